@@ -1,0 +1,119 @@
+#!/usr/bin/env -S uv run --script
+# /// script
+# dependencies = ["nox[uv]>=2026.8.10"]
+# ///
+"""Every check of the repository; `uv run nox` runs what a change must pass."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+
+def show_pyenv_pythons() -> None:
+    """Make all of pyenv's Pythons visible: its shims answer for the global one only."""
+    if shutil.which("pyenv") is None or "PYENV_VERSION" in os.environ:
+        return
+    listed = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False)
+    found = [line.strip() for line in listed.stdout.splitlines() if re.match(r"\s*3\.1\d", line)]
+    newest_first = sorted(found, key=lambda version: [int(part) for part in re.findall(r"\d+", version)], reverse=True)
+    if newest_first:
+        os.environ["PYENV_VERSION"] = ":".join(newest_first)
+
+
+show_pyenv_pythons()
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+DEFAULT = ["lint", "typing", "tests", "infra", "e2e", "coverage"]
+
+nox.needs_version = ">=2026.8.10"
+nox.options.default_venv_backend = "uv"
+nox.options.error_on_external_run = True
+# A missing Python is an error in CI; elsewhere nox names it and goes on.
+nox.options.error_on_missing_interpreters = IN_CI
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = DEFAULT
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install the project and the dependency *groups* as pyproject.toml and its exclude-newer date say."""
+    session.run_install(
+        "uv",
+        "sync",
+        "--quiet",
+        "--no-default-groups",
+        *(f"--group={group}" for group in groups),
+        f"--python={session.virtualenv.location}",
+        env={"UV_PROJECT_ENVIRONMENT": session.virtualenv.location},
+        external=True,
+    )
+
+
+def setup_tools(session: nox.Session) -> None:
+    """Bring Packer, Terraform and the guest's isolation; a second time takes under a second."""
+    session.run("invoke", "setup")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style: ruff's rules and layout."""
+    install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check types: mypy, strict."""
+    install(session, "typing", "dev")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the unit tests on each supported Python."""
+    install(session, "tests")
+    session.run("coverage", "run", "-m", "pytest", "-m", "not e2e and not infra", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Combine what the tests and the end-to-end run covered, and refuse less than the bound."""
+    install(session, "tests")
+    session.run("coverage", "combine")
+    session.run("coverage", "report")
+
+
+@nox.session
+def infra(session: nox.Session) -> None:
+    """Check the template, the shell scripts and the Terraform folder with the real tools."""
+    install(session, "tests", "infra")
+    setup_tools(session)
+    session.run("pytest", "-m", "infra", *session.posargs)
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """Run the whole pipeline in the sandbox: real Packer, real Terraform, real scripts."""
+    install(session, "tests")
+    setup_tools(session)
+    session.run("coverage", "run", "-m", "pytest", "-m", "e2e", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure speed as ratios, side by side in one run."""
+    install(session, "tests")
+    setup_tools(session)
+    session.run("python", "-m", "tests.bench", *session.posargs)
+
+
+if __name__ == "__main__":
+    nox.main()
