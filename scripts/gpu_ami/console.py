@@ -1,0 +1,215 @@
+"""The one door to the terminal: results on stdout, talk and progress on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+from gpu_ami.errors import UsageError
+from gpu_ami.options import Output
+from gpu_ami.units import show_duration
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+
+# A quiet step says that it is still there this often when nobody can see a spinner.
+_HEARTBEAT_S = 15.0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows for people: the same cells become a terminal table or Markdown.
+
+    Attributes:
+        columns: The headings.
+        rows: One tuple of cells per row, as many as there are columns.
+        title: Said above the rows.
+        footer: Lines said below the rows: totals, the next command.
+        numeric: Headings of the columns that are set flush right.
+    """
+
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    title: str = ""
+    footer: tuple[str, ...] = ()
+    numeric: frozenset[str] = field(default_factory=frozenset)
+
+
+class Console:
+    """Prints for people and for programs, and never mixes the two.
+
+    Args:
+        output: How results are printed.
+        query: A JMESPath expression that is applied to each result's JSON.
+        out: Where results go.
+        err: Where talk and progress go.
+    """
+
+    def __init__(
+        self,
+        output: Output = "table",
+        query: str | None = None,
+        *,
+        out: IO[str] | None = None,
+        err: IO[str] | None = None,
+    ) -> None:
+        """Check the query at once, so that a slip in it never follows a half-hour build."""
+        self.output = output
+        self._out = out
+        self._err = err
+        self._query = _compile(query) if query is not None else None
+        self._lock = threading.Lock()
+
+    @property
+    def out(self) -> IO[str]:
+        """Where results go; looked up late, so that a redirected sys.stdout is honoured."""
+        return self._out or sys.stdout
+
+    @property
+    def err(self) -> IO[str]:
+        """Where talk and progress go."""
+        return self._err or sys.stderr
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person watches the talk as it comes."""
+        return self.err.isatty() and os.environ.get("TERM") != "dumb"
+
+    def say(self, message: str = "") -> None:
+        """Print a line of talk."""
+        with self._lock:
+            self.err.write(f"{message}\n")
+            self.err.flush()
+
+    def warn(self, message: str) -> None:
+        """Print a warning; coloured on a terminal."""
+        self.say(f"{self._paint('33', 'warning')}: {message}")
+
+    def fail(self, message: str) -> None:
+        """Print the one line of an error; coloured on a terminal."""
+        self.say(f"{self._paint('31', 'error')}: {message}")
+
+    def result(self, document: Any, *tables: Table) -> None:
+        """Print a task's result: *tables* for people, *document* as JSON for programs.
+
+        With a query the answer to it is printed as JSON, whatever the output form.
+
+        Raises:
+            UsageError: The query cannot be applied to this document.
+        """
+        if self._query is not None:
+            document = _search(self._query, document)
+        if self.output == "json":
+            self._write(json.dumps(document, ensure_ascii=False, default=str))
+        elif self._query is not None:
+            self._write(json.dumps(document, ensure_ascii=False, default=str, indent=2))
+        elif self.output == "markdown":
+            self._write("\n\n".join(map(_markdown, tables)))
+        else:
+            for table in tables:
+                self._print_table(table)
+
+    @contextlib.contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Show that *title* is under way, then how long it took.
+
+        On a terminal a line that counts the seconds; elsewhere a plain line at the end, and a heartbeat
+        for steps so long that a log reader would wonder.
+        """
+        started = time.monotonic()
+        ended = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(title, started, ended), daemon=True)
+        watcher.start()
+        verb = "failed after"
+        try:
+            yield
+            verb = "done in"
+        finally:
+            ended.set()
+            watcher.join()
+            self.say(f"{title}: {verb} {show_duration(time.monotonic() - started)}")
+
+    def _watch(self, title: str, started: float, ended: threading.Event) -> None:
+        if not self.is_terminal:
+            while not ended.wait(_HEARTBEAT_S):
+                self.say(f"{title}: {show_duration(time.monotonic() - started)} so far")
+            return
+        while not ended.wait(0.2):
+            with self._lock:
+                self.err.write(f"\r\x1b[2K{title}: {time.monotonic() - started:.0f} s …")
+                self.err.flush()
+        with self._lock:
+            self.err.write("\r\x1b[2K")
+
+    def rich(self) -> RichConsole:
+        """Return a rich console over the talk stream, for live views."""
+        from rich.console import Console as RichConsole
+
+        return RichConsole(file=self.err, highlight=False)
+
+    def _paint(self, colour: str, text: str) -> str:
+        plain = not self.is_terminal or "NO_COLOR" in os.environ
+        return text if plain else f"\x1b[{colour}m{text}\x1b[0m"
+
+    def _write(self, text: str) -> None:
+        with self._lock:
+            self.out.write(f"{text}\n")
+            self.out.flush()
+
+    def _print_table(self, table: Table) -> None:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console as RichConsole
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        # Without a terminal nothing may be cut: a log has no right edge.
+        width = None if self.out.isatty() else 500
+        console = RichConsole(file=self.out, highlight=False, width=width)
+        shown = RichTable(box=SIMPLE_HEAD, title=table.title or None, title_justify="left", title_style="bold")
+        for column in table.columns:
+            shown.add_column(column, justify="right" if column in table.numeric else "left", overflow="fold")
+        for row in table.rows:
+            shown.add_row(*(Text(cell) for cell in row))
+        console.print(shown)
+        for line in table.footer:
+            console.print(Text(line), soft_wrap=True)
+
+
+def _markdown(table: Table) -> str:
+    def row(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    rule = ["---:" if column in table.numeric else "---" for column in table.columns]
+    lines = [f"### {table.title}", ""] if table.title else []
+    lines += [row(table.columns), "| " + " | ".join(rule) + " |", *map(row, table.rows)]
+    if table.footer:
+        lines += ["", *table.footer]
+    return "\n".join(lines)
+
+
+def _compile(query: str) -> Any:
+    import jmespath
+    from jmespath.exceptions import JMESPathError
+
+    try:
+        return jmespath.compile(query)
+    except JMESPathError as exc:
+        msg = f"--query {query!r} is not a JMESPath expression: {' '.join(str(exc).split())}"
+        raise UsageError(msg) from exc
+
+
+def _search(query: Any, document: Any) -> Any:
+    from jmespath.exceptions import JMESPathError
+
+    try:
+        return query.search(document)
+    except JMESPathError as exc:
+        msg = f"--query cannot be applied to this result: {' '.join(str(exc).split())}"
+        raise UsageError(msg) from exc

@@ -1,0 +1,22 @@
+"""The identifiers that stations hand each other."""
+
+from __future__ import annotations
+
+import re
+
+from gpu_ami.errors import UsageError
+
+# EC2 gave out 8 hexadecimal digits until 2018 and gives out 17 since; both are alive.
+AMI_ID = re.compile(r"ami-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+
+
+def checked_ami_id(text: str, *, name: str = "AMI id") -> str:
+    """Return *text* when it is an AMI id.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    if AMI_ID.fullmatch(text) is None:
+        msg = f"{name} {text[:80]!r} is not an AMI id: give ami- and 8 or 17 hexadecimal digits."
+        raise UsageError(msg)
+    return text

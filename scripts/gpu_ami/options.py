@@ -1,0 +1,77 @@
+"""The flags that hold for a whole invocation, wherever on the command line they stand.
+
+Invoke gives a flag only to the task before it. ``invoke build apply --sandbox`` must never build on AWS, so
+the common flags are read from the command line before the first task runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from gpu_ami.errors import UsageError
+
+Output = Literal["table", "json", "markdown"]
+OUTPUTS: tuple[Output, ...] = ("table", "json", "markdown")
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"", "0", "false", "no", "off"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the caller asked of every task of this invocation."""
+
+    region: str | None = None
+    profile: str | None = None
+    sandbox: bool = False
+    output: Output = "table"
+    query: str | None = None
+    dry_run: bool = False
+
+
+def options_from(argv: Sequence[str], env: Mapping[str, str]) -> Options:
+    """Return the common options of the command line *argv* and the environment *env*.
+
+    Words after ``--`` belong to another program and are left alone. ``-R``/``--dry`` is Invoke's own dry run.
+
+    Raises:
+        UsageError: A flag without its value, the same flag with two values, or an unknown output form.
+    """
+    words = list(argv[: argv.index("--")] if "--" in argv else argv)
+    given = {name: _value(words, f"--{name}") for name in ("region", "profile", "output", "query")}
+    output = given["output"] or "table"
+    if output not in OUTPUTS:
+        msg = f"--output {output!r} is not known: give one of {', '.join(OUTPUTS)}."
+        raise UsageError(msg)
+    sandbox = env.get("GPU_AMI_SANDBOX", "").strip().lower()
+    if sandbox not in _TRUE | _FALSE:
+        msg = f"GPU_AMI_SANDBOX={sandbox!r} is neither on nor off: set it to 1 or 0."
+        raise UsageError(msg)
+    return Options(
+        region=given["region"] or env.get("GPU_AMI_REGION") or None,
+        profile=given["profile"],
+        sandbox="--sandbox" in words or sandbox in _TRUE,
+        output=output,
+        query=given["query"],
+        dry_run=any(word in words for word in ("--dry", "-R", "--dry-run")),
+    )
+
+
+def _value(words: Sequence[str], flag: str) -> str | None:
+    found: list[str] = []
+    for position, word in enumerate(words):
+        if word == flag:
+            value = words[position + 1] if position + 1 < len(words) else ""
+        elif word.startswith(f"{flag}="):
+            value = word.partition("=")[2]
+        else:
+            continue
+        if not value or value.startswith("-"):
+            msg = f"{flag} needs a value: write {flag} VALUE."
+            raise UsageError(msg)
+        found.append(value)
+    if len(set(found)) > 1:
+        msg = f"{flag} is given twice, as {' and '.join(map(repr, found))}: it holds for every task, give it once."
+        raise UsageError(msg)
+    return found[0] if found else None

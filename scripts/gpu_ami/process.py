@@ -1,0 +1,197 @@
+"""The one door to other programs: captured runs, streamed runs and clean environments."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from gpu_ami.errors import ToolError
+
+# What a child may know of the caller's environment when it must not reach AWS: no AWS_*, TF_*, PKR_VAR_*,
+# PACKER_* or proxy variable is on the list, so none of them can lead it astray.
+_HARMLESS = ("PATH", "LANG", "LC_ALL", "TERM", "TZ", "TMPDIR", "SYSTEMROOT", "PATHEXT")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One program run: the words, the folder and the child's whole environment.
+
+    ``env`` None means this process's own environment.
+    """
+
+    argv: tuple[str, ...]
+    cwd: Path | None = None
+    env: Mapping[str, str] | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        """Return the command as a person would type it."""
+        line = shlex.join(self.argv)
+        return f"(cd {shlex.quote(str(self.cwd))} && {line})" if self.cwd else line
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a captured run left: its exit status and both streams."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def last_line(self) -> str:
+        """The last line that says something, of stderr first, then of stdout."""
+        lines = [line.strip() for line in (*self.stdout.splitlines(), *self.stderr.splitlines()) if line.strip()]
+        return lines[-1] if lines else "no output"
+
+
+def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment of the few harmless variables of ours and *extra*, nothing else."""
+    return {name: os.environ[name] for name in _HARMLESS if name in os.environ} | dict(extra)
+
+
+def find_program(name: str) -> Path | None:
+    """Return where *name* is on PATH, or None."""
+    found = shutil.which(name)
+    return Path(found) if found else None
+
+
+def run(command: Command, *, stdin: str | None = None, timeout_s: float | None = None) -> Finished:
+    """Run *command* to its end and return what it printed; its exit status is the caller's to judge.
+
+    Raises:
+        ToolError: The program is not there, cannot be executed, or did not end within *timeout_s*.
+    """
+    try:
+        done = subprocess.run(
+            command.argv,
+            cwd=command.cwd,
+            env=None if command.env is None else dict(command.env),
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+        )
+    except OSError as exc:
+        raise _not_started(command, exc) from exc
+    except subprocess.TimeoutExpired as exc:
+        msg = f"{Path(command.argv[0]).name} did not answer within {timeout_s:.0f} s: {command}"
+        raise ToolError(msg) from exc
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def foreground(command: Command) -> int:
+    """Run *command* on the user's terminal, in our own process group, and return its exit status.
+
+    For programs that ask questions (``packer build -debug``): the terminal sends Ctrl-C to them itself, so
+    it is left to them to react and waited for.
+    """
+    try:
+        child = subprocess.Popen(command.argv, cwd=command.cwd, env=None if command.env is None else dict(command.env))
+    except OSError as exc:
+        raise _not_started(command, exc) from exc
+    interrupted = False
+    while True:
+        try:
+            status = child.wait()
+        except KeyboardInterrupt:
+            interrupted = True
+            continue
+        break
+    if interrupted:
+        raise KeyboardInterrupt
+    return status
+
+
+def stream(command: Command, on_line: Callable[[str], None], *, on_interrupt: Callable[[], None]) -> int:
+    """Run *command* in a process group of its own, hand each line it prints to *on_line*, return its status.
+
+    Ctrl-C and SIGTERM reach this process alone. The first of them calls *on_interrupt* and sends exactly one
+    SIGINT to the child's group (Packer ignores one sent to its own process only, and treats a second one as
+    "drop everything"); then the child is waited for, however long its clean-up takes, and KeyboardInterrupt
+    is raised.
+
+    Raises:
+        ToolError: The program is not there or cannot be executed.
+        KeyboardInterrupt: The run was interrupted and has ended.
+    """
+    try:
+        child = subprocess.Popen(
+            command.argv,
+            cwd=command.cwd,
+            env=None if command.env is None else dict(command.env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            bufsize=1,
+            start_new_session=True,
+        )
+    except OSError as exc:
+        raise _not_started(command, exc) from exc
+    interrupted = threading.Event()
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        if interrupted.is_set():
+            return
+        interrupted.set()
+        _send_interrupt(child)
+        on_interrupt()
+
+    if child.stdout is None:  # pragma: no cover - Popen was given a pipe
+        msg = "no pipe"
+        raise AssertionError(msg)
+    with _signals(interrupt), child, child.stdout:
+        try:
+            for line in child.stdout:
+                on_line(line.rstrip("\n"))
+        except BaseException:
+            # Our own reader failed: the child must not outlive it with an instance running.
+            _send_interrupt(child)
+            raise
+        status = child.wait()
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+    return status
+
+
+def _send_interrupt(child: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        if sys.platform == "win32":
+            child.terminate()
+        else:
+            os.killpg(child.pid, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Route SIGINT and SIGTERM to *handler* meanwhile; only the main thread may."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _not_started(command: Command, cause: OSError) -> ToolError:
+    program = command.argv[0]
+    if isinstance(cause, FileNotFoundError):
+        return ToolError(f"{program} is not installed: run `invoke setup`.")
+    return ToolError(f"{program} cannot be started: {cause.strerror}.")
