@@ -1,0 +1,163 @@
+"""Packer's manifest, read as typed builds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gpu_ami.errors import UsageError
+from gpu_ami.files import read_text
+from gpu_ami.ids import AMI_ID
+
+_LIMIT_BYTES = 16 * 1024 * 1024
+_AMI_BUILDERS = ("amazon-ebs", "amazon-ebssurrogate", "amazon-chroot", "amazon-instance")
+
+
+class Build(msgspec.Struct, frozen=True, kw_only=True):
+    """One build of a manifest, as Packer's manifest post-processor writes it.
+
+    Attributes:
+        name: The source's name in the template.
+        builder_type: Such as ``amazon-ebs``.
+        build_time: Unix seconds; 0 when the manifest has none (``strip_time``).
+        packer_run_uuid: The run that made it; a manifest keeps the builds of many runs.
+        artifact_id: For AMIs ``region:ami`` pairs joined by commas.
+        custom_data: What the template chose to note.
+    """
+
+    name: str = ""
+    builder_type: str = ""
+    build_time: int = 0
+    packer_run_uuid: str = ""
+    artifact_id: str = ""
+    custom_data: dict[str, str] | None = None
+
+    @property
+    def makes_ami(self) -> bool:
+        """Whether the builder is one that makes AMIs."""
+        return self.builder_type in _AMI_BUILDERS
+
+    @property
+    def amis(self) -> dict[str, str]:
+        """Region to AMI id; empty for other builders.
+
+        Raises:
+            UsageError: An AMI builder's artifact id is not made of ``region:ami`` pairs.
+        """
+        if not self.makes_ami:
+            return {}
+        pairs: dict[str, str] = {}
+        for part in filter(None, self.artifact_id.split(",")):
+            region, _, ami = part.strip().partition(":")
+            if not region or AMI_ID.fullmatch(ami) is None:
+                msg = f"Build {self.name!r} has the artifact id {self.artifact_id[:80]!r}: expected region:ami-… pairs."
+                raise UsageError(msg)
+            pairs[region] = ami
+        return dict(sorted(pairs.items()))
+
+    def document(self) -> dict[str, Any]:
+        """Return the build as the ``manifest`` task prints it in JSON."""
+        built = datetime.fromtimestamp(self.build_time, tz=timezone.utc) if self.build_time else None
+        return {
+            "name": self.name,
+            "builder_type": self.builder_type,
+            "build_time": built.strftime("%Y-%m-%dT%H:%M:%SZ") if built else None,
+            "packer_run_uuid": self.packer_run_uuid,
+            "amis": self.amis,
+            "custom_data": dict(self.custom_data or {}),
+        }
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole manifest: the builds of every run, and which run was the last."""
+
+    builds: tuple[Build, ...]
+    last_run_uuid: str = ""
+
+    @property
+    def last_run(self) -> tuple[Build, ...]:
+        """The builds of the last run; Packer appends, so the position in the list says nothing.
+
+        A manifest without run ids (other writers) falls back to its newest build.
+        """
+        if self.last_run_uuid:
+            return tuple(build for build in self.builds if build.packer_run_uuid == self.last_run_uuid)
+        newest = max(self.builds, key=lambda build: build.build_time, default=None)
+        return (newest,) if newest is not None else ()
+
+
+def load(path: Path) -> Manifest:
+    """Return the manifest in *path*.
+
+    Raises:
+        UsageError: The file is missing, empty, cut off, too large or anything but a Packer manifest.
+    """
+    text = read_text(path, what="manifest", limit_bytes=_LIMIT_BYTES, hint="Run `invoke build` first.")
+    return parse(text, source=str(path))
+
+
+def parse(text: str, *, source: str) -> Manifest:
+    """Return the manifest that *text* holds; *source* names it in errors.
+
+    Raises:
+        UsageError: It is not a Packer manifest, and why.
+    """
+    if not text.strip():
+        msg = f"The manifest {source} is empty: the build did not finish. Run `invoke build`."
+        raise UsageError(msg)
+    if text.lstrip().startswith("<"):
+        msg = f"The manifest {source} is a web page, not JSON: download the file itself."
+        raise UsageError(msg)
+    try:
+        raw = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        msg = f"The manifest {source} is not JSON ({exc}): is the file cut off? Run `invoke build` again."
+        raise UsageError(msg) from exc
+    if not isinstance(raw, dict) or "builds" not in raw:
+        msg = f"The manifest {source} holds {_kind(raw)}, not Packer's {{builds, last_run_uuid}}: check the path."
+        raise UsageError(msg)
+    try:
+        manifest = msgspec.convert(_without_nulls(raw), Manifest)
+        _ = [build.amis for build in manifest.builds]
+    except msgspec.ValidationError as exc:
+        msg = f"The manifest {source} is not one that Packer wrote: {exc}."
+        raise UsageError(msg) from exc
+    return manifest
+
+
+def the_build(builds: Iterable[Build], *, source: str) -> Build:
+    """Return the one build of *builds* that made AMIs.
+
+    Raises:
+        UsageError: None or several did.
+    """
+    made = [build for build in builds if build.amis]
+    if len(made) == 1:
+        return made[0]
+    if not made:
+        msg = f"The last run in {source} made no AMI: look at its log, then run `invoke build`."
+    else:
+        names = ", ".join(build.name or "unnamed" for build in made)
+        msg = f"The last run in {source} made several AMIs ({names}): name one with --ami."
+    raise UsageError(msg)
+
+
+def _without_nulls(raw: dict[str, Any]) -> dict[str, Any]:
+    """Drop null fields: Packer writes ``files: null`` and others leave out what they do not know."""
+    builds = raw["builds"]
+    if isinstance(builds, list):
+        builds = [
+            {key: value for key, value in build.items() if value is not None} if isinstance(build, dict) else build
+            for build in builds
+        ]
+    return {key: value for key, value in {**raw, "builds": builds}.items() if value is not None}
+
+
+def _kind(raw: object) -> str:
+    if isinstance(raw, dict):
+        return "an object with the keys " + (", ".join(map(str, sorted(raw)[:5])) or "none")
+    return {"list": "a list", "str": "a string", "NoneType": "null"}.get(type(raw).__name__, "a number")

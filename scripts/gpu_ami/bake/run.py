@@ -1,0 +1,139 @@
+"""One `packer build`: its output followed, logged and judged."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Protocol
+
+from gpu_ami import process
+from gpu_ami.bake.events import Progress, advance, failure, parse_line
+from gpu_ami.errors import BuildError, UsageError
+from gpu_ami.process import Command
+
+
+class View(Protocol):
+    """Something that shows a build's progress."""
+
+    def update(self, progress: Progress) -> None:
+        """Show *progress*; called for every line that Packer prints."""
+
+    def snapshot(self, percent: int) -> None:
+        """Show how far the AMI's snapshot is."""
+
+
+def bake(
+    command: Command,
+    *,
+    scripts: tuple[str, ...],
+    log: Path,
+    view: View,
+    percent: Callable[[str], int | None],
+    poll_s: float,
+) -> Progress:
+    """Run the machine-readable build *command* to its end and return what it made.
+
+    Args:
+        command: ``packer build -machine-readable …``.
+        scripts: The template's provisioning scripts, in order.
+        log: The file that gets every line as Packer printed it.
+        view: Told about each line.
+        percent: How far the snapshot of a pending AMI is, asked every *poll_s* seconds while EC2 makes it.
+        poll_s: Seconds between two looks.
+
+    Raises:
+        BuildError: Packer ended with another status than 0; the line names the step, the reason and the log.
+        KeyboardInterrupt: The build was cancelled and Packer has cleaned up.
+    """
+    follower = _Follower(Progress(scripts=scripts), view)
+    with _open_log(log) as file, _watching(follower, percent, poll_s):
+
+        def on_line(line: str) -> None:
+            file.write(f"{line}\n")
+            file.flush()
+            follower.feed(line)
+
+        status = process.stream(command, on_line, on_interrupt=follower.cancel)
+    progress = follower.progress
+    if status != 0:
+        raise BuildError(_reason(progress, log))
+    return progress
+
+
+def _reason(progress: Progress, log: Path) -> str:
+    where = progress.title if progress.phase != "finishing" else _last_step(progress)
+    return f"The build failed at {where}: {failure(progress).rstrip('.')}. The whole log is in {log}."
+
+
+def _last_step(progress: Progress) -> str:
+    # A failed script sends Packer straight to its clean-up: the step before that is the one to name.
+    if 0 < progress.step <= len(progress.scripts):
+        return f"step {progress.step} of {len(progress.scripts)}: {progress.scripts[progress.step - 1]}"
+    return "launching the builder"
+
+
+class _Follower:
+    """Folds Packer's lines into progress and shows each change."""
+
+    def __init__(self, progress: Progress, view: View) -> None:
+        self.progress = progress
+        self._view = view
+
+    def feed(self, line: str) -> None:
+        event = parse_line(line)
+        if event is None:
+            # Not an event: Packer itself said something, a panic for example. Keep it for the error.
+            if line.strip():
+                self.progress = _with_tail(self.progress, line.strip())
+        else:
+            self.progress = advance(self.progress, event)
+        self._view.update(self.progress)
+
+    def cancel(self) -> None:
+        from dataclasses import replace
+
+        self.progress = replace(self.progress, phase="cancelling")
+        self._view.update(self.progress)
+
+    def watch(self, percent: Callable[[str], int | None]) -> None:
+        if self.progress.phase == "imaging" and self.progress.ami_id:
+            done = percent(self.progress.ami_id)
+            if done is not None:
+                self._view.snapshot(done)
+
+
+def _with_tail(progress: Progress, line: str) -> Progress:
+    from dataclasses import replace
+
+    return replace(progress, tail=(*progress.tail[-11:], line))
+
+
+@contextlib.contextmanager
+def _watching(follower: _Follower, percent: Callable[[str], int | None], poll_s: float) -> Iterator[None]:
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(poll_s):
+            follower.watch(percent)
+
+    watcher = threading.Thread(target=watch, daemon=True, name="snapshot-watch")
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+@contextlib.contextmanager
+def _open_log(log: Path) -> Iterator[IO[str]]:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        file = log.open("w", encoding="utf-8")
+    except OSError as exc:
+        msg = f"The build log {log} cannot be written: {exc.strerror}."
+        raise UsageError(msg) from exc
+    with file:
+        yield file

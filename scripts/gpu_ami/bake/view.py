@@ -1,0 +1,113 @@
+"""What a person sees while Packer bakes: a live view on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from gpu_ami.bake.events import Progress
+from gpu_ami.bake.run import View
+from gpu_ami.console import Console
+from gpu_ami.units import show_duration
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+_SAY_EVERY_PERCENT = 10
+
+
+@contextlib.contextmanager
+def build_view(console: Console) -> Iterator[View]:
+    """Yield the view that suits the terminal; it is closed when the block ends."""
+    if not console.is_terminal:
+        yield PlainView(console)
+        return
+    from rich.live import Live
+
+    view = LiveView()
+    with Live(get_renderable=view.render, console=console.rich(), refresh_per_second=8, transient=False) as live:
+        view.live = live
+        yield view
+
+
+class PlainView:
+    """One line per step, with the time since the start: what a log file can hold."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start counting now."""
+        self._console = console
+        self._clock = clock
+        self._started = clock()
+        self._title = ""
+        self._percent = -1
+
+    def update(self, progress: Progress) -> None:
+        """Say the step when it is a new one."""
+        if progress.title != self._title:
+            self._title = progress.title
+            self._say(progress.title)
+
+    def snapshot(self, percent: int) -> None:
+        """Say the percentage when it has grown by ten or the snapshot is complete."""
+        if percent // _SAY_EVERY_PERCENT > self._percent // _SAY_EVERY_PERCENT:
+            self._percent = percent
+            self._say(f"snapshot {percent} %")
+
+    def _say(self, text: str) -> None:
+        self._console.say(f"{show_duration(self._clock() - self._started):>8}  {text}")
+
+
+class LiveView:
+    """Finished steps with their times, the running one with a spinner, and what it said last."""
+
+    live: Live | None = None
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start counting now."""
+        self._clock = clock
+        self._started = self._since = clock()
+        self._finished: list[tuple[str, float]] = []
+        self._progress: Progress | None = None
+        self._percent: int | None = None
+        self._spinner: Any = None
+
+    def update(self, progress: Progress) -> None:
+        """Take *progress*; a changed title closes the step before it."""
+        before = self._progress
+        if before is not None and before.title != progress.title:
+            now = self._clock()
+            self._finished.append((before.title, now - self._since))
+            self._since = now
+        self._progress = progress
+
+    def snapshot(self, percent: int) -> None:
+        """Take the snapshot's percentage."""
+        self._percent = percent
+
+    def render(self) -> Any:
+        """Return the view as it is now, for rich."""
+        from rich.console import Group
+        from rich.spinner import Spinner
+        from rich.text import Text
+
+        lines: list[Any] = [
+            Text.assemble(("  ✓ ", "green"), f"{title:<44}", (show_duration(taken), "dim"))
+            for title, taken in self._finished
+        ]
+        progress = self._progress
+        if progress is not None:
+            label = progress.title
+            if progress.phase == "imaging" and self._percent is not None:
+                label = f"{label}, snapshot {self._percent} %"
+            running = Text.assemble(f" {label:<43}", (show_duration(self._clock() - self._since), "dim"))
+            self._spinner = self._spinner or Spinner("dots")
+            self._spinner.update(text=running)
+            lines.append(self._spinner)
+            if progress.tail:
+                last = Text(f"    {progress.tail[-1]}", style="dim", no_wrap=True, overflow="ellipsis")
+                lines.append(last)
+        total = show_duration(self._clock() - self._started)
+        lines.append(Text(f"  {total} in all", style="bold"))
+        return Group(*lines)
