@@ -1,0 +1,1 @@
+"""AMI to Terraform: the variable that carries the id."""
