@@ -1,0 +1,114 @@
+"""How a plain function becomes an Invoke task of this pipeline.
+
+Every task gets the common flags, an `Invocation` as its first argument, and errors of one line with an exit
+code of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from invoke.exceptions import Exit
+from invoke.tasks import Task, task
+
+from gpu_ami.errors import InterruptedRunError, PipelineError, UsageError
+from gpu_ami.invocation import Invocation, current
+
+# Read from the whole command line by options.py; declared here so that Invoke accepts them after any task.
+COMMON_HELP = {
+    "region": "AWS region; beats pipeline.yaml.",
+    "profile": "AWS profile; beats pipeline.yaml and AWS_PROFILE.",
+    "sandbox": "Work on the local AWS and guest; nothing reaches AWS.",
+    "output": "table, json or markdown.",
+    "query": "JMESPath over the result's JSON, as in the AWS CLI.",
+    "dry-run": "Say what would be done and do nothing; same as Invoke's --dry.",
+}
+_COMMON_DEFAULTS: dict[str, Any] = {
+    "region": None,
+    "profile": None,
+    "sandbox": False,
+    "output": None,
+    "query": None,
+    "dry_run": False,
+}
+
+
+def pipeline_task(root: Path, **flags: str) -> Callable[[Callable[..., None]], Task[Callable[..., None]]]:
+    """Return a decorator that makes a task of a function ``(run, *, flag=default, …)``.
+
+    Args:
+        root: The repository: the folder of tasks.py.
+        flags: The help text of each parameter. A parameter whose default is a tuple can be repeated on the
+            command line. Every parameter needs a default: Invoke takes ``--help`` for the value of a missing
+            positional argument and runs the task.
+    """
+
+    def decorate(body: Callable[..., None]) -> Task[Callable[..., None]]:
+        own = list(inspect.signature(body).parameters.values())[1:]
+
+        @functools.wraps(body)
+        def call(_context: object, **given: Any) -> None:
+            with friendly():
+                arguments = {parameter.name: _value(parameter, given[parameter.name]) for parameter in own}
+                body(current(root), **arguments)
+
+        context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        common = [_parameter(name, default) for name, default in _COMMON_DEFAULTS.items()]
+        mine = [_parameter(p.name, [] if isinstance(p.default, tuple) else p.default) for p in own]
+        call.__signature__ = inspect.Signature([context, *mine, *common])  # type: ignore[attr-defined]
+        made: Task[Callable[..., None]] = task(
+            help={name.replace("_", "-"): text for name, text in flags.items()} | COMMON_HELP,
+            iterable=[p.name for p in own if isinstance(p.default, tuple)],
+            auto_shortflags=False,
+            positional=[],
+        )(call)
+        return made
+
+    return decorate
+
+
+def _parameter(name: str, default: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
+
+
+def _value(parameter: inspect.Parameter, given: Any) -> Any:
+    """Return *given* for the body; refuse a flag that was taken for the value of another one."""
+    words = given if isinstance(given, list) else [given]
+    for word in words:
+        if isinstance(word, str) and word.startswith("-"):
+            flag = parameter.name.replace("_", "-")
+            msg = f"--{flag} got {word!r} for its value: write --{flag}=VALUE."
+            raise UsageError(msg)
+    return tuple(given) if isinstance(given, list) else given
+
+
+@contextlib.contextmanager
+def friendly() -> Iterator[None]:
+    """Turn the pipeline's errors and Ctrl-C inside the block into one line and an exit code.
+
+    ``GPU_AMI_TRACEBACK=1`` lets the exception through, with its traceback.
+    """
+    try:
+        yield
+    except PipelineError as exc:
+        _leave(str(exc), exc)
+    except KeyboardInterrupt as exc:
+        _leave("interrupted.", InterruptedRunError(str(exc)))
+
+
+def _leave(message: str, error: PipelineError) -> None:
+    if os.environ.get("GPU_AMI_TRACEBACK") == "1":
+        raise error
+    from gpu_ami.console import Console
+
+    Console().fail(message)
+    raise Exit(code=error.exit_code) from error
+
+
+__all__ = ["COMMON_HELP", "Invocation", "friendly", "pipeline_task"]

@@ -1,0 +1,96 @@
+"""The main job's results as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpu_ami.console import Table
+from gpu_ami.errors import DifferenceError
+from gpu_ami.units import show_duration
+
+if TYPE_CHECKING:
+    from gpu_ami.bake.manifest import Build
+    from gpu_ami.bake.preflight import Check
+    from gpu_ami.handover.tfvars import Change
+    from gpu_ami.invocation import Invocation
+    from gpu_ami.workflow import BuildResult
+
+
+def checks_table(checks: Sequence[Check]) -> Table:
+    """Return preflight's checks, each with its fix."""
+    rows = [(found.check, found.status, found.detail, found.fix) for found in checks]
+    return Table(columns=("check", "status", "found", "what to do"), rows=rows)
+
+
+def raise_failed(checks: Sequence[Check]) -> None:
+    """End with exit code 9 when a check failed.
+
+    Raises:
+        DifferenceError: At least one did.
+    """
+    names = [found.check for found in checks if found.status == "fail"]
+    if names:
+        msg = f"{len(names)} of {len(checks)} checks failed: {', '.join(names)}. The table says what to do."
+        raise DifferenceError(msg)
+
+
+def built_table(built: BuildResult) -> Table:
+    """Return what a build made, and what to do next."""
+    size = "unknown" if built.snapshot_gib is None else f"{built.snapshot_gib:.2f} GiB"
+    rows = [
+        ("AMI", built.ami_id),
+        ("name", built.name),
+        ("region", built.region),
+        *((f"copy in {region}", ami) for region, ami in built.amis.items() if region != built.region),
+        ("source AMI", built.source_ami_id or "unknown"),
+        ("snapshot", size),
+        ("duration", show_duration(built.duration_s)),
+        ("cost", built.cost_line),
+        ("manifest", built.manifest),
+        ("Terraform variable", built.tfvars),
+    ]
+    if built.sandbox:
+        following = "Next: `invoke manifest --sandbox`; for a real AMI fill in pipeline.yaml and leave --sandbox out."
+    else:
+        following = f"Next: review and commit {built.tfvars}, then run `terraform plan` in terraform/."
+    return Table(columns=("built", ""), rows=rows, footer=(following,))
+
+
+def builds_table(builds: Sequence[Build], path: Path) -> Table:
+    """Return the builds of a manifest, one row per AMI."""
+    rows = [
+        (build.name or "unnamed", build.builder_type, build.document()["build_time"] or "unknown", region, ami)
+        for build in builds
+        for region, ami in (build.amis or {"": build.artifact_id}).items()
+    ]
+    footer = () if rows else (f"The last run in {path} has no builds.",)
+    return Table(columns=("build", "builder", "built at", "region", "artifact"), rows=rows, footer=footer)
+
+
+def show_change(run: Invocation, change: Change, *, written: bool) -> None:
+    """Print the change of the Terraform variable: a diff to read, a document for programs."""
+    shown = run.workspace.shown(change.file)
+    if change.changed:
+        run.console.say(change.diff(shown))
+        run.console.say(f"{'Wrote' if written else 'Would write'} {change.variable} to {shown}.")
+    else:
+        run.console.say(f"{shown} has {change.variable} = {change.new} already; left alone.")
+    row = (shown, change.variable, change.old or "not set", change.new, "yes" if change.changed else "no")
+    table = Table(columns=("file", "variable", "old", "new", "changed"), rows=[row])
+    run.console.result(change.document(shown), table)
+
+
+def raise_changed(run: Invocation, change: Change) -> None:
+    """End with exit code 9 when the change would change something.
+
+    Raises:
+        DifferenceError: It would.
+    """
+    if change.changed:
+        shown = run.workspace.shown(change.file)
+        msg = (
+            f"{change.variable} in {shown} is {change.old or 'not set'}, not {change.new}: run `invoke update-tfvars`."
+        )
+        raise DifferenceError(msg)

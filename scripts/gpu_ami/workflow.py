@@ -1,0 +1,334 @@
+"""The main job: the stations put together, from settings to the Terraform variable.
+
+Reads from top to bottom as the README's table does: check, validate, bake, read the manifest, hand over, price.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from gpu_ami import __version__, process
+from gpu_ami.aws import artifact
+from gpu_ami.bake import manifest as manifests
+from gpu_ami.bake import preflight, variables
+from gpu_ami.bake.events import Progress
+from gpu_ami.bake.packer import Inputs, Packer
+from gpu_ami.diagnostics import first_problem
+from gpu_ami.errors import BuildError, InterruptedRunError, PipelineError, SafetyError, TerraformError, UsageError
+from gpu_ami.files import write_atomic
+from gpu_ami.handover import tfvars
+from gpu_ami.handover.terraform import Terraform
+from gpu_ami.invocation import Invocation
+from gpu_ami.process import Command
+from gpu_ami.tools import packer_tools, terraform_tools
+
+_SNAPSHOT_POLL_S = 10.0
+_SANDBOX_POLL_S = 0.1
+# `packer fmt -check` and `terraform fmt -check` end with this when a file has another layout.
+_FMT_WOULD_CHANGE = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One build, decided but not started.
+
+    Attributes:
+        packer: Packer and its folder.
+        terraform: Terraform and its folder.
+        inputs: The variables that Packer gets.
+        run_id: Names this build in tags, manifest and log.
+    """
+
+    packer: Packer
+    terraform: Terraform
+    inputs: Inputs
+    run_id: str
+
+    def validation(self) -> tuple[tuple[type[PipelineError], tuple[Command, ...]], ...]:
+        """Return the validation commands: two chains that can run side by side, and what a failure of each is."""
+        return (
+            (BuildError, (self.packer.fmt(), self.packer.validate(self.inputs))),
+            (TerraformError, (self.terraform.fmt(), self.terraform.init(), self.terraform.validate())),
+        )
+
+    def values(self) -> dict[str, Any]:
+        """Return each template variable's value as Packer will see it."""
+        return variables.effective(self.packer.folder, self.inputs.files, self.inputs.variables)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildResult:
+    """What a build made; `document` is the contract with scripts."""
+
+    ami_id: str
+    region: str
+    amis: Mapping[str, str]
+    name: str
+    source_ami_id: str
+    snapshot_gib: float | None
+    duration_s: float
+    manifest: str
+    tfvars: str
+    build_cost_usd: Decimal | None
+    cost_line: str
+    sandbox: bool
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as JSON-ready values; an unknown figure is null."""
+        return {
+            "ami_id": self.ami_id,
+            "region": self.region,
+            "amis": dict(self.amis),
+            "name": self.name,
+            "source_ami_id": self.source_ami_id,
+            "snapshot_gib": self.snapshot_gib,
+            "duration_s": round(self.duration_s, 1),
+            "manifest": self.manifest,
+            "tfvars": self.tfvars,
+            "build_cost_usd": None if self.build_cost_usd is None else float(self.build_cost_usd),
+            "sandbox": self.sandbox,
+        }
+
+
+def prepare(run: Invocation, words: Sequence[str]) -> Job:
+    """Decide one build: find the programs, stage the sandbox's copies, collect the variables.
+
+    Args:
+        run: This invocation. In a dry run nothing is started or staged.
+        words: The caller's ``name=value`` variables.
+
+    Raises:
+        UsageError: The settings or variables cannot be used.
+        ToolError: Packer, its plugin or Terraform is missing.
+    """
+    given = variables.parse_given(words)
+    packer, terraform = packer_tools(), terraform_tools()
+    owned = {"region": run.settings.region, "family": run.settings.family}
+    run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    own = {"run_id": run_id, "pipeline_version": __version__, "git_commit": _git_commit(run.workspace.root)}
+    file = _variables_file(run, owned)
+    quiet = {"CHECKPOINT_DISABLE": "1"}
+    environment = (lambda _extra: {}) if run.options.dry_run else run.access.child_environment
+    return Job(
+        packer=Packer(
+            packer.packer.path,
+            run.workspace.packer,
+            environment({**quiet, "PACKER_PLUGIN_PATH": str(packer.plugin_path), "PACKER_NO_COLOR": "1"}),
+        ),
+        terraform=Terraform(
+            terraform.terraform.path,
+            run.workspace.terraform,
+            environment({**quiet, "TF_IN_AUTOMATION": "1"}),
+            terraform.provider_mirror,
+        ),
+        inputs=Inputs(files=(file,), variables=owned | own | given),
+        run_id=run_id,
+    )
+
+
+def _variables_file(run: Invocation, owned: Mapping[str, str]) -> Path:
+    if not run.options.sandbox:
+        file = run.workspace.root / run.settings.variables_file
+        hint = f"Copy {file.name}.example there and fill it in."
+        loaded = variables.load_hcl(file, what="Packer variables file", hint=hint)
+        variables.check_owner(loaded, file, owned, run.workspace.settings)
+        return file
+    file = run.workspace.packer / "sandbox.pkrvars.json"
+    if not run.options.dry_run:
+        from gpu_ami.sandbox.inputs import packer_values
+        from gpu_ami.staging import stage
+
+        stage(run.workspace)
+        values = packer_values(run.sandbox, run.workspace)
+        write_atomic(file, json.dumps(values, indent=2) + "\n", what="sandbox's Packer variables")
+    return file
+
+
+def _git_commit(root: Path) -> str:
+    if process.find_program("git") is None:
+        return "unknown"
+    done = process.run(Command(("git", "rev-parse", "HEAD"), cwd=root))
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+def validation_lines(job: Job) -> list[str]:
+    """Return the exact commands that `validate` runs."""
+    return [str(command) for _, commands in job.validation() for command in commands]
+
+
+def build_lines(job: Job, *, debug: bool) -> list[str]:
+    """Return the exact commands that `build` runs, in order."""
+    return [*validation_lines(job), str(job.packer.build(job.inputs, debug=debug))]
+
+
+def validate(job: Job) -> None:
+    """Run each chain of the job's validation commands, side by side.
+
+    Raises:
+        BuildError: The template or its variables are not valid; the line names file and line.
+        TerraformError: The Terraform folder is not valid.
+    """
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for problem in list(pool.map(lambda chain: _first_failure(*chain), job.validation())):
+            if problem is not None:
+                raise problem
+
+
+def _first_failure(kind: type[PipelineError], commands: Sequence[Command]) -> PipelineError | None:
+    for command in commands:
+        done = process.run(command)
+        if done.returncode == 0:
+            continue
+        what = f"{Path(command.argv[0]).name} {command.argv[1]}"
+        if command.argv[1] == "fmt" and done.returncode == _FMT_WOULD_CHANGE:
+            files = [line for line in done.stdout.splitlines() if line.endswith((".hcl", ".tf")) and " " not in line]
+            return kind(f"`{what}` would change the layout of {', '.join(files) or 'a file'}: run `{what}` there.")
+        return kind(f"`{what}` refuses: {first_problem(done.stdout + done.stderr)}.")
+    return None
+
+
+def check(run: Invocation, job: Job) -> list[preflight.Check]:
+    """Return what preflight found for *job*."""
+    account = None if run.options.sandbox else run.settings.account
+    return preflight.run_checks(run.access, job.values(), account=account)
+
+
+def build(run: Invocation, job: Job, *, debug: bool = False) -> BuildResult:
+    """Check, validate, bake, read the manifest, hand the AMI over and price the build.
+
+    Raises:
+        SafetyError: A preflight check failed, or the credentials are for the wrong account.
+        BuildError: Packer refused or failed.
+        TerraformError: The Terraform folder is not valid.
+        InterruptedRunError: The build was cancelled; Packer has ended what it started.
+    """
+    run.announce()
+    _check_and_validate(run, job)
+    started = time.monotonic()
+    log = run.workspace.logs / f"build-{job.run_id}.log"
+    progress = _bake(run, job, log, debug=debug)
+    duration_s = time.monotonic() - started
+    made = _made(run, job, progress)
+    change = plan_hand_over(run, ami=made.amis[run.settings.region])
+    tfvars.apply(change)
+    return _result(run, job, made, change, duration_s)
+
+
+def _check_and_validate(run: Invocation, job: Job) -> None:
+    with run.console.step("preflight and validation"), ThreadPoolExecutor(max_workers=1) as pool:
+        checking = pool.submit(check, run, job)
+        validate(job)
+        bad = preflight.failed(checking.result())
+    if bad:
+        for found in bad:
+            run.console.say(f"  {found.check}: {found.detail}. {found.fix}")
+        names = ", ".join(found.check for found in bad)
+        msg = f"Preflight failed ({names}): {bad[0].detail}; nothing was started. {bad[0].fix}"
+        raise SafetyError(msg)
+
+
+def _bake(run: Invocation, job: Job, log: Path, *, debug: bool) -> Progress | None:
+    command = job.packer.build(job.inputs, debug=debug)
+    shown = run.workspace.shown(log)
+    try:
+        if debug:
+            if process.foreground(command) != 0:
+                msg = "The build failed; Packer's own output above says where."
+                raise BuildError(msg)
+            return None
+        from gpu_ami.bake.run import bake
+        from gpu_ami.bake.view import build_view
+
+        run.console.say(f"Packer's log: {shown}")
+        with build_view(run.console) as view:
+            return bake(
+                command,
+                scripts=variables.template_scripts(job.packer.folder),
+                log=log,
+                view=view,
+                percent=lambda ami: artifact.snapshot_percent(run.access, ami),
+                poll_s=_SANDBOX_POLL_S if run.options.sandbox else _SNAPSHOT_POLL_S,
+            )
+    except KeyboardInterrupt as exc:
+        msg = f"The build was interrupted; Packer has ended what it started. Its log: {shown}."
+        raise InterruptedRunError(msg) from exc
+
+
+def _made(run: Invocation, job: Job, progress: Progress | None) -> manifests.Build:
+    """Return this build from the manifest: the last run, which must be ours and agree with Packer's output."""
+    path = run.workspace.manifest
+    made = manifests.the_build(manifests.load(path).last_run, source=run.workspace.shown(path))
+    ours = (made.custom_data or {}).get("run_id")
+    if ours != job.run_id or (progress is not None and progress.amis != made.amis):
+        msg = f"The last run in {path} is {ours!r}, not this build {job.run_id!r}: did another build run meanwhile?"
+        raise BuildError(msg)
+    return made
+
+
+def plan_hand_over(
+    run: Invocation,
+    *,
+    manifest: str | None = None,
+    file: str | None = None,
+    variable: str | None = None,
+    ami: str | None = None,
+) -> tfvars.Change:
+    """Return what handing over *ami*, or else the AMI of the manifest's last run, would change.
+
+    Args:
+        run: This invocation.
+        manifest: Another manifest than the last build's.
+        file: Another file than the settings' one.
+        variable: Another variable than the settings' one.
+        ami: An AMI id.
+
+    Raises:
+        UsageError: A file or the id cannot be used.
+    """
+    if ami is None:
+        path = Path(manifest) if manifest is not None else run.workspace.manifest
+        amis = manifests.the_build(manifests.load(path).last_run, source=str(path)).amis
+        region = run.settings.region
+        if region not in amis:
+            msg = f"The last run in {path} made no AMI for {region} but for {', '.join(amis)}: name one with --region."
+            raise UsageError(msg)
+        ami = amis[region]
+    settings = run.settings.handover
+    target = Path(file) if file is not None else run.workspace.state / settings.file
+    return tfvars.plan(target, variable or settings.variable, ami)
+
+
+def _result(run: Invocation, job: Job, made: manifests.Build, change: tfvars.Change, duration_s: float) -> BuildResult:
+    from gpu_ami.cost import build_line
+
+    described = artifact.describe(run.access, change.new)
+    price = build_line(
+        duration_s=duration_s,
+        region=run.access.region,
+        instance_type=str(job.values().get("instance_type", "")),
+        volume_gib=described.volume_gib,
+        snapshot_gib=described.snapshot_gib,
+    )
+    return BuildResult(
+        ami_id=change.new,
+        region=run.access.region,
+        amis=made.amis,
+        name=described.name,
+        source_ami_id=described.source_ami_id or (made.custom_data or {}).get("source_ami", ""),
+        snapshot_gib=described.snapshot_gib,
+        duration_s=duration_s,
+        manifest=run.workspace.shown(run.workspace.manifest),
+        tfvars=run.workspace.shown(change.file),
+        build_cost_usd=price.build_cost_usd,
+        cost_line=price.line,
+        sandbox=run.options.sandbox,
+    )

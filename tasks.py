@@ -1,0 +1,121 @@
+"""Every Invoke task of the pipeline: each loads, calls and prints; what they do is in scripts/gpu_ami."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gpu_ami.cli import Invocation, pipeline_task
+
+ROOT = Path(__file__).resolve().parent
+
+
+@pipeline_task(ROOT)
+def setup(run: Invocation) -> None:
+    """Install what is missing on this machine: Packer, its plugin, Terraform, the sandbox's isolation."""
+    from gpu_ami import tools
+
+    if run.options.dry_run:
+        run.console.say("DRY RUN: would find or install Packer, its amazon plugin, Terraform and bubblewrap.")
+        return
+    tools.setup(run.console)
+
+
+@pipeline_task(ROOT, var="A Packer variable as name=value; repeatable.")
+def doctor(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
+    """Check credentials, base AMI, container image, models and network, each with a fix."""
+    from gpu_ami import report, workflow
+
+    if run.options.dry_run:
+        run.console.say("DRY RUN: would look up credentials, base AMI, container image, models and network.")
+        return
+    checks = workflow.check(run, workflow.prepare(run, var))
+    run.console.result([found.document() for found in checks], report.checks_table(checks))
+    report.raise_failed(checks)
+
+
+@pipeline_task(ROOT, var="A Packer variable as name=value; repeatable.")
+def validate(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
+    """Check the settings, the Packer template and the Terraform folder; changes nothing."""
+    from gpu_ami import workflow
+
+    job = workflow.prepare(run, var)
+    if run.options.dry_run:
+        run.console.say("\n".join(workflow.validation_lines(job)))
+        return
+    with run.console.step("validation"):
+        workflow.validate(job)
+
+
+@pipeline_task(
+    ROOT,
+    var="A Packer variable as name=value; repeatable.",
+    debug="Packer's step-by-step mode, on a terminal.",
+)
+def build(run: Invocation, *, var: tuple[str, ...] = (), debug: bool = False) -> None:
+    """Bake the AMI with Packer and hand it to Terraform."""
+    from gpu_ami import report, workflow
+
+    job = workflow.prepare(run, var)
+    if run.options.dry_run:
+        run.console.say("\n".join(workflow.build_lines(job, debug=debug)))
+        return
+    built = workflow.build(run, job, debug=debug)
+    run.console.result(built.document(), report.built_table(built))
+
+
+@pipeline_task(
+    ROOT,
+    file="Another manifest than the last build's.",
+    all="Every run in the manifest, not only the last.",
+)
+def manifest(run: Invocation, *, file: str | None = None, all: bool = False) -> None:
+    """Show the last build of Packer's manifest."""
+    from gpu_ami import report
+    from gpu_ami.bake import manifest as manifests
+
+    path = Path(file) if file else run.workspace.manifest
+    found = manifests.load(path)
+    builds = found.builds if all else found.last_run
+    run.console.result([build.document() for build in builds], report.builds_table(builds, path))
+
+
+@pipeline_task(
+    ROOT,
+    manifest="Another manifest than the last build's.",
+    file="The .tfvars.json file; default from pipeline.yaml.",
+    var="The Terraform variable; default from pipeline.yaml.",
+    ami="An AMI id instead of the manifest's.",
+    check="Change nothing; exit 9 when there would be a change.",
+)
+def update_tfvars(
+    run: Invocation,
+    *,
+    manifest: str | None = None,
+    file: str | None = None,
+    var: str | None = None,
+    ami: str | None = None,
+    check: bool = False,
+) -> None:
+    """Write the new AMI's id to the file that Terraform reads, and show the change."""
+    from gpu_ami import report, workflow
+    from gpu_ami.handover import tfvars
+
+    change = workflow.plan_hand_over(run, manifest=manifest, file=file, variable=var, ami=ami)
+    dry = check or run.options.dry_run
+    if not dry:
+        tfvars.apply(change)
+    report.show_change(run, change, written=not dry)
+    if check:
+        report.raise_changed(run, change)
+
+
+@pipeline_task(ROOT)
+def sandbox(run: Invocation) -> None:
+    """Keep the local AWS and guest running for later --sandbox tasks, until Ctrl-C."""
+    from gpu_ami.sandbox.session import serve
+
+    if run.options.dry_run:
+        run.console.say("DRY RUN: would start the local AWS and guest.")
+        return
+    here = run.in_sandbox()
+    serve(here.workspace, region=here.settings.region, console=run.console)
