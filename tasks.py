@@ -12,22 +12,22 @@ ROOT = Path(__file__).resolve().parent
 @pipeline_task(ROOT)
 def setup(run: Invocation) -> None:
     """Install what is missing on this machine: Packer, its plugin, Terraform, the sandbox's isolation."""
-    from gpu_ami import tools
-
     if run.options.dry_run:
         run.console.say("DRY RUN: would find or install Packer, its amazon plugin, Terraform and bubblewrap.")
         return
+    from gpu_ami import tools
+
     tools.setup(run.console)
 
 
 @pipeline_task(ROOT, var="A Packer variable as name=value; repeatable.")
 def doctor(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
     """Check credentials, base AMI, container image, models and network, each with a fix."""
-    from gpu_ami import report, workflow
-
     if run.options.dry_run:
         run.console.say("DRY RUN: would look up credentials, base AMI, container image, models and network.")
         return
+    from gpu_ami import report, workflow
+
     checks = workflow.check(run, workflow.prepare(run, var))
     run.console.result([found.document() for found in checks], report.checks_table(checks))
     report.raise_failed(checks)
@@ -112,10 +112,10 @@ def update_tfvars(
 @pipeline_task(ROOT)
 def sandbox(run: Invocation) -> None:
     """Keep the local AWS and guest running for later --sandbox tasks, until Ctrl-C."""
-    from gpu_ami.sandbox.session import serve
-
     if run.options.dry_run:
         run.console.say("DRY RUN: would start the local AWS and guest.")
         return
+    from gpu_ami.sandbox.session import serve
+
     here = run.in_sandbox()
     serve(here.workspace, region=here.settings.region, console=run.console)

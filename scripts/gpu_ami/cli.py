@@ -17,7 +17,7 @@ from typing import Any
 from invoke.exceptions import Exit
 from invoke.tasks import Task, task
 
-from gpu_ami.errors import InterruptedRunError, PipelineError, UsageError
+from gpu_ami.errors import InterruptedRunError, PipelineError
 from gpu_ami.invocation import Invocation, current
 
 # Read from the whole command line by options.py; declared here so that Invoke accepts them after any task.
@@ -54,8 +54,8 @@ def pipeline_task(root: Path, **flags: str) -> Callable[[Callable[..., None]], T
 
         @functools.wraps(body)
         def call(_context: object, **given: Any) -> None:
+            arguments = {p.name: tuple(given[p.name]) if isinstance(p.default, tuple) else given[p.name] for p in own}
             with friendly():
-                arguments = {parameter.name: _value(parameter, given[parameter.name]) for parameter in own}
                 body(current(root), **arguments)
 
         context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -75,17 +75,6 @@ def pipeline_task(root: Path, **flags: str) -> Callable[[Callable[..., None]], T
 
 def _parameter(name: str, default: object) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
-
-
-def _value(parameter: inspect.Parameter, given: Any) -> Any:
-    """Return *given* for the body; refuse a flag that was taken for the value of another one."""
-    words = given if isinstance(given, list) else [given]
-    for word in words:
-        if isinstance(word, str) and word.startswith("-"):
-            flag = parameter.name.replace("_", "-")
-            msg = f"--{flag} got {word!r} for its value: write --{flag}=VALUE."
-            raise UsageError(msg)
-    return tuple(given) if isinstance(given, list) else given
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
@@ -117,33 +117,38 @@ class Console:
                 self._print_table(table)
 
     @contextlib.contextmanager
-    def step(self, title: str) -> Iterator[None]:
+    def step(self, title: str) -> Iterator[Callable[[str], None]]:
         """Show that *title* is under way, then how long it took.
 
         On a terminal a line that counts the seconds; elsewhere a plain line at the end, and a heartbeat
-        for steps so long that a log reader would wonder.
+        for steps so long that a log reader would wonder. What is yielded takes a note of how far the step is,
+        shown with the next tick.
         """
         started = time.monotonic()
         ended = threading.Event()
-        watcher = threading.Thread(target=self._watch, args=(title, started, ended), daemon=True)
+        notes: list[str] = []
+        watcher = threading.Thread(target=self._watch, args=(title, started, ended, notes), daemon=True)
         watcher.start()
         verb = "failed after"
         try:
-            yield
+            yield lambda note: notes.__setitem__(slice(None), [note])
             verb = "done in"
         finally:
             ended.set()
             watcher.join()
             self.say(f"{title}: {verb} {show_duration(time.monotonic() - started)}")
 
-    def _watch(self, title: str, started: float, ended: threading.Event) -> None:
+    def _watch(self, title: str, started: float, ended: threading.Event, notes: Sequence[str]) -> None:
+        def far() -> str:
+            return f", {note[:60]}" if (note := next(iter(notes), "")) else ""
+
         if not self.is_terminal:
             while not ended.wait(_HEARTBEAT_S):
-                self.say(f"{title}: {show_duration(time.monotonic() - started)} so far")
+                self.say(f"{title}: {show_duration(time.monotonic() - started)} so far{far()}")
             return
         while not ended.wait(0.2):
             with self._lock:
-                self.err.write(f"\r\x1b[2K{title}: {time.monotonic() - started:.0f} s …")
+                self.err.write(f"\r\x1b[2K{title}: {time.monotonic() - started:.0f} s{far()} …")
                 self.err.flush()
         with self._lock:
             self.err.write("\r\x1b[2K")

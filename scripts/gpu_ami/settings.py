@@ -151,3 +151,7 @@ def _section_type(name: str) -> type[msgspec.Struct]:
 
 def _kind(raw: object) -> str:
     return "nothing" if raw is None else f"a {type(raw).__name__}"
+
+
+if __name__ == "__main__":  # pragma: no cover - a maintainer's helper; a test compares its output
+    Path("pipeline.schema.json").write_text(msgspec.json.format(msgspec.json.encode(schema())).decode() + "\n")

@@ -111,11 +111,11 @@ def prepare(run: Invocation, words: Sequence[str]) -> Job:
         ToolError: Packer, its plugin or Terraform is missing.
     """
     given = variables.parse_given(words)
-    packer, terraform = packer_tools(), terraform_tools()
     owned = {"region": run.settings.region, "family": run.settings.family}
     run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     own = {"run_id": run_id, "pipeline_version": __version__, "git_commit": _git_commit(run.workspace.root)}
     file = _variables_file(run, owned)
+    packer, terraform = packer_tools(), terraform_tools()
     quiet = {"CHECKPOINT_DISABLE": "1"}
     environment = (lambda _extra: {}) if run.options.dry_run else run.access.child_environment
     return Job(

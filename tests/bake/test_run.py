@@ -1,0 +1,130 @@
+"""A build followed: a stand-in prints what Packer would."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from gpu_ami.bake.events import Progress
+from gpu_ami.bake.run import bake
+from gpu_ami.errors import BuildError, UsageError
+from gpu_ami.process import Command
+
+SCRIPTS = ("update-system", "pull-image")
+GOOD = [
+    "1,,ui,say,==> amazon-ebs.gpu: Launching a source AWS instance...",
+    "1,,ui,say,==> amazon-ebs.gpu: Provisioning with shell script: s/update-system.sh",
+    "1,,ui,say,==> amazon-ebs.gpu: Stopping the source instance...",
+    "1,,ui,message,    amazon-ebs.gpu: AMI: ami-0123456789abcdef0",
+    "SLEEP",
+    "1,amazon-ebs.gpu,artifact,0,id,ap-northeast-2:ami-0123456789abcdef0",
+]
+BAD = [
+    "1,,ui,say,==> amazon-ebs.gpu: Provisioning with shell script: s/pull-image.sh",
+    "1,,ui,error,==> amazon-ebs.gpu: no such digest",
+    "1,,ui,say,==> amazon-ebs.gpu: Terminating the source AWS instance...",
+    "1,amazon-ebs.gpu,error,Script exited with non-zero exit status: 1.",
+]
+
+
+class Recorder:
+    """A view that remembers."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.titles: list[str] = []
+        self.percents: list[int] = []
+
+    def update(self, progress: Progress) -> None:
+        """Remember the title."""
+        if self.titles[-1:] != [progress.title]:
+            self.titles.append(progress.title)
+
+    def snapshot(self, percent: int) -> None:
+        """Remember the percentage."""
+        self.percents.append(percent)
+
+
+def _packer(lines: list[str], status: int) -> Command:
+    code = (
+        "import sys, time\n"
+        "for line in sys.argv[2:]:\n"
+        "    time.sleep(0.4) if line == 'SLEEP' else print(line, flush=True)\n"
+        "sys.exit(int(sys.argv[1]))"
+    )
+    return Command((sys.executable, "-c", code, str(status), *lines))
+
+
+def _bake(command: Command, log: Path, view: Recorder) -> Progress:
+    return bake(command, scripts=SCRIPTS, log=log, view=view, percent=lambda _ami: 40, poll_s=0.05)
+
+
+def test_a_good_build_is_followed_to_its_amis(tmp_path: Path) -> None:
+    """The view sees each step once, the snapshot is watched, and the log has every line."""
+    view, log = Recorder(), tmp_path / "logs" / "b.log"
+
+    progress = _bake(_packer(GOOD, 0), log, view)
+
+    assert progress.amis == {"ap-northeast-2": "ami-0123456789abcdef0"}
+    assert view.titles == ["launching the builder", "step 1 of 2: update-system", "making the AMI"]
+    assert set(view.percents) == {40}
+    assert len(log.read_text().splitlines()) == len(GOOD) - 1
+
+
+def test_a_failed_build_names_step_reason_and_log(tmp_path: Path) -> None:
+    """Clean-up comes after the failing step and must not be named in its place."""
+    with pytest.raises(
+        BuildError, match=r"step 2 of 2: pull-image: Script exited.*status: 1\. The whole log is in .*b\.log"
+    ):
+        _bake(_packer(BAD, 1), tmp_path / "b.log", Recorder())
+
+
+def test_a_build_that_dies_at_once_says_its_last_words(tmp_path: Path) -> None:
+    """A panic is no event but the only reason there is."""
+    with pytest.raises(BuildError, match="checking inputs: panic: nil map"):
+        _bake(_packer(["panic: nil map"], 2), tmp_path / "b.log", Recorder())
+
+
+def test_a_build_that_fails_before_any_step_names_the_launch(tmp_path: Path) -> None:
+    """No capacity, no permission: there was no script to blame."""
+    lines = [
+        "1,,ui,say,==> amazon-ebs.gpu: Terminating the source AWS instance...",
+        "1,amazon-ebs.gpu,error,no capacity",
+    ]
+
+    with pytest.raises(BuildError, match="failed at launching the builder: no capacity"):
+        _bake(_packer(lines, 1), tmp_path / "b.log", Recorder())
+
+
+def test_an_unwritable_log_stops_before_packer_starts(tmp_path: Path) -> None:
+    """A build nobody can read about is not begun."""
+    (tmp_path / "logs").write_text("")
+
+    with pytest.raises(UsageError, match="build log"):
+        _bake(_packer(GOOD, 0), tmp_path / "logs" / "b.log", Recorder())
+
+
+def test_ctrl_c_is_shown_as_cancelling(tmp_path: Path) -> None:
+    """Packer needs a minute to clean up: the view must say that it does."""
+    view = Recorder()
+    code = (
+        "import signal, time; signal.signal(2, lambda *_: exit(1)); "
+        "print('1,,ui,say,==> a: x', flush=True); time.sleep(20)"
+    )
+
+    def press() -> None:
+        while not view.titles:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        _bake(Command((sys.executable, "-c", code)), tmp_path / "b.log", view)
+
+    assert view.titles[-1] == "cancelling: Packer ends what it started"

@@ -1,0 +1,172 @@
+"""The command line as a user meets it: real processes, no mocks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("boto3", "botocore", "moto", "hcl2", "matplotlib", "rich", "msgspec", "asyncssh")
+
+
+def _invoke(*words: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "invoke", *words],
+        cwd=cwd,
+        env={**os.environ, "GPU_AMI_SANDBOX": "", **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def _tasks() -> list[str]:
+    listed = _invoke("--list", "--list-format", "json")
+    return [task["name"] for task in json.loads(listed.stdout)["tasks"]]
+
+
+TASKS = _tasks()
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A repository with the tasks and nothing else."""
+    (tmp_path / "tasks.py").write_text((ROOT / "tasks.py").read_text())
+    return tmp_path
+
+
+def test_list_shows_each_task_with_its_help() -> None:
+    """`invoke --list` is the first thing a newcomer types."""
+    shown = _invoke("--list").stdout
+
+    for name in TASKS:
+        assert re.search(rf"^  {name} +\S.+", shown, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_help_runs_nothing(task: str) -> None:
+    """Invoke takes --help for the value of a missing positional argument and runs the task: none may have one."""
+    done = _invoke(task, "--help")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"Usage: inv[oke] [--core-opts] {task}")
+    for flag in ("--region", "--profile", "--sandbox", "--output", "--query", "--dry-run"):
+        assert flag in done.stdout
+
+
+def test_list_imports_nothing_heavy() -> None:
+    """`invoke --list` and completion must answer at once."""
+    code = f"""
+import sys
+from invoke.program import Program
+sys.argv = ["invoke", "--list"]
+from invoke.main import program
+program.run(exit=False)
+print("loaded", [name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert "build" in done.stdout
+    assert done.stderr.splitlines()[-1] == "loaded []"
+
+
+def _one_line(done: subprocess.CompletedProcess[str], status: int, problem: str) -> None:
+    assert done.returncode == status, done.stderr
+    assert re.search(problem, done.stderr), done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "problem"),
+    [
+        (["manifest", "--file", "none.json"], 2, "none.json does not exist"),
+        (["manifest", "--output", "xml"], 2, "'xml' is not known"),
+        (["manifest", "--query", "a["], 2, "not a JMESPath"),
+        (["validate", "--region", "Seoul"], 2, "'Seoul' is not an AWS region"),
+        (["validate", "--var", "x"], 2, "'x' is not name=value"),
+        (["update-tfvars", "--ami", "ami-1"], 2, "'ami-1' is not an AMI id"),
+    ],
+)
+def test_bad_usage_is_one_line_and_its_own_exit_code(words: Sequence[str], status: int, problem: str) -> None:
+    """A person reads the line, a script the code; neither gets a traceback."""
+    _one_line(_invoke(*words), status, problem)
+
+
+def test_no_settings_file_is_exit_2_on_aws(bare: Path) -> None:
+    """Without settings nobody guesses where to build."""
+    _one_line(_invoke("build", cwd=bare), 2, r"pipeline\.yaml does not exist")
+
+
+def test_missing_packer_variables_are_exit_2(bare: Path) -> None:
+    """The message names the file to copy."""
+    (bare / "pipeline.yaml").write_text("region: ap-northeast-2\n")
+
+    _one_line(_invoke("build", cwd=bare), 2, r"variables\.auto\.pkrvars\.hcl does not exist\. Copy .*\.example")
+
+
+def test_a_traceback_can_be_asked_for() -> None:
+    """GPU_AMI_TRACEBACK=1 is for bug reports."""
+    done = _invoke("manifest", "--file", "none.json", GPU_AMI_TRACEBACK="1")
+
+    assert "Traceback" in done.stderr
+    assert "UsageError" in done.stderr
+
+
+def test_manifest_and_update_tfvars_speak_json(bare: Path) -> None:
+    """The whole hand-over by hand: read a manifest, set the variable, check it, see no further change."""
+    (bare / "pipeline.yaml").write_text("region: ap-northeast-2\n")
+    ami = "ami-0123456789abcdef0"
+    build = {
+        "name": "gpu",
+        "builder_type": "amazon-ebs",
+        "build_time": 1763900000,
+        "artifact_id": f"ap-northeast-2:{ami}",
+        "packer_run_uuid": "r",
+    }
+    (bare / "m.json").write_text(json.dumps({"builds": [build], "last_run_uuid": "r"}))
+
+    listed = _invoke("manifest", "--file", "m.json", "--query", "[0].amis", "--output", "json", cwd=bare)
+    checked = _invoke("update-tfvars", "--manifest", "m.json", "--check", cwd=bare)
+    dry = _invoke("update-tfvars", "--manifest", "m.json", "--dry", cwd=bare)
+    file = bare / "terraform" / "gpu-ami.auto.tfvars.json"
+    assert not file.exists()
+    written = _invoke("update-tfvars", "--manifest", "m.json", "--output", "json", cwd=bare)
+    again = _invoke("update-tfvars", "--manifest", "m.json", "--check", "--output", "json", cwd=bare)
+
+    assert json.loads(listed.stdout) == {"ap-northeast-2": ami}
+    assert (checked.returncode, dry.returncode) == (9, 0)
+    assert "Would write gpu_ami_id" in dry.stderr
+    assert json.loads(written.stdout)["changed"]
+    assert json.loads(file.read_text()) == {"gpu_ami_id": ami}
+    assert (again.returncode, json.loads(again.stdout)["changed"]) == (0, False)
+
+
+def test_another_regions_manifest_is_refused(bare: Path) -> None:
+    """Handing over an AMI of another region would fail at the next launch."""
+    (bare / "pipeline.yaml").write_text("region: ap-northeast-2\n")
+    build = {"builder_type": "amazon-ebs", "artifact_id": "us-east-1:ami-12345678", "packer_run_uuid": "r"}
+    (bare / "m.json").write_text(json.dumps({"builds": [build], "last_run_uuid": "r"}))
+
+    _one_line(
+        _invoke("update-tfvars", "--manifest", "m.json", cwd=bare), 2, "no AMI for ap-northeast-2 but for us-east-1"
+    )
+
+
+def test_every_task_survives_dry(bare: Path) -> None:
+    """--dry stops only Invoke's own commands; each task must stop itself and leave no trace."""
+    for name in ("setup", "sandbox", "doctor"):
+        done = _invoke("--dry", name, "--sandbox", cwd=bare)
+
+        assert done.returncode == 0, done.stderr
+        assert "DRY RUN" in done.stderr
+    assert [path.name for path in bare.iterdir() if path.name != "__pycache__"] == ["tasks.py"]

@@ -1,0 +1,137 @@
+"""What is printed where."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from gpu_ami import console as console_module
+from gpu_ami.console import Console, Table
+from gpu_ami.errors import UsageError
+from gpu_ami.options import Output
+
+TABLE = Table(
+    columns=("AMI", "GiB"), rows=[("ami-1|x", "30")], title="Images", footer=("1 image",), numeric=frozenset({"GiB"})
+)
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+def _console(output: Output = "table", query: str | None = None, err: io.StringIO | None = None) -> Console:
+    return Console(output, query, out=io.StringIO(), err=err or io.StringIO())
+
+
+def _printed(console: Console) -> tuple[str, str]:
+    assert isinstance(console.out, io.StringIO)
+    assert isinstance(console.err, io.StringIO)
+    return console.out.getvalue(), console.err.getvalue()
+
+
+def test_json_is_one_document_on_one_line() -> None:
+    """`invoke build apply --output json` gives one line per task for a script to read."""
+    console = _console("json")
+
+    console.result({"a": "한글", "b": 1.5}, TABLE)
+    console.say("talk")
+
+    assert _printed(console) == ('{"a": "한글", "b": 1.5}\n', "talk\n")
+
+
+def test_a_table_shows_every_cell() -> None:
+    """Without a terminal nothing is cut off."""
+    console = _console()
+
+    console.result({}, Table(columns=("a",), rows=[("x" * 300,)]), TABLE)
+
+    out, _ = _printed(console)
+    assert "x" * 300 in out
+    assert out.endswith("1 image\n")
+
+
+def test_markdown_escapes_what_would_break_the_table() -> None:
+    """Job summaries and pull requests show it."""
+    console = _console("markdown")
+
+    console.result({}, TABLE)
+
+    assert _printed(console)[0] == "### Images\n\n| AMI | GiB |\n| --- | ---: |\n| ami-1\\|x | 30 |\n\n1 image\n"
+
+
+def test_a_query_answers_in_json() -> None:
+    """As in the AWS CLI; the same query works for every output form."""
+    for output in ("table", "markdown", "json"):
+        console = _console(output, "amis.eu")  # type: ignore[arg-type]
+        console.result({"amis": {"eu": "ami-1"}}, TABLE)
+
+        assert json.loads(_printed(console)[0]) == "ami-1"
+
+
+def test_a_broken_query_fails_before_any_work() -> None:
+    """Not after half an hour of building."""
+    with pytest.raises(UsageError, match="'a\\[' is not a JMESPath"):
+        _console(query="a[")
+
+
+def test_a_query_that_does_not_fit_is_one_line() -> None:
+    """A type error inside the expression is the user's to mend."""
+    with pytest.raises(UsageError, match="cannot be applied"):
+        _console(query="length(@)").result(3)
+
+
+def test_warnings_and_errors_have_colour_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Escape codes in a log file are noise; NO_COLOR is respected."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    plain, coloured = _console(), _console(err=Terminal())
+    plain.warn("w")
+    coloured.fail("f")
+    monkeypatch.setenv("NO_COLOR", "1")
+    coloured.warn("w")
+
+    assert _printed(plain)[1] == "warning: w\n"
+    assert _printed(coloured)[1] == "\x1b[31merror\x1b[0m: f\nwarning: w\n"
+
+
+def test_a_step_says_how_long_it_took_and_whether_it_failed() -> None:
+    """Every wait over two seconds has an end that can be read."""
+    console = _console()
+
+    with console.step("good"):
+        pass
+    with pytest.raises(ValueError, match="no"), console.step("bad"):
+        raise ValueError("no")  # noqa: EM101
+
+    out = _printed(console)[1]
+    assert "good: done in 0.0 s" in out
+    assert "bad: failed after 0.0 s" in out
+
+
+def test_a_long_step_is_heard_of_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal the seconds are counted; in a log there is a heartbeat."""
+    import time
+
+    monkeypatch.setattr(console_module, "_HEARTBEAT_S", 0.05)
+    monkeypatch.setenv("TERM", "xterm")
+    for err, sign in ((io.StringIO(), "slow: 0.1 s so far"), (Terminal(), "\r\x1b[2Kslow: 0 s …")):
+        console = _console(err=err)
+        with console.step("slow"):
+            time.sleep(0.45)
+
+        assert sign in _printed(console)[1]
+
+
+def test_streams_are_looked_up_late(capsys: pytest.CaptureFixture[str]) -> None:
+    """A console made before a redirection still prints where the output goes now."""
+    console = Console("json")
+    console.result([1])
+    console.say("x")
+
+    assert capsys.readouterr() == ("[1]\n", "x\n")

@@ -1,0 +1,190 @@
+"""Programs: run, streamed, interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from gpu_ami import process
+from gpu_ami.errors import ToolError
+from gpu_ami.process import Command, clean_environment, run, stream
+
+
+def _python(code: str, *, cwd: Path | None = None) -> Command:
+    return Command((sys.executable, "-c", textwrap.dedent(code)), cwd=cwd)
+
+
+def test_run_captures_both_streams_and_the_status() -> None:
+    """The caller judges the status; nothing is raised for it."""
+    done = run(_python("import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"))
+
+    assert (done.returncode, done.stdout, done.stderr, done.last_line) == (3, "out\n", "err\n", "err")
+
+
+def test_last_line_falls_back_to_stdout_and_to_words() -> None:
+    """An error needs something to say even when the program said nothing."""
+    assert run(_python("print('only out')")).last_line == "only out"
+    assert run(_python("pass")).last_line == "no output"
+
+
+def test_run_passes_stdin_and_survives_bad_bytes() -> None:
+    """A program that prints something else than UTF-8 must not end in a traceback."""
+    done = run(_python("import sys; sys.stdout.buffer.write(sys.stdin.buffer.read() + b'\\xff')"), stdin="hi")
+
+    assert done.stdout == "hi\ufffd"
+
+
+def test_a_missing_program_names_setup(tmp_path: Path) -> None:
+    """The next step for a missing tool is always the same."""
+    with pytest.raises(ToolError, match="run `invoke setup`"):
+        run(Command((str(tmp_path / "packer"),)))
+    with pytest.raises(ToolError, match="cannot be started"):
+        run(Command((str(tmp_path),)))
+
+
+def test_a_program_that_hangs_is_ended(tmp_path: Path) -> None:
+    """A version question that never answers must not stop the pipeline for good."""
+    with pytest.raises(ToolError, match="did not answer within 1 s"):
+        run(_python("import time; time.sleep(60)"), timeout_s=0.6)
+
+
+def test_a_command_shows_as_typed() -> None:
+    """--dry-run prints commands that can be pasted."""
+    assert (
+        str(Command(("packer", "build", "-var=a b", "."), cwd=Path("/x y")))
+        == "(cd '/x y' && packer build '-var=a b' .)"
+    )
+    assert str(Command(("true",))) == "true"
+
+
+def test_the_clean_environment_lets_nothing_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of these would lead a sandbox build to a real account."""
+    leaks = [
+        "AWS_PROFILE",
+        "AWS_ENDPOINT_URL_EC2",
+        "HTTPS_PROXY",
+        "PKR_VAR_region",
+        "TF_VAR_x",
+        "TF_CLI_ARGS",
+        "PACKER_LOG",
+    ]
+    for name in leaks:
+        monkeypatch.setenv(name, "leak")
+
+    environment = clean_environment({"AWS_REGION": "r"})
+
+    assert "leak" not in environment.values()
+    assert environment["AWS_REGION"] == "r"
+    assert environment["PATH"] == os.environ["PATH"]
+
+
+def test_stream_hands_over_lines_as_they_come() -> None:
+    """A live view needs each line when it is printed; stderr belongs to the same talk."""
+    lines: list[str] = []
+
+    status = stream(
+        _python("import sys; print('a', flush=True); print('b', file=sys.stderr); sys.exit(4)"),
+        lines.append,
+        on_interrupt=lambda: None,
+    )
+
+    assert (status, lines) == (4, ["a", "b"])
+
+
+def test_stream_of_a_missing_program_is_a_tool_error(tmp_path: Path) -> None:
+    """Same words as for a captured run."""
+    with pytest.raises(ToolError, match="invoke setup"):
+        stream(Command((str(tmp_path / "none"),)), lambda _line: None, on_interrupt=lambda: None)
+
+
+CHILD = """
+import signal, sys, time
+count = 0
+def on(*_):
+    global count
+    count += 1
+signal.signal(signal.SIGINT, on)
+print("ready", flush=True)
+end = time.monotonic() + 20
+while not count and time.monotonic() < end:
+    time.sleep(0.02)
+time.sleep(0.6)
+print(f"interrupts {count}", flush=True)
+sys.exit(1)
+"""
+
+PARENT = """
+import sys
+from gpu_ami.process import Command, stream
+try:
+    stream(Command((sys.executable, "-c", sys.argv[1])), lambda line: print(line, flush=True),
+           on_interrupt=lambda: print("told", flush=True))
+except KeyboardInterrupt:
+    print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_sends_exactly_one_sigint_and_waits(number: signal.Signals) -> None:
+    """Packer drops its clean-up at the second SIGINT and leaves the instance running."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, CHILD], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "ready\n"
+
+    parent.send_signal(number)
+    time.sleep(0.2)
+    parent.send_signal(number)
+    said, _ = parent.communicate(timeout=30)
+
+    assert said.splitlines() == ["told", "interrupts 1", "ended"]
+
+
+def test_a_reader_that_fails_interrupts_the_child() -> None:
+    """A full disk under our log must not leave Packer running unwatched."""
+
+    def fail(_line: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    started = time.monotonic()
+    with pytest.raises(OSError, match="No space"):
+        stream(_python(CHILD), fail, on_interrupt=lambda: None)
+
+    assert time.monotonic() - started < 10
+
+
+def test_foreground_waits_through_ctrl_c() -> None:
+    """Packer's debug mode gets Ctrl-C from the terminal itself; we only wait."""
+    code = """
+        import sys
+        from gpu_ami.process import Command, foreground
+        try:
+            foreground(Command((sys.executable, "-c", sys.argv[1])))
+        except KeyboardInterrupt:
+            print("ended", flush=True)
+    """
+    parent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), CHILD], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "ready\n"
+
+    os.killpg(parent.pid, signal.SIGINT)
+    said, _ = parent.communicate(timeout=30)
+
+    assert said.splitlines() == ["interrupts 1", "ended"]
+
+
+def test_foreground_returns_the_status(tmp_path: Path) -> None:
+    """And a missing program is worded as everywhere else."""
+    assert process.foreground(_python("import sys; sys.exit(5)")) == 5
+    with pytest.raises(ToolError, match="invoke setup"):
+        process.foreground(Command((str(tmp_path / "none"),)))

@@ -1,0 +1,102 @@
+"""pipeline.yaml and the flags, made into one value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gpu_ami.errors import UsageError
+from gpu_ami.options import Options
+from gpu_ami.settings import EMBEDDED, load, schema
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def _load(tmp_path: Path, content: str | bytes, options: Options | None = None) -> object:
+    file = tmp_path / "pipeline.yaml"
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return load(file, options or Options())
+
+
+def test_the_committed_file_is_the_embedded_default() -> None:
+    """A newcomer with and without pipeline.yaml must get the same pipeline."""
+    assert load(REPOSITORY / "pipeline.yaml", Options()) == EMBEDDED
+
+
+def test_flags_beat_the_file(tmp_path: Path) -> None:
+    """A region on the command line is the last word."""
+    file = tmp_path / "pipeline.yaml"
+    file.write_text("region: eu-west-1\nprofile: a\n")
+
+    settings = load(file, Options(region="us-east-1", profile="b"))
+
+    assert (settings.region, settings.profile) == ("us-east-1", "b")
+
+
+def test_a_byte_order_mark_is_harmless(tmp_path: Path) -> None:
+    """Windows editors write one."""
+    assert _load(tmp_path, b"\xef\xbb\xbfregion: ap-northeast-2\n") == EMBEDDED
+
+
+def test_the_sandbox_needs_no_file(tmp_path: Path) -> None:
+    """The first command of a newcomer works without writing anything."""
+    assert load(tmp_path / "pipeline.yaml", Options(sandbox=True)) == EMBEDDED
+
+
+def test_aws_needs_the_file(tmp_path: Path) -> None:
+    """On AWS nobody guesses a region."""
+    with pytest.raises(UsageError, match=r"pipeline\.yaml does not exist.*--sandbox"):
+        load(tmp_path / "pipeline.yaml", Options())
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("region: ap-northeast-2\nregoin: x\n", r"unknown key 'regoin': known keys are .*region"),
+        ("region: ap-northeast-2\ncleanup: {older: 3}\n", r"unknown key 'older' in cleanup: known keys are older_than"),
+        ("region: 5\n", r"region is 5"),
+        ("region: Seoul\n", r"region is 'Seoul'"),
+        ("account: null\n", r"missing required field `region`"),
+        ("region: ap-northeast-2\naccount: 123456789012\n", r"account is 123456789012"),
+        ("region: ap-northeast-2\ncleanup: {keep: 0}\n", r"cleanup.keep is 0"),
+        ("region: ap-northeast-2\ncleanup: {keep: three}\n", r"cleanup.keep is 'three'"),
+        ("region: ap-northeast-2\nhandover: [a]\n", r"handover is \['a'\]"),
+        ("- region\n", r"holds a list"),
+        ("", r"holds nothing"),
+        ("region: [unclosed\n", r"line 2 is not YAML"),
+        ("region: !!python/object/apply:os.system [id]\n", r"is not YAML"),
+        ("[" * 100_000, r"nested too deeply|is not YAML"),
+        (b"region: \xff\xfe\n", r"not UTF-8"),
+        ("# " + "x" * (10 * 1024 * 1024), r"larger than 1 MiB"),
+    ],
+)
+def test_bad_settings_are_refused_with_the_value(tmp_path: Path, content: str | bytes, problem: str) -> None:
+    """Each line names what is wrong, so that nobody has to open the code."""
+    with pytest.raises(UsageError, match=problem) as caught:
+        _load(tmp_path, content)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bad_region_flag_is_refused() -> None:
+    """A typed city or zone would only fail deep inside AWS."""
+    with pytest.raises(UsageError, match="'ap-northeast-2a'"):
+        load(REPOSITORY / "pipeline.yaml", Options(region="ap-northeast-2a"))
+
+
+def test_a_folder_in_the_files_place_is_refused(tmp_path: Path) -> None:
+    """The error says what the system said, not a traceback."""
+    (tmp_path / "pipeline.yaml").mkdir()
+
+    with pytest.raises(UsageError, match="cannot be read"):
+        load(tmp_path / "pipeline.yaml", Options())
+
+
+def test_the_editors_schema_is_current() -> None:
+    """pipeline.schema.json is generated; `python -m gpu_ami.settings` rewrites it."""
+    import json
+
+    committed = json.loads((REPOSITORY / "pipeline.schema.json").read_text())
+
+    assert committed == schema()

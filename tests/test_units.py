@@ -1,0 +1,61 @@
+"""Durations, sizes and money."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from gpu_ami.errors import UsageError
+from gpu_ami.units import parse_duration, show_bytes, show_duration, show_usd
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("30d", timedelta(days=30)),
+        ("12h", timedelta(hours=12)),
+        (" 2w ", timedelta(weeks=2)),
+        ("3653d", timedelta(3653)),
+    ],
+)
+def test_parse_duration_reads_whole_units(text: str, span: timedelta) -> None:
+    """The forms that the help text promises are the forms that work."""
+    assert parse_duration(text) == span
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0d", "-1d", "30", "1mo", "1.5d", "d", "3654d", "9999999w", "\uff13d", "30D", "1d2h"]
+)
+def test_parse_duration_refuses_everything_else(text: str) -> None:
+    """A wrong age must never be guessed at: it decides what is deleted."""
+    with pytest.raises(UsageError, match="--older-than"):
+        parse_duration(text, name="--older-than")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.84, "0.8 s"), (9.94, "9.9 s"), (42.4, "42 s"), (187, "3 m 07 s"), (59.7, "1 m 00 s"), (7500, "2 h 05 m")],
+)
+def test_show_duration_reads_like_a_person_says_it(seconds: float, shown: str) -> None:
+    """Progress lines are read at a glance, so the unit follows the size."""
+    assert show_duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (17 * 1024**3, "17.0 GiB"), (2 * 1024**4, "2.0 TiB")],
+)
+def test_show_bytes_uses_binary_units(count: float, shown: str) -> None:
+    """AWS bills and reports in GiB; a decimal GB would disagree with the console."""
+    assert show_bytes(count) == shown
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [(None, "unknown"), (Decimal("0"), "$0.00"), (Decimal("0.004"), "< $0.01"), (Decimal("1234.5"), "$1,234.50")],
+)
+def test_show_usd_never_prints_zero_for_unknown(amount: Decimal | None, shown: str) -> None:
+    """An unknown price that reads as free would be believed."""
+    assert show_usd(amount) == shown
