@@ -128,6 +128,21 @@ def test_a_long_step_is_heard_of_meanwhile(monkeypatch: pytest.MonkeyPatch) -> N
         assert sign in _printed(console)[1]
 
 
+def test_a_long_step_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Minutes of nothing but seconds look like a hang; the last note is what is shown."""
+    import time
+
+    monkeypatch.setattr(console_module, "_HEARTBEAT_S", 0.05)
+    console = _console()
+    with console.step("slow") as note:
+        note("1 of 9")
+        note("2 of 9")
+        time.sleep(0.2)
+
+    assert "so far, 2 of 9\n" in _printed(console)[1]
+    assert "1 of 9" not in _printed(console)[1]
+
+
 def test_streams_are_looked_up_late(capsys: pytest.CaptureFixture[str]) -> None:
     """A console made before a redirection still prints where the output goes now."""
     console = Console("json")

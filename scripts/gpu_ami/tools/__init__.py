@@ -1,0 +1,16 @@
+"""Finds or installs the programs of others that the pipeline runs."""
+
+from gpu_ami.tools.locate import guest_tools, packer_tools, terraform_tools
+from gpu_ami.tools.model import GuestTools, PackerTools, TerraformTools, Tool
+from gpu_ami.tools.setup import setup
+
+__all__ = [
+    "GuestTools",
+    "PackerTools",
+    "TerraformTools",
+    "Tool",
+    "guest_tools",
+    "packer_tools",
+    "setup",
+    "terraform_tools",
+]

@@ -1,0 +1,104 @@
+"""What the pipeline borrows from other people: the programs, their versions and where they were found."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+Source = Literal["PATH", "cache", "plugins", "mirror"]
+
+
+class Version(NamedTuple):
+    """A release number; a pre-release sorts before the release of the same number."""
+
+    major: int
+    minor: int
+    patch: int
+    is_release: bool = True
+
+    def __str__(self) -> str:
+        """Return the number as its makers write it; a pre-release is marked, not named."""
+        return f"{self.major}.{self.minor}.{self.patch}{'' if self.is_release else ' (pre-release)'}"
+
+
+_VERSION = re.compile(r"v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?(-[0-9A-Za-z.-]+)?")
+
+
+def parse_version(text: str) -> Version | None:
+    """Return the version that *text* is, such as ``v1.16.0``, ``0.8`` or ``1.15.0-beta1``; None for anything else."""
+    match = _VERSION.fullmatch(text.strip())
+    if match is None:
+        return None
+    return Version(int(match[1]), int(match[2]), int(match[3] or 0), match[4] is None)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One program that is ready to be used.
+
+    Attributes:
+        name: Its usual name, such as ``packer``.
+        version: Its version, or an empty text where only its presence matters.
+        path: The file.
+        source: Where it was found: on PATH, in the pipeline's own cache, among the user's Packer plugins or in
+            a Terraform mirror.
+    """
+
+    name: str
+    version: str
+    path: Path
+    source: Source
+
+
+@dataclass(frozen=True)
+class PackerTools:
+    """Packer with its amazon plugin.
+
+    Attributes:
+        packer: Packer itself.
+        plugin: The amazon plugin's binary.
+        plugin_path: The folder to set ``PACKER_PLUGIN_PATH`` to.
+    """
+
+    packer: Tool
+    plugin: Tool
+    plugin_path: Path
+
+
+@dataclass(frozen=True)
+class TerraformTools:
+    """Terraform, and where its aws provider comes from.
+
+    Attributes:
+        terraform: Terraform itself.
+        provider_mirror: The folder to give to ``terraform init -plugin-dir``; None means the public registry.
+    """
+
+    terraform: Tool
+    provider_mirror: Path | None
+
+
+@dataclass(frozen=True)
+class GuestTools:
+    """What the sandbox's guest is made of: its walls and the programs it borrows from the host."""
+
+    bwrap: Tool
+    scp: Tool
+    jq: Tool
+    curl: Tool
+
+
+def host_platform() -> str:
+    """Return this machine in the words of HashiCorp's file names, such as ``linux_amd64``."""
+    system = {"win32": "windows", "darwin": "darwin"}.get(sys.platform, "linux")
+    machine = platform.machine().lower()
+    return f"{system}_{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(machine, machine) }"
+
+
+def executable(name: str) -> str:
+    """Return the file name of the program *name* on this machine."""
+    return f"{name}.exe" if sys.platform == "win32" else name

