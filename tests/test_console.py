@@ -10,7 +10,7 @@ import pytest
 from gpu_ami import console as console_module
 from gpu_ami.console import Console, Table
 from gpu_ami.errors import UsageError
-from gpu_ami.options import Output
+from gpu_ami.options import OUTPUTS, Output
 
 TABLE = Table(
     columns=("AMI", "GiB"), rows=[("ami-1|x", "30")], title="Images", footer=("1 image",), numeric=frozenset({"GiB"})
@@ -67,8 +67,8 @@ def test_markdown_escapes_what_would_break_the_table() -> None:
 
 def test_a_query_answers_in_json() -> None:
     """As in the AWS CLI; the same query works for every output form."""
-    for output in ("table", "markdown", "json"):
-        console = _console(output, "amis.eu")  # type: ignore[arg-type]
+    for output in OUTPUTS:
+        console = _console(output, "amis.eu")
         console.result({"amis": {"eu": "ami-1"}}, TABLE)
 
         assert json.loads(_printed(console)[0]) == "ami-1"

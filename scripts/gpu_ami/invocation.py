@@ -54,7 +54,9 @@ class Invocation:
             raise ToolError(msg) from exc
 
         return self._open.enter_context(
-            open_sandbox(self.workspace, region=self.settings.region, console=self.console, with_guest=True)
+            open_sandbox(
+                self.workspace, region=self.settings.region, console=self.console, with_guest=_guest_is_possible()
+            )
         )
 
     @functools.cached_property
@@ -94,6 +96,17 @@ class Invocation:
     def close(self) -> None:
         """End what this invocation started."""
         self._open.close()
+
+
+def _guest_is_possible() -> bool:
+    # Only a build logs in to the guest; everything else works on a machine that cannot have one.
+    from gpu_ami.tools import guest_tools
+
+    try:
+        guest_tools()
+    except ToolError:
+        return False
+    return True
 
 
 @functools.lru_cache(maxsize=1)

@@ -42,6 +42,14 @@ class Cleanup(Section, frozen=True):
 
     older_than: Annotated[str, _Meta(description="Younger AMIs stay: 30d, 12h, 2w")] = "30d"
     keep: Annotated[int, _Meta(ge=1, le=1000, description="Newest AMIs of each family that always stay")] = 3
+    max_deletions: Annotated[
+        Annotated[int, _Meta(ge=1, le=100_000)] | None, _Meta(description="At most so many AMIs in one run; null: all")
+    ] = None
+    regions: Annotated[tuple[Region, ...], _Meta(description="Regions to clean up; empty: the pipeline's region")] = ()
+    accounts: Annotated[
+        tuple[Annotated[str, _Meta(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$")], ...],
+        _Meta(description="Roles in other accounts that use our AMIs; references are read there, nothing is changed"),
+    ] = ()
 
 
 class Settings(Section, frozen=True):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,7 @@ from gpu_ami.handover import tfvars
 from gpu_ami.handover.terraform import Terraform
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
-from gpu_ami.tools import packer_tools, terraform_tools
+from gpu_ami.tools import guest_tools, packer_tools, terraform_tools
 
 _SNAPSHOT_POLL_S = 10.0
 _SANDBOX_POLL_S = 0.1
@@ -45,12 +46,14 @@ class Job:
         packer: Packer and its folder.
         terraform: Terraform and its folder.
         inputs: The variables that Packer gets.
+        plugin_path: Where Packer finds its amazon plugin.
         run_id: Names this build in tags, manifest and log.
     """
 
     packer: Packer
     terraform: Terraform
     inputs: Inputs
+    plugin_path: Path
     run_id: str
 
     def validation(self) -> tuple[tuple[type[PipelineError], tuple[Command, ...]], ...]:
@@ -131,6 +134,7 @@ def prepare(run: Invocation, words: Sequence[str]) -> Job:
             terraform.provider_mirror,
         ),
         inputs=Inputs(files=(file,), variables=owned | own | given),
+        plugin_path=packer.plugin_path,
         run_id=run_id,
     )
 
@@ -161,8 +165,9 @@ def _git_commit(root: Path) -> str:
 
 
 def validation_lines(job: Job) -> list[str]:
-    """Return the exact commands that `validate` runs."""
-    return [str(command) for _, commands in job.validation() for command in commands]
+    """Return the exact commands that `validate` runs, and the one variable they need to be pasted."""
+    commands = [str(command) for _, chain in job.validation() for command in chain]
+    return [f"export PACKER_PLUGIN_PATH={shlex.quote(str(job.plugin_path))}", *commands]
 
 
 def build_lines(job: Job, *, debug: bool) -> list[str]:
@@ -206,11 +211,14 @@ def build(run: Invocation, job: Job, *, debug: bool = False) -> BuildResult:
     """Check, validate, bake, read the manifest, hand the AMI over and price the build.
 
     Raises:
+        ToolError: This machine cannot have the sandbox's guest.
         SafetyError: A preflight check failed, or the credentials are for the wrong account.
         BuildError: Packer refused or failed.
         TerraformError: The Terraform folder is not valid.
         InterruptedRunError: The build was cancelled; Packer has ended what it started.
     """
+    if run.options.sandbox:
+        guest_tools()
     run.announce()
     _check_and_validate(run, job)
     started = time.monotonic()
@@ -311,10 +319,12 @@ def _result(run: Invocation, job: Job, made: manifests.Build, change: tfvars.Cha
     from gpu_ami.cost import build_line
 
     described = artifact.describe(run.access, change.new)
+    values = job.values()
     price = build_line(
         duration_s=duration_s,
         region=run.access.region,
-        instance_type=str(job.values().get("instance_type", "")),
+        instance_type=str(values.get("instance_type", "")),
+        market="spot" if values.get("spot") in {True, "true"} else "on-demand",
         volume_gib=described.volume_gib,
         snapshot_gib=described.snapshot_gib,
     )

@@ -116,21 +116,20 @@ def missing_network(access: Access, *, subnet_id: str, security_group_id: str) -
         AwsError: EC2 refused for another reason.
     """
     client = access.client("ec2")
-    lookups = (
-        (subnet_id, lambda: client.describe_subnets(SubnetIds=[subnet_id])),
-        (security_group_id, lambda: client.describe_security_groups(GroupIds=[security_group_id])),
+    lookups: tuple[tuple[str, str, str], ...] = (
+        (subnet_id, "describe_subnets", "SubnetIds"),
+        (security_group_id, "describe_security_groups", "GroupIds"),
     )
     missing: list[str] = []
-    for wanted, look in lookups:
+    for wanted, operation, argument in lookups:
         if not wanted:
             continue
         with aws_errors(f"look up {wanted}"):
             try:
-                look()
+                getattr(client, operation)(**{argument: [wanted]})
             except client.exceptions.ClientError as exc:
-                if not error_code(exc).endswith(
-                    (".NotFound", ".Malformed", "InvalidParameterValue", "InvalidGroupId.Malformed")
-                ):
+                # InvalidSubnetID.NotFound, InvalidGroup.NotFound, InvalidGroupId.Malformed, …
+                if not error_code(exc).endswith((".NotFound", ".Malformed")):
                     raise
                 missing.append(wanted)
     return missing

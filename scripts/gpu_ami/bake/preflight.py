@@ -87,12 +87,13 @@ def _base_ami(access: Access, values: Mapping[str, Any]) -> Check:
     given = str(values.get("source_ami") or "")
     if given:
         return Check("base AMI", "ok", f"{given}, as source_ami says")
-    found = inputs.parameter(access, BASE_AMI_PARAMETER)
+    name = str(values.get("base_ami_parameter") or BASE_AMI_PARAMETER)
+    found = inputs.parameter(access, name)
     if found is None or AMI_ID.fullmatch(found) is None:
         return Check(
             "base AMI",
             "fail",
-            f"{BASE_AMI_PARAMETER} names no AMI in {access.region}",
+            f"{name} names no AMI in {access.region}",
             "Set source_ami in the Packer variables to an ECS GPU AMI of this region.",
         )
     return Check("base AMI", "ok", f"{found}, the recommended ECS GPU AMI")

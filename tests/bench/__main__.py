@@ -1,0 +1,28 @@
+"""Run every bench, or those named: ``nox -s bench -- list build``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from tests.bench import main_job
+
+BENCHES: dict[str, Callable[[], bool]] = {
+    "list": main_job.listing,
+    "sandbox": main_job.sandbox_start,
+    "build": main_job.build,
+}
+
+
+def main(names: list[str]) -> int:
+    """Run the benches *names* (all without names); 1 when one missed its bound."""
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        print(f"No bench {', '.join(unknown)}; there are {', '.join(BENCHES)}.", file=sys.stderr)  # noqa: T201
+        return 2
+    results = [BENCHES[name]() for name in names or BENCHES]
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

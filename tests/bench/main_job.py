@@ -1,0 +1,93 @@
+"""The main job against the same programs run bare, and the start-up of the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from gpu_ami.sandbox.inputs import packer_values
+from gpu_ami.sandbox.session import Sandbox
+from gpu_ami.tools import packer_tools, terraform_tools
+from gpu_ami.workspace import Workspace
+
+from tests.bench.measure import in_turn, seconds
+from tests.e2e.conftest import Checkout, make_checkout
+
+ROOT = Path(__file__).parents[2]
+EMPTY_TASKS = '''\
+from invoke.tasks import task
+
+
+@task
+def nothing(c):
+    """Do nothing."""
+'''
+
+
+def _say(name: str, text: str, *, good: bool) -> bool:
+    print(f"{'ok  ' if good else 'MISS'} {name}: {text}", flush=True)  # noqa: T201
+    return good
+
+
+def listing() -> bool:
+    """`invoke --list` here over `invoke --list` beside one empty task: at most 1.25."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "tasks.py").write_text(EMPTY_TASKS)
+
+        def run(cwd: Path) -> None:
+            subprocess.run([sys.executable, "-m", "invoke", "--list"], cwd=cwd, stdout=subprocess.DEVNULL, check=True)
+
+        pair = in_turn(lambda: run(ROOT), lambda: run(Path(folder)))
+    return _say("invoke --list / with one empty task (at most 1.25)", str(pair), good=pair.ratio <= 1.25)
+
+
+def sandbox_start() -> bool:
+    """Seconds until the local AWS and the guest answer: at most 4."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkout = make_checkout(Path(folder) / "checkout")
+
+        def start() -> None:
+            with checkout.sandbox():
+                pass
+
+        taken = min(seconds(start) for _ in range(3))
+    return _say("sandbox start, process included (at most 4 s)", f"{taken:.1f} s", good=taken <= 4)
+
+
+def build() -> bool:
+    """`invoke build --sandbox` over packer and terraform fmt, validate and build run bare: at most 1.15."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkout = make_checkout(Path(folder) / "checkout")
+        with checkout.sandbox() as sandbox:
+            doctor = seconds(lambda: checkout.document("doctor", "--sandbox"))
+            pair = in_turn(lambda: checkout.document("build", "--sandbox"), lambda: _bare(checkout, sandbox))
+    _say("doctor alone", f"{doctor:.2f} s", good=True)
+    return _say("invoke build / the same programs bare (at most 1.15)", str(pair), good=pair.ratio <= 1.15)
+
+
+def _bare(checkout: Checkout, sandbox: Sandbox) -> None:
+    """Run what `invoke build` runs, one after another, on the same local AWS and guest."""
+    workspace = Workspace(checkout.root, sandbox=True)
+    tools, infra = packer_tools(), terraform_tools()
+    env = sandbox.access.child_environment({"PACKER_PLUGIN_PATH": str(tools.plugin_path), "CHECKPOINT_DISABLE": "1"})
+    values = packer_values(sandbox, workspace)
+    words = [f"-var={name}={_literal(value)}" for name, value in values.items()]
+    packer, terraform = str(tools.packer.path), str(infra.terraform.path)
+    mirror = [f"-plugin-dir={infra.provider_mirror}"] if infra.provider_mirror else []
+    for command, cwd in (
+        ([packer, "fmt", "-check", "-recursive", "."], workspace.packer),
+        ([packer, "validate", *words, "."], workspace.packer),
+        ([terraform, "fmt", "-check", "-recursive"], workspace.terraform),
+        ([terraform, "init", "-backend=false", "-input=false", *mirror], workspace.terraform),
+        ([terraform, "validate"], workspace.terraform),
+        ([packer, "build", "-machine-readable", *words, "."], workspace.packer),
+    ):
+        subprocess.run(command, cwd=cwd, env=env, stdout=subprocess.DEVNULL, check=True)
+
+
+def _literal(value: object) -> str:
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,42 @@
+"""What tests of several stations share."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gpu_ami.console import Console
+from gpu_ami.sandbox.session import Sandbox, open_sandbox
+from gpu_ami.workspace import Workspace
+
+
+@pytest.fixture(scope="session")
+def local_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """The demo account, to be looked at: tests that change it start a sandbox of their own."""
+    workspace = Workspace(tmp_path_factory.mktemp("local-aws"), sandbox=True)
+    console = Console(err=io.StringIO())
+    with open_sandbox(workspace, region="ap-northeast-2", console=console, with_guest=False) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with a template and a Terraform folder, both tiny, and things that must not travel."""
+    for name, text in {
+        "packer/a.pkr.hcl": 'variable "x" {\n  default = "y"\n}\n',
+        "packer/variables.auto.pkrvars.hcl": 'x = "real account"\n',
+        "packer/scripts/a.sh": "true\n",
+        "terraform/main.tf": "",
+        "terraform/modules/m/main.tf": "",
+        "terraform/backend.tf": 'terraform {\n  backend "s3" {}\n}\n',
+        "terraform/terraform.tfvars": 'y = "real account"\n',
+        "terraform/z.auto.tfvars.json": "{}",
+        "terraform/terraform.tfstate": "{}",
+    }.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return tmp_path

@@ -1,0 +1,126 @@
+"""The real pipeline in a checkout of its own: real Packer, real Terraform, real scripts, local AWS."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.console import Console
+from gpu_ami.sandbox.session import Sandbox, open_sandbox, running_session
+from gpu_ami.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("packer", "terraform", "tasks.py", "pipeline.yaml")
+_LEFT_OUT = shutil.ignore_patterns(
+    "*.auto.pkrvars.hcl", "*.auto.tfvars.json", ".terraform*", "manifest.json", "release.json"
+)
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the repository in which tasks run as a user runs them.
+
+    Attributes:
+        root: The copy.
+        env: Variables on top of this process's.
+    """
+
+    root: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def popen(self, *words: str, **env: str) -> subprocess.Popen[str]:
+        """Start ``invoke WORDS`` in a session of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "invoke", *words],
+            cwd=self.root,
+            env={**os.environ, "GPU_AMI_SANDBOX": "", **self.env, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def invoke(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run ``invoke WORDS`` to its end."""
+        with self.popen(*words, **env) as child:
+            try:
+                out, err = child.communicate(timeout=300)
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)
+                raise
+        return subprocess.CompletedProcess(words, child.returncode, out, err)
+
+    def document(self, *words: str) -> Any:
+        """Run a task that must succeed and return its JSON."""
+        done = self.invoke(*words, "--output", "json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    @contextlib.contextmanager
+    def sandbox(self) -> Iterator[Sandbox]:
+        """Keep ``invoke sandbox`` running meanwhile and yield the way to its local AWS."""
+        child = self.popen("sandbox")
+        workspace = Workspace(root=self.root, sandbox=True)
+        console = Console(err=io.StringIO())
+        try:
+            end = time.monotonic() + 60
+            while running_session(workspace) is None:
+                assert child.poll() is None, child.communicate()[1]
+                assert time.monotonic() < end, "invoke sandbox did not come up"
+                time.sleep(0.1)
+            with open_sandbox(workspace, region="ap-northeast-2", console=console, with_guest=True) as sandbox:
+                yield sandbox
+        finally:
+            child.send_signal(signal.SIGINT)
+            child.communicate(timeout=30)
+
+
+def make_checkout(folder: Path) -> Checkout:
+    """Return a copy of what the tasks need under *folder*."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PARTS:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=_LEFT_OUT)
+        else:
+            shutil.copy2(source, folder / name)
+    return Checkout(folder)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    """A fresh copy for one test."""
+    return make_checkout(tmp_path / "checkout")
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """One copy for tests that only look at one successful build."""
+    return make_checkout(tmp_path_factory.mktemp("shared") / "checkout")
+
+
+@pytest.fixture(scope="session")
+def live(shared: Checkout) -> Iterator[Sandbox]:
+    """A running sandbox of the shared checkout."""
+    with shared.sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def built(shared: Checkout, live: Any) -> dict[str, Any]:
+    """The result of one `invoke build --sandbox` against the running sandbox."""
+    document: dict[str, Any] = shared.document("build", "--sandbox")
+    return document

@@ -1,0 +1,170 @@
+"""`invoke build --sandbox`: what it leaves in the account, in the image and on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Checkout
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def image(live: Any, built: dict[str, Any]) -> dict[str, Any]:
+    """The AMI as the local EC2 describes it."""
+    images = live.access.client("ec2").describe_images(ImageIds=[built["ami_id"]])["Images"]
+    assert len(images) == 1
+    found: dict[str, Any] = images[0]
+    return found
+
+
+@pytest.fixture(scope="module")
+def root(live: Any, shared: Checkout, built: dict[str, Any]) -> Path:
+    """The guest's root as the bake left it."""
+    instances = live.access.client("ec2").describe_instances(
+        Filters=[{"Name": "tag:gpu-ami:run", "Values": [_run_id(shared, built)]}]
+    )
+    (reservation,) = instances["Reservations"]
+    found: Path = live.guest_root(reservation["Instances"][0]["InstanceId"])
+    assert (found / "etc" / "os-release").is_file()
+    return found
+
+
+def _run_id(shared: Checkout, built: dict[str, Any]) -> str:
+    manifest = json.loads((shared.root / built["manifest"]).read_text())
+    return str(manifest["builds"][-1]["custom_data"]["run_id"])
+
+
+def test_the_result_has_the_documented_keys(built: dict[str, Any]) -> None:
+    """Scripts read these names; more may be added, none may go."""
+    assert set(built) >= {
+        "ami_id",
+        "region",
+        "amis",
+        "name",
+        "source_ami_id",
+        "snapshot_gib",
+        "duration_s",
+        "manifest",
+        "tfvars",
+        "build_cost_usd",
+        "sandbox",
+    }
+    assert built["amis"] == {built["region"]: built["ami_id"]}
+    assert built["sandbox"] is True
+    assert built["manifest"] == ".sandbox/manifest.json"
+
+
+def test_the_ami_exists_with_tags_and_snapshot(
+    live: Any, shared: Checkout, built: dict[str, Any], image: dict[str, Any]
+) -> None:
+    """Everything we make can be found again: clean-up and sweep live on these tags."""
+    tags = {tag["Key"]: tag["Value"] for tag in image["Tags"]}
+    assert image["State"] == "available"
+    assert image["SourceImageId"] == built["source_ami_id"] == live.account.source_ami_id
+    assert tags["gpu-ami:family"] == "gpu-batch"
+    assert tags["gpu-ami:run"] == _run_id(shared, built)
+    assert tags["gpu-ami:handover"] == "pending"
+    assert "gpu-ami:pipeline" in tags
+
+    (snapshot_id,) = [mapping["Ebs"]["SnapshotId"] for mapping in image["BlockDeviceMappings"] if "Ebs" in mapping]
+    (snapshot,) = live.access.client("ec2").describe_snapshots(SnapshotIds=[snapshot_id])["Snapshots"]
+    assert {tag["Key"] for tag in snapshot["Tags"]} >= {"gpu-ami:family", "gpu-ami:run", "gpu-ami:pipeline"}
+    assert snapshot["Encrypted"]
+
+
+def test_terraform_takes_exactly_this_id(shared: Checkout, built: dict[str, Any]) -> None:
+    """`validate` accepts anything; only evaluation shows that the id arrives and passes the validation rule."""
+    folder = shared.root / ".sandbox" / "terraform"
+    assert json.loads((folder / "gpu-ami.auto.tfvars.json").read_text()) == {"gpu_ami_id": built["ami_id"]}
+
+    shown = subprocess.run(
+        ["terraform", "console"], input="var.gpu_ami_id\n", cwd=folder, capture_output=True, text=True, check=True
+    )
+
+    assert json.loads(shown.stdout) == built["ami_id"]
+
+
+def test_the_models_are_in_the_image_byte_for_byte(live: Any, root: Path) -> None:
+    """They moved through S3, the AWS CLI and the guest; a job must find what was uploaded."""
+    models = root / "opt" / "ml" / "models"
+    wanted = live.account.model_checksums
+    assert wanted
+
+    found = {
+        str(path.relative_to(models)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in models.rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+    assert wanted.items() <= found.items()
+
+
+def test_the_ecs_agent_will_use_the_baked_image(root: Path) -> None:
+    """Only prefer-cached skips the pull; any other value makes the bake pointless."""
+    lines = (root / "etc" / "ecs" / "ecs.config").read_text().splitlines()
+    config = dict(line.split("=", 1) for line in lines if "=" in line)
+
+    assert config["ECS_IMAGE_PULL_BEHAVIOR"] == "prefer-cached"
+    assert config["ECS_ENABLE_GPU_SUPPORT"] == "true"
+
+
+def test_nothing_of_the_build_stays_in_the_image(root: Path) -> None:
+    """Every instance would share these secrets and identities."""
+    assert not list((root / "etc" / "ssh").glob("ssh_host_*"))
+    assert not [path for path in root.rglob("authorized_keys") if path.is_file() and path.stat().st_size]
+    assert not [path for path in root.rglob(".bash_history") if path.is_file()]
+    assert not [path for path in root.rglob("config.json") if ".docker" in path.parts]
+    assert not (root / "root" / ".aws").exists()
+    assert not list((root / "var" / "lib" / "ecs" / "data").glob("*"))
+    assert (root / "etc" / "machine-id").read_bytes() in {b"", b"uninitialized\n"}
+
+
+def test_nothing_of_the_build_stays_in_the_account(live: Any, shared: Checkout, built: dict[str, Any]) -> None:
+    """An instance, key pair, group or volume left behind is billed or fills a quota."""
+    assert leftovers(live.access.client("ec2"), _run_id(shared, built)) == []
+
+
+def leftovers(ec2: Any, run_id: str) -> list[str]:
+    """Return what of the build *run_id* is still there beside its AMI and snapshot."""
+    mine = [{"Name": "tag:gpu-ami:run", "Values": [run_id]}]
+    reservations = ec2.describe_instances(Filters=mine)["Reservations"]
+    instances = [i for reservation in reservations for i in reservation["Instances"]]
+    return [
+        *(i["InstanceId"] for i in instances if i["State"]["Name"] != "terminated"),
+        *(key["KeyName"] for key in ec2.describe_key_pairs()["KeyPairs"] if key["KeyName"].startswith("packer_")),
+        *(group["GroupId"] for group in ec2.describe_security_groups(Filters=mine)["SecurityGroups"]),
+        *(volume["VolumeId"] for volume in ec2.describe_volumes(Filters=mine)["Volumes"]),
+    ]
+
+
+def test_manifest_shows_this_build(shared: Checkout, built: dict[str, Any]) -> None:
+    """The task reads what real Packer wrote."""
+    (build,) = shared.document("manifest", "--sandbox")
+
+    assert build["amis"] == built["amis"]
+    assert build["builder_type"] == "amazon-ebs"
+    assert build["custom_data"]["source_ami"] == built["source_ami_id"]
+
+
+def test_the_release_record_came_out_of_the_image(shared: Checkout, built: dict[str, Any], root: Path) -> None:
+    """The same facts beside the manifest and inside the image."""
+    outside = json.loads((shared.root / ".sandbox" / "release.json").read_text())
+    inside = json.loads((root / "etc" / "gpu-ami-release.json").read_text())
+
+    assert outside == inside
+    assert outside["run_id"] == _run_id(shared, built)
+
+
+def test_the_handed_over_variable_is_in_step(shared: Checkout, built: dict[str, Any]) -> None:
+    """After a build nothing is left to hand over."""
+    done = shared.invoke("update-tfvars", "--sandbox", "--check", "--output", "json")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["new"] == built["ami_id"]

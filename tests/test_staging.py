@@ -1,0 +1,66 @@
+"""The sandbox's copies of packer/ and terraform/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gpu_ami.errors import UsageError
+from gpu_ami.staging import stage
+from gpu_ami.workspace import Workspace
+
+
+def _files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_nobodys_variables_state_or_backend_travel(repository: Path) -> None:
+    """Each of these files would lead a sandbox run to a real account."""
+    stage(Workspace(repository, sandbox=True))
+
+    assert _files(repository / ".sandbox") == {
+        "packer/a.pkr.hcl",
+        "packer/scripts/a.sh",
+        "terraform/main.tf",
+        "terraform/modules/m/main.tf",
+    }
+
+
+def test_staging_again_follows_the_sources_and_keeps_the_sandboxs_own(repository: Path) -> None:
+    """A removed file must not linger, and the handed-over variable must not be lost."""
+    workspace = Workspace(repository, sandbox=True)
+    (repository / "terraform" / "old.tf").write_text("")
+    stage(workspace)
+    (workspace.terraform / "gpu-ami.auto.tfvars.json").write_text("{}")
+    (workspace.terraform / "terraform.tfstate").write_text("{}")
+    (repository / "terraform" / "old.tf").unlink()
+    (repository / "terraform" / "modules" / "m" / "main.tf").unlink()
+    (repository / "packer" / "scripts" / "a.sh").unlink()
+
+    stage(workspace)
+
+    assert _files(workspace.state) == {
+        "packer/a.pkr.hcl",
+        "terraform/main.tf",
+        "terraform/gpu-ami.auto.tfvars.json",
+        "terraform/terraform.tfstate",
+    }
+
+
+def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
+    """A checkout without packer/ is not a checkout of this repository."""
+    with pytest.raises(UsageError, match="copies under"):
+        stage(Workspace(tmp_path, sandbox=True))
+
+
+def test_files_are_named_as_a_person_would_type_them(tmp_path: Path) -> None:
+    """Paths in messages are relative to the repository, others are whole."""
+    workspace = Workspace(tmp_path, sandbox=True)
+
+    assert workspace.shown(workspace.manifest) == ".sandbox/manifest.json"
+    assert workspace.shown(workspace.release) == ".sandbox/release.json"
+    assert workspace.shown(Path("/elsewhere")) == "/elsewhere"
+    assert Workspace(tmp_path).shown(Workspace(tmp_path).manifest) == "packer/manifest.json"
+    assert Workspace(tmp_path).shown(Workspace(tmp_path).release) == "packer/release.json"
+    assert Workspace(tmp_path).shown(Workspace(tmp_path).logs) == "logs"
