@@ -75,6 +75,14 @@ def test_the_live_view_shows_done_running_and_said() -> None:
     assert "3 m 20 s in all" in shown
 
 
+def test_a_failed_scripts_last_words_stay_on_the_screen() -> None:
+    """They are the reason; the log's path alone would send everybody looking."""
+    plain = io.StringIO()
+    PlainView(Console(err=plain)).failed(("no such digest",))
+
+    assert plain.getvalue() == "          no such digest\n"
+
+
 @pytest.mark.parametrize(("terminal", "kind"), [(False, PlainView), (True, LiveView)])
 def test_the_terminal_decides(terminal: bool, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
     """CI logs get lines, people get a live view."""
@@ -84,5 +92,9 @@ def test_the_terminal_decides(terminal: bool, kind: type, monkeypatch: pytest.Mo
             return terminal
 
     monkeypatch.setenv("TERM", "xterm")
-    with build_view(Console(err=Stream())) as view:
+    stream = Stream()
+    with build_view(Console(err=stream)) as view:
         assert isinstance(view, kind)
+        view.failed(("[bold] no such digest",))
+
+    assert "    [bold] no such digest" in stream.getvalue()

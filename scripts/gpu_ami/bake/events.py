@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Literal
@@ -44,6 +43,7 @@ class Progress:
         amis: Region to AMI id, as the finished artifact says.
         errors: What Packer called an error, in order.
         tail: The last lines that were said.
+        last_words: The last lines of the script that failed, before Packer's clean-up talk.
     """
 
     scripts: tuple[str, ...]
@@ -54,6 +54,7 @@ class Progress:
     amis: dict[str, str] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
     tail: tuple[str, ...] = ()
+    last_words: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -78,6 +79,7 @@ def _unescape(text: str) -> str:
 _SCRIPT = re.compile(r"Provisioning with shell script: (?P<path>\S+)")
 _INSTANCE = re.compile(r"Instance ID: (?P<id>i-[0-9a-f]+)")
 _AMI = re.compile(r"^AMI: (?P<id>ami-[0-9a-f]+)")
+_FAILED = "Provisioning step had errors"
 _PREFIX = re.compile(r"^(?:==> [\w.-]+: ?|[\w-]+\.[\w.-]+: ?)")
 _PHASES: tuple[tuple[re.Pattern[str], Phase], ...] = (
     (re.compile(r"^(Launching a source AWS|Creating temporary keypair|Requesting spot)"), "launching"),
@@ -105,11 +107,11 @@ def _said(progress: Progress, level: str, text: str) -> Progress:
     lines = [said for raw in text.splitlines() if (said := said_by(raw))]
     if not lines:
         return progress
-    new = replace(progress, tail=(*progress.tail, *lines)[-_TAIL_LINES:])
-    if level == "error":
-        return new
+    new = progress
     for line in lines:
-        new = _understood(new, line)
+        if level != "error":
+            new = _understood(new, line)
+        new = replace(new, tail=(*new.tail, line)[-_TAIL_LINES:])
     return new
 
 
@@ -119,6 +121,8 @@ def _understood(progress: Progress, line: str) -> Progress:
             if pattern.search(line):
                 progress = replace(progress, phase=phase)
                 break
+    if line.startswith(_FAILED):
+        return replace(progress, last_words=progress.tail)
     if script := _SCRIPT.search(line):
         return replace(progress, step=_step_of(progress, PurePosixPath(script["path"]).stem))
     if instance := _INSTANCE.search(line):
@@ -139,9 +143,7 @@ def said_by(line: str) -> str:
     return _PREFIX.sub("", line.strip(), count=1).strip()
 
 
-def failure(progress: Progress, tail: Sequence[str] = ()) -> str:
+def failure(progress: Progress) -> str:
     """Return why the build failed, in one line: Packer's first error, else the last line said."""
-    if progress.errors:
-        return " ".join(progress.errors[0].split())
-    said = tuple(tail) or progress.tail
-    return " ".join(said[-1].split()) if said else "Packer said nothing"
+    said = (*progress.errors[:1], *reversed(progress.tail), "Packer said nothing")
+    return " ".join(said[0].split())

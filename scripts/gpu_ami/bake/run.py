@@ -23,6 +23,9 @@ class View(Protocol):
     def snapshot(self, percent: int) -> None:
         """Show how far the AMI's snapshot is."""
 
+    def failed(self, last_words: tuple[str, ...]) -> None:
+        """Show the last lines of the script that failed."""
+
 
 def bake(
     command: Command,
@@ -58,6 +61,7 @@ def bake(
         status = process.stream(command, on_line, on_interrupt=follower.cancel)
     progress = follower.progress
     if status != 0:
+        view.failed(progress.last_words or progress.tail)
         raise BuildError(_reason(progress, log))
     return progress
 

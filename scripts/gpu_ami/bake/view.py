@@ -55,6 +55,11 @@ class PlainView:
             self._percent = percent
             self._say(f"snapshot {percent} %")
 
+    def failed(self, last_words: tuple[str, ...]) -> None:
+        """Say the script's last lines, set in."""
+        for line in last_words:
+            self._console.say(f"          {line}")
+
     def _say(self, text: str) -> None:
         self._console.say(f"{show_duration(self._clock() - self._started):>8}  {text}")
 
@@ -85,6 +90,12 @@ class LiveView:
     def snapshot(self, percent: int) -> None:
         """Take the snapshot's percentage."""
         self._percent = percent
+
+    def failed(self, last_words: tuple[str, ...]) -> None:
+        """Keep the script's last lines on the screen, above the steps."""
+        if self.live is not None:
+            for line in last_words:
+                self.live.console.print(f"    {line}", markup=False, style="red", soft_wrap=True)
 
     def render(self) -> Any:
         """Return the view as it is now, for rich."""
