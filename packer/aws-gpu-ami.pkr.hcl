@@ -1,0 +1,322 @@
+# Bakes a container image and its models into an ECS GPU-optimized AMI for AWS Batch.
+# The steps are the scripts of scripts/, in the order of the build block; README.md explains each.
+
+packer {
+  required_version = ">= 1.14.0, < 2.0.0"
+
+  required_plugins {
+    amazon = {
+      source  = "github.com/hashicorp/amazon"
+      version = "~> 1.8.1"
+    }
+  }
+}
+
+data "amazon-parameterstore" "base_ami" {
+  # Packer reads every data source, needed or not. With an explicit source_ami the one that is read exists in each
+  # region, so a region without the ECS parameter is no obstacle.
+  name   = var.source_ami == "" ? var.base_ami_parameter : "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
+  region = var.region
+}
+
+locals {
+  now    = timestamp()
+  run_id = var.run_id != null ? var.run_id : formatdate("YYYYMMDD'T'hhmmss'Z'-'hand'", local.now)
+
+  manifest_path = var.manifest_path != null ? var.manifest_path : "${path.root}/manifest.json"
+  release_path  = var.release_path != null ? var.release_path : "${path.root}/release.json"
+
+  ecr       = regex("^(?P<registry>(?P<account>[0-9]+)\\.dkr\\.ecr\\.(?P<region>[a-z0-9-]+)\\.amazonaws\\.com(?:\\.cn)?)/(?P<name>.+)$", var.ecr_repository_url)
+  partition = startswith(var.region, "cn-") ? "aws-cn" : startswith(var.region, "us-gov-") ? "aws-us-gov" : "aws"
+
+  image_env = {
+    ECR_REGISTRY   = local.ecr.registry
+    ECR_ACCOUNT    = local.ecr.account
+    ECR_REGION     = local.ecr.region
+    ECR_REPOSITORY = local.ecr.name
+    IMAGE_TAG      = var.image_tag
+    IMAGE_DIGEST   = var.image_digest
+  }
+
+  # Values travel in a file that only its owner may read: on a command line every process could see them.
+  as_root = "sudo bash -c '. {{ .EnvVarFile }} && exec bash {{ .Path }}'"
+
+  # On everything the build makes, the AMI included while it is still pending: this is how leftovers are found.
+  run_tags = {
+    Name               = "${var.family} builder"
+    "gpu-ami:family"   = var.family
+    "gpu-ami:pipeline" = "gpu-ami-pipeline"
+    "gpu-ami:run"      = local.run_id
+  }
+
+  # Only the finished AMI and its snapshots get these, "pending" until Terraform has taken it.
+  image_tags = {
+    Name                       = "${var.family}-${local.run_id}"
+    "gpu-ami:pipeline-version" = var.pipeline_version
+    "gpu-ami:handover"         = "pending"
+    "gpu-ami:image"            = "${var.ecr_repository_url}${var.image_digest == "" ? ":${var.image_tag}" : "@${var.image_digest}"}"
+    "gpu-ami:source-ami"       = "{{ .SourceAMI }}"
+    "gpu-ami:source-ami-name"  = "{{ .SourceAMIName }}"
+    "gpu-ami:git-commit"       = var.git_commit
+  }
+
+  # The builder's first boot only. The agent must not register this instance with a cluster nor write its state into the
+  # image; the scheduled shutdown lives in memory and ends (terminates) a builder whose Packer is gone.
+  user_data = <<-EOT
+    #!/bin/bash
+    # Keep the ECS agent out of the bake and end the builder if nobody else does.
+    systemctl mask --now ecs.service
+    shutdown -h +${var.max_build_minutes}
+  EOT
+}
+
+source "amazon-ebs" "gpu" {
+  ami_name        = "${var.family}-${local.run_id}"
+  ami_description = "ECS GPU AMI of ${var.family} with ${local.ecr.name} and its models baked in"
+  region          = var.region
+  source_ami      = var.source_ami == "" ? data.amazon-parameterstore.base_ami.value : var.source_ami
+
+  # On-demand unless spot: only spot_price decides which of the two it is.
+  instance_type            = var.spot ? null : var.instance_type
+  spot_price               = var.spot ? "auto" : null
+  spot_instance_types      = var.spot ? var.spot_instance_types : null
+  spot_allocation_strategy = var.spot ? "price-capacity-optimized" : null
+  spot_tags                = var.spot ? local.run_tags : null
+  fleet_tags               = var.spot ? local.run_tags : null
+  shutdown_behavior        = "terminate"
+  user_data                = local.user_data
+
+  launch_block_device_mappings {
+    device_name           = "/dev/xvda"
+    volume_type           = "gp3"
+    volume_size           = var.volume_size_gib
+    iops                  = var.volume_iops
+    throughput            = var.volume_throughput_mib_s
+    encrypted             = true
+    kms_key_id            = var.kms_key_id == "" ? null : var.kms_key_id
+    delete_on_termination = true
+  }
+
+  subnet_id                                 = var.subnet_id
+  security_group_id                         = var.security_group_id == "" ? null : var.security_group_id
+  temporary_security_group_source_cidrs     = var.caller_cidrs
+  temporary_security_group_source_public_ip = var.security_group_id == "" && var.ssh_interface == "public_ip" && length(var.caller_cidrs) == 0
+  associate_public_ip_address               = var.ssh_interface == "public_ip" ? true : null
+
+  communicator              = "ssh"
+  ssh_username              = "ec2-user"
+  ssh_interface             = var.ssh_interface
+  ssh_host                  = var.ssh_host
+  ssh_port                  = var.ssh_port
+  ssh_timeout               = "10m"
+  temporary_key_pair_type   = "ed25519"
+  ssh_clear_authorized_keys = true
+
+  iam_instance_profile = var.iam_instance_profile == "" ? null : var.iam_instance_profile
+
+  dynamic "temporary_iam_instance_profile_policy_document" {
+    for_each = var.iam_instance_profile == "" ? ["what the scripts read, nothing else"] : []
+    content {
+      Version = "2012-10-17"
+      Statement {
+        Effect   = "Allow"
+        Action   = ["ecr:GetAuthorizationToken"]
+        Resource = ["*"]
+      }
+      Statement {
+        Effect   = "Allow"
+        Action   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:DescribeImages", "ecr:GetDownloadUrlForLayer"]
+        Resource = ["arn:${local.partition}:ecr:${local.ecr.region}:${local.ecr.account}:repository/${local.ecr.name}"]
+      }
+      dynamic "Statement" {
+        for_each = var.models_s3_bucket == "" ? [] : [var.models_s3_bucket]
+        content {
+          Effect = "Allow"
+          Action = ["s3:GetObject", "s3:ListBucket"]
+          Resource = [
+            "arn:${local.partition}:s3:::${Statement.value}",
+            "arn:${local.partition}:s3:::${Statement.value}/models/*",
+          ]
+        }
+      }
+      dynamic "Statement" {
+        for_each = var.ssh_interface == "session_manager" ? ["the agent's side of the tunnel"] : []
+        content {
+          Effect = "Allow"
+          Action = [
+            "ssm:UpdateInstanceInformation",
+            "ssmmessages:CreateControlChannel",
+            "ssmmessages:CreateDataChannel",
+            "ssmmessages:OpenControlChannel",
+            "ssmmessages:OpenDataChannel",
+          ]
+          Resource = ["*"]
+        }
+      }
+    }
+  }
+
+  # IMDSv2 only, on the builder and on every instance of the AMI. Two hops: a container is one further away.
+  metadata_options {
+    http_endpoint               = "enabled"
+    http_tokens                 = "required"
+    http_put_response_hop_limit = 2
+  }
+  imds_support = "v2.0"
+
+  # Both values: with max_attempts alone the plugin looks every 2 seconds and gives up early.
+  aws_polling {
+    delay_seconds = var.poll_delay_seconds
+    max_attempts  = var.poll_max_attempts
+  }
+
+  deprecate_at = var.deprecate_after_days == 0 ? null : timeadd(local.now, "${var.deprecate_after_days * 24}h")
+
+  run_tags        = local.run_tags
+  run_volume_tags = local.run_tags
+  tags            = merge(var.extra_tags, local.run_tags, local.image_tags)
+}
+
+build {
+  sources = ["source.amazon-ebs.gpu"]
+
+  provisioner "shell" {
+    script           = "${path.root}/scripts/wait-for-boot.sh"
+    execute_command  = local.as_root
+    use_env_var_file = true
+  }
+
+  provisioner "shell" {
+    script           = "${path.root}/scripts/update-system.sh"
+    execute_command  = local.as_root
+    use_env_var_file = true
+  }
+
+  provisioner "shell" {
+    script           = "${path.root}/scripts/check-disk.sh"
+    execute_command  = local.as_root
+    use_env_var_file = true
+    env = merge(local.image_env, {
+      AWS_DEFAULT_REGION = var.region
+      MIN_FREE_GIB       = var.min_free_gib
+      MODELS_S3_BUCKET   = var.models_s3_bucket
+    })
+  }
+
+  provisioner "shell" {
+    script           = "${path.root}/scripts/login-ecr.sh"
+    execute_command  = local.as_root
+    use_env_var_file = true
+    env              = local.image_env
+  }
+
+  provisioner "shell" {
+    script           = "${path.root}/scripts/pull-image.sh"
+    execute_command  = local.as_root
+    use_env_var_file = true
+    env              = local.image_env
+  }
+
+  provisioner "shell" {
+    script           = "${path.root}/scripts/download-models.sh"
+    execute_command  = local.as_root
+    use_env_var_file = true
+    env = {
+      AWS_DEFAULT_REGION = var.region
+      MODELS_DIR         = var.models_dir
+      MODELS_S3_BUCKET   = var.models_s3_bucket
+      MODEL_DOWNLOADS    = jsonencode(var.model_downloads)
+    }
+  }
+
+  provisioner "shell" {
+    script           = "${path.root}/scripts/configure-ecs.sh"
+    execute_command  = local.as_root
+    use_env_var_file = true
+    env = {
+      ECS_IMAGE_PULL_BEHAVIOR           = var.ecs_image_pull_behavior
+      ECS_CONTAINER_START_TIMEOUT       = var.ecs_container_start_timeout
+      ECS_CONTAINER_CREATE_TIMEOUT      = var.ecs_container_create_timeout
+      ECS_IMAGE_PULL_INACTIVITY_TIMEOUT = var.ecs_image_pull_inactivity_timeout
+      ECS_EXTRA_CONFIG                  = jsonencode(var.ecs_extra_config)
+    }
+  }
+
+  provisioner "shell" {
+    script           = "${path.root}/scripts/verify-gpu.sh"
+    execute_command  = local.as_root
+    use_env_var_file = true
+    env = {
+      REQUIRE_GPU = var.require_gpu ? "1" : "0"
+      TEST_IMAGE  = "${var.ecr_repository_url}:${var.image_tag}"
+    }
+  }
+
+  provisioner "shell" {
+    script           = "${path.root}/scripts/write-release.sh"
+    execute_command  = local.as_root
+    use_env_var_file = true
+    env = merge(local.image_env, {
+      FAMILY           = var.family
+      GIT_COMMIT       = var.git_commit
+      MODELS_DIR       = var.models_dir
+      PIPELINE_VERSION = var.pipeline_version
+      RUN_ID           = local.run_id
+      SOURCE_AMI       = build.SourceAMI
+      SOURCE_AMI_NAME  = build.SourceAMIName
+      STARTED_AT       = local.now
+    })
+  }
+
+  provisioner "file" {
+    direction   = "download"
+    source      = "/etc/gpu-ami-release.json"
+    destination = local.release_path
+  }
+
+  provisioner "shell" {
+    script           = "${path.root}/scripts/cleanup.sh"
+    execute_command  = local.as_root
+    use_env_var_file = true
+  }
+
+  # Last, and after cleanup: what it sees is what the snapshot will hold.
+  provisioner "shell" {
+    script           = "${path.root}/scripts/validate-image.sh"
+    execute_command  = local.as_root
+    use_env_var_file = true
+    env = merge(local.image_env, {
+      ECS_IMAGE_PULL_BEHAVIOR = var.ecs_image_pull_behavior
+      MIN_FREE_GIB            = var.min_free_gib
+      MODELS_DIR              = var.models_dir
+      RUN_ID                  = local.run_id
+    })
+  }
+
+  # Runs when a step above fails, while the builder still exists: its logs go to Packer's own output.
+  error-cleanup-provisioner "shell" {
+    script           = "${path.root}/scripts/collect-logs.sh"
+    execute_command  = local.as_root
+    use_env_var_file = true
+  }
+
+  post-processor "manifest" {
+    output     = local.manifest_path
+    strip_path = true
+    custom_data = {
+      run_id           = local.run_id
+      family           = var.family
+      region           = var.region
+      pipeline_version = var.pipeline_version
+      git_commit       = var.git_commit
+      source_ami       = build.SourceAMI
+      source_ami_name  = build.SourceAMIName
+      instance_type    = var.spot ? join(",", var.spot_instance_types) : var.instance_type
+      volume_size_gib  = var.volume_size_gib
+      repository_url   = var.ecr_repository_url
+      image_tag        = var.image_tag
+      image_digest     = var.image_digest
+      models_s3_bucket = var.models_s3_bucket
+    }
+  }
+}

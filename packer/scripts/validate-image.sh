@@ -1,0 +1,181 @@
+#!/usr/bin/env bash
+# Fail the bake unless the image is clean and complete. Runs last, prints every check, and changes nothing.
+#
+# Inputs: ECR_REGISTRY, ECR_REPOSITORY, IMAGE_TAG, IMAGE_DIGEST (or empty), ECS_IMAGE_PULL_BEHAVIOR, MODELS_DIR,
+# MIN_FREE_GIB, RUN_ID.
+set -euo pipefail
+shopt -s nullglob dotglob
+
+: "${ECR_REGISTRY:?}" "${ECR_REPOSITORY:?}" "${IMAGE_TAG:?}" "${ECS_IMAGE_PULL_BEHAVIOR:?}" "${MODELS_DIR:?}" "${MIN_FREE_GIB:?}"
+: "${RUN_ID:?}"
+readonly RELEASE=/etc/gpu-ami-release.json
+readonly REPOSITORY_URL="${ECR_REGISTRY}/${ECR_REPOSITORY}"
+
+checks=0
+failures=0
+
+# Run COMMAND, which prints what is wrong, and print its row of the table. A command that fails, a missing program for
+# one, has not checked anything: that is a failed check too.
+check() {
+  local name=$1 wrong status=0
+  shift
+  checks=$((checks + 1))
+  set +e
+  wrong=$(
+    set -e
+    "$@" 2>&1
+  )
+  status=$?
+  set -e
+  if ((status != 0)); then
+    wrong="could not be checked (status ${status}) ${wrong}"
+  fi
+  if [[ -z $wrong ]]; then
+    printf 'validate-image: ok    %s\n' "$name"
+  else
+    failures=$((failures + 1))
+    printf 'validate-image: FAIL  %s: %s\n' "$name" "${wrong//$'\n'/, }"
+  fi
+}
+
+# Each function below prints what is wrong, nothing when all is well.
+
+# Print those of the paths that exist; a pattern without a match is no path.
+existing() {
+  local path
+  for path in "$@"; do
+    [[ ! -e $path && ! -L $path ]] || echo "$path"
+  done
+}
+
+# Print those of the files that hold something.
+filled() {
+  local path
+  for path in "$@"; do
+    [[ ! -s $path ]] || echo "$path"
+  done
+}
+
+machine_id() {
+  [[ -f /etc/machine-id ]] || echo "/etc/machine-id is missing; it must be an empty file"
+  [[ ! -s /etc/machine-id ]] || echo "/etc/machine-id has an id; each instance would have the same one"
+}
+
+# The builder's own (user data) lives in memory; one on the volume would end every instance.
+scheduled_shutdown() {
+  local command='\b(shutdown|poweroff|halt)\b'
+  grep -rlE "$command" /etc/crontab /etc/cron.d /var/spool/cron /var/spool/at /etc/rc.local /etc/rc.d/rc.local \
+    /var/lib/cloud/scripts 2>/dev/null || true
+  grep -rlE "^Exec[A-Za-z]*=.*$command" /etc/systemd/system 2>/dev/null || true
+}
+
+logs() {
+  local name
+  for name in messages secure cron maillog wtmp btmp audit/audit.log cloud-init.log cloud-init-output.log; do
+    filled "/var/log/$name"
+  done
+}
+
+# Print the value of KEY that the agent will see: /etc/ecs/ecs.config goes before /var/lib/ecs/ecs.config, and within a
+# file the last line counts.
+ecs_setting() {
+  { cat /var/lib/ecs/ecs.config /etc/ecs/ecs.config 2>/dev/null || true; } | sed -n "s/^$1=//p" | tail -n 1
+}
+
+ecs_config() {
+  [[ -f /var/lib/ecs/ecs.config ]] || echo "/var/lib/ecs/ecs.config is missing; GPU support comes from it"
+  [[ -d /var/lib/ecs/deps ]] || echo "/var/lib/ecs/deps is missing; ECS Exec needs it"
+  local pair key wanted is
+  for pair in "ECS_IMAGE_PULL_BEHAVIOR=$ECS_IMAGE_PULL_BEHAVIOR" ECS_ENABLE_GPU_SUPPORT=true; do
+    key=${pair%%=*} wanted=${pair#*=} is=$(ecs_setting "${pair%%=*}")
+    [[ $is == "$wanted" ]] || echo "$key is '$is', not '$wanted'"
+  done
+  [[ -n $(ecs_setting ECS_CONTAINER_START_TIMEOUT) ]] || echo "ECS_CONTAINER_START_TIMEOUT is not set"
+  [[ -n $(ecs_setting ECS_CONTAINER_CREATE_TIMEOUT) ]] || echo "ECS_CONTAINER_CREATE_TIMEOUT is not set"
+  [[ -z $(ecs_setting ECS_CLUSTER) ]] || echo "ECS_CLUSTER is baked in; Batch sets it at boot"
+}
+
+ecs_unit() {
+  local state
+  state=$(systemctl is-enabled ecs.service 2>/dev/null || true)
+  [[ $state == enabled ]] || echo "ecs.service is '${state:-unknown}'; instances would never join their cluster"
+}
+
+# The digest that must be there: the given one, else the one that the release record noted.
+digest() { echo "${IMAGE_DIGEST:-$(jq --raw-output '.image.digest' "$RELEASE" 2>/dev/null || true)}"; }
+
+image() {
+  local wanted
+  wanted=$(digest)
+  [[ $wanted == sha256:* ]] || {
+    echo "nothing says which digest to expect"
+    return
+  }
+  docker image inspect "${REPOSITORY_URL}:${IMAGE_TAG}" 2>/dev/null |
+    jq --exit-status --arg ref "${REPOSITORY_URL}@${wanted}" '.[0].RepoDigests | index($ref) != null' >/dev/null ||
+    echo "${REPOSITORY_URL}:${IMAGE_TAG} is not there with ${wanted}"
+}
+
+containers() { docker ps --all --quiet; }
+
+release() {
+  [[ $(jq --raw-output '.run_id' "$RELEASE" 2>/dev/null) == "$RUN_ID" ]] || echo "$RELEASE is missing or of another bake"
+}
+
+# Compare every model with what the release record noted when it was written.
+models() {
+  local listed
+  listed=$(jq --raw-output '.models.files[] | "\(.sha256)  \(.path)"' "$RELEASE" 2>/dev/null) || {
+    echo "$RELEASE lists no models"
+    return
+  }
+  [[ -n $listed ]] || return 0
+  [[ -d $MODELS_DIR ]] || {
+    echo "$MODELS_DIR is missing"
+    return
+  }
+  (cd "$MODELS_DIR" && sha256sum --check --quiet - <<<"$listed" 2>/dev/null | sed 's/: FAILED.*/ is not as recorded/') || true
+}
+
+writable_models() { [[ ! -d /opt/ml ]] || find /opt/ml -perm -0002 ! -type l; }
+
+# All parts of the driver must have one version; the container toolkit counts its own.
+nvidia_packages() {
+  local versions
+  versions=$(rpm -qa --queryformat '%{NAME} %{VERSION}\n' | awk '$1 ~ /^(nvidia-driver|nvidia-kmod|kmod-nvidia|libnvidia-ml)/ { print $2 }' | sort -u)
+  (($(wc -w <<<"$versions") <= 1)) || echo "driver packages of several versions: $versions"
+}
+
+free_space() {
+  local free
+  free=$(df --output=avail --block-size=1M / | tail -n 1)
+  ((free >= MIN_FREE_GIB * 1024)) || echo "only $((free)) MiB free, wanted ${MIN_FREE_GIB} GiB; raise volume_size_gib"
+}
+
+check "no AWS credentials" existing /root/.aws /home/*/.aws
+check "no Docker login" existing /root/.docker /home/*/.docker /run/gpu-ami/docker
+check "no login keys" filled /root/.ssh/authorized_keys* /home/*/.ssh/authorized_keys* /root/.ssh/id_* /home/*/.ssh/id_*
+check "no SSH host keys" existing /etc/ssh/ssh_host_*
+check "no shell history" existing /root/.*_history /home/*/.*_history
+check "empty machine id" machine_id
+check "no host name" filled /etc/hostname
+check "no cloud-init state" existing /var/lib/cloud/instance /var/lib/cloud/instances/* /var/lib/cloud/sem/*
+check "no scheduled shutdown" scheduled_shutdown
+check "empty logs" logs
+check "no ECS agent state" existing /var/lib/ecs/data/* /var/lib/ecs/gpu/nvidia-gpu-info.json
+check "ECS agent configured" ecs_config
+check "ECS agent enabled" ecs_unit
+check "no Docker identity" existing /var/lib/docker/engine-id /etc/docker/key.json
+check "container image by digest" image
+check "no containers" containers
+check "release record" release
+check "models as recorded" models
+check "models not writable for all" writable_models
+check "one NVIDIA driver version" nvidia_packages
+check "free space" free_space
+
+if ((failures > 0)); then
+  printf 'validate-image: %d of %d checks failed; no AMI is made of this\n' "$failures" "$checks" >&2
+  exit 1
+fi
+printf 'validate-image: all %d checks passed in %d s\n' "$checks" "$SECONDS"

@@ -1,0 +1,91 @@
+"""A scratch machine in the state that a good bake leaves: what validate-image.sh passes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from tests.infra.box import Box
+
+DIGEST = "sha256:" + "ab" * 32
+REGISTRY = "123456789012.dkr.ecr.ap-northeast-2.amazonaws.com"
+REPOSITORY = "batch-processor"
+REFERENCE = f"{REGISTRY}/{REPOSITORY}"
+MODEL = b"weights\n"
+
+INPUTS = {
+    "ECR_REGISTRY": REGISTRY,
+    "ECR_ACCOUNT": "123456789012",
+    "ECR_REGION": "ap-northeast-2",
+    "ECR_REPOSITORY": REPOSITORY,
+    "IMAGE_TAG": "v1",
+    "IMAGE_DIGEST": "",
+    "ECS_IMAGE_PULL_BEHAVIOR": "prefer-cached",
+    "MODELS_DIR": "/opt/ml/models",
+    "MIN_FREE_GIB": "1",
+    "RUN_ID": "run-1",
+}
+
+CONFIG = """ECS_IMAGE_PULL_BEHAVIOR=prefer-cached
+ECS_ENABLE_GPU_SUPPORT=true
+ECS_CONTAINER_START_TIMEOUT=15m
+ECS_CONTAINER_CREATE_TIMEOUT=15m
+"""
+
+_DOCKER = r"""
+case "$1 $2" in
+  "image inspect") [[ -s /srv/image.json ]] || { echo "No such image: $3" >&2; exit 1; }; cat /srv/image.json ;;
+  "ps --all") cat /srv/containers 2>/dev/null || true ;;
+  "container prune") rm -f /srv/containers ;;
+  *) : ;;
+esac
+"""
+
+_SYSTEMCTL = r"""
+case "$1" in
+  is-enabled) cat /srv/ecs-unit; [[ $(cat /srv/ecs-unit) == enabled ]] ;;
+  mask) echo masked >/srv/ecs-unit ;;
+  unmask) echo disabled >/srv/ecs-unit ;;
+  enable) echo enabled >/srv/ecs-unit ;;
+  *) : ;;
+esac
+"""
+
+_RPM = r"""
+if [[ $1 == -qa ]]; then cat /srv/packages; exit 0; fi
+sed -n "s/^${*: -1} //p" /srv/packages | grep . || { echo "package ${*: -1} is not installed"; exit 1; }
+"""
+
+
+def add_fakes(box: Box) -> None:
+    """Give *box* the commands that an ECS instance has and a test machine has not."""
+    box.fake("docker", _DOCKER)
+    box.fake("systemctl", _SYSTEMCTL)
+    box.fake("rpm", _RPM)
+    for quiet in ("dnf", "journalctl"):
+        box.fake(quiet, "exit 0")
+    box.fake(
+        "cloud-init",
+        'if [[ $1 == clean ]]; then rm -rf /var/lib/cloud/*; fi; exit "$(cat /srv/cloud-init 2>/dev/null || echo 0)"',
+    )
+
+
+def finish(box: Box) -> None:
+    """Bring *box* into the state of a good bake."""
+    add_fakes(box)
+    box.write("/etc/machine-id", "")
+    box.write("/etc/ecs/ecs.config", CONFIG)
+    box.write("/etc/os-release", 'NAME="Amazon Linux"\nPRETTY_NAME="Amazon Linux 2023.9"\n')
+    box.write("/var/lib/ecs/ecs.config", "ECS_ENABLE_GPU_SUPPORT=true\n")
+    box.write("/var/lib/ecs/deps/execute-command/bin/agent")
+    box.write("/opt/ml/models/detector.pt", MODEL.decode())
+    box.write("/srv/ecs-unit", "enabled\n")
+    box.write("/srv/image.json", json.dumps([{"RepoDigests": [f"{REFERENCE}@{DIGEST}"], "RepoTags": [], "Size": 4096}]))
+    box.write(
+        "/srv/packages",
+        "nvidia-driver 580.159.03\nkmod-nvidia-open-dkms 580.159.03\nnvidia-container-toolkit 1.17.8\n"
+        "docker 25.0.16\necs-init 1.106.2\n",
+    )
+    model = {"path": "detector.pt", "size_bytes": len(MODEL), "sha256": hashlib.sha256(MODEL).hexdigest()}
+    release = {"run_id": "run-1", "image": {"digest": DIGEST}, "models": {"dir": "/opt/ml/models", "files": [model]}}
+    box.write("/etc/gpu-ami-release.json", json.dumps(release))

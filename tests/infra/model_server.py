@@ -1,0 +1,67 @@
+"""A web server for the scratch machine, run inside it: ranges, broken transfers, slow connections.
+
+Usage: python3 model_server.py FOLDER LOG. What a request gets depends on the first part of its path:
+
+    /ok/NAME     the file
+    /cut/NAME    the first time only half of it, then the connection ends; ranges work
+    /stubborn/N  like /cut, and ranges are ignored
+    /busy/NAME   503 twice, then the file
+    /slow/NAME   the file, 64 KiB every 0.1 s per connection
+    /wrong/NAME  other bytes than the file's
+    /gone/NAME   404
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+FOLDER, LOG = Path(sys.argv[1]), Path(sys.argv[2])
+SEEN: Counter[str] = Counter()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers GET."""
+
+    def do_GET(self) -> None:
+        """Serve one file in the manner that the path asks for."""
+        manner, _, name = self.path.partition("?")[0].strip("/").partition("/")
+        SEEN[self.path] += 1
+        asked = self.headers.get("Range", "-")
+        with LOG.open("a") as log:
+            log.write(f"{self.path} {asked}\n")
+        if manner == "gone":
+            return self.send_error(404)
+        if manner == "busy" and SEEN[self.path] <= 2:
+            return self.send_error(503)
+        content = (FOLDER / name).read_bytes()
+        if manner == "wrong":
+            content = bytes(reversed(content))
+        start = 0
+        if asked != "-" and manner != "stubborn":
+            start = int(asked.removeprefix("bytes=").rstrip("-"))
+            if start >= len(content):
+                return self.send_error(416)
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        body = content[start:]
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if manner in ("cut", "stubborn") and SEEN[self.path] == 1:
+            body = body[: len(body) // 2]
+        for at in range(0, len(body), 65536):
+            self.wfile.write(body[at : at + 65536])
+            if manner == "slow":
+                time.sleep(0.1)
+        self.close_connection = True
+        return None
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: the log file has it."""
+
+
+ThreadingHTTPServer(("127.0.0.1", 8080), Handler).serve_forever()

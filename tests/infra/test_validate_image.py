@@ -1,0 +1,155 @@
+"""validate-image.sh: each check passes on a good image and fails on the fault it is there for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.infra.box import Box
+from tests.infra.finished import CONFIG, DIGEST, INPUTS, finish
+
+pytestmark = pytest.mark.infra
+
+Fault = Callable[[Box], object]
+
+
+def rows(said: str) -> dict[str, str]:
+    """Return the table: check to ``ok`` or what is wrong."""
+    table: dict[str, str] = {}
+    for line in said.splitlines():
+        text = line.removeprefix("validate-image: ")
+        if text.startswith("ok "):
+            table[text[3:].strip()] = "ok"
+        elif text.startswith("FAIL "):
+            name, _, detail = text[5:].strip().partition(": ")
+            table[name] = detail
+    return table
+
+
+def test_good_image_passes_every_check(box: Box) -> None:
+    """The faults below are told apart from a script that always fails."""
+    finish(box)
+
+    result = box.run("validate-image.sh", **INPUTS)
+
+    assert set(rows(result.said).values()) == {"ok"}
+    assert result.status == 0, result.said
+    assert result.tail().startswith(f"validate-image: all {len(rows(result.said))} checks passed")
+
+
+FAULTS: dict[str, list[tuple[Fault, str]]] = {
+    "no AWS credentials": [
+        (lambda box: box.write("/root/.aws/credentials"), "/root/.aws"),
+        (lambda box: box.write("/home/ec2-user/.aws/config"), "/home/ec2-user/.aws"),
+    ],
+    "no Docker login": [
+        (lambda box: box.write("/root/.docker/config.json"), "/root/.docker"),
+        (lambda box: box.write("/run/gpu-ami/docker/config.json"), "/run/gpu-ami/docker"),
+    ],
+    "no login keys": [
+        (lambda box: box.write("/home/ec2-user/.ssh/authorized_keys"), "authorized_keys"),
+        (lambda box: box.write("/root/.ssh/id_ed25519"), "id_ed25519"),
+    ],
+    "no SSH host keys": [(lambda box: box.write("/etc/ssh/ssh_host_ed25519_key"), "ssh_host_ed25519_key")],
+    "no shell history": [(lambda box: box.write("/home/ec2-user/.bash_history"), ".bash_history")],
+    "empty machine id": [
+        (lambda box: box.write("/etc/machine-id", "0123\n"), "has an id"),
+        (lambda box: box.path("/etc/machine-id").unlink(), "is missing"),
+    ],
+    "no host name": [(lambda box: box.write("/etc/hostname"), "/etc/hostname")],
+    "no cloud-init state": [(lambda box: box.write("/var/lib/cloud/instances/i-1/user-data.txt"), "instances/i-1")],
+    "no scheduled shutdown": [
+        (lambda box: box.write("/etc/cron.d/end", "0 1 * * * root /sbin/shutdown -h now\n"), "/etc/cron.d/end"),
+        (lambda box: box.write("/etc/systemd/system/x.service", "ExecStart=/usr/sbin/poweroff\n"), "x.service"),
+        (lambda box: box.write("/var/lib/cloud/scripts/per-boot/end.sh", "shutdown -h +180\n"), "end.sh"),
+    ],
+    "empty logs": [(lambda box: box.write("/var/log/secure"), "/var/log/secure")],
+    "no ECS agent state": [
+        (lambda box: box.write("/var/lib/ecs/data/agent.db"), "agent.db"),
+        (lambda box: box.write("/var/lib/ecs/gpu/nvidia-gpu-info.json"), "nvidia-gpu-info.json"),
+    ],
+    "ECS agent configured": [
+        (
+            lambda box: box.write("/etc/ecs/ecs.config", CONFIG + "ECS_IMAGE_PULL_BEHAVIOR=once\n"),
+            "ECS_IMAGE_PULL_BEHAVIOR is 'once'",
+        ),
+        (lambda box: box.write("/etc/ecs/ecs.config", CONFIG + "ECS_CLUSTER=default\n"), "ECS_CLUSTER is baked in"),
+        (
+            lambda box: box.write("/etc/ecs/ecs.config", CONFIG.replace("ECS_CONTAINER_START_TIMEOUT=15m\n", "")),
+            "ECS_CONTAINER_START_TIMEOUT is not set",
+        ),
+        (lambda box: box.path("/var/lib/ecs/ecs.config").unlink(), "GPU support comes from it"),
+        (lambda box: box.path("/var/lib/ecs/deps").rename(box.path("/var/lib/ecs/gone")), "ECS Exec needs it"),
+    ],
+    "ECS agent enabled": [
+        (lambda box: box.write("/srv/ecs-unit", "masked\n"), "'masked'"),
+        (lambda box: box.write("/srv/ecs-unit", "disabled\n"), "'disabled'"),
+    ],
+    "no Docker identity": [(lambda box: box.write("/var/lib/docker/engine-id"), "engine-id")],
+    "container image by digest": [
+        (lambda box: box.path("/srv/image.json").unlink(), f"not there with {DIGEST}"),
+        (lambda box: box.write("/srv/image.json", '[{"RepoDigests": []}]'), f"not there with {DIGEST}"),
+    ],
+    "no containers": [(lambda box: box.write("/srv/containers", "4c01db0b339c\n"), "4c01db0b339c")],
+    "release record": [
+        (lambda box: box.write("/etc/gpu-ami-release.json", '{"run_id": "another"}'), "of another bake"),
+        (lambda box: box.path("/etc/gpu-ami-release.json").unlink(), "is missing"),
+    ],
+    "models as recorded": [
+        (lambda box: box.write("/opt/ml/models/detector.pt", "tampered\n"), "detector.pt is not as recorded"),
+        (lambda box: box.path("/opt/ml/models/detector.pt").unlink(), "detector.pt is not as recorded"),
+        (lambda box: box.path("/opt/ml").rename(box.path("/opt/gone")), "/opt/ml/models is missing"),
+    ],
+    "models not writable for all": [
+        (lambda box: box.path("/opt/ml/models/detector.pt").chmod(0o666), "/opt/ml/models/detector.pt"),
+    ],
+    "one NVIDIA driver version": [
+        (lambda box: box.write("/srv/packages", "nvidia-driver 580.1\nkmod-nvidia-open-dkms 570.2\n"), "570.2, 580.1"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("check", "fault", "detail"),
+    [pytest.param(check, *case, id=f"{check}-{n}") for check, cases in FAULTS.items() for n, case in enumerate(cases)],
+)
+def test_fault_fails_the_bake_and_is_named(box: Box, check: str, fault: Fault, detail: str) -> None:
+    """A check that cannot fail protects nothing."""
+    finish(box)
+    fault(box)
+
+    result = box.run("validate-image.sh", **INPUTS)
+
+    assert detail in rows(result.said)[check]
+    assert result.status == 1
+    assert "no AMI is made of this" in result.tail()
+
+
+def test_too_little_free_space_fails_the_bake(box: Box) -> None:
+    """A root volume that is full at the first job helps nobody."""
+    finish(box)
+
+    result = box.run("validate-image.sh", **INPUTS | {"MIN_FREE_GIB": "1000000"})
+
+    assert "wanted 1000000 GiB; raise volume_size_gib" in rows(result.said)["free space"]
+    assert result.status == 1
+
+
+def test_another_digest_than_asked_for_fails_the_bake(box: Box) -> None:
+    """The release record alone must not vouch for the image when the caller named a digest."""
+    finish(box)
+    wanted = "sha256:" + "cd" * 32
+
+    result = box.run("validate-image.sh", **INPUTS | {"IMAGE_DIGEST": wanted})
+
+    assert wanted in rows(result.said)["container image by digest"]
+
+
+def test_every_check_but_free_space_has_a_fault(box: Box) -> None:
+    """A check that is added gets its fault here."""
+    finish(box)
+
+    table = rows(box.run("validate-image.sh", **INPUTS).said)
+
+    assert set(table) == set(FAULTS) | {"free space"}
