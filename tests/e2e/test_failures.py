@@ -48,7 +48,7 @@ def _all_leftovers(sandbox: Any) -> list[str]:
     ec2 = sandbox.access.client("ec2")
     instances = [{"Name": "resource-type", "Values": ["instance"]}, {"Name": "key", "Values": ["gpu-ami:run"]}]
     runs = {tag["Value"] for tag in ec2.describe_tags(Filters=instances)["Tags"]}
-    return [left for run in runs for left in leftovers(ec2, run)]
+    return [left for run in runs for left in leftovers(sandbox, run)]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

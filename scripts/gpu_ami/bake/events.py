@@ -124,7 +124,8 @@ def _understood(progress: Progress, line: str) -> Progress:
     if line.startswith(_FAILED):
         return replace(progress, last_words=progress.tail)
     if script := _SCRIPT.search(line):
-        return replace(progress, step=_step_of(progress, PurePosixPath(script["path"]).stem))
+        # What the step before it said is no reason for this one's failure.
+        return replace(progress, step=_step_of(progress, PurePosixPath(script["path"]).stem), tail=())
     if instance := _INSTANCE.search(line):
         return replace(progress, instance_id=instance["id"])
     if ami := _AMI.search(line):
