@@ -115,6 +115,7 @@ print("ready", flush=True)
 end = time.monotonic() + 20
 while not count and time.monotonic() < end:
     time.sleep(0.02)
+print("heard", flush=True)
 time.sleep(0.6)
 print(f"interrupts {count}", flush=True)
 sys.exit(1)
@@ -145,7 +146,7 @@ def test_interrupting_sends_exactly_one_sigint_and_waits(number: signal.Signals)
     parent.send_signal(number)
     said, _ = parent.communicate(timeout=30)
 
-    assert said.splitlines() == ["told", "interrupts 1", "ended"]
+    assert said.splitlines() == ["told", "heard", "interrupts 1", "ended"]
 
 
 def test_a_reader_that_fails_interrupts_the_child() -> None:
@@ -180,7 +181,7 @@ def test_foreground_waits_through_ctrl_c() -> None:
     os.killpg(parent.pid, signal.SIGINT)
     said, _ = parent.communicate(timeout=30)
 
-    assert said.splitlines() == ["interrupts 1", "ended"]
+    assert said.splitlines() == ["heard", "interrupts 1", "ended"]
 
 
 def test_foreground_returns_the_status(tmp_path: Path) -> None:

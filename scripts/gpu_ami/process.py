@@ -118,10 +118,10 @@ def foreground(command: Command) -> int:
 def stream(command: Command, on_line: Callable[[str], None], *, on_interrupt: Callable[[], None]) -> int:
     """Run *command* in a process group of its own, hand each line it prints to *on_line*, return its status.
 
-    Ctrl-C and SIGTERM reach this process alone. The first of them calls *on_interrupt* and sends exactly one
-    SIGINT to the child's group (Packer ignores one sent to its own process only, and treats a second one as
-    "drop everything"); then the child is waited for, however long its clean-up takes, and KeyboardInterrupt
-    is raised.
+    Ctrl-C and SIGTERM reach this process alone. The first of them sends exactly one SIGINT to the child's group
+    (Packer ignores one sent to its own process only, and treats a second one as "drop everything");
+    *on_interrupt* is called before the next line, the child is waited for, however long its clean-up takes, and
+    KeyboardInterrupt is raised.
 
     Raises:
         ToolError: The program is not there or cannot be executed.
@@ -147,16 +147,20 @@ def stream(command: Command, on_line: Callable[[str], None], *, on_interrupt: Ca
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         if interrupted.is_set():
             return
+        # Nothing is printed here: the handler may have cut a print of ours in half, and its stream is not re-entrant.
         interrupted.set()
         _send_interrupt(child)
-        on_interrupt()
 
     if child.stdout is None:  # pragma: no cover - Popen was given a pipe
         msg = "no pipe"
         raise AssertionError(msg)
     with _signals(interrupt), child, child.stdout:
         try:
+            told = False
             for line in child.stdout:
+                if interrupted.is_set() and not told:
+                    told = True
+                    on_interrupt()
                 on_line(line.rstrip("\n"))
         except BaseException:
             # Our own reader failed: the child must not outlive it with an instance running.

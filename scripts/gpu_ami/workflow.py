@@ -24,7 +24,15 @@ from gpu_ami.bake import preflight, variables
 from gpu_ami.bake.events import Progress
 from gpu_ami.bake.packer import Inputs, Packer
 from gpu_ami.diagnostics import first_problem
-from gpu_ami.errors import BuildError, InterruptedRunError, PipelineError, SafetyError, TerraformError, UsageError
+from gpu_ami.errors import (
+    AwsError,
+    BuildError,
+    InterruptedRunError,
+    PipelineError,
+    SafetyError,
+    TerraformError,
+    UsageError,
+)
 from gpu_ami.files import write_atomic
 from gpu_ami.handover import tfvars
 from gpu_ami.handover.terraform import Terraform
@@ -59,7 +67,8 @@ class Job:
     def validation(self) -> tuple[tuple[type[PipelineError], tuple[Command, ...]], ...]:
         """Return the validation commands: two chains that can run side by side, and what a failure of each is."""
         return (
-            (BuildError, (self.packer.fmt(), self.packer.validate(self.inputs))),
+            # validate first: where the template does not parse, fmt says only that it does not.
+            (BuildError, (self.packer.validate(self.inputs), self.packer.fmt())),
             (TerraformError, (self.terraform.fmt(), self.terraform.init(), self.terraform.validate())),
         )
 
@@ -267,8 +276,34 @@ def _bake(run: Invocation, job: Job, log: Path, *, debug: bool) -> Progress | No
                 poll_s=_SANDBOX_POLL_S if run.options.sandbox else _SNAPSHOT_POLL_S,
             )
     except KeyboardInterrupt as exc:
-        msg = f"The build was interrupted; Packer has ended what it started. Its log: {shown}."
+        _tidy(run, job)
+        msg = f"The build was interrupted; what it had started is ended. Packer's log: {shown}."
         raise InterruptedRunError(msg) from exc
+    except BuildError:
+        _tidy(run, job)
+        raise
+
+
+def _tidy(run: Invocation, job: Job) -> None:
+    """Remove what Packer itself left of this run.
+
+    An interrupt can cut the answer to a call that AWS has carried out: Packer then knows of no key pair or instance
+    to end. Only what carries this run's own id is touched, and what cannot be removed is named for later.
+    """
+    from gpu_ami.aws import leftovers
+    from gpu_ami.aws.calls import Caller
+
+    caller = Caller(run.access, run.settings.region)
+    try:
+        for kind in ("instance", "volume", "security-group", "key-pair"):
+            mine = [left for left in leftovers.find(caller, kind, run.settings.family) if left.run == job.run_id]
+            for left in mine:
+                leftovers.remove(caller, left)
+                run.console.say(f"Removed the {left.kind} {left.identifier} that Packer had left.")
+            if kind == "instance" and mine:
+                leftovers.wait_until_terminated(caller, [left.identifier for left in mine])
+    except AwsError as exc:
+        run.console.warn(f"Something of run {job.run_id} may be left: {exc} Run `invoke sweep` later.")
 
 
 def _made(run: Invocation, job: Job, progress: Progress | None) -> manifests.Build:

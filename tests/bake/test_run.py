@@ -124,7 +124,7 @@ def test_ctrl_c_is_shown_as_cancelling(tmp_path: Path) -> None:
     """Packer needs a minute to clean up: the view must say that it does."""
     view = Recorder()
     code = (
-        "import signal, time; signal.signal(2, lambda *_: exit(1)); "
+        "import signal, time; signal.signal(2, lambda *_: (print('1,,ui,say,==> a: y', flush=True), exit(1))); "
         "print('1,,ui,say,==> a: x', flush=True); time.sleep(20)"
     )
 

@@ -11,7 +11,6 @@ from gpu_ami.sandbox.inputs import packer_values
 from gpu_ami.sandbox.session import Sandbox
 from gpu_ami.tools import packer_tools, terraform_tools
 from gpu_ami.workspace import Workspace
-
 from tests.bench.measure import in_turn, seconds
 from tests.e2e.conftest import Checkout, make_checkout
 
