@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,15 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class Credentials:
+    """Temporary credentials of an assumed role."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Access:
     """One way to AWS: a region and either the caller's credentials or the sandbox's endpoint.
 
@@ -31,16 +42,27 @@ class Access:
         endpoint_url: The sandbox's local AWS; None is the real one.
         environment: The whole environment for programs that talk to the same AWS; None is our own plus
             the region and the profile.
+        credentials: Those of an assumed role; None takes the profile's, or the sandbox's.
     """
 
     region: str
     profile: str | None = None
     endpoint_url: str | None = None
     environment: Mapping[str, str] | None = field(default=None, repr=False)
+    credentials: Credentials | None = field(default=None, repr=False)
 
-    def client(self, service: str, *, region: str | None = None) -> Any:
-        """Return a boto3 client of *service* with adaptive retries and bounded waits."""
-        return _client(self.region, self.profile, self.endpoint_url, service, region or self.region)
+    def client(self, service: str, *, region: str | None = None, retries: bool = True) -> Any:
+        """Return a boto3 client of *service* with bounded waits.
+
+        Args:
+            service: Such as ``ec2``.
+            region: Another region than the access's own.
+            retries: Whether the SDK retries by itself, adaptively; False for callers that pace each API themselves.
+        """
+        identity = (self.region, self.profile, self.endpoint_url, self.credentials)
+        # A session must not make two clients at once.
+        with _making:
+            return _client(*identity, service, region or self.region, retries)
 
     def child_environment(self, extra: Mapping[str, str]) -> dict[str, str]:
         """Return the environment for Packer and Terraform, with *extra* on top."""
@@ -78,39 +100,59 @@ def sandbox_environment(endpoint_url: str, *, region: str, home: Path) -> dict[s
     )
 
 
-@functools.lru_cache(maxsize=256)
-def _client(region: str, profile: str | None, endpoint_url: str | None, service: str, at: str) -> Any:
-    import boto3
-    import botocore.session
+_making = threading.Lock()
+
+
+@functools.lru_cache(maxsize=1024)
+def _client(
+    own: str,
+    profile: str | None,
+    endpoint_url: str | None,
+    credentials: Credentials | None,
+    service: str,
+    region: str,
+    retries: bool,
+) -> Any:
     from botocore.config import Config
 
     config = Config(
-        retries={"mode": "adaptive", "max_attempts": 8},
+        retries={"mode": "adaptive", "max_attempts": 8} if retries else {"mode": "standard", "total_max_attempts": 1},
         connect_timeout=5,
         read_timeout=60,
         max_pool_connections=32,
         user_agent_extra="gpu-ami-pipeline",
     )
-    session: Any  # boto3's typed client() lists every service by name; ours is any of them
-    with aws_errors(f"use {service} in {at}"):
-        if endpoint_url is None:
-            session = boto3.Session(profile_name=profile, region_name=region)
-            return session.client(service, region_name=at, config=config)
-        # Nothing of the user's AWS configuration may be read: a profile's endpoint_url or
-        # AWS_IGNORE_CONFIGURED_ENDPOINT_URLS would lead a sandbox call to the real AWS.
-        bare = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
-        bare.set_config_variable("config_file", "")
-        bare.set_config_variable("credentials_file", "")
-        session = boto3.Session(botocore_session=bare, region_name=region)
-        return session.client(
-            service,
-            region_name=at,
-            endpoint_url=endpoint_url,
-            aws_access_key_id="sandbox",
-            aws_secret_access_key="sandbox",  # noqa: S106 - the local AWS takes any
-            verify=False,
-            config=config.merge(Config(proxies={}, s3={"addressing_style": "path"})),
-        )
+    local: dict[str, Any] = {}
+    if endpoint_url is not None:
+        local = {"endpoint_url": endpoint_url, "verify": False}
+        config = config.merge(Config(proxies={}, defaults_mode="legacy", s3={"addressing_style": "path"}))
+    with aws_errors(f"use {service} in {region}"):
+        session = _session(own, profile, endpoint_url is not None, credentials)
+        return session.client(service, region_name=region, config=config, **local)
+
+
+@functools.lru_cache(maxsize=64)
+def _session(own: str, profile: str | None, sandbox: bool, credentials: Credentials | None) -> Any:
+    """Return a session; its clients share the service models, which take most of a client's time and memory."""
+    import boto3
+    import botocore.session
+
+    keys: dict[str, Any] = {}
+    if credentials is not None:
+        keys = {
+            "aws_access_key_id": credentials.access_key_id,
+            "aws_secret_access_key": credentials.secret_access_key,
+            "aws_session_token": credentials.session_token,
+        }
+    if not sandbox:
+        return boto3.Session(profile_name=profile, region_name=own, **keys)
+    # Nothing of the user's AWS configuration may be read: a profile's endpoint_url or
+    # AWS_IGNORE_CONFIGURED_ENDPOINT_URLS would lead a sandbox call to the real AWS.
+    bare = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
+    bare.set_config_variable("config_file", "")
+    bare.set_config_variable("credentials_file", "")
+    keys = keys or {"aws_access_key_id": "sandbox", "aws_secret_access_key": "sandbox"}
+    return boto3.Session(botocore_session=bare, region_name=own, **keys)
 
 
 @contextlib.contextmanager
@@ -151,6 +193,19 @@ def identify(access: Access) -> Identity:
     with aws_errors("say whose credentials these are"):
         answer = access.client("sts").get_caller_identity()
     return Identity(account=answer["Account"], arn=answer["Arn"])
+
+
+def assume(access: Access, role_arn: str) -> Access:
+    """Return an access with the temporary credentials of the role *role_arn*, for an hour.
+
+    Raises:
+        AwsError: STS refused.
+    """
+    with aws_errors(f"assume the role {role_arn}"):
+        answer = access.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="gpu-ami-cleanup")
+    given = answer["Credentials"]
+    credentials = Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+    return dataclasses.replace(access, credentials=credentials)
 
 
 def _one_line(text: object) -> str:

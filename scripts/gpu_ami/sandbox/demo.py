@@ -1,0 +1,130 @@
+"""The demo account: a network, an image, models, a Batch environment and two years of AMIs.
+
+It is put straight into moto's backends: a few hundred requests would cost seconds at each start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from typing import Any
+
+from moto.batch.models import batch_backends
+from moto.ec2.models import ec2_backends
+from moto.ecr.models import ecr_backends
+from moto.iam.models import iam_backends
+from moto.s3.models import s3_backends
+
+from gpu_ami.sandbox.account import DemoAccount
+from gpu_ami.sandbox.baseimage import base_image_id
+from gpu_ami.sandbox.batch import service_linked_role
+from gpu_ami.sandbox.content import container_image, models
+from gpu_ami.sandbox.demoimages import DemoImages, add_images
+from gpu_ami.sandbox.demomaker import FAMILY, Place
+from gpu_ami.sandbox.ec2 import ensure_base_image
+from gpu_ami.sandbox.ecr import blobs
+
+REPOSITORY = "batch-processor"
+IMAGE_TAG = "2026.09.1"
+BUILDER_PROFILE = "gpu-ami-builder"
+BATCH_INSTANCE_PROFILE = "ecsInstanceRole"
+MODELS_PREFIX = "models/"
+COMPUTE_ENVIRONMENT = "batch-video-analysis-gpu"
+JOB_QUEUE = "batch-video-analysis"
+_EVERYWHERE = [{"CidrIp": "0.0.0.0/0"}]
+_TRUST = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"},
+        ],
+    }
+)
+
+
+def build_demo_account(account_id: str, region: str, now: datetime) -> DemoAccount:
+    """Fill moto's empty, seeded state with the demo account; *now* dates its AMIs."""
+    ec2 = ec2_backends[account_id][region]
+    ensure_base_image(ec2)
+    network = _network(ec2, region)
+    _profiles(account_id)
+    digest = _repository(account_id, region)
+    bucket, checksums = _model_bucket(account_id, region)
+    place = Place(account_id, region, network["subnet_id"], network["security_group_id"], BATCH_INSTANCE_PROFILE)
+    images = add_images(place, now.replace(tzinfo=None))
+    _batch(place, images)
+    return DemoAccount(
+        account_id=account_id,
+        region=region,
+        **network,
+        instance_profile=BUILDER_PROFILE,
+        source_ami_id=base_image_id(region),
+        ecr_repository_url=f"{account_id}.dkr.ecr.{region}.amazonaws.com/{REPOSITORY}",
+        image_tag=IMAGE_TAG,
+        image_digest=digest,
+        models_bucket=bucket,
+        models_prefix=MODELS_PREFIX,
+        model_checksums=checksums,
+        compute_environment=COMPUTE_ENVIRONMENT,
+        job_queue=JOB_QUEUE,
+        family=FAMILY,
+        live_ami_id=images.live,
+        images_in_use=images.in_use,
+        unused_images=images.unused,
+        orphan_snapshots=images.orphan_snapshots,
+        leftovers=images.leftovers,
+    )
+
+
+def _network(ec2: Any, region: str) -> dict[str, str]:
+    vpc = ec2.create_vpc("10.20.0.0/16", tags=[{"Key": "Name", "Value": "gpu-ami-demo"}])
+    subnet = ec2.create_subnet(vpc.id, "10.20.1.0/24", availability_zone=f"{region}a")
+    ec2.modify_subnet_attribute(subnet.id, "map_public_ip_on_launch", True)
+    gateway = ec2.create_internet_gateway()
+    ec2.attach_internet_gateway(gateway.id, vpc.id)
+    table = ec2.create_route_table(vpc.id)
+    ec2.create_route(table.id, "0.0.0.0/0", gateway_id=gateway.id)
+    ec2.associate_route_table(table.id, subnet_id=subnet.id)
+    group = ec2.create_security_group("gpu-ami-builder", "Lets a build instance fetch what it needs", vpc.id)
+    ec2.revoke_security_group_egress(group.id, "-1", None, None, _EVERYWHERE, vpc_id=vpc.id)
+    for port in ("80", "443"):
+        ec2.authorize_security_group_egress(group.id, "tcp", port, port, _EVERYWHERE, vpc_id=vpc.id)
+    return {"vpc_id": vpc.id, "subnet_id": subnet.id, "security_group_id": group.id}
+
+
+def _profiles(account_id: str) -> None:
+    iam = iam_backends[account_id]["aws"]
+    for name in (BUILDER_PROFILE, BATCH_INSTANCE_PROFILE):
+        iam.create_role(name, _TRUST, "/", None, "", [], "3600")
+        iam.create_instance_profile(name, "/", [])
+        iam.add_role_to_instance_profile(name, name)
+
+
+def _repository(account_id: str, region: str) -> str:
+    ecr, image = ecr_backends[account_id][region], container_image()
+    ecr.create_repository(REPOSITORY, None, None, None, "MUTABLE", [])
+    for tag in (IMAGE_TAG, "latest"):
+        ecr.put_image(REPOSITORY, image.manifest, tag, image.media_type, image.digest)
+    blobs(account_id, region).update(image.blobs)
+    return image.digest
+
+
+def _model_bucket(account_id: str, region: str) -> tuple[str, dict[str, str]]:
+    s3, bucket, files = s3_backends[account_id]["aws"], f"gpu-ami-models-{account_id}-{region}", models()
+    s3.create_bucket(bucket, region)
+    for name, content in files.items():
+        s3.put_object(bucket, f"{MODELS_PREFIX}{name}", content, disable_notification=True)
+    return bucket, {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
+def _batch(place: Place, images: DemoImages) -> None:
+    batch = batch_backends[place.account_id][place.region]
+    role = service_linked_role(place.account_id)
+    resources = place.compute_resources(
+        launchTemplate={"launchTemplateId": images.batch_template_id, "version": "$Latest"},
+        ec2Configuration=[{"imageType": "ECS_AL2023_NVIDIA", "imageIdOverride": images.live}],
+    )
+    environment = batch.create_compute_environment(COMPUTE_ENVIRONMENT, "MANAGED", "ENABLED", resources, role, {})
+    order = [{"order": 1, "computeEnvironment": environment.arn}]
+    batch.create_job_queue(JOB_QUEUE, 1, None, "ENABLED", order)

@@ -1,0 +1,168 @@
+"""Makes AMIs, and what needs them, straight in moto's backends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from moto.autoscaling.models import autoscaling_backends
+from moto.batch.models import batch_backends
+from moto.ec2.models import ec2_backends
+from moto.ec2.models.elastic_block_store import Volume
+from moto.ec2.utils import random_volume_id
+from moto.ssm.models import ssm_backends
+
+from gpu_ami.sandbox.baseimage import base_image_id
+from gpu_ami.sandbox.batch import service_linked_role
+from gpu_ami.sandbox.images import SandboxAmi
+from gpu_ami.sandbox.snapshots import new_snapshot
+
+FAMILY = "gpu-batch"
+PIPELINE = "gpu-ami-pipeline"
+INSTANCE_TYPE = "g5.xlarge"
+_ROOT_GIB = 80
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where instances of the demo account run."""
+
+    account_id: str
+    region: str
+    subnet_id: str
+    security_group_id: str
+    instance_profile: str
+
+    def compute_resources(self, **more: Any) -> dict[str, Any]:
+        """Return the compute resources of a Batch environment that runs nothing yet."""
+        return {
+            "type": "SPOT",
+            "allocationStrategy": "SPOT_PRICE_CAPACITY_OPTIMIZED",
+            "minvCpus": 0,
+            "maxvCpus": 64,
+            "desiredvCpus": 0,
+            "instanceTypes": [INSTANCE_TYPE],
+            "subnets": [self.subnet_id],
+            "securityGroupIds": [self.security_group_id],
+            "instanceRole": f"arn:aws:iam::{self.account_id}:instance-profile/{self.instance_profile}",
+        } | more
+
+
+class Maker:
+    """Makes AMIs and what needs them, in one place."""
+
+    def __init__(self, place: Place, now: datetime) -> None:
+        """Work on the backends of *place*; *now* is naive UTC, as moto keeps time."""
+        self.place, self.now = place, now
+        self.ec2 = ec2_backends[place.account_id][place.region]
+        self.autoscaling = autoscaling_backends[place.account_id][place.region]
+        self.batch = batch_backends[place.account_id][place.region]
+        self.ssm = ssm_backends[place.account_id][place.region]
+
+    def image(self, age_days: int, name: str = "", snapshot_ids: list[str] | None = None) -> SandboxAmi:
+        """Make an AMI of the family, as a build *age_days* ago left it."""
+        made = self.now - timedelta(days=age_days, minutes=age_days * 37 % 600)
+        run = made.strftime("%Y%m%d%H%M%S")
+        tags = {"gpu-ami:pipeline": PIPELINE, "gpu-ami:family": FAMILY, "gpu-ami:run": run}
+        name = name or f"{FAMILY}-{run}"
+        snapshots = snapshot_ids or [self._snapshot(made, tags)]
+        ebs = {
+            "SnapshotId": snapshots[0],
+            "VolumeSize": _ROOT_GIB,
+            "VolumeType": "gp3",
+            "Encrypted": True,
+            "DeleteOnTermination": True,
+        }
+        image = SandboxAmi(
+            self.ec2,
+            [{"DeviceName": "/dev/xvda", "Ebs": ebs}],
+            name=name,
+            description="GPU AMI for AWS Batch",
+            root_device_name="/dev/xvda",
+            creation_date=made,
+            tags=tags | {"Name": name},
+        )
+        image.source_image_id, image.source_image_region = base_image_id(self.place.region), self.place.region
+        image.imds_support = "v2.0"
+        snapshot = self.ec2.snapshots[snapshots[0]]
+        snapshot.description = snapshot.description or f"Created by CreateImage(i-{run}000) for {image.id}"
+        self.ec2.amis[image.id] = image
+        return image
+
+    def _snapshot(self, made: datetime, tags: dict[str, str]) -> str:
+        volume = Volume(self.ec2, random_volume_id(), _ROOT_GIB, None, encrypted=True, volume_type="gp3")
+        snapshot = new_snapshot(self.ec2, volume, "")
+        snapshot.start_time = made
+        snapshot.add_tags(tags)
+        return str(snapshot.id)
+
+    def template(self, name: str, *image_ids: str | None) -> str:
+        """Make a launch template with one version per AMI and return its id."""
+        versions = [{"InstanceType": INSTANCE_TYPE} | ({"ImageId": i} if i else {}) for i in image_ids]
+        template = self.ec2.create_launch_template(name, "", versions[0], {})
+        for data in versions[1:]:
+            template.create_version(data, "")
+        return str(template.id)
+
+    def instance(self, image: SandboxAmi) -> Any:
+        """Start an instance."""
+        mapping = {"DeviceName": "/dev/xvda", "Ebs": image.volumes[0]}
+        return self.ec2.run_instances(
+            image.id,
+            1,
+            None,
+            [],
+            instance_type=INSTANCE_TYPE,
+            is_instance_type_default=False,
+            region_name=self.place.region,
+            subnet_id=self.place.subnet_id,
+            security_group_ids=[self.place.security_group_id],
+            block_device_mappings=[mapping],
+        ).instances[0]
+
+    def group(self, name: str, **launch: Any) -> None:
+        """Make an Auto Scaling group without instances."""
+        sources = {"launch_config_name": None, "launch_template": {}, "mixed_instances_policy": None} | launch
+        self.autoscaling.create_auto_scaling_group(
+            name=name,
+            availability_zones=[],
+            desired_capacity=0,
+            max_size=4,
+            min_size=0,
+            vpc_zone_identifier=self.place.subnet_id,
+            default_cooldown=None,
+            health_check_period=None,
+            health_check_type=None,
+            load_balancers=[],
+            target_group_arns=[],
+            placement_group=None,
+            termination_policies=[],
+            tags=[],
+            **sources,
+        )
+
+    def launch_configuration(self, name: str, image: SandboxAmi) -> None:
+        """Make a launch configuration."""
+        self.autoscaling.create_launch_configuration(
+            name, image.id, None, "", "", [], None, INSTANCE_TYPE, False, None, None, False, False, []
+        )
+
+    def environment(self, name: str, **resources: Any) -> None:
+        """Make a Batch compute environment without instances."""
+        role = service_linked_role(self.place.account_id)
+        self.batch.create_compute_environment(
+            name, "MANAGED", "ENABLED", self.place.compute_resources(**resources), role, {}
+        )
+
+    def parameter(self, name: str, value: str, kind: str = "String", data_type: str = "text") -> None:
+        """Put an SSM parameter."""
+        self.ssm.put_parameter(name, "", value, kind, "", "", False, [], data_type, None, None)
+
+    def vpc_id(self) -> str:
+        """Return the VPC of the demo account."""
+        return str(self.ec2.get_subnet(self.place.subnet_id).vpc_id)
+
+    def filler(self) -> str:
+        """Return an AMI id for versions that are not what a case is about: the base AMI."""
+        return base_image_id(self.place.region)

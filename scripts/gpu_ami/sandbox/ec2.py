@@ -1,0 +1,66 @@
+"""The local EC2: moto's, with the parts that it lacks or gets wrong before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moto.ec2.models.elastic_block_store import Volume
+
+from gpu_ami.sandbox import baseimage
+from gpu_ami.sandbox.images import SandboxAmi
+from gpu_ami.sandbox.instances import Instances
+from gpu_ami.sandbox.recyclebin import RecycleBinItems
+from gpu_ami.sandbox.snapshots import SandboxSnapshot, Snapshots
+from gpu_ami.sandbox.spot import SpotPrices
+from gpu_ami.sandbox.templates import ImageReferences, LaunchTemplates
+
+
+class SandboxEC2(Instances, Snapshots, LaunchTemplates, ImageReferences, RecycleBinItems, SpotPrices):
+    """Every EC2 action; to add some, write a part (a subclass of `EC2Part`) and name it here."""
+
+    @property
+    def ec2_backend(self) -> Any:
+        """Moto's state of this account and region, with the AMI that builds start from."""
+        backend = super().ec2_backend
+        ensure_base_image(backend)
+        return backend
+
+
+def ensure_base_image(backend: Any) -> None:
+    """Add the base AMI to an EC2 backend of moto's, once."""
+    image_id = baseimage.base_image_id(backend.region_name)
+    if image_id in backend.amis:
+        return
+    volume = Volume(
+        backend, f"vol-{baseimage.digits('volume', backend.region_name)}", baseimage.ROOT_GIB, None, volume_type="gp3"
+    )
+    snapshot_id = f"snap-{baseimage.digits('snapshot', backend.region_name)}"
+    snapshot = SandboxSnapshot(backend, snapshot_id, volume, f"Created for {image_id}", owner_id=baseimage.AMAZON)
+    snapshot.start_time = baseimage.CREATED
+    snapshot.create_volume_permission_groups.add("all")
+    ebs = {
+        "SnapshotId": snapshot_id,
+        "VolumeSize": baseimage.ROOT_GIB,
+        "VolumeType": "gp3",
+        "Encrypted": False,
+        "DeleteOnTermination": True,
+        "Iops": 3000,
+        "Throughput": 125,
+    }
+    image = SandboxAmi(
+        backend,
+        [{"DeviceName": "/dev/xvda", "Ebs": ebs}],
+        ami_id=image_id,
+        name=baseimage.NAME,
+        description="Amazon Linux AMI 2023.0.20260901 x86_64 ECS HVM EBS",
+        owner_id=baseimage.AMAZON,
+        owner_alias="amazon",
+        public=True,
+        architecture="x86_64",
+        virtualization_type="hvm",
+        root_device_name="/dev/xvda",
+        creation_date=baseimage.CREATED,
+    )
+    image.imds_support = "v2.0"
+    backend.snapshots[snapshot_id] = snapshot
+    backend.amis[image_id] = image

@@ -1,0 +1,69 @@
+"""The one table of services that the local AWS answers differently from moto, or in its stead."""
+
+from __future__ import annotations
+
+import functools
+import os
+import uuid
+from types import ModuleType
+from typing import Any
+
+from moto.batch import urls as batch_urls
+from moto.core import responses
+from moto.core.base_backend import AccountSpecificBackend
+from moto.core.utils import method_names_from_class
+from moto.ec2 import urls as ec2_urls
+from moto.ec2.models.core import TaggedEC2Resource
+from moto.ecr import urls as ecr_urls
+from moto.ssm import urls as ssm_urls
+
+from gpu_ami.sandbox.batch import SandboxBatch
+from gpu_ami.sandbox.ec2 import SandboxEC2
+from gpu_ami.sandbox.ecr import SandboxECR
+from gpu_ami.sandbox.imagebuilder import ImageBuilder
+from gpu_ami.sandbox.pricing import Pricing
+from gpu_ami.sandbox.recyclebin import RecycleBinRules
+from gpu_ami.sandbox.ssm import SandboxSSM
+
+# moto's services whose answers are ours: the module that routes them, and the class that answers.
+CHANGED: tuple[tuple[ModuleType, Any], ...] = (
+    (batch_urls, SandboxBatch),
+    (ec2_urls, SandboxEC2),
+    (ecr_urls, SandboxECR),
+    (ssm_urls, SandboxSSM),
+)
+# Services that moto has no backend for, by signing name.
+ADDED: dict[str, Any] = {
+    "imagebuilder": ImageBuilder,
+    "pricing": Pricing,
+    "rbin": RecycleBinRules,
+}
+
+
+@functools.cache
+def install() -> None:
+    """Route requests to the classes above; once, before the first request is served."""
+    # Our EC2 brings the one public AMI that is needed; moto's hundreds would cost start-up time.
+    os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
+    for urls, response in CHANGED:
+        urls.url_paths.update(dict.fromkeys(urls.url_paths, response.dispatch))
+    # moto looks through every tag of the account for each row that it shows.
+    TaggedEC2Resource.get_tags = _tags
+    # moto lists a class's methods anew for each request: a third of the time that a call takes.
+    responses.method_names_from_class = functools.cache(method_names_from_class)
+    # moto asks botocore for the regions of a service anew for each account.
+    regions = functools.cache(AccountSpecificBackend._generate_regions.__wrapped__)
+    AccountSpecificBackend._generate_regions = lambda _self, service: regions(None, service)
+    # Request ids must not use up the seeded numbers that resource ids come from: polls vary from run to run.
+    responses.gen_amzn_requestid_long = _note_request_id
+
+
+def _note_request_id(headers: dict[str, str]) -> str:
+    request_id = str(uuid.uuid4())
+    headers["x-amzn-requestid"] = request_id
+    return request_id
+
+
+def _tags(resource: Any) -> list[dict[str, str]]:
+    tags = resource.ec2_backend.tags.get(resource.id, {}) if resource.id else {}
+    return [{"key": key, "value": value, "resource_id": resource.id} for key, value in tags.items()]

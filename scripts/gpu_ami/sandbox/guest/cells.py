@@ -1,0 +1,167 @@
+"""The build instances of one guest: each gets its file system, its user data run once, and its commands walled in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gpu_ami.sandbox.guest import layout, machine
+from gpu_ami.sandbox.guest.builder import Builder
+from gpu_ami.sandbox.guest.toolbox import Toolbox
+from gpu_ami.sandbox.guest.userdata import read_user_data
+from gpu_ami.sandbox.guest.walls import Cell, wall_in
+
+Child = asyncio.subprocess.Process
+Power = Literal["reboot", "poweroff"]
+
+_KEPT_ROOTS = 5
+_USER = {"HOME": layout.HOME, "USER": layout.USER, "LOGNAME": layout.USER, "PATH": layout.USER_PATH}
+_ROOT = {"HOME": "/root", "USER": "root", "LOGNAME": "root", "PATH": layout.ROOT_PATH}
+
+
+@dataclass
+class Instance:
+    """One build instance that runs.
+
+    Attributes:
+        builder: Whose it is in the local AWS.
+        cell: What its commands can reach.
+        boot: Done when its user data has run.
+        is_off: It has been switched off from inside.
+    """
+
+    builder: Builder
+    cell: Cell
+    boot: asyncio.Task[None] | None = None
+    is_off: bool = False
+
+
+class Cells:
+    """Makes and keeps the instances. Belongs to one asyncio loop.
+
+    Args:
+        bwrap: bubblewrap.
+        roots: Folder of their file systems, which stay when the process ends.
+        memory: Folder of what is memory on an instance; the caller removes it.
+        toolbox: What they share.
+        region: Where they are.
+        endpoint_port: The local AWS's port, the same inside.
+    """
+
+    def __init__(
+        self, *, bwrap: Path, roots: Path, memory: Path, toolbox: Toolbox, region: str, endpoint_port: int
+    ) -> None:
+        """Start without any instance."""
+        self._bwrap, self._roots, self._memory, self._toolbox = bwrap, roots, memory, toolbox
+        self._region, self._port = region, endpoint_port
+        self._instances: dict[str, Instance] = {}
+        self._children: set[Child] = set()
+
+    async def instance(self, builder: Builder) -> Instance:
+        """Return the instance of *builder* when it has booted: it is made at the first call."""
+        instance = self._instances.get(builder.instance_id)
+        if instance is None:
+            instance = self._make(builder)
+            self._instances[builder.instance_id] = instance
+            instance.boot = asyncio.create_task(self._boot(instance))
+        if instance.boot is not None:
+            # Several sessions may wait: one that goes away must not end the boot of the others.
+            await asyncio.shield(instance.boot)
+        return instance
+
+    def is_off(self, builder: Builder) -> bool:
+        """Return whether the instance of *builder* has switched itself off."""
+        instance = self._instances.get(builder.instance_id)
+        return instance is not None and instance.is_off
+
+    async def start(self, instance: Instance, command: Sequence[str], *, as_root: bool = False) -> Child:
+        """Start *command* in *instance* with three pipes; the caller calls `end` for it, whatever happens."""
+        env = {"SHELL": "/bin/bash", "LANG": "C.UTF-8", **(_ROOT if as_root else _USER), **self._toolbox.profile}
+        enter = [layout.INTERPRETER, "-IS", f"{layout.STAND_INS}/enter.py", str(self._port), layout.SOCKET]
+        child = await asyncio.create_subprocess_exec(
+            *wall_in(
+                self._bwrap,
+                instance.cell,
+                [*enter, *command],
+                env,
+                cwd="/" if as_root else layout.HOME,
+                as_root=os.geteuid() == 0,
+            ),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={},
+            start_new_session=True,
+        )
+        self._children.add(child)
+        return child
+
+    async def end(self, child: Child) -> int:
+        """End what is left of *child*'s command, whatever it put into the background, and return its status."""
+        self._children.discard(child)
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                # With bubblewrap ends its process namespace and everything in it.
+                os.killpg(child.pid, signal.SIGKILL)
+        return await child.wait()
+
+    async def end_all(self) -> None:
+        """End every command of every instance."""
+        boots = [instance.boot for instance in self._instances.values() if instance.boot is not None]
+        for boot in boots:
+            boot.cancel()
+        await asyncio.gather(*boots, return_exceptions=True)
+        await asyncio.gather(*(self.end(child) for child in set(self._children)))
+
+    def power(self, instance: Instance) -> Power | None:
+        """Return what the last command did to the power, and do it: what was memory is gone, units start anew."""
+        power = self._switched(instance)
+        if power == "reboot":
+            instance.boot = asyncio.create_task(self._boot(instance))
+        return power
+
+    def _switched(self, instance: Instance) -> Power | None:
+        asked: tuple[Power, ...] = ("reboot", "poweroff")
+        for power in asked:
+            # Only looked at, never followed: the guest can put anything there.
+            if os.path.lexists(instance.cell.run / "systemd" / "shutdown" / power):
+                machine.remove_tree(instance.cell.run)
+                machine.remove_tree(instance.cell.tmp)
+                machine.make_memory(instance.cell.run, instance.cell.tmp)
+                instance.is_off = power == "poweroff"
+                return power
+        return None
+
+    def _make(self, builder: Builder) -> Instance:
+        user_data = read_user_data(builder.user_data)
+        root = self._roots / builder.instance_id
+        machine.remove_tree(root)
+        self._forget_old_roots()
+        machine.make_root(root, builder, user_data, tools=self._toolbox.programs, region=self._region)
+        run, tmp = (self._memory / builder.instance_id / name for name in ("run", "tmp"))
+        machine.make_memory(run, tmp)
+        return Instance(builder, Cell(root, run, tmp, self._toolbox.binds, machine.host_name(builder.instance_id)))
+
+    async def _boot(self, instance: Instance) -> None:
+        """Start the units, at the first boot run the user data; how that went is in the instance's own log."""
+        while True:
+            child = await self.start(instance, ["/usr/bin/cloud-init", "modules", "--mode=final"], as_root=True)
+            try:
+                await child.communicate()
+            finally:
+                await self.end(child)
+            if self._switched(instance) != "reboot":
+                return
+
+    def _forget_old_roots(self) -> None:
+        """Leave the newest roots of past builds, so that one more is within the limit."""
+        alive = {instance.cell.root for instance in self._instances.values()}
+        old = sorted((p for p in self._roots.glob("*") if p not in alive), key=lambda p: p.lstat().st_mtime)
+        for path in old[: max(0, len(old) - (_KEPT_ROOTS - 1))]:
+            machine.remove_tree(path)

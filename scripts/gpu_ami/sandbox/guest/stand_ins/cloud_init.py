@@ -1,0 +1,109 @@
+"""Stands in for `cloud-init`: runs the user data's scripts at the first boot, knows its status, cleans its traces."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from gpu_ami.sandbox.guest.stand_ins import systemctl
+from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
+
+REFUSALS = (
+    Refusal("cloud-init", "usage: cloud-init", 2),
+    Refusal("cloud-init no-such-command", "invalid choice: 'no-such-command'", 2),
+    Refusal("cloud-init clean --no-such-option", "unrecognized arguments: --no-such-option", 2),
+)
+
+_COMMANDS = ("analyze", "clean", "collect-logs", "init", "modules", "query", "schema", "single", "status")
+_USAGE = f"usage: cloud-init [-h] [--version] [--debug] {{{','.join(_COMMANDS)}}} ..."
+_RESULT = "/run/cloud-init/result.json"
+_OUTPUT = "/var/log/cloud-init-output.log"
+_LOG = "/var/log/cloud-init.log"
+
+
+def main(argv: list[str], system: System) -> int:
+    """Run one subcommand."""
+    words = argv[1:]
+    if "--version" in words:
+        system.say("/usr/bin/cloud-init 22.2.2")
+        return 0
+    if not words:
+        return system.fail(2, _USAGE, "cloud-init: error: the following arguments are required: subcommand")
+    known = {"modules": _modules, "status": _status, "clean": _clean}
+    if words[0] not in _COMMANDS:
+        return system.fail(2, _USAGE, f"cloud-init: error: argument subcommand: invalid choice: {words[0]!r}")
+    if words[0] not in known:
+        return system.fail(1, f"cloud-init {words[0]} is not part of the sandbox's guest")
+    return known[words[0]](words[1:], system)
+
+
+def _modules(_words: list[str], system: System) -> int:
+    """Boot: start the units, at the first boot run the scripts in between; failures are only noted."""
+    systemctl.boot(system)
+    instance = system.path("/var/lib/cloud/instance")
+    if instance.is_dir() and not (instance / "boot-finished").exists():
+        _first_boot(instance, system)
+    systemctl.boot_agent(system)
+    return 0
+
+
+def _first_boot(instance: Path, system: System) -> None:
+    errors = []
+    with system.path(_OUTPUT).open("ab") as output:
+        for script in sorted((instance / "boothooks").iterdir()) + sorted((instance / "scripts").iterdir()):
+            problem = _run(script, output.fileno())
+            if problem:
+                errors.append(problem)
+                system.append(_LOG, f"util.py[WARNING]: Failed running {problem}\n")
+    if errors:
+        errors.append("Runparts: failures in scripts")
+    (instance / "sem" / "config_scripts_user").touch()
+    (instance / "boot-finished").write_text(f"{time.time():.2f}\n")
+    system.path(_RESULT).write_text(json.dumps({"v1": {"datasource": "DataSourceEc2", "errors": errors}}))
+
+
+def _run(script: Path, output: int) -> str:
+    try:
+        status = subprocess.run(
+            [script], stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
+        ).returncode
+    except OSError as exc:
+        return f"{script}: {exc.strerror}"
+    return f"{script} [{status}]" if status else ""
+
+
+def _status(words: list[str], system: System) -> int:
+    """Say how the boot went; `--wait` needs no waiting, since nobody can log in before its end."""
+    try:
+        errors = json.loads(system.path(_RESULT).read_text())["v1"]["errors"]
+    except FileNotFoundError:
+        errors = []
+    system.say(f"status: {'error' if errors else 'done'}")
+    if "--long" in words or "-l" in words:
+        system.say("detail:", *(errors or ["DataSourceEc2"]))
+    return 1 if errors else 0
+
+
+def _clean(words: list[str], system: System) -> int:
+    for word in words:
+        if word not in ("--logs", "-l", "--seed", "-s", "--machine-id", "--reboot", "-r"):
+            return system.fail(2, f"{_USAGE}\ncloud-init: error: unrecognized arguments: {word}")
+    cloud = system.path("/var/lib/cloud")
+    for entry in cloud.iterdir() if cloud.is_dir() else ():
+        if entry.name == "seed" and not {"--seed", "-s"} & set(words):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    if {"--logs", "-l"} & set(words):
+        for name in (_LOG, _OUTPUT):
+            system.path(name).unlink(missing_ok=True)
+    if "--machine-id" in words:
+        system.path("/etc/machine-id").write_text("uninitialized\n")
+    if {"--reboot", "-r"} & set(words):
+        (system.path("/run/systemd/shutdown") / "reboot").touch()
+    return 0

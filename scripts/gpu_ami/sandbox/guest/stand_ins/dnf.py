@@ -1,0 +1,295 @@
+"""Stands in for `dnf`, `yum` and `needs-restarting`: installs what the toolbox has, updates version numbers.
+
+The AWS CLI and jq are on the instance only after `dnf install awscli-2 jq`, as on the real image.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import shutil
+import time
+
+from gpu_ami.sandbox.guest.stand_ins.packages import Package, installed, save
+from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
+
+_NOT_ROOT = "Error: This command has to be run with superuser privileges (under the root user on most systems)."
+
+REFUSALS = (
+    Refusal("sudo dnf -y install no-such-package", "Error: Unable to find a match: no-such-package", 1),
+    Refusal("sudo dnf -y install jq no-such-package", "No match for argument: no-such-package", 1),
+    Refusal("sudo dnf install jq </dev/null", "Operation aborted.", 1),
+    Refusal("dnf -y install jq", _NOT_ROOT, 1),
+    Refusal("sudo dnf no-such-command", "No such command: no-such-command. Please use /usr/bin/dnf --help", 1),
+    Refusal("sudo dnf -y --releasever=1999 update", "Error: Failed to download metadata for repo 'amazonlinux'", 1),
+    Refusal("sudo dnf --no-such-option update", "dnf: error: unrecognized arguments: --no-such-option", 2),
+    Refusal("sudo dnf -y remove no-such-package", "No match for argument: no-such-package", 0),
+    Refusal("sudo dnf versionlock add no-such-package", "No package found for: no-such-package", 0),
+)
+
+_TOOLBOX = "/usr/libexec/guest"
+_LOCKS = "/etc/dnf/plugins/versionlock.list"
+_NEEDS_REBOOT = "/run/dnf-updated-core"
+_NEWER_RELEASE = "2023.12.20261102"
+
+# Package: what it adds as NAME in /usr/bin, version, release.
+_REPOSITORY = {
+    "awscli-2": ({"aws": f"{_TOOLBOX}/aws"}, "2.30.4", "1.amzn2023.0.1"),
+    "jq": ({"jq": f"{_TOOLBOX}/packages/jq"}, "1.7.1", "51.amzn2023.0.1"),
+}
+# What `dnf update` finds newer in the latest release, unless it is locked.
+_UPDATES = {
+    "glibc": "2.34-231.amzn2023.0.2",
+    "kernel": "6.1.158-180.294.amzn2023",
+    "nvidia-driver": "580.173.02-1.amzn2023",
+    "openssl-libs": "3.2.2-1.amzn2023.0.5",
+    "system-release": f"{_NEWER_RELEASE}-0.amzn2023",
+}
+_CORE = ("glibc", "kernel", "systemd")
+_FLAGS = (
+    "-y",
+    "--assumeyes",
+    "-q",
+    "--quiet",
+    "-v",
+    "--best",
+    "--nobest",
+    "--allowerasing",
+    "--security",
+    "--refresh",
+    "-r",
+)
+_WITH_VALUE = ("--releasever", "--setopt", "--enablerepo", "--disablerepo", "--exclude", "-x", "-d", "-e")
+
+
+def main(argv: list[str], system: System) -> int:
+    """Run one command."""
+    if argv[0] == "needs-restarting":
+        return _needs_restarting(system)
+    words, flags, unknown = _read(argv[1:])
+    if unknown:
+        return system.fail(2, f"dnf: error: unrecognized arguments: {unknown}")
+    known = {
+        "install": _install,
+        "update": _update,
+        "upgrade": _update,
+        "remove": _remove,
+        "erase": _remove,
+        "autoremove": _remove,
+        "clean": _clean,
+        "versionlock": _versionlock,
+        "list": _list,
+        "makecache": _makecache,
+        "check-update": _makecache,
+        "needs-restarting": lambda _words, _flags, system: _needs_restarting(system),
+    }
+    if not words:
+        return system.fail(1, "usage: dnf [options] COMMAND")
+    if words[0] not in known:
+        return system.fail(1, f"No such command: {words[0]}. Please use /usr/bin/dnf --help")
+    if words[0] not in ("list", "needs-restarting") and not system.is_root:
+        return system.fail(1, _NOT_ROOT)
+    if flags.get("--releasever", "latest") not in ("latest", "2023") and not flags["--releasever"].startswith("2023."):
+        return system.fail(
+            1, "Error: Failed to download metadata for repo 'amazonlinux': Cannot prepare internal mirrorlist"
+        )
+    return known[words[0]](words[1:], flags, system)
+
+
+def _read(argv: list[str]) -> tuple[list[str], dict[str, str], str]:
+    """Return the plain words, the options and the first option that dnf does not have."""
+    words: list[str] = []
+    flags: dict[str, str] = {}
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        name, given, value = word.partition("=")
+        if not word.startswith("-"):
+            words.append(word)
+        elif name in _WITH_VALUE:
+            flags[name] = value if given else (rest.pop(0) if rest else "")
+        elif word in _FLAGS:
+            flags[word] = ""
+        else:
+            return words, flags, word
+    return words, flags, ""
+
+
+def _agreed(flags: dict[str, str], system: System) -> bool:
+    """Return whether to go on: with -y, or when standard input says so."""
+    if {"-y", "--assumeyes"} & flags.keys():
+        return True
+    system.say("Is this ok [y/N]: ")
+    if system.stdin.readline().strip().lower() in ("y", "yes"):
+        return True
+    system.fail(1, "Operation aborted.")
+    return False
+
+
+def _install(names: list[str], flags: dict[str, str], system: System) -> int:
+    packages = installed(system)
+    missing = [name for name in names if name not in _REPOSITORY and name not in packages]
+    if missing or not names:
+        for name in missing:
+            system.fail(1, f"No match for argument: {name}")
+        return system.fail(
+            1, f"Error: Unable to find a match: {' '.join(missing)}" if missing else "Error: Need to pass a list"
+        )
+    new = [name for name in names if name not in packages]
+    for name in names:
+        if name in packages and "-q" not in flags and "--quiet" not in flags:
+            system.say(f"Package {packages[name]} is already installed.")
+    if not new:
+        return _nothing(flags, system)
+    if not _agreed(flags, system):
+        return 1
+    for name in new:
+        links, version, release = _REPOSITORY[name]
+        for program, target in links.items():
+            link = system.path(f"/usr/bin/{program}")
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
+        packages[name] = Package(name, version, release, "x86_64")
+    save(packages, system)
+    return _done("Installed", [str(packages[name]) for name in new], flags, system)
+
+
+def _update(names: list[str], flags: dict[str, str], system: System) -> int:
+    packages, locked = installed(system), _locked(system)
+    # Without --releasever the repositories stay at the release of the AMI: nothing is newer there.
+    newer = {
+        name: update
+        for name, update in _UPDATES.items()
+        if flags.get("--releasever") == "latest"
+        and name in packages
+        and f"{packages[name].version}-{packages[name].release}" != update
+        and (not names or name in names)
+        and not any(fnmatch.fnmatch(name, lock) for lock in locked)
+    }
+    if not newer:
+        return _nothing(flags, system)
+    if not _agreed(flags, system):
+        return 1
+    for name, update in newer.items():
+        version, _, release = update.partition("-")
+        packages[name] = packages[name]._replace(version=version, release=release)
+    save(packages, system)
+    if "system-release" in newer:
+        for path in map(system.path, ("/etc/os-release", "/etc/system-release")):
+            path.write_text(path.read_text().replace("2023.9.20260901", _NEWER_RELEASE))
+    core = [name for name in newer if name in _CORE]
+    if core:
+        system.path(_NEEDS_REBOOT).write_text("".join(f"  * {name}\n" for name in core))
+    return _done("Upgraded", [str(packages[name]) for name in newer], flags, system)
+
+
+def _remove(names: list[str], flags: dict[str, str], system: System) -> int:
+    packages = installed(system)
+    for name in names:
+        if name not in packages:
+            system.fail(0, f"No match for argument: {name}")
+    gone = [name for name in names if name in packages]
+    if not gone:
+        return _nothing(flags, system)
+    if not _agreed(flags, system):
+        return 1
+    removed = [str(packages.pop(name)) for name in gone]
+    for name in gone:
+        for program in _REPOSITORY.get(name, ({}, "", ""))[0]:
+            system.path(f"/usr/bin/{program}").unlink(missing_ok=True)
+    save(packages, system)
+    return _done("Removed", removed, flags, system)
+
+
+def _clean(_words: list[str], _flags: dict[str, str], system: System) -> int:
+    cache = system.path("/var/cache/dnf")
+    files = [path for path in cache.rglob("*") if path.is_file()] if cache.is_dir() else []
+    for entry in cache.iterdir() if cache.is_dir() else ():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    system.say(f"{len(files)} files removed")
+    return 0
+
+
+def _versionlock(words: list[str], _flags: dict[str, str], system: System) -> int:
+    """List, add or delete locks."""
+    path = system.path(_LOCKS)
+    verb = words[0] if words else "list"
+    lines = path.read_text().splitlines() if path.exists() else []
+    if verb == "list":
+        system.say(*(line for line in lines if line and not line.startswith("#")))
+        return 0
+    packages = installed(system)
+    for pattern in words[1:]:
+        found = [p for p in packages.values() if fnmatch.fnmatch(p.name, pattern)]
+        if verb == "delete":
+            lines = [line for line in lines if not fnmatch.fnmatch(_locked_name(line), pattern)]
+        elif not found:
+            system.fail(0, f"No package found for: {pattern}")
+        else:
+            lines += [f"{p.name}-0:{p.version}-{p.release}.*" for p in found]
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return 0
+
+
+def _locked(system: System) -> list[str]:
+    path = system.path(_LOCKS)
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [_locked_name(line) for line in lines if line and not line.startswith(("#", "!"))]
+
+
+def _locked_name(line: str) -> str:
+    """Return the name in NAME-EPOCH:VERSION-RELEASE.*."""
+    return line.partition(":")[0].rpartition("-")[0]
+
+
+def _list(words: list[str], _flags: dict[str, str], system: System) -> int:
+    system.say("Installed Packages")
+    patterns = [word for word in words if word not in ("installed", "--installed")]
+    for p in installed(system).values():
+        if not patterns or any(fnmatch.fnmatch(p.name, pattern) for pattern in patterns):
+            system.say(f"{p.name}.{p.arch}  {p.version}-{p.release}  @amazonlinux")
+    return 0
+
+
+def _makecache(_words: list[str], flags: dict[str, str], system: System) -> int:
+    _leave_traces(system)
+    return 0 if {"-q", "--quiet"} & flags.keys() else _say(system, "Metadata cache created.")
+
+
+def _needs_restarting(system: System) -> int:
+    marker = system.path(_NEEDS_REBOOT)
+    if not marker.exists():
+        system.say("No core libraries or services have been updated since boot-up.", "Reboot should not be necessary.")
+        return 0
+    system.say("Core libraries or services have been updated since boot-up:", marker.read_text(), "Reboot is required.")
+    return 1
+
+
+def _nothing(flags: dict[str, str], system: System) -> int:
+    _leave_traces(system)
+    return (
+        0 if {"-q", "--quiet"} & flags.keys() else _say(system, "Dependencies resolved.", "Nothing to do.", "Complete!")
+    )
+
+
+def _done(what: str, packages: list[str], flags: dict[str, str], system: System) -> int:
+    _leave_traces(system)
+    quiet = {"-q", "--quiet"} & flags.keys()
+    return _say(system, "", f"{what}:", *(f"  {p}" for p in packages), *(() if quiet else ("", "Complete!")))
+
+
+def _say(system: System, *lines: str) -> int:
+    system.say(*lines)
+    return 0
+
+
+def _leave_traces(system: System) -> None:
+    """Write the caches, history and log that a bake has to remove."""
+    cache = system.path("/var/cache/dnf/amazonlinux-d6a5a1a2f8e3b7c9")
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / "repomd.xml").write_text("<repomd/>\n")
+    history = system.path("/var/lib/dnf/history.sqlite")
+    history.parent.mkdir(parents=True, exist_ok=True)
+    history.touch()
+    system.append(
+        "/var/log/dnf.log", f"{time.strftime('%Y-%m-%dT%H:%M:%S+0000', time.gmtime())} INFO --- logging ---\n"
+    )

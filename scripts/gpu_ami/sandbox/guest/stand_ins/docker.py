@@ -1,0 +1,133 @@
+"""Stands in for `docker`: logs in to and pulls from the sandbox's ECR for real; it runs no containers."""
+
+from __future__ import annotations
+
+from gpu_ami.sandbox.guest.stand_ins import docker_containers, docker_images, docker_login
+from gpu_ami.sandbox.guest.stand_ins.docker_words import Command, Words
+from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
+from gpu_ami.sandbox.guest.stand_ins.units import Units
+
+_NO_DAEMON = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+_NOT_ALLOWED = (
+    "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock: "
+    "dial unix /var/run/docker.sock: connect: permission denied"
+)
+_ECR = "123456789012.dkr.ecr.ap-northeast-2.amazonaws.com"
+
+REFUSALS = (
+    Refusal("docker ps", _NOT_ALLOWED, 1),
+    Refusal("sudo systemctl stop docker.socket docker; sudo docker ps", _NO_DAEMON, 1),
+    Refusal(f"sudo docker pull {_ECR}/app:1", "no basic auth credentials", 1),
+    Refusal("sudo docker pull ubuntu:24.04", 'Get "https://registry-1.docker.io/v2/": dial tcp: lookup', 1),
+    Refusal("sudo docker pull Not/A/Reference", "invalid reference format", 1),
+    Refusal(f"sudo docker pull {_ECR}/app@sha256:beef", "invalid reference format", 1),
+    Refusal("sudo docker login </dev/null", "Error: Cannot perform an interactive login from a non TTY device", 1),
+    Refusal(
+        f"sudo docker login --password-stdin {_ECR} </dev/null", "Must provide --username with --password-stdin", 1
+    ),
+    Refusal("sudo docker image inspect nope", "Error response from daemon: No such image: nope:latest", 1),
+    Refusal("sudo docker inspect nope", "Error: No such object: nope", 1),
+    Refusal("sudo docker tag nope other", "Error response from daemon: No such image: nope:latest", 1),
+    Refusal("sudo docker rmi nope", "Error response from daemon: No such image: nope:latest", 1),
+    Refusal("sudo docker rm nope", "Error response from daemon: No such container: nope", 1),
+    Refusal("sudo docker rm ecs-agent", 'cannot remove container "/ecs-agent": container is running', 1),
+    Refusal("sudo docker run --gpus all amazon/amazon-ecs-agent nvidia-smi", "nvml error: driver not loaded", 125),
+    Refusal("sudo docker run nope", "Unable to find image 'nope:latest' locally", 125),
+    Refusal("sudo docker image inspect --format '{{.Nope}}' amazon/amazon-ecs-agent", "template parsing error", 1),
+    Refusal("sudo docker system prune </dev/null", "Are you sure you want to continue? [y/N]", 0),
+    Refusal("docker no-such-command", "docker: 'no-such-command' is not a docker command.", 1),
+    Refusal("sudo docker pull", '"docker pull" requires exactly 1 argument.', 1),
+    Refusal("sudo docker ps --no-such-option", "unknown flag: --no-such-option", 125),
+)
+
+# After a login, at a registry with a repository `batch-processor`. Bytes that are not what their digest says, and a
+# login that has expired, need a registry made for it: see the tests.
+REFUSALS_AFTER_LOGIN = (
+    Refusal(f"sudo docker pull {_ECR}/nope:1", f"repository {_ECR}/nope not found: name unknown: ", 1),
+    Refusal(
+        f"sudo docker pull {_ECR}/batch-processor:nope",
+        f"manifest for {_ECR}/batch-processor:nope not found: manifest unknown: Requested image not found",
+        1,
+    ),
+    Refusal(
+        f"sudo docker pull {_ECR}/batch-processor@sha256:{'0' * 64}",
+        f"manifest for {_ECR}/batch-processor@sha256:{'0' * 64} not found: manifest unknown",
+        1,
+    ),
+    Refusal("sudo docker pull public.ecr.aws/nginx/nginx:1", "lookup public.ecr.aws: no such host", 1),
+)
+
+
+def main(argv: list[str], system: System) -> int:
+    """Run one command."""
+    words = argv[1:]
+    while words and words[0] in ("--config", "--log-level", "-l", "-H", "--host", "--context"):
+        if words[0] == "--config" and len(words) > 1:
+            system.env["DOCKER_CONFIG"] = words[1]
+        words = words[2:]
+    if not words or words[0] in ("help", "--help"):
+        system.say("Usage:  docker [OPTIONS] COMMAND")
+        return 0
+    if words[0] in ("--version", "-v"):
+        system.say(f"Docker version {docker_containers.VERSION}, build 6f1f1d5")
+        return 0
+    for length in (2, 1):
+        command = _COMMANDS.get(" ".join(words[:length]))
+        if command is not None:
+            return _run(command, words[:length], words[length:], system)
+    return system.fail(1, f"docker: '{words[0]}' is not a docker command.", "See 'docker --help'")
+
+
+def _run(command: Command, name: list[str], rest: list[str], system: System) -> int:
+    words = Words(rest, command.flags, command.valued, until_plain=name == ["run"])
+    if words.unknown:
+        label = "unknown flag" if words.unknown.startswith("--") else "unknown shorthand flag"
+        return system.fail(125, f"{label}: {words.unknown}", f"See 'docker {' '.join(name)} --help'.")
+    if command.arguments is not None and len(words.plain) != command.arguments:
+        number = f"exactly {command.arguments} argument{'s' if command.arguments != 1 else ''}"
+        return system.fail(1, f'"docker {" ".join(name)}" requires {number}.', f"See 'docker {' '.join(name)} --help'.")
+    if command.needs_daemon:
+        if not system.is_root:
+            return system.fail(1, _NOT_ALLOWED)
+        units = Units(system)
+        if not units.is_active("docker.service") and not units.is_active("docker.socket"):
+            return system.fail(1, _NO_DAEMON)
+        units.set_active("docker.service", True)  # its socket starts it
+    return command.function(words, system)
+
+
+_LISTED = "-q,--quiet -a,--all --digests --no-trunc"
+_FORCED = "-f,--force"
+_FORMATTED = "-f,--format"
+_RUN = ("--rm -d,--detach -i -t --privileged --init", "--gpus -e,--env --entrypoint -v,--volume --name --runtime")
+
+_COMMANDS = {
+    "login": Command(docker_login.login, "--password-stdin", "-u,--username -p,--password"),
+    "logout": Command(docker_login.logout, needs_daemon=False),
+    "pull": Command(docker_images.pull, "-q,--quiet", "--platform", arguments=1),
+    "images": Command(docker_images.list_images, _LISTED, "--format --filter"),
+    "image ls": Command(docker_images.list_images, _LISTED, "--format --filter"),
+    "image inspect": Command(docker_images.inspect_image, "", _FORMATTED),
+    "image prune": Command(docker_images.prune, f"-a,--all {_FORCED}", "--filter", arguments=0),
+    "image rm": Command(docker_images.remove, f"{_FORCED} --no-prune"),
+    "image tag": Command(docker_images.tag, arguments=2),
+    "inspect": Command(docker_images.inspect_any, "-s,--size", f"{_FORMATTED} --type"),
+    "rmi": Command(docker_images.remove, f"{_FORCED} --no-prune"),
+    "tag": Command(docker_images.tag, arguments=2),
+    "container ls": Command(docker_containers.list_containers, _LISTED, "-f,--filter --format", arguments=0),
+    "container prune": Command(docker_containers.prune, _FORCED, "--filter", arguments=0),
+    "container rm": Command(docker_containers.remove, f"{_FORCED} -v,--volumes"),
+    "kill": Command(docker_containers.stop, "", "-s,--signal"),
+    "ps": Command(docker_containers.list_containers, _LISTED, "-f,--filter --format", arguments=0),
+    "rm": Command(docker_containers.remove, f"{_FORCED} -v,--volumes"),
+    "run": Command(docker_containers.run, *_RUN),
+    "stop": Command(docker_containers.stop, "", "-t,--time"),
+    "builder prune": Command(docker_containers.prune_nothing, f"-a,--all {_FORCED}", "--filter", arguments=0),
+    "network prune": Command(docker_containers.prune_nothing, _FORCED, "--filter", arguments=0),
+    "system df": Command(docker_containers.disk_usage, arguments=0),
+    "system prune": Command(docker_containers.prune_system, f"-a,--all --volumes {_FORCED}", "--filter", arguments=0),
+    "volume ls": Command(docker_containers.list_volumes, "-q,--quiet", "--filter", arguments=0),
+    "volume prune": Command(docker_containers.prune_volumes, f"-a,--all {_FORCED}", "--filter", arguments=0),
+    "info": Command(docker_containers.info, "", _FORMATTED, arguments=0),
+    "version": Command(docker_containers.version, "", _FORMATTED, arguments=0),
+}

@@ -1,0 +1,76 @@
+"""A docker command's flags and words, and what a command is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gpu_ami.sandbox.guest.stand_ins.system import System
+
+
+class Words:
+    """The words behind a docker command, told apart.
+
+    Attributes:
+        plain: Those that are no flags.
+        flags: The flags by their long names; those without a value have an empty one.
+        unknown: The first flag that the command does not have.
+    """
+
+    def __init__(self, words: list[str], flags: str, valued: str = "", *, until_plain: bool = False) -> None:
+        """Tell flags from values.
+
+        Args:
+            words: Behind the command's name.
+            flags: The command's flags without a value, such as ``-q,--quiet --no-trunc``.
+            valued: Its flags with one.
+            until_plain: Everything from the first plain word on is another program's, as in `docker run`.
+        """
+        self.plain: list[str] = []
+        self.flags: dict[str, str] = {}
+        self.unknown = ""
+        switches, settings = _names(flags), _names(valued)
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            name, given, value = word.partition("=")
+            if not word.startswith("-") or word == "-":
+                self.plain.append(word)
+                if until_plain:
+                    self.plain += rest
+                    return
+            elif name in settings:
+                self.flags[settings[name]] = value if given or not rest else rest.pop(0)
+            elif name in switches:
+                self.flags[switches[name]] = value
+            elif not word.startswith("--") and all(f"-{letter}" in switches for letter in word[1:]):
+                self.flags |= {switches[f"-{letter}"]: "" for letter in word[1:]}
+            else:
+                self.unknown = self.unknown or word
+
+    def has(self, flag: str) -> bool:
+        """Return whether *flag* was given, by its long name."""
+        return flag in self.flags
+
+
+def _names(spec: str) -> dict[str, str]:
+    """Return every flag of a list such as ``-q,--quiet --rm`` with its long name."""
+    return {name: flag.rpartition(",")[2] for flag in spec.split() for name in flag.split(",")}
+
+
+class Command(NamedTuple):
+    """One docker command.
+
+    Attributes:
+        function: Runs it.
+        flags: Names of its flags without a value.
+        valued: Names of its flags with one.
+        arguments: How many words it wants; None is any number.
+        needs_daemon: Whether it asks the daemon.
+    """
+
+    function: Callable[[Words, System], int]
+    flags: str = ""
+    valued: str = ""
+    arguments: int | None = None
+    needs_daemon: bool = True

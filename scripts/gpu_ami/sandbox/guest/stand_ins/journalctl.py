@@ -1,0 +1,59 @@
+"""Stands in for `journalctl`: an empty journal that can be rotated and vacuumed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
+
+REFUSALS = (
+    Refusal("journalctl --no-such-option", "journalctl: unrecognized option '--no-such-option'", 1),
+    Refusal("sudo journalctl --vacuum-time=soon", "Failed to parse time value: soon", 1),
+    Refusal("journalctl --rotate", "Failed to rotate: Permission denied", 1),
+)
+
+_FLAGS = """
+    --all --boot --catalog --disk-usage --dmesg --flush --follow --full --list-boots --lines --no-hostname --no-full
+    --no-pager --no-tail --output --pager-end --priority --quiet --reverse --rotate --since --sync --system --unit
+    --until --utc --vacuum-files --vacuum-size --vacuum-time
+"""
+_SPAN = re.compile(r"(\d+(\.\d+)?\s*(us|ms|s|sec|m|min|h|hour|d|day|w|week|M|month|y|year)?s?\s*)+")
+
+
+def main(argv: list[str], system: System) -> int:
+    """Show nothing, rotate, or vacuum."""
+    words = argv[1:]
+    changes = [word for word in words if word.startswith(("--rotate", "--vacuum"))]
+    problem = _problem(words, changes, system)
+    if problem:
+        return system.fail(1, problem)
+    for folder in system.path("/var/log/journal").glob("*/"):
+        if "--rotate" in changes:
+            _rotate(folder)
+        if any(word.startswith("--vacuum") for word in changes):
+            for archived in folder.glob("*@*.journal"):
+                archived.unlink()
+            system.fail(0, f"Vacuuming done, freed 0B of archived journals from /var/log/journal/{folder.name}.")
+    if not changes:
+        system.say("-- No entries --")
+    return 0
+
+
+def _problem(words: list[str], changes: list[str], system: System) -> str:
+    for word in words:
+        name, _, value = word.partition("=")
+        if name.startswith("--") and name not in _FLAGS.split():
+            return f"journalctl: unrecognized option '{word}'"
+        if name == "--vacuum-time" and not _SPAN.fullmatch(value):
+            return f"Failed to parse time value: {value}"
+    if changes and not system.is_root:
+        return f"Failed to {'rotate' if '--rotate' in changes else 'vacuum'}: Permission denied"
+    return ""
+
+
+def _rotate(folder: Path) -> None:
+    journal = folder / "system.journal"
+    if journal.exists():
+        journal.rename(folder / "system@0000000000000001-0000000000000001.journal")
+        journal.write_bytes(b"LPKSHHRH" + bytes(120))

@@ -1,0 +1,28 @@
+#!/usr/libexec/guest/python/bin/python3 -IS
+"""Starts the stand-in that the command's name asks for: every stand-in in /usr/bin is a link to this file."""
+
+import importlib
+import os
+import sys
+
+_LIBRARY = "/usr/libexec/guest/lib"
+
+
+def main() -> int:
+    """Run the stand-in and return its exit status."""
+    sys.path.insert(0, _LIBRARY)
+    sys.dont_write_bytecode = True
+    package = "gpu_ami.sandbox.guest.stand_ins"
+    name = os.path.basename(sys.argv[0])  # noqa: PTH119 - pathlib takes a fifth of the start-up time
+    module = importlib.import_module(f"{package}.{importlib.import_module(f'{package}.commands').COMMANDS[name]}")
+    system = importlib.import_module(f"{package}.system").System()
+    try:
+        status: int = module.main([name, *sys.argv[1:]], system)
+    except KeyboardInterrupt:
+        status = 130
+    sys.stdout.flush()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

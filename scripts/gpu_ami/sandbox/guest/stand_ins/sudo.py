@@ -1,0 +1,97 @@
+"""Stands in for `sudo` and `runuser`: everybody may become root, and the environment is reset as sudoers says."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from gpu_ami.sandbox.guest.stand_ins.accounts import User, users
+from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
+
+REFUSALS = (
+    Refusal("sudo", "usage: sudo", 1),
+    Refusal("sudo no-such-program", "sudo: no-such-program: command not found", 1),
+    Refusal("sudo -u nobody-here true", "sudo: unknown user nobody-here", 1),
+    Refusal("sudo --no-such-option true", "sudo: unrecognized option", 1),
+)
+
+# Amazon Linux 2023's sudoers: env_reset, secure_path, env_keep.
+_SECURE_PATH = "/sbin:/bin:/usr/sbin:/usr/bin"
+_KEPT = ("LANG", "LC_ALL", "TERM", "TZ", "PS1", "PS2", "DISPLAY", "COLORTERM", "HOSTNAME", "LS_COLORS")
+_FLAGS = ("--non-interactive", "--set-home", "--stdin", "--reset-timestamp")
+_USAGE = "usage: sudo -h | -K | -k | -V\nusage: sudo [-EHnS] [-u user] [VAR=value] [-i | -s] [command [arg ...]]"
+
+
+def main(argv: list[str], system: System) -> int:
+    """Become the asked user and run the command."""
+    if {"-V", "--version"} & set(argv[1:2]):
+        system.say("Sudo version 1.9.15p5")
+        return 0
+    request = _read(argv[1:])
+    if request.unknown:
+        return system.fail(1, f"sudo: unrecognized option '{request.unknown}'", _USAGE)
+    known = {user.name: user for user in users(system).values()}
+    user = known.get(request.user) or next((u for u in known.values() if f"#{u.uid}" == request.user), None)
+    if user is None:
+        return system.fail(
+            1, f"sudo: unknown user {request.user}", "sudo: error initializing audit plugin sudoers_audit"
+        )
+    env = _environment(user, request.keep, system)
+    words = request.command
+    while words and re.match(r"[A-Za-z_]\w*=", words[0]):
+        name, _, value = words.pop(0).partition("=")
+        env[name] = value
+    if request.shell:
+        words = ["/bin/bash", *(("-c", " ".join(words)) if words else ())]
+    if not words:
+        return system.fail(1, _USAGE)
+    problem = "command not found" if system.become(words, env) == 127 else "permission denied"
+    return system.fail(1, f"sudo: {words[0]}: {problem}")
+
+
+class _Request(NamedTuple):
+    user: str
+    keep: bool
+    shell: bool
+    command: list[str]
+    unknown: str = ""
+
+
+def _read(argv: list[str]) -> _Request:
+    user, keep, shell, words = "root", False, False, list(argv)
+    while words and words[0].startswith("-"):
+        word = words.pop(0)
+        if word == "--":
+            break
+        if word in ("-u", "--user") and words:
+            user = words.pop(0)
+        elif word.startswith("--user="):
+            user = word.partition("=")[2]
+        elif word in ("-i", "--login", "-s", "--shell"):
+            shell = True
+        elif word.startswith("--preserve-env") or (set(word[1:]) <= set("EnHSk") and "E" in word):
+            keep = True
+        elif not set(word[1:]) <= set("nHSk") and word not in _FLAGS:
+            return _Request(user, keep, shell, words, unknown=word)
+    return _Request(user, keep, shell, words)
+
+
+def _environment(user: User, keep: bool, system: System) -> dict[str, str]:
+    kept = dict(system.env) if keep else {name: system.env[name] for name in _KEPT if name in system.env}
+    # The instance profile's credentials do not come from the environment on a real instance: sudo cannot hide them.
+    profile = system.profile()
+    caller = system.env.get("USER", "ec2-user")
+    return (
+        kept
+        | profile
+        | {
+            "PATH": _SECURE_PATH,
+            "HOME": system.env.get("HOME", user.home) if keep else user.home,
+            "USER": user.name,
+            "LOGNAME": user.name,
+            "SHELL": "/bin/bash",
+            "SUDO_USER": caller,
+            "SUDO_UID": "0" if caller == "root" else "1000",
+            "SUDO_GID": "0" if caller == "root" else "1000",
+        }
+    )

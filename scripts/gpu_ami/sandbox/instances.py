@@ -1,0 +1,82 @@
+"""Instances as EC2 starts them: from their AMI's volumes, only from AMIs that can be launched."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from moto.core.responses import ActionResult
+
+from gpu_ami.sandbox.ec2part import ALL_ROWS, EC2Part
+from gpu_ami.sandbox.images import Images, note_launch
+from gpu_ami.sandbox.refusals import refuse
+
+
+class Instances(Images, EC2Part):
+    """EC2's instance actions."""
+
+    def run_instances(self) -> ActionResult:
+        """Start instances; each gets the volumes of its AMI, as the launch template and the request change them."""
+        template = self._template_data()
+        named = self._get_param("ImageId") or template.get("ImageId")
+        if named is None:
+            refuse("MissingParameter", "The request must contain the parameter ImageId")
+        image = self._known_image(self._resolved_image(named))
+        if image.state != "available":
+            refuse("InvalidAMIID.Unavailable", f"The image ID '{image.id}' is not available")
+        asked = self._get_param("BlockDeviceMappings", [])
+        merged = merge_mappings(image.mappings, template.get("BlockDeviceMappings") or [], asked)
+        self._check_sizes(merged)
+        self.params = dict(self.params) | {"ImageId": image.id, "BlockDeviceMappings": merged}
+        answer = super().run_instances()
+        for instance in answer.result.instances:
+            self._complete_volumes(instance)
+        note_launch(image)
+        return answer
+
+    def describe_instances(self) -> ActionResult:
+        """List instances, in pages that stay whole while instances come and go."""
+        answer = self._ask_moto(super().describe_instances, without="NextToken", MaxResults=ALL_ROWS)
+        return self._answer_page("Reservations", answer["Reservations"])
+
+    def _template_data(self) -> dict[str, Any]:
+        named = self._get_param("LaunchTemplate", {})
+        data: dict[str, Any] = self.ec2_backend._get_template_from_args(named).data if named else {}
+        return data
+
+    def _check_sizes(self, mappings: list[dict[str, Any]]) -> None:
+        snapshots = self.ec2_backend.snapshots
+        for ebs in (mapping["Ebs"] for mapping in mappings if "Ebs" in mapping):
+            snapshot = snapshots.get(ebs.get("SnapshotId"))
+            size = ebs.get("VolumeSize")
+            if snapshot is not None and size is not None and int(size) < snapshot.volume_size:
+                needed = f"expect size >= {snapshot.volume_size}GB"
+                text = f"Volume of size {size}GB is smaller than snapshot '{snapshot.id}', {needed}"
+                refuse("InvalidBlockDeviceMapping", text)
+
+    def _complete_volumes(self, instance: Any) -> None:
+        """Give gp3 volumes the IOPS and throughput that moto drops."""
+        asked = {m["DeviceName"]: m["Ebs"] for m in self._get_param("BlockDeviceMappings")}
+        for device, attached in instance.get_block_device_mapping:
+            volume, ebs = self.ec2_backend.get_volume(attached.volume_id), asked[device]
+            if volume.volume_type == "gp3":
+                volume.iops = int(ebs.get("Iops") or 3000)
+                volume.throughput = int(ebs.get("Throughput") or 125)
+
+
+def merge_mappings(*layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the devices of an instance: each later layer changes single values of the earlier ones.
+
+    The first layer is the AMI's. A device with ``NoDevice`` is left out; one without a volume (instance store)
+    makes no volume and is left out too.
+    """
+    devices: dict[str, dict[str, Any]] = {}
+    for mapping in (mapping for layer in layers for mapping in layer):
+        name = mapping["DeviceName"]
+        if "NoDevice" in mapping:
+            devices.pop(name, None)
+        elif "Ebs" in mapping:
+            known = devices.get(name, {"DeviceName": name, "Ebs": {}})
+            given = {key: value for key, value in mapping["Ebs"].items() if value is not None}
+            devices[name] = {"DeviceName": name, "Ebs": deepcopy(known["Ebs"]) | given}
+    return list(devices.values())

@@ -1,0 +1,205 @@
+"""The local AWS: moto's server, extended, on a free loopback port of this process."""
+
+from __future__ import annotations
+
+import functools
+import hmac
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from flask import Flask
+from moto import backends
+from moto.core.base_backend import BackendDict
+from moto.core.model_instances import reset_model_data
+from moto.core.responses import BaseResponse
+from moto.core.utils import convert_to_flask_response
+from moto.moto_api._internal import mock_random
+from moto.moto_server.werkzeug_app import (
+    HTTP_METHODS,
+    BackendRequest,
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from moto.s3.models import s3_backends
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from gpu_ami.sandbox import extensions, pricing
+from gpu_ami.sandbox.account import ALIVE_PATH, LOOPBACK, TOKEN_HEADER
+from gpu_ami.sandbox.gate import CALL, Call, Environ, Gate, StartResponse, error_answer, send
+from gpu_ami.sandbox.registry import Registry
+
+_TOKEN_VARIABLE = f"HTTP_{TOKEN_HEADER.upper().replace('-', '_')}"
+_FIRST_ACCOUNT = 123456789012
+_SEED = 20261101
+_ALWAYS = ("autoscaling", "batch", "ec2", "ecr", "iam", "kms", "s3", "ssm", "sts")
+
+
+@functools.cache
+def _application_of(service: str) -> Flask:
+    """Return moto's application for a service.
+
+    moto makes it at the first request, with numbers that ids are made of: who comes first would decide which ids
+    a build gets. So those that every sandbox needs are made before the numbers are seeded.
+    """
+    return create_backend_app(service)
+
+
+class Dispatcher(DomainDispatcherApplication):
+    """Sends a request to the service it is signed for; what none answers is refused at once, not retried."""
+
+    def __init__(self, region: str, token: str) -> None:
+        """Serve moto's services, ours and the registry."""
+        super().__init__(_application_of)
+        for name in _ALWAYS:
+            _application_of(name)
+        self._added = {name: _app_for(response) for name, response in extensions.ADDED.items()}
+        self._registry = Registry(region)
+        self._token = token
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        if environ.get("PATH_INFO") == ALIVE_PATH:
+            known = hmac.compare_digest(environ.get(_TOKEN_VARIABLE, ""), self._token)
+            return send(start_response, 200 if known else 403, {}, b"")
+        signed = environ.get("HTTP_AUTHORIZATION", "").startswith("AWS4-HMAC-SHA256 ")
+        if environ.get("PATH_INFO", "").startswith("/v2") and not signed:
+            return self._registry(environ, start_response)
+        answer = _Answer()
+        try:
+            body = b"".join(super().__call__(environ, answer))
+            if answer.status.startswith("404") and body.lower().startswith(b"<!doctype html>"):
+                raise NotImplementedError
+        except Exception as gap:  # noqa: BLE001 - whatever moto cannot do must reach the caller as one clear refusal
+            call: Call = environ[CALL]
+            cause = f": {type(gap).__name__}: {gap}" if str(gap) else ""
+            text = f"The sandbox's AWS has no {call.service} {call.action}{cause}"
+            return send(start_response, *error_answer(environ, "UnsupportedOperation", text))
+        start_response(answer.status, answer.headers)
+        return [body]
+
+    def get_application(self, environ: Environ) -> Flask:
+        """Return the application of the service that the request is signed for."""
+        added = self._added.get(environ[CALL].service)
+        return added if added is not None else super().get_application(environ)
+
+    def get_backend_for_host(self, host: str | None) -> Any:
+        """Return moto's name of the service behind *host*; moto itself prints when there is none."""
+        if host is None or host == "moto_api" or host in backends.list_of_moto_modules():
+            return host
+        for backend, pattern in self.backend_url_patterns:
+            if pattern.match(f"http://{host}"):
+                return backend
+        msg = f"no service at {host}"
+        raise NotImplementedError(msg)
+
+
+class _Answer:
+    """Holds back the start of an answer until it is known to be one."""
+
+    status: str = ""
+    headers: list[tuple[str, str]]
+
+    def __call__(self, status: str, headers: list[tuple[str, str]], *_: Any) -> Callable[[bytes], object]:
+        self.status, self.headers = status, headers
+        return lambda _data: None
+
+
+class LocalAws:
+    """One running local AWS.
+
+    moto's state belongs to the process, so each local AWS in it has an account of its own. It starts empty;
+    the first one of a process gives out the same ids each time.
+
+    Attributes:
+        gate: Its door: the calls so far, and faults for tests.
+        token: Proves that an endpoint is this one.
+    """
+
+    _running: ClassVar[dict[int, LocalAws]] = {}
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, region: str) -> None:
+        """Prepare it; `start` opens the port."""
+        extensions.install()
+        self.token = secrets.token_urlsafe(24)
+        self.gate = Gate(Dispatcher(region, self.token))
+        self._number = -1
+        self._server: BaseWSGIServer | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def account_id(self) -> str:
+        """The account that callers with the sandbox's keys are in."""
+        return str(_FIRST_ACCOUNT + self._number)
+
+    @property
+    def port(self) -> int:
+        """The loopback port."""
+        if self._server is None:
+            msg = "the local AWS was not started"
+            raise RuntimeError(msg)
+        return int(self._server.server_address[1])
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where SDKs find it."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def start(self) -> None:
+        """Take the first free account, empty it and listen."""
+        os.environ.pop("MOTO_ACCOUNT_ID", None)  # it would put every caller into one account
+        with self._lock:
+            self._number = next(n for n in range(len(self._running) + 1) if n not in self._running)
+            self._running[self._number] = self
+        self.gate.account_id = self.account_id
+        self.reset()
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self._server = make_server(LOOPBACK, 0, self.gate, threaded=True, request_handler=MotoRequestHandler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    def reset(self) -> None:
+        """Empty the account, start its ids anew and forget calls and faults."""
+        self._empty()
+        mock_random.seed(_SEED + self._number)
+        pricing.sell(pricing.default_products())
+        self.gate.clear()
+
+    def _empty(self) -> None:
+        """Drop the account's state; S3's objects are files that must be closed."""
+        for name, (partition, owner) in list(s3_backends.bucket_accounts.items()):
+            if owner == self.account_id:
+                bucket = s3_backends[owner][partition].buckets[name]
+                for key in bucket.keys.values():
+                    key.dispose()
+                del s3_backends.bucket_accounts[name]
+        for service in list(BackendDict._instances):
+            service.pop(self.account_id, None)
+        reset_model_data()  # a list of every object that ever was, for moto's dashboard
+
+    def stop(self) -> None:
+        """Close the port and drop the state."""
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
+            self._server = self._thread = None
+            self._empty()
+        with self._lock:
+            if self._running.get(self._number) is self:
+                del self._running[self._number]
+
+
+def _app_for(response: type[BaseResponse]) -> Flask:
+    app = Flask(response.__name__)
+    app.debug = True  # exceptions pass through to the dispatcher
+    app.request_class = BackendRequest
+    view = convert_to_flask_response(response.dispatch)
+    for number, rule in enumerate(("/", "/<path:route>")):
+        app.add_url_rule(rule, endpoint=str(number), view_func=view, methods=HTTP_METHODS)
+    return app

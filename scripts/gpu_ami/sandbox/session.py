@@ -1,0 +1,355 @@
+"""Opening the sandbox: attach to the one that runs, or start one that ends with this invocation."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import gc
+import http.client
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from gpu_ami.aws.access import Access, sandbox_environment
+from gpu_ami.console import Console
+from gpu_ami.errors import SafetyError, ToolError, UsageError
+from gpu_ami.files import write_atomic
+from gpu_ami.sandbox.account import ALIVE_PATH, LOOPBACK, TOKEN_HEADER, DemoAccount
+from gpu_ami.workspace import Workspace
+
+if TYPE_CHECKING:
+    from gpu_ami.sandbox.gate import Gate
+    from gpu_ami.sandbox.guest import Guest
+    from gpu_ami.sandbox.guest.builder import Builder
+
+SESSION_FILE = "session.json"
+_LOCK_FILE = "lock"
+_ANSWER_WITHIN_S = 2.0
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """An open sandbox.
+
+    Attributes:
+        access: The way to its AWS, for us and for the programs we start.
+        account: What is in its demo account.
+        attached: Whether it is another process's, which goes on without us.
+        guest_host: Where the build instance's SSH answers; None without a guest.
+        guest_port: Its port.
+        gate: The door of its AWS, for tests; None when it is another process's.
+    """
+
+    access: Access
+    account: DemoAccount
+    attached: bool
+    guest_host: str | None
+    guest_port: int | None
+    gate: Gate | None = field(default=None, repr=False)
+    _root_of: Callable[[str], Path] | None = field(default=None, repr=False)
+
+    def guest_root(self, instance_id: str) -> Path:
+        """Return the folder that is ``/`` of the build instance *instance_id*.
+
+        Raises:
+            ToolError: This sandbox was opened without a guest.
+        """
+        if self._root_of is None:
+            raise _no_guest()
+        return self._root_of(instance_id)
+
+
+@dataclass(frozen=True)
+class Session:
+    """What `.sandbox/session.json` says of a running sandbox."""
+
+    endpoint_url: str
+    pid: int
+    token: str
+    guest_port: int | None
+    region: str
+    account: dict[str, Any]
+
+    def as_json(self) -> str:
+        """Return the file's content."""
+        return json.dumps(vars(self), indent=2, sort_keys=True) + "\n"
+
+    def is_alive(self) -> bool:
+        """Return whether the process lives and its endpoint knows the token."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass  # it lives, as another user's
+        address = urlsplit(self.endpoint_url)
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_ANSWER_WITHIN_S)
+        try:
+            connection.request("GET", ALIVE_PATH, headers={TOKEN_HEADER: self.token})
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+@contextlib.contextmanager
+def open_sandbox(workspace: Workspace, *, region: str, console: Console, with_guest: bool) -> Iterator[Sandbox]:
+    """Open the sandbox for one invocation.
+
+    Attaches to a running one (`invoke sandbox`); otherwise starts one in this process and ends it with the
+    block. Files stay under ``.sandbox/`` only.
+
+    Args:
+        workspace: Whose ``.sandbox/`` it is.
+        region: The region of the demo account.
+        console: Where progress is told.
+        with_guest: Whether a build instance must be there to log in to.
+
+    Raises:
+        SafetyError: Another invocation has a sandbox of its own in this folder right now.
+        ToolError: A guest was asked for and this machine, or the running sandbox, has none.
+        UsageError: The running sandbox is in another region.
+    """
+    session = running_session(workspace)
+    if session is not None:
+        yield _attach(workspace, session, region=region, with_guest=with_guest)
+        return
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_only_one(workspace))
+        with console.step("Starting the sandbox"):
+            sandbox, _ = _start(stack, workspace, region=region, with_guest=with_guest)
+        yield sandbox
+
+
+def serve(
+    workspace: Workspace,
+    *,
+    region: str,
+    console: Console,
+    stop: threading.Event | None = None,
+) -> None:
+    """Keep a sandbox up for other invocations until SIGINT or SIGTERM (or *stop*).
+
+    Raises:
+        SafetyError: One runs already.
+    """
+    if (session := running_session(workspace)) is not None:
+        msg = f"A sandbox runs already (process {session.pid}): use it, or end it with Ctrl-C in its terminal."
+        raise SafetyError(msg)
+    stop = stop or threading.Event()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_only_one(workspace))
+        stack.enter_context(_stopped_by_signals(stop))
+        with console.step("Starting the sandbox"):
+            sandbox, token = _start_with_guest_if_possible(stack, workspace, region=region, console=console)
+        stack.callback(_session_path(workspace).unlink, missing_ok=True)
+        write_atomic(_session_path(workspace), _session_of(sandbox, token).as_json(), what="session file", mode=0o600)
+        _announce(sandbox, console)
+        stop.wait()
+        console.say("Ending the sandbox.")
+
+
+def running_session(workspace: Workspace) -> Session | None:
+    """Return the session of the sandbox that runs in this folder; None when there is none, or its file is stale."""
+    try:
+        session = Session(**json.loads(_session_path(workspace).read_text(encoding="utf-8")))
+        return session if session.is_alive() else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _attach(workspace: Workspace, session: Session, *, region: str, with_guest: bool) -> Sandbox:
+    if session.region != region:
+        msg = f"The running sandbox is in {session.region}, not in {region}: give --region {session.region}, or end it."
+        raise UsageError(msg)
+    if with_guest and session.guest_port is None:
+        raise _no_guest()
+    has_guest = session.guest_port is not None
+    return Sandbox(
+        access=_access(workspace, session.endpoint_url, region),
+        account=DemoAccount(**session.account),
+        attached=True,
+        guest_host=LOOPBACK if has_guest else None,
+        guest_port=session.guest_port,
+        _root_of=_guest(workspace, _port(session.endpoint_url), region, list).root_of if has_guest else None,
+    )
+
+
+def _start(stack: contextlib.ExitStack, workspace: Workspace, *, region: str, with_guest: bool) -> tuple[Sandbox, str]:
+    """Start a sandbox that ends with *stack*; return it and its token."""
+    with _without_aws_variables(), _without_collecting_garbage():
+        from gpu_ami.sandbox.demo import build_demo_account
+        from gpu_ami.sandbox.server import LocalAws
+
+        aws = LocalAws(region)
+        stack.callback(aws.stop)
+        aws.start()
+        account = build_demo_account(aws.account_id, region, datetime.now(timezone.utc))
+    guest = None
+    if with_guest:
+        guest = _guest(workspace, aws.port, region, functools.partial(builders, aws.account_id, region))
+        guest.start()
+        stack.callback(guest.stop)
+    sandbox = Sandbox(
+        access=_access(workspace, aws.endpoint_url, region),
+        account=account,
+        attached=False,
+        guest_host=LOOPBACK if guest else None,
+        guest_port=guest.port if guest else None,
+        gate=aws.gate,
+        _root_of=guest.root_of if guest else None,
+    )
+    return sandbox, aws.token
+
+
+def _start_with_guest_if_possible(
+    stack: contextlib.ExitStack, workspace: Workspace, *, region: str, console: Console
+) -> tuple[Sandbox, str]:
+    """Start a sandbox; a machine that cannot have a guest still gets the local AWS."""
+    attempt = contextlib.ExitStack()
+    try:
+        started = _start(attempt, workspace, region=region, with_guest=True)
+    except ToolError as exc:
+        attempt.close()
+        console.warn(f"Without a build instance to log in to: {exc}")
+        started = _start(attempt, workspace, region=region, with_guest=False)
+    stack.enter_context(attempt)
+    return started
+
+
+def builders(account_id: str, region: str) -> list[Builder]:
+    """Return the local instances that can be logged in to, the newest first."""
+    from moto.ec2.models import ec2_backends
+
+    from gpu_ami.sandbox.guest.builder import Builder
+
+    backend = ec2_backends[account_id][region]
+    instances = [i for i in backend.all_instances() if i.state in ("pending", "running") and i.key_name]
+    return [
+        Builder(instance.id, pair.public_key, base64.b64decode(str(instance.user_data or "")))
+        for instance in reversed(instances)
+        if (pair := backend.key_pairs.get(instance.key_name)) is not None
+    ]
+
+
+def _guest(workspace: Workspace, endpoint_port: int, region: str, found: Callable[[], list[Builder]]) -> Guest:
+    from gpu_ami.sandbox.guest import Guest
+
+    return Guest(home=workspace.state / "guest", endpoint_port=endpoint_port, region=region, builders=found)
+
+
+def _access(workspace: Workspace, endpoint_url: str, region: str) -> Access:
+    home = workspace.state / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "empty").write_bytes(b"")  # what AWS_CONFIG_FILE names
+    environment = sandbox_environment(endpoint_url, region=region, home=home)
+    return Access(region=region, endpoint_url=endpoint_url, environment=environment)
+
+
+@contextlib.contextmanager
+def _only_one(workspace: Workspace) -> Iterator[None]:
+    """Hold the folder's lock: two sandboxes of one folder would overwrite each other's files.
+
+    Who holds it knows that a session file there is a dead sandbox's, and removes it.
+    """
+    from filelock import FileLock, Timeout
+
+    workspace.state.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(workspace.state / _LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as exc:
+        place = workspace.shown(workspace.state)
+        msg = f"Another invocation is using {place}/: wait for it, or run `invoke sandbox` once and let both attach."
+        raise SafetyError(msg) from exc
+    try:
+        _session_path(workspace).unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _without_aws_variables() -> Iterator[None]:
+    """Hide the user's AWS settings from moto, which opens boto3 sessions of its own as it starts."""
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("AWS_")}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+@contextlib.contextmanager
+def _without_collecting_garbage() -> Iterator[None]:
+    """Spare the start a fifth of its time: what it makes stays anyway."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _session_of(sandbox: Sandbox, token: str) -> Session:
+    return Session(
+        endpoint_url=str(sandbox.access.endpoint_url),
+        pid=os.getpid(),
+        token=token,
+        guest_port=sandbox.guest_port,
+        region=sandbox.access.region,
+        account=sandbox.account.as_json(),
+    )
+
+
+def exports(sandbox: Sandbox) -> dict[str, str]:
+    """Return the variables that lead any AWS program to this sandbox."""
+    environment = sandbox.access.child_environment({})
+    return {name: value for name, value in sorted(environment.items()) if name.startswith("AWS_")}
+
+
+def _announce(sandbox: Sandbox, console: Console) -> None:
+    console.say("The sandbox is up; `invoke ... --sandbox` in this folder uses it. Ctrl-C ends it.")
+    console.say("For other programs:")
+    for name, value in exports(sandbox).items():
+        console.say(f"  export {name}={value}")
+    if sandbox.guest_port is not None:
+        console.say(f"The build instance's SSH is at {sandbox.guest_host}:{sandbox.guest_port}.")
+
+
+def _session_path(workspace: Workspace) -> Path:
+    return workspace.state / SESSION_FILE
+
+
+def _port(endpoint_url: str) -> int:
+    return urlsplit(endpoint_url).port or 0
+
+
+def _no_guest() -> ToolError:
+    return ToolError("This sandbox has no build instance to log in to: run `invoke setup` on Linux and start it again.")

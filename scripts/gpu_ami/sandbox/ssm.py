@@ -1,0 +1,71 @@
+"""Parameters: the account's own, and Amazon's public ones kept apart from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.core.utils import utcnow
+from moto.ssm.models import Parameter, SimpleSystemManagerBackend, ssm_backends
+from moto.ssm.responses import SimpleSystemManagerResponse
+
+from gpu_ami.sandbox.baseimage import base_parameters
+
+_PUBLIC = "/aws/service/"
+_PAGE = 10
+
+
+class SandboxSSM(SimpleSystemManagerResponse):
+    """SSM; moto mixes 30,000 public parameters into the account's own listing and gives JSON single quotes."""
+
+    @property
+    def ssm_backend(self) -> Any:
+        """The account's own parameters, or Amazon's when the request names those."""
+        own = super().ssm_backend
+        named = str(self._get_param("Name") or self._get_param("Path") or "")
+        return _amazons(own) if named.startswith(_PUBLIC) else own
+
+    def get_parameters(self) -> ActionResult:
+        """Show several parameters, public and own ones mixed."""
+        names: list[str] = self._get_param("Names", [])
+        own = self.ssm_backend
+        found: dict[str, Any] = {}
+        for backend, public in ((own, False), (_amazons(own), True)):
+            found |= backend.get_parameters([name for name in names if name.startswith(_PUBLIC) == public])
+        decrypt = self._get_param("WithDecryption")
+        shown = [parameter.response_object(decrypt, self.region) for parameter in found.values()]
+        return ActionResult({"Parameters": shown, "InvalidParameters": [n for n in names if n not in found]})
+
+    def describe_parameters(self) -> ActionResult:
+        """List the account's own parameters, in pages of the size asked for; also by DataType."""
+        given = self._get_param("ParameterFilters") or []
+        types = [f.get("Values", []) for f in given if f["Key"] == "DataType"]
+        others = [f for f in given if f["Key"] != "DataType"]
+        rows = self.ssm_backend.describe_parameters(self._get_param("Filters"), others)
+        rows = [row for row in rows if all(row.data_type in wanted for wanted in types)]
+        start, size = int(self._get_param("NextToken") or 0), int(self._get_param("MaxResults") or _PAGE)
+        shown = [row.describe_response_object(False) for row in rows[start : start + size]]
+        token = str(start + size) if start + size < len(rows) else None
+        return ActionResult({"Parameters": shown, "NextToken": token})
+
+
+def parameter_value(account_id: str, region: str, name: str) -> str | None:
+    """Return the value of the parameter ``NAME[:VERSION|LABEL]``, own or public; None when there is none."""
+    own = ssm_backends[account_id][region]
+    found = (_amazons(own) if name.startswith(_PUBLIC) else own).get_parameter(name)
+    return None if found is None else str(found.value)
+
+
+def _amazons(own: Any) -> Any:
+    """Return the backend that holds Amazon's public parameters, for the account and region of *own*."""
+    if "sandbox_public" not in vars(own):
+        public = SimpleSystemManagerBackend(own.region_name, own.account_id)
+        # Of AMIs only those are named that the local AWS has.
+        public._parameters.latest_ecs_amis_loaded = True
+        public._parameters.latest_amis_loaded = True
+        for name, value in base_parameters(own.region_name).items():
+            data_type = "aws:ec2:image" if name.endswith("/image_id") else "text"
+            parameter = Parameter(own.account_id, name, value, "String", None, None, None, utcnow(), 1, data_type)
+            public._parameters[name] = [parameter]
+        own.sandbox_public = public
+    return own.sandbox_public

@@ -1,0 +1,48 @@
+"""A local AWS per test: empty but for the AMI that builds start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gpu_ami.aws.access import Access
+from gpu_ami.sandbox import images
+from gpu_ami.sandbox.server import LocalAws
+
+REGION = "ap-northeast-2"
+
+
+@pytest.fixture(autouse=True)
+def no_pending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New AMIs are available at once: only two tests are about the wait."""
+    monkeypatch.setattr(images, "PENDING_S", 0.0)
+
+
+@pytest.fixture(scope="session")
+def _server() -> Iterator[LocalAws]:
+    """One port for all tests: making a client for another one takes longer than most tests."""
+    server = LocalAws(REGION)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def aws(_server: LocalAws) -> LocalAws:
+    """A local AWS as if just started."""
+    _server.reset()
+    return _server
+
+
+@pytest.fixture
+def access(aws: LocalAws) -> Access:
+    """The way to it."""
+    return Access(region=REGION, endpoint_url=aws.endpoint_url)
+
+
+@pytest.fixture
+def ec2(access: Access) -> Any:
+    """A client of its EC2."""
+    return access.client("ec2")

@@ -1,0 +1,86 @@
+"""The guest of a user who is not root: the walls are the same, and so is what scripts see."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import textwrap
+from pathlib import Path
+
+from gpu_ami.sandbox.guest import interpreter
+
+_NOBODY = 65534
+
+_PROGRAM = """\
+import os, sys
+from pathlib import Path
+from tests.sandbox.guest.parts import running_guest
+
+assert os.getuid() != 0 and open("/proc/self/status").read().split("CapEff:")[1].split()[0].strip("0") == ""
+with running_guest(Path(sys.argv[1]), 40002) as world:
+    client = world.add(b"#!/bin/bash\\nsystemctl mask --now ecs.service\\n")
+    for command in (
+        "sudo id -u; systemctl is-enabled ecs; sudo chown ec2-user /etc/hosts && echo owned",
+        "sudo dnf -y install awscli-2 jq >/dev/null; aws --version; echo '{\\"a\\": 1}' | jq -c .",
+        "echo x | sudo tee /usr/lib64/x /usr/libexec/guest/x; sudo touch /etc/mine && stat -c %u /etc/mine",
+        "mkdir shut && chmod 0 shut",
+    ):
+        answer = client.run(command)
+        print(answer.status, answer.text.split(), flush=True)
+with running_guest(Path(sys.argv[1]), 40002) as world:  # removes the closed folder, too
+    print(world.add().run("ls -d shut").status)
+"""
+
+
+def test_it_works_without_root(tmp_path: Path) -> None:
+    """Most people are not root; as root this test becomes nobody, as others it simply runs."""
+    home = tmp_path / "home"
+    home.mkdir()
+    words, environment = [sys.executable], dict(os.environ)
+    if os.geteuid() == 0:
+        words = _as_nobody(tmp_path)
+        os.chown(home, _NOBODY, _NOBODY)
+        for folder in (tmp_path, *tmp_path.parents[:2]):
+            folder.chmod(0o755)
+        environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home)}
+        environment["XDG_CACHE_HOME"] = str(home)
+    repository = str(Path(__file__).parents[3])
+    paths = [repository, f"{repository}/scripts", sysconfig.get_path("purelib")]
+
+    done = subprocess.run(
+        [*words, "-c", textwrap.dedent(_PROGRAM), home / "guest"],
+        env=environment | {"PYTHONPATH": ":".join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stderr
+    first, second, third, fourth, again = done.stdout.splitlines()
+    assert first == "0 ['0', 'masked', 'owned']"
+    assert second.startswith("0 ['aws-cli/")
+    assert second.endswith("""'{"a":1}']""")
+    assert third.startswith("0 ")
+    assert third.count("'Read-only'") == 2
+    assert "'0'" in third
+    assert fourth == "0 []"
+    assert again == "2"
+
+
+def _as_nobody(folder: Path) -> list[str]:
+    """Return the words that start this Python as nobody, who may not be able to look into root's home for it."""
+    executable = interpreter.python_binds()[0].source
+    drop = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--inh-caps=-all"]
+    reachable = subprocess.run([*drop, "test", "-r", os.__file__], check=False).returncode == 0
+    if reachable:
+        return [*drop, str(executable)]
+    prefix, mounted = executable.parent.parent, folder / "python"
+    mounted.mkdir()
+    assert shutil.which("unshare")
+    script = f'mount --bind {prefix} {mounted} && LD_LIBRARY_PATH={mounted}/lib exec {" ".join(drop)} "$@"'
+    return ["unshare", "--mount", "sh", "-c", script, "sh", f"{mounted}/bin/{executable.name}"]

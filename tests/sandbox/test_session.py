@@ -1,0 +1,403 @@
+"""Opening the sandbox: alone, attached, after a crash, twice at once, and never outliving its process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.aws.access import identify
+from gpu_ami.console import Console
+from gpu_ami.errors import SafetyError, ToolError, UsageError
+from gpu_ami.process import Command, run
+from gpu_ami.sandbox.guest.builder import Builder
+from gpu_ami.sandbox.session import Sandbox, builders, exports, open_sandbox, running_session, serve
+from gpu_ami.workspace import Workspace
+from tests.sandbox.world import REGION, an_instance
+
+_ENDS_WITHIN_S = 20.0
+
+
+class FakeGuest:
+    """Takes what the guest takes; its SSH is a number."""
+
+    port = 2222
+    running: set[Path] = set()  # noqa: RUF012 - shared on purpose: what is left here was not stopped
+    fails = False
+
+    def __init__(self, *, home: Path, endpoint_port: int, region: str, builders: Callable[[], list[Builder]]) -> None:
+        """Note where it lives."""
+        self.home, self.builders = home, builders
+
+    def start(self) -> None:
+        """Run, or fail as a machine without bubblewrap does."""
+        if self.fails:
+            msg = "bubblewrap is missing: run `invoke setup`."
+            raise ToolError(msg)
+        self.running.add(self.home)
+
+    def stop(self) -> None:
+        """End."""
+        self.running.remove(self.home)
+
+    def root_of(self, instance_id: str) -> Path:
+        """Return what the real one returns."""
+        return self.home / "roots" / instance_id
+
+
+@pytest.fixture(autouse=True)
+def guest(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeGuest]]:
+    """No bubblewrap here: the guest has tests of its own."""
+    monkeypatch.setattr("gpu_ami.sandbox.guest.Guest", FakeGuest)
+    monkeypatch.setattr(FakeGuest, "fails", False)
+    yield FakeGuest
+    assert FakeGuest.running == set()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A repository of its own."""
+    return Workspace(tmp_path, sandbox=True)
+
+
+def opened(
+    workspace: Workspace, *, region: str = REGION, with_guest: bool = False
+) -> contextlib.AbstractContextManager[Sandbox]:
+    """Open a sandbox quietly."""
+    return open_sandbox(workspace, region=region, console=Console(err=io.StringIO()), with_guest=with_guest)
+
+
+@contextlib.contextmanager
+def serving(workspace: Workspace) -> Iterator[io.StringIO]:
+    """Keep a sandbox up in another thread, as `invoke sandbox` does in another process; yield what it says."""
+    stop, said = threading.Event(), io.StringIO()
+    asked: dict[str, Any] = {"region": REGION, "console": Console(err=said), "stop": stop}
+    thread = threading.Thread(target=serve, args=(workspace,), kwargs=asked)
+    thread.start()
+    try:
+        wait_for(lambda: (workspace.state / "session.json").exists())
+        yield said
+    finally:
+        stop.set()
+        thread.join(_ENDS_WITHIN_S)
+        assert not thread.is_alive()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until *condition* holds."""
+    end = time.monotonic() + _ENDS_WITHIN_S
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.01)
+
+
+def is_open(url: str) -> bool:
+    """Return whether anything listens at a loopback URL."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) == 0
+
+
+def write_session(workspace: Workspace, **changed: Any) -> Path:
+    """Write the session file of a sandbox that is not there, and return its path."""
+    document = {
+        "endpoint_url": "http://127.0.0.1:9",
+        "pid": os.getpid(),
+        "token": "t",
+        "guest_port": None,
+        "region": REGION,
+        "account": {},
+    }
+    path = workspace.state / "session.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document | changed))
+    return path
+
+
+def test_alone_it_starts_and_ends_with_the_block(workspace: Workspace) -> None:
+    """Nothing outlives the invocation but files."""
+    with opened(workspace) as sandbox:
+        assert identify(sandbox.access).account == sandbox.account.account_id
+        assert sandbox.attached is False
+        assert is_open(str(sandbox.access.endpoint_url))
+        assert sandbox.gate is not None
+        assert len(sandbox.gate.calls) == 1
+
+    assert not is_open(str(sandbox.access.endpoint_url))
+    assert not (workspace.state / "session.json").exists()
+    assert (workspace.state / "home" / "empty").read_bytes() == b""
+
+
+def test_it_ends_when_the_block_fails(workspace: Workspace) -> None:
+    """Also on Ctrl-C."""
+    with pytest.raises(KeyboardInterrupt), opened(workspace, with_guest=True) as sandbox:
+        raise KeyboardInterrupt
+
+    assert not is_open(str(sandbox.access.endpoint_url))
+    with opened(workspace):
+        pass
+
+
+def test_programs_get_an_environment_that_leads_nowhere_else(workspace: Workspace) -> None:
+    """Only the local endpoint, dummy keys and empty configuration."""
+    with opened(workspace) as sandbox:
+        environment = sandbox.access.child_environment({"EXTRA": "1"})
+
+    assert environment["AWS_ENDPOINT_URL"] == sandbox.access.endpoint_url
+    assert environment["HOME"] == str(workspace.state / "home")
+    assert environment["EXTRA"] == "1"
+    assert Path(environment["AWS_CONFIG_FILE"]).read_bytes() == b""
+    assert exports(sandbox).items() <= environment.items()
+    assert all(name.startswith("AWS_") for name in exports(sandbox))
+
+
+def test_two_at_once_in_one_folder_are_refused(workspace: Workspace) -> None:
+    """They would overwrite each other's manifest; the message says what to do."""
+    with (
+        opened(workspace),
+        pytest.raises(
+            SafetyError, match=r"Another invocation is using \.sandbox/: wait for it, or run `invoke sandbox`"
+        ),
+        opened(workspace),
+    ):
+        pass
+
+
+def test_two_at_once_in_two_folders_are_fine(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Two checkouts on one machine."""
+    other = Workspace(tmp_path_factory.mktemp("other"), sandbox=True)
+
+    with opened(workspace) as first, opened(other) as second:
+        assert first.access.endpoint_url != second.access.endpoint_url
+
+
+def test_a_running_one_is_attached_to_and_goes_on(workspace: Workspace) -> None:
+    """State is shared between invocations, and survives them."""
+    with serving(workspace):
+        with opened(workspace, with_guest=True) as first:
+            instance = an_instance(first.access.client("ec2"))
+        with opened(workspace) as second:
+            found = second.access.client("ec2").describe_instances(InstanceIds=[instance])["Reservations"]
+
+        assert (first.attached, second.attached) == (True, True)
+        assert first.gate is None
+        assert first.account == second.account
+        assert len(found) == 1
+        assert (first.guest_host, first.guest_port) == ("127.0.0.1", FakeGuest.port)
+        assert first.guest_root("i-1") == workspace.state / "guest" / "roots" / "i-1"
+
+
+def test_a_running_one_says_how_to_use_it(workspace: Workspace) -> None:
+    """The exports lead any AWS program there."""
+    with serving(workspace) as said, opened(workspace) as sandbox:
+        text = said.getvalue()
+
+        assert f"export AWS_ENDPOINT_URL={sandbox.access.endpoint_url}\n" in text
+        assert "export AWS_SECRET_ACCESS_KEY=sandbox\n" in text
+        assert f"SSH is at 127.0.0.1:{FakeGuest.port}." in text
+
+
+def test_the_session_file_is_private_and_goes_away(workspace: Workspace) -> None:
+    """It holds the token that proves who is at the endpoint."""
+    path = workspace.state / "session.json"
+
+    with serving(workspace):
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+
+    assert not path.exists()
+
+
+def test_a_second_server_is_refused(workspace: Workspace) -> None:
+    """One sandbox per folder."""
+    with serving(workspace), pytest.raises(SafetyError, match=f"runs already .process {os.getpid()}"):
+        serve(workspace, region=REGION, console=Console(err=io.StringIO()))
+
+
+def test_another_region_than_the_running_ones_is_refused(workspace: Workspace) -> None:
+    """Its demo account is elsewhere: nothing would be found."""
+    with (
+        serving(workspace),
+        pytest.raises(UsageError, match="is in ap-northeast-2, not in us-east-1: give --region ap-northeast-2"),
+        opened(workspace, region="us-east-1"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_server(workspace: Workspace, number: signal.Signals) -> None:
+    """Ctrl-C is the way to end it, and no error; the old handlers are back afterwards."""
+    before = signal.getsignal(number)
+
+    def send() -> None:
+        wait_for(lambda: (workspace.state / "session.json").exists())
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    serve(workspace, region=REGION, console=Console(err=io.StringIO()))
+    sender.join()
+
+    assert signal.getsignal(number) == before
+    assert running_session(workspace) is None
+
+
+def dead_pid() -> int:
+    """Return the id of a process that has ended."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return child
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"pid": None}, {}, {"endpoint_url": "http://127.0.0.1:0"}, {"endpoint_url": "nonsense"}, {"more": 1}],
+    ids=["process gone", "nobody answers", "no port", "no URL", "another version's"],
+)
+def test_a_stale_session_is_removed(workspace: Workspace, changed: dict[str, Any]) -> None:
+    """After a crash or a power cut the next invocation starts afresh, without a word."""
+    if changed == {"pid": None}:
+        changed = {"pid": dead_pid()}
+    path = write_session(workspace, **changed)
+
+    with opened(workspace) as sandbox:
+        assert sandbox.attached is False
+
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"pid": 1', "\x00"], ids=["empty", "a list", "cut off", "binary"])
+def test_a_broken_session_file_is_removed(workspace: Workspace, content: str) -> None:
+    """Whatever is in it."""
+    path = write_session(workspace)
+    path.write_text(content)
+
+    assert running_session(workspace) is None
+    with opened(workspace):
+        assert not path.exists()
+
+
+def test_another_program_on_the_port_is_not_attached_to(workspace: Workspace) -> None:
+    """Ports and process ids are used again: the token tells."""
+    with opened(workspace) as sandbox:
+        path = write_session(workspace, endpoint_url=sandbox.access.endpoint_url, token="somebody else's")
+
+        assert running_session(workspace) is None
+        path.unlink()
+
+
+def test_a_sandbox_that_is_slow_to_answer_keeps_its_file(workspace: Workspace) -> None:
+    """One invocation gives up; the next ones attach again."""
+    with serving(workspace):
+        path = workspace.state / "session.json"
+        document = path.read_text()
+        path.write_text(json.dumps(json.loads(document) | {"endpoint_url": "http://127.0.0.1:9"}))
+
+        with pytest.raises(SafetyError, match="Another invocation is using"), opened(workspace):
+            pass
+        path.write_text(document)
+        with opened(workspace) as sandbox:
+            assert sandbox.attached is True
+
+
+def test_attaching_does_not_import_moto(workspace: Workspace) -> None:
+    """It takes two seconds: more than many a task that attaches."""
+    program = (
+        "import io, sys; from pathlib import Path; from gpu_ami.console import Console;"
+        "from gpu_ami.sandbox import open_sandbox; from gpu_ami.workspace import Workspace;"
+        "opened = open_sandbox(Workspace(Path(sys.argv[1]), sandbox=True), region='ap-northeast-2',"
+        " console=Console(err=io.StringIO()), with_guest=True);"
+        "sandbox = opened.__enter__();"
+        "print(sandbox.attached, {'moto', 'boto3', 'asyncssh'} & set(sys.modules))"
+    )
+
+    with serving(workspace):
+        child = run(Command((sys.executable, "-c", program, str(workspace.root))), timeout_s=60)
+
+    assert child.stdout == "True set()\n", child.stderr
+
+
+def test_a_process_of_another_user_counts_as_alive(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal to it is not permitted; then the endpoint decides."""
+
+    def refuse(_pid: int, _signal: int) -> None:
+        raise PermissionError
+
+    with serving(workspace):
+        monkeypatch.setattr(os, "kill", refuse)
+
+        assert running_session(workspace) is not None
+
+
+def test_a_guest_is_started_and_stopped(workspace: Workspace, guest: type[FakeGuest]) -> None:
+    """Its address and its roots are what the build needs."""
+    with opened(workspace, with_guest=True) as sandbox:
+        assert guest.running == {workspace.state / "guest"}
+        assert (sandbox.guest_host, sandbox.guest_port) == ("127.0.0.1", guest.port)
+        assert sandbox.guest_root("i-1") == workspace.state / "guest" / "roots" / "i-1"
+
+    assert guest.running == set()
+
+
+def test_without_a_guest_there_is_no_root(workspace: Workspace) -> None:
+    """A clear error, not a None somewhere else."""
+    with opened(workspace) as sandbox, pytest.raises(ToolError, match="no build instance to log in to"):
+        sandbox.guest_root("i-1")
+
+    assert (sandbox.guest_host, sandbox.guest_port) == (None, None)
+
+
+def test_a_machine_that_cannot_have_a_guest(workspace: Workspace, guest: type[FakeGuest]) -> None:
+    """A build fails with the reason, and leaves nothing running."""
+    guest.fails = True
+
+    with pytest.raises(ToolError, match="bubblewrap is missing"), opened(workspace, with_guest=True):
+        pass
+    with opened(workspace):
+        pass
+
+
+def test_serving_without_a_guest_still_serves_the_aws(workspace: Workspace, guest: type[FakeGuest]) -> None:
+    """`cleanup --sandbox` works on macOS; a build that attaches is told why it can't."""
+    guest.fails = True
+
+    with serving(workspace) as said:
+        with opened(workspace) as sandbox:
+            assert identify(sandbox.access).account == sandbox.account.account_id
+        with pytest.raises(ToolError, match="no build instance"), opened(workspace, with_guest=True):
+            pass
+        assert "bubblewrap is missing" in said.getvalue()
+
+
+def test_who_can_be_logged_in_to(workspace: Workspace) -> None:
+    """Running instances with a key pair, the newest first, with their user data as it was given."""
+    with opened(workspace) as sandbox:
+        ec2 = sandbox.access.client("ec2")
+        for name in ("first", "second", "gone"):
+            ec2.create_key_pair(KeyName=name, KeyType="ed25519")
+        ended = an_instance(ec2, KeyName="first")
+        ec2.terminate_instances(InstanceIds=[ended])
+        older = an_instance(ec2, KeyName="first", UserData="#!/bin/sh\necho ü\n")
+        newer = an_instance(ec2, KeyName="second")
+        an_instance(ec2)
+        an_instance(ec2, KeyName="gone")
+        ec2.delete_key_pair(KeyName="gone")
+
+        found = builders(sandbox.account.account_id, REGION)
+
+        assert [b.instance_id for b in found][:2] == [newer, older]
+        assert ended not in [b.instance_id for b in found]
+        assert found[0].public_key.startswith("ssh-ed25519 ")
+        assert (found[0].user_data, found[1].user_data) == (b"", "#!/bin/sh\necho ü\n".encode())
