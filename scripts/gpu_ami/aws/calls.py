@@ -1,0 +1,206 @@
+"""Calls to AWS that are counted, paced, repeated when that is safe, and never taken for more than they say."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from gpu_ami.aws.access import Access, error_code
+from gpu_ami.aws.pace import Pace
+from gpu_ami.errors import AwsError
+
+THROTTLING = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "EC2ThrottledException",
+        "PriorRequestNotComplete",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TooManyRequestsException",
+    }
+)
+DENIED = frozenset(
+    {"AccessDenied", "AccessDeniedException", "AuthFailure", "UnauthorizedOperation", "UnauthorizedException"}
+)
+_TRIES = 4
+_FIRST_PAUSE_S = 0.2
+# Throttled for so long without a single answer, an API is taken for unreachable.
+_STARVED_S = 180.0
+
+
+class RefusedError(AwsError):
+    """AWS answered with an error; `code` is its name for it, such as ``InvalidAMIID.NotFound``."""
+
+    def __init__(self, message: str, code: str) -> None:
+        """Keep the code for callers that tell refusals apart."""
+        super().__init__(message)
+        self.code = code
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether the credentials lack the permission."""
+        return self.code in DENIED
+
+
+class UnansweredError(AwsError):
+    """No usable answer came: no connection, no credentials, or an answer that was cut off or malformed."""
+
+
+class Caller:
+    """Calls one region of one account.
+
+    Args:
+        access: The way to AWS.
+        region: The region to call.
+        paces: The pace of each API; shared by all callers of the same account and region.
+        sleep: Waits between two tries.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        region: str,
+        *,
+        paces: dict[str, Pace] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Call nothing yet."""
+        self.access = access
+        self.region = region
+        self._paces: dict[str, Pace] = {} if paces is None else paces
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self.calls = 0
+        self.aws_time: datetime | None = None
+
+    def counting(self) -> Caller:
+        """Return a caller for the same place, at the same pace, with a count of its own."""
+        return Caller(self.access, self.region, paces=self._paces, sleep=self._sleep)
+
+    def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        """Return AWS's answer to one request, tried again when it was throttled or lost.
+
+        Raises:
+            RefusedError: AWS answered with an error.
+            UnansweredError: No usable answer came.
+        """
+        pace = self._paces.setdefault(f"{service}.{operation}", Pace(sleep=self._sleep))
+        tries = 0
+        while True:
+            sent_at = pace.wait()
+            problem, is_throttled, is_final = self._try(service, operation, parameters)
+            if isinstance(problem, dict):
+                pace.succeeded()
+                return problem
+            if is_throttled:
+                pace.throttled(sent_at)
+                if sent_at - pace.progress_at < _STARVED_S:
+                    continue
+            else:
+                pace.succeeded()
+                tries += 1
+                if not is_final and tries < _TRIES:
+                    self._sleep(_FIRST_PAUSE_S * 2 ** (tries - 1))
+                    continue
+            raise problem
+
+    def _try(
+        self, service: str, operation: str, parameters: dict[str, Any]
+    ) -> tuple[dict[str, Any] | AwsError, bool, bool]:
+        """Return the answer or what is wrong, whether that is throttling, and whether another try is pointless."""
+        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+        from botocore.parsers import ResponseParserError
+
+        what = f"{service}:{_title(operation)} in {self.region}"
+        with self._lock:
+            self.calls += 1
+        try:
+            client = self.access.client(service, region=self.region, retries=False)
+            answer: dict[str, Any] = getattr(client, operation)(**parameters)
+            self._note_time(answer)
+        except ClientError as exc:
+            code = error_code(exc)
+            status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            message = " ".join(str(exc.response.get("Error", {}).get("Message") or "no message").split())
+            problem = RefusedError(f"{what}: {code}: {message}", code)
+            return problem, code in THROTTLING or status == 429, status < 500
+        except HTTPClientError as exc:
+            return UnansweredError(f"{what}: no answer: {_one_line(exc)}"), False, False
+        except BotoCoreError as exc:
+            return UnansweredError(f"{what}: {_one_line(exc)}"), False, True
+        except (ResponseParserError, ValueError, TypeError, LookupError, AttributeError) as exc:
+            # What botocore raises when it cannot make sense of an answer depends on where it stumbles.
+            return UnansweredError(f"{what}: the answer is cut off or malformed: {_one_line(exc)}"), False, False
+        return answer, False, True
+
+    def pages(
+        self, service: str, operation: str, key: str, *, page_key: str = "NextToken", **parameters: Any
+    ) -> Iterator[dict[str, Any]]:
+        """Yield each row of the list *key* from all pages of a listing.
+
+        Args:
+            service: Such as ``ec2``.
+            operation: Such as ``describe_images``.
+            key: The answer's list. An answer without it is not an empty one: it is cut off.
+            page_key: What the listing calls its page token, in the request and in the answer.
+            parameters: The request's parameters.
+
+        Raises:
+            RefusedError: AWS answered with an error.
+            UnansweredError: A page did not come, lacks its list, or leads back to a page that was seen.
+        """
+        what = f"{service}:{_title(operation)} in {self.region}"
+        seen: set[str] = set()
+        while True:
+            answer = self.call(service, operation, **parameters)
+            rows = answer.get(key)
+            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+                msg = f"{what}: the answer has no list {key}: it is cut off or malformed."
+                raise UnansweredError(msg)
+            yield from rows
+            following = answer.get(page_key)
+            if not following:
+                return
+            if following in seen:
+                msg = f"{what}: the page token repeats: the list cannot be read to its end."
+                raise UnansweredError(msg)
+            seen.add(following)
+            parameters[page_key] = following
+
+    def _note_time(self, answer: dict[str, Any]) -> None:
+        said = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        if said and self.aws_time is None:
+            moment = parsedate_to_datetime(said)
+            self.aws_time = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+@contextlib.contextmanager
+def making_sense(what: str) -> Iterator[None]:
+    """Turn what Python raises over an answer of an unexpected shape into one error.
+
+    Raises:
+        UnansweredError: The block stumbled over *what*.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as exc:
+        msg = f"{what}: the answer makes no sense ({type(exc).__name__}: {_one_line(exc)}): it is malformed."
+        raise UnansweredError(msg) from exc
+
+
+def _title(operation: str) -> str:
+    return "".join(part.capitalize() for part in operation.split("_"))
+
+
+def _one_line(exc: Exception) -> str:
+    return " ".join(str(exc).split()) or type(exc).__name__

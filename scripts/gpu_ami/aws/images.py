@@ -1,0 +1,235 @@
+"""The account's own AMIs and their snapshots: listed whole, described in our own words, let go of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from gpu_ami.aws.calls import Caller, UnansweredError, making_sense
+
+_GIB = 1024**3
+# EC2 takes at most 200 values for a filter.
+_FILTER_VALUES = 200
+_PAGE = 1000
+# What EC2 says of an AMI that is not there any more.
+GONE = frozenset({"InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An own AMI as EC2 describes it.
+
+    Attributes:
+        image_id: The AMI.
+        region: Where it is.
+        name: Its name; empty when EC2 gives none.
+        state: ``available``, ``disabled``, ``pending``, …
+        created: When it was made; None when EC2 gives no date.
+        last_launched: EC2's last known launch, up to 24 hours late; None when there was none since 2017.
+        deprecated_at: From when on it is deprecated.
+        tags: Its tags.
+        snapshot_ids: Its snapshots, in the order of its devices.
+        volume_gib: The size of its volumes in all.
+        protection: Deregistration protection in EC2's words; empty when EC2 says nothing.
+        public: Whether every account may launch it.
+        problems: What in EC2's description made no sense; such an AMI is never touched.
+    """
+
+    image_id: str
+    region: str
+    name: str = ""
+    state: str = "available"
+    created: datetime | None = None
+    last_launched: datetime | None = None
+    deprecated_at: datetime | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    snapshot_ids: tuple[str, ...] = ()
+    volume_gib: int = 0
+    protection: str = ""
+    public: bool = False
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """An own snapshot as EC2 describes it.
+
+    Attributes:
+        snapshot_id: The snapshot.
+        region: Where it is.
+        description: EC2's text; of an AMI's snapshot it names the AMI.
+        started: When it was started; None when EC2 gives no date.
+        state: ``completed``, ``pending``, ``error``, …
+        volume_gib: The size of the volume.
+        full_gib: Data in it (FullSnapshotSizeInBytes); None when EC2 does not say.
+        tags: Its tags.
+    """
+
+    snapshot_id: str
+    region: str
+    description: str = ""
+    started: datetime | None = None
+    state: str = "completed"
+    volume_gib: int = 0
+    full_gib: float | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def own_images(caller: Caller, account: str) -> list[Image]:
+    """Return every AMI that *account* owns in the caller's region, disabled and deprecated ones too.
+
+    Raises:
+        AwsError: EC2 refused, or the list could not be read to its end.
+    """
+    rows = caller.pages(
+        "ec2",
+        "describe_images",
+        "Images",
+        Owners=["self"],
+        IncludeDisabled=True,
+        IncludeDeprecated=True,
+        MaxResults=_PAGE,
+    )
+    with making_sense(f"ec2:DescribeImages in {caller.region}"):
+        return [_image(row, caller.region) for row in rows if row["OwnerId"] == account]
+
+
+def some_images(caller: Caller, image_ids: Iterable[str]) -> list[Image]:
+    """Return those of *image_ids* that exist, disabled ones too.
+
+    Raises:
+        AwsError: EC2 refused, or the list could not be read to its end.
+    """
+    found: list[Image] = []
+    for some in _chunks(sorted(set(image_ids)), _FILTER_VALUES):
+        rows = caller.pages(
+            "ec2",
+            "describe_images",
+            "Images",
+            Owners=["self"],
+            IncludeDisabled=True,
+            IncludeDeprecated=True,
+            Filters=[{"Name": "image-id", "Values": some}],
+            MaxResults=_PAGE,
+        )
+        with making_sense(f"ec2:DescribeImages in {caller.region}"):
+            found += [_image(row, caller.region) for row in rows]
+    return found
+
+
+def snapshots(caller: Caller, snapshot_ids: Iterable[str]) -> dict[str, Snapshot]:
+    """Return those of *snapshot_ids* that exist, by id.
+
+    Raises:
+        AwsError: EC2 refused, or the list could not be read to its end.
+    """
+    found: dict[str, Snapshot] = {}
+    for some in _chunks(sorted(set(snapshot_ids)), _FILTER_VALUES):
+        filters = [{"Name": "snapshot-id", "Values": some}]
+        rows = caller.pages(
+            "ec2", "describe_snapshots", "Snapshots", OwnerIds=["self"], Filters=filters, MaxResults=_PAGE
+        )
+        with making_sense(f"ec2:DescribeSnapshots in {caller.region}"):
+            found |= {each.snapshot_id: each for each in (_snapshot(row, caller.region) for row in rows)}
+    return found
+
+
+def own_snapshots(caller: Caller, account: str) -> list[Snapshot]:
+    """Return every snapshot that *account* owns in the caller's region.
+
+    Raises:
+        AwsError: EC2 refused, or the list could not be read to its end.
+    """
+    rows = caller.pages("ec2", "describe_snapshots", "Snapshots", OwnerIds=["self"], MaxResults=_PAGE)
+    with making_sense(f"ec2:DescribeSnapshots in {caller.region}"):
+        return [_snapshot(row, caller.region) for row in rows if row["OwnerId"] == account]
+
+
+def launch_permissions(caller: Caller, image_id: str) -> tuple[dict[str, str], ...]:
+    """Return who besides the owner may launch *image_id*, as EC2 words it: ``{"UserId": …}``, ``{"Group": "all"}``, ….
+
+    Raises:
+        AwsError: EC2 refused or gave no usable answer.
+    """
+    answer = caller.call("ec2", "describe_image_attribute", ImageId=image_id, Attribute="launchPermission")
+    permissions = answer.get("LaunchPermissions")
+    if answer.get("ImageId") != image_id or not isinstance(permissions, list):
+        msg = f"The launch permissions of {image_id} came without a list: the answer is cut off or malformed."
+        raise UnansweredError(msg)
+    return tuple({key: str(value) for key, value in entry.items()} for entry in permissions)
+
+
+def snapshot_is_shared(caller: Caller, snapshot_id: str) -> bool:
+    """Return whether another account may make volumes of the snapshot.
+
+    Raises:
+        AwsError: EC2 refused or gave no usable answer.
+    """
+    answer = caller.call(
+        "ec2", "describe_snapshot_attribute", SnapshotId=snapshot_id, Attribute="createVolumePermission"
+    )
+    permissions = answer.get("CreateVolumePermissions")
+    if not isinstance(permissions, list):
+        msg = f"The permissions of {snapshot_id} came without a list: the answer is cut off or malformed."
+        raise UnansweredError(msg)
+    return bool(permissions)
+
+
+def parse_time(text: object) -> datetime | None:
+    """Return the UTC moment that EC2's *text* names; None when it is not one."""
+    if isinstance(text, datetime):
+        return text.astimezone(timezone.utc) if text.tzinfo else text.replace(tzinfo=timezone.utc)
+    if not isinstance(text, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+def _image(row: Mapping[str, Any], region: str) -> Image:
+    volumes = [mapping.get("Ebs") or {} for mapping in row.get("BlockDeviceMappings") or []]
+    times = {key: row.get(key) for key in ("CreationDate", "LastLaunchedTime", "DeprecationTime")}
+    created, launched, deprecated = (parse_time(value) for value in times.values())
+    unread = [f"{key} {value!r} is not a date" for key, value in times.items() if value and parse_time(value) is None]
+    return Image(
+        image_id=row["ImageId"],
+        region=region,
+        name=row.get("Name") or "",
+        state=row.get("State") or "unknown",
+        created=created,
+        last_launched=launched,
+        deprecated_at=deprecated,
+        tags=_tags(row),
+        snapshot_ids=tuple(dict.fromkeys(volume["SnapshotId"] for volume in volumes if volume.get("SnapshotId"))),
+        volume_gib=sum(int(volume.get("VolumeSize") or 0) for volume in volumes),
+        protection=row.get("DeregistrationProtection") or "",
+        public=bool(row.get("Public")),
+        problems=tuple(unread),
+    )
+
+
+def _snapshot(row: Mapping[str, Any], region: str) -> Snapshot:
+    size = row.get("FullSnapshotSizeInBytes")
+    return Snapshot(
+        snapshot_id=row["SnapshotId"],
+        region=region,
+        description=row.get("Description") or "",
+        started=parse_time(row.get("StartTime")),
+        state=row.get("State") or "unknown",
+        volume_gib=int(row.get("VolumeSize") or 0),
+        full_gib=None if size is None else round(int(size) / _GIB, 2),
+        tags=_tags(row),
+    )
+
+
+def _tags(row: Mapping[str, Any]) -> dict[str, str]:
+    return {tag["Key"]: tag.get("Value", "") for tag in row.get("Tags") or []}
+
+
+def _chunks(values: Sequence[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(values), size):
+        yield list(values[start : start + size])

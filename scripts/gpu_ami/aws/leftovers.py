@@ -1,0 +1,206 @@
+"""What a build that died leaves on AWS: found by its run tag, removed kind by kind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from gpu_ami.aws.calls import Caller, RefusedError, making_sense
+from gpu_ami.aws.changes import deregister
+from gpu_ami.aws.images import GONE, parse_time
+from gpu_ami.errors import AwsError
+
+RUN_TAG = "gpu-ami:run"
+FAMILY_TAG = "gpu-ami:family"
+_PAGE = 1000
+_GONE_STATES = frozenset({"terminated", "shutting-down"})
+_TERMINATED_WITHIN_S = 300.0
+_LOOK_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leftover:
+    """One resource with a run tag.
+
+    Attributes:
+        kind: Such as ``instance``; a key of `KINDS`.
+        identifier: Its id, or its name where AWS goes by names.
+        region: Where; IAM's are listed with the first region.
+        run: The build that made it.
+        created: When it was made; None when AWS does not say.
+        state: AWS's word for its state; empty when it has none.
+        tags: Its tags.
+    """
+
+    kind: str
+    identifier: str
+    region: str
+    run: str
+    created: datetime | None
+    state: str
+    tags: Mapping[str, str]
+
+
+def find(caller: Caller, kind: str, family: str) -> list[Leftover]:
+    """Return the resources of *kind* that carry the run tag and belong to *family*.
+
+    Raises:
+        AwsError: AWS refused, or a list could not be read to its end.
+    """
+    with making_sense(f"{kind}s in {caller.region}"):
+        found = [each for each in KINDS[kind].find(caller) if each.tags.get(FAMILY_TAG) == family]
+    return [each for each in found if each.run]
+
+
+def remove(caller: Caller, leftover: Leftover) -> None:
+    """Remove one resource; one that is gone already is a success.
+
+    Raises:
+        AwsError: AWS refused, or nobody knows.
+    """
+    try:
+        KINDS[leftover.kind].remove(caller, leftover.identifier)
+    except RefusedError as exc:
+        if not (exc.code in GONE or exc.code.endswith((".NotFound", "NoSuchEntity", ".NotFoundException"))):
+            raise
+
+
+def wait_until_terminated(
+    caller: Caller,
+    instance_ids: Iterable[str],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Wait until the instances are gone: their groups and volumes cannot go before them.
+
+    Raises:
+        AwsError: EC2 refused, or they are still there after five minutes.
+    """
+    filters = [{"Name": "instance-id", "Values": sorted(instance_ids)}]
+    began = clock()
+    while True:
+        rows = caller.pages("ec2", "describe_instances", "Reservations", Filters=filters, MaxResults=_PAGE)
+        states = {each["State"]["Name"] for row in rows for each in row["Instances"]}
+        if states <= {"terminated"}:
+            return
+        if clock() - began > _TERMINATED_WITHIN_S:
+            msg = f"The instances {', '.join(filters[0]['Values'])} are still not terminated: run it again later."
+            raise AwsError(msg)
+        sleep(_LOOK_EVERY_S)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one kind of resource is found and removed."""
+
+    find: Callable[[Caller], Iterator[Leftover]]
+    remove: Callable[[Caller, str], object]
+
+
+def _listed(
+    kind: str, operation: str, key: str, identifier: str, *, created: str = "", state: str = "State", paged: bool = True
+) -> Callable[[Caller], Iterator[Leftover]]:
+    def find_all(caller: Caller) -> Iterator[Leftover]:
+        size: dict[str, Any] = {"MaxResults": 200 if key == "LaunchTemplates" else 500} if paged else {}
+        filters = [{"Name": "tag-key", "Values": [RUN_TAG]}]
+        for row in caller.pages("ec2", operation, key, Filters=filters, **size):
+            yield _leftover(kind, caller, row, row[identifier], parse_time(row.get(created)), str(row.get(state) or ""))
+
+    return find_all
+
+
+def _leftover(
+    kind: str, caller: Caller, row: Mapping[str, Any], identifier: str, created: datetime | None, state: str
+) -> Leftover:
+    tags = {tag["Key"]: tag.get("Value", "") for tag in row.get("Tags") or []}
+    return Leftover(
+        kind=kind,
+        identifier=identifier,
+        region=caller.region,
+        run=tags.get(RUN_TAG, ""),
+        created=created,
+        state=state,
+        tags=tags,
+    )
+
+
+def _instances(caller: Caller) -> Iterator[Leftover]:
+    filters = [{"Name": "tag-key", "Values": [RUN_TAG]}]
+    for reservation in caller.pages("ec2", "describe_instances", "Reservations", Filters=filters, MaxResults=_PAGE):
+        for row in reservation["Instances"]:
+            state = row["State"]["Name"]
+            if state not in _GONE_STATES:
+                yield _leftover("instance", caller, row, row["InstanceId"], parse_time(row.get("LaunchTime")), state)
+
+
+def _free_volumes(caller: Caller) -> Iterator[Leftover]:
+    """Volumes that hang on nothing: the others go with their instance."""
+    find_all = _listed("volume", "describe_volumes", "Volumes", "VolumeId", created="CreateTime")
+    return (each for each in find_all(caller) if each.state == "available")
+
+
+def _profiles(caller: Caller) -> Iterator[Leftover]:
+    """Instance profiles that Packer named; only their own listing tells their tags."""
+    for row in _iam_pages(caller, "list_instance_profiles", "InstanceProfiles"):
+        name = row["InstanceProfileName"]
+        if name.startswith("packer-"):
+            tags = list(_iam_pages(caller, "list_instance_profile_tags", "Tags", InstanceProfileName=name))
+            yield _leftover("instance-profile", caller, {"Tags": tags}, name, parse_time(row.get("CreateDate")), "")
+
+
+def _iam_pages(caller: Caller, operation: str, key: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+    # IAM's pages go by a marker that is asked for under another name than it is given.
+    while True:
+        answer = caller.call("iam", operation, **parameters)
+        yield from answer[key]
+        if not answer.get("IsTruncated"):
+            return
+        parameters["Marker"] = answer["Marker"]
+
+
+def _remove_profile(caller: Caller, name: str) -> None:
+    answer = caller.call("iam", "get_instance_profile", InstanceProfileName=name)
+    for role in (row["RoleName"] for row in answer["InstanceProfile"]["Roles"]):
+        caller.call("iam", "remove_role_from_instance_profile", InstanceProfileName=name, RoleName=role)
+        if role.startswith("packer-"):
+            _remove_role(caller, role)
+    caller.call("iam", "delete_instance_profile", InstanceProfileName=name)
+
+
+def _remove_role(caller: Caller, role: str) -> None:
+    for policy in caller.call("iam", "list_role_policies", RoleName=role)["PolicyNames"]:
+        caller.call("iam", "delete_role_policy", RoleName=role, PolicyName=policy)
+    for row in caller.call("iam", "list_attached_role_policies", RoleName=role)["AttachedPolicies"]:
+        caller.call("iam", "detach_role_policy", RoleName=role, PolicyArn=row["PolicyArn"])
+    caller.call("iam", "delete_role", RoleName=role)
+
+
+# In the order in which they can be removed.
+KINDS: dict[str, Kind] = {
+    "instance": Kind(_instances, lambda c, i: c.call("ec2", "terminate_instances", InstanceIds=[i])),
+    "volume": Kind(_free_volumes, lambda c, i: c.call("ec2", "delete_volume", VolumeId=i)),
+    "security-group": Kind(
+        _listed("security-group", "describe_security_groups", "SecurityGroups", "GroupId"),
+        lambda c, i: c.call("ec2", "delete_security_group", GroupId=i),
+    ),
+    "key-pair": Kind(
+        _listed("key-pair", "describe_key_pairs", "KeyPairs", "KeyName", created="CreateTime", paged=False),
+        lambda c, i: c.call("ec2", "delete_key_pair", KeyName=i),
+    ),
+    "launch-template": Kind(
+        _listed(
+            "launch-template",
+            "describe_launch_templates",
+            "LaunchTemplates",
+            "LaunchTemplateId",
+            created="CreateTime",
+        ),
+        lambda c, i: c.call("ec2", "delete_launch_template", LaunchTemplateId=i),
+    ),
+    "instance-profile": Kind(_profiles, _remove_profile),
+    "image": Kind(_listed("image", "describe_images", "Images", "ImageId", created="CreationDate"), deregister),
+}

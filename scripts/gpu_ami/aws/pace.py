@@ -1,0 +1,87 @@
+"""How fast one AWS API may be called: as fast as one likes, until it throttles."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+# After a throttling answer the rate falls to this share, and grows again by this share a second.
+_BACK_OFF = 0.7
+_GROWTH_PER_S = 0.1
+_FIRST_PER_S = 2.0
+_SLOWEST_PER_S = 0.5
+# The rate before the first throttling answer is measured over this long.
+_WINDOW_S = 1.0
+
+
+class Pace:
+    """The rate of one API in one account and region; unlimited until its first throttling answer.
+
+    AWS gives each API a token bucket: a burst, then a steady rate. Staying a little around that rate empties the
+    bucket all the time, which is as fast as AWS allows.
+
+    Args:
+        clock: Monotonic seconds.
+        sleep: Waits for some seconds.
+    """
+
+    def __init__(
+        self, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        """Start without a limit."""
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._rate: float | None = None
+        self._next = 0.0
+        self._grown_at = 0.0
+        self._slowed_at = float("-inf")
+        self._done: deque[float] = deque(maxlen=1024)
+        self.progress_at = clock()
+
+    @property
+    def rate_per_s(self) -> float | None:
+        """Calls a second that are let through; None before the first throttling answer."""
+        return self._rate
+
+    def wait(self) -> float:
+        """Wait for this call's turn; return when it was let through."""
+        with self._lock:
+            now = self._clock()
+            if self._rate is None:
+                return now
+            turn = max(now, self._next)
+            self._next = turn + 1 / self._rate
+        if turn > now:
+            self._sleep(turn - now)
+        return turn
+
+    def succeeded(self) -> None:
+        """Note an answer that was not a throttling one."""
+        with self._lock:
+            now = self._clock()
+            self.progress_at = now
+            self._done.append(now)
+            if self._rate is not None:
+                self._rate *= 1 + _GROWTH_PER_S * min(1.0, max(0.0, now - self._grown_at))
+                self._grown_at = now
+
+    def throttled(self, sent_at: float) -> None:
+        """Note a throttling answer to a call that was let through at *sent_at*.
+
+        Calls that were under way when the rate last fell say nothing about the new rate.
+        """
+        with self._lock:
+            now = self._clock()
+            if self._rate is None:
+                recent = sum(1 for moment in self._done if moment > now - _WINDOW_S)
+                self._rate = max(_FIRST_PER_S, recent * _BACK_OFF)
+            elif sent_at > self._slowed_at:
+                self._rate = max(_SLOWEST_PER_S, self._rate * _BACK_OFF)
+            else:
+                return
+            self._slowed_at = self._grown_at = now
+            # Turns that were given out at the old rate are over; the next one comes at the new rate.
+            self._next = max(self._next, now + 1 / self._rate)

@@ -1,0 +1,54 @@
+"""EC2's own answer to who needs an AMI: a second opinion, known to overlook Batch, groups, fleets and accounts."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.references.source import Found, Look, Reference
+
+_WORKERS = 8
+_MOST_IMAGES = 10
+# Without this EC2 looks at the ten newest versions of a launch template; 10,000 is the most there can be.
+_VERSION_DEPTH = "10000"
+_TYPES = [
+    {
+        "ResourceType": "ec2:LaunchTemplate",
+        "ResourceTypeOptions": [{"OptionName": "version-depth", "OptionValues": [_VERSION_DEPTH]}],
+    },
+    # It counts terminated instances too, unless told which states matter.
+    {
+        "ResourceType": "ec2:Instance",
+        "ResourceTypeOptions": [
+            {"OptionName": "state-name", "OptionValues": ["pending", "running", "shutting-down", "stopping", "stopped"]}
+        ],
+    },
+    {"ResourceType": "ssm:Parameter"},
+    {"ResourceType": "imagebuilder:ImageRecipe"},
+    {"ResourceType": "imagebuilder:ContainerRecipe"},
+]
+
+
+class ImageReferences:
+    """DescribeImageReferences for the AMIs that nothing else needs."""
+
+    name = "image-references"
+    service = "ec2"
+    is_essential = False
+    is_use = True
+
+    def look(self, caller: Caller, look: Look) -> Found:
+        """Return what EC2 says; ten AMIs a call."""
+        asked = sorted(look.asked)
+        chunks = [asked[start : start + _MOST_IMAGES] for start in range(0, len(asked), _MOST_IMAGES)]
+        with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
+            answers = pool.map(lambda some: list(_ask(caller, some)), chunks)
+            return Found([reference for answer in answers for reference in answer])
+
+
+def _ask(caller: Caller, image_ids: list[str]) -> list[Reference]:
+    rows = caller.pages("ec2", "describe_image_references", "ImageReferences", ImageIds=image_ids, ResourceTypes=_TYPES)
+    return [
+        Reference(row["ImageId"], ImageReferences.name, f"{row['ResourceType']} {row['Arn'].rpartition(':')[2]}")
+        for row in rows
+    ]

@@ -1,0 +1,29 @@
+"""Instances: every one that is not terminated needs the AMI it was launched from."""
+
+from __future__ import annotations
+
+from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.references.source import Found, Look, Reference, ids_in, show_name
+
+_GONE = "terminated"
+
+
+class Instances:
+    """Instances in every state but terminated: a stopped one starts again from its volumes, its group from the AMI."""
+
+    name = "instances"
+    service = "ec2"
+    is_essential = True
+    is_use = True
+
+    def look(self, caller: Caller, look: Look) -> Found:
+        """Return the AMI of each instance."""
+        del look
+        references = []
+        for reservation in caller.pages("ec2", "describe_instances", "Reservations", MaxResults=1000):
+            for instance in reservation["Instances"]:
+                state = instance["State"]["Name"]
+                if state != _GONE:
+                    who = f"{state} instance {show_name(instance.get('Tags'), instance['InstanceId'])}"
+                    references += [Reference(each, self.name, who) for each in sorted(ids_in(instance["ImageId"]))]
+        return Found(references)

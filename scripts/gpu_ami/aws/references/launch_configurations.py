@@ -1,0 +1,25 @@
+"""Launch configurations: the older way to say what an Auto Scaling group launches."""
+
+from __future__ import annotations
+
+from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.references.source import Found, Look, references_in
+
+
+class LaunchConfigurations:
+    """All launch configurations, attached to a group or not."""
+
+    name = "launch-configurations"
+    service = "autoscaling"
+    is_essential = False
+    is_use = True
+
+    def look(self, caller: Caller, look: Look) -> Found:
+        """Return the AMI and the mapped snapshots of each."""
+        del look
+        references = []
+        rows = caller.pages("autoscaling", "describe_launch_configurations", "LaunchConfigurations", MaxRecords=100)
+        for row in rows:
+            who = f"launch configuration {row['LaunchConfigurationName']}"
+            references += references_in(row, self.name, who)
+        return Found(references)

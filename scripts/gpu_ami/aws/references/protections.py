@@ -1,0 +1,144 @@
+"""What keeps an AMI although nothing launches it: sharing, backups, life-cycle policies, protection, locks."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from gpu_ami.aws.calls import Caller, RefusedError
+from gpu_ami.aws.images import GONE, launch_permissions
+from gpu_ami.aws.references.source import Found, Look, Reference
+
+_WORKERS = 16
+
+
+class LaunchPermissions:
+    """Sharing: whoever may launch an AMI may need it, and nobody can see whether."""
+
+    name = "launch-permissions"
+    service = "ec2"
+    is_essential = False
+    is_use = False
+
+    def look(self, caller: Caller, look: Look) -> Found:
+        """Return the public AMIs, and of those that would go the shared ones; one call each.
+
+        The permissions themselves stay in the memory: the journal keeps them.
+        """
+        public = {image.image_id for image in look.images if image.public}
+        references = [Reference(each, self.name, "public: every account may launch it") for each in sorted(public)]
+        seen: dict[str, tuple[dict[str, str], ...]] = look.memory.setdefault("permissions", {})
+        asked = sorted(set(look.asked) - public - set(seen))
+        with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
+            seen.update(zip(asked, pool.map(lambda image_id: _permissions(caller, image_id), asked), strict=True))
+        for image_id in sorted(set(look.asked) & set(seen)):
+            if seen[image_id]:
+                who = ", ".join(sorted(value for entry in seen[image_id] for value in entry.values()))
+                references.append(Reference(image_id, self.name, f"shared with {who}"))
+        return Found(references)
+
+
+def _permissions(caller: Caller, image_id: str) -> tuple[dict[str, str], ...]:
+    try:
+        return launch_permissions(caller, image_id)
+    except RefusedError as exc:
+        if exc.code in GONE:
+            return ()
+        raise
+
+
+class AwsBackup:
+    """AMIs that AWS Backup made: EC2 refuses to deregister them, and a restore needs them."""
+
+    name = "aws-backup"
+    service = ""
+    is_essential = False
+    is_use = False
+
+    def look(self, caller: Caller, look: Look) -> Found:
+        """Return the AMIs with Backup's name or tags."""
+        del caller
+        return Found(
+            [
+                Reference(image.image_id, self.name, "managed by AWS Backup: delete its recovery point instead")
+                for image in look.images
+                if image.name.startswith("AwsBackup_") or any(key.startswith("aws:backup:") for key in image.tags)
+            ]
+        )
+
+
+class LifecycleManager:
+    """AMIs that a Data Lifecycle Manager policy made and will delete itself."""
+
+    name = "lifecycle-manager"
+    service = ""
+    is_essential = False
+    is_use = False
+
+    def look(self, caller: Caller, look: Look) -> Found:
+        """Return the AMIs with the policy's tags."""
+        del caller
+        return Found(
+            [
+                Reference(image.image_id, self.name, "managed by a Data Lifecycle Manager policy")
+                for image in look.images
+                if any(key.startswith(("aws:dlm:", "dlm:managed")) for key in image.tags)
+            ]
+        )
+
+
+class DeregistrationProtection:
+    """AMIs that somebody protected from being deregistered, the cool-down after it included."""
+
+    name = "deregistration-protection"
+    service = ""
+    is_essential = False
+    is_use = False
+
+    def look(self, caller: Caller, look: Look) -> Found:
+        """Return the AMIs whose protection is anything but off."""
+        del caller
+        return Found(
+            [
+                Reference(image.image_id, self.name, f"deregistration protection is {image.protection}")
+                for image in look.images
+                if image.protection not in ("", "disabled")
+            ]
+        )
+
+
+class SnapshotLocks:
+    """Snapshots that somebody locked: deregistering their AMI would leave them behind."""
+
+    name = "snapshot-locks"
+    service = "ec2"
+    is_essential = False
+    is_use = False
+
+    def look(self, caller: Caller, look: Look) -> Found:
+        """Return the snapshots with a lock that holds."""
+        del look
+        rows = caller.pages("ec2", "describe_locked_snapshots", "Snapshots", MaxResults=1000)
+        return Found(
+            [
+                Reference(row["SnapshotId"], self.name, f"snapshot {row['SnapshotId']} is locked ({row['LockState']})")
+                for row in rows
+                if row["LockState"] != "expired"
+            ]
+        )
+
+
+class AllowedImages:
+    """The account's Allowed AMIs setting, which can hide AMIs from a listing."""
+
+    name = "allowed-images"
+    service = "ec2"
+    is_essential = False
+    is_use = False
+
+    def look(self, caller: Caller, look: Look) -> Found:
+        """Return no reference, but a note when the setting is on."""
+        del look
+        state = caller.call("ec2", "get_allowed_images_settings")["State"]
+        if state == "disabled":
+            return Found()
+        return Found(notes=[f"Allowed AMIs is {state}: AMIs of other accounts that it does not allow are hidden here"])

@@ -1,0 +1,51 @@
+"""The one table of reference sources."""
+
+from __future__ import annotations
+
+from gpu_ami.aws.references.auto_scaling import AutoScalingGroups
+from gpu_ami.aws.references.batch import BatchEnvironments
+from gpu_ami.aws.references.fleets import Fleets, SpotFleets
+from gpu_ami.aws.references.image_builder import ImageBuilder
+from gpu_ami.aws.references.image_references import ImageReferences
+from gpu_ami.aws.references.instances import Instances
+from gpu_ami.aws.references.launch_configurations import LaunchConfigurations
+from gpu_ami.aws.references.parameters import Parameters
+from gpu_ami.aws.references.protections import (
+    AllowedImages,
+    AwsBackup,
+    DeregistrationProtection,
+    LaunchPermissions,
+    LifecycleManager,
+    SnapshotLocks,
+)
+from gpu_ami.aws.references.source import Source
+from gpu_ami.aws.references.spot_requests import SpotRequests
+from gpu_ami.aws.references.templates import LaunchTemplates
+
+# What is asked about a whole region at once, in this account and in every account of --account.
+USES: tuple[Source, ...] = (
+    Instances(),
+    LaunchTemplates(),
+    LaunchConfigurations(),
+    AutoScalingGroups(),
+    SpotRequests(),
+    SpotFleets(),
+    Fleets(),
+    BatchEnvironments(),
+    Parameters(),
+    ImageBuilder(),
+)
+# What only the owning account can say.
+OWN: tuple[Source, ...] = (
+    AwsBackup(),
+    LifecycleManager(),
+    DeregistrationProtection(),
+    SnapshotLocks(),
+    AllowedImages(),
+)
+# What AWS answers AMI by AMI, and so is asked only about AMIs that would go.
+PER_IMAGE: tuple[Source, ...] = (
+    ImageReferences(),
+    LaunchPermissions(),
+)
+SOURCES: tuple[Source, ...] = (*USES, *OWN, *PER_IMAGE)

@@ -1,0 +1,128 @@
+"""What a source of references is, and how ids are found in whatever AWS answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.images import Image
+
+# An id inside a longer text; reading too much into a text only keeps an AMI that could have gone.
+_IDS = re.compile(r"(?:ami|snap)-(?:[0-9a-f]{17}|[0-9a-f]{8})", re.IGNORECASE)
+# How launch templates and overrides name an SSM parameter instead of an AMI.
+ALIAS = "resolve:ssm:"
+# Tags describe; they do not make anything launch.
+_NOT_USED = frozenset({"Tags", "tags", "TagSet", "TagSpecifications", "UserData"})
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One thing that needs an AMI or a snapshot.
+
+    Attributes:
+        target: The id of the AMI or the snapshot.
+        source: The source that found it.
+        detail: What needs it, in the words of the AWS console; never a secret value.
+    """
+
+    target: str
+    source: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one look at a source brought.
+
+    Attributes:
+        references: What needs an AMI or a snapshot.
+        notes: What a reader of the plan should know, such as parameters that cannot be read.
+    """
+
+    references: Sequence[Reference] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a source may want to know for its look.
+
+    Attributes:
+        images: The account's own AMIs in this region.
+        asked: The AMIs that would go; sources that AWS only answers AMI by AMI ask about these.
+        template_versions: How many of a launch template's newest versions count, besides its default; None is all.
+        memory: What the source itself kept from its last look at this region, so that a second look reads less.
+    """
+
+    images: Collection[Image] = ()
+    asked: Collection[str] = ()
+    template_versions: int | None = None
+    memory: dict[str, Any] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """A kind of thing in an account and region that may need an AMI.
+
+    To add one: write a class with these members in its own module and name it in `references.registry.SOURCES`.
+    """
+
+    name: str
+    """As in the plan and in ``--skip-source``."""
+    service: str
+    """The AWS service that it asks, as in the public list of each region's services; empty when it asks none."""
+    is_essential: bool
+    """Whether ``--skip-source`` is refused."""
+    is_use: bool
+    """Whether what it finds is a use; otherwise it is a protection, which says nothing about how well uses are seen."""
+
+    def look(self, caller: Caller, look: Look) -> Found:
+        """Return everything in the caller's region that this source knows to need an AMI.
+
+        Raises:
+            AwsError: AWS refused, or an answer was lost, cut off or malformed. Never returns a part.
+        """
+        ...
+
+
+def ids_in(text: str) -> set[str]:
+    """Return every AMI and snapshot id in *text*, wherever it stands; rather too many than too few."""
+    return {match.lower() for match in _IDS.findall(text)}
+
+
+def strings_in(document: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each string of a nested *document* with its path, such as ``ec2Configuration[0].imageIdOverride``.
+
+    Tags and user data are left out.
+    """
+    if isinstance(document, str):
+        yield path, document
+    elif isinstance(document, Mapping):
+        for key, value in document.items():
+            if key not in _NOT_USED:
+                yield from strings_in(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(document, (list, tuple)):
+        for position, value in enumerate(document):
+            yield from strings_in(value, f"{path}[{position}]")
+
+
+def relevant(document: object) -> dict[str, str]:
+    """Return the strings of *document* that name an AMI, a snapshot or an alias of one, by their path."""
+    return {path: text for path, text in strings_in(document) if text.startswith(ALIAS) or ids_in(text)}
+
+
+def references_in(document: object, source: str, who: str) -> list[Reference]:
+    """Return a reference for each id anywhere in *document*, said to be made by *who*."""
+    return [
+        Reference(target, source, f"{who}: {path}" if path else who)
+        for path, text in strings_in(document)
+        for target in sorted(ids_in(text))
+    ]
+
+
+def show_name(tags: Sequence[Mapping[str, str]] | None, identifier: str) -> str:
+    """Return *identifier* with its Name tag, if it has one."""
+    name = next((tag.get("Value") for tag in tags or [] if tag.get("Key") == "Name"), None)
+    return f"{identifier} ({name})" if name else identifier

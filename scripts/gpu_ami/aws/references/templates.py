@@ -1,0 +1,128 @@
+"""Launch templates: all versions of each, or those that somebody pins when only the newest are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError
+from gpu_ami.aws.references.aliases import with_aliases
+from gpu_ami.aws.references.source import Found, Look, Reference, relevant
+
+_WORKERS = 8
+_MOST_VERSIONS = 200
+_GONE = frozenset({"InvalidLaunchTemplateId.NotFound", "InvalidLaunchTemplateName.NotFoundException"})
+
+# Who made each document, and what of it matters.
+_Versions = list[tuple[str, object]]
+
+
+class LaunchTemplates:
+    """All launch templates, attached to something or not.
+
+    A version never changes, so a second look reads only templates that have new versions.
+    """
+
+    name = "launch-templates"
+    service = "ec2"
+    is_essential = True
+    is_use = True
+
+    def look(self, caller: Caller, look: Look) -> Found:
+        """Return the AMI and the mapped snapshots of each version."""
+        templates = list(caller.pages("ec2", "describe_launch_templates", "LaunchTemplates", MaxResults=200))
+        stamps = {_id(row): (row["LatestVersionNumber"], row["DefaultVersionNumber"]) for row in templates}
+        known: dict[str, tuple[object, _Versions]] = look.memory.setdefault("templates", {})
+        stale = [row for row in templates if known.get(_id(row), (None,))[0] != stamps[_id(row)]]
+        with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
+            read = pool.map(lambda row: _versions(caller, row, look.template_versions), stale)
+            for row, versions in zip(stale, read, strict=True):
+                known[_id(row)] = (stamps[_id(row)], versions)
+        named = [each for key in stamps for each in known[key][1]]
+        return with_aliases(caller, self.name, named)
+
+
+def _versions(caller: Caller, template: Mapping[str, Any], depth: int | None) -> _Versions:
+    newest = int(template["LatestVersionNumber"])
+    default = int(template["DefaultVersionNumber"])
+    rows = _read(caller, {"LaunchTemplateId": _id(template)})
+    # The default version cannot be deleted, so a list without it is not the whole list.
+    if rows and default not in {row["VersionNumber"] for row in rows}:
+        msg = f"ec2:DescribeLaunchTemplateVersions in {caller.region}: {_id(template)} came without version {default}."
+        raise UnansweredError(msg)
+    return [
+        (_who(row), relevant(row["LaunchTemplateData"]))
+        for row in rows
+        if depth is None or row["VersionNumber"] > newest - depth or row["VersionNumber"] == default
+    ]
+
+
+def _read(caller: Caller, template: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return all versions of a template; none when it was deleted meanwhile."""
+    try:
+        return list(_version_pages(caller, template))
+    except RefusedError as exc:
+        if exc.code in _GONE:
+            return []
+        raise
+
+
+def _version_pages(caller: Caller, template: Mapping[str, str]) -> Iterable[dict[str, Any]]:
+    return caller.pages(
+        "ec2", "describe_launch_template_versions", "LaunchTemplateVersions", MaxResults=_MOST_VERSIONS, **template
+    )
+
+
+def _id(template: Mapping[str, Any]) -> str:
+    return str(template["LaunchTemplateId"])
+
+
+def _who(row: Mapping[str, Any]) -> str:
+    return f"launch template {row['LaunchTemplateName']} version {row['VersionNumber']}"
+
+
+def template_references(
+    caller: Caller,
+    look: Look,
+    source: str,
+    named: Sequence[tuple[str, object]],
+    *,
+    every_version: bool = False,
+) -> list[Reference]:
+    """Return what the launch templates named in the documents need, when launch-templates does not read all versions.
+
+    Args:
+        caller: Where to ask.
+        look: The look under way; it says whether all versions are read anyway.
+        source: The source that found the documents.
+        named: Who made each document, and the document.
+        every_version: Whether every version of a named template counts, not only the one that is named.
+    """
+    if look.template_versions is None:
+        return []
+    references: list[Reference] = []
+    for who, document in named:
+        for key, version in sorted(_specified(document)):
+            name = "LaunchTemplateId" if key.startswith("lt-") else "LaunchTemplateName"
+            rows = [
+                (f"{who}: {_who(row)}", row["LaunchTemplateData"])
+                for row in _read(caller, {name: key})
+                if every_version or version in ("", "$Latest", "$Default", str(row["VersionNumber"]))
+            ]
+            references += with_aliases(caller, source, rows).references
+    return references
+
+
+def _specified(document: object) -> set[tuple[str, str]]:
+    """Return each launch template in *document*: its id or name, and the version that is asked for."""
+    if isinstance(document, (list, tuple)):
+        return set().union(*(_specified(each) for each in document))
+    if not isinstance(document, Mapping):
+        return set()
+    lowered = {str(key).lower(): value for key, value in document.items()}
+    found = set().union(*(_specified(value) for value in document.values()))
+    key = lowered.get("launchtemplateid") or lowered.get("launchtemplatename")
+    if isinstance(key, str):
+        found.add((key, str(lowered.get("version") or "")))
+    return found

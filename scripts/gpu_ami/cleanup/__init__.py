@@ -1,0 +1,1 @@
+"""Removes AMIs that nothing needs: collect, decide, plan, show, check again, act, journal, restore; sweep leftovers."""

@@ -1,0 +1,191 @@
+"""Carries a plan out: checks again, writes the journal, acts, and believes only what AWS says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from gpu_ami.aws import changes as ec2
+from gpu_ami.aws.calls import Caller, RefusedError
+from gpu_ami.aws.images import Image
+from gpu_ami.cleanup.decide import Verdict
+from gpu_ami.cleanup.guard import Guard
+from gpu_ami.cleanup.journal import Journal, image_record, snapshot_record
+from gpu_ami.cleanup.leftovers import Leftovers
+from gpu_ami.cleanup.plan import Orphan, Plan
+from gpu_ami.cleanup.survey import Survey
+from gpu_ami.errors import AwsError
+
+_WORKERS_PER_REGION = 16
+# EC2 refuses a deprecation date in the past and cuts off the seconds.
+_DEPRECATE_AFTER = timedelta(minutes=5)
+_DONE = {"delete": "deleted", "disable": "disabled", "deprecate": "deprecated"}
+
+
+@dataclass
+class Result:
+    """What came of one AMI.
+
+    Attributes:
+        image_id: The AMI.
+        region: Where it is or was.
+        status: deleted, disabled, deprecated, kept or failed.
+        snapshots: What came of each of its snapshots.
+        error: Why it was kept or failed.
+    """
+
+    image_id: str
+    region: str
+    status: str
+    snapshots: dict[str, str] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether something of it failed, a snapshot included."""
+        return self.status == "failed" or any(word.startswith("failed") for word in self.snapshots.values())
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as the JSON has it."""
+        listed = [{"snapshot_id": key, "status": status} for key, status in self.snapshots.items()]
+        return {
+            "image_id": self.image_id,
+            "region": self.region,
+            "status": self.status,
+            "snapshots": listed,
+            "error": self.error,
+        }
+
+
+class Apply:
+    """One run that changes AWS.
+
+    Args:
+        plan: What to do.
+        survey: The survey that the plan was made from; it looks again.
+        journal: Where every act is written down first.
+        now: Says what time it is.
+        told: Called with the number of AMIs done.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        survey: Survey,
+        journal: Journal,
+        *,
+        now: Callable[[], datetime],
+        told: Callable[[int], None] = lambda _done: None,
+    ) -> None:
+        """Change nothing yet."""
+        self._plan = plan
+        self._journal = journal
+        self._now = now
+        self._told = told
+        self._callers: dict[str, Caller] = {place.region: place.caller for place in survey.own_places}
+        self._survey = survey
+        self._guard = Guard(survey, plan, now=now)
+        self._leftovers = Leftovers(survey, journal)
+        self._stop = threading.Event()
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def images(self, verdicts: Sequence[Verdict]) -> list[Result]:
+        """Delete, disable or deprecate the AMIs of *verdicts*, then the snapshots that they left behind.
+
+        One AMI's failure never stops the others. An interrupt lets acts under way end and starts no other.
+        """
+        workers = _WORKERS_PER_REGION * max(1, len({verdict.image.region for verdict in verdicts}))
+        with ThreadPoolExecutor(max_workers=workers) as pool:
+            waiting = [pool.submit(self._one, verdict) for verdict in verdicts]
+            try:
+                results = [each.result() for each in waiting]
+            except BaseException:
+                self._stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        self._delete_left_behind(results, {verdict.image.image_id: verdict.image for verdict in verdicts})
+        return results
+
+    def orphans(self, orphans: Iterable[Orphan]) -> list[Result]:
+        """Delete orphan snapshots; each is a result without an AMI."""
+        results = []
+        for orphan in orphans:
+            snapshot = orphan.snapshot
+            if reason := self._guard.keeps_snapshot(snapshot.snapshot_id, orphan.image_id):
+                word = f"kept: {reason}"
+            else:
+                self._journal.write("will-delete-orphan", snapshot=snapshot_record(snapshot))
+                word = self._leftovers.delete(self._callers[snapshot.region], snapshot.snapshot_id)
+                self._journal.write("orphan", snapshot_id=snapshot.snapshot_id, status=word)
+            status = word.partition(":")[0]
+            error = word.partition(": ")[2] or None
+            results.append(Result(orphan.image_id, snapshot.region, status, {snapshot.snapshot_id: word}, error))
+        return results
+
+    def _one(self, verdict: Verdict) -> Result:
+        image = verdict.image
+        if self._stop.is_set():
+            return Result(image.image_id, image.region, "kept", error="the run was interrupted")
+        if reason := self._guard.keeps(image):
+            return Result(image.image_id, image.region, "kept", error=reason)
+        permissions = self._survey.permissions(image)
+        if permissions is None:
+            return Result(image.image_id, image.region, "kept", error="its launch permissions were not read")
+        known = [self._plan.snapshots[each] for each in image.snapshot_ids if each in self._plan.snapshots]
+        self._journal.write(
+            "will",
+            mode=verdict.action,
+            image=image_record(image),
+            permissions=list(permissions),
+            snapshots=[snapshot_record(snapshot) for snapshot in known],
+        )
+        result = self._act(verdict)
+        with self._lock:
+            self._done += 1
+            self._told(self._done)
+        return result
+
+    def _act(self, verdict: Verdict) -> Result:
+        image, caller = verdict.image, self._callers[verdict.image.region]
+        try:
+            if verdict.action == "delete":
+                words = self._leftovers.first_words(image, ec2.deregister(caller, image.image_id))
+            else:
+                words = {}
+                self._set_aside(verdict, caller)
+        except RefusedError as exc:
+            self._journal.write("failed", image_id=image.image_id, error=str(exc))
+            return Result(image.image_id, image.region, "failed", error=str(exc))
+        except AwsError as exc:
+            self._journal.write("unknown", image_id=image.image_id, error=str(exc))
+            error = f"nobody knows whether it was done, run it again: {exc}"
+            return Result(image.image_id, image.region, "failed", error=error)
+        self._journal.write("done", image_id=image.image_id, snapshots=words)
+        return Result(image.image_id, image.region, _DONE[verdict.action], words)
+
+    def _set_aside(self, verdict: Verdict, caller: Caller) -> None:
+        if verdict.action == "disable":
+            ec2.disable(caller, verdict.image.image_id)
+        else:
+            ec2.deprecate(caller, verdict.image.image_id, self._now() + _DEPRECATE_AFTER)
+
+    def _delete_left_behind(self, results: Sequence[Result], images: Mapping[str, Image]) -> None:
+        gone = {result.image_id for result in results if result.status == "deleted"}
+        for result in results:
+            if result.status != "deleted":
+                continue
+            caller = self._callers[result.region]
+            image = images[result.image_id]
+            result.snapshots.update(self._leftovers.finish(caller, image, result.snapshots, gone))
+            failed = [word for word in result.snapshots.values() if word.startswith("failed")]
+            result.error = failed[0].partition(": ")[2] if failed else None
+
+
+def doomed_of(plan: Plan, only: Collection[tuple[str, str]] | None) -> list[Verdict]:
+    """Return the verdicts to carry out, oldest first; *only* those of an earlier plan when one is given."""
+    return [v for v in plan.decision.doomed if only is None or (v.image.region, v.image.image_id) in only]

@@ -1,0 +1,307 @@
+"""Which AMIs go and which stay, and why: a pure function of what is there, what is needed, the policy and the time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from gpu_ami.aws.images import Image
+from gpu_ami.aws.references.source import Reference
+from gpu_ami.cleanup.policy import HANDOVER_TAG, KEEP_TAG, Mode, Policy, family_of
+
+Action = Literal["delete", "disable", "deprecate", "keep"]
+Status = Literal["ok", "failed", "skipped"]
+
+# EC2 tells of a launch up to this much later.
+LAUNCH_LAG = timedelta(hours=24)
+# An AMI that waits for its hand-over is protected for this long at least.
+HANDOVER_WAIT = timedelta(days=30)
+# Clocks differ a little; more than this is a wrong clock.
+CLOCK_TOLERANCE = timedelta(minutes=5)
+# So many details of one source are spelled out in a verdict.
+_SHOWN_DETAILS = 3
+# States in which an AMI is done: it may go, or counts among the newest of its family.
+_USABLE = frozenset({"available", "disabled"})
+_DEAD = frozenset({"failed", "error", "invalid"})
+_SHARING = "launch-permissions"
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """How one look at one source in one place ended.
+
+    Attributes:
+        name: The source.
+        region: Where; None for a source on this machine.
+        account: Whose.
+        status: A failed source means that nothing is deleted.
+        calls: Requests sent.
+        references: What it found.
+        error: What went wrong, or why it was skipped.
+        notes: What a reader should know.
+        is_use: Whether its references show that uses are seen at all.
+    """
+
+    name: str
+    region: str | None
+    status: Status
+    account: str | None = None
+    calls: int = 0
+    references: int = 0
+    error: str | None = None
+    notes: tuple[str, ...] = ()
+    is_use: bool = True
+
+    def document(self) -> dict[str, Any]:
+        """Return the report as the plan's JSON has it."""
+        return {
+            "name": self.name,
+            "region": self.region,
+            "account": self.account,
+            "status": self.status,
+            "calls": self.calls,
+            "references": self.references,
+            "error": self.error,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason of a verdict: a word for programs and a sentence for people."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to happen to an AMI, and every reason."""
+
+    image: Image
+    family: str
+    action: Action
+    reasons: tuple[Reason, ...]
+
+    @property
+    def is_doomed(self) -> bool:
+        """Whether anything is to happen to it."""
+        return self.action != "keep"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The verdicts on all AMIs of a scope.
+
+    Attributes:
+        verdicts: One per AMI, oldest first.
+        blocks: Why nothing may be done at all; empty when the plan may be carried out.
+        outside: How many own AMIs the scope leaves out.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    blocks: tuple[str, ...] = ()
+    outside: int = 0
+
+    @property
+    def doomed(self) -> tuple[Verdict, ...]:
+        """The verdicts that say that something is to happen."""
+        return tuple(verdict for verdict in self.verdicts if verdict.is_doomed)
+
+
+@dataclass(frozen=True)
+class Family:
+    """What an AMI's family in its region says about it.
+
+    Attributes:
+        newest: The AMIs that stay because they are the newest.
+        applied: When the newest AMI was made that Terraform has taken; None when it has taken none.
+    """
+
+    newest: frozenset[str] = frozenset()
+    applied: datetime | None = None
+
+
+def decide(
+    images: Sequence[Image],
+    references: Iterable[Reference],
+    reports: Sequence[SourceReport],
+    policy: Policy,
+    now: datetime,
+) -> Decision:
+    """Return the verdict on every AMI of the policy's scope, with all its reasons.
+
+    Args:
+        images: All AMIs of the account, in every region looked at.
+        references: What needs an AMI or a snapshot, from all regions, accounts and files.
+        reports: How the look at each source ended.
+        policy: What to keep.
+        now: The time.
+    """
+    families = _families(images, policy.keep)
+    needed = by_target(references)
+    covered = [image for image in images if policy.scope.covers(image.name, image.tags)]
+    verdicts = [_verdict(image, families, needed, policy, now) for image in sorted(covered, key=_oldest_first)]
+    blocks = find_blocks(reports, policy)
+    if blocks:
+        verdicts = [_kept(verdict, Reason("blocked", blocks[0])) for verdict in verdicts]
+    elif policy.max_deletions is not None:
+        verdicts = _limited(verdicts, policy.max_deletions)
+    return Decision(tuple(verdicts), blocks, outside=len(images) - len(covered))
+
+
+def find_blocks(reports: Sequence[SourceReport], policy: Policy) -> tuple[str, ...]:
+    """Return why nothing may be deleted at all: sources that failed, or that saw nothing anywhere."""
+    failed = [report for report in reports if report.status == "failed"]
+    if failed:
+        return tuple(f"{_where(report)} could not be read: {report.error}" for report in failed)
+    if policy.allow_no_references or any(report.references and report.is_use for report in reports):
+        return ()
+    return ("nothing at all was found that needs any AMI: if that is true, say --allow-no-references",)
+
+
+def by_target(references: Iterable[Reference]) -> dict[str, list[Reference]]:
+    """Return *references* by the AMI or snapshot that they need."""
+    found: dict[str, list[Reference]] = defaultdict(list)
+    for reference in references:
+        found[reference.target].append(reference)
+    return dict(found)
+
+
+def age_of(image: Image, now: datetime) -> timedelta | None:
+    """Return how long ago *image* was made or last launched, whichever is later; None without a date.
+
+    EC2 tells of launches up to a day late, so a known launch is taken to be a day younger than it looks.
+    """
+    if image.created is None:
+        return None
+    launched = image.last_launched + LAUNCH_LAG if image.last_launched else image.created
+    return now - max(image.created, launched)
+
+
+def _verdict(
+    image: Image,
+    families: Mapping[tuple[str, str], Family],
+    needed: Mapping[str, Sequence[Reference]],
+    policy: Policy,
+    now: datetime,
+) -> Verdict:
+    family = family_of(image)
+    relatives = families[family, image.region]
+    reasons = [
+        *_state_reasons(image, policy.mode),
+        *_age_reasons(image, policy, now),
+        *_family_reasons(image, family, relatives, policy, now),
+        *_use_reasons(image, needed, policy),
+    ]
+    if reasons:
+        return Verdict(image, family, "keep", tuple(reasons))
+    age = age_of(image, now)
+    days = age.days if age is not None else 0
+    why = (
+        Reason("unneeded", "nothing that was looked at needs it"),
+        Reason("old", f"not made or launched for {days} days"),
+        Reason("not-among-newest", f"not among the {policy.keep} newest of {family}"),
+    )
+    return Verdict(image, family, policy.mode, why)
+
+
+def _state_reasons(image: Image, mode: Mode) -> Iterable[Reason]:
+    for problem in image.problems:
+        yield Reason("unreadable", problem)
+    if image.state not in _USABLE | _DEAD:
+        yield Reason("not-finished", f"its state is {image.state}")
+    if KEEP_TAG in image.tags and image.tags[KEEP_TAG].strip().lower() not in ("false", "no", "0"):
+        yield Reason("keep-tag", f"tagged {KEEP_TAG}={image.tags[KEEP_TAG]}")
+    if mode == "disable" and image.state == "disabled":
+        yield Reason("already-disabled", "it is disabled already")
+    if mode == "deprecate" and image.deprecated_at is not None:
+        yield Reason("already-deprecated", f"it has a deprecation date, {image.deprecated_at:%Y-%m-%d}")
+
+
+def _age_reasons(image: Image, policy: Policy, now: datetime) -> Iterable[Reason]:
+    age = age_of(image, now)
+    if image.created is None or age is None:
+        yield Reason("no-date", "EC2 gives no creation date")
+        return
+    latest = max(image.created, image.last_launched or image.created)
+    if latest > now + CLOCK_TOLERANCE:
+        yield Reason("future-date", f"made or launched in the future, {latest:%Y-%m-%d %H:%M} UTC")
+    elif age < policy.older_than:
+        what = "made" if latest == image.created else "launched"
+        yield Reason("too-young", f"{what} {latest:%Y-%m-%d}, less than {show_span(policy.older_than)} ago")
+
+
+def show_span(span: timedelta) -> str:
+    """Return a policy's time span as people say it: ``30 days``, ``12 hours``."""
+    hours = int(span.total_seconds() // 3600)
+    return f"{hours // 24} days" if hours % 24 == 0 else f"{hours} hours"
+
+
+def _family_reasons(image: Image, family: str, relatives: Family, policy: Policy, now: datetime) -> Iterable[Reason]:
+    if image.image_id in relatives.newest:
+        yield Reason("keep-newest", f"among the {policy.keep} newest of {family}")
+    if image.tags.get(HANDOVER_TAG) == "pending" and image.created is not None:
+        overtaken = relatives.applied is not None and relatives.applied > image.created
+        if not overtaken or now - image.created < HANDOVER_WAIT:
+            yield Reason("handover-pending", "waits for its hand-over to Terraform")
+
+
+def _use_reasons(image: Image, needed: Mapping[str, Sequence[Reference]], policy: Policy) -> Iterable[Reason]:
+    by_source: dict[str, list[str]] = defaultdict(list)
+    for target in (image.image_id, *image.snapshot_ids):
+        for reference in needed.get(target, ()):
+            # Disabling takes the permissions away for good, so there no flag helps.
+            if reference.source != _SHARING or not policy.include_shared or policy.mode == "disable":
+                by_source[reference.source].append(reference.detail)
+    for source, details in by_source.items():
+        distinct = list(dict.fromkeys(details))
+        for detail in distinct[:_SHOWN_DETAILS]:
+            yield Reason(source, detail)
+        if len(distinct) > _SHOWN_DETAILS:
+            yield Reason(source, f"and {len(distinct) - _SHOWN_DETAILS} more")
+
+
+def _families(images: Iterable[Image], keep: int) -> dict[tuple[str, str], Family]:
+    members: dict[tuple[str, str], list[Image]] = defaultdict(list)
+    for image in images:
+        members[family_of(image), image.region].append(image)
+    return {key: _family(some, keep) for key, some in members.items()}
+
+
+def _family(members: Sequence[Image], keep: int) -> Family:
+    done = sorted((image for image in members if image.state not in _DEAD), key=_newest_first)
+    # A disabled AMI cannot be launched, so it never takes the place of one that can.
+    launchable = [image for image in done if image.state == "available"]
+    newest = [image.image_id for some in (done, launchable) for image in some[:keep]]
+    applied = [image.created for image in members if image.tags.get(HANDOVER_TAG) == "applied" and image.created]
+    return Family(frozenset(newest), max(applied, default=None))
+
+
+def _limited(verdicts: Sequence[Verdict], most: int) -> list[Verdict]:
+    reason = Reason("max-deletions", f"only the {most} oldest go in one run")
+    chosen = {id(verdict) for verdict in [each for each in verdicts if each.is_doomed][:most]}
+    return [verdict if id(verdict) in chosen else _kept(verdict, reason) for verdict in verdicts]
+
+
+def _kept(verdict: Verdict, reason: Reason) -> Verdict:
+    if not verdict.is_doomed:
+        return verdict
+    return Verdict(verdict.image, verdict.family, "keep", (reason, *verdict.reasons))
+
+
+def _where(report: SourceReport) -> str:
+    place = " ".join(filter(None, [report.region, report.account]))
+    return f"{report.name} ({place})" if place else report.name
+
+
+def _newest_first(image: Image) -> tuple[bool, float, str]:
+    # An AMI without a date is never taken for a new one: it would push a real one out.
+    return image.created is None, -(image.created.timestamp() if image.created else 0.0), image.image_id
+
+
+def _oldest_first(image: Image) -> tuple[float, str]:
+    return image.created.timestamp() if image.created else 0.0, image.image_id

@@ -1,0 +1,89 @@
+"""Snapshots that stay behind when their AMI is deregistered: deleted, or explained."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from gpu_ami.aws.calls import Caller, RefusedError
+from gpu_ami.aws.changes import delete_snapshot
+from gpu_ami.aws.images import Image
+from gpu_ami.cleanup.decide import by_target
+from gpu_ami.cleanup.journal import Entry, Journal
+from gpu_ami.cleanup.survey import Survey
+from gpu_ami.errors import AwsError
+
+DELETED = "deleted"
+# Not a last word: EC2 left the snapshot where it was, or its answer was lost.
+LEFT = "left"
+
+
+class Leftovers:
+    """Looks after the snapshots of deregistered AMIs.
+
+    Args:
+        survey: Knows which AMIs use a snapshot, and what else needs one.
+        journal: Where each outcome is written down.
+    """
+
+    def __init__(self, survey: Survey, journal: Journal) -> None:
+        """Note who uses which snapshot."""
+        self._survey = survey
+        self._journal = journal
+        self._users: dict[str, list[str]] = {}
+        for image in survey.images:
+            for snapshot_id in image.snapshot_ids:
+                self._users.setdefault(snapshot_id, []).append(image.image_id)
+
+    @staticmethod
+    def first_words(image: Image, codes: Mapping[str, str]) -> dict[str, str]:
+        """Return what EC2's answer to the deregistration says about each snapshot."""
+        return {each: DELETED if codes.get(each) == "success" else LEFT for each in image.snapshot_ids}
+
+    def finish(self, caller: Caller, image: Image, words: Mapping[str, str], gone: Collection[str]) -> dict[str, str]:
+        """Delete the snapshots of *image* that were left; return the last word on each of them.
+
+        Args:
+            caller: Where they are.
+            image: The AMI that is gone.
+            words: What is known of each snapshot.
+            gone: All AMIs that are gone by now: two of them may have shared a snapshot.
+        """
+        final = {}
+        for snapshot_id in (each for each in image.snapshot_ids if words.get(each, LEFT) == LEFT):
+            others = [other for other in self._users.get(snapshot_id, ()) if other not in {*gone, image.image_id}]
+            final[snapshot_id] = f"kept: used by {', '.join(others)}" if others else self.delete(caller, snapshot_id)
+            self._journal.write("snapshot", image_id=image.image_id, snapshot_id=snapshot_id, status=final[snapshot_id])
+        return final
+
+    @staticmethod
+    def delete(caller: Caller, snapshot_id: str) -> str:
+        """Delete a snapshot; return ``deleted``, ``kept: WHY`` or ``failed: WHY``."""
+        try:
+            delete_snapshot(caller, snapshot_id)
+        except RefusedError as exc:
+            return f"kept: {exc}" if exc.code == "InvalidSnapshot.InUse" else f"failed: {exc}"
+        except AwsError as exc:
+            return f"failed: {exc}"
+        return DELETED
+
+    def resume(self, callers: Mapping[str, Caller], entries: Iterable[Entry]) -> dict[str, dict[str, str]]:
+        """Finish what a run that was killed left undone; return the last word on each snapshot, by AMI.
+
+        An AMI that is still there is left to the plan. Snapshots that something needs stay.
+        """
+        alive = {image.image_id for image in self._survey.images}
+        needed = by_target(self._survey.references)
+        finished: dict[str, dict[str, str]] = {}
+        for entry in entries:
+            image = entry.image
+            if entry.mode != "delete" or entry.status in ("failed", "restored"):
+                continue
+            if image.image_id in alive or image.region not in callers:
+                continue
+            words = {
+                each: f"kept: {needed[each][0].detail}" if each in needed else entry.snapshot_status.get(each, LEFT)
+                for each in image.snapshot_ids
+            }
+            words.update(self.finish(callers[image.region], image, words, {image.image_id}))
+            finished[image.image_id] = words
+        return finished

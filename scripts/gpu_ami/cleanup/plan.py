@@ -1,0 +1,280 @@
+"""A clean-up that is decided and shown but not done: its document, its file, and what could be brought back."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from gpu_ami.aws.images import Image, Snapshot, parse_time
+from gpu_ami.aws.recyclebin import IMAGE, SNAPSHOT, Kind, Rule
+from gpu_ami.cleanup.decide import Decision, Reason, SourceReport, Verdict
+from gpu_ami.cleanup.policy import MODES, Policy, Scope
+from gpu_ami.errors import SafetyError, UsageError
+from gpu_ami.files import read_text
+
+FORMAT = "gpu-ami-cleanup-plan-1"
+# An older plan was made of an account that has moved on.
+_PLAN_LIFE = timedelta(hours=24)
+_WHAT = "clean-up plan"
+_LIMIT_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Bin:
+    """What is known of a region's Recycle Bin.
+
+    Attributes:
+        rules: Its rules; empty when they could not be read.
+        error: Why they could not be read.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    error: str | None = None
+
+    def retention(self, kind: Kind, tags: Mapping[str, str]) -> timedelta | None:
+        """Return how long the bin keeps such a resource at least; None when no active rule covers it."""
+        return min((rule.retention for rule in self.rules if rule.keeps(kind, tags)), default=None)
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A snapshot whose AMI was deregistered, and the verdict on it."""
+
+    snapshot: Snapshot
+    image_id: str
+    action: str
+    reasons: tuple[Reason, ...]
+
+    @property
+    def gib(self) -> float:
+        """What it holds at most: its full size where EC2 says it, else the size of its volume."""
+        return float(self.snapshot.volume_gib if self.snapshot.full_gib is None else self.snapshot.full_gib)
+
+    def document(self) -> dict[str, Any]:
+        """Return the verdict as the plan's JSON has it."""
+        return {
+            "snapshot_id": self.snapshot.snapshot_id,
+            "region": self.snapshot.region,
+            "image_id": self.image_id,
+            "started": _iso(self.snapshot.started),
+            "gib": self.gib,
+            "action": self.action,
+            "reasons": [{"code": reason.code, "detail": reason.detail} for reason in self.reasons],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a clean-up would do.
+
+    Attributes:
+        account: Whose AMIs.
+        regions: Where.
+        policy: What decided.
+        decision: The verdicts.
+        reports: How the look at each source ended.
+        made_at: When.
+        snapshots: The snapshots of the AMIs that go, by id.
+        bins: The Recycle Bin of each region.
+        orphans: Snapshots of AMIs that are gone; empty unless asked for.
+        usd_per_gib_month: The price of snapshot storage by region; None where it is not known.
+    """
+
+    account: str
+    regions: tuple[str, ...]
+    policy: Policy
+    decision: Decision
+    reports: Sequence[SourceReport]
+    made_at: datetime
+    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
+    bins: Mapping[str, Bin] = field(default_factory=dict)
+    orphans: tuple[Orphan, ...] = ()
+    usd_per_gib_month: Mapping[str, Decimal | None] = field(default_factory=dict)
+
+    @property
+    def doomed_orphans(self) -> tuple[Orphan, ...]:
+        """The orphan snapshots that go."""
+        return tuple(orphan for orphan in self.orphans if orphan.action == "delete")
+
+    @property
+    def gib(self) -> float:
+        """What the snapshots that go hold at most: a snapshot shares blocks with others, which stay."""
+        return round(sum(self._gib_by_region().values()), 2)
+
+    @property
+    def usd_per_month(self) -> Decimal | None:
+        """What storing that costs at most; None when a price is not known."""
+        total = Decimal(0)
+        for region, gib in self._gib_by_region().items():
+            price = self.usd_per_gib_month.get(region)
+            if price is None:
+                return None
+            total += Decimal(str(gib)) * price
+        return total.quantize(Decimal("0.01"))
+
+    def _gib_by_region(self) -> dict[str, float]:
+        sizes: dict[str, float] = defaultdict(float)
+        for verdict in self._deleted:
+            sizes[verdict.image.region] += self.gib_of(verdict.image)
+        for orphan in self.doomed_orphans:
+            sizes[orphan.snapshot.region] += orphan.gib
+        return sizes
+
+    @property
+    def _deleted(self) -> list[Verdict]:
+        return [verdict for verdict in self.decision.doomed if verdict.action == "delete"]
+
+    def gib_of(self, image: Image) -> float:
+        """Return what the snapshots of *image* hold: full size where EC2 says it, else the size of the volumes."""
+        found = [self.snapshots.get(each) for each in image.snapshot_ids]
+        sizes = [snapshot.full_gib for snapshot in found if snapshot is not None and snapshot.full_gib is not None]
+        return round(sum(sizes), 2) if found and len(sizes) == len(found) else float(image.volume_gib)
+
+    def kept_for(self, image: Image) -> timedelta | None:
+        """Return for how long *image* and all its snapshots could be brought back; None when not for sure."""
+        bin_ = self.bins.get(image.region, Bin())
+        spans = [bin_.retention(IMAGE, image.tags)]
+        for snapshot_id in image.snapshot_ids:
+            snapshot = self.snapshots.get(snapshot_id)
+            spans.append(None if snapshot is None else bin_.retention(SNAPSHOT, snapshot.tags))
+        known = [span for span in spans if span is not None]
+        return min(known) if len(known) == len(spans) else None
+
+    def irrecoverable(self) -> list[str]:
+        """Return the ids of what would be gone for good: no active rules of the Recycle Bin cover all of it."""
+        images = [v.image.image_id for v in self._deleted if self.kept_for(v.image) is None]
+        orphans = [
+            orphan.snapshot.snapshot_id
+            for orphan in self.doomed_orphans
+            if self.bins.get(orphan.snapshot.region, Bin()).retention(SNAPSHOT, orphan.snapshot.tags) is None
+        ]
+        return images + orphans
+
+    def document(self) -> dict[str, Any]:
+        """Return the plan as JSON-ready values; the contract with scripts."""
+        doomed, verdicts = self.decision.doomed, self.decision.verdicts
+        return {
+            "format": FORMAT,
+            "made_at": _iso(self.made_at),
+            "account": self.account,
+            "regions": list(self.regions),
+            "policy": self.policy.document(),
+            "sources": [report.document() for report in self.reports],
+            "blocks": list(self.decision.blocks),
+            "verdicts": [self._verdict(verdict) for verdict in verdicts],
+            "orphans": [orphan.document() for orphan in self.orphans],
+            "recycle_bin": [
+                {"region": region, "rules": len(bin_.rules), "error": bin_.error} for region, bin_ in self.bins.items()
+            ],
+            "totals": {
+                "delete": len(doomed),
+                "keep": len(verdicts) - len(doomed),
+                "outside_scope": self.decision.outside,
+                "orphans": len(self.doomed_orphans),
+                "gib": self.gib,
+                "usd_per_month": None if self.usd_per_month is None else float(self.usd_per_month),
+            },
+            "applied": False,
+            "results": [],
+            "journal": None,
+        }
+
+    def _verdict(self, verdict: Verdict) -> dict[str, Any]:
+        image = verdict.image
+        kept_for = self.kept_for(image) if verdict.action == "delete" else None
+        return {
+            "image_id": image.image_id,
+            "region": image.region,
+            "name": image.name,
+            "family": verdict.family,
+            "created": _iso(image.created),
+            "last_launched": _iso(image.last_launched),
+            "gib": self.gib_of(image),
+            "action": verdict.action,
+            "reasons": [{"code": reason.code, "detail": reason.detail} for reason in verdict.reasons],
+            "recoverable_until": _iso(self.made_at + kept_for) if kept_for is not None else None,
+        }
+
+
+@dataclass(frozen=True)
+class SavedPlan:
+    """A plan from a file: what it wants, to be compared with what is true now.
+
+    Attributes:
+        account: Whose AMIs.
+        regions: Where.
+        policy: What decided.
+        images: Region and id of each AMI that goes.
+        orphans: Region and id of each orphan snapshot that goes.
+        looked_for_orphans: Whether the plan considered orphans.
+    """
+
+    account: str
+    regions: tuple[str, ...]
+    policy: Policy
+    images: frozenset[tuple[str, str]]
+    orphans: frozenset[tuple[str, str]]
+
+
+def load(path: Path, *, account: str, now: datetime) -> SavedPlan:
+    """Return the plan in the file *path*, made by ``--plan``.
+
+    Raises:
+        UsageError: The file is not a plan.
+        SafetyError: The plan is for another account, was blocked, or is older than a day.
+    """
+    text = read_text(path, what=_WHAT, limit_bytes=_LIMIT_BYTES, hint="Make one with `invoke cleanup --plan FILE`.")
+    try:
+        raw = json.loads(text)
+        if raw["format"] != FORMAT:
+            raise ValueError(raw["format"])
+        made_at = parse_time(raw["made_at"])
+        saved = SavedPlan(
+            account=str(raw["account"]),
+            regions=tuple(map(str, raw["regions"])),
+            policy=_policy(raw["policy"]),
+            images=frozenset((v["region"], v["image_id"]) for v in raw["verdicts"] if v["action"] != "keep"),
+            orphans=frozenset((o["region"], o["snapshot_id"]) for o in raw["orphans"] if o["action"] == "delete"),
+        )
+        blocks = list(raw["blocks"])
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
+        msg = f"{path} is not a clean-up plan: make one with `invoke cleanup --plan {path}`."
+        raise UsageError(msg) from exc
+    if saved.account != account:
+        msg = (
+            f"{path} was made for account {saved.account}, the credentials are for {account}: choose another --profile."
+        )
+        raise SafetyError(msg)
+    if made_at is None or not timedelta(minutes=-5) <= now - made_at <= _PLAN_LIFE:
+        msg = f"{path} was made {raw['made_at']}, more than a day ago: make a new plan."
+        raise SafetyError(msg)
+    if blocks:
+        msg = f"{path} was blocked when it was made ({blocks[0]}): make a new plan."
+        raise SafetyError(msg)
+    return saved
+
+
+def _policy(raw: Mapping[str, Any]) -> Policy:
+    mode = next(mode for mode in MODES if mode == raw["mode"])
+    scope = raw["scope"]
+    return Policy(
+        older_than=timedelta(seconds=int(raw["older_than_s"])),
+        keep=int(raw["keep"]),
+        scope=Scope(family=scope["family"], name=scope["name"], tags=dict(scope["tags"])),
+        mode=mode,
+        include_shared=bool(raw["include_shared"]),
+        max_deletions=None if raw["max_deletions"] is None else int(raw["max_deletions"]),
+        skip_sources=frozenset(raw["skip_sources"]),
+        allow_no_references=bool(raw["allow_no_references"]),
+        template_versions=None if raw["template_versions"] is None else int(raw["template_versions"]),
+    )
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None

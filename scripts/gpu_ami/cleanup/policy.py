@@ -1,0 +1,210 @@
+"""What a clean-up may touch and what it must keep, as the settings and the flags say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from typing import Any, Literal, get_args
+
+from gpu_ami.aws.images import Image
+from gpu_ami.aws.references.registry import SOURCES
+from gpu_ami.errors import UsageError
+from gpu_ami.settings import Settings
+from gpu_ami.units import parse_duration
+
+Mode = Literal["delete", "disable", "deprecate"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+FAMILY_TAG = "gpu-ami:family"
+KEEP_TAG = "gpu-ami:keep"
+HANDOVER_TAG = "gpu-ami:handover"
+RUN_TAG = "gpu-ami:run"
+
+# Sources on this machine, beside those on AWS.
+LOCAL_SOURCES = ("terraform-code", "terraform-variables", "terraform-state", "workflows", "manifests", "receipts")
+
+# What the name of a family's AMI ends with: a date or time, a Unix time, a version. Taking too little of a name
+# for the ending makes small families, and a family's newest AMIs stay.
+_RUN = r"20\d{2}-?[01]\d-?[0-3]\d[\w.:+-]*|1\d{9}|1\d{12}|v?\d+(?:\.\d+){0,3}"
+_FAMILY_NAME = re.compile(rf"^(?P<family>.+?)[-_. /]+(?:{_RUN})$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """Which of the account's own AMIs may be considered at all.
+
+    Attributes:
+        family: The tag that this pipeline's AMIs carry; None when something else is asked for.
+        name: A pattern of names, with ``*`` and ``?``.
+        tags: Tags that must all be there, with these values.
+    """
+
+    family: str | None = None
+    name: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def covers(self, name: str, tags: Mapping[str, str]) -> bool:
+        """Return whether an AMI or snapshot of this name and these tags may be considered."""
+        if self.family is not None and tags.get(FAMILY_TAG) != self.family:
+            return False
+        if self.name is not None and not fnmatchcase(name, self.name):
+            return False
+        return all(tags.get(key) == value for key, value in self.tags.items())
+
+    def document(self) -> dict[str, Any]:
+        """Return the scope as JSON-ready values."""
+        return {"family": self.family, "name": self.name, "tags": dict(self.tags)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Everything that decides, but the facts.
+
+    Attributes:
+        older_than: Younger AMIs stay.
+        keep: The newest AMIs of each family that stay.
+        scope: Which AMIs may be considered.
+        mode: What happens to an AMI that nothing needs.
+        include_shared: Whether being shared with another account is no reason to stay.
+        max_deletions: At most so many in one run, the oldest first; None is no limit.
+        skip_sources: Sources that are not asked.
+        allow_no_references: Whether an account in which nothing at all needs any AMI is believed.
+        template_versions: See `Look.template_versions`.
+    """
+
+    older_than: timedelta
+    keep: int
+    scope: Scope = Scope()
+    mode: Mode = "delete"
+    include_shared: bool = False
+    max_deletions: int | None = None
+    skip_sources: frozenset[str] = frozenset()
+    allow_no_references: bool = False
+    template_versions: int | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return the policy as JSON-ready values."""
+        return {
+            "older_than_s": int(self.older_than.total_seconds()),
+            "keep": self.keep,
+            "scope": self.scope.document(),
+            "mode": self.mode,
+            "include_shared": self.include_shared,
+            "max_deletions": self.max_deletions,
+            "skip_sources": sorted(self.skip_sources),
+            "allow_no_references": self.allow_no_references,
+            "template_versions": self.template_versions,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What the caller of ``invoke cleanup`` typed; None where nothing was."""
+
+    older_than: str | None = None
+    keep: str | None = None
+    name: str | None = None
+    tag: Sequence[str] = ()
+    all_owned: bool = False
+    mode: str | None = None
+    include_shared: bool = False
+    max_deletions: str | None = None
+    skip_source: Sequence[str] = ()
+    allow_no_references: bool = False
+    template_versions: str | None = None
+
+
+def policy_from(settings: Settings, flags: Flags) -> Policy:
+    """Return the policy of the settings with the flags before them.
+
+    Raises:
+        UsageError: A flag's value makes no sense, or flags contradict each other.
+    """
+    chosen = settings.cleanup
+    older_than = chosen.older_than if flags.older_than is None else flags.older_than
+    limit = flags.max_deletions if flags.max_deletions is not None else chosen.max_deletions
+    return Policy(
+        older_than=parse_duration(older_than, name="--older-than"),
+        keep=chosen.keep if flags.keep is None else _whole(flags.keep, "--keep", least=0),
+        scope=_scope(settings.family, flags),
+        mode=_mode(flags.mode),
+        include_shared=flags.include_shared,
+        max_deletions=None if limit is None else _whole(limit, "--max-deletions", least=1),
+        skip_sources=_skipped(flags.skip_source),
+        allow_no_references=flags.allow_no_references,
+        template_versions=_template_versions(flags.template_versions),
+    )
+
+
+def family_of(image: Image) -> str:
+    """Return the family of *image*: its tag, else its name without the date or version at the end.
+
+    An AMI without either is a family of its own.
+    """
+    if tagged := image.tags.get(FAMILY_TAG):
+        return tagged
+    match = _FAMILY_NAME.match(image.name)
+    return match["family"] if match else image.name or image.image_id
+
+
+def _scope(family: str, flags: Flags) -> Scope:
+    if flags.all_owned:
+        if flags.name is not None or flags.tag:
+            msg = "--all-owned takes every AMI: leave out --name and --tag, or --all-owned."
+            raise UsageError(msg)
+        return Scope()
+    if flags.name == "":
+        msg = "--name is empty: give a pattern such as 'gpu-*'."
+        raise UsageError(msg)
+    tags = dict(_tag(word) for word in flags.tag)
+    if len(tags) < len(flags.tag):
+        msg = "--tag is given twice for one key: an AMI has one value per key."
+        raise UsageError(msg)
+    is_own = flags.name is None and not tags
+    return Scope(family=family if is_own else None, name=flags.name, tags=tags)
+
+
+def _tag(word: str) -> tuple[str, str]:
+    key, equals, value = word.partition("=")
+    if not equals or not key:
+        msg = f"--tag {word!r} is not KEY=VALUE, such as --tag team=video."
+        raise UsageError(msg)
+    return key, value
+
+
+def _mode(text: str | None) -> Mode:
+    for mode in MODES:
+        if text == mode:
+            return mode
+    if text is None:
+        return "delete"
+    msg = f"--mode {text!r} is not known: give one of {', '.join(MODES)}."
+    raise UsageError(msg)
+
+
+def _whole(value: str | int, name: str, *, least: int) -> int:
+    text = str(value).strip()
+    if not text.isascii() or not text.isdigit() or len(text) > 6 or int(text) < least:
+        msg = f"{name} {value!r} is not a whole number of {least} or more."
+        raise UsageError(msg)
+    return int(text)
+
+
+def _template_versions(text: str | None) -> int | None:
+    return None if text in (None, "all") else _whole(str(text), "--template-versions", least=1)
+
+
+def _skipped(names: Sequence[str]) -> frozenset[str]:
+    essential = {source.name for source in SOURCES if source.is_essential}
+    allowed = sorted({source.name for source in SOURCES} - essential) + list(LOCAL_SOURCES)
+    for name in names:
+        if name in essential:
+            msg = f"--skip-source {name} is refused: without it AMIs in use would be deleted. Grant the permission."
+            raise UsageError(msg)
+        if name not in allowed:
+            msg = f"--skip-source {name!r} is not a source that may be skipped: {', '.join(allowed)}."
+            raise UsageError(msg)
+    return frozenset(names)

@@ -1,0 +1,183 @@
+"""Undoes a clean-up from its journal: snapshots first, then the AMI, then its tags and permissions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gpu_ami.aws import changes, images, recyclebin
+from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.images import Image, Snapshot
+from gpu_ami.cleanup.journal import Entry, Journal, Story
+from gpu_ami.errors import AwsError
+
+_FOUND_AGAIN = "is not there and not in the Recycle Bin: it is gone for good"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What came of bringing one AMI (or orphan snapshot) back.
+
+    Attributes:
+        image_id: The AMI, or the snapshot when it had none.
+        region: Where.
+        status: restored, unchanged or failed.
+        error: Why it failed.
+    """
+
+    image_id: str
+    region: str
+    status: str
+    error: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as the JSON has it."""
+        return {"image_id": self.image_id, "region": self.region, "status": self.status, "error": self.error}
+
+
+@dataclass
+class Region:
+    """What is in a region when a restore begins.
+
+    Attributes:
+        caller: Calls it.
+        images: The AMIs that are there, by id.
+        snapshots: Those of the journal's snapshots that are there.
+        binned_images: The AMIs in the Recycle Bin.
+        binned_snapshots: The snapshots in the Recycle Bin.
+    """
+
+    caller: Caller
+    images: dict[str, Image] = field(default_factory=dict)
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    binned_images: set[str] = field(default_factory=set)
+    binned_snapshots: set[str] = field(default_factory=set)
+
+
+def restore(story: Story, journal: Journal, caller_of: Callable[[str], Caller]) -> list[Restored]:
+    """Bring back what the journal says was deleted, disabled or deprecated; one failure never stops the rest.
+
+    Args:
+        story: What the journal says.
+        journal: The same journal, to be continued.
+        caller_of: Returns the caller of a region.
+
+    Raises:
+        AwsError: What is in a region could not be listed.
+    """
+    regions = {name: _region(story, caller_of(name)) for name in sorted(_region_names(story))}
+    results = [_image(entry, regions[entry.image.region], journal) for entry in story.entries.values()]
+    return results + [_orphan(snapshot, regions[snapshot.region], journal) for snapshot, _ in story.orphans.values()]
+
+
+def _region_names(story: Story) -> set[str]:
+    of_images = {entry.image.region for entry in story.entries.values()}
+    return of_images | {snapshot.region for snapshot, _ in story.orphans.values()}
+
+
+def _region(story: Story, caller: Caller) -> Region:
+    wanted = [
+        snapshot_id
+        for entry in story.entries.values()
+        if entry.image.region == caller.region
+        for snapshot_id in entry.image.snapshot_ids
+    ]
+    wanted += [each.snapshot_id for each, _ in story.orphans.values() if each.region == caller.region]
+    deletes = bool(story.orphans) or any(entry.mode == "delete" for entry in story.entries.values())
+    return Region(
+        caller=caller,
+        images={image.image_id: image for image in images.own_images(caller, story.account)},
+        snapshots=images.snapshots(caller, wanted),
+        binned_images=set(recyclebin.images_in_bin(caller)) if deletes else set(),
+        binned_snapshots=set(recyclebin.snapshots_in_bin(caller)) if deletes else set(),
+    )
+
+
+def _image(entry: Entry, region: Region, journal: Journal) -> Restored:
+    image = entry.image
+    try:
+        changed = _bring_back(entry, region) if entry.mode == "delete" else _set_free(entry, region)
+        changed = _complete(entry, region, changed)
+    except AwsError as exc:
+        return Restored(image.image_id, image.region, "failed", str(exc))
+    if changed:
+        journal.write("restored", image_id=image.image_id)
+    return Restored(image.image_id, image.region, "restored" if changed else "unchanged")
+
+
+def _bring_back(entry: Entry, region: Region) -> bool:
+    image = entry.image
+    if image.image_id in region.images:
+        return False
+    missing = [each for each in image.snapshot_ids if each not in region.snapshots]
+    for snapshot_id in missing:
+        if snapshot_id not in region.binned_snapshots:
+            msg = f"{image.image_id} cannot come back: its snapshot {snapshot_id} {_FOUND_AGAIN}"
+            raise AwsError(msg)
+    if image.image_id not in region.binned_images:
+        msg = f"{image.image_id} {_FOUND_AGAIN}"
+        raise AwsError(msg)
+    for snapshot_id in missing:
+        recyclebin.restore_snapshot(region.caller, snapshot_id)
+        region.binned_snapshots.discard(snapshot_id)
+        region.snapshots[snapshot_id] = Snapshot(snapshot_id=snapshot_id, region=image.region)
+    recyclebin.restore_image(region.caller, image.image_id)
+    return True
+
+
+def _set_free(entry: Entry, region: Region) -> bool:
+    now = region.images.get(entry.image.image_id)
+    if now is None:
+        msg = f"{entry.image.image_id} {_FOUND_AGAIN}"
+        raise AwsError(msg)
+    if entry.mode == "disable" and now.state == "disabled":
+        changes.enable(region.caller, now.image_id)
+        return True
+    if entry.mode == "deprecate" and now.deprecated_at is not None:
+        changes.deprecate(region.caller, now.image_id, None)
+        return True
+    return False
+
+
+def _complete(entry: Entry, region: Region, changed: bool) -> bool:
+    """Put back the tags and permissions that are missing; a second restore after a failure finishes the first."""
+    caller, image = region.caller, entry.image
+    if not changed and entry.status not in ("done", "unknown", "restored"):
+        return False
+    now = {each.image_id: each for each in images.some_images(caller, [image.image_id])}
+    added = _add_missing(caller, image.image_id, image.tags, now[image.image_id].tags if now else {})
+    snapshots_now = images.snapshots(caller, image.snapshot_ids)
+    for snapshot in entry.snapshots:
+        if snapshot.snapshot_id in snapshots_now:
+            tags = snapshots_now[snapshot.snapshot_id].tags
+            added = _add_missing(caller, snapshot.snapshot_id, snapshot.tags, tags) or added
+    if entry.permissions and images.launch_permissions(caller, image.image_id) != entry.permissions:
+        changes.share(caller, image.image_id, entry.permissions)
+        added = True
+    if changed and image.state == "disabled" and now and now[image.image_id].state != "disabled":
+        changes.disable(caller, image.image_id)
+    return changed or added
+
+
+def _add_missing(caller: Caller, resource_id: str, tags: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    missing = {key: value for key, value in tags.items() if key not in now and not key.startswith("aws:")}
+    changes.add_tags(caller, resource_id, missing)
+    return bool(missing)
+
+
+def _orphan(snapshot: Snapshot, region: Region, journal: Journal) -> Restored:
+    identifier = snapshot.snapshot_id
+    if identifier in region.snapshots:
+        return Restored(identifier, snapshot.region, "unchanged")
+    try:
+        if identifier not in region.binned_snapshots:
+            msg = f"{identifier} {_FOUND_AGAIN}"
+            raise AwsError(msg)
+        recyclebin.restore_snapshot(region.caller, identifier)
+        now = images.snapshots(region.caller, [identifier])
+        _add_missing(region.caller, identifier, snapshot.tags, now[identifier].tags if identifier in now else {})
+    except AwsError as exc:
+        return Restored(identifier, snapshot.region, "failed", str(exc))
+    journal.write("orphan", snapshot_id=identifier, status="restored")
+    return Restored(identifier, snapshot.region, "restored")

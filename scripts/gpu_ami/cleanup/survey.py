@@ -1,0 +1,248 @@
+"""Looks at every source in every region and account, side by side, and remembers for the second look."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+from gpu_ami.aws.access import Access
+from gpu_ami.aws.calls import Caller, RefusedError, making_sense
+from gpu_ami.aws.images import Image, own_images
+from gpu_ami.aws.references.registry import OWN, PER_IMAGE, USES
+from gpu_ami.aws.references.source import Found, Look, Reference, Source
+from gpu_ami.aws.regions import has_service
+from gpu_ami.cleanup.decide import Decision, SourceReport, decide
+from gpu_ami.cleanup.policy import Policy
+from gpu_ami.cleanup.tree import LocalSource
+from gpu_ami.errors import AwsError
+
+_WORKERS = 32
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A region of an account to look at.
+
+    Attributes:
+        caller: Calls it.
+        account: Whose it is.
+        is_own: Whether the AMIs to clean up are there; in other accounts only uses are read.
+    """
+
+    caller: Caller
+    account: str
+    is_own: bool = True
+
+    @property
+    def region(self) -> str:
+        """The region."""
+        return self.caller.region
+
+
+@dataclass
+class Sight:
+    """What one source in one place showed, and what it keeps for its next look."""
+
+    report: SourceReport
+    references: Sequence[Reference] = ()
+    memory: dict[str, Any] = field(default_factory=dict)
+
+
+class Survey:
+    """One look at everything, and the quick second look right before something is changed.
+
+    Args:
+        places: The regions and accounts.
+        policy: What to leave out, and how deep to look.
+        local: What the working tree needs.
+        failed_accounts: Reports of accounts that could not be entered at all.
+        uses: Sources asked in every place.
+        own: Sources asked where the AMIs are.
+        per_image: Sources asked about single AMIs.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        places: Sequence[Place],
+        policy: Policy,
+        *,
+        local: Sequence[LocalSource] = (),
+        failed_accounts: Sequence[SourceReport] = (),
+        uses: Sequence[Source] = USES,
+        own: Sequence[Source] = OWN,
+        per_image: Sequence[Source] = PER_IMAGE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Look at nothing yet."""
+        self.places = tuple(places)
+        self.policy = policy
+        self._local = tuple(local)
+        self._failed_accounts = tuple(failed_accounts)
+        self._uses, self._own, self._per_image = tuple(uses), tuple(own), tuple(per_image)
+        self._sights: dict[tuple[str, str, str], Sight] = {}
+        self._lock = threading.Lock()
+        self.clock = clock
+        self._sharing_seen_at = float("-inf")
+        self.images: tuple[Image, ...] = ()
+
+    @property
+    def own_places(self) -> tuple[Place, ...]:
+        """The places whose AMIs may go."""
+        return tuple(place for place in self.places if place.is_own)
+
+    @property
+    def reports(self) -> list[SourceReport]:
+        """How the last look at each source ended."""
+        local = [source.report for source in self._local]
+        return [*self._failed_accounts, *(sight.report for sight in self._sights.values()), *local]
+
+    @property
+    def references(self) -> list[Reference]:
+        """What all sources showed, from every place and file."""
+        local = [reference for source in self._local for reference in source.references]
+        return [*(each for sight in self._sights.values() for each in sight.references), *local]
+
+    def permissions(self, image: Image) -> tuple[dict[str, str], ...] | None:
+        """Return who may launch *image*, as it was looked up; None when it was not."""
+        for place in self.own_places:
+            if place.region == image.region:
+                sight = self._sights.get(_key(place, "launch-permissions"))
+                found = sight.memory.get("permissions", {}).get(image.image_id) if sight else None
+                return tuple(found) if found is not None else None
+        return None
+
+    @property
+    def aws_time(self) -> datetime | None:
+        """What time AWS has; None before its first answer."""
+        return next((place.caller.aws_time for place in self.places if place.caller.aws_time), None)
+
+    def look(self) -> None:
+        """List the AMIs of every own place and look at all sources that are asked region by region.
+
+        Raises:
+            AwsError: The AMIs of a place could not be listed; sources that fail are reported instead.
+        """
+        with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
+            # Whatever does not need the list of AMIs starts with it.
+            early = [(place, source) for place in self.places for source in self._uses]
+            uses = [pool.submit(self._see, place, source, ()) for place, source in early]
+            listings = [pool.submit(own_images, place.caller, place.account) for place in self.own_places]
+            self.images = tuple(image for listing in listings for image in listing.result())
+            own = [(place, source) for place in self.own_places for source in self._own]
+            for done in [*uses, *(pool.submit(self._see, place, source, ()) for place, source in own)]:
+                done.result()
+
+    def look_at(self, asked: Collection[str]) -> None:
+        """Look at the sources that AWS only answers AMI by AMI, for the AMIs *asked*."""
+        self._see_all(self.own_places, self._per_image, asked)
+        self._sharing_seen_at = self.clock()
+
+    def sharing_age_s(self) -> float:
+        """Return how long ago launch permissions were read."""
+        return self.clock() - self._sharing_seen_at
+
+    def look_at_sharing(self, asked: Collection[str]) -> None:
+        """Read the launch permissions of the AMIs *asked* anew."""
+        for sight in self._sights.values():
+            sight.memory.pop("permissions", None)
+        sharing = [source for source in self._per_image if source.name == "launch-permissions"]
+        self._see_all(self.own_places, sharing, asked)
+        self._sharing_seen_at = self.clock()
+
+    def look_again(self, asked: Collection[str]) -> None:
+        """Look again at everything that may have moved since the last look.
+
+        AMIs' own properties are looked at by AWS itself when they are deregistered; what EC2 says of references
+        (image-references) is read from its origins again.
+        """
+        self._see_all(self.places, self._uses, asked)
+        moving = [source for source in self._own if source.service]
+        self._see_all(self.own_places, moving, asked)
+
+    def decide(self, now: datetime, policy: Policy | None = None) -> Decision:
+        """Return the verdicts that follow from what was seen."""
+        return decide(self.images, self.references, self.reports, policy or self.policy, now)
+
+    def _see_all(self, places: Sequence[Place], sources: Iterable[Source], asked: Collection[str]) -> None:
+        pairs = [(place, source) for place in places for source in sources]
+        in_parallel(pairs, lambda pair: self._see(*pair, asked))
+
+    def _see(self, place: Place, source: Source, asked: Collection[str]) -> None:
+        key = _key(place, source.name)
+        memory = self._sights[key].memory if key in self._sights else {}
+        here = [image for image in self.images if image.region == place.region] if place.is_own else []
+        wanted = {image.image_id for image in here} & set(asked)
+        look = Look(here, wanted, self.policy.template_versions, memory)
+        with self._lock:
+            self._sights.setdefault(key, Sight(SourceReport(source.name, place.region, "failed"), memory=memory))
+        sight = see(place, source, look, skip=source.name in self.policy.skip_sources)
+        with self._lock:
+            self._sights[key] = sight
+
+
+def see(place: Place, source: Source, look: Look, *, skip: bool = False) -> Sight:
+    """Return what *source* shows in *place*; whatever goes wrong ends in its report."""
+    caller = place.caller.counting()
+
+    def sight(status: Any, found: Found | None = None, error: str | None = None) -> Sight:
+        found = found or Found()
+        report = SourceReport(
+            source.name,
+            place.region,
+            status,
+            account=place.account,
+            calls=caller.calls,
+            references=len(found.references),
+            error=error,
+            notes=tuple(found.notes),
+            is_use=source.is_use,
+        )
+        return Sight(report, found.references, look.memory)
+
+    if skip:
+        return sight("skipped", error="left out by --skip-source")
+    try:
+        with making_sense(f"{source.name} in {place.region}"):
+            return sight("ok", source.look(caller, look))
+    except AwsError as exc:
+        if _is_absent(caller, source, exc):
+            return sight("skipped", error=f"{source.service} does not exist in {place.region}, says AWS's public list")
+        return sight("failed", error=str(exc))
+    finally:
+        place.caller.aws_time = place.caller.aws_time or caller.aws_time
+
+
+def _is_absent(caller: Caller, source: Source, problem: AwsError) -> bool:
+    """Return whether AWS's public list says that the region lacks the service; a list that fails says nothing."""
+    if not source.service or (isinstance(problem, RefusedError) and problem.is_denied):
+        return False
+    try:
+        with making_sense("the public list of services"):
+            return not has_service(caller, source.service)
+    except AwsError:
+        return False
+
+
+def places_of(access: Access, account: str, regions: Sequence[str], *, is_own: bool = True) -> list[Place]:
+    """Return one place for each of *regions*."""
+    return [Place(Caller(access, region), account, is_own) for region in regions]
+
+
+def in_parallel(items: Sequence[_Item], work: Callable[[_Item], _Result], *, workers: int = _WORKERS) -> list[_Result]:
+    """Return what *work* makes of each item, in their order."""
+    if not items:
+        return []
+    with ThreadPoolExecutor(max_workers=min(workers, len(items))) as pool:
+        return list(pool.map(work, items))
+
+
+def _key(place: Place, source: str) -> tuple[str, str, str]:
+    return place.account, place.region, source

@@ -1,0 +1,215 @@
+"""What builds that died left behind: which of it may go, and its removal."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.images import Image
+from gpu_ami.aws.leftovers import KINDS, Leftover, remove, wait_until_terminated
+from gpu_ami.aws.references.source import Reference
+from gpu_ami.cleanup.apply import Result
+from gpu_ami.cleanup.decide import CLOCK_TOLERANCE, Reason, SourceReport, find_blocks
+from gpu_ami.cleanup.journal import Journal, image_record
+from gpu_ami.cleanup.leftovers import Leftovers
+from gpu_ami.cleanup.policy import HANDOVER_TAG, KEEP_TAG, Policy
+from gpu_ami.errors import AwsError
+
+# Our run ids begin with the time of the build's start.
+_RUN_TIME = re.compile(r"^(20\d{2})-?([01]\d)-?([0-3]\d)T?([0-2]\d)([0-5]\d)([0-5]\d)Z?(?:-|$)")
+_UNFINISHED = frozenset({"pending", "available", "failed", "error", "invalid"})
+
+
+@dataclass(frozen=True)
+class SweepVerdict:
+    """What is to happen to a leftover, and every reason."""
+
+    leftover: Leftover
+    started: datetime | None
+    action: str
+    reasons: tuple[Reason, ...]
+
+    def document(self) -> dict[str, Any]:
+        """Return the verdict as the plan's JSON has it."""
+        return {
+            "kind": self.leftover.kind,
+            "id": self.leftover.identifier,
+            "region": self.leftover.region,
+            "run": self.leftover.run,
+            "started": self.started.strftime("%Y-%m-%dT%H:%M:%SZ") if self.started else None,
+            "state": self.leftover.state,
+            "action": self.action,
+            "reasons": [{"code": reason.code, "detail": reason.detail} for reason in self.reasons],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPlan:
+    """What a sweep would remove.
+
+    Attributes:
+        account: Whose.
+        regions: Where.
+        older_than: Builds younger than this may be alive.
+        verdicts: One per resource with a run tag, in the order of removal.
+        reports: How the look at each source and kind ended.
+        blocks: Why nothing may be removed at all.
+    """
+
+    account: str
+    regions: tuple[str, ...]
+    older_than: timedelta
+    verdicts: tuple[SweepVerdict, ...]
+    reports: tuple[SourceReport, ...]
+    blocks: tuple[str, ...]
+
+    @property
+    def doomed(self) -> list[SweepVerdict]:
+        """What would go, in the order in which it can."""
+        return [verdict for verdict in self.verdicts if verdict.action == "delete"]
+
+    def document(self) -> dict[str, Any]:
+        """Return the plan as JSON-ready values; the contract with scripts."""
+        return {
+            "account": self.account,
+            "regions": list(self.regions),
+            "older_than_s": int(self.older_than.total_seconds()),
+            "sources": [report.document() for report in self.reports],
+            "blocks": list(self.blocks),
+            "verdicts": [verdict.document() for verdict in self.verdicts],
+            "totals": {"delete": len(self.doomed), "keep": len(self.verdicts) - len(self.doomed)},
+            "applied": False,
+            "results": [],
+            "journal": None,
+        }
+
+
+def decide_sweep(
+    leftovers: Sequence[Leftover],
+    images: Iterable[Image],
+    needed: Mapping[str, Sequence[Reference]],
+    older_than: timedelta,
+    now: datetime,
+) -> list[SweepVerdict]:
+    """Return the verdict on each resource with a run tag, in the order in which they can be removed.
+
+    Args:
+        leftovers: The resources.
+        images: The account's AMIs: their snapshots may be needed, too.
+        needed: What needs an AMI or a snapshot, by its id.
+        older_than: Builds younger than this may be alive.
+        now: The time.
+    """
+    by_run: dict[str, list[Leftover]] = defaultdict(list)
+    for leftover in leftovers:
+        by_run[leftover.run].append(leftover)
+    started = {run: started_at(run, some) for run, some in by_run.items()}
+    known = {image.image_id: image for image in images}
+    order = list(KINDS)
+    verdicts = []
+    for leftover in sorted(leftovers, key=lambda each: (order.index(each.kind), each.region, each.identifier)):
+        targets = [leftover.identifier]
+        if leftover.identifier in known:
+            targets += known[leftover.identifier].snapshot_ids
+        uses = [use for target in targets for use in needed.get(target, ())] if leftover.kind == "image" else []
+        if leftover.kind == "image" and HANDOVER_TAG in leftover.tags:
+            continue  # a finished AMI: `cleanup` looks after it
+        began = started[leftover.run]
+        reasons = tuple(_reasons(leftover, began, uses, older_than, now))
+        gone = (Reason("leftover", f"build {leftover.run} is over"),)
+        verdicts.append(SweepVerdict(leftover, began, "keep" if reasons else "delete", reasons or gone))
+    return verdicts
+
+
+def started_at(run: str, leftovers: Sequence[Leftover]) -> datetime | None:
+    """Return when the build *run* began: by its id, else when its youngest resource was made."""
+    if match := _RUN_TIME.match(run):
+        try:
+            return datetime(*map(int, match.groups()), tzinfo=timezone.utc)  # type: ignore[misc, arg-type]
+        except ValueError:
+            pass  # not a date after all
+    return max((each.created for each in leftovers if each.created is not None), default=None)
+
+
+def _reasons(
+    leftover: Leftover, began: datetime | None, uses: Sequence[Reference], older_than: timedelta, now: datetime
+) -> Iterable[Reason]:
+    moments = [moment for moment in (began, leftover.created) if moment is not None]
+    if not moments:
+        yield Reason("no-date", "neither its run id nor AWS says when it was made")
+    elif max(moments) > now + CLOCK_TOLERANCE:
+        yield Reason("future-date", f"made in the future, {max(moments):%Y-%m-%d %H:%M} UTC")
+    elif now - max(moments) < older_than:
+        yield Reason("may-be-alive", f"its build began {max(moments):%Y-%m-%d %H:%M} UTC and may still run")
+    if KEEP_TAG in leftover.tags:
+        yield Reason("keep-tag", f"tagged {KEEP_TAG}={leftover.tags[KEEP_TAG]}")
+    if leftover.kind == "image" and leftover.state not in _UNFINISHED:
+        yield Reason("state", f"its state is {leftover.state}")
+    for use in uses[:3]:
+        yield Reason(use.source, use.detail)
+
+
+def sweep_blocks(reports: Sequence[SourceReport], policy: Policy, *, has_images: bool) -> tuple[str, ...]:
+    """Return why nothing may be removed: a list that failed, or with AMIs among the leftovers no use seen anywhere."""
+    failed = [report for report in reports if report.status == "failed"]
+    return find_blocks(reports, policy) if has_images or failed else ()
+
+
+class Sweep:
+    """One run that removes leftovers.
+
+    Args:
+        callers: Of each region.
+        images: The account's AMIs, by id.
+        leftovers: Looks after the snapshots of AMIs that are removed.
+        journal: Where every act is written down first.
+    """
+
+    def __init__(
+        self,
+        callers: Mapping[str, Caller],
+        images: Mapping[str, Image],
+        leftovers: Leftovers,
+        journal: Journal,
+    ) -> None:
+        """Remove nothing yet."""
+        self._callers = callers
+        self._images = images
+        self._leftovers = leftovers
+        self._journal = journal
+
+    def run(self, verdicts: Sequence[SweepVerdict]) -> list[Result]:
+        """Remove what *verdicts* doom, instances first; one failure never stops the rest."""
+        instances = [verdict.leftover for verdict in verdicts if verdict.leftover.kind == "instance"]
+        others = [verdict.leftover for verdict in verdicts if verdict.leftover.kind != "instance"]
+        results = [self._one(each) for each in instances]
+        self._wait(instances, results)
+        return results + [self._one(each) for each in others]
+
+    def _wait(self, instances: Sequence[Leftover], results: Sequence[Result]) -> None:
+        ended = [each for each, result in zip(instances, results, strict=True) if not result.is_failed]
+        for region in sorted({each.region for each in ended}):
+            ids = [each.identifier for each in ended if each.region == region]
+            try:
+                wait_until_terminated(self._callers[region], ids)
+            except AwsError as exc:
+                self._journal.write("waited", region=region, error=str(exc))
+
+    def _one(self, leftover: Leftover) -> Result:
+        identifier, caller = leftover.identifier, self._callers[leftover.region]
+        image = self._images.get(identifier)
+        record = image_record(image) if image else None
+        self._journal.write("will-remove", kind=leftover.kind, id=identifier, region=leftover.region, image=record)
+        try:
+            remove(caller, leftover)
+        except AwsError as exc:
+            self._journal.write("failed", kind=leftover.kind, id=identifier, error=str(exc))
+            return Result(identifier, leftover.region, "failed", error=str(exc))
+        self._journal.write("removed", kind=leftover.kind, id=identifier)
+        snapshots = self._leftovers.finish(caller, image, {}, {identifier}) if image else {}
+        return Result(identifier, leftover.region, "deleted", snapshots)

@@ -1,0 +1,181 @@
+"""What the files of a working tree need: Terraform's code, variables and state, workflows, manifests, receipts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpu_ami.aws.references.source import Reference, ids_in
+from gpu_ami.cleanup.decide import SourceReport, Status
+from gpu_ami.cleanup.receipts import protected_by_receipts
+from gpu_ami.errors import PipelineError
+
+# Where copies, caches and our own journals lie: what stands there needs nothing.
+_LEFT_OUT = frozenset({"node_modules", "__pycache__", "logs"})
+_READ_ANYWAY = frozenset({".github"})
+_CODE = re.compile(r"\.(?:tf|tofu|hcl)(?:\.json)?$|\.pkr\.json$")
+_VARIABLES = re.compile(r"\.(?:tfvars|pkrvars\.hcl|pkrvars)(?:\.json)?$")
+_STATE = re.compile(r"\.tfstate(?:\.[0-9]+)?(?:\.backup)?$")
+_WORKFLOW = re.compile(r"\.ya?ml$")
+_MANIFEST = re.compile(r"(?:manifest|release).*\.json$", re.IGNORECASE)
+_CHUNK = 4 * 1024 * 1024
+_LONGEST_ID = 32
+
+
+@dataclass(frozen=True)
+class LocalSource:
+    """One kind of file, found and read.
+
+    Attributes:
+        report: How reading it ended; skipped when the tree holds no such file.
+        references: What the files need.
+    """
+
+    report: SourceReport
+    references: tuple[Reference, ...] = ()
+
+
+class UnreadableError(PipelineError):
+    """A file or folder of the tree could not be read to its end."""
+
+
+def scan(root: Path, *, state: Callable[[], str | None], skip: frozenset[str] = frozenset()) -> list[LocalSource]:
+    """Return what the files under *root* need, one entry per kind of file.
+
+    Args:
+        root: The working tree.
+        state: Returns the text of the Terraform state in its backend; None when no backend is configured.
+        skip: Kinds that are not read.
+    """
+    try:
+        files, problem = list(_walk(root)), None
+    except UnreadableError as exc:
+        files, problem = [], str(exc)
+    plain = (
+        ("terraform-code", [f for f in files if _CODE.search(f.name) and not _VARIABLES.search(f.name)]),
+        ("terraform-variables", [f for f in files if _VARIABLES.search(f.name)]),
+        ("workflows", [f for f in files if ".github" in f.relative_to(root).parts and _WORKFLOW.search(f.name)]),
+    )
+    receipts = [f for f in files if f.parent.name == "receipts" and f.suffix == ".json"]
+    manifests = [f for f in files if _MANIFEST.search(f.name) and f not in receipts]
+    looks: list[tuple[str, Callable[[], tuple[int, list[Reference]]]]] = [
+        *((name, _reading(name, found, root)) for name, found in plain),
+        ("terraform-state", lambda: _states([f for f in files if _STATE.search(f.name)], root, state)),
+        ("manifests", lambda: _manifests(manifests, root)),
+        ("receipts", lambda: (len(receipts), protected_by_receipts(_texts(receipts, root)))),
+    ]
+    return [_source(name, look, problem, name in skip) for name, look in looks]
+
+
+def _source(
+    name: str, look: Callable[[], tuple[int, list[Reference]]], problem: str | None, is_skipped: bool
+) -> LocalSource:
+    def report(status: Status, error: str | None = None, references: int = 0) -> SourceReport:
+        return SourceReport(name, None, status, references=references, error=error)
+
+    if is_skipped:
+        return LocalSource(report("skipped", "left out by --skip-source"))
+    if problem is not None:
+        return LocalSource(report("failed", problem))
+    try:
+        count, references = look()
+    except PipelineError as exc:
+        return LocalSource(report("failed", str(exc)))
+    if not count:
+        return LocalSource(report("skipped", "this working tree holds none: what they would name is not known"))
+    return LocalSource(report("ok", references=len(references)), tuple(references))
+
+
+def _reading(name: str, files: Sequence[Path], root: Path) -> Callable[[], tuple[int, list[Reference]]]:
+    def look() -> tuple[int, list[Reference]]:
+        found = ((path, target) for path in files for target in sorted(_ids_of(path)))
+        return len(files), [Reference(target, name, f"named in {path.relative_to(root)}") for path, target in found]
+
+    return look
+
+
+def _states(files: Sequence[Path], root: Path, backend: Callable[[], str | None]) -> tuple[int, list[Reference]]:
+    count, references = _reading("terraform-state", files, root)()
+    text = backend()
+    if text is None:
+        return count, references
+    found = [Reference(each, "terraform-state", "named in the state of the backend") for each in sorted(ids_in(text))]
+    return count + 1, references + found
+
+
+def _manifests(files: Sequence[Path], root: Path) -> tuple[int, list[Reference]]:
+    references = []
+    count = 0
+    for shown, text in _texts(files, root):
+        ids = last_build_ids(text)
+        if ids is not None:
+            count += 1
+            references += [Reference(each, "manifests", f"made by the last build in {shown}") for each in sorted(ids)]
+    return count, references
+
+
+def last_build_ids(text: str) -> set[str] | None:
+    """Return the ids that the last run of a Packer manifest, and the newest build of each of its names, made.
+
+    Of any other JSON document that names AMIs (a release record), and of one that cannot be read, every id counts.
+    None when the document is not about AMIs.
+    """
+    everything = {each for each in ids_in(text) if each.startswith("ami-")}
+    try:
+        document = json.loads(text)
+        builds: list[dict[str, Any]] = document["builds"]
+        last_run = document.get("last_run_uuid")
+        newest: dict[object, dict[str, Any]] = {}
+        for build in builds:
+            other = newest.get(build.get("name"))
+            if other is None or int(build.get("build_time") or 0) >= int(other.get("build_time") or 0):
+                newest[build.get("name")] = build
+        counted = [*newest.values(), *(b for b in builds if last_run and b.get("packer_run_uuid") == last_run)]
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return everything or None
+    return {each for build in counted for each in ids_in(str(build.get("artifact_id") or ""))}
+
+
+def _texts(files: Iterable[Path], root: Path) -> Iterator[tuple[str, str]]:
+    for path in files:
+        try:
+            yield str(path.relative_to(root)), _plain(path.read_bytes())
+        except OSError as exc:
+            msg = f"{path} cannot be read: {exc.strerror}"
+            raise UnreadableError(msg) from exc
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    def give_up(exc: OSError) -> None:
+        msg = f"{exc.filename} cannot be read: {exc.strerror}"
+        raise UnreadableError(msg) from exc
+
+    for folder, names, files in os.walk(root, onerror=give_up):
+        names[:] = sorted(n for n in names if n not in _LEFT_OUT and (not n.startswith(".") or n in _READ_ANYWAY))
+        yield from (Path(folder, name) for name in sorted(files))
+
+
+def _ids_of(path: Path) -> set[str]:
+    """Return the ids anywhere in a file of any size and encoding."""
+    found: set[str] = set()
+    rest = ""
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                text = rest + _plain(chunk)
+                found |= ids_in(text)
+                rest = text[-_LONGEST_ID:]
+    except OSError as exc:
+        msg = f"{path} cannot be read: {exc.strerror}"
+        raise UnreadableError(msg) from exc
+    return found
+
+
+def _plain(raw: bytes) -> str:
+    # UTF-16, as PowerShell writes it, is ASCII with a zero byte beside each letter.
+    return raw.replace(b"\0", b"").decode("latin-1")

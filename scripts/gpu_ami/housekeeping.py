@@ -1,0 +1,280 @@
+"""Cleaning up, put together: the policy, the survey, the plan, the act and the way back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpu_ami.aws.access import assume, identify
+from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.regions import enabled_regions
+from gpu_ami.cleanup import plan as plans
+from gpu_ami.cleanup import tree, view
+from gpu_ami.cleanup.apply import Apply, Result, doomed_of
+from gpu_ami.cleanup.decide import SourceReport
+from gpu_ami.cleanup.journal import Journal, Story, new_path, read, unfinished
+from gpu_ami.cleanup.leftovers import Leftovers
+from gpu_ami.cleanup.plan import Plan, SavedPlan
+from gpu_ami.cleanup.planning import make_plan
+from gpu_ami.cleanup.policy import Flags, Policy, policy_from
+from gpu_ami.cleanup.restore import restore
+from gpu_ami.cleanup.runlock import only_one
+from gpu_ami.cleanup.survey import Place, Survey, places_of
+from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, TerraformError, UsageError
+from gpu_ami.files import write_atomic
+from gpu_ami.invocation import Invocation
+
+if TYPE_CHECKING:
+    from gpu_ami.console import Table
+
+_BACKEND = re.compile(r'^\s*(?:backend\s+"(?!local")\w+"|cloud)\s*\{', re.MULTILINE)
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::([0-9]{12}):role/.+")
+_STATE_WITHIN_S = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the caller of ``invoke cleanup`` asked for, beside the policy.
+
+    Attributes:
+        flags: What decides.
+        regions: Regions, or ``all``; empty takes the settings'.
+        accounts: Roles in other accounts, beside the settings'.
+        orphans: Whether to look for orphan snapshots.
+        plan: Where to write the plan.
+        apply: The plan to carry out.
+        restore: The journal to undo.
+        yes: Whether to act.
+        permanent: Whether what cannot be brought back may go.
+    """
+
+    flags: Flags = field(default_factory=Flags)
+    regions: Sequence[str] = ()
+    accounts: Sequence[str] = ()
+    orphans: bool = False
+    plan: str | None = None
+    apply: str | None = None
+    restore: str | None = None
+    yes: bool = False
+    permanent: bool = False
+
+    def check(self) -> None:
+        """Refuse flags that contradict each other.
+
+        Raises:
+            UsageError: They do.
+        """
+        if self.apply and (self.plan or self.orphans or self.flags != Flags()):
+            msg = "--apply takes everything from its plan: leave out the other flags but --permanent."
+            raise UsageError(msg)
+        if self.restore and (self.plan or self.apply or self.orphans or self.yes or self.flags != Flags()):
+            msg = "--restore takes everything from its journal: leave out the other flags."
+            raise UsageError(msg)
+
+
+def cleanup(run: Invocation, request: Request) -> None:
+    """Plan a clean-up and print it; carry it out if asked to.
+
+    Raises:
+        UsageError: Flags or files cannot be used.
+        AwsError: The account's AMIs cannot be listed at all.
+        SafetyError: Nothing may be changed, and why.
+        PartialError: It was carried out, but some of it failed.
+    """
+    request.check()
+    if request.restore:
+        _restore(run, Path(request.restore))
+        return
+    now = datetime.now(timezone.utc)
+    acts = (request.yes or request.apply is not None) and not run.options.dry_run
+    account = (run.announce() if acts else identify(run.access)).account
+    saved = plans.load(Path(request.apply), account=account, now=now) if request.apply else None
+    policy = saved.policy if saved else policy_from(run.settings, request.flags)
+    if policy.keep == 0:
+        run.console.warn("--keep 0: not even the newest AMI of a family stays if nothing needs it.")
+    survey = _survey(run, request, policy, account, _regions(run, request, saved))
+    wants_orphans = request.orphans or bool(saved and saved.orphans)
+    with run.console.step(f"looking at {len(survey.places)} regions and the working tree"):
+        prices = {place.region: _price(place.region) for place in survey.own_places}
+        plan = make_plan(survey, account, now, orphans=wants_orphans, usd_per_gib_month=prices)
+    if request.plan:
+        write_atomic(Path(request.plan), json.dumps(plan.document(), indent=1) + "\n", what="clean-up plan")
+        run.console.say(f"Wrote {request.plan}; carry it out with `invoke cleanup --apply {request.plan}`.")
+    if acts:
+        _carry_out(run, plan, survey, saved, permanent=request.permanent)
+    else:
+        _show(run, plan)
+    _raise_blocks(plan)
+
+
+def _show(run: Invocation, plan: Plan) -> None:
+    tables = [view.source_table(plan), view.plan_table(plan), *view.orphan_tables(plan)]
+    run.console.result(plan.document(), *tables)
+    if (plan.decision.doomed or plan.doomed_orphans) and not plan.decision.blocks:
+        run.console.say("Nothing was changed. Add --yes to carry this out.")
+
+
+def _raise_blocks(plan: Plan) -> None:
+    if plan.decision.blocks:
+        more = len(plan.decision.blocks) - 1
+        also = f" (and {more} more)" if more else ""
+        msg = f"Everything is kept: {plan.decision.blocks[0]}{also}"
+        raise SafetyError(msg)
+
+
+def _carry_out(run: Invocation, plan: Plan, survey: Survey, saved: SavedPlan | None, *, permanent: bool) -> None:
+    lost = plan.irrecoverable() if plan.policy.mode == "delete" or plan.doomed_orphans else []
+    if plan.decision.blocks or (lost and not permanent):
+        _show(run, plan)
+        _raise_blocks(plan)
+        msg = (
+            f"{len(lost)} of the AMIs and snapshots could not be brought back ({lost[0]}, …): make Recycle Bin rules "
+            "for EC2_IMAGE and EBS_SNAPSHOT, or add --permanent."
+        )
+        raise SafetyError(msg)
+    with only_one(run.workspace.logs):
+        stories = unfinished(run.workspace.logs, plan.account)
+        results, journal = _act(run, plan, survey, saved, stories)
+    shown = run.workspace.shown(journal) if journal else None
+    _finish(run, plan, results, shown)
+
+
+def _act(
+    run: Invocation, plan: Plan, survey: Survey, saved: SavedPlan | None, stories: Sequence[Story]
+) -> tuple[list[Result], Path | None]:
+    doomed = doomed_of(plan, saved.images if saved else None)
+    orphans = [
+        orphan
+        for orphan in plan.doomed_orphans
+        if saved is None or (orphan.snapshot.region, orphan.snapshot.snapshot_id) in saved.orphans
+    ]
+    if not doomed and not orphans and not stories:
+        return [], None
+    path = new_path(run.workspace.logs, plan.made_at)
+    journal = Journal(path)
+    try:
+        journal.write("begin", format=1, account=plan.account, policy=plan.policy.document())
+        _resume(run, survey, stories, journal)
+        apply = Apply(plan, survey, journal, now=lambda: datetime.now(timezone.utc))
+        with run.console.step(f"{plan.policy.mode} {len(doomed)} AMIs"):
+            results = [*apply.images(doomed), *apply.orphans(orphans)]
+        journal.write("end", failed=sum(result.is_failed for result in results))
+    except KeyboardInterrupt as exc:
+        msg = f"Interrupted; what was done is in {run.workspace.shown(path)}, and a new run finishes it."
+        raise InterruptedRunError(msg) from exc
+    finally:
+        journal.close()
+    return results, path
+
+
+def _resume(run: Invocation, survey: Survey, stories: Sequence[Story], journal: Journal) -> None:
+    """Finish the runs that were killed, and say in their journals who did."""
+    callers = {place.region: place.caller for place in survey.own_places}
+    for story in stories:
+        finished = Leftovers(survey, journal).resume(callers, story.entries.values())
+        old = Journal(story.path, is_new=False)
+        try:
+            for image_id, words in finished.items():
+                old.write("done", image_id=image_id, snapshots=words)
+            if not any(word.startswith("failed") for words in finished.values() for word in words.values()):
+                old.write("end", by=journal.path.name)
+        finally:
+            old.close()
+        run.console.say(f"Finished what {run.workspace.shown(story.path)} had begun.")
+
+
+def _finish(run: Invocation, plan: Plan, results: Sequence[Result], journal: str | None) -> None:
+    document = plan.document()
+    document |= {"applied": True, "results": [result.document() for result in results], "journal": journal}
+    tables: list[Table] = [view.plan_table(plan), *view.orphan_tables(plan), view.result_table(results, journal)]
+    run.console.result(document, *tables)
+    failed = [result for result in results if result.is_failed]
+    if failed:
+        msg = f"{len(failed)} of {len(results)} failed, {failed[0].image_id} first: {failed[0].error}"
+        raise PartialError(msg)
+
+
+def _restore(run: Invocation, path: Path) -> None:
+    story = read(path)
+    if run.options.dry_run:
+        run.console.say(f"DRY RUN: would bring back {len(story.entries)} AMIs of {path}.")
+        return
+    account = run.announce().account
+    if story.account != account:
+        msg = f"{path} is of account {story.account}, the credentials are for {account}: choose another --profile."
+        raise SafetyError(msg)
+    with only_one(run.workspace.logs):
+        journal = Journal(path, is_new=False)
+        try:
+            with run.console.step(f"bringing back {len(story.entries)} AMIs"):
+                results = restore(story, journal, lambda region: Caller(run.access, region))
+        finally:
+            journal.close()
+    document = {"account": account, "journal": str(path), "results": [each.document() for each in results]}
+    run.console.result(document, view.restored_table(results))
+    failed = [each for each in results if each.status == "failed"]
+    if failed:
+        msg = f"{len(failed)} of {len(results)} could not be brought back: {failed[0].error}"
+        raise PartialError(msg)
+
+
+def _survey(run: Invocation, request: Request, policy: Policy, account: str, regions: Sequence[str]) -> Survey:
+    places = places_of(run.access, account, regions)
+    failed: list[SourceReport] = []
+    for role in dict.fromkeys([*run.settings.cleanup.accounts, *request.accounts]):
+        try:
+            places += _other_account(run, role, regions)
+        except AwsError as exc:
+            failed.append(SourceReport("account", None, "failed", account=role, error=str(exc)))
+    local = tree.scan(run.workspace.state, state=lambda: _backend_state(run), skip=policy.skip_sources)
+    return Survey(places, policy, local=local, failed_accounts=failed)
+
+
+def _other_account(run: Invocation, role: str, regions: Sequence[str]) -> list[Place]:
+    match = _ROLE.fullmatch(role)
+    if match is None:
+        msg = f"--account {role!r} is not the ARN of a role: arn:aws:iam::123456789012:role/NAME."
+        raise UsageError(msg)
+    return places_of(assume(run.access, role), match[1], regions, is_own=False)
+
+
+def _regions(run: Invocation, request: Request, saved: SavedPlan | None) -> list[str]:
+    if saved is not None:
+        return list(saved.regions)
+    asked = [region for word in request.regions for region in word.split(",") if region]
+    if asked == ["all"]:
+        return enabled_regions(Caller(run.access, run.settings.region))
+    if asked:
+        return list(dict.fromkeys(asked))
+    return [run.settings.region] if run.options.region else list(run.settings.cleanup.regions) or [run.settings.region]
+
+
+def _backend_state(run: Invocation) -> str | None:
+    """Return the Terraform state in its backend; None when the code configures none."""
+    folder = run.workspace.terraform
+    code = [path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.glob("*.tf"))]
+    if run.options.sandbox or not any(_BACKEND.search(text) for text in code):
+        return None
+    from gpu_ami import process
+    from gpu_ami.handover.terraform import Terraform
+    from gpu_ami.tools import terraform_tools
+
+    environment = run.access.child_environment({"TF_IN_AUTOMATION": "1"})
+    terraform = Terraform(terraform_tools().terraform.path, folder, environment)
+    done = process.run(terraform.command("state", "pull"), timeout_s=_STATE_WITHIN_S)
+    if done.returncode != 0:
+        msg = f"`terraform state pull` failed: {done.last_line}. Run `terraform init` in {run.workspace.shown(folder)}."
+        raise TerraformError(msg)
+    return done.stdout
+
+
+def _price(region: str) -> Decimal | None:
+    from gpu_ami.cost.table import load
+
+    return load().rate(region, "snapshot_usd_per_gib_month").value

@@ -1,0 +1,180 @@
+"""Sweeping, put together: what dead builds left behind, shown and removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from gpu_ami.aws.access import identify
+from gpu_ami.aws.leftovers import KINDS, Leftover, find
+from gpu_ami.bake import variables
+from gpu_ami.cleanup import view
+from gpu_ami.cleanup.apply import Result
+from gpu_ami.cleanup.decide import SourceReport, by_target
+from gpu_ami.cleanup.journal import Journal, new_path
+from gpu_ami.cleanup.leftovers import Leftovers
+from gpu_ami.cleanup.planning import clock_reports
+from gpu_ami.cleanup.policy import Policy
+from gpu_ami.cleanup.runlock import only_one
+from gpu_ami.cleanup.survey import Place, Survey, in_parallel, places_of
+from gpu_ami.cleanup.sweep import Sweep, SweepPlan, decide_sweep, sweep_blocks
+from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
+from gpu_ami.invocation import Invocation
+from gpu_ami.units import parse_duration
+
+# IAM is one for all regions: its leftovers are listed with the first.
+_GLOBAL = frozenset({"instance-profile"})
+# The template's defaults, for a checkout without it.
+_TIMES = {"max_build_minutes": 180, "poll_delay_seconds": 15, "poll_max_attempts": 480}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRequest:
+    """What the caller of ``invoke sweep`` asked for.
+
+    Attributes:
+        older_than: Only builds older than this; never less than a build can take.
+        regions: Regions; empty takes the settings'.
+        skip_source: Kinds that are not looked for.
+        yes: Whether to act.
+    """
+
+    older_than: str | None = None
+    regions: Sequence[str] = ()
+    skip_source: Sequence[str] = ()
+    yes: bool = False
+
+
+def sweep(run: Invocation, request: SweepRequest) -> None:
+    """Plan the removal of what dead builds left and print it; carry it out if asked to.
+
+    Raises:
+        UsageError: Flags or the template's variables cannot be used.
+        AwsError: The account's AMIs cannot be listed at all.
+        SafetyError: Nothing may be removed, and why.
+        PartialError: Some of it could not be removed.
+    """
+    older_than = _older_than(run, request.older_than)
+    kinds = _kinds(request.skip_source)
+    acts = request.yes and not run.options.dry_run
+    account = (run.announce() if acts else identify(run.access)).account
+    regions = list(request.regions) or list(run.settings.cleanup.regions) or [run.settings.region]
+    survey = Survey(places_of(run.access, account, regions), Policy(older_than=older_than, keep=1))
+    with run.console.step("looking for what dead builds left"):
+        plan = _plan(run, survey, account, older_than, kinds)
+    if not acts or plan.blocks:
+        run.console.result(plan.document(), view.sweep_table(plan))
+        if plan.blocks:
+            msg = f"Everything is kept: {plan.blocks[0]}"
+            raise SafetyError(msg)
+        if plan.doomed:
+            run.console.say("Nothing was removed. Add --yes to carry this out.")
+        return
+    with only_one(run.workspace.logs):
+        results, journal = _act(run, plan, survey)
+    shown = run.workspace.shown(journal) if journal else None
+    document = plan.document() | {"applied": True, "results": [each.document() for each in results], "journal": shown}
+    run.console.result(document, view.sweep_table(plan), view.result_table(results, shown, undo=False))
+    if failed := [each for each in results if each.is_failed]:
+        msg = f"{len(failed)} of {len(results)} were not removed, {failed[0].image_id} first: {failed[0].error}"
+        raise PartialError(msg)
+
+
+def _plan(run: Invocation, survey: Survey, account: str, older_than: timedelta, kinds: Sequence[str]) -> SweepPlan:
+    now = datetime.now(timezone.utc)
+    survey.look()
+    looks = [
+        (place, kind)
+        for number, place in enumerate(survey.own_places)
+        for kind in kinds
+        if number == 0 or kind not in _GLOBAL
+    ]
+    found = in_parallel(looks, lambda look: _find(*look, run.settings.family))
+    leftovers = [each for some, _ in found for each in some]
+    reports = [*clock_reports(survey.aws_time, now), *survey.reports, *(report for _, report in found)]
+    verdicts = decide_sweep(leftovers, survey.images, by_target(survey.references), older_than, now)
+    has_images = any(verdict.action == "delete" and verdict.leftover.kind == "image" for verdict in verdicts)
+    return SweepPlan(
+        account=account,
+        regions=tuple(place.region for place in survey.own_places),
+        older_than=older_than,
+        verdicts=tuple(verdicts),
+        reports=tuple(reports),
+        blocks=sweep_blocks(reports, survey.policy, has_images=has_images),
+    )
+
+
+def _find(place: Place, kind: str, family: str) -> tuple[list[Leftover], SourceReport]:
+    caller = place.caller.counting()
+
+    def report(status: Any, error: str | None = None) -> SourceReport:
+        name = f"leftover-{kind}s"
+        return SourceReport(name, place.region, status, place.account, caller.calls, error=error, is_use=False)
+
+    try:
+        return find(caller, kind, family), report("ok")
+    except AwsError as exc:
+        return [], report("failed", str(exc))
+
+
+def _act(run: Invocation, plan: SweepPlan, survey: Survey) -> tuple[list[Result], Path | None]:
+    if not plan.doomed:
+        return [], None
+    path = new_path(run.workspace.logs, datetime.now(timezone.utc), task="sweep")
+    journal = Journal(path)
+    try:
+        journal.write("begin", format=1, account=plan.account, older_than_s=int(plan.older_than.total_seconds()))
+        callers = {place.region: place.caller for place in survey.own_places}
+        images = {image.image_id: image for image in survey.images}
+        act = Sweep(callers, images, Leftovers(survey, journal), journal)
+        with run.console.step(f"removing {len(plan.doomed)} leftovers"):
+            results = act.run(plan.doomed)
+        journal.write("end", failed=sum(each.is_failed for each in results))
+    except KeyboardInterrupt as exc:
+        msg = f"Interrupted; what was removed is in {run.workspace.shown(path)}."
+        raise InterruptedRunError(msg) from exc
+    finally:
+        journal.close()
+    return results, path
+
+
+def _older_than(run: Invocation, asked: str | None) -> timedelta:
+    """Return the age from which on a build is over: what it may take, or more if asked for."""
+    longest = longest_build(run)
+    if asked is None:
+        return longest
+    span = parse_duration(asked, name="--older-than")
+    if span < longest:
+        msg = (
+            f"--older-than {asked} is less than a build may take ({longest}): a living one could be removed. Give more."
+        )
+        raise UsageError(msg)
+    return span
+
+
+def longest_build(run: Invocation) -> timedelta:
+    """Return how long a build can take: the builder's dead-man time and the wait for the AMI.
+
+    Raises:
+        UsageError: The template or its variables cannot be read.
+    """
+    file = run.workspace.root / run.settings.variables_file
+    files = [file] if file.exists() else []
+    values = _TIMES | variables.effective(run.workspace.root / "packer", files, {})
+    try:
+        minutes, delay, attempts = (int(values[name]) for name in _TIMES)
+    except (TypeError, ValueError) as exc:
+        msg = f"{', '.join(_TIMES)} in {file} are not whole numbers: give numbers."
+        raise UsageError(msg) from exc
+    return timedelta(minutes=minutes, seconds=delay * attempts)
+
+
+def _kinds(skipped: Sequence[str]) -> list[str]:
+    for name in skipped:
+        if name not in KINDS:
+            msg = f"--skip-source {name!r} is not a kind of leftover: {', '.join(KINDS)}."
+            raise UsageError(msg)
+    return [kind for kind in KINDS if kind not in skipped]

@@ -1,0 +1,43 @@
+"""An AWS that answers from a script: independent of moto, for pages, states and odd answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gpu_ami.aws.access import Access
+from gpu_ami.aws.calls import Caller
+
+Answer = dict[str, Any] | Exception
+Script = dict[str, "list[Answer] | Callable[..., dict[str, Any]]"]
+
+
+class FakeCaller(Caller):
+    """Answers each operation with its answers in turn, the last one again and again; anything else is a mistake.
+
+    Args:
+        script: By operation, such as ``describe_images``: a list of answers, or a function of the parameters.
+        region: The region it is.
+    """
+
+    def __init__(self, script: Script, region: str = "r") -> None:
+        """Answer nothing that is not in the script."""
+        super().__init__(Access(region=region), region)
+        self._script = script
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    def counting(self) -> Caller:
+        """Return itself: there is one count."""
+        return self
+
+    def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        """Return the next answer of the script."""
+        self.calls += 1
+        self.asked.append((operation, parameters))
+        answers = self._script[operation]
+        if callable(answers):
+            return answers(**parameters)
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer

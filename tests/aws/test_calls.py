@@ -1,0 +1,180 @@
+"""Calls: counted, paced, repeated when that is safe, and never taken for more than they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from gpu_ami.aws.access import Access
+from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError, making_sense
+from gpu_ami.errors import AwsError
+from gpu_ami.sandbox.server import LocalAws
+from tests.aws.fakes import FakeCaller
+
+REGION = "ap-northeast-2"
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[LocalAws]:
+    """A local AWS for this module."""
+    server = LocalAws(REGION)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def naps() -> list[float]:
+    """The seconds that were slept."""
+    return []
+
+
+@pytest.fixture
+def caller(aws: LocalAws, naps: list[float]) -> Caller:
+    """A caller of the emptied local AWS that sleeps in no time."""
+    aws.reset()
+    return Caller(Access(region=REGION, endpoint_url=aws.endpoint_url), REGION, sleep=naps.append)
+
+
+def test_a_call_is_answered_counted_and_timed(caller: Caller) -> None:
+    """The plan shows the calls of each source, and AWS's time checks our clock."""
+    assert caller.call("ec2", "describe_images", Owners=["self"])["Images"] == []
+
+    assert caller.calls == 1
+    assert caller.aws_time is not None
+    assert abs((caller.aws_time - datetime.now(timezone.utc)).total_seconds()) < 60
+
+
+def test_each_source_counts_its_own_calls(caller: Caller) -> None:
+    """Side by side, two sources must not count each other's calls."""
+    other = caller.counting()
+    other.call("ec2", "describe_images", Owners=["self"])
+
+    assert (caller.calls, other.calls) == (0, 1)
+
+
+@pytest.mark.parametrize("service", ["ec2", "batch", "ssm"])
+def test_a_refusal_keeps_awss_code(aws: LocalAws, caller: Caller, service: str) -> None:
+    """Whether a permission is missing decides what the user is told; it is not tried again."""
+    aws.gate.deny(f"{service}:*")
+    operation = {"ec2": "describe_images", "batch": "describe_compute_environments", "ssm": "describe_parameters"}
+
+    with pytest.raises(RefusedError, match=r"not authorized") as caught:
+        caller.call(service, operation[service])
+
+    assert caught.value.is_denied
+    assert caught.value.exit_code == 4
+    assert caller.calls == 1
+
+
+def test_throttling_is_waited_out(aws: LocalAws, caller: Caller, naps: list[float]) -> None:
+    """A thousand AMIs at five a second are a matter of patience, not a failure."""
+    for number in range(6):
+        aws.gate.fail("RequestLimitExceeded", action="DescribeImages", at=number + 1, status=503)
+
+    assert caller.call("ec2", "describe_images", Owners=["self"])["Images"] == []
+    assert caller.calls == 7
+    assert naps
+
+
+def test_throttling_without_end_is_an_error(aws: LocalAws, caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After minutes without a single answer something else is wrong."""
+    monkeypatch.setattr("gpu_ami.aws.calls._STARVED_S", 0.0)
+    aws.gate.fail("RequestLimitExceeded", action="DescribeImages", status=503)
+
+    with pytest.raises(RefusedError, match="RequestLimitExceeded"):
+        caller.call("ec2", "describe_images")
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+def test_a_lost_connection_is_tried_again(aws: LocalAws, caller: Caller, naps: list[float], lost: int) -> None:
+    """Networks hiccup; three times in a row are still a hiccup."""
+    for number in range(lost):
+        aws.gate.cut(action="DescribeImages", at=number + 1)
+
+    assert caller.call("ec2", "describe_images", Owners=["self"])["Images"] == []
+    assert naps == [0.2, 0.4, 0.8][:lost]
+
+
+def test_a_network_that_is_gone_is_said(aws: LocalAws, caller: Caller) -> None:
+    """No answer is no empty answer."""
+    aws.gate.cut(action="DescribeImages")
+
+    with pytest.raises(UnansweredError, match="no answer"):
+        caller.call("ec2", "describe_images")
+    assert caller.calls == 4
+
+
+def test_aws_failing_inside_is_tried_again(aws: LocalAws, caller: Caller) -> None:
+    """A 500 is AWS's own trouble and passes."""
+    aws.gate.fail("InternalError", action="DescribeImages", at=1, status=500)
+
+    assert caller.call("ec2", "describe_images", Owners=["self"])["Images"] == []
+
+
+@pytest.mark.parametrize("body", [b"<DescribeImagesResponse><imagesSet><item>", b"not xml", b"\xff\xfe", b""])
+def test_a_cut_off_answer_is_no_answer(aws: LocalAws, caller: Caller, body: bytes) -> None:
+    """Half a list read as a whole one would make the other half deletable."""
+    aws.gate.reply(body, action="DescribeImages")
+
+    with pytest.raises(UnansweredError):
+        list(caller.pages("ec2", "describe_images", "Images"))
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"computeEnvironments": nul', b"<html>ok</html>", b"[]", b'{"a": 1}', b""])
+def test_a_json_answer_without_its_list_is_no_empty_list(aws: LocalAws, caller: Caller, body: bytes) -> None:
+    """Botocore reads JSON that does not parse as an answer without any key."""
+    aws.gate.reply(body, service="batch")
+
+    with pytest.raises(UnansweredError):
+        list(caller.pages("batch", "describe_compute_environments", "computeEnvironments", page_key="nextToken"))
+
+
+def test_credentials_that_are_missing_are_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """Without credentials there is nothing to try again."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    caller = Caller(Access(region="eu-west-3"), "eu-west-3", sleep=lambda _: None)
+
+    with pytest.raises(UnansweredError, match="credentials"):
+        caller.call("ec2", "describe_images")
+    assert caller.calls == 1
+
+
+def test_all_pages_are_read() -> None:
+    """An AMI in use on the last page is in use."""
+    pages: list[Any] = [{"Rows": [{"n": n}], "NextToken": str(n)} for n in range(3)]
+    caller = FakeCaller({"list": [*pages, {"Rows": [{"n": 3}], "NextToken": ""}]})
+
+    assert [row["n"] for row in caller.pages("x", "list", "Rows", Size=1)] == [0, 1, 2, 3]
+    assert [given.get("NextToken") for _, given in caller.asked] == [None, "0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [{"NextToken": "x"}],
+        [{"Rows": None}],
+        [{"Rows": ["a string"]}],
+        [{"Rows": [], "NextToken": "1"}, {}],
+        [{"Rows": [], "NextToken": "1"}, {"Rows": [], "NextToken": "1"}],
+    ],
+    ids=["no list", "null", "no rows", "second page without list", "token repeats"],
+)
+def test_a_listing_that_cannot_be_read_to_its_end_is_an_error(answers: list[Any]) -> None:
+    """What was read so far is never returned as if it were all."""
+    with pytest.raises(UnansweredError):
+        list(FakeCaller({"list": answers}).pages("x", "list", "Rows"))
+
+
+@pytest.mark.parametrize("problem", [KeyError("State"), TypeError("x"), ValueError("x"), AttributeError("x")])
+def test_stumbling_over_an_answer_is_one_error(problem: Exception) -> None:
+    """A row without its state is a malformed answer, not a crash."""
+    with pytest.raises(AwsError, match="malformed"), making_sense("instances"):
+        raise problem

@@ -1,0 +1,194 @@
+"""AMIs and snapshots: listed whole, read as they are, never guessed."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from gpu_ami.aws import changes, images
+from gpu_ami.aws.calls import RefusedError, UnansweredError
+from tests.aws.fakes import FakeCaller
+
+ROW = {
+    "ImageId": "ami-1",
+    "OwnerId": "1",
+    "Name": "gpu",
+    "State": "available",
+    "CreationDate": "2026-01-02T03:04:05.000Z",
+    "LastLaunchedTime": "2026-02-02T03:04:05Z",
+    "Tags": [{"Key": "a", "Value": "b"}],
+    "BlockDeviceMappings": [
+        {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-1", "VolumeSize": 80}},
+        {"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"},
+        {"DeviceName": "/dev/sdc", "Ebs": {"VolumeSize": 10}},
+        {"DeviceName": "/dev/sdd", "Ebs": {"SnapshotId": "snap-1", "VolumeSize": 80}},
+    ],
+}
+
+
+def _listed(row: dict[str, Any]) -> images.Image:
+    (image,) = images.own_images(FakeCaller({"describe_images": [{"Images": [row]}]}), "1")
+    return image
+
+
+def test_an_ami_is_read_as_it_is() -> None:
+    """Instance-store devices and empty volumes have no snapshot; one snapshot twice is one."""
+    image = _listed(ROW)
+
+    assert image.created == datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    assert image.last_launched == datetime(2026, 2, 2, 3, 4, 5, tzinfo=timezone.utc)
+    assert (image.snapshot_ids, image.volume_gib, image.tags) == (("snap-1",), 170, {"a": "b"})
+    assert image.problems == ()
+
+
+def test_what_ec2_leaves_out_is_not_invented() -> None:
+    """An AMI without name, date, state and devices is still one."""
+    image = _listed({"ImageId": "ami-1", "OwnerId": "1"})
+
+    assert (image.name, image.state, image.created, image.snapshot_ids) == ("", "unknown", None, ())
+
+
+@pytest.mark.parametrize("key", ["CreationDate", "LastLaunchedTime", "DeprecationTime"])
+def test_a_date_that_cannot_be_read_is_a_problem_not_none(key: str) -> None:
+    """None means never launched; something unreadable means that we do not know."""
+    image = _listed({**ROW, key: "soon"})
+
+    assert image.problems == (f"{key} 'soon' is not a date",)
+
+
+def test_only_own_amis_are_candidates() -> None:
+    """AMIs shared with this account must never appear, even if EC2 forgets its filter."""
+    caller = FakeCaller({"describe_images": [{"Images": [{**ROW, "OwnerId": "2"}]}]})
+
+    assert images.own_images(caller, "1") == []
+    asked = caller.asked[0][1]
+    assert (asked["Owners"], asked["IncludeDisabled"], asked["IncludeDeprecated"]) == (["self"], True, True)
+
+
+@pytest.mark.parametrize(
+    "row", [{"OwnerId": "1"}, {"ImageId": "ami-1"}, {**ROW, "Tags": [{}]}, {**ROW, "BlockDeviceMappings": [3]}]
+)
+def test_a_malformed_row_fails_the_listing(row: dict[str, Any]) -> None:
+    """One unreadable AMI makes the list incomplete, and an incomplete list is none."""
+    with pytest.raises(UnansweredError):
+        images.own_images(FakeCaller({"describe_images": [{"Images": [row]}]}), "1")
+
+
+def test_snapshots_are_asked_for_200_at_a_time() -> None:
+    """EC2 takes no more values in a filter; one that is gone does not fail the others."""
+    caller = FakeCaller(
+        {
+            "describe_snapshots": lambda Filters, **_: {  # noqa: N803 - AWS's name
+                "Snapshots": [{"SnapshotId": each} for each in Filters[0]["Values"] if each != "snap-7"]
+            }
+        }
+    )
+
+    found = images.snapshots(caller, [f"snap-{n}" for n in range(450)])
+
+    assert (len(found), caller.calls) == (449, 3)
+
+
+def test_a_snapshots_size_is_unknown_unless_ec2_says_it() -> None:
+    """An invented size would be a promise of savings."""
+    rows = [
+        {
+            "SnapshotId": "a",
+            "OwnerId": "1",
+            "FullSnapshotSizeInBytes": 3 * 1024**3,
+            "StartTime": "2026-01-01T00:00:00Z",
+        },
+        {"SnapshotId": "b", "OwnerId": "1", "VolumeSize": 8, "State": "completed"},
+        {"SnapshotId": "c", "OwnerId": "2"},
+    ]
+    found = images.own_snapshots(FakeCaller({"describe_snapshots": [{"Snapshots": rows}]}), "1")
+
+    assert [(each.snapshot_id, each.full_gib, each.volume_gib) for each in found] == [("a", 3.0, 0), ("b", None, 8)]
+
+
+@pytest.mark.parametrize("answer", [{}, {"ImageId": "ami-2", "LaunchPermissions": []}, {"ImageId": "ami-1"}])
+def test_permissions_without_a_list_are_not_no_permissions(answer: dict[str, Any]) -> None:
+    """An AMI whose sharing is not known must not pass for a private one."""
+    with pytest.raises(UnansweredError):
+        images.launch_permissions(FakeCaller({"describe_image_attribute": [answer]}), "ami-1")
+
+
+def test_a_snapshots_sharing_without_a_list_is_not_none() -> None:
+    """The same for snapshots."""
+    script: Any = {"describe_snapshot_attribute": [{"CreateVolumePermissions": [{"UserId": "2"}]}, {}]}
+    caller = FakeCaller(script)
+
+    assert images.snapshot_is_shared(caller, "snap-1")
+    with pytest.raises(UnansweredError):
+        images.snapshot_is_shared(caller, "snap-1")
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-01-01T00:00:00.000Z", datetime(2026, 1, 1, tzinfo=timezone.utc)),
+        ("2026-01-01T09:00:00+09:00", datetime(2026, 1, 1, tzinfo=timezone.utc)),
+        ("2026-01-01T00:00:00", datetime(2026, 1, 1, tzinfo=timezone.utc)),
+        (datetime(2026, 1, 1), datetime(2026, 1, 1, tzinfo=timezone.utc)),  # noqa: DTZ001 - what a parser may give
+        ("", None),
+        (3, None),
+        ("2026-13-01T00:00:00Z", None),
+    ],
+)
+def test_times_are_utc_or_unknown(text: object, moment: datetime | None) -> None:
+    """A local time taken for UTC would be half a day wrong."""
+    assert images.parse_time(text) == moment
+
+
+def _refused(code: str) -> RefusedError:
+    return RefusedError(f"ec2: {code}: x", code)
+
+
+@pytest.mark.parametrize("code", ["InvalidAMIID.Unavailable", "InvalidAMIID.NotFound"])
+def test_an_ami_that_is_gone_already_counts_as_gone(code: str) -> None:
+    """The answer to the first try may have been lost on its way."""
+    assert changes.deregister(FakeCaller({"deregister_image": [_refused(code)]}), "ami-1") == {}
+
+
+def test_a_refusal_to_deregister_is_an_error() -> None:
+    """The AMI is still there."""
+    with pytest.raises(RefusedError):
+        changes.deregister(FakeCaller({"deregister_image": [_refused("AuthFailure")]}), "ami-1")
+
+
+def test_ec2s_word_on_each_snapshot_is_returned() -> None:
+    """The AMI goes even when a snapshot stays: only these words tell."""
+    rows = [{"SnapshotId": "a", "ReturnCode": "success"}, {"SnapshotId": "b", "ReturnCode": "missing-permissions"}]
+    caller = FakeCaller({"deregister_image": [{"Return": True, "DeleteSnapshotResults": rows}]})
+
+    assert changes.deregister(caller, "ami-1") == {"a": "success", "b": "missing-permissions"}
+    assert caller.asked[0][1]["DeleteAssociatedSnapshots"] is True
+
+
+@pytest.mark.parametrize("answer", [{}, {"Return": False}, {"Return": True, "DeleteSnapshotResults": [{}]}])
+def test_an_answer_that_does_not_say_done_is_not_done(answer: dict[str, Any]) -> None:
+    """A journal that said deleted would not be true."""
+    with pytest.raises(UnansweredError):
+        changes.deregister(FakeCaller({"deregister_image": [answer]}), "ami-1")
+
+
+def test_a_snapshot_that_is_gone_already_counts_as_gone() -> None:
+    """EC2 may have deleted it with its AMI after all; other refusals are errors."""
+    script: Any = {"delete_snapshot": [_refused("InvalidSnapshot.NotFound"), _refused("InvalidSnapshot.InUse")]}
+    caller = FakeCaller(script)
+
+    changes.delete_snapshot(caller, "snap-1")
+    with pytest.raises(RefusedError):
+        changes.delete_snapshot(caller, "snap-1")
+
+
+def test_tags_of_aws_are_left_out() -> None:
+    """EC2 refuses a whole request over one tag that starts with aws:."""
+    caller = FakeCaller({"create_tags": [{}]})
+
+    changes.add_tags(caller, "ami-1", {"aws:dlm": "x", "a": "1"})
+    changes.add_tags(caller, "ami-1", {"aws:dlm": "x"})
+
+    assert caller.asked == [("create_tags", {"Resources": ["ami-1"], "Tags": [{"Key": "a", "Value": "1"}]})]

@@ -1,0 +1,37 @@
+"""Which regions and services there are."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpu_ami.aws.calls import UnansweredError
+from gpu_ami.aws.regions import enabled_regions, has_service
+from tests.aws.fakes import FakeCaller
+
+
+def test_the_public_list_says_where_a_service_is() -> None:
+    """It comes in pages of ten, and the region may be on any of them."""
+    pages: list[dict[str, object]] = [
+        {"Parameters": [{"Value": "us-east-1"}], "NextToken": "1"},
+        {"Parameters": [{"Value": "here"}]},
+    ]
+
+    caller = FakeCaller({"get_parameters_by_path": list(pages)}, region="here")
+    assert has_service(caller, "batch")
+    assert caller.asked[0][1]["Path"] == "/aws/service/global-infrastructure/services/batch/regions"
+    assert not has_service(FakeCaller({"get_parameters_by_path": list(pages)}, region="there"), "batch")
+
+
+def test_an_empty_list_says_nothing() -> None:
+    """An empty answer must not read as: the service is nowhere, so nothing uses the AMI."""
+    with pytest.raises(UnansweredError):
+        has_service(FakeCaller({"get_parameters_by_path": [{"Parameters": []}]}), "batch")
+
+
+def test_regions_are_those_the_account_can_use() -> None:
+    """For --regions all."""
+    rows = [{"RegionName": "b"}, {"RegionName": "a"}]
+
+    assert enabled_regions(FakeCaller({"describe_regions": [{"Regions": rows}]})) == ["a", "b"]
+    with pytest.raises(UnansweredError):
+        enabled_regions(FakeCaller({"describe_regions": [{"Regions": []}]}))

@@ -1,0 +1,221 @@
+"""The account with every reason: nothing that is needed goes, and everything else does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.cleanup.tree import LocalSource, scan
+from gpu_ami.sandbox.demouses import USES
+from gpu_ami.sandbox.images import SandboxAmi
+from tests.cleanup.world import OTHER_REGION, REGION, World, doomed, other_region, reasons
+
+# Which source is the one that sees each reason.
+SEEN_BY = {
+    "running_instance": "instances",
+    "stopped_instance": "instances",
+    "template_default_version": "launch-templates",
+    "template_middle_version": "launch-templates",
+    "template_latest_version": "launch-templates",
+    "template_alias": "launch-templates",
+    "group_pinned_version": "launch-templates",
+    "group_mixed_base": "launch-templates",
+    "group_mixed_override": "launch-templates",
+    "launch_configuration": "launch-configurations",
+    "group_launch_configuration": "launch-configurations",
+    "spot_fleet": "spot-fleets",
+    "ec2_fleet": "launch-templates",
+    "batch_image_id_override": "batch",
+    "batch_image_id": "batch",
+    "batch_pinned_template": "launch-templates",
+    "batch_template_override": "launch-templates",
+    "batch_frozen_latest": "launch-templates",
+    "parameter_ami_id": "parameters",
+    "parameter_other_name": "parameters",
+    "parameter_list": "parameters",
+    "parameter_json": "parameters",
+    "image_builder_recipe": "image-builder",
+    "launch_permission": "launch-permissions",
+    "public_launch_permission": "launch-permissions",
+    "deregistration_protection": "deregistration-protection",
+    "aws_backup": "aws-backup",
+    "dlm_policy": "lifecycle-manager",
+    "snapshot_lock": "snapshot-locks",
+}
+# Reasons that no source sees: they are properties of the AMI.
+PROPERTIES = {"keep_tag": "keep-tag", "recent_launch": "too-young"}
+# EC2's own answer sees some of these too; it is left out where another source is to be judged.
+SECOND_OPINION = "image-references"
+
+
+def _with_every_use(here: World) -> dict[str, str]:
+    here.newest()
+    made = {}
+    for number, (reason, use) in enumerate(USES.items()):
+        image = here.image(60 + number)
+        use(here.maker, image)
+        made[reason] = image.id
+    return made
+
+
+def test_every_reason_of_the_sandbox_is_judged_here() -> None:
+    """A reason that somebody adds to the sandbox must get its line above."""
+    assert set(USES) == set(SEEN_BY) | set(PROPERTIES)
+
+
+def test_nothing_that_is_needed_goes_and_everything_else_does(here: World) -> None:
+    """The promise of the whole tool, on an account with every reason at once."""
+    needed = _with_every_use(here)
+    unused = {here.image(days).id for days in (45, 400)}
+
+    plan = here.plan()
+
+    assert plan.decision.blocks == ()
+    assert doomed(plan) == unused
+    for reason, image_id in needed.items():
+        assert (SEEN_BY | PROPERTIES)[reason] in reasons(plan, image_id), reason
+
+
+@pytest.mark.parametrize("reason", SEEN_BY)
+def test_without_its_source_a_needed_ami_would_go(here: World, reason: str) -> None:
+    """Proof that the test above can fail: what keeps each AMI is the source that is said to see it."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+    USES[reason](here.maker, image)
+    source = SEEN_BY[reason]
+    # A template with an alias also needs the parameter.
+    blind = {source, SECOND_OPINION} | ({"parameters"} if reason == "template_alias" else set())
+    if "parameters" in blind:
+        here.maker.image(70)
+        USES["running_instance"](here.maker, here.image(71))
+
+    assert image.id not in doomed(here.plan(without={SECOND_OPINION}))
+    assert image.id in doomed(here.plan(without=blind))
+
+
+@pytest.mark.parametrize("reason", ["stopped_instance", "template_middle_version", "parameter_ami_id"])
+def test_ec2s_own_answer_is_a_source_of_its_own(here: World, reason: str) -> None:
+    """Where our own eyes fail, EC2's second opinion still keeps the AMI."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+    USES[reason](here.maker, image)
+    ours = {SEEN_BY[reason]}
+    if ours == {"parameters"}:
+        USES["running_instance"](here.maker, here.image(71))
+
+    assert SECOND_OPINION in reasons(here.plan(without=ours), image.id)
+    assert image.id in doomed(here.plan(without=ours | {SECOND_OPINION}))
+
+
+def test_a_terminated_instance_needs_nothing(here: World) -> None:
+    """Terminated instances stay listed for an hour; counting them would keep AMIs for nothing."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+    here.maker.instance(image).terminate()
+    rows = here.access.client("ec2").describe_instances()["Reservations"]
+
+    assert rows[0]["Instances"][0]["State"]["Name"] == "terminated"
+    assert image.id in doomed(here.plan())
+
+
+def _template_mapping(here: World, image: SandboxAmi) -> None:
+    mapping = {"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": image.snapshot_ids[0]}}
+    here.access.client("ec2").create_launch_template(
+        LaunchTemplateName="data", LaunchTemplateData={"BlockDeviceMappings": [mapping]}
+    )
+
+
+def _group_override_image(here: World, image: SandboxAmi) -> None:
+    base = {"LaunchTemplateId": here.maker.template("base", here.maker.filler()), "Version": "$Default"}
+    policy = {
+        "LaunchTemplate": {
+            "LaunchTemplateSpecification": base,
+            "Overrides": [{"InstanceType": "g6.xlarge", "ImageId": image.id}],
+        }
+    }
+    here.maker.group("override-image", mixed_instances_policy=policy)
+
+
+def _alias_with_version(here: World, image: SandboxAmi) -> None:
+    here.maker.parameter("/launch/versioned", image.id)
+    ssm = here.access.client("ssm")
+    ssm.put_parameter(Name="/launch/versioned", Value=here.maker.filler(), Type="String", Overwrite=True)
+    here.maker.template("versioned", "resolve:ssm:/launch/versioned:1")
+
+
+def _parameter_elsewhere(here: World, image: SandboxAmi) -> None:
+    other_region(here).parameter("/images", json.dumps({REGION: image.id}))
+
+
+def _recipe(here: World, image: SandboxAmi) -> None:
+    USES["image_builder_recipe"](here.maker, image)
+
+
+MORE: dict[str, tuple[Callable[[World, SandboxAmi], None], str]] = {
+    "snapshot in a template's mapping": (_template_mapping, "launch-templates"),
+    "image id in a group's override": (_group_override_image, "auto-scaling"),
+    "alias pinned to an old version of a parameter": (_alias_with_version, "launch-templates"),
+    "parameter of another region": (_parameter_elsewhere, "parameters"),
+}
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_reasons_that_no_other_tool_has_either(here: World, case: str) -> None:
+    """References hide in overrides, mappings, versions of parameters and other regions."""
+    use, source = MORE[case]
+    here.newest()
+    here.in_use()
+    image = here.image()
+    use(here, image)
+    USES["running_instance"](here.maker, here.image(71))
+
+    def places() -> list[Any]:
+        return [here.place(), here.place(OTHER_REGION)]
+
+    assert source in reasons(here.plan(places=places()), image.id)
+    assert image.id in doomed(here.plan(places=places(), without={source, SECOND_OPINION}))
+
+
+TREE: dict[str, tuple[str, Callable[[str], str]]] = {
+    "terraform-code": ("terraform/main.tf", lambda ami: f"# the old one was {ami}\n"),
+    "terraform-variables": ("terraform/gpu-ami.auto.tfvars.json", lambda ami: json.dumps({"gpu_ami_id": ami})),
+    "terraform-state": ("terraform/terraform.tfstate", lambda ami: json.dumps({"resources": [{"image": ami}]})),
+    "workflows": (".github/workflows/test.yml", lambda ami: f"env:\n  AMI: {ami}\n"),
+    "manifests": (
+        "packer/manifest.json",
+        lambda ami: json.dumps(
+            {"builds": [{"artifact_id": f"{REGION}:{ami}", "packer_run_uuid": "1"}], "last_run_uuid": "1"}
+        ),
+    ),
+    "receipts": (
+        "terraform/receipts/1.json",
+        lambda ami: json.dumps(
+            {"when": "2026-01-01T00:00:00Z", "changes": [{"address": "a", "old": None, "new": ami}]}
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("source", TREE)
+def test_what_the_working_tree_names_stays(here: World, tmp_path: Path, source: str) -> None:
+    """Terraform breaks when an AMI that its files name is gone, applied or not."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+    name, text = TREE[source]
+    file = tmp_path / name
+    file.parent.mkdir(parents=True)
+    file.write_text(text(image.id))
+
+    def local(skip: frozenset[str] = frozenset()) -> list[LocalSource]:
+        return scan(tmp_path, state=lambda: None, skip=skip)
+
+    assert source in reasons(here.plan(local=local()), image.id)
+    assert image.id in doomed(here.plan(local=local(frozenset({source}))))

@@ -1,0 +1,344 @@
+"""Carrying a plan out: everything that is unused goes, with its snapshots, and the journal knows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.cleanup.apply import Apply, Result, doomed_of
+from gpu_ami.cleanup.guard import Guard
+from gpu_ami.cleanup.journal import Journal, image_record, read, unfinished
+from gpu_ami.cleanup.leftovers import Leftovers
+from gpu_ami.cleanup.plan import Plan
+from gpu_ami.cleanup.planning import make_plan
+from gpu_ami.cleanup.policy import Policy
+from gpu_ami.sandbox.demouses import USES
+from gpu_ami.sandbox.gate import Call, Fault
+from tests.cleanup.world import EVERYTHING, World, doomed
+
+
+@dataclasses.dataclass
+class Done:
+    """What a run left."""
+
+    plan: Plan
+    results: dict[str, Result]
+    journal: Path
+
+
+def _run(
+    here: World, folder: Path, policy: Policy = EVERYTHING, *, between: Callable[[], object] = lambda: None, **more: Any
+) -> Done:
+    survey = here.survey(policy)
+    plan = make_plan(survey, here.account, here.now, **more)
+    between()
+    path = folder / f"cleanup-{len(list(folder.iterdir()))}.jsonl"
+    journal = Journal(path)
+    journal.write("begin", format=1, account=here.account)
+    apply = Apply(plan, survey, journal, now=lambda: here.now)
+    results = [*apply.images(doomed_of(plan, None)), *apply.orphans(plan.doomed_orphans)]
+    journal.write("end")
+    journal.close()
+    return Done(plan, {result.image_id: result for result in results}, path)
+
+
+def test_unused_amis_go_with_their_snapshots_and_nothing_else(here: World, tmp_path: Path) -> None:
+    """The whole account before and after."""
+    stay = {here.newest(), here.in_use()}
+    go = [here.image(100 + n) for n in range(3)]
+
+    done = _run(here, tmp_path)
+
+    assert here.there() == {image.id for image in stay}
+    assert here.snapshots_there() == {each for image in stay for each in image.snapshot_ids}
+    assert {key: result.status for key, result in done.results.items()} == {image.id: "deleted" for image in go}
+    assert all(result.snapshots == {i.snapshot_ids[0]: "deleted"} for i in go for result in [done.results[i.id]])
+
+
+def test_one_call_per_ami_deletes_it_with_its_snapshots(here: World, tmp_path: Path) -> None:
+    """Speed: one look at its sharing and one deregistration each, nothing more."""
+    here.newest()
+    here.in_use()
+    for n in range(5):
+        here.image(100 + n)
+
+    _run(here, tmp_path)
+
+    calls = here.calls()
+    assert calls.count("DeregisterImage") == calls.count("DescribeImageAttribute") == 5
+    assert "DeleteSnapshot" not in calls
+    assert calls.count("DescribeImages") == 1
+
+
+def test_the_intention_is_on_the_disk_before_the_act(here: World, tmp_path: Path) -> None:
+    """A run that is killed right after the act must leave a way back."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+    found: list[str] = []
+
+    def look(_call: Call, _environ: Any) -> None:
+        (path,) = tmp_path.iterdir()
+        found.append(read(path).entries[image.id].status)
+
+    here.aws.gate.add(Fault(look, action="DeregisterImage"))
+
+    _run(here, tmp_path)
+
+    assert found == ["intended"]
+
+
+def test_a_snapshot_that_a_kept_ami_uses_stays(here: World, tmp_path: Path) -> None:
+    """Two AMIs of one snapshot: the one in use needs it."""
+    here.newest()
+    kept = here.in_use()
+    image = here.image(100, snapshot_ids=list(kept.snapshot_ids))
+
+    result = _run(here, tmp_path).results[image.id]
+
+    assert (result.status, result.is_failed) == ("deleted", False)
+    assert result.snapshots == {kept.snapshot_ids[0]: f"kept: used by {kept.id}"}
+    assert set(kept.snapshot_ids) <= here.snapshots_there()
+    assert "DeleteSnapshot" not in here.calls()
+
+
+def test_a_snapshot_of_two_amis_goes_when_both_go(here: World, tmp_path: Path) -> None:
+    """The first deregistration leaves it for the second."""
+    here.newest()
+    here.in_use()
+    first = here.image(100)
+    here.image(110, snapshot_ids=list(first.snapshot_ids))
+
+    done = _run(here, tmp_path)
+
+    assert first.snapshot_ids[0] not in here.snapshots_there()
+    assert not any(result.is_failed for result in done.results.values())
+
+
+def test_a_snapshot_that_ec2_left_behind_is_deleted_after(here: World, tmp_path: Path) -> None:
+    """EC2 deregisters the AMI even when a snapshot delete fails; tools that do not read the answer leave orphans."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+    snapshot = image.snapshot_ids[0]
+    here.aws.gate.reply(
+        b'<DeregisterImageResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><return>true</return>'
+        b"<deleteSnapshotResultSet><item><snapshotId>" + snapshot.encode() + b"</snapshotId>"
+        b"<returnCode>internal-error</returnCode></item></deleteSnapshotResultSet></DeregisterImageResponse>",
+        action="DeregisterImage",
+    )
+    here.aws.gate.add(Fault(lambda *_: here.maker.ec2.deregister_image(image.id), action="DeleteSnapshot"))
+
+    result = _run(here, tmp_path).results[image.id]
+
+    assert result.snapshots == {snapshot: "deleted"}
+    assert snapshot not in here.snapshots_there()
+
+
+def test_a_snapshot_that_cannot_be_deleted_is_said(here: World, tmp_path: Path) -> None:
+    """The AMI is gone, the cost is not: that is a failure to report, not to hide."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+    here.maker.ec2.snapshots[image.snapshot_ids[0]].lock = {"LockState": "compliance"}
+    here.aws.gate.fail("OptInRequired", action="DescribeLockedSnapshots")
+
+    done = _run(here, tmp_path, dataclasses.replace(EVERYTHING, skip_sources=frozenset({"snapshot-locks"})))
+
+    result = done.results[image.id]
+    assert result.is_failed
+    assert "SnapshotLocked" in str(result.error)
+    assert result.status == "deleted"
+
+
+def test_one_failure_does_not_stop_the_others(here: World, tmp_path: Path) -> None:
+    """An AMI that EC2 will not let go is listed at the end; the rest is done."""
+    here.newest()
+    here.in_use()
+    images = [here.image(100 + n) for n in range(4)]
+    here.aws.gate.fail("AuthFailure", "This image is managed by somebody else.", action="DeregisterImage", at=2)
+
+    done = _run(here, tmp_path)
+
+    statuses = sorted(done.results[image.id].status for image in images)
+    assert statuses == ["deleted", "deleted", "deleted", "failed"]
+    (failed,) = [result for result in done.results.values() if result.status == "failed"]
+    assert failed.image_id in here.there()
+    assert read(done.journal).entries[failed.image_id].status == "failed"
+
+
+USED_MEANWHILE = ["running_instance", "parameter_ami_id", "batch_image_id", "template_default_version", "spot_fleet"]
+
+
+@pytest.mark.parametrize("reason", USED_MEANWHILE)
+def test_an_ami_that_is_used_since_the_plan_stays(here: World, tmp_path: Path, reason: str) -> None:
+    """Between the plan and the act somebody launches, points, pins: everything that moves is read again."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+
+    done = _run(here, tmp_path, between=lambda: USES[reason](here.maker, image))
+
+    assert doomed(done.plan) == {image.id}
+    assert done.results[image.id].status == "kept"
+    assert "needed since the plan" in str(done.results[image.id].error)
+    assert image.id in here.there()
+    assert read(done.journal).entries == {}
+
+
+def test_a_source_that_fails_the_second_time_keeps_everything(here: World, tmp_path: Path) -> None:
+    """The check right before is worth nothing if it cannot see."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+
+    done = _run(here, tmp_path, between=lambda: here.aws.gate.deny("batch:*"))
+
+    assert done.results[image.id].status == "kept"
+    assert "AccessDenied" in str(done.results[image.id].error)
+
+
+def test_the_second_look_reads_only_what_can_have_moved(here: World, tmp_path: Path) -> None:
+    """Fifty templates were read a second ago, and versions never change."""
+    here.newest()
+    here.in_use()
+    here.image()
+    for n in range(10):
+        here.maker.template(f"t{n}", here.maker.filler())
+
+    _run(here, tmp_path)
+
+    calls = here.calls()
+    assert calls.count("DescribeLaunchTemplateVersions") == 10
+    assert calls.count("DescribeLaunchTemplates") == 2
+    assert calls.count("GetParameters") == 1
+
+
+def test_a_long_run_checks_again_every_minute(here: World, tmp_path: Path) -> None:
+    """A thousand deletions take minutes on AWS; what becomes used meanwhile stays, sharing included."""
+    here.newest()
+    here.in_use()
+    images = [here.image(100 + n) for n in range(3)]
+    now_s = 0.0
+    survey = here.survey(clock=lambda: now_s)
+    plan = make_plan(survey, here.account, here.now)
+    guard = Guard(survey, plan, now=lambda: here.now)
+    first, second, third = (next(v.image for v in plan.decision.doomed if v.image.image_id == i.id) for i in images)
+    assert guard.keeps(first) is None
+    images[1].launch_permissions.append({"UserId": "210987654321"})
+    USES["batch_image_id"](here.maker, images[2])
+    assert guard.keeps(second) is None
+
+    now_s = 61.0
+
+    assert "shared with 210987654321" in str(guard.keeps(second))
+    assert "compute environment" in str(guard.keeps(third))
+    assert guard.keeps(first) is None
+
+
+def test_disabling_is_an_act_of_its_own(here: World, tmp_path: Path) -> None:
+    """Disabled AMIs cannot be launched but come back with one call; shared ones are refused."""
+    here.newest()
+    here.in_use()
+    image, shared = here.image(100), here.image(101)
+    shared.launch_permissions.append({"UserId": "210987654321"})
+    policy = dataclasses.replace(EVERYTHING, mode="disable", include_shared=True)
+
+    done = _run(here, tmp_path, policy)
+
+    assert {key: result.status for key, result in done.results.items()} == {image.id: "disabled"}
+    assert (image.state, shared.state) == ("disabled", "available")
+    assert shared.launch_permissions
+
+
+def test_deprecating_is_an_act_of_its_own(here: World, tmp_path: Path) -> None:
+    """EC2 wants the date in the future."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+
+    done = _run(here, tmp_path, dataclasses.replace(EVERYTHING, mode="deprecate"))
+
+    assert done.results[image.id].status == "deprecated"
+    assert image.deprecation_time is not None
+
+
+def test_orphans_go_when_asked_for(here: World, tmp_path: Path) -> None:
+    """What other tools left; snapshots of AMIs in the Recycle Bin stay."""
+    here.newest()
+    here.in_use()
+    left, binned = here.image(100), here.image(101)
+    here.maker.ec2.deregister_image(left.id)
+    here.keep_deleted()
+    here.access.client("ec2").deregister_image(ImageId=binned.id)
+
+    done = _run(here, tmp_path, orphans=True)
+
+    assert done.results[left.id].snapshots == {left.snapshot_ids[0]: "deleted"}
+    assert left.snapshot_ids[0] not in here.snapshots_there()
+    assert binned.snapshot_ids[0] in here.snapshots_there()
+    assert read(done.journal).orphans[left.snapshot_ids[0]][1] == "deleted"
+
+
+def test_an_orphan_that_is_used_since_the_plan_stays(here: World, tmp_path: Path) -> None:
+    """A new launch template may attach it."""
+    here.newest()
+    here.in_use()
+    left = here.image(100)
+    here.maker.ec2.deregister_image(left.id)
+    mapping = {"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": left.snapshot_ids[0]}}
+
+    def use() -> None:
+        here.access.client("ec2").create_launch_template(
+            LaunchTemplateName="data", LaunchTemplateData={"BlockDeviceMappings": [mapping]}
+        )
+
+    result = _run(here, tmp_path, orphans=True, between=use).results[left.id]
+
+    assert result.status == "kept"
+    assert left.snapshot_ids[0] in here.snapshots_there()
+
+
+def test_a_killed_run_is_finished_by_the_next(here: World, tmp_path: Path) -> None:
+    """Kill -9 after the deregistration: the snapshot is an orphan that only the journal knows."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+    plan = here.plan()
+    journal = Journal(tmp_path / "cleanup-0.jsonl")
+    journal.write("begin", format=1, account=here.account)
+    record = image_record(plan.decision.doomed[0].image)
+    journal.write("will", mode="delete", image=record, permissions=[], snapshots=[])
+    journal.close()
+    here.maker.ec2.deregister_image(image.id)
+    assert image.snapshot_ids[0] in here.snapshots_there()
+
+    survey = here.survey()
+    make_plan(survey, here.account, here.now)
+    (story,) = unfinished(tmp_path, here.account)
+    again = Journal(tmp_path / "cleanup-1.jsonl")
+    place = here.place()
+    finished = Leftovers(survey, again).resume({place.region: place.caller}, story.entries.values())
+    again.close()
+
+    assert finished == {image.id: {image.snapshot_ids[0]: "deleted"}}
+    assert image.snapshot_ids[0] not in here.snapshots_there()
+
+
+@pytest.mark.parametrize("more", [{"limit": 1}, {"only": True}])
+def test_only_what_was_planned_is_done(here: World, more: dict[str, Any]) -> None:
+    """A saved plan is carried out as it was shown, however many more AMIs could go by now."""
+    here.newest()
+    here.in_use()
+    first = here.image(200)
+    here.image(100)
+    plan = here.plan(dataclasses.replace(EVERYTHING, max_deletions=more.get("limit"), older_than=timedelta(days=1)))
+
+    only = {(first.ec2_backend.region_name, first.id)} if more.get("only") else None
+
+    assert [verdict.image.image_id for verdict in doomed_of(plan, only)] == [first.id]

@@ -1,0 +1,243 @@
+"""Faults at every single call: nothing needed is ever deleted, the journal is true, a re-run completes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.cleanup.journal import read
+from gpu_ami.cleanup.policy import Flags
+from gpu_ami.errors import PipelineError
+from gpu_ami.housekeeping import Request, cleanup
+from gpu_ami.sandbox.demouses import USES
+from gpu_ami.sandbox.gate import Call, ConnectionCutError, Fault
+from tests.cleanup.world import World, task
+
+pytestmark = pytest.mark.usefixtures("no_waits")
+
+YES = Request(flags=Flags(older_than="30d", keep="1"), yes=True, permanent=True)
+# The first call says whose the credentials are; without its answer nothing begins.
+FIRST = 2
+
+
+@dataclass
+class Account:
+    """An account with AMIs that must stay and AMIs that should go."""
+
+    here: World
+    needed: dict[str, set[str]]
+    unused: dict[str, set[str]]
+
+    def check_needed(self) -> None:
+        """Fail if anything that is needed is gone."""
+        assert set(self.needed) <= self.here.there()
+        for snapshots in self.needed.values():
+            assert snapshots <= self.here.snapshots_there()
+
+    def check_journals(self, folder: Path) -> None:
+        """Fail if a journal says something that is not so."""
+        there = self.here.there()
+        for path in folder.glob("*.jsonl"):
+            for image_id, entry in read(path).entries.items():
+                assert entry.status != "done" or image_id not in there
+                assert entry.status != "failed" or image_id in there
+                for snapshot_id, word in entry.snapshot_status.items():
+                    assert word != "deleted" or snapshot_id not in self.here.snapshots_there()
+
+    def check_clean(self) -> None:
+        """Fail if something that is unused is left."""
+        assert self.here.there() == set(self.needed)
+        assert self.here.snapshots_there() == {each for some in self.needed.values() for each in some}
+
+
+@pytest.fixture
+def account(here: World) -> Account:
+    """A small account with each way of being needed that costs a call, and two AMIs that nothing needs."""
+    needed = [here.newest()]
+    for number, reason in enumerate(["running_instance", "template_alias", "batch_image_id", "launch_permission"]):
+        image = here.image(100 + number)
+        USES[reason](here.maker, image)
+        needed.append(image)
+    unused = [here.image(200), here.image(300)]
+    return Account(
+        here,
+        {image.id: set(image.snapshot_ids) for image in needed},
+        {image.id: set(image.snapshot_ids) for image in unused},
+    )
+
+
+def _try(account: Account, root: Path) -> PipelineError | None:
+    try:
+        cleanup(task(account.here, root).run, YES)
+    except PipelineError as exc:
+        return exc
+    return None
+
+
+def _calls_of_a_whole_run(account: Account, root: Path) -> int:
+    assert _try(account, root) is None
+    account.check_clean()
+    return len(account.here.aws.gate.calls)
+
+
+@pytest.fixture(scope="module")
+def whole_run(request: pytest.FixtureRequest) -> int:
+    """How many calls a run without faults makes: an upper bound for the tests below."""
+    return 48
+
+
+def test_a_run_without_faults_makes_as_many_calls_as_the_tests_below_try(
+    account: Account, tmp_path: Path, whole_run: int
+) -> None:
+    """If a run grew longer, its last calls would go untested."""
+    assert 25 < _calls_of_a_whole_run(account, tmp_path) <= whole_run
+
+
+def _strike_from(account: Account, number: int, answer: Callable[[Call, Any], Any]) -> None:
+    def strike(call: Call, environ: Any) -> Any:
+        return answer(call, environ) if call.number >= number else None
+
+    account.here.aws.gate.add(Fault(strike))
+
+
+def _cut(_call: Call, _environ: Any) -> None:
+    raise ConnectionCutError
+
+
+def _after_the_storm(account: Account, root: Path) -> None:
+    account.check_needed()
+    account.check_journals(root / "logs")
+    account.here.aws.gate.clear()
+    assert _try(account, root) is None
+    account.check_needed()
+    account.check_journals(root / "logs")
+    account.check_clean()
+
+
+@pytest.mark.parametrize("number", range(FIRST, 48))
+def test_the_network_goes_away_at_every_call(account: Account, tmp_path: Path, number: int) -> None:
+    """From call k on there is no network; afterwards a new run finishes."""
+    _strike_from(account, number, _cut)
+
+    problem = _try(account, tmp_path)
+
+    assert problem is None or problem.exit_code in (4, 7, 8)
+    _after_the_storm(account, tmp_path)
+
+
+@pytest.mark.parametrize("number", range(FIRST, 48))
+def test_the_answer_to_every_call_is_lost_after_it_was_done(account: Account, tmp_path: Path, number: int) -> None:
+    """AWS does what was asked, and nobody hears of it: the most dangerous fault for a journal."""
+    gate = account.here.aws.gate
+    inner = gate._application
+
+    def lossy(environ: Any, start_response: Any) -> Any:
+        answered = inner(environ, start_response)
+        if environ["sandbox.call"].number >= number:
+            raise ConnectionCutError
+        return answered
+
+    gate._application = lossy
+    try:
+        _try(account, tmp_path)
+    finally:
+        gate._application = inner
+
+    _after_the_storm(account, tmp_path)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"<a><b></a>", b"<html><body>Welcome</body></html>"])
+@pytest.mark.parametrize("number", range(FIRST, 48, 3))
+def test_every_answer_is_malformed_from_some_call_on(
+    account: Account, tmp_path: Path, number: int, body: bytes
+) -> None:
+    """A proxy's login page with status 200 is no list of references."""
+    _strike_from(account, number, lambda _call, _environ: (200, {"Content-Type": "text/xml"}, body))
+
+    _try(account, tmp_path)
+
+    _after_the_storm(account, tmp_path)
+
+
+@pytest.mark.parametrize("number", range(FIRST, 48))
+def test_one_lost_call_is_no_fault_at_all(account: Account, tmp_path: Path, number: int) -> None:
+    """Networks lose a packet; the call is made again and the run does not notice."""
+    account.here.aws.gate.cut(at=number)
+
+    assert _try(account, tmp_path) is None
+    account.check_clean()
+
+
+@pytest.mark.parametrize("number", range(FIRST, 48, 2))
+def test_throttling_at_every_call_is_waited_out(account: Account, tmp_path: Path, number: int) -> None:
+    """AWS throttles whenever it likes."""
+    for offset in range(3):
+        account.here.aws.gate.fail("RequestLimitExceeded", at=number + offset, status=503)
+
+    assert _try(account, tmp_path) is None
+    account.check_clean()
+
+
+ACTIONS = [
+    ("ec2:DescribeImages", 4),
+    ("ec2:DescribeInstances", 8),
+    ("ec2:DescribeLaunchTemplates", 8),
+    ("ec2:DescribeLaunchTemplateVersions", 8),
+    ("ec2:DescribeSpotInstanceRequests", 8),
+    ("ec2:DescribeSpotFleetRequests", 8),
+    ("ec2:DescribeFleets", 8),
+    ("ec2:DescribeImageReferences", 8),
+    ("ec2:DescribeImageAttribute", 8),
+    ("ec2:DescribeLockedSnapshots", 8),
+    ("ec2:GetAllowedImagesSettings", 8),
+    ("autoscaling:DescribeAutoScalingGroups", 8),
+    ("autoscaling:DescribeLaunchConfigurations", 8),
+    ("batch:DescribeComputeEnvironments", 8),
+    ("ssm:DescribeParameters", 8),
+    ("ssm:GetParameters", 8),
+    ("imagebuilder:ListImageRecipes", 8),
+    ("imagebuilder:ListContainerRecipes", 8),
+    ("ec2:DeregisterImage", 7),
+]
+
+
+@pytest.mark.parametrize(("action", "exit_code"), ACTIONS)
+def test_a_permission_that_is_missing_keeps_everything(
+    account: Account, tmp_path: Path, action: str, exit_code: int
+) -> None:
+    """Without any single permission nothing is deleted, and the exit code says why."""
+    before = account.here.there()
+    account.here.aws.gate.deny(action)
+
+    problem = _try(account, tmp_path)
+
+    assert problem is not None
+    assert problem.exit_code == exit_code
+    assert action.partition(":")[2] in str(problem)
+    assert account.here.there() == before
+    assert [call.action for call in account.here.aws.gate.calls].count(action.partition(":")[2]) >= 1
+
+
+@pytest.mark.parametrize("action", ["ec2:DescribeSnapshots", "rbin:ListRules", "rbin:GetRule"])
+def test_what_decides_nothing_may_be_missing(account: Account, tmp_path: Path, action: str) -> None:
+    """Sizes and the Recycle Bin only inform: with --permanent the clean-up goes on without them."""
+    account.here.keep_deleted()
+    account.here.aws.gate.deny(action)
+
+    assert _try(account, tmp_path) is None
+    account.check_clean()
+
+
+def test_every_call_of_a_run_is_in_the_tables_above(account: Account, tmp_path: Path) -> None:
+    """A new call must come with a test of what its denial does."""
+    account.here.keep_deleted()
+    _calls_of_a_whole_run(account, tmp_path)
+
+    made = {f"{call.service}:{call.action}" for call in account.here.aws.gate.calls}
+
+    tried = {action for action, _ in ACTIONS} | {"ec2:DescribeSnapshots", "rbin:ListRules", "rbin:GetRule"}
+    assert made - tried == {"sts:GetCallerIdentity"}

@@ -1,0 +1,149 @@
+"""The journal: written before each act, readable after any crash."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.aws.images import Image, Snapshot
+from gpu_ami.cleanup.journal import Journal, image_record, new_path, read, snapshot_record, unfinished
+from gpu_ami.errors import UsageError
+
+NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
+IMAGE = Image(image_id="ami-1", region="r", name="gpu", created=NOW, tags={"a": "1"}, snapshot_ids=("snap-1", "snap-2"))
+SNAPSHOT = Snapshot(snapshot_id="snap-1", region="r", description="of ami-1", tags={"b": "2"})
+
+
+def _journal(path: Path, *events: tuple[str, dict[str, Any]]) -> Path:
+    journal = Journal(path)
+    journal.write("begin", format=1, account="1")
+    for event, facts in events:
+        journal.write(event, **facts)
+    journal.close()
+    return path
+
+
+WILL = (
+    "will",
+    {
+        "mode": "delete",
+        "image": image_record(IMAGE),
+        "permissions": [{"UserId": "2"}],
+        "snapshots": [snapshot_record(SNAPSHOT)],
+    },
+)
+
+
+def test_what_is_needed_to_undo_an_act_is_read_back(tmp_path: Path) -> None:
+    """Tags and permissions are gone with the AMI; the journal is where they are left."""
+    (entry,) = read(_journal(tmp_path / "j", WILL)).entries.values()
+
+    assert entry.image == IMAGE
+    assert entry.permissions == ({"UserId": "2"},)
+    assert entry.snapshots == (SNAPSHOT,)
+    assert (entry.mode, entry.status) == ("delete", "intended")
+
+
+def test_outcomes_follow_the_intention(tmp_path: Path) -> None:
+    """The last word on the AMI and on each snapshot."""
+    path = _journal(
+        tmp_path / "j",
+        WILL,
+        ("done", {"image_id": "ami-1", "snapshots": {"snap-1": "deleted", "snap-2": "left"}}),
+        ("snapshot", {"image_id": "ami-1", "snapshot_id": "snap-2", "status": "kept: used by ami-9"}),
+        ("will-delete-orphan", {"snapshot": snapshot_record(SNAPSHOT)}),
+        ("orphan", {"snapshot_id": "snap-1", "status": "deleted"}),
+        ("something-new", {}),
+        ("end", {}),
+    )
+
+    story = read(path)
+
+    assert story.entries["ami-1"].status == "done"
+    assert story.entries["ami-1"].snapshot_status == {"snap-1": "deleted", "snap-2": "kept: used by ami-9"}
+    assert story.orphans == {"snap-1": (SNAPSHOT, "deleted")}
+    assert (story.is_ended, story.account) == (True, "1")
+
+
+def test_a_line_that_was_cut_off_says_nothing(tmp_path: Path) -> None:
+    """Kill -9 in the middle of a write; the next run's lines must still be read."""
+    path = _journal(tmp_path / "j", WILL)
+    with path.open("a") as file:
+        file.write('{"event": "done", "image_id": "am')
+
+    assert read(path).entries["ami-1"].status == "intended"
+    again = Journal(path, is_new=False)
+    again.write("done", image_id="ami-1")
+    again.close()
+    assert read(path).entries["ami-1"].status == "done"
+
+
+def test_every_line_is_on_the_disk_when_the_call_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An act whose intention was still in a buffer could not be finished after a crash."""
+    synced: list[str] = []
+    path = tmp_path / "j"
+    monkeypatch.setattr("os.fsync", lambda _handle: synced.append(path.read_text()))
+
+    _journal(path, WILL)
+
+    assert [text.count("\n") for text in synced] == [1, 2]
+
+
+def test_a_journal_is_for_its_owner_only(tmp_path: Path) -> None:
+    """It names accounts, tags and who AMIs are shared with."""
+    assert _journal(tmp_path / "logs" / "j").stat().st_mode & 0o077 == 0
+
+
+def test_an_existing_file_is_never_written_over(tmp_path: Path) -> None:
+    """It would be another run's way back."""
+    _journal(tmp_path / "j")
+
+    with pytest.raises(UsageError, match="nothing was changed"):
+        Journal(tmp_path / "j")
+
+
+def test_a_full_disk_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No act without its line."""
+    journal = Journal(tmp_path / "j")
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+
+    with pytest.raises(UsageError, match="No space left"):
+        journal.write("will")
+    journal.close()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "not json", '{"event": "begin", "format": 2, "account": "1"}', "[1]\n"])
+def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
+    """Restoring from a wrong file must say so, not restore nothing."""
+    (tmp_path / "x").write_text(text)
+
+    with pytest.raises(UsageError, match="not a journal"):
+        read(tmp_path / "x")
+
+
+def test_unfinished_runs_are_found(tmp_path: Path) -> None:
+    """Only this account's, only those without an end; a run that wrote no whole line did nothing."""
+    _journal(tmp_path / "cleanup-1.jsonl", WILL)
+    _journal(tmp_path / "cleanup-2.jsonl", WILL, ("end", {}))
+    (tmp_path / "cleanup-3.jsonl").write_text('{"event": "beg')
+    (tmp_path / "cleanup-4.jsonl").write_text(json.dumps({"event": "begin", "format": 1, "account": "2"}) + "\n")
+    (tmp_path / "other.jsonl").write_text("x\n")
+
+    assert [story.path.name for story in unfinished(tmp_path, "1")] == ["cleanup-1.jsonl"]
+
+
+def test_journals_are_named_by_time_and_never_twice(tmp_path: Path) -> None:
+    """Two runs in one second must not share a journal."""
+    names = {new_path(tmp_path, NOW).name for _ in range(5)}
+
+    assert len(names) == 5
+    assert all(name.startswith("cleanup-20261123T000000Z-") for name in names)
+    assert new_path(tmp_path, NOW, task="sweep").name.startswith("sweep-")

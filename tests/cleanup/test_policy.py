@@ -1,0 +1,107 @@
+"""Flags and settings, made into a policy."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from gpu_ami.aws.references.registry import SOURCES
+from gpu_ami.cleanup.policy import Flags, Scope, policy_from
+from gpu_ami.errors import UsageError
+from gpu_ami.settings import EMBEDDED, Cleanup
+
+
+def test_without_flags_the_settings_decide() -> None:
+    """A bare `invoke cleanup` takes this pipeline's AMIs, 30 days and 3."""
+    policy = policy_from(EMBEDDED, Flags())
+
+    assert (policy.older_than, policy.keep, policy.mode) == (timedelta(days=30), 3, "delete")
+    assert policy.scope == Scope(family=EMBEDDED.family)
+    assert policy.max_deletions is None
+
+
+def test_flags_go_before_settings() -> None:
+    """What is typed last counts."""
+    settings = msgspec.structs.replace(EMBEDDED, cleanup=Cleanup(older_than="7d", keep=5, max_deletions=9))
+
+    assert policy_from(settings, Flags()).max_deletions == 9
+    flags = Flags(older_than="2w", keep="0", max_deletions="4", mode="disable", template_versions="2")
+    policy = policy_from(settings, flags)
+    assert (policy.older_than, policy.keep, policy.max_deletions) == (timedelta(weeks=2), 0, 4)
+    assert (policy.mode, policy.template_versions) == ("disable", 2)
+
+
+@pytest.mark.parametrize(
+    "text", ["0d", "-1d", "30", "1mo", "", "d", "30 days", "1.5d", "9999999w", "\uff11d", "1d1h", "3654d", "nan"]
+)
+def test_an_age_in_a_wrong_form_is_refused(text: str) -> None:
+    """A slip in --older-than could mean every AMI; none of these may be guessed at."""
+    with pytest.raises(UsageError, match="--older-than"):
+        policy_from(EMBEDDED, Flags(older_than=text))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"keep": "-1"}, "--keep"),
+        ({"keep": "three"}, "--keep"),
+        ({"keep": "1.5"}, "--keep"),
+        ({"keep": "9999999"}, "--keep"),
+        ({"max_deletions": "0"}, "--max-deletions"),
+        ({"template_versions": "0"}, "--template-versions"),
+        ({"mode": "remove"}, "delete, disable, deprecate"),
+        ({"tag": ("team",)}, "KEY=VALUE"),
+        ({"tag": ("=x",)}, "KEY=VALUE"),
+        ({"tag": ("a=1", "a=2")}, "twice"),
+        ({"name": ""}, "--name is empty"),
+        ({"name": "x", "all_owned": True}, "--all-owned"),
+        ({"tag": ("a=1",), "all_owned": True}, "--all-owned"),
+        ({"skip_source": ("nonsense",)}, "not a source"),
+    ],
+)
+def test_a_flag_that_makes_no_sense_is_refused(flags: dict[str, Any], message: str) -> None:
+    """Each error names the flag and what would do."""
+    with pytest.raises(UsageError, match=message):
+        policy_from(EMBEDDED, Flags(**flags))
+
+
+@pytest.mark.parametrize("name", ["instances", "launch-templates", "auto-scaling", "batch", "parameters"])
+def test_the_essential_sources_cannot_be_skipped(name: str) -> None:
+    """Without one of these five, AMIs in use would go."""
+    with pytest.raises(UsageError, match="refused"):
+        policy_from(EMBEDDED, Flags(skip_source=(name,)))
+
+
+def test_every_other_source_can_be_skipped() -> None:
+    """An account without Image Builder permissions must still be cleanable, knowingly."""
+    names = [source.name for source in SOURCES if not source.is_essential]
+
+    assert policy_from(EMBEDDED, Flags(skip_source=(*names, "receipts"))).skip_sources == {*names, "receipts"}
+    assert len({source.name for source in SOURCES}) == len(SOURCES)
+
+
+@pytest.mark.parametrize(
+    ("flags", "inside", "outside"),
+    [
+        ({"name": "web-*"}, ("web-1", {}), ("db-1", {})),
+        ({"tag": ("a=1", "b=2")}, ("x", {"a": "1", "b": "2"}), ("x", {"a": "1"})),
+        ({"name": "w*", "tag": ("a=1",)}, ("web", {"a": "1"}), ("web", {"a": "2"})),
+        ({}, ("x", {"gpu-ami:family": "gpu-batch"}), ("gpu-batch-1", {})),
+    ],
+)
+def test_the_scope_covers_what_was_asked_for(
+    flags: dict[str, Any], inside: tuple[str, dict[str, str]], outside: tuple[str, dict[str, str]]
+) -> None:
+    """Nothing outside the scope is ever touched."""
+    scope = policy_from(EMBEDDED, Flags(**flags)).scope
+
+    assert scope.covers(*inside)
+    assert not scope.covers(*outside)
+
+
+def test_all_owned_covers_everything() -> None:
+    """Said explicitly, every own AMI may be considered."""
+    assert policy_from(EMBEDDED, Flags(all_owned=True)).scope.covers("anything", {})

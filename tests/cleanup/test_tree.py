@@ -1,0 +1,241 @@
+"""The working tree: every file that may need an AMI, and what happens to those that cannot be read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.cleanup.policy import LOCAL_SOURCES
+from gpu_ami.cleanup.receipts import protected_by_receipts
+from gpu_ami.cleanup.tree import LocalSource, last_build_ids, scan
+from gpu_ami.errors import TerraformError
+
+A, B, C, D = (f"ami-{number:017x}" for number in range(1, 5))
+
+
+def _tree(root: Path, **files: str | bytes) -> Path:
+    for name, content in files.items():
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return root
+
+
+def _scan(root: Path, **more: Any) -> dict[str, LocalSource]:
+    found = scan(root, **({"state": lambda: None} | more))
+    return {source.report.name: source for source in found}
+
+
+def _named(source: LocalSource) -> set[str]:
+    return {reference.target for reference in source.references}
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("terraform/main.tf", "terraform-code"),
+        ("terraform/modules/a/b.tf.json", "terraform-code"),
+        ("main.tofu", "terraform-code"),
+        ("packer/a.pkr.hcl", "terraform-code"),
+        ("terraform/terraform.tfvars", "terraform-variables"),
+        ("terraform/x.auto.tfvars.json", "terraform-variables"),
+        ("packer/v.auto.pkrvars.hcl", "terraform-variables"),
+        ("terraform/terraform.tfstate", "terraform-state"),
+        ("terraform/terraform.tfstate.backup", "terraform-state"),
+        ("terraform/terraform.tfstate.1700000000.backup", "terraform-state"),
+        ("terraform/terraform.tfstate.d/dev/terraform.tfstate", "terraform-state"),
+        (".github/workflows/a.yml", "workflows"),
+        (".github/actions/x/action.yaml", "workflows"),
+    ],
+)
+def test_every_kind_of_file_protects_what_it_names(tmp_path: Path, name: str, source: str) -> None:
+    """Comments too: whoever wrote an id into a file meant something by it."""
+    found = _scan(_tree(tmp_path, **{name: f"# {A}\n"}))
+
+    assert _named(found[source]) == {A}
+    assert (found[source].report.status, found[source].report.region) == ("ok", None)
+    assert found[source].references[0].detail == f"named in {name}"
+
+
+@pytest.mark.parametrize(
+    "name", ["logs/cleanup-1.jsonl", "logs/a.tf", "node_modules/a.tf", ".terraform/modules/a.tf", ".venv/a.tf", "a.txt"]
+)
+def test_copies_caches_and_our_own_journals_need_nothing(tmp_path: Path, name: str) -> None:
+    """A journal names every AMI that was deleted: read as a reference it would keep the restored ones forever."""
+    found = _scan(_tree(tmp_path, **{name: A}))
+
+    assert not any(source.references for source in found.values())
+
+
+def test_a_tree_without_such_files_is_skipped_not_ok(tmp_path: Path) -> None:
+    """A CI checkout without state must not read as: the state needs nothing."""
+    found = _scan(tmp_path)
+
+    assert set(found) == set(LOCAL_SOURCES)
+    assert {source.report.status for source in found.values()} == {"skipped"}
+    assert "not known" in str(found["terraform-state"].report.error)
+
+
+def test_a_file_in_utf_16_is_read(tmp_path: Path) -> None:
+    """PowerShell's `>` writes UTF-16, where an id has a zero byte between its letters."""
+    found = _scan(_tree(tmp_path, **{"a.tfvars": f'x = "{A}"'.encode("utf-16")}))
+
+    assert _named(found["terraform-variables"]) == {A}
+
+
+def test_a_file_larger_than_a_chunk_is_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state can have hundreds of megabytes, and an id can lie across two chunks."""
+    monkeypatch.setattr("gpu_ami.cleanup.tree._CHUNK", 40)
+    found = _scan(_tree(tmp_path, **{"a.tfstate": "x" * 35 + A + "\xff" * 90 + B}))
+
+    assert _named(found["terraform-state"]) == {A, B}
+
+
+def test_a_file_that_cannot_be_read_fails_its_source(tmp_path: Path) -> None:
+    """It may name any AMI. A dangling link is a file that root cannot read either."""
+    (tmp_path / "a.tf").symlink_to(tmp_path / "gone")
+
+    report = _scan(tmp_path)["terraform-code"].report
+
+    assert (report.status, "a.tf" in str(report.error)) == ("failed", True)
+
+
+def test_a_folder_that_cannot_be_listed_fails_every_source(tmp_path: Path) -> None:
+    """What lies in it is not known, so nothing of it is."""
+    found = _scan(tmp_path / "missing")
+
+    assert {source.report.status for source in found.values()} == {"failed"}
+
+
+def test_the_state_of_a_backend_is_read_too(tmp_path: Path) -> None:
+    """With a backend there is no state file on this machine."""
+    found = _scan(tmp_path, state=lambda: json.dumps({"image": A}))
+
+    assert _named(found["terraform-state"]) == {A}
+    assert found["terraform-state"].report.status == "ok"
+
+
+def test_a_backend_that_cannot_be_read_fails(tmp_path: Path) -> None:
+    """The state holds the AMIs that Terraform would miss."""
+
+    def fail() -> str | None:
+        msg = "no credentials"
+        raise TerraformError(msg)
+
+    found = _scan(_tree(tmp_path, **{"a.tfstate": A}), state=fail)
+
+    assert found["terraform-state"].report.status == "failed"
+
+
+def test_a_source_that_is_skipped_is_not_read(tmp_path: Path) -> None:
+    """And says why it found nothing."""
+    found = _scan(_tree(tmp_path, **{"a.tf": A}), skip=frozenset({"terraform-code"}))
+
+    assert (found["terraform-code"].report.status, found["terraform-code"].references) == ("skipped", ())
+    assert "--skip-source" in str(found["terraform-code"].report.error)
+
+
+def _build(ami: str, **more: Any) -> dict[str, Any]:
+    return {"name": "gpu", "artifact_id": f"r:{ami}", "build_time": 1, "packer_run_uuid": "1"} | more
+
+
+def test_of_a_manifest_only_the_last_build_counts() -> None:
+    """A manifest lists years of builds; all but the last may go."""
+    builds = [_build(A), _build(B, build_time=2, packer_run_uuid="2")]
+
+    assert last_build_ids(json.dumps({"builds": builds, "last_run_uuid": "2"})) == {B}
+
+
+def test_of_a_manifest_the_newest_build_of_each_name_counts() -> None:
+    """A run of one source alone must not unprotect what the others made last."""
+    builds = [
+        _build(A, name="x", build_time=1),
+        _build(B, name="x", build_time=2),
+        _build(C, name="y", packer_run_uuid="3"),
+    ]
+
+    assert last_build_ids(json.dumps({"builds": builds, "last_run_uuid": "3"})) == {B, C}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"builds": [{{"artifact_id": "r:{A}"}}, {{"artifact_id": "r:{B}',
+        f'{{"builds": {{"a": "{A} {B}"}}}}',
+        f'["{A}", "{B}"]',
+        f'{{"builds": [{{"build_time": "x", "artifact_id": "{A} {B}"}}, {{"artifact_id": "{A}"}}]}}',
+        f"{A} {B}",
+    ],
+    ids=["cut off", "wrong form", "list", "wrong time", "not JSON"],
+)
+def test_of_a_manifest_that_cannot_be_read_every_id_counts(text: str) -> None:
+    """Which of them is the last is not known."""
+    assert last_build_ids(text) in ({A, B}, {A})
+    assert A in (last_build_ids(text) or ())
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "", '{"builds_of": "something"}'])
+def test_other_json_files_are_no_manifests(text: str) -> None:
+    """A package's manifest.json names no AMI."""
+    assert last_build_ids(text) is None
+
+
+def test_manifests_and_release_records_are_found_by_name(tmp_path: Path) -> None:
+    """The one beside the template, and others that somebody keeps."""
+    manifest = json.dumps({"builds": [_build(A)], "last_run_uuid": "1"})
+    found = _scan(
+        _tree(
+            tmp_path, **{"packer/manifest.json": manifest, "packer/release.json": f'{{"source": "{B}"}}', "x.json": C}
+        )
+    )
+
+    assert _named(found["manifests"]) == {A, B}
+
+
+def _receipt(when: str, *changes: tuple[str, str | None, str]) -> str:
+    listed = [{"address": address, "old": old, "new": new} for address, old, new in changes]
+    return json.dumps({"when": when, "changes": listed})
+
+
+def test_of_receipts_the_newest_of_each_address_counts() -> None:
+    """Live and the one to roll back to; older ones are history. The clock's zone must not matter."""
+    texts = [
+        ("3", _receipt("2026-01-01T00:30:00+09:00", ("a", C, D))),
+        ("1", _receipt("2026-01-01T00:00:00Z", ("a", None, A), ("b", None, C))),
+        ("2", _receipt("2026-02-01T00:00:00Z", ("a", A, B))),
+    ]
+
+    references = protected_by_receipts(texts)
+
+    assert {(r.target, r.detail) for r in references} == {
+        (B, "live at a by 2"),
+        (A, "the one to roll back to at a by 2"),
+        (C, "live at b by 1"),
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{{cut {A} {B}",
+        json.dumps({"when": "soon", "changes": [{"address": "a", "new": f"{A} {B}"}]}),
+        json.dumps({"when": "2026-01-01T00:00:00Z", "changes": [], "x": f"{A} {B}"}),
+        json.dumps({"when": "2026-01-01T00:00:00Z", "changes": [{"address": 3, "new": f"{A} {B}"}]}),
+        json.dumps({"when": "2026-01-01T00:00:00Z", "changes": [{"address": "a", "new": None, "old": f"{A} {B}"}]}),
+        json.dumps([A, B]),
+    ],
+)
+def test_a_receipt_that_cannot_be_understood_protects_every_id_in_it(text: str) -> None:
+    """It may be the newest one."""
+    assert {r.target for r in protected_by_receipts([("x", text)])} == {A, B}
+
+
+def test_receipts_are_found_in_their_folder(tmp_path: Path) -> None:
+    """Committed beside the Terraform code."""
+    found = _scan(_tree(tmp_path, **{"terraform/receipts/1.json": _receipt("2026-01-01T00:00:00Z", ("a", None, A))}))
+
+    assert _named(found["receipts"]) == {A}
+    assert found["manifests"].report.status == "skipped"
