@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
@@ -113,7 +115,9 @@ class Console:
         elif self.output == "markdown":
             self._write("\n\n".join(map(_markdown, tables)))
         else:
-            for table in tables:
+            for number, table in enumerate(tables):
+                if number and tables[number - 1].footer:
+                    self._write("")
                 self._print_table(table)
 
     @contextlib.contextmanager
@@ -169,14 +173,23 @@ class Console:
             self.out.flush()
 
     def _print_table(self, table: Table) -> None:
+        widths = _widths(table)
+        bold = self.out.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        # Without a terminal nothing may be cut: a log has no right edge.
+        edge = shutil.get_terminal_size().columns if self.out.isatty() else None
+        if edge is not None and sum(widths) + 3 * len(widths) > edge:
+            self._print_folded(table)
+        else:
+            self._write("\n".join(_plain(table, widths, bold=bold)))
+
+    def _print_folded(self, table: Table) -> None:
+        """Print a table that is wider than the terminal, its cells folded."""
         from rich.box import SIMPLE_HEAD
         from rich.console import Console as RichConsole
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        # Without a terminal nothing may be cut: a log has no right edge.
-        width = None if self.out.isatty() else 500
-        console = RichConsole(file=self.out, highlight=False, width=width)
+        console = RichConsole(file=self.out, highlight=False)
         shown = RichTable(box=SIMPLE_HEAD, title=table.title or None, title_justify="left", title_style="bold")
         for column in table.columns:
             shown.add_column(column, justify="right" if column in table.numeric else "left", overflow="fold")
@@ -185,6 +198,35 @@ class Console:
         console.print(shown)
         for line in table.footer:
             console.print(Text(line), soft_wrap=True)
+
+
+def _widths(table: Table) -> list[int]:
+    """Return how wide each column must be, in the terminal's cells."""
+    rows = [table.columns, *table.rows]
+    return [max(_cells(row[number]) for row in rows) for number in range(len(table.columns))]
+
+
+def _cells(text: str) -> int:
+    """Return how many cells of a terminal *text* takes: wide characters, such as Hangul, take two."""
+    return len(text) if text.isascii() else sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _plain(table: Table, widths: Sequence[int], *, bold: bool) -> list[str]:
+    """Return the lines of a table that fits; done here because importing rich takes longer than the task."""
+
+    def strong(text: str) -> str:
+        return f"\x1b[1m{text}\x1b[0m" if bold else text
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            " " * (width - _cells(cell)) + cell if column in table.numeric else cell + " " * (width - _cells(cell))
+            for cell, width, column in zip(cells, widths, table.columns, strict=True)
+        ]
+        return f"  {'   '.join(padded)}".rstrip()
+
+    rule = "\u2500" * (sum(widths) + 3 * len(widths) - 1)
+    head = [strong(table.title), ""] if table.title else [""]
+    return [*head, strong(line(table.columns)), f" {rule}", *map(line, table.rows), "", *table.footer]
 
 
 def _markdown(table: Table) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -52,6 +52,22 @@ class Cleanup(Section, frozen=True):
     ] = ()
 
 
+class Cost(Section, frozen=True):
+    """What `invoke cost` asks about; `invoke cost` prints every further input with its name."""
+
+    instance_type: Annotated[str, _Meta(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$", description="What runs the jobs")] = (
+        "g5.xlarge"
+    )
+    market: Annotated[Literal["spot", "on-demand"], _Meta(description="How these instances are bought")] = "spot"
+    network: Annotated[
+        Literal["gateway", "endpoint", "nat"],
+        _Meta(description="How they reach ECR and S3: gateway is free, endpoint and nat are billed by the GB"),
+    ] = "gateway"
+    inputs: Annotated[
+        dict[str, float], _Meta(description="Inputs by the names that `invoke cost` prints, such as pull_s: 600")
+    ] = {}
+
+
 class Settings(Section, frozen=True):
     """Everything a person decides for the whole pipeline; Packer's and Terraform's own values stay with them."""
 
@@ -66,6 +82,7 @@ class Settings(Section, frozen=True):
     )
     handover: Handover = Handover()
     cleanup: Cleanup = Cleanup()
+    cost: Cost = Cost()
 
 
 # What the sandbox uses where there is no pipeline.yaml: a newcomer needs to write nothing.

@@ -1,0 +1,247 @@
+"""The inputs of one question about cost: what is given, measured, looked up or assumed, each with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from decimal import Decimal
+from typing import Any, Literal
+
+from gpu_ami.cost import coldstart
+from gpu_ami.cost.arithmetic import Number
+from gpu_ami.cost.figure import Figure, Range
+from gpu_ami.cost.model import Build, Case, Launch, Storage
+from gpu_ami.cost.specs import SPECS, Spec
+from gpu_ami.cost.table import MARKETS, Market, PriceTable
+from gpu_ami.errors import UsageError
+
+Network = Literal["nat", "endpoint", "gateway"]
+NETWORKS: tuple[Network, ...] = ("nat", "endpoint", "gateway")
+
+Figures = Mapping[str, Figure]
+# What the target of 3 minutes leaves for loading after a boot of 2.
+_TARGET_S = Decimal(60)
+
+# The original estimate: 17 minutes and $0.10 of network saved at $0.20 an hour; one AMI of 30 GB, one build on the same
+# instance in the middle of "20-30 minutes".
+_SEED = {
+    "instance_usd_per_hour": "0.20",
+    "stock_boot_s": "120",
+    "pull_s": "1020",
+    "models_s": "60",
+    "baked_boot_s": "120",
+    "lazy_load_s": "60",
+    "avoided_gb": "1",
+    "path_usd_per_gb": "0.10",
+    "initialization_mib_s": "0",
+    "extra_root_gib": "0",
+    "retained_amis": "1",
+    "billed_gib": "30",
+    "snapshot_usd_per_gib_month": "0.05",
+    "copies": "0",
+    "builds_per_month": "1",
+    "build_min": "25",
+    "builder_usd_per_hour": "0.20",
+    "builder_gib": "0",
+    "builder_iops": "0",
+    "builder_mib_s": "0",
+    "builder_gb": "0",
+    "ipv4_usd_per_hour": "0",
+    "failed_share": "0",
+    "ci_min": "0",
+    "fsr_hours_per_month": "0",
+    "jobs_per_month": "10",
+    "jobs_per_instance": "1",
+}
+PRESETS: Mapping[str, Mapping[str, str]] = {"seed": _SEED}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostRequest:
+    """What is asked.
+
+    Attributes:
+        region: Where the AMI is baked and used.
+        instance_type: What runs the jobs.
+        market: How these instances are bought.
+        network: How they reach ECR and S3.
+        builder_type: What bakes.
+        builder_market: How the builder is bought.
+        preset: A named set of inputs; None is the real thing.
+        settings: Inputs from pipeline.yaml.
+        given: Inputs from the command line.
+        compare: Instance types to set beside.
+        regions: Regions to set beside.
+    """
+
+    region: str
+    instance_type: str = "g5.xlarge"
+    market: Market = "spot"
+    network: Network = "gateway"
+    builder_type: str = "c7i.4xlarge"
+    builder_market: Market = "on-demand"
+    preset: str | None = None
+    settings: Mapping[str, Decimal] = field(default_factory=dict)
+    given: Mapping[str, Decimal] = field(default_factory=dict)
+    compare: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse words that name nothing.
+
+        Raises:
+            UsageError: The market, network or preset is not known.
+        """
+        for flag, word, known in (
+            ("--market", self.market, MARKETS),
+            ("network", self.network, NETWORKS),
+            ("--preset", self.preset, (None, *PRESETS)),
+        ):
+            if word not in known:
+                names = ", ".join(name for name in known if name)
+                msg = f"{flag} {word!r} is not known: give one of {names}."
+                raise UsageError(msg)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Every input, and what the instance costs when its price moves."""
+
+    figures: Figures
+    hourly: Range
+
+    @property
+    def loads_as_computed(self) -> bool:
+        """Whether the wait for the volume follows from its initialization, and is not stated."""
+        return self.figures["lazy_load_s"].source.startswith("computed")
+
+    def case(self, hourly: Figure | None = None) -> Case:
+        """Return the arithmetic's case at the instance price *hourly*, the middle one by default."""
+        price = self.hourly.mid if hourly is None else hourly
+        return case_of({**self.figures, "instance_usd_per_hour": price})
+
+    def changed(self, changes: Mapping[str, Number]) -> Case:
+        """Return the case with some inputs changed, for what-if questions."""
+        figures = {**self.figures, "instance_usd_per_hour": self.hourly.mid}
+        figures |= {name: replace(figures[name], value=value) for name, value in changes.items()}
+        if "lazy_load_s" not in changes and self.loads_as_computed:
+            figures["lazy_load_s"] = lazy_load(figures)
+        return case_of(figures)
+
+
+def gather(request: CostRequest, table: PriceTable, known: Iterable[Figure] = ()) -> Inputs:
+    """Return the inputs of *request*.
+
+    What is given on the command line beats the preset, which beats pipeline.yaml, which beats what was measured, which
+    beats prices and assumptions.
+
+    Args:
+        request: What is asked.
+        table: The prices.
+        known: What was measured.
+    """
+    stated = {figure.name: figure for figure in known}
+    stated |= _given(request.settings, "pipeline.yaml")
+    stated |= _given(PRESETS.get(request.preset or "", {}), "the original estimate")
+    stated |= _given(request.given, "command line")
+    assumed = {name: _assumed(name, spec) for name, spec in SPECS.items() if spec.default is not None}
+    figures = _derived({**assumed, **_prices(request, table), **stated}, stated)
+    return Inputs(figures, _hourly(request, table, figures))
+
+
+def case_of(figures: Figures) -> Case:
+    """Return the arithmetic's case that *figures* describe."""
+    own = {name: figures[name].value for name in _names(Case) if name in figures}
+    return Case(
+        launch=Launch(**_values(Launch, figures)),
+        storage=Storage(**_values(Storage, figures)),
+        build=Build(**_values(Build, figures)),
+        **own,
+    )
+
+
+def _names(kind: Any) -> list[str]:
+    return [each.name for each in fields(kind)]
+
+
+def _values(kind: Any, figures: Figures) -> dict[str, Number]:
+    return {name: figures[name].value for name in _names(kind)}
+
+
+def _assumed(name: str, spec: Spec) -> Figure:
+    return Figure(name, Decimal(spec.default or 0), spec.unit, f"assumed: {spec.why}")
+
+
+def _given(values: Mapping[str, Any], where: str) -> dict[str, Figure]:
+    return {name: Figure(name, Decimal(value), SPECS[name].unit, f"given: {where}") for name, value in values.items()}
+
+
+# The prices that the arithmetic takes from the table as they are.
+_RATES = (
+    "snapshot_usd_per_gib_month",
+    "gp3_usd_per_gib_month",
+    "gp3_usd_per_iops_month",
+    "gp3_usd_per_mib_s_month",
+    "ipv4_usd_per_hour",
+    "initialization_usd_per_gib_mib_s",
+    "fsr_usd_per_hour",
+    "cross_region_usd_per_gb",
+)
+
+# All rates that a question can need, the network paths' included.
+LOOKED_UP = (*_RATES, *(f"{path}_usd_per_gb" for path in NETWORKS))
+
+
+def _prices(request: CostRequest, table: PriceTable) -> dict[str, Figure]:
+    figures = {name: table.rate(request.region, name) for name in _RATES}
+    path = table.rate(request.region, f"{request.network}_usd_per_gb")
+    builder = table.hourly(request.region, request.builder_type, request.builder_market).mid
+    figures["path_usd_per_gb"] = _renamed(path, "path_usd_per_gb", request.network)
+    words = f"{request.builder_type} {request.builder_market}"
+    figures["builder_usd_per_hour"] = _renamed(builder, "builder_usd_per_hour", words)
+    return figures
+
+
+def _renamed(figure: Figure, name: str, what: str) -> Figure:
+    return replace(figure, name=name, source=f"{figure.source}, {what}")
+
+
+def _derived(figures: dict[str, Figure], stated: Collection[str]) -> dict[str, Figure]:
+    """Return *figures* with what follows from others, unless it is among the *stated*."""
+    figures = dict(figures)
+    if "hydrated_gib" not in stated:
+        figures["hydrated_gib"] = Figure("hydrated_gib", figures["billed_gib"].value, "GiB", "computed: billed_gib")
+    if "lazy_load_s" not in stated:
+        figures["lazy_load_s"] = lazy_load(figures)
+    return figures
+
+
+def lazy_load(figures: Figures) -> Figure:
+    """Return how long the first job waits for its volume, from the other inputs.
+
+    At a provisioned rate the volume fills from its creation on, beside the boot; what is left of that after the boot is
+    the longest wait, and the project's target leaves a minute in any case. Without one the job's own reads fill it.
+    """
+    rate, hydrated, boot, touched, reader = (
+        figures[name].value or Decimal(0)
+        for name in ("initialization_mib_s", "hydrated_gib", "baked_boot_s", "touched_gib", "reader_mb_s")
+    )
+    if rate:
+        seconds = max(_TARGET_S, coldstart.hydration_s(hydrated, rate) - boot)
+        source = f"computed: what initialization_mib_s leaves after boot, {_TARGET_S} s at least; not measured"
+    else:
+        seconds = coldstart.lazy_s(touched, reader)
+        source = "computed: touched_gib at reader_mb_s, the volume not initialized; not measured"
+    return Figure("lazy_load_s", seconds.quantize(Decimal(1)), "s", source)
+
+
+def _hourly(request: CostRequest, table: PriceTable, figures: Figures) -> Range:
+    stated = figures.get("instance_usd_per_hour")
+    if stated is not None:
+        return Range(stated, stated, stated)
+    prices = table.hourly(request.region, request.instance_type, request.market)
+    words = f"{request.instance_type} {request.market}"
+    low, mid, high = (
+        _renamed(figure, "instance_usd_per_hour", words) for figure in (prices.low, prices.mid, prices.high)
+    )
+    return Range(low, mid, high)

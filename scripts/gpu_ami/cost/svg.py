@@ -1,0 +1,50 @@
+"""A drawing as SVG text."""
+
+from __future__ import annotations
+
+from html import escape
+
+from gpu_ami.cost.drawing import Area, Dot, Drawing, Line, Point, Rectangle, Shape, Text
+
+_FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
+
+
+def render(drawing: Drawing) -> str:
+    """Return *drawing* as an SVG document, text as text."""
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{drawing.width}" height="{drawing.height}" '
+        f'viewBox="0 0 {drawing.width} {drawing.height}" role="img" font-family="{escape(_FONTS)}">'
+    )
+    names = f"<title>{escape(drawing.title)}</title><desc>{escape(drawing.description)}</desc>"
+    return "\n".join([head, names, *map(_shape, drawing.shapes), "</svg>", ""])
+
+
+def _shape(shape: Shape) -> str:
+    if isinstance(shape, Rectangle):
+        size = f'x="{_n(shape.x)}" y="{_n(shape.y)}" width="{_n(shape.width)}" height="{_n(shape.height)}"'
+        return f'<rect {size} rx="{_n(shape.radius)}" fill="{shape.fill}"/>'
+    if isinstance(shape, Line):
+        dashes = f' stroke-dasharray="{_n(shape.dash)} {_n(shape.dash)}"' if shape.dash else ""
+        look = f'stroke="{shape.stroke}" stroke-width="{_n(shape.width)}" stroke-linejoin="round"{dashes}'
+        return f'<polyline points="{_points(shape.points)}" fill="none" {look}/>'
+    if isinstance(shape, Area):
+        return f'<polygon points="{_points(shape.points)}" fill="{shape.fill}"/>'
+    if isinstance(shape, Dot):
+        place = f'cx="{_n(shape.x)}" cy="{_n(shape.y)}" r="{_n(shape.radius)}"'
+        return f'<circle {place} fill="{shape.fill}" stroke="#ffffff" stroke-width="2"/>'
+    return _text(shape)
+
+
+def _text(text: Text) -> str:
+    weight = ' font-weight="600"' if text.bold else ""
+    look = f'font-size="{_n(text.size)}" fill="{text.fill}" text-anchor="{text.anchor}"{weight}'
+    return f'<text x="{_n(text.x)}" y="{_n(text.y)}" {look}>{escape(text.text)}</text>'
+
+
+def _points(points: tuple[Point, ...]) -> str:
+    return " ".join(f"{_n(x)},{_n(y)}" for x, y in points)
+
+
+def _n(number: float) -> str:
+    """Return *number* with at most two decimals."""
+    return f"{number:.2f}".rstrip("0").rstrip(".")

@@ -1,0 +1,186 @@
+"""A cost report as people read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from gpu_ami.console import Table
+from gpu_ami.cost.arithmetic import Number
+from gpu_ami.cost.model import BreakEven, Case
+from gpu_ami.cost.report import CostReport
+from gpu_ami.cost.whatif import Sensitivity
+from gpu_ami.units import show_duration, show_usd
+
+
+def tables(report: CostReport) -> list[Table]:
+    """Return the report's tables: the answer first, the inputs last."""
+    found = [
+        _answer(report),
+        _month(report),
+        _alternatives(report),
+        _what_ifs("What would change it", report.sensitivities),
+    ]
+    if report.bridge:
+        title = f"From the preset {report.request.preset} to {report.request.instance_type} in {report.request.region}"
+        found.append(_what_ifs(title, report.bridge, first="step"))
+    if report.compared:
+        found.append(_compared(report))
+    return [*found, _inputs(report)]
+
+
+def headline(report: CostReport) -> str:
+    """Return the answer in two sentences: the waiting first, because that is what an AMI is for, then the money."""
+    launch = report.mid.launch
+    if launch.saved_s is None or report.waiting_saved_h_per_month is None:
+        waiting = "Waiting: unknown"
+    else:
+        change = "less" if launch.saved_s >= 0 else "more"
+        hours = show_duration(float(abs(report.waiting_saved_h_per_month)) * 3600)
+        waiting = f"Waiting: {show_duration(float(abs(launch.saved_s)))} {change} per cold start, {hours} a month"
+    launches = report.mid.break_even_launches
+    if launches is None:
+        money = "whether it pays is unknown"
+    elif launches == "never":
+        money = "it never pays, a launch costs more with the AMI"
+    else:
+        money = f"it pays from {_count(launches)} launches a month on"
+    net = report.mid.net_usd_per_month(report.mid.launches_per_month)
+    return f"{waiting}. Money: {money}; {_signed(net)} a month at {_count(report.mid.launches_per_month)}."
+
+
+def _answer(report: CostReport) -> Table:
+    request = report.request
+    cases = [report.mid] if report.low == report.high else [report.low, report.mid, report.high]
+    columns = ("price",) if len(cases) == 1 else ("low price", "middle price", "high price")
+    launches = report.mid.launches_per_month
+    rows = [
+        ("instance, an hour", *(_unit(case.launch.instance_usd_per_hour) for case in cases)),
+        ("a cold start without the AMI", *(_exact(case.launch.stock_usd) for case in cases)),
+        ("a cold start with it", *(_exact(case.launch.baked_usd) for case in cases)),
+        ("saved per launch", *(_exact(case.launch.saved_usd) for case in cases)),
+        ("pays from launches a month", *(_break_even(case.break_even_launches) for case in cases)),
+        ("pays from jobs a month", *(_break_even(case.break_even_jobs) for case in cases)),
+        (f"net at {_count(launches)} launches a month", *(_signed(case.net_usd_per_month(launches)) for case in cases)),
+    ]
+    zones = [f"Spot by zone: {', '.join(f'{zone} ${usd:f}' for zone, usd in report.zones)}."] if report.zones else []
+    what = f"preset {request.preset}" if request.preset else f"{request.instance_type} {request.market}"
+    return Table(
+        columns=("per launch", *columns),
+        rows=rows,
+        title=f"{what} in {request.region}, network path: {request.network}",
+        footer=(headline(report), *zones),
+        numeric=frozenset(columns),
+    )
+
+
+def _month(report: CostReport) -> Table:
+    case = report.mid
+    storage = case.storage
+    places = None if storage.copies is None else storage.copies + 1
+    kept = f"{_count(storage.retained_amis)} AMIs x {_count(storage.billed_gib)} GiB x {_count(places)} region(s)"
+    hydration = _times(case.launches_per_month, case.launch.hydration_usd)
+    rows = [
+        ("one build", show_usd(case.build.usd), _builder(report)),
+        ("builds", show_usd(_times(case.builds_per_month, case.build.usd)), f"{_count(case.builds_per_month)} a month"),
+        ("snapshots", show_usd(storage.usd_per_month), f"{kept}, an upper bound"),
+        ("AMI, all of it", show_usd(case.fixed_usd_per_month), "however little it is used"),
+        ("volume initialization", show_usd(hydration), f"with {_count(case.launches_per_month)} launches"),
+    ]
+    return Table(columns=("a month", "USD", "of"), rows=rows, title="What the AMI costs", numeric=frozenset({"USD"}))
+
+
+def _builder(report: CostReport) -> str:
+    build, request = report.mid.build, report.request
+    who = request.preset or f"{request.builder_type} {request.builder_market}"
+    return f"{who}, {_count(build.build_min)} min, failed builds included"
+
+
+def _alternatives(report: CostReport) -> Table:
+    today = report.alternatives[0].usd_per_month
+    rows = [
+        (
+            other.name,
+            "unknown" if other.cold_start_s is None else show_duration(float(other.cold_start_s)),
+            show_usd(other.usd_per_month),
+            "" if index == 0 else _signed(_minus(other.usd_per_month, today)),
+            other.note,
+        )
+        for index, other in enumerate(report.alternatives)
+    ]
+    return Table(
+        columns=("way", "cold start", "USD a month", "against today", "note"),
+        rows=rows,
+        title=f"Other ways to start {_count(report.mid.jobs_per_month)} jobs a month",
+        numeric=frozenset({"cold start", "USD a month", "against today"}),
+    )
+
+
+def _what_ifs(title: str, rows: Sequence[Sensitivity], first: str = "if") -> Table:
+    columns = (first, "saved per launch", "pays from launches a month")
+    cells = [(row.change, _exact(row.saved_per_launch_usd), _break_even(row.break_even_launches)) for row in rows]
+    return Table(columns=columns, rows=cells, title=title, numeric=frozenset(columns[1:]))
+
+
+def _compared(report: CostReport) -> Table:
+    columns = ("an hour", "saved per launch", "pays from launches a month", "net a month")
+    rows = [(each.region, each.instance_type, each.market, *_comparison(each.case)) for each in report.compared]
+    return Table(
+        columns=("region", "instance", "market", *columns), rows=rows, title="Beside it", numeric=frozenset(columns)
+    )
+
+
+def _comparison(case: Case) -> tuple[str, ...]:
+    return (
+        _unit(case.launch.instance_usd_per_hour),
+        _exact(case.launch.saved_usd),
+        _break_even(case.break_even_launches),
+        _signed(case.net_usd_per_month(case.launches_per_month)),
+    )
+
+
+def _inputs(report: CostReport) -> Table:
+    rows = [
+        (figure.name, "unknown" if figure.value is None else f"{figure.value:f}", figure.unit, figure.source)
+        for figure in report.figures
+    ]
+    footer = ("Change any of them with --set NAME=VALUE, or under cost.inputs in pipeline.yaml.",)
+    return Table(columns=("input", "value", "unit", "source"), rows=rows, footer=footer, numeric=frozenset({"value"}))
+
+
+def _times(count: Number, usd: Number) -> Number:
+    return None if count is None or usd is None else count * usd
+
+
+def _minus(one: Number, other: Number) -> Number:
+    return None if one is None or other is None else one - other
+
+
+def _count(number: Number) -> str:
+    """Return a count as people say it: ``663``, ``10.1``, ``1,342``."""
+    if number is None:
+        return "unknown"
+    if number >= 100:
+        return f"{number:,.0f}"
+    return f"{number:.1f}".removesuffix(".0")
+
+
+def _break_even(value: BreakEven) -> str:
+    return _count(value) if value is None or isinstance(value, Decimal) else value
+
+
+def _unit(usd: Number) -> str:
+    """Return a unit price with all its digits."""
+    return "unknown" if usd is None else f"${usd:f}"
+
+
+def _exact(usd: Number) -> str:
+    """Return a small amount to a tenth of a cent, one smaller than that to a hundredth."""
+    if usd is None:
+        return "unknown"
+    return f"{'-' if usd < 0 else ''}${abs(usd):.{3 if abs(usd) >= Decimal('0.001') or not usd else 4}f}"
+
+
+def _signed(usd: Number) -> str:
+    """Return an amount with its sign: what is gained or lost."""
+    return "unknown" if usd is None else f"{'-' if usd < 0 else '+'}${abs(usd):,.2f}"

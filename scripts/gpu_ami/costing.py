@@ -1,0 +1,270 @@
+"""`invoke cost`: what this checkout and AWS know, put to the arithmetic of cost/."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from gpu_ami.bake import manifest as manifests
+from gpu_ami.cost import inputs, table
+from gpu_ami.cost.figure import Figure
+from gpu_ami.cost.report import CostReport, report
+from gpu_ami.cost.specs import checked, checked_word, comma_list, parse_inputs
+from gpu_ami.cost.table import Market, PriceTable
+from gpu_ami.errors import AwsError
+from gpu_ami.files import read_text
+from gpu_ami.invocation import Invocation
+from gpu_ami.units import show_duration
+
+if TYPE_CHECKING:
+    from gpu_ami.cost.live import LivePrices
+
+_GIB = 1024**3
+
+
+class _Release(msgspec.Struct, frozen=True):
+    """What of the bake's release record matters here."""
+
+    run_id: str
+    bake_seconds: float
+    used_bytes: int
+
+
+def answer(
+    run: Invocation,
+    *,
+    preset: str | None = None,
+    market: str | None = None,
+    instance_type: str | None = None,
+    jobs_per_month: str | None = None,
+    values: Sequence[str] = (),
+    compare: str | None = None,
+    regions: str | None = None,
+    ask_aws: bool = False,
+    strict: bool = False,
+    chart: str | None = None,
+) -> CostReport:
+    """Return what the AMI costs and saves.
+
+    Args:
+        run: This invocation.
+        preset: A named set of inputs.
+        market: Another market than the settings' one.
+        instance_type: Another instance type than the settings' one.
+        jobs_per_month: How many jobs.
+        values: Further inputs as ``name=value``.
+        compare: Instance types to set beside, joined by commas.
+        regions: Regions to set beside, joined by commas.
+        ask_aws: Look prices and sizes up; what AWS does not say comes from the table, with a warning.
+        strict: What AWS does not say is an error.
+        chart: The file that the answer will be drawn to, checked before AWS is asked.
+
+    Raises:
+        UsageError: A flag or setting cannot be used, or there are no prices for a region or type.
+        AwsError: AWS did not say everything that was to be looked up, and *strict* is set.
+    """
+    if chart is not None:
+        from gpu_ami.cost.chart import check_path
+
+        check_path(Path(chart))
+    chosen = run.settings.cost
+    given = parse_inputs(values, flag="--set")
+    if jobs_per_month is not None:
+        given["jobs_per_month"] = checked("jobs_per_month", jobs_per_month, flag="--jobs-per-month")
+    found = _Known.read(run)
+    request = inputs.CostRequest(
+        region=run.settings.region,
+        instance_type=chosen.instance_type if instance_type is None else checked_word(instance_type, "--instance-type"),
+        market=chosen.market if market is None else cast("Market", market),
+        network=chosen.network,
+        builder_type=found.builder_type or inputs.CostRequest.builder_type,
+        builder_market=found.builder_market,
+        preset=preset,
+        settings=_settings_inputs(run),
+        given=given,
+        compare=comma_list(compare, "--compare"),
+        regions=comma_list(regions, "--regions"),
+    )
+    kept = Figure("retained_amis", Decimal(run.settings.cleanup.keep), "AMIs", "given: cleanup.keep in pipeline.yaml")
+    prices, known = table.load(), [kept, *found.figures]
+    if ask_aws:
+        with _tolerated(run, strict=strict):
+            prices = _live_prices(run, request, prices, strict=strict)
+            known = [*known, *_asked(run, found)]
+    answered = report(request, prices, today=_today(), known=known)
+    for warning in answered.warnings:
+        run.console.warn(warning)
+    return answered
+
+
+def show(run: Invocation, answered: CostReport, *, chart: str | None = None) -> None:
+    """Print the answer, and draw it to the file *chart* when one is named.
+
+    Raises:
+        UsageError: The file is no picture's name or cannot be written, or what the picture needs is unknown.
+    """
+    if chart is not None and not run.options.dry_run:
+        from gpu_ami.cost.chart import write
+
+        write(answered, Path(chart))
+        run.console.say(f"Drew {chart}.")
+    from gpu_ami.cost.tables import tables
+
+    run.console.result(answered.document(), *tables(answered))
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What this checkout knows of its last build."""
+
+    figures: Sequence[Figure] = ()
+    builder_type: str | None = None
+    builder_market: Market = "on-demand"
+    ami_id: str | None = None
+
+    @classmethod
+    def read(cls, run: Invocation) -> _Known:
+        """Return what the manifest and the release record of the last build say."""
+        figures = _release_figures(run)
+        path = run.workspace.manifest
+        if not path.exists():
+            return cls(figures)
+        builds = [build for build in manifests.load(path).last_run if build.amis]
+        if len(builds) != 1:
+            return cls(figures)
+        noted = builds[0].custom_data or {}
+        types = noted.get("instance_type", "").split(",")
+        size = noted.get("volume_size_gib", "")
+        if size.isdigit() and int(size):
+            source = f"measured: {run.workspace.shown(path)}"
+            figures = [*figures, Figure("builder_gib", Decimal(size), "GiB", source)]
+        market: Market = "spot" if len(types) > 1 else "on-demand"
+        return cls(figures, types[0] or None, market, builds[0].amis.get(run.settings.region))
+
+
+def _release_figures(run: Invocation) -> list[Figure]:
+    path = run.workspace.release
+    if not path.exists():
+        return []
+    try:
+        record = msgspec.json.decode(read_text(path, what="release record"), type=_Release)
+    except msgspec.DecodeError as exc:
+        run.console.warn(f"{run.workspace.shown(path)} is not a release record ({exc}): left out.")
+        return []
+    source = f"measured: {run.workspace.shown(path)} of {record.run_id}"
+    values = {
+        "build_min": ("min", record.bake_seconds / 60, "launch to release record"),
+        "billed_gib": ("GiB", record.used_bytes / _GIB, "used on the root volume"),
+    }
+    return [
+        Figure(name, Decimal(str(round(value, 2))), unit, f"{source}, {what}")
+        for name, (unit, value, what) in values.items()
+        if round(value, 2) > 0
+    ]
+
+
+def _settings_inputs(run: Invocation) -> Mapping[str, Decimal]:
+    given = run.settings.cost.inputs
+    return {name: checked(name, value, flag="cost.inputs in pipeline.yaml") for name, value in given.items()}
+
+
+@contextlib.contextmanager
+def _tolerated(run: Invocation, *, strict: bool) -> Iterator[None]:
+    """Turn AWS's refusal inside the block into a warning, unless the caller is *strict*."""
+    try:
+        yield
+    except AwsError as exc:
+        if strict:
+            raise
+        run.console.warn(f"{exc} What is not known live comes from the table of {table.load().compiled}.")
+
+
+def _asked(run: Invocation, found: _Known) -> list[Figure]:
+    """Return what the account says about the AMIs: their size and how many there are."""
+    from gpu_ami.aws import artifact, images
+    from gpu_ami.aws.access import identify
+    from gpu_ami.aws.calls import Caller
+
+    region, family = run.settings.region, run.settings.family
+    figures = []
+    size = None if found.ami_id is None else artifact.describe(run.access, found.ami_id).snapshot_gib
+    if size:
+        source = f"measured: FullSnapshotSizeInBytes of {found.ami_id}"
+        figures.append(Figure("billed_gib", Decimal(str(size)), "GiB", source))
+    own = images.own_images(Caller(run.access, region), identify(run.access).account)
+    count = sum(1 for image in own if image.tags.get("gpu-ami:family") == family)
+    if count:
+        source = f"measured: AMIs of family {family} in {region}"
+        figures.append(Figure("retained_amis", Decimal(count), "AMIs", source))
+    return figures
+
+
+def _live_prices(run: Invocation, request: inputs.CostRequest, prices: PriceTable, *, strict: bool) -> PriceTable:
+    from gpu_ami.cost import live
+
+    types = tuple(dict.fromkeys((request.instance_type, *request.compare, request.builder_type)))
+    for region in dict.fromkeys((request.region, *request.regions)):
+        if region.startswith("cn-"):
+            prices.check_region(region)
+        found = _looked_up(run, region, types, needed=_needed(request) if strict else ())
+        if found.missing:
+            names = ", ".join(found.missing)
+            run.console.warn(f"AWS gives no price in {region} of {names}: the table's is used where it has one.")
+        prices = live.overlay(prices, found)
+    return prices
+
+
+def _needed(request: inputs.CostRequest) -> Collection[str]:
+    """Return what an answer cannot do without, by the names that `look_up` gives its problems."""
+    hourly = {f"{request.instance_type} {request.market}", f"{request.builder_type} {request.builder_market}"}
+    return hourly | {"snapshot_usd_per_gib_month", "gp3_usd_per_gib_month", f"{request.network}_usd_per_gb"}
+
+
+def _looked_up(run: Invocation, region: str, types: tuple[str, ...], *, needed: Collection[str]) -> LivePrices:
+    """Return the prices of *region*, kept ones when they are young enough.
+
+    Raises:
+        AwsError: AWS could not be asked, or has no price of what is *needed*.
+    """
+    from gpu_ami.aws.prices import SPOT_DAYS, look_up
+    from gpu_ami.cost import live
+
+    now = datetime.now(timezone.utc)
+    path = _kept_in(run) / f"prices-{region}.json"
+    kept = live.load_kept(path)
+    if kept is not None and kept.covers(types, now) and not {*kept.missing} & {*needed}:
+        age = show_duration((now - kept.looked_up).total_seconds())
+        run.console.say(
+            f"Prices of {region} were looked up {age} ago; {run.workspace.shown(path)} keeps them for a day."
+        )
+        return kept
+    with run.console.step(f"prices of {region}"):
+        looked = look_up(run.access, region, types=types, rates=inputs.LOOKED_UP, now=now)
+    for name in needed:
+        if name in looked.problems:
+            raise AwsError(looked.problems[name])
+    found = live.summarise(looked, region, types=types, now=now, spot_days=SPOT_DAYS)
+    live.keep(path, found)
+    return found
+
+
+def _kept_in(run: Invocation) -> Path:
+    if run.options.sandbox:
+        return run.workspace.state
+    from gpu_ami.tools.cache import user_cache
+
+    return user_cache().root
+
+
+def _today() -> date:
+    return datetime.now(timezone.utc).date()
+
+
+__all__ = ["answer", "show"]

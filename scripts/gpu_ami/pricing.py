@@ -1,0 +1,103 @@
+"""`invoke prices`: the price table, looked up again."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from gpu_ami.aws.prices import RATE_QUERIES, SPOT_DAYS, look_up
+from gpu_ami.console import Table
+from gpu_ami.cost import live, table, tabletext
+from gpu_ami.cost.specs import comma_list
+from gpu_ami.errors import DifferenceError, PartialError
+from gpu_ami.files import write_atomic
+from gpu_ami.invocation import Invocation
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """The price table, looked up again.
+
+    Attributes:
+        file: Where it belongs.
+        old: Its text before.
+        new: Its text now.
+        problems: What could not be looked up and stays as it was.
+    """
+
+    file: Path
+    old: str
+    new: str
+    problems: Sequence[str]
+
+    @property
+    def changed(self) -> bool:
+        """Whether a price or its date is another one now."""
+        return self.old != self.new
+
+    def diff(self) -> str:
+        """Return the change as a unified diff."""
+        lines = difflib.unified_diff(self.old.splitlines(), self.new.splitlines(), "old", "new", "", "", 0, "")
+        return "\n".join(lines)
+
+    def document(self, shown: str) -> dict[str, Any]:
+        """Return the result as JSON-ready values; *shown* is how the file is named."""
+        return {"file": shown, "changed": self.changed, "problems": list(self.problems)}
+
+
+def refresh(run: Invocation, *, regions: str | None = None) -> Refreshed:
+    """Return the price table with everything that AWS says now; nothing is written.
+
+    Args:
+        run: This invocation. In the sandbox a copy of the table is refreshed.
+        regions: Only these, joined by commas; all regions of the table by default.
+
+    Raises:
+        UsageError: A region has no prices in USD.
+        AwsError: AWS could not be asked.
+    """
+    file = run.workspace.state / "prices.yaml" if run.options.sandbox else table.BUNDLED
+    before = table.load(file) if file.exists() else table.load()
+    after, now = before, datetime.now(timezone.utc)
+    problems: list[str] = []
+    for region in comma_list(regions, "--regions") or before.regions:
+        before.check_region(region)
+        types = before.regions[region].instances_usd_per_hour
+        with run.console.step(f"prices of {region}"):
+            looked = look_up(run.access, region, types=types, rates=RATE_QUERIES, now=now)
+        found = live.summarise(looked, region, types=types, now=now, spot_days=SPOT_DAYS)
+        after = live.overlay(after, found, kind="table")
+        problems += looked.problems.values()
+    return Refreshed(file, tabletext.render(before), tabletext.render(after), problems)
+
+
+def finish(run: Invocation, refreshed: Refreshed, *, check: bool = False) -> None:
+    """Show what `refresh` found and write it, unless this is a check or a dry run.
+
+    Raises:
+        DifferenceError: This is a check, and something changed.
+        PartialError: Some prices could not be looked up; the others were written.
+    """
+    shown = run.workspace.shown(refreshed.file)
+    dry = check or run.options.dry_run
+    if refreshed.changed:
+        run.console.say(refreshed.diff())
+        if not dry:
+            write_atomic(refreshed.file, refreshed.new, what="price table")
+        run.console.say(f"{'Would write' if dry else 'Wrote'} {shown}.")
+    else:
+        run.console.say(f"{shown} is up to date; left alone.")
+    for problem in refreshed.problems:
+        run.console.warn(problem)
+    rows = [(shown, "yes" if refreshed.changed else "no", str(len(refreshed.problems)))]
+    run.console.result(refreshed.document(shown), Table(columns=("file", "changed", "not found"), rows=rows))
+    if check and refreshed.changed:
+        msg = f"Prices in {shown} have changed: run `invoke prices`."
+        raise DifferenceError(msg)
+    if refreshed.problems:
+        msg = f"{len(refreshed.problems)} prices were not found and stay as they were in {shown}: see the warnings."
+        raise PartialError(msg)

@@ -1,0 +1,26 @@
+"""Small inputs for the tests of cost/."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+
+from gpu_ami.cost.inputs import CostRequest, gather
+from gpu_ami.cost.model import Case
+from gpu_ami.cost.table import load
+
+SEOUL = "ap-northeast-2"
+TODAY = date(2026, 11, 23)
+
+
+def seed_case(**changes: str | float) -> Case:
+    """Return the original estimate's case with *changes*: it has no volume, address, failures or hydration."""
+    given = {name: Decimal(str(value)) for name, value in changes.items()}
+    request = CostRequest(region=SEOUL, preset="seed", given=given)
+    return gather(request, load()).case()
+
+
+def real_case(region: str = SEOUL, **changes: str | float) -> Case:
+    """Return the case of everyday use with *changes*."""
+    given = {name: Decimal(str(value)) for name, value in changes.items()}
+    return gather(CostRequest(region=region, given=given), load()).case()

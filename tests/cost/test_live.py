@@ -1,0 +1,101 @@
+"""Looked-up prices over the table, and in the cache."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+
+from gpu_ami.aws.prices import Looked, SpotChange, SpotHistory
+from gpu_ami.cost import live
+from gpu_ami.cost.table import load, parse
+from gpu_ami.cost.tabletext import render
+from tests.cost.builders import SEOUL
+
+_NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
+
+
+def _history(*prices: str) -> SpotHistory:
+    start = _NOW - timedelta(days=30)
+    changes = tuple(SpotChange(f"z{number}", start, Decimal(usd)) for number, usd in enumerate(prices))
+    return SpotHistory(start, _NOW, changes)
+
+
+def _live(region: str = SEOUL) -> live.LivePrices:
+    looked = Looked(
+        on_demand={"g5.xlarge": Decimal("1.3000000000"), "p9.large": Decimal("40.0000000000")},
+        spot={
+            "g5.xlarge": _history("0.30", "0.40", "0.50"),
+            "g6.xlarge": SpotHistory(_NOW, _NOW, _history("1").changes),
+        },
+        rates={"snapshot_usd_per_gib_month": Decimal("0.0510000000")},
+        problems={"nat_usd_per_gb": "no such product"},
+    )
+    return live.summarise(looked, region, types=["g5.xlarge", "p9.large"], now=_NOW, spot_days=30)
+
+
+def test_live_prices_take_the_place_of_the_tables() -> None:
+    """With their own source, so that a reader sees which figures are of today."""
+    table = live.overlay(load(), _live())
+
+    snapshot = table.rate(SEOUL, "snapshot_usd_per_gib_month")
+    spot = table.hourly(SEOUL, "g5.xlarge", "spot")
+    assert (snapshot.value, snapshot.source) == (Decimal("0.051"), "live price of 2026-11-23 (AWS Price List)")
+    assert [spot.low.value, spot.mid.value, spot.high.value] == [Decimal("0.3"), Decimal("0.4"), Decimal("0.5")]
+    assert spot.mid.source == "live price of 2026-11-23 (EC2 spot price history of 30 days)"
+    assert table.hourly(SEOUL, "g5.xlarge", "on-demand").mid.value == Decimal("1.3")
+
+
+def test_what_was_not_looked_up_stays() -> None:
+    """A price that AWS did not give is still the table's, not unknown and not 0."""
+    before, after = load(), live.overlay(load(), _live())
+
+    assert after.rate(SEOUL, "nat_usd_per_gb") == before.rate(SEOUL, "nat_usd_per_gb")
+    assert after.hourly(SEOUL, "g6.xlarge", "spot") == before.hourly(SEOUL, "g6.xlarge", "spot")
+    assert after.regions["us-east-1"] == before.regions["us-east-1"]
+
+
+def test_new_types_and_regions_are_added() -> None:
+    """--live works where the table has nothing."""
+    table = live.overlay(load(), _live("sa-east-1"))
+
+    assert table.hourly("sa-east-1", "p9.large", "on-demand").mid.value == 40
+    assert table.hourly("sa-east-1", "p9.large", "spot").mid.value is None
+    assert table.regions["sa-east-1"].name == "sa-east-1"
+
+
+def test_a_refreshed_table_can_be_written_and_forgets_unused_sources() -> None:
+    """In the file the prices are a dated table's; a source that nothing names any more would mislead."""
+    table = live.overlay(load(), _live(), kind="table")
+
+    assert parse(render(table), source="t") == table
+    assert table.rate(SEOUL, "snapshot_usd_per_gib_month").source == "table of 2026-11-23 (AWS Price List)"
+    used = {rate.source for place in table.regions.values() for rate in place.rates.values()}
+    assert used <= table.sources.keys()
+    small = msgspec.structs.replace(load(), regions={SEOUL: load().regions[SEOUL]})
+    assert "fsr" not in live.overlay(small, _live()).sources
+
+
+def test_kept_prices_answer_for_a_day_and_for_the_types_that_were_asked(tmp_path: Path) -> None:
+    """A type without a price was asked for too: asking again each time would not find one."""
+    live.keep(tmp_path / "prices.json", _live())
+
+    kept = live.load_kept(tmp_path / "prices.json")
+
+    assert kept == _live()
+    assert kept is not None
+    assert kept.missing == ["nat_usd_per_gb"]
+    assert kept.covers(["g5.xlarge"], _NOW + timedelta(hours=24))
+    assert not kept.covers(["g5.xlarge"], _NOW + timedelta(hours=25))
+    assert not kept.covers(["g5.xlarge"], _NOW - timedelta(hours=1))
+    assert not kept.covers(["g5.xlarge", "c5.large"], _NOW)
+
+
+def test_unreadable_kept_prices_are_looked_up_again(tmp_path: Path) -> None:
+    """A cut-off or foreign file in a cache is no error of the user's."""
+    (tmp_path / "cut").write_text('{"region": "x"')
+
+    assert live.load_kept(tmp_path / "cut") is None
+    assert live.load_kept(tmp_path / "none") is None

@@ -1,0 +1,97 @@
+"""The answer as people read it."""
+
+from __future__ import annotations
+
+import io
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from gpu_ami.console import Console
+from gpu_ami.cost.inputs import CostRequest
+from gpu_ami.cost.report import CostReport, report
+from gpu_ami.cost.table import load
+from gpu_ami.cost.tables import headline, tables
+from tests.cost.builders import SEOUL, TODAY
+
+
+def _report(**asked: Any) -> CostReport:
+    return report(CostRequest(**{"region": SEOUL, **asked}), load(), today=TODAY)
+
+
+_LESS = "Waiting: 17 m 00 s less per cold start, 2 h 50 m a month. Money: "
+_MORE = "Waiting: 10 m 00 s more per cold start, 1 h 40 m a month. Money: "
+_NEVER = "it never pays, a launch costs more with the AMI"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, f"{_LESS}it pays from 663 launches a month on; -$4.84 a month at 10."),
+        ({"instance_type": "g6.xlarge"}, f"{_LESS}{_NEVER}; -$5.28 a month at 10."),
+        (
+            {"given": {"lazy_load_s": Decimal(1680)}, "market": "on-demand"},
+            f"{_MORE}{_NEVER}; -$8.21 a month at 10.",
+        ),
+        ({"region": "eu-west-1"}, f"{_LESS}whether it pays is unknown; unknown a month at 10."),
+    ],
+    ids=["late", "never", "slower", "unknown"],
+)
+def test_the_headline_says_waiting_first_and_money_second(asked: dict[str, Any], said: str) -> None:
+    """The money is small either way; the waiting is what an AMI is for."""
+    assert headline(_report(**asked)) == said
+
+
+def test_the_answer_comes_first_and_the_inputs_last() -> None:
+    """A pull request shows the beginning."""
+    shown = tables(_report(compare=("g6.xlarge",)))
+
+    assert shown[0].title == "g5.xlarge spot in ap-northeast-2, network path: gateway"
+    assert [table.title for table in shown[1:-1]] == [
+        "What the AMI costs",
+        "Other ways to start 10 jobs a month",
+        "What would change it",
+        "Beside it",
+    ]
+    assert shown[-1].columns == ("input", "value", "unit", "source")
+    assert "apne2-az4 $0.3700" in shown[0].footer[1]
+
+
+def test_the_preset_shows_its_way_to_reality() -> None:
+    """Next to its own numbers."""
+    shown = tables(_report(preset="seed"))
+
+    bridge = next(table for table in shown if table.title.startswith("From the preset seed"))
+    assert bridge.rows[0] == ("the preset seed", "$0.157", "10.1")
+    assert bridge.rows[-1][2] == "663"
+    assert shown[0].title.startswith("preset seed")
+
+
+def test_unknown_is_written_out() -> None:
+    """No cell of a table may read $0.00 for a price that nobody knows."""
+    cells = [cell for table in tables(_report(region="eu-west-1")) for row in table.rows for cell in row]
+
+    assert "unknown" in cells
+    answer = tables(_report(region="eu-west-1"))[0]
+    assert answer.rows[4] == ("pays from launches a month", "unknown", "unknown", "unknown")
+
+
+def test_amounts_keep_the_digits_that_matter() -> None:
+    """A saving of a twentieth of a cent is not $0.000, and unit prices are not rounded."""
+    tiny = _report(given={"pull_s": Decimal(963), "instance_usd_per_hour": Decimal("0.4607")})
+    rows = {row[0]: row[1] for row in tables(tiny)[0].rows}
+
+    assert rows["instance, an hour"] == "$0.4607"
+    assert rows["saved per launch"] == "$0.0001"
+
+
+@pytest.mark.parametrize("output", ["table", "markdown"])
+def test_it_can_be_printed_in_each_form(output: Any) -> None:
+    """Every row has as many cells as its table has columns."""
+    out = io.StringIO()
+    answered = _report(preset="seed", compare=("g6.xlarge",))
+
+    Console(output, out=out).result(answered.document(), *tables(answered))
+
+    assert "10.1" in out.getvalue()
