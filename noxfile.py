@@ -30,7 +30,7 @@ show_pyenv_pythons()
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
-DEFAULT = ["lint", "typing", "tests", "infra", "e2e", "coverage"]
+DEFAULT = ["lint", "typing", "tests", "slow", "infra", "e2e", "coverage"]
 
 nox.needs_version = ">=2026.8.10"
 nox.options.default_venv_backend = "uv"
@@ -79,7 +79,15 @@ def typing(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the unit tests on each supported Python."""
     install(session, "tests")
-    session.run("coverage", "run", "-m", "pytest", "-m", "not e2e and not infra", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", "-m", "not (slow or infra or e2e)", *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Test the sandbox itself, and every way a run can be cut short; once, not per Python."""
+    install(session, "tests")
+    setup_tools(session)
+    session.run("coverage", "run", "-m", "pytest", "-m", "slow", *session.posargs)
 
 
 @nox.session

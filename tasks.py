@@ -109,6 +109,64 @@ def update_tfvars(
         report.raise_changed(run, change)
 
 
+@pipeline_task(
+    ROOT,
+    preset="A named set of inputs: seed is the original estimate.",
+    market="on-demand or spot; default from pipeline.yaml.",
+    instance_type="What runs the jobs; default from pipeline.yaml.",
+    jobs_per_month="Jobs a month.",
+    set="An input as name=value, by the names that this task prints; repeatable.",
+    compare="Instance types to set beside, joined by commas.",
+    regions="Regions to set beside, joined by commas.",
+    live="Look prices and sizes up in AWS.",
+    strict="With --live: what AWS does not say is an error.",
+    chart="Draw the answer to FILE.svg or FILE.png.",
+)
+def cost(
+    run: Invocation,
+    *,
+    preset: str | None = None,
+    market: str | None = None,
+    instance_type: str | None = None,
+    jobs_per_month: str | None = None,
+    set: tuple[str, ...] = (),
+    compare: str | None = None,
+    regions: str | None = None,
+    live: bool = False,
+    strict: bool = False,
+    chart: str | None = None,
+) -> None:
+    """Say what the AMI costs and saves, and from how many launches on it pays."""
+    from gpu_ami import costing
+
+    answered = costing.answer(
+        run,
+        preset=preset,
+        market=market,
+        instance_type=instance_type,
+        jobs_per_month=jobs_per_month,
+        values=set,
+        compare=compare,
+        regions=regions,
+        ask_aws=live,
+        strict=strict,
+        chart=chart,
+    )
+    costing.show(run, answered, chart=chart)
+
+
+@pipeline_task(
+    ROOT,
+    regions="Only these regions, joined by commas; all of the table otherwise.",
+    check="Change nothing; exit 9 when a price has changed.",
+)
+def prices(run: Invocation, *, regions: str | None = None, check: bool = False) -> None:
+    """Look every price of the price table up again, and show what changed."""
+    from gpu_ami import pricing
+
+    pricing.finish(run, pricing.refresh(run, regions=regions), check=check)
+
+
 @pipeline_task(ROOT)
 def sandbox(run: Invocation) -> None:
     """Keep the local AWS and guest running for later --sandbox tasks, until Ctrl-C."""

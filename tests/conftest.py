@@ -13,6 +13,16 @@ from gpu_ami.sandbox.session import Sandbox, open_sandbox
 from gpu_ami.workspace import Workspace
 
 
+ONCE = Path(__file__).parent / "sandbox"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the sandbox's own tests: slow, and the same on every Python."""
+    for item in items:
+        if item.path.is_relative_to(ONCE):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def local_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """The demo account, to be looked at: tests that change it start a sandbox of their own."""

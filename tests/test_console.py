@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import pytest
 
@@ -54,6 +55,48 @@ def test_a_table_shows_every_cell() -> None:
     out, _ = _printed(console)
     assert "x" * 300 in out
     assert out.endswith("1 image\n")
+
+
+def test_tables_of_one_result_are_set_apart() -> None:
+    """A footer belongs to the table above it."""
+    console = _console()
+
+    console.result([], TABLE, TABLE)
+
+    lines = _printed(console)[0].splitlines()
+    assert lines[lines.index("1 image") + 1 :][:2] == ["", "Images"]
+
+
+def test_wide_letters_do_not_shift_a_column() -> None:
+    """Hangul takes two cells of a terminal each."""
+    console = _console()
+
+    console.result([], Table(columns=("a", "b"), rows=[("서울", "x"), ("1234", "y")]))
+
+    assert _printed(console)[0].splitlines()[-2:-1] == ["  1234   y"]
+    assert "  서울   x" in _printed(console)[0]
+
+
+@pytest.mark.parametrize(("columns", "folded"), [("30", True), ("200", False)])
+def test_a_table_too_wide_for_the_terminal_is_folded(
+    monkeypatch: pytest.MonkeyPatch, columns: str, folded: bool
+) -> None:
+    """No cell is cut or runs over the edge; a table that fits is printed without loading rich."""
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    console = Console(out=Terminal())
+    wide = Table(columns=("what", "note"), rows=[("a", "word " * 12)], title="Wide", footer=("end",))
+
+    console.result([], wide)
+
+    assert isinstance(console.out, io.StringIO)
+    lines = console.out.getvalue().splitlines()
+    shown = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+    assert (max(map(len, shown)) <= 30) is folded
+    assert console.out.getvalue().count("word") == 12
+    assert lines[-1].strip() == "end"
+    assert any("\x1b[1m" in line for line in lines)
 
 
 def test_markdown_escapes_what_would_break_the_table() -> None:

@@ -361,6 +361,8 @@ def _result(run: Invocation, job: Job, made: manifests.Build, change: tfvars.Cha
         instance_type=str(values.get("instance_type", "")),
         market="spot" if values.get("spot") in {True, "true"} else "on-demand",
         volume_gib=described.volume_gib,
+        volume_iops=float(values["volume_iops"]),
+        volume_mib_s=float(values["volume_throughput_mib_s"]),
         snapshot_gib=described.snapshot_gib,
     )
     return BuildResult(

@@ -224,11 +224,8 @@ def test_spot_history_is_read_to_its_end() -> None:
         }
         rows = [{**row, "SpotPrice": "0.5", "AvailabilityZoneId": "apne2-az1"}, {**row, "SpotPrice": "0.0"}]
         stub.add_response("describe_spot_price_history", {"SpotPriceHistory": rows, "NextToken": "t"}, asked)
-        stub.add_response(
-            "describe_spot_price_history",
-            {"SpotPriceHistory": [{**row, "SpotPrice": "0.4"}]},
-            {**asked, "NextToken": "t"},
-        )
+        last = {"SpotPriceHistory": [{**row, "SpotPrice": "0.4"}]}
+        stub.add_response("describe_spot_price_history", last, {**asked, "NextToken": "t"})
 
         history = spot_history(cast("Access", _Fake(ec2=client)), _REGION, "g5.xlarge", now=_NOW, days=30)
 
@@ -303,7 +300,7 @@ def test_missing_credentials_are_found_out_once() -> None:
 
     pricing = _Pages(refuse)
 
-    with pytest.raises(AwsError, match="No AWS credentials to look up the price of g5.xlarge on-demand"):
+    with pytest.raises(AwsError, match=r"No AWS credentials to look up the price of g5\.xlarge on-demand"):
         look_up(
             cast("Access", _Fake(pricing=pricing, ec2=_Pages(_spot))),
             _REGION,

@@ -125,7 +125,8 @@ def _client(
     local: dict[str, Any] = {}
     if endpoint_url is not None:
         local = {"endpoint_url": endpoint_url, "verify": False}
-        config = config.merge(Config(proxies={}, defaults_mode="legacy", s3={"addressing_style": "path"}))
+        settled: dict[str, Any] = {"proxies": {}, "defaults_mode": "legacy", "s3": {"addressing_style": "path"}}
+        config = config.merge(Config(**settled))
     with aws_errors(f"use {service} in {region}"):
         session = _session(own, profile, endpoint_url is not None, credentials)
         return session.client(service, region_name=region, config=config, **local)

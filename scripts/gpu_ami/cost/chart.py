@@ -130,13 +130,10 @@ def _curves(report: CostReport) -> Iterator[Shape]:
             lower = [axes.at(x, getattr(low, cost)(x)) for x in (end, 0)]
             yield Area((*upper, *lower), tint)
     yield from _here(axes, here)
-    label = []
-    if isinstance(crossing, Decimal):
-        label = _crossing(*axes.at(float(crossing), mid.without(float(crossing))), float(crossing))
-    yield from label[:1]
     yield Line((axes.at(0, 0), axes.at(end, mid.without(end))), _STOCK, 2.5)
     yield Line((axes.at(0, mid.fixed), axes.at(end, mid.with_ami(end))), _BAKED, 2.5)
-    yield from label[1:]
+    if isinstance(crossing, Decimal):
+        yield from _crossing(*axes.at(float(crossing), mid.without(float(crossing))), float(crossing))
     yield from _legend(report, low != high)
 
 
@@ -164,19 +161,11 @@ def _here(axes: _Axes, launches: float) -> Iterator[Shape]:
     yield Text(x + (7 if anchor == "start" else -7), top + 12, f"{_count(launches)} a month", 12, _SOFT, anchor)
 
 
-def _crossing(x: float, y: float, launches: float) -> list[Shape]:
-    """Return the mark of the break-even, its ground first.
-
-    Both lines come from below on its left, so that the place above there is free.
-    """
+def _crossing(x: float, y: float, launches: float) -> Iterator[Shape]:
+    """Mark the break-even. Both lines come from below on its left, so that the place above there is free."""
     words = f"pays from {_count(launches)} launches on"
-    width = 7.6 * len(words)
-    left = max(x + 8 - width, _PLOT[0] + 6)
-    return [
-        Rectangle(left, y - 32, width, 20, "#ffffff", 3),
-        Text(left + width / 2, y - 17, words, size=13, anchor="middle", bold=True),
-        Dot(x, y, 6, _INK),
-    ]
+    yield Text(max(x - 12, _PLOT[0] + 7.8 * len(words)), y - 17, words, size=13, anchor="end", bold=True)
+    yield Dot(x, y, 6, _INK)
 
 
 def _legend(report: CostReport, moving: bool) -> Iterator[Shape]:

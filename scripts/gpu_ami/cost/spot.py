@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -39,12 +40,9 @@ def percentiles(held: Iterable[Held]) -> tuple[Decimal, Decimal, Decimal]:
 
 
 def _at(ordered: Sequence[Held], wanted: Decimal) -> Decimal:
-    passed = Decimal(0)
-    for usd, seconds in ordered:
-        passed += seconds
-        if passed >= wanted:
-            return usd
-    return ordered[-1][0]
+    """Return the first price at which *wanted* seconds have passed."""
+    passed = itertools.accumulate(seconds for _, seconds in ordered)
+    return next(usd for (usd, _), now in zip(ordered, passed, strict=True) if now >= wanted)
 
 
 def _held(changes: list[SpotChange], start: datetime, end: datetime) -> list[Held]:

@@ -32,12 +32,11 @@ def tables(report: CostReport) -> list[Table]:
 def headline(report: CostReport) -> str:
     """Return the answer in two sentences: the waiting first, because that is what an AMI is for, then the money."""
     launch = report.mid.launch
-    if launch.saved_s is None or report.waiting_saved_h_per_month is None:
-        waiting = "Waiting: unknown"
-    else:
-        change = "less" if launch.saved_s >= 0 else "more"
-        hours = show_duration(float(abs(report.waiting_saved_h_per_month)) * 3600)
-        waiting = f"Waiting: {show_duration(float(abs(launch.saved_s)))} {change} per cold start, {hours} a month"
+    # Times are given, measured or assumed, but never unknown.
+    saved_s, saved_h = launch.saved_s or Decimal(0), report.waiting_saved_h_per_month or Decimal(0)
+    change = "less" if saved_s >= 0 else "more"
+    each, month = (show_duration(float(abs(seconds))) for seconds in (saved_s, saved_h * 3600))
+    waiting = f"Waiting: {each} {change} per cold start, {month} a month"
     launches = report.mid.break_even_launches
     if launches is None:
         money = "whether it pays is unknown"

@@ -6,8 +6,6 @@ import base64
 import contextlib
 import functools
 import gc
-import http.client
-import json
 import os
 import signal
 import threading
@@ -16,14 +14,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gpu_ami.aws.access import Access, sandbox_environment
 from gpu_ami.console import Console
 from gpu_ami.errors import SafetyError, ToolError, UsageError
 from gpu_ami.files import write_atomic
-from gpu_ami.sandbox.account import ALIVE_PATH, LOOPBACK, TOKEN_HEADER, DemoAccount
+from gpu_ami.sandbox.account import LOOPBACK, DemoAccount
+from gpu_ami.sandbox.sessionfile import Session, only_one, running_session, session_path
 from gpu_ami.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -31,9 +30,7 @@ if TYPE_CHECKING:
     from gpu_ami.sandbox.guest import Guest
     from gpu_ami.sandbox.guest.builder import Builder
 
-SESSION_FILE = "session.json"
-_LOCK_FILE = "lock"
-_ANSWER_WITHIN_S = 2.0
+__all__ = ["Sandbox", "builders", "exports", "open_sandbox", "running_session", "serve"]
 
 
 @dataclass(frozen=True)
@@ -68,40 +65,6 @@ class Sandbox:
         return self._root_of(instance_id)
 
 
-@dataclass(frozen=True)
-class Session:
-    """What `.sandbox/session.json` says of a running sandbox."""
-
-    endpoint_url: str
-    pid: int
-    token: str
-    guest_port: int | None
-    region: str
-    account: dict[str, Any]
-
-    def as_json(self) -> str:
-        """Return the file's content."""
-        return json.dumps(vars(self), indent=2, sort_keys=True) + "\n"
-
-    def is_alive(self) -> bool:
-        """Return whether the process lives and its endpoint knows the token."""
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass  # it lives, as another user's
-        address = urlsplit(self.endpoint_url)
-        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_ANSWER_WITHIN_S)
-        try:
-            connection.request("GET", ALIVE_PATH, headers={TOKEN_HEADER: self.token})
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-
-
 @contextlib.contextmanager
 def open_sandbox(workspace: Workspace, *, region: str, console: Console, with_guest: bool) -> Iterator[Sandbox]:
     """Open the sandbox for one invocation.
@@ -125,7 +88,7 @@ def open_sandbox(workspace: Workspace, *, region: str, console: Console, with_gu
         yield _attach(workspace, session, region=region, with_guest=with_guest)
         return
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_only_one(workspace))
+        stack.enter_context(only_one(workspace))
         with console.step("Starting the sandbox"):
             sandbox, _ = _start(stack, workspace, region=region, with_guest=with_guest)
         yield sandbox
@@ -148,24 +111,15 @@ def serve(
         raise SafetyError(msg)
     stop = stop or threading.Event()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_only_one(workspace))
+        stack.enter_context(only_one(workspace))
         stack.enter_context(_stopped_by_signals(stop))
         with console.step("Starting the sandbox"):
             sandbox, token = _start_with_guest_if_possible(stack, workspace, region=region, console=console)
-        stack.callback(_session_path(workspace).unlink, missing_ok=True)
-        write_atomic(_session_path(workspace), _session_of(sandbox, token).as_json(), what="session file", mode=0o600)
+        stack.callback(session_path(workspace).unlink, missing_ok=True)
+        write_atomic(session_path(workspace), _session_of(sandbox, token).as_json(), what="session file", mode=0o600)
         _announce(sandbox, console)
         stop.wait()
         console.say("Ending the sandbox.")
-
-
-def running_session(workspace: Workspace) -> Session | None:
-    """Return the session of the sandbox that runs in this folder; None when there is none, or its file is stale."""
-    try:
-        session = Session(**json.loads(_session_path(workspace).read_text(encoding="utf-8")))
-        return session if session.is_alive() else None
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 def _attach(workspace: Workspace, session: Session, *, region: str, with_guest: bool) -> Sandbox:
@@ -257,29 +211,6 @@ def _access(workspace: Workspace, endpoint_url: str, region: str) -> Access:
 
 
 @contextlib.contextmanager
-def _only_one(workspace: Workspace) -> Iterator[None]:
-    """Hold the folder's lock: two sandboxes of one folder would overwrite each other's files.
-
-    Who holds it knows that a session file there is a dead sandbox's, and removes it.
-    """
-    from filelock import FileLock, Timeout
-
-    workspace.state.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(workspace.state / _LOCK_FILE)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as exc:
-        place = workspace.shown(workspace.state)
-        msg = f"Another invocation is using {place}/: wait for it, or run `invoke sandbox` once and let both attach."
-        raise SafetyError(msg) from exc
-    try:
-        _session_path(workspace).unlink(missing_ok=True)
-        yield
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
 def _without_aws_variables() -> Iterator[None]:
     """Hide the user's AWS settings from moto, which opens boto3 sessions of its own as it starts."""
     hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("AWS_")}
@@ -341,10 +272,6 @@ def _announce(sandbox: Sandbox, console: Console) -> None:
         console.say(f"  export {name}={value}")
     if sandbox.guest_port is not None:
         console.say(f"The build instance's SSH is at {sandbox.guest_host}:{sandbox.guest_port}.")
-
-
-def _session_path(workspace: Workspace) -> Path:
-    return workspace.state / SESSION_FILE
 
 
 def _port(endpoint_url: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -41,7 +40,7 @@ def test_it_works_without_root(tmp_path: Path) -> None:
     home.mkdir()
     words, environment = [sys.executable], dict(os.environ)
     if os.geteuid() == 0:
-        words = _as_nobody(tmp_path)
+        words = _as_nobody()
         os.chown(home, _NOBODY, _NOBODY)
         for folder in (tmp_path, *tmp_path.parents[:2]):
             folder.chmod(0o755)
@@ -72,15 +71,14 @@ def test_it_works_without_root(tmp_path: Path) -> None:
     assert again == "2"
 
 
-def _as_nobody(folder: Path) -> list[str]:
+def _as_nobody() -> list[str]:
     """Return the words that start this Python as nobody, who may not be able to look into root's home for it."""
     executable = interpreter.python_binds()[0].source
     drop = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--inh-caps=-all"]
     reachable = subprocess.run([*drop, "test", "-r", os.__file__], check=False).returncode == 0
     if reachable:
         return [*drop, str(executable)]
-    prefix, mounted = executable.parent.parent, folder / "python"
-    mounted.mkdir()
-    assert shutil.which("unshare")
+    # In a mount namespace of the test's own. Not below tmp_path: who removes the folder removes the mount with it.
+    prefix, mounted = executable.parent.parent, "/mnt"
     script = f'mount --bind {prefix} {mounted} && LD_LIBRARY_PATH={mounted}/lib exec {" ".join(drop)} "$@"'
     return ["unshare", "--mount", "sh", "-c", script, "sh", f"{mounted}/bin/{executable.name}"]

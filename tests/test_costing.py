@@ -1,0 +1,312 @@
+"""`invoke cost`: the flags, the settings, what the last build left behind, and AWS."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami import costing
+from gpu_ami.aws import prices as aws_prices
+from gpu_ami.console import Console
+from gpu_ami.cost.figure import Figure
+from gpu_ami.cost.report import CostReport
+from gpu_ami.errors import AwsError, UsageError
+from gpu_ami.invocation import Invocation
+from gpu_ami.options import Options
+from gpu_ami.sandbox.session import Sandbox
+
+_AMI = "ami-0123456789abcdef0"
+_RELEASE = {"run_id": "r1", "bake_seconds": 840, "used_bytes": 24 * 1024**3, "os": "more than is read"}
+
+
+def _run(root: Path, settings: str = "region: ap-northeast-2\n", **options: Any) -> tuple[Invocation, io.StringIO]:
+    """Return an invocation in *root* and what it says."""
+    if not options.get("sandbox"):
+        (root / "pipeline.yaml").write_text(settings)
+    err = io.StringIO()
+    return Invocation(root, Options(**options), Console(out=io.StringIO(), err=err)), err
+
+
+def _manifest(root: Path, **custom: str) -> None:
+    build = {"builder_type": "amazon-ebs", "artifact_id": f"ap-northeast-2:{_AMI}", "custom_data": custom}
+    (root / "packer").mkdir(exist_ok=True)
+    (root / "packer" / "manifest.json").write_text(json.dumps({"builds": [build], "last_run_uuid": ""}))
+
+
+def _figures(answered: CostReport) -> Mapping[str, Figure]:
+    return {figure.name: figure for figure in answered.figures}
+
+
+def test_without_a_build_the_answer_rests_on_assumptions(tmp_path: Path) -> None:
+    """The first question of a newcomer has an answer, and its figures say what they are."""
+    run, err = _run(tmp_path)
+
+    figures = _figures(costing.answer(run))
+
+    assert figures["build_min"].source.startswith("assumed: ")
+    assert figures["retained_amis"] == Figure(
+        "retained_amis", Decimal(3), "AMIs", "given: cleanup.keep in pipeline.yaml"
+    )
+    assert err.getvalue() == ""
+
+
+def test_what_the_last_build_left_is_measured(tmp_path: Path) -> None:
+    """The manifest knows the builder, the release record its time and the data."""
+    run, _ = _run(tmp_path)
+    _manifest(tmp_path, instance_type="c5.large", volume_size_gib="60")
+    (tmp_path / "packer" / "release.json").write_text(json.dumps(_RELEASE))
+
+    answered = costing.answer(run)
+
+    figures = _figures(answered)
+    assert (answered.request.builder_type, answered.request.builder_market) == ("c5.large", "on-demand")
+    assert figures["builder_usd_per_hour"].value == Decimal("0.096")
+    assert figures["builder_gib"].source == "measured: packer/manifest.json"
+    assert figures["build_min"].value == 14
+    assert figures["build_min"].source == "measured: packer/release.json of r1, launch to release record"
+    assert figures["billed_gib"].value == 24
+    assert figures["hydrated_gib"].value == 24
+
+
+def test_a_spot_builder_is_priced_on_spot(tmp_path: Path) -> None:
+    """The template notes all types that EC2 could have chosen from."""
+    run, _ = _run(tmp_path)
+    _manifest(tmp_path, instance_type="c7i.4xlarge,c6i.4xlarge")
+
+    request = costing.answer(run).request
+
+    assert (request.builder_type, request.builder_market) == ("c7i.4xlarge", "spot")
+
+
+def test_a_manifest_that_says_little_is_no_obstacle(tmp_path: Path) -> None:
+    """Other templates note other things."""
+    run, _ = _run(tmp_path)
+    _manifest(tmp_path)
+
+    assert costing.answer(run).request.builder_type == "c7i.4xlarge"
+
+    (tmp_path / "packer" / "manifest.json").write_text('{"builds": []}')
+    assert costing.answer(run).request.builder_type == "c7i.4xlarge"
+
+
+def test_a_broken_release_record_is_left_out_and_said(tmp_path: Path) -> None:
+    """A question about money must not fail over a cut-off file; nor take it for a measurement."""
+    run, err = _run(tmp_path)
+    (tmp_path / "packer").mkdir()
+    (tmp_path / "packer" / "release.json").write_text('{"run_id": "r1"')
+
+    figures = _figures(costing.answer(run))
+
+    assert figures["build_min"].source.startswith("assumed")
+    assert "packer/release.json is not a release record" in err.getvalue()
+
+
+def test_settings_and_flags_reach_the_arithmetic(tmp_path: Path) -> None:
+    """Settings for what stays, flags for this once."""
+    settings = """\
+region: us-east-1
+cost:
+  instance_type: g6.xlarge
+  market: on-demand
+  network: nat
+  inputs: {pull_s: 600, jobs_per_month: 50}
+"""
+    run, _ = _run(tmp_path, settings)
+
+    as_set = costing.answer(run)
+    flagged = costing.answer(
+        run, market="spot", instance_type="g5.xlarge", jobs_per_month="7", values=["models_s=5"], compare="g4dn.xlarge"
+    )
+
+    assert (as_set.request.instance_type, as_set.request.market, as_set.request.network) == (
+        "g6.xlarge",
+        "on-demand",
+        "nat",
+    )
+    assert _figures(as_set)["pull_s"].source == "given: pipeline.yaml"
+    assert as_set.mid.jobs_per_month == 50
+    assert (flagged.request.instance_type, flagged.request.market) == ("g5.xlarge", "spot")
+    assert flagged.mid.jobs_per_month == 7
+    assert _figures(flagged)["models_s"].source == "given: command line"
+    assert [each.instance_type for each in flagged.compared] == ["g5.xlarge", "g4dn.xlarge"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ({"market": "cheap"}, "--market 'cheap' is not known"),
+        ({"preset": "best"}, "--preset 'best' is not known"),
+        ({"jobs_per_month": "0"}, "--jobs-per-month: jobs_per_month = '0' must be above 0"),
+        ({"jobs_per_month": "many"}, "'many' is not a number"),
+        ({"values": ["x=1"]}, "--set: there is no input 'x'"),
+        ({"instance_type": "--help"}, "--instance-type '--help' is not a name"),
+        ({"instance_type": "g5.xlarg"}, "No price for 'g5.xlarg'"),
+        ({"compare": "g5.xlarge,"}, "--compare '' is not a name"),
+        ({"regions": "cn-north-1"}, "CNY"),
+        ({"regions": "cn-north-1", "ask_aws": True}, "CNY"),
+        ({"chart": "a.gif"}, "neither an .svg nor a .png"),
+    ],
+)
+def test_bad_flags_are_refused_before_anything_is_asked(tmp_path: Path, asked: dict[str, Any], problem: str) -> None:
+    """One line each; AWS is not reached, or this test would fail without a network."""
+    run, _ = _run(tmp_path)
+
+    with pytest.raises(UsageError, match=problem):
+        costing.answer(run, **asked)
+
+
+def test_a_bad_input_in_the_settings_names_the_file(tmp_path: Path) -> None:
+    """The schema cannot know the inputs' names and limits."""
+    run, _ = _run(tmp_path, "region: ap-northeast-2\ncost: {inputs: {pul_s: 3}}\n")
+
+    with pytest.raises(
+        UsageError, match=r"cost.inputs in pipeline.yaml: there is no input 'pul_s': did you mean pull_s"
+    ):
+        costing.answer(run)
+
+
+def test_warnings_are_said_once_and_are_in_the_document(tmp_path: Path) -> None:
+    """People read them on stderr, programs in the JSON."""
+    run, err = _run(tmp_path, "region: eu-west-1\n")
+
+    answered = costing.answer(run)
+
+    assert err.getvalue().count("warning") == 1
+    assert answered.document()["warnings"] == [err.getvalue().removeprefix("warning: ").strip()]
+
+
+def test_the_answer_is_printed_and_drawn(tmp_path: Path) -> None:
+    """--chart beside the usual output; a dry run draws nothing."""
+    for dry, name in ((False, "a.svg"), (True, "b.svg")):
+        run, _ = _run(tmp_path, dry_run=dry)
+        costing.show(run, costing.answer(run), chart=str(tmp_path / name))
+        out = run.console.out
+        assert isinstance(out, io.StringIO)
+        assert "pays from launches a month" in out.getvalue()
+
+    assert (tmp_path / "a.svg").read_text().startswith("<svg")
+    assert not (tmp_path / "b.svg").exists()
+
+
+def test_no_heavy_library_is_loaded_without_aws_and_picture(tmp_path: Path) -> None:
+    """`invoke cost` takes less than twice `invoke --list`: rich alone would take longer than all its arithmetic."""
+    (tmp_path / "pipeline.yaml").write_text("region: ap-northeast-2\n")
+    script = f"""
+import sys
+from pathlib import Path
+from gpu_ami import costing
+from gpu_ami.console import Console
+from gpu_ami.invocation import Invocation
+from gpu_ami.options import Options
+run = Invocation(Path({str(tmp_path)!r}), Options(), Console())
+costing.show(run, costing.answer(run))
+heavy = {{"rich", "boto3", "botocore", "PIL", "hcl2", "moto", "concurrent", "jmespath", "difflib"}}
+print(sorted(heavy & sys.modules.keys()), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stderr.strip() == "[]"
+    assert "g5.xlarge spot in ap-northeast-2" in done.stdout
+
+
+# --- With AWS ------------------------------------------------------------------------------------
+
+
+def _live(root: Path, local_aws: Sandbox, **options: Any) -> tuple[Invocation, io.StringIO]:
+    """Return an invocation on the local AWS with a state folder of its own."""
+    run, err = _run(root, sandbox=True, **options)
+    run.__dict__["access"] = local_aws.access
+    return run, err
+
+
+def test_live_prices_and_sizes_come_from_aws(tmp_path: Path, local_aws: Sandbox) -> None:
+    """Price List, spot history and the account's own AMIs, through boto3 and the wire."""
+    run, err = _live(tmp_path, local_aws)
+
+    answered = costing.answer(run, ask_aws=True, regions="us-east-1")
+
+    figures = _figures(answered)
+    today = datetime.now(timezone.utc).date()
+    assert figures["snapshot_usd_per_gib_month"].source == f"live price of {today} (AWS Price List)"
+    assert figures["instance_usd_per_hour"].source.startswith(f"live price of {today} (EC2 spot price history")
+    low, mid, high = (figures[f"instance_usd_per_hour{mark}"].value for mark in ("_low", "", "_high"))
+    assert low is not None and mid is not None and high is not None  # noqa: PT018 - for the type checker
+    assert 0 < low <= mid <= high < Decimal("1.237")
+    assert figures["retained_amis"].source == "measured: AMIs of family gpu-batch in ap-northeast-2"
+    assert answered.document()["compared"][1]["region"] == "us-east-1"
+    assert "AWS gives no price in ap-northeast-2 of" in err.getvalue()
+
+
+def test_the_size_of_the_handed_over_ami_is_asked(tmp_path: Path, local_aws: Sandbox) -> None:
+    """FullSnapshotSizeInBytes is what is billed at most, and less than the volume."""
+    client = local_aws.access.client("ec2")
+    images = client.describe_images(Owners=["self"])["Images"]
+    image = next(each for each in images if each["State"] == "available" and each["BlockDeviceMappings"])
+    run, _ = _live(tmp_path, local_aws)
+    (tmp_path / ".sandbox").mkdir()
+    build = {"builder_type": "amazon-ebs", "artifact_id": f"ap-northeast-2:{image['ImageId']}"}
+    (tmp_path / ".sandbox" / "manifest.json").write_text(json.dumps({"builds": [build]}))
+
+    figure = _figures(costing.answer(run, ask_aws=True))["billed_gib"]
+
+    assert figure.source == f"measured: FullSnapshotSizeInBytes of {image['ImageId']}"
+    assert figure.value is not None
+    assert figure.value > 0
+
+
+def test_looked_up_prices_are_kept_for_a_day_and_their_age_is_said(
+    tmp_path: Path, local_aws: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second question in a minute must not ask AWS a hundred times again."""
+    first, _ = _live(tmp_path, local_aws)
+    costing.answer(first, ask_aws=True)
+    monkeypatch.setattr(aws_prices, "look_up", lambda *_, **__: pytest.fail("asked again"))
+    second, err = _live(tmp_path, local_aws)
+
+    costing.answer(second, ask_aws=True)
+
+    assert "were looked up" in err.getvalue()
+    assert ".sandbox/prices-ap-northeast-2.json keeps them for a day" in err.getvalue()
+
+
+def test_strict_refuses_what_aws_does_not_say(tmp_path: Path, local_aws: Sandbox) -> None:
+    """The local AWS sells no c7i.4xlarge: a warning, or with --strict an error."""
+    run, _ = _live(tmp_path, local_aws)
+
+    with pytest.raises(AwsError, match=r"no price of c7i\.4xlarge on-demand in ap-northeast-2"):
+        costing.answer(run, ask_aws=True, strict=True)
+
+
+@pytest.fixture
+def _no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment in which no AWS credentials can be found, and an empty cache."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("GPU_AMI_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("_no_credentials")
+def test_without_credentials_live_falls_back_to_the_table(tmp_path: Path) -> None:
+    """A warning, said once, and an answer; with --strict an error of exit code 4."""
+    run, err = _run(tmp_path)
+
+    answered = costing.answer(run, ask_aws=True)
+
+    assert _figures(answered)["snapshot_usd_per_gib_month"].source.startswith("table of ")
+    assert err.getvalue().count("No AWS credentials") == 1
+    assert "comes from the table of 2026-11-23" in err.getvalue()
+    with pytest.raises(AwsError, match="No AWS credentials"):
+        costing.answer(run, ask_aws=True, strict=True)
+    assert not (tmp_path / "cache").exists()
