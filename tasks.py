@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gpu_ami.cli import Invocation, pipeline_task
+from gpu_ami.cli import Invocation, comma_list, pipeline_task
 
 ROOT = Path(__file__).resolve().parent
 
@@ -165,6 +165,106 @@ def prices(run: Invocation, *, regions: str | None = None, check: bool = False) 
     from gpu_ami import pricing
 
     pricing.finish(run, pricing.refresh(run, regions=regions), check=check)
+
+
+@pipeline_task(
+    ROOT,
+    older_than="Younger AMIs stay: 30d, 12h, 2w.",
+    keep="Newest AMIs of each family that stay; 0 only when said.",
+    name="Only AMIs whose name matches this pattern.",
+    tag="Only AMIs with this tag, as KEY=VALUE; repeatable.",
+    all_owned="Every AMI of the account, not only this pipeline's.",
+    mode="delete, disable or deprecate.",
+    include_shared="AMIs shared with others may go too.",
+    max_deletions="At most so many AMIs in one run.",
+    skip_source="Do not ask this source; repeatable. Never instances, templates, groups, Batch, parameters.",
+    allow_no_references="Go on although nothing in the account needs any AMI.",
+    template_versions="all, or how many of the newest versions of each launch template count.",
+    regions="Regions joined by commas, or all; default from pipeline.yaml.",
+    account="Role in another account whose references count too; repeatable.",
+    orphans="Snapshots of our own AMIs that are gone, too.",
+    plan="Write the plan to FILE.",
+    apply="Carry out the plan in FILE.",
+    restore="Bring back what the journal FILE says was deleted.",
+    yes="Carry the plan out.",
+    permanent="What no Recycle Bin keeps may go too.",
+)
+def cleanup(
+    run: Invocation,
+    *,
+    older_than: str | None = None,
+    keep: str | None = None,
+    name: str | None = None,
+    tag: tuple[str, ...] = (),
+    all_owned: bool = False,
+    mode: str | None = None,
+    include_shared: bool = False,
+    max_deletions: str | None = None,
+    skip_source: tuple[str, ...] = (),
+    allow_no_references: bool = False,
+    template_versions: str | None = None,
+    regions: str | None = None,
+    account: tuple[str, ...] = (),
+    orphans: bool = False,
+    plan: str | None = None,
+    apply: str | None = None,
+    restore: str | None = None,
+    yes: bool = False,
+    permanent: bool = False,
+) -> None:
+    """Show which old AMIs nothing needs, and remove them with --yes."""
+    from gpu_ami import housekeeping
+    from gpu_ami.cleanup.policy import Flags
+
+    flags = Flags(
+        older_than=older_than,
+        keep=keep,
+        name=name,
+        tag=tag,
+        all_owned=all_owned,
+        mode=mode,
+        include_shared=include_shared,
+        max_deletions=max_deletions,
+        skip_source=skip_source,
+        allow_no_references=allow_no_references,
+        template_versions=template_versions,
+    )
+    request = housekeeping.Request(
+        flags=flags,
+        regions=comma_list(regions),
+        accounts=account,
+        orphans=orphans,
+        plan=plan,
+        apply=apply,
+        restore=restore,
+        yes=yes,
+        permanent=permanent,
+    )
+    housekeeping.cleanup(run, request)
+
+
+@pipeline_task(
+    ROOT,
+    older_than="Only builds older than this; never less than a build can take.",
+    regions="Regions joined by commas; default from pipeline.yaml.",
+    skip_source="Do not look for this kind; repeatable.",
+    yes="Remove them.",
+)
+def sweep(
+    run: Invocation,
+    *,
+    older_than: str | None = None,
+    regions: str | None = None,
+    skip_source: tuple[str, ...] = (),
+    yes: bool = False,
+) -> None:
+    """Show what dead builds left behind, and remove it with --yes."""
+    from gpu_ami import sweeping
+
+    request = sweeping.SweepRequest(
+        older_than=older_than, regions=comma_list(regions), skip_source=skip_source, yes=yes
+    )
+    sweeping.sweep(run, request)
 
 
 @pipeline_task(ROOT)

@@ -12,14 +12,15 @@ from gpu_ami.console import Console
 from gpu_ami.sandbox.session import Sandbox, open_sandbox
 from gpu_ami.workspace import Workspace
 
-
-ONCE = Path(__file__).parent / "sandbox"
+TESTS = Path(__file__).parent
+# Slow, and the same on every Python.
+ONCE = (TESTS / "sandbox", TESTS / "cleanup" / "test_faults.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the sandbox's own tests: slow, and the same on every Python."""
+    """Mark what one run of all tests needs only once."""
     for item in items:
-        if item.path.is_relative_to(ONCE):
+        if any(item.path.is_relative_to(place) for place in ONCE):
             item.add_marker(pytest.mark.slow)
 
 

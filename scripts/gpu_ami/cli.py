@@ -77,6 +77,11 @@ def _parameter(name: str, default: object) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
 
 
+def comma_list(text: str | None) -> tuple[str, ...]:
+    """Return the words that *text* joins by commas: Invoke takes a second word for a task's name."""
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
+
+
 @contextlib.contextmanager
 def friendly() -> Iterator[None]:
     """Turn the pipeline's errors and Ctrl-C inside the block into one line and an exit code.
@@ -100,4 +105,4 @@ def _leave(message: str, error: PipelineError) -> None:
     raise Exit(code=error.exit_code) from error
 
 
-__all__ = ["COMMON_HELP", "Invocation", "friendly", "pipeline_task"]
+__all__ = ["COMMON_HELP", "Invocation", "comma_list", "friendly", "pipeline_task"]

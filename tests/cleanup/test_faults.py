@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,15 @@ from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import PipelineError
 from gpu_ami.housekeeping import Request, cleanup
 from gpu_ami.sandbox.demouses import USES
-from gpu_ami.sandbox.gate import Call, ConnectionCutError, Fault
+from gpu_ami.sandbox.gate import Call, ConnectionCutError, Fault, error_answer
 from tests.cleanup.world import World, task
 
 pytestmark = pytest.mark.usefixtures("no_waits")
 
 YES = Request(flags=Flags(older_than="30d", keep="1"), yes=True, permanent=True)
-# The first call says whose the credentials are; without its answer nothing begins.
-FIRST = 2
+# The first call says whose the credentials are; without its answer nothing begins. A run has fewer calls than LAST,
+# and none of those before FIRST_ACT changes anything.
+FIRST, FIRST_ACT, LAST = 2, 25, 48
 
 
 @dataclass
@@ -84,17 +87,10 @@ def _calls_of_a_whole_run(account: Account, root: Path) -> int:
     return len(account.here.aws.gate.calls)
 
 
-@pytest.fixture(scope="module")
-def whole_run(request: pytest.FixtureRequest) -> int:
-    """How many calls a run without faults makes: an upper bound for the tests below."""
-    return 48
-
-
-def test_a_run_without_faults_makes_as_many_calls_as_the_tests_below_try(
-    account: Account, tmp_path: Path, whole_run: int
-) -> None:
-    """If a run grew longer, its last calls would go untested."""
-    assert 25 < _calls_of_a_whole_run(account, tmp_path) <= whole_run
+def test_the_tests_below_try_every_call_of_a_run(account: Account, tmp_path: Path) -> None:
+    """If a run grew longer, or began to act earlier, some of its calls would go untested."""
+    assert _calls_of_a_whole_run(account, tmp_path) < LAST
+    assert "DeregisterImage" not in account.here.calls()[:FIRST_ACT]
 
 
 def _strike_from(account: Account, number: int, answer: Callable[[Call, Any], Any]) -> None:
@@ -118,7 +114,7 @@ def _after_the_storm(account: Account, root: Path) -> None:
     account.check_clean()
 
 
-@pytest.mark.parametrize("number", range(FIRST, 48))
+@pytest.mark.parametrize("number", range(FIRST, LAST))
 def test_the_network_goes_away_at_every_call(account: Account, tmp_path: Path, number: int) -> None:
     """From call k on there is no network; afterwards a new run finishes."""
     _strike_from(account, number, _cut)
@@ -129,57 +125,85 @@ def test_the_network_goes_away_at_every_call(account: Account, tmp_path: Path, n
     _after_the_storm(account, tmp_path)
 
 
-@pytest.mark.parametrize("number", range(FIRST, 48))
-def test_the_answer_to_every_call_is_lost_after_it_was_done(account: Account, tmp_path: Path, number: int) -> None:
-    """AWS does what was asked, and nobody hears of it: the most dangerous fault for a journal."""
+@contextlib.contextmanager
+def _between(account: Account, change: Callable[[dict[str, Any], Any, list[bytes]], list[bytes]]) -> Iterator[None]:
+    """Let *change* stand between AWS and the network; it gets each request, the status and the whole answer."""
     gate = account.here.aws.gate
     inner = gate._application
 
-    def lossy(environ: Any, start_response: Any) -> Any:
-        answered = inner(environ, start_response)
-        if environ["sandbox.call"].number >= number:
-            raise ConnectionCutError
-        return answered
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        started: list[Any] = []
+        body = list(inner(environ, lambda *given: started.append(given)))
+        changed = change(environ, started[0][0], body)
+        headers = [pair for pair in started[0][1] if pair[0].lower() != "content-length"]
+        start_response(started[0][0], [*headers, ("Content-Length", str(len(b"".join(changed))))])
+        return changed
 
-    gate._application = lossy
+    gate._application = application
     try:
-        _try(account, tmp_path)
+        yield
     finally:
         gate._application = inner
 
+
+@pytest.mark.parametrize("number", range(FIRST_ACT, LAST))
+def test_the_answer_to_every_call_is_lost_after_it_was_done(account: Account, tmp_path: Path, number: int) -> None:
+    """AWS does what was asked, and nobody hears of it: the most dangerous fault for a journal."""
+
+    def lose(environ: dict[str, Any], _status: str, body: list[bytes]) -> list[bytes]:
+        if environ["sandbox.call"].number >= number:
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            raise ConnectionCutError
+        return body
+
+    with _between(account, lose):
+        _try(account, tmp_path)
+
     _after_the_storm(account, tmp_path)
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"<a><b></a>", b"<html><body>Welcome</body></html>"])
-@pytest.mark.parametrize("number", range(FIRST, 48, 3))
-def test_every_answer_is_malformed_from_some_call_on(
-    account: Account, tmp_path: Path, number: int, body: bytes
-) -> None:
-    """A proxy's login page with status 200 is no list of references."""
-    _strike_from(account, number, lambda _call, _environ: (200, {"Content-Type": "text/xml"}, body))
-
-    _try(account, tmp_path)
-
-    _after_the_storm(account, tmp_path)
-
-
-@pytest.mark.parametrize("number", range(FIRST, 48))
-def test_one_lost_call_is_no_fault_at_all(account: Account, tmp_path: Path, number: int) -> None:
+def test_every_call_is_lost_once(account: Account, tmp_path: Path) -> None:
     """Networks lose a packet; the call is made again and the run does not notice."""
-    account.here.aws.gate.cut(at=number)
+    account.here.aws.gate.add(Fault(_first_time(_cut)))
+
+    assert _try(account, tmp_path) is None
+    account.check_clean()
+    account.check_journals(tmp_path / "logs")
+
+
+def test_every_call_is_throttled_twice(account: Account, tmp_path: Path) -> None:
+    """AWS throttles whenever it likes, and each call in its turn."""
+
+    def throttle(_call: Call, environ: Any) -> Any:
+        return error_answer(environ, "RequestLimitExceeded", "Request limit exceeded.", 503)
+
+    for _ in range(2):
+        account.here.aws.gate.add(Fault(_first_time(throttle)))
 
     assert _try(account, tmp_path) is None
     account.check_clean()
 
 
-@pytest.mark.parametrize("number", range(FIRST, 48, 2))
-def test_throttling_at_every_call_is_waited_out(account: Account, tmp_path: Path, number: int) -> None:
-    """AWS throttles whenever it likes."""
-    for offset in range(3):
-        account.here.aws.gate.fail("RequestLimitExceeded", at=number + offset, status=503)
+def _first_time(answer: Callable[[Call, Any], Any]) -> Callable[[Call, Any], Any]:
+    """Return a fault that strikes each different call once; the SDK's own calls for the credentials are spared."""
+    struck: set[str] = set()
 
-    assert _try(account, tmp_path) is None
-    account.check_clean()
+    def strike(call: Call, environ: Any) -> Any:
+        what = f"{call.service} {call.action} {sorted(call.parameters.items(), key=str)}"
+        if call.service == "sts" or what in struck:
+            return None
+        struck.add(what)
+        return answer(call, environ)
+
+    return strike
+
+
+def _half(body: bytes) -> bytes:
+    return body[: len(body) // 2]
+
+
+def _page(_body: bytes) -> bytes:
+    return b"<html><body>Please log in</body></html>"
 
 
 ACTIONS = [
@@ -220,6 +244,27 @@ def test_a_permission_that_is_missing_keeps_everything(
     assert action.partition(":")[2] in str(problem)
     assert account.here.there() == before
     assert [call.action for call in account.here.aws.gate.calls].count(action.partition(":")[2]) >= 1
+
+
+@pytest.mark.parametrize("spoil", [_half, _page], ids=["cut off", "login page"])
+@pytest.mark.parametrize("action", [action for action, _ in ACTIONS])
+def test_an_answer_that_makes_no_sense_keeps_everything(
+    account: Account, tmp_path: Path, action: str, spoil: Callable[[bytes], bytes]
+) -> None:
+    """Half an answer, or a proxy's page with status 200, is no list of references; nor is it a deregistration."""
+
+    def change(environ: dict[str, Any], _status: str, body: list[bytes]) -> list[bytes]:
+        call = environ["sandbox.call"]
+        return [spoil(b"".join(body))] if f"{call.service}:{call.action}" == action else body
+
+    before = account.here.there()
+    with _between(account, change):
+        problem = _try(account, tmp_path)
+
+    assert problem is not None
+    assert action == "ec2:DeregisterImage" or account.here.there() == before
+    account.check_needed()
+    account.check_journals(tmp_path / "logs")
 
 
 @pytest.mark.parametrize("action", ["ec2:DescribeSnapshots", "rbin:ListRules", "rbin:GetRule"])

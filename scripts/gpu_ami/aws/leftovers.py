@@ -144,12 +144,12 @@ def _free_volumes(caller: Caller) -> Iterator[Leftover]:
 
 
 def _profiles(caller: Caller) -> Iterator[Leftover]:
-    """Instance profiles that Packer named; only their own listing tells their tags."""
+    """Instance profiles that Packer named; a listing leaves their tags out."""
     for row in _iam_pages(caller, "list_instance_profiles", "InstanceProfiles"):
         name = row["InstanceProfileName"]
         if name.startswith("packer-"):
-            tags = list(_iam_pages(caller, "list_instance_profile_tags", "Tags", InstanceProfileName=name))
-            yield _leftover("instance-profile", caller, {"Tags": tags}, name, parse_time(row.get("CreateDate")), "")
+            tagged = caller.call("iam", "get_instance_profile", InstanceProfileName=name)["InstanceProfile"]
+            yield _leftover("instance-profile", caller, tagged, name, parse_time(row.get("CreateDate")), "")
 
 
 def _iam_pages(caller: Caller, operation: str, key: str, **parameters: Any) -> Iterator[dict[str, Any]]:

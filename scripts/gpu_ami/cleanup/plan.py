@@ -261,7 +261,7 @@ def load(path: Path, *, account: str, now: datetime) -> SavedPlan:
 
 
 def _policy(raw: Mapping[str, Any]) -> Policy:
-    mode = next(mode for mode in MODES if mode == raw["mode"])
+    mode = MODES[MODES.index(raw["mode"])]
     scope = raw["scope"]
     return Policy(
         older_than=timedelta(seconds=int(raw["older_than_s"])),

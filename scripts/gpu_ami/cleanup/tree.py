@@ -13,7 +13,7 @@ from typing import Any
 from gpu_ami.aws.references.source import Reference, ids_in
 from gpu_ami.cleanup.decide import SourceReport, Status
 from gpu_ami.cleanup.receipts import protected_by_receipts
-from gpu_ami.errors import PipelineError
+from gpu_ami.errors import PipelineError, UsageError
 
 # Where copies, caches and our own journals lie: what stands there needs nothing.
 _LEFT_OUT = frozenset({"node_modules", "__pycache__", "logs"})
@@ -40,7 +40,7 @@ class LocalSource:
     references: tuple[Reference, ...] = ()
 
 
-class UnreadableError(PipelineError):
+class UnreadableError(UsageError):
     """A file or folder of the tree could not be read to its end."""
 
 

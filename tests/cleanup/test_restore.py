@@ -1,0 +1,202 @@
+"""The way back: what a clean-up did is undone from its journal, or it is said what cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.cleanup.policy import Flags
+from gpu_ami.errors import PartialError, SafetyError, UsageError
+from gpu_ami.housekeeping import Request, cleanup
+from gpu_ami.sandbox.recyclebin import recycle_bin
+from tests.cleanup.world import Task, World, task
+
+pytestmark = pytest.mark.usefixtures("no_waits")
+
+
+def _clean(here: World, root: Path, mode: str = "delete", **more: Any) -> Task:
+    done = task(here, root)
+    flags = Flags(older_than="30d", keep="1", mode=mode)
+    cleanup(done.run, Request(flags=flags, yes=True, **more))
+    return done
+
+
+def _restore(here: World, root: Path, journal: Path, **more: Any) -> Task:
+    again = task(here, root, **more)
+    cleanup(again.run, Request(restore=str(journal)))
+    return again
+
+
+def test_amis_come_back_with_snapshots_tags_and_permissions(here: World, tmp_path: Path) -> None:
+    """What the Recycle Bin forgets, the journal remembers."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    image = here.image()
+    tags = dict(here.maker.ec2.tags[image.id])
+    journal = _clean(here, tmp_path).journals[0]
+    kept = recycle_bin(here.maker.ec2)
+    for entry in (kept.images[image.id], kept.snapshots[image.snapshot_ids[0]]):
+        entry.tags.clear()
+
+    back = _restore(here, tmp_path, journal)
+
+    assert image.id in here.there()
+    assert set(image.snapshot_ids) <= here.snapshots_there()
+    assert here.maker.ec2.tags[image.id] == tags
+    assert here.maker.ec2.tags[image.snapshot_ids[0]]["gpu-ami:family"] == "gpu-batch"
+    assert [each["status"] for each in back.document["results"]] == ["restored"]
+
+
+def test_snapshots_come_back_before_their_ami(here: World, tmp_path: Path) -> None:
+    """EC2 refuses an AMI whose snapshots are not there."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    here.image()
+    journal = _clean(here, tmp_path).journals[0]
+    here.aws.gate.calls.clear()
+
+    _restore(here, tmp_path, journal)
+
+    calls = here.calls()
+    assert calls.index("RestoreSnapshotFromRecycleBin") < calls.index("RestoreImageFromRecycleBin")
+
+
+def test_a_second_restore_changes_nothing(here: World, tmp_path: Path) -> None:
+    """Whoever is not sure whether it worked runs it again."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    here.image()
+    journal = _clean(here, tmp_path).journals[0]
+    _restore(here, tmp_path, journal)
+
+    back = _restore(here, tmp_path, journal)
+
+    assert [each["status"] for each in back.document["results"]] == ["unchanged"]
+
+
+def test_what_is_gone_for_good_is_said_and_the_rest_comes_back(here: World, tmp_path: Path) -> None:
+    """One AMI that left the bin must not keep the others in it."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    gone, half, back = here.image(200), here.image(210), here.image(220)
+    journal = _clean(here, tmp_path).journals[0]
+    del recycle_bin(here.maker.ec2).images[gone.id]
+    del recycle_bin(here.maker.ec2).snapshots[half.snapshot_ids[0]]
+
+    with pytest.raises(PartialError, match="2 of 3"):
+        _restore(here, tmp_path, journal)
+
+    assert back.id in here.there()
+    assert not {gone.id, half.id} & here.there()
+
+
+def test_disabled_amis_are_enabled_again(here: World, tmp_path: Path) -> None:
+    """The gentle way out has a way back too."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+    journal = _clean(here, tmp_path, mode="disable").journals[0]
+    assert image.state == "disabled"
+
+    _restore(here, tmp_path, journal)
+
+    assert image.state == "available"
+
+
+def test_deprecation_is_taken_back(here: World, tmp_path: Path) -> None:
+    """And the AMI is found by name again."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+    journal = _clean(here, tmp_path, mode="deprecate").journals[0]
+    assert image.deprecation_time is not None
+
+    _restore(here, tmp_path, journal)
+
+    assert image.deprecation_time is None
+
+
+def test_permissions_that_are_missing_are_given_again(here: World, tmp_path: Path) -> None:
+    """Disabling takes them away for good; a deleted and restored AMI may have lost them as well."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    image = here.image()
+    image.launch_permissions.append({"UserId": "210987654321"})
+    done = task(here, tmp_path)
+    flags = Flags(older_than="30d", keep="1", include_shared=True)
+    cleanup(done.run, Request(flags=flags, yes=True))
+    recycle_bin(here.maker.ec2).images[image.id].thing.launch_permissions.clear()
+
+    _restore(here, tmp_path, done.journals[0])
+
+    assert image.launch_permissions == [{"UserId": "210987654321"}]
+
+
+def test_an_ami_that_was_disabled_before_is_disabled_after(here: World, tmp_path: Path) -> None:
+    """Undone means as it was."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    image = here.image()
+    image.state = "disabled"
+    journal = _clean(here, tmp_path).journals[0]
+    recycle_bin(here.maker.ec2).images[image.id].thing.state = "available"
+
+    _restore(here, tmp_path, journal)
+
+    assert image.state == "disabled"
+
+
+def test_orphans_come_back_too(here: World, tmp_path: Path) -> None:
+    """A snapshot without AMI may be all that is left of something."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    left, lost = here.image(200), here.image(210)
+    for image in (left, lost):
+        here.maker.ec2.deregister_image(image.id)
+    journal = _clean(here, tmp_path, orphans=True).journals[0]
+    assert not {*left.snapshot_ids, *lost.snapshot_ids} & here.snapshots_there()
+    del recycle_bin(here.maker.ec2).snapshots[lost.snapshot_ids[0]]
+
+    with pytest.raises(PartialError, match="gone for good"):
+        _restore(here, tmp_path, journal)
+
+    assert left.snapshot_ids[0] in here.snapshots_there()
+    assert lost.snapshot_ids[0] not in here.snapshots_there()
+
+
+def test_a_dry_run_says_what_would_come_back(here: World, tmp_path: Path) -> None:
+    """And changes nothing."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    image = here.image()
+    journal = _clean(here, tmp_path).journals[0]
+
+    back = _restore(here, tmp_path, journal, dry_run=True)
+
+    assert "would bring back 1" in back.err.getvalue()
+    assert image.id not in here.there()
+
+
+def test_another_accounts_journal_is_refused(here: World, tmp_path: Path) -> None:
+    """Its AMIs are not here; nothing would be found and everything reported lost."""
+    journal = tmp_path / "j"
+    journal.write_text('{"event": "begin", "format": 1, "account": "999999999999"}\n')
+
+    with pytest.raises(SafetyError, match="999999999999"):
+        _restore(here, tmp_path, journal)
+
+
+def test_restore_takes_no_other_flags(here: World, tmp_path: Path) -> None:
+    """`--restore J --keep 0` would promise something that it does not do."""
+    with pytest.raises(UsageError, match="--restore"):
+        cleanup(task(here, tmp_path).run, Request(restore="j", flags=Flags(keep="0")))

@@ -1,0 +1,174 @@
+"""Looking at everything: a source that cannot see is reported, never counted as having seen nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gpu_ami.aws.calls import RefusedError, UnansweredError
+from gpu_ami.aws.images import Image
+from gpu_ami.aws.references.source import Found, Look, Reference
+from gpu_ami.cleanup.survey import Place, Survey, see
+from gpu_ami.errors import AwsError
+from tests.aws.fakes import FakeCaller, Script
+from tests.cleanup.world import EVERYTHING
+
+DENIED = RefusedError("batch: AccessDeniedException: no", "AccessDeniedException")
+NO_HOST = UnansweredError("batch: no answer: Could not connect to the endpoint URL")
+
+
+class Eyes:
+    """A source that shows what it is given."""
+
+    service = "batch"
+    is_essential = True
+    is_use = True
+
+    def __init__(self, name: str, shows: Found | Exception, *, service: str = "batch") -> None:
+        """Show *shows*."""
+        self.name = name
+        self.service = service
+        self.shows = shows
+        self.looks: list[Look] = []
+
+    def look(self, caller: Any, look: Look) -> Found:
+        """Return or raise it."""
+        self.looks.append(look)
+        if isinstance(self.shows, Exception):
+            raise self.shows
+        return self.shows
+
+
+def _place(script: Script | None = None, region: str = "here", *, is_own: bool = True) -> Place:
+    return Place(FakeCaller(script or {}, region=region), "1", is_own)
+
+
+def _regions(*names: str) -> Script:
+    return {"get_parameters_by_path": [{"Parameters": [{"Value": name} for name in names]}]}
+
+
+@pytest.mark.parametrize("problem", [DENIED, NO_HOST, KeyError("State")])
+def test_a_source_that_cannot_see_has_failed(problem: Exception) -> None:
+    """Denied, unreachable, malformed: all of them mean that AMIs may be in use unseen."""
+    sight = see(_place(_regions("here")), Eyes("batch", problem), Look())
+
+    assert (sight.report.status, sight.references) == ("failed", ())
+    assert sight.report.error
+
+
+def test_only_the_public_list_can_say_that_a_service_is_not_there() -> None:
+    """In a region without Batch nothing can be in use by Batch."""
+    sight = see(_place(_regions("elsewhere")), Eyes("batch", NO_HOST), Look())
+
+    assert sight.report.status == "skipped"
+    assert "does not exist in here" in str(sight.report.error)
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        (_regions("elsewhere"), DENIED),
+        ({"get_parameters_by_path": [{"Parameters": []}]}, NO_HOST),
+        ({"get_parameters_by_path": [DENIED]}, NO_HOST),
+        ({"get_parameters_by_path": [{}]}, NO_HOST),
+        ({}, NO_HOST),
+    ],
+    ids=["denied although absent", "empty list", "list denied", "list cut off", "no list at all"],
+)
+def test_everything_else_is_a_failure(script: Script, problem: Exception) -> None:
+    """A DNS error on this machine looks exactly like a missing service."""
+    assert see(_place(script), Eyes("batch", problem), Look()).report.status == "failed"
+
+
+def test_a_source_without_service_has_no_list() -> None:
+    """What reads AMIs' own properties cannot be absent."""
+    assert see(_place(_regions("x")), Eyes("backup", NO_HOST, service=""), Look()).report.status == "failed"
+
+
+def test_a_skipped_source_is_not_asked() -> None:
+    """And the plan shows that it was not."""
+    eyes = Eyes("image-builder", Found())
+
+    assert see(_place(), eyes, Look(), skip=True).report.status == "skipped"
+    assert eyes.looks == []
+
+
+def _images(*ids: str) -> Script:
+    return {"describe_images": [{"Images": [{"ImageId": each, "OwnerId": "1"} for each in ids]}]}
+
+
+def _survey(*places: Place, **tables: Any) -> Survey:
+    return Survey(places, EVERYTHING, **({"uses": (), "own": (), "per_image": ()} | tables))
+
+
+def test_everything_is_merged_before_anything_is_decided() -> None:
+    """What one region's sources show counts in all of them."""
+    here, there = _place(_images("ami-1"), "here"), _place(_images("ami-2"), "there")
+    eyes = Eyes("parameters", Found([Reference("ami-2", "parameters", "p")]))
+
+    survey = _survey(here, there, uses=(eyes,))
+    survey.look()
+
+    assert {image.image_id for image in survey.images} == {"ami-1", "ami-2"}
+    assert [r.target for r in survey.references] == ["ami-2", "ami-2"]
+    assert {report.region for report in survey.reports} == {"here", "there"}
+
+
+def test_other_accounts_are_only_asked_for_uses() -> None:
+    """Their AMIs are no candidates, and sharing is the owner's to tell."""
+    uses, own = Eyes("instances", Found()), Eyes("locks", Found())
+    survey = _survey(_place(_images("ami-1")), _place(is_own=False, region="theirs"), uses=(uses,), own=(own,))
+
+    survey.look()
+
+    assert (len(uses.looks), len(own.looks)) == (2, 1)
+
+
+def test_sources_see_the_amis_of_their_region_only() -> None:
+    """Asking EC2 in one region about another's AMIs is an error."""
+    here, there = _place(_images("ami-1"), "here"), _place(_images("ami-2"), "there")
+    single = Eyes("image-references", Found())
+    survey = _survey(here, there, per_image=(single,))
+    survey.look()
+
+    survey.look_at({"ami-1", "ami-2"})
+
+    assert sorted((sorted(look.asked), [i.image_id for i in look.images]) for look in single.looks) == [
+        (["ami-1"], ["ami-1"]),
+        (["ami-2"], ["ami-2"]),
+    ]
+
+
+def test_a_second_look_replaces_the_first_and_has_its_memory() -> None:
+    """A source that fails the second time must not live on its first success."""
+    uses, own = Eyes("batch", Found([Reference("ami-1", "batch", "x")])), Eyes("backup", Found(), service="")
+    survey = _survey(_place(_images("ami-1")), uses=(uses,), own=(own,))
+    survey.look()
+    uses.looks[0].memory["seen"] = 1
+    uses.shows = DENIED
+
+    survey.look_again({"ami-1"})
+
+    assert uses.looks[1].memory == {"seen": 1}
+    assert [(r.name, r.status) for r in survey.reports if r.name == "batch"] == [("batch", "failed")]
+    assert survey.references == []
+    assert len(own.looks) == 1
+
+
+def test_amis_that_cannot_be_listed_end_the_look() -> None:
+    """Without candidates there is nothing to decide."""
+    with pytest.raises(AwsError):
+        _survey(_place({"describe_images": [DENIED]}), uses=(Eyes("batch", Found()),)).look()
+
+
+def test_permissions_are_unknown_until_they_are_looked_up() -> None:
+    """Unknown is not none: the act refuses without them."""
+    survey = _survey(_place(_images("ami-1")), per_image=(Eyes("launch-permissions", Found()),))
+    survey.look()
+    image = Image(image_id="ami-1", region="here")
+
+    assert survey.permissions(image) is None
+    assert survey.permissions(Image(image_id="ami-1", region="nowhere")) is None
+    survey.look_at({"ami-1"})
+    assert survey.permissions(image) is None

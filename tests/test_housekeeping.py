@@ -1,0 +1,398 @@
+"""`invoke cleanup` as a whole: plan, refuse, act, save, carry out a saved plan."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gpu_ami.cleanup.policy import Flags
+from gpu_ami.errors import AwsError, PartialError, SafetyError, UsageError
+from gpu_ami.housekeeping import Request, cleanup
+from gpu_ami.sandbox.demouses import USES
+from gpu_ami.sandbox.images import SandboxAmi
+from gpu_ami.settings import Cleanup
+from tests.cleanup.conftest import here, no_waits, one_aws
+from tests.cleanup.world import OTHER_REGION, REGION, Task, World, other_region, task
+
+__all__ = ["here", "no_waits", "one_aws"]
+pytestmark = pytest.mark.usefixtures("no_waits")
+FLAGS = Flags(older_than="30d", keep="1")
+
+
+@pytest.fixture
+def unused(here: World) -> SandboxAmi:
+    """An AMI that nothing needs, in an account that is in use."""
+    here.newest()
+    here.in_use()
+    return here.image()
+
+
+def _clean(here: World, root: Path, *, task_options: dict[str, Any] | None = None, **request: Any) -> Task:
+    done = task(here, root, **(task_options or {}))
+    cleanup(done.run, Request(**({"flags": FLAGS} | request)))
+    return done
+
+
+def test_without_yes_nothing_changes(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """The plan is shown, with what to do next."""
+    done = _clean(here, tmp_path)
+
+    assert unused.id in here.there()
+    assert done.document["applied"] is False
+    assert "Add --yes" in done.err.getvalue()
+    assert not (tmp_path / "logs").exists()
+
+
+def test_the_document_is_the_contract(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """Scripts read these keys."""
+    here.keep_deleted()
+    document = _clean(here, tmp_path).document
+
+    assert {"account", "regions", "policy", "sources", "verdicts", "totals", "applied", "results", "journal"} <= set(
+        document
+    )
+    assert set(document["sources"][0]) >= {"name", "region", "status", "calls", "references", "error"}
+    verdict = next(v for v in document["verdicts"] if v["image_id"] == unused.id)
+    assert set(verdict) >= {"region", "name", "family", "created", "last_launched", "gib", "action", "reasons"}
+    assert (verdict["action"], verdict["gib"]) == ("delete", 28.0)
+    assert document["totals"] | {"delete": 1, "keep": 2, "gib": 28.0, "usd_per_month": 1.4} == document["totals"]
+    assert verdict["recoverable_until"] is not None
+
+
+def test_what_cannot_come_back_needs_to_be_said(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """Without Recycle Bin rules a deletion is for good: --yes alone does not do it."""
+    with pytest.raises(SafetyError, match="--permanent"):
+        _clean(here, tmp_path, yes=True)
+    assert unused.id in here.there()
+
+    done = _clean(here, tmp_path, yes=True, permanent=True)
+
+    assert unused.id not in here.there()
+    assert done.document["applied"] is True
+    assert done.document["results"][0]["status"] == "deleted"
+
+
+@pytest.mark.parametrize("kind", ["EC2_IMAGE", "EBS_SNAPSHOT"])
+def test_a_rule_for_one_of_the_two_is_not_enough(here: World, tmp_path: Path, unused: SandboxAmi, kind: str) -> None:
+    """An AMI without its snapshots, or the other way round, does not come back."""
+    here.keep_deleted()
+    from gpu_ami.sandbox.recyclebin import recycle_bin
+
+    rules = recycle_bin(here.maker.ec2).rules
+    for key in [key for key, rule in rules.items() if rule["ResourceType"] == kind]:
+        del rules[key]
+
+    with pytest.raises(SafetyError, match="--permanent"):
+        _clean(here, tmp_path, yes=True)
+
+
+def test_disabling_needs_no_recycle_bin(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """It can be undone anyway."""
+    _clean(here, tmp_path, yes=True, flags=Flags(older_than="30d", keep="1", mode="disable"))
+
+    assert unused.state == "disabled"
+
+
+def test_a_blocked_plan_is_shown_and_refused(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """The reader sees which source failed; a script sees exit code 8."""
+    here.aws.gate.deny("batch:*")
+    done = task(here, tmp_path)
+
+    with pytest.raises(SafetyError, match="batch"):
+        cleanup(done.run, Request(flags=FLAGS, yes=True, permanent=True))
+
+    assert done.document["blocks"]
+    assert {v["action"] for v in done.document["verdicts"]} == {"keep"}
+    assert unused.id in here.there()
+
+
+def test_no_candidates_without_permission(here: World, tmp_path: Path) -> None:
+    """Nothing can even be planned: that is AWS refusing, exit code 4."""
+    here.aws.gate.deny("ec2:DescribeImages")
+
+    with pytest.raises(AwsError, match="DescribeImages"):
+        _clean(here, tmp_path)
+
+
+def test_a_quiet_account_is_refused(here: World, tmp_path: Path) -> None:
+    """Nothing needs any AMI: wrong account, or blind credentials."""
+    here.newest()
+    image = here.image()
+    with pytest.raises(SafetyError, match="--allow-no-references"):
+        _clean(here, tmp_path)
+
+    believed = Flags(older_than="30d", keep="1", allow_no_references=True)
+    assert image.id in [
+        v["image_id"] for v in _clean(here, tmp_path, flags=believed).document["verdicts"] if v["action"] == "delete"
+    ]
+
+
+def test_a_wrong_clock_is_noticed(here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: Any) -> None:
+    """Two years ahead, every AMI looks old enough."""
+    ahead = SimpleNamespace(now=lambda zone: datetime.now(zone) + timedelta(days=700))
+    monkeypatch.setattr("gpu_ami.housekeeping.datetime", ahead)
+
+    with pytest.raises(SafetyError, match="set the clock"):
+        _clean(here, tmp_path, yes=True, permanent=True)
+    assert unused.id in here.there()
+
+
+def test_the_wrong_account_is_never_changed(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """pipeline.yaml names the account; a plan alone may be looked at."""
+    settings = {"account": "999999999999"}
+    with pytest.raises(SafetyError, match="999999999999"):
+        _clean(here, tmp_path, yes=True, permanent=True, task_options=settings)
+
+    assert _clean(here, tmp_path, task_options=settings).document["totals"]["delete"] == 1
+    assert unused.id in here.there()
+
+
+def test_a_dry_run_beats_yes(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """`invoke --dry cleanup --yes` changes nothing."""
+    _clean(here, tmp_path, yes=True, permanent=True, task_options={"dry_run": True})
+
+    assert unused.id in here.there()
+
+
+def test_keep_zero_is_warned_about(here: World, tmp_path: Path) -> None:
+    """Then not even the newest AMI of a family stays."""
+    here.in_use()
+    newest = here.image(40)
+
+    done = _clean(here, tmp_path, flags=Flags(older_than="30d", keep="0"))
+
+    assert "--keep 0" in done.err.getvalue()
+    assert [v["action"] for v in done.document["verdicts"] if v["image_id"] == newest.id] == ["delete"]
+
+
+def test_a_saved_plan_is_carried_out_as_shown(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """Reviewed today, carried out by somebody else: not one AMI more."""
+    file = tmp_path / "plan.json"
+    _clean(here, tmp_path, plan=str(file))
+    later = here.image(300)
+
+    done = _clean(here, tmp_path, flags=Flags(), apply=str(file), permanent=True)
+
+    assert (unused.id in here.there(), later.id in here.there()) == (False, True)
+    assert [each["image_id"] for each in done.document["results"]] == [unused.id]
+
+
+def test_a_saved_plan_gives_way_to_what_is_true_now(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """An AMI that is used since the plan was saved stays."""
+    file = tmp_path / "plan.json"
+    _clean(here, tmp_path, plan=str(file))
+    USES["batch_image_id"](here.maker, unused)
+
+    done = _clean(here, tmp_path, flags=Flags(), apply=str(file), permanent=True)
+
+    assert unused.id in here.there()
+    assert done.document["results"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"account": "999999999999"}, SafetyError, "999999999999"),
+        ({"made_at": "2020-01-01T00:00:00Z"}, SafetyError, "more than a day"),
+        ({"made_at": "2999-01-01T00:00:00Z"}, SafetyError, "more than a day"),
+        ({"made_at": "soon"}, SafetyError, "more than a day"),
+        ({"blocks": ["batch failed"]}, SafetyError, "blocked"),
+        ({"format": "other"}, UsageError, "not a clean-up plan"),
+        ({"policy": {"mode": "explode"}}, UsageError, "not a clean-up plan"),
+        ({"verdicts": 3}, UsageError, "not a clean-up plan"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused(
+    here: World, tmp_path: Path, unused: SandboxAmi, change: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    """Stale, foreign, blocked or no plan at all."""
+    file = tmp_path / "plan.json"
+    _clean(here, tmp_path, plan=str(file))
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+
+    with pytest.raises(error, match=message):
+        _clean(here, tmp_path, flags=Flags(), apply=str(file), permanent=True)
+    assert unused.id in here.there()
+
+
+@pytest.mark.parametrize(
+    "given", [{"apply": "p", "plan": "q"}, {"apply": "p", "flags": FLAGS}, {"restore": "j", "yes": True}]
+)
+def test_flags_that_contradict_each_other_are_refused(here: World, tmp_path: Path, given: dict[str, Any]) -> None:
+    """Each would promise something that is not done."""
+    with pytest.raises(UsageError):
+        cleanup(task(here, tmp_path).run, Request(**given))
+
+
+def test_a_file_that_is_no_plan_is_refused(here: World, tmp_path: Path) -> None:
+    """An empty file, a page, another JSON."""
+    (tmp_path / "p").write_text("<html>")
+
+    with pytest.raises(UsageError, match="not a clean-up plan"):
+        _clean(here, tmp_path, flags=Flags(), apply=str(tmp_path / "p"))
+
+
+def test_failures_end_with_seven(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """Finished, but some of it failed: listed, and the exit code tells."""
+    here.aws.gate.fail("OperationNotPermitted", "It is protected.", action="DeregisterImage")
+    done = task(here, tmp_path)
+
+    with pytest.raises(PartialError, match="OperationNotPermitted"):
+        cleanup(done.run, Request(flags=FLAGS, yes=True, permanent=True))
+
+    assert done.document["results"][0]["status"] == "failed"
+
+
+def test_two_runs_at_once_are_one_too_many(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """The second would finish what the first has only begun."""
+    from gpu_ami.cleanup.runlock import only_one
+
+    with only_one(tmp_path / "logs"), pytest.raises(SafetyError, match="under way"):
+        _clean(here, tmp_path, yes=True, permanent=True)
+    assert unused.id in here.there()
+
+
+def test_the_next_run_finishes_a_killed_one(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """The journal of the killed run is closed by the one that finished it."""
+    from gpu_ami.cleanup.journal import Journal, image_record, unfinished
+
+    record = image_record(here.plan().decision.doomed[0].image)
+    journal = Journal(tmp_path / "logs" / "cleanup-0.jsonl")
+    journal.write("begin", format=1, account=here.account)
+    journal.write("will", mode="delete", image=record, permissions=[], snapshots=[])
+    journal.close()
+    here.maker.ec2.deregister_image(unused.id)
+
+    done = _clean(here, tmp_path, yes=True, permanent=True)
+
+    assert "Finished what" in done.err.getvalue()
+    assert unused.snapshot_ids[0] not in here.snapshots_there()
+    assert unfinished(tmp_path / "logs", here.account) == []
+
+
+def test_nothing_to_do_leaves_no_journal(here: World, tmp_path: Path) -> None:
+    """A nightly run must not fill the folder."""
+    here.newest()
+    here.in_use()
+
+    done = _clean(here, tmp_path, yes=True)
+
+    assert (done.journals, done.document["journal"]) == ([], None)
+
+
+def test_regions_are_cleaned_side_by_side_and_judged_together(here: World, tmp_path: Path) -> None:
+    """A parameter in one region may hold the AMI of another."""
+    here.newest()
+    here.in_use()
+    there = other_region(here)
+    there.image(1)
+    abroad, named = there.image(200), there.image(210)
+    here.maker.parameter("/images", json.dumps({OTHER_REGION: named.id}))
+
+    document = _clean(here, tmp_path, regions=(f"{REGION},{OTHER_REGION}",)).document
+
+    assert document["regions"] == [REGION, OTHER_REGION]
+    gone = {v["image_id"] for v in document["verdicts"] if v["action"] == "delete"}
+    assert gone == {abroad.id}
+
+
+def test_settings_name_the_regions_unless_a_flag_does(here: World, tmp_path: Path) -> None:
+    """--region means that one alone."""
+    here.newest()
+    here.in_use()
+    both = {"cleanup": Cleanup(regions=(REGION, OTHER_REGION))}
+
+    assert _clean(here, tmp_path, task_options=both).document["regions"] == [REGION, OTHER_REGION]
+    assert _clean(here, tmp_path, task_options=both | {"region": REGION}).document["regions"] == [REGION]
+
+
+def test_all_regions_are_those_of_the_account(here: World, tmp_path: Path) -> None:
+    """One AMI forgotten in a region nobody looks at costs as much as any."""
+    here.newest()
+    here.in_use()
+    here.aws.gate.reply(
+        b'<DescribeRegionsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><regionInfo><item><regionName>'
+        + REGION.encode()
+        + b"</regionName></item></regionInfo></DescribeRegionsResponse>",
+        action="DescribeRegions",
+    )
+
+    assert _clean(here, tmp_path, regions=("all",)).document["regions"] == [REGION]
+
+
+def test_other_accounts_are_read_and_never_changed(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """An AMI that another account launches is in use; that account's own AMIs are none of ours."""
+    role = "arn:aws:iam::210987654321:role/reader"
+    from moto.ssm.models import ssm_backends
+
+    ssm_backends["210987654321"][REGION].put_parameter(
+        "/our/image", "", unused.id, "String", "", "", False, [], "text", None, None
+    )
+
+    document = _clean(here, tmp_path, accounts=(role,)).document
+
+    verdict = next(v for v in document["verdicts"] if v["image_id"] == unused.id)
+    assert [reason["code"] for reason in verdict["reasons"]] == ["parameters"]
+    assert {source["account"] for source in document["sources"]} >= {"210987654321", here.account}
+
+
+def test_an_account_that_cannot_be_entered_blocks(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """It was named because it uses our AMIs."""
+    here.aws.gate.deny("sts:AssumeRole")
+    done = task(here, tmp_path)
+
+    with pytest.raises(SafetyError, match="reader"):
+        cleanup(done.run, Request(flags=FLAGS, accounts=("arn:aws:iam::210987654321:role/reader",)))
+
+
+def test_a_role_that_is_none_is_refused(here: World, tmp_path: Path) -> None:
+    """An account id alone cannot be assumed."""
+    with pytest.raises(UsageError, match="ARN of a role"):
+        _clean(here, tmp_path, accounts=("210987654321",))
+
+
+def test_a_table_says_all_of_it(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """What was looked at, what goes and why, what it saves, until when it can come back."""
+    here.keep_deleted(14)
+    done = _clean(here, tmp_path, task_options={"output": "table"})
+
+    text = done.out.getvalue()
+    until = datetime.now(timezone.utc) + timedelta(days=14)
+    assert "launch-templates" in text
+    assert unused.id in text
+    assert "Saves at most 28.0 GiB of snapshots, $1.40 a month" in text
+    assert f"until {until:%Y-%m-%d}" in text
+    assert "1 AMI to delete, 2 to keep" in text
+
+
+def test_a_backends_state_is_pulled(here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: Any) -> None:
+    """Where a backend is configured the state is there, not in the folder."""
+    (tmp_path / "terraform").mkdir()
+    (tmp_path / "terraform" / "backend.tf").write_text('terraform {\n  backend "s3" {}\n}\n')
+    program = tmp_path / "terraform-stand-in"
+    program.write_text(f'#!/bin/sh\necho \'{{"image": "{unused.id}"}}\'\n')
+    program.chmod(0o755)
+
+    found = SimpleNamespace(terraform=SimpleNamespace(path=program))
+    monkeypatch.setattr("gpu_ami.tools.terraform_tools", lambda: found)
+
+    document = _clean(here, tmp_path).document
+
+    verdict = next(v for v in document["verdicts"] if v["image_id"] == unused.id)
+    assert [reason["code"] for reason in verdict["reasons"]] == ["terraform-state"]
+    program.write_text("#!/bin/sh\necho 'Error: Backend initialization required' >&2\nexit 1\n")
+    with pytest.raises(SafetyError, match="terraform init"):
+        _clean(here, tmp_path)
+
+
+def test_a_commented_backend_is_none(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """The example in the repository must not make every plan fail."""
+    (tmp_path / "terraform").mkdir()
+    (tmp_path / "terraform" / "main.tf").write_text('terraform {\n  # backend "s3" {}\n  backend "local" {}\n}\n')
+
+    assert _clean(here, tmp_path).document["totals"]["delete"] == 1

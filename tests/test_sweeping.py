@@ -1,0 +1,240 @@
+"""`invoke sweep` as a whole: find, refuse, remove, leave nothing else touched."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.iam.models import iam_backends
+
+from gpu_ami.aws import leftovers
+from gpu_ami.errors import PartialError, SafetyError, UsageError
+from gpu_ami.sandbox.demomaker import FAMILY
+from gpu_ami.sweeping import SweepRequest, longest_build, sweep
+from tests.cleanup.conftest import here, no_waits, one_aws
+from tests.cleanup.world import REGION, Task, World, task
+
+__all__ = ["here", "no_waits", "one_aws"]
+pytestmark = pytest.mark.usefixtures("no_waits")
+DEAD = "20250115T120000Z-abc123"
+_READ = {"Effect": "Allow", "Action": "ecr:BatchGetImage", "Resource": "*"}
+POLICY = json.dumps({"Version": "2012-10-17", "Statement": [_READ]})
+TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
+
+
+def _tags(run: str = DEAD, family: str = FAMILY) -> dict[str, str]:
+    return {"gpu-ami:run": run, "gpu-ami:family": family, "gpu-ami:pipeline": "1"}
+
+
+def _dead_build(here: World, run: str = DEAD) -> dict[str, str]:
+    """Leave one of each kind behind, through AWS's front door."""
+    long_ago = datetime(2025, 1, 15, 12)  # noqa: DTZ001 - moto's time has no zone
+    ec2, iam = here.access.client("ec2"), here.access.client("iam")
+    image = here.image(100)
+    here.maker.ec2.tags[image.id] = _tags(run)
+    instance = here.maker.instance(image)
+    instance.add_tags(_tags(run))
+    instance.image_id, instance.launch_time = here.maker.filler(), long_ago
+    volume = here.maker.ec2.create_volume(8, f"{REGION}a")
+    volume.create_time = long_ago
+    volume.add_tags(_tags(run))
+    group = here.maker.ec2.create_security_group(f"packer_{run}", "temporary", here.maker.vpc_id(), _tags(run))
+    pair = here.maker.ec2.create_key_pair(f"packer_{run}", "ed25519", _tags(run))
+    pair.create_time = long_ago
+    template = here.maker.ec2.create_launch_template(
+        f"packer-{run}", "", {"InstanceType": "c7i.large"}, {"launch-template": _tags(run)}
+    )
+    template.create_time = long_ago
+    name = f"packer-{run}"
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST)
+    iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=POLICY)
+    iam.create_instance_profile(InstanceProfileName=name, Tags=[{"Key": k, "Value": v} for k, v in _tags(run).items()])
+    iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+    profile = iam_backends[here.account]["aws"].get_instance_profile(name)
+    profile.create_date = long_ago
+    assert ec2.describe_key_pairs()["KeyPairs"]
+    return {
+        "instance": instance.id,
+        "volume": volume.id,
+        "security-group": group.id,
+        "key-pair": f"packer_{run}",
+        "launch-template": template.id,
+        "instance-profile": name,
+        "image": image.id,
+    }
+
+
+def _sweep(here: World, root: Path, *, task_options: dict[str, Any] | None = None, **request: Any) -> Task:
+    done = task(here, root, **(task_options or {}))
+    sweep(done.run, SweepRequest(**request))
+    return done
+
+
+def _found(done: Task) -> dict[str, str]:
+    return {v["kind"]: v["id"] for v in done.document["verdicts"] if v["action"] == "delete"}
+
+
+def test_every_kind_of_leftover_is_found_and_shown(here: World, tmp_path: Path) -> None:
+    """Without --yes nothing is touched."""
+    here.in_use()
+    left = _dead_build(here)
+
+    done = _sweep(here, tmp_path)
+
+    assert _found(done) == left
+    assert left["image"] in here.there()
+    assert done.journals == []
+    assert "Add --yes" in done.err.getvalue()
+
+
+def test_leftovers_go_and_nothing_else_does(here: World, tmp_path: Path) -> None:
+    """Afterwards the account is as if the build had never been."""
+    kept = here.in_use()
+    untagged = here.maker.instance(kept)
+    other = here.maker.ec2.create_security_group("other", "x", here.maker.vpc_id(), _tags(family="other"))
+    left = _dead_build(here)
+    snapshots = here.maker.ec2.amis[left["image"]].snapshot_ids
+
+    done = _sweep(here, tmp_path, yes=True)
+
+    assert {each["status"] for each in done.document["results"]} == {"deleted"}
+    assert _found(_sweep(here, tmp_path)) == {}
+    assert here.there() == {kept.id}
+    assert not set(snapshots) & here.snapshots_there()
+    assert untagged.state == "running"
+    assert here.maker.ec2.get_security_group_from_id(other.id) is not None
+    roles = [role.name for role in iam_backends[here.account]["aws"].roles.values()]
+    assert left["instance-profile"] not in roles
+    (journal,) = [path for path in done.journals if path.name.startswith("sweep-")]
+    events = [json.loads(line)["event"] for line in journal.read_text().splitlines()]
+    assert events.count("will-remove") == events.count("removed") == 7
+
+
+def test_a_living_build_is_left_alone(here: World, tmp_path: Path) -> None:
+    """Its run id says that it began an hour ago."""
+    here.in_use()
+    _dead_build(here, run=f"{here.now - timedelta(hours=1):%Y%m%dT%H%M%SZ}-abc123")
+
+    done = _sweep(here, tmp_path, yes=True)
+
+    assert _found(done) == {}
+    assert done.document["totals"]["keep"] == 7 + 1
+
+
+def test_an_instance_goes_before_what_hangs_on_it(here: World, tmp_path: Path) -> None:
+    """EC2 refuses to delete a group that an instance is in."""
+    here.in_use()
+    _dead_build(here)
+    here.aws.gate.calls.clear()
+
+    _sweep(here, tmp_path, yes=True)
+
+    calls = here.calls()
+    ended = calls.index("TerminateInstances")
+    assert ended < calls.index("DescribeInstances", ended) < calls.index("DeleteSecurityGroup")
+
+
+def test_one_failure_does_not_stop_the_rest(here: World, tmp_path: Path) -> None:
+    """It is listed and the exit code is 7."""
+    here.in_use()
+    _dead_build(here)
+    here.aws.gate.fail("DependencyViolation", "in use", action="DeleteSecurityGroup")
+
+    with pytest.raises(PartialError, match="DependencyViolation"):
+        _sweep(here, tmp_path, yes=True)
+
+    assert set(_found(_sweep(here, tmp_path))) == {"security-group"}
+
+
+def test_what_is_gone_meanwhile_counts_as_removed(here: World, tmp_path: Path) -> None:
+    """Packer may have come back to life and cleaned up itself."""
+    here.in_use()
+    _dead_build(here)
+    here.aws.gate.fail("InvalidVolume.NotFound", "gone", action="DeleteVolume")
+
+    results = _sweep(here, tmp_path, yes=True).document["results"]
+
+    assert {each["status"] for each in results} == {"deleted"}
+
+
+@pytest.mark.parametrize(
+    "action", ["ec2:DescribeKeyPairs", "iam:ListInstanceProfiles", "ec2:DescribeVolumes", "batch:*"]
+)
+def test_a_list_that_cannot_be_read_keeps_everything(here: World, tmp_path: Path, action: str) -> None:
+    """Half a picture is none."""
+    here.in_use()
+    left = _dead_build(here)
+    here.aws.gate.deny(action)
+
+    with pytest.raises(SafetyError, match="Everything is kept"):
+        _sweep(here, tmp_path, yes=True)
+    assert left["image"] in here.there()
+
+
+def test_a_kind_can_be_left_out(here: World, tmp_path: Path) -> None:
+    """A role for cleaning up may have no IAM permissions."""
+    here.in_use()
+    _dead_build(here)
+    here.aws.gate.deny("iam:*")
+
+    assert "instance-profile" not in _found(_sweep(here, tmp_path, skip_source=("instance-profile",)))
+    with pytest.raises(UsageError, match="not a kind"):
+        _sweep(here, tmp_path, skip_source=("everything",))
+
+
+@pytest.mark.parametrize("text", ["1h", "0h", "soon"])
+def test_an_age_that_could_hit_a_living_build_is_refused(here: World, tmp_path: Path, text: str) -> None:
+    """Five hours is what the template's times add up to."""
+    with pytest.raises(UsageError, match="--older-than"):
+        _sweep(here, tmp_path, older_than=text)
+
+
+def test_a_longer_age_is_taken(here: World, tmp_path: Path) -> None:
+    """Whoever wants to look at a failed builder for a week can."""
+    assert _sweep(here, tmp_path, older_than="7d").document["older_than_s"] == 7 * 86400
+
+
+def test_a_builds_longest_time_comes_from_its_variables(here: World, tmp_path: Path) -> None:
+    """Whoever lets builds run longer must not have them swept."""
+    run = task(here, tmp_path).run
+    assert longest_build(run) == timedelta(hours=5)
+    (tmp_path / "packer").mkdir()
+    variables = tmp_path / "packer" / "variables.auto.pkrvars.hcl"
+    variables.write_text("max_build_minutes = 600\n")
+    assert longest_build(run) == timedelta(hours=12)
+
+    variables.write_text('max_build_minutes = "long"\n')
+    with pytest.raises(UsageError, match="whole numbers"):
+        longest_build(run)
+
+
+def test_the_wrong_account_is_never_changed(here: World, tmp_path: Path) -> None:
+    """As everywhere."""
+    with pytest.raises(SafetyError):
+        _sweep(here, tmp_path, yes=True, task_options={"account": "999999999999"})
+
+
+def test_a_table_says_all_of_it(here: World, tmp_path: Path) -> None:
+    """Kind, id, build, verdict, and what it adds up to."""
+    here.in_use()
+    left = _dead_build(here)
+
+    text = _sweep(here, tmp_path, task_options={"output": "table"}).out.getvalue()
+
+    assert all(identifier in text for identifier in left.values())
+    assert "7 leftovers to remove, 1 to keep" in text
+
+
+def test_instances_that_do_not_end_are_waited_for_and_said(here: World) -> None:
+    """Not forever: a stuck instance is somebody's to look at."""
+    caller = here.place().caller
+    instance = here.maker.instance(here.image())
+    seconds = iter(range(0, 10_000, 200))
+
+    with pytest.raises(Exception, match="still not terminated"):
+        leftovers.wait_until_terminated(
+            caller, [instance.id], clock=lambda: float(next(seconds)), sleep=lambda _seconds: None
+        )
