@@ -55,7 +55,7 @@ def build(run: Invocation, *, var: tuple[str, ...] = (), debug: bool = False) ->
     """Bake the AMI with Packer and hand it to Terraform."""
     from gpu_ami import report, workflow
 
-    job = workflow.prepare(run, var)
+    job = workflow.prepare(run, var, debug=debug)
     if run.options.dry_run:
         run.console.say("\n".join(workflow.build_lines(job, debug=debug)))
         return

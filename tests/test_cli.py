@@ -21,6 +21,7 @@ def _invoke(*words: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedPr
         [sys.executable, "-m", "invoke", *words],
         cwd=cwd,
         env={**os.environ, "GPU_AMI_SANDBOX": "", **env},
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=120,
@@ -112,6 +113,27 @@ def test_missing_packer_variables_are_exit_2(bare: Path) -> None:
     (bare / "pipeline.yaml").write_text("region: ap-northeast-2\n")
 
     _one_line(_invoke("build", cwd=bare), 2, r"variables\.auto\.pkrvars\.hcl does not exist\. Copy .*\.example")
+
+
+def test_a_machine_without_packer_is_told_to_set_up(bare: Path, tmp_path: Path) -> None:
+    """Exit 3, and the one command that mends it; Packer is not looked for anywhere else."""
+    (bare / "packer").mkdir()
+    (bare / "terraform").mkdir()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+
+    done = _invoke("validate", "--sandbox", cwd=bare, GPU_AMI_CACHE_DIR=str(empty), PATH=str(empty))
+
+    assert done.returncode == 3, done.stderr
+    assert re.search(r"error: Packer .*missing: run `invoke setup`", done.stderr)
+
+
+def test_debug_needs_a_terminal(bare: Path) -> None:
+    """Packer would wait for an Enter that nobody can press."""
+    done = _invoke("build", "--sandbox", "--debug", cwd=bare)
+
+    assert done.returncode == 2, done.stderr
+    assert "--debug asks at each step and needs a terminal" in done.stderr
 
 
 def test_a_traceback_can_be_asked_for() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import shlex
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -111,17 +112,21 @@ class BuildResult:
         }
 
 
-def prepare(run: Invocation, words: Sequence[str]) -> Job:
+def prepare(run: Invocation, words: Sequence[str], *, debug: bool = False) -> Job:
     """Decide one build: find the programs, stage the sandbox's copies, collect the variables.
 
     Args:
         run: This invocation. In a dry run nothing is started or staged.
         words: The caller's ``name=value`` variables.
+        debug: Whether Packer will ask at each step.
 
     Raises:
-        UsageError: The settings or variables cannot be used.
+        UsageError: The settings or variables cannot be used, or there is no terminal to ask on.
         ToolError: Packer, its plugin or Terraform is missing.
     """
+    if debug and not run.options.dry_run and not sys.stdin.isatty():
+        msg = "--debug asks at each step and needs a terminal: run it in one, or read the log of a plain build."
+        raise UsageError(msg)
     given = variables.parse_given(words)
     owned = {"region": run.settings.region, "family": run.settings.family}
     run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"

@@ -100,6 +100,7 @@ class LiveView:
     def render(self) -> Any:
         """Return the view as it is now, for rich."""
         from rich.console import Group
+        from rich.padding import Padding
         from rich.spinner import Spinner
         from rich.text import Text
 
@@ -112,10 +113,10 @@ class LiveView:
             label = progress.title
             if progress.phase == "imaging" and self._percent is not None:
                 label = f"{label}, snapshot {self._percent} %"
-            running = Text.assemble(f" {label:<43}", (show_duration(self._clock() - self._since), "dim"))
+            running = Text.assemble(f"{label:<44}", (show_duration(self._clock() - self._since), "dim"))
             self._spinner = self._spinner or Spinner("dots")
             self._spinner.update(text=running)
-            lines.append(self._spinner)
+            lines.append(Padding(self._spinner, (0, 0, 0, 2)))
             if progress.tail:
                 last = Text(f"    {progress.tail[-1]}", style="dim", no_wrap=True, overflow="ellipsis")
                 lines.append(last)
