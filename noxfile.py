@@ -15,14 +15,19 @@ import nox
 
 
 def show_pyenv_pythons() -> None:
-    """Make all of pyenv's Pythons visible: its shims answer for the global one only."""
-    if shutil.which("pyenv") is None or "PYENV_VERSION" in os.environ:
+    """Make all of pyenv's Pythons visible: its shims answer for the chosen one only.
+
+    The choice in force stays first. There nearly always is one: a `uv` that pip put into a pyenv Python is itself
+    started by a shim, which chooses that Python for all that it starts.
+    """
+    if shutil.which("pyenv") is None:
         return
     listed = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False)
     found = [line.strip() for line in listed.stdout.splitlines() if re.match(r"\s*3\.1\d", line)]
     newest_first = sorted(found, key=lambda version: [int(part) for part in re.findall(r"\d+", version)], reverse=True)
+    chosen = [version for version in os.environ.get("PYENV_VERSION", "").split(":") if version]
     if newest_first:
-        os.environ["PYENV_VERSION"] = ":".join(newest_first)
+        os.environ["PYENV_VERSION"] = ":".join(dict.fromkeys([*chosen, *newest_first]))
 
 
 show_pyenv_pythons()

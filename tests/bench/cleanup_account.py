@@ -80,6 +80,21 @@ def state(here: World, made: Mapping[str, str], traffic: Traffic) -> dict[str, A
     }
 
 
+def warm(here: World) -> None:
+    """Let moto load its services: AWS's are up before the first call, too."""
+    for service, operation in (
+        ("autoscaling", "describe_auto_scaling_groups"),
+        ("batch", "describe_compute_environments"),
+        ("ec2", "describe_instances"),
+        ("imagebuilder", "list_image_recipes"),
+        ("rbin", "list_rules"),
+        ("ssm", "describe_parameters"),
+        ("sts", "get_caller_identity"),
+    ):
+        parameters = {"ResourceType": "EC2_IMAGE"} if service == "rbin" else {}
+        getattr(here.access.client(service), operation)(**parameters)
+
+
 def main(words: list[str]) -> None:
     """Serve until the input ends; each line of it is answered with the account's state."""
     images.PENDING_S = 0.0
@@ -90,6 +105,8 @@ def main(words: list[str]) -> None:
         made = with_reasons(here, words[1:])
     else:
         made = with_many(here, *map(int, words[1:4]))
+    warm(here)
+    if words[0] == "many":
         aws.gate.delay_s = float(words[4])
     aws.gate.calls.clear()
     traffic.watch(here)

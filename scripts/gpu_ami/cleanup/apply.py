@@ -20,7 +20,7 @@ from gpu_ami.cleanup.plan import Orphan, Plan
 from gpu_ami.cleanup.survey import Survey
 from gpu_ami.errors import AwsError
 
-_WORKERS_PER_REGION = 16
+_WORKERS_PER_REGION = 32
 # EC2 refuses a deprecation date in the past and cuts off the seconds.
 _DEPRECATE_AFTER = timedelta(minutes=5)
 _DONE = {"delete": "deleted", "disable": "disabled", "deprecate": "deprecated"}

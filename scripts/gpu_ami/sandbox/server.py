@@ -60,6 +60,7 @@ class Dispatcher(DomainDispatcherApplication):
         self._added = {name: _app_for(response) for name, response in extensions.ADDED.items()}
         self._registry = Registry(region)
         self._token = token
+        self._one_at_a_time = threading.RLock()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -71,7 +72,9 @@ class Dispatcher(DomainDispatcherApplication):
             return self._registry(environ, start_response)
         answer = _Answer()
         try:
-            body = b"".join(super().__call__(environ, answer))
+            # moto's dictionaries are not made for several threads at once.
+            with self._one_at_a_time:
+                body = b"".join(super().__call__(environ, answer))
             if answer.status.startswith("404") and body.lower().startswith(b"<!doctype html>"):
                 raise NotImplementedError
         except Exception as gap:  # noqa: BLE001 - whatever moto cannot do must reach the caller as one clear refusal
@@ -89,13 +92,19 @@ class Dispatcher(DomainDispatcherApplication):
 
     def get_backend_for_host(self, host: str | None) -> Any:
         """Return moto's name of the service behind *host*; moto itself prints when there is none."""
-        if host is None or host == "moto_api" or host in backends.list_of_moto_modules():
+        if host is None or host == "moto_api" or host in _moto_modules():
             return host
         for backend, pattern in self.backend_url_patterns:
             if pattern.match(f"http://{host}"):
                 return backend
         msg = f"no service at {host}"
         raise NotImplementedError(msg)
+
+
+@functools.cache
+def _moto_modules() -> frozenset[str]:
+    """Moto looks through its folder each time, which takes as long as answering a small request."""
+    return frozenset(backends.list_of_moto_modules())
 
 
 class _Answer:

@@ -86,7 +86,11 @@ def new_snapshot(backend: Any, volume: Any, description: str, *, ready_at: float
 
 def image_using(backend: Any, snapshot_id: str) -> str | None:
     """Return the id of an AMI that needs the snapshot, or None."""
-    return next((image.id for image in backend.amis.values() if snapshot_id in image.snapshot_ids), None)
+    for image in backend.amis.values():
+        for mapping in image.mappings:
+            if mapping.get("Ebs", {}).get("SnapshotId") == snapshot_id:
+                return str(image.id)
+    return None
 
 
 def remove_snapshot(backend: Any, snapshot_id: str) -> None:

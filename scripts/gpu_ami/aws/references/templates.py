@@ -10,7 +10,7 @@ from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError
 from gpu_ami.aws.references.aliases import with_aliases
 from gpu_ami.aws.references.source import Found, Look, Reference, relevant
 
-_WORKERS = 8
+_WORKERS = 16
 _MOST_VERSIONS = 200
 _GONE = frozenset({"InvalidLaunchTemplateId.NotFound", "InvalidLaunchTemplateName.NotFoundException"})
 
