@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -12,6 +13,7 @@ from pathlib import Path
 from gpu_ami.sandbox.guest import interpreter
 
 _NOBODY = 65534
+_MOUNTED = Path("/mnt")
 
 _PROGRAM = """\
 import os, sys
@@ -38,21 +40,20 @@ def test_it_works_without_root(tmp_path: Path) -> None:
     """Most people are not root; as root this test becomes nobody, as others it simply runs."""
     home = tmp_path / "home"
     home.mkdir()
+    repository, site = Path(__file__).parents[3], Path(sysconfig.get_path("purelib"))
     words, environment = [sys.executable], dict(os.environ)
     if os.geteuid() == 0:
-        words = _as_nobody()
         os.chown(home, _NOBODY, _NOBODY)
-        for folder in (tmp_path, *tmp_path.parents[:2]):
-            folder.chmod(0o755)
+        words = _as_nobody(home=home, repository=repository, site=site)
+        home, repository, site = _MOUNTED / "home", _MOUNTED / "repository", _MOUNTED / "site"
         environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home)}
         environment["XDG_CACHE_HOME"] = str(home)
-    repository = str(Path(__file__).parents[3])
-    paths = [repository, f"{repository}/scripts", sysconfig.get_path("purelib")]
+    paths = [str(repository), f"{repository}/scripts", str(site)]
 
     done = subprocess.run(
-        [*words, "-c", textwrap.dedent(_PROGRAM), home / "guest"],
+        [*words, "-c", textwrap.dedent(_PROGRAM), str(home / "guest")],
         env=environment | {"PYTHONPATH": ":".join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
-        cwd=repository,
+        cwd="/",
         capture_output=True,
         text=True,
         check=False,
@@ -71,14 +72,18 @@ def test_it_works_without_root(tmp_path: Path) -> None:
     assert again == "2"
 
 
-def _as_nobody() -> list[str]:
-    """Return the words that start this Python as nobody, who may not be able to look into root's home for it."""
+def _as_nobody(**folders: Path) -> list[str]:
+    """Return the words that start this Python as nobody.
+
+    Nobody may not be able to look into root's home, a private temporary folder or the checkout: each of *folders*, and
+    the Python, is bound to a folder of its name in a mount namespace of the test's own.
+    """
     executable = interpreter.python_binds()[0].source
     drop = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--inh-caps=-all"]
-    reachable = subprocess.run([*drop, "test", "-r", os.__file__], check=False).returncode == 0
-    if reachable:
-        return [*drop, str(executable)]
-    # In a mount namespace of the test's own. Not below tmp_path: who removes the folder removes the mount with it.
-    prefix, mounted = executable.parent.parent, "/mnt"
-    script = f'mount --bind {prefix} {mounted} && LD_LIBRARY_PATH={mounted}/lib exec {" ".join(drop)} "$@"'
-    return ["unshare", "--mount", "sh", "-c", script, "sh", f"{mounted}/bin/{executable.name}"]
+    binds = {name: str(folder) for name, folder in folders.items()} | {"python": str(executable.parent.parent)}
+    lines = [f"mount -t tmpfs -o mode=755 tmpfs {_MOUNTED}"]
+    for name, folder in binds.items():
+        lines.append(f"mkdir {_MOUNTED}/{name} && mount --bind {shlex.quote(folder)} {_MOUNTED}/{name}")
+    python = _MOUNTED / "python" / "bin" / executable.name
+    lines.append(f'LD_LIBRARY_PATH={_MOUNTED}/python/lib exec {shlex.join(drop)} {python} "$@"')
+    return ["unshare", "--mount", "sh", "-c", " && ".join(lines), "sh"]
