@@ -136,6 +136,18 @@ def test_debug_needs_a_terminal(bare: Path) -> None:
     assert "--debug asks at each step and needs a terminal" in done.stderr
 
 
+def test_a_reader_that_stops_early_is_no_error() -> None:
+    """`invoke cost | head` is how people read a long answer."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "invoke", "cost"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.close()
+        said = child.stderr.read() if child.stderr else ""
+
+    assert (child.returncode, said) == (0, "")
+
+
 def test_a_traceback_can_be_asked_for() -> None:
     """GPU_AMI_TRACEBACK=1 is for bug reports."""
     done = _invoke("manifest", "--file", "none.json", GPU_AMI_TRACEBACK="1")

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,11 @@ def friendly() -> Iterator[None]:
         yield
     except PipelineError as exc:
         _leave(str(exc), exc)
+    except BrokenPipeError:
+        # `invoke cost | head`: whoever read the result has read enough, and the work itself is done.
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise Exit(code=0) from None
     except KeyboardInterrupt as exc:
         _leave("interrupted.", InterruptedRunError(str(exc)))
 
