@@ -153,8 +153,8 @@ def test_a_step_says_how_long_it_took_and_whether_it_failed() -> None:
         raise ValueError("no")  # noqa: EM101
 
     out = _printed(console)[1]
-    assert "good: done in 0.0 s" in out
-    assert "bad: failed after 0.0 s" in out
+    assert re.search(r"^good: done in \d\.\d s$", out, re.MULTILINE)
+    assert re.search(r"^bad: failed after \d\.\d s$", out, re.MULTILINE)
 
 
 def test_a_long_step_is_heard_of_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,12 +163,12 @@ def test_a_long_step_is_heard_of_meanwhile(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(console_module, "_HEARTBEAT_S", 0.05)
     monkeypatch.setenv("TERM", "xterm")
-    for err, sign in ((io.StringIO(), "slow: 0.1 s so far"), (Terminal(), "\r\x1b[2Kslow: 0 s …")):
+    for err, sign in ((io.StringIO(), r"slow: \d\.\d s so far"), (Terminal(), "\r\x1b\\[2Kslow: \\d s …")):
         console = _console(err=err)
         with console.step("slow"):
             time.sleep(0.45)
 
-        assert sign in _printed(console)[1]
+        assert re.search(sign, _printed(console)[1])
 
 
 def test_a_long_step_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

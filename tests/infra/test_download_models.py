@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -273,8 +272,6 @@ def test_models_are_readable_by_all_and_writable_by_root_alone(box: Box) -> None
 
 def test_sourcing_the_script_starts_nothing(box: Box) -> None:
     """Tests and the curious can use its functions."""
-    started = time.monotonic()
     result = box.bash("source /scripts/download-models.sh; echo sourced", ENV)
 
     assert result.said == "sourced\n"
-    assert time.monotonic() - started < 5

@@ -179,7 +179,8 @@ def test_a_root_is_made_quickly(world: World) -> None:
 
     client.run("true")
 
-    assert time.monotonic() - begun < 3  # about 0.2 s on an idle machine
+    # About 0.2 s on an idle machine; the bound only tells that from a boot, whatever else runs here.
+    assert time.monotonic() - begun < 30
 
 
 def test_old_roots_are_kept_but_not_all(endpoint: Endpoint, tmp_path: Path) -> None:
