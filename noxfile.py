@@ -132,5 +132,24 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "tests.bench", *session.posargs)
 
 
+@nox.session(default=False)
+def compare(session: nox.Session) -> None:
+    """Compare clean-up with Cloud Custodian and aws-amicleaner: what each deletes, calls and seconds."""
+    install(session, "tests")
+    programs = [
+        other_tool(session, "c7n==0.9.53", "custodian"),
+        other_tool(session, "aws-amicleaner==0.2.2", "amicleaner"),
+    ]
+    session.run("python", "-m", "tests.bench.cleanup", *programs)
+
+
+def other_tool(session: nox.Session, requirement: str, program: str) -> str:
+    """Return the path of *program*, installed from PyPI into a folder of its own: its dependencies are not ours."""
+    folder = f"{session.create_tmp()}/{program}"
+    session.run_install("uv", "venv", "--quiet", "--clear", folder, external=True)
+    session.run_install("uv", "pip", "install", "--quiet", f"--python={folder}", requirement, external=True)
+    return f"{folder}/bin/{program}"
+
+
 if __name__ == "__main__":
     nox.main()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.cleanup.policy import Flags
-from gpu_ami.errors import AwsError, PartialError, SafetyError, UsageError
+from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.housekeeping import Request, cleanup
 from gpu_ami.sandbox.demouses import USES
 from gpu_ami.sandbox.images import SandboxAmi
@@ -325,6 +325,12 @@ def test_all_regions_are_those_of_the_account(here: World, tmp_path: Path) -> No
     assert _clean(here, tmp_path, regions=("all",)).document["regions"] == [REGION]
 
 
+def test_a_region_that_is_none_is_refused(here: World, tmp_path: Path) -> None:
+    """A slip in its name would end in a search for a host that does not exist."""
+    with pytest.raises(UsageError, match="seoul"):
+        _clean(here, tmp_path, regions=("seoul",))
+
+
 def test_other_accounts_are_read_and_never_changed(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
     """An AMI that another account launches is in use; that account's own AMIs are none of ours."""
     role = "arn:aws:iam::210987654321:role/reader"
@@ -396,3 +402,15 @@ def test_a_commented_backend_is_none(here: World, tmp_path: Path, unused: Sandbo
     (tmp_path / "terraform" / "main.tf").write_text('terraform {\n  # backend "s3" {}\n  backend "local" {}\n}\n')
 
     assert _clean(here, tmp_path).document["totals"]["delete"] == 1
+
+
+def test_ctrl_c_says_how_to_go_on(here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: Any) -> None:
+    """Exit code 130, the journal's name, and what a new run does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gpu_ami.housekeeping.Apply.images", interrupt)
+
+    with pytest.raises(InterruptedRunError, match=r"cleanup-.*\.jsonl, and a new run finishes it"):
+        _clean(here, tmp_path, yes=True, permanent=True)

@@ -11,7 +11,7 @@ import pytest
 from moto.iam.models import iam_backends
 
 from gpu_ami.aws import leftovers
-from gpu_ami.errors import PartialError, SafetyError, UsageError
+from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.sandbox.demomaker import FAMILY
 from gpu_ami.sweeping import SweepRequest, longest_build, sweep
 from tests.cleanup.conftest import here, no_waits, one_aws
@@ -238,3 +238,17 @@ def test_instances_that_do_not_end_are_waited_for_and_said(here: World) -> None:
         leftovers.wait_until_terminated(
             caller, [instance.id], clock=lambda: float(next(seconds)), sleep=lambda _seconds: None
         )
+
+
+def test_ctrl_c_says_where_it_is_written(here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 130 and the journal's name."""
+    here.in_use()
+    _dead_build(here)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gpu_ami.sweeping.Sweep.run", interrupt)
+
+    with pytest.raises(InterruptedRunError, match=r"sweep-.*\.jsonl"):
+        _sweep(here, tmp_path, yes=True)

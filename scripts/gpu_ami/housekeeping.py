@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _BACKEND = re.compile(r'^\s*(?:backend\s+"(?!local")\w+"|cloud)\s*\{', re.MULTILINE)
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::([0-9]{12}):role/.+")
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}")
 _STATE_WITHIN_S = 120.0
 
 
@@ -89,16 +90,17 @@ def cleanup(run: Invocation, request: Request) -> None:
     """
     request.check()
     if request.restore:
-        _restore(run, Path(request.restore))
+        _restore(run, _file(run, request.restore))
         return
     now = datetime.now(timezone.utc)
     acts = (request.yes or request.apply is not None) and not run.options.dry_run
     account = (run.announce() if acts else identify(run.access)).account
-    saved = plans.load(Path(request.apply), account=account, now=now) if request.apply else None
+    saved = plans.load(_file(run, request.apply), account=account, now=now) if request.apply else None
     policy = saved.policy if saved else policy_from(run.settings, request.flags)
     if policy.keep == 0:
         run.console.warn("--keep 0: not even the newest AMI of a family stays if nothing needs it.")
-    survey = _survey(run, request, policy, account, _regions(run, request, saved))
+    regions = list(saved.regions) if saved else chosen_regions(run, request.regions)
+    survey = _survey(run, request, policy, account, regions)
     wants_orphans = request.orphans or bool(saved and saved.orphans)
     with run.console.step(f"looking at {len(survey.places)} regions and the working tree"):
         prices = {place.region: _price(place.region) for place in survey.own_places}
@@ -244,15 +246,31 @@ def _other_account(run: Invocation, role: str, regions: Sequence[str]) -> list[P
     return places_of(assume(run.access, role), match[1], regions, is_own=False)
 
 
-def _regions(run: Invocation, request: Request, saved: SavedPlan | None) -> list[str]:
-    if saved is not None:
-        return list(saved.regions)
-    asked = [region for word in request.regions for region in word.split(",") if region]
+def chosen_regions(run: Invocation, words: Sequence[str]) -> list[str]:
+    """Return the regions to work on: those of *words*, else ``--region``, else the settings'.
+
+    Args:
+        run: This invocation.
+        words: Regions, also joined by commas; ``all`` is every region that the account can use.
+
+    Raises:
+        UsageError: A word is not a region.
+    """
+    asked = [region for word in words for region in word.split(",") if region]
     if asked == ["all"]:
         return enabled_regions(Caller(run.access, run.settings.region))
+    if wrong := [region for region in asked if _REGION.fullmatch(region) is None]:
+        msg = f"--regions {wrong[0]!r} is not an AWS region: give some such as ap-northeast-2,us-east-1, or all."
+        raise UsageError(msg)
     if asked:
         return list(dict.fromkeys(asked))
-    return [run.settings.region] if run.options.region else list(run.settings.cleanup.regions) or [run.settings.region]
+    own = [run.settings.region]
+    return own if run.options.region else list(run.settings.cleanup.regions) or own
+
+
+def _file(run: Invocation, name: str) -> Path:
+    """Return the file that the caller names, from where they are or, as our own messages say it, from the root."""
+    return Path(name) if Path(name).exists() else run.workspace.root / name
 
 
 def _backend_state(run: Invocation) -> str | None:

@@ -22,6 +22,7 @@ from gpu_ami.cleanup.runlock import only_one
 from gpu_ami.cleanup.survey import Place, Survey, in_parallel, places_of
 from gpu_ami.cleanup.sweep import Sweep, SweepPlan, decide_sweep, sweep_blocks
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
+from gpu_ami.housekeeping import chosen_regions
 from gpu_ami.invocation import Invocation
 from gpu_ami.units import parse_duration
 
@@ -61,7 +62,7 @@ def sweep(run: Invocation, request: SweepRequest) -> None:
     kinds = _kinds(request.skip_source)
     acts = request.yes and not run.options.dry_run
     account = (run.announce() if acts else identify(run.access)).account
-    regions = list(request.regions) or list(run.settings.cleanup.regions) or [run.settings.region]
+    regions = chosen_regions(run, request.regions)
     survey = Survey(places_of(run.access, account, regions), Policy(older_than=older_than, keep=1))
     with run.console.step("looking for what dead builds left"):
         plan = _plan(run, survey, account, older_than, kinds)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.access import Access
+from gpu_ami.aws.access import Access, assume, identify
 from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError, making_sense
 from gpu_ami.errors import AwsError
 from gpu_ami.sandbox.server import LocalAws
@@ -178,3 +178,14 @@ def test_stumbling_over_an_answer_is_one_error(problem: Exception) -> None:
     """A row without its state is a malformed answer, not a crash."""
     with pytest.raises(AwsError, match="malformed"), making_sense("instances"):
         raise problem
+
+
+def test_a_role_in_another_account_is_entered(aws: LocalAws) -> None:
+    """Its credentials are another account's, and do not show in a traceback."""
+    aws.reset()
+    own = Access(region=REGION, endpoint_url=aws.endpoint_url)
+
+    theirs = assume(own, "arn:aws:iam::210987654321:role/reader")
+
+    assert (identify(theirs).account, identify(own).account) == ("210987654321", aws.account_id)
+    assert "session_token" not in repr(theirs)

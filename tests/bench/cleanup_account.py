@@ -101,10 +101,7 @@ def main(words: list[str]) -> None:
     aws = LocalAws(REGION)
     aws.start()
     here, traffic = world(aws), Traffic()
-    if words[0] == "reasons":
-        made = with_reasons(here, words[1:])
-    else:
-        made = with_many(here, *map(int, words[1:4]))
+    made = with_reasons(here, words[1:]) if words[0] == "reasons" else with_many(here, *map(int, words[1:4]))
     warm(here)
     if words[0] == "many":
         aws.gate.delay_s = float(words[4])

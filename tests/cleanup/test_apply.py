@@ -12,7 +12,7 @@ import pytest
 
 from gpu_ami.cleanup.apply import Apply, Result, doomed_of
 from gpu_ami.cleanup.guard import Guard
-from gpu_ami.cleanup.journal import Journal, image_record, read, unfinished
+from gpu_ami.cleanup.journal import Entry, Journal, image_record, read, unfinished
 from gpu_ami.cleanup.leftovers import Leftovers
 from gpu_ami.cleanup.plan import Plan
 from gpu_ami.cleanup.planning import make_plan
@@ -342,3 +342,132 @@ def test_only_what_was_planned_is_done(here: World, more: dict[str, Any]) -> Non
     only = {(first.ec2_backend.region_name, first.id)} if more.get("only") else None
 
     assert [verdict.image.image_id for verdict in doomed_of(plan, only)] == [first.id]
+
+
+def test_an_interrupt_starts_no_other_act(here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C: what is under way ends, nothing new begins, and the journal has no end for the next run to find."""
+    monkeypatch.setattr("gpu_ami.cleanup.apply._WORKERS_PER_REGION", 1)
+    here.newest()
+    here.in_use()
+    images = [here.image(100 + n) for n in range(6)]
+
+    def interrupt(_done: int) -> None:
+        raise KeyboardInterrupt
+
+    survey = here.survey()
+    plan = make_plan(survey, here.account, here.now)
+    journal = Journal(tmp_path / "cleanup-0.jsonl")
+    journal.write("begin", format=1, account=here.account)
+    apply = Apply(plan, survey, journal, now=lambda: here.now, told=interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        apply.images(plan.decision.doomed)
+
+    journal.close()
+    left = {image.id for image in images} & here.there()
+    assert len(left) >= 4
+    assert len(unfinished(tmp_path, here.account)) == 1
+
+
+@pytest.mark.parametrize(("mode", "status"), [("delete", "deleted"), ("disable", "kept")])
+def test_sharing_that_was_left_out_on_purpose_is_given_up(here: World, tmp_path: Path, mode: Any, status: str) -> None:
+    """--skip-source launch-permissions; disabling would lose the permissions for good, so there it is refused."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+    policy = dataclasses.replace(EVERYTHING, mode=mode, skip_sources=frozenset({"launch-permissions"}))
+
+    done = _run(here, tmp_path, policy)
+
+    assert done.results[image.id].status == status
+    assert (image.id in here.there()) is (status == "kept")
+
+
+def test_an_ami_whose_sharing_was_not_read_stays(here: World, tmp_path: Path) -> None:
+    """Whatever went wrong, without its permissions it could not be brought back as it was."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+    survey = here.survey(without={"launch-permissions"})
+    plan = make_plan(survey, here.account, here.now)
+    journal = Journal(tmp_path / "j")
+
+    (result,) = Apply(plan, survey, journal, now=lambda: here.now).images(plan.decision.doomed)
+
+    journal.close()
+    assert (result.status, image.id in here.there()) == ("kept", True)
+
+
+@pytest.mark.parametrize(
+    ("code", "word"), [("InvalidSnapshot.InUse", "kept: "), ("SnapshotLocked", "failed: "), (None, "failed: ")]
+)
+def test_a_snapshots_last_word_says_why(here: World, code: str | None, word: str) -> None:
+    """In use is an explanation; anything else is a failure to report."""
+    if code is None:
+        here.aws.gate.cut(action="DeleteSnapshot")
+    else:
+        here.aws.gate.fail(code, action="DeleteSnapshot")
+
+    assert Leftovers.delete(here.place().caller, "snap-1").startswith(word)
+
+
+def test_resuming_leaves_alone_what_is_there_or_needed(here: World, tmp_path: Path) -> None:
+    """An AMI that is still there is the plan's to judge; a snapshot that a template names by now stays."""
+    here.newest()
+    alive = here.in_use()
+    gone = here.image()
+    mapping = {"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": gone.snapshot_ids[0]}}
+    here.access.client("ec2").create_launch_template(
+        LaunchTemplateName="data", LaunchTemplateData={"BlockDeviceMappings": [mapping]}
+    )
+    survey = here.survey()
+    survey.look()
+    entries = [
+        Entry(image=image, mode=mode, status=status)
+        for image in survey.images
+        if image.image_id in {alive.id, gone.id}
+        for mode, status in (("delete", "done"),)
+    ]
+    here.maker.ec2.deregister_image(gone.id)
+    again = here.survey()
+    again.look()
+    journal = Journal(tmp_path / "j")
+    place = here.place()
+
+    finished = Leftovers(again, journal).resume({place.region: place.caller}, entries)
+
+    journal.close()
+    assert set(finished) == {gone.id}
+    assert finished[gone.id][gone.snapshot_ids[0]].startswith("kept: launch template data")
+    assert gone.snapshot_ids[0] in here.snapshots_there()
+    failed = [dataclasses.replace(entry, status="failed") for entry in entries]
+    assert Leftovers(again, journal).resume({place.region: place.caller}, failed) == {}
+
+
+@pytest.mark.parametrize("action", ["ec2:ListImagesInRecycleBin", "ec2:DescribeSnapshotAttribute"])
+def test_an_orphan_of_which_something_is_not_known_stays(here: World, action: str) -> None:
+    """Whether its AMI is in the bin, whether it is shared: without an answer it stays."""
+    here.newest()
+    here.in_use()
+    left = here.image(100)
+    here.maker.ec2.deregister_image(left.id)
+    assert [each.action for each in here.plan(orphans=True).orphans] == ["delete"]
+    here.aws.gate.deny(action)
+
+    assert [each.action for each in here.plan(orphans=True).orphans] == ["keep"]
+
+
+def test_a_shared_orphan_is_seen(here: World) -> None:
+    """Through EC2's own words on who may make volumes of it."""
+    here.newest()
+    here.in_use()
+    left = here.image(100)
+    here.maker.ec2.deregister_image(left.id)
+    here.access.client("ec2").modify_snapshot_attribute(
+        SnapshotId=left.snapshot_ids[0],
+        Attribute="createVolumePermission",
+        OperationType="add",
+        UserIds=["210987654321"],
+    )
+
+    assert [each.reasons[0].code for each in here.plan(orphans=True).orphans] == ["shared"]

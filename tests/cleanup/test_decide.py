@@ -83,6 +83,8 @@ def test_many_references_of_one_source_are_counted_not_listed() -> None:
     reasons = _only(decide([_image(1)], references, [SEEN], POLICY, NOW)).reasons
 
     assert [reason.detail for reason in reasons] == ["instance 0", "instance 1", "instance 2", "and 2 more"]
+    few = _only(decide([_image(1)], references[:6], [SEEN], POLICY, NOW)).reasons
+    assert [reason.detail for reason in few] == ["instance 0", "instance 1", "instance 2"]
 
 
 @pytest.mark.parametrize(
@@ -103,10 +105,22 @@ def test_a_launch_counts_and_is_known_a_day_late(launched_days: float, action: s
     assert _only(_decide(image)).action == action
 
 
+@pytest.mark.parametrize(
+    ("launched_days", "text"),
+    [(None, "made 2026-11-13, less than 30 days ago"), (5.0, "launched 2026-11-18, less than 30 days ago")],
+)
+def test_a_young_ami_says_what_makes_it_young(launched_days: float | None, text: str) -> None:
+    """An AMI of last year that was launched last week must not read as made last week."""
+    launched = None if launched_days is None else NOW - timedelta(days=launched_days)
+
+    assert _only(_decide(_image(1, 10, last_launched=launched))).reasons[0].detail == text
+
+
 def test_age_is_unknown_without_a_creation_date() -> None:
     """An AMI of unknown age is not an old one, launched or not."""
     assert age_of(_image(1, created=None, last_launched=NOW), NOW) is None
     assert _codes(_decide(_image(1, created=None))) == ["no-date"]
+    assert _codes(_decide(_image(1, created=None, tags={"gpu-ami:handover": "pending"}))) == ["no-date"]
 
 
 @pytest.mark.parametrize("more", [{"created": NOW + timedelta(days=2)}, {"last_launched": NOW + timedelta(hours=1)}])
@@ -115,9 +129,10 @@ def test_a_date_in_the_future_keeps(more: dict[str, Any]) -> None:
     assert _codes(_decide(_image(1, **more))) == ["future-date"]
 
 
-def test_clocks_may_differ_by_minutes() -> None:
+@pytest.mark.parametrize(("minutes", "code"), [(2, "too-young"), (5, "too-young"), (5.1, "future-date")])
+def test_clocks_may_differ_by_minutes(minutes: float, code: str) -> None:
     """A creation time two minutes ahead is an everyday thing: the AMI is young, not from the future."""
-    assert _codes(_decide(_image(1, created=NOW + timedelta(minutes=2)))) == ["too-young"]
+    assert _codes(_decide(_image(1, created=NOW + timedelta(minutes=minutes)))) == [code]
 
 
 @pytest.mark.parametrize("state", ["pending", "transient", "deregistered", "something new"])
@@ -157,6 +172,7 @@ def test_the_newest_of_each_family_stay() -> None:
     policy = dataclasses.replace(POLICY, keep=2)
 
     assert _stay(_with(policy, *_family(100, 200, 300), other)) == ["9", "2", "1"]
+    assert _stay(_with(policy, *_family(300, 200, 100))) == ["2", "3"]
 
 
 def test_the_newest_count_over_all_amis_of_the_family() -> None:
@@ -215,9 +231,14 @@ def test_an_ami_that_waits_for_its_hand_over_stays() -> None:
     applied = _image(2, 80, tags={"gpu-ami:handover": "applied", "gpu-ami:family": "f"})
     older = _image(3, 120, tags={"gpu-ami:handover": "applied", "gpu-ami:family": "f"})
 
+    also_pending = dataclasses.replace(applied, tags={"gpu-ami:handover": "pending", "gpu-ami:family": "f"})
+    undated = dataclasses.replace(applied, created=None)
+    same_time = dataclasses.replace(applied, created=pending.created)
     assert _codes(_decide(pending)) == ["handover-pending"]
-    assert "1" in _stay(_decide(pending, older))
+    for other in (older, also_pending, undated, same_time):
+        assert "1" in _stay(_decide(pending, other))
     assert "1" not in _stay(_decide(pending, applied))
+    assert "1" not in _stay(_decide(pending, applied, older))
 
 
 def test_a_waiting_ami_that_was_overtaken_stays_thirty_days() -> None:
@@ -240,6 +261,13 @@ def test_a_failed_source_keeps_everything_and_says_so() -> None:
     assert decision.blocks == ("batch (r 1) could not be read: AccessDenied",)
     assert _only(decision).action == "keep"
     assert _codes(decision) == ["blocked", "unneeded", "old", "not-among-newest"]
+
+
+def test_a_failed_source_without_a_place_is_named_alone() -> None:
+    """Files are in no region."""
+    failed = SourceReport("receipts", None, "failed", error="denied")
+
+    assert _decide(_image(1), reports=(SEEN, failed)).blocks == ("receipts could not be read: denied",)
 
 
 def test_a_skipped_source_blocks_nothing() -> None:
@@ -291,6 +319,13 @@ def test_sharing_keeps_unless_it_is_included(include: bool, mode: Any, stays: bo
     assert _only(decide([_image(1)], [sharing], [SEEN], policy, NOW)).is_doomed is not stays
 
 
+def test_including_shared_amis_includes_nothing_else() -> None:
+    """--include-shared is about sharing: what Batch needs stays."""
+    policy = dataclasses.replace(POLICY, include_shared=True)
+
+    assert _codes(_with(policy, _image(1), needed=(_image(1).image_id,))) == ["batch"]
+
+
 @pytest.mark.parametrize(
     ("mode", "more", "code"),
     [
@@ -304,6 +339,12 @@ def test_what_is_done_already_is_not_done_again(mode: Any, more: dict[str, Any],
 
     assert _codes(_with(policy, _image(1, **more))) == [code]
     assert _only(_with(policy, _image(1))).action == mode
+
+
+@pytest.mark.parametrize("mode", ["delete", "disable"])
+def test_a_deprecated_ami_may_go(mode: Any) -> None:
+    """Every AMI of ours gets a deprecation date when it is made; it must not live forever for it."""
+    assert _only(_with(dataclasses.replace(POLICY, mode=mode), _image(1, deprecated_at=NOW))).is_doomed
 
 
 def test_verdicts_come_oldest_first() -> None:

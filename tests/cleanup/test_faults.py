@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +21,11 @@ from gpu_ami.errors import PipelineError
 from gpu_ami.housekeeping import Request, cleanup
 from gpu_ami.sandbox.demouses import USES
 from gpu_ami.sandbox.gate import Call, ConnectionCutError, Fault, error_answer
-from tests.cleanup.world import World, task
+from tests.cleanup.world import REGION, World, task
 
 pytestmark = pytest.mark.usefixtures("no_waits")
 
+ROOT = Path(__file__).parents[2]
 YES = Request(flags=Flags(older_than="30d", keep="1"), yes=True, permanent=True)
 # The first call says whose the credentials are; without its answer nothing begins. A run has fewer calls than LAST,
 # and none of those before FIRST_ACT changes anything.
@@ -286,3 +291,35 @@ def test_every_call_of_a_run_is_in_the_tables_above(account: Account, tmp_path: 
 
     tried = {action for action, _ in ACTIONS} | {"ec2:DescribeSnapshots", "rbin:ListRules", "rbin:GetRule"}
     assert made - tried == {"sts:GetCallerIdentity"}
+
+
+@pytest.mark.parametrize("at", [1, 2])
+@pytest.mark.parametrize("after", [False, True], ids=["before AWS acts", "after AWS acted"])
+def test_a_run_that_is_killed_is_finished_by_the_next(
+    account: Account, tmp_path: Path, at: int, *, after: bool
+) -> None:
+    """Kill -9 of the real process in the middle of its k-th deregistration."""
+    url = account.here.access.endpoint_url
+    words = [sys.executable, "-m", "tests.bench.cleanup_ours", str(url), str(tmp_path), REGION, "30d"]
+    seen = itertools.count(1)
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+
+        def kill(environ: dict[str, Any], _status: str, body: list[bytes]) -> list[bytes]:
+            if environ["sandbox.call"].action == "DeregisterImage" and next(seen) == at:
+                child.kill()
+            return body
+
+        def kill_first(_call: Call, _environ: Any) -> None:
+            if next(seen) == at:
+                child.kill()
+                child.wait()
+                raise ConnectionCutError
+
+        if not after:
+            account.here.aws.gate.add(Fault(kill_first, action="DeregisterImage"))
+        with _between(account, kill) if after else contextlib.nullcontext():
+            child.wait(timeout=60)
+    assert child.returncode == -signal.SIGKILL
+    assert list((tmp_path / "logs").glob("*.jsonl"))
+
+    _after_the_storm(account, tmp_path)

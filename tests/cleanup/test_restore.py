@@ -173,6 +173,20 @@ def test_orphans_come_back_too(here: World, tmp_path: Path) -> None:
     assert lost.snapshot_ids[0] not in here.snapshots_there()
 
 
+def test_the_journal_is_found_by_the_name_that_the_run_printed(here: World, tmp_path: Path) -> None:
+    """It is said from the repository's root, wherever the caller is."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    image = here.image()
+    printed = _clean(here, tmp_path).document["journal"]
+
+    _restore(here, tmp_path, Path(printed))
+
+    assert not Path(printed).is_absolute()
+    assert image.id in here.there()
+
+
 def test_a_dry_run_says_what_would_come_back(here: World, tmp_path: Path) -> None:
     """And changes nothing."""
     here.keep_deleted()
@@ -200,3 +214,48 @@ def test_restore_takes_no_other_flags(here: World, tmp_path: Path) -> None:
     """`--restore J --keep 0` would promise something that it does not do."""
     with pytest.raises(UsageError, match="--restore"):
         cleanup(task(here, tmp_path).run, Request(restore="j", flags=Flags(keep="0")))
+
+
+def test_a_disabled_ami_that_somebody_deleted_is_said(here: World, tmp_path: Path) -> None:
+    """Enabling it again is not possible, and pretending so would be worse."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+    journal = _clean(here, tmp_path, mode="disable").journals[0]
+    here.maker.ec2.deregister_image(image.id)
+
+    with pytest.raises(PartialError, match="gone for good"):
+        _restore(here, tmp_path, journal)
+
+
+@pytest.mark.parametrize("mode", ["disable", "deprecate"])
+def test_what_somebody_undid_already_is_unchanged(here: World, tmp_path: Path, mode: str) -> None:
+    """By hand, in the console."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+    journal = _clean(here, tmp_path, mode=mode).journals[0]
+    image.state, image.deprecation_time = "available", None
+
+    back = _restore(here, tmp_path, journal)
+
+    assert [each["status"] for each in back.document["results"]] == ["unchanged"]
+
+
+def test_an_ami_that_was_never_deleted_is_left_alone(here: World, tmp_path: Path) -> None:
+    """EC2 refused it; its tags may have changed since, on purpose."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    image = here.image()
+    here.aws.gate.fail("OperationNotPermitted", action="DeregisterImage")
+    done = task(here, tmp_path)
+    with pytest.raises(PartialError):
+        cleanup(done.run, Request(flags=Flags(older_than="30d", keep="1"), yes=True))
+    here.aws.gate.clear()
+    del here.maker.ec2.tags[image.id]["Name"]
+
+    back = _restore(here, tmp_path, done.journals[0])
+
+    assert [each["status"] for each in back.document["results"]] == ["unchanged"]
+    assert "Name" not in here.maker.ec2.tags[image.id]

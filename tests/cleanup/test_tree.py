@@ -96,11 +96,14 @@ def test_a_file_larger_than_a_chunk_is_read_to_its_end(tmp_path: Path, monkeypat
 
 def test_a_file_that_cannot_be_read_fails_its_source(tmp_path: Path) -> None:
     """It may name any AMI. A dangling link is a file that root cannot read either."""
-    (tmp_path / "a.tf").symlink_to(tmp_path / "gone")
+    for name in ("a.tf", "manifest.json"):
+        (tmp_path / name).symlink_to(tmp_path / "gone")
 
-    report = _scan(tmp_path)["terraform-code"].report
+    found = _scan(tmp_path)
 
-    assert (report.status, "a.tf" in str(report.error)) == ("failed", True)
+    for source, name in (("terraform-code", "a.tf"), ("manifests", "manifest.json")):
+        report = found[source].report
+        assert (report.status, name in str(report.error)) == ("failed", True)
 
 
 def test_a_folder_that_cannot_be_listed_fails_every_source(tmp_path: Path) -> None:

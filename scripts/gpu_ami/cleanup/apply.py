@@ -134,14 +134,14 @@ class Apply:
         if reason := self._guard.keeps(image):
             return Result(image.image_id, image.region, "kept", error=reason)
         permissions = self._survey.permissions(image)
-        if permissions is None:
+        if permissions is None and not self._may_be_unread(verdict):
             return Result(image.image_id, image.region, "kept", error="its launch permissions were not read")
         known = [self._plan.snapshots[each] for each in image.snapshot_ids if each in self._plan.snapshots]
         self._journal.write(
             "will",
             mode=verdict.action,
             image=image_record(image),
-            permissions=list(permissions),
+            permissions=None if permissions is None else list(permissions),
             snapshots=[snapshot_record(snapshot) for snapshot in known],
         )
         result = self._act(verdict)
@@ -149,6 +149,10 @@ class Apply:
             self._done += 1
             self._told(self._done)
         return result
+
+    def _may_be_unread(self, verdict: Verdict) -> bool:
+        """Return whether the caller gave up knowing who may launch the AMI; disabling it would lose that for good."""
+        return verdict.action != "disable" and "launch-permissions" in self._plan.policy.skip_sources
 
     def _act(self, verdict: Verdict) -> Result:
         image, caller = verdict.image, self._callers[verdict.image.region]

@@ -217,7 +217,7 @@ def _entry(event: Mapping[str, Any]) -> Entry:
     return Entry(
         image=image,
         mode=event["mode"],
-        permissions=tuple(event["permissions"]),
+        permissions=tuple(event["permissions"] or ()),
         snapshots=tuple(_snapshot(each) for each in event["snapshots"]),
     )
 

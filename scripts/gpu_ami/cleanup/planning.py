@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -44,13 +45,14 @@ def make_plan(
     unlimited = dataclasses.replace(survey.policy, max_deletions=None)
     clock = clock_reports(survey.aws_time, now)
     first = _decide(survey, now, clock, unlimited)
-    if first.doomed:
-        survey.look_at({verdict.image.image_id for verdict in first.doomed})
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        # Sizes and the Recycle Bin decide nothing, so they are read beside what does.
+        reading = pool.submit(_details, survey, first, orphans=orphans)
+        if first.doomed:
+            survey.look_at({verdict.image.image_id for verdict in first.doomed})
+        details = reading.result()
     decision = _decide(survey, now, clock, survey.policy)
     found = _orphans(survey, now) if orphans and not decision.blocks else []
-    regions = {verdict.image.region for verdict in decision.doomed} | {each.snapshot.region for each in found}
-    busy = [place for place in survey.own_places if place.region in regions]
-    details = in_parallel(busy, lambda place: _details(place, decision))
     return Plan(
         account=account,
         regions=tuple(place.region for place in survey.own_places),
@@ -58,8 +60,8 @@ def make_plan(
         decision=decision,
         reports=[*clock, *survey.reports],
         made_at=now,
-        snapshots={key: each for some, _ in details for key, each in some.items()},
-        bins={place.region: bin_ for place, (_, bin_) in zip(busy, details, strict=True)},
+        snapshots={key: each for some, _ in details.values() for key, each in some.items()},
+        bins={region: bin_ for region, (_, bin_) in details.items()},
         orphans=tuple(found),
         usd_per_gib_month=usd_per_gib_month or {},
     )
@@ -77,8 +79,15 @@ def _decide(survey: Survey, now: datetime, clock: Sequence[SourceReport], policy
     return decide(survey.images, survey.references, [*clock, *survey.reports], policy, now)
 
 
-def _details(place: Place, decision: Decision) -> tuple[dict[str, Snapshot], Bin]:
-    """Return the snapshots of what goes in *place*, and its Recycle Bin; neither decides anything."""
+def _details(survey: Survey, decision: Decision, *, orphans: bool) -> dict[str, tuple[dict[str, Snapshot], Bin]]:
+    """Return, by region, the snapshots of what may go and the Recycle Bin; neither decides anything."""
+    regions = {verdict.image.region for verdict in decision.doomed}
+    busy = [place for place in survey.own_places if orphans or place.region in regions]
+    found = in_parallel(busy, lambda place: _details_of(place, decision))
+    return {place.region: each for place, each in zip(busy, found, strict=True)}
+
+
+def _details_of(place: Place, decision: Decision) -> tuple[dict[str, Snapshot], Bin]:
     wanted = [
         snapshot_id
         for verdict in decision.doomed

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from datetime import datetime, timezone
 from typing import Any
 
+from botocore import xform_name
 from moto.core.responses import ActionResult
-from moto.core.utils import utcnow
+from moto.core.utils import get_service_model, utcnow
 from moto.ec2.exceptions import InvalidAMIIdError, MalformedAMIIdError, UnvailableAMIIdError
 from moto.ec2.models.amis import Ami
 from moto.ec2.utils import random_ami_id
@@ -178,7 +180,9 @@ class Images(EC2Part):
         if owners:
             images = [image for image in images if {image.owner_id, image.owner_alias} & set(owners)]
         images = [image for image in images if self._is_visible(image, named=image.id in asked)]
-        return self._answer_page("Images", self._filtered(images, self._image_values))
+        answer = self._answer_page("Images", self._filtered(images, self._image_values))
+        answer.result["Images"] = [_shown(image) for image in answer.result["Images"]]
+        return answer
 
     def describe_image_attribute(self) -> ActionResult:
         """Show one attribute; those that moto does not know of, too."""
@@ -256,6 +260,18 @@ class Images(EC2Part):
         if image.owner_id != self.current_account:
             refuse("AuthFailure", f"Not authorized for image:{image_id}")
         return image
+
+
+@functools.cache
+def _members() -> tuple[tuple[str, str], ...]:
+    """Return EC2's name of each property of an AMI, and moto's."""
+    shape = get_service_model("ec2").shape_for("Image")
+    return tuple((name, "id" if name == "ImageId" else xform_name(name)) for name in shape.members if name != "Tags")
+
+
+def _shown(image: SandboxAmi) -> dict[str, Any]:
+    """Return the AMI by EC2's names: moto would try several names for each property of a thousand AMIs."""
+    return {name: getattr(image, own, None) for name, own in _members()} | {"Tags": image.get_tags()}
 
 
 def note_launch(image: SandboxAmi) -> None:
