@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 from gpu_ami.aws.pace import Pace
 
 
@@ -92,3 +95,18 @@ def test_the_rate_never_falls_to_nothing() -> None:
         bucket.sleep(1)
 
     assert pace.rate_per_s == 0.5
+
+
+def test_callers_in_the_queue_go_at_todays_rate() -> None:
+    """Turns that were given out while the rate was low would hold everybody up long after it rose."""
+    pace = Pace()
+    pace.throttled(pace.wait())
+    with ThreadPoolExecutor(max_workers=20) as pool:
+        waiting = [pool.submit(pace.wait) for _ in range(20)]
+        started = time.monotonic()
+        pace._rate = 1000.0
+        for each in waiting:
+            each.result(timeout=5)
+
+    # At the first rate, two a second, the last one would have waited ten seconds.
+    assert time.monotonic() - started < 2

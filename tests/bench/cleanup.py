@@ -117,9 +117,9 @@ Tool = Callable[[Account, Path, int], list[str]]
 
 
 @contextlib.contextmanager
-def account(*words: object) -> Iterator[Account]:
+def account(module: str, *words: object) -> Iterator[Account]:
     """Start an account in a process of its own."""
-    command = [sys.executable, "-m", "tests.bench.cleanup_account", *map(str, words)]
+    command = [sys.executable, "-m", f"tests.bench.{module}", *map(str, words)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         said = json.loads(process.stdout.readline())
@@ -178,7 +178,7 @@ def compare(tools: dict[str, Tool], reasons: Sequence[str]) -> dict[str, Ran]:
     """Return what each tool does to an account with the ways of being needed *reasons* and two unused AMIs."""
     found = {}
     for name, tool in tools.items():
-        with account("reasons", *reasons) as here:
+        with account("cleanup_account", *reasons) as here:
             found[name] = run(tool, here, 0)
     return found
 
@@ -201,7 +201,7 @@ def speed(tools: dict[str, Tool]) -> dict[str, Ran]:
     """Return how each tool does the same work: 200 of 1,000 AMIs, 50 ms added to each call."""
     found = {}
     for name, tool in tools.items():
-        with account("many", IMAGES, DOOMED, TEMPLATES, DELAY_S) as here:
+        with account("throttled_aws", IMAGES, IMAGES // DOOMED, TEMPLATES, 0, DELAY_S) as here:
             found[name] = run(tool, here, 30)
     return found
 

@@ -1,29 +1,33 @@
-"""An AWS that only says what a clean-up asks, fast, and throttles as AWS does: ``python -m … IMAGES RATE``.
+"""An AWS that knows only what clean-up tools ask, answers fast, and throttles as AWS does.
 
-Independent of moto: EC2's documented token buckets (a burst, then a steady rate, per API and region), the rates
-times RATE. It prints its address, serves until its input ends, and answers each line of it with what it counted.
+    python -m tests.bench.throttled_aws IMAGES DOOMED_EVERY TEMPLATES RATE DELAY_S
+
+Independent of moto, which takes longer for an answer than AWS does. EC2's documented token buckets (a burst, then a
+steady rate, per API and region), the rates times RATE. It prints its address, serves until its input ends, and
+answers each line of it with what it counted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 
 NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
-PAGE = 1000
-# Every tenth AMI is old and unused.
-DOOMED_EVERY = 10
 # Burst and calls a second, from EC2's documentation of its API throttling.
 READ, CHANGE = (100, 20), (50, 5)
+CHANGES = ("DeregisterImage", "DeleteSnapshot")
 EMPTY = {
-    "DescribeLaunchTemplates": "launchTemplates",
+    "DescribeTags": "tagSet",
     "DescribeSpotInstanceRequests": "spotInstanceRequestSet",
     "DescribeSpotFleetRequests": "spotFleetRequestConfigSet",
     "DescribeFleets": "fleetSet",
@@ -35,6 +39,7 @@ INSTANCE = (
     "<reservationSet><item><instancesSet><item><instanceId>i-1</instanceId><imageId>ami-00000000</imageId>"
     "<instanceState><code>16</code><name>running</name></instanceState></item></instancesSet></item></reservationSet>"
 )
+FIXED = {"DescribeInstances": INSTANCE, "GetAllowedImagesSettings": "<state>disabled</state>"}
 JSON = {
     "/v1/describecomputeenvironments": {"computeEnvironments": []},
     "/ListImageRecipes": {"requestId": "1", "imageRecipeSummaryList": []},
@@ -65,59 +70,143 @@ class Bucket:
             return True
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What the account holds and how it answers.
+
+    Attributes:
+        images: AMIs in each region.
+        doomed_every: Every so many of them are old and unused, the others young.
+        templates: Launch templates, each with one young AMI.
+        rate: Times the documented rates; 0 never throttles.
+        delay_s: Added to each call.
+    """
+
+    images: int
+    doomed_every: int
+    templates: int = 0
+    rate: float = 0.0
+    delay_s: float = 0.0
+
+
 class Aws:
     """What it serves and counts."""
 
-    def __init__(self, count: int, rate: float) -> None:
-        """Prepare the pages of AMIs; a *rate* of 0 never throttles."""
-        self._rate = rate
+    def __init__(self, terms: Terms) -> None:
+        """Prepare the AMIs; every region has the same."""
+        self._terms = terms
         self._buckets: dict[tuple[str, str], Bucket] = {}
         self._lock = threading.Lock()
+        now = time.time()
+        self._images = [_image(number, now, old=number % terms.doomed_every == 0) for number in range(terms.images)]
+        self._gone: dict[str, set[str]] = {"image": set(), "snapshot": set()}
+        self._under_way = self.most = 0
         self.calls: Counter[str] = Counter()
         self.throttled: Counter[str] = Counter()
-        self.pages = [self._page(start, count) for start in range(0, count, PAGE)]
 
-    def _page(self, start: int, count: int) -> bytes:
-        now = time.time()
-        rows = "".join(_image(number, now) for number in range(start, min(start + PAGE, count)))
-        token = f"<nextToken>{start // PAGE + 1}</nextToken>" if start + PAGE < count else ""
-        return _xml("DescribeImages", f"<imagesSet>{rows}</imagesSet>{token}")
-
-    def answer(self, region: str, action: str, parameters: dict[str, list[str]]) -> tuple[int, bytes]:
+    def answer(self, region: str, action: str, parameters: dict[str, str]) -> tuple[int, bytes]:
         """Return status and body of the answer to one EC2 call."""
         if not self._let_through(region, action):
             text = "<Code>RequestLimitExceeded</Code><Message>Request limit exceeded.</Message>"
             return 503, f"<Response><Errors><Error>{text}</Error></Errors></Response>".encode()
-        image = parameters.get("ImageId", [""])[0]
-        if action == "DescribeImages":
-            return 200, self.pages[int(parameters.get("NextToken", ["0"])[0])]
-        if action == "DescribeImageAttribute":
-            return 200, _xml(action, f"<imageId>{image}</imageId><launchPermission/>")
-        if action == "DeregisterImage":
-            result = f"<item><snapshotId>snap-{image[4:]}</snapshotId><returnCode>success</returnCode></item>"
-            return 200, _xml(
-                action, f"<return>true</return><deleteSnapshotResultSet>{result}</deleteSnapshotResultSet>"
-            )
-        if action == "DescribeInstances":
-            return 200, _xml(action, INSTANCE)
-        if action == "GetAllowedImagesSettings":
-            return 200, _xml(action, "<state>disabled</state>")
-        return 200, _xml(action, f"<{EMPTY[action]}/>")
+        return 200, _xml(action, self._body(action, region, parameters))
 
-    def _let_through(self, region: str, action: str) -> bool:
-        burst, per_s = CHANGE if action == "DeregisterImage" else READ
+    def _body(self, action: str, region: str, parameters: dict[str, str]) -> str:
+        image = parameters.get("ImageId", "")
+        if action == "DescribeImages":
+            return self._listing(region, parameters)
+        if action == "DescribeImageAttribute":
+            return f"<imageId>{image}</imageId><launchPermission/>"
+        if action == "DeregisterImage":
+            return self._deregister(region, image, with_snapshots="DeleteAssociatedSnapshots" in parameters)
+        if action == "DeleteSnapshot":
+            self._gone["snapshot"].add(f"{region} {parameters['SnapshotId']}")
+            return "<return>true</return>"
+        if action == "DescribeLaunchTemplates":
+            return f"<launchTemplates>{''.join(map(_template, range(self._terms.templates)))}</launchTemplates>"
+        if action == "DescribeLaunchTemplateVersions":
+            return _version(int(parameters["LaunchTemplateId"][3:], 16))
+        return FIXED.get(action) or f"<{EMPTY[action]}/>"
+
+    def _listing(self, region: str, parameters: dict[str, str]) -> str:
+        start, size = int(parameters.get("NextToken", 0)), int(parameters.get("MaxResults", self._terms.images))
+        rows = [
+            row
+            for number, row in enumerate(self._images[start : start + size], start)
+            if f"{region} {_id(number)}" not in self._gone["image"]
+        ]
+        more = f"<nextToken>{start + size}</nextToken>" if start + size < len(self._images) else ""
+        return f"<imagesSet>{''.join(rows)}</imagesSet>{more}"
+
+    def _deregister(self, region: str, image: str, *, with_snapshots: bool) -> str:
+        self._gone["image"].add(f"{region} {image}")
+        if not with_snapshots:
+            return "<return>true</return>"
+        snapshot = f"snap-{image[4:]}"
+        self._gone["snapshot"].add(f"{region} {snapshot}")
+        row = f"<item><snapshotId>{snapshot}</snapshotId><returnCode>success</returnCode></item>"
+        return f"<return>true</return><deleteSnapshotResultSet>{row}</deleteSnapshotResultSet>"
+
+    @contextlib.contextmanager
+    def counting(self, action: str) -> Iterator[None]:
+        """Count a call, and how many are under way; wait as a network does."""
         with self._lock:
             self.calls[action] += 1
-            bucket = self._buckets.setdefault((region, action), Bucket(burst, per_s * self._rate))
-        if not self._rate or bucket.take():
+            self._under_way += 1
+            self.most = max(self.most, self._under_way)
+        try:
+            time.sleep(self._terms.delay_s)
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+    def _let_through(self, region: str, action: str) -> bool:
+        burst, per_s = CHANGE if action in CHANGES else READ
+        with self._lock:
+            bucket = self._buckets.setdefault((region, action), Bucket(burst, per_s * self._terms.rate))
+        if not self._terms.rate or bucket.take():
             return True
         with self._lock:
             self.throttled[action] += 1
         return False
 
+    def state(self) -> dict[str, Any]:
+        """Return what is gone, and the calls so far."""
+        numbers = {f"{_id(number)}": number for number in range(self._terms.images)}
+        gone = [numbers[each.partition(" ")[2]] for each in self._gone["image"]]
+        unused = [f"unused_{number}" for number in gone if number % self._terms.doomed_every == 0]
+        return {
+            "gone": unused + [f"young_{number}" for number in gone if number % self._terms.doomed_every],
+            "snapshots": self._terms.images - len(self._gone["snapshot"]),
+            "calls": sum(self.calls.values()),
+            "by_action": dict(self.calls.most_common()),
+            "throttled": dict(self.throttled),
+            "at_once": self.most,
+        }
 
-def _image(number: int, now: float) -> str:
-    old = number % DOOMED_EVERY == 0
+
+def _id(number: int) -> str:
+    return f"ami-{number:017x}"
+
+
+def _template(number: int) -> str:
+    return (
+        f"<item><launchTemplateId>lt-{number:017x}</launchTemplateId><launchTemplateName>t{number}</launchTemplateName>"
+        "<defaultVersionNumber>1</defaultVersionNumber><latestVersionNumber>1</latestVersionNumber></item>"
+    )
+
+
+def _version(number: int) -> str:
+    data = f"<launchTemplateData><imageId>{_id(number * 5 + 1)}</imageId></launchTemplateData>"
+    return (
+        f"<launchTemplateVersionSet><item><launchTemplateId>lt-{number:017x}</launchTemplateId>"
+        f"<launchTemplateName>t{number}</launchTemplateName><versionNumber>1</versionNumber>{data}"
+        "</item></launchTemplateVersionSet>"
+    )
+
+
+def _image(number: int, now: float, *, old: bool) -> str:
     age_days = 40 + number % 400 if old else number % 28
     made = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(now - age_days * 86400))
     digits = f"{number:017x}"
@@ -174,10 +263,12 @@ def handler_of(aws: Aws) -> type[BaseHTTPRequestHandler]:
             assert scope is not None
             region, service = scope.groups()
             if "form" not in (self.headers.get("Content-Type") or ""):
-                return 200, json.dumps(JSON[self.path.partition("?")[0]]).encode()
-            parameters = parse_qs(body.decode())
-            action = parameters["Action"][0]
-            return (200, QUERY[action]) if service != "ec2" else aws.answer(region, action, parameters)
+                with aws.counting(service):
+                    return 200, json.dumps(JSON[self.path.partition("?")[0]]).encode()
+            parameters = dict(parse_qsl(body.decode()))
+            action = parameters["Action"]
+            with aws.counting(action):
+                return (200, QUERY[action]) if service != "ec2" else aws.answer(region, action, parameters)
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
@@ -185,18 +276,17 @@ def handler_of(aws: Aws) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def main(count: str, rate: str) -> None:
+def main(words: list[str]) -> None:
     """Serve until the input ends."""
-    aws = Aws(int(count), float(rate))
+    aws = Aws(Terms(*(int(word) for word in words[:3]), *(float(word) for word in words[3:])))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(aws))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(json.dumps({"endpoint_url": f"http://127.0.0.1:{server.server_port}", "made": {}}), flush=True)  # noqa: T201
     for _line in sys.stdin:
-        state = {"calls": dict(aws.calls), "throttled": dict(aws.throttled)}
-        print(json.dumps(state), flush=True)  # noqa: T201
+        print(json.dumps(aws.state()), flush=True)  # noqa: T201
     server.shutdown()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1:])

@@ -7,13 +7,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-# After a throttling answer the rate falls to this share, and grows again by this share a second.
+# After a throttling answer the rate falls to this share, and grows again by this share a second, faster with time.
 _BACK_OFF = 0.7
 _GROWTH_PER_S = 0.1
 _FIRST_PER_S = 2.0
 _SLOWEST_PER_S = 0.5
 # The rate before the first throttling answer is measured over this long.
 _WINDOW_S = 1.0
+_LATE_S = 0.1
 
 
 class Pace:
@@ -34,6 +35,7 @@ class Pace:
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
+        self._turnstile = threading.Lock()
         self._rate: float | None = None
         self._next = 0.0
         self._grown_at = 0.0
@@ -48,15 +50,24 @@ class Pace:
 
     def wait(self) -> float:
         """Wait for this call's turn; return when it was let through."""
+        now = self._clock()
+        if self._rate is None:
+            return now
+        # One caller at a time waits for the next turn. Turns given out in advance would be at a rate of the past.
+        with self._turnstile:
+            while (left := self._left()) > 0:
+                self._sleep(left)
+            return self._clock()
+
+    def _left(self) -> float:
+        """Return the seconds until the next turn; take it when it has come."""
         with self._lock:
             now = self._clock()
-            if self._rate is None:
-                return now
-            turn = max(now, self._next)
-            self._next = turn + 1 / self._rate
-        if turn > now:
-            self._sleep(turn - now)
-        return turn
+            if self._rate is not None and self._next <= now:
+                # Oversleeping a little must not lower the rate.
+                self._next = max(self._next, now - _LATE_S) + 1 / self._rate
+                return 0.0
+            return self._next - now
 
     def succeeded(self) -> None:
         """Note an answer that was not a throttling one."""
@@ -65,7 +76,9 @@ class Pace:
             self.progress_at = now
             self._done.append(now)
             if self._rate is not None:
-                self._rate *= 1 + _GROWTH_PER_S * min(1.0, max(0.0, now - self._grown_at))
+                # The longer nothing is throttled, the further off the limit must be.
+                share = _GROWTH_PER_S * max(1.0, now - self._slowed_at)
+                self._rate *= 1 + share * min(1.0, max(0.0, now - self._grown_at))
                 self._grown_at = now
 
     def throttled(self, sent_at: float) -> None:
@@ -83,5 +96,4 @@ class Pace:
             else:
                 return
             self._slowed_at = self._grown_at = now
-            # Turns that were given out at the old rate are over; the next one comes at the new rate.
-            self._next = max(self._next, now + 1 / self._rate)
+            self._next = now + 1 / self._rate
