@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gpu_ami.cli import Invocation, comma_list, pipeline_task
+from gpu_ami.cli import Invocation, pipeline_task
 
 ROOT = Path(__file__).resolve().parent
 
@@ -231,7 +231,7 @@ def cleanup(
     )
     request = housekeeping.Request(
         flags=flags,
-        regions=comma_list(regions),
+        regions=(regions,) if regions else (),
         accounts=account,
         orphans=orphans,
         plan=plan,
@@ -262,7 +262,7 @@ def sweep(
     from gpu_ami import sweeping
 
     request = sweeping.SweepRequest(
-        older_than=older_than, regions=comma_list(regions), skip_source=skip_source, yes=yes
+        older_than=older_than, regions=(regions,) if regions else (), skip_source=skip_source, yes=yes
     )
     sweeping.sweep(run, request)
 

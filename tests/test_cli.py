@@ -196,6 +196,15 @@ def test_another_regions_manifest_is_refused(bare: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("words", "env"), [(["-eR"], {}), ([], {"INVOKE_RUN_DRY": "1"})], ids=["bundle", "variable"])
+def test_every_form_of_invokes_dry_run_counts(bare: Path, words: list[str], env: dict[str, str]) -> None:
+    """`invoke -eR cleanup --yes` is a dry run to Invoke and must not be a real one to us."""
+    done = _invoke(*words, "setup", cwd=bare, **env)
+
+    assert done.returncode == 0, done.stderr
+    assert "DRY RUN" in done.stderr
+
+
 def test_every_task_survives_dry(bare: Path) -> None:
     """--dry stops only Invoke's own commands; each task must stop itself and leave no trace."""
     for name in ("setup", "sandbox", "doctor"):

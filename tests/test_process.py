@@ -149,17 +149,42 @@ def test_interrupting_sends_exactly_one_sigint_and_waits(number: signal.Signals)
     assert said.splitlines() == ["told", "heard", "interrupts 1", "ended"]
 
 
-def test_a_reader_that_fails_interrupts_the_child() -> None:
-    """A full disk under our log must not leave Packer running unwatched."""
+def test_a_reader_that_fails_interrupts_the_child_and_lets_it_finish(tmp_path: Path) -> None:
+    """A full disk under our log must neither leave Packer running nor kill it while it ends its instance."""
+    clean = tmp_path / "clean"
+    talks_on = f"""
+import pathlib
+print("x" * 1_000_000, flush=True)
+pathlib.Path({str(clean)!r}).write_text("done")
+"""
+    code = CHILD.replace("sys.exit(1)", talks_on)
 
     def fail(_line: str) -> None:
         raise OSError(28, "No space left on device")
 
-    started = time.monotonic()
     with pytest.raises(OSError, match="No space"):
-        stream(_python(CHILD), fail, on_interrupt=lambda: None)
+        stream(Command((sys.executable, "-c", code)), fail, on_interrupt=lambda: None)
 
-    assert time.monotonic() - started < 10
+    assert clean.read_text() == "done"
+
+
+def test_an_interrupt_before_the_child_is_there_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between Ctrl-C and the start of Packer there must be no moment in which it starts and nobody ends it."""
+    start = process._start_streamed
+
+    def interrupted_start(command: Command) -> subprocess.Popen[str]:
+        os.kill(os.getpid(), signal.SIGINT)
+        child = start(command)
+        time.sleep(1)  # until it listens
+        return child
+
+    monkeypatch.setattr(process, "_start_streamed", interrupted_start)
+    lines: list[str] = []
+
+    with pytest.raises(KeyboardInterrupt):
+        stream(Command((sys.executable, "-c", CHILD)), lines.append, on_interrupt=lambda: lines.append("told"))
+
+    assert lines == ["told", "ready", "heard", "interrupts 1"]
 
 
 def test_foreground_waits_through_ctrl_c() -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import Task, task
 
@@ -54,15 +55,16 @@ def pipeline_task(root: Path, **flags: str) -> Callable[[Callable[..., None]], T
         own = list(inspect.signature(body).parameters.values())[1:]
 
         @functools.wraps(body)
-        def call(_context: object, **given: Any) -> None:
+        def call(context: Context, **given: Any) -> None:
             arguments = {p.name: tuple(given[p.name]) if isinstance(p.default, tuple) else given[p.name] for p in own}
             with friendly():
-                body(current(root), **arguments)
+                # Invoke knows its dry run in forms that the command line does not show: -eR, INVOKE_RUN_DRY.
+                body(current(root, dry_run=bool(context.config.run.dry)), **arguments)
 
-        context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         common = [_parameter(name, default) for name, default in _COMMON_DEFAULTS.items()]
         mine = [_parameter(p.name, [] if isinstance(p.default, tuple) else p.default) for p in own]
-        call.__signature__ = inspect.Signature([context, *mine, *common])  # type: ignore[attr-defined]
+        call.__signature__ = inspect.Signature([first, *mine, *common])  # type: ignore[attr-defined]
         made: Task[Callable[..., None]] = task(
             help={name.replace("_", "-"): text for name, text in flags.items()} | COMMON_HELP,
             iterable=[p.name for p in own if isinstance(p.default, tuple)],
@@ -76,11 +78,6 @@ def pipeline_task(root: Path, **flags: str) -> Callable[[Callable[..., None]], T
 
 def _parameter(name: str, default: object) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
-
-
-def comma_list(text: str | None) -> tuple[str, ...]:
-    """Return the words that *text* joins by commas: Invoke takes a second word for a task's name."""
-    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
 
 
 @contextlib.contextmanager
@@ -111,4 +108,4 @@ def _leave(message: str, error: PipelineError) -> None:
     raise Exit(code=error.exit_code) from error
 
 
-__all__ = ["COMMON_HELP", "Invocation", "comma_list", "friendly", "pipeline_task"]
+__all__ = ["COMMON_HELP", "Invocation", "friendly", "pipeline_task"]

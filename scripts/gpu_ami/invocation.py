@@ -110,8 +110,12 @@ def _guest_is_possible() -> bool:
 
 
 @functools.lru_cache(maxsize=1)
-def current(root: Path) -> Invocation:
+def current(root: Path, *, dry_run: bool = False) -> Invocation:
     """Return the invocation of this process, made from its command line and environment.
+
+    Args:
+        root: The repository.
+        dry_run: Whether Invoke itself is in a dry run, whatever the command line shows.
 
     Raises:
         UsageError: The common options on the command line do not make sense.
@@ -119,6 +123,7 @@ def current(root: Path) -> Invocation:
     import atexit
 
     options = options_from(sys.argv[1:], os.environ)
+    options = dataclasses.replace(options, dry_run=options.dry_run or dry_run)
     invocation = Invocation(root, options, Console(options.output, options.query))
     atexit.register(invocation.close)
     return invocation

@@ -127,8 +127,38 @@ def stream(command: Command, on_line: Callable[[str], None], *, on_interrupt: Ca
         ToolError: The program is not there or cannot be executed.
         KeyboardInterrupt: The run was interrupted and has ended.
     """
+    interrupts = _Interrupts()
+    # Before there is a child, so that no moment is left in which Ctrl-C ends us and not the child.
+    with _signals(interrupts.receive):
+        child = _start_streamed(command)
+        interrupts.watch(child)
+        if child.stdout is None:  # pragma: no cover - Popen was given a pipe
+            msg = "no pipe"
+            raise AssertionError(msg)
+        with child, child.stdout:
+            try:
+                told = False
+                for line in child.stdout:
+                    if interrupts.received and not told:
+                        told = True
+                        on_interrupt()
+                    on_line(line.rstrip("\n"))
+            except BaseException:
+                # Our own reader failed. The child must neither run on unwatched nor die of a pipe that nobody reads
+                # while it cleans up.
+                interrupts.send()
+                for _ in child.stdout:
+                    pass
+                raise
+            status = child.wait()
+    if interrupts.received:
+        raise KeyboardInterrupt
+    return status
+
+
+def _start_streamed(command: Command) -> subprocess.Popen[str]:
     try:
-        child = subprocess.Popen(
+        return subprocess.Popen(
             command.argv,
             cwd=command.cwd,
             env=None if command.env is None else dict(command.env),
@@ -142,34 +172,33 @@ def stream(command: Command, on_line: Callable[[str], None], *, on_interrupt: Ca
         )
     except OSError as exc:
         raise _not_started(command, exc) from exc
-    interrupted = threading.Event()
 
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        if interrupted.is_set():
-            return
-        # Nothing is printed here: the handler may have cut a print of ours in half, and its stream is not re-entrant.
-        interrupted.set()
-        _send_interrupt(child)
 
-    if child.stdout is None:  # pragma: no cover - Popen was given a pipe
-        msg = "no pipe"
-        raise AssertionError(msg)
-    with _signals(interrupt), child, child.stdout:
-        try:
-            told = False
-            for line in child.stdout:
-                if interrupted.is_set() and not told:
-                    told = True
-                    on_interrupt()
-                on_line(line.rstrip("\n"))
-        except BaseException:
-            # Our own reader failed: the child must not outlive it with an instance running.
-            _send_interrupt(child)
-            raise
-        status = child.wait()
-    if interrupted.is_set():
-        raise KeyboardInterrupt
-    return status
+class _Interrupts:
+    """Passes the first interrupt on to a child, exactly once."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self._unsent = [signal.SIGINT]  # popping is atomic: a handler cannot come between look and act
+        self._child: subprocess.Popen[str] | None = None
+
+    def watch(self, child: subprocess.Popen[str]) -> None:
+        """Pass interrupts on to *child* from now on, one that has come before it included."""
+        self._child = child
+        if self.received:
+            self.send()
+
+    def receive(self, _signal: int, _frame: FrameType | None) -> None:
+        """Take a signal; print nothing, because it may have cut a print of ours in half."""
+        self.received = True
+        self.send()
+
+    def send(self) -> None:
+        """Interrupt the child's group, unless that has been done."""
+        if self._child is not None and self._unsent:
+            with contextlib.suppress(IndexError):
+                self._unsent.pop()
+                _send_interrupt(self._child)
 
 
 def _send_interrupt(child: subprocess.Popen[str]) -> None:

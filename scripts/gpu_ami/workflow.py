@@ -229,7 +229,7 @@ def build(run: Invocation, job: Job, *, debug: bool = False) -> BuildResult:
         SafetyError: A preflight check failed, or the credentials are for the wrong account.
         BuildError: Packer refused or failed.
         TerraformError: The Terraform folder is not valid.
-        InterruptedRunError: The build was cancelled; Packer has ended what it started.
+        InterruptedRunError: The build was cancelled; what it had started is ended.
     """
     if run.options.sandbox:
         guest_tools()
@@ -240,7 +240,7 @@ def build(run: Invocation, job: Job, *, debug: bool = False) -> BuildResult:
     progress = _bake(run, job, log, debug=debug)
     duration_s = time.monotonic() - started
     made = _made(run, job, progress)
-    change = plan_hand_over(run, ami=made.amis[run.settings.region])
+    change = plan_hand_over(run)
     tfvars.apply(change)
     return _result(run, job, made, change, duration_s)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gpu_ami.bake import run
 from gpu_ami.bake.events import Progress
 from gpu_ami.bake.run import bake
 from gpu_ami.errors import BuildError, UsageError
@@ -118,6 +121,19 @@ def test_an_unwritable_log_stops_before_packer_starts(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="build log"):
         _bake(_packer(GOOD, 0), tmp_path / "logs" / "b.log", Recorder())
+
+
+def test_a_log_that_fills_the_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The build ends as a failed build, so that what it had started is looked for."""
+
+    class Full(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run, "_open_log", lambda _log: contextlib.nullcontext(Full()))
+
+    with pytest.raises(BuildError, match=r"cancelled: its log .*b\.log cannot be written: No space left on device"):
+        _bake(_packer(GOOD, 0), tmp_path / "b.log", Recorder())
 
 
 def test_ctrl_c_is_shown_as_cancelling(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.bench import main_job
+from tests.bench import main_job, throttling
 
 BENCHES: dict[str, Callable[[], bool]] = {
     "list": main_job.listing,
     "sandbox": main_job.sandbox_start,
     "build": main_job.build,
+    "cost": main_job.cost,
+    "throttling": lambda: throttling.main() == 0,
 }
 
 

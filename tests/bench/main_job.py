@@ -42,6 +42,16 @@ def listing() -> bool:
     return _say("invoke --list / with one empty task (at most 1.25)", str(pair), good=pair.ratio <= 1.25)
 
 
+def cost() -> bool:
+    """`invoke cost` without AWS over `invoke --list`: below 2."""
+
+    def run(word: str) -> None:
+        subprocess.run([sys.executable, "-m", "invoke", word], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+
+    pair = in_turn(lambda: run("cost"), lambda: run("--list"))
+    return _say("invoke cost / invoke --list (below 2)", str(pair), good=pair.ratio < 2)
+
+
 def sandbox_start() -> bool:
     """Seconds until the local AWS and the guest answer: at most 4."""
     with tempfile.TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -47,7 +48,8 @@ def bake(
         poll_s: Seconds between two looks.
 
     Raises:
-        BuildError: Packer ended with another status than 0; the line names the step, the reason and the log.
+        BuildError: Packer ended with another status than 0; the line names the step, the reason and the log. Or the
+            log could not be written on; Packer was interrupted and has cleaned up.
         KeyboardInterrupt: The build was cancelled and Packer has cleaned up.
     """
     follower = _Follower(Progress(scripts=scripts), view)
@@ -58,7 +60,11 @@ def bake(
             file.flush()
             follower.feed(line)
 
-        status = process.stream(command, on_line, on_interrupt=follower.cancel)
+        try:
+            status = process.stream(command, on_line, on_interrupt=follower.cancel)
+        except OSError as exc:
+            msg = f"The build was cancelled: its log {log} cannot be written: {exc.strerror}."
+            raise BuildError(msg) from exc
     progress = follower.progress
     if status != 0:
         view.failed(progress.last_words or progress.tail)
@@ -96,8 +102,6 @@ class _Follower:
         self._view.update(self.progress)
 
     def cancel(self) -> None:
-        from dataclasses import replace
-
         self.progress = replace(self.progress, phase="cancelling")
         self._view.update(self.progress)
 
@@ -109,8 +113,6 @@ class _Follower:
 
 
 def _with_tail(progress: Progress, line: str) -> Progress:
-    from dataclasses import replace
-
     return replace(progress, tail=(*progress.tail[-11:], line))
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
+from gpu_ami import collector
 from gpu_ami.aws.access import Access
 from gpu_ami.aws.calls import Caller, RefusedError, making_sense
 from gpu_ami.aws.images import Image, own_images
@@ -132,7 +131,7 @@ class Survey:
         Raises:
             AwsError: The AMIs of a place could not be listed; sources that fail are reported instead.
         """
-        with _without_collections(), ThreadPoolExecutor(max_workers=_WORKERS) as pool:
+        with collector.paused(), ThreadPoolExecutor(max_workers=_WORKERS) as pool:
             # Whatever does not need the list of AMIs starts with it.
             early = [(place, source) for place in self.places for source in self._uses]
             uses = [pool.submit(self._see, place, source, ()) for place, source in early]
@@ -244,18 +243,6 @@ def in_parallel(items: Sequence[_Item], work: Callable[[_Item], _Result], *, wor
         return []
     with ThreadPoolExecutor(max_workers=min(workers, len(items))) as pool:
         return list(pool.map(work, items))
-
-
-@contextlib.contextmanager
-def _without_collections() -> Iterator[None]:
-    """Keep Python's collector away: over thousands of rows it takes a third of the time and finds nothing."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _key(place: Place, source: str) -> tuple[str, str, str]:
