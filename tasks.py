@@ -26,9 +26,9 @@ def doctor(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
     if run.options.dry_run:
         run.console.say("DRY RUN: would look up credentials, base AMI, container image, models and network.")
         return
-    from gpu_ami import report, workflow
+    from gpu_ami.jobs import building, report
 
-    checks = workflow.check(run, workflow.prepare(run, var))
+    checks = building.check(run, building.prepare(run, var))
     run.console.result([found.document() for found in checks], report.checks_table(checks))
     report.raise_failed(checks)
 
@@ -36,14 +36,14 @@ def doctor(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
 @pipeline_task(ROOT, var="A Packer variable as name=value; repeatable.")
 def validate(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
     """Check the settings, the Packer template and the Terraform folder; changes nothing."""
-    from gpu_ami import workflow
+    from gpu_ami.jobs import building
 
-    job = workflow.prepare(run, var)
+    job = building.prepare(run, var)
     if run.options.dry_run:
-        run.console.say("\n".join(workflow.validation_lines(job)))
+        run.console.say("\n".join(building.validation_lines(job)))
         return
     with run.console.step("validation"):
-        workflow.validate(job)
+        building.validate(job)
 
 
 @pipeline_task(
@@ -53,13 +53,13 @@ def validate(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
 )
 def build(run: Invocation, *, var: tuple[str, ...] = (), debug: bool = False) -> None:
     """Bake the AMI with Packer and hand it to Terraform."""
-    from gpu_ami import report, workflow
+    from gpu_ami.jobs import building, report
 
-    job = workflow.prepare(run, var, debug=debug)
+    job = building.prepare(run, var, debug=debug)
     if run.options.dry_run:
-        run.console.say("\n".join(workflow.build_lines(job, debug=debug)))
+        run.console.say("\n".join(building.build_lines(job, debug=debug)))
         return
-    built = workflow.build(run, job, debug=debug)
+    built = building.build(run, job, debug=debug)
     run.console.result(built.document(), report.built_table(built))
 
 
@@ -70,8 +70,8 @@ def build(run: Invocation, *, var: tuple[str, ...] = (), debug: bool = False) ->
 )
 def manifest(run: Invocation, *, file: str | None = None, all: bool = False) -> None:
     """Show the last build of Packer's manifest."""
-    from gpu_ami import report
     from gpu_ami.bake import manifest as manifests
+    from gpu_ami.jobs import report
 
     path = Path(file) if file else run.workspace.manifest
     found = manifests.load(path)
@@ -97,10 +97,10 @@ def update_tfvars(
     check: bool = False,
 ) -> None:
     """Write the new AMI's id to the file that Terraform reads, and show the change."""
-    from gpu_ami import report, workflow
     from gpu_ami.handover import tfvars
+    from gpu_ami.jobs import building, report
 
-    change = workflow.plan_hand_over(run, manifest=manifest, file=file, variable=var, ami=ami)
+    change = building.plan_hand_over(run, manifest=manifest, file=file, variable=var, ami=ami)
     dry = check or run.options.dry_run
     if not dry:
         tfvars.apply(change)
@@ -137,7 +137,7 @@ def cost(
     chart: str | None = None,
 ) -> None:
     """Say what the AMI costs and saves, and from how many launches on it pays."""
-    from gpu_ami import costing
+    from gpu_ami.jobs import costing
 
     answered = costing.answer(
         run,
@@ -162,7 +162,7 @@ def cost(
 )
 def prices(run: Invocation, *, regions: str | None = None, check: bool = False) -> None:
     """Look every price of the price table up again, and show what changed."""
-    from gpu_ami import pricing
+    from gpu_ami.jobs import pricing
 
     pricing.finish(run, pricing.refresh(run, regions=regions), check=check)
 
@@ -213,8 +213,8 @@ def cleanup(
     permanent: bool = False,
 ) -> None:
     """Show which old AMIs nothing needs, and remove them with --yes."""
-    from gpu_ami import housekeeping
     from gpu_ami.cleanup.policy import Flags
+    from gpu_ami.jobs import cleaning
 
     flags = Flags(
         older_than=older_than,
@@ -229,7 +229,7 @@ def cleanup(
         allow_no_references=allow_no_references,
         template_versions=template_versions,
     )
-    request = housekeeping.Request(
+    request = cleaning.Request(
         flags=flags,
         regions=(regions,) if regions else (),
         accounts=account,
@@ -240,7 +240,7 @@ def cleanup(
         yes=yes,
         permanent=permanent,
     )
-    housekeeping.cleanup(run, request)
+    cleaning.cleanup(run, request)
 
 
 @pipeline_task(
@@ -259,7 +259,7 @@ def sweep(
     yes: bool = False,
 ) -> None:
     """Show what dead builds left behind, and remove it with --yes."""
-    from gpu_ami import sweeping
+    from gpu_ami.jobs import sweeping
 
     request = sweeping.SweepRequest(
         older_than=older_than, regions=(regions,) if regions else (), skip_source=skip_source, yes=yes

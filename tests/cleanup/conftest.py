@@ -34,4 +34,4 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between two tries take no time."""
     hurried = functools.partial(Caller, sleep=lambda _seconds: None)
     monkeypatch.setattr("gpu_ami.cleanup.survey.Caller", hurried)
-    monkeypatch.setattr("gpu_ami.housekeeping.Caller", hurried)
+    monkeypatch.setattr("gpu_ami.jobs.cleaning.Caller", hurried)

@@ -18,7 +18,7 @@ import pytest
 from gpu_ami.cleanup.journal import read
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import PipelineError
-from gpu_ami.housekeeping import Request, cleanup
+from gpu_ami.jobs.cleaning import Request, cleanup
 from gpu_ami.sandbox.demouses import USES
 from gpu_ami.sandbox.gate import Call, ConnectionCutError, Fault, error_answer
 from tests.cleanup.world import REGION, World, task

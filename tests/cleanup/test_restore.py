@@ -9,7 +9,7 @@ import pytest
 
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import PartialError, SafetyError, UsageError
-from gpu_ami.housekeeping import Request, cleanup
+from gpu_ami.jobs.cleaning import Request, cleanup
 from gpu_ami.sandbox.recyclebin import recycle_bin
 from tests.cleanup.world import Task, World, task
 

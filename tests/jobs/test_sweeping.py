@@ -12,8 +12,8 @@ from moto.iam.models import iam_backends
 
 from gpu_ami.aws import leftovers
 from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, UsageError
+from gpu_ami.jobs.sweeping import SweepRequest, longest_build, sweep
 from gpu_ami.sandbox.demomaker import FAMILY
-from gpu_ami.sweeping import SweepRequest, longest_build, sweep
 from tests.cleanup.conftest import here, no_waits, one_aws
 from tests.cleanup.world import REGION, Task, World, task
 
@@ -248,7 +248,7 @@ def test_ctrl_c_says_where_it_is_written(here: World, tmp_path: Path, monkeypatc
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gpu_ami.sweeping.Sweep.run", interrupt)
+    monkeypatch.setattr("gpu_ami.jobs.sweeping.Sweep.run", interrupt)
 
     with pytest.raises(InterruptedRunError, match=r"sweep-.*\.jsonl"):
         _sweep(here, tmp_path, yes=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from gpu_ami import pricing
 from gpu_ami.console import Console
 from gpu_ami.cost.table import BUNDLED, load, parse
 from gpu_ami.errors import DifferenceError, PartialError, UsageError
 from gpu_ami.invocation import Invocation
+from gpu_ami.jobs import pricing
 from gpu_ami.options import Options
 from gpu_ami.sandbox.session import Sandbox
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gpu_ami.bake.preflight import Check
     from gpu_ami.handover.tfvars import Change
     from gpu_ami.invocation import Invocation
-    from gpu_ami.workflow import BuildResult
+    from gpu_ami.jobs.building import BuildResult
 
 
 def checks_table(checks: Sequence[Check]) -> Table:

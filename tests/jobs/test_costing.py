@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from gpu_ami import costing
 from gpu_ami.aws import prices as aws_prices
 from gpu_ami.console import Console
 from gpu_ami.cost.figure import Figure
 from gpu_ami.cost.report import CostReport
 from gpu_ami.errors import AwsError, UsageError
 from gpu_ami.invocation import Invocation
+from gpu_ami.jobs import costing
 from gpu_ami.options import Options
 from gpu_ami.sandbox.session import Sandbox
 
@@ -203,7 +203,7 @@ def test_no_heavy_library_is_loaded_without_aws_and_picture(tmp_path: Path) -> N
     script = f"""
 import sys
 from pathlib import Path
-from gpu_ami import costing
+from gpu_ami.jobs import costing
 from gpu_ami.console import Console
 from gpu_ami.invocation import Invocation
 from gpu_ami.options import Options

@@ -22,8 +22,8 @@ from gpu_ami.cleanup.runlock import only_one
 from gpu_ami.cleanup.survey import Place, Survey, in_parallel, places_of
 from gpu_ami.cleanup.sweep import Sweep, SweepPlan, decide_sweep, sweep_blocks
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
-from gpu_ami.housekeeping import chosen_regions
 from gpu_ami.invocation import Invocation
+from gpu_ami.jobs.cleaning import chosen_regions
 from gpu_ami.units import parse_duration
 
 # IAM is one for all regions: its leftovers are listed with the first.

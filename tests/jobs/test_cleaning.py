@@ -12,7 +12,7 @@ import pytest
 
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
-from gpu_ami.housekeeping import Request, cleanup
+from gpu_ami.jobs.cleaning import Request, cleanup
 from gpu_ami.sandbox.demouses import USES
 from gpu_ami.sandbox.images import SandboxAmi
 from gpu_ami.settings import Cleanup
@@ -135,7 +135,7 @@ def test_a_quiet_account_is_refused(here: World, tmp_path: Path) -> None:
 def test_a_wrong_clock_is_noticed(here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: Any) -> None:
     """Two years ahead, every AMI looks old enough."""
     ahead = SimpleNamespace(now=lambda zone: datetime.now(zone) + timedelta(days=700))
-    monkeypatch.setattr("gpu_ami.housekeeping.datetime", ahead)
+    monkeypatch.setattr("gpu_ami.jobs.cleaning.datetime", ahead)
 
     with pytest.raises(SafetyError, match="set the clock"):
         _clean(here, tmp_path, yes=True, permanent=True)
@@ -410,7 +410,7 @@ def test_ctrl_c_says_how_to_go_on(here: World, tmp_path: Path, unused: SandboxAm
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gpu_ami.housekeeping.Apply.images", interrupt)
+    monkeypatch.setattr("gpu_ami.jobs.cleaning.Apply.images", interrupt)
 
     with pytest.raises(InterruptedRunError, match=r"cleanup-.*\.jsonl, and a new run finishes it"):
         _clean(here, tmp_path, yes=True, permanent=True)
