@@ -1,0 +1,148 @@
+"""Receipts: who moved which address from which AMI to which, written before the act and completed after it.
+
+One JSON file per act in ``terraform/receipts/``, committed beside the code. They are the way back (`invoke rollback`)
+and keep clean-up from removing an AMI that is live or may be needed again.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from gpu_ami.errors import UsageError
+from gpu_ami.files import read_text, write_atomic
+from gpu_ami.ids import AMI_ID
+
+_WHAT = "receipt"
+FOLDER = "receipts"
+Action = Literal["apply", "rollback", "publish"]
+Status = Literal["started", "applied", "failed"]
+_Ami = Annotated[str, msgspec.Meta(pattern=f"^{AMI_ID.pattern}$")]
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One address that moves.
+
+    Attributes:
+        address: Terraform's address of a compute environment, or ``ssm:NAME`` of a parameter.
+        old: The AMI before; None when there was none.
+        new: The AMI after; None when the resource goes.
+    """
+
+    address: Annotated[str, msgspec.Meta(min_length=1)]
+    old: _Ami | None = None
+    new: _Ami | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """One act on the infrastructure.
+
+    Attributes:
+        when: When it began, UTC.
+        who: ARN of the credentials.
+        account: AWS account.
+        region: AWS region.
+        changes: What moves; empty when the act changes no AMI.
+        action: What was asked for.
+        status: ``started`` until the act has ended; a receipt that stays so is one of a run that was killed.
+        manifest: The manifest that the new AMI came from, as a person would type it.
+        git_commit: The commit of the working tree.
+        plan_sha256: Digest of the plan file that was applied.
+        ended: When it ended, UTC.
+        note: What a person must know, such as why it failed.
+    """
+
+    when: datetime
+    who: str
+    account: str
+    region: str
+    changes: tuple[Change, ...]
+    action: Action = "apply"
+    status: Status = "applied"
+    manifest: str | None = None
+    git_commit: str | None = None
+    plan_sha256: str | None = None
+    ended: datetime | None = None
+    note: str | None = None
+
+    def finished(self, status: Status, *, at: datetime, note: str | None = None) -> Receipt:
+        """Return the receipt as it stands after the act."""
+        return msgspec.structs.replace(self, status=status, ended=_utc(at), note=note or self.note)
+
+
+class Filed(msgspec.Struct, frozen=True):
+    """A receipt and where it lies."""
+
+    path: Path
+    receipt: Receipt
+
+
+def folder_of(terraform: Path) -> Path:
+    """Return where the receipts of the root module in the folder *terraform* lie."""
+    return terraform / FOLDER
+
+
+def new_path(folder: Path, receipt: Receipt) -> Path:
+    """Return a name in *folder* that nobody has, sorted by time among the others."""
+    return folder / f"{_utc(receipt.when):%Y%m%dT%H%M%S%fZ}-{receipt.action}-{secrets.token_hex(3)}.json"
+
+
+def write(path: Path, receipt: Receipt) -> None:
+    """Write *receipt* to *path*, whole or not at all.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    fixed = msgspec.structs.replace(receipt, when=_utc(receipt.when), ended=receipt.ended and _utc(receipt.ended))
+    write_atomic(path, encode(fixed), what=_WHAT)
+
+
+def encode(receipt: Receipt) -> str:
+    """Return the text of a receipt's file."""
+    return msgspec.json.format(msgspec.json.encode(receipt), indent=2).decode() + "\n"
+
+
+def decode(text: str, *, source: str) -> Receipt:
+    """Return the receipt in *text*; *source* names it in errors.
+
+    Raises:
+        UsageError: It is not a receipt.
+    """
+    try:
+        receipt = msgspec.json.decode(text, type=Receipt)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        msg = f"{source} is not a receipt ({exc}): restore it from git; nothing is guessed from the others."
+        raise UsageError(msg) from exc
+    return msgspec.structs.replace(receipt, when=_utc(receipt.when))
+
+
+def load(folder: Path) -> tuple[Filed, ...]:
+    """Return every receipt in *folder*, the oldest first; none when there is no folder.
+
+    Raises:
+        UsageError: One of them cannot be read: what is live and what was before would be a guess.
+    """
+    found = [
+        Filed(path, decode(read_text(path, what=_WHAT), source=str(path))) for path in sorted(folder.glob("*.json"))
+    ]
+    return tuple(sorted(found, key=lambda filed: (filed.receipt.when, filed.path.name)))
+
+
+def unfinished(filed: Iterable[Filed]) -> tuple[Filed, ...]:
+    """Return those whose run was killed before it could say how it ended."""
+    return tuple(each for each in filed if each.receipt.status == "started")
+
+
+def newest_per_address(filed: Sequence[Filed]) -> dict[str, tuple[Filed, Change]]:
+    """Return for each address the newest receipt that moved it, whatever became of it; *filed* is oldest first."""
+    return {change.address: (each, change) for each in filed for change in each.receipt.changes}
+
+
+def _utc(moment: datetime) -> datetime:
+    zoned = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return zoned.astimezone(timezone.utc)

@@ -1,0 +1,137 @@
+"""Receipts: the way back, so nothing in them may be lost, guessed or half-written."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.cleanup.receipts import protected_by_receipts
+from gpu_ami.errors import UsageError
+from gpu_ami.handover import receipts
+from gpu_ami.handover.receipts import Change, Receipt, Status
+
+A, B, C = (f"ami-{number:017x}" for number in range(1, 4))
+NOON = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
+
+
+def _receipt(*changes: tuple[str, str | None, str | None], **more: Any) -> Receipt:
+    values: dict[str, Any] = {"when": NOON, "who": "arn:aws:iam::1:user/x", "account": "1", "region": "eu-west-1"}
+    moved = tuple(Change(address=address, old=old, new=new) for address, old, new in changes)
+    return Receipt(changes=moved, **(values | more))
+
+
+def _filed(folder: Path, receipt: Receipt) -> Path:
+    path = receipts.new_path(folder, receipt)
+    receipts.write(path, receipt)
+    return path
+
+
+def test_a_receipt_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    """What rollback reads is what apply knew."""
+    receipt = _receipt(
+        ("ce.a", None, A), manifest="packer/manifest.json", git_commit="abc", plan_sha256="0" * 64, status="started"
+    )
+    path = _filed(tmp_path, receipt)
+
+    assert receipts.load(tmp_path) == (receipts.Filed(path, receipt),)
+
+
+def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
+    """Clean-up and people's own scripts read these names."""
+    path = _filed(tmp_path, _receipt(("ce.a", A, B)))
+    document = json.loads(path.read_text())
+
+    assert document["when"] == "2026-11-24T12:00:00Z"
+    assert document["changes"] == [{"address": "ce.a", "old": A, "new": B}]
+    assert set(document) >= {"who", "account", "region", "manifest", "git_commit", "plan_sha256", "status", "action"}
+
+
+def test_receipts_come_oldest_first_whatever_their_names(tmp_path: Path) -> None:
+    """The history is in their times; a file may have been renamed by hand."""
+    for name, minutes in (("a", 3), ("b", 1), ("c", 2)):
+        receipts.write(tmp_path / f"{name}.json", _receipt(("x", A, B), when=NOON + timedelta(minutes=minutes)))
+
+    assert [filed.path.stem for filed in receipts.load(tmp_path)] == ["b", "c", "a"]
+
+
+def test_the_newest_receipt_of_each_address_is_found(tmp_path: Path) -> None:
+    """One apply may move one of two environments only."""
+    _filed(tmp_path, _receipt(("x", None, A), ("y", None, A)))
+    _filed(tmp_path, _receipt(("x", A, B), when=NOON + timedelta(hours=1)))
+
+    newest = receipts.newest_per_address(receipts.load(tmp_path))
+
+    assert {address: change.new for address, (_, change) in newest.items()} == {"x": B, "y": A}
+
+
+def test_no_folder_is_no_history(tmp_path: Path) -> None:
+    """The first apply has nothing behind it."""
+    assert receipts.load(tmp_path / "receipts") == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"when": "yesterday"}',
+        json.dumps({"when": "2026-11-24T12:00:00Z", "who": "x", "account": "1", "region": "r", "changes": {}}),
+        json.dumps(
+            {
+                "when": "2026-11-24T12:00:00Z",
+                "who": "x",
+                "account": "1",
+                "region": "r",
+                "changes": [{"address": "a", "new": "ami-<script>"}],
+            }
+        ),
+        "[" * 100_000,
+    ],
+)
+def test_a_file_that_is_no_receipt_is_named(tmp_path: Path, text: str) -> None:
+    """Leaving it out would make rollback go to another AMI than the one before."""
+    (tmp_path / "bad.json").write_text(text)
+
+    with pytest.raises(UsageError, match=r"bad\.json is not a receipt"):
+        receipts.load(tmp_path)
+
+
+def test_keys_of_a_later_version_do_not_matter(tmp_path: Path) -> None:
+    """A colleague's newer checkout writes into the same folder."""
+    path = _filed(tmp_path, _receipt(("a", None, A)))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"later": 1}))
+
+    assert receipts.load(tmp_path)[0].receipt.changes[0].new == A
+
+
+def test_a_receipt_that_never_ended_is_unfinished(tmp_path: Path) -> None:
+    """Its run was killed: the next one must say so and look at what is live."""
+    path = _filed(tmp_path, _receipt(("a", A, B), status="started"))
+    _filed(tmp_path, _receipt(("a", B, C)).finished("failed", at=NOON, note="no capacity"))
+
+    assert [filed.path for filed in receipts.unfinished(receipts.load(tmp_path))] == [path]
+
+
+@pytest.mark.parametrize("status", ["started", "failed"])
+def test_clean_up_keeps_the_last_good_pair_beside_an_unsure_one(tmp_path: Path, status: Status) -> None:
+    """After a failed move to C, B is still live and A is still what rollback goes to."""
+    _filed(tmp_path, _receipt(("ce", A, B)))
+    _filed(tmp_path, _receipt(("ce", B, C), when=NOON + timedelta(hours=1), status=status))
+    texts = [(path.name, path.read_text()) for path in tmp_path.glob("*.json")]
+
+    assert {reference.target for reference in protected_by_receipts(texts)} == {A, B, C}
+
+
+def test_clean_up_lets_go_of_what_two_good_applies_left_behind(tmp_path: Path) -> None:
+    """Two certain steps away, an AMI is history."""
+    _filed(tmp_path, _receipt(("ce", A, B)))
+    _filed(tmp_path, _receipt(("ce", B, C), when=NOON + timedelta(hours=1)))
+    texts = [(path.name, path.read_text()) for path in tmp_path.glob("*.json")]
+
+    assert {reference.target for reference in protected_by_receipts(texts)} == {B, C}
