@@ -120,3 +120,70 @@ def test_an_unknown_environment_cannot_be_updated(batch: Any) -> None:
     """Batch says so; nothing is made up."""
     with refused("ClientException"):
         batch.update_compute_environment(computeEnvironment="none", state="DISABLED")
+
+
+def test_the_update_policy_sticks(batch: Any, resources: dict[str, Any]) -> None:
+    """Moto forgets it: Terraform would change it in each later plan, and the guard would not know the time-out."""
+    name = an_environment(batch, resources)
+    batch.update_compute_environment(computeEnvironment=name, updatePolicy={"jobExecutionTimeoutMinutes": 45})
+    batch.update_compute_environment(computeEnvironment=name, state="DISABLED")
+
+    (row,) = batch.describe_compute_environments()["computeEnvironments"]
+
+    assert row["updatePolicy"] == {"terminateJobsOnUpdate": False, "jobExecutionTimeoutMinutes": 45}
+
+
+def test_an_environment_without_a_policy_shows_the_default_one(batch: Any, resources: dict[str, Any]) -> None:
+    """Half an hour, then Batch terminates what still runs."""
+    an_environment(batch, resources)
+
+    (row,) = batch.describe_compute_environments()["computeEnvironments"]
+
+    assert row["updatePolicy"] == {"terminateJobsOnUpdate": False, "jobExecutionTimeoutMinutes": 30}
+
+
+@pytest.fixture
+def queue(batch: Any, resources: dict[str, Any]) -> str:
+    """A job queue with one environment, and a job definition ``video``."""
+    order = [{"order": 1, "computeEnvironment": an_environment(batch, resources)}]
+    batch.create_job_queue(jobQueueName="queue", state="ENABLED", priority=1, computeEnvironmentOrder=order)
+    image = {"image": "r/video@sha256:" + 64 * "0", "vcpus": 1, "memory": 512}
+    batch.register_job_definition(jobDefinitionName="video", type="container", containerProperties=image)
+    return "queue"
+
+
+def test_a_job_runs_until_it_is_terminated(batch: Any, queue: str) -> None:
+    """Moto would start Docker; what an update would kill must be there to be seen."""
+    job = batch.submit_job(jobName="long", jobQueue=queue, jobDefinition="video")["jobId"]
+
+    (row,) = batch.list_jobs(jobQueue=queue)["jobSummaryList"]
+    assert (row["jobId"], row["status"]) == (job, "RUNNING")
+    assert row["startedAt"] >= row["createdAt"] - 1000
+
+    batch.terminate_job(jobId=job, reason="enough")
+    assert batch.list_jobs(jobQueue=queue)["jobSummaryList"] == []
+    (ended,) = batch.describe_jobs(jobs=[job])["jobs"]
+    assert (ended["status"], ended["statusReason"]) == ("FAILED", "enough")
+
+
+def test_jobs_of_one_status_come_in_pages(batch: Any, queue: str) -> None:
+    """Moto shows all of every status at once."""
+    jobs = [batch.submit_job(jobName=f"j{n}", jobQueue=queue, jobDefinition="video")["jobId"] for n in range(3)]
+    batch.terminate_job(jobId=jobs[0], reason="enough")
+
+    running = list(batch.get_paginator("list_jobs").paginate(jobQueue=queue, maxResults=1))
+    failed = batch.list_jobs(jobQueue=queue, jobStatus="FAILED")["jobSummaryList"]
+
+    assert [[row["jobId"] for row in page["jobSummaryList"]] for page in running] == [[jobs[1]], [jobs[2]]]
+    assert [row["jobId"] for row in failed] == [jobs[0]]
+
+
+def test_job_definitions_come_in_pages(batch: Any, queue: str) -> None:
+    """Moto shows all at once."""
+    for _ in range(2):
+        image = {"image": "r/video:2", "vcpus": 1, "memory": 512}
+        batch.register_job_definition(jobDefinitionName="video", type="container", containerProperties=image)
+
+    pages = list(batch.get_paginator("describe_job_definitions").paginate(status="ACTIVE", maxResults=2))
+
+    assert [[row["revision"] for row in page["jobDefinitions"]] for page in pages] == [[1, 2], [3]]

@@ -1,22 +1,41 @@
-"""Batch as compute environments really behave: service-linked role, updates that stick, pages."""
+"""Batch as it really behaves: service-linked role, updates that stick, jobs that run, pages."""
 
 from __future__ import annotations
 
 import json
 
+from moto.batch import models
 from moto.batch.responses import BatchResponse
+from moto.core.utils import utcnow
 from moto.iam.models import SERVICE_NAME_CONVERSION, iam_backends
 
 from gpu_ami.sandbox.paging import PAGE_SIZES, page
 
 _SERVICE = "batch.amazonaws.com"
 _ROLE = "AWSServiceRoleForBatch"
+# What AWS shows of an environment that was made without a policy.
+DEFAULT_POLICY = {"terminateJobsOnUpdate": False, "jobExecutionTimeoutMinutes": 30}
 # moto would write "batch" in the role's name.
 SERVICE_NAME_CONVERSION["batch"] = "Batch"
 
 
+class RunningJob(models.Job):
+    """A job that runs until it is terminated; moto would start a container, and there is no Docker here."""
+
+    def start(self) -> None:
+        """Run, without doing anything."""
+        self.job_started_at = utcnow()
+        self.status = "RUNNING"
+
+    def terminate(self, reason: str) -> None:
+        """End as failed, as a terminated job does."""
+        super().terminate(reason)
+        self.exit_code = 137
+        self._mark_stopped(success=False)
+
+
 class SandboxBatch(BatchResponse):
-    """Batch; moto demands a role, forgets updates of compute resources and knows no pages."""
+    """Batch; moto demands a role, forgets updates of compute resources, runs jobs in Docker and knows no pages."""
 
     body: str
 
@@ -28,19 +47,42 @@ class SandboxBatch(BatchResponse):
         return str(super().createcomputeenvironment())
 
     def updatecomputeenvironment(self) -> str:
-        """Update an environment, its AMI and launch template included."""
+        """Update an environment, its AMI, launch template and update policy included."""
         answer = str(super().updatecomputeenvironment())  # refuses an unknown one
         environment = self.batch_backend.get_compute_environment(self._get_param("computeEnvironment"))
         environment.compute_resources.update(self._get_param("computeResources") or {})
+        if policy := self._get_param("updatePolicy"):
+            environment.update_policy = DEFAULT_POLICY | policy
         return answer
 
     def describecomputeenvironments(self) -> str:
-        """List environments, in pages."""
-        return self._paged(super().describecomputeenvironments(), "computeEnvironments", "DescribeComputeEnvironments")
+        """List environments with their update policies, in pages."""
+        answer = json.loads(super().describecomputeenvironments())
+        for row in answer["computeEnvironments"]:
+            environment = self.batch_backend.get_compute_environment(row["computeEnvironmentArn"])
+            row["updatePolicy"] = getattr(environment, "update_policy", DEFAULT_POLICY)
+        return self._paged(json.dumps(answer), "computeEnvironments", "DescribeComputeEnvironments")
 
     def describejobqueues(self) -> str:
         """List job queues, in pages."""
         return self._paged(super().describejobqueues(), "jobQueues", "DescribeJobQueues")
+
+    def describejobdefinitions(self) -> str:
+        """List job definitions, in pages."""
+        return self._paged(super().describejobdefinitions(), "jobDefinitions", "DescribeJobDefinitions")
+
+    def submitjob(self) -> str:
+        """Run a job; it lasts until it is terminated."""
+        models.Job = RunningJob
+        return str(super().submitjob())
+
+    def listjobs(self) -> str:
+        """List jobs of one status, RUNNING unless another is asked for, in pages."""
+        answer = json.loads(super().listjobs())
+        if not self._get_param("filters"):
+            wanted = self._get_param("jobStatus") or "RUNNING"
+            answer["jobSummaryList"] = [row for row in answer["jobSummaryList"] if row["status"] == wanted]
+        return self._paged(json.dumps(answer), "jobSummaryList", "ListJobs")
 
     def _paged(self, answer: str, key: str, operation: str) -> str:
         size = int(self._get_param("maxResults") or PAGE_SIZES[operation])

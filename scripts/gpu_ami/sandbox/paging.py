@@ -28,6 +28,8 @@ PAGE_SIZES: dict[str, int] = {
     "ListSnapshotsInRecycleBin": 1000,
     "DescribeComputeEnvironments": 100,
     "DescribeJobQueues": 100,
+    "DescribeJobDefinitions": 100,
+    "ListJobs": 100,
     "GetProducts": 100,
 }
 _MOST_OPEN_LISTINGS = 1000
