@@ -24,6 +24,7 @@ from gpu_ami.sandbox.demoimages import DemoImages, add_images
 from gpu_ami.sandbox.demomaker import FAMILY, Place
 from gpu_ami.sandbox.ec2 import ensure_base_image
 from gpu_ami.sandbox.ecr import blobs
+from gpu_ami.sandbox.iam import add_caller
 
 REPOSITORY = "batch-processor"
 IMAGE_TAG = "2026.09.1"
@@ -51,9 +52,11 @@ def build_demo_account(account_id: str, region: str, now: datetime) -> DemoAccou
     _profiles(account_id)
     digest = _repository(account_id, region)
     bucket, checksums = _model_bucket(account_id, region)
+    _let_the_builder_read(account_id, region, bucket)
     place = Place(account_id, region, network["subnet_id"], network["security_group_id"], BATCH_INSTANCE_PROFILE)
     images = add_images(place, now.replace(tzinfo=None))
     _batch(place, images)
+    add_caller(account_id, region)
     return DemoAccount(
         account_id=account_id,
         region=region,
@@ -99,6 +102,21 @@ def _profiles(account_id: str) -> None:
         iam.create_role(name, _TRUST, "/", None, "", [], "3600")
         iam.create_instance_profile(name, "/", [])
         iam.add_role_to_instance_profile(name, name)
+
+
+def _let_the_builder_read(account_id: str, region: str, bucket: str) -> None:
+    """Give the builder's role what the template's temporary profile would have."""
+    repository = f"arn:aws:ecr:{region}:{account_id}:repository/{REPOSITORY}"
+    pull = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:DescribeImages", "ecr:GetDownloadUrlForLayer"]
+    models_ = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/{MODELS_PREFIX}*"]
+    granted = (
+        (["ecr:GetAuthorizationToken"], ["*"]),
+        (pull, [repository]),
+        (["s3:GetObject", "s3:ListBucket"], models_),
+    )
+    statements = [{"Effect": "Allow", "Action": actions, "Resource": on} for actions, on in granted]
+    document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    iam_backends[account_id]["aws"].put_role_policy(BUILDER_PROFILE, "read-image-and-models", document)
 
 
 def _repository(account_id: str, region: str) -> str:

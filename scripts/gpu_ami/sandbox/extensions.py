@@ -15,13 +15,17 @@ from moto.core.utils import method_names_from_class
 from moto.ec2 import urls as ec2_urls
 from moto.ec2.models.core import TaggedEC2Resource
 from moto.ecr import urls as ecr_urls
+from moto.iam import urls as iam_urls
 from moto.ssm import urls as ssm_urls
+from moto.sts import urls as sts_urls
 
 from gpu_ami.sandbox.batch import SandboxBatch
 from gpu_ami.sandbox.ec2 import SandboxEC2
 from gpu_ami.sandbox.ecr import SandboxECR
+from gpu_ami.sandbox.iam import SandboxIAM, SandboxSTS
 from gpu_ami.sandbox.imagebuilder import ImageBuilder
 from gpu_ami.sandbox.pricing import Pricing
+from gpu_ami.sandbox.quotas import ServiceQuotas
 from gpu_ami.sandbox.recyclebin import RecycleBinRules
 from gpu_ami.sandbox.ssm import SandboxSSM
 
@@ -30,13 +34,16 @@ CHANGED: tuple[tuple[ModuleType, Any], ...] = (
     (batch_urls, SandboxBatch),
     (ec2_urls, SandboxEC2),
     (ecr_urls, SandboxECR),
+    (iam_urls, SandboxIAM),
     (ssm_urls, SandboxSSM),
+    (sts_urls, SandboxSTS),
 )
 # Services that moto has no backend for, by signing name.
 ADDED: dict[str, Any] = {
     "imagebuilder": ImageBuilder,
     "pricing": Pricing,
     "rbin": RecycleBinRules,
+    "servicequotas": ServiceQuotas,
 }
 
 

@@ -20,6 +20,8 @@ from moto.core.request import Request
 from moto.core.routing import get_service_router
 from werkzeug.exceptions import HTTPException
 
+from gpu_ami.sandbox.enforcement import refusal
+
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
@@ -91,6 +93,7 @@ class Gate:
         calls: Every call so far, oldest first.
         delay_s: Added to each call, as a network would.
         account_id: The account that the sandbox's own keys belong to.
+        enforcing: Whether users and roles may only do what their policies allow; the sandbox's own keys may all.
     """
 
     def __init__(self, application: Application) -> None:
@@ -98,6 +101,7 @@ class Gate:
         self.calls: list[Call] = []
         self.delay_s = 0.0
         self.account_id = ""
+        self.enforcing = False
         self._application = application
         self._faults: list[Fault] = []
         self._denied: list[str] = []
@@ -150,12 +154,13 @@ class Gate:
             self._denied += [pattern.lower() for pattern in patterns]
 
     def clear(self) -> None:
-        """Forget all calls, faults, denials and the delay."""
+        """Forget all calls, faults, denials and the delay, and enforce no policies."""
         with self._lock:
             self.calls.clear()
             self._faults.clear()
             self._denied.clear()
             self.delay_s = 0.0
+            self.enforcing = False
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -172,7 +177,10 @@ class Gate:
         if self.delay_s:
             time.sleep(self.delay_s)
         if denied:
-            return send(start_response, *_denial(environ, self.account_id, name))
+            own = f"arn:aws:iam::{self.account_id}:user/sandbox"
+            return send(start_response, *_denial(environ, own, name, "with an explicit deny in"))
+        if self.enforcing and (refused := _refused(environ, call, self.account_id)) is not None:
+            return send(start_response, *refused)
         try:
             for fault in struck:
                 if (answer := fault.answer(call, environ)) is not None:
@@ -241,12 +249,18 @@ def _parameters(kind: str, body: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _denial(environ: Environ, account_id: str, name: str) -> Answer:
+def _refused(environ: Environ, call: Call, account_id: str) -> Answer | None:
+    """Return IAM's refusal when the caller is a user or role whose policies do not allow the call."""
+    key = _scope(environ)[0]
+    found = refusal(account_id, key, call.service, call.action, call.region, call.parameters)
+    return None if found is None else _denial(environ, found.principal, found.action, found.why)
+
+
+def _denial(environ: Environ, principal: str, name: str, why: str) -> Answer:
     code = {"ec2": "UnauthorizedOperation", "s3": "AccessDenied"}.get(environ[CALL].service)
     if code is None:
         code = "AccessDenied" if "form" in environ.get("CONTENT_TYPE", "") else "AccessDeniedException"
-    who = f"User: arn:aws:iam::{account_id}:user/sandbox"
-    text = f"{who} is not authorized to perform: {name} with an explicit deny in an identity-based policy"
+    text = f"User: {principal} is not authorized to perform: {name} {why} an identity-based policy"
     if code == "UnauthorizedOperation":
         text = f"You are not authorized to perform this operation. {text}"
     return error_answer(environ, code, text, 400 if code.endswith("Exception") else 403)
