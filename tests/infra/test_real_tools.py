@@ -70,12 +70,11 @@ def test_the_terraform_folder_is_laid_out_and_valid(tmp_path: Path) -> None:
 )
 def test_the_root_module_takes_ami_ids_and_nothing_else(tmp_path: Path, ami: str, accepted: bool) -> None:
     """`terraform validate` accepts any value; the variable's own rule is what stops a wrong id at the plan."""
-    for name in ("variables.tf", "outputs.tf", "versions.tf"):
-        shutil.copy2(ROOT / "terraform" / name, tmp_path)
+    shutil.copy2(ROOT / "terraform" / "variables.tf", tmp_path)
     terraform = str(terraform_tools().terraform.path)
     assert _run(tmp_path, terraform, "init", "-backend=false", "-input=false").returncode == 0
 
     done = _run(tmp_path, terraform, "plan", "-input=false", "-no-color", f"-var=gpu_ami_id={ami}")
 
     assert (done.returncode == 0) == accepted, done.stdout + done.stderr
-    assert (f'gpu_ami_id = "{ami}"' in done.stdout) == accepted
+    assert ("gpu_ami_id must be an AMI id" in done.stderr) != accepted

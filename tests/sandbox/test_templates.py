@@ -179,3 +179,21 @@ def test_references_take_ten_images_at_a_time(ec2: Any) -> None:
     """As EC2 does."""
     with refused("InvalidParameterValue"):
         ec2.describe_image_references(ImageIds=[f"ami-{number:017x}" for number in range(11)])
+
+
+def test_a_templates_own_tags_are_not_part_of_its_data(ec2: Any) -> None:
+    """Moto mixes them in: Terraform would want to take them out again at each plan."""
+    own = {"ResourceType": "launch-template", "Tags": [{"Key": "own", "Value": "1"}]}
+    launched = {"ResourceType": "instance", "Tags": [{"Key": "launched", "Value": "1"}]}
+    data = {"ImageId": BASE, "TagSpecifications": [launched]}
+    ec2.create_launch_template(LaunchTemplateName="both", LaunchTemplateData=data, TagSpecifications=[own])
+    ec2.create_launch_template(LaunchTemplateName="own", LaunchTemplateData={"ImageId": BASE}, TagSpecifications=[own])
+
+    templates = {row["LaunchTemplateName"]: row for row in ec2.describe_launch_templates()["LaunchTemplates"]}
+    versions = ec2.describe_launch_template_versions(Versions=["$Latest"])["LaunchTemplateVersions"]
+
+    assert templates["both"]["Tags"] == templates["own"]["Tags"] == own["Tags"]
+    assert {row["LaunchTemplateName"]: row["LaunchTemplateData"].get("TagSpecifications") for row in versions} == {
+        "both": [launched],
+        "own": None,
+    }

@@ -25,7 +25,16 @@ _VERSION_FILTERS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
 
 
 class LaunchTemplates(EC2Part):
-    """EC2's launch template listings; moto cuts them at 15 rows and gives no token."""
+    """EC2's launch templates; moto cuts listings at 15 rows, gives no token, and mixes own tags into the data."""
+
+    def create_launch_template(self) -> ActionResult:
+        """Create a template whose own tags are not handed to what is launched from it."""
+        answer = super().create_launch_template()
+        for version in self.ec2_backend.launch_templates[answer.result["LaunchTemplate"]["LaunchTemplateId"]].versions:
+            given = version.data.pop("TagSpecifications", [])
+            if launched := [each for each in given if each["ResourceType"] != "launch-template"]:
+                version.data["TagSpecifications"] = launched
+        return answer
 
     def describe_launch_templates(self) -> ActionResult:
         """List launch templates, in pages."""
