@@ -1,0 +1,25 @@
+"""Change one value in an HCL file and not a byte beside it.
+
+`parse` reads a text and `Document.find` leads to a value; `replace` and `set_attributes` return the text with other
+values.
+"""
+
+from gpu_ami.hcl.edit import quoted, replace, set_attributes
+from gpu_ami.hcl.paths import Path, parse_path, show_path
+from gpu_ami.hcl.tree import Attribute, Block, Body, Document, Entry, Value, parse
+
+__all__ = [
+    "Attribute",
+    "Block",
+    "Body",
+    "Document",
+    "Entry",
+    "Path",
+    "Value",
+    "parse",
+    "parse_path",
+    "quoted",
+    "replace",
+    "set_attributes",
+    "show_path",
+]

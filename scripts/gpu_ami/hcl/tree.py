@@ -1,0 +1,249 @@
+"""An HCL text as bodies, attributes, blocks and values, each with its place in the text."""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gpu_ami.errors import UsageError
+from gpu_ami.hcl.paths import Path, Step
+from gpu_ami.hcl.shadow import UnreadableTextError, shadow
+
+Kind = Literal["string", "number", "bool", "null", "list", "map", "heredoc", "expression"]
+
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_KEYWORDS: dict[str, tuple[Kind, bool | None]] = {
+    "true": ("bool", True),
+    "false": ("bool", False),
+    "null": ("null", None),
+}
+_ESCAPE = re.compile(r"\\u[0-9A-Fa-f]{4}|\\U[0-9A-Fa-f]{8}|\\[nrt\"\\]|\$\$\{|%%\{")
+_TEMPLATE = re.compile(r"\\.|\$\$\{|%%\{|(?P<template>\$\{|%\{)", re.DOTALL)
+_SHORT = {"\\n": "\n", "\\r": "\r", "\\t": "\t", '\\"': '"', "\\\\": "\\", "$${": "${", "%%{": "%{"}
+
+
+@dataclass(frozen=True)
+class Value:
+    """The right-hand side of an attribute, or a part of it.
+
+    Attributes:
+        start: Offset of its first character.
+        end: Offset behind its last one.
+        line: The line it starts on.
+        text: It, as written.
+        kind: What it is; anything that has to be computed is an expression.
+        literal: What a string, number, bool or null stands for; None otherwise.
+        entries: The entries of a map, the elements of a list.
+    """
+
+    start: int
+    end: int
+    line: int
+    text: str
+    kind: Kind
+    literal: str | float | bool | None = None
+    entries: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of a map or an element of a list; `name` is None for a key that has to be computed."""
+
+    name: Step | None
+    value: Value
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """``name = value``."""
+
+    name: str
+    line: int
+    value: Value
+
+
+@dataclass(frozen=True)
+class Block:
+    """``type "label" … { body }``; `end` is the offset of its closing brace."""
+
+    type: str
+    labels: tuple[str, ...]
+    line: int
+    body: Body
+    end: int
+
+
+@dataclass(frozen=True)
+class Body:
+    """A file, or what stands between a block's braces."""
+
+    attributes: tuple[Attribute, ...] = ()
+    blocks: tuple[Block, ...] = ()
+
+    def walk(self, path: Path = ()) -> Iterator[tuple[Path, Attribute]]:
+        """Yield each attribute in it with the path that leads there; repeated blocks are numbered."""
+        for attribute in self.attributes:
+            yield (*path, attribute.name), attribute
+        names = [(block.type, *block.labels) for block in self.blocks]
+        for number, (name, block) in enumerate(zip(names, self.blocks, strict=True)):
+            index = (names[:number].count(name),) if names.count(name) > 1 else ()
+            yield from block.body.walk((*path, *name, *index))
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed text.
+
+    Attributes:
+        text: The text.
+        source: What it is called in errors.
+        body: What it holds.
+    """
+
+    text: str
+    source: str
+    body: Body
+
+    def find(self, path: Path) -> Value:
+        """Return the value that *path* leads to.
+
+        A path starts at the top of the file with an attribute, or with a block's type and all its labels. Of repeated
+        blocks, one is chosen by its number.
+
+        Raises:
+            UsageError: There is no such value, or more than one; the error names the lines.
+        """
+        from gpu_ami.hcl.find import find
+
+        return find(self, path)
+
+
+def parse(text: str, source: str) -> Document:
+    """Return what *text* holds; *source* names it in errors. A byte-order mark may lead.
+
+    Raises:
+        UsageError: It is not HCL; the error names the line.
+    """
+    import hcl2
+    from lark.exceptions import LarkError, UnexpectedInput
+
+    position: int | None
+    try:
+        return _Reader(text, source).document(hcl2.parses_to_tree(shadow(text)))
+    except UnreadableTextError as exc:
+        position, problem = exc.position, str(exc)
+    except UnexpectedInput as exc:
+        # A file that ends too early is blamed on its end.
+        position, problem = exc.pos_in_stream, "something is missing or unexpected there"
+    except LarkError as exc:
+        position, problem = None, str(exc).splitlines()[0]
+    except RecursionError:
+        position, problem = None, "it is nested too deeply"
+    end = len(text.rstrip())
+    line = text.count("\n", 0, end if position is None else min(position, end)) + 1
+    msg = f"{source} does not parse at line {line}: {problem}. Mend it there."
+    raise UsageError(msg)
+
+
+@dataclass
+class _Reader:
+    """Turns the parser's tree into ours; positions and names are those of the text, not of its shadow."""
+
+    text: str
+    source: str
+    _line_ends: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._line_ends = [match.start() for match in re.finditer("\n", self.text)]
+
+    def document(self, tree: Any) -> Document:
+        return Document(self.text, self.source, self._body(tree.children[0]))
+
+    def _body(self, tree: Any) -> Body:
+        return Body(
+            attributes=tuple(self._attribute(each) for each in tree.children if each.data == "attribute"),
+            blocks=tuple(self._block(each) for each in tree.children if each.data == "block"),
+        )
+
+    def _attribute(self, tree: Any) -> Attribute:
+        name, _equals, value = tree.children
+        start, end = _span(name)
+        return Attribute(self.text[start:end], self._line(start), self._value(value))
+
+    def _block(self, tree: Any) -> Block:
+        heads = [each for each in tree.children if getattr(each, "data", None) not in {None, "body"}]
+        heads = [each for each in heads if each.data != "new_line_or_comment"]
+        words = [self._word(each) for each in heads]
+        (body,) = (each for each in tree.children if getattr(each, "data", None) == "body")
+        start = _span(heads[0])[0]
+        return Block(words[0], tuple(words[1:]), self._line(start), self._body(body), tree.children[-1].start_pos)
+
+    def _word(self, tree: Any) -> str:
+        start, end = _span(tree)
+        written = self.text[start:end]
+        return _unquoted(written) or "" if tree.data == "string" else written
+
+    def _value(self, tree: Any) -> Value:
+        start, end = _span(tree)
+        written = self.text[start:end]
+        only = tree.children[0] if tree.data == "expr_term" and len(tree.children) == 1 else tree
+        kind, literal, entries = self._meaning(only, written)
+        return Value(start, end, self._line(start), written, kind, literal, entries)
+
+    def _meaning(self, tree: Any, written: str) -> tuple[Kind, str | float | bool | None, tuple[Entry, ...]]:
+        if _NUMBER.fullmatch(written):
+            return "number", int(written) if written.lstrip("-").isdigit() else float(written), ()
+        if tree.data == "literal_value":
+            return (*_KEYWORDS[written], ())
+        if tree.data == "string" and (unquoted := _unquoted(written)) is not None:
+            return "string", unquoted, ()
+        if tree.data.startswith("heredoc"):
+            return "heredoc", None, ()
+        if tree.data == "object":
+            return "map", None, tuple(self._entry(each) for each in _rows(tree) if each.data == "object_elem")
+        if tree.data == "tuple":
+            return "list", None, tuple(Entry(number, self._value(each)) for number, each in enumerate(_rows(tree)))
+        return "expression", None, ()
+
+    def _entry(self, tree: Any) -> Entry:
+        key, _sign, value = tree.children
+        start, end = _span(key)
+        written = self.text[start:end]
+        name = _unquoted(written) if written.startswith('"') else written
+        is_plain = name is not None and (written[0] == '"' or re.fullmatch(r"[\w-]+", written) is not None)
+        return Entry(name if is_plain else None, self._value(value))
+
+    def _line(self, position: int) -> int:
+        return bisect.bisect_left(self._line_ends, position) + 1
+
+
+def _rows(tree: Any) -> list[Any]:
+    """Return the parts of a list or map without its brackets, commas and line ends."""
+    return [each for each in tree.children if hasattr(each, "data") and each.data != "new_line_or_comment"]
+
+
+def _span(tree: Any) -> tuple[int, int]:
+    """Return where *tree* starts and ends, the line ends that the parser counts to it left out."""
+    tokens = list(tree.scan_values(lambda token: token.type != "NL_OR_COMMENT"))
+    first, last = tokens[0], tokens[-1]
+    # The parser counts the line feed behind a heredoc to it.
+    return first.start_pos, last.end_pos - (1 if last.type.startswith("HEREDOC") else 0)
+
+
+def _unquoted(written: str) -> str | None:
+    """Return what the string literal *written* stands for; None when it has to be computed."""
+    inside = written[1:-1]
+    if any(match["template"] for match in _TEMPLATE.finditer(inside)):
+        return None
+    return _ESCAPE.sub(_unescaped, inside)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    written = match[0]
+    if written in _SHORT:
+        return _SHORT[written]
+    code = int(written[2:], 16)
+    return chr(code) if code <= 0x10FFFF else written
