@@ -38,6 +38,13 @@ locals {
     IMAGE_DIGEST   = var.image_digest
   }
 
+  # The list in the variables and the one in models.yaml, which anyone may read and git keeps.
+  listed_models = yamldecode(fileexists("${path.root}/models.yaml") ? file("${path.root}/models.yaml") : "[]")
+  models = [
+    for model in concat(var.model_downloads, local.listed_models == null ? [] : local.listed_models) :
+    { url = model.url, path = model.path, sha256 = try(model.sha256 == null ? "" : model.sha256, "") }
+  ]
+
   # Values travel in a file that only its owner may read: on a command line every process could see them.
   as_root = "sudo bash -c '. {{ .EnvVarFile }} && exec bash {{ .Path }}'"
 
@@ -68,6 +75,15 @@ locals {
     systemctl mask --now ecs.service
     shutdown -h +${var.max_build_minutes}
   EOT
+}
+
+# Replaced by <sensitive> in everything that Packer prints: addresses of models, whose query may be a signature. They are
+# written here as the scripts get them too, where JSON has another way to write the ampersand.
+local "secrets" {
+  expression = flatten([
+    for model in local.models : [model.url, replace(model.url, "&", "\\u0026"), try(split("?", model.url)[1], "")]
+  ])
+  sensitive = true
 }
 
 source "amazon-ebs" "gpu" {
@@ -199,6 +215,7 @@ build {
     env = merge(local.image_env, {
       AWS_DEFAULT_REGION = var.region
       MIN_FREE_GIB       = var.min_free_gib
+      MODELS_DIR         = var.models_dir
       MODELS_S3_BUCKET   = var.models_s3_bucket
     })
   }
@@ -223,9 +240,10 @@ build {
     use_env_var_file = true
     env = {
       AWS_DEFAULT_REGION = var.region
+      MIN_FREE_GIB       = var.min_free_gib
       MODELS_DIR         = var.models_dir
       MODELS_S3_BUCKET   = var.models_s3_bucket
-      MODEL_DOWNLOADS    = jsonencode(var.model_downloads)
+      MODEL_DOWNLOADS    = jsonencode(local.models)
     }
   }
 

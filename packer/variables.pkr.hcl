@@ -57,13 +57,13 @@ variable "models_dir" {
 }
 
 variable "model_downloads" {
-  description = "Models to download besides the bucket's: path is relative to models_dir, sha256 may be empty."
+  description = "Models to download besides the bucket's and those in models.yaml: path is relative to models_dir, sha256 may be empty."
   type        = list(object({ url = string, path = string, sha256 = string }))
   default     = []
 
   validation {
-    condition     = alltrue([for model in var.model_downloads : can(regex("^https?://[^\"\\\\\\s]+$", model.url))])
-    error_message = "Each url in model_downloads must be an http(s) address without blanks, quotes and backslashes."
+    condition     = alltrue([for model in var.model_downloads : can(regex("^(https?|s3)://[^\"\\\\\\s]+$", model.url))])
+    error_message = "Each url in model_downloads must be an http(s) or s3 address without blanks, quotes and backslashes."
   }
 
   validation {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Pull the container image by digest, so that what was looked up is what is baked, and log Docker out again.
+# Pull the container image by digest, unless it is there, drop what an earlier bake left of it, and log Docker out again.
 #
 # Inputs: ECR_REGISTRY, ECR_ACCOUNT, ECR_REGION, ECR_REPOSITORY, IMAGE_TAG, IMAGE_DIGEST (or empty: looked up by tag).
 # login-ecr.sh has logged in.
@@ -8,6 +8,7 @@ set -euo pipefail
 : "${ECR_REGISTRY:?}" "${ECR_ACCOUNT:?}" "${ECR_REGION:?}" "${ECR_REPOSITORY:?}" "${IMAGE_TAG:?}"
 export DOCKER_CONFIG=/run/gpu-ami/docker
 readonly REPOSITORY_URL="${ECR_REGISTRY}/${ECR_REPOSITORY}"
+readonly RELEASE=/etc/gpu-ami-release.json
 readonly LAYERS=/run/gpu-ami/layers
 readonly DROP_IN=/run/systemd/system/docker.service.d/gpu-ami-layers.conf
 readonly MIB=$((1024 * 1024))
@@ -69,20 +70,52 @@ pull() {
   return 1
 }
 
+is_there() { docker image inspect "$1" >/dev/null 2>&1; }
+
+# Stage, pull, unstage.
+bring() {
+  stage_in_memory "$bytes"
+  say "pulling ${REPOSITORY_URL}@${digest}, $((bytes / MIB)) MiB compressed"
+  pull "${REPOSITORY_URL}@${digest}" ||
+    fail "docker pull failed; is the disk full (volume_size_gib), and can the subnet reach ECR and S3 on port 443?"
+  unstage
+}
+
+# Remove what a bake on top of an earlier image has left over: other images of this repository or of the one that was
+# baked before, and other tags of this image.
+remove_others() {
+  local wanted repository id tag
+  wanted=$(docker image inspect --format '{{.Id}}' "${REPOSITORY_URL}@${digest}")
+  for repository in "$REPOSITORY_URL" "$(jq --raw-output '.image.repository // empty' "$RELEASE" 2>/dev/null || true)"; do
+    [[ -n $repository ]] || continue
+    for id in $(docker image ls --no-trunc --quiet "$repository"); do
+      [[ $id != "$wanted" ]] || continue
+      docker image rm --force "$id" >/dev/null
+      say "removed ${id} of ${repository}, which an earlier bake had left"
+    done
+  done
+  for tag in $(docker image inspect "$wanted" | jq --raw-output '.[0].RepoTags[]?'); do
+    [[ $tag != "${REPOSITORY_URL}:${IMAGE_TAG}" ]] || continue
+    docker image rm "$tag" >/dev/null
+    say "removed the name ${tag}"
+  done
+}
+
 found=$(look_up) ||
   fail "ECR has no image ${IMAGE_DIGEST:-$IMAGE_TAG} in ${ECR_REPOSITORY}; was it pushed to ${ECR_REGION}?"
 read -r digest bytes <<<"$found"
 [[ $digest == sha256:* ]] || fail "ECR names no digest for ${REPOSITORY_URL}:${IMAGE_TAG}"
 
-unstage
-stage_in_memory "$bytes"
-say "pulling ${REPOSITORY_URL}@${digest}, $((bytes / MIB)) MiB compressed"
-pull "${REPOSITORY_URL}@${digest}" ||
-  fail "docker pull failed; is the disk full (volume_size_gib), and can the subnet reach ECR and S3 on port 443?"
+unstage # what a broken run of this step has left
+if is_there "${REPOSITORY_URL}@${digest}"; then
+  say "${REPOSITORY_URL}@${digest} is there already; nothing to pull"
+else
+  bring
+fi
 
 # Job definitions name the tag: the agent looks for exactly that name before it pulls.
 docker tag "${REPOSITORY_URL}@${digest}" "${REPOSITORY_URL}:${IMAGE_TAG}"
-unstage
+remove_others
 
 docker logout "$ECR_REGISTRY" >/dev/null 2>&1 || true
 rm -rf "$DOCKER_CONFIG"

@@ -8,7 +8,7 @@ from pathlib import Path
 from gpu_ami.errors import UsageError
 from gpu_ami.workspace import Workspace
 
-# What could lead a copy back to a real account: variables, state, backends, installed plugins.
+# What could lead a copy back to a real account, or out of the sandbox: variables, models, state, backends, plugins.
 _LEFT_OUT = shutil.ignore_patterns(
     "*.auto.pkrvars.hcl",
     "*.auto.pkrvars.json",
@@ -23,6 +23,7 @@ _LEFT_OUT = shutil.ignore_patterns(
     ".terraform.lock.hcl",
     "backend.tf",
     "receipts",
+    "models.yaml",
     "manifest.json",
     "release.json",
     "*.pem",

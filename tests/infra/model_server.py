@@ -9,6 +9,9 @@ Usage: python3 model_server.py FOLDER LOG. What a request gets depends on the fi
     /slow/NAME   the file, 64 KiB every 0.1 s per connection
     /wrong/NAME  other bytes than the file's
     /gone/NAME   404
+    /whole/NAME  the file, whatever range is asked for
+
+A request for the first byte alone (how large is it?) is answered as /ok would, and is not counted.
 """
 
 from __future__ import annotations
@@ -29,22 +32,28 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Serve one file in the manner that the path asks for."""
         manner, _, name = self.path.partition("?")[0].strip("/").partition("/")
-        SEEN[self.path] += 1
         asked = self.headers.get("Range", "-")
         with LOG.open("a") as log:
             log.write(f"{self.path} {asked}\n")
+        if manner in ("stubborn", "whole"):
+            asked = "-" if asked != "bytes=0-0" else "probe"
         if manner == "gone":
             return self.send_error(404)
+        content = (FOLDER / name).read_bytes()
+        if asked == "bytes=0-0":
+            return self.send_first_byte(content)
+        SEEN[self.path] += asked != "probe"
         if manner == "busy" and SEEN[self.path] <= 2:
             return self.send_error(503)
-        content = (FOLDER / name).read_bytes()
+        return self.send_rest(manner, content, asked)
+
+    def send_rest(self, manner: str, content: bytes, asked: str) -> None:
+        """Send *content* from the byte on that was *asked* for."""
         if manner == "wrong":
             content = bytes(reversed(content))
-        start = 0
-        if asked != "-" and manner != "stubborn":
-            start = int(asked.removeprefix("bytes=").rstrip("-"))
-            if start >= len(content):
-                return self.send_error(416)
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked.startswith("bytes=") else 0
+        if start and start >= len(content):
+            return self.send_error(416)
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
@@ -59,6 +68,15 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(0.1)
         self.close_connection = True
         return None
+
+    def send_first_byte(self, content: bytes) -> None:
+        """Say how large the file is."""
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes 0-0/{len(content)}")
+        self.send_header("Content-Length", "1")
+        self.end_headers()
+        self.wfile.write(content[:1])
+        self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: the log file has it."""

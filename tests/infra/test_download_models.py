@@ -40,9 +40,10 @@ def download(box: Box, manner: str, *, sha256: str = "", **env: str) -> Result:
 
 
 def requests(box: Box) -> list[str]:
-    """Return path and range of each request that reached the server."""
+    """Return path and range of each request for more than the size that reached the server."""
     path = box.path("/srv/requests")
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [line for line in lines if not line.endswith(" bytes=0-0")]
 
 
 @pytest.mark.parametrize("sha256", ["", SHA256], ids=["unchecked", "checked"])
@@ -124,7 +125,7 @@ def test_missing_url_gives_up_after_the_attempts_and_names_file_and_server(box: 
 
     assert result.status == 1
     assert len(requests(box)) == 2
-    assert "Detector: curl ended with 22: curl: (22) The requested URL returned error: 404" in result.said
+    assert "Detector: the transfer ended with 22: curl: (22) The requested URL returned error: 404" in result.said
     assert f"gave up on {MODEL} from http://127.0.0.1:8080/gone/detector.pt" in result.said
 
 
@@ -200,6 +201,7 @@ def test_file_urls_are_refused(box: Box) -> None:
 
 _AWS = r"""
 case "$1 $2" in
+  "s3 cp") cp "/srv/bucket/${3##*/}" "$4" ;;
   "s3 ls") cat /srv/listing; [[ -s /srv/listing ]] ;;
   "s3 sync") cp -r /srv/bucket/. "$4" ;;
 esac
@@ -209,9 +211,11 @@ esac
 def bucket(box: Box, **files: str) -> None:
     """Put *files* (underscores are dots) in the fake bucket."""
     box.fake("aws", _AWS)
-    for name, content in files.items():
-        box.write(f"/srv/bucket/{name.replace('_', '.')}", content)
-    box.write("/srv/listing", "".join(f"2026-09-01 00:00:00 1 models/{name}\n" for name in files))
+    named = {name.replace("_", "."): content for name, content in files.items()}
+    for name, content in named.items():
+        box.write(f"/srv/bucket/{name}", content)
+    listing = [f"2026-09-01 00:00:00 {len(content)} models/{name}\n" for name, content in named.items()]
+    box.write("/srv/listing", "".join(listing))
 
 
 def test_listed_models_and_the_bucket_s_arrive_together(box: Box) -> None:
@@ -224,7 +228,8 @@ def test_listed_models_and_the_bucket_s_arrive_together(box: Box) -> None:
     assert result.status == 0, result.said
     assert box.path("/opt/ml/models/sub/0.pt").read_bytes() == WEIGHTS
     assert box.read("/opt/ml/models/tracker.onnx") == "tracker\n"
-    assert "aws s3 sync s3://demo/models/ /opt/ml/models --no-progress --only-show-errors" in box.calls()
+    flags = "--exact-timestamps --no-progress --only-show-errors"
+    assert f"aws s3 sync s3://demo/models/ /opt/ml/models {flags}" in box.calls()
 
 
 @pytest.mark.parametrize("listing", ["", "2026-09-01 00:00:00 0 models/\n"], ids=["nothing", "folder marker"])
@@ -250,6 +255,95 @@ def test_sha256sums_in_the_bucket_is_checked(box: Box, content: str, status: int
 
     assert result.status == status, result.said
     assert ("detector.pt: FAILED" in result.said) is (status == 1)
+
+
+def test_s3_address_is_copied(box: Box) -> None:
+    """A single object beside the synced prefix, with the same checks as a download."""
+    bucket(box, detector_pt="weights\n")
+    code = f"source /scripts/download-models.sh; download_if_missing s3://other/x/detector.pt {MODEL} Detector"
+
+    result = box.bash(f"{code} {hashlib.sha256(b'weights' + bytes([10])).hexdigest()}; wait_for_downloads", ENV)
+
+    assert result.status == 0, result.said
+    assert box.read(MODEL) == "weights\n"
+    assert f"aws s3 cp s3://other/x/detector.pt {MODEL}.part --no-progress --only-show-errors" in box.calls()
+
+
+def test_models_that_nothing_wants_any_more_are_removed(box: Box) -> None:
+    """A bake on top of an earlier image: the folder holds the bucket's and the listed models, nothing of before."""
+    bucket(box, tracker_onnx="tracker\n")
+    box.write("/opt/ml/models/old/left.pt", "of the bake before")
+    box.write("/opt/ml/models/0.pt.part", "of a bake that was cut")
+    box.write("/opt/ml/models/kept.pt")
+    listed = [{"url": "http://127.0.0.1:8080/ok/0.pt", "path": "0.pt", "sha256": SHA256}]
+    mine = "my_models() { keep $MODEL_DIR/kept.pt; aws s3 cp s3://demo/x/tracker.onnx $MODEL_DIR/by-hand.onnx; }"
+
+    result = with_server(box, f"{mine}; main", MODELS_S3_BUCKET="demo", MODEL_DOWNLOADS=json.dumps(listed))
+
+    assert result.status == 0, result.said
+    left = sorted(path.name for path in box.path("/opt/ml/models").iterdir())
+    assert left == ["0.pt", "by-hand.onnx", "kept.pt", "tracker.onnx"]
+    assert "removed /opt/ml/models/old/left.pt: nothing wants it any more" in result.said
+
+
+def test_second_run_downloads_and_removes_nothing(box: Box) -> None:
+    """Every step may run twice."""
+    listed = json.dumps([{"url": "http://127.0.0.1:8080/ok/0.pt", "path": "0.pt", "sha256": ""}])
+    with_server(box, "main", MODEL_DOWNLOADS=listed)
+    once = requests(box)
+
+    result = with_server(box, "main", MODEL_DOWNLOADS=listed)
+
+    assert (result.status, requests(box)) == (0, once)
+    assert "removed" not in result.said
+    assert [path.name for path in box.path("/opt/ml/models").iterdir()] == ["0.pt"]
+
+
+def test_file_of_another_address_is_brought_anew(box: Box) -> None:
+    """Without a checksum the address is all that tells a new version from the baked one; its query does not count."""
+    first = json.dumps([{"url": "http://127.0.0.1:8080/wrong/0.pt?sig=1", "path": "0.pt", "sha256": ""}])
+    same = first.replace("sig=1", "sig=2")
+    other = json.dumps([{"url": "http://127.0.0.1:8080/ok/0.pt", "path": "0.pt", "sha256": ""}])
+
+    assert "already there" not in with_server(box, "main", MODEL_DOWNLOADS=first).said
+    assert "already there" in with_server(box, "main", MODEL_DOWNLOADS=same).said
+    assert "already there" not in with_server(box, "main", MODEL_DOWNLOADS=other).said
+    assert box.path("/opt/ml/models/0.pt").read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize("manner", ["ok", "whole"], ids=["ranges", "no ranges"])
+def test_model_that_does_not_fit_is_named_before_it_is_downloaded(box: Box, manner: str) -> None:
+    """Told with the number that mends it, not as a full disk after ten minutes."""
+    result = download(box, manner, MIN_FREE_GIB="1000000")
+
+    assert result.status == 1
+    assert f"Detector: {MODEL} does not fit: 0 MiB, " in result.said
+    assert "raise volume_size_gib" in result.said
+    assert not box.path(f"{MODEL}.part").exists()
+    assert requests(box) == []
+
+
+def test_bucket_that_does_not_fit_is_told_before_the_copy(box: Box) -> None:
+    """What is on the volume already does not count."""
+    bucket(box, detector_pt="weights\n")
+    box.write("/srv/listing", f"2026-09-01 00:00:00 {10**15} models/detector.pt\n")
+
+    result = box.run("download-models.sh", **ENV, MODELS_S3_BUCKET="demo")
+
+    assert result.status == 1
+    assert "s3://demo/models/ does not fit: 953674316 MiB to copy" in result.said
+    assert not [call for call in box.calls() if "s3 sync" in call]
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../../x", "/etc/x"])
+def test_path_that_leads_out_of_the_models_folder_is_refused(box: Box, path: str) -> None:
+    """models.yaml is a file that a pull request can change."""
+    listed = [{"url": "http://127.0.0.1:8080/ok/0.pt", "path": path, "sha256": ""}]
+
+    result = with_server(box, "main", MODEL_DOWNLOADS=json.dumps(listed))
+
+    assert result.status == 1
+    assert "leads out of /opt/ml/models" in result.said
 
 
 def test_no_models_at_all_is_fine(box: Box) -> None:
