@@ -48,6 +48,15 @@ locals {
   # Values travel in a file that only its owner may read: on a command line every process could see them.
   as_root = "sudo bash -c '. {{ .EnvVarFile }} && exec bash {{ .Path }}'"
 
+  # A shared image must be encrypted with a key that others can be let to; EBS's default key cannot. So sharing gives
+  # Packer the keys as they are, and it refuses the default one ("Cannot share AMI encrypted with default KMS key").
+  is_shared   = length(var.ami_users) + length(var.ami_org_arns) + length(var.ami_ou_arns) > 0
+  copies      = [for name in var.ami_regions : name if name != var.region]
+  copy_keys   = { for name in local.copies : name => lookup(var.region_kms_key_ids, name, "") }
+  names_keys  = length(var.region_kms_key_ids) > 0 || (local.is_shared && length(local.copies) > 0)
+  is_keyless  = local.is_shared && var.kms_key_id == ""
+  is_reworked = local.names_keys || local.is_keyless
+
   # On everything the build makes, the AMI included while it is still pending: this is how leftovers are found.
   run_tags = {
     Name               = "${var.family} builder"
@@ -65,7 +74,9 @@ locals {
     "gpu-ami:source-ami"       = "{{ .SourceAMI }}"
     "gpu-ami:source-ami-name"  = "{{ .SourceAMIName }}"
     "gpu-ami:git-commit"       = var.git_commit
+    "gpu-ami:chain-length"     = "${var.chain_length}"
   }
+  fingerprint_tags = { for fact, value in var.fingerprints : "gpu-ami:fingerprint-${fact}" => value }
 
   # The builder's first boot only. The agent must not register this instance with a cluster nor write its state into the
   # image; the scheduled shutdown lives in memory and ends (terminates) a builder whose Packer is gone.
@@ -96,7 +107,7 @@ source "amazon-ebs" "gpu" {
   instance_type            = var.spot ? null : var.instance_type
   spot_price               = var.spot ? "auto" : null
   spot_instance_types      = var.spot ? var.spot_instance_types : null
-  spot_allocation_strategy = var.spot ? "price-capacity-optimized" : null
+  spot_allocation_strategy = var.spot ? var.spot_allocation_strategy : null
   spot_tags                = var.spot ? local.run_tags : null
   fleet_tags               = var.spot ? local.run_tags : null
   shutdown_behavior        = "terminate"
@@ -188,9 +199,27 @@ source "amazon-ebs" "gpu" {
 
   deprecate_at = var.deprecate_after_days == 0 ? null : timeadd(local.now, "${var.deprecate_after_days * 24}h")
 
+  dynamic "deregistration_protection" {
+    for_each = var.deregistration_protection == "off" ? [] : [var.deregistration_protection]
+    content {
+      enabled       = true
+      with_cooldown = deregistration_protection.value == "with-cooldown"
+    }
+  }
+
+  # The launch mapping above has encrypted the image already. Named keys for copies are another matter: for these the
+  # plugin makes the AMI a second time, from an intermediary one that it removes.
+  ami_regions        = local.copies
+  encrypt_boot       = local.is_reworked ? true : null
+  kms_key_id         = local.is_reworked && var.kms_key_id != "" ? var.kms_key_id : null
+  region_kms_key_ids = local.names_keys && !local.is_keyless ? local.copy_keys : null
+  ami_users          = var.ami_users
+  ami_org_arns       = var.ami_org_arns
+  ami_ou_arns        = var.ami_ou_arns
+
   run_tags        = local.run_tags
   run_volume_tags = local.run_tags
-  tags            = merge(var.extra_tags, local.run_tags, local.image_tags)
+  tags            = merge(var.extra_tags, local.run_tags, local.image_tags, local.fingerprint_tags)
 }
 
 build {
@@ -321,7 +350,7 @@ build {
   post-processor "manifest" {
     output     = local.manifest_path
     strip_path = true
-    custom_data = {
+    custom_data = merge({ for fact, value in var.fingerprints : "fingerprint_${fact}" => value }, {
       run_id           = local.run_id
       family           = var.family
       region           = var.region
@@ -335,6 +364,7 @@ build {
       image_tag        = var.image_tag
       image_digest     = var.image_digest
       models_s3_bucket = var.models_s3_bucket
-    }
+      chain_length     = var.chain_length
+    })
   }
 }

@@ -102,6 +102,17 @@ variable "subnet_id" {
   }
 }
 
+variable "fallback_subnet_ids" {
+  description = "Subnets, best in other zones, that `invoke build` tries in turn when subnet_id's zone has no capacity."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for id in var.fallback_subnet_ids : can(regex("^subnet-([0-9a-f]{8}|[0-9a-f]{17})$", id))])
+    error_message = "Each of fallback_subnet_ids must be subnet- and 8 or 17 hexadecimal digits."
+  }
+}
+
 variable "security_group_id" {
   description = "Security group of the builder; empty makes a temporary one that lets only the caller in."
   type        = string
@@ -181,10 +192,32 @@ variable "instance_type" {
   }
 }
 
+variable "fallback_instance_types" {
+  description = "Types that `invoke build` tries in turn when instance_type is not to be had; those of another kind (GPU or not) are left out."
+  type        = list(string)
+  default     = ["c6i.4xlarge", "m7i.4xlarge", "m6i.4xlarge"]
+
+  validation {
+    condition     = alltrue([for name in var.fallback_instance_types : can(regex("^[a-z0-9-]+\\.[a-z0-9-]+$", name))])
+    error_message = "Each of fallback_instance_types must be an EC2 instance type, such as c7i.4xlarge."
+  }
+}
+
 variable "spot" {
   description = "Whether the builder is a Spot Instance of one of spot_instance_types; an interruption fails the build."
   type        = bool
   default     = false
+}
+
+variable "spot_allocation_strategy" {
+  description = "How EC2 picks among spot_instance_types."
+  type        = string
+  default     = "price-capacity-optimized"
+
+  validation {
+    condition     = contains(["price-capacity-optimized", "capacity-optimized", "lowest-price", "diversified"], var.spot_allocation_strategy)
+    error_message = "The spot_allocation_strategy must be price-capacity-optimized, capacity-optimized, lowest-price or diversified."
+  }
 }
 
 variable "spot_instance_types" {
@@ -237,7 +270,7 @@ variable "kms_key_id" {
   default     = ""
 
   validation {
-    condition     = can(regex("^(arn:aws[a-z-]*:kms:.+|alias/.+|[0-9a-f-]{36})?$", var.kms_key_id))
+    condition     = can(regex("^(arn:aws[a-z-]*:kms:.+|alias/.+|(mrk-)?[0-9a-f-]{32,36})?$", var.kms_key_id))
     error_message = "The kms_key_id must be empty, a key id, an alias/NAME or an ARN."
   }
 }
@@ -406,10 +439,103 @@ variable "deprecate_after_days" {
   }
 }
 
-variable "extra_tags" {
-  description = "More tags for the AMI and its snapshots."
+variable "deregistration_protection" {
+  description = "Whether EC2 refuses to deregister the AMI: off, on, or with-cooldown (24 hours more); clean-up then keeps it."
+  type        = string
+  default     = "off"
+
+  validation {
+    condition     = contains(["off", "on", "with-cooldown"], var.deregistration_protection)
+    error_message = "The deregistration_protection must be off, on or with-cooldown."
+  }
+}
+
+variable "ami_regions" {
+  description = "Regions to copy the finished AMI to, besides its own."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for name in var.ami_regions : can(regex("^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$", name))])
+    error_message = "Each of ami_regions must be an AWS region, such as us-east-1."
+  }
+}
+
+variable "region_kms_key_ids" {
+  description = "KMS key of the copy in each of ami_regions; empty takes each region's default EBS key. kms_key_id does not reach other regions."
   type        = map(string)
   default     = {}
+
+  validation {
+    condition     = alltrue([for key in values(var.region_kms_key_ids) : can(regex("^(arn:aws[a-z-]*:kms:.+|alias/.+|(mrk-)?[0-9a-f-]{32,36})$", key))])
+    error_message = "Each of region_kms_key_ids must be a key id, an alias/NAME or an ARN of that region."
+  }
+}
+
+variable "ami_users" {
+  description = "Accounts that may launch the AMI; sharing needs kms_key_id, and region_kms_key_ids for each copy, whose key policies let them."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for id in var.ami_users : can(regex("^[0-9]{12}$", id))])
+    error_message = "Each of ami_users must be an account id: 12 digits in quotes."
+  }
+}
+
+variable "ami_org_arns" {
+  description = "ARNs of AWS organizations whose accounts may launch the AMI; keys as for ami_users."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.ami_org_arns : can(regex("^arn:aws[a-z-]*:organizations::[0-9]{12}:organization/o-[a-z0-9]+$", arn))])
+    error_message = "Each of ami_org_arns must be like arn:aws:organizations::123456789012:organization/o-abcde12345."
+  }
+}
+
+variable "ami_ou_arns" {
+  description = "ARNs of organizational units whose accounts may launch the AMI; keys as for ami_users."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.ami_ou_arns : can(regex("^arn:aws[a-z-]*:organizations::[0-9]{12}:ou/o-[a-z0-9]+/ou-[a-z0-9-]+$", arn))])
+    error_message = "Each of ami_ou_arns must be like arn:aws:organizations::123456789012:ou/o-abcde12345/ou-ab12-cdef3456."
+  }
+}
+
+variable "fingerprints" {
+  description = "What the image is made from, by fact, for the tags gpu-ami:fingerprint-*; `invoke build --if-stale` compares them."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for fact, value in var.fingerprints : can(regex("^[a-z]{1,20}$", fact)) && length(value) <= 256]) && length(var.fingerprints) <= 10
+    error_message = "The fingerprints must be up to 10 values of up to 256 characters, by short lower-case names."
+  }
+}
+
+variable "chain_length" {
+  description = "How many incremental bakes lie between this image and a full one, for the tag gpu-ami:chain-length; 0 is a full one."
+  type        = number
+  default     = 0
+
+  validation {
+    condition     = var.chain_length >= 0 && var.chain_length <= 1000 && floor(var.chain_length) == var.chain_length
+    error_message = "The chain_length must be a whole number from 0 to 1000."
+  }
+}
+
+variable "extra_tags" {
+  description = "More tags for the AMI and its snapshots, 20 at most: EC2 allows 50 in all."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = length(var.extra_tags) <= 20
+    error_message = "The extra_tags must be 20 at most: the pipeline's own take the rest of EC2's 50."
+  }
 
   validation {
     condition     = alltrue([for key, value in var.extra_tags : !startswith(key, "gpu-ami:") && !startswith(key, "aws:")])

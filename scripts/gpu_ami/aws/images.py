@@ -34,6 +34,7 @@ class Image:
         volume_gib: The size of its volumes in all.
         protection: Deregistration protection in EC2's words; empty when EC2 says nothing.
         public: Whether every account may launch it.
+        architecture: Such as ``x86_64``; empty when EC2 says nothing.
         problems: What in EC2's description made no sense; such an AMI is never touched.
     """
 
@@ -49,6 +50,7 @@ class Image:
     volume_gib: int = 0
     protection: str = ""
     public: bool = False
+    architecture: str = ""
     problems: tuple[str, ...] = ()
 
 
@@ -117,6 +119,27 @@ def some_images(caller: Caller, image_ids: Iterable[str]) -> list[Image]:
         with making_sense(f"ec2:DescribeImages in {caller.region}"):
             found += [_image(row, caller.region) for row in rows]
     return found
+
+
+def images_with(caller: Caller, filters: Mapping[str, str]) -> list[Image]:
+    """Return the own AMIs that pass all of EC2's *filters*, disabled and deprecated ones too.
+
+    Raises:
+        AwsError: EC2 refused, or the list could not be read to its end.
+    """
+    wanted = [{"Name": name, "Values": [value]} for name, value in filters.items()]
+    rows = caller.pages(
+        "ec2",
+        "describe_images",
+        "Images",
+        Owners=["self"],
+        IncludeDeprecated=True,
+        IncludeDisabled=True,
+        Filters=wanted,
+        MaxResults=_PAGE,
+    )
+    with making_sense(f"ec2:DescribeImages in {caller.region}"):
+        return [_image(row, caller.region) for row in rows]
 
 
 def snapshots(caller: Caller, snapshot_ids: Iterable[str]) -> dict[str, Snapshot]:
@@ -208,6 +231,7 @@ def _image(row: Mapping[str, Any], region: str) -> Image:
         volume_gib=sum(int(volume.get("VolumeSize") or 0) for volume in volumes),
         protection=row.get("DeregistrationProtection") or "",
         public=bool(row.get("Public")),
+        architecture=row.get("Architecture") or "",
         problems=tuple(unread),
     )
 

@@ -5,6 +5,7 @@ Reads from top to bottom as the README's table does: check, validate, bake, read
 
 from __future__ import annotations
 
+import functools
 import json
 import secrets
 import shlex
@@ -75,6 +76,11 @@ class Job:
 
     def values(self) -> dict[str, Any]:
         """Return each template variable's value as Packer will see it."""
+        return dict(self._values)
+
+    @functools.cached_property
+    def _values(self) -> dict[str, Any]:
+        # Reading HCL takes a second, and several steps of a build ask.
         return variables.effective(self.packer.folder, self.inputs.files, self.inputs.variables)
 
 

@@ -1,0 +1,85 @@
+"""Whether a bake would make another image than the one there is, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Fact = Literal["base", "image", "models", "scripts", "settings"]
+
+# In the order in which they are shown: what it is in words.
+FACTS: dict[Fact, str] = {
+    "base": "the base AMI",
+    "image": "the container image",
+    "models": "the models",
+    "scripts": "the template, its scripts or the files that go into the image",
+    "settings": "the settings that change the image",
+}
+TAG_PREFIX = "gpu-ami:fingerprint-"
+_SHOWN = 24
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a bake right now would be made from.
+
+    Attributes:
+        values: Each fact as it is tagged on the AMI; one that could not be looked up is absent.
+        problems: Why it could not, by fact.
+    """
+
+    values: Mapping[Fact, str] = field(default_factory=dict)
+    problems: Mapping[Fact, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One reason to bake.
+
+    Attributes:
+        fact: What differs; ``live`` when there is no AMI to compare with.
+        live: What the AMI was made from; None when it does not say.
+        wanted: What a bake would be made from now; None when it could not be looked up.
+        detail: The difference in words.
+    """
+
+    fact: str
+    live: str | None
+    wanted: str | None
+    detail: str
+
+    def document(self) -> dict[str, Any]:
+        """Return the difference as JSON-ready values."""
+        return asdict(self)
+
+
+def differences(live: Mapping[str, str] | None, wanted: Facts) -> list[Difference]:
+    """Return why a bake would make another image than the live one; empty when it would not.
+
+    What is not known on one of the two sides counts as different: better one bake too many than a stale image.
+
+    Args:
+        live: The tags of the live AMI; None when there is none.
+        wanted: What a bake would be made from now.
+    """
+    if live is None:
+        return [Difference("live", None, None, "the family has no finished AMI yet")]
+    found = (_difference(fact, live.get(f"{TAG_PREFIX}{fact}"), wanted) for fact in FACTS)
+    return [difference for difference in found if difference is not None]
+
+
+def _difference(fact: Fact, live: str | None, wanted: Facts) -> Difference | None:
+    words, now = FACTS[fact], wanted.values.get(fact)
+    if now is None:
+        problem = wanted.problems.get(fact, "nothing says what it is").rstrip(".")
+        return Difference(fact, live, None, f"{words}: could not be looked up ({problem})")
+    if live is None:
+        return Difference(fact, None, now, f"{words}: the AMI does not say which it was made from")
+    if live == now:
+        return None
+    return Difference(fact, live, now, f"{words}: {_short(live)} is now {_short(now)}")
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _SHOWN or value.startswith("ami-") else f"{value[:_SHOWN]}…"

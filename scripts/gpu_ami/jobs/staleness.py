@@ -1,0 +1,99 @@
+"""What the next build would change: what it would be made from now, beside what the live AMI was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gpu_ami.aws import family, inputs
+from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.images import Image
+from gpu_ami.bake import fingerprint
+from gpu_ami.bake.staleness import Difference, Fact, Facts, differences
+from gpu_ami.errors import AwsError, PipelineError
+from gpu_ami.invocation import Invocation
+
+if TYPE_CHECKING:
+    from gpu_ami.jobs.building import Job
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A build that might be made, beside the newest AMI of its family.
+
+    Attributes:
+        live: The newest finished AMI; None when there is none.
+        wanted: What a build would be made from now.
+        differences: Why it would make another image; empty when it would not.
+    """
+
+    live: Image | None
+    wanted: Facts
+    differences: tuple[Difference, ...]
+
+
+def what_would_change(run: Invocation, job: Job) -> list[Difference]:
+    """Return what the next build would change; empty when it would make the live image again.
+
+    Changes nothing. What cannot be looked up counts as a difference that says so.
+    """
+    return list(compare(run, job).differences)
+
+
+def compare(run: Invocation, job: Job) -> Comparison:
+    """Look up what a build would be made from now and compare it with the family's newest finished AMI."""
+    wanted = wanted_facts(run, job)
+    try:
+        live = family.newest(Caller(run.access, run.settings.region), run.settings.family)
+    except AwsError as exc:
+        unknown = Difference("live", None, None, f"the live AMI could not be looked up ({str(exc).rstrip('.')})")
+        return Comparison(None, wanted, (unknown,))
+    return Comparison(live, wanted, tuple(differences(None if live is None else live.tags, wanted)))
+
+
+def wanted_facts(run: Invocation, job: Job) -> Facts:
+    """Return what a build of *job* would be made from now; a fact that cannot be looked up has its problem."""
+    given = job.values()
+    looks: dict[Fact, Callable[[], str]] = {
+        "base": lambda: _base(run, given),
+        "image": lambda: _image(run, given),
+        "models": lambda: _models(run, given),
+        "scripts": lambda: fingerprint.of_folder(job.packer.folder),
+        "settings": lambda: fingerprint.of_settings(given),
+    }
+    found: dict[Fact, str] = {}
+    problems: dict[Fact, str] = {}
+    for fact, look in looks.items():
+        try:
+            found[fact] = look()
+        except PipelineError as exc:
+            problems[fact] = str(exc)
+    return Facts(found, problems)
+
+
+def _base(run: Invocation, given: Mapping[str, Any]) -> str:
+    if named := str(given.get("source_ami") or ""):
+        return named
+    name = str(given["base_ami_parameter"])
+    if (found := inputs.parameter(run.access, name)) is None:
+        msg = f"{name} does not exist in {run.settings.region}"
+        raise AwsError(msg)
+    return found
+
+
+def _image(run: Invocation, given: Mapping[str, Any]) -> str:
+    tag, digest = str(given.get("image_tag") or ""), str(given.get("image_digest") or "")
+    repository = inputs.parse_repository_url(str(given.get("ecr_repository_url") or ""))
+    image = inputs.container_image(run.access, repository, tag=tag, digest=digest)
+    if image is None:
+        msg = f"{repository.name} has no image {digest or tag}"
+        raise AwsError(msg)
+    return f"{tag}@{image.digest}"
+
+
+def _models(run: Invocation, given: Mapping[str, Any]) -> str:
+    bucket = str(given.get("models_s3_bucket") or "")
+    objects = family.model_objects(run.access, bucket) if bucket else []
+    listed = [(each.key, each.size_bytes, each.etag) for each in objects]
+    return fingerprint.of_models(listed, given.get("model_downloads"))

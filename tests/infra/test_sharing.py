@@ -1,0 +1,88 @@
+"""Copies and sharing: which combinations of keys the real Packer accepts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.tools import packer_tools
+
+pytestmark = pytest.mark.infra
+
+ROOT = Path(__file__).parents[2]
+KEY = "arn:aws:kms:ap-northeast-2:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"
+OTHER = "alias/gpu-ami"
+USERS = {"ami_users": ["210987654321"]}
+COPY = {"ami_regions": ["us-east-1"]}
+DEFAULT_KEY = "Cannot share AMI encrypted with default KMS key"
+ACCEPTED: dict[str, dict[str, Any]] = {
+    "a copy with the default keys": COPY,
+    "a copy with a named key": COPY | {"region_kms_key_ids": {"us-east-1": OTHER}},
+    "a copy to the own region is none": {"ami_regions": ["ap-northeast-2"], "region_kms_key_ids": {}},
+    "shared with a named key": USERS | {"kms_key_id": KEY},
+    "a shared copy with named keys": USERS | COPY | {"kms_key_id": KEY, "region_kms_key_ids": {"us-east-1": OTHER}},
+}
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "shared with an account, default key": (USERS, DEFAULT_KEY),
+    "shared with an organization, default key": (
+        {"ami_org_arns": ["arn:aws:organizations::123456789012:organization/o-abcde12345"]},
+        DEFAULT_KEY,
+    ),
+    "shared with a unit, default key": (
+        {"ami_ou_arns": ["arn:aws:organizations::123456789012:ou/o-abcde12345/ou-ab12-cdef3456"]},
+        DEFAULT_KEY,
+    ),
+    "the copy has a key, the AMI has none": (USERS | COPY | {"region_kms_key_ids": {"us-east-1": OTHER}}, DEFAULT_KEY),
+    "the AMI has a key, the copy has none": (USERS | COPY | {"kms_key_id": KEY}, DEFAULT_KEY),
+    "not an account": ({"ami_users": ["all"]}, "must be an account id"),
+    "not an organization": ({"ami_org_arns": ["o-abcde12345"]}, "must be like arn:aws:organizations"),
+    "not a unit": ({"ami_ou_arns": ["ou-ab12-cdef3456"]}, "must be like arn:aws:organizations"),
+    "not a region": ({"ami_regions": ["seoul"]}, "must be an AWS region"),
+    "not a key": ({"region_kms_key_ids": {"us-east-1": "mine"}}, "must be a key id"),
+    "not a protection": ({"deregistration_protection": "yes"}, "must be off, on or with-cooldown"),
+    "not a strategy": ({"spot_allocation_strategy": "cheap"}, "spot_allocation_strategy must be"),
+    "not a type": ({"fallback_instance_types": ["big"]}, "must be an EC2 instance type"),
+    "not a subnet": ({"fallback_subnet_ids": ["subnet"]}, "must be subnet-"),
+    "more tags than EC2 takes": ({"extra_tags": {f"t{n}": "x" for n in range(21)}}, "must be 20 at most"),
+}
+
+
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What the real `packer validate` says to each case; several at a time, one takes a second."""
+    folder = tmp_path_factory.mktemp("validate") / "packer"
+    shutil.copytree(ROOT / "packer", folder, ignore=shutil.ignore_patterns("*.pkrvars.hcl"))
+    shutil.copy2(folder / "variables.auto.pkrvars.hcl.example", folder / "variables.auto.pkrvars.hcl")
+    tools = packer_tools()
+    env = {**os.environ, "PACKER_PLUGIN_PATH": str(tools.plugin_path), "CHECKPOINT_DISABLE": "1"}
+
+    def verdict(values: dict[str, Any]) -> str:
+        file = folder.parent / f"{abs(hash(json.dumps(values)))}.json"
+        file.write_text(json.dumps(values))
+        words = (str(tools.packer.path), "validate", f"-var-file={file}", ".")
+        done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
+        return "" if done.returncode == 0 else " ".join((done.stdout + done.stderr).split())
+
+    cases = ACCEPTED | {name: values for name, (values, _) in REFUSED.items()}
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        yield dict(zip(cases, pool.map(verdict, cases.values()), strict=True))
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_keys_that_fit_are_accepted(verdicts: dict[str, str], case: str) -> None:
+    """The rules must not stand in the way of a build that works."""
+    assert verdicts[case] == ""
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_work_is_refused_before_an_instance_is_paid_for(verdicts: dict[str, str], case: str) -> None:
+    """An AMI under EBS's default key can be shared, but nobody else can start it: an hour's bake for nothing."""
+    assert REFUSED[case][1] in verdicts[case]

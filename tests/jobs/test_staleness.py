@@ -1,0 +1,169 @@
+"""What the next build would change, looked up in the local AWS."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gpu_ami.bake.packer import Inputs, Packer
+from gpu_ami.bake.staleness import FACTS, TAG_PREFIX
+from gpu_ami.handover.terraform import Terraform
+from gpu_ami.jobs.building import Job
+from gpu_ami.jobs.staleness import compare, wanted_facts, what_would_change
+from gpu_ami.sandbox.images import SandboxAmi
+from tests.cleanup.conftest import here, one_aws
+from tests.cleanup.world import REGION, Task, World, task
+
+__all__ = ["here", "one_aws"]
+ROOT = Path(__file__).parents[2]
+MANIFEST = {
+    "schemaVersion": 2,
+    "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+    "config": {"digest": f"sha256:{'0' * 64}", "size": 1},
+    "layers": [],
+}
+FINISHED = {"gpu-ami:handover": "pending"}
+
+
+@pytest.fixture
+def asked(here: World, tmp_path: Path) -> Task:
+    """An invocation in an account with an image and a bucket of models."""
+    ecr, s3 = here.access.client("ecr"), here.access.client("s3")
+    ecr.create_repository(repositoryName="app")
+    ecr.put_image(repositoryName="app", imageManifest=json.dumps(MANIFEST), imageTag="v1")
+    s3.create_bucket(Bucket="models", CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.put_object(Bucket="models", Key="models/a.pt", Body=b"a")
+    s3.put_object(Bucket="models", Key="models/sub/", Body=b"")
+    return task(here, tmp_path)
+
+
+def _job(here: World, **variables: str) -> Job:
+    folder = ROOT / "packer"
+    url = f"{here.account}.dkr.ecr.{REGION}.amazonaws.com/app"
+    given = {"ecr_repository_url": url, "image_tag": "v1", "models_s3_bucket": "models", "region": REGION}
+    return Job(
+        packer=Packer(Path("packer"), folder, {}),
+        terraform=Terraform(Path("terraform"), folder, {}, None),
+        inputs=Inputs((), given | variables),
+        plugin_path=folder,
+        run_id="r1",
+    )
+
+
+def _live(here: World, asked: Task, age_days: int = 1) -> SandboxAmi:
+    """Make the AMI that a build right now would leave."""
+    image = here.image(age_days)
+    found = wanted_facts(asked.run, _job(here)).values
+    image.add_tags(FINISHED | {f"{TAG_PREFIX}{fact}": value for fact, value in found.items()})
+    return image
+
+
+def test_nothing_has_changed_since_the_last_build(here: World, asked: Task) -> None:
+    """The same things looked up twice are the same."""
+    live = _live(here, asked)
+
+    compared = compare(asked.run, _job(here))
+
+    assert compared.differences == ()
+    assert compared.live is not None
+    assert compared.live.image_id == live.id
+    assert set(compared.wanted.values) == set(FACTS)
+
+
+def _facts(here: World, asked: Task, **variables: str) -> list[str]:
+    return [difference.fact for difference in what_would_change(asked.run, _job(here, **variables))]
+
+
+def test_a_moved_tag_is_another_image(here: World, asked: Task) -> None:
+    """The tag is looked up now, not remembered."""
+    _live(here, asked)
+    here.access.client("ecr").put_image(
+        repositoryName="app",
+        imageManifest=json.dumps(MANIFEST | {"layers": [{"digest": f"sha256:{'1' * 64}", "size": 1}]}),
+        imageTag="v1",
+    )
+
+    assert _facts(here, asked) == ["image"]
+
+
+def test_a_new_model_is_another_image(here: World, asked: Task) -> None:
+    """The bucket's listing is what counts."""
+    _live(here, asked)
+    here.access.client("s3").put_object(Bucket="models", Key="models/a.pt", Body=b"b")
+
+    assert _facts(here, asked) == ["models"]
+
+
+def test_a_new_base_is_another_image(here: World, asked: Task) -> None:
+    """AWS publishes a new ECS AMI every few weeks, with security fixes."""
+    _live(here, asked)
+
+    assert _facts(here, asked, source_ami="ami-0123456789abcdef0") == ["base"]
+
+
+def test_another_setting_is_another_image_and_another_subnet_is_not(here: World, asked: Task) -> None:
+    """Only what changes the image makes it stale."""
+    _live(here, asked)
+
+    assert _facts(here, asked, volume_size_gib="100") == ["settings"]
+    assert _facts(here, asked, subnet_id="subnet-0123456789abcdef0", volume_size_gib="80") == []
+
+
+def test_each_look_that_fails_says_why(here: World, asked: Task) -> None:
+    """Without an answer nothing is equal."""
+    _live(here, asked)
+    here.aws.gate.deny("ecr:*", "s3:*", "ssm:*")
+
+    found = {each.fact: each.detail for each in what_would_change(asked.run, _job(here))}
+
+    assert set(found) == {"base", "image", "models"}
+    assert all("could not be looked up" in detail for detail in found.values())
+
+
+def test_an_image_that_is_not_there_cannot_be_looked_up(here: World, asked: Task) -> None:
+    """The build's own check has the fix; this says only that nobody can compare."""
+    _live(here, asked)
+
+    changes = what_would_change(asked.run, _job(here, image_tag="none", base_ami_parameter="/none"))
+
+    assert [each.fact for each in changes] == ["base", "image"]
+    assert [each.wanted for each in changes] == [None, None]
+
+
+def test_an_unreadable_list_of_amis_is_one_difference(here: World, asked: Task) -> None:
+    """Nobody knows what is live: build."""
+    here.aws.gate.deny("ec2:DescribeImages")
+
+    (found,) = what_would_change(asked.run, _job(here))
+
+    assert found.fact == "live"
+    assert "UnauthorizedOperation" in found.detail
+
+
+def test_only_a_finished_ami_that_can_be_launched_is_the_live_one(here: World, asked: Task) -> None:
+    """A pending one of a dead build, a disabled one, another family's and a stranger's are not."""
+    live = _live(here, asked, age_days=50)
+    unfinished = here.image(1)
+    disabled = here.image(2)
+    disabled.add_tags(FINISHED)
+    disabled.state = "disabled"
+    other = here.image(3)
+    other.add_tags(FINISHED | {"gpu-ami:family": "other"})
+    foreign = here.image(4)
+    here.maker.ec2.tags[foreign.id] = FINISHED | {"gpu-ami:family": "gpu-batch"}
+
+    found = compare(asked.run, _job(here)).live
+
+    assert found is not None
+    assert found.image_id == live.id
+    assert unfinished.id != live.id
+    assert found.architecture == "x86_64"
+
+
+def test_the_first_build_of_a_family_has_nothing_to_compare_with(here: World, asked: Task) -> None:
+    """No AMI is a reason of its own."""
+    (found,) = what_would_change(asked.run, _job(here))
+
+    assert found.detail == "the family has no finished AMI yet"
