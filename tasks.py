@@ -20,6 +20,40 @@ def setup(run: Invocation) -> None:
     tools.setup(run.console)
 
 
+@pipeline_task(
+    ROOT,
+    ecr_repository_url="ECR repository of the container image, without tag.",
+    subnet_id="Subnet of the build instance.",
+    security_group_id="Its security group; empty makes a temporary one.",
+    models_s3_bucket="Bucket with the models; empty for none.",
+    iam_instance_profile="Its instance profile; empty makes a temporary one.",
+    check="Change nothing; exit 9 when there would be a change.",
+    yes="Replace values that were set by hand.",
+)
+def init(
+    run: Invocation,
+    *,
+    ecr_repository_url: str | None = None,
+    subnet_id: str | None = None,
+    security_group_id: str | None = None,
+    models_s3_bucket: str | None = None,
+    iam_instance_profile: str | None = None,
+    check: bool = False,
+    yes: bool = False,
+) -> None:
+    """Write Packer's variables file from Terraform's outputs, flags or answers."""
+    from gpu_ami.jobs import initializing
+
+    flags = {
+        "ecr_repository_url": ecr_repository_url,
+        "subnet_id": subnet_id,
+        "security_group_id": security_group_id,
+        "models_s3_bucket": models_s3_bucket,
+        "iam_instance_profile": iam_instance_profile,
+    }
+    initializing.finish(run, initializing.plan(run, flags), check=check, yes=yes)
+
+
 @pipeline_task(ROOT, var="A Packer variable as name=value; repeatable.")
 def doctor(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
     """Check credentials, base AMI, container image, models and network, each with a fix."""

@@ -109,10 +109,10 @@ def test_no_settings_file_is_exit_2_on_aws(bare: Path) -> None:
 
 
 def test_missing_packer_variables_are_exit_2(bare: Path) -> None:
-    """The message names the file to copy."""
+    """The message names the command that writes the file."""
     (bare / "pipeline.yaml").write_text("region: ap-northeast-2\n")
 
-    _one_line(_invoke("build", cwd=bare), 2, r"variables\.auto\.pkrvars\.hcl does not exist\. Copy .*\.example")
+    _one_line(_invoke("build", cwd=bare), 2, r"variables\.auto\.pkrvars\.hcl does not exist\. Run `invoke init`")
 
 
 def test_a_machine_without_packer_is_told_to_set_up(bare: Path, tmp_path: Path) -> None:

@@ -98,6 +98,13 @@ class Console:
         """Print the one line of an error; coloured on a terminal."""
         self.say(f"{self._paint('31', 'error')}: {message}")
 
+    def ask(self, question: str) -> str:
+        """Return a person's answer; the end of the input is an empty one."""
+        with self._lock:
+            self.err.write(f"{question}: ")
+            self.err.flush()
+        return sys.stdin.readline().strip()
+
     def result(self, document: Any, *tables: Table) -> None:
         """Print a task's result: *tables* for people, *document* as JSON for programs.
 

@@ -162,7 +162,7 @@ def prepare(run: Invocation, words: Sequence[str], *, debug: bool = False) -> Jo
 def _variables_file(run: Invocation, owned: Mapping[str, str]) -> Path:
     if not run.options.sandbox:
         file = run.workspace.root / run.settings.variables_file
-        hint = f"Copy {file.name}.example there and fill it in."
+        hint = "Run `invoke init`, which writes it."
         loaded = variables.load_hcl(file, what="Packer variables file", hint=hint)
         variables.check_owner(loaded, file, owned, run.workspace.settings)
         return file

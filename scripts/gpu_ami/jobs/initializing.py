@@ -1,0 +1,187 @@
+"""`invoke init`: what Packer needs to know of the account, written where Packer reads it.
+
+A flag goes before Terraform's output, that before what the file says, and that before a question on a terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gpu_ami import process
+from gpu_ami.bake import inputs_file, variables
+from gpu_ami.bake.inputs_file import Plan
+from gpu_ami.console import Table
+from gpu_ami.diagnostics import first_problem
+from gpu_ami.errors import DifferenceError, SafetyError, UsageError
+from gpu_ami.files import check_writable, read_text, write_atomic
+from gpu_ami.handover import outputs
+from gpu_ami.handover.terraform import Terraform
+from gpu_ami.invocation import Invocation
+from gpu_ami.tools import terraform_tools
+from gpu_ami.workspace import Workspace
+
+_WHAT = "Packer variables file"
+_WITHIN_S = 120.0
+_BOM = "\ufeff"
+
+
+def plan(run: Invocation, flags: Mapping[str, str | None]) -> Plan:
+    """Return what the variables file will be.
+
+    Args:
+        run: This invocation.
+        flags: Variable to the value that its flag gave, None without one.
+
+    Raises:
+        UsageError: A value cannot be used, one is missing and there is nobody to ask, or the file cannot be changed.
+        TerraformError: Terraform's answer is no list of outputs.
+    """
+    packer = Workspace(run.workspace.root).packer  # the sandbox's copy leaves the example out
+    file, example = _file(run), read_text(packer / "variables.auto.pkrvars.hcl.example", what="example")
+    defaults = variables.template_defaults(packer)
+    check_writable(file, what=_WHAT)
+    text = _text(file) if file.exists() else None
+    shown = run.workspace.shown(file)
+    own = inputs_file.own_values(text, example, source=shown) if text is not None else {}
+
+    values = {name: (value, f"--{name.replace('_', '-')}") for name, value in flags.items() if value is not None}
+    reason = "each value was given"
+    if values.keys() < inputs_file.SHAPES.keys():
+        found, reason = _known(run)
+        values = {name: (value, source) for name, (value, source) in found.items() if name not in values} | values
+    absent = inputs_file.missing({name: value for name, (value, _) in values.items()}, own, defaults)
+    values |= _asked(run, absent, reason)
+    # In the file's order, whatever the sources.
+    ordered = {name: values[name] for name in inputs_file.SHAPES if name in values}
+    for name, (value, source) in ordered.items():
+        inputs_file.checked(name, value, source)
+    return inputs_file.plan(file, text, example, ordered, defaults, source=shown)
+
+
+def finish(run: Invocation, planned: Plan, *, check: bool, yes: bool) -> None:
+    """Show the change, write it unless that was not asked for, and print the result.
+
+    Raises:
+        DifferenceError: There would be a change, and *check* asked.
+        SafetyError: Somebody's own value would be replaced without *yes*.
+        UsageError: The file cannot be written, or was changed meanwhile.
+    """
+    shown = run.workspace.shown(planned.file)
+    wanted = planned.changed and not (check or run.options.dry_run)
+    if planned.changed:
+        run.console.say(planned.diff(shown))
+    refused = wanted and bool(planned.replaced) and not yes
+    if wanted and not refused:
+        now = _text(planned.file) if planned.file.exists() else None
+        if now != planned.before:
+            msg = f"{shown} was changed by somebody else meanwhile: run `invoke init` again."
+            raise UsageError(msg)
+        write_atomic(planned.file, planned.after, what=_WHAT)
+    written = wanted and not refused
+    run.console.say(_closing(run, planned, written=written))
+    run.console.result(_document(planned, shown, written=written), _table(planned, shown))
+    names = ", ".join(each.name for each in planned.replaced)
+    if check and planned.changed:
+        msg = f"{shown} is not what `invoke init` would make it: run it."
+        raise DifferenceError(msg)
+    if refused:
+        msg = f"{shown} has other values of {names}, set by hand; nothing was written: add --yes to replace them."
+        raise SafetyError(msg)
+
+
+def _file(run: Invocation) -> Path:
+    if run.options.sandbox:
+        # Not in .sandbox/packer/: each build makes that anew, and Packer would read the file there.
+        return run.workspace.state / Path(run.settings.variables_file).name
+    return run.workspace.root / run.settings.variables_file
+
+
+def _text(file: Path) -> str:
+    text = read_text(file, what=_WHAT)
+    return _BOM + text if file.read_bytes().startswith(_BOM.encode()) else text
+
+
+def _known(run: Invocation) -> tuple[dict[str, tuple[str, str]], str]:
+    """Return what Terraform's outputs say, or in the sandbox the demo account; and why not more."""
+    if run.options.sandbox and not run.sandbox.attached:
+        # The state of a sandbox that has ended names what is gone.
+        return _demo(run), "the sandbox has just been started"
+    found, reason = _from_terraform(run)
+    return (_demo(run) | found if run.options.sandbox else found), reason
+
+
+def _demo(run: Invocation) -> dict[str, tuple[str, str]]:
+    from gpu_ami.sandbox.inputs import packer_values
+
+    values = packer_values(run.sandbox, run.workspace)
+    return {name: (str(values[name]), "the demo account") for name in inputs_file.SHAPES}
+
+
+def _from_terraform(run: Invocation) -> tuple[dict[str, tuple[str, str]], str]:
+    folder = run.workspace.terraform
+    shown = run.workspace.shown(folder)
+    if not (folder / ".terraform").is_dir():
+        return {}, f"{shown} was never applied here"
+    tools = terraform_tools()
+    environment = run.access.child_environment({"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"})
+    terraform = Terraform(tools.terraform.path, folder, environment, tools.provider_mirror)
+    done = process.run(terraform.command("output", "-json", "-no-color"), timeout_s=_WITHIN_S)
+    if done.returncode != 0:
+        return {}, f"`terraform output` in {shown} refuses: {first_problem(done.stdout + done.stderr)}"
+    found = outputs.parse(done.stdout)
+    _check_region(run, found, shown)
+    named = {name: (found[name], f"terraform output {name}") for name in inputs_file.SHAPES if name in found}
+    return named, f"{shown} has no such output yet; run `terraform apply` there"
+
+
+def _check_region(run: Invocation, found: Mapping[str, str], shown: str) -> None:
+    region = found.get("region", run.settings.region)
+    if region != run.settings.region:
+        msg = (
+            f"{shown} was applied in {region}, pipeline.yaml (or --region) says {run.settings.region}: "
+            "the bake and what uses it must be in one region."
+        )
+        raise UsageError(msg)
+
+
+def _asked(run: Invocation, names: list[str], reason: str) -> dict[str, tuple[str, str]]:
+    """Return a person's answers for *names*.
+
+    Raises:
+        UsageError: There is nobody to ask.
+    """
+    if names and not (sys.stdin.isatty() and run.console.is_terminal):
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in names)
+        msg = f"Nothing gives {' and '.join(names)} ({reason}): give {flags}."
+        raise UsageError(msg)
+    answers: dict[str, tuple[str, str]] = {}
+    for name in names:
+        answer = run.console.ask(f"{name} ({inputs_file.SHAPES[name].words})")
+        answers[name] = (answer, "your answer")
+    return answers
+
+
+def _closing(run: Invocation, planned: Plan, *, written: bool) -> str:
+    shown = run.workspace.shown(planned.file)
+    if not planned.changed:
+        return f"{shown} says all of this already; left alone."
+    return f"Wrote {shown}. Next: `invoke doctor`." if written else f"{shown} is as it was."
+
+
+def _document(planned: Plan, shown: str, *, written: bool) -> dict[str, Any]:
+    rows = [
+        {"name": each.name, "old": each.old, "new": each.new, "source": each.source, "changed": each.changed}
+        for each in planned.settings
+    ]
+    return {"file": shown, "changed": planned.changed, "written": written, "values": rows}
+
+
+def _table(planned: Plan, shown: str) -> Table:
+    rows = [
+        (each.name, "not set" if each.old is None else each.old or '""', each.new or '""', each.source)
+        for each in planned.settings
+    ]
+    return Table(columns=("variable", "old", "new", "from"), rows=rows, title=shown)
