@@ -125,6 +125,13 @@ def e2e(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def audit(session: nox.Session) -> None:
+    """Look up known vulnerabilities of everything that is installed, development tools too; asks the internet."""
+    install(session, "dev", "audit")
+    session.run("pip-audit", "--local", "--skip-editable", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure speed as ratios, side by side in one run."""
     install(session, "tests")

@@ -9,15 +9,15 @@ from gpu_ami.cli import Invocation, pipeline_task
 ROOT = Path(__file__).resolve().parent
 
 
-@pipeline_task(ROOT)
-def setup(run: Invocation) -> None:
+@pipeline_task(ROOT, guest="Also what isolates the sandbox's guest; --no-guest where only AWS is worked on.")
+def setup(run: Invocation, *, guest: bool = True) -> None:
     """Install what is missing on this machine: Packer, its plugin, Terraform, the sandbox's isolation."""
     if run.options.dry_run:
         run.console.say("DRY RUN: would find or install Packer, its amazon plugin, Terraform and bubblewrap.")
         return
     from gpu_ami import tools
 
-    tools.setup(run.console)
+    tools.setup(run.console, guest=guest)
 
 
 @pipeline_task(

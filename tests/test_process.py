@@ -214,3 +214,15 @@ def test_foreground_returns_the_status(tmp_path: Path) -> None:
     assert process.foreground(_python("import sys; sys.exit(5)")) == 5
     with pytest.raises(ToolError, match="invoke setup"):
         process.foreground(Command((str(tmp_path / "none"),)))
+
+
+def test_become_goes_on_as_the_other_program() -> None:
+    """The same process id: a signal that was meant for us reaches the program, and its exit status is ours."""
+    code = (
+        "import os, sys; from gpu_ami.process import become; print(os.getpid());"
+        "become((sys.executable, '-c', 'import os, sys; print(os.getpid()); sys.exit(7)'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    before, after = done.stdout.split()
+    assert (before, done.returncode) == (after, 7)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from gpu_ami.errors import ToolError
 
@@ -90,6 +91,13 @@ def run(command: Command, *, stdin: str | None = None, timeout_s: float | None =
         msg = f"{Path(command.argv[0]).name} did not answer within {timeout_s:.0f} s: {command}"
         raise ToolError(msg) from exc
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def become(argv: tuple[str, ...]) -> NoReturn:
+    """Go on as the program *argv*, in this process's place: signals reach it and nobody in between."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execvp(argv[0], argv)  # noqa: S606 - there is no shell to want
 
 
 def foreground(command: Command) -> int:

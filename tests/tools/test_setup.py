@@ -305,6 +305,17 @@ def test_other_systems_get_everything_but_the_guest(almost: Machine, monkeypatch
     assert [tool.name for tool in setup(almost.console)] == ["packer", "packer-plugin-amazon", "terraform"]
 
 
+def test_a_machine_that_only_works_on_aws_needs_no_guest(almost: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner that bakes on AWS is not stopped by its AppArmor."""
+    monkeypatch.setattr(isolation, "refusal", lambda _bwrap: isolation.Refusal("no user namespaces"))
+    with pytest.raises(ToolError, match="no user namespaces"):
+        setup(almost.console)
+
+    for _ in ("installs", "finds"):
+        tools = setup(almost.console, guest=False)
+        assert [tool.name for tool in tools] == ["packer", "packer-plugin-amazon", "terraform"]
+
+
 def test_setup_installs_only_what_is_on_record(almost: Machine) -> None:
     """Versions come from one file; nothing picks a newer one by itself."""
     setup(almost.console)

@@ -16,27 +16,31 @@ from gpu_ami.tools.pins import PROVIDER_MINIMUM, TERRAFORM_MINIMUM, pins
 _DOWNLOAD_SPACE_BYTES = 500 * 1024**2
 
 
-def setup(console: Console) -> list[Tool]:
+def setup(console: Console, *, guest: bool = True) -> list[Tool]:
     """Find every tool of the pipeline, install the missing ones and return them all.
 
     Problems with one tool do not keep the others from being installed; all are told in the end.
+
+    Args:
+        console: Says what is found and done.
+        guest: Whether the sandbox's isolation is wanted too; a machine that only works on AWS needs none.
 
     Raises:
         ToolError: Something could not be installed.
     """
     try:
-        return _setup(user_cache(), console)
+        return _setup(user_cache(), console, guest=guest)
     except OSError as exc:
         where = f" ({exc.filename})" if exc.filename else ""
         msg = f"The tools could not be installed: {exc.strerror or exc}{where}. GPU_AMI_CACHE_DIR names another place."
         raise ToolError(msg) from exc
 
 
-def _setup(cache: Cache, console: Console) -> list[Tool]:
-    tools = _present(cache)
+def _setup(cache: Cache, console: Console, *, guest: bool) -> list[Tool]:
+    tools = _present(cache, guest=guest)
     if tools is None:
         with cache.locked(console):
-            tools = _install_missing(cache, console)
+            tools = _install_missing(cache, console, guest=guest)
     for tool in tools:
         console.say(f"{tool.name} {tool.version}".rstrip() + f": {tool.path} ({tool.source})")
     if not any(tool.name == "terraform-provider-aws" for tool in tools):
@@ -44,20 +48,21 @@ def _setup(cache: Cache, console: Console) -> list[Tool]:
     return tools
 
 
-def _present(cache: Cache) -> list[Tool] | None:
+def _present(cache: Cache, *, guest: bool) -> list[Tool] | None:
     """Return all tools if nothing is missing: the common case, which needs no lock."""
     try:
         packer = locate.packer_tools()
         terraform = locate.require(locate.TERRAFORM, cache)
-        return [packer.packer, packer.plugin, terraform, *_provider(), *_guest()]
+        return [packer.packer, packer.plugin, terraform, *_provider(), *(_guest() if guest else [])]
     except ToolError:
         return None
 
 
-def _install_missing(cache: Cache, console: Console) -> list[Tool]:
+def _install_missing(cache: Cache, console: Console, *, guest: bool) -> list[Tool]:
     problems: list[str] = []
     tools: list[Tool] = []
-    for install in (_install_guest, _install_packer, _install_terraform):
+    wanted = (*((_install_guest,) if guest else ()), _install_packer, _install_terraform)
+    for install in wanted:
         try:
             tools += install(cache, console)
         except ToolError as exc:

@@ -1,0 +1,156 @@
+"""`python -m gpu_ami.github COMMAND`: the steps of the workflows that are not tasks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from gpu_ami import process
+from gpu_ami import settings as settings_
+from gpu_ami.console import Console
+from gpu_ami.errors import PipelineError, SafetyError
+from gpu_ami.github import adopt, backend, collect, issue, propose, words
+from gpu_ami.github.runner import Runner, runner_from
+from gpu_ami.options import options_from
+from gpu_ami.workspace import Workspace
+
+_CALLER = Path("caller")
+
+
+def main(argv: Sequence[str], env: Mapping[str, str], root: Path) -> int:
+    """Run one command in the repository *root* and return its exit code."""
+    console = Console()
+    parsed = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace, Step], str] = parsed.run
+    try:
+        line = command(parsed, Step(env, root))
+    except PipelineError as exc:
+        console.fail(str(exc))
+        return exc.exit_code
+    console.say(line)
+    return 0
+
+
+class Step:
+    """What one step of a workflow knows.
+
+    Args:
+        env: The step's environment.
+        root: The repository.
+    """
+
+    def __init__(self, env: Mapping[str, str], root: Path) -> None:
+        """Read the settings late: `adopt` may bring others."""
+        self.env = env
+        self.root = root
+        self.runner: Runner = runner_from(env)
+
+    @property
+    def settings(self) -> settings_.Settings:
+        """The pipeline's settings."""
+        return settings_.load(self.workspace.settings, options_from([], self.env))
+
+    @property
+    def workspace(self) -> Workspace:
+        """Where the tasks write."""
+        return Workspace(self.root, sandbox=options_from([], self.env).sandbox)
+
+
+def _adopt(_parsed: argparse.Namespace, step: Step) -> str:
+    taken = adopt.adopt(step.root / _CALLER, step.root)
+    return f"Took {', '.join(taken)} from the calling repository."
+
+
+def _task(parsed: argparse.Namespace, step: Step) -> str:
+    argv = ("invoke", *words.task_words(parsed.task, step.env), *parsed.words)
+    Console().say(str(process.Command(argv)))
+    # In this process's place: the signal of a cancelled job must reach the task, and it alone.
+    process.become((sys.executable, "-m", *argv))
+
+
+def _backend(_parsed: argparse.Namespace, step: Step) -> str:
+    path = backend.configure(step.root / "terraform", step.env, region=step.settings.region)
+    return f"Terraform's state is where {path.relative_to(step.root)} says."
+
+
+def _collect(parsed: argparse.Namespace, step: Step) -> str:
+    document = collect.document_in(Path(parsed.file))
+    handover = step.settings.handover.file
+    places = collect.Places(step.workspace, handover, _before(step, handover), step.root / collect.ARTIFACTS)
+    title = parsed.title.replace("{ami}", str(document.get("ami_id") or "no AMI"))
+    changed = collect.collect(document, title, places, step.runner)
+    return f"Collected {collect.ARTIFACTS}/; the hand-over {'changed' if changed else 'did not change'}."
+
+
+def _before(step: Step, handover: str) -> Path | None:
+    """Return the hand-over file as the repository has it: in the caller's clone, else in git."""
+    if (step.root / _CALLER).is_dir():
+        return step.root / _CALLER / handover
+    try:
+        text = propose.said(("git", "show", f"HEAD:{handover}"), step.root)
+    except PipelineError:
+        return None
+    kept = step.root / collect.ARTIFACTS / "before" / handover
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(f"{text}\n", encoding="utf-8")
+    return kept
+
+
+def _propose(parsed: argparse.Namespace, step: Step) -> str:
+    proposal = propose.Proposal(
+        repository=Path(parsed.repository),
+        artifacts=step.root / collect.ARTIFACTS,
+        handover=step.settings.handover.file,
+        branch=f"gpu-ami/{step.settings.family}",
+    )
+    return propose.propose(proposal, step.runner) or "Nothing to propose."
+
+
+def _issue(parsed: argparse.Namespace, step: Step) -> str:
+    number = issue.report(collect.document_in(Path(parsed.file)), step.runner, step.root)
+    return f"Issue #{number}." if number else "No issue is needed."
+
+
+def _require(parsed: argparse.Namespace, step: Step) -> str:
+    sources = collect.document_in(Path(parsed.file)).get("sources", ())
+    states = {each.get("name"): each for each in sources}
+    found = states.get(parsed.source, {})
+    if found.get("status") != "ok":
+        said = found.get("error") or "it was not looked at"
+        msg = f"Nothing is removed: {parsed.source} could not be read ({said}). It names AMIs that are in use."
+        step.runner.say(f"> {msg}")
+        raise SafetyError(msg)
+    return f"{parsed.source} was read and names {found.get('references', 0)} AMIs."
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m gpu_ami.github", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace, Step], str], text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(run=run)
+        return made
+
+    add("adopt", _adopt, "Take settings, variables and terraform/ of the calling repository in caller/.")
+    task = add("task", _task, "Run `invoke doctor` or `invoke build` as the workflow's inputs ask.")
+    task.add_argument("task", choices=("doctor", "build"))
+    task.add_argument("words", nargs=argparse.REMAINDER)
+    add("backend", _backend, "Write terraform/backend.tf from the repository's variables, or refuse.")
+    collecting = add("collect", _collect, "Fill artifacts/ from a task's JSON, and write summary and outputs.")
+    collecting.add_argument("file")
+    collecting.add_argument("--title", required=True, help="Of the pull request; {ami} stands for the AMI's id.")
+    proposing = add("propose", _propose, "Open or update the pull request with what artifacts/ holds.")
+    proposing.add_argument("--repository", required=True, help="A clone of the repository that gets it.")
+    add("issue", _issue, "Open, update or close the issue about a clean-up plan.").add_argument("file")
+    requiring = add("require", _require, "Refuse to go on when a source of a clean-up plan was not read.")
+    requiring.add_argument("source")
+    requiring.add_argument("file")
+    return parser
+
+
+if __name__ == "__main__":  # pragma: no cover - the workflows' tests run it as a process
+    sys.exit(main(sys.argv[1:], os.environ, Path.cwd()))

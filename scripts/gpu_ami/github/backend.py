@@ -1,0 +1,53 @@
+"""Points Terraform at the state that all runs share; a runner's own disk ends with the job."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from gpu_ami.errors import SafetyError, UsageError
+from gpu_ami.files import write_atomic
+
+DEFAULT_KEY = "gpu-ami/terraform.tfstate"
+_VALUES = {
+    "bucket": re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"),
+    "key": re.compile(r"[A-Za-z0-9][A-Za-z0-9/_.=-]{0,511}"),
+    "region": re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}"),
+}
+
+
+def configure(terraform: Path, env: Mapping[str, str], *, region: str) -> Path:
+    """Write ``backend.tf`` into the folder *terraform* and return it; one that is there already is left alone.
+
+    Args:
+        terraform: The root module.
+        env: ``STATE_BUCKET``, and optionally ``STATE_KEY`` and ``STATE_REGION``.
+        region: The bucket's region where the environment names none.
+
+    Raises:
+        SafetyError: No bucket is named: state and receipts would be lost with the runner.
+        UsageError: A value cannot be what it should be.
+    """
+    path = terraform / "backend.tf"
+    if path.is_file():
+        return path
+    if not env.get("STATE_BUCKET"):
+        msg = (
+            "Terraform has no S3 backend here, so its state and the receipts would end with this runner: set the "
+            "repository variable GPU_AMI_STATE_BUCKET to the state's bucket, or commit terraform/backend.tf."
+        )
+        raise SafetyError(msg)
+    values = {
+        "bucket": env["STATE_BUCKET"],
+        "key": env.get("STATE_KEY") or DEFAULT_KEY,
+        "region": env.get("STATE_REGION") or region,
+    }
+    for name, value in values.items():
+        if not _VALUES[name].fullmatch(value):
+            msg = f"The state's {name} is {value!r}, which no {name} can be: check the repository's variables."
+            raise UsageError(msg)
+    lines = [f'    {name:<12} = "{value}"' for name, value in values.items()]
+    text = "\n".join(["terraform {", '  backend "s3" {', *lines, "    use_lockfile = true", "  }", "}", ""])
+    write_atomic(path, text, what="Terraform backend")
+    return path

@@ -1,0 +1,102 @@
+"""What a run hands to the next job: the file to commit, the words of the pull request and the records."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpu_ami.errors import UsageError
+from gpu_ami.files import read_text
+from gpu_ami.github.runner import Runner, facts_table
+from gpu_ami.units import show_duration
+from gpu_ami.workspace import Workspace
+
+ARTIFACTS = Path("artifacts")
+HANDOVER = "handover"
+TITLE = "title.txt"
+BODY = "body.md"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the files of one run are.
+
+    Attributes:
+        workspace: The folders that the tasks wrote to.
+        handover: The file that Terraform reads, from the repository's root.
+        before: The same file as it is in the repository, or None where it has none.
+        artifacts: The folder to fill.
+    """
+
+    workspace: Workspace
+    handover: str
+    before: Path | None
+    artifacts: Path
+
+
+def document_in(path: Path) -> Mapping[str, Any]:
+    """Return the JSON document that a task wrote to *path*; ``{}`` when it wrote none.
+
+    Raises:
+        UsageError: The file is missing or holds something else.
+    """
+    text = read_text(path, what="task's result", hint="Did the step before write it?").strip()
+    try:
+        document = json.loads(text.splitlines()[-1]) if text else {}
+    except ValueError as exc:
+        msg = f"{path} is not the JSON of a task: {exc}. Run the task with --output json."
+        raise UsageError(msg) from exc
+    if not isinstance(document, dict):
+        msg = f"{path} holds a {type(document).__name__}, not the JSON object of a task."
+        raise UsageError(msg)
+    return document
+
+
+def collect(document: Mapping[str, Any], title: str, places: Places, runner: Runner) -> bool:
+    """Fill the artifacts folder from a task's *document*, tell the runner, and return whether the hand-over changed."""
+    folder = places.artifacts
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    for record in (places.workspace.manifest, places.workspace.release):
+        if record.is_file():
+            shutil.copy2(record, folder / record.name)
+    after = places.workspace.state / places.handover
+    new = after.read_text(encoding="utf-8") if after.is_file() else ""
+    old = places.before.read_text(encoding="utf-8") if places.before and places.before.is_file() else ""
+    diff = "".join(
+        difflib.unified_diff(
+            old.splitlines(keepends=True), new.splitlines(keepends=True), places.handover, places.handover
+        )
+    )
+    text = f"{facts_table(_facts(document))}\n"
+    text += f"\n```diff\n{diff.rstrip()}\n```\n" if diff else "\nTerraform's variable is up to date.\n"
+    if diff:
+        target = folder / HANDOVER / places.handover
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(new, encoding="utf-8")
+        (folder / TITLE).write_text(f"{title}\n", encoding="utf-8")
+        (folder / BODY).write_text(text, encoding="utf-8")
+    runner.say(f"### {title}\n\n{text}")
+    runner.set(ami_id=str(document.get("ami_id") or ""), changed="true" if diff else "false")
+    return bool(diff)
+
+
+def _facts(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is worth a line on a phone; what the task did not say is left out."""
+    cost, size, seconds = (document.get(name) for name in ("build_cost_usd", "snapshot_gib", "duration_s"))
+    facts = {
+        "AMI": document.get("ami_id"),
+        "Region": document.get("region"),
+        "Name": document.get("name"),
+        "Base AMI": document.get("source_ami_id"),
+        "Snapshot": None if size is None else f"{size:.1f} GiB",
+        "Took": None if seconds is None else show_duration(float(seconds)),
+        "Build cost": None if cost is None else f"${cost:.2f}",
+        "Why": document.get("reason"),
+    }
+    return {name: str(value) for name, value in facts.items() if value}

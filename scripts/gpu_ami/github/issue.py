@@ -1,0 +1,70 @@
+"""One issue that says what a clean-up would remove, kept up to date; closed when there is nothing to remove."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpu_ami.github.propose import said
+from gpu_ami.github.runner import TEXT_LIMIT, Runner, shortened
+
+LABEL = "gpu-ami-cleanup"
+TITLE = "AMIs that nothing needs"
+
+
+def report(document: Mapping[str, Any], runner: Runner, folder: Path) -> str:
+    """Create, update or close the issue about the clean-up plan *document*; return its number, or an empty text."""
+    totals = document.get("totals") or {}
+    has_work = bool(totals.get("delete")) or any(each.get("status") == "failed" for each in document.get("sources", ()))
+    said(("gh", "label", "create", LABEL, "--force", "--description", "Kept up to date by the pipeline"), folder)
+    found = ("--label", LABEL, "--state", "open", "--json", "number", "--jq", ".[0].number // empty")
+    number = said(("gh", "issue", "list", *found), folder)
+    if not has_work and not number:
+        runner.say("No issue: nothing is to be removed.")
+        return ""
+    body = folder / "cleanup-issue.md"
+    body.write_text(text(document, runner), encoding="utf-8")
+    if number:
+        said(("gh", "issue", "edit", number, "--body-file", str(body)), folder)
+    else:
+        made = said(("gh", "issue", "create", "--title", TITLE, "--label", LABEL, "--body-file", str(body)), folder)
+        number = made.rpartition("/")[2]
+    if not has_work:
+        said(("gh", "issue", "close", number, "--comment", "Nothing is to be removed any more."), folder)
+    runner.say(f"Issue #{number} is up to date.")
+    return number
+
+
+def text(document: Mapping[str, Any], runner: Runner) -> str:
+    """Return the issue's text: the sum, what could not be looked at, the AMIs, how to go on."""
+    totals = document.get("totals") or {}
+    doomed = [each for each in document.get("verdicts", ()) if each.get("action") != "keep"]
+    failed = [each for each in document.get("sources", ()) if each.get("status") == "failed"]
+    monthly = totals.get("usd_per_month")
+    saved = "" if monthly is None else f", ${float(monthly):.2f} a month"
+    size = f"{float(totals.get('gib') or 0):.0f} GiB{saved}"
+    parts = [f"Nothing needs {totals.get('delete', 0)} AMIs ({size}); {totals.get('keep', 0)} are kept."]
+    if failed:
+        parts += ["Everything is kept while this cannot be looked at:", _failures(failed)]
+    if doomed:
+        parts.append(_table(doomed))
+    parts.append(
+        "Run the workflow *Clean up* by hand with the action `apply` to remove them; it plans again first. "
+        "The tag `gpu-ami:keep=true` keeps an AMI for good."
+    )
+    if runner.run_url:
+        parts.append(f"From [this run]({runner.run_url}), which has every verdict with its reason.")
+    return shortened("\n\n".join(parts) + "\n", TEXT_LIMIT)
+
+
+def _failures(sources: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join(f"- {each.get('name')} ({each.get('region') or 'here'}): {each.get('error')}" for each in sources)
+
+
+def _table(verdicts: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        f"| {each.get('image_id')} | {each.get('region')} | {str(each.get('created'))[:10]} | {each.get('action')} |"
+        for each in verdicts
+    ]
+    return "\n".join(["| AMI | region | made | would be |", "| --- | --- | --- | --- |", *rows])

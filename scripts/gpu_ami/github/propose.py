@@ -1,0 +1,118 @@
+"""One pull request per family that moves Terraform to another AMI, kept up to date."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpu_ami import process
+from gpu_ami.errors import PipelineError, UsageError
+from gpu_ami.files import read_text
+from gpu_ami.github.collect import BODY, HANDOVER, TITLE
+from gpu_ami.github.runner import TEXT_LIMIT, Runner, shortened
+
+_WITHIN_S = 120.0
+_BOT = ("github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com")
+_PLAN = "plan.md"
+_NO_WORKFLOWS = (
+    "A pull request that a workflow opened starts no workflow: the plan above was made in the same run. "
+    "Close and reopen it to start the checks."
+)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A change to propose.
+
+    Attributes:
+        repository: A clone of the repository that gets the pull request, on its base branch.
+        artifacts: What an earlier job collected.
+        handover: The one file that may change, from the repository's root.
+        branch: The branch of the pull request; it belongs to the pipeline alone.
+    """
+
+    repository: Path
+    artifacts: Path
+    handover: str
+    branch: str
+
+
+def propose(proposal: Proposal, runner: Runner) -> str:
+    """Commit the hand-over on the pipeline's branch, push it and open or update its pull request; return its address.
+
+    An empty text means that there is nothing to propose.
+
+    Raises:
+        UsageError: The artifacts are not complete.
+        PipelineError: git or gh refused.
+    """
+    source = proposal.artifacts / HANDOVER / proposal.handover
+    if not source.is_file():
+        runner.say("Nothing to propose: Terraform's variable is up to date.")
+        return ""
+    title = read_text(proposal.artifacts / TITLE, what="title").strip()
+    body = _body(proposal.artifacts, runner)
+    target = proposal.repository / proposal.handover
+    if target.is_symlink():
+        msg = f"{target} is a link: the pipeline writes only to a plain file."
+        raise UsageError(msg)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(source.read_bytes())
+    if not _git(proposal, "status", "--porcelain", "--", proposal.handover):
+        runner.say(f"Nothing to propose: {runner.base} has this change already.")
+        return ""
+    # --force: a run before may have left the branch; nobody else commits there.
+    _gh(proposal, "auth", "setup-git")
+    _git(proposal, "switch", "--quiet", "--force-create", proposal.branch)
+    _git(proposal, "add", "--", proposal.handover)
+    name, mail = _BOT
+    _git(proposal, "-c", f"user.name={name}", "-c", f"user.email={mail}", "commit", "--quiet", "-m", title)
+    _git(proposal, "push", "--quiet", "--force", "origin", f"HEAD:refs/heads/{proposal.branch}")
+    return _pull_request(proposal, runner, title, body)
+
+
+def _pull_request(proposal: Proposal, runner: Runner, title: str, body: Path) -> str:
+    ours = ("--head", proposal.branch, "--base", runner.base)
+    words = ("--state", "open", "--json", "url", "--jq", ".[0].url")
+    url = _gh(proposal, "pr", "list", *ours, *words)
+    if url:
+        _gh(proposal, "pr", "edit", url, "--title", title, "--body-file", str(body))
+    else:
+        url = _gh(proposal, "pr", "create", *ours, "--title", title, "--body-file", str(body))
+    runner.say(f"Pull request: {url}")
+    runner.set(pull_request=url)
+    return url
+
+
+def _body(artifacts: Path, runner: Runner) -> Path:
+    """Write the pull request's text beside its parts and return the file."""
+    text = read_text(artifacts / BODY, what="text of the pull request")
+    if (artifacts / _PLAN).is_file():
+        plan = read_text(artifacts / _PLAN, what="plan", limit_bytes=16 * 1024 * 1024).strip()
+        text += f"\n## Plan\n\n{shortened(plan, TEXT_LIMIT - len(text) - 1000)}\n"
+    ran = f" Made by [this run]({runner.run_url})." if runner.run_url else ""
+    path = artifacts.absolute() / "pull-request.md"
+    path.write_text(f"{text}\n{_NO_WORKFLOWS}{ran}\n", encoding="utf-8")
+    return path
+
+
+def _git(proposal: Proposal, *words: str) -> str:
+    return said(("git", *words), proposal.repository)
+
+
+def _gh(proposal: Proposal, *words: str) -> str:
+    return said(("gh", *words), proposal.repository)
+
+
+def said(argv: tuple[str, ...], cwd: Path) -> str:
+    """Run git or gh and return what it printed.
+
+    Raises:
+        PipelineError: It refused.
+        ToolError: It is not there.
+    """
+    done = process.run(process.Command(argv, cwd=cwd), timeout_s=_WITHIN_S)
+    if done.returncode != 0:
+        msg = f"`{' '.join(argv[:3])}` refused: {done.last_line}. docs/github-actions.md lists what the job may need."
+        raise PipelineError(msg)
+    return done.stdout.strip()

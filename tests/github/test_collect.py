@@ -1,0 +1,112 @@
+"""What a build hands to the pull request."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.errors import UsageError
+from gpu_ami.github.collect import Places, collect, document_in
+from gpu_ami.workspace import Workspace
+from tests.github.conftest import HANDOVER, GitHub
+
+BUILD = {
+    "ami_id": "ami-0bbbbbbbbbbbbbbbb",
+    "region": "ap-northeast-2",
+    "name": "gpu-batch-1",
+    "source_ami_id": "ami-0ccccccccccccccccc",
+    "snapshot_gib": 27.96,
+    "duration_s": 1083.4,
+    "build_cost_usd": 0.2166,
+}
+
+
+def gathered(github: GitHub, document: dict[str, Any], *, new: str | None, before: bool = True) -> tuple[bool, Path]:
+    """Collect in a workspace whose hand-over file is *new*."""
+    root = github.clone.parent / "root"
+    workspace = Workspace(root, sandbox=True)
+    (root / ".sandbox" / "terraform").mkdir(parents=True)
+    workspace.manifest.write_text("{}")
+    if new is not None:
+        (workspace.state / HANDOVER).write_text(new)
+    old = github.clone / HANDOVER if before else None
+    places = Places(workspace, HANDOVER, old, root / "artifacts")
+    return collect(document, "Use the new AMI", places, github.runner), places.artifacts
+
+
+def test_a_build_leaves_all_that_the_next_job_needs(github: GitHub) -> None:
+    """The file to commit, words for people, and the records."""
+    changed, folder = gathered(github, BUILD, new='{\n  "gpu_ami_id": "ami-0bbbbbbbbbbbbbbbb"\n}\n')
+
+    assert changed
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert found == {"body.md", "title.txt", "result.json", "manifest.json", f"handover/{HANDOVER}"}
+    assert json.loads((folder / "result.json").read_text()) == BUILD
+    assert github.outputs == ["ami-id=ami-0bbbbbbbbbbbbbbbb", "changed=true"]
+
+
+def test_the_summary_says_ami_size_minutes_cost_and_diff(github: GitHub) -> None:
+    """That is what somebody with a phone wants to know."""
+    gathered(github, BUILD, new='{\n  "gpu_ami_id": "ami-0bbbbbbbbbbbbbbbb"\n}\n')
+
+    for part in (
+        *(
+            "| AMI | ami-0bbbbbbbbbbbbbbbb |",
+            "| Snapshot | 28.0 GiB |",
+            "| Took | 18 m 03 s |",
+            "| Build cost | $0.22 |",
+        ),
+        *('-  "gpu_ami_id": "ami-0aaaaaaaaaaaaaaaa"', '+  "gpu_ami_id": "ami-0bbbbbbbbbbbbbbbb"'),
+    ):
+        assert part in github.summary
+
+
+def test_a_fresh_ami_changes_nothing(github: GitHub) -> None:
+    """No pull request, and the summary says why."""
+    same = (github.clone / HANDOVER).read_text()
+    changed, folder = gathered(github, {"ami_id": None, "reason": "everything is as it was"}, new=same)
+
+    assert not changed
+    assert "| Why | everything is as it was |" in github.summary
+    assert "up to date" in github.summary
+    assert github.outputs == ["ami-id=", "changed=false"]
+    assert not (folder / "handover").exists()
+
+
+def test_the_first_ami_of_a_repository_is_a_change(github: GitHub) -> None:
+    """There is no file before."""
+    assert gathered(github, BUILD, new="{}\n", before=False)[0]
+
+
+def test_no_file_at_all_is_no_change(github: GitHub) -> None:
+    """A build that failed before the hand-over proposes nothing."""
+    assert not gathered(github, {}, new=None, before=False)[0]
+
+
+def test_the_document_is_the_last_line(tmp_path: Path) -> None:
+    """JSON goes a line per task."""
+    file = tmp_path / "x.json"
+    file.write_text('{"a": 1}\n{"b": 2}\n')
+
+    assert document_in(file) == {"b": 2}
+
+
+@pytest.mark.parametrize(("text", "said"), [("oops", "not the JSON"), ("[1]", "holds a list"), ("{", "not the JSON")])
+def test_something_else_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    """A step that went wrong must not become a pull request."""
+    file = tmp_path / "x.json"
+    file.write_text(text)
+
+    with pytest.raises(UsageError, match=said):
+        document_in(file)
+
+
+def test_an_empty_result_is_nothing(tmp_path: Path) -> None:
+    """A dry run prints no result."""
+    file = tmp_path / "x.json"
+    file.write_text("\n")
+
+    assert document_in(file) == {}

@@ -1,0 +1,69 @@
+"""One issue, not one a night."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpu_ami.github.issue import report
+from tests.github.conftest import GitHub
+
+
+def plan(*, delete: int = 0, failed: bool = False, usd: float | None = 4.2) -> dict[str, Any]:
+    """Return a clean-up plan's document."""
+    verdicts = [
+        {"image_id": f"ami-{number}", "region": "eu-west-1", "created": "2025-01-02T00:00:00Z", "action": "delete"}
+        for number in range(delete)
+    ]
+    kept = {"image_id": "ami-kept", "region": "eu-west-1", "created": "2026-01-02T00:00:00Z", "action": "keep"}
+    bad = [{"name": "batch", "region": "eu-west-1", "status": "failed", "error": "AccessDenied"}] if failed else []
+    return {
+        "totals": {"delete": delete, "keep": 1, "gib": 28.0 * delete, "usd_per_month": usd},
+        "sources": [{"name": "instances", "region": "eu-west-1", "status": "ok"}, *bad],
+        "verdicts": [*verdicts, kept],
+    }
+
+
+def test_the_first_plan_with_work_opens_an_issue(github: GitHub) -> None:
+    """It says how much, which, and what to do."""
+    (github.answers / "issue-create").write_text("https://github.example/team/ami/issues/12\n")
+
+    assert report(plan(delete=2), github.runner, github.clone) == "12"
+    text = (github.clone / "cleanup-issue.md").read_text()
+    assert "Nothing needs 2 AMIs (56 GiB, $4.20 a month); 1 are kept." in text
+    assert "| ami-0 | eu-west-1 | 2025-01-02 | delete |" in text
+    assert "ami-kept" not in text
+    assert "actions/runs/7" in text
+
+
+def test_the_next_one_updates_it(github: GitHub) -> None:
+    """Somebody who watches it is not told every night."""
+    (github.answers / "issue-list").write_text("12\n")
+
+    assert report(plan(delete=2), github.runner, github.clone) == "12"
+    assert len(github.called("issue edit 12 --body-file")) == 1
+    assert github.called("issue create") == github.called("issue close") == []
+
+
+def test_nothing_left_to_remove_closes_it(github: GitHub) -> None:
+    """An open issue means work."""
+    (github.answers / "issue-list").write_text("12\n")
+
+    assert report(plan(), github.runner, github.clone) == "12"
+    assert len(github.called("issue close 12")) == 1
+
+
+def test_nothing_to_say_makes_no_issue(github: GitHub) -> None:
+    """A healthy account stays quiet."""
+    assert report(plan(), github.runner, github.clone) == ""
+    assert github.called("issue create") == []
+
+
+def test_what_could_not_be_looked_at_is_work(github: GitHub) -> None:
+    """While a permission is missing nothing is ever cleaned up, and nobody would notice."""
+    (github.answers / "issue-create").write_text("https://github.example/team/ami/issues/13\n")
+    bare = github.runner.__class__(github.runner.summary, github.runner.outputs)
+
+    assert report(plan(failed=True, usd=None), bare, github.clone) == "13"
+    text = (github.clone / "cleanup-issue.md").read_text()
+    assert "- batch (eu-west-1): AccessDenied" in text
+    assert "a month" not in text

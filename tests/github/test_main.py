@@ -1,0 +1,124 @@
+"""The door: each command in a repository, its words and its exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gpu_ami import process
+from gpu_ami.github.__main__ import main
+from tests.github.conftest import HANDOVER, GitHub
+
+
+def build_result(github: GitHub, ami: str = "ami-0bbbbbbbbbbbbbbbb") -> Path:
+    """Leave what a build leaves, and return its JSON."""
+    file = github.clone.parent / "build.json"
+    file.write_text(json.dumps({"ami_id": ami, "duration_s": 60}))
+    (github.clone / HANDOVER).write_text(json.dumps({"gpu_ami_id": ami}))
+    return file
+
+
+def test_collect_compares_with_what_git_has(github: GitHub, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file on disk is the new one already."""
+    code = main(["collect", str(build_result(github)), "--title", "Use {ami}"], github.env, github.clone)
+
+    assert code == 0
+    assert "the hand-over changed" in capsys.readouterr().err
+    assert (github.clone / "artifacts" / "title.txt").read_text() == "Use ami-0bbbbbbbbbbbbbbbb\n"
+    assert "ami-0aaaaaaaaaaaaaaaa" in github.summary
+
+
+def test_collect_in_a_called_workflow_compares_with_the_caller(github: GitHub) -> None:
+    """The pipeline's own git knows nothing of the caller's file."""
+    file = build_result(github)
+    caller = github.clone / "caller" / HANDOVER
+    caller.parent.mkdir(parents=True)
+    caller.write_text((github.clone / HANDOVER).read_text())
+
+    assert main(["collect", str(file), "--title", "x"], github.env, github.clone) == 0
+    assert github.outputs[-1] == "changed=false"
+
+
+def test_collect_where_git_has_no_file_yet(github: GitHub) -> None:
+    """The first build of a repository."""
+    github.git("rm", "--quiet", "--cached", HANDOVER)
+    github.git("-c", "user.name=x", "-c", "user.email=x@y", "commit", "--quiet", "-m", "Without")
+
+    assert main(["collect", str(build_result(github)), "--title", "x"], github.env, github.clone) == 0
+    assert github.outputs[-1] == "changed=true"
+
+
+def test_propose_uses_the_family_s_branch(github: GitHub, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two pipelines in one repository do not push to one branch."""
+    main(["collect", str(build_result(github)), "--title", "x"], github.env, github.clone)
+    github.git("checkout", "--quiet", HANDOVER)
+    (github.answers / "pr-create").write_text("https://github.example/pull/1")
+
+    assert main(["propose", "--repository", str(github.clone)], github.env, github.clone) == 0
+    assert "https://github.example/pull/1" in capsys.readouterr().err
+    assert "gpu-ami/films" in github.git("branch", "--list", "gpu-ami/*", cwd=github.remote)
+
+
+def test_backend_takes_the_region_of_the_settings(github: GitHub) -> None:
+    """One place says where everything is."""
+    env = {**github.env, "STATE_BUCKET": "team-state"}
+
+    assert main(["backend"], env, github.clone) == 0
+    assert '"eu-west-1"' in (github.clone / "terraform" / "backend.tf").read_text()
+
+
+def test_a_refusal_is_one_line_and_its_exit_code(github: GitHub, capsys: pytest.CaptureFixture[str]) -> None:
+    """The step fails, and the log's last line says why."""
+    assert main(["backend"], github.env, github.clone) == 8
+    assert capsys.readouterr().err.startswith("error: Terraform has no S3 backend here")
+
+
+def test_adopt_names_what_it_took(github: GitHub, capsys: pytest.CaptureFixture[str]) -> None:
+    """The log of a called workflow shows what was the caller's."""
+    (github.clone / "caller").mkdir()
+    (github.clone / "caller" / "pipeline.yaml").write_text("region: us-west-2\n")
+
+    assert main(["adopt"], github.env, github.clone) == 0
+    assert capsys.readouterr().err == "Took pipeline.yaml from the calling repository.\n"
+
+
+def test_issue_says_which(github: GitHub, capsys: pytest.CaptureFixture[str]) -> None:
+    """The log leads to it."""
+    file = github.clone / "plan.json"
+    file.write_text('{"totals": {"delete": 0}}')
+
+    assert main(["issue", str(file)], github.env, github.clone) == 0
+    (github.answers / "issue-list").write_text("4")
+    assert main(["issue", str(file)], github.env, github.clone) == 0
+    assert capsys.readouterr().err == "No issue is needed.\nIssue #4.\n"
+
+
+@pytest.mark.parametrize(
+    ("sources", "code"),
+    [
+        ([{"name": "terraform-state", "status": "ok", "references": 2}], 0),
+        ([{"name": "terraform-state", "status": "skipped", "error": "none here"}], 8),
+        ([{"name": "terraform-state", "status": "failed"}], 8),
+        ([], 8),
+    ],
+    ids=["ok", "skipped", "failed", "absent"],
+)
+def test_require_lets_only_a_source_pass_that_was_read(github: GitHub, sources: list[object], code: int) -> None:
+    """A state that was not read may name every AMI that the plan would remove."""
+    file = github.clone / "plan.json"
+    file.write_text(json.dumps({"sources": sources}))
+
+    assert main(["require", "terraform-state", str(file)], github.env, github.clone) == code
+    assert ("Nothing is removed" in github.summary) == (code == 8)
+
+
+def test_task_becomes_the_task(github: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process's place, so that the signal of a cancelled job reaches it."""
+    seen: list[tuple[str, ...]] = []
+    monkeypatch.setattr(process, "become", lambda argv: seen.append(argv))
+
+    main(["task", "build", "--output", "json"], {"INPUT_IMAGE_TAG": "v2"}, github.clone)
+
+    assert seen[0][1:] == ("-m", "invoke", "build", "--var", "image_tag=v2", "--if-stale", "--output", "json")

@@ -1,0 +1,121 @@
+"""One pull request with one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gpu_ami.errors import PipelineError, UsageError
+from gpu_ami.github.propose import Proposal, propose
+from tests.github.conftest import HANDOVER, GitHub
+
+NEW = '{\n  "gpu_ami_id": "ami-0bbbbbbbbbbbbbbbb"\n}\n'
+
+
+@pytest.fixture
+def proposal(github: GitHub) -> Proposal:
+    """What a build collected: a new AMI and its plan."""
+    artifacts = github.clone.parent / "artifacts"
+    (artifacts / "handover" / "terraform").mkdir(parents=True)
+    (artifacts / "handover" / HANDOVER).write_text(NEW)
+    (artifacts / "title.txt").write_text("Use ami-0bbbbbbbbbbbbbbbb\n")
+    (artifacts / "body.md").write_text("| AMI | ami-0bbbbbbbbbbbbbbbb |\n")
+    (artifacts / "plan.md").write_text("1 to change\n")
+    (github.answers / "pr-create").write_text("https://github.example/team/ami/pull/8\n")
+    return Proposal(github.clone, artifacts, HANDOVER, "gpu-ami/films")
+
+
+def test_the_change_is_pushed_to_the_pipeline_s_branch(github: GitHub, proposal: Proposal) -> None:
+    """Exactly one file differs from main."""
+    url = propose(proposal, github.runner)
+
+    assert url == "https://github.example/team/ami/pull/8"
+    assert github.git("diff", "--name-only", "main", "gpu-ami/films", cwd=github.remote) == HANDOVER
+    assert github.git("show", f"gpu-ami/films:{HANDOVER}", cwd=github.remote) == NEW.strip()
+    assert github.git("log", "-1", "--format=%s|%an", "gpu-ami/films", cwd=github.remote) == (
+        "Use ami-0bbbbbbbbbbbbbbbb|github-actions[bot]"
+    )
+
+
+def test_the_pull_request_has_the_plan_in_its_text(github: GitHub, proposal: Proposal) -> None:
+    """A pull request of the default token starts no workflow that would show it."""
+    propose(proposal, github.runner)
+
+    (created,) = github.called("pr create")
+    assert "--head gpu-ami/films --base main --title Use ami-0bbbbbbbbbbbbbbbb" in created
+    body = (proposal.artifacts / "pull-request.md").read_text()
+    assert "| AMI | ami-0bbbbbbbbbbbbbbbb |" in body
+    assert "## Plan\n\n1 to change" in body
+    assert "[this run](https://github.example/team/ami/actions/runs/7)" in body
+    assert "starts no workflow" in body
+
+
+def test_git_signs_in_through_gh_before_it_pushes(github: GitHub, proposal: Proposal) -> None:
+    """The checkout keeps no token."""
+    propose(proposal, github.runner)
+
+    assert github.called()[0] == "auth setup-git"
+
+
+def test_an_open_pull_request_is_brought_up_to_date(github: GitHub, proposal: Proposal) -> None:
+    """A build a week must not become a pull request a week."""
+    (github.answers / "pr-list").write_text("https://github.example/team/ami/pull/3\n")
+    github.git("push", "--quiet", "origin", "HEAD:refs/heads/gpu-ami/films")
+
+    assert propose(proposal, github.runner) == "https://github.example/team/ami/pull/3"
+    assert github.called("pr create") == []
+    assert len(github.called("pr edit https://github.example/team/ami/pull/3")) == 1
+    assert github.outputs == ["pull-request=https://github.example/team/ami/pull/3"]
+
+
+def test_a_plan_that_failed_leaves_the_text_without_one(github: GitHub, proposal: Proposal) -> None:
+    """The pull request is still opened: a person decides."""
+    (proposal.artifacts / "plan.md").unlink()
+
+    assert propose(proposal, github.runner)
+    assert "## Plan" not in (proposal.artifacts / "pull-request.md").read_text()
+
+
+def test_a_plan_of_any_size_fits(github: GitHub, proposal: Proposal) -> None:
+    """GitHub refuses a text above 65,536 characters."""
+    (proposal.artifacts / "plan.md").write_text("+ resource\n" * 20_000)
+    propose(proposal, github.runner)
+
+    assert len((proposal.artifacts / "pull-request.md").read_text()) < 65_536
+
+
+def test_nothing_collected_is_nothing_proposed(github: GitHub, proposal: Proposal) -> None:
+    """A fresh AMI ends here."""
+    (proposal.artifacts / "handover" / HANDOVER).unlink()
+
+    assert propose(proposal, github.runner) == ""
+    assert "Nothing to propose" in github.summary
+
+
+def test_a_change_that_is_merged_already_is_not_proposed(github: GitHub, proposal: Proposal) -> None:
+    """Somebody was quicker."""
+    (proposal.artifacts / "handover" / HANDOVER).write_text((github.clone / HANDOVER).read_text())
+
+    assert propose(proposal, github.runner) == ""
+    assert "has this change already" in github.summary
+    assert github.called() == []
+
+
+def test_a_link_in_the_repository_is_not_followed(github: GitHub, proposal: Proposal, tmp_path: Path) -> None:
+    """It could name a file of the runner."""
+    (github.clone / HANDOVER).unlink()
+    (github.clone / HANDOVER).symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(UsageError, match="is a link"):
+        propose(proposal, github.runner)
+
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_refusal_of_gh_is_one_line_that_says_where_to_look(github: GitHub, proposal: Proposal) -> None:
+    """Most often the repository does not allow workflows to open pull requests."""
+    (github.answers / "refuse-pr").touch()
+
+    with pytest.raises(PipelineError, match=r"`gh pr list` refused: HTTP 403.*docs/github-actions.md"):
+        propose(proposal, github.runner)

@@ -1,0 +1,180 @@
+"""What holds for every workflow: rights, pins, time, retention; read from the files as they are."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from gpu_ami import settings
+from gpu_ami.options import Options
+from tests.workflows.files import FOLDER, NAMES, ROOT, jobs, steps, workflow
+
+JOBS = [pytest.param(name, body, id=f"{name}-{job}") for name, job, body in jobs()]
+STEPS = [pytest.param(step, id=where) for where, step in steps()]
+TEXTS = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / ".github").rglob("*.yml"))
+
+
+def test_the_workflows_are_those_that_the_documentation_names() -> None:
+    """Nobody finds a workflow that no page names."""
+    page = (ROOT / "docs" / "github-actions.md").read_text(encoding="utf-8")
+
+    assert set(re.findall(r"^\| `([\w-]+\.yml)` \|", page, re.MULTILINE)) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_right_is_given_to_a_whole_workflow(name: str) -> None:
+    """A job that is added later starts with nothing."""
+    assert workflow(name)["permissions"] == {}
+
+
+@pytest.mark.parametrize(("name", "body"), JOBS)
+def test_each_job_has_its_rights_and_its_time(name: str, body: dict[str, Any]) -> None:
+    """GitHub's defaults are too many rights and six hours."""
+    assert body["permissions"].get("contents") in {"read", "write"}
+    assert 5 <= body["timeout-minutes"] <= 210
+    assert not body["runs-on"].endswith("latest")
+
+
+@pytest.mark.parametrize(("name", "body"), JOBS)
+def test_a_job_that_may_write_has_no_role_and_one_with_a_role_may_not_write(name: str, body: dict[str, Any]) -> None:
+    """Code that talks to AWS cannot push, and code that pushes cannot touch AWS."""
+    rights = body["permissions"]
+    writes = [right for right, kind in rights.items() if kind == "write" and right != "id-token"]
+
+    assert not (writes and "id-token" in rights)
+    assert ("id-token" in rights) == any("configure-aws-credentials" in each.get("uses", "") for each in body["steps"])
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name in {"build-ami.yml", "apply.yml", "cleanup.yml"}])
+def test_what_changes_aws_is_never_cancelled_by_a_newer_run(name: str) -> None:
+    """A cancelled build leaves an instance, a cancelled apply a locked state."""
+    assert workflow(name)["concurrency"]["cancel-in-progress"] is False
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_workflow_can_be_called(name: str) -> None:
+    """A team may call it instead of forking; it then takes what a person could give, and a bit more."""
+    triggers = workflow(name)["on"]
+    by_hand = (triggers["workflow_dispatch"] or {}).get("inputs", {})
+    called = (triggers["workflow_call"] or {}).get("inputs", {})
+
+    assert set(by_hand) <= set(called)
+    assert all("default" in each or each.get("required") for each in called.values())
+    for each, given in by_hand.items():
+        kind = "string" if given["type"] == "choice" else given["type"]
+        assert (called[each]["type"], called[each].get("default", given.get("default"))) == (
+            kind,
+            given.get("default", ""),
+        )
+
+
+def test_every_action_is_pinned_by_commit_with_its_version() -> None:
+    """A tag can be moved to other code; a commit cannot, and the comment tells people what it is."""
+    uses = re.findall(r"uses: (\S+)(?: # (v\d+\.\d+\.\d+))?$", TEXTS, re.MULTILINE)
+    pins: dict[str, set[tuple[str, str]]] = {}
+    for what, version in uses:
+        if what == "./.github/actions/prepare":
+            continue
+        action, _, commit = what.partition("@")
+        assert re.fullmatch(r"[0-9a-f]{40}", commit), what
+        assert version, what
+        pins.setdefault(action, set()).add((commit, version))
+
+    assert {action: len(each) for action, each in pins.items()} == dict.fromkeys(pins, 1)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_no_expression_is_part_of_a_script(step: dict[str, Any]) -> None:
+    """An input with a quote in it would be code; through the environment it stays text."""
+    assert "${{" not in step.get("run", "")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_is_checked_out_or_kept_is_bounded(step: dict[str, Any]) -> None:
+    """A token left in .git is in every artifact; an artifact without an end is paid for 90 days."""
+    given = step.get("with", {})
+    match step.get("uses", "").partition("@")[0]:
+        case "actions/checkout":
+            assert given["persist-credentials"] is False
+        case "actions/upload-artifact":
+            assert 1 <= given["retention-days"] <= 90
+            assert given["if-no-files-found"] in {"error", "ignore"}
+        case "aws-actions/configure-aws-credentials":
+            assert set(given) == {"role-to-assume", "aws-region", "allowed-account-ids"}
+
+
+def test_no_secret_is_used() -> None:
+    """Roles by OIDC and the run's own token are enough; there is nothing to leak or to rotate."""
+    assert "secrets." not in TEXTS
+    assert "aws-access-key" not in TEXTS
+
+
+def test_the_fall_back_region_is_the_settings_own() -> None:
+    """The sign-in needs a region before pipeline.yaml can be read."""
+    ours = settings.load(ROOT / "pipeline.yaml", Options()).region
+
+    assert set(re.findall(r"GPU_AMI_REGION \|\| '([\w-]+)'", TEXTS)) == {ours}
+
+
+def test_uv_is_the_same_everywhere() -> None:
+    """One version to move."""
+    assert len(set(re.findall(r"^\s+version: ([\d.]+)$", TEXTS, re.MULTILINE))) == 1
+
+
+def test_ci_runs_the_commands_of_the_readme() -> None:
+    """What the README promises is what is tested. `pip install uv` is the step before, in GitHub's way."""
+    readme = re.findall(
+        r"^\$ (?:pip install uv && )?(uv run [^#\n]+?)\s+#", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    linux = [step.get("run", "") for step in workflow("ci.yml")["jobs"]["linux"]["steps"]]
+
+    assert readme == [line for line in linux if line.startswith("uv run")]
+
+
+def test_ci_lets_bubblewrap_isolate_on_ubuntu() -> None:
+    """Ubuntu 24.04 refuses user namespaces without this, and the guest is most of what is to be tested."""
+    steps_of_linux = workflow("ci.yml")["jobs"]["linux"]["steps"]
+
+    assert any("apparmor_restrict_unprivileged_userns=0" in step.get("run", "") for step in steps_of_linux)
+
+
+def test_macos_and_windows_run_what_works_there() -> None:
+    """Compared as text: neither system is here. Each command is one that Linux runs too, or the Windows door."""
+    for job in ("macos", "windows"):
+        lines = [step["run"] for step in workflow("ci.yml")["jobs"][job]["steps"] if "run" in step]
+        assert lines
+        assert all(
+            re.match(r"uv run (nox --session|invoke) |\./scripts/build-ami\.ps1 -Action ", line) for line in lines
+        )
+
+
+def test_pre_commit_runs_the_linters_of_ci() -> None:
+    """What fails in CI fails before the commit."""
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+
+    for program in (
+        "ruff check",
+        "ruff format",
+        "mypy",
+        "shellcheck",
+        "shfmt",
+        "packer fmt",
+        "terraform fmt",
+        "zizmor",
+    ):
+        assert program in hooks
+    assert "check-jsonschema" in hooks
+    assert "actionlint" in hooks
+
+
+def test_dependabot_waits_a_week_for_all_that_is_used() -> None:
+    """Most bad releases are found within days."""
+    from tests.workflows.files import load
+
+    updates = load(ROOT / ".github" / "dependabot.yml")["updates"]
+
+    assert {each["package-ecosystem"] for each in updates} == {"uv", "github-actions", "terraform"}
+    assert all(each["cooldown"]["default-days"] >= 7 and each["groups"] for each in updates)
+    assert FOLDER.is_dir()
