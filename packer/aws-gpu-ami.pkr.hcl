@@ -45,6 +45,30 @@ locals {
     { url = model.url, path = model.path, sha256 = try(model.sha256 == null ? "" : model.sha256, "") }
   ]
 
+  ecs_env = {
+    ECS_IMAGE_PULL_BEHAVIOR           = var.ecs_image_pull_behavior
+    ECS_CONTAINER_START_TIMEOUT       = var.ecs_container_start_timeout
+    ECS_CONTAINER_CREATE_TIMEOUT      = var.ecs_container_create_timeout
+    ECS_IMAGE_PULL_INACTIVITY_TIMEOUT = var.ecs_image_pull_inactivity_timeout
+    ECS_EXTRA_CONFIG                  = jsonencode(var.ecs_extra_config)
+  }
+
+  prewarm_env = {
+    PREWARM         = var.prewarm ? "1" : "0"
+    PREWARM_READERS = var.prewarm_readers
+    PREWARM_SECONDS = var.prewarm_seconds
+    # First what is small and needed first: Docker's own notes and the driver's libraries.
+    PREWARM_PATHS = jsonencode(length(var.prewarm_paths) > 0 ? var.prewarm_paths : [
+      "/var/lib/docker/image",
+      "/usr/bin/nvidia-*",
+      "/usr/lib64/libcuda*",
+      "/usr/lib64/libnvidia*",
+      var.models_dir,
+      "/var/lib/docker/overlay2",
+      "/var/lib/containerd",
+    ])
+  }
+
   # Values travel in a file that only its owner may read: on a command line every process could see them.
   as_root = "sudo bash -c '. {{ .EnvVarFile }} && exec bash {{ .Path }}'"
 
@@ -280,13 +304,20 @@ build {
     script           = "${path.root}/scripts/configure-ecs.sh"
     execute_command  = local.as_root
     use_env_var_file = true
-    env = {
-      ECS_IMAGE_PULL_BEHAVIOR           = var.ecs_image_pull_behavior
-      ECS_CONTAINER_START_TIMEOUT       = var.ecs_container_start_timeout
-      ECS_CONTAINER_CREATE_TIMEOUT      = var.ecs_container_create_timeout
-      ECS_IMAGE_PULL_INACTIVITY_TIMEOUT = var.ecs_image_pull_inactivity_timeout
-      ECS_EXTRA_CONFIG                  = jsonencode(var.ecs_extra_config)
-    }
+    env              = local.ecs_env
+  }
+
+  # The files that stay in the image, in folders as they lie there.
+  provisioner "file" {
+    source      = "${path.root}/rootfs"
+    destination = "/tmp"
+  }
+
+  provisioner "shell" {
+    script           = "${path.root}/scripts/install-prewarm.sh"
+    execute_command  = local.as_root
+    use_env_var_file = true
+    env              = merge(local.prewarm_env, { ROOTFS = "/tmp/rootfs" })
   }
 
   provisioner "shell" {
@@ -332,11 +363,10 @@ build {
     script           = "${path.root}/scripts/validate-image.sh"
     execute_command  = local.as_root
     use_env_var_file = true
-    env = merge(local.image_env, {
-      ECS_IMAGE_PULL_BEHAVIOR = var.ecs_image_pull_behavior
-      MIN_FREE_GIB            = var.min_free_gib
-      MODELS_DIR              = var.models_dir
-      RUN_ID                  = local.run_id
+    env = merge(local.image_env, local.ecs_env, local.prewarm_env, {
+      MIN_FREE_GIB = var.min_free_gib
+      MODELS_DIR   = var.models_dir
+      RUN_ID       = local.run_id
     })
   }
 

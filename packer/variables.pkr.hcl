@@ -382,6 +382,47 @@ variable "ecs_extra_config" {
   }
 }
 
+# --- Reading ahead at boot -----------------------------------------------------------------------
+
+variable "prewarm" {
+  description = "Whether instances read the baked files ahead at each boot, beside the ECS agent."
+  type        = bool
+  default     = true
+}
+
+variable "prewarm_readers" {
+  description = "How many read at once; the first touch of a block waits for S3, and each reader waits for one block at a time."
+  type        = number
+  default     = 32
+
+  validation {
+    condition     = var.prewarm_readers >= 1 && var.prewarm_readers <= 256 && floor(var.prewarm_readers) == var.prewarm_readers
+    error_message = "The prewarm_readers must be a whole number from 1 to 256."
+  }
+}
+
+variable "prewarm_seconds" {
+  description = "After so many seconds reading ahead ends, however much is left."
+  type        = number
+  default     = 60
+
+  validation {
+    condition     = var.prewarm_seconds >= 1 && var.prewarm_seconds <= 3600 && floor(var.prewarm_seconds) == var.prewarm_seconds
+    error_message = "The prewarm_seconds must be a whole number from 1 to 3600."
+  }
+}
+
+variable "prewarm_paths" {
+  description = "Files, folders and patterns to read ahead, the hottest first; empty takes the driver's libraries, models_dir and Docker's layers."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for path in var.prewarm_paths : can(regex("^/[^\\s]+$", path))])
+    error_message = "Each of prewarm_paths must be an absolute path without blanks."
+  }
+}
+
 # --- The AMI -------------------------------------------------------------------------------------
 
 variable "family" {

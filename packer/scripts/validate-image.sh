@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # Fail the bake unless the image is clean and complete. Runs last, prints every check, and changes nothing.
 #
-# Inputs: ECR_REGISTRY, ECR_REPOSITORY, IMAGE_TAG, IMAGE_DIGEST (or empty), ECS_IMAGE_PULL_BEHAVIOR, MODELS_DIR,
-# MIN_FREE_GIB, RUN_ID.
+# Inputs: ECR_REGISTRY, ECR_REPOSITORY, IMAGE_TAG, IMAGE_DIGEST (or empty), ECS_IMAGE_PULL_BEHAVIOR,
+# ECS_CONTAINER_START_TIMEOUT, ECS_CONTAINER_CREATE_TIMEOUT, ECS_IMAGE_PULL_INACTIVITY_TIMEOUT, ECS_EXTRA_CONFIG (a JSON
+# object, or empty), MODELS_DIR, MIN_FREE_GIB, RUN_ID, PREWARM (1 or 0), PREWARM_READERS, PREWARM_SECONDS, PREWARM_PATHS (a
+# JSON list).
 set -euo pipefail
 shopt -s nullglob dotglob
 
 : "${ECR_REGISTRY:?}" "${ECR_REPOSITORY:?}" "${IMAGE_TAG:?}" "${ECS_IMAGE_PULL_BEHAVIOR:?}" "${MODELS_DIR:?}" "${MIN_FREE_GIB:?}"
-: "${RUN_ID:?}"
+: "${ECS_CONTAINER_START_TIMEOUT:?}" "${ECS_CONTAINER_CREATE_TIMEOUT:?}" "${ECS_IMAGE_PULL_INACTIVITY_TIMEOUT:?}"
+: "${RUN_ID:?}" "${PREWARM:?}" "${PREWARM_READERS:?}" "${PREWARM_SECONDS:?}" "${PREWARM_PATHS:?}"
 readonly RELEASE=/etc/gpu-ami-release.json
 readonly REPOSITORY_URL="${ECR_REGISTRY}/${ECR_REPOSITORY}"
 
@@ -48,6 +51,14 @@ existing() {
   done
 }
 
+# Print those of the paths that do not exist.
+existing_not() {
+  local path
+  for path in "$@"; do
+    [[ -e $path ]] || echo "$path is missing"
+  done
+}
+
 # Print those of the files that hold something.
 filled() {
   local path
@@ -64,7 +75,7 @@ machine_id() {
 # The builder's own (user data) lives in memory; one on the volume would end every instance.
 scheduled_shutdown() {
   local command='\b(shutdown|poweroff|halt)\b'
-  grep -rlE "$command" /etc/crontab /etc/cron.d /var/spool/cron /var/spool/at /etc/rc.local /etc/rc.d/rc.local \
+  grep -rlE "$command" /etc/crontab /etc/anacrontab /etc/cron.* /var/spool/cron /var/spool/at /etc/rc.local /etc/rc.d/rc.local \
     /var/lib/cloud/scripts 2>/dev/null || true
   grep -rlE "^Exec[A-Za-z]*=.*$command" /etc/systemd/system 2>/dev/null || true
 }
@@ -82,17 +93,27 @@ ecs_setting() {
   { cat /var/lib/ecs/ecs.config /etc/ecs/ecs.config 2>/dev/null || true; } | sed -n "s/^$1=//p" | tail -n 1
 }
 
+# Print the settings that must be effective, KEY=VALUE, a line each.
+ecs_wanted() {
+  local key
+  echo ECS_ENABLE_GPU_SUPPORT=true
+  for key in ECS_IMAGE_PULL_BEHAVIOR ECS_CONTAINER_START_TIMEOUT ECS_CONTAINER_CREATE_TIMEOUT ECS_IMAGE_PULL_INACTIVITY_TIMEOUT; do
+    echo "${key}=${!key}"
+  done
+  jq --raw-output '(. // {}) | to_entries[] | "\(.key)=\(.value)"' <<<"${ECS_EXTRA_CONFIG:-null}"
+}
+
 ecs_config() {
   [[ -f /var/lib/ecs/ecs.config ]] || echo "/var/lib/ecs/ecs.config is missing; GPU support comes from it"
   [[ -d /var/lib/ecs/deps ]] || echo "/var/lib/ecs/deps is missing; ECS Exec needs it"
-  local pair key wanted is
-  for pair in "ECS_IMAGE_PULL_BEHAVIOR=$ECS_IMAGE_PULL_BEHAVIOR" ECS_ENABLE_GPU_SUPPORT=true; do
-    key=${pair%%=*} wanted=${pair#*=} is=$(ecs_setting "${pair%%=*}")
-    [[ $is == "$wanted" ]] || echo "$key is '$is', not '$wanted'"
-  done
-  [[ -n $(ecs_setting ECS_CONTAINER_START_TIMEOUT) ]] || echo "ECS_CONTAINER_START_TIMEOUT is not set"
-  [[ -n $(ecs_setting ECS_CONTAINER_CREATE_TIMEOUT) ]] || echo "ECS_CONTAINER_CREATE_TIMEOUT is not set"
-  [[ -z $(ecs_setting ECS_CLUSTER) ]] || echo "ECS_CLUSTER is baked in; Batch sets it at boot"
+  local wanted pair is
+  wanted=$(ecs_wanted)
+  while read -r pair; do
+    is=$(ecs_setting "${pair%%=*}")
+    [[ $is == "${pair#*=}" ]] || echo "${pair%%=*} is '$is', not '${pair#*=}'"
+  done <<<"$wanted"
+  [[ $wanted == *$'\nECS_CLUSTER='* || -z $(ecs_setting ECS_CLUSTER) ]] ||
+    echo "ECS_CLUSTER is baked in; Batch sets it at boot"
 }
 
 ecs_unit() {
@@ -129,21 +150,46 @@ models() {
     echo "$RELEASE lists no models"
     return
   }
-  [[ -n $listed ]] || return 0
-  [[ -d $MODELS_DIR ]] || {
+  [[ -z $listed || -d $MODELS_DIR ]] || {
     echo "$MODELS_DIR is missing"
     return
   }
-  (cd "$MODELS_DIR" && sha256sum --check --quiet - <<<"$listed" 2>/dev/null | sed 's/: FAILED.*/ is not as recorded/') || true
+  [[ -d $MODELS_DIR ]] || return 0
+  cd "$MODELS_DIR"
+  [[ -z $listed ]] || sha256sum --check --quiet - <<<"$listed" 2>/dev/null | sed 's/: FAILED.*/ is not as recorded/' || true
+  find . -type f -printf '%P\n' | { grep -vxFf <(cut -c 67- <<<"$listed") || true; } | sed 's/$/ is not recorded/'
 }
 
 writable_models() { [[ ! -d /opt/ml ]] || find /opt/ml -perm -0002 ! -type l; }
 
-# All parts of the driver must have one version; the container toolkit counts its own.
+# Print the versions of the installed packages whose name matches, where it looks like one of a driver or a toolkit: a
+# package that only names a repository (nvidia-release) counts its own way.
+versions() {
+  rpm -qa --queryformat '%{NAME} %{VERSION}\n' |
+    awk -v names="$1" -v but="$2" -v like="$3" '$1 ~ names && (but == "" || $1 !~ but) && $2 ~ like { print $2 }' | sort -u
+}
+
+# All parts of the driver must have one version, and so must those of the container toolkit.
 nvidia_packages() {
-  local versions
-  versions=$(rpm -qa --queryformat '%{NAME} %{VERSION}\n' | awk '$1 ~ /^(nvidia-driver|nvidia-kmod|kmod-nvidia|libnvidia-ml)/ { print $2 }' | sort -u)
-  (($(wc -w <<<"$versions") <= 1)) || echo "driver packages of several versions: $versions"
+  local driver toolkit
+  driver=$(versions '^(nvidia|libnvidia|kmod-nvidia)' '^(nvidia-container|libnvidia-container)' '^[0-9][0-9][0-9][.][0-9]')
+  toolkit=$(versions '^(nvidia-container|libnvidia-container)' '' '.')
+  [[ -n $driver ]] || echo "no package of the driver is installed; is the base AMI a GPU one?"
+  (($(wc -w <<<"$driver") <= 1)) || echo "driver packages of several versions: $driver"
+  (($(wc -w <<<"$toolkit") <= 1)) || echo "container toolkit packages of several versions: $toolkit"
+}
+
+prewarm() {
+  local unit=gpu-ami-prewarm.service script=/usr/local/libexec/gpu-ami/prewarm.py config=/etc/gpu-ami/prewarm.json state
+  if [[ $PREWARM != 1 ]]; then
+    existing "/etc/systemd/system/$unit" "/etc/systemd/system/${unit}.d" "$config" "$script"
+    return
+  fi
+  existing_not "/etc/systemd/system/$unit" "/etc/systemd/system/${unit}.d/limit.conf" "$script"
+  state=$(systemctl is-enabled "$unit" 2>/dev/null || true)
+  [[ $state == enabled ]] || echo "$unit is '${state:-unknown}'; instances would not read ahead"
+  jq --exit-status --argjson readers "$PREWARM_READERS" --argjson seconds "$PREWARM_SECONDS" --argjson paths "$PREWARM_PATHS" \
+    '. == {readers: $readers, seconds: $seconds, paths: $paths}' "$config" >/dev/null 2>&1 || echo "$config is not as set"
 }
 
 free_space() {
@@ -153,13 +199,14 @@ free_space() {
 }
 
 check "no AWS credentials" existing /root/.aws /home/*/.aws
+check "no SSM registration" existing /var/lib/amazon/ssm/registration
 check "no Docker login" existing /root/.docker /home/*/.docker /run/gpu-ami/docker
 check "no login keys" filled /root/.ssh/authorized_keys* /home/*/.ssh/authorized_keys* /root/.ssh/id_* /home/*/.ssh/id_*
 check "no SSH host keys" existing /etc/ssh/ssh_host_*
 check "no shell history" existing /root/.*_history /home/*/.*_history
 check "empty machine id" machine_id
 check "no host name" filled /etc/hostname
-check "no cloud-init state" existing /var/lib/cloud/instance /var/lib/cloud/instances/* /var/lib/cloud/sem/*
+check "no cloud-init state" existing /var/lib/cloud/instance /var/lib/cloud/instances/* /var/lib/cloud/sem/* /var/lib/cloud/data/*
 check "no scheduled shutdown" scheduled_shutdown
 check "empty logs" logs
 check "no ECS agent state" existing /var/lib/ecs/data/* /var/lib/ecs/gpu/nvidia-gpu-info.json
@@ -172,6 +219,7 @@ check "release record" release
 check "models as recorded" models
 check "models not writable for all" writable_models
 check "one NVIDIA driver version" nvidia_packages
+check "reading ahead as set" prewarm
 check "free space" free_space
 
 if ((failures > 0)); then

@@ -25,7 +25,7 @@ _FOLDERS = (
     "sys",
     "srv",
     "fakes",
-    "usr",
+    "usr/local",
     "scripts",
     "dev",
     "proc",
@@ -91,6 +91,7 @@ class Box:
         assert bwrap, "bubblewrap is missing: run `invoke setup`"
         python = str(Path(os.path.realpath(sys.executable)).parents[1])
         binds = ["--bind", str(self.root), "/", "--ro-bind", "/usr", "/usr", "--ro-bind", str(SCRIPTS), "/scripts"]
+        binds += ["--bind", str(self.root / "usr/local"), "/usr/local"]
         # Debian's awk is a link that leads through here.
         binds += ["--ro-bind-try", "/etc/alternatives", "/etc/alternatives"]
         # The test server's Python, where it is not the system's own.

@@ -21,6 +21,14 @@ INPUTS = {
     "IMAGE_TAG": "v1",
     "IMAGE_DIGEST": "",
     "ECS_IMAGE_PULL_BEHAVIOR": "prefer-cached",
+    "ECS_CONTAINER_START_TIMEOUT": "15m",
+    "ECS_CONTAINER_CREATE_TIMEOUT": "15m",
+    "ECS_IMAGE_PULL_INACTIVITY_TIMEOUT": "5m",
+    "ECS_EXTRA_CONFIG": '{"ECS_RESERVED_MEMORY": "256"}',
+    "PREWARM": "1",
+    "PREWARM_READERS": "32",
+    "PREWARM_SECONDS": "60",
+    "PREWARM_PATHS": '["/opt/ml/models"]',
     "MODELS_DIR": "/opt/ml/models",
     "MIN_FREE_GIB": "1",
     "RUN_ID": "run-1",
@@ -30,7 +38,13 @@ CONFIG = """ECS_IMAGE_PULL_BEHAVIOR=prefer-cached
 ECS_ENABLE_GPU_SUPPORT=true
 ECS_CONTAINER_START_TIMEOUT=15m
 ECS_CONTAINER_CREATE_TIMEOUT=15m
+ECS_IMAGE_PULL_INACTIVITY_TIMEOUT=5m
+ECS_RESERVED_MEMORY=256
 """
+
+PREWARM_UNIT = "/etc/systemd/system/gpu-ami-prewarm.service"
+PREWARM_CONFIG = "/etc/gpu-ami/prewarm.json"
+PREWARM_SCRIPT = "/usr/local/libexec/gpu-ami/prewarm.py"
 
 _DOCKER = r"""
 case "$1 $2" in
@@ -46,10 +60,13 @@ esac
 
 _SYSTEMCTL = r"""
 case "$1" in
-  is-enabled) cat /srv/ecs-unit; [[ $(cat /srv/ecs-unit) == enabled ]] ;;
+  is-enabled)
+    [[ $2 == ecs.service ]] || { cat /srv/prewarm-unit; exit; }
+    cat /srv/ecs-unit; [[ $(cat /srv/ecs-unit) == enabled ]] ;;
   mask) echo masked >/srv/ecs-unit ;;
   unmask) echo disabled >/srv/ecs-unit ;;
-  enable) echo enabled >/srv/ecs-unit ;;
+  enable) [[ $2 == ecs.service ]] && echo enabled >/srv/ecs-unit || echo enabled >/srv/prewarm-unit ;;
+  disable) [[ $2 != gpu-ami-prewarm.service ]] || echo disabled >/srv/prewarm-unit ;;
   *) : ;;
 esac
 """
@@ -83,10 +100,16 @@ def finish(box: Box) -> None:
     box.write("/var/lib/ecs/deps/execute-command/bin/agent")
     box.write("/opt/ml/models/detector.pt", MODEL.decode())
     box.write("/srv/ecs-unit", "enabled\n")
+    box.write("/srv/prewarm-unit", "enabled\n")
+    box.write(PREWARM_UNIT)
+    box.write(f"{PREWARM_UNIT}.d/limit.conf", "[Service]\nRuntimeMaxSec=65\n")
+    box.write(PREWARM_SCRIPT)
+    box.write(PREWARM_CONFIG, '{"readers": 32, "seconds": 60, "paths": ["/opt/ml/models"]}\n')
     box.write("/srv/image.json", json.dumps([{"RepoDigests": [f"{REFERENCE}@{DIGEST}"], "RepoTags": [], "Size": 4096}]))
     box.write(
         "/srv/packages",
         "nvidia-driver 580.159.03\nkmod-nvidia-open-dkms 580.159.03\nnvidia-container-toolkit 1.17.8\n"
+        "libnvidia-container1 1.17.8\nnvidia-release 2023.9\nnvidia-persistenced 580.159.03\n"
         "docker 25.0.16\necs-init 1.106.2\n",
     )
     model = {"path": "detector.pt", "size_bytes": len(MODEL), "sha256": hashlib.sha256(MODEL).hexdigest()}

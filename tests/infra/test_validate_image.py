@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.infra.box import Box
-from tests.infra.finished import CONFIG, DIGEST, INPUTS, finish
+from tests.infra.finished import CONFIG, DIGEST, INPUTS, PREWARM_CONFIG, PREWARM_SCRIPT, PREWARM_UNIT, finish
 
 pytestmark = pytest.mark.infra
 
@@ -43,6 +43,9 @@ FAULTS: dict[str, list[tuple[Fault, str]]] = {
         (lambda box: box.write("/root/.aws/credentials"), "/root/.aws"),
         (lambda box: box.write("/home/ec2-user/.aws/config"), "/home/ec2-user/.aws"),
     ],
+    "no SSM registration": [
+        (lambda box: box.write("/var/lib/amazon/ssm/registration"), "/var/lib/amazon/ssm/registration"),
+    ],
     "no Docker login": [
         (lambda box: box.write("/root/.docker/config.json"), "/root/.docker"),
         (lambda box: box.write("/run/gpu-ami/docker/config.json"), "/run/gpu-ami/docker"),
@@ -52,15 +55,24 @@ FAULTS: dict[str, list[tuple[Fault, str]]] = {
         (lambda box: box.write("/root/.ssh/id_ed25519"), "id_ed25519"),
     ],
     "no SSH host keys": [(lambda box: box.write("/etc/ssh/ssh_host_ed25519_key"), "ssh_host_ed25519_key")],
-    "no shell history": [(lambda box: box.write("/home/ec2-user/.bash_history"), ".bash_history")],
+    "no shell history": [
+        (lambda box: box.write("/home/ec2-user/.bash_history"), "/home/ec2-user/.bash_history"),
+        (lambda box: box.write("/root/.python_history"), "/root/.python_history"),
+    ],
     "empty machine id": [
         (lambda box: box.write("/etc/machine-id", "0123\n"), "has an id"),
         (lambda box: box.path("/etc/machine-id").unlink(), "is missing"),
     ],
     "no host name": [(lambda box: box.write("/etc/hostname"), "/etc/hostname")],
-    "no cloud-init state": [(lambda box: box.write("/var/lib/cloud/instances/i-1/user-data.txt"), "instances/i-1")],
+    "no cloud-init state": [
+        (lambda box: box.write("/var/lib/cloud/instances/i-1/user-data.txt"), "instances/i-1"),
+        (lambda box: box.write("/var/lib/cloud/sem/config_scripts.once"), "sem/config_scripts.once"),
+        (lambda box: box.write("/var/lib/cloud/data/instance-id"), "data/instance-id"),
+    ],
     "no scheduled shutdown": [
         (lambda box: box.write("/etc/cron.d/end", "0 1 * * * root /sbin/shutdown -h now\n"), "/etc/cron.d/end"),
+        (lambda box: box.write("/etc/cron.daily/end", "#!/bin/sh\nhalt\n"), "/etc/cron.daily/end"),
+        (lambda box: box.write("/var/spool/at/a1", "shutdown -h now\n"), "/var/spool/at/a1"),
         (lambda box: box.write("/etc/systemd/system/x.service", "ExecStart=/usr/sbin/poweroff\n"), "x.service"),
         (lambda box: box.write("/var/lib/cloud/scripts/per-boot/end.sh", "shutdown -h +180\n"), "end.sh"),
     ],
@@ -75,10 +87,6 @@ FAULTS: dict[str, list[tuple[Fault, str]]] = {
             "ECS_IMAGE_PULL_BEHAVIOR is 'once'",
         ),
         (lambda box: box.write("/etc/ecs/ecs.config", CONFIG + "ECS_CLUSTER=default\n"), "ECS_CLUSTER is baked in"),
-        (
-            lambda box: box.write("/etc/ecs/ecs.config", CONFIG.replace("ECS_CONTAINER_START_TIMEOUT=15m\n", "")),
-            "ECS_CONTAINER_START_TIMEOUT is not set",
-        ),
         (lambda box: box.path("/var/lib/ecs/ecs.config").unlink(), "GPU support comes from it"),
         (lambda box: box.path("/var/lib/ecs/deps").rename(box.path("/var/lib/ecs/gone")), "ECS Exec needs it"),
     ],
@@ -100,12 +108,36 @@ FAULTS: dict[str, list[tuple[Fault, str]]] = {
         (lambda box: box.write("/opt/ml/models/detector.pt", "tampered\n"), "detector.pt is not as recorded"),
         (lambda box: box.path("/opt/ml/models/detector.pt").unlink(), "detector.pt is not as recorded"),
         (lambda box: box.path("/opt/ml").rename(box.path("/opt/gone")), "/opt/ml/models is missing"),
+        (lambda box: box.write("/opt/ml/models/sub/stray.pt"), "sub/stray.pt is not recorded"),
     ],
     "models not writable for all": [
+        (lambda box: box.path("/opt/ml/models").chmod(0o777), "/opt/ml/models"),
         (lambda box: box.path("/opt/ml/models/detector.pt").chmod(0o666), "/opt/ml/models/detector.pt"),
     ],
     "one NVIDIA driver version": [
         (lambda box: box.write("/srv/packages", "nvidia-driver 580.1\nkmod-nvidia-open-dkms 570.2\n"), "570.2, 580.1"),
+        (
+            lambda box: box.write("/srv/packages", "nvidia-driver 580.1\nnvidia-persistenced 570.2\n"),
+            "driver packages of several versions: 570.2, 580.1",
+        ),
+        (
+            lambda box: box.write(
+                "/srv/packages", "nvidia-driver 580.1\nnvidia-container-toolkit 1.17\nlibnvidia-container1 1.16\n"
+            ),
+            "container toolkit packages of several versions: 1.16, 1.17",
+        ),
+        (lambda box: box.write("/srv/packages", "docker 25.0\n"), "no package of the driver is installed"),
+    ],
+    "reading ahead as set": [
+        (lambda box: box.write("/srv/prewarm-unit", "disabled\n"), "gpu-ami-prewarm.service is 'disabled'"),
+        (lambda box: box.path(PREWARM_UNIT).unlink(), f"{PREWARM_UNIT} is missing"),
+        (lambda box: box.path(PREWARM_SCRIPT).unlink(), f"{PREWARM_SCRIPT} is missing"),
+        (lambda box: box.path(f"{PREWARM_UNIT}.d/limit.conf").unlink(), "limit.conf is missing"),
+        (lambda box: box.path(PREWARM_CONFIG).unlink(), f"{PREWARM_CONFIG} is not as set"),
+        (
+            lambda box: box.write(PREWARM_CONFIG, '{"readers": 1, "seconds": 60, "paths": ["/opt/ml/models"]}'),
+            f"{PREWARM_CONFIG} is not as set",
+        ),
     ],
 }
 
@@ -124,6 +156,50 @@ def test_fault_fails_the_bake_and_is_named(box: Box, check: str, fault: Fault, d
     assert detail in rows(result.said)[check]
     assert result.status == 1
     assert "no AMI is made of this" in result.tail()
+
+
+@pytest.mark.parametrize("line", CONFIG.splitlines())
+@pytest.mark.parametrize("value", [None, "other"], ids=["missing", "wrong"])
+def test_each_setting_of_the_agent_is_looked_at(box: Box, line: str, value: str | None) -> None:
+    """One key that did not arrive makes the bake pointless, or a job's start time out."""
+    finish(box)
+    key, _, wanted = line.partition("=")
+    box.write("/etc/ecs/ecs.config", CONFIG.replace(f"{line}\n", f"{key}={value}\n" if value else ""))
+    # The base AMI sets this one too; a later "other" goes before it.
+    box.write("/var/lib/ecs/ecs.config", "ECS_LOGLEVEL=info\n")
+
+    result = box.run("validate-image.sh", **INPUTS)
+
+    assert rows(result.said)["ECS agent configured"] == f"{key} is '{value or ''}', not '{wanted}'"
+    assert result.status == 1
+
+
+@pytest.mark.parametrize("left", [PREWARM_UNIT, PREWARM_CONFIG, PREWARM_SCRIPT])
+def test_reading_ahead_that_is_switched_off_must_be_gone(box: Box, left: str) -> None:
+    """On top of an earlier image, `prewarm = false` has to undo what that one had."""
+    finish(box)
+    for path in (PREWARM_UNIT, PREWARM_CONFIG, PREWARM_SCRIPT, f"{PREWARM_UNIT}.d/limit.conf"):
+        box.path(path).unlink()
+    box.path(f"{PREWARM_UNIT}.d").rmdir()
+    off = INPUTS | {"PREWARM": "0"}
+    assert rows(box.run("validate-image.sh", **off).said)["reading ahead as set"] == "ok"
+    box.write(left)
+
+    result = box.run("validate-image.sh", **off)
+
+    assert rows(result.said)["reading ahead as set"] == left
+    assert result.status == 1
+
+
+def test_check_that_cannot_be_made_is_a_failed_check(box: Box) -> None:
+    """A missing program is no proof that all is well."""
+    finish(box)
+    box.fake("rpm", "echo 'rpmdb: damaged' >&2; exit 3")
+
+    result = box.run("validate-image.sh", **INPUTS)
+
+    assert rows(result.said)["one NVIDIA driver version"].startswith("could not be checked (status 3)")
+    assert result.status == 1
 
 
 def test_too_little_free_space_fails_the_bake(box: Box) -> None:

@@ -1,0 +1,251 @@
+"""Reading ahead at boot: what the script reads and when it ends, what the unit promises, what the step installs."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from gpu_ami.bake.variables import load_hcl
+from tests.infra.box import PACKER, Box, Result
+from tests.infra.finished import PREWARM_CONFIG, PREWARM_SCRIPT, PREWARM_UNIT, add_fakes
+
+pytestmark = pytest.mark.infra
+
+ROOTFS = PACKER / "rootfs"
+UNIT = ROOTFS / PREWARM_UNIT.lstrip("/")
+SCRIPT = ROOTFS / PREWARM_SCRIPT.lstrip("/")
+MIB = 1024 * 1024
+INPUTS = {
+    "PREWARM": "1",
+    "PREWARM_READERS": "16",
+    "PREWARM_SECONDS": "30",
+    "PREWARM_PATHS": '["/opt/ml/models", "/var/lib/docker/overlay2"]',
+    "ROOTFS": "/tmp/rootfs",
+}
+
+
+def prewarm(box: Box, *paths: str, readers: int = 16, seconds: int = 60, before: str = "") -> Result:
+    """Run the script in *box* on *paths*, after the shell lines *before*."""
+    box.write("/srv/prewarm.py", SCRIPT.read_text(encoding="utf-8"))
+    box.write("/srv/prewarm.json", json.dumps({"readers": readers, "seconds": seconds, "paths": paths}))
+    return box.bash(f"{before}\nexec /usr/bin/python3 -I /srv/prewarm.py /srv/prewarm.json")
+
+
+def test_everything_below_the_paths_is_read_once(box: Box) -> None:
+    """Large files in pieces, small ones whole, hard links and overlapping paths once, links not at all."""
+    box.write("/opt/ml/models/large.pt").write_bytes(b"x" * (9 * MIB + 5))
+    for n in range(20):
+        box.write(f"/opt/ml/models/a/b/{n}").write_bytes(b"y" * MIB)
+    box.path("/opt/ml/models/again").hardlink_to(box.path("/opt/ml/models/large.pt"))
+    box.path("/opt/ml/models/elsewhere").symlink_to("/usr")
+
+    result = prewarm(box, "/opt/ml/models", "/opt/ml/models/a", "/opt/none")
+
+    assert result.status == 0, result.said
+    assert re.fullmatch(
+        r"prewarm: 29 MiB of 21 files in [\d.]+ s by 16 readers, everything there is; 0 could not be read\n",
+        result.said,
+    )
+
+
+def test_another_file_system_is_not_entered(box: Box) -> None:
+    """The merged view of a running container is its image once more."""
+    box.write("/opt/layer/file")
+    inside = "mount -t tmpfs none /opt/merged; touch /opt/merged/{1,2}; ls /opt/merged"
+    run = "exec /usr/bin/python3 -I /srv/prewarm.py /srv/prewarm.json"
+    nested = f"mkdir /opt/merged; exec unshare --user --map-root-user --mount bash -ec '{inside}; {run}'"
+
+    result = prewarm(box, "/opt", before=nested)
+
+    assert result.said.startswith("1\n2\nprewarm: 0 MiB of 1 files"), result.said
+
+
+def test_patterns_and_single_files_are_paths_too(box: Box) -> None:
+    """The driver's libraries lie among a thousand others."""
+    for name in ("libcuda.so.580", "libcudart.so", "libz.so"):
+        box.write(f"/opt/lib/{name}")
+    box.path("/opt/lib/libcuda.so").symlink_to("libcuda.so.580")
+
+    assert "of 2 files" in prewarm(box, "/opt/lib/libcuda*").said
+    assert "of 1 files" in prewarm(box, "/opt/lib/libz.so").said
+
+
+def test_it_ends_at_its_limit_however_much_is_left(box: Box) -> None:
+    """A boot is not kept busy: one file of a pebibyte would take days."""
+    result = prewarm(
+        box, "/opt", seconds=1, before="truncate --size 1P /opt/endless || truncate --size 7T /opt/endless"
+    )
+
+    assert result.status == 0, result.said
+    assert "stopped at the limit of 1 s" in result.said
+
+
+def test_nothing_to_read_is_no_failure(box: Box) -> None:
+    """An image without models, a host without a driver."""
+    result = prewarm(box, "/opt/none", "/opt/no*")
+
+    assert (result.status, "prewarm: 0 MiB of 0 files" in result.said) == (0, True), result.said
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ("{", "Expecting property name"),
+        ("[]", "not an object"),
+        ('{"readers": 1, "seconds": 1, "paths": "x"}', "paths is 'x'"),
+        ('{"readers": 1, "seconds": 1, "paths": ["x"]}', "not a list of absolute paths"),
+        ('{"readers": 0, "seconds": 1, "paths": []}', "readers is 0"),
+        ('{"readers": 1, "seconds": true, "paths": []}', "seconds is True"),
+        ('{"readers": 1, "seconds": 4000, "paths": []}', "seconds is 4000"),
+    ],
+)
+def test_configuration_that_cannot_be_used_is_told(box: Box, config: str, problem: str) -> None:
+    """The bake checks it with the image's own Python; nobody looks at a boot."""
+    box.write("/srv/prewarm.py", SCRIPT.read_text(encoding="utf-8"))
+    box.write("/srv/prewarm.json", config)
+
+    result = box.bash("exec /usr/bin/python3 -I /srv/prewarm.py --check /srv/prewarm.json")
+
+    assert result.status == 2
+    assert problem in result.said
+
+
+def test_the_script_runs_on_the_image_s_python() -> None:
+    """Amazon Linux 2023 has 3.9, and nothing from PyPI."""
+    tree = ast.parse(SCRIPT.read_text(encoding="utf-8"), feature_version=(3, 9))
+    imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+
+    assert imported == {"glob", "heapq", "json", "os", "stat", "sys", "threading", "time"}
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Match)]
+
+
+def unit() -> dict[str, dict[str, str]]:
+    """Return the unit's sections."""
+    parser = configparser.ConfigParser(interpolation=None, strict=True, comment_prefixes="#")
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read_string(UNIT.read_text(encoding="utf-8"))
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+def test_the_unit_runs_beside_the_agent_and_behind_everybody() -> None:
+    """An order towards Docker or the agent would delay the first job, which it is there to help."""
+    sections = unit()
+    orders = {key: value for key, value in sections["Unit"].items() if key in ("After", "Before", "Requires", "Wants")}
+
+    assert orders == {"After": "local-fs.target"}
+    assert sections["Install"] == {"WantedBy": "multi-user.target"}
+    service = sections["Service"]
+    # Not oneshot: multi-user.target would wait for its end.
+    assert service["Type"] == "exec"
+    assert (service["Nice"], service["IOSchedulingClass"]) == ("19", "idle")
+    assert service["ExecStart"] == f"/usr/bin/python3 -I {PREWARM_SCRIPT} {PREWARM_CONFIG}"
+
+
+def test_systemd_finds_no_fault_in_the_unit() -> None:
+    """A misspelt key is ignored at boot, with a line in a journal that nobody reads."""
+    known = {
+        "Unit": {"Description", "After", "ConditionPathExists"},
+        "Service": {"Type", "ExecStart", "Nice", "IOSchedulingClass", "OOMScoreAdjust", "TimeoutStopSec"}
+        | {"NoNewPrivileges", "CapabilityBoundingSet"},
+        "Install": {"WantedBy"},
+    }
+    assert {name: set(keys) for name, keys in unit().items()} == known
+    # Where this machine has systemd, its own word too; the image's is 252.
+    judge = shutil.which("systemd-analyze")
+    if judge is not None:
+        done = subprocess.run([judge, "verify", str(UNIT)], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def uploaded(box: Box) -> None:
+    """Give *box* what Packer uploads."""
+    add_fakes(box)
+    box.write("/srv/prewarm-unit", "disabled\n")
+    shutil.copytree(ROOTFS, box.path("/tmp/rootfs"))
+
+
+def test_step_installs_files_configuration_and_limit(box: Box) -> None:
+    """What lies in packer/rootfs lies so in the image, root's own and not writable by others."""
+    uploaded(box)
+
+    result = box.run("install-prewarm.sh", **INPUTS)
+
+    assert result.status == 0, result.said
+    assert box.read(PREWARM_UNIT) == UNIT.read_text(encoding="utf-8")
+    assert box.read(PREWARM_SCRIPT) == SCRIPT.read_text(encoding="utf-8")
+    paths = ["/opt/ml/models", "/var/lib/docker/overlay2"]
+    assert json.loads(box.read(PREWARM_CONFIG)) == {"readers": 16, "seconds": 30, "paths": paths}
+    assert box.read(f"{PREWARM_UNIT}.d/limit.conf") == "[Service]\nRuntimeMaxSec=35\n"
+    assert box.read("/srv/prewarm-unit") == "enabled\n"
+    assert {box.path(path).stat().st_mode & 0o777 for path in (PREWARM_UNIT, PREWARM_SCRIPT, PREWARM_CONFIG)} == {0o644}
+    assert not box.path("/tmp/rootfs").exists()
+    assert "with 16 readers for at most 30 s: /opt/ml/models /var/lib/docker/overlay2" in result.said
+
+
+def test_step_twice_is_step_once(box: Box) -> None:
+    """A bake on top of an earlier image installs it again."""
+    for _ in range(2):
+        uploaded(box)
+        assert box.run("install-prewarm.sh", **INPUTS).status == 0
+
+    assert sorted(path.name for path in box.path("/etc/gpu-ami").iterdir()) == ["prewarm.json"]
+
+
+def test_switched_off_it_takes_out_what_an_earlier_bake_put_in(box: Box) -> None:
+    """`prewarm = false` means no unit, wherever the bake started."""
+    uploaded(box)
+    assert box.run("install-prewarm.sh", **INPUTS).status == 0
+    uploaded(box)
+
+    result = box.run("install-prewarm.sh", **INPUTS | {"PREWARM": "0"})
+
+    assert result.status == 0, result.said
+    assert "will not read ahead (prewarm = false)" in result.said
+    assert "systemctl disable gpu-ami-prewarm.service" in box.calls()
+    for path in (PREWARM_UNIT, f"{PREWARM_UNIT}.d", PREWARM_SCRIPT, PREWARM_CONFIG, "/tmp/rootfs"):
+        assert not box.path(path).exists(), path
+
+
+def test_upload_that_did_not_arrive_is_told(box: Box) -> None:
+    """The line says which part of the repository is missing."""
+    add_fakes(box)
+
+    result = box.run("install-prewarm.sh", **INPUTS)
+
+    assert result.status == 1
+    assert "/tmp/rootfs is missing; did Packer upload packer/rootfs?" in result.tail()
+
+
+def test_default_paths_and_limits_are_what_the_readme_says() -> None:
+    """Off by a variable, 60 seconds, at least 16 readers; the list names driver, models and layers."""
+    (defaults,) = [
+        block["prewarm_env"]
+        for block in load_hcl(PACKER / "aws-gpu-ami.pkr.hcl", what="template")["locals"]
+        if "prewarm_env" in block
+    ]
+    for path in ("/var/lib/docker/overlay2", "/var/lib/containerd", "var.models_dir", "libcuda*", "libnvidia*"):
+        assert path in defaults["PREWARM_PATHS"], path
+    values = {
+        name: body["default"]
+        for block in load_hcl(PACKER / "variables.pkr.hcl", what="template")["variable"]
+        for name, body in block.items()
+        if name.startswith("prewarm")
+    }
+    assert values["prewarm"] is True
+    assert values["prewarm_seconds"] == 60
+    assert values["prewarm_readers"] >= 16
+
+
+def test_the_image_keeps_nothing_of_rootfs_that_no_step_installs() -> None:
+    """Each file of rootfs is known to the step and to validate-image.sh."""
+    found = {f"/{path.relative_to(ROOTFS)}" for path in ROOTFS.rglob("*") if path.is_file()}
+
+    assert found == {PREWARM_UNIT, PREWARM_SCRIPT}
+    assert Path(PREWARM_SCRIPT).suffix == ".py", "ruff and mypy look at it"
