@@ -116,10 +116,11 @@ def manifest(run: Invocation, *, file: str | None = None, all: bool = False) -> 
 @pipeline_task(
     ROOT,
     manifest="Another manifest than the last build's.",
-    file="The .tfvars.json file; default from pipeline.yaml.",
-    var="The Terraform variable; default from pipeline.yaml.",
+    file="A .tfvars, .tf or .tfvars.json file; default from pipeline.yaml.",
+    var="The Terraform variable, or a path such as resource.TYPE.NAME.block.image_id; default from pipeline.yaml.",
     ami="An AMI id instead of the manifest's.",
     check="Change nothing; exit 9 when there would be a change.",
+    no_verify="Do not look the AMI up in AWS first.",
 )
 def update_tfvars(
     run: Invocation,
@@ -129,18 +130,13 @@ def update_tfvars(
     var: str | None = None,
     ami: str | None = None,
     check: bool = False,
+    no_verify: bool = False,
 ) -> None:
-    """Write the new AMI's id to the file that Terraform reads, and show the change."""
-    from gpu_ami.handover import tfvars
-    from gpu_ami.jobs import building, report
+    """Look the new AMI up, write its id to the file that Terraform reads, and show the change."""
+    from gpu_ami.jobs import handing
 
-    change = building.plan_hand_over(run, manifest=manifest, file=file, variable=var, ami=ami)
-    dry = check or run.options.dry_run
-    if not dry:
-        tfvars.apply(change)
-    report.show_change(run, change, written=not dry)
-    if check:
-        report.raise_changed(run, change)
+    change = handing.plan_hand_over(run, manifest=manifest, file=file, variable=var, ami=ami)
+    handing.hand_over(run, change, verified=not no_verify, check=check)
 
 
 @pipeline_task(

@@ -13,14 +13,15 @@ from gpu_ami.errors import UsageError
 _MIB = 1024 * 1024
 
 
-def read_text(path: Path, *, what: str, limit_bytes: int = _MIB, hint: str = "") -> str:
-    """Return the text of *path*, a leading byte-order mark removed.
+def read_text(path: Path, *, what: str, limit_bytes: int = _MIB, hint: str = "", keep_mark: bool = False) -> str:
+    """Return the text of *path*, its line ends as they are, a leading byte-order mark removed.
 
     Args:
         path: The file to read.
         what: What the file is, for the error: ``"settings file"``.
         limit_bytes: A larger file is refused before it is read.
         hint: The next step, appended to the error when the file is missing.
+        keep_mark: Whether the byte-order mark stays, for a text that will be written back.
 
     Raises:
         UsageError: The file is missing, not a file, too large, unreadable or not UTF-8.
@@ -38,7 +39,7 @@ def read_text(path: Path, *, what: str, limit_bytes: int = _MIB, hint: str = "")
         msg = f"The {what} {path} is larger than {limit_bytes // _MIB} MiB: that is not one of ours. Check the path."
         raise UsageError(msg)
     try:
-        return raw.decode("utf-8-sig")
+        return raw.decode("utf-8" if keep_mark else "utf-8-sig")
     except UnicodeDecodeError as exc:
         msg = f"The {what} {path} is not UTF-8 (byte {exc.start} is {raw[exc.start]:#04x}): save it as UTF-8."
         raise UsageError(msg) from exc
@@ -50,8 +51,9 @@ def check_writable(path: Path, *, what: str) -> None:
     The permission bits are read rather than tried, so that root is held to them too.
 
     Raises:
-        UsageError: *path* is a symbolic link, a directory, another non-file or has no write bit.
+        UsageError: *path* is a symbolic link, a directory or another non-file, or it or its folder has no write bit.
     """
+    _check_folder(path, what)
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -70,6 +72,13 @@ def check_writable(path: Path, *, what: str) -> None:
     else:
         return
     raise UsageError(msg)
+
+
+def _check_folder(path: Path, what: str) -> None:
+    with contextlib.suppress(OSError):
+        if not path.parent.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):
+            msg = f"The {what} {path} cannot be replaced: its folder is write-protected."
+            raise UsageError(msg)
 
 
 def write_atomic(path: Path, data: str | bytes, *, what: str, mode: int = 0o644) -> None:

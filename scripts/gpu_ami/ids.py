@@ -1,4 +1,4 @@
-"""The identifiers that stations hand each other."""
+"""The identifiers and tags that stations hand each other."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from gpu_ami.errors import UsageError
 
 # EC2 gave out 8 hexadecimal digits until 2018 and gives out 17 since; both are alive.
 AMI_ID = re.compile(r"ami-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+
+# On everything the pipeline makes.
+PIPELINE_TAG = "gpu-ami:pipeline"
+FAMILY_TAG = "gpu-ami:family"
+# ``pending`` from the bake on, ``applied`` once Terraform has taken the AMI.
+HANDOVER_TAG = "gpu-ami:handover"
 
 
 def checked_ami_id(text: str, *, name: str = "AMI id") -> str:

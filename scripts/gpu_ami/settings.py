@@ -33,7 +33,7 @@ class Handover(Section, frozen=True):
         "terraform/gpu-ami.auto.tfvars.json"
     )
     variable: Annotated[
-        str, _Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", description="Variable of the root module that takes the id")
+        str, _Meta(pattern=r"^\S+$", description="Variable that takes the id, or a path to a value in the file")
     ] = "gpu_ami_id"
 
 

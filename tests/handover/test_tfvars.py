@@ -1,4 +1,4 @@
-"""The machine-owned variables file for Terraform."""
+"""What handing an AMI over changes, in each kind of file that Terraform reads."""
 
 from __future__ import annotations
 
@@ -6,39 +6,122 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gpu_ami.errors import UsageError
-from gpu_ami.handover.tfvars import apply, plan
+from gpu_ami.errors import SafetyError, UsageError
+from gpu_ami.handover import change as changes
+from gpu_ami.handover import tfvars
+from gpu_ami.handover.change import Change, apply
+from gpu_ami.hcl import parse_json
 
-OLD, NEW = "ami-0123456789abcdef0", "ami-12345678"
+OLD, NEW, OTHER = "ami-0123456789abcdef0", "ami-12345678", "ami-0fedcba9876543210"
+SEOUL, VIRGINIA = "ap-northeast-2", "us-east-1"
 
 
-def _file(tmp_path: Path, content: str | None = None) -> Path:
-    file = tmp_path / "gpu-ami.auto.tfvars.json"
+def _plan(file: Path, variable: str = "gpu_ami_id", ami: str = NEW, **more: str) -> Change:
+    amis = {SEOUL: ami} | {region.replace("_", "-"): other for region, other in more.items()}
+    return tfvars.plan(file, variable, amis, region=SEOUL)
+
+
+def _file(tmp_path: Path, content: str | None = None, name: str = "gpu-ami.auto.tfvars.json") -> Path:
+    file = tmp_path / name
     if content is not None:
-        file.write_text(content)
+        file.write_bytes(content.encode())
     return file
 
 
 def test_a_new_file_holds_the_variable_alone(tmp_path: Path) -> None:
     """The first hand-over makes the file."""
-    change = plan(_file(tmp_path), "gpu_ami_id", NEW)
+    change = _plan(_file(tmp_path))
     apply(change)
 
     assert (change.old, change.changed) == (None, True)
     assert change.file.read_text() == f'{{\n  "gpu_ami_id": "{NEW}"\n}}\n'
 
 
-def test_other_variables_stay_and_keys_are_sorted(tmp_path: Path) -> None:
-    """A diff shows the value that changed and nothing else."""
-    file = _file(tmp_path, json.dumps({"z": [1], "gpu_ami_id": OLD, "a": {"한": "글"}}))
+def test_an_added_variable_stands_among_the_others(tmp_path: Path) -> None:
+    """Nobody has chosen an order yet, so the keys are sorted."""
+    file = _file(tmp_path, json.dumps({"z": [1], "a": {"한": "글"}}))
 
-    change = plan(file, "gpu_ami_id", NEW)
-    apply(change)
+    apply(_plan(file))
 
     assert list(json.loads(file.read_text()).items()) == [("a", {"한": "글"}), ("gpu_ami_id", NEW), ("z", [1])]
-    assert change.document("f") == {"file": "f", "variable": "gpu_ami_id", "old": OLD, "new": NEW, "changed": True}
-    assert f'+  "gpu_ami_id": "{NEW}"' in change.diff("f")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "variable"),
+    [
+        ("x.tfvars.json", '\ufeff{"z": 1e2,\r\n\t"gpu_ami_id" : "OLD" ,"a":"한"}', "gpu_ami_id"),
+        ("x.tfvars.json", '{"amis": {"us-east-1": "ami-1", "ap-northeast-2": "OLD"}}\n', 'amis["ap-northeast-2"]'),
+        ("x.tfvars.json", '{"a": [{"b": "ami-1"}, {"b": "OLD"}]}', "a[1].b"),
+        ("x.auto.tfvars", '# gpu_ami_id = "x"\r\ngpu_ami_id = "OLD" # Seoul', "gpu_ami_id"),
+        ("terraform.tfvars", 'amis = {\n  ap-northeast-2 = "OLD"\n}\n', "amis.ap-northeast-2"),
+        ("x.tf", 'variable "gpu_ami_id" {\n  type    = string\n  default = "OLD"\n}\n', "gpu_ami_id"),
+        ("x.tf", 'variable "gpu_ami_id" {\n  default = "OLD"\n}\n', "variable.gpu_ami_id.default"),
+        ("x.tf", 'variable "m" {\n  default = { ap-northeast-2 = "OLD" }\n}\n', 'm["ap-northeast-2"]'),
+        ("x.tf", 'locals {\n  gpu_ami_id = "OLD"\n}\n', "locals.gpu_ami_id"),
+        (
+            "batch-video-analysis-gpu.tf",
+            'resource "aws_batch_compute_environment" "gpu" {\n  compute_resources {\n    image_id = "OLD"#x\n  }\n}\n',
+            "resource.aws_batch_compute_environment.gpu.compute_resources.image_id",
+        ),
+    ],
+)  # fmt: skip
+def test_exactly_the_id_changes(tmp_path: Path, name: str, text: str, variable: str) -> None:
+    """In every kind of file every other byte stays, and git's diff shows one line."""
+    file = _file(tmp_path, text.replace("OLD", OLD), name)
+
+    change = _plan(file, variable)
+    apply(change)
+
+    assert file.read_bytes() == text.replace("OLD", NEW).encode()
+    assert change.document("f") == {"file": "f", "variable": variable, "old": OLD, "new": NEW, "changed": True}
+    marked = [line for line in change.diff("f").splitlines() if line[:1] in {"+", "-"}]
+    assert len(marked) == 4
+    assert not _plan(file, variable).changed
+
+
+@pytest.mark.parametrize("old", ["null", '""', '"ami-NEW_AMI_ID"'])
+def test_a_placeholder_is_replaced(tmp_path: Path, old: str) -> None:
+    """The first hand-over finds what a person has left there."""
+    for name, text in (("x.tfvars", f"gpu_ami_id = {old}\n"), ("x.tfvars.json", f'{{"gpu_ami_id": {old}}}')):
+        file = _file(tmp_path, text, name)
+        apply(_plan(file))
+        assert file.read_text() == text.replace(old, f'"{NEW}"')
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.tfvars", 'gpu_ami_id = {{\n  us-east-1 = "{}" # V\n  eu-west-1 = "ami-11111111"\n  "{}" = "{}"\n}}\n'),
+        ("x.tfvars.json", '{{"gpu_ami_id": {{"us-east-1": "{}","eu-west-1": "ami-11111111",\n "{}": "{}"}}}}'),
+    ],
+)
+def test_a_region_map_gets_each_regions_ami(tmp_path: Path, name: str, text: str) -> None:
+    """A copy in another region has an id of its own; regions that were not baked keep theirs, and that is said."""
+    file = _file(tmp_path, text.format(OLD, SEOUL, OLD), name)
+
+    change = _plan(file, us_east_1=OTHER)
+    apply(change)
+
+    assert file.read_text() == text.format(OTHER, SEOUL, NEW)
+    assert (change.old, change.new) == ({SEOUL: OLD, VIRGINIA: OLD}, {SEOUL: NEW, VIRGINIA: OTHER})
+    assert change.notes == ("gpu_ami_id keeps its other entries: eu-west-1.",)
+
+
+def test_one_ami_changes_one_entry_of_a_region_map(tmp_path: Path) -> None:
+    """--ami is an AMI of the pipeline's region."""
+    file = _file(tmp_path, f'{{"gpu_ami_id": {{"{SEOUL}": "{OLD}", "{VIRGINIA}": "{OLD}"}}}}')
+
+    apply(_plan(file))
+
+    assert json.loads(file.read_text()) == {"gpu_ami_id": {SEOUL: NEW, VIRGINIA: OLD}}
+
+
+def test_a_plain_variable_gets_the_regions_own_ami(tmp_path: Path) -> None:
+    """Of a build for several regions only one id can stand there."""
+    assert _plan(_file(tmp_path), us_east_1=OTHER).new == NEW
 
 
 def test_an_equal_value_touches_nothing(tmp_path: Path) -> None:
@@ -46,7 +129,7 @@ def test_an_equal_value_touches_nothing(tmp_path: Path) -> None:
     file = _file(tmp_path, f'{{"gpu_ami_id":"{OLD}"}}')
     before = file.stat().st_mtime_ns
 
-    change = plan(file, "gpu_ami_id", OLD)
+    change = _plan(file, ami=OLD)
     apply(change)
 
     assert (change.changed, change.diff("f"), file.stat().st_mtime_ns) == (False, "", before)
@@ -54,7 +137,8 @@ def test_an_equal_value_touches_nothing(tmp_path: Path) -> None:
 
 def test_planning_writes_nothing(tmp_path: Path) -> None:
     """--check and --dry-run only plan."""
-    assert not plan(_file(tmp_path), "gpu_ami_id", NEW).file.exists()
+    assert not _plan(_file(tmp_path)).file.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -63,58 +147,136 @@ def test_planning_writes_nothing(tmp_path: Path) -> None:
 def test_only_an_ami_id_is_handed_over(tmp_path: Path, ami: str) -> None:
     """Terraform would accept any string until the apply."""
     with pytest.raises(UsageError, match="is not an AMI id"):
-        plan(_file(tmp_path), "gpu_ami_id", ami)
+        _plan(_file(tmp_path), ami=ami)
 
 
 @pytest.mark.parametrize(
-    ("content", "problem"),
+    ("name", "content", "problem"),
     [
-        ('{"gpu_ami_id": ', "is not JSON"),
-        ("[]", "holds no JSON object"),
-        ("[" * 100_000, "is not JSON"),
-        ('{"gpu_ami_id": {"eu-west-1": "ami-12345678"}}', "not a string"),
-        ('{"gpu_ami_id": "a", "gpu_ami_id": "b"}', "stands twice"),
-        ("\udcff", "not UTF-8"),
+        ("x.tfvars.json", '{"gpu_ami_id": ', "is not JSON at line 1"),
+        ("x.tfvars.json", "[]", "holds no JSON object"),
+        ("x.tfvars.json", "[" * 100_000, "nested too deeply"),
+        ("x.tfvars.json", '{"gpu_ami_id": ' + "9" * 5000 + "}", "is not JSON that can be read|is 9+ at line 1"),
+        ("x.tfvars.json", '{"gpu_ami_id": {"eu-west-1": "ami-12345678"}}', "has no 'ap-northeast-2' but eu-west-1"),
+        ("x.tfvars.json", '{"gpu_ami_id": 1}', "is 1 at line 1 of .*, not a string"),
+        ("x.tfvars.json", '{"gpu_ami_id": "a", "gpu_ami_id": "b"}', "stands twice"),
+        ("x.tfvars.json", '{"gpu_ami_id": "g5.xlarge"}', 'is "g5.xlarge", no AMI id'),
+        ("x.tfvars.json", "\udcff", "not UTF-8"),
+        ("x.tfvars.json", " " * 1024 * 1024 + "{}", "larger than 1 MiB"),
+        ("x.tfvars", None, "does not exist"),
+        ("x.tfvars", "", "has no gpu_ami_id but nothing"),
+        ("x.tfvars", "gpu_ami_ids = {}\n", "has no gpu_ami_id but gpu_ami_ids"),
+        ("x.tfvars", f'gpu_ami_id = "{OLD}"\n\ngpu_ami_id = "{OLD}"\n', "stands twice in .*, at lines 1 and 3"),
+        ("x.tfvars", 'gpu_ami_id = "ami-', "does not parse at line 1"),
+        ("x.tfvars", "gpu_ami_id = var.x\n", "is the expression `var.x` at line 1"),
+        ("x.tfvars", 'gpu_ami_id = "g5.xlarge"\n', 'gpu_ami_id at line 1 .* is "g5.xlarge", no AMI id'),
+        ("x.tfvars", "gpu_ami_id = <<E\nami-1\nE\n", "a heredoc at line 1"),
+        ("x.tfvars", "\udcff", "not UTF-8"),
+        ("x.tfvars", "# " + "x" * 1024 * 1024, "larger than 1 MiB"),
+        ("x.tf", 'variable "gpu_ami_id" {}\n', "The variable gpu_ami_id at line 1 of .* has no default"),
+        ("x.tf", 'resource "a" "b" {\n gpu_ami_id = 1\n}\n', r"but resource.a.b.gpu_ami_id \(line 2\): name one"),
+        ("x.tf", 'variable "gpu_ami_id" {}\nvariable "gpu_ami_id" {}\n', "stands twice in .*, at lines 1 and 2"),
     ],
 )
-def test_a_file_that_is_not_ours_is_refused(tmp_path: Path, content: str, problem: str) -> None:
-    """What cannot be read cannot be kept, so it is not replaced."""
-    file = tmp_path / "x.tfvars.json"
-    file.write_bytes(content.encode("utf-8", "surrogateescape"))
+def test_a_file_without_one_plain_value_is_refused(
+    tmp_path: Path, name: str, content: str | None, problem: str
+) -> None:
+    """What cannot be read for certain cannot be kept, so nothing is written."""
+    file = tmp_path / name
+    if content is not None:
+        file.write_bytes(content.encode("utf-8", "surrogateescape"))
 
-    with pytest.raises(UsageError, match=problem):
-        plan(file, "gpu_ami_id", NEW)
+    with pytest.raises(UsageError, match=problem) as caught:
+        apply(_plan(file))
+
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == ([file] if content is not None else [])
 
 
-@pytest.mark.parametrize("name", ["x.json", "x.tfvars", "x.tf"])
+def test_a_map_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    """Which regions belong in it is a person's decision."""
+    with pytest.raises(UsageError, match="has no amis: add the map by hand"):
+        _plan(_file(tmp_path), f'amis["{SEOUL}"]')
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.hcl", "tfvars", "x.tf.json", "x.tfvars.bak"])
 def test_other_file_kinds_are_refused(tmp_path: Path, name: str) -> None:
-    """JSON in a file that Terraform reads as HCL, or not at all, hands nothing over."""
-    with pytest.raises(UsageError, match=r"not a \.tfvars\.json file"):
-        plan(tmp_path / name, "gpu_ami_id", NEW)
+    """A file that Terraform reads otherwise, or not at all, hands nothing over."""
+    with pytest.raises(UsageError, match=r"is not a \.tfvars, \.tf or \.tfvars\.json file"):
+        _plan(tmp_path / name)
 
 
-@pytest.mark.parametrize("kind", ["symlink", "directory", "read-only"])
-def test_unwritable_targets_are_refused_before_anything_happens(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("name", ["x.tfvars.json", "x.tfvars", "x.tf"])
+@pytest.mark.parametrize("kind", ["symlink", "directory", "read-only", "read-only folder"])
+def test_unwritable_targets_are_refused_before_anything_happens(tmp_path: Path, kind: str, name: str) -> None:
     """--check must see them too, and root gets no special treatment."""
-    file = _file(tmp_path)
+    file = tmp_path / "folder" / name
+    file.parent.mkdir()
     if kind == "symlink":
         file.symlink_to(tmp_path / "other.tfvars.json")
     elif kind == "directory":
         file.mkdir()
     else:
         file.write_text("{}")
-        file.chmod(0o400)
+        (file if kind == "read-only" else file.parent).chmod(0o500)
 
     with pytest.raises(UsageError, match=str(file)):
-        plan(file, "gpu_ami_id", NEW)
+        _plan(file)
+    file.parent.chmod(0o700)
 
 
 def test_a_change_in_between_is_not_overwritten(tmp_path: Path) -> None:
     """Two hand-overs at once: the second one must not undo what it never saw."""
     file = _file(tmp_path, f'{{"gpu_ami_id": "{OLD}"}}')
-    change = plan(file, "gpu_ami_id", NEW)
+    change = _plan(file)
     file.write_text(f'{{"gpu_ami_id": "{OLD}", "other": 1}}')
 
     with pytest.raises(UsageError, match="changed by somebody else"):
         apply(change)
     assert "other" in file.read_text()
+
+
+def test_a_file_that_another_run_writes_is_left_to_it(tmp_path: Path) -> None:
+    """Between its look at the file and its write nobody else may write."""
+    from filelock import FileLock
+
+    file = _file(tmp_path, f'gpu_ami_id = "{OLD}"\n', "x.tfvars")
+    change = _plan(file)
+
+    with FileLock(tmp_path / ".x.tfvars.lock"), pytest.raises(SafetyError, match=r"Another run is writing .*x\.tfvars"):
+        apply(change)
+    assert OLD in file.read_text()
+
+    apply(change)
+    assert NEW in file.read_text()
+
+
+def test_a_lock_that_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full or read-only disk ends in one line, and before the file is touched."""
+    file = _file(tmp_path, f'gpu_ami_id = "{OLD}"\n', "x.tfvars")
+    change = _plan(file)
+    (tmp_path / ".x.tfvars.lock").mkdir()
+
+    with pytest.raises(UsageError, match="cannot be locked"):
+        apply(change)
+    assert changes.read(file) == change.before
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(max_size=5), _JSON, max_size=4), st.sampled_from([None, 1, "\t"]), st.booleans())
+def test_every_json_file_is_read_with_its_places(
+    values: dict[str, object], indent: int | str | None, wide: bool
+) -> None:
+    """Places come from a reader of our own, so it must agree with Python's on every text."""
+    document = parse_json(json.dumps({**values, "id": OLD}, indent=indent, ensure_ascii=wide), "f")
+
+    found = document.find(("id",))
+    assert document.text[found.start : found.end] == f'"{OLD}"'
+    for attribute in document.body.attributes:
+        assert json.loads(attribute.value.text) == {**values, "id": OLD}[attribute.name]

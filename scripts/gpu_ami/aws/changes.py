@@ -8,6 +8,7 @@ from typing import Any
 
 from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError, making_sense
 from gpu_ami.aws.images import GONE
+from gpu_ami.ids import HANDOVER_TAG
 
 
 def deregister(caller: Caller, image_id: str) -> dict[str, str]:
@@ -84,6 +85,15 @@ def add_tags(caller: Caller, resource_id: str, tags: Mapping[str, str]) -> None:
     ours = [{"Key": key, "Value": value} for key, value in sorted(tags.items()) if not key.startswith("aws:")]
     if ours:
         caller.call("ec2", "create_tags", Resources=[resource_id], Tags=ours)
+
+
+def mark_handed_over(caller: Caller, image_id: str) -> None:
+    """Tag an AMI as applied: Terraform has taken it, and clean-up need not wait for that any more.
+
+    Raises:
+        AwsError: EC2 refused, or nobody knows.
+    """
+    add_tags(caller, image_id, {HANDOVER_TAG: "applied"})
 
 
 def share(caller: Caller, image_id: str, permissions: Sequence[Mapping[str, str]]) -> None:

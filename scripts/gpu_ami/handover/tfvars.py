@@ -1,112 +1,127 @@
-"""The machine-owned ``*.auto.tfvars.json`` that carries the AMI id to Terraform."""
+"""What handing AMI ids over changes in a ``.tfvars``, ``.tf`` or ``.tfvars.json`` file."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gpu_ami.errors import UsageError
-from gpu_ami.files import check_writable, read_text, write_atomic
+from gpu_ami.handover.change import WHAT, Change, Edit, read
+from gpu_ami.hcl.paths import Path as ValuePath
+from gpu_ami.hcl.paths import parse_path, show_path
 from gpu_ami.ids import checked_ami_id
 
-_WHAT = "Terraform variables file"
+if TYPE_CHECKING:
+    from gpu_ami.hcl.tree import Document, Value
+
+JSON = ".tfvars.json"
+KINDS = (".tfvars", ".tf", JSON)
 
 
-@dataclass(frozen=True)
-class Change:
-    """One variable's change in one file; nothing is written before `apply`.
+def plan(file: Path, variable: str, amis: Mapping[str, str], *, region: str) -> Change:
+    """Return what handing *amis* over changes in *file*.
 
-    Attributes:
-        file: The file that Terraform reads.
-        variable: The root module's variable.
-        old: Its value now; None when the file or the variable is not there yet.
-        new: The AMI id it gets.
-        before: The file's text now; empty when there is no file.
-        after: The file's text then.
-    """
+    Exactly the values' bytes change. Only a ``.tfvars.json`` file may lack the variable or not be there yet.
 
-    file: Path
-    variable: str
-    old: str | None
-    new: str
-    before: str
-    after: str
-
-    @property
-    def changed(self) -> bool:
-        """Whether the value would change at all; a file of the same value in another layout stays as it is."""
-        return self.old != self.new
-
-    def document(self, shown: str) -> dict[str, Any]:
-        """Return the change as the ``update-tfvars`` task prints it; *shown* is the file's name."""
-        return {"file": shown, "variable": self.variable, "old": self.old, "new": self.new, "changed": self.changed}
-
-    def diff(self, shown: str) -> str:
-        """Return the change as a unified diff, empty when there is none."""
-        import difflib
-
-        if not self.changed:
-            return ""
-        before, after = self.before.splitlines(keepends=True), self.after.splitlines(keepends=True)
-        return "".join(difflib.unified_diff(before, after, f"a/{shown}", f"b/{shown}")).rstrip("\n")
-
-
-def plan(file: Path, variable: str, ami_id: str) -> Change:
-    """Return what setting *variable* to *ami_id* changes in *file*.
-
-    Other variables in the file are kept; keys are sorted, so that diffs show values and nothing else.
+    Args:
+        file: A ``.tfvars``, ``.tf`` or ``.tfvars.json`` file.
+        variable: A variable, or a path to a value. In a ``.tf`` file a plain name means that variable's default. Where
+            a map stands, its entries for the regions of *amis* get their AMIs; anything else gets *region*'s.
+        amis: Region to AMI id.
+        region: The pipeline's region.
 
     Raises:
-        UsageError: The id is not an AMI id, or the file is not a plain JSON object of variables that may be
-            replaced.
+        UsageError: An id is not an AMI id, or the value cannot be replaced: it is missing, ambiguous, an expression or
+            no AMI id; the error names the line.
     """
-    checked_ami_id(ami_id)
-    if file.suffixes[-2:] != [".tfvars", ".json"]:
-        msg = f"{file} is not a .tfvars.json file: Terraform would not read JSON from it. Name one."
+    for ami in amis.values():
+        checked_ami_id(ami)
+    path = parse_path(variable)
+    if not file.name.endswith(KINDS):
+        msg = f"{file} is not a .tfvars, .tf or .tfvars.json file: Terraform would not read the id from it. Name one."
         raise UsageError(msg)
-    check_writable(file, what=_WHAT)
-    before = read_text(file, what=_WHAT) if file.exists() else ""
-    values = _parse(before, file) if before.strip() else {}
-    old = values.get(variable)
-    if old is not None and not isinstance(old, str):
-        msg = f"{variable} is {json.dumps(old)[:60]} in {file}, not a string: mend the file or name another variable."
+    before = read(file)
+    if file.name.endswith(JSON) and not before.strip("\ufeff \t\r\n"):
+        return _added(file, path, amis[region], before, {})
+    if not file.exists():
+        msg = f"The {WHAT} {file} does not exist: name one that has {variable}, or a .tfvars.json file, which is made."
         raise UsageError(msg)
-    after = json.dumps({**values, variable: ami_id}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    return Change(file=file, variable=variable, old=old, new=ami_id, before=before, after=after)
+    document = load(file, before)
+    if file.name.endswith(JSON) and all(each.name != path[0] for each in document.body.attributes):
+        return _added(file, path, amis[region], before, json.loads(before.lstrip("\ufeff")))
+    return _replaced(document, file, variable, amis, region)
 
 
-def apply(change: Change) -> None:
-    """Write *change*; a change that changes nothing touches nothing.
+def load(file: Path, text: str) -> Document:
+    """Return what *text*, the content of *file*, holds.
 
     Raises:
-        UsageError: The file cannot be written, or was changed by somebody else since it was planned.
+        UsageError: It does not parse.
     """
-    if not change.changed:
-        return
-    now = read_text(change.file, what=_WHAT) if change.file.exists() else ""
-    if now != change.before:
-        msg = f"{change.file} was changed by somebody else meanwhile: run `invoke update-tfvars` again."
+    from gpu_ami import hcl
+
+    return (hcl.parse_json if file.name.endswith(".json") else hcl.parse)(text, str(file))
+
+
+def path_in(document: Document, file: Path, variable: str) -> ValuePath:
+    """Return the path that *variable* means in *file*: in a ``.tf`` file a plain name is a variable's default.
+
+    Raises:
+        UsageError: It is no path, or the variable has no default.
+    """
+    path = parse_path(variable)
+    if not file.name.endswith(".tf") or any(block.type == path[0] for block in document.body.blocks):
+        return path
+    blocks = [block for block in document.body.blocks if (block.type, block.labels) == ("variable", (path[0],))]
+    if len(blocks) == 1 and all(each.name != "default" for each in blocks[0].body.attributes):
+        msg = (
+            f"The variable {path[0]} at line {blocks[0].line} of {file} has no default: add `default = null` there, "
+            "or hand over to a .tfvars file."
+        )
         raise UsageError(msg)
-    write_atomic(change.file, change.after, what=_WHAT)
+    return ("variable", path[0], "default", *path[1:]) if blocks else path
 
 
-def _parse(text: str, file: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, file))
-    except (ValueError, RecursionError) as exc:
-        msg = f"The {_WHAT} {file} is not JSON ({exc}): mend or delete it; it is written by `invoke update-tfvars`."
-        raise UsageError(msg) from exc
-    if not isinstance(values, dict):
-        msg = f"The {_WHAT} {file} holds no JSON object: it must map variable names to values."
+def _added(file: Path, path: ValuePath, ami: str, before: str, values: Mapping[str, object]) -> Change:
+    """Return the change that adds a variable; the keys are sorted, as nobody has chosen an order."""
+    if len(path) > 1:
+        msg = f"{file} has no {path[0]}: add the map by hand, or name a plain variable."
         raise UsageError(msg)
-    return values
+    name = str(path[0])
+    after = json.dumps({**values, name: ami}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return Change(file, name, (Edit(None, ami),), before, after)
 
 
-def _unique(pairs: list[tuple[str, Any]], file: Path) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        msg = f"{twice[0]} stands twice in {file}: keep one of them."
+def _replaced(document: Document, file: Path, variable: str, amis: Mapping[str, str], region: str) -> Change:
+    from gpu_ami import hcl
+
+    path = path_in(document, file, variable)
+    value = document.find(path)
+    if value.kind != "map":
+        edit = _edit(document, path, amis[region], None)
+        return Change(file, variable, (edit,), document.text, hcl.replace(document, {path: edit.new}))
+    edits = tuple(_edit(document, (*path, name), ami, name) for name, ami in amis.items())
+    after = hcl.replace(document, {(*path, name): ami for name, ami in amis.items()})
+    return Change(file, variable, edits, document.text, after, _left(variable, value, edits))
+
+
+def _edit(document: Document, path: ValuePath, ami: str, region: str | None) -> Edit:
+    """Return the change of one value; a text that is neither empty nor an AMI's is not what the caller means."""
+    value = document.find(path)
+    old = value.literal if isinstance(value.literal, str) else None
+    if old and not old.startswith("ami-"):
+        msg = (
+            f"{show_path(path)} at line {value.line} of {document.source} is {value.text[:60]}, no AMI id: "
+            'name another value, or empty this one to "" by hand.'
+        )
         raise UsageError(msg)
-    return dict(pairs)
+    return Edit(old, ami, region)
+
+
+def _left(variable: str, value: Value, edits: Sequence[Edit]) -> tuple[str, ...]:
+    """Return what to say about the entries of a region map that stay."""
+    done = {edit.region for edit in edits}
+    left = [str(entry.name) for entry in value.entries if entry.name is not None and entry.name not in done]
+    return (f"{variable} keeps its other entries: {', '.join(left)}.",) if left else ()

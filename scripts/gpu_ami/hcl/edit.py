@@ -131,7 +131,7 @@ def _with_lines(text: str, added: Mapping[str, str]) -> str:
 
 def _checked(before: Document, text: str, edits: Iterable[_Edit], added: Mapping[str, str]) -> Document:
     """Parse *text* and refuse it unless it holds the attributes of *before*, the edits made, and those *added*."""
-    after = parse(text, before.source)
+    after = before.parse(text, before.source)
     expected = [(path, _edited(each.value, edits)) for path, each in before.body.walk()]
     # The top level's attributes come before what stands in blocks.
     place = len(before.body.attributes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -101,11 +101,13 @@ class Document:
         text: The text.
         source: What it is called in errors.
         body: What it holds.
+        parse: Reads another text of the same syntax.
     """
 
     text: str
     source: str
     body: Body
+    parse: Callable[[str, str], Document]
 
     def find(self, path: Path) -> Value:
         """Return the value that *path* leads to.
@@ -160,7 +162,7 @@ class _Reader:
         self._line_ends = [match.start() for match in re.finditer("\n", self.text)]
 
     def document(self, tree: Any) -> Document:
-        return Document(self.text, self.source, self._body(tree.children[0]))
+        return Document(self.text, self.source, self._body(tree.children[0]), parse)
 
     def _body(self, tree: Any) -> Body:
         return Body(

@@ -36,9 +36,10 @@ from gpu_ami.errors import (
     UsageError,
 )
 from gpu_ami.files import write_atomic
-from gpu_ami.handover import tfvars
+from gpu_ami.handover import change as changes
 from gpu_ami.handover.terraform import Terraform
 from gpu_ami.invocation import Invocation
+from gpu_ami.jobs import handing
 from gpu_ami.process import Command
 from gpu_ami.tools import guest_tools, packer_tools, terraform_tools
 
@@ -241,13 +242,14 @@ def build(run: Invocation, job: Job, *, debug: bool = False) -> BuildResult:
         guest_tools()
     run.announce()
     _check_and_validate(run, job)
+    handing.check_target(run)
     started = time.monotonic()
     log = run.workspace.logs / f"build-{job.run_id}.log"
     progress = _bake(run, job, log, debug=debug)
     duration_s = time.monotonic() - started
     made = _made(run, job, progress)
-    change = plan_hand_over(run)
-    tfvars.apply(change)
+    change = handing.plan_hand_over(run)
+    changes.apply(change)
     return _result(run, job, made, change, duration_s)
 
 
@@ -328,43 +330,10 @@ def _made(run: Invocation, job: Job, progress: Progress | None) -> manifests.Bui
     return made
 
 
-def plan_hand_over(
-    run: Invocation,
-    *,
-    manifest: str | None = None,
-    file: str | None = None,
-    variable: str | None = None,
-    ami: str | None = None,
-) -> tfvars.Change:
-    """Return what handing over *ami*, or else the AMI of the manifest's last run, would change.
-
-    Args:
-        run: This invocation.
-        manifest: Another manifest than the last build's.
-        file: Another file than the settings' one.
-        variable: Another variable than the settings' one.
-        ami: An AMI id.
-
-    Raises:
-        UsageError: A file or the id cannot be used.
-    """
-    if ami is None:
-        path = Path(manifest) if manifest is not None else run.workspace.manifest
-        amis = manifests.the_build(manifests.load(path).last_run, source=str(path)).amis
-        region = run.settings.region
-        if region not in amis:
-            msg = f"The last run in {path} made no AMI for {region} but for {', '.join(amis)}: name one with --region."
-            raise UsageError(msg)
-        ami = amis[region]
-    settings = run.settings.handover
-    target = Path(file) if file is not None else run.workspace.state / settings.file
-    return tfvars.plan(target, variable or settings.variable, ami)
-
-
-def _result(run: Invocation, job: Job, made: manifests.Build, change: tfvars.Change, duration_s: float) -> BuildResult:
+def _result(run: Invocation, job: Job, made: manifests.Build, change: changes.Change, duration_s: float) -> BuildResult:
     from gpu_ami.cost import build_line
 
-    described = artifact.describe(run.access, change.new)
+    described = artifact.describe(run.access, made.amis[run.access.region])
     values = job.values()
     price = build_line(
         duration_s=duration_s,
@@ -377,7 +346,7 @@ def _result(run: Invocation, job: Job, made: manifests.Build, change: tfvars.Cha
         snapshot_gib=described.snapshot_gib,
     )
     return BuildResult(
-        ami_id=change.new,
+        ami_id=made.amis[run.access.region],
         region=run.access.region,
         amis=made.amis,
         name=described.name,

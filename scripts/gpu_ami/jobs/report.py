@@ -13,7 +13,7 @@ from gpu_ami.units import show_duration
 if TYPE_CHECKING:
     from gpu_ami.bake.manifest import Build
     from gpu_ami.bake.preflight import Check
-    from gpu_ami.handover.tfvars import Change
+    from gpu_ami.handover.change import Change
     from gpu_ami.invocation import Invocation
     from gpu_ami.jobs.building import BuildResult
 
@@ -76,9 +76,21 @@ def show_change(run: Invocation, change: Change, *, written: bool) -> None:
         run.console.say(change.diff(shown))
         run.console.say(f"{'Wrote' if written else 'Would write'} {change.variable} to {shown}.")
     else:
-        run.console.say(f"{shown} has {change.variable} = {change.new} already; left alone.")
-    row = (shown, change.variable, change.old or "not set", change.new, "yes" if change.changed else "no")
-    table = Table(columns=("file", "variable", "old", "new", "changed"), rows=[row])
+        new = ", ".join(edit.new for edit in change.edits)
+        run.console.say(f"{shown} has {change.variable} = {new} already; left alone.")
+    for note in change.notes:
+        run.console.say(note)
+    rows = [
+        (
+            shown,
+            f'{change.variable}["{edit.region}"]' if edit.region else change.variable,
+            edit.old or "not set",
+            edit.new,
+            "yes" if edit.old != edit.new else "no",
+        )
+        for edit in change.edits
+    ]
+    table = Table(columns=("file", "variable", "old", "new", "changed"), rows=rows)
     run.console.result(change.document(shown), table)
 
 
@@ -90,7 +102,6 @@ def raise_changed(run: Invocation, change: Change) -> None:
     """
     if change.changed:
         shown = run.workspace.shown(change.file)
-        msg = (
-            f"{change.variable} in {shown} is {change.old or 'not set'}, not {change.new}: run `invoke update-tfvars`."
-        )
+        first = next(edit for edit in change.edits if edit.old != edit.new)
+        msg = f"{change.variable} in {shown} is {first.old or 'not set'}, not {first.new}: run `invoke update-tfvars`."
         raise DifferenceError(msg)

@@ -1,0 +1,125 @@
+"""The change that a hand-over makes in one file, and the one way it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpu_ami.errors import SafetyError, UsageError
+from gpu_ami.files import check_writable, read_text, write_atomic
+
+WHAT = "Terraform variables file"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One value's change.
+
+    Attributes:
+        old: The value now; None when it is null or not there yet.
+        new: The AMI id it gets.
+        region: The entry of a region map; None for a plain variable.
+    """
+
+    old: str | None
+    new: str
+    region: str | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a hand-over changes in one file; nothing is written before `apply`.
+
+    Attributes:
+        file: The file that Terraform reads.
+        variable: The variable, or the path to the value, as the caller named it.
+        edits: Its values; several only in a region map.
+        before: The file's text now, a byte-order mark included; empty when there is no file.
+        after: The file's text then.
+        notes: What a person should know, such as entries that stay as they are.
+    """
+
+    file: Path
+    variable: str
+    edits: tuple[Edit, ...]
+    before: str
+    after: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether a value would change at all; a file of the same values in another layout stays as it is."""
+        return any(edit.old != edit.new for edit in self.edits)
+
+    @property
+    def old(self) -> str | dict[str, str | None] | None:
+        """The value now; of a region map, its entries that are handed over."""
+        return {edit.region: edit.old for edit in self.edits if edit.region} or self.edits[0].old
+
+    @property
+    def new(self) -> str | dict[str, str]:
+        """The value then; of a region map, its entries that are handed over."""
+        return {edit.region: edit.new for edit in self.edits if edit.region} or self.edits[0].new
+
+    def document(self, shown: str) -> dict[str, Any]:
+        """Return the change as the ``update-tfvars`` task prints it; *shown* is the file's name."""
+        return {"file": shown, "variable": self.variable, "old": self.old, "new": self.new, "changed": self.changed}
+
+    def diff(self, shown: str) -> str:
+        """Return the change as a unified diff, empty when there is none."""
+        import difflib
+
+        if not self.changed:
+            return ""
+        before, after = (_lines(text) for text in (self.before, self.after))
+        return "\n".join(line.rstrip("\n") for line in difflib.unified_diff(before, after, f"a/{shown}", f"b/{shown}"))
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip("\r") for line in text.lstrip("\ufeff").split("\n")]
+
+
+def apply(change: Change) -> None:
+    """Write *change*; a change that changes nothing touches nothing.
+
+    Raises:
+        UsageError: The file cannot be written, or was changed by somebody else since it was planned.
+        SafetyError: Another run is writing it.
+    """
+    if not change.changed:
+        return
+    with _only_one(change.file):
+        if read(change.file) != change.before:
+            msg = f"{change.file} was changed by somebody else meanwhile: run `invoke update-tfvars` again."
+            raise UsageError(msg)
+        write_atomic(change.file, change.after, what=WHAT)
+
+
+def read(file: Path) -> str:
+    """Return the text of *file* as it is, a byte-order mark and its line ends included; empty when there is none.
+
+    Raises:
+        UsageError: It cannot be read, or may not be replaced.
+    """
+    check_writable(file, what=WHAT)
+    return read_text(file, what=WHAT, keep_mark=True) if file.exists() else ""
+
+
+@contextmanager
+def _only_one(file: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = file.with_name(f".{file.name}.lock")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock).acquire(timeout=0):
+            yield
+    except Timeout as exc:
+        msg = f"Another run is writing {file} (it holds {lock.name}): wait for it to end."
+        raise SafetyError(msg) from exc
+    except OSError as exc:
+        msg = f"The {WHAT} {file} cannot be locked: {exc.strerror}."
+        raise UsageError(msg) from exc

@@ -1,0 +1,66 @@
+"""The same variable in another file that Terraform reads by itself: one of the two would win unseen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpu_ami.errors import UsageError
+from gpu_ami.files import read_text
+from gpu_ami.handover.change import WHAT, Change
+from gpu_ami.handover.tfvars import JSON, load, path_in
+
+if TYPE_CHECKING:
+    from gpu_ami.hcl.tree import Value
+
+
+def is_read_by_itself(file: Path) -> bool:
+    """Return whether Terraform reads *file* without being told; a ``.tf`` file of the folder is code, not this."""
+    return file.name in {"terraform.tfvars", "terraform.tfvars.json"} or file.name.endswith(
+        (".auto.tfvars", f".auto{JSON}")
+    )
+
+
+def check(change: Change) -> None:
+    """Refuse a change of a variable that another file beside it gives another value.
+
+    A file that is only read when it is named (``-var-file``) may differ: that is its purpose.
+
+    Raises:
+        UsageError: Both files are named; or the other one cannot be read.
+    """
+    document = load(change.file, change.after)
+    path = path_in(document, change.file, change.variable)
+    is_code = change.file.name.endswith(".tf")
+    if is_code and (path[0] != "variable" or path[2:3] != ("default",)):
+        return
+    if not is_code and not is_read_by_itself(change.file):
+        return
+    name, top = (str(path[1]), path[:3]) if is_code else (str(path[0]), path[:1])
+    ours = _plain(document.find(top))
+    for other in _others(change.file):
+        text = read_text(other, what=WHAT, keep_mark=True)
+        theirs = [each for each in load(other, text).body.attributes if each.name == name] if text.strip() else []
+        if any(_plain(each.value) != ours for each in theirs):
+            msg = (
+                f"{name} would be {_shown(ours)} in {change.file} but is {theirs[0].value.text[:60]} at line "
+                f"{theirs[0].line} of {other}: keep it in one of them."
+            )
+            raise UsageError(msg)
+
+
+def _others(file: Path) -> Iterable[Path]:
+    if not file.parent.is_dir():
+        return []
+    return [each for each in sorted(file.parent.iterdir()) if each != file and is_read_by_itself(each)]
+
+
+def _plain(value: Value) -> object:
+    if value.kind in {"map", "list"}:
+        return value.kind, frozenset((each.name, _plain(each.value)) for each in value.entries)
+    return value.literal if value.kind not in {"heredoc", "expression"} else value.text
+
+
+def _shown(plain: object) -> str:
+    return f'"{plain}"' if isinstance(plain, str) else "another map"

@@ -1,0 +1,90 @@
+"""Whether an AMI may be handed over: decided from what EC2 says of it, with no call of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from gpu_ami.ids import FAMILY_TAG, PIPELINE_TAG
+
+if TYPE_CHECKING:
+    from gpu_ami.aws.candidates import Candidate
+
+Code = Literal["gone", "pending", "state", "owner", "architecture", "foreign", "deprecated"]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an AMI must be.
+
+    Attributes:
+        account: The account of the credentials.
+        family: The settings' family.
+        architectures: What the jobs' instances run.
+        instance_type: Those instances, for the message.
+        now: The moment of the decision, UTC.
+    """
+
+    account: str
+    family: str
+    architectures: Sequence[str]
+    instance_type: str
+    now: datetime
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why an AMI must not be handed over, in a code and in words that say what to do."""
+
+    code: Code
+    text: str
+
+
+def problems(region: str, found: Candidate | None, expected: Expected) -> list[Problem]:
+    """Return everything that speaks against handing an AMI over in *region*; nothing when it may be.
+
+    Args:
+        region: Where it is wanted.
+        found: What EC2 says of it; None when it shows none.
+        expected: What it must be.
+    """
+    if found is None:
+        text = f"does not exist in {region}: was it deregistered, or is it in another region or another account?"
+        return [Problem("gone", text)]
+    return [*_state(found), *_origin(found, expected), *_fitness(found, expected)]
+
+
+def _state(found: Candidate) -> list[Problem]:
+    if found.state == "available":
+        return []
+    if found.state == "pending":
+        wait = f"aws ec2 wait image-available --image-ids {found.image_id} --region {found.region}"
+        return [Problem("pending", f"is still pending: wait until it is available (`{wait}`) and run this again.")]
+    reason = f" ({found.reason})" if found.reason else ""
+    return [Problem("state", f"is {found.state}{reason}, so no instance can start from it: choose another one.")]
+
+
+def _origin(found: Candidate, expected: Expected) -> list[Problem]:
+    if found.owner != expected.account:
+        text = f"belongs to account {found.owner}, not to {expected.account}: use credentials of its owner."
+        return [Problem("owner", text)]
+    if PIPELINE_TAG not in found.tags or found.tags.get(FAMILY_TAG) != expected.family:
+        family = found.tags.get(FAMILY_TAG)
+        tag = f"carries {FAMILY_TAG}={family}" if family else f"carries no {PIPELINE_TAG} and {FAMILY_TAG} tags"
+        text = f"{tag}, so it is none of this pipeline's ({expected.family}): check the id."
+        return [Problem("foreign", text)]
+    return []
+
+
+def _fitness(found: Candidate, expected: Expected) -> list[Problem]:
+    made: list[Problem] = []
+    if found.architecture not in expected.architectures:
+        runs = " or ".join(expected.architectures)
+        text = f"is {found.architecture}, but {expected.instance_type}, which runs the jobs, takes {runs}."
+        made.append(Problem("architecture", text))
+    if found.deprecated_at is not None and found.deprecated_at <= expected.now:
+        text = f"is deprecated since {found.deprecated_at:%Y-%m-%d}: choose a newer one."
+        made.append(Problem("deprecated", text))
+    return made

@@ -1,0 +1,61 @@
+"""A JSON text as the same document that HCL gives: Terraform reads both."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from gpu_ami.errors import UsageError
+from gpu_ami.hcl.tree import Attribute, Body, Document, Entry, Kind, Value
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+_KINDS: dict[type, Kind] = {str: "string", bool: "bool", int: "number", float: "number", type(None): "null"}
+
+
+def parse_json(text: str, source: str) -> Document:
+    """Return the object that *text* holds; *source* names it in errors. A byte-order mark may lead.
+
+    Raises:
+        UsageError: It is no JSON object; the error names the line.
+    """
+    start = 1 if text.startswith("\ufeff") else 0
+    try:
+        if not isinstance(json.loads(text[start:]), dict):
+            msg = f"{source} holds no JSON object: it must map variable names to values."
+            raise UsageError(msg)
+        top = _value(text, _after_space(text, start))
+    except json.JSONDecodeError as exc:
+        msg = f"{source} is not JSON at line {exc.lineno}: {exc.msg}. Mend it there, or delete it if only we write it."
+        raise UsageError(msg) from exc
+    except (ValueError, RecursionError) as exc:
+        msg = f"{source} is not JSON that can be read: it is nested too deeply, or a number in it is too long."
+        raise UsageError(msg) from exc
+    members = [Attribute(str(each.name), each.value.line, each.value) for each in top.entries]
+    return Document(text, source, Body(attributes=tuple(members)), parse_json)
+
+
+def _value(text: str, start: int) -> Value:
+    """Return the value at *start*; *text* is known to be JSON."""
+    opening, line = text[start], text.count("\n", 0, start) + 1
+    if opening not in "{[":
+        literal, end = json.JSONDecoder().raw_decode(text, start)
+        return Value(start, end, line, text[start:end], _KINDS[type(literal)], literal)
+    entries: list[Entry] = []
+    position = _after_space(text, start + 1)
+    while text[position] not in "}]":
+        name: str | int = len(entries)
+        if opening == "{":
+            name, position = json.JSONDecoder().raw_decode(text, position)
+            position = _after_space(text, _after_space(text, position) + 1)
+        value = _value(text, position)
+        entries.append(Entry(name, value))
+        position = _after_space(text, value.end)
+        if text[position] == ",":
+            position = _after_space(text, position + 1)
+    kind: Kind = "map" if opening == "{" else "list"
+    return Value(start, position + 1, line, text[start : position + 1], kind, None, tuple(entries))
+
+
+def _after_space(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position

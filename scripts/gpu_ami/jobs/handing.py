@@ -1,0 +1,149 @@
+"""Handing AMIs over, put together: the manifest, the file, the look at the AMI."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpu_ami.bake import manifest as manifests
+from gpu_ami.errors import SafetyError, UsageError
+from gpu_ami.handover import change as changes
+from gpu_ami.handover import elsewhere, target, tfvars
+from gpu_ami.handover.change import Change
+from gpu_ami.handover.verify import Code, Expected, Problem, problems
+from gpu_ami.jobs import report
+
+_ANY_AMI = "ami-00000000"
+
+if TYPE_CHECKING:
+    from gpu_ami.invocation import Invocation
+
+
+def chosen_amis(run: Invocation, *, manifest: str | None = None, ami: str | None = None) -> dict[str, str]:
+    """Return region to AMI of what is handed over: *ami* in the pipeline's region, or all of a manifest's last run.
+
+    Raises:
+        UsageError: The manifest cannot be used, or has nothing for the pipeline's region.
+    """
+    region = run.settings.region
+    if ami is not None:
+        if manifest is not None:
+            msg = "--ami and --manifest name an AMI each: give one of them."
+            raise UsageError(msg)
+        return {region: ami}
+    path = Path(manifest) if manifest is not None else run.workspace.manifest
+    amis = manifests.the_build(manifests.load(path).last_run, source=str(path)).amis
+    if region not in amis:
+        msg = f"The last run in {path} made no AMI for {region} but for {', '.join(amis)}: name one with --region."
+        raise UsageError(msg)
+    return amis
+
+
+def plan_hand_over(
+    run: Invocation,
+    *,
+    manifest: str | None = None,
+    file: str | None = None,
+    variable: str | None = None,
+    ami: str | None = None,
+) -> Change:
+    """Return what handing *ami*, or else the AMIs of the manifest's last run, over would change.
+
+    Args:
+        run: This invocation.
+        manifest: Another manifest than the last build's.
+        file: Another file than the settings' one.
+        variable: Another variable than the settings' one, or a path to a value.
+        ami: An AMI id.
+
+    Raises:
+        UsageError: A file or the id cannot be used.
+        SafetyError: The sandbox's AMI would get into the repository's own files.
+    """
+    amis = chosen_amis(run, manifest=manifest, ami=ami)
+    settings = run.settings.handover
+    named = Path(file) if file is not None else run.workspace.state / settings.file
+    real = target.resolve(named, run.workspace.root)
+    _keep_apart(run, real)
+    change = tfvars.plan(real, variable or settings.variable, amis, region=run.settings.region)
+    elsewhere.check(change)
+    return change
+
+
+def check_target(run: Invocation) -> None:
+    """Refuse settings whose file could not take an AMI id: to be known before a build, not half an hour later.
+
+    Raises:
+        UsageError: The file or the variable in it cannot be used.
+    """
+    plan_hand_over(run, ami=_ANY_AMI)
+
+
+def _keep_apart(run: Invocation, file: Path) -> None:
+    path, home = file.resolve(), run.workspace.root.resolve()
+    if run.options.sandbox and path.is_relative_to(home) and not path.is_relative_to(run.workspace.state.resolve()):
+        msg = f"{run.workspace.shown(file)} is no file of the sandbox's: leave --file out, or name a copy of it."
+        raise SafetyError(msg)
+
+
+def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code] = ()) -> None:
+    """Look each AMI up in its region and refuse those that must not be handed over.
+
+    Args:
+        run: This invocation.
+        amis: Region to AMI id.
+        accept: Problems that do not count.
+
+    Raises:
+        SafetyError: An AMI is gone, pending, of another architecture, not ours, …; the line says what to do.
+        AwsError: AWS cannot be asked.
+    """
+    from gpu_ami.aws import candidates
+    from gpu_ami.aws.access import identify
+    from gpu_ami.aws.calls import Caller
+
+    account = identify(run.access).account
+    instance_type = run.settings.cost.instance_type
+    found: list[tuple[str, Problem]] = []
+    for region, ami in amis.items():
+        caller = Caller(run.access, region)
+        expected = Expected(
+            account=account,
+            family=run.settings.family,
+            architectures=candidates.architectures(caller, instance_type),
+            instance_type=instance_type,
+            now=datetime.now(timezone.utc),
+        )
+        image = candidates.look_up(caller, ami)
+        found += [(ami, each) for each in problems(region, image, expected) if each.code not in accept]
+    if found:
+        ami, first = found[0]
+        more = f" ({len(found) - 1} more: {'; '.join(f'{a} {p.code}' for a, p in found[1:])})" if found[1:] else ""
+        msg = f"The AMI {ami} {first.text}{more} Nothing was changed; --no-verify skips this look."
+        raise SafetyError(msg)
+    run.console.say(f"Looked up {', '.join(f'{ami} in {region}' for region, ami in amis.items())}: available and ours.")
+
+
+def hand_over(run: Invocation, change: Change, *, verified: bool = True, check: bool = False) -> None:
+    """Write *change* unless this is a check or a dry run, and print it.
+
+    Raises:
+        SafetyError: The AMI must not be handed over, or another run is writing the file.
+        UsageError: The file cannot be written.
+        DifferenceError: *check* found a difference.
+    """
+    if verified:
+        verify(run, amis_of(change, run.settings.region))
+    is_dry = check or run.options.dry_run
+    if not is_dry:
+        changes.apply(change)
+    report.show_change(run, change, written=not is_dry)
+    if check:
+        report.raise_changed(run, change)
+
+
+def amis_of(change: Change, region: str) -> dict[str, str]:
+    """Return region to AMI of what *change* hands over; a plain variable's is for *region*."""
+    return {edit.region or region: edit.new for edit in change.edits}

@@ -1,0 +1,65 @@
+"""Which AMIs may be handed over."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from gpu_ami.aws.candidates import Candidate
+from gpu_ami.handover.verify import Expected, problems
+
+NOW = datetime(2026, 11, 24, tzinfo=timezone.utc)
+EXPECTED = Expected("123456789012", "gpu-batch", ("x86_64",), "g5.xlarge", NOW)
+GOOD = Candidate(
+    image_id="ami-12345678",
+    region="ap-northeast-2",
+    owner="123456789012",
+    architecture="x86_64",
+    deprecated_at=NOW + timedelta(days=1),
+    tags={"gpu-ami:pipeline": "gpu-ami-pipeline", "gpu-ami:family": "gpu-batch"},
+)
+
+
+def test_our_own_available_ami_may_go() -> None:
+    """Nothing speaks against it."""
+    assert problems(GOOD.region, GOOD, EXPECTED) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "words"),
+    [
+        ({"state": "pending"}, "pending", "aws ec2 wait image-available --image-ids ami-12345678"),
+        ({"state": "failed", "reason": "out of space"}, "state", r"is failed \(out of space\), so no instance"),
+        ({"state": "disabled"}, "state", "is disabled, so no instance can start"),
+        ({"owner": "210987654321", "tags": {}}, "owner", "belongs to account 210987654321, not to 123456789012"),
+        ({"tags": {}}, "foreign", "carries no gpu-ami:pipeline and gpu-ami:family tags"),
+        ({"tags": {"gpu-ami:family": "gpu-batch"}}, "foreign", "none of this pipeline's"),
+        ({"tags": {**GOOD.tags, "gpu-ami:family": "x"}}, "foreign", "carries gpu-ami:family=x"),
+        ({"architecture": "arm64"}, "architecture", "is arm64, but g5.xlarge, which runs the jobs, takes x86_64"),
+        ({"deprecated_at": NOW}, "deprecated", "is deprecated since 2026-11-24"),
+    ],
+)
+def test_what_speaks_against_an_ami_is_said(changed: dict[str, Any], code: str, words: str) -> None:
+    """Each one alone is enough, and says what to do."""
+    (found,) = problems(GOOD.region, dataclasses.replace(GOOD, **changed), EXPECTED)
+
+    assert found.code == code
+    assert re.search(words, found.text)
+
+
+def test_an_ami_that_ec2_does_not_show_is_gone() -> None:
+    """Deregistered, of another region or of an account that does not share it: EC2 does not tell which."""
+    (found,) = problems("ap-northeast-2", None, EXPECTED)
+
+    assert (found.code, "does not exist in ap-northeast-2" in found.text) == ("gone", True)
+
+
+def test_everything_is_said_at_once() -> None:
+    """A person should not find one problem after the other."""
+    bad = dataclasses.replace(GOOD, state="pending", architecture="arm64", tags={})
+
+    assert [each.code for each in problems(GOOD.region, bad, EXPECTED)] == ["pending", "foreign", "architecture"]
