@@ -82,7 +82,7 @@ _AMI = re.compile(r"^AMI: (?P<id>ami-[0-9a-f]+)")
 _FAILED = "Provisioning step had errors"
 _PREFIX = re.compile(r"^(?:==> [\w.-]+: ?|[\w-]+\.[\w.-]+: ?)")
 _PHASES: tuple[tuple[re.Pattern[str], Phase], ...] = (
-    (re.compile(r"^(Launching a source AWS|Creating temporary keypair|Requesting spot)"), "launching"),
+    (re.compile(r"^(Launching a (?:source|spot) AWS|Creating temporary keypair|Requesting spot)"), "launching"),
     (re.compile(r"^(Provisioning with|Connected to SSH)"), "provisioning"),
     (re.compile(r"^(Stopping the source instance|Creating AMI)"), "imaging"),
     (re.compile(r"^(Terminating the source AWS|Cleaning up any extra volumes)"), "finishing"),

@@ -10,9 +10,26 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from gpu_ami import process
+from gpu_ami.bake.attempts import shortage
 from gpu_ami.bake.events import Progress, advance, failure, parse_line
 from gpu_ami.errors import BuildError, UsageError
 from gpu_ami.process import Command
+
+
+class FailedBuildError(BuildError):
+    """Packer ended without an AMI.
+
+    Attributes:
+        shortage: EC2's code where only the room for the builder was lacking; None otherwise.
+        script: The provisioning script that failed; empty when it was none.
+    """
+
+    def __init__(self, message: str, progress: Progress) -> None:
+        """Keep what a caller needs to decide whether another attempt may help."""
+        super().__init__(message)
+        self.shortage = shortage(progress)
+        # Packer says so of a failed step, and of nothing else.
+        self.script = progress.scripts[progress.step - 1] if progress.last_words and progress.step else ""
 
 
 class View(Protocol):
@@ -48,8 +65,8 @@ def bake(
         poll_s: Seconds between two looks.
 
     Raises:
-        BuildError: Packer ended with another status than 0; the line names the step, the reason and the log. Or the
-            log could not be written on; Packer was interrupted and has cleaned up.
+        FailedBuildError: Packer ended with another status than 0; the line names the step, the reason and the log.
+        BuildError: The log could not be written on; Packer was interrupted and has cleaned up.
         KeyboardInterrupt: The build was cancelled and Packer has cleaned up.
     """
     follower = _Follower(Progress(scripts=scripts), view)
@@ -68,7 +85,7 @@ def bake(
     progress = follower.progress
     if status != 0:
         view.failed(progress.last_words or progress.tail)
-        raise BuildError(_reason(progress, log))
+        raise FailedBuildError(_reason(progress, log), progress)
     return progress
 
 

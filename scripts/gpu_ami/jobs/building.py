@@ -5,6 +5,7 @@ Reads from top to bottom as the README's table does: check, validate, bake, read
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import secrets
@@ -23,13 +24,10 @@ from gpu_ami import __version__, process
 from gpu_ami.aws import artifact
 from gpu_ami.bake import manifest as manifests
 from gpu_ami.bake import preflight, variables
-from gpu_ami.bake.events import Progress
 from gpu_ami.bake.packer import Inputs, Packer
 from gpu_ami.diagnostics import first_problem
 from gpu_ami.errors import (
-    AwsError,
     BuildError,
-    InterruptedRunError,
     PipelineError,
     SafetyError,
     TerraformError,
@@ -39,12 +37,10 @@ from gpu_ami.files import write_atomic
 from gpu_ami.handover import change as changes
 from gpu_ami.handover.terraform import Terraform
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import handing
+from gpu_ami.jobs import baking, handing
 from gpu_ami.process import Command
 from gpu_ami.tools import guest_tools, packer_tools, terraform_tools
 
-_SNAPSHOT_POLL_S = 10.0
-_SANDBOX_POLL_S = 0.1
 # `packer fmt -check` and `terraform fmt -check` end with this when a file has another layout.
 _FMT_WOULD_CHANGE = 3
 
@@ -75,6 +71,10 @@ class Job:
             (TerraformError, (self.terraform.fmt(), self.terraform.init(), self.terraform.validate())),
         )
 
+    def given(self, **more: str) -> Job:
+        """Return this build with the variables *more*, which win over what was given before."""
+        return dataclasses.replace(self, inputs=Inputs(self.inputs.files, {**self.inputs.variables, **more}))
+
     def values(self) -> dict[str, Any]:
         """Return each template variable's value as Packer will see it."""
         return dict(self._values)
@@ -101,6 +101,7 @@ class BuildResult:
     build_cost_usd: Decimal | None
     cost_line: str
     sandbox: bool
+    attempts: int = 1
 
     def document(self) -> dict[str, Any]:
         """Return the result as JSON-ready values; an unknown figure is null."""
@@ -116,6 +117,7 @@ class BuildResult:
             "tfvars": self.tfvars,
             "build_cost_usd": None if self.build_cost_usd is None else float(self.build_cost_usd),
             "sandbox": self.sandbox,
+            "attempts": self.attempts,
         }
 
 
@@ -193,7 +195,7 @@ def validation_lines(job: Job) -> list[str]:
 
 def build_lines(job: Job, *, debug: bool) -> list[str]:
     """Return the exact commands that `build` runs, in order."""
-    return [*validation_lines(job), str(job.packer.build(job.inputs, debug=debug))]
+    return [*validation_lines(job), str(job.packer.build(job.inputs, debug=debug)), *baking.fall_back_lines(job)]
 
 
 def validate(job: Job) -> None:
@@ -244,13 +246,12 @@ def build(run: Invocation, job: Job, *, debug: bool = False) -> BuildResult:
     _check_and_validate(run, job)
     handing.check_target(run)
     started = time.monotonic()
-    log = run.workspace.logs / f"build-{job.run_id}.log"
-    progress = _bake(run, job, log, debug=debug)
+    baked = baking.bake(run, job, debug=debug)
     duration_s = time.monotonic() - started
-    made = _made(run, job, progress)
+    made = baking.read_manifest(run, baked)
     change = handing.plan_hand_over(run)
     changes.apply(change)
-    return _result(run, job, made, change, duration_s)
+    return _result(run, baked, made, change, duration_s)
 
 
 def _check_and_validate(run: Invocation, job: Job) -> None:
@@ -266,75 +267,13 @@ def _check_and_validate(run: Invocation, job: Job) -> None:
         raise SafetyError(msg)
 
 
-def _bake(run: Invocation, job: Job, log: Path, *, debug: bool) -> Progress | None:
-    command = job.packer.build(job.inputs, debug=debug)
-    shown = run.workspace.shown(log)
-    try:
-        if debug:
-            if process.foreground(command) != 0:
-                msg = "The build failed; Packer's own output above says where."
-                raise BuildError(msg)
-            return None
-        from gpu_ami.bake.run import bake
-        from gpu_ami.bake.view import build_view
-
-        run.console.say(f"Packer's log: {shown}")
-        with build_view(run.console) as view:
-            return bake(
-                command,
-                scripts=variables.template_scripts(job.packer.folder),
-                log=log,
-                view=view,
-                percent=lambda ami: artifact.snapshot_percent(run.access, ami),
-                poll_s=_SANDBOX_POLL_S if run.options.sandbox else _SNAPSHOT_POLL_S,
-            )
-    except KeyboardInterrupt as exc:
-        _tidy(run, job)
-        msg = f"The build was interrupted; what it had started is ended. Packer's log: {shown}."
-        raise InterruptedRunError(msg) from exc
-    except BuildError:
-        _tidy(run, job)
-        raise
-
-
-def _tidy(run: Invocation, job: Job) -> None:
-    """Remove what Packer itself left of this run.
-
-    An interrupt can cut the answer to a call that AWS has carried out: Packer then knows of no key pair or instance
-    to end. Only what carries this run's own id is touched, and what cannot be removed is named for later.
-    """
-    from gpu_ami.aws import leftovers
-    from gpu_ami.aws.calls import Caller
-
-    caller = Caller(run.access, run.settings.region)
-    try:
-        for kind in ("instance", "volume", "security-group", "key-pair"):
-            mine = [left for left in leftovers.find(caller, kind, run.settings.family) if left.run == job.run_id]
-            for left in mine:
-                leftovers.remove(caller, left)
-                run.console.say(f"Removed the {left.kind} {left.identifier} that Packer had left.")
-            if kind == "instance" and mine:
-                leftovers.wait_until_terminated(caller, [left.identifier for left in mine])
-    except AwsError as exc:
-        run.console.warn(f"Something of run {job.run_id} may be left: {exc} Run `invoke sweep` later.")
-
-
-def _made(run: Invocation, job: Job, progress: Progress | None) -> manifests.Build:
-    """Return this build from the manifest: the last run, which must be ours and agree with Packer's output."""
-    path = run.workspace.manifest
-    made = manifests.the_build(manifests.load(path).last_run, source=run.workspace.shown(path))
-    ours = (made.custom_data or {}).get("run_id")
-    if ours != job.run_id or (progress is not None and progress.amis != made.amis):
-        msg = f"The last run in {path} is {ours!r}, not this build {job.run_id!r}: did another build run meanwhile?"
-        raise BuildError(msg)
-    return made
-
-
-def _result(run: Invocation, job: Job, made: manifests.Build, change: changes.Change, duration_s: float) -> BuildResult:
+def _result(
+    run: Invocation, baked: baking.Baked, made: manifests.Build, change: changes.Change, duration_s: float
+) -> BuildResult:
     from gpu_ami.cost import build_line
 
     described = artifact.describe(run.access, made.amis[run.access.region])
-    values = job.values()
+    values = baked.job.values()
     price = build_line(
         duration_s=duration_s,
         region=run.access.region,
@@ -350,7 +289,8 @@ def _result(run: Invocation, job: Job, made: manifests.Build, change: changes.Ch
         region=run.access.region,
         amis=made.amis,
         name=described.name,
-        source_ami_id=described.source_ami_id or (made.custom_data or {}).get("source_ami", ""),
+        # EC2 names an intermediary AMI, gone by now, where a copy with a named key made the plugin rework the AMI.
+        source_ami_id=(made.custom_data or {}).get("source_ami", "") or described.source_ami_id,
         snapshot_gib=described.snapshot_gib,
         duration_s=duration_s,
         manifest=run.workspace.shown(run.workspace.manifest),
@@ -358,4 +298,5 @@ def _result(run: Invocation, job: Job, made: manifests.Build, change: changes.Ch
         build_cost_usd=price.build_cost_usd,
         cost_line=price.line,
         sandbox=run.options.sandbox,
+        attempts=baked.attempts,
     )

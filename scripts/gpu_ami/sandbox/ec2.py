@@ -7,16 +7,16 @@ from typing import Any
 from moto.ec2.models.elastic_block_store import Volume
 
 from gpu_ami.sandbox import baseimage
+from gpu_ami.sandbox.fleets import InstantFleets
 from gpu_ami.sandbox.imagemaking import ImageMaking
 from gpu_ami.sandbox.images import SandboxAmi
-from gpu_ami.sandbox.instances import Instances
 from gpu_ami.sandbox.recyclebin import RecycleBinItems
 from gpu_ami.sandbox.snapshots import SandboxSnapshot, Snapshots
 from gpu_ami.sandbox.spot import SpotPrices
 from gpu_ami.sandbox.templates import ImageReferences, LaunchTemplates
 
 
-class SandboxEC2(Instances, ImageMaking, Snapshots, LaunchTemplates, ImageReferences, RecycleBinItems, SpotPrices):
+class SandboxEC2(InstantFleets, ImageMaking, Snapshots, LaunchTemplates, ImageReferences, RecycleBinItems, SpotPrices):
     """Every EC2 action; to add some, write a part (a subclass of `EC2Part`) and name it here."""
 
     @property

@@ -1,0 +1,156 @@
+"""The bake itself: Packer started where there is room, watched, and tidied up after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpu_ami import process
+from gpu_ami.aws import artifact
+from gpu_ami.bake import manifest as manifests
+from gpu_ami.bake import variables
+from gpu_ami.bake.attempts import Place, places
+from gpu_ami.bake.events import Progress
+from gpu_ami.errors import AwsError, BuildError, InterruptedRunError
+from gpu_ami.invocation import Invocation
+
+if TYPE_CHECKING:
+    from gpu_ami.jobs.building import Job
+
+_SNAPSHOT_POLL_S = 10.0
+_SANDBOX_POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Baked:
+    """A bake that came to its end.
+
+    Attributes:
+        job: The build as Packer got it, with the place that had room.
+        progress: What Packer said; None after ``--debug``, which talks to the terminal.
+        attempts: How many places were tried.
+    """
+
+    job: Job
+    progress: Progress | None
+    attempts: int = 1
+
+
+def bake(run: Invocation, job: Job, *, debug: bool = False) -> Baked:
+    """Run Packer, in the next place where one has no room for the builder, and return what it made.
+
+    Args:
+        run: This invocation.
+        job: The build.
+        debug: Packer's step-by-step mode on the terminal: one attempt, because nobody reads what it says.
+
+    Raises:
+        FailedBuildError: Packer failed, or no place had room.
+        BuildError: Packer failed step by step, or its log could not be written.
+        InterruptedRunError: The build was cancelled; what it had started is ended.
+    """
+    if debug:
+        return Baked(job, _attempt(run, job, Path(), debug=True))
+    from gpu_ami.bake.run import FailedBuildError
+
+    allowed, last = places(job.values()), None
+    for number, place in enumerate(allowed, 1):
+        here = job.given(**place.variables)
+        log = run.workspace.logs / f"build-{job.run_id}{f'-{number}' if number > 1 else ''}.log"
+        if number > 1:
+            run.console.say(f"Attempt {number} of {len(allowed)}: {place}.")
+        try:
+            return Baked(here, _attempt(run, here, log), number)
+        except FailedBuildError as exc:
+            if exc.shortage is None:
+                raise
+            last = exc
+            run.console.warn(f"Attempt {number} of {len(allowed)}, {place}: {exc.shortage}. {exc}")
+    msg = (
+        f"No room for the builder in any of {len(allowed)} places: add fallback_subnet_ids in other zones or "
+        f"fallback_instance_types to the Packer variables, or try again later. {last or ''}".rstrip()
+    )
+    raise BuildError(msg) from last
+
+
+def fall_back_lines(job: Job) -> list[str]:
+    """Return, as comments, where the build would be tried in turn; nothing where the variables are not known yet."""
+    if not all(file.exists() for file in job.inputs.files):
+        return []
+    return [f"# without room there: the same with {_words(place)}" for place in places(job.values())[1:]]
+
+
+def _words(place: Place) -> str:
+    return " ".join(f"-var={name}={value}" for name, value in place.variables.items())
+
+
+def _attempt(run: Invocation, job: Job, log: Path, *, debug: bool = False) -> Progress | None:
+    command = job.packer.build(job.inputs, debug=debug)
+    shown = run.workspace.shown(log)
+    try:
+        if debug:
+            if process.foreground(command) != 0:
+                msg = "The build failed; Packer's own output above says where."
+                raise BuildError(msg)
+            return None
+        from gpu_ami.bake.run import bake as follow
+        from gpu_ami.bake.view import build_view
+
+        run.console.say(f"Packer's log: {shown}")
+        with build_view(run.console) as view:
+            return follow(
+                command,
+                scripts=variables.template_scripts(job.packer.folder),
+                log=log,
+                view=view,
+                percent=lambda ami: artifact.snapshot_percent(run.access, ami),
+                poll_s=_SANDBOX_POLL_S if run.options.sandbox else _SNAPSHOT_POLL_S,
+            )
+    except KeyboardInterrupt as exc:
+        _tidy(run, job)
+        where = "" if debug else f" Packer's log: {shown}."
+        msg = f"The build was interrupted; what it had started is ended.{where}"
+        raise InterruptedRunError(msg) from exc
+    except BuildError:
+        _tidy(run, job)
+        raise
+
+
+def _tidy(run: Invocation, job: Job) -> None:
+    """Remove what Packer itself left of this run.
+
+    An interrupt can cut the answer to a call that AWS has carried out: Packer then knows of no key pair or instance
+    to end. Only what carries this run's own id is touched, and what cannot be removed is named for later.
+    """
+    from gpu_ami.aws import leftovers
+    from gpu_ami.aws.calls import Caller
+
+    caller = Caller(run.access, run.settings.region)
+    try:
+        for kind in ("instance", "volume", "security-group", "key-pair"):
+            mine = [left for left in leftovers.find(caller, kind, run.settings.family) if left.run == job.run_id]
+            for left in mine:
+                leftovers.remove(caller, left)
+                run.console.say(f"Removed the {left.kind} {left.identifier} that Packer had left.")
+            if kind == "instance" and mine:
+                leftovers.wait_until_terminated(caller, [left.identifier for left in mine])
+    except AwsError as exc:
+        run.console.warn(f"Something of run {job.run_id} may be left: {exc} Run `invoke sweep` later.")
+
+
+def read_manifest(run: Invocation, baked: Baked) -> manifests.Build:
+    """Return this build from the manifest: the last run, which must be ours and agree with Packer's output.
+
+    Raises:
+        UsageError: The manifest cannot be used.
+        BuildError: It is of another build.
+    """
+    job, progress = baked.job, baked.progress
+    path = run.workspace.manifest
+    made = manifests.the_build(manifests.load(path).last_run, source=run.workspace.shown(path))
+    ours = (made.custom_data or {}).get("run_id")
+    if ours != job.run_id or (progress is not None and progress.amis != made.amis):
+        msg = f"The last run in {path} is {ours!r}, not this build {job.run_id!r}: did another build run meanwhile?"
+        raise BuildError(msg)
+    return made

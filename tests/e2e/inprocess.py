@@ -1,0 +1,74 @@
+"""A build in this process, with the real Packer: so that a test can stand at the local AWS's door."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpu_ami.aws.access import Access
+from gpu_ami.console import Console
+from gpu_ami.invocation import Invocation
+from gpu_ami.jobs import building
+from gpu_ami.options import Options
+from gpu_ami.sandbox.gate import Gate
+from gpu_ami.sandbox.session import Sandbox
+from tests.e2e.conftest import make_checkout
+
+
+@dataclass
+class Bench:
+    """A checkout with its sandbox, in this process.
+
+    Attributes:
+        run: The invocation.
+        err: What it said.
+    """
+
+    run: Invocation
+    err: io.StringIO
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """Its sandbox."""
+        return self.run.sandbox
+
+    @property
+    def gate(self) -> Gate:
+        """The door of its AWS."""
+        assert self.run.sandbox.gate is not None
+        return self.run.sandbox.gate
+
+    @property
+    def access(self) -> Access:
+        """The way to its AWS."""
+        return self.run.access
+
+    def build(self, *words: str, **asked: Any) -> building.BuildResult:
+        """Build with the variables *words*, and forget what was said before."""
+        self.err.truncate(self.err.seek(0))
+        return building.build(self.run, building.prepare(self.run, words), **asked)
+
+    @property
+    def said(self) -> str:
+        """What the last build said."""
+        return self.err.getvalue()
+
+    def calls(self, action: str) -> list[dict[str, Any]]:
+        """Return the parameters of each call of *action* so far."""
+        return [dict(call.parameters) for call in self.gate.calls if call.action == action]
+
+
+@contextlib.contextmanager
+def bench(folder: Path) -> Iterator[Bench]:
+    """Open a checkout in *folder* and its sandbox."""
+    checkout = make_checkout(folder)
+    err = io.StringIO()
+    run = Invocation(checkout.root, Options(sandbox=True, output="json"), Console("json", err=err))
+    try:
+        yield Bench(run, err)
+    finally:
+        run.close()
