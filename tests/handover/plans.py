@@ -1,0 +1,83 @@
+"""Plans in the form that `terraform show -json` gives, cut down to what is read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+A, B, C = (f"ami-{number:017x}" for number in range(1, 4))
+SPOT = 'module.pipeline.aws_batch_compute_environment.this["spot"]'
+ON_DEMAND = 'module.pipeline.aws_batch_compute_environment.this["on_demand"]'
+QUEUE = "module.pipeline.aws_batch_job_queue.this[0]"
+CLUSTER = "arn:aws:ecs:ap-northeast-2:123456789012:cluster/one"
+
+
+def values(
+    ami: str | None = A, *, name: str | None = "gpu-spot", minutes: int | None = 60, **more: Any
+) -> dict[str, Any]:
+    """An environment's attributes; *more* goes into its compute resources, or replaces top-level ones it has."""
+    resources = {
+        "allocation_strategy": "SPOT_CAPACITY_OPTIMIZED",
+        "max_vcpus": 16,
+        "min_vcpus": 0,
+        "image_id": "",
+        "launch_template": [{"launch_template_id": "lt-1", "version": "1"}],
+        "ec2_configuration": [{"image_type": "ECS_AL2023_NVIDIA", "image_id_override": ami}],
+    }
+    top: dict[str, Any] = {
+        "compute_environment_name": name,
+        "ecs_cluster_arn": CLUSTER,
+        "update_policy": []
+        if minutes is None
+        else [{"job_execution_timeout_minutes": minutes, "terminate_jobs_on_update": False}],
+    }
+    inner = {key: value for key, value in more.items() if key not in top}
+    return top | {key: more[key] for key in more if key in top} | {"compute_resources": [resources | inner]}
+
+
+def change(
+    address: str = SPOT,
+    actions: tuple[str, ...] = ("update",),
+    *,
+    kind: str = "aws_batch_compute_environment",
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+    unknown: dict[str, Any] | None = None,
+    because: list[list[Any]] | None = None,
+    mode: str = "managed",
+) -> dict[str, Any]:
+    """One row of resource_changes."""
+    return {
+        "address": address,
+        "mode": mode,
+        "type": kind,
+        "change": {
+            "actions": list(actions),
+            "before": before,
+            "after": after,
+            "after_unknown": unknown or {},
+            **({"replace_paths": because} if because else {}),
+        },
+    }
+
+
+def move(old: str | None = A, new: str | None = B, address: str = SPOT, **more: Any) -> dict[str, Any]:
+    """An environment that moves from one AMI to another in place."""
+    return change(address, before=values(old, **more), after=values(new, **more))
+
+
+def document(*changes: dict[str, Any], ami: Any = B, **more: Any) -> dict[str, Any]:
+    """A whole plan."""
+    return {
+        "format_version": "1.2",
+        "terraform_version": "1.11.4",
+        "variables": {"gpu_ami_id": {"value": ami}},
+        "resource_changes": list(changes),
+        "complete": True,
+        "errored": False,
+    } | more
+
+
+def plan_text(*changes: dict[str, Any], **more: Any) -> str:
+    """The text of a plan."""
+    return json.dumps(document(*changes, **more))

@@ -1,0 +1,204 @@
+"""The guard: each rule refuses what it is for, and lets the ordinary hand-over through."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from gpu_ami.handover.guard import Facts, Finding, RunningJob, judge
+from gpu_ami.handover.planned import read
+from tests.handover.plans import CLUSTER, ON_DEMAND, QUEUE, SPOT, A, B, C, change, move, plan_text, values
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
+FACTS = Facts(
+    expected_ami=B,
+    handed_over_in="terraform/gpu-ami.auto.tfvars.json",
+    variable="gpu_ami_id",
+    region="ap-northeast-2",
+    provider=(5, 100),
+    now=NOW,
+)
+
+
+def _judge(*changes: dict[str, Any], ami: Any = B, **facts: Any) -> list[tuple[str, str]]:
+    return [(f.code, f.address) for f in _findings(*changes, ami=ami, **facts)]
+
+
+def _findings(*changes: dict[str, Any], ami: Any = B, **facts: Any) -> tuple[Finding, ...]:
+    return judge(read(plan_text(*changes, ami=ami)), replace(FACTS, **facts))
+
+
+def _job(minutes: float | None = 10, **more: Any) -> RunningJob:
+    started = None if minutes is None else NOW - timedelta(minutes=minutes)
+    return RunningJob(job_id="j-1", name="video", queue="q", started=started, **({"cluster_arn": CLUSTER} | more))
+
+
+def test_the_ordinary_hand_over_passes() -> None:
+    """Two environments move in place to the AMI that was handed over."""
+    assert _judge(move(), move(address=ON_DEMAND)) == []
+
+
+def test_the_first_apply_passes() -> None:
+    """Everything is made new."""
+    rows = (change(actions=("create",), after=values(B)), change(QUEUE, ("create",), kind="aws_batch_job_queue"))
+    assert _judge(*rows) == []
+
+
+@pytest.mark.parametrize(
+    ("actions", "code"),
+    [(("create", "delete"), "replaced"), (("delete", "create"), "replaced"), (("delete",), "destroyed")],
+)
+@pytest.mark.parametrize(("address", "kind"), [(SPOT, "compute_environment"), (QUEUE, "job_queue")])
+def test_losing_an_environment_or_queue_is_refused(
+    actions: tuple[str, ...], code: str, address: str, kind: str
+) -> None:
+    """Its jobs go with it."""
+    after = values(B) if "create" in actions else None
+    row = change(address, actions, kind=f"aws_batch_{kind}", before=values(B), after=after)
+    keep = change(ON_DEMAND, ("no-op",), before=values(B), after=values(B))
+
+    assert _judge(row, keep) == [(code, address)]
+    assert _judge(row, keep, allow_replace=frozenset({address})) == []
+
+
+def test_only_the_exact_address_is_allowed() -> None:
+    """A prefix would allow more than was looked at."""
+    row = change(actions=("create", "delete"), before=values(A), after=values(B))
+
+    assert _judge(row, allow_replace=frozenset({SPOT.split("[")[0], "*"})) == [("replaced", SPOT)]
+
+
+def test_the_cause_of_a_replacement_is_named() -> None:
+    """So that it can be mended rather than allowed."""
+    row = change(actions=("create", "delete"), before=values(A), after=values(B), because=[["service_role"]])
+    (found,) = _findings(row)
+
+    assert "service_role cannot be changed in place" in found.detail
+    assert f"--allow-replace '{SPOT}'" in found.advice
+
+
+def test_losing_anything_else_is_not_the_guards_affair() -> None:
+    """The table shows it; a job definition or a log group takes no job with it."""
+    row = change("aws_batch_job_definition.this", ("delete",), kind="aws_batch_job_definition", before={})
+
+    assert _judge(row, move()) == []
+
+
+def test_a_variable_that_is_set_elsewhere_is_refused() -> None:
+    """TF_VAR_…, -var and other files go before the one that was handed over."""
+    (found,) = _findings(change(actions=("no-op",), before=values(A), after=values(A)), ami=A)
+
+    assert (found.code, found.address) == ("ami-differs", "var.gpu_ami_id")
+    assert A in found.detail
+    assert B in found.detail
+    assert "TF_VAR_gpu_ami_id" in found.advice
+
+
+def test_an_environment_that_goes_elsewhere_is_refused() -> None:
+    """A literal in the code: the variable is right, the environment is not."""
+    assert _judge(move(), move(A, C, ON_DEMAND)) == [("ami-differs", ON_DEMAND)]
+
+
+def test_an_environment_that_would_lose_its_ami_is_refused() -> None:
+    """Batch's own AMI has neither the image nor the models."""
+    (found,) = _findings(move(), move(A, None, ON_DEMAND))
+
+    assert "the one that Batch chooses" in found.detail
+
+
+def test_an_ami_that_nobody_uses_is_refused() -> None:
+    """The apply would say that all is well while jobs start on the old AMI."""
+    assert _judge(change(actions=("no-op",), before=values(A), after=values(A))) == [("ami-unused", "var.gpu_ami_id")]
+
+
+def test_an_environment_with_another_ami_that_stays_is_let_be() -> None:
+    """A second environment on purpose: nothing happens to it."""
+    assert _judge(move(), change(ON_DEMAND, ("no-op",), before=values(C), after=values(C))) == []
+
+
+def test_an_unknown_ami_is_refused() -> None:
+    """It cannot be compared with what was handed over."""
+    unknown = {"compute_resources": [{"ec2_configuration": [{"image_id_override": True}]}]}
+
+    assert _judge(change(before=values(A), after=values(None), unknown=unknown)) == [("ami-unknown", SPOT)]
+
+
+def test_a_map_of_regions_is_looked_up() -> None:
+    """One variable for several regions."""
+    assert _judge(move(), ami={"ap-northeast-2": B, "us-east-1": C}) == []
+    assert _judge(move(), ami={"ap-northeast-2": A}) == [("ami-differs", "var.gpu_ami_id")]
+
+
+def test_a_root_without_environments_has_nothing_to_use_it() -> None:
+    """A module that only passes the id on."""
+    assert _judge() == []
+
+
+def test_without_a_hand_over_no_ami_is_expected() -> None:
+    """The user's own variables rule."""
+    assert _judge(move(A, C), ami=C, expected_ami=None) == []
+
+
+@pytest.mark.parametrize(
+    ("job", "refused"),
+    [
+        (_job(10), False),
+        (_job(61), True),
+        (_job(600), True),
+        (_job(None), True),
+        (_job(61, limit=timedelta(minutes=90)), False),
+        (_job(61, limit=timedelta(minutes=180)), True),
+        (_job(600, cluster_arn="arn:aws:ecs:x:1:cluster/other"), False),
+        (_job(600, cluster_arn=None), True),
+    ],
+)
+def test_jobs_that_outlast_the_time_out_stop_the_apply(job: RunningJob, refused: bool) -> None:
+    """Batch would end them after the 60 minutes of this environment."""
+    found = _findings(move(), jobs=(job,))
+
+    assert [each.code for each in found] == (["long-jobs"] if refused else [])
+    if refused:
+        assert "60 min" in found[0].detail
+        assert "video (j-1" in found[0].detail
+
+
+def test_every_running_job_counts_when_updates_end_jobs_at_once() -> None:
+    """terminate_jobs_on_update asks nobody how long it has run."""
+    policy = [{"terminate_jobs_on_update": True, "job_execution_timeout_minutes": 60}]
+
+    assert _judge(move(update_policy=policy), jobs=(_job(1),)) == [("long-jobs", SPOT)]
+
+
+def test_jobs_do_not_matter_where_instances_stay() -> None:
+    """A wider limit touches no instance."""
+    row = change(before=values(B), after=values(B, max_vcpus=64))
+
+    assert _judge(row, jobs=(_job(600),)) == []
+
+
+def test_many_jobs_are_counted_not_all_printed() -> None:
+    """The message stays one line."""
+    (found,) = _findings(move(), jobs=tuple(_job(600) for _ in range(9)))
+
+    assert found.detail.count("j-1") == 5
+    assert "and 4 more" in found.detail
+
+
+@pytest.mark.parametrize(("provider", "refused"), [((5, 100), True), ((6, 9), True), (None, True), ((6, 10), False)])
+def test_price_capacity_needs_a_provider_that_updates_in_place(provider: tuple[int, int] | None, refused: bool) -> None:
+    """Before 6.10 the next change of AMI would replace the environment, even if this one creates it."""
+    after = values(B, allocation_strategy="SPOT_PRICE_CAPACITY_OPTIMIZED")
+
+    found = _judge(change(actions=("create",), after=after), provider=provider)
+
+    assert found == ([("provider-too-old", SPOT)] if refused else [])
+
+
+def test_a_finding_says_what_and_what_to_do() -> None:
+    """Its document is part of the contract."""
+    (found,) = _findings(change(QUEUE, ("delete",), kind="aws_batch_job_queue", before={}), move())
+
+    assert set(found.document()) == {"code", "address", "detail", "advice"}
