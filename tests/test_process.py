@@ -14,7 +14,7 @@ import pytest
 
 from gpu_ami import process
 from gpu_ami.errors import ToolError
-from gpu_ami.process import Command, clean_environment, run, stream
+from gpu_ami.process import Command, clean_environment, follow, run, stream
 
 
 def _python(code: str, *, cwd: Path | None = None) -> Command:
@@ -226,3 +226,87 @@ def test_become_goes_on_as_the_other_program() -> None:
 
     before, after = done.stdout.split()
     assert (before, done.returncode) == (after, 7)
+
+
+def test_a_followed_program_is_heard_line_by_line(tmp_path: Path) -> None:
+    """Its output is in the log whole, the last line without an end too, and bad bytes stop nothing."""
+    heard: list[str] = []
+    log = tmp_path / "logs" / "a.log"
+    command = _python("import sys; print('one'); sys.stdout.buffer.write(b'two\\xff\\nthree'); sys.exit(4)")
+
+    status = follow(command, log, heard.append, on_interrupt=lambda: None)
+
+    assert (status, heard) == (4, ["one", "two\ufffd", "three"])
+    assert log.read_bytes().splitlines()[0] == b"one"
+
+
+def test_a_followed_program_needs_no_reader(tmp_path: Path) -> None:
+    """Killed half-way, we must not take Terraform with us: it would lose what it has made and not noted."""
+    log = tmp_path / "a.log"
+    done = tmp_path / "done"
+    ours = f"""
+        import os, signal, sys
+        from pathlib import Path
+        from gpu_ami.process import Command, follow
+        code = "import time; print('begun', flush=True); time.sleep(0.5); print('more', flush=True); "
+        code += "open({str(done)!r}, 'w')"
+        follow(Command((sys.executable, "-c", code)), Path({str(log)!r}),
+               lambda line: os.kill(os.getpid(), signal.SIGKILL), on_interrupt=lambda: None)
+    """
+    killed = run(_python(ours))
+    assert killed.returncode == -signal.SIGKILL
+
+    end = time.monotonic() + 60
+    while not done.exists():
+        assert time.monotonic() < end, "the program ended with us"
+        time.sleep(0.05)
+    assert log.read_text() == "begun\nmore\n"
+
+
+def test_a_followed_program_gets_one_interrupt_and_is_waited_for(tmp_path: Path) -> None:
+    """A second one makes Terraform drop everything at once."""
+    program = """
+        import signal, sys, time
+        got = []
+        signal.signal(signal.SIGINT, lambda *_: got.append(1))
+        print("ready", flush=True)
+        while not got: time.sleep(0.01)
+        time.sleep(0.3)
+        print("interrupts", len(got), flush=True)
+    """
+    heard: list[str] = []
+
+    def on_line(line: str) -> None:
+        heard.append(line)
+        if line == "ready":
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        follow(_python(program), tmp_path / "a.log", on_line, on_interrupt=lambda: heard.append("told"))
+
+    assert heard[0] == "ready"
+    assert heard[-1] == "interrupts 1"
+    assert heard.count("told") == 1
+
+
+def test_a_reader_that_fails_ends_the_followed_program(tmp_path: Path) -> None:
+    """It must not run on unwatched."""
+    program = "import time; print('x', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('tidy')"
+
+    def on_line(_line: str) -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        follow(_python(program), tmp_path / "a.log", on_line, on_interrupt=lambda: None)
+
+    assert (tmp_path / "a.log").read_text() == "x\ntidy\n"
+
+
+def test_what_cannot_be_followed_is_named(tmp_path: Path) -> None:
+    """A missing program and a log that cannot be are different things to mend."""
+    with pytest.raises(ToolError, match="run `invoke setup`"):
+        follow(Command((str(tmp_path / "terraform"),)), tmp_path / "a.log", print, on_interrupt=lambda: None)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ToolError, match="cannot be written"):
+        follow(_python("pass"), tmp_path / "file" / "a.log", print, on_interrupt=lambda: None)

@@ -22,6 +22,9 @@ from gpu_ami.errors import ToolError
 # PACKER_* or proxy variable is on the list, so none of them can lead it astray.
 _HARMLESS = ("PATH", "LANG", "LC_ALL", "TERM", "TZ", "TMPDIR", "SYSTEMROOT", "PATHEXT")
 
+# How often the log of a followed program is read.
+_LOOK_EVERY_S = 0.05
+
 
 @dataclass(frozen=True)
 class Command:
@@ -164,6 +167,71 @@ def stream(command: Command, on_line: Callable[[str], None], *, on_interrupt: Ca
     return status
 
 
+def follow(command: Command, log: Path, on_line: Callable[[str], None], *, on_interrupt: Callable[[], None]) -> int:
+    """Run *command* with its output in the file *log*, hand each line to *on_line*, return its exit status.
+
+    For programs that must not end in the middle when this process does (Terraform loses what it has made but not yet
+    noted): nobody needs to read for it to go on. Interrupts are passed on as in `stream`.
+
+    Raises:
+        ToolError: The program is not there or cannot be executed, or the log cannot be written.
+        KeyboardInterrupt: The run was interrupted and has ended.
+    """
+    interrupts = _Interrupts()
+    with _signals(interrupts.receive):
+        child = _start_logged(command, log)
+        interrupts.watch(child)
+        try:
+            _tail(child, log, on_line, interrupts.once(on_interrupt))
+        except BaseException:
+            interrupts.send()
+            child.wait()
+            raise
+    if interrupts.received:
+        raise KeyboardInterrupt
+    return child.returncode
+
+
+def _tail(child: subprocess.Popen[str], log: Path, on_line: Callable[[str], None], look: Callable[[], None]) -> None:
+    """Hand each line of *log* to *on_line* until the child has ended; *look* is called between two looks."""
+    unfinished = ""
+    with log.open(encoding="utf-8", errors="replace") as file:
+        while True:
+            # Asked before the last read: what the child wrote before it ended is read in the same turn.
+            ended = child.poll() is not None
+            look()
+            *lines, unfinished = (unfinished + file.read()).split("\n")
+            for line in lines:
+                on_line(line)
+            if ended:
+                break
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(_LOOK_EVERY_S)
+    if unfinished:
+        on_line(unfinished)
+
+
+def _start_logged(command: Command, log: Path) -> subprocess.Popen[str]:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                command.argv,
+                cwd=command.cwd,
+                env=None if command.env is None else dict(command.env),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+    except OSError as exc:
+        if exc.filename is not None and Path(exc.filename) in (log, log.parent):
+            msg = f"The log {log} cannot be written: {exc.strerror}."
+            raise ToolError(msg) from exc
+        raise _not_started(command, exc) from exc
+
+
 def _start_streamed(command: Command) -> subprocess.Popen[str]:
     try:
         return subprocess.Popen(
@@ -195,6 +263,11 @@ class _Interrupts:
         self._child = child
         if self.received:
             self.send()
+
+    def once(self, tell: Callable[[], None]) -> Callable[[], None]:
+        """Return what calls *tell* the first time that it is called after an interrupt."""
+        untold = [tell]
+        return lambda: untold.pop()() if self.received and untold else None
 
     def receive(self, _signal: int, _frame: FrameType | None) -> None:
         """Take a signal; print nothing, because it may have cut a print of ours in half."""

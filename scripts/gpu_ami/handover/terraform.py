@@ -33,11 +33,39 @@ class Terraform:
         """Check the layout of every file; prints the difference and ends with 3 when there is one."""
         return self.command("fmt", "-check", "-diff", "-recursive")
 
-    def init(self) -> Command:
-        """Install modules and providers without touching a backend."""
+    def init(self, *, backend: bool = False) -> Command:
+        """Install modules and providers; a backend is touched only when asked."""
         mirror = [f"-plugin-dir={self.provider_mirror}"] if self.provider_mirror else []
-        return self.command("init", "-backend=false", "-input=false", "-no-color", *mirror)
+        without = [] if backend else ["-backend=false"]
+        return self.command("init", *without, "-input=false", "-no-color", *mirror)
 
     def validate(self) -> Command:
         """Check that the module is consistent; says nothing about variable values."""
         return self.command("validate", "-no-color")
+
+    def plan(self, file: Path) -> Command:
+        """Plan into *file*; ends with 0 without changes, with 2 when there are some."""
+        return self.command("plan", f"-out={file}", "-detailed-exitcode", "-input=false", "-no-color")
+
+    def show(self, file: Path) -> Command:
+        """Print the plan in *file* as JSON."""
+        return self.command("show", "-json", "-no-color", str(file))
+
+    def apply(self, file: Path) -> Command:
+        """Carry out exactly the plan in *file*; asks nothing."""
+        return self.command("apply", "-input=false", "-no-color", str(file))
+
+    def version(self) -> Command:
+        """Print Terraform's version and the providers that are selected, as JSON."""
+        return self.command("version", "-json")
+
+    def state(self) -> Command:
+        """Print the state as it is stored; empty when there is none."""
+        return self.command("state", "pull")
+
+
+def sound_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the child's environment without a settings file that is not there: Terraform warns on each call."""
+    named = environment.get("TF_CLI_CONFIG_FILE")
+    missing = named is not None and not Path(named).expanduser().is_file()
+    return {name: value for name, value in environment.items() if not (missing and name == "TF_CLI_CONFIG_FILE")}
