@@ -140,6 +140,12 @@ def test_a_root_without_environments_has_nothing_to_use_it() -> None:
 def test_without_a_hand_over_no_ami_is_expected() -> None:
     """The user's own variables rule."""
     assert _judge(move(A, C), ami=C, expected_ami=None) == []
+    assert _judge(change(actions=("create",), after=values(None)), ami=None, expected_ami=None) == []
+
+
+def test_a_live_ami_does_not_vanish_with_its_file() -> None:
+    """A checkout without the handed-over file: jobs would start on Batch's own AMI, and take 20 minutes to."""
+    assert _judge(move(A, None), ami=None, expected_ami=None) == [("ami-differs", SPOT)]
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,7 @@ def _old_provider(plan: Planned, facts: Facts) -> Iterator[Finding]:
 def _amis(plan: Planned, facts: Facts) -> Iterator[Finding]:
     expected = facts.expected_ami
     if expected is None:
+        yield from _lost_amis(plan, facts)
         return
     mend = f"run `terraform plan` with only {facts.handed_over_in} setting it, or hand over again"
     given = plan.variables.get(facts.variable)
@@ -165,6 +166,15 @@ def _amis(plan: Planned, facts: Facts) -> Iterator[Finding]:
         detail = f"no compute environment of the plan would use {expected}"
         advice = f"Set ec2_configuration.image_id_override to var.{facts.variable}."
         yield Finding(code="ami-unused", address=f"var.{facts.variable}", detail=detail, advice=advice)
+
+
+def _lost_amis(plan: Planned, facts: Facts) -> Iterator[Finding]:
+    """Without a hand-over nothing is expected, but an AMI that is live must not silently give way to Batch's own."""
+    for change in plan.environments:
+        if change.moves_ami and change.action == "update" and change.is_ami_known and change.new_ami is None:
+            detail = f"its AMI {change.old_ami} would give way to the one that Batch chooses: nothing was handed over"
+            advice = f"Run `invoke update-tfvars`, which writes {facts.handed_over_in}."
+            yield Finding(code="ami-differs", address=change.address, detail=detail, advice=advice)
 
 
 def _jobs(plan: Planned, facts: Facts) -> Iterator[Finding]:
