@@ -38,16 +38,31 @@ def stage(workspace: Workspace) -> None:
     Raises:
         UsageError: A folder is missing or the copy cannot be written.
     """
-    source = Workspace(root=workspace.root)
     try:
         shutil.rmtree(workspace.packer, ignore_errors=True)
-        shutil.copytree(source.packer, workspace.packer, ignore=_LEFT_OUT)
+        shutil.copytree(Workspace(root=workspace.root).packer, workspace.packer, ignore=_LEFT_OUT)
+    except OSError as exc:
+        raise _not_made(workspace, exc) from exc
+    stage_terraform(workspace)
+
+
+def stage_terraform(workspace: Workspace) -> None:
+    """Make ``.sandbox/terraform`` what the repository's folder is now; see `stage`.
+
+    Raises:
+        UsageError: The folder is missing or the copy cannot be written.
+    """
+    try:
         if workspace.terraform.is_dir():
             _drop_sources(workspace.terraform)
-        shutil.copytree(source.terraform, workspace.terraform, ignore=_LEFT_OUT, dirs_exist_ok=True)
+        source = Workspace(root=workspace.root).terraform
+        shutil.copytree(source, workspace.terraform, ignore=_LEFT_OUT, dirs_exist_ok=True)
     except OSError as exc:
-        msg = f"The sandbox's copies under {workspace.state} cannot be made: {exc}."
-        raise UsageError(msg) from exc
+        raise _not_made(workspace, exc) from exc
+
+
+def _not_made(workspace: Workspace, cause: OSError) -> UsageError:
+    return UsageError(f"The sandbox's copies under {workspace.state} cannot be made: {cause}.")
 
 
 def _drop_sources(folder: Path) -> None:

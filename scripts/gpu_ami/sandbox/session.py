@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import hashlib
 import os
 import signal
 import threading
@@ -44,6 +45,7 @@ class Sandbox:
         guest_host: Where the build instance's SSH answers; None without a guest.
         guest_port: Its port.
         gate: The door of its AWS, for tests; None when it is another process's.
+        identity: Names this one sandbox: files that another one left are not about its AWS.
     """
 
     access: Access
@@ -52,6 +54,7 @@ class Sandbox:
     guest_host: str | None
     guest_port: int | None
     gate: Gate | None = field(default=None, repr=False)
+    identity: str = ""
     _root_of: Callable[[str], Path] | None = field(default=None, repr=False)
 
     def guest_root(self, instance_id: str) -> Path:
@@ -135,6 +138,7 @@ def _attach(workspace: Workspace, session: Session, *, region: str, with_guest: 
         attached=True,
         guest_host=LOOPBACK if has_guest else None,
         guest_port=session.guest_port,
+        identity=_identity(session.token),
         _root_of=_guest(workspace, _port(session.endpoint_url), region, list).root_of if has_guest else None,
     )
 
@@ -161,6 +165,7 @@ def _start(stack: contextlib.ExitStack, workspace: Workspace, *, region: str, wi
         guest_host=LOOPBACK if guest else None,
         guest_port=guest.port if guest else None,
         gate=aws.gate,
+        identity=_identity(aws.token),
         _root_of=guest.root_of if guest else None,
     )
     return sandbox, aws.token
@@ -260,6 +265,11 @@ def _announce(sandbox: Sandbox, console: Console) -> None:
         console.say(f"  export {name}={value}")
     if sandbox.guest_port is not None:
         console.say(f"The build instance's SSH is at {sandbox.guest_host}:{sandbox.guest_port}.")
+
+
+def _identity(token: str) -> str:
+    # The token itself opens the sandbox; what files are marked with must not.
+    return hashlib.sha256(token.encode()).hexdigest()[:16]
 
 
 def _port(endpoint_url: str) -> int:

@@ -1,0 +1,81 @@
+"""What Terraform is told in the sandbox: the local AWS, local state, and the demo account's ids."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpu_ami.files import write_atomic
+
+if TYPE_CHECKING:
+    from gpu_ami.sandbox.session import Sandbox
+
+_OVERRIDE = "sandbox_override.tf.json"
+_VARIABLES = "sandbox.auto.tfvars.json"
+_MARK = ".sandbox-session"
+_DECLARED = re.compile(r'^\s*variable\s+"([^"]+)"', re.MULTILINE)
+# Whatever backend the code names, the sandbox's state is a file beside it. The endpoint is in the environment.
+_SETTINGS = {
+    "terraform": {"backend": {"local": {}}},
+    "provider": {
+        "aws": {"s3_use_path_style": True, "skip_metadata_api_check": "true", "skip_region_validation": True},
+    },
+}
+
+
+def prepare_terraform(sandbox: Sandbox, folder: Path, handed_over: Path) -> None:
+    """Make the copy of the root module in *folder* one for this sandbox.
+
+    State and receipts that another sandbox left are dropped: its AWS is gone, and a new one has the same ids for other
+    things. So is a handed-over AMI that this one does not have.
+
+    Raises:
+        UsageError: A file cannot be written.
+        AwsError: The local AWS does not answer.
+    """
+    mark = folder / _MARK
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != sandbox.identity:
+        for state in folder.glob("terraform.tfstate*"):
+            state.unlink()
+        shutil.rmtree(folder / "receipts", ignore_errors=True)
+        if handed_over.is_file() and not _names_an_own_image(sandbox, handed_over):
+            handed_over.unlink()
+        write_atomic(mark, sandbox.identity, what="sandbox's mark")
+    write_atomic(folder / _OVERRIDE, json.dumps(_SETTINGS, indent=2) + "\n", what="sandbox's Terraform settings")
+    values = {name: value for name, value in variables(sandbox).items() if name in _declared(folder)}
+    write_atomic(folder / _VARIABLES, json.dumps(values, indent=2) + "\n", what="sandbox's Terraform variables")
+
+
+def variables(sandbox: Sandbox) -> dict[str, Any]:
+    """Return values for the root module's variables, as far as the demo account has them."""
+    account = sandbox.account
+    return {
+        "region": account.region,
+        "family": account.family,
+        "subnet_ids": [account.subnet_id],
+        "security_group_ids": [account.security_group_id],
+        "builder_security_group_id": account.security_group_id,
+        "ecr_repository_url": account.ecr_repository_url,
+        "models_bucket": account.models_bucket,
+        "job_image": f"{account.ecr_repository_url}@{account.image_digest}",
+    }
+
+
+def _declared(folder: Path) -> set[str]:
+    """Return the names of the root module's variables; setting another one makes Terraform warn."""
+    return {name for file in folder.glob("*.tf") for name in _DECLARED.findall(file.read_text(encoding="utf-8"))}
+
+
+def _names_an_own_image(sandbox: Sandbox, file: Path) -> bool:
+    from gpu_ami.aws.calls import Caller
+    from gpu_ami.aws.images import some_images
+    from gpu_ami.aws.references.source import ids_in
+
+    named = {each for each in ids_in(file.read_text(encoding="utf-8")) if each.startswith("ami-")}
+    return (
+        bool(named)
+        and {image.image_id for image in some_images(Caller(sandbox.access, sandbox.access.region), named)} == named
+    )
