@@ -139,6 +139,28 @@ def update_tfvars(
     handing.hand_over(run, change, verified=not no_verify, check=check)
 
 
+_ALLOW_REPLACE = "An address that may be replaced or destroyed; exact, repeatable."
+_TERRAFORM_VAR = "A Terraform variable as name=value; repeatable."
+
+
+@pipeline_task(ROOT, allow_replace=_ALLOW_REPLACE, var=_TERRAFORM_VAR)
+def plan(run: Invocation, *, allow_replace: tuple[str, ...] = (), var: tuple[str, ...] = ()) -> None:
+    """Show what Terraform would change, and whether the guard lets it."""
+    from gpu_ami.jobs import planning
+
+    planning.plan(run, variables=var, allow_replace=allow_replace)
+
+
+@pipeline_task(ROOT, allow_replace=_ALLOW_REPLACE, var=_TERRAFORM_VAR, yes="Apply without asking.")
+def apply(
+    run: Invocation, *, allow_replace: tuple[str, ...] = (), var: tuple[str, ...] = (), yes: bool = False
+) -> None:
+    """Plan, let the guard look, apply exactly that plan and read back what is live."""
+    from gpu_ami.jobs import applying
+
+    applying.apply(run, applying.Request(variables=var, allow_replace=allow_replace, yes=yes))
+
+
 @pipeline_task(
     ROOT,
     preset="A named set of inputs: seed is the original estimate.",

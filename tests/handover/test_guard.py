@@ -126,6 +126,14 @@ def test_an_unknown_ami_is_refused() -> None:
     assert _judge(change(before=values(A), after=values(None), unknown=unknown)) == [("ami-unknown", SPOT)]
 
 
+def test_an_ami_that_cannot_be_launched_is_refused() -> None:
+    """Gone, pending or somebody else's: jobs would wait for instances that never come."""
+    (found,) = _findings(move(), ami_problem="is pending, not available")
+
+    assert (found.code, found.address) == ("ami-unusable", "var.gpu_ami_id")
+    assert "is pending" in found.detail
+
+
 def test_a_map_of_regions_is_looked_up() -> None:
     """One variable for several regions."""
     assert _judge(move(), ami={"ap-northeast-2": B, "us-east-1": C}) == []

@@ -42,7 +42,7 @@ could not connect to registry.terraform.io: no such host
 )
 def test_each_failure_says_what_to_do(output: str, kind: type[PipelineError], words: tuple[str, ...]) -> None:
     """Terraform's own text is a screen long and names no command of ours."""
-    error = explain("terraform plan", output, folder="terraform")
+    error = explain("plan", output, folder="terraform")
 
     assert type(error) is kind
     for word in words:

@@ -9,7 +9,16 @@ from typing import Any, Literal
 
 from gpu_ami.handover.planned import ENVIRONMENT, QUEUE, EnvironmentChange, Planned
 
-Code = Literal["replaced", "destroyed", "ami-differs", "ami-unknown", "ami-unused", "long-jobs", "provider-too-old"]
+Code = Literal[
+    "replaced",
+    "destroyed",
+    "provider-too-old",
+    "ami-unusable",
+    "ami-differs",
+    "ami-unknown",
+    "ami-unused",
+    "long-jobs",
+]
 # Below this version the strategy makes the provider replace the environment (hashicorp/terraform-provider-aws #38695).
 _STRATEGY, _STRATEGY_SINCE = "SPOT_PRICE_CAPACITY_OPTIMIZED", (6, 10)
 _GUARDED = {ENVIRONMENT: "compute environment", QUEUE: "job queue"}
@@ -56,6 +65,7 @@ class Facts:
 
     Attributes:
         expected_ami: The AMI that was handed over; None when nothing was.
+        ami_problem: Why Batch could not start instances of that AMI; None when nothing speaks against it.
         handed_over_in: The file that says so, as a person would type it.
         variable: The root variable that takes it.
         region: The region, for variables that map regions to AMIs.
@@ -69,6 +79,7 @@ class Facts:
     handed_over_in: str
     variable: str
     region: str
+    ami_problem: str | None = None
     jobs: tuple[RunningJob, ...] = ()
     provider: tuple[int, int] | None = None
     now: datetime
@@ -144,6 +155,10 @@ def _amis(plan: Planned, facts: Facts) -> Iterator[Finding]:
     if expected is None:
         yield from _lost_amis(plan, facts)
         return
+    if facts.ami_problem is not None:
+        detail = f"the AMI that {facts.handed_over_in} names, {expected}, {facts.ami_problem}"
+        advice = "Hand over another one: `invoke build`, `invoke update-tfvars --ami …` or `invoke rollback`."
+        yield Finding(code="ami-unusable", address=f"var.{facts.variable}", detail=detail, advice=advice)
     mend = f"run `terraform plan` with only {facts.handed_over_in} setting it, or hand over again"
     given = plan.variables.get(facts.variable)
     given = given.get(facts.region) if isinstance(given, dict) else given

@@ -17,17 +17,22 @@ _NO_PROVIDER = (
     "Failed to install provider",
     "Required plugins are not installed",
 )
-_BACKEND = ("Backend configuration changed", "Backend initialization required", "Backend configuration block has changed")
+_BACKEND = (
+    "Backend configuration changed",
+    "Backend initialization required",
+    "Backend configuration block has changed",
+)
 
 
-def explain(doing: str, output: str, *, folder: str) -> PipelineError:
+def explain(word: str, output: str, *, folder: str) -> PipelineError:
     """Return the error that Terraform's *output* amounts to.
 
     Args:
-        doing: The command that failed, such as ``terraform plan``.
+        word: The command of Terraform's that failed, such as ``plan``.
         output: All that it printed.
         folder: The root module's folder, as a person would type it.
     """
+    doing = f"terraform {word}"
     if _LOCKED in output:
         return TerraformError(_locked(output, folder))
     if any(words in output for words in _NO_PROVIDER):
@@ -51,11 +56,6 @@ def explain(doing: str, output: str, *, folder: str) -> PipelineError:
             f"`{doing}`: the state changed since the plan was made, so nothing was applied: run `invoke apply` again."
         )
     return TerraformError(f"`{doing}` failed: {first_problem(output)}.")
-
-
-def is_lock(output: str) -> bool:
-    """Whether another run holds the state."""
-    return _LOCKED in output
 
 
 def _locked(output: str, folder: str) -> str:

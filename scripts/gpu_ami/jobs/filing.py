@@ -1,0 +1,103 @@
+"""Where receipts are kept: beside the code, and beside the state when that is in S3."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpu_ami.aws.access import Access
+from gpu_ami.aws.objects import list_texts, put_text
+from gpu_ami.handover import receipts
+from gpu_ami.handover.receipts import Filed, Receipt
+from gpu_ami.jobs.terraforming import Root
+
+_BACKEND_FILE = Path(".terraform") / "terraform.tfstate"
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Where the state is in S3.
+
+    Attributes:
+        name: The bucket.
+        region: Its region; None when the backend leaves it to the environment.
+        prefix: The receipts' folder in it, with a slash at its end.
+    """
+
+    name: str
+    region: str | None
+    prefix: str
+
+    def url(self, name: str) -> str:
+        """Return where the receipt *name* is, as people write it."""
+        return f"s3://{self.name}/{self.prefix}{name}"
+
+
+class Cabinet:
+    """The receipts of one root module.
+
+    Args:
+        root: The module; initialized, because only then its backend is known.
+    """
+
+    def __init__(self, root: Root) -> None:
+        """Look at nothing yet but where the state is."""
+        self.folder = receipts.folder_of(root.terraform.folder)
+        self._access: Access = root.run.access
+        self.bucket = bucket_of(root.terraform.folder)
+
+    def all(self) -> tuple[Filed, ...]:
+        """Return every receipt, the oldest first; one that is in both places counts once.
+
+        Raises:
+            UsageError: One of them is not a receipt.
+            AwsError: The bucket cannot be read.
+        """
+        filed = {each.path.name: each for each in receipts.load(self.folder)}
+        if self.bucket is not None:
+            for name, text in list_texts(
+                self._access, self.bucket.name, self.bucket.prefix, self.bucket.region
+            ).items():
+                # The bucket's copy may be the fresher one: the run may have been another machine's.
+                receipt = receipts.decode(text, source=self.bucket.url(name))
+                filed[name] = Filed(self.folder / name, receipt)
+        return tuple(sorted(filed.values(), key=lambda each: (each.receipt.when, each.path.name)))
+
+    def open(self, receipt: Receipt) -> Filed:
+        """File a new receipt.
+
+        Raises:
+            UsageError: The file cannot be written.
+            AwsError: The bucket cannot be written: nothing may be done that it does not know of.
+        """
+        return self.put(Filed(receipts.new_path(self.folder, receipt), receipt))
+
+    def put(self, filed: Filed) -> Filed:
+        """File a receipt, over its earlier form if there is one; the bucket first, because others read it.
+
+        Raises:
+            UsageError: The file cannot be written.
+            AwsError: The bucket cannot be written.
+        """
+        if self.bucket is not None:
+            text = receipts.encode(filed.receipt)
+            put_text(self._access, self.bucket.name, self.bucket.prefix + filed.path.name, text, self.bucket.region)
+        receipts.write(filed.path, filed.receipt)
+        return filed
+
+
+def bucket_of(folder: Path) -> Bucket | None:
+    """Return where the initialized root module in *folder* keeps its state in S3; None when it is elsewhere."""
+    try:
+        document: dict[str, Any] = json.loads((folder / _BACKEND_FILE).read_text(encoding="utf-8"))
+        backend = document["backend"]
+        if backend["type"] != "s3":
+            return None
+        config = backend["config"]
+        parent, _, _ = str(config["key"]).rpartition("/")
+        prefix = f"{parent}/{receipts.FOLDER}/" if parent else f"{receipts.FOLDER}/"
+        return Bucket(str(config["bucket"]), config.get("region") or None, prefix)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None

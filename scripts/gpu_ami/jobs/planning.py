@@ -1,0 +1,224 @@
+"""`invoke plan`: what Terraform would do, and whether the guard lets it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from gpu_ami.aws import batch
+from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.images import some_images
+from gpu_ami.console import Table
+from gpu_ami.errors import TerraformError, UsageError
+from gpu_ami.files import read_text
+from gpu_ami.handover.guard import Facts, Finding, RunningJob, judge
+from gpu_ami.handover.planned import Planned
+from gpu_ami.ids import AMI_ID
+from gpu_ami.invocation import Invocation
+from gpu_ami.jobs import terraforming
+from gpu_ami.jobs.terraforming import Root, SavedPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Review:
+    """A plan and what the guard says of it.
+
+    Attributes:
+        root: The root module.
+        saved: The plan.
+        facts: What the guard was told.
+        findings: Its reasons not to apply the plan; none when it may be.
+    """
+
+    root: Root
+    saved: SavedPlan
+    facts: Facts
+    findings: tuple[Finding, ...]
+
+    @property
+    def plan(self) -> Planned:
+        """What is in the plan."""
+        return self.saved.plan
+
+    def document(self) -> dict[str, Any]:
+        """Return the review as the tasks print it in JSON."""
+        return {
+            "changes": self.saved.has_changes,
+            "expected_ami_id": self.facts.expected_ami,
+            "handed_over_in": self.facts.handed_over_in,
+            "environments": [change.document() for change in self.plan.environments],
+            "resources": [
+                {"address": change.address, "type": change.type, "action": change.action} for change in self.plan.acts
+            ],
+            "count": self.plan.count(),
+            "outputs": list(self.plan.outputs),
+            "findings": [finding.document() for finding in self.findings],
+            "plan_sha256": self.saved.sha256,
+            "terraform_version": self.plan.terraform_version,
+        }
+
+    def raise_refused(self) -> None:
+        """End with exit code 6 when the guard refuses the plan.
+
+        Raises:
+            TerraformError: It does; the line names the first reason.
+        """
+        if self.findings:
+            first = self.findings[0]
+            more = f" ({len(self.findings) - 1} more above)" if len(self.findings) > 1 else ""
+            msg = f"The guard refuses the plan: {first.address}: {first.detail}. {first.advice}{more}"
+            raise TerraformError(msg)
+
+
+@contextmanager
+def reviewed(run: Invocation, root: Root, *, allow_replace: Sequence[str]) -> Iterator[Review]:
+    """Make a plan and let the guard look at it; what it needs to know is looked up meanwhile.
+
+    Raises:
+        AwsError: What the guard must know cannot be looked up.
+        ToolError: There is no provider.
+        TerraformError: Terraform refused.
+    """
+    expected = handed_over(run, root.handed_over)
+    caller = Caller(run.access, run.settings.region)
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        jobs = pool.submit(batch.running_jobs, caller)
+        problem = pool.submit(ami_problem, caller, expected)
+        terraforming.init(root)
+        provider = pool.submit(terraforming.provider_version, root)
+        with terraforming.saved_plan(root) as saved:
+            facts = Facts(
+                expected_ami=expected,
+                ami_problem=problem.result(),
+                handed_over_in=run.workspace.shown(root.handed_over),
+                variable=run.settings.handover.variable,
+                region=run.settings.region,
+                jobs=_jobs(saved.plan, jobs),
+                provider=provider.result(),
+                now=datetime.now(timezone.utc),
+                allow_replace=frozenset(allow_replace),
+            )
+            yield Review(root=root, saved=saved, facts=facts, findings=judge(saved.plan, facts))
+
+
+def _jobs(plan: Planned, found: Future[list[batch.Job]]) -> tuple[RunningJob, ...]:
+    """Return the jobs that run; not being allowed to list them matters only where instances are replaced."""
+    if not any(change.replaces_instances for change in plan.environments):
+        return ()
+    return running(found.result())
+
+
+def running(jobs: Sequence[batch.Job]) -> tuple[RunningJob, ...]:
+    """Return Batch's jobs as the guard knows them."""
+    return tuple(
+        RunningJob(
+            job_id=job.job_id,
+            name=job.name,
+            queue=job.queue,
+            started=job.started,
+            limit=job.limit,
+            cluster_arn=job.cluster_arn,
+        )
+        for job in jobs
+    )
+
+
+def handed_over(run: Invocation, file: Path) -> str | None:
+    """Return the AMI that was handed over to Terraform in *file*; None when none was.
+
+    Raises:
+        UsageError: The file cannot be read, or holds something else.
+    """
+    if not file.exists():
+        return None
+    variable = run.settings.handover.variable
+    try:
+        value = json.loads(read_text(file, what="Terraform variables file")).get(variable)
+    except (ValueError, AttributeError, RecursionError) as exc:
+        msg = f"{file} is not a JSON object ({exc}): mend it, or delete it and run `invoke update-tfvars`."
+        raise UsageError(msg) from exc
+    if isinstance(value, dict):
+        value = value.get(run.settings.region)
+    if value is None:
+        return None
+    if not isinstance(value, str) or AMI_ID.fullmatch(value) is None:
+        msg = f"{variable} in {file} is {json.dumps(value)[:60]}, no AMI id: run `invoke update-tfvars`."
+        raise UsageError(msg)
+    return value
+
+
+def ami_problem(caller: Caller, ami_id: str | None) -> str | None:
+    """Return why Batch could not start instances of the AMI; None when nothing speaks against it.
+
+    Raises:
+        AwsError: EC2 refused or cannot be reached.
+    """
+    if ami_id is None:
+        return None
+    found = some_images(caller, [ami_id])
+    if not found:
+        return f"does not exist in {caller.region}, or belongs to another account"
+    state = found[0].state
+    return None if state == "available" else f"is {state}, not available"
+
+
+def changes_table(review: Review) -> Table:
+    """Return what the plan does: the AMIs first, then everything else."""
+    rows: list[tuple[str, str, str]] = []
+    rest: list[tuple[str, str, str]] = []
+    moved = {change.address for change in review.plan.environments if change.moves_ami}
+    for change in review.plan.environments:
+        if change.moves_ami:
+            new = _new_ami(change.is_ami_known, change.new_ami)
+            rows.append((change.action, change.address, f"{change.old_ami or 'none'} -> {new}"))
+    for act in review.plan.acts:
+        if act.address not in moved:
+            rest.append((act.action, act.address, ", ".join(act.because)))
+    if not rows and not rest:
+        rest = [("output", name, "") for name in review.plan.outputs]
+    return Table(columns=("action", "address", "what"), rows=[*rows, *rest], footer=_footer(review))
+
+
+def _new_ami(is_known: bool, ami: str | None) -> str:
+    return (ami or "Batch's own") if is_known else "known after the apply"
+
+
+def _footer(review: Review) -> tuple[str, ...]:
+    count = review.plan.count()
+    summary = ", ".join(f"{number} to {kind}" for kind, number in count.items() if number)
+    lines = [summary or "No resource changes."]
+    lines += [f"REFUSED {each.address}: {each.detail}. {each.advice}" for each in review.findings]
+    return tuple(lines)
+
+
+def plan(run: Invocation, *, variables: Sequence[str], allow_replace: Sequence[str]) -> None:
+    """Show what `invoke apply` would do; changes nothing.
+
+    Raises:
+        TerraformError: The guard refuses the plan, or Terraform did.
+    """
+    root = terraforming.prepare(run, variables)
+    if run.options.dry_run:
+        run.console.say("\n".join(terraforming.command_lines(root, apply=False)))
+        return
+    run.announce()
+    with reviewed(run, root, allow_replace=allow_replace) as review:
+        show(run, review)
+        review.raise_refused()
+        if review.saved.has_changes:
+            run.console.say(f"Next: `invoke apply{' --sandbox' if run.options.sandbox else ''}`.")
+
+
+def show(run: Invocation, review: Review) -> None:
+    """Print the plan."""
+    if review.saved.has_changes:
+        run.console.result(review.document(), changes_table(review))
+    else:
+        run.console.say(f"No changes: what {review.root.shown} describes is what there is.")
+        run.console.result(review.document(), *([changes_table(review)] if review.findings else []))

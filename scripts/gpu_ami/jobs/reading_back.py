@@ -1,0 +1,160 @@
+"""After an apply: what Batch itself shows, beside what Terraform says that it did."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gpu_ami.aws import batch
+from gpu_ami.aws.calls import Caller
+from gpu_ami.errors import TerraformError
+from gpu_ami.handover import recorded
+
+# The provider itself waits for an update; this is for what it leaves under way.
+_VALID_WITHIN_S = 30 * 60.0
+_SETTLED = ("VALID", "INVALID")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live:
+    """A compute environment of the state as AWS shows it.
+
+    Attributes:
+        address: Terraform's address.
+        name: Its name.
+        recorded_ami: The AMI that Terraform gave it.
+        environment: Batch's description; None when it is not there.
+        rate_mib_s: The volume initialization rate of its launch template version; None when that sets none.
+        recorded_rate: The rate that Terraform gave the template; None when it gave none.
+        volumes: Root volumes of its running instances; empty when none runs.
+    """
+
+    address: str
+    name: str
+    recorded_ami: str | None
+    environment: batch.Environment | None
+    rate_mib_s: int | None
+    recorded_rate: int | None
+    volumes: tuple[batch.Volume, ...] = ()
+
+    @property
+    def ami_id(self) -> str | None:
+        """The AMI that Batch shows."""
+        return self.environment.ami_id if self.environment else None
+
+    def document(self) -> dict[str, Any]:
+        """Return it as the tasks print it in JSON."""
+        found = self.environment
+        return {
+            "address": self.address,
+            "name": self.name,
+            "ami_id": self.ami_id,
+            "state": found.state if found else None,
+            "status": found.status if found else None,
+            "hydration_mib_per_s": self.rate_mib_s,
+            "instances": [
+                {"instance_id": each.instance_id, "ami_id": each.ami_id, "hydration_mib_per_s": each.rate_mib_s}
+                for each in self.volumes
+            ],
+        }
+
+    def problems(self) -> list[str]:
+        """Return how AWS differs from what Terraform says."""
+        found = self.environment
+        if found is None:
+            return [f"{self.name} is not there"]
+        problems = []
+        # Without an AMI of its own the environment has Batch's, which it need not show.
+        if self.recorded_ami is not None and found.ami_id != self.recorded_ami:
+            problems.append(f"{self.name} has {found.ami_id or 'no AMI of its own'}, not {self.recorded_ami}")
+        if found.status != "VALID":
+            problems.append(f"{self.name} is {found.status}" + (f" ({found.reason})" if found.reason else ""))
+        if self.recorded_rate != self.rate_mib_s:
+            problems.append(
+                f"the launch template of {self.name} hydrates at {self.rate_mib_s}, not {self.recorded_rate}"
+            )
+        return problems
+
+    def remarks(self) -> list[str]:
+        """Return what is worth knowing of the instances that run."""
+        said = []
+        cold = [each.instance_id for each in self.volumes if self.rate_mib_s and not each.rate_mib_s]
+        if cold:
+            said.append(f"{self.name}: volumes without the template's rate at {', '.join(cold[:5])}")
+        old = [each.instance_id for each in self.volumes if self.ami_id and each.ami_id != self.ami_id]
+        if old:
+            said.append(f"{self.name}: {len(old)} instances still on the AMI before, until their jobs end")
+        return said
+
+
+def look(caller: Caller, state: Mapping[str, Any], *, with_volumes: bool = True) -> list[Live]:
+    """Return how each compute environment of the *state* stands on AWS.
+
+    Raises:
+        AwsError: AWS refused or cannot be reached.
+        TerraformError: The state makes no sense.
+    """
+    ours = recorded.environments(state)
+    rates = recorded.rates(state)
+    if not ours:
+        return []
+    found = {each.name: each for each in batch.environments(caller, [each.name for each in ours])}
+    known: dict[tuple[str, str], int | None] = {}
+
+    def rate(environment: batch.Environment | None) -> int | None:
+        if environment is None or environment.template is None:
+            return None
+        key = (environment.template, environment.version)
+        if key not in known:
+            known[key] = batch.hydration(caller, *key)
+        return known[key]
+
+    return [
+        Live(
+            address=each.address,
+            name=each.name,
+            recorded_ami=each.ami_id,
+            environment=found.get(each.name),
+            rate_mib_s=rate(found.get(each.name)),
+            recorded_rate=rates.get(each.template_id or ""),
+            volumes=_volumes(caller, found.get(each.name)) if with_volumes else (),
+        )
+        for each in ours
+    ]
+
+
+def _volumes(caller: Caller, environment: batch.Environment | None) -> tuple[batch.Volume, ...]:
+    cluster = environment.cluster_arn if environment else None
+    return tuple(batch.volumes(caller, cluster)) if cluster else ()
+
+
+def wait_until_settled(
+    caller: Caller,
+    names: Sequence[str],
+    *,
+    note: Callable[[str], None],
+    poll_s: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Wait until Batch has carried the update of the environments out, or given up on it.
+
+    Raises:
+        AwsError: Batch refused or cannot be reached.
+        TerraformError: It takes longer than half an hour.
+    """
+    end = clock() + _VALID_WITHIN_S
+    while True:
+        busy = [each for each in batch.environments(caller, names) if each.status not in _SETTLED]
+        if not busy:
+            return
+        note(", ".join(f"{each.name} is {each.status}" for each in busy))
+        if clock() > end:
+            msg = (
+                f"{busy[0].name} is still {busy[0].status}: Batch goes on by itself, and Terraform is done. "
+                "`invoke status` shows how it ends."
+            )
+            raise TerraformError(msg)
+        sleep(poll_s)

@@ -1,0 +1,209 @@
+"""Running Terraform for a job: the folder prepared, each step shown, its failures explained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from gpu_ami import process
+from gpu_ami.errors import SafetyError, TerraformError, UsageError
+from gpu_ami.handover import planned, trouble
+from gpu_ami.handover.planned import Planned
+from gpu_ami.handover.terraform import Terraform, sound_environment
+from gpu_ami.invocation import Invocation
+from gpu_ami.process import Command
+from gpu_ami.tools import terraform_tools
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*=.*", re.DOTALL)
+_AWS = "registry.terraform.io/hashicorp/aws"
+# `terraform plan -detailed-exitcode` ends with this when there is something to do.
+_CHANGES = 2
+
+
+@dataclass(frozen=True)
+class Root:
+    """The root module of one job.
+
+    Attributes:
+        run: This invocation.
+        terraform: Terraform in the module's folder.
+        handed_over: The file that names the AMI.
+        words: The caller's variables, as ``name=value``.
+    """
+
+    run: Invocation = field(repr=False)
+    terraform: Terraform
+    handed_over: Path
+    words: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """The folder as a person would type it."""
+        return self.run.workspace.shown(self.terraform.folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedPlan:
+    """A plan in a file.
+
+    Attributes:
+        file: The file; Terraform's own form.
+        sha256: Its digest.
+        has_changes: Whether Terraform would do anything.
+        plan: What is in it.
+    """
+
+    file: Path
+    sha256: str
+    has_changes: bool
+    plan: Planned
+
+    def check_unchanged(self) -> None:
+        """Refuse to go on when the file is not the one that was judged.
+
+        Raises:
+            SafetyError: It is another one, or gone.
+        """
+        if not self.file.is_file() or _digest(self.file) != self.sha256:
+            msg = f"The plan {self.file} changed after it was checked: nothing was applied. Run `invoke apply` again."
+            raise SafetyError(msg)
+
+
+def prepare(run: Invocation, words: Sequence[str] = ()) -> Root:
+    """Find Terraform and make its folder ready; in the sandbox a copy for the sandbox that runs.
+
+    Raises:
+        ToolError: Terraform is missing.
+        UsageError: A variable is not ``name=value``, or the folder cannot be made.
+    """
+    for word in words:
+        if _VARIABLE.fullmatch(word) is None:
+            msg = f"--var {word[:60]!r} is not name=value: give for example --var spot_max_vcpus=32."
+            raise UsageError(msg)
+    handed_over = run.workspace.state / run.settings.handover.file
+    tools = terraform_tools()
+    if run.options.dry_run:
+        environment: dict[str, str] = {}
+    else:
+        if run.options.sandbox:
+            from gpu_ami.sandbox.terraform import prepare_terraform
+            from gpu_ami.staging import stage_terraform
+
+            sandbox = run.sandbox
+            stage_terraform(run.workspace)
+            prepare_terraform(sandbox, run.workspace.terraform, handed_over)
+        environment = run.access.child_environment({"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"})
+    terraform = Terraform(
+        tools.terraform.path, run.workspace.terraform, sound_environment(environment), tools.provider_mirror
+    )
+    return Root(run, terraform, handed_over, tuple(words))
+
+
+def command_lines(root: Root, *, apply: bool) -> list[str]:
+    """Return the exact commands that `plan`, or `apply`, runs."""
+    file = Path("gpu-ami.tfplan")
+    terraform = root.terraform
+    commands = [terraform.init(backend=True), _plan_command(root, file), terraform.show(file), terraform.version()]
+    return [str(command) for command in [*commands, *([terraform.apply(file)] if apply else [])]]
+
+
+def init(root: Root) -> None:
+    """Install modules and provider, and connect to the backend.
+
+    Raises:
+        ToolError: There is no provider.
+        TerraformError: Terraform refused.
+    """
+    _step(root, "init", root.terraform.init(backend=True))
+
+
+@contextmanager
+def saved_plan(root: Root) -> Iterator[SavedPlan]:
+    """Plan into a file that only we can read, and that goes with the block: it holds every variable's value.
+
+    Raises:
+        TerraformError: Terraform refused, its state is locked, or its plan makes no sense.
+    """
+    with TemporaryDirectory(prefix="gpu-ami-plan-") as folder:
+        file = Path(folder) / "plan"
+        status = _step(root, "plan", _plan_command(root, file), good=(0, _CHANGES))
+        yield SavedPlan(
+            file=file,
+            sha256=_digest(file),
+            has_changes=status == _CHANGES,
+            plan=planned.read(_captured(root, "show", root.terraform.show(file))),
+        )
+
+
+def apply(root: Root, saved: SavedPlan, log: Path) -> None:
+    """Carry out exactly the saved plan; Terraform goes on to its end even when this process is killed.
+
+    Raises:
+        SafetyError: The plan is not the one that was checked.
+        TerraformError: Terraform failed.
+        KeyboardInterrupt: The run was interrupted; Terraform has ended and noted what it did.
+    """
+    saved.check_unchanged()
+    _step(root, "apply", root.terraform.apply(saved.file), log=log)
+
+
+def provider_version(root: Root) -> tuple[int, int] | None:
+    """Return major and minor version of the aws provider that the folder uses; None when nobody knows."""
+    try:
+        selected = json.loads(_captured(root, "version", root.terraform.version()))["provider_selections"][_AWS]
+        major, minor = str(selected).split(".")[:2]
+        return int(major), int(minor)
+    except (TerraformError, ValueError, TypeError, LookupError):
+        return None
+
+
+def state(root: Root) -> dict[str, Any]:
+    """Return the state as it is stored; empty when there is none.
+
+    Raises:
+        TerraformError: It cannot be read.
+    """
+    text = _captured(root, "state pull", root.terraform.state())
+    if not text.strip():
+        return {}
+    try:
+        document = json.loads(text)
+    except ValueError as exc:
+        msg = f"The Terraform state of {root.shown} is not JSON: {exc}."
+        raise TerraformError(msg) from exc
+    return document if isinstance(document, dict) else {}
+
+
+def _plan_command(root: Root, file: Path) -> Command:
+    command = root.terraform.plan(file)
+    given = tuple(f"-var={word}" for word in root.words)
+    return Command((*command.argv, *given), cwd=command.cwd, env=command.env)
+
+
+def _step(root: Root, word: str, command: Command, *, good: tuple[int, ...] = (0,), log: Path | None = None) -> int:
+    """Run one of Terraform's long commands under the user's eyes; its output stays in a log."""
+    log = log or root.run.workspace.logs / f"terraform-{word}.log"
+    with root.run.console.step(f"terraform {word}") as note:
+        status = process.follow(command, log, note, on_interrupt=lambda: note("interrupted, ending"))
+    if status not in good:
+        output = log.read_text(encoding="utf-8", errors="replace")
+        raise trouble.explain(word, output, folder=root.shown)
+    return status
+
+
+def _captured(root: Root, word: str, command: Command) -> str:
+    done = process.run(command)
+    if done.returncode != 0:
+        raise trouble.explain(word, done.stderr + done.stdout, folder=root.shown)
+    return done.stdout
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
