@@ -161,6 +161,14 @@ def apply(
     applying.apply(run, applying.Request(variables=var, allow_replace=allow_replace, yes=yes))
 
 
+@pipeline_task(ROOT, to="The AMI to go to, instead of the one before.", var=_TERRAFORM_VAR, yes="Apply without asking.")
+def rollback(run: Invocation, *, to: str | None = None, var: tuple[str, ...] = (), yes: bool = False) -> None:
+    """Go back to the AMI that was live before, and apply."""
+    from gpu_ami.jobs import rolling_back
+
+    rolling_back.rollback(run, rolling_back.Request(to=to, variables=var, yes=yes))
+
+
 @pipeline_task(
     ROOT,
     preset="A named set of inputs: seed is the original estimate.",

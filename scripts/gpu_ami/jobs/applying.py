@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -77,8 +77,11 @@ def apply(run: Invocation, request: Request) -> None:
         apply_root(root, request, who)
 
 
-def apply_root(root: Root, request: Request, who: Identity) -> None:
-    """Plan, judge, confirm and carry out; the caller holds the lock and has announced the account."""
+def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[[], None] = lambda: None) -> None:
+    """Plan, judge, confirm and carry out; the caller holds the lock and has announced the account.
+
+    *acting* is called when what was only planned begins to happen, or has happened already.
+    """
     run = root.run
     with planning.reviewed(run, root, allow_replace=request.allow_replace) as review:
         if review.findings:
@@ -90,9 +93,12 @@ def apply_root(root: Root, request: Request, who: Identity) -> None:
             shown = run.workspace.shown(filed.path)
             run.console.say(f"An apply of {filed.receipt.when:%Y-%m-%d %H:%M} UTC was cut short ({shown}).")
         if not review.saved.has_changes:
+            acting()
             _nothing_to_do(root, review, cabinet, dead)
             return
         _confirm(run, review, request)
+        _look_again(run, review)
+        acting()
         _act(root, review, cabinet, dead, request=request, who=who)
 
 
@@ -159,7 +165,6 @@ def _act(
     root: Root, review: Review, cabinet: Cabinet, dead: Sequence[Filed], *, request: Request, who: Identity
 ) -> None:
     run = root.run
-    _look_again(run, review)
     started = time.monotonic()
     filed = cabinet.open(_receipt(root, review, who, request.action))
     log = run.workspace.logs / f"{filed.path.stem}.log"

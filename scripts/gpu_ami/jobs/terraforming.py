@@ -36,12 +36,14 @@ class Root:
         terraform: Terraform in the module's folder.
         handed_over: The file that names the AMI.
         words: The caller's variables, as ``name=value``.
+        is_ready: Whether `init` has been run.
     """
 
     run: Invocation = field(repr=False)
     terraform: Terraform
     handed_over: Path
     words: tuple[str, ...] = ()
+    is_ready: bool = False
 
     @property
     def shown(self) -> str:
@@ -121,7 +123,8 @@ def init(root: Root) -> None:
         ToolError: There is no provider.
         TerraformError: Terraform refused.
     """
-    _step(root, "init", root.terraform.init(backend=True))
+    if not root.is_ready:
+        _step(root, "init", root.terraform.init(backend=True))
 
 
 @contextmanager

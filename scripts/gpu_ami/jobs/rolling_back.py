@@ -1,0 +1,98 @@
+"""`invoke rollback`: the AMI before, by the receipts, written and applied as any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from gpu_ami.aws.calls import Caller
+from gpu_ami.errors import UsageError
+from gpu_ami.files import write_atomic
+from gpu_ami.handover import recorded, tfvars
+from gpu_ami.handover.history import agreed_target, steps_back
+from gpu_ami.ids import checked_ami_id
+from gpu_ami.invocation import Invocation
+from gpu_ami.jobs import applying, building, planning, terraforming
+from gpu_ami.jobs.filing import Cabinet
+from gpu_ami.jobs.terraforming import Root
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the caller of ``invoke rollback`` asked for.
+
+    Attributes:
+        to: The AMI to go to; None takes the one before the live one.
+        variables: Terraform variables as ``name=value``.
+        yes: Whether to act without asking.
+    """
+
+    to: str | None = None
+    variables: Sequence[str] = ()
+    yes: bool = False
+
+
+def rollback(run: Invocation, request: Request) -> None:
+    """Go back to the AMI that was live before.
+
+    Raises:
+        UsageError: No receipt knows of one, or that AMI is not there any more.
+        SafetyError: Another apply is under way here, or nobody confirmed this one.
+        TerraformError: The guard refuses, or Terraform failed.
+    """
+    if request.to is not None:
+        checked_ami_id(request.to, name="--to")
+    root = terraforming.prepare(run, request.variables)
+    if run.options.dry_run:
+        run.console.say("\n".join(terraforming.command_lines(root, apply=True)))
+        return
+    who = run.announce()
+    with applying.only_one(run):
+        terraforming.init(root)
+        target = request.to or _target(root)
+        if problem := planning.ami_problem(Caller(run.access, run.settings.region), target):
+            msg = f"{target} {problem}: choose another AMI with --to."
+            raise UsageError(msg)
+        run.console.say(f"Rolling back to {target}.")
+        asked = applying.Request(variables=request.variables, yes=request.yes, action="rollback")
+        with _written(run, target) as acting:
+            applying.apply_root(replace(root, is_ready=True), asked, who, acting=acting)
+
+
+def _target(root: Root) -> str:
+    """Return the AMI before, by the state and the receipts.
+
+    Raises:
+        UsageError: No receipt knows of one.
+    """
+    ours = recorded.environments(terraforming.state(root))
+    steps = steps_back(Cabinet(root).all(), {each.address: each.ami_id for each in ours})
+    for step in steps:
+        root.run.console.say(f"  {step.address}: {step.live or 'no AMI'}, before it {step.back or 'nothing known'}")
+    return agreed_target(steps)
+
+
+@contextmanager
+def _written(run: Invocation, ami_id: str) -> Iterator[Callable[[], None]]:
+    """Write the variable for the block, and put it back when the block fails before it has called what is yielded.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    change = building.plan_hand_over(run, ami=ami_id)
+    tfvars.apply(change)
+    shown = run.workspace.shown(change.file)
+    if change.changed:
+        run.console.say(change.diff(shown))
+    begun: list[bool] = []
+    try:
+        yield lambda: begun.append(True)
+    except BaseException:
+        if change.changed and not begun:
+            if change.before:
+                write_atomic(change.file, change.before, what="Terraform variables file")
+            else:
+                change.file.unlink(missing_ok=True)
+            run.console.say(f"{shown} is as it was: nothing was applied.")
+        raise

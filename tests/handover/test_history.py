@@ -1,0 +1,124 @@
+"""What rollback goes back to: decided by the receipts alone."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from gpu_ami.errors import UsageError
+from gpu_ami.handover.history import Step, agreed_target, steps_back
+from gpu_ami.handover.receipts import Action, Change, Filed, Receipt, Status
+
+A, B, C, D = (f"ami-{number:017x}" for number in range(1, 5))
+_NOON = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
+Act = (
+    tuple[str | None, str | None]
+    | tuple[str | None, str | None, Action]
+    | tuple[str | None, str | None, Action, Status]
+)
+
+
+def _filed(*acts: Act, address: str = "ce") -> list[Filed]:
+    found = []
+    for number, (old, new, *more) in enumerate(acts):
+        action, status = ([*more, "apply", "applied"] if not more else [*more, "applied"])[:2]
+        receipt = Receipt(
+            when=_NOON + timedelta(hours=number),
+            who="arn",
+            account="1",
+            region="r",
+            changes=(Change(address=address, old=old, new=new),),
+            action=action,  # type: ignore[arg-type]
+            status=status,  # type: ignore[arg-type]
+        )
+        found.append(Filed(Path(f"{number}.json"), receipt))
+    return found
+
+
+def _back(live: str | None, *acts: Act) -> str | None:
+    (step,) = steps_back(_filed(*acts), {"ce": live})
+    return step.back
+
+
+def test_one_back_is_the_ami_before() -> None:
+    """The ordinary rollback."""
+    assert _back(C, (None, A), (A, B), (B, C)) == B
+
+
+def test_rolling_back_twice_goes_two_back() -> None:
+    """A second rollback must not bring the bad AMI back."""
+    assert _back(B, (None, A), (A, B), (B, C), (C, B, "rollback")) == A
+
+
+def test_at_the_bottom_there_is_nothing_before() -> None:
+    """Saying so is better than going in circles."""
+    assert _back(A, (None, A), (A, B), (B, A, "rollback")) is None
+
+
+def test_an_apply_after_a_rollback_lies_on_top() -> None:
+    """The mended AMI's way back is the one that was live meanwhile."""
+    assert _back(D, (None, A), (A, B), (B, C), (C, B, "rollback"), (B, D)) == B
+
+
+def test_a_rollback_to_an_ami_that_was_never_live_lies_on_top() -> None:
+    """`--to` may name any AMI."""
+    assert _back(D, (None, A), (A, B), (B, D, "rollback")) == B
+
+
+def test_a_rollback_over_several_steps_takes_them_off() -> None:
+    """`--to` the oldest: what lies between is not the way back from it."""
+    assert _back(A, (None, A), (A, B), (B, C), (C, A, "rollback")) is None
+
+
+def test_the_ami_from_before_the_first_receipt_is_known() -> None:
+    """The first receipt says what it found."""
+    assert _back(B, (A, B)) == A
+
+
+@pytest.mark.parametrize("status", ["started", "failed"])
+@pytest.mark.parametrize("live", [B, C])
+def test_after_a_failed_act_one_back_is_what_was_before_it(status: Status, live: str) -> None:
+    """Half of the environments may have moved: all go back to the same AMI."""
+    assert _back(live, (None, A), (A, B), (B, C, "apply", status)) == B
+
+
+def test_a_failed_act_in_the_middle_does_not_count() -> None:
+    """It was gone on from; what it wanted may never have been live."""
+    assert _back(D, (None, A), (A, B), (B, C, "apply", "failed"), (B, D)) == B
+
+
+def test_a_live_ami_that_no_receipt_knows_goes_back_to_the_last_known() -> None:
+    """Somebody applied by hand."""
+    assert _back(D, (None, A), (A, B)) == B
+
+
+def test_published_parameters_are_another_history() -> None:
+    """Their addresses are not environments, and their acts no applies."""
+    assert _back(B, (None, A), (A, B), (B, C, "publish")) == A
+
+
+def test_without_receipts_nothing_is_known() -> None:
+    """No guess is made from the list of AMIs."""
+    assert _back(A) is None
+
+
+def test_environments_that_agree_go_back_together() -> None:
+    """One variable moves them all."""
+    assert agreed_target([Step("a", B, A), Step("b", C, A)]) == A
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ([], "no compute environment"),
+        ([Step("a", A, None)], "No receipt knows"),
+        ([Step("a", B, A), Step("b", C, B)], "different AMIs"),
+        ([Step("a", B, A), Step("b", C, None)], "different AMIs"),
+    ],
+)
+def test_without_one_target_rollback_asks_for_one(steps: list[Step], words: str) -> None:
+    """Nothing is guessed."""
+    with pytest.raises(UsageError, match=words):
+        agreed_target(steps)
