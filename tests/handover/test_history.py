@@ -30,8 +30,8 @@ def _filed(*acts: Act, address: str = "ce") -> list[Filed]:
             account="1",
             region="r",
             changes=(Change(address=address, old=old, new=new),),
-            action=action,  # type: ignore[arg-type]
-            status=status,  # type: ignore[arg-type]
+            action=action,
+            status=status,
         )
         found.append(Filed(Path(f"{number}.json"), receipt))
     return found
