@@ -50,7 +50,7 @@ class Review:
         """Return the review as the tasks print it in JSON."""
         return {
             "changes": self.saved.has_changes,
-            "expected_ami_id": self.facts.expected_ami,
+            "ami_id": self.facts.expected_ami,
             "handed_over_in": self.facts.handed_over_in,
             "environments": [change.document() for change in self.plan.environments],
             "resources": [
