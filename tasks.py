@@ -169,6 +169,14 @@ def rollback(run: Invocation, *, to: str | None = None, var: tuple[str, ...] = (
     rolling_back.rollback(run, rolling_back.Request(to=to, variables=var, yes=yes))
 
 
+@pipeline_task(ROOT, skip="Leave this look out; repeatable. An unknown name lists them.")
+def status(run: Invocation, *, skip: tuple[str, ...] = ()) -> None:
+    """Show which AMI is live where, and exit 9 when anything is out of step."""
+    from gpu_ami.jobs import status as job
+
+    job.status(run, skip=skip)
+
+
 @pipeline_task(
     ROOT,
     preset="A named set of inputs: seed is the original estimate.",

@@ -170,6 +170,22 @@ def own_snapshots(caller: Caller, account: str) -> list[Snapshot]:
         return [_snapshot(row, caller.region) for row in rows if row["OwnerId"] == account]
 
 
+def made_at(caller: Caller, image_ids: Iterable[str]) -> dict[str, datetime]:
+    """Return when each of *image_ids* was made, whoever owns it; those that EC2 does not show are left out.
+
+    Raises:
+        AwsError: EC2 refused, or the list could not be read to its end.
+    """
+    found: dict[str, datetime] = {}
+    for some in _chunks(sorted(set(image_ids)), _FILTER_VALUES):
+        filters = [{"Name": "image-id", "Values": some}]
+        rows = caller.pages("ec2", "describe_images", "Images", IncludeDeprecated=True, Filters=filters)
+        with making_sense(f"ec2:DescribeImages in {caller.region}"):
+            times = {str(row["ImageId"]): parse_time(row.get("CreationDate")) for row in rows}
+        found |= {image_id: moment for image_id, moment in times.items() if moment is not None}
+    return found
+
+
 def launch_permissions(caller: Caller, image_id: str) -> tuple[dict[str, str], ...]:
     """Return who besides the owner may launch *image_id*, as EC2 words it: ``{"UserId": …}``, ``{"Group": "all"}``, ….
 

@@ -101,16 +101,7 @@ def look(caller: Caller, state: Mapping[str, Any], *, with_volumes: bool = True)
     if not ours:
         return []
     found = {each.name: each for each in batch.environments(caller, [each.name for each in ours])}
-    known: dict[tuple[str, str], int | None] = {}
-
-    def rate(environment: batch.Environment | None) -> int | None:
-        if environment is None or environment.template is None:
-            return None
-        key = (environment.template, environment.version)
-        if key not in known:
-            known[key] = batch.hydration(caller, *key)
-        return known[key]
-
+    rate = _rates(caller)
     return [
         Live(
             address=each.address,
@@ -123,6 +114,42 @@ def look(caller: Caller, state: Mapping[str, Any], *, with_volumes: bool = True)
         )
         for each in ours
     ]
+
+
+def look_at(caller: Caller, environments: Sequence[batch.Environment]) -> list[Live]:
+    """Return how *environments* stand that no state knows.
+
+    Raises:
+        AwsError: AWS refused or cannot be reached.
+    """
+    rate = _rates(caller)
+    return [
+        Live(
+            address="",
+            name=each.name,
+            recorded_ami=None,
+            environment=each,
+            rate_mib_s=rate(each),
+            recorded_rate=None,
+            volumes=_volumes(caller, each),
+        )
+        for each in environments
+    ]
+
+
+def _rates(caller: Caller) -> Callable[[batch.Environment | None], int | None]:
+    """Return what looks a template version's rate up, each version once."""
+    known: dict[tuple[str, str], int | None] = {}
+
+    def rate(environment: batch.Environment | None) -> int | None:
+        if environment is None or environment.template is None:
+            return None
+        key = (environment.template, environment.version)
+        if key not in known:
+            known[key] = batch.hydration(caller, *key)
+        return known[key]
+
+    return rate
 
 
 def _volumes(caller: Caller, environment: batch.Environment | None) -> tuple[batch.Volume, ...]:

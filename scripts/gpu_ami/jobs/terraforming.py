@@ -14,6 +14,7 @@ from typing import Any
 
 from gpu_ami import process
 from gpu_ami.errors import SafetyError, TerraformError, UsageError
+from gpu_ami.files import read_text
 from gpu_ami.handover import planned, trouble
 from gpu_ami.handover.planned import Planned
 from gpu_ami.handover.terraform import Terraform, sound_environment
@@ -25,6 +26,8 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*=.*", re.DOTALL)
 _AWS = "registry.terraform.io/hashicorp/aws"
 # `terraform plan -detailed-exitcode` ends with this when there is something to do.
 _CHANGES = 2
+_BACKEND = re.compile(r'^\s*(?:backend\s+"(?!local")\w+"|cloud)\s*\{', re.MULTILINE)
+_LARGEST_STATE = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -167,13 +170,33 @@ def provider_version(root: Root) -> tuple[int, int] | None:
         return None
 
 
+def stored_state(root: Root) -> dict[str, Any]:
+    """Return the state without more of Terraform than it takes: a state in a local file is read as it lies.
+
+    Raises:
+        TerraformError: It cannot be read.
+        ToolError: The backend needs Terraform, and there is no provider.
+    """
+    folder = root.terraform.folder
+    code = [path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.glob("*.tf"))]
+    elsewhere = any(_BACKEND.search(text) for text in code) and not root.run.options.sandbox
+    if elsewhere or (folder / ".terraform" / "environment").exists() or "TF_WORKSPACE" in root.terraform.environment:
+        init(root)
+        return state(root)
+    file = folder / "terraform.tfstate"
+    return _state_in(root, read_text(file, what="Terraform state", limit_bytes=_LARGEST_STATE) if file.exists() else "")
+
+
 def state(root: Root) -> dict[str, Any]:
     """Return the state as it is stored; empty when there is none.
 
     Raises:
         TerraformError: It cannot be read.
     """
-    text = _captured(root, "state pull", root.terraform.state())
+    return _state_in(root, _captured(root, "state pull", root.terraform.state()))
+
+
+def _state_in(root: Root, text: str) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:

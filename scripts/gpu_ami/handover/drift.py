@@ -1,0 +1,282 @@
+"""Whether what is live is what was handed over: pure judgement over what was looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+Code = Literal[
+    "look-failed",
+    "apply-unfinished",
+    "apply-failed",
+    "environment-gone",
+    "environment-invalid",
+    "environment-disabled",
+    "ami-gone",
+    "ami-missing",
+    "not-applied",
+    "changed-outside",
+    "instances-behind",
+    "not-hydrated",
+    "hydration-differs",
+    "instances-cold",
+    "not-handed-over",
+    "parameter-differs",
+    "image-differs",
+    "image-unknown",
+    "base-outdated",
+    "build-pending",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """One way in which what is live differs from what it should be.
+
+    Attributes:
+        code: Which way.
+        subject: What it is about: an environment, a parameter, a look.
+        detail: The difference.
+        advice: What to do.
+    """
+
+    code: Code
+    subject: str
+    detail: str
+    advice: str
+
+    def document(self) -> dict[str, Any]:
+        """Return the difference as `invoke status` prints it in JSON."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """An instance that Batch started; its volume's rate is None when the volume has none."""
+
+    instance_id: str
+    ami_id: str
+    rate_mib_s: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenEnvironment:
+    """A compute environment, as Terraform's state has it and as AWS shows it.
+
+    Attributes:
+        name: Its name.
+        address: Terraform's address; None when the state does not have it.
+        exists: Whether AWS has it.
+        ami_id: The AMI that it starts instances of; None for Batch's own.
+        recorded_ami: The AMI that Terraform gave it.
+        state: ``ENABLED`` or ``DISABLED``.
+        status: ``VALID``, ``UPDATING``, ``INVALID``, …
+        reason: Why, in Batch's words.
+        template: Its launch template and version, in words; None without one.
+        rate_mib_s: The volume initialization rate of that version; None when it sets none, or in *unknown*.
+        recorded_rate: The rate that Terraform gave the template; None when it gave none.
+        instances: Its running instances.
+    """
+
+    name: str
+    address: str | None = None
+    exists: bool = True
+    ami_id: str | None = None
+    recorded_ami: str | None = None
+    state: str = "ENABLED"
+    status: str = "VALID"
+    reason: str = ""
+    template: str | None = None
+    rate_mib_s: int | None = None
+    recorded_rate: int | None = None
+    instances: tuple[Instance, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenImage:
+    """An AMI: whether it is there and can be launched, and what it was baked from (None when its tags do not say)."""
+
+    ami_id: str
+    state: str | None
+    base_ami: str | None = None
+    image_digest: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenDefinition:
+    """A job definition and its image's digest; None when it names a tag."""
+
+    name: str
+    revision: int
+    image: str
+    digest: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """All that was looked up. A look that failed leaves its field empty and its reason in *failed*.
+
+    Attributes:
+        handed_over_in: The file that hands over, as a person would type it.
+        expected_ami: The AMI that it names; None when there is none.
+        environments: The compute environments of the family or the state.
+        images: The AMIs that those and the file name, by id.
+        manifest_ami: The AMI of the last build in this region; None without a manifest.
+        parameter: The SSM parameter's name; None when none is used.
+        parameter_ami: What it says; None when it is not there.
+        newest_base: The newest base AMI; None when it could not be looked up.
+        base_made: When each base AMI was made, by id, as far as AWS still has them.
+        definitions: The job definitions of the state.
+        next_build: What the next build would change, in words.
+        unfinished: Receipts of applies that were killed.
+        broken: The newest receipt, when its apply failed.
+        failed: Look to reason.
+        skipped: Looks that were not wanted.
+    """
+
+    handed_over_in: str
+    expected_ami: str | None = None
+    environments: Sequence[SeenEnvironment] = ()
+    images: Mapping[str, SeenImage] = field(default_factory=dict)
+    manifest_ami: str | None = None
+    parameter: str | None = None
+    parameter_ami: str | None = None
+    newest_base: str | None = None
+    base_made: Mapping[str, datetime] = field(default_factory=dict)
+    definitions: Sequence[SeenDefinition] = ()
+    next_build: Sequence[str] = ()
+    unfinished: Sequence[str] = ()
+    broken: str | None = None
+    failed: Mapping[str, str] = field(default_factory=dict)
+    skipped: Sequence[str] = ()
+
+
+def find(seen: Seen) -> tuple[Drift, ...]:
+    """Return every difference, what could not be looked up first; none when all is in step."""
+    return (
+        *_failures(seen),
+        *(each for environment in seen.environments for each in _environment(seen, environment)),
+        *_hand_over(seen),
+        *_definitions(seen),
+        *_bases(seen),
+    )
+
+
+def _failures(seen: Seen) -> Iterator[Drift]:
+    for look, reason in seen.failed.items():
+        advice = f"Mend that, or leave the look out with --skip {look}: what is not seen is not in step."
+        yield Drift(code="look-failed", subject=look, detail=f"could not be looked up: {reason}", advice=advice)
+    for receipt in seen.unfinished:
+        detail = "this apply was killed before it said how it ended"
+        yield Drift(code="apply-unfinished", subject=receipt, detail=detail, advice="Run `invoke apply`: it goes on.")
+    if seen.broken is not None:
+        advice = "Run `invoke apply` to go on, or `invoke rollback` to go back."
+        yield Drift(code="apply-failed", subject=seen.broken, detail="the last apply failed", advice=advice)
+
+
+def _environment(seen: Seen, found: SeenEnvironment) -> Iterator[Drift]:
+    def drift(code: Code, detail: str, advice: str) -> Drift:
+        return Drift(code=code, subject=found.name, detail=detail, advice=advice)
+
+    if not found.exists:
+        yield drift(
+            "environment-gone", "Terraform's state has it, AWS does not", "Run `invoke apply`: it makes it anew."
+        )
+        return
+    if found.status == "INVALID":
+        yield drift("environment-invalid", f"Batch calls it INVALID: {found.reason}", "Mend what Batch says.")
+    if found.state == "DISABLED":
+        yield drift("environment-disabled", "it starts no jobs: its state is DISABLED", "Enable it in Terraform.")
+    yield from _environments_ami(seen, found, drift)
+    yield from _hydration(found, drift)
+
+
+def _environments_ami(seen: Seen, found: SeenEnvironment, drift: Any) -> Iterator[Drift]:
+    apply = "Run `invoke apply`."
+    image = seen.images.get(found.ami_id or "")
+    if found.ami_id is None:
+        yield drift("ami-missing", "it has no AMI of its own: jobs pull image and models at each start", apply)
+    elif image is not None and image.state != "available":
+        what = "does not exist any more" if image.state is None else f"is {image.state}"
+        yield drift("ami-gone", f"its AMI {found.ami_id} {what}: no instance can start", "Run `invoke rollback`.")
+    if found.address is not None and found.recorded_ami is not None and found.ami_id != found.recorded_ami:
+        detail = f"it has {found.ami_id or 'no AMI'}, Terraform gave it {found.recorded_ami}: somebody changed it"
+        yield drift("changed-outside", detail, f"{apply} It sets it back.")
+    elif seen.expected_ami is not None and found.ami_id not in (None, seen.expected_ami):
+        detail = f"it has {found.ami_id}, {seen.handed_over_in} says {seen.expected_ami}"
+        yield drift("not-applied", detail, apply)
+    behind = [each.instance_id for each in found.instances if found.ami_id and each.ami_id != found.ami_id]
+    if behind:
+        detail = f"{_some(behind)} still on another AMI than {found.ami_id}"
+        yield drift("instances-behind", detail, "Batch replaces them when their jobs end.")
+
+
+def _hydration(found: SeenEnvironment, drift: Any) -> Iterator[Drift]:
+    advice = "Set volume_initialization_rate in Terraform and run `invoke apply`."
+    where = found.template or "its instances"
+    if found.recorded_rate is not None and found.rate_mib_s != found.recorded_rate:
+        now = f"{found.rate_mib_s} MiB/s" if found.rate_mib_s else "no rate"
+        detail = f"{where} has {now}, Terraform gave it {found.recorded_rate} MiB/s"
+        yield drift("hydration-differs", detail, "Run `invoke apply`.")
+    elif found.rate_mib_s is None:
+        yield drift("not-hydrated", f"{where} sets no volume initialization rate: first reads wait for S3", advice)
+    cold = [each.instance_id for each in found.instances if found.rate_mib_s and not each.rate_mib_s]
+    if cold:
+        detail = f"{_some(cold)} without the rate on the volume: Batch's copy of the template lacks it"
+        yield drift("instances-cold", detail, "Change the template's version, so that Batch copies it anew.")
+
+
+def _hand_over(seen: Seen) -> Iterator[Drift]:
+    if seen.manifest_ami is not None and seen.expected_ami != seen.manifest_ami:
+        detail = f"the last build made {seen.manifest_ami}, {seen.handed_over_in} says {seen.expected_ami or 'nothing'}"
+        yield Drift(
+            code="not-handed-over", subject="manifest", detail=detail, advice="Run `invoke update-tfvars`, or leave it."
+        )
+    if seen.parameter is not None and "parameter" not in seen.failed:
+        wanted = seen.expected_ami
+        if wanted is not None and seen.parameter_ami != wanted:
+            detail = f"it says {seen.parameter_ami or 'nothing'}, {seen.handed_over_in} says {wanted}"
+            yield Drift(code="parameter-differs", subject=seen.parameter, detail=detail, advice="Run `invoke publish`.")
+
+
+def _definitions(seen: Seen) -> Iterator[Drift]:
+    live = {each.ami_id for each in seen.environments if each.ami_id}
+    baked = {seen.images[ami].image_digest for ami in live if ami in seen.images} - {None}
+    for each in seen.definitions:
+        subject = f"{each.name}:{each.revision}"
+        if each.digest is None:
+            detail = f"it names {each.image}, a tag: whether the AMI holds that image cannot be said"
+            yield Drift(code="image-unknown", subject=subject, detail=detail, advice="Name the image by its digest.")
+        elif baked and each.digest not in baked:
+            shown = ", ".join(sorted(_short(digest) for digest in baked if digest))
+            detail = f"it runs {_short(each.digest)}, the live AMI holds {shown}: each start pulls it anew"
+            advice = "Bake that image, or set job_image to the one that is baked."
+            yield Drift(code="image-differs", subject=subject, detail=detail, advice=advice)
+
+
+def _bases(seen: Seen) -> Iterator[Drift]:
+    for ami in sorted({each.ami_id for each in seen.environments if each.ami_id}):
+        image = seen.images.get(ami)
+        if image is None or image.base_ami is None or seen.newest_base in (None, image.base_ami):
+            continue
+        newest = f"{seen.newest_base}{_dated(seen, seen.newest_base)}"
+        detail = f"it was baked from {image.base_ami}{_dated(seen, image.base_ami)}, the newest is {newest}"
+        yield Drift(code="base-outdated", subject=ami, detail=detail, advice="Run `invoke build apply`.")
+    if seen.next_build:
+        detail = "; ".join(seen.next_build)
+        yield Drift(code="build-pending", subject="next build", detail=detail, advice="Run `invoke build apply`.")
+
+
+def _dated(seen: Seen, ami: str | None) -> str:
+    made = seen.base_made.get(ami or "")
+    return f" of {made:%Y-%m-%d}" if made else ""
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _short(digest: str) -> str:
+    return digest if len(digest) <= 19 else f"{digest[:19]}…"

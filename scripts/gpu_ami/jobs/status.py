@@ -1,0 +1,318 @@
+"""`invoke status`: what is live, beside what was handed over, baked and published. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, TypeVar
+
+from gpu_ami.aws import batch, images, inputs
+from gpu_ami.aws.calls import Caller
+from gpu_ami.bake import manifest as manifests
+from gpu_ami.bake import variables
+from gpu_ami.console import Table
+from gpu_ami.errors import DifferenceError, PipelineError, UsageError
+from gpu_ami.handover import drift, receipts, recorded
+from gpu_ami.handover.drift import Drift, Instance, Seen, SeenDefinition, SeenEnvironment, SeenImage
+from gpu_ami.invocation import Invocation
+from gpu_ami.jobs import planning, reading_back, staleness, terraforming
+from gpu_ami.jobs.filing import Cabinet
+from gpu_ami.jobs.reading_back import Live
+from gpu_ami.jobs.terraforming import Root
+
+LOOKS = (
+    "hand-over",
+    "state",
+    "environments",
+    "images",
+    "manifest",
+    "parameter",
+    "base",
+    "job-definitions",
+    "jobs",
+    "receipts",
+    "next-build",
+)
+_FAMILY_TAG = "gpu-ami:family"
+_BASE_TAGS = ("gpu-ami:source-ami", "gpu-ami:fingerprint-base")
+_IMAGE_TAGS = ("gpu-ami:fingerprint-image", "gpu-ami:image")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """What `invoke status` found.
+
+    Attributes:
+        seen: All that was looked up.
+        jobs: The jobs that run; None when they could not be listed.
+        drifts: The differences.
+        now: When.
+    """
+
+    seen: Seen
+    jobs: Sequence[batch.Job] | None
+    drifts: tuple[Drift, ...]
+    now: datetime
+
+    def document(self) -> dict[str, Any]:
+        """Return the contract with scripts."""
+        seen = self.seen
+        return {
+            "environments": [self._environment(each) for each in seen.environments],
+            "ami_id": seen.expected_ami,
+            "handed_over_in": seen.handed_over_in,
+            "manifest_ami_id": seen.manifest_ami,
+            "parameter": {"name": seen.parameter, "ami_id": seen.parameter_ami} if seen.parameter else None,
+            "base": {"newest_ami_id": seen.newest_base, "age_days": self.age_days(seen.newest_base)},
+            "job_definitions": [dict(vars(each)) for each in seen.definitions],
+            "jobs": None if self.jobs is None else [_job(each) for each in self.jobs],
+            "next_build": None if "next-build" in {*seen.failed, *seen.skipped} else list(seen.next_build),
+            "skipped": list(seen.skipped),
+            "drift": [each.document() for each in self.drifts],
+        }
+
+    def _environment(self, each: SeenEnvironment) -> dict[str, Any]:
+        image = self.seen.images.get(each.ami_id or "")
+        base = image.base_ami if image else None
+        return {
+            "name": each.name,
+            "address": each.address,
+            "ami_id": each.ami_id,
+            "expected_ami_id": self.seen.expected_ami,
+            "recorded_ami_id": each.recorded_ami,
+            "state": each.state if each.exists else None,
+            "status": each.status if each.exists else None,
+            "hydration_mib_per_s": each.rate_mib_s,
+            "instances": [dict(vars(instance)) for instance in each.instances],
+            "base_ami_id": base,
+            "base_age_days": self.age_days(base),
+            "image_digest": image.image_digest if image else None,
+        }
+
+    def age_days(self, ami: str | None) -> int | None:
+        """Return how old a base AMI is; None when AWS does not say."""
+        made = self.seen.base_made.get(ami or "")
+        return (self.now - made).days if made else None
+
+
+def _job(job: batch.Job) -> dict[str, Any]:
+    started = job.started.strftime("%Y-%m-%dT%H:%M:%SZ") if job.started else None
+    return {"job_id": job.job_id, "name": job.name, "queue": job.queue, "status": job.status, "started": started}
+
+
+class _Looker:
+    """Runs looks; one that fails or is not wanted gives its empty answer, and its reason is kept."""
+
+    def __init__(self, skip: Sequence[str]) -> None:
+        self.skipped = tuple(dict.fromkeys(skip))
+        self.failed: dict[str, str] = {}
+
+    def look(self, name: str, ask: Callable[[], _T], empty: _T) -> _T:
+        if name in self.skipped:
+            return empty
+        try:
+            return ask()
+        except PipelineError as exc:
+            self.failed[name] = str(exc).rstrip(".")
+            return empty
+
+
+def status(run: Invocation, *, skip: Sequence[str]) -> None:
+    """Show what is live and every difference.
+
+    Raises:
+        UsageError: A look to skip does not exist.
+        DifferenceError: Something differs, or could not be looked up.
+    """
+    if unknown := [name for name in skip if name not in LOOKS]:
+        msg = f"--skip {unknown[0]} is no look: there are {', '.join(LOOKS)}."
+        raise UsageError(msg)
+    if run.options.dry_run:
+        run.console.say(f"DRY RUN: would look up {', '.join(look for look in LOOKS if look not in skip)}.")
+        return
+    run.announce()
+    with run.console.step("looking"):
+        found = look(run, skip)
+    run.console.result(found.document(), *tables(found))
+    if found.drifts:
+        first = found.drifts[0]
+        more = f" ({len(found.drifts) - 1} more above)" if len(found.drifts) > 1 else ""
+        msg = f"Not in step: {first.subject}: {first.detail}. {first.advice}{more}"
+        raise DifferenceError(msg)
+
+
+def look(run: Invocation, skip: Sequence[str] = ()) -> Status:
+    """Look everything up, side by side, and compare."""
+    root, looker = terraforming.prepare(run), _Looker(skip)
+    caller, now = Caller(run.access, run.settings.region), datetime.now(timezone.utc)
+    expected = looker.look("hand-over", lambda: planning.handed_over(run, root.handed_over), None)
+    state = looker.look("state", lambda: terraforming.stored_state(root), {})
+    with ThreadPoolExecutor(max_workers=6) as pool:
+        futures = {
+            "jobs": pool.submit(looker.look, "jobs", lambda: batch.running_jobs(caller), None),
+            "next": pool.submit(looker.look, "next-build", lambda: _next_build(run), ()),
+            "newest": pool.submit(looker.look, "base", lambda: _newest_base(run), None),
+            "parameter": pool.submit(looker.look, "parameter", lambda: _parameter(run), (None, None)),
+            "definitions": pool.submit(looker.look, "job-definitions", lambda: _definitions(run, caller, state), ()),
+        }
+        environments = looker.look("environments", lambda: _environments(run, caller, state), ())
+        manifest_ami = looker.look("manifest", lambda: _manifest_ami(run), None)
+        unfinished, broken = looker.look("receipts", lambda: _receipts(root), ((), None))
+        named = {each.ami_id for each in environments if each.ami_id} | ({expected} if expected else set())
+        seen_images = looker.look("images", lambda: _images(caller, named), {})
+        answers: dict[str, Any] = {name: future.result() for name, future in futures.items()}
+    bases = {answers["newest"], *(each.base_ami for each in seen_images.values())} - {None}
+    made = looker.look("base", lambda: images.made_at(caller, sorted(filter(None, bases))), {})
+    seen = Seen(
+        handed_over_in=run.workspace.shown(root.handed_over),
+        expected_ami=expected,
+        environments=environments,
+        images=seen_images,
+        manifest_ami=manifest_ami,
+        parameter=answers["parameter"][0],
+        parameter_ami=answers["parameter"][1],
+        newest_base=answers["newest"],
+        base_made=made,
+        definitions=answers["definitions"],
+        next_build=answers["next"],
+        unfinished=unfinished,
+        broken=broken,
+        failed={name: looker.failed[name] for name in LOOKS if name in looker.failed},
+        skipped=looker.skipped,
+    )
+    return Status(seen=seen, jobs=answers["jobs"], drifts=drift.find(seen), now=now)
+
+
+def _environments(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> tuple[SeenEnvironment, ...]:
+    """Return the environments of the state, and those that carry the family's tag."""
+    ours = reading_back.look(caller, state)
+    names = {each.name for each in ours}
+    tagged = [
+        each
+        for each in batch.environments(caller)
+        if each.tags.get(_FAMILY_TAG) == run.settings.family and each.name not in names
+    ]
+    return tuple(map(_seen, [*ours, *reading_back.look_at(caller, tagged)]))
+
+
+def _seen(live: Live) -> SeenEnvironment:
+    found = live.environment
+    here = found.template if found else None
+    return SeenEnvironment(
+        name=live.name,
+        address=live.address or None,
+        exists=found is not None,
+        ami_id=live.ami_id,
+        recorded_ami=live.recorded_ami,
+        state=found.state if found else "",
+        status=found.status if found else "",
+        reason=found.reason if found else "",
+        template=f"launch template {here} version {found.version}" if found and here else None,
+        rate_mib_s=live.rate_mib_s,
+        recorded_rate=live.recorded_rate,
+        instances=tuple(
+            Instance(instance_id=each.instance_id, ami_id=each.ami_id, rate_mib_s=each.rate_mib_s)
+            for each in live.volumes
+        ),
+    )
+
+
+def _images(caller: Caller, named: set[str]) -> dict[str, SeenImage]:
+    found = {each.image_id: each for each in images.some_images(caller, named)}
+    return {
+        ami: SeenImage(
+            ami_id=ami,
+            state=found[ami].state if ami in found else None,
+            base_ami=_tag(found[ami].tags, _BASE_TAGS) if ami in found else None,
+            image_digest=_digest(_tag(found[ami].tags, _IMAGE_TAGS)) if ami in found else None,
+        )
+        for ami in named
+    }
+
+
+def _tag(tags: Mapping[str, str], names: Sequence[str]) -> str | None:
+    return next((tags[name] for name in names if tags.get(name)), None)
+
+
+def _digest(image: str | None) -> str | None:
+    _, at, digest = (image or "").partition("@")
+    return digest if at else None
+
+
+def _manifest_ami(run: Invocation) -> str | None:
+    """Return the AMI of the last build in this region; no manifest is no hint, a broken one is a failed look."""
+    if not run.workspace.manifest.exists():
+        return None
+    made = manifests.load(run.workspace.manifest).last_run
+    return next((ami for build in made for region, ami in build.amis.items() if region == run.settings.region), None)
+
+
+def _parameter(run: Invocation) -> tuple[str | None, str | None]:
+    """Return the parameter's name and value; the default name counts only when somebody has published to it."""
+    named = getattr(run.settings.handover, "parameter", None)
+    name = named or f"/gpu-ami/{run.settings.family}/ami-id"
+    value = inputs.parameter(run.access, name)
+    return (name, value) if named or value else (None, None)
+
+
+def _newest_base(run: Invocation) -> str | None:
+    defaults = variables.template_defaults(run.workspace.root / "packer")
+    name = str(defaults.get("base_ami_parameter") or "")
+    return inputs.parameter(run.access, name) if name else None
+
+
+def _definitions(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> tuple[SeenDefinition, ...]:
+    """Return the job definitions of the state, and the one that is named after the family."""
+    wanted = {*recorded.job_definitions(state), run.settings.family}
+    return tuple(
+        SeenDefinition(name=each.name, revision=each.revision, image=each.image, digest=each.digest)
+        for each in batch.job_definitions(caller)
+        if each.name in wanted
+    )
+
+
+def _receipts(root: Root) -> tuple[tuple[str, ...], str | None]:
+    """Return the receipts of killed applies, and the newest one if its apply failed."""
+    filed = Cabinet(root).all()
+    acts = [each for each in filed if each.receipt.action != "publish"]
+    shown = root.run.workspace.shown
+    unfinished = tuple(shown(each.path) for each in receipts.unfinished(acts))
+    return unfinished, shown(acts[-1].path) if acts and acts[-1].receipt.status == "failed" else None
+
+
+def _next_build(run: Invocation) -> tuple[str, ...]:
+    from gpu_ami.jobs import building
+
+    return tuple(each.detail for each in staleness.what_would_change(run, building.prepare(run, ())))
+
+
+def tables(found: Status) -> list[Table]:
+    """Return the environments, and the differences."""
+    seen = found.seen
+    rows = [
+        (
+            each.name,
+            each.ami_id or ("Batch's own" if each.exists else "gone"),
+            seen.expected_ami or "nothing",
+            f"{each.state} {each.status}".strip() or "gone",
+            f"{each.rate_mib_s} MiB/s" if each.rate_mib_s else "none",
+            str(len(each.instances)),
+        )
+        for each in seen.environments
+    ]
+    columns = ("environment", "AMI", "handed over", "state", "hydration", "instances")
+    running = "not known" if found.jobs is None else str(len(found.jobs))
+    footer = [f"{running} jobs run."]
+    if seen.newest_base:
+        age = found.age_days(seen.newest_base)
+        footer.append(f"The newest base AMI is {seen.newest_base}" + (f", {age} days old." if age is not None else "."))
+    if not found.drifts:
+        footer.append("In step." if not seen.skipped else f"In step, without looking at {', '.join(seen.skipped)}.")
+    shown = [Table(columns=columns, rows=rows, footer=tuple(footer), numeric=frozenset({"instances"}))]
+    if found.drifts:
+        lines = [(each.code, each.subject, each.detail, each.advice) for each in found.drifts]
+        shown.append(Table(columns=("code", "what", "difference", "what to do"), rows=lines))
+    return shown
