@@ -83,7 +83,7 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
     *acting* is called when what was only planned begins to happen, or has happened already.
     """
     run = root.run
-    with planning.reviewed(run, root, allow_replace=request.allow_replace) as review:
+    with planning.reviewed(root, who, allow_replace=request.allow_replace) as review:
         if review.findings:
             planning.show(run, review)
             review.raise_refused()
@@ -97,7 +97,7 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
             _nothing_to_do(root, review, cabinet, dead)
             return
         _confirm(run, review, request)
-        _look_again(run, review)
+        _look_again(run, review, who)
         acting()
         _act(root, review, cabinet, dead, request=request, who=who)
 
@@ -188,7 +188,7 @@ def _act(
     _raise_partial(problems)
 
 
-def _look_again(run: Invocation, review: Review) -> None:
+def _look_again(run: Invocation, review: Review, who: Identity) -> None:
     """Judge once more with what is so now: a prompt may have waited for an hour.
 
     Raises:
@@ -198,7 +198,7 @@ def _look_again(run: Invocation, review: Review) -> None:
     jobs = facts.jobs
     if any(change.replaces_instances for change in review.plan.environments):
         jobs = planning.running(batch.running_jobs(caller))
-    problem = planning.ami_problem(caller, facts.expected_ami)
+    problem = planning.ami_problem(caller, facts.expected_ami, who.account)
     again = replace(facts, jobs=jobs, ami_problem=problem, now=_now())
     replace(review, facts=again, findings=judge(review.plan, again)).raise_refused()
 

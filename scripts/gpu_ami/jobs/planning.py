@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,12 +10,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from gpu_ami.aws import batch
+from gpu_ami.aws import batch, candidates
+from gpu_ami.aws.access import Identity
 from gpu_ami.aws.calls import Caller
-from gpu_ami.aws.images import some_images
 from gpu_ami.console import Table
 from gpu_ami.errors import TerraformError, UsageError
-from gpu_ami.files import read_text
+from gpu_ami.handover import change as changes
+from gpu_ami.handover import target, tfvars
 from gpu_ami.handover.guard import Facts, Finding, RunningJob, judge
 from gpu_ami.handover.planned import Planned
 from gpu_ami.ids import AMI_ID
@@ -77,7 +77,7 @@ class Review:
 
 
 @contextmanager
-def reviewed(run: Invocation, root: Root, *, allow_replace: Sequence[str]) -> Iterator[Review]:
+def reviewed(root: Root, who: Identity, *, allow_replace: Sequence[str]) -> Iterator[Review]:
     """Make a plan and let the guard look at it; what it needs to know is looked up meanwhile.
 
     Raises:
@@ -85,11 +85,12 @@ def reviewed(run: Invocation, root: Root, *, allow_replace: Sequence[str]) -> It
         ToolError: There is no provider.
         TerraformError: Terraform refused.
     """
+    run = root.run
     expected = handed_over(run, root.handed_over)
     caller = Caller(run.access, run.settings.region)
     with ThreadPoolExecutor(max_workers=3) as pool:
         jobs = pool.submit(batch.running_jobs, caller)
-        problem = pool.submit(ami_problem, caller, expected)
+        problem = pool.submit(ami_problem, caller, expected, who.account)
         terraforming.init(root)
         provider = pool.submit(terraforming.provider_version, root)
         with terraforming.saved_plan(root) as saved:
@@ -135,25 +136,29 @@ def handed_over(run: Invocation, file: Path) -> str | None:
     Raises:
         UsageError: The file cannot be read, or holds something else.
     """
-    if not file.exists():
+    real = target.resolve(file, run.workspace.root)
+    if not real.exists():
         return None
     variable = run.settings.handover.variable
-    try:
-        value = json.loads(read_text(file, what="Terraform variables file")).get(variable)
-    except (ValueError, AttributeError, RecursionError) as exc:
-        msg = f"{file} is not a JSON object ({exc}): mend it, or delete it and run `invoke update-tfvars`."
-        raise UsageError(msg) from exc
-    if isinstance(value, dict):
-        value = value.get(run.settings.region)
-    if value is None:
+    document = tfvars.load(real, changes.read(real))
+    path = tfvars.path_in(document, real, variable)
+    if len(path) == 1 and all(each.name != path[0] for each in document.body.attributes):
         return None
-    if not isinstance(value, str) or AMI_ID.fullmatch(value) is None:
-        msg = f"{variable} in {file} is {json.dumps(value)[:60]}, no AMI id: run `invoke update-tfvars`."
+    value = document.find(path)
+    if value.kind == "map":
+        if all(entry.name != run.settings.region for entry in value.entries):
+            return None
+        value = document.find((*path, run.settings.region))
+    if value.literal in (None, "") and value.kind != "expression":
+        return None
+    if not isinstance(value.literal, str) or AMI_ID.fullmatch(value.literal) is None:
+        shown = run.workspace.shown(real)
+        msg = f"{variable} at line {value.line} of {shown} is {value.text[:60]}, no AMI id: run `invoke update-tfvars`."
         raise UsageError(msg)
-    return value
+    return value.literal
 
 
-def ami_problem(caller: Caller, ami_id: str | None) -> str | None:
+def ami_problem(caller: Caller, ami_id: str | None, account: str) -> str | None:
     """Return why Batch could not start instances of the AMI; None when nothing speaks against it.
 
     Raises:
@@ -161,11 +166,12 @@ def ami_problem(caller: Caller, ami_id: str | None) -> str | None:
     """
     if ami_id is None:
         return None
-    found = some_images(caller, [ami_id])
-    if not found:
-        return f"does not exist in {caller.region}, or belongs to another account"
-    state = found[0].state
-    return None if state == "available" else f"is {state}, not available"
+    found = candidates.look_up(caller, ami_id)
+    if found is None:
+        return f"does not exist in {caller.region}, or another account keeps it to itself"
+    if found.owner != account:
+        return f"belongs to account {found.owner}, not to {account}"
+    return None if found.state == "available" else f"is {found.state}, not available"
 
 
 def changes_table(review: Review) -> Table:
@@ -207,8 +213,8 @@ def plan(run: Invocation, *, variables: Sequence[str], allow_replace: Sequence[s
     if run.options.dry_run:
         run.console.say("\n".join(terraforming.command_lines(root, apply=False)))
         return
-    run.announce()
-    with reviewed(run, root, allow_replace=allow_replace) as review:
+    who = run.announce()
+    with reviewed(root, who, allow_replace=allow_replace) as review:
         show(run, review)
         review.raise_refused()
         if review.saved.has_changes:

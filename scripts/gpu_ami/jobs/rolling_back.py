@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from gpu_ami.aws.calls import Caller
 from gpu_ami.errors import UsageError
 from gpu_ami.files import write_atomic
-from gpu_ami.handover import recorded, tfvars
+from gpu_ami.handover import change as changes
+from gpu_ami.handover import recorded
 from gpu_ami.handover.history import agreed_target, steps_back
 from gpu_ami.ids import checked_ami_id
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import applying, building, planning, terraforming
+from gpu_ami.jobs import applying, handing, planning, terraforming
 from gpu_ami.jobs.filing import Cabinet
 from gpu_ami.jobs.terraforming import Root
 
@@ -51,7 +52,7 @@ def rollback(run: Invocation, request: Request) -> None:
     with applying.only_one(run):
         terraforming.init(root)
         target = request.to or _target(root)
-        if problem := planning.ami_problem(Caller(run.access, run.settings.region), target):
+        if problem := planning.ami_problem(Caller(run.access, run.settings.region), target, who.account):
             msg = f"{target} {problem}: choose another AMI with --to."
             raise UsageError(msg)
         run.console.say(f"Rolling back to {target}.")
@@ -80,8 +81,8 @@ def _written(run: Invocation, ami_id: str) -> Iterator[Callable[[], None]]:
     Raises:
         UsageError: The file cannot be written.
     """
-    change = building.plan_hand_over(run, ami=ami_id)
-    tfvars.apply(change)
+    change = handing.plan_hand_over(run, ami=ami_id)
+    changes.apply(change)
     shown = run.workspace.shown(change.file)
     if change.changed:
         run.console.say(change.diff(shown))

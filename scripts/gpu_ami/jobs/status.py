@@ -39,6 +39,8 @@ _FAMILY_TAG = "gpu-ami:family"
 _BASE_TAGS = ("gpu-ami:source-ami", "gpu-ami:fingerprint-base")
 _IMAGE_TAGS = ("gpu-ami:fingerprint-image", "gpu-ami:image")
 _T = TypeVar("_T")
+_NO_RECEIPTS: tuple[tuple[str, ...], str | None] = ((), None)
+_NO_PARAMETER: tuple[str | None, str | None] = (None, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,41 +151,42 @@ def look(run: Invocation, skip: Sequence[str] = ()) -> Status:
     root, looker = terraforming.prepare(run), _Looker(skip)
     caller, now = Caller(run.access, run.settings.region), datetime.now(timezone.utc)
     expected = looker.look("hand-over", lambda: planning.handed_over(run, root.handed_over), None)
-    state = looker.look("state", lambda: terraforming.stored_state(root), {})
+    nothing: dict[str, Any] = {}
+    state = looker.look("state", lambda: terraforming.stored_state(root), nothing)
     with ThreadPoolExecutor(max_workers=6) as pool:
-        futures = {
-            "jobs": pool.submit(looker.look, "jobs", lambda: batch.running_jobs(caller), None),
-            "next": pool.submit(looker.look, "next-build", lambda: _next_build(run), ()),
-            "newest": pool.submit(looker.look, "base", lambda: _newest_base(run), None),
-            "parameter": pool.submit(looker.look, "parameter", lambda: _parameter(run), (None, None)),
-            "definitions": pool.submit(looker.look, "job-definitions", lambda: _definitions(run, caller, state), ()),
-        }
-        environments = looker.look("environments", lambda: _environments(run, caller, state), ())
+        jobs = pool.submit(looker.look, "jobs", lambda: _jobs(caller), None)
+        building = pool.submit(looker.look, "next-build", lambda: _next_build(run), ())
+        base = pool.submit(looker.look, "base", lambda: _newest_base(run), None)
+        published = pool.submit(looker.look, "parameter", lambda: _parameter(run), _NO_PARAMETER)
+        defined = pool.submit(looker.look, "job-definitions", lambda: _definitions(run, caller, state), ())
+        environments: tuple[SeenEnvironment, ...] = looker.look(
+            "environments", lambda: _environments(run, caller, state), ()
+        )
         manifest_ami = looker.look("manifest", lambda: _manifest_ami(run), None)
-        unfinished, broken = looker.look("receipts", lambda: _receipts(root), ((), None))
+        unfinished, broken = looker.look("receipts", lambda: _receipts(root), _NO_RECEIPTS)
         named = {each.ami_id for each in environments if each.ami_id} | ({expected} if expected else set())
-        seen_images = looker.look("images", lambda: _images(caller, named), {})
-        answers: dict[str, Any] = {name: future.result() for name, future in futures.items()}
-    bases = {answers["newest"], *(each.base_ami for each in seen_images.values())} - {None}
-    made = looker.look("base", lambda: images.made_at(caller, sorted(filter(None, bases))), {})
+        known: dict[str, SeenImage] = looker.look("images", lambda: _images(caller, named), {})
+        newest, parameter = base.result(), published.result()
+        bases = {newest, *(each.base_ami for each in known.values())}
+        made: dict[str, datetime] = looker.look("base", lambda: images.made_at(caller, filter(None, bases)), {})
     seen = Seen(
         handed_over_in=run.workspace.shown(root.handed_over),
         expected_ami=expected,
         environments=environments,
-        images=seen_images,
+        images=known,
         manifest_ami=manifest_ami,
-        parameter=answers["parameter"][0],
-        parameter_ami=answers["parameter"][1],
-        newest_base=answers["newest"],
+        parameter=parameter[0],
+        parameter_ami=parameter[1],
+        newest_base=newest,
         base_made=made,
-        definitions=answers["definitions"],
-        next_build=answers["next"],
+        definitions=defined.result(),
+        next_build=building.result(),
         unfinished=unfinished,
         broken=broken,
         failed={name: looker.failed[name] for name in LOOKS if name in looker.failed},
         skipped=looker.skipped,
     )
-    return Status(seen=seen, jobs=answers["jobs"], drifts=drift.find(seen), now=now)
+    return Status(seen=seen, jobs=jobs.result(), drifts=drift.find(seen), now=now)
 
 
 def _environments(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> tuple[SeenEnvironment, ...]:
@@ -281,6 +284,10 @@ def _receipts(root: Root) -> tuple[tuple[str, ...], str | None]:
     shown = root.run.workspace.shown
     unfinished = tuple(shown(each.path) for each in receipts.unfinished(acts))
     return unfinished, shown(acts[-1].path) if acts and acts[-1].receipt.status == "failed" else None
+
+
+def _jobs(caller: Caller) -> list[batch.Job] | None:
+    return batch.running_jobs(caller)
 
 
 def _next_build(run: Invocation) -> tuple[str, ...]:
