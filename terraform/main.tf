@@ -81,3 +81,23 @@ module "pipeline" {
 
   ecr_repository_arn = module.bake.ecr_repository_arn
 }
+
+module "github_oidc" {
+  source = "./modules/github-oidc"
+  count  = var.github_subject == null ? 0 : 1
+
+  family          = var.family
+  subject         = var.github_subject
+  branch          = var.github_branch
+  create_provider = var.github_create_provider
+
+  pass_role_arns       = merge(module.pipeline.role_arns, { builder = module.bake.builder_role_arn })
+  ecr_repository_arn   = module.bake.ecr_repository_arn
+  models_bucket        = module.bake.models_bucket
+  state_bucket         = var.state_bucket
+  state_key            = var.state_key
+  parameter_path       = var.parameter_path
+  kms_key_arns         = var.kms_key_arns
+  reader_role_arns     = var.reader_role_arns
+  allow_session_tunnel = var.allow_session_tunnel
+}

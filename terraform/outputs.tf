@@ -66,3 +66,8 @@ output "job_role_name" {
   description = "Role of the jobs, to attach more policies to."
   value       = module.pipeline.job_role_name
 }
+
+output "github_role_arns" {
+  description = "ARN of each role of GitHub's workflows, by purpose: plan, build, apply, cleanup; null without github_subject."
+  value       = one(module.github_oidc[*].role_arns)
+}

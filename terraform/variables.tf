@@ -262,3 +262,58 @@ variable "log_retention_days" {
   default     = 30
   nullable    = false
 }
+
+# --- GitHub's workflows ----------------------------------------------------------------------------
+
+variable "github_subject" {
+  description = "How GitHub's tokens name your repository, repo:OWNER/NAME; null makes no roles for workflows."
+  type        = string
+  default     = null
+}
+
+variable "github_branch" {
+  description = "Branch whose scheduled and manual runs may plan."
+  type        = string
+  default     = "main"
+  nullable    = false
+}
+
+variable "github_create_provider" {
+  description = "Whether to make GitHub's identity provider; an account has one at most, so false where it is there already."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "state_bucket" {
+  description = "Bucket of Terraform's state and of the receipts; null gives no access to any."
+  type        = string
+  default     = null
+}
+
+variable "state_key" {
+  description = "Terraform's state in that bucket; the receipts are in receipts/ beside it."
+  type        = string
+  default     = "gpu-ami/terraform.tfstate"
+  nullable    = false
+}
+
+variable "parameter_path" {
+  description = "Path of the SSM parameters that the pipeline may write; null lets it write none."
+  type        = string
+  default     = null
+}
+
+variable "kms_key_arns" {
+  description = "Customer-managed KMS keys that AMIs are encrypted with; empty when the account's default EBS key is used."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}
+
+variable "reader_role_arns" {
+  description = "Roles in other accounts that clean-up reads uses through (cleanup.accounts in pipeline.yaml)."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}

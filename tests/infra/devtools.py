@@ -50,6 +50,17 @@ ACTIONLINT = GoTool(
     ),
 )
 
+TFLINT = GoTool(
+    "tflint",
+    "github.com/terraform-linters/tflint",
+    "",
+    "0.64.0",
+    (
+        "github.com/terraform-linters/tflint v0.64.0 h1:v0KwryBjBeo79uqFrYQOllZk3l/nQvH/e4SZW45jhA8=",
+        "github.com/terraform-linters/tflint v0.64.0/go.mod h1:hjXBiZYAGYT0+eha03nbQc6LxuFd8+TgQS7gSDBLyq4=",
+    ),
+)
+
 
 def go_tool(tool: GoTool) -> Path:
     """Return the pinned *tool*, built first where the user's cache has none."""
@@ -80,4 +91,4 @@ def _build(tool: GoTool, go: Path, folder: Path) -> None:
 
 if __name__ == "__main__":
     # `python -m tests.infra.devtools actionlint FILE…`: for the pre-commit hook.
-    become((str(go_tool({"actionlint": ACTIONLINT}[sys.argv[1]])), *sys.argv[2:]))
+    become((str(go_tool({tool.name: tool for tool in (ACTIONLINT, TFLINT)}[sys.argv[1]])), *sys.argv[2:]))

@@ -150,6 +150,12 @@ def test_the_sandboxs_caller_is_its_administrator(iam: Any, access: Access, aws:
         (allow("ec2:*", Condition={"StringNotLike": {"k:v": "val*"}}), "ec2:RunInstances", "*", "implicitDeny"),
         (allow("ec2:*", Condition={"ArnLike": {"k:v": "value"}}), "ec2:RunInstances", "*", "allowed"),
         (allow("ec2:*", Condition={"Bool": {"k:t": "TRUE"}}), "ec2:RunInstances", "*", "allowed"),
+        (allow("ec2:*", Condition={"Null": {"k:v": "false"}}), "ec2:RunInstances", "*", "allowed"),
+        (allow("ec2:*", Condition={"Null": {"k:v": ["true"]}}), "ec2:RunInstances", "*", "implicitDeny"),
+        (allow("ec2:*", Condition={"Null": {"a:b": "false"}}), "ec2:RunInstances", "*", "implicitDeny"),
+        (allow("ec2:*", Condition={"ForAllValues:StringEquals": {"k:v": ["value", "x"]}}), "ec2:A", "*", "allowed"),
+        (allow("ec2:*", Condition={"ForAllValues:StringEquals": {"k:v": "x"}}), "ec2:A", "*", "implicitDeny"),
+        (allow("ec2:*", Condition={"ForAllValues:StringEquals": {"a:b": "x"}}), "ec2:A", "*", "allowed"),
     ],
 )  # fmt: skip
 def test_each_element_of_a_statement_counts(

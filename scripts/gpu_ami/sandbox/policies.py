@@ -19,6 +19,7 @@ from moto.sts.models import sts_backends
 Verdict = Literal["allowed", "explicitDeny", "implicitDeny"]
 _PARTITION = "aws"
 _IF_EXISTS = "IfExists"
+_FOR_ALL = "ForAllValues:"
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,14 @@ def _holds(
         bare = operator.removesuffix(_IF_EXISTS)
         for key, patterns in wanted.items():
             values = known.get(key.lower())
+            if bare == "Null":
+                if (values is None) != (str(patterns[0] if isinstance(patterns, list) else patterns).lower() == "true"):
+                    return False
+                continue
+            if bare.startswith(_FOR_ALL):
+                if any(not _compare(bare.removeprefix(_FOR_ALL), patterns, [value]) for value in values or ()):
+                    return False
+                continue
             if values is None:
                 if operator.endswith(_IF_EXISTS) or "Not" in bare:
                     continue

@@ -27,3 +27,12 @@ output "job_role_name" {
   description = "Role of the jobs, to attach more policies to."
   value       = aws_iam_role.job.name
 }
+
+output "role_arns" {
+  description = "ARN of each role: instance, execution, job; for whoever must be allowed to pass them."
+  value = {
+    instance  = aws_iam_role.instance.arn
+    execution = aws_iam_role.execution.arn
+    job       = aws_iam_role.job.arn
+  }
+}

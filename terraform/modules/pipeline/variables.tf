@@ -156,7 +156,7 @@ variable "volume_size_gib" {
   default     = null
 
   validation {
-    condition     = var.volume_size_gib == null || can(var.volume_size_gib >= 30 && var.volume_size_gib <= 65536)
+    condition     = var.volume_size_gib == null ? true : var.volume_size_gib >= 30 && var.volume_size_gib <= 65536
     error_message = "The volume_size_gib must be null or 30 to 65536, and not below the AMI's size."
   }
 }
@@ -196,7 +196,7 @@ variable "volume_initialization_rate_mib_s" {
   default     = 300
 
   validation {
-    condition     = var.volume_initialization_rate_mib_s == null || can(var.volume_initialization_rate_mib_s >= 100 && var.volume_initialization_rate_mib_s <= 300)
+    condition     = var.volume_initialization_rate_mib_s == null ? true : var.volume_initialization_rate_mib_s >= 100 && var.volume_initialization_rate_mib_s <= 300
     error_message = "The volume_initialization_rate_mib_s must be null (off) or 100 to 300."
   }
 }

@@ -1,0 +1,256 @@
+# Baking: what Packer does with the amazon-ebs builder, and what is looked up before.
+
+data "aws_iam_policy_document" "build" {
+  source_policy_documents = [data.aws_iam_policy_document.look.json]
+
+  statement {
+    sid = "LaunchWithWhatIsThere"
+    # The subnet, group, base AMI and key that a launch uses carry no tag of ours, or not all of them.
+    actions = ["ec2:RunInstances"]
+    resources = [
+      local.images,
+      local.snapshots,
+      "${local.ec2}:key-pair/*",
+      "${local.ec2}:launch-template/*",
+      "${local.ec2}:network-interface/*",
+      "${local.ec2}:security-group/*",
+      "${local.ec2}:subnet/*",
+    ]
+  }
+
+  statement {
+    sid     = "MakeWhatIsTaggedAsOurs"
+    actions = ["ec2:CreateKeyPair", "ec2:CreateSecurityGroup", "ec2:RunInstances"]
+    resources = [
+      "${local.ec2}:instance/*",
+      "${local.ec2}:key-pair/*",
+      "${local.ec2}:security-group/*",
+      "${local.ec2}:volume/*",
+    ]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/${local.pipeline_tag}"
+      values   = [local.pipeline]
+    }
+  }
+
+  statement {
+    sid       = "MakeGroupsInAnyVpc"
+    actions   = ["ec2:CreateSecurityGroup"]
+    resources = ["${local.ec2}:vpc/*"]
+  }
+
+  dynamic "statement" {
+    for_each = var.allow_spot_builds ? ["a fleet of one, from a temporary template"] : []
+    content {
+      sid     = "BuildOnSpot"
+      actions = ["ec2:CreateFleet", "ec2:CreateLaunchTemplate"]
+      resources = [
+        local.images,
+        "${local.ec2}:fleet/*",
+        "${local.ec2}:instance/*",
+        "${local.ec2}:launch-template/*",
+        "${local.ec2}:security-group/*",
+        "${local.ec2}:subnet/*",
+        "${local.ec2}:volume/*",
+      ]
+    }
+  }
+
+  statement {
+    sid     = "TagInTheActOfMaking"
+    actions = ["ec2:CreateTags"]
+    resources = [
+      local.images,
+      local.snapshots,
+      "${local.ec2}:fleet/*",
+      "${local.ec2}:instance/*",
+      "${local.ec2}:key-pair/*",
+      "${local.ec2}:launch-template/*",
+      "${local.ec2}:network-interface/*",
+      "${local.ec2}:security-group/*",
+      "${local.ec2}:volume/*",
+    ]
+
+    condition {
+      test     = "StringEquals"
+      variable = "ec2:CreateAction"
+      values = [
+        "CopyImage",
+        "CreateFleet",
+        "CreateImage",
+        "CreateKeyPair",
+        "CreateLaunchTemplate",
+        "CreateSecurityGroup",
+        "RunInstances",
+      ]
+    }
+  }
+
+  # From here on only what this or another build has made.
+  statement {
+    sid = "WorkOnABuildsOwn"
+    actions = [
+      "ec2:AuthorizeSecurityGroupEgress",
+      "ec2:AuthorizeSecurityGroupIngress",
+      "ec2:CopyImage",
+      "ec2:DeleteKeyPair",
+      "ec2:DeleteLaunchTemplate",
+      "ec2:DeleteSecurityGroup",
+      "ec2:DeleteVolume",
+      "ec2:EnableImageDeprecation",
+      "ec2:ModifyImageAttribute",
+      "ec2:ModifyInstanceAttribute",
+      "ec2:ModifySnapshotAttribute",
+      "ec2:RevokeSecurityGroupEgress",
+      "ec2:StopInstances",
+      "ec2:TerminateInstances",
+    ]
+    resources = [local.images, local.snapshots, "${local.ec2}:*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/${local.pipeline_tag}"
+      values   = [local.pipeline]
+    }
+
+    condition {
+      test     = "Null"
+      variable = "aws:ResourceTag/${local.run_tag}"
+      values   = ["false"]
+    }
+  }
+
+  # A build that fails takes its image back; one that was applied is not a build's any more. A missing tag fits too.
+  statement {
+    sid       = "FinishOrTakeBackAnImage"
+    actions   = ["ec2:CreateTags", "ec2:DeleteSnapshot", "ec2:DeregisterImage"]
+    resources = [local.images, local.snapshots]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/${local.pipeline_tag}"
+      values   = [local.pipeline]
+    }
+
+    condition {
+      test     = "StringNotEquals"
+      variable = "aws:ResourceTag/gpu-ami:handover"
+      values   = ["applied"]
+    }
+  }
+
+  statement {
+    sid       = "MakeTheImageOfABuilder"
+    actions   = ["ec2:CreateImage"]
+    resources = ["${local.ec2}:instance/*"]
+
+    condition {
+      test     = "Null"
+      variable = "aws:ResourceTag/${local.run_tag}"
+      values   = ["false"]
+    }
+  }
+
+  statement {
+    sid       = "MakeImagesThatAreTaggedAsOurs"
+    actions   = ["ec2:CopyImage", "ec2:CreateImage"]
+    resources = [local.images, local.snapshots]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/${local.pipeline_tag}"
+      values   = [local.pipeline]
+    }
+  }
+
+  statement {
+    sid       = "GiveTheBuilderItsRole"
+    actions   = ["iam:PassRole"]
+    resources = [var.pass_role_arns.builder]
+
+    condition {
+      test     = "StringEquals"
+      variable = "iam:PassedToService"
+      values   = ["ec2.${data.aws_partition.current.dns_suffix}"]
+    }
+  }
+
+  statement {
+    sid     = "LookAtRolesBeforeABuild"
+    actions = ["iam:GetInstanceProfile", "iam:GetRole", "iam:SimulatePrincipalPolicy"]
+    resources = [
+      var.pass_role_arns.builder,
+      "arn:${local.partition}:iam::${local.account}:instance-profile/${substr(var.family, 0, 26)}-*",
+      "arn:${local.partition}:iam::${local.account}:role/${var.family}-github-build",
+    ]
+  }
+
+  statement {
+    sid       = "LookAtQuotasBeforeABuild"
+    actions   = ["servicequotas:GetServiceQuota"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "LookAtTheImageBeforeABuild"
+    actions   = ["ecr:BatchGetImage", "ecr:DescribeImages", "ecr:DescribeRepositories"]
+    resources = [var.ecr_repository_arn]
+  }
+
+  dynamic "statement" {
+    for_each = var.models_bucket == "" ? [] : [var.models_bucket]
+    content {
+      sid       = "LookAtTheModelsBeforeABuild"
+      actions   = ["s3:ListBucket"]
+      resources = ["arn:${local.partition}:s3:::${statement.value}"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.kms_key_arns) > 0 ? [var.kms_key_arns] : []
+    content {
+      sid       = "EncryptWithOwnKeys"
+      actions   = ["kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncrypt*"]
+      resources = statement.value
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.allow_session_tunnel ? [1] : []
+    content {
+      sid     = "TunnelToABuilder"
+      actions = ["ssm:StartSession"]
+      resources = [
+        "${local.ec2}:instance/*",
+      ]
+
+      condition {
+        test     = "Null"
+        variable = "ssm:resourceTag/${local.run_tag}"
+        values   = ["false"]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.allow_session_tunnel ? [1] : []
+    content {
+      sid     = "ForwardAPort"
+      actions = ["ssm:StartSession"]
+      resources = [
+        "arn:${local.partition}:ssm:*::document/AWS-StartPortForwardingSession",
+      ]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.allow_session_tunnel ? [1] : []
+    content {
+      sid       = "EndOwnTunnels"
+      actions   = ["ssm:TerminateSession"]
+      resources = ["arn:${local.partition}:ssm:*:${local.account}:session/$${aws:userid}-*"]
+    }
+  }
+}

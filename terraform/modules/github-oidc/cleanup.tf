@@ -1,0 +1,84 @@
+# Cleaning up: docs/cleanup.md of the repository lists the calls. Nothing without our tag can be removed, whatever the code
+# above it decides, and tags can only be put on what has that one already.
+
+data "aws_iam_policy_document" "cleanup" {
+  source_policy_documents = [data.aws_iam_policy_document.look.json]
+
+  statement {
+    sid = "RemoveAndBringBackOwnImages"
+    actions = [
+      "ec2:CreateTags",
+      "ec2:DeleteSnapshot",
+      "ec2:DeregisterImage",
+      "ec2:DisableImage",
+      "ec2:DisableImageDeprecation",
+      "ec2:EnableImage",
+      "ec2:EnableImageDeprecation",
+      "ec2:ModifyImageAttribute",
+      "ec2:RestoreImageFromRecycleBin",
+      "ec2:RestoreSnapshotFromRecycleBin",
+    ]
+    resources = [local.images, local.snapshots]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/${local.pipeline_tag}"
+      values   = [local.pipeline]
+    }
+  }
+
+  statement {
+    sid = "SweepWhatBuildsLeft"
+    actions = [
+      "ec2:DeleteKeyPair",
+      "ec2:DeleteLaunchTemplate",
+      "ec2:DeleteSecurityGroup",
+      "ec2:DeleteVolume",
+      "ec2:TerminateInstances",
+    ]
+    resources = [
+      "${local.ec2}:instance/*",
+      "${local.ec2}:key-pair/*",
+      "${local.ec2}:launch-template/*",
+      "${local.ec2}:security-group/*",
+      "${local.ec2}:volume/*",
+    ]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/${local.pipeline_tag}"
+      values   = [local.pipeline]
+    }
+
+    condition {
+      test     = "Null"
+      variable = "aws:ResourceTag/${local.run_tag}"
+      values   = ["false"]
+    }
+  }
+
+  statement {
+    sid       = "FindProfilesThatBuildsLeft"
+    actions   = ["iam:ListInstanceProfiles"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid = "SweepProfilesThatBuildsLeft"
+    actions = [
+      "iam:DeleteInstanceProfile",
+      "iam:DeleteRole",
+      "iam:DeleteRolePolicy",
+      "iam:DetachRolePolicy",
+      "iam:GetInstanceProfile",
+      "iam:ListAttachedRolePolicies",
+      "iam:ListRolePolicies",
+      "iam:RemoveRoleFromInstanceProfile",
+    ]
+    # Packer's own temporary ones; nobody else's begin so.
+    resources = [
+      "arn:${local.partition}:iam::${local.account}:instance-profile/packer-*",
+      "arn:${local.partition}:iam::${local.account}:role/packer-*",
+    ]
+  }
+}

@@ -1,0 +1,157 @@
+# --- Who may -------------------------------------------------------------------------------------
+
+variable "family" {
+  description = "AMIs of one pipeline: begins the roles' names."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,39}$", var.family))
+    error_message = "The family must be 2 to 40 lower-case letters, digits and dashes, starting with a letter."
+  }
+}
+
+variable "subject" {
+  description = "How GitHub's tokens name the repository: repo:OWNER/NAME, or with ids where the repository has immutable subjects (its OIDC settings show it)."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^repo:[A-Za-z0-9@_.-]+/[A-Za-z0-9@_.-]+$", var.subject))
+    error_message = "The subject must be repo:OWNER/NAME without wildcards: the repository's OIDC settings show its own."
+  }
+}
+
+variable "branch" {
+  description = "Branch whose scheduled and manual runs may plan."
+  type        = string
+  default     = "main"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9._/-]+$", var.branch))
+    error_message = "The branch must be a branch's name without wildcards."
+  }
+}
+
+variable "environments" {
+  description = "GitHub environments of the workflows; each protects its role by the branches and reviewers that are set for it."
+  type = object({
+    build   = optional(string, "gpu-ami-build")
+    apply   = optional(string, "gpu-ami-apply")
+    cleanup = optional(string, "gpu-ami-cleanup")
+    sweep   = optional(string, "gpu-ami-sweep")
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for name in values(var.environments) : can(regex("^[A-Za-z0-9._-]+$", name))])
+    error_message = "The environments must be names of letters, digits, dots, dashes and underscores."
+  }
+}
+
+variable "create_provider" {
+  description = "Whether to make GitHub's identity provider; an account has one at most, so false where it is there already."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+# --- What they may touch -------------------------------------------------------------------------
+
+variable "pass_role_arns" {
+  description = "Roles that the workflows hand to AWS: builder to the build instance, instance, execution and job to Batch."
+  type = object({
+    builder   = string
+    instance  = string
+    execution = string
+    job       = string
+  })
+  nullable = false
+}
+
+variable "ecr_repository_arn" {
+  description = "ECR repository of the container image, looked up before a build."
+  type        = string
+  nullable    = false
+}
+
+variable "models_bucket" {
+  description = "Bucket with the models, looked up before a build; empty when there is none."
+  type        = string
+  default     = ""
+  nullable    = false
+}
+
+variable "state_bucket" {
+  description = "Bucket of Terraform's state and of the receipts; null gives no access to any."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.state_bucket == null || can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.state_bucket))
+    error_message = "The state_bucket must be the bare name of a bucket."
+  }
+}
+
+variable "state_key" {
+  description = "Terraform's state in that bucket; the receipts are in receipts/ beside it."
+  type        = string
+  default     = "gpu-ami/terraform.tfstate"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9/_.=-]{0,511}$", var.state_key))
+    error_message = "The state_key must be an object's key without wildcards, such as gpu-ami/terraform.tfstate."
+  }
+}
+
+variable "parameter_path" {
+  description = "Path of the SSM parameters that the pipeline may write; null lets it write none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.parameter_path == null || can(regex("^/[A-Za-z0-9_./-]*[A-Za-z0-9_.-]$", var.parameter_path))
+    error_message = "The parameter_path must look like /gpu-ami, without a slash at its end and without wildcards."
+  }
+}
+
+variable "kms_key_arns" {
+  description = "Customer-managed KMS keys that AMIs are encrypted with; empty when the account's default EBS key is used."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.kms_key_arns : can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", arn))])
+    error_message = "The kms_key_arns must be ARNs of keys (not aliases)."
+  }
+}
+
+variable "reader_role_arns" {
+  description = "Roles in other accounts that clean-up reads uses through (cleanup.accounts in pipeline.yaml)."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.reader_role_arns : can(regex("^arn:[a-z-]+:iam::[0-9]{12}:role/[^*?]+$", arn))])
+    error_message = "The reader_role_arns must be ARNs of roles without wildcards."
+  }
+}
+
+variable "allow_session_tunnel" {
+  description = "Whether the build instance may be reached through Session Manager (ssh_interface = session_manager in Packer's variables)."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "allow_spot_builds" {
+  description = "Whether a build instance may be a Spot Instance: that takes a fleet and a temporary launch template."
+  type        = bool
+  default     = true
+  nullable    = false
+}

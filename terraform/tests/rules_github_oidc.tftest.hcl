@@ -1,0 +1,80 @@
+# No pattern may reach a trust policy or a resource: one star would open the roles.
+
+mock_provider "aws" {
+  mock_data "aws_availability_zones" {
+    defaults = { names = ["ap-northeast-2a"] }
+  }
+  mock_data "aws_iam_policy_document" {
+    defaults = { json = "{}" }
+  }
+}
+
+variables {
+  family             = "gpu-batch"
+  subject            = "repo:acme/video"
+  ecr_repository_arn = "arn:aws:ecr:ap-northeast-2:123456789012:repository/own"
+  pass_role_arns     = { builder = "arn:aws:iam::123456789012:role/b", instance = "arn:aws:iam::123456789012:role/i", execution = "arn:aws:iam::123456789012:role/e", job = "arn:aws:iam::123456789012:role/j" }
+}
+
+run "refuses_wrong_values_1" {
+  command = plan
+
+  module {
+    source = "./modules/github-oidc"
+  }
+
+  variables {
+    subject          = "repo:acme/*"                                  # a wildcard
+    branch           = "*"                                            # a wildcard
+    environments     = { apply = "*" }                                # a wildcard
+    state_bucket     = "bucket/prefix"                                # with a prefix
+    state_key        = "state/*"                                      # a wildcard
+    parameter_path   = "/"                                            # every parameter
+    kms_key_arns     = ["arn:aws:kms:us-east-1:123456789012:alias/x"] # an alias
+    reader_role_arns = ["arn:aws:iam::123456789012:role/*"]           # a wildcard
+    family           = "GPU"                                          # capitals
+  }
+
+  expect_failures = [
+    var.subject,
+    var.branch,
+    var.environments,
+    var.state_bucket,
+    var.state_key,
+    var.parameter_path,
+    var.kms_key_arns,
+    var.reader_role_arns,
+    var.family,
+  ]
+}
+
+run "refuses_wrong_values_2" {
+  command = plan
+
+  module {
+    source = "./modules/github-oidc"
+  }
+
+  variables {
+    subject        = "repo:*" # all repositories
+    parameter_path = "/gpu/*" # a wildcard
+  }
+
+  expect_failures = [
+    var.subject,
+    var.parameter_path,
+  ]
+}
+
+run "accepts_a_subject_with_ids" {
+  command = plan
+
+  module {
+    source = "./modules/github-oidc"
+  }
+
+  variables {
+    subject   = "repo:acme@12345/video@67890"
+    state_key = "terraform.tfstate"
+  }
+}
