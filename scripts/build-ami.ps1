@@ -17,7 +17,7 @@ $PSNativeCommandUseErrorActionPreference = $false
 
 # Actions that are more than the task of their name, and what they run in order. Every other action is a task.
 $Actions = @{
-    'init' = @('setup')
+    'init' = @('setup', 'init')
 }
 
 $Flags = $args

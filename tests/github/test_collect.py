@@ -72,7 +72,7 @@ def test_a_fresh_ami_changes_nothing(github: GitHub) -> None:
     assert not changed
     assert "| Why | everything is as it was |" in github.summary
     assert "up to date" in github.summary
-    assert github.outputs == ["ami-id=", "changed=false"]
+    assert github.outputs == ["ami-id=ami-0aaaaaaaaaaaaaaaa", "changed=false"]
     assert not (folder / "handover").exists()
 
 
@@ -86,12 +86,14 @@ def test_no_file_at_all_is_no_change(github: GitHub) -> None:
     assert not gathered(github, {}, new=None, before=False)[0]
 
 
-def test_the_document_is_the_last_line(tmp_path: Path) -> None:
-    """JSON goes a line per task."""
+def test_the_document_is_the_last_line_or_the_whole_file(tmp_path: Path) -> None:
+    """On stdout JSON goes a line per task; a plan in a file is laid out for people."""
     file = tmp_path / "x.json"
     file.write_text('{"a": 1}\n{"b": 2}\n')
-
     assert document_in(file) == {"b": 2}
+
+    file.write_text(json.dumps({"b": {"c": 3}}, indent=1) + "\n")
+    assert document_in(file) == {"b": {"c": 3}}
 
 
 @pytest.mark.parametrize(("text", "said"), [("oops", "not the JSON"), ("[1]", "holds a list"), ("{", "not the JSON")])

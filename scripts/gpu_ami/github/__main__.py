@@ -80,8 +80,7 @@ def _collect(parsed: argparse.Namespace, step: Step) -> str:
     document = collect.document_in(Path(parsed.file))
     handover = step.settings.handover.file
     places = collect.Places(step.workspace, handover, _before(step, handover), step.root / collect.ARTIFACTS)
-    title = parsed.title.replace("{ami}", str(document.get("ami_id") or "no AMI"))
-    changed = collect.collect(document, title, places, step.runner)
+    changed = collect.collect(document, parsed.title, places, step.runner)
     return f"Collected {collect.ARTIFACTS}/; the hand-over {'changed' if changed else 'did not change'}."
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
 from gpu_ami.github.runner import Runner, facts_table
+from gpu_ami.ids import AMI_ID
 from gpu_ami.units import show_duration
 from gpu_ami.workspace import Workspace
 
@@ -20,6 +22,7 @@ ARTIFACTS = Path("artifacts")
 HANDOVER = "handover"
 TITLE = "title.txt"
 BODY = "body.md"
+_AMI = re.compile(rf"{AMI_ID.pattern}\b")
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,10 @@ def document_in(path: Path) -> Mapping[str, Any]:
         UsageError: The file is missing or holds something else.
     """
     text = read_text(path, what="task's result", hint="Did the step before write it?").strip()
+    lines = text.splitlines()
     try:
-        document = json.loads(text.splitlines()[-1]) if text else {}
+        # A file that a task wrote is one document; on stdout each task has a line of its own.
+        document = json.loads(lines[-1] if len(lines) > 1 and lines[-1].startswith("{") else text) if text else {}
     except ValueError as exc:
         msg = f"{path} is not the JSON of a task: {exc}. Run the task with --output json."
         raise UsageError(msg) from exc
@@ -58,7 +63,10 @@ def document_in(path: Path) -> Mapping[str, Any]:
 
 
 def collect(document: Mapping[str, Any], title: str, places: Places, runner: Runner) -> bool:
-    """Fill the artifacts folder from a task's *document*, tell the runner, and return whether the hand-over changed."""
+    """Fill the artifacts folder from a task's *document*, tell the runner, and return whether the hand-over changed.
+
+    ``{ami}`` in *title* stands for the AMI's id.
+    """
     folder = places.artifacts
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -73,7 +81,10 @@ def collect(document: Mapping[str, Any], title: str, places: Places, runner: Run
             old.splitlines(keepends=True), new.splitlines(keepends=True), places.handover, places.handover
         )
     )
-    text = f"{facts_table(_facts(document))}\n"
+    # A rollback's document names environments: what was handed over is in the file.
+    ami = str(document.get("ami_id") or next(iter(_AMI.findall(new)), ""))
+    title = title.replace("{ami}", ami or "no AMI")
+    text = f"{facts_table({'AMI': ami} | _facts(document) if ami else _facts(document))}\n"
     text += f"\n```diff\n{diff.rstrip()}\n```\n" if diff else "\nTerraform's variable is up to date.\n"
     if diff:
         target = folder / HANDOVER / places.handover
@@ -82,7 +93,7 @@ def collect(document: Mapping[str, Any], title: str, places: Places, runner: Run
         (folder / TITLE).write_text(f"{title}\n", encoding="utf-8")
         (folder / BODY).write_text(text, encoding="utf-8")
     runner.say(f"### {title}\n\n{text}")
-    runner.set(ami_id=str(document.get("ami_id") or ""), changed="true" if diff else "false")
+    runner.set(ami_id=ami, changed="true" if diff else "false")
     return bool(diff)
 
 
@@ -90,7 +101,6 @@ def _facts(document: Mapping[str, Any]) -> dict[str, str]:
     """Return what is worth a line on a phone; what the task did not say is left out."""
     cost, size, seconds = (document.get(name) for name in ("build_cost_usd", "snapshot_gib", "duration_s"))
     facts = {
-        "AMI": document.get("ami_id"),
         "Region": document.get("region"),
         "Name": document.get("name"),
         "Base AMI": document.get("source_ami_id"),
