@@ -179,6 +179,27 @@ def status(run: Invocation, *, skip: tuple[str, ...] = ()) -> None:
 
 @pipeline_task(
     ROOT,
+    manifest="Another manifest than the last build's.",
+    ami="An AMI id instead of the manifest's.",
+    parameter="The SSM parameter; default from pipeline.yaml, or /gpu-ami/FAMILY/ami-id.",
+    no_verify="Do not look the AMI up in AWS first.",
+)
+def publish(
+    run: Invocation,
+    *,
+    manifest: str | None = None,
+    ami: str | None = None,
+    parameter: str | None = None,
+    no_verify: bool = False,
+) -> None:
+    """Set an SSM parameter of data type aws:ec2:image to the new AMI's id, and read it back."""
+    from gpu_ami.jobs import publishing
+
+    publishing.publish(run, manifest=manifest, ami=ami, parameter=parameter, verified=not no_verify)
+
+
+@pipeline_task(
+    ROOT,
     preset="A named set of inputs: seed is the original estimate.",
     market="on-demand or spot; default from pipeline.yaml.",
     instance_type="What runs the jobs; default from pipeline.yaml.",

@@ -35,6 +35,10 @@ class Handover(Section, frozen=True):
     variable: Annotated[
         str, _Meta(pattern=r"^\S+$", description="Variable that takes the id, or a path to a value in the file")
     ] = "gpu_ami_id"
+    parameter: Annotated[
+        Annotated[str, _Meta(pattern=r"^/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")] | None,
+        _Meta(description="SSM parameter of `invoke publish`; null: /gpu-ami/FAMILY/ami-id"),
+    ] = None
 
 
 class Cleanup(Section, frozen=True):

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.access import Access
+from gpu_ami.sandbox import ssm as sandbox_ssm
 from gpu_ami.sandbox.baseimage import NAME, PARAMETER
-from tests.sandbox.world import BASE, the_image
+from tests.sandbox.world import BASE, refused, the_image
 
 GLOBAL = "/aws/service/global-infrastructure/services"
 
@@ -69,8 +70,9 @@ def test_the_listing_is_only_the_accounts_own(ssm: Any) -> None:
     assert len(ssm.describe_parameters(MaxResults=50)["Parameters"]) == 25
 
 
-def test_the_listing_can_be_narrowed_to_images(ssm: Any) -> None:
+def test_the_listing_can_be_narrowed_to_images(ssm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Moto refuses the key that AWS has for it."""
+    monkeypatch.setattr(sandbox_ssm, "VALIDATION_S", 0.0)
     ssm.put_parameter(Name="/gpu/ami-id", Value=BASE, Type="String", DataType="aws:ec2:image")
     ssm.put_parameter(Name="/gpu/other", Value="text", Type="String")
 
@@ -95,3 +97,48 @@ def test_a_public_parameter_of_an_image_that_is_not_there_is_not_there(ssm: Any)
     """A name that resolves to an AMI that DescribeImages refuses would lead nowhere."""
     with pytest.raises(ssm.exceptions.ParameterNotFound):
         ssm.get_parameter(Name="/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64")
+
+
+def test_an_amis_parameter_shows_its_value_after_the_answer(ssm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS answers first and looks at the AMI afterwards; who does not read back sees the old value."""
+    image = {"Name": "/gpu/ami-id", "Type": "String", "DataType": "aws:ec2:image"}
+    monkeypatch.setattr(sandbox_ssm, "VALIDATION_S", 3600.0)
+    assert ssm.put_parameter(**image, Value=BASE)["Version"] == 1
+    with pytest.raises(ssm.exceptions.ParameterNotFound):
+        ssm.get_parameter(Name="/gpu/ami-id")
+
+    monkeypatch.setattr(sandbox_ssm, "VALIDATION_S", 0.0)
+    ssm.put_parameter(**image, Value=BASE)
+
+    found = ssm.get_parameter(Name="/gpu/ami-id")["Parameter"]
+    assert (found["Value"], found["DataType"], found["Version"]) == (BASE, "aws:ec2:image", 1)
+
+
+@pytest.mark.parametrize("value", ["ami-0123456789abcdef0", "ami-x", "text"])
+def test_what_is_no_ami_of_the_account_is_dropped_in_silence(
+    ssm: Any, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """The call succeeds with a version all the same, as AWS documents it."""
+    monkeypatch.setattr(sandbox_ssm, "VALIDATION_S", 0.0)
+    image = {"Name": "/gpu/ami-id", "Type": "String", "DataType": "aws:ec2:image"}
+    ssm.put_parameter(**image, Value=BASE)
+
+    answer = ssm.put_parameter(**image, Value=value, Overwrite=True)
+
+    assert answer["Version"] == 2
+    found = ssm.get_parameter(Name="/gpu/ami-id")["Parameter"]
+    assert (found["Value"], found["Version"]) == (BASE, 1)
+
+
+def test_a_data_type_never_changes(ssm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An update without one keeps the old one; another one is refused."""
+    monkeypatch.setattr(sandbox_ssm, "VALIDATION_S", 0.0)
+    ssm.put_parameter(Name="/text", Value="a", Type="String")
+    with refused("ValidationException"):
+        ssm.put_parameter(Name="/text", Value=BASE, Type="String", DataType="aws:ec2:image", Overwrite=True)
+
+    ssm.put_parameter(Name="/image", Value=BASE, Type="String", DataType="aws:ec2:image")
+    ssm.put_parameter(Name="/image", Value=BASE, Overwrite=True)
+
+    found = ssm.get_parameter(Name="/image")["Parameter"]
+    assert (found["DataType"], found["Version"]) == ("aws:ec2:image", 2)

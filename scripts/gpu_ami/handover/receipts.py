@@ -29,7 +29,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One address that moves.
 
     Attributes:
-        address: Terraform's address of a compute environment, or ``ssm:NAME`` of a parameter.
+        address: Terraform's address of a compute environment, or ``ssm:REGION:NAME`` of a parameter.
         old: The AMI before; None when there was none.
         new: The AMI after; None when the resource goes.
     """

@@ -20,7 +20,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from gpu_ami import __version__, process
+from gpu_ami import __version__, git, process
 from gpu_ami.aws import artifact
 from gpu_ami.bake import manifest as manifests
 from gpu_ami.bake import preflight, variables
@@ -139,7 +139,7 @@ def prepare(run: Invocation, words: Sequence[str], *, debug: bool = False) -> Jo
     given = variables.parse_given(words)
     owned = {"region": run.settings.region, "family": run.settings.family}
     run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-    own = {"run_id": run_id, "pipeline_version": __version__, "git_commit": _git_commit(run.workspace.root)}
+    own = {"run_id": run_id, "pipeline_version": __version__, "git_commit": git.head(run.workspace.root) or "unknown"}
     file = _variables_file(run, owned)
     packer, terraform = packer_tools(), terraform_tools()
     quiet = {"CHECKPOINT_DISABLE": "1"}
@@ -178,13 +178,6 @@ def _variables_file(run: Invocation, owned: Mapping[str, str]) -> Path:
         values = packer_values(run.sandbox, run.workspace)
         write_atomic(file, json.dumps(values, indent=2) + "\n", what="sandbox's Packer variables")
     return file
-
-
-def _git_commit(root: Path) -> str:
-    if process.find_program("git") is None:
-        return "unknown"
-    done = process.run(Command(("git", "rev-parse", "HEAD"), cwd=root))
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
 def validation_lines(job: Job) -> list[str]:

@@ -1,18 +1,24 @@
-"""Parameters: the account's own, and Amazon's public ones kept apart from them."""
+"""Parameters: the account's own, and Amazon's public ones kept apart from them; AMI ids checked as SSM does."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
+from moto.ec2.models import ec2_backends
 from moto.ssm.models import Parameter, SimpleSystemManagerBackend, ssm_backends
 from moto.ssm.responses import SimpleSystemManagerResponse
 
 from gpu_ami.sandbox.baseimage import base_parameters
+from gpu_ami.sandbox.refusals import refuse
 
 _PUBLIC = "/aws/service/"
 _PAGE = 10
+_IMAGE = "aws:ec2:image"
+# How long SSM looks at an AMI id after it has answered.
+VALIDATION_S = 0.2
 
 
 class SandboxSSM(SimpleSystemManagerResponse):
@@ -22,8 +28,29 @@ class SandboxSSM(SimpleSystemManagerResponse):
     def ssm_backend(self) -> Any:
         """The account's own parameters, or Amazon's when the request names those."""
         own = super().ssm_backend
+        _settle(own)
         named = str(self._get_param("Name") or self._get_param("Path") or "")
         return _amazons(own) if named.startswith(_PUBLIC) else own
+
+    def put_parameter(self) -> ActionResult:
+        """Set a parameter; one of an AMI shows its new value later, or never when there is no such AMI.
+
+        The answer is the same in both cases, as AWS documents it. A data type never changes.
+        """
+        own, name = self.ssm_backend, str(self._get_param("Name"))
+        before = own.get_parameter(name)
+        data_type = self._get_param("DataType") or (before.data_type if before else "text")
+        if before is not None and self._get_param("Overwrite") and before.data_type != data_type:
+            refuse("ValidationException", f"The data type of the parameter {name} cannot be changed.")
+        answer = super().put_parameter()
+        made = own._parameters[name][-1]
+        made.data_type = data_type
+        if data_type == _IMAGE:
+            own._parameters[name].pop()
+            if not own._parameters[name]:
+                del own._parameters[own._parameters.normalize_name(name)]
+            vars(own).setdefault("sandbox_unchecked", []).append((time.monotonic() + VALIDATION_S, made))
+        return answer
 
     def get_parameters(self) -> ActionResult:
         """Show several parameters, public and own ones mixed."""
@@ -52,8 +79,27 @@ class SandboxSSM(SimpleSystemManagerResponse):
 def parameter_value(account_id: str, region: str, name: str) -> str | None:
     """Return the value of the parameter ``NAME[:VERSION|LABEL]``, own or public; None when there is none."""
     own = ssm_backends[account_id][region]
+    _settle(own)
     found = (_amazons(own) if name.startswith(_PUBLIC) else own).get_parameter(name)
     return None if found is None else str(found.value)
+
+
+def _settle(own: Any) -> None:
+    """Let the parameters of AMIs that have been checked show their values; forget those of AMIs that are not there."""
+    from gpu_ami.sandbox.ec2 import ensure_base_image  # which reads parameters, too
+
+    waiting: list[tuple[float, Any]] = vars(own).get("sandbox_unchecked", [])
+    ready = [row for row in waiting if row[0] <= time.monotonic()]
+    for row in ready:
+        waiting.remove(row)
+        made = row[1]
+        ec2 = ec2_backends[own.account_id][own.region_name]
+        ensure_base_image(ec2)
+        image = ec2.amis.get(made.value)
+        if image is not None and image.state == "available":
+            before = own._parameters[made.name]
+            made.version = before[-1].version + 1 if before else 1
+            before.append(made)
 
 
 def _amazons(own: Any) -> Any:

@@ -1,0 +1,143 @@
+"""`invoke publish`: AMIs put into SSM parameters, with a receipt and a look at what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpu_ami import git
+from gpu_ami.aws import parameters
+from gpu_ami.aws.calls import Caller
+from gpu_ami.console import Table
+from gpu_ami.errors import PipelineError
+from gpu_ami.handover import publish as publications
+from gpu_ami.handover import receipts
+from gpu_ami.handover.publish import Publication
+from gpu_ami.handover.receipts import Change, Receipt
+from gpu_ami.ids import FAMILY_TAG, PIPELINE_TAG, checked_ami_id
+from gpu_ami.jobs import handing
+
+if TYPE_CHECKING:
+    from gpu_ami.aws.access import Identity
+    from gpu_ami.invocation import Invocation
+
+_PIPELINE = "gpu-ami-pipeline"
+
+
+def publish(
+    run: Invocation,
+    *,
+    manifest: str | None = None,
+    ami: str | None = None,
+    parameter: str | None = None,
+    verified: bool = True,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Set the parameter of each region to its AMI, and print what came of it.
+
+    Every region is looked at before the first one is changed.
+
+    Args:
+        run: This invocation.
+        manifest: Another manifest than the last build's.
+        ami: An AMI of the pipeline's region instead.
+        parameter: Another name than the settings' one.
+        verified: Whether the AMIs are looked up first.
+        sleep: Waits between two looks.
+
+    Raises:
+        UsageError: The manifest, the id or the name cannot be used.
+        SafetyError: The wrong account, an AMI that must not be handed over, or a parameter that is not ours.
+        AwsError: SSM refused, or does not show the AMI.
+    """
+    amis = {region: checked_ami_id(id_) for region, id_ in handing.chosen_amis(run, manifest=manifest, ami=ami).items()}
+    name = publications.checked_name(parameter or parameter_name(run))
+    who = run.announce()
+    if verified:
+        handing.verify(run, amis)
+    planned = [_look(run, region, name, new) for region, new in amis.items()]
+    if run.options.dry_run:
+        done = planned
+    else:
+        source = None if ami is not None else run.workspace.shown(Path(manifest or run.workspace.manifest))
+        done = [_put(run, who, each, source, sleep) if each.changed else each for each in planned]
+    _show(run, done)
+
+
+def parameter_name(run: Invocation) -> str:
+    """Return the settings' parameter; the default names the family."""
+    return run.settings.handover.parameter or f"/gpu-ami/{run.settings.family}/ami-id"
+
+
+def _look(run: Invocation, region: str, name: str, new: str) -> Publication:
+    caller = Caller(run.access, region)
+    found = parameters.read(caller, name)
+    old = publications.old_ami(region, found)
+    if found is not None and (stack := parameters.owning_stack(caller, name)):
+        run.console.warn(f"{name} in {region} belongs to the stack {stack}, whose next update puts its own value back.")
+    return Publication(parameter=name, region=region, old=old, new=new, version=found.version if found else None)
+
+
+def _put(
+    run: Invocation, who: Identity, planned: Publication, manifest: str | None, sleep: Callable[[float], None]
+) -> Publication:
+    """Set one parameter, with a receipt that is there before the act and tells how it ended."""
+    region, name = planned.region, planned.parameter
+    change = Change(address=publications.address(region, name), old=planned.old, new=planned.new)
+    receipt = Receipt(
+        when=datetime.now(timezone.utc),
+        who=who.arn,
+        account=who.account,
+        region=region,
+        changes=(change,),
+        action="publish",
+        status="started",
+        manifest=manifest,
+        git_commit=git.head(run.workspace.root),
+    )
+    path = receipts.new_path(receipts.folder_of(run.workspace.terraform), receipt)
+    receipts.write(path, receipt)
+    caller, tags = Caller(run.access, region), {PIPELINE_TAG: _PIPELINE, FAMILY_TAG: run.settings.family}
+    try:
+        with run.console.step(f"publishing {planned.new} to {name} in {region}"):
+            version = parameters.put_image(caller, name, planned.new, exists=planned.old is not None, tags=tags)
+            shown = parameters.wait_for(caller, name, planned.new, version, sleep=sleep)
+    except PipelineError as exc:
+        receipts.write(path, receipt.finished("failed", at=datetime.now(timezone.utc), note=str(exc)))
+        raise
+    receipts.write(path, receipt.finished("applied", at=datetime.now(timezone.utc)))
+    return Publication(
+        parameter=name,
+        region=region,
+        old=planned.old,
+        new=planned.new,
+        version=shown.version,
+        receipt=run.workspace.shown(path),
+    )
+
+
+def _show(run: Invocation, done: list[Publication]) -> None:
+    for each in done:
+        if not each.changed:
+            run.console.say(f"{each.parameter} in {each.region} is {each.new} already; left alone.")
+        elif run.options.dry_run:
+            run.console.say(f"DRY RUN: would set {each.parameter} in {each.region} to {each.new}.")
+    rows = [
+        (
+            each.parameter,
+            each.region,
+            each.old or "not there",
+            each.new,
+            "yes" if each.changed else "no",
+            str(each.version or "none"),
+            each.receipt or "none",
+        )
+        for each in done
+    ]
+    own = next((each for each in done if each.region == run.settings.region), done[0])
+    document = {**own.document(), "regions": [each.document() for each in done]}
+    columns = ("parameter", "region", "old", "new", "changed", "version", "receipt")
+    run.console.result(document, Table(columns=columns, rows=rows))
