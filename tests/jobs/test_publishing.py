@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.aws import parameters
 from gpu_ami.aws.references.source import ids_in
 from gpu_ami.cleanup.receipts import protected_by_receipts
 from gpu_ami.errors import AwsError, SafetyError, UsageError
@@ -179,6 +180,30 @@ def test_a_killed_run_leaves_a_receipt_that_says_so(
     (filed,) = _receipts(tmp_path)
     assert filed.receipt.status == "started"
     assert ids_in(filed.path.read_text()) == {image.id}
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(0.0, "applied"), (3600.0, "failed")])
+def test_the_next_run_completes_a_killed_ones_receipt(
+    here: World, tmp_path: Path, image: SandboxAmi, monkeypatch: pytest.MonkeyPatch, seconds: float, status: str
+) -> None:
+    """By what the parameter shows now, so that clean-up knows for certain again."""
+
+    def killed(*_words: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ssm, "VALIDATION_S", seconds)
+    with monkeypatch.context() as patch:
+        patch.setattr(parameters, "wait_for", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _publish(here, tmp_path, ami=image.id)
+    monkeypatch.setattr(ssm, "VALIDATION_S", 0.0)
+
+    _publish(here, tmp_path, ami=image.id)
+
+    first, *others = _receipts(tmp_path)
+    assert first.receipt.status == status
+    assert "cut short" in str(first.receipt.note)
+    assert [each.receipt.status for each in others] == ([] if status == "applied" else ["applied"])
 
 
 def test_a_stacks_parameter_is_published_with_a_warning(here: World, tmp_path: Path, image: SandboxAmi) -> None:

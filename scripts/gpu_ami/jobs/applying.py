@@ -88,7 +88,7 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
             planning.show(run, review)
             review.raise_refused()
         cabinet = Cabinet(root)
-        dead = unfinished(cabinet.all())
+        dead = unfinished(each for each in cabinet.all() if each.receipt.action != "publish")
         for filed in dead:
             shown = run.workspace.shown(filed.path)
             run.console.say(f"An apply of {filed.receipt.when:%Y-%m-%d %H:%M} UTC was cut short ({shown}).")
@@ -326,7 +326,7 @@ def _tag(run: Invocation, ami_id: str | None, live: Sequence[Live]) -> list[str]
         try:
             found = images.some_images(caller, [ami])
             if found and found[0].tags.get(_TAG) != "applied":
-                changes.add_tags(caller, ami, {_TAG: "applied"})
+                changes.mark_handed_over(caller, ami)
         except AwsError as exc:
             problems.append(f"{ami} in {region}: {str(exc).rstrip('.')}")
     return problems

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +62,7 @@ def publish(
     if run.options.dry_run:
         done = planned
     else:
+        _settle(run, planned)
         source = None if ami is not None else run.workspace.shown(Path(manifest or run.workspace.manifest))
         done = [_put(run, who, each, source, sleep) if each.changed else each for each in planned]
     _show(run, done)
@@ -79,6 +80,18 @@ def _look(run: Invocation, region: str, name: str, new: str) -> Publication:
     if found is not None and (stack := parameters.owning_stack(caller, name)):
         run.console.warn(f"{name} in {region} belongs to the stack {stack}, whose next update puts its own value back.")
     return Publication(parameter=name, region=region, old=old, new=new, version=found.version if found else None)
+
+
+def _settle(run: Invocation, planned: Sequence[Publication]) -> None:
+    """Complete the receipts of publications that were killed, by what the parameters show now."""
+    now = {publications.address(each.region, each.parameter): each.old for each in planned}
+    folder = receipts.folder_of(run.workspace.terraform)
+    for filed in receipts.unfinished(receipts.load(folder)):
+        (change, *_) = filed.receipt.changes or (None,)
+        if filed.receipt.action == "publish" and change is not None and change.address in now:
+            status: receipts.Status = "applied" if now[change.address] == change.new else "failed"
+            note = f"cut short; a later publication found {now[change.address] or 'no parameter'}"
+            receipts.write(filed.path, filed.receipt.finished(status, at=datetime.now(timezone.utc), note=note))
 
 
 def _put(
