@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from gpu_ami.errors import ToolError
 # What a child may know of the caller's environment when it must not reach AWS: no AWS_*, TF_*, PKR_VAR_*,
 # PACKER_* or proxy variable is on the list, so none of them can lead it astray.
 _HARMLESS = ("PATH", "LANG", "LC_ALL", "TERM", "TZ", "TMPDIR", "SYSTEMROOT", "PATHEXT")
+_INTERRUPTS = frozenset({signal.SIGINT, signal.SIGTERM})
 
 # How often the log of a followed program is read.
 _LOOK_EVERY_S = 0.05
@@ -292,16 +294,35 @@ def _send_interrupt(child: subprocess.Popen[str]) -> None:
 
 @contextlib.contextmanager
 def _signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Route SIGINT and SIGTERM to *handler* meanwhile; only the main thread may."""
+    """Route SIGINT and SIGTERM to *handler* meanwhile; only the main thread may.
+
+    Python runs a handler when the main thread next runs Python. A signal that comes right before that thread begins to
+    wait for a line would be seen only with the line, minutes later perhaps. So a thread of its own hears of it at once.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    listener = threading.Thread(target=_listen, args=(heard, handler), daemon=True, name="signals")
+    listener.start()
+    told_before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    before = {number: signal.signal(number, handler) for number in _INTERRUPTS}
     try:
         yield
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+        signal.set_wakeup_fd(told_before)
+        told.close()
+        listener.join()
+        heard.close()
+
+
+def _listen(heard: socket.socket, handler: Callable[[int, FrameType | None], None]) -> None:
+    while numbers := heard.recv(64):
+        for number in set(numbers) & _INTERRUPTS:
+            handler(number, None)
 
 
 def _not_started(command: Command, cause: OSError) -> ToolError:

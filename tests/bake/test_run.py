@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -136,21 +135,44 @@ def test_a_log_that_fills_the_disk_is_one_line(tmp_path: Path, monkeypatch: pyte
         _bake(_packer(GOOD, 0), tmp_path / "b.log", Recorder())
 
 
-def test_ctrl_c_is_shown_as_cancelling(tmp_path: Path) -> None:
-    """Packer needs a minute to clean up: the view must say that it does."""
-    view = Recorder()
-    code = (
-        "import signal, time; signal.signal(2, lambda *_: (print('1,,ui,say,==> a: y', flush=True), exit(1))); "
-        "print('1,,ui,say,==> a: x', flush=True); time.sleep(20)"
-    )
+# Prints a line, waits for Ctrl-C, prints another. A signal may have been blocked for it, as it was for its parent.
+INTERRUPTED = """\
+import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+print("1,,ui,say,==> a: x", flush=True)
+signal.sigtimedwait([signal.SIGINT], 60) or sys.exit("Ctrl-C never came")
+print("1,,ui,say,==> a: y", flush=True)
+sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["any time", "while it waits for a line"])
+def test_ctrl_c_is_shown_as_cancelling(tmp_path: Path, *, waits: bool) -> None:
+    """Packer needs a minute to clean up: the view must say so, even if nothing but Ctrl-C wakes the build.
+
+    Without the signal in the main thread, the system call in which it waits for Packer is not cut short: that is what
+    happens when Ctrl-C comes right before the call.
+    """
+    shown = threading.Event()
+
+    class Shown(Recorder):
+        def update(self, progress: Progress) -> None:
+            super().update(progress)
+            shown.set()
 
     def press() -> None:
-        while not view.titles:
-            time.sleep(0.02)
+        shown.wait()
         os.kill(os.getpid(), signal.SIGINT)
 
+    view = Shown()
     threading.Thread(target=press, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        _bake(Command((sys.executable, "-c", code)), tmp_path / "b.log", view)
+    if waits:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _bake(Command((sys.executable, "-c", INTERRUPTED)), tmp_path / "b.log", view)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
     assert view.titles[-1] == "cancelling: Packer ends what it started"
+    assert "==> a: y" in (tmp_path / "b.log").read_text()
