@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,10 @@ from gpu_ami.errors import UsageError
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
 IMAGE = Image(image_id="ami-1", region="r", name="gpu", created=NOW, tags={"a": "1"}, snapshot_ids=("snap-1", "snap-2"))
 SNAPSHOT = Snapshot(snapshot_id="snap-1", region="r", description="of ami-1", tags={"b": "2"})
+
+
+def _full(_handle: int) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def _journal(path: Path, *events: tuple[str, dict[str, Any]]) -> Path:
@@ -109,14 +116,50 @@ def test_an_existing_file_is_never_written_over(tmp_path: Path) -> None:
 def test_a_full_disk_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No act without its line."""
     journal = Journal(tmp_path / "j")
-
-    def full(_handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr("os.fsync", _full)
 
     with pytest.raises(UsageError, match="No space left"):
         journal.write("will")
+    journal.close()
+
+
+def test_lines_of_many_threads_wait_for_the_disk_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred waits of milliseconds, one after another, would be longer than all calls to AWS."""
+    begun, go_on = threading.Event(), threading.Event()
+    waits = []
+
+    def slow(handle: int) -> None:
+        waits.append(os.fstat(handle).st_size)
+        begun.set()
+        assert go_on.wait(60)
+
+    journal = Journal(tmp_path / "j.jsonl")
+    monkeypatch.setattr("os.fsync", slow)
+    with ThreadPoolExecutor(9) as pool:
+        first = pool.submit(journal.write, "one")
+        assert begun.wait(60)
+        more = [pool.submit(journal.write, "more", number=number) for number in range(8)]
+        while journal._added < 9:
+            pass
+        go_on.set()
+        for each in (first, *more):
+            each.result()
+    journal.close()
+
+    assert len(waits) == 2
+    assert waits[-1] == (tmp_path / "j.jsonl").stat().st_size
+
+
+def test_a_disk_that_refused_once_is_never_trusted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system may have dropped what it could not write, and would say of the next line that all is well."""
+    journal = Journal(tmp_path / "j.jsonl")
+    with monkeypatch.context() as broken:
+        broken.setattr("os.fsync", _full)
+        with pytest.raises(UsageError, match="No space left"):
+            journal.write("one")
+
+    with pytest.raises(UsageError, match="No space left"):
+        journal.write("two")
     journal.close()
 
 

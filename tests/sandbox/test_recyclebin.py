@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -95,7 +95,7 @@ def test_what_is_past_its_time_is_gone(ec2: Any, access: Access, aws: Any) -> No
     ec2.deregister_image(ImageId=image)
     bin_ = recycle_bin(ec2_backends[aws.account_id][REGION])
 
-    later = datetime.utcnow() + timedelta(days=2)  # noqa: DTZ003 - moto keeps naive UTC
+    later = datetime.now(timezone.utc).replace(tzinfo=None) + timedelta(days=2)  # moto keeps naive UTC
     bin_.clock = lambda: later
 
     assert ec2.list_images_in_recycle_bin()["Images"] == []

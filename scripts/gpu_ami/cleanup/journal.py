@@ -64,6 +64,8 @@ class Story:
 class Journal:
     """Writes a journal; each line is on the disk before the call returns.
 
+    One wait for the disk does for all lines that other threads have added meanwhile.
+
     Args:
         path: The file; made with its folder, readable by its owner only.
         is_new: Whether it must not be there yet.
@@ -76,7 +78,9 @@ class Journal:
             UsageError: The file cannot be made.
         """
         self.path = path
-        self._lock = threading.Lock()
+        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._added = self._safe = 0
+        self._refused: OSError | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_APPEND | (os.O_CREAT | os.O_EXCL if is_new else 0)
@@ -99,11 +103,30 @@ class Journal:
         try:
             with self._lock:
                 self._file.write(f"{line}\n")
-                self._file.flush()
-                os.fsync(self._file.fileno())
+                self._added += 1
+                number = self._added
+            self._wait_for(number)
         except OSError as exc:
             msg = f"The {_WHAT} {self.path} cannot be written: {exc.strerror}; nothing more is changed."
             raise UsageError(msg) from exc
+
+    def _wait_for(self, number: int) -> None:
+        """Wait until the disk has line *number*."""
+        with self._turn:
+            if self._refused is not None:
+                # The system may have dropped what it could not write; it would say that the next attempt went well.
+                raise self._refused
+            if self._safe >= number:
+                return
+            try:
+                with self._lock:
+                    self._file.flush()
+                    added = self._added
+                os.fsync(self._file.fileno())
+            except OSError as exc:
+                self._refused = exc
+                raise
+            self._safe = added
 
     def close(self) -> None:
         """Close the file."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from moto.core.responses import ActionResult
 from moto.ec2.models.elastic_block_store import Volume
 
-from gpu_ami.sandbox import baseimage
+from gpu_ami.sandbox import baseimage, ec2xml
 from gpu_ami.sandbox.fleets import InstantFleets
 from gpu_ami.sandbox.imagemaking import ImageMaking
 from gpu_ami.sandbox.images import SandboxAmi
@@ -18,6 +19,13 @@ from gpu_ami.sandbox.templates import ImageReferences, LaunchTemplates
 
 class SandboxEC2(InstantFleets, ImageMaking, Snapshots, LaunchTemplates, ImageReferences, RecycleBinItems, SpotPrices):
     """Every EC2 action; to add some, write a part (a subclass of `EC2Part`) and name it here."""
+
+    def serialized(self, action_result: ActionResult) -> Any:
+        """Return status, headers and body of an answer; refusals are moto's."""
+        if isinstance(action_result.result, Exception):
+            return super().serialized(action_result)
+        body = ec2xml.render(self._get_action(), action_result.result, self.RESPONSE_KEY_PATH_TO_TRANSFORMER)
+        return 200, {"Content-Type": "text/xml", **self.response_headers}, body
 
     @property
     def ec2_backend(self) -> Any:

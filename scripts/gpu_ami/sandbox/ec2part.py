@@ -15,14 +15,25 @@ from gpu_ami.sandbox.ssm import parameter_value
 
 Row = TypeVar("Row")
 _ALIAS = "resolve:ssm:"
+_WILD = frozenset("*?[")
 # More rows than any listing of moto's has: ours are cut into pages afterwards.
 ALL_ROWS = 10**9
 
 
 def matches(found: Iterable[str], wanted: Iterable[str]) -> bool:
     """Return whether one of the values *found* fits one of the patterns *wanted* (``*`` and ``?``)."""
-    patterns = list(wanted)
-    return any(fnmatchcase(value, pattern) for value in found for pattern in patterns)
+    return _fits(found, *_exact_and_patterns(wanted))
+
+
+def _exact_and_patterns(wanted: Iterable[str]) -> tuple[set[str], list[str]]:
+    """Return the values that fit as they are, and the patterns: a request may name hundreds, for thousands of rows."""
+    values = set(wanted)
+    patterns = [value for value in values if set(value) & _WILD]
+    return values, patterns
+
+
+def _fits(found: Iterable[str], values: set[str], patterns: list[str]) -> bool:
+    return any(value in values or any(fnmatchcase(value, each) for each in patterns) for value in found)
 
 
 def tag_values(tags: dict[str, str], filter_name: str) -> list[str] | None:
@@ -64,13 +75,13 @@ class EC2Part(EC2Response):
         """
         kept = list(rows)
         for wanted in self._get_param("Filters", []):
-            name, patterns = wanted["Name"], wanted.get("Values", [])
+            name, (exact, patterns) = wanted["Name"], _exact_and_patterns(wanted.get("Values", []))
             passed = []
             for row in kept:
                 found = values(row, name)
                 if found is None:
                     refuse("InvalidParameterValue", f"The filter '{name}' is invalid")
-                if matches(found, patterns):
+                if _fits(found, exact, patterns):
                     passed.append(row)
             kept = passed
         return kept

@@ -11,7 +11,7 @@ from typing import Any
 from moto.batch import urls as batch_urls
 from moto.core import responses
 from moto.core.base_backend import AccountSpecificBackend
-from moto.core.utils import method_names_from_class
+from moto.core.utils import camelcase_to_underscores, method_names_from_class
 from moto.ec2 import urls as ec2_urls
 from moto.ec2.models.core import TaggedEC2Resource
 from moto.ecr import urls as ecr_urls
@@ -58,6 +58,7 @@ def install() -> None:
     TaggedEC2Resource.get_tags = _tags
     # moto lists a class's methods anew for each request: a third of the time that a call takes.
     responses.method_names_from_class = functools.cache(method_names_from_class)
+    responses.camelcase_to_underscores = functools.cache(camelcase_to_underscores)
     # moto asks botocore for the regions of a service anew for each account.
     regions = functools.cache(AccountSpecificBackend._generate_regions.__wrapped__)
     AccountSpecificBackend._generate_regions = lambda _self, service: regions(None, service)

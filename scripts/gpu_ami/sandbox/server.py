@@ -4,49 +4,32 @@ from __future__ import annotations
 
 import functools
 import hmac
-import logging
 import os
 import secrets
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from flask import Flask
 from moto import backends
 from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
-from moto.core.responses import BaseResponse
-from moto.core.utils import convert_to_flask_response
 from moto.moto_api._internal import mock_random
-from moto.moto_server.werkzeug_app import (
-    HTTP_METHODS,
-    BackendRequest,
-    DomainDispatcherApplication,
-    MotoRequestHandler,
-    create_backend_app,
-)
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.s3.models import s3_backends
-from werkzeug.serving import BaseWSGIServer, make_server
 
 from gpu_ami.sandbox import extensions, pricing
 from gpu_ami.sandbox.account import ALIVE_PATH, LOOPBACK, TOKEN_HEADER
-from gpu_ami.sandbox.gate import CALL, Call, Environ, Gate, StartResponse, error_answer, send
+from gpu_ami.sandbox.gate import CALL, Application, Call, Environ, Gate, StartResponse, error_answer, send
+from gpu_ami.sandbox.http import HttpServer
 from gpu_ami.sandbox.registry import Registry
+from gpu_ami.sandbox.services import application_of, straight
 
 _TOKEN_VARIABLE = f"HTTP_{TOKEN_HEADER.upper().replace('-', '_')}"
 _FIRST_ACCOUNT = 123456789012
 _SEED = 20261101
 _ALWAYS = ("autoscaling", "batch", "ec2", "ecr", "iam", "kms", "s3", "ssm", "sts")
-
-
-@functools.cache
-def _application_of(service: str) -> Flask:
-    """Return moto's application for a service.
-
-    moto makes it at the first request, with numbers that ids are made of: who comes first would decide which ids
-    a build gets. So those that every sandbox needs are made before the numbers are seeded.
-    """
-    return create_backend_app(service)
+# moto tells these apart by more than the signature: S3's control plane has a path of its own.
+_BY_PATH = frozenset({"s3"})
 
 
 class Dispatcher(DomainDispatcherApplication):
@@ -54,10 +37,10 @@ class Dispatcher(DomainDispatcherApplication):
 
     def __init__(self, region: str, token: str) -> None:
         """Serve moto's services, ours and the registry."""
-        super().__init__(_application_of)
-        for name in _ALWAYS:
-            _application_of(name)
-        self._added = {name: _app_for(response) for name, response in extensions.ADDED.items()}
+        super().__init__(application_of)
+        always = {name: application_of(name) for name in _ALWAYS}
+        self._known = {name: each for name, each in always.items() if name not in _BY_PATH}
+        self._known |= {name: straight(response.dispatch) for name, response in extensions.ADDED.items()}
         self._registry = Registry(region)
         self._token = token
         self._one_at_a_time = threading.RLock()
@@ -85,10 +68,10 @@ class Dispatcher(DomainDispatcherApplication):
         start_response(answer.status, answer.headers)
         return [body]
 
-    def get_application(self, environ: Environ) -> Flask:
+    def get_application(self, environ: Environ) -> Application:
         """Return the application of the service that the request is signed for."""
-        added = self._added.get(environ[CALL].service)
-        return added if added is not None else super().get_application(environ)
+        known = self._known.get(environ[CALL].service)
+        return known if known is not None else super().get_application(environ)
 
     def get_backend_for_host(self, host: str | None) -> Any:
         """Return moto's name of the service behind *host*; moto itself prints when there is none."""
@@ -138,8 +121,7 @@ class LocalAws:
         self.token = secrets.token_urlsafe(24)
         self.gate = Gate(Dispatcher(region, self.token))
         self._number = -1
-        self._server: BaseWSGIServer | None = None
-        self._thread: threading.Thread | None = None
+        self._server: HttpServer | None = None
 
     @property
     def account_id(self) -> str:
@@ -152,7 +134,7 @@ class LocalAws:
         if self._server is None:
             msg = "the local AWS was not started"
             raise RuntimeError(msg)
-        return int(self._server.server_address[1])
+        return self._server.port
 
     @property
     def endpoint_url(self) -> str:
@@ -167,10 +149,8 @@ class LocalAws:
             self._running[self._number] = self
         self.gate.account_id = self.account_id
         self.reset()
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self._server = make_server(LOOPBACK, 0, self.gate, threaded=True, request_handler=MotoRequestHandler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
+        self._server = HttpServer(LOOPBACK, self.gate)
+        self._server.start()
 
     def reset(self) -> None:
         """Empty the account, start its ids anew and forget calls and faults."""
@@ -193,22 +173,10 @@ class LocalAws:
 
     def stop(self) -> None:
         """Close the port and drop the state."""
-        if self._server is not None and self._thread is not None:
-            self._server.shutdown()
-            self._thread.join()
-            self._server.server_close()
-            self._server = self._thread = None
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
             self._empty()
         with self._lock:
             if self._running.get(self._number) is self:
                 del self._running[self._number]
-
-
-def _app_for(response: type[BaseResponse]) -> Flask:
-    app = Flask(response.__name__)
-    app.debug = True  # exceptions pass through to the dispatcher
-    app.request_class = BackendRequest
-    view = convert_to_flask_response(response.dispatch)
-    for number, rule in enumerate(("/", "/<path:route>")):
-        app.add_url_rule(rule, endpoint=str(number), view_func=view, methods=HTTP_METHODS)
-    return app
