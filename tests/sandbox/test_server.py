@@ -36,7 +36,7 @@ def another() -> Iterator[LocalAws]:
     [
         ("ec2", "describe_bundle_tasks", {}, "DescribeBundleTasks"),
         ("sts", "get_session_token", {}, None),
-        ("iam", "simulate_principal_policy", {"PolicySourceArn": "a" * 20, "ActionNames": ["a:b"]}, "SimulatePrinc"),
+        ("iam", "simulate_custom_policy", {"PolicyInputList": ["{}"], "ActionNames": ["a:b"]}, "SimulateCustomPolicy"),
         ("cloudtrail", "lookup_events", {}, "LookupEvents"),
         ("dlm", "get_lifecycle_policies", {}, "dlm"),
         ("backup", "list_protected_resources", {}, "ListProtectedResources"),

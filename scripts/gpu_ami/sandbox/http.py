@@ -89,8 +89,6 @@ class _Handler(MotoRequestHandler):
         if not length.isdecimal():
             self.send_error(HTTPStatus.BAD_REQUEST)
             return
-        if self.headers.get("Expect", "").strip().lower() == "100-continue":
-            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.environ = environ = self.make_environ()
         if "wsgi.input_terminated" in environ:  # sent in chunks: its end is not known before
             body, self.close_connection = None, True
