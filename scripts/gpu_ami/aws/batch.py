@@ -81,11 +81,13 @@ class JobDefinition:
         name: Its name.
         revision: Its number.
         image: The container image that it runs, as written there.
+        tags: Its tags.
     """
 
     name: str
     revision: int
     image: str
+    tags: Mapping[str, str]
 
     @property
     def digest(self) -> str | None:
@@ -218,7 +220,12 @@ def job_definitions(caller: Caller) -> list[JobDefinition]:
     )
     with making_sense(f"batch:DescribeJobDefinitions in {caller.region}"):
         found = [
-            JobDefinition(name=row["jobDefinitionName"], revision=int(row["revision"]), image=image)
+            JobDefinition(
+                name=row["jobDefinitionName"],
+                revision=int(row["revision"]),
+                image=image,
+                tags=dict(row.get("tags") or {}),
+            )
             for row in rows
             if (image := (row.get("containerProperties") or {}).get("image"))
         ]

@@ -265,7 +265,8 @@ def _bases(seen: Seen) -> Iterator[Drift]:
         detail = f"it was baked from {image.base_ami}{_dated(seen, image.base_ami)}, the newest is {newest}"
         yield Drift(code="base-outdated", subject=ami, detail=detail, advice="Run `invoke build apply`.")
     if seen.next_build:
-        detail = "; ".join(seen.next_build)
+        more = f" and {len(seen.next_build) - 1} more" if len(seen.next_build) > 1 else ""
+        detail = f"a build would make another image ({seen.next_build[0]}{more})"
         yield Drift(code="build-pending", subject="next build", detail=detail, advice="Run `invoke build apply`.")
 
 

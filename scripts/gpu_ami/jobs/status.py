@@ -16,6 +16,7 @@ from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError, PipelineError, UsageError
 from gpu_ami.handover import drift, receipts, recorded
 from gpu_ami.handover.drift import Drift, Instance, Seen, SeenDefinition, SeenEnvironment, SeenImage
+from gpu_ami.ids import FAMILY_TAG
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs import planning, reading_back, staleness, terraforming
 from gpu_ami.jobs.filing import Cabinet
@@ -35,7 +36,6 @@ LOOKS = (
     "receipts",
     "next-build",
 )
-_FAMILY_TAG = "gpu-ami:family"
 _BASE_TAGS = ("gpu-ami:source-ami", "gpu-ami:fingerprint-base")
 _IMAGE_TAGS = ("gpu-ami:fingerprint-image", "gpu-ami:image")
 _T = TypeVar("_T")
@@ -151,12 +151,16 @@ def look(run: Invocation, skip: Sequence[str] = ()) -> Status:
     root, looker = terraforming.prepare(run), _Looker(skip)
     caller, now = Caller(run.access, run.settings.region), datetime.now(timezone.utc)
     expected = looker.look("hand-over", lambda: planning.handed_over(run, root.handed_over), None)
+    # Parsed before the threads start: the HCL parser is not made for two at once, and the next build's look uses it.
+    base_name = looker.look("base", lambda: _base_parameter(run), None)
     nothing: dict[str, Any] = {}
     state = looker.look("state", lambda: terraforming.stored_state(root), nothing)
     with ThreadPoolExecutor(max_workers=6) as pool:
         jobs = pool.submit(looker.look, "jobs", lambda: _jobs(caller), None)
         building = pool.submit(looker.look, "next-build", lambda: _next_build(run), ())
-        base = pool.submit(looker.look, "base", lambda: _newest_base(run), None)
+        base = pool.submit(
+            looker.look, "base", lambda: inputs.parameter(run.access, base_name) if base_name else None, None
+        )
         published = pool.submit(looker.look, "parameter", lambda: _parameter(run), _NO_PARAMETER)
         defined = pool.submit(looker.look, "job-definitions", lambda: _definitions(run, caller, state), ())
         environments: tuple[SeenEnvironment, ...] = looker.look(
@@ -190,15 +194,12 @@ def look(run: Invocation, skip: Sequence[str] = ()) -> Status:
 
 
 def _environments(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> tuple[SeenEnvironment, ...]:
-    """Return the environments of the state, and those that carry the family's tag."""
+    """Return the environments of the state; where it has none, those that carry the family's tag."""
     ours = reading_back.look(caller, state)
-    names = {each.name for each in ours}
-    tagged = [
-        each
-        for each in batch.environments(caller)
-        if each.tags.get(_FAMILY_TAG) == run.settings.family and each.name not in names
-    ]
-    return tuple(map(_seen, [*ours, *reading_back.look_at(caller, tagged)]))
+    if not ours:
+        tagged = [each for each in batch.environments(caller) if each.tags.get(FAMILY_TAG) == run.settings.family]
+        ours = reading_back.look_at(caller, tagged)
+    return tuple(map(_seen, ours))
 
 
 def _seen(live: Live) -> SeenEnvironment:
@@ -261,19 +262,19 @@ def _parameter(run: Invocation) -> tuple[str | None, str | None]:
     return (name, value) if named or value else (None, None)
 
 
-def _newest_base(run: Invocation) -> str | None:
-    defaults = variables.template_defaults(run.workspace.root / "packer")
-    name = str(defaults.get("base_ami_parameter") or "")
-    return inputs.parameter(run.access, name) if name else None
+def _base_parameter(run: Invocation) -> str | None:
+    """Return the SSM parameter that names the newest base AMI, as the template has it."""
+    found = variables.template_defaults(run.workspace.root / "packer").get("base_ami_parameter")
+    return str(found) if found else None
 
 
 def _definitions(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> tuple[SeenDefinition, ...]:
-    """Return the job definitions of the state, and the one that is named after the family."""
-    wanted = {*recorded.job_definitions(state), run.settings.family}
+    """Return the job definitions of the state; where it has none, those that carry the family's tag."""
+    recorded_names = recorded.job_definitions(state)
     return tuple(
         SeenDefinition(name=each.name, revision=each.revision, image=each.image, digest=each.digest)
         for each in batch.job_definitions(caller)
-        if each.name in wanted
+        if (each.name in recorded_names if recorded_names else each.tags.get(FAMILY_TAG) == run.settings.family)
     )
 
 
@@ -322,4 +323,6 @@ def tables(found: Status) -> list[Table]:
     if found.drifts:
         lines = [(each.code, each.subject, each.detail, each.advice) for each in found.drifts]
         shown.append(Table(columns=("code", "what", "difference", "what to do"), rows=lines))
+    if len(seen.next_build) > 1:
+        shown.append(Table(columns=("the next build would change",), rows=[(each,) for each in seen.next_build]))
     return shown

@@ -34,6 +34,9 @@ class RunningJob(models.Job):
         self._mark_stopped(success=False)
 
 
+models.Job = RunningJob
+
+
 class SandboxBatch(BatchResponse):
     """Batch; moto demands a role, forgets updates of compute resources, runs jobs in Docker and knows no pages."""
 
@@ -71,10 +74,15 @@ class SandboxBatch(BatchResponse):
         """List job definitions, in pages."""
         return self._paged(super().describejobdefinitions(), "jobDefinitions", "DescribeJobDefinitions")
 
-    def submitjob(self) -> str:
-        """Run a job; it lasts until it is terminated."""
-        models.Job = RunningJob
-        return str(super().submitjob())
+    def describejobs(self) -> str:
+        """Show jobs, and where those run that do: on an instance of their queue's first environment."""
+        answer = json.loads(super().describejobs())
+        for row in answer["jobs"]:
+            if row["status"] == "RUNNING" and "container" in row:
+                queue = self.batch_backend.get_job_queue(row["jobQueue"])
+                cluster = queue.environments[0].ecs_arn.replace(":cluster/", ":container-instance/")
+                row["container"]["containerInstanceArn"] = f"{cluster}/{row['jobId'].replace('-', '')[:32]}"
+        return json.dumps(answer)
 
     def listjobs(self) -> str:
         """List jobs of one status, RUNNING unless another is asked for, in pages."""

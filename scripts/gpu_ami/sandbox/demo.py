@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from moto.batch.models import batch_backends
@@ -33,6 +33,7 @@ BATCH_INSTANCE_PROFILE = "ecsInstanceRole"
 MODELS_PREFIX = "models/"
 COMPUTE_ENVIRONMENT = "batch-video-analysis-gpu"
 JOB_QUEUE = "batch-video-analysis"
+_JOB_RUNS_FOR = timedelta(minutes=12)
 _EVERYWHERE = [{"CidrIp": "0.0.0.0/0"}]
 _TRUST = json.dumps(
     {
@@ -55,7 +56,8 @@ def build_demo_account(account_id: str, region: str, now: datetime) -> DemoAccou
     _let_the_builder_read(account_id, region, bucket)
     place = Place(account_id, region, network["subnet_id"], network["security_group_id"], BATCH_INSTANCE_PROFILE)
     images = add_images(place, now.replace(tzinfo=None))
-    _batch(place, images)
+    url = f"{account_id}.dkr.ecr.{region}.amazonaws.com/{REPOSITORY}"
+    _batch(place, images, f"{url}@{digest}", now.replace(tzinfo=None))
     add_caller(account_id, region)
     return DemoAccount(
         account_id=account_id,
@@ -63,7 +65,7 @@ def build_demo_account(account_id: str, region: str, now: datetime) -> DemoAccou
         **network,
         instance_profile=BUILDER_PROFILE,
         source_ami_id=base_image_id(region),
-        ecr_repository_url=f"{account_id}.dkr.ecr.{region}.amazonaws.com/{REPOSITORY}",
+        ecr_repository_url=url,
         image_tag=IMAGE_TAG,
         image_digest=digest,
         models_bucket=bucket,
@@ -136,13 +138,30 @@ def _model_bucket(account_id: str, region: str) -> tuple[str, dict[str, str]]:
     return bucket, {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
-def _batch(place: Place, images: DemoImages) -> None:
+def _batch(place: Place, images: DemoImages, image: str, now: datetime) -> None:
     batch = batch_backends[place.account_id][place.region]
     role = service_linked_role(place.account_id)
     resources = place.compute_resources(
         launchTemplate={"launchTemplateId": images.batch_template_id, "version": "$Latest"},
         ec2Configuration=[{"imageType": "ECS_AL2023_NVIDIA", "imageIdOverride": images.live}],
     )
-    environment = batch.create_compute_environment(COMPUTE_ENVIRONMENT, "MANAGED", "ENABLED", resources, role, {})
+    tags = {"gpu-ami:family": FAMILY}
+    environment = batch.create_compute_environment(COMPUTE_ENVIRONMENT, "MANAGED", "ENABLED", resources, role, tags)
     order = [{"order": 1, "computeEnvironment": environment.arn}]
     batch.create_job_queue(JOB_QUEUE, 1, None, "ENABLED", order)
+    container = {"image": image, "vcpus": 4, "memory": 14000}
+    batch.register_job_definition(
+        def_name=JOB_QUEUE,
+        parameters={},
+        _type="container",
+        tags=tags,
+        retry_strategy={},
+        container_properties=container,
+        node_properties=None,
+        eks_properties=None,
+        timeout={},
+        platform_capabilities=["EC2"],
+        propagate_tags=False,
+    )
+    _, job_id, _ = batch.submit_job("camera-17", JOB_QUEUE, JOB_QUEUE, {})
+    batch._jobs[job_id].job_started_at = now - _JOB_RUNS_FOR
