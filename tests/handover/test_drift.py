@@ -1,0 +1,127 @@
+"""Each way of being out of step is told apart from the others, and what was not seen is never in step."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from gpu_ami.handover.drift import Instance, Seen, SeenDefinition, SeenEnvironment, SeenImage, find
+
+A, B, BASE, NEWER = (f"ami-{number:017x}" for number in range(1, 5))
+ONE, TWO = (f"sha256:{digit * 64}" for digit in "12")
+
+
+def _environment(**more: Any) -> SeenEnvironment:
+    values: dict[str, Any] = {
+        "name": "gpu",
+        "address": "ce.gpu",
+        "ami_id": A,
+        "recorded_ami": A,
+        "template": "launch template lt-1 version 2",
+        "rate_mib_s": 300,
+        "recorded_rate": 300,
+    }
+    return SeenEnvironment(**(values | more))
+
+
+def _seen(*environments: SeenEnvironment, **more: Any) -> Seen:
+    values: dict[str, Any] = {
+        "handed_over_in": "terraform/gpu-ami.auto.tfvars.json",
+        "expected_ami": A,
+        "environments": environments or (_environment(),),
+        "images": {A: SeenImage(ami_id=A, state="available", base_ami=BASE, image_digest=ONE)},
+        "manifest_ami": A,
+        "parameter": "/gpu-ami/gpu-batch/ami-id",
+        "parameter_ami": A,
+        "newest_base": BASE,
+        "base_made": {
+            BASE: datetime(2026, 9, 1, tzinfo=timezone.utc),
+            NEWER: datetime(2026, 10, 1, tzinfo=timezone.utc),
+        },
+        "definitions": (SeenDefinition(name="video", revision=3, image=f"r@{ONE}", digest=ONE),),
+    }
+    return Seen(**(values | more))
+
+
+def test_all_in_step_is_no_difference() -> None:
+    """What `invoke build apply publish` leaves."""
+    assert find(_seen()) == ()
+
+
+def _other(**more: Any) -> Seen:
+    return _seen(_environment(**more))
+
+
+@pytest.mark.parametrize(
+    ("seen", "codes"),
+    [
+        (_other(exists=False), ["environment-gone"]),
+        (_other(status="INVALID", reason="no role"), ["environment-invalid"]),
+        (_other(state="DISABLED"), ["environment-disabled"]),
+        (_other(status="UPDATING"), []),
+        (_other(ami_id=None, recorded_ami=None), ["ami-missing"]),
+        (_other(ami_id=None), ["ami-missing", "changed-outside"]),
+        (_seen(expected_ami=B, manifest_ami=B, parameter_ami=B), ["not-applied"]),
+        (_other(ami_id=B), ["changed-outside"]),
+        (_seen(_environment(ami_id=B, recorded_ami=None, address=None)), ["not-applied"]),
+        (_seen(images={A: SeenImage(ami_id=A, state=None)}), ["ami-gone"]),
+        (_seen(images={A: SeenImage(ami_id=A, state="disabled")}), ["ami-gone"]),
+        (_other(rate_mib_s=None, recorded_rate=None), ["not-hydrated"]),
+        (_other(rate_mib_s=None), ["hydration-differs"]),
+        (_other(rate_mib_s=100), ["hydration-differs"]),
+        (_other(instances=(Instance(instance_id="i-1", ami_id=B, rate_mib_s=300),)), ["instances-behind"]),
+        (_other(instances=(Instance(instance_id="i-1", ami_id=A, rate_mib_s=None),)), ["instances-cold"]),
+        (_other(instances=(Instance(instance_id="i-1", ami_id=A, rate_mib_s=300),)), []),
+        (_seen(manifest_ami=B), ["not-handed-over"]),
+        (_seen(manifest_ami=None), []),
+        (_seen(parameter_ami=B), ["parameter-differs"]),
+        (_seen(parameter_ami=None), ["parameter-differs"]),
+        (_seen(parameter=None, parameter_ami=None), []),
+        (_seen(definitions=(SeenDefinition(name="v", revision=1, image="r", digest=TWO),)), ["image-differs"]),
+        (_seen(definitions=(SeenDefinition(name="v", revision=1, image="r:1", digest=None),)), ["image-unknown"]),
+        (_seen(newest_base=NEWER), ["base-outdated"]),
+        (_seen(newest_base=None), []),
+        (_seen(next_build=("the models: x is now y", "the scripts: a is now b")), ["build-pending"]),
+        (_seen(unfinished=("receipts/1.json",)), ["apply-unfinished"]),
+        (_seen(broken="receipts/1.json"), ["apply-failed"]),
+        (_seen(failed={"jobs": "denied"}), ["look-failed"]),
+        (_seen(parameter_ami=None, failed={"parameter": "denied"}), ["look-failed"]),
+    ],
+)
+def test_each_difference_has_its_code(seen: Seen, codes: list[str]) -> None:
+    """A script, and a person, must know which one it is."""
+    assert [each.code for each in find(seen)] == codes
+
+
+def test_a_difference_says_what_and_what_to_do() -> None:
+    """Its document is part of the contract; the ages of base AMIs are in it."""
+    (found,) = find(_seen(newest_base=NEWER))
+
+    assert set(found.document()) == {"code", "subject", "detail", "advice"}
+    assert (BASE in found.detail, "2026-09-01" in found.detail, "2026-10-01" in found.detail) == (True, True, True)
+    assert "invoke build" in found.advice
+
+
+def test_each_environment_is_looked_at() -> None:
+    """One of two may have been left behind."""
+    second = _environment(name="spot", ami_id=B, recorded_ami=B)
+    images = {ami: SeenImage(ami_id=ami, state="available") for ami in (A, B)}
+
+    found = find(_seen(_environment(), second, images=images))
+
+    assert [(each.code, each.subject) for each in found] == [("not-applied", "spot")]
+
+
+def test_without_a_hand_over_nothing_is_expected() -> None:
+    """A checkout that never handed over: the environments are still looked at."""
+    assert find(_seen(expected_ami=None, manifest_ami=None)) == ()
+
+
+def test_many_instances_are_counted() -> None:
+    """The line stays a line."""
+    instances = tuple(Instance(instance_id=f"i-{n}", ami_id=B, rate_mib_s=300) for n in range(9))
+    (found,) = find(_other(instances=instances))
+
+    assert "i-2 and 6 more" in found.detail

@@ -1,0 +1,557 @@
+"""`invoke plan` and `invoke apply` as a whole: what is refused, what is done, what is filed."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from moto.core.utils import utcnow
+
+from gpu_ami.errors import (
+    AwsError,
+    InterruptedRunError,
+    PartialError,
+    SafetyError,
+    TerraformError,
+    ToolError,
+    UsageError,
+)
+from gpu_ami.handover import receipts
+from gpu_ami.handover.receipts import Receipt
+from gpu_ami.jobs import applying, planning
+from gpu_ami.jobs.applying import Request
+from gpu_ami.sandbox.demomaker import FAMILY
+from tests.cleanup.world import OTHER_REGION, Task, World, other_region, task
+from tests.handover.plans import change
+from tests.jobs.terraform_world import LOCKED, FakeTerraform, address
+
+QUEUE = "aws_batch_job_queue"
+
+
+def _apply(
+    terraform: FakeTerraform, *, yes: bool = True, settings: dict[str, Any] | None = None, **request: Any
+) -> Task:
+    done = task(terraform.here, terraform.folder.parent, **(settings or {}))
+    applying.apply(done.run, Request(yes=yes, **request))
+    return done
+
+
+def _plan(terraform: FakeTerraform, *allow: str, variables: tuple[str, ...] = ()) -> Task:
+    done = task(terraform.here, terraform.folder.parent)
+    planning.plan(done.run, variables=variables, allow_replace=allow)
+    return done
+
+
+def _receipts(terraform: FakeTerraform) -> list[Receipt]:
+    return [filed.receipt for filed in receipts.load(terraform.folder / "receipts")]
+
+
+def _handed_over(terraform: FakeTerraform, age: int = 5) -> str:
+    ami: str = terraform.here.image(age).id
+    terraform.hand_over(ami)
+    return ami
+
+
+def test_an_apply_moves_reads_back_and_files(terraform: FakeTerraform) -> None:
+    """The whole of it, the first time."""
+    ami = _handed_over(terraform)
+
+    done = _apply(terraform)
+
+    assert terraform.live() == {"spot": ami, "on_demand": ami}
+    long = [word for word in terraform.calls if word != "version"]
+    assert long == ["init", "plan", "show", "apply", "state"]
+    assert done.document["applied"] is True
+    assert [(each["ami_id"], each["status"], each["hydration_mib_per_s"]) for each in done.document["live"]] == [
+        (ami, "VALID", 300)
+    ] * 2
+    (receipt,) = _receipts(terraform)
+    assert {(c.address, c.old, c.new) for c in receipt.changes} == {
+        (address("spot"), None, ami),
+        (address("on_demand"), None, ami),
+    }
+    assert (receipt.status, receipt.action, receipt.git_commit) == ("applied", "apply", "c0ffee")
+    assert receipt.plan_sha256 == done.document["plan_sha256"]
+    assert receipt.who.startswith("arn:aws:")
+    assert receipt.ended is not None
+
+
+def test_the_document_is_the_contract(terraform: FakeTerraform) -> None:
+    """Scripts read these keys."""
+    _handed_over(terraform)
+    planned = _plan(terraform).document
+    assert set(planned) >= {
+        "changes",
+        "ami_id",
+        "handed_over_in",
+        "environments",
+        "resources",
+        "count",
+        "outputs",
+        "findings",
+        "plan_sha256",
+        "terraform_version",
+    }
+    assert planned["count"] == {"create": 2, "update": 0, "replace": 0, "delete": 0}
+    applied = _apply(terraform).document
+    assert set(applied) >= {*planned, "applied", "receipt", "duration_s", "live"}
+    assert (terraform.folder.parent / applied["receipt"]).is_file()
+
+
+def test_the_second_apply_says_what_was_before(terraform: FakeTerraform) -> None:
+    """What rollback needs."""
+    first = _handed_over(terraform)
+    _apply(terraform)
+    second = _handed_over(terraform, 4)
+
+    done = _apply(terraform)
+
+    assert terraform.live() == {"spot": second, "on_demand": second}
+    assert {(c.old, c.new) for c in _receipts(terraform)[-1].changes} == {(first, second)}
+    assert {each["old_ami"] for each in done.document["environments"]} == {first}
+
+
+def test_without_changes_nothing_is_applied_and_nothing_filed(terraform: FakeTerraform) -> None:
+    """A receipt of nothing would hide the way back."""
+    _handed_over(terraform)
+    _apply(terraform)
+
+    done = _apply(terraform, yes=False)
+
+    assert done.document["applied"] is False
+    assert done.document["receipt"] is None
+    assert "No changes" in done.err.getvalue()
+    assert len(_receipts(terraform)) == 1
+    assert terraform.calls.count("apply") == 1
+
+
+def test_a_plan_changes_nothing(terraform: FakeTerraform) -> None:
+    """It may run with credentials that only read."""
+    ami = _handed_over(terraform)
+    done = _plan(terraform)
+
+    assert terraform.live() == {}
+    assert not (terraform.folder / "receipts").exists()
+    assert done.document["environments"][0] == {
+        "address": address("spot"),
+        "name": None,
+        "action": "create",
+        "old_ami": None,
+        "new_ami": ami,
+    }
+    assert "invoke apply" in done.err.getvalue()
+
+
+def test_nobody_is_there_to_confirm(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In CI, only --yes applies."""
+    _handed_over(terraform)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+
+    with pytest.raises(SafetyError, match="--yes"):
+        _apply(terraform, yes=False)
+
+    assert terraform.live() == {}
+    assert _receipts(terraform) == []
+
+
+@pytest.mark.parametrize(("answer", "applied"), [("yes\n", True), ("y\n", False), ("no\n", False), ("", False)])
+def test_a_person_confirms_with_the_whole_word(
+    terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch, answer: str, applied: bool
+) -> None:
+    """A slip of a finger must not move a fleet."""
+    import io
+
+    _handed_over(terraform)
+    stdin = io.StringIO(answer)
+    stdin.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", stdin)
+
+    if applied:
+        _apply(terraform, yes=False)
+    else:
+        with pytest.raises(SafetyError, match="not confirmed"):
+            _apply(terraform, yes=False)
+
+    assert bool(terraform.live()) is applied
+
+
+def test_the_ami_and_its_copies_are_tagged_applied(terraform: FakeTerraform) -> None:
+    """Clean-up protects what is pending: it must learn what no longer is."""
+    here = terraform.here
+    first = here.image(5)
+    copy = other_region(here).image(5)
+    for image in (first, copy):
+        image.add_tags({"gpu-ami:handover": "pending"})
+    artifact = f"{here.maker.place.region}:{first.id},{OTHER_REGION}:{copy.id}"
+    build = {"builder_type": "amazon-ebs", "artifact_id": artifact, "packer_run_uuid": "1"}
+    manifest = terraform.folder.parent / "packer" / "manifest.json"
+    manifest.parent.mkdir()
+    manifest.write_text(json.dumps({"builds": [build], "last_run_uuid": "1"}))
+    terraform.hand_over(first.id)
+
+    _apply(terraform)
+
+    assert here.maker.ec2.tags[first.id]["gpu-ami:handover"] == "applied"
+    assert other_region(here).ec2.tags[copy.id]["gpu-ami:handover"] == "applied"
+    assert _receipts(terraform)[0].manifest == "packer/manifest.json"
+
+
+def test_an_ami_that_cannot_be_tagged_is_said(terraform: FakeTerraform) -> None:
+    """All is applied, one thing is not done: exit 7, and the receipt says applied."""
+    _handed_over(terraform)
+    terraform.here.aws.gate.deny("ec2:CreateTags")
+
+    with pytest.raises(PartialError, match="CreateTags"):
+        _apply(terraform)
+
+    assert _receipts(terraform)[0].status == "applied"
+
+
+# --- refusals
+
+
+def test_a_refused_plan_is_shown_and_not_applied(terraform: FakeTerraform) -> None:
+    """The table says which rule; the exit code is Terraform's."""
+    _handed_over(terraform)
+    terraform.extra = [change(QUEUE, ("delete",), kind=QUEUE, before={})]
+    done = task(terraform.here, terraform.folder.parent)
+
+    with pytest.raises(TerraformError, match="destroyed"):
+        applying.apply(done.run, Request(yes=True))
+
+    assert done.document["findings"][0]["code"] == "destroyed"
+    assert terraform.live() == {}
+
+    _apply(terraform, allow_replace=(QUEUE,))
+    assert terraform.live() != {}
+
+
+def test_plan_is_refused_by_the_same_guard(terraform: FakeTerraform) -> None:
+    """CI sees it on the pull request."""
+    _handed_over(terraform)
+    terraform.extra = [change(QUEUE, ("delete",), kind=QUEUE, before={})]
+
+    with pytest.raises(TerraformError, match="guard refuses"):
+        _plan(terraform)
+    _plan(terraform, QUEUE)
+
+
+def test_a_variable_set_elsewhere_is_refused(terraform: FakeTerraform) -> None:
+    """--var goes before the file."""
+    _handed_over(terraform)
+    other = terraform.here.image(9).id
+
+    with pytest.raises(TerraformError, match="says ami-"):
+        _apply(terraform, variables=(f"gpu_ami_id={other}",))
+
+
+@pytest.mark.parametrize("state", ["gone", "pending", "foreign"])
+def test_an_unusable_ami_is_refused(terraform: FakeTerraform, state: str) -> None:
+    """Batch would wait for instances that never start."""
+    image = terraform.here.image(5)
+    terraform.hand_over(image.id)
+    if state == "gone":
+        terraform.here.maker.ec2.deregister_image(image.id)
+    elif state == "pending":
+        image.state = "pending"
+    else:
+        image.owner_id = "210987654321"
+
+    with pytest.raises(TerraformError, match=r"the AMI that terraform/gpu-ami\.auto\.tfvars\.json names"):
+        _apply(terraform)
+
+    assert _receipts(terraform) == []
+
+
+def _run_a_job(here: World, minutes: int) -> Any:
+    batch = here.maker.batch
+    container = {"image": "r/video:1", "vcpus": 1, "memory": 512}
+    batch.register_job_definition("video", {}, "container", {}, {}, container, None, None, {}, ["EC2"], False)
+    name = "gpu-spot"
+    order = [{"order": 1, "computeEnvironment": name}]
+    batch.create_job_queue("queue", 1, None, "ENABLED", order)
+    _, job_id, _ = batch.submit_job("long", "video", "queue", {})
+    batch._jobs[job_id].job_started_at = utcnow() - timedelta(minutes=minutes)
+    return batch._jobs[job_id]
+
+
+def test_long_jobs_stop_the_apply_until_they_end(terraform: FakeTerraform) -> None:
+    """The update would end them after 60 minutes."""
+    _handed_over(terraform)
+    _apply(terraform)
+    job = _run_a_job(terraform.here, 90)
+    _handed_over(terraform, 4)
+
+    with pytest.raises(TerraformError, match=r"long \(.*running for 90 min\)") as caught:
+        _apply(terraform)
+    assert "60 min" in str(caught.value)
+
+    job.terminate("done")
+    _apply(terraform)
+
+
+def test_jobs_that_begin_while_somebody_confirms_count(
+    terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The facts are looked up again right before the act."""
+    _handed_over(terraform)
+    _apply(terraform)
+    _handed_over(terraform, 4)
+    monkeypatch.setattr(applying, "_confirm", lambda *_args: _run_a_job(terraform.here, 90))
+
+    with pytest.raises(TerraformError, match="running for 90 min"):
+        _apply(terraform)
+
+    assert len(_receipts(terraform)) == 1
+
+
+def test_jobs_that_cannot_be_listed_stop_an_update(terraform: FakeTerraform) -> None:
+    """Nobody knows what would be ended; a first apply has nothing to end."""
+    _handed_over(terraform)
+    terraform.here.aws.gate.deny("batch:DescribeJobQueues")
+    _apply(terraform)
+    _handed_over(terraform, 4)
+
+    with pytest.raises(AwsError, match="DescribeJobQueues"):
+        _apply(terraform)
+
+
+def test_a_plan_file_that_changes_is_not_applied(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exactly what was judged is applied."""
+    _handed_over(terraform)
+
+    def confirm(_run: Any, review: Any, _request: Any) -> None:
+        review.saved.file.write_text("{}")
+
+    monkeypatch.setattr(applying, "_confirm", confirm)
+
+    with pytest.raises(SafetyError, match="changed after it was checked"):
+        _apply(terraform)
+
+    assert terraform.live() == {}
+    assert [receipt.status for receipt in _receipts(terraform)] == ["failed"]
+
+
+def test_two_applies_at_once(terraform: FakeTerraform) -> None:
+    """The second one is kept out before it looks at anything."""
+    _handed_over(terraform)
+    logs = terraform.folder.parent / "logs"
+    logs.mkdir()
+    with FileLock(logs / "apply.lock"), pytest.raises(SafetyError, match="under way"):
+        _apply(terraform)
+    assert terraform.calls == []
+
+
+@pytest.mark.parametrize(
+    ("command", "output", "kind", "words"),
+    [
+        ("init", "Error: Failed to query available provider packages\n", ToolError, "no aws provider"),
+        ("plan", LOCKED, TerraformError, "774796fc"),
+        ("plan", "Error: No value for required variable\n", TerraformError, "update-tfvars"),
+        ("show", "Error: plan file is broken\n", TerraformError, "plan file is broken"),
+    ],
+)
+def test_a_failure_before_the_act_leaves_nothing(
+    terraform: FakeTerraform, command: str, output: str, kind: type[Exception], words: str
+) -> None:
+    """No receipt, no change; the line says what to do."""
+    _handed_over(terraform)
+    terraform.fails = {command: output}
+
+    with pytest.raises(kind, match=words):
+        _apply(terraform)
+
+    assert _receipts(terraform) == []
+    assert terraform.live() == {}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"gpu_ami_id": 3}', '{"gpu_ami_id": "ami-x"}'])
+def test_a_broken_variables_file_is_named(terraform: FakeTerraform, text: str) -> None:
+    """Nothing can be compared with it."""
+    (terraform.folder / "gpu-ami.auto.tfvars.json").write_text(text)
+
+    with pytest.raises(UsageError, match=r"gpu-ami\.auto\.tfvars\.json"):
+        _apply(terraform)
+
+
+@pytest.mark.parametrize("word", ["", "x", "=1", "1x=2", "a b=c"])
+def test_a_variable_that_is_none_is_refused(terraform: FakeTerraform, word: str) -> None:
+    """Terraform would take it for something else."""
+    with pytest.raises(UsageError, match="name=value"):
+        _apply(terraform, variables=(word,))
+
+
+def test_the_wrong_account_is_refused_before_terraform_runs(terraform: FakeTerraform) -> None:
+    """As every task that changes AWS does."""
+    _handed_over(terraform)
+
+    with pytest.raises(SafetyError, match="999999999999"):
+        _apply(terraform, settings={"account": "999999999999"})
+
+    assert terraform.calls == []
+
+
+def test_a_dry_run_prints_the_commands(terraform: FakeTerraform) -> None:
+    """They can be pasted; nothing is run."""
+    done = _apply(terraform, settings={"dry_run": True}, variables=("a=b",))
+
+    said = done.err.getvalue()
+    for words in ("terraform init", "plan -out=gpu-ami.tfplan", "-var=a=b", "show -json", "apply -input=false"):
+        assert words in said
+    assert terraform.calls == []
+
+
+# --- failures of the act
+
+
+def test_a_failed_apply_says_how_things_stand(terraform: FakeTerraform) -> None:
+    """One environment has moved, the other has not: a person must know, and so must the next run."""
+    first = _handed_over(terraform)
+    _apply(terraform)
+    second = _handed_over(terraform, 4)
+    terraform.stops_after = 1
+
+    with pytest.raises(TerraformError) as caught:
+        _apply(terraform)
+
+    said = str(caught.value)
+    assert "no capacity" in said
+    assert f"{address('spot')} has moved to {second}" in said
+    assert f"{address('on_demand')} is still on {first}" in said
+    assert "invoke apply" in said
+    assert "invoke rollback" in said
+    receipt = _receipts(terraform)[-1]
+    assert receipt.status == "failed"
+    assert "still on" in (receipt.note or "")
+
+    _apply(terraform)
+    assert terraform.live() == {"spot": second, "on_demand": second}
+    assert [each.status for each in _receipts(terraform)] == ["applied", "failed", "applied"]
+
+
+def test_ctrl_c_during_the_act_is_a_failed_act(terraform: FakeTerraform) -> None:
+    """Terraform has ended and noted what it did; the exit code is the interrupt's."""
+    _handed_over(terraform)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    terraform.during = interrupt
+
+    with pytest.raises(InterruptedRunError, match="is not there"):
+        _apply(terraform)
+
+    assert _receipts(terraform)[-1].status == "failed"
+
+
+def test_a_killed_apply_is_found_and_finished(terraform: FakeTerraform) -> None:
+    """Kill -9 leaves a started receipt; the next run says so and goes on."""
+    _handed_over(terraform)
+    _apply(terraform)
+    second = _handed_over(terraform, 4)
+
+    class Killed(BaseException):
+        """What no handler of ours catches, as no handler catches SIGKILL."""
+
+    def kill() -> None:
+        raise Killed
+
+    terraform.during = kill
+    with pytest.raises(Killed):
+        _apply(terraform)
+    assert [receipt.status for receipt in _receipts(terraform)] == ["applied", "started"]
+
+    terraform.during = lambda: None
+    done = _apply(terraform)
+
+    assert "was cut short" in done.err.getvalue()
+    assert terraform.live()["spot"] == second
+    assert [receipt.status for receipt in _receipts(terraform)] == ["applied", "applied", "applied"]
+
+
+def test_a_killed_apply_that_terraform_finished_is_completed(terraform: FakeTerraform) -> None:
+    """Terraform goes on without us: the next run finds no changes, and the receipt its end."""
+    ami = _handed_over(terraform)
+    _apply(terraform)
+    (filed,) = receipts.load(terraform.folder / "receipts")
+    started = Receipt(
+        when=filed.receipt.when,
+        who="x",
+        account="1",
+        region="r",
+        changes=filed.receipt.changes,
+        status="started",
+    )
+    receipts.write(filed.path, started)
+    terraform.here.maker.ec2.tags[ami]["gpu-ami:handover"] = "pending"
+
+    done = _apply(terraform, yes=False)
+
+    (receipt,) = _receipts(terraform)
+    assert (receipt.status, receipt.ended is not None) == ("applied", True)
+    assert "cut short" in (receipt.note or "")
+    assert done.document["applied"] is False
+    assert terraform.here.maker.ec2.tags[ami]["gpu-ami:handover"] == "applied"
+
+
+def test_what_batch_shows_counts_not_what_terraform_says(terraform: FakeTerraform) -> None:
+    """An update that did not stick must not be called applied."""
+    _handed_over(terraform)
+    _apply(terraform)
+    second = _handed_over(terraform, 4)
+    move = terraform._move
+
+    def forget(market: str, ami: str | None) -> None:
+        move(market, ami)
+        environment = terraform.here.maker.batch.get_compute_environment(f"gpu-{market}")
+        assert environment is not None
+        environment.compute_resources["ec2Configuration"] = [{"imageIdOverride": "ami-00000000"}]
+
+    terraform._move = forget  # type: ignore[method-assign]
+
+    with pytest.raises(TerraformError, match=f"has ami-00000000, not {second}"):
+        _apply(terraform)
+
+    assert _receipts(terraform)[-1].status == "failed"
+
+
+def test_a_template_without_the_rate_is_not_called_applied(terraform: FakeTerraform) -> None:
+    """Jobs would start cold: the rate is what the AMI pays off by."""
+    _handed_over(terraform)
+    terraform.template(rate=None)
+
+    with pytest.raises(TerraformError, match="hydrates at None, not 300"):
+        _apply(terraform)
+
+
+def test_a_receipt_that_cannot_be_written_stops_the_act(terraform: FakeTerraform) -> None:
+    """What nobody could go back from is not done."""
+    _handed_over(terraform)
+    (terraform.folder / "receipts").write_text("in the way")
+
+    with pytest.raises(UsageError, match="receipt"):
+        _apply(terraform)
+
+    assert terraform.live() == {}
+    assert "apply" not in terraform.calls
+
+
+def test_a_broken_receipt_stops_the_act(terraform: FakeTerraform, tmp_path: Path) -> None:
+    """The history would have a hole."""
+    _handed_over(terraform)
+    (terraform.folder / "receipts").mkdir()
+    (terraform.folder / "receipts" / "1.json").write_text("{")
+
+    with pytest.raises(UsageError, match="is not a receipt"):
+        _apply(terraform)
+
+    assert terraform.live() == {}
+
+
+def test_the_family_of_the_world_is_the_settings(terraform: FakeTerraform) -> None:
+    """The tests above tag nothing by hand."""
+    assert task(terraform.here, terraform.folder.parent).run.settings.family == FAMILY

@@ -1,0 +1,157 @@
+"""`invoke rollback` as a whole: where it goes, what it writes, what it leaves as it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gpu_ami.errors import SafetyError, TerraformError, UsageError
+from gpu_ami.handover import receipts
+from gpu_ami.jobs import applying, rolling_back
+from gpu_ami.jobs.rolling_back import Request
+from tests.cleanup.world import Task, task
+from tests.handover.plans import change
+from tests.jobs.terraform_world import FakeTerraform
+
+
+@pytest.fixture
+def amis(terraform: FakeTerraform) -> list[str]:
+    """Three AMIs that were applied one after another; the last one is live."""
+    made = [terraform.here.image(age).id for age in (9, 6, 3)]
+    for ami in made:
+        terraform.hand_over(ami)
+        applying.apply(task(terraform.here, terraform.folder.parent).run, applying.Request(yes=True))
+    return made
+
+
+def _back(
+    terraform: FakeTerraform, *, yes: bool = True, settings: dict[str, Any] | None = None, **request: Any
+) -> Task:
+    done = task(terraform.here, terraform.folder.parent, **(settings or {}))
+    rolling_back.rollback(done.run, Request(yes=yes, **request))
+    return done
+
+
+def _is_on(terraform: FakeTerraform, ami: str) -> bool:
+    return terraform.live() == {"spot": ami, "on_demand": ami} and terraform.handed_over == ami
+
+
+def test_it_goes_back_one_and_says_so(terraform: FakeTerraform, amis: list[str]) -> None:
+    """The variable, the environments and the receipt agree."""
+    done = _back(terraform)
+
+    assert _is_on(terraform, amis[1])
+    assert done.document["ami_id"] == amis[1]
+    receipt = receipts.load(terraform.folder / "receipts")[-1].receipt
+    assert (receipt.action, receipt.status) == ("rollback", "applied")
+    assert {(each.old, each.new) for each in receipt.changes} == {(amis[2], amis[1])}
+
+
+def test_twice_goes_back_two_and_then_no_further(terraform: FakeTerraform, amis: list[str]) -> None:
+    """A second rollback must not bring the bad AMI back."""
+    _back(terraform)
+    _back(terraform)
+    assert _is_on(terraform, amis[0])
+
+    with pytest.raises(UsageError, match="--to"):
+        _back(terraform)
+    assert _is_on(terraform, amis[0])
+
+
+def test_it_goes_to_a_named_ami(terraform: FakeTerraform, amis: list[str]) -> None:
+    """Any AMI that is there."""
+    _back(terraform, to=amis[0])
+
+    assert _is_on(terraform, amis[0])
+
+
+def test_an_ami_that_is_gone_is_refused_before_anything(terraform: FakeTerraform, amis: list[str]) -> None:
+    """The variable must not name what cannot start."""
+    terraform.here.maker.ec2.deregister_image(amis[1])
+
+    with pytest.raises(UsageError, match=f"{amis[1]} does not exist"):
+        _back(terraform)
+
+    assert _is_on(terraform, amis[2])
+
+
+def test_a_refused_plan_leaves_the_variable_as_it_was(terraform: FakeTerraform, amis: list[str]) -> None:
+    """Otherwise the next apply would do what was refused."""
+    before = (terraform.folder / "gpu-ami.auto.tfvars.json").read_bytes()
+    terraform.extra = [change("aws_batch_job_queue.q", ("delete",), kind="aws_batch_job_queue", before={})]
+
+    with pytest.raises(TerraformError, match="guard refuses"):
+        _back(terraform)
+
+    assert (terraform.folder / "gpu-ami.auto.tfvars.json").read_bytes() == before
+    assert _is_on(terraform, amis[2])
+
+
+def test_an_unconfirmed_rollback_leaves_the_variable_as_it_was(
+    terraform: FakeTerraform, amis: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing happened, so nothing may look as if it had."""
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+
+    with pytest.raises(SafetyError, match="--yes"):
+        _back(terraform, yes=False)
+
+    assert _is_on(terraform, amis[2])
+
+
+def test_a_file_that_was_not_there_is_not_left_behind(terraform: FakeTerraform, amis: list[str]) -> None:
+    """A refused rollback with --to in a checkout without the file."""
+    file = terraform.folder / "gpu-ami.auto.tfvars.json"
+    file.unlink()
+    terraform.fails = {"plan": "Error: no\n"}
+
+    with pytest.raises(TerraformError):
+        _back(terraform, to=amis[0])
+
+    assert not file.exists()
+
+
+def test_a_failed_act_keeps_the_variable(terraform: FakeTerraform, amis: list[str]) -> None:
+    """Half of it is done: the next apply must go on to the same AMI."""
+    terraform.stops_after = 1
+
+    with pytest.raises(TerraformError, match="has moved to"):
+        _back(terraform)
+
+    assert terraform.handed_over == amis[1]
+    assert terraform.live() == {"spot": amis[1], "on_demand": amis[2]}
+
+
+def test_after_a_failed_apply_it_goes_back_to_what_was_before(terraform: FakeTerraform, amis: list[str]) -> None:
+    """One environment has moved, the other has not; both go back to the same AMI."""
+    terraform.hand_over(terraform.here.image(1).id)
+    terraform.stops_after = 1
+    with pytest.raises(TerraformError):
+        applying.apply(task(terraform.here, terraform.folder.parent).run, applying.Request(yes=True))
+
+    _back(terraform)
+
+    assert _is_on(terraform, amis[2])
+
+
+def test_without_an_environment_there_is_nothing_to_roll_back(terraform: FakeTerraform) -> None:
+    """The state is empty."""
+    with pytest.raises(UsageError, match="nothing to roll back"):
+        _back(terraform)
+
+
+@pytest.mark.parametrize("ami", ["", "ami-", "i-0123456789abcdef0", "ami-<x>"])
+def test_what_is_no_ami_id_is_refused(terraform: FakeTerraform, ami: str) -> None:
+    """Before Terraform runs."""
+    with pytest.raises(UsageError, match="not an AMI id"):
+        _back(terraform, to=ami)
+    assert terraform.calls == []
+
+
+def test_a_dry_run_prints_the_commands(terraform: FakeTerraform) -> None:
+    """Nothing is run."""
+    done = _back(terraform, settings={"dry_run": True})
+
+    assert "apply -input=false" in done.err.getvalue()
+    assert terraform.calls == []
