@@ -56,15 +56,18 @@ def init(
 
 @pipeline_task(ROOT, var="A Packer variable as name=value; repeatable.")
 def doctor(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
-    """Check credentials, base AMI, container image, models and network, each with a fix."""
+    """Check what a build needs, on this machine and on AWS, each with its fix; changes nothing."""
     if run.options.dry_run:
-        run.console.say("DRY RUN: would look up credentials, base AMI, container image, models and network.")
+        run.console.say(
+            "DRY RUN: would look up credentials, permissions, network, quotas, image, models, disk and tools."
+        )
         return
-    from gpu_ami.jobs import building, report
+    from gpu_ami.jobs import checking
 
-    checks = building.check(run, building.prepare(run, var))
-    run.console.result([found.document() for found in checks], report.checks_table(checks))
-    report.raise_failed(checks)
+    checks = checking.doctor(run, var)
+    table = checking.checks_table(checks, markdown=run.options.output == "markdown")
+    run.console.result([found.document() for found in checks], table)
+    checking.raise_failed(checks)
 
 
 @pipeline_task(ROOT, var="A Packer variable as name=value; repeatable.")

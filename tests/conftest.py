@@ -14,7 +14,7 @@ from gpu_ami.workspace import Workspace
 
 TESTS = Path(__file__).parent
 # Slow, and the same on every Python.
-ONCE = (TESTS / "sandbox", TESTS / "cleanup" / "test_faults.py")
+ONCE = (TESTS / "sandbox", TESTS / "cleanup" / "test_faults.py", TESTS / "bake" / "test_preflight_account.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

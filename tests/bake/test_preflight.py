@@ -1,4 +1,4 @@
-"""The checks before an instance is paid for, against the local AWS."""
+"""The checks before an instance is paid for, against the local AWS: each is seen failing there."""
 
 from __future__ import annotations
 
@@ -6,42 +6,100 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.access import Access, Identity
-from gpu_ami.bake import preflight
-from gpu_ami.bake.preflight import Check, failed, run_checks
-from gpu_ami.errors import AwsError
+from gpu_ami.aws.access import Access
+from gpu_ami.bake.checks import facts
+from gpu_ami.bake.preflight import Check, failed, remarks, run_checks
+from gpu_ami.errors import AwsError, UsageError
+from gpu_ami.sandbox.account import DemoAccount
 from gpu_ami.sandbox.session import Sandbox
 
-REGISTRY = "123456789012.dkr.ecr.ap-northeast-2.amazonaws.com"
-NAMES = ["credentials", "base AMI", "container image", "models", "network"]
+NAMES = [
+    "credentials",
+    "clock",
+    "permissions: look-ups",
+    "permissions: builder",
+    "permissions: AMI",
+    "permissions: instance profile",
+    "ECR login",
+    "instance profile",
+    "base AMI",
+    "container image",
+    "models",
+    "network",
+    "security group",
+    "instance type",
+    "vCPU quota",
+    "GPU",
+    "disk space",
+    "encryption key",
+]
 
 
-def _values(sandbox: Sandbox, **changed: str) -> dict[str, Any]:
-    account = sandbox.account
+def values_of(account: DemoAccount, **changed: Any) -> dict[str, Any]:
+    """Return the template's variables for a bake in the demo account."""
     return {
         "ecr_repository_url": account.ecr_repository_url,
         "image_tag": account.image_tag,
+        "image_digest": "",
         "subnet_id": account.subnet_id,
         "security_group_id": account.security_group_id,
         "models_s3_bucket": account.models_bucket,
+        "iam_instance_profile": account.instance_profile,
+        "instance_type": "c7i.4xlarge",
+        "volume_size_gib": 80,
+        "min_free_gib": 5,
+        "deprecate_after_days": 180,
+        "family": "gpu-batch",
+        "ssh_host": "127.0.0.1",
     } | changed
 
 
-def _checks(sandbox: Sandbox, account: str | None = None, **changed: str) -> dict[str, Check]:
-    found = run_checks(sandbox.access, _values(sandbox, **changed), account=account)
-    assert [check.check for check in found] == NAMES
-    return {check.check: check for check in found}
+def looked(access: Access, account: DemoAccount, expected: str | None = None, **changed: Any) -> dict[str, Check]:
+    """Return every check by name."""
+    found = run_checks(access, values_of(account, **changed), account=expected, sandbox=True)
+    checks = {check.check: check for check in found}
+    assert len(checks) == len(found)
+    return checks
+
+
+def bad(checks: dict[str, Check]) -> list[str]:
+    """Return the names of the failed checks."""
+    return [name for name, check in checks.items() if check.status == "fail"]
 
 
 def test_everything_is_found_in_the_demo_account(local_aws: Sandbox) -> None:
     """The details are what a person compares with what they meant."""
-    checks = _checks(local_aws, account=local_aws.account.account_id)
+    account = local_aws.account
+    checks = looked(local_aws.access, account, account.account_id)
 
-    assert {check.status for check in checks.values()} == {"ok"}
-    assert local_aws.account.source_ami_id in checks["base AMI"].detail
-    assert local_aws.account.image_digest in checks["container image"].detail
-    assert f"{len(local_aws.account.model_checksums)} files" in checks["models"].detail
-    assert failed(list(checks.values())) == []
+    assert list(checks) == NAMES
+    assert {name: check.status for name, check in checks.items() if check.status != "ok"} == {}
+    assert account.source_ami_id in checks["base AMI"].detail
+    assert account.image_digest in checks["container image"].detail
+    assert f"{len(account.model_checksums)} files" in checks["models"].detail
+    assert "internet gateway igw-" in checks["network"].detail
+    assert "simulated by IAM" in checks["permissions: builder"].detail
+    assert failed(list(checks.values())) == remarks(list(checks.values())) == []
+
+
+def test_nothing_is_changed_and_nothing_asked_twice(local_aws: Sandbox) -> None:
+    """A preflight only looks; dry runs are its only verbs, and shared facts are looked up once."""
+    gate = local_aws.gate
+    assert gate is not None
+    before = len(gate.calls)
+    looked(local_aws.access, local_aws.account)
+    calls = gate.calls[before:]
+
+    verbs = [
+        call
+        for call in calls
+        if not call.action.startswith(("Describe", "Get", "Simulate", "GET "))
+        and call.parameters.get("DryRun") != "true"
+    ]
+    assert calls
+    assert verbs == []
+    assert sum(call.action == "DescribeImages" and call.service == "ecr" for call in calls) == 1
+    assert sum(call.action == "GetParameter" for call in calls) == 1
 
 
 @pytest.mark.parametrize(
@@ -49,70 +107,110 @@ def test_everything_is_found_in_the_demo_account(local_aws: Sandbox) -> None:
     [
         ({"image_tag": "nope"}, "container image", "no image nope"),
         ({"image_digest": "sha256:" + "0" * 64}, "container image", "no image sha256:0"),
-        (
-            {"ecr_repository_url": "123456789012.dkr.ecr.ap-northeast-2.amazonaws.com/none"},
-            "container image",
-            "none in",
-        ),
-        ({"ecr_repository_url": "docker.io/library/x"}, "container image", "is not an ECR repository"),
-        ({"models_s3_bucket": "no-such-bucket-here"}, "models", "does not exist"),
         ({"subnet_id": "subnet-0123456789abcdef0"}, "network", "subnet-0123456789abcdef0 not found"),
-        ({"security_group_id": "sg-0123456789abcdef0"}, "network", "sg-0123456789abcdef0 not found"),
         ({"subnet_id": ""}, "network", "subnet_id is not set"),
+        ({"security_group_id": "sg-0123456789abcdef0"}, "security group", "sg-0123456789abcdef0 not found"),
+        ({"iam_instance_profile": "nobody"}, "instance profile", "nobody does not exist"),
+        ({"source_ami": "ami-0123456789abcdef0"}, "base AMI", "no AMI ami-0123456789abcdef0"),
+        ({"base_ami_parameter": "/aws/service/none/image_id"}, "base AMI", "names no AMI in ap-northeast-2"),
+        ({"instance_type": "c7i.nope"}, "instance type", "no c7i.nope"),
+        ({"instance_type": "c7g.4xlarge"}, "instance type", "the base AMI is x86_64, c7g.4xlarge is not"),
+        ({"instance_type": ""}, "instance type", "no instance type is set"),
+        ({"require_gpu": True}, "GPU", "c7i.4xlarge has no GPU"),
+        ({"volume_size_gib": 20}, "disk space", "less than the base AMI's own root volume"),
+        ({"kms_key_id": "alias/none"}, "encryption key", "no key alias/none"),
     ],
 )
 def test_each_missing_input_is_named_with_its_fix(
-    local_aws: Sandbox, changed: dict[str, str], check: str, detail: str
+    local_aws: Sandbox, changed: dict[str, Any], check: str, detail: str
 ) -> None:
-    """One wrong input fails one check; the others still say what they found."""
-    checks = _checks(local_aws, **changed)
+    """One wrong input fails one check; the others still say what they found, or what they wait for."""
+    checks = looked(local_aws.access, local_aws.account, **changed)
 
-    assert [found.check for found in failed(list(checks.values()))] == [check]
+    assert bad(checks) == [check]
     assert detail in checks[check].detail
     assert checks[check].fix
+    assert failed(list(checks.values())) == [checks[check]]
 
 
-def test_an_empty_models_prefix_fails(local_aws: Sandbox) -> None:
-    """A forgotten upload would otherwise be found out after twenty minutes of baking."""
-    local_aws.access.client("s3").create_bucket(
-        Bucket="empty-models", CreateBucketConfiguration={"LocationConstraint": "ap-northeast-2"}
-    )
+@pytest.mark.parametrize(
+    ("changed", "names", "detail"),
+    [
+        (
+            {"ecr_repository_url": "123456789012.dkr.ecr.ap-northeast-2.amazonaws.com/no"},
+            ["ECR login", "container image"],
+            "no in ap-northeast-2 has no image",
+        ),
+        ({"models_s3_bucket": "no-such-bucket-here"}, ["instance profile", "models"], "does not exist"),
+    ],
+)
+def test_what_the_builders_role_may_not_read_is_named_too(
+    local_aws: Sandbox, changed: dict[str, Any], names: list[str], detail: str
+) -> None:
+    """A role that is limited to one repository or bucket cannot read another one, even where it exists."""
+    checks = looked(local_aws.access, local_aws.account, **changed)
 
-    assert "has nothing under models/" in _checks(local_aws, models_s3_bucket="empty-models")["models"].detail
+    assert bad(checks) == names
+    assert detail in checks[names[1]].detail
+
+
+def test_an_address_that_is_no_repository_fails_where_it_is_needed(local_aws: Sandbox) -> None:
+    """Image and login hang on it, and the disk waits for the image."""
+    checks = looked(local_aws.access, local_aws.account, ecr_repository_url="docker.io/library/x")
+
+    assert bad(checks) == ["ECR login", "instance profile", "container image"]
+    assert len(failed(list(checks.values()))) == 3
+    assert checks["disk space"].status == "skip"
 
 
 def test_optional_inputs_may_be_left_out(local_aws: Sandbox) -> None:
-    """No bucket is fine (skip), an explicit AMI is taken at its word, no group means a temporary one."""
-    checks = _checks(local_aws, models_s3_bucket="", source_ami="ami-12345678", security_group_id="")
+    """No bucket is fine (skip), no group and no profile mean temporary ones, which need permissions of their own."""
+    changed = {"models_s3_bucket": "", "security_group_id": "", "iam_instance_profile": ""}
+    checks = looked(local_aws.access, local_aws.account, **changed)
 
+    assert bad(checks) == []
     assert checks["models"].status == "skip"
-    assert checks["base AMI"].detail.startswith("ami-12345678")
-    assert "temporary security group" in checks["network"].detail
+    assert "temporary" in checks["security group"].detail
+    assert "temporary profile" in checks["ECR login"].detail
+    assert checks["permissions: temporary profile"].detail.startswith("all 11 actions")
+    assert checks["permissions: temporary group"].status == "ok"
+    assert "permissions: instance profile" not in checks
+
+
+def test_a_tunnel_asks_for_more(local_aws: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions need permissions of the caller and of the builder, whose role here has none."""
+    checks = looked(local_aws.access, local_aws.account, ssh_interface="session_manager")
+
+    assert checks["permissions: session"].status == "ok"
+    assert bad(checks) == ["instance profile"]
+    assert "ssmmessages:OpenDataChannel" in checks["instance profile"].detail
 
 
 def test_the_wrong_account_fails(local_aws: Sandbox) -> None:
     """A build in somebody else's account is paid by them and found by nobody."""
-    check = _checks(local_aws, account="999999999999")["credentials"]
+    check = looked(local_aws.access, local_aws.account, "999999999999")["credentials"]
 
     assert (check.status, "999999999999" in check.detail) == ("fail", True)
 
 
-def test_a_region_without_the_parameter_says_so(local_aws: Sandbox) -> None:
-    """Not every region has the ECS GPU AMI."""
-    check = _checks(local_aws, base_ami_parameter="/aws/service/none/image_id")["base AMI"]
-
-    assert (check.status, check.detail) == ("fail", "/aws/service/none/image_id names no AMI in ap-northeast-2")
+def test_a_wrong_type_of_variable_is_bad_usage(local_aws: Sandbox) -> None:
+    """Not a failed check: Packer would not even start."""
+    with pytest.raises(UsageError, match="volume_size_gib"):
+        looked(local_aws.access, local_aws.account, volume_size_gib="big")
 
 
 def test_a_check_that_cannot_be_made_is_a_failed_check(local_aws: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is assumed to be fine because nobody could look."""
+    """Whatever the reason; and each who asked hears it."""
 
-    def refuse(_access: Access) -> Identity:
+    def refuse(_access: Access) -> None:
         msg = "AWS refused to say whose credentials these are"
         raise AwsError(msg)
 
-    monkeypatch.setattr(preflight, "identify", refuse)
+    monkeypatch.setattr(facts, "identify", refuse)
 
-    check = _checks(local_aws)["credentials"]
+    checks = looked(local_aws.access, local_aws.account)
 
-    assert (check.status, check.detail) == ("fail", "AWS refused to say whose credentials these are")
+    assert (
+        checks["credentials"].detail == checks["permissions"].detail == "AWS refused to say whose credentials these are"
+    )
+    assert checks["permissions"] in remarks(list(checks.values()))

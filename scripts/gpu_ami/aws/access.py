@@ -157,8 +157,17 @@ def _session(own: str, profile: str | None, sandbox: bool, credentials: Credenti
     bare.set_config_variable("config_file", "")
     bare.set_config_variable("credentials_file", "")
     bare.register_component("response_parser_factory", ParserFactory())
+    bare.register_component("data_loader", _models(bare.get_config_variable("data_path")))
     keys = keys or {"aws_access_key_id": "sandbox", "aws_secret_access_key": "sandbox"}
     return boto3.Session(botocore_session=bare, region_name=own, **keys)
+
+
+@functools.lru_cache(maxsize=4)
+def _models(data_path: str | None) -> Any:
+    """Return a loader of service models that sessions share: reading one takes longer than most calls."""
+    import botocore.loaders
+
+    return botocore.loaders.create_loader(data_path)
 
 
 @contextlib.contextmanager

@@ -140,7 +140,7 @@ def prepare(run: Invocation, words: Sequence[str], *, debug: bool = False) -> Jo
     owned = {"region": run.settings.region, "family": run.settings.family}
     run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     own = {"run_id": run_id, "pipeline_version": __version__, "git_commit": git.head(run.workspace.root) or "unknown"}
-    file = _variables_file(run, owned)
+    file = variables_file(run, owned)
     packer, terraform = packer_tools(), terraform_tools()
     quiet = {"CHECKPOINT_DISABLE": "1"}
     environment = (lambda _extra: {}) if run.options.dry_run else run.access.child_environment
@@ -162,7 +162,12 @@ def prepare(run: Invocation, words: Sequence[str], *, debug: bool = False) -> Jo
     )
 
 
-def _variables_file(run: Invocation, owned: Mapping[str, str]) -> Path:
+def variables_file(run: Invocation, owned: Mapping[str, str]) -> Path:
+    """Return the file with Packer's variables: the user's, or one made for the sandbox beside staged copies.
+
+    Raises:
+        UsageError: The file cannot be used, or says other than the settings about one of *owned*.
+    """
     if not run.options.sandbox:
         file = run.workspace.root / run.settings.variables_file
         hint = "Run `invoke init`, which writes it."
@@ -220,7 +225,7 @@ def _first_failure(kind: type[PipelineError], commands: Sequence[Command]) -> Pi
 def check(run: Invocation, job: Job) -> list[preflight.Check]:
     """Return what preflight found for *job*."""
     account = None if run.options.sandbox else run.settings.account
-    return preflight.run_checks(run.access, job.values(), account=account)
+    return preflight.run_checks(run.access, job.values(), account=account, sandbox=run.options.sandbox)
 
 
 def build(run: Invocation, job: Job, *, debug: bool = False) -> BuildResult:
@@ -251,8 +256,10 @@ def _check_and_validate(run: Invocation, job: Job) -> None:
     with run.console.step("preflight and validation"), ThreadPoolExecutor(max_workers=1) as pool:
         checking = pool.submit(check, run, job)
         validate(job)
-        bad = preflight.failed(checking.result())
-    if bad:
+        checks = checking.result()
+    for found in preflight.remarks(checks):
+        run.console.warn(f"{found.check}: {found.detail}. {found.fix}")
+    if bad := preflight.failed(checks):
         for found in bad:
             run.console.say(f"  {found.check}: {found.detail}. {found.fix}")
         names = ", ".join(found.check for found in bad)

@@ -12,28 +12,9 @@ from gpu_ami.units import show_duration
 
 if TYPE_CHECKING:
     from gpu_ami.bake.manifest import Build
-    from gpu_ami.bake.preflight import Check
     from gpu_ami.handover.change import Change
     from gpu_ami.invocation import Invocation
     from gpu_ami.jobs.building import BuildResult
-
-
-def checks_table(checks: Sequence[Check]) -> Table:
-    """Return preflight's checks, each with its fix."""
-    rows = [(found.check, found.status, found.detail, found.fix) for found in checks]
-    return Table(columns=("check", "status", "found", "what to do"), rows=rows)
-
-
-def raise_failed(checks: Sequence[Check]) -> None:
-    """End with exit code 9 when a check failed.
-
-    Raises:
-        DifferenceError: At least one did.
-    """
-    names = [found.check for found in checks if found.status == "fail"]
-    if names:
-        msg = f"{len(names)} of {len(checks)} checks failed: {', '.join(names)}. The table says what to do."
-        raise DifferenceError(msg)
 
 
 def built_table(built: BuildResult) -> Table:

@@ -1,0 +1,153 @@
+"""What EC2 offers for a builder: instance types, where they are to be had, and how many vCPUs are left."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gpu_ami.aws.access import Access, aws_errors, error_code
+
+Market = Literal["on-demand", "spot"]
+
+# Quotas count vCPUs per class of instance types, on-demand and Spot apart. The letters are in the quotas' own names
+# ("Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances"); im4gn and is4gen are storage types of I.
+_CLASSES = {
+    "standard": ("a", "c", "d", "h", "i", "im", "is", "m", "r", "t", "z"),
+    "g": ("g", "gr", "vt"),
+    "p": ("p",),
+}
+# aws service-quotas list-service-quotas --service-code ec2
+_CODES: dict[tuple[str, Market], str] = {
+    ("standard", "on-demand"): "L-1216C47A",
+    ("standard", "spot"): "L-34B43A08",
+    ("g", "on-demand"): "L-DB2E81BA",
+    ("g", "spot"): "L-3819A6DF",
+    ("p", "on-demand"): "L-417A185B",
+    ("p", "spot"): "L-7212CCBC",
+}
+
+
+@dataclass(frozen=True)
+class InstanceType:
+    """An instance type.
+
+    Attributes:
+        name: Such as ``c7i.4xlarge``.
+        vcpus: Its vCPUs.
+        architectures: Such as ``x86_64``.
+        gpus: NVIDIA or other GPUs.
+    """
+
+    name: str
+    vcpus: int
+    architectures: tuple[str, ...]
+    gpus: int
+
+
+@dataclass(frozen=True)
+class Quota:
+    """A quota of Service Quotas: its code, name and the value that applies."""
+
+    code: str
+    name: str
+    value: float
+
+
+def quota_class(instance_type: str) -> str | None:
+    """Return the class by which EC2 counts the vCPUs of a type; None for classes that no builder needs."""
+    letters = re.match(r"[a-z]*", instance_type)
+    family = letters.group() if letters else ""
+    return next((name for name, families in _CLASSES.items() if family in families), None)
+
+
+def quota_code(kind: str, market: Market) -> str:
+    """Return the code of the vCPU quota of a class that `quota_class` gave."""
+    return _CODES[kind, market]
+
+
+def instance_types(access: Access, names: Iterable[str]) -> dict[str, InstanceType]:
+    """Return those of the instance types *names* that the region has, by name.
+
+    Raises:
+        AwsError: EC2 refused.
+    """
+    wanted = sorted(set(names))
+    client = access.client("ec2")
+    found: dict[str, InstanceType] = {}
+    with aws_errors(f"look up the instance types {', '.join(wanted)}"):
+        # A filter leaves unknown names out, where the list of types would be refused as a whole.
+        asked = [{"Name": "instance-type", "Values": wanted}]
+        for page in client.get_paginator("describe_instance_types").paginate(Filters=asked):
+            for entry in page["InstanceTypes"]:
+                found[entry["InstanceType"]] = _instance_type(entry)
+    return found
+
+
+def _instance_type(entry: Mapping[str, Any]) -> InstanceType:
+    gpus = entry.get("GpuInfo", {}).get("Gpus", [])
+    return InstanceType(
+        name=entry["InstanceType"],
+        vcpus=int(entry["VCpuInfo"]["DefaultVCpus"]),
+        architectures=tuple(entry["ProcessorInfo"]["SupportedArchitectures"]),
+        gpus=sum(int(gpu.get("Count", 0)) for gpu in gpus),
+    )
+
+
+def offered(access: Access, zone: str, names: Iterable[str]) -> frozenset[str]:
+    """Return those of the instance types *names* that EC2 has in the availability zone *zone*.
+
+    Raises:
+        AwsError: EC2 refused.
+    """
+    filters = [
+        {"Name": "location", "Values": [zone]},
+        {"Name": "instance-type", "Values": sorted(set(names))},
+    ]
+    with aws_errors(f"look up which instance types {zone} has"):
+        pages = access.client("ec2").get_paginator("describe_instance_type_offerings")
+        listed = pages.paginate(LocationType="availability-zone", Filters=filters)
+        return frozenset(entry["InstanceType"] for page in listed for entry in page["InstanceTypeOfferings"])
+
+
+def quota(access: Access, code: str) -> Quota | None:
+    """Return the EC2 quota *code*; None when the region has none of that code.
+
+    Raises:
+        AwsError: Service Quotas refused for another reason.
+    """
+    client = access.client("service-quotas")
+    with aws_errors(f"look up the quota {code}"):
+        try:
+            found = client.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]
+        except client.exceptions.ClientError as exc:
+            if error_code(exc) == "NoSuchResourceException":
+                return None
+            raise
+    return Quota(code=code, name=found["QuotaName"], value=float(found["Value"]))
+
+
+def vcpus_in_use(access: Access, kind: str, market: Market) -> int:
+    """Return how many vCPUs the account's running instances of a quota class use.
+
+    Raises:
+        AwsError: EC2 refused.
+    """
+    running = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
+    types: Counter[str] = Counter()
+    total = 0
+    with aws_errors("count the vCPUs of running instances"):
+        for page in access.client("ec2").get_paginator("describe_instances").paginate(Filters=running):
+            for instance in (entry for group in page["Reservations"] for entry in group["Instances"]):
+                is_spot = instance.get("InstanceLifecycle") == "spot"
+                if quota_class(instance["InstanceType"]) != kind or is_spot != (market == "spot"):
+                    continue
+                cores = instance.get("CpuOptions", {})
+                if "CoreCount" in cores and "ThreadsPerCore" in cores:
+                    total += int(cores["CoreCount"]) * int(cores["ThreadsPerCore"])
+                else:
+                    types[instance["InstanceType"]] += 1
+    known = instance_types(access, types) if types else {}
+    return total + sum(known[name].vcpus * count for name, count in types.items() if name in known)

@@ -1,0 +1,178 @@
+"""What the credentials and the builder's role may do: simulated by IAM, or tried as a dry run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gpu_ami.aws.access import Access, Identity, aws_errors, error_code
+
+Answer = Literal["allowed", "denied", "unknown"]
+
+_ROLE = re.compile(r"arn:(?P<partition>[a-z-]+):sts::(?P<account>\d+):assumed-role/(?P<name>[^/]+)/.+")
+# Who may not ask IAM at all, and principals that it cannot simulate (root, federated users).
+_NOT_TO_BE_ASKED = ("AccessDenied", "AccessDeniedException", "NoSuchEntity", "InvalidInput", "UnsupportedOperation")
+_DENIED = "UnauthorizedOperation"
+# Well formed, and nobody's: a dry run changes nothing, and with these there is nothing to change either.
+_NOBODYS = "00000000000000000"
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a dry run of a launch needs to be told.
+
+    Attributes:
+        image_id: The base AMI.
+        subnet_id: The builder's subnet.
+        vpc_id: Its VPC.
+        instance_type: The builder's type.
+        profile: Its instance profile; empty for none.
+        volume_gib: Its root volume, GiB.
+        tags: What the builder will be tagged with: policies may insist.
+    """
+
+    image_id: str
+    subnet_id: str
+    vpc_id: str
+    instance_type: str
+    profile: str
+    volume_gib: int
+    tags: Mapping[str, str]
+
+
+def principal(access: Access, who: Identity) -> str | None:
+    """Return the user or role that IAM can simulate for *who*; None for root, which may everything, and others.
+
+    A session's ARN has no path of its role: IAM is asked for the role's, and where it may not be, the bare name is
+    taken, which is right for roles without a path.
+    """
+    match = _ROLE.fullmatch(who.arn)
+    if match is None:
+        return who.arn if ":user/" in who.arn else None
+    client = access.client("iam")
+    with aws_errors(f"look up the role {match['name']}"):
+        try:
+            return str(client.get_role(RoleName=match["name"])["Role"]["Arn"])
+        except client.exceptions.ClientError as exc:
+            if error_code(exc) not in _NOT_TO_BE_ASKED:
+                raise
+    return f"arn:{match['partition']}:iam::{match['account']}:role/{match['name']}"
+
+
+def simulate(access: Access, arn: str, actions: Iterable[str], resource: str) -> dict[str, Answer] | None:
+    """Return IAM's answer for each action on *resource*; None where IAM may not be asked or does not know *arn*.
+
+    A simulation sees the principal's policies, its boundary and the organization's, but not every condition of a
+    request: "denied" deserves a second opinion where there is one.
+
+    Raises:
+        AwsError: IAM refused for another reason.
+    """
+    client = access.client("iam")
+    region = {"ContextKeyName": "aws:RequestedRegion", "ContextKeyType": "string", "ContextKeyValues": [access.region]}
+    asked: dict[str, Any] = {
+        "PolicySourceArn": arn,
+        "ActionNames": sorted(actions),
+        "ResourceArns": [resource],
+        "ContextEntries": [region],
+    }
+    found: dict[str, Answer] = {}
+    with aws_errors(f"simulate the permissions of {arn}"):
+        try:
+            for page in client.get_paginator("simulate_principal_policy").paginate(**asked):
+                for row in page["EvaluationResults"]:
+                    found[row["EvalActionName"]] = "allowed" if row["EvalDecision"] == "allowed" else "denied"
+        except client.exceptions.ClientError as exc:
+            if error_code(exc) in _NOT_TO_BE_ASKED:
+                return None
+            raise
+    return found
+
+
+def dry_run(access: Access, action: str, place: Place) -> Answer:
+    """Return what a dry run says of the EC2 *action*; "unknown" for what cannot be tried without a real object.
+
+    EC2 answers ``DryRunOperation`` or ``UnauthorizedOperation``. It may also say that an object is not there before
+    it looks at permissions, which decides nothing.
+
+    Raises:
+        AwsError: EC2 could not be asked.
+    """
+    service, _, operation = action.partition(":")
+    asked = _ASKED.get(operation)
+    if service != "ec2" or (asked is None and not operation.startswith("Describe")):
+        return "unknown"
+    client = access.client("ec2")
+    method = re.sub(r"(?<!^)(?=[A-Z])", "_", operation).lower()
+    with aws_errors(f"try {action}"):
+        try:
+            getattr(client, method)(**(asked(place) if asked else {}), DryRun=True)
+        except client.exceptions.ClientError as exc:
+            code = error_code(exc)
+            return "allowed" if code == "DryRunOperation" else "denied" if code == _DENIED else "unknown"
+    return "unknown"
+
+
+def role_of_profile(access: Access, name: str) -> str | None:
+    """Return the ARN of the role in the instance profile *name*; empty when it holds none, None when there is no such.
+
+    Raises:
+        AwsError: IAM refused for another reason.
+    """
+    client = access.client("iam")
+    with aws_errors(f"look up the instance profile {name}"):
+        try:
+            roles: Sequence[Mapping[str, Any]] = client.get_instance_profile(InstanceProfileName=name)[
+                "InstanceProfile"
+            ]["Roles"]
+        except client.exceptions.NoSuchEntityException:
+            return None
+    return str(roles[0]["Arn"]) if roles else ""
+
+
+def _launch(place: Place) -> dict[str, Any]:
+    tags = [{"Key": key, "Value": value} for key, value in place.tags.items()]
+    profile = {"IamInstanceProfile": {"Name": place.profile}} if place.profile else {}
+    disk = {"VolumeType": "gp3", "VolumeSize": place.volume_gib, "Encrypted": True, "DeleteOnTermination": True}
+    return {
+        "ImageId": place.image_id,
+        "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": disk}],
+        "InstanceType": place.instance_type,
+        "SubnetId": place.subnet_id,
+        "MinCount": 1,
+        "MaxCount": 1,
+        "MetadataOptions": {"HttpTokens": "required"},
+        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")],
+        **profile,
+    }
+
+
+def _instance(_place: Place) -> dict[str, Any]:
+    return {"InstanceIds": [f"i-{_NOBODYS}"]}
+
+
+_ASKED: dict[str, Callable[[Place], dict[str, Any]]] = {
+    "RunInstances": _launch,
+    "StopInstances": _instance,
+    "TerminateInstances": _instance,
+    "CreateTags": lambda place: {
+        "Resources": [f"i-{_NOBODYS}"],
+        "Tags": [{"Key": key, "Value": value} for key, value in place.tags.items()],
+    },
+    "CreateKeyPair": lambda _place: {"KeyName": "gpu-ami-doctor", "KeyType": "ed25519"},
+    "DeleteKeyPair": lambda _place: {"KeyName": "gpu-ami-doctor"},
+    "CreateSecurityGroup": lambda place: {
+        "GroupName": "gpu-ami-doctor",
+        "Description": "dry run",
+        "VpcId": place.vpc_id,
+    },
+    "CreateImage": lambda _place: {"InstanceId": f"i-{_NOBODYS}", "Name": "gpu-ami-doctor"},
+    "ModifyImageAttribute": lambda _place: {
+        "ImageId": f"ami-{_NOBODYS}",
+        "Description": {"Value": "dry run"},
+    },
+    "DeregisterImage": lambda _place: {"ImageId": f"ami-{_NOBODYS}"},
+    "DeleteSnapshot": lambda _place: {"SnapshotId": f"snap-{_NOBODYS}"},
+}

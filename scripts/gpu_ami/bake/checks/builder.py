@@ -1,0 +1,129 @@
+"""The build instance: is its type to be had, does the quota leave room for it, has it a GPU; and its disk's key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gpu_ami.aws.capacity import InstanceType, Market, Quota
+from gpu_ami.aws.keys import Key
+from gpu_ami.bake.checks.model import Check
+from gpu_ami.bake.checks.wanted import Wanted
+
+_TYPE = "instance type"
+_VARIABLES = "instance_type / fallback_instance_types, or spot_instance_types"
+
+
+def instance_type(
+    wanted: Wanted,
+    types: Mapping[str, InstanceType],
+    offered: Mapping[str, frozenset[str]],
+    architecture: str | None,
+) -> Check:
+    """Judge the builder's types against the zones of its subnets and the base AMI's architecture.
+
+    Args:
+        wanted: The bake.
+        types: Those of the wanted types that the region has.
+        offered: Zone of each subnet, the builder's own first, to those of the types that it has.
+        architecture: The base AMI's; None when it is not known.
+    """
+    if not wanted.instance_types:
+        return Check(_TYPE, "fail", "no instance type is set", f"Set {_VARIABLES} in the Packer variables.")
+    unknown = [name for name in wanted.instance_types if name not in types]
+    if unknown:
+        return Check(
+            _TYPE, "fail", f"EC2 has no {', '.join(unknown)} in this region", f"Mend {_VARIABLES}: is it spelt right?"
+        )
+    other = [name for name in wanted.instance_types if architecture not in (None, *types[name].architectures)]
+    if other:
+        return Check(
+            _TYPE,
+            "fail",
+            f"the base AMI is {architecture}, {', '.join(other)} is not",
+            f"Choose {architecture} types in {_VARIABLES}.",
+        )
+    return _in_zones(wanted, offered)
+
+
+def _in_zones(wanted: Wanted, offered: Mapping[str, frozenset[str]]) -> Check:
+    missing = {zone: [name for name in wanted.instance_types if name not in has] for zone, has in offered.items()}
+    gaps = "; ".join(f"{zone} has no {', '.join(names)}" for zone, names in missing.items() if names)
+    fix = f"Choose types that the zone has ({_VARIABLES}), or a subnet in another zone."
+    if offered and all(len(names) == len(wanted.instance_types) for names in missing.values()):
+        return Check(_TYPE, "fail", gaps, fix)
+    if gaps:
+        return Check(_TYPE, "warn", f"{gaps}; the build goes on to what is left", fix)
+    market = "spot" if wanted.spot else "on-demand"
+    return Check(_TYPE, "ok", f"{', '.join(wanted.instance_types)} ({market}) in {', '.join(offered) or 'the region'}")
+
+
+def vcpu_quota(market: Market, types: Sequence[InstanceType], quota: Quota | None, used: int) -> Check:
+    """Judge whether the quota leaves room for a builder.
+
+    Args:
+        market: What the builder is.
+        types: The types of one quota class that it may have.
+        quota: Their quota.
+        used: vCPUs of the class that run now.
+    """
+    name = "vCPU quota"
+    if quota is None:
+        return Check(name, "skip", f"Service Quotas knows no {market} quota for {types[0].name} here")
+    left = quota.value - used
+    fitting = [kind for kind in types if kind.vcpus <= left]
+    most = max(kind.vcpus for kind in types)
+    short = ", ".join(kind.name for kind in types if kind.vcpus > left)
+    said = f"{left:.0f} of {quota.value:.0f} vCPUs left for {most} ({quota.name})"
+    fix = (
+        f"Ask for {used + most} or more: `aws service-quotas request-service-quota-increase --service-code ec2 "
+        f"--quota-code {quota.code} --desired-value {used + most}`, or choose a smaller type than {short}."
+    )
+    if len(fitting) == len(types):
+        return Check(name, "ok", said)
+    return Check(name, "warn" if fitting and market == "spot" else "fail", said, fix)
+
+
+def gpu(wanted: Wanted, types: Sequence[InstanceType]) -> Check:
+    """Say what verify-gpu.sh will find: nothing on a CPU builder, which is fine unless a GPU is demanded."""
+    without = [kind.name for kind in types if not kind.gpus]
+    if not without:
+        return Check(
+            "GPU", "ok", f"{', '.join(kind.name for kind in types)} has one: verify-gpu.sh checks it in the bake"
+        )
+    if wanted.require_gpu:
+        return Check(
+            "GPU",
+            "fail",
+            f"require_gpu is set and {', '.join(without)} has no GPU",
+            "Set instance_type to a GPU type, such as g5.xlarge, or require_gpu to false.",
+        )
+    return Check(
+        "GPU",
+        "ok",
+        'a CPU builder: "GPU not detected" is normal in this bake, verify-gpu.sh says so and passes',
+    )
+
+
+def encryption(wanted: Wanted, found: Key | None) -> Check:
+    """Judge the key that encrypts the volume and the snapshot."""
+    name = "encryption key"
+    if not wanted.kms_key_id:
+        return Check(name, "ok", "the account's default EBS key")
+    if found is None:
+        return Check(
+            name, "fail", f"KMS has no key {wanted.kms_key_id}", "Mend kms_key_id: a key id, alias/NAME or an ARN."
+        )
+    if found.state != "Enabled":
+        return Check(name, "fail", f"{found.arn} is {found.state}", "Enable the key, or name another in kms_key_id.")
+    if found.usage != "ENCRYPT_DECRYPT" or found.spec != "SYMMETRIC_DEFAULT":
+        return Check(
+            name, "fail", f"{found.arn} is for {found.usage} ({found.spec})", "EBS needs a symmetric encryption key."
+        )
+    if wanted.is_shared and found.is_amazons:
+        return Check(
+            name,
+            "fail",
+            f"{found.arn} is AWS's own: nobody else can be given it, so the AMI cannot be shared",
+            "Name a customer-managed key in kms_key_id.",
+        )
+    return Check(name, "ok", found.arn)

@@ -1,0 +1,46 @@
+"""Whether the root volume is large enough for what the bake will put on it."""
+
+from __future__ import annotations
+
+import math
+
+from gpu_ami.bake.checks.model import Check
+from gpu_ami.bake.checks.wanted import Wanted
+
+GIB = 1024**3
+# As scripts/check-disk.sh in the build instance has it: layers unpack to 2 to 3 times their size in ECR, and the
+# compressed ones lie beside them while Docker unpacks. A test keeps the two alike.
+UNPACKED = 4
+# What the ECS GPU AMI itself takes of its 30 GiB, drivers and all; check-disk.sh sees the true figure.
+BASE_USED_GIB = 12
+
+
+def disk(wanted: Wanted, *, image_bytes: int, models_bytes: int, base_gib: int) -> Check:
+    """Judge the root volume.
+
+    Args:
+        wanted: The bake.
+        image_bytes: The container image, compressed.
+        models_bytes: The bucket's models.
+        base_gib: Size of the base AMI's root volume, GiB; EC2 makes none that is smaller.
+    """
+    volume = wanted.volume_size_gib
+    image, models = image_bytes * UNPACKED / GIB, models_bytes / GIB
+    needed = min(base_gib or BASE_USED_GIB, BASE_USED_GIB) + image + models + wanted.min_free_gib
+    parts = f"base {BASE_USED_GIB}, image {image:.1f} unpacked and staged, models {models:.1f}"
+    said = f"{needed:.1f} of {volume:.0f} GiB ({parts}, to stay free {wanted.min_free_gib:.0f})"
+    if volume < base_gib:
+        return Check(
+            "disk space",
+            "fail",
+            f"{volume:.0f} GiB is less than the base AMI's own root volume of {base_gib} GiB",
+            f"Set volume_size_gib in the Packer variables to {max(base_gib, math.ceil(needed))} or more.",
+        )
+    if volume < needed:
+        return Check(
+            "disk space",
+            "fail",
+            said,
+            f"Set volume_size_gib in the Packer variables to {math.ceil(needed)} or more, or make the image smaller.",
+        )
+    return Check("disk space", "ok", said)

@@ -1,0 +1,145 @@
+"""What the checks want to know, looked up in AWS once, however many ask and whoever asks first."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from gpu_ami.aws import capacity, inputs, keys, network, permissions
+from gpu_ami.aws.access import Access, Identity, identify
+from gpu_ami.bake.checks.wanted import Wanted
+from gpu_ami.errors import PipelineError
+from gpu_ami.ids import AMI_ID
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _once(look: Callable[Concatenate[Facts, P], R]) -> Callable[Concatenate[Facts, P], R]:
+    def remembered(self: Facts, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._remember((look.__name__, args), lambda: look(self, *args, **kwargs))
+
+    return remembered
+
+
+class Facts:
+    """Looks AWS up for one bake; safe from several threads. A look that failed fails for everyone who asks.
+
+    Args:
+        access: Where the build would run.
+        wanted: The bake.
+    """
+
+    def __init__(self, access: Access, wanted: Wanted) -> None:
+        """Look nothing up yet."""
+        self.access, self.wanted = access, wanted
+        self._lock = threading.Lock()
+        self._locks: dict[Any, threading.Lock] = {}
+        self._known: dict[Any, tuple[Any, PipelineError | None]] = {}
+
+    def _remember(self, key: Any, look: Callable[[], R]) -> R:
+        with self._lock:
+            mine = self._locks.setdefault(key, threading.Lock())
+        with mine:
+            if key not in self._known:
+                try:
+                    self._known[key] = (look(), None)
+                except PipelineError as exc:
+                    self._known[key] = (None, exc)
+        value, error = self._known[key]
+        if error is not None:
+            raise error
+        found: R = value
+        return found
+
+    @_once
+    def identity(self) -> Identity:
+        """Whose credentials these are."""
+        return identify(self.access)
+
+    @property
+    def partition(self) -> str:
+        """The partition that the caller is in, such as ``aws`` or ``aws-cn``."""
+        return self.identity().arn.split(":")[1]
+
+    @_once
+    def recommended(self) -> str | None:
+        """The AMI that the public parameter names."""
+        found = inputs.parameter(self.access, self.wanted.base_ami_parameter)
+        return found if found is not None and AMI_ID.fullmatch(found) else None
+
+    @_once
+    def base_image(self) -> inputs.BaseImage | None:
+        """The AMI that the bake starts from."""
+        image_id = self.wanted.source_ami or self.recommended()
+        return None if image_id is None else inputs.base_image(self.access, image_id)
+
+    def repository(self) -> inputs.RepositoryUrl:
+        """The container image's repository."""
+        return inputs.parse_repository_url(self.wanted.ecr_repository_url)
+
+    @_once
+    def image(self) -> inputs.ContainerImage | None:
+        """The container image."""
+        tag, digest = self.wanted.image_tag, self.wanted.image_digest
+        return inputs.container_image(self.access, self.repository(), tag=tag, digest=digest)
+
+    @_once
+    def models(self) -> inputs.Prefix | None:
+        """What lies under the bucket's models/."""
+        return inputs.models_prefix(self.access, self.wanted.models_s3_bucket)
+
+    @_once
+    def subnet(self, subnet_id: str) -> network.Subnet | None:
+        """One of the builder's subnets."""
+        return network.subnet(self.access, subnet_id) if subnet_id else None
+
+    @_once
+    def group(self) -> network.Group | None:
+        """The builder's security group."""
+        return network.security_group(self.access, self.wanted.security_group_id)
+
+    @_once
+    def types(self) -> dict[str, capacity.InstanceType]:
+        """Those of the builder's types that the region has."""
+        return capacity.instance_types(self.access, self.wanted.instance_types)
+
+    @_once
+    def role(self) -> str | None:
+        """ARN of the role in the named instance profile; empty for none in it, None for no such profile."""
+        return permissions.role_of_profile(self.access, self.wanted.iam_instance_profile)
+
+    @_once
+    def key(self) -> keys.Key | None:
+        """The named KMS key."""
+        return keys.key(self.access, self.wanted.kms_key_id)
+
+    @_once
+    def principal(self) -> str | None:
+        """The user or role that IAM can simulate for the caller."""
+        return permissions.principal(self.access, self.identity())
+
+    @_once
+    def place(self) -> permissions.Place | None:
+        """What a dry run of the launch is told; None while the subnet, the AMI or the type are not there."""
+        subnet = self.subnet(next(iter(self.wanted.subnet_ids), ""))
+        base = self.base_image()
+        types: Sequence[str] = self.wanted.instance_types
+        if subnet is None or base is None or not types:
+            return None
+        return permissions.Place(
+            image_id=base.image_id,
+            subnet_id=subnet.subnet_id,
+            vpc_id=subnet.vpc_id,
+            instance_type=types[0],
+            profile=self.wanted.iam_instance_profile,
+            volume_gib=round(self.wanted.volume_size_gib),
+            # The template's run_tags: policies may insist on some.
+            tags={
+                "Name": f"{self.wanted.family} builder",
+                "gpu-ami:family": self.wanted.family,
+                "gpu-ami:pipeline": "gpu-ami-pipeline",
+                "gpu-ami:run": "doctor",
+            },
+        )

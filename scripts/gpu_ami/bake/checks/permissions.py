@@ -1,0 +1,179 @@
+"""Which AWS actions a bake needs, and the verdict on what IAM or a dry run said of them.
+
+What Packer calls was read off its real calls: a test builds in the sandbox and compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gpu_ami.aws.inputs import RepositoryUrl
+from gpu_ami.aws.permissions import Answer
+from gpu_ami.bake.checks.model import Check
+from gpu_ami.bake.checks.wanted import Wanted
+
+# Packer names what it makes in IAM packer-UUID.
+_TEMPORARY = "packer-00000000-0000-0000-0000-000000000000"
+PULL = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:DescribeImages", "ecr:GetDownloadUrlForLayer")
+LOGIN = "ecr:GetAuthorizationToken"
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Actions that one part of a bake needs on one resource.
+
+    Attributes:
+        part: What they are for; names the check.
+        actions: The actions.
+        resource: ARN, or ``*`` where the actions' policies are about everything.
+    """
+
+    part: str
+    actions: tuple[str, ...]
+    resource: str = "*"
+
+
+def _ec2(*operations: str) -> tuple[str, ...]:
+    return tuple(f"ec2:{operation}" for operation in operations)
+
+
+def needed(wanted: Wanted, *, account: str, partition: str, role: str | None, key: str | None) -> list[Needed]:
+    """Return what the caller needs to bake.
+
+    Args:
+        wanted: The bake.
+        account: The caller's account.
+        partition: ``aws``, ``aws-cn``, …
+        role: ARN of the role in the named instance profile; None when there is none or it is not known.
+        key: ARN of the named KMS key; None when there is none or it is not known.
+    """
+    looks = ("Images", "Instances", "Regions", "SecurityGroups", "Snapshots", "Subnets", "Volumes")
+    builder = _ec2(
+        "CreateKeyPair", "CreateTags", "DeleteKeyPair", "RunInstances", "StopInstances", "TerminateInstances"
+    )
+    fleet = _ec2("CreateFleet", "CreateLaunchTemplate", "DeleteLaunchTemplate") if wanted.spot else ()
+    found = [
+        Needed("look-ups", _ec2(*(f"Describe{name}" for name in looks))),
+        Needed("builder", (*builder, *fleet)),
+        Needed("AMI", _ami(wanted)),
+    ]
+    if not wanted.security_group_id:
+        group = _ec2("AuthorizeSecurityGroupIngress", "CreateSecurityGroup", "DeleteSecurityGroup")
+        found.append(Needed("temporary group", group))
+    if wanted.iam_instance_profile:
+        found += [Needed("instance profile", ("iam:PassRole",), role)] if role else []
+    else:
+        found += _temporary_profile(account, partition)
+    if wanted.ssh_interface == "session_manager":
+        found.append(Needed("session", ("ssm:StartSession", "ssm:TerminateSession")))
+    if key is not None:
+        grants = ("CreateGrant", "Decrypt", "DescribeKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom")
+        found.append(Needed("key", tuple(f"kms:{name}" for name in grants), key))
+    return found
+
+
+def _ami(wanted: Wanted) -> tuple[str, ...]:
+    # The last two are for the way back: a build that fails after its AMI was made removes it.
+    actions = ["CreateImage", "ModifyImageAttribute", "DeregisterImage", "DeleteSnapshot"]
+    if wanted.deprecate_after_days:
+        actions.append("EnableImageDeprecation")
+    if wanted.ami_regions:
+        actions.append("CopyImage")
+    if wanted.is_shared:
+        actions.append("ModifySnapshotAttribute")
+    return _ec2(*actions)
+
+
+def _temporary_profile(account: str, partition: str) -> list[Needed]:
+    role = f"arn:{partition}:iam::{account}:role/{_TEMPORARY}"
+    profile = f"arn:{partition}:iam::{account}:instance-profile/{_TEMPORARY}"
+    on_role = ("CreateRole", "DeleteRole", "DeleteRolePolicy", "GetRole", "PassRole", "PutRolePolicy")
+    on_profile = (
+        "AddRoleToInstanceProfile",
+        "CreateInstanceProfile",
+        "DeleteInstanceProfile",
+        "GetInstanceProfile",
+        "RemoveRoleFromInstanceProfile",
+    )
+    return [
+        Needed("temporary profile", tuple(f"iam:{name}" for name in on_role), role),
+        Needed("temporary profile", tuple(f"iam:{name}" for name in on_profile), profile),
+    ]
+
+
+def judge(part: str, answers: Mapping[str, Answer], *, simulated: bool, who: str) -> Check:
+    """Judge what was said of the actions of one part.
+
+    Args:
+        part: What they are for.
+        answers: Action to answer.
+        simulated: Whether IAM answered; otherwise only dry runs did.
+        who: Whose permissions these are.
+    """
+    name = f"permissions: {part}"
+    denied = sorted(action for action, answer in answers.items() if answer == "denied")
+    unknown = sorted(action for action, answer in answers.items() if answer == "unknown")
+    if denied:
+        fix = f"Allow them in a policy of {who}; a permissions boundary or the organization may deny them too."
+        return Check(name, "fail", f"denied: {', '.join(denied)}", fix)
+    if unknown:
+        return Check(
+            name,
+            "warn",
+            f"{len(answers) - len(unknown)} of {len(answers)} tried as dry runs and allowed; not to be tried: "
+            f"{', '.join(unknown)}",
+            f"Make sure that {who} may do them, or allow iam:SimulatePrincipalPolicy so that IAM can be asked.",
+        )
+    how = "simulated by IAM" if simulated else "tried as dry runs"
+    count = "the action is" if len(answers) == 1 else f"all {len(answers)} actions are"
+    return Check(name, "ok", f"{count} allowed, {how}")
+
+
+def profile_needs(wanted: Wanted, repository: RepositoryUrl, partition: str) -> tuple[Needed, ...]:
+    """Return what the builder's own role needs: the login, the pull, the models and its side of a session."""
+    arn = f"arn:{partition}:ecr:{repository.region}:{repository.account}:repository/{repository.name}"
+    found = [Needed("ECR login", (LOGIN,)), Needed("ECR login", PULL, arn)]
+    if wanted.models_s3_bucket:
+        bucket = f"arn:{partition}:s3:::{wanted.models_s3_bucket}"
+        found.append(Needed("instance profile", ("s3:ListBucket",), bucket))
+        found.append(Needed("instance profile", ("s3:GetObject",), f"{bucket}/models/*"))
+    if wanted.ssh_interface == "session_manager":
+        channels = ("CreateControlChannel", "CreateDataChannel", "OpenControlChannel", "OpenDataChannel")
+        tunnel = tuple(f"ssmmessages:{name}" for name in channels)
+        found.append(Needed("instance profile", ("ssm:UpdateInstanceInformation", *tunnel)))
+    return tuple(found)
+
+
+def judge_profile(check: str, profile: str, role: str, answers: Mapping[str, Answer] | None, region: str) -> Check:
+    """Judge what IAM said of the builder's role.
+
+    Args:
+        check: ``ECR login`` or ``instance profile``.
+        profile: Name of the instance profile.
+        role: ARN of its role.
+        answers: Action to answer; None when IAM may not be asked.
+        region: The repository's region.
+    """
+    name = role.rpartition("/")[2]
+    advice = (
+        f"Attach AmazonEC2ContainerRegistryReadOnly to the role {name}; on an instance with it, try "
+        f"`aws ecr get-login-password --region {region}`."
+        if check == "ECR login"
+        else f"Allow them in a policy of the role {name}."
+    )
+    if answers is None:
+        text = f"whether the role {name} of {profile} allows it is not known: these credentials may not ask IAM"
+        return Check(check, "warn", text, f"{advice} Allow iam:SimulatePrincipalPolicy to be told here.")
+    denied = sorted(action for action, answer in answers.items() if answer != "allowed")
+    if denied:
+        return Check(check, "fail", f"the role {name} of {profile} may not {', '.join(denied)}", advice)
+    what = "log in and pull the image" if check == "ECR login" else "read the models and the rest it needs"
+    return Check(check, "ok", f"{profile} may {what}: all {len(answers)} actions allowed, simulated by IAM")
+
+
+def no_profile(profile: str, role: str | None) -> Check:
+    """Return the verdict on an instance profile that is not there or holds no role."""
+    what = "does not exist" if role is None else "holds no role"
+    fix = "Mend iam_instance_profile, or leave it empty: the template then makes a temporary one that may do just that."
+    return Check("instance profile", "fail", f"the instance profile {profile} {what}", fix)

@@ -1,0 +1,98 @@
+"""What goes into the image: the base AMI, the container image and the models."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from gpu_ami.aws.inputs import BaseImage, ContainerImage, Prefix, RepositoryUrl
+from gpu_ami.bake.checks.model import Check
+from gpu_ami.bake.checks.wanted import Wanted
+from gpu_ami.units import show_bytes
+
+# AWS makes new ECS AMIs about every other week.
+_OLD = timedelta(days=180)
+
+
+def no_parameter(name: str, region: str) -> Check:
+    """Return the verdict on a parameter that names no AMI."""
+    return Check(
+        "base AMI",
+        "fail",
+        f"{name} names no AMI in {region}",
+        "Set source_ami in the Packer variables to an ECS GPU AMI of this region.",
+    )
+
+
+def base_ami(
+    wanted: Wanted, image_id: str, found: BaseImage | None, recommended: str | None, *, account: str, now: datetime
+) -> Check:
+    """Judge the AMI that the bake starts from.
+
+    Args:
+        wanted: The bake.
+        image_id: The AMI's id.
+        found: What EC2 has of it.
+        recommended: The AMI that the public parameter names; None when it names none.
+        account: The caller's account.
+        now: What time it is.
+    """
+
+    def say(status: str, detail: str, fix: str = "") -> Check:
+        return Check("base AMI", "fail" if status == "fail" else "warn" if status == "warn" else "ok", detail, fix)
+
+    if found is None:
+        return say("fail", f"EC2 has no AMI {image_id} in this region", "Mend source_ami, or leave it empty.")
+    age = f"{max(0, (now - found.created).days)} days old"
+    said = f"{image_id} ({found.name}, {age})"
+    if found.state != "available":
+        return say("fail", f"{said} is {found.state}", "Set source_ami to an AMI that is available, or leave it empty.")
+    if not found.is_amazons and not wanted.source_ami:
+        text = f"{said} belongs to account {found.owner}, not to Amazon"
+        return say("fail", text, "Mend base_ami_parameter, or name the AMI in source_ami to say that you trust it.")
+    if not found.is_amazons and found.owner != account:
+        text = f"{said} belongs to account {found.owner}"
+        return say("warn", text, "Make sure that you know its owner: the image will hold whatever is in it.")
+    if found.deprecated is not None and found.deprecated < now:
+        return say("warn", f"{said} is deprecated", "Leave source_ami empty to start from the recommended one.")
+    if wanted.source_ami and now - found.created > _OLD:
+        newer = f"; {recommended} is recommended now" if recommended not in (None, image_id) else ""
+        return say("warn", f"{said}{newer}", "Name a newer AMI in source_ami: this one lacks months of security fixes.")
+    return say("ok", f"{said}, {'as source_ami says' if wanted.source_ami else 'the recommended ECS GPU AMI'}")
+
+
+def container_image(wanted: Wanted, repository: RepositoryUrl, found: ContainerImage | None) -> Check:
+    """Judge the container image: is it there, which digest has the tag, how large is it."""
+    if found is None:
+        return Check(
+            "container image",
+            "fail",
+            f"{repository.name} in {repository.region} has no image {wanted.image_digest or wanted.image_tag}",
+            "Push it, or set image_tag / image_digest in the Packer variables to one that is there.",
+        )
+    tag = "" if wanted.image_digest else f"{wanted.image_tag} is "
+    said = f"{repository.name}: {tag}{found.digest}, {show_bytes(found.size_bytes)} compressed"
+    if not wanted.image_digest and wanted.image_tag == "latest":
+        return Check(
+            "container image",
+            "warn",
+            said,
+            "Name an immutable tag or the digest: the AMI keeps what `latest` names now, jobs do not see it move.",
+        )
+    return Check("container image", "ok", said)
+
+
+def models(wanted: Wanted, found: Prefix | None) -> Check:
+    """Judge the bucket's models."""
+    bucket = wanted.models_s3_bucket
+    if not bucket:
+        return Check("models", "skip", "models_s3_bucket is not set; only the listed downloads bring models")
+    if found is None or not found.objects:
+        what = "does not exist" if found is None else "has nothing under models/"
+        return Check(
+            "models",
+            "fail",
+            f"the bucket {bucket} {what}",
+            f"Upload the models to s3://{bucket}/models/, or leave models_s3_bucket empty.",
+        )
+    files = "1 file" if found.objects == 1 else f"{found.objects} files"
+    return Check("models", "ok", f"{files}, {show_bytes(found.size_bytes)} in s3://{bucket}/models/")

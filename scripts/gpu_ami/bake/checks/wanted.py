@@ -1,0 +1,153 @@
+"""What a bake is to be, read from the template's variables."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gpu_ami.errors import UsageError
+
+BASE_AMI_PARAMETER = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
+# AWS's types with GPUs: g4dn, g5, gr6, p4d, p5, …
+_GPU = re.compile(r"(g|gr|p)[0-9]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """The variables that the checks are about, by the template's names and with its types.
+
+    Attributes:
+        subnet_ids: The builder's subnet, then those to fall back to.
+        instance_types: The builder's type, then those to fall back to; for a Spot builder all that it may have.
+        is_reached_directly: False where a stand-in (the sandbox's guest) takes the builder's place.
+    """
+
+    ecr_repository_url: str
+    image_tag: str
+    image_digest: str
+    models_s3_bucket: str
+    model_downloads: int
+    base_ami_parameter: str
+    source_ami: str
+    subnet_ids: tuple[str, ...]
+    security_group_id: str
+    caller_cidrs: tuple[str, ...]
+    ssh_interface: str
+    is_reached_directly: bool
+    iam_instance_profile: str
+    instance_types: tuple[str, ...]
+    spot: bool
+    require_gpu: bool
+    volume_size_gib: float
+    min_free_gib: float
+    kms_key_id: str
+    deprecate_after_days: float
+    ami_regions: tuple[str, ...]
+    is_shared: bool
+    family: str
+
+
+def wanted(values: Mapping[str, Any]) -> Wanted:
+    """Return what the variables *values* ask for.
+
+    Raises:
+        UsageError: A value has another type than the template's variable.
+    """
+    text, number, flag, words = (_Reader(values, kind) for kind in (_text, _number, _flag, _words))
+    spot = flag("spot")
+    types = words("spot_instance_types") if spot else _in_turn(text("instance_type"), words("fallback_instance_types"))
+    return Wanted(
+        ecr_repository_url=text("ecr_repository_url"),
+        image_tag=text("image_tag"),
+        image_digest=text("image_digest"),
+        models_s3_bucket=text("models_s3_bucket"),
+        model_downloads=_count(values.get("model_downloads")),
+        base_ami_parameter=text("base_ami_parameter") or BASE_AMI_PARAMETER,
+        source_ami=text("source_ami"),
+        subnet_ids=_unique(text("subnet_id"), *words("fallback_subnet_ids")),
+        security_group_id=text("security_group_id"),
+        caller_cidrs=words("caller_cidrs"),
+        ssh_interface=text("ssh_interface") or "public_ip",
+        is_reached_directly=not text("ssh_host"),
+        iam_instance_profile=text("iam_instance_profile"),
+        instance_types=_unique(*types),
+        spot=spot,
+        require_gpu=flag("require_gpu"),
+        volume_size_gib=number("volume_size_gib"),
+        min_free_gib=number("min_free_gib"),
+        kms_key_id=text("kms_key_id"),
+        deprecate_after_days=number("deprecate_after_days"),
+        ami_regions=words("ami_regions"),
+        is_shared=any(words(name) for name in ("ami_users", "ami_org_arns", "ami_ou_arns")),
+        family=text("family"),
+    )
+
+
+class _Reader:
+    """Reads variables of one type; `--var` gives each as text."""
+
+    def __init__(self, values: Mapping[str, Any], kind: Any) -> None:
+        self._values, self._kind = values, kind
+
+    def __call__(self, name: str) -> Any:
+        given = self._values.get(name)
+        try:
+            return self._kind(given)
+        except (TypeError, ValueError) as exc:
+            what = {_number: "a number", _flag: "true or false", _words: "a list of texts"}.get(self._kind, "a text")
+            msg = f"The Packer variable {name} is {given!r}, not {what}: mend it in the variables file or in --var."
+            raise UsageError(msg) from exc
+
+
+def _text(given: Any) -> str:
+    if given is not None and not isinstance(given, str):
+        raise TypeError
+    return given or ""
+
+
+def _number(given: Any) -> float:
+    if isinstance(given, bool):
+        raise TypeError
+    return float(given) if given not in (None, "") else 0.0
+
+
+def _flag(given: Any) -> bool:
+    return {"true": True, "false": False, "none": False}[str(given).lower()] if _is_flag(given) else _wrong()
+
+
+def _is_flag(given: Any) -> bool:
+    return str(given).lower() in ("true", "false", "none")
+
+
+def _wrong() -> bool:
+    raise ValueError
+
+
+def _words(given: Any) -> tuple[str, ...]:
+    listed = json.loads(given) if isinstance(given, str) else given
+    if listed is None:
+        return ()
+    if not isinstance(listed, list) or not all(isinstance(entry, str) for entry in listed):
+        raise TypeError
+    return tuple(listed)
+
+
+def _count(given: Any) -> int:
+    """Return how many entries a list of objects has; what is no list is Packer's to refuse."""
+    try:
+        listed = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        return 0
+    return len(listed) if isinstance(listed, list) else 0
+
+
+def _in_turn(first: str, others: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the types that a build tries: fall-backs of another kind (GPU or not) than the first are left out."""
+    return (first, *(name for name in others if bool(_GPU.match(name)) == bool(_GPU.match(first))))
+
+
+def _unique(*names: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, names)))

@@ -1,0 +1,75 @@
+"""The preflight as a job of its own: look at everything a build needs, and show each thing with its fix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gpu_ami.bake import preflight, variables
+from gpu_ami.console import Table
+from gpu_ami.errors import DifferenceError
+from gpu_ami.jobs import building
+
+if TYPE_CHECKING:
+    from gpu_ami.bake.preflight import Check
+    from gpu_ami.invocation import Invocation
+
+# As a reader's eye finds them in a column.
+_MARKS = {"ok": "ok", "warn": "WARN", "fail": "FAIL", "skip": "skip"}
+
+
+def doctor(run: Invocation, words: Sequence[str]) -> list[Check]:
+    """Return what every check found; a program that is missing is a failed check, not an error.
+
+    Args:
+        run: This invocation.
+        words: The caller's ``name=value`` variables.
+
+    Raises:
+        UsageError: The settings or variables cannot be used.
+    """
+    sandbox = run.options.sandbox
+    values = _values(run, words)
+    with run.console.step("looking at this machine and at AWS") as note:
+        return preflight.run_checks(
+            run.access,
+            values,
+            account=None if sandbox else run.settings.account,
+            sandbox=sandbox,
+            programs=True,
+            note=note,
+        )
+
+
+def _values(run: Invocation, words: Sequence[str]) -> dict[str, Any]:
+    given = variables.parse_given(words)
+    owned = {"region": run.settings.region, "family": run.settings.family}
+    file = building.variables_file(run, owned)
+    return variables.effective(run.workspace.packer, (file,), owned | given)
+
+
+def checks_table(checks: Sequence[Check], *, markdown: bool) -> Table:
+    """Return the checks for people: on a terminal each fix on a line of its own, where it has room."""
+    counts = {status: sum(found.status == status for found in checks) for status in _MARKS}
+    footer = (", ".join(f"{count} {status}" for status, count in counts.items() if count) + ".",)
+    if markdown:
+        wide = [(_MARKS[found.status], found.check, found.detail, found.fix) for found in checks]
+        return Table(columns=("", "check", "found", "what to do"), rows=wide, footer=footer)
+    rows: list[tuple[str, ...]] = []
+    for found in checks:
+        rows.append((_MARKS[found.status], found.check, found.detail))
+        if found.fix:
+            rows.append(("", "", f"-> {found.fix}"))
+    return Table(columns=("", "check", "found"), rows=rows, footer=footer)
+
+
+def raise_failed(checks: Sequence[Check]) -> None:
+    """End with exit code 9 when a check failed.
+
+    Raises:
+        DifferenceError: At least one did.
+    """
+    names = [found.check for found in checks if found.status == "fail"]
+    if names:
+        msg = f"{len(names)} of {len(checks)} checks failed: {', '.join(names)}. Each says above what to do."
+        raise DifferenceError(msg)

@@ -1,0 +1,61 @@
+"""An account of one's own, to be spoilt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from gpu_ami.aws.access import Access, assume
+from gpu_ami.sandbox.account import DemoAccount
+from gpu_ami.sandbox.demo import build_demo_account
+from gpu_ami.sandbox.server import LocalAws
+
+REGION = "ap-northeast-2"
+_TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}],
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """The demo account, ways into it and the door that can refuse."""
+
+    aws: LocalAws
+    account: DemoAccount
+    access: Access
+
+    def client(self, service: str) -> Any:
+        """Return a client with the sandbox's own keys."""
+        return self.access.client(service)
+
+    def as_role(self, *statements: dict[str, Any]) -> Access:
+        """Return the way in of a new role that may only what *statements* say; from now on policies count."""
+        iam = self.client("iam")
+        arn = iam.create_role(RoleName="baker", Path="/ci/", AssumeRolePolicyDocument=json.dumps(_TRUST))["Role"]["Arn"]
+        document = {"Version": "2012-10-17", "Statement": list(statements)}
+        iam.put_role_policy(RoleName="baker", PolicyName="own", PolicyDocument=json.dumps(document))
+        found = assume(self.access, arn)
+        self.aws.gate.enforcing = True
+        return found
+
+
+@pytest.fixture(scope="session")
+def _server() -> Iterator[LocalAws]:
+    server = LocalAws(REGION)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def world(_server: LocalAws) -> World:
+    """The demo account as if just made."""
+    _server.reset()
+    account = build_demo_account(_server.account_id, REGION, datetime.now(timezone.utc))
+    return World(_server, account, Access(region=REGION, endpoint_url=_server.endpoint_url))

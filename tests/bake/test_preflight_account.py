@@ -1,0 +1,366 @@
+"""The preflight against accounts and policies that were spoilt: each check is seen failing there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from gpu_ami.aws import clock, network
+from gpu_ami.bake.preflight import Check, failed, remarks, run_checks
+from gpu_ami.sandbox.quotas import set_quota
+from tests.bake.conftest import REGION, World
+from tests.bake.test_preflight import bad, looked, values_of
+
+ALLOW_ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+
+
+def deny(*actions: str) -> dict[str, Any]:
+    """Return a statement that denies."""
+    return {"Effect": "Deny", "Action": list(actions), "Resource": "*"}
+
+
+# --- the account, changed so that one check fails -------------------------------------------------
+
+
+def no_route(world: World) -> None:
+    """Take the way to the internet away."""
+    tables = world.client("ec2").describe_route_tables(
+        Filters=[{"Name": "association.subnet-id", "Values": [world.account.subnet_id]}]
+    )["RouteTables"]
+    world.client("ec2").delete_route(RouteTableId=tables[0]["RouteTableId"], DestinationCidrBlock="0.0.0.0/0")
+
+
+def no_egress(world: World) -> None:
+    """Let no HTTPS out."""
+    group = world.client("ec2").describe_security_groups(GroupIds=[world.account.security_group_id])
+    world.client("ec2").revoke_security_group_egress(
+        GroupId=world.account.security_group_id,
+        IpPermissions=group["SecurityGroups"][0]["IpPermissionsEgress"],
+    )
+
+
+def no_tag(world: World) -> None:
+    """Delete the image."""
+    name = world.account.ecr_repository_url.partition("/")[2]
+    ids = [{"imageDigest": world.account.image_digest}]
+    world.client("ecr").batch_delete_image(repositoryName=name, imageIds=ids)
+
+
+def no_models(world: World) -> None:
+    """Empty the prefix."""
+    for name in world.account.model_checksums:
+        world.client("s3").delete_object(Bucket=world.account.models_bucket, Key=f"models/{name}")
+
+
+def no_quota(world: World) -> None:
+    """Make it the quota of a new account."""
+    set_quota(world.account.account_id, REGION, "L-1216C47A", 5.0)
+
+
+def no_pull(world: World) -> None:
+    """Take the builder's policy away."""
+    world.client("iam").delete_role_policy(RoleName="gpu-ami-builder", PolicyName="read-image-and-models")
+
+
+def no_role(world: World) -> None:
+    """Empty the instance profile."""
+    world.client("iam").remove_role_from_instance_profile(
+        InstanceProfileName=world.account.instance_profile, RoleName="gpu-ami-builder"
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "names", "detail"),
+    [
+        (no_route, ["network"], "no route to 0.0.0.0/0, and no endpoint for ecr.api, ecr.dkr, s3"),
+        (no_egress, ["security group"], "lets no HTTPS (443) out"),
+        (no_tag, ["container image"], "has no image 2026.09.1"),
+        (no_models, ["models"], "has nothing under models/"),
+        (no_quota, ["vCPU quota"], "5 of 5 vCPUs left for 16"),
+        (no_pull, ["ECR login", "instance profile"], "may not ecr:BatchCheckLayerAvailability"),
+        (no_role, ["instance profile"], "holds no role"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_an_account_without_it_fails_the_check(
+    world: World, spoil: Callable[[World], None], names: list[str], detail: str
+) -> None:
+    """Each was green before: the account is what the check looks at."""
+    assert bad(looked(world.access, world.account)) == []
+    spoil(world)
+
+    checks = looked(world.access, world.account)
+
+    assert bad(checks) == names
+    assert detail in checks[names[0]].detail
+    assert checks[names[0]].fix
+    assert failed(list(checks.values()))
+
+
+def test_endpoints_do_instead_of_the_internet(world: World) -> None:
+    """A private subnet with endpoints for the registry and S3 can bake; the main route table counts for it."""
+    ec2 = world.client("ec2")
+    subnet = ec2.create_subnet(VpcId=world.account.vpc_id, CidrBlock="10.20.2.0/24", AvailabilityZone=f"{REGION}b")[
+        "Subnet"
+    ]["SubnetId"]
+    checks = looked(world.access, world.account, subnet_id=subnet)
+    assert "main route table" in checks["network"].detail
+    assert checks["network"].status == "fail"
+    table = ec2.describe_route_tables(
+        Filters=[{"Name": "association.main", "Values": ["true"]}, {"Name": "vpc-id", "Values": [world.account.vpc_id]}]
+    )["RouteTables"][0]["RouteTableId"]
+    for service in ("ecr.api", "ecr.dkr"):
+        ec2.create_vpc_endpoint(
+            VpcId=world.account.vpc_id,
+            ServiceName=f"com.amazonaws.{REGION}.{service}",
+            VpcEndpointType="Interface",
+            SubnetIds=[subnet],
+            PrivateDnsEnabled=True,
+        )
+    ec2.create_vpc_endpoint(
+        VpcId=world.account.vpc_id,
+        ServiceName=f"com.amazonaws.{REGION}.s3",
+        VpcEndpointType="Gateway",
+        RouteTableIds=[table],
+    )
+
+    check = looked(world.access, world.account, subnet_id=subnet)["network"]
+
+    assert (check.status, "endpoints for ecr.api, ecr.dkr, s3" in check.detail) == ("ok", True)
+
+
+def test_a_nat_gateway_is_a_way_out(world: World) -> None:
+    """But no way in for Packer over a public address."""
+    ec2 = world.client("ec2")
+    nat = ec2.create_nat_gateway(SubnetId=world.account.subnet_id, ConnectivityType="private")["NatGateway"]
+    private = ec2.create_subnet(VpcId=world.account.vpc_id, CidrBlock="10.20.3.0/24")["Subnet"]["SubnetId"]
+    table = ec2.create_route_table(VpcId=world.account.vpc_id)["RouteTable"]["RouteTableId"]
+    ec2.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", NatGatewayId=nat["NatGatewayId"])
+    ec2.associate_route_table(RouteTableId=table, SubnetId=private)
+
+    through = looked(world.access, world.account, subnet_id=private, ssh_interface="private_ip")["network"]
+    public = looked(world.access, world.account, subnet_id=private, ssh_host=None)["network"]
+
+    assert (through.status, nat["NatGatewayId"] in through.detail) == ("ok", True)
+    assert (public.status, "cannot reach a public address" in public.detail) == ("fail", True)
+
+
+def test_each_fall_back_has_its_own_line_and_only_warns(world: World) -> None:
+    """It is needed only when the first has no room."""
+    ec2 = world.client("ec2")
+    other = ec2.create_subnet(VpcId=world.account.vpc_id, CidrBlock="10.20.2.0/24", AvailabilityZone=f"{REGION}b")[
+        "Subnet"
+    ]["SubnetId"]
+    gone = "subnet-0123456789abcdef0"
+
+    checks = looked(
+        world.access,
+        world.account,
+        fallback_subnet_ids=[other, gone],
+        fallback_instance_types=["c6i.4xlarge", "g5.xlarge"],
+    )
+
+    assert bad(checks) == []
+    assert [checks[f"network {subnet}"].status for subnet in (other, gone)] == ["warn", "warn"]
+    assert f"{REGION}a, {REGION}b" in checks["instance type"].detail
+    assert "g5.xlarge" not in checks["instance type"].detail
+    assert [check.check for check in remarks(list(checks.values()))] == [f"network {other}", f"network {gone}"]
+
+
+def test_ssh_is_looked_at_where_packer_comes_in_by_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A named group, no stand-in: the demo's group lets nothing in, then somebody else, then this machine."""
+    monkeypatch.setattr(network, "public_address", lambda: "203.0.113.7")
+    group = world.account.security_group_id
+    ec2 = world.client("ec2")
+
+    def seen() -> Check:
+        found = run_checks(world.access, values_of(world.account, ssh_host=None), account=None)
+        return {check.check: check for check in found}["security group"]
+
+    def let_in(cidr: str) -> None:
+        ec2.authorize_security_group_ingress(GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp=cidr)
+
+    closed = seen()
+    let_in("198.51.100.0/24")
+    other = seen()
+    let_in("203.0.113.0/24")
+    mine = seen()
+
+    assert (closed.status, "lets no SSH (22) in" in closed.detail) == ("fail", True)
+    assert (other.status, "not from 203.0.113.7" in other.detail) == ("fail", True)
+    assert "--cidr 203.0.113.7/32" in other.fix
+    assert (mine.status, mine.detail) == ("ok", f"{group} lets HTTPS (443) out and SSH (22) in")
+
+
+def test_a_group_of_another_network_fails(world: World) -> None:
+    """EC2 would refuse the launch."""
+    ec2 = world.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.30.0.0/16")["Vpc"]["VpcId"]
+    group = ec2.create_security_group(GroupName="g", Description="g", VpcId=vpc)["GroupId"]
+
+    check = looked(world.access, world.account, security_group_id=group)["security group"]
+
+    assert (check.status, f"{group} is in {vpc}" in check.detail) == ("fail", True)
+
+
+def test_what_runs_already_counts_against_the_quota(world: World) -> None:
+    """The demo account runs g5.xlarge instances: 4 vCPUs each."""
+    running = world.client("ec2").describe_instances(
+        Filters=[
+            {"Name": "instance-state-name", "Values": ["running"]},
+            {"Name": "instance-type", "Values": ["g5.xlarge"]},
+        ]
+    )
+    used = 4 * sum(len(group["Instances"]) for group in running["Reservations"])
+    set_quota(world.account.account_id, REGION, "L-DB2E81BA", used + 3)
+
+    check = looked(world.access, world.account, instance_type="g5.xlarge")["vCPU quota"]
+
+    assert used
+    assert (check.status, f"3 of {used + 3} vCPUs left for 4" in check.detail) == ("fail", True)
+    assert f"--quota-code L-DB2E81BA --desired-value {used + 4}" in check.fix
+
+
+def test_a_spot_builder_has_its_own_quota_and_permissions(world: World) -> None:
+    """One quota per class: none left is a failure, too little for one of several types a warning."""
+    spot: dict[str, Any] = {"spot": True, "spot_instance_types": ["c7i.4xlarge", "c7i.large"]}
+    set_quota(world.account.account_id, REGION, "L-34B43A08", 8.0)
+    some = looked(world.access, world.account, **spot)
+    set_quota(world.account.account_id, REGION, "L-34B43A08", 0.0)
+    none = looked(world.access, world.account, **spot)
+
+    assert (some["vCPU quota"].status, none["vCPU quota"].status) == ("warn", "fail")
+    assert some["permissions: builder"].detail.startswith("all 9 actions")
+
+
+def test_a_key_must_be_usable(world: World) -> None:
+    """A disabled one fails the launch after minutes."""
+    kms = world.client("kms")
+    made = kms.create_key()["KeyMetadata"]
+    arn = made["Arn"]
+    usable = looked(world.access, world.account, kms_key_id=arn)
+    kms.disable_key(KeyId=made["KeyId"])
+    disabled = looked(world.access, world.account, kms_key_id=arn)["encryption key"]
+
+    assert usable["encryption key"].detail == arn
+    assert usable["permissions: key"].status == "ok"
+    assert (disabled.status, "Disabled" in disabled.detail) == ("fail", True)
+
+
+def test_an_ami_of_nobodys_is_not_started_from(world: World) -> None:
+    """A parameter that somebody pointed elsewhere must not decide what is baked."""
+    ec2 = world.client("ec2")
+    foreign = world.account.live_ami_id
+    world.client("ssm").put_parameter(Name="/mine/ami", Value=foreign, Type="String")
+
+    by_parameter = looked(world.access, world.account, base_ami_parameter="/mine/ami")["base AMI"]
+    said = looked(world.access, world.account, source_ami=foreign)["base AMI"]
+    ec2.disable_image(ImageId=foreign)
+    disabled = looked(world.access, world.account, source_ami=foreign)["base AMI"]
+
+    assert (by_parameter.status, "not to Amazon" in by_parameter.detail) == ("fail", True)
+    assert (said.status, "as source_ami says" in said.detail) == ("ok", True)
+    assert (disabled.status, "is disabled" in disabled.detail) == ("fail", True)
+
+
+def test_a_clock_that_is_off_is_the_answer_to_every_other_refusal(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS refuses requests signed more than five minutes off; its refusals have a date too."""
+    ahead = timedelta(minutes=6)
+    monkeypatch.setattr(clock, "_now", lambda: datetime.now(timezone.utc) + ahead)
+    monkeypatch.setattr(clock.ahead, "__defaults__", (clock._now,))
+    world.aws.gate.fail("SignatureDoesNotMatch", action="GetCallerIdentity", status=403)
+
+    checks = looked(world.access, world.account)
+
+    assert checks["credentials"].status == "fail"
+    assert (checks["clock"].status, "360 s ahead" in checks["clock"].detail) == ("fail", True)
+
+
+# --- denied by policy ------------------------------------------------------------------------------
+
+
+def test_a_role_that_may_everything_is_all_green(world: World) -> None:
+    """Its path is part of its ARN, and IAM is asked for that."""
+    checks = looked(world.as_role(ALLOW_ALL), world.account)
+
+    assert {name: check.detail for name, check in checks.items() if check.status != "ok"} == {}
+
+
+@pytest.mark.parametrize(
+    ("action", "check"),
+    [
+        ("ec2:CreateImage", "permissions: AMI"),
+        ("ec2:EnableImageDeprecation", "permissions: AMI"),
+        ("ec2:RunInstances", "permissions: builder"),
+        ("ec2:TerminateInstances", "permissions: builder"),
+        ("ec2:DescribeSnapshots", "permissions: look-ups"),
+        ("iam:PassRole", "permissions: instance profile"),
+    ],
+)
+def test_a_denied_action_is_named(world: World, action: str, check: str) -> None:
+    """By the very document that denies it, before anything is started."""
+    checks = looked(world.as_role(ALLOW_ALL, deny(action)), world.account)
+
+    assert check in bad(checks)
+    assert action in checks[check].detail
+    assert "role/ci/baker" in checks[check].fix
+    assert checks[check] in failed(list(checks.values()))
+
+
+@pytest.mark.parametrize("action", ["ec2:CreateKeyPair", "ec2:RunInstances", "ec2:DescribeVolumes", "iam:PassRole"])
+def test_without_leave_to_simulate_dry_runs_answer(world: World, action: str) -> None:
+    """Most people may not ask IAM; EC2 tells them all the same, and PassRole as part of the launch."""
+    no_iam = deny("iam:SimulatePrincipalPolicy", "iam:GetRole")
+    checks = looked(world.as_role(ALLOW_ALL, no_iam, deny(action)), world.account)
+
+    (name,) = bad(checks)
+    assert name in ("permissions: builder", "permissions: look-ups")
+    assert ("ec2:RunInstances" if action == "iam:PassRole" else action) in checks[name].detail
+    assert checks["permissions: instance profile"].status == "warn"
+    assert "cannot" not in checks["permissions: look-ups"].detail
+    assert checks["ECR login"].status == checks["instance profile"].status == "warn"
+    assert "may not ask IAM" in checks["ECR login"].detail
+
+
+def test_what_no_dry_run_can_tell_is_said(world: World) -> None:
+    """Never counted as allowed."""
+    checks = looked(world.as_role(ALLOW_ALL, deny("iam:SimulatePrincipalPolicy")), world.account)
+
+    assert bad(checks) == []
+    assert "tried as dry runs" in checks["permissions: look-ups"].detail
+    check = checks["permissions: AMI"]
+    assert (check.status, "not to be tried: ec2:EnableImageDeprecation" in check.detail) == ("warn", True)
+
+
+@pytest.mark.parametrize(
+    ("action", "names", "is_blocking"),
+    [
+        ("ssm:GetParameter", ["base AMI"], True),
+        ("ecr:DescribeImages", ["container image"], True),
+        ("s3:ListBucket", ["models"], True),
+        ("iam:GetInstanceProfile", ["ECR login", "instance profile"], True),
+        ("ec2:DescribeSecurityGroups", ["security group"], True),
+        ("ec2:DescribeRouteTables", ["network"], False),
+        ("ec2:DescribeVpcEndpoints", ["network"], False),
+        ("ec2:DescribeInstanceTypes", ["instance type", "vCPU quota", "GPU"], False),
+        ("ec2:DescribeInstanceTypeOfferings", ["instance type"], False),
+        ("servicequotas:GetServiceQuota", ["vCPU quota"], False),
+    ],
+)
+def test_a_look_that_is_denied_is_a_failed_check(
+    world: World, action: str, names: list[str], is_blocking: bool
+) -> None:
+    """Nothing is assumed to be fine because nobody could look; a build stops only where it would have to look too."""
+    checks = looked(world.as_role(ALLOW_ALL, deny(action)), world.account)
+
+    failing = [name for name in bad(checks) if not name.startswith("permissions")]
+    assert failing == names
+    for name in names:
+        assert f"not authorized to perform: {action}" in checks[name].detail
+        assert action in checks[name].fix
+        assert checks[name].is_blocking is is_blocking
