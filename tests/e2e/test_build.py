@@ -174,3 +174,27 @@ def test_the_handed_over_variable_is_in_step(shared: Checkout, built: dict[str, 
 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["new"] == built["ami_id"]
+
+
+def test_the_ami_reaches_code_that_people_keep(shared: Checkout, built: dict[str, Any]) -> None:
+    """The value that was edited by hand is replaced where it stands."""
+    code = shared.root / ".sandbox" / "by-hand.tf"
+    text = 'resource "aws_launch_template" "gpu" {\n  image_id = "ami-NEW" # 새 AMI\n}\n'
+    code.write_text(text)
+    path = "resource.aws_launch_template.gpu.image_id"
+
+    done = shared.document("update-tfvars", "--sandbox", "--file", ".sandbox/by-hand.tf", "--var", path)
+
+    assert (done["old"], done["new"]) == ("ami-NEW", built["ami_id"])
+    assert code.read_text() == text.replace("ami-NEW", built["ami_id"])
+
+
+def test_the_ami_is_published(shared: Checkout, built: dict[str, Any], live: Any) -> None:
+    """The parameter shows it, and a second time there is nothing to do."""
+    first = shared.document("publish", "--sandbox")
+    again = shared.document("publish", "--sandbox")
+
+    found = live.access.client("ssm").get_parameter(Name=first["parameter"])["Parameter"]
+    assert (found["Value"], found["DataType"]) == (built["ami_id"], "aws:ec2:image")
+    assert (first["changed"], again["changed"]) == (True, False)
+    assert (shared.root / first["receipt"]).is_file()

@@ -75,11 +75,13 @@ class Change:
         if not self.changed:
             return ""
         before, after = (_lines(text) for text in (self.before, self.after))
-        return "\n".join(line.rstrip("\n") for line in difflib.unified_diff(before, after, f"a/{shown}", f"b/{shown}"))
+        name = shown.lstrip("/")
+        return "\n".join(line.rstrip("\n") for line in difflib.unified_diff(before, after, f"a/{name}", f"b/{name}"))
 
 
 def _lines(text: str) -> list[str]:
-    return [line.rstrip("\r") for line in text.lstrip("\ufeff").split("\n")]
+    lines = [line.rstrip("\r") for line in text.lstrip("\ufeff").split("\n")]
+    return lines if lines[-1] else lines[:-1]
 
 
 def apply(change: Change) -> None:

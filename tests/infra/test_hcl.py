@@ -1,0 +1,104 @@
+"""The editor's idea of HCL beside Terraform's own: what parses, and what a string means."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from gpu_ami.errors import UsageError
+from gpu_ami.hcl import parse, quoted
+from gpu_ami.tools import terraform_tools
+
+pytestmark = pytest.mark.infra
+
+AMI = "ami-0123456789abcdef0"
+# Each is a corner of the language; Terraform decides which of them are in it.
+TEXTS = [
+    "",
+    "\ufeff# only a comment",
+    f'\ufeffa /* = */ = /* "x" */ "{AMI}" /* y\n */ # z',
+    f'\ta\t=\t"{AMI}"\r\nb = 1e2\r\nc = -1.5E+3',
+    f'변수 = {{ 서울 = "{AMI}", "ap-northeast-2" : null, (var.k) = 1\n us-east-1 = "x" }}\n',
+    'a = "$${" # }\nb = "}"\nc = ["%%{", "$$", "\\"", "\\\\"]\n',
+    'a = <<EOT\nEOT2\n a = "x"\n${"EOT"}\n"\n  EOT  \nb = <<-끝\n끝\nc = 1\n',
+    'a = "${"${ /* } */ { b = "}" }["b"] }"}%{ if true ~} } %{ endif }"\n',
+    'a = [ # "\n  "x" # }\n  , "y",\n]\nb = f(\n 1, # c\n [for x in y : x if x != ""]...\n)\n',
+    'variable "x" { default = "a" }\nvariable y {\n}\nb "a.b" "c" {\n  d { e = var.f.0.g[*].h }\n}\n',
+    "for = 1\nin = 2\nif = null\n",
+    'a = "x',
+    'a = "x\ny"\n',
+    "a = \n",
+    "a = <<EOT\nx\n",
+    "/* x",
+    'a = "${b"\n',
+    'a = ["x"\n',
+    "a = “x”\n",
+    "a b = 1\n",
+    'b {\n  a = "x"\n',
+]
+
+
+def _terraform(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
+    program = str(terraform_tools().terraform.path)
+    return subprocess.run(
+        [program, *words], cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_what_terraform_reads_is_read_and_what_it_refuses_is_refused(tmp_path: Path) -> None:
+    """An editor that knows another language than Terraform finds values where there are none."""
+    for number, text in enumerate(TEXTS):
+        (tmp_path / f"t{number}.tf").write_bytes(text.encode())
+
+    said = _terraform(tmp_path, "fmt", "-no-color", "-check", "-list=false", "-write=false").stderr
+
+    theirs = {int(number) for number in re.findall(r"on t(\d+)\.tf line", said)}
+    ours = {number for number, text in enumerate(TEXTS) if not _parses(text)}
+    assert ours == theirs
+    assert 5 < len(theirs) < len(TEXTS) - 5
+
+
+def test_a_quoted_string_means_the_same_to_terraform(tmp_path: Path) -> None:
+    """Whatever stands in a value, nothing of it becomes code."""
+    values = [
+        "",
+        "a",
+        "${x}",
+        "%{x}",
+        "$${x}",
+        "$$${x}",
+        "%%{",
+        "$",
+        "%",
+        '"',
+        "\\",
+        "\n\r\t",
+        "한글 é 😀",
+        '"}\n#',
+        "${",
+    ]
+    text = "".join(f'output "o{number}" {{\n  value = {quoted(value)}\n}}\n' for number, value in enumerate(values))
+    (tmp_path / "main.tf").write_text(text, newline="")
+
+    applied = _terraform(tmp_path, "apply", "-auto-approve", "-no-color")
+    assert applied.returncode == 0, applied.stderr
+    outputs = json.loads(_terraform(tmp_path, "output", "-json").stdout)
+
+    # Terraform normalizes every string.
+    theirs = [outputs[f"o{number}"]["value"] for number in range(len(values))]
+    assert theirs == [unicodedata.normalize("NFC", value) for value in values]
+
+
+def _parses(text: str) -> bool:
+    try:
+        parse(text, "f")
+    except UsageError:
+        return False
+    return True
