@@ -180,7 +180,7 @@ variable "metadata_hop_limit" {
 }
 
 variable "ecs_settings" {
-  description = "ECS agent settings by name; they beat the ones given here, in the AMI and by Batch."
+  description = "ECS agent settings by name, besides image clean-up, which is off; they beat the AMI's and Batch's."
   type        = map(string)
   default     = {}
   nullable    = false

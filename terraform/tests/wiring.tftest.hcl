@@ -139,10 +139,8 @@ run "the_template_hydrates_the_volume" {
   assert {
     condition = (
       startswith(local.user_data, "MIME-Version: 1.0\n")
-      && strcontains(local.user_data, "\nECS_IMAGE_PULL_BEHAVIOR=prefer-cached\n")
       && strcontains(local.user_data, "\nECS_DISABLE_IMAGE_CLEANUP=true\n")
       && strcontains(local.user_data, "\nECS_CONTAINER_START_TIMEOUT=20m\n")
-      && !strcontains(local.user_data, "ECS_CONTAINER_START_TIMEOUT=15m")
     )
     error_message = "Batch would clean the baked image up, or not take the user data at all."
   }

@@ -123,7 +123,7 @@ def _demo(run: Invocation) -> dict[str, tuple[str, str]]:
 def _from_terraform(run: Invocation) -> tuple[dict[str, tuple[str, str]], str]:
     folder = run.workspace.terraform
     shown = run.workspace.shown(folder)
-    if not (folder / ".terraform").is_dir():
+    if not any((folder / name).exists() for name in (".terraform", "terraform.tfstate")):
         return {}, f"{shown} was never applied here"
     tools = terraform_tools()
     environment = run.access.child_environment({"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"})
@@ -168,7 +168,8 @@ def _closing(run: Invocation, planned: Plan, *, written: bool) -> str:
     shown = run.workspace.shown(planned.file)
     if not planned.changed:
         return f"{shown} says all of this already; left alone."
-    return f"Wrote {shown}. Next: `invoke doctor`." if written else f"{shown} is as it was."
+    following = "invoke doctor --sandbox" if run.options.sandbox else "invoke doctor"
+    return f"Wrote {shown}. Next: `{following}`." if written else f"{shown} is as it was."
 
 
 def _document(planned: Plan, shown: str, *, written: bool) -> dict[str, Any]:

@@ -40,17 +40,9 @@ resource "aws_launch_template" "video_analysis_gpu" {
 }
 
 locals {
-  # Batch takes MIME multi-part only, and puts it after its own part: that one switches image clean-up on again, and the
-  # last line of a key wins. The ECS agent starts when all of this is done.
+  # Batch takes MIME multi-part only, and puts it after its own part, which switches image clean-up on again; the last line
+  # of a key wins. What the AMI says of other keys stays: Batch leaves those alone. The ECS agent starts after all of this.
   user_data = templatefile("${path.module}/user-data.mime.tftpl", {
-    settings = merge(local.ecs_settings, var.ecs_settings)
+    settings = merge({ ECS_DISABLE_IMAGE_CLEANUP = "true" }, var.ecs_settings)
   })
-  ecs_settings = {
-    ECS_IMAGE_PULL_BEHAVIOR           = "prefer-cached"
-    ECS_DISABLE_IMAGE_CLEANUP         = "true"
-    ECS_CONTAINER_START_TIMEOUT       = "15m"
-    ECS_CONTAINER_CREATE_TIMEOUT      = "15m"
-    ECS_IMAGE_PULL_INACTIVITY_TIMEOUT = "5m"
-    ECS_ENABLE_SPOT_INSTANCE_DRAINING = "true"
-  }
 }
