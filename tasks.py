@@ -87,16 +87,25 @@ def validate(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
     ROOT,
     var="A Packer variable as name=value; repeatable.",
     debug="Packer's step-by-step mode, on a terminal.",
+    incremental="Bake on the family's last AMI where only image or models are new.",
+    if_stale="Do nothing when the last AMI is what a build would make.",
 )
-def build(run: Invocation, *, var: tuple[str, ...] = (), debug: bool = False) -> None:
+def build(
+    run: Invocation,
+    *,
+    var: tuple[str, ...] = (),
+    debug: bool = False,
+    incremental: bool = False,
+    if_stale: bool = False,
+) -> None:
     """Bake the AMI with Packer and hand it to Terraform."""
     from gpu_ami.jobs import building, report
 
     job = building.prepare(run, var, debug=debug)
     if run.options.dry_run:
-        run.console.say("\n".join(building.build_lines(job, debug=debug)))
+        run.console.say("\n".join(building.build_lines(job, debug=debug, incremental=incremental, if_stale=if_stale)))
         return
-    built = building.build(run, job, debug=debug)
+    built = building.build(run, job, debug=debug, incremental=incremental, if_stale=if_stale)
     run.console.result(built.document(), report.built_table(built))
 
 

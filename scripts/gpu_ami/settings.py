@@ -41,6 +41,14 @@ class Handover(Section, frozen=True):
     ] = None
 
 
+class Build(Section, frozen=True):
+    """How `invoke build` bakes."""
+
+    chain_limit: Annotated[
+        int, _Meta(ge=1, le=100, description="So many `build --incremental` may follow a full bake")
+    ] = 10
+
+
 class Cleanup(Section, frozen=True):
     """Which AMIs `invoke cleanup` may consider at all."""
 
@@ -84,6 +92,7 @@ class Settings(Section, frozen=True):
     variables_file: Annotated[str, _Meta(description="Packer's variables, from the repository's root")] = (
         "packer/variables.auto.pkrvars.hcl"
     )
+    build: Build = Build()
     handover: Handover = Handover()
     cleanup: Cleanup = Cleanup()
     cost: Cost = Cost()

@@ -94,6 +94,13 @@ def test_failure_prefers_packers_own_error() -> None:
     assert failure(Progress(scripts=())) == "Packer said nothing"
 
 
+def test_failure_of_a_template_is_its_heading() -> None:
+    """Packer says what is wrong first and where after it; the last of these lines says nothing."""
+    lines = "Error: Datasource.Execute failed: no such parameter\\n\\n  on a.pkr.hcl:\\n  (source code not available)"
+
+    assert failure(_after(_say(lines, level="error"))) == "Datasource.Execute failed: no such parameter"
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -97,7 +97,7 @@ def _folder(root: Path, **more: str) -> Path:
     return root
 
 
-@pytest.mark.parametrize("name", ["a.pkr.hcl", "scripts/a.sh", "rootfs/etc/unit", "scripts/new.sh", "models.yaml"])
+@pytest.mark.parametrize("name", ["a.pkr.hcl", "scripts/a.sh", "rootfs/etc/unit", "scripts/new.sh"])
 def test_each_file_of_the_bake_counts(tmp_path: Path, name: str) -> None:
     """Files that are new, moved or changed make another image."""
     before = fingerprint.of_folder(_folder(tmp_path / "a"))
@@ -116,10 +116,19 @@ def test_an_executable_bit_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["README.md", "v.auto.pkrvars.hcl", "manifest.json", "release.json", ".gitignore", "ec2_gpu.pem", "x.example"],
+    [
+        "README.md",
+        "v.auto.pkrvars.hcl",
+        "manifest.json",
+        "release.json",
+        "models.yaml",
+        ".gitignore",
+        "ec2_gpu.pem",
+        "x.example",
+    ],
 )
 def test_what_does_not_reach_the_image_does_not_count(tmp_path: Path, name: str) -> None:
-    """The last build's own manifest beside the template would make each next build stale."""
+    """The last build's own manifest beside the template would make each next build stale; models are another fact."""
     before = fingerprint.of_folder(_folder(tmp_path / "a"))
 
     assert fingerprint.of_folder(_folder(tmp_path / "b", **{name: "other"})) == before
@@ -164,6 +173,14 @@ def test_a_presigned_address_is_the_same_model_with_each_signature() -> None:
     assert listed("https://h/a.pt?X-Amz-Signature=1") == listed("https://h/a.pt?X-Amz-Signature=2")
     assert listed("https://h/a.pt") != listed("https://h/b.pt")
     assert listed("https://[bad/a?1") == listed("https://[bad/a?2")
+
+
+def test_a_listed_model_counts_in_either_list() -> None:
+    """models.yaml and model_downloads are one list to the bake."""
+    model = {"url": "https://h/a.pt", "path": "a", "sha256": ""}
+
+    assert fingerprint.of_models([], [], [model]) != fingerprint.of_models([], [], None)
+    assert fingerprint.of_models([], [model]) == fingerprint.of_models([], [], [model])
 
 
 @pytest.mark.parametrize("downloads", ["${var.x}", None, 7, [1, "x"], {"a": 1}])

@@ -13,6 +13,7 @@ from gpu_ami.aws.access import Access
 from gpu_ami.console import Console
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs import building
+from gpu_ami.jobs.results import BuildResult
 from gpu_ami.options import Options
 from gpu_ami.sandbox.gate import Gate
 from gpu_ami.sandbox.session import Sandbox
@@ -47,7 +48,7 @@ class Bench:
         """The way to its AWS."""
         return self.run.access
 
-    def build(self, *words: str, **asked: Any) -> building.BuildResult:
+    def build(self, *words: str, **asked: Any) -> BuildResult:
         """Build with the variables *words*, and forget what was said before."""
         self.err.truncate(self.err.seek(0))
         return building.build(self.run, building.prepare(self.run, words), **asked)

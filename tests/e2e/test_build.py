@@ -164,6 +164,8 @@ def test_the_release_record_came_out_of_the_image(shared: Checkout, built: dict[
     outside = json.loads((shared.root / ".sandbox" / "release.json").read_text())
     inside = json.loads((root / "etc" / "gpu-ami-release.json").read_text())
 
+    # What only EC2 knows, once there is a snapshot.
+    assert outside.pop("snapshot_gib") == built["snapshot_gib"]
     assert outside == inside
     assert outside["run_id"] == _run_id(shared, built)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -167,3 +169,21 @@ def test_the_first_build_of_a_family_has_nothing_to_compare_with(here: World, as
     (found,) = what_would_change(asked.run, _job(here))
 
     assert found.detail == "the family has no finished AMI yet"
+
+
+@pytest.mark.parametrize(("text", "facts"), [("- url: https://h/a.pt\n  path: a.pt\n", ["models"]), ("[", ["models"])])
+def test_models_yaml_is_part_of_the_models(
+    here: World, asked: Task, tmp_path: Path, text: str, facts: list[str]
+) -> None:
+    """A model that is listed there is baked; a list that cannot be read cannot be compared."""
+    _live(here, asked)
+    job = _job(here)
+    folder = tmp_path / "packer"
+    shutil.copytree(job.packer.folder, folder, ignore=shutil.ignore_patterns("*.pkrvars.hcl"))
+    (folder / "models.yaml").write_text(text)
+
+    changes = what_would_change(
+        asked.run, dataclasses.replace(job, packer=dataclasses.replace(job.packer, folder=folder))
+    )
+
+    assert [each.fact for each in changes] == facts

@@ -96,7 +96,7 @@ def test_regions_of_a_service(ssm: Any) -> None:
 def test_a_public_parameter_of_an_image_that_is_not_there_is_not_there(ssm: Any) -> None:
     """A name that resolves to an AMI that DescribeImages refuses would lead nowhere."""
     with pytest.raises(ssm.exceptions.ParameterNotFound):
-        ssm.get_parameter(Name="/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64")
+        ssm.get_parameter(Name="/aws/service/ami-amazon-linux-latest/al2023-ami-minimal-kernel-default-x86_64")
 
 
 def test_an_amis_parameter_shows_its_value_after_the_answer(ssm: Any, monkeypatch: pytest.MonkeyPatch) -> None:

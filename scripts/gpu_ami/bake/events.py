@@ -146,5 +146,7 @@ def said_by(line: str) -> str:
 
 def failure(progress: Progress) -> str:
     """Return why the build failed, in one line: Packer's first error, else the last line said."""
-    said = (*progress.errors[:1], *reversed(progress.tail), "Packer said nothing")
+    # What is wrong with a template or a data source is said in several lines; the first is the one.
+    headed = [line.removeprefix("Error: ") for line in progress.tail if line.startswith("Error: ")]
+    said = (*progress.errors[:1], *headed[:1], *reversed(progress.tail), "Packer said nothing")
     return " ".join(said[0].split())

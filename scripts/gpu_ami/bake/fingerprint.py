@@ -21,6 +21,7 @@ _NO_INPUT = (
     "*.example",
     "*.md",
     "*.pem",
+    "models.yaml",  # the models are a fact of their own
     "manifest.json",
     "manifest.json.lock",
     "release.json",
@@ -92,18 +93,19 @@ def of_folder(folder: Path) -> str:
     return _digest(found)
 
 
-def of_models(objects: Iterable[tuple[str, int, str]], downloads: object) -> str:
-    """Return the fingerprint of the models: of the bucket's listing and of the list of downloads.
+def of_models(objects: Iterable[tuple[str, int, str]], *downloads: object) -> str:
+    """Return the fingerprint of the models: of the bucket's listing and of the lists of downloads.
 
     Args:
         objects: Key, size in bytes and ETag of each object; a new upload has a new ETag.
-        downloads: The value of ``model_downloads``. The query of an address is left out: in a presigned one it is
-            new each time, and a secret. What lies behind an address without a SHA-256 cannot be known.
+        downloads: The value of ``model_downloads`` and what ``models.yaml`` holds. The query of an address is left
+            out: in a presigned one it is new each time, and a secret. What lies behind an address without a SHA-256
+            cannot be known.
     """
-    listed = _plain(downloads)
-    if isinstance(listed, list):
-        listed = [_without_query(entry) for entry in listed]
-    return _digest({"objects": sorted([key, size, etag] for key, size, etag in objects), "downloads": listed})
+    lists = [_plain(each) for each in downloads]
+    bare = [[_without_query(entry) for entry in each] if isinstance(each, list) else each for each in lists]
+    found = sorted([key, size, etag] for key, size, etag in objects)
+    return _digest({"objects": found, "downloads": [each for each in bare if each]})
 
 
 def _without_query(entry: Any) -> Any:

@@ -37,13 +37,14 @@ class Baked:
     attempts: int = 1
 
 
-def bake(run: Invocation, job: Job, *, debug: bool = False) -> Baked:
+def bake(run: Invocation, job: Job, *, debug: bool = False, name: str = "") -> Baked:
     """Run Packer, in the next place where one has no room for the builder, and return what it made.
 
     Args:
         run: This invocation.
         job: The build.
         debug: Packer's step-by-step mode on the terminal: one attempt, because nobody reads what it says.
+        name: Part of the log's name, where a build bakes twice.
 
     Raises:
         FailedBuildError: Packer failed, or no place had room.
@@ -51,13 +52,14 @@ def bake(run: Invocation, job: Job, *, debug: bool = False) -> Baked:
         InterruptedRunError: The build was cancelled; what it had started is ended.
     """
     if debug:
-        return Baked(job, _attempt(run, job, Path(), debug=True))
+        return Baked(job, _attempt(run, job, run.workspace.logs, debug=True))
     from gpu_ami.bake.run import FailedBuildError
 
     allowed, last = places(job.values()), None
     for number, place in enumerate(allowed, 1):
         here = job.given(**place.variables)
-        log = run.workspace.logs / f"build-{job.run_id}{f'-{number}' if number > 1 else ''}.log"
+        parts = ["build", job.run_id, name, str(number) if number > 1 else ""]
+        log = run.workspace.logs / f"{'-'.join(filter(None, parts))}.log"
         if number > 1:
             run.console.say(f"Attempt {number} of {len(allowed)}: {place}.")
         try:

@@ -16,13 +16,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from gpu_ami import __version__, git, process
-from gpu_ami.aws import artifact
-from gpu_ami.bake import manifest as manifests
 from gpu_ami.bake import preflight, variables
 from gpu_ami.bake.packer import Inputs, Packer
 from gpu_ami.diagnostics import first_problem
@@ -37,7 +34,8 @@ from gpu_ami.files import write_atomic
 from gpu_ami.handover import change as changes
 from gpu_ami.handover.terraform import Terraform
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import baking, handing
+from gpu_ami.jobs import baking, basis, handing, recording, results, staleness
+from gpu_ami.jobs.results import BuildResult
 from gpu_ami.process import Command
 from gpu_ami.tools import guest_tools, packer_tools, terraform_tools
 
@@ -83,42 +81,6 @@ class Job:
     def _values(self) -> dict[str, Any]:
         # Reading HCL takes a second, and several steps of a build ask.
         return variables.effective(self.packer.folder, self.inputs.files, self.inputs.variables)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildResult:
-    """What a build made; `document` is the contract with scripts."""
-
-    ami_id: str
-    region: str
-    amis: Mapping[str, str]
-    name: str
-    source_ami_id: str
-    snapshot_gib: float | None
-    duration_s: float
-    manifest: str
-    tfvars: str
-    build_cost_usd: Decimal | None
-    cost_line: str
-    sandbox: bool
-    attempts: int = 1
-
-    def document(self) -> dict[str, Any]:
-        """Return the result as JSON-ready values; an unknown figure is null."""
-        return {
-            "ami_id": self.ami_id,
-            "region": self.region,
-            "amis": dict(self.amis),
-            "name": self.name,
-            "source_ami_id": self.source_ami_id,
-            "snapshot_gib": self.snapshot_gib,
-            "duration_s": round(self.duration_s, 1),
-            "manifest": self.manifest,
-            "tfvars": self.tfvars,
-            "build_cost_usd": None if self.build_cost_usd is None else float(self.build_cost_usd),
-            "sandbox": self.sandbox,
-            "attempts": self.attempts,
-        }
 
 
 def prepare(run: Invocation, words: Sequence[str], *, debug: bool = False) -> Job:
@@ -191,9 +153,19 @@ def validation_lines(job: Job) -> list[str]:
     return [f"export PACKER_PLUGIN_PATH={shlex.quote(str(job.plugin_path))}", *commands]
 
 
-def build_lines(job: Job, *, debug: bool) -> list[str]:
-    """Return the exact commands that `build` runs, in order."""
-    return [*validation_lines(job), str(job.packer.build(job.inputs, debug=debug)), *baking.fall_back_lines(job)]
+def build_lines(job: Job, *, debug: bool, incremental: bool = False, if_stale: bool = False) -> list[str]:
+    """Return the exact commands that `build` runs, in order; what depends on a look at AWS is said in comments."""
+    notes = ["# with source_ami, image_digest and fingerprints set to what a look at AWS finds"]
+    if if_stale:
+        notes.append("# nothing at all when the family's last AMI was made from the same")
+    if incremental:
+        notes.append("# on the family's last AMI instead (source_ami, chain_length) when only image or models are new")
+    return [
+        *validation_lines(job),
+        str(job.packer.build(job.inputs, debug=debug)),
+        *notes,
+        *baking.fall_back_lines(job),
+    ]
 
 
 def validate(job: Job) -> None:
@@ -228,8 +200,17 @@ def check(run: Invocation, job: Job) -> list[preflight.Check]:
     return preflight.run_checks(run.access, job.values(), account=account, sandbox=run.options.sandbox)
 
 
-def build(run: Invocation, job: Job, *, debug: bool = False) -> BuildResult:
-    """Check, validate, bake, read the manifest, hand the AMI over and price the build.
+def build(
+    run: Invocation, job: Job, *, debug: bool = False, incremental: bool = False, if_stale: bool = False
+) -> BuildResult:
+    """Compare, check, validate, bake, read the manifest, hand the AMI over and price the build.
+
+    Args:
+        run: This invocation.
+        job: The build.
+        debug: Packer's step-by-step mode on the terminal.
+        incremental: Bake on top of the family's last AMI where that makes the same image.
+        if_stale: Do nothing when the family's last AMI is what a build would make.
 
     Raises:
         ToolError: This machine cannot have the sandbox's guest.
@@ -241,15 +222,41 @@ def build(run: Invocation, job: Job, *, debug: bool = False) -> BuildResult:
     if run.options.sandbox:
         guest_tools()
     run.announce()
+    with run.console.step("comparing with the live AMI"):
+        compared = staleness.compare(run, job)
+    if if_stale:
+        if compared.live is not None and not compared.differences:
+            run.console.say(f"Nothing to build: {compared.live.image_id} is made from what a build would be made from.")
+            return results.unchanged(run, compared.live)
+        for difference in compared.differences:
+            run.console.say(f"  stale: {difference.detail}")
     _check_and_validate(run, job)
     handing.check_target(run)
     started = time.monotonic()
-    baked = baking.bake(run, job, debug=debug)
+    baked = _bake(run, job, compared, debug=debug, incremental=incremental)
     duration_s = time.monotonic() - started
     made = baking.read_manifest(run, baked)
+    described = recording.record(run, baked, made)
     change = handing.plan_hand_over(run)
     changes.apply(change)
-    return _result(run, baked, made, change, duration_s)
+    return results.made(run, baked, made, described, change, duration_s, compared.differences)
+
+
+def _bake(run: Invocation, job: Job, compared: staleness.Comparison, *, debug: bool, incremental: bool) -> baking.Baked:
+    from gpu_ami.bake.run import FailedBuildError
+
+    full = basis.full(job, compared.wanted)
+    on_parent = basis.on_parent(run, full, compared) if incremental else None
+    if on_parent is None:
+        return baking.bake(run, full, debug=debug)
+    try:
+        return baking.bake(run, on_parent, debug=debug)
+    except FailedBuildError as exc:
+        # A step that fails on the parent may do so because of it; where it does not, the full bake says so too.
+        if not exc.script:
+            raise
+        run.console.warn(f"{exc.script} failed on top of the last AMI, so a full bake follows. {exc}")
+        return baking.bake(run, full, name="full")
 
 
 def _check_and_validate(run: Invocation, job: Job) -> None:
@@ -265,38 +272,3 @@ def _check_and_validate(run: Invocation, job: Job) -> None:
         names = ", ".join(found.check for found in bad)
         msg = f"Preflight failed ({names}): {bad[0].detail}; nothing was started. {bad[0].fix}"
         raise SafetyError(msg)
-
-
-def _result(
-    run: Invocation, baked: baking.Baked, made: manifests.Build, change: changes.Change, duration_s: float
-) -> BuildResult:
-    from gpu_ami.cost import build_line
-
-    described = artifact.describe(run.access, made.amis[run.access.region])
-    values = baked.job.values()
-    price = build_line(
-        duration_s=duration_s,
-        region=run.access.region,
-        instance_type=str(values.get("instance_type", "")),
-        market="spot" if values.get("spot") in {True, "true"} else "on-demand",
-        volume_gib=described.volume_gib,
-        volume_iops=float(values["volume_iops"]),
-        volume_mib_s=float(values["volume_throughput_mib_s"]),
-        snapshot_gib=described.snapshot_gib,
-    )
-    return BuildResult(
-        ami_id=made.amis[run.access.region],
-        region=run.access.region,
-        amis=made.amis,
-        name=described.name,
-        # EC2 names an intermediary AMI, gone by now, where a copy with a named key made the plugin rework the AMI.
-        source_ami_id=(made.custom_data or {}).get("source_ami", "") or described.source_ami_id,
-        snapshot_gib=described.snapshot_gib,
-        duration_s=duration_s,
-        manifest=run.workspace.shown(run.workspace.manifest),
-        tfvars=run.workspace.shown(change.file),
-        build_cost_usd=price.build_cost_usd,
-        cost_line=price.line,
-        sandbox=run.options.sandbox,
-        attempts=baked.attempts,
-    )

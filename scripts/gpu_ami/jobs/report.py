@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gpu_ami.bake.manifest import Build
     from gpu_ami.handover.change import Change
     from gpu_ami.invocation import Invocation
-    from gpu_ami.jobs.building import BuildResult
+    from gpu_ami.jobs.results import BuildResult
 
 
 def built_table(built: BuildResult) -> Table:
@@ -32,11 +32,13 @@ def built_table(built: BuildResult) -> Table:
         ("manifest", built.manifest),
         ("Terraform variable", built.tfvars),
     ]
-    if built.sandbox:
+    if not built.built:
+        following = "Nothing was built: this AMI is what a build would make."
+    elif built.sandbox:
         following = "Next: `invoke manifest --sandbox`; for a real AMI fill in pipeline.yaml and leave --sandbox out."
     else:
         following = f"Next: review and commit {built.tfvars}, then run `terraform plan` in terraform/."
-    return Table(columns=("built", ""), rows=rows, footer=(following,))
+    return Table(columns=("built" if built.built else "live", ""), rows=rows, footer=(following,))
 
 
 def builds_table(builds: Sequence[Build], path: Path) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpu_ami.aws import family, inputs
@@ -11,7 +12,8 @@ from gpu_ami.aws.calls import Caller
 from gpu_ami.aws.images import Image
 from gpu_ami.bake import fingerprint
 from gpu_ami.bake.staleness import Difference, Fact, Facts, differences
-from gpu_ami.errors import AwsError, PipelineError
+from gpu_ami.errors import AwsError, PipelineError, UsageError
+from gpu_ami.files import read_text
 from gpu_ami.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def wanted_facts(run: Invocation, job: Job) -> Facts:
     looks: dict[Fact, Callable[[], str]] = {
         "base": lambda: _base(run, given),
         "image": lambda: _image(run, given),
-        "models": lambda: _models(run, given),
+        "models": lambda: _models(run, given, job.packer.folder / "models.yaml"),
         "scripts": lambda: fingerprint.of_folder(job.packer.folder),
         "settings": lambda: fingerprint.of_settings(given),
     }
@@ -92,8 +94,16 @@ def _image(run: Invocation, given: Mapping[str, Any]) -> str:
     return f"{tag}@{image.digest}"
 
 
-def _models(run: Invocation, given: Mapping[str, Any]) -> str:
+def _models(run: Invocation, given: Mapping[str, Any], listed_in: Path) -> str:
+    import yaml
+
     bucket = str(given.get("models_s3_bucket") or "")
     objects = family.model_objects(run.access, bucket) if bucket else []
     listed = [(each.key, each.size_bytes, each.etag) for each in objects]
-    return fingerprint.of_models(listed, given.get("model_downloads"))
+    text = read_text(listed_in, what="list of models") if listed_in.exists() else ""
+    try:
+        written = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as exc:
+        msg = f"{listed_in} is not YAML: mend it there"
+        raise UsageError(msg) from exc
+    return fingerprint.of_models(listed, given.get("model_downloads"), written)

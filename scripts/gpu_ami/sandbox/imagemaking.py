@@ -51,6 +51,7 @@ class ImageMaking(EC2Part):
                 "source_image_id": instance.image_id,
                 "source_image_region": self.region,
                 "imds_support": source.imds_support if source else None,
+                "made_of": instance.id,
             },
             instance=instance,
             root_device_name=instance.root_device_name,
@@ -100,6 +101,7 @@ class ImageMaking(EC2Part):
                 "source_image_id": original.id,
                 "source_image_region": source.region_name,
                 "imds_support": original.imds_support,
+                "made_of": original.made_of,
             },
             source_ami=original,
             root_device_name=original.root_device_name,
@@ -110,6 +112,8 @@ class ImageMaking(EC2Part):
         text = f"Copied for DestinationAmi {_OF_IMAGE} from SourceAmi {image.id} for SourceSnapshot {snapshot_id}."
         new = new_snapshot(self.ec2_backend, old.volume, text, ready_at=time.monotonic() + images.PENDING_S)
         new.encrypted = old.encrypted or bool(self._get_param("Encrypted", False))
+        if new.encrypted:
+            new.kms_key_id = self._get_param("KmsKeyId") or None
         new.full_snapshot_size_in_bytes = old.full_snapshot_size_in_bytes
         return {"SnapshotId": new.id, "Encrypted": new.encrypted}
 

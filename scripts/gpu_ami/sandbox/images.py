@@ -63,6 +63,7 @@ class SandboxAmi(Ami):
     Attributes:
         ready_at: The monotonic time from which on it is available.
         mappings: Its block device mappings, as EC2 shows them.
+        made_of: The instance whose volumes it or, of a copy, its original was made of; None for others.
     """
 
     image_owner_alias: str | None
@@ -74,6 +75,7 @@ class SandboxAmi(Ami):
         self.mappings = mappings
         self.source_image_id: str | None = None
         self.source_image_region: str | None = None
+        self.made_of: str | None = None
         self.deprecation_time: str | None = None
         self.last_launched_time: str | None = None
         self.deregistration_protection = _UNPROTECTED

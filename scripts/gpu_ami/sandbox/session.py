@@ -195,7 +195,12 @@ def builders(account_id: str, region: str) -> list[Builder]:
     backend = ec2_backends[account_id][region]
     instances = [i for i in backend.all_instances() if i.state in ("pending", "running") and i.key_name]
     return [
-        Builder(instance.id, pair.public_key, base64.b64decode(str(instance.user_data or "")))
+        Builder(
+            instance.id,
+            pair.public_key,
+            base64.b64decode(str(instance.user_data or "")),
+            getattr(backend.amis.get(instance.image_id), "made_of", None) or "",
+        )
         for instance in reversed(instances)
         if (pair := backend.key_pairs.get(instance.key_name)) is not None
     ]

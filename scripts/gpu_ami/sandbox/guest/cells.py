@@ -140,10 +140,10 @@ class Cells:
 
     def _make(self, builder: Builder) -> Instance:
         user_data = read_user_data(builder.user_data)
-        root = self._roots / builder.instance_id
+        root, parent = self._roots / builder.instance_id, self._parent_of(builder)
         machine.remove_tree(root)
-        self._forget_old_roots()
-        machine.make_root(root, builder, user_data, tools=self._toolbox.programs, region=self._region)
+        self._forget_old_roots(keep=parent)
+        machine.make_root(root, builder, user_data, tools=self._toolbox.programs, region=self._region, parent=parent)
         run, tmp = (self._memory / builder.instance_id / name for name in ("run", "tmp"))
         machine.make_memory(run, tmp)
         return Instance(builder, Cell(root, run, tmp, self._toolbox.binds, machine.host_name(builder.instance_id)))
@@ -159,9 +159,20 @@ class Cells:
             if self._switched(instance) != "reboot":
                 return
 
-    def _forget_old_roots(self) -> None:
-        """Leave the newest roots of past builds, so that one more is within the limit."""
-        alive = {instance.cell.root for instance in self._instances.values()}
+    def _parent_of(self, builder: Builder) -> Path | None:
+        """Return the file system that the AMI of *builder* was made of.
+
+        Old ones are not kept for ever. Without it the instance starts as the ECS GPU AMI: what a bake brings, it
+        brings again.
+        """
+        if Path(builder.parent).name != builder.parent:
+            return None
+        parent = self._roots / builder.parent
+        return parent if builder.parent and parent.is_dir() and not parent.is_symlink() else None
+
+    def _forget_old_roots(self, *, keep: Path | None) -> None:
+        """Leave the newest roots of past builds, so that one more is within the limit, and the one to *keep*."""
+        alive = {instance.cell.root for instance in self._instances.values()} | {keep}
         old = sorted((p for p in self._roots.glob("*") if p not in alive), key=lambda p: p.lstat().st_mtime)
         for path in old[: max(0, len(old) - (_KEPT_ROOTS - 1))]:
             machine.remove_tree(path)

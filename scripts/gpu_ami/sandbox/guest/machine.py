@@ -7,10 +7,11 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from gpu_ami.sandbox.guest import layout, programs
+from gpu_ami.sandbox.guest import layout, lineage, programs
 from gpu_ami.sandbox.guest.builder import Builder
 from gpu_ami.sandbox.guest.stand_ins.commands import COMMANDS
 from gpu_ami.sandbox.guest.stand_ins.images import Store
@@ -46,16 +47,38 @@ _ENABLED = {
 }
 
 
+# What _make_instance writes, as far as it lies in these.
+_PER_INSTANCE = (
+    "etc/hostname",
+    "etc/machine-id",
+    "etc/resolv.conf",
+    *(f"etc/ssh/ssh_host_{kind}_key{half}" for kind in ("ecdsa", "ed25519") for half in ("", ".pub")),
+    *(f"{home}/.ssh" for home in ("root", layout.HOME.lstrip("/"))),
+    "var/lib/amazon/ssm/registration",
+    "var/lib/cloud",
+    "var/lib/docker/engine-id",
+    "var/lib/ecs/data",
+    "var/lib/systemd/random-seed",
+    "var/log",
+)
+
+
 def host_name(instance_id: str) -> str:
     """Return the private host name of the instance, the same each time."""
     number = hashlib.sha256(instance_id.encode()).digest()
     return f"ip-10-0-{number[0]}-{4 + number[1] % 250}"
 
 
-def make_root(root: Path, builder: Builder, user_data: UserData, *, tools: Iterable[str], region: str) -> None:
+def make_root(
+    root: Path,
+    builder: Builder,
+    user_data: UserData,
+    *,
+    tools: Iterable[str],
+    region: str,
+    parent: Path | None = None,
+) -> None:
     """Fill the new folder *root*; takes some hundredths of a second.
-
-    Nothing of the guest has run yet, so no link in *root* can lead elsewhere.
 
     Args:
         root: Does not exist yet.
@@ -63,7 +86,24 @@ def make_root(root: Path, builder: Builder, user_data: UserData, *, tools: Itera
         user_data: Its scripts, which the caller runs afterwards.
         tools: Names of the programs in the toolbox.
         region: Where the instance is.
+        parent: The file system that the instance's AMI was made of; None for the ECS GPU AMI.
     """
+    if parent is None:
+        _make_image(root, tools)
+        _make_agent(root, builder)
+        _make_instance(root, builder, user_data, region)
+        return
+    lineage.copy(parent, root)
+    # A guest has written in there: a link may lead anywhere. So what the first boot writes is made beside and moved in.
+    with tempfile.TemporaryDirectory(dir=root.parent, prefix=".first-boot-") as beside:
+        boot = Path(beside, "root")
+        _make_image(boot, tools)
+        _make_instance(boot, builder, user_data, region)
+        lineage.lay_over(boot, root, _PER_INSTANCE)
+
+
+def _make_image(root: Path, tools: Iterable[str]) -> None:
+    """Write what is on the ECS GPU AMI. Nothing of the guest has run yet: no link in *root* can lead elsewhere."""
     shutil.copytree(_FILES, root, symlinks=True)
     for name in _FOLDERS.split():
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -72,13 +112,24 @@ def make_root(root: Path, builder: Builder, user_data: UserData, *, tools: Itera
     (root / "etc/docker-runtimes.d/nvidia").chmod(0o755)
     _link_programs(root, tools)
     _mount_points(root)
-    _identity(root, builder)
-    _first_boot(root, builder, user_data, region)
-    _running_agent(root, builder)
-    _logs(root)
+    for folder, units in _ENABLED.items():
+        wants = root / "etc/systemd/system" / folder
+        wants.mkdir(parents=True)
+        for unit in units:
+            (wants / unit).symlink_to(f"/usr/lib/systemd/system/{unit}")
     for name in ("tmp", "var/tmp"):
         (root / name).chmod(0o1777)
     (root / "root").chmod(0o700)
+
+
+def _make_instance(root: Path, builder: Builder, user_data: UserData, region: str) -> None:
+    """Write what is this instance's own, and what its first minute left."""
+    _identity(root, builder)
+    _first_boot(root, builder, user_data, region)
+    (root / "var/lib/docker/engine-id").write_text("7f0b1f9e-2c3d-4f1a-8f53-0a4b6c8d9e10")
+    (root / "var/lib/ecs/data").mkdir()
+    _secret(root / "var/lib/ecs/data/agent.db", f"agent state of {builder.instance_id}\n")
+    _logs(root)
 
 
 def _link_programs(root: Path, tools: Iterable[str]) -> None:
@@ -145,16 +196,8 @@ def _first_boot(root: Path, builder: Builder, user_data: UserData, region: str) 
     (root / "var/log/cloud-init-output.log").write_text("")
 
 
-def _running_agent(root: Path, builder: Builder) -> None:
-    """Write what Docker and the ECS agent have written in the minute before the first log-in."""
-    for folder, units in _ENABLED.items():
-        wants = root / "etc/systemd/system" / folder
-        wants.mkdir(parents=True)
-        for unit in units:
-            (wants / unit).symlink_to(f"/usr/lib/systemd/system/{unit}")
-    (root / "var/lib/docker/engine-id").write_text("7f0b1f9e-2c3d-4f1a-8f53-0a4b6c8d9e10")
-    (root / "var/lib/ecs/data").mkdir()
-    _secret(root / "var/lib/ecs/data/agent.db", f"agent state of {builder.instance_id}\n")
+def _make_agent(root: Path, builder: Builder) -> None:
+    """Put the ECS agent's image and its running container where Docker has them."""
     store = Store(System(root, env={}))
     config = json.dumps({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"diff_ids": []}}).encode()
     image_id = f"sha256:{hashlib.sha256(config).hexdigest()}"

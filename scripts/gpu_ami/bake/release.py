@@ -1,0 +1,131 @@
+"""The release record of an image: what the bake says that the image consists of, and the same as tags."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from gpu_ami.errors import BuildError, UsageError
+from gpu_ami.files import read_text
+
+LIMIT_BYTES = 16 * 1024 * 1024
+# EC2's limit for the value of a tag, in characters, and those that each AWS service takes in one.
+_TAG_CHARACTERS = 256
+_NOT_IN_TAGS = re.compile(r"[^\w .:/=+@-]", re.ASCII)
+
+_Line = Annotated[str, msgspec.Meta(max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the record; fields that a later version of the scripts adds are left alone."""
+
+
+class Source(_Part, frozen=True):
+    """The AMI that the bake started from."""
+
+    id: _Line
+    name: _Line = ""
+
+
+class BakedImage(_Part, frozen=True):
+    """The container image in it: size as Docker unpacked it, bytes."""
+
+    repository: _Line
+    tag: _Line
+    digest: Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
+    size_bytes: _Count
+
+
+class Model(_Part, frozen=True):
+    """One model file: path from the models' folder on."""
+
+    path: Annotated[str, msgspec.Meta(max_length=4096)]
+    size_bytes: _Count
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+
+class Models(_Part, frozen=True):
+    """All model files."""
+
+    dir: _Line
+    files: tuple[Model, ...]
+
+
+class Release(_Part, frozen=True):
+    """What ``/etc/gpu-ami-release.json`` says, as far as this pipeline uses it.
+
+    Attributes:
+        bake_seconds: From the start of the build until the record was written.
+        used_bytes: On the root volume at that moment.
+    """
+
+    run_id: _Line
+    os: _Line
+    kernel: _Line
+    nvidia_driver: _Line
+    docker: _Line
+    ecs_agent: _Line
+    bake_seconds: _Count
+    source_ami: Source
+    image: BakedImage
+    models: Models
+    used_bytes: _Count = 0
+
+
+def load(path: Path, *, run_id: str) -> Release:
+    """Return the record in *path*, which a builder wrote: it is looked at as what a stranger sent.
+
+    Raises:
+        BuildError: It is missing, not a release record, of another build, or holds what no bake writes.
+    """
+    try:
+        release = msgspec.json.decode(read_text(path, what="release record", limit_bytes=LIMIT_BYTES), type=Release)
+    except UsageError as exc:
+        raise BuildError(str(exc)) from exc
+    except (msgspec.DecodeError, RecursionError) as exc:
+        msg = f"The release record {path} cannot be used: {exc}."
+        raise BuildError(msg) from exc
+    if release.run_id != run_id:
+        msg = f"The release record {path} is of the build {release.run_id!r}, not of {run_id!r}: did another one run?"
+        raise BuildError(msg)
+    return release
+
+
+def completed(text: str, *, snapshot_gib: float | None) -> str:
+    """Return the record *text* with what only EC2 knows: how much data the snapshot holds; null while unknown."""
+    document: dict[str, Any] = json.loads(text)
+    return json.dumps(document | {"snapshot_gib": snapshot_gib}, indent=2) + "\n"
+
+
+def tags(release: Release, *, snapshot_gib: float | None) -> dict[str, str]:
+    """Return the record as tags of the AMI, each within EC2's limits; what is not known has none."""
+    files = release.models.files
+    facts: dict[str, object] = {
+        "os": release.os,
+        "kernel": release.kernel,
+        "nvidia-driver": release.nvidia_driver,
+        "docker": release.docker,
+        "ecs-agent": release.ecs_agent,
+        "image-tag": release.image.tag,
+        "image-digest": release.image.digest,
+        "image-bytes": release.image.size_bytes,
+        "models-digest": _models_digest(files),
+        "models-count": len(files),
+        "models-bytes": sum(file.size_bytes for file in files),
+        "bake-seconds": release.bake_seconds,
+        "snapshot-gib": "" if snapshot_gib is None else f"{snapshot_gib:.2f}",
+    }
+    values = {f"gpu-ami:{name}": _NOT_IN_TAGS.sub("_", str(value))[:_TAG_CHARACTERS] for name, value in facts.items()}
+    return {name: value for name, value in values.items() if value}
+
+
+def _models_digest(files: tuple[Model, ...]) -> str:
+    """Return one digest for all models: of their paths and checksums, in the order of the paths."""
+    lines = sorted(f"{file.sha256}  {file.path}" for file in files)
+    return f"sha256:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()}"

@@ -1,0 +1,42 @@
+"""What a build starts from: pinned to what was looked up, from the base AMI or on top of the family's last one."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from gpu_ami.bake import lineage
+from gpu_ami.bake.staleness import Facts
+from gpu_ami.invocation import Invocation
+
+if TYPE_CHECKING:
+    from gpu_ami.jobs.building import Job
+    from gpu_ami.jobs.staleness import Comparison
+
+
+def full(job: Job, wanted: Facts) -> Job:
+    """Return *job* made of exactly what was looked up, with the fingerprints that say so.
+
+    Without the pins a base AMI or a tag that moves meanwhile would be baked under the fingerprint of the old one. What
+    could not be looked up is not pinned; the template finds it, or its absence, itself.
+    """
+    pins = {"fingerprints": json.dumps(dict(wanted.values), sort_keys=True)}
+    if "base" in wanted.values:
+        pins["source_ami"] = wanted.values["base"]
+    if "image" in wanted.values:
+        pins["image_digest"] = wanted.values["image"].rpartition("@")[2]
+    return job.given(**pins)
+
+
+def on_parent(run: Invocation, job: Job, compared: Comparison) -> Job | None:
+    """Return the full build *job* as one on top of the family's last AMI; None, and says why, where it must not be."""
+    parent = compared.live
+    limit = run.settings.build.chain_limit
+    volume_gib = int(float(job.values()["volume_size_gib"]))
+    refusal = lineage.why_not(parent, compared.wanted, limit=limit, volume_gib=volume_gib)
+    if refusal is not None or parent is None:
+        run.console.say(f"A full bake: {refusal}.")
+        return None
+    length = (lineage.chain_length(parent) or 0) + 1
+    run.console.say(f"An incremental bake on {parent.image_id}, number {length} of at most {limit} on a full one.")
+    return job.given(source_ami=parent.image_id, chain_length=str(length))

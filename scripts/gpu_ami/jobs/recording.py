@@ -1,0 +1,47 @@
+"""After the bake: the release record checked, completed, and written on the AMI and its copies as tags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpu_ami.aws import artifact
+from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.changes import add_tags
+from gpu_ami.bake import manifest as manifests
+from gpu_ami.bake import release as releases
+from gpu_ami.errors import AwsError, BuildError
+from gpu_ami.files import read_text, write_atomic
+from gpu_ami.invocation import Invocation
+
+if TYPE_CHECKING:
+    from gpu_ami.jobs.baking import Baked
+
+
+def record(run: Invocation, baked: Baked, made: manifests.Build) -> artifact.Artifact:
+    """Check the release record of what was made, complete it and tag each AMI with it; return the AMI.
+
+    Packer cannot know these facts before the bake. Tags that EC2 refuses are a warning: the AMI is as good without.
+
+    Raises:
+        BuildError: The record is missing, of another build or not what a bake writes: what else in the image is not?
+        AwsError: EC2 does not say what was made.
+    """
+    path = Path(baked.job.values().get("release_path") or run.workspace.release)
+    path = path if path.is_absolute() else baked.job.packer.folder / path
+    try:
+        release = releases.load(path, run_id=baked.job.run_id)
+    except BuildError as exc:
+        msg = f"{', '.join(made.amis.values())} was made but is not handed over. {exc}"
+        raise BuildError(msg) from exc
+    described = artifact.describe(run.access, made.amis[run.access.region])
+    text = read_text(path, what="release record", limit_bytes=releases.LIMIT_BYTES)
+    completed = releases.completed(text, snapshot_gib=described.snapshot_gib)
+    write_atomic(path, completed, what="release record")
+    tags = releases.tags(release, snapshot_gib=described.snapshot_gib)
+    for region, ami in made.amis.items():
+        try:
+            add_tags(Caller(run.access, region), ami, tags)
+        except AwsError as exc:
+            run.console.warn(f"{ami} in {region} has no tags with its release facts: {exc}")
+    return described

@@ -1,0 +1,229 @@
+"""One family over three builds: everything a bake leaves behind, nothing to do, and only what is new."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.ecr.models import ecr_backends
+
+from gpu_ami.bake.staleness import FACTS
+from gpu_ami.jobs import staleness
+from gpu_ami.jobs.building import prepare
+from gpu_ami.jobs.results import BuildResult
+from gpu_ami.sandbox import content
+from gpu_ami.sandbox.demo import REPOSITORY
+from gpu_ami.sandbox.ecr import blobs
+from tests.e2e.inprocess import Bench, bench
+from tests.sandbox.world import tags_of
+
+pytestmark = pytest.mark.e2e
+
+KEY = "arn:aws:kms:ap-northeast-2:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"
+COPY, COPY_KEY, USER = "us-east-1", "alias/gpu-ami-copies", "210987654321"
+UNIT = "arn:aws:organizations::123456789012:ou/o-abcde12345/ou-ab12-cdef3456"
+ORGANIZATION = "arn:aws:organizations::123456789012:organization/o-abcde12345"
+WORDS = (
+    f"kms_key_id={KEY}",
+    f'ami_regions=["{COPY}"]',
+    f'region_kms_key_ids={{"{COPY}": "{COPY_KEY}"}}',
+    f'ami_users=["{USER}"]',
+    f'ami_ou_arns=["{UNIT}"]',
+    f'ami_org_arns=["{ORGANIZATION}"]',
+    "deregistration_protection=on",
+    'extra_tags={"team": "video"}',
+)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A sandbox for all of them."""
+    with bench(tmp_path_factory.mktemp("rebuilds") / "checkout") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def first(here: Bench) -> BuildResult:
+    """A first build that asks for everything, and to be incremental, which it cannot be."""
+    built = here.build(*WORDS, incremental=True)
+    assert "A full bake: ami-" in here.said, here.said
+    return built
+
+
+def _image(here: Bench, built: BuildResult, region: str) -> dict[str, Any]:
+    client = here.access.client("ec2", region=region)
+    (image,) = client.describe_images(ImageIds=[built.amis[region]])["Images"]
+    return dict(image)
+
+
+def _snapshot(here: Bench, image: dict[str, Any], region: str) -> dict[str, Any]:
+    (snapshot_id,) = [mapping["Ebs"]["SnapshotId"] for mapping in image["BlockDeviceMappings"]]
+    (row,) = here.access.client("ec2", region=region).describe_snapshots(SnapshotIds=[snapshot_id])["Snapshots"]
+    return dict(row)
+
+
+def _builder(here: Bench, run: str) -> dict[str, Any]:
+    found = here.access.client("ec2").describe_instances(Filters=[{"Name": "tag:gpu-ami:run", "Values": [run]}])
+    (reservation,) = found["Reservations"]
+    return dict(reservation["Instances"][0])
+
+
+def test_the_ami_and_its_copy_are_encrypted_with_their_own_keys(here: Bench, first: BuildResult) -> None:
+    """A key does not reach another region, and the default one cannot be shared."""
+    assert set(first.amis) == {here.access.region, COPY}
+    for region, key in ((here.access.region, KEY), (COPY, COPY_KEY)):
+        snapshot = _snapshot(here, _image(here, first, region), region)
+        assert (snapshot["Encrypted"], snapshot["KmsKeyId"]) == (True, key)
+
+
+def test_the_ami_and_its_copy_are_shared_with_exactly_these(here: Bench, first: BuildResult) -> None:
+    """The other accounts run Batch in both regions."""
+    for region, ami in first.amis.items():
+        client = here.access.client("ec2", region=region)
+        shown = client.describe_image_attribute(ImageId=ami, Attribute="launchPermission")["LaunchPermissions"]
+        wanted = [{"UserId": USER}, {"OrganizationArn": ORGANIZATION}, {"OrganizationalUnitArn": UNIT}]
+        assert sorted(shown, key=str) == sorted(wanted, key=str)
+
+
+def test_everything_that_was_made_can_be_found_by_its_tags(here: Bench, first: BuildResult) -> None:
+    """Sweep and clean-up live on these; the hand-over tag is on finished AMIs only."""
+    run = tags_of(_image(here, first, here.access.region))["gpu-ami:run"]
+    ours = {"gpu-ami:pipeline": "gpu-ami-pipeline", "gpu-ami:family": "gpu-batch", "gpu-ami:run": run}
+    for region in first.amis:
+        image = _image(here, first, region)
+        for tags in (tags_of(image), tags_of(_snapshot(here, image, region))):
+            assert ours.items() <= tags.items()
+            assert (tags["gpu-ami:handover"], tags["team"]) == ("pending", "video")
+    builder = _builder(here, run)
+    assert ours.items() <= tags_of(builder).items()
+    assert "gpu-ami:handover" not in tags_of(builder)
+    (launch,) = here.calls("RunInstances")
+    specified = {launch[key] for key in launch if key.endswith("ResourceType")}
+    assert {"instance", "volume", "network-interface"} <= specified
+    # Kept on the pending AMI and its snapshots: no skip_ami_run_tags.
+    pending = [value for key, value in here.calls("CreateImage")[-1].items() if key.startswith("TagSpecification")]
+    assert {run, "gpu-ami:run", "image", "snapshot"} <= set(pending)
+    assert "gpu-ami:handover" not in pending
+
+
+def test_the_builder_is_closed_and_ends_itself(here: Bench, first: BuildResult) -> None:
+    """IMDSv2 with two hops on builder and AMI, a shutdown that terminates, waits that are long enough."""
+    (launch,) = here.calls("RunInstances")
+    assert launch["MetadataOptions.HttpTokens"] == "required"
+    assert launch["MetadataOptions.HttpPutResponseHopLimit"] == "2"
+    assert launch["InstanceInitiatedShutdownBehavior"] == "terminate"
+    for region in first.amis:
+        assert _image(here, first, region)["ImdsSupport"] == "v2.0"
+        assert _image(here, first, region)["DeprecationTime"]
+
+
+def test_the_ami_is_protected_from_being_deregistered(here: Bench, first: BuildResult) -> None:
+    """Nobody removes it by hand by mistake."""
+    image = _image(here, first, here.access.region)
+
+    assert image["DeregistrationProtection"].startswith("enabled")
+
+
+def test_the_release_record_is_on_the_ami_and_its_copy(here: Bench, first: BuildResult) -> None:
+    """Who meets the AMI in the console of another region sees what is in it."""
+    record = json.loads(here.run.workspace.release.read_text())
+    assert record["snapshot_gib"] == first.snapshot_gib
+    assert first.snapshot_gib
+    for region in first.amis:
+        tags = tags_of(_image(here, first, region))
+        assert tags["gpu-ami:image-digest"] == record["image"]["digest"] == here.sandbox.account.image_digest
+        assert tags["gpu-ami:nvidia-driver"] == record["nvidia_driver"]
+        assert tags["gpu-ami:kernel"] == record["kernel"]
+        assert tags["gpu-ami:models-count"] == str(len(record["models"]["files"]))
+        assert tags["gpu-ami:snapshot-gib"] == f"{first.snapshot_gib:.2f}"
+        assert tags["gpu-ami:source-ami"] == here.sandbox.account.source_ami_id
+        assert tags["gpu-ami:chain-length"] == "0"
+
+
+def test_the_manifest_carries_both_regions_and_the_fingerprints(here: Bench, first: BuildResult) -> None:
+    """What a later job in CI knows of the build is this file."""
+    manifest = json.loads(here.run.workspace.manifest.read_text())
+    build = manifest["builds"][-1]
+
+    assert set(build["artifact_id"].split(",")) == {f"{region}:{ami}" for region, ami in first.amis.items()}
+    noted = {key: value for key, value in build["custom_data"].items() if key.startswith("fingerprint_")}
+    tags = tags_of(_image(here, first, COPY))
+    assert noted == {f"fingerprint_{fact}": tags[f"gpu-ami:fingerprint-{fact}"] for fact in FACTS}
+
+
+def test_a_build_that_would_make_the_same_again_does_nothing(here: Bench, first: BuildResult) -> None:
+    """A nightly build costs nothing on most nights, and says why it did nothing."""
+    before = len(here.gate.calls)
+
+    again = here.build(*WORDS, if_stale=True)
+
+    assert (again.built, again.ami_id, again.name) == (False, first.ami_id, first.name)
+    assert again.document()["built"] is False
+    assert again.source_ami_id == first.source_ami_id
+    assert f"Nothing to build: {first.ami_id} is made from what a build would be made from." in here.said
+    changing = ("Run", "Create", "Delete", "Terminate", "Modify", "Register", "Deregister", "Put")
+    assert not [call.action for call in here.gate.calls[before:] if call.action.startswith(changing)]
+    assert staleness.what_would_change(here.run, prepare(here.run, WORDS)) == []
+
+
+def _push_another_image(here: Bench, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Move the tag to an image that shares all layers but the last; return its digest."""
+    account, region = here.sandbox.account, here.access.region
+    *shared, (name, size) = content._LAYERS
+    monkeypatch.setattr(content, "_LAYERS", (*shared, (name, size + 1024)))
+    image = content.container_image()
+    ecr = ecr_backends[account.account_id][region]
+    ecr.put_image(REPOSITORY, image.manifest, account.image_tag, image.media_type, image.digest)
+    blobs(account.account_id, region).update(image.blobs)
+    assert image.digest != account.image_digest
+    return image.digest
+
+
+def test_an_incremental_build_moves_only_what_is_new(
+    here: Bench, first: BuildResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image and the models are what a full bake would leave; the rest was there already."""
+    account, s3 = here.sandbox.account, here.access.client("s3")
+    digest = _push_another_image(here, monkeypatch)
+    s3.delete_object(Bucket=account.models_bucket, Key="models/tracker.onnx")
+    s3.put_object(Bucket=account.models_bucket, Key="models/new.pt", Body=b"new weights")
+    blobs_before = len([call for call in here.gate.calls if "/blobs/" in call.action])
+    objects_before = len([call for call in here.gate.calls if call.action.startswith("GET /gpu-ami-models")])
+
+    built = here.build(*WORDS, incremental=True, if_stale=True)
+
+    assert built.built
+    assert [difference.fact for difference in built.differences] == ["image", "models"]
+    assert f"An incremental bake on {first.ami_id}, number 1 of at most 10 on a full one." in here.said
+    assert (built.chain_length, built.source_ami_id) == (1, first.ami_id)
+    tags = tags_of(_image(here, built, here.access.region))
+    assert tags["gpu-ami:chain-length"] == "1"
+    assert tags["gpu-ami:fingerprint-base"] == account.source_ami_id
+    root = here.sandbox.guest_root(_builder(here, tags["gpu-ami:run"])["InstanceId"])
+    assert _models(root) == {"detector.pt", "ocr/recognizer.bin", "new.pt"}
+    assert _digests(root) == {digest}
+    assert json.loads((root / "etc/gpu-ami-release.json").read_text())["image"]["digest"] == digest
+    # Configuration and the one new layer; of the models the one that is new.
+    fetched = len([call for call in here.gate.calls if "/blobs/" in call.action]) - blobs_before
+    assert fetched == 2
+    objects = [call.action for call in here.gate.calls if call.action.startswith("GET /gpu-ami-models")]
+    assert [name for name in objects[objects_before:] if name.endswith((".pt", ".bin", ".onnx"))] == [
+        f"GET /{account.models_bucket}/models/new.pt"
+    ]
+
+
+def _models(root: Path) -> set[str]:
+    folder = root / "opt/ml/models"
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def _digests(root: Path) -> set[str]:
+    """Return the digests by which Docker knows images of the repository."""
+    found: set[str] = set()
+    for path in (root / "var/lib/docker").rglob("*.json"):
+        text = path.read_text(errors="replace")
+        found |= {part[:71] for part in text.split(f"/{REPOSITORY}@")[1:]}
+    return found

@@ -1,0 +1,280 @@
+"""The order of a build's work, with a stand-in for Packer's run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.aws import changes
+from gpu_ami.aws.calls import Caller
+from gpu_ami.bake.events import Progress
+from gpu_ami.bake.manifest import Build
+from gpu_ami.bake.run import FailedBuildError
+from gpu_ami.bake.staleness import FACTS, TAG_PREFIX, Difference
+from gpu_ami.errors import BuildError
+from gpu_ami.jobs import baking, basis, building, recording, report, results
+from gpu_ami.jobs.baking import Baked
+from gpu_ami.jobs.building import Job
+from gpu_ami.jobs.staleness import Comparison, wanted_facts
+from tests.bake.test_release import RECORD
+from tests.cleanup.conftest import here, one_aws
+from tests.cleanup.world import Task, World
+from tests.jobs.test_staleness import _job, _live, asked
+from tests.sandbox.world import tags_of
+
+__all__ = ["asked", "here", "one_aws"]
+PLACE = {"subnet_id": "subnet-0123456789abcdef0"}
+SCRIPTS = ("wait-for-boot", "validate-image")
+
+
+def _failed(progress: Progress) -> FailedBuildError:
+    return FailedBuildError("The build failed.", progress)
+
+
+STEP_FAILED = Progress(scripts=SCRIPTS, instance_id="i-1", step=2, last_words=("FAIL  free space",))
+NO_ROOM = Progress(scripts=SCRIPTS, errors=("api error InsufficientInstanceCapacity: x",))
+NO_SSH = Progress(scripts=SCRIPTS, instance_id="i-1", errors=("Timeout waiting for SSH.",))
+
+
+class Packer:
+    """Packer's run, played: what each one ends with, and the variables that each one got."""
+
+    def __init__(self, *ends: Progress | FailedBuildError) -> None:
+        """End the runs so, in turn."""
+        self.ends, self.given, self.logs = list(ends), [], []  # type: ignore[var-annotated]
+
+    def __call__(self, run: Any, job: Job, log: Path, *, debug: bool = False) -> Progress | None:
+        """Play one run."""
+        self.given.append(dict(job.inputs.variables))
+        self.logs.append(log.name)
+        end = self.ends.pop(0)
+        if isinstance(end, FailedBuildError):
+            raise end
+        return end
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Packer]:
+    """Let Packer's runs end so."""
+
+    def played(*ends: Progress | FailedBuildError) -> Packer:
+        packer = Packer(*ends)
+        monkeypatch.setattr(baking, "_attempt", packer)
+        return packer
+
+    return played
+
+
+def _compared(here: World, asked: Task, job: Job) -> Comparison:
+    from gpu_ami.jobs.staleness import compare
+
+    return compare(asked.run, job)
+
+
+def test_a_bake_is_made_of_what_was_looked_up(here: World, asked: Task) -> None:
+    """A tag or a base AMI that moves meanwhile must not be baked under the old one's fingerprint."""
+    job = _job(here)
+    wanted = wanted_facts(asked.run, job)
+
+    given = basis.full(job, wanted).inputs.variables
+
+    assert given["source_ami"] == wanted.values["base"]
+    assert f"v1@{given['image_digest']}" == wanted.values["image"]
+    assert json.loads(given["fingerprints"]) == wanted.values
+    assert set(wanted.values) == set(FACTS)
+
+
+def test_what_cannot_be_looked_up_is_not_pinned(here: World, asked: Task) -> None:
+    """An empty pin would be worse than none: the template finds it itself, or says that it is not there."""
+    here.aws.gate.deny("ecr:*", "ssm:*")
+    job = _job(here)
+
+    given = basis.full(job, wanted_facts(asked.run, job)).inputs.variables
+
+    assert not {"source_ami", "image_digest"} & set(given)
+    assert set(json.loads(given["fingerprints"])) == {"models", "scripts", "settings"}
+
+
+def test_an_incremental_bake_starts_from_the_last_ami(here: World, asked: Task, play: Callable[..., Packer]) -> None:
+    """The parent is the source; the fingerprints say what a full bake would say."""
+    live = _live(here, asked)
+    live.add_tags({"gpu-ami:chain-length": "3"})
+    packer, job = play(Progress(scripts=SCRIPTS)), _job(here, **PLACE)
+
+    building._bake(asked.run, job, _compared(here, asked, job), debug=False, incremental=True)
+
+    (given,) = packer.given
+    assert (given["source_ami"], given["chain_length"]) == (live.id, "4")
+    assert json.loads(given["fingerprints"])["base"] != live.id
+    assert f"An incremental bake on {live.id}, number 4 of at most 10" in asked.err.getvalue()
+
+
+def test_a_chain_that_is_long_enough_ends_in_a_full_bake(here: World, asked: Task, play: Callable[..., Packer]) -> None:
+    """Each link keeps blocks of the ones before it: now and then a fresh start."""
+    live = _live(here, asked)
+    live.add_tags({"gpu-ami:chain-length": "10"})
+    packer, job = play(Progress(scripts=SCRIPTS)), _job(here, **PLACE)
+
+    building._bake(asked.run, job, _compared(here, asked, job), debug=False, incremental=True)
+
+    assert packer.given[0]["source_ami"] != live.id
+    assert "chain_length" not in packer.given[0]
+    assert f"A full bake: {live.id} is number 10 of a chain that may have 10." in asked.err.getvalue()
+
+
+def test_a_parent_that_does_not_pass_is_followed_by_a_full_bake(
+    here: World, asked: Task, play: Callable[..., Packer]
+) -> None:
+    """Incremental is a shortcut: it must never be the reason that there is no image."""
+    live = _live(here, asked)
+    live.add_tags({"gpu-ami:chain-length": "0"})
+    packer, job = play(_failed(STEP_FAILED), Progress(scripts=SCRIPTS)), _job(here, **PLACE)
+
+    baked = building._bake(asked.run, job, _compared(here, asked, job), debug=False, incremental=True)
+
+    assert [given["source_ami"] == live.id for given in packer.given] == [True, False]
+    assert packer.logs == ["build-r1.log", "build-r1-full.log"]
+    assert "chain_length" not in baked.job.inputs.variables
+    assert "validate-image failed on top of the last AMI, so a full bake follows." in asked.err.getvalue()
+
+
+@pytest.mark.parametrize("end", [NO_SSH])
+def test_a_bake_that_never_reached_a_step_is_not_the_parents_fault(
+    here: World, asked: Task, play: Callable[..., Packer], end: Progress
+) -> None:
+    """A network without a way in fails a full bake too, an hour later."""
+    _live(here, asked).add_tags({"gpu-ami:chain-length": "0"})
+    packer, job = play(_failed(end)), _job(here, **PLACE)
+
+    with pytest.raises(FailedBuildError):
+        building._bake(asked.run, job, _compared(here, asked, job), debug=False, incremental=True)
+
+    assert len(packer.given) == 1
+
+
+def test_each_attempt_has_a_log_of_its_own(here: World, asked: Task, play: Callable[..., Packer]) -> None:
+    """The log of the first attempt says why there was a second."""
+    packer = play(_failed(NO_ROOM), Progress(scripts=SCRIPTS))
+
+    baked = baking.bake(asked.run, _job(here, **PLACE))
+
+    assert packer.logs == ["build-r1.log", "build-r1-2.log"]
+    assert [given["instance_type"] for given in packer.given] == ["c7i.4xlarge", "c6i.4xlarge"]
+    assert (baked.attempts, baked.job.inputs.variables["instance_type"]) == (2, "c6i.4xlarge")
+
+
+def test_a_build_without_a_place_says_what_to_set(here: World, asked: Task) -> None:
+    """Nothing to try is no success."""
+    with pytest.raises(BuildError, match="in any of 0 places: add fallback_subnet_ids"):
+        baking.bake(asked.run, _job(here))
+
+
+def test_step_by_step_is_one_attempt(here: World, asked: Task, play: Callable[..., Packer]) -> None:
+    """Nobody but the person at the terminal reads what Packer says then."""
+    packer = play(_failed(NO_ROOM))
+
+    with pytest.raises(FailedBuildError):
+        baking.bake(asked.run, _job(here, **PLACE), debug=True)
+
+    assert len(packer.given) == 1
+
+
+@pytest.fixture
+def made(here: World, asked: Task) -> tuple[Baked, Build]:
+    """A bake that is over: its AMI, with a copy, and its release record."""
+    image, copy = here.image(1), here.image(2)
+    job = _job(here)
+    asked.run.workspace.release.parent.mkdir(parents=True)
+    asked.run.workspace.release.write_text(json.dumps(RECORD))
+    baked = Baked(job.given(release_path=str(asked.run.workspace.release)), Progress(scripts=SCRIPTS))
+    artifact_id = f"{asked.run.access.region}:{image.id}"
+    return baked, Build(builder_type="amazon-ebs", artifact_id=artifact_id, custom_data={"copy": copy.id})
+
+
+def test_the_record_is_completed_and_written_on_the_ami(here: World, asked: Task, made: tuple[Baked, Build]) -> None:
+    """Packer cannot know the driver before the bake, nor the size of the snapshot before there is one."""
+    baked, build = made
+
+    described = recording.record(asked.run, baked, build)
+
+    written = json.loads(asked.run.workspace.release.read_text())
+    assert written == RECORD | {"snapshot_gib": described.snapshot_gib}
+    assert described.tags.get("gpu-ami:kernel") is None, "described before it was tagged"
+    (image,) = here.access.client("ec2").describe_images(ImageIds=list(build.amis.values()))["Images"]
+    assert tags_of(image)["gpu-ami:kernel"] == RECORD["kernel"]
+
+
+@pytest.mark.parametrize(
+    "content", [None, "{", json.dumps(RECORD | {"run_id": "another"}), json.dumps({"run_id": "r1"})]
+)
+def test_a_record_that_cannot_be_used_stops_the_hand_over(
+    here: World, asked: Task, made: tuple[Baked, Build], content: str | None
+) -> None:
+    """The AMI is there and is named, but nobody starts instances of an image that cannot say what it is."""
+    baked, build = made
+    asked.run.workspace.release.unlink()
+    if content is not None:
+        asked.run.workspace.release.write_text(content)
+
+    with pytest.raises(BuildError, match=r"ami-\w+ was made but is not handed over") as caught:
+        recording.record(asked.run, baked, build)
+
+    assert next(iter(build.amis.values())) in str(caught.value)
+
+
+def test_tags_that_ec2_refuses_are_a_warning(here: World, asked: Task, made: tuple[Baked, Build]) -> None:
+    """The AMI is as good without them; the line says which one lacks them."""
+    baked, build = made
+    here.aws.gate.deny("ec2:CreateTags")
+
+    recording.record(asked.run, baked, build)
+
+    assert "has no tags with its release facts" in asked.err.getvalue()
+
+
+def test_a_build_with_nothing_to_do_shows_the_ami_that_there_is(here: World, asked: Task) -> None:
+    """The same keys as after a build: scripts go on with the id either way."""
+    live = _live(here, asked)
+    changes.add_tags(Caller(asked.run.access, asked.run.settings.region), live.id, {"gpu-ami:chain-length": "2"})
+    found = _compared(here, asked, _job(here)).live
+    assert found is not None
+
+    shown = results.unchanged(asked.run, found)
+    document = shown.document()
+
+    assert (document["built"], document["ami_id"], document["chain_length"]) == (False, live.id, 2)
+    assert (document["duration_s"], document["build_cost_usd"], document["attempts"]) == (0.0, 0.0, 0)
+    table = report.built_table(shown)
+    assert table.columns[0] == "live"
+    assert "Nothing was built" in table.footer[0]
+    differences = (Difference("image", "a", "b", "the container image: a is now b"),)
+    assert replace(shown, differences=differences).document()["differences"][0]["fact"] == "image"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({}, []),
+        ({"if_stale": True}, ["# nothing at all when the family's last AMI was made from the same"]),
+        ({"incremental": True}, ["# on the family's last AMI instead"]),
+    ],
+)
+def test_a_dry_run_says_what_depends_on_a_look_at_aws(here: World, flags: dict[str, bool], said: list[str]) -> None:
+    """The commands can be pasted; what is not known without AWS is a comment."""
+    lines = building.build_lines(_job(here, **PLACE), debug=False, **flags)
+
+    comments = [line for line in lines if line.startswith("#")]
+    assert "fingerprints" in comments[0]
+    for expected in said:
+        assert any(line.startswith(expected) for line in comments)
+    assert len([line for line in comments if "without room there" in line]) == 3
+    assert (
+        comments[-1]
+        == "# without room there: the same with -var=subnet_id=subnet-0123456789abcdef0 -var=instance_type=m6i.4xlarge"
+    )
+    assert TAG_PREFIX not in "".join(lines)
