@@ -93,6 +93,17 @@ class Invocation:
             raise SafetyError(msg)
         return who
 
+    def private_file(self, name: str, text: str) -> Path:
+        """Write *text* to a new file that only this user may read and return it; it is removed when the run ends."""
+        import tempfile
+
+        folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="gpu-ami-"))
+        path = Path(folder) / name
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
     def close(self) -> None:
         """End what this invocation started."""
         self._open.close()

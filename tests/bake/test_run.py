@@ -86,6 +86,37 @@ def test_a_good_build_is_followed_to_its_amis(tmp_path: Path) -> None:
     assert len(log.read_text().splitlines()) == len(GOOD) - 1
 
 
+def test_the_builder_s_logs_go_to_a_file_that_the_error_names(tmp_path: Path) -> None:
+    """The instance is gone by the time somebody reads why; without logs no file is spoken of."""
+    prefix = "1,,ui,message,    amazon-ebs.gpu: "
+    logs = [f"{prefix}collect-logs: begin", f"{prefix}--- journalctl", f"{prefix}oom", f"{prefix}collect-logs: end"]
+
+    with pytest.raises(BuildError) as caught:
+        _bake(_packer([*BAD[:3], *logs, *BAD[3:]], 1), tmp_path / "b.log", Recorder())
+    with pytest.raises(BuildError) as without:
+        _bake(_packer(BAD, 1), tmp_path / "c.log", Recorder())
+
+    kept = tmp_path / "b.builder.log"
+    assert kept.read_text() == "--- journalctl\noom\n"
+    assert str(caught.value).endswith(
+        f"The builder's own logs are in {kept}. The whole log is in {tmp_path / 'b.log'}."
+    )
+    assert "builder's own" not in str(without.value)
+
+
+def test_no_secret_of_packer_s_output_reaches_the_log_or_the_error(tmp_path: Path) -> None:
+    """A script of the user's own may print a presigned URL."""
+    lines = [BAD[0], "1,,ui,error,==> amazon-ebs.gpu: curl https://h/m.pt?X-Amz-Signature=5ec2e7 failed", *BAD[2:]]
+    lines[-1] = "1,amazon-ebs.gpu,error,https://h/m.pt?X-Amz-Signature=5ec2e7 failed"
+    view = Recorder()
+
+    with pytest.raises(BuildError) as caught:
+        _bake(_packer(lines, 1), tmp_path / "b.log", view)
+
+    assert "5ec2e7" not in (tmp_path / "b.log").read_text() + str(caught.value) + str(view.last_words)
+    assert "curl https://h/m.pt?... failed" in view.last_words
+
+
 def test_a_failed_build_names_step_reason_and_log(tmp_path: Path) -> None:
     """Clean-up comes after the failing step and must be neither named nor shown for the reason."""
     view = Recorder()

@@ -454,7 +454,8 @@ def test_collected_logs_hold_no_secrets(box: Box) -> None:
     """They are printed into a log that people attach to tickets."""
     box.write(
         "/var/log/cloud-init-output.log",
-        "curl https://b.s3.amazonaws.com/m.pt?X-Amz-Signature=5ec2e7 failed\nAuthToken: 5ec2e7\npassword=5ec2e7 end\n",
+        "curl https://b.s3.amazonaws.com/m.pt?X-Amz-Signature=5ec2e7 failed\nAuthToken: 5ec2e7\npassword=5ec2e7 end\n"
+        'Authorization: Bearer 5ec2e7\n{"auth": "5ec2e7"}\nkey ASIA5EC2E75EC2E75EC2\n',
     )
 
     result = box.run("collect-logs.sh")
@@ -463,6 +464,8 @@ def test_collected_logs_hold_no_secrets(box: Box) -> None:
     assert "curl https://b.s3.amazonaws.com/m.pt?... failed" in result.said
     assert "5ec2e7" not in result.said
     assert "password=... end" in result.said
+    assert "key ASIA...\n" in result.said
+    assert "5EC2E7" not in result.said
 
 
 def test_collecting_logs_never_fails(box: Box) -> None:
@@ -473,4 +476,6 @@ def test_collecting_logs_never_fails(box: Box) -> None:
     result = box.run("collect-logs.sh")
 
     assert result.status == 0
-    assert result.said.count("--- ") == 11
+    assert result.said.count("--- ") == 15
+    lines = result.said.splitlines()
+    assert (lines[0], lines[-2]) == ("collect-logs: begin", "collect-logs: end")

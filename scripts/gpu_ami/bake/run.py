@@ -12,6 +12,8 @@ from typing import IO, Protocol
 from gpu_ami import process
 from gpu_ami.bake.attempts import shortage
 from gpu_ami.bake.events import Progress, advance, failure, parse_line
+from gpu_ami.bake.guestlogs import GuestLogs
+from gpu_ami.bake.private import redact
 from gpu_ami.errors import BuildError, UsageError
 from gpu_ami.process import Command
 
@@ -59,7 +61,8 @@ def bake(
     Args:
         command: ``packer build -machine-readable …``.
         scripts: The template's provisioning scripts, in order.
-        log: The file that gets every line as Packer printed it.
+        log: The file that gets every line as Packer printed it, without secrets. The builder's logs go beside it, to
+            ``*.builder.log``, when a step has failed.
         view: Told about each line.
         percent: How far the snapshot of a pending AMI is, asked every *poll_s* seconds while EC2 makes it.
         poll_s: Seconds between two looks.
@@ -69,10 +72,11 @@ def bake(
         BuildError: The log could not be written on; Packer was interrupted and has cleaned up.
         KeyboardInterrupt: The build was cancelled and Packer has cleaned up.
     """
-    follower = _Follower(Progress(scripts=scripts), view)
+    follower = _Follower(Progress(scripts=scripts), view, GuestLogs(log.with_suffix(".builder.log")))
     with _open_log(log) as file, _watching(follower, percent, poll_s):
 
         def on_line(line: str) -> None:
+            line = redact(line)
             file.write(f"{line}\n")
             file.flush()
             follower.feed(line)
@@ -83,15 +87,17 @@ def bake(
             msg = f"The build was cancelled: its log {log} cannot be written: {exc.strerror}."
             raise BuildError(msg) from exc
     progress = follower.progress
+    follower.logs.close()
     if status != 0:
         view.failed(progress.last_words or progress.tail)
-        raise FailedBuildError(_reason(progress, log), progress)
+        raise FailedBuildError(_reason(progress, log, follower.logs.path), progress)
     return progress
 
 
-def _reason(progress: Progress, log: Path) -> str:
+def _reason(progress: Progress, log: Path, builder: Path | None) -> str:
     where = progress.title if progress.phase != "finishing" else _last_step(progress)
-    return f"The build failed at {where}: {failure(progress).rstrip('.')}. The whole log is in {log}."
+    logs = f" The builder's own logs are in {builder}." if builder else ""
+    return f"The build failed at {where}: {failure(progress).rstrip('.')}.{logs} The whole log is in {log}."
 
 
 def _last_step(progress: Progress) -> str:
@@ -104,12 +110,14 @@ def _last_step(progress: Progress) -> str:
 class _Follower:
     """Folds Packer's lines into progress and shows each change."""
 
-    def __init__(self, progress: Progress, view: View) -> None:
+    def __init__(self, progress: Progress, view: View, logs: GuestLogs) -> None:
         self.progress = progress
+        self.logs = logs
         self._view = view
 
     def feed(self, line: str) -> None:
         event = parse_line(line)
+        self.logs.feed(event)
         if event is None:
             # Not an event: Packer itself said something, a panic for example. Keep it for the error.
             if line.strip():

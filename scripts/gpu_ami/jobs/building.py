@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_ami import __version__, git, process
-from gpu_ami.bake import preflight, variables
+from gpu_ami.bake import models, preflight, private, variables
 from gpu_ami.bake.packer import Inputs, Packer
 from gpu_ami.diagnostics import first_problem
 from gpu_ami.errors import (
@@ -53,6 +53,7 @@ class Job:
         inputs: The variables that Packer gets.
         plugin_path: Where Packer finds its amazon plugin.
         run_id: Names this build in tags, manifest and log.
+        private: Variables that were given and are secrets: the last of the inputs' files holds them.
     """
 
     packer: Packer
@@ -60,6 +61,7 @@ class Job:
     inputs: Inputs
     plugin_path: Path
     run_id: str
+    private: tuple[str, ...] = ()
 
     def validation(self) -> tuple[tuple[type[PipelineError], tuple[Command, ...]], ...]:
         """Return the validation commands: two chains that can run side by side, and what a failure of each is."""
@@ -102,7 +104,12 @@ def prepare(run: Invocation, words: Sequence[str], *, debug: bool = False) -> Jo
     owned = {"region": run.settings.region, "family": run.settings.family}
     run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     own = {"run_id": run_id, "pipeline_version": __version__, "git_commit": git.head(run.workspace.root) or "unknown"}
-    file = variables_file(run, owned)
+    models.load(run.workspace.root / "packer" / "models.yaml")
+    files = [variables_file(run, owned)]
+    given, secret = private.apart(run.workspace.root / "packer", given)
+    if secret:
+        text = private.variables_text(run.workspace.root / "packer", secret)
+        files.append(run.private_file("given.pkrvars.hcl", text))
     packer, terraform = packer_tools(), terraform_tools()
     quiet = {"CHECKPOINT_DISABLE": "1"}
     environment = (lambda _extra: {}) if run.options.dry_run else run.access.child_environment
@@ -118,9 +125,10 @@ def prepare(run: Invocation, words: Sequence[str], *, debug: bool = False) -> Jo
             environment({**quiet, "TF_IN_AUTOMATION": "1"}),
             terraform.provider_mirror,
         ),
-        inputs=Inputs(files=(file,), variables=owned | own | given),
+        inputs=Inputs(files=tuple(files), variables=owned | own | given),
         plugin_path=packer.plugin_path,
         run_id=run_id,
+        private=tuple(secret),
     )
 
 
@@ -150,6 +158,11 @@ def variables_file(run: Invocation, owned: Mapping[str, str]) -> Path:
 def validation_lines(job: Job) -> list[str]:
     """Return the exact commands that `validate` runs, and the one variable they need to be pasted."""
     commands = [str(command) for _, chain in job.validation() for command in chain]
+    if job.private:
+        names = ", ".join(job.private)
+        commands.insert(
+            0, f"# {names}: in {job.inputs.files[-1]}, which only you may read and which is gone afterwards"
+        )
     return [f"export PACKER_PLUGIN_PATH={shlex.quote(str(job.plugin_path))}", *commands]
 
 
