@@ -80,14 +80,42 @@ def test_extra_ecs_settings_are_set_as_given(box: Box) -> None:
     assert extra.items() <= effective(box.read("/etc/ecs/ecs.config")).items()
 
 
+def keeps_its_images(settings: dict[str, str]) -> bool:
+    """Return whether the agent leaves images alone, as its ImageManager decides."""
+    disabled = settings.get("ECS_DISABLE_IMAGE_CLEANUP", "false") == "true"
+    return disabled or settings.get("ECS_IMAGE_PULL_BEHAVIOR") == "prefer-cached"
+
+
+def at_boot(box: Box) -> dict[str, str]:
+    """Append Batch's lines as its user data does; return what the agent then sees: /var/lib/ecs first, /etc wins."""
+    box.write("/var/lib/ecs/ecs.config", "ECS_ENABLE_GPU_SUPPORT=true\nECS_IMAGE_PULL_BEHAVIOR=default\n")
+    box.write("/srv/batch", BATCH)
+    done = box.bash('while IFS= read -r line; do echo "$line" >>/etc/ecs/ecs.config; done </srv/batch')
+    assert done.status == 0, done.said
+    return effective(box.read("/var/lib/ecs/ecs.config")) | effective(box.read("/etc/ecs/ecs.config"))
+
+
 def test_batch_s_own_lines_at_boot_do_not_lose_the_baked_image(box: Box) -> None:
     """Batch turns image clean-up back on; prefer-cached, which it leaves alone, switches it off in the agent."""
     box.run("configure-ecs.sh", **ECS)
-    at_boot = effective(box.read("/etc/ecs/ecs.config") + BATCH)
+    ours = effective(box.read("/etc/ecs/ecs.config"))
 
-    assert at_boot["ECS_DISABLE_IMAGE_CLEANUP"] == "false"
-    assert at_boot["ECS_IMAGE_PULL_BEHAVIOR"] == "prefer-cached"
-    assert at_boot["ECS_ENABLE_GPU_SUPPORT"] == "true"
+    settings = at_boot(box)
+
+    assert settings["ECS_DISABLE_IMAGE_CLEANUP"] == "false", "every line of Batch's took effect"
+    assert effective(BATCH).items() <= settings.items()
+    assert ours.items() <= settings.items(), "and none of ours was lost"
+    assert keeps_its_images(settings)
+
+
+@pytest.mark.parametrize("behavior", ["default", "once", "always"])
+def test_with_another_pull_behavior_batch_would_lose_the_image(box: Box, behavior: str) -> None:
+    """What the test above rests on: not even ECS_DISABLE_IMAGE_CLEANUP=true in the image would help."""
+    extra = json.dumps({"ECS_DISABLE_IMAGE_CLEANUP": "true"})
+    box.run("configure-ecs.sh", **ECS | {"ECS_IMAGE_PULL_BEHAVIOR": behavior, "ECS_EXTRA_CONFIG": extra})
+
+    assert keeps_its_images(effective(box.read("/etc/ecs/ecs.config")))
+    assert not keeps_its_images(at_boot(box))
 
 
 @pytest.mark.parametrize(

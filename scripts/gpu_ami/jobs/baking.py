@@ -14,6 +14,7 @@ from gpu_ami.bake.attempts import Place, places
 from gpu_ami.bake.events import Progress
 from gpu_ami.errors import AwsError, BuildError, InterruptedRunError
 from gpu_ami.invocation import Invocation
+from gpu_ami.process import Command
 
 if TYPE_CHECKING:
     from gpu_ami.jobs.building import Job
@@ -92,9 +93,7 @@ def _attempt(run: Invocation, job: Job, log: Path, *, debug: bool = False) -> Pr
     shown = run.workspace.shown(log)
     try:
         if debug:
-            if process.foreground(command) != 0:
-                msg = "The build failed; Packer's own output above says where."
-                raise BuildError(msg)
+            _step_by_step(run, job, command)
             return None
         from gpu_ami.bake.run import bake as follow
         from gpu_ami.bake.view import build_view
@@ -117,6 +116,15 @@ def _attempt(run: Invocation, job: Job, log: Path, *, debug: bool = False) -> Pr
     except BuildError:
         _tidy(run, job)
         raise
+
+
+def _step_by_step(run: Invocation, job: Job, command: Command) -> None:
+    from gpu_ami.bake.login import login_lines
+
+    run.console.say("\n".join(login_lines(job.values(), Path(run.workspace.shown(job.packer.folder)))))
+    if process.foreground(command) != 0:
+        msg = "The build failed; Packer's own output above says where."
+        raise BuildError(msg)
 
 
 def _tidy(run: Invocation, job: Job) -> None:
