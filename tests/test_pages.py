@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import itertools
 import json
 import re
@@ -10,9 +11,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from invoke.collection import Collection
 
 from gpu_ami import settings
 
@@ -24,7 +27,7 @@ PAGES = sorted(
     if page.name != "CHANGELOG.md"
 ) + sorted(ROOT.glob("terraform/**/README.md"))
 # Invoke's own, and what stands for a value.
-CORE = {"--list", "--dry", "--help", "--print-completion-script"}
+CORE = {"--list", "--dry", "--help"}
 
 
 def blocks(page: Path) -> str:
@@ -49,25 +52,49 @@ def commands(page: Path) -> list[list[str]]:
         words = shlex.split(part, comments=True)
         while words[:2] == ["uv", "run"]:
             words = words[2:]
-        if words and words[0] in {"invoke", "nox"}:
+        if words and words[0] in {"invoke", "nox"} and "--print-completion-script" not in words:
             found.append(words)
     return found
 
 
-@functools.cache
-def tasks() -> dict[str, set[str]]:
-    """Return each task with its flags."""
-    listed = subprocess.run(
-        [sys.executable, "-m", "invoke", "--list", "--list-format=json"], cwd=ROOT, capture_output=True, check=True
-    )
-    names = [task["name"] for task in json.loads(listed.stdout)["tasks"]]
-    code = (
-        "import json, tasks, invoke.collection as c; n = c.Collection.from_module(tasks);"
-        "print(json.dumps({k: [f for a in n[k].get_arguments() for f in a.names] for k in n.task_names}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
-    flags = {name: {f"--{flag.replace('_', '-')}" for flag in given} for name, given in json.loads(done.stdout).items()}
-    return {name: flags[name] for name in names}
+def _tasks() -> Collection:
+    spec = importlib.util.spec_from_file_location("the_tasks", ROOT / "tasks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return Collection.from_module(module)
+
+
+TASKS = _tasks()
+
+
+def flags_of(task: Any) -> dict[str, bool]:
+    """Return each flag of a task and whether it takes a value."""
+    return {
+        f"--{name.replace('_', '-')}": a.takes_value for a in task.get_arguments() for name in a.names if len(name) > 1
+    }
+
+
+def problems(words: list[str]) -> list[str]:
+    """Return the words of a command that are no task and no flag of the task before them."""
+    wrong: list[str] = []
+    flags: dict[str, bool] = {}
+    rest = iter(words)
+    for word in rest:
+        if word in CORE or re.fullmatch(r"[A-Z…]+", word):
+            continue  # Invoke's own, or the name of something
+        if word.startswith("--"):
+            name, equals, _ = word.partition("=")
+            if name not in flags:
+                wrong.append(word)
+            elif flags[name] and not equals:
+                next(rest, None)
+        elif word in TASKS.task_names:
+            flags = flags_of(TASKS[word])
+        else:
+            wrong.append(word)
+    return wrong
 
 
 @functools.cache
@@ -79,29 +106,25 @@ def sessions() -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_task_and_flag_of_a_page_exists(page: Path) -> None:
-    """Whoever pastes a line gets what the page says, not a parse error."""
-    for words in commands(page):
-        if words[0] == "nox":
-            named = [word for flag, word in itertools.pairwise(words) if flag in {"-s", "--session"}]
-            assert {name.partition("-")[0] for name in named} <= sessions(), words
-            continue
-        known: set[str] = set(CORE)
-        takes_value = False
-        for word in words[1:]:
-            if word.startswith("--"):
-                flag = (
-                    word.partition("=")[0].replace("--no-", "--", 1)
-                    if word.startswith("--no-")
-                    else word.partition("=")[0]
-                )
-                assert flag in known or word.partition("=")[0] in known, (word, words)
-                takes_value = True
-            elif word in tasks() and not (takes_value and word not in tasks()):
-                known |= tasks()[word]
-                takes_value = False
-            elif not takes_value:
-                # Names in capitals, and "…", stand for something.
-                assert re.fullmatch(r"[A-Z…]+|…", word), (word, words)
+    """Whoever pastes a line gets what the page says, not a usage error."""
+    typed = [words for words in commands(page) if words[0] == "invoke"]
+
+    assert {" ".join(words): wrong for words in typed if (wrong := problems(words[1:]))} == {}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_session_of_a_page_exists(page: Path) -> None:
+    """`nox -s` with another name ends before it begins."""
+    pairs = [pair for words in commands(page) if words[0] == "nox" for pair in itertools.pairwise(words)]
+
+    assert {name.partition("-")[0] for flag, name in pairs if flag in {"-s", "--session"}} <= sessions()
+
+
+def test_the_check_itself_finds_what_is_wrong() -> None:
+    """It would be worth nothing otherwise."""
+    assert problems(["build", "--sandbox", "--var", "a=b"]) == []
+    assert problems(["biuld", "--sandbox"]) == ["biuld", "--sandbox"]
+    assert problems(["doctor", "--yes"]) == ["--yes"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -136,6 +159,15 @@ def test_every_path_in_a_page_s_tables_exists(page: Path) -> None:
 
     missing = [path for path in sorted(paths) if not (ROOT / path).exists() and not path.startswith(made)]
     assert missing == []
+
+
+@pytest.mark.parametrize(("line", "candidate"), [("invoke clea", "cleanup"), ("invoke cleanup --", "--older-than")])
+def test_the_shell_completes_tasks_and_flags(line: str, candidate: str) -> None:
+    """The script that docs/settings.md installs asks Invoke this way."""
+    words = [sys.executable, "-m", "invoke", "--complete", "--", *line.split()]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert candidate in done.stdout.split()
 
 
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
