@@ -178,6 +178,7 @@ def aws_errors(doing: str) -> Iterator[None]:
         AwsError: AWS refused, could not be reached, or there are no usable credentials.
     """
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
@@ -191,6 +192,9 @@ def aws_errors(doing: str) -> Iterator[None]:
     except BotoCoreError as exc:
         msg = f"AWS could not be asked to {doing}: {_one_line(str(exc))}"
         raise AwsError(msg) from exc
+    except ResponseParserError as exc:
+        msg = f"AWS was asked to {doing}, but its answer is cut off or malformed: is a proxy in between?"
+        raise AwsError(msg) from exc
 
 
 def error_code(exc: Exception) -> str:
@@ -203,11 +207,16 @@ def identify(access: Access) -> Identity:
     """Return whose credentials these are.
 
     Raises:
-        AwsError: There are none, or STS refused them.
+        AwsError: There are none, STS refused them, or its answer makes no sense.
     """
-    with aws_errors("say whose credentials these are"):
-        answer = access.client("sts").get_caller_identity()
-    return Identity(account=answer["Account"], arn=answer["Arn"])
+    try:
+        with aws_errors("say whose credentials these are"):
+            answer = access.client("sts").get_caller_identity()
+        return Identity(account=answer["Account"], arn=answer["Arn"])
+    except (LookupError, TypeError, ValueError, AttributeError) as exc:
+        # What botocore raises over a login page with status 200 depends on where it stumbles.
+        msg = "AWS was asked whose credentials these are, but its answer makes no sense: is a proxy in between?"
+        raise AwsError(msg) from exc
 
 
 def assume(access: Access, role_arn: str) -> Access:
