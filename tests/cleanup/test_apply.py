@@ -19,6 +19,7 @@ from gpu_ami.cleanup.planning import make_plan
 from gpu_ami.cleanup.policy import Policy
 from gpu_ami.sandbox.demouses import USES
 from gpu_ami.sandbox.gate import Call, Fault
+from gpu_ami.sandbox.images import SandboxAmi
 from tests.cleanup.world import EVERYTHING, World, doomed
 
 
@@ -61,7 +62,7 @@ def test_unused_amis_go_with_their_snapshots_and_nothing_else(here: World, tmp_p
 
 
 def test_one_call_per_ami_deletes_it_with_its_snapshots(here: World, tmp_path: Path) -> None:
-    """Speed: one look at its sharing and one deregistration each, nothing more."""
+    """Speed: one look at its sharing and one deregistration each; all are read again in one call."""
     here.newest()
     here.in_use()
     for n in range(5):
@@ -72,7 +73,7 @@ def test_one_call_per_ami_deletes_it_with_its_snapshots(here: World, tmp_path: P
     calls = here.calls()
     assert calls.count("DeregisterImage") == calls.count("DescribeImageAttribute") == 5
     assert "DeleteSnapshot" not in calls
-    assert calls.count("DescribeImages") == 1
+    assert calls.count("DescribeImages") == 2
 
 
 def test_the_intention_is_on_the_disk_before_the_act(here: World, tmp_path: Path) -> None:
@@ -189,6 +190,48 @@ def test_an_ami_that_is_used_since_the_plan_stays(here: World, tmp_path: Path, r
     assert "needed since the plan" in str(done.results[image.id].error)
     assert image.id in here.there()
     assert read(done.journal).entries == {}
+
+
+CHANGED_MEANWHILE: dict[str, tuple[Callable[[World, SandboxAmi], object], str]] = {
+    "keep tag": (lambda _, image: image.add_tags({"gpu-ami:keep": "true"}), "tagged gpu-ami:keep"),
+    "hand-over": (lambda _, image: image.add_tags({"gpu-ami:handover": "pending"}), "waits for its hand-over"),
+    "launched": (
+        lambda here, image: setattr(image, "last_launched_time", f"{here.now:%Y-%m-%dT%H:%M:%S}Z"),
+        "launched",
+    ),
+    "public": (lambda _, image: image.launch_permissions.append({"Group": "all"}), "public"),
+    "protected": (lambda _, image: setattr(image, "deregistration_protection", "enabled-with-cooldown"), "protection"),
+    "family": (lambda _, image: image.add_tags({"gpu-ami:family": "another"}), "not in the scope any more"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED_MEANWHILE)
+def test_an_ami_that_was_changed_since_the_plan_stays(here: World, tmp_path: Path, name: str) -> None:
+    """A reviewer of the plan tags what must stay, while it is about to be carried out."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+    change, why = CHANGED_MEANWHILE[name]
+
+    done = _run(here, tmp_path, between=lambda: change(here, image))
+
+    assert doomed(done.plan) == {image.id}
+    assert done.results[image.id].status == "kept"
+    assert why in str(done.results[image.id].error)
+    assert image.id in here.there()
+
+
+def test_amis_that_cannot_be_read_again_stay(here: World, tmp_path: Path) -> None:
+    """What they are by now is not known."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+
+    done = _run(here, tmp_path, between=lambda: here.aws.gate.deny("ec2:DescribeImages"))
+
+    assert done.results[image.id].status == "kept"
+    assert "DescribeImages" in str(done.results[image.id].error)
+    assert image.id in here.there()
 
 
 def test_a_source_that_fails_the_second_time_keeps_everything(here: World, tmp_path: Path) -> None:

@@ -173,14 +173,15 @@ def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_unfinished_runs_are_found(tmp_path: Path) -> None:
-    """Only this account's, only those without an end; a run that wrote no whole line did nothing."""
+    """Only this account's, only those without an end or a lost answer; one without a whole line did nothing."""
     _journal(tmp_path / "cleanup-1.jsonl", WILL)
-    _journal(tmp_path / "cleanup-2.jsonl", WILL, ("end", {}))
+    for number, outcome in enumerate(("done", "failed", "left", "unknown"), 10):
+        _journal(tmp_path / f"cleanup-{number}.jsonl", WILL, (outcome, {"image_id": "ami-1"}), ("end", {}))
     (tmp_path / "cleanup-3.jsonl").write_text('{"event": "beg')
     (tmp_path / "cleanup-4.jsonl").write_text(json.dumps({"event": "begin", "format": 1, "account": "2"}) + "\n")
     (tmp_path / "other.jsonl").write_text("x\n")
 
-    assert [story.path.name for story in unfinished(tmp_path, "1")] == ["cleanup-1.jsonl"]
+    assert [story.path.name for story in unfinished(tmp_path, "1")] == ["cleanup-1.jsonl", "cleanup-13.jsonl"]
 
 
 def test_journals_are_named_by_time_and_never_twice(tmp_path: Path) -> None:

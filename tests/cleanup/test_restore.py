@@ -259,3 +259,23 @@ def test_an_ami_that_was_never_deleted_is_left_alone(here: World, tmp_path: Path
 
     assert [each["status"] for each in back.document["results"]] == ["unchanged"]
     assert "Name" not in here.maker.ec2.tags[image.id]
+
+
+def test_what_another_run_deleted_is_left_to_its_journal(here: World, tmp_path: Path) -> None:
+    """The first run failed at this AMI; that the second deleted it is not the first one's to undo."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    image = here.image()
+    here.aws.gate.fail("OperationNotPermitted", "It is protected.", action="DeregisterImage", at=1)
+    first = task(here, tmp_path)
+    with pytest.raises(PartialError):
+        cleanup(first.run, Request(flags=Flags(older_than="30d", keep="1"), yes=True))
+    (failed,) = first.journals
+    _clean(here, tmp_path)
+    assert image.id not in here.there()
+
+    back = _restore(here, tmp_path, failed)
+
+    assert [each["status"] for each in back.document["results"]] == ["unchanged"]
+    assert image.id not in here.there()

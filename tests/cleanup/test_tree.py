@@ -70,6 +70,25 @@ def test_copies_caches_and_our_own_journals_need_nothing(tmp_path: Path, name: s
     assert not any(source.references for source in found.values())
 
 
+def test_a_module_named_logs_is_read(tmp_path: Path) -> None:
+    """Only the folder at the top holds our journals."""
+    found = _scan(_tree(tmp_path, **{"terraform/modules/logs/main.tf": A}))
+
+    assert _named(found["terraform-code"]) == {A}
+
+
+def test_a_linked_folder_is_read_once(tmp_path: Path) -> None:
+    """Terraform follows links to modules; one that leads back up must not go on for ever."""
+    _tree(tmp_path, **{"shared/main.tf": A, "tree/terraform/main.tf": B})
+    (tmp_path / "tree" / "terraform" / "module").symlink_to(tmp_path / "shared")
+    (tmp_path / "tree" / "terraform" / "up").symlink_to(tmp_path / "tree")
+
+    found = _scan(tmp_path / "tree")
+
+    assert _named(found["terraform-code"]) == {A, B}
+    assert found["terraform-code"].report.references == 2
+
+
 def test_a_tree_without_such_files_is_skipped_not_ok(tmp_path: Path) -> None:
     """A CI checkout without state must not read as: the state needs nothing."""
     found = _scan(tmp_path)
@@ -234,6 +253,28 @@ def test_of_receipts_the_newest_of_each_address_counts() -> None:
 def test_a_receipt_that_cannot_be_understood_protects_every_id_in_it(text: str) -> None:
     """It may be the newest one."""
     assert {r.target for r in protected_by_receipts([("x", text)])} == {A, B}
+
+
+def test_receipts_beside_the_state_count_too(tmp_path: Path) -> None:
+    """A CI checkout has none of its own; the newest of both places is what is live."""
+    tree = _tree(tmp_path, **{"terraform/receipts/1.json": _receipt("2026-01-01T00:00:00Z", ("a", None, A))})
+
+    found = _scan(tree, receipts=lambda: [("s3://b/2.json", _receipt("2026-02-01T00:00:00Z", ("a", B, C)))])
+
+    assert _named(found["receipts"]) == {B, C}
+    assert found["receipts"].references[0].detail == "live at a by s3://b/2.json"
+
+
+def test_receipts_beside_the_state_that_cannot_be_read_fail(tmp_path: Path) -> None:
+    """The AMI to roll back to may be in one of them."""
+
+    def fail() -> list[tuple[str, str]]:
+        msg = "AccessDenied"
+        raise TerraformError(msg)
+
+    found = _scan(_tree(tmp_path, **{"receipts/1.json": "{}"}), receipts=fail)
+
+    assert (found["receipts"].report.status, found["receipts"].report.error) == ("failed", "AccessDenied")
 
 
 def test_receipts_are_found_in_their_folder(tmp_path: Path) -> None:

@@ -275,6 +275,55 @@ def test_the_next_run_finishes_a_killed_one(here: World, tmp_path: Path, unused:
     assert unfinished(tmp_path / "logs", here.account) == []
 
 
+def test_a_killed_run_in_another_region_is_left_to_a_run_there(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """Closing its journal now would leave its snapshots behind for ever."""
+    from gpu_ami.cleanup.journal import Journal, image_record, unfinished
+
+    there = other_region(here)
+    there.image(1)
+    abroad = there.image(200)
+    plan = here.plan(places=[here.place(), here.place(OTHER_REGION)])
+    record = next(image_record(v.image) for v in plan.decision.doomed if v.image.image_id == abroad.id)
+    journal = Journal(tmp_path / "logs" / "cleanup-0.jsonl")
+    journal.write("begin", format=1, account=here.account)
+    journal.write("will", mode="delete", image=record, permissions=[], snapshots=[])
+    journal.close()
+    there.ec2.deregister_image(abroad.id)
+
+    _clean(here, tmp_path, yes=True, permanent=True)
+    assert [story.path.name for story in unfinished(tmp_path / "logs", here.account)] == ["cleanup-0.jsonl"]
+    assert abroad.snapshot_ids[0] in there.ec2.snapshots
+
+    _clean(here, tmp_path, yes=True, permanent=True, regions=(f"{REGION},{OTHER_REGION}",))
+    assert unfinished(tmp_path / "logs", here.account) == []
+    assert abroad.snapshot_ids[0] not in there.ec2.snapshots
+
+
+@pytest.mark.parametrize("is_gone", [True, False], ids=["done after all", "not done"])
+def test_the_next_run_looks_what_became_of_a_lost_answer(
+    here: World, tmp_path: Path, unused: SandboxAmi, *, is_gone: bool
+) -> None:
+    """The run came to its end without knowing; the snapshots of an AMI that went must not stay for ever."""
+    from gpu_ami.cleanup.journal import Journal, image_record, read, unfinished
+
+    record = image_record(here.plan().decision.doomed[0].image)
+    journal = Journal(tmp_path / "logs" / "cleanup-0.jsonl")
+    journal.write("begin", format=1, account=here.account)
+    journal.write("will", mode="delete", image=record, permissions=[], snapshots=[])
+    journal.write("unknown", image_id=unused.id, error="no answer")
+    journal.write("end", failed=1)
+    journal.close()
+    if is_gone:
+        here.maker.ec2.deregister_image(unused.id)
+
+    _clean(here, tmp_path, yes=True, permanent=True)
+
+    assert unused.id not in here.there()
+    assert unused.snapshot_ids[0] not in here.snapshots_there()
+    assert unfinished(tmp_path / "logs", here.account) == []
+    assert read(tmp_path / "logs" / "cleanup-0.jsonl").entries[unused.id].status == ("done" if is_gone else "left")
+
+
 def test_nothing_to_do_leaves_no_journal(here: World, tmp_path: Path) -> None:
     """A nightly run must not fill the folder."""
     here.newest()
@@ -393,6 +442,32 @@ def test_a_backends_state_is_pulled(here: World, tmp_path: Path, unused: Sandbox
     assert [reason["code"] for reason in verdict["reasons"]] == ["terraform-state"]
     program.write_text("#!/bin/sh\necho 'Error: Backend initialization required' >&2\nexit 1\n")
     with pytest.raises(SafetyError, match="terraform init"):
+        _clean(here, tmp_path)
+
+
+def test_receipts_beside_a_state_in_s3_are_read(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """The AMI to roll back to, filed by another machine."""
+    backend = {"backend": {"type": "s3", "config": {"bucket": "states", "key": "gpu/terraform.tfstate"}}}
+    initialized = tmp_path / "terraform" / ".terraform" / "terraform.tfstate"
+    initialized.parent.mkdir(parents=True)
+    initialized.write_text(json.dumps(backend))
+    s3 = here.access.client("s3")
+    place: Any = {"LocationConstraint": REGION}
+    s3.create_bucket(Bucket="states", CreateBucketConfiguration=place)
+    change = {"address": "a", "old": unused.id, "new": here.image(2).id}
+    receipt = json.dumps({"when": "2026-01-01T00:00:00Z", "changes": [change]})
+    s3.put_object(Bucket="states", Key="gpu/receipts/1.json", Body=receipt.encode())
+
+    document = _clean(here, tmp_path).document
+
+    verdict = next(v for v in document["verdicts"] if v["image_id"] == unused.id)
+    detail = "the one to roll back to at a by s3://states/gpu/receipts/1.json"
+    assert verdict["reasons"] == [{"code": "receipts", "detail": detail}]
+    s3.put_object(Bucket="states", Key="gpu/receipts/2.json", Body=b"")
+    with pytest.raises(SafetyError, match=r"2\.json is empty or too large"):
+        _clean(here, tmp_path)
+    here.aws.gate.deny("s3:*")
+    with pytest.raises(SafetyError, match="receipts could not be read"):
         _clean(here, tmp_path)
 
 

@@ -39,13 +39,16 @@ class Guard:
         self._lock = threading.Lock()
         self._checked_at: float | None = None
         self._keeps: dict[str, str] = {}
+        self._doomed: frozenset[str] = frozenset()
         self._block: str | None = None
         self._needed: dict[str, str] = {}
 
     def keeps(self, image: Image) -> str | None:
         """Return why *image* must stay; None when it may go."""
         self._refresh()
-        return self._block or self._keeps.get(image.image_id)
+        if self._block or image.image_id in self._doomed:
+            return self._block
+        return self._keeps.get(image.image_id, "it is not in the scope any more")
 
     def keeps_snapshot(self, snapshot_id: str, image_id: str) -> str | None:
         """Return why an orphan snapshot must stay; None when it may go."""
@@ -67,6 +70,7 @@ class Guard:
         decision = self._survey.decide(self._now(), policy)
         blocks = find_blocks(self._survey.reports, policy)
         self._block = f"the check right before found: {blocks[0]}" if blocks else None
+        self._doomed = frozenset(verdict.image.image_id for verdict in decision.doomed)
         self._keeps = {
             verdict.image.image_id: f"needed since the plan: {verdict.reasons[0].detail}"
             for verdict in decision.verdicts

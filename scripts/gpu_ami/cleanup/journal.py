@@ -30,7 +30,8 @@ class Entry:
         mode: What was to be done: delete, disable or deprecate.
         permissions: Who could launch it.
         snapshots: Its snapshots as they were.
-        status: ``intended`` until the outcome is known, then ``done``, ``failed`` or ``unknown``; ``restored`` later.
+        status: ``intended`` until the outcome is known, then ``done``, ``failed`` or ``unknown``. ``restored`` later;
+            ``left`` when a later run found an AMI of unknown fate still there.
         snapshot_status: The last word on each snapshot.
     """
 
@@ -40,6 +41,11 @@ class Entry:
     snapshots: tuple[Snapshot, ...] = ()
     status: str = "intended"
     snapshot_status: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody knows yet what became of the AMI."""
+        return self.status in ("intended", "unknown")
 
 
 @dataclass
@@ -59,6 +65,11 @@ class Story:
     entries: dict[str, Entry] = field(default_factory=dict)
     orphans: dict[str, tuple[Snapshot, str]] = field(default_factory=dict)
     is_ended: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to find out or to finish."""
+        return self.is_ended and not any(entry.is_open for entry in self.entries.values())
 
 
 class Journal:
@@ -157,14 +168,14 @@ def read(path: Path) -> Story:
 
 
 def unfinished(logs: Path, account: str) -> list[Story]:
-    """Return the journals in *logs* of runs in *account* that did not come to their end.
+    """Return the journals in *logs* of runs in *account* that did not come to their end, or not to know theirs.
 
     Raises:
         UsageError: A file there is not a journal.
     """
     # Without a whole first line a run was killed before it did anything.
     written = (path for path in sorted(logs.glob("cleanup-*.jsonl")) if b"\n" in path.read_bytes())
-    return [story for story in map(read, written) if story.account == account and not story.is_ended]
+    return [story for story in map(read, written) if story.account == account and not story.is_settled]
 
 
 def image_record(image: Image) -> dict[str, Any]:
@@ -209,7 +220,7 @@ def _follow(story: Story, event: Mapping[str, Any]) -> None:
     kind = event["event"]
     if kind == "will":
         story.entries[event["image"]["image_id"]] = _entry(event)
-    elif kind in ("done", "failed", "unknown", "restored") and "image_id" in event:
+    elif kind in ("done", "failed", "unknown", "left", "restored") and "image_id" in event:
         entry = story.entries[event["image_id"]]
         entry.status = kind
         entry.snapshot_status.update(event.get("snapshots") or {})

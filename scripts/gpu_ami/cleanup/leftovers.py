@@ -76,7 +76,7 @@ class Leftovers:
         finished: dict[str, dict[str, str]] = {}
         for entry in entries:
             image = entry.image
-            if entry.mode != "delete" or entry.status in ("failed", "restored"):
+            if entry.mode != "delete" or entry.status in ("failed", "left", "restored"):
                 continue
             if image.image_id in alive or image.region not in callers:
                 continue

@@ -108,7 +108,7 @@ def _image(entry: Entry, region: Region, journal: Journal) -> Restored:
 
 def _bring_back(entry: Entry, region: Region) -> bool:
     image = entry.image
-    if image.image_id in region.images:
+    if image.image_id in region.images or entry.status in ("failed", "left"):  # not this run's doing
         return False
     missing = [each for each in image.snapshot_ids if each not in region.snapshots]
     for snapshot_id in missing:

@@ -13,16 +13,17 @@ from typing import Any, TypeVar
 from gpu_ami import collector
 from gpu_ami.aws.access import Access
 from gpu_ami.aws.calls import Caller, RefusedError, making_sense
-from gpu_ami.aws.images import Image, own_images
+from gpu_ami.aws.images import Image, own_images, some_images
 from gpu_ami.aws.references.registry import OWN, PER_IMAGE, USES
 from gpu_ami.aws.references.source import Found, Look, Reference, Source
 from gpu_ami.aws.regions import has_service
-from gpu_ami.cleanup.decide import Decision, SourceReport, decide
+from gpu_ami.cleanup.decide import Decision, SourceReport, Status, decide
 from gpu_ami.cleanup.policy import Policy
 from gpu_ami.cleanup.tree import LocalSource
 from gpu_ami.errors import AwsError
 
 _WORKERS = 32
+_SHARING = "launch-permissions"
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -115,7 +116,7 @@ class Survey:
         """Return who may launch *image*, as it was looked up; None when it was not."""
         for place in self.own_places:
             if place.region == image.region:
-                sight = self._sights.get(_key(place, "launch-permissions"))
+                sight = self._sights.get(_key(place, _SHARING))
                 found = sight.memory.get("permissions", {}).get(image.image_id) if sight else None
                 return tuple(found) if found is not None else None
         return None
@@ -154,19 +155,52 @@ class Survey:
         """Read the launch permissions of the AMIs *asked* anew."""
         for sight in self._sights.values():
             sight.memory.pop("permissions", None)
-        sharing = [source for source in self._per_image if source.name == "launch-permissions"]
-        self._see_all(self.own_places, sharing, asked)
+        self._see_all(self.own_places, self._sharing, asked)
         self._sharing_seen_at = self.clock()
 
     def look_again(self, asked: Collection[str]) -> None:
-        """Look again at everything that may have moved since the last look.
+        """Look again at everything that may have moved since the last look, the AMIs *asked* themselves included.
 
-        AMIs' own properties are looked at by AWS itself when they are deregistered; what EC2 says of references
-        (image-references) is read from its origins again.
+        What EC2 says of references (image-references) is read from its origins again, and who may launch an AMI by
+        `look_at_sharing`.
         """
-        self._see_all(self.places, self._uses, asked)
         moving = [source for source in self._own if source.service]
-        self._see_all(self.own_places, moving, asked)
+        looks = [(place, source) for place in self.places for source in self._uses]
+        looks += [(place, source) for place in self.own_places for source in moving]
+        in_parallel(
+            [*looks, *((place, None) for place in self.own_places)],
+            lambda look: self._see(look[0], look[1], asked) if look[1] else self._refresh(look[0], asked),
+        )
+        # These read the AMIs' own properties; they call nothing.
+        still = [source for source in self._own if not source.service]
+        self._see_all(self.own_places, [*still, *self._sharing], asked)
+
+    @property
+    def _sharing(self) -> list[Source]:
+        return [source for source in self._per_image if source.name == _SHARING]
+
+    def _refresh(self, place: Place, asked: Collection[str]) -> None:
+        """Read the AMIs *asked* anew: one may have been tagged, launched, protected or made public meanwhile."""
+        wanted = {image.image_id for image in self.images if image.region == place.region} & set(asked)
+        if not wanted:
+            return
+        caller = place.caller.counting()
+
+        def report(status: Status, error: str | None = None) -> Sight:
+            return Sight(SourceReport("images", place.region, status, place.account, error=error, is_use=False))
+
+        fresh: dict[str, Image] = {}
+        try:
+            with making_sense(f"images in {place.region}"):
+                fresh = {image.image_id: image for image in some_images(caller, wanted)}
+            sight = report("ok")
+        except AwsError as exc:
+            sight = report("failed", str(exc))
+        with self._lock:
+            self._sights[_key(place, "images")] = sight
+            self.images = tuple(
+                fresh.get(image.image_id, image) if image.region == place.region else image for image in self.images
+            )
 
     def decide(self, now: datetime, policy: Policy | None = None) -> Decision:
         """Return the verdicts that follow from what was seen."""

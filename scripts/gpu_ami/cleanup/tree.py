@@ -15,8 +15,9 @@ from gpu_ami.cleanup.decide import SourceReport, Status
 from gpu_ami.cleanup.receipts import protected_by_receipts
 from gpu_ami.errors import PipelineError, UsageError
 
-# Where copies, caches and our own journals lie: what stands there needs nothing.
-_LEFT_OUT = frozenset({"node_modules", "__pycache__", "logs"})
+# Where copies and caches lie, and at the top our own journals: what stands there needs nothing.
+_LEFT_OUT = frozenset({"node_modules", "__pycache__"})
+_JOURNALS = "logs"
 _READ_ANYWAY = frozenset({".github"})
 _CODE = re.compile(r"\.(?:tf|tofu|hcl)(?:\.json)?$|\.pkr\.json$")
 _VARIABLES = re.compile(r"\.(?:tfvars|pkrvars\.hcl|pkrvars)(?:\.json)?$")
@@ -44,12 +45,19 @@ class UnreadableError(UsageError):
     """A file or folder of the tree could not be read to its end."""
 
 
-def scan(root: Path, *, state: Callable[[], str | None], skip: frozenset[str] = frozenset()) -> list[LocalSource]:
+def scan(
+    root: Path,
+    *,
+    state: Callable[[], str | None],
+    receipts: Callable[[], Sequence[tuple[str, str]]] = tuple,
+    skip: frozenset[str] = frozenset(),
+) -> list[LocalSource]:
     """Return what the files under *root* need, one entry per kind of file.
 
     Args:
         root: The working tree.
         state: Returns the text of the Terraform state in its backend; None when no backend is configured.
+        receipts: Returns the names and texts of receipts that are kept elsewhere, beside that state.
         skip: Kinds that are not read.
     """
     try:
@@ -61,13 +69,13 @@ def scan(root: Path, *, state: Callable[[], str | None], skip: frozenset[str] = 
         ("terraform-variables", [f for f in files if _VARIABLES.search(f.name)]),
         ("workflows", [f for f in files if ".github" in f.relative_to(root).parts and _WORKFLOW.search(f.name)]),
     )
-    receipts = [f for f in files if f.parent.name == "receipts" and f.suffix == ".json"]
-    manifests = [f for f in files if _MANIFEST.search(f.name) and f not in receipts]
+    filed = [f for f in files if f.parent.name == "receipts" and f.suffix == ".json"]
+    manifests = [f for f in files if _MANIFEST.search(f.name) and f not in filed]
     looks: list[tuple[str, Callable[[], tuple[int, list[Reference]]]]] = [
         *((name, _reading(name, found, root)) for name, found in plain),
         ("terraform-state", lambda: _states([f for f in files if _STATE.search(f.name)], root, state)),
         ("manifests", lambda: _manifests(manifests, root)),
-        ("receipts", lambda: (len(receipts), protected_by_receipts(_texts(receipts, root)))),
+        ("receipts", lambda: _receipts([*_texts(filed, root), *receipts()])),
     ]
     return [_source(name, look, problem, name in skip) for name, look in looks]
 
@@ -119,6 +127,10 @@ def _manifests(files: Sequence[Path], root: Path) -> tuple[int, list[Reference]]
     return count, references
 
 
+def _receipts(texts: Sequence[tuple[str, str]]) -> tuple[int, list[Reference]]:
+    return len(texts), protected_by_receipts(texts)
+
+
 def last_build_ids(text: str) -> set[str] | None:
     """Return the ids that the last run of a Packer manifest, and the newest build of each of its names, made.
 
@@ -151,12 +163,21 @@ def _texts(files: Iterable[Path], root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _walk(root: Path) -> Iterator[Path]:
+    """Yield every file under *root*; Terraform follows links to folders, so they are followed here, each once."""
+
     def give_up(exc: OSError) -> None:
         msg = f"{exc.filename} cannot be read: {exc.strerror}"
         raise UnreadableError(msg) from exc
 
-    for folder, names, files in os.walk(root, onerror=give_up):
-        names[:] = sorted(n for n in names if n not in _LEFT_OUT and (not n.startswith(".") or n in _READ_ANYWAY))
+    seen: set[str] = set()
+    for folder, names, files in os.walk(root, onerror=give_up, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            names.clear()
+            continue
+        seen.add(real)
+        left_out = _LEFT_OUT | ({_JOURNALS} if Path(folder) == root else set())
+        names[:] = sorted(n for n in names if n not in left_out and (not n.startswith(".") or n in _READ_ANYWAY))
         yield from (Path(folder, name) for name in sorted(files))
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from gpu_ami.aws.access import assume, identify
 from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.objects import list_texts
 from gpu_ami.aws.regions import enabled_regions
 from gpu_ami.cleanup import plan as plans
 from gpu_ami.cleanup import tree, view
@@ -29,6 +30,7 @@ from gpu_ami.cleanup.survey import Place, Survey, places_of
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, TerraformError, UsageError
 from gpu_ami.files import write_atomic
 from gpu_ami.invocation import Invocation
+from gpu_ami.jobs.filing import bucket_of
 
 if TYPE_CHECKING:
     from gpu_ami.console import Table
@@ -100,7 +102,7 @@ def cleanup(run: Invocation, request: Request) -> None:
     if policy.keep == 0:
         run.console.warn("--keep 0: not even the newest AMI of a family stays if nothing needs it.")
     regions = list(saved.regions) if saved else chosen_regions(run, request.regions)
-    survey = _survey(run, request, policy, account, regions)
+    survey = survey_of(run, policy, account, regions, roles=request.accounts)
     wants_orphans = request.orphans or bool(saved and saved.orphans)
     with run.console.step(f"looking at {len(survey.places)} regions and the working tree"):
         prices = {place.region: _price(place.region) for place in survey.own_places}
@@ -180,15 +182,20 @@ def _act(
 
 
 def _resume(run: Invocation, survey: Survey, stories: Sequence[Story], journal: Journal) -> None:
-    """Finish the runs that were killed, and say in their journals who did."""
+    """Finish the runs that were killed or lost an answer, and say in their journals who did."""
     callers = {place.region: place.caller for place in survey.own_places}
+    alive = {image.image_id for image in survey.images}
     for story in stories:
         finished = Leftovers(survey, journal).resume(callers, story.entries.values())
         old = Journal(story.path, is_new=False)
         try:
             for image_id, words in finished.items():
                 old.write("done", image_id=image_id, snapshots=words)
-            if not any(word.startswith("failed") for words in finished.values() for word in words.values()):
+            for image_id in sorted(alive & {key for key, entry in story.entries.items() if entry.is_open}):
+                old.write("left", image_id=image_id)
+            failed = any(word.startswith("failed") for words in finished.values() for word in words.values())
+            elsewhere = {entry.image.region for entry in story.entries.values()} - set(callers)
+            if not failed and not elsewhere:
                 old.write("end", by=journal.path.name)
         finally:
             old.close()
@@ -230,15 +237,23 @@ def _restore(run: Invocation, path: Path) -> None:
         raise PartialError(msg)
 
 
-def _survey(run: Invocation, request: Request, policy: Policy, account: str, regions: Sequence[str]) -> Survey:
+def survey_of(
+    run: Invocation, policy: Policy, account: str, regions: Sequence[str], *, roles: Sequence[str] = ()
+) -> Survey:
+    """Return a survey of *regions*, of the accounts behind the settings' roles and *roles*, and of the working tree."""
     places = places_of(run.access, account, regions)
     failed: list[SourceReport] = []
-    for role in dict.fromkeys([*run.settings.cleanup.accounts, *request.accounts]):
+    for role in dict.fromkeys([*run.settings.cleanup.accounts, *roles]):
         try:
             places += _other_account(run, role, regions)
         except AwsError as exc:
             failed.append(SourceReport("account", None, "failed", account=role, error=str(exc)))
-    local = tree.scan(run.workspace.state, state=lambda: _backend_state(run), skip=policy.skip_sources)
+    local = tree.scan(
+        run.workspace.state,
+        state=lambda: _backend_state(run),
+        receipts=lambda: _backend_receipts(run),
+        skip=policy.skip_sources,
+    )
     return Survey(places, policy, local=local, failed_accounts=failed)
 
 
@@ -294,6 +309,22 @@ def _backend_state(run: Invocation) -> str | None:
         msg = f"`terraform state pull` failed: {done.last_line}. Run `terraform init` in {run.workspace.shown(folder)}."
         raise TerraformError(msg)
     return done.stdout
+
+
+def _backend_receipts(run: Invocation) -> list[tuple[str, str]]:
+    """Return the receipts that lie beside the Terraform state in S3; none when it is elsewhere.
+
+    Raises:
+        AwsError: They cannot be read.
+    """
+    bucket = bucket_of(run.workspace.terraform)
+    if bucket is None:
+        return []
+    texts = list_texts(run.access, bucket.name, bucket.prefix, bucket.region)
+    if unread := next((name for name, text in texts.items() if not text), None):
+        msg = f"{bucket.url(unread)} is empty or too large for a receipt: what it protects is not known."
+        raise UsageError(msg)
+    return [(bucket.url(name), text) for name, text in texts.items()]
 
 
 def _price(region: str) -> Decimal | None:
