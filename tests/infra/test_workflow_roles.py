@@ -228,6 +228,22 @@ def test_a_build_takes_back_only_what_is_not_applied(policies: dict[str, Any]) -
     assert may(policies["build"], "ec2:DeregisterImage", IMAGE, BUILDS)
 
 
+def test_a_build_asks_iam_about_the_builder_and_not_about_itself(policies: dict[str, Any]) -> None:
+    """A simulation knows no tags of a request: the doctor would take what is allowed for denied, and stop the build."""
+    for name, allowed in (("gpu-batch-bake-1", True), ("gpu-batch-github-build", False)):
+        assert may(policies["build"], "iam:SimulatePrincipalPolicy", f"{ROLE}/{name}") is allowed
+
+
+def test_sessions_last_as_long_as_the_workflows_ask(planned: Mapping[str, Any]) -> None:
+    """A role that allows less refuses the sign-in; without asking, an hour ends a bake in the middle."""
+    workflows = "".join(file.read_text() for file in sorted((ROOT / ".github" / "workflows").glob("*.yml")))
+    asked = re.findall(r"vars\.GPU_AMI_(\w+)_ROLE }}\n +role-duration-seconds: (\d+)", workflows)
+
+    assert {purpose.lower() for purpose, _ in asked} == {"build", "apply", "cleanup"}
+    for purpose, seconds in asked:
+        assert planned[f'aws_iam_role.this["{purpose.lower()}"]']["max_session_duration"] == int(seconds)
+
+
 @pytest.mark.parametrize(
     ("purpose", "role", "service", "allowed"),
     [

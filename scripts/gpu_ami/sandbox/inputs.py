@@ -1,10 +1,9 @@
-"""What Packer and Terraform are told in the sandbox: the demo account's ids and the guest's address."""
+"""What Packer is told in the sandbox: the demo account's ids and the guest's address."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from gpu_ami.sandbox.account import DemoAccount
 from gpu_ami.sandbox.session import Sandbox
 from gpu_ami.workspace import Workspace
 
@@ -30,20 +29,4 @@ def packer_values(sandbox: Sandbox, workspace: Workspace) -> dict[str, Any]:
         "poll_delay_seconds": 1,
         "manifest_path": str(workspace.manifest),
         "release_path": str(workspace.release),
-    }
-
-
-def terraform_values(account: DemoAccount) -> dict[str, Any]:
-    """Return the values of the root module's variables in *account*; the AMI's id comes from the hand-over.
-
-    The job queue, for which the provider waits 30 seconds, is left to the caller: ``create_job_queue``.
-    """
-    return {
-        "family": account.family,
-        "subnet_ids": [account.subnet_id],
-        "security_group_ids": [account.security_group_id],
-        "builder_security_group_id": account.security_group_id,
-        "ecr_repository_url": account.ecr_repository_url,
-        "models_bucket": account.models_bucket,
-        "job_image": f"{account.ecr_repository_url}@{account.image_digest}",
     }

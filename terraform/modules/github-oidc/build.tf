@@ -177,13 +177,14 @@ data "aws_iam_policy_document" "build" {
     }
   }
 
+  # Not on this role itself: a simulation knows no tags of a request and would call denied what is allowed. `invoke doctor`
+  # tries dry runs instead, with the real tags.
   statement {
-    sid     = "LookAtRolesBeforeABuild"
+    sid     = "LookAtTheBuildersRoleBeforeABuild"
     actions = ["iam:GetInstanceProfile", "iam:GetRole", "iam:SimulatePrincipalPolicy"]
     resources = [
       var.pass_role_arns.builder,
       "arn:${local.partition}:iam::${local.account}:instance-profile/${substr(var.family, 0, 26)}-*",
-      "arn:${local.partition}:iam::${local.account}:role/${var.family}-github-build",
     ]
   }
 
