@@ -1,0 +1,297 @@
+"""`invoke status` as a whole: what it shows, what it calls drift, and what it does when it cannot look."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.bake.staleness import Difference
+from gpu_ami.errors import DifferenceError, UsageError
+from gpu_ami.handover import receipts
+from gpu_ami.handover.receipts import Receipt
+from gpu_ami.jobs import applying, building, staleness, status
+from gpu_ami.sandbox.baseimage import base_image_id
+from gpu_ami.sandbox.demomaker import FAMILY
+from gpu_ami.settings import Handover
+from tests.cleanup.world import REGION, Task, task
+from tests.jobs.terraform_world import FakeTerraform
+
+BASE = base_image_id(REGION)
+DIGEST = f"sha256:{'1' * 64}"
+PARAMETER = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
+
+
+@pytest.fixture
+def in_step(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The AMI of an account in which everything is as it should be."""
+    image = terraform.here.image(5)
+    image.add_tags({"gpu-ami:source-ami": BASE, "gpu-ami:fingerprint-image": f"2026.09.1@{DIGEST}"})
+    terraform.hand_over(image.id)
+    applying.apply(task(terraform.here, terraform.folder.parent).run, applying.Request(yes=True))
+    packer = terraform.folder.parent / "packer"
+    packer.mkdir()
+    (packer / "a.pkr.hcl").write_text(f'variable "base_ami_parameter" {{\n  default = "{PARAMETER}"\n}}\n')
+    # What the next build would change has tests of its own.
+    monkeypatch.setattr(building, "prepare", lambda *_args, **_more: None)
+    monkeypatch.setattr(staleness, "what_would_change", lambda *_args: [])
+    ami: str = image.id
+    return ami
+
+
+def _look(terraform: FakeTerraform, *skip: str, **settings: Any) -> Task:
+    done = task(terraform.here, terraform.folder.parent, **settings)
+    status.status(done.run, skip=skip)
+    return done
+
+
+def _drift(terraform: FakeTerraform, *skip: str, **settings: Any) -> list[tuple[str, str]]:
+    done = task(terraform.here, terraform.folder.parent, **settings)
+    with pytest.raises(DifferenceError, match="Not in step"):
+        status.status(done.run, skip=skip)
+    return [(each["code"], each["subject"]) for each in done.document["drift"]]
+
+
+def test_in_step_ends_well(terraform: FakeTerraform, in_step: str) -> None:
+    """Exit 0 only when everything was looked at and agrees."""
+    document = _look(terraform).document
+
+    assert document["drift"] == []
+    assert [each["ami_id"] for each in document["environments"]] == [in_step, in_step]
+    first = document["environments"][0]
+    assert (first["expected_ami_id"], first["state"], first["status"]) == (in_step, "ENABLED", "VALID")
+    assert (first["hydration_mib_per_s"], first["base_ami_id"], first["image_digest"]) == (300, BASE, DIGEST)
+    assert first["base_age_days"] > 0
+    assert document["base"]["newest_ami_id"] == BASE
+    assert document["jobs"] == []
+    assert document["next_build"] == []
+
+
+def test_the_document_is_the_contract(terraform: FakeTerraform, in_step: str) -> None:
+    """Scripts read these keys."""
+    document = _look(terraform).document
+
+    assert set(document) >= {"environments", "drift", "ami_id", "parameter", "base", "job_definitions", "jobs"}
+    assert set(document["environments"][0]) >= {
+        "name",
+        "ami_id",
+        "expected_ami_id",
+        "state",
+        "hydration_mib_per_s",
+        "instances",
+    }
+
+
+def test_the_table_says_in_step(terraform: FakeTerraform, in_step: str) -> None:
+    """For people."""
+    said = _look(terraform, output="table").out.getvalue()
+
+    assert in_step in said
+    assert "In step." in said
+    assert "0 jobs run." in said
+
+
+def test_a_handed_over_ami_that_is_not_applied(terraform: FakeTerraform, in_step: str) -> None:
+    """The everyday drift: built, not yet applied."""
+    terraform.hand_over(terraform.here.image(3).id)
+
+    assert _drift(terraform) == [("not-applied", "gpu-spot"), ("not-applied", "gpu-on_demand")]
+
+
+def test_a_change_by_hand_is_told_from_one_to_come(terraform: FakeTerraform, in_step: str) -> None:
+    """Somebody clicked in the console: the state and AWS disagree."""
+    environment = terraform.here.maker.batch.get_compute_environment("gpu-spot")
+    assert environment is not None
+    environment.compute_resources["ec2Configuration"] = [{"imageIdOverride": terraform.here.image(9).id}]
+
+    assert _drift(terraform) == [("changed-outside", "gpu-spot")]
+
+
+def test_an_environment_that_was_deleted(terraform: FakeTerraform, in_step: str) -> None:
+    """The state has it, AWS does not."""
+    terraform.here.maker.batch.delete_compute_environment("gpu-spot")
+
+    assert _drift(terraform) == [("environment-gone", "gpu-spot")]
+
+
+def test_an_ami_that_is_gone(terraform: FakeTerraform, in_step: str) -> None:
+    """No instance can start any more; Batch itself goes on saying VALID."""
+    terraform.here.maker.ec2.deregister_image(in_step)
+
+    assert ("ami-gone", "gpu-spot") in _drift(terraform)
+
+
+def test_a_template_that_lost_its_rate(terraform: FakeTerraform, in_step: str) -> None:
+    """The version in use counts, not what Terraform believes."""
+    template = terraform.here.maker.ec2.get_launch_template(terraform.template())
+    version = template.create_version({"InstanceType": "g5.xlarge"}, "")
+    environment = terraform.here.maker.batch.get_compute_environment("gpu-spot")
+    assert environment is not None
+    environment.compute_resources["launchTemplate"] = {
+        "launchTemplateId": terraform.template(),
+        "version": str(version.number),
+    }
+
+    assert _drift(terraform) == [("hydration-differs", "gpu-spot")]
+
+
+def test_a_job_definition_with_another_image(terraform: FakeTerraform, in_step: str) -> None:
+    """It would be pulled at each start: 17 GB."""
+    batch = terraform.here.maker.batch
+    for image in (f"r/video@{DIGEST}", f"r/video@sha256:{'2' * 64}"):
+        container = {"image": image, "vcpus": 1, "memory": 512}
+        tags = {"gpu-ami:family": FAMILY}
+        batch.register_job_definition("video", {}, "container", tags, {}, container, None, None, {}, ["EC2"], False)
+    batch.register_job_definition(
+        "others", {}, "container", {}, {}, {"image": "x:1", "vcpus": 1, "memory": 512}, None, None, {}, ["EC2"], False
+    )
+
+    assert _drift(terraform) == [("image-differs", "video:2")]
+
+
+def test_a_parameter_that_says_another_ami(terraform: FakeTerraform, in_step: str) -> None:
+    """Somebody else reads it there."""
+    terraform.here.maker.parameter("/gpu-ami/gpu-batch/ami-id", terraform.here.image(9).id)
+
+    assert _drift(terraform) == [("parameter-differs", "/gpu-ami/gpu-batch/ami-id")]
+
+
+def test_a_parameter_that_is_named_and_missing(terraform: FakeTerraform, in_step: str) -> None:
+    """The settings say that it is used; nobody published to it."""
+    settings = {"handover": Handover(parameter="/video/ami")}
+
+    assert _drift(terraform, **settings) == [("parameter-differs", "/video/ami")]
+    terraform.here.maker.parameter("/video/ami", in_step)
+    assert _look(terraform, **settings).document["parameter"] == {"name": "/video/ami", "ami_id": in_step}
+
+
+def test_a_build_that_was_not_handed_over(terraform: FakeTerraform, in_step: str) -> None:
+    """The manifest is newer than the variable."""
+    build = {"builder_type": "amazon-ebs", "artifact_id": f"{REGION}:ami-00000001", "packer_run_uuid": "1"}
+    manifest = terraform.folder.parent / "packer" / "manifest.json"
+    manifest.write_text(json.dumps({"builds": [build], "last_run_uuid": "1"}))
+
+    assert _drift(terraform) == [("not-handed-over", "manifest")]
+
+
+def test_a_newer_base_ami(terraform: FakeTerraform, in_step: str) -> None:
+    """Security updates wait for a bake."""
+    terraform.here.maker.ec2.amis[in_step].add_tags({"gpu-ami:source-ami": "ami-00000002"})
+
+    assert _drift(terraform) == [("base-outdated", in_step)]
+
+
+def test_what_the_next_build_would_change(
+    terraform: FakeTerraform, in_step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the words of `invoke build --if-stale`."""
+    found = [Difference("models", "1", "2", "the models: 1 is now 2"), Difference("base", "a", "b", "the base AMI: a")]
+    monkeypatch.setattr(staleness, "what_would_change", lambda *_args: found)
+
+    assert _drift(terraform) == [("build-pending", "next build")]
+    done = task(terraform.here, terraform.folder.parent, output="table")
+    with pytest.raises(DifferenceError):
+        status.status(done.run, skip=())
+    assert "the base AMI: a" in done.out.getvalue()
+
+
+def test_a_killed_and_a_failed_apply(terraform: FakeTerraform, in_step: str) -> None:
+    """Their receipts say so."""
+    (filed,) = receipts.load(terraform.folder / "receipts")
+    shown = f"terraform/receipts/{filed.path.name}"
+
+    def mark(state: Any) -> None:
+        old = filed.receipt
+        made = Receipt(when=old.when, who="x", account="1", region="r", changes=old.changes, status=state)
+        receipts.write(filed.path, made)
+
+    mark("started")
+    assert _drift(terraform) == [("apply-unfinished", shown)]
+    mark("failed")
+    assert _drift(terraform) == [("apply-failed", shown)]
+
+
+@pytest.mark.parametrize(
+    ("denied", "look"),
+    [
+        ("batch:DescribeComputeEnvironments", "environments"),
+        ("batch:DescribeJobQueues", "jobs"),
+        ("batch:DescribeJobDefinitions", "job-definitions"),
+        ("ec2:DescribeImages", "images"),
+        ("ec2:DescribeLaunchTemplateVersions", "environments"),
+        ("ssm:GetParameter", "parameter"),
+    ],
+)
+def test_a_look_that_fails_is_never_in_step(terraform: FakeTerraform, in_step: str, denied: str, look: str) -> None:
+    """A missing permission must not look like health; what can be seen is still shown."""
+    terraform.here.aws.gate.deny(denied)
+
+    found = _drift(terraform)
+
+    assert ("look-failed", look) in found
+
+
+def test_a_look_can_be_left_out_and_that_is_said(terraform: FakeTerraform, in_step: str) -> None:
+    """For roles that may not see everything."""
+    terraform.here.aws.gate.deny("batch:DescribeJobQueues")
+
+    done = _look(terraform, "jobs", output="table")
+    assert "In step, without looking at jobs." in done.out.getvalue()
+    document = _look(terraform, "jobs").document
+    assert (document["skipped"], document["jobs"]) == (["jobs"], None)
+
+
+def test_an_unknown_look_is_refused(terraform: FakeTerraform) -> None:
+    """A slip would leave out nothing, or seem to."""
+    with pytest.raises(UsageError, match="next-build"):
+        _look(terraform, "job")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "look"),
+    [
+        ("terraform.tfstate", "{", "state"),
+        ("terraform.tfstate", '{"version": 3}', "environments"),
+        ("gpu-ami.auto.tfvars.json", "{", "hand-over"),
+        ("receipts/1.json", "{", "receipts"),
+        ("../packer/manifest.json", "{", "manifest"),
+    ],
+)
+def test_a_broken_file_is_a_failed_look(
+    terraform: FakeTerraform, in_step: str, file: str, text: str, look: str
+) -> None:
+    """The others are still looked at."""
+    (terraform.folder / file).write_text(text)
+
+    assert ("look-failed", look) in _drift(terraform)
+
+
+def test_without_a_state_the_familys_tag_finds_them(terraform: FakeTerraform, in_step: str) -> None:
+    """A checkout that never applied, or the demo account."""
+    terraform.state_file.unlink()
+    batch = terraform.here.maker.batch
+    environment = batch.get_compute_environment("gpu-spot")
+    assert environment is not None
+    batch.tag_resource(environment.arn, {"gpu-ami:family": FAMILY})
+
+    (found,) = _look(terraform).document["environments"]
+    assert (found["name"], found["address"]) == ("gpu-spot", None)
+
+
+def test_a_state_elsewhere_is_asked_of_terraform(terraform: FakeTerraform, in_step: str) -> None:
+    """An S3 backend: the local file, if there is one, is not the state."""
+    (terraform.folder / "backend.tf").write_text('terraform {\n  backend "s3" {}\n}\n')
+    terraform.calls.clear()
+
+    assert _look(terraform).document["drift"] == []
+    assert terraform.calls == ["init", "state"]
+
+
+def test_a_dry_run_looks_at_nothing(terraform: FakeTerraform, tmp_path: Path) -> None:
+    """It says what it would."""
+    done = _look(terraform, dry_run=True)
+
+    assert "would look up" in done.err.getvalue()
+    assert terraform.here.calls() == []
