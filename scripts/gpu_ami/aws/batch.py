@@ -119,11 +119,8 @@ def environments(caller: Caller, names: Sequence[str] | None = None) -> list[Env
     Raises:
         AwsError: Batch refused, or the list could not be read to its end.
     """
-    if names is not None:
-        chunks = [list(names[at : at + _AT_ONCE]) for at in range(0, len(names), _AT_ONCE)]
-        rows = [row for some in chunks for row in _environment_rows(caller, computeEnvironments=some)]
-    else:
-        rows = list(_environment_rows(caller))
+    wanted = [{}] if names is None else [{"computeEnvironments": some} for some in _chunks(names)]
+    rows = [row for which in wanted for row in _environment_rows(caller, **which)]
     with making_sense(f"batch:DescribeComputeEnvironments in {caller.region}"):
         return [_environment(row) for row in rows if row.get("status") not in _GONE]
 
@@ -165,12 +162,10 @@ def running_jobs(caller: Caller) -> list[Job]:
     queues = caller.pages("batch", "describe_job_queues", "jobQueues", page_key="nextToken", maxResults=_PAGE)
     with making_sense(f"batch:DescribeJobQueues in {caller.region}"):
         names = [str(row["jobQueueName"]) for row in queues]
-    found = {job_id: name for name in names for job_id in _active_ids(caller, name)}
-    ids = list(found)
-    rows: list[dict[str, Any]] = []
-    for at in range(0, len(ids), _AT_ONCE):
-        rows += caller.call("batch", "describe_jobs", jobs=ids[at : at + _AT_ONCE])["jobs"]
+    with making_sense(f"batch:ListJobs in {caller.region}"):
+        found = {job_id: name for name in names for job_id in _active_ids(caller, name)}
     with making_sense(f"batch:DescribeJobs in {caller.region}"):
+        rows = [row for some in _chunks(found) for row in caller.call("batch", "describe_jobs", jobs=some)["jobs"]]
         return [_job(row, found[row["jobId"]]) for row in rows if row["status"] in ("STARTING", "RUNNING")]
 
 
@@ -261,18 +256,17 @@ def volumes(caller: Caller, cluster_arn: str) -> list[Volume]:
                 roots[mapping["Ebs"]["VolumeId"]] = row
     if not roots:
         return []
-    rows: list[dict[str, Any]] = []
-    for some in _chunks(roots):
-        rows += caller.call("ec2", "describe_volumes", VolumeIds=some)["Volumes"]
-    return [
-        Volume(
-            instance_id=roots[row["VolumeId"]]["InstanceId"],
-            ami_id=roots[row["VolumeId"]]["ImageId"],
-            volume_id=row["VolumeId"],
-            rate_mib_s=row.get("VolumeInitializationRate") or None,
-        )
-        for row in rows
-    ]
+    with making_sense(f"ec2:DescribeVolumes in {caller.region}"):
+        return [
+            Volume(
+                instance_id=roots[row["VolumeId"]]["InstanceId"],
+                ami_id=roots[row["VolumeId"]]["ImageId"],
+                volume_id=row["VolumeId"],
+                rate_mib_s=row.get("VolumeInitializationRate") or None,
+            )
+            for some in _chunks(roots)
+            for row in caller.call("ec2", "describe_volumes", VolumeIds=some)["Volumes"]
+        ]
 
 
 def _instances(caller: Caller, cluster_arn: str) -> list[dict[str, Any]]:

@@ -1,0 +1,268 @@
+"""Batch as it stands: what is read of environments, jobs, definitions and the volumes behind them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from gpu_ami.aws import batch
+from gpu_ami.aws.access import Access
+from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError
+from gpu_ami.sandbox.session import Sandbox
+
+REGION = "ap-northeast-2"
+CLUSTER = f"arn:aws:ecs:{REGION}:1:cluster/one"
+STARTED = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
+
+
+class Scripted(Caller):
+    """Answers each operation by a function of its parameters."""
+
+    def __init__(self, **answers: Callable[..., dict[str, Any]]) -> None:
+        """Take the answers by operation."""
+        super().__init__(Access(region=REGION), REGION)
+        self.answers = answers
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        """Answer as scripted."""
+        self.asked.append((operation, parameters))
+        return self.answers[operation](**parameters)
+
+
+@pytest.fixture
+def demo(local_aws: Sandbox) -> Caller:
+    """The demo account."""
+    return Caller(local_aws.access, REGION)
+
+
+def test_the_demo_environment_is_read_whole(demo: Caller, local_aws: Sandbox) -> None:
+    """Name, AMI, template, policy and tags."""
+    name = local_aws.account.compute_environment
+
+    (found,) = batch.environments(demo, [name])
+
+    assert (found.name, found.state, found.status) == (name, "ENABLED", "VALID")
+    assert found.ami_id == local_aws.account.live_ami_id
+    assert (found.version, found.timeout_minutes, found.terminates_jobs) == ("$Latest", 30, False)
+    assert found.template is not None
+    assert found.template.startswith("lt-")
+    assert found.tags == {"gpu-ami:family": "gpu-batch"}
+    assert ":cluster/" in (found.cluster_arn or "")
+    assert name in {each.name for each in batch.environments(demo)}
+
+
+def test_the_demo_job_is_seen_running(demo: Caller, local_aws: Sandbox) -> None:
+    """With its queue, since when, and in which environment."""
+    (environment,) = batch.environments(demo, [local_aws.account.compute_environment])
+
+    (job,) = batch.running_jobs(demo)
+
+    assert (job.queue, job.status) == (local_aws.account.job_queue, "RUNNING")
+    assert job.started is not None
+    assert timedelta(minutes=10) < datetime.now(timezone.utc) - job.started < timedelta(hours=2)
+    assert job.cluster_arn == environment.cluster_arn
+
+
+def test_the_demo_definition_names_a_digest(demo: Caller, local_aws: Sandbox) -> None:
+    """The one that is baked."""
+    (found,) = batch.job_definitions(demo)
+
+    assert (found.name, found.digest) == (local_aws.account.job_queue, local_aws.account.image_digest)
+
+
+def test_the_newest_active_revision_counts() -> None:
+    """Batch lists all of them, in no order that it promises."""
+
+    def describe(**_more: Any) -> dict[str, Any]:
+        rows = [("a", 2, "r:2"), ("a", 10, "r:10"), ("a", 9, "r@sha256:1"), ("b", 1, None)]
+        return {
+            "jobDefinitions": [
+                {"jobDefinitionName": name, "revision": number}
+                | ({"containerProperties": {"image": image}} if image else {})
+                for name, number, image in rows
+            ]
+        }
+
+    (found,) = batch.job_definitions(Scripted(describe_job_definitions=describe))
+
+    assert (found.revision, found.image, found.digest) == (10, "r:10", None)
+
+
+def test_children_of_array_jobs_are_jobs() -> None:
+    """The parent stays PENDING while its children run: looking for RUNNING alone would miss a thousand of them."""
+
+    def list_jobs(**which: Any) -> dict[str, Any]:
+        if which.get("arrayJobId") == "p" and which["jobStatus"] == "RUNNING":
+            return {"jobSummaryList": [{"jobId": "p:0"}]}
+        if which.get("jobQueue") == "q" and which["jobStatus"] == "PENDING":
+            return {"jobSummaryList": [{"jobId": "p", "arrayProperties": {"size": 2}}, {"jobId": "waits"}]}
+        return {"jobSummaryList": []}
+
+    def describe_jobs(jobs: list[str]) -> dict[str, Any]:
+        instance = f"arn:aws:ecs:{REGION}:1:container-instance/one/0123"
+        row = {
+            "jobId": "p:0",
+            "jobName": "frames",
+            "status": "RUNNING",
+            "startedAt": int(STARTED.timestamp() * 1000),
+            "timeout": {"attemptDurationSeconds": 3600},
+            "container": {"containerInstanceArn": instance},
+        }
+        assert jobs == ["p:0"]
+        return {"jobs": [row]}
+
+    queues = {"jobQueues": [{"jobQueueName": "q"}]}
+    caller = Scripted(describe_job_queues=lambda **_: queues, list_jobs=list_jobs, describe_jobs=describe_jobs)
+
+    (job,) = batch.running_jobs(caller)
+
+    assert (job.job_id, job.queue, job.started, job.limit) == ("p:0", "q", STARTED, timedelta(hours=1))
+    assert job.cluster_arn == CLUSTER
+
+
+@pytest.mark.parametrize(
+    "arn", [None, "", f"arn:aws:ecs:{REGION}:1:container-instance/0123", "arn:aws:ecs:eu-west-1:1:task/one/2"]
+)
+def test_where_a_job_runs_may_not_be_known(arn: str | None) -> None:
+    """Then it counts against every environment."""
+    row = {"jobId": "1", "jobName": "j", "status": "STARTING", "container": {"containerInstanceArn": arn}}
+    caller = Scripted(
+        describe_job_queues=lambda **_: {"jobQueues": [{"jobQueueName": "q"}]},
+        list_jobs=lambda **which: {"jobSummaryList": [{"jobId": "1"}] if which["jobStatus"] == "STARTING" else []},
+        describe_jobs=lambda **_: {"jobs": [row]},
+    )
+
+    (job,) = batch.running_jobs(caller)
+
+    assert (job.cluster_arn, job.started, job.limit) == (None, None, None)
+
+
+def test_a_job_that_ended_meanwhile_does_not_run() -> None:
+    """Between the list and the description."""
+    caller = Scripted(
+        describe_job_queues=lambda **_: {"jobQueues": [{"jobQueueName": "q"}]},
+        list_jobs=lambda **_: {"jobSummaryList": [{"jobId": "1"}]},
+        describe_jobs=lambda **_: {"jobs": [{"jobId": "1", "jobName": "j", "status": "SUCCEEDED"}]},
+    )
+
+    assert batch.running_jobs(caller) == []
+
+
+def test_many_jobs_are_described_in_portions() -> None:
+    """Batch takes 100 at once."""
+
+    def describe_jobs(jobs: list[str]) -> dict[str, Any]:
+        return {"jobs": [{"jobId": each, "jobName": "j", "status": "RUNNING"} for each in jobs]}
+
+    listed = {"jobSummaryList": [{"jobId": str(number)} for number in range(250)]}
+    caller = Scripted(
+        describe_job_queues=lambda **_: {"jobQueues": [{"jobQueueName": "q"}]},
+        list_jobs=lambda **which: listed if which["jobStatus"] == "RUNNING" else {"jobSummaryList": []},
+        describe_jobs=describe_jobs,
+    )
+
+    assert len(batch.running_jobs(caller)) == 250
+    assert [len(parameters["jobs"]) for name, parameters in caller.asked if name == "describe_jobs"] == [100, 100, 50]
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"jobs": [{}]}, {"jobs": [{"jobId": "1", "status": "RUNNING", "startedAt": "x"}]}]
+)
+def test_an_answer_that_makes_no_sense_is_an_error(answer: dict[str, Any]) -> None:
+    """Not an empty list of jobs: an update would end those that nobody saw."""
+    caller = Scripted(
+        describe_job_queues=lambda **_: {"jobQueues": [{"jobQueueName": "q"}]},
+        list_jobs=lambda **_: {"jobSummaryList": [{"jobId": "1"}]},
+        describe_jobs=lambda **_: answer,
+    )
+
+    with pytest.raises(UnansweredError):
+        batch.running_jobs(caller)
+
+
+def test_the_rate_of_a_template_version(demo: Caller, local_aws: Sandbox) -> None:
+    """By id and by name; a version without one, and one that does not exist."""
+    client = local_aws.access.client("ec2")
+    ebs = {"VolumeInitializationRate": 200, "VolumeType": "gp3"}
+    data = {"BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": ebs}]}
+    made = client.create_launch_template(LaunchTemplateName="rated", LaunchTemplateData=data)["LaunchTemplate"]
+    client.create_launch_template_version(LaunchTemplateName="rated", LaunchTemplateData={"InstanceType": "g5.xlarge"})
+
+    assert batch.hydration(demo, made["LaunchTemplateId"], "1") == 200
+    assert batch.hydration(demo, "rated", "1") == 200
+    assert batch.hydration(demo, "rated", "$Latest") is None
+    with pytest.raises((RefusedError, UnansweredError)):
+        batch.hydration(demo, "lt-0123456789abcdef0", "1")
+
+
+def _ecs(**more: Any) -> Scripted:
+    instance = {
+        "InstanceId": "i-1",
+        "ImageId": "ami-1",
+        "RootDeviceName": "/dev/xvda",
+        "State": {"Name": "running"},
+        "BlockDeviceMappings": [
+            {"DeviceName": "/dev/xvda", "Ebs": {"VolumeId": "vol-1"}},
+            {"DeviceName": "/dev/sdb", "Ebs": {"VolumeId": "vol-2"}},
+        ],
+    }
+    answers: dict[str, Callable[..., dict[str, Any]]] = {
+        "list_container_instances": lambda **which: (
+            {"containerInstanceArns": ["b"]}
+            if which.get("nextToken")
+            else {"containerInstanceArns": ["a"], "nextToken": "t"}
+        ),
+        "describe_container_instances": lambda **which: {
+            "containerInstances": [{"ec2InstanceId": f"i-{n}"} for n, _ in enumerate(which["containerInstances"], 1)]
+        },
+        "describe_instances": lambda **_: {
+            "Reservations": [{"Instances": [instance, instance | {"State": {"Name": "terminated"}}]}]
+        },
+        "describe_volumes": lambda **which: {
+            "Volumes": [{"VolumeId": each, "VolumeInitializationRate": 300} for each in which["VolumeIds"]]
+        },
+    }
+    return Scripted(**(answers | more))
+
+
+def test_the_root_volumes_of_a_cluster() -> None:
+    """Of running instances only, all pages of them, and not their other volumes."""
+    caller = _ecs()
+
+    (found,) = batch.volumes(caller, CLUSTER)
+
+    assert (found.instance_id, found.ami_id, found.volume_id, found.rate_mib_s) == ("i-1", "ami-1", "vol-1", 300)
+    listed = [parameters for name, parameters in caller.asked if name == "describe_container_instances"]
+    assert listed[0]["containerInstances"] == ["a", "b"]
+
+
+def test_a_cluster_without_instances_asks_ec2_nothing() -> None:
+    """The common case of an idle fleet."""
+    caller = _ecs(list_container_instances=lambda **_: {"containerInstanceArns": []})
+
+    assert batch.volumes(caller, CLUSTER) == []
+    assert [name for name, _ in caller.asked] == ["list_container_instances"]
+
+
+def test_a_cluster_that_is_gone_has_no_volumes() -> None:
+    """Batch makes it on demand; every other refusal is an error."""
+
+    def refuse(code: str) -> Callable[..., dict[str, Any]]:
+        def answer(**_more: Any) -> dict[str, Any]:
+            raise RefusedError(code, code)
+
+        return answer
+
+    assert batch.volumes(_ecs(list_container_instances=refuse("ClusterNotFoundException")), CLUSTER) == []
+    with pytest.raises(RefusedError):
+        batch.volumes(_ecs(list_container_instances=refuse("AccessDeniedException")), CLUSTER)
+
+
+def test_what_is_read_can_be_shown_as_json(demo: Caller) -> None:
+    """Nothing of botocore's own types gets out."""
+    assert json.dumps([dict(vars(each)) for each in batch.environments(demo)])

@@ -1,0 +1,206 @@
+"""`invoke build apply`, again, and `invoke rollback`: real Packer, real Terraform, real provider, local AWS.
+
+The job queue is left out: the provider waits 30 s before it looks for one. `test_apply_slow.py` has it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.sandbox.session import Sandbox
+from tests.e2e.conftest import Checkout, make_checkout
+
+pytestmark = pytest.mark.e2e
+NO_QUEUE = ("--var", "create_job_queue=false")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout of its own: the tests below go through one history, in order."""
+    return make_checkout(tmp_path_factory.mktemp("apply") / "checkout")
+
+
+@pytest.fixture(scope="module")
+def up(place: Checkout) -> Iterator[Sandbox]:
+    """Its running sandbox."""
+    with place.sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def history(place: Checkout, up: Sandbox) -> dict[str, Any]:
+    """`invoke build apply` twice and `invoke rollback`, each with what Batch shows afterwards."""
+    seen: dict[str, Any] = {}
+    for name, words in {
+        "first": ("build", "apply", *NO_QUEUE, "--sandbox"),
+        "second": ("build", "apply", *NO_QUEUE, "--sandbox"),
+    }.items():
+        done = place.invoke(*words, "--output", "json")
+        assert done.returncode == 0, done.stderr
+        built, applied = (json.loads(line) for line in done.stdout.splitlines())
+        seen[name] = {"built": built, "applied": applied, "batch": _batch(up)}
+    seen["status"] = place.invoke("status", "--sandbox", "--output", "json")
+    done = place.invoke("rollback", *NO_QUEUE, "--sandbox", "--output", "json")
+    assert done.returncode == 0, done.stderr
+    seen["back"] = {"applied": json.loads(done.stdout), "batch": _batch(up)}
+    return seen
+
+
+def _batch(sandbox: Sandbox) -> dict[str, Any]:
+    """Return name to description of the environments that Terraform made."""
+    rows = sandbox.access.client("batch").describe_compute_environments()["computeEnvironments"]
+    return {
+        row["computeEnvironmentName"]: row for row in rows if row["computeEnvironmentName"].startswith("terraform-")
+    }
+
+
+def _ami(row: dict[str, Any]) -> str:
+    return str(row["computeResources"]["ec2Configuration"][0]["imageIdOverride"])
+
+
+def _receipts(place: Checkout) -> list[dict[str, Any]]:
+    files = sorted((place.root / ".sandbox" / "terraform" / "receipts").glob("*.json"))
+    return [json.loads(file.read_text()) for file in files]
+
+
+def test_the_first_apply_points_batch_at_the_first_ami(history: dict[str, Any]) -> None:
+    """Spot and On-Demand, hydrated, valid."""
+    first = history["first"]
+    rows = first["batch"].values()
+
+    assert len(rows) == 2
+    assert {_ami(row) for row in rows} == {first["built"]["ami_id"]}
+    assert {row["status"] for row in rows} == {"VALID"}
+    assert {each["hydration_mib_per_s"] for each in first["applied"]["live"]} == {300}
+
+
+def test_the_second_apply_updates_in_place(history: dict[str, Any]) -> None:
+    """The same environments: a replaced one would take its jobs with it."""
+    first, second = history["first"], history["second"]
+
+    assert second["built"]["ami_id"] != first["built"]["ami_id"]
+    assert second["batch"].keys() == first["batch"].keys()
+    assert {_ami(row) for row in second["batch"].values()} == {second["built"]["ami_id"]}
+    assert {each["action"] for each in second["applied"]["environments"]} == {"update"}
+
+
+def test_after_an_apply_all_is_in_step(history: dict[str, Any]) -> None:
+    """Nothing is left to build, hand over or apply; exit 0 says so."""
+    done = history["status"]
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["drift"] == []
+
+
+def test_rollback_returns_to_the_first_ami(history: dict[str, Any], place: Checkout) -> None:
+    """In place, and the variable says so too."""
+    first, back = history["first"], history["back"]
+
+    assert back["batch"].keys() == first["batch"].keys()
+    assert {_ami(row) for row in back["batch"].values()} == {first["built"]["ami_id"]}
+    written = json.loads((place.root / ".sandbox" / "terraform" / "gpu-ami.auto.tfvars.json").read_text())
+    assert written == {"gpu_ami_id": first["built"]["ami_id"]}
+
+
+def test_the_receipts_tell_the_story(history: dict[str, Any], place: Checkout) -> None:
+    """Who moved what, from which AMI to which."""
+    first, second = history["first"]["built"]["ami_id"], history["second"]["built"]["ami_id"]
+    told = [
+        (each["action"], each["status"], {(c["old"], c["new"]) for c in each["changes"]}) for each in _receipts(place)
+    ]
+
+    assert told[:3] == [
+        ("apply", "applied", {(None, first)}),
+        ("apply", "applied", {(first, second)}),
+        ("rollback", "applied", {(second, first)}),
+    ]
+
+
+def test_the_amis_are_tagged_applied(history: dict[str, Any], up: Sandbox) -> None:
+    """Clean-up waits for that."""
+    ids = [history[name]["built"]["ami_id"] for name in ("first", "second")]
+    images = up.access.client("ec2").describe_images(ImageIds=ids)["Images"]
+
+    tags = [{tag["Key"]: tag["Value"] for tag in image["Tags"]}["gpu-ami:handover"] for image in images]
+    assert tags == ["applied", "applied"]
+
+
+def test_again_there_is_nothing_to_do(history: dict[str, Any], place: Checkout) -> None:
+    """A clean plan: the provider reads back what it wrote."""
+    before = len(_receipts(place))
+
+    done = place.invoke("apply", *NO_QUEUE, "--sandbox", "--output", "json")
+
+    assert done.returncode == 0, done.stderr
+    assert "No changes" in done.stderr
+    assert len(_receipts(place)) == before
+
+
+def test_a_locked_state_is_named(history: dict[str, Any], place: Checkout) -> None:
+    """Another run holds it, by the operating system's own lock."""
+    state = place.root / ".sandbox" / "terraform" / "terraform.tfstate"
+    with state.open("r+") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        done = place.invoke("apply", *NO_QUEUE, "--sandbox")
+
+    assert done.returncode == 6
+    assert "is locked" in done.stderr
+
+
+def test_a_replacement_is_refused_with_the_attribute_that_forces_it(history: dict[str, Any], place: Checkout) -> None:
+    """The real provider below 6.10 replaces the environment when its strategy becomes this one."""
+    word = "spot_allocation_strategy=SPOT_PRICE_CAPACITY_OPTIMIZED"
+    done = place.invoke("plan", *NO_QUEUE, "--var", word, "--sandbox", "--output", "json")
+
+    assert done.returncode == 6, done.stderr
+    codes = [finding["code"] for finding in json.loads(done.stdout)["findings"]]
+    assert codes == ["replaced", "provider-too-old"]
+    assert "allocation_strategy" in done.stderr
+
+
+def test_a_killed_apply_is_finished_by_the_next(history: dict[str, Any], place: Checkout, up: Sandbox) -> None:
+    """Kill -9 at its worst moment: Terraform goes on, the receipt says started, a re-run completes it."""
+    second = history["second"]["built"]["ami_id"]
+    assert place.invoke("update-tfvars", "--ami", second, "--sandbox").returncode == 0
+    child = place.popen("apply", *NO_QUEUE, "--sandbox")
+    end = time.monotonic() + 240
+    while not any(each["status"] == "started" for each in _receipts(place)):
+        assert child.poll() is None, child.communicate()
+        assert time.monotonic() < end, "no receipt came"
+        time.sleep(0.02)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.communicate()
+
+    while (done := place.invoke("apply", *NO_QUEUE, "--sandbox")).returncode == 6 and "is locked" in done.stderr:
+        assert time.monotonic() < end, done.stderr
+        time.sleep(0.5)
+
+    assert done.returncode == 0, done.stderr
+    assert "was cut short" in done.stderr
+    assert {each["status"] for each in _receipts(place)} == {"applied"}
+    assert {_ami(row) for row in _batch(up).values()} == {second}
+
+
+def test_another_sandbox_starts_with_an_empty_state(history: dict[str, Any], place: Checkout, tmp_path: Path) -> None:
+    """Its ids are the same: a state left behind would seem to fit, and environments that are gone would be updated."""
+    other = make_checkout(tmp_path / "other")
+    old, new = place.root / ".sandbox" / "terraform", other.root / ".sandbox" / "terraform"
+    new.mkdir(parents=True)
+    for name in ("terraform.tfstate", "gpu-ami.auto.tfvars.json", ".sandbox-session"):
+        (new / name).write_bytes((old / name).read_bytes())
+
+    done = other.invoke("plan", *NO_QUEUE, "--sandbox", "--output", "json")
+
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert {each["action"] for each in document["environments"]} == {"create"}
+    assert document["ami_id"] is None

@@ -1,0 +1,104 @@
+"""Terraform's state as we read it: which environments are ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gpu_ami.errors import TerraformError
+from gpu_ami.handover import recorded
+
+A = "ami-0123456789abcdef0"
+
+
+def _state(*resources: dict[str, Any]) -> dict[str, Any]:
+    return {"version": 4, "resources": list(resources)}
+
+
+def _resource(kind: str, *instances: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"mode": "managed", "type": kind, "name": "gpu", "instances": list(instances)} | more
+
+
+def _environment(name: str, **more: Any) -> dict[str, Any]:
+    resources = {
+        "ec2_configuration": [{"image_id_override": A}],
+        "launch_template": [{"launch_template_id": "lt-1"}],
+    }
+    return {"attributes": {"compute_environment_name": name, "compute_resources": [resources | more]}}
+
+
+def test_environments_with_their_addresses() -> None:
+    """The same words as in the plan, or receipts would be about two different things."""
+    kind = "aws_batch_compute_environment"
+    state = _state(
+        _resource(kind, {**_environment("a"), "index_key": "spot"}, module="module.pipeline"),
+        _resource(kind, {**_environment("b"), "index_key": 0}, module='module.x["y"]'),
+        _resource(kind, _environment("c"), {**_environment("old"), "deposed": "1"}),
+        _resource(kind, _environment("data"), mode="data"),
+    )
+
+    found = recorded.environments(state)
+
+    assert [(each.address, each.name, each.ami_id, each.template_id) for each in found] == [
+        (f'module.pipeline.{kind}.gpu["spot"]', "a", A, "lt-1"),
+        (f'module.x["y"].{kind}.gpu[0]', "b", A, "lt-1"),
+        (f"{kind}.gpu", "c", A, "lt-1"),
+    ]
+
+
+def test_providers_differ_in_the_names_attribute() -> None:
+    """compute_environment_name before 6, name since; the ARN says it too."""
+    six: dict[str, Any] = {"attributes": {"name": "a", "compute_resources": []}}
+    bare: dict[str, Any] = {"attributes": {"arn": "arn:aws:batch:r:1:compute-environment/b"}}
+
+    found = recorded.environments(_state(_resource("aws_batch_compute_environment", six, bare)))
+
+    assert [(each.name, each.ami_id, each.template_id) for each in found] == [("a", None, None), ("b", None, None)]
+
+
+def test_the_old_image_field_and_none() -> None:
+    """Without an override the field from before it counts; without both Batch chooses."""
+    kind = "aws_batch_compute_environment"
+    old = _environment("a", ec2_configuration=[{"image_id_override": ""}], image_id=A)
+    none = _environment("b", ec2_configuration=[], image_id="")
+
+    assert [each.ami_id for each in recorded.environments(_state(_resource(kind, old, none)))] == [A, None]
+
+
+def test_rates_and_definitions() -> None:
+    """What status compares with AWS."""
+    rated = {"attributes": {"id": "lt-1", "block_device_mappings": [{"ebs": [{"volume_initialization_rate": 300}]}]}}
+    plain = {"attributes": {"id": "lt-2", "block_device_mappings": [{"ebs": [{"volume_initialization_rate": 0}]}]}}
+    bare: dict[str, Any] = {"attributes": {"id": "lt-3", "block_device_mappings": None}}
+    state = _state(
+        _resource("aws_launch_template", rated, plain, bare),
+        _resource("aws_batch_job_definition", {"attributes": {"name": "video"}}),
+    )
+
+    assert recorded.rates(state) == {"lt-1": 300}
+    assert recorded.job_definitions(state) == ("video",)
+
+
+def test_an_empty_state_has_nothing() -> None:
+    """Before the first apply."""
+    assert recorded.environments({}) == ()
+    assert recorded.environments(_state()) == ()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"version": 3},
+        {"version": 5, "resources": []},
+        {"resources": []},
+        {"version": 4},
+        _state({"mode": "managed"}),
+        _state(_resource("aws_batch_compute_environment", {})),
+        {"version": 4, "resources": [None]},
+    ],
+)
+def test_a_state_that_makes_no_sense_is_refused(state: dict[str, Any]) -> None:
+    """Finding nothing in it would look like an empty account."""
+    with pytest.raises(TerraformError, match="state"):
+        recorded.environments(state)
