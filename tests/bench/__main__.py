@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.bench import main_job, throttling
+from tests.bench import applying, main_job, throttling
 
 BENCHES: dict[str, Callable[[], bool]] = {
     "list": main_job.listing,
     "sandbox": main_job.sandbox_start,
     "build": main_job.build,
+    "apply": applying.main,
     "cost": main_job.cost,
     "throttling": lambda: throttling.main() == 0,
 }
