@@ -55,7 +55,8 @@ class _Clock:
 
 
 def _wait(monkeypatch: pytest.MonkeyPatch, *statuses: str) -> tuple[list[str], _Clock]:
-    left, clock, notes = list(statuses), _Clock(), []
+    left, clock = list(statuses), _Clock()
+    notes: list[str] = []
 
     def environments(_caller: Caller, _names: Any) -> list[batch.Environment]:
         return [_environment(left.pop(0) if len(left) > 1 else left[0])]
