@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.bake import variables
+from gpu_ami.bake.checks.permissions import needed
+from gpu_ami.bake.checks.wanted import wanted
 from gpu_ami.sandbox.policies import Attached, decide
 from gpu_ami.sandbox.session import Sandbox
 from gpu_ami.tools import terraform_tools
@@ -21,6 +24,7 @@ MODULE = ROOT / "terraform" / "modules" / "github-oidc"
 AWS = ROOT / "scripts" / "gpu_ami" / "aws"
 ACCOUNT, SEOUL = "123456789012", "ap-northeast-2"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role"
+KEY = f"arn:aws:kms:{SEOUL}:{ACCOUNT}:key/abc-1"
 PURPOSES = ("plan", "build", "apply", "cleanup")
 CALLER = f"""
 provider "aws" {{}}
@@ -34,6 +38,9 @@ module "roles" {{
   models_bucket      = "own-models"
   state_bucket       = "own-state"
   parameter_path     = "/gpu-ami"
+  kms_key_arns       = ["{KEY}"]
+
+  allow_session_tunnel = true
   reader_role_arns   = ["arn:aws:iam::210987654321:role/reader"]
   pass_role_arns = {{
     builder   = "{ROLE}/gpu-batch-bake-1"
@@ -200,6 +207,34 @@ def test_plan_changes_nothing_but_the_lock(policies: dict[str, Any]) -> None:
 
 def _listed(value: Any) -> list[str]:
     return value if isinstance(value, list) else [value]
+
+
+def test_a_build_may_whatever_the_doctor_says_that_it_needs(policies: dict[str, Any]) -> None:
+    """On Spot, with copies, sharing, a key and a tunnel; the doctor's list was read off Packer's real calls."""
+    asked = {
+        "ecr_repository_url": f"{ACCOUNT}.dkr.ecr.{SEOUL}.amazonaws.com/own",
+        "subnet_id": "subnet-0123456789abcdef0",
+        "iam_instance_profile": "gpu-batch-bake-1",
+        "ssh_interface": "session_manager",
+        "spot": True,
+        "ami_regions": ["us-east-1"],
+        "ami_users": [ACCOUNT],
+    }
+    bake = wanted(variables.template_defaults(ROOT / "packer") | asked)
+    parts = needed(bake, account=ACCOUNT, partition="aws", role=f"{ROLE}/gpu-batch-bake-1", key=KEY)
+    tags = BUILDS | REQUESTED | {"ssm:resourceTag/gpu-ami:run": ["x"], "iam:PassedToService": ["ec2.amazonaws.com"]}
+    held = [Attached("p", "role", policies["build"])]
+
+    refused = [
+        name
+        for part in parts
+        for name in part.actions
+        # Not every action is on one kind of resource: any statement that allows it for something of ours will do.
+        if decide(held, name, None if part.resource == "*" else part.resource, tags).verdict != "allowed"
+    ]
+
+    assert {part.part for part in parts} >= {"look-ups", "builder", "AMI", "temporary group", "session", "key"}
+    assert refused == []
 
 
 def test_a_build_launches_only_what_it_tags(policies: dict[str, Any]) -> None:
