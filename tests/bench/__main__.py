@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.bench import applying, main_job, throttling
+from tests.bench import applying, downloads, main_job, prewarm, throttling
 
 BENCHES: dict[str, Callable[[], bool]] = {
     "list": main_job.listing,
@@ -13,6 +13,8 @@ BENCHES: dict[str, Callable[[], bool]] = {
     "build": main_job.build,
     "apply": applying.main,
     "cost": main_job.cost,
+    "downloads": downloads.bench,
+    "prewarm": prewarm.bench,
     "throttling": lambda: throttling.main() == 0,
 }
 

@@ -11,7 +11,7 @@ from gpu_ami.sandbox.inputs import packer_values
 from gpu_ami.sandbox.session import Sandbox
 from gpu_ami.tools import packer_tools, terraform_tools
 from gpu_ami.workspace import Workspace
-from tests.bench.measure import in_turn, seconds
+from tests.bench.measure import in_turn, say, seconds
 from tests.e2e.conftest import Checkout, make_checkout
 
 ROOT = Path(__file__).parents[2]
@@ -25,11 +25,6 @@ def nothing(c):
 '''
 
 
-def _say(name: str, text: str, *, good: bool) -> bool:
-    print(f"{'ok  ' if good else 'MISS'} {name}: {text}", flush=True)  # noqa: T201
-    return good
-
-
 def listing() -> bool:
     """`invoke --list` here over `invoke --list` beside one empty task: at most 1.25."""
     with tempfile.TemporaryDirectory() as folder:
@@ -39,7 +34,7 @@ def listing() -> bool:
             subprocess.run([sys.executable, "-m", "invoke", "--list"], cwd=cwd, stdout=subprocess.DEVNULL, check=True)
 
         pair = in_turn(lambda: run(ROOT), lambda: run(Path(folder)))
-    return _say("invoke --list / with one empty task (at most 1.25)", str(pair), good=pair.ratio <= 1.25)
+    return say("invoke --list / with one empty task (at most 1.25)", str(pair), good=pair.ratio <= 1.25)
 
 
 def cost() -> bool:
@@ -49,7 +44,7 @@ def cost() -> bool:
         subprocess.run([sys.executable, "-m", "invoke", word], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
 
     pair = in_turn(lambda: run("cost"), lambda: run("--list"))
-    return _say("invoke cost / invoke --list (below 2)", str(pair), good=pair.ratio < 2)
+    return say("invoke cost / invoke --list (below 2)", str(pair), good=pair.ratio < 2)
 
 
 def sandbox_start() -> bool:
@@ -62,7 +57,7 @@ def sandbox_start() -> bool:
                 pass
 
         taken = min(seconds(start) for _ in range(3))
-    return _say("sandbox start, process included (at most 4 s)", f"{taken:.1f} s", good=taken <= 4)
+    return say("sandbox start, process included (at most 4 s)", f"{taken:.1f} s", good=taken <= 4)
 
 
 def build() -> bool:
@@ -72,8 +67,8 @@ def build() -> bool:
         with checkout.sandbox() as sandbox:
             doctor = seconds(lambda: checkout.document("doctor", "--sandbox"))
             pair = in_turn(lambda: checkout.document("build", "--sandbox"), lambda: _bare(checkout, sandbox))
-    _say("doctor alone", f"{doctor:.2f} s", good=True)
-    return _say("invoke build / the same programs bare (at most 1.15)", str(pair), good=pair.ratio <= 1.15)
+    say("doctor alone", f"{doctor:.2f} s", good=True)
+    return say("invoke build / the same programs bare (at most 1.15)", str(pair), good=pair.ratio <= 1.15)
 
 
 def _bare(checkout: Checkout, sandbox: Sandbox) -> None:

@@ -39,3 +39,9 @@ def in_turn(ours: Callable[[], object], theirs: Callable[[], object], *, runs: i
     theirs()
     pairs = [(seconds(ours), seconds(theirs)) for _ in range(runs)]
     return Pair(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
+
+
+def say(name: str, text: str, *, good: bool) -> bool:
+    """Print the result of the bench *name* and return whether it is good."""
+    print(f"{'ok  ' if good else 'MISS'} {name}: {text}", flush=True)  # noqa: T201
+    return good
