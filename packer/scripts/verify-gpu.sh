@@ -26,6 +26,33 @@ has_gpu() {
 # Print FIELDS of every GPU, one line each.
 query() { nvidia-smi --query-gpu="$1" --format=csv,noheader; }
 
+# Print the CUDA version that the driver offers; nvidia-smi has no query for it.
+cuda() { nvidia-smi | sed -n 's/.*CUDA[^:]*Version: *\([0-9.]*\).*/\1/p' | head -n 1 | grep . || echo unknown; }
+
+# Driver and GPUs, as the host sees them.
+check_driver() {
+  local driver gpus gpu
+  command -v nvidia-smi >/dev/null || fail "nvidia-smi is missing; is the base AMI a GPU one?"
+  nvidia-smi -L || fail "there is a GPU but its driver does not answer; see dmesg | grep -i nvidia"
+  driver=$(query driver_version | sort -u | paste -sd ,) || fail "the driver does not say its version; see dmesg | grep -i nvidia"
+  [[ -n $driver && $driver != *,* ]] || fail "the GPUs have drivers of several versions or of none: '${driver}'"
+  gpus=$(query index,name,memory.total,mig.mode.current,persistence_mode) || fail "the driver does not describe its GPUs; see dmesg | grep -i nvidia"
+  say "driver ${driver}, CUDA $(cuda)"
+  while IFS= read -r gpu; do say "GPU (index, name, memory, MIG, persistence): ${gpu}"; done <<<"$gpus"
+}
+
+# The way from Docker to the GPU, with the image that was baked in: another one would be pulled into the AMI.
+check_containers() {
+  if [[ -z $TEST_IMAGE ]]; then
+    say "no image was named to try containers with"
+    return
+  fi
+  docker image inspect "$TEST_IMAGE" >/dev/null 2>&1 || fail "${TEST_IMAGE} is not there to try the GPU with; did pull-image.sh run?"
+  docker run --rm --pull never --gpus all --env NVIDIA_DRIVER_CAPABILITIES=compute,utility --entrypoint nvidia-smi "$TEST_IMAGE" -L ||
+    fail "a container does not see the GPU; is the NVIDIA runtime in /etc/docker-runtimes.d, and can ${TEST_IMAGE} run?"
+  say "a container of ${TEST_IMAGE} sees the GPU"
+}
+
 if ! has_gpu; then
   [[ $REQUIRE_GPU != 1 ]] || fail "this builder has no NVIDIA device; choose an instance_type with a GPU, such as g5.xlarge"
   say "this builder has no GPU, which is fine: the driver loads on the GPU instances that start from the image"
@@ -33,16 +60,6 @@ if ! has_gpu; then
   exit 0
 fi
 
-command -v nvidia-smi >/dev/null || fail "nvidia-smi is missing; is the base AMI a GPU one?"
-nvidia-smi -L || fail "there is a GPU but its driver does not answer; see dmesg | grep -i nvidia"
-
-say "driver $(query driver_version | sort -u | paste -sd ,), CUDA $(nvidia-smi | sed -n 's/.*CUDA[^:]*Version: *\([0-9.]*\).*/\1/p')"
-query index,name,memory.total,mig.mode.current,persistence_mode |
-  while IFS= read -r gpu; do say "GPU (index, name, memory, MIG, persistence): ${gpu}"; done
-
-if [[ -n $TEST_IMAGE ]]; then
-  docker run --rm --gpus all --env NVIDIA_DRIVER_CAPABILITIES=compute,utility --entrypoint nvidia-smi "$TEST_IMAGE" -L ||
-    fail "a container does not see the GPU; is the NVIDIA runtime in /etc/docker-runtimes.d and does ${TEST_IMAGE} exist?"
-  say "a container of ${TEST_IMAGE} sees the GPU"
-fi
+check_driver
+check_containers
 say "done in ${SECONDS} s"

@@ -85,8 +85,14 @@ class Box:
         """Run packer/scripts/*script* as root of the box."""
         return self.bash(f"exec bash /scripts/{script}", env)
 
-    def bash(self, code: str, env: Mapping[str, str] | None = None) -> Result:
-        """Run *code* in bash as root of the box, with *env* and a PATH as its whole environment."""
+    def bash(self, code: str, env: Mapping[str, str] | None = None, *, mounted: str = "") -> Result:
+        """Run *code* in bash as root of the box, with *env* and a PATH as its whole environment.
+
+        Args:
+            code: Shell lines.
+            env: Variables.
+            mounted: A folder at which another file system, an empty one, lies meanwhile.
+        """
         bwrap = shutil.which("bwrap")
         assert bwrap, "bubblewrap is missing: run `invoke setup`"
         python = str(Path(os.path.realpath(sys.executable)).parents[1])
@@ -98,6 +104,7 @@ class Box:
         binds += [] if python.startswith("/usr") else ["--ro-bind", python, "/python"]
         words = [bwrap, "--unshare-all", "--new-session", "--clearenv", "--die-with-parent", "--uid", "0", "--gid", "0"]
         words += [*binds, "--proc", "/proc", "--dev", "/dev", "--chdir", "/root"]
+        words += ["--tmpfs", mounted] if mounted else []
         for name, value in {"PATH": "/fakes:/usr/bin:/usr/sbin:/python/bin", "HOME": "/root", **(env or {})}.items():
             words += ["--setenv", name, value]
         done = subprocess.run(

@@ -99,7 +99,10 @@ def _run(command: Command, name: list[str], rest: list[str], system: System) -> 
 _LISTED = "-q,--quiet -a,--all --digests --no-trunc"
 _FORCED = "-f,--force"
 _FORMATTED = "-f,--format"
-_RUN = ("--rm -d,--detach -i -t --privileged --init", "--gpus -e,--env --entrypoint -v,--volume --name --runtime")
+_RUN = (
+    "--rm -d,--detach -i -t --privileged --init",
+    "--gpus -e,--env --entrypoint -v,--volume --name --runtime --pull",
+)
 
 _COMMANDS = {
     "login": Command(docker_login.login, "--password-stdin", "-u,--username -p,--password"),
