@@ -6,6 +6,7 @@ import json
 import re
 
 from gpu_ami.errors import UsageError
+from gpu_ami.hcl.lines import Lines
 from gpu_ami.hcl.tree import Attribute, Body, Document, Entry, Kind, Value
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -23,7 +24,7 @@ def parse_json(text: str, source: str) -> Document:
         if not isinstance(json.loads(text[start:]), dict):
             msg = f"{source} holds no JSON object: it must map variable names to values."
             raise UsageError(msg)
-        top = _value(text, _after_space(text, start))
+        top = _Reader(text).value(_after_space(text, start))
     except json.JSONDecodeError as exc:
         msg = f"{source} is not JSON at line {exc.lineno}: {exc.msg}. Mend it there, or delete it if only we write it."
         raise UsageError(msg) from exc
@@ -34,26 +35,38 @@ def parse_json(text: str, source: str) -> Document:
     return Document(text, source, Body(attributes=tuple(members)), parse_json)
 
 
-def _value(text: str, start: int) -> Value:
-    """Return the value at *start*; *text* is known to be JSON."""
-    opening, line = text[start], text.count("\n", 0, start) + 1
-    if opening not in "{[":
-        literal, end = json.JSONDecoder().raw_decode(text, start)
-        return Value(start, end, line, text[start:end], _KINDS[type(literal)], literal)
-    entries: list[Entry] = []
-    position = _after_space(text, start + 1)
-    while text[position] not in "}]":
-        name: str | int = len(entries)
-        if opening == "{":
-            name, position = json.JSONDecoder().raw_decode(text, position)
-            position = _after_space(text, _after_space(text, position) + 1)
-        value = _value(text, position)
-        entries.append(Entry(name, value))
-        position = _after_space(text, value.end)
-        if text[position] == ",":
-            position = _after_space(text, position + 1)
-    kind: Kind = "map" if opening == "{" else "list"
-    return Value(start, position + 1, line, text[start : position + 1], kind, None, tuple(entries))
+class _Reader:
+    """Reads a text that is known to be JSON, and notes the places.
+
+    Args:
+        text: The text.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.lines = Lines(text)
+        self.decode = json.JSONDecoder().raw_decode
+
+    def value(self, start: int) -> Value:
+        """Return the value at *start*."""
+        text, line = self.text, self.lines.number(start)
+        if text[start] not in "{[":
+            literal, end = self.decode(text, start)
+            return Value(start, end, line, text[start:end], _KINDS[type(literal)], literal)
+        kind: Kind = "map" if text[start] == "{" else "list"
+        entries: list[Entry] = []
+        position = _after_space(text, start + 1)
+        while text[position] not in "}]":
+            name: str | int = len(entries)
+            if kind == "map":
+                name, position = self.decode(text, position)
+                position = _after_space(text, _after_space(text, position) + 1)
+            value = self.value(position)
+            entries.append(Entry(name, value))
+            position = _after_space(text, value.end)
+            if text[position] == ",":
+                position = _after_space(text, position + 1)
+        return Value(start, position + 1, line, text[start : position + 1], kind, None, tuple(entries))
 
 
 def _after_space(text: str, position: int) -> int:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import bisect
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 from gpu_ami.errors import UsageError
+from gpu_ami.hcl.lines import Lines
 from gpu_ami.hcl.paths import Path, Step
 from gpu_ami.hcl.shadow import UnreadableTextError, shadow
 
 Kind = Literal["string", "number", "bool", "null", "list", "map", "heredoc", "expression"]
 
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_DIGITS = 4000
 _KEYWORDS: dict[str, tuple[Kind, bool | None]] = {
     "true": ("bool", True),
     "false": ("bool", False),
@@ -88,8 +91,10 @@ class Body:
         for attribute in self.attributes:
             yield (*path, attribute.name), attribute
         names = [(block.type, *block.labels) for block in self.blocks]
-        for number, (name, block) in enumerate(zip(names, self.blocks, strict=True)):
-            index = (names[:number].count(name),) if names.count(name) > 1 else ()
+        several, seen = Counter(names), Counter[tuple[str, ...]]()
+        for name, block in zip(names, self.blocks, strict=True):
+            index = (seen[name],) if several[name] > 1 else ()
+            seen[name] += 1
             yield from block.body.walk((*path, *name, *index))
 
 
@@ -156,19 +161,26 @@ class _Reader:
 
     text: str
     source: str
-    _line_ends: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._line_ends = [match.start() for match in re.finditer("\n", self.text)]
+        self._line = Lines(self.text).number
 
     def document(self, tree: Any) -> Document:
         return Document(self.text, self.source, self._body(tree.children[0]), parse)
 
     def _body(self, tree: Any) -> Body:
+        self._check_lines(tree)
         return Body(
             attributes=tuple(self._attribute(each) for each in tree.children if each.data == "attribute"),
             blocks=tuple(self._block(each) for each in tree.children if each.data == "block"),
         )
+
+    def _check_lines(self, tree: Any) -> None:
+        """Refuse two attributes or blocks on one line: the parser takes them, Terraform does not."""
+        for before, after in pairwise(tree.children):
+            if "new_line_or_comment" not in {before.data, after.data} and not _ends_its_line(before):
+                problem = "two attributes or blocks stand on one line"
+                raise UnreadableTextError(problem, _span(after)[0])
 
     def _attribute(self, tree: Any) -> Attribute:
         name, _equals, value = tree.children
@@ -197,7 +209,9 @@ class _Reader:
 
     def _meaning(self, tree: Any, written: str) -> tuple[Kind, str | float | bool | None, tuple[Entry, ...]]:
         if _NUMBER.fullmatch(written):
-            return "number", int(written) if written.lstrip("-").isdigit() else float(written), ()
+            # Python makes no integers of thousands of digits; whoever writes some gets the nearest float.
+            is_whole = written.lstrip("-").isdigit() and len(written) < _DIGITS
+            return "number", int(written) if is_whole else float(written), ()
         if tree.data == "literal_value":
             return (*_KEYWORDS[written], ())
         if tree.data == "string" and (unquoted := _unquoted(written)) is not None:
@@ -218,9 +232,6 @@ class _Reader:
         is_plain = name is not None and (written[0] == '"' or re.fullmatch(r"[\w-]+", written) is not None)
         return Entry(name if is_plain else None, self._value(value))
 
-    def _line(self, position: int) -> int:
-        return bisect.bisect_left(self._line_ends, position) + 1
-
 
 def _rows(tree: Any) -> list[Any]:
     """Return the parts of a list or map without its brackets, commas and line ends."""
@@ -233,6 +244,14 @@ def _span(tree: Any) -> tuple[int, int]:
     first, last = tokens[0], tokens[-1]
     # The parser counts the line feed behind a heredoc to it.
     return first.start_pos, last.end_pos - (1 if last.type.startswith("HEREDOC") else 0)
+
+
+def _ends_its_line(tree: Any) -> bool:
+    """Return whether the parser counts a line's end to *tree*, as it does to heredocs and operators."""
+    last = tree.children[-1]
+    while hasattr(last, "children"):
+        last = last.children[-1]
+    return bool(last.type == "NL_OR_COMMENT" or last.type.startswith("HEREDOC"))
 
 
 def _unquoted(written: str) -> str | None:
