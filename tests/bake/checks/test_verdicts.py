@@ -1,0 +1,402 @@
+"""Each verdict on plain facts: account, sources, builder, disk, key, permissions, programs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpu_ami.aws.access import Identity
+from gpu_ami.aws.capacity import InstanceType, Quota, quota_class
+from gpu_ami.aws.inputs import BaseImage, ContainerImage, Prefix, RepositoryUrl
+from gpu_ami.aws.keys import Key
+from gpu_ami.bake.checks import account, builder, disk, permissions, sources
+from tests.bake.checks.bakes import a_bake
+
+SCRIPTS = Path(__file__).parents[3] / "packer" / "scripts"
+NOW = datetime(2026, 11, 1, tzinfo=timezone.utc)
+BASE = BaseImage(
+    image_id="ami-1",
+    name="al2023-ami-ecs-gpu",
+    owner="591542846629",
+    is_amazons=True,
+    state="available",
+    architecture="x86_64",
+    root_gib=30,
+    created=NOW - timedelta(days=20),
+    deprecated=None,
+)
+REPOSITORY = RepositoryUrl(account="123456789012", region="ap-northeast-2", name="batch-processor")
+CPU = InstanceType("c7i.4xlarge", 16, ("x86_64",), 0)
+SMALL = InstanceType("c7i.large", 2, ("x86_64",), 0)
+GPU = InstanceType("g5.xlarge", 4, ("x86_64",), 1)
+ARM = InstanceType("c7g.4xlarge", 16, ("arm64",), 0)
+KEY = Key("arn:aws:kms:r:1:key/k", "Enabled", "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", is_amazons=False)
+
+
+# --- account ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arn", "expected", "status"),
+    [
+        ("arn:aws:iam::1:user/a", None, "ok"),
+        ("arn:aws:iam::1:user/a", "1", "ok"),
+        ("arn:aws:iam::1:user/a", "2", "fail"),
+        ("arn:aws:iam::1:root", None, "warn"),
+        ("arn:aws:iam::1:root", "2", "fail"),
+    ],
+)
+def test_credentials(arn: str, expected: str | None, status: str) -> None:
+    """The account goes before everything else."""
+    assert account.credentials(Identity("1", arn), "r", expected).status == status
+
+
+@pytest.mark.parametrize(
+    ("seconds", "status", "said"),
+    [
+        (0, "ok", "in step"),
+        (-1, "ok", "in step"),
+        (40, "ok", "40 s ahead of"),
+        (61, "warn", "61 s ahead of"),
+        (-90, "warn", "90 s behind"),
+        (301, "fail", "refused after 5 minutes"),
+        (-4000, "fail", "4000 s behind"),
+    ],
+)
+def test_clock(seconds: int, status: str, said: str) -> None:
+    """AWS refuses signatures more than five minutes off, on either side."""
+    check = account.clock(timedelta(seconds=seconds))
+
+    assert (check.status, said in check.detail) == (status, True)
+
+
+def test_an_answer_without_a_date_is_no_clock() -> None:
+    """Skipped, not taken for a clock in step."""
+    assert account.clock(None).status == "skip"
+
+
+# --- what goes in ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source_ami", "changed", "status", "said"),
+    [
+        ("", {}, "ok", "20 days old"),
+        ("", {"created": NOW - timedelta(days=400)}, "ok", "the recommended"),
+        ("", {"deprecated": NOW + timedelta(days=1)}, "ok", "the recommended"),
+        ("", {"deprecated": NOW - timedelta(days=1)}, "warn", "is deprecated"),
+        ("", {"is_amazons": False, "owner": "1"}, "fail", "not to Amazon"),
+        ("", {"state": "pending"}, "fail", "is pending"),
+        ("ami-1", {}, "ok", "as source_ami says"),
+        ("ami-1", {"is_amazons": False, "owner": "1"}, "ok", "as source_ami says"),
+        ("ami-1", {"is_amazons": False, "owner": "2"}, "warn", "belongs to account 2"),
+        ("ami-1", {"created": NOW - timedelta(days=200)}, "warn", "ami-9 is recommended now"),
+        ("ami-1", {"state": "deregistered"}, "fail", "is deregistered"),
+    ],
+)
+def test_base_ami(source_ami: str, changed: dict[str, Any], status: str, said: str) -> None:
+    """Amazon's by default; another owner's only by name, and never silently when it is a stranger's."""
+    bake, found = a_bake(source_ami=source_ami), replace(BASE, **changed)
+
+    check = sources.base_ami(bake, "ami-1", found, "ami-9", account="1", now=NOW)
+
+    assert (check.status, said in check.detail) == (status, True)
+    assert (check.fix == "") == (status == "ok")
+
+
+def test_an_ami_that_is_gone() -> None:
+    """EC2 would refuse the launch."""
+    assert sources.base_ami(a_bake(), "ami-1", None, None, account="1", now=NOW).status == "fail"
+
+
+@pytest.mark.parametrize(
+    ("changed", "found", "status"),
+    [
+        ({}, ContainerImage("sha256:1", 10), "ok"),
+        ({"image_tag": "latest"}, ContainerImage("sha256:1", 10), "warn"),
+        ({"image_tag": "latest", "image_digest": "sha256:1"}, ContainerImage("sha256:1", 10), "ok"),
+        ({}, None, "fail"),
+    ],
+)
+def test_container_image(changed: dict[str, Any], found: ContainerImage | None, status: str) -> None:
+    """A tag that moves is frozen in the image: said, not refused."""
+    assert sources.container_image(a_bake(**changed), REPOSITORY, found).status == status
+
+
+@pytest.mark.parametrize(
+    ("bucket", "found", "status", "said"),
+    [
+        ("", None, "skip", "not set"),
+        ("m", None, "fail", "does not exist"),
+        ("m", Prefix(0, 0), "fail", "nothing under models/"),
+        ("m", Prefix(1, 1024), "ok", "1 file, 1.0 KiB"),
+        ("m", Prefix(3, 0), "ok", "3 files, 0 B"),
+    ],
+)
+def test_models(bucket: str, found: Prefix | None, status: str, said: str) -> None:
+    """A forgotten upload would otherwise be found out after twenty minutes of baking."""
+    check = sources.models(a_bake(models_s3_bucket=bucket), found)
+
+    assert (check.status, said in check.detail) == (status, True)
+
+
+# --- disk ------------------------------------------------------------------------------------------
+
+
+def test_the_disk_formula_is_the_scripts() -> None:
+    """The doctor must not say ok to what check-disk.sh stops, nor the other way round."""
+    script = (SCRIPTS / "check-disk.sh").read_text(encoding="utf-8")
+    factor = re.search(r"^readonly UNPACKED=(\d+)$", script, re.MULTILINE)
+    needed = re.search(r"^needed=\$\(\(\w+ \* UNPACKED \+ models \+ MIN_FREE_GIB \* GIB\)\)$", script, re.MULTILINE)
+
+    assert factor is not None
+    assert int(factor[1]) == disk.UNPACKED
+    assert needed is not None
+
+
+@pytest.mark.parametrize(
+    ("volume", "image_gib", "models_gib", "status"),
+    [
+        (80, 6, 1.85, "ok"),  # 12 + 24 + 1.85 + 5 = 42.9
+        (43, 6, 1.85, "ok"),
+        (42, 6, 1.85, "fail"),
+        (30, 6, 1.85, "fail"),  # the base AMI's own size: the first thing people run into
+        (29, 0, 0, "fail"),
+    ],
+)
+def test_disk(volume: int, image_gib: float, models_gib: float, status: str) -> None:
+    """The edge is where the sum says it is."""
+    bake = a_bake(volume_size_gib=volume)
+    image, models = int(image_gib * disk.GIB), int(models_gib * disk.GIB)
+
+    assert disk.disk(bake, image_bytes=image, models_bytes=models, base_gib=30).status == status
+
+
+@given(
+    image=st.integers(0, 200 * disk.GIB),
+    models=st.integers(0, 200 * disk.GIB),
+    base=st.integers(0, 100),
+    volume=st.integers(8, 16384),
+)
+def test_the_size_that_is_advised_is_enough(image: int, models: int, base: int, volume: int) -> None:
+    """Who follows the fix is not sent back a second time."""
+    check = disk.disk(a_bake(volume_size_gib=volume), image_bytes=image, models_bytes=models, base_gib=base)
+    if check.status == "fail":
+        advised = re.search(r"to (\d+) or more", check.fix)
+        assert advised is not None
+        again = a_bake(volume_size_gib=int(advised[1]))
+        assert disk.disk(again, image_bytes=image, models_bytes=models, base_gib=base).status == "ok"
+
+
+# --- builder ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "types", "offered", "architecture", "status", "said"),
+    [
+        ({}, [CPU], {"za": ["c7i.4xlarge"]}, "x86_64", "ok", "(on-demand) in za"),
+        ({}, [CPU], {}, None, "ok", "in the region"),
+        ({}, [CPU], {"za": []}, "x86_64", "fail", "za has no c7i.4xlarge"),
+        ({}, [CPU], {"za": [], "zb": ["c7i.4xlarge"]}, "x86_64", "warn", "za has no c7i.4xlarge; the build goes on"),
+        ({}, [], {"za": []}, "x86_64", "fail", "no c7i.4xlarge in this region"),
+        ({"instance_type": "c7g.4xlarge"}, [ARM], {"za": ["c7g.4xlarge"]}, "x86_64", "fail", "is x86_64, c7g"),
+        ({"instance_type": "c7g.4xlarge"}, [ARM], {"za": ["c7g.4xlarge"]}, None, "ok", "c7g.4xlarge"),
+        ({"instance_type": ""}, [], {}, None, "fail", "no instance type is set"),
+        (
+            {"spot": True, "spot_instance_types": ["c7i.4xlarge", "c7i.large"]},
+            [CPU, SMALL],
+            {"za": ["c7i.large"]},
+            "x86_64",
+            "warn",
+            "za has no c7i.4xlarge",
+        ),
+    ],
+)
+def test_instance_type(
+    changed: dict[str, Any],
+    types: list[InstanceType],
+    offered: dict[str, list[str]],
+    architecture: str | None,
+    status: str,
+    said: str,
+) -> None:
+    """Nothing that is left to try is a failure; something left is a warning."""
+    known = {kind.name: kind for kind in types}
+    has = {zone: frozenset(names) for zone, names in offered.items()}
+
+    check = builder.instance_type(a_bake(**changed), known, has, architecture)
+
+    assert (check.status, said in check.detail) == (status, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("c7i.4xlarge", "standard"),
+        ("m7i-flex.large", "standard"),
+        ("im4gn.large", "standard"),
+        ("t3.micro", "standard"),
+        ("g5.xlarge", "g"),
+        ("gr6.4xlarge", "g"),
+        ("g4dn.xlarge", "g"),
+        ("vt1.3xlarge", "g"),
+        ("p5.48xlarge", "p"),
+        ("trn1.2xlarge", None),
+        ("inf2.xlarge", None),
+        ("x2idn.16xlarge", None),
+        ("hpc7a.96xlarge", None),
+        ("mac2.metal", None),
+        ("", None),
+    ],
+)
+def test_each_type_counts_against_its_own_quota(name: str, kind: str | None) -> None:
+    """EC2 counts vCPUs per class: trn is not t, mac not m, inf not i."""
+    assert quota_class(name) == kind
+
+
+@pytest.mark.parametrize(
+    ("market", "types", "value", "used", "status"),
+    [
+        ("on-demand", [CPU], 16, 0, "ok"),
+        ("on-demand", [CPU], 16, 1, "fail"),
+        ("on-demand", [CPU], 5, 0, "fail"),
+        ("on-demand", [CPU, SMALL], 5, 0, "fail"),  # a quota is no lack of room: the build does not go on
+        ("spot", [CPU, SMALL], 5, 0, "warn"),
+        ("spot", [CPU, SMALL], 1, 0, "fail"),
+        ("spot", [CPU, SMALL], 100, 84, "ok"),
+    ],
+)
+def test_vcpu_quota(market: Any, types: list[InstanceType], value: float, used: int, status: str) -> None:
+    """A new account has 5, and none of G."""
+    check = builder.vcpu_quota(market, types, Quota("L-1", "some quota", value), used)
+
+    assert check.status == status
+    if status != "ok":
+        assert f"--quota-code L-1 --desired-value {used + 16}" in check.fix
+
+
+def test_a_class_without_a_known_quota_is_skipped() -> None:
+    """Not taken for room."""
+    assert builder.vcpu_quota("spot", [CPU], None, 0).status == "skip"
+
+
+@pytest.mark.parametrize(
+    ("require_gpu", "types", "status", "said"),
+    [
+        (False, [CPU], "ok", '"GPU not detected" is normal'),
+        (False, [GPU], "ok", "verify-gpu.sh checks it"),
+        (True, [GPU], "ok", "verify-gpu.sh checks it"),
+        (True, [CPU], "fail", "c7i.4xlarge has no GPU"),
+        (True, [GPU, CPU], "fail", "c7i.4xlarge has no GPU"),
+    ],
+)
+def test_gpu(require_gpu: bool, types: list[InstanceType], status: str, said: str) -> None:
+    """A CPU builder is not a fault."""
+    check = builder.gpu(a_bake(require_gpu=require_gpu), types)
+
+    assert (check.status, said in check.detail) == (status, True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "found", "status", "said"),
+    [
+        ({}, None, "ok", "default EBS key"),
+        ({"kms_key_id": "k"}, None, "fail", "no key k"),
+        ({"kms_key_id": "k"}, KEY, "ok", KEY.arn),
+        ({"kms_key_id": "k"}, replace(KEY, state="PendingDeletion"), "fail", "PendingDeletion"),
+        ({"kms_key_id": "k"}, replace(KEY, usage="SIGN_VERIFY", spec="RSA_2048"), "fail", "RSA_2048"),
+        ({"kms_key_id": "k"}, replace(KEY, is_amazons=True), "ok", KEY.arn),
+        ({"kms_key_id": "k", "ami_users": ["2"]}, replace(KEY, is_amazons=True), "fail", "cannot be shared"),
+        ({"kms_key_id": "k", "ami_users": ["2"]}, KEY, "ok", KEY.arn),
+    ],
+)
+def test_encryption(changed: dict[str, Any], found: Key | None, status: str, said: str) -> None:
+    """What cannot encrypt, or cannot be shared when the AMI is, fails here and not at the end of a bake."""
+    check = builder.encryption(a_bake(**changed), found)
+
+    assert (check.status, said in check.detail) == (status, True)
+
+
+# --- permissions -----------------------------------------------------------------------------------
+
+
+def parts(**changed: Any) -> dict[str, set[str]]:
+    """Return the actions that a bake needs, by part."""
+    needed = permissions.needed(
+        a_bake(**changed), account="1", partition="aws", role="arn:aws:iam::1:role/b", key="arn:aws:kms:r:1:key/k"
+    )
+    found: dict[str, set[str]] = {}
+    for part in needed:
+        found.setdefault(part.part, set()).update(part.actions)
+    return found
+
+
+def test_each_variable_brings_its_permissions() -> None:
+    """And only then: nobody is asked for rights that the bake does not use."""
+    plain, more = (
+        parts(iam_instance_profile="p"),
+        parts(
+            security_group_id="",
+            spot=True,
+            ssh_interface="session_manager",
+            deprecate_after_days=1,
+            ami_regions=["us-east-1"],
+            ami_users=["2"],
+        ),
+    )
+
+    assert set(plain) == {"look-ups", "builder", "AMI", "instance profile", "key"}
+    assert set(more) == {"look-ups", "builder", "AMI", "temporary group", "temporary profile", "session", "key"}
+    assert more["builder"] - plain["builder"] == {
+        "ec2:CreateFleet",
+        "ec2:CreateLaunchTemplate",
+        "ec2:DeleteLaunchTemplate",
+    }
+    assert more["AMI"] - plain["AMI"] == {
+        "ec2:EnableImageDeprecation",
+        "ec2:CopyImage",
+        "ec2:ModifySnapshotAttribute",
+    }
+    assert "iam:PassRole" in plain["instance profile"] & more["temporary profile"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "simulated", "status", "said"),
+    [
+        ({"a": "allowed", "b": "allowed"}, True, "ok", "all 2 actions are allowed, simulated by IAM"),
+        ({"a": "allowed"}, False, "ok", "the action is allowed, tried as dry runs"),
+        ({"a": "allowed", "b": "denied", "c": "unknown"}, False, "fail", "denied: b"),
+        ({"a": "allowed", "b": "unknown"}, False, "warn", "1 of 2 tried as dry runs and allowed; not to be tried: b"),
+    ],
+)
+def test_what_is_not_known_is_never_allowed(answers: Any, simulated: bool, status: str, said: str) -> None:
+    """One denial fails, one doubt warns."""
+    check = permissions.judge("AMI", answers, simulated=simulated, who="me")
+
+    assert (check.check, check.status, said in check.detail) == ("permissions: AMI", status, True)
+
+
+@pytest.mark.parametrize(
+    ("answers", "status"),
+    [
+        (None, "warn"),
+        ({"ecr:GetAuthorizationToken": "allowed"}, "ok"),
+        ({"ecr:GetAuthorizationToken": "denied"}, "fail"),
+        ({"ecr:GetAuthorizationToken": "unknown"}, "fail"),
+    ],
+)
+def test_the_builders_role(answers: Any, status: str) -> None:
+    """The classic failure: the role cannot log in."""
+    check = permissions.judge_profile("ECR login", "p", "arn:aws:iam::1:role/x/b", answers, "ap-northeast-2")
+
+    assert check.status == status
+    if status != "ok":
+        assert "AmazonEC2ContainerRegistryReadOnly" in check.fix
+        assert "aws ecr get-login-password --region ap-northeast-2" in check.fix
