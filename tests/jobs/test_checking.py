@@ -1,0 +1,89 @@
+"""The doctor as a task: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from gpu_ami.bake.checks.model import Check
+from gpu_ami.console import Console
+from gpu_ami.errors import DifferenceError
+from gpu_ami.invocation import Invocation
+from gpu_ami.jobs import checking
+from gpu_ami.options import options_from
+
+ROOT = Path(__file__).parents[2]
+CHECKS = [
+    Check("credentials", "ok", "me"),
+    Check("clock", "warn", "61 s ahead of AWS's", "Set the clock."),
+    Check("network", "fail", "no route", "Add one."),
+    Check("models", "skip", "not set"),
+]
+
+
+def printed(output: str) -> str:
+    """Return the table as a person without a terminal sees it."""
+    out = io.StringIO()
+    table = checking.checks_table(CHECKS, markdown=output == "markdown")
+    Console(output, out=out).result([check.document() for check in CHECKS], table)  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def test_a_failing_line_stands_out_and_its_fix_is_below_it() -> None:
+    """Twenty rows are read by their marks."""
+    lines = [" ".join(line.split()) for line in printed("table").splitlines()]
+
+    at = lines.index("FAIL network no route")
+    assert lines[at + 1] == "-> Add one."
+    assert "WARN clock 61 s ahead of AWS's" in lines
+    assert lines[-1] == "1 ok, 1 WARN, 1 FAIL, 1 skip." or lines[-1] == "1 ok, 1 warn, 1 fail, 1 skip."
+
+
+def test_markdown_has_the_fix_in_a_column() -> None:
+    """For an issue or a job summary."""
+    assert "| FAIL | network | no route | Add one. |" in printed("markdown")
+
+
+def test_json_is_the_contract() -> None:
+    """Scripts read exactly these keys."""
+    (document, *_) = json.loads(printed("json"))
+
+    assert document == {"check": "credentials", "status": "ok", "detail": "me", "fix": ""}
+
+
+def test_a_failed_check_ends_with_9_and_a_warning_does_not() -> None:
+    """CI decides by this."""
+    checking.raise_failed([check for check in CHECKS if check.status != "fail"])
+
+    with pytest.raises(DifferenceError, match="1 of 4 checks failed: network") as caught:
+        checking.raise_failed(CHECKS)
+    assert caught.value.exit_code == 9
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Invocation:
+    """An invocation in the sandbox, over the real template and settings."""
+    for name in ("packer", "terraform", "pipeline.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    options = options_from(["doctor", "--sandbox"], {})
+    return Invocation(tmp_path, options, Console(err=io.StringIO(), out=io.StringIO()))
+
+
+def test_the_demo_account_is_all_green(run: Invocation) -> None:
+    """What a newcomer sees first; programs that a machine may lack aside."""
+    try:
+        checks = checking.doctor(run, [])
+        spoilt = checking.doctor(run, ["volume_size_gib=16", "image_tag=nope"])
+    finally:
+        run.close()
+
+    programs = {"Packer", "Terraform", "guest"}
+    assert {check.check: check.status for check in checks if check.check not in programs and check.status != "ok"} == {}
+    assert programs <= {check.check for check in checks}
+    assert [check.check for check in spoilt if check.status == "fail" and check.check not in programs] == [
+        "container image"
+    ]
+    assert next(check for check in spoilt if check.check == "disk space").status == "skip"
