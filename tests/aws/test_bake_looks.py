@@ -149,7 +149,7 @@ def test_a_simulation_that_fails_otherwise_is_an_error() -> None:
     aws.stub.add_client_error("simulate_principal_policy", "ServiceFailure")
 
     with pytest.raises(AwsError, match="ServiceFailure"):
-        permissions.simulate(aws, "arn:aws:iam::123456789012:user/a", ["ec2:RunInstances"], "*")  # type: ignore[arg-type]
+        permissions.simulate(aws, "arn:aws:iam::123456789012:user/a", ["ec2:RunInstances"], "*", {})  # type: ignore[arg-type]
 
 
 PLACE = permissions.Place("ami-1", "subnet-1", "vpc-1", "c7i.4xlarge", "", 80, {"a": "b"})
@@ -159,7 +159,7 @@ PLACE = permissions.Place("ami-1", "subnet-1", "vpc-1", "c7i.4xlarge", "", 80, {
     ("code", "answer"),
     [
         ("DryRunOperation", "allowed"),
-        ("UnauthorizedOperation", "denied"),
+        ("UnauthorizedOperation", "unknown"),
         ("InvalidInstanceID.NotFound", "unknown"),
         (None, "unknown"),
     ],
@@ -179,6 +179,24 @@ def test_a_dry_run_decides_only_by_its_two_answers(code: str | None, answer: str
 def test_what_has_no_dry_run_is_unknown(action: str) -> None:
     """Nothing is called for it."""
     assert permissions.dry_run(Answers("ec2"), action, PLACE) == "unknown"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("action", "said", "answer"),
+    [
+        ("ec2:StopInstances", "because no identity-based policy allows the action", "unknown"),
+        ("ec2:StopInstances", "with an explicit deny in a service control policy", "denied"),
+        ("ec2:RunInstances", "because no identity-based policy allows the action", "denied"),
+        ("ec2:DescribeImages", "", "denied"),
+    ],
+)
+def test_a_refusal_about_nothing_proves_little(action: str, said: str, answer: str) -> None:
+    """What is not there has no tags, which a policy may go by."""
+    aws = Answers("ec2")
+    method = {"S": "stop_instances", "R": "run_instances", "D": "describe_images"}[action[4]]
+    aws.stub.add_client_error(method, "UnauthorizedOperation", said)
+
+    assert permissions.dry_run(aws, action, PLACE) == answer  # type: ignore[arg-type]
 
 
 def test_every_dry_run_is_one(local_aws: Sandbox) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.access import Access
+from gpu_ami.aws.access import Access, Identity
 from gpu_ami.bake.checks import facts
 from gpu_ami.bake.preflight import Check, failed, remarks, run_checks
 from gpu_ami.errors import AwsError, UsageError
@@ -214,3 +214,20 @@ def test_a_check_that_cannot_be_made_is_a_failed_check(local_aws: Sandbox, monke
         checks["credentials"].detail == checks["permissions"].detail == "AWS refused to say whose credentials these are"
     )
     assert checks["permissions"] in remarks(list(checks.values()))
+
+
+def test_a_root_user_may_everything(local_aws: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """IAM would refuse to simulate it; a warning says that it is not what to bake with."""
+    root = Identity(local_aws.account.account_id, f"arn:aws:iam::{local_aws.account.account_id}:root")
+    monkeypatch.setattr(facts, "identify", lambda _access: root)
+
+    checks = looked(local_aws.access, local_aws.account)
+
+    assert (checks["credentials"].status, checks["permissions"].status) == ("warn", "ok")
+
+
+def test_a_type_of_no_known_quota_is_skipped(local_aws: Sandbox) -> None:
+    """Said, not passed over."""
+    check = looked(local_aws.access, local_aws.account, instance_type="inf2.xlarge")["vCPU quota"]
+
+    assert (check.status, "no on-demand quota for inf2.xlarge" in check.detail) == ("skip", True)

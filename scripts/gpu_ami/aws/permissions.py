@@ -61,29 +61,43 @@ def principal(access: Access, who: Identity) -> str | None:
     return f"arn:{match['partition']}:iam::{match['account']}:role/{match['name']}"
 
 
-def simulate(access: Access, arn: str, actions: Iterable[str], resource: str) -> dict[str, Answer] | None:
+def simulate(
+    access: Access, arn: str, actions: Iterable[str], resource: str, context: Mapping[str, Sequence[str]]
+) -> dict[str, Answer] | None:
     """Return IAM's answer for each action on *resource*; None where IAM may not be asked or does not know *arn*.
 
-    A simulation sees the principal's policies, its boundary and the organization's, but not every condition of a
-    request: "denied" deserves a second opinion where there is one.
+    A simulation sees the principal's policies, its boundary and the organization's. What no statement allows is
+    "unknown" where a condition asks for more than *context* has.
+
+    Args:
+        access: The way to IAM.
+        arn: A user or role.
+        actions: Such as ``ec2:RunInstances``.
+        resource: ARN, or ``*``.
+        context: What the request would have for the condition keys of a policy.
 
     Raises:
         AwsError: IAM refused for another reason.
     """
     client = access.client("iam")
-    region = {"ContextKeyName": "aws:RequestedRegion", "ContextKeyType": "string", "ContextKeyValues": [access.region]}
     asked: dict[str, Any] = {
         "PolicySourceArn": arn,
         "ActionNames": sorted(actions),
         "ResourceArns": [resource],
-        "ContextEntries": [region],
+        "ContextEntries": [
+            {
+                "ContextKeyName": key,
+                "ContextKeyType": "string" if len(values) == 1 else "stringList",
+                "ContextKeyValues": list(values),
+            }
+            for key, values in context.items()
+        ],
     }
     found: dict[str, Answer] = {}
     with aws_errors(f"simulate the permissions of {arn}"):
         try:
             for page in client.get_paginator("simulate_principal_policy").paginate(**asked):
-                for row in page["EvaluationResults"]:
-                    found[row["EvalActionName"]] = "allowed" if row["EvalDecision"] == "allowed" else "denied"
+                found |= {row["EvalActionName"]: _simulated(row) for row in page["EvaluationResults"]}
         except client.exceptions.ClientError as exc:
             if error_code(exc) in _NOT_TO_BE_ASKED:
                 return None
@@ -91,11 +105,18 @@ def simulate(access: Access, arn: str, actions: Iterable[str], resource: str) ->
     return found
 
 
+def _simulated(row: Mapping[str, Any]) -> Answer:
+    if row["EvalDecision"] == "allowed":
+        return "allowed"
+    return "unknown" if row["EvalDecision"] == "implicitDeny" and row.get("MissingContextValues") else "denied"
+
+
 def dry_run(access: Access, action: str, place: Place) -> Answer:
     """Return what a dry run says of the EC2 *action*; "unknown" for what cannot be tried without a real object.
 
     EC2 answers ``DryRunOperation`` or ``UnauthorizedOperation``. It may also say that an object is not there before
-    it looks at permissions, which decides nothing.
+    it looks at permissions, which decides nothing; nor does a refusal about nobody's object, which has no tags, unless
+    something denies the action outright.
 
     Raises:
         AwsError: EC2 could not be asked.
@@ -110,8 +131,10 @@ def dry_run(access: Access, action: str, place: Place) -> Answer:
         try:
             getattr(client, method)(**(asked(place) if asked else {}), DryRun=True)
         except client.exceptions.ClientError as exc:
-            code = error_code(exc)
-            return "allowed" if code == "DryRunOperation" else "denied" if code == _DENIED else "unknown"
+            if error_code(exc) == "DryRunOperation":
+                return "allowed"
+            is_proof = operation not in _ABOUT_NOTHING or "explicit deny" in str(exc)
+            return "denied" if error_code(exc) == _DENIED and is_proof else "unknown"
     return "unknown"
 
 
@@ -132,8 +155,15 @@ def role_of_profile(access: Access, name: str) -> str | None:
     return str(roles[0]["Arn"]) if roles else ""
 
 
+def _tags(place: Place) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in place.tags.items()]
+
+
+def _tagged(place: Place, *kinds: str) -> list[dict[str, Any]]:
+    return [{"ResourceType": kind, "Tags": _tags(place)} for kind in kinds]
+
+
 def _launch(place: Place) -> dict[str, Any]:
-    tags = [{"Key": key, "Value": value} for key, value in place.tags.items()]
     profile = {"IamInstanceProfile": {"Name": place.profile}} if place.profile else {}
     disk = {"VolumeType": "gp3", "VolumeSize": place.volume_gib, "Encrypted": True, "DeleteOnTermination": True}
     return {
@@ -144,7 +174,7 @@ def _launch(place: Place) -> dict[str, Any]:
         "MinCount": 1,
         "MaxCount": 1,
         "MetadataOptions": {"HttpTokens": "required"},
-        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")],
+        "TagSpecifications": _tagged(place, "instance", "volume"),
         **profile,
     }
 
@@ -157,16 +187,18 @@ _ASKED: dict[str, Callable[[Place], dict[str, Any]]] = {
     "RunInstances": _launch,
     "StopInstances": _instance,
     "TerminateInstances": _instance,
-    "CreateTags": lambda place: {
-        "Resources": [f"i-{_NOBODYS}"],
-        "Tags": [{"Key": key, "Value": value} for key, value in place.tags.items()],
+    "CreateTags": lambda place: {"Resources": [f"i-{_NOBODYS}"], "Tags": _tags(place)},
+    "CreateKeyPair": lambda place: {
+        "KeyName": "gpu-ami-doctor",
+        "KeyType": "ed25519",
+        "TagSpecifications": _tagged(place, "key-pair"),
     },
-    "CreateKeyPair": lambda _place: {"KeyName": "gpu-ami-doctor", "KeyType": "ed25519"},
     "DeleteKeyPair": lambda _place: {"KeyName": "gpu-ami-doctor"},
     "CreateSecurityGroup": lambda place: {
         "GroupName": "gpu-ami-doctor",
         "Description": "dry run",
         "VpcId": place.vpc_id,
+        "TagSpecifications": _tagged(place, "security-group"),
     },
     "CreateImage": lambda _place: {"InstanceId": f"i-{_NOBODYS}", "Name": "gpu-ami-doctor"},
     "ModifyImageAttribute": lambda _place: {
@@ -176,3 +208,5 @@ _ASKED: dict[str, Callable[[Place], dict[str, Any]]] = {
     "DeregisterImage": lambda _place: {"ImageId": f"ami-{_NOBODYS}"},
     "DeleteSnapshot": lambda _place: {"SnapshotId": f"snap-{_NOBODYS}"},
 }
+# Those that are tried on something that is not there.
+_ABOUT_NOTHING = frozenset(_ASKED) - {"RunInstances", "CreateKeyPair", "CreateSecurityGroup"}

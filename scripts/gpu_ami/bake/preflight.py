@@ -61,8 +61,12 @@ def failed(checks: Sequence[Check]) -> list[Check]:
 
 
 def remarks(checks: Sequence[Check]) -> list[Check]:
-    """Return the checks that a build goes on in spite of, but not without a word."""
-    return [check for check in checks if check.status == "warn" or (check.status == "fail" and not check.is_blocking)]
+    """Return the checks that a build goes on in spite of, but not without a word.
+
+    Not among them: permissions that nobody could tell, as of a role that is bound to tags; they would come each time.
+    """
+    told = [check for check in checks if check.status == "fail" or not check.check.startswith("permissions")]
+    return [check for check in told if check.status == "warn" or (check.status == "fail" and not check.is_blocking)]
 
 
 def _made(look: Look) -> list[Check]:

@@ -30,12 +30,20 @@ def refusal(
     if principal is None or action == "GetCallerIdentity":  # nobody can be denied that one
         return None
     mine = attached(account, principal) or []
+    context = {"aws:RequestedRegion": [region], **_request_tags(parameters)}
     for needed, resource in _needed(account, service, action, parameters):
-        verdict = decide(mine, needed, resource, {"aws:RequestedRegion": [region]}).verdict
+        verdict = decide(mine, needed, resource, context).verdict
         if verdict != "allowed":
             why = "with an explicit deny in" if verdict == "explicitDeny" else "because no statement allows it in"
             return Refusal(principal, needed, why)
     return None
+
+
+def _request_tags(parameters: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the tags that an EC2 call gives what it makes, as condition keys."""
+    keys = (name for name in parameters if name.startswith("TagSpecification.") and name.endswith(".Key"))
+    tags = {str(parameters[name]): str(parameters.get(f"{name.removesuffix('Key')}Value", "")) for name in keys}
+    return {f"aws:RequestTag/{key}": [value] for key, value in tags.items()}
 
 
 def _needed(account: str, service: str, action: str, parameters: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:

@@ -329,9 +329,8 @@ def test_encryption(changed: dict[str, Any], found: Key | None, status: str, sai
 
 def parts(**changed: Any) -> dict[str, set[str]]:
     """Return the actions that a bake needs, by part."""
-    needed = permissions.needed(
-        a_bake(**changed), account="1", partition="aws", role="arn:aws:iam::1:role/b", key="arn:aws:kms:r:1:key/k"
-    )
+    scene = permissions.Scene("1", "r", "aws")
+    needed = permissions.needed(a_bake(**changed), scene, role="arn:aws:iam::1:role/b", key="arn:aws:kms:r:1:key/k")
     found: dict[str, set[str]] = {}
     for part in needed:
         found.setdefault(part.part, set()).update(part.actions)
@@ -373,7 +372,8 @@ def test_each_variable_brings_its_permissions() -> None:
         ({"a": "allowed", "b": "allowed"}, True, "ok", "all 2 actions are allowed, simulated by IAM"),
         ({"a": "allowed"}, False, "ok", "the action is allowed, tried as dry runs"),
         ({"a": "allowed", "b": "denied", "c": "unknown"}, False, "fail", "denied: b"),
-        ({"a": "allowed", "b": "unknown"}, False, "warn", "1 of 2 tried as dry runs and allowed; not to be tried: b"),
+        ({"a": "allowed", "b": "unknown"}, False, "warn", "1 of 2 allowed, tried as dry runs; not known: b"),
+        ({"a": "allowed", "b": "unknown"}, True, "warn", "1 of 2 allowed, simulated by IAM; not known: b"),
     ],
 )
 def test_what_is_not_known_is_never_allowed(answers: Any, simulated: bool, status: str, said: str) -> None:

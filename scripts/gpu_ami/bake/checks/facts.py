@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from gpu_ami.aws import capacity, inputs, keys, network, permissions
 from gpu_ami.aws.access import Access, Identity, identify
+from gpu_ami.bake.checks.permissions import Scene
 from gpu_ami.bake.checks.wanted import Wanted
 from gpu_ami.errors import PipelineError
 from gpu_ami.ids import AMI_ID
@@ -58,10 +59,20 @@ class Facts:
         """Whose credentials these are."""
         return identify(self.access)
 
+    def scene(self) -> Scene:
+        """Account, region and partition."""
+        who = self.identity()
+        return Scene(account=who.account, region=self.access.region, partition=who.arn.split(":")[1])
+
     @property
-    def partition(self) -> str:
-        """The partition that the caller is in, such as ``aws`` or ``aws-cn``."""
-        return self.identity().arn.split(":")[1]
+    def tags(self) -> dict[str, str]:
+        """The template's run_tags, which policies may insist on."""
+        return {
+            "Name": f"{self.wanted.family} builder",
+            "gpu-ami:family": self.wanted.family,
+            "gpu-ami:pipeline": "gpu-ami-pipeline",
+            "gpu-ami:run": "doctor",
+        }
 
     @_once
     def recommended(self) -> str | None:
@@ -135,11 +146,5 @@ class Facts:
             instance_type=types[0],
             profile=self.wanted.iam_instance_profile,
             volume_gib=round(self.wanted.volume_size_gib),
-            # The template's run_tags: policies may insist on some.
-            tags={
-                "Name": f"{self.wanted.family} builder",
-                "gpu-ami:family": self.wanted.family,
-                "gpu-ami:pipeline": "gpu-ami-pipeline",
-                "gpu-ami:run": "doctor",
-            },
+            tags=self.tags,
         )

@@ -211,13 +211,7 @@ def _permissions(facts: Facts) -> list[Check]:
         return [Check("permissions", "ok", "the root user may do everything")]
     role = _if_known(facts.role) if bake.iam_instance_profile else None
     key = _if_known(facts.key) if bake.kms_key_id else None
-    needed = permission_checks.needed(
-        bake,
-        account=who.account,
-        partition=facts.partition,
-        role=role or None,
-        key=None if key is None else key.arn,
-    )
+    needed = permission_checks.needed(bake, facts.scene(), role=role or None, key=None if key is None else key.arn)
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
         answered = list(pool.map(lambda part: _answers(facts, part), needed))
     by_part: dict[str, dict[str, permissions.Answer]] = {}
@@ -234,7 +228,10 @@ def _permissions(facts: Facts) -> list[Check]:
 def _answers(facts: Facts, needed: Needed) -> tuple[dict[str, permissions.Answer], bool]:
     """Return the answer for each action, and whether IAM gave them."""
     arn = facts.principal()
-    simulated = None if arn is None else permissions.simulate(facts.access, arn, needed.actions, needed.resource)
+    context = permission_checks.context(facts.scene(), facts.tags)
+    simulated = (
+        None if arn is None else permissions.simulate(facts.access, arn, needed.actions, needed.resource, context)
+    )
     answers: dict[str, permissions.Answer] = {}
     for action in needed.actions:
         said = "unknown" if simulated is None else simulated.get(action, "unknown")
@@ -255,9 +252,14 @@ def _profile(facts: Facts, check: str) -> Check:
         is_login = check == "ECR login"
         return _waits_for(check, "instance profile") if is_login else permission_checks.no_profile(profile, role)
     repository = facts.repository()
-    needed = [part for part in permission_checks.profile_needs(bake, repository, facts.partition) if part.part == check]
+    needed = [
+        part
+        for part in permission_checks.profile_needs(bake, repository, facts.scene().partition)
+        if part.part == check
+    ]
     answers: dict[str, permissions.Answer] | None = {}
     for part in needed:
-        said = permissions.simulate(facts.access, role, part.actions, part.resource)
+        context = permission_checks.context(facts.scene(), {})
+        said = permissions.simulate(facts.access, role, part.actions, part.resource, context)
         answers = None if said is None or answers is None else answers | said
     return permission_checks.judge_profile(check, profile, role, answers, repository.region)

@@ -26,7 +26,7 @@ class Needed:
     Attributes:
         part: What they are for; names the check.
         actions: The actions.
-        resource: ARN, or ``*`` where the actions' policies are about everything.
+        resource: ARN of what the bake would make or use, or ``*`` for actions that are about everything.
     """
 
     part: str
@@ -34,60 +34,115 @@ class Needed:
     resource: str = "*"
 
 
-def _ec2(*operations: str) -> tuple[str, ...]:
-    return tuple(f"ec2:{operation}" for operation in operations)
+# What an EC2 action is about; policies are often bound to it, and to the tags of it.
+_ABOUT = {
+    "AuthorizeSecurityGroupIngress": "security-group",
+    "CopyImage": "image",
+    "CreateFleet": "fleet",
+    "CreateImage": "instance",
+    "CreateKeyPair": "key-pair",
+    "CreateLaunchTemplate": "launch-template",
+    "CreateSecurityGroup": "security-group",
+    "CreateTags": "instance",
+    "DeleteKeyPair": "key-pair",
+    "DeleteLaunchTemplate": "launch-template",
+    "DeleteSecurityGroup": "security-group",
+    "DeleteSnapshot": "snapshot",
+    "DeregisterImage": "image",
+    "EnableImageDeprecation": "image",
+    "ModifyImageAttribute": "image",
+    "ModifySnapshotAttribute": "snapshot",
+    "RunInstances": "instance",
+    "StopInstances": "instance",
+    "TerminateInstances": "instance",
+}
 
 
-def needed(wanted: Wanted, *, account: str, partition: str, role: str | None, key: str | None) -> list[Needed]:
+@dataclass(frozen=True)
+class Scene:
+    """Where the bake is: account, region and partition, for ARNs."""
+
+    account: str
+    region: str
+    partition: str
+
+    def arn(self, kind: str) -> str:
+        """Return the ARN of an EC2 object of *kind* that a bake would make."""
+        owner = "" if kind in ("image", "snapshot") else self.account
+        return f"arn:{self.partition}:ec2:{self.region}:{owner}:{kind}/{kind}-00000000000000000"
+
+
+def context(scene: Scene, tags: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return what the bake's requests have for the condition keys that policies are bound by."""
+    found: dict[str, tuple[str, ...]] = {
+        "aws:RequestedRegion": (scene.region,),
+        "ec2:Region": (scene.region,),
+        "ec2:CreateAction": ("RunInstances",),
+        "iam:PassedToService": ("ec2.amazonaws.com.cn" if scene.partition == "aws-cn" else "ec2.amazonaws.com",),
+        "kms:GrantIsForAWSResource": ("true",),
+        "kms:ViaService": (f"ec2.{scene.region}.amazonaws.com",),
+        "aws:TagKeys": tuple(tags),
+    }
+    for key, value in tags.items():
+        for condition in ("aws:RequestTag", "aws:ResourceTag", "ec2:ResourceTag", "ssm:resourceTag"):
+            found[f"{condition}/{key}"] = (value,)
+    return found
+
+
+def _ec2(part: str, scene: Scene, *operations: str) -> list[Needed]:
+    kinds: dict[str, list[str]] = {}
+    for operation in operations:
+        kinds.setdefault(_ABOUT.get(operation, ""), []).append(f"ec2:{operation}")
+    return [Needed(part, tuple(actions), scene.arn(kind) if kind else "*") for kind, actions in kinds.items()]
+
+
+def needed(wanted: Wanted, scene: Scene, *, role: str | None, key: str | None) -> list[Needed]:
     """Return what the caller needs to bake.
 
     Args:
         wanted: The bake.
-        account: The caller's account.
-        partition: ``aws``, ``aws-cn``, …
+        scene: Where it is.
         role: ARN of the role in the named instance profile; None when there is none or it is not known.
         key: ARN of the named KMS key; None when there is none or it is not known.
     """
     looks = ("Images", "Instances", "Regions", "SecurityGroups", "Snapshots", "Subnets", "Volumes")
-    builder = _ec2(
-        "CreateKeyPair", "CreateTags", "DeleteKeyPair", "RunInstances", "StopInstances", "TerminateInstances"
-    )
-    fleet = _ec2("CreateFleet", "CreateLaunchTemplate", "DeleteLaunchTemplate") if wanted.spot else ()
+    builder = ["CreateKeyPair", "CreateTags", "DeleteKeyPair", "RunInstances", "StopInstances", "TerminateInstances"]
+    if wanted.spot:
+        builder += ["CreateFleet", "CreateLaunchTemplate", "DeleteLaunchTemplate"]
     found = [
-        Needed("look-ups", _ec2(*(f"Describe{name}" for name in looks))),
-        Needed("builder", (*builder, *fleet)),
-        Needed("AMI", _ami(wanted)),
+        *_ec2("look-ups", scene, *(f"Describe{name}" for name in looks)),
+        *_ec2("builder", scene, *builder),
+        *_ec2("AMI", scene, *_ami(wanted)),
     ]
     if not wanted.security_group_id:
-        group = _ec2("AuthorizeSecurityGroupIngress", "CreateSecurityGroup", "DeleteSecurityGroup")
-        found.append(Needed("temporary group", group))
+        group = ("AuthorizeSecurityGroupIngress", "CreateSecurityGroup", "DeleteSecurityGroup")
+        found += _ec2("temporary group", scene, *group)
     if wanted.iam_instance_profile:
         found += [Needed("instance profile", ("iam:PassRole",), role)] if role else []
     else:
-        found += _temporary_profile(account, partition)
+        found += _temporary_profile(scene)
     if wanted.ssh_interface == "session_manager":
-        found.append(Needed("session", ("ssm:StartSession", "ssm:TerminateSession")))
+        found.append(Needed("session", ("ssm:StartSession",), scene.arn("instance")))
     if key is not None:
         grants = ("CreateGrant", "Decrypt", "DescribeKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom")
         found.append(Needed("key", tuple(f"kms:{name}" for name in grants), key))
     return found
 
 
-def _ami(wanted: Wanted) -> tuple[str, ...]:
-    # The last two are for the way back: a build that fails after its AMI was made removes it.
-    actions = ["CreateImage", "ModifyImageAttribute", "DeregisterImage", "DeleteSnapshot"]
+def _ami(wanted: Wanted) -> list[str]:
+    # The last two of these are for the way back: a build that fails after its AMI was made removes it.
+    operations = ["CreateImage", "ModifyImageAttribute", "DeregisterImage", "DeleteSnapshot"]
     if wanted.deprecate_after_days:
-        actions.append("EnableImageDeprecation")
+        operations.append("EnableImageDeprecation")
     if wanted.ami_regions:
-        actions.append("CopyImage")
+        operations.append("CopyImage")
     if wanted.is_shared:
-        actions.append("ModifySnapshotAttribute")
-    return _ec2(*actions)
+        operations.append("ModifySnapshotAttribute")
+    return operations
 
 
-def _temporary_profile(account: str, partition: str) -> list[Needed]:
-    role = f"arn:{partition}:iam::{account}:role/{_TEMPORARY}"
-    profile = f"arn:{partition}:iam::{account}:instance-profile/{_TEMPORARY}"
+def _temporary_profile(scene: Scene) -> list[Needed]:
+    iam = f"arn:{scene.partition}:iam::{scene.account}"
     on_role = ("CreateRole", "DeleteRole", "DeleteRolePolicy", "GetRole", "PassRole", "PutRolePolicy")
     on_profile = (
         "AddRoleToInstanceProfile",
@@ -97,8 +152,10 @@ def _temporary_profile(account: str, partition: str) -> list[Needed]:
         "RemoveRoleFromInstanceProfile",
     )
     return [
-        Needed("temporary profile", tuple(f"iam:{name}" for name in on_role), role),
-        Needed("temporary profile", tuple(f"iam:{name}" for name in on_profile), profile),
+        Needed("temporary profile", tuple(f"iam:{name}" for name in on_role), f"{iam}:role/{_TEMPORARY}"),
+        Needed(
+            "temporary profile", tuple(f"iam:{name}" for name in on_profile), f"{iam}:instance-profile/{_TEMPORARY}"
+        ),
     ]
 
 
@@ -117,15 +174,12 @@ def judge(part: str, answers: Mapping[str, Answer], *, simulated: bool, who: str
     if denied:
         fix = f"Allow them in a policy of {who}; a permissions boundary or the organization may deny them too."
         return Check(name, "fail", f"denied: {', '.join(denied)}", fix)
-    if unknown:
-        return Check(
-            name,
-            "warn",
-            f"{len(answers) - len(unknown)} of {len(answers)} tried as dry runs and allowed; not to be tried: "
-            f"{', '.join(unknown)}",
-            f"Make sure that {who} may do them, or allow iam:SimulatePrincipalPolicy so that IAM can be asked.",
-        )
     how = "simulated by IAM" if simulated else "tried as dry runs"
+    if unknown:
+        so_far = f"{len(answers) - len(unknown)} of {len(answers)} allowed, {how}"
+        hint = "" if simulated else ", or allow iam:SimulatePrincipalPolicy so that IAM can be asked"
+        text = f"{so_far}; not known: {', '.join(unknown)}"
+        return Check(name, "warn", text, f"Make sure that {who} may do them{hint}.")
     count = "the action is" if len(answers) == 1 else f"all {len(answers)} actions are"
     return Check(name, "ok", f"{count} allowed, {how}")
 
