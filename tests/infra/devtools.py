@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gpu_ami.console import Console
 from gpu_ami.process import Command, become, run
-from gpu_ami.tools import gobuild
+from gpu_ami.tools import gobuild, packer_tools, terraform_tools
 from gpu_ami.tools.cache import user_cache
 from gpu_ami.tools.model import executable
 
@@ -89,6 +89,15 @@ def _build(tool: GoTool, go: Path, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def program(name: str) -> Path:
+    """Return the program *name* that a pre-commit hook runs: as the tests find it, also where it is not on PATH."""
+    if name == "packer":
+        return packer_tools().packer.path
+    if name == "terraform":
+        return terraform_tools().terraform.path
+    return go_tool({"actionlint": ACTIONLINT}[name])
+
+
 if __name__ == "__main__":
-    # `python -m tests.infra.devtools actionlint FILE…`: for the pre-commit hook.
-    become((str(go_tool({tool.name: tool for tool in (ACTIONLINT, TFLINT)}[sys.argv[1]])), *sys.argv[2:]))
+    # `python -m tests.infra.devtools PROGRAM WORDS…`
+    become((str(program(sys.argv[1])), *sys.argv[2:]))

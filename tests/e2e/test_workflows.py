@@ -1,0 +1,454 @@
+"""The workflows' own steps, run in order against the sandbox: a build, its pull request, and all that follows."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+
+import pytest
+
+from gpu_ami.sandbox.session import running_session
+from gpu_ami.tools.cache import user_cache
+from gpu_ami.workspace import Workspace
+from tests.workflows.engine import Event, Job, Machine, environment
+from tests.workflows.files import ROOT, action_steps, jobs
+
+pytestmark = pytest.mark.e2e
+
+HANDOVER = "terraform/gpu-ami.auto.tfvars.json"
+ROLES = {
+    f"GPU_AMI_{name}_ROLE": f"arn:aws:iam::123456789012:role/{name}" for name in ("PLAN", "BUILD", "APPLY", "CLEANUP")
+}
+VARIABLES = {**ROLES, "GPU_AMI_ACCOUNT": "123456789012", "GPU_AMI_STATE_BUCKET": "team-state"}
+CALLER = "films/rendering"
+
+# Remembers what was opened, so that a second run finds it.
+GH = """\
+#!/usr/bin/env bash
+printf '%s\\n' "$*" >> "$GH_FOLDER/calls"
+case "$1 $2" in
+  "pr create") echo https://github.example/pull/1 | tee "$GH_FOLDER/pr" ;;
+  "pr list") cat "$GH_FOLDER/pr" 2> /dev/null ;;
+  "issue create") echo https://github.example/issues/2 && echo 2 > "$GH_FOLDER/issue" ;;
+  "issue list") cat "$GH_FOLDER/issue" 2> /dev/null ;;
+esac
+exit 0
+"""
+SUDO = '#!/usr/bin/env bash\nprintf "%s\\n" "$*" >> "$GH_FOLDER/sudo"\n'
+
+
+@dataclass(frozen=True)
+class Site:
+    """GitHub and one runner.
+
+    Attributes:
+        machine: Runs the workflows.
+        workspace: The runner's workspace, with a running sandbox in it.
+        remote: The repository on GitHub.
+        gh: Where gh and sudo write down how they were called.
+    """
+
+    machine: Machine
+    workspace: Path
+    remote: Path
+    gh: Path
+
+    def run(self, name: str, event: str, **inputs: object) -> dict[str, Job]:
+        """Run a workflow of the repository itself."""
+        return self.machine.run(
+            name, Event(event, {key.replace("_", "-"): value for key, value in inputs.items()}), self.workspace
+        )
+
+    def invoke(self, *words: str) -> Any:
+        """Run a task as a person on the workspace would, and return its JSON."""
+        done = subprocess.run(
+            [sys.executable, "-m", "invoke", *words, "--output", "json"],
+            cwd=self.workspace,
+            env=dict(self.machine.env),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def called(self, *words: str) -> list[str]:
+        """Return the calls of gh that begin with *words*."""
+        return [line for line in (self.gh / "calls").read_text().splitlines() if line.startswith(" ".join(words))]
+
+    def git(self, *words: str) -> str:
+        """Ask the repository on GitHub."""
+        return subprocess.run(["git", *words], cwd=self.remote, capture_output=True, text=True, check=True).stdout
+
+    def merge(self) -> None:
+        """Merge the pipeline's pull request and close it."""
+        self.git("update-ref", "refs/heads/main", "refs/heads/gpu-ami/gpu-batch")
+        (self.gh / "pr").unlink()
+
+    def proposed(self) -> str:
+        """Return the AMI that the open pull request hands over."""
+        ami: str = json.loads(self.git("show", f"gpu-ami/gpu-batch:{HANDOVER}"))["gpu_ami_id"]
+        return ami
+
+
+def repository(folder: Path, files: Path) -> Path:
+    """Return a bare repository with one commit of *files*."""
+    bare = folder.with_suffix(".git")
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "init.defaultBranch=main"]
+    for words in (["init", "--quiet"], ["add", "--force", "."], ["commit", "--quiet", "-m", "Start"]):
+        subprocess.run([*git, *words], cwd=files, check=True)
+    subprocess.run(["git", "clone", "--quiet", "--bare", str(files), str(bare)], check=True)
+    return bare
+
+
+def tree(folder: Path) -> Path:
+    """Copy what git has of this repository, as it is now, to *folder*."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in listed.stdout.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A repository on GitHub, another that calls it, and a runner whose AWS is the sandbox."""
+    folder = tmp_path_factory.mktemp("site")
+    programs, gh, rooms = (folder / name for name in ("bin", "gh", "rooms"))
+    for each in (programs, gh, rooms):
+        each.mkdir()
+    for name, text in (("gh", GH), ("sudo", SUDO)):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    pipeline = repository(folder / "pipeline", tree(folder / "files"))
+    theirs = folder / "theirs"
+    (theirs / "packer").mkdir(parents=True)
+    (theirs / "pipeline.yaml").write_text("region: ap-northeast-2\nfamily: films\n")
+    shutil.copy2(ROOT / "packer" / "variables.auto.pkrvars.hcl.example", theirs / "packer" / "films.auto.pkrvars.hcl")
+    env = environment(
+        programs,
+        {
+            "GH_FOLDER": str(gh),
+            "GPU_AMI_SANDBOX": "1",
+            "GPU_AMI_CACHE_DIR": str(user_cache().root),
+            # The environment of this test is the one that `uv run` would make.
+            "UV_PROJECT_ENVIRONMENT": sys.prefix,
+            "UV_NO_SYNC": "1",
+            "ZIZMOR_OFFLINE": "true",
+        },
+    )
+    with contextlib.ExitStack() as running:
+        machine = Machine(
+            pipeline,
+            {CALLER: repository(folder / "caller", theirs)},
+            rooms,
+            env,
+            lambda workspace: running.enter_context(sandbox(workspace, env)),
+            VARIABLES,
+        )
+        yield Site(machine, folder / "workspace", pipeline, gh)
+
+
+@contextlib.contextmanager
+def sandbox(workspace: Path, env: dict[str, str]) -> Iterator[None]:
+    """Keep the sandbox of *workspace* running: what one job makes, the next one sees."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "sandbox"],
+        cwd=workspace,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        end = time.monotonic() + 120
+        while running_session(Workspace(workspace, sandbox=True)) is None:
+            assert child.poll() is None, child.communicate()[0]
+            assert time.monotonic() < end, "invoke sandbox did not come up"
+            time.sleep(0.1)
+        yield
+    finally:
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def before(site: Site) -> str:
+    """The AMI that is live before: one of the demo account's, handed over by a person and applied by the workflow."""
+    site.machine.checkout(site.workspace)
+    verdicts = site.invoke("cleanup", "--query", "verdicts[?family=='gpu-batch']")
+    ami: str = max(verdicts, key=lambda each: each["created"])["image_id"]
+    site.invoke("update-tfvars", "--ami", ami)
+    done = site.run("apply.yml", "push")
+    assert done["apply"].result == "success", done["apply"].log
+    return ami
+
+
+@pytest.fixture(scope="module")
+def first(site: Site, before: str) -> dict[str, Job]:
+    """The weekly run, while an older AMI is live."""
+    assert before
+    return site.run("build-ami.yml", "schedule")
+
+
+def test_the_weekly_build_bakes_and_says_what_it_made(first: dict[str, Job]) -> None:
+    """AMI, size, minutes, cost and diff, in two columns that a phone shows."""
+    build = first["build"]
+
+    assert build.result == "success", build.log
+    assert build.outputs["changed"] == "true"
+    for part in (f"| AMI | {build.outputs['ami-id']} |", "| Snapshot |", "| Took |", "| Build cost | $", "```diff"):
+        assert part in build.summary
+    assert build.roles == ["BUILD", "PLAN"]
+
+
+def test_doctor_looked_first(first: dict[str, Job]) -> None:
+    """Nothing is paid for before the checks are green, and the summary shows them."""
+    assert first["build"].summary.index("credentials") < first["build"].summary.index("| AMI |")
+
+
+def test_the_pull_request_has_the_change_and_its_plan(site: Site, first: dict[str, Job]) -> None:
+    """A person decides from the pull request alone."""
+    assert first["propose"].result == "success", first["propose"].log
+    assert first["propose"].roles == []
+    assert site.called("auth") == ["auth setup-git"]
+    (created,) = site.called("pr create")
+    assert f"--title Use {first['build'].outputs['ami-id']}" in created
+    assert site.git("diff", "--name-only", "main", "gpu-ami/gpu-batch").split() == [HANDOVER]
+    text = (site.workspace / "artifacts" / "pull-request.md").read_text()
+    assert "## Plan" in text
+    assert first["build"].outputs["ami-id"] in text.partition("## Plan")[2]
+
+
+@pytest.fixture(scope="module")
+def planned(site: Site, first: dict[str, Job]) -> dict[str, dict[str, Job]]:
+    """The pull request's own run, and that of a stranger's fork."""
+    assert first["propose"].result == "success", first["propose"].log
+    return {
+        name: site.machine.run(
+            "apply.yml",
+            Event("pull_request", body={"pull_request": {"head": {"repo": {"full_name": f"{name}/gpu-ami-pipeline"}}}}),
+            site.workspace,
+        )
+        for name in ("team", "stranger")
+    }
+
+
+def test_a_pull_request_is_planned_with_the_role_that_reads(
+    planned: dict[str, dict[str, Job]], first: dict[str, Job]
+) -> None:
+    """And a fork's is not."""
+    ours, forks = planned["team"], planned["stranger"]
+
+    assert ours["plan"].result == "success", ours["plan"].log
+    assert ours["plan"].roles == ["PLAN"]
+    assert first["build"].outputs["ami-id"] in ours["plan"].summary
+    assert ours["apply"].result == "skipped"
+    assert forks["plan"].result == "skipped"
+
+
+@pytest.fixture(scope="module")
+def applied(site: Site, planned: dict[str, dict[str, Job]]) -> dict[str, Job]:
+    """The pull request is merged, and a reviewer lets the apply go."""
+    assert planned["team"]["plan"].result == "success", planned["team"]["plan"].log
+    site.merge()
+    return site.run("apply.yml", "push")
+
+
+def test_a_merge_applies_and_looks_at_what_runs(applied: dict[str, Job], first: dict[str, Job]) -> None:
+    """Batch is on the new AMI, and status agrees."""
+    apply = applied["apply"]
+
+    assert apply.result == "success", apply.log
+    assert apply.roles == ["APPLY"]
+    assert first["build"].outputs["ami-id"] in apply.summary
+    assert {name: job.result for name, job in applied.items() if name != "apply"} == dict.fromkeys(
+        ("plan", "rollback", "propose"), "skipped"
+    )
+
+
+@pytest.fixture(scope="module")
+def again(site: Site, applied: dict[str, Job]) -> dict[str, Job]:
+    """The next weekly run, with nothing new in the world."""
+    assert applied["apply"].result == "success", applied["apply"].log
+    return site.run("build-ami.yml", "schedule")
+
+
+def test_a_fresh_ami_is_not_baked_again(again: dict[str, Job], first: dict[str, Job]) -> None:
+    """A week without news costs nothing, and the summary says why."""
+    assert again["build"].result == "success", again["build"].log
+    assert again["build"].outputs == {"ami-id": first["build"].outputs["ami-id"], "changed": "false"}
+    assert again["propose"].result == "skipped"
+    assert "up to date" in again["build"].summary
+
+
+@pytest.fixture(scope="module")
+def rolled_back(site: Site, again: dict[str, Job]) -> dict[str, Job]:
+    """Somebody rolls back by hand."""
+    assert again["build"].result == "success", again["build"].log
+    return site.run("apply.yml", "workflow_dispatch", action="rollback")
+
+
+def test_a_rollback_goes_to_the_ami_before_and_proposes_it(
+    site: Site, before: str, first: dict[str, Job], rolled_back: dict[str, Job]
+) -> None:
+    """Without the pull request the next apply from main would bring the bad AMI back."""
+    assert rolled_back["rollback"].result == "success", rolled_back["rollback"].log
+    assert rolled_back["apply"].result == "skipped"
+    assert rolled_back["rollback"].outputs == {"changed": "true"}
+    assert rolled_back["propose"].result == "success", rolled_back["propose"].log
+    assert before != first["build"].outputs["ami-id"]
+    assert site.proposed() == before
+    assert any(f"--title Go back to {before}" in call for call in site.called("pr create"))
+
+
+@pytest.fixture(scope="module")
+def night(site: Site) -> dict[str, Job]:
+    """The nightly clean-up run."""
+    return site.run("cleanup.yml", "schedule")
+
+
+def test_the_night_plans_and_removes_no_ami(site: Site, night: dict[str, Job]) -> None:
+    """The plan is in the summary and in one issue."""
+    assert night["plan"].result == "success", night["plan"].log
+    assert night["apply"].result == "skipped"
+    assert "| verdict |" in night["plan"].summary
+    assert night["issue"].result == "success", night["issue"].log
+    assert len(site.called("issue create --title AMIs that nothing needs --label gpu-ami-cleanup")) == 1
+
+
+def test_the_night_sweeps(night: dict[str, Job]) -> None:
+    """What dead builds left costs money by the hour."""
+    assert night["sweep"].result == "success", night["sweep"].log
+    assert night["sweep"].roles == ["CLEANUP"]
+    assert night["sweep"].summary.strip()
+
+
+def test_the_next_night_updates_the_issue(site: Site, night: dict[str, Job]) -> None:
+    """One issue, not one a night."""
+    again = site.run("cleanup.yml", "schedule")
+
+    assert again["issue"].result == "success"
+    assert len(site.called("issue create")) == 1
+    assert len(site.called("issue edit 2 --body-file")) == 1
+
+
+class Vulnerabilities(BaseHTTPRequestHandler):
+    """The database of vulnerabilities: asked about each dependency, it knows of none."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        """Answer as OSV does."""
+        package = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["package"]["name"]
+        self.asked.append(package)
+        body = b"{}"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def database(site: Site) -> Iterator[type[Vulnerabilities]]:
+    """The database, and every step sent to it."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Vulnerabilities) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        given = {
+            "PIP_AUDIT_VULNERABILITY_SERVICE": "osv",
+            "PIP_AUDIT_OSV_URL": f"http://127.0.0.1:{server.server_port}",
+        }
+        site.machine.env = {**site.machine.env, **given}
+        yield Vulnerabilities
+        server.shutdown()
+
+
+def test_security_audits_the_workflows_and_every_dependency(site: Site, database: type[Vulnerabilities]) -> None:
+    """Zizmor finds nothing; the database is asked about what runs on AWS and what only develops."""
+    done = site.run("security.yml", "schedule")
+
+    assert done["workflows"].result == "success", done["workflows"].log
+    assert "No findings to report" in done["workflows"].log
+    assert done["dependencies"].result == "success", done["dependencies"].log
+    assert {"boto3", "moto", "mypy"} <= set(database.asked)
+
+
+def test_a_removal_by_hand_needs_the_state_and_leaves_a_journal(site: Site, rolled_back: dict[str, Job]) -> None:
+    """What the state names may be live; what was removed can be read, and undone, from the journal."""
+    assert rolled_back["rollback"].result == "success"
+    done = site.run("cleanup.yml", "workflow_dispatch", action="apply")["apply"]
+
+    assert done.result == "success", done.log
+    assert done.roles == ["CLEANUP"]
+    assert "terraform-state was read" in done.log
+    kept = list(site.machine.folder.glob("artifacts-*/cleanup-journal/logs/cleanup-*.jsonl"))
+    assert any('"done"' in path.read_text() for path in kept)
+
+
+def test_status_compares_what_runs_with_what_should(site: Site, rolled_back: dict[str, Job]) -> None:
+    """After the rollback the newest build is not what is live, and the run says so in words and colour."""
+    assert rolled_back["rollback"].result == "success"
+    done = site.run("status.yml", "schedule")["status"]
+
+    assert done.roles == ["PLAN"]
+    assert done.summary.strip(), done.log
+
+
+def test_a_called_workflow_takes_the_caller_s_settings_and_the_pipeline_s_code(
+    site: Site, first: dict[str, Job]
+) -> None:
+    """Checkout alone would take the caller's repository, which has no tasks."""
+    assert first["build"].result == "success"
+    inputs = {"dry-run": True, "market": "spot", "image-tag": "latest", "incremental": True, "rebuild": True}
+    done = site.machine.run("build-ami.yml", Event("workflow_call", inputs, caller=CALLER), site.workspace)["build"]
+
+    assert done.result == "success", done.log
+    assert "Took pipeline.yaml, packer/films.auto.pkrvars.hcl from the calling repository" in done.log
+    for word in ("family=films", "image_tag=latest", "spot=true"):
+        assert word in done.log
+    assert done.outputs == {"ami-id": "", "changed": ""}
+
+
+def test_without_a_state_bucket_nothing_is_applied(site: Site) -> None:
+    """State on a runner's disk is lost with the job."""
+    bare = dataclasses.replace(site.machine, variables={**ROLES})
+    done = bare.run("apply.yml", Event("workflow_dispatch", {"action": "rollback"}), site.workspace)
+
+    assert done["rollback"].result == "failure"
+    assert "GPU_AMI_STATE_BUCKET" in done["rollback"].log
+    assert done["rollback"].roles == []
+
+
+def test_nobody_became_root(site: Site) -> None:
+    """Only ci.yml installs something, and it is not run here."""
+    assert not (site.gh / "sudo").exists()
+
+
+def test_every_step_of_every_workflow_ran(site: Site) -> None:
+    """Except ci.yml, which runs this very test. Runs last in this file."""
+    every = {(name, job, step["name"]) for name, job, body in jobs() if name != "ci.yml" for step in body["steps"]} | {
+        ("prepare", step["name"]) for step in action_steps()
+    }
+    ran = {each if each[0] != "prepare" else ("prepare", each[2]) for each in site.machine.ran}
+
+    assert every - ran == set()
