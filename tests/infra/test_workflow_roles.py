@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.bake import variables
-from gpu_ami.bake.checks.permissions import needed
+from gpu_ami.bake.checks.permissions import Scene, context, needed
 from gpu_ami.bake.checks.wanted import wanted
 from gpu_ami.sandbox.policies import Attached, decide
 from gpu_ami.sandbox.session import Sandbox
@@ -221,16 +221,16 @@ def test_a_build_may_whatever_the_doctor_says_that_it_needs(policies: dict[str, 
         "ami_users": [ACCOUNT],
     }
     bake = wanted(variables.template_defaults(ROOT / "packer") | asked)
-    parts = needed(bake, account=ACCOUNT, partition="aws", role=f"{ROLE}/gpu-batch-bake-1", key=KEY)
-    tags = BUILDS | REQUESTED | {"ssm:resourceTag/gpu-ami:run": ["x"], "iam:PassedToService": ["ec2.amazonaws.com"]}
+    scene = Scene(ACCOUNT, SEOUL, "aws")
+    parts = needed(bake, scene, role=f"{ROLE}/gpu-batch-bake-1", key=KEY)
+    asking = context(scene, {"gpu-ami:pipeline": "gpu-ami-pipeline", "gpu-ami:run": "doctor"})
     held = [Attached("p", "role", policies["build"])]
 
     refused = [
         name
         for part in parts
         for name in part.actions
-        # Not every action is on one kind of resource: any statement that allows it for something of ours will do.
-        if decide(held, name, None if part.resource == "*" else part.resource, tags).verdict != "allowed"
+        if decide(held, name, None if part.resource == "*" else part.resource, asking).verdict != "allowed"
     ]
 
     assert {part.part for part in parts} >= {"look-ups", "builder", "AMI", "temporary group", "session", "key"}
