@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,170 +13,25 @@ from gpu_ami.bake import variables
 from gpu_ami.bake.checks.permissions import Scene, context, needed
 from gpu_ami.bake.checks.wanted import wanted
 from gpu_ami.sandbox.policies import Attached, decide
-from gpu_ami.sandbox.session import Sandbox
-from gpu_ami.tools import terraform_tools
-
-ROOT = Path(__file__).parents[2]
-MODULE = ROOT / "terraform" / "modules" / "github-oidc"
-AWS = ROOT / "scripts" / "gpu_ami" / "aws"
-ACCOUNT, SEOUL = "123456789012", "ap-northeast-2"
-ROLE = f"arn:aws:iam::{ACCOUNT}:role"
-KEY = f"arn:aws:kms:{SEOUL}:{ACCOUNT}:key/abc-1"
-PURPOSES = ("plan", "build", "apply", "cleanup")
-CALLER = f"""
-provider "aws" {{}}
-
-module "roles" {{
-  source             = "{MODULE}"
-  family             = "gpu-batch"
-  subject            = "repo:acme/video"
-  create_provider    = false
-  ecr_repository_arn = "arn:aws:ecr:{SEOUL}:{ACCOUNT}:repository/own"
-  models_bucket      = "own-models"
-  state_bucket       = "own-state"
-  parameter_path     = "/gpu-ami"
-  kms_key_arns       = ["{KEY}"]
-
-  allow_session_tunnel = true
-  reader_role_arns   = ["arn:aws:iam::210987654321:role/reader"]
-  pass_role_arns = {{
-    builder   = "{ROLE}/gpu-batch-bake-1"
-    instance  = "{ROLE}/gpu-batch-instance-1"
-    execution = "{ROLE}/gpu-batch-exec-1"
-    job       = "{ROLE}/gpu-batch-job-1"
-  }}
-}}
-"""
-OURS = {"aws:ResourceTag/gpu-ami:pipeline": ["gpu-ami-pipeline"]}
-BUILDS = OURS | {"aws:ResourceTag/gpu-ami:run": ["20261101T000000Z-abcdef"]}
-REQUESTED = {"aws:RequestTag/gpu-ami:pipeline": ["gpu-ami-pipeline"]}
-EC2 = f"arn:aws:ec2:{SEOUL}"
-IMAGE, SNAPSHOT = f"{EC2}::image/ami-1", f"{EC2}::snapshot/snap-1"
-INSTANCE = f"{EC2}:{ACCOUNT}:instance/i-1"
-TEMPLATE = f"{EC2}:{ACCOUNT}:launch-template/lt-1"
-# What is removed or changed, by the last words of the call's name.
-RESOURCES = {
-    "image": IMAGE,
-    "image_deprecation": IMAGE,
-    "image_attribute": IMAGE,
-    "image_from_recycle_bin": IMAGE,
-    "snapshot_from_recycle_bin": SNAPSHOT,
-    "snapshot": SNAPSHOT,
-    "tags": IMAGE,
-    "instances": INSTANCE,
-    "volume": f"{EC2}:{ACCOUNT}:volume/vol-1",
-    "security_group": f"{EC2}:{ACCOUNT}:security-group/sg-1",
-    "key_pair": f"{EC2}:{ACCOUNT}:key-pair/packer",
-    "launch_template": TEMPLATE,
-}
+from tests.infra.roles import (
+    ACCOUNT,
+    BUILDS,
+    EC2,
+    IMAGE,
+    INSTANCE,
+    KEY,
+    OURS,
+    PURPOSES,
+    REQUESTED,
+    ROLE,
+    ROOT,
+    SEOUL,
+    SNAPSHOT,
+    TEMPLATE,
+    may,
+)
 
 pytestmark = pytest.mark.infra
-
-
-@pytest.fixture(scope="module")
-def planned(local_aws: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The resources as Terraform would make them, by address."""
-    folder = tmp_path_factory.mktemp("roles")
-    (folder / "main.tf").write_text(CALLER)
-    tools = terraform_tools()
-    env = local_aws.access.child_environment({"CHECKPOINT_DISABLE": "1"})
-    mirror = [f"-plugin-dir={tools.provider_mirror}"] if tools.provider_mirror else []
-    for words in (("init", "-input=false", *mirror), ("plan", "-input=false", "-out=plan"), ("show", "-json", "plan")):
-        done = subprocess.run(
-            [str(tools.terraform.path), *words],
-            cwd=folder,
-            env={**env, "PATH": os.environ["PATH"]},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-    (module,) = json.loads(done.stdout)["planned_values"]["root_module"]["child_modules"]
-    return {row["address"].removeprefix("module.roles."): row["values"] for row in module["resources"]}
-
-
-@pytest.fixture(scope="module")
-def policies(planned: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each role's policy document."""
-    return {name: json.loads(planned[f'aws_iam_role_policy.this["{name}"]']["policy"]) for name in PURPOSES}
-
-
-def may(
-    document: Mapping[str, Any], action: str, resource: str = "*", context: Mapping[str, list[str]] | None = None
-) -> bool:
-    """Whether the policy allows it."""
-    return decide([Attached("p", "role", document)], action, resource, context or {}).verdict == "allowed"
-
-
-def calls(*places: str) -> set[tuple[str, str]]:
-    """Return the API calls that the code in *places* names: service and operation, in boto3's words."""
-    files = [
-        file for place in places for file in ([AWS / place] if place.endswith(".py") else (AWS / place).glob("*.py"))
-    ]
-    text = "".join(file.read_text(encoding="utf-8") for file in files)
-    services = "autoscaling|batch|ec2|ecs|iam|imagebuilder|rbin|ssm"
-    found = set(re.findall(rf'"({services})",\s*"([a-z]+_[a-z_]+)"', text))
-    found |= {("iam", name) for name in re.findall(r'_iam_pages\(caller, "(\w+)"', text)}
-    return found
-
-
-def action(service: str, operation: str) -> str:
-    """Return what IAM calls an operation."""
-    return f"{service}:{''.join(word.capitalize() for word in operation.split('_'))}"
-
-
-def is_reading(operation: str) -> bool:
-    """Whether an operation changes nothing."""
-    return operation.startswith(("describe_", "list_", "get_"))
-
-
-CLEANING = sorted(calls("changes.py", "leftovers.py", "recyclebin.py", "images.py", "regions.py", "references"))
-
-
-def test_the_code_was_read() -> None:
-    """An empty list of calls would make every test below pass."""
-    assert len(CLEANING) > 30
-    assert {("ec2", "deregister_image"), ("rbin", "list_rules"), ("iam", "list_instance_profiles")} <= set(CLEANING)
-
-
-@pytest.mark.parametrize(("service", "operation"), [call for call in CLEANING if is_reading(call[1])])
-def test_cleanup_may_read_whatever_it_asks(policies: dict[str, Any], service: str, operation: str) -> None:
-    """One read that is denied stops the whole clean-up: what cannot be read counts as needed."""
-    resource = {"ssm": f"arn:aws:ssm:{SEOUL}:{ACCOUNT}:parameter/x"}.get(service, "*")
-    if service == "iam" and operation != "list_instance_profiles":
-        resource = f"{ROLE}/packer-1" if "role" in operation else f"arn:aws:iam::{ACCOUNT}:instance-profile/packer-1"
-    names = ("cleanup",) if service == "iam" else ("plan", "cleanup")
-    asked = "ssm:DescribeParameters" if operation == "describe_parameters" else action(service, operation)
-
-    for name in names:
-        assert may(policies[name], asked, "*" if asked == "ssm:DescribeParameters" else resource), name
-
-
-@pytest.mark.parametrize(
-    ("service", "operation"), [call for call in CLEANING if not is_reading(call[1]) and call[0] == "ec2"]
-)
-def test_cleanup_changes_what_is_ours_and_nothing_else(policies: dict[str, Any], service: str, operation: str) -> None:
-    """The tag is the last line: whatever the code decides, another team's AMI stays."""
-    resource = RESOURCES[operation.partition("_")[2]]
-    sweeps = "::" not in resource.removeprefix("arn:aws:")
-    asked = action(service, operation)
-
-    assert may(policies["cleanup"], asked, resource, BUILDS if sweeps else OURS)
-    assert not may(policies["cleanup"], asked, resource)
-    if sweeps:
-        assert not may(policies["cleanup"], asked, resource, OURS), "Batch's own instances carry this tag"
-
-
-@pytest.mark.parametrize(
-    ("service", "operation"), [call for call in CLEANING if not is_reading(call[1]) and call[0] == "iam"]
-)
-def test_cleanup_removes_packers_roles_and_no_others(policies: dict[str, Any], service: str, operation: str) -> None:
-    """A role that may delete roles must not be able to delete an administrator's."""
-    kind = "instance-profile" if "profile" in operation else "role"
-
-    for name, allowed in (("packer-64a1", True), ("admin", False), ("my-packer-1", False)):
-        resource = f"arn:aws:iam::{ACCOUNT}:{kind}/{name}"
-        assert may(policies["cleanup"], action(service, operation), resource) is allowed
 
 
 def test_nobody_can_make_something_ours_by_tagging_it(policies: dict[str, Any]) -> None:

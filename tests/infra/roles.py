@@ -1,0 +1,84 @@
+"""The roles of GitHub's workflows as Terraform would make them, and IAM's decision on them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gpu_ami.aws.access import Access
+from gpu_ami.sandbox.policies import Attached, decide
+from gpu_ami.tools import terraform_tools
+
+ROOT = Path(__file__).parents[2]
+MODULE = ROOT / "terraform" / "modules" / "github-oidc"
+ACCOUNT, SEOUL = "123456789012", "ap-northeast-2"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role"
+KEY = f"arn:aws:kms:{SEOUL}:{ACCOUNT}:key/abc-1"
+PURPOSES = ("plan", "build", "apply", "cleanup")
+CALLER = f"""
+provider "aws" {{}}
+
+module "roles" {{
+  source             = "{MODULE}"
+  family             = "gpu-batch"
+  subject            = "repo:acme/video"
+  create_provider    = false
+  ecr_repository_arn = "arn:aws:ecr:{SEOUL}:{ACCOUNT}:repository/own"
+  models_bucket      = "own-models"
+  state_bucket       = "own-state"
+  parameter_path     = "/gpu-ami"
+  kms_key_arns       = ["{KEY}"]
+
+  allow_session_tunnel = true
+  reader_role_arns   = ["arn:aws:iam::210987654321:role/reader"]
+  pass_role_arns = {{
+    builder   = "{ROLE}/gpu-batch-bake-1"
+    instance  = "{ROLE}/gpu-batch-instance-1"
+    execution = "{ROLE}/gpu-batch-exec-1"
+    job       = "{ROLE}/gpu-batch-job-1"
+  }}
+}}
+"""
+OURS = {"aws:ResourceTag/gpu-ami:pipeline": ["gpu-ami-pipeline"]}
+BUILDS = OURS | {"aws:ResourceTag/gpu-ami:run": ["20261101T000000Z-abcdef"]}
+REQUESTED = {"aws:RequestTag/gpu-ami:pipeline": ["gpu-ami-pipeline"]}
+EC2 = f"arn:aws:ec2:{SEOUL}"
+IMAGE, SNAPSHOT = f"{EC2}::image/ami-1", f"{EC2}::snapshot/snap-1"
+INSTANCE = f"{EC2}:{ACCOUNT}:instance/i-1"
+TEMPLATE = f"{EC2}:{ACCOUNT}:launch-template/lt-1"
+
+
+def planned_roles(access: Access, folder: Path) -> dict[str, Any]:
+    """Return the module's resources by address, planned in *folder* against the local AWS."""
+    (folder / "main.tf").write_text(CALLER)
+    tools = terraform_tools()
+    env = access.child_environment({"CHECKPOINT_DISABLE": "1"})
+    mirror = [f"-plugin-dir={tools.provider_mirror}"] if tools.provider_mirror else []
+    for words in (("init", "-input=false", *mirror), ("plan", "-input=false", "-out=plan"), ("show", "-json", "plan")):
+        done = subprocess.run(
+            [str(tools.terraform.path), *words],
+            cwd=folder,
+            env={**env, "PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    (module,) = json.loads(done.stdout)["planned_values"]["root_module"]["child_modules"]
+    return {row["address"].removeprefix("module.roles."): row["values"] for row in module["resources"]}
+
+
+def policies_of(planned: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return each role's policy document."""
+    return {name: json.loads(planned[f'aws_iam_role_policy.this["{name}"]']["policy"]) for name in PURPOSES}
+
+
+def may(
+    document: Mapping[str, Any], action: str, resource: str = "*", context: Mapping[str, list[str]] | None = None
+) -> bool:
+    """Whether the policy allows it."""
+    return decide([Attached("p", "role", document)], action, resource, context or {}).verdict == "allowed"

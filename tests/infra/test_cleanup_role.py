@@ -1,0 +1,101 @@
+"""The clean-up role may what the code asks for, and nothing that is not ours."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.infra.roles import ACCOUNT, BUILDS, EC2, IMAGE, INSTANCE, OURS, ROLE, ROOT, SEOUL, SNAPSHOT, TEMPLATE, may
+
+AWS = ROOT / "scripts" / "gpu_ami" / "aws"
+# What is removed or changed, by the last words of the call's name.
+RESOURCES = {
+    "image": IMAGE,
+    "image_deprecation": IMAGE,
+    "image_attribute": IMAGE,
+    "image_from_recycle_bin": IMAGE,
+    "snapshot_from_recycle_bin": SNAPSHOT,
+    "snapshot": SNAPSHOT,
+    "tags": IMAGE,
+    "instances": INSTANCE,
+    "volume": f"{EC2}:{ACCOUNT}:volume/vol-1",
+    "security_group": f"{EC2}:{ACCOUNT}:security-group/sg-1",
+    "key_pair": f"{EC2}:{ACCOUNT}:key-pair/packer",
+    "launch_template": TEMPLATE,
+}
+
+
+pytestmark = pytest.mark.infra
+
+
+def calls(*places: str) -> set[tuple[str, str]]:
+    """Return the API calls that the code in *places* names: service and operation, in boto3's words."""
+    files = [
+        file for place in places for file in ([AWS / place] if place.endswith(".py") else (AWS / place).glob("*.py"))
+    ]
+    text = "".join(file.read_text(encoding="utf-8") for file in files)
+    services = "autoscaling|batch|ec2|ecs|iam|imagebuilder|rbin|ssm"
+    found = set(re.findall(rf'"({services})",\s*"([a-z]+_[a-z_]+)"', text))
+    found |= {("iam", name) for name in re.findall(r'_iam_pages\(caller, "(\w+)"', text)}
+    return found
+
+
+def action(service: str, operation: str) -> str:
+    """Return what IAM calls an operation."""
+    return f"{service}:{''.join(word.capitalize() for word in operation.split('_'))}"
+
+
+def is_reading(operation: str) -> bool:
+    """Whether an operation changes nothing."""
+    return operation.startswith(("describe_", "list_", "get_"))
+
+
+CLEANING = sorted(calls("changes.py", "leftovers.py", "recyclebin.py", "images.py", "regions.py", "references"))
+
+
+def test_the_code_was_read() -> None:
+    """An empty list of calls would make every test below pass."""
+    assert len(CLEANING) > 30
+    assert {("ec2", "deregister_image"), ("rbin", "list_rules"), ("iam", "list_instance_profiles")} <= set(CLEANING)
+
+
+@pytest.mark.parametrize(("service", "operation"), [call for call in CLEANING if is_reading(call[1])])
+def test_cleanup_may_read_whatever_it_asks(policies: dict[str, Any], service: str, operation: str) -> None:
+    """One read that is denied stops the whole clean-up: what cannot be read counts as needed."""
+    resource = {"ssm": f"arn:aws:ssm:{SEOUL}:{ACCOUNT}:parameter/x"}.get(service, "*")
+    if service == "iam" and operation != "list_instance_profiles":
+        resource = f"{ROLE}/packer-1" if "role" in operation else f"arn:aws:iam::{ACCOUNT}:instance-profile/packer-1"
+    names = ("cleanup",) if service == "iam" else ("plan", "cleanup")
+    asked = "ssm:DescribeParameters" if operation == "describe_parameters" else action(service, operation)
+
+    for name in names:
+        assert may(policies[name], asked, "*" if asked == "ssm:DescribeParameters" else resource), name
+
+
+@pytest.mark.parametrize(
+    ("service", "operation"), [call for call in CLEANING if not is_reading(call[1]) and call[0] == "ec2"]
+)
+def test_cleanup_changes_what_is_ours_and_nothing_else(policies: dict[str, Any], service: str, operation: str) -> None:
+    """The tag is the last line: whatever the code decides, another team's AMI stays."""
+    resource = RESOURCES[operation.partition("_")[2]]
+    sweeps = "::" not in resource.removeprefix("arn:aws:")
+    asked = action(service, operation)
+
+    assert may(policies["cleanup"], asked, resource, BUILDS if sweeps else OURS)
+    assert not may(policies["cleanup"], asked, resource)
+    if sweeps:
+        assert not may(policies["cleanup"], asked, resource, OURS), "Batch's own instances carry this tag"
+
+
+@pytest.mark.parametrize(
+    ("service", "operation"), [call for call in CLEANING if not is_reading(call[1]) and call[0] == "iam"]
+)
+def test_cleanup_removes_packers_roles_and_no_others(policies: dict[str, Any], service: str, operation: str) -> None:
+    """A role that may delete roles must not be able to delete an administrator's."""
+    kind = "instance-profile" if "profile" in operation else "role"
+
+    for name, allowed in (("packer-64a1", True), ("admin", False), ("my-packer-1", False)):
+        resource = f"arn:aws:iam::{ACCOUNT}:{kind}/{name}"
+        assert may(policies["cleanup"], action(service, operation), resource) is allowed
