@@ -498,6 +498,39 @@ def test_a_killed_apply_that_terraform_finished_is_completed(terraform: FakeTerr
     assert terraform.here.maker.ec2.tags[ami]["gpu-ami:handover"] == "applied"
 
 
+def test_a_killed_publication_is_not_an_apply(terraform: FakeTerraform) -> None:
+    """`invoke publish` completes its own receipts, by what the parameter says."""
+    _handed_over(terraform)
+    moved = (receipts.Change(address="ssm:/x", old=None, new="ami-00000001"),)
+    path = terraform.folder / "receipts" / "0.json"
+    receipt = Receipt(
+        when=terraform.here.now,
+        who="x",
+        account="1",
+        region="r",
+        changes=moved,
+        action="publish",
+        status="started",
+    )
+    receipts.write(path, receipt)
+
+    done = _apply(terraform)
+
+    assert "cut short" not in done.err.getvalue()
+    assert receipts.load(path.parent)[0].receipt.status == "started"
+
+
+def test_no_changes_is_a_result_too(terraform: FakeTerraform) -> None:
+    """A step summary of a workflow shows results, not talk."""
+    _handed_over(terraform)
+    _apply(terraform)
+    done = task(terraform.here, terraform.folder.parent, output="markdown")
+
+    planning.plan(done.run, variables=(), allow_replace=())
+
+    assert "No resource changes." in done.out.getvalue()
+
+
 def test_what_batch_shows_counts_not_what_terraform_says(terraform: FakeTerraform) -> None:
     """An update that did not stick must not be called applied."""
     _handed_over(terraform)

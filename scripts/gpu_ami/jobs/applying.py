@@ -8,38 +8,29 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
-from gpu_ami import process
-from gpu_ami.aws import batch, changes, images
+from gpu_ami.aws import batch
 from gpu_ami.aws.access import Identity
 from gpu_ami.aws.calls import Caller
-from gpu_ami.bake import manifest as manifests
 from gpu_ami.console import Table
 from gpu_ami.errors import (
-    AwsError,
-    InterruptedRunError,
-    PartialError,
     PipelineError,
     SafetyError,
     TerraformError,
-    UsageError,
 )
 from gpu_ami.handover.guard import judge
-from gpu_ami.handover.receipts import Action, Change, Filed, Receipt, unfinished
+from gpu_ami.handover.receipts import Action, Filed, unfinished
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import planning, reading_back, terraforming
+from gpu_ami.jobs import planning, reading_back, receipting, tagging, terraforming
 from gpu_ami.jobs.filing import Cabinet
 from gpu_ami.jobs.planning import Review
 from gpu_ami.jobs.reading_back import Live
 from gpu_ami.jobs.terraforming import Root
-from gpu_ami.process import Command
 from gpu_ami.units import show_duration
 
 _POLL_S = 10.0
 _SANDBOX_POLL_S = 0.2
-_TAG = "gpu-ami:handover"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +116,11 @@ def _nothing_to_do(root: Root, review: Review, cabinet: Cabinet, dead: Sequence[
     run = root.run
     run.console.say(f"No changes: what {root.shown} describes is what there is.")
     live = reading_back.look(_caller(run), terraforming.state(root))
-    _settle(cabinet, dead, live)
-    tagged = _tag(run, review.facts.expected_ami, live)
+    receipting.settle(cabinet, dead, live)
+    tagged = tagging.mark_applied(run, review.facts.expected_ami, live)
     document = review.document() | {"applied": False, "receipt": None} | _live_document(live)
     run.console.result(document, live_table(live, ()))
-    _raise_partial(tagged)
+    tagging.raise_untagged(tagged)
 
 
 def _confirm(run: Invocation, review: Review, request: Request) -> None:
@@ -166,16 +157,16 @@ def _act(
 ) -> None:
     run = root.run
     started = time.monotonic()
-    filed = cabinet.open(_receipt(root, review, who, request.action))
+    filed = cabinet.open(receipting.receipt(root, review, who, request.action))
     log = run.workspace.logs / f"{filed.path.stem}.log"
     try:
         terraforming.apply(root, review.saved, log)
         live = _read_back(root, review)
     except (PipelineError, KeyboardInterrupt) as exc:
-        _failed(root, cabinet, filed, exc, log)
+        receipting.failed(root, cabinet, filed, exc, log)
     done = cabinet.put(Filed(filed.path, filed.receipt.finished("applied", at=_now())))
-    _settle(cabinet, dead, live)
-    problems = _tag(run, review.facts.expected_ami, live)
+    receipting.settle(cabinet, dead, live)
+    problems = tagging.mark_applied(run, review.facts.expected_ami, live)
     shown = run.workspace.shown(done.path)
     document = review.document() | {
         "applied": True,
@@ -185,7 +176,7 @@ def _act(
     }
     footer = (f"Applied in {show_duration(time.monotonic() - started)}. Receipt: {shown}.", *_following(run, live))
     run.console.result(document, live_table(live, footer))
-    _raise_partial(problems)
+    tagging.raise_untagged(problems)
 
 
 def _look_again(run: Invocation, review: Review, who: Identity) -> None:
@@ -201,44 +192,6 @@ def _look_again(run: Invocation, review: Review, who: Identity) -> None:
     problem = planning.ami_problem(caller, facts.expected_ami, who.account)
     again = replace(facts, jobs=jobs, ami_problem=problem, now=_now())
     replace(review, facts=again, findings=judge(review.plan, again)).raise_refused()
-
-
-def _receipt(root: Root, review: Review, who: Identity, action: Action) -> Receipt:
-    run = root.run
-    moves = tuple(
-        Change(address=change.address, old=change.old_ami, new=change.new_ami)
-        for change in review.plan.environments
-        if change.moves_ami and (change.old_ami or change.new_ami)
-    )
-    return Receipt(
-        when=_now(),
-        who=who.arn,
-        account=who.account,
-        region=run.settings.region,
-        changes=moves,
-        action=action,
-        status="started",
-        manifest=_manifest_of(run, review.facts.expected_ami),
-        git_commit=_git_commit(run.workspace.root),
-        plan_sha256=review.saved.sha256,
-    )
-
-
-def _manifest_of(run: Invocation, ami_id: str | None) -> str | None:
-    """Return the manifest when the AMI is of its last run."""
-    try:
-        made = manifests.load(run.workspace.manifest).last_run
-        amis = {ami for build in made for ami in build.amis.values()}
-    except UsageError:
-        return None
-    return run.workspace.shown(run.workspace.manifest) if ami_id in amis else None
-
-
-def _git_commit(root: Path) -> str | None:
-    if process.find_program("git") is None:
-        return None
-    done = process.run(Command(("git", "rev-parse", "HEAD"), cwd=root))
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _read_back(root: Root, review: Review) -> list[Live]:
@@ -264,91 +217,6 @@ def _read_back(root: Root, review: Review) -> list[Live]:
     for remark in (remark for each in live for remark in each.remarks()):
         run.console.warn(remark)
     return live
-
-
-def _failed(root: Root, cabinet: Cabinet, filed: Filed, cause: BaseException, log: Path) -> None:
-    """Complete the receipt of an act that failed, and raise what says how things stand.
-
-    Raises:
-        TerraformError: Always, unless the act was interrupted.
-        InterruptedRunError: It was.
-    """
-    run = root.run
-    stand = _how_things_stand(root, filed)
-    why = "interrupted" if isinstance(cause, KeyboardInterrupt) else str(cause)
-    cabinet.put(Filed(filed.path, filed.receipt.finished("failed", at=_now(), note=f"{why} {stand}".strip())))
-    following = (
-        f"{stand} Run `invoke apply` again to go on, or `invoke rollback` to go back; "
-        f"Terraform's log: {run.workspace.shown(log)}, receipt: {run.workspace.shown(filed.path)}."
-    )
-    if isinstance(cause, KeyboardInterrupt):
-        msg = f"The apply was interrupted; Terraform has ended and noted what it did. {following}"
-        raise InterruptedRunError(msg) from cause
-    kind = type(cause) if isinstance(cause, (TerraformError, AwsError, SafetyError)) else TerraformError
-    msg = f"{why} {following}"
-    raise kind(msg) from cause
-
-
-def _how_things_stand(root: Root, filed: Filed) -> str:
-    """Return which of the receipt's addresses have moved, by AWS's own word."""
-    wanted = {change.address: change for change in filed.receipt.changes}
-    try:
-        live = reading_back.look(_caller(root.run), terraforming.state(root), with_volumes=False)
-    except PipelineError as exc:
-        return f"How far it came is not known ({str(exc).rstrip('.')})."
-    said = []
-    for address, change in wanted.items():
-        found = next((each for each in live if each.address == address), None)
-        if found is None or found.environment is None:
-            said.append(f"{address} is not there")
-        else:
-            moved = "has moved to" if found.ami_id == change.new else "is still on"
-            said.append(f"{address} {moved} {found.ami_id or 'no AMI of its own'} and is {found.environment.status}")
-    return f"{'; '.join(said)}." if said else "No compute environment was to move."
-
-
-def _settle(cabinet: Cabinet, dead: Sequence[Filed], live: Sequence[Live]) -> None:
-    """Complete the receipts of runs that were killed, by what is live now."""
-    now = {each.address: each.ami_id for each in live}
-    for filed in dead:
-        is_done = all(now.get(change.address) == change.new for change in filed.receipt.changes)
-        note = "cut short; a later run found it applied" if is_done else "cut short; a later run went on from there"
-        cabinet.put(Filed(filed.path, filed.receipt.finished("applied" if is_done else "failed", at=_now(), note=note)))
-
-
-def _tag(run: Invocation, ami_id: str | None, live: Sequence[Live]) -> list[str]:
-    """Mark the AMI and its copies as handed over, once an environment has it; return what went wrong."""
-    if ami_id is None or ami_id not in {each.ami_id for each in live}:
-        return []
-    problems = []
-    for region, ami in _copies(run, ami_id).items():
-        caller = Caller(run.access, region)
-        try:
-            found = images.some_images(caller, [ami])
-            if found and found[0].tags.get(_TAG) != "applied":
-                changes.mark_handed_over(caller, ami)
-        except AwsError as exc:
-            problems.append(f"{ami} in {region}: {str(exc).rstrip('.')}")
-    return problems
-
-
-def _copies(run: Invocation, ami_id: str) -> dict[str, str]:
-    """Return region to AMI of the build that made *ami_id*, as its manifest says."""
-    try:
-        builds = manifests.load(run.workspace.manifest).builds
-        made = [build.amis for build in builds if ami_id in build.amis.values()]
-    except UsageError:
-        made = []
-    return dict(made[-1]) if made else {run.settings.region: ami_id}
-
-
-def _raise_partial(problems: Sequence[str]) -> None:
-    if problems:
-        msg = (
-            f"Done, but the AMI could not be tagged {_TAG}=applied ({'; '.join(problems)}): "
-            "clean-up keeps it as pending. Grant ec2:CreateTags and run `invoke apply` again."
-        )
-        raise PartialError(msg)
 
 
 def _live_document(live: Sequence[Live]) -> dict[str, Any]:

@@ -223,8 +223,6 @@ def plan(run: Invocation, *, variables: Sequence[str], allow_replace: Sequence[s
 
 def show(run: Invocation, review: Review) -> None:
     """Print the plan."""
-    if review.saved.has_changes:
-        run.console.result(review.document(), changes_table(review))
-    else:
+    if not review.saved.has_changes:
         run.console.say(f"No changes: what {review.root.shown} describes is what there is.")
-        run.console.result(review.document(), *([changes_table(review)] if review.findings else []))
+    run.console.result(review.document(), changes_table(review))

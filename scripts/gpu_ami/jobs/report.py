@@ -37,7 +37,7 @@ def built_table(built: BuildResult) -> Table:
     elif built.sandbox:
         following = "Next: `invoke manifest --sandbox`; for a real AMI fill in pipeline.yaml and leave --sandbox out."
     else:
-        following = f"Next: review and commit {built.tfvars}, then run `terraform plan` in terraform/."
+        following = f"Next: review and commit {built.tfvars}, then run `invoke apply`."
     return Table(columns=("built" if built.built else "live", ""), rows=rows, footer=(following,))
 
 

@@ -1,0 +1,124 @@
+"""The receipt of an apply: opened before the act, completed by what AWS shows after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import NoReturn
+
+from gpu_ami import process
+from gpu_ami.aws.access import Identity
+from gpu_ami.aws.calls import Caller
+from gpu_ami.bake import manifest as manifests
+from gpu_ami.errors import (
+    AwsError,
+    InterruptedRunError,
+    PipelineError,
+    SafetyError,
+    TerraformError,
+    UsageError,
+)
+from gpu_ami.handover.receipts import Action, Change, Filed, Receipt
+from gpu_ami.invocation import Invocation
+from gpu_ami.jobs import reading_back, terraforming
+from gpu_ami.jobs.filing import Cabinet
+from gpu_ami.jobs.planning import Review
+from gpu_ami.jobs.reading_back import Live
+from gpu_ami.jobs.terraforming import Root
+from gpu_ami.process import Command
+
+
+def receipt(root: Root, review: Review, who: Identity, action: Action) -> Receipt:
+    """Return the receipt of an act that is about to begin."""
+    run = root.run
+    moves = tuple(
+        Change(address=change.address, old=change.old_ami, new=change.new_ami)
+        for change in review.plan.environments
+        if change.moves_ami and (change.old_ami or change.new_ami)
+    )
+    return Receipt(
+        when=_now(),
+        who=who.arn,
+        account=who.account,
+        region=run.settings.region,
+        changes=moves,
+        action=action,
+        status="started",
+        manifest=_manifest_of(run, review.facts.expected_ami),
+        git_commit=_git_commit(run.workspace.root),
+        plan_sha256=review.saved.sha256,
+    )
+
+
+def _manifest_of(run: Invocation, ami_id: str | None) -> str | None:
+    """Return the manifest when the AMI is of its last run."""
+    try:
+        made = manifests.load(run.workspace.manifest).last_run
+        amis = {ami for build in made for ami in build.amis.values()}
+    except UsageError:
+        return None
+    return run.workspace.shown(run.workspace.manifest) if ami_id in amis else None
+
+
+def _git_commit(root: Path) -> str | None:
+    if process.find_program("git") is None:
+        return None
+    done = process.run(Command(("git", "rev-parse", "HEAD"), cwd=root))
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def failed(root: Root, cabinet: Cabinet, filed: Filed, cause: BaseException, log: Path) -> NoReturn:
+    """Complete the receipt of an act that failed, and raise what says how things stand.
+
+    Raises:
+        TerraformError: Always, unless the act was interrupted.
+        InterruptedRunError: It was.
+    """
+    run = root.run
+    stand = _how_things_stand(root, filed)
+    why = "interrupted" if isinstance(cause, KeyboardInterrupt) else str(cause)
+    cabinet.put(Filed(filed.path, filed.receipt.finished("failed", at=_now(), note=f"{why} {stand}".strip())))
+    following = (
+        f"{stand} Run `invoke apply` again to go on, or `invoke rollback` to go back; "
+        f"Terraform's log: {run.workspace.shown(log)}, receipt: {run.workspace.shown(filed.path)}."
+    )
+    if isinstance(cause, KeyboardInterrupt):
+        msg = f"The apply was interrupted; Terraform has ended and noted what it did. {following}"
+        raise InterruptedRunError(msg) from cause
+    kind = type(cause) if isinstance(cause, (TerraformError, AwsError, SafetyError)) else TerraformError
+    msg = f"{why} {following}"
+    raise kind(msg) from cause
+
+
+def _how_things_stand(root: Root, filed: Filed) -> str:
+    """Return which of the receipt's addresses have moved, by AWS's own word."""
+    wanted = {change.address: change for change in filed.receipt.changes}
+    try:
+        live = reading_back.look(
+            Caller(root.run.access, root.run.settings.region), terraforming.state(root), with_volumes=False
+        )
+    except PipelineError as exc:
+        return f"How far it came is not known ({str(exc).rstrip('.')})."
+    said = []
+    for address, change in wanted.items():
+        found = next((each for each in live if each.address == address), None)
+        if found is None or found.environment is None:
+            said.append(f"{address} is not there")
+        else:
+            moved = "has moved to" if found.ami_id == change.new else "is still on"
+            said.append(f"{address} {moved} {found.ami_id or 'no AMI of its own'} and is {found.environment.status}")
+    return f"{'; '.join(said)}." if said else "No compute environment was to move."
+
+
+def settle(cabinet: Cabinet, dead: Sequence[Filed], live: Sequence[Live]) -> None:
+    """Complete the receipts of runs that were killed, by what is live now."""
+    now = {each.address: each.ami_id for each in live}
+    for filed in dead:
+        is_done = all(now.get(change.address) == change.new for change in filed.receipt.changes)
+        note = "cut short; a later run found it applied" if is_done else "cut short; a later run went on from there"
+        cabinet.put(Filed(filed.path, filed.receipt.finished("applied" if is_done else "failed", at=_now(), note=note)))
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

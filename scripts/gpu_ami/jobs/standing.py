@@ -1,0 +1,105 @@
+"""What `invoke status` found: the document for scripts, the tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from gpu_ami.aws import batch
+from gpu_ami.console import Table
+from gpu_ami.handover.drift import Drift, Seen, SeenEnvironment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """What `invoke status` found.
+
+    Attributes:
+        seen: All that was looked up.
+        jobs: The jobs that run; None when they could not be listed.
+        drifts: The differences.
+        now: When.
+    """
+
+    seen: Seen
+    jobs: Sequence[batch.Job] | None
+    drifts: tuple[Drift, ...]
+    now: datetime
+
+    def document(self) -> dict[str, Any]:
+        """Return the contract with scripts."""
+        seen = self.seen
+        return {
+            "environments": [self._environment(each) for each in seen.environments],
+            "ami_id": seen.expected_ami,
+            "handed_over_in": seen.handed_over_in,
+            "manifest_ami_id": seen.manifest_ami,
+            "parameter": {"name": seen.parameter, "ami_id": seen.parameter_ami} if seen.parameter else None,
+            "base": {"newest_ami_id": seen.newest_base, "age_days": self.age_days(seen.newest_base)},
+            "job_definitions": [dict(vars(each)) for each in seen.definitions],
+            "jobs": None if self.jobs is None else [_job(each) for each in self.jobs],
+            "next_build": None if "next-build" in {*seen.failed, *seen.skipped} else list(seen.next_build),
+            "skipped": list(seen.skipped),
+            "drift": [each.document() for each in self.drifts],
+        }
+
+    def _environment(self, each: SeenEnvironment) -> dict[str, Any]:
+        image = self.seen.images.get(each.ami_id or "")
+        base = image.base_ami if image else None
+        return {
+            "name": each.name,
+            "address": each.address,
+            "ami_id": each.ami_id,
+            "expected_ami_id": self.seen.expected_ami,
+            "recorded_ami_id": each.recorded_ami,
+            "state": each.state if each.exists else None,
+            "status": each.status if each.exists else None,
+            "hydration_mib_per_s": each.rate_mib_s,
+            "instances": [dict(vars(instance)) for instance in each.instances],
+            "base_ami_id": base,
+            "base_age_days": self.age_days(base),
+            "image_digest": image.image_digest if image else None,
+        }
+
+    def age_days(self, ami: str | None) -> int | None:
+        """Return how old a base AMI is; None when AWS does not say."""
+        made = self.seen.base_made.get(ami or "")
+        return (self.now - made).days if made else None
+
+
+def _job(job: batch.Job) -> dict[str, Any]:
+    started = job.started.strftime("%Y-%m-%dT%H:%M:%SZ") if job.started else None
+    return {"job_id": job.job_id, "name": job.name, "queue": job.queue, "status": job.status, "started": started}
+
+
+def tables(found: Status) -> list[Table]:
+    """Return the environments, and the differences."""
+    seen = found.seen
+    rows = [
+        (
+            each.name,
+            each.ami_id or ("Batch's own" if each.exists else "gone"),
+            seen.expected_ami or "nothing",
+            f"{each.state} {each.status}".strip() or "gone",
+            f"{each.rate_mib_s} MiB/s" if each.rate_mib_s else "none",
+            str(len(each.instances)),
+        )
+        for each in seen.environments
+    ]
+    columns = ("environment", "AMI", "handed over", "state", "hydration", "instances")
+    running = "not known" if found.jobs is None else str(len(found.jobs))
+    footer = [f"{running} jobs run."]
+    if seen.newest_base:
+        age = found.age_days(seen.newest_base)
+        footer.append(f"The newest base AMI is {seen.newest_base}" + (f", {age} days old." if age is not None else "."))
+    if not found.drifts:
+        footer.append("In step." if not seen.skipped else f"In step, without looking at {', '.join(seen.skipped)}.")
+    shown = [Table(columns=columns, rows=rows, footer=tuple(footer), numeric=frozenset({"instances"}))]
+    if found.drifts:
+        lines = [(each.code, each.subject, each.detail, each.advice) for each in found.drifts]
+        shown.append(Table(columns=("code", "what", "difference", "what to do"), rows=lines))
+    if len(seen.next_build) > 1:
+        shown.append(Table(columns=("the next build would change",), rows=[(each,) for each in seen.next_build]))
+    return shown

@@ -1,0 +1,54 @@
+"""Marking an AMI, and its copies in other regions, as handed over: clean-up keeps what is pending."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gpu_ami.aws import changes, images
+from gpu_ami.aws.calls import Caller
+from gpu_ami.bake import manifest as manifests
+from gpu_ami.errors import AwsError, PartialError, UsageError
+from gpu_ami.invocation import Invocation
+from gpu_ami.jobs.reading_back import Live
+
+_TAG = "gpu-ami:handover"
+
+
+def mark_applied(run: Invocation, ami_id: str | None, live: Sequence[Live]) -> list[str]:
+    """Mark the AMI and its copies as handed over, once an environment has it; return what went wrong."""
+    if ami_id is None or ami_id not in {each.ami_id for each in live}:
+        return []
+    problems = []
+    for region, ami in _copies(run, ami_id).items():
+        caller = Caller(run.access, region)
+        try:
+            found = images.some_images(caller, [ami])
+            if found and found[0].tags.get(_TAG) != "applied":
+                changes.mark_handed_over(caller, ami)
+        except AwsError as exc:
+            problems.append(f"{ami} in {region}: {str(exc).rstrip('.')}")
+    return problems
+
+
+def _copies(run: Invocation, ami_id: str) -> dict[str, str]:
+    """Return region to AMI of the build that made *ami_id*, as its manifest says."""
+    try:
+        builds = manifests.load(run.workspace.manifest).builds
+        made = [build.amis for build in builds if ami_id in build.amis.values()]
+    except UsageError:
+        made = []
+    return dict(made[-1]) if made else {run.settings.region: ami_id}
+
+
+def raise_untagged(problems: Sequence[str]) -> None:
+    """End with exit code 7 when an AMI could not be marked.
+
+    Raises:
+        PartialError: One could not.
+    """
+    if problems:
+        msg = (
+            f"Done, but the AMI could not be tagged {_TAG}=applied ({'; '.join(problems)}): "
+            "clean-up keeps it as pending. Grant ec2:CreateTags and run `invoke apply` again."
+        )
+        raise PartialError(msg)
