@@ -92,6 +92,15 @@ def test_flags_are_enough(root: Path) -> None:
     assert f'subnet_id         = "{SUBNET}"' in (root / NAME).read_text()
 
 
+def test_terraform_is_not_asked_for_what_the_flags_give(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of another account, or one whose state is out of reach, is none of this run's business."""
+    applied(root, monkeypatch, "nonsense")
+
+    document = init(root, GIVEN | {"security_group_id": "", "models_s3_bucket": "", "iam_instance_profile": ""})
+
+    assert {row["source"][:2] for row in document["values"]} == {"--"}
+
+
 def test_terraforms_outputs_fill_in_what_no_flag_gives(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After `terraform apply`, `invoke init` needs no typing."""
     applied(
