@@ -11,6 +11,7 @@ import pytest
 from moto.iam.models import iam_backends
 
 from gpu_ami.aws import leftovers
+from gpu_ami.cleanup.journal import new_path
 from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.jobs.sweeping import SweepRequest, longest_build, sweep
 from gpu_ami.sandbox.demomaker import FAMILY
@@ -122,6 +123,68 @@ def test_a_living_build_is_left_alone(here: World, tmp_path: Path) -> None:
 
     assert _found(done) == {}
     assert done.document["totals"]["keep"] == 7 + 1
+
+
+@pytest.mark.parametrize("by", ["tfvars", "sharing", "receipt"])
+def test_an_unfinished_ami_that_is_needed_stays(here: World, tmp_path: Path, by: str) -> None:
+    """A build that lost its tags may have made the AMI that is live: the same proofs as for `cleanup`."""
+    here.in_use()
+    image_id = _dead_build(here)["image"]
+    if by == "tfvars":
+        (tmp_path / "terraform.tfvars").write_text(f'gpu_ami_id = "{image_id}"\n')
+    elif by == "sharing":
+        here.maker.ec2.amis[image_id].launch_permissions.append({"UserId": "210987654321"})
+    else:
+        change = {"address": "a", "old": image_id, "new": here.maker.filler()}
+        (tmp_path / "receipts").mkdir()
+        (tmp_path / "receipts" / "1.json").write_text(json.dumps({"when": "2026-01-01T00:00:00Z", "changes": [change]}))
+
+    done = _sweep(here, tmp_path, yes=True)
+
+    assert image_id in here.there()
+    assert len(done.document["results"]) == 6
+    assert "image" not in _found(done)
+
+
+@pytest.mark.parametrize("how", ["used", "tagged", "unread"])
+def test_an_ami_that_is_needed_since_the_plan_stays(
+    here: World, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything that can have moved is read again before the first removal."""
+    here.in_use()
+    image_id = _dead_build(here)["image"]
+
+    def meanwhile(*arguments: Any, **named: Any) -> Path:
+        if how == "used":
+            here.maker.parameter("/now", image_id)
+        elif how == "tagged":
+            here.maker.ec2.amis[image_id].add_tags({"gpu-ami:handover": "pending"})
+        else:
+            here.aws.gate.deny("batch:*")
+        return new_path(*arguments, **named)
+
+    monkeypatch.setattr("gpu_ami.jobs.sweeping.new_path", meanwhile)
+
+    done = _sweep(here, tmp_path, yes=True)
+
+    results = {each["image_id"]: each for each in done.document["results"]}
+    assert results[image_id]["status"] == "kept"
+    assert {"used": "/now", "tagged": "gpu-ami:handover", "unread": "batch"}[how] in results[image_id]["error"]
+    assert image_id in here.there()
+    assert sum(each["status"] == "deleted" for each in results.values()) == 6
+
+
+def test_files_that_cannot_be_read_keep_only_amis(here: World, tmp_path: Path) -> None:
+    """A state behind a backend that is not initialized says nothing about instances."""
+    here.in_use()
+    left = _dead_build(here)
+    (tmp_path / "a.tf").symlink_to(tmp_path / "gone")
+    with pytest.raises(SafetyError, match=r"a\.tf"):
+        _sweep(here, tmp_path, yes=True)
+
+    here.maker.ec2.amis[left["image"]].add_tags({"gpu-ami:keep": "true"})
+
+    assert {each["status"] for each in _sweep(here, tmp_path, yes=True).document["results"]} == {"deleted"}
 
 
 def test_an_instance_goes_before_what_hangs_on_it(here: World, tmp_path: Path) -> None:

@@ -14,14 +14,16 @@ from gpu_ami.aws.images import Image
 from gpu_ami.aws.leftovers import KINDS, Leftover, remove, wait_until_terminated
 from gpu_ami.aws.references.source import Reference
 from gpu_ami.cleanup.apply import Result
-from gpu_ami.cleanup.decide import CLOCK_TOLERANCE, Reason, SourceReport, find_blocks
+from gpu_ami.cleanup.decide import CLOCK_TOLERANCE, Reason, SourceReport, by_target, find_blocks
 from gpu_ami.cleanup.journal import Journal, image_record
 from gpu_ami.cleanup.leftovers import Leftovers
-from gpu_ami.cleanup.policy import HANDOVER_TAG, KEEP_TAG, Policy
+from gpu_ami.cleanup.policy import HANDOVER_TAG, KEEP_TAG, LOCAL_SOURCES, Policy
+from gpu_ami.cleanup.survey import Survey
 from gpu_ami.errors import AwsError
 
 # Our run ids begin with the time of the build's start.
 _RUN_TIME = re.compile(r"^(20\d{2})-?([01]\d)-?([0-3]\d)T?([0-2]\d)([0-5]\d)([0-5]\d)Z?(?:-|$)")
+_ABOUT_IMAGES = frozenset({*LOCAL_SOURCES, "account"})
 _UNFINISHED = frozenset({"pending", "available", "failed", "error", "invalid"})
 
 
@@ -155,9 +157,33 @@ def _reasons(
 
 
 def sweep_blocks(reports: Sequence[SourceReport], policy: Policy, *, has_images: bool) -> tuple[str, ...]:
-    """Return why nothing may be removed: a list that failed, or with AMIs among the leftovers no use seen anywhere."""
-    failed = [report for report in reports if report.status == "failed"]
-    return find_blocks(reports, policy) if has_images or failed else ()
+    """Return why nothing may be removed: a list that failed, or with AMIs among the leftovers no use seen anywhere.
+
+    What files and other accounts need matters to AMIs only.
+    """
+    if has_images:
+        return find_blocks(reports, policy)
+    failed = [each for each in reports if each.status == "failed" and each.name not in _ABOUT_IMAGES]
+    return find_blocks(failed, policy) if failed else ()
+
+
+def kept_after_all(survey: Survey, doomed: Sequence[SweepVerdict]) -> dict[str, str]:
+    """Look again right before the act; return why each AMI that must stay after all does, by its id."""
+    ids = {verdict.leftover.identifier for verdict in doomed if verdict.leftover.kind == "image"}
+    if not ids:
+        return {}
+    survey.look_again(ids)
+    survey.look_at_sharing(ids)
+    if blocks := find_blocks(survey.reports, survey.policy):
+        return dict.fromkeys(ids, f"the check right before found: {blocks[0]}")
+    needed = by_target(survey.references)
+    kept = {}
+    for image in (image for image in survey.images if image.image_id in ids):
+        uses = [use.detail for target in (image.image_id, *image.snapshot_ids) for use in needed.get(target, ())]
+        uses += [f"tagged {tag}={image.tags[tag]}" for tag in (HANDOVER_TAG, KEEP_TAG) if tag in image.tags]
+        if uses:
+            kept[image.image_id] = f"needed since the plan: {uses[0]}"
+    return kept
 
 
 class Sweep:
@@ -168,6 +194,7 @@ class Sweep:
         images: The account's AMIs, by id.
         leftovers: Looks after the snapshots of AMIs that are removed.
         journal: Where every act is written down first.
+        kept: Why AMIs stay that the plan dooms, by their ids.
     """
 
     def __init__(
@@ -176,8 +203,11 @@ class Sweep:
         images: Mapping[str, Image],
         leftovers: Leftovers,
         journal: Journal,
+        *,
+        kept: Mapping[str, str],
     ) -> None:
         """Remove nothing yet."""
+        self._kept = kept
         self._callers = callers
         self._images = images
         self._leftovers = leftovers
@@ -202,6 +232,8 @@ class Sweep:
 
     def _one(self, leftover: Leftover) -> Result:
         identifier, caller = leftover.identifier, self._callers[leftover.region]
+        if identifier in self._kept:
+            return Result(identifier, leftover.region, "kept", error=self._kept[identifier])
         image = self._images.get(identifier)
         record = image_record(image) if image else None
         self._journal.write("will-remove", kind=leftover.kind, id=identifier, region=leftover.region, image=record)

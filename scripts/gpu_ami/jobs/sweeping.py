@@ -19,11 +19,11 @@ from gpu_ami.cleanup.leftovers import Leftovers
 from gpu_ami.cleanup.planning import clock_reports
 from gpu_ami.cleanup.policy import Policy
 from gpu_ami.cleanup.runlock import only_one
-from gpu_ami.cleanup.survey import Place, Survey, in_parallel, places_of
-from gpu_ami.cleanup.sweep import Sweep, SweepPlan, decide_sweep, sweep_blocks
+from gpu_ami.cleanup.survey import Place, Survey, in_parallel
+from gpu_ami.cleanup.sweep import Sweep, SweepPlan, SweepVerdict, decide_sweep, kept_after_all, sweep_blocks
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs.cleaning import chosen_regions
+from gpu_ami.jobs.cleaning import chosen_regions, survey_of
 from gpu_ami.units import parse_duration
 
 # IAM is one for all regions: its leftovers are listed with the first.
@@ -63,7 +63,7 @@ def sweep(run: Invocation, request: SweepRequest) -> None:
     acts = request.yes and not run.options.dry_run
     account = (run.announce() if acts else identify(run.access)).account
     regions = chosen_regions(run, request.regions)
-    survey = Survey(places_of(run.access, account, regions), Policy(older_than=older_than, keep=1))
+    survey = survey_of(run, Policy(older_than=older_than, keep=1), account, regions)
     with run.console.step("looking for what dead builds left"):
         plan = _plan(run, survey, account, older_than, kinds)
     if not acts or plan.blocks:
@@ -95,16 +95,24 @@ def _plan(run: Invocation, survey: Survey, account: str, older_than: timedelta, 
     ]
     found = in_parallel(looks, lambda look: _find(*look, run.settings.family))
     leftovers = [each for some, _ in found for each in some]
+
+    def decided() -> tuple[list[SweepVerdict], set[str]]:
+        verdicts = decide_sweep(leftovers, survey.images, by_target(survey.references), older_than, now)
+        doomed = (v.leftover for v in verdicts if v.action == "delete" and v.leftover.kind == "image")
+        return verdicts, {leftover.identifier for leftover in doomed}
+
+    verdicts, images = decided()
+    if images:
+        survey.look_at(images)
+        verdicts, _ = decided()
     reports = [*clock_reports(survey.aws_time, now), *survey.reports, *(report for _, report in found)]
-    verdicts = decide_sweep(leftovers, survey.images, by_target(survey.references), older_than, now)
-    has_images = any(verdict.action == "delete" and verdict.leftover.kind == "image" for verdict in verdicts)
     return SweepPlan(
         account=account,
         regions=tuple(place.region for place in survey.own_places),
         older_than=older_than,
         verdicts=tuple(verdicts),
         reports=tuple(reports),
-        blocks=sweep_blocks(reports, survey.policy, has_images=has_images),
+        blocks=sweep_blocks(reports, survey.policy, has_images=bool(images)),
     )
 
 
@@ -130,7 +138,8 @@ def _act(run: Invocation, plan: SweepPlan, survey: Survey) -> tuple[list[Result]
         journal.write("begin", format=1, account=plan.account, older_than_s=int(plan.older_than.total_seconds()))
         callers = {place.region: place.caller for place in survey.own_places}
         images = {image.image_id: image for image in survey.images}
-        act = Sweep(callers, images, Leftovers(survey, journal), journal)
+        kept = kept_after_all(survey, plan.doomed)
+        act = Sweep(callers, images, Leftovers(survey, journal), journal, kept=kept)
         with run.console.step(f"removing {len(plan.doomed)} leftovers"):
             results = act.run(plan.doomed)
         journal.write("end", failed=sum(each.is_failed for each in results))
