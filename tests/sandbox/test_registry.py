@@ -49,7 +49,7 @@ def pushed(aws: LocalAws) -> None:
 def ask(aws: LocalAws, path: str, *, auth: str | None = None, method: str = "GET", host: str | None = None) -> Answer:
     """Ask the registry as a container runtime does."""
     headers = {"Host": (host or HOST).format(account=aws.account_id)} | ({"Authorization": auth} if auth else {})
-    connection = http.client.HTTPConnection("127.0.0.1", aws.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", aws.port, timeout=60)
     try:
         connection.request(method, path, headers=headers)
         response = connection.getresponse()

@@ -90,7 +90,7 @@ def test_stopping_twice_is_fine(another: LocalAws) -> None:
 @pytest.mark.parametrize(("token", "status"), [("right", 200), ("wrong", 403), ("", 403)])
 def test_it_proves_who_it_is(aws: LocalAws, token: str, status: int) -> None:
     """Another program on a recycled port must not pass for the sandbox."""
-    connection = http.client.HTTPConnection("127.0.0.1", aws.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", aws.port, timeout=60)
     connection.request("GET", ALIVE_PATH, headers={TOKEN_HEADER: aws.token if token == "right" else token})
 
     answered = connection.getresponse().status
@@ -161,9 +161,9 @@ def test_the_time_of_a_listing_grows_with_the_images_not_with_their_square(aws: 
     def listing_s(images: int) -> float:
         while len(make.ec2.amis) <= images:  # the base AMI is one more
             make.image(len(make.ec2.amis))
-        began = time.monotonic()
+        began = time.process_time()  # this process's own, whatever else the machine does
         assert len(ec2.describe_images(Owners=["self"])["Images"]) == images
-        return time.monotonic() - began
+        return time.process_time() - began
 
     few, many = listing_s(200), listing_s(800)
 

@@ -76,7 +76,9 @@ def test_locked_waits_for_the_other_setup_and_says_so(machine: Machine) -> None:
     def other_setup() -> None:
         with FileLock(machine.cache.root / "setup.lock"):
             taken.set()
-            time.sleep(0.3)
+            end = time.monotonic() + 60
+            while "Waiting" not in machine.said.getvalue() and time.monotonic() < end:
+                time.sleep(0.01)
 
     thread = threading.Thread(target=other_setup)
     thread.start()

@@ -136,7 +136,7 @@ def test_only_the_local_aws_can_be_reached(client: Client, endpoint: Endpoint, t
     port, visits = trap
     with contextlib.closing(socket.create_connection(("127.0.0.1", port))):
         pass
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not visits and time.monotonic() < deadline:
         time.sleep(0.01)
     assert len(visits) == 1  # set up: the trap notes who comes
@@ -259,13 +259,13 @@ def test_what_runs_in_the_background_ends_with_its_command(client: Client) -> No
     answer = client.run(f"(setsid bash -c 'exec -a {marker} sleep 1000' >/dev/null 2>&1 &) ; echo started")
 
     assert answer.stdout == "started\n"
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while _runs(marker) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not _runs(marker)
 
 
-async def _until(true: object, within_s: float = 10) -> None:
+async def _until(true: object, within_s: float = 60) -> None:
     import asyncio
 
     deadline = time.monotonic() + within_s
