@@ -1,0 +1,110 @@
+"""What the doctor asks for is what a bake needs: a role with just that bakes for real, one without does not start."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.aws.access import assume, identify
+from gpu_ami.bake.checks import permissions
+from gpu_ami.bake.checks.wanted import wanted
+from gpu_ami.console import Console
+from gpu_ami.errors import SafetyError
+from gpu_ami.invocation import Invocation
+from gpu_ami.jobs import building
+from gpu_ami.options import options_from
+from gpu_ami.sandbox.gate import Gate
+from tests.e2e.conftest import make_checkout
+
+# A bake that needs the most: everything temporary is made, and removed again.
+TEMPORARY = ("iam_instance_profile=", "security_group_id=")
+# What the pipeline itself looks up besides, and what it may ask about itself.
+LOOKS = (
+    "ec2:Describe*",
+    "ecr:Describe*",
+    "iam:GetInstanceProfile",
+    "iam:GetRole",
+    "iam:SimulatePrincipalPolicy",
+    "s3:ListBucket",
+    "servicequotas:GetServiceQuota",
+    "ssm:GetParameter",
+)
+# Only a build that fails after it has made its AMI calls these, or one that copies or shares it.
+_ONLY_ON_THE_WAY_BACK = {"ec2:DeregisterImage", "ec2:DeleteSnapshot"}
+_TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}],
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Invocation]:
+    """An invocation of our own, in this process: the gate of its sandbox can be told to enforce."""
+    root = make_checkout(tmp_path / "checkout").root
+    options = options_from(["build", "--sandbox"], {})
+    invocation = Invocation(root, options, Console(out=io.StringIO(), err=io.StringIO()))
+    yield invocation
+    invocation.close()
+
+
+def needed_by(run: Invocation) -> set[str]:
+    """Return the actions that the doctor asks for."""
+    job = building.prepare(run, TEMPORARY)
+    scene = permissions.Scene(identify(run.access).account, run.access.region, "aws")
+    parts = permissions.needed(wanted(job.values()), scene, role=None, key=None)
+    return {action for part in parts for action in part.actions}
+
+
+def become(run: Invocation, actions: set[str]) -> Gate:
+    """Make this invocation, and the programs that it starts, a role that may do only *actions*."""
+    iam = run.access.client("iam")
+    arn = iam.create_role(RoleName="baker", AssumeRolePolicyDocument=json.dumps(_TRUST))["Role"]["Arn"]
+    statement = {"Effect": "Allow", "Action": sorted(actions), "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.put_role_policy(RoleName="baker", PolicyName="own", PolicyDocument=document)
+    role = assume(run.access, arn)
+    keys = role.credentials
+    assert keys is not None
+    variables = {
+        "AWS_ACCESS_KEY_ID": keys.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_access_key,
+        "AWS_SESSION_TOKEN": keys.session_token,
+    }
+    environment = run.access.child_environment(variables)
+    gate = run.sandbox.gate
+    assert gate is not None
+    vars(run)["access"] = dataclasses.replace(role, environment=environment)
+    gate.enforcing = True
+    gate.calls.clear()
+    return gate
+
+
+def test_a_role_with_just_these_permissions_bakes(run: Invocation) -> None:
+    """One action too few in the doctor's list and Packer is refused here; one too many is named."""
+    listed = needed_by(run)
+    gate = become(run, {*listed, *LOOKS})
+
+    built = building.build(run, building.prepare(run, TEMPORARY))
+
+    assert built.ami_id.startswith("ami-")
+    called = {f"{call.service}:{call.action}" for call in gate.calls if call.parameters.get("DryRun") != "true"}
+    passed = {"iam:PassRole"}  # not a call of its own
+    assert listed - called - passed == _ONLY_ON_THE_WAY_BACK
+
+
+def test_a_role_without_one_of_them_does_not_start(run: Invocation) -> None:
+    """Exit 8, before an instance is paid for."""
+    action = "ec2:CreateImage"
+    gate = become(run, {*needed_by(run), *LOOKS} - {action})
+
+    with pytest.raises(SafetyError, match=action):
+        building.build(run, building.prepare(run, TEMPORARY))
+
+    made: list[Any] = [c for c in gate.calls if c.action == "RunInstances" and c.parameters.get("DryRun") != "true"]
+    assert made == []
