@@ -10,6 +10,7 @@ from tests.bench import applying, downloads, main_job, prewarm, throttling
 BENCHES: dict[str, Callable[[], bool]] = {
     "list": main_job.listing,
     "sandbox": main_job.sandbox_start,
+    "doctor": main_job.doctor,
     "build": main_job.build,
     "apply": applying.main,
     "cost": main_job.cost,
