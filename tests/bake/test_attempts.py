@@ -155,3 +155,18 @@ def test_what_fails_on_a_running_builder_is_no_lack_of_room() -> None:
     assert shortage(failed) == "InsufficientInstanceCapacity"
     assert shortage(replace(failed, instance_id="i-1")) is None
     assert shortage(replace(failed, step=1)) is None
+
+
+def test_an_instance_that_ec2_ends_before_it_runs_had_no_room() -> None:
+    """The request is taken, the capacity is gone a moment later; the plugin prints EC2's reason for the state."""
+    reason = "Server.InsufficientInstanceCapacity: Insufficient capacity to satisfy instance request"
+    failed = _progress(
+        LAUNCHING,
+        "1,,ui,say,==> amazon-ebs.gpu: Instance ID: i-0123456789abcdef0",
+        f"1,,ui,error,==> amazon-ebs.gpu: Instance state change details: Server.Internal: {reason}",
+        "1,amazon-ebs.gpu,error,Error waiting for instance (i-0123456789abcdef0) to become ready: unexpected state",
+        CLEANING,
+    )
+
+    assert failed.instance_id
+    assert shortage(failed) == "InsufficientInstanceCapacity"

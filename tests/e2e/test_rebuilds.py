@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,6 +116,9 @@ def test_the_builder_is_closed_and_ends_itself(here: Bench, first: BuildResult) 
     assert launch["MetadataOptions.HttpTokens"] == "required"
     assert launch["MetadataOptions.HttpPutResponseHopLimit"] == "2"
     assert launch["InstanceInitiatedShutdownBehavior"] == "terminate"
+    user_data = base64.b64decode(launch["UserData"]).decode().splitlines()
+    assert user_data[0] == "#!/bin/bash"
+    assert {"systemctl mask --now ecs.service", "shutdown -h +180"} <= set(user_data)
     for region in first.amis:
         assert _image(here, first, region)["ImdsSupport"] == "v2.0"
         assert _image(here, first, region)["DeprecationTime"]

@@ -65,6 +65,21 @@ def describe(access: Access, ami_id: str) -> Artifact:
     )
 
 
+def instance_type(access: Access, instance_id: str) -> str | None:
+    """Return the type of the instance *instance_id*, which EC2 remembers for an hour after its end; else None.
+
+    A look that fails says nothing: a price is not worth a build.
+    """
+    if not instance_id:
+        return None
+    try:
+        with aws_errors(f"look at {instance_id}"):
+            rows = access.client("ec2").describe_instances(InstanceIds=[instance_id])["Reservations"]
+    except AwsError:
+        return None
+    return next((str(each["InstanceType"]) for row in rows for each in row["Instances"]), None)
+
+
 def snapshot_percent(access: Access, ami_id: str) -> int | None:
     """Return how far the snapshots of the pending AMI *ami_id* are, in per cent; None while unknown.
 

@@ -25,6 +25,8 @@ _SHORTAGES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("Unsupported", r"is not supported in your requested availability zone"),
     )
 )
+# EC2 may take the request and end the instance before it runs; the plugin prints the reason.
+_NEVER_RAN = re.compile(r"Instance state change details:.*\bServer\.(InsufficientInstanceCapacity)\b")
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,14 @@ def places(values: Mapping[str, Any]) -> tuple[Place, ...]:
 def shortage(progress: Progress) -> str | None:
     """Return EC2's code for the lack of room that ended the build *progress*; None when it ended for another reason.
 
-    Only while there is no builder: what fails later would fail elsewhere too.
+    Only while there is no running builder: what fails later would fail elsewhere too.
     """
-    if progress.instance_id or progress.step:
+    if progress.step:
         return None
     said = "\n".join((*progress.errors, *progress.tail))
+    if progress.instance_id:
+        ended = _NEVER_RAN.search(said)
+        return ended[1] if ended else None
     return next((code for code, pattern in _SHORTAGES if pattern.search(said)), None)
 
 

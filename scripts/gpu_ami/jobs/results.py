@@ -107,11 +107,13 @@ def made(
     from gpu_ami.cost import build_line
 
     values = baked.job.values()
+    # EC2 picks a Spot builder's type.
+    ran = artifact.instance_type(run.access, baked.progress.instance_id) if baked.progress else None
     price = build_line(
         duration_s=duration_s,
         region=run.access.region,
-        instance_type=str(values.get("instance_type", "")),
-        market="spot" if values.get("spot") in {True, "true"} else "on-demand",
+        instance_type=ran or str(values.get("instance_type", "")),
+        market="spot" if str(values.get("spot")).lower() == "true" else "on-demand",
         volume_gib=described.volume_gib,
         volume_iops=float(values["volume_iops"]),
         volume_mib_s=float(values["volume_throughput_mib_s"]),

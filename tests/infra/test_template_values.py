@@ -1,4 +1,4 @@
-"""Copies and sharing: which combinations of keys the real Packer accepts."""
+"""Which values and combinations of values the real Packer accepts: access, copies, sharing and their keys."""
 
 from __future__ import annotations
 
@@ -30,6 +30,15 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "shared with a named key": USERS | {"kms_key_id": KEY},
     "a shared copy with named keys": USERS | COPY | {"kms_key_id": KEY, "region_kms_key_ids": {"us-east-1": OTHER}},
 }
+ACCEPTED |= {
+    "by private address": {"ssh_interface": "private_ip"},
+    "by Session Manager": {"ssh_interface": "session_manager"},
+    "by Session Manager, own profile": {"ssh_interface": "session_manager", "iam_instance_profile": "builder"},
+    "a temporary group for these only": {"security_group_id": "", "caller_cidrs": ["203.0.113.7/32"]},
+    "a GPU builder": {"instance_type": "g5.xlarge", "require_gpu": True},
+    "a Spot builder": {"spot": True, "spot_allocation_strategy": "capacity-optimized"},
+    "protected": {"deregistration_protection": "with-cooldown"},
+}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "shared with an account, default key": (USERS, DEFAULT_KEY),
     "shared with an organization, default key": (
@@ -47,6 +56,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "not a unit": ({"ami_ou_arns": ["ou-ab12-cdef3456"]}, "must be like arn:aws:organizations"),
     "not a region": ({"ami_regions": ["seoul"]}, "must be an AWS region"),
     "not a key": ({"region_kms_key_ids": {"us-east-1": "mine"}}, "must be a key id"),
+    "open to everybody": ({"caller_cidrs": ["0.0.0.0/0"]}, "not the whole internet"),
+    "not a way in": ({"ssh_interface": "telnet"}, "must be public_ip, private_ip or session_manager"),
     "not a protection": ({"deregistration_protection": "yes"}, "must be off, on or with-cooldown"),
     "not a strategy": ({"spot_allocation_strategy": "cheap"}, "spot_allocation_strategy must be"),
     "not a type": ({"fallback_instance_types": ["big"]}, "must be an EC2 instance type"),
@@ -77,7 +88,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
 
 
 @pytest.mark.parametrize("case", ACCEPTED)
-def test_keys_that_fit_are_accepted(verdicts: dict[str, str], case: str) -> None:
+def test_values_that_fit_are_accepted(verdicts: dict[str, str], case: str) -> None:
     """The rules must not stand in the way of a build that works."""
     assert verdicts[case] == ""
 

@@ -1,0 +1,50 @@
+"""What the template must say for a bake to be safe, and what no run of it in the sandbox can show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gpu_ami.bake.variables import load_hcl
+from tests.infra.box import PACKER
+
+pytestmark = pytest.mark.infra
+
+
+@pytest.fixture(scope="module")
+def source() -> dict[str, Any]:
+    """The builder's block."""
+    document = load_hcl(PACKER / "aws-gpu-ami.pkr.hcl", what="template")
+    found: dict[str, Any] = document["source"][0]["amazon-ebs"]["gpu"]
+    return found
+
+
+def test_waits_are_long_enough_by_both_numbers(source: dict[str, Any]) -> None:
+    """With max_attempts alone the plugin looks every 2 seconds, gives up and leaves AMI and snapshot untagged."""
+    (polling,) = source["aws_polling"]
+    variables = load_hcl(PACKER / "variables.pkr.hcl", what="template")["variable"]
+    defaults = {name: body.get("default") for block in variables for name, body in block.items()}
+
+    assert set(polling) == {"delay_seconds", "max_attempts"}
+    assert defaults["poll_delay_seconds"] * defaults["poll_max_attempts"] >= 2 * 3600
+
+
+def test_run_tags_stay_on_the_pending_ami(source: dict[str, Any]) -> None:
+    """An AMI whose build died while it was pending is found by them, and by nothing else."""
+    assert "skip_ami_run_tags" not in source
+    for argument in ("run_tags", "run_volume_tags", "spot_tags", "fleet_tags"):
+        assert "local.run_tags" in source[argument]
+
+
+def test_the_builder_is_never_open_to_everybody(source: dict[str, Any]) -> None:
+    """The plugin's own default for a temporary group is 0.0.0.0/0."""
+    assert "var.caller_cidrs" in source["temporary_security_group_source_cidrs"]
+    assert "length(var.caller_cidrs) == 0" in source["temporary_security_group_source_public_ip"]
+
+
+def test_volumes_go_with_the_builder_and_are_encrypted(source: dict[str, Any]) -> None:
+    """delete_on_termination is false by default: each bake would leave 80 GiB."""
+    (mapping,) = source["launch_block_device_mappings"]
+
+    assert (mapping["delete_on_termination"], mapping["encrypted"]) == (True, True)
