@@ -59,8 +59,9 @@ class Bench:
         return self.err.getvalue()
 
     def calls(self, action: str) -> list[dict[str, Any]]:
-        """Return the parameters of each call of *action* so far."""
-        return [dict(call.parameters) for call in self.gate.calls if call.action == action]
+        """Return the parameters of each call of *action* so far; those of preflight's dry runs did nothing."""
+        called = [dict(call.parameters) for call in self.gate.calls if call.action == action]
+        return [parameters for parameters in called if parameters.get("DryRun") != "true"]
 
 
 @contextlib.contextmanager

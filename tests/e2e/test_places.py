@@ -89,11 +89,17 @@ def test_without_room_anywhere_the_build_fails_with_what_to_do(scene: tuple[Benc
 
 
 def test_another_failure_is_not_tried_elsewhere(scene: tuple[Bench, str]) -> None:
-    """A missing permission is missing in every zone."""
+    """A quota that is used up is used up in every zone."""
     here, other = scene
-    here.gate.fail("UnauthorizedOperation", action="RunInstances")
 
-    with pytest.raises(BuildError, match="UnauthorizedOperation"):
+    def answer(call: Call, environ: Environ) -> Answer | None:
+        if call.parameters.get("DryRun") == "true":  # of preflight, which asks for permissions
+            return None
+        return error_answer(environ, "VcpuLimitExceeded", "You have requested more than your vCPU limit.")
+
+    here.gate.add(Fault(answer, "RunInstances"))
+
+    with pytest.raises(BuildError, match="VcpuLimitExceeded"):
         here.build(f'fallback_subnet_ids=["{other}"]')
 
     assert len(_runs(here)) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 from moto.ecr.models import ecr_backends
 
+from gpu_ami.aws import family
+from gpu_ami.aws.calls import Caller
 from gpu_ami.bake.staleness import FACTS
 from gpu_ami.jobs import staleness
 from gpu_ami.jobs.building import prepare
@@ -231,3 +234,33 @@ def _digests(root: Path) -> set[str]:
         text = path.read_text(errors="replace")
         found |= {part[:71] for part in text.split(f"/{REPOSITORY}@")[1:]}
     return found
+
+
+def test_an_incremental_image_is_what_a_full_bake_makes(here: Bench, first: BuildResult) -> None:
+    """File by file: a shortcut that leads somewhere else would be found out only by a job."""
+    incremental = family.newest(Caller(here.access, here.access.region), "gpu-batch")
+    assert incremental is not None
+    assert incremental.tags["gpu-ami:chain-length"] == "1"
+
+    full = here.build(*WORDS)
+
+    assert full.chain_length == 0
+    assert [difference.fact for difference in full.differences] == []
+    runs = incremental.tags["gpu-ami:run"], tags_of(_image(here, full, here.access.region))["gpu-ami:run"]
+    on_top, fresh = (_content(here.sandbox.guest_root(_builder(here, run)["InstanceId"])) for run in runs)
+    assert on_top == fresh
+
+
+def _content(root: Path) -> dict[str, str]:
+    """Return what is at each path that an image keeps: a link's target, a file's checksum; of folders that they are."""
+    found: dict[str, str] = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if path.is_symlink():
+            found[name] = f"-> {path.readlink()}"
+        elif path.is_file():
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        else:
+            found[name] = "folder"
+    # The record says when and of what; each bake has a boot, and logs, of its own.
+    return {name: value for name, value in found.items() if name != "etc/gpu-ami-release.json"}
