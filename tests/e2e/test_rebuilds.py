@@ -26,12 +26,10 @@ from tests.sandbox.world import tags_of
 
 pytestmark = pytest.mark.e2e
 
-KEY = "arn:aws:kms:ap-northeast-2:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"
 COPY, COPY_KEY, USER = "us-east-1", "alias/gpu-ami-copies", "210987654321"
 UNIT = "arn:aws:organizations::123456789012:ou/o-abcde12345/ou-ab12-cdef3456"
 ORGANIZATION = "arn:aws:organizations::123456789012:organization/o-abcde12345"
 WORDS = (
-    f"kms_key_id={KEY}",
     f'ami_regions=["{COPY}"]',
     f'region_kms_key_ids={{"{COPY}": "{COPY_KEY}"}}',
     f'ami_users=["{USER}"]',
@@ -50,9 +48,23 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 @pytest.fixture(scope="module")
-def first(here: Bench) -> BuildResult:
+def key(here: Bench) -> str:
+    """The ARN of a key of ours; the copy's region has another one."""
+    copies = here.access.client("kms", region=COPY)
+    copies.create_alias(AliasName=COPY_KEY, TargetKeyId=copies.create_key()["KeyMetadata"]["KeyId"])
+    return str(here.access.client("kms").create_key()["KeyMetadata"]["Arn"])
+
+
+@pytest.fixture(scope="module")
+def words(key: str) -> tuple[str, ...]:
+    """The variables of every build here: other ones would be other settings."""
+    return (f"kms_key_id={key}", *WORDS)
+
+
+@pytest.fixture(scope="module")
+def first(here: Bench, words: tuple[str, ...]) -> BuildResult:
     """A first build that asks for everything, and to be incremental, which it cannot be."""
-    built = here.build(*WORDS, incremental=True)
+    built = here.build(*words, incremental=True)
     assert "A full bake: ami-" in here.said, here.said
     return built
 
@@ -75,12 +87,12 @@ def _builder(here: Bench, run: str) -> dict[str, Any]:
     return dict(reservation["Instances"][0])
 
 
-def test_the_ami_and_its_copy_are_encrypted_with_their_own_keys(here: Bench, first: BuildResult) -> None:
+def test_the_ami_and_its_copy_are_encrypted_with_their_own_keys(here: Bench, first: BuildResult, key: str) -> None:
     """A key does not reach another region, and the default one cannot be shared."""
     assert set(first.amis) == {here.access.region, COPY}
-    for region, key in ((here.access.region, KEY), (COPY, COPY_KEY)):
+    for region, own in ((here.access.region, key), (COPY, COPY_KEY)):
         snapshot = _snapshot(here, _image(here, first, region), region)
-        assert (snapshot["Encrypted"], snapshot["KmsKeyId"]) == (True, key)
+        assert (snapshot["Encrypted"], snapshot["KmsKeyId"]) == (True, own)
 
 
 def test_the_ami_and_its_copy_are_shared_with_exactly_these(here: Bench, first: BuildResult) -> None:
@@ -161,11 +173,13 @@ def test_the_manifest_carries_both_regions_and_the_fingerprints(here: Bench, fir
     assert noted == {f"fingerprint_{fact}": tags[f"gpu-ami:fingerprint-{fact}"] for fact in FACTS}
 
 
-def test_a_build_that_would_make_the_same_again_does_nothing(here: Bench, first: BuildResult) -> None:
+def test_a_build_that_would_make_the_same_again_does_nothing(
+    here: Bench, first: BuildResult, words: tuple[str, ...]
+) -> None:
     """A nightly build costs nothing on most nights, and says why it did nothing."""
     before = len(here.gate.calls)
 
-    again = here.build(*WORDS, if_stale=True)
+    again = here.build(*words, if_stale=True)
 
     assert (again.built, again.ami_id, again.name) == (False, first.ami_id, first.name)
     assert again.document()["built"] is False
@@ -173,7 +187,7 @@ def test_a_build_that_would_make_the_same_again_does_nothing(here: Bench, first:
     assert f"Nothing to build: {first.ami_id} is made from what a build would be made from." in here.said
     changing = ("Run", "Create", "Delete", "Terminate", "Modify", "Register", "Deregister", "Put")
     assert not [call.action for call in here.gate.calls[before:] if call.action.startswith(changing)]
-    assert staleness.what_would_change(here.run, prepare(here.run, WORDS)) == []
+    assert staleness.what_would_change(here.run, prepare(here.run, words)) == []
 
 
 def _push_another_image(here: Bench, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -190,7 +204,7 @@ def _push_another_image(here: Bench, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_an_incremental_build_moves_only_what_is_new(
-    here: Bench, first: BuildResult, monkeypatch: pytest.MonkeyPatch
+    here: Bench, first: BuildResult, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The image and the models are what a full bake would leave; the rest was there already."""
     account, s3 = here.sandbox.account, here.access.client("s3")
@@ -200,7 +214,7 @@ def test_an_incremental_build_moves_only_what_is_new(
     blobs_before = len([call for call in here.gate.calls if "/blobs/" in call.action])
     objects_before = len([call for call in here.gate.calls if call.action.startswith("GET /gpu-ami-models")])
 
-    built = here.build(*WORDS, incremental=True, if_stale=True)
+    built = here.build(*words, incremental=True, if_stale=True)
 
     assert built.built
     assert [difference.fact for difference in built.differences] == ["image", "models"]
@@ -236,13 +250,15 @@ def _digests(root: Path) -> set[str]:
     return found
 
 
-def test_an_incremental_image_is_what_a_full_bake_makes(here: Bench, first: BuildResult) -> None:
+def test_an_incremental_image_is_what_a_full_bake_makes(
+    here: Bench, first: BuildResult, words: tuple[str, ...]
+) -> None:
     """File by file: a shortcut that leads somewhere else would be found out only by a job."""
     incremental = family.newest(Caller(here.access, here.access.region), "gpu-batch")
     assert incremental is not None
     assert incremental.tags["gpu-ami:chain-length"] == "1"
 
-    full = here.build(*WORDS)
+    full = here.build(*words)
 
     assert full.chain_length == 0
     assert [difference.fact for difference in full.differences] == []
@@ -258,6 +274,8 @@ def _content(root: Path) -> dict[str, str]:
         name = str(path.relative_to(root))
         if path.is_symlink():
             found[name] = f"-> {path.readlink()}"
+        elif name == "var/lib/docker/image/overlay2/repositories.json":
+            found[name] = json.dumps(json.loads(path.read_text()), sort_keys=True)  # the order of names says nothing
         elif path.is_file():
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
         else:
