@@ -426,6 +426,21 @@ def test_sharing_that_was_left_out_on_purpose_is_given_up(here: World, tmp_path:
     assert (image.id in here.there()) is (status == "kept")
 
 
+@pytest.mark.parametrize("who", [{"UserId": "210987654321"}, {"Group": "all"}], ids=["an account", "everybody"])
+def test_a_shared_ami_goes_when_that_is_said(here: World, tmp_path: Path, who: dict[str, str]) -> None:
+    """`--include-shared` is for both; who could launch it is in the journal, for the way back."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+    image.launch_permissions.append(who)
+
+    done = _run(here, tmp_path, dataclasses.replace(EVERYTHING, include_shared=True))
+
+    assert done.results[image.id].status == "deleted"
+    assert image.id not in here.there()
+    assert read(done.journal).entries[image.id].permissions == (who,)
+
+
 def test_an_ami_whose_sharing_was_not_read_stays(here: World, tmp_path: Path) -> None:
     """Whatever went wrong, without its permissions it could not be brought back as it was."""
     here.newest()

@@ -450,10 +450,10 @@ def _permissions(**by_image: Any) -> Script:
 
 
 def test_sharing_is_looked_up_once_and_only_for_what_would_go() -> None:
-    """One call per doomed AMI is what AWS's rates allow; public ones are known without."""
+    """One call per doomed AMI is what AWS's rates allow; of public ones too, for the journal."""
     images = [Image(image_id="a", region="r"), Image(image_id="p", region="r", public=True)]
     memory: dict[str, Any] = {}
-    caller = FakeCaller(_permissions(a=[{"UserId": "2"}, {"OrganizationArn": "o"}], b=[]))
+    caller = FakeCaller(_permissions(a=[{"UserId": "2"}, {"OrganizationArn": "o"}], b=[], p=[{"Group": "all"}]))
 
     found = LaunchPermissions().look(caller, Look(images, {"a", "b", "p"}, memory=memory))
     LaunchPermissions().look(caller, Look(images, {"a", "b", "p"}, memory=memory))
@@ -462,7 +462,7 @@ def test_sharing_is_looked_up_once_and_only_for_what_would_go() -> None:
         ("p", "public: every account may launch it"),
         ("a", "shared with 2, o"),
     ]
-    assert caller.calls == 2
+    assert caller.calls == 3
     assert memory["permissions"]["a"] == ({"UserId": "2"}, {"OrganizationArn": "o"})
 
 

@@ -20,17 +20,17 @@ class LaunchPermissions:
     is_use = False
 
     def look(self, caller: Caller, look: Look) -> Found:
-        """Return the public AMIs, and of those that would go the shared ones; one call each.
+        """Return the public AMIs, and of those that would go the shared ones; one call each, public or not.
 
         The permissions themselves stay in the memory: the journal keeps them.
         """
         public = {image.image_id for image in look.images if image.public}
         references = [Reference(each, self.name, "public: every account may launch it") for each in sorted(public)]
         seen: dict[str, tuple[dict[str, str], ...]] = look.memory.setdefault("permissions", {})
-        asked = sorted(set(look.asked) - public - set(seen))
+        asked = sorted(set(look.asked) - set(seen))
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
             seen.update(zip(asked, pool.map(lambda image_id: _permissions(caller, image_id), asked), strict=True))
-        for image_id in sorted(set(look.asked) & set(seen)):
+        for image_id in sorted((set(look.asked) & set(seen)) - public):
             if seen[image_id]:
                 who = ", ".join(sorted(value for entry in seen[image_id] for value in entry.values()))
                 references.append(Reference(image_id, self.name, f"shared with {who}"))
