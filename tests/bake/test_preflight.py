@@ -199,21 +199,22 @@ def test_a_wrong_type_of_variable_is_bad_usage(local_aws: Sandbox) -> None:
         looked(local_aws.access, local_aws.account, volume_size_gib="big")
 
 
-def test_a_check_that_cannot_be_made_is_a_failed_check(local_aws: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the reason; and each who asked hears it."""
+def test_without_credentials_nothing_else_is_asked(local_aws: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One cause, one line: twenty refusals, or twenty time-outs, would say no more. And a build does not start."""
 
-    def refuse(_access: Access) -> None:
-        msg = "AWS refused to say whose credentials these are"
+    def refuse(_access: Access) -> Identity:
+        msg = "No AWS credentials to say whose credentials these are"
         raise AwsError(msg)
 
     monkeypatch.setattr(facts, "identify", refuse)
 
     checks = looked(local_aws.access, local_aws.account)
 
-    assert (
-        checks["credentials"].detail == checks["permissions"].detail == "AWS refused to say whose credentials these are"
-    )
-    assert checks["permissions"] in remarks(list(checks.values()))
+    assert bad(checks) == ["credentials"]
+    assert checks["credentials"].detail == "No AWS credentials to say whose credentials these are"
+    assert failed(list(checks.values())) == [checks["credentials"]]
+    assert {name: check.detail for name, check in checks.items() if check.status == "ok" and name != "clock"} == {}
+    assert checks["network"].detail == "not looked at: mend credentials first"
 
 
 def test_a_root_user_may_everything(local_aws: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

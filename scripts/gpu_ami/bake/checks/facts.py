@@ -59,6 +59,14 @@ class Facts:
         """Whose credentials these are."""
         return identify(self.access)
 
+    def is_identified(self) -> bool:
+        """Return whether AWS knows who is asking."""
+        try:
+            self.identity()
+        except PipelineError:
+            return False
+        return True
+
     def scene(self) -> Scene:
         """Account, region and partition."""
         who = self.identity()

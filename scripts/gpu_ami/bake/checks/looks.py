@@ -35,18 +35,24 @@ class Look:
         make: Looks and judges.
         permission: What the look needs.
         is_bakes: Whether a build may not start when AWS refuses the look; false where the bake itself never asks.
+        needs_no_caller: Whether it says something even where AWS does not know who is asking.
     """
 
     name: str
     make: Callable[[], Check | Sequence[Check]]
     permission: str
     is_bakes: bool = True
+    needs_no_caller: bool = False
+
+    def put_off(self) -> Look:
+        """Return a look that waits for credentials that work."""
+        return dataclasses.replace(self, make=lambda: _waits_for(self.name, "credentials"))
 
 
 def on_this_machine(bake: Wanted, *, sandbox: bool) -> Iterator[Look]:
     """Yield the checks of the programs that the bake runs here."""
     for name, make in tools.programs(bake, sandbox=sandbox):
-        yield Look(name, make, "nothing on AWS")
+        yield Look(name, make, "nothing on AWS", needs_no_caller=True)
 
 
 def on_aws(facts: Facts, account: str | None, *, sandbox: bool) -> Iterator[Look]:
@@ -59,9 +65,17 @@ def on_aws(facts: Facts, account: str | None, *, sandbox: bool) -> Iterator[Look
     """
     bake, region = facts.wanted, facts.access.region
     yield Look(
-        "credentials", lambda: account_checks.credentials(facts.identity(), region, account), "sts:GetCallerIdentity"
+        "credentials",
+        lambda: account_checks.credentials(facts.identity(), region, account),
+        "sts:GetCallerIdentity",
+        needs_no_caller=True,
     )
-    yield Look("clock", lambda: account_checks.clock(clock.ahead(facts.access)), "sts:GetCallerIdentity")
+    yield Look(
+        "clock",
+        lambda: account_checks.clock(clock.ahead(facts.access)),
+        "sts:GetCallerIdentity",
+        needs_no_caller=True,
+    )
     yield Look("permissions", lambda: _permissions(facts), "iam:SimulatePrincipalPolicy", is_bakes=False)
     for name in ("ECR login", "instance profile"):
         yield Look(name, lambda name=name: _profile(facts, name), "iam:GetInstanceProfile")  # type: ignore[misc]
