@@ -211,6 +211,9 @@ def test_an_incremental_build_moves_only_what_is_new(
     digest = _push_another_image(here, monkeypatch)
     s3.delete_object(Bucket=account.models_bucket, Key="models/tracker.onnx")
     s3.put_object(Bucket=account.models_bucket, Key="models/new.pt", Body=b"new weights")
+    # New weights of an old model have its size: `aws s3 sync` alone would take them for the same.
+    old = s3.get_object(Bucket=account.models_bucket, Key="models/detector.pt")["Body"].read()
+    s3.put_object(Bucket=account.models_bucket, Key="models/detector.pt", Body=old[::-1])
     blobs_before = len([call for call in here.gate.calls if "/blobs/" in call.action])
     objects_before = len([call for call in here.gate.calls if call.action.startswith("GET /gpu-ami-models")])
 
@@ -227,13 +230,13 @@ def test_an_incremental_build_moves_only_what_is_new(
     assert _models(root) == {"detector.pt", "ocr/recognizer.bin", "new.pt"}
     assert _digests(root) == {digest}
     assert json.loads((root / "etc/gpu-ami-release.json").read_text())["image"]["digest"] == digest
-    # Configuration and the one new layer; of the models the one that is new.
+    assert (root / "opt/ml/models/detector.pt").read_bytes() == old[::-1]
+    # Configuration and the one new layer; of the models the ones that are new.
     fetched = len([call for call in here.gate.calls if "/blobs/" in call.action]) - blobs_before
     assert fetched == 2
     objects = [call.action for call in here.gate.calls if call.action.startswith("GET /gpu-ami-models")]
-    assert [name for name in objects[objects_before:] if name.endswith((".pt", ".bin", ".onnx"))] == [
-        f"GET /{account.models_bucket}/models/new.pt"
-    ]
+    fetched_models = {name for name in objects[objects_before:] if name.endswith((".pt", ".bin", ".onnx"))}
+    assert fetched_models == {f"GET /{account.models_bucket}/models/{name}" for name in ("new.pt", "detector.pt")}
 
 
 def _models(root: Path) -> set[str]:
