@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from gpu_ami.workspace import Workspace
 TESTS = Path(__file__).parent
 # Slow, and the same on every Python.
 ONCE = (TESTS / "sandbox", TESTS / "cleanup" / "test_faults.py", TESTS / "bake" / "test_preflight_account.py")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C be heard by the programs that tests start: a shell gives background jobs an ignored SIGINT to inherit."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
