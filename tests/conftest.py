@@ -19,7 +19,7 @@ ONCE = (TESTS / "sandbox", TESTS / "cleanup" / "test_faults.py", TESTS / "bake" 
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C be heard by the programs that tests start: a shell gives background jobs an ignored SIGINT to inherit."""
+    """Let the programs that tests start hear Ctrl-C: a background job of a shell has inherited an ignored SIGINT."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
