@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.errors import AwsError, UsageError
+from gpu_ami.errors import AwsError, TerraformError, UsageError
 from gpu_ami.jobs import applying, rolling_back
 from gpu_ami.jobs.filing import Bucket, bucket_of
 from tests.cleanup.world import REGION, task
@@ -75,6 +75,19 @@ def test_a_bucket_that_cannot_be_written_stops_the_act(terraform: FakeTerraform,
         _apply(terraform)
 
     assert terraform.live() == {}
+
+
+def test_a_receipt_that_cannot_be_completed_hides_nothing(terraform: FakeTerraform, s3: Any) -> None:
+    """The apply's own failure is the news; the receipt stays open for the next run."""
+    _apply(terraform)
+    terraform.stops_after = 0
+    terraform.during = lambda: terraform.here.aws.gate.deny("s3:PUT*", "s3:PutObject*")
+
+    with pytest.raises(TerraformError, match="no capacity"):
+        _apply(terraform, 4)
+
+    terraform.here.aws.gate.clear()
+    assert sorted(each["status"] for each in _objects(s3).values()) == ["applied", "started"]
 
 
 def test_rollback_reads_what_another_machine_filed(terraform: FakeTerraform, s3: Any) -> None:

@@ -78,7 +78,11 @@ def failed(root: Root, cabinet: Cabinet, filed: Filed, cause: BaseException, log
     run = root.run
     stand = _how_things_stand(root, filed)
     why = "interrupted" if isinstance(cause, KeyboardInterrupt) else str(cause)
-    cabinet.put(Filed(filed.path, filed.receipt.finished("failed", at=_now(), note=f"{why} {stand}".strip())))
+    try:
+        cabinet.put(Filed(filed.path, filed.receipt.finished("failed", at=_now(), note=f"{why} {stand}".strip())))
+    except PipelineError as exc:
+        # What went wrong first is what a person must hear of; the next run finds the receipt open.
+        run.console.warn(f"The receipt {run.workspace.shown(filed.path)} could not be completed: {exc}")
     following = (
         f"{stand} Run `invoke apply` again to go on, or `invoke rollback` to go back; "
         f"Terraform's log: {run.workspace.shown(log)}, receipt: {run.workspace.shown(filed.path)}."
