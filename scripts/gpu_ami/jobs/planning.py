@@ -149,7 +149,7 @@ def handed_over(run: Invocation, file: Path) -> str | None:
         if all(entry.name != run.settings.region for entry in value.entries):
             return None
         value = document.find((*path, run.settings.region))
-    if value.literal in (None, "") and value.kind != "expression":
+    if value.text.strip() in ("null", '""'):
         return None
     if not isinstance(value.literal, str) or AMI_ID.fullmatch(value.literal) is None:
         shown = run.workspace.shown(real)
