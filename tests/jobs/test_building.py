@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws import changes
+from gpu_ami.aws import artifact, changes
 from gpu_ami.aws.calls import Caller
 from gpu_ami.bake.events import Progress
 from gpu_ami.bake.manifest import Build
@@ -278,3 +278,42 @@ def test_a_dry_run_says_what_depends_on_a_look_at_aws(here: World, flags: dict[s
         == "# without room there: the same with -var=subnet_id=subnet-0123456789abcdef0 -var=instance_type=m6i.4xlarge"
     )
     assert TAG_PREFIX not in "".join(lines)
+
+
+def test_if_stale_ends_before_anything_is_checked_or_started(
+    here: World, asked: Task, play: Callable[..., Packer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole task, but for Packer: it names the AMI, and nothing was validated, launched or handed over."""
+    live, packer = _live(here, asked), play()
+    monkeypatch.setattr(building, "_check_and_validate", pytest.fail)
+
+    built = building.build(asked.run, _job(here), if_stale=True)
+
+    assert (built.built, built.ami_id, packer.given) == (False, live.id, [])
+    assert f"Nothing to build: {live.id} is made from what a build would be made from." in asked.err.getvalue()
+
+
+def test_if_stale_says_what_is_stale_and_builds(here: World, asked: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads the log of a nightly build wants to know why there was one."""
+    _live(here, asked)
+    here.access.client("s3").put_object(Bucket="models", Key="models/b.pt", Body=b"b")
+
+    def stop(*_: object) -> None:
+        msg = "on to the checks"
+        raise BuildError(msg)
+
+    monkeypatch.setattr(building, "_check_and_validate", stop)
+
+    with pytest.raises(BuildError, match="on to the checks"):
+        building.build(asked.run, _job(here), if_stale=True)
+
+    assert "  stale: the models: " in asked.err.getvalue()
+
+
+def test_a_builder_s_type_is_asked_for_and_never_costs_a_build(here: World) -> None:
+    """EC2 picks a Spot builder's type; a price is only a line."""
+    instance = here.maker.instance(here.image(1))
+
+    assert artifact.instance_type(here.access, instance.id) == "g5.xlarge"
+    assert artifact.instance_type(here.access, "") is None
+    assert artifact.instance_type(here.access, "i-0123456789abcdef0") is None
