@@ -77,6 +77,7 @@ def _made(look: Look) -> list[Check]:
     try:
         found = look.make()
     except PipelineError as exc:
-        fix = f"Mend what the line says; if it is a permission, allow {look.permission}. Nothing was started."
+        allow = f"; if it is a permission, allow {look.permission}" if look.permission else ""
+        fix = f"Mend what the line says{allow}. Nothing was started."
         return [Check(look.name, "fail", str(exc), fix, is_blocking=look.is_bakes or not isinstance(exc, AwsError))]
     return [found] if isinstance(found, Check) else list(found)

@@ -33,7 +33,7 @@ class Look:
     Attributes:
         name: Its name; a check that could not be made is reported under it.
         make: Looks and judges.
-        permission: What the look needs.
+        permission: What the look needs; empty where it is no permission that is missing.
         is_bakes: Whether a build may not start when AWS refuses the look; false where the bake itself never asks.
         needs_no_caller: Whether it says something even where AWS does not know who is asking.
     """
@@ -52,7 +52,7 @@ class Look:
 def on_this_machine(bake: Wanted, *, sandbox: bool) -> Iterator[Look]:
     """Yield the checks of the programs that the bake runs here."""
     for name, make in tools.programs(bake, sandbox=sandbox):
-        yield Look(name, make, "nothing on AWS", needs_no_caller=True)
+        yield Look(name, make, "", needs_no_caller=True)
 
 
 def on_aws(facts: Facts, account: str | None, *, sandbox: bool) -> Iterator[Look]:
@@ -67,13 +67,14 @@ def on_aws(facts: Facts, account: str | None, *, sandbox: bool) -> Iterator[Look
     yield Look(
         "credentials",
         lambda: account_checks.credentials(facts.identity(), region, account),
-        "sts:GetCallerIdentity",
+        "",
         needs_no_caller=True,
     )
     yield Look(
         "clock",
-        lambda: account_checks.clock(clock.ahead(facts.access)),
-        "sts:GetCallerIdentity",
+        # Who cannot ask at all is told so under "credentials".
+        lambda: account_checks.clock(_if_known(lambda: clock.ahead(facts.access))),
+        "",
         needs_no_caller=True,
     )
     yield Look("permissions", lambda: _permissions(facts), "iam:SimulatePrincipalPolicy", is_bakes=False)
@@ -108,7 +109,7 @@ def on_aws(facts: Facts, account: str | None, *, sandbox: bool) -> Iterator[Look
         is_bakes=False,
     )
     yield Look("GPU", lambda: _gpu(facts), "ec2:DescribeInstanceTypes", is_bakes=False)
-    yield Look("disk space", lambda: _disk(facts), "nothing of its own")
+    yield Look("disk space", lambda: _disk(facts), "")
     yield Look("encryption key", lambda: _key(facts), "kms:DescribeKey on the key", is_bakes=False)
 
 
