@@ -26,7 +26,7 @@ from gpu_ami.jobs import applying, planning
 from gpu_ami.jobs.applying import Request
 from gpu_ami.sandbox.demomaker import FAMILY
 from tests.cleanup.world import OTHER_REGION, Task, World, other_region, task
-from tests.handover.plans import change
+from tests.handover.plans import change, values
 from tests.jobs.terraform_world import LOCKED, FakeTerraform, address
 
 QUEUE = "aws_batch_job_queue"
@@ -63,8 +63,7 @@ def test_an_apply_moves_reads_back_and_files(terraform: FakeTerraform) -> None:
     done = _apply(terraform)
 
     assert terraform.live() == {"spot": ami, "on_demand": ami}
-    long = [word for word in terraform.calls if word != "version"]
-    assert long == ["init", "plan", "show", "apply", "state"]
+    assert terraform.calls == ["init", "plan", "show", "apply"]
     assert done.document["applied"] is True
     assert [(each["ami_id"], each["status"], each["hydration_mib_per_s"]) for each in done.document["live"]] == [
         (ami, "VALID", 300)
@@ -230,6 +229,24 @@ def test_a_refused_plan_is_shown_and_not_applied(terraform: FakeTerraform) -> No
     assert terraform.live() != {}
 
 
+@pytest.mark.parametrize(("provider", "refused"), [("6.9.1", True), ("nonsense", True), ("6.10.0", False)])
+def test_the_providers_version_is_asked_where_it_matters(
+    terraform: FakeTerraform, provider: str, refused: bool
+) -> None:
+    """By `terraform version -json`, and only for the strategy that older ones cannot change in place."""
+    _handed_over(terraform)
+    after = values(terraform.handed_over, allocation_strategy="SPOT_PRICE_CAPACITY_OPTIMIZED")
+    terraform.extra = [change("ce.cheap", ("create",), after=after)]
+    terraform.provider = provider
+
+    if refused:
+        with pytest.raises(TerraformError, match="replaces the environment"):
+            _plan(terraform)
+    else:
+        _plan(terraform)
+    assert terraform.calls == ["init", "plan", "show", "version"]
+
+
 def test_plan_is_refused_by_the_same_guard(terraform: FakeTerraform) -> None:
     """CI sees it on the pull request."""
     _handed_over(terraform)
@@ -385,14 +402,23 @@ def test_a_variable_that_is_none_is_refused(terraform: FakeTerraform, word: str)
         _apply(terraform, variables=(word,))
 
 
-def test_the_wrong_account_is_refused_before_terraform_runs(terraform: FakeTerraform) -> None:
+def test_the_wrong_account_is_refused_before_anything_is_planned(terraform: FakeTerraform) -> None:
     """As every task that changes AWS does."""
     _handed_over(terraform)
 
     with pytest.raises(SafetyError, match="999999999999"):
         _apply(terraform, settings={"account": "999999999999"})
 
-    assert terraform.calls == []
+    assert terraform.calls == ["init"]
+
+
+def test_the_wrong_account_is_what_a_failed_init_is_about(terraform: FakeTerraform) -> None:
+    """A backend that the other account may not read fails first, in words that lead astray."""
+    _handed_over(terraform)
+    terraform.fails = {"init": "Error: AccessDenied\n"}
+
+    with pytest.raises(SafetyError, match="999999999999"):
+        _apply(terraform, settings={"account": "999999999999"})
 
 
 def test_a_dry_run_prints_the_commands(terraform: FakeTerraform) -> None:

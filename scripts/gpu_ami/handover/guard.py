@@ -70,7 +70,7 @@ class Facts:
         variable: The root variable that takes it.
         region: The region, for variables that map regions to AMIs.
         jobs: The jobs that run now.
-        provider: Major and minor version of the aws provider; None when nobody knows.
+        provider: Major and minor version of the aws provider, where `asks_for_provider`; None when nobody knows.
         now: The time.
         allow_replace: Addresses that may be replaced or destroyed.
     """
@@ -137,10 +137,18 @@ def _in_place(kind: str) -> str:
     return "Leave service_role out and use SPOT_CAPACITY_OPTIMIZED or BEST_FIT_PROGRESSIVE"
 
 
+def asks_for_provider(plan: Planned) -> bool:
+    """Whether a rule depends on the provider's version."""
+    return bool(_price_capacity(plan))
+
+
+def _price_capacity(plan: Planned) -> list[EnvironmentChange]:
+    idle = ("no-op", "delete", "forget")
+    return [each for each in plan.environments if each.action not in idle and each.strategy == _STRATEGY]
+
+
 def _old_provider(plan: Planned, facts: Facts) -> Iterator[Finding]:
-    for change in plan.environments:
-        if change.action in ("no-op", "delete", "forget") or change.strategy != _STRATEGY:
-            continue
+    for change in _price_capacity(plan):
         if facts.provider is not None and facts.provider >= _STRATEGY_SINCE:
             continue
         shown = "of unknown version" if facts.provider is None else ".".join(map(str, facts.provider))

@@ -63,8 +63,8 @@ def apply(run: Invocation, request: Request) -> None:
     if run.options.dry_run:
         run.console.say("\n".join(terraforming.command_lines(root, apply=True)))
         return
-    who = run.announce()
     with only_one(run):
+        root, who = terraforming.begin(root)
         apply_root(root, request, who)
 
 

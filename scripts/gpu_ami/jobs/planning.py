@@ -17,7 +17,7 @@ from gpu_ami.console import Table
 from gpu_ami.errors import TerraformError, UsageError
 from gpu_ami.handover import change as changes
 from gpu_ami.handover import target, tfvars
-from gpu_ami.handover.guard import Facts, Finding, RunningJob, judge
+from gpu_ami.handover.guard import Facts, Finding, RunningJob, asks_for_provider, judge
 from gpu_ami.handover.planned import Planned
 from gpu_ami.ids import AMI_ID
 from gpu_ami.invocation import Invocation
@@ -88,11 +88,10 @@ def reviewed(root: Root, who: Identity, *, allow_replace: Sequence[str]) -> Iter
     run = root.run
     expected = handed_over(run, root.handed_over)
     caller = Caller(run.access, run.settings.region)
-    with ThreadPoolExecutor(max_workers=3) as pool:
+    terraforming.init(root)
+    with ThreadPoolExecutor(max_workers=2) as pool:
         jobs = pool.submit(batch.running_jobs, caller)
         problem = pool.submit(ami_problem, caller, expected, who.account)
-        terraforming.init(root)
-        provider = pool.submit(terraforming.provider_version, root)
         with terraforming.saved_plan(root) as saved:
             facts = Facts(
                 expected_ami=expected,
@@ -101,7 +100,7 @@ def reviewed(root: Root, who: Identity, *, allow_replace: Sequence[str]) -> Iter
                 variable=run.settings.handover.variable,
                 region=run.settings.region,
                 jobs=_jobs(saved.plan, jobs),
-                provider=provider.result(),
+                provider=terraforming.provider_version(root) if asks_for_provider(saved.plan) else None,
                 now=datetime.now(timezone.utc),
                 allow_replace=frozenset(allow_replace),
             )
@@ -213,7 +212,7 @@ def plan(run: Invocation, *, variables: Sequence[str], allow_replace: Sequence[s
     if run.options.dry_run:
         run.console.say("\n".join(terraforming.command_lines(root, apply=False)))
         return
-    who = run.announce()
+    root, who = terraforming.begin(root)
     with reviewed(root, who, allow_replace=allow_replace) as review:
         show(run, review)
         review.raise_refused()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gpu_ami.aws.calls import Caller
 from gpu_ami.errors import UsageError
@@ -48,9 +48,8 @@ def rollback(run: Invocation, request: Request) -> None:
     if run.options.dry_run:
         run.console.say("\n".join(terraforming.command_lines(root, apply=True)))
         return
-    who = run.announce()
     with applying.only_one(run):
-        terraforming.init(root)
+        root, who = terraforming.begin(root)
         target = request.to or _target(root)
         if problem := planning.ami_problem(Caller(run.access, run.settings.region), target, who.account):
             msg = f"{target} {problem}: choose another AMI with --to."
@@ -58,7 +57,7 @@ def rollback(run: Invocation, request: Request) -> None:
         run.console.say(f"Rolling back to {target}.")
         asked = applying.Request(variables=request.variables, yes=request.yes, action="rollback")
         with _written(run, target) as acting:
-            applying.apply_root(replace(root, is_ready=True), asked, who, acting=acting)
+            applying.apply_root(root, asked, who, acting=acting)
 
 
 def _target(root: Root) -> str:

@@ -6,14 +6,16 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from gpu_ami import process
-from gpu_ami.errors import SafetyError, TerraformError, UsageError
+from gpu_ami.aws.access import Identity
+from gpu_ami.errors import PipelineError, SafetyError, TerraformError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.handover import planned, trouble
 from gpu_ami.handover.planned import Planned
@@ -26,7 +28,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*=.*", re.DOTALL)
 _AWS = "registry.terraform.io/hashicorp/aws"
 # `terraform plan -detailed-exitcode` ends with this when there is something to do.
 _CHANGES = 2
-_BACKEND = re.compile(r'^\s*(?:backend\s+"(?!local")\w+"|cloud)\s*\{', re.MULTILINE)
+_BACKEND = re.compile(r'^\s*(?:backend\s+"\w+"|cloud)\s*\{', re.MULTILINE)
 _LARGEST_STATE = 64 * 1024 * 1024
 
 
@@ -130,6 +132,28 @@ def init(root: Root) -> None:
         _step(root, "init", root.terraform.init(backend=True))
 
 
+def begin(root: Root) -> tuple[Root, Identity]:
+    """Initialize the folder, and meanwhile say in which account things will change, and refuse the wrong one.
+
+    Returns:
+        The module, ready; and who asks.
+
+    Raises:
+        SafetyError: The settings name another account.
+        AwsError: The credentials do not work.
+        ToolError: There is no provider.
+        TerraformError: Terraform refused.
+    """
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        who = pool.submit(root.run.announce)
+        try:
+            init(root)
+        except PipelineError:
+            who.result()  # wrong credentials are the likelier cause, and the clearer words
+            raise
+        return replace(root, is_ready=True), who.result()
+
+
 @contextmanager
 def saved_plan(root: Root) -> Iterator[SavedPlan]:
     """Plan into a file that only we can read, and that goes with the block: it holds every variable's value.
@@ -171,29 +195,36 @@ def provider_version(root: Root) -> tuple[int, int] | None:
 
 
 def stored_state(root: Root) -> dict[str, Any]:
-    """Return the state without more of Terraform than it takes: a state in a local file is read as it lies.
+    """Return the state of a root module that may not be initialized; a local one is read without Terraform.
 
     Raises:
         TerraformError: It cannot be read.
         ToolError: The backend needs Terraform, and there is no provider.
     """
-    folder = root.terraform.folder
-    code = [path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.glob("*.tf"))]
-    elsewhere = any(_BACKEND.search(text) for text in code) and not root.run.options.sandbox
-    if elsewhere or (folder / ".terraform" / "environment").exists() or "TF_WORKSPACE" in root.terraform.environment:
+    if not _is_in_a_file(root):
         init(root)
-        return state(root)
-    file = folder / "terraform.tfstate"
-    return _state_in(root, read_text(file, what="Terraform state", limit_bytes=_LARGEST_STATE) if file.exists() else "")
+    return state(root)
 
 
 def state(root: Root) -> dict[str, Any]:
-    """Return the state as it is stored; empty when there is none.
+    """Return the state of the initialized root module as it is stored; empty when there is none.
 
     Raises:
         TerraformError: It cannot be read.
     """
-    return _state_in(root, _captured(root, "state pull", root.terraform.state()))
+    if not _is_in_a_file(root):
+        return _state_in(root, _captured(root, "state pull", root.terraform.state()))
+    file = root.terraform.folder / "terraform.tfstate"
+    return _state_in(root, read_text(file, what="Terraform state", limit_bytes=_LARGEST_STATE) if file.exists() else "")
+
+
+def _is_in_a_file(root: Root) -> bool:
+    """Whether the state is ``terraform.tfstate`` beside the code: no backend says otherwise, and no workspace."""
+    folder = root.terraform.folder
+    if "TF_WORKSPACE" in root.terraform.environment or (folder / ".terraform" / "environment").exists():
+        return False
+    code = [path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.glob("*.tf"))]
+    return root.run.options.sandbox or not any(_BACKEND.search(text) for text in code)
 
 
 def _state_in(root: Root, text: str) -> dict[str, Any]:
