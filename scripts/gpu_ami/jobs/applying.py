@@ -204,11 +204,11 @@ def _read_back(root: Root, review: Review) -> list[Live]:
     run = root.run
     caller, state = _caller(run), terraforming.state(root)
     with run.console.step("reading back") as note:
-        live = reading_back.look(caller, state, with_volumes=False)
+        live = reading_back.look(caller, state)
         if any(each.environment and each.environment.status not in ("VALID", "INVALID") for each in live):
             poll_s = _SANDBOX_POLL_S if run.options.sandbox else _POLL_S
             reading_back.wait_until_settled(caller, [each.name for each in live], note=note, poll_s=poll_s)
-        live = reading_back.look(caller, state)
+            live = reading_back.look(caller, state)
     touched = {change.address for change in review.plan.environments if change.action != "no-op"}
     problems = [problem for each in live if each.address in touched for problem in each.problems()]
     if problems:

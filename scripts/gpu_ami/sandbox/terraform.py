@@ -44,9 +44,16 @@ def prepare_terraform(sandbox: Sandbox, folder: Path, handed_over: Path) -> None
         if handed_over.is_file() and not _names_an_own_image(sandbox, handed_over):
             handed_over.unlink()
         write_atomic(mark, sandbox.identity, what="sandbox's mark")
-    write_atomic(folder / _OVERRIDE, json.dumps(_SETTINGS, indent=2) + "\n", what="sandbox's Terraform settings")
+    _write(folder / _OVERRIDE, _SETTINGS, what="sandbox's Terraform settings")
     values = {name: value for name, value in variables(sandbox).items() if name in _declared(folder)}
-    write_atomic(folder / _VARIABLES, json.dumps(values, indent=2) + "\n", what="sandbox's Terraform variables")
+    _write(folder / _VARIABLES, values, what="sandbox's Terraform variables")
+
+
+def _write(file: Path, document: dict[str, Any], *, what: str) -> None:
+    text = json.dumps(document, indent=2) + "\n"
+    # Each write waits for the disk: only what differs is written.
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        write_atomic(file, text, what=what)
 
 
 def variables(sandbox: Sandbox) -> dict[str, Any]:
