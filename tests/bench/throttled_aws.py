@@ -129,6 +129,10 @@ class Aws:
         return FIXED.get(action) or f"<{EMPTY[action]}/>"
 
     def _listing(self, region: str, parameters: dict[str, str]) -> str:
+        if parameters.get("Filter.1.Name") == "image-id":
+            asked = [value for name, value in parameters.items() if name.startswith("Filter.1.Value.")]
+            rows = [self._images[int(each[4:], 16)] for each in asked if f"{region} {each}" not in self._gone["image"]]
+            return f"<imagesSet>{''.join(rows)}</imagesSet>"
         start, size = int(parameters.get("NextToken", 0)), int(parameters.get("MaxResults", self._terms.images))
         rows = [
             row
