@@ -32,20 +32,19 @@ def load_hcl(path: Path, *, what: str, hint: str = "") -> dict[str, Any]:
 
 
 def _parse_hcl(text: str, path: Path, what: str) -> dict[str, Any]:
-    import hcl2
     from lark.exceptions import LarkError, UnexpectedInput
 
-    options = hcl2.SerializationOptions(strip_string_quotes=True, with_comments=False, explicit_blocks=False)
+    from gpu_ami.hcl.parser import values
+
     try:
         # hcl2 wants the final newline that editors may leave out.
-        document: dict[str, Any] = hcl2.loads(text + "\n", serialization_options=options)
+        return values(text + "\n")
     except UnexpectedInput as exc:
         msg = f"The {what} {path} does not parse at line {exc.line}, column {exc.column}: mend it there."
         raise UsageError(msg) from exc
     except (LarkError, RecursionError) as exc:
         msg = f"The {what} {path} does not parse: {str(exc).splitlines()[0]}."
         raise UsageError(msg) from exc
-    return document
 
 
 def template_defaults(folder: Path) -> dict[str, Any]:

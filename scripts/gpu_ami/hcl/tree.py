@@ -134,12 +134,13 @@ def parse(text: str, source: str) -> Document:
     Raises:
         UsageError: It is not HCL; the error names the line.
     """
-    import hcl2
     from lark.exceptions import LarkError, UnexpectedInput
+
+    from gpu_ami.hcl.parser import tree
 
     position: int | None
     try:
-        return _Reader(text, source).document(hcl2.parses_to_tree(shadow(text)))
+        return _Reader(text, source).document(tree(shadow(text)))
     except UnreadableTextError as exc:
         position, problem = exc.position, str(exc)
     except UnexpectedInput as exc:
