@@ -24,10 +24,13 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what one run of all tests needs only once."""
+    """Mark what one run of all tests needs only once, and what needs the real programs: by the folder it lies in."""
     for item in items:
         if any(item.path.is_relative_to(place) for place in ONCE):
             item.add_marker(pytest.mark.slow)
+        for name in ("infra", "e2e"):
+            if item.path.is_relative_to(TESTS / name) and item.get_closest_marker("slow") is None:
+                item.add_marker(name)
 
 
 @pytest.fixture(scope="session")

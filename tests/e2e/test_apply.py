@@ -19,7 +19,6 @@ import pytest
 from gpu_ami.sandbox.session import Sandbox
 from tests.e2e.conftest import Checkout, make_checkout
 
-pytestmark = pytest.mark.e2e
 NO_QUEUE = ("--var", "create_job_queue=false")
 
 

@@ -12,8 +12,6 @@ import pytest
 
 from tests.e2e.conftest import Checkout
 
-pytestmark = pytest.mark.e2e
-
 
 @pytest.fixture(scope="module")
 def image(live: Any, built: dict[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,6 @@ from gpu_ami.tools import packer_tools
 from gpu_ami.workspace import Workspace
 from tests.e2e.conftest import Checkout
 
-pytestmark = pytest.mark.e2e
-
 
 def _hcl(values: dict[str, Any]) -> str:
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())

@@ -12,11 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.conftest import Checkout
-
-pytestmark = pytest.mark.e2e
 
 
 class Terminal:

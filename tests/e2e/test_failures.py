@@ -20,8 +20,6 @@ from gpu_ami.bake.variables import template_scripts
 from tests.e2e.conftest import ROOT, Checkout, make_checkout
 from tests.e2e.test_build import leftovers
 
-pytestmark = pytest.mark.e2e
-
 SCRIPTS = template_scripts(ROOT / "packer")
 
 

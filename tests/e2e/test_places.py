@@ -13,7 +13,6 @@ from tests.e2e.inprocess import Bench, bench
 from tests.e2e.test_build import leftovers
 from tests.sandbox.world import tags_of
 
-pytestmark = pytest.mark.e2e
 NO_ROOM = "We currently do not have sufficient {} capacity in the Availability Zone you requested."
 UNSUPPORTED = "Your requested instance type ({}) is not supported in your requested Availability Zone (x)."
 TOO_LOW = "Your Spot request price of 0.1 is lower than the minimum required Spot request fulfillment price of 0.2."

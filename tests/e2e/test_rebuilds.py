@@ -24,8 +24,6 @@ from gpu_ami.sandbox.ecr import blobs
 from tests.e2e.inprocess import Bench, bench
 from tests.sandbox.world import tags_of
 
-pytestmark = pytest.mark.e2e
-
 COPY, COPY_KEY, USER = "us-east-1", "alias/gpu-ami-copies", "210987654321"
 UNIT = "arn:aws:organizations::123456789012:ou/o-abcde12345/ou-ab12-cdef3456"
 ORGANIZATION = "arn:aws:organizations::123456789012:organization/o-abcde12345"

@@ -17,8 +17,6 @@ from gpu_ami.tools import packer_tools
 from gpu_ami.workspace import Workspace
 from tests.e2e.conftest import Checkout
 
-pytestmark = pytest.mark.e2e
-
 # Rows of two steps need an instance of their own; the sandbox's own tests run those.
 ROWS: list[Refusal] = [
     row

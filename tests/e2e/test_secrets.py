@@ -16,8 +16,6 @@ import pytest
 
 from tests.e2e.conftest import Checkout
 
-pytestmark = pytest.mark.e2e
-
 MARKER = "5ec2e7-s1gnature-0f-a-presigned-url"
 
 

@@ -29,8 +29,6 @@ from tests.e2e.site import (
 from tests.workflows.engine import Event, Job, Machine, environment
 from tests.workflows.files import ROOT, action_steps, jobs
 
-pytestmark = pytest.mark.e2e
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:

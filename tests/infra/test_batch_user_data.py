@@ -18,8 +18,6 @@ TEMPLATE = Path(__file__).parents[2] / "terraform" / "modules" / "pipeline" / "u
 # Captured from instances of Batch; the last line without an end, as a person's own user data may leave it.
 BATCH = "ECS_CLUSTER=AWSBatch-x\nECS_DISABLE_IMAGE_CLEANUP=false\nECS_IMAGE_MINIMUM_CLEANUP_AGE=10m"
 
-pytestmark = pytest.mark.infra
-
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> str:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.infra.box import Box
 from tests.infra.finished import INPUTS, finish
-
-pytestmark = pytest.mark.infra
 
 LEFTOVERS = (
     "/root/.aws/credentials",

@@ -27,9 +27,6 @@ RESOURCES = {
 }
 
 
-pytestmark = pytest.mark.infra
-
-
 def calls(*places: str) -> set[tuple[str, str]]:
     """Return the API calls that the code in *places* names: service and operation, in boto3's words."""
     files = [

@@ -7,8 +7,6 @@ import pytest
 from tests.infra.box import Box
 from tests.infra.downloads import ENV, MODEL, SHA256, WEIGHTS, download, requests, with_server
 
-pytestmark = pytest.mark.infra
-
 
 @pytest.mark.parametrize("sha256", ["", SHA256], ids=["unchecked", "checked"])
 def test_missing_file_is_downloaded(box: Box, sha256: str) -> None:

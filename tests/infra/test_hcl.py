@@ -9,13 +9,9 @@ import subprocess
 import unicodedata
 from pathlib import Path
 
-import pytest
-
 from gpu_ami.errors import UsageError
 from gpu_ami.hcl import parse, quoted
 from gpu_ami.tools import terraform_tools
-
-pytestmark = pytest.mark.infra
 
 AMI = "ami-0123456789abcdef0"
 # Each is a corner of the language; Terraform decides which of them are in it.

@@ -10,8 +10,6 @@ import pytest
 from tests.infra.box import Box
 from tests.infra.finished import DIGEST, INPUTS, REFERENCE, REGISTRY, add_fakes, finish
 
-pytestmark = pytest.mark.infra
-
 
 def ecr(box: Box, *, size: int = 1024, digest: str = DIGEST, token: str = "t0ken") -> None:
     """Give *box* an `aws` that knows one image and a token."""

@@ -24,8 +24,6 @@ OUTPUTS = {
     "region": "ap-northeast-2",
 }
 
-pytestmark = pytest.mark.infra
-
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:

@@ -10,8 +10,6 @@ import pytest
 from tests.infra.box import Box
 from tests.infra.downloads import ENV, MODEL, SHA256, WEIGHTS, bucket, download, requests, with_server
 
-pytestmark = pytest.mark.infra
-
 
 def test_listed_models_and_the_bucket_s_arrive_together(box: Box) -> None:
     """MODEL_DOWNLOADS and S3 are used side by side in one bake."""

@@ -13,8 +13,6 @@ import pytest
 from gpu_ami.bake.variables import load_hcl
 from tests.infra.box import PACKER
 
-pytestmark = pytest.mark.infra
-
 README = (PACKER / "README.md").read_text(encoding="utf-8")
 
 

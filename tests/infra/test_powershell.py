@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import tree_sitter_powershell
-from tree_sitter import Language, Node, Parser
 
 from tests.test_cli import TASKS
 
-pytestmark = pytest.mark.infra
+if TYPE_CHECKING:
+    from tree_sitter import Node
+
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "build-ami.ps1"
 SOURCE = SCRIPT.read_bytes()
@@ -21,6 +22,10 @@ CODE = re.sub(r"^\s*#.*$", "", SOURCE.decode("ascii"), flags=re.MULTILINE)
 
 def parse(source: bytes) -> Node:
     """Return the tree of a script."""
+    # Here, because only this session's environment has the grammar, while every session reads the file.
+    import tree_sitter_powershell
+    from tree_sitter import Language, Parser
+
     return Parser(Language(tree_sitter_powershell.language())).parse(source).root_node
 
 

@@ -16,8 +16,6 @@ from gpu_ami.bake.variables import load_hcl
 from tests.infra.box import PACKER, Box, Result
 from tests.infra.finished import PREWARM_CONFIG, PREWARM_SCRIPT, PREWARM_UNIT, add_fakes
 
-pytestmark = pytest.mark.infra
-
 ROOTFS = PACKER / "rootfs"
 UNIT = ROOTFS / PREWARM_UNIT.lstrip("/")
 SCRIPT = ROOTFS / PREWARM_SCRIPT.lstrip("/")

@@ -13,8 +13,6 @@ from gpu_ami.tools import packer_tools, terraform_tools
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.infra
-
 
 def _run(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PACKER_PLUGIN_PATH": str(packer_tools().plugin_path), "CHECKPOINT_DISABLE": "1"}

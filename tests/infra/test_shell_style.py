@@ -15,8 +15,6 @@ import pytest
 from gpu_ami.bake.variables import load_hcl, template_scripts
 from tests.infra.box import PACKER, SCRIPTS
 
-pytestmark = pytest.mark.infra
-
 ALL = sorted(SCRIPTS.glob("*.sh"))
 
 

@@ -9,8 +9,6 @@ import pytest
 from tests.infra.box import Box
 from tests.infra.finished import DIGEST, INPUTS, REFERENCE, finish
 
-pytestmark = pytest.mark.infra
-
 ECS = {
     "ECS_IMAGE_PULL_BEHAVIOR": "prefer-cached",
     "ECS_CONTAINER_START_TIMEOUT": "15m",

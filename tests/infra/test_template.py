@@ -9,8 +9,6 @@ import pytest
 from gpu_ami.bake.variables import load_hcl
 from tests.infra.box import PACKER
 
-pytestmark = pytest.mark.infra
-
 
 @pytest.fixture(scope="module")
 def source() -> dict[str, Any]:

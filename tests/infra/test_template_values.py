@@ -15,8 +15,6 @@ import pytest
 
 from gpu_ami.tools import packer_tools
 
-pytestmark = pytest.mark.infra
-
 ROOT = Path(__file__).parents[2]
 KEY = "arn:aws:kms:ap-northeast-2:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"
 OTHER = "alias/gpu-ami"

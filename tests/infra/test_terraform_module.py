@@ -30,8 +30,6 @@ RENAMED = {
 # The root decides on these itself, or says more of them than the module does.
 OWN = {"family", "gpu_ami_id", "subnet_ids", "security_group_ids", "subject", "cidr_block", "models_bucket"}
 
-pytestmark = pytest.mark.infra
-
 
 def declared(folder: Path, kind: str) -> dict[str, dict[str, Any]]:
     """Return the variables or outputs of a module by name."""

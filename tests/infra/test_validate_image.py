@@ -9,8 +9,6 @@ import pytest
 from tests.infra.box import Box
 from tests.infra.finished import CONFIG, DIGEST, INPUTS, PREWARM_CONFIG, PREWARM_SCRIPT, PREWARM_UNIT, finish
 
-pytestmark = pytest.mark.infra
-
 Fault = Callable[[Box], object]
 
 

@@ -9,8 +9,6 @@ import pytest
 from tests.infra.box import Box, Result
 from tests.infra.finished import REFERENCE
 
-pytestmark = pytest.mark.infra
-
 IMAGE = f"{REFERENCE}:v1"
 QUERIES = {
     "driver_version": "580.159.03",

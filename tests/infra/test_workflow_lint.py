@@ -26,8 +26,6 @@ jobs:
           X: ${{ github.nowhere }}
 """
 
-pytestmark = pytest.mark.infra
-
 
 def tool(name: str) -> str:
     """Return the program *name* of this environment."""

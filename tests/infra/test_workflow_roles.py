@@ -31,8 +31,6 @@ from tests.infra.roles import (
     may,
 )
 
-pytestmark = pytest.mark.infra
-
 
 def test_nobody_can_make_something_ours_by_tagging_it(policies: dict[str, Any]) -> None:
     """A tag that opens the door must not be for the taking."""
