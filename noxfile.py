@@ -121,7 +121,7 @@ def e2e(session: nox.Session) -> None:
     """Run the whole pipeline in the sandbox: real Packer, real Terraform, real scripts."""
     install(session, "tests")
     setup_tools(session)
-    session.run("coverage", "run", "-m", "pytest", "-m", "e2e", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", *WORKERS, "-m", "e2e", *session.posargs)
 
 
 @nox.session(default=False)
