@@ -31,6 +31,8 @@ def show_pyenv_pythons() -> None:
 
 
 show_pyenv_pythons()
+# Where Python may not keep bytecode, each of the many commands that tests start compiles moto and botocore anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)

@@ -9,8 +9,9 @@ from types import ModuleType
 from typing import Any
 
 from moto.batch import urls as batch_urls
-from moto.core import responses
+from moto.core import responses, utils
 from moto.core.base_backend import AccountSpecificBackend
+from moto.core.loaders import create_loader
 from moto.core.utils import camelcase_to_underscores, method_names_from_class
 from moto.ec2 import urls as ec2_urls
 from moto.ec2.models.core import TaggedEC2Resource
@@ -56,6 +57,8 @@ def install() -> None:
         urls.url_paths.update(dict.fromkeys(urls.url_paths, response.dispatch))
     # moto looks through every tag of the account for each row that it shows.
     TaggedEC2Resource.get_tags = _tags
+    # With a loader for each service moto would look through botocore's folders seven times.
+    utils.create_loader = functools.cache(create_loader)
     # moto lists a class's methods anew for each request: a third of the time that a call takes.
     responses.method_names_from_class = functools.cache(method_names_from_class)
     responses.camelcase_to_underscores = functools.cache(camelcase_to_underscores)

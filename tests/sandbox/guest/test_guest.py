@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -347,7 +348,9 @@ def test_the_aws_cli_is_compiled_meanwhile(
     monkeypatch.setattr(interpreter, "uncompiled", lambda: [marker, "0" if ends else "1000"])
     begun = time.monotonic()
 
-    with running_guest(tmp_path / "home", endpoint.port):
+    with running_guest(tmp_path / "home", endpoint.port) as world:
+        assert not marker.exists()  # nobody has asked for a log-in yet
+        socket.create_connection(("127.0.0.1", world.guest.port)).close()
         while not marker.exists() and time.monotonic() - begun < 30:
             time.sleep(0.01)
         time.sleep(0.1 if ends else 0)

@@ -31,6 +31,7 @@ class Door:
         """Note the values; `open` makes the server."""
         self.cells, self.builders = cells, builders
         self.connections: set[asyncssh.SSHServerConnection] = set()
+        self.visited = asyncio.Event()
         self._acceptor: asyncssh.SSHAcceptor | None = None
 
     async def open(self) -> int:
@@ -74,6 +75,7 @@ class _Visitor(asyncssh.SSHServer):
         """Remember the connection, to break it when the instance or the guest goes down."""
         self._connection = conn
         self._door.connections.add(conn)
+        self._door.visited.set()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncssh calls it so
         """Forget the connection."""
