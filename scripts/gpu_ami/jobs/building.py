@@ -235,8 +235,7 @@ def build(
     if run.options.sandbox:
         guest_tools()
     run.announce()
-    with run.console.step("comparing with the live AMI"):
-        compared = staleness.compare(run, job)
+    compared = _compare(run, job)
     if if_stale:
         if compared.live is not None and not compared.differences:
             run.console.say(f"Nothing to build: {compared.live.image_id} is made from what a build would be made from.")
@@ -253,6 +252,16 @@ def build(
     change = handing.plan_hand_over(run)
     changes.apply(change)
     return results.made(run, baked, made, described, change, duration_s, compared.differences)
+
+
+def _compare(run: Invocation, job: Job) -> staleness.Comparison:
+    try:
+        with run.console.step("comparing with the live AMI"):
+            return staleness.compare(run, job)
+    except UsageError:
+        # A template that we cannot read: Packer's own word on it says more.
+        validate(job)
+        raise
 
 
 def _bake(run: Invocation, job: Job, compared: staleness.Comparison, *, debug: bool, incremental: bool) -> baking.Baked:
