@@ -401,3 +401,23 @@ def test_who_can_be_logged_in_to(workspace: Workspace) -> None:
         assert ended not in [b.instance_id for b in found]
         assert found[0].public_key.startswith("ssh-ed25519 ")
         assert (found[0].user_data, found[1].user_data) == (b"", "#!/bin/sh\necho ü\n".encode())
+
+
+def test_a_sandbox_that_has_ended_leaves_no_connection(tmp_path: Path) -> None:
+    """A process that opens many, as the tests do, would run out of descriptors."""
+
+    def sockets() -> int:
+        descriptors = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        return sum(str(path.readlink()).startswith("socket:") for path in descriptors)
+
+    def look() -> None:
+        console = Console(err=io.StringIO())
+        workspace = Workspace(tmp_path, sandbox=True)
+        with open_sandbox(workspace, region=REGION, console=console, with_guest=False) as sandbox:
+            sandbox.access.client("ec2").describe_vpcs()
+
+    look()
+    before = sockets()
+    look()
+
+    assert sockets() <= before

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from gpu_ami.errors import AwsError
 from gpu_ami.process import clean_environment
@@ -60,9 +60,12 @@ class Access:
             retries: Whether the SDK retries by itself, adaptively; False for callers that pace each API themselves.
         """
         identity = (self.region, self.profile, self.endpoint_url, self.credentials)
+        key = (*identity, service, region or self.region, retries)
         # A session must not make two clients at once.
         with _making:
-            return _client(*identity, service, region or self.region, retries)
+            if key not in _clients:
+                _clients[key] = _client(*key)
+            return _clients[key]
 
     def child_environment(self, extra: Mapping[str, str]) -> dict[str, str]:
         """Return the environment for Packer and Terraform, with *extra* on top."""
@@ -101,9 +104,17 @@ def sandbox_environment(endpoint_url: str, *, region: str, home: Path) -> dict[s
 
 
 _making = threading.Lock()
+_Key: TypeAlias = "tuple[str, str | None, str | None, Credentials | None, str, str, bool]"
+_clients: dict[_Key, Any] = {}
 
 
-@functools.lru_cache(maxsize=1024)
+def drop_clients(endpoint_url: str) -> None:
+    """Close the connections to a local AWS that has ended: its clients would keep them for good."""
+    with _making:
+        for key in [key for key in _clients if key[2] == endpoint_url]:
+            _clients.pop(key).close()
+
+
 def _client(
     own: str,
     profile: str | None,
