@@ -17,6 +17,7 @@ from moto.moto_api._internal import mock_random
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.s3.models import s3_backends
 
+from gpu_ami.aws.access import drop_clients
 from gpu_ami.sandbox import extensions, pricing
 from gpu_ami.sandbox.account import ALIVE_PATH, LOOPBACK, TOKEN_HEADER
 from gpu_ami.sandbox.gate import CALL, Application, Call, Environ, Gate, StartResponse, error_answer, send
@@ -172,8 +173,9 @@ class LocalAws:
         reset_model_data()  # a list of every object that ever was, for moto's dashboard
 
     def stop(self) -> None:
-        """Close the port and drop the state."""
+        """Close the port and every client's connection to it, and drop the state."""
         if self._server is not None:
+            drop_clients(self.endpoint_url)
             self._server.stop()
             self._server = None
             self._empty()

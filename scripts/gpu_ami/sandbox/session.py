@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gpu_ami import collector
-from gpu_ami.aws.access import Access, drop_clients, sandbox_environment
+from gpu_ami.aws.access import Access, sandbox_environment
 from gpu_ami.console import Console
 from gpu_ami.errors import SafetyError, ToolError, UsageError
 from gpu_ami.files import write_atomic
@@ -152,7 +152,6 @@ def _start(stack: contextlib.ExitStack, workspace: Workspace, *, region: str, wi
         aws = LocalAws(region)
         stack.callback(aws.stop)
         aws.start()
-        stack.callback(drop_clients, aws.endpoint_url)
         account = build_demo_account(aws.account_id, region, datetime.now(timezone.utc))
     guest = None
     if with_guest:

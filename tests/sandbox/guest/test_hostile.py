@@ -434,10 +434,13 @@ def _run_under_a_terminal(program: str) -> tuple[str, str]:
         os.execve(sys.executable, [sys.executable, "-c", textwrap.dedent(program)], os.environ | {"PYTHONPATH": "."})
     os.close(writer)
     output, echoed = b"", b""
+    ends = select.poll()  # not select(): a worker of the tests may have more than 1,024 files open
+    ends.register(reader, select.POLLIN)
+    ends.register(terminal, select.POLLIN)
     try:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            ready, _, _ = select.select([reader, terminal], [], [], 1)
+            ready = {descriptor for descriptor, _ in ends.poll(1000)}
             if terminal in ready:
                 with contextlib.suppress(OSError):
                     echoed += os.read(terminal, 65536)
