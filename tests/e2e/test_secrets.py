@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,9 +22,12 @@ MARKER = "5ec2e7-s1gnature-0f-a-presigned-url"
 class ProcessList:
     """Looks at every process's command line, of the guest's too, again and again."""
 
-    def __init__(self, but: int) -> None:
-        """Watch all but the process *but*: what the user types is the user's."""
-        self._but, self._over = but, threading.Event()
+    def __init__(self, typed: Sequence[str]) -> None:
+        """Watch all but the command *typed*: what the user types is the user's.
+
+        It is left out by its text: a child shows its parent's line between fork and exec.
+        """
+        self._typed, self._over = " ".join([*typed, ""]), threading.Event()
         self.seen: set[str] = set()
         self.with_marker: set[str] = set()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -32,12 +35,12 @@ class ProcessList:
     def _watch(self) -> None:
         while not self._over.wait(0.01):
             for path in Path("/proc").glob("[0-9]*/cmdline"):
-                if path.parent.name in (str(self._but), str(os.getpid())):
+                if path.parent.name == str(os.getpid()):
                     continue
                 with contextlib.suppress(OSError):
                     line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
                     self.seen.add(line.partition(" ")[0].rpartition("/")[2])
-                    if MARKER in line:
+                    if MARKER in line and line != self._typed:
                         self.with_marker.add(line)
 
     @contextlib.contextmanager
@@ -79,7 +82,8 @@ def files_with_marker(folder: Path) -> list[Path]:
 def run_watched(checkout: Checkout, *words: str, **env: str) -> tuple[int, str, ProcessList]:
     """Run a task and return its status, both streams, and what the process list showed."""
     child = checkout.popen(*words, **env)
-    with ProcessList(child.pid).watching() as listed:
+    assert isinstance(child.args, list)
+    with ProcessList(child.args).watching() as listed:
         out, err = child.communicate(timeout=300)
     return child.returncode, out + err, listed
 
