@@ -277,7 +277,7 @@ def test_a_running_sandbox_is_asked_for_what_was_applied_there(
     (root / ".sandbox" / "terraform").mkdir(parents=True)
     applied(root, monkeypatch, outputs(subnet_id=SUBNET))
     (root / "terraform" / ".terraform").rename(root / ".sandbox" / "terraform" / ".terraform")
-    attached = Sandbox(local_aws.access, local_aws.account, attached=True, guest_host=None, guest_port=None)
+    attached = Sandbox(local_aws.access, local_aws.account, attached=True)
 
     _, values = in_sandbox(root, attached)
 

@@ -141,7 +141,7 @@ def test_alone_it_starts_and_ends_with_the_block(workspace: Workspace) -> None:
 def test_it_ends_when_the_block_fails(workspace: Workspace) -> None:
     """Also on Ctrl-C."""
     with pytest.raises(KeyboardInterrupt), opened(workspace, with_guest=True) as sandbox:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGINT if sandbox.guest_port else 0)
 
     assert not is_open(str(sandbox.access.endpoint_url))
     with opened(workspace):
@@ -341,11 +341,13 @@ def test_a_process_of_another_user_counts_as_alive(workspace: Workspace, monkeyp
         assert running_session(workspace) is not None
 
 
-def test_a_guest_is_started_and_stopped(workspace: Workspace, guest: type[FakeGuest]) -> None:
-    """Its address and its roots are what the build needs."""
+def test_a_guest_is_started_once_it_is_asked_for_and_stopped(workspace: Workspace, guest: type[FakeGuest]) -> None:
+    """Its address and its roots are what the build needs; a cleanup needs neither."""
     with opened(workspace, with_guest=True) as sandbox:
-        assert guest.running == {workspace.state / "guest"}
+        assert guest.running == set()
         assert (sandbox.guest_host, sandbox.guest_port) == ("127.0.0.1", guest.port)
+        assert sandbox.guest_port == guest.port
+        assert guest.running == {workspace.state / "guest"}
         assert sandbox.guest_root("i-1") == workspace.state / "guest" / "roots" / "i-1"
 
     assert guest.running == set()
@@ -363,8 +365,8 @@ def test_a_machine_that_cannot_have_a_guest(workspace: Workspace, guest: type[Fa
     """A build fails with the reason, and leaves nothing running."""
     guest.fails = True
 
-    with pytest.raises(ToolError, match="bubblewrap is missing"), opened(workspace, with_guest=True):
-        pass
+    with opened(workspace, with_guest=True) as sandbox, pytest.raises(ToolError, match="bubblewrap is missing"):
+        _ = sandbox.guest_port
     with opened(workspace):
         pass
 

@@ -132,8 +132,13 @@ def prepare(run: Invocation, words: Sequence[str], *, debug: bool = False) -> Jo
     )
 
 
-def variables_file(run: Invocation, owned: Mapping[str, str]) -> Path:
+def variables_file(run: Invocation, owned: Mapping[str, str], *, guest: bool = True) -> Path:
     """Return the file with Packer's variables: the user's, or one made for the sandbox beside staged copies.
+
+    Args:
+        run: This invocation.
+        owned: What pipeline.yaml owns.
+        guest: Whether Packer is going to run; only then the sandbox needs a build instance.
 
     Raises:
         UsageError: The file cannot be used, or says other than the settings about one of *owned*.
@@ -150,7 +155,7 @@ def variables_file(run: Invocation, owned: Mapping[str, str]) -> Path:
         from gpu_ami.staging import stage
 
         stage(run.workspace)
-        values = packer_values(run.sandbox, run.workspace)
+        values = packer_values(run.sandbox, run.workspace, guest=guest)
         write_atomic(file, json.dumps(values, indent=2) + "\n", what="sandbox's Packer variables")
     return file
 

@@ -8,23 +8,30 @@ from gpu_ami.sandbox.session import Sandbox
 from gpu_ami.workspace import Workspace
 
 
-def packer_values(sandbox: Sandbox, workspace: Workspace) -> dict[str, Any]:
+def packer_values(sandbox: Sandbox, workspace: Workspace, *, guest: bool = True) -> dict[str, Any]:
     """Return the values of the template's variables for a build in *sandbox*.
 
     The region and the family are not among them: pipeline.yaml owns those.
+
+    Args:
+        sandbox: Whose ids they are.
+        workspace: Where the build's files go.
+        guest: Whether Packer will run, so that the guest has to be up.
     """
     account = sandbox.account
+    # The guest stands in for the instance.
+    port = {"ssh_port": sandbox.guest_port} if guest else {}
     return {
+        "ssh_host": sandbox.guest_host,
+        **port,
         "ecr_repository_url": account.ecr_repository_url,
         "image_tag": account.image_tag,
         "subnet_id": account.subnet_id,
         "security_group_id": account.security_group_id,
         "models_s3_bucket": account.models_bucket,
         "iam_instance_profile": account.instance_profile,
-        # The guest stands in for the instance; nothing may ask the internet for our own address.
+        # Nothing may ask the internet for our own address.
         "caller_cidrs": ["127.0.0.1/32"],
-        "ssh_host": sandbox.guest_host,
-        "ssh_port": sandbox.guest_port,
         # The local AWS needs no rest between two looks.
         "poll_delay_seconds": 1,
         "manifest_path": str(workspace.manifest),

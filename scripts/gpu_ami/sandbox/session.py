@@ -35,6 +35,14 @@ __all__ = ["Sandbox", "builders", "exports", "open_sandbox", "running_session", 
 
 
 @dataclass(frozen=True)
+class _Door:
+    """The way to a guest: its port, which starts it where it has to, and its file systems."""
+
+    port: Callable[[], int]
+    root_of: Callable[[str], Path]
+
+
+@dataclass(frozen=True)
 class Sandbox:
     """An open sandbox.
 
@@ -42,8 +50,6 @@ class Sandbox:
         access: The way to its AWS, for us and for the programs we start.
         account: What is in its demo account.
         attached: Whether it is another process's, which goes on without us.
-        guest_host: Where the build instance's SSH answers; None without a guest.
-        guest_port: Its port.
         gate: The door of its AWS, for tests; None when it is another process's.
         identity: Names this one sandbox: files that another one left are not about its AWS.
     """
@@ -51,11 +57,25 @@ class Sandbox:
     access: Access
     account: DemoAccount
     attached: bool
-    guest_host: str | None
-    guest_port: int | None
     gate: Gate | None = field(default=None, repr=False)
     identity: str = ""
-    _root_of: Callable[[str], Path] | None = field(default=None, repr=False)
+    _guest: _Door | None = field(default=None, repr=False)
+
+    @property
+    def guest_host(self) -> str | None:
+        """Where the build instance's SSH answers; None without a guest."""
+        return LOOPBACK if self._guest else None
+
+    @property
+    def guest_port(self) -> int | None:
+        """The port of the build instance's SSH; None without a guest.
+
+        The guest is started by whoever asks first: most tasks have nobody log in, and it takes longer than they do.
+
+        Raises:
+            ToolError: This machine cannot isolate commands.
+        """
+        return self._guest.port() if self._guest else None
 
     def guest_root(self, instance_id: str) -> Path:
         """Return the folder that is ``/`` of the build instance *instance_id*.
@@ -63,9 +83,9 @@ class Sandbox:
         Raises:
             ToolError: This sandbox was opened without a guest.
         """
-        if self._root_of is None:
+        if self._guest is None:
             raise _no_guest()
-        return self._root_of(instance_id)
+        return self._guest.root_of(instance_id)
 
 
 @contextlib.contextmanager
@@ -79,11 +99,11 @@ def open_sandbox(workspace: Workspace, *, region: str, console: Console, with_gu
         workspace: Whose ``.sandbox/`` it is.
         region: The region of the demo account.
         console: Where progress is told.
-        with_guest: Whether a build instance must be there to log in to.
+        with_guest: Whether there is to be a build instance to log in to; it starts when its port is asked for.
 
     Raises:
         SafetyError: Another invocation has a sandbox of its own in this folder right now.
-        ToolError: A guest was asked for and this machine, or the running sandbox, has none.
+        ToolError: A guest was asked for and the running sandbox has none.
         UsageError: The running sandbox is in another region.
     """
     session = running_session(workspace)
@@ -131,21 +151,25 @@ def _attach(workspace: Workspace, session: Session, *, region: str, with_guest: 
         raise UsageError(msg)
     if with_guest and session.guest_port is None:
         raise _no_guest()
-    has_guest = session.guest_port is not None
+    door = None
+    if session.guest_port is not None:
+        there = session.guest_port
+        door = _Door(lambda: there, _guest(workspace, _port(session.endpoint_url), region, list).root_of)
     return Sandbox(
         access=_access(workspace, session.endpoint_url, region),
         account=DemoAccount(**session.account),
         attached=True,
-        guest_host=LOOPBACK if has_guest else None,
-        guest_port=session.guest_port,
         identity=_identity(session.token),
-        _root_of=_guest(workspace, _port(session.endpoint_url), region, list).root_of if has_guest else None,
+        _guest=door,
     )
 
 
 def _start(stack: contextlib.ExitStack, workspace: Workspace, *, region: str, with_guest: bool) -> tuple[Sandbox, str]:
     """Start a sandbox that ends with *stack*; return it and its token."""
     with _without_aws_variables(), collector.paused():
+        from gpu_ami.aws import servicemodels
+
+        servicemodels.share()
         from gpu_ami.sandbox.demo import build_demo_account
         from gpu_ami.sandbox.server import LocalAws
 
@@ -153,22 +177,31 @@ def _start(stack: contextlib.ExitStack, workspace: Workspace, *, region: str, wi
         stack.callback(aws.stop)
         aws.start()
         account = build_demo_account(aws.account_id, region, datetime.now(timezone.utc))
-    guest = None
+    door = None
     if with_guest:
-        guest = _guest(workspace, aws.port, region, functools.partial(builders, aws.account_id, region))
-        guest.start()
-        stack.callback(guest.stop)
+        found = functools.partial(builders, aws.account_id, region)
+        door = _late(stack, _guest(workspace, aws.port, region, found))
     sandbox = Sandbox(
         access=_access(workspace, aws.endpoint_url, region),
         account=account,
         attached=False,
-        guest_host=LOOPBACK if guest else None,
-        guest_port=guest.port if guest else None,
         gate=aws.gate,
         identity=_identity(aws.token),
-        _root_of=guest.root_of if guest else None,
+        _guest=door,
     )
     return sandbox, aws.token
+
+
+def _late(stack: contextlib.ExitStack, guest: Guest) -> _Door:
+    """Return the door of a *guest* that starts when its port is first asked for, and ends with *stack*."""
+
+    @functools.cache
+    def port() -> int:
+        guest.start()
+        stack.callback(guest.stop)
+        return guest.port
+
+    return _Door(port, guest.root_of)
 
 
 def _start_with_guest_if_possible(
@@ -178,6 +211,7 @@ def _start_with_guest_if_possible(
     attempt = contextlib.ExitStack()
     try:
         started = _start(attempt, workspace, region=region, with_guest=True)
+        _ = started[0].guest_port  # others attach: it has to be up by then
     except ToolError as exc:
         attempt.close()
         console.warn(f"Without a build instance to log in to: {exc}")
