@@ -213,3 +213,12 @@ def test_every_task_survives_dry(bare: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert "DRY RUN" in done.stderr
     assert [path.name for path in bare.iterdir() if path.name != "__pycache__"] == ["tasks.py"]
+
+
+@pytest.mark.parametrize(("said", "kept"), [("", True), ("1", False)])
+def test_python_keeps_bytecode_unless_the_user_says_no(tmp_path: Path, said: str, kept: bool) -> None:
+    """Invoke forbids it: each command would compile moto and botocore anew, which takes two seconds."""
+    child = _invoke("cost", PYTHONPYCACHEPREFIX=str(tmp_path), PYTHONDONTWRITEBYTECODE=said)
+
+    assert child.returncode == 0, child.stderr
+    assert bool(list(tmp_path.rglob("costing.*.pyc"))) is kept

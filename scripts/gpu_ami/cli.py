@@ -22,6 +22,10 @@ from invoke.tasks import Task, task
 from gpu_ami.errors import InterruptedRunError, PipelineError
 from gpu_ami.invocation import Invocation, current
 
+# Invoke keeps Python from writing bytecode, and without it each command compiles moto and botocore anew: two seconds.
+# What the user says with -B or PYTHONDONTWRITEBYTECODE stays.
+sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
+
 # Read from the whole command line by options.py; declared here so that Invoke accepts them after any task.
 COMMON_HELP = {
     "region": "AWS region; beats pipeline.yaml.",
