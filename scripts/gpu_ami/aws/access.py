@@ -149,8 +149,6 @@ def _session(own: str, profile: str | None, sandbox: bool, credentials: Credenti
     import boto3
     import botocore.session
 
-    from gpu_ami.aws.imagelist import ParserFactory
-
     keys: dict[str, Any] = {}
     if credentials is not None:
         keys = {
@@ -160,25 +158,25 @@ def _session(own: str, profile: str | None, sandbox: bool, credentials: Credenti
         }
     if not sandbox:
         theirs = botocore.session.get_session()
-        theirs.register_component("response_parser_factory", ParserFactory())
+        _prepare(theirs)
         return boto3.Session(botocore_session=theirs, profile_name=profile, region_name=own, **keys)
     # Nothing of the user's AWS configuration may be read: a profile's endpoint_url or
     # AWS_IGNORE_CONFIGURED_ENDPOINT_URLS would lead a sandbox call to the real AWS.
     bare = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
     bare.set_config_variable("config_file", "")
     bare.set_config_variable("credentials_file", "")
-    bare.register_component("response_parser_factory", ParserFactory())
-    bare.register_component("data_loader", _models(bare.get_config_variable("data_path")))
+    _prepare(bare)
     keys = keys or {"aws_access_key_id": "sandbox", "aws_secret_access_key": "sandbox"}
     return boto3.Session(botocore_session=bare, region_name=own, **keys)
 
 
-@functools.lru_cache(maxsize=4)
-def _models(data_path: str | None) -> Any:
-    """Return a loader of service models that sessions share: reading one takes longer than most calls."""
-    import botocore.loaders
+def _prepare(session: Any) -> None:
+    """Give a botocore *session* what makes it start and read fast."""
+    from gpu_ami.aws.imagelist import ParserFactory
+    from gpu_ami.aws.servicemodels import service_models
 
-    return botocore.loaders.create_loader(data_path)
+    session.register_component("response_parser_factory", ParserFactory())
+    session.register_component("data_loader", service_models(session.get_config_variable("data_path")))
 
 
 @contextlib.contextmanager

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
+
+_VARIABLE = re.compile(r"^[\t ]*variable\b", re.MULTILINE)
 
 
 def load_hcl(path: Path, *, what: str, hint: str = "") -> dict[str, Any]:
@@ -51,6 +54,8 @@ def template_defaults(folder: Path) -> dict[str, Any]:
     """Return variable name to default of the template in *folder*; a variable without one is absent."""
     found: dict[str, Any] = {}
     for path in sorted(folder.glob("*.pkr.hcl")):
+        if not _VARIABLE.search(read_text(path, what="template")):
+            continue  # to parse the largest file for nothing takes longer than most tasks do
         for block in load_hcl(path, what="template").get("variable", []):
             for name, body in block.items():
                 if "default" in body:

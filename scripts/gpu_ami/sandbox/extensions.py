@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import uuid
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from moto.batch import urls as batch_urls
 from moto.core import responses, utils
 from moto.core.base_backend import AccountSpecificBackend
-from moto.core.loaders import create_loader
+from moto.core.loaders import Loader, moto_root
 from moto.core.utils import camelcase_to_underscores, method_names_from_class
 from moto.ec2 import urls as ec2_urls
 from moto.ec2.models.core import TaggedEC2Resource
@@ -20,6 +21,7 @@ from moto.iam import urls as iam_urls
 from moto.ssm import urls as ssm_urls
 from moto.sts import urls as sts_urls
 
+from gpu_ami.aws.servicemodels import ByFolder, service_models
 from gpu_ami.sandbox.batch import SandboxBatch
 from gpu_ami.sandbox.ec2 import SandboxEC2
 from gpu_ami.sandbox.ecr import SandboxECR
@@ -48,6 +50,17 @@ ADDED: dict[str, Any] = {
 }
 
 
+class _Models(ByFolder, Loader):
+    """moto's loader: its own additions come with each model; one without any is the one that our clients read."""
+
+    def load_service_model(self, service_name: str, type_name: str, api_version: str | None = None) -> Any:
+        """Return the model *type_name* of a service."""
+        own = Path(moto_root, service_name.replace("-", "")).glob(f"*/{type_name}.moto-extras.*")
+        if any(own):
+            return super().load_service_model(service_name, type_name, api_version)
+        return service_models().load_service_model(service_name, type_name, api_version)
+
+
 @functools.cache
 def install() -> None:
     """Route requests to the classes above; once, before the first request is served."""
@@ -58,7 +71,7 @@ def install() -> None:
     # moto looks through every tag of the account for each row that it shows.
     TaggedEC2Resource.get_tags = _tags
     # With a loader for each service moto would look through botocore's folders seven times.
-    utils.create_loader = functools.cache(create_loader)
+    utils.create_loader = functools.cache(lambda: _Models(extra_search_paths=[moto_root]))
     # moto lists a class's methods anew for each request: a third of the time that a call takes.
     responses.method_names_from_class = functools.cache(method_names_from_class)
     responses.camelcase_to_underscores = functools.cache(camelcase_to_underscores)

@@ -1,0 +1,52 @@
+"""Where botocore's models of the services come from, without a look at every service there is."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+from botocore.loaders import Loader, create_loader
+
+
+class ByFolder:
+    """Knows a service by its folder; mixed into a botocore loader.
+
+    Before its first model of each kind botocore looks into the folders of all its 400 services, for the names in
+    an error message: ten thousand looks at the disk, which take longer than most commands' calls.
+    """
+
+    search_paths: list[str]
+
+    def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 - botocore's signature
+        """Return the names of all services; whether one has a model of the kind asked for shows when it is loaded."""
+        return list(_folders(tuple(self.search_paths)))
+
+
+class ServiceModels(ByFolder, Loader):
+    """Botocore's loader, with a short way to the first model."""
+
+
+@functools.lru_cache(maxsize=8)
+def _folders(search_paths: tuple[str, ...]) -> tuple[str, ...]:
+    places = [Path(path) for path in search_paths if Path(path).is_dir()]
+    return tuple(sorted({entry.name for place in places for entry in os.scandir(place) if entry.is_dir()}))
+
+
+def share() -> None:
+    """Let every botocore session of this process read each model once; moto opens sessions of its own as it starts."""
+    import botocore.session
+
+    botocore.session.create_loader = service_models
+
+
+@functools.lru_cache(maxsize=4)
+def service_models(data_path: str | None = None) -> Any:
+    """Return a loader of service models that sessions share: reading one takes longer than most calls.
+
+    Args:
+        data_path: More folders to search, as botocore's setting of that name has them.
+    """
+    usual = create_loader(data_path)
+    return ServiceModels(extra_search_paths=list(usual.search_paths), include_default_search_paths=False)
