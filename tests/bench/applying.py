@@ -34,7 +34,7 @@ def main() -> bool:
             _hand_over(root, amis)
             _ours(checkout, "apply")
             _hand_over(root, amis)
-            plan = in_turn(lambda: _ours(checkout, "plan"), lambda: _bare(root, sandbox), runs=3)
+            plan = in_turn(lambda: _ours(checkout, "plan"), lambda: _bare(root, sandbox), runs=5)
             good = _say("invoke plan / bare init, plan -out, show -json", plan)
 
             def ours() -> None:
@@ -45,7 +45,7 @@ def main() -> bool:
                 _hand_over(root, amis)
                 _bare(root, sandbox, "apply")
 
-            return _say("invoke apply / the same and apply", in_turn(ours, bare, runs=3)) and good
+            return _say("invoke apply / the same and apply", in_turn(ours, bare, runs=5)) and good
 
 
 def _say(name: str, pair: Pair) -> bool:

@@ -139,6 +139,8 @@ class FakeTerraform:
         if word in self.fails:
             del self.fails[word]
             return 1
+        if word == "init":
+            (self.folder / ".terraform" / "providers").mkdir(parents=True, exist_ok=True)
         if word == "plan":
             return self._plan(command)
         return self._apply(log, json.loads(Path(command.argv[-1]).read_text())) if word == "apply" else 0

@@ -386,6 +386,58 @@ def test_a_failure_before_the_act_leaves_nothing(
     assert terraform.live() == {}
 
 
+def test_a_folder_that_is_initialized_is_not_again(terraform: FakeTerraform) -> None:
+    """It takes over a second, and as long as the backend is far away."""
+    _handed_over(terraform)
+    _plan(terraform)
+    terraform.calls.clear()
+
+    _plan(terraform)
+
+    assert terraform.calls == ["plan", "show"]
+
+
+def test_a_plan_that_asks_for_init_gets_it(terraform: FakeTerraform) -> None:
+    """A module came in, or the lock file names another provider: Terraform knows, and says so."""
+    _handed_over(terraform)
+    _plan(terraform)
+    terraform.calls.clear()
+    terraform.fails = {"plan": "Error: Inconsistent dependency lock file\n\nrun:\n  terraform init -upgrade\n"}
+
+    done = _plan(terraform)
+
+    assert terraform.calls == ["plan", "init", "plan", "show"]
+    assert done.document["findings"] == []
+
+
+def test_a_plan_that_init_does_not_mend_fails_in_inits_words(terraform: FakeTerraform) -> None:
+    """Nothing is asked for twice."""
+    _handed_over(terraform)
+    _plan(terraform)
+    terraform.calls.clear()
+    terraform.fails = {
+        "plan": "Error: Required plugins are not installed\n\nrun:\n  terraform init\n",
+        "init": "Error: Failed to query available provider packages\n",
+    }
+
+    with pytest.raises(ToolError, match="no aws provider"):
+        _plan(terraform)
+
+    assert terraform.calls == ["plan", "init"]
+
+
+def test_a_backend_that_is_not_connected_is_initialized(terraform: FakeTerraform) -> None:
+    """`invoke validate` initializes without the backend: the state would be looked for in the wrong place."""
+    _handed_over(terraform)
+    _plan(terraform)
+    (terraform.folder / "backend.tf").write_text('terraform {\n  backend "s3" {}\n}\n')
+    terraform.calls.clear()
+
+    _plan(terraform)
+
+    assert terraform.calls == ["init", "plan", "show"]
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"gpu_ami_id": 3}', '{"gpu_ami_id": "ami-x"}'])
 def test_a_broken_variables_file_is_named(terraform: FakeTerraform, text: str) -> None:
     """Nothing can be compared with it."""

@@ -64,7 +64,7 @@ def apply(run: Invocation, request: Request) -> None:
         run.console.say("\n".join(terraforming.command_lines(root, apply=True)))
         return
     with only_one(run):
-        root, who = terraforming.begin(root)
+        who = terraforming.begin(root)
         apply_root(root, request, who)
 
 

@@ -31,20 +31,17 @@ class Review:
 
     Attributes:
         root: The root module.
-        saved: The plan.
+        saved: The plan's file.
+        plan: What is in the plan.
         facts: What the guard was told.
         findings: Its reasons not to apply the plan; none when it may be.
     """
 
     root: Root
     saved: SavedPlan
+    plan: Planned
     facts: Facts
     findings: tuple[Finding, ...]
-
-    @property
-    def plan(self) -> Planned:
-        """What is in the plan."""
-        return self.saved.plan
 
     def document(self) -> dict[str, Any]:
         """Return the review as the tasks print it in JSON."""
@@ -88,23 +85,23 @@ def reviewed(root: Root, who: Identity, *, allow_replace: Sequence[str]) -> Iter
     run = root.run
     expected = handed_over(run, root.handed_over)
     caller = Caller(run.access, run.settings.region)
-    terraforming.init(root)
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with terraforming.saved_plan(root) as saved, ThreadPoolExecutor(max_workers=2) as pool:
+        # To plan keeps every core busy; to show the plan keeps one.
         jobs = pool.submit(batch.running_jobs, caller)
         problem = pool.submit(ami_problem, caller, expected, who.account)
-        with terraforming.saved_plan(root) as saved:
-            facts = Facts(
-                expected_ami=expected,
-                ami_problem=problem.result(),
-                handed_over_in=run.workspace.shown(root.handed_over),
-                variable=run.settings.handover.variable,
-                region=run.settings.region,
-                jobs=_jobs(saved.plan, jobs),
-                provider=terraforming.provider_version(root) if asks_for_provider(saved.plan) else None,
-                now=datetime.now(timezone.utc),
-                allow_replace=frozenset(allow_replace),
-            )
-            yield Review(root=root, saved=saved, facts=facts, findings=judge(saved.plan, facts))
+        plan = terraforming.read_plan(root, saved)
+        facts = Facts(
+            expected_ami=expected,
+            ami_problem=problem.result(),
+            handed_over_in=run.workspace.shown(root.handed_over),
+            variable=run.settings.handover.variable,
+            region=run.settings.region,
+            jobs=_jobs(plan, jobs),
+            provider=terraforming.provider_version(root) if asks_for_provider(plan) else None,
+            now=datetime.now(timezone.utc),
+            allow_replace=frozenset(allow_replace),
+        )
+        yield Review(root=root, saved=saved, plan=plan, facts=facts, findings=judge(plan, facts))
 
 
 def _jobs(plan: Planned, found: Future[list[batch.Job]]) -> tuple[RunningJob, ...]:
@@ -212,7 +209,7 @@ def plan(run: Invocation, *, variables: Sequence[str], allow_replace: Sequence[s
     if run.options.dry_run:
         run.console.say("\n".join(terraforming.command_lines(root, apply=False)))
         return
-    root, who = terraforming.begin(root)
+    who = terraforming.begin(root)
     with reviewed(root, who, allow_replace=allow_replace) as review:
         show(run, review)
         review.raise_refused()

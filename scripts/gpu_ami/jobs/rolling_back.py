@@ -49,7 +49,7 @@ def rollback(run: Invocation, request: Request) -> None:
         run.console.say("\n".join(terraforming.command_lines(root, apply=True)))
         return
     with applying.only_one(run):
-        root, who = terraforming.begin(root)
+        who = terraforming.begin(root)
         target = request.to or _target(root)
         if problem := planning.ami_problem(Caller(run.access, run.settings.region), target, who.account):
             msg = f"{target} {problem}: choose another AMI with --to."

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,6 +29,8 @@ _AWS = "registry.terraform.io/hashicorp/aws"
 # `terraform plan -detailed-exitcode` ends with this when there is something to do.
 _CHANGES = 2
 _BACKEND = re.compile(r'^\s*(?:backend\s+"\w+"|cloud)\s*\{', re.MULTILINE)
+# Each of Terraform's errors that `init` mends names it.
+_INIT_WANTED = re.compile(r"\bterraform\s+init\b")
 _LARGEST_STATE = 64 * 1024 * 1024
 
 
@@ -41,14 +43,12 @@ class Root:
         terraform: Terraform in the module's folder.
         handed_over: The file that names the AMI.
         words: The caller's variables, as ``name=value``.
-        is_ready: Whether `init` has been run.
     """
 
     run: Invocation = field(repr=False)
     terraform: Terraform
     handed_over: Path
     words: tuple[str, ...] = ()
-    is_ready: bool = False
 
     @property
     def shown(self) -> str:
@@ -64,13 +64,11 @@ class SavedPlan:
         file: The file; Terraform's own form.
         sha256: Its digest.
         has_changes: Whether Terraform would do anything.
-        plan: What is in it.
     """
 
     file: Path
     sha256: str
     has_changes: bool
-    plan: Planned
 
     def check_unchanged(self) -> None:
         """Refuse to go on when the file is not the one that was judged.
@@ -121,22 +119,10 @@ def command_lines(root: Root, *, apply: bool) -> list[str]:
     return [str(command) for command in [*commands, *([terraform.apply(file)] if apply else [])]]
 
 
-def init(root: Root) -> None:
-    """Install modules and provider, and connect to the backend.
+def begin(root: Root) -> Identity:
+    """Say in which account things will change, refuse the wrong one, and make sure that the folder is initialized.
 
-    Raises:
-        ToolError: There is no provider.
-        TerraformError: Terraform refused.
-    """
-    if not root.is_ready:
-        _step(root, "init", root.terraform.init(backend=True))
-
-
-def begin(root: Root) -> tuple[Root, Identity]:
-    """Initialize the folder, and meanwhile say in which account things will change, and refuse the wrong one.
-
-    Returns:
-        The module, ready; and who asks.
+    One that was initialized before is taken as it is: `terraform plan` says when it wants `init` again.
 
     Raises:
         SafetyError: The settings name another account.
@@ -144,14 +130,23 @@ def begin(root: Root) -> tuple[Root, Identity]:
         ToolError: There is no provider.
         TerraformError: Terraform refused.
     """
+    if _is_initialized(root):
+        return _announced(root.run)
     with ThreadPoolExecutor(max_workers=1) as pool:
-        who = pool.submit(root.run.announce)
+        who = pool.submit(_announced, root.run)
         try:
-            init(root)
+            _init(root)
         except PipelineError:
             who.result()  # wrong credentials are the likelier cause, and the clearer words
             raise
-        return replace(root, is_ready=True), who.result()
+        return who.result()
+
+
+def _announced(run: Invocation) -> Identity:
+    who = run.announce()
+    for service in ("ec2", "batch"):
+        run.access.client(service)  # to read a service's model takes longer than the calls, and here is the time
+    return who
 
 
 @contextmanager
@@ -159,17 +154,21 @@ def saved_plan(root: Root) -> Iterator[SavedPlan]:
     """Plan into a file that only we can read, and that goes with the block: it holds every variable's value.
 
     Raises:
-        TerraformError: Terraform refused, its state is locked, or its plan makes no sense.
+        TerraformError: Terraform refused, or its state is locked.
     """
     with TemporaryDirectory(prefix="gpu-ami-plan-") as folder:
         file = Path(folder) / "plan"
-        status = _step(root, "plan", _plan_command(root, file), good=(0, _CHANGES))
-        yield SavedPlan(
-            file=file,
-            sha256=_digest(file),
-            has_changes=status == _CHANGES,
-            plan=planned.read(_captured(root, "show", root.terraform.show(file))),
-        )
+        status = _plan_into(root, file)
+        yield SavedPlan(file=file, sha256=_digest(file), has_changes=status == _CHANGES)
+
+
+def read_plan(root: Root, saved: SavedPlan) -> Planned:
+    """Return what is in the saved plan.
+
+    Raises:
+        TerraformError: Terraform refused, or its plan makes no sense.
+    """
+    return planned.read(_captured(root, "show", root.terraform.show(saved.file)))
 
 
 def apply(root: Root, saved: SavedPlan, log: Path) -> None:
@@ -202,7 +201,7 @@ def stored_state(root: Root) -> dict[str, Any]:
         ToolError: The backend needs Terraform, and there is no provider.
     """
     if not _is_in_a_file(root):
-        init(root)
+        _init(root)
     return state(root)
 
 
@@ -238,20 +237,48 @@ def _state_in(root: Root, text: str) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
+def _is_initialized(root: Root) -> bool:
+    """Whether `init` has been run here before, with the backend where there is one."""
+    data = root.terraform.folder / root.terraform.environment.get("TF_DATA_DIR", ".terraform")
+    return (data / "providers").is_dir() and (_is_in_a_file(root) or (data / "terraform.tfstate").is_file())
+
+
+def _init(root: Root) -> None:
+    """Install modules and provider, and connect to the backend."""
+    _step(root, "init", root.terraform.init(backend=True))
+
+
+def _plan_into(root: Root, file: Path) -> int:
+    """Run `terraform plan`, and `init` before a second one where the first asks for it; return its status."""
+    log = root.run.workspace.logs / "terraform-plan.log"
+    command, good = _plan_command(root, file), (0, _CHANGES)
+    status = _follow(root, "plan", command, log)
+    if status not in good and _INIT_WANTED.search(log.read_text(encoding="utf-8", errors="replace")):
+        _init(root)
+        status = _follow(root, "plan", command, log)
+    return _judged(root, "plan", status, log, good=good)
+
+
 def _plan_command(root: Root, file: Path) -> Command:
     command = root.terraform.plan(file)
     given = tuple(f"-var={word}" for word in root.words)
     return Command((*command.argv, *given), cwd=command.cwd, env=command.env)
 
 
-def _step(root: Root, word: str, command: Command, *, good: tuple[int, ...] = (0,), log: Path | None = None) -> int:
+def _step(root: Root, word: str, command: Command, *, log: Path | None = None) -> None:
     """Run one of Terraform's long commands under the user's eyes; its output stays in a log."""
     log = log or root.run.workspace.logs / f"terraform-{word}.log"
+    _judged(root, word, _follow(root, word, command, log), log)
+
+
+def _follow(root: Root, word: str, command: Command, log: Path) -> int:
     with root.run.console.step(f"terraform {word}") as note:
-        status = process.follow(command, log, note, on_interrupt=lambda: note("interrupted, ending"))
+        return process.follow(command, log, note, on_interrupt=lambda: note("interrupted, ending"))
+
+
+def _judged(root: Root, word: str, status: int, log: Path, *, good: tuple[int, ...] = (0,)) -> int:
     if status not in good:
-        output = log.read_text(encoding="utf-8", errors="replace")
-        raise trouble.explain(word, output, folder=root.shown)
+        raise trouble.explain(word, log.read_text(encoding="utf-8", errors="replace"), folder=root.shown)
     return status
 
 
