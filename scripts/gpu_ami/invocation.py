@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpu_ami import collector
 from gpu_ami.console import Console
 from gpu_ami.errors import SafetyError, ToolError
 from gpu_ami.options import Options, options_from
@@ -133,6 +134,7 @@ def current(root: Path, *, dry_run: bool = False) -> Invocation:
     """
     import atexit
 
+    collector.spare()
     options = options_from(sys.argv[1:], os.environ)
     options = dataclasses.replace(options, dry_run=options.dry_run or dry_run)
     invocation = Invocation(root, options, Console(options.output, options.query))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from gpu_ami import collector
 from gpu_ami.aws.access import Access
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.console import Console
@@ -16,6 +17,7 @@ from gpu_ami.settings import EMBEDDED
 
 def main(url: str, folder: str, regions: str, age: str) -> None:
     """Delete what nothing needs, however few are left of its family, as the other tools are told to."""
+    collector.spare()  # as the command line does
     run = Invocation(Path(folder), Options(output="json"), Console("json"))
     first = regions.partition(",")[0]
     run.__dict__["access"] = Access(region=first, endpoint_url=url)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from gpu_ami import collector
 from gpu_ami.aws.access import Access
 from gpu_ami.aws.calls import Caller, RefusedError, making_sense
 from gpu_ami.aws.images import Image, own_images, some_images
@@ -132,7 +131,7 @@ class Survey:
         Raises:
             AwsError: The AMIs of a place could not be listed; sources that fail are reported instead.
         """
-        with collector.paused(), ThreadPoolExecutor(max_workers=_WORKERS) as pool:
+        with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
             # Whatever does not need the list of AMIs starts with it.
             early = [(place, source) for place in self.places for source in self._uses]
             uses = [pool.submit(self._see, place, source, ()) for place, source in early]

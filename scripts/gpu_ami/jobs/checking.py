@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gpu_ami import collector
 from gpu_ami.bake import preflight, variables
 from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError
@@ -30,17 +29,16 @@ def doctor(run: Invocation, words: Sequence[str]) -> list[Check]:
         UsageError: The settings or variables cannot be used.
     """
     sandbox = run.options.sandbox
-    with collector.paused():
-        values = _values(run, words)
-        with run.console.step("looking at this machine and at AWS") as note:
-            return preflight.run_checks(
-                run.access,
-                values,
-                account=None if sandbox else run.settings.account,
-                sandbox=sandbox,
-                programs=True,
-                note=note,
-            )
+    values = _values(run, words)
+    with run.console.step("looking at this machine and at AWS") as note:
+        return preflight.run_checks(
+            run.access,
+            values,
+            account=None if sandbox else run.settings.account,
+            sandbox=sandbox,
+            programs=True,
+            note=note,
+        )
 
 
 def _values(run: Invocation, words: Sequence[str]) -> dict[str, Any]:

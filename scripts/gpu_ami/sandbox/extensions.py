@@ -21,7 +21,7 @@ from moto.iam import urls as iam_urls
 from moto.ssm import urls as ssm_urls
 from moto.sts import urls as sts_urls
 
-from gpu_ami.aws.servicemodels import ByFolder, service_models
+from gpu_ami.aws.servicemodels import ByFolder, Files, service_models
 from gpu_ami.sandbox.batch import SandboxBatch
 from gpu_ami.sandbox.ec2 import SandboxEC2
 from gpu_ami.sandbox.ecr import SandboxECR
@@ -52,6 +52,8 @@ ADDED: dict[str, Any] = {
 
 class _Models(ByFolder, Loader):
     """moto's loader: its own additions come with each model; one without any is the one that our clients read."""
+
+    FILE_LOADER_CLASS = Files
 
     def load_service_model(self, service_name: str, type_name: str, api_version: str | None = None) -> Any:
         """Return the model *type_name* of a service."""

@@ -133,6 +133,7 @@ def serve(
         msg = f"A sandbox runs already (process {session.pid}): use it, or end it with Ctrl-C in its terminal."
         raise SafetyError(msg)
     stop = stop or threading.Event()
+    collector.resume()
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_one(workspace))
         stack.enter_context(_stopped_by_signals(stop))

@@ -1,0 +1,41 @@
+"""The garbage collector stays away from short commands and works in the one that lasts."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+
+import pytest
+
+from gpu_ami import collector
+
+
+def test_a_pause_ends_as_it_began() -> None:
+    """Also inside another one."""
+    assert gc.isenabled()
+    with collector.paused():
+        with collector.paused():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_a_pause_ends_when_the_block_fails() -> None:
+    """Or a sandbox that could not start would leave its process without one."""
+    with pytest.raises(KeyError), collector.paused():
+        raise KeyError
+    assert gc.isenabled()
+
+
+def test_a_short_process_does_without_it_to_its_end() -> None:
+    """Nothing is left for the last collection to go through; a process that lasts takes it back."""
+    program = (
+        "import atexit, gc;"
+        "atexit.register(lambda: print(gc.isenabled(), gc.get_freeze_count() > 0));"
+        "from gpu_ami import collector;"
+        "collector.spare(); print(gc.isenabled()); collector.resume(); print(gc.isenabled())"
+    )
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert child.stdout.split() == ["False", "True", "True", "True"]
