@@ -5,6 +5,7 @@ The job queue is left out: the provider waits 30 s before it looks for one. `tes
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -69,6 +70,25 @@ def _ami(row: dict[str, Any]) -> str:
 def _receipts(place: Checkout) -> list[dict[str, Any]]:
     files = sorted((place.root / ".sandbox" / "terraform" / "receipts").glob("*.json"))
     return [json.loads(file.read_text()) for file in files]
+
+
+def _refusals(place: Checkout, *words: str) -> set[str]:
+    """Return the codes for which the guard refuses a plan."""
+    done = place.invoke("plan", *NO_QUEUE, *words, "--sandbox", "--output", "json")
+    assert done.returncode == 6, done.stderr
+    return {finding["code"] for finding in json.loads(done.stdout)["findings"]}
+
+
+@contextlib.contextmanager
+def _changed(file: Path, old: str, new: str) -> Iterator[Path]:
+    """Let *file* say something else meanwhile."""
+    before = file.read_text()
+    assert old in before
+    file.write_text(before.replace(old, new))
+    try:
+        yield file
+    finally:
+        file.write_text(before)
 
 
 def test_the_first_apply_points_batch_at_the_first_ami(history: dict[str, Any]) -> None:
@@ -164,6 +184,41 @@ def test_a_replacement_is_refused_with_the_attribute_that_forces_it(history: dic
     codes = [finding["code"] for finding in json.loads(done.stdout)["findings"]]
     assert codes == ["replaced", "provider-too-old"]
     assert "allocation_strategy" in done.stderr
+
+
+def test_an_environment_is_not_destroyed(history: dict[str, Any], place: Checkout) -> None:
+    """Left out of the code, it would go with the jobs in it."""
+    assert _refusals(place, "--var", "on_demand_max_vcpus=0") == {"destroyed"}
+
+
+def test_another_ami_than_the_one_handed_over_is_refused(history: dict[str, Any], place: Checkout) -> None:
+    """A variable that somebody left in the shell beats the file."""
+    other = history["second"]["built"]["ami_id"]
+
+    assert _refusals(place, "--var", f"gpu_ami_id={other}") == {"ami-differs"}
+
+
+def test_an_ami_that_is_gone_is_refused(history: dict[str, Any], place: Checkout) -> None:
+    """Terraform itself would take it, and Batch would start nothing."""
+    named = place.root / ".sandbox" / "terraform" / "gpu-ami.auto.tfvars.json"
+    with _changed(named, history["first"]["built"]["ami_id"], "ami-0123456789abcdef0"):
+        assert _refusals(place) == {"ami-unusable"}
+
+
+def test_environments_that_do_not_take_the_variable_are_refused(history: dict[str, Any], place: Checkout) -> None:
+    """Somebody has pinned another AMI in the code: the hand-over would change nothing, and nobody would notice."""
+    other = history["second"]["built"]["ami_id"]
+
+    with _changed(place.root / "terraform" / "main.tf", "= var.gpu_ami_id", f'= "{other}"'):
+        assert _refusals(place) == {"ami-differs", "ami-unused"}
+
+
+def test_an_ami_that_only_the_apply_knows_is_refused(history: dict[str, Any], place: Checkout) -> None:
+    """What cannot be compared is not applied."""
+    with _changed(place.root / "terraform" / "main.tf", "= var.gpu_ami_id", "= terraform_data.ami.output") as main:
+        main.write_text(main.read_text() + '\nresource "terraform_data" "ami" {\n  input = timestamp()\n}\n')
+
+        assert _refusals(place) == {"ami-unknown"}
 
 
 def test_a_killed_apply_is_finished_by_the_next(history: dict[str, Any], place: Checkout, up: Sandbox) -> None:

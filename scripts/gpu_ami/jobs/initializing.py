@@ -116,7 +116,7 @@ def _known(run: Invocation) -> tuple[dict[str, tuple[str, str]], str]:
 def _demo(run: Invocation) -> dict[str, tuple[str, str]]:
     from gpu_ami.sandbox.inputs import packer_values
 
-    values = packer_values(run.sandbox, run.workspace)
+    values = packer_values(run.sandbox, run.workspace, guest=False)
     return {name: (str(values[name]), "the demo account") for name in inputs_file.SHAPES}
 
 

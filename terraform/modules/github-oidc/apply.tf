@@ -150,7 +150,7 @@ data "aws_iam_policy_document" "apply" {
     for_each = var.parameter_path == null ? [] : [var.parameter_path]
     content {
       sid       = "PublishTheAmi"
-      actions   = ["ssm:AddTagsToResource", "ssm:PutParameter"]
+      actions   = ["ssm:AddTagsToResource", "ssm:ListTagsForResource", "ssm:PutParameter"]
       resources = ["arn:${local.partition}:ssm:*:${local.account}:parameter${statement.value}/*"]
     }
   }
