@@ -16,7 +16,7 @@ from gpu_ami.cleanup.journal import Entry, Journal, image_record, read, unfinish
 from gpu_ami.cleanup.leftovers import Leftovers
 from gpu_ami.cleanup.plan import Plan
 from gpu_ami.cleanup.planning import make_plan
-from gpu_ami.cleanup.policy import Policy
+from gpu_ami.cleanup.policy import Mode, Policy
 from gpu_ami.sandbox.demouses import USES
 from gpu_ami.sandbox.gate import Call, Fault
 from gpu_ami.sandbox.images import SandboxAmi
@@ -309,6 +309,26 @@ def test_deprecating_is_an_act_of_its_own(here: World, tmp_path: Path) -> None:
 
     assert done.results[image.id].status == "deprecated"
     assert image.deprecation_time is not None
+
+
+@pytest.mark.parametrize(
+    ("mode", "action"), [("disable", "ec2:DisableImage"), ("deprecate", "ec2:EnableImageDeprecation")]
+)
+def test_a_mode_that_is_denied_changes_nothing_and_says_so(
+    here: World, tmp_path: Path, mode: Mode, action: str
+) -> None:
+    """The permission to deregister may be there and this one not."""
+    here.newest()
+    here.in_use()
+    image = here.image(100)
+    here.aws.gate.deny(action)
+
+    done = _run(here, tmp_path, dataclasses.replace(EVERYTHING, mode=mode))
+
+    assert done.results[image.id].status == "failed"
+    assert action.partition(":")[2] in str(done.results[image.id].error)
+    (found,) = here.access.client("ec2").describe_images(ImageIds=[image.id])["Images"]
+    assert (found["State"], found.get("DeprecationTime")) == ("available", None)
 
 
 def test_orphans_go_when_asked_for(here: World, tmp_path: Path) -> None:
