@@ -73,14 +73,14 @@ def doctor(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
 @pipeline_task(ROOT, var="A Packer variable as name=value; repeatable.")
 def validate(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
     """Check the settings, the Packer template and the Terraform folder; changes nothing."""
-    from gpu_ami.jobs import building
+    from gpu_ami.jobs import preparing, validating
 
-    job = building.prepare(run, var)
+    job = preparing.prepare(run, var)
     if run.options.dry_run:
-        run.console.say("\n".join(building.validation_lines(job)))
+        run.console.say("\n".join(validating.command_lines(job)))
         return
     with run.console.step("validation"):
-        building.validate(job)
+        validating.validate(job)
 
 
 @pipeline_task(
@@ -99,11 +99,11 @@ def build(
     if_stale: bool = False,
 ) -> None:
     """Bake the AMI with Packer and hand it to Terraform."""
-    from gpu_ami.jobs import building, report
+    from gpu_ami.jobs import building, preparing, report
 
-    job = building.prepare(run, var, debug=debug)
+    job = preparing.prepare(run, var, debug=debug)
     if run.options.dry_run:
-        run.console.say("\n".join(building.build_lines(job, debug=debug, incremental=incremental, if_stale=if_stale)))
+        run.console.say("\n".join(building.command_lines(job, debug=debug, incremental=incremental, if_stale=if_stale)))
         return
     built = building.build(run, job, debug=debug, incremental=incremental, if_stale=if_stale)
     run.console.result(built.document(), report.built_table(built))

@@ -12,7 +12,7 @@ from typing import Any
 from gpu_ami.aws.access import Access
 from gpu_ami.console import Console
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import building
+from gpu_ami.jobs import building, preparing
 from gpu_ami.jobs.results import BuildResult
 from gpu_ami.options import Options
 from gpu_ami.sandbox.gate import Gate
@@ -51,7 +51,7 @@ class Bench:
     def build(self, *words: str, **asked: Any) -> BuildResult:
         """Build with the variables *words*, and forget what was said before."""
         self.err.truncate(self.err.seek(0))
-        return building.build(self.run, building.prepare(self.run, words), **asked)
+        return building.build(self.run, preparing.prepare(self.run, words), **asked)
 
     @property
     def said(self) -> str:

@@ -16,7 +16,7 @@ from gpu_ami.aws import family
 from gpu_ami.aws.calls import Caller
 from gpu_ami.bake.staleness import FACTS
 from gpu_ami.jobs import staleness
-from gpu_ami.jobs.building import prepare
+from gpu_ami.jobs.preparing import prepare
 from gpu_ami.jobs.results import BuildResult
 from gpu_ami.sandbox import content
 from gpu_ami.sandbox.demo import REPOSITORY

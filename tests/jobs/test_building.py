@@ -19,7 +19,7 @@ from gpu_ami.bake.staleness import FACTS, TAG_PREFIX, Difference
 from gpu_ami.errors import BuildError
 from gpu_ami.jobs import baking, basis, building, recording, report, results
 from gpu_ami.jobs.baking import Baked
-from gpu_ami.jobs.building import Job
+from gpu_ami.jobs.preparing import Job
 from gpu_ami.jobs.staleness import Comparison, wanted_facts
 from tests.bake.test_release import RECORD
 from tests.cleanup.conftest import here, one_aws
@@ -266,7 +266,7 @@ def test_a_build_with_nothing_to_do_shows_the_ami_that_there_is(here: World, ask
 )
 def test_a_dry_run_says_what_depends_on_a_look_at_aws(here: World, flags: dict[str, bool], said: list[str]) -> None:
     """The commands can be pasted; what is not known without AWS is a comment."""
-    lines = building.build_lines(_job(here, **PLACE), debug=False, **flags)
+    lines = building.command_lines(_job(here, **PLACE), debug=False, **flags)
 
     comments = [line for line in lines if line.startswith("#")]
     assert "fingerprints" in comments[0]

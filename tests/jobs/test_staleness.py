@@ -12,7 +12,7 @@ import pytest
 from gpu_ami.bake.packer import Inputs, Packer
 from gpu_ami.bake.staleness import FACTS, TAG_PREFIX
 from gpu_ami.handover.terraform import Terraform
-from gpu_ami.jobs.building import Job
+from gpu_ami.jobs.preparing import Job
 from gpu_ami.jobs.staleness import compare, wanted_facts, what_would_change
 from gpu_ami.sandbox.images import SandboxAmi
 from tests.cleanup.conftest import here, one_aws

@@ -12,7 +12,7 @@ from gpu_ami.bake.staleness import Difference
 from gpu_ami.errors import DifferenceError, UsageError
 from gpu_ami.handover import receipts
 from gpu_ami.handover.receipts import Receipt
-from gpu_ami.jobs import applying, building, staleness, status
+from gpu_ami.jobs import applying, preparing, staleness, status
 from gpu_ami.sandbox.baseimage import base_image_id
 from gpu_ami.sandbox.demomaker import FAMILY
 from gpu_ami.settings import Handover
@@ -35,7 +35,7 @@ def in_step(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> str:
     packer.mkdir()
     (packer / "a.pkr.hcl").write_text(f'variable "base_ami_parameter" {{\n  default = "{PARAMETER}"\n}}\n')
     # What the next build would change has tests of its own.
-    monkeypatch.setattr(building, "prepare", lambda *_args, **_more: None)
+    monkeypatch.setattr(preparing, "prepare", lambda *_args, **_more: None)
     monkeypatch.setattr(staleness, "what_would_change", lambda *_args: [])
     ami: str = image.id
     return ami

@@ -17,7 +17,7 @@ from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
 
 if TYPE_CHECKING:
-    from gpu_ami.jobs.building import Job
+    from gpu_ami.jobs.preparing import Job
 
 _SNAPSHOT_POLL_S = 10.0
 _SANDBOX_POLL_S = 0.1

@@ -10,7 +10,7 @@ from gpu_ami.bake.staleness import Facts
 from gpu_ami.invocation import Invocation
 
 if TYPE_CHECKING:
-    from gpu_ami.jobs.building import Job
+    from gpu_ami.jobs.preparing import Job
     from gpu_ami.jobs.staleness import Comparison
 
 

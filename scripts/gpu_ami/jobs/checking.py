@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gpu_ami.bake import preflight, variables
 from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError
-from gpu_ami.jobs import building
+from gpu_ami.jobs import preparing
 
 if TYPE_CHECKING:
     from gpu_ami.bake.preflight import Check
@@ -44,7 +44,7 @@ def doctor(run: Invocation, words: Sequence[str]) -> list[Check]:
 def _values(run: Invocation, words: Sequence[str]) -> dict[str, Any]:
     given = variables.parse_given(words)
     owned = {"region": run.settings.region, "family": run.settings.family}
-    file = building.variables_file(run, owned, guest=False)
+    file = preparing.variables_file(run, owned, guest=False)
     return variables.effective(run.workspace.packer, (file,), owned | given)
 
 

@@ -17,7 +17,7 @@ from gpu_ami.files import read_text
 from gpu_ami.invocation import Invocation
 
 if TYPE_CHECKING:
-    from gpu_ami.jobs.building import Job
+    from gpu_ami.jobs.preparing import Job
 
 
 @dataclass(frozen=True)

@@ -229,6 +229,6 @@ def _jobs(caller: Caller) -> list[batch.Job] | None:
 
 
 def _next_build(run: Invocation) -> tuple[str, ...]:
-    from gpu_ami.jobs import building
+    from gpu_ami.jobs import preparing
 
-    return tuple(each.detail for each in staleness.what_would_change(run, building.prepare(run, ())))
+    return tuple(each.detail for each in staleness.what_would_change(run, preparing.prepare(run, ())))

@@ -1,0 +1,141 @@
+"""One build, decided and not started: the programs, their folders and every variable."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from gpu_ami import __version__, git
+from gpu_ami.bake import models, private, variables
+from gpu_ami.bake.packer import Inputs, Packer
+from gpu_ami.errors import BuildError, PipelineError, TerraformError, UsageError
+from gpu_ami.files import write_atomic
+from gpu_ami.handover.terraform import Terraform
+from gpu_ami.invocation import Invocation
+from gpu_ami.process import Command
+from gpu_ami.tools import packer_tools, terraform_tools
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One build, decided but not started.
+
+    Attributes:
+        packer: Packer and its folder.
+        terraform: Terraform and its folder.
+        inputs: The variables that Packer gets.
+        plugin_path: Where Packer finds its amazon plugin.
+        run_id: Names this build in tags, manifest and log.
+        private: Variables that were given and are secrets: the last of the inputs' files holds them.
+    """
+
+    packer: Packer
+    terraform: Terraform
+    inputs: Inputs
+    plugin_path: Path
+    run_id: str
+    private: tuple[str, ...] = ()
+
+    def validation(self) -> tuple[tuple[type[PipelineError], tuple[Command, ...]], ...]:
+        """Return the validation commands: two chains that can run side by side, and what a failure of each is."""
+        return (
+            # validate first: where the template does not parse, fmt says only that it does not.
+            (BuildError, (self.packer.validate(self.inputs), self.packer.fmt())),
+            (TerraformError, (self.terraform.fmt(), self.terraform.init(), self.terraform.validate())),
+        )
+
+    def given(self, **more: str) -> Job:
+        """Return this build with the variables *more*, which win over what was given before."""
+        return dataclasses.replace(self, inputs=Inputs(self.inputs.files, {**self.inputs.variables, **more}))
+
+    def values(self) -> dict[str, Any]:
+        """Return each template variable's value as Packer will see it."""
+        return dict(self._values)
+
+    @functools.cached_property
+    def _values(self) -> dict[str, Any]:
+        # Reading HCL takes a second, and several steps of a build ask.
+        return variables.effective(self.packer.folder, self.inputs.files, self.inputs.variables)
+
+
+def prepare(run: Invocation, words: Sequence[str], *, debug: bool = False) -> Job:
+    """Decide one build: find the programs, stage the sandbox's copies, collect the variables.
+
+    Args:
+        run: This invocation. In a dry run nothing is started or staged.
+        words: The caller's ``name=value`` variables.
+        debug: Whether Packer will ask at each step.
+
+    Raises:
+        UsageError: The settings or variables cannot be used, or there is no terminal to ask on.
+        ToolError: Packer, its plugin or Terraform is missing.
+    """
+    if debug and not run.options.dry_run and not sys.stdin.isatty():
+        msg = "--debug asks at each step and needs a terminal: run it in one, or read the log of a plain build."
+        raise UsageError(msg)
+    given = variables.parse_given(words)
+    owned = {"region": run.settings.region, "family": run.settings.family}
+    run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    own = {"run_id": run_id, "pipeline_version": __version__, "git_commit": git.head(run.workspace.root) or "unknown"}
+    models.load(run.workspace.root / "packer" / "models.yaml")
+    files = [variables_file(run, owned)]
+    given, secret = private.apart(run.workspace.root / "packer", given)
+    if secret:
+        text = private.variables_text(run.workspace.root / "packer", secret)
+        files.append(run.private_file("given.pkrvars.hcl", text))
+    packer, terraform = packer_tools(), terraform_tools()
+    quiet = {"CHECKPOINT_DISABLE": "1"}
+    environment = (lambda _extra: {}) if run.options.dry_run else run.access.child_environment
+    return Job(
+        packer=Packer(
+            packer.packer.path,
+            run.workspace.packer,
+            environment({**quiet, "PACKER_PLUGIN_PATH": str(packer.plugin_path), "PACKER_NO_COLOR": "1"}),
+        ),
+        terraform=Terraform(
+            terraform.terraform.path,
+            run.workspace.terraform,
+            environment({**quiet, "TF_IN_AUTOMATION": "1"}),
+            terraform.provider_mirror,
+        ),
+        inputs=Inputs(files=tuple(files), variables=owned | own | given),
+        plugin_path=packer.plugin_path,
+        run_id=run_id,
+        private=tuple(secret),
+    )
+
+
+def variables_file(run: Invocation, owned: Mapping[str, str], *, guest: bool = True) -> Path:
+    """Return the file with Packer's variables: the user's, or one made for the sandbox beside staged copies.
+
+    Args:
+        run: This invocation.
+        owned: What pipeline.yaml owns.
+        guest: Whether Packer is going to run; only then the sandbox needs a build instance.
+
+    Raises:
+        UsageError: The file cannot be used, or says other than the settings about one of *owned*.
+    """
+    if not run.options.sandbox:
+        file = run.workspace.root / run.settings.variables_file
+        hint = "Run `invoke init`, which writes it."
+        loaded = variables.load_hcl(file, what="Packer variables file", hint=hint)
+        variables.check_owner(loaded, file, owned, run.workspace.settings)
+        return file
+    file = run.workspace.packer / "sandbox.pkrvars.json"
+    if not run.options.dry_run:
+        from gpu_ami.sandbox.inputs import packer_values
+        from gpu_ami.staging import stage
+
+        stage(run.workspace)
+        values = packer_values(run.sandbox, run.workspace, guest=guest)
+        write_atomic(file, json.dumps(values, indent=2) + "\n", what="sandbox's Packer variables")
+    return file

@@ -1,0 +1,54 @@
+"""What the programs themselves say of the template and the Terraform folder, before anything is started."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from gpu_ami import process
+from gpu_ami.diagnostics import first_problem
+from gpu_ami.errors import PipelineError
+from gpu_ami.jobs.preparing import Job
+from gpu_ami.process import Command
+
+# `packer fmt -check` and `terraform fmt -check` end with this when a file has another layout.
+_FMT_WOULD_CHANGE = 3
+
+
+def command_lines(job: Job) -> list[str]:
+    """Return the exact commands that `validate` runs, and the one variable they need to be pasted."""
+    commands = [str(command) for _, chain in job.validation() for command in chain]
+    if job.private:
+        names = ", ".join(job.private)
+        commands.insert(
+            0, f"# {names}: in {job.inputs.files[-1]}, which only you may read and which is gone afterwards"
+        )
+    return [f"export PACKER_PLUGIN_PATH={shlex.quote(str(job.plugin_path))}", *commands]
+
+
+def validate(job: Job) -> None:
+    """Run each chain of the job's validation commands, side by side.
+
+    Raises:
+        BuildError: The template or its variables are not valid; the line names file and line.
+        TerraformError: The Terraform folder is not valid.
+    """
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for problem in list(pool.map(lambda chain: _first_failure(*chain), job.validation())):
+            if problem is not None:
+                raise problem
+
+
+def _first_failure(kind: type[PipelineError], commands: Sequence[Command]) -> PipelineError | None:
+    for command in commands:
+        done = process.run(command)
+        if done.returncode == 0:
+            continue
+        what = f"{Path(command.argv[0]).name} {command.argv[1]}"
+        if command.argv[1] == "fmt" and done.returncode == _FMT_WOULD_CHANGE:
+            files = [line for line in done.stdout.splitlines() if line.endswith((".hcl", ".tf")) and " " not in line]
+            return kind(f"`{what}` would change the layout of {', '.join(files) or 'a file'}: run `{what}` there.")
+        return kind(f"`{what}` refuses: {first_problem(done.stdout + done.stderr)}.")
+    return None
