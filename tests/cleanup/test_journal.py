@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import threading
@@ -53,6 +54,20 @@ def test_what_is_needed_to_undo_an_act_is_read_back(tmp_path: Path) -> None:
     assert entry.permissions == ({"UserId": "2"},)
     assert entry.snapshots == (SNAPSHOT,)
     assert (entry.mode, entry.status) == ("delete", "intended")
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x1e", "\x0c"])
+@pytest.mark.parametrize("is_ascii", [True, False], ids=["as now", "as once written"])
+def test_a_tag_never_ends_a_line(tmp_path: Path, mark: str, *, is_ascii: bool) -> None:
+    """Python takes these for line ends: the AMI's way back was lost, and every later run stopped at the file."""
+    tagged = dataclasses.replace(IMAGE, tags={"note": f"a{mark}b"})
+    path = _journal(tmp_path / "j", ("will", WILL[1] | {"image": image_record(tagged)}))
+    if not is_ascii:
+        lines = [json.dumps(json.loads(line), ensure_ascii=False) for line in path.read_text().split("\n")[:-1]]
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    assert path.read_bytes().isascii() or not is_ascii
+    assert read(path).entries["ami-1"].image == tagged
 
 
 def test_outcomes_follow_the_intention(tmp_path: Path) -> None:

@@ -110,7 +110,8 @@ class Journal:
             UsageError: The disk refused.
         """
         at = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        line = json.dumps({"event": event, "at": at, **facts}, ensure_ascii=False)
+        # ASCII only: nothing that a tag may hold looks like the end of a line to anything that reads this.
+        line = json.dumps({"event": event, "at": at, **facts})
         try:
             with self._lock:
                 self._file.write(f"{line}\n")
@@ -155,7 +156,8 @@ def read(path: Path) -> Story:
     Raises:
         UsageError: The file is not a journal.
     """
-    lines = read_text(path, what=_WHAT, limit_bytes=_LIMIT_BYTES).splitlines()
+    # Not `splitlines`: for that, a line separator inside a tag ends a line too.
+    lines = read_text(path, what=_WHAT, limit_bytes=_LIMIT_BYTES).split("\n")
     try:
         story = _begin(path, json.loads(lines[0]))
         for line in filter(str.strip, lines[1:]):
