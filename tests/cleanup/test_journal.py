@@ -199,6 +199,16 @@ def test_unfinished_runs_are_found(tmp_path: Path) -> None:
     assert [story.path.name for story in unfinished(tmp_path, "1")] == ["cleanup-1.jsonl", "cleanup-13.jsonl"]
 
 
+@pytest.mark.parametrize("kind", ["folder", "link to nothing"])
+def test_what_only_has_a_journals_name_is_said(tmp_path: Path, kind: str) -> None:
+    """It stops every run, so the run must say which file it is instead of showing a traceback."""
+    path = tmp_path / "cleanup-1.jsonl"
+    path.mkdir() if kind == "folder" else path.symlink_to(tmp_path / "none")
+
+    with pytest.raises(UsageError, match=r"cleanup-1\.jsonl"):
+        unfinished(tmp_path, "1")
+
+
 def test_journals_are_named_by_time_and_never_twice(tmp_path: Path) -> None:
     """Two runs in one second must not share a journal."""
     names = {new_path(tmp_path, NOW).name for _ in range(5)}

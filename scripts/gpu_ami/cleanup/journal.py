@@ -157,7 +157,7 @@ def read(path: Path) -> Story:
         UsageError: The file is not a journal.
     """
     # Not `splitlines`: for that, a line separator inside a tag ends a line too.
-    lines = read_text(path, what=_WHAT, limit_bytes=_LIMIT_BYTES).split("\n")
+    lines = _text(path).split("\n")
     try:
         story = _begin(path, json.loads(lines[0]))
         for line in filter(str.strip, lines[1:]):
@@ -173,10 +173,10 @@ def unfinished(logs: Path, account: str) -> list[Story]:
     """Return the journals in *logs* of runs in *account* that did not come to their end, or not to know theirs.
 
     Raises:
-        UsageError: A file there is not a journal.
+        UsageError: A file there is not a journal, or what has a journal's name cannot be read.
     """
     # Without a whole first line a run was killed before it did anything.
-    written = (path for path in sorted(logs.glob("cleanup-*.jsonl")) if b"\n" in path.read_bytes())
+    written = (path for path in sorted(logs.glob("cleanup-*.jsonl")) if "\n" in _text(path))
     return [story for story in map(read, written) if story.account == account and not story.is_settled]
 
 
@@ -202,6 +202,10 @@ def snapshot_record(snapshot: Snapshot) -> dict[str, Any]:
         "description": snapshot.description,
         "tags": dict(snapshot.tags),
     }
+
+
+def _text(path: Path) -> str:
+    return read_text(path, what=_WHAT, limit_bytes=_LIMIT_BYTES)
 
 
 def _event(line: str) -> dict[str, Any] | None:
