@@ -360,6 +360,28 @@ def test_settings_name_the_regions_unless_a_flag_does(here: World, tmp_path: Pat
     assert _clean(here, tmp_path, task_options=both | {"region": REGION}).document["regions"] == [REGION]
 
 
+@pytest.mark.parametrize("where", ["settings", "plan file"])
+def test_a_region_that_is_named_twice_is_one(here: World, tmp_path: Path, where: str) -> None:
+    """Each AMI listed twice would count twice: of the three newest only two would stay."""
+    here.in_use()
+    newest = {here.image(100 + n).id for n in range(3)}
+    old = here.image(200)
+    flags, file = Flags(older_than="30d", keep="3"), tmp_path / "plan.json"
+    if where == "settings":
+        twice = {"cleanup": Cleanup(regions=(REGION, REGION))}
+        done = _clean(here, tmp_path, flags=flags, task_options=twice, yes=True, permanent=True)
+    else:
+        _clean(here, tmp_path, flags=flags, plan=str(file))
+        plan = json.loads(file.read_text())
+        verdicts = [verdict | {"action": "delete"} for verdict in plan["verdicts"]]
+        file.write_text(json.dumps(plan | {"regions": [REGION, REGION], "verdicts": verdicts}))
+        done = _clean(here, tmp_path, flags=Flags(), apply=str(file), permanent=True)
+
+    assert done.document["regions"] == [REGION]
+    assert newest <= here.there()
+    assert old.id not in here.there()
+
+
 def test_all_regions_are_those_of_the_account(here: World, tmp_path: Path) -> None:
     """One AMI forgotten in a region nobody looks at costs as much as any."""
     here.newest()

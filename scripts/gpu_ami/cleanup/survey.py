@@ -266,8 +266,11 @@ def _is_absent(caller: Caller, source: Source, problem: AwsError) -> bool:
 
 
 def places_of(access: Access, account: str, regions: Sequence[str], *, is_own: bool = True) -> list[Place]:
-    """Return one place for each of *regions*."""
-    return [Place(Caller(access, region), account, is_own) for region in regions]
+    """Return one place for each of *regions*.
+
+    A region that is named twice is one place: its AMIs, listed twice, would fill their own places among the newest.
+    """
+    return [Place(Caller(access, region), account, is_own) for region in dict.fromkeys(regions)]
 
 
 def in_parallel(items: Sequence[_Item], work: Callable[[_Item], _Result], *, workers: int = _WORKERS) -> list[_Result]:
