@@ -272,11 +272,12 @@ def test_a_template_that_is_deleted_meanwhile_needs_nothing() -> None:
             {"LaunchTemplateVersions": [{"LaunchTemplateName": "a", "VersionNumber": 2, "LaunchTemplateData": {}}]},
             UnansweredError,
         ),
+        ({"LaunchTemplateVersions": []}, UnansweredError),
     ],
-    ids=["denied", "without its default version"],
+    ids=["denied", "without its default version", "without any version"],
 )
 def test_a_template_that_cannot_be_read_whole_is_an_error(answer: Any, error: type[Exception]) -> None:
-    """The default version cannot be deleted: a list without it is cut off."""
+    """The default version cannot be deleted: a list without it, an empty one too, is cut off."""
     script = _templates(a=_of(1, 2))
     script["describe_launch_template_versions"] = [answer]
 
@@ -356,6 +357,22 @@ def test_with_few_versions_whoever_pins_one_reads_it(source: Source, script: Scr
 
     assert _targets(_look(source, whole, Look(template_versions=1))) == [_ami(n) for n in expected]
     assert _targets(_look(source, whole)) == []  # launch-templates reads all of them
+
+
+def test_a_named_template_that_comes_without_versions_is_an_error() -> None:
+    """What an environment launches from has a version; an empty list would call its AMI unused."""
+    script = _environment(launchTemplate={"launchTemplateName": "a", "version": "1"}) | _templates(a=[])
+
+    with pytest.raises(UnansweredError, match="a came without any version"):
+        _look(BatchEnvironments(), script, Look(template_versions=1))
+
+
+def test_a_named_template_that_is_gone_needs_nothing() -> None:
+    """An environment may outlive its template; that must not stop every clean-up."""
+    script = _environment(launchTemplate={"launchTemplateName": "a", "version": "1"})
+    script["describe_launch_template_versions"] = [RefusedError("gone", "InvalidLaunchTemplateName.NotFoundException")]
+
+    assert not _look(BatchEnvironments(), script, Look(template_versions=1)).references
 
 
 # --- parameters

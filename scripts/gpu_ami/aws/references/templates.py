@@ -38,17 +38,21 @@ class LaunchTemplates:
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
             read = pool.map(lambda row: _versions(caller, row, look.template_versions), stale)
             for row, versions in zip(stale, read, strict=True):
-                known[_id(row)] = (stamps[_id(row)], versions)
-        named = [each for key in stamps for each in known[key][1]]
+                known.pop(_id(row), None)
+                if versions is not None:
+                    known[_id(row)] = (stamps[_id(row)], versions)
+        named = [each for key in stamps if key in known for each in known[key][1]]
         return with_aliases(caller, self.name, named)
 
 
-def _versions(caller: Caller, template: Mapping[str, Any], depth: int | None) -> _Versions:
+def _versions(caller: Caller, template: Mapping[str, Any], depth: int | None) -> _Versions | None:
     newest = int(template["LatestVersionNumber"])
     default = int(template["DefaultVersionNumber"])
     rows = _read(caller, {"LaunchTemplateId": _id(template)})
+    if rows is None:
+        return None
     # The default version cannot be deleted, so a list without it is not the whole list.
-    if rows and default not in {row["VersionNumber"] for row in rows}:
+    if default not in {row["VersionNumber"] for row in rows}:
         msg = f"ec2:DescribeLaunchTemplateVersions in {caller.region}: {_id(template)} came without version {default}."
         raise UnansweredError(msg)
     return [
@@ -58,14 +62,23 @@ def _versions(caller: Caller, template: Mapping[str, Any], depth: int | None) ->
     ]
 
 
-def _read(caller: Caller, template: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return all versions of a template; none when it was deleted meanwhile."""
+def _read(caller: Caller, template: Mapping[str, str]) -> list[dict[str, Any]] | None:
+    """Return all versions of a template; None when it was deleted meanwhile.
+
+    Raises:
+        AwsError: AWS refused, or named no version of a template that exists: each has its default version at least.
+    """
     try:
-        return list(_version_pages(caller, template))
+        rows = list(_version_pages(caller, template))
     except RefusedError as exc:
         if exc.code in _GONE:
-            return []
+            return None
         raise
+    if not rows:
+        key = next(iter(template.values()))
+        msg = f"ec2:DescribeLaunchTemplateVersions in {caller.region}: {key} came without any version."
+        raise UnansweredError(msg)
+    return rows
 
 
 def _version_pages(caller: Caller, template: Mapping[str, str]) -> Iterable[dict[str, Any]]:
@@ -107,7 +120,7 @@ def template_references(
             name = "LaunchTemplateId" if key.startswith("lt-") else "LaunchTemplateName"
             rows = [
                 (f"{who}: {_who(row)}", row["LaunchTemplateData"])
-                for row in _read(caller, {name: key})
+                for row in _read(caller, {name: key}) or ()
                 if every_version or version in ("", "$Latest", "$Default", str(row["VersionNumber"]))
             ]
             references += with_aliases(caller, source, rows).references
