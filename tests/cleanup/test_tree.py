@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from gpu_ami.cleanup.policy import LOCAL_SOURCES
-from gpu_ami.cleanup.receipts import protected_by_receipts
 from gpu_ami.cleanup.tree import LocalSource, last_build_ids, scan
 from gpu_ami.errors import TerraformError
 
 A, B, C, D = (f"ami-{number:017x}" for number in range(1, 5))
 
 
-def _tree(root: Path, **files: str | bytes) -> Path:
+def tree_of(root: Path, **files: str | bytes) -> Path:
+    """Write *files* under *root*, which is returned."""
     for name, content in files.items():
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -24,12 +24,14 @@ def _tree(root: Path, **files: str | bytes) -> Path:
     return root
 
 
-def _scan(root: Path, **more: Any) -> dict[str, LocalSource]:
+def scanned(root: Path, **more: Any) -> dict[str, LocalSource]:
+    """Return the sources of the tree *root* by name."""
     found = scan(root, **({"state": lambda: None} | more))
     return {source.report.name: source for source in found}
 
 
-def _named(source: LocalSource) -> set[str]:
+def named(source: LocalSource) -> set[str]:
+    """Return what *source* names."""
     return {reference.target for reference in source.references}
 
 
@@ -53,9 +55,9 @@ def _named(source: LocalSource) -> set[str]:
 )
 def test_every_kind_of_file_protects_what_it_names(tmp_path: Path, name: str, source: str) -> None:
     """Comments too: whoever wrote an id into a file meant something by it."""
-    found = _scan(_tree(tmp_path, **{name: f"# {A}\n"}))
+    found = scanned(tree_of(tmp_path, **{name: f"# {A}\n"}))
 
-    assert _named(found[source]) == {A}
+    assert named(found[source]) == {A}
     assert (found[source].report.status, found[source].report.region) == ("ok", None)
     assert found[source].references[0].detail == f"named in {name}"
 
@@ -65,33 +67,33 @@ def test_every_kind_of_file_protects_what_it_names(tmp_path: Path, name: str, so
 )
 def test_copies_caches_and_our_own_journals_need_nothing(tmp_path: Path, name: str) -> None:
     """A journal names every AMI that was deleted: read as a reference it would keep the restored ones forever."""
-    found = _scan(_tree(tmp_path, **{name: A}))
+    found = scanned(tree_of(tmp_path, **{name: A}))
 
     assert not any(source.references for source in found.values())
 
 
 def test_a_module_named_logs_is_read(tmp_path: Path) -> None:
     """Only the folder at the top holds our journals."""
-    found = _scan(_tree(tmp_path, **{"terraform/modules/logs/main.tf": A}))
+    found = scanned(tree_of(tmp_path, **{"terraform/modules/logs/main.tf": A}))
 
-    assert _named(found["terraform-code"]) == {A}
+    assert named(found["terraform-code"]) == {A}
 
 
 def test_a_linked_folder_is_read_once(tmp_path: Path) -> None:
     """Terraform follows links to modules; one that leads back up must not go on for ever."""
-    _tree(tmp_path, **{"shared/main.tf": A, "tree/terraform/main.tf": B})
+    tree_of(tmp_path, **{"shared/main.tf": A, "tree/terraform/main.tf": B})
     (tmp_path / "tree" / "terraform" / "module").symlink_to(tmp_path / "shared")
     (tmp_path / "tree" / "terraform" / "up").symlink_to(tmp_path / "tree")
 
-    found = _scan(tmp_path / "tree")
+    found = scanned(tmp_path / "tree")
 
-    assert _named(found["terraform-code"]) == {A, B}
+    assert named(found["terraform-code"]) == {A, B}
     assert found["terraform-code"].report.references == 2
 
 
 def test_a_tree_without_such_files_is_skipped_not_ok(tmp_path: Path) -> None:
     """A CI checkout without state must not read as: the state needs nothing."""
-    found = _scan(tmp_path)
+    found = scanned(tmp_path)
 
     assert set(found) == set(LOCAL_SOURCES)
     assert {source.report.status for source in found.values()} == {"skipped"}
@@ -100,17 +102,17 @@ def test_a_tree_without_such_files_is_skipped_not_ok(tmp_path: Path) -> None:
 
 def test_a_file_in_utf_16_is_read(tmp_path: Path) -> None:
     """PowerShell's `>` writes UTF-16, where an id has a zero byte between its letters."""
-    found = _scan(_tree(tmp_path, **{"a.tfvars": f'x = "{A}"'.encode("utf-16")}))
+    found = scanned(tree_of(tmp_path, **{"a.tfvars": f'x = "{A}"'.encode("utf-16")}))
 
-    assert _named(found["terraform-variables"]) == {A}
+    assert named(found["terraform-variables"]) == {A}
 
 
 def test_a_file_larger_than_a_chunk_is_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A state can have hundreds of megabytes, and an id can lie across two chunks."""
     monkeypatch.setattr("gpu_ami.cleanup.tree._CHUNK", 40)
-    found = _scan(_tree(tmp_path, **{"a.tfstate": "x" * 35 + A + "\xff" * 90 + B}))
+    found = scanned(tree_of(tmp_path, **{"a.tfstate": "x" * 35 + A + "\xff" * 90 + B}))
 
-    assert _named(found["terraform-state"]) == {A, B}
+    assert named(found["terraform-state"]) == {A, B}
 
 
 def test_a_file_that_cannot_be_read_fails_its_source(tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_a_file_that_cannot_be_read_fails_its_source(tmp_path: Path) -> None:
     for name in ("a.tf", "manifest.json"):
         (tmp_path / name).symlink_to(tmp_path / "gone")
 
-    found = _scan(tmp_path)
+    found = scanned(tmp_path)
 
     for source, name in (("terraform-code", "a.tf"), ("manifests", "manifest.json")):
         report = found[source].report
@@ -127,16 +129,16 @@ def test_a_file_that_cannot_be_read_fails_its_source(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_listed_fails_every_source(tmp_path: Path) -> None:
     """What lies in it is not known, so nothing of it is."""
-    found = _scan(tmp_path / "missing")
+    found = scanned(tmp_path / "missing")
 
     assert {source.report.status for source in found.values()} == {"failed"}
 
 
 def test_the_state_of_a_backend_is_read_too(tmp_path: Path) -> None:
     """With a backend there is no state file on this machine."""
-    found = _scan(tmp_path, state=lambda: json.dumps({"image": A}))
+    found = scanned(tmp_path, state=lambda: json.dumps({"image": A}))
 
-    assert _named(found["terraform-state"]) == {A}
+    assert named(found["terraform-state"]) == {A}
     assert found["terraform-state"].report.status == "ok"
 
 
@@ -147,14 +149,14 @@ def test_a_backend_that_cannot_be_read_fails(tmp_path: Path) -> None:
         msg = "no credentials"
         raise TerraformError(msg)
 
-    found = _scan(_tree(tmp_path, **{"a.tfstate": A}), state=fail)
+    found = scanned(tree_of(tmp_path, **{"a.tfstate": A}), state=fail)
 
     assert found["terraform-state"].report.status == "failed"
 
 
 def test_a_source_that_is_skipped_is_not_read(tmp_path: Path) -> None:
     """And says why it found nothing."""
-    found = _scan(_tree(tmp_path, **{"a.tf": A}), skip=frozenset({"terraform-code"}))
+    found = scanned(tree_of(tmp_path, **{"a.tf": A}), skip=frozenset({"terraform-code"}))
 
     assert (found["terraform-code"].report.status, found["terraform-code"].references) == ("skipped", ())
     assert "--skip-source" in str(found["terraform-code"].report.error)
@@ -208,78 +210,10 @@ def test_other_json_files_are_no_manifests(text: str) -> None:
 def test_manifests_and_release_records_are_found_by_name(tmp_path: Path) -> None:
     """The one beside the template, and others that somebody keeps."""
     manifest = json.dumps({"builds": [_build(A)], "last_run_uuid": "1"})
-    found = _scan(
-        _tree(
+    found = scanned(
+        tree_of(
             tmp_path, **{"packer/manifest.json": manifest, "packer/release.json": f'{{"source": "{B}"}}', "x.json": C}
         )
     )
 
-    assert _named(found["manifests"]) == {A, B}
-
-
-def _receipt(when: str, *changes: tuple[str, str | None, str]) -> str:
-    listed = [{"address": address, "old": old, "new": new} for address, old, new in changes]
-    return json.dumps({"when": when, "changes": listed})
-
-
-def test_of_receipts_the_newest_of_each_address_counts() -> None:
-    """Live and the one to roll back to; older ones are history. The clock's zone must not matter."""
-    texts = [
-        ("3", _receipt("2026-01-01T00:30:00+09:00", ("a", C, D))),
-        ("1", _receipt("2026-01-01T00:00:00Z", ("a", None, A), ("b", None, C))),
-        ("2", _receipt("2026-02-01T00:00:00Z", ("a", A, B))),
-    ]
-
-    references = protected_by_receipts(texts)
-
-    assert {(r.target, r.detail) for r in references} == {
-        (B, "live at a by 2"),
-        (A, "the one to roll back to at a by 2"),
-        (C, "live at b by 1"),
-    }
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        f"{{cut {A} {B}",
-        json.dumps({"when": "soon", "changes": [{"address": "a", "new": f"{A} {B}"}]}),
-        json.dumps({"when": "2026-01-01T00:00:00Z", "changes": [], "x": f"{A} {B}"}),
-        json.dumps({"when": "2026-01-01T00:00:00Z", "changes": [{"address": 3, "new": f"{A} {B}"}]}),
-        json.dumps({"when": "2026-01-01T00:00:00Z", "changes": [{"address": "a", "new": None, "old": f"{A} {B}"}]}),
-        json.dumps([A, B]),
-    ],
-)
-def test_a_receipt_that_cannot_be_understood_protects_every_id_in_it(text: str) -> None:
-    """It may be the newest one."""
-    assert {r.target for r in protected_by_receipts([("x", text)])} == {A, B}
-
-
-def test_receipts_beside_the_state_count_too(tmp_path: Path) -> None:
-    """A CI checkout has none of its own; the newest of both places is what is live."""
-    tree = _tree(tmp_path, **{"terraform/receipts/1.json": _receipt("2026-01-01T00:00:00Z", ("a", None, A))})
-
-    found = _scan(tree, receipts=lambda: [("s3://b/2.json", _receipt("2026-02-01T00:00:00Z", ("a", B, C)))])
-
-    assert _named(found["receipts"]) == {B, C}
-    assert found["receipts"].references[0].detail == "live at a by s3://b/2.json"
-
-
-def test_receipts_beside_the_state_that_cannot_be_read_fail(tmp_path: Path) -> None:
-    """The AMI to roll back to may be in one of them."""
-
-    def fail() -> list[tuple[str, str]]:
-        msg = "AccessDenied"
-        raise TerraformError(msg)
-
-    found = _scan(_tree(tmp_path, **{"receipts/1.json": "{}"}), receipts=fail)
-
-    assert (found["receipts"].report.status, found["receipts"].report.error) == ("failed", "AccessDenied")
-
-
-def test_receipts_are_found_in_their_folder(tmp_path: Path) -> None:
-    """Committed beside the Terraform code."""
-    found = _scan(_tree(tmp_path, **{"terraform/receipts/1.json": _receipt("2026-01-01T00:00:00Z", ("a", None, A))}))
-
-    assert _named(found["receipts"]) == {A}
-    assert found["manifests"].report.status == "skipped"
+    assert named(found["manifests"]) == {A, B}

@@ -156,7 +156,7 @@ def last_build_ids(text: str) -> set[str] | None:
 def _texts(files: Iterable[Path], root: Path) -> Iterator[tuple[str, str]]:
     for path in files:
         try:
-            yield str(path.relative_to(root)), _plain(path.read_bytes())
+            yield path.relative_to(root).as_posix(), _plain(path.read_bytes())
         except OSError as exc:
             msg = f"{path} cannot be read: {exc.strerror}"
             raise UnreadableError(msg) from exc
