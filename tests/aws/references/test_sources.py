@@ -367,6 +367,19 @@ def test_a_named_template_that_comes_without_versions_is_an_error() -> None:
         _look(BatchEnvironments(), script, Look(template_versions=1))
 
 
+def test_a_template_may_be_named_like_an_id() -> None:
+    """Asked for as an id it does not exist, and the AMI that the environment launches would look unused."""
+    name = "lt-0123456789abcdef0"
+    asked = {"launchTemplateName": name, "version": "1"}
+    script = _environment(launchTemplate=asked) | _templates(**{name: _of(1)})
+    caller = FakeCaller(script)
+
+    found = BatchEnvironments().look(caller, Look(template_versions=1))
+
+    assert _targets(found) == [_ami(1)]
+    assert [p["LaunchTemplateName"] for o, p in caller.asked if o == "describe_launch_template_versions"] == [name]
+
+
 def test_a_named_template_that_is_gone_needs_nothing() -> None:
     """An environment may outlive its template; that must not stop every clean-up."""
     script = _environment(launchTemplate={"launchTemplateName": "a", "version": "1"})

@@ -116,8 +116,7 @@ def template_references(
         return []
     references: list[Reference] = []
     for who, document in named:
-        for key, version in sorted(_specified(document)):
-            name = "LaunchTemplateId" if key.startswith("lt-") else "LaunchTemplateName"
+        for name, key, version in sorted(_specified(document)):
             rows = [
                 (f"{who}: {_who(row)}", row["LaunchTemplateData"])
                 for row in _read(caller, {name: key}) or ()
@@ -127,15 +126,20 @@ def template_references(
     return references
 
 
-def _specified(document: object) -> set[tuple[str, str]]:
-    """Return each launch template in *document*: its id or name, and the version that is asked for."""
+def _specified(document: object) -> set[tuple[str, str, str]]:
+    """Return each launch template in *document*: which parameter asks for it, its id or name, and the version wanted.
+
+    Which it is, only the field says: a template may be named like an id.
+    """
     if isinstance(document, (list, tuple)):
         return set().union(*(_specified(each) for each in document))
     if not isinstance(document, Mapping):
         return set()
     lowered = {str(key).lower(): value for key, value in document.items()}
     found = set().union(*(_specified(value) for value in document.values()))
-    key = lowered.get("launchtemplateid") or lowered.get("launchtemplatename")
-    if isinstance(key, str):
-        found.add((key, str(lowered.get("version") or "")))
+    for name in ("LaunchTemplateId", "LaunchTemplateName"):
+        key = lowered.get(name.lower())
+        if isinstance(key, str) and key:
+            found.add((name, key, str(lowered.get("version") or "")))
+            break
     return found
