@@ -81,6 +81,13 @@ locals {
   is_keyless  = local.is_shared && var.kms_key_id == ""
   is_reworked = local.names_keys || local.is_keyless
 
+  # Without any CIDR the amazon plugin opens the temporary group to 0.0.0.0/0, unless it may ask for our public address,
+  # which says nothing about a private one. What is no CIDR it refuses, in these words.
+  caller_cidrs = (
+    var.ssh_interface != "private_ip" || var.security_group_id != "" || length(var.caller_cidrs) > 0 ? var.caller_cidrs :
+    ["(ssh_interface private_ip without a security_group_id needs caller_cidrs: who may reach the builder, such as 10.0.0.7/32)"]
+  )
+
   # On everything the build makes, the AMI included while it is still pending: this is how leftovers are found.
   run_tags = {
     Name               = "${var.family} builder"
@@ -116,7 +123,9 @@ locals {
 # written here as the scripts get them too, where JSON has another way to write the ampersand.
 local "secrets" {
   expression = flatten([
-    for model in local.models : [model.url, replace(model.url, "&", "\\u0026"), try(split("?", model.url)[1], "")]
+    for model in local.models : [
+      model.url, replace(model.url, "&", "\\u0026"), try(split("?", model.url)[1], ""), try(regex("://([^/?@]+)@", model.url)[0], ""),
+    ]
   ])
   sensitive = true
 }
@@ -150,7 +159,7 @@ source "amazon-ebs" "gpu" {
 
   subnet_id                                 = var.subnet_id
   security_group_id                         = var.security_group_id == "" ? null : var.security_group_id
-  temporary_security_group_source_cidrs     = var.caller_cidrs
+  temporary_security_group_source_cidrs     = local.caller_cidrs
   temporary_security_group_source_public_ip = var.security_group_id == "" && var.ssh_interface == "public_ip" && length(var.caller_cidrs) == 0
   associate_public_ip_address               = var.ssh_interface == "public_ip" ? true : null
 

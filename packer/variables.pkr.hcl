@@ -380,6 +380,11 @@ variable "ecs_extra_config" {
     condition     = alltrue([for key, value in var.ecs_extra_config : can(regex("^ECS_[A-Z0-9_]+$", key)) && !can(regex("\\s", value))])
     error_message = "The ecs_extra_config keys must look like ECS_NAME and the values must hold no blanks."
   }
+
+  validation {
+    condition     = !anytrue([for key in keys(var.ecs_extra_config) : startswith(key, "ECS_ENGINE_AUTH_")])
+    error_message = "The ecs_extra_config must not hold a registry's password (ECS_ENGINE_AUTH_…): whoever can start the AMI can read it; use the job's repository credentials."
+  }
 }
 
 # --- Reading ahead at boot -----------------------------------------------------------------------

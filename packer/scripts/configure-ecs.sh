@@ -35,8 +35,8 @@ set_key ECS_CONTAINER_CREATE_TIMEOUT "$ECS_CONTAINER_CREATE_TIMEOUT"
 set_key ECS_IMAGE_PULL_INACTIVITY_TIMEOUT "$ECS_IMAGE_PULL_INACTIVITY_TIMEOUT"
 set_key ECS_ENABLE_SPOT_INSTANCE_DRAINING true
 
-while IFS=$'\t' read -r key value; do
-  set_key "$key" "$value"
-done < <(jq --raw-output '(. // {}) | to_entries[] | [.key, .value] | @tsv' <<<"${ECS_EXTRA_CONFIG:-null}")
+while IFS= read -r pair; do
+  set_key "${pair%%=*}" "${pair#*=}"
+done < <(jq --raw-output '(. // {}) | to_entries[] | "\(.key)=\(.value)"' <<<"${ECS_EXTRA_CONFIG:-null}")
 
 say "done in ${SECONDS} s"

@@ -38,7 +38,9 @@ fail() {
 }
 
 declare -A wanted=() # the paths that stay
-downloads=()         # process ids of the running ones
+PENDING=$(mktemp -d) # what each running download still has to bring
+readonly PENDING
+downloads=() # process ids of the running ones
 failed=0
 
 # Let PATH stay in the models folder.
@@ -79,6 +81,7 @@ fetch() {
     ((attempt == 1)) || sleep $((DOWNLOAD_PAUSE_S * (1 << (attempt - 2))))
     transfer "$url" "$part" "$name" || continue
     if is_correct "$part" "$sha256"; then
+      brought
       chmod 0644 "$part"
       mv -f "$part" "$path"
       note_source "$url" "$path"
@@ -89,7 +92,8 @@ fetch() {
     rm -f "$part" # a resumed file may be wrong in its first half: the next attempt starts over
     ((attempt < 2)) || break
   done
-  say "${name}: gave up on ${path} from ${url%%\?*}" >&2
+  brought
+  say "${name}: gave up on ${path} from $(shown "$url")" >&2
   return 1
 }
 
@@ -134,15 +138,30 @@ remote_size() {
     awk -F '[ /]' 'tolower($1) == "content-range:" { size = $NF } tolower($1) == "content-length:" && $2 > 1 { size = $2 } END { print size + 0 }'
 }
 
-# Fail when the file at URL, of which PART may hold the beginning, does not fit.
+# Fail when the file at URL, of which PART may hold the beginning, does not fit beside what the other downloads bring.
 check_space() {
-  local size there free
+  local size there free coming=0 other part
   size=$(remote_size "$1")
-  there=$(stat -c %s "$2" 2>/dev/null || echo 0)
+  exec 9>"${PENDING}/lock"
+  flock 9
+  printf '%s %s\n' "$size" "$2" >"${PENDING}/${BASHPID}"
+  while read -r other part; do
+    there=$(stat -c %s "$part" 2>/dev/null || echo 0)
+    ((there >= other)) || coming=$((coming + other - there))
+  done < <(cat "$PENDING"/[0-9]*)
   free=$(df --output=avail --block-size=1 "${2%/*}" | tail -n 1)
-  ((size - there <= free - RESERVED)) ||
-    fail "${3}: ${2%.part} does not fit: $((size >> 20)) MiB, $((free >> 20)) MiB free, ${MIN_FREE_GIB:-0} GiB to stay free; raise volume_size_gib"
+  exec 9>&-
+  ((coming <= free - RESERVED)) || {
+    brought
+    fail "${3}: ${2%.part} does not fit: $((size >> 20)) MiB, with all downloads $((coming >> 20)) MiB to come, $((free >> 20)) MiB free, ${MIN_FREE_GIB:-0} GiB to stay free; raise volume_size_gib"
+  }
 }
+
+# This download brings nothing any more.
+brought() { rm -f "${PENDING}/${BASHPID}"; }
+
+# Print URL without its query and its user, either of which may be a secret.
+shown() { sed -E 's|\?.*||; s|://[^/@]*@|://|' <<<"$1"; }
 
 # The checksum of an address without its query, which is another one each time for a presigned URL.
 source_of() { sha256sum <<<"${1%%\?*}" | cut -d ' ' -f 1; }
@@ -220,7 +239,7 @@ main() {
   wait_for_downloads
   [[ -z ${MODELS_S3_BUCKET:-} ]] || sync_bucket
   remove_unwanted "$stamp"
-  rm -f "$stamp"
+  rm -rf "$stamp" "$PENDING"
   # Jobs read the models under any user; nobody but root may change them.
   chmod -R u=rwX,go=rX "$MODEL_DIR"
   say "$(find "$MODEL_DIR" -type f | wc -l) files, $(du -sh "$MODEL_DIR" | cut -f 1)"

@@ -46,8 +46,7 @@ stage_in_memory() {
   fi
   mkdir -p "${DROP_IN%/*}"
   printf '[Service]\nEnvironment=DOCKER_TMPDIR=%s\n' "$LAYERS" >"$DROP_IN"
-  systemctl daemon-reload
-  systemctl restart docker.service || fail "Docker did not restart with DOCKER_TMPDIR; see journalctl -u docker"
+  restart_docker || fail "Docker did not restart with DOCKER_TMPDIR; see journalctl -u docker"
   say "staging layers in ${wanted_mib} MiB of memory"
 }
 
@@ -55,9 +54,17 @@ stage_in_memory() {
 unstage() {
   [[ -d $LAYERS ]] || return 0
   rm -f "$DROP_IN"
+  restart_docker || fail "Docker did not restart after the pull; see journalctl -u docker"
+  umount "$LAYERS" || fail "the layers' memory file system at ${LAYERS} is still in use"
+  rmdir "$LAYERS"
+}
+
+# Restart Docker with what its drop-ins say now. Its unit allows three starts a minute; those of the boot and of a
+# system update count.
+restart_docker() {
   systemctl daemon-reload
-  systemctl restart docker.service || fail "Docker did not restart after the pull; see journalctl -u docker"
-  umount "$LAYERS" && rmdir "$LAYERS"
+  systemctl reset-failed docker.service 2>/dev/null || true
+  systemctl restart docker.service
 }
 
 pull() {

@@ -87,6 +87,11 @@ logs() {
   done
 }
 
+registry_login() {
+  existing /root/.docker /home/*/.docker /run/gpu-ami/docker
+  grep -l '^ECS_ENGINE_AUTH_' /etc/ecs/ecs.config /var/lib/ecs/ecs.config 2>/dev/null || true
+}
+
 # Print the value of KEY that the agent will see: /etc/ecs/ecs.config goes before /var/lib/ecs/ecs.config, and within a
 # file the last line counts.
 ecs_setting() {
@@ -97,6 +102,7 @@ ecs_setting() {
 ecs_wanted() {
   local key
   echo ECS_ENABLE_GPU_SUPPORT=true
+  echo ECS_ENABLE_SPOT_INSTANCE_DRAINING=true
   for key in ECS_IMAGE_PULL_BEHAVIOR ECS_CONTAINER_START_TIMEOUT ECS_CONTAINER_CREATE_TIMEOUT ECS_IMAGE_PULL_INACTIVITY_TIMEOUT; do
     echo "${key}=${!key}"
   done
@@ -108,7 +114,7 @@ ecs_config() {
   [[ -d /var/lib/ecs/deps ]] || echo "/var/lib/ecs/deps is missing; ECS Exec needs it"
   local wanted pair is
   wanted=$(ecs_wanted)
-  while read -r pair; do
+  while IFS= read -r pair; do
     is=$(ecs_setting "${pair%%=*}")
     [[ $is == "${pair#*=}" ]] || echo "${pair%%=*} is '$is', not '${pair#*=}'"
   done <<<"$wanted"
@@ -200,7 +206,7 @@ free_space() {
 
 check "no AWS credentials" existing /root/.aws /home/*/.aws
 check "no SSM registration" existing /var/lib/amazon/ssm/registration
-check "no Docker login" existing /root/.docker /home/*/.docker /run/gpu-ami/docker
+check "no Docker login" registry_login
 check "no login keys" filled /root/.ssh/authorized_keys* /home/*/.ssh/authorized_keys* /root/.ssh/id_* /home/*/.ssh/id_*
 check "no SSH host keys" existing /etc/ssh/ssh_host_*
 check "no shell history" existing /root/.*_history /home/*/.*_history

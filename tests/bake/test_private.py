@@ -23,6 +23,7 @@ PACKER = Path(__file__).parents[2] / "packer"
         ('{"url":"https://h/x?a=1\\u0026sig=5ec2e7","path":"x"}', '{"url":"https://h/x?...","path":"x"}'),
         ("aws_session_token = 5ec2e75ec2e7 next", "aws_session_token = ... next"),
         ("Authorization: Bearer 5ec2e75ec2e7", "Authorization: ..."),
+        ("from https://me:5ec2e7@models.example.com/m.pt now", "from https://...@models.example.com/m.pt now"),
         ("https://example.com/page stays", "https://example.com/page stays"),
         (
             "login-ecr: ECR gave no token; may the profile call it?",

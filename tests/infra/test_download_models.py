@@ -91,6 +91,19 @@ def test_missing_url_gives_up_after_the_attempts_and_names_file_and_server(box: 
     assert f"gave up on {MODEL} from http://127.0.0.1:8080/gone/detector.pt" in result.said
 
 
+def test_neither_query_nor_user_of_an_address_is_shown(box: Box) -> None:
+    """A token is a token, wherever the server wants it."""
+    url = "http://someone:t0ken@127.0.0.1:8080/gone/detector.pt?signature=s1gned"
+    result = with_server(
+        box, f'download_if_missing "{url}" {MODEL} Detector\nwait_for_downloads', DOWNLOAD_ATTEMPTS="1"
+    )
+
+    assert result.status == 1
+    assert f"gave up on {MODEL} from http://127.0.0.1:8080/gone/detector.pt" in result.said
+    assert "t0ken" not in result.said
+    assert "s1gned" not in result.said
+
+
 def test_one_failure_among_many_fails_the_step_after_the_others_ended(box: Box) -> None:
     """A background job's failure must not be lost, and the good files are kept for the next attempt."""
     base = "http://127.0.0.1:8080"

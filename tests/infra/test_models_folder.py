@@ -116,6 +116,23 @@ def test_model_that_does_not_fit_is_named_before_it_is_downloaded(box: Box, mann
     assert requests(box) == []
 
 
+def test_downloads_that_fit_only_one_by_one_are_told_before_they_fill_the_disk(box: Box) -> None:
+    """Eight at once: each would find room, and together they would end as a full disk after ten minutes."""
+    two = """
+    df() { printf 'Avail\\n%s\\n' 307200; }
+    remote_size() { echo 262144; }
+    check_space http://x/a "$MODELS_DIR/a.part" A
+    (check_space http://x/b "$MODELS_DIR/b.part" B) || echo "B must wait"
+    brought
+    check_space http://x/b "$MODELS_DIR/b.part" B && echo "B fits now"
+    """
+
+    said = with_server(box, two).said
+
+    assert "B: /opt/ml/models/b does not fit" in said
+    assert said.rstrip().endswith("B must wait\nB fits now")
+
+
 def test_bucket_that_does_not_fit_is_told_before_the_copy(box: Box) -> None:
     """What is on the volume already does not count."""
     bucket(box, detector_pt="weights\n")

@@ -69,7 +69,7 @@ def test_ecs_config_twice_is_once(box: Box) -> None:
 
 def test_extra_ecs_settings_are_set_as_given(box: Box) -> None:
     """Values may be JSON themselves."""
-    extra = {"ECS_RESERVED_MEMORY": "256", "ECS_INSTANCE_ATTRIBUTES": '{"tier":"gpu"}'}
+    extra = {"ECS_RESERVED_MEMORY": "256", "ECS_INSTANCE_ATTRIBUTES": '{"tier":"gpu","at":"C:\\\\x=y"}'}
 
     result = box.run("configure-ecs.sh", **ECS | {"ECS_EXTRA_CONFIG": json.dumps(extra)})
 

@@ -37,7 +37,7 @@ def test_run_tags_stay_on_the_pending_ami(source: dict[str, Any]) -> None:
 
 def test_the_builder_is_never_open_to_everybody(source: dict[str, Any]) -> None:
     """The plugin's own default for a temporary group is 0.0.0.0/0."""
-    assert "var.caller_cidrs" in source["temporary_security_group_source_cidrs"]
+    assert source["temporary_security_group_source_cidrs"] == "${local.caller_cidrs}"
     assert "length(var.caller_cidrs) == 0" in source["temporary_security_group_source_public_ip"]
 
 

@@ -29,7 +29,12 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "a shared copy with named keys": USERS | COPY | {"kms_key_id": KEY, "region_kms_key_ids": {"us-east-1": OTHER}},
 }
 ACCEPTED |= {
-    "by private address": {"ssh_interface": "private_ip"},
+    "by private address, own group": {"ssh_interface": "private_ip", "security_group_id": "sg-0123456789abcdef0"},
+    "by private address, for these only": {
+        "ssh_interface": "private_ip",
+        "security_group_id": "",
+        "caller_cidrs": ["10.0.0.7/32"],
+    },
     "by Session Manager": {"ssh_interface": "session_manager"},
     "by Session Manager, own profile": {"ssh_interface": "session_manager", "iam_instance_profile": "builder"},
     "a temporary group for these only": {"security_group_id": "", "caller_cidrs": ["203.0.113.7/32"]},
@@ -55,7 +60,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "not a region": ({"ami_regions": ["seoul"]}, "must be an AWS region"),
     "not a key": ({"region_kms_key_ids": {"us-east-1": "mine"}}, "must be a key id"),
     "open to everybody": ({"caller_cidrs": ["0.0.0.0/0"]}, "not the whole internet"),
+    "by private address, open to everybody": (
+        {"ssh_interface": "private_ip", "security_group_id": "", "caller_cidrs": []},
+        "without a security_group_id needs caller_cidrs",
+    ),
     "not a way in": ({"ssh_interface": "telnet"}, "must be public_ip, private_ip or session_manager"),
+    "a registry's password": (
+        {"ecs_extra_config": {"ECS_ENGINE_AUTH_DATA": "{}"}},
+        "must not hold a registry's password",
+    ),
     "not a protection": ({"deregistration_protection": "yes"}, "must be off, on or with-cooldown"),
     "not a strategy": ({"spot_allocation_strategy": "cheap"}, "spot_allocation_strategy must be"),
     "not a type": ({"fallback_instance_types": ["big"]}, "must be an EC2 instance type"),

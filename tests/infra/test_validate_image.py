@@ -36,6 +36,11 @@ def test_good_image_passes_every_check(box: Box) -> None:
     assert result.tail().startswith(f"validate-image: all {len(rows(result.said))} checks passed")
 
 
+def _holding(path: str) -> Fault:
+    """Return the fault that the file *path* holds something."""
+    return lambda box: box.write(path)
+
+
 FAULTS: dict[str, list[tuple[Fault, str]]] = {
     "no AWS credentials": [
         (lambda box: box.write("/root/.aws/credentials"), "/root/.aws"),
@@ -46,10 +51,13 @@ FAULTS: dict[str, list[tuple[Fault, str]]] = {
     ],
     "no Docker login": [
         (lambda box: box.write("/root/.docker/config.json"), "/root/.docker"),
+        (lambda box: box.write("/home/ec2-user/.docker/config.json"), "/home/ec2-user/.docker"),
         (lambda box: box.write("/run/gpu-ami/docker/config.json"), "/run/gpu-ami/docker"),
+        (lambda box: box.write("/etc/ecs/ecs.config", CONFIG + "ECS_ENGINE_AUTH_DATA={}\n"), "/etc/ecs/ecs.config"),
     ],
     "no login keys": [
         (lambda box: box.write("/home/ec2-user/.ssh/authorized_keys"), "authorized_keys"),
+        (lambda box: box.write("/root/.ssh/authorized_keys"), "/root/.ssh/authorized_keys"),
         (lambda box: box.write("/root/.ssh/id_ed25519"), "id_ed25519"),
     ],
     "no SSH host keys": [(lambda box: box.write("/etc/ssh/ssh_host_ed25519_key"), "ssh_host_ed25519_key")],
@@ -63,18 +71,34 @@ FAULTS: dict[str, list[tuple[Fault, str]]] = {
     ],
     "no host name": [(lambda box: box.write("/etc/hostname"), "/etc/hostname")],
     "no cloud-init state": [
+        (lambda box: box.write("/var/lib/cloud/instance/user-data.txt"), "/var/lib/cloud/instance"),
         (lambda box: box.write("/var/lib/cloud/instances/i-1/user-data.txt"), "instances/i-1"),
         (lambda box: box.write("/var/lib/cloud/sem/config_scripts.once"), "sem/config_scripts.once"),
         (lambda box: box.write("/var/lib/cloud/data/instance-id"), "data/instance-id"),
     ],
     "no scheduled shutdown": [
         (lambda box: box.write("/etc/cron.d/end", "0 1 * * * root /sbin/shutdown -h now\n"), "/etc/cron.d/end"),
+        (lambda box: box.write("/etc/crontab", "0 1 * * * root poweroff\n"), "/etc/crontab"),
+        (lambda box: box.write("/etc/anacrontab", "1 5 end shutdown now\n"), "/etc/anacrontab"),
+        (lambda box: box.write("/etc/rc.d/rc.local", "shutdown -h +90\n"), "/etc/rc.d/rc.local"),
         (lambda box: box.write("/etc/cron.daily/end", "#!/bin/sh\nhalt\n"), "/etc/cron.daily/end"),
         (lambda box: box.write("/var/spool/at/a1", "shutdown -h now\n"), "/var/spool/at/a1"),
         (lambda box: box.write("/etc/systemd/system/x.service", "ExecStart=/usr/sbin/poweroff\n"), "x.service"),
         (lambda box: box.write("/var/lib/cloud/scripts/per-boot/end.sh", "shutdown -h +180\n"), "end.sh"),
     ],
-    "empty logs": [(lambda box: box.write("/var/log/secure"), "/var/log/secure")],
+    "empty logs": [
+        (_holding(f"/var/log/{name}"), f"/var/log/{name}")
+        for name in (
+            "messages",
+            "secure",
+            "cron",
+            "maillog",
+            "wtmp",
+            "btmp",
+            "audit/audit.log",
+            "cloud-init-output.log",
+        )
+    ],
     "no ECS agent state": [
         (lambda box: box.write("/var/lib/ecs/data/agent.db"), "agent.db"),
         (lambda box: box.write("/var/lib/ecs/gpu/nvidia-gpu-info.json"), "nvidia-gpu-info.json"),
@@ -92,7 +116,10 @@ FAULTS: dict[str, list[tuple[Fault, str]]] = {
         (lambda box: box.write("/srv/ecs-unit", "masked\n"), "'masked'"),
         (lambda box: box.write("/srv/ecs-unit", "disabled\n"), "'disabled'"),
     ],
-    "no Docker identity": [(lambda box: box.write("/var/lib/docker/engine-id"), "engine-id")],
+    "no Docker identity": [
+        (lambda box: box.write("/var/lib/docker/engine-id"), "engine-id"),
+        (lambda box: box.write("/etc/docker/key.json"), "key.json"),
+    ],
     "container image by digest": [
         (lambda box: box.path("/srv/image.json").unlink(), f"not there with {DIGEST}"),
         (lambda box: box.write("/srv/image.json", '[{"RepoDigests": []}]'), f"not there with {DIGEST}"),

@@ -13,6 +13,7 @@ from gpu_ami.bake.variables import load_hcl
 _REFERENCE = re.compile(r"\b(?P<kind>var|local)\.(?P<name>\w+)")
 # A presigned URL's query is a credential. Packer writes a comma as %!(PACKER_COMMA), JSON an ampersand as \u0026.
 _QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]+")
+_USER = re.compile(r"(https?://)[^\s/@\"'<>]+@")
 _NAMED = re.compile(
     r"(?P<name>\b[\w-]*(?:token|password|secret|signature|credential|authorization)[\w-]*[\"']?\s*[:=]\s*[\"']?)"
     r"(?:(?:bearer|basic)\s+)?[^\s\"',&]{6,}",
@@ -21,8 +22,8 @@ _NAMED = re.compile(
 
 
 def redact(text: str) -> str:
-    """Return *text* without the queries of URLs and without what is named a token, password or secret."""
-    return _NAMED.sub(r"\g<name>...", _QUERY.sub(r"\1?...", text))
+    """Return *text* without the users and queries of URLs and without what is named a token, password or secret."""
+    return _NAMED.sub(r"\g<name>...", _USER.sub(r"\1...@", _QUERY.sub(r"\1?...", text)))
 
 
 def private_names(folder: Path) -> frozenset[str]:
