@@ -46,7 +46,7 @@ def _dead_build(here: World, run: str = DEAD) -> dict[str, str]:
     pair = here.maker.ec2.create_key_pair(f"packer_{run}", "ed25519", _tags(run))
     pair.create_time = long_ago
     template = here.maker.ec2.create_launch_template(
-        f"packer-{run}", "", {"InstanceType": "c7i.large"}, {"launch-template": _tags(run)}
+        "packer-fleet-launch-template-a1B2c3D", "", {"InstanceType": "c7i.large"}, {"launch-template": _tags(run)}
     )
     template.create_time = long_ago
     name = f"packer-{run}"
@@ -96,6 +96,8 @@ def test_leftovers_go_and_nothing_else_does(here: World, tmp_path: Path) -> None
     kept = here.in_use()
     untagged = here.maker.instance(kept)
     other = here.maker.ec2.create_security_group("other", "x", here.maker.vpc_id(), _tags(family="other"))
+    workers = here.maker.ec2.create_launch_template("workers", "", {}, {"launch-template": _tags()})
+    workers.create_time = datetime(2025, 1, 15, 12)  # noqa: DTZ001 - moto's time has no zone
     left = _dead_build(here)
     snapshots = here.maker.ec2.amis[left["image"]].snapshot_ids
 
@@ -107,6 +109,7 @@ def test_leftovers_go_and_nothing_else_does(here: World, tmp_path: Path) -> None
     assert not set(snapshots) & here.snapshots_there()
     assert untagged.state == "running"
     assert here.maker.ec2.get_security_group_from_id(other.id) is not None
+    assert list(here.maker.ec2.launch_templates) == [workers.id]
     roles = [role.name for role in iam_backends[here.account]["aws"].roles.values()]
     assert left["instance-profile"] not in roles
     (journal,) = [path for path in done.journals if path.name.startswith("sweep-")]

@@ -105,7 +105,7 @@ def _listed(
     kind: str, operation: str, key: str, identifier: str, *, created: str = "", state: str = "State", paged: bool = True
 ) -> Callable[[Caller], Iterator[Leftover]]:
     def find_all(caller: Caller) -> Iterator[Leftover]:
-        size: dict[str, Any] = {"MaxResults": 200 if key == "LaunchTemplates" else 500} if paged else {}
+        size: dict[str, Any] = {"MaxResults": 500} if paged else {}
         filters = [{"Name": "tag-key", "Values": [RUN_TAG]}]
         for row in caller.pages("ec2", operation, key, Filters=filters, **size):
             yield _leftover(kind, caller, row, row[identifier], parse_time(row.get(created)), str(row.get(state) or ""))
@@ -141,6 +141,15 @@ def _free_volumes(caller: Caller) -> Iterator[Leftover]:
     """Volumes that hang on nothing: the others go with their instance."""
     find_all = _listed("volume", "describe_volumes", "Volumes", "VolumeId", created="CreateTime")
     return (each for each in find_all(caller) if each.state == "available")
+
+
+def _templates(caller: Caller) -> Iterator[Leftover]:
+    """Launch templates that Packer made to ask a fleet for its builder; others with our tags may be somebody's workers."""
+    filters = [{"Name": "tag-key", "Values": [RUN_TAG]}]
+    for row in caller.pages("ec2", "describe_launch_templates", "LaunchTemplates", Filters=filters, MaxResults=200):
+        if row["LaunchTemplateName"].startswith("packer-fleet-launch-template-"):
+            made = parse_time(row.get("CreateTime"))
+            yield _leftover("launch-template", caller, row, row["LaunchTemplateId"], made, "")
 
 
 def _profiles(caller: Caller) -> Iterator[Leftover]:
@@ -192,13 +201,7 @@ KINDS: dict[str, Kind] = {
         lambda c, i: c.call("ec2", "delete_key_pair", KeyName=i),
     ),
     "launch-template": Kind(
-        _listed(
-            "launch-template",
-            "describe_launch_templates",
-            "LaunchTemplates",
-            "LaunchTemplateId",
-            created="CreateTime",
-        ),
+        _templates,
         lambda c, i: c.call("ec2", "delete_launch_template", LaunchTemplateId=i),
     ),
     "instance-profile": Kind(_profiles, _remove_profile),
