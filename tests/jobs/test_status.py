@@ -183,6 +183,30 @@ def test_a_newer_base_ami(terraform: FakeTerraform, in_step: str) -> None:
     assert _drift(terraform) == [("base-outdated", in_step)]
 
 
+def test_an_incremental_image_is_as_new_as_its_base(terraform: FakeTerraform, in_step: str) -> None:
+    """Its source is its parent: compared with Amazon's AMI, it would call for a build after each build."""
+    tags = {"gpu-ami:source-ami": terraform.here.image(9).id, "gpu-ami:fingerprint-base": BASE}
+    terraform.here.maker.ec2.amis[in_step].add_tags(tags)
+
+    assert _look(terraform).document["environments"][0]["base_ami_id"] == BASE
+    terraform.here.maker.ec2.amis[in_step].add_tags({"gpu-ami:fingerprint-base": "ami-00000002"})
+    assert _drift(terraform) == [("base-outdated", in_step)]
+
+
+@pytest.mark.parametrize("named", ['base_ami_parameter = "/our/base"', 'source_ami = "{ami}"'])
+def test_the_base_that_a_build_would_use_is_compared(terraform: FakeTerraform, in_step: str, named: str) -> None:
+    """An account with a base AMI of its own would never be in step with Amazon's."""
+    ours = terraform.here.image(9).id
+    terraform.here.maker.parameter("/our/base", ours)
+    file = terraform.folder.parent / "packer" / "ours.pkrvars.hcl"
+    file.write_text(named.format(ami=ours) + "\n")
+    settings = {"variables_file": "packer/ours.pkrvars.hcl"}
+
+    assert _drift(terraform, **settings) == [("base-outdated", in_step)]
+    terraform.here.maker.ec2.amis[in_step].add_tags({"gpu-ami:source-ami": ours})
+    assert _look(terraform, **settings).document["base"]["newest_ami_id"] == ours
+
+
 def test_what_the_next_build_would_change(
     terraform: FakeTerraform, in_step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,6 +281,7 @@ def test_an_unknown_look_is_refused(terraform: FakeTerraform) -> None:
         ("gpu-ami.auto.tfvars.json", "{", "hand-over"),
         ("receipts/1.json", "{", "receipts"),
         ("../packer/manifest.json", "{", "manifest"),
+        ("../packer/variables.auto.pkrvars.hcl", "{", "base"),
     ],
 )
 def test_a_broken_file_is_a_failed_look(

@@ -126,7 +126,7 @@ class Seen:
         manifest_ami: The AMI of the last build in this region; None without a manifest.
         parameter: The SSM parameter's name; None when none is used.
         parameter_ami: What it says; None when it is not there.
-        newest_base: The newest base AMI; None when it could not be looked up.
+        newest_base: The base AMI that a full build starts from now; None when it could not be looked up.
         base_made: When each base AMI was made, by id, as far as AWS still has them.
         definitions: The job definitions of the state.
         next_build: What the next build would change, in words.
@@ -262,7 +262,7 @@ def _bases(seen: Seen) -> Iterator[Drift]:
         if image is None or image.base_ami is None or seen.newest_base in (None, image.base_ami):
             continue
         newest = f"{seen.newest_base}{_dated(seen, seen.newest_base)}"
-        detail = f"it was baked from {image.base_ami}{_dated(seen, image.base_ami)}, the newest is {newest}"
+        detail = f"it was baked from {image.base_ami}{_dated(seen, image.base_ami)}, a build starts from {newest}"
         yield Drift(code="base-outdated", subject=ami, detail=detail, advice="Run `invoke build apply`.")
     if seen.next_build:
         more = f" and {len(seen.next_build) - 1} more" if len(seen.next_build) > 1 else ""

@@ -93,7 +93,7 @@ def tables(found: Status) -> list[Table]:
     footer = [f"{running} jobs run."]
     if seen.newest_base:
         age = found.age_days(seen.newest_base)
-        footer.append(f"The newest base AMI is {seen.newest_base}" + (f", {age} days old." if age is not None else "."))
+        footer.append(f"A build starts from {seen.newest_base}" + (f", {age} days old." if age is not None else "."))
     if not found.drifts:
         footer.append("In step." if not seen.skipped else f"In step, without looking at {', '.join(seen.skipped)}.")
     shown = [Table(columns=columns, rows=rows, footer=tuple(footer), numeric=frozenset({"instances"}))]

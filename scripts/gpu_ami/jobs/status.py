@@ -35,7 +35,8 @@ LOOKS = (
     "receipts",
     "next-build",
 )
-_BASE_TAGS = ("gpu-ami:source-ami", "gpu-ami:fingerprint-base")
+# An incremental bake starts from its parent: there the fingerprint alone says which base AMI is underneath.
+_BASE_TAGS = ("gpu-ami:fingerprint-base", "gpu-ami:source-ami")
 _IMAGE_TAGS = ("gpu-ami:fingerprint-image", "gpu-ami:image")
 _T = TypeVar("_T")
 _NO_RECEIPTS: tuple[tuple[str, ...], str | None] = ((), None)
@@ -89,15 +90,13 @@ def look(run: Invocation, skip: Sequence[str] = ()) -> Status:
     caller, now = Caller(run.access, run.settings.region), datetime.now(timezone.utc)
     expected = looker.look("hand-over", lambda: planning.handed_over(run, root.handed_over), None)
     # Parsed before the threads start: the HCL parser is not made for two at once, and the next build's look uses it.
-    base_name = looker.look("base", lambda: _base_parameter(run), None)
     nothing: dict[str, Any] = {}
+    given = looker.look("base", lambda: _template_values(run), nothing)
     state = looker.look("state", lambda: terraforming.stored_state(root), nothing)
     with ThreadPoolExecutor(max_workers=6) as pool:
         jobs = pool.submit(looker.look, "jobs", lambda: _jobs(caller), None)
         building = pool.submit(looker.look, "next-build", lambda: _next_build(run), ())
-        base = pool.submit(
-            looker.look, "base", lambda: inputs.parameter(run.access, base_name) if base_name else None, None
-        )
+        base = pool.submit(looker.look, "base", lambda: _newest_base(run, given), None)
         published = pool.submit(looker.look, "parameter", lambda: _parameter(run), _NO_PARAMETER)
         defined = pool.submit(looker.look, "job-definitions", lambda: _definitions(run, caller, state), ())
         environments: tuple[SeenEnvironment, ...] = looker.look(
@@ -199,10 +198,20 @@ def _parameter(run: Invocation) -> tuple[str | None, str | None]:
     return (name, value) if named or value else (None, None)
 
 
-def _base_parameter(run: Invocation) -> str | None:
-    """Return the SSM parameter that names the newest base AMI, as the template has it."""
-    found = variables.template_defaults(run.workspace.root / "packer").get("base_ami_parameter")
-    return str(found) if found else None
+def _template_values(run: Invocation) -> dict[str, Any]:
+    """Return the template's variables as a build has them; without a variables file, its defaults."""
+    file = run.workspace.root / run.settings.variables_file
+    # The sandbox's builds do not read the user's file.
+    files = [file] if file.exists() and not run.options.sandbox else []
+    return variables.effective(run.workspace.root / "packer", files, {})
+
+
+def _newest_base(run: Invocation, given: Mapping[str, Any]) -> str | None:
+    """Return the AMI that a full build of the values *given* starts from; None when nothing names one."""
+    if named := given.get("source_ami"):
+        return str(named)
+    name = given.get("base_ami_parameter")
+    return inputs.parameter(run.access, str(name)) if name else None
 
 
 def _definitions(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> tuple[SeenDefinition, ...]:
