@@ -66,6 +66,7 @@ def test_the_demo_job_is_seen_running(demo: Caller, local_aws: Sandbox) -> None:
     assert job.started is not None
     assert timedelta(minutes=10) < datetime.now(timezone.utc) - job.started < timedelta(hours=2)
     assert job.cluster_arn == environment.cluster_arn
+    assert job.environments == frozenset({environment.arn})
 
 
 def test_the_demo_definition_names_a_digest(demo: Caller, local_aws: Sandbox) -> None:
@@ -140,6 +141,29 @@ def test_where_a_job_runs_may_not_be_known(arn: str | None) -> None:
     (job,) = batch.running_jobs(caller)
 
     assert (job.cluster_arn, job.started, job.limit) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ([{"order": 1, "computeEnvironment": "a"}, {"order": 2, "computeEnvironment": "b"}], {"a", "b"}),
+        ([{"order": 1, "computeEnvironment": "a"}, {"order": 2}], None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_a_job_may_run_where_its_queue_sends_it(order: list[dict[str, Any]] | None, expected: set[str] | None) -> None:
+    """Half an order would say of a job in the other half that an update cannot end it."""
+    queue = {"jobQueueName": "q"} | ({} if order is None else {"computeEnvironmentOrder": order})
+    caller = Scripted(
+        describe_job_queues=lambda **_: {"jobQueues": [queue]},
+        list_jobs=lambda **which: {"jobSummaryList": [{"jobId": "1"}] if which["jobStatus"] == "RUNNING" else []},
+        describe_jobs=lambda **_: {"jobs": [{"jobId": "1", "jobName": "j", "status": "RUNNING"}]},
+    )
+
+    (job,) = batch.running_jobs(caller)
+
+    assert job.environments == (None if expected is None else frozenset(expected))
 
 
 def test_a_job_that_ended_meanwhile_does_not_run() -> None:

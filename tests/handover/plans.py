@@ -10,6 +10,7 @@ SPOT = 'module.pipeline.aws_batch_compute_environment.this["spot"]'
 ON_DEMAND = 'module.pipeline.aws_batch_compute_environment.this["on_demand"]'
 QUEUE = "module.pipeline.aws_batch_job_queue.this[0]"
 CLUSTER = "arn:aws:ecs:ap-northeast-2:123456789012:cluster/one"
+ARN = "arn:aws:batch:ap-northeast-2:123456789012:compute-environment/gpu-spot"
 
 
 def values(
@@ -26,6 +27,7 @@ def values(
     }
     top: dict[str, Any] = {
         "compute_environment_name": name,
+        "arn": ARN,
         "ecs_cluster_arn": CLUSTER,
         "update_policy": []
         if minutes is None

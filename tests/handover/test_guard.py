@@ -10,7 +10,7 @@ import pytest
 
 from gpu_ami.handover.guard import Facts, Finding, RunningJob, judge
 from gpu_ami.handover.planned import read
-from tests.handover.plans import CLUSTER, ON_DEMAND, QUEUE, SPOT, A, B, C, change, move, plan_text, values
+from tests.handover.plans import ARN, CLUSTER, ON_DEMAND, QUEUE, SPOT, A, B, C, change, move, plan_text, values
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 FACTS = Facts(
@@ -177,6 +177,36 @@ def test_jobs_that_outlast_the_time_out_stop_the_apply(job: RunningJob, refused:
     if refused:
         assert "60 min" in found[0].detail
         assert "video (j-1" in found[0].detail
+
+
+@pytest.mark.parametrize(
+    ("environments", "refused"),
+    [
+        ({ARN}, True),
+        ({"gpu-spot"}, True),
+        ({f"{ARN}-2", ARN}, True),
+        ({f"{ARN}-2"}, False),
+        ({"spot", "gpu"}, False),
+        (None, True),
+    ],
+)
+def test_a_job_without_a_cluster_is_where_its_queue_sends_it(environments: set[str] | None, refused: bool) -> None:
+    """Fargate and EKS show no cluster: a job there that runs for days would stop every update of ours."""
+    job = _job(600, cluster_arn=None, environments=environments and frozenset(environments))
+
+    assert _judge(move(), jobs=(job,)) == ([("long-jobs", SPOT)] if refused else [])
+
+
+def test_a_job_stays_where_it_began_when_its_queue_moves_on() -> None:
+    """A queue that has other environments by now still has jobs in the old one, and the update would end them."""
+    assert _judge(move(), jobs=(_job(600, environments=frozenset({f"{ARN}-2"})),)) == [("long-jobs", SPOT)]
+
+
+def test_an_environment_without_an_arn_may_have_every_job() -> None:
+    """A queue cannot be compared with it."""
+    job = _job(600, cluster_arn=None, environments=frozenset({"other"}))
+
+    assert _judge(move(arn=None), jobs=(job,)) == [("long-jobs", SPOT)]
 
 
 def test_every_running_job_counts_when_updates_end_jobs_at_once() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from gpu_ami.errors import TerraformError
 from gpu_ami.handover.planned import read
-from tests.handover.plans import CLUSTER, ON_DEMAND, QUEUE, SPOT, A, B, change, document, move, plan_text, values
+from tests.handover.plans import ARN, CLUSTER, ON_DEMAND, QUEUE, SPOT, A, B, change, document, move, plan_text, values
 
 
 def test_an_update_in_place_is_read_whole() -> None:
@@ -18,7 +18,7 @@ def test_an_update_in_place_is_read_whole() -> None:
 
     spot, on_demand = plan.environments
     assert (spot.address, spot.name, spot.action, spot.old_ami, spot.new_ami) == (SPOT, "gpu-spot", "update", A, B)
-    assert (spot.cluster_arn, spot.timeout_minutes, spot.terminates_jobs) == (CLUSTER, 60, False)
+    assert (spot.arn, spot.cluster_arn, spot.timeout_minutes, spot.terminates_jobs) == (ARN, CLUSTER, 60, False)
     assert spot.moves_ami
     assert spot.replaces_instances
     assert not on_demand.moves_ami

@@ -11,6 +11,7 @@ import pytest
 from filelock import FileLock
 from moto.core.utils import utcnow
 
+from gpu_ami.aws import batch
 from gpu_ami.errors import (
     AwsError,
     InterruptedRunError,
@@ -24,6 +25,7 @@ from gpu_ami.handover import receipts
 from gpu_ami.handover.receipts import Receipt
 from gpu_ami.jobs import applying, planning
 from gpu_ami.jobs.applying import Request
+from gpu_ami.sandbox.batch import service_linked_role
 from gpu_ami.sandbox.demomaker import FAMILY
 from tests.cleanup.world import OTHER_REGION, Task, World, other_region, task
 from tests.handover.plans import change, values
@@ -284,14 +286,14 @@ def test_an_unusable_ami_is_refused(terraform: FakeTerraform, state: str) -> Non
     assert _receipts(terraform) == []
 
 
-def _run_a_job(here: World, minutes: int) -> Any:
+def _run_a_job(here: World, minutes: int, environment: str = "gpu-spot") -> Any:
     batch = here.maker.batch
     container = {"image": "r/video:1", "vcpus": 1, "memory": 512}
     batch.register_job_definition("video", {}, "container", {}, {}, container, None, None, {}, ["EC2"], False)
-    name = "gpu-spot"
-    order = [{"order": 1, "computeEnvironment": name}]
-    batch.create_job_queue("queue", 1, None, "ENABLED", order)
-    _, job_id, _ = batch.submit_job("long", "video", "queue", {})
+    order = [{"order": 1, "computeEnvironment": environment}]
+    queue = f"to-{environment}"
+    batch.create_job_queue(queue, 1, None, "ENABLED", order)
+    _, job_id, _ = batch.submit_job("long", "video", queue, {})
     batch._jobs[job_id].job_started_at = utcnow() - timedelta(minutes=minutes)
     return batch._jobs[job_id]
 
@@ -309,6 +311,27 @@ def test_long_jobs_stop_the_apply_until_they_end(terraform: FakeTerraform) -> No
 
     job.terminate("done")
     _apply(terraform)
+
+
+def test_a_job_elsewhere_that_shows_no_cluster_is_no_reason(
+    terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs of Fargate, EKS and several nodes show none: somebody else's would stop every hand-over of the account."""
+    _handed_over(terraform)
+    _apply(terraform)
+    monkeypatch.setattr(batch, "_cluster_of", lambda _instance: None)
+    maker = terraform.here.maker
+    role = service_linked_role(maker.place.account_id)
+    maker.batch.create_compute_environment("theirs", "MANAGED", "ENABLED", maker.place.compute_resources(), role, {})
+    job = _run_a_job(terraform.here, 90, "theirs")
+    _handed_over(terraform, 4)
+    _apply(terraform)
+    job.terminate("done")
+
+    _run_a_job(terraform.here, 90)
+    _handed_over(terraform, 5)
+    with pytest.raises(TerraformError, match="running for 90 min"):
+        _apply(terraform)
 
 
 def test_jobs_that_begin_while_somebody_confirms_count(

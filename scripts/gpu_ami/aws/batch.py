@@ -61,7 +61,8 @@ class Job:
         status: ``STARTING`` or ``RUNNING``.
         started: Since when it runs, UTC; None when Batch does not say.
         limit: Its time-out; None without one.
-        cluster_arn: ARN of the ECS cluster it runs in; None when Batch does not say.
+        cluster_arn: ARN of the ECS cluster it runs in; None when Batch does not say (Fargate, EKS, several nodes).
+        environments: The compute environments of its queue, by ARN or name; None when Batch does not say.
     """
 
     job_id: str
@@ -71,6 +72,7 @@ class Job:
     started: datetime | None
     limit: timedelta | None
     cluster_arn: str | None
+    environments: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,12 +163,20 @@ def running_jobs(caller: Caller) -> list[Job]:
     """
     queues = caller.pages("batch", "describe_job_queues", "jobQueues", page_key="nextToken", maxResults=_PAGE)
     with making_sense(f"batch:DescribeJobQueues in {caller.region}"):
-        names = [str(row["jobQueueName"]) for row in queues]
+        served_by = {str(row["jobQueueName"]): _serving(row) for row in queues}
     with making_sense(f"batch:ListJobs in {caller.region}"):
-        found = {job_id: name for name in names for job_id in _active_ids(caller, name)}
+        found = {job_id: name for name in served_by for job_id in _active_ids(caller, name)}
     with making_sense(f"batch:DescribeJobs in {caller.region}"):
         rows = [row for some in _chunks(found) for row in caller.call("batch", "describe_jobs", jobs=some)["jobs"]]
-        return [_job(row, found[row["jobId"]]) for row in rows if row["status"] in ("STARTING", "RUNNING")]
+        running = [row for row in rows if row["status"] in ("STARTING", "RUNNING")]
+        return [_job(row, found[row["jobId"]], served_by[found[row["jobId"]]]) for row in running]
+
+
+def _serving(queue: Mapping[str, Any]) -> frozenset[str] | None:
+    """Return the compute environments that run a queue's jobs; None unless Batch names every one."""
+    order = queue.get("computeEnvironmentOrder") or []
+    named = frozenset(str(each["computeEnvironment"]) for each in order if each.get("computeEnvironment"))
+    return named if named and len(named) == len(order) else None
 
 
 def _active_ids(caller: Caller, queue: str) -> Iterator[str]:
@@ -183,7 +193,7 @@ def _job_rows(caller: Caller, **which: Any) -> Iterator[dict[str, Any]]:
     return caller.pages("batch", "list_jobs", "jobSummaryList", page_key="nextToken", **which, maxResults=_PAGE)
 
 
-def _job(row: Mapping[str, Any], queue: str) -> Job:
+def _job(row: Mapping[str, Any], queue: str, environments: frozenset[str] | None) -> Job:
     started = row.get("startedAt")
     seconds = (row.get("timeout") or {}).get("attemptDurationSeconds")
     container = row.get("container") or {}
@@ -195,6 +205,7 @@ def _job(row: Mapping[str, Any], queue: str) -> Job:
         started=datetime.fromtimestamp(started / 1000, tz=timezone.utc) if started else None,
         limit=timedelta(seconds=seconds) if seconds else None,
         cluster_arn=_cluster_of(container.get("containerInstanceArn")),
+        environments=environments,
     )
 
 

@@ -36,6 +36,7 @@ class RunningJob:
         started: Since when it runs; None when Batch does not say.
         limit: How long an attempt may take by the job's own time-out; None without one.
         cluster_arn: The ECS cluster it runs in; None when Batch does not say.
+        environments: The compute environments of its queue, by ARN or name; None when Batch does not say.
     """
 
     job_id: str
@@ -44,10 +45,18 @@ class RunningJob:
     started: datetime | None
     limit: timedelta | None = None
     cluster_arn: str | None = None
+    environments: frozenset[str] | None = None
 
     def is_in(self, change: EnvironmentChange) -> bool:
-        """Whether it may run in the environment; one of which nobody knows where it runs may."""
-        return self.cluster_arn is None or change.cluster_arn is None or self.cluster_arn == change.cluster_arn
+        """Whether it may run in the environment; one of which nobody knows where it runs may.
+
+        The cluster goes before the queue: a queue may have been given other environments since the job began.
+        """
+        if self.cluster_arn is not None and change.cluster_arn is not None:
+            return self.cluster_arn == change.cluster_arn
+        if self.environments is None or change.arn is None:
+            return True
+        return not self.environments.isdisjoint((change.arn, change.arn.rpartition("/")[2]))
 
     def outlasts(self, minutes: int, now: datetime) -> bool:
         """Whether it cannot be shown to end within *minutes*: it has run longer already, and no time-out ends it."""

@@ -55,6 +55,7 @@ class EnvironmentChange(ResourceChange):
 
     Attributes:
         name: Its name; None when Terraform will know it only after the apply.
+        arn: Its ARN; None before it exists.
         cluster_arn: The ECS cluster of its instances; None before it exists.
         old_ami: The AMI its instances are launched from now; None for Batch's own.
         new_ami: The AMI then; None for Batch's own, or when it is not known before the apply.
@@ -66,6 +67,7 @@ class EnvironmentChange(ResourceChange):
     """
 
     name: str | None = None
+    arn: str | None = None
     cluster_arn: str | None = None
     old_ami: str | None = None
     new_ami: str | None = None
@@ -166,6 +168,7 @@ def _change(row: Mapping[str, Any]) -> ResourceChange:
     return EnvironmentChange(
         **common,
         name=then.get("compute_environment_name") or then.get("name") or before.get("compute_environment_name"),
+        arn=before.get("arn") or None,
         cluster_arn=before.get("ecs_cluster_arn"),
         old_ami=_ami(before),
         new_ami=_ami(after),

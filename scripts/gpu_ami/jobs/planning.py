@@ -121,6 +121,7 @@ def running(jobs: Sequence[batch.Job]) -> tuple[RunningJob, ...]:
             started=job.started,
             limit=job.limit,
             cluster_arn=job.cluster_arn,
+            environments=job.environments,
         )
         for job in jobs
     )
