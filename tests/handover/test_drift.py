@@ -81,6 +81,7 @@ def _other(**more: Any) -> Seen:
         (_seen(parameter=None, parameter_ami=None), []),
         (_seen(definitions=(SeenDefinition(name="v", revision=1, image="r", digest=TWO),)), ["image-differs"]),
         (_seen(definitions=(SeenDefinition(name="v", revision=1, image="r:1", digest=None),)), ["image-unknown"]),
+        (_seen(images={A: SeenImage(ami_id=A, state="available", base_ami=BASE)}), ["baked-image-unknown"]),
         (_seen(newest_base=NEWER), ["base-outdated"]),
         (_seen(newest_base=None), []),
         (_seen(next_build=("the models: x is now y", "the scripts: a is now b")), ["build-pending"]),
@@ -107,11 +108,29 @@ def test_a_difference_says_what_and_what_to_do() -> None:
 def test_each_environment_is_looked_at() -> None:
     """One of two may have been left behind."""
     second = _environment(name="spot", ami_id=B, recorded_ami=B)
-    images = {ami: SeenImage(ami_id=ami, state="available") for ami in (A, B)}
+    images = {ami: SeenImage(ami_id=ami, state="available", image_digest=ONE) for ami in (A, B)}
 
     found = find(_seen(_environment(), second, images=images))
 
     assert [(each.code, each.subject) for each in found] == [("not-applied", "spot")]
+
+
+def test_an_image_that_is_not_known_is_said_of_the_ami() -> None:
+    """An AMI baked by hand has a tag where the digest would be: silence would mean that jobs find their image in it."""
+    unknown = SeenImage(ami_id=A, state="available", base_ami=BASE)
+    digests = [SeenDefinition(name=name, revision=1, image=f"r@{ONE}", digest=ONE) for name in ("a", "b")]
+    tagged = SeenDefinition(name="v", revision=1, image="r:1", digest=None)
+
+    (found,) = find(_seen(_environment(), _environment(name="spot"), images={A: unknown}, definitions=digests))
+    assert (found.subject, "a:1, b:1" in found.detail, "invoke build" in found.advice) == (A, True, True)
+    # Nothing to compare with, or said already.
+    assert find(_seen(images={A: unknown}, definitions=())) == ()
+    assert [each.code for each in find(_seen(images={A: unknown}, definitions=[tagged]))] == ["image-unknown"]
+
+
+def test_an_ami_that_was_not_looked_up_is_not_called_unknown() -> None:
+    """The look that failed is said, once."""
+    assert [each.code for each in find(_seen(images={}, failed={"images": "denied"}))] == ["look-failed"]
 
 
 def test_without_a_hand_over_nothing_is_expected() -> None:

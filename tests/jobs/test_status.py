@@ -151,6 +151,22 @@ def test_a_job_definition_with_another_image(terraform: FakeTerraform, in_step: 
     assert _drift(terraform) == [("image-differs", "video:2")]
 
 
+def test_an_image_baked_by_hand_with_a_tag(terraform: FakeTerraform, in_step: str) -> None:
+    """Packer alone tags the image as it was named, which may be another by now; a release record knows the digest."""
+    ec2 = terraform.here.access.client("ec2")
+    ec2.delete_tags(Resources=[in_step], Tags=[{"Key": "gpu-ami:fingerprint-image"}])
+    ec2.create_tags(Resources=[in_step], Tags=[{"Key": "gpu-ami:image", "Value": "r/video:2026.09.1"}])
+    container = {"image": f"r/video@{DIGEST}", "vcpus": 1, "memory": 512}
+    tags = {"gpu-ami:family": FAMILY}
+    terraform.here.maker.batch.register_job_definition(
+        "video", {}, "container", tags, {}, container, None, None, {}, ["EC2"], False
+    )
+
+    assert _drift(terraform) == [("baked-image-unknown", in_step)]
+    ec2.create_tags(Resources=[in_step], Tags=[{"Key": "gpu-ami:image-digest", "Value": DIGEST}])
+    assert _look(terraform).document["environments"][0]["image_digest"] == DIGEST
+
+
 def test_a_parameter_that_says_another_ami(terraform: FakeTerraform, in_step: str) -> None:
     """Somebody else reads it there."""
     terraform.here.maker.parameter("/gpu-ami/gpu-batch/ami-id", terraform.here.image(9).id)

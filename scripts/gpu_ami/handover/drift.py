@@ -26,6 +26,7 @@ Code = Literal[
     "parameter-differs",
     "image-differs",
     "image-unknown",
+    "baked-image-unknown",
     "base-outdated",
     "build-pending",
 ]
@@ -243,7 +244,17 @@ def _hand_over(seen: Seen) -> Iterator[Drift]:
 
 def _definitions(seen: Seen) -> Iterator[Drift]:
     live = {each.ami_id for each in seen.environments if each.ami_id}
-    baked = {seen.images[ami].image_digest for ami in live if ami in seen.images} - {None}
+    images = [seen.images[ami] for ami in sorted(live) if ami in seen.images]
+    baked = {image.image_digest for image in images} - {None}
+    wanted = [f"{each.name}:{each.revision}" for each in seen.definitions if each.digest is not None]
+    for image in images:
+        # Of one that is gone or disabled something graver is said.
+        if wanted and image.image_digest is None and image.state == "available":
+            detail = (
+                f"its tags give no digest of the image in it: whether that is the one of {_some(wanted)} cannot be said"
+            )
+            advice = "Bake with `invoke build`, which tags the digest."
+            yield Drift(code="baked-image-unknown", subject=image.ami_id, detail=detail, advice=advice)
     for each in seen.definitions:
         subject = f"{each.name}:{each.revision}"
         if each.digest is None:

@@ -38,6 +38,8 @@ LOOKS = (
 # An incremental bake starts from its parent: there the fingerprint alone says which base AMI is underneath.
 _BASE_TAGS = ("gpu-ami:fingerprint-base", "gpu-ami:source-ami")
 _IMAGE_TAGS = ("gpu-ami:fingerprint-image", "gpu-ami:image")
+# Of the release record: what was found in the image, where nothing was looked up before.
+_DIGEST_TAG = "gpu-ami:image-digest"
 _T = TypeVar("_T")
 _NO_RECEIPTS: tuple[tuple[str, ...], str | None] = ((), None)
 _NO_PARAMETER: tuple[str | None, str | None] = (None, None)
@@ -167,7 +169,7 @@ def _images(caller: Caller, named: set[str]) -> dict[str, SeenImage]:
             ami_id=ami,
             state=found[ami].state if ami in found else None,
             base_ami=_tag(found[ami].tags, _BASE_TAGS) if ami in found else None,
-            image_digest=_digest(_tag(found[ami].tags, _IMAGE_TAGS)) if ami in found else None,
+            image_digest=_digest(found[ami].tags) if ami in found else None,
         )
         for ami in named
     }
@@ -177,9 +179,9 @@ def _tag(tags: Mapping[str, str], names: Sequence[str]) -> str | None:
     return next((tags[name] for name in names if tags.get(name)), None)
 
 
-def _digest(image: str | None) -> str | None:
-    _, at, digest = (image or "").partition("@")
-    return digest if at else None
+def _digest(tags: Mapping[str, str]) -> str | None:
+    _, at, digest = (_tag(tags, _IMAGE_TAGS) or "").partition("@")
+    return digest if at else tags.get(_DIGEST_TAG) or None
 
 
 def _manifest_ami(run: Invocation) -> str | None:
