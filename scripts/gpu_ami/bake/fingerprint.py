@@ -55,6 +55,7 @@ ELSEWHERE = frozenset(
         "security_group_id",
         "source_ami",
         "spot",
+        "spot_allocation_strategy",
         "spot_instance_types",
         "ssh_host",
         "ssh_interface",
