@@ -60,13 +60,14 @@ def _listed(value: Any) -> list[str]:
 
 
 def test_a_build_may_whatever_the_doctor_says_that_it_needs(policies: dict[str, Any]) -> None:
-    """On Spot, with copies, sharing, a key and a tunnel; the doctor's list was read off Packer's real calls."""
+    """All that a bake can need; the doctor's list was read off Packer's real calls."""
     asked = {
         "ecr_repository_url": f"{ACCOUNT}.dkr.ecr.{SEOUL}.amazonaws.com/own",
         "subnet_id": "subnet-0123456789abcdef0",
         "iam_instance_profile": "gpu-batch-bake-1",
         "ssh_interface": "session_manager",
         "spot": True,
+        "deregistration_protection": "on",
         "ami_regions": ["us-east-1"],
         "ami_users": [ACCOUNT],
     }
@@ -84,6 +85,7 @@ def test_a_build_may_whatever_the_doctor_says_that_it_needs(policies: dict[str, 
     ]
 
     assert {part.part for part in parts} >= {"look-ups", "builder", "AMI", "temporary group", "session", "key"}
+    assert "ec2:EnableImageDeregistrationProtection" in {name for part in parts for name in part.actions}
     assert refused == []
 
 

@@ -100,6 +100,7 @@ data "aws_iam_policy_document" "build" {
       "ec2:DeleteSecurityGroup",
       "ec2:DeleteVolume",
       "ec2:EnableImageDeprecation",
+      "ec2:EnableImageDeregistrationProtection",
       "ec2:ModifyImageAttribute",
       "ec2:ModifyInstanceAttribute",
       "ec2:ModifySnapshotAttribute",

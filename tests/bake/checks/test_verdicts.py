@@ -346,6 +346,7 @@ def test_each_variable_brings_its_permissions() -> None:
             spot=True,
             ssh_interface="session_manager",
             deprecate_after_days=1,
+            deregistration_protection="on",
             ami_regions=["us-east-1"],
             ami_users=["2"],
         ),
@@ -360,6 +361,7 @@ def test_each_variable_brings_its_permissions() -> None:
     }
     assert more["AMI"] - plain["AMI"] == {
         "ec2:EnableImageDeprecation",
+        "ec2:EnableImageDeregistrationProtection",
         "ec2:CopyImage",
         "ec2:ModifySnapshotAttribute",
     }

@@ -57,6 +57,12 @@ def test_listed_downloads_are_counted(given: Any, count: int) -> None:
     assert a_bake(model_downloads=given).model_downloads == count
 
 
+@pytest.mark.parametrize(("given", "protected"), [("on", True), ("with-cooldown", True), ("off", False), (None, False)])
+def test_protection_counts_where_it_is_on(given: Any, protected: bool) -> None:
+    """Packer takes an AMI back that it may not protect: after a whole bake, so the right to is asked for first."""
+    assert a_bake(deregistration_protection=given).is_protected is protected
+
+
 @pytest.mark.parametrize("name", ["ami_users", "ami_org_arns", "ami_ou_arns"])
 def test_each_way_of_sharing_counts(name: str) -> None:
     """A shared AMI needs a key that can be shared."""

@@ -50,6 +50,7 @@ _ABOUT = {
     "DeleteSnapshot": "snapshot",
     "DeregisterImage": "image",
     "EnableImageDeprecation": "image",
+    "EnableImageDeregistrationProtection": "image",
     "ModifyImageAttribute": "image",
     "ModifySnapshotAttribute": "snapshot",
     "RunInstances": "instance",
@@ -134,6 +135,8 @@ def _ami(wanted: Wanted) -> list[str]:
     operations = ["CreateImage", "ModifyImageAttribute", "DeregisterImage", "DeleteSnapshot"]
     if wanted.deprecate_after_days:
         operations.append("EnableImageDeprecation")
+    if wanted.is_protected:
+        operations.append("EnableImageDeregistrationProtection")
     if wanted.ami_regions:
         operations.append("CopyImage")
     if wanted.is_shared:

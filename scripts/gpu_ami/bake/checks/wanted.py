@@ -22,6 +22,7 @@ class Wanted:
     Attributes:
         subnet_ids: The builder's subnet, then those to fall back to.
         instance_types: The builder's type, then those to fall back to; for a Spot builder all that it may have.
+        is_protected: Whether EC2 is to refuse to deregister the AMI; an action of its own.
         is_reached_directly: False where a stand-in (the sandbox's guest) takes the builder's place.
     """
 
@@ -45,6 +46,7 @@ class Wanted:
     min_free_gib: float
     kms_key_id: str
     deprecate_after_days: float
+    is_protected: bool
     ami_regions: tuple[str, ...]
     is_shared: bool
     family: str
@@ -80,6 +82,7 @@ def wanted(values: Mapping[str, Any]) -> Wanted:
         min_free_gib=number("min_free_gib"),
         kms_key_id=text("kms_key_id"),
         deprecate_after_days=number("deprecate_after_days"),
+        is_protected=text("deregistration_protection") not in ("", "off"),
         ami_regions=words("ami_regions"),
         is_shared=any(words(name) for name in ("ami_users", "ami_org_arns", "ami_ou_arns")),
         family=text("family"),
