@@ -24,7 +24,7 @@ provider "aws" {{}}
 
 module "roles" {{
   source             = "{MODULE}"
-  family             = "gpu-batch"
+  family             = "FAMILY"
   subject            = "repo:acme/video"
   create_provider    = false
   ecr_repository_arn = "arn:aws:ecr:{SEOUL}:{ACCOUNT}:repository/own"
@@ -52,9 +52,9 @@ INSTANCE = f"{EC2}:{ACCOUNT}:instance/i-1"
 TEMPLATE = f"{EC2}:{ACCOUNT}:launch-template/lt-1"
 
 
-def planned_roles(access: Access, folder: Path) -> dict[str, Any]:
-    """Return the module's resources by address, planned in *folder* against the local AWS."""
-    (folder / "main.tf").write_text(CALLER)
+def planned_roles(access: Access, folder: Path, family: str = "gpu-batch") -> dict[str, Any]:
+    """Return the module's resources by address, planned for *family* in *folder* against the local AWS."""
+    (folder / "main.tf").write_text(CALLER.replace("FAMILY", family))
     tools = terraform_tools()
     env = access.child_environment({"CHECKPOINT_DISABLE": "1"})
     mirror = [f"-plugin-dir={tools.provider_mirror}"] if tools.provider_mirror else []

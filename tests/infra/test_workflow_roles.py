@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from gpu_ami.bake import variables
 from gpu_ami.bake.checks.permissions import Scene, context, needed
 from gpu_ami.bake.checks.wanted import wanted
 from gpu_ami.sandbox.policies import Attached, decide
+from gpu_ami.sandbox.session import Sandbox
 from tests.infra.roles import (
     ACCOUNT,
     BUILDS,
@@ -29,6 +31,8 @@ from tests.infra.roles import (
     SNAPSHOT,
     TEMPLATE,
     may,
+    planned_roles,
+    policies_of,
 )
 
 
@@ -53,6 +57,19 @@ def test_plan_changes_nothing_but_the_lock(policies: dict[str, Any]) -> None:
     assert changing == {
         (f"s3:{verb}Object", "arn:aws:s3:::own-state/gpu-ami/terraform.tfstate.tflock") for verb in ("Put", "Delete")
     }
+
+
+def test_a_plan_reads_the_roles_of_a_family_with_a_long_name(local_aws: Sandbox, tmp_path: Path) -> None:
+    """Names that AWS ends are cut at 26 characters, these are not; one role that cannot be read stops every plan."""
+    planned = planned_roles(local_aws.access, tmp_path, family="gpu-batch-video-analysis-seoul")
+    plan = policies_of(planned)["plan"]
+    roles = [planned[f'aws_iam_role.this["{purpose}"]']["name"] for purpose in PURPOSES]
+
+    assert roles[0] == "gpu-batch-video-analysis-seoul-github-plan"
+    for name in (*roles, "gpu-batch-video-analysis-s-job-1"):
+        assert may(plan, "iam:GetRole", f"{ROLE}/{name}"), name
+        assert may(plan, "iam:GetRolePolicy", f"{ROLE}/{name}"), name
+    assert not may(plan, "iam:GetRole", f"{ROLE}/admin")
 
 
 def _listed(value: Any) -> list[str]:

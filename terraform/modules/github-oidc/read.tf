@@ -91,6 +91,7 @@ data "aws_iam_policy_document" "plan" {
     ]
     resources = [
       "arn:${local.partition}:iam::${local.account}:role/${substr(var.family, 0, 26)}-*",
+      "arn:${local.partition}:iam::${local.account}:role/${var.family}-github-*", # these names are not cut
       "arn:${local.partition}:iam::${local.account}:instance-profile/${substr(var.family, 0, 26)}-*",
       "arn:${local.partition}:iam::${local.account}:oidc-provider/${local.issuer}",
     ]
