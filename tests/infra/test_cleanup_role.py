@@ -90,9 +90,11 @@ def test_cleanup_changes_what_is_ours_and_nothing_else(policies: dict[str, Any],
     ("service", "operation"), [call for call in CLEANING if not is_reading(call[1]) and call[0] == "iam"]
 )
 def test_cleanup_removes_packers_roles_and_no_others(policies: dict[str, Any], service: str, operation: str) -> None:
-    """A role that may delete roles must not be able to delete an administrator's."""
+    """It must reach no administrator's role, nor that of another team, whose Packer names it alike."""
     kind = "instance-profile" if "profile" in operation else "role"
 
     for name, allowed in (("packer-64a1", True), ("admin", False), ("my-packer-1", False)):
         resource = f"arn:aws:iam::{ACCOUNT}:{kind}/{name}"
-        assert may(policies["cleanup"], action(service, operation), resource) is allowed
+        assert may(policies["cleanup"], action(service, operation), resource, BUILDS) is allowed
+        assert not may(policies["cleanup"], action(service, operation), resource)
+        assert not may(policies["cleanup"], action(service, operation), resource, OURS), "no build made it"

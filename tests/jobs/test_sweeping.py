@@ -50,9 +50,10 @@ def _dead_build(here: World, run: str = DEAD) -> dict[str, str]:
     )
     template.create_time = long_ago
     name = f"packer-{run}"
-    iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST)
+    tags = [{"Key": k, "Value": v} for k, v in _tags(run).items()]
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST, Tags=tags)
     iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=POLICY)
-    iam.create_instance_profile(InstanceProfileName=name, Tags=[{"Key": k, "Value": v} for k, v in _tags(run).items()])
+    iam.create_instance_profile(InstanceProfileName=name, Tags=tags)
     iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
     profile = iam_backends[here.account]["aws"].get_instance_profile(name)
     profile.create_date = long_ago
@@ -115,6 +116,19 @@ def test_leftovers_go_and_nothing_else_does(here: World, tmp_path: Path) -> None
     (journal,) = [path for path in done.journals if path.name.startswith("sweep-")]
     events = [json.loads(line)["event"] for line in journal.read_text().splitlines()]
     assert events.count("will-remove") == events.count("removed") == 7
+
+
+def test_a_role_that_no_build_made_stays(here: World, tmp_path: Path) -> None:
+    """Every team's Packer names its roles alike: one in our profile goes only by the tag that our builds set."""
+    here.in_use()
+    name = _dead_build(here)["instance-profile"]
+    here.access.client("iam").untag_role(RoleName=name, TagKeys=["gpu-ami:run"])
+
+    done = _sweep(here, tmp_path, yes=True)
+
+    assert {each["status"] for each in done.document["results"]} == {"deleted"}
+    assert _found(_sweep(here, tmp_path)) == {}
+    assert name in [role.name for role in iam_backends[here.account]["aws"].roles.values()]
 
 
 def test_a_living_build_is_left_alone(here: World, tmp_path: Path) -> None:

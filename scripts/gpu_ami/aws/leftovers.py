@@ -174,10 +174,17 @@ def _iam_pages(caller: Caller, operation: str, key: str, **parameters: Any) -> I
 def _remove_profile(caller: Caller, name: str) -> None:
     answer = caller.call("iam", "get_instance_profile", InstanceProfileName=name)
     for role in (row["RoleName"] for row in answer["InstanceProfile"]["Roles"]):
+        is_builds = role.startswith("packer-") and _is_builds(caller, role)
         caller.call("iam", "remove_role_from_instance_profile", InstanceProfileName=name, RoleName=role)
-        if role.startswith("packer-"):
+        if is_builds:
             _remove_role(caller, role)
     caller.call("iam", "delete_instance_profile", InstanceProfileName=name)
+
+
+def _is_builds(caller: Caller, role: str) -> bool:
+    """Whether one of our builds made the role; Packer tags it as it does the profile. A profile leaves the tags out."""
+    row = caller.call("iam", "get_role", RoleName=role)["Role"]
+    return any(tag["Key"] == RUN_TAG for tag in row.get("Tags") or [])
 
 
 def _remove_role(caller: Caller, role: str) -> None:

@@ -1,6 +1,14 @@
 # Cleaning up: docs/cleanup.md of the repository lists the calls. Nothing without our tag can be removed, whatever the code
 # above it decides, and tags can only be put on what has that one already.
 
+locals {
+  # Names of the profile and the role that Packer makes for one build.
+  temporary = [
+    "arn:${local.partition}:iam::${local.account}:instance-profile/packer-*",
+    "arn:${local.partition}:iam::${local.account}:role/packer-*",
+  ]
+}
+
 data "aws_iam_policy_document" "cleanup" {
   source_policy_documents = [data.aws_iam_policy_document.look.json]
 
@@ -64,21 +72,38 @@ data "aws_iam_policy_document" "cleanup" {
   }
 
   statement {
+    sid = "LookAtProfilesThatBuildsLeft"
+    actions = [
+      "iam:GetInstanceProfile",
+      "iam:GetRole",
+      "iam:ListAttachedRolePolicies",
+      "iam:ListRolePolicies",
+    ]
+    resources = local.temporary
+  }
+
+  # Every team's Packer names them alike; ours puts the tags of the build on both.
+  statement {
     sid = "SweepProfilesThatBuildsLeft"
     actions = [
       "iam:DeleteInstanceProfile",
       "iam:DeleteRole",
       "iam:DeleteRolePolicy",
       "iam:DetachRolePolicy",
-      "iam:GetInstanceProfile",
-      "iam:ListAttachedRolePolicies",
-      "iam:ListRolePolicies",
       "iam:RemoveRoleFromInstanceProfile",
     ]
-    # Packer's own temporary ones; nobody else's begin so.
-    resources = [
-      "arn:${local.partition}:iam::${local.account}:instance-profile/packer-*",
-      "arn:${local.partition}:iam::${local.account}:role/packer-*",
-    ]
+    resources = local.temporary
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/${local.pipeline_tag}"
+      values   = [local.pipeline]
+    }
+
+    condition {
+      test     = "Null"
+      variable = "aws:ResourceTag/${local.run_tag}"
+      values   = ["false"]
+    }
   }
 }
