@@ -194,6 +194,26 @@ def test_a_saved_plan_gives_way_to_what_is_true_now(here: World, tmp_path: Path,
     assert done.document["results"] == []
 
 
+@pytest.mark.parametrize("where", ["flag", "settings"])
+def test_a_saved_plan_remembers_the_other_accounts(here: World, tmp_path: Path, unused: SandboxAmi, where: str) -> None:
+    """It may be carried out where nobody typed --account; an AMI that such an account uses by now stays."""
+    from moto.ssm.models import ssm_backends
+
+    role, file = "arn:aws:iam::210987654321:role/reader", tmp_path / "plan.json"
+    if where == "flag":
+        _clean(here, tmp_path, plan=str(file), accounts=(role,))
+    else:
+        _clean(here, tmp_path, plan=str(file), task_options={"cleanup": Cleanup(accounts=(role,))})
+    assert json.loads(file.read_text())["roles"] == [role]
+    theirs = ssm_backends["210987654321"][REGION]
+    theirs.put_parameter("/our/image", "", unused.id, "String", "", "", True, [], "text", None, None)
+
+    done = _clean(here, tmp_path, flags=Flags(), apply=str(file), permanent=True)
+
+    assert unused.id in here.there()
+    assert "210987654321" in {source["account"] for source in done.document["sources"]}
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -205,6 +225,7 @@ def test_a_saved_plan_gives_way_to_what_is_true_now(here: World, tmp_path: Path,
         ({"format": "other"}, UsageError, "not a clean-up plan"),
         ({"policy": {"mode": "explode"}}, UsageError, "not a clean-up plan"),
         ({"verdicts": 3}, UsageError, "not a clean-up plan"),
+        ({"roles": None}, UsageError, "not a clean-up plan"),
     ],
 )
 def test_a_plan_that_does_not_fit_is_refused(
@@ -221,11 +242,18 @@ def test_a_plan_that_does_not_fit_is_refused(
 
 
 @pytest.mark.parametrize(
-    "given", [{"apply": "p", "plan": "q"}, {"apply": "p", "flags": FLAGS}, {"restore": "j", "yes": True}]
+    "given",
+    [
+        {"apply": "p", "plan": "q"},
+        {"apply": "p", "flags": FLAGS},
+        {"apply": "p", "regions": (REGION,)},
+        {"apply": "p", "accounts": ("arn:aws:iam::210987654321:role/reader",)},
+        {"restore": "j", "yes": True},
+    ],
 )
 def test_flags_that_contradict_each_other_are_refused(here: World, tmp_path: Path, given: dict[str, Any]) -> None:
     """Each would promise something that is not done."""
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="leave out the other flags"):
         cleanup(task(here, tmp_path).run, Request(**given))
 
 
@@ -408,7 +436,7 @@ def test_other_accounts_are_read_and_never_changed(here: World, tmp_path: Path, 
     from moto.ssm.models import ssm_backends
 
     ssm_backends["210987654321"][REGION].put_parameter(
-        "/our/image", "", unused.id, "String", "", "", False, [], "text", None, None
+        "/our/image", "", unused.id, "String", "", "", True, [], "text", None, None
     )
 
     document = _clean(here, tmp_path, accounts=(role,)).document

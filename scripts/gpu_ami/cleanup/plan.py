@@ -84,6 +84,7 @@ class Plan:
         bins: The Recycle Bin of each region.
         orphans: Snapshots of AMIs that are gone; empty unless asked for.
         usd_per_gib_month: The price of snapshot storage by region; None where it is not known.
+        roles: Of the other accounts in which uses were looked for.
     """
 
     account: str
@@ -96,6 +97,7 @@ class Plan:
     bins: Mapping[str, Bin] = field(default_factory=dict)
     orphans: tuple[Orphan, ...] = ()
     usd_per_gib_month: Mapping[str, Decimal | None] = field(default_factory=dict)
+    roles: tuple[str, ...] = ()
 
     @property
     def doomed_orphans(self) -> tuple[Orphan, ...]:
@@ -164,6 +166,7 @@ class Plan:
             "made_at": _iso(self.made_at),
             "account": self.account,
             "regions": list(self.regions),
+            "roles": list(self.roles),
             "policy": self.policy.document(),
             "sources": [report.document() for report in self.reports],
             "blocks": list(self.decision.blocks),
@@ -212,7 +215,7 @@ class SavedPlan:
         policy: What decided.
         images: Region and id of each AMI that goes.
         orphans: Region and id of each orphan snapshot that goes.
-        looked_for_orphans: Whether the plan considered orphans.
+        roles: Of the other accounts in which uses were looked for.
     """
 
     account: str
@@ -220,6 +223,7 @@ class SavedPlan:
     policy: Policy
     images: frozenset[tuple[str, str]]
     orphans: frozenset[tuple[str, str]]
+    roles: tuple[str, ...]
 
 
 def load(path: Path, *, account: str, now: datetime) -> SavedPlan:
@@ -241,6 +245,7 @@ def load(path: Path, *, account: str, now: datetime) -> SavedPlan:
             policy=_policy(raw["policy"]),
             images=frozenset((v["region"], v["image_id"]) for v in raw["verdicts"] if v["action"] != "keep"),
             orphans=frozenset((o["region"], o["snapshot_id"]) for o in raw["orphans"] if o["action"] == "delete"),
+            roles=tuple(map(str, raw["roles"])),
         )
         blocks = list(raw["blocks"])
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:

@@ -28,6 +28,7 @@ def make_plan(
     *,
     orphans: bool = False,
     usd_per_gib_month: Mapping[str, Decimal | None] | None = None,
+    roles: Sequence[str] = (),
 ) -> Plan:
     """Return what a clean-up would do now.
 
@@ -37,6 +38,7 @@ def make_plan(
         now: The time.
         orphans: Whether to look for snapshots that AMIs left behind, too.
         usd_per_gib_month: The price of snapshot storage by region.
+        roles: Of the other accounts that the survey looks at; the plan's file names them to whoever carries it out.
 
     Raises:
         AwsError: The AMIs themselves could not be listed.
@@ -64,6 +66,7 @@ def make_plan(
         bins={region: bin_ for region, (_, bin_) in details.items()},
         orphans=tuple(found),
         usd_per_gib_month=usd_per_gib_month or {},
+        roles=tuple(roles),
     )
 
 

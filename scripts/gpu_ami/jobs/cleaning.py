@@ -73,7 +73,7 @@ class Request:
         Raises:
             UsageError: They do.
         """
-        if self.apply and (self.plan or self.orphans or self.flags != Flags()):
+        if self.apply and (self.plan or self.orphans or self.regions or self.accounts or self.flags != Flags()):
             msg = "--apply takes everything from its plan: leave out the other flags but --permanent."
             raise UsageError(msg)
         if self.restore and (self.plan or self.apply or self.orphans or self.yes or self.flags != Flags()):
@@ -102,11 +102,13 @@ def cleanup(run: Invocation, request: Request) -> None:
     if policy.keep == 0:
         run.console.warn("--keep 0: not even the newest AMI of a family stays if nothing needs it.")
     regions = list(saved.regions) if saved else chosen_regions(run, request.regions)
-    survey = survey_of(run, policy, account, regions, roles=request.accounts)
+    # Those of the plan's accounts and of the settings by now: more eyes see more uses.
+    roles = list(dict.fromkeys([*run.settings.cleanup.accounts, *(saved.roles if saved else request.accounts)]))
+    survey = survey_of(run, policy, account, regions, roles=roles)
     wants_orphans = request.orphans or bool(saved and saved.orphans)
     with run.console.step(f"looking at {len(survey.places)} regions and the working tree"):
         prices = {place.region: _price(place.region) for place in survey.own_places}
-        plan = make_plan(survey, account, now, orphans=wants_orphans, usd_per_gib_month=prices)
+        plan = make_plan(survey, account, now, orphans=wants_orphans, usd_per_gib_month=prices, roles=roles)
     if request.plan:
         write_atomic(Path(request.plan), json.dumps(plan.document(), indent=1) + "\n", what="clean-up plan")
         run.console.say(f"Wrote {request.plan}; carry it out with `invoke cleanup --apply {request.plan}`.")
