@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 import pytest
 
 from gpu_ami.aws.references.registry import SOURCES
-from gpu_ami.cleanup.policy import Flags, Scope, policy_from
+from gpu_ami.cleanup.policy import Flags, Scope, policy_from, policy_of
 from gpu_ami.errors import UsageError
 from gpu_ami.settings import EMBEDDED, Cleanup
 
@@ -100,6 +101,68 @@ def test_the_scope_covers_what_was_asked_for(
 
     assert scope.covers(*inside)
     assert not scope.covers(*outside)
+
+
+EVERY_FLAG = Flags(
+    older_than="36h",
+    keep="0",
+    name="web-*",
+    tag=("a=1", "b="),
+    mode="disable",
+    include_shared=True,
+    max_deletions="4",
+    skip_source=("receipts", "aws-backup"),
+    allow_no_references=True,
+    template_versions="2",
+)
+
+
+@pytest.mark.parametrize("flags", [Flags(), Flags(all_owned=True), EVERY_FLAG], ids=["none", "all owned", "every"])
+def test_a_policy_comes_back_from_its_document(flags: Flags) -> None:
+    """A saved plan is carried out by the policy that made it."""
+    policy = policy_from(EMBEDDED, flags)
+
+    assert policy_of(json.loads(json.dumps(policy.document()))) == policy
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"older_than_s": -(10**6)},
+        {"older_than_s": 0},
+        {"older_than_s": 3601},
+        {"older_than_s": "86400"},
+        {"older_than_s": 10**10},
+        {"keep": -100},
+        {"keep": True},
+        {"keep": 2.5},
+        {"keep": None},
+        {"template_versions": -3},
+        {"template_versions": 0},
+        {"max_deletions": -1},
+        {"skip_sources": ["instances"]},
+        {"skip_sources": ["batch", "receipts"]},
+        {"skip_sources": ["nonsense"]},
+        {"skip_sources": "batch"},
+        {"mode": None},
+        {"mode": "explode"},
+        {"include_shared": "false"},
+        {"allow_no_references": 1},
+        {"scope": {"family": 3, "name": None, "tags": {}}},
+        {"scope": {"family": None, "name": "", "tags": {}}},
+        {"scope": {"family": None, "name": None, "tags": {"a": 1}}},
+        {"scope": {"family": None, "name": None, "tags": {"": "1"}}},
+        {"scope": {"family": None, "name": None}},
+        {"something": "new"},
+    ],
+    ids=str,
+)
+def test_a_policy_that_no_flags_could_make_is_refused(change: dict[str, Any]) -> None:
+    """A plan's file can be edited; what no flag may do, such as not to ask Batch, it must not do either."""
+    document = policy_from(EMBEDDED, Flags()).document()
+
+    with pytest.raises((UsageError, ValueError, LookupError, TypeError)):
+        policy_of(document | change)
 
 
 def test_all_owned_covers_everything() -> None:

@@ -257,6 +257,24 @@ def test_flags_that_contradict_each_other_are_refused(here: World, tmp_path: Pat
         cleanup(task(here, tmp_path).run, Request(**given))
 
 
+@pytest.mark.parametrize("change", [{"skip_sources": ["batch"]}, {"keep": -100}, {"older_than_s": -(10**6)}], ids=str)
+def test_a_plan_whose_policy_was_edited_is_refused(
+    here: World, tmp_path: Path, unused: SandboxAmi, change: dict[str, Any]
+) -> None:
+    """A file must not do what a flag may not: here, delete an AMI that Batch uses by now, or one among the newest."""
+    file = tmp_path / "plan.json"
+    _clean(here, tmp_path, plan=str(file))
+    USES["batch_image_id"](here.maker, unused)
+    plan = json.loads(file.read_text())
+    verdicts = [verdict | {"action": "delete"} for verdict in plan["verdicts"]]
+    file.write_text(json.dumps(plan | {"policy": plan["policy"] | change, "verdicts": verdicts}))
+    before = here.there()
+
+    with pytest.raises(UsageError, match="is not a clean-up plan"):
+        _clean(here, tmp_path, flags=Flags(), apply=str(file), permanent=True)
+    assert here.there() == before
+
+
 def test_a_file_that_is_no_plan_is_refused(here: World, tmp_path: Path) -> None:
     """An empty file, a page, another JSON."""
     (tmp_path / "p").write_text("<html>")

@@ -14,7 +14,7 @@ from typing import Any
 from gpu_ami.aws.images import Image, Snapshot, parse_time
 from gpu_ami.aws.recyclebin import IMAGE, SNAPSHOT, Kind, Rule
 from gpu_ami.cleanup.decide import Decision, Reason, SourceReport, Verdict
-from gpu_ami.cleanup.policy import MODES, Policy, Scope
+from gpu_ami.cleanup.policy import Policy, policy_of
 from gpu_ami.errors import SafetyError, UsageError
 from gpu_ami.files import read_text
 
@@ -242,13 +242,13 @@ def load(path: Path, *, account: str, now: datetime) -> SavedPlan:
         saved = SavedPlan(
             account=str(raw["account"]),
             regions=tuple(map(str, raw["regions"])),
-            policy=_policy(raw["policy"]),
+            policy=policy_of(raw["policy"]),
             images=frozenset((v["region"], v["image_id"]) for v in raw["verdicts"] if v["action"] != "keep"),
             orphans=frozenset((o["region"], o["snapshot_id"]) for o in raw["orphans"] if o["action"] == "delete"),
             roles=tuple(map(str, raw["roles"])),
         )
         blocks = list(raw["blocks"])
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
+    except (UsageError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
         msg = f"{path} is not a clean-up plan: make one with `invoke cleanup --plan {path}`."
         raise UsageError(msg) from exc
     if saved.account != account:
@@ -263,22 +263,6 @@ def load(path: Path, *, account: str, now: datetime) -> SavedPlan:
         msg = f"{path} was blocked when it was made ({blocks[0]}): make a new plan."
         raise SafetyError(msg)
     return saved
-
-
-def _policy(raw: Mapping[str, Any]) -> Policy:
-    mode = MODES[MODES.index(raw["mode"])]
-    scope = raw["scope"]
-    return Policy(
-        older_than=timedelta(seconds=int(raw["older_than_s"])),
-        keep=int(raw["keep"]),
-        scope=Scope(family=scope["family"], name=scope["name"], tags=dict(scope["tags"])),
-        mode=mode,
-        include_shared=bool(raw["include_shared"]),
-        max_deletions=None if raw["max_deletions"] is None else int(raw["max_deletions"]),
-        skip_sources=frozenset(raw["skip_sources"]),
-        allow_no_references=bool(raw["allow_no_references"]),
-        template_versions=None if raw["template_versions"] is None else int(raw["template_versions"]),
-    )
 
 
 def _iso(moment: datetime | None) -> str | None:

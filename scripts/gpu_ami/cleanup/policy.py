@@ -139,6 +139,36 @@ def policy_from(settings: Settings, flags: Flags) -> Policy:
     )
 
 
+def policy_of(document: Mapping[str, Any]) -> Policy:
+    """Return the policy of which `Policy.document` made *document*; a file may hold anything by now.
+
+    Raises:
+        UsageError: No flags could have made such a policy.
+        ValueError: Likewise; and LookupError or TypeError when it has another shape.
+    """
+    given, scope = dict(document), document["scope"]
+    hours, rest = divmod(given["older_than_s"], 3600)
+    limit, versions = given["max_deletions"], given["template_versions"]
+    policy = Policy(
+        older_than=parse_duration(f"{hours}h", name="--older-than"),
+        keep=_whole(given["keep"], "--keep", least=0),
+        scope=Scope(family=scope["family"], name=scope["name"], tags=dict(scope["tags"])),
+        mode=MODES[MODES.index(given["mode"])],
+        include_shared=given["include_shared"] is True,
+        max_deletions=None if limit is None else _whole(limit, "--max-deletions", least=1),
+        skip_sources=_skipped(given["skip_sources"]),
+        allow_no_references=given["allow_no_references"] is True,
+        template_versions=None if versions is None else _whole(versions, "--template-versions", least=1),
+    )
+    names = [name for name in (policy.scope.family, policy.scope.name, *policy.scope.tags) if name is not None]
+    is_text = all(isinstance(word, str) for word in (*names, *policy.scope.tags.values()))
+    # Whatever was taken for something else, such as the word "false" for true, does not come back as it was.
+    if rest or policy.document() != given or not is_text or "" in names:
+        msg = f"no flags make this policy: {given}"
+        raise ValueError(msg)
+    return policy
+
+
 def family_of(image: Image) -> str:
     """Return the family of *image*: its tag, else its name without the date or version at the end.
 
