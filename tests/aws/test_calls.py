@@ -115,6 +115,16 @@ def test_aws_failing_inside_is_tried_again(aws: LocalAws, caller: Caller) -> Non
     assert caller.call("ec2", "describe_images", Owners=["self"])["Images"] == []
 
 
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_aws_failing_inside_without_end_is_no_refusal(aws: LocalAws, caller: Caller, status: int) -> None:
+    """It may have done what was asked before it broke down; after a refusal the thing would surely still be there."""
+    aws.gate.fail("InternalError", action="DeregisterImage", status=status)
+
+    with pytest.raises(UnansweredError, match="InternalError"):
+        caller.call("ec2", "deregister_image", ImageId="ami-1")
+    assert caller.calls == 4
+
+
 @pytest.mark.parametrize("body", [b"<DescribeImagesResponse><imagesSet><item>", b"not xml", b"\xff\xfe", b""])
 def test_a_cut_off_answer_is_no_answer(aws: LocalAws, caller: Caller, body: bytes) -> None:
     """Half a list read as a whole one would make the other half deletable."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.cleanup.journal import read
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import PartialError, SafetyError, UsageError
 from gpu_ami.jobs.cleaning import Request, cleanup
@@ -94,6 +95,40 @@ def test_what_is_gone_for_good_is_said_and_the_rest_comes_back(here: World, tmp_
 
     assert back.id in here.there()
     assert not {gone.id, half.id} & here.there()
+
+
+@pytest.mark.parametrize("status", ["500 Internal Server Error", "502 Bad Gateway", "504 Gateway Timeout"])
+def test_an_ami_that_went_behind_a_gateways_back_comes_back(here: World, tmp_path: Path, status: str) -> None:
+    """AWS deregisters it, a gateway answers that all is broken, each time: nobody may write "still there"."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    image = here.image()
+    gate = here.aws.gate
+    inner = gate._application
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        started: list[Any] = []
+        body = list(inner(environ, lambda *given: started.append(given)))
+        if environ["sandbox.call"].action == "DeregisterImage":
+            start_response(status, [("Content-Type", "text/html")])
+            return [b"<html>gateway</html>"]
+        start_response(*started[0])
+        return body
+
+    gate._application = application
+    try:
+        with pytest.raises(PartialError, match="nobody knows"):
+            _clean(here, tmp_path)
+    finally:
+        gate._application = inner
+    assert image.id not in here.there()
+    (journal,) = (tmp_path / "logs").glob("*.jsonl")
+    assert read(journal).entries[image.id].status == "unknown"
+
+    _restore(here, tmp_path, journal)
+
+    assert image.id in here.there()
 
 
 def test_disabled_amis_are_enabled_again(here: World, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class RefusedError(AwsError):
 
 
 class UnansweredError(AwsError):
-    """No usable answer came: no connection, no credentials, or an answer that was cut off or malformed."""
+    """No usable answer came: no connection, no credentials, a breakdown of AWS (5xx), or an answer that was cut off."""
 
 
 class Caller:
@@ -133,7 +133,10 @@ class Caller:
             status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             message = " ".join(str(exc.response.get("Error", {}).get("Message") or "no message").split())
             problem = RefusedError(f"{what}: {code}: {message}", code)
-            return problem, code in THROTTLING or status == 429, status < 500
+            if status >= 500 and code not in THROTTLING:
+                # Not a refusal: AWS, or something in between, broke down when it may have acted already.
+                return UnansweredError(str(problem)), False, False
+            return problem, code in THROTTLING or status == 429, True
         except HTTPClientError as exc:
             return UnansweredError(f"{what}: no answer: {_one_line(exc)}"), False, False
         except BotoCoreError as exc:
