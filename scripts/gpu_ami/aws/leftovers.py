@@ -144,7 +144,7 @@ def _free_volumes(caller: Caller) -> Iterator[Leftover]:
 
 
 def _templates(caller: Caller) -> Iterator[Leftover]:
-    """Launch templates that Packer made to ask a fleet for its builder; others with our tags may be somebody's workers."""
+    """Launch templates that Packer made to ask a fleet for its builder; others with our tags may launch workers."""
     filters = [{"Name": "tag-key", "Values": [RUN_TAG]}]
     for row in caller.pages("ec2", "describe_launch_templates", "LaunchTemplates", Filters=filters, MaxResults=200):
         if row["LaunchTemplateName"].startswith("packer-fleet-launch-template-"):
