@@ -99,7 +99,7 @@ def test_a_presigned_url_is_downloaded_and_its_signature_is_nowhere(shared: Chec
     assert status == 0, said
     built = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
     assert MARKER not in said
-    assert {"packer", "curl"} <= listed.seen, "the builder's processes were looked at too"
+    assert {"packer", "bwrap"} <= listed.seen, "the builder's processes were looked at too"
     assert listed.with_marker == set()
     state = shared.root / ".sandbox"
     assert files_with_marker(state) == []

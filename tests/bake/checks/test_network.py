@@ -127,7 +127,7 @@ def ssh(*cidrs: str, others: tuple[str, ...] = ()) -> Rule:
     ("group", "callers", "changed", "status", "said"),
     [
         (None, [], {"security_group_id": ""}, "ok", "temporary"),
-        (None, [], {"security_group_id": "", "ssh_interface": "private_ip"}, "fail", "nobody knows whom it should let in"),
+        (None, [], {"security_group_id": "", "ssh_interface": "private_ip"}, "fail", "nobody knows whom to let in"),
         (None, [], {}, "fail", "sg-1 not found in r"),
         (Group("sg-1", "vpc-2", (), (OUT,)), [], {}, "fail", "is in vpc-2, the subnet in vpc-1"),
         (a_group(egress=()), [], {}, "fail", "no HTTPS (443) out"),

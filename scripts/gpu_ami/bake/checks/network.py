@@ -118,7 +118,7 @@ def security_group(
     """
     if not wanted.security_group_id:
         if wanted.ssh_interface == "private_ip" and wanted.is_reached_directly and not wanted.caller_cidrs:
-            detail = "a temporary one, and nobody knows whom it should let in: ssh_interface is private_ip"
+            detail = "a temporary one, and nobody knows whom to let in: ssh_interface is private_ip"
             return Check(_GROUP, "fail", detail, "Set caller_cidrs to this machine's private address (10.0.0.7/32).")
         return Check(_GROUP, "ok", "a temporary one, which lets everything out and only the caller in")
     fix = "Mend security_group_id in the Packer variables, or leave it empty for a temporary one."

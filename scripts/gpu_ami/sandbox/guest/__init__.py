@@ -105,7 +105,8 @@ class Guest:
                 endpoint_port=self._endpoint_port,
             )
             self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
-            way_out = await relay.listen(box.socket, self._endpoint_port)
+            way_out = relay.Relay(self._endpoint_port)
+            await way_out.open(box.socket)
             door = ssh.Door(cells, self._builders)
             compiling = asyncio.create_task(_compile_aws_cli(door.visited))
             self._port = await door.open()
@@ -113,7 +114,7 @@ class Guest:
             await self._ending.wait()
             await door.close()
             await cells.end_all()
-            way_out.close()
+            await way_out.close()
             compiling.cancel()
             await asyncio.gather(compiling, return_exceptions=True)
         finally:

@@ -11,22 +11,45 @@ from pathlib import Path
 _CHUNK = 256 * 1024
 
 
-async def listen(path: Path, port: int) -> asyncio.AbstractServer:
-    """Return a running server at the unix socket *path* that joins each connection to 127.0.0.1:*port*."""
+class Relay:
+    """A server at a unix socket that joins each connection to 127.0.0.1:*port*."""
 
-    async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, port: int) -> None:
+        """Only note the port; `open` starts to listen."""
+        self._port = port
+        self._server: asyncio.AbstractServer | None = None
+        self._joined: set[asyncio.Task[None]] = set()
+
+    async def open(self, path: Path) -> None:
+        """Listen at *path*."""
+        self._server = await asyncio.start_unix_server(self._accept, sock=_bound(path), limit=_CHUNK)
+
+    async def close(self) -> None:
+        """End every connection, and listen no more."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._joined:
+            task.cancel()
+        await asyncio.gather(*self._joined, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # asyncio itself keeps no hold of the task, and cannot be told to end it.
+        task = asyncio.get_running_loop().create_task(self._join(reader, writer))
+        self._joined.add(task)
+        task.add_done_callback(self._joined.discard)
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers = [writer]
         try:
-            there = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            writer.close()  # the guest sees a connection that is closed without an answer
-            return
-        try:
-            await asyncio.gather(_pump(reader, there[1]), _pump(there[0], writer))
+            # Where nobody listens, the guest sees a connection that is closed without an answer.
+            with contextlib.suppress(OSError):
+                back, there = await asyncio.open_connection("127.0.0.1", self._port)
+                writers.append(there)
+                await asyncio.gather(_pump(reader, there), _pump(back, writer))
         finally:
-            there[1].close()
-            writer.close()
-
-    return await asyncio.start_unix_server(join, sock=_bound(path), limit=_CHUNK)
+            for each in writers:
+                each.close()
+            await asyncio.gather(*(each.wait_closed() for each in writers), return_exceptions=True)
 
 
 def _bound(path: Path) -> socket.socket:
