@@ -132,6 +132,21 @@ def test_a_quiet_account_is_refused(here: World, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("what", ["examples in files", "other people's AMIs"])
+def test_what_shows_no_use_of_an_own_ami_breaks_no_silence(here: World, tmp_path: Path, what: str) -> None:
+    """This repository's own tests name AMIs, and every account has instances on Amazon's: the refusal must stay."""
+    here.newest()
+    image = here.image()
+    if what == "examples in files":
+        (tmp_path / "main.tftest.hcl").write_text('image_id = "ami-0123456789abcdef0"\n')
+    else:
+        here.maker.parameter("/base", here.maker.filler())
+
+    with pytest.raises(SafetyError, match="--allow-no-references"):
+        _clean(here, tmp_path, yes=True, permanent=True)
+    assert image.id in here.there()
+
+
 def test_a_wrong_clock_is_noticed(here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: Any) -> None:
     """Two years ahead, every AMI looks old enough."""
     ahead = SimpleNamespace(now=lambda zone: datetime.now(zone) + timedelta(days=700))

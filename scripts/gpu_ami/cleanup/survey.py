@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -101,9 +101,13 @@ class Survey:
 
     @property
     def reports(self) -> list[SourceReport]:
-        """How the last look at each source ended."""
-        local = [source.report for source in self._local]
-        return [*self._failed_accounts, *(sight.report for sight in self._sights.values()), *local]
+        """How the last look at each source ended; that uses are seen is only shown by a use of an own AMI."""
+        own = {each for image in self.images for each in (image.image_id, *image.snapshot_ids)}
+        seen = [
+            replace(sight.report, is_use=sight.report.is_use and any(use.target in own for use in sight.references))
+            for sight in self._sights.values()
+        ]
+        return [*self._failed_accounts, *seen, *(source.report for source in self._local)]
 
     @property
     def references(self) -> list[Reference]:

@@ -84,7 +84,8 @@ def _source(
     name: str, look: Callable[[], tuple[int, list[Reference]]], problem: str | None, is_skipped: bool
 ) -> LocalSource:
     def report(status: Status, error: str | None = None, references: int = 0) -> SourceReport:
-        return SourceReport(name, None, status, references=references, error=error)
+        # Examples and history name AMIs, too: that a file names one does not show that the account's uses are seen.
+        return SourceReport(name, None, status, references=references, error=error, is_use=False)
 
     if is_skipped:
         return LocalSource(report("skipped", "left out by --skip-source"))
