@@ -30,7 +30,7 @@ def _tags(run: str = DEAD, family: str = FAMILY) -> dict[str, str]:
     return {"gpu-ami:run": run, "gpu-ami:family": family, "gpu-ami:pipeline": "1"}
 
 
-def _dead_build(here: World, run: str = DEAD) -> dict[str, str]:
+def dead_build(here: World, run: str = DEAD) -> dict[str, str]:
     """Leave one of each kind behind, through AWS's front door."""
     long_ago = datetime(2025, 1, 15, 12)  # noqa: DTZ001 - moto's time has no zone
     ec2, iam = here.access.client("ec2"), here.access.client("iam")
@@ -82,7 +82,7 @@ def _found(done: Task) -> dict[str, str]:
 def test_every_kind_of_leftover_is_found_and_shown(here: World, tmp_path: Path) -> None:
     """Without --yes nothing is touched."""
     here.in_use()
-    left = _dead_build(here)
+    left = dead_build(here)
 
     done = _sweep(here, tmp_path)
 
@@ -99,7 +99,7 @@ def test_leftovers_go_and_nothing_else_does(here: World, tmp_path: Path) -> None
     other = here.maker.ec2.create_security_group("other", "x", here.maker.vpc_id(), _tags(family="other"))
     workers = here.maker.ec2.create_launch_template("workers", "", {}, {"launch-template": _tags()})
     workers.create_time = datetime(2025, 1, 15, 12)  # noqa: DTZ001 - moto's time has no zone
-    left = _dead_build(here)
+    left = dead_build(here)
     snapshots = here.maker.ec2.amis[left["image"]].snapshot_ids
 
     done = _sweep(here, tmp_path, yes=True)
@@ -121,7 +121,7 @@ def test_leftovers_go_and_nothing_else_does(here: World, tmp_path: Path) -> None
 def test_a_role_that_no_build_made_stays(here: World, tmp_path: Path) -> None:
     """Every team's Packer names its roles alike: one in our profile goes only by the tag that our builds set."""
     here.in_use()
-    name = _dead_build(here)["instance-profile"]
+    name = dead_build(here)["instance-profile"]
     here.access.client("iam").untag_role(RoleName=name, TagKeys=["gpu-ami:run"])
 
     done = _sweep(here, tmp_path, yes=True)
@@ -134,7 +134,7 @@ def test_a_role_that_no_build_made_stays(here: World, tmp_path: Path) -> None:
 def test_a_living_build_is_left_alone(here: World, tmp_path: Path) -> None:
     """Its run id says that it began an hour ago."""
     here.in_use()
-    _dead_build(here, run=f"{here.now - timedelta(hours=1):%Y%m%dT%H%M%SZ}-abc123")
+    dead_build(here, run=f"{here.now - timedelta(hours=1):%Y%m%dT%H%M%SZ}-abc123")
 
     done = _sweep(here, tmp_path, yes=True)
 
@@ -146,7 +146,7 @@ def test_a_living_build_is_left_alone(here: World, tmp_path: Path) -> None:
 def test_an_unfinished_ami_that_is_needed_stays(here: World, tmp_path: Path, by: str) -> None:
     """A build that lost its tags may have made the AMI that is live: the same proofs as for `cleanup`."""
     here.in_use()
-    image_id = _dead_build(here)["image"]
+    image_id = dead_build(here)["image"]
     if by == "tfvars":
         (tmp_path / "terraform.tfvars").write_text(f'gpu_ami_id = "{image_id}"\n')
     elif by == "sharing":
@@ -169,7 +169,7 @@ def test_an_ami_that_is_needed_since_the_plan_stays(
 ) -> None:
     """Everything that can have moved is read again before the first removal."""
     here.in_use()
-    image_id = _dead_build(here)["image"]
+    image_id = dead_build(here)["image"]
 
     def meanwhile(*arguments: Any, **named: Any) -> Path:
         if how == "used":
@@ -194,7 +194,7 @@ def test_an_ami_that_is_needed_since_the_plan_stays(
 def test_files_that_cannot_be_read_keep_only_amis(here: World, tmp_path: Path) -> None:
     """A state behind a backend that is not initialized says nothing about instances."""
     here.in_use()
-    left = _dead_build(here)
+    left = dead_build(here)
     (tmp_path / "a.tf").symlink_to(tmp_path / "gone")
     with pytest.raises(SafetyError, match=r"a\.tf"):
         _sweep(here, tmp_path, yes=True)
@@ -207,7 +207,7 @@ def test_files_that_cannot_be_read_keep_only_amis(here: World, tmp_path: Path) -
 def test_an_instance_goes_before_what_hangs_on_it(here: World, tmp_path: Path) -> None:
     """EC2 refuses to delete a group that an instance is in."""
     here.in_use()
-    _dead_build(here)
+    dead_build(here)
     here.aws.gate.calls.clear()
 
     _sweep(here, tmp_path, yes=True)
@@ -220,7 +220,7 @@ def test_an_instance_goes_before_what_hangs_on_it(here: World, tmp_path: Path) -
 def test_one_failure_does_not_stop_the_rest(here: World, tmp_path: Path) -> None:
     """It is listed and the exit code is 7."""
     here.in_use()
-    _dead_build(here)
+    dead_build(here)
     here.aws.gate.fail("DependencyViolation", "in use", action="DeleteSecurityGroup")
 
     with pytest.raises(PartialError, match="DependencyViolation"):
@@ -232,7 +232,7 @@ def test_one_failure_does_not_stop_the_rest(here: World, tmp_path: Path) -> None
 def test_what_is_gone_meanwhile_counts_as_removed(here: World, tmp_path: Path) -> None:
     """Packer may have come back to life and cleaned up itself."""
     here.in_use()
-    _dead_build(here)
+    dead_build(here)
     here.aws.gate.fail("InvalidVolume.NotFound", "gone", action="DeleteVolume")
 
     results = _sweep(here, tmp_path, yes=True).document["results"]
@@ -246,7 +246,7 @@ def test_what_is_gone_meanwhile_counts_as_removed(here: World, tmp_path: Path) -
 def test_a_list_that_cannot_be_read_keeps_everything(here: World, tmp_path: Path, action: str) -> None:
     """Half a picture is none."""
     here.in_use()
-    left = _dead_build(here)
+    left = dead_build(here)
     here.aws.gate.deny(action)
 
     with pytest.raises(SafetyError, match="Everything is kept"):
@@ -257,7 +257,7 @@ def test_a_list_that_cannot_be_read_keeps_everything(here: World, tmp_path: Path
 def test_a_kind_can_be_left_out(here: World, tmp_path: Path) -> None:
     """A role for cleaning up may have no IAM permissions."""
     here.in_use()
-    _dead_build(here)
+    dead_build(here)
     here.aws.gate.deny("iam:*")
 
     assert "instance-profile" not in _found(_sweep(here, tmp_path, skip_source=("instance-profile",)))
@@ -300,7 +300,7 @@ def test_the_wrong_account_is_never_changed(here: World, tmp_path: Path) -> None
 def test_a_table_says_all_of_it(here: World, tmp_path: Path) -> None:
     """Kind, id, build, verdict, and what it adds up to."""
     here.in_use()
-    left = _dead_build(here)
+    left = dead_build(here)
 
     text = _sweep(here, tmp_path, task_options={"output": "table"}).out.getvalue()
 
@@ -323,7 +323,7 @@ def test_instances_that_do_not_end_are_waited_for_and_said(here: World) -> None:
 def test_ctrl_c_says_where_it_is_written(here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 130 and the journal's name."""
     here.in_use()
-    _dead_build(here)
+    dead_build(here)
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

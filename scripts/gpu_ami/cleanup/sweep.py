@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from gpu_ami.aws.calls import Caller
 from gpu_ami.aws.images import Image
-from gpu_ami.aws.leftovers import KINDS, Leftover, remove, wait_until_terminated
+from gpu_ami.aws.leftovers import KINDS, Leftover, find, remove, wait_until_terminated
 from gpu_ami.aws.references.source import Reference
 from gpu_ami.cleanup.apply import Result
 from gpu_ami.cleanup.decide import CLOCK_TOLERANCE, Reason, SourceReport, by_target, find_blocks
@@ -177,7 +176,8 @@ def kept_after_all(survey: Survey, doomed: Sequence[SweepVerdict]) -> dict[str, 
     if blocks := find_blocks(survey.reports, survey.policy):
         return dict.fromkeys(ids, f"the check right before found: {blocks[0]}")
     needed = by_target(survey.references)
-    kept = {}
+    listed = {image.image_id for image in survey.images}
+    kept = dict.fromkeys(ids - listed, "the list of AMIs does not have it: nobody knows what needs it")
     for image in (image for image in survey.images if image.image_id in ids):
         uses = [use.detail for target in (image.image_id, *image.snapshot_ids) for use in needed.get(target, ())]
         uses += [f"tagged {tag}={image.tags[tag]}" for tag in (HANDOVER_TAG, KEEP_TAG) if tag in image.tags]
@@ -190,50 +190,72 @@ class Sweep:
     """One run that removes leftovers.
 
     Args:
-        callers: Of each region.
-        images: The account's AMIs, by id.
-        leftovers: Looks after the snapshots of AMIs that are removed.
+        survey: Of the account's AMIs and what needs them; looked at again before an AMI goes.
+        family: Whose leftovers.
+        older_than: Builds younger than this may be alive.
         journal: Where every act is written down first.
-        kept: Why AMIs stay that the plan dooms, by their ids.
     """
 
-    def __init__(
-        self,
-        callers: Mapping[str, Caller],
-        images: Mapping[str, Image],
-        leftovers: Leftovers,
-        journal: Journal,
-        *,
-        kept: Mapping[str, str],
-    ) -> None:
+    def __init__(self, survey: Survey, family: str, older_than: timedelta, journal: Journal) -> None:
         """Remove nothing yet."""
-        self._kept = kept
-        self._callers = callers
-        self._images = images
-        self._leftovers = leftovers
+        self._survey = survey
+        self._family = family
+        self._older_than = older_than
+        self._callers = {place.region: place.caller for place in survey.own_places}
+        self._images = {image.image_id: image for image in survey.images}
+        self._leftovers = Leftovers(survey, journal)
         self._journal = journal
 
     def run(self, verdicts: Sequence[SweepVerdict]) -> list[Result]:
-        """Remove what *verdicts* doom, instances first; one failure never stops the rest."""
-        instances = [verdict.leftover for verdict in verdicts if verdict.leftover.kind == "instance"]
-        others = [verdict.leftover for verdict in verdicts if verdict.leftover.kind != "instance"]
-        results = [self._one(each) for each in instances]
-        self._wait(instances, results)
-        return results + [self._one(each) for each in others]
+        """Remove what *verdicts* doom, kind by kind, each looked at again first; one failure never stops the rest."""
+        results: list[Result] = []
+        for kind in KINDS:
+            doomed = [verdict for verdict in verdicts if verdict.leftover.kind == kind]
+            kept = self._kept_now(doomed)
+            some = [self._one(verdict.leftover, kept) for verdict in doomed]
+            if kind == "instance":
+                self._wait(some)
+            results += some
+        return results
 
-    def _wait(self, instances: Sequence[Leftover], results: Sequence[Result]) -> None:
-        ended = [each for each, result in zip(instances, results, strict=True) if not result.is_failed]
+    def _kept_now(self, doomed: Sequence[SweepVerdict]) -> dict[tuple[str, str], str]:
+        """Return why leftovers of one kind must stay after all, by region and id."""
+        kept: dict[tuple[str, str], str] = {}
+        for kind, region in sorted({(verdict.leftover.kind, verdict.leftover.region) for verdict in doomed}):
+            here = [verdict for verdict in doomed if verdict.leftover.region == region]
+            try:
+                fresh = {each.identifier: each for each in find(self._callers[region], kind, self._family)}
+            except AwsError as exc:
+                why = f"the check right before failed: {exc}"
+                kept.update({(region, verdict.leftover.identifier): why for verdict in here})
+                continue
+            now = datetime.now(timezone.utc)
+            for verdict in here:
+                if reason := self._why_kept(verdict, fresh.get(verdict.leftover.identifier), now):
+                    kept[region, verdict.leftover.identifier] = reason
+        needed = kept_after_all(self._survey, doomed)
+        left = [verdict.leftover for verdict in doomed if verdict.leftover.identifier in needed]
+        return kept | {(each.region, each.identifier): needed[each.identifier] for each in left}
+
+    def _why_kept(self, verdict: SweepVerdict, fresh: Leftover | None, now: datetime) -> str | None:
+        if fresh is None or fresh.run != verdict.leftover.run:
+            return "since the plan it went, came into use or lost its tags"
+        reasons = list(_reasons(fresh, verdict.started, (), self._older_than, now))
+        return f"since the plan: {reasons[0].detail}" if reasons else None
+
+    def _wait(self, results: Sequence[Result]) -> None:
+        ended = [each for each in results if each.status == "deleted"]
         for region in sorted({each.region for each in ended}):
-            ids = [each.identifier for each in ended if each.region == region]
+            ids = [each.image_id for each in ended if each.region == region]
             try:
                 wait_until_terminated(self._callers[region], ids)
             except AwsError as exc:
                 self._journal.write("waited", region=region, error=str(exc))
 
-    def _one(self, leftover: Leftover) -> Result:
+    def _one(self, leftover: Leftover, kept: Mapping[tuple[str, str], str]) -> Result:
         identifier, caller = leftover.identifier, self._callers[leftover.region]
-        if identifier in self._kept:
-            return Result(identifier, leftover.region, "kept", error=self._kept[identifier])
+        if why := kept.get((leftover.region, identifier)):
+            return Result(identifier, leftover.region, "kept", error=why)
         image = self._images.get(identifier)
         record = image_record(image) if image else None
         self._journal.write("will-remove", kind=leftover.kind, id=identifier, region=leftover.region, image=record)

@@ -15,12 +15,11 @@ from gpu_ami.cleanup import view
 from gpu_ami.cleanup.apply import Result
 from gpu_ami.cleanup.decide import SourceReport, by_target
 from gpu_ami.cleanup.journal import Journal, new_path
-from gpu_ami.cleanup.leftovers import Leftovers
 from gpu_ami.cleanup.planning import clock_reports
 from gpu_ami.cleanup.policy import Policy
 from gpu_ami.cleanup.runlock import only_one
 from gpu_ami.cleanup.survey import Place, Survey, in_parallel
-from gpu_ami.cleanup.sweep import Sweep, SweepPlan, SweepVerdict, decide_sweep, kept_after_all, sweep_blocks
+from gpu_ami.cleanup.sweep import Sweep, SweepPlan, SweepVerdict, decide_sweep, sweep_blocks
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs.cleaning import chosen_regions, survey_of
@@ -136,10 +135,7 @@ def _act(run: Invocation, plan: SweepPlan, survey: Survey) -> tuple[list[Result]
     journal = Journal(path)
     try:
         journal.write("begin", format=1, account=plan.account, older_than_s=int(plan.older_than.total_seconds()))
-        callers = {place.region: place.caller for place in survey.own_places}
-        images = {image.image_id: image for image in survey.images}
-        kept = kept_after_all(survey, plan.doomed)
-        act = Sweep(callers, images, Leftovers(survey, journal), journal, kept=kept)
+        act = Sweep(survey, run.settings.family, plan.older_than, journal)
         with run.console.step(f"removing {len(plan.doomed)} leftovers"):
             results = act.run(plan.doomed)
         journal.write("end", failed=sum(each.is_failed for each in results))
