@@ -85,6 +85,17 @@ def test_without_a_time_in_its_id_the_youngest_resource_tells() -> None:
     assert [v.reasons[0].code for v in _decide(old, young, undated)] == ["may-be-alive"] * 3
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_youngest_resource_tells_even_if_the_run_id_is_old(kind: str) -> None:
+    """A second attempt under the same run id: its instance stands in a security group that has no date of its own."""
+    left = _left(kind, created=None if kind == "security-group" else NOW - timedelta(days=1))
+    young = _left("instance", identifier="i-2", created=NOW - timedelta(hours=1))
+
+    verdicts = {verdict.leftover.identifier: verdict for verdict in _decide(left, young)}
+
+    assert [reason.code for reason in verdicts[left.identifier].reasons] == ["may-be-alive"]
+
+
 def test_a_resource_younger_than_its_run_id_says_counts() -> None:
     """A run id can be reused by hand; the younger of the two times is the safe one."""
     assert _codes(_left(created=NOW - timedelta(hours=1))) == ["may-be-alive"]

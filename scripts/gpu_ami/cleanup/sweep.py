@@ -110,6 +110,7 @@ def decide_sweep(
     for leftover in leftovers:
         by_run[leftover.run].append(leftover)
     started = {run: started_at(run, some) for run, some in by_run.items()}
+    youngest = {run: max((one.created for one in some if one.created), default=None) for run, some in by_run.items()}
     known = {image.image_id: image for image in images}
     order = list(KINDS)
     verdicts = []
@@ -121,7 +122,7 @@ def decide_sweep(
         if leftover.kind == "image" and HANDOVER_TAG in leftover.tags:
             continue  # a finished AMI: `cleanup` looks after it
         began = started[leftover.run]
-        reasons = tuple(_reasons(leftover, began, uses, older_than, now))
+        reasons = tuple(_reasons(leftover, (began, youngest[leftover.run]), uses, older_than, now))
         gone = (Reason("leftover", f"build {leftover.run} is over"),)
         verdicts.append(SweepVerdict(leftover, began, "keep" if reasons else "delete", reasons or gone))
     return verdicts
@@ -138,15 +139,20 @@ def started_at(run: str, leftovers: Sequence[Leftover]) -> datetime | None:
 
 
 def _reasons(
-    leftover: Leftover, began: datetime | None, uses: Sequence[Reference], older_than: timedelta, now: datetime
+    leftover: Leftover,
+    build: Iterable[datetime | None],
+    uses: Sequence[Reference],
+    older_than: timedelta,
+    now: datetime,
 ) -> Iterable[Reason]:
-    moments = [moment for moment in (began, leftover.created) if moment is not None]
+    # A build that made anything lately may be alive, and with it whatever it made before.
+    moments = [moment for moment in (*build, leftover.created) if moment is not None]
     if not moments:
         yield Reason("no-date", "neither its run id nor AWS says when it was made")
     elif max(moments) > now + CLOCK_TOLERANCE:
         yield Reason("future-date", f"made in the future, {max(moments):%Y-%m-%d %H:%M} UTC")
     elif now - max(moments) < older_than:
-        yield Reason("may-be-alive", f"its build began {max(moments):%Y-%m-%d %H:%M} UTC and may still run")
+        yield Reason("may-be-alive", f"its build was at work {max(moments):%Y-%m-%d %H:%M} UTC and may still run")
     if KEEP_TAG in leftover.tags:
         yield Reason("keep-tag", f"tagged {KEEP_TAG}={leftover.tags[KEEP_TAG]}")
     if leftover.kind == "image" and leftover.state not in _UNFINISHED:
@@ -240,7 +246,7 @@ class Sweep:
     def _why_kept(self, verdict: SweepVerdict, fresh: Leftover | None, now: datetime) -> str | None:
         if fresh is None or fresh.run != verdict.leftover.run:
             return "since the plan it went, came into use or lost its tags"
-        reasons = list(_reasons(fresh, verdict.started, (), self._older_than, now))
+        reasons = list(_reasons(fresh, (verdict.started,), (), self._older_than, now))
         return f"since the plan: {reasons[0].detail}" if reasons else None
 
     def _wait(self, results: Sequence[Result]) -> None:
