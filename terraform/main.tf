@@ -30,6 +30,7 @@ module "network" {
 
   name              = var.family
   cidr_block        = var.network_cidr_block
+  zones             = var.network_zones
   builder_ssh_cidrs = var.builder_ssh_cidrs
 }
 

@@ -65,6 +65,13 @@ variable "network_cidr_block" {
   nullable    = false
 }
 
+variable "network_zones" {
+  description = "Availability zones of the network that is made, in the order of their subnets, new ones last; empty takes the first of the alphabet, and a new zone there replaces subnets."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}
+
 variable "builder_ssh_cidrs" {
   description = "Who may log in to a build instance over SSH; empty is nobody, for session_manager or Packer's temporary group."
   type        = list(string)

@@ -24,6 +24,7 @@ run "refuses_wrong_values_1" {
     name              = "GPU"         # capitals
     cidr_block        = "10.0.0.0/8"  # too large
     zone_count        = 0             # none
+    zones             = ["2a"]        # no zone
     builder_ssh_cidrs = ["0.0.0.0/0"] # everybody
   }
 
@@ -31,6 +32,7 @@ run "refuses_wrong_values_1" {
     var.name,
     var.cidr_block,
     var.zone_count,
+    var.zones,
     var.builder_ssh_cidrs,
   ]
 }
@@ -43,12 +45,14 @@ run "refuses_wrong_values_2" {
   }
 
   variables {
-    cidr_block        = "fd00::/16"     # IPv6
-    builder_ssh_cidrs = ["203.0.113.7"] # no mask
+    cidr_block        = "fd00::/16"                            # IPv6
+    zones             = ["ap-northeast-2a", "ap-northeast-2a"] # the same twice
+    builder_ssh_cidrs = ["203.0.113.7"]                        # no mask
   }
 
   expect_failures = [
     var.cidr_block,
+    var.zones,
     var.builder_ssh_cidrs,
   ]
 }

@@ -276,6 +276,26 @@ run "the_network_is_small_and_spread" {
   }
 }
 
+run "zones_that_are_named_keep_their_addresses" {
+  command = plan
+
+  module {
+    source = "./modules/network"
+  }
+
+  variables {
+    name  = "gpu-batch"
+    zones = ["ap-northeast-2b", "ap-northeast-2d"]
+  }
+
+  assert {
+    condition = { for zone, subnet in aws_subnet.public : zone => subnet.cidr_block } == {
+      ap-northeast-2b = "10.83.0.0/22", ap-northeast-2d = "10.83.4.0/22"
+    }
+    error_message = "A zone that comes earlier in the alphabet would replace the subnets."
+  }
+}
+
 run "no_bucket_means_no_right_to_one" {
   command = plan
 

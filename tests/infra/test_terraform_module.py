@@ -26,6 +26,7 @@ RENAMED = {
     "github_branch": "branch",
     "github_create_provider": "create_provider",
     "network_cidr_block": "cidr_block",
+    "network_zones": "zones",
 }
 # The root decides on these itself, or says more of them than the module does.
 OWN = {"family", "gpu_ami_id", "subnet_ids", "security_group_ids", "subject", "cidr_block", "models_bucket"}

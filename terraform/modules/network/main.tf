@@ -13,7 +13,8 @@ data "aws_availability_zones" "available" {
 data "aws_region" "current" {}
 
 locals {
-  zones = slice(
+  # A subnet's addresses follow from its zone's place in this list.
+  zones = length(var.zones) > 0 ? var.zones : slice(
     sort(data.aws_availability_zones.available.names),
     0,
     min(var.zone_count, length(data.aws_availability_zones.available.names)),

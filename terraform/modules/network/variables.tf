@@ -33,6 +33,18 @@ variable "zone_count" {
   }
 }
 
+variable "zones" {
+  description = "Availability zones of the network that is made, in the order of their subnets, new ones last; empty takes the first of the alphabet, and a new zone there replaces subnets."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = length(var.zones) <= 4 && length(distinct(var.zones)) == length(var.zones) && alltrue([for zone in var.zones : can(regex("^[a-z]+(-[a-z]+)+-[0-9]+[a-z]$", zone))])
+    error_message = "The zones must be up to 4 different availability zones of the region, such as ap-northeast-2a."
+  }
+}
+
 variable "builder_ssh_cidrs" {
   description = "Who may log in to a build instance over SSH; empty is nobody, for session_manager or Packer's temporary group."
   type        = list(string)
