@@ -195,3 +195,39 @@ def test_streams_are_looked_up_late(capsys: pytest.CaptureFixture[str]) -> None:
     console.say("x")
 
     assert capsys.readouterr() == ("[1]\n", "x\n")
+
+
+def test_commands_that_are_named_in_the_sandbox_can_be_pasted() -> None:
+    """Without the flag they would go to AWS; the JSON stays as it is."""
+    console = Console(out=io.StringIO(), err=io.StringIO(), sandbox=True)
+    table = Table(
+        columns=("do",), rows=[("Run `invoke publish --ami ami-1`.",)], footer=("undo with `invoke cleanup`",)
+    )
+
+    console.say("Next: `invoke plan --sandbox`, `invoke apply`, `invoke sandbox` or `invoke setup`.")
+    console.result({}, table)
+
+    out, err = _printed(console)
+    assert err == "Next: `invoke plan --sandbox`, `invoke apply --sandbox`, `invoke sandbox` or `invoke setup`.\n"
+    assert "`invoke publish --ami ami-1 --sandbox`" in out
+    assert "undo with `invoke cleanup --sandbox`" in out
+
+
+def test_a_table_without_rows_is_its_last_lines() -> None:
+    """A heading over nothing looks like something that is missing."""
+    console = _console()
+
+    console.result({}, Table(columns=("action", "what"), rows=[], footer=("No changes.",)))
+
+    assert _printed(console)[0] == "No changes.\n"
+
+
+def test_a_folded_table_breaks_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An id in two halves can be neither copied nor searched for."""
+    monkeypatch.setenv("COLUMNS", "60")
+    console = Console(out=Terminal(), err=io.StringIO())
+    ami = "ami-0123456789abcdef0"
+
+    console.result({}, Table(columns=("AMI", "reason"), rows=[(ami, "nothing that was looked at needs it " * 4)]))
+
+    assert ami in _printed(console)[0]

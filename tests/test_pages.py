@@ -171,6 +171,7 @@ def test_the_shell_completes_tasks_and_flags(line: str, candidate: str) -> None:
 
 
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
+_SETTING = re.compile(r"\| `[a-z]")
 
 
 def settings_rows() -> list[str]:
@@ -191,9 +192,21 @@ def settings_rows() -> list[str]:
 
 def test_every_setting_is_documented_with_its_default() -> None:
     """People look things up in docs/settings.md; `python -m tests.test_pages` writes its table anew."""
-    found = [line for line in SETTINGS_PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    found = [line for line in SETTINGS_PAGE.read_text(encoding="utf-8").splitlines() if _SETTING.match(line)]
 
     assert found == settings_rows()
+
+
+def test_every_variable_of_the_environment_is_documented() -> None:
+    """Those that the code reads, and no other."""
+    files = (ROOT / "scripts" / "gpu_ami").rglob("*.py")
+    # GitHub's own variables are in docs/github-actions.md.
+    code = [path.read_text(encoding="utf-8") for path in files if path.parent.name != "github"]
+    read = {name for text in code for name in re.findall(r"\bGPU_AMI_[A-Z_]+[A-Z]\b", text)}
+
+    found = set(re.findall(r"^\| `(GPU_AMI_\w+)` \|", SETTINGS_PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+
+    assert found == read
 
 
 @pytest.mark.parametrize("picture", sorted((ROOT / "docs" / "pictures").glob("*.svg")), ids=lambda path: path.name)
@@ -218,6 +231,6 @@ def test_the_recording_is_of_a_whole_build() -> None:
 
 if __name__ == "__main__":
     lines = SETTINGS_PAGE.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if not line.startswith("| `")]
+    kept = [line for line in lines if not _SETTING.match(line)]
     head = kept.index("|---|---|---|") + 1
     SETTINGS_PAGE.write_text("\n".join([*kept[:head], *settings_rows(), *kept[head:]]) + "\n", encoding="utf-8")

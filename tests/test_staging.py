@@ -64,3 +64,20 @@ def test_files_are_named_as_a_person_would_type_them(tmp_path: Path) -> None:
     assert Workspace(tmp_path).shown(Workspace(tmp_path).manifest) == "packer/manifest.json"
     assert Workspace(tmp_path).shown(Workspace(tmp_path).release) == "packer/release.json"
     assert Workspace(tmp_path).shown(Workspace(tmp_path).logs) == "logs"
+
+
+def test_what_has_not_changed_is_not_touched(repository: Path) -> None:
+    """A build in another terminal reads its scripts there, one after another."""
+    workspace = Workspace(repository, sandbox=True)
+    stage(workspace)
+    made = workspace.packer / "sandbox.pkrvars.json"
+    made.write_text("{}")
+    before = {path: path.stat().st_ino for path in workspace.state.rglob("*")}
+    (repository / "packer" / "a.pkr.hcl").write_text("# changed\n")
+
+    stage(workspace)
+
+    after = {path: path.stat().st_ino for path in workspace.state.rglob("*")}
+    assert {path.name for path in before if after.get(path) != before[path]} == {"a.pkr.hcl"}
+    assert (workspace.packer / "a.pkr.hcl").read_text() == "# changed\n"
+    assert made.exists()

@@ -108,7 +108,7 @@ def _leave(message: str, error: PipelineError) -> None:
         raise error
     from gpu_ami.console import Console
 
-    Console().fail(message)
+    Console(sandbox="--sandbox" in sys.argv).fail(message)
     raise Exit(code=error.exit_code) from error
 
 

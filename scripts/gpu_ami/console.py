@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
+import re
 import shutil
 import sys
 import threading
@@ -12,7 +14,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from gpu_ami.errors import UsageError
 from gpu_ami.options import Output
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 # A quiet step says that it is still there this often when nobody can see a spinner.
 _HEARTBEAT_S = 15.0
+# A command of ours, as messages name it; those that are about the sandbox itself or this machine are as they are.
+_COMMAND = re.compile(r"`(invoke (?!sandbox\b|setup\b|\.\.\.)(?:(?!--sandbox)[^`])+)`")
+_LONGEST_ID = len("ami-0123456789abcdef0")
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Console:
         query: A JMESPath expression that is applied to each result's JSON.
         out: Where results go.
         err: Where talk and progress go.
+        sandbox: Whether the commands that are named to people need ``--sandbox``.
     """
 
     def __init__(
@@ -61,11 +67,13 @@ class Console:
         *,
         out: IO[str] | None = None,
         err: IO[str] | None = None,
+        sandbox: bool = False,
     ) -> None:
         """Check the query at once, so that a slip in it never follows a half-hour build."""
         self.output = output
         self._out = out
         self._err = err
+        self._sandbox = sandbox
         self._query = _compile(query) if query is not None else None
         self._lock = threading.Lock()
 
@@ -87,8 +95,12 @@ class Console:
     def say(self, message: str = "") -> None:
         """Print a line of talk."""
         with self._lock:
-            self.err.write(f"{message}\n")
+            self.err.write(f"{self._pasted(message)}\n")
             self.err.flush()
+
+    def _pasted(self, text: str) -> str:
+        """Return *text* with commands that work when they are pasted: without --sandbox they would go to AWS."""
+        return _COMMAND.sub(r"`\1 --sandbox`", text) if self._sandbox else text
 
     def warn(self, message: str) -> None:
         """Print a warning; coloured on a terminal."""
@@ -115,6 +127,7 @@ class Console:
         """
         if self._query is not None:
             document = _search(self._query, document)
+        tables = tuple(self._with_pasted(table) for table in tables)
         if self.output == "json":
             self._write(json.dumps(document, ensure_ascii=False, default=str))
         elif self._query is not None:
@@ -126,6 +139,12 @@ class Console:
                 if number and tables[number - 1].footer:
                     self._write("")
                 self._print_table(table)
+
+    def _with_pasted(self, table: Table) -> Table:
+        if not self._sandbox:
+            return table
+        rows = [tuple(map(self._pasted, row)) for row in table.rows]
+        return dataclasses.replace(table, rows=rows, footer=tuple(map(self._pasted, table.footer)))
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Callable[[str], None]]:
@@ -199,7 +218,8 @@ class Console:
         console = RichConsole(file=self.out, highlight=False)
         shown = RichTable(box=SIMPLE_HEAD, title=table.title or None, title_justify="left", title_style="bold")
         for column in table.columns:
-            shown.add_column(column, justify="right" if column in table.numeric else "left", overflow="fold")
+            justify: Literal["left", "right"] = "right" if column in table.numeric else "left"
+            shown.add_column(column, justify=justify, overflow="fold", min_width=_longest_word(table, column))
         for row in table.rows:
             shown.add_row(*(Text(cell) for cell in row))
         console.print(shown)
@@ -211,6 +231,13 @@ def _widths(table: Table) -> list[int]:
     """Return how wide each column must be, in the terminal's cells."""
     rows = [table.columns, *table.rows]
     return [max(_cells(row[number]) for row in rows) for number in range(len(table.columns))]
+
+
+def _longest_word(table: Table, column: str) -> int:
+    """Return the width below which a column would break ids and dates, which nobody could then copy."""
+    number = table.columns.index(column)
+    words = [word for row in [table.columns, *table.rows] for word in row[number].split()]
+    return min(max(map(_cells, words), default=1), _LONGEST_ID)
 
 
 def _cells(text: str) -> int:
@@ -231,6 +258,8 @@ def _plain(table: Table, widths: Sequence[int], *, bold: bool) -> list[str]:
         ]
         return f"  {'   '.join(padded)}".rstrip()
 
+    if table.footer and not table.rows:
+        return list(table.footer)
     rule = "\u2500" * (sum(widths) + 3 * len(widths) - 1)
     head = [strong(table.title), ""] if table.title else [""]
     return [*head, strong(line(table.columns)), f" {rule}", *map(line, table.rows), "", *table.footer]
@@ -240,6 +269,8 @@ def _markdown(table: Table) -> str:
     def row(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
+    if table.footer and not table.rows:
+        return "\n".join([*([f"### {table.title}", ""] if table.title else []), *table.footer])
     rule = ["---:" if column in table.numeric else "---" for column in table.columns]
     lines = [f"### {table.title}", ""] if table.title else []
     lines += [row(table.columns), "| " + " | ".join(rule) + " |", *map(row, table.rows)]

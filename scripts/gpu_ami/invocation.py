@@ -137,6 +137,6 @@ def current(root: Path, *, dry_run: bool = False) -> Invocation:
     collector.spare()
     options = options_from(sys.argv[1:], os.environ)
     options = dataclasses.replace(options, dry_run=options.dry_run or dry_run)
-    invocation = Invocation(root, options, Console(options.output, options.query))
+    invocation = Invocation(root, options, Console(options.output, options.query, sandbox=options.sandbox))
     atexit.register(invocation.close)
     return invocation

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import filecmp
+import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gpu_ami.errors import UsageError
@@ -30,19 +35,21 @@ _LEFT_OUT = shutil.ignore_patterns(
 )
 
 
+# What is not staged but made there, for the sandbox.
+_MADE = ("sandbox.pkrvars.json",)
+
+
 def stage(workspace: Workspace) -> None:
     """Make ``.sandbox/packer`` and ``.sandbox/terraform`` what the repository's folders are now.
 
-    Terraform's local state and the handed-over variable stay: they belong to the sandbox.
+    Only what differs is touched: a build in another terminal reads there. Terraform's local state and the handed-over
+    variable stay: they belong to the sandbox.
 
     Raises:
         UsageError: A folder is missing or the copy cannot be written.
     """
-    try:
-        shutil.rmtree(workspace.packer, ignore_errors=True)
-        shutil.copytree(Workspace(root=workspace.root).packer, workspace.packer, ignore=_LEFT_OUT)
-    except OSError as exc:
-        raise _not_made(workspace, exc) from exc
+    with _making(workspace):
+        _mirror(Workspace(root=workspace.root).packer, workspace.packer, lambda path: path.name not in _MADE)
     stage_terraform(workspace)
 
 
@@ -52,21 +59,45 @@ def stage_terraform(workspace: Workspace) -> None:
     Raises:
         UsageError: The folder is missing or the copy cannot be written.
     """
+    with _making(workspace):
+        _mirror(Workspace(root=workspace.root).terraform, workspace.terraform, _is_terraforms_source)
+
+
+def _is_terraforms_source(path: Path) -> bool:
+    return path.parts[0] in ("modules", "tests") or (
+        len(path.parts) == 1 and path.name.endswith((".tf", ".tftest.hcl"))
+    )
+
+
+def _mirror(source: Path, target: Path, is_copied: Callable[[Path], bool]) -> None:
+    """Copy what differs from *source* to *target*, and remove what is not in *source* and *is_copied* owns."""
+    wanted = set(_files(source))
+    for path in wanted:
+        here, there = source / path, target / path
+        if not (there.is_file() and there.stat().st_mode == here.stat().st_mode and filecmp.cmp(here, there, False)):
+            there.parent.mkdir(parents=True, exist_ok=True)
+            new = there.with_name(f".{there.name}.new")
+            shutil.copy2(here, new)
+            new.replace(there)
+    for path in [path.relative_to(target) for path in target.rglob("*") if not path.is_dir()]:
+        if path not in wanted and ".terraform" not in path.parts and is_copied(path):
+            (target / path).unlink()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files that are copied, as paths below *folder*."""
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    for place, folders, names in os.walk(folder):
+        out = _LEFT_OUT(place, [*folders, *names])
+        folders[:] = [name for name in folders if name not in out]
+        yield from (Path(place, name).relative_to(folder) for name in names if name not in out)
+
+
+@contextlib.contextmanager
+def _making(workspace: Workspace) -> Iterator[None]:
     try:
-        if workspace.terraform.is_dir():
-            _drop_sources(workspace.terraform)
-        source = Workspace(root=workspace.root).terraform
-        shutil.copytree(source, workspace.terraform, ignore=_LEFT_OUT, dirs_exist_ok=True)
+        yield
     except OSError as exc:
-        raise _not_made(workspace, exc) from exc
-
-
-def _not_made(workspace: Workspace, cause: OSError) -> UsageError:
-    return UsageError(f"The sandbox's copies under {workspace.state} cannot be made: {cause}.")
-
-
-def _drop_sources(folder: Path) -> None:
-    for path in [*folder.glob("*.tf"), *folder.glob("*.tftest.hcl")]:
-        path.unlink()
-    for name in ("modules", "tests"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+        msg = f"The sandbox's copies under {workspace.state} cannot be made: {exc}."
+        raise UsageError(msg) from exc

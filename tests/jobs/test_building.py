@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from gpu_ami.aws import artifact, changes
 from gpu_ami.aws.calls import Caller
@@ -16,7 +17,7 @@ from gpu_ami.bake.events import Progress
 from gpu_ami.bake.manifest import Build
 from gpu_ami.bake.run import FailedBuildError
 from gpu_ami.bake.staleness import FACTS, TAG_PREFIX, Difference
-from gpu_ami.errors import BuildError
+from gpu_ami.errors import BuildError, SafetyError
 from gpu_ami.jobs import baking, basis, building, recording, report, results
 from gpu_ami.jobs.baking import Baked
 from gpu_ami.jobs.preparing import Job
@@ -317,3 +318,12 @@ def test_a_builder_s_type_is_asked_for_and_never_costs_a_build(here: World) -> N
     assert artifact.instance_type(here.access, instance.id) == "g5.xlarge"
     assert artifact.instance_type(here.access, "") is None
     assert artifact.instance_type(here.access, "i-0123456789abcdef0") is None
+
+
+def test_a_second_build_of_the_folder_is_kept_out(here: World, asked: Task) -> None:
+    """Both would write one manifest and one release record, and neither would be true."""
+    logs = asked.run.workspace.logs
+    logs.mkdir(parents=True, exist_ok=True)
+
+    with FileLock(logs / "build.lock"), pytest.raises(SafetyError, match="Another build is under way here"):
+        building.build(asked.run, _job(here))

@@ -161,6 +161,12 @@ def test_programs_get_an_environment_that_leads_nowhere_else(workspace: Workspac
     assert all(name.startswith("AWS_") for name in exports(sandbox))
 
 
+def test_a_region_that_does_not_exist_is_one_line(workspace: Workspace) -> None:
+    """Not a traceback out of moto."""
+    with pytest.raises(UsageError, match="knows no region 'mars-north-1'"), opened(workspace, region="mars-north-1"):
+        pass
+
+
 def test_two_at_once_in_one_folder_are_refused(workspace: Workspace) -> None:
     """They would overwrite each other's manifest; the message says what to do."""
     with (

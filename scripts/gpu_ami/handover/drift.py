@@ -239,7 +239,8 @@ def _hand_over(seen: Seen) -> Iterator[Drift]:
         wanted = seen.expected_ami
         if wanted is not None and seen.parameter_ami != wanted:
             detail = f"it says {seen.parameter_ami or 'nothing'}, {seen.handed_over_in} says {wanted}"
-            yield Drift(code="parameter-differs", subject=seen.parameter, detail=detail, advice="Run `invoke publish`.")
+            advice = f"Run `invoke publish --ami {wanted}`."
+            yield Drift(code="parameter-differs", subject=seen.parameter, detail=detail, advice=advice)
 
 
 def _definitions(seen: Seen) -> Iterator[Drift]:

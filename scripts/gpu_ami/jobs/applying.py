@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -24,6 +23,7 @@ from gpu_ami.handover.receipts import Action, Filed, unfinished
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs import planning, reading_back, receipting, tagging, terraforming
 from gpu_ami.jobs.filing import Cabinet
+from gpu_ami.jobs.oneatatime import only_one
 from gpu_ami.jobs.planning import Review
 from gpu_ami.jobs.reading_back import Live
 from gpu_ami.jobs.terraforming import Root
@@ -63,7 +63,7 @@ def apply(run: Invocation, request: Request) -> None:
     if run.options.dry_run:
         run.console.say("\n".join(terraforming.command_lines(root, apply=True)))
         return
-    with only_one(run):
+    with only_one(run, "apply"):
         who = terraforming.begin(root)
         apply_root(root, request, who)
 
@@ -91,24 +91,6 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
         _look_again(run, review, who)
         acting()
         _act(root, review, cabinet, dead, request=request, who=who)
-
-
-@contextmanager
-def only_one(run: Invocation) -> Iterator[None]:
-    """Keep a second apply of this folder out.
-
-    Raises:
-        SafetyError: One is under way.
-    """
-    from filelock import FileLock, Timeout
-
-    run.workspace.logs.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(run.workspace.logs / "apply.lock").acquire(timeout=0):
-            yield
-    except Timeout as exc:
-        msg = "Another apply or rollback is under way here: wait for it to end."
-        raise SafetyError(msg) from exc
 
 
 def _nothing_to_do(root: Root, review: Review, cabinet: Cabinet, dead: Sequence[Filed]) -> None:

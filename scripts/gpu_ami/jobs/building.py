@@ -13,6 +13,7 @@ from gpu_ami.errors import SafetyError, UsageError
 from gpu_ami.handover import change as changes
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs import baking, basis, handing, recording, results, staleness, validating
+from gpu_ami.jobs.oneatatime import only_one
 from gpu_ami.jobs.preparing import Job
 from gpu_ami.jobs.results import BuildResult
 from gpu_ami.tools import guest_tools
@@ -53,13 +54,18 @@ def build(
 
     Raises:
         ToolError: This machine cannot have the sandbox's guest.
-        SafetyError: A preflight check failed, or the credentials are for the wrong account.
+        SafetyError: A preflight check failed, the credentials are for the wrong account, or another build is under way.
         BuildError: Packer refused or failed.
         TerraformError: The Terraform folder is not valid.
         InterruptedRunError: The build was cancelled; what it had started is ended.
     """
     if run.options.sandbox:
         guest_tools()
+    with only_one(run, "build"):
+        return _build(run, job, debug=debug, incremental=incremental, if_stale=if_stale)
+
+
+def _build(run: Invocation, job: Job, *, debug: bool, incremental: bool, if_stale: bool) -> BuildResult:
     run.announce()
     compared = _compare(run, job)
     if if_stale:

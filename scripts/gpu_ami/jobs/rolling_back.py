@@ -16,6 +16,7 @@ from gpu_ami.ids import checked_ami_id
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs import applying, handing, planning, terraforming
 from gpu_ami.jobs.filing import Cabinet
+from gpu_ami.jobs.oneatatime import only_one
 from gpu_ami.jobs.terraforming import Root
 
 
@@ -48,7 +49,7 @@ def rollback(run: Invocation, request: Request) -> None:
     if run.options.dry_run:
         run.console.say("\n".join(terraforming.command_lines(root, apply=True)))
         return
-    with applying.only_one(run):
+    with only_one(run, "apply"):
         who = terraforming.begin(root)
         target = request.to or _target(root)
         if problem := planning.ami_problem(Caller(run.access, run.settings.region), target, who.account):

@@ -104,7 +104,7 @@ def open_sandbox(workspace: Workspace, *, region: str, console: Console, with_gu
     Raises:
         SafetyError: Another invocation has a sandbox of its own in this folder right now.
         ToolError: A guest was asked for and the running sandbox has none.
-        UsageError: The running sandbox is in another region.
+        UsageError: The running sandbox is in another region, or there is no such region.
     """
     session = running_session(workspace)
     if session is not None:
@@ -174,6 +174,7 @@ def _start(stack: contextlib.ExitStack, workspace: Workspace, *, region: str, wi
         from gpu_ami.sandbox.demo import build_demo_account
         from gpu_ami.sandbox.server import LocalAws
 
+        _check_region(region)
         aws = LocalAws(region)
         stack.callback(aws.stop)
         aws.start()
@@ -191,6 +192,16 @@ def _start(stack: contextlib.ExitStack, workspace: Workspace, *, region: str, wi
         _guest=door,
     )
     return sandbox, aws.token
+
+
+def _check_region(region: str) -> None:
+    from moto.ec2.models.availability_zones_and_regions import RegionsAndZonesBackend
+
+    if region not in RegionsAndZonesBackend.zones:
+        msg = (
+            f"The sandbox knows no region {region!r}: give --region, or set region in pipeline.yaml, such as us-east-1."
+        )
+        raise UsageError(msg)
 
 
 def _late(stack: contextlib.ExitStack, guest: Guest) -> _Door:
