@@ -508,10 +508,21 @@ def test_a_table_says_all_of_it(here: World, tmp_path: Path, unused: SandboxAmi)
     assert "1 AMI to delete, 2 to keep" in text
 
 
-def test_a_backends_state_is_pulled(here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("backend.tf", 'terraform {\n  backend "s3" {}\n}\n'),
+        ("backend.tf.json", '{"terraform": {"backend": {"s3": {}}}}'),
+        (".terraform/terraform.tfstate", '{"backend": {"type": "local", "config": {"path": "/srv/gpu.state"}}}'),
+    ],
+)
+def test_a_backends_state_is_pulled(
+    here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: Any, name: str, text: str
+) -> None:
     """Where a backend is configured the state is there, not in the folder."""
-    (tmp_path / "terraform").mkdir()
-    (tmp_path / "terraform" / "backend.tf").write_text('terraform {\n  backend "s3" {}\n}\n')
+    file = tmp_path / "terraform" / name
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
     program = tmp_path / "terraform-stand-in"
     program.write_text(f'#!/bin/sh\necho \'{{"image": "{unused.id}"}}\'\n')
     program.chmod(0o755)
@@ -552,6 +563,16 @@ def test_receipts_beside_a_state_in_s3_are_read(here: World, tmp_path: Path, unu
     here.aws.gate.deny("s3:*")
     with pytest.raises(SafetyError, match="receipts could not be read"):
         _clean(here, tmp_path)
+
+
+def test_a_backend_of_opentofu_alone_blocks(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """Terraform does not read that file: it would say that the state is empty."""
+    (tmp_path / "terraform").mkdir()
+    (tmp_path / "terraform" / "backend.tofu").write_text('terraform {\n  backend "s3" {}\n}\n')
+
+    with pytest.raises(SafetyError, match="OpenTofu"):
+        _clean(here, tmp_path, yes=True, permanent=True)
+    assert unused.id in here.there()
 
 
 def test_a_commented_backend_is_none(here: World, tmp_path: Path, unused: SandboxAmi) -> None:

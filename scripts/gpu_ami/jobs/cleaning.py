@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,13 +30,13 @@ from gpu_ami.cleanup.runlock import only_one
 from gpu_ami.cleanup.survey import Place, Survey, places_of
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, TerraformError, UsageError
 from gpu_ami.files import write_atomic
+from gpu_ami.handover import backends
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs.filing import bucket_of
 
 if TYPE_CHECKING:
     from gpu_ami.console import Table
 
-_BACKEND = re.compile(r'^\s*(?:backend\s+"(?!local")\w+"|cloud)\s*\{', re.MULTILINE)
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::([0-9]{12}):role/.+")
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}")
 _STATE_WITHIN_S = 120.0
@@ -295,11 +296,13 @@ def _file(run: Invocation, name: str) -> Path:
 
 
 def _backend_state(run: Invocation) -> str | None:
-    """Return the Terraform state in its backend; None when the code configures none."""
+    """Return the Terraform state in its backend; None when none is configured."""
     folder = run.workspace.terraform
-    code = [path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.glob("*.tf"))]
-    if run.options.sandbox or not any(_BACKEND.search(text) for text in code):
+    if run.options.sandbox or (named_in := backends.naming_file(folder, os.environ.get("TF_DATA_DIR"))) is None:
         return None
+    if backends.is_tofu(named_in):
+        msg = f"{run.workspace.shown(named_in)} says where OpenTofu keeps its state, which Terraform cannot read."
+        raise TerraformError(msg)
     from gpu_ami import process
     from gpu_ami.handover.terraform import Terraform
     from gpu_ami.tools import terraform_tools

@@ -17,7 +17,7 @@ from gpu_ami import process
 from gpu_ami.aws.access import Identity
 from gpu_ami.errors import PipelineError, SafetyError, TerraformError, UsageError
 from gpu_ami.files import read_text
-from gpu_ami.handover import planned, trouble
+from gpu_ami.handover import backends, planned, trouble
 from gpu_ami.handover.planned import Planned
 from gpu_ami.handover.terraform import Terraform, sound_environment
 from gpu_ami.invocation import Invocation
@@ -28,7 +28,6 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*=.*", re.DOTALL)
 _AWS = "registry.terraform.io/hashicorp/aws"
 # `terraform plan -detailed-exitcode` ends with this when there is something to do.
 _CHANGES = 2
-_BACKEND = re.compile(r'^\s*(?:backend\s+"\w+"|cloud)\s*\{', re.MULTILINE)
 # Each of Terraform's errors that `init` mends names it.
 _INIT_WANTED = re.compile(r"\bterraform\s+init\b")
 _LARGEST_STATE = 64 * 1024 * 1024
@@ -222,8 +221,8 @@ def _is_in_a_file(root: Root) -> bool:
     folder = root.terraform.folder
     if "TF_WORKSPACE" in root.terraform.environment or (folder / ".terraform" / "environment").exists():
         return False
-    code = [path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.glob("*.tf"))]
-    return root.run.options.sandbox or not any(_BACKEND.search(text) for text in code)
+    data_dir = root.terraform.environment.get("TF_DATA_DIR")
+    return root.run.options.sandbox or backends.naming_file(folder, data_dir) is None
 
 
 def _state_in(root: Root, text: str) -> dict[str, Any]:
