@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from gpu_ami.bake.checks.model import Check
 from gpu_ami.console import Console
 from gpu_ami.errors import DifferenceError
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import checking
+from gpu_ami.jobs import building, checking
 from gpu_ami.options import options_from
 
 ROOT = Path(__file__).parents[2]
@@ -87,3 +89,26 @@ def test_the_demo_account_is_all_green(run: Invocation) -> None:
         "container image"
     ]
     assert next(check for check in spoilt if check.check == "disk space").status == "skip"
+
+
+def test_models_that_the_folder_lists_count(run: Invocation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packer downloads those of models.yaml as it does those of the variable: doctor and build must both see them."""
+    folder = run.workspace.packer
+    folder.mkdir(parents=True)
+    (folder / "models.yaml").write_text("- {url: https://example.com/m.pt, path: m.pt}\n")
+    asked: list[int] = []
+
+    def looked(*_where: object, listed_models: int = 0, **_how: object) -> list[Check]:
+        asked.append(listed_models)
+        return []
+
+    monkeypatch.setattr("gpu_ami.bake.preflight.run_checks", looked)
+    monkeypatch.setattr(checking, "_values", lambda *_given: {})
+    try:
+        checking.doctor(run, [])
+        job: Any = SimpleNamespace(packer=SimpleNamespace(folder=folder), values=dict)
+        building.check(run, job)
+    finally:
+        run.close()
+
+    assert asked == [1, 1]

@@ -27,6 +27,7 @@ def run_checks(
     values: Mapping[str, Any],
     *,
     account: str | None,
+    listed_models: int = 0,
     sandbox: bool = False,
     programs: bool = False,
     note: Callable[[str], None] = lambda _text: None,
@@ -37,6 +38,7 @@ def run_checks(
         access: Where the build would run.
         values: The template's variables as the build would see them.
         account: The account that the settings insist on, if any.
+        listed_models: How many models the template's models.yaml lists.
         sandbox: Whether *access* leads to the sandbox.
         programs: Whether to look for the programs too; a build has found them already.
         note: Told how far it is.
@@ -44,7 +46,7 @@ def run_checks(
     Raises:
         UsageError: A variable has the wrong type.
     """
-    bake = wanted(values)
+    bake = wanted(values, listed_models=listed_models)
     facts = Facts(access, bake)
     looks = [*(on_this_machine(bake, sandbox=sandbox) if programs else ()), *on_aws(facts, account, sandbox=sandbox)]
     if not facts.is_identified():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from gpu_ami.bake import preflight
+from gpu_ami.bake import models, preflight
 from gpu_ami.errors import SafetyError, UsageError
 from gpu_ami.handover import change as changes
 from gpu_ami.invocation import Invocation
@@ -37,7 +37,10 @@ def command_lines(job: Job, *, debug: bool, incremental: bool = False, if_stale:
 def check(run: Invocation, job: Job) -> list[preflight.Check]:
     """Return what preflight found for *job*."""
     account = None if run.options.sandbox else run.settings.account
-    return preflight.run_checks(run.access, job.values(), account=account, sandbox=run.options.sandbox)
+    listed = len(models.load(job.packer.folder / "models.yaml"))
+    return preflight.run_checks(
+        run.access, job.values(), account=account, listed_models=listed, sandbox=run.options.sandbox
+    )
 
 
 def build(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gpu_ami.bake import preflight, variables
+from gpu_ami.bake import models, preflight, variables
 from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError
 from gpu_ami.jobs import preparing
@@ -26,15 +26,17 @@ def doctor(run: Invocation, words: Sequence[str]) -> list[Check]:
         words: The caller's ``name=value`` variables.
 
     Raises:
-        UsageError: The settings or variables cannot be used.
+        UsageError: The settings, variables or models.yaml cannot be used.
     """
     sandbox = run.options.sandbox
     values = _values(run, words)
+    listed = len(models.load(run.workspace.packer / "models.yaml"))
     with run.console.step("looking at this machine and at AWS") as note:
         return preflight.run_checks(
             run.access,
             values,
             account=None if sandbox else run.settings.account,
+            listed_models=listed,
             sandbox=sandbox,
             programs=True,
             note=note,

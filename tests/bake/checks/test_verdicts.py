@@ -179,6 +179,14 @@ def test_disk(volume: int, image_gib: float, models_gib: float, status: str) -> 
     assert disk.disk(bake, image_bytes=image, models_bytes=models, base_gib=30).status == status
 
 
+def test_models_to_download_are_said_not_to_count() -> None:
+    """Nobody knows their size before: a sum that is silent about them reads as if they had room."""
+    plain, more = a_bake(), a_bake(model_downloads=[{}, {}])
+
+    assert "download" not in disk.disk(plain, image_bytes=1, models_bytes=1, base_gib=30).detail
+    assert "2 to download not counted" in disk.disk(more, image_bytes=1, models_bytes=1, base_gib=30).detail
+
+
 @given(
     image=st.integers(0, 200 * disk.GIB),
     models=st.integers(0, 200 * disk.GIB),

@@ -53,8 +53,9 @@ def test_the_places_are_those_that_a_build_tries(values: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(("given", "count"), [([{"url": "u"}], 1), ('[{"url": "u"}, {}]', 2), (None, 0), ("x", 0)])
 def test_listed_downloads_are_counted(given: Any, count: int) -> None:
-    """They need the internet."""
+    """They need the internet, those of models.yaml as well."""
     assert a_bake(model_downloads=given).model_downloads == count
+    assert wanted({"model_downloads": given}, listed_models=2).model_downloads == count + 2
 
 
 @pytest.mark.parametrize(("given", "protected"), [("on", True), ("with-cooldown", True), ("off", False), (None, False)])

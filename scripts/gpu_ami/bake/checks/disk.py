@@ -28,6 +28,9 @@ def disk(wanted: Wanted, *, image_bytes: int, models_bytes: int, base_gib: int) 
     image, models = image_bytes * UNPACKED / GIB, models_bytes / GIB
     needed = min(base_gib or BASE_USED_GIB, BASE_USED_GIB) + image + models + wanted.min_free_gib
     parts = f"base {BASE_USED_GIB}, image {image:.1f} unpacked and staged, models {models:.1f}"
+    if wanted.model_downloads:
+        # Nobody knows their size before they are there.
+        parts += f", {wanted.model_downloads} to download not counted"
     said = f"{needed:.1f} of {volume:.0f} GiB ({parts}, to stay free {wanted.min_free_gib:.0f})"
     if volume < base_gib:
         return Check(

@@ -94,7 +94,8 @@ def _without_internet(name: str, wanted: Wanted, found: Network, table: str) -> 
     said = f"{table}: endpoints for {', '.join(needed)}"
     if wanted.model_downloads:
         fix = (
-            "Put the models of model_downloads into the bucket, unless their addresses are reached through an endpoint."
+            "Put the models of model_downloads and models.yaml into the bucket, unless their addresses are reached "
+            "through an endpoint."
         )
         return Check(name, "warn", f"{said}, no way to the internet", fix)
     return Check(name, "ok", said)

@@ -20,6 +20,7 @@ class Wanted:
     """The variables that the checks are about, by the template's names and with its types.
 
     Attributes:
+        model_downloads: How many models are downloaded: those of the variable and those in models.yaml.
         subnet_ids: The builder's subnet, then those to fall back to.
         instance_types: The builder's type, then those to fall back to; for a Spot builder all that it may have.
         is_protected: Whether EC2 is to refuse to deregister the AMI; an action of its own.
@@ -52,8 +53,12 @@ class Wanted:
     family: str
 
 
-def wanted(values: Mapping[str, Any]) -> Wanted:
+def wanted(values: Mapping[str, Any], *, listed_models: int = 0) -> Wanted:
     """Return what the variables *values* ask for.
+
+    Args:
+        values: The template's variables.
+        listed_models: How many models models.yaml lists; the template puts them behind those of the variable.
 
     Raises:
         UsageError: A value has another type than the template's variable.
@@ -66,7 +71,7 @@ def wanted(values: Mapping[str, Any]) -> Wanted:
         image_tag=text("image_tag"),
         image_digest=text("image_digest"),
         models_s3_bucket=text("models_s3_bucket"),
-        model_downloads=_count(values.get("model_downloads")),
+        model_downloads=_count(values.get("model_downloads")) + listed_models,
         base_ami_parameter=text("base_ami_parameter") or BASE_AMI_PARAMETER,
         source_ami=text("source_ami"),
         subnet_ids=_unique(text("subnet_id"), *words("fallback_subnet_ids")),
