@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -383,6 +384,71 @@ def test_the_next_run_looks_what_became_of_a_lost_answer(
     assert unused.snapshot_ids[0] not in here.snapshots_there()
     assert unfinished(tmp_path / "logs", here.account) == []
     assert read(tmp_path / "logs" / "cleanup-0.jsonl").entries[unused.id].status == ("done" if is_gone else "left")
+
+
+SNAPSHOT_CHANGES: dict[str, tuple[Callable[[World, str], object], str]] = {
+    "another's": (
+        lambda here, name: setattr(here.maker.ec2.snapshots[name], "description", "our database, before the move"),
+        "not made for",
+    ),
+    "keep tag": (
+        lambda here, name: here.maker.ec2.snapshots[name].add_tags({"gpu-ami:keep": "true"}),
+        "tagged gpu-ami:keep",
+    ),
+    "shared": (
+        lambda here, name: here.access.client("ec2").modify_snapshot_attribute(
+            SnapshotId=name, Attribute="createVolumePermission", OperationType="add", UserIds=["210987654321"]
+        ),
+        "shared",
+    ),
+    "unread": (lambda here, _: here.aws.gate.deny("ec2:DescribeSnapshotAttribute"), "DescribeSnapshotAttribute"),
+}
+
+
+@pytest.mark.parametrize("name", SNAPSHOT_CHANGES)
+def test_finishing_a_killed_run_takes_nobodys_data(here: World, tmp_path: Path, unused: SandboxAmi, name: str) -> None:
+    """A journal is a file: what it names goes only if EC2 itself says that it was that AMI's, and nobody kept it."""
+    from gpu_ami.cleanup.journal import read
+
+    journal = _killed(here, tmp_path)
+    here.maker.ec2.deregister_image(unused.id)
+    (snapshot,) = unused.snapshot_ids
+    change, why = SNAPSHOT_CHANGES[name]
+    change(here, snapshot)
+
+    _clean(here, tmp_path, yes=True, permanent=True)
+
+    assert snapshot in here.snapshots_there()
+    assert why in read(journal).entries[unused.id].snapshot_status[snapshot]
+
+
+def test_a_restore_that_failed_half_way_is_no_run_to_finish(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """The snapshots are back, the AMI is still in the Recycle Bin: deleting them again would lose it for good."""
+    here.keep_deleted()
+    journal = _killed(here, tmp_path)
+    here.access.client("ec2").deregister_image(ImageId=unused.id, DeleteAssociatedSnapshots=True)
+    here.aws.gate.deny("ec2:RestoreImageFromRecycleBin")
+    with pytest.raises(PartialError):
+        _clean(here, tmp_path, flags=Flags(), restore=str(journal))
+    here.aws.gate.clear()
+
+    _clean(here, tmp_path, yes=True)
+
+    assert set(unused.snapshot_ids) <= here.snapshots_there()
+    _clean(here, tmp_path, flags=Flags(), restore=str(journal))
+    assert unused.id in here.there()
+
+
+def _killed(here: World, root: Path) -> Path:
+    """Return the journal of a run that was killed right after it had written down the first AMI that goes."""
+    from gpu_ami.cleanup.journal import Journal, image_record
+
+    record = image_record(here.plan().decision.doomed[0].image)
+    journal = Journal(root / "logs" / "cleanup-0.jsonl")
+    journal.write("begin", format=1, account=here.account)
+    journal.write("will", mode="delete", image=record, permissions=[], snapshots=[])
+    journal.close()
+    return journal.path
 
 
 def test_nothing_to_do_leaves_no_journal(here: World, tmp_path: Path) -> None:

@@ -30,8 +30,9 @@ class Entry:
         mode: What was to be done: delete, disable or deprecate.
         permissions: Who could launch it.
         snapshots: Its snapshots as they were.
-        status: ``intended`` until the outcome is known, then ``done``, ``failed`` or ``unknown``. ``restored`` later;
-            ``left`` when a later run found an AMI of unknown fate still there.
+        status: ``intended`` until the outcome is known, then ``done``, ``failed`` or ``unknown``. ``restoring`` from
+            the moment that a restore begins, ``restored`` later; ``left`` when a later run found an AMI of unknown
+            fate still there.
         snapshot_status: The last word on each snapshot.
     """
 
@@ -226,7 +227,7 @@ def _follow(story: Story, event: Mapping[str, Any]) -> None:
     kind = event["event"]
     if kind == "will":
         story.entries[event["image"]["image_id"]] = _entry(event)
-    elif kind in ("done", "failed", "unknown", "left", "restored") and "image_id" in event:
+    elif kind in ("done", "failed", "unknown", "left", "restoring", "restored") and "image_id" in event:
         entry = story.entries[event["image_id"]]
         entry.status = kind
         entry.snapshot_status.update(event.get("snapshots") or {})

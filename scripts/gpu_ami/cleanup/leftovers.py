@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from gpu_ami.aws.calls import Caller, RefusedError
 from gpu_ami.aws.changes import delete_snapshot
-from gpu_ami.aws.images import Image
+from gpu_ami.aws.images import Image, Snapshot, snapshot_is_shared, snapshots
 from gpu_ami.cleanup.decide import by_target
 from gpu_ami.cleanup.journal import Entry, Journal
+from gpu_ami.cleanup.orphans import made_for, tag_reasons
 from gpu_ami.cleanup.survey import Survey
 from gpu_ami.errors import AwsError
 
@@ -69,14 +70,15 @@ class Leftovers:
     def resume(self, callers: Mapping[str, Caller], entries: Iterable[Entry]) -> dict[str, dict[str, str]]:
         """Finish what a run that was killed left undone; return the last word on each snapshot, by AMI.
 
-        An AMI that is still there is left to the plan. Snapshots that something needs stay.
+        An AMI that is still there, or is being brought back, is left alone. Snapshots that something needs stay, and so
+        do those of which EC2 does not say that they were made for the AMI: a journal is a file that can be edited.
         """
         alive = {image.image_id for image in self._survey.images}
         needed = by_target(self._survey.references)
         finished: dict[str, dict[str, str]] = {}
         for entry in entries:
             image = entry.image
-            if entry.mode != "delete" or entry.status in ("failed", "left", "restored"):
+            if entry.mode != "delete" or entry.status in ("failed", "left", "restoring", "restored"):
                 continue
             if image.image_id in alive or image.region not in callers:
                 continue
@@ -84,6 +86,32 @@ class Leftovers:
                 each: f"kept: {needed[each][0].detail}" if each in needed else entry.snapshot_status.get(each, LEFT)
                 for each in image.snapshot_ids
             }
+            left = [each for each, word in words.items() if word == LEFT]
+            words.update(self._settled(callers[image.region], image.image_id, left))
             words.update(self.finish(callers[image.region], image, words, {image.image_id}))
             finished[image.image_id] = words
         return finished
+
+    @staticmethod
+    def _settled(caller: Caller, image_id: str, left: Sequence[str]) -> dict[str, str]:
+        """Return the last word on those of the snapshots *left* that are not to be deleted: they are gone, or stay."""
+        try:
+            found = snapshots(caller, left)
+            why = {each: why_kept(caller, snapshot, image_id) for each, snapshot in found.items()}
+        except AwsError as exc:
+            return dict.fromkeys(left, f"failed: {exc}")
+        gone = {each: DELETED for each in left if each not in found}
+        return gone | {each: f"kept: {reason}" for each, reason in why.items() if reason}
+
+
+def why_kept(caller: Caller, snapshot: Snapshot, image_id: str) -> str | None:
+    """Return why a snapshot, as it is now, must outlive the AMI for which it was made; None when it may go.
+
+    Raises:
+        AwsError: Whether it is shared could not be read.
+    """
+    if made_for(snapshot) != image_id:
+        return f"it was not made for {image_id}"
+    for reason in tag_reasons(snapshot):
+        return reason.detail
+    return "shared with another account" if snapshot_is_shared(caller, snapshot.snapshot_id) else None

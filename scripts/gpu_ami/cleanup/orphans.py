@@ -76,13 +76,18 @@ def _reasons(
         yield Reason("too-young", f"made {(now - snapshot.started).days} days ago")
     if snapshot.state != "completed":
         yield Reason("not-finished", f"its state is {snapshot.state}")
+    yield from tag_reasons(snapshot)
+    needed = [*references.get(snapshot.snapshot_id, ()), *references.get(image_id, ())]
+    for reference in needed[:_SHOWN]:
+        yield Reason(reference.source, reference.detail)
+
+
+def tag_reasons(snapshot: Snapshot) -> Iterable[Reason]:
+    """Yield the reasons to keep *snapshot* that its tags give."""
     if KEEP_TAG in snapshot.tags:
         yield Reason("keep-tag", f"tagged {KEEP_TAG}={snapshot.tags[KEEP_TAG]}")
     if any(key.startswith(("aws:backup:", "aws:dlm:", "dlm:managed")) for key in snapshot.tags):
         yield Reason("managed", "managed by AWS Backup or a Data Lifecycle Manager policy")
-    needed = [*references.get(snapshot.snapshot_id, ()), *references.get(image_id, ())]
-    for reference in needed[:_SHOWN]:
-        yield Reason(reference.source, reference.detail)
 
 
 def without_shared(orphans: Iterable[Orphan], shared: Mapping[str, str | None]) -> list[Orphan]:

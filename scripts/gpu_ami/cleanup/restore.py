@@ -67,6 +67,11 @@ def restore(story: Story, journal: Journal, caller_of: Callable[[str], Caller]) 
         AwsError: What is in a region could not be listed.
     """
     regions = {name: _region(story, caller_of(name)) for name in sorted(_region_names(story))}
+    for entry in story.entries.values():
+        image = entry.image
+        if _was_deleted(entry) and image.image_id not in regions[image.region].images:
+            # Should this run end here, the next one must not take the snapshots for left behind.
+            journal.write("restoring", image_id=image.image_id)
     results = [_image(entry, regions[entry.image.region], journal) for entry in story.entries.values()]
     return results + [_orphan(snapshot, regions[snapshot.region], journal) for snapshot, _ in story.orphans.values()]
 
@@ -94,6 +99,11 @@ def _region(story: Story, caller: Caller) -> Region:
     )
 
 
+def _was_deleted(entry: Entry) -> bool:
+    """Return whether it may be this run's doing that the AMI is gone."""
+    return entry.mode == "delete" and entry.status not in ("failed", "left")
+
+
 def _image(entry: Entry, region: Region, journal: Journal) -> Restored:
     image = entry.image
     try:
@@ -108,7 +118,7 @@ def _image(entry: Entry, region: Region, journal: Journal) -> Restored:
 
 def _bring_back(entry: Entry, region: Region) -> bool:
     image = entry.image
-    if image.image_id in region.images or entry.status in ("failed", "left"):  # not this run's doing
+    if image.image_id in region.images or not _was_deleted(entry):
         return False
     missing = [each for each in image.snapshot_ids if each not in region.snapshots]
     for snapshot_id in missing:
@@ -143,7 +153,7 @@ def _set_free(entry: Entry, region: Region) -> bool:
 def _complete(entry: Entry, region: Region, changed: bool) -> bool:
     """Put back the tags and permissions that are missing; a second restore after a failure finishes the first."""
     caller, image = region.caller, entry.image
-    if not changed and entry.status not in ("done", "unknown", "restored"):
+    if not changed and entry.status not in ("done", "unknown", "restoring", "restored"):
         return False
     now = {each.image_id: each for each in images.some_images(caller, [image.image_id])}
     added = _add_missing(caller, image.image_id, image.tags, now[image.image_id].tags if now else {})
