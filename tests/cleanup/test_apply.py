@@ -367,6 +367,39 @@ def test_an_orphan_that_is_used_since_the_plan_stays(here: World, tmp_path: Path
     assert left.snapshot_ids[0] in here.snapshots_there()
 
 
+ORPHAN_CHANGES: dict[str, tuple[Callable[[World, str], object], str]] = {
+    "keep tag": (
+        lambda here, name: here.maker.ec2.snapshots[name].add_tags({"gpu-ami:keep": "true"}),
+        "tagged gpu-ami:keep",
+    ),
+    "shared": (
+        lambda here, name: here.access.client("ec2").modify_snapshot_attribute(
+            SnapshotId=name, Attribute="createVolumePermission", OperationType="add", UserIds=["210987654321"]
+        ),
+        "shared with another account",
+    ),
+    "unread": (lambda here, _: here.aws.gate.deny("ec2:DescribeSnapshots"), "DescribeSnapshots"),
+}
+
+
+@pytest.mark.parametrize("name", ORPHAN_CHANGES)
+def test_an_orphan_that_was_changed_since_the_plan_stays(here: World, tmp_path: Path, name: str) -> None:
+    """A reviewer of the plan tags the snapshot that must stay, or another account is given it."""
+    here.newest()
+    here.in_use()
+    left = here.image(100)
+    here.maker.ec2.deregister_image(left.id)
+    (snapshot,) = left.snapshot_ids
+    change, why = ORPHAN_CHANGES[name]
+
+    done = _run(here, tmp_path, orphans=True, between=lambda: change(here, snapshot))
+
+    assert done.results[left.id].status == "kept"
+    assert why in str(done.results[left.id].error)
+    assert snapshot in here.snapshots_there()
+    assert read(done.journal).orphans == {}
+
+
 def test_a_killed_run_is_finished_by_the_next(here: World, tmp_path: Path) -> None:
     """Kill -9 after the deregistration: the snapshot is an orphan that only the journal knows."""
     here.newest()

@@ -11,11 +11,11 @@ from typing import Any
 
 from gpu_ami.aws import changes as ec2
 from gpu_ami.aws.calls import Caller, RefusedError
-from gpu_ami.aws.images import Image
+from gpu_ami.aws.images import Image, snapshots
 from gpu_ami.cleanup.decide import Verdict
 from gpu_ami.cleanup.guard import Guard
 from gpu_ami.cleanup.journal import Journal, image_record, snapshot_record
-from gpu_ami.cleanup.leftovers import Leftovers
+from gpu_ami.cleanup.leftovers import Leftovers, why_kept
 from gpu_ami.cleanup.plan import Orphan, Plan
 from gpu_ami.cleanup.survey import Survey
 from gpu_ami.errors import AwsError
@@ -116,7 +116,7 @@ class Apply:
         results = []
         for orphan in orphans:
             snapshot = orphan.snapshot
-            if reason := self._guard.keeps_snapshot(snapshot.snapshot_id, orphan.image_id):
+            if reason := self._guard.keeps_snapshot(snapshot.snapshot_id, orphan.image_id) or self._why_kept(orphan):
                 word = f"kept: {reason}"
             else:
                 self._journal.write("will-delete-orphan", snapshot=snapshot_record(snapshot))
@@ -126,6 +126,15 @@ class Apply:
             error = word.partition(": ")[2] or None
             results.append(Result(orphan.image_id, snapshot.region, status, {snapshot.snapshot_id: word}, error))
         return results
+
+    def _why_kept(self, orphan: Orphan) -> str | None:
+        """Return why an orphan must stay after all: it may have been tagged or shared since the plan."""
+        caller, identifier = self._callers[orphan.snapshot.region], orphan.snapshot.snapshot_id
+        try:
+            found = snapshots(caller, [identifier])
+            return why_kept(caller, found[identifier], orphan.image_id) if found else "it is gone already"
+        except AwsError as exc:
+            return f"it could not be looked at again: {exc}"
 
     def _one(self, verdict: Verdict) -> Result:
         image = verdict.image
