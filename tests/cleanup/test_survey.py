@@ -9,7 +9,9 @@ import pytest
 from gpu_ami.aws.calls import RefusedError, UnansweredError
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.source import Found, Look, Reference
+from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.survey import Place, Survey, see
+from gpu_ami.cleanup.tree import LocalSource
 from gpu_ami.errors import AwsError
 from tests.aws.fakes import FakeCaller, Script
 from tests.cleanup.world import EVERYTHING
@@ -154,6 +156,22 @@ def test_a_second_look_replaces_the_first_and_has_its_memory() -> None:
     assert [(r.name, r.status) for r in survey.reports if r.name == "batch"] == [("batch", "failed")]
     assert survey.references == []
     assert len(own.looks) == 2  # it calls nothing, and the AMIs were read anew
+
+
+def test_a_second_look_reads_the_files_again() -> None:
+    """One that cannot be read the second time must not live on its first success."""
+    looks = [
+        LocalSource(SourceReport("receipts", None, "ok"), (Reference("ami-1", "receipts", "x"),)),
+        LocalSource(SourceReport("receipts", None, "failed", error="gone")),
+    ]
+    survey = _survey(_place(_images("ami-1")), local=lambda: [looks.pop(0)])
+    survey.look()
+    assert [r.target for r in survey.references] == ["ami-1"]
+
+    survey.look_again({"ami-1"})
+
+    assert ("receipts", "failed") in [(r.name, r.status) for r in survey.reports]
+    assert survey.references == []
 
 
 def test_amis_that_cannot_be_listed_end_the_look() -> None:

@@ -102,7 +102,7 @@ class World:
             [source for source in table if source.name not in without] for table in (USES, OWN, PER_IMAGE)
         )
         where = [self.place()] if places is None else places
-        return Survey(where, policy, local=local, uses=uses, own=own, per_image=per_image, clock=clock)
+        return Survey(where, policy, local=lambda: local, uses=uses, own=own, per_image=per_image, clock=clock)
 
     def plan(self, policy: Policy = EVERYTHING, **more: Any) -> Plan:
         """Return the plan for the account as it is."""

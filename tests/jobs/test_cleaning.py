@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.cleanup.journal import new_path
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.jobs.cleaning import Request, cleanup
@@ -31,6 +32,16 @@ def unused(here: World) -> SandboxAmi:
     here.newest()
     here.in_use()
     return here.image()
+
+
+def _terraform(folder: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> Path:
+    """Let a program that prints *state* stand in for Terraform."""
+    program = folder / "terraform-stand-in"
+    program.write_text(f"#!/bin/sh\necho '{state}'\n")
+    program.chmod(0o755)
+    found = SimpleNamespace(terraform=SimpleNamespace(path=program))
+    monkeypatch.setattr("gpu_ami.tools.terraform_tools", lambda: found)
+    return program
 
 
 def _clean(here: World, root: Path, *, task_options: dict[str, Any] | None = None, **request: Any) -> Task:
@@ -146,6 +157,24 @@ def test_what_shows_no_use_of_an_own_ami_breaks_no_silence(here: World, tmp_path
     with pytest.raises(SafetyError, match="--allow-no-references"):
         _clean(here, tmp_path, yes=True, permanent=True)
     assert image.id in here.there()
+
+
+@pytest.mark.parametrize("name", ["x.auto.tfvars", "receipts/1.json"])
+def test_a_file_written_since_the_plan_protects_what_it_names(
+    here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A hand-over can come between the look and the act: it takes minutes in a large account."""
+
+    def meanwhile(*given: Any) -> Path:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f'ami = "{unused.id}"')
+        return new_path(*given)
+
+    monkeypatch.setattr("gpu_ami.jobs.cleaning.new_path", meanwhile)
+    done = _clean(here, tmp_path, yes=True, permanent=True)
+
+    assert unused.id in here.there()
+    assert name in done.document["results"][0]["error"]
 
 
 def test_a_wrong_clock_is_noticed(here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: Any) -> None:
@@ -589,12 +618,7 @@ def test_a_backends_state_is_pulled(
     file = tmp_path / "terraform" / name
     file.parent.mkdir(parents=True)
     file.write_text(text)
-    program = tmp_path / "terraform-stand-in"
-    program.write_text(f'#!/bin/sh\necho \'{{"image": "{unused.id}"}}\'\n')
-    program.chmod(0o755)
-
-    found = SimpleNamespace(terraform=SimpleNamespace(path=program))
-    monkeypatch.setattr("gpu_ami.tools.terraform_tools", lambda: found)
+    program = _terraform(tmp_path, monkeypatch, f'{{"image": "{unused.id}"}}')
 
     document = _clean(here, tmp_path).document
 
@@ -605,8 +629,11 @@ def test_a_backends_state_is_pulled(
         _clean(here, tmp_path)
 
 
-def test_receipts_beside_a_state_in_s3_are_read(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+def test_receipts_beside_a_state_in_s3_are_read(
+    here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The AMI to roll back to, filed by another machine."""
+    _terraform(tmp_path, monkeypatch, "{}")
     backend = {"backend": {"type": "s3", "config": {"bucket": "states", "key": "gpu/terraform.tfstate"}}}
     initialized = tmp_path / "terraform" / ".terraform" / "terraform.tfstate"
     initialized.parent.mkdir(parents=True)

@@ -62,7 +62,7 @@ class Survey:
     Args:
         places: The regions and accounts.
         policy: What to leave out, and how deep to look.
-        local: What the working tree needs.
+        local: Says what the working tree needs, each time that it is asked.
         failed_accounts: Reports of accounts that could not be entered at all.
         uses: Sources asked in every place.
         own: Sources asked where the AMIs are.
@@ -75,17 +75,18 @@ class Survey:
         places: Sequence[Place],
         policy: Policy,
         *,
-        local: Sequence[LocalSource] = (),
+        local: Callable[[], Sequence[LocalSource]] = tuple,
         failed_accounts: Sequence[SourceReport] = (),
         uses: Sequence[Source] = USES,
         own: Sequence[Source] = OWN,
         per_image: Sequence[Source] = PER_IMAGE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Look at nothing yet."""
+        """Look at the working tree alone."""
         self.places = tuple(places)
         self.policy = policy
-        self._local = tuple(local)
+        self._look_at_files = local
+        self._local = tuple(local())
         self._failed_accounts = tuple(failed_accounts)
         self._uses, self._own, self._per_image = tuple(uses), tuple(own), tuple(per_image)
         self._sights: dict[tuple[str, str, str], Sight] = {}
@@ -162,11 +163,12 @@ class Survey:
         self._sharing_seen_at = self.clock()
 
     def look_again(self, asked: Collection[str]) -> None:
-        """Look again at everything that may have moved since the last look, the AMIs *asked* themselves included.
+        """Look again at all that may have moved since the last look: files, uses and the AMIs *asked* themselves.
 
         What EC2 says of references (image-references) is read from its origins again, and who may launch an AMI by
         `look_at_sharing`.
         """
+        self._local = tuple(self._look_at_files())
         moving = [source for source in self._own if source.service]
         looks = [(place, source) for place in self.places for source in self._uses]
         looks += [(place, source) for place in self.own_places for source in moving]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -251,9 +252,12 @@ def survey_of(
             places += _other_account(run, role, regions)
         except AwsError as exc:
             failed.append(SourceReport("account", None, "failed", account=role, error=str(exc)))
-    local = tree.scan(
+    # Pulling the state takes seconds; what stands in files is read anew at each look.
+    state = functools.cache(lambda: _backend_state(run))
+    local = functools.partial(
+        tree.scan,
         run.workspace.state,
-        state=lambda: _backend_state(run),
+        state=state,
         receipts=lambda: _backend_receipts(run),
         skip=policy.skip_sources,
     )
