@@ -146,13 +146,15 @@ def _ami(wanted: Wanted) -> list[str]:
 
 def _temporary_profile(scene: Scene) -> list[Needed]:
     iam = f"arn:{scene.partition}:iam::{scene.account}"
-    on_role = ("CreateRole", "DeleteRole", "DeleteRolePolicy", "GetRole", "PassRole", "PutRolePolicy")
+    # Packer makes both with tags, which IAM counts as tagging.
+    on_role = ("CreateRole", "DeleteRole", "DeleteRolePolicy", "GetRole", "PassRole", "PutRolePolicy", "TagRole")
     on_profile = (
         "AddRoleToInstanceProfile",
         "CreateInstanceProfile",
         "DeleteInstanceProfile",
         "GetInstanceProfile",
         "RemoveRoleFromInstanceProfile",
+        "TagInstanceProfile",
     )
     return [
         Needed("temporary profile", tuple(f"iam:{name}" for name in on_role), f"{iam}:role/{_TEMPORARY}"),
