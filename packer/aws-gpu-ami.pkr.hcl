@@ -94,6 +94,9 @@ locals {
     "gpu-ami:family"   = var.family
     "gpu-ami:pipeline" = "gpu-ami-pipeline"
     "gpu-ami:run"      = local.run_id
+
+    # In minutes: `invoke sweep` may run elsewhere, where these variables have other values.
+    "gpu-ami:may-take" = "${var.max_build_minutes + ceil(var.poll_delay_seconds * var.poll_max_attempts / 60)}"
   }
 
   # Only the finished AMI and its snapshots get these, "pending" until Terraform has taken it.

@@ -85,6 +85,26 @@ def test_without_a_time_in_its_id_the_youngest_resource_tells() -> None:
     assert [v.reasons[0].code for v in _decide(old, young, undated)] == ["may-be-alive"] * 3
 
 
+@pytest.mark.parametrize(
+    ("minutes", "codes"),
+    [
+        ("60", ["leftover"]),
+        ("1439", ["leftover"]),
+        ("1441", ["may-be-alive"]),
+        ("long", ["may-be-alive"]),
+        ("", ["may-be-alive"]),
+        ("9" * 40, ["may-be-alive"]),
+    ],
+)
+def test_a_builds_own_tag_can_allow_it_more_time(minutes: str, codes: list[str]) -> None:
+    """It may have been started where builds are allowed a day; this checkout's variables know nothing of that."""
+    told = _left(tags={"gpu-ami:may-take": minutes})
+    group = _left("security-group")
+
+    assert _codes(told) == codes
+    assert [[r.code for r in v.reasons] for v in _decide(told, group)] == [codes, codes]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_youngest_resource_tells_even_if_the_run_id_is_old(kind: str) -> None:
     """A second attempt under the same run id: its instance stands in a security group that has no date of its own."""

@@ -35,6 +35,16 @@ def test_run_tags_stay_on_the_pending_ami(source: dict[str, Any]) -> None:
         assert "local.run_tags" in source[argument]
 
 
+def test_the_run_tags_say_how_long_the_build_may_take() -> None:
+    """`invoke sweep` may run from a checkout with shorter times: it must leave a longer build alone."""
+    blocks = load_hcl(PACKER / "aws-gpu-ami.pkr.hcl", what="template")["locals"]
+    (tags,) = (block["run_tags"] for block in blocks if "run_tags" in block)
+
+    assert tags["gpu-ami:may-take"] == (
+        "${var.max_build_minutes + ceil(var.poll_delay_seconds * var.poll_max_attempts / 60)}"
+    )
+
+
 def test_the_builder_is_never_open_to_everybody(source: dict[str, Any]) -> None:
     """The plugin's own default for a temporary group is 0.0.0.0/0."""
     assert source["temporary_security_group_source_cidrs"] == "${local.caller_cidrs}"

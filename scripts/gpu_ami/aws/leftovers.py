@@ -15,6 +15,8 @@ from gpu_ami.errors import AwsError
 
 RUN_TAG = "gpu-ami:run"
 FAMILY_TAG = "gpu-ami:family"
+# How many minutes the build itself was allowed.
+MAY_TAKE_TAG = "gpu-ami:may-take"
 _PAGE = 1000
 _GONE_STATES = frozenset({"terminated", "shutting-down"})
 _TERMINATED_WITHIN_S = 300.0

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from gpu_ami.aws.images import Image
-from gpu_ami.aws.leftovers import KINDS, Leftover, find, remove, wait_until_terminated
+from gpu_ami.aws.leftovers import KINDS, MAY_TAKE_TAG, Leftover, find, remove, wait_until_terminated
 from gpu_ami.aws.references.source import Reference
 from gpu_ami.cleanup.apply import Result
 from gpu_ami.cleanup.decide import CLOCK_TOLERANCE, Reason, SourceReport, by_target, find_blocks
@@ -22,6 +22,7 @@ from gpu_ami.errors import AwsError
 
 # Our run ids begin with the time of the build's start.
 _RUN_TIME = re.compile(r"^(20\d{2})-?([01]\d)-?([0-3]\d)T?([0-2]\d)([0-5]\d)([0-5]\d)Z?(?:-|$)")
+_MINUTES = re.compile(r"[0-9]{1,6}")
 _ABOUT_IMAGES = frozenset({*LOCAL_SOURCES, "account"})
 _UNFINISHED = frozenset({"pending", "available", "failed", "error", "invalid"})
 
@@ -103,7 +104,7 @@ def decide_sweep(
         leftovers: The resources.
         images: The account's AMIs: their snapshots may be needed, too.
         needed: What needs an AMI or a snapshot, by its id.
-        older_than: Builds younger than this may be alive.
+        older_than: Builds younger than this may be alive, or than their own tags say if that is more.
         now: The time.
     """
     by_run: dict[str, list[Leftover]] = defaultdict(list)
@@ -111,6 +112,7 @@ def decide_sweep(
         by_run[leftover.run].append(leftover)
     started = {run: started_at(run, some) for run, some in by_run.items()}
     youngest = {run: max((one.created for one in some if one.created), default=None) for run, some in by_run.items()}
+    longest = {run: may_take(some, older_than) for run, some in by_run.items()}
     known = {image.image_id: image for image in images}
     order = list(KINDS)
     verdicts = []
@@ -122,7 +124,7 @@ def decide_sweep(
         if leftover.kind == "image" and HANDOVER_TAG in leftover.tags:
             continue  # a finished AMI: `cleanup` looks after it
         began = started[leftover.run]
-        reasons = tuple(_reasons(leftover, (began, youngest[leftover.run]), uses, older_than, now))
+        reasons = tuple(_reasons(leftover, (began, youngest[leftover.run]), uses, longest[leftover.run], now))
         gone = (Reason("leftover", f"build {leftover.run} is over"),)
         verdicts.append(SweepVerdict(leftover, began, "keep" if reasons else "delete", reasons or gone))
     return verdicts
@@ -136,6 +138,16 @@ def started_at(run: str, leftovers: Sequence[Leftover]) -> datetime | None:
         except ValueError:
             pass  # not a date after all
     return max((each.created for each in leftovers if each.created is not None), default=None)
+
+
+def may_take(leftovers: Iterable[Leftover], older_than: timedelta) -> timedelta:
+    """Return how long the build that made *leftovers* may take: *older_than*, or what their tags say if that is more.
+
+    The build may come from a checkout with other times than this one. A tag that cannot be read allows it forever.
+    """
+    said = [leftover.tags[MAY_TAKE_TAG] for leftover in leftovers if MAY_TAKE_TAG in leftover.tags]
+    spans = [timedelta(minutes=int(text)) if _MINUTES.fullmatch(text) else timedelta.max for text in said]
+    return max([older_than, *spans])
 
 
 def _reasons(
@@ -246,7 +258,7 @@ class Sweep:
     def _why_kept(self, verdict: SweepVerdict, fresh: Leftover | None, now: datetime) -> str | None:
         if fresh is None or fresh.run != verdict.leftover.run:
             return "since the plan it went, came into use or lost its tags"
-        reasons = list(_reasons(fresh, (verdict.started,), (), self._older_than, now))
+        reasons = list(_reasons(fresh, (verdict.started,), (), may_take([fresh], self._older_than), now))
         return f"since the plan: {reasons[0].detail}" if reasons else None
 
     def _wait(self, results: Sequence[Result]) -> None:

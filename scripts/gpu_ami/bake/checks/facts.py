@@ -80,6 +80,7 @@ class Facts:
             "gpu-ami:family": self.wanted.family,
             "gpu-ami:pipeline": "gpu-ami-pipeline",
             "gpu-ami:run": "doctor",
+            "gpu-ami:may-take": "300",
         }
 
     @_once
