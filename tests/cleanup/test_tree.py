@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.cleanup.plan import FORMAT
 from gpu_ami.cleanup.policy import LOCAL_SOURCES
 from gpu_ami.cleanup.tree import LocalSource, last_build_ids, scan
 from gpu_ami.errors import TerraformError
@@ -63,7 +64,17 @@ def test_every_kind_of_file_protects_what_it_names(tmp_path: Path, name: str, so
 
 
 @pytest.mark.parametrize(
-    "name", ["logs/cleanup-1.jsonl", "logs/a.tf", "node_modules/a.tf", ".terraform/modules/a.tf", ".venv/a.tf", "a.txt"]
+    "name",
+    [
+        "logs/cleanup-1.jsonl",
+        "logs/a.tf",
+        "node_modules/a.tf",
+        ".terraform/modules/a.tf",
+        ".venv/a.tf",
+        ".git/a.tf",
+        ".sandbox/terraform/a.tf",
+        "a.txt",
+    ],
 )
 def test_copies_caches_and_our_own_journals_need_nothing(tmp_path: Path, name: str) -> None:
     """A journal names every AMI that was deleted: read as a reference it would keep the restored ones forever."""
@@ -192,8 +203,22 @@ def test_of_a_manifest_the_newest_build_of_each_name_counts() -> None:
         f'["{A}", "{B}"]',
         f'{{"builds": [{{"build_time": "x", "artifact_id": "{A} {B}"}}, {{"artifact_id": "{A}"}}]}}',
         f"{A} {B}",
+        f'{{"builds": [], "last": "{A} {B}"}}',
+        f'{{"builds": [{{"artifact_id": ["{A}"]}}, {{"artifact_id": "r:{B}"}}]}}',
+        f'{{"builds": [{{"ami": "{A}"}}, {{"artifact_id": "r:{B}"}}]}}',
+        f'{{"builds": [{{"artifact_id": "x", "ami": "{A} {B}"}}]}}',
     ],
-    ids=["cut off", "wrong form", "list", "wrong time", "not JSON"],
+    ids=[
+        "cut off",
+        "wrong form",
+        "list",
+        "wrong time",
+        "not JSON",
+        "no builds",
+        "list of artifacts",
+        "no artifact",
+        "other artifact",
+    ],
 )
 def test_of_a_manifest_that_cannot_be_read_every_id_counts(text: str) -> None:
     """Which of them is the last is not known."""
@@ -205,6 +230,11 @@ def test_of_a_manifest_that_cannot_be_read_every_id_counts(text: str) -> None:
 def test_other_json_files_are_no_manifests(text: str) -> None:
     """A package's manifest.json names no AMI."""
     assert last_build_ids(text) is None
+
+
+def test_a_plan_of_a_clean_up_protects_nothing() -> None:
+    """It names what is to go; called release-plan.json it would keep all of it."""
+    assert last_build_ids(json.dumps({"format": FORMAT, "verdicts": [{"image_id": A}]})) is None
 
 
 def test_manifests_and_release_records_are_found_by_name(tmp_path: Path) -> None:

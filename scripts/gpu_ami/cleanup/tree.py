@@ -12,6 +12,7 @@ from typing import Any
 
 from gpu_ami.aws.references.source import Reference, ids_in
 from gpu_ami.cleanup.decide import SourceReport, Status
+from gpu_ami.cleanup.plan import FORMAT
 from gpu_ami.cleanup.receipts import protected_by_receipts
 from gpu_ami.errors import PipelineError, UsageError
 
@@ -24,6 +25,7 @@ _VARIABLES = re.compile(r"\.(?:tfvars|pkrvars\.hcl|pkrvars)(?:\.json)?$")
 _STATE = re.compile(r"\.tfstate(?:\.[0-9]+)?(?:\.backup)?$")
 _WORKFLOW = re.compile(r"\.ya?ml$")
 _MANIFEST = re.compile(r"(?:manifest|release).*\.json$", re.IGNORECASE)
+_PLAN_FORMAT = FORMAT.rstrip("0123456789")
 _CHUNK = 4 * 1024 * 1024
 _LONGEST_ID = 32
 
@@ -135,13 +137,18 @@ def _receipts(texts: Sequence[tuple[str, str]]) -> tuple[int, list[Reference]]:
 def last_build_ids(text: str) -> set[str] | None:
     """Return the ids that the last run of a Packer manifest, and the newest build of each of its names, made.
 
-    Of any other JSON document that names AMIs (a release record), and of one that cannot be read, every id counts.
-    None when the document is not about AMIs.
+    Of any other JSON document that names AMIs (a release record, a manifest of another form), and of one that cannot be
+    read, every id counts. None when the document is not about AMIs, or is a clean-up's own plan: that one names what is
+    to go.
     """
     everything = {each for each in ids_in(text) if each.startswith("ami-")}
     try:
         document = json.loads(text)
+        if str(document.get("format")).startswith(_PLAN_FORMAT):
+            return None
         builds: list[dict[str, Any]] = document["builds"]
+        if any(not isinstance(build["artifact_id"], str) for build in builds):
+            return everything or None
         last_run = document.get("last_run_uuid")
         newest: dict[object, dict[str, Any]] = {}
         for build in builds:
@@ -151,7 +158,7 @@ def last_build_ids(text: str) -> set[str] | None:
         counted = [*newest.values(), *(b for b in builds if last_run and b.get("packer_run_uuid") == last_run)]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return everything or None
-    return {each for build in counted for each in ids_in(str(build.get("artifact_id") or ""))}
+    return {each for build in counted for each in ids_in(build["artifact_id"])} or everything or None
 
 
 def _texts(files: Iterable[Path], root: Path) -> Iterator[tuple[str, str]]:
