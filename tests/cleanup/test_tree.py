@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ def named(source: LocalSource) -> set[str]:
         ("terraform/terraform.tfstate.backup", "terraform-state"),
         ("terraform/terraform.tfstate.1700000000.backup", "terraform-state"),
         ("terraform/terraform.tfstate.d/dev/terraform.tfstate", "terraform-state"),
+        (".envs/prod.tfvars", "terraform-variables"),
+        (".live/main.tf", "terraform-code"),
         (".github/workflows/a.yml", "workflows"),
         (".github/actions/x/action.yaml", "workflows"),
     ],
@@ -136,6 +139,16 @@ def test_a_file_that_cannot_be_read_fails_its_source(tmp_path: Path) -> None:
     for source, name in (("terraform-code", "a.tf"), ("manifests", "manifest.json")):
         report = found[source].report
         assert (report.status, name in str(report.error)) == ("failed", True)
+
+
+@pytest.mark.parametrize(("name", "source"), [("a.tf", "terraform-code"), ("release.json", "manifests")])
+def test_a_pipe_fails_its_source(tmp_path: Path, name: str, source: str) -> None:
+    """To read it would never end."""
+    os.mkfifo(tmp_path / name)
+
+    report = scanned(tmp_path)[source].report
+
+    assert (report.status, name in str(report.error)) == ("failed", True)
 
 
 def test_a_folder_that_cannot_be_listed_fails_every_source(tmp_path: Path) -> None:

@@ -17,9 +17,11 @@ from gpu_ami.cleanup.receipts import protected_by_receipts
 from gpu_ami.errors import PipelineError, UsageError
 
 # Where copies and caches lie, and at the top our own journals: what stands there needs nothing.
-_LEFT_OUT = frozenset({"node_modules", "__pycache__"})
+_LEFT_OUT = frozenset({
+    ".cache", ".git", ".hypothesis", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache", ".sandbox", ".terraform",
+    ".terragrunt-cache", ".tox", ".venv", "__pycache__", "node_modules",
+})  # fmt: skip
 _JOURNALS = "logs"
-_READ_ANYWAY = frozenset({".github"})
 _CODE = re.compile(r"\.(?:tf|tofu|hcl)(?:\.json)?$|\.pkr\.json$")
 _VARIABLES = re.compile(r"\.(?:tfvars|pkrvars\.hcl|pkrvars)(?:\.json)?$")
 _STATE = re.compile(r"\.tfstate(?:\.[0-9]+)?(?:\.backup)?$")
@@ -163,6 +165,7 @@ def last_build_ids(text: str) -> set[str] | None:
 
 def _texts(files: Iterable[Path], root: Path) -> Iterator[tuple[str, str]]:
     for path in files:
+        _check_plain(path)
         try:
             yield path.relative_to(root).as_posix(), _plain(path.read_bytes())
         except OSError as exc:
@@ -185,12 +188,13 @@ def _walk(root: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         left_out = _LEFT_OUT | ({_JOURNALS} if Path(folder) == root else set())
-        names[:] = sorted(n for n in names if n not in left_out and (not n.startswith(".") or n in _READ_ANYWAY))
+        names[:] = sorted(name for name in names if name not in left_out)
         yield from (Path(folder, name) for name in sorted(files))
 
 
 def _ids_of(path: Path) -> set[str]:
     """Return the ids anywhere in a file of any size and encoding."""
+    _check_plain(path)
     found: set[str] = set()
     rest = ""
     try:
@@ -203,6 +207,13 @@ def _ids_of(path: Path) -> set[str]:
         msg = f"{path} cannot be read: {exc.strerror}"
         raise UnreadableError(msg) from exc
     return found
+
+
+def _check_plain(path: Path) -> None:
+    """Refuse a pipe, a socket or a device: to read one may never end, and Terraform may be given something by it."""
+    if path.exists() and not path.is_file():
+        msg = f"{path} is no plain file: what it would say is not known"
+        raise UnreadableError(msg)
 
 
 def _plain(raw: bytes) -> str:
