@@ -226,6 +226,9 @@ def _restore(run: Invocation, path: Path) -> None:
     if story.account != account:
         msg = f"{path} is of account {story.account}, the credentials are for {account}: choose another --profile."
         raise SafetyError(msg)
+    if not story.entries and not story.orphans:
+        msg = f"{path} names no AMI or snapshot that `invoke cleanup` changed: there is nothing to bring back."
+        raise UsageError(msg)
     with only_one(run.workspace.logs):
         journal = Journal(path, is_new=False)
         try:
