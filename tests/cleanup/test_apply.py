@@ -221,6 +221,24 @@ def test_an_ami_that_was_changed_since_the_plan_stays(here: World, tmp_path: Pat
     assert image.id in here.there()
 
 
+@pytest.mark.parametrize("gone", [1, 2], ids=["the newest", "the two newest"])
+def test_the_last_of_a_family_stays_when_newer_ones_went_meanwhile(here: World, tmp_path: Path, gone: int) -> None:
+    """Somebody deregisters the newest, by hand or in a second run: of --keep 1 none would be left."""
+    here.in_use().add_tags({"gpu-ami:family": "another"})
+    newer = [here.newest(), here.image(20)]
+    image, older = here.image(), here.image(220)
+
+    def delete() -> None:
+        for each in newer[:gone]:
+            here.maker.ec2.deregister_image(each.id)
+
+    done = _run(here, tmp_path, between=delete)
+
+    assert doomed(done.plan) == {image.id, older.id}
+    assert older.id not in here.there()
+    assert (image.id in here.there()) is (gone == 2)
+
+
 def test_amis_that_cannot_be_read_again_stay(here: World, tmp_path: Path) -> None:
     """What they are by now is not known."""
     here.newest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -169,6 +169,13 @@ def by_target(references: Iterable[Reference]) -> dict[str, list[Reference]]:
     for reference in references:
         found[reference.target].append(reference)
     return dict(found)
+
+
+def newest_of(images: Sequence[Image], wanted: Collection[str], keep: int) -> set[str]:
+    """Return the AMIs that stay as the *keep* newest of the families to which the AMIs *wanted* belong."""
+    families = _families(images, keep)
+    mine = {(family_of(image), image.region) for image in images if image.image_id in wanted}
+    return {image_id for key in mine for image_id in families[key].newest}
 
 
 def age_of(image: Image, now: datetime) -> timedelta | None:

@@ -48,7 +48,7 @@ class Guard:
         self._refresh()
         if self._block or image.image_id in self._doomed:
             return self._block
-        return self._keeps.get(image.image_id, "it is not in the scope any more")
+        return self._keeps.get(image.image_id, "it is gone, or not in the scope any more")
 
     def keeps_snapshot(self, snapshot_id: str, image_id: str) -> str | None:
         """Return why an orphan snapshot must stay; None when it may go."""

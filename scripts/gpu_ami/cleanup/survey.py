@@ -16,7 +16,7 @@ from gpu_ami.aws.images import Image, own_images, some_images
 from gpu_ami.aws.references.registry import OWN, PER_IMAGE, USES
 from gpu_ami.aws.references.source import Found, Look, Reference, Source
 from gpu_ami.aws.regions import has_service
-from gpu_ami.cleanup.decide import Decision, SourceReport, Status, decide
+from gpu_ami.cleanup.decide import Decision, SourceReport, Status, decide, newest_of
 from gpu_ami.cleanup.policy import Policy
 from gpu_ami.cleanup.tree import LocalSource
 from gpu_ami.errors import AwsError
@@ -185,8 +185,12 @@ class Survey:
         return [source for source in self._per_image if source.name == _SHARING]
 
     def _refresh(self, place: Place, asked: Collection[str]) -> None:
-        """Read the AMIs *asked* anew: one may have been tagged, launched, protected or made public meanwhile."""
-        wanted = {image.image_id for image in self.images if image.region == place.region} & set(asked)
+        """Read the AMIs *asked* anew: one may have been tagged, launched, protected or made public meanwhile.
+
+        So are the newest of their families, which may have been deleted meanwhile: the next ones take their place.
+        """
+        here = [image for image in self.images if image.region == place.region]
+        wanted = {image.image_id for image in here} & set(asked)
         if not wanted:
             return
         caller = place.caller.counting()
@@ -194,18 +198,15 @@ class Survey:
         def report(status: Status, error: str | None = None) -> Sight:
             return Sight(SourceReport("images", place.region, status, place.account, error=error, is_use=False))
 
-        fresh: dict[str, Image] = {}
         try:
             with making_sense(f"images in {place.region}"):
-                fresh = {image.image_id: image for image in some_images(caller, wanted)}
+                here = _fresh(here, wanted, self.policy.keep, lambda ids: some_images(caller, ids))
             sight = report("ok")
         except AwsError as exc:
             sight = report("failed", str(exc))
         with self._lock:
             self._sights[_key(place, "images")] = sight
-            self.images = tuple(
-                fresh.get(image.image_id, image) if image.region == place.region else image for image in self.images
-            )
+            self.images = (*(image for image in self.images if image.region != place.region), *here)
 
     def decide(self, now: datetime, policy: Policy | None = None) -> Decision:
         """Return the verdicts that follow from what was seen."""
@@ -285,6 +286,19 @@ def in_parallel(items: Sequence[_Item], work: Callable[[_Item], _Result], *, wor
         return []
     with ThreadPoolExecutor(max_workers=min(workers, len(items))) as pool:
         return list(pool.map(work, items))
+
+
+def _fresh(
+    images: Sequence[Image], wanted: Collection[str], keep: int, read: Callable[[Collection[str]], Iterable[Image]]
+) -> list[Image]:
+    """Return *images*: those *wanted* and the newest of their families as they are now, without those that are gone."""
+    seen: set[str] = set()
+    now = list(images)
+    while unseen := ({*wanted} | newest_of(now, wanted, keep)) - seen:
+        found = {image.image_id: image for image in read(unseen)}
+        now = [found.get(each.image_id, each) for each in now if each.image_id in found or each.image_id not in unseen]
+        seen |= unseen
+    return now
 
 
 def _key(place: Place, source: str) -> tuple[str, str, str]:
