@@ -20,7 +20,7 @@ from gpu_ami.cleanup.policy import Mode, Policy
 from gpu_ami.sandbox.demouses import USES
 from gpu_ami.sandbox.gate import Call, Fault
 from gpu_ami.sandbox.images import SandboxAmi
-from tests.cleanup.world import EVERYTHING, World, doomed
+from tests.cleanup.world import EVERYTHING, OTHER_REGION, REGION, World, doomed, other_region
 
 
 @dataclasses.dataclass
@@ -584,6 +584,27 @@ def test_an_orphan_of_which_something_is_not_known_stays(here: World, action: st
     here.aws.gate.deny(action)
 
     assert [each.action for each in here.plan(orphans=True).orphans] == ["keep"]
+
+
+@pytest.mark.parametrize("deny", [None, "ec2:DescribeRegions"], ids=["read", "not read"])
+def test_a_copy_whose_ami_lives_in_another_region_stays(here: World, deny: str | None) -> None:
+    """It names an AMI that is not gone at all: that region was only not looked at."""
+    here.newest()
+    used = here.in_use()
+    there = other_region(here)
+    there.parameter("/in/use", there.image(1).id)
+    copy = there.image(200)
+    there.ec2.deregister_image(copy.id)
+    (orphan,) = here.plan(places=[here.place(OTHER_REGION)], orphans=True).orphans
+    assert orphan.action == "delete"
+    there.ec2.snapshots[copy.snapshot_ids[0]].description = f"Created by CreateImage(i-0123456789abcdef0) for {used.id}"
+    if deny:
+        here.aws.gate.deny(deny)
+
+    (orphan,) = here.plan(places=[here.place(OTHER_REGION)], orphans=True).orphans
+
+    assert (orphan.action, orphan.reasons[0].code) == ("keep", "alive-elsewhere")
+    assert (REGION in orphan.reasons[0].detail) is (deny is None)
 
 
 def test_a_shared_orphan_is_seen(here: World) -> None:

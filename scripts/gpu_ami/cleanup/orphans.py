@@ -90,6 +90,21 @@ def tag_reasons(snapshot: Snapshot) -> Iterable[Reason]:
         yield Reason("managed", "managed by AWS Backup or a Data Lifecycle Manager policy")
 
 
+def without_copies(orphans: Iterable[Orphan], elsewhere: Mapping[str, str]) -> list[Orphan]:
+    """Return *orphans*, those that may be copies kept: a snapshot copied to another region still names its AMI.
+
+    Args:
+        orphans: The verdicts so far.
+        elsewhere: Why an AMI may still live in a region that was not looked at, by its id.
+    """
+    return [
+        Orphan(each.snapshot, each.image_id, "keep", (Reason("alive-elsewhere", elsewhere[each.image_id]),))
+        if each.action == "delete" and each.image_id in elsewhere
+        else each
+        for each in orphans
+    ]
+
+
 def without_shared(orphans: Iterable[Orphan], shared: Mapping[str, str | None]) -> list[Orphan]:
     """Return *orphans*, those that are shared, or of which that could not be read, kept.
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from gpu_ami.aws import recyclebin
-from gpu_ami.aws.images import Snapshot, own_snapshots, snapshot_is_shared, snapshots
+from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.images import Snapshot, own_snapshots, snapshot_is_shared, snapshots, some_images
+from gpu_ami.aws.regions import enabled_regions
 from gpu_ami.cleanup.decide import Decision, SourceReport, by_target, decide
-from gpu_ami.cleanup.orphans import find_orphans, without_shared
+from gpu_ami.cleanup.orphans import find_orphans, without_copies, without_shared
 from gpu_ami.cleanup.plan import Bin, Orphan, Plan
 from gpu_ami.cleanup.policy import Policy
 from gpu_ami.cleanup.survey import Place, Survey, in_parallel
@@ -108,7 +110,22 @@ def _details_of(place: Place, decision: Decision) -> tuple[dict[str, Snapshot], 
 
 
 def _orphans(survey: Survey, now: datetime) -> list[Orphan]:
-    return [each for some in in_parallel(survey.own_places, lambda p: _orphans_of(p, survey, now)) for each in some]
+    found = [each for some in in_parallel(survey.own_places, lambda p: _orphans_of(p, survey, now)) for each in some]
+    asked = {each.image_id for each in found if each.action == "delete"}
+    return without_copies(found, _elsewhere(survey, asked)) if asked else found
+
+
+def _elsewhere(survey: Survey, asked: Collection[str]) -> dict[str, str]:
+    """Return why those of the AMIs *asked* that may live in a region that was not looked at do, by id."""
+    caller = survey.own_places[0].caller
+    seen = {place.region for place in survey.own_places}
+    try:
+        others = [region for region in enabled_regions(caller) if region not in seen]
+        looks = in_parallel(others, lambda region: some_images(Caller(caller.access, region), asked))
+    except AwsError as exc:
+        return dict.fromkeys(asked, f"whether its AMI lives in another region could not be read: {exc}")
+    alive = (image for some in looks for image in some)
+    return {each.image_id: f"its AMI lives in {each.region}, which was not looked at: a copy" for each in alive}
 
 
 def _orphans_of(place: Place, survey: Survey, now: datetime) -> list[Orphan]:
