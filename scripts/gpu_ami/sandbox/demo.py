@@ -55,7 +55,7 @@ def build_demo_account(account_id: str, region: str, now: datetime) -> DemoAccou
     bucket, checksums = _model_bucket(account_id, region)
     _let_the_builder_read(account_id, region, bucket)
     place = Place(account_id, region, network["subnet_id"], network["security_group_id"], BATCH_INSTANCE_PROFILE)
-    images = add_images(place, now.replace(tzinfo=None))
+    images = add_images(place, now.replace(tzinfo=None), digest)
     url = f"{account_id}.dkr.ecr.{region}.amazonaws.com/{REPOSITORY}"
     _batch(place, images, f"{url}@{digest}", now.replace(tzinfo=None))
     add_caller(account_id, region)

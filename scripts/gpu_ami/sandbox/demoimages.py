@@ -40,8 +40,14 @@ class DemoImages:
     leftovers: dict[str, str] = field(default_factory=dict)
 
 
-def add_images(place: Place, now: datetime) -> DemoImages:
-    """Add the AMIs and everything that needs one of them; *now* is naive UTC, as moto keeps time."""
+def add_images(place: Place, now: datetime, digest: str) -> DemoImages:
+    """Add the AMIs and everything that needs one of them.
+
+    Args:
+        place: Where.
+        now: The time as moto keeps it, naive UTC.
+        digest: Of the container image in the newest AMIs.
+    """
     make, made = Maker(place, now), DemoImages()
     _add_bin_rules(make)
     ages = _ages(len(USES) + _UNUSED)
@@ -59,7 +65,8 @@ def add_images(place: Place, now: datetime) -> DemoImages:
         made.in_use[reason] = image.id
     newest = {name: make.image(age) for name, age in _NEWEST_DAYS.items()}
     for name, image in newest.items():
-        image.add_tags({"gpu-ami:handover": "pending" if name == "next" else "applied"})
+        handover = "pending" if name == "next" else "applied"
+        image.add_tags({"gpu-ami:handover": handover, "gpu-ami:image-digest": digest})
     made.live = made.in_use["batch_compute_environment"] = newest["live"].id
     made.batch_template_id = make.template("batch-video-analysis-gpu", None)
     made.orphan_snapshots = [_orphan(make)]
