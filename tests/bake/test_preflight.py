@@ -172,7 +172,7 @@ def test_optional_inputs_may_be_left_out(local_aws: Sandbox) -> None:
     assert checks["models"].status == "skip"
     assert "temporary" in checks["security group"].detail
     assert "temporary profile" in checks["ECR login"].detail
-    assert checks["permissions: temporary profile"].detail.startswith("all 11 actions")
+    assert checks["permissions: temporary profile"].detail.startswith("all 13 actions")
     assert checks["permissions: temporary group"].status == "ok"
     assert "permissions: instance profile" not in checks
 
