@@ -36,7 +36,7 @@ EMPTY = {
     "DescribeImageReferences": "imageReferenceSet",
 }
 INSTANCE = (
-    "<reservationSet><item><instancesSet><item><instanceId>i-1</instanceId><imageId>ami-00000000</imageId>"
+    "<reservationSet><item><instancesSet><item><instanceId>i-1</instanceId><imageId>ami-00000000000000001</imageId>"
     "<instanceState><code>16</code><name>running</name></instanceState></item></instancesSet></item></reservationSet>"
 )
 FIXED = {"DescribeInstances": INSTANCE, "GetAllowedImagesSettings": "<state>disabled</state>"}
