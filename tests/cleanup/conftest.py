@@ -23,10 +23,12 @@ def one_aws() -> Iterator[LocalAws]:
 
 
 @pytest.fixture
-def here(one_aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> World:
+def here(one_aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """An account with nothing in it."""
     monkeypatch.setattr(images, "PENDING_S", 0.0)
-    return world(one_aws)
+    yield world(one_aws)
+    # Bucket names are everybody's, and each file that imports these fixtures has a local AWS of its own.
+    one_aws.reset()
 
 
 @pytest.fixture
