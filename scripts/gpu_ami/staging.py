@@ -76,12 +76,12 @@ def _mirror(source: Path, target: Path, is_copied: Callable[[Path], bool]) -> No
         here, there = source / path, target / path
         if not (there.is_file() and there.stat().st_mode == here.stat().st_mode and filecmp.cmp(here, there, False)):
             there.parent.mkdir(parents=True, exist_ok=True)
-            new = there.with_name(f".{there.name}.new")
+            new = there.with_name(f".{there.name}.{os.getpid()}.new")
             shutil.copy2(here, new)
             new.replace(there)
     for path in [path.relative_to(target) for path in target.rglob("*") if not path.is_dir()]:
         if path not in wanted and ".terraform" not in path.parts and is_copied(path):
-            (target / path).unlink()
+            (target / path).unlink(missing_ok=True)  # another terminal may be at it too
 
 
 def _files(folder: Path) -> Iterator[Path]:

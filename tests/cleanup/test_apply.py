@@ -20,7 +20,7 @@ from gpu_ami.cleanup.policy import Mode, Policy
 from gpu_ami.sandbox.demouses import USES
 from gpu_ami.sandbox.gate import Call, Fault
 from gpu_ami.sandbox.images import SandboxAmi
-from tests.cleanup.world import EVERYTHING, OTHER_REGION, REGION, World, doomed, other_region
+from tests.cleanup.world import EVERYTHING, OTHER_REGION, REGION, SNAPSHOT_CLAIMS, World, doomed, other_region
 
 
 @dataclasses.dataclass
@@ -385,17 +385,7 @@ def test_an_orphan_that_is_used_since_the_plan_stays(here: World, tmp_path: Path
     assert left.snapshot_ids[0] in here.snapshots_there()
 
 
-ORPHAN_CHANGES: dict[str, tuple[Callable[[World, str], object], str]] = {
-    "keep tag": (
-        lambda here, name: here.maker.ec2.snapshots[name].add_tags({"gpu-ami:keep": "true"}),
-        "tagged gpu-ami:keep",
-    ),
-    "shared": (
-        lambda here, name: here.access.client("ec2").modify_snapshot_attribute(
-            SnapshotId=name, Attribute="createVolumePermission", OperationType="add", UserIds=["210987654321"]
-        ),
-        "shared with another account",
-    ),
+ORPHAN_CHANGES = SNAPSHOT_CLAIMS | {
     "unread": (lambda here, _: here.aws.gate.deny("ec2:DescribeSnapshots"), "DescribeSnapshots"),
 }
 

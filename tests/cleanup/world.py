@@ -193,3 +193,18 @@ def task(here: World, root: Path, *, output: Output = "json", **settings: Any) -
     run.__dict__["access"] = here.access
     run.__dict__["settings"] = msgspec.structs.replace(EMBEDDED, **settings)
     return Task(run, out, err)
+
+
+# Ways to claim a snapshot, by its id, that must not be deleted then, and what is said of it.
+SNAPSHOT_CLAIMS: dict[str, tuple[Callable[[World, str], object], str]] = {
+    "keep tag": (
+        lambda here, name: here.maker.ec2.snapshots[name].add_tags({"gpu-ami:keep": "true"}),
+        "tagged gpu-ami:keep",
+    ),
+    "shared": (
+        lambda here, name: here.access.client("ec2").modify_snapshot_attribute(
+            SnapshotId=name, Attribute="createVolumePermission", OperationType="add", UserIds=["210987654321"]
+        ),
+        "shared with another account",
+    ),
+}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from gpu_ami.cleanup.journal import new_path
 from gpu_ami.cleanup.policy import Flags
@@ -19,7 +19,7 @@ from gpu_ami.sandbox.demouses import USES
 from gpu_ami.sandbox.images import SandboxAmi
 from gpu_ami.settings import Cleanup
 from tests.cleanup.conftest import here, no_waits, one_aws
-from tests.cleanup.world import OTHER_REGION, REGION, Task, World, other_region, task
+from tests.cleanup.world import OTHER_REGION, REGION, SNAPSHOT_CLAIMS, Task, World, other_region, task
 
 __all__ = ["here", "no_waits", "one_aws"]
 pytestmark = pytest.mark.usefixtures("no_waits")
@@ -341,9 +341,8 @@ def test_failures_end_with_seven(here: World, tmp_path: Path, unused: SandboxAmi
 
 def test_two_runs_at_once_are_one_too_many(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
     """The second would finish what the first has only begun."""
-    from gpu_ami.cleanup.runlock import only_one
-
-    with only_one(tmp_path / "logs"), pytest.raises(SafetyError, match="under way"):
+    (tmp_path / "logs").mkdir()
+    with FileLock(tmp_path / "logs" / "cleanup.lock"), pytest.raises(SafetyError, match="under way"):
         _clean(here, tmp_path, yes=True, permanent=True)
     assert unused.id in here.there()
 
@@ -415,20 +414,10 @@ def test_the_next_run_looks_what_became_of_a_lost_answer(
     assert read(tmp_path / "logs" / "cleanup-0.jsonl").entries[unused.id].status == ("done" if is_gone else "left")
 
 
-SNAPSHOT_CHANGES: dict[str, tuple[Callable[[World, str], object], str]] = {
+SNAPSHOT_CHANGES = SNAPSHOT_CLAIMS | {
     "another's": (
         lambda here, name: setattr(here.maker.ec2.snapshots[name], "description", "our database, before the move"),
         "not made for",
-    ),
-    "keep tag": (
-        lambda here, name: here.maker.ec2.snapshots[name].add_tags({"gpu-ami:keep": "true"}),
-        "tagged gpu-ami:keep",
-    ),
-    "shared": (
-        lambda here, name: here.access.client("ec2").modify_snapshot_attribute(
-            SnapshotId=name, Attribute="createVolumePermission", OperationType="add", UserIds=["210987654321"]
-        ),
-        "shared",
     ),
     "unread": (lambda here, _: here.aws.gate.deny("ec2:DescribeSnapshotAttribute"), "DescribeSnapshotAttribute"),
 }

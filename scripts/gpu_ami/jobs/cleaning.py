@@ -27,13 +27,13 @@ from gpu_ami.cleanup.plan import Plan, SavedPlan
 from gpu_ami.cleanup.planning import make_plan
 from gpu_ami.cleanup.policy import Flags, Policy, policy_from
 from gpu_ami.cleanup.restore import restore
-from gpu_ami.cleanup.runlock import only_one
 from gpu_ami.cleanup.survey import Place, Survey, places_of
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, TerraformError, UsageError
 from gpu_ami.files import write_atomic
 from gpu_ami.handover import backends
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs.filing import bucket_of
+from gpu_ami.jobs.oneatatime import only_one
 
 if TYPE_CHECKING:
     from gpu_ami.console import Table
@@ -150,7 +150,7 @@ def _carry_out(run: Invocation, plan: Plan, survey: Survey, saved: SavedPlan | N
             "for EC2_IMAGE and EBS_SNAPSHOT, or add --permanent."
         )
         raise SafetyError(msg)
-    with only_one(run.workspace.logs):
+    with only_one(run, "cleanup"):
         stories = unfinished(run.workspace.logs, plan.account)
         results, journal = _act(run, plan, survey, saved, stories)
     shown = run.workspace.shown(journal) if journal else None
@@ -229,7 +229,7 @@ def _restore(run: Invocation, path: Path) -> None:
     if not story.entries and not story.orphans:
         msg = f"{path} names no AMI or snapshot that `invoke cleanup` changed: there is nothing to bring back."
         raise UsageError(msg)
-    with only_one(run.workspace.logs):
+    with only_one(run, "cleanup"):
         journal = Journal(path, is_new=False)
         try:
             with run.console.step(f"bringing back {len(story.entries)} AMIs"):

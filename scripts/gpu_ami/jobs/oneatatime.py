@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from gpu_ami.errors import SafetyError
 from gpu_ami.invocation import Invocation
 
+# What holds a lock, in words.
+_NAMES = {"build": "build", "apply": "apply or rollback", "cleanup": "clean-up"}
+
 
 @contextmanager
 def only_one(run: Invocation, what: str) -> Iterator[None]:
-    """Keep a second *what* of this folder out, such as ``build``.
+    """Keep a second *what* of this folder out: ``build``, ``apply`` (rollbacks too) or ``cleanup`` (sweeps too).
 
     Raises:
         SafetyError: One is under way.
@@ -23,8 +26,7 @@ def only_one(run: Invocation, what: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as exc:
-        other = {"apply": "apply or rollback"}.get(what, what)
-        msg = f"Another {other} is under way here: wait for it to end."
+        msg = f"Another {_NAMES[what]} is under way here: wait for it to end."
         raise SafetyError(msg) from exc
     try:
         yield
