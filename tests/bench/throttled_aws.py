@@ -25,6 +25,8 @@ from urllib.parse import parse_qsl
 NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 # Burst and calls a second, from EC2's documentation of its API throttling.
 READ, CHANGE = (100, 20), (50, 5)
+# Times the documented rates, in the throttling bench.
+RATE = 10
 CHANGES = ("DeregisterImage", "DeleteSnapshot")
 EMPTY = {
     "DescribeTags": "tagSet",

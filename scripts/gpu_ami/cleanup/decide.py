@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import heapq
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ _SHOWN_DETAILS = 3
 # States in which an AMI is done: it may go, or counts among the newest of its family.
 _USABLE = frozenset({"available", "disabled"})
 _DEAD = frozenset({"failed", "error", "invalid"})
+_FINISHED = _USABLE | _DEAD
 _SHARING = "launch-permissions"
 
 
@@ -219,7 +222,7 @@ def _verdict(
 def _state_reasons(image: Image, mode: Mode) -> Iterable[Reason]:
     for problem in image.problems:
         yield Reason("unreadable", problem)
-    if image.state not in _USABLE | _DEAD:
+    if image.state not in _FINISHED:
         yield Reason("not-finished", f"its state is {image.state}")
     if KEEP_TAG in image.tags and image.tags[KEEP_TAG].strip().lower() not in ("false", "no", "0"):
         yield Reason("keep-tag", f"tagged {KEEP_TAG}={image.tags[KEEP_TAG]}")
@@ -239,9 +242,10 @@ def _age_reasons(image: Image, policy: Policy, now: datetime) -> Iterable[Reason
         yield Reason("future-date", f"made or launched in the future, {latest:%Y-%m-%d %H:%M} UTC")
     elif age < policy.older_than:
         what = "made" if latest == image.created else "launched"
-        yield Reason("too-young", f"{what} {latest:%Y-%m-%d}, less than {show_span(policy.older_than)} ago")
+        yield Reason("too-young", f"{what} {latest.date()}, less than {show_span(policy.older_than)} ago")
 
 
+@functools.lru_cache(maxsize=8)
 def show_span(span: timedelta) -> str:
     """Return a policy's time span as people say it: ``30 days``, ``12 hours``."""
     hours = int(span.total_seconds() // 3600)
@@ -280,10 +284,10 @@ def _families(images: Iterable[Image], keep: int) -> dict[tuple[str, str], Famil
 
 
 def _family(members: Sequence[Image], keep: int) -> Family:
-    done = sorted((image for image in members if image.state not in _DEAD), key=_newest_first)
+    done = [image for image in members if image.state not in _DEAD]
     # A disabled AMI cannot be launched, so it never takes the place of one that can.
     launchable = [image for image in done if image.state == "available"]
-    newest = [image.image_id for some in (done, launchable) for image in some[:keep]]
+    newest = [image.image_id for some in (done, launchable) for image in heapq.nsmallest(keep, some, key=_newest_first)]
     applied = [image.created for image in members if image.tags.get(HANDOVER_TAG) == "applied" and image.created]
     return Family(frozenset(newest), max(applied, default=None))
 

@@ -103,7 +103,8 @@ class Survey:
     @property
     def reports(self) -> list[SourceReport]:
         """How the last look at each source ended; that uses are seen is only shown by a use of an own AMI."""
-        own = {each for image in self.images for each in (image.image_id, *image.snapshot_ids)}
+        used = {use.target for sight in self._sights.values() for use in sight.references}
+        own = {each for image in self.images for each in (image.image_id, *image.snapshot_ids) if each in used}
         seen = [
             replace(sight.report, is_use=sight.report.is_use and any(use.target in own for use in sight.references))
             for sight in self._sights.values()
