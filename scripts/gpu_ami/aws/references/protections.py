@@ -8,7 +8,7 @@ from gpu_ami.aws.calls import Caller, RefusedError
 from gpu_ami.aws.images import GONE, launch_permissions
 from gpu_ami.aws.references.source import Found, Look, Reference
 
-_WORKERS = 16
+_WORKERS = 32
 
 
 class LaunchPermissions:
