@@ -349,6 +349,7 @@ def cleanup(
     older_than="Only builds older than this; never less than a build can take.",
     regions="Regions joined by commas; default from pipeline.yaml.",
     skip_source="Do not look for this kind; repeatable.",
+    allow_no_references="Unfinished AMIs may go although nothing in the account needs any AMI.",
     yes="Remove them.",
 )
 def sweep(
@@ -357,13 +358,18 @@ def sweep(
     older_than: str | None = None,
     regions: str | None = None,
     skip_source: tuple[str, ...] = (),
+    allow_no_references: bool = False,
     yes: bool = False,
 ) -> None:
     """Show what dead builds left behind, and remove it with --yes."""
     from gpu_ami.jobs import sweeping
 
     request = sweeping.SweepRequest(
-        older_than=older_than, regions=(regions,) if regions else (), skip_source=skip_source, yes=yes
+        older_than=older_than,
+        regions=(regions,) if regions else (),
+        skip_source=skip_source,
+        allow_no_references=allow_no_references,
+        yes=yes,
     )
     sweeping.sweep(run, request)
 

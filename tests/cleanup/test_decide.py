@@ -287,6 +287,17 @@ def test_an_account_where_nothing_needs_any_ami_is_not_believed() -> None:
     assert decide([_image(1)], [], quiet, believed, NOW).blocks == ()
 
 
+def test_where_nothing_would_go_silence_alarms_nobody() -> None:
+    """A new account's nightly plan would fail every night; a source that failed is said all the same."""
+    quiet = (SourceReport("instances", "r", "ok"),)
+    young = _image(1, age_days=1)
+
+    assert decide([young], [], quiet, POLICY, NOW).blocks == ()
+    assert "--allow-no-references" in decide([young], [], quiet, POLICY, NOW, with_orphans=True).blocks[0]
+    failed = (SourceReport("instances", "r", "failed", error="denied"),)
+    assert "denied" in decide([young], [], failed, POLICY, NOW).blocks[0]
+
+
 def test_only_the_oldest_go_when_there_is_a_limit() -> None:
     """A mistake then costs few AMIs, and those that were missed least."""
     policy = dataclasses.replace(POLICY, max_deletions=1)

@@ -118,6 +118,18 @@ def test_leftovers_go_and_nothing_else_does(here: World, tmp_path: Path) -> None
     assert events.count("will-remove") == events.count("removed") == 7
 
 
+def test_a_first_build_that_died_can_be_swept(here: World, tmp_path: Path) -> None:
+    """In a new account nothing needs any AMI, which is believed of whoever says it."""
+    left = dead_build(here)
+
+    with pytest.raises(SafetyError, match="--allow-no-references"):
+        _sweep(here, tmp_path, yes=True)
+    assert left["image"] in here.there()
+
+    _sweep(here, tmp_path, yes=True, allow_no_references=True)
+    assert here.there() == set()
+
+
 def test_a_role_that_no_build_made_stays(here: World, tmp_path: Path) -> None:
     """Every team's Packer names its roles alike: one in our profile goes only by the tag that our builds set."""
     here.in_use()

@@ -134,6 +134,8 @@ def decide(
     reports: Sequence[SourceReport],
     policy: Policy,
     now: datetime,
+    *,
+    with_orphans: bool = False,
 ) -> Decision:
     """Return the verdict on every AMI of the policy's scope, with all its reasons.
 
@@ -143,12 +145,14 @@ def decide(
         reports: How the look at each source ended.
         policy: What to keep.
         now: The time.
+        with_orphans: Whether snapshots without an AMI may go, too.
     """
     families = _families(images, policy.keep)
     needed = by_target(references)
     covered = [image for image in images if policy.scope.covers(image.name, image.tags)]
     verdicts = [_verdict(image, families, needed, policy, now) for image in sorted(covered, key=_oldest_first)]
-    blocks = find_blocks(reports, policy)
+    is_change = with_orphans or any(verdict.is_doomed for verdict in verdicts)
+    blocks = find_blocks(reports, policy, is_change=is_change)
     if blocks:
         verdicts = [_kept(verdict, Reason("blocked", blocks[0])) for verdict in verdicts]
     elif policy.max_deletions is not None:
@@ -156,12 +160,15 @@ def decide(
     return Decision(tuple(verdicts), blocks, outside=len(images) - len(covered))
 
 
-def find_blocks(reports: Sequence[SourceReport], policy: Policy) -> tuple[str, ...]:
-    """Return why nothing may be deleted at all: sources that failed, or that saw nothing anywhere."""
+def find_blocks(reports: Sequence[SourceReport], policy: Policy, *, is_change: bool = True) -> tuple[str, ...]:
+    """Return why nothing may be deleted at all: sources that failed, or that saw nothing anywhere.
+
+    That nothing was seen is no reason to alarm anybody where nothing would change (*is_change*).
+    """
     failed = [report for report in reports if report.status == "failed"]
     if failed:
         return tuple(f"{_where(report)} could not be read: {report.error}" for report in failed)
-    if policy.allow_no_references or any(report.references and report.is_use for report in reports):
+    if not is_change or policy.allow_no_references or any(report.references and report.is_use for report in reports):
         return ()
     return ("nothing at all was found that needs any AMI: if that is true, say --allow-no-references",)
 

@@ -48,14 +48,14 @@ def make_plan(
     survey.look()
     unlimited = dataclasses.replace(survey.policy, max_deletions=None)
     clock = clock_reports(survey.aws_time, now)
-    first = _decide(survey, now, clock, unlimited)
+    first = _decide(survey, now, clock, unlimited, with_orphans=orphans)
     with ThreadPoolExecutor(max_workers=1) as pool:
         # Sizes and the Recycle Bin decide nothing, so they are read beside what does.
         reading = pool.submit(_details, survey, first, orphans=orphans)
         if first.doomed:
             survey.look_at({verdict.image.image_id for verdict in first.doomed})
         details = reading.result()
-    decision = _decide(survey, now, clock, survey.policy)
+    decision = _decide(survey, now, clock, survey.policy, with_orphans=orphans)
     found = _orphans(survey, now) if orphans and not decision.blocks else []
     return Plan(
         account=account,
@@ -80,8 +80,11 @@ def clock_reports(aws_time: datetime | None, now: datetime) -> list[SourceReport
     return [SourceReport("clock", None, "failed", error=error, is_use=False)]
 
 
-def _decide(survey: Survey, now: datetime, clock: Sequence[SourceReport], policy: Policy) -> Decision:
-    return decide(survey.images, survey.references, [*clock, *survey.reports], policy, now)
+def _decide(
+    survey: Survey, now: datetime, clock: Sequence[SourceReport], policy: Policy, *, with_orphans: bool
+) -> Decision:
+    reports = [*clock, *survey.reports]
+    return decide(survey.images, survey.references, reports, policy, now, with_orphans=with_orphans)
 
 
 def _details(survey: Survey, decision: Decision, *, orphans: bool) -> dict[str, tuple[dict[str, Snapshot], Bin]]:

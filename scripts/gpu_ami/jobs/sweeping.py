@@ -39,12 +39,14 @@ class SweepRequest:
         older_than: Only builds older than this; never less than a build can take.
         regions: Regions; empty takes the settings'.
         skip_source: Kinds that are not looked for.
+        allow_no_references: Whether an account in which nothing at all needs any AMI is believed.
         yes: Whether to act.
     """
 
     older_than: str | None = None
     regions: Sequence[str] = ()
     skip_source: Sequence[str] = ()
+    allow_no_references: bool = False
     yes: bool = False
 
 
@@ -62,7 +64,8 @@ def sweep(run: Invocation, request: SweepRequest) -> None:
     acts = request.yes and not run.options.dry_run
     account = (run.announce() if acts else identify(run.access)).account
     regions = chosen_regions(run, request.regions)
-    survey = survey_of(run, Policy(older_than=older_than, keep=1), account, regions)
+    policy = Policy(older_than=older_than, keep=1, allow_no_references=request.allow_no_references)
+    survey = survey_of(run, policy, account, regions)
     with run.console.step("looking for what dead builds left"):
         plan = _plan(run, survey, account, older_than, kinds)
     if not acts or plan.blocks:
