@@ -55,6 +55,7 @@ MORE = (
     "public_launch_permission",
     "dlm_policy",
     "snapshot_lock",
+    "public_snapshot",
 )
 # aws-amicleaner stops with an error when a group without instances has no launch configuration.
 STOPS_AT = ("group_pinned_version", "group_mixed_base", "group_mixed_override")

@@ -45,6 +45,7 @@ SEEN_BY = {
     "aws_backup": "aws-backup",
     "dlm_policy": "lifecycle-manager",
     "snapshot_lock": "snapshot-locks",
+    "public_snapshot": "public-snapshots",
 }
 # Reasons that no source sees: they are properties of the AMI.
 PROPERTIES = {"keep_tag": "keep-tag", "recent_launch": "too-young"}

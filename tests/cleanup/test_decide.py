@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.source import Reference
-from gpu_ami.cleanup.decide import Decision, SourceReport, Verdict, age_of, decide, show_span
+from gpu_ami.cleanup.decide import Decision, SourceReport, Verdict, age_of, decide, find_blocks, show_span
 from gpu_ami.cleanup.policy import Policy, Scope, family_of
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
@@ -78,11 +78,11 @@ def test_a_reference_to_the_ami_or_its_snapshot_keeps_it(target: str) -> None:
 
 def test_many_references_of_one_source_are_counted_not_listed() -> None:
     """A thousand instances of an AMI must not make a table of a thousand lines; equal ones are said once."""
-    references = [Reference(_image(1).image_id, "instances", f"instance {n // 2}") for n in range(10)]
+    references = [Reference(_image(1).image_id, "instances", f"instance {n // 2}") for n in range(14)]
 
     reasons = _only(decide([_image(1)], references, [SEEN], POLICY, NOW)).reasons
 
-    assert [reason.detail for reason in reasons] == ["instance 0", "instance 1", "instance 2", "and 2 more"]
+    assert [reason.detail for reason in reasons] == ["instance 0", "instance 1", "instance 2", "and 4 more"]
     few = _only(decide([_image(1)], references[:6], [SEEN], POLICY, NOW)).reasons
     assert [reason.detail for reason in few] == ["instance 0", "instance 1", "instance 2"]
 
@@ -293,6 +293,7 @@ def test_where_nothing_would_go_silence_alarms_nobody() -> None:
     young = _image(1, age_days=1)
 
     assert decide([young], [], quiet, POLICY, NOW).blocks == ()
+    assert "--allow-no-references" in find_blocks(quiet, POLICY)[0]
     assert "--allow-no-references" in decide([young], [], quiet, POLICY, NOW, with_orphans=True).blocks[0]
     failed = (SourceReport("instances", "r", "failed", error="denied"),)
     assert "denied" in decide([young], [], failed, POLICY, NOW).blocks[0]
@@ -322,10 +323,11 @@ def test_a_limit_counts_only_what_goes() -> None:
     ("include", "mode", "stays"),
     [(False, "delete", True), (True, "delete", False), (True, "disable", True), (True, "deprecate", False)],
 )
-def test_sharing_keeps_unless_it_is_included(include: bool, mode: Any, stays: bool) -> None:
+@pytest.mark.parametrize("source", ["launch-permissions", "public-snapshots"])
+def test_sharing_keeps_unless_it_is_included(include: bool, mode: Any, stays: bool, source: str) -> None:
     """Disabling takes the permissions away for good, so a shared AMI is never disabled."""
     policy = dataclasses.replace(POLICY, include_shared=include, mode=mode)
-    sharing = Reference(_image(1).image_id, "launch-permissions", "shared with 2")
+    sharing = Reference(_image(1).image_id, source, "shared with 2")
 
     assert _only(decide([_image(1)], [sharing], [SEEN], policy, NOW)).is_doomed is not stays
 

@@ -149,6 +149,15 @@ PROOFS: dict[str, Callable[[World, str], bool]] = {
         named_in(the_image(w.access.client("ec2"), i)["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"])
         in named_in(w.access.client("ec2").describe_locked_snapshots()["Snapshots"])
     ),
+    "public_snapshot": lambda w, i: (
+        '"Group": "all"'
+        in named_in(
+            w.access.client("ec2").describe_snapshot_attribute(
+                SnapshotId=the_image(w.access.client("ec2"), i)["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"],
+                Attribute="createVolumePermission",
+            )["CreateVolumePermissions"]
+        )
+    ),
     "recent_launch": lambda w, i: "2026-10-29" in attribute(w, i, "lastLaunchedTime"),
     "batch_compute_environment": lambda w, i: i in environments(w, w.account.compute_environment),
 }

@@ -111,6 +111,13 @@ def test_owners_are_told_apart(ec2: Any) -> None:
     assert ids(RestorableByUserIds=["self"]) > {own}
     assert ids(RestorableByUserIds=["999999999999"]) == set()
 
+    public, given = a_snapshot(ec2), a_snapshot(ec2)
+    share = {"Attribute": "createVolumePermission", "OperationType": "add"}
+    ec2.modify_snapshot_attribute(SnapshotId=public, GroupNames=["all"], **share)
+    ec2.modify_snapshot_attribute(SnapshotId=given, UserIds=["999999999999"], **share)
+    assert ids(OwnerIds=["self"], RestorableByUserIds=["all"]) == {public}
+    assert ids(OwnerIds=["self"], RestorableByUserIds=["999999999999"]) == {given}
+
 
 def test_snapshots_come_in_pages(ec2: Any) -> None:
     """All of them, once each."""

@@ -170,6 +170,19 @@ def own_snapshots(caller: Caller, account: str) -> list[Snapshot]:
         return [_snapshot(row, caller.region) for row in rows if row["OwnerId"] == account]
 
 
+def public_snapshots(caller: Caller) -> list[str]:
+    """Return the account's own snapshots that every account may make volumes of.
+
+    Raises:
+        AwsError: EC2 refused, or the list could not be read to its end.
+    """
+    rows = caller.pages(
+        "ec2", "describe_snapshots", "Snapshots", OwnerIds=["self"], RestorableByUserIds=["all"], MaxResults=_PAGE
+    )
+    with making_sense(f"ec2:DescribeSnapshots in {caller.region}"):
+        return [str(row["SnapshotId"]) for row in rows]
+
+
 def made_at(caller: Caller, image_ids: Iterable[str]) -> dict[str, datetime]:
     """Return when each of *image_ids* was made, whoever owns it; those that EC2 does not show are left out.
 

@@ -29,7 +29,7 @@ _SHOWN_DETAILS = 3
 _USABLE = frozenset({"available", "disabled"})
 _DEAD = frozenset({"failed", "error", "invalid"})
 _FINISHED = _USABLE | _DEAD
-_SHARING = "launch-permissions"
+_SHARING = frozenset({"launch-permissions", "public-snapshots"})
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ def _use_reasons(image: Image, needed: Mapping[str, Sequence[Reference]], policy
     for target in (image.image_id, *image.snapshot_ids):
         for reference in needed.get(target, ()):
             # Disabling takes the permissions away for good, so there no flag helps.
-            if reference.source != _SHARING or not policy.include_shared or policy.mode == "disable":
+            if reference.source not in _SHARING or not policy.include_shared or policy.mode == "disable":
                 by_source[reference.source].append(reference.detail)
     for source, details in by_source.items():
         distinct = list(dict.fromkeys(details))

@@ -202,5 +202,10 @@ def _snapshot_lock(make: Maker, image: SandboxAmi) -> None:
 
 
 @_use
+def _public_snapshot(make: Maker, image: SandboxAmi) -> None:
+    make.ec2.snapshots[image.snapshot_ids[0]].create_volume_permission_groups.add("all")
+
+
+@_use
 def _recent_launch(make: Maker, image: SandboxAmi) -> None:
     image.last_launched_time = (make.now - timedelta(days=3)).strftime(ISO)

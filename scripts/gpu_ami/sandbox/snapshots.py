@@ -145,7 +145,7 @@ class Snapshots(EC2Part):
             wanted = {self.current_account if owner == "self" else owner for owner in owners}
             rows = [s for s in rows if s.owner_id in wanted or ("amazon" in wanted and self._is_amazons(s))]
         if users := self._get_param("RestorableByUserIds", []):
-            rows = [s for s in rows if "self" in users or matches([s.owner_id], users)]
+            rows = [s for s in rows if "self" in users or matches([s.owner_id, *_shared_with(s)], users)]
         return self._answer_page("Snapshots", self._filtered(rows, self._snapshot_values))
 
     def lock_snapshot(self) -> ActionResult:
@@ -195,3 +195,7 @@ class Snapshots(EC2Part):
     def _snapshot_values(self, snapshot: Any, name: str) -> list[str] | None:
         look = _FILTERS.get(name)
         return look(snapshot) if look else tag_values(self._tags_of(snapshot.id), name)
+
+
+def _shared_with(snapshot: Any) -> list[str]:
+    return [*snapshot.create_volume_permission_groups, *snapshot.create_volume_permission_userids]

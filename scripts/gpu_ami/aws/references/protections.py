@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from gpu_ami.aws.calls import Caller, RefusedError
-from gpu_ami.aws.images import GONE, launch_permissions
+from gpu_ami.aws.images import GONE, launch_permissions, public_snapshots
 from gpu_ami.aws.references.source import Found, Look, Reference
 
 _WORKERS = 32
@@ -125,6 +125,25 @@ class SnapshotLocks:
                 if row["LockState"] != "expired"
             ]
         )
+
+
+class PublicSnapshots:
+    """Snapshots that everybody may make volumes of: they go with their AMI, and nobody can see who needs them.
+
+    A snapshot is shared by itself, whoever may launch its AMI. EC2 lists those that are public in one call; which ones
+    single accounts were given it tells only snapshot by snapshot.
+    """
+
+    name = "public-snapshots"
+    service = "ec2"
+    is_essential = False
+    is_use = False
+
+    def look(self, caller: Caller, look: Look) -> Found:
+        """Return the account's own public snapshots."""
+        del look
+        found = public_snapshots(caller)
+        return Found([Reference(each, self.name, f"snapshot {each} is public") for each in found])
 
 
 class AllowedImages:

@@ -16,6 +16,7 @@ from gpu_ami.aws.references.protections import (
     DeregistrationProtection,
     LaunchPermissions,
     LifecycleManager,
+    PublicSnapshots,
     SnapshotLocks,
 )
 from gpu_ami.aws.references.source import Source
@@ -41,6 +42,7 @@ OWN: tuple[Source, ...] = (
     LifecycleManager(),
     DeregistrationProtection(),
     SnapshotLocks(),
+    PublicSnapshots(),
     AllowedImages(),
 )
 # What AWS answers AMI by AMI, and so is asked only about AMIs that would go.
