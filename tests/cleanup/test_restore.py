@@ -67,7 +67,7 @@ def test_snapshots_come_back_before_their_ami(here: World, tmp_path: Path) -> No
 
 
 def test_a_second_restore_changes_nothing(here: World, tmp_path: Path) -> None:
-    """Whoever is not sure whether it worked runs it again."""
+    """Whoever is not sure whether it worked runs it again, and reads why nothing was to do."""
     here.keep_deleted()
     here.newest()
     here.in_use()
@@ -77,7 +77,8 @@ def test_a_second_restore_changes_nothing(here: World, tmp_path: Path) -> None:
 
     back = _restore(here, tmp_path, journal)
 
-    assert [each["status"] for each in back.document["results"]] == ["unchanged"]
+    (result,) = back.document["results"]
+    assert (result["status"], result["reason"]) == ("unchanged", "it is there")
 
 
 def test_what_is_gone_for_good_is_said_and_the_rest_comes_back(here: World, tmp_path: Path) -> None:
@@ -326,5 +327,6 @@ def test_what_another_run_deleted_is_left_to_its_journal(here: World, tmp_path: 
 
     back = _restore(here, tmp_path, failed)
 
-    assert [each["status"] for each in back.document["results"]] == ["unchanged"]
+    (result,) = back.document["results"]
+    assert (result["status"], result["reason"]) == ("unchanged", "the run of this journal did not delete it")
     assert image.id not in here.there()

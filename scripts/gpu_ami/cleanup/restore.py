@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from gpu_ami.aws.images import Image, Snapshot
 from gpu_ami.cleanup.journal import Entry, Journal, Story
 from gpu_ami.errors import AwsError
 
+_THERE = "it is there"
 _FOUND_AGAIN = "is not there and not in the Recycle Bin: it is gone for good"
 
 
@@ -24,16 +26,18 @@ class Restored:
         region: Where.
         status: restored, unchanged or failed.
         error: Why it failed.
+        reason: Why nothing was to do.
     """
 
     image_id: str
     region: str
     status: str
     error: str | None = None
+    reason: str | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the result as the JSON has it."""
-        return {"image_id": self.image_id, "region": self.region, "status": self.status, "error": self.error}
+        return dataclasses.asdict(self)
 
 
 @dataclass
@@ -111,9 +115,11 @@ def _image(entry: Entry, region: Region, journal: Journal) -> Restored:
         changed = _complete(entry, region, changed)
     except AwsError as exc:
         return Restored(image.image_id, image.region, "failed", str(exc))
-    if changed:
-        journal.write("restored", image_id=image.image_id)
-    return Restored(image.image_id, image.region, "restored" if changed else "unchanged")
+    if not changed:
+        reason = _THERE if image.image_id in region.images else "the run of this journal did not delete it"
+        return Restored(image.image_id, image.region, "unchanged", reason=reason)
+    journal.write("restored", image_id=image.image_id)
+    return Restored(image.image_id, image.region, "restored")
 
 
 def _bring_back(entry: Entry, region: Region) -> bool:
@@ -179,7 +185,7 @@ def _add_missing(caller: Caller, resource_id: str, tags: Mapping[str, str], now:
 def _orphan(snapshot: Snapshot, region: Region, journal: Journal) -> Restored:
     identifier = snapshot.snapshot_id
     if identifier in region.snapshots:
-        return Restored(identifier, snapshot.region, "unchanged")
+        return Restored(identifier, snapshot.region, "unchanged", reason=_THERE)
     try:
         if identifier not in region.binned_snapshots:
             msg = f"{identifier} {_FOUND_AGAIN}"

@@ -104,8 +104,8 @@ def result_table(results: Sequence[Result], journal: str | None, *, undo: bool =
 
 def restored_table(results: Sequence[Restored]) -> Table:
     """Return what was brought back."""
-    rows = [(each.image_id, each.region, each.status, each.error or "") for each in results]
-    return Table(columns=("what", "region", "outcome", "error"), rows=rows)
+    rows = [(each.image_id, each.region, each.status, each.error or each.reason or "") for each in results]
+    return Table(columns=("what", "region", "outcome", "why"), rows=rows)
 
 
 def _row(plan: Plan, verdict: Verdict, *, many: bool) -> tuple[str, ...]:
