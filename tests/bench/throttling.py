@@ -86,22 +86,26 @@ def allowed_s(images: int, rate: float) -> float:
 def main() -> bool:
     """Print the measurements and return whether all are within their bounds.
 
-    Where boto3's own work for the calls takes longer than the buckets, no program that uses it can keep to them: then
-    the bare boto3 of the same run is what can be had.
+    At the documented rates the buckets are what can be had. At higher ones boto3's own work for the calls may take
+    longer than the buckets: then it is the bare boto3 of the same run.
     """
+    usual = ours(IMAGES, 1, REGIONS)
     runs = [(ours(IMAGES, RATE, REGIONS), bare(IMAGES, REGIONS)) for _ in range(RUNS)]
     small, large = ours(IMAGES // 10, 0, REGIONS[:1]), ours(IMAGES, 0, REGIONS[:1])
     doomed = IMAGES // DOOMED_EVERY * len(REGIONS)
     assert all(least.output.split() == [str(doomed)] for _, least in runs)
-    whole = [run for run, _ in runs]
+    whole = [usual, *(run for run, _ in runs)]
     deleted = [sum(each["status"] == "deleted" for each in json.loads(run.output)["results"]) for run in whole]
-    pair = Pair(tuple(run.seconds for run in whole), tuple(least.seconds for _, least in runs))
-    buckets = allowed_s(IMAGES, RATE)
-    times = statistics.median(pair.ours_s) / buckets
+    pair = Pair(tuple(run.seconds for run, _ in runs), tuple(least.seconds for _, least in runs))
+    usual_times = usual.seconds / allowed_s(IMAGES, 1)
+    times = statistics.median(pair.ours_s) / allowed_s(IMAGES, RATE)
     checks = (
-        (min(times, pair.ratio) <= SLOWER, f"{times:.2f} times the {buckets:.1f} s that the buckets allow"),
-        (min(times, pair.ratio) <= SLOWER, f"of bare boto3's time, {pair} (at most {SLOWER} of the longer)"),
-        (deleted == [doomed] * RUNS, f"{deleted} AMIs deleted (each time {doomed})"),
+        (usual_times <= SLOWER, f"{usual_times:.2f} times what the documented buckets allow (at most {SLOWER})"),
+        (
+            min(times, pair.ratio) <= SLOWER,
+            f"at {RATE} times those rates {times:.2f} times; of bare boto3's time {pair} (at most {SLOWER} of one)",
+        ),
+        (set(deleted) == {doomed}, f"{deleted} AMIs deleted (each time {doomed})"),
         (max(run.rss_mib for run in whole) < MOST_MIB, f"{whole[0].rss_mib:.0f} MiB (less than {MOST_MIB})"),
         (
             large.seconds <= GROWTH * 10 * small.seconds,
@@ -110,7 +114,7 @@ def main() -> bool:
     )
     name = f"{IMAGES} AMIs in {len(REGIONS)} regions"
     good = [say(name, text, good=is_good) for is_good, text in checks]
-    print(f"     throttled: {whole[0].state['throttled']} of {whole[0].state['by_action']}")  # noqa: T201
+    print(f"     throttled: {usual.state['throttled']} of {usual.state['by_action']}")  # noqa: T201
     return all(good)
 
 

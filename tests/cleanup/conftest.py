@@ -37,3 +37,4 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     hurried = functools.partial(Caller, sleep=lambda _seconds: None)
     monkeypatch.setattr("gpu_ami.cleanup.survey.Caller", hurried)
     monkeypatch.setattr("gpu_ami.jobs.cleaning.Caller", hurried)
+    monkeypatch.setattr("gpu_ami.jobs.surveying.Caller", hurried)

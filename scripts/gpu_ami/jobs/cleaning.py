@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -13,34 +10,26 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpu_ami.aws.access import assume, identify
+from gpu_ami.aws.access import identify
 from gpu_ami.aws.calls import Caller
-from gpu_ami.aws.objects import list_texts
-from gpu_ami.aws.regions import enabled_regions
 from gpu_ami.cleanup import plan as plans
-from gpu_ami.cleanup import tree, view
+from gpu_ami.cleanup import view
 from gpu_ami.cleanup.apply import Apply, Result, doomed_of
-from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.journal import Journal, Story, new_path, read, unfinished
 from gpu_ami.cleanup.leftovers import Leftovers
 from gpu_ami.cleanup.plan import Plan, SavedPlan
 from gpu_ami.cleanup.planning import make_plan
-from gpu_ami.cleanup.policy import Flags, Policy, policy_from
+from gpu_ami.cleanup.policy import Flags, policy_from
 from gpu_ami.cleanup.restore import restore
-from gpu_ami.cleanup.survey import Place, Survey, places_of
-from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, TerraformError, UsageError
+from gpu_ami.cleanup.survey import Survey
+from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.files import write_atomic
-from gpu_ami.handover import backends
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs.filing import bucket_of
 from gpu_ami.jobs.oneatatime import only_one
+from gpu_ami.jobs.surveying import chosen_regions, survey_of
 
 if TYPE_CHECKING:
     from gpu_ami.console import Table
-
-_ROLE = re.compile(r"arn:aws[a-z-]*:iam::([0-9]{12}):role/.+")
-_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}")
-_STATE_WITHIN_S = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,99 +233,9 @@ def _restore(run: Invocation, path: Path) -> None:
         raise PartialError(msg)
 
 
-def survey_of(
-    run: Invocation, policy: Policy, account: str, regions: Sequence[str], *, roles: Sequence[str] = ()
-) -> Survey:
-    """Return a survey of *regions*, of the accounts behind the settings' roles and *roles*, and of the working tree."""
-    places = places_of(run.access, account, regions)
-    failed: list[SourceReport] = []
-    for role in dict.fromkeys([*run.settings.cleanup.accounts, *roles]):
-        try:
-            places += _other_account(run, role, regions)
-        except AwsError as exc:
-            failed.append(SourceReport("account", None, "failed", account=role, error=str(exc)))
-    # Pulling the state takes seconds; what stands in files is read anew at each look.
-    state = functools.cache(lambda: _backend_state(run))
-    local = functools.partial(
-        tree.scan,
-        run.workspace.state,
-        state=state,
-        receipts=lambda: _backend_receipts(run),
-        skip=policy.skip_sources,
-    )
-    return Survey(places, policy, local=local, failed_accounts=failed)
-
-
-def _other_account(run: Invocation, role: str, regions: Sequence[str]) -> list[Place]:
-    match = _ROLE.fullmatch(role)
-    if match is None:
-        msg = f"--account {role!r} is not the ARN of a role: arn:aws:iam::123456789012:role/NAME."
-        raise UsageError(msg)
-    return places_of(assume(run.access, role), match[1], regions, is_own=False)
-
-
-def chosen_regions(run: Invocation, words: Sequence[str]) -> list[str]:
-    """Return the regions to work on: those of *words*, else ``--region``, else the settings'.
-
-    Args:
-        run: This invocation.
-        words: Regions, also joined by commas; ``all`` is every region that the account can use.
-
-    Raises:
-        UsageError: A word is not a region.
-    """
-    asked = [region for word in words for region in word.split(",") if region]
-    if asked == ["all"]:
-        return enabled_regions(Caller(run.access, run.settings.region))
-    if wrong := [region for region in asked if _REGION.fullmatch(region) is None]:
-        msg = f"--regions {wrong[0]!r} is not an AWS region: give some such as ap-northeast-2,us-east-1, or all."
-        raise UsageError(msg)
-    if asked:
-        return list(dict.fromkeys(asked))
-    own = [run.settings.region]
-    return own if run.options.region else list(run.settings.cleanup.regions) or own
-
-
 def _file(run: Invocation, name: str) -> Path:
     """Return the file that the caller names, from where they are or, as our own messages say it, from the root."""
     return Path(name) if Path(name).exists() else run.workspace.root / name
-
-
-def _backend_state(run: Invocation) -> str | None:
-    """Return the Terraform state in its backend; None when none is configured."""
-    folder = run.workspace.terraform
-    if run.options.sandbox or (named_in := backends.naming_file(folder, os.environ.get("TF_DATA_DIR"))) is None:
-        return None
-    if backends.is_tofu(named_in):
-        msg = f"{run.workspace.shown(named_in)} says where OpenTofu keeps its state, which Terraform cannot read."
-        raise TerraformError(msg)
-    from gpu_ami import process
-    from gpu_ami.handover.terraform import Terraform
-    from gpu_ami.tools import terraform_tools
-
-    environment = run.access.child_environment({"TF_IN_AUTOMATION": "1"})
-    terraform = Terraform(terraform_tools().terraform.path, folder, environment)
-    done = process.run(terraform.command("state", "pull"), timeout_s=_STATE_WITHIN_S)
-    if done.returncode != 0:
-        msg = f"`terraform state pull` failed: {done.last_line}. Run `terraform init` in {run.workspace.shown(folder)}."
-        raise TerraformError(msg)
-    return done.stdout
-
-
-def _backend_receipts(run: Invocation) -> list[tuple[str, str]]:
-    """Return the receipts that lie beside the Terraform state in S3; none when it is elsewhere.
-
-    Raises:
-        AwsError: They cannot be read.
-    """
-    bucket = bucket_of(run.workspace.terraform)
-    if bucket is None:
-        return []
-    texts = list_texts(run.access, bucket.name, bucket.prefix, bucket.region)
-    if unread := next((name for name, text in texts.items() if not text), None):
-        msg = f"{bucket.url(unread)} is empty or too large for a receipt: what it protects is not known."
-        raise UsageError(msg)
-    return [(bucket.url(name), text) for name, text in texts.items()]
 
 
 def _price(region: str) -> Decimal | None:

@@ -21,8 +21,8 @@ from gpu_ami.cleanup.survey import Place, Survey, in_parallel
 from gpu_ami.cleanup.sweep import Sweep, SweepPlan, SweepVerdict, decide_sweep, sweep_blocks
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs.cleaning import chosen_regions, survey_of
 from gpu_ami.jobs.oneatatime import only_one
+from gpu_ami.jobs.surveying import chosen_regions, survey_of
 from gpu_ami.units import parse_duration
 
 # IAM is one for all regions: its leftovers are listed with the first.
