@@ -13,7 +13,7 @@ from gpu_ami.errors import SafetyError, UsageError
 from gpu_ami.handover import change as changes
 from gpu_ami.handover import tfvars
 from gpu_ami.handover.change import Change, apply
-from gpu_ami.hcl import parse_json
+from gpu_ami.hcl import find, parse_json
 
 OLD, NEW, OTHER = "ami-0123456789abcdef0", "ami-12345678", "ami-0fedcba9876543210"
 SEOUL, VIRGINIA = "ap-northeast-2", "us-east-1"
@@ -276,7 +276,7 @@ def test_every_json_file_is_read_with_its_places(
     """Places come from a reader of our own, so it must agree with Python's on every text."""
     document = parse_json(json.dumps({**values, "id": OLD}, indent=indent, ensure_ascii=wide), "f")
 
-    found = document.find(("id",))
+    found = find(document, ("id",))
     assert document.text[found.start : found.end] == f'"{OLD}"'
     for attribute in document.body.attributes:
         assert json.loads(attribute.value.text) == {**values, "id": OLD}[attribute.name]

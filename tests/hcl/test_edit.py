@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_ami.errors import UsageError
-from gpu_ami.hcl import edit, parse, parse_path, quoted, replace, set_attributes
+from gpu_ami.hcl import edit, find, parse, parse_path, quoted, replace, set_attributes
 from gpu_ami.hcl.edit import Plain
 
 OLD, NEW = "ami-0123456789abcdef0", "ami-12345678"
@@ -27,7 +27,7 @@ OLD, NEW = "ami-0123456789abcdef0", "ami-12345678"
 )
 def test_exactly_the_value_changes(text: str, path: str) -> None:
     """Comments, alignment, tabs, line ends, byte-order mark and a missing final newline stay."""
-    value = parse(text, "f").find(parse_path(path))
+    value = find(parse(text, "f"), parse_path(path))
 
     after = replace(parse(text, "f"), {parse_path(path): NEW})
 
@@ -70,7 +70,7 @@ def test_only_a_literal_string_is_replaced(value: str, problem: str) -> None:
 def test_a_quoted_value_means_the_value(value: Plain) -> None:
     """Nothing in a value can become code."""
     document = parse(f"a = {quoted(value)}\n", "f")
-    found = document.find(("a",))
+    found = find(document, ("a",))
 
     assert found.kind != "expression"
     assert (value if isinstance(value, list) else found.literal) == value
@@ -82,7 +82,7 @@ def test_every_string_can_be_quoted(value: str) -> None:
     """Any text goes in and comes out, and what stands behind it stays where it is."""
     document = parse(f"a = {quoted(value)}\nb = 1\n", "f")
 
-    assert (document.find(("a",)).literal, document.find(("b",)).literal) == (value, 1)
+    assert (find(document, ("a",)).literal, find(document, ("b",)).literal) == (value, 1)
 
 
 def test_attributes_are_set_and_added() -> None:
@@ -106,7 +106,7 @@ def test_attributes_can_be_added_to_any_file(text: str) -> None:
 
     assert after.startswith(text)
     assert after.endswith('x = "y"\n')
-    assert parse(after, "f").find(("x",)).literal == "y"
+    assert find(parse(after, "f"), ("x",)).literal == "y"
 
 
 @pytest.mark.parametrize(
@@ -233,5 +233,5 @@ def test_any_text_is_either_edited_or_refused(text: str) -> None:
         after = replace(document, {("a",): NEW})
     except UsageError:
         return
-    value = document.find(("a",))
+    value = find(document, ("a",))
     assert after == text[: value.start] + f'"{NEW}"' + text[value.end :]

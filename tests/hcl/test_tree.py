@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gpu_ami.errors import UsageError
-from gpu_ami.hcl import parse, parse_path
+from gpu_ami.hcl import find, parse, parse_path
 from gpu_ami.hcl.shadow import shadow
 
 AMI = "ami-0123456789abcdef0"
@@ -43,7 +43,7 @@ def _leaves(text: str) -> list[tuple[str, str, int]]:
 )
 def test_a_value_is_known_for_what_it_is(text: str, kind: str, literal: object) -> None:
     """Only literals may be replaced; what has to be computed is an expression."""
-    value = parse(f"a = {text}\n", "f").find(("a",))
+    value = find(parse(f"a = {text}\n", "f"), ("a",))
 
     assert (value.kind, value.literal, value.text, value.start) == (kind, literal, text, 4)
 
@@ -55,7 +55,7 @@ def test_places_are_those_of_the_text() -> None:
     leaves = _leaves(text)
 
     assert leaves == [("a", '"y"', 2), ("변수", '{\r\n 서울 = "s" }', 4)]
-    inner = parse(text, "f").find(("변수", "서울"))
+    inner = find(parse(text, "f"), ("변수", "서울"))
     assert text[inner.start : inner.end] == '"s"'
     assert inner.line == 5
 
@@ -85,7 +85,7 @@ def test_a_decoy_is_not_the_value(decoy: str) -> None:
     """A name in a comment, string, heredoc, map or nested block is not the top-level attribute."""
     text = f'{decoy}a = "{AMI}"\n'
 
-    value = parse(text, "f").find(("a",))
+    value = find(parse(text, "f"), ("a",))
 
     assert (value.start, value.literal) == (len(decoy) + 4, AMI)
 
@@ -154,7 +154,7 @@ locals {
   list = [{ id = "0" }, { id = "5" }]
 }
 """
-    assert parse(text, "f").find(parse_path(path)).literal == str(start)
+    assert find(parse(text, "f"), parse_path(path)).literal == str(start)
 
 
 @pytest.mark.parametrize(
@@ -194,4 +194,4 @@ c {}
 c {}
 """
     with pytest.raises(UsageError, match=problem):
-        parse(text, "f").find(parse_path(path))
+        find(parse(text, "f"), parse_path(path))

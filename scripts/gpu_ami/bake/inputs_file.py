@@ -165,6 +165,6 @@ def _top_level(text: str, *, source: str) -> dict[str, str]:
     found: dict[str, str] = {}
     document = hcl.parse(text, source)
     for attribute in document.body.attributes:
-        value = document.find((attribute.name,))
+        value = hcl.find(document, (attribute.name,))
         found[attribute.name] = value.literal if isinstance(value.literal, str) else value.text
     return found

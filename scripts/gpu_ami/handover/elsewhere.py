@@ -10,6 +10,7 @@ from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
 from gpu_ami.handover.change import WHAT, Change
 from gpu_ami.handover.tfvars import JSON, load, path_in
+from gpu_ami.hcl import find
 
 if TYPE_CHECKING:
     from gpu_ami.hcl.tree import Value
@@ -38,7 +39,7 @@ def check(change: Change) -> None:
     if not is_code and not is_read_by_itself(change.file):
         return
     name, top = (str(path[1]), path[:3]) if is_code else (str(path[0]), path[:1])
-    ours = _plain(document.find(top))
+    ours = _plain(find(document, top))
     for other in _others(change.file):
         text = read_text(other, what=WHAT, keep_mark=True)
         theirs = [each for each in load(other, text).body.attributes if each.name == name] if text.strip() else []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gpu_ami.errors import UsageError
 from gpu_ami.handover.change import WHAT, Change, Edit, read
+from gpu_ami.hcl import find
 from gpu_ami.hcl.paths import Path as ValuePath
 from gpu_ami.hcl.paths import parse_path, show_path
 from gpu_ami.ids import checked_ami_id
@@ -98,7 +99,7 @@ def _replaced(document: Document, file: Path, variable: str, amis: Mapping[str, 
     from gpu_ami import hcl
 
     path = path_in(document, file, variable)
-    value = document.find(path)
+    value = find(document, path)
     if value.kind != "map":
         edit = _edit(document, path, amis[region], None)
         return Change(file, variable, (edit,), document.text, hcl.replace(document, {path: edit.new}))
@@ -109,7 +110,7 @@ def _replaced(document: Document, file: Path, variable: str, amis: Mapping[str, 
 
 def _edit(document: Document, path: ValuePath, ami: str, region: str | None) -> Edit:
     """Return the change of one value; a text that is neither empty nor an AMI's is not what the caller means."""
-    value = document.find(path)
+    value = find(document, path)
     old = value.literal if isinstance(value.literal, str) else None
     if old and not old.startswith("ami-"):
         msg = (

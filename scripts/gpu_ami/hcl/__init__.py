@@ -1,11 +1,12 @@
 """Change one value in an HCL file and not a byte beside it.
 
-`parse` (or `parse_json`) reads a text, `Document.find` leads to a value, `replace` and `set_attributes` return the text
+`parse` (or `parse_json`) reads a text, `find` leads to a value, `replace` and `set_attributes` return the text
 with other values.
 """
 
 from gpu_ami.hcl.edit import quoted, replace, set_attributes
 from gpu_ami.hcl.jsontext import parse_json
+from gpu_ami.hcl.lookup import find
 from gpu_ami.hcl.paths import Path, parse_path, show_path
 from gpu_ami.hcl.tree import Attribute, Block, Body, Document, Entry, Value, parse
 
@@ -17,6 +18,7 @@ __all__ = [
     "Entry",
     "Path",
     "Value",
+    "find",
     "parse",
     "parse_json",
     "parse_path",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from gpu_ami.errors import UsageError
-from gpu_ami.hcl.find import described
+from gpu_ami.hcl.lookup import described, find
 from gpu_ami.hcl.paths import Path, show_path
 from gpu_ami.hcl.tree import Document, Value, parse
 
@@ -42,13 +42,13 @@ def replace(document: Document, changes: Mapping[Path, str]) -> str:
     """
     edits: list[_Edit] = []
     for path, new in changes.items():
-        value = document.find(path)
+        value = find(document, path)
         _check_is_string(document, path, value)
         if value.literal != new:
             edits.append(_Edit(value.start, value.end, quoted(new)))
     text = _spliced(document.text, edits)
     after = _checked(document, text, edits, {})
-    if any(after.find(path).literal != new for path, new in changes.items()):
+    if any(find(after, path).literal != new for path, new in changes.items()):
         _refuse_result(document)
     return text
 
@@ -70,10 +70,10 @@ def set_attributes(text: str, values: Mapping[str, Plain], *, source: str) -> st
         if all(each.name != name for each in document.body.attributes):
             added[name] = new
             continue
-        old = document.find((name,))
+        old = find(document, (name,))
         if old.kind == "expression":
             _refuse_expression(document, (name,), old)
-        if _meaning(old) != _meaning(parse(f"{name} = {new}", source).find((name,))):
+        if _meaning(old) != _meaning(find(parse(f"{name} = {new}", source), (name,))):
             edits.append(_Edit(old.start, old.end, new))
     text = _with_lines(_spliced(text, edits), added)
     _checked(document, text, edits, added)

@@ -114,19 +114,6 @@ class Document:
     body: Body
     parse: Callable[[str, str], Document]
 
-    def find(self, path: Path) -> Value:
-        """Return the value that *path* leads to.
-
-        A path starts at the top of the file with an attribute, or with a block's type and all its labels. Of repeated
-        blocks, one is chosen by its number.
-
-        Raises:
-            UsageError: There is no such value, or more than one; the error names the lines.
-        """
-        from gpu_ami.hcl.find import find
-
-        return find(self, path)
-
 
 def parse(text: str, source: str) -> Document:
     """Return what *text* holds; *source* names it in errors. A byte-order mark may lead.

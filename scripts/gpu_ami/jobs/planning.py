@@ -19,6 +19,7 @@ from gpu_ami.handover import change as changes
 from gpu_ami.handover import target, tfvars
 from gpu_ami.handover.guard import Facts, Finding, RunningJob, asks_for_provider, judge
 from gpu_ami.handover.planned import Planned
+from gpu_ami.hcl import find
 from gpu_ami.ids import AMI_ID
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs import terraforming
@@ -141,11 +142,11 @@ def handed_over(run: Invocation, file: Path) -> str | None:
     path = tfvars.path_in(document, real, variable)
     if len(path) == 1 and all(each.name != path[0] for each in document.body.attributes):
         return None
-    value = document.find(path)
+    value = find(document, path)
     if value.kind == "map":
         if all(entry.name != run.settings.region for entry in value.entries):
             return None
-        value = document.find((*path, run.settings.region))
+        value = find(document, (*path, run.settings.region))
     if value.text.strip() in ("null", '""'):
         return None
     if not isinstance(value.literal, str) or AMI_ID.fullmatch(value.literal) is None:

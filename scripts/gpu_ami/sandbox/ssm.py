@@ -11,7 +11,7 @@ from moto.ec2.models import ec2_backends
 from moto.ssm.models import Parameter, SimpleSystemManagerBackend, ssm_backends
 from moto.ssm.responses import SimpleSystemManagerResponse
 
-from gpu_ami.sandbox.baseimage import base_parameters
+from gpu_ami.sandbox.baseimage import base_image_id, base_parameters
 from gpu_ami.sandbox.refusals import refuse
 
 _PUBLIC = "/aws/service/"
@@ -86,17 +86,15 @@ def parameter_value(account_id: str, region: str, name: str) -> str | None:
 
 def _settle(own: Any) -> None:
     """Let the parameters of AMIs that have been checked show their values; forget those of AMIs that are not there."""
-    from gpu_ami.sandbox.ec2 import ensure_base_image  # which reads parameters, too
-
     waiting: list[tuple[float, Any]] = vars(own).get("sandbox_unchecked", [])
     ready = [row for row in waiting if row[0] <= time.monotonic()]
     for row in ready:
         waiting.remove(row)
         made = row[1]
-        ec2 = ec2_backends[own.account_id][own.region_name]
-        ensure_base_image(ec2)
-        image = ec2.amis.get(made.value)
-        if image is not None and image.state == "available":
+        image = ec2_backends[own.account_id][own.region_name].amis.get(made.value)
+        is_there = image is not None and image.state == "available"
+        # EC2 gets the AMI that builds start from with its first call.
+        if is_there or made.value == base_image_id(own.region_name):
             before = own._parameters[made.name]
             made.version = before[-1].version + 1 if before else 1
             before.append(made)

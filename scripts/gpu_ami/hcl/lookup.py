@@ -12,7 +12,14 @@ _SHOWN = 6
 
 
 def find(document: Document, path: Path) -> Value:
-    """Return the value that *path* leads to in *document*; see `Document.find`."""
+    """Return the value that *path* leads to in *document*.
+
+    A path starts at the top of the file with an attribute, or with a block's type and all its labels. Of repeated
+    blocks, one is chosen by its number.
+
+    Raises:
+        UsageError: There is no such value, or more than one; the error names the lines.
+    """
     body, position = document.body, 0
     while position < len(path):
         attributes = [each for each in body.attributes if each.name == path[position]]
