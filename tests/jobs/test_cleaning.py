@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from gpu_ami.cleanup.journal import new_path
+from gpu_ami.cleanup.journal import Journal, image_record, new_path
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.jobs.cleaning import Request, cleanup
@@ -142,6 +142,27 @@ def test_a_quiet_account_is_refused(here: World, tmp_path: Path) -> None:
     assert image.id in [
         v["image_id"] for v in _clean(here, tmp_path, flags=believed).document["verdicts"] if v["action"] == "delete"
     ]
+
+
+def test_in_a_quiet_account_a_killed_run_is_not_finished(here: World, tmp_path: Path) -> None:
+    """Its snapshots would go although nobody sees what needs them; that no AMI would go changes nothing."""
+    here.newest()
+    image = here.image()
+    (seen,) = [verdict.image for verdict in here.plan().decision.verdicts if verdict.image.image_id == image.id]
+    journal = Journal(new_path(task(here, tmp_path).run.workspace.logs, here.now))
+    journal.write("begin", format=1, account=here.account)
+    journal.write("will", mode="delete", image=image_record(seen), permissions=[], snapshots=[])
+    journal.close()
+    here.maker.ec2.deregister_image(image.id)
+    (snapshot,) = image.snapshot_ids
+
+    with pytest.raises(SafetyError, match="--allow-no-references"):
+        _clean(here, tmp_path, yes=True, permanent=True)
+    assert snapshot in here.snapshots_there()
+
+    believed = Flags(older_than="30d", keep="1", allow_no_references=True)
+    _clean(here, tmp_path, yes=True, permanent=True, flags=believed)
+    assert snapshot not in here.snapshots_there()
 
 
 @pytest.mark.parametrize("what", ["examples in files", "other people's AMIs"])

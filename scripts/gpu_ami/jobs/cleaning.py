@@ -15,6 +15,7 @@ from gpu_ami.aws.calls import Caller
 from gpu_ami.cleanup import plan as plans
 from gpu_ami.cleanup import view
 from gpu_ami.cleanup.apply import Apply, Result, doomed_of
+from gpu_ami.cleanup.decide import find_blocks
 from gpu_ami.cleanup.journal import Journal, Story, new_path, read, unfinished
 from gpu_ami.cleanup.leftovers import Leftovers
 from gpu_ami.cleanup.plan import Plan, SavedPlan
@@ -141,6 +142,10 @@ def _carry_out(run: Invocation, plan: Plan, survey: Survey, saved: SavedPlan | N
         raise SafetyError(msg)
     with only_one(run, "cleanup"):
         stories = unfinished(run.workspace.logs, plan.account)
+        # What a killed run left behind goes now, too, even where no AMI of this plan does.
+        if stories and (blocks := find_blocks(plan.reports, plan.policy)):
+            msg = f"Everything is kept: {blocks[0]}"
+            raise SafetyError(msg)
         results, journal = _act(run, plan, survey, saved, stories)
     shown = run.workspace.shown(journal) if journal else None
     _finish(run, plan, results, shown)
