@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from tests.bench.throttled_aws import CHANGE, RATE, READ, Bucket
+from tests.bench.throttled_aws import CHANGE, RATE, READ
 
 _WORKERS = 8
 # A token on its way is counted here before it is counted there.
@@ -24,15 +24,15 @@ _SPARE = 5
 
 def _each(items: Sequence[Any], bucket: tuple[int, int], work: Callable[[Any], Any]) -> list[Any]:
     burst, per_s = bucket[0] - _SPARE, bucket[1] * RATE
-    tokens = Bucket(burst, per_s)
+    started = time.monotonic()
 
-    def one(item: Any) -> Any:
-        while not tokens.take():
-            time.sleep(0.25 / per_s)
+    def one(number: int, item: Any) -> Any:
+        due = started + max(0, number + 1 - burst) / per_s
+        time.sleep(max(0.0, due - time.monotonic()))
         return work(item)
 
     with ThreadPoolExecutor(_WORKERS) as pool:
-        return list(pool.map(one, items))
+        return list(pool.map(one, range(len(items)), items))
 
 
 def look(client: Any, older_than: timedelta) -> list[str]:

@@ -323,11 +323,28 @@ def test_a_limit_counts_only_what_goes() -> None:
     ("include", "mode", "stays"),
     [(False, "delete", True), (True, "delete", False), (True, "disable", True), (True, "deprecate", False)],
 )
-@pytest.mark.parametrize("source", ["launch-permissions", "public-snapshots"])
-def test_sharing_keeps_unless_it_is_included(include: bool, mode: Any, stays: bool, source: str) -> None:
+def test_sharing_keeps_unless_it_is_included(include: bool, mode: Any, stays: bool) -> None:
     """Disabling takes the permissions away for good, so a shared AMI is never disabled."""
     policy = dataclasses.replace(POLICY, include_shared=include, mode=mode)
-    sharing = Reference(_image(1).image_id, source, "shared with 2")
+    sharing = Reference(_image(1).image_id, "launch-permissions", "shared with 2")
+
+    assert _only(decide([_image(1)], [sharing], [SEEN], policy, NOW)).is_doomed is not stays
+
+
+@pytest.mark.parametrize(
+    ("include", "mode", "stays"),
+    [
+        (False, "delete", True),
+        (True, "delete", False),
+        (False, "disable", False),
+        (True, "disable", False),
+        (False, "deprecate", False),
+    ],
+)
+def test_a_public_snapshot_keeps_its_ami_from_being_deleted(include: bool, mode: Any, stays: bool) -> None:
+    """Only deleting takes the snapshot away."""
+    policy = dataclasses.replace(POLICY, include_shared=include, mode=mode)
+    sharing = Reference(_image(1).snapshot_ids[0], "public-snapshots", "snapshot is public")
 
     assert _only(decide([_image(1)], [sharing], [SEEN], policy, NOW)).is_doomed is not stays
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -12,7 +13,7 @@ from gpu_ami.aws.leftovers import KINDS, Leftover
 from gpu_ami.aws.references.source import Reference
 from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.policy import Policy
-from gpu_ami.cleanup.sweep import SweepVerdict, decide_sweep, started_at, sweep_blocks
+from gpu_ami.cleanup.sweep import SweepVerdict, decide_sweep, started_at, sweep_blocks, without_unseen
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 LONGEST = timedelta(hours=5)
@@ -167,9 +168,14 @@ def test_a_list_that_failed_blocks_and_quiet_accounts_only_matter_for_amis() -> 
     """Removing a key pair needs no proof that AMIs are in use; an AMI does."""
     policy = Policy(older_than=LONGEST, keep=1)
     quiet = [SourceReport("instances", "r", "ok")]
+    verdicts = _decide(_left("key-pair"), _left("image"))
 
-    assert sweep_blocks(quiet, policy, has_images=False) == ()
-    assert sweep_blocks(quiet, policy, has_images=True) != ()
+    assert sweep_blocks(quiet, policy, has_images=True) == ()
+    assert [each.action for each in without_unseen(verdicts, quiet, policy)] == ["delete", "keep"]
+    believed = dataclasses.replace(policy, allow_no_references=True)
+    assert [each.action for each in without_unseen(verdicts, quiet, believed)] == ["delete", "delete"]
+    seen = [SourceReport("instances", "r", "ok", references=1)]
+    assert without_unseen(verdicts, seen, policy) == verdicts
     assert "denied" in sweep_blocks([SourceReport("x", "r", "failed", error="denied")], policy, has_images=False)[0]
 
 

@@ -144,6 +144,25 @@ def test_a_quiet_account_is_refused(here: World, tmp_path: Path) -> None:
     ]
 
 
+def test_in_a_quiet_account_no_orphan_goes(here: World, tmp_path: Path) -> None:
+    """A launch template that nobody could see may attach it: neither at once nor by a plan of better days."""
+    here.newest()
+    orphan = here.image(100)
+    (snapshot,) = orphan.snapshot_ids
+    here.maker.ec2.deregister_image(orphan.id)
+    used = here.in_use()
+    plan = tmp_path / "plan.json"
+    _clean(here, tmp_path, orphans=True, plan=str(plan))
+    assert snapshot in plan.read_text()
+    here.access.client("ssm").delete_parameter(Name="/in/use")
+    here.maker.ec2.amis.pop(used.id)
+
+    for request in ({"orphans": True, "yes": True}, {"apply": str(plan), "flags": Flags()}):
+        with pytest.raises(SafetyError, match="--allow-no-references"):
+            _clean(here, tmp_path, permanent=True, **request)
+    assert snapshot in here.snapshots_there()
+
+
 def test_in_a_quiet_account_a_killed_run_is_not_finished(here: World, tmp_path: Path) -> None:
     """Its snapshots would go although nobody sees what needs them; that no AMI would go changes nothing."""
     here.newest()
@@ -156,8 +175,10 @@ def test_in_a_quiet_account_a_killed_run_is_not_finished(here: World, tmp_path: 
     here.maker.ec2.deregister_image(image.id)
     (snapshot,) = image.snapshot_ids
 
-    with pytest.raises(SafetyError, match="--allow-no-references"):
-        _clean(here, tmp_path, yes=True, permanent=True)
+    done = task(here, tmp_path)
+    with pytest.raises(SafetyError, match=f"{journal.path.name} of a killed run .*--allow-no-references"):
+        cleanup(done.run, Request(flags=FLAGS, yes=True, permanent=True))
+    assert journal.path.name in done.document["blocks"][0]
     assert snapshot in here.snapshots_there()
 
     believed = Flags(older_than="30d", keep="1", allow_no_references=True)

@@ -119,11 +119,15 @@ def test_leftovers_go_and_nothing_else_does(here: World, tmp_path: Path) -> None
 
 
 def test_a_first_build_that_died_can_be_swept(here: World, tmp_path: Path) -> None:
-    """In a new account nothing needs any AMI, which is believed of whoever says it."""
+    """In a new account nothing needs any AMI: the builder, which costs by the second, goes all the same."""
     left = dead_build(here)
 
-    with pytest.raises(SafetyError, match="--allow-no-references"):
-        _sweep(here, tmp_path, yes=True)
+    done = _sweep(here, tmp_path, yes=True)
+
+    assert {each["image_id"] for each in done.document["results"]} == set(left.values()) - {left["image"]}
+    (kept,) = [each for each in done.document["verdicts"] if each["action"] == "keep"]
+    assert kept["id"] == left["image"]
+    assert "--allow-no-references" in kept["reasons"][0]["detail"]
     assert left["image"] in here.there()
 
     _sweep(here, tmp_path, yes=True, allow_no_references=True)

@@ -29,7 +29,7 @@ _SHOWN_DETAILS = 3
 _USABLE = frozenset({"available", "disabled"})
 _DEAD = frozenset({"failed", "error", "invalid"})
 _FINISHED = _USABLE | _DEAD
-_SHARING = frozenset({"launch-permissions", "public-snapshots"})
+_LAUNCH_SHARING, _SNAPSHOT_SHARING = "launch-permissions", "public-snapshots"
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def find_blocks(reports: Sequence[SourceReport], policy: Policy, *, is_change: b
         return tuple(f"{_where(report)} could not be read: {report.error}" for report in failed)
     if not is_change or policy.allow_no_references or any(report.references and report.is_use for report in reports):
         return ()
-    return ("nothing at all was found that needs any AMI: if that is true, say --allow-no-references",)
+    return ("nothing at all was found that needs any AMI: if that is true, plan with --allow-no-references",)
 
 
 def by_target(references: Iterable[Reference]) -> dict[str, list[Reference]]:
@@ -272,8 +272,7 @@ def _use_reasons(image: Image, needed: Mapping[str, Sequence[Reference]], policy
     by_source: dict[str, list[str]] = defaultdict(list)
     for target in (image.image_id, *image.snapshot_ids):
         for reference in needed.get(target, ()):
-            # Disabling takes the permissions away for good, so there no flag helps.
-            if reference.source not in _SHARING or not policy.include_shared or policy.mode == "disable":
+            if not _is_accepted(reference, policy):
                 by_source[reference.source].append(reference.detail)
     for source, details in by_source.items():
         distinct = list(dict.fromkeys(details))
@@ -281,6 +280,17 @@ def _use_reasons(image: Image, needed: Mapping[str, Sequence[Reference]], policy
             yield Reason(source, detail)
         if len(distinct) > _SHOWN_DETAILS:
             yield Reason(source, f"and {len(distinct) - _SHOWN_DETAILS} more")
+
+
+def _is_accepted(reference: Reference, policy: Policy) -> bool:
+    """Return whether somebody's being able to use the AMI or snapshot is no reason to stay."""
+    if reference.source == _LAUNCH_SHARING:
+        # Disabling takes the permissions away for good, so there no flag helps.
+        return policy.include_shared and policy.mode != "disable"
+    if reference.source == _SNAPSHOT_SHARING:
+        # Nothing else touches the snapshots.
+        return policy.include_shared or policy.mode != "delete"
+    return False
 
 
 def _families(images: Iterable[Image], keep: int) -> dict[tuple[str, str], Family]:

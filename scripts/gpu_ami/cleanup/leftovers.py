@@ -73,14 +73,11 @@ class Leftovers:
         An AMI that is still there, or is being brought back, is left alone. Snapshots that something needs stay, and so
         do those of which EC2 does not say that they were made for the AMI: a journal is a file that can be edited.
         """
-        alive = {image.image_id for image in self._survey.images}
         needed = by_target(self._survey.references)
         finished: dict[str, dict[str, str]] = {}
-        for entry in entries:
+        for entry in to_finish(entries, self._survey.images):
             image = entry.image
-            if entry.mode != "delete" or entry.status in ("failed", "left", "restoring", "restored"):
-                continue
-            if image.image_id in alive or image.region not in callers:
+            if image.region not in callers:
                 continue
             words = {
                 each: f"kept: {needed[each][0].detail}" if each in needed else entry.snapshot_status.get(each, LEFT)
@@ -102,6 +99,17 @@ class Leftovers:
             return dict.fromkeys(left, f"failed: {exc}")
         gone = {each: DELETED for each in left if each not in found}
         return gone | {each: f"kept: {reason}" for each, reason in why.items() if reason}
+
+
+def to_finish(entries: Iterable[Entry], images: Iterable[Image]) -> list[Entry]:
+    """Return those of *entries* whose AMI a run deleted and nobody brings back: its snapshots may still be there."""
+    alive = {image.image_id for image in images}
+    over = ("failed", "left", "restoring", "restored")
+    return [
+        entry
+        for entry in entries
+        if entry.mode == "delete" and entry.status not in over and entry.image.image_id not in alive
+    ]
 
 
 def why_kept(caller: Caller, snapshot: Snapshot, image_id: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -174,14 +174,27 @@ def _reasons(
 
 
 def sweep_blocks(reports: Sequence[SourceReport], policy: Policy, *, has_images: bool) -> tuple[str, ...]:
-    """Return why nothing may be removed: a list that failed, or with AMIs among the leftovers no use seen anywhere.
+    """Return why nothing may be removed: lists that failed.
 
-    What files and other accounts need matters to AMIs only.
+    What files and other accounts need matters only with AMIs among the leftovers.
     """
-    if has_images:
-        return find_blocks(reports, policy)
-    failed = [each for each in reports if each.status == "failed" and each.name not in _ABOUT_IMAGES]
+    failed = [each for each in reports if each.status == "failed" and (has_images or each.name not in _ABOUT_IMAGES)]
     return find_blocks(failed, policy) if failed else ()
+
+
+def without_unseen(
+    verdicts: Sequence[SweepVerdict], reports: Sequence[SourceReport], policy: Policy
+) -> list[SweepVerdict]:
+    """Return *verdicts* without a doomed AMI where no use was seen anywhere: a builder's cost goes on meanwhile."""
+    if not (blocks := find_blocks(reports, policy)):
+        return list(verdicts)
+    kept = (Reason("blocked", blocks[0]),)
+    return [
+        replace(each, action="keep", reasons=kept)
+        if each.action == "delete" and each.leftover.kind == "image"
+        else each
+        for each in verdicts
+    ]
 
 
 def kept_after_all(survey: Survey, doomed: Sequence[SweepVerdict]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from gpu_ami.cleanup import view
 from gpu_ami.cleanup.apply import Apply, Result, doomed_of
 from gpu_ami.cleanup.decide import find_blocks
 from gpu_ami.cleanup.journal import Journal, Story, new_path, read, unfinished
-from gpu_ami.cleanup.leftovers import Leftovers
+from gpu_ami.cleanup.leftovers import Leftovers, to_finish
 from gpu_ami.cleanup.plan import Plan, SavedPlan
 from gpu_ami.cleanup.planning import make_plan
 from gpu_ami.cleanup.policy import Flags, policy_from
@@ -143,9 +144,12 @@ def _carry_out(run: Invocation, plan: Plan, survey: Survey, saved: SavedPlan | N
     with only_one(run, "cleanup"):
         stories = unfinished(run.workspace.logs, plan.account)
         # What a killed run left behind goes now, too, even where no AMI of this plan does.
-        if stories and (blocks := find_blocks(plan.reports, plan.policy)):
-            msg = f"Everything is kept: {blocks[0]}"
-            raise SafetyError(msg)
+        left = [story for story in stories if to_finish(story.entries.values(), survey.images)]
+        if left and (blocks := find_blocks(plan.reports, plan.policy)):
+            why = f"{run.workspace.shown(left[0].path)} of a killed run is to be finished, but {blocks[0]}"
+            plan = dataclasses.replace(plan, decision=dataclasses.replace(plan.decision, blocks=(why,)))
+            _show(run, plan)
+            _raise_blocks(plan)
         results, journal = _act(run, plan, survey, saved, stories)
     shown = run.workspace.shown(journal) if journal else None
     _finish(run, plan, results, shown)

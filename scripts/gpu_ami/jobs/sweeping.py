@@ -18,7 +18,7 @@ from gpu_ami.cleanup.journal import Journal, new_path
 from gpu_ami.cleanup.planning import clock_reports
 from gpu_ami.cleanup.policy import Policy
 from gpu_ami.cleanup.survey import Place, Survey, in_parallel
-from gpu_ami.cleanup.sweep import Sweep, SweepPlan, SweepVerdict, decide_sweep, sweep_blocks
+from gpu_ami.cleanup.sweep import Sweep, SweepPlan, SweepVerdict, decide_sweep, sweep_blocks, without_unseen
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs.oneatatime import only_one
@@ -112,7 +112,7 @@ def _plan(run: Invocation, survey: Survey, account: str, older_than: timedelta, 
         account=account,
         regions=tuple(place.region for place in survey.own_places),
         older_than=older_than,
-        verdicts=tuple(verdicts),
+        verdicts=tuple(without_unseen(verdicts, reports, survey.policy)),
         reports=tuple(reports),
         blocks=sweep_blocks(reports, survey.policy, has_images=bool(images)),
     )
