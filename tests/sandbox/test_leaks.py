@@ -134,9 +134,10 @@ def test_neither_we_nor_our_programs_leave_the_local_aws(
         theirs = sandbox.gate.calls[ours:]
 
     assert account == sandbox.account.account_id
-    assert (len(images), len(buckets)) == (44, 1)
+    assert set(sandbox.account.images_in_use.values()) < {each["ImageId"] for each in images}
+    assert len(buckets) == 1
     assert child.returncode == 0, child.stderr
-    assert child.stdout.split() == [account, "44", "1"]
+    assert child.stdout.split() == [account, str(len(images)), "1"]
     assert [call.region for call in theirs[:2]] == [REGION, REGION]
     assert [call.service for call in theirs] == ["sts", "ec2", "s3"]
     assert trap.visits == 0
