@@ -407,6 +407,31 @@ def test_the_next_run_finishes_a_killed_one(here: World, tmp_path: Path, unused:
     assert unfinished(tmp_path / "logs", here.account) == []
 
 
+def test_a_plan_says_that_a_killed_run_waits(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """`--yes` would do more than what the plan lists."""
+    journal = _killed(here, tmp_path)
+    assert "cut off" not in _clean(here, tmp_path).err.getvalue()
+
+    here.maker.ec2.deregister_image(unused.id)
+    done = _clean(here, tmp_path)
+
+    said = f"{journal.name} is of a run that was cut off: --yes finishes it first (AMIs whose snapshots it left: 1)."
+    assert said in done.err.getvalue()
+    assert unused.snapshot_ids[0] in here.snapshots_there()
+
+
+def test_a_plan_is_shown_beside_a_damaged_journal(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """Looking is allowed; acting is not."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "cleanup-0.jsonl").write_text("nonsense\n")
+
+    done = _clean(here, tmp_path)
+
+    assert {each["image_id"] for each in done.document["verdicts"]} >= {unused.id}
+    assert "is not a journal" in done.err.getvalue()
+    assert "--yes is refused" in done.err.getvalue()
+
+
 def test_a_killed_run_in_another_region_is_left_to_a_run_there(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
     """Closing its journal now would leave its snapshots behind for ever."""
     from gpu_ami.cleanup.journal import Journal, image_record, unfinished

@@ -109,7 +109,24 @@ def cleanup(run: Invocation, request: Request) -> None:
         _carry_out(run, plan, survey, saved, permanent=request.permanent)
     else:
         _show(run, plan)
+        _tell_unfinished(run, plan.account, survey)
     _raise_blocks(plan)
+
+
+def _tell_unfinished(run: Invocation, account: str, survey: Survey) -> None:
+    """Say what `--yes` would do beside the plan: the snapshots of AMIs that a killed run deleted go, too."""
+    here = {place.region for place in survey.own_places}
+    try:
+        stories = unfinished(run.workspace.logs, account)
+    except UsageError as exc:
+        run.console.warn(f"{exc} Until then --yes is refused.")
+        return
+    for story in stories:
+        left = [each for each in to_finish(story.entries.values(), survey.images) if each.image.region in here]
+        if left:
+            what = f"AMIs whose snapshots it left: {len(left)}"
+            name = run.workspace.shown(story.path)
+            run.console.warn(f"{name} is of a run that was cut off: --yes finishes it first ({what}).")
 
 
 def _show(run: Invocation, plan: Plan) -> None:
