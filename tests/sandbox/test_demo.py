@@ -48,9 +48,10 @@ def named_in(rows: Any) -> str:
     return json.dumps(rows, default=str)
 
 
-def versions(world: World, name: str) -> list[str]:
+def versions(world: World, name: str, *, hidden: bool = False) -> list[str]:
     """Return the AMI of each version of a launch template, oldest first."""
-    rows = world.all("ec2", "describe_launch_template_versions", "LaunchTemplateVersions", LaunchTemplateName=name)
+    asked: dict[str, Any] = {"LaunchTemplateName": name, "IncludeManagedResources": hidden}
+    rows = world.all("ec2", "describe_launch_template_versions", "LaunchTemplateVersions", **asked)
     ordered = sorted(rows, key=lambda row: row["VersionNumber"])
     return [row["LaunchTemplateData"].get("ImageId", "") for row in ordered]
 
@@ -62,9 +63,9 @@ def environments(world: World, name: str) -> str:
     return named_in(row["computeResources"])
 
 
-def instances(world: World, state: str) -> str:
-    """Return the instances in *state* as text."""
-    rows = world.all("ec2", "describe_instances", "Reservations")
+def instances(world: World, state: str, *, hidden: bool = False) -> str:
+    """Return the instances in *state* as text, *hidden* ones too."""
+    rows = world.all("ec2", "describe_instances", "Reservations", IncludeManagedResources=hidden)
     return named_in([i for r in rows for i in r["Instances"] if i["State"]["Name"] == state])
 
 
@@ -95,6 +96,15 @@ def specified(world: World, name: str) -> str:
     return versions(world, name)[0]
 
 
+def recipe(world: World, name: str) -> dict[str, Any]:
+    """Return an image recipe, whole."""
+    client = world.access.client("imagebuilder")
+    (arn,) = [
+        row["arn"] for row in client.list_image_recipes(owner="Self")["imageRecipeSummaryList"] if name in row["arn"]
+    ]
+    return dict(client.get_image_recipe(imageRecipeArn=arn)["imageRecipe"])
+
+
 def spot_fleets(world: World) -> str:
     """Return the spot fleets as text."""
     return named_in(world.all("ec2", "describe_spot_fleet_requests", "SpotFleetRequestConfigs"))
@@ -104,9 +114,11 @@ def spot_fleets(world: World) -> str:
 PROOFS: dict[str, Callable[[World, str], bool]] = {
     "running_instance": lambda w, i: i in instances(w, "running"),
     "stopped_instance": lambda w, i: i in instances(w, "stopped"),
+    "managed_instance": lambda w, i: i in instances(w, "running", hidden=True) and i not in instances(w, "running"),
     "template_default_version": lambda w, i: versions(w, "default-version").index(i) == 0,
     "template_middle_version": lambda w, i: versions(w, "middle-version").index(i) == 1,
     "template_latest_version": lambda w, i: versions(w, "latest-version")[-1] == i,
+    "managed_template": lambda w, i: versions(w, "managed", hidden=True) == [i] and versions(w, "managed") == [],
     "template_alias": lambda w, i: (
         versions(w, "alias") == [f"resolve:ssm:{'/launch/alias'}"] and parameter(w, "/launch/alias") == i
     ),
@@ -138,6 +150,14 @@ PROOFS: dict[str, Callable[[World, str], bool]] = {
     "parameter_json": lambda w, i: json.loads(parameter(w, "/video/release"))["image"]["id"] == i,
     "image_builder_recipe": lambda w, i: (
         i in named_in(w.access.client("imagebuilder").list_image_recipes(owner="Self")["imageRecipeSummaryList"])
+    ),
+    "image_builder_parent": lambda w, i: (
+        image_tags(w, i)["Ec2ImageBuilderArn"].endswith(":image/base/1.0.0/1")
+        and recipe(w, "on-top-of-base")["parentImage"].endswith(":image/base/x.x.x")
+    ),
+    "image_builder_mapping": lambda w, i: (
+        the_image(w.access.client("ec2"), i)["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+        == recipe(w, "models")["blockDeviceMappings"][0]["ebs"]["snapshotId"]
     ),
     "launch_permission": lambda w, i: OTHER_ACCOUNT in attribute(w, i, "launchPermission"),
     "public_launch_permission": lambda w, i: '"Group": "all"' in attribute(w, i, "launchPermission"),

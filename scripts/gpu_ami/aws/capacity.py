@@ -139,7 +139,8 @@ def vcpus_in_use(access: Access, kind: str, market: Market) -> int:
     types: Counter[str] = Counter()
     total = 0
     with aws_errors("count the vCPUs of running instances"):
-        for page in access.client("ec2").get_paginator("describe_instances").paginate(Filters=running):
+        pages = access.client("ec2").get_paginator("describe_instances")
+        for page in pages.paginate(Filters=running, IncludeManagedResources=True):
             for instance in (entry for group in page["Reservations"] for entry in group["Instances"]):
                 is_spot = instance.get("InstanceLifecycle") == "spot"
                 if quota_class(instance["InstanceType"]) != kind or is_spot != (market == "spot"):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from gpu_ami.sandbox.demomaker import INSTANCE_TYPE, Maker
+from gpu_ami.sandbox.ec2part import managed
 from gpu_ami.sandbox.imagebuilder import add_recipe
 from gpu_ami.sandbox.images import ISO, SandboxAmi
 
@@ -31,6 +32,11 @@ def _stopped_instance(make: Maker, image: SandboxAmi) -> None:
 
 
 @_use
+def _managed_instance(make: Maker, image: SandboxAmi) -> None:
+    managed(make.ec2).add(make.instance(image).id)
+
+
+@_use
 def _template_default_version(make: Maker, image: SandboxAmi) -> None:
     make.template("default-version", image.id, make.filler())
 
@@ -43,6 +49,11 @@ def _template_middle_version(make: Maker, image: SandboxAmi) -> None:
 @_use
 def _template_latest_version(make: Maker, image: SandboxAmi) -> None:
     make.template("latest-version", make.filler(), image.id)
+
+
+@_use
+def _managed_template(make: Maker, image: SandboxAmi) -> None:
+    managed(make.ec2).add(make.template("managed", image.id))
 
 
 @_use
@@ -152,6 +163,22 @@ def _parameter_json(make: Maker, image: SandboxAmi) -> None:
 @_use
 def _image_builder_recipe(make: Maker, image: SandboxAmi) -> None:
     recipe = {"name": "video tools", "version": "1.0.0", "parentImage": image.id}
+    add_recipe(make.place.account_id, make.place.region, "image", recipe)
+
+
+@_use
+def _image_builder_parent(make: Maker, image: SandboxAmi) -> None:
+    # The AMI came out of Image Builder itself, and a recipe starts from whatever is newest of that name.
+    base = f"arn:aws:imagebuilder:{make.place.region}:{make.place.account_id}:image/base"
+    image.add_tags({"Ec2ImageBuilderArn": f"{base}/1.0.0/1"})
+    recipe = {"name": "on top of base", "version": "1.0.0", "parentImage": f"{base}/x.x.x"}
+    add_recipe(make.place.account_id, make.place.region, "image", recipe)
+
+
+@_use
+def _image_builder_mapping(make: Maker, image: SandboxAmi) -> None:
+    mapping = {"deviceName": "/dev/sdf", "ebs": {"snapshotId": image.snapshot_ids[0]}}
+    recipe = {"name": "models", "version": "1.0.0", "parentImage": make.filler(), "blockDeviceMappings": [mapping]}
     add_recipe(make.place.account_id, make.place.region, "image", recipe)
 
 

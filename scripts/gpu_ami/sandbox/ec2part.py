@@ -46,6 +46,15 @@ def tag_values(tags: dict[str, str], filter_name: str) -> list[str] | None:
     return list(tags.values()) if filter_name == "tag-value" else None
 
 
+def managed(backend: Any) -> set[str]:
+    """Return the ids of what AWS services manage in a backend of moto's; one may add to them.
+
+    The account's managed resource visibility is ``hidden``: listings leave them out unless asked to include them.
+    """
+    found: set[str] = vars(backend).setdefault("sandbox_managed", set())
+    return found
+
+
 class EC2Part(EC2Response):
     """A part of the local EC2: moto's answers, and those of the subclasses before them."""
 
@@ -59,6 +68,10 @@ class EC2Part(EC2Response):
             return action().result
         finally:
             self.params = asked
+
+    def _hides(self, resource_id: str) -> bool:
+        """Return whether the request's listing leaves a resource out because an AWS service manages it."""
+        return resource_id in managed(self.ec2_backend) and not self._get_param("IncludeManagedResources", False)
 
     def _answer_page(self, key: str, rows: Sequence[Any]) -> ActionResult:
         """Return the page of *rows* that the request asks for, as the list *key*."""

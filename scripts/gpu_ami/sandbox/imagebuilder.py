@@ -14,6 +14,9 @@ from gpu_ami.sandbox.refusals import refuse
 Recipes = dict[str, dict[str, Any]]
 
 
+_SUMMARY = frozenset({"arn", "containerType", "dateCreated", "name", "owner", "parentImage", "platform", "tags"})
+
+
 def recipes(account_id: str, region: str, kind: str) -> Recipes:
     """Return the recipes of one *kind* (``image`` or ``container``) by ARN; a reset of moto empties them."""
     kept: dict[str, Recipes] = vars(ec2_backends[account_id][region]).setdefault("sandbox_recipes", {})
@@ -79,8 +82,10 @@ class ImageBuilder(BaseResponse):
         return found
 
     def _list(self, kind: str, key: str) -> ActionResult:
+        # A listing has less than the recipe itself.
         rows = [
-            recipe | {"instanceImage": recipe.get("instanceConfiguration", {}).get("image")}
+            {name: value for name, value in recipe.items() if name in _SUMMARY}
+            | {"instanceImage": recipe.get("instanceConfiguration", {}).get("image")}
             for recipe in recipes(self.current_account, self.region, kind).values()
         ]
         shown, token = page(rows, self._get_param("nextToken"), int(self._get_param("maxResults") or 25))

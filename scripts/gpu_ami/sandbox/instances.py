@@ -37,7 +37,8 @@ class Instances(Images, EC2Part):
     def describe_instances(self) -> ActionResult:
         """List instances, in pages that stay whole while instances come and go."""
         answer = self._ask_moto(super().describe_instances, without="NextToken", MaxResults=ALL_ROWS)
-        return self._answer_page("Reservations", answer["Reservations"])
+        shown = [row for row in answer["Reservations"] if not all(self._hides(each.id) for each in row.instances)]
+        return self._answer_page("Reservations", shown)
 
     def _template_data(self) -> dict[str, Any]:
         named = self._get_param("LaunchTemplate", {})

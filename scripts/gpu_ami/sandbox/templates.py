@@ -39,7 +39,7 @@ class LaunchTemplates(EC2Part):
     def describe_launch_templates(self) -> ActionResult:
         """List launch templates, in pages."""
         answer = self._ask_moto(super().describe_launch_templates, without="Filters", MaxResults=ALL_ROWS)
-        rows = answer["LaunchTemplates"]
+        rows = [row for row in answer["LaunchTemplates"] if not self._hides(row["LaunchTemplateId"])]
         for unknown in set(self._get_param("LaunchTemplateIds", [])) - {row["LaunchTemplateId"] for row in rows}:
             refuse("InvalidLaunchTemplateId.NotFound", f"The specified launch template, with id {unknown} not found.")
         return self._answer_page("LaunchTemplates", self._filtered(rows, self._template_values))
@@ -47,7 +47,7 @@ class LaunchTemplates(EC2Part):
     def describe_launch_template_versions(self) -> ActionResult:
         """List versions, in pages; with ResolveAlias their AMI ids instead of the aliases."""
         answer = self._ask_moto(super().describe_launch_template_versions, without="Filters", MaxResults=ALL_ROWS)
-        rows = answer["LaunchTemplateVersions"]
+        rows = [row for row in answer["LaunchTemplateVersions"] if not self._hides(row["LaunchTemplateId"])]
         # $Latest may be $Default: EC2 shows a version once.
         versions = list({(row["LaunchTemplateId"], row["VersionNumber"]): row for row in rows}.values())
         if self._get_param("ResolveAlias", False):

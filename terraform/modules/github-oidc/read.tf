@@ -15,6 +15,8 @@ data "aws_iam_policy_document" "look" {
       "ec2:ListSnapshotsInRecycleBin",
       "ecs:DescribeContainerInstances",
       "ecs:ListContainerInstances",
+      "imagebuilder:GetContainerRecipe",
+      "imagebuilder:GetImageRecipe",
       "imagebuilder:ListContainerRecipes",
       "imagebuilder:ListImageRecipes",
       "pricing:GetProducts",
@@ -25,12 +27,13 @@ data "aws_iam_policy_document" "look" {
     resources = ["*"]
   }
 
-  # Any parameter may hold an AMI id; a SecureString's value needs a key that is not given here.
+  # Any parameter may hold an AMI id; a SecureString's value needs a key that is not given here. A launch template may
+  # name one that another account shares: that account decides who may read it.
   statement {
     sid     = "ReadParameters"
     actions = ["ssm:GetParameter", "ssm:GetParameters", "ssm:GetParametersByPath"]
     resources = [
-      "arn:${local.partition}:ssm:*:${local.account}:parameter/*",
+      "arn:${local.partition}:ssm:*:*:parameter/*",
       "arn:${local.partition}:ssm:*::parameter/aws/service/*",
     ]
   }

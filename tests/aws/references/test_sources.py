@@ -185,19 +185,89 @@ def test_an_environment_without_resources_needs_nothing() -> None:
 
 def test_recipes_name_parents_and_build_instances() -> None:
     """A container recipe launches an AMI to build in."""
-    script: Script = {
-        "list_image_recipes": [{"imageRecipeSummaryList": [{"arn": "a:image-recipe/x/1", "parentImage": _ami(1)}]}],
-        "list_container_recipes": [
-            {"containerRecipeSummaryList": [{"arn": "a:container-recipe/y/1", "instanceImage": _ami(2)}]}
-        ],
+    build = {"image": _ami(2), "blockDeviceMappings": [{"ebs": {"snapshotId": "snap-00000000000000003"}}]}
+    script = _recipes({"parentImage": _ami(1)}) | {
+        "list_container_recipes": [{"containerRecipeSummaryList": [{"arn": "a:container-recipe/y/1"}]}],
+        "get_container_recipe": [{"containerRecipe": {"parentImage": "amazonlinux", "instanceConfiguration": build}}],
     }
 
     found = _look(ImageBuilder(), script)
 
     assert [r.detail for r in found.references] == [
         "image recipe x/1: parentImage",
-        "container recipe y/1: instanceImage",
+        "container recipe y/1: instanceConfiguration.image",
+        "container recipe y/1: instanceConfiguration.blockDeviceMappings[0].ebs.snapshotId",
     ]
+
+
+def _recipes(*recipes: dict[str, Any]) -> Script:
+    rows = [{"arn": f"a:image-recipe/x/{number}"} for number, _ in enumerate(recipes, start=1)]
+    return {
+        "list_image_recipes": [{"imageRecipeSummaryList": rows}],
+        "get_image_recipe": [{"imageRecipe": recipe} for recipe in recipes],
+        "list_container_recipes": [{"containerRecipeSummaryList": []}],
+    }
+
+
+_BASE = "arn:aws:imagebuilder:r:123456789012:image/base"
+
+
+@pytest.mark.parametrize(
+    ("parent", "needed"),
+    [
+        (f"{_BASE}/x.x.x", [1, 2]),
+        (f"{_BASE}/1.x.x", [1]),
+        (f"{_BASE}/1.0.2", [1]),
+        (f"{_BASE}/1.0.2/1", [1]),
+        (f"{_BASE}/1.0.2/2", []),
+        (f"{_BASE}/3.x.x", []),
+        (f"{_BASE}-other/x.x.x", []),
+    ],
+)
+def test_a_recipe_may_start_from_an_image_of_image_builder(parent: str, needed: list[int]) -> None:
+    """Such a parent is no AMI id; the AMI says in a tag which image it is."""
+    rows = [
+        {"ImageId": _ami(number), "Tags": [{"Key": "Ec2ImageBuilderArn", "Value": f"{_BASE}/{version}/1"}]}
+        for number, version in ((1, "1.0.2"), (2, "2.0.0"))
+    ]
+    script = _recipes({"parentImage": parent}) | {"describe_images": [{"Images": rows}]}
+
+    found = _look(ImageBuilder(), script)
+
+    assert _targets(found) == [_ami(number) for number in needed]
+    assert all(each.detail == f"image recipe x/1: parentImage {parent}" for each in found.references)
+
+
+def test_amazons_own_parents_are_not_looked_for() -> None:
+    """Most recipes start from them; none is an own AMI."""
+    parent = "arn:aws:imagebuilder:r:aws:image/amazon-linux-2023-x86/x.x.x"
+
+    assert not _look(ImageBuilder(), _recipes({"parentImage": parent})).references
+
+
+def test_a_second_look_reads_only_new_recipes() -> None:
+    """A recipe never changes; one that was deleted between list and look is not there."""
+    gone = RefusedError("no", "ResourceNotFoundException")
+    look = Look()
+    script = _recipes({"parentImage": _ami(1)}, {"parentImage": _ami(2)})
+    script["get_image_recipe"] = [{"imageRecipe": {"parentImage": _ami(1)}}, gone]
+    first = FakeCaller(script)
+    assert _targets(ImageBuilder().look(first, look)) == [_ami(1)]
+
+    second = FakeCaller(_recipes({"parentImage": _ami(3)}, {"parentImage": _ami(3)}))
+
+    assert _targets(ImageBuilder().look(second, look)) == [_ami(1), _ami(3)]
+    assert [operation for operation, _ in second.asked].count("get_image_recipe") == 1
+
+
+@pytest.mark.parametrize("answer", [{}, {"imageRecipe": {}}, {"imageRecipe": None}])
+def test_a_recipe_that_came_cut_off_is_an_error(answer: Any) -> None:
+    """Its parent would be taken for unused."""
+    script = _recipes({"parentImage": _ami(1)})
+    script["get_image_recipe"] = [answer]
+
+    with pytest.raises((LookupError, TypeError)):
+        _look(ImageBuilder(), script)
 
 
 # --- launch templates

@@ -20,7 +20,10 @@ class Instances:
         """Return the AMI of each instance."""
         del look
         references = []
-        for reservation in caller.pages("ec2", "describe_instances", "Reservations", MaxResults=1000):
+        listed = caller.pages(
+            "ec2", "describe_instances", "Reservations", IncludeManagedResources=True, MaxResults=1000
+        )
+        for reservation in listed:
             for instance in reservation["Instances"]:
                 state = instance["State"]["Name"]
                 if state != _GONE:

@@ -31,7 +31,10 @@ class LaunchTemplates:
 
     def look(self, caller: Caller, look: Look) -> Found:
         """Return the AMI and the mapped snapshots of each version."""
-        templates = list(caller.pages("ec2", "describe_launch_templates", "LaunchTemplates", MaxResults=200))
+        listed = caller.pages(
+            "ec2", "describe_launch_templates", "LaunchTemplates", IncludeManagedResources=True, MaxResults=200
+        )
+        templates = list(listed)
         stamps = {_id(row): (row["LatestVersionNumber"], row["DefaultVersionNumber"]) for row in templates}
         known: dict[str, tuple[object, _Versions]] = look.memory.setdefault("templates", {})
         stale = [row for row in templates if known.get(_id(row), (None,))[0] != stamps[_id(row)]]
@@ -83,7 +86,12 @@ def _read(caller: Caller, template: Mapping[str, str]) -> list[dict[str, Any]] |
 
 def _version_pages(caller: Caller, template: Mapping[str, str]) -> Iterable[dict[str, Any]]:
     return caller.pages(
-        "ec2", "describe_launch_template_versions", "LaunchTemplateVersions", MaxResults=_MOST_VERSIONS, **template
+        "ec2",
+        "describe_launch_template_versions",
+        "LaunchTemplateVersions",
+        IncludeManagedResources=True,
+        MaxResults=_MOST_VERSIONS,
+        **template,
     )
 
 
