@@ -38,3 +38,9 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpu_ami.cleanup.survey.Caller", hurried)
     monkeypatch.setattr("gpu_ami.jobs.cleaning.Caller", hurried)
     monkeypatch.setattr("gpu_ami.jobs.surveying.Caller", hurried)
+
+
+@pytest.fixture
+def no_long_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not in the Recycle Bin at once is not waited for."""
+    monkeypatch.setattr("gpu_ami.cleanup.binproof._SHOWN_WITHIN_S", 0.0)

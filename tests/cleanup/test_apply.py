@@ -20,6 +20,7 @@ from gpu_ami.cleanup.policy import Mode, Policy
 from gpu_ami.sandbox.demouses import USES
 from gpu_ami.sandbox.gate import Call, Fault
 from gpu_ami.sandbox.images import SandboxAmi
+from gpu_ami.sandbox.recyclebin import recycle_bin
 from tests.cleanup.world import EVERYTHING, OTHER_REGION, REGION, SNAPSHOT_CLAIMS, World, doomed, other_region
 
 
@@ -33,15 +34,21 @@ class Done:
 
 
 def _run(
-    here: World, folder: Path, policy: Policy = EVERYTHING, *, between: Callable[[], object] = lambda: None, **more: Any
+    here: World,
+    folder: Path,
+    policy: Policy = EVERYTHING,
+    *,
+    between: Callable[[], object] = lambda: None,
+    must_recover: bool = False,
+    **more: Any,
 ) -> Done:
-    survey = here.survey(policy)
+    survey = here.survey(policy, places=more.pop("places", None))
     plan = make_plan(survey, here.account, here.now, **more)
     between()
     path = folder / f"cleanup-{len(list(folder.iterdir()))}.jsonl"
     journal = Journal(path)
     journal.write("begin", format=1, account=here.account)
-    apply = Apply(plan, survey, journal, now=lambda: here.now)
+    apply = Apply(plan, survey, journal, now=lambda: here.now, must_recover=must_recover)
     results = [*apply.images(doomed_of(plan, None)), *apply.orphans(plan.doomed_orphans)]
     journal.write("end")
     journal.close()
@@ -347,6 +354,63 @@ def test_a_mode_that_is_denied_changes_nothing_and_says_so(
     assert action.partition(":")[2] in str(done.results[image.id].error)
     (found,) = here.access.client("ec2").describe_images(ImageIds=[image.id])["Images"]
     assert (found["State"], found.get("DeprecationTime")) == ("available", None)
+
+
+def _rules_begin_late(here: World) -> None:
+    """Let the bin keep nothing, whatever its rules said when the plan was made."""
+    recycle_bin(here.maker.ec2).rules.clear()
+
+
+@pytest.mark.usefixtures("no_long_looks")
+def test_a_bin_that_keeps_nothing_yet_costs_one_ami_a_region(here: World, tmp_path: Path) -> None:
+    """Its rules say that they are available up to half an hour before they are; other regions' bins may work."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    many = [here.image(100 + n) for n in range(4)]
+    there = other_region(here)
+    there.image(1)
+    abroad = [there.image(200 + n) for n in range(2)]
+    here.keep_deleted(maker=there)
+    places = [here.place(), here.place(OTHER_REGION)]
+
+    done = _run(here, tmp_path, places=places, between=lambda: _rules_begin_late(here), must_recover=True)
+
+    status = {image.id: done.results[image.id].status for image in (*many, *abroad)}
+    assert sorted(status[image.id] for image in many) == ["deleted", "failed", "failed", "failed"]
+    assert {status[image.id] for image in abroad} == {"deleted"}
+    assert "30 minutes" in str(next(r.error for r in done.results.values() if r.status == "failed"))
+    assert len({image.id for image in many} & here.there()) == 3
+
+
+def test_a_bin_that_works_is_looked_into_once(here: World, tmp_path: Path) -> None:
+    """The first AMI proves it; a first one that fails proves nothing."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    images = sorted((here.image(100 + n) for n in range(4)), key=lambda image: str(image.creation_date))
+    here.aws.gate.fail("AuthFailure", action="DeregisterImage", at=1)
+
+    done = _run(here, tmp_path, must_recover=True)
+
+    assert [done.results[image.id].status for image in images] == ["failed", "deleted", "deleted", "deleted"]
+    assert here.calls().count("ListImagesInRecycleBin") == 1
+
+
+@pytest.mark.usefixtures("no_long_looks")
+def test_a_bin_that_keeps_nothing_yet_costs_one_orphan(here: World, tmp_path: Path) -> None:
+    """Snapshots have rules of their own."""
+    here.newest()
+    here.in_use()
+    left = [here.image(100 + n) for n in range(3)]
+    for image in left:
+        here.maker.ec2.deregister_image(image.id)
+    here.keep_deleted()
+
+    done = _run(here, tmp_path, orphans=True, between=lambda: _rules_begin_late(here), must_recover=True)
+
+    assert sorted(result.status for result in done.results.values()) == ["deleted", "failed", "failed"]
+    assert len({image.snapshot_ids[0] for image in left} & here.snapshots_there()) == 2
 
 
 def test_orphans_go_when_asked_for(here: World, tmp_path: Path) -> None:

@@ -94,11 +94,12 @@ def test_a_snapshot_that_was_not_read_promises_nothing() -> None:
     assert _plan(snapshots={}).kept_for(AMI) is None
 
 
-def test_an_instance_store_ami_needs_only_its_own_rule() -> None:
-    """It has no snapshots."""
-    bare = dataclasses.replace(AMI, snapshot_ids=())
+@pytest.mark.parametrize("root_device", ["instance-store", ""])
+def test_an_instance_store_ami_cannot_come_back(root_device: str) -> None:
+    """The bin takes AMIs on EBS alone, whatever its rules say."""
+    bare = dataclasses.replace(AMI, snapshot_ids=(), root_device=root_device)
 
-    assert _plan(bare, bins={"r": Bin((_rule(IMAGE, 5),))}).kept_for(bare) == timedelta(days=5)
+    assert _plan(bare).irrecoverable() == ["ami-1"]
 
 
 @pytest.mark.parametrize(

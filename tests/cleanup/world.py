@@ -76,13 +76,15 @@ class World:
         self.maker.parameter("/in/use", image.id)
         return image
 
-    def keep_deleted(self, days: int = 14) -> None:
-        """Let the Recycle Bin keep AMIs and snapshots of the family."""
+    def keep_deleted(self, days: int = 14, maker: demomaker.Maker | None = None) -> None:
+        """Let the Recycle Bin of a region keep AMIs and snapshots of the family."""
+        maker = maker or self.maker
+        region = maker.place.region
         tag = {"ResourceTagKey": "gpu-ami:family", "ResourceTagValue": demomaker.FAMILY}
         for kind in (IMAGE, SNAPSHOT):
             period = {"RetentionPeriodValue": days, "RetentionPeriodUnit": "DAYS"}
             rule = {"ResourceType": kind, "RetentionPeriod": period, "ResourceTags": [tag]}
-            recycle_bin(self.maker.ec2).add_rule(rule, f"arn:aws:rbin:{REGION}:{self.account}")
+            recycle_bin(maker.ec2).add_rule(rule, f"arn:aws:rbin:{region}:{self.account}")
 
     def place(self, region: str = REGION) -> Place:
         """Return a region to look at, whose waits take no time."""

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from gpu_ami.aws.calls import Caller, UnansweredError, making_sense
+from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError, making_sense
 
 _GIB = 1024**3
 # EC2 takes at most 200 values for a filter.
 _FILTER_VALUES = 200
 _PAGE = 1000
-# What EC2 says of an AMI that is not there any more.
-GONE = frozenset({"InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"})
+# EC2 lists an AMI for a while after it was deregistered.
+_DEREGISTERED = "deregistered"
+_EBS = "ebs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class Image:
         protection: Deregistration protection in EC2's words; empty when EC2 says nothing.
         public: Whether every account may launch it.
         architecture: Such as ``x86_64``; empty when EC2 says nothing.
+        root_device: ``ebs`` or ``instance-store``; empty when EC2 says nothing.
         problems: What in EC2's description made no sense; such an AMI is never touched.
     """
 
@@ -51,6 +53,7 @@ class Image:
     protection: str = ""
     public: bool = False
     architecture: str = ""
+    root_device: str = _EBS
     problems: tuple[str, ...] = ()
 
 
@@ -95,7 +98,7 @@ def own_images(caller: Caller, account: str) -> list[Image]:
         MaxResults=_PAGE,
     )
     with making_sense(f"ec2:DescribeImages in {caller.region}"):
-        return [_image(row, caller.region) for row in rows if row["OwnerId"] == account]
+        return _images(rows, caller.region, account)
 
 
 def some_images(caller: Caller, image_ids: Iterable[str]) -> list[Image]:
@@ -117,7 +120,7 @@ def some_images(caller: Caller, image_ids: Iterable[str]) -> list[Image]:
             MaxResults=_PAGE,
         )
         with making_sense(f"ec2:DescribeImages in {caller.region}"):
-            found += [_image(row, caller.region) for row in rows]
+            found += _images(rows, caller.region)
     return found
 
 
@@ -139,7 +142,20 @@ def images_with(caller: Caller, filters: Mapping[str, str]) -> list[Image]:
         MaxResults=_PAGE,
     )
     with making_sense(f"ec2:DescribeImages in {caller.region}"):
-        return [_image(row, caller.region) for row in rows]
+        return _images(rows, caller.region)
+
+
+def is_gone(caller: Caller, image_id: str, problem: RefusedError) -> bool:
+    """Return whether EC2's refusal means that the AMI is not there any more.
+
+    ``InvalidAMIID.Unavailable`` is said of deregistered AMIs, but also of those that are in no state for the request.
+
+    Raises:
+        AwsError: EC2 refused to say, or gave no usable answer.
+    """
+    if problem.code == "InvalidAMIID.Unavailable":
+        return not some_images(caller, [image_id])
+    return problem.code == "InvalidAMIID.NotFound"
 
 
 def snapshots(caller: Caller, snapshot_ids: Iterable[str]) -> dict[str, Snapshot]:
@@ -242,6 +258,12 @@ def parse_time(text: object) -> datetime | None:
     return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
+def _images(rows: Iterable[Mapping[str, Any]], region: str, account: str | None = None) -> list[Image]:
+    """Return the AMIs among *rows* that are still there; those of *account* alone if one is given."""
+    mine = (row for row in rows if account is None or row["OwnerId"] == account)
+    return [image for image in (_image(row, region) for row in mine) if image.state != _DEREGISTERED]
+
+
 def _image(row: Mapping[str, Any], region: str) -> Image:
     volumes = [mapping.get("Ebs") or {} for mapping in row.get("BlockDeviceMappings") or []]
     times = {key: row.get(key) for key in ("CreationDate", "LastLaunchedTime", "DeprecationTime")}
@@ -261,6 +283,7 @@ def _image(row: Mapping[str, Any], region: str) -> Image:
         protection=row.get("DeregistrationProtection") or "",
         public=bool(row.get("Public")),
         architecture=row.get("Architecture") or "",
+        root_device=row.get("RootDeviceType") or "",
         problems=tuple(unread),
     )
 

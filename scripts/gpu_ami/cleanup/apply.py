@@ -12,10 +12,11 @@ from typing import Any
 from gpu_ami.aws import changes as ec2
 from gpu_ami.aws.calls import Caller, RefusedError
 from gpu_ami.aws.images import Image, snapshots
+from gpu_ami.cleanup.binproof import BinProof
 from gpu_ami.cleanup.decide import Verdict
 from gpu_ami.cleanup.guard import Guard
 from gpu_ami.cleanup.journal import Journal, image_record, snapshot_record
-from gpu_ami.cleanup.leftovers import Leftovers, why_kept
+from gpu_ami.cleanup.leftovers import DELETED, Leftovers, why_kept
 from gpu_ami.cleanup.plan import Orphan, Plan
 from gpu_ami.cleanup.survey import Survey
 from gpu_ami.errors import AwsError
@@ -70,6 +71,7 @@ class Apply:
         journal: Where every act is written down first.
         now: Says what time it is.
         told: Called with the number of AMIs done.
+        must_recover: Whether the first deletion in each region must be seen in its Recycle Bin before the next one.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Apply:
         *,
         now: Callable[[], datetime],
         told: Callable[[int], None] = lambda _done: None,
+        must_recover: bool = False,
     ) -> None:
         """Change nothing yet."""
         self._plan = plan
@@ -90,6 +93,7 @@ class Apply:
         self._survey = survey
         self._guard = Guard(survey, plan, now=now)
         self._leftovers = Leftovers(survey, journal)
+        self._bin = BinProof(self._callers, is_wanted=must_recover, clock=survey.clock)
         self._stop = threading.Event()
         self._done = 0
         self._lock = threading.Lock()
@@ -99,29 +103,45 @@ class Apply:
 
         One AMI's failure never stops the others. An interrupt lets acts under way end and starts no other.
         """
+        waiting = list(verdicts)
+        results: list[Result] = []
+        while samples := [each for each in _first_to_go(waiting) if self._bin.is_due(each.image.region)]:
+            done = self._all(samples)
+            for result in (each for each in done if each.status == "deleted"):
+                gone = [key for key, word in result.snapshots.items() if word == DELETED]
+                self._bin.judge(result.region, [result.image_id], gone)
+            results += done
+            waiting = [verdict for verdict in waiting if verdict not in samples]
+        results += self._all(waiting)
+        self._delete_left_behind(results, {verdict.image.image_id: verdict.image for verdict in verdicts})
+        return results
+
+    def _all(self, verdicts: Sequence[Verdict]) -> list[Result]:
         workers = _WORKERS_PER_REGION * max(1, len({verdict.image.region for verdict in verdicts}))
         with ThreadPoolExecutor(max_workers=workers) as pool:
             waiting = [pool.submit(self._one, verdict) for verdict in verdicts]
             try:
-                results = [each.result() for each in waiting]
+                return [each.result() for each in waiting]
             except BaseException:
                 self._stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-        self._delete_left_behind(results, {verdict.image.image_id: verdict.image for verdict in verdicts})
-        return results
 
     def orphans(self, orphans: Iterable[Orphan]) -> list[Result]:
         """Delete orphan snapshots; each is a result without an AMI."""
         results = []
         for orphan in orphans:
             snapshot = orphan.snapshot
-            if reason := self._guard.keeps_snapshot(snapshot.snapshot_id, orphan.image_id) or self._why_kept(orphan):
+            if why_not := self._bin.why_not(snapshot.region):
+                word = f"failed: {why_not}"
+            elif reason := self._guard.keeps_snapshot(snapshot.snapshot_id, orphan.image_id) or self._why_kept(orphan):
                 word = f"kept: {reason}"
             else:
                 self._journal.write("will-delete-orphan", snapshot=snapshot_record(snapshot))
                 word = self._leftovers.delete(self._callers[snapshot.region], snapshot.snapshot_id)
                 self._journal.write("orphan", snapshot_id=snapshot.snapshot_id, status=word)
+                if word == DELETED and self._bin.is_due(snapshot.region):
+                    self._bin.judge(snapshot.region, [], [snapshot.snapshot_id])
             status = word.partition(":")[0]
             error = word.partition(": ")[2] or None
             results.append(Result(orphan.image_id, snapshot.region, status, {snapshot.snapshot_id: word}, error))
@@ -140,6 +160,8 @@ class Apply:
         image = verdict.image
         if self._stop.is_set():
             return Result(image.image_id, image.region, "kept", error="the run was interrupted")
+        if why_not := self._bin.why_not(image.region):
+            return Result(image.image_id, image.region, "failed", error=why_not)
         if reason := self._guard.keeps(image):
             return Result(image.image_id, image.region, "kept", error=reason)
         permissions = self._survey.permissions(image)
@@ -190,13 +212,20 @@ class Apply:
     def _delete_left_behind(self, results: Sequence[Result], images: Mapping[str, Image]) -> None:
         gone = {result.image_id for result in results if result.status == "deleted"}
         for result in results:
-            if result.status != "deleted":
+            if result.status != "deleted" or self._bin.why_not(result.region):
                 continue
             caller = self._callers[result.region]
             image = images[result.image_id]
             result.snapshots.update(self._leftovers.finish(caller, image, result.snapshots, gone))
             failed = [word for word in result.snapshots.values() if word.startswith("failed")]
             result.error = failed[0].partition(": ")[2] if failed else None
+
+
+def _first_to_go(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return the first AMI of each region that is to be deleted."""
+    return list(
+        {verdict.image.region: verdict for verdict in reversed(verdicts) if verdict.action == "delete"}.values()
+    )
 
 
 def doomed_of(plan: Plan, only: Collection[tuple[str, str]] | None) -> list[Verdict]:

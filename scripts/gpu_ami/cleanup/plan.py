@@ -139,7 +139,12 @@ class Plan:
         return round(sum(sizes), 2) if found and len(sizes) == len(found) else float(image.volume_gib)
 
     def kept_for(self, image: Image) -> timedelta | None:
-        """Return for how long *image* and all its snapshots could be brought back; None when not for sure."""
+        """Return for how long *image* and all its snapshots could be brought back; None when not for sure.
+
+        The bin takes AMIs on EBS alone: one on instance store is gone at once.
+        """
+        if image.root_device != "ebs":
+            return None
         bin_ = self.bins.get(image.region, Bin())
         spans = [bin_.retention(IMAGE, image.tags)]
         for snapshot_id in image.snapshot_ids:

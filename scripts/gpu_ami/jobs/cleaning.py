@@ -155,7 +155,7 @@ def _carry_out(run: Invocation, plan: Plan, survey: Survey, saved: SavedPlan | N
         _raise_blocks(plan)
         msg = (
             f"{len(lost)} of the AMIs and snapshots could not be brought back ({lost[0]}, …): make Recycle Bin rules "
-            "for EC2_IMAGE and EBS_SNAPSHOT, or add --permanent."
+            "for EC2_IMAGE and EBS_SNAPSHOT (new ones take up to 30 minutes to work), or add --permanent."
         )
         raise SafetyError(msg)
     with only_one(run, "cleanup"):
@@ -167,13 +167,19 @@ def _carry_out(run: Invocation, plan: Plan, survey: Survey, saved: SavedPlan | N
             plan = dataclasses.replace(plan, decision=dataclasses.replace(plan.decision, blocks=(why,)))
             _show(run, plan)
             _raise_blocks(plan)
-        results, journal = _act(run, plan, survey, saved, stories)
+        results, journal = _act(run, plan, survey, saved, stories, must_recover=not permanent)
     shown = run.workspace.shown(journal) if journal else None
     _finish(run, plan, results, shown)
 
 
 def _act(
-    run: Invocation, plan: Plan, survey: Survey, saved: SavedPlan | None, stories: Sequence[Story]
+    run: Invocation,
+    plan: Plan,
+    survey: Survey,
+    saved: SavedPlan | None,
+    stories: Sequence[Story],
+    *,
+    must_recover: bool,
 ) -> tuple[list[Result], Path | None]:
     doomed = doomed_of(plan, saved.images if saved else None)
     orphans = [
@@ -188,7 +194,7 @@ def _act(
     try:
         journal.write("begin", format=1, account=plan.account, policy=plan.policy.document())
         _resume(run, survey, stories, journal)
-        apply = Apply(plan, survey, journal, now=lambda: datetime.now(timezone.utc))
+        apply = Apply(plan, survey, journal, now=lambda: datetime.now(timezone.utc), must_recover=must_recover)
         with run.console.step(f"{plan.policy.mode} {len(doomed)} AMIs"):
             results = [*apply.images(doomed), *apply.orphans(orphans)]
         journal.write("end", failed=sum(result.is_failed for result in results))
