@@ -30,6 +30,10 @@ class FakeCaller(Caller):
         """Return itself: there is one count."""
         return self
 
+    def elsewhere(self, region: str) -> Caller:
+        """Return a caller of another region, with the same script."""
+        return FakeCaller(self._script, region)
+
     def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
         """Return the next answer of the script."""
         self.calls += 1

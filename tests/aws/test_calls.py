@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
@@ -106,6 +107,19 @@ def test_a_network_that_is_gone_is_said(aws: LocalAws, caller: Caller) -> None:
     with pytest.raises(UnansweredError, match="no answer"):
         caller.call("ec2", "describe_images")
     assert caller.calls == 4
+
+
+def test_a_connection_that_does_not_come_about_is_tried_again(naps: list[float]) -> None:
+    """One name that does not resolve for a moment must not end a run of hundreds of calls; nothing was sent."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        caller = Caller(Access(region=REGION, endpoint_url=nobody), REGION, sleep=naps.append)
+
+        with pytest.raises(UnansweredError, match="no answer"):
+            caller.call("ec2", "describe_images")
+
+    assert naps == [0.2, 0.4, 0.8]
 
 
 def test_aws_failing_inside_is_tried_again(aws: LocalAws, caller: Caller) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from gpu_ami.aws import changes, images
 from gpu_ami.aws.calls import RefusedError, UnansweredError
+from gpu_ami.aws.references.protections import LaunchPermissions
+from gpu_ami.aws.references.source import Look
 from tests.aws.fakes import FakeCaller
 
 ROW = {
@@ -146,10 +148,41 @@ def _refused(code: str) -> RefusedError:
     return RefusedError(f"ec2: {code}: x", code)
 
 
-@pytest.mark.parametrize("code", ["InvalidAMIID.Unavailable", "InvalidAMIID.NotFound"])
-def test_an_ami_that_is_gone_already_counts_as_gone(code: str) -> None:
+def test_an_ami_that_is_gone_already_counts_as_gone() -> None:
     """The answer to the first try may have been lost on its way."""
-    assert changes.deregister(FakeCaller({"deregister_image": [_refused(code)]}), "ami-1") == {}
+    assert changes.deregister(FakeCaller({"deregister_image": [_refused("InvalidAMIID.NotFound")]}), "ami-1") == {}
+
+
+@pytest.mark.parametrize(
+    ("state", "is_gone"), [(None, True), ("deregistered", True), ("pending", False), ("available", False)]
+)
+def test_an_unavailable_ami_is_gone_only_when_it_is_not_listed(state: str | None, *, is_gone: bool) -> None:
+    """EC2 says the same word of AMIs that are in no state for the request; those are still there."""
+    rows = [{"ImageId": "ami-1", "State": state}] if state else []
+    script: Any = {
+        "deregister_image": [_refused("InvalidAMIID.Unavailable")],
+        "describe_image_attribute": [_refused("InvalidAMIID.Unavailable")],
+        "describe_images": [{"Images": rows}],
+    }
+    look = Look([images.Image(image_id="ami-1", region="r")], {"ami-1"})
+
+    if is_gone:
+        assert changes.deregister(FakeCaller(script), "ami-1") == {}
+        assert not LaunchPermissions().look(FakeCaller(script), look).references
+        return
+    with pytest.raises(RefusedError, match="Unavailable"):
+        changes.deregister(FakeCaller(script), "ami-1")
+    with pytest.raises(RefusedError, match="Unavailable"):
+        LaunchPermissions().look(FakeCaller(script), look)
+
+
+def test_an_ami_that_ec2_still_lists_as_deregistered_is_not_there() -> None:
+    """EC2 shows it for a while; a restore would take it for safe and well."""
+    caller = FakeCaller({"describe_images": [{"Images": [{**ROW, "State": "deregistered"}]}]})
+
+    assert images.own_images(caller, "1") == []
+    assert images.some_images(caller, ["ami-1"]) == []
+    assert images.images_with(caller, {"name": "gpu"}) == []
 
 
 def test_a_refusal_to_deregister_is_an_error() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from gpu_ami.aws.calls import UnansweredError
+from gpu_ami.aws.calls import RefusedError, UnansweredError
 from gpu_ami.aws.regions import enabled_regions, has_service
 from tests.aws.fakes import FakeCaller
 
@@ -26,6 +28,30 @@ def test_an_empty_list_says_nothing() -> None:
     """An empty answer must not read as: the service is nowhere, so nothing uses the AMI."""
     with pytest.raises(UnansweredError):
         has_service(FakeCaller({"get_parameters_by_path": [{"Parameters": []}]}), "batch")
+
+
+@pytest.mark.parametrize("local", [{"Parameters": []}, RefusedError("ssm: no such path", "ValidationException")])
+def test_where_the_list_cannot_be_read_another_region_answers(local: Any) -> None:
+    """AWS serves it in some regions only; those that lack a service are mostly among the others."""
+    there = {"Parameters": [{"Value": "us-east-1"}, {"Value": "ca-west-1"}]}
+
+    assert has_service(FakeCaller({"get_parameters_by_path": [local, there]}, region="ca-west-1"), "batch")
+    assert not has_service(FakeCaller({"get_parameters_by_path": [local, there]}, region="mx-central-1"), "batch")
+
+
+@pytest.mark.parametrize("region", ["us-gov-west-1", "cn-north-1"])
+def test_another_partition_is_not_asked(region: str) -> None:
+    """Its regions are not in that list."""
+    caller = FakeCaller({"get_parameters_by_path": [{"Parameters": []}, {"Parameters": [{"Value": "x"}]}]}, region)
+
+    with pytest.raises(UnansweredError):
+        has_service(caller, "batch")
+
+
+def test_a_denied_list_says_nothing() -> None:
+    """It is the permission that is missing, not the service."""
+    with pytest.raises(RefusedError):
+        has_service(FakeCaller({"get_parameters_by_path": [RefusedError("no", "AccessDeniedException")]}), "batch")
 
 
 def test_regions_are_those_the_account_can_use() -> None:

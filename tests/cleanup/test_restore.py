@@ -66,6 +66,21 @@ def test_snapshots_come_back_before_their_ami(here: World, tmp_path: Path) -> No
     assert calls.index("RestoreSnapshotFromRecycleBin") < calls.index("RestoreImageFromRecycleBin")
 
 
+def test_an_ami_that_ec2_still_lists_comes_back(here: World, tmp_path: Path) -> None:
+    """Lists lag behind, and undoing is urgent right after a mistake: what is in the bin is not there."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    image = here.image()
+    journal = _clean(here, tmp_path).journals[0]
+    here.maker.ec2.amis[image.id] = image
+
+    back = _restore(here, tmp_path, journal)
+
+    assert [each["status"] for each in back.document["results"]] == ["restored"]
+    assert "RestoreImageFromRecycleBin" in here.calls()
+
+
 def test_a_second_restore_changes_nothing(here: World, tmp_path: Path) -> None:
     """Whoever is not sure whether it worked runs it again, and reads why nothing was to do."""
     here.keep_deleted()

@@ -83,6 +83,19 @@ def test_everything_else_is_a_failure(script: Script, problem: Exception) -> Non
     assert see(_place(script), Eyes("batch", problem), Look()).report.status == "failed"
 
 
+@pytest.mark.parametrize(("is_essential", "advice"), [(False, "--skip-source eyes"), (True, "")])
+def test_a_part_of_a_service_that_a_region_lacks_can_be_left_out(*, is_essential: bool, advice: str) -> None:
+    """GovCloud has EC2 and no Spot fleets: nothing says that but the refusal, so a person must."""
+    eyes = Eyes("eyes", RefusedError("ec2:X in here: UnsupportedOperation: no", "UnsupportedOperation"), service="ec2")
+    eyes.is_essential = is_essential
+
+    report = see(_place(_regions("here")), eyes, Look()).report
+
+    assert report.status == "failed"
+    assert ("--skip-source" in str(report.error)) == bool(advice)
+    assert advice in str(report.error)
+
+
 def test_a_source_without_service_has_no_list() -> None:
     """What reads AMIs' own properties cannot be absent."""
     assert see(_place(_regions("x")), Eyes("backup", NO_HOST, service=""), Look()).report.status == "failed"

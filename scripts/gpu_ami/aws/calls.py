@@ -87,6 +87,10 @@ class Caller:
         """Return a caller for the same place, at the same pace, with a count of its own."""
         return Caller(self.access, self.region, paces=self._paces, sleep=self._sleep)
 
+    def elsewhere(self, region: str) -> Caller:
+        """Return a caller for another region of the same account."""
+        return Caller(self.access, region, sleep=self._sleep)
+
     def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
         """Return AWS's answer to one request, tried again when it was throttled or lost.
 
@@ -119,6 +123,7 @@ class Caller:
     ) -> tuple[dict[str, Any] | AwsError, bool, bool]:
         """Return the answer or what is wrong, whether that is throttling, and whether another try is pointless."""
         from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+        from botocore.exceptions import ConnectionError as NotConnectedError
         from botocore.parsers import ResponseParserError
 
         what = f"{service}:{_title(operation)} in {self.region}"
@@ -137,7 +142,7 @@ class Caller:
                 # Not a refusal: AWS, or something in between, broke down when it may have acted already.
                 return UnansweredError(str(problem)), False, False
             return problem, code in THROTTLING or status == 429, True
-        except HTTPClientError as exc:
+        except (HTTPClientError, NotConnectedError) as exc:
             return UnansweredError(f"{what}: no answer: {_one_line(exc)}"), False, False
         except BotoCoreError as exc:
             return UnansweredError(f"{what}: {_one_line(exc)}"), False, True

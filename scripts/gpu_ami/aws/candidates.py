@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from gpu_ami.aws.calls import Caller, RefusedError, making_sense
-from gpu_ami.aws.images import GONE, parse_time
+from gpu_ami.aws.images import parse_time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ def look_up(caller: Caller, image_id: str) -> Candidate | None:
             "ec2", "describe_images", ImageIds=[image_id], IncludeDeprecated=True, IncludeDisabled=True
         )
     except RefusedError as exc:
-        if exc.code in GONE:
+        if exc.code in ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"):
             return None
         raise
     with making_sense(f"ec2:DescribeImages in {caller.region}"):

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError, making_sense
-from gpu_ami.aws.images import GONE
+from gpu_ami.aws.images import is_gone
 from gpu_ami.ids import HANDOVER_TAG
 
 
@@ -23,7 +23,7 @@ def deregister(caller: Caller, image_id: str) -> dict[str, str]:
     try:
         answer = caller.call("ec2", "deregister_image", ImageId=image_id, DeleteAssociatedSnapshots=True)
     except RefusedError as exc:
-        if exc.code in GONE:
+        if is_gone(caller, image_id, exc):
             return {}
         raise
     _check_done(answer, f"ec2:DeregisterImage {image_id}")

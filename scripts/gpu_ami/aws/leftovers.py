@@ -10,7 +10,7 @@ from typing import Any
 
 from gpu_ami.aws.calls import Caller, RefusedError, making_sense
 from gpu_ami.aws.changes import deregister
-from gpu_ami.aws.images import GONE, parse_time
+from gpu_ami.aws.images import images_with, parse_time
 from gpu_ami.errors import AwsError
 
 RUN_TAG = "gpu-ami:run"
@@ -66,7 +66,7 @@ def remove(caller: Caller, leftover: Leftover) -> None:
     try:
         KINDS[leftover.kind].remove(caller, leftover.identifier)
     except RefusedError as exc:
-        if not (exc.code in GONE or exc.code.endswith((".NotFound", "NoSuchEntity", ".NotFoundException"))):
+        if not exc.code.endswith((".NotFound", "NoSuchEntity", ".NotFoundException")):
             raise
 
 
@@ -113,6 +113,20 @@ def _listed(
             yield _leftover(kind, caller, row, row[identifier], parse_time(row.get(created)), str(row.get(state) or ""))
 
     return find_all
+
+
+def _images(caller: Caller) -> Iterator[Leftover]:
+    """Yield our own AMIs; without an owner EC2 would look through all public ones."""
+    for image in images_with(caller, {"tag-key": RUN_TAG}):
+        yield Leftover(
+            kind="image",
+            identifier=image.image_id,
+            region=image.region,
+            run=image.tags.get(RUN_TAG, ""),
+            created=image.created,
+            state=image.state,
+            tags=image.tags,
+        )
 
 
 def _leftover(
@@ -214,5 +228,5 @@ KINDS: dict[str, Kind] = {
         lambda c, i: c.call("ec2", "delete_launch_template", LaunchTemplateId=i),
     ),
     "instance-profile": Kind(_profiles, _remove_profile),
-    "image": Kind(_listed("image", "describe_images", "Images", "ImageId", created="CreationDate"), deregister),
+    "image": Kind(_images, deregister),
 }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from gpu_ami.aws.calls import Caller, UnansweredError
+from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError
 
 _SERVICES = "/aws/service/global-infrastructure/services"
+# The list can be read in some regions only; where not, this one answers for all of the partition "aws".
+_LISTED_IN = "us-east-1"
+_OTHER_PARTITIONS = ("cn-", "us-gov-", "us-iso", "eu-isoe-", "eusc-")
 
 
 def enabled_regions(caller: Caller) -> list[str]:
@@ -29,9 +32,20 @@ def has_service(caller: Caller, service: str) -> bool:
         AwsError: The list could not be read, or is empty.
     """
     path = f"{_SERVICES}/{service}/regions"
-    rows = caller.pages("ssm", "get_parameters_by_path", "Parameters", Path=path, MaxResults=10)
-    regions = {str(row.get("Value")) for row in rows}
+    try:
+        regions = _listed(caller, path)
+    except RefusedError as exc:
+        if exc.is_denied:
+            raise
+        regions = set()
+    if not regions and not caller.region.startswith(_OTHER_PARTITIONS):
+        regions = _listed(caller.elsewhere(_LISTED_IN), path)
     if not regions:
         msg = f"The public list {path} is empty: it does not say where {service} is."
         raise UnansweredError(msg)
     return caller.region in regions
+
+
+def _listed(caller: Caller, path: str) -> set[str]:
+    rows = caller.pages("ssm", "get_parameters_by_path", "Parameters", Path=path, MaxResults=10)
+    return {str(row.get("Value")) for row in rows}

@@ -124,7 +124,9 @@ def _image(entry: Entry, region: Region, journal: Journal) -> Restored:
 
 def _bring_back(entry: Entry, region: Region) -> bool:
     image = entry.image
-    if image.image_id in region.images or not _was_deleted(entry):
+    # For a while EC2 may still list an AMI that is in the bin already.
+    is_there = image.image_id in region.images and image.image_id not in region.binned_images
+    if is_there or not _was_deleted(entry):
         return False
     missing = [each for each in image.snapshot_ids if each not in region.snapshots]
     for snapshot_id in missing:

@@ -257,9 +257,15 @@ def see(place: Place, source: Source, look: Look, *, skip: bool = False) -> Sigh
     except AwsError as exc:
         if _is_absent(caller, source, exc):
             return sight("skipped", error=f"{source.service} does not exist in {place.region}, says AWS's public list")
-        return sight("failed", error=str(exc))
+        return sight("failed", error=f"{exc}{_way_round(source, exc)}")
     finally:
         place.caller.aws_time = place.caller.aws_time or caller.aws_time
+
+
+def _way_round(source: Source, problem: AwsError) -> str:
+    """Return what to do about a part of a service that AWS does not have in a region, as Spot fleets in GovCloud."""
+    is_missing = isinstance(problem, RefusedError) and problem.code == "UnsupportedOperation"
+    return f" Leave it out with --skip-source {source.name}." if is_missing and not source.is_essential else ""
 
 
 def _is_absent(caller: Caller, source: Source, problem: AwsError) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from gpu_ami.aws.calls import Caller, RefusedError
-from gpu_ami.aws.images import GONE, launch_permissions, public_snapshots
+from gpu_ami.aws.images import is_gone, launch_permissions, public_snapshots
 from gpu_ami.aws.references.source import Found, Look, Reference
 
 _WORKERS = 32
@@ -41,7 +41,7 @@ def _permissions(caller: Caller, image_id: str) -> tuple[dict[str, str], ...]:
     try:
         return launch_permissions(caller, image_id)
     except RefusedError as exc:
-        if exc.code in GONE:
+        if is_gone(caller, image_id, exc):
             return ()
         raise
 
