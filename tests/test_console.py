@@ -222,6 +222,44 @@ def test_a_table_without_rows_is_its_last_lines() -> None:
     assert _printed(console)[0] == "No changes.\n"
 
 
+def test_a_table_that_not_even_folding_makes_fit_is_stacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cropped column is not seen to be missing, and half a number is a wrong one."""
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    console = Console(out=Terminal(), err=io.StringIO())
+    row = ("ami-0123456789abcdef0", "gpu-batch", "snap-0123456789abcdef0", "", "28.0", "unneeded: " + "nothing " * 12)
+    columns = ("AMI", "family", "snapshot", "launched", "GiB", "reason")
+
+    console.result({}, Table(columns=columns, rows=[row, row], title="Two", footer=("end",)))
+
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", _printed(console)[0]).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert [line.strip() for line in lines if "ami-" in line] == [row[0], row[0]]
+    assert lines[lines.index(f"  {row[0]}") + 1 :][:4] == [
+        "    family    gpu-batch",
+        "    snapshot  snap-0123456789abcdef0",
+        "    launched  -",
+        "    GiB       28.0",
+    ]
+    assert " ".join(lines).count("nothing") == 24
+    assert (lines[0], lines[-1]) == ("Two", "end")
+
+
+def test_a_progress_line_is_no_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the terminal breaks in two would scroll by instead of being written over."""
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    console = _console(err=Terminal())
+    with console.step("서울 terraform apply") as note:
+        note("module.pipeline.aws_batch_job_queue.video_analysis")
+        _until(console, "module.+…\r")
+
+    shown = [line for line in _printed(console)[1].split("\r\x1b[2K") if "module" in line]
+    assert shown
+    assert all(len(line) + 2 <= 39 and line.endswith("…") for line in shown)
+
+
 def test_a_folded_table_breaks_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """An id in two halves can be neither copied nor searched for."""
     monkeypatch.setenv("COLUMNS", "60")

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 import threading
 import time
 import unicodedata
@@ -178,7 +179,9 @@ class Console:
             return
         while not ended.wait(0.2):
             with self._lock:
-                self.err.write(f"\r\x1b[2K{title}: {time.monotonic() - started:.0f} s{far()} …")
+                # What the terminal breaks in two cannot be wiped away: it would scroll by, five times a second.
+                line = _clipped(f"{title}: {time.monotonic() - started:.0f} s{far()} …", _columns(self.err) - 1)
+                self.err.write(f"\r\x1b[2K{line}")
                 self.err.flush()
         with self._lock:
             self.err.write("\r\x1b[2K")
@@ -202,9 +205,12 @@ class Console:
         widths = _widths(table)
         bold = self.out.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
         # Without a terminal nothing may be cut: a log has no right edge.
-        edge = shutil.get_terminal_size().columns if self.out.isatty() else None
+        edge = _columns(self.out) if self.out.isatty() else None
         if edge is not None and sum(widths) + 3 * len(widths) > edge:
-            self._print_folded(table)
+            if sum(_longest_word(table, column) + 3 for column in table.columns) + 1 <= edge:
+                self._print_folded(table)
+            else:
+                self._write("\n".join(_stacked(table, edge, bold=bold)))
         else:
             self._write("\n".join(_plain(table, widths, bold=bold)))
 
@@ -245,6 +251,24 @@ def _cells(text: str) -> int:
     return len(text) if text.isascii() else sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
+def _columns(stream: IO[str]) -> int:
+    """Return how wide the terminal behind *stream* is: the other stream may go to a file."""
+    if "COLUMNS" not in os.environ:
+        with contextlib.suppress(OSError, ValueError):
+            if columns := os.get_terminal_size(stream.fileno()).columns:
+                return columns
+    return shutil.get_terminal_size().columns
+
+
+def _clipped(text: str, cells: int) -> str:
+    """Return *text*, or as much of it as *cells* of a terminal hold, with a sign that there is more."""
+    if _cells(text) <= cells:
+        return text
+    while text and _cells(text) >= cells:
+        text = text[:-1]
+    return f"{text}…"
+
+
 def _plain(table: Table, widths: Sequence[int], *, bold: bool) -> list[str]:
     """Return the lines of a table that fits; done here because importing rich takes longer than the task."""
 
@@ -263,6 +287,29 @@ def _plain(table: Table, widths: Sequence[int], *, bold: bool) -> list[str]:
     rule = "\u2500" * (sum(widths) + 3 * len(widths) - 1)
     head = [strong(table.title), ""] if table.title else [""]
     return [*head, strong(line(table.columns)), f" {rule}", *map(line, table.rows), "", *table.footer]
+
+
+def _stacked(table: Table, edge: int, *, bold: bool) -> list[str]:
+    """Return the lines of a table that not even folding makes narrow enough: a block for each row, nothing left out."""
+    if table.footer and not table.rows:
+        return list(table.footer)
+    label = max(map(_cells, table.columns))
+    lines = [table.title] if table.title else []
+    for row in table.rows:
+        first, *others = (cell if cell.strip() else "-" for cell in row)
+        lines += ["", f"  \x1b[1m{first}\x1b[0m" if bold else f"  {first}"]
+        for column, cell in zip(table.columns[1:], others, strict=True):
+            head = f"    {column}{' ' * (label - _cells(column))}  "
+            # An id or an address is for copying: the terminal may break it, we do not.
+            lines += textwrap.wrap(
+                cell,
+                max(edge - 1, label + 20),
+                initial_indent=head,
+                subsequent_indent=" " * (label + 6),
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+    return [*lines, "", *table.footer]
 
 
 def _markdown(table: Table) -> str:
