@@ -8,6 +8,7 @@ from gpu_ami.errors import UsageError
 
 # EC2 gave out 8 hexadecimal digits until 2018 and gives out 17 since; both are alive.
 AMI_ID = re.compile(r"ami-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}")
 
 # On everything the pipeline makes.
 PIPELINE_TAG = "gpu-ami:pipeline"

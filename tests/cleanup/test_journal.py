@@ -187,6 +187,16 @@ def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
         read(tmp_path / "x")
 
 
+def test_a_damaged_journal_says_where(tmp_path: Path) -> None:
+    """What happened to an AMI that no readable line names cannot be told: neither undone nor finished."""
+    _journal(tmp_path / "x", WILL, ("done", {"image_id": "ami-1"}), ("end", {}))
+    lines = (tmp_path / "x").read_text().splitlines(keepends=True)
+    (tmp_path / "x").write_text("".join([lines[0], lines[1][:40] + "\n", *lines[2:]]))
+
+    with pytest.raises(UsageError, match="damaged: line 3"):
+        read(tmp_path / "x")
+
+
 def test_unfinished_runs_are_found(tmp_path: Path) -> None:
     """Only this account's, only those without an end or a lost answer; one without a whole line did nothing."""
     _journal(tmp_path / "cleanup-1.jsonl", WILL)

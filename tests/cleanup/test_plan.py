@@ -158,13 +158,13 @@ def test_the_table_says_until_when_and_what_to_do_otherwise() -> None:
     assert "Recoverable from the Recycle Bin." in _text(view.plan_table(only_orphans))
 
 
-def test_the_table_shows_two_reasons_and_how_many_more() -> None:
+def test_the_table_shows_three_reasons_and_how_many_more() -> None:
     """The JSON has them all."""
-    reasons = tuple(Reason(str(n), f"reason {n}") for n in range(4))
+    reasons = tuple(Reason(str(n), f"reason {n}") for n in range(5))
     kept = Verdict(AMI, "f", "keep", reasons)
     text = _text(view.plan_table(_plan(decision=Decision((kept,), ("batch failed",), outside=3))))
 
-    assert "reason 0; reason 1; and 2 more" in text
+    assert "reason 0; reason 1; reason 2; and 2 more" in text
     assert "0 AMIs to delete, 1 to keep, 3 outside the scope" in text
     assert "Nothing may be changed: batch failed" in text
 

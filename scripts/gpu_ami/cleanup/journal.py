@@ -159,13 +159,17 @@ def read(path: Path) -> Story:
     """
     # Not `splitlines`: for that, a line separator inside a tag ends a line too.
     lines = _text(path).split("\n")
+    number = 1
     try:
         story = _begin(path, json.loads(lines[0]))
-        for line in filter(str.strip, lines[1:]):
-            if (event := _event(line)) is not None:
+        for number, line in enumerate(lines[1:], 2):  # noqa: B007 - the message names it
+            if line.strip() and (event := _event(line)) is not None:
                 _follow(story, event)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
-        msg = f"{path} is not a journal of `invoke cleanup`: name one of logs/cleanup-*.jsonl."
+        if number == 1:
+            msg = f"{path} is not a journal of `invoke cleanup`: name one of {path.parent}/cleanup-*.jsonl."
+        else:
+            msg = f"{path} is damaged: line {number} does not fit what stands before it. Put a whole copy in its place."
         raise UsageError(msg) from exc
     return story
 

@@ -17,6 +17,7 @@ from gpu_ami.cleanup.decide import Decision, Reason, SourceReport, Verdict
 from gpu_ami.cleanup.policy import Policy, policy_of
 from gpu_ami.errors import SafetyError, UsageError
 from gpu_ami.files import read_text
+from gpu_ami.ids import REGION
 
 FORMAT = "gpu-ami-cleanup-plan-1"
 # An older plan was made of an account that has moved on.
@@ -252,6 +253,8 @@ def load(path: Path, *, account: str, now: datetime) -> SavedPlan:
             orphans=frozenset((o["region"], o["snapshot_id"]) for o in raw["orphans"] if o["action"] == "delete"),
             roles=tuple(map(str, raw["roles"])),
         )
+        if made_at is None or not all(map(REGION.fullmatch, saved.regions)):
+            raise ValueError(raw["made_at"])
         blocks = list(raw["blocks"])
     except (UsageError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
         msg = f"{path} is not a clean-up plan: make one with `invoke cleanup --plan {path}`."
@@ -261,8 +264,9 @@ def load(path: Path, *, account: str, now: datetime) -> SavedPlan:
             f"{path} was made for account {saved.account}, the credentials are for {account}: choose another --profile."
         )
         raise SafetyError(msg)
-    if made_at is None or not timedelta(minutes=-5) <= now - made_at <= _PLAN_LIFE:
-        msg = f"{path} was made {raw['made_at']}, more than a day ago: make a new plan."
+    if not timedelta(minutes=-5) <= now - made_at <= _PLAN_LIFE:
+        wrong = "more than a day ago" if made_at < now else "which is still to come"
+        msg = f"{path} was made {raw['made_at']}, {wrong}: make a new plan."
         raise SafetyError(msg)
     if blocks:
         msg = f"{path} was blocked when it was made ({blocks[0]}): make a new plan."

@@ -13,7 +13,7 @@ from gpu_ami.cleanup.sweep import SweepPlan
 from gpu_ami.console import Table
 from gpu_ami.units import show_usd
 
-_SHOWN_REASONS = 2
+_SHOWN_REASONS = 3
 
 
 def source_table(plan: Plan) -> Table:

@@ -133,7 +133,8 @@ def _show(run: Invocation, plan: Plan) -> None:
     tables = [] if run.console.output == "json" else [view.source_table(plan), *_plan_tables(plan)]
     run.console.result(plan.document(), *tables)
     if (plan.decision.doomed or plan.doomed_orphans) and not plan.decision.blocks:
-        run.console.say("Nothing was changed. Add --yes to carry this out.")
+        how = "Leave out --dry-run" if run.options.dry_run else "Add --yes"
+        run.console.say(f"Nothing was changed. {how} to carry this out.")
 
 
 def _plan_tables(plan: Plan) -> list[Table]:

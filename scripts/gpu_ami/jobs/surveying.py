@@ -17,11 +17,11 @@ from gpu_ami.cleanup.policy import Policy
 from gpu_ami.cleanup.survey import Place, Survey, places_of
 from gpu_ami.errors import AwsError, TerraformError, UsageError
 from gpu_ami.handover import backends
+from gpu_ami.ids import REGION
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs.filing import bucket_of
 
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::([0-9]{12}):role/.+")
-_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}")
 _STATE_WITHIN_S = 120.0
 
 
@@ -38,7 +38,7 @@ def chosen_regions(run: Invocation, words: Sequence[str]) -> list[str]:
     asked = [region for word in words for region in word.split(",") if region]
     if asked == ["all"]:
         return enabled_regions(Caller(run.access, run.settings.region))
-    if wrong := [region for region in asked if _REGION.fullmatch(region) is None]:
+    if wrong := [region for region in asked if REGION.fullmatch(region) is None]:
         msg = f"--regions {wrong[0]!r} is not an AWS region: give some such as ap-northeast-2,us-east-1, or all."
         raise UsageError(msg)
     if asked:
