@@ -8,10 +8,12 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from moto.ec2.models import ec2_backends
 
 from gpu_ami.aws import batch
-from gpu_ami.aws.access import Access
+from gpu_ami.aws.access import Access, identify
 from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError
+from gpu_ami.sandbox.ec2part import managed
 from gpu_ami.sandbox.session import Sandbox
 
 REGION = "ap-northeast-2"
@@ -219,7 +221,10 @@ def test_the_rate_of_a_template_version(demo: Caller, local_aws: Sandbox) -> Non
 
     assert batch.hydration(demo, made["LaunchTemplateId"], "1") == 200
     assert batch.hydration(demo, "rated", "1") == 200
+    account = identify(local_aws.access).account
     assert batch.hydration(demo, "rated", "$Latest") is None
+    managed(ec2_backends[account][REGION]).add(made["LaunchTemplateId"])
+    assert batch.hydration(demo, "rated", "1") == 200
     with pytest.raises((RefusedError, UnansweredError)):
         batch.hydration(demo, "lt-0123456789abcdef0", "1")
 
@@ -263,6 +268,8 @@ def test_the_root_volumes_of_a_cluster() -> None:
     assert (found.instance_id, found.ami_id, found.volume_id, found.rate_mib_s) == ("i-1", "ami-1", "vol-1", 300)
     listed = [parameters for name, parameters in caller.asked if name == "describe_container_instances"]
     assert listed[0]["containerInstances"] == ["a", "b"]
+    ec2 = [parameters for name, parameters in caller.asked if name in ("describe_instances", "describe_volumes")]
+    assert [each["IncludeManagedResources"] for each in ec2] == [True, True]
 
 
 def test_a_cluster_without_instances_asks_ec2_nothing() -> None:

@@ -13,6 +13,8 @@ _PAGE = 100
 # Batch describes, ECS describes and EC2 lists at most so many at once.
 _AT_ONCE = 100
 _GONE = ("DELETED", "DELETING")
+# An account may hide from EC2's listings what AWS services manage.
+_HIDDEN_TOO: dict[str, Any] = {"IncludeManagedResources": True}
 # AWS's own default; the service shows the policy of environments that have one.
 _TIMEOUT_MINUTES = 30
 
@@ -246,7 +248,9 @@ def hydration(caller: Caller, template: str, version: str) -> int | None:
         AwsError: EC2 refused, or there is no such version.
     """
     which = "LaunchTemplateId" if template.startswith("lt-") else "LaunchTemplateName"
-    answer = caller.call("ec2", "describe_launch_template_versions", Versions=[version], **{which: template})
+    answer = caller.call(
+        "ec2", "describe_launch_template_versions", Versions=[version], **{which: template}, **_HIDDEN_TOO
+    )
     with making_sense(f"ec2:DescribeLaunchTemplateVersions {template}"):
         mappings = answer["LaunchTemplateVersions"][0]["LaunchTemplateData"].get("BlockDeviceMappings") or []
         rates = [mapping.get("Ebs", {}).get("VolumeInitializationRate") for mapping in mappings]
@@ -276,7 +280,7 @@ def volumes(caller: Caller, cluster_arn: str) -> list[Volume]:
                 rate_mib_s=row.get("VolumeInitializationRate") or None,
             )
             for some in _chunks(roots)
-            for row in caller.call("ec2", "describe_volumes", VolumeIds=some)["Volumes"]
+            for row in caller.call("ec2", "describe_volumes", VolumeIds=some, **_HIDDEN_TOO)["Volumes"]
         ]
 
 
@@ -295,7 +299,7 @@ def _instances(caller: Caller, cluster_arn: str) -> list[dict[str, Any]]:
             ids += [row["ec2InstanceId"] for row in answer["containerInstances"] if row.get("ec2InstanceId")]
     rows: list[dict[str, Any]] = []
     for some in _chunks(ids):
-        answer = caller.call("ec2", "describe_instances", InstanceIds=some)
+        answer = caller.call("ec2", "describe_instances", InstanceIds=some, **_HIDDEN_TOO)
         with making_sense("ec2:DescribeInstances"):
             found = [row for reservation in answer["Reservations"] for row in reservation["Instances"]]
             rows += [row for row in found if row["State"]["Name"] in ("pending", "running")]
