@@ -7,6 +7,9 @@ mock_provider "aws" {
   mock_data "aws_iam_policy_document" {
     defaults = { json = "{}" }
   }
+  mock_data "aws_partition" {
+    defaults = { partition = "aws", dns_suffix = "amazonaws.com" }
+  }
 }
 
 variables {
@@ -63,6 +66,40 @@ run "refuses_wrong_values_2" {
   expect_failures = [
     var.subject,
     var.parameter_path,
+  ]
+}
+
+run "refuses_partitions_where_packer_tags_too_late_1" {
+  command = plan
+
+  module {
+    source = "./modules/github-oidc"
+  }
+
+  override_data {
+    target = data.aws_partition.current
+    values = { partition = "aws-us-gov", dns_suffix = "amazonaws.com" }
+  }
+
+  expect_failures = [
+    data.aws_partition.current,
+  ]
+}
+
+run "refuses_partitions_where_packer_tags_too_late_2" {
+  command = plan
+
+  module {
+    source = "./modules/github-oidc"
+  }
+
+  override_data {
+    target = data.aws_partition.current
+    values = { partition = "aws-cn", dns_suffix = "amazonaws.com.cn" }
+  }
+
+  expect_failures = [
+    data.aws_partition.current,
   ]
 }
 

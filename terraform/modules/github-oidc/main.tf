@@ -5,7 +5,15 @@
 
 data "aws_caller_identity" "current" {}
 
-data "aws_partition" "current" {}
+data "aws_partition" "current" {
+  lifecycle {
+    # The plugin's IsRestricted: there it tags what it has made in a second call.
+    postcondition {
+      condition     = self.partition == "aws"
+      error_message = "The workflows' roles work in AWS's commercial regions only: in GovCloud and China Packer makes AMIs without the tags that the build role is bound to."
+    }
+  }
+}
 
 data "aws_region" "current" {}
 
