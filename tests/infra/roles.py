@@ -33,6 +33,7 @@ module "roles" {{
   parameter_path     = "/gpu-ami"
   kms_key_arns       = ["{KEY}"]
 
+  MORE
   allow_session_tunnel = true
   reader_role_arns   = ["arn:aws:iam::210987654321:role/reader"]
   pass_role_arns = {{
@@ -50,11 +51,14 @@ EC2 = f"arn:aws:ec2:{SEOUL}"
 IMAGE, SNAPSHOT = f"{EC2}::image/ami-1", f"{EC2}::snapshot/snap-1"
 INSTANCE = f"{EC2}:{ACCOUNT}:instance/i-1"
 TEMPLATE = f"{EC2}:{ACCOUNT}:launch-template/lt-1"
+VOLUME = f"{EC2}:{ACCOUNT}:volume/vol-1"
+REQUEST = f"{EC2}:{ACCOUNT}:spot-instances-request/sir-1"
+COMPUTE = f"arn:aws:batch:{SEOUL}:{ACCOUNT}:compute-environment"
 
 
-def planned_roles(access: Access, folder: Path, family: str = "gpu-batch") -> dict[str, Any]:
-    """Return the module's resources by address, planned for *family* in *folder* against the local AWS."""
-    (folder / "main.tf").write_text(CALLER.replace("FAMILY", family))
+def planned_roles(access: Access, folder: Path, family: str = "gpu-batch", more: str = "") -> dict[str, Any]:
+    """Return the module's resources by address, planned for *family* with *more* in *folder* against the local AWS."""
+    (folder / "main.tf").write_text(CALLER.replace("FAMILY", family).replace("MORE", more))
     tools = terraform_tools()
     env = access.child_environment({"CHECKPOINT_DISABLE": "1"})
     mirror = [f"-plugin-dir={tools.provider_mirror}"] if tools.provider_mirror else []

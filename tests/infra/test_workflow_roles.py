@@ -18,6 +18,7 @@ from gpu_ami.sandbox.session import Sandbox
 from tests.infra.roles import (
     ACCOUNT,
     BUILDS,
+    COMPUTE,
     EC2,
     IMAGE,
     INSTANCE,
@@ -180,6 +181,41 @@ def test_apply_changes_our_batch_and_nobody_elses(policies: dict[str, Any], aske
     resource = f"arn:aws:batch:{SEOUL}:{ACCOUNT}:compute-environment/terraform-1"
 
     assert may(policies["apply"], f"batch:{asked}", resource, OURS)
+    assert not may(policies["apply"], f"batch:{asked}", resource)
+
+
+@pytest.mark.parametrize(
+    ("resource", "allowed"),
+    [
+        (f"{COMPUTE}/terraform-20261101000000000000000001", True),  # the provider's own names
+        (f"{COMPUTE}/another-teams", False),
+        (COMPUTE.replace("compute-environment", "job-queue/gpu-batch"), True),
+        (COMPUTE.replace("compute-environment", "job-queue/gpu-batch-2"), False),
+        (COMPUTE.replace("compute-environment", "job-definition/gpu-batch"), True),
+        (COMPUTE.replace("compute-environment", "job-definition/gpu-batch:3"), True),
+        (COMPUTE.replace("compute-environment", "job-definition/gpu-batch-2:3"), False),
+    ],
+)
+def test_apply_makes_only_names_of_ours_its_own(policies: dict[str, Any], resource: str, allowed: bool) -> None:
+    """Batch asks for TagResource at the making too, and has no key that tells the two apart."""
+    assert may(policies["apply"], "batch:TagResource", resource, REQUESTED) is allowed
+    assert not may(policies["apply"], "batch:TagResource", resource), "with other tags than ours"
+    assert may(policies["apply"], "batch:TagResource", resource, OURS), "what is ours may change its tags"
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ("CreateComputeEnvironment", "compute-environment/terraform-1"),
+        ("CreateJobQueue", "job-queue/gpu-batch"),
+        ("RegisterJobDefinition", "job-definition/gpu-batch"),
+    ],
+)
+def test_apply_makes_nothing_in_batch_without_our_tag(policies: dict[str, Any], asked: str, name: str) -> None:
+    """It could not change or delete it afterwards."""
+    resource = COMPUTE.replace("compute-environment", name)
+
+    assert may(policies["apply"], f"batch:{asked}", resource, REQUESTED)
     assert not may(policies["apply"], f"batch:{asked}", resource)
 
 

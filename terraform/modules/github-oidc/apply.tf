@@ -1,11 +1,17 @@
 # Applying: moving Batch to another AMI, and what else changes week by week. Network, roles, repository and bucket are not
 # among it: whoever could change those could give the workflows any right. A person applies them.
 
+locals {
+  batch = "arn:${local.partition}:batch:${local.region}:${local.account}"
+}
+
 data "aws_iam_policy_document" "apply" {
   source_policy_documents = [data.aws_iam_policy_document.plan.json]
 
+  # Batch has no key for "while it is made", as EC2 has: who may make an environment with tags may put them on another one
+  # of the same name. So only our own names count here, and the names that Terraform gives where the code gives none.
   statement {
-    sid = "MakeBatchsSide"
+    sid = "MakeBatchsSideTaggedAsOurs"
     actions = [
       "batch:CreateComputeEnvironment",
       "batch:CreateJobQueue",
@@ -13,10 +19,17 @@ data "aws_iam_policy_document" "apply" {
       "batch:TagResource",
     ]
     resources = [
-      "arn:${local.partition}:batch:${local.region}:${local.account}:compute-environment/*",
-      "arn:${local.partition}:batch:${local.region}:${local.account}:job-definition/${var.family}*",
-      "arn:${local.partition}:batch:${local.region}:${local.account}:job-queue/${var.family}",
+      "${local.batch}:compute-environment/terraform-*",
+      "${local.batch}:job-definition/${var.family}",
+      "${local.batch}:job-definition/${var.family}:*",
+      "${local.batch}:job-queue/${var.family}",
     ]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/${local.pipeline_tag}"
+      values   = [local.pipeline]
+    }
   }
 
   statement {
@@ -25,11 +38,12 @@ data "aws_iam_policy_document" "apply" {
       "batch:DeleteComputeEnvironment",
       "batch:DeleteJobQueue",
       "batch:DeregisterJobDefinition",
+      "batch:TagResource",
       "batch:UpdateComputeEnvironment",
       "batch:UpdateJobQueue",
       "batch:UntagResource",
     ]
-    resources = ["arn:${local.partition}:batch:${local.region}:${local.account}:*"]
+    resources = ["${local.batch}:*"]
 
     condition {
       test     = "StringEquals"
