@@ -99,6 +99,7 @@ module "github_oidc" {
   state_key            = var.state_key
   parameter_path       = var.parameter_path
   kms_key_arns         = var.kms_key_arns
+  ami_regions          = var.ami_regions
   reader_role_arns     = var.reader_role_arns
   allow_session_tunnel = var.allow_session_tunnel
 }

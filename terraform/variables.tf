@@ -318,6 +318,13 @@ variable "kms_key_arns" {
   nullable    = false
 }
 
+variable "ami_regions" {
+  description = "Regions that builds copy the AMI to, as ami_regions of Packer's variables; there a build may tag any snapshot that has no tag of ours."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}
+
 variable "reader_role_arns" {
   description = "Roles in other accounts that clean-up reads uses through (cleanup.accounts in pipeline.yaml)."
   type        = list(string)

@@ -36,6 +36,7 @@ run "refuses_wrong_values_1" {
     kms_key_arns     = ["arn:aws:kms:us-east-1:123456789012:alias/x"] # an alias
     reader_role_arns = ["arn:aws:iam::123456789012:role/*"]           # a wildcard
     family           = "GPU"                                          # capitals
+    ami_regions      = ["*"]                                          # a wildcard
   }
 
   expect_failures = [
@@ -48,6 +49,7 @@ run "refuses_wrong_values_1" {
     var.kms_key_arns,
     var.reader_role_arns,
     var.family,
+    var.ami_regions,
   ]
 }
 

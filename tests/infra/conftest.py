@@ -25,6 +25,16 @@ def planned(local_aws: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 @pytest.fixture(scope="session")
+def copying(local_aws: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The build role's policy where the AMI is copied to another region."""
+    folder = tmp_path_factory.mktemp("copying")
+    build: dict[str, Any] = policies_of(planned_roles(local_aws.access, folder, more='ami_regions = ["us-east-1"]'))[
+        "build"
+    ]
+    return build
+
+
+@pytest.fixture(scope="session")
 def policies(planned: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Each role's policy document, by purpose."""
     return policies_of(planned)

@@ -77,7 +77,7 @@ def _listed(value: Any) -> list[str]:
     return value if isinstance(value, list) else [value]
 
 
-def test_a_build_may_whatever_the_doctor_says_that_it_needs(policies: dict[str, Any]) -> None:
+def test_a_build_may_whatever_the_doctor_says_that_it_needs(copying: dict[str, Any]) -> None:
     """All that a bake can need; the doctor's list was read off Packer's real calls."""
     asked = {
         "ecr_repository_url": f"{ACCOUNT}.dkr.ecr.{SEOUL}.amazonaws.com/own",
@@ -93,7 +93,7 @@ def test_a_build_may_whatever_the_doctor_says_that_it_needs(policies: dict[str, 
     scene = Scene(ACCOUNT, SEOUL, "aws")
     parts = needed(bake, scene, role=f"{ROLE}/gpu-batch-bake-1", key=KEY)
     asking = context(scene, {"gpu-ami:pipeline": "gpu-ami-pipeline", "gpu-ami:run": "doctor"})
-    held = [Attached("p", "role", policies["build"])]
+    held = [Attached("p", "role", copying)]
 
     refused = [
         name
@@ -115,6 +115,32 @@ def test_a_build_launches_only_what_it_tags(policies: dict[str, Any]) -> None:
     assert not may(build, "ec2:RunInstances", INSTANCE)
     assert may(build, "ec2:RunInstances", f"{EC2}:{ACCOUNT}:subnet/subnet-1")
     assert may(build, "ec2:CreateTags", INSTANCE, {"ec2:CreateAction": ["RunInstances"]})
+
+
+def test_a_copys_snapshots_are_tagged_only_where_the_ami_is_copied_to(
+    policies: dict[str, Any], copying: dict[str, Any]
+) -> None:
+    """They come without tags, and without ami_regions nobody may tag what has none."""
+    there = SNAPSHOT.replace(SEOUL, "us-east-1")
+    elsewhere = SNAPSHOT.replace(SEOUL, "eu-west-1")
+    tagged_by_others = {"aws:ResourceTag/gpu-ami:pipeline": ["another"]}
+
+    for resource in (there, SNAPSHOT):  # its own region too: with named keys the AMI is made a second time there
+        assert may(copying, "ec2:CreateTags", resource, REQUESTED)
+        assert not may(copying, "ec2:CreateTags", resource)
+        assert not may(copying, "ec2:CreateTags", resource, REQUESTED | tagged_by_others)
+        assert not may(policies["build"], "ec2:CreateTags", resource, REQUESTED)
+    assert not may(copying, "ec2:CreateTags", elsewhere, REQUESTED)
+    assert not may(copying, "ec2:CreateTags", IMAGE.replace(SEOUL, "us-east-1"), REQUESTED), (
+        "an image's tags come along"
+    )
+
+
+def test_a_copy_is_asked_for_without_tags(policies: dict[str, Any], copying: dict[str, Any]) -> None:
+    """The plugin's CopyImage has no TagSpecifications, and CopyImageTags is no tag of the request."""
+    for resource in (IMAGE, SNAPSHOT):
+        assert may(copying, "ec2:CopyImage", resource.replace(SEOUL, "us-east-1"))
+        assert not may(policies["build"], "ec2:CopyImage", resource, BUILDS | REQUESTED)
 
 
 @pytest.mark.parametrize("asked", ["ec2:TerminateInstances", "ec2:StopInstances", "ec2:ModifyInstanceAttribute"])

@@ -1,5 +1,10 @@
 # Baking: what Packer does with the amazon-ebs builder, and what is looked up before.
 
+locals {
+  # With a named key the plugin copies the AMI within its own region too.
+  copy_regions = length(var.ami_regions) == 0 ? [] : distinct(concat(var.ami_regions, length(var.kms_key_arns) > 0 ? [local.region] : []))
+}
+
 data "aws_iam_policy_document" "build" {
   source_policy_documents = [data.aws_iam_policy_document.look.json]
 
@@ -94,7 +99,6 @@ data "aws_iam_policy_document" "build" {
     actions = [
       "ec2:AuthorizeSecurityGroupEgress",
       "ec2:AuthorizeSecurityGroupIngress",
-      "ec2:CopyImage",
       "ec2:DeleteKeyPair",
       "ec2:DeleteLaunchTemplate",
       "ec2:DeleteSecurityGroup",
@@ -156,13 +160,46 @@ data "aws_iam_policy_document" "build" {
 
   statement {
     sid       = "MakeImagesThatAreTaggedAsOurs"
-    actions   = ["ec2:CopyImage", "ec2:CreateImage"]
+    actions   = ["ec2:CreateImage"]
     resources = [local.images, local.snapshots]
 
     condition {
       test     = "StringEquals"
       variable = "aws:RequestTag/${local.pipeline_tag}"
       values   = [local.pipeline]
+    }
+  }
+
+  # The plugin sends no tags with a copy. EC2 gives the new image those of the old one, and the new snapshots none.
+  dynamic "statement" {
+    for_each = length(local.copy_regions) > 0 ? ["it changes nothing that is there"] : []
+    content {
+      sid       = "CopyAnImage"
+      actions   = ["ec2:CopyImage"]
+      resources = [local.images, local.snapshots]
+    }
+  }
+
+  # The one way to make something ours that is there already. EC2 cannot tell a copy's snapshot from any other that has no
+  # tag of ours, so it is open only where the AMI is copied to.
+  dynamic "statement" {
+    for_each = length(local.copy_regions) > 0 ? [local.copy_regions] : []
+    content {
+      sid       = "TagTheSnapshotsOfACopy"
+      actions   = ["ec2:CreateTags"]
+      resources = [for name in statement.value : "arn:${local.partition}:ec2:${name}::snapshot/*"]
+
+      condition {
+        test     = "StringEquals"
+        variable = "aws:RequestTag/${local.pipeline_tag}"
+        values   = [local.pipeline]
+      }
+
+      condition {
+        test     = "Null"
+        variable = "aws:ResourceTag/${local.pipeline_tag}"
+        values   = ["true"]
+      }
     }
   }
 

@@ -130,6 +130,18 @@ variable "kms_key_arns" {
   }
 }
 
+variable "ami_regions" {
+  description = "Regions that builds copy the AMI to, as ami_regions of Packer's variables; there a build may tag any snapshot that has no tag of ours."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for name in var.ami_regions : can(regex("^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$", name))])
+    error_message = "Each of ami_regions must be an AWS region, such as us-east-1."
+  }
+}
+
 variable "reader_role_arns" {
   description = "Roles in other accounts that clean-up reads uses through (cleanup.accounts in pipeline.yaml)."
   type        = list(string)
