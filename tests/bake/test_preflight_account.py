@@ -333,7 +333,7 @@ def test_what_no_dry_run_can_tell_is_said(world: World) -> None:
     assert bad(checks) == []
     assert "tried as dry runs" in checks["permissions: look-ups"].detail
     check = checks["permissions: AMI"]
-    assert (check.status, "not known: ec2:EnableImageDeprecation" in check.detail) == ("warn", True)
+    assert (check.status, "not known: ec2:CreateTags, ec2:EnableImageDeprecation" in check.detail) == ("warn", True)
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ OURS = {
 def bound_to_tags(*more: str) -> list[dict[str, Any]]:
     """Return a role's statements as a careful person writes them: only what carries the pipeline's tags."""
     ec2 = "arn:aws:ec2:*:*:"
-    making = ["ec2:CreateKeyPair", "ec2:CreateSecurityGroup", "ec2:RunInstances"]
+    making = ["ec2:CreateImage", "ec2:CreateKeyPair", "ec2:CreateSecurityGroup", "ec2:CreateTags", "ec2:RunInstances"]
     own = ["ec2:Create*", "ec2:De*", "ec2:EnableImageDeprecation", "ec2:ModifyImageAttribute", "ec2:*Instances"]
     reading = ["ec2:Describe*", "ecr:*", "kms:*", "s3:*", "servicequotas:*", "ssm:*", "sts:*", "iam:Get*", *more]
     return [
@@ -412,7 +412,8 @@ def test_a_dry_run_on_nothing_denies_only_what_is_denied_outright(world: World) 
     assert bad(checks) == []
     builder = checks["permissions: builder"]
     assert builder.status == "warn"
-    assert "not known: ec2:CreateTags, ec2:DeleteKeyPair, ec2:StopInstances, ec2:TerminateInstances" in builder.detail
+    assert "not known: ec2:DeleteKeyPair, ec2:StopInstances, ec2:TerminateInstances" in builder.detail
+    assert "ec2:CreateTags" in checks["permissions: AMI"].detail.partition("not known: ")[2]
     assert [check.check for check in remarks(list(checks.values()))] == ["ECR login", "instance profile"]
 
 
@@ -423,4 +424,21 @@ def test_a_condition_on_something_else_is_a_doubt(world: World) -> None:
 
     check = looked(world.as_role(everything_else, strange), world.account)["permissions: AMI"]
 
-    assert (check.status, check.detail) == ("warn", "4 of 5 allowed, simulated by IAM; not known: ec2:CreateImage")
+    assert (check.status, check.detail) == ("warn", "5 of 6 allowed, simulated by IAM; not known: ec2:CreateImage")
+
+
+@pytest.mark.parametrize("kind", ["instance", "spot-instances-request", "volume"])
+def test_a_spot_bake_needs_to_tag_after_the_launch(world: World, kind: str) -> None:
+    """A role that may tag only in the act of making bakes on demand, and fails on Spot once the instance runs."""
+    late = {
+        "Effect": "Deny",
+        "Action": "ec2:CreateTags",
+        "Resource": f"arn:aws:ec2:*:*:{kind}/*",
+        "Condition": {"Null": {"ec2:CreateAction": "true"}},
+    }
+    access = world.as_role(ALLOW_ALL, late)
+
+    checks = {spot: looked(access, world.account, spot=spot)["permissions: builder"] for spot in (False, True)}
+
+    assert checks[False].status == "ok"
+    assert (checks[True].status, checks[True].detail) == ("fail", "denied: ec2:CreateTags")

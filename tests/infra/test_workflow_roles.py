@@ -25,12 +25,14 @@ from tests.infra.roles import (
     KEY,
     OURS,
     PURPOSES,
+    REQUEST,
     REQUESTED,
     ROLE,
     ROOT,
     SEOUL,
     SNAPSHOT,
     TEMPLATE,
+    VOLUME,
     may,
     planned_roles,
     policies_of,
@@ -92,14 +94,15 @@ def test_a_build_may_whatever_the_doctor_says_that_it_needs(copying: dict[str, A
     bake = wanted(variables.template_defaults(ROOT / "packer") | asked)
     scene = Scene(ACCOUNT, SEOUL, "aws")
     parts = needed(bake, scene, role=f"{ROLE}/gpu-batch-bake-1", key=KEY)
-    asking = context(scene, {"gpu-ami:pipeline": "gpu-ami-pipeline", "gpu-ami:run": "doctor"})
+    tags = {"gpu-ami:pipeline": "gpu-ami-pipeline", "gpu-ami:run": "doctor"}
     held = [Attached("p", "role", copying)]
 
     refused = [
-        name
+        (name, part)
         for part in parts
         for name in part.actions
-        if decide(held, name, None if part.resource == "*" else part.resource, asking).verdict != "allowed"
+        if decide(held, name, None if part.resource == "*" else part.resource, context(scene, tags, part)).verdict
+        != "allowed"
     ]
 
     assert {part.part for part in parts} >= {"look-ups", "builder", "AMI", "temporary group", "session", "key"}
@@ -115,6 +118,45 @@ def test_a_build_launches_only_what_it_tags(policies: dict[str, Any]) -> None:
     assert not may(build, "ec2:RunInstances", INSTANCE)
     assert may(build, "ec2:RunInstances", f"{EC2}:{ACCOUNT}:subnet/subnet-1")
     assert may(build, "ec2:CreateTags", INSTANCE, {"ec2:CreateAction": ["RunInstances"]})
+
+
+@pytest.mark.parametrize("kind", ["instance", "volume"])
+def test_a_spot_build_tags_once_more_what_carries_a_run(policies: dict[str, Any], kind: str) -> None:
+    """After CreateFleet the plugin calls CreateTags by itself, which has no ec2:CreateAction."""
+    resource = {"instance": INSTANCE, "volume": VOLUME}[kind]
+    sent = REQUESTED | {"aws:RequestTag/gpu-ami:run": ["20261101T000000Z-abcdef"]}
+
+    assert may(policies["build"], "ec2:CreateTags", resource, BUILDS | sent)
+    assert not may(policies["build"], "ec2:CreateTags", resource, OURS | sent), "Batch's own carry this tag"
+    assert not may(policies["build"], "ec2:CreateTags", resource, sent)
+
+
+def test_a_spot_build_tags_its_request(policies: dict[str, Any]) -> None:
+    """It is the one thing of a build that comes untagged; and no role has a use for another's."""
+    assert may(policies["build"], "ec2:CreateTags", REQUEST, REQUESTED)
+    assert not may(policies["build"], "ec2:CreateTags", REQUEST)
+    for name in PURPOSES:
+        everything = OURS | BUILDS | REQUESTED
+        for asked in ("CancelSpotInstanceRequests", "DeleteTags"):
+            assert not may(policies[name], f"ec2:{asked}", REQUEST, everything), (name, asked)
+
+
+@pytest.mark.parametrize("kind", ["fleet", "instance", "key-pair", "launch-template", "network-interface", "volume"])
+def test_a_fleet_may_use_all_that_a_launch_template_names(policies: dict[str, Any], kind: str) -> None:
+    """EC2 checks the fleet itself and the launch behind it; what a fleet makes has its tags from the template."""
+    assert may(policies["build"], "ec2:CreateFleet", f"{EC2}:{ACCOUNT}:{kind}/x-1")
+    assert may(policies["build"], "ec2:CreateFleet", SNAPSHOT)
+    assert may(policies["build"], "ec2:RunInstances", REQUEST)
+
+
+def test_without_spot_a_build_may_nothing_for_it(local_aws: Sandbox, tmp_path: Path) -> None:
+    """allow_spot_builds = false closes the second way to launch and the second way to tag."""
+    build = policies_of(planned_roles(local_aws.access, tmp_path, more="allow_spot_builds = false"))["build"]
+
+    assert not may(build, "ec2:CreateFleet", INSTANCE, REQUESTED)
+    assert not may(build, "ec2:RunInstances", REQUEST, REQUESTED)
+    for resource in (REQUEST, INSTANCE, VOLUME):
+        assert not may(build, "ec2:CreateTags", resource, BUILDS | REQUESTED)
 
 
 def test_a_copys_snapshots_are_tagged_only_where_the_ami_is_copied_to(

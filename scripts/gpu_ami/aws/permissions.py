@@ -111,12 +111,18 @@ def _simulated(row: Mapping[str, Any]) -> Answer:
     return "unknown" if row["EvalDecision"] == "implicitDeny" and row.get("MissingContextValues") else "denied"
 
 
-def dry_run(access: Access, action: str, place: Place) -> Answer:
+def dry_run(access: Access, action: str, place: Place, about: str = "") -> Answer:
     """Return what a dry run says of the EC2 *action*; "unknown" for what cannot be tried without a real object.
 
     EC2 answers ``DryRunOperation`` or ``UnauthorizedOperation``. It may also say that an object is not there before
     it looks at permissions, which decides nothing; nor does a refusal about nobody's object, which has no tags, unless
     something denies the action outright.
+
+    Args:
+        access: The way to EC2.
+        action: Such as ``ec2:RunInstances``.
+        place: What a launch is told.
+        about: Id of what would be tagged, nobody's; empty for an instance's.
 
     Raises:
         AwsError: EC2 could not be asked.
@@ -129,7 +135,8 @@ def dry_run(access: Access, action: str, place: Place) -> Answer:
     method = re.sub(r"(?<!^)(?=[A-Z])", "_", operation).lower()
     with aws_errors(f"try {action}"):
         try:
-            getattr(client, method)(**(asked(place) if asked else {}), DryRun=True)
+            tagged = {"Resources": [about]} if about and operation == "CreateTags" else {}
+            getattr(client, method)(**((asked(place) if asked else {}) | tagged), DryRun=True)
         except client.exceptions.ClientError as exc:
             if error_code(exc) == "DryRunOperation":
                 return "allowed"
@@ -174,7 +181,7 @@ def _launch(place: Place) -> dict[str, Any]:
         "MinCount": 1,
         "MaxCount": 1,
         "MetadataOptions": {"HttpTokens": "required"},
-        "TagSpecifications": _tagged(place, "instance", "volume"),
+        "TagSpecifications": _tagged(place, "instance", "network-interface", "volume"),
         **profile,
     }
 
@@ -200,7 +207,11 @@ _ASKED: dict[str, Callable[[Place], dict[str, Any]]] = {
         "VpcId": place.vpc_id,
         "TagSpecifications": _tagged(place, "security-group"),
     },
-    "CreateImage": lambda _place: {"InstanceId": f"i-{_NOBODYS}", "Name": "gpu-ami-doctor"},
+    "CreateImage": lambda place: {
+        "InstanceId": f"i-{_NOBODYS}",
+        "Name": "gpu-ami-doctor",
+        "TagSpecifications": _tagged(place, "image", "snapshot"),
+    },
     "ModifyImageAttribute": lambda _place: {
         "ImageId": f"ami-{_NOBODYS}",
         "Description": {"Value": "dry run"},

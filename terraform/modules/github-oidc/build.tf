@@ -53,13 +53,64 @@ data "aws_iam_policy_document" "build" {
       actions = ["ec2:CreateFleet", "ec2:CreateLaunchTemplate"]
       resources = [
         local.images,
+        local.snapshots,
         "${local.ec2}:fleet/*",
         "${local.ec2}:instance/*",
+        "${local.ec2}:key-pair/*",
         "${local.ec2}:launch-template/*",
+        "${local.ec2}:network-interface/*",
         "${local.ec2}:security-group/*",
+        "${local.ec2}:spot-instances-request/*",
         "${local.ec2}:subnet/*",
         "${local.ec2}:volume/*",
       ]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.allow_spot_builds ? ["the launch behind the fleet"] : []
+    content {
+      sid       = "LaunchByASpotRequest"
+      actions   = ["ec2:RunInstances"]
+      resources = ["${local.ec2}:spot-instances-request/*"]
+    }
+  }
+
+  # After the launch the plugin tags the request, and once more what the fleet's template has tagged: calls of their own.
+  # Nothing here works on a request, so its tag opens no door.
+  dynamic "statement" {
+    for_each = var.allow_spot_builds ? ["no fleet tags it"] : []
+    content {
+      sid       = "TagASpotRequest"
+      actions   = ["ec2:CreateTags"]
+      resources = ["${local.ec2}:spot-instances-request/*"]
+
+      condition {
+        test     = "StringEquals"
+        variable = "aws:RequestTag/${local.pipeline_tag}"
+        values   = [local.pipeline]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.allow_spot_builds ? ["with the tags that they have"] : []
+    content {
+      sid       = "TagASpotBuilderOnceMore"
+      actions   = ["ec2:CreateTags"]
+      resources = ["${local.ec2}:instance/*", "${local.ec2}:volume/*"]
+
+      condition {
+        test     = "StringEquals"
+        variable = "aws:ResourceTag/${local.pipeline_tag}"
+        values   = [local.pipeline]
+      }
+
+      condition {
+        test     = "Null"
+        variable = "aws:ResourceTag/${local.run_tag}"
+        values   = ["false"]
+      }
     }
   }
 

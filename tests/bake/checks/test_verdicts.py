@@ -376,6 +376,65 @@ def test_each_variable_brings_its_permissions() -> None:
     assert "iam:PassRole" in plain["instance profile"] & more["temporary profile"]
 
 
+def tagging(**changed: Any) -> set[tuple[str, str, bool]]:
+    """Return what a bake tags: region and kind, in the act of what, and whether it carries the tags already."""
+    scene = permissions.Scene("1", "r", "aws")
+    needed = permissions.needed(a_bake(**changed), scene, role=None, key=None)
+    tags = [part for part in needed if "ec2:CreateTags" in part.actions]
+    assert all(part.sends_tags for part in tags)
+    return {
+        (f"{permissions.region_of(part)} {part.resource.split(':')[5].partition('/')[0]}", part.creating, part.has_tags)
+        for part in tags
+    }
+
+
+def test_tags_are_asked_for_as_packer_sends_them() -> None:
+    """With ec2:CreateAction in the act of making, and without it in calls of their own: a policy may allow just one."""
+    plain = tagging(iam_instance_profile="p", security_group_id="sg-1")
+    spot = tagging(iam_instance_profile="p", security_group_id="sg-1", spot=True)
+    copied = tagging(iam_instance_profile="p", security_group_id="sg-1", ami_regions=["r", "us-east-1"])
+    shared = tagging(iam_instance_profile="p", security_group_id="sg-1", ami_regions=["us-east-1"], ami_users=["2"])
+
+    assert plain == {
+        ("r key-pair", "CreateKeyPair", False),
+        ("r instance", "RunInstances", False),
+        ("r network-interface", "RunInstances", False),
+        ("r volume", "RunInstances", False),
+        ("r image", "CreateImage", False),
+        ("r snapshot", "CreateImage", False),
+        ("r image", "", True),
+        ("r snapshot", "", True),
+    }
+    assert spot - plain == {
+        ("r fleet", "CreateFleet", False),
+        ("r launch-template", "CreateLaunchTemplate", False),
+        ("r spot-instances-request", "", False),
+        ("r instance", "", True),
+        ("r volume", "", True),
+    }
+    assert copied - plain == {("us-east-1 image", "", True), ("us-east-1 snapshot", "", False)}
+    assert shared - copied == {("r snapshot", "", False)}
+
+
+def test_a_request_has_the_keys_of_its_moment() -> None:
+    """A key that is only sometimes there must not open a simulation for all times."""
+    scene = permissions.Scene("1", "r", "aws")
+
+    def keys(**moment: Any) -> set[str]:
+        return set(permissions.context(scene, {"t": "v"}, permissions.Needed("x", ("a",), **moment)))
+
+    always = keys()
+    assert not {key for key in always if "Tag" in key or "CreateAction" in key}
+    assert keys(sends_tags=True, creating="CreateFleet") - always == {
+        "aws:RequestTag/t",
+        "aws:TagKeys",
+        "ec2:CreateAction",
+    }
+    assert keys(has_tags=True) - always == {"aws:ResourceTag/t", "ec2:ResourceTag/t", "ssm:resourceTag/t"}
+    there = permissions.Needed("x", ("a",), permissions.Scene("1", "q", "aws").arn("image"))
+    assert permissions.context(scene, {}, there)["aws:RequestedRegion"] == ("q",)
+
+
 @pytest.mark.parametrize(
     ("answers", "simulated", "status", "said"),
     [

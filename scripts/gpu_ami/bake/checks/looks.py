@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -228,11 +228,19 @@ def _permissions(facts: Facts) -> list[Check]:
     key = _if_known(facts.key) if bake.kms_key_id else None
     needed = permission_checks.needed(bake, facts.scene(), role=role or None, key=None if key is None else key.arn)
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
-        answered = list(pool.map(lambda part: _answers(facts, part), needed))
+        said = list(pool.map(lambda part: _simulated(facts, part), needed))
+        asked = zip(needed, said, strict=True)
+        trials = sorted({trial for part, found in asked for trial in _trials(facts, part, found)})
+        tried = dict(zip(trials, pool.map(lambda trial: _tried(facts, *trial), trials), strict=True))
     by_part: dict[str, dict[str, permissions.Answer]] = {}
-    for part, (answers, _) in zip(needed, answered, strict=True):
-        by_part.setdefault(part.part, {}).update(answers)
-    simulated = all(was for _, was in answered)
+    for part, found in zip(needed, said, strict=True):
+        answers = by_part.setdefault(part.part, {})
+        for action in part.actions:
+            first = "unknown" if found is None else found.get(action, "unknown")
+            second = tried.get(_trial(part, action), "unknown")
+            # One action may be about several things, and the bake needs it on each.
+            answers[action] = max(answers.get(action, "allowed"), first if second == "unknown" else second, key=_WORST)
+    simulated = None not in said
     who_in_words = facts.principal() or who.arn
     return [
         permission_checks.judge(part, answers, simulated=simulated, who=who_in_words)
@@ -240,21 +248,39 @@ def _permissions(facts: Facts) -> list[Check]:
     ]
 
 
-def _answers(facts: Facts, needed: Needed) -> tuple[dict[str, permissions.Answer], bool]:
-    """Return the answer for each action, and whether IAM gave them."""
+_WORST: Callable[[permissions.Answer], int] = ("allowed", "unknown", "denied").index
+# An EC2 action and the id that it would be about.
+_Trial = tuple[str, str]
+
+
+def _simulated(facts: Facts, part: Needed) -> dict[str, permissions.Answer] | None:
     arn = facts.principal()
-    context = permission_checks.context(facts.scene(), facts.tags)
-    simulated = (
-        None if arn is None else permissions.simulate(facts.access, arn, needed.actions, needed.resource, context)
-    )
-    answers: dict[str, permissions.Answer] = {}
-    for action in needed.actions:
-        said = "unknown" if simulated is None else simulated.get(action, "unknown")
-        place = None if said == "allowed" and action != "ec2:RunInstances" else _if_known(facts.place)
-        second = "unknown" if place is None else permissions.dry_run(facts.access, action, place)
-        # The launch is tried in any case: with its real subnet, AMI, tags and profile it is the better witness.
-        answers[action] = said if second == "unknown" else second
-    return answers, simulated is not None
+    context = permission_checks.context(facts.scene(), facts.tags, part)
+    return None if arn is None else permissions.simulate(facts.access, arn, part.actions, part.resource, context)
+
+
+def _trial(part: Needed, action: str) -> _Trial:
+    """Return the dry run that is a witness for *action*; for tags that come with the making, that is the making."""
+    if action != "ec2:CreateTags":
+        return action, ""
+    return (f"ec2:{part.creating}", "") if part.creating else (action, part.resource.rpartition("/")[2])
+
+
+def _trials(facts: Facts, part: Needed, said: Mapping[str, permissions.Answer] | None) -> Iterator[_Trial]:
+    """Yield what is tried of *part*: what IAM did not allow, and the launch in any case.
+
+    With its real subnet, AMI, tags and profile the launch is the better witness. Dry runs are for the builder's region.
+    """
+    if permission_checks.region_of(part) not in ("", facts.scene().region):
+        return
+    for action in part.actions:
+        if action == "ec2:RunInstances" or said is None or said.get(action) != "allowed":
+            yield _trial(part, action)
+
+
+def _tried(facts: Facts, action: str, about: str) -> permissions.Answer:
+    place = _if_known(facts.place)
+    return "unknown" if place is None else permissions.dry_run(facts.access, action, place, about)
 
 
 def _profile(facts: Facts, check: str) -> Check:
@@ -274,7 +300,7 @@ def _profile(facts: Facts, check: str) -> Check:
     ]
     answers: dict[str, permissions.Answer] | None = {}
     for part in needed:
-        context = permission_checks.context(facts.scene(), {})
+        context = permission_checks.context(facts.scene(), {}, part)
         said = permissions.simulate(facts.access, role, part.actions, part.resource, context)
         answers = None if said is None or answers is None else answers | said
     return permission_checks.judge_profile(check, profile, role, answers, repository.region)

@@ -6,7 +6,7 @@ What Packer calls was read off its real calls: a test builds in the sandbox and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpu_ami.aws.inputs import RepositoryUrl
 from gpu_ami.aws.permissions import Answer
@@ -21,29 +21,45 @@ LOGIN = "ecr:GetAuthorizationToken"
 
 @dataclass(frozen=True)
 class Needed:
-    """Actions that one part of a bake needs on one resource.
+    """Actions that one part of a bake needs on one resource, in one moment.
 
     Attributes:
         part: What they are for; names the check.
         actions: The actions.
         resource: ARN of what the bake would make or use, or ``*`` for actions that are about everything.
+        sends_tags: Whether the request carries the build's tags.
+        has_tags: Whether the resource carries them already.
+        creating: Operation that puts the tags on as it makes the resource; empty for tags in a call of their own.
     """
 
     part: str
     actions: tuple[str, ...]
     resource: str = "*"
+    sends_tags: bool = False
+    has_tags: bool = False
+    creating: str = ""
 
 
-# What an EC2 action is about; policies are often bound to it, and to the tags of it.
-_ABOUT = {
+# Policies are often bound to what an action is about and to its tags, so these are the plugin's, in four kinds.
+# What an EC2 action makes, with tags in the same request.
+_MAKES = {
+    "CreateFleet": ("fleet",),
+    "CreateImage": ("image", "snapshot"),
+    "CreateKeyPair": ("key-pair",),
+    "CreateLaunchTemplate": ("launch-template",),
+    "CreateSecurityGroup": ("security-group",),
+    "RunInstances": ("instance", "network-interface", "volume"),
+}
+# What it makes without: a fleet's instance has its tags from the launch template, a copied image those of its source,
+# and a copy's snapshots have none.
+_MAKES_BARE = {
+    "CopyImage": ("image", "snapshot"),
+    "CreateFleet": ("instance", "volume"),
+}
+# What it works on that the build has tagged.
+_WORKS_ON = {
     "AuthorizeSecurityGroupIngress": "security-group",
-    "CopyImage": "image",
-    "CreateFleet": "fleet",
     "CreateImage": "instance",
-    "CreateKeyPair": "key-pair",
-    "CreateLaunchTemplate": "launch-template",
-    "CreateSecurityGroup": "security-group",
-    "CreateTags": "instance",
     "DeleteKeyPair": "key-pair",
     "DeleteLaunchTemplate": "launch-template",
     "DeleteSecurityGroup": "security-group",
@@ -53,9 +69,19 @@ _ABOUT = {
     "EnableImageDeregistrationProtection": "image",
     "ModifyImageAttribute": "image",
     "ModifySnapshotAttribute": "snapshot",
-    "RunInstances": "instance",
     "StopInstances": "instance",
     "TerminateInstances": "instance",
+}
+# The first letters of an id, where they are not the kind's name.
+_LETTERS = {
+    "image": "ami",
+    "instance": "i",
+    "launch-template": "lt",
+    "network-interface": "eni",
+    "security-group": "sg",
+    "snapshot": "snap",
+    "spot-instances-request": "sir",
+    "volume": "vol",
 }
 
 
@@ -70,31 +96,56 @@ class Scene:
     def arn(self, kind: str) -> str:
         """Return the ARN of an EC2 object of *kind* that a bake would make."""
         owner = "" if kind in ("image", "snapshot") else self.account
-        return f"arn:{self.partition}:ec2:{self.region}:{owner}:{kind}/{kind}-00000000000000000"
+        return f"arn:{self.partition}:ec2:{self.region}:{owner}:{kind}/{_LETTERS.get(kind, kind)}-00000000000000000"
 
 
-def context(scene: Scene, tags: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Return what the bake's requests have for the condition keys that policies are bound by."""
+def context(scene: Scene, tags: Mapping[str, str], part: Needed) -> dict[str, tuple[str, ...]]:
+    """Return what the bake's requests for *part* have for the condition keys that policies are bound by."""
+    region = region_of(part) or scene.region
     found: dict[str, tuple[str, ...]] = {
-        "aws:RequestedRegion": (scene.region,),
-        "ec2:Region": (scene.region,),
-        "ec2:CreateAction": ("RunInstances",),
+        "aws:RequestedRegion": (region,),
+        "ec2:Region": (region,),
         "iam:PassedToService": ("ec2.amazonaws.com.cn" if scene.partition == "aws-cn" else "ec2.amazonaws.com",),
         "kms:GrantIsForAWSResource": ("true",),
         "kms:ViaService": (f"ec2.{scene.region}.amazonaws.com",),
-        "aws:TagKeys": tuple(tags),
     }
-    for key, value in tags.items():
-        for condition in ("aws:RequestTag", "aws:ResourceTag", "ec2:ResourceTag", "ssm:resourceTag"):
-            found[f"{condition}/{key}"] = (value,)
+    if part.creating:
+        found["ec2:CreateAction"] = (part.creating,)
+    if part.sends_tags:
+        found["aws:TagKeys"] = tuple(tags)
+        found |= {f"aws:RequestTag/{key}": (value,) for key, value in tags.items()}
+    if part.has_tags:
+        for condition in ("aws:ResourceTag", "ec2:ResourceTag", "ssm:resourceTag"):
+            found |= {f"{condition}/{key}": (value,) for key, value in tags.items()}
     return found
 
 
+def region_of(part: Needed) -> str:
+    """Return the region in the ARN; empty where it names none."""
+    return part.resource.split(":")[3] if part.resource != "*" else ""
+
+
 def _ec2(part: str, scene: Scene, *operations: str) -> list[Needed]:
-    kinds: dict[str, list[str]] = {}
+    by_kind: dict[str, list[str]] = {}
+    found: list[Needed] = []
     for operation in operations:
-        kinds.setdefault(_ABOUT.get(operation, ""), []).append(f"ec2:{operation}")
-    return [Needed(part, tuple(actions), scene.arn(kind) if kind else "*") for kind, actions in kinds.items()]
+        action = f"ec2:{operation}"
+        for kind in _MAKES.get(operation, ()):
+            both = ("ec2:CreateTags", action)
+            found.append(Needed(part, both, scene.arn(kind), sends_tags=True, creating=operation))
+        found += [Needed(part, (action,), scene.arn(kind)) for kind in _MAKES_BARE.get(operation, ())]
+        if operation in _WORKS_ON:
+            by_kind.setdefault(_WORKS_ON[operation], []).append(action)
+    tagged = [Needed(part, tuple(actions), scene.arn(kind), has_tags=True) for kind, actions in by_kind.items()]
+    return [*found, *tagged]
+
+
+def _tags(part: str, scene: Scene, *, tagged: tuple[str, ...], bare: tuple[str, ...] = ()) -> list[Needed]:
+    """Return what tagging in a call of its own needs, on kinds with the build's tags and on kinds without."""
+    return [
+        Needed(part, ("ec2:CreateTags",), scene.arn(kind), sends_tags=True, has_tags=kind in tagged)
+        for kind in (*tagged, *bare)
+    ]
 
 
 def needed(wanted: Wanted, scene: Scene, *, role: str | None, key: str | None) -> list[Needed]:
@@ -107,14 +158,20 @@ def needed(wanted: Wanted, scene: Scene, *, role: str | None, key: str | None) -
         key: ARN of the named KMS key; None when there is none or it is not known.
     """
     looks = ("Images", "Instances", "Regions", "SecurityGroups", "Snapshots", "Subnets", "Volumes")
-    builder = ["CreateKeyPair", "CreateTags", "DeleteKeyPair", "RunInstances", "StopInstances", "TerminateInstances"]
+    builder = ["CreateKeyPair", "DeleteKeyPair", "RunInstances", "StopInstances", "TerminateInstances"]
     if wanted.spot:
         builder += ["CreateFleet", "CreateLaunchTemplate", "DeleteLaunchTemplate"]
     found = [
-        *_ec2("look-ups", scene, *(f"Describe{name}" for name in looks)),
+        Needed("look-ups", tuple(f"ec2:Describe{name}" for name in looks)),
         *_ec2("builder", scene, *builder),
         *_ec2("AMI", scene, *_ami(wanted)),
+        *_tags("AMI", scene, tagged=("image", "snapshot")),
     ]
+    if wanted.spot:
+        found += _tags("builder", scene, tagged=("instance", "volume"), bare=("spot-instances-request",))
+    for region in _copy_regions(wanted, scene):
+        there = replace(scene, region=region)
+        found += [*_ec2("AMI", there, "CopyImage"), *_tags("AMI", there, tagged=("image",), bare=("snapshot",))]
     if not wanted.security_group_id:
         group = ("AuthorizeSecurityGroupIngress", "CreateSecurityGroup", "DeleteSecurityGroup")
         found += _ec2("temporary group", scene, *group)
@@ -123,11 +180,17 @@ def needed(wanted: Wanted, scene: Scene, *, role: str | None, key: str | None) -
     else:
         found += _temporary_profile(scene)
     if wanted.ssh_interface == "session_manager":
-        found.append(Needed("session", ("ssm:StartSession",), scene.arn("instance")))
+        found.append(Needed("session", ("ssm:StartSession",), scene.arn("instance"), has_tags=True))
     if key is not None:
         grants = ("CreateGrant", "Decrypt", "DescribeKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom")
         found.append(Needed("key", tuple(f"kms:{name}" for name in grants), key))
     return found
+
+
+def _copy_regions(wanted: Wanted, scene: Scene) -> list[str]:
+    others = {*wanted.ami_regions} - {scene.region}
+    # For copies that are shared each has its own key, and the AMI is made a second time in its own region too.
+    return sorted(others | {scene.region}) if others and wanted.is_shared else sorted(others)
 
 
 def _ami(wanted: Wanted) -> list[str]:
@@ -137,8 +200,6 @@ def _ami(wanted: Wanted) -> list[str]:
         operations.append("EnableImageDeprecation")
     if wanted.is_protected:
         operations.append("EnableImageDeregistrationProtection")
-    if wanted.ami_regions:
-        operations.append("CopyImage")
     if wanted.is_shared:
         operations.append("ModifySnapshotAttribute")
     return operations
@@ -147,20 +208,26 @@ def _ami(wanted: Wanted) -> list[str]:
 def _temporary_profile(scene: Scene) -> list[Needed]:
     iam = f"arn:{scene.partition}:iam::{scene.account}"
     # Packer makes both with tags, which IAM counts as tagging.
-    on_role = ("CreateRole", "DeleteRole", "DeleteRolePolicy", "GetRole", "PassRole", "PutRolePolicy", "TagRole")
-    on_profile = (
-        "AddRoleToInstanceProfile",
-        "CreateInstanceProfile",
-        "DeleteInstanceProfile",
-        "GetInstanceProfile",
-        "RemoveRoleFromInstanceProfile",
-        "TagInstanceProfile",
-    )
-    return [
-        Needed("temporary profile", tuple(f"iam:{name}" for name in on_role), f"{iam}:role/{_TEMPORARY}"),
-        Needed(
-            "temporary profile", tuple(f"iam:{name}" for name in on_profile), f"{iam}:instance-profile/{_TEMPORARY}"
+    makes = {"role": ("CreateRole", "TagRole"), "instance-profile": ("CreateInstanceProfile", "TagInstanceProfile")}
+    works_on = {
+        "role": ("DeleteRole", "DeleteRolePolicy", "GetRole", "PassRole", "PutRolePolicy"),
+        "instance-profile": (
+            "AddRoleToInstanceProfile",
+            "DeleteInstanceProfile",
+            "GetInstanceProfile",
+            "RemoveRoleFromInstanceProfile",
         ),
+    }
+    return [
+        Needed(
+            "temporary profile",
+            tuple(f"iam:{name}" for name in names),
+            f"{iam}:{kind}/{_TEMPORARY}",
+            sends_tags=calls is makes,
+            has_tags=calls is works_on,
+        )
+        for calls in (makes, works_on)
+        for kind, names in calls.items()
     ]
 
 
