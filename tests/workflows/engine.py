@@ -27,6 +27,7 @@ class Event:
     Attributes:
         name: The event, such as ``schedule``.
         inputs: What a person or a caller gave.
+        under: The caller's own event, which a called workflow sees as its own.
         caller: The repository that runs the workflow.
         body: The event's own data.
     """
@@ -35,6 +36,7 @@ class Event:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     caller: str = "team/gpu-ami-pipeline"
     body: Mapping[str, Any] = field(default_factory=dict)
+    under: str = "push"
 
 
 @dataclass
@@ -93,41 +95,44 @@ class Machine:
         document = workflow(name)
         artifacts = self.folder / f"artifacts-{len(list(self.folder.iterdir()))}"
         artifacts.mkdir()
-        contexts = self._contexts(document, event)
+        contexts = contexts_of(document, event, self.variables)
         done: dict[str, Job] = {}
         for job_name, body in document["jobs"].items():
             needs = [body["needs"]] if isinstance(body.get("needs"), str) else body.get("needs", [])
             known = {need: {"result": done[need].result, "outputs": done[need].outputs} for need in needs}
             failed = any(done[need].result != "success" for need in needs)
-            if not _passes(body.get("if"), {**contexts, "needs": known}, failed=failed):
+            if not passes(body.get("if"), {**contexts, "needs": known}, failed=failed):
                 done[job_name] = Job("skipped")
                 continue
             run = _Run(self, name, job_name, body, {**contexts, "needs": known}, event, workspace, artifacts)
             done[job_name] = run.run()
         return done
 
-    def _contexts(self, document: Mapping[str, Any], event: Event) -> dict[str, Any]:
-        called = event.name in {"workflow_call", "workflow_dispatch"}
-        declared = ((document["on"].get(event.name) or {}).get("inputs") or {}) if called else {}
-        unknown = set(event.inputs) - set(declared)
-        assert not unknown, f"the workflow has no inputs {unknown} for {event.name}"
-        return {
-            "inputs": {name: event.inputs.get(name, each.get("default")) for name, each in declared.items()},
-            "vars": dict(self.variables),
-            "github": {
-                "repository": event.caller,
-                # A called workflow sees the event of its caller.
-                "event_name": "push" if event.name == "workflow_call" else event.name,
-                "event": event.body,
-                "ref": "refs/heads/main",
-                "token": "the run's own token",
-            },
-            "job": {"workflow_repository": "team/gpu-ami-pipeline", "workflow_sha": "the workflow's commit"},
-            "runner": {"os": "Linux"},
-        }
+
+def contexts_of(document: Mapping[str, Any], event: Event, variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the expressions of a workflow see when *event* starts it."""
+    called = event.name in {"workflow_call", "workflow_dispatch"}
+    declared = ((document["on"].get(event.name) or {}).get("inputs") or {}) if called else {}
+    unknown = set(event.inputs) - set(declared)
+    assert not unknown, f"the workflow has no inputs {unknown} for {event.name}"
+    return {
+        "inputs": {name: event.inputs.get(name, each.get("default")) for name, each in declared.items()},
+        "vars": dict(variables),
+        "github": {
+            "repository": event.caller,
+            # A called workflow sees the event of its caller.
+            "event_name": event.under if event.name == "workflow_call" else event.name,
+            "event": event.body,
+            "ref": "refs/heads/main",
+            "token": "the run's own token",
+        },
+        "job": {"workflow_repository": "team/gpu-ami-pipeline", "workflow_sha": "the workflow's commit"},
+        "runner": {"os": "Linux"},
+    }
 
 
-def _passes(condition: str | None, contexts: Contexts, *, failed: bool) -> bool:
+def passes(condition: str | None, contexts: Contexts, *, failed: bool) -> bool:
+    """Return whether a job or step with this condition runs; *failed* is whether something before it did."""
     functions = {
         "always": lambda: True,
         "failure": lambda: failed,
@@ -178,7 +183,7 @@ class _Run:
         return outputs
 
     def _step(self, step: Mapping[str, Any], contexts: Contexts, where: tuple[str, str]) -> None:
-        if not _passes(step.get("if"), contexts, failed=self.job.result == "failure"):
+        if not passes(step.get("if"), contexts, failed=self.job.result == "failure"):
             return
         self.machine.ran.add((*where, step["name"]))
         is_fine = self._execute(step, contexts, where) if "run" in step else self._use(step, contexts)

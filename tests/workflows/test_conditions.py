@@ -1,0 +1,99 @@
+"""Which jobs each event starts; in a called workflow `github.event_name` is the caller's, and must not count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.workflows.engine import Event, contexts_of, passes
+from tests.workflows.expressions import resolve
+from tests.workflows.files import NAMES, workflow
+
+EVENTS = ("push", "pull_request", "schedule", "workflow_dispatch", "release", "issue_comment")
+OURS = "team/gpu-ami-pipeline"
+PULL_REQUEST = {"pull_request": {"head": {"repo": {"full_name": OURS}}}}
+
+
+def _started(name: str, event: Event) -> set[str]:
+    """Return the jobs that run when all before them go well and each says that something changed."""
+    document = workflow(name)
+    contexts = contexts_of(document, event, {})
+    started: set[str] = set()
+    for job, body in document["jobs"].items():
+        needs = [body["needs"]] if isinstance(body.get("needs"), str) else body.get("needs", [])
+        known = {
+            need: {"result": "success", "outputs": {"changed": "true"}}
+            if need in started
+            else {"result": "skipped", "outputs": {}}
+            for need in needs
+        }
+        if passes(body.get("if"), {**contexts, "needs": known}, failed=not set(needs) <= started):
+            started.add(job)
+    return started
+
+
+def _called(action: str, under: str) -> Event:
+    return Event("workflow_call", {"action": action} if action else {}, body=PULL_REQUEST, under=under)
+
+
+@pytest.mark.parametrize("under", EVENTS)
+@pytest.mark.parametrize(
+    ("name", "action", "jobs"),
+    [
+        ("cleanup.yml", "", {"plan", "issue"}),
+        ("cleanup.yml", "plan", {"plan", "issue"}),
+        ("cleanup.yml", "apply", {"apply"}),
+        ("cleanup.yml", "sweep", {"sweep"}),
+        ("apply.yml", "plan", {"plan"}),
+        ("apply.yml", "apply", {"apply"}),
+        ("apply.yml", "rollback", {"rollback", "propose"}),
+    ],
+)
+def test_a_called_workflow_does_what_it_is_asked_for(name: str, action: str, jobs: set[str], under: str) -> None:
+    """Called every night with the default, a plan must not sweep."""
+    assert _started(name, _called(action, under)) == jobs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_job_of_a_called_workflow_depends_on_the_callers_event(name: str) -> None:
+    """Also in a workflow that comes later: the inputs alone say what is to be done."""
+    declared: dict[str, Any] = (workflow(name)["on"]["workflow_call"] or {}).get("inputs", {})
+    given = {each: "x" for each, about in declared.items() if about.get("required")}
+
+    started = {under: _started(name, Event("workflow_call", given, body=PULL_REQUEST, under=under)) for under in EVENTS}
+
+    assert all(each == started["push"] for each in started.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "event", "jobs"),
+    [
+        ("cleanup.yml", Event("schedule"), {"plan", "issue", "sweep"}),
+        ("cleanup.yml", Event("workflow_dispatch"), {"plan", "issue"}),
+        ("cleanup.yml", Event("workflow_dispatch", {"action": "apply"}), {"apply"}),
+        ("apply.yml", Event("push"), {"apply"}),
+        ("apply.yml", Event("pull_request", body=PULL_REQUEST), {"plan"}),
+        ("apply.yml", Event("pull_request", caller="somebody/fork", body=PULL_REQUEST), set()),
+        ("apply.yml", Event("workflow_dispatch"), {"apply"}),
+        ("apply.yml", Event("workflow_dispatch", {"action": "rollback"}), {"rollback", "propose"}),
+    ],
+)
+def test_an_event_of_ones_own_starts_what_it_is_for(name: str, event: Event, jobs: set[str]) -> None:
+    """The nightly run plans and sweeps, a merge applies, a fork gets no role."""
+    assert _started(name, event) == jobs
+
+
+def test_no_two_applies_run_at_once_whoever_calls_them() -> None:
+    """A plan waits for no reviewer; what changes AWS is in one line."""
+    document = workflow("apply.yml")
+
+    def group(event: Event) -> str:
+        return str(resolve(document["concurrency"]["group"], contexts_of(document, event, {})))
+
+    acting = [Event("push"), Event("workflow_dispatch"), *(_called("apply", under) for under in EVENTS)]
+    acting += [_called("rollback", under) for under in EVENTS]
+    plans = [Event("pull_request", body=PULL_REQUEST), *(_called("plan", under) for under in EVENTS)]
+
+    assert {group(event) for event in acting} == {"gpu-ami-apply--main"}
+    assert "gpu-ami-apply--main" not in {group(event) for event in plans}
