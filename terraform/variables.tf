@@ -180,7 +180,7 @@ variable "volume_initialization_rate_mib_s" {
 }
 
 variable "metadata_hop_limit" {
-  description = "1 keeps the instance's credentials from containers; 2 lets containers ask the instance metadata service (IMDSv2 in any case)."
+  description = "How far answers of the instance metadata service go (IMDSv2 in any case); 1 keeps it from containers with a network of their own. Batch's jobs have the host's and reach it all the same."
   type        = number
   default     = 1
   nullable    = false

@@ -188,7 +188,7 @@ run "the_job_runs_the_baked_digest" {
     condition = {
       for row in jsondecode(aws_batch_job_definition.video_analysis_gpu[0].container_properties).environment : row.name => row.value
     } == { AWS_DEFAULT_REGION = "ap-northeast-2", STAGE = "test" }
-    error_message = "A container that cannot ask the metadata service must be told the region."
+    error_message = "A job must be told the region: not every SDK asks the metadata service."
   }
 
   assert {

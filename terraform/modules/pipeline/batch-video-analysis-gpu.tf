@@ -134,6 +134,6 @@ resource "aws_batch_job_definition" "video_analysis_gpu" {
 }
 
 locals {
-  # A container two hops from the metadata service cannot ask it for the region.
+  # Not every SDK asks the metadata service for the region.
   job_environment = merge({ AWS_DEFAULT_REGION = local.region }, var.job_environment)
 }

@@ -49,6 +49,8 @@ data "aws_iam_policy_document" "image_and_logs" {
 
 # --- Instance ------------------------------------------------------------------------------------
 
+# Jobs are on the host's network and can take these credentials from the metadata service: nothing else belongs here.
+
 data "aws_iam_policy_document" "instance" {
   source_policy_documents = [data.aws_iam_policy_document.image_and_logs.json]
 
