@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -236,10 +237,52 @@ def test_a_spot_builder_has_its_own_quota_and_permissions(world: World) -> None:
     assert some["permissions: builder"].detail.startswith("all 9 actions")
 
 
+AUTO_SCALING = "arn:aws:iam::123456789012:role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling"
+
+
+def _key_policy(*principals: str) -> str:
+    """Return a key's policy that lets its own account and *principals* use it."""
+    statements = [
+        {"Effect": "Allow", "Principal": {"AWS": who}, "Action": "kms:*", "Resource": "*"}
+        for who in ("arn:aws:iam::123456789012:root", *principals)
+    ]
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+
+@pytest.mark.parametrize(
+    ("policy", "grantee", "refused", "status"),
+    [
+        (_key_policy(), None, None, "warn"),
+        (_key_policy(AUTO_SCALING), None, None, "ok"),
+        (_key_policy("*"), None, None, "ok"),
+        (_key_policy(), AUTO_SCALING, None, "ok"),
+        (_key_policy(), "arn:aws:iam::123456789012:role/other", None, "warn"),
+        (_key_policy(), None, "kms:GetKeyPolicy", "ok"),
+        (_key_policy(), None, "kms:ListGrants", "ok"),
+    ],
+)
+def test_a_key_of_ones_own_must_let_auto_scaling_in(
+    world: World, policy: str, grantee: str | None, refused: str | None, status: str
+) -> None:
+    """The bake works without, and then no instance of the AMI starts; what cannot be looked up is no warning."""
+    kms = world.client("kms")
+    arn = kms.create_key(Policy=policy)["KeyMetadata"]["Arn"]
+    if grantee is not None:
+        kms.create_grant(KeyId=arn, GranteePrincipal=grantee, Operations=["Decrypt"])
+    if refused is not None:
+        world.aws.gate.deny(refused)
+
+    check = looked(world.access, world.account, kms_key_id=arn)["encryption key"]
+
+    assert check.status == status
+    assert arn in check.detail
+    assert ("troubleshooting.md, 19" in check.fix) is (status == "warn")
+
+
 def test_a_key_must_be_usable(world: World) -> None:
     """A disabled one fails the launch after minutes."""
     kms = world.client("kms")
-    made = kms.create_key()["KeyMetadata"]
+    made = kms.create_key(Policy=_key_policy(AUTO_SCALING))["KeyMetadata"]
     arn = made["Arn"]
     usable = looked(world.access, world.account, kms_key_id=arn)
     kms.disable_key(KeyId=made["KeyId"])

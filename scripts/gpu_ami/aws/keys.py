@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from gpu_ami.aws.access import Access, aws_errors, error_code
+
+# Auto Scaling may use AWS's own keys by itself, a customer-managed one only where the key says so.
+_AUTO_SCALING = "AWSServiceRoleForAutoScaling"
 
 
 @dataclass(frozen=True)
@@ -17,6 +25,8 @@ class Key:
         usage: ``ENCRYPT_DECRYPT`` or ``SIGN_VERIFY``, …
         spec: ``SYMMETRIC_DEFAULT`` or an asymmetric one.
         is_amazons: Whether AWS manages it; such a key cannot be shared with other accounts.
+        lets_auto_scaling: Whether its policy or a grant names the role by which Batch starts instances; None when that
+            was not looked at, or could not be.
     """
 
     arn: str
@@ -24,6 +34,7 @@ class Key:
     usage: str
     spec: str
     is_amazons: bool
+    lets_auto_scaling: bool | None = None
 
 
 def key(access: Access, name: str) -> Key | None:
@@ -40,10 +51,34 @@ def key(access: Access, name: str) -> Key | None:
             if error_code(exc) in {"NotFoundException", "InvalidArnException"}:
                 return None
             raise
+    is_amazons = found.get("KeyManager") == "AWS"
     return Key(
         arn=found["Arn"],
         state=found["KeyState"],
         usage=found.get("KeyUsage") or "ENCRYPT_DECRYPT",
         spec=found.get("KeySpec", "SYMMETRIC_DEFAULT"),
-        is_amazons=found.get("KeyManager") == "AWS",
+        is_amazons=is_amazons,
+        lets_auto_scaling=None if is_amazons else _lets_auto_scaling(client, found["Arn"]),
     )
+
+
+def _lets_auto_scaling(client: Any, arn: str) -> bool | None:
+    """Return whether the key's policy or a grant names Auto Scaling's role; None where one of them may not be read.
+
+    No bake needs to know, so a refusal is no error.
+    """
+    try:
+        text = client.get_key_policy(KeyId=arn, PolicyName="default")["Policy"]
+        if _AUTO_SCALING in text or _everybody(json.loads(text)):
+            return True
+        pages = client.get_paginator("list_grants").paginate(KeyId=arn)
+        return any(_AUTO_SCALING in grant.get("GranteePrincipal", "") for page in pages for grant in page["Grants"])
+    except (BotoCoreError, ClientError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _everybody(policy: Mapping[str, Any]) -> bool:
+    """Whether a statement is for every principal; who that is, its conditions say."""
+    statements = policy["Statement"]
+    given = [each.get("Principal") for each in ([statements] if isinstance(statements, dict) else statements)]
+    return any(each in ("*", {"AWS": "*"}, {"AWS": ["*"]}) for each in given)

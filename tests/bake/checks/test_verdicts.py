@@ -323,6 +323,8 @@ def test_gpu(require_gpu: bool, types: list[InstanceType], status: str, said: st
         ({"kms_key_id": "k"}, replace(KEY, is_amazons=True), "ok", KEY.arn),
         ({"kms_key_id": "k", "ami_users": ["2"]}, replace(KEY, is_amazons=True), "fail", "cannot be shared"),
         ({"kms_key_id": "k", "ami_users": ["2"]}, KEY, "ok", KEY.arn),
+        ({"kms_key_id": "k"}, replace(KEY, lets_auto_scaling=True), "ok", KEY.arn),
+        ({"kms_key_id": "k"}, replace(KEY, lets_auto_scaling=False), "warn", "Batch starts no instance"),
     ],
 )
 def test_encryption(changed: dict[str, Any], found: Key | None, status: str, said: str) -> None:

@@ -126,4 +126,11 @@ def encryption(wanted: Wanted, found: Key | None) -> Check:
             f"{found.arn} is AWS's own: nobody else can be given it, so the AMI cannot be shared",
             "Name a customer-managed key in kms_key_id.",
         )
+    if found.lets_auto_scaling is False:
+        return Check(
+            name,
+            "warn",
+            f"{found.arn} does not name Auto Scaling's role: the bake works, but Batch starts no instance of the AMI",
+            "Add the two statements of docs/troubleshooting.md, 19, to the key's policy.",
+        )
     return Check(name, "ok", found.arn)
