@@ -88,6 +88,12 @@ locals {
     ["(ssh_interface private_ip without a security_group_id needs caller_cidrs: who may reach the builder, such as 10.0.0.7/32)"]
   )
 
+  # EC2 refuses more throughput at launch. A variable's rule may not name another variable, so the plugin refuses it, which
+  # takes a throughput for gp3 alone and prints the type.
+  volume_type = var.volume_throughput_mib_s * 4 <= var.volume_iops ? "gp3" : (
+    "gp3 with volume_throughput_mib_s above a quarter of volume_iops: raise volume_iops to ${var.volume_throughput_mib_s * 4}"
+  )
+
   # On everything the build makes, the AMI included while it is still pending: this is how leftovers are found.
   run_tags = {
     Name               = "${var.family} builder"
@@ -151,7 +157,7 @@ source "amazon-ebs" "gpu" {
 
   launch_block_device_mappings {
     device_name           = "/dev/xvda"
-    volume_type           = "gp3"
+    volume_type           = local.volume_type
     volume_size           = var.volume_size_gib
     iops                  = var.volume_iops
     throughput            = var.volume_throughput_mib_s

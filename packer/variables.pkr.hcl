@@ -254,7 +254,7 @@ variable "volume_iops" {
 }
 
 variable "volume_throughput_mib_s" {
-  description = "gp3 throughput of the builder's root volume, MiB/s."
+  description = "gp3 throughput of the builder's root volume, MiB/s; at most a quarter of volume_iops."
   type        = number
   default     = 1000
 

@@ -41,6 +41,7 @@ ACCEPTED |= {
     "a GPU builder": {"instance_type": "g5.xlarge", "require_gpu": True},
     "a Spot builder": {"spot": True, "spot_allocation_strategy": "capacity-optimized"},
     "protected": {"deregistration_protection": "with-cooldown"},
+    "as much throughput as the IOPS allow": {"volume_iops": 3000, "volume_throughput_mib_s": 750},
 }
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "shared with an account, default key": (USERS, DEFAULT_KEY),
@@ -68,6 +69,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a registry's password": (
         {"ecs_extra_config": {"ECS_ENGINE_AUTH_DATA": "{}"}},
         "must not hold a registry's password",
+    ),
+    "more throughput than the IOPS allow": (
+        {"volume_iops": 3000},
+        "volume_throughput_mib_s above a quarter of volume_iops: raise volume_iops to 4000",
     ),
     "not a protection": ({"deregistration_protection": "yes"}, "must be off, on or with-cooldown"),
     "not a strategy": ({"spot_allocation_strategy": "cheap"}, "spot_allocation_strategy must be"),
