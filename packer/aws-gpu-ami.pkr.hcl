@@ -119,7 +119,7 @@ locals {
   fingerprint_tags = { for fact, value in var.fingerprints : "gpu-ami:fingerprint-${fact}" => value }
 
   # The builder's first boot only. The agent must not register this instance with a cluster nor write its state into the
-  # image; the scheduled shutdown lives in memory and ends (terminates) a builder whose Packer is gone.
+  # image; the scheduled shutdown lives in memory and shuts a builder down whose Packer is gone.
   user_data = <<-EOT
     #!/bin/bash
     # Keep the ECS agent out of the bake and end the builder if nobody else does.
@@ -152,8 +152,9 @@ source "amazon-ebs" "gpu" {
   spot_allocation_strategy = var.spot ? var.spot_allocation_strategy : null
   spot_tags                = var.spot ? local.run_tags : null
   fleet_tags               = var.spot ? local.run_tags : null
-  shutdown_behavior        = "terminate"
-  user_data                = local.user_data
+  # What a shutdown does to an On-Demand builder. The plugin gives it to no Spot builder: those the nightly sweep ends.
+  shutdown_behavior = "terminate"
+  user_data         = local.user_data
 
   launch_block_device_mappings {
     device_name           = "/dev/xvda"

@@ -293,7 +293,7 @@ variable "require_gpu" {
 }
 
 variable "max_build_minutes" {
-  description = "After so long the builder ends itself, even if Packer's machine has died."
+  description = "After so long the builder shuts down, even if Packer's machine has died: On-Demand that ends it, a Spot builder is left for `invoke sweep`."
   type        = number
   default     = 180
 
