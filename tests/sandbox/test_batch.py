@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from moto.batch.models import batch_backends
 
 from gpu_ami.aws.access import Access
 from gpu_ami.sandbox import paging
@@ -176,6 +178,49 @@ def test_jobs_of_one_status_come_in_pages(batch: Any, queue: str) -> None:
 
     assert [[row["jobId"] for row in page["jobSummaryList"]] for page in running] == [[jobs[1]], [jobs[2]]]
     assert [row["jobId"] for row in failed] == [jobs[0]]
+
+
+def _status(batch: Any) -> str:
+    (row,) = batch.describe_compute_environments()["computeEnvironments"]
+    return str(row["status"])
+
+
+def test_an_update_lasts_until_the_jobs_on_old_instances_end(batch: Any, queue: str) -> None:
+    """Moto's is done at once: nobody would see what waits for it."""
+    job = batch.submit_job(jobName="long", jobQueue=queue, jobDefinition="video")["jobId"]
+    batch.update_compute_environment(computeEnvironment="gpu", computeResources={"maxvCpus": 8})
+    assert _status(batch) == "VALID"
+
+    batch.update_compute_environment(computeEnvironment="gpu", computeResources={"ec2KeyPair": "other"})
+    batch.submit_job(jobName="on-a-new-instance", jobQueue=queue, jobDefinition="video")
+
+    assert [_status(batch), _status(batch)] == ["UPDATING", "UPDATING"]
+    batch.terminate_job(jobId=job, reason="enough")
+    assert _status(batch) == "VALID"
+
+
+@pytest.mark.parametrize(
+    ("policy", "since_min", "ended"),
+    [
+        ({"jobExecutionTimeoutMinutes": 45}, 44, False),
+        ({"jobExecutionTimeoutMinutes": 45}, 45, True),
+        ({"jobExecutionTimeoutMinutes": 45, "terminateJobsOnUpdate": True}, 0, True),
+    ],
+)
+def test_an_update_ends_jobs_by_its_policy(
+    batch: Any, queue: str, aws: Any, policy: dict[str, Any], since_min: int, ended: bool
+) -> None:
+    """When their time is up, or at once."""
+    job = batch.submit_job(jobName="long", jobQueue=queue, jobDefinition="video")["jobId"]
+    batch.update_compute_environment(
+        computeEnvironment="gpu", computeResources={"ec2KeyPair": "other"}, updatePolicy=policy
+    )
+    backend = batch_backends[aws.account_id][batch.meta.region_name]
+    backend.get_compute_environment("gpu").updating_since -= timedelta(minutes=since_min)
+    backend._jobs[job].job_started_at -= timedelta(minutes=60)
+
+    assert _status(batch) == ("VALID" if ended else "UPDATING")
+    assert batch.describe_jobs(jobs=[job])["jobs"][0]["status"] == ("FAILED" if ended else "RUNNING")
 
 
 def test_job_definitions_come_in_pages(batch: Any, queue: str) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
 
 from moto.batch import models
 from moto.batch.responses import BatchResponse
@@ -15,6 +18,8 @@ _SERVICE = "batch.amazonaws.com"
 _ROLE = "AWSServiceRoleForBatch"
 # What AWS shows of an environment that was made without a policy.
 DEFAULT_POLICY = {"terminateJobsOnUpdate": False, "jobExecutionTimeoutMinutes": 30}
+# What an update changes without touching an instance.
+_SCALING = frozenset({"minvCpus", "maxvCpus", "desiredvCpus"})
 # moto would write "batch" in the role's name.
 SERVICE_NAME_CONVERSION["batch"] = "Batch"
 
@@ -53,17 +58,23 @@ class SandboxBatch(BatchResponse):
         """Update an environment, its AMI, launch template and update policy included."""
         answer = str(super().updatecomputeenvironment())  # refuses an unknown one
         environment = self.batch_backend.get_compute_environment(self._get_param("computeEnvironment"))
-        environment.compute_resources.update(self._get_param("computeResources") or {})
+        wanted = self._get_param("computeResources") or {}
+        changed = {key for key, value in wanted.items() if environment.compute_resources.get(key) != value}
+        environment.compute_resources.update(wanted)
+        if changed - _SCALING:
+            environment.updating_since = utcnow()
         if policy := self._get_param("updatePolicy"):
             environment.update_policy = DEFAULT_POLICY | policy
         return answer
 
     def describecomputeenvironments(self) -> str:
-        """List environments with their update policies, in pages."""
+        """List environments with their update policies, in pages; one is UPDATING while jobs keep its old instances."""
         answer = json.loads(super().describecomputeenvironments())
         for row in answer["computeEnvironments"]:
             environment = self.batch_backend.get_compute_environment(row["computeEnvironmentArn"])
             row["updatePolicy"] = getattr(environment, "update_policy", DEFAULT_POLICY)
+            if _is_updating(environment, list(self.batch_backend._jobs.values()), now=utcnow()):
+                row["status"] = "UPDATING"
         return self._paged(json.dumps(answer), "computeEnvironments", "DescribeComputeEnvironments")
 
     def describejobqueues(self) -> str:
@@ -96,6 +107,26 @@ class SandboxBatch(BatchResponse):
         size = int(self._get_param("maxResults") or PAGE_SIZES[operation])
         rows, token = page(json.loads(answer)[key], self._get_param("nextToken"), size)
         return json.dumps({key: rows, "nextToken": token} if token else {key: rows})
+
+
+def _is_updating(environment: Any, jobs: Iterable[models.Job], *, now: datetime) -> bool:
+    """Whether jobs still hold instances from before an update; those that the policy gives no more time are ended."""
+    since = getattr(environment, "updating_since", None)
+    if since is None:
+        return False
+    policy = getattr(environment, "update_policy", DEFAULT_POLICY)
+    minutes = 0 if policy["terminateJobsOnUpdate"] else policy["jobExecutionTimeoutMinutes"]
+    on_old = [
+        job
+        for job in jobs
+        if job.status == "RUNNING" and job.job_queue.environments[0] is environment and job.job_started_at <= since
+    ]
+    if on_old and now < since + timedelta(minutes=minutes):
+        return True
+    for job in on_old:
+        job.terminate("Compute environment was updated")
+    environment.updating_since = None
+    return False
 
 
 def service_linked_role(account: str) -> str:
