@@ -153,6 +153,7 @@ def update_tfvars(
 
 _ALLOW_REPLACE = "An address that may be replaced or destroyed; exact, repeatable."
 _TERRAFORM_VAR = "A Terraform variable as name=value; repeatable."
+_WAIT = "Minutes to wait for Batch to replace its instances; default what it gives running jobs, and half an hour."
 
 
 @pipeline_task(ROOT, allow_replace=_ALLOW_REPLACE, var=_TERRAFORM_VAR)
@@ -163,22 +164,42 @@ def plan(run: Invocation, *, allow_replace: tuple[str, ...] = (), var: tuple[str
     planning.plan(run, variables=var, allow_replace=allow_replace)
 
 
-@pipeline_task(ROOT, allow_replace=_ALLOW_REPLACE, var=_TERRAFORM_VAR, yes="Apply without asking.")
+@pipeline_task(ROOT, allow_replace=_ALLOW_REPLACE, var=_TERRAFORM_VAR, wait=_WAIT, yes="Apply without asking.")
 def apply(
-    run: Invocation, *, allow_replace: tuple[str, ...] = (), var: tuple[str, ...] = (), yes: bool = False
+    run: Invocation,
+    *,
+    allow_replace: tuple[str, ...] = (),
+    var: tuple[str, ...] = (),
+    wait: str | None = None,
+    yes: bool = False,
 ) -> None:
     """Plan, let the guard look, apply exactly that plan and read back what is live."""
     from gpu_ami.jobs import applying
 
-    applying.apply(run, applying.Request(variables=var, allow_replace=allow_replace, yes=yes))
+    applying.apply(
+        run, applying.Request(variables=var, allow_replace=allow_replace, yes=yes, wait_minutes=applying.minutes(wait))
+    )
 
 
-@pipeline_task(ROOT, to="The AMI to go to, instead of the one before.", var=_TERRAFORM_VAR, yes="Apply without asking.")
-def rollback(run: Invocation, *, to: str | None = None, var: tuple[str, ...] = (), yes: bool = False) -> None:
+@pipeline_task(
+    ROOT,
+    to="The AMI to go to, instead of the one before.",
+    var=_TERRAFORM_VAR,
+    wait=_WAIT,
+    yes="Apply without asking.",
+)
+def rollback(
+    run: Invocation,
+    *,
+    to: str | None = None,
+    var: tuple[str, ...] = (),
+    wait: str | None = None,
+    yes: bool = False,
+) -> None:
     """Go back to the AMI that was live before, and apply."""
-    from gpu_ami.jobs import rolling_back
+    from gpu_ami.jobs import applying, rolling_back
 
-    rolling_back.rollback(run, rolling_back.Request(to=to, variables=var, yes=yes))
+    rolling_back.rollback(run, rolling_back.Request(to=to, variables=var, yes=yes, wait_minutes=applying.minutes(wait)))
 
 
 @pipeline_task(ROOT, skip="Leave this look out; repeatable. An unknown name lists them.")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.core.utils import utcnow
 
 from gpu_ami import process
 from gpu_ami.jobs import terraforming
@@ -29,6 +30,19 @@ Error: Error acquiring the state lock
 Lock Info:
   ID:        774796fc-3a97-87f3-aae5-16a55a613c0a
   Who:       somebody@elsewhere
+"""
+
+
+def outwaited_words(market: str) -> str:
+    """Return what Terraform prints when its provider stops waiting for the update of an environment."""
+    return f"""
+Error: waiting for Batch Compute Environment (gpu-{market}) update: timeout while waiting for state to become \
+'VALID' (last state: 'UPDATING', timeout: 20m0s)
+
+  with {address(market)},
+  on main.tf line 1, in resource "{KIND}" "gpu":
+   1: resource "{KIND}" "gpu" {{
+
 """
 
 
@@ -50,6 +64,8 @@ class FakeTerraform:
         provider: The aws provider's version.
         fails: Command to what it prints when it fails; taken off when it has.
         stops_after: How many environments an apply does before it fails.
+        outwaited: The environments whose update the provider does not see the end of: Batch goes on with it.
+        skipped: A resource that waits for those, and that the apply leaves out.
         during: Called when an apply begins.
         calls: The commands so far.
     """
@@ -62,6 +78,8 @@ class FakeTerraform:
     provider: str = "5.100.0"
     fails: dict[str, str] = field(default_factory=dict)
     stops_after: int | None = None
+    outwaited: set[str] = field(default_factory=set)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
     during: Callable[[], None] = lambda: None
     calls: list[str] = field(default_factory=list)
     _template: str = ""
@@ -157,9 +175,9 @@ class FakeTerraform:
             actions = ("create",) if before is None else ("no-op",) if is_same else ("update",)
             after = values(ami, name=None if before is None else str(before["compute_environment_name"]))
             rows.append(change(address(market), actions, before=before, after=after))
-        text = json.dumps(document(*rows, *self.extra, ami=ami))
-        file.write_text(text)
-        return 0 if all(row["change"]["actions"] == ["no-op"] for row in [*rows, *self.extra]) else 2
+        rows += [*self.extra, *self.skipped]
+        file.write_text(json.dumps(document(*rows, ami=ami)))
+        return 0 if all(row["change"]["actions"] == ["no-op"] for row in rows) else 2
 
     def _apply(self, log: Path, plan: dict[str, Any]) -> int:
         self.during()
@@ -173,7 +191,13 @@ class FakeTerraform:
             self._move(
                 market, row["change"]["after"]["compute_resources"][0]["ec2_configuration"][0]["image_id_override"]
             )
-        return 0
+        late = [market for market in self.markets if market in self.outwaited]
+        self.outwaited = set()
+        for market in late:
+            self.here.maker.batch.get_compute_environment(f"gpu-{market}").updating_since = utcnow()
+            with log.open("a") as file:
+                file.write(outwaited_words(market))
+        return 1 if late else 0
 
     def _move(self, market: str, ami: str | None) -> None:
         batch, place = self.here.maker.batch, self.here.maker.place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from gpu_ami.errors import (
 )
 from gpu_ami.handover import receipts
 from gpu_ami.handover.receipts import Receipt
-from gpu_ami.jobs import applying, planning
+from gpu_ami.jobs import applying, planning, reading_back
 from gpu_ami.jobs.applying import Request
 from gpu_ami.sandbox.batch import service_linked_role
 from gpu_ami.sandbox.demomaker import FAMILY
@@ -619,6 +620,176 @@ def test_a_killed_publication_is_not_an_apply(terraform: FakeTerraform) -> None:
 
     assert "cut short" not in done.err.getvalue()
     assert receipts.load(path.parent)[0].receipt.status == "started"
+
+
+# --- updates that take longer than the provider waits
+
+
+@pytest.fixture
+def looks(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An update that a job holds up, and how often Batch was asked meanwhile; the job ends at the third look."""
+    _handed_over(terraform)
+    _apply(terraform)
+    _handed_over(terraform, 4)
+    job = _run_a_job(terraform.here, 1)
+    terraform.outwaited = {"spot"}
+    statuses: list[str] = []
+    real = batch.environments
+
+    def environments(*given: Any) -> list[batch.Environment]:
+        if len(statuses) == 2:
+            job.terminate("done")
+        found = real(*given)
+        statuses.append({each.name: each.status for each in found}["gpu-spot"])
+        return found
+
+    monkeypatch.setattr(batch, "environments", environments)
+    monkeypatch.setattr(applying, "_POLL_S", 0.01)
+    return statuses
+
+
+def test_an_update_that_outlasts_the_provider_is_waited_for(terraform: FakeTerraform, looks: list[str]) -> None:
+    """Jobs get up to six hours, the provider waits 20 minutes: Terraform's failure is none."""
+    done = _apply(terraform)
+
+    assert looks == ["UPDATING", "UPDATING", "VALID", "VALID"]
+    assert terraform.live() == dict.fromkeys(["spot", "on_demand"], terraform.handed_over)
+    assert {each["status"] for each in done.document["live"]} == {"VALID"}
+    said = done.err.getvalue()
+    assert f"Terraform stopped waiting for {address('spot')}" in said
+    assert "gpu-spot as their jobs end: 1 h 00 m at most" in said
+    assert "waiting for Batch: done in" in said
+    receipt = _receipts(terraform)[-1]
+    assert receipt.status == "applied"
+    assert "Batch then showed gpu-spot VALID" in (receipt.note or "")
+    assert terraform.here.maker.ec2.tags[terraform.handed_over]["gpu-ami:handover"] == "applied"
+
+
+def test_batch_may_have_ended_just_then(terraform: FakeTerraform) -> None:
+    """Nothing is left to wait for."""
+    _handed_over(terraform)
+    _apply(terraform)
+    _handed_over(terraform, 4)
+    terraform.outwaited = {"spot", "on_demand"}
+
+    done = _apply(terraform)
+
+    assert _receipts(terraform)[-1].status == "applied"
+    assert "waiting for Batch" not in done.err.getvalue()
+
+
+def test_an_update_that_batch_gives_up_is_a_failure(
+    terraform: FakeTerraform, looks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Batch shows counts."""
+    patched = batch.environments
+
+    def environments(*given: Any) -> list[batch.Environment]:
+        found = patched(*given)
+        return [replace(each, status="INVALID", reason="no role") if looks[-1] == "VALID" else each for each in found]
+
+    monkeypatch.setattr(batch, "environments", environments)
+
+    with pytest.raises(TerraformError, match=r"gpu-spot is INVALID \(no role\)"):
+        _apply(terraform)
+
+    assert _receipts(terraform)[-1].status == "failed"
+
+
+def test_at_the_end_of_the_wait_it_is_neither_applied_nor_failed(terraform: FakeTerraform, looks: list[str]) -> None:
+    """The line and the receipt say that Batch goes on; the next apply waits again, and completes the receipt."""
+    with pytest.raises(TerraformError, match=r"gpu-spot is still UPDATING .*`invoke status`") as caught:
+        _apply(terraform, wait_minutes=0)
+
+    assert "failed" not in str(caught.value)
+    receipt = _receipts(terraform)[-1]
+    assert (receipt.status, receipt.ended) == ("started", None)
+    assert "still UPDATING" in (receipt.note or "")
+    assert "gpu-ami:handover" not in terraform.here.maker.ec2.tags.get(terraform.handed_over, {})
+
+    done = _apply(terraform)
+
+    assert done.document["applied"] is False
+    assert "No changes" in done.err.getvalue()
+    assert _receipts(terraform)[-1].status == "applied"
+    assert terraform.here.maker.ec2.tags[terraform.handed_over]["gpu-ami:handover"] == "applied"
+
+
+def test_a_receipt_stays_open_while_batch_replaces(terraform: FakeTerraform, looks: list[str]) -> None:
+    """Batch shows the new AMI from the first moment; that is no reason to call it applied."""
+    for _ in range(2):
+        with pytest.raises(TerraformError, match="still UPDATING"):
+            _apply(terraform, wait_minutes=0)
+        del looks[:]  # the job goes on
+
+    assert _receipts(terraform)[-1].status == "started"
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind", "words"),
+    [
+        (KeyboardInterrupt(), InterruptedRunError, "Interrupted while Batch still replaced"),
+        (AwsError("ExpiredToken: sign in."), TerraformError, r"could not be asked any more \(ExpiredToken: sign in\)"),
+    ],
+)
+def test_who_stops_waiting_does_not_make_it_fail(
+    terraform: FakeTerraform,
+    looks: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    cause: BaseException,
+    kind: type[Exception],
+    words: str,
+) -> None:
+    """Ctrl-C, and a sign-in that ends before six hours do: Batch goes on."""
+
+    def raises(*_args: Any, **_more: Any) -> None:
+        raise cause
+
+    monkeypatch.setattr(reading_back, "wait_until_settled", raises)
+
+    with pytest.raises(kind, match=rf"{words}.*`invoke status`"):
+        _apply(terraform)
+
+    assert _receipts(terraform)[-1].status == "started"
+
+
+def test_what_waits_for_the_environment_is_said_to_be_left(terraform: FakeTerraform, looks: list[str]) -> None:
+    """Terraform leaves out all that depends on what failed: to call that applied would be a lie."""
+    terraform.skipped = [change(QUEUE, ("create",), kind=QUEUE, after={})]
+
+    with pytest.raises(PartialError, match=f"has not got to {QUEUE}: run `invoke apply` again"):
+        _apply(terraform)
+
+    assert _receipts(terraform)[-1].status == "applied"
+
+
+def test_that_nobody_knows_what_is_left_is_said(terraform: FakeTerraform, looks: list[str]) -> None:
+    """The AMI is applied all the same."""
+    terraform.during = lambda: terraform.fails.update(plan=LOCKED)
+
+    with pytest.raises(PartialError, match=r"not known \(.*locked"):
+        _apply(terraform)
+
+    assert _receipts(terraform)[-1].status == "applied"
+
+
+def test_an_environment_that_is_made_is_not_waited_for(terraform: FakeTerraform) -> None:
+    """Terraform has tainted it: the next plan replaces it, whatever Batch makes of it."""
+    _handed_over(terraform)
+    terraform.outwaited = {"spot"}
+
+    with pytest.raises(TerraformError, match="timeout while waiting"):
+        _apply(terraform)
+
+    assert _receipts(terraform)[-1].status == "failed"
+
+
+@pytest.mark.parametrize("word", ["", "-1", "1.5", "²", "soon"])
+def test_a_wait_that_is_no_number_is_refused(word: str) -> None:
+    """Before anything is asked for."""
+    with pytest.raises(UsageError, match="--wait 90"):
+        applying.minutes(word)
+    assert (applying.minutes(None), applying.minutes("90")) == (None, 90)
 
 
 def test_no_changes_is_a_result_too(terraform: FakeTerraform) -> None:

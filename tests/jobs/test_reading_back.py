@@ -11,7 +11,7 @@ from gpu_ami.aws.access import Access
 from gpu_ami.aws.calls import Caller
 from gpu_ami.errors import TerraformError
 from gpu_ami.jobs import reading_back
-from gpu_ami.jobs.reading_back import Live
+from gpu_ami.jobs.reading_back import Live, UnsettledError
 
 A, B = "ami-0123456789abcdef0", "ami-0123456789abcdef1"
 
@@ -54,7 +54,7 @@ class _Clock:
         self.now += seconds
 
 
-def _wait(monkeypatch: pytest.MonkeyPatch, *statuses: str) -> tuple[list[str], _Clock]:
+def _wait(monkeypatch: pytest.MonkeyPatch, *statuses: str, limit_s: float = 30 * 60) -> tuple[list[str], _Clock]:
     left, clock = list(statuses), _Clock()
     notes: list[str] = []
 
@@ -67,6 +67,7 @@ def _wait(monkeypatch: pytest.MonkeyPatch, *statuses: str) -> tuple[list[str], _
         ["gpu"],
         note=notes.append,
         poll_s=10,
+        limit_s=limit_s,
         clock=lambda: clock.now,
         sleep=clock.sleep,
     )
@@ -84,8 +85,26 @@ def test_it_waits_until_batch_has_decided(monkeypatch: pytest.MonkeyPatch, end: 
 
 def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batch goes on by itself; the line says where to look."""
-    with pytest.raises(TerraformError, match=r"still UPDATING.*invoke status"):
+    with pytest.raises(TerraformError, match=r"still UPDATING after 30 m 00 s.*invoke status"):
         _wait(monkeypatch, "UPDATING")
+
+
+def test_without_time_it_looks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has ended by then is seen."""
+    notes, _ = _wait(monkeypatch, "VALID", limit_s=0)
+    assert notes == []
+
+    with pytest.raises(UnsettledError, match="still UPDATING"):
+        _wait(monkeypatch, "UPDATING", limit_s=0)
+
+
+@pytest.mark.parametrize(
+    ("more", "minutes"),
+    [({}, 60), ({"timeout_minutes": 360}, 390), ({"timeout_minutes": 360, "terminates_jobs": True}, 30)],
+)
+def test_it_waits_as_long_as_the_environment_lets_jobs_run(more: dict[str, Any], minutes: int) -> None:
+    """And half an hour for Batch's own work; an update that ends jobs at once waits for none."""
+    assert reading_back.allowed_s(_environment("UPDATING", **more)) == minutes * 60
 
 
 @pytest.mark.parametrize(

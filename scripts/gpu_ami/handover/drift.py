@@ -131,7 +131,7 @@ class Seen:
         base_made: When each base AMI was made, by id, as far as AWS still has them.
         definitions: The job definitions of the state.
         next_build: What the next build would change, in words.
-        unfinished: Receipts of applies that were killed.
+        unfinished: Receipts of applies that were killed, or that Batch outlasted.
         broken: The newest receipt, when its apply failed.
         failed: Look to reason.
         skipped: Looks that were not wanted.
@@ -170,7 +170,7 @@ def _failures(seen: Seen) -> Iterator[Drift]:
         advice = f"Mend that, or leave the look out with --skip {look}: what is not seen is not in step."
         yield Drift(code="look-failed", subject=look, detail=f"could not be looked up: {reason}", advice=advice)
     for receipt in seen.unfinished:
-        detail = "this apply was killed before it said how it ended"
+        detail = "this apply was killed, or Batch took longer than it waited"
         yield Drift(code="apply-unfinished", subject=receipt, detail=detail, advice="Run `invoke apply`: it goes on.")
     if seen.broken is not None:
         advice = "Run `invoke apply` to go on, or `invoke rollback` to go back."

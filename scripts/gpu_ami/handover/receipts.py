@@ -49,7 +49,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         region: AWS region.
         changes: What moves; empty when the act changes no AMI.
         action: What was asked for.
-        status: ``started`` until the act has ended; a receipt that stays so is one of a run that was killed.
+        status: ``started`` until the act has ended; a receipt that stays so is one of a run that was killed, or that
+            ended before Batch did.
         manifest: The manifest that the new AMI came from, as a person would type it.
         git_commit: The commit of the working tree.
         plan_sha256: Digest of the plan file that was applied.
@@ -73,6 +74,10 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     def finished(self, status: Status, *, at: datetime, note: str | None = None) -> Receipt:
         """Return the receipt as it stands after the act."""
         return msgspec.structs.replace(self, status=status, ended=_utc(at), note=note or self.note)
+
+    def noted(self, note: str) -> Receipt:
+        """Return the receipt with what a person must know, still open."""
+        return msgspec.structs.replace(self, note=note)
 
 
 class Filed(msgspec.Struct, frozen=True):

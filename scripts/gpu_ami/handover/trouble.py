@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 
-from gpu_ami.diagnostics import first_problem
+from gpu_ami.diagnostics import errors, first_problem
 from gpu_ami.errors import PipelineError, TerraformError, ToolError
 
 _LOCKED = "Error acquiring the state lock"
 _LOCK_ID = re.compile(r"^[\s│|]*ID:\s+(\S+)", re.MULTILINE)
 _LOCK_WHO = re.compile(r"^[\s│|]*Who:\s+(\S+)", re.MULTILINE)
 _LOCK_SINCE = re.compile(r"^[\s│|]*Created:\s+(\d{4}-\d{2}-\d{2} \d{2}:\d{2})", re.MULTILINE)
+# The provider asks Batch for 20 minutes, which cannot be set, and then calls an update that goes on a failure.
+_OUTWAITED = re.compile(
+    r"Error: .*\bwaiting for Batch Compute Environment \([^)]*\) update: timeout while waiting for state to become "
+    r"'VALID' \(last state: 'UPDATING'"
+)
+_ADDRESS = re.compile(r"^with (\S.*),$", re.MULTILINE)
 _NO_PROVIDER = (
     "Failed to query available provider packages",
     "Could not retrieve the list of available versions",
@@ -55,7 +61,22 @@ def explain(word: str, output: str, *, folder: str) -> PipelineError:
         return TerraformError(
             f"`{doing}`: the state changed since the plan was made, so nothing was applied: run `invoke apply` again."
         )
-    return TerraformError(f"`{doing}` failed: {first_problem(output)}.")
+    # An update that only takes long is never the reason when there is another one.
+    graver = next((each for each in errors(output) if not _OUTWAITED.match(each)), output)
+    return TerraformError(f"`{doing}` failed: {first_problem(graver)}.")
+
+
+def outwaited(output: str) -> frozenset[str]:
+    """Return the addresses of the updates that Batch still carried out when the provider stopped waiting.
+
+    Empty unless every error in *output* is of this kind.
+    """
+    found = errors(output)
+    addresses = [_ADDRESS.search(each) for each in found if _OUTWAITED.match(each)]
+    if len(addresses) < len(found):
+        return frozenset()
+    known = [match[1] for match in addresses if match]
+    return frozenset(known) if len(known) == len(found) else frozenset()
 
 
 def _locked(output: str, folder: str) -> str:

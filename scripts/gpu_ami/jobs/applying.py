@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -14,9 +14,13 @@ from gpu_ami.aws.access import Identity
 from gpu_ami.aws.calls import Caller
 from gpu_ami.console import Table
 from gpu_ami.errors import (
+    AwsError,
+    InterruptedRunError,
+    PartialError,
     PipelineError,
     SafetyError,
     TerraformError,
+    UsageError,
 )
 from gpu_ami.handover.guard import judge
 from gpu_ami.handover.receipts import Action, Filed, unfinished
@@ -31,6 +35,8 @@ from gpu_ami.units import show_duration
 
 _POLL_S = 10.0
 _SANDBOX_POLL_S = 0.2
+_ON = "run `invoke apply` again."
+_LATER = "`invoke status` shows how it ends; `invoke apply` then completes the receipt."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +48,26 @@ class Request:
         allow_replace: Addresses that may be replaced or destroyed.
         yes: Whether to act without asking.
         action: What the receipt says that this is.
+        wait_minutes: How long to wait for Batch; None takes what the environments give running jobs, and a margin.
     """
 
     variables: Sequence[str] = ()
     allow_replace: Sequence[str] = ()
     yes: bool = False
     action: Action = "apply"
+    wait_minutes: int | None = None
+
+
+def minutes(word: str | None) -> int | None:
+    """Return the number of minutes that ``--wait`` gives; None when it was not given.
+
+    Raises:
+        UsageError: It is no number.
+    """
+    if word is not None and not (word.isascii() and word.isdecimal()):
+        msg = f"--wait {word[:20]!r} is no number of minutes: give for example --wait 90."
+        raise UsageError(msg)
+    return None if word is None else int(word)
 
 
 def apply(run: Invocation, request: Request) -> None:
@@ -82,10 +102,12 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
         dead = unfinished(each for each in cabinet.all() if each.receipt.action != "publish")
         for filed in dead:
             shown = run.workspace.shown(filed.path)
-            run.console.say(f"An apply of {filed.receipt.when:%Y-%m-%d %H:%M} UTC was cut short ({shown}).")
+            # One that Batch outlasted says so; one that was killed says nothing.
+            why = f": {filed.receipt.note}" if filed.receipt.note else "."
+            run.console.say(f"An apply of {filed.receipt.when:%Y-%m-%d %H:%M} UTC was cut short ({shown}){why}")
         if not review.saved.has_changes:
             acting()
-            _nothing_to_do(root, review, cabinet, dead)
+            _nothing_to_do(root, review, cabinet, dead, request)
             return
         _confirm(run, review, request)
         _look_again(run, review, who)
@@ -93,11 +115,13 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
         _act(root, review, cabinet, dead, request=request, who=who)
 
 
-def _nothing_to_do(root: Root, review: Review, cabinet: Cabinet, dead: Sequence[Filed]) -> None:
-    """Say so; complete what a run that was killed left open."""
+def _nothing_to_do(root: Root, review: Review, cabinet: Cabinet, dead: Sequence[Filed], request: Request) -> None:
+    """Say so; complete what a run that was killed, or that Batch outlasted, left open."""
     run = root.run
     run.console.say(f"No changes: what {root.shown} describes is what there is.")
     live = reading_back.look(_caller(run), terraforming.state(root))
+    if dead and not all(map(reading_back.is_settled, live)):
+        live = _settled(root, live, request)
     receipting.settle(cabinet, dead, live)
     tagged = tagging.mark_applied(run, review.facts.expected_ami, live)
     document = review.document() | {"applied": False, "receipt": None} | _live_document(live)
@@ -141,14 +165,19 @@ def _act(
     started = time.monotonic()
     filed = cabinet.open(receipting.receipt(root, review, who, request.action))
     log = run.workspace.logs / f"{filed.path.stem}.log"
+    updates = frozenset(change.address for change in review.plan.environments if change.action == "update")
     try:
-        terraforming.apply(root, review.saved, log)
-        live = _read_back(root, review)
+        late = terraforming.apply(root, review.saved, log, updates=updates)
+        live = _read_back(root, review, request, late)
+    except (reading_back.UnsettledError, InterruptedRunError) as exc:
+        receipting.left_open(root, cabinet, filed, exc)
     except (PipelineError, KeyboardInterrupt) as exc:
         receipting.failed(root, cabinet, filed, exc, log)
-    done = cabinet.put(Filed(filed.path, filed.receipt.finished("applied", at=_now())))
+    note = _outwaited_note(live, late) if late else None
+    done = cabinet.put(Filed(filed.path, filed.receipt.finished("applied", at=_now(), note=note)))
     receipting.settle(cabinet, dead, live)
     problems = tagging.mark_applied(run, review.facts.expected_ami, live)
+    left = _left_to_do(root) if late else None
     shown = run.workspace.shown(done.path)
     document = review.document() | {
         "applied": True,
@@ -159,6 +188,25 @@ def _act(
     footer = (f"Applied in {show_duration(time.monotonic() - started)}. Receipt: {shown}.", *_following(run, live))
     run.console.result(document, live_table(live, footer))
     tagging.raise_untagged(problems)
+    if left is not None:
+        raise PartialError(left)
+
+
+def _outwaited_note(live: Sequence[Live], late: Set[str]) -> str:
+    """Return what Batch shows of the environments that Terraform's provider did not wait for."""
+    shown = [f"{each.name} {each.environment.status}" for each in live if each.address in late and each.environment]
+    return f"Terraform stopped waiting before Batch had ended; Batch then showed {', '.join(shown)}."
+
+
+def _left_to_do(root: Root) -> str | None:
+    """Return what Terraform did not get to: it leaves out all that depends on an environment it stopped waiting for."""
+    try:
+        with terraforming.saved_plan(root) as saved:
+            acts = terraforming.read_plan(root, saved).acts if saved.has_changes else ()
+    except PipelineError as exc:
+        return f"The AMI is applied; whether Terraform has more to do is not known ({str(exc).rstrip('.')}): {_ON}"
+    left = ", ".join(act.address for act in acts)
+    return f"The AMI is applied, but Terraform has not got to {left}: {_ON}" if left else None
 
 
 def _look_again(run: Invocation, review: Review, who: Identity) -> None:
@@ -176,21 +224,28 @@ def _look_again(run: Invocation, review: Review, who: Identity) -> None:
     replace(review, facts=again, findings=judge(review.plan, again)).raise_refused()
 
 
-def _read_back(root: Root, review: Review) -> list[Live]:
+def _read_back(root: Root, review: Review, request: Request, late: Set[str]) -> list[Live]:
     """Wait for Batch and compare what it shows with what Terraform did.
+
+    Args:
+        root: The root module.
+        review: The plan that was carried out.
+        request: What the caller asked for.
+        late: The environments that the provider stopped waiting for.
 
     Raises:
         AwsError: AWS cannot be asked.
+        UnsettledError: Batch is not done yet, and nobody waits any longer.
+        InterruptedRunError: Interrupted while Batch was not done yet.
         TerraformError: AWS shows something else.
     """
     run = root.run
-    caller, state = _caller(run), terraforming.state(root)
-    with run.console.step("reading back") as note:
-        live = reading_back.look(caller, state)
-        if any(each.environment and each.environment.status not in ("VALID", "INVALID") for each in live):
-            poll_s = _SANDBOX_POLL_S if run.options.sandbox else _POLL_S
-            reading_back.wait_until_settled(caller, [each.name for each in live], note=note, poll_s=poll_s)
-            live = reading_back.look(caller, state)
+    with run.console.step("reading back"):
+        live = reading_back.look(_caller(run), terraforming.state(root))
+    if late:
+        run.console.say(f"Terraform stopped waiting for {', '.join(sorted(late))}; Batch goes on, and so does this.")
+    if not all(map(reading_back.is_settled, live)):
+        live = _settled(root, live, request)
     touched = {change.address for change in review.plan.environments if change.action != "no-op"}
     problems = [problem for each in live if each.address in touched for problem in each.problems()]
     if problems:
@@ -199,6 +254,37 @@ def _read_back(root: Root, review: Review) -> list[Live]:
     for remark in (remark for each in live for remark in each.remarks()):
         run.console.warn(remark)
     return live
+
+
+def _settled(root: Root, live: Sequence[Live], request: Request) -> list[Live]:
+    """Return how the environments stand when Batch has nothing under way there any more.
+
+    Raises:
+        UnsettledError: It still has, or cannot be asked any more.
+        InterruptedRunError: Interrupted meanwhile.
+    """
+    run, caller = root.run, _caller(root.run)
+    busy = [each.environment for each in live if each.environment and not reading_back.is_settled(each)]
+    names = ", ".join(each.name for each in busy)
+    limit_s = max(map(reading_back.allowed_s, busy)) if request.wait_minutes is None else request.wait_minutes * 60.0
+    run.console.say(f"Batch replaces the instances of {names} as their jobs end: {show_duration(limit_s)} at most.")
+    try:
+        with run.console.step("waiting for Batch") as note:
+            reading_back.wait_until_settled(
+                caller,
+                [each.name for each in busy],
+                note=note,
+                poll_s=_SANDBOX_POLL_S if run.options.sandbox else _POLL_S,
+                limit_s=limit_s,
+            )
+        return reading_back.look(caller, terraforming.state(root))
+    except KeyboardInterrupt as exc:
+        msg = f"Interrupted while Batch still replaced the instances of {names}: it goes on by itself. {_LATER}"
+        raise InterruptedRunError(msg) from exc
+    except AwsError as exc:
+        why = str(exc).rstrip(".")
+        msg = f"Batch still replaced the instances of {names} when it could not be asked any more ({why}). {_LATER}"
+        raise reading_back.UnsettledError(msg) from exc
 
 
 def _live_document(live: Sequence[Live]) -> dict[str, Any]:

@@ -95,6 +95,19 @@ def failed(root: Root, cabinet: Cabinet, filed: Filed, cause: BaseException, log
     raise kind(msg) from cause
 
 
+def left_open(root: Root, cabinet: Cabinet, filed: Filed, cause: PipelineError) -> NoReturn:
+    """Note in the receipt that Batch had not ended when this run did, and raise *cause*; a later run completes it.
+
+    Raises:
+        PipelineError: Always.
+    """
+    try:
+        cabinet.put(Filed(filed.path, filed.receipt.noted(str(cause))))
+    except PipelineError as exc:
+        root.run.console.warn(f"The receipt {root.run.workspace.shown(filed.path)} could not be noted in: {exc}")
+    raise cause
+
+
 def _how_things_stand(root: Root, filed: Filed) -> str:
     """Return which of the receipt's addresses have moved, by AWS's own word."""
     wanted = {change.address: change for change in filed.receipt.changes}
@@ -117,11 +130,18 @@ def _how_things_stand(root: Root, filed: Filed) -> str:
 
 def settle(cabinet: Cabinet, dead: Sequence[Filed], live: Sequence[Live]) -> None:
     """Complete the receipts of runs that were killed, by what is live now."""
-    now = {each.address: each.ami_id for each in live}
+    now = {each.address: each for each in live}
     for filed in dead:
-        is_done = all(now.get(change.address) == change.new for change in filed.receipt.changes)
+        is_done = all(_is_done(change, now.get(change.address)) for change in filed.receipt.changes)
         note = "cut short; a later run found it applied" if is_done else "cut short; a later run went on from there"
         cabinet.put(Filed(filed.path, filed.receipt.finished("applied" if is_done else "failed", at=_now(), note=note)))
+
+
+def _is_done(change: Change, live: Live | None) -> bool:
+    if live is None or live.environment is None:
+        return change.new is None
+    # Batch shows the new AMI from the first moment of an update, also of one that fails.
+    return live.ami_id == change.new and live.environment.status == "VALID"
 
 
 def _now() -> datetime:

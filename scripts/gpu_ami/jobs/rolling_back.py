@@ -28,11 +28,13 @@ class Request:
         to: The AMI to go to; None takes the one before the live one.
         variables: Terraform variables as ``name=value``.
         yes: Whether to act without asking.
+        wait_minutes: How long to wait for Batch; None takes what the environments give running jobs, and a margin.
     """
 
     to: str | None = None
     variables: Sequence[str] = ()
     yes: bool = False
+    wait_minutes: int | None = None
 
 
 def rollback(run: Invocation, request: Request) -> None:
@@ -56,7 +58,9 @@ def rollback(run: Invocation, request: Request) -> None:
             msg = f"{target} {problem}: choose another AMI with --to."
             raise UsageError(msg)
         run.console.say(f"Rolling back to {target}.")
-        asked = applying.Request(variables=request.variables, yes=request.yes, action="rollback")
+        asked = applying.Request(
+            variables=request.variables, yes=request.yes, action="rollback", wait_minutes=request.wait_minutes
+        )
         with _written(run, target) as acting:
             applying.apply_root(root, asked, who, acting=acting)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -170,8 +170,11 @@ def read_plan(root: Root, saved: SavedPlan) -> Planned:
     return planned.read(_captured(root, "show", root.terraform.show(saved.file)))
 
 
-def apply(root: Root, saved: SavedPlan, log: Path) -> None:
+def apply(root: Root, saved: SavedPlan, log: Path, *, updates: Set[str] = frozenset()) -> frozenset[str]:
     """Carry out exactly the saved plan; Terraform goes on to its end even when this process is killed.
+
+    Returns those of *updates*, the environments that the plan updates in place, which Batch had not carried out when
+    the provider stopped waiting for it. With any other error of Terraform's that is one error more.
 
     Raises:
         SafetyError: The plan is not the one that was checked.
@@ -179,7 +182,14 @@ def apply(root: Root, saved: SavedPlan, log: Path) -> None:
         KeyboardInterrupt: The run was interrupted; Terraform has ended and noted what it did.
     """
     saved.check_unchanged()
-    _step(root, "apply", root.terraform.apply(saved.file), log=log)
+    status = _follow(root, "apply", root.terraform.apply(saved.file), log)
+    if status != 0:
+        late = trouble.outwaited(log.read_text(encoding="utf-8", errors="replace"))
+        # One that was being made is tainted now, whatever Batch makes of it.
+        if late and late <= updates:
+            return late
+    _judged(root, "apply", status, log)
+    return frozenset()
 
 
 def provider_version(root: Root) -> tuple[int, int] | None:
@@ -264,9 +274,9 @@ def _plan_command(root: Root, file: Path) -> Command:
     return Command((*command.argv, *given), cwd=command.cwd, env=command.env)
 
 
-def _step(root: Root, word: str, command: Command, *, log: Path | None = None) -> None:
+def _step(root: Root, word: str, command: Command) -> None:
     """Run one of Terraform's long commands under the user's eyes; its output stays in a log."""
-    log = log or root.run.workspace.logs / f"terraform-{word}.log"
+    log = root.run.workspace.logs / f"terraform-{word}.log"
     _judged(root, word, _follow(root, word, command, log), log)
 
 
