@@ -184,11 +184,18 @@ class _Run:
 
     def _step(self, step: Mapping[str, Any], contexts: Contexts, where: tuple[str, str]) -> None:
         if not passes(step.get("if"), contexts, failed=self.job.result == "failure"):
+            self._note(step, outcome="skipped")
             return
         self.machine.ran.add((*where, step["name"]))
         is_fine = self._execute(step, contexts, where) if "run" in step else self._use(step, contexts)
+        self._note(step, outcome="success" if is_fine else "failure")
         if not is_fine and not step.get("continue-on-error"):
             self.job.result = "failure"
+
+    def _note(self, step: Mapping[str, Any], **about: Any) -> None:
+        """Let later steps see what became of a step with an id."""
+        if "id" in step:
+            self.contexts["steps"].setdefault(step["id"], {"outputs": {}}).update(about)
 
     # --- run: -----------------------------------------------------------------------------------------
 
@@ -221,9 +228,8 @@ class _Run:
         )
         self.job.summary += summary.read_text(encoding="utf-8")
         self.job.log += f"--- {where[1]}: {step['name']} ({done.returncode})\n{done.stdout}{done.stderr}"
-        if "id" in step:
-            lines = outputs.read_text(encoding="utf-8").splitlines()
-            self.contexts["steps"][step["id"]] = {"outputs": dict(line.split("=", 1) for line in lines)}
+        lines = outputs.read_text(encoding="utf-8").splitlines()
+        self._note(step, outputs=dict(line.split("=", 1) for line in lines))
         return done.returncode == 0
 
     # --- uses: ----------------------------------------------------------------------------------------

@@ -84,6 +84,20 @@ def test_an_event_of_ones_own_starts_what_it_is_for(name: str, event: Event, job
     assert _started(name, event) == jobs
 
 
+@pytest.mark.parametrize(("outcome", "collects"), [("success", True), ("failure", True), ("skipped", False)], ids=str)
+def test_a_rollback_that_did_not_end_well_is_proposed_too(outcome: str, collects: bool) -> None:
+    """Batch may take longer than the run waits: the next apply from main would bring the bad AMI back."""
+    jobs = workflow("apply.yml")["jobs"]
+    contexts = contexts_of(workflow("apply.yml"), _called("rollback", "push"), {})
+    contexts["steps"] = {"back": {"outputs": {}, "outcome": outcome}}
+    steps = {step["name"]: step for step in jobs["rollback"]["steps"]}
+    needs = {"rollback": {"result": "failure", "outputs": {"changed": "true" if collects else None}}}
+
+    for name in ("Collect the results", "Keep the file to commit"):
+        assert passes(steps[name]["if"], contexts, failed=outcome != "success") is collects
+    assert passes(jobs["propose"]["if"], {**contexts, "needs": needs}, failed=True) is collects
+
+
 def test_no_two_applies_run_at_once_whoever_calls_them() -> None:
     """A plan waits for no reviewer; what changes AWS is in one line."""
     document = workflow("apply.yml")

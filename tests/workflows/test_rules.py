@@ -85,6 +85,20 @@ def test_every_action_is_pinned_by_commit_with_its_version() -> None:
     assert {action: len(each) for action, each in pins.items()} == dict.fromkeys(pins, 1)
 
 
+def test_an_apply_waits_for_batch_no_longer_than_it_is_signed_in() -> None:
+    """What the provider waits by itself counts too; a job that GitHub ends says nothing and completes no receipt."""
+    for job, task in (("apply", "apply"), ("rollback", "rollback")):
+        body = workflow("apply.yml")["jobs"][job]
+        (line,) = [step["run"] for step in body["steps"] if f"invoke {task} " in step.get("run", "")]
+        (signed_in_s,) = [
+            step["with"]["role-duration-seconds"]
+            for step in body["steps"]
+            if "role-duration-seconds" in step.get("with", {})
+        ]
+        (wait,) = re.findall(r"--wait (\d+)", line)
+        assert 20 + int(wait) + 10 <= signed_in_s / 60 < body["timeout-minutes"]
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_no_expression_is_part_of_a_script(step: dict[str, Any]) -> None:
     """An input with a quote in it would be code; through the environment it stays text."""
