@@ -27,6 +27,16 @@ Could not retrieve the list of available versions for provider hashicorp/aws:
 could not connect to registry.terraform.io: no such host
 """
 
+# What Terraform 1.11 prints over a state file that was cut off.
+DAMAGED = """
+Error: Error acquiring the state lock
+
+Error message: 2 problems:
+
+- Unsupported state file format: The state file could not be parsed as JSON:
+syntax error at byte offset 90.
+"""
+
 SPOT, ON_DEMAND = (
     f'module.pipeline.aws_batch_compute_environment.video_analysis_gpu["{market}"]' for market in MARKETS
 )
@@ -55,6 +65,7 @@ become 'VALID' (last state: '{last}', timeout: 20m0s)
     [
         (LOCKED, TerraformError, ("774796fc-3a97-87f3-aae5-16a55a613c0a", "root@vm", "23:30", "force-unlock")),
         ("Error: Error acquiring the state lock\n", TerraformError, ("is locked: wait",)),
+        (DAMAGED, TerraformError, ("is damaged", "terraform.tfstate.backup")),
         (NO_REGISTRY, ToolError, ("no aws provider", "invoke setup", "GPU_AMI_PROVIDER_MIRROR")),
         ("Error: Backend configuration changed\n", TerraformError, ("-migrate-state", "-reconfigure")),
         ("Error: No value for required variable\n", TerraformError, ("invoke update-tfvars",)),

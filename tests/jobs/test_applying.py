@@ -104,6 +104,17 @@ def test_the_document_is_the_contract(terraform: FakeTerraform) -> None:
     assert (terraform.folder.parent / applied["receipt"]).is_file()
 
 
+def test_the_way_back_is_named_where_there_is_one(terraform: FakeTerraform) -> None:
+    """After the first apply a rollback would only say that nothing is known before."""
+    first = _handed_over(terraform)
+    said = _apply(terraform, settings={"output": "table"}).out.getvalue()
+    assert "invoke status" in said
+    assert "rollback" not in said
+
+    _handed_over(terraform, 4)
+    assert f"`invoke rollback` goes back to {first}." in _apply(terraform, settings={"output": "table"}).out.getvalue()
+
+
 def test_the_second_apply_says_what_was_before(terraform: FakeTerraform) -> None:
     """What rollback needs."""
     first = _handed_over(terraform)

@@ -8,6 +8,8 @@ from gpu_ami.diagnostics import errors, first_problem
 from gpu_ami.errors import PipelineError, TerraformError, ToolError
 
 _LOCKED = "Error acquiring the state lock"
+# Terraform reads the state as it takes the lock, so it calls a damaged one a matter of locks.
+_DAMAGED = "Unsupported state file format"
 _LOCK_ID = re.compile(r"^[\s│|]*ID:\s+(\S+)", re.MULTILINE)
 _LOCK_WHO = re.compile(r"^[\s│|]*Who:\s+(\S+)", re.MULTILINE)
 _LOCK_SINCE = re.compile(r"^[\s│|]*Created:\s+(\d{4}-\d{2}-\d{2} \d{2}:\d{2})", re.MULTILINE)
@@ -39,6 +41,11 @@ def explain(word: str, output: str, *, folder: str) -> PipelineError:
         folder: The root module's folder, as a person would type it.
     """
     doing = f"terraform {word}"
+    if _DAMAGED in output:
+        return TerraformError(
+            f"`{doing}`: the Terraform state of {folder} is damaged (not JSON, or cut off): put back "
+            "terraform.tfstate.backup, or the version before in the bucket."
+        )
     if _LOCKED in output:
         return TerraformError(_locked(output, folder))
     if any(words in output for words in _NO_PROVIDER):

@@ -23,6 +23,7 @@ from gpu_ami.errors import (
     UsageError,
 )
 from gpu_ami.handover.guard import judge
+from gpu_ami.handover.history import steps_back
 from gpu_ami.handover.receipts import Action, Filed, unfinished
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs import planning, reading_back, receipting, tagging, terraforming
@@ -185,7 +186,10 @@ def _act(
         "duration_s": round(time.monotonic() - started, 1),
         **_live_document(live),
     }
-    footer = (f"Applied in {show_duration(time.monotonic() - started)}. Receipt: {shown}.", *_following(run, live))
+    footer = (
+        f"Applied in {show_duration(time.monotonic() - started)}. Receipt: {shown}.",
+        *_following(root, cabinet, live),
+    )
     run.console.result(document, live_table(live, footer))
     tagging.raise_untagged(problems)
     if left is not None:
@@ -308,12 +312,14 @@ def live_table(live: Sequence[Live], footer: tuple[str, ...]) -> Table:
     return Table(columns=columns, rows=rows, numeric=frozenset({"instances"}), footer=footer)
 
 
-def _following(run: Invocation, live: Sequence[Live]) -> tuple[str, ...]:
-    suffix = " --sandbox" if run.options.sandbox else ""
+def _following(root: Root, cabinet: Cabinet, live: Sequence[Live]) -> tuple[str, ...]:
     if not live:
         return ()
-    commit = "" if run.options.sandbox else "commit the receipt and the variable; "
-    return (f"Next: {commit}`invoke status{suffix}`; `invoke rollback{suffix}` goes back.",)
+    commit = "" if root.run.options.sandbox else "commit the receipt and the variable; "
+    steps = steps_back(cabinet.all(), {each.address: each.ami_id for each in live})
+    back = sorted({step.back for step in steps if step.back})
+    way = f"; `invoke rollback` goes back to {back[0]}" if len(back) == 1 else ""
+    return (f"Next: {commit}`invoke status`{way}.",)
 
 
 def _caller(run: Invocation) -> Caller:
