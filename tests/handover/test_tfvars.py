@@ -154,6 +154,11 @@ def test_only_an_ami_id_is_handed_over(tmp_path: Path, ami: str) -> None:
     ("name", "content", "problem"),
     [
         ("x.tfvars.json", '{"gpu_ami_id": ', "is not JSON at line 1"),
+        (
+            "x.tfvars.json",
+            '{"gpu_ami_id": "ami-',
+            "is not JSON at line 1: Unterminated string starting at column 16. Mend",
+        ),
         ("x.tfvars.json", "[]", "holds no JSON object"),
         ("x.tfvars.json", "[" * 100_000, "nested too deeply"),
         ("x.tfvars.json", '{"gpu_ami_id": ' + "9" * 5000 + "}", "is not JSON that can be read|is 9+ at line 1"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.errors import UsageError
-from gpu_ami.jobs import planning
+from gpu_ami.jobs import handing, planning
 from gpu_ami.jobs.planning import handed_over
 from gpu_ami.settings import Handover
 from tests.cleanup.world import REGION, task
@@ -56,6 +56,30 @@ def test_what_is_no_ami_is_named_with_its_line(terraform: FakeTerraform, name: s
 
     with pytest.raises(UsageError, match=r"line \d+ .*no AMI id"):
         handed_over(task(terraform.here, terraform.folder.parent).run, file)
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "mended"),
+    [
+        ("gpu-ami.auto.tfvars.json", '{"gpu_ami_id": "TODO"}', '{"gpu_ami_id": null}'),
+        ("gpu-ami.auto.tfvars.json", '{"gpu_ami_id": 5}', '{"gpu_ami_id": null}'),
+        ("gpu-ami.auto.tfvars.json", '{"gpu_ami_id": ["a"]}', '{"gpu_ami_id": null}'),
+        ("x.auto.tfvars", "gpu_ami_id = var.other\n", "gpu_ami_id = null\n"),
+    ],
+)
+def test_what_is_advised_about_it_works(terraform: FakeTerraform, name: str, bad: str, mended: str) -> None:
+    """Advice that a command refuses sends people in a circle."""
+    file = terraform.folder / name
+    run = task(terraform.here, terraform.folder.parent, handover=Handover(file=f"terraform/{name}")).run
+    file.write_text(bad)
+
+    with pytest.raises(UsageError, match="write null there by hand and run `invoke update-tfvars`"):
+        handed_over(run, file)
+    with pytest.raises(UsageError):
+        handing.plan_hand_over(run, ami=A)
+    file.write_text(mended)
+
+    assert handing.plan_hand_over(run, ami=A).new == A
 
 
 def test_without_a_file_nothing_was_handed_over(terraform: FakeTerraform, tmp_path: Path) -> None:

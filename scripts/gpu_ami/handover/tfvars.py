@@ -113,12 +113,16 @@ def _edit(document: Document, path: ValuePath, ami: str, region: str | None) -> 
     value = find(document, path)
     old = value.literal if isinstance(value.literal, str) else None
     if old and not old.startswith("ami-"):
-        msg = (
-            f"{show_path(path)} at line {value.line} of {document.source} is {value.text[:60]}, no AMI id: "
-            'name another value, or empty this one to "" by hand.'
-        )
-        raise UsageError(msg)
+        raise UsageError(no_ami_id(show_path(path), value, document.source))
     return Edit(old, ami, region)
+
+
+def no_ami_id(shown: str, value: Value, source: str) -> str:
+    """Return what to say of the *value* of *shown* in *source*: a hand-over replaces only an AMI's id or nothing."""
+    return (
+        f"{shown} at line {value.line} of {source} is {value.text[:60]}, no AMI id: if it is to hold the id, write "
+        "null there by hand and run `invoke update-tfvars`; if not, name another variable."
+    )
 
 
 def _left(variable: str, value: Value, edits: Sequence[Edit]) -> tuple[str, ...]:

@@ -101,7 +101,10 @@ def _check_is_string(document: Document, path: Path, value: Value) -> None:
         return
     if value.kind == "expression":
         _refuse_expression(document, path, value)
-    msg = f"{show_path(path)} is {described(value)} at line {value.line} of {document.source}, not a string."
+    msg = (
+        f"{show_path(path)} is {described(value)} at line {value.line} of {document.source}, not a string: name "
+        "another value, or write null there by hand."
+    )
     raise UsageError(msg)
 
 

@@ -26,7 +26,9 @@ def parse_json(text: str, source: str) -> Document:
             raise UsageError(msg)
         top = _Reader(text).value(_after_space(text, start))
     except json.JSONDecodeError as exc:
-        msg = f"{source} is not JSON at line {exc.lineno}: {exc.msg}. Mend it there, or delete it if only we write it."
+        # Some of Python's reasons end in "at", for the place that follows.
+        problem = f"{exc.msg} column {exc.colno}" if exc.msg.endswith(" at") else exc.msg
+        msg = f"{source} is not JSON at line {exc.lineno}: {problem}. Mend it there, or delete it if only we write it."
         raise UsageError(msg) from exc
     except (ValueError, RecursionError) as exc:
         msg = f"{source} is not JSON that can be read: it is nested too deeply, or a number in it is too long."

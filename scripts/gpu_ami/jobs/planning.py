@@ -150,9 +150,7 @@ def handed_over(run: Invocation, file: Path) -> str | None:
     if value.text.strip() in ("null", '""'):
         return None
     if not isinstance(value.literal, str) or AMI_ID.fullmatch(value.literal) is None:
-        shown = run.workspace.shown(real)
-        msg = f"{variable} at line {value.line} of {shown} is {value.text[:60]}, no AMI id: run `invoke update-tfvars`."
-        raise UsageError(msg)
+        raise UsageError(tfvars.no_ami_id(variable, value, run.workspace.shown(real)))
     return value.literal
 
 
