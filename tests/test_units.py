@@ -34,6 +34,15 @@ def test_parse_duration_refuses_everything_else(text: str) -> None:
         parse_duration(text, name="--older-than")
 
 
+@pytest.mark.parametrize("text", ["3654d", "9999999w", "99999999999d", "9" * 5000 + "h"])
+def test_an_age_that_is_only_too_long_is_called_so(text: str) -> None:
+    """It has the right form: to be told of the form sends people looking for a slip that is not there."""
+    with pytest.raises(UsageError, match="is longer than ten years: give at most 3653d") as caught:
+        parse_duration(text)
+
+    assert len(str(caught.value)) < 120
+
+
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [(0.84, "0.8 s"), (9.94, "9.9 s"), (42.4, "42 s"), (187, "3 m 07 s"), (59.7, "1 m 00 s"), (7500, "2 h 05 m")],

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from gpu_ami.errors import UsageError
 
-_DURATION = re.compile(r"([1-9][0-9]{0,6})([hdw])")
+_DURATION = re.compile(r"([1-9][0-9]*)([hdw])")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 # Ten years: EC2's own limit for a deprecation date, and more than any retention policy needs.
 _LONGEST = timedelta(days=3653)
@@ -28,9 +28,10 @@ def parse_duration(text: str, *, name: str = "duration") -> timedelta:
     if match is None:
         msg = f"{name} {text!r} is not a duration: give a whole number with a unit, such as 12h, 30d or 2w."
         raise UsageError(msg)
-    span = timedelta(**{_UNITS[match[2]]: int(match[1])})
-    if span > _LONGEST:
-        msg = f"{name} {text!r} is longer than ten years: give at most 3653d."
+    # More digits than any age within ten years has are never made a number.
+    span = timedelta(**{_UNITS[match[2]]: int(match[1])}) if len(match[1]) < 7 else None
+    if span is None or span > _LONGEST:
+        msg = f"{name} {text.strip()[:40]!r} is longer than ten years: give at most 3653d."
         raise UsageError(msg)
     return span
 
