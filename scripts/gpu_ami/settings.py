@@ -11,6 +11,8 @@ import msgspec
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
 from gpu_ami.options import Options
+from gpu_ami.units import parse_duration
+from gpu_ami.yamltext import as_written, parse_yaml
 
 _Meta = msgspec.Meta
 Region = Annotated[
@@ -109,7 +111,11 @@ def load(path: Path, options: Options) -> Settings:
         UsageError: The file is missing (and this is not the sandbox), unreadable, not YAML, or holds a key or
             value that is not a setting.
     """
-    settings = EMBEDDED if options.sandbox and not path.exists() else parse(_yaml(path), source=str(path))
+    if options.sandbox and not path.exists():
+        settings = EMBEDDED
+    else:
+        hint = "Restore it from git, or add --sandbox to try things locally."
+        settings = parse(read_text(path, what="settings file", hint=hint), source=str(path))
     if options.region is not None:
         settings = msgspec.structs.replace(settings, region=_checked_region(options.region))
     if options.profile is not None:
@@ -117,37 +123,28 @@ def load(path: Path, options: Options) -> Settings:
     return settings
 
 
-def parse(raw: object, *, source: str) -> Settings:
-    """Return the settings that the YAML document *raw* holds; *source* names it in errors."""
+def parse(text: str, *, source: str) -> Settings:
+    """Return the settings that the YAML document *text* holds; *source* names it in errors.
+
+    Raises:
+        UsageError: It is not YAML, or holds a key or value that is not a setting.
+    """
+    raw = parse_yaml(text, source=source)
     if not isinstance(raw, dict):
         msg = f"{source} holds {_kind(raw)}, not settings: start from the pipeline.yaml of the repository."
         raise UsageError(msg)
     try:
-        return msgspec.convert(raw, Settings)
+        settings = msgspec.convert(raw, Settings)
     except msgspec.ValidationError as exc:
-        raise UsageError(_explain(str(exc), raw, source)) from exc
+        raise UsageError(_explain(str(exc), raw, text, source)) from exc
+    # Here, where the file can be named: what reads the age later cannot tell it from a flag's.
+    parse_duration(settings.cleanup.older_than, name=f"{source}: cleanup.older_than")
+    return settings
 
 
 def schema() -> dict[str, Any]:
     """Return the JSON schema of pipeline.yaml, for editors."""
     return msgspec.json.schema(Settings)
-
-
-def _yaml(path: Path) -> object:
-    import yaml
-
-    text = read_text(path, what="settings file", hint="Restore it from git, or add --sandbox to try things locally.")
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as exc:
-        mark = getattr(exc, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(exc, "problem", None) or str(exc).splitlines()[0]
-        msg = f"{path}{where} is not YAML: {problem}."
-        raise UsageError(msg) from exc
-    except RecursionError as exc:
-        msg = f"{path} is nested too deeply to be settings."
-        raise UsageError(msg) from exc
 
 
 def _checked_region(region: str) -> str:
@@ -159,24 +156,79 @@ def _checked_region(region: str) -> str:
 
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `\$(?P<at>[^`]*)`)?")
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$(?P<at>[^`]*)`)?$", re.DOTALL)
+_AT = re.compile(r"(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`)?", re.DOTALL)
+_STEP = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")
+_GOT = re.compile(r", got `(\w+)`")
+# msgspec's names of what stands in a document, in words.
+_WORDS = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "keys with values",
+    "null": "null",
+}
+_TYPES = re.compile(rf"`((?:{'|'.join(_WORDS)})(?: \| (?:{'|'.join(_WORDS)}))*)`")
+_NAMES = {type(None): "null", list: "array", dict: "object"}
 
 
-def _explain(problem: str, raw: dict[Any, Any], source: str) -> str:
-    """Return msgspec's *problem* with the value it is about and the keys there are."""
+def _explain(problem: str, raw: dict[Any, Any], text: str, source: str) -> str:
+    """Return msgspec's *problem* with the value it is about, as *text* has it, or with the keys there are."""
     if unknown := _UNKNOWN.search(problem):
         section = (unknown["at"] or "").lstrip(".")
         owner = _section_type(section)
         known = ", ".join(field.name for field in msgspec.structs.fields(owner))
         place = f" in {section}" if section else ""
         return f"{source} has the unknown key {unknown['key']!r}{place}: known keys are {known}."
-    match = _AT.match(problem)
-    what, at = (match["what"], (match["at"] or "").lstrip(".")) if match else (problem, "")
-    value: object = raw
-    for part in filter(None, at.split(".")):
-        value = value.get(part) if isinstance(value, dict) else None
-    shown = f" is {value!r}" if at else ""
-    return f"{source}: {at or 'the document'}{shown}, {what[0].lower() + what[1:]}."
+    match = _AT.fullmatch(problem)
+    what, path = (match["what"], match["path"] or "") if match else (problem, "")
+    got = found[1] if (found := _GOT.search(what)) else ""
+    steps, value = _followed(raw, path, got)
+    at = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
+    if match and match["key"]:
+        key = next((key for key in value if not isinstance(key, str)), None)
+        return f"{source}{': ' if at else ''}{at} has the key {key!r}, which is no text: keys are names of settings."
+    words = _TYPES.sub(lambda types: " or ".join(_WORDS[each] for each in types[1].split(" | ")), what)
+    shown = f" is {_shown(value, text, steps)}" if at else ""
+    quotes = (
+        ": put it in quotes" if "Expected `str" in what and not isinstance(value, (str, list, dict, type(None))) else ""
+    )
+    return f"{source}: {at or 'the document'}{shown}, {words[0].lower() + words[1:]}{quotes}."
+
+
+def _followed(raw: Any, path: str, got: str) -> tuple[list[str | int], Any]:
+    """Return the steps of msgspec's *path* through *raw* and the value there; it does not say which key of a mapping.
+
+    Args:
+        raw: The document.
+        path: Such as ``.cleanup.regions[0]`` or ``.cost.inputs[...]``.
+        got: What stands there, in msgspec's words: tells the key.
+    """
+    steps: list[str | int] = []
+    for name, index in _STEP.findall(path):
+        step = name or index
+        if index == "...":
+            step = next((key for key, each in raw.items() if _NAMES.get(type(each), type(each).__name__) == got), None)
+            if step is None:
+                break
+        steps.append(int(step) if index.isdigit() else step)
+        raw = raw[steps[-1]]
+    return steps, raw
+
+
+def _shown(value: object, text: str, steps: list[str | int]) -> str:
+    """Return *value* as a person wrote it: 012345670123 is another number by then."""
+    if value is None:
+        return "null"
+    written: Any = as_written(text)
+    try:
+        for step in steps:
+            written = written[step]
+    except (LookupError, TypeError):  # merged into its section
+        written = None
+    is_plain = isinstance(written, str) and not isinstance(value, str)
+    return (str(written) if is_plain else repr(value))[:80]
 
 
 def _section_type(name: str) -> type[msgspec.Struct]:

@@ -54,6 +54,7 @@ def test_the_repository_s_own_file_is_good() -> None:
         ("- just text", "entry 1: expected `object`, got `str`"),
         ("models: []", "write a list of url, path and sha256"),
         ("5", "write a list of url, path and sha256"),
+        ("- {url: https://h/a, path: a,\n   path: b}", "has the key 'path' twice, in lines 1 and 2: keep one"),
         ("- {url: [", "is not YAML"),
         ("[" * 3000, "YAML|nested"),
     ],

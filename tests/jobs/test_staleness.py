@@ -171,9 +171,16 @@ def test_the_first_build_of_a_family_has_nothing_to_compare_with(here: World, as
     assert found.detail == "the family has no finished AMI yet"
 
 
-@pytest.mark.parametrize(("text", "facts"), [("- url: https://h/a.pt\n  path: a.pt\n", ["models"]), ("[", ["models"])])
+@pytest.mark.parametrize(
+    ("text", "facts", "words"),
+    [
+        ("- url: https://h/a.pt\n  path: a.pt\n", ["models"], ""),
+        ("[", ["models"], "line 1 is not YAML"),
+        ("- {url: https://h/a.pt, path: a, path: b}\n", ["models"], "has the key 'path' twice, in line 1"),
+    ],
+)
 def test_models_yaml_is_part_of_the_models(
-    here: World, asked: Task, tmp_path: Path, text: str, facts: list[str]
+    here: World, asked: Task, tmp_path: Path, text: str, facts: list[str], words: str
 ) -> None:
     """A model that is listed there is baked; a list that cannot be read cannot be compared."""
     _live(here, asked)
@@ -187,3 +194,4 @@ def test_models_yaml_is_part_of_the_models(
     )
 
     assert [each.fact for each in changes] == facts
+    assert words in changes[0].detail

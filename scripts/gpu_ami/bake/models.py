@@ -10,6 +10,7 @@ import msgspec
 
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
+from gpu_ami.yamltext import parse_yaml
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,20 +42,9 @@ def load(path: Path) -> tuple[Model, ...]:
         UsageError: It is unreadable, not YAML, no list, or an entry cannot be used. No address is shown: it may be a
             secret.
     """
-    import yaml
-
     if not path.exists():
         return ()
-    try:
-        raw = yaml.safe_load(read_text(path, what="list of models"))
-    except yaml.YAMLError as exc:
-        mark = getattr(exc, "problem_mark", None)
-        where = f", line {mark.line + 1}," if mark else ""
-        msg = f"{path}{where} is not YAML: {getattr(exc, 'problem', None) or 'it cannot be read'}."
-        raise UsageError(msg) from exc
-    except RecursionError as exc:
-        msg = f"{path} is nested too deeply to be a list of models."
-        raise UsageError(msg) from exc
+    raw = parse_yaml(read_text(path, what="list of models"), source=str(path))
     try:
         models = msgspec.convert(raw or [], tuple[Model, ...])
     except msgspec.ValidationError as exc:

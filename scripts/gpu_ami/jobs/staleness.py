@@ -12,9 +12,10 @@ from gpu_ami.aws.calls import Caller
 from gpu_ami.aws.images import Image
 from gpu_ami.bake import fingerprint
 from gpu_ami.bake.staleness import Difference, Fact, Facts, differences
-from gpu_ami.errors import AwsError, PipelineError, UsageError
+from gpu_ami.errors import AwsError, PipelineError
 from gpu_ami.files import read_text
 from gpu_ami.invocation import Invocation
+from gpu_ami.yamltext import parse_yaml
 
 if TYPE_CHECKING:
     from gpu_ami.jobs.preparing import Job
@@ -95,15 +96,9 @@ def _image(run: Invocation, given: Mapping[str, Any]) -> str:
 
 
 def _models(run: Invocation, given: Mapping[str, Any], listed_in: Path) -> str:
-    import yaml
-
     bucket = str(given.get("models_s3_bucket") or "")
     objects = family.model_objects(run.access, bucket) if bucket else []
     listed = [(each.key, each.size_bytes, each.etag) for each in objects]
     text = read_text(listed_in, what="list of models") if listed_in.exists() else ""
-    try:
-        written = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as exc:
-        msg = f"{listed_in} is not YAML: mend it there"
-        raise UsageError(msg) from exc
+    written = parse_yaml(text, source=str(listed_in))
     return fingerprint.of_models(listed, given.get("model_downloads"), written)
