@@ -5,9 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from gpu_ami.cost.table import BUNDLED, RATES, Source, load, nearest, parse
+from gpu_ami.cost.table import BUNDLED, RATES, Source, known_are, load, meant, nearest, parse
 from gpu_ami.errors import UsageError
 from tests.cost.builders import SEOUL
 
@@ -199,3 +200,31 @@ def test_the_bundled_table_knows_only_known_rates() -> None:
     assert next(iter(table.regions)) == SEOUL
     assert {"g4dn.xlarge", "g5.xlarge", "g6.xlarge", "g6e.xlarge"} <= table.regions[SEOUL].instances_usd_per_hour.keys()
     assert set(RATES) == set(table.regions[SEOUL].rates)
+
+
+def test_known_names_are_all_or_called_the_nearest() -> None:
+    """Who reads "known are" believes that there is no other."""
+    table = load()
+
+    with pytest.raises(UsageError, match=r"'af-south-1': known are ap-southeast-1, (?:[a-z0-9-]+, ){6}us-west-2; or"):
+        table.check_region("af-south-1")
+    with pytest.raises(UsageError, match=r"known are (?:[a-z0-9.]+, ){7}[a-z0-9.]+; or add --live\.$"):
+        table.check_type(SEOUL, "nope.large")
+    assert known_are("b7", [f"a{number}" for number in range(40)] + ["b1"]) == "nearest are b1, a7, a37"
+
+
+def test_what_a_task_has_not_or_has_done_is_not_recommended() -> None:
+    """`invoke prices` has no --live, and a price that AWS did not give will not come by asking again."""
+    asked = msgspec.structs.replace(load(), sources={"x": Source(what="AWS", date=None, kind="live")})
+
+    for table, has_live in ((load(), False), (asked, True)):
+        with pytest.raises(UsageError, match=r"known are [^;]*us-west-2\.$"):
+            table.check_region("mars", has_live=has_live)
+    with pytest.raises(UsageError, match=r"known are [^;]*\.$"):
+        asked.check_type(SEOUL, "nope.large")
+
+
+def test_a_guess_is_a_close_one() -> None:
+    """A question before forty names, or before one that nobody could have meant, is no help."""
+    assert meant("pull", ["pull_s", "copies"], otherwise="x") == "did you mean pull_s?"
+    assert meant("nope", ["pull_s", "copies"], otherwise="there are two") == "there are two."

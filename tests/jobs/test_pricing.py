@@ -94,5 +94,7 @@ def test_a_region_without_prices_is_refused(tmp_path: Path, local_aws: Sandbox, 
     """A new region is added to the table by a person, with its name."""
     run, _ = _run(tmp_path, local_aws)
 
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as caught:
         pricing.refresh(run, regions=region)
+
+    assert "--live" not in str(caught.value), "invoke prices has no such flag"

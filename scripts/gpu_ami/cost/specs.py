@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
-from gpu_ami.cost.table import RATES, nearest
+from gpu_ami.cost.table import RATES, meant
 from gpu_ami.errors import UsageError
 
 _DAY_S = 86_400
@@ -105,7 +105,8 @@ def checked(name: str, value: object, *, flag: str) -> Decimal:
     """
     spec = SPECS.get(name)
     if spec is None:
-        msg = f"{flag}: there is no input {name!r}: did you mean {nearest(name, SPECS)}?"
+        guess = meant(name, SPECS, otherwise=f"without it, `invoke cost` prints all {len(SPECS)}")
+        msg = f"{flag}: there is no input {name!r}: {guess}"
         raise UsageError(msg)
     number = _number(value)
     what = f"{flag}: {name} = {str(value)[:40]!r}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -21,6 +21,8 @@ Kind = Literal["table", "live", "assumed"]
 MARKETS: tuple[Market, ...] = ("on-demand", "spot")
 # Older prices than this are worth a warning.
 STALE_DAYS = 90
+# So many names are read at a glance.
+_FEW = 12
 # What AWS documents as free of charge; any other zero is a hole in somebody's data.
 FREE = frozenset({"gateway_usd_per_gb"})
 
@@ -141,8 +143,12 @@ class PriceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         found = place.instances_usd_per_hour.get(instance_type) if place else None
         return found.spot if found else {}
 
-    def check_region(self, region: str) -> None:
+    def check_region(self, region: str, *, has_live: bool = True) -> None:
         """Refuse a region without prices.
+
+        Args:
+            region: The region.
+            has_live: Whether the caller's task has a flag that asks AWS for what the table lacks.
 
         Raises:
             UsageError: The table has none for *region*, or prices there are in another currency.
@@ -151,7 +157,7 @@ class PriceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             msg = f"Prices in {region} are in CNY; this table and its arithmetic are in USD: choose another region."
             raise UsageError(msg)
         if region not in self.regions:
-            msg = f"No prices for region {region!r}: known are {nearest(region, self.regions)}; or add --live."
+            msg = f"No prices for region {region!r}: {known_are(region, self.regions)}{self._or_live(has_live)}."
             raise UsageError(msg)
 
     def check_type(self, region: str, instance_type: str) -> None:
@@ -162,10 +168,13 @@ class PriceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """
         known = self.regions[region].instances_usd_per_hour
         if instance_type not in known:
-            msg = (
-                f"No price for {instance_type!r} in {region}: known are {nearest(instance_type, known)}; or add --live."
-            )
+            msg = f"No price for {instance_type!r} in {region}: {known_are(instance_type, known)}{self._or_live()}."
             raise UsageError(msg)
+
+    def _or_live(self, has_live: bool = True) -> str:
+        """Return the offer to ask AWS, unless it has been asked already."""
+        is_asked = any(source.kind == "live" for source in self.sources.values())
+        return "; or add --live" if has_live and not is_asked else ""
 
     def _figure(self, name: str, value: Decimal | None, unit: str, key: str) -> Figure:
         if value is None:
@@ -224,11 +233,29 @@ def parse(text: str, *, source: str) -> PriceTable:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the names in *known* that look like *word*, or else all of them, for an error."""
+    """Return the names in *known*, those that look like *word* first."""
+    names = sorted(known)
+    close = _close(word, names, cutoff=0.6)
+    return ", ".join([*close, *(name for name in names if name not in close)])
+
+
+def known_are(word: str, known: Collection[str]) -> str:
+    """Return the names in *known*, or of many the nearest to *word*, in words for an error."""
+    if len(known) <= _FEW:
+        return f"known are {nearest(word, known)}"
+    return f"nearest are {', '.join(_close(word, sorted(known), cutoff=0))}"
+
+
+def meant(word: str, known: Iterable[str], *, otherwise: str) -> str:
+    """Return a guess at which of the *known* names the slip *word* was to be; *otherwise* where none is close."""
+    close = _close(word, sorted(known), cutoff=0.7)
+    return f"did you mean {' or '.join(close)}?" if close else f"{otherwise}."
+
+
+def _close(word: str, names: Sequence[str], *, cutoff: float) -> list[str]:
     import difflib
 
-    names = sorted(known)
-    return ", ".join(difflib.get_close_matches(word, names, n=3, cutoff=0.6) or names)
+    return difflib.get_close_matches(word, names, n=3, cutoff=cutoff)
 
 
 def _without_nulls(raw: Any) -> Any:
@@ -247,7 +274,8 @@ def _check(table: PriceTable, source: str) -> None:
             _check_source(price.spot_source or price.source, table, f"{where}, {name}")
         for name, rate in place.rates.items():
             if name not in RATES:
-                msg = f"{where} has the unknown rate {name!r}: did you mean {nearest(name, RATES)}?"
+                guess = meant(name, RATES, otherwise=f"rates are {', '.join(RATES)}")
+                msg = f"{where} has the unknown rate {name!r}: {guess}"
                 raise UsageError(msg)
             _check_source(rate.source, table, f"{where}, {name}")
             if name not in FREE or rate.usd != 0:

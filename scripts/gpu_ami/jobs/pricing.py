@@ -65,7 +65,7 @@ def refresh(run: Invocation, *, regions: str | None = None) -> Refreshed:
     after, now = before, datetime.now(timezone.utc)
     problems: list[str] = []
     for region in comma_list(regions, "--regions") or before.regions:
-        before.check_region(region)
+        before.check_region(region, has_live=False)
         types = before.regions[region].instances_usd_per_hour
         with run.console.step(f"prices of {region}"):
             looked = look_up(run.access, region, types=types, rates=RATE_QUERIES, now=now)
