@@ -277,9 +277,29 @@ def test_a_running_sandbox_is_asked_for_what_was_applied_there(
     (root / ".sandbox" / "terraform").mkdir(parents=True)
     applied(root, monkeypatch, outputs(subnet_id=SUBNET))
     (root / "terraform" / ".terraform").rename(root / ".sandbox" / "terraform" / ".terraform")
-    attached = Sandbox(local_aws.access, local_aws.account, attached=True)
+    attached = Sandbox(local_aws.access, local_aws.account, attached=True, identity="this")
+    (root / ".sandbox" / "terraform" / ".sandbox-session").write_text("this")
 
     _, values = in_sandbox(root, attached)
 
     assert values["subnet_id"] == (SUBNET, "terraform output subnet_id")
     assert values["models_s3_bucket"] == (local_aws.account.models_bucket, "the demo account")
+
+
+def test_what_a_sandbox_left_that_has_ended_is_neither_used_nor_kept(
+    root: Path, local_aws: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody set these values by hand: init itself wrote them, of what is gone now."""
+    (root / ".sandbox" / "terraform").mkdir(parents=True)
+    applied(root, monkeypatch, outputs(iam_instance_profile="gone", subnet_id=SUBNET))
+    (root / "terraform" / ".terraform").rename(root / ".sandbox" / "terraform" / ".terraform")
+    mark = root / ".sandbox" / "terraform" / ".sandbox-session"
+    mark.write_text("ended")
+    in_sandbox(root, Sandbox(local_aws.access, local_aws.account, attached=True, identity="ended"))
+    file = root / ".sandbox" / "variables.auto.pkrvars.hcl"
+    assert '"gone"' in file.read_text()
+
+    _, values = in_sandbox(root, Sandbox(local_aws.access, local_aws.account, attached=True, identity="another"))
+
+    assert values["iam_instance_profile"] == (local_aws.account.instance_profile, "the demo account")
+    assert '"gone"' not in file.read_text()

@@ -66,14 +66,15 @@ def finish(run: Invocation, planned: Plan, *, check: bool, yes: bool) -> None:
 
     Raises:
         DifferenceError: There would be a change, and *check* asked.
-        SafetyError: Somebody's own value would be replaced without *yes*.
+        SafetyError: Somebody's own value would be replaced without *yes*, on AWS.
         UsageError: The file cannot be written, or was changed meanwhile.
     """
     shown = run.workspace.shown(planned.file)
     wanted = planned.changed and not (check or run.options.dry_run)
     if planned.changed:
         run.console.say(planned.diff(shown))
-    refused = wanted and bool(planned.replaced) and not yes
+    # The sandbox's own file no build reads, and values of a sandbox that has ended are nobody's to keep.
+    refused = wanted and bool(planned.replaced) and not (yes or run.options.sandbox)
     if wanted and not refused:
         now = _text(planned.file) if planned.file.exists() else None
         if now != planned.before:
@@ -88,7 +89,10 @@ def finish(run: Invocation, planned: Plan, *, check: bool, yes: bool) -> None:
         msg = f"{shown} is not what `invoke init` would make it: run it."
         raise DifferenceError(msg)
     if refused:
-        msg = f"{shown} has other values of {names}, set by hand; nothing was written: add --yes to replace them."
+        msg = (
+            f"{shown} has other values of {names}, set by hand or by an earlier `invoke init`; nothing was written: "
+            "add --yes to replace them."
+        )
         raise SafetyError(msg)
 
 
@@ -106,11 +110,15 @@ def _text(file: Path) -> str:
 
 def _known(run: Invocation) -> tuple[dict[str, tuple[str, str]], str]:
     """Return what Terraform's outputs say, or in the sandbox the demo account; and why not more."""
-    if run.options.sandbox and not run.sandbox.attached:
+    if not run.options.sandbox:
+        return _from_terraform(run)
+    from gpu_ami.sandbox.terraform import was_prepared
+
+    if not was_prepared(run.sandbox, run.workspace.terraform):
         # The state of a sandbox that has ended names what is gone.
-        return _demo(run), "the sandbox has just been started"
+        return _demo(run), "nothing was applied in this sandbox yet"
     found, reason = _from_terraform(run)
-    return (_demo(run) | found if run.options.sandbox else found), reason
+    return _demo(run) | found, reason
 
 
 def _demo(run: Invocation) -> dict[str, tuple[str, str]]:

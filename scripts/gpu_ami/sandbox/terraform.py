@@ -36,17 +36,22 @@ def prepare_terraform(sandbox: Sandbox, folder: Path, handed_over: Path) -> None
         UsageError: A file cannot be written.
         AwsError: The local AWS does not answer.
     """
-    mark = folder / _MARK
-    if not mark.is_file() or mark.read_text(encoding="utf-8") != sandbox.identity:
+    if not was_prepared(sandbox, folder):
         for state in folder.glob("terraform.tfstate*"):
             state.unlink()
         shutil.rmtree(folder / "receipts", ignore_errors=True)
         if handed_over.is_file() and not _names_an_own_image(sandbox, handed_over):
             handed_over.unlink()
-        write_atomic(mark, sandbox.identity, what="sandbox's mark")
+        write_atomic(folder / _MARK, sandbox.identity, what="sandbox's mark")
     _write(folder / _OVERRIDE, _SETTINGS, what="sandbox's Terraform settings")
     values = {name: value for name, value in variables(sandbox).items() if name in _declared(folder)}
     _write(folder / _VARIABLES, values, what="sandbox's Terraform variables")
+
+
+def was_prepared(sandbox: Sandbox, folder: Path) -> bool:
+    """Whether the root module in *folder* was made one for this sandbox: only then its state is about what is there."""
+    mark = folder / _MARK
+    return mark.is_file() and mark.read_text(encoding="utf-8") == sandbox.identity
 
 
 def _write(file: Path, document: dict[str, Any], *, what: str) -> None:
