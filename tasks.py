@@ -72,15 +72,14 @@ def doctor(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
 
 @pipeline_task(ROOT, var="A Packer variable as name=value; repeatable.")
 def validate(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
-    """Check the settings, the Packer template and the Terraform folder; changes nothing."""
+    """Check the settings, the Packer template, the Terraform folder and the AMI handed over; changes nothing."""
     from gpu_ami.jobs import preparing, validating
 
     job = preparing.prepare(run, var)
     if run.options.dry_run:
         run.console.say("\n".join(validating.command_lines(job)))
         return
-    with run.console.step("validation"):
-        validating.validate(job)
+    validating.report(run, job)
 
 
 @pipeline_task(

@@ -8,8 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gpu_ami import process
+from gpu_ami.console import Table
 from gpu_ami.diagnostics import first_problem
 from gpu_ami.errors import PipelineError
+from gpu_ami.invocation import Invocation
+from gpu_ami.jobs import planning
 from gpu_ami.jobs.preparing import Job
 from gpu_ami.process import Command
 
@@ -39,6 +42,32 @@ def validate(job: Job) -> None:
         for problem in list(pool.map(lambda chain: _first_failure(*chain), job.validation())):
             if problem is not None:
                 raise problem
+
+
+def report(run: Invocation, job: Job) -> None:
+    """Validate *job* and what was handed over, and print what was found valid.
+
+    Raises:
+        UsageError: The file that was handed over cannot be read, or holds no AMI id.
+        BuildError: See `validate`.
+        TerraformError: See `validate`.
+    """
+    file, shown = run.workspace.state / run.settings.handover.file, run.workspace.shown
+    ami = planning.handed_over(run, file)
+    with run.console.step("validation"):
+        validate(job)
+    valid = [
+        ("settings", shown(run.workspace.settings)),
+        ("template", shown(job.packer.folder)),
+        ("terraform", shown(job.terraform.folder)),
+        ("hand-over", shown(file)),
+    ]
+    details = {"hand-over": ami or "no AMI yet"}
+    if not run.workspace.settings.exists():  # only the sandbox goes on without
+        details["settings"] = "not there: the sandbox's own"
+    rows = [(what, where, details.get(what, "valid")) for what, where in valid]
+    document = {"valid": dict(valid), "ami_id": ami}
+    run.console.result(document, Table(columns=("checked", "where", "found"), rows=rows))
 
 
 def _first_failure(kind: type[PipelineError], commands: Sequence[Command]) -> PipelineError | None:

@@ -1,0 +1,81 @@
+"""`invoke validate`: what it looks at besides the programs' own checks, and what it prints."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gpu_ami.console import Console
+from gpu_ami.errors import UsageError
+from gpu_ami.invocation import Invocation
+from gpu_ami.jobs import validating
+from gpu_ami.options import Options
+
+AMI = "ami-0123456789abcdef0"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The sandbox's Terraform folder in a checkout; the programs find nothing."""
+    monkeypatch.setattr(validating, "validate", lambda _job: None)
+    (tmp_path / "pipeline.yaml").write_text("region: ap-northeast-2\n")
+    made = tmp_path / ".sandbox" / "terraform"
+    made.mkdir(parents=True)
+    return made
+
+
+def report(folder: Path, output: str = "json") -> str:
+    """Return what the job prints."""
+    out = io.StringIO()
+    options = Options(sandbox=True)
+    run = Invocation(folder.parents[1], options, Console(output, out=out, err=io.StringIO()))  # type: ignore[arg-type]
+    job: Any = SimpleNamespace(
+        packer=SimpleNamespace(folder=run.workspace.packer), terraform=SimpleNamespace(folder=folder)
+    )
+    validating.report(run, job)
+    return out.getvalue()
+
+
+def test_what_was_found_valid_is_printed(folder: Path) -> None:
+    """No output reads like nothing done."""
+    (folder / "gpu-ami.auto.tfvars.json").write_text(json.dumps({"gpu_ami_id": AMI}))
+
+    assert json.loads(report(folder)) == {
+        "valid": {
+            "settings": "pipeline.yaml",
+            "template": ".sandbox/packer",
+            "terraform": ".sandbox/terraform",
+            "hand-over": ".sandbox/terraform/gpu-ami.auto.tfvars.json",
+        },
+        "ami_id": AMI,
+    }
+
+
+def test_a_first_validation_has_neither_file(folder: Path) -> None:
+    """A newcomer's: no settings written, nothing built."""
+    (folder.parents[1] / "pipeline.yaml").unlink()
+
+    lines = [" ".join(line.split()) for line in report(folder, "table").splitlines()]
+
+    assert "settings pipeline.yaml not there: the sandbox's own" in lines
+    assert "hand-over .sandbox/terraform/gpu-ami.auto.tfvars.json no AMI yet" in lines
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"gpu_ami_id": "ami-', r"tfvars\.json is not JSON at line 1"),
+        ('{"gpu_ami_id": "TODO"}', "no AMI id: if it is to hold the id, write null"),
+    ],
+)
+def test_a_hand_over_that_plan_would_refuse_is_refused(folder: Path, text: str, problem: str) -> None:
+    """`terraform validate` does not read variables files."""
+    (folder / "gpu-ami.auto.tfvars.json").write_text(text)
+
+    with pytest.raises(UsageError, match=problem):
+        report(folder)
