@@ -60,6 +60,11 @@ class Invocation:
             )
         )
 
+    @property
+    def is_kept(self) -> bool | None:
+        """Whether what this invocation makes in the sandbox outlives it; None on AWS."""
+        return self.sandbox.attached if self.options.sandbox else None
+
     @functools.cached_property
     def access(self) -> Access:
         """The way to AWS: the sandbox's with ``--sandbox``, the caller's credentials otherwise."""

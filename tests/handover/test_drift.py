@@ -105,6 +105,29 @@ def test_a_difference_says_what_and_what_to_do() -> None:
     assert "invoke build" in found.advice
 
 
+@pytest.mark.parametrize(
+    ("kept", "advice"),
+    [
+        (None, "Run `invoke build`, or leave it."),
+        (True, "A sandbox that has ended made it; run `invoke build`."),
+        (False, "Each --sandbox command starts a fresh AWS; run `invoke sandbox` in another terminal"),
+    ],
+)
+def test_an_ami_that_is_gone_is_not_to_be_handed_over(kept: bool | None, advice: str) -> None:
+    """`invoke update-tfvars` would refuse it."""
+    gone = {A: SeenImage(ami_id=A, state="available"), B: SeenImage(ami_id=B, state=None)}
+
+    there = {**gone, B: SeenImage(ami_id=B, state="available")}
+
+    (found,) = [each for each in find(_seen(manifest_ami=B, images=gone, kept=kept)) if each.subject == "manifest"]
+    (other,) = [each for each in find(_seen(manifest_ami=B, images=there, kept=kept)) if each.subject == "manifest"]
+
+    assert found.code == "not-handed-over"
+    assert found.advice.startswith(advice)
+    assert "which does not exist any more; " in found.detail
+    assert other.advice == "Run `invoke update-tfvars`, or leave it."
+
+
 def test_each_environment_is_looked_at() -> None:
     """One of two may have been left behind."""
     second = _environment(name="spot", ami_id=B, recorded_ami=B)

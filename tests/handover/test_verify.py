@@ -58,6 +58,24 @@ def test_an_ami_that_ec2_does_not_show_is_gone() -> None:
     assert (found.code, "does not exist in ap-northeast-2" in found.text) == ("gone", True)
 
 
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        (None, "was it deregistered"),
+        (True, "a sandbox that has ended made it; run `invoke build`"),
+        (
+            False,
+            "starts a fresh AWS; run `invoke sandbox` in another terminal, which keeps one up, then `invoke build`",
+        ),
+    ],
+)
+def test_in_the_sandbox_the_ami_went_with_its_sandbox(kept: bool | None, words: str) -> None:
+    """Nobody deregistered it: a newcomer would look for it in vain, and make the next one in vain too."""
+    (found,) = problems("ap-northeast-2", None, dataclasses.replace(EXPECTED, kept=kept))
+
+    assert words in found.text
+
+
 def test_everything_is_said_at_once() -> None:
     """A person should not find one problem after the other."""
     bad = dataclasses.replace(GOOD, state="pending", architecture="arm64", tags={})

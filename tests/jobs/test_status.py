@@ -190,6 +190,9 @@ def test_a_build_that_was_not_handed_over(terraform: FakeTerraform, in_step: str
     manifest.write_text(json.dumps({"builds": [build], "last_run_uuid": "1"}))
 
     assert _drift(terraform) == [("not-handed-over", "manifest")]
+    done = task(terraform.here, terraform.folder.parent)
+    with pytest.raises(DifferenceError, match=r"which does not exist any more; .*Run `invoke build`"):
+        status.status(done.run, skip=())
 
 
 def test_a_newer_base_ami(terraform: FakeTerraform, in_step: str) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from gpu_ami.handover.verify import WHERE_GONE
+
 Code = Literal[
     "look-failed",
     "apply-unfinished",
@@ -125,6 +127,7 @@ class Seen:
         environments: The compute environments of the family or the state.
         images: The AMIs that those and the file name, by id.
         manifest_ami: The AMI of the last build in this region; None without a manifest.
+        kept: Whether the sandbox outlives this command; None on AWS.
         parameter: The SSM parameter's name; None when none is used.
         parameter_ami: What it says; None when it is not there.
         newest_base: The base AMI that a full build starts from now; None when it could not be looked up.
@@ -142,6 +145,7 @@ class Seen:
     environments: Sequence[SeenEnvironment] = ()
     images: Mapping[str, SeenImage] = field(default_factory=dict)
     manifest_ami: str | None = None
+    kept: bool | None = None
     parameter: str | None = None
     parameter_ami: str | None = None
     newest_base: str | None = None
@@ -231,16 +235,23 @@ def _hydration(found: SeenEnvironment, drift: Any) -> Iterator[Drift]:
 
 def _hand_over(seen: Seen) -> Iterator[Drift]:
     if seen.manifest_ami is not None and seen.expected_ami != seen.manifest_ami:
-        detail = f"the last build made {seen.manifest_ami}, {seen.handed_over_in} says {seen.expected_ami or 'nothing'}"
-        yield Drift(
-            code="not-handed-over", subject="manifest", detail=detail, advice="Run `invoke update-tfvars`, or leave it."
-        )
+        says = f"{seen.handed_over_in} says {seen.expected_ami or 'nothing'}"
+        detail, advice = f"the last build made {seen.manifest_ami}, {says}", "Run `invoke update-tfvars`, or leave it."
+        image = seen.images.get(seen.manifest_ami)
+        if image is not None and image.state is None:
+            detail = f"the last build made {seen.manifest_ami}, which does not exist any more; {says}"
+            advice = "Run `invoke build`, or leave it." if seen.kept is None else _sentence(WHERE_GONE[seen.kept])
+        yield Drift(code="not-handed-over", subject="manifest", detail=detail, advice=advice)
     if seen.parameter is not None and "parameter" not in seen.failed:
         wanted = seen.expected_ami
         if wanted is not None and seen.parameter_ami != wanted:
             detail = f"it says {seen.parameter_ami or 'nothing'}, {seen.handed_over_in} says {wanted}"
             advice = f"Run `invoke publish --ami {wanted}`."
             yield Drift(code="parameter-differs", subject=seen.parameter, detail=detail, advice=advice)
+
+
+def _sentence(words: str) -> str:
+    return words[0].upper() + words[1:]
 
 
 def _definitions(seen: Seen) -> Iterator[Drift]:

@@ -12,6 +12,16 @@ from gpu_ami.ids import FAMILY_TAG, PIPELINE_TAG
 if TYPE_CHECKING:
     from gpu_ami.aws.candidates import Candidate
 
+# What to do about an AMI that is not there, by whether the sandbox outlives the command; None on AWS.
+WHERE_GONE = {
+    None: "was it deregistered, or is it in another region or another account?",
+    True: "a sandbox that has ended made it; run `invoke build`.",
+    False: (
+        "each --sandbox command starts a fresh AWS; run `invoke sandbox` in another terminal, which keeps one up, then "
+        "`invoke build`."
+    ),
+}
+
 Code = Literal["gone", "pending", "state", "owner", "architecture", "foreign", "deprecated"]
 
 
@@ -25,6 +35,7 @@ class Expected:
         architectures: What the jobs' instances run.
         instance_type: Those instances, for the message.
         now: The moment of the decision, UTC.
+        kept: Whether the sandbox outlives this command; None on AWS.
     """
 
     account: str
@@ -32,6 +43,7 @@ class Expected:
     architectures: Sequence[str]
     instance_type: str
     now: datetime
+    kept: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -51,8 +63,7 @@ def problems(region: str, found: Candidate | None, expected: Expected) -> list[P
         expected: What it must be.
     """
     if found is None:
-        text = f"does not exist in {region}: was it deregistered, or is it in another region or another account?"
-        return [Problem("gone", text)]
+        return [Problem("gone", f"does not exist in {region}: {WHERE_GONE[expected.kept]}")]
     return [*_state(found), *_origin(found, expected), *_fitness(found, expected)]
 
 

@@ -115,6 +115,7 @@ def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code]
             architectures=candidates.architectures(caller, instance_type),
             instance_type=instance_type,
             now=datetime.now(timezone.utc),
+            kept=run.is_kept,
         )
         image = candidates.look_up(caller, ami)
         found += [(ami, each) for each in problems(region, image, expected) if each.code not in accept]

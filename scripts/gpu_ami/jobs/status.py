@@ -106,7 +106,7 @@ def look(run: Invocation, skip: Sequence[str] = ()) -> Status:
         )
         manifest_ami = looker.look("manifest", lambda: _manifest_ami(run), None)
         unfinished, broken = looker.look("receipts", lambda: _receipts(root), _NO_RECEIPTS)
-        named = {each.ami_id for each in environments if each.ami_id} | ({expected} if expected else set())
+        named = {ami for ami in (*(each.ami_id for each in environments), expected, manifest_ami) if ami}
         known: dict[str, SeenImage] = looker.look("images", lambda: _images(caller, named), {})
         newest, parameter = base.result(), published.result()
         bases = {newest, *(each.base_ami for each in known.values())}
@@ -117,6 +117,7 @@ def look(run: Invocation, skip: Sequence[str] = ()) -> Status:
         environments=environments,
         images=known,
         manifest_ami=manifest_ami,
+        kept=run.is_kept,
         parameter=parameter[0],
         parameter_ami=parameter[1],
         newest_base=newest,
