@@ -24,7 +24,7 @@ from gpu_ami.errors import (
 )
 from gpu_ami.handover import receipts
 from gpu_ami.handover.receipts import Receipt
-from gpu_ami.jobs import applying, planning, reading_back
+from gpu_ami.jobs import applying, planning, settling
 from gpu_ami.jobs.applying import Request
 from gpu_ami.sandbox.batch import service_linked_role
 from gpu_ami.sandbox.demomaker import FAMILY
@@ -655,7 +655,7 @@ def looks(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> list[str
         return found
 
     monkeypatch.setattr(batch, "environments", environments)
-    monkeypatch.setattr(applying, "_POLL_S", 0.01)
+    monkeypatch.setattr(settling, "_POLL_S", 0.01)
     return statuses
 
 
@@ -756,7 +756,7 @@ def test_who_stops_waiting_does_not_make_it_fail(
     def raises(*_args: Any, **_more: Any) -> None:
         raise cause
 
-    monkeypatch.setattr(reading_back, "wait_until_settled", raises)
+    monkeypatch.setattr(settling, "wait_until_settled", raises)
 
     with pytest.raises(kind, match=rf"{words}.*`invoke status`"):
         _apply(terraform)

@@ -14,7 +14,6 @@ from gpu_ami.aws.access import Identity
 from gpu_ami.aws.calls import Caller
 from gpu_ami.console import Table
 from gpu_ami.errors import (
-    AwsError,
     InterruptedRunError,
     PartialError,
     PipelineError,
@@ -26,7 +25,7 @@ from gpu_ami.handover.guard import judge
 from gpu_ami.handover.history import steps_back
 from gpu_ami.handover.receipts import Action, Filed, unfinished
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import planning, reading_back, receipting, tagging, terraforming
+from gpu_ami.jobs import planning, reading_back, receipting, settling, tagging, terraforming
 from gpu_ami.jobs.filing import Cabinet
 from gpu_ami.jobs.oneatatime import only_one
 from gpu_ami.jobs.planning import Review
@@ -34,10 +33,7 @@ from gpu_ami.jobs.reading_back import Live
 from gpu_ami.jobs.terraforming import Root
 from gpu_ami.units import show_duration
 
-_POLL_S = 10.0
-_SANDBOX_POLL_S = 0.2
 _ON = "run `invoke apply` again."
-_LATER = "`invoke status` shows how it ends; `invoke apply` then completes the receipt."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +116,9 @@ def _nothing_to_do(root: Root, review: Review, cabinet: Cabinet, dead: Sequence[
     """Say so; complete what a run that was killed, or that Batch outlasted, left open."""
     run = root.run
     run.console.say(f"No changes: what {root.shown} describes is what there is.")
-    live = reading_back.look(_caller(run), terraforming.state(root))
-    if dead and not all(map(reading_back.is_settled, live)):
-        live = _settled(root, live, request)
+    live: Sequence[Live] = reading_back.look(_caller(run), terraforming.state(root))
+    if dead:
+        live = settling.settled(root, live, request.wait_minutes)
     receipting.settle(cabinet, dead, live)
     tagged = tagging.mark_applied(run, review.facts.expected_ami, live)
     document = review.document() | {"applied": False, "receipt": None} | _live_document(live)
@@ -170,7 +166,7 @@ def _act(
     try:
         late = terraforming.apply(root, review.saved, log, updates=updates)
         live = _read_back(root, review, request, late)
-    except (reading_back.UnsettledError, InterruptedRunError) as exc:
+    except (settling.UnsettledError, InterruptedRunError) as exc:
         receipting.left_open(root, cabinet, filed, exc)
     except (PipelineError, KeyboardInterrupt) as exc:
         receipting.failed(root, cabinet, filed, exc, log)
@@ -228,7 +224,7 @@ def _look_again(run: Invocation, review: Review, who: Identity) -> None:
     replace(review, facts=again, findings=judge(review.plan, again)).raise_refused()
 
 
-def _read_back(root: Root, review: Review, request: Request, late: Set[str]) -> list[Live]:
+def _read_back(root: Root, review: Review, request: Request, late: Set[str]) -> Sequence[Live]:
     """Wait for Batch and compare what it shows with what Terraform did.
 
     Args:
@@ -245,11 +241,10 @@ def _read_back(root: Root, review: Review, request: Request, late: Set[str]) -> 
     """
     run = root.run
     with run.console.step("reading back"):
-        live = reading_back.look(_caller(run), terraforming.state(root))
+        live: Sequence[Live] = reading_back.look(_caller(run), terraforming.state(root))
     if late:
         run.console.say(f"Terraform stopped waiting for {', '.join(sorted(late))}; Batch goes on, and so does this.")
-    if not all(map(reading_back.is_settled, live)):
-        live = _settled(root, live, request)
+    live = settling.settled(root, live, request.wait_minutes)
     touched = {change.address for change in review.plan.environments if change.action != "no-op"}
     problems = [problem for each in live if each.address in touched for problem in each.problems()]
     if problems:
@@ -258,37 +253,6 @@ def _read_back(root: Root, review: Review, request: Request, late: Set[str]) -> 
     for remark in (remark for each in live for remark in each.remarks()):
         run.console.warn(remark)
     return live
-
-
-def _settled(root: Root, live: Sequence[Live], request: Request) -> list[Live]:
-    """Return how the environments stand when Batch has nothing under way there any more.
-
-    Raises:
-        UnsettledError: It still has, or cannot be asked any more.
-        InterruptedRunError: Interrupted meanwhile.
-    """
-    run, caller = root.run, _caller(root.run)
-    busy = [each.environment for each in live if each.environment and not reading_back.is_settled(each)]
-    names = ", ".join(each.name for each in busy)
-    limit_s = max(map(reading_back.allowed_s, busy)) if request.wait_minutes is None else request.wait_minutes * 60.0
-    run.console.say(f"Batch replaces the instances of {names} as their jobs end: {show_duration(limit_s)} at most.")
-    try:
-        with run.console.step("waiting for Batch") as note:
-            reading_back.wait_until_settled(
-                caller,
-                [each.name for each in busy],
-                note=note,
-                poll_s=_SANDBOX_POLL_S if run.options.sandbox else _POLL_S,
-                limit_s=limit_s,
-            )
-        return reading_back.look(caller, terraforming.state(root))
-    except KeyboardInterrupt as exc:
-        msg = f"Interrupted while Batch still replaced the instances of {names}: it goes on by itself. {_LATER}"
-        raise InterruptedRunError(msg) from exc
-    except AwsError as exc:
-        why = str(exc).rstrip(".")
-        msg = f"Batch still replaced the instances of {names} when it could not be asked any more ({why}). {_LATER}"
-        raise reading_back.UnsettledError(msg) from exc
 
 
 def _live_document(live: Sequence[Live]) -> dict[str, Any]:

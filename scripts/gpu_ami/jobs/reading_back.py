@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gpu_ami.aws import batch
 from gpu_ami.aws.calls import Caller
-from gpu_ami.errors import TerraformError
 from gpu_ami.handover import recorded
-from gpu_ami.units import show_duration
-
-# Beside the time that the environment gives its running jobs: for Batch to start instances and to end the old ones.
-_MARGIN_S = 30 * 60.0
-_SETTLED = ("VALID", "INVALID")
-
-
-class UnsettledError(TerraformError):
-    """Nobody waits any longer for an update that Batch may still carry out: neither applied nor failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,44 +149,3 @@ def _rates(caller: Caller) -> Callable[[batch.Environment | None], int | None]:
 def _volumes(caller: Caller, environment: batch.Environment | None) -> tuple[batch.Volume, ...]:
     cluster = environment.cluster_arn if environment else None
     return tuple(batch.volumes(caller, cluster)) if cluster else ()
-
-
-def is_settled(live: Live) -> bool:
-    """Whether Batch has nothing under way there."""
-    return live.environment is None or live.environment.status in _SETTLED
-
-
-def allowed_s(environment: batch.Environment) -> float:
-    """Return how long an update of it may take: the time that it gives running jobs, and a margin."""
-    return _MARGIN_S + (0 if environment.terminates_jobs else environment.timeout_minutes * 60)
-
-
-def wait_until_settled(
-    caller: Caller,
-    names: Sequence[str],
-    *,
-    note: Callable[[str], None],
-    poll_s: float,
-    limit_s: float,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Wait until Batch has carried the update of the environments out, or given up on it.
-
-    Raises:
-        AwsError: Batch refused or cannot be reached.
-        UnsettledError: It takes longer than *limit_s*.
-    """
-    began = clock()
-    while True:
-        busy = [each for each in batch.environments(caller, names) if each.status not in _SETTLED]
-        if not busy:
-            return
-        note(", ".join(f"{each.name} is {each.status}" for each in busy))
-        if clock() - began >= limit_s:
-            msg = (
-                f"{busy[0].name} is still {busy[0].status} after {show_duration(clock() - began)} of waiting: Batch "
-                "goes on by itself. `invoke status` shows how it ends; `invoke apply` then completes the receipt."
-            )
-            raise UnsettledError(msg)
-        sleep(poll_s)

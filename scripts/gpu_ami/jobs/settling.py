@@ -1,0 +1,105 @@
+"""After an apply: waiting until Batch has done what Terraform asked for; jobs may hold an update up for hours."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from gpu_ami.aws import batch
+from gpu_ami.aws.calls import Caller
+from gpu_ami.errors import AwsError, InterruptedRunError, TerraformError
+from gpu_ami.jobs import reading_back, terraforming
+from gpu_ami.jobs.reading_back import Live
+from gpu_ami.jobs.terraforming import Root
+from gpu_ami.units import show_duration
+
+_POLL_S = 10.0
+_SANDBOX_POLL_S = 0.2
+_LATER = "`invoke status` shows how it ends; `invoke apply` then completes the receipt."
+# Beside the time that the environment gives its running jobs: for Batch to start instances and to end the old ones.
+_MARGIN_S = 30 * 60.0
+_SETTLED = ("VALID", "INVALID")
+
+
+class UnsettledError(TerraformError):
+    """Nobody waits any longer for an update that Batch may still carry out: neither applied nor failed."""
+
+
+def settled(root: Root, live: Sequence[Live], wait_minutes: int | None) -> Sequence[Live]:
+    """Return how the environments stand when Batch has nothing under way there any more.
+
+    Args:
+        root: The root module.
+        live: How they stand now.
+        wait_minutes: How long to wait; None takes what the environments give running jobs, and a margin.
+
+    Raises:
+        UnsettledError: It still has, or cannot be asked any more.
+        InterruptedRunError: Interrupted meanwhile.
+    """
+    run = root.run
+    busy = [each.environment for each in live if each.environment and not is_settled(each)]
+    if not busy:
+        return live
+    caller = Caller(run.access, run.settings.region)
+    names = ", ".join(each.name for each in busy)
+    limit_s = max(map(allowed_s, busy)) if wait_minutes is None else wait_minutes * 60.0
+    run.console.say(f"Batch replaces the instances of {names} as their jobs end: {show_duration(limit_s)} at most.")
+    try:
+        with run.console.step("waiting for Batch") as note:
+            wait_until_settled(
+                caller,
+                [each.name for each in busy],
+                note=note,
+                poll_s=_SANDBOX_POLL_S if run.options.sandbox else _POLL_S,
+                limit_s=limit_s,
+            )
+        return reading_back.look(caller, terraforming.state(root))
+    except KeyboardInterrupt as exc:
+        msg = f"Interrupted while Batch still replaced the instances of {names}: it goes on by itself. {_LATER}"
+        raise InterruptedRunError(msg) from exc
+    except AwsError as exc:
+        why = str(exc).rstrip(".")
+        msg = f"Batch still replaced the instances of {names} when it could not be asked any more ({why}). {_LATER}"
+        raise UnsettledError(msg) from exc
+
+
+def is_settled(live: Live) -> bool:
+    """Whether Batch has nothing under way there."""
+    return live.environment is None or live.environment.status in _SETTLED
+
+
+def allowed_s(environment: batch.Environment) -> float:
+    """Return how long an update of it may take: the time that it gives running jobs, and a margin."""
+    return _MARGIN_S + (0 if environment.terminates_jobs else environment.timeout_minutes * 60)
+
+
+def wait_until_settled(
+    caller: Caller,
+    names: Sequence[str],
+    *,
+    note: Callable[[str], None],
+    poll_s: float,
+    limit_s: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Wait until Batch has carried the update of the environments out, or given up on it.
+
+    Raises:
+        AwsError: Batch refused or cannot be reached.
+        UnsettledError: It takes longer than *limit_s*.
+    """
+    began = clock()
+    while True:
+        busy = [each for each in batch.environments(caller, names) if each.status not in _SETTLED]
+        if not busy:
+            return
+        note(", ".join(f"{each.name} is {each.status}" for each in busy))
+        if clock() - began >= limit_s:
+            msg = (
+                f"{busy[0].name} is still {busy[0].status} after {show_duration(clock() - began)} of waiting: Batch "
+                "goes on by itself. `invoke status` shows how it ends; `invoke apply` then completes the receipt."
+            )
+            raise UnsettledError(msg)
+        sleep(poll_s)
