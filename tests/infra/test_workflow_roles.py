@@ -180,9 +180,11 @@ def test_a_copys_snapshots_are_tagged_only_where_the_ami_is_copied_to(
 
 def test_a_copy_is_asked_for_without_tags(policies: dict[str, Any], copying: dict[str, Any]) -> None:
     """The plugin's CopyImage has no TagSpecifications, and CopyImageTags is no tag of the request."""
-    for resource in (IMAGE, SNAPSHOT):
-        assert may(copying, "ec2:CopyImage", resource.replace(SEOUL, "us-east-1"))
-        assert not may(policies["build"], "ec2:CopyImage", resource, BUILDS | REQUESTED)
+    for resource in (IMAGE, SNAPSHOT, *(each.replace(SEOUL, "us-east-1") for each in (IMAGE, SNAPSHOT))):
+        for region, allowed in (("us-east-1", True), ("eu-west-1", False)):
+            asked = {"aws:RequestedRegion": [region]}
+            assert may(copying, "ec2:CopyImage", resource, asked) is allowed
+            assert not may(policies["build"], "ec2:CopyImage", resource, BUILDS | REQUESTED | asked)
 
 
 @pytest.mark.parametrize("asked", ["ec2:TerminateInstances", "ec2:StopInstances", "ec2:ModifyInstanceAttribute"])

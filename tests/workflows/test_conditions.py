@@ -103,11 +103,13 @@ def test_no_two_applies_run_at_once_whoever_calls_them() -> None:
     document = workflow("apply.yml")
 
     def group(event: Event) -> str:
-        return str(resolve(document["concurrency"]["group"], contexts_of(document, event, {})))
+        return str(resolve(document["concurrency"]["group"], contexts_of(document, event, {"GPU_AMI_REGION": "r"})))
 
     acting = [Event("push"), Event("workflow_dispatch"), *(_called("apply", under) for under in EVENTS)]
     acting += [_called("rollback", under) for under in EVENTS]
+    # The same region, typed by hand.
+    acting.append(Event("workflow_dispatch", {"region": "r"}))
     plans = [Event("pull_request", body=PULL_REQUEST), *(_called("plan", under) for under in EVENTS)]
 
-    assert {group(event) for event in acting} == {"gpu-ami-apply--main"}
-    assert "gpu-ami-apply--main" not in {group(event) for event in plans}
+    assert {group(event) for event in acting} == {"gpu-ami-apply-r-main"}
+    assert "gpu-ami-apply-r-main" not in {group(event) for event in plans}

@@ -223,11 +223,18 @@ data "aws_iam_policy_document" "build" {
 
   # The plugin sends no tags with a copy. EC2 gives the new image those of the old one, and the new snapshots none.
   dynamic "statement" {
-    for_each = length(local.copy_regions) > 0 ? ["it changes nothing that is there"] : []
+    for_each = length(local.copy_regions) > 0 ? [local.copy_regions] : []
     content {
       sid       = "CopyAnImage"
       actions   = ["ec2:CopyImage"]
       resources = [local.images, local.snapshots]
+
+      # It is asked for in the region that gets the copy.
+      condition {
+        test     = "StringEquals"
+        variable = "aws:RequestedRegion"
+        values   = statement.value
+      }
     }
   }
 
