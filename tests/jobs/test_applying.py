@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from filelock import FileLock
 from moto.core.utils import utcnow
@@ -22,7 +23,7 @@ from gpu_ami.errors import (
     ToolError,
     UsageError,
 )
-from gpu_ami.handover import receipts
+from gpu_ami.handover import history, receipts
 from gpu_ami.handover.receipts import Receipt
 from gpu_ami.jobs import applying, planning, settling
 from gpu_ami.jobs.applying import Request
@@ -609,6 +610,27 @@ def test_a_killed_apply_that_terraform_finished_is_completed(terraform: FakeTerr
     assert "cut short" in (receipt.note or "")
     assert done.document["applied"] is False
     assert terraform.here.maker.ec2.tags[ami]["gpu-ami:handover"] == "applied"
+
+
+def test_an_apply_that_nobody_completed_is_known_before_the_next(terraform: FakeTerraform) -> None:
+    """Afterwards its AMI is not live any more: a rollback would go past it, and clean-up take what is behind."""
+    _handed_over(terraform)
+    _apply(terraform)
+    second = _handed_over(terraform, 4)
+    _apply(terraform)
+    filed = receipts.load(terraform.folder / "receipts")[-1]
+    receipts.write(filed.path, msgspec.structs.replace(filed.receipt, status="started", ended=None))
+    _handed_over(terraform, 3)
+
+    _apply(terraform)
+
+    assert [receipt.status for receipt in _receipts(terraform)] == ["applied", "applied", "applied"]
+    steps = history.steps_back(receipts.load(terraform.folder / "receipts"), _live_by_address(terraform))
+    assert {step.back for step in steps} == {second}
+
+
+def _live_by_address(terraform: FakeTerraform) -> dict[str, str | None]:
+    return {address(market): ami for market, ami in terraform.live().items()}
 
 
 def test_a_killed_publication_is_not_an_apply(terraform: FakeTerraform) -> None:

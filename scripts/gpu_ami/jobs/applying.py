@@ -96,7 +96,7 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
             planning.show(run, review)
             review.raise_refused()
         cabinet = Cabinet(root)
-        dead = unfinished(each for each in cabinet.all() if each.receipt.action != "publish")
+        dead: Sequence[Filed] = unfinished(each for each in cabinet.all() if each.receipt.action != "publish")
         for filed in dead:
             shown = run.workspace.shown(filed.path)
             # One that Batch outlasted says so; one that was killed says nothing.
@@ -108,8 +108,22 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
             return
         _confirm(run, review, request)
         _look_again(run, review, who)
+        dead = _settled_before(root, cabinet, dead)
         acting()
         _act(root, review, cabinet, dead, request=request, who=who)
+
+
+def _settled_before(root: Root, cabinet: Cabinet, dead: Sequence[Filed]) -> Sequence[Filed]:
+    """Complete those receipts of *dead* that AWS confirms; return the others.
+
+    After the next AMI is live it could not be told any more that theirs ever was: a rollback would go past it.
+    """
+    if not dead:
+        return dead
+    live = reading_back.look(_caller(root.run), terraforming.state(root), with_volumes=False)
+    done = receipting.confirmed(dead, live)
+    receipting.settle(cabinet, done, live)
+    return [filed for filed in dead if filed not in done]
 
 
 def _nothing_to_do(root: Root, review: Review, cabinet: Cabinet, dead: Sequence[Filed], request: Request) -> None:

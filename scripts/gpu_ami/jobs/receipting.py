@@ -130,11 +130,19 @@ def _how_things_stand(root: Root, filed: Filed) -> str:
 
 def settle(cabinet: Cabinet, dead: Sequence[Filed], live: Sequence[Live]) -> None:
     """Complete the receipts of runs that were killed, by what is live now."""
-    now = {each.address: each for each in live}
+    done = confirmed(dead, live)
     for filed in dead:
-        is_done = all(_is_done(change, now.get(change.address)) for change in filed.receipt.changes)
+        is_done = filed in done
         note = "cut short; a later run found it applied" if is_done else "cut short; a later run went on from there"
         cabinet.put(Filed(filed.path, filed.receipt.finished("applied" if is_done else "failed", at=_now(), note=note)))
+
+
+def confirmed(dead: Sequence[Filed], live: Sequence[Live]) -> list[Filed]:
+    """Return the receipts of *dead* whose every change is live: what nobody had written down before the next one."""
+    now = {each.address: each for each in live}
+    return [
+        filed for filed in dead if all(_is_done(change, now.get(change.address)) for change in filed.receipt.changes)
+    ]
 
 
 def _is_done(change: Change, live: Live | None) -> bool:
