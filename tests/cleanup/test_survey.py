@@ -140,6 +140,20 @@ def test_other_accounts_are_only_asked_for_uses() -> None:
     assert (len(uses.looks), len(own.looks)) == (2, 1)
 
 
+def test_another_accounts_recipe_may_start_from_our_image() -> None:
+    """It names an image of Image Builder that we share; which AMI that is only our own tags tell."""
+    image = "arn:aws:imagebuilder:here:1:image/base"
+    ours = _images("ami-1")
+    ours["describe_images"][0]["Images"][0]["Tags"] = [{"Key": "Ec2ImageBuilderArn", "Value": f"{image}/1.0.0/1"}]  # type: ignore[index]
+    theirs = Eyes("image-builder", Found([Reference(f"{image}/x.x.x", "image-builder", "their recipe")]))
+    survey = _survey(_place(ours), _place(is_own=False, region="theirs"), uses=(theirs,))
+
+    survey.look()
+
+    assert [each.target for each in survey.references] == ["ami-1", "ami-1"]
+    assert {report.is_use for report in survey.reports} == {True}
+
+
 def test_sources_see_the_amis_of_their_region_only() -> None:
     """Asking EC2 in one region about another's AMIs is an error."""
     here, there = _place(_images("ami-1"), "here"), _place(_images("ami-2"), "there")

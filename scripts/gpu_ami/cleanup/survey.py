@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from gpu_ami.aws.access import Access
 from gpu_ami.aws.calls import Caller, RefusedError, making_sense
 from gpu_ami.aws.images import Image, own_images, some_images
+from gpu_ami.aws.references.image_builder import own_images_of
 from gpu_ami.aws.references.registry import OWN, PER_IMAGE, USES
 from gpu_ami.aws.references.source import Found, Look, Reference, Source
 from gpu_ami.aws.regions import has_service
@@ -103,11 +104,11 @@ class Survey:
     @property
     def reports(self) -> list[SourceReport]:
         """How the last look at each source ended; that uses are seen is only shown by a use of an own AMI."""
-        used = {use.target for sight in self._sights.values() for use in sight.references}
+        shown = [(sight.report, own_images_of(sight.references, self.images)) for sight in self._sights.values()]
+        used = {use.target for _, uses in shown for use in uses}
         own = {each for image in self.images for each in (image.image_id, *image.snapshot_ids) if each in used}
         seen = [
-            replace(sight.report, is_use=sight.report.is_use and any(use.target in own for use in sight.references))
-            for sight in self._sights.values()
+            replace(report, is_use=report.is_use and any(use.target in own for use in uses)) for report, uses in shown
         ]
         return [*self._failed_accounts, *seen, *(source.report for source in self._local)]
 
@@ -115,7 +116,8 @@ class Survey:
     def references(self) -> list[Reference]:
         """What all sources showed, from every place and file."""
         local = [reference for source in self._local for reference in source.references]
-        return [*(each for sight in self._sights.values() for each in sight.references), *local]
+        seen = [each for sight in self._sights.values() for each in sight.references]
+        return [*own_images_of(seen, self.images), *local]
 
     def permissions(self, image: Image) -> tuple[dict[str, str], ...] | None:
         """Return who may launch *image*, as it was looked up; None when it was not."""

@@ -11,7 +11,7 @@ from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.auto_scaling import AutoScalingGroups
 from gpu_ami.aws.references.batch import BatchEnvironments
 from gpu_ami.aws.references.fleets import Fleets, SpotFleets
-from gpu_ami.aws.references.image_builder import ImageBuilder
+from gpu_ami.aws.references.image_builder import ImageBuilder, own_images_of
 from gpu_ami.aws.references.image_references import ImageReferences
 from gpu_ami.aws.references.instances import Instances
 from gpu_ami.aws.references.launch_configurations import LaunchConfigurations
@@ -226,16 +226,16 @@ _BASE = "arn:aws:imagebuilder:r:123456789012:image/base"
 )
 def test_a_recipe_may_start_from_an_image_of_image_builder(parent: str, needed: list[int]) -> None:
     """Such a parent is no AMI id; the AMI says in a tag which image it is."""
-    rows = [
-        {"ImageId": _ami(number), "Tags": [{"Key": "Ec2ImageBuilderArn", "Value": f"{_BASE}/{version}/1"}]}
+    own = [
+        Image(image_id=_ami(number), region="r", tags={"Ec2ImageBuilderArn": f"{_BASE}/{version}/1"})
         for number, version in ((1, "1.0.2"), (2, "2.0.0"))
     ]
-    script = _recipes({"parentImage": parent}) | {"describe_images": [{"Images": rows}]}
+    recipes = _recipes({"parentImage": parent}, {"parentImage": _ami(3)})
 
-    found = _look(ImageBuilder(), script)
+    found = own_images_of(_look(ImageBuilder(), recipes).references, own)
 
-    assert _targets(found) == [_ami(number) for number in needed]
-    assert all(each.detail == f"image recipe x/1: parentImage {parent}" for each in found.references)
+    assert sorted(each.target for each in found) == [*(_ami(number) for number in needed), _ami(3)]
+    assert {each.detail for each in found if each.target != _ami(3)} <= {f"image recipe x/1: parentImage {parent}"}
 
 
 def test_amazons_own_parents_are_not_looked_for() -> None:
@@ -245,8 +245,19 @@ def test_amazons_own_parents_are_not_looked_for() -> None:
     assert not _look(ImageBuilder(), _recipes({"parentImage": parent})).references
 
 
+def test_a_recipe_that_was_made_again_is_read_again() -> None:
+    """Under its old ARN it may have another parent."""
+    look = Look()
+    for number, made in ((1, "2026-11-01"), (2, "2026-11-02")):
+        script = _recipes({"parentImage": _ami(number)})
+        script["list_image_recipes"] = [
+            {"imageRecipeSummaryList": [{"arn": "a:image-recipe/x/1", "dateCreated": made}]}
+        ]
+        assert _targets(ImageBuilder().look(FakeCaller(script), look)) == [_ami(number)]
+
+
 def test_a_second_look_reads_only_new_recipes() -> None:
-    """A recipe never changes; one that was deleted between list and look is not there."""
+    """One that was deleted between list and look is not there."""
     gone = RefusedError("no", "ResourceNotFoundException")
     look = Look()
     script = _recipes({"parentImage": _ami(1)}, {"parentImage": _ami(2)})

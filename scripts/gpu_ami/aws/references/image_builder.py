@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gpu_ami.aws.calls import Caller, RefusedError
-from gpu_ami.aws.images import images_with
+from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.source import Found, Look, Reference, references_in
 
 _WORKERS = 8
@@ -53,7 +53,7 @@ _KINDS = (
 
 
 class ImageBuilder:
-    """Own image and container recipes, all versions. A recipe never changes: a second look reads only new ones."""
+    """Own image and container recipes, all versions. A second look reads only those that were made meanwhile."""
 
     name = "image-builder"
     service = "imagebuilder"
@@ -61,37 +61,48 @@ class ImageBuilder:
     is_use = True
 
     def look(self, caller: Caller, look: Look) -> Found:
-        """Return the parent image, the instance image and the snapshots of each recipe."""
+        """Return the parent image, the instance image and the snapshots of each recipe.
+
+        A parent that is an image of Image Builder is a reference to that; `own_images_of` knows which AMIs it is.
+        """
         listed = {
-            str(row["arn"]): kind
+            (str(row["arn"]), str(row.get("dateCreated"))): kind
             for kind in _KINDS
             for row in caller.pages(
                 "imagebuilder", kind.listing, kind.rows, page_key="nextToken", owner="Self", maxResults=25
             )
         }
-        known: dict[str, Mapping[str, Any]] = look.memory.setdefault("recipes", {})
-        new = [arn for arn in listed if arn not in known]
+        known: dict[tuple[str, str], Mapping[str, Any]] = look.memory.setdefault("recipes", {})
+        new = [key for key in listed if key not in known]
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
-            read = pool.map(lambda arn: listed[arn].read(caller, arn), new)
-            known.update({arn: recipe for arn, recipe in zip(new, read, strict=True) if recipe is not None})
-        recipes = {
-            f"{kind.name} {arn.rpartition('recipe/')[2]}": known[arn] for arn, kind in listed.items() if arn in known
-        }
-        named = [each for who, recipe in recipes.items() for each in references_in(recipe, self.name, who)]
-        return Found([*named, *_of_parents(caller, recipes)])
+            read = pool.map(lambda key: listed[key].read(caller, key[0]), new)
+            known.update({key: recipe for key, recipe in zip(new, read, strict=True) if recipe is not None})
+        references: list[Reference] = []
+        for key, kind in listed.items():
+            who = f"{kind.name} {key[0].rpartition('recipe/')[2]}"
+            recipe = known.get(key, {})
+            references += references_in(recipe, self.name, who)
+            parent = _IMAGE.fullmatch(recipe.get("parentImage", ""))
+            if parent and parent["owner"] != _AMAZON:
+                references.append(Reference(parent[0], self.name, f"{who}: parentImage {parent[0]}"))
+        return Found(references)
 
 
-def _of_parents(caller: Caller, recipes: Mapping[str, Mapping[str, Any]]) -> Iterator[Reference]:
-    """Yield the own AMIs that are the Image Builder images from which recipes start; one call if there are any."""
-    parents = {who: _IMAGE.fullmatch(recipe["parentImage"]) for who, recipe in recipes.items()}
-    own = {who: parent for who, parent in parents.items() if parent and parent["owner"] != _AMAZON}
-    if not own:
-        return
-    for image in images_with(caller, {"tag-key": _TAG}):
+def own_images_of(references: Sequence[Reference], images: Iterable[Image]) -> list[Reference]:
+    """Return *references*, those to images of Image Builder as references to the AMIs among *images* that they are.
+
+    Which account looked does not matter: an image may be shared, and only its owner sees the tag of its AMI.
+    """
+    parents = [(_IMAGE.fullmatch(each.target), each) for each in references if each.target.startswith("arn:")]
+    if not parents:
+        return list(references)
+    found = [each for each in references if not each.target.startswith("arn:")]
+    for image in images:
         built = _IMAGE.fullmatch(image.tags.get(_TAG, ""))
-        for who, parent in own.items():
-            if built and parent["name"] == built["name"] and _covers(parent["version"], built["version"]):
-                yield Reference(image.image_id, ImageBuilder.name, f"{who}: parentImage {parent[0]}")
+        for parent, reference in parents:
+            if built and parent and parent["name"] == built["name"] and _covers(parent["version"], built["version"]):
+                found.append(replace(reference, target=image.image_id))
+    return found
 
 
 def _covers(wanted: str, version: str) -> bool:
