@@ -12,11 +12,11 @@ from typing import Any
 from gpu_ami.aws import changes as ec2
 from gpu_ami.aws.calls import Caller, RefusedError
 from gpu_ami.aws.images import Image, snapshots
-from gpu_ami.cleanup.binproof import BinProof
+from gpu_ami.cleanup.binproof import BinProof, Claim
 from gpu_ami.cleanup.decide import Verdict
 from gpu_ami.cleanup.guard import Guard
 from gpu_ami.cleanup.journal import Journal, image_record, snapshot_record
-from gpu_ami.cleanup.leftovers import DELETED, Leftovers, why_kept
+from gpu_ami.cleanup.leftovers import DELETED, LEFT, Leftovers, why_kept
 from gpu_ami.cleanup.plan import Orphan, Plan
 from gpu_ami.cleanup.survey import Survey
 from gpu_ami.errors import AwsError
@@ -37,6 +37,7 @@ class Result:
         status: deleted, disabled, deprecated, kept or failed.
         snapshots: What came of each of its snapshots.
         error: Why it was kept or failed.
+        is_lost: Whether it is gone for good although it was to be recoverable; `error` says why.
     """
 
     image_id: str
@@ -44,11 +45,13 @@ class Result:
     status: str
     snapshots: dict[str, str] = field(default_factory=dict)
     error: str | None = None
+    is_lost: bool = False
 
     @property
     def is_failed(self) -> bool:
         """Whether something of it failed, a snapshot included."""
-        return self.status == "failed" or any(word.startswith("failed") for word in self.snapshots.values())
+        is_broken = any(word.startswith("failed") for word in self.snapshots.values())
+        return self.status == "failed" or self.is_lost or is_broken
 
     def document(self) -> dict[str, Any]:
         """Return the result as the JSON has it."""
@@ -71,7 +74,7 @@ class Apply:
         journal: Where every act is written down first.
         now: Says what time it is.
         told: Called with the number of AMIs done.
-        must_recover: Whether the first deletion in each region must be seen in its Recycle Bin before the next one.
+        must_recover: Whether what goes first by a Recycle Bin rule must be seen in the bin before anything else does.
     """
 
     def __init__(
@@ -93,7 +96,7 @@ class Apply:
         self._survey = survey
         self._guard = Guard(survey, plan, now=now)
         self._leftovers = Leftovers(survey, journal)
-        self._bin = BinProof(self._callers, is_wanted=must_recover, clock=survey.clock)
+        self._bin = BinProof(self._callers, plan.bins, is_wanted=must_recover, clock=survey.clock)
         self._stop = threading.Event()
         self._done = 0
         self._lock = threading.Lock()
@@ -105,16 +108,44 @@ class Apply:
         """
         waiting = list(verdicts)
         results: list[Result] = []
-        while samples := [each for each in _first_to_go(waiting) if self._bin.is_due(each.image.region)]:
+        images = {verdict.image.image_id: verdict.image for verdict in verdicts}
+        while samples := self._samples(waiting):
             done = self._all(samples)
             for result in (each for each in done if each.status == "deleted"):
-                gone = [key for key, word in result.snapshots.items() if word == DELETED]
-                self._bin.judge(result.region, [result.image_id], gone)
+                claims = self._claims(images[result.image_id]).items()
+                gone = {result.image_id, *(key for key, word in result.snapshots.items() if word == DELETED)}
+                self._prove(result, {key: claim for key, claim in claims if key in gone})
             results += done
-            waiting = [verdict for verdict in waiting if verdict not in samples]
+            tried = {result.image_id for result in done}
+            waiting = [verdict for verdict in waiting if verdict.image.image_id not in tried]
         results += self._all(waiting)
-        self._delete_left_behind(results, {verdict.image.image_id: verdict.image for verdict in verdicts})
+        self._delete_left_behind(results, images)
         return results
+
+    def _samples(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """Return the first AMIs to go by each rule of the Recycle Bin that has not been seen to work yet."""
+        found: list[Verdict] = []
+        covered: set[Claim] = set()
+        for verdict in verdicts:
+            if verdict.action == "delete" and (due := self._bin.due(self._claims(verdict.image).values()) - covered):
+                found.append(verdict)
+                covered |= due
+        return found
+
+    def _claims(self, image: Image) -> dict[str, Claim]:
+        """Return what the ways back of an AMI and of its snapshots rest on, by id; nothing where none is wanted."""
+        if not self._bin.is_wanted:
+            return {}
+        known = {each: self._plan.snapshots[each] for each in image.snapshot_ids if each in self._plan.snapshots}
+        return {image.image_id: self._bin.of_image(image)} | {
+            each: self._bin.of_snapshot(snapshot) for each, snapshot in known.items()
+        }
+
+    def _prove(self, result: Result, gone: Mapping[str, Claim]) -> None:
+        """Look whether the bin has what is *gone*, unless its rules are known to work; say so in *result* if not."""
+        self._bin.judge(gone)
+        if why := self._bin.why_not(gone.values()):
+            result.is_lost, result.error = True, why
 
     def _all(self, verdicts: Sequence[Verdict]) -> list[Result]:
         workers = _WORKERS_PER_REGION * max(1, len({verdict.image.region for verdict in verdicts}))
@@ -132,7 +163,8 @@ class Apply:
         results = []
         for orphan in orphans:
             snapshot = orphan.snapshot
-            if why_not := self._bin.why_not(snapshot.region):
+            claim = self._bin.of_snapshot(snapshot)
+            if why_not := self._bin.why_not([claim]):
                 word = f"failed: {why_not}"
             elif reason := self._guard.keeps_snapshot(snapshot.snapshot_id, orphan.image_id) or self._why_kept(orphan):
                 word = f"kept: {reason}"
@@ -140,11 +172,12 @@ class Apply:
                 self._journal.write("will-delete-orphan", snapshot=snapshot_record(snapshot))
                 word = self._leftovers.delete(self._callers[snapshot.region], snapshot.snapshot_id)
                 self._journal.write("orphan", snapshot_id=snapshot.snapshot_id, status=word)
-                if word == DELETED and self._bin.is_due(snapshot.region):
-                    self._bin.judge(snapshot.region, [], [snapshot.snapshot_id])
             status = word.partition(":")[0]
             error = word.partition(": ")[2] or None
-            results.append(Result(orphan.image_id, snapshot.region, status, {snapshot.snapshot_id: word}, error))
+            result = Result(orphan.image_id, snapshot.region, status, {snapshot.snapshot_id: word}, error)
+            if word == DELETED:
+                self._prove(result, {snapshot.snapshot_id: claim})
+            results.append(result)
         return results
 
     def _why_kept(self, orphan: Orphan) -> str | None:
@@ -160,7 +193,7 @@ class Apply:
         image = verdict.image
         if self._stop.is_set():
             return Result(image.image_id, image.region, "kept", error="the run was interrupted")
-        if why_not := self._bin.why_not(image.region):
+        if why_not := self._bin.why_not(self._claims(image).values()):
             return Result(image.image_id, image.region, "failed", error=why_not)
         if reason := self._guard.keeps(image):
             return Result(image.image_id, image.region, "kept", error=reason)
@@ -212,20 +245,18 @@ class Apply:
     def _delete_left_behind(self, results: Sequence[Result], images: Mapping[str, Image]) -> None:
         gone = {result.image_id for result in results if result.status == "deleted"}
         for result in results:
-            if result.status != "deleted" or self._bin.why_not(result.region):
+            if result.status != "deleted":
                 continue
-            caller = self._callers[result.region]
-            image = images[result.image_id]
-            result.snapshots.update(self._leftovers.finish(caller, image, result.snapshots, gone))
-            failed = [word for word in result.snapshots.values() if word.startswith("failed")]
-            result.error = failed[0].partition(": ")[2] if failed else None
-
-
-def _first_to_go(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Return the first AMI of each region that is to be deleted."""
-    return list(
-        {verdict.image.region: verdict for verdict in reversed(verdicts) if verdict.action == "delete"}.values()
-    )
+            caller, image = self._callers[result.region], images[result.image_id]
+            claims = {key: claim for key, claim in self._claims(image).items() if result.snapshots.get(key) == LEFT}
+            if why := self._bin.why_not(claims.values()):
+                result.snapshots |= self._leftovers.keep(image, result.snapshots, why)
+                continue
+            words = self._leftovers.finish(caller, image, result.snapshots, gone)
+            result.snapshots |= words
+            if failed := [word for word in result.snapshots.values() if word.startswith("failed")]:
+                result.error = failed[0].partition(": ")[2]
+            self._prove(result, {key: claim for key, claim in claims.items() if words.get(key) == DELETED})
 
 
 def doomed_of(plan: Plan, only: Collection[tuple[str, str]] | None) -> list[Verdict]:

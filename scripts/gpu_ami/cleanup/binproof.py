@@ -1,16 +1,22 @@
-"""Proof that a Recycle Bin works: what went first in a region must be in its bin before anything else goes there."""
+"""Proof that Recycle Bin rules work: what goes first by a rule must be in the bin before anything else goes by it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
 
 from gpu_ami.aws.calls import Caller
-from gpu_ami.aws.recyclebin import images_in_bin, snapshots_in_bin
+from gpu_ami.aws.images import Image, Snapshot
+from gpu_ami.aws.recyclebin import IMAGE, SNAPSHOT, Kind, images_in_bin, snapshots_in_bin
+from gpu_ami.cleanup.plan import Bin
 from gpu_ami.errors import AwsError
 
 _LOOK_EVERY_S = 5.0
 _SHOWN_WITHIN_S = 60.0
+
+# What a way back rests on: a region, a kind of resource, and the rules that are said to keep it.
+Claim: TypeAlias = "tuple[str, Kind, frozenset[str]]"
 
 
 class BinProof:
@@ -21,6 +27,7 @@ class BinProof:
 
     Args:
         callers: By region.
+        bins: The rules, by region.
         is_wanted: Whether what goes must be recoverable; without it nothing is asked.
         clock: Monotonic seconds.
         sleep: Waits between two looks.
@@ -29,43 +36,69 @@ class BinProof:
     def __init__(
         self,
         callers: Mapping[str, Caller],
+        bins: Mapping[str, Bin],
         *,
         is_wanted: bool,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Believe nothing yet."""
-        self._callers = callers
-        self._is_wanted = is_wanted
+        self._callers, self._bins = callers, bins
+        self.is_wanted = is_wanted
         self._clock, self._sleep = clock, sleep
-        # Why a region's bin does not work; None where it does.
-        self._judged: dict[str, str | None] = {}
+        # Why the rules of a claim do not work; None where they do.
+        self._judged: dict[Claim, str | None] = {}
 
-    def is_due(self, region: str) -> bool:
-        """Return whether the next thing that goes in *region* is to be looked for in the bin."""
-        return self._is_wanted and region not in self._judged
+    def of_image(self, image: Image) -> Claim:
+        """Return what the way back of *image* itself rests on."""
+        return self._claim(image.region, IMAGE, image.tags)
 
-    def why_not(self, region: str) -> str | None:
-        """Return why nothing may go in *region*: its bin lacks what went first."""
-        return self._judged.get(region)
+    def of_snapshot(self, snapshot: Snapshot) -> Claim:
+        """Return what the way back of *snapshot* rests on."""
+        return self._claim(snapshot.region, SNAPSHOT, snapshot.tags)
 
-    def judge(self, region: str, image_ids: Collection[str], snapshot_ids: Collection[str]) -> None:
-        """Look until *region*'s bin shows what was deleted just now, for a minute at most."""
+    def _claim(self, region: str, kind: Kind, tags: Mapping[str, str]) -> Claim:
+        rules = self._bins[region].rules if region in self._bins else ()
+        return region, kind, frozenset(rule.identifier for rule in rules if rule.keeps(kind, tags))
+
+    def due(self, claims: Iterable[Claim]) -> set[Claim]:
+        """Return those of *claims* that nothing has proved or refuted yet."""
+        return {claim for claim in claims if claim not in self._judged} if self.is_wanted else set()
+
+    def why_not(self, claims: Iterable[Claim]) -> str | None:
+        """Return why nothing may go that rests on *claims*: the bin lacks what went first by one of them."""
+        return next((why for claim in claims if (why := self._judged.get(claim))), None)
+
+    def judge(self, gone: Mapping[str, Claim]) -> None:
+        """Look until the bins show what was deleted just now, for a minute at most.
+
+        Args:
+            gone: What each of the AMIs and snapshots rests on, by id. Whatever is judged already is not looked for.
+        """
+        asked = {identifier: claim for identifier, claim in gone.items() if self.due([claim])}
         began = self._clock()
-        while missing := self._missing(region, image_ids, snapshot_ids):
+        while missing := self._missing(asked):
             if self._clock() - began >= _SHOWN_WITHIN_S:
                 break
             self._sleep(_LOOK_EVERY_S)
-        self._judged[region] = missing and (
-            f"{missing}; a new rule takes up to 30 minutes to work. Run it again later, or add --permanent"
-        )
+        for identifier, claim in asked.items():
+            why = missing.get(identifier)
+            self._judged[claim] = self._judged.get(claim) or (
+                why and f"{why}; a new rule takes up to 30 minutes to work. Run it again later, or add --permanent"
+            )
 
-    def _missing(self, region: str, image_ids: Collection[str], snapshot_ids: Collection[str]) -> str | None:
-        caller = self._callers[region]
-        try:
-            images = set(image_ids) - set(images_in_bin(caller)) if image_ids else set()
-            snapshots = set(snapshot_ids) - set(snapshots_in_bin(caller)) if snapshot_ids else set()
-        except AwsError as exc:
-            return f"the Recycle Bin could not be looked into after the first deletion: {exc}"
-        lost = next(iter(sorted(images | snapshots)), None)
-        return f"the Recycle Bin does not have {lost}, which went first" if lost else None
+    def _missing(self, asked: Mapping[str, Claim]) -> dict[str, str]:
+        """Return what is not in its bin, and why that is thought."""
+        missing: dict[str, str] = {}
+        for region, kind in sorted({(claim[0], claim[1]) for claim in asked.values()}):
+            ids = [identifier for identifier, claim in asked.items() if claim[:2] == (region, kind)]
+            listing = images_in_bin if kind == IMAGE else snapshots_in_bin
+            try:
+                kept = listing(self._callers[region])
+            except AwsError as exc:
+                why = f"the Recycle Bin could not be looked into after the first deletion: {exc}"
+                missing |= dict.fromkeys(ids, why)
+                continue
+            lost = [each for each in ids if each not in kept]
+            missing |= {each: f"the Recycle Bin does not have {each}, which went first" for each in lost}
+        return missing

@@ -56,6 +56,13 @@ class Leftovers:
             self._journal.write("snapshot", image_id=image.image_id, snapshot_id=snapshot_id, status=final[snapshot_id])
         return final
 
+    def keep(self, image: Image, words: Mapping[str, str], why: str) -> dict[str, str]:
+        """Write down that the snapshots of *image* that were left stay, and *why*; return the last word on each."""
+        final = {each: f"kept: {why}" for each in image.snapshot_ids if words.get(each, LEFT) == LEFT}
+        for snapshot_id, word in final.items():
+            self._journal.write("snapshot", image_id=image.image_id, snapshot_id=snapshot_id, status=word)
+        return final
+
     @staticmethod
     def delete(caller: Caller, snapshot_id: str) -> str:
         """Delete a snapshot; return ``deleted``, ``kept: WHY`` or ``failed: WHY``."""

@@ -58,6 +58,10 @@ class Region:
     binned_images: set[str] = field(default_factory=set)
     binned_snapshots: set[str] = field(default_factory=set)
 
+    def has(self, image_id: str) -> bool:
+        """Return whether the AMI is there; for a while EC2 may still list one that is in the bin already."""
+        return image_id in self.images and image_id not in self.binned_images
+
 
 def restore(story: Story, journal: Journal, caller_of: Callable[[str], Caller]) -> list[Restored]:
     """Bring back what the journal says was deleted, disabled or deprecated; one failure never stops the rest.
@@ -73,7 +77,7 @@ def restore(story: Story, journal: Journal, caller_of: Callable[[str], Caller]) 
     regions = {name: _region(story, caller_of(name)) for name in sorted(_region_names(story))}
     for entry in story.entries.values():
         image = entry.image
-        if _was_deleted(entry) and image.image_id not in regions[image.region].images:
+        if _was_deleted(entry) and not regions[image.region].has(image.image_id):
             # Should this run end here, the next one must not take the snapshots for left behind.
             journal.write("restoring", image_id=image.image_id)
     results = [_image(entry, regions[entry.image.region], journal) for entry in story.entries.values()]
@@ -124,9 +128,7 @@ def _image(entry: Entry, region: Region, journal: Journal) -> Restored:
 
 def _bring_back(entry: Entry, region: Region) -> bool:
     image = entry.image
-    # For a while EC2 may still list an AMI that is in the bin already.
-    is_there = image.image_id in region.images and image.image_id not in region.binned_images
-    if is_there or not _was_deleted(entry):
+    if region.has(image.image_id) or not _was_deleted(entry):
         return False
     missing = [each for each in image.snapshot_ids if each not in region.snapshots]
     for snapshot_id in missing:
