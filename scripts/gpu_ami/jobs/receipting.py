@@ -138,7 +138,7 @@ def settle(cabinet: Cabinet, dead: Sequence[Filed], live: Sequence[Live]) -> Non
 
 
 def confirmed(dead: Sequence[Filed], live: Sequence[Live]) -> list[Filed]:
-    """Return the receipts of *dead* whose every change is live: what nobody had written down before the next one."""
+    """Return those of the open receipts *dead* whose every change is live: they were applied after all."""
     now = {each.address: each for each in live}
     return [
         filed for filed in dead if all(_is_done(change, now.get(change.address)) for change in filed.receipt.changes)
