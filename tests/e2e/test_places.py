@@ -54,8 +54,9 @@ def test_packer_is_started_again_where_there_is_room(scene: tuple[Bench, str]) -
     def answer(call: Call, environ: Environ) -> Answer | None:
         kind, subnet = call.parameters["InstanceType"], _subnet(call.parameters)
         if (subnet, kind) == (first, "c7i.4xlarge"):
-            # With the status of AWS: the plugin's SDK asks three times before it believes that.
-            return error_answer(environ, "InsufficientInstanceCapacity", NO_ROOM.format(kind), 500)
+            # AWS says it with status 500, which the plugin's SDK asks about for two minutes before it believes it;
+            # `bake/test_attempts.py` knows the words that come then.
+            return error_answer(environ, "InsufficientInstanceCapacity", NO_ROOM.format(kind))
         if (subnet, kind) == (other, "c7i.4xlarge"):
             return error_answer(environ, "Unsupported", UNSUPPORTED.format(kind))
         return None
