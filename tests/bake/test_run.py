@@ -14,11 +14,13 @@ import pytest
 
 from gpu_ami.bake import run
 from gpu_ami.bake.events import Progress
-from gpu_ami.bake.run import bake
+from gpu_ami.bake.run import FailedBuildError, bake
+from gpu_ami.bake.variables import template_scripts
 from gpu_ami.errors import BuildError, UsageError
 from gpu_ami.process import Command
 
 SCRIPTS = ("update-system", "pull-image")
+TEMPLATE_SCRIPTS = template_scripts(Path(__file__).parents[2] / "packer")
 GOOD = [
     "1,,ui,say,==> amazon-ebs.gpu: Launching a source AWS instance...",
     "1,,ui,say,==> amazon-ebs.gpu: Provisioning with shell script: s/update-system.sh",
@@ -70,12 +72,12 @@ def _packer(lines: list[str], status: int) -> Command:
     return Command((sys.executable, "-c", code, str(status), *lines))
 
 
-def _bake(command: Command, log: Path, view: Recorder) -> Progress:
+def _bake(command: Command, log: Path, view: Recorder, *, scripts: tuple[str, ...] = SCRIPTS) -> Progress:
     def percent(_ami: str) -> int:
         (log.parent / "asked").touch()
         return 40
 
-    return bake(command, scripts=SCRIPTS, log=log, view=view, percent=percent, poll_s=0.05)
+    return bake(command, scripts=scripts, log=log, view=view, percent=percent, poll_s=0.05)
 
 
 def test_a_good_build_is_followed_to_its_amis(tmp_path: Path) -> None:
@@ -131,6 +133,22 @@ def test_a_failed_build_names_step_reason_and_log(tmp_path: Path) -> None:
         _bake(_packer(BAD, 1), tmp_path / "b.log", view)
 
     assert view.last_words[-1] == "no such digest"
+
+
+@pytest.mark.parametrize("script", TEMPLATE_SCRIPTS)
+def test_each_step_of_the_template_is_named_when_it_fails(tmp_path: Path, script: str) -> None:
+    """Whoever reads the last line goes to that file; Packer names it by its path only, and once."""
+    position = TEMPLATE_SCRIPTS.index(script) + 1
+    started = [
+        f"1,,ui,say,==> amazon-ebs.gpu: Provisioning with shell script: /x/packer/scripts/{name}.sh"
+        for name in TEMPLATE_SCRIPTS[:position]
+    ]
+
+    with pytest.raises(FailedBuildError) as caught:
+        _bake(_packer([GOOD[0], *started, *BAD[1:]], 1), tmp_path / "b.log", Recorder(), scripts=TEMPLATE_SCRIPTS)
+
+    assert caught.value.script == script
+    assert f"failed at step {position} of {len(TEMPLATE_SCRIPTS)}: {script}: Script exited" in str(caught.value)
 
 
 def test_a_build_that_dies_at_once_says_its_last_words(tmp_path: Path) -> None:

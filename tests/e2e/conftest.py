@@ -124,3 +124,22 @@ def built(shared: Checkout, live: Any) -> dict[str, Any]:
     """The result of one `invoke build --sandbox` against the running sandbox."""
     document: dict[str, Any] = shared.document("build", "--sandbox")
     return document
+
+
+@pytest.fixture(scope="module")
+def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, Any]]:
+    """A checkout whose scripts the tests break, and its running sandbox."""
+    checkout = make_checkout(tmp_path_factory.mktemp("spoilt") / "checkout")
+    with checkout.sandbox() as sandbox:
+        yield checkout, sandbox
+
+
+@pytest.fixture
+def scene(spoilt: tuple[Checkout, Any]) -> Iterator[tuple[Checkout, Any]]:
+    """The spoilt checkout with whole sources again."""
+    checkout, _ = spoilt
+    yield spoilt
+    shutil.rmtree(checkout.root / "packer")
+    fresh = make_checkout(checkout.root.parent / f"fresh-{time.monotonic_ns()}")
+    shutil.move(fresh.root / "packer", checkout.root / "packer")
+    shutil.rmtree(fresh.root)

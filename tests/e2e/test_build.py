@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Checkout
+from gpu_ami.bake.variables import template_scripts
+from tests.e2e.conftest import ROOT, Checkout
+from tests.e2e.leftovers import leftovers
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,16 @@ def test_the_result_has_the_documented_keys(built: dict[str, Any]) -> None:
     assert built["amis"] == {built["region"]: built["ami_id"]}
     assert built["sandbox"] is True
     assert built["manifest"] == ".sandbox/manifest.json"
+
+
+def test_every_step_ran_once_and_in_order(shared: Checkout, built: dict[str, Any]) -> None:
+    """What names a step that fails counts them so; a step that Packer never ran could not fail either."""
+    logs = [path.read_text() for path in (shared.root / ".sandbox" / "logs").glob("*.log")]
+    (log,) = [text for text in logs if f":{built['ami_id']}" in text]
+
+    ran = re.findall(r"Provisioning with shell script: \S*/([\w-]+)\.sh", log)
+
+    assert tuple(ran) == template_scripts(ROOT / "packer")
 
 
 def test_the_ami_exists_with_tags_and_snapshot(
@@ -127,25 +140,6 @@ def test_nothing_of_the_build_stays_in_the_image(root: Path) -> None:
 def test_nothing_of_the_build_stays_in_the_account(live: Any, shared: Checkout, built: dict[str, Any]) -> None:
     """An instance, key pair, group or volume left behind is billed or fills a quota."""
     assert leftovers(live, _run_id(shared, built)) == []
-
-
-def leftovers(sandbox: Any, run_id: str) -> list[str]:
-    """Return what of the build *run_id* is still there beside its AMI and snapshot.
-
-    The demo account has a dead build of its own, for `invoke sweep`: that is not ours.
-    """
-    ec2, demo = sandbox.access.client("ec2"), set(sandbox.account.leftovers.values())
-    pairs = [key for key in ec2.describe_key_pairs()["KeyPairs"] if key["KeyPairId"] not in demo]
-    mine = [{"Name": "tag:gpu-ami:run", "Values": [run_id]}]
-    reservations = ec2.describe_instances(Filters=mine)["Reservations"]
-    instances = [i for reservation in reservations for i in reservation["Instances"]]
-    found = [
-        *(i["InstanceId"] for i in instances if i["State"]["Name"] != "terminated"),
-        *(key["KeyName"] for key in pairs if key["KeyName"].startswith("packer_")),
-        *(group["GroupId"] for group in ec2.describe_security_groups(Filters=mine)["SecurityGroups"]),
-        *(volume["VolumeId"] for volume in ec2.describe_volumes(Filters=mine)["Volumes"]),
-    ]
-    return [left for left in found if left not in demo]
 
 
 def test_manifest_shows_this_build(shared: Checkout, built: dict[str, Any]) -> None:

@@ -2,56 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
-import signal
 import socket
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gpu_ami.bake.variables import template_scripts
-from tests.e2e.conftest import ROOT, Checkout, make_checkout
-from tests.e2e.test_build import leftovers
+from tests.e2e.conftest import ROOT, Checkout
+from tests.e2e.leftovers import all_leftovers
 
 SCRIPTS = template_scripts(ROOT / "packer")
+# The first, the last, one between two and the one that Packer brings a file from. That each of the others is named is
+# `bake/test_run.py`'s, that each is run in this order `test_build.py`'s, that none may fail `infra/test_template.py`'s.
+SOME = (SCRIPTS[0], "pull-image", "write-release", SCRIPTS[-1])
 
 
-@pytest.fixture(scope="module")
-def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, Any]]:
-    """A checkout whose scripts the tests break, and its running sandbox."""
-    checkout = make_checkout(tmp_path_factory.mktemp("spoilt") / "checkout")
-    with checkout.sandbox() as sandbox:
-        yield checkout, sandbox
-
-
-@pytest.fixture
-def scene(spoilt: tuple[Checkout, Any]) -> Iterator[tuple[Checkout, Any]]:
-    """The spoilt checkout with whole sources again."""
-    checkout, _ = spoilt
-    yield spoilt
-    shutil.rmtree(checkout.root / "packer")
-    fresh = make_checkout(checkout.root.parent / f"fresh-{time.monotonic_ns()}")
-    shutil.move(fresh.root / "packer", checkout.root / "packer")
-    shutil.rmtree(fresh.root)
-
-
-def _all_leftovers(sandbox: Any) -> list[str]:
-    """Return what any build of these tests left; the demo account's own dead build is not one of them."""
-    ec2 = sandbox.access.client("ec2")
-    instances = [{"Name": "resource-type", "Values": ["instance"]}, {"Name": "key", "Values": ["gpu-ami:run"]}]
-    tags = ec2.describe_tags(Filters=instances)["Tags"]
-    runs = {tag["Value"] for tag in tags if tag["ResourceId"] != sandbox.account.leftovers["instance"]}
-    return [left for run in runs for left in leftovers(sandbox, run)]
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", SOME)
 def test_a_step_that_fails_is_named(scene: tuple[Checkout, Any], script: str) -> None:
     """The line tells the step, the reason and the log; Packer has cleaned up; nothing was handed over."""
     checkout, sandbox = scene
@@ -72,7 +40,7 @@ def test_a_step_that_fails_is_named(scene: tuple[Checkout, Any], script: str) ->
     )
     log = Path(last.rsplit(" ", 1)[-1].rstrip("."))
     assert "broken on purpose" in log.read_text()
-    assert _all_leftovers(sandbox) == []
+    assert all_leftovers(sandbox) == []
     assert not (checkout.root / ".sandbox" / "terraform" / "gpu-ami.auto.tfvars.json").exists()
 
 
@@ -90,7 +58,7 @@ def test_a_missing_image_is_found_before_anything_starts(
 
     assert done.returncode == 8, done.stderr
     assert detail in done.stderr.splitlines()[-1]
-    assert _all_leftovers(sandbox) == []
+    assert all_leftovers(sandbox) == []
 
 
 def test_an_empty_model_bucket_is_found_before_anything_starts(scene: tuple[Checkout, Any]) -> None:
@@ -119,7 +87,7 @@ def test_an_unreachable_guest_fails_the_launch(scene: tuple[Checkout, Any]) -> N
     assert done.returncode == 5, done.stderr
     assert "launching the builder" in done.stderr.splitlines()[-1]
     assert "imeout" in done.stderr.splitlines()[-1]
-    assert _all_leftovers(sandbox) == []
+    assert all_leftovers(sandbox) == []
 
 
 @pytest.mark.parametrize(
@@ -160,114 +128,3 @@ def test_a_broken_terraform_folder_is_exit_6(scene: tuple[Checkout, Any]) -> Non
     assert done.returncode == 6, done.stderr
     problem = "`terraform validate` refuses: Reference to undeclared input variable (broken.tf line 2)"
     assert problem in done.stderr
-
-
-@pytest.mark.parametrize(
-    "said",
-    ["launching the builder", f"step 1 of {len(SCRIPTS)}", f"step 5 of {len(SCRIPTS)}", "making the AMI"],
-)
-def test_ctrl_c_leaves_nothing_behind(scene: tuple[Checkout, Any], said: str) -> None:
-    """Whatever Packer was doing, one Ctrl-C ends the build, the instance and everything made for it."""
-    checkout, sandbox = scene
-    child = checkout.popen("build", "--sandbox")
-    assert child.stderr is not None
-    lines: list[str] = []
-    for line in child.stderr:
-        lines.append(line)
-        if said in line:
-            child.send_signal(signal.SIGINT)
-            break
-    rest, _ = child.stderr.read(), child.wait(timeout=120)
-    if child.stdout is not None:
-        child.stdout.close()
-    child.stderr.close()
-
-    assert said in "".join(lines), "".join(lines)
-    assert child.returncode == 130, rest
-    assert "interrupted" in rest.strip().splitlines()[-1]
-    assert _all_leftovers(sandbox) == []
-
-
-class Trap:
-    """A server on another loopback port: whoever connects there has left the sandbox."""
-
-    def __init__(self) -> None:
-        """Listen at once."""
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        self.connections = 0
-        threading.Thread(target=self._count, daemon=True).start()
-
-    def _count(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            self.connections += 1
-            connection.close()
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._socket.close()
-
-
-BACKEND = """\
-terraform {
-  backend "s3" {
-    bucket = "leak"
-    key    = "leak"
-    region = "eu-west-1"
-  }
-}
-"""
-
-
-def test_no_variable_of_the_user_leads_the_sandbox_off_loopback(checkout: Checkout, tmp_path: Path) -> None:
-    """Each of these gets past a plain AWS_ENDPOINT_URL; together they must change nothing."""
-    trap = Trap()
-    there = f"http://127.0.0.1:{trap.port}"
-    config = tmp_path / "config"
-    config.write_text(f"[profile leak]\nregion = eu-west-1\nendpoint_url = {there}\naws_access_key_id = a\n")
-    (checkout.root / "packer" / "variables.auto.pkrvars.hcl").write_text('subnet_id = "subnet-leak"\n')
-    (checkout.root / "terraform" / "terraform.tfvars").write_text('gpu_ami_id = "ami-leak"\n')
-    (checkout.root / "terraform" / "backend.tf").write_text(BACKEND)
-    leaks = {
-        "AWS_PROFILE": "leak",
-        "AWS_CONFIG_FILE": str(config),
-        "AWS_SHARED_CREDENTIALS_FILE": str(config),
-        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
-        "AWS_ENDPOINT_URL": there,
-        "AWS_ENDPOINT_URL_EC2": there,
-        "AWS_ENDPOINT_URL_SSM": there,
-        "AWS_ENDPOINT_URL_S3": there,
-        "AWS_ENDPOINT_URL_STS": there,
-        "AWS_REGION": "eu-west-1",
-        "AWS_CA_BUNDLE": str(tmp_path / "none.pem"),
-        "HTTP_PROXY": there,
-        "HTTPS_PROXY": there,
-        "http_proxy": there,
-        "https_proxy": there,
-        "ALL_PROXY": there,
-        "PKR_VAR_subnet_id": "subnet-leak",
-        "PACKER_LOG": "1",
-        "PACKER_CONFIG": str(tmp_path / "packerconfig"),
-        "TF_VAR_gpu_ami_id": "ami-leak",
-        "TF_CLI_ARGS": "-nonsense",
-        "TF_CLI_ARGS_init": "-backend-config=bucket=leak",
-        "TF_WORKSPACE": "leak",
-        "TF_CLI_CONFIG_FILE": str(tmp_path / "none.rc"),
-    }
-    try:
-        done = checkout.invoke("build", "--sandbox", "--output", "json", **leaks)
-    finally:
-        trap.close()
-
-    assert done.returncode == 0, done.stderr
-    assert trap.connections == 0
-    built = json.loads(done.stdout)
-    handed = json.loads((checkout.root / built["tfvars"]).read_text())
-    assert handed == {"gpu_ami_id": built["ami_id"]}
-    for file in (checkout.root / ".sandbox").rglob("*"):
-        if file.is_file() and os.access(file, os.R_OK) and file.stat().st_size < 1_000_000:
-            assert b"subnet-leak" not in file.read_bytes(), file

@@ -56,3 +56,18 @@ def test_volumes_go_with_the_builder_and_are_encrypted(source: dict[str, Any]) -
     (mapping,) = source["launch_block_device_mappings"]
 
     assert (mapping["delete_on_termination"], mapping["encrypted"]) == (True, True)
+
+
+def test_no_step_may_fail_or_be_left_out() -> None:
+    """A step with exit codes of its own, retries or a list of builds it is for would let a half-made AMI through."""
+    (build,) = load_hcl(PACKER / "aws-gpu-ami.pkr.hcl", what="template")["build"]
+    steps = [provisioner["shell"] for provisioner in build["provisioner"] if "shell" in provisioner]
+
+    assert len(steps) > 10
+    assert {key for step in steps for key in step} - {"__is_block__"} == {
+        "script",
+        "execute_command",
+        "use_env_var_file",
+        "env",
+    }
+    assert {step["execute_command"] for step in steps} == {"${local.as_root}"}
