@@ -13,7 +13,7 @@ from gpu_ami.aws.access import Access, assume, identify
 from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError, making_sense
 from gpu_ami.errors import AwsError
 from gpu_ami.sandbox.server import LocalAws
-from tests.aws.fakes import FakeCaller
+from tests.support.fake_caller import FakeCaller
 
 REGION = "ap-northeast-2"
 

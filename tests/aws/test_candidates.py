@@ -9,7 +9,7 @@ import pytest
 
 from gpu_ami.aws.calls import RefusedError, UnansweredError
 from gpu_ami.aws.candidates import Candidate, architectures, look_up
-from tests.aws.fakes import FakeCaller
+from tests.support.fake_caller import FakeCaller
 
 ROW = {"ImageId": "ami-1", "OwnerId": "1", "State": "available", "Architecture": "x86_64"}
 

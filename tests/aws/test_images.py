@@ -11,7 +11,7 @@ from gpu_ami.aws import changes, images
 from gpu_ami.aws.calls import RefusedError, UnansweredError
 from gpu_ami.aws.references.protections import LaunchPermissions
 from gpu_ami.aws.references.source import Look
-from tests.aws.fakes import FakeCaller
+from tests.support.fake_caller import FakeCaller
 
 ROW = {
     "ImageId": "ami-1",

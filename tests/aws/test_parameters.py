@@ -9,7 +9,7 @@ import pytest
 from gpu_ami.aws.calls import RefusedError, UnansweredError
 from gpu_ami.aws.parameters import IMAGE, Parameter, owning_stack, put_image, read, wait_for
 from gpu_ami.errors import AwsError
-from tests.aws.fakes import FakeCaller
+from tests.support.fake_caller import FakeCaller
 
 ROW = {"Name": "/p", "Value": "ami-1", "Type": "String", "DataType": IMAGE, "Version": 3}
 GONE = RefusedError("x", "ParameterNotFound")

@@ -9,7 +9,7 @@ import pytest
 
 from gpu_ami.aws.calls import UnansweredError
 from gpu_ami.aws.recyclebin import IMAGE, SNAPSHOT, Rule, images_in_bin, rules, snapshots_in_bin
-from tests.aws.fakes import FakeCaller
+from tests.support.fake_caller import FakeCaller
 
 
 def _rule(**more: Any) -> Rule:

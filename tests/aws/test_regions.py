@@ -8,7 +8,7 @@ import pytest
 
 from gpu_ami.aws.calls import RefusedError, UnansweredError
 from gpu_ami.aws.regions import enabled_regions, has_service
-from tests.aws.fakes import FakeCaller
+from tests.support.fake_caller import FakeCaller
 
 
 def test_the_public_list_says_where_a_service_is() -> None:

@@ -19,7 +19,7 @@ from gpu_ami.sandbox import images
 from gpu_ami.sandbox.demouses import USES
 from gpu_ami.sandbox.gate import Application, Environ, StartResponse
 from gpu_ami.sandbox.server import LocalAws
-from tests.cleanup.world import REGION, World, world
+from tests.support.account import REGION, World, world
 
 
 class AtOnce:

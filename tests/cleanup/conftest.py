@@ -10,7 +10,7 @@ import pytest
 from gpu_ami.aws.calls import Caller
 from gpu_ami.sandbox import images
 from gpu_ami.sandbox.server import LocalAws
-from tests.cleanup.world import REGION, World, world
+from tests.support.account import REGION, World, world
 
 
 @pytest.fixture(scope="session")

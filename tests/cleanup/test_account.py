@@ -12,7 +12,7 @@ import pytest
 from gpu_ami.cleanup.tree import LocalSource, scan
 from gpu_ami.sandbox.demouses import USES
 from gpu_ami.sandbox.images import SandboxAmi
-from tests.cleanup.world import OTHER_REGION, REGION, World, doomed, other_region, reasons
+from tests.support.account import OTHER_REGION, REGION, World, doomed, other_region, reasons
 
 # Which source is the one that sees each reason.
 SEEN_BY = {

@@ -21,7 +21,7 @@ from gpu_ami.sandbox.demouses import USES
 from gpu_ami.sandbox.gate import Call, Fault
 from gpu_ami.sandbox.images import SandboxAmi
 from gpu_ami.sandbox.recyclebin import SNAPSHOT, recycle_bin
-from tests.cleanup.world import EVERYTHING, OTHER_REGION, REGION, SNAPSHOT_CLAIMS, World, doomed, other_region
+from tests.support.account import EVERYTHING, OTHER_REGION, REGION, SNAPSHOT_CLAIMS, World, doomed, other_region
 
 
 @dataclasses.dataclass

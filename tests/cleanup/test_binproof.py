@@ -12,7 +12,7 @@ from gpu_ami.aws.images import Image, Snapshot
 from gpu_ami.aws.recyclebin import IMAGE, SNAPSHOT, Kind, Rule
 from gpu_ami.cleanup.binproof import BinProof
 from gpu_ami.cleanup.plan import Bin
-from tests.aws.fakes import FakeCaller
+from tests.support.fake_caller import FakeCaller
 
 
 def _images(*ids: str) -> dict[str, Any]:

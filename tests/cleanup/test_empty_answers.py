@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gpu_ami.sandbox.demouses import USES
-from tests.cleanup.world import World, doomed
+from tests.support.account import World, doomed
 
 pytestmark = pytest.mark.usefixtures("no_waits")
 # EC2's own second opinion would save these AMIs: the sources must do so alone.

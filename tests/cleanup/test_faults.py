@@ -22,7 +22,7 @@ from gpu_ami.errors import PipelineError
 from gpu_ami.jobs.cleaning import Request, cleanup
 from gpu_ami.sandbox.demouses import USES
 from gpu_ami.sandbox.gate import Call, ConnectionCutError, Fault, error_answer
-from tests.cleanup.world import REGION, World, task
+from tests.support.account import REGION, World, task
 
 pytestmark = pytest.mark.usefixtures("no_waits")
 

@@ -12,7 +12,7 @@ from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import PartialError, SafetyError, UsageError
 from gpu_ami.jobs.cleaning import Request, cleanup
 from gpu_ami.sandbox.recyclebin import recycle_bin
-from tests.cleanup.world import Task, World, task
+from tests.support.account import Task, World, task
 
 pytestmark = pytest.mark.usefixtures("no_waits")
 

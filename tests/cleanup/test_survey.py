@@ -13,8 +13,8 @@ from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.survey import Place, Survey, see
 from gpu_ami.cleanup.tree import LocalSource
 from gpu_ami.errors import AwsError
-from tests.aws.fakes import FakeCaller, Script
-from tests.cleanup.world import EVERYTHING
+from tests.support.account import EVERYTHING
+from tests.support.fake_caller import FakeCaller, Script
 
 DENIED = RefusedError("batch: AccessDeniedException: no", "AccessDeniedException")
 NO_HOST = UnansweredError("batch: no answer: Could not connect to the endpoint URL")

@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 
 from gpu_ami.sandbox.session import running_session
 from gpu_ami.workspace import Workspace
-from tests.workflows.engine import Event, Job, Machine
-from tests.workflows.files import ROOT
+from tests.support.workflows.engine import Event, Job, Machine
+from tests.support.workflows.files import ROOT
 
 HANDOVER = "terraform/gpu-ami.auto.tfvars.json"
 ROLES = {

@@ -11,7 +11,7 @@ from gpu_ami.errors import BuildError
 from gpu_ami.sandbox.gate import Answer, Call, Environ, Fault, error_answer
 from tests.e2e.inprocess import Bench, bench
 from tests.e2e.leftovers import leftovers
-from tests.sandbox.world import tags_of
+from tests.support.resources import tags_of
 
 NO_ROOM = "We currently do not have sufficient {} capacity in the Availability Zone you requested."
 UNSUPPORTED = "Your requested instance type ({}) is not supported in your requested Availability Zone (x)."

@@ -22,7 +22,7 @@ from gpu_ami.sandbox import content
 from gpu_ami.sandbox.demo import REPOSITORY
 from gpu_ami.sandbox.ecr import blobs
 from tests.e2e.inprocess import Bench, bench
-from tests.sandbox.world import tags_of
+from tests.support.resources import tags_of
 
 COPY, COPY_KEY, USER = "us-east-1", "alias/gpu-ami-copies", "210987654321"
 UNIT = "arn:aws:organizations::123456789012:ou/o-abcde12345/ou-ab12-cdef3456"

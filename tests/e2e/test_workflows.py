@@ -26,8 +26,8 @@ from tests.e2e.site import (
     sandbox,
     tree,
 )
-from tests.workflows.engine import Event, Job, Machine, environment
-from tests.workflows.files import ROOT, action_steps, jobs
+from tests.support.workflows.engine import Event, Job, Machine, environment
+from tests.support.workflows.files import ROOT, action_steps, jobs
 
 
 @pytest.fixture(scope="module")

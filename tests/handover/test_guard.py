@@ -10,7 +10,7 @@ import pytest
 
 from gpu_ami.handover.guard import Facts, Finding, RunningJob, judge
 from gpu_ami.handover.planned import read
-from tests.handover.plans import ARN, CLUSTER, ON_DEMAND, QUEUE, SPOT, A, B, C, change, move, plan_text, values
+from tests.support.plans import ARN, CLUSTER, ON_DEMAND, QUEUE, SPOT, A, B, C, change, move, plan_text, values
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 FACTS = Facts(

@@ -9,7 +9,7 @@ import pytest
 
 from gpu_ami.errors import TerraformError
 from gpu_ami.handover.planned import read
-from tests.handover.plans import ARN, CLUSTER, ON_DEMAND, QUEUE, SPOT, A, B, change, document, move, plan_text, values
+from tests.support.plans import ARN, CLUSTER, ON_DEMAND, QUEUE, SPOT, A, B, change, document, move, plan_text, values
 
 
 def test_an_update_in_place_is_read_whole() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.cleanup.conftest import here, no_waits, one_aws
-from tests.cleanup.world import World
-from tests.jobs.terraform_world import FakeTerraform
+from tests.support.account import World
+from tests.support.fake_terraform import FakeTerraform
 
 __all__ = ["here", "no_waits", "one_aws"]
 

@@ -29,9 +29,9 @@ from gpu_ami.jobs import applying, planning, settling
 from gpu_ami.jobs.applying import Request
 from gpu_ami.sandbox.batch import service_linked_role
 from gpu_ami.sandbox.demomaker import FAMILY
-from tests.cleanup.world import OTHER_REGION, Task, World, other_region, task
-from tests.handover.plans import change, values
-from tests.jobs.terraform_world import LOCKED, FakeTerraform, address
+from tests.support.account import OTHER_REGION, Task, World, other_region, task
+from tests.support.fake_terraform import LOCKED, FakeTerraform, address
+from tests.support.plans import change, values
 
 QUEUE = "aws_batch_job_queue"
 

@@ -24,9 +24,9 @@ from gpu_ami.jobs.preparing import Job
 from gpu_ami.jobs.staleness import Comparison, wanted_facts
 from tests.bake.test_release import RECORD
 from tests.cleanup.conftest import here, one_aws
-from tests.cleanup.world import Task, World
 from tests.jobs.test_staleness import _job, _live, asked
-from tests.sandbox.world import tags_of
+from tests.support.account import Task, World
+from tests.support.resources import tags_of
 
 __all__ = ["asked", "here", "one_aws"]
 PLACE = {"subnet_id": "subnet-0123456789abcdef0"}

@@ -19,7 +19,7 @@ from gpu_ami.sandbox.demouses import USES
 from gpu_ami.sandbox.images import SandboxAmi
 from gpu_ami.settings import Cleanup
 from tests.cleanup.conftest import here, no_waits, one_aws
-from tests.cleanup.world import OTHER_REGION, REGION, SNAPSHOT_CLAIMS, Task, World, other_region, task
+from tests.support.account import OTHER_REGION, REGION, SNAPSHOT_CLAIMS, Task, World, other_region, task
 
 __all__ = ["here", "no_waits", "one_aws"]
 pytestmark = pytest.mark.usefixtures("no_waits")

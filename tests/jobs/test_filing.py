@@ -11,8 +11,8 @@ import pytest
 from gpu_ami.errors import AwsError, TerraformError, UsageError
 from gpu_ami.jobs import applying, rolling_back
 from gpu_ami.jobs.filing import Bucket, bucket_of
-from tests.cleanup.world import REGION, task
-from tests.jobs.terraform_world import FakeTerraform
+from tests.support.account import REGION, task
+from tests.support.fake_terraform import FakeTerraform
 
 BUCKET = "state"
 PREFIX = "gpu/receipts/"

@@ -10,9 +10,9 @@ from gpu_ami.errors import UsageError
 from gpu_ami.jobs import handing, planning
 from gpu_ami.jobs.planning import handed_over
 from gpu_ami.settings import Handover
-from tests.cleanup.world import REGION, task
-from tests.handover.plans import change
-from tests.jobs.terraform_world import FakeTerraform
+from tests.support.account import REGION, task
+from tests.support.fake_terraform import FakeTerraform
+from tests.support.plans import change
 
 A = "ami-0123456789abcdef0"
 

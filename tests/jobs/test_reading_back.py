@@ -8,7 +8,7 @@ import pytest
 
 from gpu_ami.aws import batch
 from gpu_ami.jobs.reading_back import Live
-from tests.jobs.environments import A, environment
+from tests.support.environments import A, environment
 
 B = "ami-0123456789abcdef1"
 

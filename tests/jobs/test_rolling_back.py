@@ -10,9 +10,9 @@ from gpu_ami.errors import SafetyError, TerraformError, UsageError
 from gpu_ami.handover import receipts
 from gpu_ami.jobs import applying, rolling_back
 from gpu_ami.jobs.rolling_back import Request
-from tests.cleanup.world import Task, task
-from tests.handover.plans import change
-from tests.jobs.terraform_world import FakeTerraform
+from tests.support.account import Task, task
+from tests.support.fake_terraform import FakeTerraform
+from tests.support.plans import change
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from gpu_ami.aws.calls import Caller
 from gpu_ami.errors import TerraformError
 from gpu_ami.jobs import settling
 from gpu_ami.jobs.settling import UnsettledError
-from tests.jobs.environments import environment
+from tests.support.environments import environment
 
 
 class _Clock:

@@ -16,8 +16,8 @@ from gpu_ami.jobs import applying, preparing, staleness, status
 from gpu_ami.sandbox.baseimage import base_image_id
 from gpu_ami.sandbox.demomaker import FAMILY
 from gpu_ami.settings import Handover
-from tests.cleanup.world import REGION, Task, task
-from tests.jobs.terraform_world import FakeTerraform
+from tests.support.account import REGION, Task, task
+from tests.support.fake_terraform import FakeTerraform
 
 BASE = base_image_id(REGION)
 DIGEST = f"sha256:{'1' * 64}"

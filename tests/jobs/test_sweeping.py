@@ -16,7 +16,7 @@ from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, Usage
 from gpu_ami.jobs.sweeping import SweepRequest, longest_build, sweep
 from gpu_ami.sandbox.demomaker import FAMILY
 from tests.cleanup.conftest import here, no_waits, one_aws
-from tests.cleanup.world import REGION, Task, World, task
+from tests.support.account import REGION, Task, World, task
 
 __all__ = ["here", "no_waits", "one_aws"]
 pytestmark = pytest.mark.usefixtures("no_waits")

@@ -10,7 +10,7 @@ from moto.batch.models import batch_backends
 
 from gpu_ami.aws.access import Access
 from gpu_ami.sandbox import paging
-from tests.sandbox.world import BASE, refused
+from tests.support.resources import BASE, refused
 
 OTHER = "ami-0123456789abcdef0"
 

@@ -16,7 +16,7 @@ from gpu_ami.sandbox.account import DemoAccount
 from gpu_ami.sandbox.demo import build_demo_account
 from gpu_ami.sandbox.demouses import OTHER_ACCOUNT, USES
 from gpu_ami.sandbox.server import LocalAws
-from tests.sandbox.world import REGION, tags_of, the_image
+from tests.support.resources import REGION, tags_of, the_image
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
 

@@ -13,7 +13,7 @@ from gpu_ami.sandbox import ec2xml
 from gpu_ami.sandbox.demouses import USES
 from gpu_ami.sandbox.ec2 import SandboxEC2
 from gpu_ami.sandbox.server import LocalAws
-from tests.cleanup.world import world
+from tests.support.account import world
 
 # moto's own answers change from one look to the next: a random address, a price of this second.
 _SEEN_ONCE = frozenset({"describe_spot_price_history"})

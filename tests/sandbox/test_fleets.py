@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.world import BASE, TAGS, refused, tags_of
+from tests.support.resources import BASE, TAGS, refused, tags_of
 
 TYPES = ["c7i.4xlarge", "c6i.4xlarge"]
 

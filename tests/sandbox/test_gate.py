@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientEr
 from gpu_ami.aws.access import Access
 from gpu_ami.sandbox.gate import Answer, Call, ConnectionCutError, Environ, Fault, read_call
 from gpu_ami.sandbox.server import LocalAws
-from tests.sandbox.world import BASE, REGION, refused
+from tests.support.resources import BASE, REGION, refused
 
 # One operation of a service of each protocol, with what an explicit deny is called there.
 PROTOCOLS = [

@@ -11,7 +11,7 @@ from gpu_ami.aws.access import Access, Credentials, assume
 from gpu_ami.sandbox.iam import add_caller, caller_arn
 from gpu_ami.sandbox.policies import Attached, decide
 from gpu_ami.sandbox.server import LocalAws
-from tests.sandbox.world import BASE, REGION, refused
+from tests.support.resources import BASE, REGION, refused
 
 _TRUST = {
     "Version": "2012-10-17",

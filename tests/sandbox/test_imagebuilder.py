@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.access import Access
-from tests.sandbox.world import BASE, refused
+from tests.support.resources import BASE, refused
 
 COMPONENT = [{"componentArn": "arn:aws:imagebuilder:ap-northeast-2:aws:component/update-linux/x.x.x"}]
 

@@ -9,7 +9,7 @@ import pytest
 
 from gpu_ami.aws.access import Access
 from gpu_ami.sandbox import images, paging
-from tests.sandbox.world import BASE, REGION, TAGS, an_image, an_instance, refused, snapshot_of, tags_of, the_image
+from tests.support.resources import BASE, REGION, TAGS, an_image, an_instance, refused, snapshot_of, tags_of, the_image
 
 UNKNOWN = "ami-00000000000000000"
 

@@ -8,7 +8,7 @@ import pytest
 
 from gpu_ami.aws.access import Access
 from gpu_ami.sandbox.instances import merge_mappings
-from tests.sandbox.world import BASE, REGION, an_image, an_instance, refused, the_image
+from tests.support.resources import BASE, REGION, an_image, an_instance, refused, the_image
 
 
 def ebs(device: str, **values: Any) -> dict[str, Any]:

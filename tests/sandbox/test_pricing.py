@@ -11,7 +11,7 @@ import pytest
 from gpu_ami.aws.access import Access
 from gpu_ami.sandbox import pricing
 from gpu_ami.sandbox.pricing import Product, on_demand_usd
-from tests.sandbox.world import REGION
+from tests.support.resources import REGION
 
 
 def the_products(access: Access, *filters: tuple[str, str, str], service: str = "AmazonEC2") -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import pytest
 from gpu_ami.aws.access import Access
 from gpu_ami.sandbox.quotas import NAMES, set_quota
 from gpu_ami.sandbox.server import LocalAws
-from tests.sandbox.world import REGION, refused
+from tests.support.resources import REGION, refused
 
 
 @pytest.mark.parametrize("code", NAMES)

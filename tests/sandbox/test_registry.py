@@ -16,7 +16,7 @@ from gpu_ami.aws.access import Access
 from gpu_ami.sandbox.content import container_image, digest_of
 from gpu_ami.sandbox.ecr import blobs, passwords
 from gpu_ami.sandbox.server import LocalAws
-from tests.sandbox.world import REGION
+from tests.support.resources import REGION
 
 HOST = "{account}.dkr.ecr.ap-northeast-2.amazonaws.com"
 IMAGE = container_image()

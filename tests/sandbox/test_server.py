@@ -14,7 +14,7 @@ from gpu_ami.aws.access import Access, assume, identify
 from gpu_ami.sandbox.account import ALIVE_PATH, TOKEN_HEADER
 from gpu_ami.sandbox.demomaker import Maker, Place
 from gpu_ami.sandbox.server import LocalAws
-from tests.sandbox.world import REGION, an_image, refused
+from tests.support.resources import REGION, an_image, refused
 
 
 def access_to(aws: LocalAws) -> Access:

@@ -24,7 +24,7 @@ from gpu_ami.process import Command, run
 from gpu_ami.sandbox.guest.builder import Builder
 from gpu_ami.sandbox.session import Sandbox, builders, exports, open_sandbox, running_session, serve
 from gpu_ami.workspace import Workspace
-from tests.sandbox.world import REGION, an_instance
+from tests.support.resources import REGION, an_instance
 
 _ENDS_WITHIN_S = 60.0
 

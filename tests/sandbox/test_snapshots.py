@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.sandbox.snapshots import SandboxSnapshot
-from tests.sandbox.world import BASE, REGION, TAGS, an_image, refused, snapshot_of, tags_of
+from tests.support.resources import BASE, REGION, TAGS, an_image, refused, snapshot_of, tags_of
 
 UNKNOWN = "snap-00000000000000000"
 

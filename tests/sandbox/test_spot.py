@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from gpu_ami.sandbox.spot import price_changes
-from tests.sandbox.world import REGION
+from tests.support.resources import REGION
 
 NOW = datetime(2026, 11, 1, 15, tzinfo=timezone.utc)
 

@@ -10,7 +10,7 @@ import pytest
 from gpu_ami.aws.access import Access
 from gpu_ami.sandbox import ssm as sandbox_ssm
 from gpu_ami.sandbox.baseimage import NAME, PARAMETER
-from tests.sandbox.world import BASE, refused, the_image
+from tests.support.resources import BASE, refused, the_image
 
 GLOBAL = "/aws/service/global-infrastructure/services"
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.access import Access
-from tests.sandbox.world import BASE, an_image, an_instance, refused
+from tests.support.resources import BASE, an_image, an_instance, refused
 
 OTHER = "ami-0123456789abcdef0"
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.workflows.engine import Event, contexts_of, passes
-from tests.workflows.expressions import resolve
-from tests.workflows.files import NAMES, workflow
+from tests.support.workflows.engine import Event, contexts_of, passes
+from tests.support.workflows.expressions import resolve
+from tests.support.workflows.files import NAMES, workflow
 
 EVENTS = ("push", "pull_request", "schedule", "workflow_dispatch", "release", "issue_comment")
 OURS = "team/gpu-ami-pipeline"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.workflows.expressions import evaluate, resolve
+from tests.support.workflows.expressions import evaluate, resolve
 
 CONTEXTS = {
     "inputs": {"region": "", "dry-run": False, "action": "Apply", "flag": True},

@@ -9,7 +9,7 @@ import pytest
 
 from gpu_ami import settings
 from gpu_ami.options import Options
-from tests.workflows.files import FOLDER, NAMES, ROOT, jobs, steps, workflow
+from tests.support.workflows.files import FOLDER, NAMES, ROOT, jobs, steps, workflow
 
 JOBS = [pytest.param(name, body, id=f"{name}-{job}") for name, job, body in jobs()]
 STEPS = [pytest.param(step, id=where) for where, step in steps()]
@@ -186,7 +186,7 @@ def test_pre_commit_runs_the_linters_of_ci() -> None:
 
 def test_dependabot_waits_a_week_for_all_that_is_used() -> None:
     """Most bad releases are found within days."""
-    from tests.workflows.files import load
+    from tests.support.workflows.files import load
 
     updates = load(ROOT / ".github" / "dependabot.yml")["updates"]
 

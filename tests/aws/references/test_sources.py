@@ -28,7 +28,7 @@ from gpu_ami.aws.references.registry import SOURCES
 from gpu_ami.aws.references.source import Found, Look, Source
 from gpu_ami.aws.references.spot_requests import SpotRequests
 from gpu_ami.aws.references.templates import LaunchTemplates
-from tests.aws.fakes import FakeCaller, Script
+from tests.support.fake_caller import FakeCaller, Script
 
 
 def _ami(number: int) -> str:

@@ -20,8 +20,8 @@ from gpu_ami.jobs import terraforming
 from gpu_ami.process import Command, Finished
 from gpu_ami.sandbox.batch import service_linked_role
 from gpu_ami.tools.model import TerraformTools, Tool
-from tests.cleanup.world import World
-from tests.handover.plans import change, document, values
+from tests.support.account import World
+from tests.support.plans import change, document, values
 
 KIND = "aws_batch_compute_environment"
 LOCKED = """

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.workflows.expressions import Contexts, is_true, resolve, shown
-from tests.workflows.files import action_steps, workflow
+from tests.support.workflows.expressions import Contexts, is_true, resolve, shown
+from tests.support.workflows.files import action_steps, workflow
 
 _STATUS = ("always()", "failure()", "cancelled()", "success()")
 _STEP_WITHIN_S = 600
