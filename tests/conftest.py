@@ -6,6 +6,7 @@ import io
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +14,13 @@ from gpu_ami.console import Console
 from gpu_ami.sandbox.session import Sandbox, open_sandbox
 from gpu_ami.workspace import Workspace
 
+if TYPE_CHECKING:
+    # Loaded by those who ask for it: most tests need no moto.
+    from gpu_ami.sandbox.server import LocalAws
+    from tests.support.account import World
+    from tests.support.clock import Clock
+
+REGION = "ap-northeast-2"
 TESTS = Path(__file__).parent
 # Slow, and the same on every Python.
 ONCE = (TESTS / "sandbox", TESTS / "cleanup" / "test_faults.py", TESTS / "bake" / "test_preflight_account.py")
@@ -38,8 +46,40 @@ def local_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """The demo account, to be looked at: tests that change it start a sandbox of their own."""
     workspace = Workspace(tmp_path_factory.mktemp("local-aws"), sandbox=True)
     console = Console(err=io.StringIO())
-    with open_sandbox(workspace, region="ap-northeast-2", console=console, with_guest=False) as sandbox:
+    with open_sandbox(workspace, region=REGION, console=console, with_guest=False) as sandbox:
         yield sandbox
+
+
+@pytest.fixture(scope="session")
+def aws_server() -> Iterator[LocalAws]:
+    """The local AWS of one process of tests, which each test that changes it empties and fills.
+
+    Starting another one takes time, and so does making clients for another port.
+    """
+    from gpu_ami.sandbox.server import LocalAws
+
+    server = LocalAws(REGION)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Pauses between two calls of AWS take no time; this is the time that they would have taken."""
+    from tests.support.clock import hurry
+
+    return hurry(monkeypatch)
+
+
+@pytest.fixture
+def here(aws_server: LocalAws, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> World:
+    """An account with nothing in it."""
+    from gpu_ami.sandbox import images
+    from tests.support.account import world
+
+    monkeypatch.setattr(images, "PENDING_S", 0.0)
+    return world(aws_server)
 
 
 @pytest.fixture

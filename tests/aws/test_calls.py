@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -13,31 +12,29 @@ from gpu_ami.aws.access import Access, assume, identify
 from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError, making_sense
 from gpu_ami.errors import AwsError
 from gpu_ami.sandbox.server import LocalAws
+from tests.support.clock import Clock
 from tests.support.fake_caller import FakeCaller
 
 REGION = "ap-northeast-2"
 
 
-@pytest.fixture(scope="module")
-def aws() -> Iterator[LocalAws]:
-    """A local AWS for this module."""
-    server = LocalAws(REGION)
-    server.start()
-    yield server
-    server.stop()
+@pytest.fixture
+def aws(aws_server: LocalAws) -> LocalAws:
+    """An empty local AWS."""
+    aws_server.reset()
+    return aws_server
 
 
 @pytest.fixture
-def naps() -> list[float]:
+def naps(clock: Clock) -> list[float]:
     """The seconds that were slept."""
-    return []
+    return clock.naps
 
 
 @pytest.fixture
-def caller(aws: LocalAws, naps: list[float]) -> Caller:
-    """A caller of the emptied local AWS that sleeps in no time."""
-    aws.reset()
-    return Caller(Access(region=REGION, endpoint_url=aws.endpoint_url), REGION, sleep=naps.append)
+def caller(aws: LocalAws, clock: Clock) -> Caller:
+    """A caller of the empty local AWS that sleeps in no time."""
+    return Caller(Access(region=REGION, endpoint_url=aws.endpoint_url), REGION)
 
 
 def test_a_call_is_answered_counted_and_timed(caller: Caller) -> None:
@@ -78,7 +75,9 @@ def test_throttling_is_waited_out(aws: LocalAws, caller: Caller, naps: list[floa
 
     assert caller.call("ec2", "describe_images", Owners=["self"])["Images"] == []
     assert caller.calls == 7
-    assert naps
+    # Half a second at the rate of a first throttling answer, and each time at less.
+    assert naps[0] == 0.5
+    assert 3 < sum(naps) < 30
 
 
 def test_throttling_without_end_is_an_error(aws: LocalAws, caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +113,7 @@ def test_a_connection_that_does_not_come_about_is_tried_again(naps: list[float])
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        caller = Caller(Access(region=REGION, endpoint_url=nobody), REGION, sleep=naps.append)
+        caller = Caller(Access(region=REGION, endpoint_url=nobody), REGION)
 
         with pytest.raises(UnansweredError, match="no answer"):
             caller.call("ec2", "describe_images")

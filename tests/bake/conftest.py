@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -45,17 +44,9 @@ class World:
         return found
 
 
-@pytest.fixture(scope="session")
-def _server() -> Iterator[LocalAws]:
-    server = LocalAws(REGION)
-    server.start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-def world(_server: LocalAws) -> World:
+def world(aws_server: LocalAws) -> World:
     """The demo account as if just made."""
-    _server.reset()
-    account = build_demo_account(_server.account_id, REGION, datetime.now(timezone.utc))
-    return World(_server, account, Access(region=REGION, endpoint_url=_server.endpoint_url))
+    aws_server.reset()
+    account = build_demo_account(aws_server.account_id, REGION, datetime.now(timezone.utc))
+    return World(aws_server, account, Access(region=REGION, endpoint_url=aws_server.endpoint_url))

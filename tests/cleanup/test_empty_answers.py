@@ -7,7 +7,6 @@ import pytest
 from gpu_ami.sandbox.demouses import USES
 from tests.support.account import World, doomed
 
-pytestmark = pytest.mark.usefixtures("no_waits")
 # EC2's own second opinion would save these AMIs: the sources must do so alone.
 ALONE = {"image-references"}
 NO_VERSIONS = (

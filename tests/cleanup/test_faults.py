@@ -24,8 +24,6 @@ from gpu_ami.sandbox.demouses import USES
 from gpu_ami.sandbox.gate import Call, ConnectionCutError, Fault, error_answer
 from tests.support.account import REGION, World, task
 
-pytestmark = pytest.mark.usefixtures("no_waits")
-
 ROOT = Path(__file__).parents[2]
 YES = Request(flags=Flags(older_than="30d", keep="1"), yes=True, permanent=True)
 # A run has fewer calls than LAST, and none of those before FIRST_ACT changes anything.

@@ -14,8 +14,6 @@ from gpu_ami.jobs.cleaning import Request, cleanup
 from gpu_ami.sandbox.recyclebin import recycle_bin
 from tests.support.account import Task, World, task
 
-pytestmark = pytest.mark.usefixtures("no_waits")
-
 
 def _clean(here: World, root: Path, mode: str = "delete", **more: Any) -> Task:
     done = task(here, root)

@@ -6,11 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cleanup.conftest import here, no_waits, one_aws
 from tests.support.account import World
 from tests.support.fake_terraform import FakeTerraform
-
-__all__ = ["here", "no_waits", "one_aws"]
 
 
 @pytest.fixture

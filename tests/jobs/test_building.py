@@ -23,12 +23,11 @@ from gpu_ami.jobs.baking import Baked
 from gpu_ami.jobs.preparing import Job
 from gpu_ami.jobs.staleness import Comparison, wanted_facts
 from tests.bake.test_release import RECORD
-from tests.cleanup.conftest import here, one_aws
 from tests.jobs.test_staleness import _job, _live, asked
 from tests.support.account import Task, World
 from tests.support.resources import tags_of
 
-__all__ = ["asked", "here", "one_aws"]
+__all__ = ["asked"]
 PLACE = {"subnet_id": "subnet-0123456789abcdef0"}
 SCRIPTS = ("wait-for-boot", "validate-image")
 

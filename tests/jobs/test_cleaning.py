@@ -18,11 +18,8 @@ from gpu_ami.jobs.cleaning import Request, cleanup
 from gpu_ami.sandbox.demouses import USES
 from gpu_ami.sandbox.images import SandboxAmi
 from gpu_ami.settings import Cleanup
-from tests.cleanup.conftest import here, no_waits, one_aws
 from tests.support.account import OTHER_REGION, REGION, SNAPSHOT_CLAIMS, Task, World, other_region, task
 
-__all__ = ["here", "no_waits", "one_aws"]
-pytestmark = pytest.mark.usefixtures("no_waits")
 FLAGS = Flags(older_than="30d", keep="1")
 
 

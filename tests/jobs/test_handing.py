@@ -12,10 +12,7 @@ from gpu_ami.errors import DifferenceError, SafetyError, UsageError
 from gpu_ami.jobs import handing
 from gpu_ami.sandbox.images import SandboxAmi
 from gpu_ami.settings import Handover
-from tests.cleanup.conftest import here, one_aws
 from tests.support.account import OTHER_REGION, REGION, Task, World, other_region, task
-
-__all__ = ["here", "one_aws"]
 
 
 @pytest.fixture

@@ -18,10 +18,8 @@ from gpu_ami.jobs.publishing import publish
 from gpu_ami.sandbox import ssm
 from gpu_ami.sandbox.images import SandboxAmi
 from gpu_ami.settings import Handover
-from tests.cleanup.conftest import here, one_aws
 from tests.support.account import OTHER_REGION, REGION, Task, World, other_region, task
 
-__all__ = ["here", "one_aws"]
 NAME = "/gpu-ami/gpu-batch/ami-id"
 
 

@@ -15,10 +15,8 @@ from gpu_ami.handover.terraform import Terraform
 from gpu_ami.jobs.preparing import Job
 from gpu_ami.jobs.staleness import compare, wanted_facts, what_would_change
 from gpu_ami.sandbox.images import SandboxAmi
-from tests.cleanup.conftest import here, one_aws
 from tests.support.account import REGION, Task, World, task
 
-__all__ = ["here", "one_aws"]
 ROOT = Path(__file__).parents[2]
 MANIFEST = {
     "schemaVersion": 2,

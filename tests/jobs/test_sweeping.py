@@ -15,11 +15,8 @@ from gpu_ami.cleanup.journal import new_path
 from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.jobs.sweeping import SweepRequest, longest_build, sweep
 from gpu_ami.sandbox.demomaker import FAMILY
-from tests.cleanup.conftest import here, no_waits, one_aws
 from tests.support.account import REGION, Task, World, task
 
-__all__ = ["here", "no_waits", "one_aws"]
-pytestmark = pytest.mark.usefixtures("no_waits")
 DEAD = "20250115T120000Z-abc123"
 _READ = {"Effect": "Allow", "Action": "ecr:BatchGetImage", "Resource": "*"}
 POLICY = json.dumps({"Version": "2012-10-17", "Statement": [_READ]})

@@ -10,12 +10,9 @@ import pytest
 
 from gpu_ami.cleanup.journal import new_path
 from gpu_ami.jobs.sweeping import SweepRequest, sweep
-from tests.cleanup.conftest import here, no_waits, one_aws
 from tests.jobs.test_sweeping import dead_build
 from tests.support.account import World, task
 
-__all__ = ["here", "no_waits", "one_aws"]
-pytestmark = pytest.mark.usefixtures("no_waits")
 TAGGED = ["instance", "volume", "security-group", "key-pair"]
 
 

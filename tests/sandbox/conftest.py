@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,20 +19,11 @@ def no_pending(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "PENDING_S", 0.0)
 
 
-@pytest.fixture(scope="session")
-def _server() -> Iterator[LocalAws]:
-    """One port for all tests: making a client for another one takes longer than most tests."""
-    server = LocalAws(REGION)
-    server.start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-def aws(_server: LocalAws) -> LocalAws:
+def aws(aws_server: LocalAws) -> LocalAws:
     """A local AWS as if just started."""
-    _server.reset()
-    return _server
+    aws_server.reset()
+    return aws_server
 
 
 @pytest.fixture
