@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.candidates import Candidate
+from gpu_ami.aws.images import Image
 from gpu_ami.handover.verify import Expected, problems
 
 NOW = datetime(2026, 11, 24, tzinfo=timezone.utc)
 EXPECTED = Expected("123456789012", "gpu-batch", ("x86_64",), "g5.xlarge", NOW)
-GOOD = Candidate(
+GOOD = Image(
     image_id="ami-12345678",
     region="ap-northeast-2",
-    owner="123456789012",
+    account="123456789012",
     architecture="x86_64",
     deprecated_at=NOW + timedelta(days=1),
     tags={"gpu-ami:pipeline": "gpu-ami-pipeline", "gpu-ami:family": "gpu-batch"},
@@ -33,9 +33,9 @@ def test_our_own_available_ami_may_go() -> None:
     ("changed", "code", "words"),
     [
         ({"state": "pending"}, "pending", "aws ec2 wait image-available --image-ids ami-12345678"),
-        ({"state": "failed", "reason": "out of space"}, "state", r"is failed \(out of space\), so no instance"),
+        ({"state": "failed", "state_reason": "out of space"}, "state", r"is failed \(out of space\), so no instance"),
         ({"state": "disabled"}, "state", "is disabled, so no instance can start"),
-        ({"owner": "210987654321", "tags": {}}, "owner", "belongs to account 210987654321, not to 123456789012"),
+        ({"account": "210987654321", "tags": {}}, "owner", "belongs to account 210987654321, not to 123456789012"),
         ({"tags": {}}, "foreign", "carries no gpu-ami:pipeline and gpu-ami:family tags"),
         ({"tags": {"gpu-ami:family": "gpu-batch"}}, "foreign", "none of this pipeline's"),
         ({"tags": {**GOOD.tags, "gpu-ami:family": "x"}}, "foreign", "carries gpu-ami:family=x"),

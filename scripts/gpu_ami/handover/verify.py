@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from gpu_ami.ids import FAMILY_TAG, PIPELINE_TAG
 
 if TYPE_CHECKING:
-    from gpu_ami.aws.candidates import Candidate
+    from gpu_ami.aws.images import Image
 
 # What to do about an AMI that is not there, by whether the sandbox outlives the command; None on AWS.
 WHERE_GONE = {
@@ -54,7 +54,7 @@ class Problem:
     text: str
 
 
-def problems(region: str, found: Candidate | None, expected: Expected) -> list[Problem]:
+def problems(region: str, found: Image | None, expected: Expected) -> list[Problem]:
     """Return everything that speaks against handing an AMI over in *region*; nothing when it may be.
 
     Args:
@@ -67,19 +67,19 @@ def problems(region: str, found: Candidate | None, expected: Expected) -> list[P
     return [*_state(found), *_origin(found, expected), *_fitness(found, expected)]
 
 
-def _state(found: Candidate) -> list[Problem]:
+def _state(found: Image) -> list[Problem]:
     if found.state == "available":
         return []
     if found.state == "pending":
         wait = f"aws ec2 wait image-available --image-ids {found.image_id} --region {found.region}"
         return [Problem("pending", f"is still pending: wait until it is available (`{wait}`) and run this again.")]
-    reason = f" ({found.reason})" if found.reason else ""
+    reason = f" ({found.state_reason})" if found.state_reason else ""
     return [Problem("state", f"is {found.state}{reason}, so no instance can start from it: choose another one.")]
 
 
-def _origin(found: Candidate, expected: Expected) -> list[Problem]:
-    if found.owner != expected.account:
-        text = f"belongs to account {found.owner}, not to {expected.account}: use credentials of its owner."
+def _origin(found: Image, expected: Expected) -> list[Problem]:
+    if found.account != expected.account:
+        text = f"belongs to account {found.account}, not to {expected.account}: use credentials of its owner."
         return [Problem("owner", text)]
     if PIPELINE_TAG not in found.tags or found.tags.get(FAMILY_TAG) != expected.family:
         family = found.tags.get(FAMILY_TAG)
@@ -89,7 +89,7 @@ def _origin(found: Candidate, expected: Expected) -> list[Problem]:
     return []
 
 
-def _fitness(found: Candidate, expected: Expected) -> list[Problem]:
+def _fitness(found: Image, expected: Expected) -> list[Problem]:
     made: list[Problem] = []
     if found.architecture not in expected.architectures:
         runs = " or ".join(expected.architectures)

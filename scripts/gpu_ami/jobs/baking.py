@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu_ami import process
-from gpu_ami.aws import artifact
+from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.pending_ami import snapshot_percent
 from gpu_ami.bake import manifest as manifests
 from gpu_ami.bake import variables
 from gpu_ami.bake.attempts import Place, places
@@ -98,6 +99,7 @@ def _attempt(run: Invocation, job: Job, log: Path, *, debug: bool = False) -> Pr
         from gpu_ami.bake.run import bake as follow
         from gpu_ami.bake.view import build_view
 
+        caller = Caller(run.access, run.access.region)
         run.console.say(f"Packer's log: {shown}")
         with build_view(run.console) as view:
             return follow(
@@ -105,7 +107,7 @@ def _attempt(run: Invocation, job: Job, log: Path, *, debug: bool = False) -> Pr
                 scripts=variables.template_scripts(job.packer.folder),
                 log=log,
                 view=view,
-                percent=lambda ami: artifact.snapshot_percent(run.access, ami),
+                percent=lambda ami: snapshot_percent(caller, ami),
                 poll_s=_SANDBOX_POLL_S if run.options.sandbox else _SNAPSHOT_POLL_S,
             )
     except KeyboardInterrupt as exc:

@@ -83,10 +83,10 @@ def _build(run: Invocation, job: Job, *, debug: bool, incremental: bool, if_stal
     baked = _bake(run, job, compared, debug=debug, incremental=incremental)
     duration_s = time.monotonic() - started
     made = baking.read_manifest(run, baked)
-    described = recording.record(run, baked, made)
+    recorded = recording.record(run, baked, made)
     change = handing.plan_hand_over(run)
     changes.apply(change)
-    return results.made(run, baked, made, described, change, duration_s, compared.differences)
+    return results.made(run, baked, made, recorded, change, duration_s, compared.differences)
 
 
 def _compare(run: Invocation, job: Job) -> staleness.Comparison:

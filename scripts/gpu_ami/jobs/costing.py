@@ -188,13 +188,13 @@ def _tolerated(run: Invocation, *, strict: bool) -> Iterator[None]:
 
 def _asked(run: Invocation, found: _Known) -> list[Figure]:
     """Return what the account says about the AMIs: their size and how many there are."""
-    from gpu_ami.aws import artifact, images
+    from gpu_ami.aws import images
     from gpu_ami.aws.access import identify
     from gpu_ami.aws.calls import Caller
 
     region, family = run.settings.region, run.settings.family
     figures = []
-    size = None if found.ami_id is None else artifact.describe(run.access, found.ami_id).snapshot_gib
+    size = None if found.ami_id is None else _written_gib(run, found.ami_id)
     if size:
         source = f"measured: FullSnapshotSizeInBytes of {found.ami_id}"
         figures.append(Figure("billed_gib", Decimal(str(size)), "GiB", source))
@@ -204,6 +204,14 @@ def _asked(run: Invocation, found: _Known) -> list[Figure]:
         source = f"measured: AMIs of family {family} in {region}"
         figures.append(Figure("retained_amis", Decimal(count), "AMIs", source))
     return figures
+
+
+def _written_gib(run: Invocation, ami_id: str) -> float | None:
+    from gpu_ami.aws import images
+    from gpu_ami.aws.calls import Caller
+
+    caller = Caller(run.access, run.access.region)
+    return images.written_gib(caller, images.describe(caller, ami_id))
 
 
 def _live_prices(run: Invocation, request: inputs.CostRequest, prices: PriceTable, *, strict: bool) -> PriceTable:

@@ -100,7 +100,7 @@ def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code]
         SafetyError: An AMI is gone, pending, of another architecture, not ours, …; the line says what to do.
         AwsError: AWS cannot be asked.
     """
-    from gpu_ami.aws import candidates
+    from gpu_ami.aws import capacity, images
     from gpu_ami.aws.access import identify
     from gpu_ami.aws.calls import Caller
 
@@ -112,12 +112,12 @@ def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code]
         expected = Expected(
             account=account,
             family=run.settings.family,
-            architectures=candidates.architectures(caller, instance_type),
+            architectures=capacity.architectures(caller, instance_type),
             instance_type=instance_type,
             now=datetime.now(timezone.utc),
             kept=run.is_kept,
         )
-        image = candidates.look_up(caller, ami)
+        image = images.look_up(caller, ami)
         found += [(ami, each) for each in problems(region, image, expected) if each.code not in accept]
     if found:
         ami, first = found[0]

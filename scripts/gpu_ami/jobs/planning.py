@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from gpu_ami.aws import batch, candidates
+from gpu_ami.aws import batch, images
 from gpu_ami.aws.access import Identity
 from gpu_ami.aws.calls import Caller
 from gpu_ami.console import Table
@@ -162,11 +162,11 @@ def ami_problem(caller: Caller, ami_id: str | None, account: str) -> str | None:
     """
     if ami_id is None:
         return None
-    found = candidates.look_up(caller, ami_id)
+    found = images.look_up(caller, ami_id)
     if found is None:
         return f"does not exist in {caller.region}, or another account keeps it to itself"
-    if found.owner != account:
-        return f"belongs to account {found.owner}, not to {account}"
+    if found.account != account:
+        return f"belongs to account {found.account}, not to {account}"
     return None if found.state == "available" else f"is {found.state}, not available"
 
 
