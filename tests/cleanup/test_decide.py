@@ -6,6 +6,7 @@ import dataclasses
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -189,7 +190,7 @@ def test_each_region_keeps_its_own_newest() -> None:
     """A copy in another region launches nothing here."""
     policy = dataclasses.replace(POLICY, keep=1)
 
-    assert _stay(_with(policy, *_family(100), dataclasses.replace(_image(2, 50), region="s"))) == ["1", "2"]
+    assert _stay(_with(policy, *_family(100), msgspec.structs.replace(_image(2, 50), region="s"))) == ["1", "2"]
 
 
 @pytest.mark.parametrize("state", ["failed", "disabled"])
@@ -231,9 +232,9 @@ def test_an_ami_that_waits_for_its_hand_over_stays() -> None:
     applied = _image(2, 80, tags={"gpu-ami:handover": "applied", "gpu-ami:family": "f"})
     older = _image(3, 120, tags={"gpu-ami:handover": "applied", "gpu-ami:family": "f"})
 
-    also_pending = dataclasses.replace(applied, tags={"gpu-ami:handover": "pending", "gpu-ami:family": "f"})
-    undated = dataclasses.replace(applied, created=None)
-    same_time = dataclasses.replace(applied, created=pending.created)
+    also_pending = msgspec.structs.replace(applied, tags={"gpu-ami:handover": "pending", "gpu-ami:family": "f"})
+    undated = msgspec.structs.replace(applied, created=None)
+    same_time = msgspec.structs.replace(applied, created=pending.created)
     assert _codes(_decide(pending)) == ["handover-pending"]
     for other in (older, also_pending, undated, same_time):
         assert "1" in _stay(_decide(pending, other))
@@ -248,7 +249,7 @@ def test_a_waiting_ami_that_was_overtaken_stays_thirty_days() -> None:
     applied = _image(2, 10, tags={"gpu-ami:handover": "applied", "gpu-ami:family": "f"})
 
     assert _stay(_with(policy, pending, applied)) == ["1"]
-    at_last = dataclasses.replace(pending, created=NOW - timedelta(days=30))
+    at_last = msgspec.structs.replace(pending, created=NOW - timedelta(days=30))
     assert _stay(_with(policy, at_last, applied)) == []
 
 

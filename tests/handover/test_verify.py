@@ -7,6 +7,7 @@ import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import msgspec
 import pytest
 
 from gpu_ami.aws.images import Image
@@ -45,7 +46,7 @@ def test_our_own_available_ami_may_go() -> None:
 )
 def test_what_speaks_against_an_ami_is_said(changed: dict[str, Any], code: str, words: str) -> None:
     """Each one alone is enough, and says what to do."""
-    (found,) = problems(GOOD.region, dataclasses.replace(GOOD, **changed), EXPECTED)
+    (found,) = problems(GOOD.region, msgspec.structs.replace(GOOD, **changed), EXPECTED)
 
     assert found.code == code
     assert re.search(words, found.text)
@@ -78,6 +79,6 @@ def test_in_the_sandbox_the_ami_went_with_its_sandbox(kept: bool | None, words: 
 
 def test_everything_is_said_at_once() -> None:
     """A person should not find one problem after the other."""
-    bad = dataclasses.replace(GOOD, state="pending", architecture="arm64", tags={})
+    bad = msgspec.structs.replace(GOOD, state="pending", architecture="arm64", tags={})
 
     assert [each.code for each in problems(GOOD.region, bad, EXPECTED)] == ["pending", "foreign", "architecture"]

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+import msgspec
+
 from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError, making_sense
 from gpu_ami.errors import AwsError
 
@@ -24,8 +26,8 @@ _EBS = "ebs"
 _TIMES = ("CreationDate", "LastLaunchedTime", "DeprecationTime")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Image:
+# A struct is made in a fifth of a frozen dataclass's time: clean-up makes one for each of thousands of AMIs.
+class Image(msgspec.Struct, frozen=True, kw_only=True):
     """An AMI as EC2 describes it.
 
     Attributes:
@@ -62,7 +64,7 @@ class Image:
     created: datetime | None = None
     last_launched: datetime | None = None
     deprecated_at: datetime | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = msgspec.field(default_factory=dict)
     snapshot_ids: tuple[str, ...] = ()
     volume_gib: int = 0
     root_gib: int = 0
@@ -314,9 +316,8 @@ def _image(row: Mapping[str, Any], region: str) -> Image:
     """Return the AMI that a row of DescribeImages is about; the only place that knows such rows."""
     mappings = row.get("BlockDeviceMappings") or []
     volumes = [mapping.get("Ebs") or {} for mapping in mappings]
-    times = [parse_time(row.get(key)) for key in _TIMES]
-    created, launched, deprecated = times
-    unread = [key for key, moment in zip(_TIMES, times, strict=True) if moment is None and row.get(key)]
+    times = {key: parse_time(row.get(key)) for key in _TIMES}
+    unread = [key for key in _TIMES if times[key] is None and row.get(key)]
     return Image(
         image_id=row["ImageId"],
         # Thousands of AMIs have one owner and few parents: one text for all of them.
@@ -327,9 +328,9 @@ def _image(row: Mapping[str, Any], region: str) -> Image:
         state_reason=(row.get("StateReason") or {}).get("Message", ""),
         is_amazons=row.get("ImageOwnerAlias") == "amazon",
         source_ami_id=sys.intern(row.get("SourceImageId") or ""),
-        created=created,
-        last_launched=launched,
-        deprecated_at=deprecated,
+        created=times["CreationDate"],
+        last_launched=times["LastLaunchedTime"],
+        deprecated_at=times["DeprecationTime"],
         tags=_tags(row),
         snapshot_ids=tuple(dict.fromkeys(volume["SnapshotId"] for volume in volumes if volume.get("SnapshotId"))),
         volume_gib=sum(int(volume.get("VolumeSize") or 0) for volume in volumes),

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,7 +105,7 @@ def test_an_answer_without_a_date_is_no_clock() -> None:
 )
 def test_base_ami(source_ami: str, changed: dict[str, Any], status: str, said: str) -> None:
     """Amazon's by default; another owner's only by name, and never silently when it is a stranger's."""
-    bake, found = a_bake(source_ami=source_ami), replace(BASE, **changed)
+    bake, found = a_bake(source_ami=source_ami), msgspec.structs.replace(BASE, **changed)
 
     check = sources.base_ami(bake, "ami-1", found, "ami-9", account="1", now=NOW)
 
