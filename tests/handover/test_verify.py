@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import re
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import msgspec
 import pytest
 
 from gpu_ami.aws.images import Image
-from gpu_ami.handover.verify import Expected, problems
+from gpu_ami.handover.verify import BLOCKS_APPLY, Code, Expected, blocking, problems
 
 NOW = datetime(2026, 11, 24, tzinfo=timezone.utc)
-EXPECTED = Expected("123456789012", "gpu-batch", ("x86_64",), "g5.xlarge", NOW)
+EXPECTED = Expected(
+    account="123456789012", family="gpu-batch", architectures=("x86_64",), instance_type="g5.xlarge", now=NOW
+)
 GOOD = Image(
     image_id="ami-12345678",
     region="ap-northeast-2",
@@ -82,3 +85,40 @@ def test_everything_is_said_at_once() -> None:
     bad = msgspec.structs.replace(GOOD, state="pending", architecture="arm64", tags={})
 
     assert [each.code for each in problems(GOOD.region, bad, EXPECTED)] == ["pending", "foreign", "architecture"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "blocks"),
+    [
+        ({}, []),
+        ({"state": "pending"}, ["pending"]),
+        ({"state": "disabled"}, ["state"]),
+        ({"account": "210987654321", "state": "failed"}, ["state", "owner"]),
+        ({"tags": {}}, []),
+        ({"architecture": "arm64"}, []),
+        ({"deprecated_at": NOW}, []),
+    ],
+)
+def test_apply_refuses_only_what_batch_could_not_use(changed: dict[str, Any], blocks: list[str]) -> None:
+    """An AMI that is live and has only grown old must be appliable again, or nothing else could be changed."""
+    found = blocking(GOOD.region, msgspec.structs.replace(GOOD, **changed), EXPECTED)
+
+    assert [each.code for each in found] == blocks
+    assert [each.code for each in blocking(GOOD.region, None, EXPECTED)] == ["gone"]
+
+
+def test_an_architecture_that_was_not_looked_up_is_no_problem() -> None:
+    """`apply` does not ask for it; unknown is not wrong here, as Terraform and not the settings names the types."""
+    unknown = dataclasses.replace(EXPECTED, architectures=None)
+
+    assert problems(GOOD.region, msgspec.structs.replace(GOOD, architecture="arm64"), unknown) == []
+
+
+def test_the_page_says_who_refuses_what() -> None:
+    """Who is refused by one command and not by the other must be able to look it up."""
+    page = (Path(__file__).parents[2] / "docs" / "apply.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z]+)` \| [^|]+ \| (yes|no)[^|]* \| (yes|no)[^|]* \|$", page, re.MULTILINE)
+
+    assert {code: (handed, applied) for code, handed, applied in rows} == {
+        code: ("yes", "yes" if code in BLOCKS_APPLY else "no") for code in get_args(Code)
+    }
