@@ -159,10 +159,10 @@ def read_manifest(run: Invocation, baked: Baked) -> manifests.Build:
         BuildError: It is of another build.
     """
     job, progress = baked.job, baked.progress
-    path = run.workspace.manifest
-    made = manifests.the_build(manifests.load(path).last_run, source=run.workspace.shown(path))
+    made = manifests.last_build(run.workspace)
     ours = (made.custom_data or {}).get("run_id")
     if ours != job.run_id or (progress is not None and progress.amis != made.amis):
+        path = run.workspace.manifest
         msg = f"The last run in {path} is {ours!r}, not this build {job.run_id!r}: did another build run meanwhile?"
         raise BuildError(msg)
     return made

@@ -84,7 +84,7 @@ def _build(run: Invocation, job: Job, *, debug: bool, incremental: bool, if_stal
     duration_s = time.monotonic() - started
     made = baking.read_manifest(run, baked)
     recorded = recording.record(run, baked, made)
-    change = handing.plan_hand_over(run)
+    change = handing.plan_hand_over(run, made.amis)
     changes.apply(change)
     return results.made(run, baked, made, recorded, change, duration_s, compared.differences)
 

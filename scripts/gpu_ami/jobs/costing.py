@@ -10,15 +10,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import msgspec
-
 from gpu_ami.bake import manifest as manifests
+from gpu_ami.bake import release as releases
 from gpu_ami.cost import inputs, table
 from gpu_ami.cost.figure import Figure
 from gpu_ami.cost.report import CostReport, report
 from gpu_ami.cost.specs import checked, checked_word, comma_list, parse_inputs
 from gpu_ami.cost.table import Market, PriceTable
-from gpu_ami.errors import AwsError
+from gpu_ami.errors import AwsError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.invocation import Invocation
 from gpu_ami.units import show_duration
@@ -27,14 +26,6 @@ if TYPE_CHECKING:
     from gpu_ami.cost.live import LivePrices
 
 _GIB = 1024**3
-
-
-class _Release(msgspec.Struct, frozen=True):
-    """What of the bake's release record matters here."""
-
-    run_id: str
-    bake_seconds: float
-    used_bytes: int
 
 
 def answer(
@@ -134,9 +125,7 @@ class _Known:
         """Return what the manifest and the release record of the last build say."""
         figures = _release_figures(run)
         path = run.workspace.manifest
-        if not path.exists():
-            return cls(figures)
-        builds = [build for build in manifests.load(path).last_run if build.amis]
+        builds = [build for build in manifests.load_if_any(path).last_run if build.amis]
         if len(builds) != 1:
             return cls(figures)
         noted = builds[0].custom_data or {}
@@ -153,10 +142,11 @@ def _release_figures(run: Invocation) -> list[Figure]:
     path = run.workspace.release
     if not path.exists():
         return []
+    text = read_text(path, what="release record")
     try:
-        record = msgspec.json.decode(read_text(path, what="release record"), type=_Release)
-    except msgspec.DecodeError as exc:
-        run.console.warn(f"{run.workspace.shown(path)} is not a release record ({exc}): left out.")
+        record = releases.measured(text, source=run.workspace.shown(path))
+    except UsageError as exc:
+        run.console.warn(f"{exc} It is left out.")
         return []
     source = f"measured: {run.workspace.shown(path)} of {record.run_id}"
     values = {

@@ -84,7 +84,7 @@ def _written(run: Invocation, ami_id: str) -> Iterator[Callable[[], None]]:
     Raises:
         UsageError: The file cannot be written.
     """
-    change = handing.plan_hand_over(run, ami=ami_id)
+    change = handing.plan_hand_over(run, {run.settings.region: ami_id})
     changes.apply(change)
     shown = run.workspace.shown(change.file)
     if change.changed:

@@ -166,10 +166,7 @@ def _images(caller: Caller, named: set[str]) -> dict[str, Image | None]:
 
 def _manifest_ami(run: Invocation) -> str | None:
     """Return the AMI of the last build in this region; no manifest is no hint, a broken one is a failed look."""
-    if not run.workspace.manifest.exists():
-        return None
-    made = manifests.load(run.workspace.manifest).last_run
-    return next((ami for build in made for region, ami in build.amis.items() if region == run.settings.region), None)
+    return manifests.load_if_any(run.workspace.manifest).last_amis.get(run.settings.region)
 
 
 def _parameter(run: Invocation) -> tuple[str | None, str | None]:
