@@ -13,7 +13,7 @@ from gpu_ami.bake import manifest as manifests
 from gpu_ami.bake import variables
 from gpu_ami.bake.attempts import Place, places
 from gpu_ami.bake.events import Progress
-from gpu_ami.errors import AwsError, BuildError, InterruptedRunError
+from gpu_ami.errors import AwsError, BuildError, InterruptedRunError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
 
@@ -57,7 +57,7 @@ def bake(run: Invocation, job: Job, *, debug: bool = False, name: str = "") -> B
         return Baked(job, _attempt(run, job, run.workspace.logs, debug=True))
     from gpu_ami.bake.run import FailedBuildError
 
-    allowed, last = places(job.values()), None
+    allowed, last = places(job.variables), None
     for number, place in enumerate(allowed, 1):
         here = job.given(**place.variables)
         parts = ["build", job.run_id, name, str(number) if number > 1 else ""]
@@ -82,7 +82,12 @@ def fall_back_lines(job: Job) -> list[str]:
     """Return, as comments, where the build would be tried in turn; nothing where the variables are not known yet."""
     if not all(file.exists() for file in job.inputs.files):
         return []
-    return [f"# without room there: the same with {_words(place)}" for place in places(job.values())[1:]]
+    try:
+        allowed = places(job.variables)
+    except UsageError:
+        # Nothing runs in a dry run: a build says what is wrong with a variable.
+        return []
+    return [f"# without room there: the same with {_words(place)}" for place in allowed[1:]]
 
 
 def _words(place: Place) -> str:
@@ -123,7 +128,7 @@ def _attempt(run: Invocation, job: Job, log: Path, *, debug: bool = False) -> Pr
 def _step_by_step(run: Invocation, job: Job, command: Command) -> None:
     from gpu_ami.bake.login import login_lines
 
-    run.console.say("\n".join(login_lines(job.values(), Path(run.workspace.shown(job.packer.folder)))))
+    run.console.say("\n".join(login_lines(job.variables, Path(run.workspace.shown(job.packer.folder)))))
     if process.foreground(command) != 0:
         msg = "The build failed; Packer's own output above says where."
         raise BuildError(msg)

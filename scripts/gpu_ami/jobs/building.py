@@ -37,10 +37,8 @@ def command_lines(job: Job, *, debug: bool, incremental: bool = False, if_stale:
 def check(run: Invocation, job: Job) -> list[preflight.Check]:
     """Return what preflight found for *job*."""
     account = None if run.options.sandbox else run.settings.account
-    listed = len(models.load(job.packer.folder / "models.yaml"))
-    return preflight.run_checks(
-        run.access, job.values(), account=account, listed_models=listed, sandbox=run.options.sandbox
-    )
+    bake = job.variables.with_listed(len(models.load(job.packer.folder / "models.yaml")))
+    return preflight.run_checks(run.access, bake, account=account, sandbox=run.options.sandbox)
 
 
 def build(

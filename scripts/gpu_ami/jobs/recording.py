@@ -41,7 +41,7 @@ def record(run: Invocation, baked: Baked, made: manifests.Build) -> Recorded:
         BuildError: The record is missing, of another build or not what a bake writes: what else in the image is not?
         AwsError: EC2 does not say what was made.
     """
-    path = Path(baked.job.values().get("release_path") or run.workspace.release)
+    path = Path(baked.job.variables.release_path or run.workspace.release)
     path = path if path.is_absolute() else baked.job.packer.folder / path
     try:
         release = releases.load(path, run_id=baked.job.run_id)

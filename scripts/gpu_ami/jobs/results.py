@@ -108,18 +108,18 @@ def made(
     """Return the result of a build that made *build*, priced."""
     from gpu_ami.cost import build_line
 
-    values = baked.job.values()
+    variables = baked.job.variables
     # EC2 picks a Spot builder's type.
     caller = Caller(run.access, run.access.region)
     ran = capacity.type_of_instance(caller, baked.progress.instance_id) if baked.progress else None
     price = build_line(
         duration_s=duration_s,
         region=run.access.region,
-        instance_type=ran or str(values.get("instance_type", "")),
-        market="spot" if str(values.get("spot")).lower() == "true" else "on-demand",
+        instance_type=ran or variables.instance_type,
+        market="spot" if variables.spot else "on-demand",
         volume_gib=recorded.image.volume_gib,
-        volume_iops=float(values["volume_iops"]),
-        volume_mib_s=float(values["volume_throughput_mib_s"]),
+        volume_iops=variables.volume_iops,
+        volume_mib_s=variables.volume_throughput_mib_s,
         snapshot_gib=recorded.snapshot_gib,
     )
     return BuildResult(
@@ -137,6 +137,6 @@ def made(
         cost_line=price.line,
         sandbox=run.options.sandbox,
         differences=differences,
-        chain_length=int(values.get("chain_length") or 0),
+        chain_length=variables.chain_length,
         attempts=baked.attempts,
     )

@@ -10,7 +10,7 @@ from gpu_ami.aws import capacity, images, inputs, keys, network, permissions
 from gpu_ami.aws.access import Access, Identity, identify
 from gpu_ami.aws.calls import Caller, RefusedError
 from gpu_ami.bake.checks.permissions import Scene
-from gpu_ami.bake.checks.wanted import Wanted
+from gpu_ami.bake.checks.wanted import BuildVariables
 from gpu_ami.errors import PipelineError
 from gpu_ami.ids import AMI_ID
 
@@ -33,7 +33,7 @@ class Facts:
         wanted: The bake.
     """
 
-    def __init__(self, access: Access, wanted: Wanted) -> None:
+    def __init__(self, access: Access, wanted: BuildVariables) -> None:
         """Look nothing up yet."""
         self.access, self.wanted = access, wanted
         self._lock = threading.Lock()

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.inputs import ContainerImage, Prefix, RepositoryUrl
 from gpu_ami.bake.checks.model import Check
-from gpu_ami.bake.checks.wanted import Wanted
+from gpu_ami.bake.checks.wanted import BuildVariables
 from gpu_ami.units import show_bytes
 
 # AWS makes new ECS AMIs about every other week.
@@ -25,7 +25,7 @@ def no_parameter(name: str, region: str) -> Check:
 
 
 def base_ami(
-    wanted: Wanted, image_id: str, found: Image | None, recommended: str | None, *, account: str, now: datetime
+    wanted: BuildVariables, image_id: str, found: Image | None, recommended: str | None, *, account: str, now: datetime
 ) -> Check:
     """Judge the AMI that the bake starts from.
 
@@ -62,7 +62,7 @@ def base_ami(
     return say("ok", f"{said}, {'as source_ami says' if wanted.source_ami else 'the recommended ECS GPU AMI'}")
 
 
-def container_image(wanted: Wanted, repository: RepositoryUrl, found: ContainerImage | None) -> Check:
+def container_image(wanted: BuildVariables, repository: RepositoryUrl, found: ContainerImage | None) -> Check:
     """Judge the container image: is it there, which digest has the tag, how large is it."""
     if found is None:
         return Check(
@@ -83,7 +83,7 @@ def container_image(wanted: Wanted, repository: RepositoryUrl, found: ContainerI
     return Check("container image", "ok", said)
 
 
-def models(wanted: Wanted, found: Prefix | None) -> Check:
+def models(wanted: BuildVariables, found: Prefix | None) -> Check:
     """Judge the bucket's models."""
     bucket = wanted.models_s3_bucket
     if not bucket:
