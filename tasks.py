@@ -146,7 +146,8 @@ def update_tfvars(
     """Look the new AMI up, write its id to the file that Terraform reads, and show the change."""
     from gpu_ami.jobs import handing
 
-    change = handing.plan_hand_over(run, manifest=manifest, file=file, variable=var, ami=ami)
+    amis = handing.chosen_amis(run, manifest=manifest, ami=ami)
+    change = handing.plan_hand_over(run, amis, file=file, variable=var)
     handing.hand_over(run, change, verified=not no_verify, check=check)
 
 

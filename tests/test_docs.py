@@ -18,7 +18,7 @@ TROUBLE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 def test_the_troubleshooting_page_explains_every_check() -> None:
     """Who looks up a failing line finds it by its name."""
     values = {"ssh_interface": "session_manager", "subnet_id": "subnet-1"}
-    bake = wanted.wanted(values)
+    bake = wanted.typed(values)
     facts = Facts(Access(region="ap-northeast-2"), bake)
     rows = (*looks.on_this_machine(bake, sandbox=True), *looks.on_aws(facts, None, sandbox=True))
     names = {look.name for look in rows} - {"permissions"}

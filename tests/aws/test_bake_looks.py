@@ -13,9 +13,11 @@ from botocore.stub import Stubber
 
 from gpu_ami.aws import clock, network, permissions
 from gpu_ami.aws.access import Identity
-from gpu_ami.aws.capacity import quota, vcpus_in_use
+from gpu_ami.aws.calls import UnansweredError
+from gpu_ami.aws.capacity import architectures, quota, vcpus_in_use
 from gpu_ami.errors import AwsError
 from gpu_ami.sandbox.session import Sandbox
+from tests.aws.fakes import FakeCaller
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
 
@@ -244,3 +246,11 @@ def test_vcpus_are_counted_by_the_instances_own_cores() -> None:
     aws.stub.add_response("describe_instance_types", {"InstanceTypes": [kind]})
 
     assert vcpus_in_use(aws, "standard", "on-demand") == 8 + 2 * 2  # type: ignore[arg-type]
+
+
+def test_an_instance_type_has_its_architectures() -> None:
+    """Some run two."""
+    row = {"InstanceType": "x", "ProcessorInfo": {"SupportedArchitectures": ["i386", "x86_64"]}}
+    assert architectures(FakeCaller({"describe_instance_types": [{"InstanceTypes": [row]}]}), "x") == ("i386", "x86_64")
+    with pytest.raises(UnansweredError):
+        architectures(FakeCaller({"describe_instance_types": [{"InstanceTypes": []}]}), "x")

@@ -9,9 +9,11 @@ import pytest
 
 from gpu_ami.aws import changes, images
 from gpu_ami.aws.calls import RefusedError, UnansweredError
+from gpu_ami.aws.pending_ami import snapshot_percent
 from gpu_ami.aws.references.protections import LaunchPermissions
 from gpu_ami.aws.references.source import Look
 from tests.support.fake_caller import FakeCaller
+from gpu_ami.errors import AwsError
 
 ROW = {
     "ImageId": "ami-1",
@@ -50,6 +52,24 @@ def test_what_ec2_leaves_out_is_not_invented() -> None:
     image = _listed({"ImageId": "ami-1", "OwnerId": "1"})
 
     assert (image.name, image.state, image.created, image.snapshot_ids) == ("", "unknown", None, ())
+
+
+def test_an_ami_says_whose_it_is_and_what_it_starts_from() -> None:
+    """Families are counted per owner, and a root volume cannot be smaller than its base's."""
+    row = {
+        **ROW,
+        "OwnerId": "1",
+        "ImageOwnerAlias": "amazon",
+        "SourceImageId": "ami-0",
+        "RootDeviceName": "/dev/xvda",
+        "RootDeviceType": "instance-store",
+    }
+    image = _listed(row)
+
+    assert (image.account, image.is_amazons, image.source_ami_id) == ("1", True, "ami-0")
+    assert (image.root_gib, image.root_device) == (80, "instance-store")
+    bare = _listed({**row, "RootDeviceName": None, "ImageOwnerAlias": "aws-marketplace"})
+    assert (bare.root_gib, bare.is_amazons) == (0, False)
 
 
 @pytest.mark.parametrize("key", ["CreationDate", "LastLaunchedTime", "DeprecationTime"])
@@ -110,6 +130,88 @@ def test_a_snapshots_size_is_unknown_unless_ec2_says_it() -> None:
     assert [(each.snapshot_id, each.full_gib, each.volume_gib) for each in found] == [("a", 3.0, 0), ("b", None, 8)]
 
 
+def test_what_an_ami_holds_is_known_of_all_its_snapshots_or_not_at_all() -> None:
+    """A part of it would be a price too low."""
+    image = images.Image(image_id="ami-1", region="r", snapshot_ids=("a", "b"))
+    known = [{"SnapshotId": each, "FullSnapshotSizeInBytes": size} for each, size in (("a", 2**30), ("b", 2**29))]
+    script: Any = {"describe_snapshots": [{"Snapshots": known}, {"Snapshots": [known[0], {"SnapshotId": "b"}]}]}
+    caller = FakeCaller(script)
+
+    assert images.written_gib(caller, image) == 1.5
+    assert images.written_gib(caller, image) is None
+    assert caller.asked[0] == ("describe_snapshots", {"SnapshotIds": ["a", "b"]})
+    assert images.written_gib(FakeCaller({}), images.Image(image_id="ami-1", region="r")) is None
+
+
+FOUND = {"ImageId": "ami-1", "OwnerId": "1", "State": "available", "Architecture": "x86_64"}
+
+
+def test_an_ami_is_looked_up_whoever_owns_it_and_whatever_became_of_it() -> None:
+    """Deprecated and disabled ones are asked for too: a person must hear why theirs is refused."""
+    more = {
+        "StateReason": {"Message": "no space"},
+        "DeprecationTime": "2026-01-02T03:04:05.000Z",
+        "Tags": [{"Key": "a", "Value": "b"}],
+    }
+    caller = FakeCaller({"describe_images": [{"Images": [{**FOUND, **more}]}]})
+
+    assert images.look_up(caller, "ami-1") == images.Image(
+        image_id="ami-1",
+        region="r",
+        state_reason="no space",
+        account="1",
+        architecture="x86_64",
+        deprecated_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc),
+        tags={"a": "b"},
+        root_device="",
+    )
+    assert caller.asked[0][1] == {"ImageIds": ["ami-1"], "IncludeDeprecated": True, "IncludeDisabled": True}
+
+
+@pytest.mark.parametrize("answer", [{"Images": []}, RefusedError("x", "InvalidAMIID.NotFound")])
+def test_an_ami_that_is_gone_is_none(answer: Any) -> None:
+    """EC2 says so in two ways; who needs it hears which one it was."""
+    assert images.look_up(FakeCaller({"describe_images": [answer]}), "ami-1") is None
+    with pytest.raises(AwsError, match="The AMI ami-1 does not exist in r: was it deregistered"):
+        images.describe(FakeCaller({"describe_images": [answer]}), "ami-1")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"Images": None},
+        {"Images": ["x"]},
+        *({"Images": [{key: value for key, value in FOUND.items() if key != left}]} for left in FOUND),
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_an_error(answer: Any) -> None:
+    """Nothing known is not nothing wrong."""
+    with pytest.raises(UnansweredError, match="makes no sense"):
+        images.look_up(FakeCaller({"describe_images": [answer]}), "ami-1")
+
+
+def test_a_refusal_for_another_reason_is_passed_on() -> None:
+    """A missing permission must not look like a missing AMI."""
+    with pytest.raises(RefusedError, match="no rights"):
+        images.look_up(FakeCaller({"describe_images": [RefusedError("no rights", "UnauthorizedOperation")]}), "ami-1")
+
+
+@pytest.mark.parametrize(
+    ("answer", "percent"),
+    [
+        ({"Snapshots": [{"Progress": "40%"}, {"Progress": "7%"}, {}]}, 7),
+        ({"Snapshots": [{"Progress": ""}]}, None),
+        ({"Snapshots": []}, None),
+        ({}, None),
+        (RefusedError("no rights", "UnauthorizedOperation"), None),
+    ],
+)
+def test_a_pending_ami_is_as_far_as_its_slowest_snapshot(answer: Any, percent: int | None) -> None:
+    """Whoever may not see the snapshots waits without a number; the build goes on."""
+    assert snapshot_percent(FakeCaller({"describe_snapshots": [answer]}), "ami-1") == percent
+
+
 @pytest.mark.parametrize("answer", [{}, {"ImageId": "ami-2", "LaunchPermissions": []}, {"ImageId": "ami-1"}])
 def test_permissions_without_a_list_are_not_no_permissions(answer: dict[str, Any]) -> None:
     """An AMI whose sharing is not known must not pass for a private one."""
@@ -158,7 +260,7 @@ def test_an_ami_that_is_gone_already_counts_as_gone() -> None:
 )
 def test_an_unavailable_ami_is_gone_only_when_it_is_not_listed(state: str | None, *, is_gone: bool) -> None:
     """EC2 says the same word of AMIs that are in no state for the request; those are still there."""
-    rows = [{"ImageId": "ami-1", "State": state}] if state else []
+    rows = [{"ImageId": "ami-1", "OwnerId": "1", "State": state}] if state else []
     script: Any = {
         "deregister_image": [_refused("InvalidAMIID.Unavailable")],
         "describe_image_attribute": [_refused("InvalidAMIID.Unavailable")],

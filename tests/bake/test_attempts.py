@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.bake.attempts import Place, places, shortage
+from gpu_ami.bake.checks.wanted import typed
 from gpu_ami.bake.events import Progress, advance, parse_line
 
 CPU = {
@@ -35,16 +36,16 @@ CPU = {
         ({"spot": "true"}, [("subnet-a", ""), ("subnet-b", "")]),
         ({"spot": "false", "fallback_subnet_ids": "[]"}, [("subnet-a", "c7i.4xlarge"), ("subnet-a", "m7i.4xlarge")]),
         (
-            {"fallback_subnet_ids": '["subnet-c"]', "fallback_instance_types": "${x}"},
+            {"fallback_subnet_ids": '["subnet-c"]', "fallback_instance_types": "[]"},
             [("subnet-a", "c7i.4xlarge"), ("subnet-c", "c7i.4xlarge")],
         ),
-        ({"fallback_subnet_ids": 7, "subnet_id": ""}, []),
+        ({"fallback_subnet_ids": None, "subnet_id": ""}, []),
     ],
-    ids=["all", "no fall-backs", "spot", "spot as text", "lists as text", "no list", "nothing given"],
+    ids=["all", "no fall-backs", "spot", "spot as text", "lists as text", "lists as text too", "nothing given"],
 )
 def test_each_type_is_tried_in_every_subnet_first(changed: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     """The preferred type in another zone is closer to what was asked for than another type."""
-    assert places(CPU | changed) == tuple(Place(*each) for each in expected)
+    assert places(typed(CPU | changed)) == tuple(Place(*each) for each in expected)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_a_fall_back_of_another_kind_is_left_out(first: str, kept: list[str]) ->
     mixed = ["m7i.4xlarge", "g6.xlarge", "p4d.24xlarge", "c7gn.4xlarge", "gr6.4xlarge"]
     values = {"subnet_id": "s", "instance_type": first, "fallback_instance_types": mixed}
 
-    assert [place.instance_type for place in places(values)] == [first, *kept]
+    assert [place.instance_type for place in places(typed(values))] == [first, *kept]
 
 
 def test_a_place_says_how_to_get_there() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from gpu_ami.aws.images import Image
 from gpu_ami.bake.lineage import chain_length, why_not

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.bake.checks.wanted import typed
 from gpu_ami.bake.login import login_lines
 
 
@@ -28,4 +29,4 @@ from gpu_ami.bake.login import login_lines
 )
 def test_the_line_to_paste_fits_the_way_in(values: dict[str, Any], line: str) -> None:
     """Key file and address, before Packer takes the terminal."""
-    assert line in "\n".join(login_lines(values, Path("packer")))
+    assert line in "\n".join(login_lines(typed(values), Path("packer")))

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake.manifest import load, parse, the_build
+from gpu_ami.bake.manifest import last_build, load, load_if_any, parse, the_build
 from gpu_ami.errors import UsageError
+from gpu_ami.workspace import Workspace
 
 AMI = "ami-0123456789abcdef0"
 
@@ -119,3 +120,34 @@ def test_missing_and_huge_files_are_refused(tmp_path: Path) -> None:
         load(tmp_path / "none.json")
     with pytest.raises(UsageError, match="larger than 16 MiB"):
         load(huge)
+
+
+def test_the_last_build_is_found_where_the_workspace_has_it(tmp_path: Path) -> None:
+    """Each command means the same build, unless another file is named."""
+    here = Workspace(tmp_path)
+    here.packer.mkdir()
+    with pytest.raises(UsageError, match="Run `invoke build` first"):
+        last_build(here)
+    here.manifest.write_text(_text(_build()))
+    (tmp_path / "m.json").write_text(_text(_build(artifact_id="eu-west-1:ami-12345678")))
+
+    assert last_build(here).amis == {"ap-northeast-2": AMI}
+    assert last_build(here, str(tmp_path / "m.json")).amis == {"eu-west-1": "ami-12345678"}
+
+
+def test_without_a_manifest_there_are_no_builds_but_a_broken_one_is_an_error(tmp_path: Path) -> None:
+    """A checkout that never built is no fault; one whose file was cut off must not pass for it."""
+    assert load_if_any(tmp_path / "m.json").last_amis == {}
+    (tmp_path / "m.json").write_text("{")
+    with pytest.raises(UsageError, match="is not JSON"):
+        load_if_any(tmp_path / "m.json")
+
+
+def test_an_amis_copies_are_those_of_its_own_build() -> None:
+    """An older run's AMI may be applied too, with its copies and not with the last run's."""
+    old = _build(packer_run_uuid="run-0", artifact_id="ap-northeast-2:ami-12345678,us-west-2:ami-87654321")
+    manifest = parse(_text(old, _build(), _build(name="b", artifact_id="ap-northeast-2:ami-00000002")), source="m")
+
+    assert manifest.amis_with("ami-87654321") == {"ap-northeast-2": "ami-12345678", "us-west-2": "ami-87654321"}
+    assert manifest.amis_with("ami-00000009") == {}
+    assert manifest.last_amis == {"ap-northeast-2": AMI}

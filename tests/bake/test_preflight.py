@@ -8,6 +8,7 @@ import pytest
 
 from gpu_ami.aws.access import Access, Identity
 from gpu_ami.bake.checks import facts
+from gpu_ami.bake.checks.wanted import typed
 from gpu_ami.bake.preflight import Check, failed, remarks, run_checks
 from gpu_ami.errors import AwsError, UsageError
 from gpu_ami.sandbox.account import DemoAccount
@@ -56,7 +57,7 @@ def values_of(account: DemoAccount, **changed: Any) -> dict[str, Any]:
 
 def looked(access: Access, account: DemoAccount, expected: str | None = None, **changed: Any) -> dict[str, Check]:
     """Return every check by name."""
-    found = run_checks(access, values_of(account, **changed), account=expected, sandbox=True)
+    found = run_checks(access, typed(values_of(account, **changed)), account=expected, sandbox=True)
     checks = {check.check: check for check in found}
     assert len(checks) == len(found)
     return checks

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws import clock, network
+from gpu_ami.bake.checks.wanted import typed
 from gpu_ami.bake.preflight import Check, failed, remarks, run_checks
 from gpu_ami.sandbox.quotas import set_quota
 from tests.bake.conftest import REGION, World
@@ -178,7 +179,7 @@ def test_ssh_is_looked_at_where_packer_comes_in_by_it(world: World, monkeypatch:
     ec2 = world.client("ec2")
 
     def seen() -> Check:
-        found = run_checks(world.access, values_of(world.account, ssh_host=None), account=None)
+        found = run_checks(world.access, typed(values_of(world.account, ssh_host=None)), account=None)
         return {check.check: check for check in found}["security group"]
 
     def let_in(cidr: str) -> None:

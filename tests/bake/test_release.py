@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake.release import completed, load, tags
-from gpu_ami.errors import BuildError
+from gpu_ami.bake.release import completed, load, measured, tags
+from gpu_ami.errors import BuildError, UsageError
 
 DIGEST = f"sha256:{'a' * 64}"
 RECORD: dict[str, Any] = {
@@ -136,3 +136,13 @@ def test_a_missing_record_is_a_failed_build(tmp_path: Path) -> None:
     """Packer downloads it before it makes the AMI."""
     with pytest.raises(BuildError, match="does not exist"):
         load(tmp_path / "none.json", run_id="r1")
+
+
+def test_what_was_measured_is_read_of_less_than_a_whole_record() -> None:
+    """A price needs two figures, and a record of another version may lack other things."""
+    found = measured('{"run_id": "r1", "bake_seconds": 840, "used_bytes": 5}', source="release.json")
+
+    assert (found.run_id, found.bake_seconds, found.used_bytes) == ("r1", 840, 5)
+    for bad in ("[" * 100_000, "{", '{"run_id": "r1"}', '{"run_id": "r1", "bake_seconds": -1}'):
+        with pytest.raises(UsageError, match=r"release\.json is not a release record that can be used"):
+            measured(bad, source="release.json")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gpu_ami.bake import variables
+from gpu_ami.bake.private import private_names
 from gpu_ami.bake.variables import check_owner, effective, load_hcl, parse_given, template_defaults, template_scripts
 from gpu_ami.errors import UsageError
 
@@ -100,3 +103,25 @@ def test_other_words_are_refused(word: str) -> None:
     """A forgotten name would silently build with the default."""
     with pytest.raises(UsageError, match="is not name=value"):
         parse_given([word])
+
+
+def test_a_template_is_parsed_once_however_many_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To parse it takes a second: as long as the rest of most commands. A changed one is another."""
+    folder = _template(tmp_path)
+    parsed: list[Path] = []
+    parse = variables._parse_hcl
+    monkeypatch.setattr(variables, "_parsed", {})
+
+    def counted(text: str, path: Path, what: str) -> Any:
+        parsed.append(path)
+        return parse(text, path, what)
+
+    monkeypatch.setattr(variables, "_parse_hcl", counted)
+
+    for _ in range(2):
+        assert template_defaults(folder) == {"volume_gib": 60}
+        assert template_scripts(folder) == ("update-system", "pull-image", "cleanup")
+        assert private_names(folder) == frozenset()
+    assert parsed == [folder / "a.pkr.hcl"]
+    (folder / "a.pkr.hcl").write_text(TEMPLATE.replace("60", "70"))
+    assert template_defaults(folder) == {"volume_gib": 70}

@@ -6,14 +6,15 @@ import dataclasses
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.source import Reference
-from gpu_ami.cleanup.decide import Decision, SourceReport, Verdict, age_of, decide, find_blocks, show_span
-from gpu_ami.cleanup.policy import Policy, Scope, family_of
+from gpu_ami.cleanup.decide import Decision, SourceReport, Verdict, age_of, decide, find_blocks, newest_of, show_span
+from gpu_ami.cleanup.policy import Policy, Scope, family_key, family_of
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 SEEN = SourceReport("instances", "r", "ok", references=1)
@@ -189,7 +190,31 @@ def test_each_region_keeps_its_own_newest() -> None:
     """A copy in another region launches nothing here."""
     policy = dataclasses.replace(POLICY, keep=1)
 
-    assert _stay(_with(policy, *_family(100), dataclasses.replace(_image(2, 50), region="s"))) == ["1", "2"]
+    assert _stay(_with(policy, *_family(100), msgspec.structs.replace(_image(2, 50), region="s"))) == ["1", "2"]
+
+
+@pytest.mark.parametrize("other", [{"account": "2"}, {"region": "s"}, {"tags": {"gpu-ami:family": "g"}}])
+def test_families_are_counted_apart_per_account_and_region(other: dict[str, Any]) -> None:
+    """The newest AMI of another account or region is nothing to go back to here, and its hand-over is not ours."""
+    policy = dataclasses.replace(POLICY, keep=1)
+    (here,) = _family(100, account="1")
+    there = _image(2, 50, **{"account": "1", "tags": here.tags} | other)
+
+    assert _stay(_with(policy, here, there)) == ["1", "2"]
+    assert newest_of([here, there], {here.image_id}, 1) == {here.image_id}
+    pending = msgspec.structs.replace(here, tags={**here.tags, "gpu-ami:handover": "pending"})
+    applied = msgspec.structs.replace(there, tags={**there.tags, "gpu-ami:handover": "applied"})
+    assert "1" in _stay(_with(POLICY, pending, applied))
+
+
+def test_one_familys_amis_are_counted_together() -> None:
+    """Of one account and region only so many stay, however they are listed."""
+    first, second = _family(100, 50, account="1")
+    policy = dataclasses.replace(POLICY, keep=1)
+
+    assert _stay(_with(policy, first, second)) == ["2"]
+    assert newest_of([first, second], {first.image_id}, 1) == {second.image_id}
+    assert family_key(first) == family_key(second) == ("1", "f", "r")
 
 
 @pytest.mark.parametrize("state", ["failed", "disabled"])
@@ -231,9 +256,9 @@ def test_an_ami_that_waits_for_its_hand_over_stays() -> None:
     applied = _image(2, 80, tags={"gpu-ami:handover": "applied", "gpu-ami:family": "f"})
     older = _image(3, 120, tags={"gpu-ami:handover": "applied", "gpu-ami:family": "f"})
 
-    also_pending = dataclasses.replace(applied, tags={"gpu-ami:handover": "pending", "gpu-ami:family": "f"})
-    undated = dataclasses.replace(applied, created=None)
-    same_time = dataclasses.replace(applied, created=pending.created)
+    also_pending = msgspec.structs.replace(applied, tags={"gpu-ami:handover": "pending", "gpu-ami:family": "f"})
+    undated = msgspec.structs.replace(applied, created=None)
+    same_time = msgspec.structs.replace(applied, created=pending.created)
     assert _codes(_decide(pending)) == ["handover-pending"]
     for other in (older, also_pending, undated, same_time):
         assert "1" in _stay(_decide(pending, other))
@@ -248,7 +273,7 @@ def test_a_waiting_ami_that_was_overtaken_stays_thirty_days() -> None:
     applied = _image(2, 10, tags={"gpu-ami:handover": "applied", "gpu-ami:family": "f"})
 
     assert _stay(_with(policy, pending, applied)) == ["1"]
-    at_last = dataclasses.replace(pending, created=NOW - timedelta(days=30))
+    at_last = msgspec.structs.replace(pending, created=NOW - timedelta(days=30))
     assert _stay(_with(policy, at_last, applied)) == []
 
 
@@ -394,10 +419,11 @@ def test_spans_are_said_in_days_or_hours(span: timedelta, text: str) -> None:
 
 _ids = st.integers(min_value=0, max_value=30)
 _images = st.builds(
-    lambda number, age, launched, family, region, state, tags, shared: _image(
+    lambda number, age, launched, family, account, region, state, tags, shared: _image(
         number,
         age,
         last_launched=None if launched is None else NOW - timedelta(days=launched),
+        account=account,
         region=region,
         state=state,
         name=f"{family}-{number}",
@@ -408,6 +434,7 @@ _images = st.builds(
     st.integers(-3, 900),
     st.none() | st.integers(-3, 900),
     st.sampled_from("ab"),
+    st.sampled_from("12"),
     st.sampled_from("rs"),
     st.sampled_from(["available", "available", "disabled", "pending", "failed"]),
     st.dictionaries(
@@ -483,9 +510,8 @@ def test_in_every_account_the_newest_stay_and_every_ami_has_a_reason(
     decision = decide(images, references, [SEEN], policy, NOW)
 
     gone = {verdict.image.image_id for verdict in decision.doomed}
-    families = {(family_of(image), image.region) for image in images}
-    for family in families:
-        members = [image for image in images if (family_of(image), image.region) == family]
+    for family in {family_key(image) for image in images}:
+        members = [image for image in images if family_key(image) == family]
         usable = [image for image in members if image.state in ("available", "disabled", "pending")]
         left = [image for image in usable if image.image_id not in gone]
         assert len(left) >= min(policy.keep, len(usable))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import threading
@@ -11,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from gpu_ami.aws.images import Image, Snapshot
@@ -60,7 +60,7 @@ def test_what_is_needed_to_undo_an_act_is_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("is_ascii", [True, False], ids=["as now", "as once written"])
 def test_a_tag_never_ends_a_line(tmp_path: Path, mark: str, *, is_ascii: bool) -> None:
     """Python takes these for line ends: the AMI's way back was lost, and every later run stopped at the file."""
-    tagged = dataclasses.replace(IMAGE, tags={"note": f"a{mark}b"})
+    tagged = msgspec.structs.replace(IMAGE, tags={"note": f"a{mark}b"})
     path = _journal(tmp_path / "j", ("will", WILL[1] | {"image": image_record(tagged)}))
     if not is_ascii:
         lines = [json.dumps(json.loads(line), ensure_ascii=False) for line in path.read_text().split("\n")[:-1]]

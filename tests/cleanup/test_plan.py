@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from gpu_ami.aws.images import Image, Snapshot
@@ -97,7 +98,7 @@ def test_a_snapshot_that_was_not_read_promises_nothing() -> None:
 @pytest.mark.parametrize("root_device", ["instance-store", ""])
 def test_an_instance_store_ami_cannot_come_back(root_device: str) -> None:
     """The bin takes AMIs on EBS alone, whatever its rules say."""
-    bare = dataclasses.replace(AMI, snapshot_ids=(), root_device=root_device)
+    bare = msgspec.structs.replace(AMI, snapshot_ids=(), root_device=root_device)
 
     assert _plan(bare).irrecoverable() == ["ami-1"]
 
@@ -171,7 +172,7 @@ def test_the_table_shows_three_reasons_and_how_many_more() -> None:
 
 def test_regions_have_a_column_when_there_are_several() -> None:
     """With one region it would say the same in each line."""
-    undated = dataclasses.replace(AMI, created=None, last_launched=NOW)
+    undated = msgspec.structs.replace(AMI, created=None, last_launched=NOW)
 
     assert "region" not in view.plan_table(_plan()).columns
     table = view.plan_table(_plan(undated, regions=("r", "s")))

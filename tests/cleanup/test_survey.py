@@ -130,6 +130,25 @@ def test_everything_is_merged_before_anything_is_decided() -> None:
     assert {report.region for report in survey.reports} == {"here", "there"}
 
 
+def test_two_accounts_of_one_region_are_kept_apart() -> None:
+    """One account's sources know nothing of the other's AMIs, and what is gone there is not gone here."""
+    mine = _place(_images("ami-1"))
+    listed: Script = {"describe_images": [{"Images": [{"ImageId": "ami-2", "OwnerId": "2"}]}, {"Images": []}]}
+    theirs = Place(FakeCaller(listed, region="here"), "2")
+    eyes = Eyes("launch-permissions", Found())
+    survey = _survey(mine, theirs, per_image=(eyes,))
+
+    survey.look()
+    survey.look_at({"ami-1", "ami-2"})
+    assert sorted([image.image_id for image in look.images] for look in eyes.looks) == [["ami-1"], ["ami-2"]]
+    for look, who in zip(eyes.looks, ("a", "b"), strict=True):
+        look.memory["permissions"] = {image.image_id: ({"UserId": who},) for image in look.images}
+    told = [survey.permissions(image) for image in survey.images]
+    assert sorted(each[0]["UserId"] for each in told if each) == ["a", "b"]
+    survey.look_again({"ami-2"})
+    assert [image.image_id for image in survey.images] == ["ami-1"]
+
+
 def test_other_accounts_are_only_asked_for_uses() -> None:
     """Their AMIs are no candidates, and sharing is the owner's to tell."""
     uses, own = Eyes("instances", Found()), Eyes("locks", Found())
@@ -211,9 +230,9 @@ def test_permissions_are_unknown_until_they_are_looked_up() -> None:
     """Unknown is not none: the act refuses without them."""
     survey = _survey(_place(_images("ami-1")), per_image=(Eyes("launch-permissions", Found()),))
     survey.look()
-    image = Image(image_id="ami-1", region="here")
+    image = Image(image_id="ami-1", account="1", region="here")
 
     assert survey.permissions(image) is None
-    assert survey.permissions(Image(image_id="ami-1", region="nowhere")) is None
+    assert survey.permissions(Image(image_id="ami-1", account="1", region="nowhere")) is None
     survey.look_at({"ami-1"})
     assert survey.permissions(image) is None

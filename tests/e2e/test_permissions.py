@@ -13,7 +13,7 @@ import pytest
 
 from gpu_ami.aws.access import assume, identify
 from gpu_ami.bake.checks import permissions
-from gpu_ami.bake.checks.wanted import wanted
+from gpu_ami.bake.checks.wanted import typed
 from gpu_ami.console import Console
 from gpu_ami.errors import SafetyError
 from gpu_ami.invocation import Invocation
@@ -57,7 +57,7 @@ def needed_by(run: Invocation) -> set[str]:
     """Return the actions that the doctor asks for."""
     job = preparing.prepare(run, TEMPORARY)
     scene = permissions.Scene(identify(run.access).account, run.access.region, "aws")
-    parts = permissions.needed(wanted(job.values()), scene, role=None, key=None)
+    parts = permissions.needed(typed(job.values()), scene, role=None, key=None)
     return {action for part in parts for action in part.actions}
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.handover.drift import Instance, Seen, SeenDefinition, SeenEnvironment, SeenImage, find
+from gpu_ami.aws.images import Image
+from gpu_ami.handover.drift import Instance, Seen, SeenDefinition, SeenEnvironment, base_of, digest_of, find
 
 A, B, BASE, NEWER = (f"ami-{number:017x}" for number in range(1, 5))
 ONE, TWO = (f"sha256:{digit * 64}" for digit in "12")
@@ -26,12 +27,19 @@ def _environment(**more: Any) -> SeenEnvironment:
     return SeenEnvironment(**(values | more))
 
 
+BASE_TAG, DIGEST_TAG = "gpu-ami:source-ami", "gpu-ami:image-digest"
+
+
+def _image(ami: str, state: str = "available", **tags: str) -> Image:
+    return Image(image_id=ami, region="r", state=state, tags=tags)
+
+
 def _seen(*environments: SeenEnvironment, **more: Any) -> Seen:
     values: dict[str, Any] = {
         "handed_over_in": "terraform/gpu-ami.auto.tfvars.json",
         "expected_ami": A,
         "environments": environments or (_environment(),),
-        "images": {A: SeenImage(ami_id=A, state="available", base_ami=BASE, image_digest=ONE)},
+        "images": {A: _image(A, **{BASE_TAG: BASE, DIGEST_TAG: ONE})},
         "manifest_ami": A,
         "parameter": "/gpu-ami/gpu-batch/ami-id",
         "parameter_ami": A,
@@ -66,8 +74,8 @@ def _other(**more: Any) -> Seen:
         (_seen(expected_ami=B, manifest_ami=B, parameter_ami=B), ["not-applied"]),
         (_other(ami_id=B), ["changed-outside"]),
         (_seen(_environment(ami_id=B, recorded_ami=None, address=None)), ["not-applied"]),
-        (_seen(images={A: SeenImage(ami_id=A, state=None)}), ["ami-gone"]),
-        (_seen(images={A: SeenImage(ami_id=A, state="disabled")}), ["ami-gone"]),
+        (_seen(images={A: None}), ["ami-gone"]),
+        (_seen(images={A: _image(A, state="disabled")}), ["ami-gone"]),
         (_other(rate_mib_s=None, recorded_rate=None), ["not-hydrated"]),
         (_other(rate_mib_s=None), ["hydration-differs"]),
         (_other(rate_mib_s=100), ["hydration-differs"]),
@@ -81,7 +89,7 @@ def _other(**more: Any) -> Seen:
         (_seen(parameter=None, parameter_ami=None), []),
         (_seen(definitions=(SeenDefinition(name="v", revision=1, image="r", digest=TWO),)), ["image-differs"]),
         (_seen(definitions=(SeenDefinition(name="v", revision=1, image="r:1", digest=None),)), ["image-unknown"]),
-        (_seen(images={A: SeenImage(ami_id=A, state="available", base_ami=BASE)}), ["baked-image-unknown"]),
+        (_seen(images={A: _image(A, **{BASE_TAG: BASE})}), ["baked-image-unknown"]),
         (_seen(newest_base=NEWER), ["base-outdated"]),
         (_seen(newest_base=None), []),
         (_seen(next_build=("the models: x is now y", "the scripts: a is now b")), ["build-pending"]),
@@ -115,9 +123,9 @@ def test_a_difference_says_what_and_what_to_do() -> None:
 )
 def test_an_ami_that_is_gone_is_not_to_be_handed_over(kept: bool | None, advice: str) -> None:
     """`invoke update-tfvars` would refuse it."""
-    gone = {A: SeenImage(ami_id=A, state="available"), B: SeenImage(ami_id=B, state=None)}
+    gone = {A: _image(A), B: None}
 
-    there = {**gone, B: SeenImage(ami_id=B, state="available")}
+    there = {**gone, B: _image(B)}
 
     (found,) = [each for each in find(_seen(manifest_ami=B, images=gone, kept=kept)) if each.subject == "manifest"]
     (other,) = [each for each in find(_seen(manifest_ami=B, images=there, kept=kept)) if each.subject == "manifest"]
@@ -131,7 +139,7 @@ def test_an_ami_that_is_gone_is_not_to_be_handed_over(kept: bool | None, advice:
 def test_each_environment_is_looked_at() -> None:
     """One of two may have been left behind."""
     second = _environment(name="spot", ami_id=B, recorded_ami=B)
-    images = {ami: SeenImage(ami_id=ami, state="available", image_digest=ONE) for ami in (A, B)}
+    images = {ami: _image(ami, **{DIGEST_TAG: ONE}) for ami in (A, B)}
 
     found = find(_seen(_environment(), second, images=images))
 
@@ -140,7 +148,7 @@ def test_each_environment_is_looked_at() -> None:
 
 def test_an_image_that_is_not_known_is_said_of_the_ami() -> None:
     """An AMI baked by hand has a tag where the digest would be: silence would mean that jobs find their image in it."""
-    unknown = SeenImage(ami_id=A, state="available", base_ami=BASE)
+    unknown = _image(A, **{BASE_TAG: BASE})
     digests = [SeenDefinition(name=name, revision=1, image=f"r@{ONE}", digest=ONE) for name in ("a", "b")]
     tagged = SeenDefinition(name="v", revision=1, image="r:1", digest=None)
 
@@ -167,3 +175,24 @@ def test_many_instances_are_counted() -> None:
     (found,) = find(_other(instances=instances))
 
     assert "i-2 and 6 more" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("tags", "base", "digest"),
+    [
+        ({}, None, None),
+        ({"gpu-ami:source-ami": A}, A, None),
+        # An incremental bake's source is its parent; what is underneath is in the fingerprint.
+        ({"gpu-ami:source-ami": A, "gpu-ami:fingerprint-base": BASE}, BASE, None),
+        ({"gpu-ami:image": f"r@{ONE}", "gpu-ami:image-digest": "sha256:other"}, None, ONE),
+        ({"gpu-ami:image": "r:1", "gpu-ami:image-digest": ONE}, None, ONE),
+        ({"gpu-ami:fingerprint-image": f"1@{ONE}", "gpu-ami:image": "r@sha256:other"}, None, ONE),
+    ],
+)
+def test_an_ami_says_what_it_was_made_of_by_its_tags(
+    tags: dict[str, str], base: str | None, digest: str | None
+) -> None:
+    """Each build of the last year left other tags: the surest one counts."""
+    image = _image(A, **tags)
+
+    assert (base_of(image), digest_of(image)) == (base, digest)

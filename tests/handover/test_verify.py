@@ -5,19 +5,23 @@ from __future__ import annotations
 import dataclasses
 import re
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
+import msgspec
 import pytest
 
-from gpu_ami.aws.candidates import Candidate
-from gpu_ami.handover.verify import Expected, problems
+from gpu_ami.aws.images import Image
+from gpu_ami.handover.verify import BLOCKS_APPLY, Code, Expected, blocking, problems
 
 NOW = datetime(2026, 11, 24, tzinfo=timezone.utc)
-EXPECTED = Expected("123456789012", "gpu-batch", ("x86_64",), "g5.xlarge", NOW)
-GOOD = Candidate(
+EXPECTED = Expected(
+    account="123456789012", family="gpu-batch", architectures=("x86_64",), instance_type="g5.xlarge", now=NOW
+)
+GOOD = Image(
     image_id="ami-12345678",
     region="ap-northeast-2",
-    owner="123456789012",
+    account="123456789012",
     architecture="x86_64",
     deprecated_at=NOW + timedelta(days=1),
     tags={"gpu-ami:pipeline": "gpu-ami-pipeline", "gpu-ami:family": "gpu-batch"},
@@ -33,9 +37,9 @@ def test_our_own_available_ami_may_go() -> None:
     ("changed", "code", "words"),
     [
         ({"state": "pending"}, "pending", "aws ec2 wait image-available --image-ids ami-12345678"),
-        ({"state": "failed", "reason": "out of space"}, "state", r"is failed \(out of space\), so no instance"),
+        ({"state": "failed", "state_reason": "out of space"}, "state", r"is failed \(out of space\), so no instance"),
         ({"state": "disabled"}, "state", "is disabled, so no instance can start"),
-        ({"owner": "210987654321", "tags": {}}, "owner", "belongs to account 210987654321, not to 123456789012"),
+        ({"account": "210987654321", "tags": {}}, "owner", "belongs to account 210987654321, not to 123456789012"),
         ({"tags": {}}, "foreign", "carries no gpu-ami:pipeline and gpu-ami:family tags"),
         ({"tags": {"gpu-ami:family": "gpu-batch"}}, "foreign", "none of this pipeline's"),
         ({"tags": {**GOOD.tags, "gpu-ami:family": "x"}}, "foreign", "carries gpu-ami:family=x"),
@@ -45,7 +49,7 @@ def test_our_own_available_ami_may_go() -> None:
 )
 def test_what_speaks_against_an_ami_is_said(changed: dict[str, Any], code: str, words: str) -> None:
     """Each one alone is enough, and says what to do."""
-    (found,) = problems(GOOD.region, dataclasses.replace(GOOD, **changed), EXPECTED)
+    (found,) = problems(GOOD.region, msgspec.structs.replace(GOOD, **changed), EXPECTED)
 
     assert found.code == code
     assert re.search(words, found.text)
@@ -78,6 +82,43 @@ def test_in_the_sandbox_the_ami_went_with_its_sandbox(kept: bool | None, words: 
 
 def test_everything_is_said_at_once() -> None:
     """A person should not find one problem after the other."""
-    bad = dataclasses.replace(GOOD, state="pending", architecture="arm64", tags={})
+    bad = msgspec.structs.replace(GOOD, state="pending", architecture="arm64", tags={})
 
     assert [each.code for each in problems(GOOD.region, bad, EXPECTED)] == ["pending", "foreign", "architecture"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "blocks"),
+    [
+        ({}, []),
+        ({"state": "pending"}, ["pending"]),
+        ({"state": "disabled"}, ["state"]),
+        ({"account": "210987654321", "state": "failed"}, ["state", "owner"]),
+        ({"tags": {}}, []),
+        ({"architecture": "arm64"}, []),
+        ({"deprecated_at": NOW}, []),
+    ],
+)
+def test_apply_refuses_only_what_batch_could_not_use(changed: dict[str, Any], blocks: list[str]) -> None:
+    """An AMI that is live and has only grown old must be appliable again, or nothing else could be changed."""
+    found = blocking(GOOD.region, msgspec.structs.replace(GOOD, **changed), EXPECTED)
+
+    assert [each.code for each in found] == blocks
+    assert [each.code for each in blocking(GOOD.region, None, EXPECTED)] == ["gone"]
+
+
+def test_an_architecture_that_was_not_looked_up_is_no_problem() -> None:
+    """`apply` does not ask for it; unknown is not wrong here, as Terraform and not the settings names the types."""
+    unknown = dataclasses.replace(EXPECTED, architectures=None)
+
+    assert problems(GOOD.region, msgspec.structs.replace(GOOD, architecture="arm64"), unknown) == []
+
+
+def test_the_page_says_who_refuses_what() -> None:
+    """Who is refused by one command and not by the other must be able to look it up."""
+    page = (Path(__file__).parents[2] / "docs" / "apply.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z]+)` \| [^|]+ \| (yes|no)[^|]* \| (yes|no)[^|]* \|$", page, re.MULTILINE)
+
+    assert {code: (handed, applied) for code, handed, applied in rows} == {
+        code: ("yes", "yes" if code in BLOCKS_APPLY else "no") for code in get_args(Code)
+    }

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from gpu_ami.aws import artifact, changes
+from gpu_ami.aws import capacity, changes
 from gpu_ami.aws.calls import Caller
 from gpu_ami.bake.events import Progress
 from gpu_ami.bake.manifest import Build
@@ -200,11 +200,11 @@ def test_the_record_is_completed_and_written_on_the_ami(here: World, asked: Task
     """Packer cannot know the driver before the bake, nor the size of the snapshot before there is one."""
     baked, build = made
 
-    described = recording.record(asked.run, baked, build)
+    recorded = recording.record(asked.run, baked, build)
 
     written = json.loads(asked.run.workspace.release.read_text())
-    assert written == RECORD | {"snapshot_gib": described.snapshot_gib}
-    assert described.tags.get("gpu-ami:kernel") is None, "described before it was tagged"
+    assert written == RECORD | {"snapshot_gib": recorded.snapshot_gib}
+    assert recorded.image.tags.get("gpu-ami:kernel") is None, "described before it was tagged"
     (image,) = here.access.client("ec2").describe_images(ImageIds=list(build.amis.values()))["Images"]
     assert tags_of(image)["gpu-ami:kernel"] == RECORD["kernel"]
 
@@ -312,11 +312,11 @@ def test_if_stale_says_what_is_stale_and_builds(here: World, asked: Task, monkey
 
 def test_a_builder_s_type_is_asked_for_and_never_costs_a_build(here: World) -> None:
     """EC2 picks a Spot builder's type; a price is only a line."""
-    instance = here.maker.instance(here.image(1))
+    instance, caller = here.maker.instance(here.image(1)), Caller(here.access, here.access.region)
 
-    assert artifact.instance_type(here.access, instance.id) == "g5.xlarge"
-    assert artifact.instance_type(here.access, "") is None
-    assert artifact.instance_type(here.access, "i-0123456789abcdef0") is None
+    assert capacity.type_of_instance(caller, instance.id) == "g5.xlarge"
+    assert capacity.type_of_instance(caller, "") is None
+    assert capacity.type_of_instance(caller, "i-0123456789abcdef0") is None
 
 
 def test_a_second_build_of_the_folder_is_kept_out(here: World, asked: Task) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.bake.checks.model import Check
+from gpu_ami.bake.checks.wanted import BuildVariables, typed
 from gpu_ami.console import Console
 from gpu_ami.errors import DifferenceError
 from gpu_ami.invocation import Invocation
@@ -98,15 +99,15 @@ def test_models_that_the_folder_lists_count(run: Invocation, monkeypatch: pytest
     (folder / "models.yaml").write_text("- {url: https://example.com/m.pt, path: m.pt}\n")
     asked: list[int] = []
 
-    def looked(*_where: object, listed_models: int = 0, **_how: object) -> list[Check]:
-        asked.append(listed_models)
+    def looked(_access: object, bake: BuildVariables, **_how: object) -> list[Check]:
+        asked.append(bake.model_downloads)
         return []
 
     monkeypatch.setattr("gpu_ami.bake.preflight.run_checks", looked)
     monkeypatch.setattr(checking, "_values", lambda *_given: {})
     try:
         checking.doctor(run, [])
-        job: Any = SimpleNamespace(packer=SimpleNamespace(folder=folder), values=dict)
+        job: Any = SimpleNamespace(packer=SimpleNamespace(folder=folder), variables=typed({}))
         building.check(run, job)
     finally:
         run.close()

@@ -107,7 +107,7 @@ def test_a_broken_release_record_is_left_out_and_said(tmp_path: Path) -> None:
     figures = _figures(costing.answer(run))
 
     assert figures["build_min"].source.startswith("assumed")
-    assert "packer/release.json is not a release record" in err.getvalue()
+    assert "packer/release.json is not a release record that can be used: " in err.getvalue()
 
 
 def test_settings_and_flags_reach_the_arithmetic(tmp_path: Path) -> None:

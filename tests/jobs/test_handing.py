@@ -23,7 +23,8 @@ def image(here: World) -> SandboxAmi:
 
 def _hand_over(here: World, root: Path, *, verified: bool = True, check: bool = False, **words: Any) -> Task:
     done = task(here, root, **words.pop("settings", {}))
-    handing.hand_over(done.run, handing.plan_hand_over(done.run, **words), verified=verified, check=check)
+    amis = handing.chosen_amis(done.run, manifest=words.pop("manifest", None), ami=words.pop("ami", None))
+    handing.hand_over(done.run, handing.plan_hand_over(done.run, amis, **words), verified=verified, check=check)
     return done
 
 
@@ -167,7 +168,7 @@ def test_a_file_that_cannot_take_an_id_is_known_before_a_build(here: World, tmp_
 def test_two_ways_to_name_the_ami_are_refused(here: World, tmp_path: Path) -> None:
     """Whichever was meant, the other would be ignored in silence."""
     with pytest.raises(UsageError, match="--ami and --manifest"):
-        handing.plan_hand_over(task(here, tmp_path).run, ami="ami-12345678", manifest="m.json")
+        handing.chosen_amis(task(here, tmp_path).run, ami="ami-12345678", manifest="m.json")
 
 
 def test_a_link_out_of_the_repository_is_refused(here: World, tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ def test_a_link_out_of_the_repository_is_refused(here: World, tmp_path: Path) ->
 
     with pytest.raises(UsageError, match="leads out of the repository"):
         handing.plan_hand_over(
-            task(here, tmp_path / "repo").run, ami="ami-12345678", file=str(tmp_path / "repo" / "x.tfvars")
+            task(here, tmp_path / "repo").run, {REGION: "ami-12345678"}, file=str(tmp_path / "repo" / "x.tfvars")
         )
 
 
@@ -196,5 +197,5 @@ def test_the_sandbox_keeps_to_its_own_files(here: World, tmp_path: Path, image: 
         (tmp_path / name).write_text("gpu_ami_id = null\n")
 
     with pytest.raises(SafetyError, match=r"terraform/x\.tfvars is no file of the sandbox's"):
-        handing.plan_hand_over(local, ami=image.id, file=str(tmp_path / "terraform/x.tfvars"))
-    assert handing.plan_hand_over(local, ami=image.id, file=str(tmp_path / ".sandbox/terraform/x.tfvars")).changed
+        handing.plan_hand_over(local, {REGION: image.id}, file=str(tmp_path / "terraform/x.tfvars"))
+    assert handing.plan_hand_over(local, {REGION: image.id}, file=str(tmp_path / ".sandbox/terraform/x.tfvars")).changed

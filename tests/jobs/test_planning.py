@@ -76,10 +76,10 @@ def test_what_is_advised_about_it_works(terraform: FakeTerraform, name: str, bad
     with pytest.raises(UsageError, match="write null there by hand and run `invoke update-tfvars`"):
         handed_over(run, file)
     with pytest.raises(UsageError):
-        handing.plan_hand_over(run, ami=A)
+        handing.plan_hand_over(run, {REGION: A})
     file.write_text(mended)
 
-    assert handing.plan_hand_over(run, ami=A).new == A
+    assert handing.plan_hand_over(run, {REGION: A}).new == A
 
 
 def test_without_a_file_nothing_was_handed_over(terraform: FakeTerraform, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gpu_ami.aws.access import Access, aws_errors, error_code
+from gpu_ami.aws.calls import Caller, making_sense
+from gpu_ami.errors import AwsError
 
 Market = Literal["on-demand", "spot"]
 
@@ -94,6 +96,33 @@ def _instance_type(entry: Mapping[str, Any]) -> InstanceType:
         architectures=tuple(entry["ProcessorInfo"]["SupportedArchitectures"]),
         gpus=sum(int(gpu.get("Count", 0)) for gpu in gpus),
     )
+
+
+def architectures(caller: Caller, instance_type: str) -> tuple[str, ...]:
+    """Return the architectures that *instance_type* runs, such as ``x86_64``.
+
+    Raises:
+        AwsError: EC2 refused, does not know the type, or gave no usable answer.
+    """
+    answer = caller.call("ec2", "describe_instance_types", InstanceTypes=[instance_type])
+    with making_sense(f"ec2:DescribeInstanceTypes in {caller.region}"):
+        (row,) = answer["InstanceTypes"]
+        return tuple(row["ProcessorInfo"]["SupportedArchitectures"])
+
+
+def type_of_instance(caller: Caller, instance_id: str) -> str | None:
+    """Return the type of the instance *instance_id*, which EC2 remembers for an hour after its end; else None.
+
+    A query that fails says nothing: a price is not worth a build.
+    """
+    if not instance_id:
+        return None
+    try:
+        rows = caller.call("ec2", "describe_instances", InstanceIds=[instance_id])
+        with making_sense(f"ec2:DescribeInstances in {caller.region}"):
+            return next((str(each["InstanceType"]) for row in rows["Reservations"] for each in row["Instances"]), None)
+    except AwsError:
+        return None
 
 
 def offered(access: Access, zone: str, names: Iterable[str]) -> frozenset[str]:

@@ -1,13 +1,20 @@
-"""The account's own AMIs and their snapshots: listed whole, described in our own words, let go of."""
+"""Lists and describes AMIs and the account's own snapshots.
+
+`Image` is what an AMI is everywhere in this package, whoever owns it and whatever it is asked about.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+import msgspec
+
 from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError, making_sense
+from gpu_ami.errors import AwsError
 
 _GIB = 1024**3
 # EC2 takes at most 200 values for a filter.
@@ -16,23 +23,29 @@ _PAGE = 1000
 # EC2 lists an AMI for a while after it was deregistered.
 _DEREGISTERED = "deregistered"
 _EBS = "ebs"
+_TIMES = ("CreationDate", "LastLaunchedTime", "DeprecationTime")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Image:
-    """An own AMI as EC2 describes it.
+# A struct is made in a fifth of a frozen dataclass's time: clean-up makes one for each of thousands of AMIs.
+class Image(msgspec.Struct, frozen=True, kw_only=True):
+    """An AMI as EC2 describes it.
 
     Attributes:
         image_id: The AMI.
+        account: The account that owns it; empty only where nothing says it, as in an old journal.
         region: Where it is.
         name: Its name; empty when EC2 gives none.
         state: ``available``, ``disabled``, ``pending``, …
+        state_reason: Why, in EC2's words; empty when it gives none.
+        is_amazons: Whether it is one of Amazon's own.
+        source_ami_id: The AMI it was made from; empty when EC2 does not say.
         created: When it was made; None when EC2 gives no date.
         last_launched: EC2's last known launch, up to 24 hours late; None when there was none since 2017.
         deprecated_at: From when on it is deprecated.
-        tags: Its tags.
+        tags: Its tags; EC2 shows only the owner's own.
         snapshot_ids: Its snapshots, in the order of its devices.
         volume_gib: The size of its volumes in all.
+        root_gib: The size of its root volume; 0 when it has none.
         protection: Deregistration protection in EC2's words; empty when EC2 says nothing.
         public: Whether every account may launch it.
         architecture: Such as ``x86_64``; empty when EC2 says nothing.
@@ -41,15 +54,20 @@ class Image:
     """
 
     image_id: str
+    account: str = ""
     region: str
     name: str = ""
     state: str = "available"
+    state_reason: str = ""
+    is_amazons: bool = False
+    source_ami_id: str = ""
     created: datetime | None = None
     last_launched: datetime | None = None
     deprecated_at: datetime | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = msgspec.field(default_factory=dict)
     snapshot_ids: tuple[str, ...] = ()
     volume_gib: int = 0
+    root_gib: int = 0
     protection: str = ""
     public: bool = False
     architecture: str = ""
@@ -88,39 +106,18 @@ def own_images(caller: Caller, account: str) -> list[Image]:
     Raises:
         AwsError: EC2 refused, or the list could not be read to its end.
     """
-    rows = caller.pages(
-        "ec2",
-        "describe_images",
-        "Images",
-        Owners=["self"],
-        IncludeDisabled=True,
-        IncludeDeprecated=True,
-        MaxResults=_PAGE,
-    )
-    with making_sense(f"ec2:DescribeImages in {caller.region}"):
-        return _images(rows, caller.region, account)
+    return [image for image in _own(caller) if image.account == account]
 
 
 def some_images(caller: Caller, image_ids: Iterable[str]) -> list[Image]:
-    """Return those of *image_ids* that exist, disabled ones too.
+    """Return those of *image_ids* that exist and are the caller's own, disabled ones too.
 
     Raises:
         AwsError: EC2 refused, or the list could not be read to its end.
     """
     found: list[Image] = []
     for some in _chunks(sorted(set(image_ids)), _FILTER_VALUES):
-        rows = caller.pages(
-            "ec2",
-            "describe_images",
-            "Images",
-            Owners=["self"],
-            IncludeDisabled=True,
-            IncludeDeprecated=True,
-            Filters=[{"Name": "image-id", "Values": some}],
-            MaxResults=_PAGE,
-        )
-        with making_sense(f"ec2:DescribeImages in {caller.region}"):
-            found += _images(rows, caller.region)
+        found += _own(caller, Filters=[{"Name": "image-id", "Values": some}])
     return found
 
 
@@ -130,19 +127,60 @@ def images_with(caller: Caller, filters: Mapping[str, str]) -> list[Image]:
     Raises:
         AwsError: EC2 refused, or the list could not be read to its end.
     """
-    wanted = [{"Name": name, "Values": [value]} for name, value in filters.items()]
+    return _own(caller, Filters=[{"Name": name, "Values": [value]} for name, value in filters.items()])
+
+
+def _own(caller: Caller, **which: Any) -> list[Image]:
+    """Return the caller's own AMIs that are still there."""
     rows = caller.pages(
         "ec2",
         "describe_images",
         "Images",
         Owners=["self"],
-        IncludeDeprecated=True,
         IncludeDisabled=True,
-        Filters=wanted,
+        IncludeDeprecated=True,
+        **which,
         MaxResults=_PAGE,
     )
     with making_sense(f"ec2:DescribeImages in {caller.region}"):
-        return _images(rows, caller.region)
+        return [image for image in (_image(row, caller.region) for row in rows) if image.state != _DEREGISTERED]
+
+
+def look_up(caller: Caller, image_id: str) -> Image | None:
+    """Return the AMI *image_id* of the caller's region, whoever owns it; None when EC2 does not show one.
+
+    Raises:
+        AwsError: EC2 refused or gave no usable answer.
+    """
+    try:
+        answer = caller.call(
+            "ec2", "describe_images", ImageIds=[image_id], IncludeDeprecated=True, IncludeDisabled=True
+        )
+    except RefusedError as exc:
+        if exc.code in ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"):
+            return None
+        raise
+    with making_sense(f"ec2:DescribeImages in {caller.region}"):
+        rows = [row for row in answer["Images"] if row["ImageId"] == image_id]
+        if not rows:
+            return None
+        # What an AMI is judged by is never made up; a listing goes on without it.
+        if missing := [key for key in ("State", "Architecture") if not rows[0].get(key)]:
+            raise KeyError(*missing)
+        return _image(rows[0], caller.region)
+
+
+def describe(caller: Caller, image_id: str) -> Image:
+    """Return the AMI *image_id* of the caller's region, which must be there.
+
+    Raises:
+        AwsError: EC2 refused, or there is no such AMI.
+    """
+    found = look_up(caller, image_id)
+    if found is None:
+        msg = f"The AMI {image_id} does not exist in {caller.region}: was it deregistered?"
+        raise AwsError(msg)
+    return found
 
 
 def is_gone(caller: Caller, image_id: str, problem: RefusedError) -> bool:
@@ -173,6 +211,22 @@ def snapshots(caller: Caller, snapshot_ids: Iterable[str]) -> dict[str, Snapshot
         with making_sense(f"ec2:DescribeSnapshots in {caller.region}"):
             found |= {each.snapshot_id: each for each in (_snapshot(row, caller.region) for row in rows)}
     return found
+
+
+def written_gib(caller: Caller, image: Image) -> float | None:
+    """Return how much data the snapshots of *image* hold (FullSnapshotSizeInBytes); None when EC2 does not say.
+
+    Raises:
+        AwsError: EC2 refused, as when a snapshot is gone, or gave no usable answer.
+    """
+    if not image.snapshot_ids:
+        return None
+    rows = caller.pages("ec2", "describe_snapshots", "Snapshots", SnapshotIds=list(image.snapshot_ids))
+    with making_sense(f"ec2:DescribeSnapshots in {caller.region}"):
+        sizes = [row.get("FullSnapshotSizeInBytes") for row in rows]
+        if not sizes or None in sizes:
+            return None
+        return round(sum(int(size or 0) for size in sizes) / _GIB, 2)
 
 
 def own_snapshots(caller: Caller, account: str) -> list[Snapshot]:
@@ -258,34 +312,42 @@ def parse_time(text: object) -> datetime | None:
     return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
-def _images(rows: Iterable[Mapping[str, Any]], region: str, account: str | None = None) -> list[Image]:
-    """Return the AMIs among *rows* that are still there; those of *account* alone if one is given."""
-    mine = (row for row in rows if account is None or row["OwnerId"] == account)
-    return [image for image in (_image(row, region) for row in mine) if image.state != _DEREGISTERED]
-
-
 def _image(row: Mapping[str, Any], region: str) -> Image:
-    volumes = [mapping.get("Ebs") or {} for mapping in row.get("BlockDeviceMappings") or []]
-    times = {key: row.get(key) for key in ("CreationDate", "LastLaunchedTime", "DeprecationTime")}
-    created, launched, deprecated = (parse_time(value) for value in times.values())
-    unread = [f"{key} {value!r} is not a date" for key, value in times.items() if value and parse_time(value) is None]
+    """Return the AMI that a row of DescribeImages is about; the only place that knows such rows."""
+    mappings = row.get("BlockDeviceMappings") or []
+    volumes = [mapping.get("Ebs") or {} for mapping in mappings]
+    times = {key: parse_time(row.get(key)) for key in _TIMES}
+    unread = [key for key in _TIMES if times[key] is None and row.get(key)]
     return Image(
         image_id=row["ImageId"],
+        # Thousands of AMIs have one owner and few parents: one text for all of them.
+        account=sys.intern(row["OwnerId"]),
         region=region,
         name=row.get("Name") or "",
         state=row.get("State") or "unknown",
-        created=created,
-        last_launched=launched,
-        deprecated_at=deprecated,
+        state_reason=(row.get("StateReason") or {}).get("Message", ""),
+        is_amazons=row.get("ImageOwnerAlias") == "amazon",
+        source_ami_id=sys.intern(row.get("SourceImageId") or ""),
+        created=times["CreationDate"],
+        last_launched=times["LastLaunchedTime"],
+        deprecated_at=times["DeprecationTime"],
         tags=_tags(row),
         snapshot_ids=tuple(dict.fromkeys(volume["SnapshotId"] for volume in volumes if volume.get("SnapshotId"))),
         volume_gib=sum(int(volume.get("VolumeSize") or 0) for volume in volumes),
+        root_gib=_root_gib(mappings, row.get("RootDeviceName")),
         protection=row.get("DeregistrationProtection") or "",
         public=bool(row.get("Public")),
         architecture=row.get("Architecture") or "",
         root_device=row.get("RootDeviceType") or "",
-        problems=tuple(unread),
+        problems=tuple(f"{key} {row[key]!r} is not a date" for key in unread),
     )
+
+
+def _root_gib(mappings: Iterable[Mapping[str, Any]], root: str | None) -> int:
+    for mapping in mappings:
+        if root and mapping.get("DeviceName") == root:
+            return int((mapping.get("Ebs") or {}).get("VolumeSize") or 0)
+    return 0
 
 
 def _snapshot(row: Mapping[str, Any], region: str) -> Snapshot:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from gpu_ami.aws.access import Access, aws_errors, error_code
 from gpu_ami.errors import UsageError
@@ -108,66 +107,3 @@ def parameter(access: Access, name: str) -> str | None:
             if error_code(exc) in {"ParameterNotFound", "ParameterVersionNotFound"}:
                 return None
             raise
-
-
-@dataclass(frozen=True)
-class BaseImage:
-    """The AMI to start from.
-
-    Attributes:
-        image_id: Its id.
-        name: Its name.
-        owner: Account that owns it.
-        is_amazons: Whether that is Amazon.
-        state: ``available``, …
-        architecture: ``x86_64`` or ``arm64``.
-        root_gib: Size of its root volume, GiB.
-        created: When it was made.
-        deprecated: When EC2 lets it count as deprecated; None never.
-    """
-
-    image_id: str
-    name: str
-    owner: str
-    is_amazons: bool
-    state: str
-    architecture: str
-    root_gib: int
-    created: datetime
-    deprecated: datetime | None
-
-
-def base_image(access: Access, image_id: str) -> BaseImage | None:
-    """Return the AMI *image_id*, deprecated ones too; None when EC2 does not know it.
-
-    Raises:
-        AwsError: EC2 refused for another reason.
-    """
-    client = access.client("ec2")
-    with aws_errors(f"look up the AMI {image_id}"):
-        try:
-            images = client.describe_images(ImageIds=[image_id], IncludeDeprecated=True)["Images"]
-        except client.exceptions.ClientError as exc:
-            if not error_code(exc).startswith("InvalidAMIID"):
-                raise
-            images = []
-    if not images:
-        return None
-    found = images[0]
-    devices = {entry["DeviceName"]: entry.get("Ebs", {}) for entry in found.get("BlockDeviceMappings", [])}
-    deprecated = found.get("DeprecationTime")
-    return BaseImage(
-        image_id=image_id,
-        name=found.get("Name", ""),
-        owner=found["OwnerId"],
-        is_amazons=found.get("ImageOwnerAlias") == "amazon",
-        state=found["State"],
-        architecture=found["Architecture"],
-        root_gib=int(devices.get(found.get("RootDeviceName", ""), {}).get("VolumeSize", 0)),
-        created=_moment(found["CreationDate"]),
-        deprecated=_moment(deprecated) if deprecated else None,
-    )
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from gpu_ami.bake.checks.wanted import BuildVariables
 from gpu_ami.bake.events import Progress
 
-# Of AWS's GPU and other accelerator types: g4dn, g5, gr6, p4d, p5, …
-_GPU_TYPE = re.compile(r"^(g|gr|p)[0-9]")
 # What EC2 says where another zone or type may have what this one has not: its error code, and its words, which are all
 # that the amazon plugin prints of a Spot request that failed. Not among them: quotas, which hold for the whole region.
 _SHORTAGES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
@@ -52,18 +48,11 @@ class Place:
         return f"{self.instance_type or 'a Spot builder'} in {self.subnet_id}"
 
 
-def places(values: Mapping[str, Any]) -> tuple[Place, ...]:
-    """Return the places that the template's *values* allow, in the order to try: each type in every subnet.
-
-    Fall-back types of another kind than ``instance_type`` are left out: a build that was meant to check the GPU stack
-    must not end on a builder without a GPU, nor a cheap one on a GPU.
-    """
-    subnets = _unique(str(values.get("subnet_id") or ""), *_list(values.get("fallback_subnet_ids")))
-    if str(values.get("spot")).lower() == "true":
-        return tuple(Place(subnet) for subnet in subnets)
-    first = str(values.get("instance_type") or "")
-    others = [name for name in _list(values.get("fallback_instance_types")) if _has_gpu(name) == _has_gpu(first)]
-    return tuple(Place(subnet, name) for name in _unique(first, *others) for subnet in subnets)
+def places(variables: BuildVariables) -> tuple[Place, ...]:
+    """Return the places that the *variables* allow, in the order to try: each type in every subnet."""
+    # EC2 picks a Spot builder's type.
+    types = ("",) if variables.spot else variables.instance_types
+    return tuple(Place(subnet, name) for name in types for subnet in variables.subnet_ids)
 
 
 def shortage(progress: Progress) -> str | None:
@@ -78,21 +67,3 @@ def shortage(progress: Progress) -> str | None:
         ended = _NEVER_RAN.search(said)
         return ended[1] if ended else None
     return next((code for code, pattern in _SHORTAGES if pattern.search(said)), None)
-
-
-def _has_gpu(instance_type: str) -> bool:
-    return _GPU_TYPE.match(instance_type) is not None
-
-
-def _unique(*names: str) -> list[str]:
-    return list(dict.fromkeys(filter(None, names)))
-
-
-def _list(value: Any) -> list[str]:
-    """Return the words of a list variable, which a flag gives as text; nothing of what is no list."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return []
-    return [str(entry) for entry in value] if isinstance(value, list) else []

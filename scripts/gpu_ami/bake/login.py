@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from gpu_ami.bake.checks.wanted import BuildVariables
 
 # The plugin's name for the key of the source "gpu", in the folder where Packer runs.
 KEY_FILE = "ec2_gpu.pem"
 USER = "ec2-user"
 
 
-def login_lines(values: Mapping[str, Any], folder: Path) -> list[str]:
+def login_lines(variables: BuildVariables, folder: Path) -> list[str]:
     """Return what to tell a person about to debug a build step by step.
 
     Args:
-        values: The template's variables.
+        variables: The template's variables.
         folder: Where Packer runs, as a person would type it.
     """
     key = shlex.quote(str(folder / KEY_FILE))
@@ -24,12 +24,12 @@ def login_lines(values: Mapping[str, Any], folder: Path) -> list[str]:
         "Packer waits for Enter after each of its own steps, and asks what to do when a script fails.",
         "Once it has connected you can log in from another terminal:",
     ]
-    if values.get("ssh_host"):
-        port = f" -p {values['ssh_port']}" if values.get("ssh_port") else ""
-        lines.append(f"  ssh -i {key}{port} {USER}@{values['ssh_host']}")
-    elif values.get("ssh_interface") == "session_manager":
+    if variables.ssh_host:
+        port = f" -p {variables.ssh_port}" if variables.ssh_port else ""
+        lines.append(f"  ssh -i {key}{port} {USER}@{variables.ssh_host}")
+    elif variables.ssh_interface == "session_manager":
         lines.append("  aws ssm start-session --target INSTANCE_ID   (Packer prints it as Instance ID)")
     else:
-        kind = "Private IP" if values.get("ssh_interface") == "private_ip" else "Public IP"
+        kind = "Private IP" if variables.ssh_interface == "private_ip" else "Public IP"
         lines.append(f"  ssh -i {key} {USER}@ADDRESS   (Packer prints it as {kind})")
     return [*lines, f"Packer removes {KEY_FILE} when the build ends; it opens the builder, so keep it to yourself."]

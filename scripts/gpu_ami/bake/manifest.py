@@ -12,6 +12,7 @@ import msgspec
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
 from gpu_ami.ids import AMI_ID
+from gpu_ami.workspace import Workspace
 
 _LIMIT_BYTES = 16 * 1024 * 1024
 _AMI_BUILDERS = ("amazon-ebs", "amazon-ebssurrogate", "amazon-chroot", "amazon-instance")
@@ -88,6 +89,35 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             return tuple(build for build in self.builds if build.packer_run_uuid == self.last_run_uuid)
         newest = max(self.builds, key=lambda build: build.build_time, default=None)
         return (newest,) if newest is not None else ()
+
+    @property
+    def last_amis(self) -> dict[str, str]:
+        """Region to AMI id of the last run; of several builds the first in the list counts."""
+        return {region: ami for build in reversed(self.last_run) for region, ami in build.amis.items()}
+
+    def amis_with(self, ami_id: str) -> dict[str, str]:
+        """Return region to AMI id of the last build, of any run, that made *ami_id*; empty when none did."""
+        made = [build.amis for build in self.builds if ami_id in build.amis.values()]
+        return made[-1] if made else {}
+
+
+def last_build(workspace: Workspace, manifest: str | None = None) -> Build:
+    """Return the build of the last run that made AMIs, in the workspace's manifest or in the file *manifest*.
+
+    Raises:
+        UsageError: The manifest cannot be used, or none or several builds of its last run made AMIs.
+    """
+    path = Path(manifest) if manifest is not None else workspace.manifest
+    return the_build(load(path).last_run, source=workspace.shown(path))
+
+
+def load_if_any(path: Path) -> Manifest:
+    """Return the manifest in *path*; one without builds where there is no file.
+
+    Raises:
+        UsageError: The file is anything but a Packer manifest.
+    """
+    return load(path) if path.exists() else Manifest(builds=())
 
 
 def load(path: Path) -> Manifest:

@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from gpu_ami.aws.access import Access
 from gpu_ami.bake.checks.facts import Facts
 from gpu_ami.bake.checks.looks import Look, on_aws, on_this_machine
 from gpu_ami.bake.checks.model import Check
-from gpu_ami.bake.checks.wanted import wanted
+from gpu_ami.bake.checks.wanted import BuildVariables
 from gpu_ami.errors import AwsError, PipelineError
 
 __all__ = ["Check", "failed", "remarks", "run_checks"]
@@ -24,10 +23,9 @@ _THREADS = 32
 
 def run_checks(
     access: Access,
-    values: Mapping[str, Any],
+    bake: BuildVariables,
     *,
     account: str | None,
-    listed_models: int = 0,
     sandbox: bool = False,
     programs: bool = False,
     note: Callable[[str], None] = lambda _text: None,
@@ -36,17 +34,12 @@ def run_checks(
 
     Args:
         access: Where the build would run.
-        values: The template's variables as the build would see them.
+        bake: The template's variables as the build would see them.
         account: The account that the settings insist on, if any.
-        listed_models: How many models the template's models.yaml lists.
         sandbox: Whether *access* leads to the sandbox.
         programs: Whether to look for the programs too; a build has found them already.
         note: Told how far it is.
-
-    Raises:
-        UsageError: A variable has the wrong type.
     """
-    bake = wanted(values, listed_models=listed_models)
     facts = Facts(access, bake)
     looks = [*(on_this_machine(bake, sandbox=sandbox) if programs else ()), *on_aws(facts, account, sandbox=sandbox)]
     if not facts.is_identified():

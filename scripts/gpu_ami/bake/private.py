@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gpu_ami.bake.variables import load_hcl
+from gpu_ami.bake.variables import template
 
 _REFERENCE = re.compile(r"\b(?P<kind>var|local)\.(?P<name>\w+)")
 # A presigned URL's query is a credential. Packer writes a comma as %!(PACKER_COMMA), JSON an ampersand as \u0026.
@@ -35,7 +35,7 @@ def private_names(folder: Path) -> frozenset[str]:
     plain: dict[str, Any] = {}
     hidden: list[str] = []
     for path in sorted(folder.glob("*.pkr.hcl")):
-        document = load_hcl(path, what="template")
+        document = template(path)
         for block in document.get("variable", []):
             variables |= block
         for block in document.get("locals", []):
@@ -84,7 +84,7 @@ def variables_text(folder: Path, values: Mapping[str, str]) -> str:
     """
     types: dict[str, str] = {}
     for path in sorted(folder.glob("*.pkr.hcl")):
-        for block in load_hcl(path, what="template").get("variable", []):
+        for block in template(path).get("variable", []):
             types |= {name: str(body.get("type", "string")) for name, body in block.items()}
     lines = [f"{name} = {_written(value, types.get(name, 'string'))}" for name, value in sorted(values.items())]
     return "\n".join(lines) + "\n"

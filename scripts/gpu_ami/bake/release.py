@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -57,25 +57,34 @@ class Models(_Part, frozen=True):
     files: tuple[Model, ...]
 
 
-class Release(_Part, frozen=True):
-    """What ``/etc/gpu-ami-release.json`` says, as far as this pipeline uses it.
+class Measured(_Part, frozen=True, kw_only=True):
+    """What a record measured; all that a price needs of it, also of a record that lacks the rest.
 
     Attributes:
+        run_id: The build.
         bake_seconds: From the start of the build until the record was written.
         used_bytes: On the root volume at that moment.
     """
 
     run_id: _Line
+    bake_seconds: _Count
+    used_bytes: _Count = 0
+
+
+class Release(Measured, frozen=True, kw_only=True):
+    """What ``/etc/gpu-ami-release.json`` says, as far as this pipeline uses it."""
+
     os: _Line
     kernel: _Line
     nvidia_driver: _Line
     docker: _Line
     ecs_agent: _Line
-    bake_seconds: _Count
     source_ami: Source
     image: BakedImage
     models: Models
-    used_bytes: _Count = 0
+
+
+_Kind = TypeVar("_Kind", bound=Measured)
 
 
 def load(path: Path, *, run_id: str) -> Release:
@@ -85,16 +94,30 @@ def load(path: Path, *, run_id: str) -> Release:
         BuildError: It is missing, not a release record, of another build, or holds what no bake writes.
     """
     try:
-        release = msgspec.json.decode(read_text(path, what="release record", limit_bytes=LIMIT_BYTES), type=Release)
+        release = _decoded(read_text(path, what="release record", limit_bytes=LIMIT_BYTES), Release, source=str(path))
     except UsageError as exc:
         raise BuildError(str(exc)) from exc
-    except (msgspec.DecodeError, RecursionError) as exc:
-        msg = f"The release record {path} cannot be used: {exc}."
-        raise BuildError(msg) from exc
     if release.run_id != run_id:
         msg = f"The release record {path} is of the build {release.run_id!r}, not of {run_id!r}: did another one run?"
         raise BuildError(msg)
     return release
+
+
+def measured(text: str, *, source: str) -> Measured:
+    """Return what the record *text* measured; *source* names it in errors.
+
+    Raises:
+        UsageError: It is not a release record, and why.
+    """
+    return _decoded(text, Measured, source=source)
+
+
+def _decoded(text: str, kind: type[_Kind], *, source: str) -> _Kind:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        msg = f"{source} is not a release record that can be used: {exc}."
+        raise UsageError(msg) from exc
 
 
 def completed(text: str, *, snapshot_gib: float | None) -> str:

@@ -50,13 +50,29 @@ def _parse_hcl(text: str, path: Path, what: str) -> dict[str, Any]:
         raise UsageError(msg) from exc
 
 
+def template(path: Path) -> Mapping[str, Any]:
+    """Return a file of the template as plain values; several readers of one run share what was parsed.
+
+    Raises:
+        UsageError: As of `load_hcl`.
+    """
+    text = read_text(path, what="template")
+    # By its text: the sandbox's copy is the same template.
+    if text not in _parsed:
+        _parsed[text] = _parse_hcl(text, path, "template")
+    return _parsed[text]
+
+
+_parsed: dict[str, Mapping[str, Any]] = {}
+
+
 def template_defaults(folder: Path) -> dict[str, Any]:
     """Return variable name to default of the template in *folder*; a variable without one is absent."""
     found: dict[str, Any] = {}
     for path in sorted(folder.glob("*.pkr.hcl")):
         if not _VARIABLE.search(read_text(path, what="template")):
             continue  # to parse the largest file for nothing takes longer than most tasks do
-        for block in load_hcl(path, what="template").get("variable", []):
+        for block in template(path).get("variable", []):
             for name, body in block.items():
                 if "default" in body:
                     found[name] = body["default"]
@@ -67,7 +83,7 @@ def template_scripts(folder: Path) -> tuple[str, ...]:
     """Return the names of the shell provisioners' scripts, in the order they run."""
     names: list[str] = []
     for path in sorted(folder.glob("*.pkr.hcl")):
-        for build in load_hcl(path, what="template").get("build", []):
+        for build in template(path).get("build", []):
             for provisioner in build.get("provisioner", []):
                 body = provisioner.get("shell", {})
                 scripts = body.get("scripts") or ([body["script"]] if "script" in body else [])

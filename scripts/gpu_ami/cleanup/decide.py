@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.source import Reference
-from gpu_ami.cleanup.policy import HANDOVER_TAG, KEEP_TAG, Mode, Policy, family_of
+from gpu_ami.cleanup.policy import HANDOVER_TAG, KEEP_TAG, FamilyKey, Mode, Policy, family_key
 
 Action = Literal["delete", "disable", "deprecate", "keep"]
 Status = Literal["ok", "failed", "skipped"]
@@ -117,7 +117,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Family:
-    """What an AMI's family in its region says about it.
+    """What an AMI's family in its account and region says about it.
 
     Attributes:
         newest: The AMIs that stay because they are the newest.
@@ -184,7 +184,7 @@ def by_target(references: Iterable[Reference]) -> dict[str, list[Reference]]:
 def newest_of(images: Sequence[Image], wanted: Collection[str], keep: int) -> set[str]:
     """Return the AMIs that stay as the *keep* newest of the families to which the AMIs *wanted* belong."""
     families = _families(images, keep)
-    mine = {(family_of(image), image.region) for image in images if image.image_id in wanted}
+    mine = {family_key(image) for image in images if image.image_id in wanted}
     return {image_id for key in mine for image_id in families[key].newest}
 
 
@@ -201,13 +201,13 @@ def age_of(image: Image, now: datetime) -> timedelta | None:
 
 def _verdict(
     image: Image,
-    families: Mapping[tuple[str, str], Family],
+    families: Mapping[FamilyKey, Family],
     needed: Mapping[str, Sequence[Reference]],
     policy: Policy,
     now: datetime,
 ) -> Verdict:
-    family = family_of(image)
-    relatives = families[family, image.region]
+    key = family_key(image)
+    family, relatives = key.family, families[key]
     reasons = [
         *_state_reasons(image, policy.mode),
         *_age_reasons(image, policy, now),
@@ -293,10 +293,10 @@ def _is_accepted(reference: Reference, policy: Policy) -> bool:
     return False
 
 
-def _families(images: Iterable[Image], keep: int) -> dict[tuple[str, str], Family]:
-    members: dict[tuple[str, str], list[Image]] = defaultdict(list)
+def _families(images: Iterable[Image], keep: int) -> dict[FamilyKey, Family]:
+    members: dict[FamilyKey, list[Image]] = defaultdict(list)
     for image in images:
-        members[family_of(image), image.region].append(image)
+        members[family_key(image)].append(image)
     return {key: _family(some, keep) for key, some in members.items()}
 
 

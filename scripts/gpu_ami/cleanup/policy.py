@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.registry import SOURCES
@@ -169,8 +169,24 @@ def policy_of(document: Mapping[str, Any]) -> Policy:
     return policy
 
 
+class FamilyKey(NamedTuple):
+    """The AMIs that take each other's place: one family's of one account in one region.
+
+    A tuple, as clean-up makes one for each of thousands of AMIs.
+    """
+
+    account: str
+    family: str
+    region: str
+
+
+def family_key(image: Image) -> FamilyKey:
+    """Return which AMIs could take the place of *image*: a copy in another region or account launches nothing here."""
+    return FamilyKey(image.account, family_of(image), image.region)
+
+
 def family_of(image: Image) -> str:
-    """Return the family of *image*: its tag, else its name without the date or version at the end.
+    """Return the name of the family of *image*: its tag, else its name without the date or version at the end.
 
     An AMI without either is a family of its own.
     """

@@ -47,6 +47,11 @@ class Place:
         """The region."""
         return self.caller.region
 
+    def among(self, images: Iterable[Image]) -> list[Image]:
+        """Return those of *images* that are this account's, in this region."""
+        account, region = self.account, self.region
+        return [image for image in images if image.region == region and image.account == account]
+
 
 @dataclass
 class Sight:
@@ -122,7 +127,7 @@ class Survey:
     def permissions(self, image: Image) -> tuple[dict[str, str], ...] | None:
         """Return who may launch *image*, as it was looked up; None when it was not."""
         for place in self.own_places:
-            if place.region == image.region:
+            if (place.account, place.region) == (image.account, image.region):
                 sight = self._sights.get(_key(place, _SHARING))
                 found = sight.memory.get("permissions", {}).get(image.image_id) if sight else None
                 return tuple(found) if found is not None else None
@@ -192,7 +197,7 @@ class Survey:
 
         So are the newest of their families, which may have been deleted meanwhile: the next ones take their place.
         """
-        here = [image for image in self.images if image.region == place.region]
+        here = place.among(self.images)
         wanted = {image.image_id for image in here} & set(asked)
         if not wanted:
             return
@@ -209,7 +214,8 @@ class Survey:
             sight = report("failed", str(exc))
         with self._lock:
             self._sights[_key(place, "images")] = sight
-            self.images = (*(image for image in self.images if image.region != place.region), *here)
+            there = (place.account, place.region)
+            self.images = (*(image for image in self.images if (image.account, image.region) != there), *here)
 
     def decide(self, now: datetime, policy: Policy | None = None) -> Decision:
         """Return the verdicts that follow from what was seen."""
@@ -222,7 +228,7 @@ class Survey:
     def _see(self, place: Place, source: Source, asked: Collection[str]) -> None:
         key = _key(place, source.name)
         memory = self._sights[key].memory if key in self._sights else {}
-        here = [image for image in self.images if image.region == place.region] if place.is_own else []
+        here = place.among(self.images) if place.is_own else []
         wanted = {image.image_id for image in here} & set(asked)
         look = Look(here, wanted, self.policy.template_versions, memory)
         with self._lock:

@@ -7,8 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from gpu_ami.aws.images import Image
 from gpu_ami.handover.verify import WHERE_GONE
 
+# An incremental bake starts from its parent: there the fingerprint alone says which base AMI is underneath.
+_BASE_TAGS = ("gpu-ami:fingerprint-base", "gpu-ami:source-ami")
+_IMAGE_TAGS = ("gpu-ami:fingerprint-image", "gpu-ami:image")
+# Of the release record: what was found in the image, where nothing was looked up before.
+_DIGEST_TAG = "gpu-ami:image-digest"
 Code = Literal[
     "look-failed",
     "apply-unfinished",
@@ -98,16 +104,6 @@ class SeenEnvironment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeenImage:
-    """An AMI: whether it is there and can be launched, and what it was baked from (None when its tags do not say)."""
-
-    ami_id: str
-    state: str | None
-    base_ami: str | None = None
-    image_digest: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class SeenDefinition:
     """A job definition and its image's digest; None when it names a tag."""
 
@@ -125,7 +121,7 @@ class Seen:
         handed_over_in: The file that hands over, as a person would type it.
         expected_ami: The AMI that it names; None when there is none.
         environments: The compute environments of the family or the state.
-        images: The AMIs that those and the file name, by id.
+        images: The AMIs that those and the file name, by id; None for one that is not there.
         manifest_ami: The AMI of the last build in this region; None without a manifest.
         kept: Whether the sandbox outlives this command; None on AWS.
         parameter: The SSM parameter's name; None when none is used.
@@ -143,7 +139,7 @@ class Seen:
     handed_over_in: str
     expected_ami: str | None = None
     environments: Sequence[SeenEnvironment] = ()
-    images: Mapping[str, SeenImage] = field(default_factory=dict)
+    images: Mapping[str, Image | None] = field(default_factory=dict)
     manifest_ami: str | None = None
     kept: bool | None = None
     parameter: str | None = None
@@ -156,6 +152,25 @@ class Seen:
     broken: str | None = None
     failed: Mapping[str, str] = field(default_factory=dict)
     skipped: Sequence[str] = ()
+
+
+def base_of(image: Image) -> str | None:
+    """Return the AMI that *image* was baked from; None when its tags do not say."""
+    return _tag(image, _BASE_TAGS)
+
+
+def digest_of(image: Image) -> str | None:
+    """Return the digest of the container image in *image*; None when its tags do not say."""
+    _, at, digest = (_tag(image, _IMAGE_TAGS) or "").partition("@")
+    return digest if at else image.tags.get(_DIGEST_TAG) or None
+
+
+def _tag(image: Image, names: Sequence[str]) -> str | None:
+    return next((image.tags[name] for name in names if image.tags.get(name)), None)
+
+
+def _state(image: Image | None) -> str | None:
+    return image.state if image else None
 
 
 def find(seen: Seen) -> tuple[Drift, ...]:
@@ -200,12 +215,12 @@ def _environment(seen: Seen, found: SeenEnvironment) -> Iterator[Drift]:
 
 def _environments_ami(seen: Seen, found: SeenEnvironment, drift: Any) -> Iterator[Drift]:
     apply = "Run `invoke apply`."
-    image = seen.images.get(found.ami_id or "")
-    if found.ami_id is None:
+    ami = found.ami_id
+    if ami is None:
         yield drift("ami-missing", "it has no AMI of its own: jobs pull image and models at each start", apply)
-    elif image is not None and image.state != "available":
-        what = "does not exist any more" if image.state is None else f"is {image.state}"
-        yield drift("ami-gone", f"its AMI {found.ami_id} {what}: no instance can start", "Run `invoke rollback`.")
+    elif ami in seen.images and (state := _state(seen.images[ami])) != "available":
+        what = f"is {state}" if state else "does not exist any more"
+        yield drift("ami-gone", f"its AMI {ami} {what}: no instance can start", "Run `invoke rollback`.")
     if found.address is not None and found.recorded_ami is not None and found.ami_id != found.recorded_ami:
         detail = f"it has {found.ami_id or 'no AMI'}, Terraform gave it {found.recorded_ami}: somebody changed it"
         yield drift("changed-outside", detail, f"{apply} It sets it back.")
@@ -237,8 +252,7 @@ def _hand_over(seen: Seen) -> Iterator[Drift]:
     if seen.manifest_ami is not None and seen.expected_ami != seen.manifest_ami:
         says = f"{seen.handed_over_in} says {seen.expected_ami or 'nothing'}"
         detail, advice = f"the last build made {seen.manifest_ami}, {says}", "Run `invoke update-tfvars`, or leave it."
-        image = seen.images.get(seen.manifest_ami)
-        if image is not None and image.state is None:
+        if seen.manifest_ami in seen.images and seen.images[seen.manifest_ami] is None:
             detail = f"the last build made {seen.manifest_ami}, which does not exist any more; {says}"
             advice = "Run `invoke build`, or leave it." if seen.kept is None else _sentence(WHERE_GONE[seen.kept])
         yield Drift(code="not-handed-over", subject="manifest", detail=detail, advice=advice)
@@ -256,17 +270,17 @@ def _sentence(words: str) -> str:
 
 def _definitions(seen: Seen) -> Iterator[Drift]:
     live = {each.ami_id for each in seen.environments if each.ami_id}
-    images = [seen.images[ami] for ami in sorted(live) if ami in seen.images]
-    baked = {image.image_digest for image in images} - {None}
+    images = [image for ami in sorted(live) if (image := seen.images.get(ami)) is not None]
+    baked = {digest_of(image) for image in images} - {None}
     wanted = [f"{each.name}:{each.revision}" for each in seen.definitions if each.digest is not None]
     for image in images:
-        # Of one that is gone or disabled something graver is said.
-        if wanted and image.image_digest is None and image.state == "available":
+        # Of one that is disabled something graver is said.
+        if wanted and digest_of(image) is None and image.state == "available":
             detail = (
                 f"its tags give no digest of the image in it: whether that is the one of {_some(wanted)} cannot be said"
             )
             advice = "Bake with `invoke build`, which tags the digest."
-            yield Drift(code="baked-image-unknown", subject=image.ami_id, detail=detail, advice=advice)
+            yield Drift(code="baked-image-unknown", subject=image.image_id, detail=detail, advice=advice)
     for each in seen.definitions:
         subject = f"{each.name}:{each.revision}"
         if each.digest is None:
@@ -282,10 +296,11 @@ def _definitions(seen: Seen) -> Iterator[Drift]:
 def _bases(seen: Seen) -> Iterator[Drift]:
     for ami in sorted({each.ami_id for each in seen.environments if each.ami_id}):
         image = seen.images.get(ami)
-        if image is None or image.base_ami is None or seen.newest_base in (None, image.base_ami):
+        base = base_of(image) if image else None
+        if base is None or seen.newest_base in (None, base):
             continue
         newest = f"{seen.newest_base}{_dated(seen, seen.newest_base)}"
-        detail = f"it was baked from {image.base_ami}{_dated(seen, image.base_ami)}, a build starts from {newest}"
+        detail = f"it was baked from {base}{_dated(seen, base)}, a build starts from {newest}"
         yield Drift(code="base-outdated", subject=ami, detail=detail, advice="Run `invoke build apply`.")
     if seen.next_build:
         more = f" and {len(seen.next_build) - 1} more" if len(seen.next_build) > 1 else ""

@@ -74,7 +74,7 @@ class Facts:
 
     Attributes:
         expected_ami: The AMI that was handed over; None when nothing was.
-        ami_problem: Why Batch could not start instances of that AMI; None when nothing speaks against it.
+        ami_problem: Why that AMI must not be applied; None when nothing speaks against it.
         handed_over_in: The file that says so, as a person would type it.
         variable: The root variable that takes it.
         region: The region, for variables that map regions to AMIs.

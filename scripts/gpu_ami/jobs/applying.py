@@ -233,7 +233,7 @@ def _look_again(run: Invocation, review: Review, who: Identity) -> None:
     jobs = facts.jobs
     if any(change.replaces_instances for change in review.plan.environments):
         jobs = planning.running(batch.running_jobs(caller))
-    problem = planning.ami_problem(caller, facts.expected_ami, who.account)
+    problem = planning.ami_problem(run, facts.expected_ami, who.account)
     again = replace(facts, jobs=jobs, ami_problem=problem, now=_now())
     replace(review, facts=again, findings=judge(review.plan, again)).raise_refused()
 

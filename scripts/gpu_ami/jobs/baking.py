@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu_ami import process
-from gpu_ami.aws import artifact
+from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.pending_ami import snapshot_percent
 from gpu_ami.bake import manifest as manifests
 from gpu_ami.bake import variables
 from gpu_ami.bake.attempts import Place, places
 from gpu_ami.bake.events import Progress
-from gpu_ami.errors import AwsError, BuildError, InterruptedRunError
+from gpu_ami.errors import AwsError, BuildError, InterruptedRunError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
 
@@ -56,7 +57,7 @@ def bake(run: Invocation, job: Job, *, debug: bool = False, name: str = "") -> B
         return Baked(job, _attempt(run, job, run.workspace.logs, debug=True))
     from gpu_ami.bake.run import FailedBuildError
 
-    allowed, last = places(job.values()), None
+    allowed, last = places(job.variables), None
     for number, place in enumerate(allowed, 1):
         here = job.given(**place.variables)
         parts = ["build", job.run_id, name, str(number) if number > 1 else ""]
@@ -81,7 +82,12 @@ def fall_back_lines(job: Job) -> list[str]:
     """Return, as comments, where the build would be tried in turn; nothing where the variables are not known yet."""
     if not all(file.exists() for file in job.inputs.files):
         return []
-    return [f"# without room there: the same with {_words(place)}" for place in places(job.values())[1:]]
+    try:
+        allowed = places(job.variables)
+    except UsageError:
+        # Nothing runs in a dry run: a build says what is wrong with a variable.
+        return []
+    return [f"# without room there: the same with {_words(place)}" for place in allowed[1:]]
 
 
 def _words(place: Place) -> str:
@@ -98,6 +104,7 @@ def _attempt(run: Invocation, job: Job, log: Path, *, debug: bool = False) -> Pr
         from gpu_ami.bake.run import bake as follow
         from gpu_ami.bake.view import build_view
 
+        caller = Caller(run.access, run.access.region)
         run.console.say(f"Packer's log: {shown}")
         with build_view(run.console) as view:
             return follow(
@@ -105,7 +112,7 @@ def _attempt(run: Invocation, job: Job, log: Path, *, debug: bool = False) -> Pr
                 scripts=variables.template_scripts(job.packer.folder),
                 log=log,
                 view=view,
-                percent=lambda ami: artifact.snapshot_percent(run.access, ami),
+                percent=lambda ami: snapshot_percent(caller, ami),
                 poll_s=_SANDBOX_POLL_S if run.options.sandbox else _SNAPSHOT_POLL_S,
             )
     except KeyboardInterrupt as exc:
@@ -121,7 +128,7 @@ def _attempt(run: Invocation, job: Job, log: Path, *, debug: bool = False) -> Pr
 def _step_by_step(run: Invocation, job: Job, command: Command) -> None:
     from gpu_ami.bake.login import login_lines
 
-    run.console.say("\n".join(login_lines(job.values(), Path(run.workspace.shown(job.packer.folder)))))
+    run.console.say("\n".join(login_lines(job.variables, Path(run.workspace.shown(job.packer.folder)))))
     if process.foreground(command) != 0:
         msg = "The build failed; Packer's own output above says where."
         raise BuildError(msg)
@@ -157,10 +164,10 @@ def read_manifest(run: Invocation, baked: Baked) -> manifests.Build:
         BuildError: It is of another build.
     """
     job, progress = baked.job, baked.progress
-    path = run.workspace.manifest
-    made = manifests.the_build(manifests.load(path).last_run, source=run.workspace.shown(path))
+    made = manifests.last_build(run.workspace)
     ours = (made.custom_data or {}).get("run_id")
     if ours != job.run_id or (progress is not None and progress.amis != made.amis):
+        path = run.workspace.manifest
         msg = f"The last run in {path} is {ours!r}, not this build {job.run_id!r}: did another build run meanwhile?"
         raise BuildError(msg)
     return made

@@ -32,7 +32,7 @@ def on_parent(run: Invocation, job: Job, compared: Comparison) -> Job | None:
     """Return the full build *job* as one on top of the family's last AMI; None, and says why, where it must not be."""
     parent = compared.live
     limit = run.settings.build.chain_limit
-    volume_gib = int(float(job.values()["volume_size_gib"]))
+    volume_gib = int(job.variables.volume_size_gib)
     refusal = lineage.why_not(parent, compared.wanted, limit=limit, volume_gib=volume_gib)
     if refusal is not None or parent is None:
         run.console.say(f"A full bake: {refusal}.")

@@ -37,10 +37,8 @@ def command_lines(job: Job, *, debug: bool, incremental: bool = False, if_stale:
 def check(run: Invocation, job: Job) -> list[preflight.Check]:
     """Return what preflight found for *job*."""
     account = None if run.options.sandbox else run.settings.account
-    listed = len(models.load(job.packer.folder / "models.yaml"))
-    return preflight.run_checks(
-        run.access, job.values(), account=account, listed_models=listed, sandbox=run.options.sandbox
-    )
+    bake = job.variables.with_listed(len(models.load(job.packer.folder / "models.yaml")))
+    return preflight.run_checks(run.access, bake, account=account, sandbox=run.options.sandbox)
 
 
 def build(
@@ -83,10 +81,10 @@ def _build(run: Invocation, job: Job, *, debug: bool, incremental: bool, if_stal
     baked = _bake(run, job, compared, debug=debug, incremental=incremental)
     duration_s = time.monotonic() - started
     made = baking.read_manifest(run, baked)
-    described = recording.record(run, baked, made)
-    change = handing.plan_hand_over(run)
+    recorded = recording.record(run, baked, made)
+    change = handing.plan_hand_over(run, made.amis)
     changes.apply(change)
-    return results.made(run, baked, made, described, change, duration_s, compared.differences)
+    return results.made(run, baked, made, recorded, change, duration_s, compared.differences)
 
 
 def _compare(run: Invocation, job: Job) -> staleness.Comparison:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gpu_ami.bake import models, preflight, variables
+from gpu_ami.bake.checks.wanted import typed
 from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError
 from gpu_ami.jobs import preparing
@@ -30,13 +31,12 @@ def doctor(run: Invocation, words: Sequence[str]) -> list[Check]:
     """
     sandbox = run.options.sandbox
     values = _values(run, words)
-    listed = len(models.load(run.workspace.packer / "models.yaml"))
+    bake = typed(values).with_listed(len(models.load(run.workspace.packer / "models.yaml")))
     with run.console.step("looking at this machine and at AWS") as note:
         return preflight.run_checks(
             run.access,
-            values,
+            bake,
             account=None if sandbox else run.settings.account,
-            listed_models=listed,
             sandbox=sandbox,
             programs=True,
             note=note,

@@ -10,15 +10,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import msgspec
-
 from gpu_ami.bake import manifest as manifests
+from gpu_ami.bake import release as releases
 from gpu_ami.cost import inputs, table
 from gpu_ami.cost.figure import Figure
 from gpu_ami.cost.report import CostReport, report
 from gpu_ami.cost.specs import checked, checked_word, comma_list, parse_inputs
 from gpu_ami.cost.table import Market, PriceTable
-from gpu_ami.errors import AwsError
+from gpu_ami.errors import AwsError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.invocation import Invocation
 from gpu_ami.units import show_duration
@@ -27,14 +26,6 @@ if TYPE_CHECKING:
     from gpu_ami.cost.live import LivePrices
 
 _GIB = 1024**3
-
-
-class _Release(msgspec.Struct, frozen=True):
-    """What of the bake's release record matters here."""
-
-    run_id: str
-    bake_seconds: float
-    used_bytes: int
 
 
 def answer(
@@ -134,9 +125,7 @@ class _Known:
         """Return what the manifest and the release record of the last build say."""
         figures = _release_figures(run)
         path = run.workspace.manifest
-        if not path.exists():
-            return cls(figures)
-        builds = [build for build in manifests.load(path).last_run if build.amis]
+        builds = [build for build in manifests.load_if_any(path).last_run if build.amis]
         if len(builds) != 1:
             return cls(figures)
         noted = builds[0].custom_data or {}
@@ -153,10 +142,11 @@ def _release_figures(run: Invocation) -> list[Figure]:
     path = run.workspace.release
     if not path.exists():
         return []
+    text = read_text(path, what="release record")
     try:
-        record = msgspec.json.decode(read_text(path, what="release record"), type=_Release)
-    except msgspec.DecodeError as exc:
-        run.console.warn(f"{run.workspace.shown(path)} is not a release record ({exc}): left out.")
+        record = releases.measured(text, source=run.workspace.shown(path))
+    except UsageError as exc:
+        run.console.warn(f"{exc} It is left out.")
         return []
     source = f"measured: {run.workspace.shown(path)} of {record.run_id}"
     values = {
@@ -188,13 +178,13 @@ def _tolerated(run: Invocation, *, strict: bool) -> Iterator[None]:
 
 def _asked(run: Invocation, found: _Known) -> list[Figure]:
     """Return what the account says about the AMIs: their size and how many there are."""
-    from gpu_ami.aws import artifact, images
+    from gpu_ami.aws import images
     from gpu_ami.aws.access import identify
     from gpu_ami.aws.calls import Caller
 
     region, family = run.settings.region, run.settings.family
     figures = []
-    size = None if found.ami_id is None else artifact.describe(run.access, found.ami_id).snapshot_gib
+    size = None if found.ami_id is None else _written_gib(run, found.ami_id)
     if size:
         source = f"measured: FullSnapshotSizeInBytes of {found.ami_id}"
         figures.append(Figure("billed_gib", Decimal(str(size)), "GiB", source))
@@ -204,6 +194,14 @@ def _asked(run: Invocation, found: _Known) -> list[Figure]:
         source = f"measured: AMIs of family {family} in {region}"
         figures.append(Figure("retained_amis", Decimal(count), "AMIs", source))
     return figures
+
+
+def _written_gib(run: Invocation, ami_id: str) -> float | None:
+    from gpu_ami.aws import images
+    from gpu_ami.aws.calls import Caller
+
+    caller = Caller(run.access, run.access.region)
+    return images.written_gib(caller, images.describe(caller, ami_id))
 
 
 def _live_prices(run: Invocation, request: inputs.CostRequest, prices: PriceTable, *, strict: bool) -> PriceTable:

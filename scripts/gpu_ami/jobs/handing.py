@@ -33,36 +33,29 @@ def chosen_amis(run: Invocation, *, manifest: str | None = None, ami: str | None
             msg = "--ami and --manifest name an AMI each: give one of them."
             raise UsageError(msg)
         return {region: ami}
-    path = Path(manifest) if manifest is not None else run.workspace.manifest
-    amis = manifests.the_build(manifests.load(path).last_run, source=str(path)).amis
+    amis = manifests.last_build(run.workspace, manifest).amis
     if region not in amis:
+        path = manifest or run.workspace.shown(run.workspace.manifest)
         msg = f"The last run in {path} made no AMI for {region} but for {', '.join(amis)}: name one with --region."
         raise UsageError(msg)
     return amis
 
 
 def plan_hand_over(
-    run: Invocation,
-    *,
-    manifest: str | None = None,
-    file: str | None = None,
-    variable: str | None = None,
-    ami: str | None = None,
+    run: Invocation, amis: Mapping[str, str], *, file: str | None = None, variable: str | None = None
 ) -> Change:
-    """Return what handing *ami*, or else the AMIs of the manifest's last run, over would change.
+    """Return what handing *amis* over would change.
 
     Args:
         run: This invocation.
-        manifest: Another manifest than the last build's.
+        amis: Region to AMI id.
         file: Another file than the settings' one.
         variable: Another variable than the settings' one, or a path to a value.
-        ami: An AMI id.
 
     Raises:
-        UsageError: A file or the id cannot be used.
+        UsageError: The file or an id cannot be used.
         SafetyError: The sandbox's AMI would get into the repository's own files.
     """
-    amis = chosen_amis(run, manifest=manifest, ami=ami)
     settings = run.settings.handover
     named = Path(file) if file is not None else run.workspace.state / settings.file
     real = target.resolve(named, run.workspace.root)
@@ -78,7 +71,7 @@ def check_target(run: Invocation) -> None:
     Raises:
         UsageError: The file or the variable in it cannot be used.
     """
-    plan_hand_over(run, ami=_ANY_AMI)
+    plan_hand_over(run, {run.settings.region: _ANY_AMI})
 
 
 def _keep_apart(run: Invocation, file: Path) -> None:
@@ -100,7 +93,7 @@ def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code]
         SafetyError: An AMI is gone, pending, of another architecture, not ours, …; the line says what to do.
         AwsError: AWS cannot be asked.
     """
-    from gpu_ami.aws import candidates
+    from gpu_ami.aws import capacity, images
     from gpu_ami.aws.access import identify
     from gpu_ami.aws.calls import Caller
 
@@ -112,12 +105,12 @@ def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code]
         expected = Expected(
             account=account,
             family=run.settings.family,
-            architectures=candidates.architectures(caller, instance_type),
+            architectures=capacity.architectures(caller, instance_type),
             instance_type=instance_type,
             now=datetime.now(timezone.utc),
             kept=run.is_kept,
         )
-        image = candidates.look_up(caller, ami)
+        image = images.look_up(caller, ami)
         found += [(ami, each) for each in problems(region, image, expected) if each.code not in accept]
     if found:
         ami, first = found[0]

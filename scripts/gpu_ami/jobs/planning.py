@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from gpu_ami.aws import batch, candidates
+from gpu_ami.aws import batch, images
 from gpu_ami.aws.access import Identity
 from gpu_ami.aws.calls import Caller
 from gpu_ami.console import Table
@@ -19,6 +19,7 @@ from gpu_ami.handover import change as changes
 from gpu_ami.handover import target, tfvars
 from gpu_ami.handover.guard import Facts, Finding, RunningJob, asks_for_provider, judge
 from gpu_ami.handover.planned import Planned
+from gpu_ami.handover.verify import Expected, blocking
 from gpu_ami.hcl import find
 from gpu_ami.ids import AMI_ID
 from gpu_ami.invocation import Invocation
@@ -89,7 +90,7 @@ def reviewed(root: Root, who: Identity, *, allow_replace: Sequence[str]) -> Iter
     with terraforming.saved_plan(root) as saved, ThreadPoolExecutor(max_workers=2) as pool:
         # To plan keeps every core busy; to show the plan keeps one.
         jobs = pool.submit(batch.running_jobs, caller)
-        problem = pool.submit(ami_problem, caller, expected, who.account)
+        problem = pool.submit(ami_problem, run, expected, who.account)
         plan = terraforming.read_plan(root, saved)
         facts = Facts(
             expected_ami=expected,
@@ -154,20 +155,18 @@ def handed_over(run: Invocation, file: Path) -> str | None:
     return value.literal
 
 
-def ami_problem(caller: Caller, ami_id: str | None, account: str) -> str | None:
-    """Return why Batch could not start instances of the AMI; None when nothing speaks against it.
+def ami_problem(run: Invocation, ami_id: str | None, account: str) -> str | None:
+    """Return why the AMI must not be applied, by the codes of `BLOCKS_APPLY`; None when nothing speaks against it.
 
     Raises:
         AwsError: EC2 refused or cannot be reached.
     """
     if ami_id is None:
         return None
-    found = candidates.look_up(caller, ami_id)
-    if found is None:
-        return f"does not exist in {caller.region}, or another account keeps it to itself"
-    if found.owner != account:
-        return f"belongs to account {found.owner}, not to {account}"
-    return None if found.state == "available" else f"is {found.state}, not available"
+    region = run.settings.region
+    expected = Expected(account=account, family=run.settings.family, now=datetime.now(timezone.utc), kept=run.is_kept)
+    found = blocking(region, images.look_up(Caller(run.access, region), ami_id), expected)
+    return found[0].detail if found else None
 
 
 def changes_table(review: Review) -> Table:

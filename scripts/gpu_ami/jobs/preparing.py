@@ -15,6 +15,7 @@ from typing import Any
 
 from gpu_ami import __version__, git
 from gpu_ami.bake import models, private, variables
+from gpu_ami.bake.checks.wanted import BuildVariables, typed
 from gpu_ami.bake.packer import Inputs, Packer
 from gpu_ami.errors import BuildError, PipelineError, TerraformError, UsageError
 from gpu_ami.files import write_atomic
@@ -54,7 +55,11 @@ class Job:
 
     def given(self, **more: str) -> Job:
         """Return this build with the variables *more*, which win over what was given before."""
-        return dataclasses.replace(self, inputs=Inputs(self.inputs.files, {**self.inputs.variables, **more}))
+        changed = dataclasses.replace(self, inputs=Inputs(self.inputs.files, {**self.inputs.variables, **more}))
+        if "_values" in vars(self):
+            # Nothing else has changed: the files need not be read anew.
+            vars(changed)["_values"] = self._values | more
+        return changed
 
     def values(self) -> dict[str, Any]:
         """Return each template variable's value as Packer will see it."""
@@ -64,6 +69,15 @@ class Job:
     def _values(self) -> dict[str, Any]:
         # Reading HCL takes a second, and several steps of a build ask.
         return variables.effective(self.packer.folder, self.inputs.files, self.inputs.variables)
+
+    @functools.cached_property
+    def variables(self) -> BuildVariables:
+        """The template's variables with their types.
+
+        Raises:
+            UsageError: A value has another type than the template's variable.
+        """
+        return typed(self._values)
 
 
 def prepare(run: Invocation, words: Sequence[str], *, debug: bool = False) -> Job:

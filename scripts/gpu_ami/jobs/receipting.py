@@ -55,10 +55,10 @@ def _manifest_of(run: Invocation, ami_id: str | None) -> str | None:
     """Return the manifest when the AMI is of its last run."""
     try:
         made = manifests.load(run.workspace.manifest).last_run
-        amis = {ami for build in made for ami in build.amis.values()}
     except UsageError:
         return None
-    return run.workspace.shown(run.workspace.manifest) if ami_id in amis else None
+    is_last = any(ami_id in build.amis.values() for build in made)
+    return run.workspace.shown(run.workspace.manifest) if is_last else None
 
 
 def _git_commit(root: Path) -> str | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpu_ami.aws import artifact
+from gpu_ami.aws import images
 from gpu_ami.aws.calls import Caller
 from gpu_ami.aws.changes import add_tags
 from gpu_ami.bake import manifest as manifests
@@ -18,7 +19,20 @@ if TYPE_CHECKING:
     from gpu_ami.jobs.baking import Baked
 
 
-def record(run: Invocation, baked: Baked, made: manifests.Build) -> artifact.Artifact:
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """An AMI that was made.
+
+    Attributes:
+        image: The AMI of the pipeline's region.
+        snapshot_gib: Data written in its snapshots; None when EC2 does not say.
+    """
+
+    image: images.Image
+    snapshot_gib: float | None
+
+
+def record(run: Invocation, baked: Baked, made: manifests.Build) -> Recorded:
     """Check the release record of what was made, complete it and tag each AMI with it; return the AMI.
 
     Packer cannot know these facts before the bake. Tags that EC2 refuses are a warning: the AMI is as good without.
@@ -27,21 +41,23 @@ def record(run: Invocation, baked: Baked, made: manifests.Build) -> artifact.Art
         BuildError: The record is missing, of another build or not what a bake writes: what else in the image is not?
         AwsError: EC2 does not say what was made.
     """
-    path = Path(baked.job.values().get("release_path") or run.workspace.release)
+    path = Path(baked.job.variables.release_path or run.workspace.release)
     path = path if path.is_absolute() else baked.job.packer.folder / path
     try:
         release = releases.load(path, run_id=baked.job.run_id)
     except BuildError as exc:
         msg = f"{', '.join(made.amis.values())} was made but is not handed over. {exc}"
         raise BuildError(msg) from exc
-    described = artifact.describe(run.access, made.amis[run.access.region])
+    caller = Caller(run.access, run.access.region)
+    image = images.describe(caller, made.amis[run.access.region])
+    snapshot_gib = images.written_gib(caller, image)
     text = read_text(path, what="release record", limit_bytes=releases.LIMIT_BYTES)
-    completed = releases.completed(text, snapshot_gib=described.snapshot_gib)
+    completed = releases.completed(text, snapshot_gib=snapshot_gib)
     write_atomic(path, completed, what="release record")
-    tags = releases.tags(release, snapshot_gib=described.snapshot_gib)
+    tags = releases.tags(release, snapshot_gib=snapshot_gib)
     for region, ami in made.amis.items():
         try:
             add_tags(Caller(run.access, region), ami, tags)
         except AwsError as exc:
             run.console.warn(f"{ami} in {region} has no tags with its release facts: {exc}")
-    return described
+    return Recorded(image=image, snapshot_gib=snapshot_gib)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from gpu_ami.aws import artifact
-from gpu_ami.aws.images import Image
+from gpu_ami.aws import capacity, images
+from gpu_ami.aws.calls import Caller
 from gpu_ami.bake import lineage
 from gpu_ami.bake import manifest as manifests
 from gpu_ami.bake.staleness import Difference
@@ -17,6 +17,7 @@ from gpu_ami.invocation import Invocation
 
 if TYPE_CHECKING:
     from gpu_ami.jobs.baking import Baked
+    from gpu_ami.jobs.recording import Recorded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,20 +69,21 @@ class BuildResult:
         }
 
 
-def unchanged(run: Invocation, live: Image) -> BuildResult:
+def unchanged(run: Invocation, live: images.Image) -> BuildResult:
     """Return the result of a build that had nothing to do: the data of the AMI that there is.
 
     Raises:
         AwsError: EC2 does not say what its snapshots hold.
     """
-    described = artifact.describe(run.access, live.image_id)
+    caller = Caller(run.access, run.access.region)
+    snapshot_gib = images.written_gib(caller, images.describe(caller, live.image_id))
     return BuildResult(
         ami_id=live.image_id,
         region=run.access.region,
         amis={run.access.region: live.image_id},
         name=live.name,
         source_ami_id=live.tags.get("gpu-ami:source-ami", ""),
-        snapshot_gib=described.snapshot_gib,
+        snapshot_gib=snapshot_gib,
         duration_s=0.0,
         manifest=run.workspace.shown(run.workspace.manifest),
         tfvars=run.workspace.shown(run.workspace.state / run.settings.handover.file),
@@ -98,7 +100,7 @@ def made(
     run: Invocation,
     baked: Baked,
     build: manifests.Build,
-    described: artifact.Artifact,
+    recorded: Recorded,
     change: changes.Change,
     duration_s: float,
     differences: Sequence[Difference],
@@ -106,27 +108,28 @@ def made(
     """Return the result of a build that made *build*, priced."""
     from gpu_ami.cost import build_line
 
-    values = baked.job.values()
+    variables = baked.job.variables
     # EC2 picks a Spot builder's type.
-    ran = artifact.instance_type(run.access, baked.progress.instance_id) if baked.progress else None
+    caller = Caller(run.access, run.access.region)
+    ran = capacity.type_of_instance(caller, baked.progress.instance_id) if baked.progress else None
     price = build_line(
         duration_s=duration_s,
         region=run.access.region,
-        instance_type=ran or str(values.get("instance_type", "")),
-        market="spot" if str(values.get("spot")).lower() == "true" else "on-demand",
-        volume_gib=described.volume_gib,
-        volume_iops=float(values["volume_iops"]),
-        volume_mib_s=float(values["volume_throughput_mib_s"]),
-        snapshot_gib=described.snapshot_gib,
+        instance_type=ran or variables.instance_type,
+        market="spot" if variables.spot else "on-demand",
+        volume_gib=recorded.image.volume_gib,
+        volume_iops=variables.volume_iops,
+        volume_mib_s=variables.volume_throughput_mib_s,
+        snapshot_gib=recorded.snapshot_gib,
     )
     return BuildResult(
         ami_id=build.amis[run.access.region],
         region=run.access.region,
         amis=build.amis,
-        name=described.name,
+        name=recorded.image.name,
         # EC2 names an intermediary AMI, gone by now, where a copy with a named key made the plugin rework the AMI.
-        source_ami_id=(build.custom_data or {}).get("source_ami", "") or described.source_ami_id,
-        snapshot_gib=described.snapshot_gib,
+        source_ami_id=(build.custom_data or {}).get("source_ami", "") or recorded.image.source_ami_id,
+        snapshot_gib=recorded.snapshot_gib,
         duration_s=duration_s,
         manifest=run.workspace.shown(run.workspace.manifest),
         tfvars=run.workspace.shown(change.file),
@@ -134,6 +137,6 @@ def made(
         cost_line=price.line,
         sandbox=run.options.sandbox,
         differences=differences,
-        chain_length=int(values.get("chain_length") or 0),
+        chain_length=variables.chain_length,
         attempts=baked.attempts,
     )

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gpu_ami.aws.calls import Caller
 from gpu_ami.errors import UsageError
 from gpu_ami.files import write_atomic
 from gpu_ami.handover import change as changes
@@ -54,7 +53,7 @@ def rollback(run: Invocation, request: Request) -> None:
     with only_one(run, "apply"):
         who = terraforming.begin(root)
         target = request.to or _target(root)
-        if problem := planning.ami_problem(Caller(run.access, run.settings.region), target, who.account):
+        if problem := planning.ami_problem(run, target, who.account):
             msg = f"{target} {problem}: choose another AMI with --to."
             raise UsageError(msg)
         run.console.say(f"Rolling back to {target}.")
@@ -85,7 +84,7 @@ def _written(run: Invocation, ami_id: str) -> Iterator[Callable[[], None]]:
     Raises:
         UsageError: The file cannot be written.
     """
-    change = handing.plan_hand_over(run, ami=ami_id)
+    change = handing.plan_hand_over(run, {run.settings.region: ami_id})
     changes.apply(change)
     shown = run.workspace.shown(change.file)
     if change.changed:

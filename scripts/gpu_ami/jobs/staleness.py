@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gpu_ami.aws import family, inputs
 from gpu_ami.aws.calls import Caller
@@ -18,6 +17,7 @@ from gpu_ami.invocation import Invocation
 from gpu_ami.yamltext import parse_yaml
 
 if TYPE_CHECKING:
+    from gpu_ami.bake.checks.wanted import BuildVariables
     from gpu_ami.jobs.preparing import Job
 
 
@@ -59,9 +59,9 @@ def wanted_facts(run: Invocation, job: Job) -> Facts:
     """Return what a build of *job* would be made from now; a fact that cannot be looked up has its problem."""
     given = job.values()
     looks: dict[Fact, Callable[[], str]] = {
-        "base": lambda: _base(run, given),
-        "image": lambda: _image(run, given),
-        "models": lambda: _models(run, given, job.packer.folder / "models.yaml"),
+        "base": lambda: _base(run, job.variables),
+        "image": lambda: _image(run, job.variables),
+        "models": lambda: _models(run, job),
         "scripts": lambda: fingerprint.of_folder(job.packer.folder),
         "settings": lambda: fingerprint.of_settings(given),
     }
@@ -75,19 +75,19 @@ def wanted_facts(run: Invocation, job: Job) -> Facts:
     return Facts(found, problems)
 
 
-def _base(run: Invocation, given: Mapping[str, Any]) -> str:
-    if named := str(given.get("source_ami") or ""):
-        return named
-    name = str(given["base_ami_parameter"])
+def _base(run: Invocation, asked: BuildVariables) -> str:
+    if asked.source_ami:
+        return asked.source_ami
+    name = asked.base_ami_parameter
     if (found := inputs.parameter(run.access, name)) is None:
         msg = f"{name} does not exist in {run.settings.region}"
         raise AwsError(msg)
     return found
 
 
-def _image(run: Invocation, given: Mapping[str, Any]) -> str:
-    tag, digest = str(given.get("image_tag") or ""), str(given.get("image_digest") or "")
-    repository = inputs.parse_repository_url(str(given.get("ecr_repository_url") or ""))
+def _image(run: Invocation, asked: BuildVariables) -> str:
+    tag, digest = asked.image_tag, asked.image_digest
+    repository = inputs.parse_repository_url(asked.ecr_repository_url)
     image = inputs.container_image(run.access, repository, tag=tag, digest=digest)
     if image is None:
         msg = f"{repository.name} has no image {digest or tag}"
@@ -95,10 +95,10 @@ def _image(run: Invocation, given: Mapping[str, Any]) -> str:
     return f"{tag}@{image.digest}"
 
 
-def _models(run: Invocation, given: Mapping[str, Any], listed_in: Path) -> str:
-    bucket = str(given.get("models_s3_bucket") or "")
+def _models(run: Invocation, job: Job) -> str:
+    bucket, listed_in = job.variables.models_s3_bucket, job.packer.folder / "models.yaml"
     objects = family.model_objects(run.access, bucket) if bucket else []
     listed = [(each.key, each.size_bytes, each.etag) for each in objects]
     text = read_text(listed_in, what="list of models") if listed_in.exists() else ""
     written = parse_yaml(text, source=str(listed_in))
-    return fingerprint.of_models(listed, given.get("model_downloads"), written)
+    return fingerprint.of_models(listed, job.values().get("model_downloads"), written)

@@ -9,7 +9,7 @@ from typing import Any
 
 from gpu_ami.aws import batch
 from gpu_ami.console import Table
-from gpu_ami.handover.drift import Drift, Seen, SeenEnvironment
+from gpu_ami.handover.drift import Drift, Seen, SeenEnvironment, base_of, digest_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Status:
 
     def _environment(self, each: SeenEnvironment) -> dict[str, Any]:
         image = self.seen.images.get(each.ami_id or "")
-        base = image.base_ami if image else None
+        base = base_of(image) if image else None
         return {
             "name": each.name,
             "address": each.address,
@@ -60,7 +60,7 @@ class Status:
             "instances": [dict(vars(instance)) for instance in each.instances],
             "base_ami_id": base,
             "base_age_days": self.age_days(base),
-            "image_digest": image.image_digest if image else None,
+            "image_digest": digest_of(image) if image else None,
         }
 
     def age_days(self, ami: str | None) -> int | None:

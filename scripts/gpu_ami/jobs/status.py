@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 from gpu_ami.aws import batch, images, inputs
 from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.images import Image
 from gpu_ami.bake import manifest as manifests
 from gpu_ami.bake import variables
 from gpu_ami.errors import DifferenceError, PipelineError, UsageError
 from gpu_ami.handover import drift, receipts, recorded
-from gpu_ami.handover.drift import Instance, Seen, SeenDefinition, SeenEnvironment, SeenImage
+from gpu_ami.handover.drift import Instance, Seen, SeenDefinition, SeenEnvironment
 from gpu_ami.ids import FAMILY_TAG
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs import planning, reading_back, staleness, terraforming
@@ -35,11 +36,6 @@ LOOKS = (
     "receipts",
     "next-build",
 )
-# An incremental bake starts from its parent: there the fingerprint alone says which base AMI is underneath.
-_BASE_TAGS = ("gpu-ami:fingerprint-base", "gpu-ami:source-ami")
-_IMAGE_TAGS = ("gpu-ami:fingerprint-image", "gpu-ami:image")
-# Of the release record: what was found in the image, where nothing was looked up before.
-_DIGEST_TAG = "gpu-ami:image-digest"
 _T = TypeVar("_T")
 _NO_RECEIPTS: tuple[tuple[str, ...], str | None] = ((), None)
 _NO_PARAMETER: tuple[str | None, str | None] = (None, None)
@@ -107,9 +103,9 @@ def look(run: Invocation, skip: Sequence[str] = ()) -> Status:
         manifest_ami = looker.look("manifest", lambda: _manifest_ami(run), None)
         unfinished, broken = looker.look("receipts", lambda: _receipts(root), _NO_RECEIPTS)
         named = {ami for ami in (*(each.ami_id for each in environments), expected, manifest_ami) if ami}
-        known: dict[str, SeenImage] = looker.look("images", lambda: _images(caller, named), {})
+        known: dict[str, Image | None] = looker.look("images", lambda: _images(caller, named), {})
         newest, parameter = base.result(), published.result()
-        bases = {newest, *(each.base_ami for each in known.values())}
+        bases = {newest, *(drift.base_of(each) for each in known.values() if each)}
         made: dict[str, datetime] = looker.look("base", lambda: images.made_at(caller, filter(None, bases)), {})
     seen = Seen(
         handed_over_in=run.workspace.shown(root.handed_over),
@@ -163,34 +159,14 @@ def _seen(live: Live) -> SeenEnvironment:
     )
 
 
-def _images(caller: Caller, named: set[str]) -> dict[str, SeenImage]:
+def _images(caller: Caller, named: set[str]) -> dict[str, Image | None]:
     found = {each.image_id: each for each in images.some_images(caller, named)}
-    return {
-        ami: SeenImage(
-            ami_id=ami,
-            state=found[ami].state if ami in found else None,
-            base_ami=_tag(found[ami].tags, _BASE_TAGS) if ami in found else None,
-            image_digest=_digest(found[ami].tags) if ami in found else None,
-        )
-        for ami in named
-    }
-
-
-def _tag(tags: Mapping[str, str], names: Sequence[str]) -> str | None:
-    return next((tags[name] for name in names if tags.get(name)), None)
-
-
-def _digest(tags: Mapping[str, str]) -> str | None:
-    _, at, digest = (_tag(tags, _IMAGE_TAGS) or "").partition("@")
-    return digest if at else tags.get(_DIGEST_TAG) or None
+    return {ami: found.get(ami) for ami in named}
 
 
 def _manifest_ami(run: Invocation) -> str | None:
     """Return the AMI of the last build in this region; no manifest is no hint, a broken one is a failed look."""
-    if not run.workspace.manifest.exists():
-        return None
-    made = manifests.load(run.workspace.manifest).last_run
-    return next((ami for build in made for region, ami in build.amis.items() if region == run.settings.region), None)
+    return manifests.load_if_any(run.workspace.manifest).last_amis.get(run.settings.region)
 
 
 def _parameter(run: Invocation) -> tuple[str | None, str | None]:

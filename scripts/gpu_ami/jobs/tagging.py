@@ -33,11 +33,10 @@ def mark_applied(run: Invocation, ami_id: str | None, live: Sequence[Live]) -> l
 def _copies(run: Invocation, ami_id: str) -> dict[str, str]:
     """Return region to AMI of the build that made *ami_id*, as its manifest says."""
     try:
-        builds = manifests.load(run.workspace.manifest).builds
-        made = [build.amis for build in builds if ami_id in build.amis.values()]
+        made = manifests.load_if_any(run.workspace.manifest).amis_with(ami_id)
     except UsageError:
-        made = []
-    return dict(made[-1]) if made else {run.settings.region: ami_id}
+        made = {}
+    return made or {run.settings.region: ami_id}
 
 
 def raise_untagged(problems: Sequence[str]) -> None:

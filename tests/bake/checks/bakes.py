@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpu_ami.bake.checks.wanted import Wanted, wanted
+from gpu_ami.bake.checks.wanted import BuildVariables, typed
 
 VALUES: dict[str, Any] = {
     "ecr_repository_url": "123456789012.dkr.ecr.ap-northeast-2.amazonaws.com/batch-processor",
@@ -19,6 +19,6 @@ VALUES: dict[str, Any] = {
 }
 
 
-def a_bake(**changed: Any) -> Wanted:
+def a_bake(**changed: Any) -> BuildVariables:
     """Return what the variables ask for, some of them changed."""
-    return wanted(VALUES | changed)
+    return typed(VALUES | changed)

@@ -8,29 +8,31 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_ami.aws.access import Identity
 from gpu_ami.aws.capacity import InstanceType, Quota, quota_class
-from gpu_ami.aws.inputs import BaseImage, ContainerImage, Prefix, RepositoryUrl
+from gpu_ami.aws.images import Image
+from gpu_ami.aws.inputs import ContainerImage, Prefix, RepositoryUrl
 from gpu_ami.aws.keys import Key
 from gpu_ami.bake.checks import account, builder, disk, permissions, sources
 from tests.bake.checks.bakes import a_bake
 
 SCRIPTS = Path(__file__).parents[3] / "packer" / "scripts"
 NOW = datetime(2026, 11, 1, tzinfo=timezone.utc)
-BASE = BaseImage(
+BASE = Image(
     image_id="ami-1",
+    region="ap-northeast-2",
     name="al2023-ami-ecs-gpu",
-    owner="591542846629",
+    account="591542846629",
     is_amazons=True,
     state="available",
     architecture="x86_64",
     root_gib=30,
     created=NOW - timedelta(days=20),
-    deprecated=None,
 )
 REPOSITORY = RepositoryUrl(account="123456789012", region="ap-northeast-2", name="batch-processor")
 CPU = InstanceType("c7i.4xlarge", 16, ("x86_64",), 0)
@@ -90,20 +92,20 @@ def test_an_answer_without_a_date_is_no_clock() -> None:
     [
         ("", {}, "ok", "20 days old"),
         ("", {"created": NOW - timedelta(days=400)}, "ok", "the recommended"),
-        ("", {"deprecated": NOW + timedelta(days=1)}, "ok", "the recommended"),
-        ("", {"deprecated": NOW - timedelta(days=1)}, "warn", "is deprecated"),
-        ("", {"is_amazons": False, "owner": "1"}, "fail", "not to Amazon"),
+        ("", {"deprecated_at": NOW + timedelta(days=1)}, "ok", "the recommended"),
+        ("", {"deprecated_at": NOW - timedelta(days=1)}, "warn", "is deprecated"),
+        ("", {"is_amazons": False, "account": "1"}, "fail", "not to Amazon"),
         ("", {"state": "pending"}, "fail", "is pending"),
         ("ami-1", {}, "ok", "as source_ami says"),
-        ("ami-1", {"is_amazons": False, "owner": "1"}, "ok", "as source_ami says"),
-        ("ami-1", {"is_amazons": False, "owner": "2"}, "warn", "belongs to account 2"),
+        ("ami-1", {"is_amazons": False, "account": "1"}, "ok", "as source_ami says"),
+        ("ami-1", {"is_amazons": False, "account": "2"}, "warn", "belongs to account 2"),
         ("ami-1", {"created": NOW - timedelta(days=200)}, "warn", "ami-9 is recommended now"),
         ("ami-1", {"state": "deregistered"}, "fail", "is deregistered"),
     ],
 )
 def test_base_ami(source_ami: str, changed: dict[str, Any], status: str, said: str) -> None:
     """Amazon's by default; another owner's only by name, and never silently when it is a stranger's."""
-    bake, found = a_bake(source_ami=source_ami), replace(BASE, **changed)
+    bake, found = a_bake(source_ami=source_ami), msgspec.structs.replace(BASE, **changed)
 
     check = sources.base_ami(bake, "ami-1", found, "ami-9", account="1", now=NOW)
 

@@ -7,25 +7,25 @@ from typing import Any
 import pytest
 
 from gpu_ami.bake.attempts import places
-from gpu_ami.bake.checks.wanted import BASE_AMI_PARAMETER, wanted
+from gpu_ami.bake.checks.wanted import BASE_AMI_PARAMETER, typed
 from gpu_ami.errors import UsageError
 from tests.bake.checks.bakes import VALUES, a_bake
 
 
 def test_a_flag_gives_text_and_a_file_gives_types() -> None:
     """`--var volume_size_gib=100` is the text 100, a variables file has the number."""
-    typed = a_bake(volume_size_gib=100, spot=True, spot_instance_types=["a.b", "c.d"], caller_cidrs=["10.0.0.0/8"])
+    numbers = a_bake(volume_size_gib=100, spot=True, spot_instance_types=["a.b", "c.d"], caller_cidrs=["10.0.0.0/8"])
     text = a_bake(
         volume_size_gib="100", spot="true", spot_instance_types='["a.b", "c.d"]', caller_cidrs='["10.0.0.0/8"]'
     )
 
-    assert typed == text
+    assert numbers == text
     assert (text.volume_size_gib, text.spot, text.instance_types) == (100.0, True, ("a.b", "c.d"))
 
 
 def test_what_is_not_set_has_the_templates_meaning() -> None:
     """Null and absent are the same: empty."""
-    bake = wanted({"ssh_host": None, "spot": None, "caller_cidrs": None})
+    bake = typed({"ssh_host": None, "spot": None, "caller_cidrs": None})
 
     assert (bake.subnet_ids, bake.instance_types, bake.caller_cidrs, bake.spot) == ((), (), (), False)
     assert (bake.ssh_interface, bake.base_ami_parameter) == ("public_ip", BASE_AMI_PARAMETER)
@@ -44,9 +44,9 @@ def test_what_is_not_set_has_the_templates_meaning() -> None:
 )
 def test_the_places_are_those_that_a_build_tries(values: dict[str, Any]) -> None:
     """Looking at others than the build will use would prove nothing."""
-    bake = wanted(VALUES | values)
+    bake = typed(VALUES | values)
 
-    tried = [(place.instance_type, place.subnet_id) for place in places(VALUES | values)]
+    tried = [(place.instance_type, place.subnet_id) for place in places(bake)]
 
     assert tried == [(name, subnet) for name in bake.instance_types for subnet in bake.subnet_ids]
 
@@ -55,7 +55,7 @@ def test_the_places_are_those_that_a_build_tries(values: dict[str, Any]) -> None
 def test_listed_downloads_are_counted(given: Any, count: int) -> None:
     """They need the internet, those of models.yaml as well."""
     assert a_bake(model_downloads=given).model_downloads == count
-    assert wanted({"model_downloads": given}, listed_models=2).model_downloads == count + 2
+    assert typed({"model_downloads": given}).with_listed(2).model_downloads == count + 2
 
 
 @pytest.mark.parametrize(("given", "protected"), [("on", True), ("with-cooldown", True), ("off", False), (None, False)])

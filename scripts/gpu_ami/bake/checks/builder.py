@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from gpu_ami.aws.capacity import InstanceType, Market, Quota
 from gpu_ami.aws.keys import Key
 from gpu_ami.bake.checks.model import Check
-from gpu_ami.bake.checks.wanted import Wanted
+from gpu_ami.bake.checks.wanted import BuildVariables
 
 _TYPE = "instance type"
 _VARIABLES = "instance_type / fallback_instance_types, or spot_instance_types"
 
 
 def instance_type(
-    wanted: Wanted,
+    wanted: BuildVariables,
     types: Mapping[str, InstanceType],
     offered: Mapping[str, frozenset[str]],
     architecture: str | None,
@@ -45,7 +45,7 @@ def instance_type(
     return _in_zones(wanted, offered)
 
 
-def _in_zones(wanted: Wanted, offered: Mapping[str, frozenset[str]]) -> Check:
+def _in_zones(wanted: BuildVariables, offered: Mapping[str, frozenset[str]]) -> Check:
     missing = {zone: [name for name in wanted.instance_types if name not in has] for zone, has in offered.items()}
     gaps = "; ".join(f"{zone} has no {', '.join(names)}" for zone, names in missing.items() if names)
     fix = f"Choose types that the zone has ({_VARIABLES}), or a subnet in another zone."
@@ -83,7 +83,7 @@ def vcpu_quota(market: Market, types: Sequence[InstanceType], quota: Quota | Non
     return Check(name, "warn" if fitting and market == "spot" else "fail", said, fix)
 
 
-def gpu(wanted: Wanted, types: Sequence[InstanceType]) -> Check:
+def gpu(wanted: BuildVariables, types: Sequence[InstanceType]) -> Check:
     """Say what verify-gpu.sh will find: nothing on a CPU builder, which is fine unless a GPU is demanded."""
     without = [kind.name for kind in types if not kind.gpus]
     if not without:
@@ -104,7 +104,7 @@ def gpu(wanted: Wanted, types: Sequence[InstanceType]) -> Check:
     )
 
 
-def encryption(wanted: Wanted, found: Key | None) -> Check:
+def encryption(wanted: BuildVariables, found: Key | None) -> Check:
     """Judge the key that encrypts the volume and the snapshot."""
     name = "encryption key"
     if not wanted.kms_key_id:

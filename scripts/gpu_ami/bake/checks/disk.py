@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from gpu_ami.bake.checks.model import Check
-from gpu_ami.bake.checks.wanted import Wanted
+from gpu_ami.bake.checks.wanted import BuildVariables
 
 GIB = 1024**3
 # As scripts/check-disk.sh in the build instance has it: layers unpack to 2 to 3 times their size in ECR, and the
@@ -15,7 +15,7 @@ UNPACKED = 4
 BASE_USED_GIB = 12
 
 
-def disk(wanted: Wanted, *, image_bytes: int, models_bytes: int, base_gib: int) -> Check:
+def disk(wanted: BuildVariables, *, image_bytes: int, models_bytes: int, base_gib: int) -> Check:
     """Judge the root volume.
 
     Args:

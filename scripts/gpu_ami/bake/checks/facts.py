@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from gpu_ami.aws import capacity, inputs, keys, network, permissions
+from gpu_ami.aws import capacity, images, inputs, keys, network, permissions
 from gpu_ami.aws.access import Access, Identity, identify
+from gpu_ami.aws.calls import Caller, RefusedError
 from gpu_ami.bake.checks.permissions import Scene
-from gpu_ami.bake.checks.wanted import Wanted
+from gpu_ami.bake.checks.wanted import BuildVariables
 from gpu_ami.errors import PipelineError
 from gpu_ami.ids import AMI_ID
 
@@ -32,7 +33,7 @@ class Facts:
         wanted: The bake.
     """
 
-    def __init__(self, access: Access, wanted: Wanted) -> None:
+    def __init__(self, access: Access, wanted: BuildVariables) -> None:
         """Look nothing up yet."""
         self.access, self.wanted = access, wanted
         self._lock = threading.Lock()
@@ -90,10 +91,16 @@ class Facts:
         return found if found is not None and AMI_ID.fullmatch(found) else None
 
     @_once
-    def base_image(self) -> inputs.BaseImage | None:
+    def base_image(self) -> images.Image | None:
         """The AMI that the bake starts from."""
         image_id = self.wanted.source_ami or self.recommended()
-        return None if image_id is None else inputs.base_image(self.access, image_id)
+        try:
+            return None if image_id is None else images.look_up(Caller(self.access, self.access.region), image_id)
+        except RefusedError as exc:
+            # What is no id at all names no AMI either.
+            if exc.code == "InvalidAMIID.Malformed":
+                return None
+            raise
 
     def repository(self) -> inputs.RepositoryUrl:
         """The container image's repository."""

@@ -18,7 +18,7 @@ from gpu_ami.bake.checks import permissions as permission_checks
 from gpu_ami.bake.checks.facts import Facts
 from gpu_ami.bake.checks.model import Check
 from gpu_ami.bake.checks.permissions import Needed
-from gpu_ami.bake.checks.wanted import Wanted
+from gpu_ami.bake.checks.wanted import BuildVariables
 from gpu_ami.errors import PipelineError
 
 R = TypeVar("R")
@@ -49,7 +49,7 @@ class Look:
         return dataclasses.replace(self, make=lambda: _waits_for(self.name, "credentials"))
 
 
-def on_this_machine(bake: Wanted, *, sandbox: bool) -> Iterator[Look]:
+def on_this_machine(bake: BuildVariables, *, sandbox: bool) -> Iterator[Look]:
     """Yield the checks of the programs that the bake runs here."""
     for name, make in tools.programs(bake, sandbox=sandbox):
         yield Look(name, make, "", needs_no_caller=True)

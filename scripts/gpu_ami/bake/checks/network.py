@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gpu_ami.aws.network import Endpoint, Group, Network, Route, Rule
 from gpu_ami.bake.checks.model import Check
-from gpu_ami.bake.checks.wanted import Wanted
+from gpu_ami.bake.checks.wanted import BuildVariables
 
 _HTTPS, _SSH = 443, 22
 _ANYWHERE = ("0.0.0.0/0", "::/0")
@@ -26,7 +26,7 @@ def no_subnet(name: str, subnet_id: str, region: str) -> Check:
     return Check(name, "fail", f"{subnet_id} not found in {region}", fix)
 
 
-def route(name: str, wanted: Wanted, found: Network) -> Check:
+def route(name: str, wanted: BuildVariables, found: Network) -> Check:
     """Judge the builder's way out of its subnet, and Packer's way in."""
     subnet = found.subnet.subnet_id
     table = f"{subnet}, {'main ' if found.is_main else ''}route table {found.table_id or 'unknown'}"
@@ -58,7 +58,7 @@ def route(name: str, wanted: Wanted, found: Network) -> Check:
     )
 
 
-def _internet_gateway(name: str, wanted: Wanted, found: Network, table: str, way: Route) -> Check:
+def _internet_gateway(name: str, wanted: BuildVariables, found: Network, table: str, way: Route) -> Check:
     if wanted.ssh_interface == "public_ip" or found.subnet.gives_public_address:
         return Check(name, "ok", f"{table}: internet gateway {way.target}")
     return Check(
@@ -79,7 +79,7 @@ def _no_way_in(name: str, said: str) -> Check:
     )
 
 
-def _without_internet(name: str, wanted: Wanted, found: Network, table: str) -> Check:
+def _without_internet(name: str, wanted: BuildVariables, found: Network, table: str) -> Check:
     needed = (*_ENDPOINTS, *(_TUNNEL if wanted.ssh_interface == "session_manager" else ()))
     missing = [service for service in needed if not _has(found.endpoints, service)]
     if missing:
@@ -106,7 +106,7 @@ def _has(endpoints: Sequence[Endpoint], service: str) -> bool:
 
 
 def security_group(
-    wanted: Wanted, found: Group | None, *, vpc_id: str | None, callers: Sequence[str], region: str
+    wanted: BuildVariables, found: Group | None, *, vpc_id: str | None, callers: Sequence[str], region: str
 ) -> Check:
     """Judge what the builder's security group lets out and in.
 
@@ -150,7 +150,7 @@ def security_group(
     return Check(_GROUP, "ok", f"{found.group_id} lets HTTPS (443) out{_in_words(wanted)}")
 
 
-def _in_words(wanted: Wanted) -> str:
+def _in_words(wanted: BuildVariables) -> str:
     if not wanted.is_reached_directly:
         return "; SSH (22) is not needed, a guest stands in for the builder"
     return "; nothing needs to come in" if wanted.ssh_interface == "session_manager" else " and SSH (22) in"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from gpu_ami.aws.inputs import RepositoryUrl
 from gpu_ami.aws.permissions import Answer
 from gpu_ami.bake.checks.model import Check
-from gpu_ami.bake.checks.wanted import Wanted
+from gpu_ami.bake.checks.wanted import BuildVariables
 
 # Packer names what it makes in IAM packer-UUID.
 _TEMPORARY = "packer-00000000-0000-0000-0000-000000000000"
@@ -148,7 +148,7 @@ def _tags(part: str, scene: Scene, *, tagged: tuple[str, ...], bare: tuple[str, 
     ]
 
 
-def needed(wanted: Wanted, scene: Scene, *, role: str | None, key: str | None) -> list[Needed]:
+def needed(wanted: BuildVariables, scene: Scene, *, role: str | None, key: str | None) -> list[Needed]:
     """Return what the caller needs to bake.
 
     Args:
@@ -187,13 +187,13 @@ def needed(wanted: Wanted, scene: Scene, *, role: str | None, key: str | None) -
     return found
 
 
-def _copy_regions(wanted: Wanted, scene: Scene) -> list[str]:
+def _copy_regions(wanted: BuildVariables, scene: Scene) -> list[str]:
     others = {*wanted.ami_regions} - {scene.region}
     # For copies that are shared each has its own key, and the AMI is made a second time in its own region too.
     return sorted(others | {scene.region}) if others and wanted.is_shared else sorted(others)
 
 
-def _ami(wanted: Wanted) -> list[str]:
+def _ami(wanted: BuildVariables) -> list[str]:
     # The last two of these are for the way back: a build that fails after its AMI was made removes it.
     operations = ["CreateImage", "ModifyImageAttribute", "DeregisterImage", "DeleteSnapshot"]
     if wanted.deprecate_after_days:
@@ -256,7 +256,7 @@ def judge(part: str, answers: Mapping[str, Answer], *, simulated: bool, who: str
     return Check(name, "ok", f"{count} allowed, {how}")
 
 
-def profile_needs(wanted: Wanted, repository: RepositoryUrl, partition: str) -> tuple[Needed, ...]:
+def profile_needs(wanted: BuildVariables, repository: RepositoryUrl, partition: str) -> tuple[Needed, ...]:
     """Return what the builder's own role needs: the login, the pull, the models and its side of a session."""
     arn = f"arn:{partition}:ecr:{repository.region}:{repository.account}:repository/{repository.name}"
     found = [Needed("ECR login", (LOGIN,)), Needed("ECR login", PULL, arn)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from gpu_ami.aws.inputs import BaseImage, ContainerImage, Prefix, RepositoryUrl
+from gpu_ami.aws.images import Image
+from gpu_ami.aws.inputs import ContainerImage, Prefix, RepositoryUrl
 from gpu_ami.bake.checks.model import Check
-from gpu_ami.bake.checks.wanted import Wanted
+from gpu_ami.bake.checks.wanted import BuildVariables
 from gpu_ami.units import show_bytes
 
 # AWS makes new ECS AMIs about every other week.
@@ -24,7 +25,7 @@ def no_parameter(name: str, region: str) -> Check:
 
 
 def base_ami(
-    wanted: Wanted, image_id: str, found: BaseImage | None, recommended: str | None, *, account: str, now: datetime
+    wanted: BuildVariables, image_id: str, found: Image | None, recommended: str | None, *, account: str, now: datetime
 ) -> Check:
     """Judge the AMI that the bake starts from.
 
@@ -42,25 +43,26 @@ def base_ami(
 
     if found is None:
         return say("fail", f"EC2 has no AMI {image_id} in this region", "Mend source_ami, or leave it empty.")
-    age = f"{max(0, (now - found.created).days)} days old"
+    created = found.created or now
+    age = f"{max(0, (now - created).days)} days old"
     said = f"{image_id} ({found.name}, {age})"
     if found.state != "available":
         return say("fail", f"{said} is {found.state}", "Set source_ami to an AMI that is available, or leave it empty.")
     if not found.is_amazons and not wanted.source_ami:
-        text = f"{said} belongs to account {found.owner}, not to Amazon"
+        text = f"{said} belongs to account {found.account}, not to Amazon"
         return say("fail", text, "Mend base_ami_parameter, or name the AMI in source_ami to say that you trust it.")
-    if not found.is_amazons and found.owner != account:
-        text = f"{said} belongs to account {found.owner}"
+    if not found.is_amazons and found.account != account:
+        text = f"{said} belongs to account {found.account}"
         return say("warn", text, "Make sure that you know its owner: the image will hold whatever is in it.")
-    if found.deprecated is not None and found.deprecated < now:
+    if found.deprecated_at is not None and found.deprecated_at < now:
         return say("warn", f"{said} is deprecated", "Leave source_ami empty to start from the recommended one.")
-    if wanted.source_ami and now - found.created > _OLD:
+    if wanted.source_ami and now - created > _OLD:
         newer = f"; {recommended} is recommended now" if recommended not in (None, image_id) else ""
         return say("warn", f"{said}{newer}", "Name a newer AMI in source_ami: this one lacks months of security fixes.")
     return say("ok", f"{said}, {'as source_ami says' if wanted.source_ami else 'the recommended ECS GPU AMI'}")
 
 
-def container_image(wanted: Wanted, repository: RepositoryUrl, found: ContainerImage | None) -> Check:
+def container_image(wanted: BuildVariables, repository: RepositoryUrl, found: ContainerImage | None) -> Check:
     """Judge the container image: is it there, which digest has the tag, how large is it."""
     if found is None:
         return Check(
@@ -81,7 +83,7 @@ def container_image(wanted: Wanted, repository: RepositoryUrl, found: ContainerI
     return Check("container image", "ok", said)
 
 
-def models(wanted: Wanted, found: Prefix | None) -> Check:
+def models(wanted: BuildVariables, found: Prefix | None) -> Check:
     """Judge the bucket's models."""
     bucket = wanted.models_s3_bucket
     if not bucket:

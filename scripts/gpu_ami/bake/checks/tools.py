@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gpu_ami.bake.checks.model import Check
-from gpu_ami.bake.checks.wanted import Wanted
+from gpu_ami.bake.checks.wanted import BuildVariables
 from gpu_ami.errors import ToolError
 from gpu_ami.process import find_program
 from gpu_ami.tools import guest_tools, packer_tools, terraform_tools
@@ -14,7 +14,7 @@ from gpu_ami.tools import guest_tools, packer_tools, terraform_tools
 _SESSION_MANAGER = "session-manager-plugin"
 
 
-def programs(wanted: Wanted, *, sandbox: bool) -> Iterator[tuple[str, Callable[[], Check]]]:
+def programs(wanted: BuildVariables, *, sandbox: bool) -> Iterator[tuple[str, Callable[[], Check]]]:
     """Yield a check per program that this bake needs; each looks when it is called."""
     yield "Packer", lambda: _found("Packer", packer_tools, _packer)
     yield "Terraform", lambda: _found("Terraform", terraform_tools, lambda tools: _shown(tools.terraform))

@@ -1,11 +1,11 @@
-"""What a bake is to be, read from the template's variables."""
+"""The variables of a build with the types that the template gives them, whichever way each was given."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gpu_ami.errors import UsageError
@@ -16,15 +16,19 @@ _GPU = re.compile(r"(g|gr|p)[0-9]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """The variables that the checks are about, by the template's names and with its types.
+class BuildVariables:
+    """What a build is to be: the variables that this package reads itself, by the template's names and with its types.
 
     Attributes:
-        model_downloads: How many models are downloaded: those of the variable and those in models.yaml.
+        model_downloads: How many models are downloaded; those in models.yaml only after `with_listed`.
         subnet_ids: The builder's subnet, then those to fall back to.
         instance_types: The builder's type, then those to fall back to; for a Spot builder all that it may have.
+        instance_type: The builder's type alone; of a Spot builder only what a build without Spot would have.
         is_protected: Whether EC2 is to refuse to deregister the AMI; an action of its own.
-        is_reached_directly: False where a stand-in (the sandbox's guest) takes the builder's place.
+        ssh_host: Where the sandbox's guest takes the builder's place; empty on AWS.
+        ssh_port: Its port; 0 for SSH's own.
+        release_path: Where the release record is written; empty for the template's own choice.
+        chain_length: How many incremental bakes lie between the AMI and a full one.
     """
 
     ecr_repository_url: str
@@ -38,12 +42,16 @@ class Wanted:
     security_group_id: str
     caller_cidrs: tuple[str, ...]
     ssh_interface: str
-    is_reached_directly: bool
+    ssh_host: str
+    ssh_port: int
     iam_instance_profile: str
+    instance_type: str
     instance_types: tuple[str, ...]
     spot: bool
     require_gpu: bool
     volume_size_gib: float
+    volume_iops: float
+    volume_throughput_mib_s: float
     min_free_gib: float
     kms_key_id: str
     deprecate_after_days: float
@@ -51,14 +59,24 @@ class Wanted:
     ami_regions: tuple[str, ...]
     is_shared: bool
     family: str
+    release_path: str
+    chain_length: int
+
+    @property
+    def is_reached_directly(self) -> bool:
+        """Whether Packer logs in to the builder itself: not where the sandbox's guest takes its place."""
+        return not self.ssh_host
+
+    def with_listed(self, models: int) -> BuildVariables:
+        """Return these variables with the *models* that models.yaml lists, which the template puts behind its own."""
+        return replace(self, model_downloads=self.model_downloads + models)
 
 
-def wanted(values: Mapping[str, Any], *, listed_models: int = 0) -> Wanted:
-    """Return what the variables *values* ask for.
+def typed(values: Mapping[str, Any]) -> BuildVariables:
+    """Return the variables *values* with their types.
 
     Args:
         values: The template's variables.
-        listed_models: How many models models.yaml lists; the template puts them behind those of the variable.
 
     Raises:
         UsageError: A value has another type than the template's variable.
@@ -66,24 +84,28 @@ def wanted(values: Mapping[str, Any], *, listed_models: int = 0) -> Wanted:
     text, number, flag, words = (_Reader(values, kind) for kind in (_text, _number, _flag, _words))
     spot = flag("spot")
     types = words("spot_instance_types") if spot else _in_turn(text("instance_type"), words("fallback_instance_types"))
-    return Wanted(
+    return BuildVariables(
         ecr_repository_url=text("ecr_repository_url"),
         image_tag=text("image_tag"),
         image_digest=text("image_digest"),
         models_s3_bucket=text("models_s3_bucket"),
-        model_downloads=_count(values.get("model_downloads")) + listed_models,
+        model_downloads=_count(values.get("model_downloads")),
         base_ami_parameter=text("base_ami_parameter") or BASE_AMI_PARAMETER,
         source_ami=text("source_ami"),
         subnet_ids=_unique(text("subnet_id"), *words("fallback_subnet_ids")),
         security_group_id=text("security_group_id"),
         caller_cidrs=words("caller_cidrs"),
         ssh_interface=text("ssh_interface") or "public_ip",
-        is_reached_directly=not text("ssh_host"),
+        ssh_host=text("ssh_host"),
+        ssh_port=int(number("ssh_port")),
         iam_instance_profile=text("iam_instance_profile"),
+        instance_type=text("instance_type"),
         instance_types=_unique(*types),
         spot=spot,
         require_gpu=flag("require_gpu"),
         volume_size_gib=number("volume_size_gib"),
+        volume_iops=number("volume_iops"),
+        volume_throughput_mib_s=number("volume_throughput_mib_s"),
         min_free_gib=number("min_free_gib"),
         kms_key_id=text("kms_key_id"),
         deprecate_after_days=number("deprecate_after_days"),
@@ -91,6 +113,8 @@ def wanted(values: Mapping[str, Any], *, listed_models: int = 0) -> Wanted:
         ami_regions=words("ami_regions"),
         is_shared=any(words(name) for name in ("ami_users", "ami_org_arns", "ami_ou_arns")),
         family=text("family"),
+        release_path=text("release_path"),
+        chain_length=int(number("chain_length")),
     )
 
 
