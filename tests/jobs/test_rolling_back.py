@@ -11,7 +11,7 @@ from gpu_ami.handover import receipts
 from gpu_ami.jobs import applying, rolling_back
 from gpu_ami.jobs.rolling_back import Request
 from tests.cleanup.world import Task, task
-from tests.handover.plans import change
+from tests.handover.plans import change, complaint
 from tests.jobs.terraform_world import FakeTerraform
 
 
@@ -104,7 +104,7 @@ def test_a_file_that_was_not_there_is_not_left_behind(terraform: FakeTerraform, 
     """A refused rollback with --to in a checkout without the file."""
     file = terraform.folder / "gpu-ami.auto.tfvars.json"
     file.unlink()
-    terraform.fails = {"plan": "Error: no\n"}
+    terraform.fails = {"plan": complaint("no")}
 
     with pytest.raises(TerraformError):
         _back(terraform, to=amis[0])
