@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from packaging.version import Version
+
 from gpu_ami.errors import TerraformError
 
 Action = Literal["create", "update", "replace", "delete", "forget", "read", "no-op"]
@@ -133,7 +135,7 @@ def read(text: str) -> Planned:
     """
     try:
         document = json.loads(text)
-        if document["format_version"].split(".")[0] != "1":
+        if Version(document["format_version"]).major != 1:
             msg = f"Terraform's plan has format {document['format_version']}, not 1.x: use a Terraform of series 1."
             raise TerraformError(msg)
         if document.get("errored") or document.get("complete") is False:

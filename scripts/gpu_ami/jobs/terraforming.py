@@ -13,6 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from packaging.version import Version
+
 from gpu_ami import process
 from gpu_ami.aws.access import Identity
 from gpu_ami.diagnostics import Diagnostic
@@ -191,12 +193,11 @@ def apply(root: Root, saved: SavedPlan, log: Path, *, updates: Set[str] = frozen
     return frozenset()
 
 
-def provider_version(root: Root) -> tuple[int, int] | None:
-    """Return major and minor version of the aws provider that the folder uses; None when nobody knows."""
+def provider_version(root: Root) -> Version | None:
+    """Return the version of the aws provider that the folder uses; None when nobody knows."""
     try:
         selected = json.loads(_captured(root, "version", root.terraform.version()))["provider_selections"][_AWS]
-        major, minor = str(selected).split(".")[:2]
-        return int(major), int(minor)
+        return Version(selected)
     except (TerraformError, ValueError, TypeError, LookupError):
         return None
 
