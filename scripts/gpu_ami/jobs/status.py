@@ -14,7 +14,7 @@ from gpu_ami.bake import variables
 from gpu_ami.errors import DifferenceError, PipelineError, UsageError
 from gpu_ami.handover import drift, receipts, recorded
 from gpu_ami.handover.drift import Instance, Seen, SeenDefinition, SeenEnvironment, SeenImage
-from gpu_ami.ids import FAMILY_TAG
+from gpu_ami.ids import FAMILY_TAG, FINGERPRINT_PREFIX, IMAGE_DIGEST_TAG, IMAGE_TAG, SOURCE_AMI_TAG
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs import planning, reading_back, staleness, terraforming
 from gpu_ami.jobs.filing import Cabinet
@@ -36,10 +36,8 @@ LOOKS = (
     "next-build",
 )
 # An incremental bake starts from its parent: there the fingerprint alone says which base AMI is underneath.
-_BASE_TAGS = ("gpu-ami:fingerprint-base", "gpu-ami:source-ami")
-_IMAGE_TAGS = ("gpu-ami:fingerprint-image", "gpu-ami:image")
-# Of the release record: what was found in the image, where nothing was looked up before.
-_DIGEST_TAG = "gpu-ami:image-digest"
+_BASE_TAGS = (f"{FINGERPRINT_PREFIX}base", SOURCE_AMI_TAG)
+_IMAGE_TAGS = (f"{FINGERPRINT_PREFIX}image", IMAGE_TAG)
 _T = TypeVar("_T")
 _NO_RECEIPTS: tuple[tuple[str, ...], str | None] = ((), None)
 _NO_PARAMETER: tuple[str | None, str | None] = (None, None)
@@ -182,7 +180,7 @@ def _tag(tags: Mapping[str, str], names: Sequence[str]) -> str | None:
 
 def _digest(tags: Mapping[str, str]) -> str | None:
     _, at, digest = (_tag(tags, _IMAGE_TAGS) or "").partition("@")
-    return digest if at else tags.get(_DIGEST_TAG) or None
+    return digest if at else tags.get(IMAGE_DIGEST_TAG) or None
 
 
 def _manifest_ami(run: Invocation) -> str | None:
