@@ -229,7 +229,6 @@ class Sweep:
     """
 
     def __init__(self, survey: Survey, family: str, older_than: timedelta, journal: Journal) -> None:
-        """Remove nothing yet."""
         self._survey = survey
         self._family = family
         self._older_than = older_than

@@ -33,7 +33,6 @@ class Facts:
     """
 
     def __init__(self, access: Access, wanted: Wanted) -> None:
-        """Look nothing up yet."""
         self.access, self.wanted = access, wanted
         self._lock = threading.Lock()
         self._locks: dict[Any, threading.Lock] = {}
