@@ -549,7 +549,7 @@ def test_a_failed_apply_says_how_things_stand(terraform: FakeTerraform) -> None:
 
 def test_terraforms_log_is_for_people(terraform: FakeTerraform) -> None:
     """The line of a failure sends them there; Terraform itself writes JSON."""
-    _handed_over(terraform)
+    ami = _handed_over(terraform)
     terraform.stops_after = 0
     with pytest.raises(TerraformError, match=r"log: (logs/\S+\.log)") as caught:
         _apply(terraform)
@@ -558,7 +558,9 @@ def test_terraforms_log_is_for_people(terraform: FakeTerraform) -> None:
     assert (terraform.folder.parent / name).read_text() == (
         "\nError: updating Batch Compute Environment: no capacity\n\n"
     )
-    assert (terraform.folder.parent / "logs" / "terraform-plan.log").read_text() == "fine\n"
+    planned = (terraform.folder.parent / "logs" / "terraform-plan.log").read_text()
+    assert planned.startswith(f"fine\n\ncreate {address('spot')}\n")
+    assert f'  compute_resources[0].ec2_configuration[0].image_id_override: null -> "{ami}"\n' in planned
 
 
 def test_ctrl_c_during_the_act_is_a_failed_act(terraform: FakeTerraform) -> None:

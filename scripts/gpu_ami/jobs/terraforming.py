@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -149,7 +149,7 @@ def _announced(run: Invocation) -> Identity:
     return who
 
 
-@contextmanager
+@contextlib.contextmanager
 def saved_plan(root: Root) -> Iterator[SavedPlan]:
     """Plan into a file that only we can read, and that goes with the block: it holds every variable's value.
 
@@ -163,12 +163,17 @@ def saved_plan(root: Root) -> Iterator[SavedPlan]:
 
 
 def read_plan(root: Root, saved: SavedPlan) -> Planned:
-    """Return what is in the saved plan.
+    """Return what is in the saved plan; the log gets it attribute by attribute.
 
     Raises:
         TerraformError: Terraform refused, or its plan makes no sense.
     """
-    return planned.read(_captured(root, "show", root.terraform.show(saved.file)))
+    text = _captured(root, "show", root.terraform.show(saved.file))
+    plan = planned.read(text)
+    # The log is for reading; a disk that is full now stops the act where it writes its receipt.
+    with contextlib.suppress(OSError), (root.run.workspace.logs / _log("plan")).open("a", encoding="utf-8") as log:
+        log.write(planned.differences(text))
+    return plan
 
 
 def apply(root: Root, saved: SavedPlan, log: Path, *, updates: Set[str] = frozenset()) -> frozenset[str]:
