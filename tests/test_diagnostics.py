@@ -6,6 +6,7 @@ import pytest
 
 from gpu_ami.diagnostics import first_problem
 
+# `terraform fmt` and its like print boxes too, with frames.
 TERRAFORM = """\
 ╷
 │ Error: Invalid value for variable

@@ -1,65 +1,124 @@
-"""Packer's and Terraform's error boxes, read down to one line."""
+"""What Packer or Terraform complains about, and the boxes in which Packer prints it, read down to one line.
+
+Packer has no diagnostics as JSON: its ``-machine-readable`` carries the same boxes as text, and only of ``build``.
+Terraform's long commands have (`gpu_ami.handover.trouble`); ``fmt``, ``show``, ``output`` and ``state pull`` print
+boxes of the same kind, and so does every command that fails before it has read its flags.
+"""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
+
+import msgspec
 
 _FRAME = re.compile(r"^[\s╷│╵|]+")
 _ERROR = "Error: "
 _BOXES = (_ERROR, "Warning: ")
-_PLACE = re.compile(r"^on (?P<file>\S+) line (?P<line>\d+)")
-# The paragraph that says where, not why; Packer leaves the file's name empty for a variable of the command line.
-_WHERE = re.compile(r"with \S+,$|on \S* ?line \d+")
+_ADDRESS = re.compile(r"with (?P<address>\S.*),$")
+# Packer leaves the file's name empty for a variable of the command line.
+_PLACE = re.compile(r"on (?P<file>\S*) ?line (?P<line>\d+)")
 # Some reasons go on for pages; this holds two sentences.
 _LONGEST = 400
 
 
-def errors(output: str) -> list[str]:
-    """Return each error box of *output* as text of its own, from its first line on, without frames."""
+class Position(msgspec.Struct, frozen=True):
+    """A place in a file; lines count from 1."""
+
+    line: int
+
+
+class Range(msgspec.Struct, frozen=True):
+    """A part of a configuration file; the name is relative to the root module."""
+
+    filename: str
+    start: Position
+
+
+class Snippet(msgspec.Struct, frozen=True):
+    """The code at fault: the block around it, if any, and its first line."""
+
+    code: str = ""
+    context: str | None = None
+
+
+class Diagnostic(msgspec.Struct, frozen=True):
+    """One complaint, in the fields that ``terraform -json`` has for it.
+
+    Attributes:
+        summary: What is wrong, in a line.
+        severity: ``error`` or ``warning``.
+        detail: The reason: paragraphs, or nothing.
+        address: The resource that it is about.
+        range: Where in the configuration.
+        snippet: What stands there.
+    """
+
+    summary: str
+    severity: str = "error"
+    detail: str = ""
+    address: str | None = None
+    range: Range | None = None
+    snippet: Snippet | None = None
+
+    def one_line(self) -> str:
+        """Return the complaint with its place and the first reason that it gives."""
+        summary = " ".join(self.summary.split()).rstrip(".")
+        place = f" ({self.range.filename} line {self.range.start.line})" if self.range else ""
+        reason = self._reason()
+        return f"{summary}{place}{': ' if reason else ''}{reason}"
+
+    def _reason(self) -> str:
+        """Return the first paragraph of the detail, with what it announces by a colon."""
+        said: list[str] = []
+        for lines in _paragraphs(self.detail.splitlines()):
+            said += lines
+            if not lines[-1].endswith(":"):
+                break
+        text = " ".join(" ".join(said).split()).rstrip(".:")
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST].rsplit(' ', 1)[0]} […]"
+
+
+def boxes(output: str) -> list[Diagnostic]:
+    """Return each error box of *output*; of one without boxes what its last line says, as there may be no more."""
     found: list[list[str]] = []
     is_error = False
-    for line in _lines(output):
+    lines = [_FRAME.sub("", line).strip() for line in output.splitlines()]
+    for line in lines:
         if line.startswith(_BOXES):
             is_error = line.startswith(_ERROR)
             if is_error:
                 found.append([])
         if is_error:
             found[-1].append(line)
-    return ["\n".join(lines).strip() for lines in found]
+    if found:
+        return [_diagnostic(first.removeprefix(_ERROR), box) for first, *box in found]
+    return [Diagnostic(line) for line in reversed(lines) if line][:1]
 
 
 def first_problem(output: str) -> str:
     """Return the first error in *output* with its place and reason, or the last line when there is no error box.
 
-    Both programs wrap a reason at 78 columns: it goes on up to the end of its paragraph.
+    Packer wraps a reason at 78 columns: it goes on up to the end of its paragraph.
     """
-    if found := errors(output):
-        first, *box = found[0].split("\n")
-        return _one_line(first.removeprefix(_ERROR).rstrip("."), box)
-    return next((line for line in reversed(_lines(output)) if line), "no output")
+    return next((found.one_line() for found in boxes(output)), "no output")
 
 
-def _lines(output: str) -> list[str]:
-    """Return the lines without the frames of boxes; those between two paragraphs are empty."""
-    return [_FRAME.sub("", line).strip() for line in output.splitlines()]
+def _diagnostic(summary: str, box: list[str]) -> Diagnostic:
+    """Return what a box says: up to two lines of places, then its reason."""
+    paragraphs = list(_paragraphs(box))
+    places: list[str] = []
+    while paragraphs and (_ADDRESS.match(paragraphs[0][0]) or _PLACE.match(paragraphs[0][0])):
+        places += paragraphs.pop(0)
+    address = next((match["address"] for line in places if (match := _ADDRESS.match(line))), None)
+    place = next((match for line in places if (match := _PLACE.match(line)) and match["file"]), None)
+    return Diagnostic(
+        summary,
+        detail="\n\n".join("\n".join(lines) for lines in paragraphs),
+        address=address,
+        range=Range(place["file"], Position(int(place["line"]))) if place else None,
+    )
 
 
-def _one_line(problem: str, box: list[str]) -> str:
-    place = next((f" ({match['file']} line {match['line']})" for line in box if (match := _PLACE.match(line))), "")
-    reason = _reason(list(group) for has_text, group in itertools.groupby(box, bool) if has_text)
-    return f"{problem}{place}{': ' if reason else ''}{reason}"
-
-
-def _reason(paragraphs: Iterable[list[str]]) -> str:
-    """Return the first of the *paragraphs* that is no place, with what it announces by a colon."""
-    said: list[str] = []
-    for lines in paragraphs:
-        if not said and _WHERE.match(lines[0]):
-            continue
-        said += lines
-        if not lines[-1].endswith(":"):
-            break
-    text = " ".join(said).rstrip(".:")
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST].rsplit(' ', 1)[0]} […]"
+def _paragraphs(lines: list[str]) -> list[list[str]]:
+    return [list(group) for has_text, group in itertools.groupby(lines, lambda line: bool(line.strip())) if has_text]

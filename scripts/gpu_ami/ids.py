@@ -10,11 +10,27 @@ from gpu_ami.errors import UsageError
 AMI_ID = re.compile(r"ami-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}")
 
+# Every tag of ours begins so; the template writes the same names.
+TAG_PREFIX = "gpu-ami:"
 # On everything the pipeline makes.
 PIPELINE_TAG = "gpu-ami:pipeline"
 FAMILY_TAG = "gpu-ami:family"
-# ``pending`` from the bake on, ``applied`` once Terraform has taken the AMI.
+RUN_TAG = "gpu-ami:run"
+# How many minutes the build itself was allowed.
+MAY_TAKE_TAG = "gpu-ami:may-take"
+# ``pending`` from the bake on, ``applied`` once Terraform has taken the AMI. Only a bake that came to its end leaves
+# it: Packer sets it on the finished AMI, not on the pending one.
 HANDOVER_TAG = "gpu-ami:handover"
+# A person's: clean-up leaves alone what carries it.
+KEEP_TAG = "gpu-ami:keep"
+# What an AMI was made from.
+SOURCE_AMI_TAG = "gpu-ami:source-ami"
+IMAGE_TAG = "gpu-ami:image"
+# Of the release record: what was found in the image, where nothing was looked up before.
+IMAGE_DIGEST_TAG = "gpu-ami:image-digest"
+FINGERPRINT_PREFIX = "gpu-ami:fingerprint-"
+# How many AMIs of ours stand between it and the base.
+CHAIN_TAG = "gpu-ami:chain-length"
 
 
 def checked_ami_id(text: str, *, name: str = "AMI id") -> str:

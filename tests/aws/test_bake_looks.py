@@ -17,7 +17,7 @@ from gpu_ami.aws.calls import UnansweredError
 from gpu_ami.aws.capacity import architectures, quota, vcpus_in_use
 from gpu_ami.errors import AwsError
 from gpu_ami.sandbox.session import Sandbox
-from tests.aws.fakes import FakeCaller
+from tests.support.fake_caller import FakeCaller
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
 

@@ -12,8 +12,8 @@ from gpu_ami.aws.calls import RefusedError, UnansweredError
 from gpu_ami.aws.pending_ami import snapshot_percent
 from gpu_ami.aws.references.protections import LaunchPermissions
 from gpu_ami.aws.references.source import Look
-from tests.support.fake_caller import FakeCaller
 from gpu_ami.errors import AwsError
+from tests.support.fake_caller import FakeCaller
 
 ROW = {
     "ImageId": "ami-1",

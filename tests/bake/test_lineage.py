@@ -7,10 +7,11 @@ from msgspec.structs import replace
 
 from gpu_ami.aws.images import Image
 from gpu_ami.bake.lineage import chain_length, why_not
-from gpu_ami.bake.staleness import FACTS, TAG_PREFIX, Fact, Facts
+from gpu_ami.bake.staleness import FACTS, Fact, Facts
+from gpu_ami.ids import FINGERPRINT_PREFIX
 
 WANTED = Facts({fact: f"{fact} 1" for fact in FACTS})
-TAGS = {f"{TAG_PREFIX}{fact}": f"{fact} 1" for fact in FACTS} | {"gpu-ami:chain-length": "2"}
+TAGS = {f"{FINGERPRINT_PREFIX}{fact}": f"{fact} 1" for fact in FACTS} | {"gpu-ami:chain-length": "2"}
 PARENT = Image(image_id="ami-1", region="r", tags=TAGS, volume_gib=80, architecture="x86_64")
 
 
@@ -21,13 +22,13 @@ def _why(parent: Image | None, wanted: Facts = WANTED) -> str | None:
 @pytest.mark.parametrize("fact", ["image", "models"])
 def test_new_layers_and_models_are_what_it_is_for(fact: str) -> None:
     """The scripts make both what is wanted, whatever the parent had."""
-    assert _why(replace(PARENT, tags=TAGS | {f"{TAG_PREFIX}{fact}": "older"})) is None
+    assert _why(replace(PARENT, tags=TAGS | {f"{FINGERPRINT_PREFIX}{fact}": "older"})) is None
 
 
 @pytest.mark.parametrize("fact", ["base", "scripts", "settings"])
 def test_what_a_parent_hands_down_makes_a_full_bake(fact: str) -> None:
     """An old base keeps its holes; a file that an older script left stays for ever; settings are not undone."""
-    reason = _why(replace(PARENT, tags=TAGS | {f"{TAG_PREFIX}{fact}": "older"}))
+    reason = _why(replace(PARENT, tags=TAGS | {f"{FINGERPRINT_PREFIX}{fact}": "older"}))
 
     assert reason is not None
     assert "changed since ami-1" in reason

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.bake import fingerprint
-from gpu_ami.bake.staleness import FACTS, TAG_PREFIX, Fact, Facts, differences
+from gpu_ami.bake.staleness import FACTS, Fact, Facts, differences
 from gpu_ami.errors import UsageError
+from gpu_ami.ids import FINGERPRINT_PREFIX
 
 NOW = Facts({fact: f"{fact} 1" for fact in FACTS})
-LIVE = {f"{TAG_PREFIX}{fact}": f"{fact} 1" for fact in FACTS}
+LIVE = {f"{FINGERPRINT_PREFIX}{fact}": f"{fact} 1" for fact in FACTS}
 # The template's variables that change the image, with what of it they change.
 COUNTS = (
     # what is in it
@@ -57,7 +58,7 @@ def test_an_image_made_from_the_same_things_is_not_stale() -> None:
 @pytest.mark.parametrize("fact", FACTS)
 def test_each_fact_alone_makes_an_image_stale(fact: Fact) -> None:
     """A fact that is left out of the comparison would keep an old image alive for ever."""
-    (found,) = differences(LIVE | {f"{TAG_PREFIX}{fact}": "older"}, NOW)
+    (found,) = differences(LIVE | {f"{FINGERPRINT_PREFIX}{fact}": "older"}, NOW)
 
     assert (found.fact, found.live, found.wanted) == (fact, "older", f"{fact} 1")
     assert "older is now" in found.detail
@@ -67,7 +68,7 @@ def test_each_fact_alone_makes_an_image_stale(fact: Fact) -> None:
 @pytest.mark.parametrize("fact", FACTS)
 def test_an_image_that_does_not_say_is_stale(fact: Fact) -> None:
     """AMIs of earlier versions have no fingerprints: nothing is taken for equal that nobody compared."""
-    silent = {key: value for key, value in LIVE.items() if key != f"{TAG_PREFIX}{fact}"}
+    silent = {key: value for key, value in LIVE.items() if key != f"{FINGERPRINT_PREFIX}{fact}"}
 
     (found,) = differences(silent, NOW)
 

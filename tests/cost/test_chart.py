@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from gpu_ami.cost import png, svg
+from gpu_ami.cost import svg
 from gpu_ami.cost.chart import WIDTH, draw, write
 from gpu_ami.cost.drawing import Area, Dot, Drawing, Line, Rectangle, Text
 from gpu_ami.cost.inputs import CostRequest
@@ -145,7 +145,18 @@ def test_a_dashed_line_has_gaps_in_both_kinds() -> None:
     """The mark of today's launches must not be taken for a curve."""
     drawing = Drawing(20, 4, "", "", (Line(((0, 2), (20, 2)), "#000000", 2, dash=5),))
 
-    picture = Image.open(io.BytesIO(png.render(drawing))).convert("L")
+    picture = Image.open(io.BytesIO(svg.to_png(svg.render(drawing)))).convert("L")
     dark = [int(str(picture.getpixel((x, 4)))) < 64 for x in (4, 14, 24, 34)]
     assert dark == [True, False, True, False]
     assert 'stroke-dasharray="5 5"' in svg.render(drawing)
+
+
+@pytest.mark.parametrize(("bold", "width"), [(False, 365), (True, 397)])
+def test_the_letters_are_those_of_the_font_that_comes_with_us(bold: bool, width: int) -> None:
+    """A font of this machine would make another picture on the next one: labels would run into each other."""
+    drawing = Drawing(400, 100, "", "", (Text(0, 90, "IllliiiI", 100, "#000000", bold=bold),))
+
+    picture = Image.open(io.BytesIO(svg.to_png(svg.render(drawing)))).convert("L")
+    left, _, right, _ = picture.point(lambda level: 255 if level < 128 else 0).getbbox() or (0, 0, 0, 0)
+
+    assert right - left == pytest.approx(width, abs=2)

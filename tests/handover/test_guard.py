@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
 from gpu_ami.handover.guard import Facts, Finding, RunningJob, judge
 from gpu_ami.handover.planned import read
@@ -18,7 +19,7 @@ FACTS = Facts(
     handed_over_in="terraform/gpu-ami.auto.tfvars.json",
     variable="gpu_ami_id",
     region="ap-northeast-2",
-    provider=(5, 100),
+    provider=Version("5.100.0"),
     now=NOW,
 )
 
@@ -231,12 +232,12 @@ def test_many_jobs_are_counted_not_all_printed() -> None:
     assert "and 4 more" in found.detail
 
 
-@pytest.mark.parametrize(("provider", "refused"), [((5, 100), True), ((6, 9), True), (None, True), ((6, 10), False)])
-def test_price_capacity_needs_a_provider_that_updates_in_place(provider: tuple[int, int] | None, refused: bool) -> None:
+@pytest.mark.parametrize(("provider", "refused"), [("5.100.0", True), ("6.9.1", True), (None, True), ("6.10.0", False)])
+def test_price_capacity_needs_a_provider_that_updates_in_place(provider: str | None, refused: bool) -> None:
     """Before 6.10 the next change of AMI would replace the environment, even if this one creates it."""
     after = values(B, allocation_strategy="SPOT_PRICE_CAPACITY_OPTIMIZED")
 
-    found = _judge(change(actions=("create",), after=after), provider=provider)
+    found = _judge(change(actions=("create",), after=after), provider=Version(provider) if provider else None)
 
     assert found == ([("provider-too-old", SPOT)] if refused else [])
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.errors import TerraformError
-from gpu_ami.handover.planned import read
+from gpu_ami.handover.planned import differences, read
 from tests.support.plans import ARN, CLUSTER, ON_DEMAND, QUEUE, SPOT, A, B, change, document, move, plan_text, values
 
 
@@ -160,3 +160,44 @@ def test_an_incomplete_plan_is_refused(more: dict[str, Any]) -> None:
     """What it leaves out is not judged."""
     with pytest.raises(TerraformError, match="not complete"):
         read(json.dumps(document(**more)))
+
+
+def test_the_log_of_a_plan_has_each_attribute() -> None:
+    """What a person reads before saying yes; no secret may stand there."""
+    old = {
+        "size": 1,
+        "same": "x",
+        "tags": {"a": "1", "b": "2"},
+        "list": [{"k": 1}, {"k": 2}],
+        "token": "old",
+        "gone": 5,
+    }
+    new = {"size": 2, "same": "x", "tags": {"a": "1", "b": "방"}, "list": [{"k": 1}], "token": "new", "set": {"p": "q"}}
+    row = change("aws_x.y", kind="aws_x", before=old, after=new, unknown={"arn": True, "tags": {}, "list": [{}]})
+    row["change"] |= {"before_sensitive": {"token": True}, "after_sensitive": {"token": True, "set": True}}
+    created = change("aws_x.z", ("create",), kind="aws_x", before=None, after={"name": "n", "none": None})
+    still = change("aws_x.s", ("no-op",), kind="aws_x", before=old, after=old)
+
+    assert differences(plan_text(row, created, still)) == (
+        """
+update aws_x.y
+  arn: null -> (known after the apply)
+  gone: 5 -> null
+  list[1].k: 2 -> null
+  set.p: (sensitive value)
+  size: 1 -> 2
+  tags.b: "2" -> "방"
+  token: (sensitive value)
+
+create aws_x.z
+  name: null -> "n"
+"""
+    )
+
+
+def test_a_resource_that_is_all_secret_shows_nothing() -> None:
+    """Terraform marks it with one `true`."""
+    row = change("aws_x.y", kind="aws_x", before={"a": 1}, after={"a": 2})
+    row["change"] |= {"after_sensitive": True, "before_sensitive": False}
+
+    assert differences(plan_text(row)) == "\nupdate aws_x.y\n  a: (sensitive value)\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from gpu_ami.errors import PipelineError, TerraformError, ToolError
+from gpu_ami.handover import trouble
+from gpu_ami.handover.terraform import Terraform
+from gpu_ami.process import Command, run
 from gpu_ami.tools import packer_tools, terraform_tools
 
 ROOT = Path(__file__).parents[2]
@@ -76,3 +81,90 @@ def test_the_root_module_takes_ami_ids_and_nothing_else(tmp_path: Path, ami: str
 
     assert (done.returncode == 0) == accepted, done.stdout + done.stderr
     assert ("gpu_ami_id must be an AMI id" in done.stderr) != accepted
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Terraform:
+    """Terraform in a root module without providers, applied once."""
+    (tmp_path / "main.tf").write_text(
+        'variable "gpu_ami_id" {\n  default = "a"\n}\n'
+        'resource "terraform_data" "x" {\n  input = var.gpu_ami_id\n}\n'
+        'output "ami" {\n  value = var.gpu_ami_id\n}\n'
+    )
+    environment = {"PATH": os.environ["PATH"], "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
+    terraform = Terraform(terraform_tools().terraform.path, tmp_path, environment)
+    _terraform(terraform.init(), 0)
+    _terraform(terraform.plan(tmp_path / "first"), 2)
+    _terraform(terraform.apply(tmp_path / "first"), 0)
+    return terraform
+
+
+def _terraform(command: Command, status: int) -> str:
+    done = run(command, timeout_s=60)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout
+
+
+def _failure(command: Command) -> PipelineError:
+    done = run(command, timeout_s=60)
+    assert done.returncode == 1, done.stdout + done.stderr
+    return trouble.explain(command.argv[1], trouble.errors(done.stdout, done.stderr), folder="terraform")
+
+
+def test_the_words_that_are_looked_for_are_terraforms(bare: Terraform) -> None:
+    """Each of our next steps hangs on a summary of Terraform's, which another version may word anew."""
+    folder, file = bare.folder, bare.folder / "plan"
+    found: dict[str, PipelineError] = {"stale": _failure(bare.apply(folder / "first"))}
+    state = folder / "terraform.tfstate"
+    with state.open("r+") as held:
+        fcntl.lockf(held, fcntl.LOCK_EX)
+        found["locked"] = _failure(bare.plan(file))
+    whole = state.read_text()
+    state.write_text(whole[:20])
+    found["damaged"], found["damaged for pull"] = _failure(bare.plan(file)), _failure(bare.state())
+    state.write_text(whole)
+    (folder / "more.tf").write_text('variable "unset" {}\n')
+    found["unset"] = _failure(bare.plan(file))
+    (folder / "more.tf").write_text('terraform {\n  backend "s3" {}\n}\n')
+    found["backend"] = _failure(bare.plan(file))
+    (folder / "more.tf").write_text('provider "aws" {}\n')
+    (folder / "empty").mkdir()
+    without = Terraform(bare.program, folder, bare.environment, folder / "empty")
+    found["no provider"] = _failure(without.init())
+
+    said = {
+        "stale": "the state changed since the plan was made",
+        "locked": "The Terraform state of terraform is locked",
+        "damaged": "is damaged",
+        "damaged for pull": "is damaged",
+        "unset": 'No value for required variable (more.tf line 1): The root module input variable "unset" is not set',
+        "backend": "-migrate-state",
+        "no provider": "found no aws provider (Failed to query available provider packages: ",
+    }
+    assert {name: words in str(found[name]) for name, words in said.items()} == dict.fromkeys(said, True), found
+    assert {type(error) for name, error in found.items() if name != "no provider"} == {TerraformError}
+    assert isinstance(found["no provider"], ToolError)
+
+
+def test_terraform_asks_for_init_where_init_helps(bare: Terraform) -> None:
+    """`invoke plan` runs it then, and only then."""
+    (bare.folder / "more.tf").write_text('provider "aws" {}\n')
+    asked = run(bare.plan(bare.folder / "plan"), timeout_s=60)
+    (bare.folder / "more.tf").write_text("provider {}\n")
+    not_asked = run(bare.validate(), timeout_s=60)
+
+    assert trouble.wants_init(trouble.errors(asked.stdout, asked.stderr))
+    assert not trouble.wants_init(trouble.errors(not_asked.stdout, not_asked.stderr))
+
+
+def test_the_log_of_a_plan_names_the_resources_and_the_outputs(bare: Terraform) -> None:
+    """Terraform says each as a message of its own."""
+    plan = bare.plan(bare.folder / "plan")
+    changing = Command((*plan.argv, "-var=gpu_ami_id=b"), cwd=plan.cwd, env=plan.env)
+
+    text = trouble.readable(_terraform(changing, 2))
+
+    assert "terraform_data.x: Plan to update\n" in text
+    assert "Plan: 0 to add, 1 to change, 0 to destroy.\n" in text
+    assert "\n  ami: update\n" in text
+    assert "{" not in text

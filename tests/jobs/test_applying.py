@@ -31,7 +31,7 @@ from gpu_ami.sandbox.batch import service_linked_role
 from gpu_ami.sandbox.demomaker import FAMILY
 from tests.support.account import OTHER_REGION, Task, World, other_region, task
 from tests.support.fake_terraform import LOCKED, FakeTerraform, address
-from tests.support.plans import change, values
+from tests.support.plans import change, complaint, values
 
 QUEUE = "aws_batch_job_queue"
 
@@ -402,9 +402,9 @@ def test_two_applies_at_once(terraform: FakeTerraform) -> None:
 @pytest.mark.parametrize(
     ("command", "output", "kind", "words"),
     [
-        ("init", "Error: Failed to query available provider packages\n", ToolError, "no aws provider"),
+        ("init", complaint("Failed to query available provider packages"), ToolError, "no aws provider"),
         ("plan", LOCKED, TerraformError, "774796fc"),
-        ("plan", "Error: No value for required variable\n", TerraformError, "update-tfvars"),
+        ("plan", complaint("No value for required variable"), TerraformError, "update-tfvars"),
         ("show", "Error: plan file is broken\n", TerraformError, "plan file is broken"),
     ],
 )
@@ -438,7 +438,7 @@ def test_a_plan_that_asks_for_init_gets_it(terraform: FakeTerraform) -> None:
     _handed_over(terraform)
     _plan(terraform)
     terraform.calls.clear()
-    terraform.fails = {"plan": "Error: Inconsistent dependency lock file\n\nrun:\n  terraform init -upgrade\n"}
+    terraform.fails = {"plan": complaint("Inconsistent dependency lock file", "run:\n  terraform init -upgrade")}
 
     done = _plan(terraform)
 
@@ -452,8 +452,8 @@ def test_a_plan_that_init_does_not_mend_fails_in_inits_words(terraform: FakeTerr
     _plan(terraform)
     terraform.calls.clear()
     terraform.fails = {
-        "plan": "Error: Required plugins are not installed\n\nrun:\n  terraform init\n",
-        "init": "Error: Failed to query available provider packages\n",
+        "plan": complaint("Required plugins are not installed", "run:\n  terraform init"),
+        "init": complaint("Failed to query available provider packages"),
     }
 
     with pytest.raises(ToolError, match="no aws provider"):
@@ -503,7 +503,7 @@ def test_the_wrong_account_is_refused_before_anything_is_planned(terraform: Fake
 def test_the_wrong_account_is_what_a_failed_init_is_about(terraform: FakeTerraform) -> None:
     """A backend that the other account may not read fails first, in words that lead astray."""
     _handed_over(terraform)
-    terraform.fails = {"init": "Error: AccessDenied\n"}
+    terraform.fails = {"init": complaint("AccessDenied")}
 
     with pytest.raises(SafetyError, match="999999999999"):
         _apply(terraform, settings={"account": "999999999999"})
@@ -545,6 +545,22 @@ def test_a_failed_apply_says_how_things_stand(terraform: FakeTerraform) -> None:
     _apply(terraform)
     assert terraform.live() == {"spot": second, "on_demand": second}
     assert [each.status for each in _receipts(terraform)] == ["applied", "failed", "applied"]
+
+
+def test_terraforms_log_is_for_people(terraform: FakeTerraform) -> None:
+    """The line of a failure sends them there; Terraform itself writes JSON."""
+    ami = _handed_over(terraform)
+    terraform.stops_after = 0
+    with pytest.raises(TerraformError, match=r"log: (logs/\S+\.log)") as caught:
+        _apply(terraform)
+    name = str(caught.value).split("Terraform's log: ")[1].split(",")[0]
+
+    assert (terraform.folder.parent / name).read_text() == (
+        "\nError: updating Batch Compute Environment: no capacity\n\n"
+    )
+    planned = (terraform.folder.parent / "logs" / "terraform-plan.log").read_text()
+    assert planned.startswith(f"fine\n\ncreate {address('spot')}\n")
+    assert f'  compute_resources[0].ec2_configuration[0].image_id_override: null -> "{ami}"\n' in planned
 
 
 def test_ctrl_c_during_the_act_is_a_failed_act(terraform: FakeTerraform) -> None:

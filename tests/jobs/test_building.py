@@ -16,8 +16,9 @@ from gpu_ami.aws.calls import Caller
 from gpu_ami.bake.events import Progress
 from gpu_ami.bake.manifest import Build
 from gpu_ami.bake.run import FailedBuildError
-from gpu_ami.bake.staleness import FACTS, TAG_PREFIX, Difference
+from gpu_ami.bake.staleness import FACTS, Difference
 from gpu_ami.errors import BuildError, SafetyError
+from gpu_ami.ids import FINGERPRINT_PREFIX
 from gpu_ami.jobs import baking, basis, building, recording, report, results
 from gpu_ami.jobs.baking import Baked
 from gpu_ami.jobs.preparing import Job
@@ -277,7 +278,7 @@ def test_a_dry_run_says_what_depends_on_a_look_at_aws(here: World, flags: dict[s
         comments[-1]
         == "# without room there: the same with -var=subnet_id=subnet-0123456789abcdef0 -var=instance_type=m6i.4xlarge"
     )
-    assert TAG_PREFIX not in "".join(lines)
+    assert FINGERPRINT_PREFIX not in "".join(lines)
 
 
 def test_if_stale_ends_before_anything_is_checked_or_started(

@@ -209,7 +209,7 @@ from gpu_ami.invocation import Invocation
 from gpu_ami.options import Options
 run = Invocation(Path({str(tmp_path)!r}), Options(), Console())
 costing.show(run, costing.answer(run))
-heavy = {{"rich", "boto3", "botocore", "PIL", "hcl2", "moto", "concurrent", "jmespath", "difflib"}}
+heavy = {{"rich", "boto3", "botocore", "resvg_py", "fontpkg", "hcl2", "moto", "concurrent", "jmespath", "difflib"}}
 print(sorted(heavy & sys.modules.keys()), file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ from gpu_ami.jobs import applying, rolling_back
 from gpu_ami.jobs.rolling_back import Request
 from tests.support.account import Task, task
 from tests.support.fake_terraform import FakeTerraform
-from tests.support.plans import change
+from tests.support.plans import change, complaint
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_file_that_was_not_there_is_not_left_behind(terraform: FakeTerraform, 
     """A refused rollback with --to in a checkout without the file."""
     file = terraform.folder / "gpu-ami.auto.tfvars.json"
     file.unlink()
-    terraform.fails = {"plan": "Error: no\n"}
+    terraform.fails = {"plan": complaint("no")}
 
     with pytest.raises(TerraformError):
         _back(terraform, to=amis[0])

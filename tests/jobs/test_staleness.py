@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.bake.packer import Inputs, Packer
-from gpu_ami.bake.staleness import FACTS, TAG_PREFIX
+from gpu_ami.bake.staleness import FACTS
 from gpu_ami.handover.terraform import Terraform
+from gpu_ami.ids import FINGERPRINT_PREFIX
 from gpu_ami.jobs.preparing import Job
 from gpu_ami.jobs.staleness import compare, wanted_facts, what_would_change
 from gpu_ami.sandbox.images import SandboxAmi
@@ -56,7 +57,7 @@ def _live(here: World, asked: Task, age_days: int = 1) -> SandboxAmi:
     """Make the AMI that a build right now would leave."""
     image = here.image(age_days)
     found = wanted_facts(asked.run, _job(here)).values
-    image.add_tags(FINISHED | {f"{TAG_PREFIX}{fact}": value for fact, value in found.items()})
+    image.add_tags(FINISHED | {f"{FINGERPRINT_PREFIX}{fact}": value for fact, value in found.items()})
     return image
 
 

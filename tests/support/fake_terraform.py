@@ -21,29 +21,23 @@ from gpu_ami.process import Command, Finished
 from gpu_ami.sandbox.batch import service_linked_role
 from gpu_ami.tools.model import TerraformTools, Tool
 from tests.support.account import World
-from tests.support.plans import change, document, values
+from tests.support.plans import change, complaint, document, message, values
 
 KIND = "aws_batch_compute_environment"
-LOCKED = """
-Error: Error acquiring the state lock
-
-Lock Info:
-  ID:        774796fc-3a97-87f3-aae5-16a55a613c0a
-  Who:       somebody@elsewhere
-"""
+LOCKED = complaint(
+    "Error acquiring the state lock",
+    "Error message: resource temporarily unavailable\nLock Info:\n"
+    "  ID:        774796fc-3a97-87f3-aae5-16a55a613c0a\n  Who:       somebody@elsewhere\n",
+)
 
 
 def outwaited_words(market: str) -> str:
     """Return what Terraform prints when its provider stops waiting for the update of an environment."""
-    return f"""
-Error: waiting for Batch Compute Environment (gpu-{market}) update: timeout while waiting for state to become \
-'VALID' (last state: 'UPDATING', timeout: 20m0s)
-
-  with {address(market)},
-  on main.tf line 1, in resource "{KIND}" "gpu":
-   1: resource "{KIND}" "gpu" {{
-
-"""
+    return complaint(
+        f"waiting for Batch Compute Environment (gpu-{market}) update: timeout while waiting for state to become "
+        "'VALID' (last state: 'UPDATING', timeout: 20m0s)",
+        at=address(market),
+    )
 
 
 def address(market: str) -> str:
@@ -144,7 +138,7 @@ class FakeTerraform:
             return Finished(0, json.dumps({"provider_selections": selected}), "")
         if word == "show":
             return Finished(0, Path(command.argv[-1]).read_text(), "")
-        assert command.argv[1:] == ("state", "pull"), command.argv
+        assert command.argv[1:] == ("state", "pull", "-no-color"), command.argv
         return Finished(0, self.state_file.read_text() if self.state_file.exists() else "", "")
 
     def follow(self, command: Command, log: Path, on_line: Callable[[str], None], **_more: Any) -> int:
@@ -152,8 +146,8 @@ class FakeTerraform:
         word = command.argv[1]
         self.calls.append(word)
         log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(self.fails.get(word, "fine\n"))
-        on_line("working")
+        log.write_text(self.fails.get(word, message("fine")))
+        on_line(message("working").rstrip())
         if word in self.fails:
             del self.fails[word]
             return 1
@@ -184,7 +178,7 @@ class FakeTerraform:
         acts = [row for row in plan["resource_changes"] if row["type"] == KIND]
         for number, row in enumerate(acts):
             if self.stops_after is not None and number >= self.stops_after:
-                log.write_text("Error: updating Batch Compute Environment: no capacity\n")
+                log.write_text(complaint("updating Batch Compute Environment: no capacity"))
                 self.stops_after = None
                 return 1
             market = row["address"].split('"')[1]

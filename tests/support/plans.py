@@ -1,4 +1,4 @@
-"""Plans in the form that `terraform show -json` gives, cut down to what is read."""
+"""What Terraform prints as JSON, cut down to what is read: plans of `show -json`, messages of the other commands."""
 
 from __future__ import annotations
 
@@ -83,3 +83,15 @@ def document(*changes: dict[str, Any], ami: Any = B, **more: Any) -> dict[str, A
 def plan_text(*changes: dict[str, Any], **more: Any) -> str:
     """The text of a plan."""
     return json.dumps(document(*changes, **more))
+
+
+def complaint(summary: str, detail: str = "", *, severity: str = "error", at: str | None = None, **more: Any) -> str:
+    """One line of `plan -json` or `apply -json` that complains about the resource *at*."""
+    diagnostic = {"severity": severity, "summary": summary, "detail": detail} | ({"address": at} if at else {}) | more
+    text = f"{severity.capitalize()}: {summary}"
+    return json.dumps({"@level": severity, "@message": text, "diagnostic": diagnostic, "type": "diagnostic"}) + "\n"
+
+
+def message(text: str, kind: str = "log", **more: Any) -> str:
+    """One line of `plan -json` or `apply -json` that says something."""
+    return json.dumps({"@level": "info", "@message": text, "type": kind} | more) + "\n"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from packaging.version import Version
 
-from gpu_ami.tools.model import Version, parse_version
+from gpu_ami.tools.model import parse_version
 from gpu_ami.tools.pins import (
     GO_MINIMUM,
     PACKER_MINIMUM,

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from gpu_ami.errors import ToolError
-from gpu_ami.tools.model import Version, host_platform
+from gpu_ami.tools.model import host_platform
 from gpu_ami.tools.provider import find_mirror, newest_provider
 from tests.tools.machine import Machine
 
@@ -112,11 +113,11 @@ def test_the_newest_provider_of_this_platform_counts(tmp_path: Path) -> None:
     for version in ("5.99.0", "5.100.0", "nightly"):
         (home / version / host_platform()).mkdir(parents=True)
     (home / "7.0.0" / "plan9_mips").mkdir(parents=True)
-    assert newest_provider(tmp_path) == Version(5, 100, 0)
+    assert newest_provider(tmp_path) == Version("5.100.0")
 
     (home / f"terraform-provider-aws_6.2.0_{host_platform()}.zip").touch()
 
-    assert newest_provider(tmp_path) == Version(6, 2, 0)
+    assert newest_provider(tmp_path) == Version("6.2.0")
 
 
 def test_a_mirror_with_only_older_providers_is_none(machine: Machine) -> None:

@@ -74,7 +74,6 @@ class Caller:
         paces: dict[str, Pace] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Call nothing yet."""
         self.access = access
         self.region = region
         self._paces: dict[str, Pace] = {} if paces is None else paces

@@ -8,11 +8,8 @@ from datetime import datetime, timezone
 from gpu_ami.aws.access import Access, aws_errors
 from gpu_ami.aws.calls import Caller
 from gpu_ami.aws.images import Image, images_with
+from gpu_ami.ids import FAMILY_TAG, HANDOVER_TAG, PIPELINE_TAG
 
-FAMILY_TAG = "gpu-ami:family"
-PIPELINE_TAG = "gpu-ami:pipeline"
-# Only a bake that came to its end leaves it: Packer sets it on the finished AMI, not on the pending one.
-FINISHED_TAG = "gpu-ami:handover"
 _LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
 
 
@@ -31,7 +28,7 @@ def newest(caller: Caller, family: str) -> Image | None:
     Raises:
         AwsError: EC2 refused, or the list could not be read to its end.
     """
-    filters = {f"tag:{FAMILY_TAG}": family, "tag-key": FINISHED_TAG, "state": "available"}
+    filters = {f"tag:{FAMILY_TAG}": family, "tag-key": HANDOVER_TAG, "state": "available"}
     finished = [image for image in images_with(caller, filters) if PIPELINE_TAG in image.tags and not image.problems]
     return max(finished, key=lambda image: (image.created or _LONG_AGO, image.image_id), default=None)
 

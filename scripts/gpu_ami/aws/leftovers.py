@@ -12,11 +12,8 @@ from gpu_ami.aws.calls import Caller, RefusedError, making_sense
 from gpu_ami.aws.changes import deregister
 from gpu_ami.aws.images import images_with, parse_time
 from gpu_ami.errors import AwsError
+from gpu_ami.ids import FAMILY_TAG, RUN_TAG
 
-RUN_TAG = "gpu-ami:run"
-FAMILY_TAG = "gpu-ami:family"
-# How many minutes the build itself was allowed.
-MAY_TAKE_TAG = "gpu-ami:may-take"
 _PAGE = 1000
 _GONE_STATES = frozenset({"terminated", "shutting-down"})
 _TERMINATED_WITHIN_S = 300.0

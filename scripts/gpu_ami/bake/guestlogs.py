@@ -21,7 +21,6 @@ class GuestLogs:
     """
 
     def __init__(self, path: Path) -> None:
-        """Write nothing yet."""
         self._path = path
         self._taking = False
         self._lines: list[str] = []

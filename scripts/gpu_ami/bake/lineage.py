@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gpu_ami.aws.images import Image
-from gpu_ami.bake.staleness import FACTS, TAG_PREFIX, Fact, Facts
+from gpu_ami.bake.staleness import FACTS, Fact, Facts
+from gpu_ami.ids import CHAIN_TAG, FINGERPRINT_PREFIX
 
-CHAIN_TAG = "gpu-ami:chain-length"
 ARCHITECTURE = "x86_64"
 # What an image keeps of its parent and a step on top does not undo. Image and models are made what is wanted.
 _INHERITED: tuple[Fact, ...] = ("base", "scripts", "settings")
@@ -33,7 +33,7 @@ def why_not(parent: Image | None, wanted: Facts, *, limit: int, volume_gib: int)
     if parent.architecture != ARCHITECTURE:
         return f"{parent.image_id} is for {parent.architecture or 'an unknown architecture'}, not {ARCHITECTURE}"
     for fact in _INHERITED:
-        now, then = wanted.values.get(fact), parent.tags.get(f"{TAG_PREFIX}{fact}")
+        now, then = wanted.values.get(fact), parent.tags.get(f"{FINGERPRINT_PREFIX}{fact}")
         if now is None:
             problem = wanted.problems.get(fact, "nothing says what it is").rstrip(".")
             return f"{FACTS[fact]} could not be looked up ({problem})"

@@ -12,6 +12,7 @@ import msgspec
 
 from gpu_ami.errors import BuildError, UsageError
 from gpu_ami.files import read_text
+from gpu_ami.ids import TAG_PREFIX
 
 LIMIT_BYTES = 16 * 1024 * 1024
 # EC2's limit for the value of a tag, in characters, and those that each AWS service takes in one.
@@ -144,7 +145,9 @@ def tags(release: Release, *, snapshot_gib: float | None) -> dict[str, str]:
         "bake-seconds": release.bake_seconds,
         "snapshot-gib": "" if snapshot_gib is None else f"{snapshot_gib:.2f}",
     }
-    values = {f"gpu-ami:{name}": _NOT_IN_TAGS.sub("_", str(value))[:_TAG_CHARACTERS] for name, value in facts.items()}
+    values = {
+        f"{TAG_PREFIX}{name}": _NOT_IN_TAGS.sub("_", str(value))[:_TAG_CHARACTERS] for name, value in facts.items()
+    }
     return {name: value for name, value in values.items() if value}
 
 

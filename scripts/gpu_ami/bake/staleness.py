@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from gpu_ami.ids import FINGERPRINT_PREFIX
+
 Fact = Literal["base", "image", "models", "scripts", "settings"]
 
 # In the order in which they are shown: what it is in words.
@@ -16,7 +18,6 @@ FACTS: dict[Fact, str] = {
     "scripts": "the template, its scripts or the files that go into the image",
     "settings": "the settings that change the image",
 }
-TAG_PREFIX = "gpu-ami:fingerprint-"
 _SHOWN = 24
 
 
@@ -65,7 +66,7 @@ def differences(live: Mapping[str, str] | None, wanted: Facts) -> list[Differenc
     """
     if live is None:
         return [Difference("live", None, None, "the family has no finished AMI yet")]
-    found = (_difference(fact, live.get(f"{TAG_PREFIX}{fact}"), wanted) for fact in FACTS)
+    found = (_difference(fact, live.get(f"{FINGERPRINT_PREFIX}{fact}"), wanted) for fact in FACTS)
     return [difference for difference in found if difference is not None]
 
 

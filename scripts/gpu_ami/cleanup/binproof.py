@@ -42,7 +42,6 @@ class BinProof:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Believe nothing yet."""
         self._callers, self._bins = callers, bins
         self.is_wanted = is_wanted
         self._clock, self._sleep = clock, sleep

@@ -10,7 +10,8 @@ from gpu_ami.aws.images import Image, Snapshot
 from gpu_ami.aws.references.source import Reference
 from gpu_ami.cleanup.decide import Reason
 from gpu_ami.cleanup.plan import Orphan
-from gpu_ami.cleanup.policy import KEEP_TAG, Policy
+from gpu_ami.cleanup.policy import Policy
+from gpu_ami.ids import KEEP_TAG
 
 # What EC2 writes on the snapshots that it makes for an AMI.
 _MADE_FOR = re.compile(

@@ -12,16 +12,12 @@ from typing import Any, Literal, NamedTuple, get_args
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.registry import SOURCES
 from gpu_ami.errors import UsageError
-from gpu_ami.ids import FAMILY_TAG as FAMILY_TAG
-from gpu_ami.ids import HANDOVER_TAG as HANDOVER_TAG
+from gpu_ami.ids import FAMILY_TAG
 from gpu_ami.settings import Settings
 from gpu_ami.units import parse_duration
 
 Mode = Literal["delete", "disable", "deprecate"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-
-KEEP_TAG = "gpu-ami:keep"
-RUN_TAG = "gpu-ami:run"
 
 # Sources on this machine, beside those on AWS.
 LOCAL_SOURCES = ("terraform-code", "terraform-variables", "terraform-state", "workflows", "manifests", "receipts")

@@ -10,15 +10,16 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from gpu_ami.aws.images import Image
-from gpu_ami.aws.leftovers import KINDS, MAY_TAKE_TAG, Leftover, find, remove, wait_until_terminated
+from gpu_ami.aws.leftovers import KINDS, Leftover, find, remove, wait_until_terminated
 from gpu_ami.aws.references.source import Reference
 from gpu_ami.cleanup.apply import Result
 from gpu_ami.cleanup.decide import CLOCK_TOLERANCE, Reason, SourceReport, by_target, find_blocks
 from gpu_ami.cleanup.journal import Journal, image_record
 from gpu_ami.cleanup.leftovers import Leftovers
-from gpu_ami.cleanup.policy import HANDOVER_TAG, KEEP_TAG, LOCAL_SOURCES, Policy
+from gpu_ami.cleanup.policy import LOCAL_SOURCES, Policy
 from gpu_ami.cleanup.survey import Survey
 from gpu_ami.errors import AwsError
+from gpu_ami.ids import HANDOVER_TAG, KEEP_TAG, MAY_TAKE_TAG
 
 # Our run ids begin with the time of the build's start.
 _RUN_TIME = re.compile(r"^(20\d{2})-?([01]\d)-?([0-3]\d)T?([0-2]\d)([0-5]\d)([0-5]\d)Z?(?:-|$)")
@@ -228,7 +229,6 @@ class Sweep:
     """
 
     def __init__(self, survey: Survey, family: str, older_than: timedelta, journal: Journal) -> None:
-        """Remove nothing yet."""
         self._survey = survey
         self._family = family
         self._older_than = older_than

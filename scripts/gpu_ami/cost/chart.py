@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from gpu_ami.cost import png, svg
+from gpu_ami.cost import svg
 from gpu_ami.cost.arithmetic import Number, total
 from gpu_ami.cost.drawing import Anchor, Area, Dot, Drawing, Line, Point, Rectangle, Shape, Text
 from gpu_ami.cost.model import Case
@@ -64,9 +64,8 @@ def write(report: CostReport, path: Path) -> None:
         UsageError: The name ends otherwise, a figure is unknown, or the file cannot be written.
     """
     check_path(path)
-    drawing = draw(report)
-    data = svg.render(drawing) if path.suffix.lower() == ".svg" else png.render(drawing)
-    write_atomic(path, data, what="chart")
+    picture = svg.render(draw(report))
+    write_atomic(path, picture if path.suffix.lower() == ".svg" else svg.to_png(picture), what="chart")
 
 
 def check_path(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pictures as data: shapes in a frame of pixels, drawn by svg.py and png.py."""
+"""Pictures as data: shapes in a frame of pixels, drawn by svg.py."""
 
 from __future__ import annotations
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_ami.errors import SafetyError, UsageError
+from gpu_ami.errors import UsageError
 from gpu_ami.files import check_writable, read_text, write_atomic
+from gpu_ami.locks import held
 
 WHAT = "Terraform variables file"
 
@@ -93,11 +92,17 @@ def apply(change: Change) -> None:
     """
     if not change.changed:
         return
-    with _only_one(change.file):
-        if read(change.file) != change.before:
-            msg = f"{change.file} was changed by somebody else meanwhile: run `invoke update-tfvars` again."
-            raise UsageError(msg)
-        write_atomic(change.file, change.after, what=WHAT)
+    file = change.file
+    lock = file.with_name(f".{file.name}.lock")
+    try:
+        with held(lock, busy=f"Another run is writing {file} (it holds {lock.name}): wait for it to end."):
+            if read(file) != change.before:
+                msg = f"{file} was changed by somebody else meanwhile: run `invoke update-tfvars` again."
+                raise UsageError(msg)
+            write_atomic(file, change.after, what=WHAT)
+    except OSError as exc:
+        msg = f"The {WHAT} {file} cannot be locked: {exc.strerror}."
+        raise UsageError(msg) from exc
 
 
 def read(file: Path) -> str:
@@ -108,20 +113,3 @@ def read(file: Path) -> str:
     """
     check_writable(file, what=WHAT)
     return read_text(file, what=WHAT, keep_mark=True) if file.exists() else ""
-
-
-@contextmanager
-def _only_one(file: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    lock = file.with_name(f".{file.name}.lock")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock).acquire(timeout=0):
-            yield
-    except Timeout as exc:
-        msg = f"Another run is writing {file} (it holds {lock.name}): wait for it to end."
-        raise SafetyError(msg) from exc
-    except OSError as exc:
-        msg = f"The {WHAT} {file} cannot be locked: {exc.strerror}."
-        raise UsageError(msg) from exc

@@ -9,12 +9,11 @@ from typing import Any, Literal
 
 from gpu_ami.aws.images import Image
 from gpu_ami.handover.verify import WHERE_GONE
+from gpu_ami.ids import FINGERPRINT_PREFIX, IMAGE_DIGEST_TAG, IMAGE_TAG, SOURCE_AMI_TAG
 
 # An incremental bake starts from its parent: there the fingerprint alone says which base AMI is underneath.
-_BASE_TAGS = ("gpu-ami:fingerprint-base", "gpu-ami:source-ami")
-_IMAGE_TAGS = ("gpu-ami:fingerprint-image", "gpu-ami:image")
-# Of the release record: what was found in the image, where nothing was looked up before.
-_DIGEST_TAG = "gpu-ami:image-digest"
+_BASE_TAGS = (f"{FINGERPRINT_PREFIX}base", SOURCE_AMI_TAG)
+_IMAGE_TAGS = (f"{FINGERPRINT_PREFIX}image", IMAGE_TAG)
 Code = Literal[
     "look-failed",
     "apply-unfinished",
@@ -162,7 +161,7 @@ def base_of(image: Image) -> str | None:
 def digest_of(image: Image) -> str | None:
     """Return the digest of the container image in *image*; None when its tags do not say."""
     _, at, digest = (_tag(image, _IMAGE_TAGS) or "").partition("@")
-    return digest if at else image.tags.get(_DIGEST_TAG) or None
+    return digest if at else image.tags.get(IMAGE_DIGEST_TAG) or None
 
 
 def _tag(image: Image, names: Sequence[str]) -> str | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from packaging.version import Version
+
 from gpu_ami.handover.planned import ENVIRONMENT, QUEUE, EnvironmentChange, Planned
 
 Code = Literal[
@@ -20,7 +22,7 @@ Code = Literal[
     "long-jobs",
 ]
 # Below this version the strategy makes the provider replace the environment (hashicorp/terraform-provider-aws #38695).
-_STRATEGY, _STRATEGY_SINCE = "SPOT_PRICE_CAPACITY_OPTIMIZED", (6, 10)
+_STRATEGY, _STRATEGY_SINCE = "SPOT_PRICE_CAPACITY_OPTIMIZED", Version("6.10")
 _GUARDED = {ENVIRONMENT: "compute environment", QUEUE: "job queue"}
 _SHOWN_JOBS = 5
 
@@ -79,7 +81,7 @@ class Facts:
         variable: The root variable that takes it.
         region: The region, for variables that map regions to AMIs.
         jobs: The jobs that run now.
-        provider: Major and minor version of the aws provider, where `asks_for_provider`; None when nobody knows.
+        provider: The version of the aws provider, where `asks_for_provider`; None when nobody knows.
         now: The time.
         allow_replace: Addresses that may be replaced or destroyed.
     """
@@ -90,7 +92,7 @@ class Facts:
     region: str
     ami_problem: str | None = None
     jobs: tuple[RunningJob, ...] = ()
-    provider: tuple[int, int] | None = None
+    provider: Version | None = None
     now: datetime
     allow_replace: frozenset[str] = frozenset()
 
@@ -160,10 +162,9 @@ def _old_provider(plan: Planned, facts: Facts) -> Iterator[Finding]:
     for change in _price_capacity(plan):
         if facts.provider is not None and facts.provider >= _STRATEGY_SINCE:
             continue
-        shown = "of unknown version" if facts.provider is None else ".".join(map(str, facts.provider))
-        since = ".".join(map(str, _STRATEGY_SINCE))
+        shown = f"{facts.provider.major}.{facts.provider.minor}" if facts.provider else "of unknown version"
         detail = f"with {_STRATEGY} the aws provider {shown} replaces the environment on each change of AMI"
-        advice = f"Use SPOT_CAPACITY_OPTIMIZED, or the provider {since} or newer (`terraform init -upgrade`)."
+        advice = f"Use SPOT_CAPACITY_OPTIMIZED, or the provider {_STRATEGY_SINCE} or newer (`terraform init -upgrade`)."
         yield Finding(code="provider-too-old", address=change.address, detail=detail, advice=advice)
 
 

@@ -6,9 +6,11 @@ The form is that of ``terraform show -json PLANFILE``, format version 1.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from packaging.version import Version
 
 from gpu_ami.errors import TerraformError
 
@@ -133,7 +135,7 @@ def read(text: str) -> Planned:
     """
     try:
         document = json.loads(text)
-        if document["format_version"].split(".")[0] != "1":
+        if Version(document["format_version"]).major != 1:
             msg = f"Terraform's plan has format {document['format_version']}, not 1.x: use a Terraform of series 1."
             raise TerraformError(msg)
         if document.get("errored") or document.get("complete") is False:
@@ -150,6 +152,51 @@ def read(text: str) -> Planned:
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
         msg = f"Terraform's plan makes no sense ({type(exc).__name__}: {str(exc)[:80]}): run `invoke plan` again."
         raise TerraformError(msg) from exc
+
+
+def differences(text: str) -> str:
+    """Return what the plan in *text* would change, an attribute a line, for a person: `plan -json` does not say it.
+
+    Sensitive values are left out. *text* is one that `read` takes.
+    """
+    lines: list[str] = []
+    for row in json.loads(text).get("resource_changes", []):
+        action = _ACTIONS[tuple(row["change"]["actions"])]
+        if action not in ("no-op", "read"):
+            lines += ["", f"{action} {row['address']}", *_differing(row["change"])]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _differing(change: Mapping[str, Any]) -> Iterator[str]:
+    before, after = (dict(_leaves(change.get(key))) for key in ("before", "after"))
+    hidden = _marked(change.get("before_sensitive")) | _marked(change.get("after_sensitive"))
+    coming = _marked(change.get("after_unknown"))
+    for path in sorted({*before, *after, *coming}):
+        old, new = before.get(path), after.get(path)
+        if old == new and path not in coming:
+            continue
+        if any(not each or path == each or path.startswith((f"{each}.", f"{each}[")) for each in hidden):
+            yield f"  {path}: (sensitive value)"
+        else:
+            shown = "(known after the apply)" if path in coming else json.dumps(new, ensure_ascii=False)
+            yield f"  {path}: {json.dumps(old, ensure_ascii=False)} -> {shown}"
+
+
+def _marked(value: Any) -> set[str]:
+    """Return the paths that Terraform marks with ``true``: what is below one is meant too; "" is all there is."""
+    return {path for path, leaf in _leaves(value) if leaf is True}
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each value that holds no others, with its path; nothing of what is empty."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _leaves(inner, f"{path}[{number}]")
+    elif value is not None:
+        yield path, value
 
 
 def _change(row: Mapping[str, Any]) -> ResourceChange:

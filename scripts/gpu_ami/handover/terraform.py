@@ -1,4 +1,7 @@
-"""The Terraform command lines of the pipeline."""
+"""The Terraform command lines of the pipeline.
+
+Each that Terraform has JSON diagnostics for asks for them; `trouble` reads them.
+"""
 
 from __future__ import annotations
 
@@ -31,21 +34,21 @@ class Terraform:
 
     def fmt(self) -> Command:
         """Check the layout of every file; prints the difference and ends with 3 when there is one."""
-        return self.command("fmt", "-check", "-diff", "-recursive")
+        return self.command("fmt", "-check", "-diff", "-recursive", "-no-color")
 
     def init(self, *, backend: bool = False) -> Command:
         """Install modules and providers; a backend is touched only when asked."""
         mirror = [f"-plugin-dir={self.provider_mirror}"] if self.provider_mirror else []
         without = [] if backend else ["-backend=false"]
-        return self.command("init", *without, "-input=false", "-no-color", *mirror)
+        return self.command("init", *without, "-input=false", "-json", "-no-color", *mirror)
 
     def validate(self) -> Command:
         """Check that the module is consistent; says nothing about variable values."""
-        return self.command("validate", "-no-color")
+        return self.command("validate", "-json", "-no-color")
 
     def plan(self, file: Path) -> Command:
         """Plan into *file*; ends with 0 without changes, with 2 when there are some."""
-        return self.command("plan", f"-out={file}", "-detailed-exitcode", "-input=false", "-no-color")
+        return self.command("plan", f"-out={file}", "-detailed-exitcode", "-input=false", "-json", "-no-color")
 
     def show(self, file: Path) -> Command:
         """Print the plan in *file* as JSON."""
@@ -53,7 +56,7 @@ class Terraform:
 
     def apply(self, file: Path) -> Command:
         """Carry out exactly the plan in *file*; asks nothing."""
-        return self.command("apply", "-input=false", "-no-color", str(file))
+        return self.command("apply", "-input=false", "-json", "-no-color", str(file))
 
     def version(self) -> Command:
         """Print Terraform's version and the providers that are selected, as JSON."""
@@ -61,7 +64,7 @@ class Terraform:
 
     def state(self) -> Command:
         """Print the state as it is stored; empty when there is none."""
-        return self.command("state", "pull")
+        return self.command("state", "pull", "-no-color")
 
 
 def sound_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,24 +1,36 @@
-"""What Terraform says when it fails, turned into the one line that helps."""
+"""What Terraform says, read from its ``-json`` output, and its failures turned into the one line that helps.
+
+The forms are those of Terraform 1.11: a JSON message per line from ``init``, ``plan`` and ``apply``, one document from
+``validate``. A command that fails before it has read its flags, and one without such diagnostics, prints boxes.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from gpu_ami.diagnostics import errors, first_problem
+import msgspec
+
+from gpu_ami.diagnostics import Diagnostic, boxes
 from gpu_ami.errors import PipelineError, TerraformError, ToolError
 
 _LOCKED = "Error acquiring the state lock"
 # Terraform reads the state as it takes the lock, so it calls a damaged one a matter of locks.
 _DAMAGED = "Unsupported state file format"
-_LOCK_ID = re.compile(r"^[\s│|]*ID:\s+(\S+)", re.MULTILINE)
-_LOCK_WHO = re.compile(r"^[\s│|]*Who:\s+(\S+)", re.MULTILINE)
-_LOCK_SINCE = re.compile(r"^[\s│|]*Created:\s+(\d{4}-\d{2}-\d{2} \d{2}:\d{2})", re.MULTILINE)
+# Who holds a lock stands in the detail as text, in Terraform's JSON too.
+_LOCK_ID = re.compile(r"^\s*ID:\s+(\S+)", re.MULTILINE)
+_LOCK_WHO = re.compile(r"^\s*Who:\s+(\S+)", re.MULTILINE)
+_LOCK_SINCE = re.compile(r"^\s*Created:\s+(\d{4}-\d{2}-\d{2} \d{2}:\d{2})", re.MULTILINE)
 # The provider asks Batch for 20 minutes, which cannot be set, and then calls an update that goes on a failure.
 _OUTWAITED = re.compile(
-    r"Error: .*\bwaiting for Batch Compute Environment \([^)]*\) update: timeout while waiting for state to become "
+    r".*\bwaiting for Batch Compute Environment \([^)]*\) update: timeout while waiting for state to become "
     r"'VALID' \(last state: 'UPDATING'"
 )
-_ADDRESS = re.compile(r"^with (\S.*),$", re.MULTILINE)
+# Each of Terraform's errors that `init` mends names it.
+_INIT_WANTED = re.compile(r"\bterraform\s+init\b")
 _NO_PROVIDER = (
     "Failed to query available provider packages",
     "Could not retrieve the list of available versions",
@@ -32,63 +44,124 @@ _BACKEND = (
 )
 
 
-def explain(word: str, output: str, *, folder: str) -> PipelineError:
-    """Return the error that Terraform's *output* amounts to.
+class _Message(msgspec.Struct, frozen=True):
+    """A line of ``-json`` output; of the other fields only what the log shows is read."""
+
+    message: str = msgspec.field(name="@message")
+    diagnostic: Diagnostic | None = None
+    outputs: dict[str, dict[str, Any]] = {}
+
+
+class _Validation(msgspec.Struct, frozen=True):
+    """What ``terraform validate -json`` prints."""
+
+    diagnostics: list[Diagnostic]
+
+
+_DECODER = msgspec.json.Decoder(_Message)
+
+
+def errors(*outputs: str) -> list[Diagnostic]:
+    """Return the errors in what one command printed; *outputs* are its streams.
+
+    Those of the JSON, when there are any: what stands around it is about something else. Otherwise those of the boxes,
+    or the last thing that was said.
+    """
+    text: list[str] = []
+    found: list[Diagnostic] = []
+    for output in outputs:
+        with contextlib.suppress(msgspec.DecodeError):
+            found += msgspec.json.decode(output, type=_Validation).diagnostics
+            continue
+        for line in output.splitlines():
+            message = _message(line)
+            if message is not None and message.diagnostic is not None:
+                found.append(message.diagnostic)
+            else:
+                text.append(line if message is None else message.message)
+    return [each for each in found if each.severity == "error"] or boxes("\n".join(text))
+
+
+def said(line: str) -> str:
+    """Return what a line of ``-json`` output says to a person; any other line is returned as it is."""
+    message = _message(line)
+    return line if message is None else message.message
+
+
+def readable(output: str) -> str:
+    """Return ``-json`` output as Terraform would have printed it for a person; other lines stay as they are."""
+    return "".join(f"{text}\n" for line in output.splitlines() for text in _readable(line))
+
+
+def first_problem(found: Sequence[Diagnostic]) -> str:
+    """Return the first of the errors as one line, without a full stop."""
+    return found[0].one_line() if found else "no output"
+
+
+def wants_init(found: Iterable[Diagnostic]) -> bool:
+    """Whether `terraform init` would mend it."""
+    return any(_INIT_WANTED.search(f"{each.summary}\n{each.detail}") for each in found)
+
+
+def explain(word: str, found: Sequence[Diagnostic], *, folder: str) -> PipelineError:
+    """Return the error that Terraform's errors amount to.
 
     Args:
         word: The command of Terraform's that failed, such as ``plan``.
-        output: All that it printed.
+        found: The errors that it printed; see `errors`.
         folder: The root module's folder, as a person would type it.
     """
     doing = f"terraform {word}"
-    if _DAMAGED in output:
+    if _about(found, _DAMAGED):
         return TerraformError(
             f"`{doing}`: the Terraform state of {folder} is damaged (not JSON, or cut off): put back "
             "terraform.tfstate.backup, or the version before in the bucket."
         )
-    if _LOCKED in output:
-        return TerraformError(_locked(output, folder))
-    if any(words in output for words in _NO_PROVIDER):
-        problem = first_problem(output)
+    if locked := _about(found, _LOCKED):
+        return TerraformError(_locked(locked.detail, folder))
+    if missing := _about(found, *_NO_PROVIDER):
         return ToolError(
-            f"`{doing}` found no aws provider ({problem}): `invoke setup` says where a local mirror is looked for; "
-            "without one the registry must be reachable. GPU_AMI_PROVIDER_MIRROR names another mirror."
+            f"`{doing}` found no aws provider ({missing.one_line()}): `invoke setup` says where a local mirror is "
+            "looked for; without one the registry must be reachable. GPU_AMI_PROVIDER_MIRROR names another mirror."
         )
-    if any(words in output for words in _BACKEND):
+    if _about(found, *_BACKEND):
         return TerraformError(
             f"`{doing}`: the backend of {folder} changed: run `terraform init -migrate-state` there to take the state "
             "along, or `terraform init -reconfigure` to leave it."
         )
-    if "No value for required variable" in output:
+    if unset := _about(found, "No value for required variable"):
         return TerraformError(
-            f"`{doing}` refuses: {first_problem(output)}. Set it in {folder}/terraform.tfvars; the AMI's comes from "
+            f"`{doing}` refuses: {unset.one_line()}. Set it in {folder}/terraform.tfvars; the AMI's comes from "
             "`invoke update-tfvars`."
         )
-    if "Saved plan is stale" in output:
+    if _about(found, "Saved plan is stale"):
         return TerraformError(
             f"`{doing}`: the state changed since the plan was made, so nothing was applied: run `invoke apply` again."
         )
     # An update that only takes long is never the reason when there is another one.
-    graver = next((each for each in errors(output) if not _OUTWAITED.match(each)), output)
-    return TerraformError(f"`{doing}` failed: {first_problem(graver)}.")
+    graver = [each for each in found if not _OUTWAITED.match(each.summary)]
+    return TerraformError(f"`{doing}` failed: {first_problem(graver or found)}.")
 
 
-def outwaited(output: str) -> frozenset[str]:
+def outwaited(found: Sequence[Diagnostic]) -> frozenset[str]:
     """Return the addresses of the updates that Batch still carried out when the provider stopped waiting.
 
-    Empty unless every error in *output* is of this kind.
+    Empty unless every error is of this kind, and says which environment it is about.
     """
-    found = errors(output)
-    addresses = [_ADDRESS.search(each) for each in found if _OUTWAITED.match(each)]
-    if len(addresses) < len(found):
+    addresses = {each.address for each in found if _OUTWAITED.match(each.summary)}
+    if None in addresses or not all(_OUTWAITED.match(each.summary) for each in found):
         return frozenset()
-    known = [match[1] for match in addresses if match]
-    return frozenset(known) if len(known) == len(found) else frozenset()
+    return frozenset(address for address in addresses if address)
 
 
-def _locked(output: str, folder: str) -> str:
-    found = [pattern.search(output) for pattern in (_LOCK_ID, _LOCK_WHO, _LOCK_SINCE)]
-    lock, who, since = (match[1] if match else None for match in found)
+def _about(found: Iterable[Diagnostic], *words: str) -> Diagnostic | None:
+    """Return the first error with one of the *words* in it."""
+    return next((each for each in found if any(word in f"{each.summary}\n{each.detail}" for word in words)), None)
+
+
+def _locked(detail: str, folder: str) -> str:
+    known = [pattern.search(detail) for pattern in (_LOCK_ID, _LOCK_WHO, _LOCK_SINCE)]
+    lock, who, since = (match[1] if match else None for match in known)
     holder = f" by {who}" if who else ""
     moment = f" since {since} UTC" if since else ""
     if lock is None:
@@ -97,3 +170,44 @@ def _locked(output: str, folder: str) -> str:
         f"The Terraform state of {folder} is locked{holder}{moment} (lock {lock}): wait for that run. Only when it is "
         f"surely dead, run `terraform force-unlock {lock}` there."
     )
+
+
+def _message(line: str) -> _Message | None:
+    try:
+        return _DECODER.decode(line)
+    except msgspec.DecodeError:
+        return None
+
+
+def _readable(line: str) -> list[str]:
+    message = _message(line)
+    if message is None:
+        return [line]
+    if message.diagnostic is not None:
+        return _box(message.diagnostic)
+    if message.outputs:
+        return ["", f"{message.message}", *(_output(name, each) for name, each in message.outputs.items())]
+    return [message.message]
+
+
+def _output(name: str, output: dict[str, Any]) -> str:
+    if "action" in output:  # a plan's: the value is not known yet
+        return f"  {name}: {output['action']}"
+    value = "(sensitive value)" if output.get("sensitive") else json.dumps(output.get("value"), ensure_ascii=False)
+    return f"  {name} = {value}"
+
+
+def _box(diagnostic: Diagnostic) -> list[str]:
+    """Return a diagnostic in the layout that Terraform gives it on a terminal."""
+    lines = ["", f"{diagnostic.severity.capitalize()}: {diagnostic.summary}", ""]
+    if diagnostic.address:
+        lines.append(f"  with {diagnostic.address},")
+    if diagnostic.range:
+        place, snippet = diagnostic.range, diagnostic.snippet
+        inside = f", in {snippet.context}" if snippet and snippet.context else ""
+        lines.append(f"  on {place.filename} line {place.start.line}{inside}:")
+        code = snippet.code.splitlines() if snippet else []
+        lines += [f"  {number}: {each}" for number, each in enumerate(code, place.start.line)]
+    if diagnostic.address or diagnostic.range:
+        lines.append("")
+    return [*lines, *diagnostic.detail.splitlines(), *([""] if diagnostic.detail else [])]

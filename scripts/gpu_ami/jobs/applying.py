@@ -27,10 +27,10 @@ from gpu_ami.handover.receipts import Action, Filed, unfinished
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs import planning, reading_back, receipting, settling, tagging, terraforming
 from gpu_ami.jobs.filing import Cabinet
-from gpu_ami.jobs.oneatatime import only_one
 from gpu_ami.jobs.planning import Review
 from gpu_ami.jobs.reading_back import Live
 from gpu_ami.jobs.terraforming import Root
+from gpu_ami.locks import only_one
 from gpu_ami.units import show_duration
 
 _ON = "run `invoke apply` again."
@@ -80,7 +80,7 @@ def apply(run: Invocation, request: Request) -> None:
     if run.options.dry_run:
         run.console.say("\n".join(terraforming.command_lines(root, apply=True)))
         return
-    with only_one(run, "apply"):
+    with only_one(run.workspace.logs, "apply"):
         who = terraforming.begin(root)
         apply_root(root, request, who)
 

@@ -13,9 +13,9 @@ from gpu_ami.errors import SafetyError, UsageError
 from gpu_ami.handover import change as changes
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs import baking, basis, handing, recording, results, staleness, validating
-from gpu_ami.jobs.oneatatime import only_one
 from gpu_ami.jobs.preparing import Job
 from gpu_ami.jobs.results import BuildResult
+from gpu_ami.locks import only_one
 from gpu_ami.tools import guest_tools
 
 
@@ -62,7 +62,7 @@ def build(
     """
     if run.options.sandbox:
         guest_tools()
-    with only_one(run, "build"):
+    with only_one(run.workspace.logs, "build"):
         return _build(run, job, debug=debug, incremental=incremental, if_stale=if_stale)
 
 

@@ -27,8 +27,8 @@ from gpu_ami.cleanup.survey import Survey
 from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.files import write_atomic
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs.oneatatime import only_one
 from gpu_ami.jobs.surveying import chosen_regions, survey_of
+from gpu_ami.locks import only_one
 
 if TYPE_CHECKING:
     from gpu_ami.console import Table
@@ -159,7 +159,7 @@ def _carry_out(run: Invocation, plan: Plan, survey: Survey, saved: SavedPlan | N
             "for EC2_IMAGE and EBS_SNAPSHOT (new ones take up to 30 minutes to work), or add --permanent."
         )
         raise SafetyError(msg)
-    with only_one(run, "cleanup"):
+    with only_one(run.workspace.logs, "cleanup"):
         stories = unfinished(run.workspace.logs, plan.account)
         # What a killed run left behind goes now, too, even where no AMI of this plan does.
         left = [story for story in stories if to_finish(story.entries.values(), survey.images)]
@@ -251,7 +251,7 @@ def _restore(run: Invocation, path: Path) -> None:
     if not story.entries and not story.orphans:
         msg = f"{path} names no AMI or snapshot that `invoke cleanup` changed: there is nothing to bring back."
         raise UsageError(msg)
-    with only_one(run, "cleanup"):
+    with only_one(run.workspace.logs, "cleanup"):
         journal = Journal(path, is_new=False)
         try:
             with run.console.step(f"bringing back {len(story.entries)} AMIs"):

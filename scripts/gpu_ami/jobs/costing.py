@@ -19,6 +19,7 @@ from gpu_ami.cost.specs import checked, checked_word, comma_list, parse_inputs
 from gpu_ami.cost.table import Market, PriceTable
 from gpu_ami.errors import AwsError, UsageError
 from gpu_ami.files import read_text
+from gpu_ami.ids import FAMILY_TAG
 from gpu_ami.invocation import Invocation
 from gpu_ami.units import show_duration
 
@@ -189,7 +190,7 @@ def _asked(run: Invocation, found: _Known) -> list[Figure]:
         source = f"measured: FullSnapshotSizeInBytes of {found.ami_id}"
         figures.append(Figure("billed_gib", Decimal(str(size)), "GiB", source))
     own = images.own_images(Caller(run.access, region), identify(run.access).account)
-    count = sum(1 for image in own if image.tags.get("gpu-ami:family") == family)
+    count = sum(1 for image in own if image.tags.get(FAMILY_TAG) == family)
     if count:
         source = f"measured: AMIs of family {family} in {region}"
         figures.append(Figure("retained_amis", Decimal(count), "AMIs", source))

@@ -43,7 +43,6 @@ class Cabinet:
     """
 
     def __init__(self, root: Root) -> None:
-        """Look at nothing yet but where the state is."""
         self.folder = receipts.folder_of(root.terraform.folder)
         self._access: Access = root.run.access
         self.bucket = bucket_of(root.terraform.folder)

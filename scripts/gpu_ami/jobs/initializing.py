@@ -14,10 +14,9 @@ from gpu_ami import process
 from gpu_ami.bake import inputs_file, variables
 from gpu_ami.bake.inputs_file import Plan
 from gpu_ami.console import Table
-from gpu_ami.diagnostics import first_problem
 from gpu_ami.errors import DifferenceError, SafetyError, UsageError
 from gpu_ami.files import check_writable, read_text, write_atomic
-from gpu_ami.handover import outputs
+from gpu_ami.handover import outputs, trouble
 from gpu_ami.handover.terraform import Terraform
 from gpu_ami.invocation import Invocation
 from gpu_ami.tools import terraform_tools
@@ -138,7 +137,8 @@ def _from_terraform(run: Invocation) -> tuple[dict[str, tuple[str, str]], str]:
     terraform = Terraform(tools.terraform.path, folder, environment, tools.provider_mirror)
     done = process.run(terraform.command("output", "-json", "-no-color"), timeout_s=_WITHIN_S)
     if done.returncode != 0:
-        return {}, f"`terraform output` in {shown} refuses: {first_problem(done.stdout + done.stderr)}"
+        problem = trouble.first_problem(trouble.errors(done.stdout, done.stderr))
+        return {}, f"`terraform output` in {shown} refuses: {problem}"
     found = outputs.parse(done.stdout)
     _check_region(run, found, shown)
     named = {name: (found[name], f"terraform output {name}") for name in inputs_file.SHAPES if name in found}

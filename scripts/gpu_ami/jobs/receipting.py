@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import NoReturn
 
-from gpu_ami import process
+from gpu_ami import git
 from gpu_ami.aws.access import Identity
 from gpu_ami.aws.calls import Caller
 from gpu_ami.bake import manifest as manifests
@@ -26,7 +26,6 @@ from gpu_ami.jobs.filing import Cabinet
 from gpu_ami.jobs.planning import Review
 from gpu_ami.jobs.reading_back import Live
 from gpu_ami.jobs.terraforming import Root
-from gpu_ami.process import Command
 
 
 def receipt(root: Root, review: Review, who: Identity, action: Action) -> Receipt:
@@ -46,7 +45,7 @@ def receipt(root: Root, review: Review, who: Identity, action: Action) -> Receip
         action=action,
         status="started",
         manifest=_manifest_of(run, review.facts.expected_ami),
-        git_commit=_git_commit(run.workspace.root),
+        git_commit=git.head(run.workspace.root),
         plan_sha256=review.saved.sha256,
     )
 
@@ -59,13 +58,6 @@ def _manifest_of(run: Invocation, ami_id: str | None) -> str | None:
         return None
     is_last = any(ami_id in build.amis.values() for build in made)
     return run.workspace.shown(run.workspace.manifest) if is_last else None
-
-
-def _git_commit(root: Path) -> str | None:
-    if process.find_program("git") is None:
-        return None
-    done = process.run(Command(("git", "rev-parse", "HEAD"), cwd=root))
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def failed(root: Root, cabinet: Cabinet, filed: Filed, cause: BaseException, log: Path) -> NoReturn:

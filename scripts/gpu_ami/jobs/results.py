@@ -13,6 +13,7 @@ from gpu_ami.bake import lineage
 from gpu_ami.bake import manifest as manifests
 from gpu_ami.bake.staleness import Difference
 from gpu_ami.handover import change as changes
+from gpu_ami.ids import SOURCE_AMI_TAG
 from gpu_ami.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def unchanged(run: Invocation, live: images.Image) -> BuildResult:
         region=run.access.region,
         amis={run.access.region: live.image_id},
         name=live.name,
-        source_ami_id=live.tags.get("gpu-ami:source-ami", ""),
+        source_ami_id=live.tags.get(SOURCE_AMI_TAG, ""),
         snapshot_gib=snapshot_gib,
         duration_s=0.0,
         manifest=run.workspace.shown(run.workspace.manifest),

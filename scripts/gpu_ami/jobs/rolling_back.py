@@ -15,8 +15,8 @@ from gpu_ami.ids import checked_ami_id
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs import applying, handing, planning, terraforming
 from gpu_ami.jobs.filing import Cabinet
-from gpu_ami.jobs.oneatatime import only_one
 from gpu_ami.jobs.terraforming import Root
+from gpu_ami.locks import only_one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def rollback(run: Invocation, request: Request) -> None:
     if run.options.dry_run:
         run.console.say("\n".join(terraforming.command_lines(root, apply=True)))
         return
-    with only_one(run, "apply"):
+    with only_one(run.workspace.logs, "apply"):
         who = terraforming.begin(root)
         target = request.to or _target(root)
         if problem := planning.ami_problem(run, target, who.account):

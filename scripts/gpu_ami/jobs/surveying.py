@@ -87,14 +87,16 @@ def _backend_state(run: Invocation) -> str | None:
         msg = f"{run.workspace.shown(named_in)} says where OpenTofu keeps its state, which Terraform cannot read."
         raise TerraformError(msg)
     from gpu_ami import process
-    from gpu_ami.handover.terraform import Terraform
+    from gpu_ami.handover import trouble
+    from gpu_ami.handover.terraform import Terraform, sound_environment
     from gpu_ami.tools import terraform_tools
 
-    environment = run.access.child_environment({"TF_IN_AUTOMATION": "1"})
+    environment = sound_environment(run.access.child_environment({"TF_IN_AUTOMATION": "1"}))
     terraform = Terraform(terraform_tools().terraform.path, folder, environment)
-    done = process.run(terraform.command("state", "pull"), timeout_s=_STATE_WITHIN_S)
+    done = process.run(terraform.state(), timeout_s=_STATE_WITHIN_S)
     if done.returncode != 0:
-        msg = f"`terraform state pull` failed: {done.last_line}. Run `terraform init` in {run.workspace.shown(folder)}."
+        problem = trouble.first_problem(trouble.errors(done.stdout, done.stderr))
+        msg = f"`terraform state pull` failed: {problem}. Run `terraform init` in {run.workspace.shown(folder)}."
         raise TerraformError(msg)
     return done.stdout
 

@@ -21,8 +21,8 @@ from gpu_ami.cleanup.survey import Place, Survey, in_parallel
 from gpu_ami.cleanup.sweep import Sweep, SweepPlan, SweepVerdict, decide_sweep, sweep_blocks, without_unseen
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs.oneatatime import only_one
 from gpu_ami.jobs.surveying import chosen_regions, survey_of
+from gpu_ami.locks import only_one
 from gpu_ami.units import parse_duration
 
 # IAM is one for all regions: its leftovers are listed with the first.
@@ -76,7 +76,7 @@ def sweep(run: Invocation, request: SweepRequest) -> None:
         if plan.doomed:
             run.console.say("Nothing was removed. Add --yes to carry this out.")
         return
-    with only_one(run, "cleanup"):
+    with only_one(run.workspace.logs, "cleanup"):
         results, journal = _act(run, plan, survey)
     shown = run.workspace.shown(journal) if journal else None
     document = plan.document() | {"applied": True, "results": [each.document() for each in results], "journal": shown}

@@ -8,10 +8,9 @@ from gpu_ami.aws import changes, images
 from gpu_ami.aws.calls import Caller
 from gpu_ami.bake import manifest as manifests
 from gpu_ami.errors import AwsError, PartialError, UsageError
+from gpu_ami.ids import HANDOVER_TAG
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs.reading_back import Live
-
-_TAG = "gpu-ami:handover"
 
 
 def mark_applied(run: Invocation, ami_id: str | None, live: Sequence[Live]) -> list[str]:
@@ -23,7 +22,7 @@ def mark_applied(run: Invocation, ami_id: str | None, live: Sequence[Live]) -> l
         caller = Caller(run.access, region)
         try:
             found = images.some_images(caller, [ami])
-            if found and found[0].tags.get(_TAG) != "applied":
+            if found and found[0].tags.get(HANDOVER_TAG) != "applied":
                 changes.mark_handed_over(caller, ami)
         except AwsError as exc:
             problems.append(f"{ami} in {region}: {str(exc).rstrip('.')}")
@@ -47,7 +46,7 @@ def raise_untagged(problems: Sequence[str]) -> None:
     """
     if problems:
         msg = (
-            f"Done, but the AMI could not be tagged {_TAG}=applied ({'; '.join(problems)}): "
+            f"Done, but the AMI could not be tagged {HANDOVER_TAG}=applied ({'; '.join(problems)}): "
             "clean-up keeps it as pending. Grant ec2:CreateTags and run `invoke apply` again."
         )
         raise PartialError(msg)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from packaging.version import Version
+
 from gpu_ami import process
 from gpu_ami.aws.access import Identity
+from gpu_ami.diagnostics import Diagnostic
 from gpu_ami.errors import PipelineError, SafetyError, TerraformError, UsageError
-from gpu_ami.files import read_text
+from gpu_ami.files import read_text, write_atomic
 from gpu_ami.handover import backends, planned, trouble
 from gpu_ami.handover.planned import Planned
 from gpu_ami.handover.terraform import Terraform, sound_environment
@@ -28,8 +31,6 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*=.*", re.DOTALL)
 _AWS = "registry.terraform.io/hashicorp/aws"
 # `terraform plan -detailed-exitcode` ends with this when there is something to do.
 _CHANGES = 2
-# Each of Terraform's errors that `init` mends names it.
-_INIT_WANTED = re.compile(r"\bterraform\s+init\b")
 _LARGEST_STATE = 64 * 1024 * 1024
 
 
@@ -148,7 +149,7 @@ def _announced(run: Invocation) -> Identity:
     return who
 
 
-@contextmanager
+@contextlib.contextmanager
 def saved_plan(root: Root) -> Iterator[SavedPlan]:
     """Plan into a file that only we can read, and that goes with the block: it holds every variable's value.
 
@@ -162,12 +163,17 @@ def saved_plan(root: Root) -> Iterator[SavedPlan]:
 
 
 def read_plan(root: Root, saved: SavedPlan) -> Planned:
-    """Return what is in the saved plan.
+    """Return what is in the saved plan; the log gets it attribute by attribute.
 
     Raises:
         TerraformError: Terraform refused, or its plan makes no sense.
     """
-    return planned.read(_captured(root, "show", root.terraform.show(saved.file)))
+    text = _captured(root, "show", root.terraform.show(saved.file))
+    plan = planned.read(text)
+    # The log is for reading; a disk that is full now stops the act where it writes its receipt.
+    with contextlib.suppress(OSError), (root.run.workspace.logs / _log("plan")).open("a", encoding="utf-8") as log:
+        log.write(planned.differences(text))
+    return plan
 
 
 def apply(root: Root, saved: SavedPlan, log: Path, *, updates: Set[str] = frozenset()) -> frozenset[str]:
@@ -182,22 +188,21 @@ def apply(root: Root, saved: SavedPlan, log: Path, *, updates: Set[str] = frozen
         KeyboardInterrupt: The run was interrupted; Terraform has ended and noted what it did.
     """
     saved.check_unchanged()
-    status = _follow(root, "apply", root.terraform.apply(saved.file), log)
+    status, found = _follow(root, "apply", root.terraform.apply(saved.file), log)
     if status != 0:
-        late = trouble.outwaited(log.read_text(encoding="utf-8", errors="replace"))
+        late = trouble.outwaited(found)
         # One that was being made is tainted now, whatever Batch makes of it.
         if late and late <= updates:
             return late
-    _judged(root, "apply", status, log)
+    _judged(root, "apply", status, found)
     return frozenset()
 
 
-def provider_version(root: Root) -> tuple[int, int] | None:
-    """Return major and minor version of the aws provider that the folder uses; None when nobody knows."""
+def provider_version(root: Root) -> Version | None:
+    """Return the version of the aws provider that the folder uses; None when nobody knows."""
     try:
         selected = json.loads(_captured(root, "version", root.terraform.version()))["provider_selections"][_AWS]
-        major, minor = str(selected).split(".")[:2]
-        return int(major), int(minor)
+        return Version(selected)
     except (TerraformError, ValueError, TypeError, LookupError):
         return None
 
@@ -254,18 +259,23 @@ def _is_initialized(root: Root) -> bool:
 
 def _init(root: Root) -> None:
     """Install modules and provider, and connect to the backend."""
-    _step(root, "init", root.terraform.init(backend=True))
+    status, found = _follow(root, "init", root.terraform.init(backend=True), root.run.workspace.logs / _log("init"))
+    _judged(root, "init", status, found)
 
 
 def _plan_into(root: Root, file: Path) -> int:
     """Run `terraform plan`, and `init` before a second one where the first asks for it; return its status."""
-    log = root.run.workspace.logs / "terraform-plan.log"
+    log = root.run.workspace.logs / _log("plan")
     command, good = _plan_command(root, file), (0, _CHANGES)
-    status = _follow(root, "plan", command, log)
-    if status not in good and _INIT_WANTED.search(log.read_text(encoding="utf-8", errors="replace")):
+    status, found = _follow(root, "plan", command, log)
+    if status not in good and trouble.wants_init(found):
         _init(root)
-        status = _follow(root, "plan", command, log)
-    return _judged(root, "plan", status, log, good=good)
+        status, found = _follow(root, "plan", command, log)
+    return _judged(root, "plan", status, found, good=good)
+
+
+def _log(word: str) -> str:
+    return f"terraform-{word}.log"
 
 
 def _plan_command(root: Root, file: Path) -> Command:
@@ -274,27 +284,38 @@ def _plan_command(root: Root, file: Path) -> Command:
     return Command((*command.argv, *given), cwd=command.cwd, env=command.env)
 
 
-def _step(root: Root, word: str, command: Command) -> None:
-    """Run one of Terraform's long commands under the user's eyes; its output stays in a log."""
-    log = root.run.workspace.logs / f"terraform-{word}.log"
-    _judged(root, word, _follow(root, word, command, log), log)
+def _follow(root: Root, word: str, command: Command, log: Path) -> tuple[int, list[Diagnostic]]:
+    """Run one of Terraform's long commands under the user's eyes; return its status and its errors.
+
+    Terraform writes the log itself, as JSON: it must not need us for it. When it has ended, however, a person is who
+    reads there; only after a ``kill -9`` of ours the JSON stays.
+    """
+    output = ""
+    try:
+        with root.run.console.step(f"terraform {word}") as note:
+            status = process.follow(
+                command,
+                log,
+                lambda line: note(trouble.said(line)),
+                on_interrupt=lambda: note("interrupted, ending"),
+            )
+    finally:
+        if log.is_file():
+            output = log.read_text(encoding="utf-8", errors="replace")
+            write_atomic(log, trouble.readable(output), what="log")
+    return status, trouble.errors(output)
 
 
-def _follow(root: Root, word: str, command: Command, log: Path) -> int:
-    with root.run.console.step(f"terraform {word}") as note:
-        return process.follow(command, log, note, on_interrupt=lambda: note("interrupted, ending"))
-
-
-def _judged(root: Root, word: str, status: int, log: Path, *, good: tuple[int, ...] = (0,)) -> int:
+def _judged(root: Root, word: str, status: int, found: Sequence[Diagnostic], *, good: tuple[int, ...] = (0,)) -> int:
     if status not in good:
-        raise trouble.explain(word, log.read_text(encoding="utf-8", errors="replace"), folder=root.shown)
+        raise trouble.explain(word, found, folder=root.shown)
     return status
 
 
 def _captured(root: Root, word: str, command: Command) -> str:
     done = process.run(command)
     if done.returncode != 0:
-        raise trouble.explain(word, done.stderr + done.stdout, folder=root.shown)
+        raise trouble.explain(word, trouble.errors(done.stdout, done.stderr), folder=root.shown)
     return done.stdout
 
 

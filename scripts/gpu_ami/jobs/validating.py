@@ -10,7 +10,8 @@ from pathlib import Path
 from gpu_ami import process
 from gpu_ami.console import Table
 from gpu_ami.diagnostics import first_problem
-from gpu_ami.errors import PipelineError
+from gpu_ami.errors import PipelineError, TerraformError
+from gpu_ami.handover import trouble
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs import planning
 from gpu_ami.jobs.preparing import Job
@@ -79,5 +80,11 @@ def _first_failure(kind: type[PipelineError], commands: Sequence[Command]) -> Pi
         if command.argv[1] == "fmt" and done.returncode == _FMT_WOULD_CHANGE:
             files = [line for line in done.stdout.splitlines() if line.endswith((".hcl", ".tf")) and " " not in line]
             return kind(f"`{what}` would change the layout of {', '.join(files) or 'a file'}: run `{what}` there.")
-        return kind(f"`{what}` refuses: {first_problem(done.stdout + done.stderr)}.")
+        # The boxes of Packer stand on either stream.
+        problem = (
+            trouble.first_problem(trouble.errors(done.stdout, done.stderr))
+            if kind is TerraformError
+            else first_problem(done.stdout + done.stderr)
+        )
+        return kind(f"`{what}` refuses: {problem}.")
     return None

@@ -15,6 +15,7 @@ import msgspec
 from gpu_ami.console import Console
 from gpu_ami.errors import ToolError, UsageError
 from gpu_ami.files import write_atomic
+from gpu_ami.locks import waited_for
 from gpu_ami.tools.model import host_platform
 
 _MIB = 1024 * 1024
@@ -60,24 +61,11 @@ class Cache:
 
     @contextlib.contextmanager
     def locked(self, console: Console) -> Iterator[None]:
-        """Be the only `setup` in this cache; a second one waits here and says so.
-
-        The lock is the operating system's: it ends with its process, however that ends.
-        """
-        from filelock import FileLock, Timeout
-
-        self.root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.root / "setup.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            with console.step("Waiting for another `invoke setup` to finish"):
-                lock.acquire(poll_interval=0.2)
-        try:
+        """Be the only `setup` in this cache; a second one waits here and says so."""
+        waiting = console.step("Waiting for another `invoke setup` to finish")
+        with waited_for(self.root / "setup.lock", waiting):
             remove_tree(self.root / "tmp")
             yield
-        finally:
-            lock.release()
 
     def require_space(self, what: str, needed_bytes: int, *folders: Path) -> None:
         """Refuse to start on *what* when the disk of the cache, or of one of *folders*, is too full for it.

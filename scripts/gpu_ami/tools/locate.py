@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.version import Version
+
 from gpu_ami.errors import ToolError
 from gpu_ami.process import Command, run
 from gpu_ami.tools import isolation, provider
@@ -19,7 +21,6 @@ from gpu_ami.tools.model import (
     PackerTools,
     TerraformTools,
     Tool,
-    Version,
     executable,
     host_platform,
     parse_version,

@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import platform
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from packaging.version import InvalidVersion, Version
 
 Source = Literal["PATH", "cache", "plugins", "mirror"]
 
 
-class Version(NamedTuple):
-    """A release number; a pre-release sorts before the release of the same number."""
-
-    major: int
-    minor: int
-    patch: int
-    is_release: bool = True
-
-    def __str__(self) -> str:
-        """Return the number as its makers write it; a pre-release is marked, not named."""
-        return f"{self.major}.{self.minor}.{self.patch}{'' if self.is_release else ' (pre-release)'}"
-
-
-_VERSION = re.compile(r"v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?(-[0-9A-Za-z.-]+)?")
-
-
 def parse_version(text: str) -> Version | None:
     """Return the version that *text* is, such as ``v1.16.0``, ``0.8`` or ``1.15.0-beta1``; None for anything else."""
-    match = _VERSION.fullmatch(text.strip())
-    if match is None:
+    try:
+        version = Version(text)
+    except InvalidVersion:
         return None
-    return Version(int(match[1]), int(match[2]), int(match[3] or 0), match[4] is None)
+    # A number alone, such as a year, is no version of these programs.
+    return version if len(version.release) in (2, 3) else None
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,16 @@ import functools
 from pathlib import Path
 
 import msgspec
-
-from gpu_ami.tools.model import Version
+from packaging.version import Version
 
 # The oldest versions that do what the templates and the sandbox ask of them.
-PACKER_MINIMUM = Version(1, 14, 0)
-PLUGIN_MINIMUM = Version(1, 8, 1)  # "~> 1.8.1" in the template: 1.8.0 lost track of new AMIs (plugin issue 662)
-PLUGIN_BELOW = Version(1, 9, 0)
-TERRAFORM_MINIMUM = Version(1, 11, 0)  # locks its S3 state without DynamoDB
-PROVIDER_MINIMUM = Version(5, 100, 0)
-GO_MINIMUM = Version(1, 26, 3)  # Packer 1.16.0's go.mod
-BWRAP_MINIMUM = Version(0, 5, 0)  # --clearenv
+PACKER_MINIMUM = Version("1.14.0")
+PLUGIN_MINIMUM = Version("1.8.1")  # "~> 1.8.1" in the template: 1.8.0 lost track of new AMIs (plugin issue 662)
+PLUGIN_BELOW = Version("1.9.0")
+TERRAFORM_MINIMUM = Version("1.11.0")  # locks its S3 state without DynamoDB
+PROVIDER_MINIMUM = Version("5.100.0")
+GO_MINIMUM = Version("1.26.3")  # Packer 1.16.0's go.mod
+BWRAP_MINIMUM = Version("0.5.0")  # --clearenv
 
 
 class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,8 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from packaging.version import Version
+
 from gpu_ami.errors import ToolError
-from gpu_ami.tools.model import Version, host_platform, parse_version
+from gpu_ami.tools.model import host_platform, parse_version
 from gpu_ami.tools.pins import PROVIDER_MINIMUM
 
 _REGISTRY = "registry.terraform.io"

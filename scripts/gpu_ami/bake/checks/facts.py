@@ -12,7 +12,7 @@ from gpu_ami.aws.calls import Caller, RefusedError
 from gpu_ami.bake.checks.permissions import Scene
 from gpu_ami.bake.checks.wanted import BuildVariables
 from gpu_ami.errors import PipelineError
-from gpu_ami.ids import AMI_ID
+from gpu_ami.ids import AMI_ID, FAMILY_TAG, MAY_TAKE_TAG, PIPELINE_TAG, RUN_TAG
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,7 +34,6 @@ class Facts:
     """
 
     def __init__(self, access: Access, wanted: BuildVariables) -> None:
-        """Look nothing up yet."""
         self.access, self.wanted = access, wanted
         self._lock = threading.Lock()
         self._locks: dict[Any, threading.Lock] = {}
@@ -78,10 +77,10 @@ class Facts:
         """The template's run_tags, which policies may insist on."""
         return {
             "Name": f"{self.wanted.family} builder",
-            "gpu-ami:family": self.wanted.family,
-            "gpu-ami:pipeline": "gpu-ami-pipeline",
-            "gpu-ami:run": "doctor",
-            "gpu-ami:may-take": "300",
+            FAMILY_TAG: self.wanted.family,
+            PIPELINE_TAG: "gpu-ami-pipeline",
+            RUN_TAG: "doctor",
+            MAY_TAKE_TAG: "300",
         }
 
     @_once

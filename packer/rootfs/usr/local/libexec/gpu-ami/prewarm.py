@@ -78,7 +78,6 @@ class Prewarm:
     """One run: the readers, what they share and what they have read."""
 
     def __init__(self, paths: list[str], readers: int, seconds: float) -> None:
-        """Only note what to do."""
         self._paths, self._readers, self._seconds = paths, readers, seconds
         self._queue = Queue()
         self._seen: set[tuple[int, int]] = set()

@@ -1,0 +1,67 @@
+"""Locks between processes, as files: they end with their process, however that ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from gpu_ami.errors import SafetyError
+
+Work = Literal["build", "apply", "cleanup"]
+# What holds a lock, in words.
+_NAMES: dict[Work, str] = {"build": "build", "apply": "apply or rollback", "cleanup": "clean-up"}
+
+
+@contextmanager
+def held(file: Path, *, busy: str) -> Iterator[None]:
+    """Hold the lock *file*; its folder is made.
+
+    Raises:
+        SafetyError: Another process holds it; *busy* is what it says.
+        OSError: The file cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as exc:
+        raise SafetyError(busy) from exc
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def waited_for(file: Path, waiting: AbstractContextManager[Any]) -> Iterator[None]:
+    """Hold the lock *file* once it is free; *waiting* is entered while another process holds it, and only then.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        with waiting:
+            lock.acquire(poll_interval=0.2)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def only_one(folder: Path, work: Work) -> AbstractContextManager[None]:
+    """Keep a second run of *work* out, rollbacks and sweeps too: two would overwrite each other's files.
+
+    Raises:
+        SafetyError: One is under way.
+    """
+    return held(folder / f"{work}.lock", busy=f"Another {_NAMES[work]} is under way here: wait for it to end.")

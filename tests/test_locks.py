@@ -1,0 +1,72 @@
+"""Locks between processes: two runs that write the same files must not meet."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from gpu_ami.errors import SafetyError
+from gpu_ami.locks import Work, held, only_one, waited_for
+
+
+@pytest.mark.parametrize(
+    ("work", "words"), [("build", "build"), ("apply", "apply or rollback"), ("cleanup", "clean-up")]
+)
+def test_a_second_run_is_refused_in_one_line(tmp_path: Path, work: Work, words: str) -> None:
+    """Exit code 8, at once; the file's name is what older runs of the same folder look for."""
+    with FileLock(tmp_path / f"{work}.lock"), pytest.raises(SafetyError) as caught, only_one(tmp_path, work):
+        raise AssertionError
+
+    assert str(caught.value) == f"Another {words} is under way here: wait for it to end."
+
+
+def test_other_work_goes_on(tmp_path: Path) -> None:
+    """A clean-up may run beside a build."""
+    with only_one(tmp_path / "logs", "build"), only_one(tmp_path / "logs", "cleanup"):
+        assert {file.name for file in (tmp_path / "logs").iterdir()} == {"build.lock", "cleanup.lock"}
+
+
+def test_a_lock_is_given_back_whatever_happens(tmp_path: Path) -> None:
+    """A run that failed must not lock its own second try out."""
+    file = tmp_path / "new" / "x.lock"
+    with contextlib.suppress(KeyError), held(file, busy="busy"):
+        raise KeyError
+
+    with held(file, busy="busy"), pytest.raises(SafetyError, match="busy"), held(file, busy="busy"):
+        raise AssertionError
+
+
+def test_who_waits_says_so_only_while_it_waits(tmp_path: Path) -> None:
+    """A line about another run where there is none sends people looking for it."""
+    file, said = tmp_path / "x.lock", list[str]()
+
+    @contextlib.contextmanager
+    def waiting() -> Iterator[None]:
+        said.append("waits")
+        yield
+        said.append("waited")
+
+    with waited_for(file, waiting()):
+        assert said == []
+    taken = threading.Event()
+    other = threading.Thread(target=_hold, args=(file, taken, said))
+    other.start()
+    taken.wait()
+    with waited_for(file, waiting()):
+        assert said == ["waits", "waited"]
+    other.join()
+
+
+def _hold(file: Path, taken: threading.Event, said: list[str]) -> None:
+    """Hold *file* until somebody waits for it."""
+    with FileLock(file):
+        taken.set()
+        end = time.monotonic() + 60
+        while not said and time.monotonic() < end:
+            time.sleep(0.01)
