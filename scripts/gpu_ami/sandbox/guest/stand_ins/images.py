@@ -138,11 +138,6 @@ class Store:
         path = self._system.path(f"{_HOME}/containers/{container_id}/config.v2.json")
         _write(path, json.dumps({**document, "State": {"Running": True}}).encode())
 
-    def save_container(self, container: Json) -> None:
-        """Replace what is known of a container."""
-        path = self._system.path(f"{_HOME}/containers/{container['ID']}/config.v2.json")
-        _write(path, json.dumps(container).encode())
-
     def remove_container(self, container: Json) -> None:
         """Remove a container."""
         shutil.rmtree(self._system.path(f"{_HOME}/containers/{container['ID']}"))
