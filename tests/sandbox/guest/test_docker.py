@@ -1,4 +1,4 @@
-"""The stand-in docker: real bytes from a registry, real digests, and what prunes take away."""
+"""The emulated docker: real bytes from a registry, real digests, and what prunes take away."""
 
 from __future__ import annotations
 

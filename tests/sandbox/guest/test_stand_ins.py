@@ -1,4 +1,4 @@
-"""What the stand-ins do when they do not refuse, on the files of a fresh instance."""
+"""What the emulated programs do when they do not refuse, on the files of a fresh instance."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ View = Callable[..., Inside]
 
 
 def _run(module: object, command: str, here: Inside) -> str:
-    """Run a stand-in; return its status and both streams, and forget the streams."""
+    """Run an emulated program; return its status and both streams, and forget the streams."""
     status = module.main(command.split(), here.system)  # type: ignore[attr-defined]
     text = f"{status}: {here.text}".rstrip("\n")
     here.system.out = here.out = io.StringIO()

@@ -1,4 +1,4 @@
-"""Stands in for `chown`: checks its words as the real ones do; the guest has one owner for all files."""
+"""Emulates `chown`: checks its words as the real ones do; the guest has one owner for all files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stands in for `cloud-init`: runs the user data's scripts at the first boot, knows its status, cleans its traces."""
+"""Emulates `cloud-init`: runs the user data's scripts at the first boot, knows its status, cleans its traces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which stand-in answers which command."""
+"""The module that emulates each command."""
 
 COMMANDS = {
     "chown": "chown",

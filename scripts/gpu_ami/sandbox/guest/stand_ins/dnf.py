@@ -1,4 +1,4 @@
-"""Stands in for `dnf`: installs what the toolbox has, updates version numbers.
+"""Emulates `dnf`: installs what the toolbox has, updates version numbers.
 
 The AWS CLI and jq are on the instance only after `dnf install awscli-2 jq`, as on the real image.
 """

@@ -1,4 +1,4 @@
-"""Stands in for `docker`: logs in to and pulls from the sandbox's ECR for real; it runs no containers."""
+"""Emulates `docker`: logs in to and pulls from the sandbox's ECR for real; it runs no containers."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def pull(words: Words, system: System) -> int:
     if not quiet:
         changed = any("Pull complete" in line for line in lines)
         status = "Downloaded newer image for" if changed else "Image is up to date for"
-        system.say(f"{reference.wanted}: Pulling from {reference.name}", *lines)
+        system.say(f"{reference.requested}: Pulling from {reference.name}", *lines)
         system.say(f"Digest: {digest}", f"Status: {status} {reference}")
     system.say(str(reference))
     return 0

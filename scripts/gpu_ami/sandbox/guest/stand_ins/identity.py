@@ -1,4 +1,4 @@
-"""Stands in for `id`, `whoami` and `hostname`.
+"""Emulates `id`, `whoami` and `hostname`.
 
 The guest knows one user number only; who somebody is, is what `sudo` has written into the environment.
 """

@@ -60,7 +60,7 @@ class Store:
     """What lies under /var/lib/docker of one instance."""
 
     def __init__(self, system: System) -> None:
-        """Look at *system*; nothing is read before it is asked for."""
+        """Look at *system*; nothing is read before it is requested."""
         self._system = system
 
     def images(self) -> list[Image]:
@@ -78,10 +78,10 @@ class Store:
 
     def find(self, reference: str) -> Image | None:
         """Return the image that *reference* (name, name with digest, or id) means."""
-        wanted = normal(reference)
+        expected = normal(reference)
         for image in self.images():
             hexadecimal = image.id.partition(":")[2]
-            if wanted in image.names or reference == image.id:
+            if expected in image.names or reference == image.id:
                 return image
             if len(reference) >= 4 and hexadecimal.startswith(reference.removeprefix("sha256:")):
                 return image

@@ -1,4 +1,4 @@
-"""Stands in for `sync`: the real one would flush every disk of the host."""
+"""Emulates `sync`: the real one would flush every disk of the host."""
 
 from __future__ import annotations
 

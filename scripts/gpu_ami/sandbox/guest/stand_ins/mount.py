@@ -1,4 +1,4 @@
-"""Stands in for `mount` and `umount`: memory file systems below /run and /tmp, which are memory already."""
+"""Emulates `mount` and `umount`: memory file systems below /run and /tmp, which are memory already."""
 
 from __future__ import annotations
 

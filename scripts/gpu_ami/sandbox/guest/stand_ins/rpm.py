@@ -1,4 +1,4 @@
-"""Stands in for `rpm`: queries only."""
+"""Emulates `rpm`: queries only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stands in for `shutdown`, `reboot` and `poweroff`: a schedule lives in memory, as systemd's does."""
+"""Emulates `shutdown`, `reboot` and `poweroff`: a schedule lives in memory, as systemd's does."""
 
 from __future__ import annotations
 

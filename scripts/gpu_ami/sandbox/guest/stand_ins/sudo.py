@@ -1,4 +1,4 @@
-"""Stands in for `sudo`: everybody may become root, and the environment is reset as sudoers says."""
+"""Emulates `sudo`: everybody may become root, and the environment is reset as sudoers says."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _USAGE = "usage: sudo -h | -K | -k | -V\nusage: sudo [-EHn] [-u user] [VAR=value
 
 
 def main(argv: list[str], system: System) -> int:
-    """Become the asked user and run the command."""
+    """Become the requested user and run the command."""
     request = _read(argv[1:])
     if request.unknown:
         return system.fail(1, f"sudo: unrecognized option '{request.unknown}'", _USAGE)

@@ -1,4 +1,4 @@
-"""Stands in for `systemctl`: real unit files and real links in /etc; what runs is only noted in /run."""
+"""Emulates `systemctl`: real unit files and real links in /etc; what runs is only noted in /run."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def _status(names: list[str], _flags: dict[str, str], system: System) -> int:
 
 def _show(names: list[str], flags: dict[str, str], system: System) -> int:
     units = Units(system)
-    asked = [name for name in (flags.get("-p") or flags.get("--property") or "").split(",") if name]
+    requested = [name for name in (flags.get("-p") or flags.get("--property") or "").split(",") if name]
     for unit in names:
         known = units.file(unit) is not None
         active = units.is_active(unit)
@@ -254,7 +254,7 @@ def _show(names: list[str], flags: dict[str, str], system: System) -> int:
             "Environment": " ".join(units.setting(unit, "Service", "Environment")),
             "Result": "success",
         }
-        for name in asked or values:
+        for name in requested or values:
             system.say(values.get(name, "") if "--value" in flags else f"{name}={values.get(name, '')}")
     return 0
 
