@@ -28,9 +28,9 @@ class World:
     account: DemoAccount
     access: Access
 
-    def all(self, service: str, operation: str, key: str, **asked: Any) -> list[dict[str, Any]]:
+    def all(self, service: str, operation: str, key: str, **arguments: Any) -> list[dict[str, Any]]:
         """Return all rows of a listing."""
-        pages = self.access.client(service).get_paginator(operation).paginate(**asked)
+        pages = self.access.client(service).get_paginator(operation).paginate(**arguments)
         return [row for page in pages for row in page[key]]
 
 
@@ -50,16 +50,16 @@ def named_in(rows: Any) -> str:
 
 def versions(world: World, name: str, *, hidden: bool = False) -> list[str]:
     """Return the AMI of each version of a launch template, oldest first."""
-    asked: dict[str, Any] = {"LaunchTemplateName": name, "IncludeManagedResources": hidden}
-    rows = world.all("ec2", "describe_launch_template_versions", "LaunchTemplateVersions", **asked)
+    arguments: dict[str, Any] = {"LaunchTemplateName": name, "IncludeManagedResources": hidden}
+    rows = world.all("ec2", "describe_launch_template_versions", "LaunchTemplateVersions", **arguments)
     ordered = sorted(rows, key=lambda row: row["VersionNumber"])
     return [row["LaunchTemplateData"].get("ImageId", "") for row in ordered]
 
 
 def environments(world: World, name: str) -> str:
     """Return the compute resources of an environment as text."""
-    asked = {"computeEnvironments": [name]}
-    (row,) = world.all("batch", "describe_compute_environments", "computeEnvironments", **asked)
+    arguments = {"computeEnvironments": [name]}
+    (row,) = world.all("batch", "describe_compute_environments", "computeEnvironments", **arguments)
     return named_in(row["computeResources"])
 
 
@@ -307,11 +307,11 @@ def test_an_orphan_snapshot_belongs_to_no_image(world: World) -> None:
     """`cleanup --orphans` finds it."""
     (orphan,) = world.account.orphan_snapshots
     ec2 = world.access.client("ec2")
-    wanted = [{"Name": "block-device-mapping.snapshot-id", "Values": [orphan]}]
+    filters = [{"Name": "block-device-mapping.snapshot-id", "Values": [orphan]}]
 
     (snapshot,) = ec2.describe_snapshots(SnapshotIds=[orphan])["Snapshots"]
 
-    assert ec2.describe_images(Owners=["self"], Filters=wanted)["Images"] == []
+    assert ec2.describe_images(Owners=["self"], Filters=filters)["Images"] == []
     assert tags_of(snapshot)["gpu-ami:family"] == world.account.family
 
 

@@ -52,7 +52,7 @@ def _instance(ec2: Any, fleet: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_spot_instance_is_what_its_template_says(ec2: Any) -> None:
-    """Moto's has no volume of the asked size, no network and no user data: the bake would not be the same one."""
+    """Moto's has no volume of the requested size, no network and no user data: the bake would not be the same one."""
     subnet = _template(ec2)
 
     instance = _instance(ec2, _fleet(ec2))

@@ -23,13 +23,13 @@ PROTOCOLS = [
     ("s3", "list_buckets", {}, "GET /", "AccessDenied", 403),
 ]
 each_protocol = pytest.mark.parametrize(
-    ("service", "method", "asked", "action", "denial", "status"), PROTOCOLS, ids=[row[0] for row in PROTOCOLS]
+    ("service", "method", "arguments", "action", "denial", "status"), PROTOCOLS, ids=[row[0] for row in PROTOCOLS]
 )
 
 
-def call(access: Access, service: str, method: str, asked: dict[str, Any]) -> None:
+def call(access: Access, service: str, method: str, arguments: dict[str, Any]) -> None:
     """Make one call, without retries."""
-    getattr(access.client(service, retries=False), method)(**asked)
+    getattr(access.client(service, retries=False), method)(**arguments)
 
 
 @each_protocol
@@ -38,17 +38,17 @@ def test_a_call_is_noted_with_its_operation(
     aws: LocalAws,
     service: str,
     method: str,
-    asked: dict[str, Any],
+    arguments: dict[str, Any],
     action: str,
     denial: str,
     status: int,
 ) -> None:
     """Counting calls per operation is how the clean-up's speed is judged."""
-    call(access, service, method, asked)
+    call(access, service, method, arguments)
 
     (noted,) = aws.gate.calls
     assert (noted.number, noted.service, noted.action, noted.region) == (1, service, action, REGION)
-    assert asked.items() <= dict(noted.parameters).items()
+    assert arguments.items() <= dict(noted.parameters).items()
 
 
 @each_protocol
@@ -57,7 +57,7 @@ def test_an_error_has_the_form_of_its_protocol(
     aws: LocalAws,
     service: str,
     method: str,
-    asked: dict[str, Any],
+    arguments: dict[str, Any],
     action: str,
     denial: str,
     status: int,
@@ -66,7 +66,7 @@ def test_an_error_has_the_form_of_its_protocol(
     aws.gate.fail("RequestLimitExceeded", "slow <down>", service=service, status=503)
 
     with pytest.raises(ClientError) as caught:
-        call(access, service, method, asked)
+        call(access, service, method, arguments)
 
     assert caught.value.response["Error"]["Code"] == "RequestLimitExceeded"
     assert caught.value.response["Error"]["Message"] == "slow <down>"
@@ -79,7 +79,7 @@ def test_a_denied_action_is_refused_as_iam_does(
     aws: LocalAws,
     service: str,
     method: str,
-    asked: dict[str, Any],
+    arguments: dict[str, Any],
     action: str,
     denial: str,
     status: int,
@@ -88,7 +88,7 @@ def test_a_denied_action_is_refused_as_iam_does(
     aws.gate.deny(f"{service}:{action.upper()}")  # IAM's actions know no case
 
     with pytest.raises(ClientError) as caught:
-        call(access, service, method, asked)
+        call(access, service, method, arguments)
 
     assert caught.value.response["Error"]["Code"] == denial
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == status

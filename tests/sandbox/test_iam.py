@@ -47,9 +47,9 @@ def a_role(iam: Any, *statements: dict[str, Any], name: str = "baker") -> str:
     return str(role["Arn"])
 
 
-def simulated(iam: Any, arn: str, *actions: str, **asked: Any) -> dict[str, str]:
+def simulated(iam: Any, arn: str, *actions: str, **arguments: Any) -> dict[str, str]:
     """Return the decision for each action."""
-    answer = iam.simulate_principal_policy(PolicySourceArn=arn, ActionNames=list(actions), **asked)
+    answer = iam.simulate_principal_policy(PolicySourceArn=arn, ActionNames=list(actions), **arguments)
     assert answer["IsTruncated"] is False
     return {row["EvalActionName"]: row["EvalDecision"] for row in answer["EvaluationResults"]}
 
@@ -161,7 +161,7 @@ def test_the_sandboxs_caller_is_its_administrator(iam: Any, access: Access, aws:
 def test_each_element_of_a_statement_counts(
     statement: dict[str, Any], action: str, resource: str | None, verdict: str
 ) -> None:
-    """A stand-in that decides otherwise than IAM would prove nothing."""
+    """An emulation that decides otherwise than IAM would prove nothing."""
     policies = [Attached("p", "role", {"Statement": statement})]
 
     decision = decide(policies, action, resource, {"k:v": ["value"], "k:t": ["true"]})
@@ -229,10 +229,10 @@ def test_an_instance_profile_needs_pass_role(access: Access, aws: LocalAws, iam:
     aws.gate.enforcing = True
 
     assert ":assumed-role/baker/" in baker.client("sts").get_caller_identity()["Arn"]
-    asked = {"ImageId": BASE, "MinCount": 1, "MaxCount": 1, "InstanceType": "c5.large", "DryRun": True}
+    arguments = {"ImageId": BASE, "MinCount": 1, "MaxCount": 1, "InstanceType": "c5.large", "DryRun": True}
     with refused("DryRunOperation"):
-        baker.client("ec2").run_instances(**asked)
+        baker.client("ec2").run_instances(**arguments)
     with refused("UnauthorizedOperation") as said:
-        baker.client("ec2").run_instances(**asked, IamInstanceProfile={"Name": "builder"})
+        baker.client("ec2").run_instances(**arguments, IamInstanceProfile={"Name": "builder"})
 
     assert "iam:PassRole" in said.text

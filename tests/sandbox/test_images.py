@@ -321,7 +321,7 @@ def test_copy_image_refuses_an_unknown_source(ec2: Any) -> None:
 
 
 def test_one_unknown_id_fails_the_whole_listing(ec2: Any) -> None:
-    """Moto answers with the known one: a gone AMI would look as if it had not been asked for."""
+    """Moto answers with the known one: a gone AMI would look as if it had not been requested."""
     with refused("InvalidAMIID.NotFound"):
         ec2.describe_images(ImageIds=[an_image(ec2), UNKNOWN])
 
@@ -411,9 +411,9 @@ def test_image_filters(ec2: Any, name: str, values: list[str], finds: bool) -> N
 def test_images_are_found_by_any_of_several_snapshots(ec2: Any) -> None:
     """The clean-up asks which AMIs use one of these snapshots; moto wants all of them."""
     first, second = an_image(ec2, "first"), an_image(ec2, "second")
-    wanted = [snapshot_of(ec2, first), snapshot_of(ec2, second)]
+    expected = [snapshot_of(ec2, first), snapshot_of(ec2, second)]
 
-    found = ec2.describe_images(Filters=[{"Name": "block-device-mapping.snapshot-id", "Values": wanted}])["Images"]
+    found = ec2.describe_images(Filters=[{"Name": "block-device-mapping.snapshot-id", "Values": expected}])["Images"]
 
     assert {i["ImageId"] for i in found} == {first, second}
 

@@ -134,7 +134,7 @@ def test_neither_we_nor_our_programs_leave_the_local_aws(
         theirs = sandbox.gate.calls[ours:]
 
     assert account == sandbox.account.account_id
-    assert set(sandbox.account.images_in_use.values()) < {each["ImageId"] for each in images}
+    assert set(sandbox.account.images_in_use.values()) < {image["ImageId"] for image in images}
     assert len(buckets) == 1
     assert child.returncode == 0, child.stderr
     assert child.stdout.split() == [account, str(len(images)), "1"]

@@ -16,9 +16,9 @@ from tests.support.resources import REGION
 
 def the_products(access: Access, *filters: tuple[str, str, str], service: str = "AmazonEC2") -> list[dict[str, Any]]:
     """Return what GetProducts finds, decoded."""
-    asked = [{"Type": kind, "Field": field, "Value": value} for field, value, kind in filters]
+    conditions = [{"Type": kind, "Field": field, "Value": value} for field, value, kind in filters]
     client = access.client("pricing", region="us-east-1")
-    pages = client.get_paginator("get_products").paginate(ServiceCode=service, Filters=asked, MaxResults=5)
+    pages = client.get_paginator("get_products").paginate(ServiceCode=service, Filters=conditions, MaxResults=5)
     return [json.loads(item) for page in pages for item in page["PriceList"]]
 
 
@@ -31,7 +31,7 @@ def the_price(product: dict[str, Any]) -> tuple[Decimal, str]:
 
 def test_one_instance_price(access: Access) -> None:
     """The filters of the documentation give exactly one."""
-    wanted = {
+    expected = {
         "instanceType": "g5.xlarge",
         "regionCode": REGION,
         "operatingSystem": "Linux",
@@ -41,7 +41,7 @@ def test_one_instance_price(access: Access) -> None:
         "marketoption": "OnDemand",
     }
 
-    (product,) = the_products(access, *((key, value, "TERM_MATCH") for key, value in wanted.items()))
+    (product,) = the_products(access, *((key, value, "TERM_MATCH") for key, value in expected.items()))
 
     assert the_price(product) == (Decimal("1.237"), "Hrs")
     assert product["product"]["attributes"]["usagetype"] == "APN2-BoxUsage:g5.xlarge"

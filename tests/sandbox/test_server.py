@@ -32,7 +32,7 @@ def another() -> Iterator[LocalAws]:
 
 
 @pytest.mark.parametrize(
-    ("service", "method", "asked", "named"),
+    ("service", "method", "arguments", "named"),
     [
         ("ec2", "describe_bundle_tasks", {}, "DescribeBundleTasks"),
         ("sts", "get_session_token", {}, None),
@@ -53,17 +53,17 @@ def test_what_it_cannot_do_it_refuses_at_once(
     capsys: pytest.CaptureFixture[str],
     service: str,
     method: str,
-    asked: Any,
+    arguments: Any,
     named: str | None,
 ) -> None:
     """Moto answers 500 and HTML, which SDKs retry for two minutes; and it prints."""
     client = access.client(service)
     if named is None:
-        getattr(client, method)(**asked)
+        getattr(client, method)(**arguments)
         return
 
     with refused("UnsupportedOperation") as said:
-        getattr(client, method)(**asked)
+        getattr(client, method)(**arguments)
 
     assert named in said.text
     assert len(aws.gate.calls) == 1  # the SDK did not try again

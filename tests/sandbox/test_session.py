@@ -82,8 +82,8 @@ def opened(
 def serving(workspace: Workspace) -> Iterator[io.StringIO]:
     """Keep a sandbox up in another thread, as `invoke sandbox` does in another process; yield what it says."""
     stop, said = threading.Event(), io.StringIO()
-    asked: dict[str, Any] = {"region": REGION, "console": Console(err=said), "stop": stop}
-    thread = threading.Thread(target=serve, args=(workspace,), kwargs=asked)
+    arguments: dict[str, Any] = {"region": REGION, "console": Console(err=said), "stop": stop}
+    thread = threading.Thread(target=serve, args=(workspace,), kwargs=arguments)
     thread.start()
     try:
         wait_for(lambda: (workspace.state / "session.json").exists())

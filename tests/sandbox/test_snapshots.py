@@ -101,8 +101,8 @@ def test_owners_are_told_apart(ec2: Any) -> None:
     """Moto ignores OwnerIds: everything would look like ours."""
     own = a_snapshot(ec2)
 
-    def ids(**asked: Any) -> set[str]:
-        return {s["SnapshotId"] for s in ec2.describe_snapshots(**asked)["Snapshots"]}
+    def ids(**arguments: Any) -> set[str]:
+        return {s["SnapshotId"] for s in ec2.describe_snapshots(**arguments)["Snapshots"]}
 
     assert ids(OwnerIds=["self"]) == {own}
     assert ids(OwnerIds=["999999999999"]) == set()

@@ -42,10 +42,10 @@ def test_an_unknown_type_has_no_price() -> None:
 def test_history_by_zone_product_and_time(ec2: Any) -> None:
     """Each parameter narrows the answer."""
     now = datetime.now(timezone.utc)
-    asked = {"InstanceTypes": ["g5.xlarge"], "ProductDescriptions": ["Linux/UNIX"]}
+    arguments = {"InstanceTypes": ["g5.xlarge"], "ProductDescriptions": ["Linux/UNIX"]}
 
     def rows(**more: Any) -> list[Any]:
-        return list(ec2.describe_spot_price_history(**(asked | more))["SpotPriceHistory"])
+        return list(ec2.describe_spot_price_history(**(arguments | more))["SpotPriceHistory"])
 
     assert {row["AvailabilityZone"][-1] for row in rows()} == set("abcd")
     assert all(row["AvailabilityZoneId"].startswith("apne2-az") for row in rows())

@@ -99,8 +99,8 @@ def test_aliases_are_resolved_on_request(ec2: Any, access: Access) -> None:
     ssm.put_parameter(Name="/gpu/ami-id", Value=BASE, Type="String", Overwrite=True)
     template = a_template(ec2, "template", "resolve:ssm:/gpu/ami-id", "resolve:ssm:/gpu/ami-id:1", OTHER)
 
-    def images(**asked: Any) -> list[str]:
-        answer = ec2.describe_launch_template_versions(LaunchTemplateId=template, **asked)
+    def images(**arguments: Any) -> list[str]:
+        answer = ec2.describe_launch_template_versions(LaunchTemplateId=template, **arguments)
         return [v["LaunchTemplateData"]["ImageId"] for v in answer["LaunchTemplateVersions"]]
 
     assert images() == ["resolve:ssm:/gpu/ami-id", "resolve:ssm:/gpu/ami-id:1", OTHER]

@@ -39,7 +39,7 @@ class DemoAccount:
         images_in_use: AMIs that something needs, by what needs them.
         unused_images: AMIs that nothing needs and that are older than 30 days.
         orphan_snapshots: Snapshots of AMIs that are gone.
-        leftovers: What a dead build left behind, by kind; ``image`` among it.
+        leftovers: What an incomplete build left behind, by kind; ``image`` among it.
     """
 
     account_id: str

@@ -50,17 +50,17 @@ class SandboxBatch(BatchResponse):
     def createcomputeenvironment(self) -> str:
         """Create an environment, with Batch's service-linked role when none is given."""
         if not self._get_param("serviceRole"):
-            asked = json.loads(self.body)
-            self.body = json.dumps(asked | {"serviceRole": service_linked_role(self.current_account)})
+            request = json.loads(self.body)
+            self.body = json.dumps(request | {"serviceRole": service_linked_role(self.current_account)})
         return str(super().createcomputeenvironment())
 
     def updatecomputeenvironment(self) -> str:
         """Update an environment, its AMI, launch template and update policy included."""
         answer = str(super().updatecomputeenvironment())  # refuses an unknown one
         environment = self.batch_backend.get_compute_environment(self._get_param("computeEnvironment"))
-        wanted = self._get_param("computeResources") or {}
-        changed = {key for key, value in wanted.items() if environment.compute_resources.get(key) != value}
-        environment.compute_resources.update(wanted)
+        requested = self._get_param("computeResources") or {}
+        changed = {key for key, value in requested.items() if environment.compute_resources.get(key) != value}
+        environment.compute_resources.update(requested)
         if changed - _SCALING:
             environment.updating_since = utcnow()
         if policy := self._get_param("updatePolicy"):
@@ -96,11 +96,11 @@ class SandboxBatch(BatchResponse):
         return json.dumps(answer)
 
     def listjobs(self) -> str:
-        """List jobs of one status, RUNNING unless another is asked for, in pages."""
+        """List jobs of one status, RUNNING unless another is requested, in pages."""
         answer = json.loads(super().listjobs())
         if not self._get_param("filters"):
-            wanted = self._get_param("jobStatus") or "RUNNING"
-            answer["jobSummaryList"] = [row for row in answer["jobSummaryList"] if row["status"] == wanted]
+            requested = self._get_param("jobStatus") or "RUNNING"
+            answer["jobSummaryList"] = [row for row in answer["jobSummaryList"] if row["status"] == requested]
         return self._paged(json.dumps(answer), "jobSummaryList", "ListJobs")
 
     def _paged(self, answer: str, key: str, operation: str) -> str:

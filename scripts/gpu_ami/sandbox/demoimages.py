@@ -1,4 +1,4 @@
-"""Two years of AMIs of one family: needed in every way, needed by nothing, and what dead builds left behind."""
+"""Two years of AMIs of one family: needed in every way, needed by nothing, and what incomplete builds left behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DemoImages:
         in_use: AMI by what needs it.
         unused: AMIs that nothing needs.
         orphan_snapshots: Snapshots whose AMI is gone.
-        leftovers: What a dead build left, by kind.
+        leftovers: What an incomplete build left, by kind.
     """
 
     live: str = ""

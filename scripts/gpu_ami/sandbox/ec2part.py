@@ -20,20 +20,20 @@ _WILD = frozenset("*?[")
 ALL_ROWS = 10**9
 
 
-def matches(found: Iterable[str], wanted: Iterable[str]) -> bool:
-    """Return whether one of the values *found* fits one of the patterns *wanted* (``*`` and ``?``)."""
-    return _fits(found, *_exact_and_patterns(wanted))
+def matches(found: Iterable[str], expected: Iterable[str]) -> bool:
+    """Return whether one of the values *found* fits one of the patterns *expected* (``*`` and ``?``)."""
+    return _fits(found, *_exact_and_patterns(expected))
 
 
-def _exact_and_patterns(wanted: Iterable[str]) -> tuple[set[str], list[str]]:
+def _exact_and_patterns(expected: Iterable[str]) -> tuple[set[str], list[str]]:
     """Return the values that fit as they are, and the patterns: a request may name hundreds, for thousands of rows."""
-    values = set(wanted)
+    values = set(expected)
     patterns = [value for value in values if set(value) & _WILD]
     return values, patterns
 
 
 def _fits(found: Iterable[str], values: set[str], patterns: list[str]) -> bool:
-    return any(value in values or any(fnmatchcase(value, each) for each in patterns) for value in found)
+    return any(value in values or any(fnmatchcase(value, pattern) for pattern in patterns) for value in found)
 
 
 def tag_values(tags: dict[str, str], filter_name: str) -> list[str] | None:
@@ -49,7 +49,7 @@ def tag_values(tags: dict[str, str], filter_name: str) -> list[str] | None:
 def managed(backend: Any) -> set[str]:
     """Return the ids of what AWS services manage in a backend of moto's; one may add to them.
 
-    The account's managed resource visibility is ``hidden``: listings leave them out unless asked to include them.
+    The account's managed resource visibility is ``hidden``: listings leave them out unless requested.
     """
     found: set[str] = vars(backend).setdefault("sandbox_managed", set())
     return found
@@ -62,12 +62,12 @@ class EC2Part(EC2Response):
 
     def _ask_moto(self, action: Callable[[], ActionResult], *, without: str, **changed: Any) -> Any:
         """Return what moto's *action* answers when the parameter *without* is left out and others are changed."""
-        asked = self.params
-        self.params = {name: value for name, value in asked.items() if name != without} | changed
+        before = self.params
+        self.params = {name: value for name, value in before.items() if name != without} | changed
         try:
             return action().result
         finally:
-            self.params = asked
+            self.params = before
 
     def _hides(self, resource_id: str) -> bool:
         """Return whether the request's listing leaves a resource out because an AWS service manages it."""
@@ -87,8 +87,8 @@ class EC2Part(EC2Response):
             values: Returns what the named filter looks at in a row; None for a filter EC2 does not have.
         """
         kept = list(rows)
-        for wanted in self._get_param("Filters", []):
-            name, (exact, patterns) = wanted["Name"], _exact_and_patterns(wanted.get("Values", []))
+        for requested in self._get_param("Filters", []):
+            name, (exact, patterns) = requested["Name"], _exact_and_patterns(requested.get("Values", []))
             passed = []
             for row in kept:
                 found = values(row, name)

@@ -104,12 +104,12 @@ class InstantFleets(Instances):
         data["UserData"] = str(data["UserData"]) if data.get("UserData") else None
         override = (configs[0].get("Overrides") or [{}])[0]
         market = {"InstanceMarketOptions": {"MarketType": "spot"}} if is_spot else {}
-        asked = self.params
+        before = self.params
         self.params = {"Action": "RunInstances", "MinCount": count, "MaxCount": count} | data | market | override
         try:
             return list(self.run_instances().result.instances)
         finally:
-            self.params = asked
+            self.params = before
 
     def _request(self, instance: Any) -> _Request:
         request = _Request(

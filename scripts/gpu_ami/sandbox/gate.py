@@ -1,4 +1,4 @@
-"""The door of the local AWS: notes each call, and denies, fails, delays or cuts those it was told to."""
+"""WSGI middleware that records every AWS call and injects faults for tests."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from moto.moto_server.werkzeug_app import MotoRequestHandler
 
 from gpu_ami.sandbox.gate import Application
 
-# So much of a body that nobody wanted is read to keep the connection; one with more left is closed.
+# So much of a body that was not consumed is read to keep the connection; one with more left is closed.
 _MOST_UNREAD = 1024 * 1024
 _NO_CONTENT = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 

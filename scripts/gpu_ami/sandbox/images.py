@@ -165,23 +165,23 @@ class Images(EC2Part):
     # --- looking at AMIs
 
     def describe_images(self) -> ActionResult:
-        """List AMIs: every asked id must exist, disabled ones only on request, in pages.
+        """List AMIs: every requested id must exist, disabled ones only on request, in pages.
 
         A request that names a pending AMI is answered when the AMI is ready: a waiter would otherwise sleep
         seconds for the tenths of a second that the sandbox's AMIs are pending.
         """
         self.error_on_dryrun()
         backend = self.ec2_backend
-        asked: list[str] = self._get_param("ImageIds", [])
-        for image_id in asked:
+        requested: list[str] = self._get_param("ImageIds", [])
+        for image_id in requested:
             if image_id not in backend.deleted_amis:
                 time.sleep(max(0.0, self._known_image(image_id).ready_at - time.monotonic()))
         owners = [self.current_account if owner == "self" else owner for owner in self._get_param("Owners", [])]
         users = self._get_param("ExecutableUsers", [])
-        images = backend.describe_images(ami_ids=asked, exec_users=list(users), owners=owners)
+        images = backend.describe_images(ami_ids=requested, exec_users=list(users), owners=owners)
         if owners:
             images = [image for image in images if {image.owner_id, image.owner_alias} & set(owners)]
-        images = [image for image in images if self._is_visible(image, named=image.id in asked)]
+        images = [image for image in images if self._is_visible(image, named=image.id in requested)]
         answer = self._answer_page("Images", self._filtered(images, self._image_values))
         answer.result["Images"] = [_shown(image) for image in answer.result["Images"]]
         return answer
@@ -226,7 +226,7 @@ class Images(EC2Part):
     # --- letting go of AMIs
 
     def deregister_image(self) -> ActionResult:
-        """Deregister an own, unprotected AMI, with the snapshots that no other AMI needs if asked to."""
+        """Deregister an own, unprotected AMI, with the snapshots that no other AMI needs if requested."""
         self.error_on_dryrun()
         backend, image = self.ec2_backend, self._own_image(self._get_param("ImageId"))
         if _BACKUP_TAG in self._tags_of(image.id):
@@ -235,8 +235,10 @@ class Images(EC2Part):
             refuse("OperationNotPermitted", f"The image {image.id} is protected from deregistration.")
         recycle_bin(backend).keep_image(backend, image)
         backend.deregister_image(image.id)
-        wanted = image.snapshot_ids if self._get_param("DeleteAssociatedSnapshots", False) else []
-        results = [{"SnapshotId": each, "ReturnCode": self._drop_snapshot(each)} for each in wanted]
+        selected = image.snapshot_ids if self._get_param("DeleteAssociatedSnapshots", False) else []
+        results = [
+            {"SnapshotId": snapshot_id, "ReturnCode": self._drop_snapshot(snapshot_id)} for snapshot_id in selected
+        ]
         return ActionResult({"Return": True, "DeleteSnapshotResults": results})
 
     def _drop_snapshot(self, snapshot_id: str) -> str:

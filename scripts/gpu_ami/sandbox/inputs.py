@@ -19,7 +19,7 @@ def packer_values(sandbox: Sandbox, workspace: Workspace, *, guest: bool = True)
         guest: Whether Packer will run, so that the guest has to be up.
     """
     account = sandbox.account
-    # The guest stands in for the instance.
+    # The guest takes the instance's place.
     port = {"ssh_port": sandbox.guest_port} if guest else {}
     return {
         "ssh_host": sandbox.guest_host,

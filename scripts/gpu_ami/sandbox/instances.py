@@ -24,8 +24,8 @@ class Instances(Images, EC2Part):
         image = self._known_image(self._resolved_image(named))
         if image.state != "available":
             refuse("InvalidAMIID.Unavailable", f"The image ID '{image.id}' is not available")
-        asked = self._get_param("BlockDeviceMappings", [])
-        merged = merge_mappings(image.mappings, template.get("BlockDeviceMappings") or [], asked)
+        requested = self._get_param("BlockDeviceMappings", [])
+        merged = merge_mappings(image.mappings, template.get("BlockDeviceMappings") or [], requested)
         self._check_sizes(merged)
         self.params = dict(self.params) | {"ImageId": image.id, "BlockDeviceMappings": merged}
         answer = super().run_instances()
@@ -37,7 +37,9 @@ class Instances(Images, EC2Part):
     def describe_instances(self) -> ActionResult:
         """List instances, in pages that stay whole while instances come and go."""
         answer = self._ask_moto(super().describe_instances, without="NextToken", MaxResults=ALL_ROWS)
-        shown = [row for row in answer["Reservations"] if not all(self._hides(each.id) for each in row.instances)]
+        shown = [
+            row for row in answer["Reservations"] if not all(self._hides(instance.id) for instance in row.instances)
+        ]
         return self._answer_page("Reservations", shown)
 
     def _template_data(self) -> dict[str, Any]:
@@ -57,9 +59,9 @@ class Instances(Images, EC2Part):
 
     def _complete_volumes(self, instance: Any) -> None:
         """Give gp3 volumes the IOPS and throughput that moto drops."""
-        asked = {m["DeviceName"]: m["Ebs"] for m in self._get_param("BlockDeviceMappings")}
+        requested = {m["DeviceName"]: m["Ebs"] for m in self._get_param("BlockDeviceMappings")}
         for device, attached in instance.get_block_device_mapping:
-            volume, ebs = self.ec2_backend.get_volume(attached.volume_id), asked[device]
+            volume, ebs = self.ec2_backend.get_volume(attached.volume_id), requested[device]
             if volume.volume_type == "gp3":
                 volume.iops = int(ebs.get("Iops") or 3000)
                 volume.throughput = int(ebs.get("Throughput") or 125)

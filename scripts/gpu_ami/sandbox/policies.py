@@ -38,7 +38,7 @@ class Decision:
     Attributes:
         verdict: As SimulatePrincipalPolicy words it.
         matched: Policies with a statement that decided.
-        missing: Condition keys that a statement asked for and the request did not have.
+        missing: Condition keys that a statement tests and the request did not have.
     """
 
     verdict: Verdict
@@ -123,19 +123,19 @@ def _fits(statement: Mapping[str, Any], action: str, resource: str | None) -> bo
 
 
 def _any(patterns: str | list[str], value: str, *, case: bool = True) -> bool:
-    wanted = [patterns] if isinstance(patterns, str) else patterns
+    expected = [patterns] if isinstance(patterns, str) else patterns
     if not case:
-        wanted, value = [pattern.lower() for pattern in wanted], value.lower()
-    return any(fnmatchcase(value, pattern.replace("[", "[[]")) for pattern in wanted)
+        expected, value = [pattern.lower() for pattern in expected], value.lower()
+    return any(fnmatchcase(value, pattern.replace("[", "[[]")) for pattern in expected)
 
 
 def _holds(
     conditions: Mapping[str, Mapping[str, Any]], context: Mapping[str, Sequence[str]], missing: list[str]
 ) -> bool:
     known = {key.lower(): values for key, values in context.items()}
-    for operator, wanted in conditions.items():
+    for operator, expected in conditions.items():
         bare = operator.removesuffix(_IF_EXISTS)
-        for key, patterns in wanted.items():
+        for key, patterns in expected.items():
             values = known.get(key.lower())
             if bare == "Null":
                 if (values is None) != (str(patterns[0] if isinstance(patterns, list) else patterns).lower() == "true"):

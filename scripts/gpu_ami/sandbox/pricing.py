@@ -31,14 +31,14 @@ class Product:
     usd: Decimal
     attributes: dict[str, str] = field(default_factory=dict)
 
-    def fits(self, field_: str, wanted: str, kind: str) -> bool:
+    def fits(self, field_: str, expected: str, kind: str) -> bool:
         """Return whether the product passes one filter of GetProducts."""
         found = self.family if field_ == "productFamily" else self.attributes.get(field_)
         if kind == "CONTAINS":
-            return found is not None and wanted in found
+            return found is not None and expected in found
         if kind in ("ANY_OF", "NONE_OF"):
-            return (found in wanted.split(",")) == (kind == "ANY_OF")
-        return found == wanted
+            return (found in expected.split(",")) == (kind == "ANY_OF")
+        return found == expected
 
     def shown(self, number: int) -> dict[str, Any]:
         """Return the product as an entry of GetProducts' price list."""
@@ -127,8 +127,8 @@ def sell(products: Sequence[Product]) -> None:
 
 def on_demand_usd(region: str, instance_type: str) -> Decimal | None:
     """Return the hourly price of a type that is sold in *region*, or None."""
-    wanted = {"instanceType": instance_type, "regionCode": region}.items()
-    return next((product.usd for product in _sold if wanted <= product.attributes.items()), None)
+    expected = {"instanceType": instance_type, "regionCode": region}.items()
+    return next((product.usd for product in _sold if expected <= product.attributes.items()), None)
 
 
 class Pricing(BaseResponse):
@@ -145,7 +145,8 @@ class Pricing(BaseResponse):
         rows = [
             json.dumps(product.shown(number))
             for number, product in enumerate(_sold)
-            if product.service == self._get_param("ServiceCode") and all(product.fits(*each) for each in filters)
+            if product.service == self._get_param("ServiceCode")
+            and all(product.fits(*condition) for condition in filters)
         ]
         size = int(self._get_param("MaxResults") or PAGE_SIZES["GetProducts"])
         shown, token = page(rows, self._get_param("NextToken"), size)
@@ -156,10 +157,10 @@ class Pricing(BaseResponse):
         names: dict[str, set[str]] = {}
         for product in _sold:
             names.setdefault(product.service, {"productFamily"}).update(product.attributes)
-        asked = self._get_param("ServiceCode")
+        requested = self._get_param("ServiceCode")
         rows = [
             {"ServiceCode": code, "AttributeNames": sorted(attributes)}
             for code, attributes in names.items()
-            if asked in (None, code)
+            if requested in (None, code)
         ]
         return ActionResult({"FormatVersion": "aws_v1", "Services": rows})

@@ -1,7 +1,7 @@
 """Service Quotas: the EC2 quotas that a build runs into; moto has only those of VPC.
 
 Codes and names: `aws service-quotas list-service-quotas --service-code ec2`. The values are those of an account that
-has asked for more than the start value of 5 or 0 vCPUs.
+has requested more than the start value of 5 or 0 vCPUs.
 """
 
 from __future__ import annotations

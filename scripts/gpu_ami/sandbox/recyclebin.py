@@ -99,11 +99,11 @@ class RecycleBin:
 
 def _applies(rule: dict[str, Any], tags: dict[str, str]) -> bool:
     def named(key: str) -> bool:
-        wanted = rule.get(key) or []
+        expected = rule.get(key) or []
         return any(
             tags.get(tag["ResourceTagKey"]) is not None
             and tag.get("ResourceTagValue") in (None, tags[tag["ResourceTagKey"]])
-            for tag in wanted
+            for tag in expected
         )
 
     # A rule with tags takes what carries one of them; one without takes the whole Region but what is excluded.
@@ -164,8 +164,8 @@ class RecycleBinItems(EC2Part):
         return ActionResult(snapshot)
 
     def _asked(self, bin_: dict[str, Kept], parameter: str) -> Iterable[Kept]:
-        asked, now = self._get_param(parameter, []), recycle_bin(self.ec2_backend).clock()
-        return [kept for key, kept in bin_.items() if kept.exits > now and (not asked or key in asked)]
+        requested, now = self._get_param(parameter, []), recycle_bin(self.ec2_backend).clock()
+        return [kept for key, kept in bin_.items() if kept.exits > now and (not requested or key in requested)]
 
 
 class RecycleBinRules(BaseResponse):

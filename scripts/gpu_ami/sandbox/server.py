@@ -40,7 +40,7 @@ class Dispatcher(DomainDispatcherApplication):
         """Serve moto's services, ours and the registry."""
         super().__init__(application_of)
         always = {name: application_of(name) for name in _ALWAYS}
-        self._known = {name: each for name, each in always.items() if name not in _BY_PATH}
+        self._known = {name: application for name, application in always.items() if name not in _BY_PATH}
         self._known |= {name: straight(response.dispatch) for name, response in extensions.ADDED.items()}
         self._registry = Registry(region)
         self._token = token
@@ -109,7 +109,7 @@ class LocalAws:
     the first one of a process gives out the same ids each time.
 
     Attributes:
-        gate: Its door: the calls so far, and faults for tests.
+        gate: The middleware in front of it: the calls so far, and faults for tests.
         token: Proves that an endpoint is this one.
     """
 

@@ -35,8 +35,8 @@ __all__ = ["Sandbox", "builders", "exports", "open_sandbox", "running_session", 
 
 
 @dataclass(frozen=True)
-class _Door:
-    """The way to a guest: its port, which starts it where it has to, and its file systems."""
+class _EntryPoint:
+    """How a guest is reached: its port, which starts it where it has to, and its file systems."""
 
     port: Callable[[], int]
     root_of: Callable[[str], Path]
@@ -50,7 +50,7 @@ class Sandbox:
         access: The way to its AWS, for us and for the programs we start.
         account: What is in its demo account.
         attached: Whether it is another process's, which goes on without us.
-        gate: The door of its AWS, for tests; None when it is another process's.
+        gate: The middleware in front of its AWS, for tests; None when it is another process's.
         identity: Names this one sandbox: files that another one left are not about its AWS.
     """
 
@@ -59,7 +59,7 @@ class Sandbox:
     attached: bool
     gate: Gate | None = field(default=None, repr=False)
     identity: str = ""
-    _guest: _Door | None = field(default=None, repr=False)
+    _guest: _EntryPoint | None = field(default=None, repr=False)
 
     @property
     def guest_host(self) -> str | None:
@@ -99,11 +99,11 @@ def open_sandbox(workspace: Workspace, *, region: str, console: Console, with_gu
         workspace: Whose ``.sandbox/`` it is.
         region: The region of the demo account.
         console: Where progress is told.
-        with_guest: Whether there is to be a build instance to log in to; it starts when its port is asked for.
+        with_guest: Whether there is to be a build instance to log in to; it starts when its port is requested.
 
     Raises:
         SafetyError: Another invocation has a sandbox of its own in this folder right now.
-        ToolError: A guest was asked for and the running sandbox has none.
+        ToolError: A guest was requested and the running sandbox has none.
         UsageError: The running sandbox is in another region, or there is no such region.
     """
     session = running_session(workspace)
@@ -152,16 +152,16 @@ def _attach(workspace: Workspace, session: Session, *, region: str, with_guest: 
         raise UsageError(msg)
     if with_guest and session.guest_port is None:
         raise _no_guest()
-    door = None
+    entry_point = None
     if session.guest_port is not None:
         there = session.guest_port
-        door = _Door(lambda: there, _guest(workspace, _port(session.endpoint_url), region, list).root_of)
+        entry_point = _EntryPoint(lambda: there, _guest(workspace, _port(session.endpoint_url), region, list).root_of)
     return Sandbox(
         access=_access(workspace, session.endpoint_url, region),
         account=DemoAccount(**session.account),
         attached=True,
         identity=_identity(session.token),
-        _guest=door,
+        _guest=entry_point,
     )
 
 
@@ -179,17 +179,17 @@ def _start(stack: contextlib.ExitStack, workspace: Workspace, *, region: str, wi
         stack.callback(aws.stop)
         aws.start()
         account = build_demo_account(aws.account_id, region, datetime.now(timezone.utc))
-    door = None
+    entry_point = None
     if with_guest:
         found = functools.partial(builders, aws.account_id, region)
-        door = _late(stack, _guest(workspace, aws.port, region, found))
+        entry_point = _late(stack, _guest(workspace, aws.port, region, found))
     sandbox = Sandbox(
         access=_access(workspace, aws.endpoint_url, region),
         account=account,
         attached=False,
         gate=aws.gate,
         identity=_identity(aws.token),
-        _guest=door,
+        _guest=entry_point,
     )
     return sandbox, aws.token
 
@@ -204,8 +204,8 @@ def _check_region(region: str) -> None:
         raise UsageError(msg)
 
 
-def _late(stack: contextlib.ExitStack, guest: Guest) -> _Door:
-    """Return the door of a *guest* that starts when its port is first asked for, and ends with *stack*."""
+def _late(stack: contextlib.ExitStack, guest: Guest) -> _EntryPoint:
+    """Return the entry point of a *guest* that starts when its port is first requested, and ends with *stack*."""
 
     @functools.cache
     def port() -> int:
@@ -213,7 +213,7 @@ def _late(stack: contextlib.ExitStack, guest: Guest) -> _Door:
         stack.callback(guest.stop)
         return guest.port
 
-    return _Door(port, guest.root_of)
+    return _EntryPoint(port, guest.root_of)
 
 
 def _start_with_guest_if_possible(

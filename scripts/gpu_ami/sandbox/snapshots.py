@@ -136,14 +136,14 @@ class Snapshots(EC2Part):
         return EmptyResult()
 
     def describe_snapshots(self) -> ActionResult:
-        """List snapshots: every asked id must exist, by owner, in pages."""
+        """List snapshots: every requested id must exist, by owner, in pages."""
         self.error_on_dryrun()
-        asked: list[str] = self._get_param("SnapshotIds", [])
+        requested: list[str] = self._get_param("SnapshotIds", [])
         snapshots = self.ec2_backend.snapshots
-        rows = [self._known_snapshot(i) for i in asked] if asked else list(snapshots.values())
+        rows = [self._known_snapshot(i) for i in requested] if requested else list(snapshots.values())
         if owners := self._get_param("OwnerIds", []):
-            wanted = {self.current_account if owner == "self" else owner for owner in owners}
-            rows = [s for s in rows if s.owner_id in wanted or ("amazon" in wanted and self._is_amazons(s))]
+            expected = {self.current_account if owner == "self" else owner for owner in owners}
+            rows = [s for s in rows if s.owner_id in expected or ("amazon" in expected and self._is_amazons(s))]
         if users := self._get_param("RestorableByUserIds", []):
             rows = [s for s in rows if "self" in users or matches([s.owner_id, *_shared_with(s)], users)]
         return self._answer_page("Snapshots", self._filtered(rows, self._snapshot_values))
@@ -175,9 +175,11 @@ class Snapshots(EC2Part):
 
     def describe_locked_snapshots(self) -> ActionResult:
         """List the locks that hold."""
-        asked = self._get_param("SnapshotIds", [])
+        requested = self._get_param("SnapshotIds", [])
         locks = [lock for s in self.ec2_backend.snapshots.values() if (lock := getattr(s, "lock", None))]
-        return self._answer_page("Snapshots", [lock for lock in locks if not asked or lock["SnapshotId"] in asked])
+        return self._answer_page(
+            "Snapshots", [lock for lock in locks if not requested or lock["SnapshotId"] in requested]
+        )
 
     def describe_fast_snapshot_restores(self) -> ActionResult:
         """List fast snapshot restores: the sandbox has none."""

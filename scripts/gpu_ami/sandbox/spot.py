@@ -28,12 +28,12 @@ class SpotPrices(EC2Part):
         now = datetime.now(timezone.utc)
         end = min(_aware(self._get_param("EndTime")) or now, now)
         start = max(_aware(self._get_param("StartTime")) or end, now - _KEPT)
-        wanted = {f["Name"]: f.get("Values", []) for f in self._get_param("Filters", [])}
-        types = self._get_param("InstanceTypes") or wanted.get("instance-type") or []
+        filters = {f["Name"]: f.get("Values", []) for f in self._get_param("Filters", [])}
+        types = self._get_param("InstanceTypes") or filters.get("instance-type") or []
         zone = self._get_param("AvailabilityZone")
-        products = self._get_param("ProductDescriptions") or wanted.get("product-description") or [_LINUX]
+        products = self._get_param("ProductDescriptions") or filters.get("product-description") or [_LINUX]
         zones = [z for z in self.ec2_backend.describe_availability_zones() if zone in (None, z.name)]
-        zones = [z for z in zones if matches([z.name], wanted.get("availability-zone", ["*"]))]
+        zones = [z for z in zones if matches([z.name], filters.get("availability-zone", ["*"]))]
         rows = [
             row
             for instance_type in types

@@ -64,12 +64,12 @@ class SandboxSSM(SimpleSystemManagerResponse):
         return ActionResult({"Parameters": shown, "InvalidParameters": [n for n in names if n not in found]})
 
     def describe_parameters(self) -> ActionResult:
-        """List the account's own parameters, in pages of the size asked for; also by DataType."""
+        """List the account's own parameters, in pages of the requested size; also by DataType."""
         given = self._get_param("ParameterFilters") or []
         types = [f.get("Values", []) for f in given if f["Key"] == "DataType"]
         others = [f for f in given if f["Key"] != "DataType"]
         rows = self.ssm_backend.describe_parameters(self._get_param("Filters"), others)
-        rows = [row for row in rows if all(row.data_type in wanted for wanted in types)]
+        rows = [row for row in rows if all(row.data_type in accepted for accepted in types)]
         start, size = int(self._get_param("NextToken") or 0), int(self._get_param("MaxResults") or _PAGE)
         shown = [row.describe_response_object(False) for row in rows[start : start + size]]
         token = str(start + size) if start + size < len(rows) else None

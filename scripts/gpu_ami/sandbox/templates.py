@@ -32,7 +32,9 @@ class LaunchTemplates(EC2Part):
         answer = super().create_launch_template()
         for version in self.ec2_backend.launch_templates[answer.result["LaunchTemplate"]["LaunchTemplateId"]].versions:
             given = version.data.pop("TagSpecifications", [])
-            if launched := [each for each in given if each["ResourceType"] != "launch-template"]:
+            if launched := [
+                specification for specification in given if specification["ResourceType"] != "launch-template"
+            ]:
                 version.data["TagSpecifications"] = launched
         return answer
 
@@ -75,14 +77,14 @@ class ImageReferences(EC2Part):
 
     def describe_image_references(self) -> ActionResult:
         """List instances (of all states unless some are named), launch templates, recipes and parameters."""
-        wanted: list[str] = self._get_param("ImageIds", [])
-        if len(wanted) > 10:
+        requested: list[str] = self._get_param("ImageIds", [])
+        if len(requested) > 10:
             refuse("InvalidParameterValue", "The maximum number of image ids is 10.")
         options = {t["ResourceType"]: t.get("ResourceTypeOptions", []) for t in self._get_param("ResourceTypes", [])}
         rows = [
             {"ImageId": image_id, "ResourceType": kind, "Arn": arn}
             for kind, arn, image_id in self._named_images(options)
-            if image_id in wanted and (not options or kind in options)
+            if image_id in requested and (not options or kind in options)
         ]
         return self._answer_page("ImageReferences", rows)
 
@@ -108,7 +110,7 @@ class ImageReferences(EC2Part):
 
 
 def _version_depth(options: list[dict[str, Any]]) -> int:
-    """Return how many of a template's newest versions are looked at: 10 unless asked otherwise."""
+    """Return how many of a template's newest versions are looked at: 10 unless requested otherwise."""
     depth = _option(options, "version-depth")
     return int(depth[0]) if depth else 10
 

@@ -86,7 +86,7 @@ def _names_an_own_image(sandbox: Sandbox, file: Path) -> bool:
     from gpu_ami.aws.images import some_images
     from gpu_ami.aws.references.source import ids_in
 
-    named = {each for each in ids_in(file.read_text(encoding="utf-8")) if each.startswith("ami-")}
+    named = {found for found in ids_in(file.read_text(encoding="utf-8")) if found.startswith("ami-")}
     return (
         bool(named)
         and {image.image_id for image in some_images(Caller(sandbox.access, sandbox.access.region), named)} == named

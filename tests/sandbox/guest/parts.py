@@ -35,7 +35,7 @@ class Endpoint:
 
     Attributes:
         port: Where it listens.
-        seen: Paths asked for so far.
+        seen: Paths requested so far.
         content: Answers of the registry by path below ``/v2/``.
         gone: Paths that are answered with status 404 and these bytes.
     """
@@ -70,14 +70,14 @@ class Endpoint:
         if password != "secret":
             error = {"code": "DENIED", "message": "Your authorization token has expired. Reauthenticate and try again."}
             return 401, json.dumps({"errors": [error]}).encode() if password == "expired" else b"Not Authorized"
-        wanted = path.removeprefix("/v2/")
-        if not wanted:
+        requested = path.removeprefix("/v2/")
+        if not requested:
             return 200, b"{}"
-        if wanted in self.gone:
-            return 404, self.gone[wanted]
-        if wanted in self.content:
-            return 200, self.content[wanted]
-        repository = wanted.partition("/manifests/")[0].partition("/blobs/")[0]
+        if requested in self.gone:
+            return 404, self.gone[requested]
+        if requested in self.content:
+            return 200, self.content[requested]
+        repository = requested.partition("/manifests/")[0].partition("/blobs/")[0]
         known = any(path.startswith(f"{repository}/") for path in self.content)
         error = (
             {"code": "MANIFEST_UNKNOWN", "message": "Requested image not found"}
@@ -155,8 +155,8 @@ class World:
 
     def root(self, client: Client) -> Path:
         """Return the root of the instance that *client* logs in to."""
-        wanted = client.key.export_public_key().decode()
-        return self.guest.root_of(next(b.instance_id for b in self.builders if b.public_key == wanted))
+        requested = client.key.export_public_key().decode()
+        return self.guest.root_of(next(b.instance_id for b in self.builders if b.public_key == requested))
 
 
 @contextlib.contextmanager
@@ -176,7 +176,7 @@ def running_guest(home: Path, endpoint_port: int) -> Iterator[World]:
 
 @dataclass
 class Inside:
-    """An instance seen from inside, without SSH: what stand-ins print and leave."""
+    """An instance seen from inside, without SSH: what emulated programs print and leave."""
 
     system: System
     out: io.StringIO
@@ -190,11 +190,11 @@ class Inside:
 
 
 class Watched(System):
-    """A system whose stand-ins neither become other programs nor end anything."""
+    """A system whose emulated programs neither become other programs nor end anything."""
 
     became: list[tuple[list[str], dict[str, str]]]
 
     def become(self, command: Any, env: Any) -> int:
-        """Note what was asked for; the links in /usr/bin say whether there is such a program."""
+        """Note what was requested; the links in /usr/bin say whether there is such a program."""
         self.became.append((list(command), dict(env)))
         return 0 if self.path(f"/usr/bin/{command[0]}").is_symlink() else 127

@@ -349,7 +349,7 @@ def test_the_aws_cli_is_compiled_meanwhile(
     begun = time.monotonic()
 
     with running_guest(tmp_path / "home", endpoint.port) as world:
-        assert not marker.exists()  # nobody has asked for a log-in yet
+        assert not marker.exists()  # nobody has logged in yet
         socket.create_connection(("127.0.0.1", world.guest.port)).close()
         while not marker.exists() and time.monotonic() - begun < 30:
             time.sleep(0.01)

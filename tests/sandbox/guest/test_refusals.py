@@ -1,4 +1,4 @@
-"""Each stand-in refuses what its table says, with the real message and exit status: by call and over SSH."""
+"""Each emulated program refuses what its table says, with the real message and exit status: by call and over SSH."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def _check(row: Refusal, status: int | None, text: str) -> None:
 
 @pytest.mark.parametrize("name", _MODULES)
 def test_every_stand_in_has_a_table(name: str) -> None:
-    """A stand-in that refuses nothing would hide a script's mistakes."""
+    """A program that refuses nothing would hide a script's mistakes."""
     assert _TABLES[name]
     assert all(isinstance(row, Refusal) for row in _TABLES[name])
 
 
 @pytest.mark.parametrize("row", _SIMPLE, ids=lambda row: row.command)
 def test_refusals_by_call(row: Refusal, inside: Callable[..., Inside]) -> None:
-    """The fast form of the same rows: it shows which line of a stand-in is wrong."""
+    """The fast form of the same rows: it shows which line of a program is wrong."""
     here, status = _call(row.command, inside)
 
     _check(row, status, here.text)

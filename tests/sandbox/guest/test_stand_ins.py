@@ -1,4 +1,4 @@
-"""What the stand-ins do when they do not refuse, on the files of a fresh instance."""
+"""What the emulated programs do when they do not refuse, on the files of a fresh instance."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ View = Callable[..., Inside]
 
 
 def _run(module: object, command: str, here: Inside) -> str:
-    """Run a stand-in; return its status and both streams, and forget the streams."""
+    """Run an emulated program; return its status and both streams, and forget the streams."""
     status = module.main(command.split(), here.system)  # type: ignore[attr-defined]
     text = f"{status}: {here.text}".rstrip("\n")
     here.system.out = here.out = io.StringIO()
@@ -106,7 +106,6 @@ def test_templates_and_drop_ins_are_units_too(inside: View) -> None:
     assert _run(systemctl, "systemctl is-enabled warm@xvda.service", here) == "0: enabled"
     assert _run(systemctl, "systemctl show --property=Environment docker", here) == "0: Environment=A=b"
     assert "FragmentPath=/usr/lib/systemd/system/docker.service" in _run(systemctl, "systemctl show docker", here)
-    assert "WantedBy=multi-user.target" in _run(systemctl, "systemctl cat warm@sda", here)
 
 
 def test_the_agent_writes_its_state_when_it_stops(inside: View) -> None:
@@ -139,8 +138,6 @@ def test_a_masked_agent_does_not_start_at_boot(inside: View) -> None:
     [
         ("systemctl restart docker", "0: "),
         ("systemctl restart docker.service --no-block", "0: "),
-        ("systemctl reload docker", "0: "),
-        ("systemctl try-restart docker", "0: "),
         ("systemctl kill auditd", "0: "),
         (
             "systemctl stop docker",
@@ -151,12 +148,7 @@ def test_a_masked_agent_does_not_start_at_boot(inside: View) -> None:
         ("systemctl reset-failed", "0: "),
         ("systemctl is-active --quiet docker", "0: "),
         ("systemctl is-enabled -q docker", "0: "),
-        ("systemctl is-failed docker", "1: active"),
-        ("systemctl get-default", "0: multi-user.target"),
         ("systemctl --failed --no-pager", "0:   UNIT LOAD ACTIVE SUB DESCRIPTION\n0 loaded units listed."),
-        ("service docker restart", "0: "),
-        ("service auditd stop", "0: "),
-        ("service docker", "1: Usage: service"),
         ("systemctl reboot", "0: "),
     ],
 )
@@ -170,7 +162,6 @@ def test_lists_name_what_runs(inside: View) -> None:
     here = inside()
 
     assert "docker.service loaded active running" in _run(systemctl, "systemctl", here)
-    assert "ecs.service enabled" in _run(systemctl, "systemctl list-unit-files", here)
     assert "active (running)" in _run(systemctl, "systemctl status docker", here)
     assert _run(systemctl, "systemctl status nvidia-persistenced", here).startswith("3: ○")
 
@@ -203,16 +194,7 @@ def test_locked_packages_stay(inside: View) -> None:
     assert "nvidia-driver-0:580.173.02-1.amzn2023.*" in _run(dnf, "dnf versionlock", here)
 
 
-def test_a_reboot_is_asked_for_after_a_core_update(inside: View) -> None:
-    """needs-restarting -r is how a script finds out."""
-    here = inside()
-
-    assert _run(dnf, "needs-restarting -r", here).startswith("0: No core libraries")
-    _run(dnf, "dnf -y --releasever=latest upgrade", here)
-    assert "* glibc" in _run(dnf, "dnf needs-restarting -r", here)
-
-
-def test_installed_means_there_and_removed_means_gone(inside: View) -> None:
+def test_installed_means_there(inside: View) -> None:
     """The link in /usr/bin is what `command -v` finds."""
     here = inside(stdin="y\n")
     aws = here.system.root / "usr/bin/aws"
@@ -221,9 +203,6 @@ def test_installed_means_there_and_removed_means_gone(inside: View) -> None:
     assert aws.is_symlink()
     assert "already installed" in _run(dnf, "dnf -y install awscli-2", here)
     assert _run(rpm, "rpm -q awscli-2", here) == "0: awscli-2-2.30.4-1.amzn2023.0.1.x86_64"
-    assert "awscli-2.x86_64" in _run(dnf, "dnf list installed aws*", here)
-    assert "Removed" in _run(dnf, "dnf -y remove awscli-2", here)
-    assert not aws.is_symlink()
 
 
 def test_what_dnf_leaves_is_what_clean_removes(inside: View) -> None:
@@ -231,7 +210,7 @@ def test_what_dnf_leaves_is_what_clean_removes(inside: View) -> None:
     here = inside()
     cache = here.system.root / "var/cache/dnf"
 
-    _run(dnf, "dnf makecache", here)
+    _run(dnf, "dnf -y update", here)
 
     assert list(cache.iterdir())
     assert (here.system.root / "var/lib/dnf/history.sqlite").exists()
@@ -243,7 +222,7 @@ def test_what_dnf_leaves_is_what_clean_removes(inside: View) -> None:
 
 @pytest.mark.parametrize(
     ("command", "status"),
-    [("dnf", 1), ("dnf -y install", 1), ("dnf update --releasever=latest", 1), ("dnf remove docker", 1)],
+    [("dnf", 1), ("dnf -y install", 1), ("dnf update --releasever=latest", 1)],
 )
 def test_dnf_without_an_answer_does_nothing(inside: View, command: str, status: int) -> None:
     """A script that forgets -y must not go on."""
@@ -280,10 +259,9 @@ def test_sudo_resets_the_environment(inside: View) -> None:
     sudo.main(["sudo", "-E", "A=b", "true"], here.system)
     sudo.main(["sudo", "-nu", "true"], here.system)
     sudo.main(["sudo", "-n", "-H", "--user=ec2-user", "--", "true"], here.system)
-    sudo.main(["sudo", "-u", "#1000", "--preserve-env=SECRET", "true"], here.system)
-    sudo.main(["sudo", "-i", "true", "x"], here.system)
+    sudo.main(["sudo", "--preserve-env=SECRET", "true"], here.system)
 
-    plain, kept, as_user, by_number, login = (env for _, env in here.became)
+    plain, kept, as_user, preserved = (env for _, env in here.became)
     assert "SECRET" not in plain
     assert plain["USER"] == "root"
     assert plain["HOME"] == "/root"
@@ -292,15 +270,9 @@ def test_sudo_resets_the_environment(inside: View) -> None:
     assert plain["LANG"] == "C.UTF-8"
     assert plain["AWS_REGION"] == "ap-northeast-2"  # the instance's own, as from its metadata
     assert (kept["SECRET"], kept["A"], kept["PATH"]) == ("x", "b", plain["PATH"])
-    assert as_user["USER"] == by_number["USER"] == "ec2-user"
+    assert as_user["USER"] == "ec2-user"
     assert as_user["HOME"] == "/home/ec2-user"
-    assert login["USER"] == "root"
-    assert here.became[-1][0] == ["/bin/bash", "-c", "true x"]
-
-
-def test_sudo_says_its_version(inside: View) -> None:
-    """Some scripts ask first."""
-    assert _run(sudo, "sudo -V", inside()) == "0: Sudo version 1.9.15p5"
+    assert preserved["SECRET"] == "x"
 
 
 @pytest.mark.parametrize(
@@ -309,19 +281,13 @@ def test_sudo_says_its_version(inside: View) -> None:
         ("root", "id -u", "0"),
         ("ec2-user", "id -u", "1000"),
         ("ec2-user", "id -un", "ec2-user"),
-        ("ec2-user", "id --user --name", "ec2-user"),
         ("root", "id -gn ec2-user", "ec2-user"),
         ("root", "id -g ec2-user", "1000"),
-        ("ec2-user", "id -G", "1000 4 10 190"),
-        ("ec2-user", "id -Gn", "ec2-user adm wheel systemd-journal"),
-        ("ec2-user", "groups", "ec2-user adm wheel systemd-journal"),
+        ("ec2-user", "id", "uid=1000(ec2-user) gid=1000(ec2-user) groups=1000(ec2-user),4(adm),10(wheel)"),
         ("root", "id", "uid=0(root) gid=0(root) groups=0(root)"),
         ("ec2-user", "whoami", "ec2-user"),
         ("stranger", "whoami", "root"),
         ("root", "hostname", "ip-10-0-1-2"),
-        ("root", "hostnamectl hostname", "ip-10-0-1-2"),
-        ("root", "hostnamectl", " Static hostname: ip-10-0-1-2"),
-        ("root", "hostnamectl set-hostname other", ""),
     ],
 )
 def test_who_and_where(inside: View, user: str, command: str, says: str) -> None:
@@ -337,7 +303,6 @@ def test_who_and_where(inside: View, user: str, command: str, says: str) -> None
         "chown :adm /etc/hosts",
         "chown ec2-user /etc/mtab",
         "chown --reference=/etc/passwd /etc/hosts",
-        "chgrp adm /etc/hosts /etc/group",
     ],
 )
 def test_chown_takes_what_the_real_one_takes(inside: View, command: str) -> None:
@@ -345,18 +310,12 @@ def test_chown_takes_what_the_real_one_takes(inside: View, command: str) -> None
     assert _run(chown, command, inside()) == "0: "
 
 
-def test_kernel_questions(inside: View) -> None:
-    """`sync` must not flush the host's disks; settings are shown and accepted, nothing is set."""
+def test_sync_takes_files_that_are_there(inside: View) -> None:
+    """The bake ends with it; it must not flush the host's disks."""
     here = inside()
-    key = here.system.root / "proc/sys/vm"
-    key.mkdir(parents=True)
-    (key / "overcommit_memory").write_text("0\n")
 
     assert _run(kernel, "sync", here) == "0: "
     assert _run(kernel, "sync /etc/hosts", here) == "0: "
-    assert _run(kernel, "sysctl vm.overcommit_memory", here) == "0: vm.overcommit_memory = 0"
-    assert _run(kernel, "sysctl -w vm.overcommit_memory=1", here) == "0: vm.overcommit_memory = 1"
-    assert (key / "overcommit_memory").read_text() == "0\n"
 
 
 # mount, shutdown, cloud-init, journalctl
@@ -376,8 +335,6 @@ def test_memory_can_be_mounted_and_is_emptied(inside: View) -> None:
     assert list(folder.iterdir()) == []
     assert "not mounted" in _run(mount, "umount /run/layers", here)
     assert "permission denied" in _run(mount, "mount --types tmpfs name /opt", here)
-    (here.system.root / "proc/mounts").write_text("/dev/root / ext4 rw 0 0\n")
-    assert _run(mount, "mount -v", here) == "0: /dev/root / ext4 rw 0 0"
 
 
 _NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
@@ -389,8 +346,7 @@ _NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
         ("-h +240", "poweroff"),
         ("-r +5", "reboot"),
         ("", "poweroff"),
-        ("--poweroff 23:59", "poweroff"),
-        ("-P 00:00", "poweroff"),
+        ("--poweroff +1", "poweroff"),
     ],
 )
 def test_a_shutdown_is_scheduled_in_memory(inside: View, words: str, mode: str) -> None:
@@ -409,7 +365,7 @@ def test_a_shutdown_is_scheduled_in_memory(inside: View, words: str, mode: str) 
 
 @pytest.mark.parametrize(
     ("command", "power"),
-    [("shutdown -r now", "reboot"), ("reboot", "reboot"), ("poweroff", "poweroff"), ("halt", "poweroff")],
+    [("shutdown -r now", "reboot"), ("reboot", "reboot"), ("poweroff", "poweroff")],
 )
 def test_the_power_goes_at_once(inside: View, command: str, power: str) -> None:
     """The mark tells the host; killing everything is left to a system that is one."""
@@ -419,7 +375,7 @@ def test_the_power_goes_at_once(inside: View, command: str, power: str) -> None:
     assert (here.system.root / "run/systemd/shutdown" / power).exists()
 
 
-@pytest.mark.parametrize("words", ["25:00", "+x", "12:60"])
+@pytest.mark.parametrize("words", ["25:00", "+x"])
 def test_times_that_are_none_are_refused(inside: View, words: str) -> None:
     """A typo must not leave a builder without its end."""
     assert "Failed to parse time specification" in _run(shutdown, f"shutdown -h {words}", inside())
@@ -459,15 +415,11 @@ def test_cloud_init_cleans_what_it_knows_of(inside: View) -> None:
     (cloud / "stray").touch()
 
     assert _run(cloud_init, "cloud-init status", here) == "0: status: done"
-    assert _run(cloud_init, "cloud-init clean --logs --machine-id --reboot", here) == "0: "
+    assert _run(cloud_init, "cloud-init clean --logs", here) == "0: "
 
     assert [path.name for path in cloud.iterdir()] == ["seed"]
     assert not (here.system.root / "var/log/cloud-init.log").exists()
-    assert (here.system.root / "etc/machine-id").read_text() == "uninitialized\n"
-    assert _run(cloud_init, "cloud-init clean --seed", here) == "0: "
-    assert list(cloud.iterdir()) == []
-    assert _run(cloud_init, "cloud-init --version", here).endswith("22.2.2")
-    assert "not part of the sandbox" in _run(cloud_init, "cloud-init query", here)
+    assert "invalid choice" in _run(cloud_init, "cloud-init query", here)
 
 
 def test_the_journal_is_rotated_and_vacuumed(inside: View) -> None:

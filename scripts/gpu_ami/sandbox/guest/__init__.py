@@ -18,7 +18,7 @@ __all__ = ["Builder", "Guest"]
 
 
 class Guest:
-    """An SSH server on a free loopback port that stands in for every instance being built.
+    """An SSH server on a free loopback port that answers for every instance being built.
 
     Args:
         home: Folder for its files. Each instance's file system stays in ``home/roots``.
@@ -107,12 +107,12 @@ class Guest:
             self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
             way_out = relay.Relay(self._endpoint_port)
             await way_out.open(box.socket)
-            door = ssh.Door(cells, self._builders)
-            compiling = asyncio.create_task(_compile_aws_cli(door.visited))
-            self._port = await door.open()
+            gateway = ssh.Gateway(cells, self._builders)
+            compiling = asyncio.create_task(_compile_aws_cli(gateway.visited))
+            self._port = await gateway.open()
             ready.set()
             await self._ending.wait()
-            await door.close()
+            await gateway.close()
             await cells.end_all()
             await way_out.close()
             compiling.cancel()
@@ -121,14 +121,14 @@ class Guest:
             machine.remove_tree(live)
 
 
-async def _compile_aws_cli(wanted: asyncio.Event) -> None:
+async def _compile_aws_cli(visited: asyncio.Event) -> None:
     """Give the AWS CLI its bytecode where the installer gave it none: 1.4 s once, then 0.6 s less for each call.
 
     Even to see whether it has costs a second. Most commands have nobody log in, so the first visitor is waited for.
     """
     from gpu_ami.sandbox.guest import interpreter
 
-    await wanted.wait()
+    await visited.wait()
     packages = await asyncio.to_thread(interpreter.uncompiled)
     if not packages:
         return

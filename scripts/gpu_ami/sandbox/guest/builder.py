@@ -1,4 +1,4 @@
-"""What the guest needs to know of the instance it stands in for."""
+"""What the guest needs to know of the instance it emulates."""
 
 from __future__ import annotations
 

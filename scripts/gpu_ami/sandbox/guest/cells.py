@@ -127,8 +127,8 @@ class Cells:
         return power
 
     def _switched(self, instance: Instance) -> Power | None:
-        asked: tuple[Power, ...] = ("reboot", "poweroff")
-        for power in asked:
+        powers: tuple[Power, ...] = ("reboot", "poweroff")
+        for power in powers:
             # Only looked at, never followed: the guest can put anything there.
             if os.path.lexists(instance.cell.run / "systemd" / "shutdown" / power):
                 machine.remove_tree(instance.cell.run)

@@ -1,4 +1,4 @@
-"""The Python that runs the guest's stand-ins and its AWS CLI: this process's own, bound read-only."""
+"""The Python that runs the guest's emulated programs and its AWS CLI: this process's own, bound read-only."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ def _closure(name: str, seen: frozenset[str] = frozenset()) -> frozenset[str]:
         required = re.match(r"[A-Za-z0-9._-]+", requirement)
         if required is None or "extra ==" in requirement:
             continue
-        wanted = required[0].lower()
-        if wanted not in seen and _applies(wanted):
-            seen = _closure(wanted, seen)
+        name = required[0].lower()
+        if name not in seen and _applies(name):
+            seen = _closure(name, seen)
     return seen
 
 

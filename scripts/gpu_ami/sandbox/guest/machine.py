@@ -133,14 +133,14 @@ def _make_instance(root: Path, builder: Builder, user_data: UserData, region: st
 
 
 def _link_programs(root: Path, tools: Iterable[str]) -> None:
-    """Put the toolbox's programs and the stand-ins where the instance has them."""
+    """Put the toolbox's and the emulated programs where the instance has them."""
     for folder in ("usr/bin", "usr/sbin"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for name in tools:
         (root / "usr/bin" / name).symlink_to(f"{layout.PROGRAMS}/{name}")
     for name in COMMANDS:
         path = root / "usr/bin" / name
-        path.unlink(missing_ok=True)  # a stand-in goes before a program of the host
+        path.unlink(missing_ok=True)  # an emulated program goes before a program of the host
         path.symlink_to(layout.LAUNCHER)
     (root / "usr/bin/python3").symlink_to(layout.INTERPRETER)
     for loader in programs.loaders():

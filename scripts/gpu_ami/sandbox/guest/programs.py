@@ -11,7 +11,7 @@ from gpu_ami.sandbox.guest.walls import Bind
 
 _SYSTEM_FOLDERS = "/usr/bin:/usr/sbin:/bin:/sbin"
 
-# coreutils, without what a stand-in answers (chown, chgrp, id, sync, who, whoami, ...).
+# coreutils, without what an emulated program answers (chown, chgrp, id, sync, who, whoami, ...).
 _COREUTILS = """
     [ arch b2sum base32 base64 basename cat chmod cksum comm cp csplit cut date dd df dir dirname du echo env expand
     expr factor false fmt fold head join link ln ls md5sum mkdir mkfifo mknod mktemp mv nice nl nohup nproc numfmt od
@@ -55,7 +55,7 @@ def copy_programs(folder: Path) -> list[str]:
 
 
 def copy_packaged(folder: Path) -> None:
-    """Copy what the stand-in ``dnf`` can install into the new *folder*.
+    """Copy what the emulated ``dnf`` can install into the new *folder*.
 
     Raises:
         ToolError: One of them is missing here.

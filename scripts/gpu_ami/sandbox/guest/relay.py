@@ -47,9 +47,9 @@ class Relay:
                 writers.append(there)
                 await asyncio.gather(_pump(reader, there), _pump(back, writer))
         finally:
-            for each in writers:
-                each.close()
-            await asyncio.gather(*(each.wait_closed() for each in writers), return_exceptions=True)
+            for writer in writers:
+                writer.close()
+            await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
 def _bound(path: Path) -> socket.socket:

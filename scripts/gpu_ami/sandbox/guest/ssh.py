@@ -1,4 +1,4 @@
-"""The SSH door of the guest: lets in who has a build's own key, and runs what is asked for behind the walls."""
+"""The SSH gateway of the guest: accepts the key of a running build and runs its commands inside the walls."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CHUNK = 256 * 1024
 _LOG_IN_WITHIN_S = 60
 
 
-class Door:
+class Gateway:
     """A running SSH server on a free loopback port.
 
     Args:
         cells: Where the commands run.
-        builders: Whose keys are let in; asked at each log-in, in a thread.
+        builders: Whose keys are let in; called at each log-in, in a thread.
     """
 
     def __init__(self, cells: Cells, builders: Callable[[], list[Builder]]) -> None:
@@ -66,21 +66,21 @@ class Door:
 class _Visitor(asyncssh.SSHServer):
     """One connection."""
 
-    def __init__(self, door: Door) -> None:
-        self._door, self._cells = door, door.cells
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway, self._cells = gateway, gateway.cells
         self._builder: Builder | None = None
         self._connection: asyncssh.SSHServerConnection | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         """Remember the connection, to break it when the instance or the guest goes down."""
         self._connection = conn
-        self._door.connections.add(conn)
-        self._door.visited.set()
+        self._gateway.connections.add(conn)
+        self._gateway.visited.set()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncssh calls it so
         """Forget the connection."""
         if self._connection is not None:
-            self._door.connections.discard(self._connection)
+            self._gateway.connections.discard(self._connection)
 
     def begin_auth(self, username: str) -> bool:  # noqa: ARG002 - asyncssh calls it so
         """Ask everybody for a key."""
@@ -94,9 +94,9 @@ class _Visitor(asyncssh.SSHServer):
         """Return whether *key* is the one of an instance that is being built; the newest such instance is meant."""
         if username != layout.USER:
             return False
-        wanted = key.convert_to_public().public_data
-        for builder in await asyncio.to_thread(self._door.builders):
-            if _public_data(builder.public_key) == wanted:
+        expected = key.convert_to_public().public_data
+        for builder in await asyncio.to_thread(self._gateway.builders):
+            if _public_data(builder.public_key) == expected:
                 self._builder = builder
                 return not self._cells.is_off(builder)
         return False
@@ -132,7 +132,7 @@ class _Visitor(asyncssh.SSHServer):
 
 
 class _Session(asyncssh.SSHServerProcess[bytes]):
-    """One command; a terminal is granted when asked for, as Packer may, but pipes are what the command gets."""
+    """One command; a terminal is granted on request, as Packer may, but pipes are what the command gets."""
 
     def __init__(self, serve: Callable[[Process], Any]) -> None:
         super().__init__(serve, None, 3, False)  # neither SFTP nor SCP of asyncssh's own: they work on the host

@@ -1,4 +1,4 @@
-"""Programs that run inside the guest, in place of those that need a real instance.
+"""Emulated programs of the guest: those that on a real instance need a daemon, a kernel or a GPU.
 
 Each module answers one command or a family of them (`commands.py` says which), has a ``main(argv, system)`` that
 returns the exit status, and begins with ``REFUSALS``: command lines that it refuses, with the real program's message

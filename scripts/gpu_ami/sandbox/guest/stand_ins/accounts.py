@@ -1,4 +1,4 @@
-"""Reads the instance's users and groups, for the stand-ins that need names behind numbers."""
+"""Reads the instance's users and groups, for the emulated programs that need names behind numbers."""
 
 from __future__ import annotations
 

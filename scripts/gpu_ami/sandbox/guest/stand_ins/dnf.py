@@ -1,4 +1,4 @@
-"""Stands in for `dnf`, `yum` and `needs-restarting`: installs what the toolbox has, updates version numbers.
+"""Emulates `dnf`: installs what the toolbox has, updates version numbers.
 
 The AWS CLI and jq are on the instance only after `dnf install awscli-2 jq`, as on the real image.
 """
@@ -22,13 +22,11 @@ REFUSALS = (
     Refusal("sudo dnf no-such-command", "No such command: no-such-command. Please use /usr/bin/dnf --help", 1),
     Refusal("sudo dnf -y --releasever=1999 update", "Error: Failed to download metadata for repo 'amazonlinux'", 1),
     Refusal("sudo dnf --no-such-option update", "dnf: error: unrecognized arguments: --no-such-option", 2),
-    Refusal("sudo dnf -y remove no-such-package", "No match for argument: no-such-package", 0),
     Refusal("sudo dnf versionlock add no-such-package", "No package found for: no-such-package", 0),
 )
 
 _TOOLBOX = "/usr/libexec/guest"
 _LOCKS = "/etc/dnf/plugins/versionlock.list"
-_NEEDS_REBOOT = "/run/dnf-updated-core"
 _NEWER_RELEASE = "2023.12.20261102"
 
 # Package: what it adds as NAME in /usr/bin, version, release.
@@ -44,7 +42,6 @@ _UPDATES = {
     "openssl-libs": "3.2.2-1.amzn2023.0.5",
     "system-release": f"{_NEWER_RELEASE}-0.amzn2023",
 }
-_CORE = ("glibc", "kernel", "systemd")
 _FLAGS = (
     "-y",
     "--assumeyes",
@@ -63,8 +60,6 @@ _WITH_VALUE = ("--releasever", "--setopt", "--enablerepo", "--disablerepo", "--e
 
 def main(argv: list[str], system: System) -> int:
     """Run one command."""
-    if argv[0] == "needs-restarting":
-        return _needs_restarting(system)
     words, flags, unknown = _read(argv[1:])
     if unknown:
         return system.fail(2, f"dnf: error: unrecognized arguments: {unknown}")
@@ -72,21 +67,14 @@ def main(argv: list[str], system: System) -> int:
         "install": _install,
         "update": _update,
         "upgrade": _update,
-        "remove": _remove,
-        "erase": _remove,
-        "autoremove": _remove,
         "clean": _clean,
         "versionlock": _versionlock,
-        "list": _list,
-        "makecache": _makecache,
-        "check-update": _makecache,
-        "needs-restarting": lambda _words, _flags, system: _needs_restarting(system),
     }
     if not words:
         return system.fail(1, "usage: dnf [options] COMMAND")
     if words[0] not in known:
         return system.fail(1, f"No such command: {words[0]}. Please use /usr/bin/dnf --help")
-    if words[0] not in ("list", "needs-restarting") and not system.is_root:
+    if not system.is_root:
         return system.fail(1, _NOT_ROOT)
     if flags.get("--releasever", "latest") not in ("latest", "2023") and not flags["--releasever"].startswith("2023."):
         return system.fail(
@@ -176,28 +164,7 @@ def _update(names: list[str], flags: dict[str, str], system: System) -> int:
     if "system-release" in newer:
         for path in map(system.path, ("/etc/os-release", "/etc/system-release")):
             path.write_text(path.read_text().replace("2023.9.20260901", _NEWER_RELEASE))
-    core = [name for name in newer if name in _CORE]
-    if core:
-        system.path(_NEEDS_REBOOT).write_text("".join(f"  * {name}\n" for name in core))
     return _done("Upgraded", [str(packages[name]) for name in newer], flags, system)
-
-
-def _remove(names: list[str], flags: dict[str, str], system: System) -> int:
-    packages = installed(system)
-    for name in names:
-        if name not in packages:
-            system.fail(0, f"No match for argument: {name}")
-    gone = [name for name in names if name in packages]
-    if not gone:
-        return _nothing(flags, system)
-    if not _agreed(flags, system):
-        return 1
-    removed = [str(packages.pop(name)) for name in gone]
-    for name in gone:
-        for program in _REPOSITORY.get(name, ({}, "", ""))[0]:
-            system.path(f"/usr/bin/{program}").unlink(missing_ok=True)
-    save(packages, system)
-    return _done("Removed", removed, flags, system)
 
 
 def _clean(_words: list[str], _flags: dict[str, str], system: System) -> int:
@@ -239,29 +206,6 @@ def _locked(system: System) -> list[str]:
 def _locked_name(line: str) -> str:
     """Return the name in NAME-EPOCH:VERSION-RELEASE.*."""
     return line.partition(":")[0].rpartition("-")[0]
-
-
-def _list(words: list[str], _flags: dict[str, str], system: System) -> int:
-    system.say("Installed Packages")
-    patterns = [word for word in words if word not in ("installed", "--installed")]
-    for p in installed(system).values():
-        if not patterns or any(fnmatch.fnmatch(p.name, pattern) for pattern in patterns):
-            system.say(f"{p.name}.{p.arch}  {p.version}-{p.release}  @amazonlinux")
-    return 0
-
-
-def _makecache(_words: list[str], flags: dict[str, str], system: System) -> int:
-    _leave_traces(system)
-    return 0 if {"-q", "--quiet"} & flags.keys() else _say(system, "Metadata cache created.")
-
-
-def _needs_restarting(system: System) -> int:
-    marker = system.path(_NEEDS_REBOOT)
-    if not marker.exists():
-        system.say("No core libraries or services have been updated since boot-up.", "Reboot should not be necessary.")
-        return 0
-    system.say("Core libraries or services have been updated since boot-up:", marker.read_text(), "Reboot is required.")
-    return 1
 
 
 def _nothing(flags: dict[str, str], system: System) -> int:

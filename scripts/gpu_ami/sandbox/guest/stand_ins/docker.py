@@ -1,4 +1,4 @@
-"""Stands in for `docker`: logs in to and pulls from the sandbox's ECR for real; it runs no containers."""
+"""Emulates `docker`: logs in to and pulls from the sandbox's ECR for real; it runs no containers."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ REFUSALS = (
         f"sudo docker login --password-stdin {_ECR} </dev/null", "Must provide --username with --password-stdin", 1
     ),
     Refusal("sudo docker image inspect nope", "Error response from daemon: No such image: nope:latest", 1),
-    Refusal("sudo docker inspect nope", "Error: No such object: nope", 1),
     Refusal("sudo docker tag nope other", "Error response from daemon: No such image: nope:latest", 1),
-    Refusal("sudo docker rmi nope", "Error response from daemon: No such image: nope:latest", 1),
+    Refusal("sudo docker image rm nope", "Error response from daemon: No such image: nope:latest", 1),
     Refusal("sudo docker rm nope", "Error response from daemon: No such container: nope", 1),
     Refusal("sudo docker rm ecs-agent", 'cannot remove container "/ecs-agent": container is running', 1),
     Refusal("sudo docker run --gpus all amazon/amazon-ecs-agent nvidia-smi", "nvml error: driver not loaded", 125),
     Refusal("sudo docker run nope", "Unable to find image 'nope:latest' locally", 125),
-    Refusal("sudo docker image inspect --format '{{.Nope}}' amazon/amazon-ecs-agent", "template parsing error", 1),
-    Refusal("sudo docker system prune </dev/null", "Are you sure you want to continue? [y/N]", 0),
+    Refusal("sudo docker image inspect --format '{{.Nope}}' amazon/amazon-ecs-agent", 'no entry for key "Nope"', 1),
+    Refusal(
+        "sudo docker image inspect --format '{{nope .Id}}' amazon/amazon-ecs-agent", 'function "nope" not defined', 1
+    ),
+    Refusal("sudo docker volume prune </dev/null", "Are you sure you want to continue? [y/N]", 0),
     Refusal("docker no-such-command", "docker: 'no-such-command' is not a docker command.", 1),
     Refusal("sudo docker pull", '"docker pull" requires exactly 1 argument.', 1),
     Refusal("sudo docker ps --no-such-option", "unknown flag: --no-such-option", 125),
@@ -68,9 +70,6 @@ def main(argv: list[str], system: System) -> int:
     if not words or words[0] in ("help", "--help"):
         system.say("Usage:  docker [OPTIONS] COMMAND")
         return 0
-    if words[0] in ("--version", "-v"):
-        system.say(f"Docker version {docker_containers.VERSION}, build 6f1f1d5")
-        return 0
     for length in (2, 1):
         command = _COMMANDS.get(" ".join(words[:length]))
         if command is not None:
@@ -96,41 +95,24 @@ def _run(command: Command, name: list[str], rest: list[str], system: System) -> 
     return command.function(words, system)
 
 
-_LISTED = "-q,--quiet -a,--all --digests --no-trunc"
+_LISTED = "-q,--quiet -a,--all --no-trunc"
 _FORCED = "-f,--force"
-_FORMATTED = "-f,--format"
 _RUN = (
     "--rm -d,--detach -i -t --privileged --init",
     "--gpus -e,--env --entrypoint -v,--volume --name --runtime --pull",
 )
 
 _COMMANDS = {
+    "container prune": Command(docker_containers.prune, _FORCED, arguments=0),
+    "image inspect": Command(docker_images.inspect_image, "", "-f,--format"),
+    "image ls": Command(docker_images.list_images, _LISTED),
+    "image rm": Command(docker_images.remove, _FORCED),
     "login": Command(docker_login.login, "--password-stdin", "-u,--username -p,--password"),
     "logout": Command(docker_login.logout, needs_daemon=False),
-    "pull": Command(docker_images.pull, "-q,--quiet", "--platform", arguments=1),
-    "images": Command(docker_images.list_images, _LISTED, "--format --filter"),
-    "image ls": Command(docker_images.list_images, _LISTED, "--format --filter"),
-    "image inspect": Command(docker_images.inspect_image, "", _FORMATTED),
-    "image prune": Command(docker_images.prune, f"-a,--all {_FORCED}", "--filter", arguments=0),
-    "image rm": Command(docker_images.remove, f"{_FORCED} --no-prune"),
-    "image tag": Command(docker_images.tag, arguments=2),
-    "inspect": Command(docker_images.inspect_any, "-s,--size", f"{_FORMATTED} --type"),
-    "rmi": Command(docker_images.remove, f"{_FORCED} --no-prune"),
-    "tag": Command(docker_images.tag, arguments=2),
-    "container ls": Command(docker_containers.list_containers, _LISTED, "-f,--filter --format", arguments=0),
-    "container prune": Command(docker_containers.prune, _FORCED, "--filter", arguments=0),
-    "container rm": Command(docker_containers.remove, f"{_FORCED} -v,--volumes"),
-    "kill": Command(docker_containers.stop, "", "-s,--signal"),
-    "ps": Command(docker_containers.list_containers, _LISTED, "-f,--filter --format", arguments=0),
-    "rm": Command(docker_containers.remove, f"{_FORCED} -v,--volumes"),
+    "ps": Command(docker_containers.list_containers, _LISTED, arguments=0),
+    "pull": Command(docker_images.pull, "-q,--quiet", arguments=1),
+    "rm": Command(docker_containers.remove, _FORCED),
     "run": Command(docker_containers.run, *_RUN),
-    "stop": Command(docker_containers.stop, "", "-t,--time"),
-    "builder prune": Command(docker_containers.prune_nothing, f"-a,--all {_FORCED}", "--filter", arguments=0),
-    "network prune": Command(docker_containers.prune_nothing, _FORCED, "--filter", arguments=0),
-    "system df": Command(docker_containers.disk_usage, arguments=0),
-    "system prune": Command(docker_containers.prune_system, f"-a,--all --volumes {_FORCED}", "--filter", arguments=0),
-    "volume ls": Command(docker_containers.list_volumes, "-q,--quiet", "--filter", arguments=0),
-    "volume prune": Command(docker_containers.prune_volumes, f"-a,--all {_FORCED}", "--filter", arguments=0),
-    "info": Command(docker_containers.info, "", _FORMATTED, arguments=0),
-    "version": Command(docker_containers.version, "", _FORMATTED, arguments=0),
+    "tag": Command(docker_images.tag, arguments=2),
+    "volume prune": Command(docker_containers.prune_volumes, _FORCED, arguments=0),
 }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 
-from gpu_ami.sandbox.guest.stand_ins.docker_images import confirmed, formatted, prune_images
 from gpu_ami.sandbox.guest.stand_ins.docker_words import Words
 from gpu_ami.sandbox.guest.stand_ins.images import Json, Store, normal
 from gpu_ami.sandbox.guest.stand_ins.system import System
 
-VERSION = "25.0.16"
+_ARE_YOU_SURE = "Are you sure you want to continue? [y/N] "
 _NO_DRIVER = (
     "docker: Error response from daemon: failed to create task for container: failed to create shim task: OCI runtime "
     "create failed: runc create failed: unable to start container process: error during container init: error running "
@@ -33,8 +32,6 @@ def list_containers(words: Words, system: System) -> int:
     if words.has("--quiet"):
         system.say(*(row["ID"] for row in rows))
         return 0
-    if words.has("--format"):
-        return formatted(words.flags["--format"], rows, system)
     system.say("CONTAINER ID   IMAGE     COMMAND   CREATED   STATUS    PORTS     NAMES")
     system.say(*(f"{row['ID']}   {row['Image']}   {row['Status']}   {row['Names']}" for row in rows))
     return 0
@@ -43,20 +40,6 @@ def list_containers(words: Words, system: System) -> int:
 def _find(name: str, system: System) -> Json | None:
     containers = Store(system).containers()
     return next((c for c in containers if c["Name"] == f"/{name}" or c["ID"].startswith(name)), None)
-
-
-def stop(words: Words, system: System) -> int:
-    """Stop containers."""
-    status = 0
-    for name in words.plain:
-        container = _find(name, system)
-        if container is None:
-            status = system.fail(1, f"Error response from daemon: No such container: {name}")
-            continue
-        container["State"]["Running"] = False
-        Store(system).save_container(container)
-        system.say(name)
-    return status
 
 
 def remove(words: Words, system: System) -> int:
@@ -82,102 +65,31 @@ def remove(words: Words, system: System) -> int:
 
 def prune(words: Words, system: System) -> int:
     """Remove the containers that do not run."""
-    if confirmed(words, system):
-        _prune_containers(system)
+    if _confirmed(words, system):
+        store = Store(system)
+        stopped = [container for container in store.containers() if not container["State"]["Running"]]
+        for container in stopped:
+            store.remove_container(container)
+        system.say(*(["Deleted Containers:"] if stopped else []), *(container["ID"] for container in stopped))
         system.say("Total reclaimed space: 0B")
-    return 0
-
-
-def _prune_containers(system: System) -> None:
-    store = Store(system)
-    stopped = [container for container in store.containers() if not container["State"]["Running"]]
-    for container in stopped:
-        store.remove_container(container)
-    system.say(*(["Deleted Containers:"] if stopped else []), *(container["ID"] for container in stopped))
-
-
-def list_volumes(words: Words, system: System) -> int:
-    """Print the volumes."""
-    names = [path.name for path in Store(system).volumes()]
-    system.say(*names) if words.has("--quiet") else system.say(
-        "DRIVER    VOLUME NAME", *(f"local     {n}" for n in names)
-    )
     return 0
 
 
 def prune_volumes(words: Words, system: System) -> int:
     """Remove the volumes: no container uses one."""
-    import shutil
-
-    if confirmed(words, system):
+    if _confirmed(words, system):
         for path in Store(system).volumes():
             shutil.rmtree(path)
         system.say("Total reclaimed space: 0B")
     return 0
 
 
-def prune_nothing(words: Words, system: System) -> int:
-    """Prune what the instance never has: build caches, networks."""
-    if confirmed(words, system):
-        system.say("Total:\t0B")
-    return 0
-
-
-def prune_system(words: Words, system: System) -> int:
-    """Remove stopped containers and dangling images; with --all every image that no container uses."""
-    if not confirmed(words, system):
-        return 0
-    _prune_containers(system)
-    freed, lines = prune_images(words.has("--all"), system)
-    system.say(*lines, f"Total reclaimed space: {freed}B")
-    return 0
-
-
-def disk_usage(_words: Words, system: System) -> int:
-    """Print how much the images take."""
-    images = Store(system).images()
-    size = sum(image.size_bytes for image in images)
-    system.say("TYPE TOTAL ACTIVE SIZE RECLAIMABLE", f"Images {len(images)} 0 {size}B {size}B", "Containers 0 0 0B 0B")
-    return 0
-
-
-def info(words: Words, system: System) -> int:
-    """Print what the daemon says of itself."""
-    store = Store(system)
-    containers = store.containers()
-    values = {
-        "ServerVersion": VERSION,
-        "Driver": "overlay2",
-        "DockerRootDir": "/var/lib/docker",
-        "CgroupDriver": "systemd",
-        "DefaultRuntime": "runc",
-        "Runtimes": {
-            "io.containerd.runc.v2": {"path": "runc"},
-            "nvidia": {"path": "/etc/docker-runtimes.d/nvidia"},
-            "runc": {"path": "runc"},
-        },
-        "Images": len(store.images()),
-        "Containers": len(containers),
-        "OperatingSystem": "Amazon Linux 2023",
-        "Architecture": "x86_64",
-    }
-    template = words.flags.get("--format", "")
-    if template:
-        return formatted(template, [values], system)
-    system.say("Server:")
-    for name, value in values.items():
-        system.say(f" {name}: {' '.join(value) if isinstance(value, dict) else value}")
-    return 0
-
-
-def version(words: Words, system: System) -> int:
-    """Print the client's and the daemon's version."""
-    one = {"Version": VERSION, "ApiVersion": "1.44", "Os": "linux", "Arch": "amd64"}
-    template = words.flags.get("--format", "")
-    if template:
-        return formatted(template, [{"Client": one, "Server": one}], system)
-    system.say("Client:", f" Version: {VERSION}", "Server:", f" Version: {VERSION}", json.dumps(one))
-    return 0
+def _confirmed(words: Words, system: System) -> bool:
+    """Return whether to go on: with --force, or when standard input says so."""
+    if words.has("--force"):
+        return True
+    system.say(_ARE_YOU_SURE)
+    return system.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def run(words: Words, system: System) -> int:

@@ -1,4 +1,4 @@
-"""Stands in for `id`, `whoami`, `groups`, `logname`, `hostname` and `hostnamectl`.
+"""Emulates `id`, `whoami` and `hostname`.
 
 The guest knows one user number only; who somebody is, is what `sudo` has written into the environment.
 """
@@ -11,28 +11,21 @@ from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
 REFUSALS = (
     Refusal("id nobody-here", "id: ‘nobody-here’: no such user", 1),
     Refusal("id --no-such-option", "id: unrecognized option '--no-such-option'", 1),
-    Refusal("groups nobody-here", "groups: ‘nobody-here’: no such user", 1),
-    Refusal("hostnamectl no-such-command", "Unknown command verb no-such-command.", 1),
 )
 
 
 def main(argv: list[str], system: System) -> int:
-    """Answer one of the six."""
+    """Answer one of the three."""
     name, words = argv[0], argv[1:]
     if name == "hostname":
         system.say(system.path("/proc/sys/kernel/hostname").read_text().strip())
         return 0
-    if name == "hostnamectl":
-        return _hostnamectl(words, system)
-    if name in ("whoami", "logname"):
+    if name == "whoami":
         system.say(_current(system).name)
         return 0
     flags = "".join(word.lstrip("-") for word in words if word.startswith("-") and not word.startswith("--"))
-    flags += "".join({"--user": "u", "--group": "g", "--groups": "G", "--name": "n"}.get(word, "") for word in words)
-    unknown = [
-        w for w in words if w.startswith("--") and w not in ("--user", "--group", "--groups", "--name", "--real")
-    ]
-    if unknown or not set(flags) <= set("ugGnrz"):
+    unknown = [word for word in words if word.startswith("--")]
+    if unknown or not set(flags) <= set("ugn"):
         return system.fail(
             1, f"id: unrecognized option '{(unknown or words)[0]}'", "Try 'id --help' for more information."
         )
@@ -40,7 +33,7 @@ def main(argv: list[str], system: System) -> int:
     user = users(system).get(named[0]) if named else _current(system)
     if user is None:
         return system.fail(1, f"{name}: ‘{named[0]}’: no such user")
-    system.say(_groups_line(user, system) if name == "groups" else _id_line(user, flags, system))
+    system.say(_id_line(user, flags, system))
     return 0
 
 
@@ -55,31 +48,11 @@ def _groups_of(user: User, system: System) -> dict[int, str]:
     return own | {gid: name for name, (gid, members) in groups(system).items() if user.name in members}
 
 
-def _groups_line(user: User, system: System) -> str:
-    return " ".join(_groups_of(user, system).values())
-
-
 def _id_line(user: User, flags: str, system: System) -> str:
     own = _groups_of(user, system)
     if "u" in flags:
         return user.name if "n" in flags else str(user.uid)
     if "g" in flags:
         return own[user.gid] if "n" in flags else str(user.gid)
-    if "G" in flags:
-        return " ".join(own.values() if "n" in flags else map(str, own))
     listed = ",".join(f"{gid}({name})" for gid, name in own.items())
     return f"uid={user.uid}({user.name}) gid={user.gid}({own[user.gid]}) groups={listed}"
-
-
-def _hostnamectl(words: list[str], system: System) -> int:
-    verb = words[0] if words else "status"
-    name = system.path("/proc/sys/kernel/hostname").read_text().strip()
-    if verb == "status":
-        system.say(f" Static hostname: {name}", "       Icon name: computer-vm", "Operating System: Amazon Linux 2023")
-    elif verb == "hostname":
-        system.say(name)
-    elif verb in ("set-hostname",) and len(words) > 1:
-        system.path("/etc/hostname").write_text(f"{words[1]}\n")
-    else:
-        return system.fail(1, f"Unknown command verb {verb}.")
-    return 0

@@ -60,7 +60,7 @@ class Store:
     """What lies under /var/lib/docker of one instance."""
 
     def __init__(self, system: System) -> None:
-        """Look at *system*; nothing is read before it is asked for."""
+        """Look at *system*; nothing is read before it is requested."""
         self._system = system
 
     def images(self) -> list[Image]:
@@ -78,10 +78,10 @@ class Store:
 
     def find(self, reference: str) -> Image | None:
         """Return the image that *reference* (name, name with digest, or id) means."""
-        wanted = normal(reference)
+        expected = normal(reference)
         for image in self.images():
             hexadecimal = image.id.partition(":")[2]
-            if wanted in image.names or reference == image.id:
+            if expected in image.names or reference == image.id:
                 return image
             if len(reference) >= 4 and hexadecimal.startswith(reference.removeprefix("sha256:")):
                 return image
@@ -137,11 +137,6 @@ class Store:
         document = {"ID": container_id, "Name": f"/{name}", "Image": image_id, "Config": {"Image": image}}
         path = self._system.path(f"{_HOME}/containers/{container_id}/config.v2.json")
         _write(path, json.dumps({**document, "State": {"Running": True}}).encode())
-
-    def save_container(self, container: Json) -> None:
-        """Replace what is known of a container."""
-        path = self._system.path(f"{_HOME}/containers/{container['ID']}/config.v2.json")
-        _write(path, json.dumps(container).encode())
 
     def remove_container(self, container: Json) -> None:
         """Remove a container."""

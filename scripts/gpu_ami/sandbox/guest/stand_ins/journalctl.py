@@ -1,4 +1,4 @@
-"""Stands in for `journalctl`: an empty journal that can be rotated and vacuumed."""
+"""Emulates `journalctl`: an empty journal that can be rotated and vacuumed."""
 
 from __future__ import annotations
 

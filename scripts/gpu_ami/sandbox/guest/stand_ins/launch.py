@@ -1,5 +1,5 @@
 #!/usr/libexec/guest/python/bin/python3 -IS
-"""Starts the stand-in that the command's name asks for: every stand-in in /usr/bin is a link to this file."""
+"""Starts the emulated program of the command's name: each one in /usr/bin is a link to this file."""
 
 import importlib
 import os
@@ -9,7 +9,7 @@ _LIBRARY = "/usr/libexec/guest/lib"
 
 
 def main() -> int:
-    """Run the stand-in and return its exit status."""
+    """Run the emulated program and return its exit status."""
     sys.path.insert(0, _LIBRARY)
     sys.dont_write_bytecode = True
     package = "gpu_ami.sandbox.guest.stand_ins"

@@ -1,4 +1,4 @@
-"""Stands in for `mount` and `umount`: memory file systems below /run and /tmp, which are memory already."""
+"""Emulates `mount` and `umount`: memory file systems below /run and /tmp, which are memory already."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
 
 REFUSALS = (
+    Refusal("mount", "mount: bad usage", 1),
     Refusal("mount -t tmpfs tmpfs /no/such/folder", "mount: /no/such/folder: mount point does not exist.", 32),
     Refusal("mount -t nfs fs-1:/ /mnt", "mount: /mnt: unknown filesystem type 'nfs'.", 32),
     Refusal("mount /dev/xvdf /mnt", "mount: /mnt: special device /dev/xvdf does not exist.", 32),
@@ -28,8 +29,7 @@ def main(argv: list[str], system: System) -> int:
     if argv[0] == "umount":
         return _umount(words, mounted, table, system)
     if not words:
-        system.say(*system.path("/proc/mounts").read_text().splitlines())
-        return 0
+        return system.fail(1, "mount: bad usage", "Try 'mount --help' for more information.")
     source, target = words[0], str(Path(words[-1]))
     problem = _problem(kind, source, target, system)
     if problem:

@@ -1,4 +1,4 @@
-"""Stands in for `nvidia-smi` on a machine without a GPU: it always refuses."""
+"""Emulates `nvidia-smi` on a machine without a GPU: it always refuses."""
 
 from __future__ import annotations
 

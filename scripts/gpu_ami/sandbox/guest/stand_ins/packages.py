@@ -1,4 +1,4 @@
-"""The instance's package database: one JSON file, which the stand-ins `rpm` and `dnf` share."""
+"""The instance's package database: one JSON file, which the emulated `rpm` and `dnf` share."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ class Reference(NamedTuple):
         return f"{self.host}/{self.name}"
 
     @property
-    def wanted(self) -> str:
-        """What to ask the registry for."""
+    def requested(self) -> str:
+        """What the registry is asked for: the digest, else the tag."""
         return self.digest or self.tag
 
     def __str__(self) -> str:
@@ -88,7 +88,7 @@ class Registry:
 
     def manifest(self) -> tuple[dict[str, Any], str]:
         """Return the manifest for linux/amd64 and the digest that the reference stands for."""
-        document, digest = self._manifest(self._reference.wanted)
+        document, digest = self._manifest(self._reference.requested)
         if "manifests" in document:
             platforms = [m for m in document["manifests"] if m.get("platform", {}).get("architecture") == "amd64"]
             if not platforms:
@@ -129,13 +129,13 @@ class Registry:
                 while data := file.read(_CHUNK):
                     stored.write(data)
 
-    def _manifest(self, wanted: str) -> tuple[dict[str, Any], str]:
-        response, body = self._get(f"/v2/{self._reference.name}/manifests/{wanted}")
+    def _manifest(self, requested: str) -> tuple[dict[str, Any], str]:
+        response, body = self._get(f"/v2/{self._reference.name}/manifests/{requested}")
         if response.status != 200:
             raise PullError(self._explain(body, response.status))
         digest = _sha256(body)
-        if wanted.startswith("sha256:") and wanted != digest:
-            msg = f"manifest verification failed for digest {wanted}"
+        if requested.startswith("sha256:") and requested != digest:
+            msg = f"manifest verification failed for digest {requested}"
             raise PullError(msg)
         try:
             document = json.loads(body)
@@ -154,7 +154,7 @@ class Registry:
             code, message = str(error["code"]), str(error["message"])
         except (ValueError, LookupError, TypeError):
             if status == 401:
-                url = f"https://{reference.host}/v2/{reference.name}/manifests/{reference.wanted}"
+                url = f"https://{reference.host}/v2/{reference.name}/manifests/{reference.requested}"
                 return f'Head "{url}": no basic auth credentials'
             return f"received unexpected HTTP status: {status} {http.client.responses.get(status, '')}".rstrip()
         words = f"{code.lower().replace('_', ' ')}: {message}"

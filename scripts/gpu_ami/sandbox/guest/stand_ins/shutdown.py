@@ -1,4 +1,4 @@
-"""Stands in for `shutdown`, `reboot`, `poweroff` and `halt`: a schedule lives in memory, as systemd's does."""
+"""Emulates `shutdown`, `reboot` and `poweroff`: a schedule lives in memory, as systemd's does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main(argv: list[str], system: System) -> int:
     """Schedule, cancel, or switch off at once."""
     name, words = argv[0], argv[1:]
     if name != "shutdown":
-        return switch("reboot" if name == "reboot" else "poweroff", system)
+        return switch(name, system)
     unknown = [word for word in words if re.match("--(?!(halt|poweroff|reboot|no-wall|show)$)", word)]
     if unknown:
         return system.fail(1, f"shutdown: unrecognized option '{unknown[0]}'")
@@ -55,7 +55,4 @@ def _when(text: str, now: datetime.datetime) -> datetime.datetime | None:
         return now
     if match := re.fullmatch(r"\+(\d{1,7})", text):
         return now + datetime.timedelta(minutes=int(match[1]))
-    if (match := re.fullmatch(r"(\d{1,2}):(\d{2})", text)) and int(match[1]) < 24 and int(match[2]) < 60:
-        today = now.replace(hour=int(match[1]), minute=int(match[2]), second=0, microsecond=0)
-        return today if today > now else today + datetime.timedelta(days=1)
     return None

@@ -1,4 +1,4 @@
-"""Stands in for `sudo` and `runuser`: everybody may become root, and the environment is reset as sudoers says."""
+"""Emulates `sudo`: everybody may become root, and the environment is reset as sudoers says."""
 
 from __future__ import annotations
 
@@ -18,20 +18,16 @@ REFUSALS = (
 # Amazon Linux 2023's sudoers: env_reset, secure_path, env_keep.
 _SECURE_PATH = "/sbin:/bin:/usr/sbin:/usr/bin"
 _KEPT = ("LANG", "LC_ALL", "TERM", "TZ", "PS1", "PS2", "DISPLAY", "COLORTERM", "HOSTNAME", "LS_COLORS")
-_FLAGS = ("--non-interactive", "--set-home", "--stdin", "--reset-timestamp")
-_USAGE = "usage: sudo -h | -K | -k | -V\nusage: sudo [-EHnS] [-u user] [VAR=value] [-i | -s] [command [arg ...]]"
+_FLAGS = ("--non-interactive", "--set-home")
+_USAGE = "usage: sudo -h | -K | -k | -V\nusage: sudo [-EHn] [-u user] [VAR=value] [command [arg ...]]"
 
 
 def main(argv: list[str], system: System) -> int:
-    """Become the asked user and run the command."""
-    if {"-V", "--version"} & set(argv[1:2]):
-        system.say("Sudo version 1.9.15p5")
-        return 0
+    """Become the requested user and run the command."""
     request = _read(argv[1:])
     if request.unknown:
         return system.fail(1, f"sudo: unrecognized option '{request.unknown}'", _USAGE)
-    known = {user.name: user for user in users(system).values()}
-    user = known.get(request.user) or next((u for u in known.values() if f"#{u.uid}" == request.user), None)
+    user = users(system).get(request.user)
     if user is None:
         return system.fail(
             1, f"sudo: unknown user {request.user}", "sudo: error initializing audit plugin sudoers_audit"
@@ -41,8 +37,6 @@ def main(argv: list[str], system: System) -> int:
     while words and re.match(r"[A-Za-z_]\w*=", words[0]):
         name, _, value = words.pop(0).partition("=")
         env[name] = value
-    if request.shell:
-        words = ["/bin/bash", *(("-c", " ".join(words)) if words else ())]
     if not words:
         return system.fail(1, _USAGE)
     problem = "command not found" if system.become(words, env) == 127 else "permission denied"
@@ -52,13 +46,12 @@ def main(argv: list[str], system: System) -> int:
 class _Request(NamedTuple):
     user: str
     keep: bool
-    shell: bool
     command: list[str]
     unknown: str = ""
 
 
 def _read(argv: list[str]) -> _Request:
-    user, keep, shell, words = "root", False, False, list(argv)
+    user, keep, words = "root", False, list(argv)
     while words and words[0].startswith("-"):
         word = words.pop(0)
         if word == "--":
@@ -67,13 +60,11 @@ def _read(argv: list[str]) -> _Request:
             user = words.pop(0)
         elif word.startswith("--user="):
             user = word.partition("=")[2]
-        elif word in ("-i", "--login", "-s", "--shell"):
-            shell = True
-        elif word.startswith("--preserve-env") or (set(word[1:]) <= set("EnHSk") and "E" in word):
+        elif word.startswith("--preserve-env") or (set(word[1:]) <= set("EnH") and "E" in word):
             keep = True
-        elif not set(word[1:]) <= set("nHSk") and word not in _FLAGS:
-            return _Request(user, keep, shell, words, unknown=word)
-    return _Request(user, keep, shell, words)
+        elif not set(word[1:]) <= set("nH") and word not in _FLAGS:
+            return _Request(user, keep, words, unknown=word)
+    return _Request(user, keep, words)
 
 
 def _environment(user: User, keep: bool, system: System) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a stand-in sees of its instance: files, environment, streams; tests give it a folder instead of ``/``."""
+"""What an emulated program sees of its instance: files, environment, streams; tests give it another root."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _INSTANCE = "/usr/libexec/guest/instance.json"
 
 
 class Refusal(NamedTuple):
-    """One row of a stand-in's table of what it refuses, as the real program does.
+    """One row of an emulated program's table of what it refuses, as the real program does.
 
     Attributes:
         command: A command line that is refused on a fresh instance.

@@ -1,4 +1,4 @@
-"""Stands in for `systemctl` and `service`: real unit files and real links in /etc; what runs is only noted in /run."""
+"""Emulates `systemctl`: real unit files and real links in /etc; what runs is only noted in /run."""
 
 from __future__ import annotations
 
@@ -37,17 +37,13 @@ REFUSALS = (
     ),
     Refusal("systemctl is-active nope", "inactive", 3),
     Refusal("systemctl status nope", "Unit nope.service could not be found.", 4),
-    Refusal("systemctl cat nope", "No files found for nope.service.", 1),
     Refusal("systemctl stop docker", _NOT_ROOT, 1),
     Refusal("systemctl no-such-command", "Unknown command verb no-such-command.", 1),
     Refusal("systemctl --no-such-option start docker", "systemctl: unrecognized option '--no-such-option'", 1),
     Refusal("sudo systemctl start", "Too few arguments.", 1),
 )
 
-_CHANGES = (
-    "daemon-reexec daemon-reload disable enable kill mask poweroff preset reboot reload reset-failed restart "
-    "set-default start stop try-restart unmask"
-)
+_CHANGES = "daemon-reload disable enable kill mask poweroff reboot reset-failed restart start stop unmask"
 _FLAGS = """
     --all --failed --force --full --global --lines --no-ask-password --no-block --no-legend --no-pager --no-wall --now
     --output --plain --property --quiet --runtime --signal --state --system --type --value --wait
@@ -57,19 +53,14 @@ _FLAGS = """
 def main(argv: list[str], system: System) -> int:
     """Run one verb."""
     words = argv[1:]
-    if argv[0] == "service":
-        # `service NAME VERB`; auditd is the one unit that has a verb of its own there, which may stop it.
-        if len(words) < 2:
-            return system.fail(1, "Usage: service < option > | --status-all | [ service_name [ command ] ]")
-        words = ["kill" if words == ["auditd", "stop"] else words[1], words[0]]
     flags, rest, unknown = _read(words)
     if unknown:
         return system.fail(1, f"systemctl: unrecognized option '{unknown}'")
     verb = rest[0] if rest else "list-units"
     if verb in _CHANGES.split() and not system.is_root:
         return system.fail(1, f"Failed to {verb} {full_name(rest[1]) if rest[1:] else 'the system'}: {_NOT_ROOT}")
-    if verb in ("reboot", "poweroff", "halt"):
-        return shutdown.switch("reboot" if verb == "reboot" else "poweroff", system)
+    if verb in ("reboot", "poweroff"):
+        return shutdown.switch(verb, system)
     if verb not in _VERBS:
         return system.fail(1, f"Unknown command verb {verb}.")
     names = [full_name(name) for name in rest[1:]]
@@ -230,11 +221,6 @@ def _is_active(names: list[str], flags: dict[str, str], system: System) -> int:
     return 0 if any(states) else 3
 
 
-def _is_failed(names: list[str], flags: dict[str, str], system: System) -> int:
-    _is_active(names, flags, system)
-    return 1
-
-
 def _status(names: list[str], _flags: dict[str, str], system: System) -> int:
     units, status = Units(system), 0
     for unit in names:
@@ -254,7 +240,7 @@ def _status(names: list[str], _flags: dict[str, str], system: System) -> int:
 
 def _show(names: list[str], flags: dict[str, str], system: System) -> int:
     units = Units(system)
-    asked = [name for name in (flags.get("-p") or flags.get("--property") or "").split(",") if name]
+    requested = [name for name in (flags.get("-p") or flags.get("--property") or "").split(",") if name]
     for unit in names:
         known = units.file(unit) is not None
         active = units.is_active(unit)
@@ -268,17 +254,8 @@ def _show(names: list[str], flags: dict[str, str], system: System) -> int:
             "Environment": " ".join(units.setting(unit, "Service", "Environment")),
             "Result": "success",
         }
-        for name in asked or values:
+        for name in requested or values:
             system.say(values.get(name, "") if "--value" in flags else f"{name}={values.get(name, '')}")
-    return 0
-
-
-def _cat(names: list[str], _flags: dict[str, str], system: System) -> int:
-    for unit in names:
-        file = Units(system).file(unit)
-        if file is None:
-            return system.fail(1, f"No files found for {unit}.")
-        system.say(f"# {file}", system.path(file).read_text(encoding="utf-8").rstrip("\n"))
     return 0
 
 
@@ -289,47 +266,25 @@ def _list_units(_names: list[str], flags: dict[str, str], system: System) -> int
     return 0
 
 
-def _list_unit_files(_names: list[str], _flags: dict[str, str], system: System) -> int:
-    units = Units(system)
-    system.say("UNIT FILE STATE", *(f"{unit} {units.is_enabled(unit)}" for unit in units.names()))
-    return 0
-
-
 def _nothing(_names: list[str], _flags: dict[str, str], _system: System) -> int:
     return 0
 
 
-def _get_default(_names: list[str], _flags: dict[str, str], system: System) -> int:
-    system.say("multi-user.target")
-    return 0
-
-
 _VERBS: dict[str, Callable[[list[str], dict[str, str], System], int]] = {
-    "cat": _cat,
-    "daemon-reexec": _nothing,
     "daemon-reload": _nothing,
     "disable": _disable,
     "enable": _enable,
-    "get-default": _get_default,
     "is-active": _is_active,
     "is-enabled": _is_enabled,
-    "is-failed": _is_failed,
     "kill": _kill,
-    "list-unit-files": _list_unit_files,
     "list-units": _list_units,
     "mask": _mask,
-    "preset": _enable,
-    "reload": _start,
     "reset-failed": _nothing,
     "restart": _restart,
-    "set-default": _nothing,
     "show": _show,
     "start": _start,
     "status": _status,
     "stop": _stop,
-    "try-restart": _restart,
     "unmask": _unmask,
 }
-_ON_UNITS = (
-    "cat disable enable is-active is-enabled is-failed kill mask preset reload restart start stop try-restart unmask"
-)
+_ON_UNITS = "disable enable is-active is-enabled kill mask restart start stop unmask"

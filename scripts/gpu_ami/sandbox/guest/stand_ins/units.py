@@ -22,7 +22,7 @@ class Units:
     """All units of one instance."""
 
     def __init__(self, system: System) -> None:
-        """Look at *system*; nothing is read before it is asked for."""
+        """Look at *system*; nothing is read before it is requested."""
         self._system = system
 
     def file(self, unit: str) -> str | None:
