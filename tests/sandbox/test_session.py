@@ -28,6 +28,8 @@ from gpu_ami.workspace import Workspace
 from tests.sandbox.world import REGION, an_instance
 
 _ENDS_WITHIN_S = 60.0
+# Of version 0.1.0 before it said its version.
+FIRST_SESSION = Path(__file__).parents[1] / "data" / "v0" / "session.json"
 
 
 class FakeGuest:
@@ -340,6 +342,7 @@ def test_a_sandbox_of_another_version_is_not_attached_to(
         path = workspace.state / "session.json"
         document = json.loads(path.read_text())
         assert document.pop("version") == __version__
+        assert document.keys() == json.loads(FIRST_SESSION.read_text()).keys()
         path.write_text(json.dumps(document | changed))
 
         with pytest.raises(UsageError, match=f"is of {theirs}.*end it with Ctrl-C") as refused, opened(workspace):
