@@ -178,7 +178,16 @@ def test_a_disk_that_refused_once_is_never_trusted_again(tmp_path: Path, monkeyp
     journal.close()
 
 
-@pytest.mark.parametrize("text", ["", "{}", "not json", '{"event": "begin", "format": 2, "account": "1"}', "[1]\n"])
+@pytest.mark.parametrize("found", [2, "1", None])
+def test_a_journal_of_another_format_is_refused(tmp_path: Path, found: object) -> None:
+    """Another version's words may mean something else: what it deleted is not brought back by a guess."""
+    (tmp_path / "x").write_text(json.dumps({"event": "begin", "format": found, "account": "1"}) + "\n")
+
+    with pytest.raises(UsageError, match=f"is a clean-up journal of format {found!r}, this version reads 1"):
+        read(tmp_path / "x")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "not json", '{"event": "begin", "account": "1"}', "[1]\n"])
 def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
     """Restoring from a wrong file must say so, not restore nothing."""
     (tmp_path / "x").write_text(text)

@@ -21,6 +21,7 @@ import pytest
 from gpu_ami.console import Console
 from gpu_ami.sandbox.session import Sandbox, open_sandbox, running_session
 from gpu_ami.workspace import Workspace
+from tests.support.schemas import problems_of_output
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("packer", "terraform", "tasks.py", "pipeline.yaml")
@@ -54,13 +55,14 @@ class Checkout:
         )
 
     def invoke(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run ``invoke WORDS`` to its end."""
+        """Run ``invoke WORDS`` to its end; the JSON that it prints is what docs/schemas/ promises."""
         with self.popen(*words, **env) as child:
             try:
                 out, err = child.communicate(timeout=300)
             except subprocess.TimeoutExpired:
                 os.killpg(child.pid, signal.SIGKILL)
                 raise
+        assert problems_of_output(words, out) == []
         return subprocess.CompletedProcess(words, child.returncode, out, err)
 
     def document(self, *words: str) -> Any:

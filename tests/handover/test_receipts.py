@@ -102,6 +102,26 @@ def test_a_file_that_is_no_receipt_is_named(tmp_path: Path, text: str) -> None:
         receipts.load(tmp_path)
 
 
+@pytest.mark.parametrize("found", [2, "2", 0, None])
+def test_a_receipt_of_another_format_is_refused(tmp_path: Path, found: object) -> None:
+    """A later version says when its members mean something else; going back by a guess would move Batch wrongly."""
+    path = _filed(tmp_path, _receipt(("a", None, A)))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": found}))
+
+    with pytest.raises(UsageError, match=rf"is a receipt of format {found!r}, this version reads 1: use the one"):
+        receipts.load(tmp_path)
+
+
+def test_clean_up_keeps_every_ami_of_a_receipt_of_another_format(tmp_path: Path) -> None:
+    """Which of its AMIs is live is not known, so none goes: not the older of two either."""
+    _filed(tmp_path, _receipt(("ce", A, B)))
+    path = _filed(tmp_path, _receipt(("ce", B, C), when=NOON + timedelta(hours=1)))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+    texts = [(path.name, path.read_text()) for path in tmp_path.glob("*.json")]
+
+    assert {reference.target for reference in protected_by_receipts(texts)} == {A, B, C}
+
+
 def test_keys_of_a_later_version_do_not_matter(tmp_path: Path) -> None:
     """A colleague's newer checkout writes into the same folder."""
     path = _filed(tmp_path, _receipt(("a", None, A)))

@@ -369,6 +369,15 @@ def test_a_file_that_is_no_plan_is_refused(here: World, tmp_path: Path) -> None:
         _clean(here, tmp_path, flags=Flags(), apply=str(tmp_path / "p"))
 
 
+@pytest.mark.parametrize("text", ['{"format": "gpu-ami-cleanup-plan-2"}', '{"format": "gpu-ami-cleanup-plan-"}'])
+def test_a_plan_of_another_format_is_refused(here: World, tmp_path: Path, text: str) -> None:
+    """Its members may mean something else; a new plan costs a minute."""
+    (tmp_path / "p").write_text(text)
+
+    with pytest.raises(UsageError, match="this version reads gpu-ami-cleanup-plan-1: make a new one"):
+        _clean(here, tmp_path, flags=Flags(), apply=str(tmp_path / "p"))
+
+
 def test_failures_end_with_seven(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
     """Finished, but some of it failed: listed, and the exit code tells."""
     here.aws.gate.fail("OperationNotPermitted", "It is protected.", action="DeregisterImage")

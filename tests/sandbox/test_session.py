@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from gpu_ami import __version__
 from gpu_ami.aws.access import identify
 from gpu_ami.console import Console
 from gpu_ami.errors import SafetyError, ToolError, UsageError
@@ -27,6 +28,8 @@ from gpu_ami.workspace import Workspace
 from tests.support.resources import REGION, an_instance
 
 _ENDS_WITHIN_S = 60.0
+# Of version 0.1.0 before it said its version.
+FIRST_SESSION = Path(__file__).parents[1] / "data" / "v0" / "session.json"
 
 
 class FakeGuest:
@@ -117,6 +120,7 @@ def write_session(workspace: Workspace, **changed: Any) -> Path:
         "guest_port": None,
         "region": REGION,
         "account": {},
+        "version": __version__,
     }
     path = workspace.state / "session.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -269,8 +273,15 @@ def dead_pid() -> int:
 
 @pytest.mark.parametrize(
     "changed",
-    [{"pid": None}, {}, {"endpoint_url": "http://127.0.0.1:0"}, {"endpoint_url": "nonsense"}, {"more": 1}],
-    ids=["process gone", "nobody answers", "no port", "no URL", "another version's"],
+    [
+        {"pid": None},
+        {},
+        {"endpoint_url": "http://127.0.0.1:0"},
+        {"endpoint_url": "nonsense"},
+        {"more": 1},
+        {"version": "0.0.1"},
+    ],
+    ids=["process gone", "nobody answers", "no port", "no URL", "another shape", "another version's"],
 )
 def test_a_stale_session_is_removed(workspace: Workspace, changed: dict[str, Any]) -> None:
     """After a crash or a power cut the next invocation starts afresh, without a word."""
@@ -316,6 +327,28 @@ def test_a_sandbox_that_is_slow_to_answer_keeps_its_file(workspace: Workspace) -
         path.write_text(document)
         with opened(workspace) as sandbox:
             assert sandbox.attached is True
+
+
+@pytest.mark.parametrize(
+    ("changed", "theirs"),
+    [({"version": "0.0.1"}, "version 0.0.1"), ({"version": "9.0.0", "later": 1}, "version 9.0.0"), ({}, "an earlier")],
+    ids=["older", "newer", "without a version"],
+)
+def test_a_sandbox_of_another_version_is_not_attached_to(
+    workspace: Workspace, changed: dict[str, Any], theirs: str
+) -> None:
+    """What its demo account holds is a guess; starting one beside it would say "another invocation" and not why."""
+    with serving(workspace):
+        path = workspace.state / "session.json"
+        document = json.loads(path.read_text())
+        assert document.pop("version") == __version__
+        assert document.keys() == json.loads(FIRST_SESSION.read_text()).keys()
+        path.write_text(json.dumps(document | changed))
+
+        with pytest.raises(UsageError, match=f"is of {theirs}.*end it with Ctrl-C") as refused, opened(workspace):
+            pass
+
+    assert "\n" not in str(refused.value)
 
 
 def test_attaching_does_not_import_moto(workspace: Workspace) -> None:

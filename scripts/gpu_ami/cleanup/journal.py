@@ -155,7 +155,7 @@ def read(path: Path) -> Story:
     """Return what the journal *path* says; a last line that was cut off by a crash says nothing.
 
     Raises:
-        UsageError: The file is not a journal.
+        UsageError: The file is not a journal, or one of another version's format.
     """
     # Not `splitlines`: for that, a line separator inside a tag ends a line too.
     lines = _text(path).split("\n")
@@ -222,8 +222,11 @@ def _event(line: str) -> dict[str, Any] | None:
 
 
 def _begin(path: Path, event: Mapping[str, Any]) -> Story:
-    if event["event"] != "begin" or event["format"] != FORMAT:
+    if event["event"] != "begin":
         raise ValueError(event["event"])
+    if (found := event["format"]) != FORMAT:
+        msg = f"{path} is a {_WHAT} of format {found!r}, this version reads {FORMAT}: use the one that wrote it."
+        raise UsageError(msg)
     return Story(path, str(event["account"]))
 
 

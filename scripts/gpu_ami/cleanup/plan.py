@@ -19,7 +19,8 @@ from gpu_ami.errors import SafetyError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.ids import REGION
 
-FORMAT = "gpu-ami-cleanup-plan-1"
+_FORMATS = "gpu-ami-cleanup-plan-"
+FORMAT = f"{_FORMATS}1"
 # An older plan was made of an account that has moved on.
 _PLAN_LIFE = timedelta(hours=24)
 _WHAT = "clean-up plan"
@@ -236,14 +237,11 @@ def load(path: Path, *, account: str, now: datetime) -> SavedPlan:
     """Return the plan in the file *path*, made by ``--plan``.
 
     Raises:
-        UsageError: The file is not a plan.
+        UsageError: The file is not a plan, or one of another version's format.
         SafetyError: The plan is for another account, was blocked, or is older than a day.
     """
-    text = read_text(path, what=_WHAT, limit_bytes=_LIMIT_BYTES, hint="Make one with `invoke cleanup --plan FILE`.")
+    raw = _read(path)
     try:
-        raw = json.loads(text)
-        if raw["format"] != FORMAT:
-            raise ValueError(raw["format"])
         made_at = parse_time(raw["made_at"])
         saved = SavedPlan(
             account=str(raw["account"]),
@@ -257,8 +255,7 @@ def load(path: Path, *, account: str, now: datetime) -> SavedPlan:
             raise ValueError(raw["made_at"])
         blocks = list(raw["blocks"])
     except (UsageError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
-        msg = f"{path} is not a clean-up plan: make one with `invoke cleanup --plan {path}`."
-        raise UsageError(msg) from exc
+        raise _no_plan(path) from exc
     if saved.account != account:
         msg = (
             f"{path} was made for account {saved.account}, the credentials are for {account}: choose another --profile."
@@ -272,6 +269,33 @@ def load(path: Path, *, account: str, now: datetime) -> SavedPlan:
         msg = f"{path} was blocked when it was made ({blocks[0]}): make a new plan."
         raise SafetyError(msg)
     return saved
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return the plan's document.
+
+    Raises:
+        UsageError: It is not a plan of this version's format.
+    """
+    text = read_text(path, what=_WHAT, limit_bytes=_LIMIT_BYTES, hint="Make one with `invoke cleanup --plan FILE`.")
+    try:
+        raw: dict[str, Any] = json.loads(text)
+        found = str(raw["format"])
+    except (ValueError, TypeError, LookupError, RecursionError) as exc:
+        raise _no_plan(path) from exc
+    if found == FORMAT:
+        return raw
+    if found.startswith(_FORMATS):
+        msg = (
+            f"{path} is a {_WHAT} of the format {found[:60]}, this version reads {FORMAT}: "
+            f"make a new one with `invoke cleanup --plan {path}`."
+        )
+        raise UsageError(msg)
+    raise _no_plan(path)
+
+
+def _no_plan(path: Path) -> UsageError:
+    return UsageError(f"{path} is not a {_WHAT}: make one with `invoke cleanup --plan {path}`.")
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from gpu_ami.aws.images import parse_time
 from gpu_ami.aws.references.source import Reference, ids_in
+from gpu_ami.handover.receipts import FORMAT
 
 _NAME = "receipts"
 _UNSURE = frozenset({"started", "failed"})
@@ -59,6 +60,8 @@ def _read(text: str) -> tuple[str, str, str, list[dict[str, Any]], bool]:
     document = json.loads(text)
     moment = parse_time(document["when"])
     changes: list[dict[str, Any]] = document["changes"]
+    if document.get("format", FORMAT) != FORMAT:
+        raise ValueError(text[:40])
     if moment is None or not changes or any(not isinstance(each["address"], str) for each in changes):
         raise ValueError(text[:40])
     if any(not ids_in(json.dumps(change.get("new"))) for change in changes):

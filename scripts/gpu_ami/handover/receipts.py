@@ -20,6 +20,8 @@ from gpu_ami.ids import AMI_ID
 
 _WHAT = "receipt"
 FOLDER = "receipts"
+# A receipt without the member `format` is of this one; a later format says so, and is not guessed at.
+FORMAT = 1
 Action = Literal["apply", "rollback", "publish"]
 Status = Literal["started", "applied", "failed"]
 _Ami = Annotated[str, msgspec.Meta(pattern=f"^{AMI_ID.pattern}$")]
@@ -80,6 +82,12 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, note=note)
 
 
+class _Versioned(msgspec.Struct, frozen=True):
+    """The one member that every format of a receipt has."""
+
+    format: int | str | None = FORMAT
+
+
 class Filed(msgspec.Struct, frozen=True):
     """A receipt and where it lies."""
 
@@ -116,9 +124,13 @@ def decode(text: str, *, source: str) -> Receipt:
     """Return the receipt in *text*; *source* names it in errors.
 
     Raises:
-        UsageError: It is not a receipt.
+        UsageError: It is not a receipt, or one of another version's format.
     """
     try:
+        found = msgspec.json.decode(text, type=_Versioned).format
+        if found != FORMAT:
+            msg = f"{source} is a receipt of format {found!r}, this version reads {FORMAT}: use the one that wrote it."
+            raise UsageError(msg)
         receipt = msgspec.json.decode(text, type=Receipt)
     except (msgspec.DecodeError, RecursionError) as exc:
         msg = f"{source} is not a receipt ({exc}): restore it from git; nothing is guessed from the others."

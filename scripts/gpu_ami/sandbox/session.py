@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gpu_ami import collector
+from gpu_ami import __version__, collector
 from gpu_ami.aws.access import Access, sandbox_environment
 from gpu_ami.console import Console
 from gpu_ami.errors import SafetyError, ToolError, UsageError
@@ -104,7 +104,7 @@ def open_sandbox(workspace: Workspace, *, region: str, console: Console, with_gu
     Raises:
         SafetyError: Another invocation has a sandbox of its own in this folder right now.
         ToolError: A guest was requested and the running sandbox has none.
-        UsageError: The running sandbox is in another region, or there is no such region.
+        UsageError: The running sandbox is of another version or in another region, or there is no such region.
     """
     session = running_session(workspace)
     if session is not None:
@@ -147,6 +147,13 @@ def serve(
 
 
 def _attach(workspace: Workspace, session: Session, *, region: str, with_guest: bool) -> Sandbox:
+    if not session.is_ours:
+        theirs = f"version {session.version}" if session.version else "an earlier version"
+        msg = (
+            f"The running sandbox (process {session.pid}) is of {theirs}, this is {__version__}: "
+            "end it with Ctrl-C in its terminal, then run `invoke sandbox` again."
+        )
+        raise UsageError(msg)
     if session.region != region:
         msg = f"The running sandbox is in {session.region}, not in {region}: give --region {session.region}, or end it."
         raise UsageError(msg)

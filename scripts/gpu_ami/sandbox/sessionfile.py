@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from gpu_ami import __version__
 from gpu_ami.errors import SafetyError
 from gpu_ami.sandbox.account import ALIVE_PATH, TOKEN_HEADER
 from gpu_ami.workspace import Workspace
@@ -23,7 +24,17 @@ _ANSWER_WITHIN_S = 2.0
 
 @dataclass(frozen=True)
 class Session:
-    """What `.sandbox/session.json` says of a running sandbox."""
+    """What `.sandbox/session.json` says of a running sandbox.
+
+    Attributes:
+        endpoint_url: Its AWS.
+        pid: Its process.
+        token: What its AWS knows us by.
+        guest_port: The build instance's SSH; None without a guest.
+        region: The region of its demo account.
+        account: What is in its demo account.
+        version: The version of this package that runs it; None of one that did not say yet.
+    """
 
     endpoint_url: str
     pid: int
@@ -31,6 +42,12 @@ class Session:
     guest_port: int | None
     region: str
     account: dict[str, Any]
+    version: str | None = __version__
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is of this version: what another one's demo account holds, and how it is reached, is a guess."""
+        return self.version == __version__
 
     def as_json(self) -> str:
         """Return the file's content."""
@@ -58,10 +75,19 @@ class Session:
 def running_session(workspace: Workspace) -> Session | None:
     """Return the session of the sandbox that runs in this folder; None when there is none, or its file is stale."""
     try:
-        session = Session(**json.loads(session_path(workspace).read_text(encoding="utf-8")))
+        session = _session_of(json.loads(session_path(workspace).read_text(encoding="utf-8")))
         return session if session.is_alive() else None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return None
+
+
+def _session_of(document: dict[str, Any]) -> Session:
+    """Return the session in *document*; of another version's only what tells whether it lives."""
+    version = document.get("version")
+    if version == __version__:
+        return Session(**document)
+    endpoint_url, pid, token = (document[name] for name in ("endpoint_url", "pid", "token"))
+    return Session(endpoint_url, pid, token, guest_port=None, region="", account={}, version=version)
 
 
 @contextlib.contextmanager
