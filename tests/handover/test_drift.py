@@ -7,24 +7,46 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.aws.batch import Environment, JobDefinition, Volume
 from gpu_ami.aws.images import Image
-from gpu_ami.handover.drift import Instance, Seen, SeenDefinition, SeenEnvironment, base_of, digest_of, find
+from gpu_ami.handover.drift import Seen, base_of, digest_of, find
+from gpu_ami.jobs.reading_back import Live
 
 A, B, BASE, NEWER = (f"ami-{number:017x}" for number in range(1, 5))
 ONE, TWO = (f"sha256:{digit * 64}" for digit in "12")
 
 
-def _environment(**more: Any) -> SeenEnvironment:
+def _environment(*, exists: bool = True, **more: Any) -> Live:
     values: dict[str, Any] = {
         "name": "gpu",
         "address": "ce.gpu",
-        "ami_id": A,
         "recorded_ami": A,
-        "template": "launch template lt-1 version 2",
         "rate_mib_s": 300,
         "recorded_rate": 300,
     }
-    return SeenEnvironment(**(values | more))
+    there: dict[str, Any] = {
+        "arn": "arn:gpu",
+        "ami_id": A,
+        "state": "ENABLED",
+        "status": "VALID",
+        "reason": "",
+        "template": "lt-1",
+        "version": "2",
+        "cluster_arn": None,
+        "tags": {},
+    }
+    told = {name: more.pop(name) for name in tuple(more) if name in there}
+    given = values | more
+    environment = Environment(name=given["name"], **(there | told)) if exists else None
+    return Live(environment=environment, **given)
+
+
+def _definition(image: str, name: str = "v", revision: int = 1) -> JobDefinition:
+    return JobDefinition(name=name, revision=revision, image=image, tags={})
+
+
+def _volume(ami_id: str, rate_mib_s: int | None, instance_id: str = "i-1") -> Volume:
+    return Volume(instance_id=instance_id, ami_id=ami_id, volume_id="vol-1", rate_mib_s=rate_mib_s)
 
 
 BASE_TAG, DIGEST_TAG = "gpu-ami:source-ami", "gpu-ami:image-digest"
@@ -34,7 +56,7 @@ def _image(ami: str, state: str = "available", **tags: str) -> Image:
     return Image(image_id=ami, region="r", state=state, tags=tags)
 
 
-def _seen(*environments: SeenEnvironment, **more: Any) -> Seen:
+def _seen(*environments: Live, **more: Any) -> Seen:
     values: dict[str, Any] = {
         "handed_over_in": "terraform/gpu-ami.auto.tfvars.json",
         "expected_ami": A,
@@ -48,7 +70,7 @@ def _seen(*environments: SeenEnvironment, **more: Any) -> Seen:
             BASE: datetime(2026, 9, 1, tzinfo=timezone.utc),
             NEWER: datetime(2026, 10, 1, tzinfo=timezone.utc),
         },
-        "definitions": (SeenDefinition(name="video", revision=3, image=f"r@{ONE}", digest=ONE),),
+        "definitions": (_definition(f"r@{ONE}", "video", 3),),
     }
     return Seen(**(values | more))
 
@@ -79,16 +101,16 @@ def _other(**more: Any) -> Seen:
         (_other(rate_mib_s=None, recorded_rate=None), ["not-hydrated"]),
         (_other(rate_mib_s=None), ["hydration-differs"]),
         (_other(rate_mib_s=100), ["hydration-differs"]),
-        (_other(instances=(Instance(instance_id="i-1", ami_id=B, rate_mib_s=300),)), ["instances-behind"]),
-        (_other(instances=(Instance(instance_id="i-1", ami_id=A, rate_mib_s=None),)), ["instances-cold"]),
-        (_other(instances=(Instance(instance_id="i-1", ami_id=A, rate_mib_s=300),)), []),
+        (_other(volumes=(_volume(B, 300),)), ["instances-behind"]),
+        (_other(volumes=(_volume(A, None),)), ["instances-cold"]),
+        (_other(volumes=(_volume(A, 300),)), []),
         (_seen(manifest_ami=B), ["not-handed-over"]),
         (_seen(manifest_ami=None), []),
         (_seen(parameter_ami=B), ["parameter-differs"]),
         (_seen(parameter_ami=None), ["parameter-differs"]),
         (_seen(parameter=None, parameter_ami=None), []),
-        (_seen(definitions=(SeenDefinition(name="v", revision=1, image="r", digest=TWO),)), ["image-differs"]),
-        (_seen(definitions=(SeenDefinition(name="v", revision=1, image="r:1", digest=None),)), ["image-unknown"]),
+        (_seen(definitions=(_definition(f"r@{TWO}"),)), ["image-differs"]),
+        (_seen(definitions=(_definition("r:1"),)), ["image-unknown"]),
         (_seen(images={A: _image(A, **{BASE_TAG: BASE})}), ["baked-image-unknown"]),
         (_seen(newest_base=NEWER), ["base-outdated"]),
         (_seen(newest_base=None), []),
@@ -149,8 +171,8 @@ def test_each_environment_is_looked_at() -> None:
 def test_an_image_that_is_not_known_is_said_of_the_ami() -> None:
     """An AMI baked by hand has a tag where the digest would be: silence would mean that jobs find their image in it."""
     unknown = _image(A, **{BASE_TAG: BASE})
-    digests = [SeenDefinition(name=name, revision=1, image=f"r@{ONE}", digest=ONE) for name in ("a", "b")]
-    tagged = SeenDefinition(name="v", revision=1, image="r:1", digest=None)
+    digests = [_definition(f"r@{ONE}", name) for name in ("a", "b")]
+    tagged = _definition("r:1")
 
     (found,) = find(_seen(_environment(), _environment(name="spot"), images={A: unknown}, definitions=digests))
     assert (found.subject, "a:1, b:1" in found.detail, "invoke build" in found.advice) == (A, True, True)
@@ -171,8 +193,7 @@ def test_without_a_hand_over_nothing_is_expected() -> None:
 
 def test_many_instances_are_counted() -> None:
     """The line stays a line."""
-    instances = tuple(Instance(instance_id=f"i-{n}", ami_id=B, rate_mib_s=300) for n in range(9))
-    (found,) = find(_other(instances=instances))
+    (found,) = find(_other(volumes=tuple(_volume(B, 300, f"i-{n}") for n in range(9))))
 
     assert "i-2 and 6 more" in found.detail
 
@@ -196,3 +217,11 @@ def test_an_ami_says_what_it_was_made_of_by_its_tags(
     image = _image(A, **tags)
 
     assert (base_of(image), digest_of(image)) == (base, digest)
+
+
+@pytest.mark.parametrize(("template", "where"), [("lt-1", "launch template lt-1 version 2"), (None, "its instances")])
+def test_the_template_that_does_not_hydrate_is_named(template: str | None, where: str) -> None:
+    """There is where to mend it."""
+    (found,) = find(_other(template=template, rate_mib_s=None, recorded_rate=None))
+
+    assert found.detail.startswith(f"{where} sets no volume initialization rate")

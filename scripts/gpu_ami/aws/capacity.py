@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Any, Literal
 
 from gpu_ami.aws.access import Access, aws_errors, error_code
@@ -14,6 +14,8 @@ from gpu_ami.errors import AwsError
 
 Market = Literal["on-demand", "spot"]
 
+# By the letters of a type's name: g4dn, g5, gr6, p4d, p5, …; vt1 transcodes video and has none.
+_GPU_FAMILIES = ("g", "gr", "p")
 # Quotas count vCPUs per class of instance types, on-demand and Spot apart. The letters are in the quotas' own names
 # ("Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances"); im4gn and is4gen are storage types of I.
 _CLASSES = {
@@ -60,9 +62,17 @@ class Quota:
 
 def quota_class(instance_type: str) -> str | None:
     """Return the class by which EC2 counts the vCPUs of a type; None for classes that no builder needs."""
-    letters = re.match(r"[a-z]*", instance_type)
-    family = letters.group() if letters else ""
+    family = _letters(instance_type)
     return next((name for name, families in _CLASSES.items() if family in families), None)
+
+
+def has_gpu(instance_type: str) -> bool:
+    """Return whether AWS's name of an instance type stands for one with GPUs."""
+    return _letters(instance_type) in _GPU_FAMILIES
+
+
+def _letters(instance_type: str) -> str:
+    return instance_type[: len(instance_type) - len(instance_type.lstrip(ascii_lowercase))]
 
 
 def quota_code(kind: str, market: Market) -> str:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from gpu_ami.aws.batch import JobDefinition
 from gpu_ami.aws.images import Image
 from gpu_ami.handover.verify import WHERE_GONE
 from gpu_ami.ids import FINGERPRINT_PREFIX, IMAGE_DIGEST_TAG, IMAGE_TAG, SOURCE_AMI_TAG
+from gpu_ami.jobs.reading_back import Live
 
 # An incremental bake starts from its parent: there the fingerprint alone says which base AMI is underneath.
 _BASE_TAGS = (f"{FINGERPRINT_PREFIX}base", SOURCE_AMI_TAG)
@@ -61,58 +63,6 @@ class Drift:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Instance:
-    """An instance that Batch started; its volume's rate is None when the volume has none."""
-
-    instance_id: str
-    ami_id: str
-    rate_mib_s: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeenEnvironment:
-    """A compute environment, as Terraform's state has it and as AWS shows it.
-
-    Attributes:
-        name: Its name.
-        address: Terraform's address; None when the state does not have it.
-        exists: Whether AWS has it.
-        ami_id: The AMI that it starts instances of; None for Batch's own.
-        recorded_ami: The AMI that Terraform gave it.
-        state: ``ENABLED`` or ``DISABLED``.
-        status: ``VALID``, ``UPDATING``, ``INVALID``, …
-        reason: Why, in Batch's words.
-        template: Its launch template and version, in words; None without one.
-        rate_mib_s: The volume initialization rate of that version; None when it sets none, or in *unknown*.
-        recorded_rate: The rate that Terraform gave the template; None when it gave none.
-        instances: Its running instances.
-    """
-
-    name: str
-    address: str | None = None
-    exists: bool = True
-    ami_id: str | None = None
-    recorded_ami: str | None = None
-    state: str = "ENABLED"
-    status: str = "VALID"
-    reason: str = ""
-    template: str | None = None
-    rate_mib_s: int | None = None
-    recorded_rate: int | None = None
-    instances: tuple[Instance, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeenDefinition:
-    """A job definition and its image's digest; None when it names a tag."""
-
-    name: str
-    revision: int
-    image: str
-    digest: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Seen:
     """All that was looked up. A look that failed leaves its field empty and its reason in *failed*.
 
@@ -137,7 +87,7 @@ class Seen:
 
     handed_over_in: str
     expected_ami: str | None = None
-    environments: Sequence[SeenEnvironment] = ()
+    environments: Sequence[Live] = ()
     images: Mapping[str, Image | None] = field(default_factory=dict)
     manifest_ami: str | None = None
     kept: bool | None = None
@@ -145,7 +95,7 @@ class Seen:
     parameter_ami: str | None = None
     newest_base: str | None = None
     base_made: Mapping[str, datetime] = field(default_factory=dict)
-    definitions: Sequence[SeenDefinition] = ()
+    definitions: Sequence[JobDefinition] = ()
     next_build: Sequence[str] = ()
     unfinished: Sequence[str] = ()
     broken: str | None = None
@@ -195,24 +145,26 @@ def _failures(seen: Seen) -> Iterator[Drift]:
         yield Drift(code="apply-failed", subject=seen.broken, detail="the last apply failed", advice=advice)
 
 
-def _environment(seen: Seen, found: SeenEnvironment) -> Iterator[Drift]:
+def _environment(seen: Seen, found: Live) -> Iterator[Drift]:
+    there = found.environment
+
     def drift(code: Code, detail: str, advice: str) -> Drift:
         return Drift(code=code, subject=found.name, detail=detail, advice=advice)
 
-    if not found.exists:
+    if there is None:
         yield drift(
             "environment-gone", "Terraform's state has it, AWS does not", "Run `invoke apply`: it makes it anew."
         )
         return
-    if found.status == "INVALID":
-        yield drift("environment-invalid", f"Batch calls it INVALID: {found.reason}", "Mend what Batch says.")
-    if found.state == "DISABLED":
+    if there.status == "INVALID":
+        yield drift("environment-invalid", f"Batch calls it INVALID: {there.reason}", "Mend what Batch says.")
+    if there.state == "DISABLED":
         yield drift("environment-disabled", "it starts no jobs: its state is DISABLED", "Enable it in Terraform.")
     yield from _environments_ami(seen, found, drift)
     yield from _hydration(found, drift)
 
 
-def _environments_ami(seen: Seen, found: SeenEnvironment, drift: Any) -> Iterator[Drift]:
+def _environments_ami(seen: Seen, found: Live, drift: Any) -> Iterator[Drift]:
     apply = "Run `invoke apply`."
     ami = found.ami_id
     if ami is None:
@@ -226,22 +178,23 @@ def _environments_ami(seen: Seen, found: SeenEnvironment, drift: Any) -> Iterato
     elif seen.expected_ami is not None and found.ami_id not in (None, seen.expected_ami):
         detail = f"it has {found.ami_id}, {seen.handed_over_in} says {seen.expected_ami}"
         yield drift("not-applied", detail, apply)
-    behind = [each.instance_id for each in found.instances if found.ami_id and each.ami_id != found.ami_id]
+    behind = [each.instance_id for each in found.volumes if found.ami_id and each.ami_id != found.ami_id]
     if behind:
         detail = f"{_some(behind)} still on another AMI than {found.ami_id}"
         yield drift("instances-behind", detail, "Batch replaces them when their jobs end.")
 
 
-def _hydration(found: SeenEnvironment, drift: Any) -> Iterator[Drift]:
+def _hydration(found: Live, drift: Any) -> Iterator[Drift]:
     advice = "Set volume_initialization_rate in Terraform and run `invoke apply`."
-    where = found.template or "its instances"
+    there = found.environment
+    where = f"launch template {there.template} version {there.version}" if there and there.template else "its instances"
     if found.recorded_rate is not None and found.rate_mib_s != found.recorded_rate:
         now = f"{found.rate_mib_s} MiB/s" if found.rate_mib_s else "no rate"
         detail = f"{where} has {now}, Terraform gave it {found.recorded_rate} MiB/s"
         yield drift("hydration-differs", detail, "Run `invoke apply`.")
     elif found.rate_mib_s is None:
         yield drift("not-hydrated", f"{where} sets no volume initialization rate: first reads wait for S3", advice)
-    cold = [each.instance_id for each in found.instances if found.rate_mib_s and not each.rate_mib_s]
+    cold = [each.instance_id for each in found.volumes if found.rate_mib_s and not each.rate_mib_s]
     if cold:
         detail = f"{_some(cold)} without the rate on the volume: Batch's copy of the template lacks it"
         yield drift("instances-cold", detail, "Change the template's version, so that Batch copies it anew.")

@@ -277,7 +277,7 @@ def live_table(live: Sequence[Live], footer: tuple[str, ...]) -> Table:
     """Return the environments as AWS shows them."""
     rows = [
         (
-            each.address,
+            each.address or "",
             each.name,
             each.ami_id or "Batch's own",
             each.environment.status if each.environment else "gone",
@@ -294,7 +294,7 @@ def _following(root: Root, cabinet: Cabinet, live: Sequence[Live]) -> tuple[str,
     if not live:
         return ()
     commit = "" if root.run.options.sandbox else "commit the receipt and the variable; "
-    steps = steps_back(cabinet.all(), {each.address: each.ami_id for each in live})
+    steps = steps_back(cabinet.all(), {each.address: each.ami_id for each in live if each.address})
     back = sorted({step.back for step in steps if step.back})
     way = f"; `invoke rollback` goes back to {back[0]}" if len(back) == 1 else ""
     return (f"Next: {commit}`invoke status`{way}.",)

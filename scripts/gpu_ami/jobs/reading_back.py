@@ -1,4 +1,4 @@
-"""After an apply: what Batch itself shows, beside what Terraform says that it did."""
+"""What Batch itself shows of the compute environments, beside what Terraform says that it gave them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from gpu_ami.handover import recorded
 
 @dataclass(frozen=True, kw_only=True)
 class Live:
-    """A compute environment of the state as AWS shows it.
+    """A compute environment as AWS shows it, beside what Terraform's state has of it.
 
     Attributes:
-        address: Terraform's address.
+        address: Terraform's address; None when the state does not have it.
         name: Its name.
-        recorded_ami: The AMI that Terraform gave it.
+        recorded_ami: The AMI that Terraform gave it; None for Batch's own.
         environment: Batch's description; None when it is not there.
         rate_mib_s: The volume initialization rate of its launch template version; None when that sets none.
         recorded_rate: The rate that Terraform gave the template; None when it gave none.
         volumes: Root volumes of its running instances; empty when none runs.
     """
 
-    address: str
+    address: str | None
     name: str
     recorded_ami: str | None
     environment: batch.Environment | None
@@ -119,7 +119,7 @@ def look_at(caller: Caller, environments: Sequence[batch.Environment]) -> list[L
     rate = _rates(caller)
     return [
         Live(
-            address="",
+            address=None,
             name=each.name,
             recorded_ami=None,
             environment=each,

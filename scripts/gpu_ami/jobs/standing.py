@@ -9,7 +9,8 @@ from typing import Any
 
 from gpu_ami.aws import batch
 from gpu_ami.console import Table
-from gpu_ami.handover.drift import Drift, Seen, SeenEnvironment, base_of, digest_of
+from gpu_ami.handover.drift import Drift, Seen, base_of, digest_of
+from gpu_ami.jobs.reading_back import Live
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +39,15 @@ class Status:
             "manifest_ami_id": seen.manifest_ami,
             "parameter": {"name": seen.parameter, "ami_id": seen.parameter_ami} if seen.parameter else None,
             "base": {"newest_ami_id": seen.newest_base, "age_days": self.age_days(seen.newest_base)},
-            "job_definitions": [dict(vars(each)) for each in seen.definitions],
+            "job_definitions": [_definition(each) for each in seen.definitions],
             "jobs": None if self.jobs is None else [_job(each) for each in self.jobs],
             "next_build": None if "next-build" in {*seen.failed, *seen.skipped} else list(seen.next_build),
             "skipped": list(seen.skipped),
             "drift": [each.document() for each in self.drifts],
         }
 
-    def _environment(self, each: SeenEnvironment) -> dict[str, Any]:
+    def _environment(self, each: Live) -> dict[str, Any]:
+        there = each.environment
         image = self.seen.images.get(each.ami_id or "")
         base = base_of(image) if image else None
         return {
@@ -54,10 +56,10 @@ class Status:
             "ami_id": each.ami_id,
             "expected_ami_id": self.seen.expected_ami,
             "recorded_ami_id": each.recorded_ami,
-            "state": each.state if each.exists else None,
-            "status": each.status if each.exists else None,
+            "state": there.state if there else None,
+            "status": there.status if there else None,
             "hydration_mib_per_s": each.rate_mib_s,
-            "instances": [dict(vars(instance)) for instance in each.instances],
+            "instances": [_instance(volume) for volume in each.volumes],
             "base_ami_id": base,
             "base_age_days": self.age_days(base),
             "image_digest": digest_of(image) if image else None,
@@ -67,6 +69,19 @@ class Status:
         """Return how old a base AMI is; None when AWS does not say."""
         made = self.seen.base_made.get(ami or "")
         return (self.now - made).days if made else None
+
+
+def _definition(definition: batch.JobDefinition) -> dict[str, Any]:
+    return {
+        "name": definition.name,
+        "revision": definition.revision,
+        "image": definition.image,
+        "digest": definition.digest,
+    }
+
+
+def _instance(volume: batch.Volume) -> dict[str, Any]:
+    return {"instance_id": volume.instance_id, "ami_id": volume.ami_id, "rate_mib_s": volume.rate_mib_s}
 
 
 def _job(job: batch.Job) -> dict[str, Any]:
@@ -80,11 +95,11 @@ def tables(found: Status) -> list[Table]:
     rows = [
         (
             each.name,
-            each.ami_id or ("Batch's own" if each.exists else "gone"),
+            each.ami_id or ("Batch's own" if each.environment else "gone"),
             seen.expected_ami or "nothing",
-            f"{each.state} {each.status}".strip() or "gone",
+            f"{each.environment.state} {each.environment.status}" if each.environment else "gone",
             f"{each.rate_mib_s} MiB/s" if each.rate_mib_s else "none",
-            str(len(each.instances)),
+            str(len(each.volumes)),
         )
         for each in seen.environments
     ]

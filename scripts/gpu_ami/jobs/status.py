@@ -14,7 +14,7 @@ from gpu_ami.bake import manifest as manifests
 from gpu_ami.bake import variables
 from gpu_ami.errors import DifferenceError, PipelineError, UsageError
 from gpu_ami.handover import drift, receipts, recorded
-from gpu_ami.handover.drift import Instance, Seen, SeenDefinition, SeenEnvironment
+from gpu_ami.handover.drift import Seen
 from gpu_ami.ids import FAMILY_TAG
 from gpu_ami.invocation import Invocation
 from gpu_ami.jobs import planning, reading_back, staleness, terraforming
@@ -97,9 +97,7 @@ def look(run: Invocation, skip: Sequence[str] = ()) -> Status:
         base = pool.submit(looker.look, "base", lambda: _newest_base(run, given), None)
         published = pool.submit(looker.look, "parameter", lambda: _parameter(run), _NO_PARAMETER)
         defined = pool.submit(looker.look, "job-definitions", lambda: _definitions(run, caller, state), ())
-        environments: tuple[SeenEnvironment, ...] = looker.look(
-            "environments", lambda: _environments(run, caller, state), ()
-        )
+        environments: Sequence[Live] = looker.look("environments", lambda: _environments(run, caller, state), ())
         manifest_ami = looker.look("manifest", lambda: _manifest_ami(run), None)
         unfinished, broken = looker.look("receipts", lambda: _receipts(root), _NO_RECEIPTS)
         named = {ami for ami in (*(each.ami_id for each in environments), expected, manifest_ami) if ami}
@@ -128,35 +126,13 @@ def look(run: Invocation, skip: Sequence[str] = ()) -> Status:
     return Status(seen=seen, jobs=jobs.result(), drifts=drift.find(seen), now=now)
 
 
-def _environments(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> tuple[SeenEnvironment, ...]:
+def _environments(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> Sequence[Live]:
     """Return the environments of the state; where it has none, those that carry the family's tag."""
     ours = reading_back.look(caller, state)
     if not ours:
         tagged = [each for each in batch.environments(caller) if each.tags.get(FAMILY_TAG) == run.settings.family]
         ours = reading_back.look_at(caller, tagged)
-    return tuple(map(_seen, ours))
-
-
-def _seen(live: Live) -> SeenEnvironment:
-    found = live.environment
-    here = found.template if found else None
-    return SeenEnvironment(
-        name=live.name,
-        address=live.address or None,
-        exists=found is not None,
-        ami_id=live.ami_id,
-        recorded_ami=live.recorded_ami,
-        state=found.state if found else "",
-        status=found.status if found else "",
-        reason=found.reason if found else "",
-        template=f"launch template {here} version {found.version}" if found and here else None,
-        rate_mib_s=live.rate_mib_s,
-        recorded_rate=live.recorded_rate,
-        instances=tuple(
-            Instance(instance_id=each.instance_id, ami_id=each.ami_id, rate_mib_s=each.rate_mib_s)
-            for each in live.volumes
-        ),
-    )
+    return ours
 
 
 def _images(caller: Caller, named: set[str]) -> dict[str, Image | None]:
@@ -193,11 +169,11 @@ def _newest_base(run: Invocation, given: Mapping[str, Any]) -> str | None:
     return inputs.parameter(run.access, str(name)) if name else None
 
 
-def _definitions(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> tuple[SeenDefinition, ...]:
+def _definitions(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> tuple[batch.JobDefinition, ...]:
     """Return the job definitions of the state; where it has none, those that carry the family's tag."""
     recorded_names = recorded.job_definitions(state)
     return tuple(
-        SeenDefinition(name=each.name, revision=each.revision, image=each.image, digest=each.digest)
+        each
         for each in batch.job_definitions(caller)
         if (each.name in recorded_names if recorded_names else each.tags.get(FAMILY_TAG) == run.settings.family)
     )

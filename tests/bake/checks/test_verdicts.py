@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_ami.aws.access import Identity
-from gpu_ami.aws.capacity import InstanceType, Quota, quota_class
+from gpu_ami.aws.capacity import InstanceType, Quota, has_gpu, quota_class
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.inputs import ContainerImage, Prefix, RepositoryUrl
 from gpu_ami.aws.keys import Key
@@ -244,6 +244,25 @@ def test_instance_type(
     check = builder.instance_type(a_bake(**changed), known, has, architecture)
 
     assert (check.status, said in check.detail) == (status, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "has"),
+    [
+        ("g5.xlarge", True),
+        ("g4dn.xlarge", True),
+        ("gr6.4xlarge", True),
+        ("p5.48xlarge", True),
+        ("c7gn.4xlarge", False),
+        ("vt1.3xlarge", False),
+        ("inf2.xlarge", False),
+        ("m7i-flex.large", False),
+        ("", False),
+    ],
+)
+def test_a_type_with_gpus_is_known_by_its_name(name: str, *, has: bool) -> None:
+    """A fall-back of the other kind would bake something else; EC2 is not asked for a dry run."""
+    assert has_gpu(name) is has
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gpu_ami.aws.capacity import has_gpu
 from gpu_ami.errors import UsageError
 
 BASE_AMI_PARAMETER = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
-# AWS's types with GPUs: g4dn, g5, gr6, p4d, p5, …
-_GPU = re.compile(r"(g|gr|p)[0-9]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +176,7 @@ def _count(given: Any) -> int:
 
 def _in_turn(first: str, others: tuple[str, ...]) -> tuple[str, ...]:
     """Return the types that a build tries: fall-backs of another kind (GPU or not) than the first are left out."""
-    return (first, *(name for name in others if bool(_GPU.match(name)) == bool(_GPU.match(first))))
+    return (first, *(name for name in others if has_gpu(name) == has_gpu(first)))
 
 
 def _unique(*names: str) -> tuple[str, ...]:
