@@ -14,7 +14,8 @@ from gpu_ami.aws.leftovers import KINDS, MAY_TAKE_TAG, Leftover, find, remove, w
 from gpu_ami.aws.references.source import Reference
 from gpu_ami.cleanup.apply import Result
 from gpu_ami.cleanup.decide import CLOCK_TOLERANCE, Reason, SourceReport, by_target, find_blocks
-from gpu_ami.cleanup.journal import Journal, image_record
+from gpu_ami.cleanup.journal import Journal
+from gpu_ami.cleanup.journal_events import Failed, ImageRecord, Removed, Waited, WillRemove
 from gpu_ami.cleanup.leftovers import Leftovers
 from gpu_ami.cleanup.policy import HANDOVER_TAG, KEEP_TAG, LOCAL_SOURCES, Policy
 from gpu_ami.cleanup.survey import Survey
@@ -281,20 +282,20 @@ class Sweep:
             try:
                 wait_until_terminated(self._callers[region], ids)
             except AwsError as exc:
-                self._journal.write("waited", region=region, error=str(exc))
+                self._journal.write(Waited(region=region, error=str(exc)))
 
     def _one(self, leftover: Leftover, kept: Mapping[tuple[str, str], str]) -> Result:
         identifier, caller = leftover.identifier, self._callers[leftover.region]
         if why := kept.get((leftover.region, identifier)):
             return Result(identifier, leftover.region, "kept", error=why)
         image = self._images.get(identifier)
-        record = image_record(image) if image else None
-        self._journal.write("will-remove", kind=leftover.kind, id=identifier, region=leftover.region, image=record)
+        record = ImageRecord.of(image) if image else None
+        self._journal.write(WillRemove(kind=leftover.kind, id=identifier, region=leftover.region, image=record))
         try:
             remove(caller, leftover)
         except AwsError as exc:
-            self._journal.write("failed", kind=leftover.kind, id=identifier, error=str(exc))
+            self._journal.write(Failed(kind=leftover.kind, id=identifier, error=str(exc)))
             return Result(identifier, leftover.region, "failed", error=str(exc))
-        self._journal.write("removed", kind=leftover.kind, id=identifier)
+        self._journal.write(Removed(kind=leftover.kind, id=identifier))
         snapshots = self._leftovers.finish(caller, image, {}, {identifier}) if image else {}
         return Result(identifier, leftover.region, "deleted", snapshots)

@@ -15,6 +15,7 @@ from gpu_ami.cleanup import view
 from gpu_ami.cleanup.apply import Result
 from gpu_ami.cleanup.decide import SourceReport, by_target
 from gpu_ami.cleanup.journal import Journal, new_path
+from gpu_ami.cleanup.journal_events import Begin, End
 from gpu_ami.cleanup.planning import clock_reports
 from gpu_ami.cleanup.policy import Policy
 from gpu_ami.cleanup.survey import Place, Survey, in_parallel
@@ -137,11 +138,11 @@ def _act(run: Invocation, plan: SweepPlan, survey: Survey) -> tuple[list[Result]
     path = new_path(run.workspace.logs, datetime.now(timezone.utc), task="sweep")
     journal = Journal(path)
     try:
-        journal.write("begin", format=1, account=plan.account, older_than_s=int(plan.older_than.total_seconds()))
+        journal.write(Begin(account=plan.account, older_than_s=int(plan.older_than.total_seconds())))
         act = Sweep(survey, run.settings.family, plan.older_than, journal)
         with run.console.step(f"removing {len(plan.doomed)} leftovers"):
             results = act.run(plan.doomed)
-        journal.write("end", failed=sum(each.is_failed for each in results))
+        journal.write(End(failed=sum(result.is_failed for result in results)))
     except KeyboardInterrupt as exc:
         msg = f"Interrupted; what was removed is in {run.workspace.shown(path)}."
         raise InterruptedRunError(msg) from exc
