@@ -170,21 +170,11 @@ def _templates(caller: Caller) -> Iterator[Leftover]:
 
 def _profiles(caller: Caller) -> Iterator[Leftover]:
     """Instance profiles that Packer named; a listing leaves their tags out."""
-    for row in _iam_pages(caller, "list_instance_profiles", "InstanceProfiles"):
+    for row in caller.pages("iam", "list_instance_profiles", "InstanceProfiles", page_key="Marker"):
         name = row["InstanceProfileName"]
         if name.startswith("packer-"):
             tagged = caller.call("iam", "get_instance_profile", InstanceProfileName=name)["InstanceProfile"]
             yield _leftover("instance-profile", caller, tagged, name, parse_time(row.get("CreateDate")), "")
-
-
-def _iam_pages(caller: Caller, operation: str, key: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-    # IAM's pages go by a marker that is asked for under another name than it is given.
-    while True:
-        answer = caller.call("iam", operation, **parameters)
-        yield from answer[key]
-        if not answer.get("IsTruncated"):
-            return
-        parameters["Marker"] = answer["Marker"]
 
 
 def _remove_profile(caller: Caller, name: str) -> None:

@@ -79,7 +79,7 @@ def _base(run: Invocation, given: Mapping[str, Any]) -> str:
     if named := str(given.get("source_ami") or ""):
         return named
     name = str(given["base_ami_parameter"])
-    if (found := inputs.parameter(run.access, name)) is None:
+    if (found := inputs.parameter(Caller(run.access), name)) is None:
         msg = f"{name} does not exist in {run.settings.region}"
         raise AwsError(msg)
     return found
@@ -88,7 +88,7 @@ def _base(run: Invocation, given: Mapping[str, Any]) -> str:
 def _image(run: Invocation, given: Mapping[str, Any]) -> str:
     tag, digest = str(given.get("image_tag") or ""), str(given.get("image_digest") or "")
     repository = inputs.parse_repository_url(str(given.get("ecr_repository_url") or ""))
-    image = inputs.container_image(run.access, repository, tag=tag, digest=digest)
+    image = inputs.container_image(Caller(run.access), repository, tag=tag, digest=digest)
     if image is None:
         msg = f"{repository.name} has no image {digest or tag}"
         raise AwsError(msg)
@@ -97,7 +97,7 @@ def _image(run: Invocation, given: Mapping[str, Any]) -> str:
 
 def _models(run: Invocation, given: Mapping[str, Any], listed_in: Path) -> str:
     bucket = str(given.get("models_s3_bucket") or "")
-    objects = family.model_objects(run.access, bucket) if bucket else []
+    objects = family.model_objects(Caller(run.access), bucket) if bucket else []
     listed = [(each.key, each.size_bytes, each.etag) for each in objects]
     text = read_text(listed_in, what="list of models") if listed_in.exists() else ""
     written = parse_yaml(text, source=str(listed_in))

@@ -108,7 +108,7 @@ def _backend_receipts(run: Invocation) -> list[tuple[str, str]]:
     bucket = bucket_of(run.workspace.terraform)
     if bucket is None:
         return []
-    texts = list_texts(run.access, bucket.name, bucket.prefix, bucket.region)
+    texts = list_texts(Caller(run.access, bucket.region), bucket.name, bucket.prefix)
     if unread := next((name for name, text in texts.items() if not text), None):
         msg = f"{bucket.url(unread)} is empty or too large for a receipt: what it protects is not known."
         raise UsageError(msg)
