@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.cleanup.apply import Apply, Result, doomed_of
+from gpu_ami.cleanup.apply import Apply, Result, selected_verdicts
 from gpu_ami.cleanup.guard import Guard
 from gpu_ami.cleanup.journal import Entry, Journal, read, unfinished
 from gpu_ami.cleanup.journal_events import DELETED, Begin, End, ImageRecord, SnapshotOutcome, Will
-from gpu_ami.cleanup.leftovers import Leftovers
+from gpu_ami.cleanup.leftovers import OrphanedSnapshots
 from gpu_ami.cleanup.plan import Plan
 from gpu_ami.cleanup.planning import make_plan
 from gpu_ami.cleanup.policy import Mode, Policy
@@ -50,7 +50,7 @@ def _run(
     journal = Journal(path)
     journal.write(Begin(account=here.account))
     apply = Apply(plan, survey, journal, now=lambda: here.now, must_recover=must_recover)
-    results = [*apply.images(doomed_of(plan, None)), *apply.orphans(plan.doomed_orphans)]
+    results = [*apply.images(selected_verdicts(plan, None)), *apply.orphans(plan.selected_orphans)]
     journal.write(End())
     journal.close()
     return Done(plan, {result.image_id: result for result in results}, path)
@@ -301,7 +301,7 @@ def test_a_long_run_checks_again_every_minute(here: World, tmp_path: Path) -> No
     survey = here.survey(clock=lambda: now_s)
     plan = make_plan(survey, here.account, here.now)
     guard = Guard(survey, plan, now=lambda: here.now)
-    first, second, third = (next(v.image for v in plan.decision.doomed if v.image.image_id == i.id) for i in images)
+    first, second, third = (next(v.image for v in plan.decision.selected if v.image.image_id == i.id) for i in images)
     assert guard.keeps(first) is None
     images[1].launch_permissions.append({"UserId": "210987654321"})
     USES["batch_image_id"](here.maker, images[2])
@@ -518,7 +518,7 @@ def test_a_killed_run_is_finished_by_the_next(here: World, tmp_path: Path) -> No
     plan = here.plan()
     journal = Journal(tmp_path / "cleanup-0.jsonl")
     journal.write(Begin(account=here.account))
-    record = ImageRecord.of(plan.decision.doomed[0].image)
+    record = ImageRecord.of(plan.decision.selected[0].image)
     journal.write(Will(mode="delete", image=record, permissions=(), snapshots=()))
     journal.close()
     here.maker.ec2.deregister_image(image.id)
@@ -529,7 +529,7 @@ def test_a_killed_run_is_finished_by_the_next(here: World, tmp_path: Path) -> No
     (replay,) = unfinished(tmp_path, here.account)
     again = Journal(tmp_path / "cleanup-1.jsonl")
     place = here.place()
-    finished = Leftovers(survey, again).resume({place.region: place.caller}, replay.entries.values())
+    finished = OrphanedSnapshots(survey, again).resume({place.region: place.caller}, replay.entries.values())
     again.close()
 
     assert finished == {image.id: {image.snapshot_ids[0]: DELETED}}
@@ -547,7 +547,7 @@ def test_only_what_was_planned_is_done(here: World, more: dict[str, Any]) -> Non
 
     only = {(first.ec2_backend.region_name, first.id)} if more.get("only") else None
 
-    assert [verdict.image.image_id for verdict in doomed_of(plan, only)] == [first.id]
+    assert [verdict.image.image_id for verdict in selected_verdicts(plan, only)] == [first.id]
 
 
 def test_an_interrupt_starts_no_other_act(here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -567,7 +567,7 @@ def test_an_interrupt_starts_no_other_act(here: World, tmp_path: Path, monkeypat
     apply = Apply(plan, survey, journal, now=lambda: here.now, told=interrupt)
 
     with pytest.raises(KeyboardInterrupt):
-        apply.images(plan.decision.doomed)
+        apply.images(plan.decision.selected)
 
     journal.close()
     left = {image.id for image in images} & here.there()
@@ -613,7 +613,7 @@ def test_an_ami_whose_sharing_was_not_read_stays(here: World, tmp_path: Path) ->
     plan = make_plan(survey, here.account, here.now)
     journal = Journal(tmp_path / "j")
 
-    (result,) = Apply(plan, survey, journal, now=lambda: here.now).images(plan.decision.doomed)
+    (result,) = Apply(plan, survey, journal, now=lambda: here.now).images(plan.decision.selected)
 
     journal.close()
     assert (result.status, image.id in here.there()) == ("kept", True)
@@ -629,7 +629,7 @@ def test_a_snapshots_last_word_says_why(here: World, code: str | None, status: s
     else:
         here.aws.gate.fail(code, action="DeleteSnapshot")
 
-    outcome = Leftovers.delete(here.place().caller, "snap-1")
+    outcome = OrphanedSnapshots.delete(here.place().caller, "snap-1")
 
     assert (outcome.status, "DeleteSnapshot" in str(outcome.reason)) == (status, True)
 
@@ -644,7 +644,7 @@ def test_resuming_leaves_alone_what_is_there_or_needed(here: World, tmp_path: Pa
         LaunchTemplateName="data", LaunchTemplateData={"BlockDeviceMappings": [mapping]}
     )
     survey = here.survey()
-    survey.look()
+    survey.query()
     entries = [
         Entry(image=image, mode=mode, status=status)
         for image in survey.images
@@ -653,11 +653,11 @@ def test_resuming_leaves_alone_what_is_there_or_needed(here: World, tmp_path: Pa
     ]
     here.maker.ec2.deregister_image(gone.id)
     again = here.survey()
-    again.look()
+    again.query()
     journal = Journal(tmp_path / "j")
     place = here.place()
 
-    finished = Leftovers(again, journal).resume({place.region: place.caller}, entries)
+    finished = OrphanedSnapshots(again, journal).resume({place.region: place.caller}, entries)
 
     journal.close()
     assert set(finished) == {gone.id}
@@ -666,7 +666,7 @@ def test_resuming_leaves_alone_what_is_there_or_needed(here: World, tmp_path: Pa
     assert str(outcome.reason).startswith("launch template data")
     assert gone.snapshot_ids[0] in here.snapshots_there()
     failed = [dataclasses.replace(entry, status="failed") for entry in entries]
-    assert Leftovers(again, journal).resume({place.region: place.caller}, failed) == {}
+    assert OrphanedSnapshots(again, journal).resume({place.region: place.caller}, failed) == {}
 
 
 @pytest.mark.parametrize("action", ["ec2:ListImagesInRecycleBin", "ec2:DescribeSnapshotAttribute"])

@@ -394,7 +394,7 @@ def test_two_runs_at_once_are_one_too_many(here: World, tmp_path: Path, unused: 
 
 def test_the_next_run_finishes_a_killed_one(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
     """The journal of the killed run is closed by the one that finished it."""
-    record = ImageRecord.of(here.plan().decision.doomed[0].image)
+    record = ImageRecord.of(here.plan().decision.selected[0].image)
     journal = Journal(tmp_path / "logs" / "cleanup-0.jsonl")
     journal.write(Begin(account=here.account))
     journal.write(Will(mode="delete", image=record, permissions=(), snapshots=()))
@@ -439,7 +439,7 @@ def test_a_killed_run_in_another_region_is_left_to_a_run_there(here: World, tmp_
     there.image(1)
     abroad = there.image(200)
     plan = here.plan(places=[here.place(), here.place(OTHER_REGION)])
-    record = next(ImageRecord.of(v.image) for v in plan.decision.doomed if v.image.image_id == abroad.id)
+    record = next(ImageRecord.of(v.image) for v in plan.decision.selected if v.image.image_id == abroad.id)
     journal = Journal(tmp_path / "logs" / "cleanup-0.jsonl")
     journal.write(Begin(account=here.account))
     journal.write(Will(mode="delete", image=record, permissions=(), snapshots=()))
@@ -460,7 +460,7 @@ def test_the_next_run_looks_what_became_of_a_lost_answer(
     here: World, tmp_path: Path, unused: SandboxAmi, *, is_gone: bool
 ) -> None:
     """The run came to its end without knowing; the snapshots of an AMI that went must not stay for ever."""
-    record = ImageRecord.of(here.plan().decision.doomed[0].image)
+    record = ImageRecord.of(here.plan().decision.selected[0].image)
     journal = Journal(tmp_path / "logs" / "cleanup-0.jsonl")
     journal.write(Begin(account=here.account))
     journal.write(Will(mode="delete", image=record, permissions=(), snapshots=()))
@@ -521,7 +521,7 @@ def test_a_restore_that_failed_half_way_is_no_run_to_finish(here: World, tmp_pat
 
 def _killed(here: World, root: Path) -> Path:
     """Return the journal of a run that was killed right after it had written down the first AMI that goes."""
-    record = ImageRecord.of(here.plan().decision.doomed[0].image)
+    record = ImageRecord.of(here.plan().decision.selected[0].image)
     journal = Journal(root / "logs" / "cleanup-0.jsonl")
     journal.write(Begin(account=here.account))
     journal.write(Will(mode="delete", image=record, permissions=(), snapshots=()))

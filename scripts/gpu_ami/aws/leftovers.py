@@ -1,4 +1,4 @@
-"""What a build that died leaves on AWS: found by its run tag, removed kind by kind."""
+"""The resources of incomplete builds: found by their run tag, removed kind by kind."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ MAY_TAKE_TAG = "gpu-ami:may-take"
 _PAGE = 1000
 _GONE_STATES = frozenset({"terminated", "shutting-down"})
 _TERMINATED_WITHIN_S = 300.0
-_LOOK_EVERY_S = 2.0
+_QUERY_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leftover:
+class BuildResource:
     """One resource with a run tag.
 
     Attributes:
@@ -46,7 +46,7 @@ class Leftover:
     tags: Mapping[str, str]
 
 
-def find(caller: Caller, kind: str, family: str) -> list[Leftover]:
+def find(caller: Caller, kind: str, family: str) -> list[BuildResource]:
     """Return the resources of *kind* that carry the run tag and belong to *family*.
 
     Raises:
@@ -57,14 +57,14 @@ def find(caller: Caller, kind: str, family: str) -> list[Leftover]:
     return [each for each in found if each.run]
 
 
-def remove(caller: Caller, leftover: Leftover) -> None:
+def remove(caller: Caller, resource: BuildResource) -> None:
     """Remove one resource; one that is gone already is a success.
 
     Raises:
         AwsError: AWS refused, or nobody knows.
     """
     try:
-        KINDS[leftover.kind].remove(caller, leftover.identifier)
+        KINDS[resource.kind].remove(caller, resource.identifier)
     except RefusedError as exc:
         if not exc.code.endswith((".NotFound", "NoSuchEntity", ".NotFoundException")):
             raise
@@ -92,21 +92,21 @@ def wait_until_terminated(
         if clock() - began > _TERMINATED_WITHIN_S:
             msg = f"The instances {', '.join(filters[0]['Values'])} are still not terminated: run it again later."
             raise AwsError(msg)
-        sleep(_LOOK_EVERY_S)
+        sleep(_QUERY_EVERY_S)
 
 
 @dataclass(frozen=True)
 class Kind:
     """How one kind of resource is found and removed."""
 
-    find: Callable[[Caller], Iterator[Leftover]]
+    find: Callable[[Caller], Iterator[BuildResource]]
     remove: Callable[[Caller, str], object]
 
 
 def _listed(
     kind: str, operation: str, key: str, identifier: str, *, created: str = "", state: str = "State", paged: bool = True
-) -> Callable[[Caller], Iterator[Leftover]]:
-    def find_all(caller: Caller) -> Iterator[Leftover]:
+) -> Callable[[Caller], Iterator[BuildResource]]:
+    def find_all(caller: Caller) -> Iterator[BuildResource]:
         size: dict[str, Any] = {"MaxResults": 500} if paged else {}
         filters = [{"Name": "tag-key", "Values": [RUN_TAG]}]
         for row in caller.pages("ec2", operation, key, Filters=filters, **size):
@@ -115,10 +115,10 @@ def _listed(
     return find_all
 
 
-def _images(caller: Caller) -> Iterator[Leftover]:
+def _images(caller: Caller) -> Iterator[BuildResource]:
     """Yield our own AMIs; without an owner EC2 would look through all public ones."""
     for image in images_with(caller, {"tag-key": RUN_TAG}):
-        yield Leftover(
+        yield BuildResource(
             kind="image",
             identifier=image.image_id,
             region=image.region,
@@ -131,9 +131,9 @@ def _images(caller: Caller) -> Iterator[Leftover]:
 
 def _leftover(
     kind: str, caller: Caller, row: Mapping[str, Any], identifier: str, created: datetime | None, state: str
-) -> Leftover:
+) -> BuildResource:
     tags = {tag["Key"]: tag.get("Value", "") for tag in row.get("Tags") or []}
-    return Leftover(
+    return BuildResource(
         kind=kind,
         identifier=identifier,
         region=caller.region,
@@ -144,7 +144,7 @@ def _leftover(
     )
 
 
-def _instances(caller: Caller) -> Iterator[Leftover]:
+def _instances(caller: Caller) -> Iterator[BuildResource]:
     filters = [{"Name": "tag-key", "Values": [RUN_TAG]}]
     for reservation in caller.pages("ec2", "describe_instances", "Reservations", Filters=filters, MaxResults=_PAGE):
         for row in reservation["Instances"]:
@@ -153,13 +153,13 @@ def _instances(caller: Caller) -> Iterator[Leftover]:
                 yield _leftover("instance", caller, row, row["InstanceId"], parse_time(row.get("LaunchTime")), state)
 
 
-def _free_volumes(caller: Caller) -> Iterator[Leftover]:
+def _free_volumes(caller: Caller) -> Iterator[BuildResource]:
     """Volumes that hang on nothing: the others go with their instance."""
     find_all = _listed("volume", "describe_volumes", "Volumes", "VolumeId", created="CreateTime")
     return (each for each in find_all(caller) if each.state == "available")
 
 
-def _templates(caller: Caller) -> Iterator[Leftover]:
+def _templates(caller: Caller) -> Iterator[BuildResource]:
     """Launch templates that Packer made to ask a fleet for its builder; others with our tags may launch workers."""
     filters = [{"Name": "tag-key", "Values": [RUN_TAG]}]
     for row in caller.pages("ec2", "describe_launch_templates", "LaunchTemplates", Filters=filters, MaxResults=200):
@@ -168,7 +168,7 @@ def _templates(caller: Caller) -> Iterator[Leftover]:
             yield _leftover("launch-template", caller, row, row["LaunchTemplateId"], made, "")
 
 
-def _profiles(caller: Caller) -> Iterator[Leftover]:
+def _profiles(caller: Caller) -> Iterator[BuildResource]:
     """Instance profiles that Packer named; a listing leaves their tags out."""
     for row in caller.pages("iam", "list_instance_profiles", "InstanceProfiles", page_key="Marker"):
         name = row["InstanceProfileName"]

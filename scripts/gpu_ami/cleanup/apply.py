@@ -30,7 +30,7 @@ from gpu_ami.cleanup.journal_events import (
     WillDeleteOrphan,
     outcome_texts,
 )
-from gpu_ami.cleanup.leftovers import Leftovers, why_kept
+from gpu_ami.cleanup.leftovers import OrphanedSnapshots, why_kept
 from gpu_ami.cleanup.plan import Orphan, Plan
 from gpu_ami.cleanup.survey import Survey
 from gpu_ami.errors import AwsError
@@ -84,7 +84,7 @@ class Apply:
 
     Args:
         plan: What to do.
-        survey: The survey that the plan was made from; it looks again.
+        survey: The survey that the plan was made from; it is queried again.
         journal: Where every act is written down first.
         now: Says what time it is.
         told: Called with the number of AMIs done.
@@ -106,11 +106,11 @@ class Apply:
         self._journal = journal
         self._now = now
         self._told = told
-        self._callers: dict[str, Caller] = {place.region: place.caller for place in survey.own_places}
+        self._callers: dict[str, Caller] = {location.region: location.caller for location in survey.own_locations}
         self._survey = survey
         self._guard = Guard(survey, plan, now=now)
-        self._leftovers = Leftovers(survey, journal)
-        self._bin = BinProof(self._callers, plan.bins, is_wanted=must_recover, clock=survey.clock)
+        self._snapshots = OrphanedSnapshots(survey, journal)
+        self._bin = BinProof(self._callers, plan.bins, is_required=must_recover, clock=survey.clock)
         self._stop = threading.Event()
         self._done = 0
         self._lock = threading.Lock()
@@ -125,7 +125,7 @@ class Apply:
         images = {verdict.image.image_id: verdict.image for verdict in verdicts}
         while samples := self._samples(waiting):
             done = self._all(samples)
-            for result in (each for each in done if each.status == "deleted"):
+            for result in _deleted(done):
                 claims = self._claims(images[result.image_id]).items()
                 gone = {result.image_id, *(key for key, outcome in result.snapshots.items() if outcome == DELETED)}
                 self._prove(result, {key: claim for key, claim in claims if key in gone})
@@ -147,16 +147,16 @@ class Apply:
         return found
 
     def _claims(self, image: Image) -> dict[str, Claim]:
-        """Return what the ways back of an AMI and of its snapshots rest on, by id; nothing where none is wanted."""
-        if not self._bin.is_wanted:
+        """Return what the ways back of an AMI and of its snapshots rest on, by id; nothing where none is required."""
+        if not self._bin.is_required:
             return {}
-        known = {each: self._plan.snapshots[each] for each in image.snapshot_ids if each in self._plan.snapshots}
+        known = {key: self._plan.snapshots[key] for key in image.snapshot_ids if key in self._plan.snapshots}
         return {image.image_id: self._bin.of_image(image)} | {
-            each: self._bin.of_snapshot(snapshot) for each, snapshot in known.items()
+            key: self._bin.of_snapshot(snapshot) for key, snapshot in known.items()
         }
 
     def _prove(self, result: Result, gone: Mapping[str, Claim]) -> None:
-        """Look whether the bin has what is *gone*, unless its rules are known to work; say so in *result* if not."""
+        """Check that the bin has what is *gone*, unless its rules are known to work; say so in *result* if not."""
         self._bin.judge(gone)
         if why := self._bin.why_not(gone.values()):
             result.is_lost, result.error = True, why
@@ -166,7 +166,7 @@ class Apply:
         with ThreadPoolExecutor(max_workers=workers) as pool:
             waiting = [pool.submit(self._one, verdict) for verdict in verdicts]
             try:
-                return [each.result() for each in waiting]
+                return [future.result() for future in waiting]
             except BaseException:
                 self._stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -184,7 +184,7 @@ class Apply:
                 outcome = SnapshotOutcome.kept(reason)
             else:
                 self._journal.write(WillDeleteOrphan(snapshot=SnapshotRecord.of(snapshot)))
-                outcome = self._leftovers.delete(self._callers[snapshot.region], snapshot.snapshot_id)
+                outcome = self._snapshots.delete(self._callers[snapshot.region], snapshot.snapshot_id)
                 self._journal.write(OrphanDone(snapshot_id=snapshot.snapshot_id, status=str(outcome)))
             outcomes = {snapshot.snapshot_id: outcome}
             result = Result(orphan.image_id, snapshot.region, outcome.status, outcomes, outcome.reason)
@@ -200,7 +200,7 @@ class Apply:
             found = snapshots(caller, [identifier])
             return why_kept(caller, found[identifier], orphan.image_id) if found else "it is gone already"
         except AwsError as exc:
-            return f"it could not be looked at again: {exc}"
+            return f"it could not be read again: {exc}"
 
     def _one(self, verdict: Verdict) -> Result:
         image = verdict.image
@@ -213,7 +213,7 @@ class Apply:
         permissions = self._survey.permissions(image)
         if permissions is None and not self._may_be_unread(verdict):
             return Result(image.image_id, image.region, "kept", error="its launch permissions were not read")
-        known = [self._plan.snapshots[each] for each in image.snapshot_ids if each in self._plan.snapshots]
+        known = [self._plan.snapshots[key] for key in image.snapshot_ids if key in self._plan.snapshots]
         self._journal.write(
             Will(
                 mode=verdict.action,
@@ -236,7 +236,7 @@ class Apply:
         image, caller = verdict.image, self._callers[verdict.image.region]
         try:
             if verdict.action == "delete":
-                outcomes = self._leftovers.first_outcomes(image, ec2.deregister(caller, image.image_id))
+                outcomes = self._snapshots.first_outcomes(image, ec2.deregister(caller, image.image_id))
             else:
                 outcomes = {}
                 self._set_aside(verdict, caller)
@@ -257,22 +257,25 @@ class Apply:
             ec2.deprecate(caller, verdict.image.image_id, self._now() + _DEPRECATE_AFTER)
 
     def _delete_left_behind(self, results: Sequence[Result], images: Mapping[str, Image]) -> None:
-        gone = {result.image_id for result in results if result.status == "deleted"}
-        for result in results:
-            if result.status != "deleted":
-                continue
+        gone = {result.image_id for result in _deleted(results)}
+        for result in _deleted(results):
             caller, image = self._callers[result.region], images[result.image_id]
             claims = {key: claim for key, claim in self._claims(image).items() if result.snapshots.get(key) == LEFT}
             if why := self._bin.why_not(claims.values()):
-                result.snapshots |= self._leftovers.keep(image, result.snapshots, why)
+                result.snapshots |= self._snapshots.keep(image, result.snapshots, why)
                 continue
-            outcomes = self._leftovers.finish(caller, image, result.snapshots, gone)
+            outcomes = self._snapshots.finish(caller, image, result.snapshots, gone)
             result.snapshots |= outcomes
             if errors := [outcome.reason for outcome in result.snapshots.values() if outcome.is_failed]:
                 result.error = errors[0]
             self._prove(result, {key: claim for key, claim in claims.items() if outcomes.get(key) == DELETED})
 
 
-def doomed_of(plan: Plan, only: Collection[tuple[str, str]] | None) -> list[Verdict]:
+def _deleted(results: Iterable[Result]) -> list[Result]:
+    """Return those of *results* whose AMI is gone."""
+    return [result for result in results if result.status == "deleted"]
+
+
+def selected_verdicts(plan: Plan, only: Collection[tuple[str, str]] | None) -> list[Verdict]:
     """Return the verdicts to carry out, oldest first; *only* those of an earlier plan when one is given."""
-    return [v for v in plan.decision.doomed if only is None or (v.image.region, v.image.image_id) in only]
+    return [v for v in plan.decision.selected if only is None or (v.image.region, v.image.image_id) in only]

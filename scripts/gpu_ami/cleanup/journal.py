@@ -132,7 +132,7 @@ class Journal:
             UsageError: The disk refused.
         """
         at = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        # ASCII only: nothing that a tag may hold looks like the end of a line to anything that reads this.
+        # ASCII only: nothing that a tag may hold could end a line for anything that reads this.
         line = json.dumps(to_line(event, at))
         try:
             with self._lock:
@@ -165,6 +165,14 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def __enter__(self) -> Journal:
+        """Return the journal itself."""
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Close the file, however the block ended."""
+        self.close()
 
 
 def new_path(logs: Path, now: datetime, *, task: str = "cleanup") -> Path:

@@ -15,8 +15,8 @@ from gpu_ami.cleanup.survey import Survey
 from gpu_ami.errors import AwsError
 
 
-class Leftovers:
-    """Looks after the snapshots of deregistered AMIs.
+class OrphanedSnapshots:
+    """Deletes the snapshots of deregistered AMIs, or says why they stay.
 
     Args:
         survey: Knows which AMIs use a snapshot, and what else needs one.

@@ -91,18 +91,18 @@ def _region_names(replay: Replay) -> set[str]:
 
 
 def _region(replay: Replay, caller: Caller) -> Region:
-    wanted = [
+    snapshot_ids = [
         snapshot_id
         for entry in replay.entries.values()
         if entry.image.region == caller.region
         for snapshot_id in entry.image.snapshot_ids
     ]
-    wanted += [each.snapshot_id for each, _ in replay.orphans.values() if each.region == caller.region]
+    snapshot_ids += [orphan.snapshot_id for orphan, _ in replay.orphans.values() if orphan.region == caller.region]
     deletes = bool(replay.orphans) or any(entry.mode == "delete" for entry in replay.entries.values())
     return Region(
         caller=caller,
         images={image.image_id: image for image in images.own_images(caller, replay.account)},
-        snapshots=images.snapshots(caller, wanted),
+        snapshots=images.snapshots(caller, snapshot_ids),
         binned_images=set(recyclebin.images_in_bin(caller)) if deletes else set(),
         binned_snapshots=set(recyclebin.snapshots_in_bin(caller)) if deletes else set(),
     )
@@ -131,7 +131,7 @@ def _bring_back(entry: Entry, region: Region) -> bool:
     image = entry.image
     if region.has(image.image_id) or not _was_deleted(entry):
         return False
-    missing = [each for each in image.snapshot_ids if each not in region.snapshots]
+    missing = [snapshot_id for snapshot_id in image.snapshot_ids if snapshot_id not in region.snapshots]
     for snapshot_id in missing:
         if snapshot_id not in region.binned_snapshots:
             msg = f"{image.image_id} cannot come back: its snapshot {snapshot_id} {_FOUND_AGAIN}"
@@ -166,7 +166,7 @@ def _complete(entry: Entry, region: Region, changed: bool) -> bool:
     caller, image = region.caller, entry.image
     if not changed and entry.status not in ("done", "unknown", "restoring", "restored"):
         return False
-    now = {each.image_id: each for each in images.some_images(caller, [image.image_id])}
+    now = {found.image_id: found for found in images.some_images(caller, [image.image_id])}
     added = _add_missing(caller, image.image_id, image.tags, now[image.image_id].tags if now else {})
     snapshots_now = images.snapshots(caller, image.snapshot_ids)
     for snapshot in entry.snapshots:
