@@ -134,6 +134,13 @@ def audit(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def mutation(session: nox.Session) -> None:
+    """Change the decisions of clean-up, guard and history bit by bit: does a test notice each? Many minutes."""
+    install(session, "mutation")
+    session.run("python", "-m", "tests.mutation", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure speed as ratios, side by side in one run."""
     install(session, "tests")

@@ -16,6 +16,7 @@ import pytest
 
 from gpu_ami.bake import manifest, release
 from gpu_ami.cleanup import journal, plan, tree
+from gpu_ami.cleanup.journal_events import SnapshotOutcome
 from gpu_ami.cleanup.receipts import protected_by_receipts
 from gpu_ami.cost import table
 from gpu_ami.handover import history, receipts
@@ -112,7 +113,7 @@ def test_a_whole_journal_can_still_be_undone() -> None:
     assert entry.image.created == datetime(2026, 5, 14, 1, 24, 50, tzinfo=timezone.utc)
     assert entry.image.tags["note"] == "a\u2028b"
     assert entry.image.snapshot_ids == ("snap-84be7f7356fcf5616",)
-    assert entry.snapshot_status == {"snap-84be7f7356fcf5616": "deleted"}
+    assert entry.snapshot_status == {"snap-84be7f7356fcf5616": SnapshotOutcome("deleted")}
     assert entry.snapshots[0].tags["gpu-ami:family"] == "gpu-batch"
 
 

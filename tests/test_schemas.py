@@ -19,7 +19,7 @@ import pytest
 from invoke.collection import Collection
 from invoke.main import program
 
-from gpu_ami import cli
+from gpu_ami import invocation
 from gpu_ami.aws.leftovers import KINDS
 from gpu_ami.aws.references.registry import SOURCES
 from gpu_ami.bake.checks.model import Status as CheckStatus
@@ -156,7 +156,7 @@ def _invoke(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     argv = ["invoke", *words, "--sandbox", "--output", "json"]
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", argv)
-    cli.current.cache_clear()
+    invocation.current.cache_clear()
     with contextlib.suppress(SystemExit):
         program.run(argv)
     printed = capsys.readouterr()

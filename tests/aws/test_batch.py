@@ -30,7 +30,7 @@ class Scripted(Caller):
         self.answers = answers
         self.asked: list[tuple[str, dict[str, Any]]] = []
 
-    def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+    def call(self, service: str, operation: str, *, doing: str = "", **parameters: Any) -> dict[str, Any]:
         """Answer as scripted."""
         self.asked.append((operation, parameters))
         return self.answers[operation](**parameters)

@@ -196,6 +196,56 @@ def test_a_listing_that_cannot_be_read_to_its_end_is_an_error(answers: list[Any]
         list(FakeCaller({"list": answers}).pages("x", "list", "Rows"))
 
 
+def test_pages_whose_token_has_two_names_are_all_read() -> None:
+    """S3 and KMS give it under another name than they take it; S3 leaves out a list that is empty."""
+    caller = FakeCaller({"list": [{"Rows": ["a"], "NextMarker": "1"}, {"NextMarker": "2"}, {"Rows": ["b"]}]})
+
+    found = list(caller.whole_pages("x", "list", page_key="Marker", next_key="NextMarker", Size=1))
+
+    assert [row for answer in found for row in answer.get("Rows", [])] == ["a", "b"]
+    assert [given.get("Marker") for _, given in caller.asked] == [None, "1", "2"]
+
+
+def test_an_error_says_what_could_not_be_done(aws: LocalAws, caller: Caller) -> None:
+    """People of a check did not ask for ``DescribeImages``; programs still get AWS's code."""
+    aws.gate.deny("ec2:*")
+    with pytest.raises(RefusedError, match=r"^AWS refused to look up ami-1: UnauthorizedOperation: ") as caught:
+        caller.call("ec2", "describe_images", doing="look up ami-1", ImageIds=["ami-1"])
+    assert caught.value.is_denied
+    aws.gate.clear()
+    aws.gate.cut(action="DescribeImages")
+    with pytest.raises(UnansweredError, match=r"^AWS could not be asked to look up ami-1: "):
+        list(caller.pages("ec2", "describe_images", "Images", doing="look up ami-1"))
+    aws.gate.clear()
+    aws.gate.reply(b"not xml", action="DescribeImages")
+    with pytest.raises(UnansweredError, match=r"^AWS was asked to look up ami-1, but its answer is cut off"):
+        caller.call("ec2", "describe_images", doing="look up ami-1")
+
+
+def test_a_refusal_has_awss_time_too(aws: LocalAws, caller: Caller) -> None:
+    """A wrong clock is what AWS refuses everything for: that is when its time matters."""
+    aws.gate.deny("ec2:*")
+
+    with pytest.raises(RefusedError):
+        caller.call("ec2", "describe_images")
+
+    assert caller.aws_time is not None
+
+
+def test_another_region_of_the_account_is_called_at_its_own_pace(aws: LocalAws, caller: Caller) -> None:
+    """Throttled in one region says nothing about another; two callers of one region wait together."""
+    there = caller.elsewhere("us-east-1")
+    aws.gate.fail("RequestLimitExceeded", action="DescribeImages", at=1, status=503)
+
+    there.call("ec2", "describe_images", Owners=["self"])
+    caller.call("ec2", "describe_images", Owners=["self"])
+
+    rates = {region: pace.rate_per_s for region, pace in caller._paces.items()}
+    assert rates[f"{REGION}: ec2.describe_images"] is None
+    assert rates["us-east-1: ec2.describe_images"] is not None
+    assert caller.elsewhere("us-east-1")._paces is there._paces
+
+
 @pytest.mark.parametrize("problem", [KeyError("State"), TypeError("x"), ValueError("x"), AttributeError("x")])
 def test_stumbling_over_an_answer_is_one_error(problem: Exception) -> None:
     """A row without its state is a malformed answer, not a crash."""

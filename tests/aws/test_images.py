@@ -11,7 +11,7 @@ from gpu_ami.aws import changes, images
 from gpu_ami.aws.calls import RefusedError, UnansweredError
 from gpu_ami.aws.pending_ami import snapshot_percent
 from gpu_ami.aws.references.protections import LaunchPermissions
-from gpu_ami.aws.references.source import Look
+from gpu_ami.aws.references.source import SourceQuery
 from gpu_ami.errors import AwsError
 from tests.support.fake_caller import FakeCaller
 
@@ -266,16 +266,16 @@ def test_an_unavailable_ami_is_gone_only_when_it_is_not_listed(state: str | None
         "describe_image_attribute": [_refused("InvalidAMIID.Unavailable")],
         "describe_images": [{"Images": rows}],
     }
-    look = Look([images.Image(image_id="ami-1", region="r")], {"ami-1"})
+    query = SourceQuery([images.Image(image_id="ami-1", region="r")], {"ami-1"})
 
     if is_gone:
         assert changes.deregister(FakeCaller(script), "ami-1") == {}
-        assert not LaunchPermissions().look(FakeCaller(script), look).references
+        assert not LaunchPermissions().find(FakeCaller(script), query).references
         return
     with pytest.raises(RefusedError, match="Unavailable"):
         changes.deregister(FakeCaller(script), "ami-1")
     with pytest.raises(RefusedError, match="Unavailable"):
-        LaunchPermissions().look(FakeCaller(script), look)
+        LaunchPermissions().find(FakeCaller(script), query)
 
 
 def test_an_ami_that_ec2_still_lists_as_deregistered_is_not_there() -> None:

@@ -16,6 +16,7 @@ from botocore.exceptions import NoCredentialsError
 from botocore.stub import Stubber
 
 from gpu_ami.aws.access import Access
+from gpu_ami.aws.calls import Caller
 from gpu_ami.aws.prices import RATE_QUERIES, NoPriceError, Query, look_up, on_demand_query, one_price, spot_history
 from gpu_ami.cost.table import RATES
 from gpu_ami.errors import AwsError
@@ -35,11 +36,17 @@ class _Fake:
 
     def __init__(self, **clients: Any) -> None:
         self.clients = clients
-        self.regions: list[tuple[str, str | None]] = []
+        self.regions: list[tuple[str, str]] = []
 
-    def client(self, service: str, *, region: str | None = None) -> Any:
+    def client(self, service: str, *, region: str, retries: bool) -> Any:
+        assert not retries, "a Caller repeats by itself"
         self.regions.append((service, region))
         return self.clients[service]
+
+
+def _caller(**clients: Any) -> Caller:
+    """Return a caller of the region whose services are *clients*."""
+    return Caller(cast("Access", _Fake(**clients)), _REGION)
 
 
 def _entry(usagetype: str, *tiers: tuple[str, str], unit: str = "GB-Mo", currency: str = "USD", sku: str = "S1") -> str:
@@ -57,19 +64,19 @@ def _entry(usagetype: str, *tiers: tuple[str, str], unit: str = "GB-Mo", currenc
 
 
 @contextmanager
-def _answering(*pages: list[str]) -> Iterator[tuple[Access, Stubber]]:
-    """Yield a way to a Price List that answers with *pages*."""
+def _answering(*pages: list[str]) -> Iterator[tuple[Caller, Stubber]]:
+    """Yield a caller of a Price List that answers with *pages*."""
     client = _client("pricing")
     with Stubber(client) as stub:
         for number, page in enumerate(pages):
             more = {"NextToken": f"t{number}"} if number + 1 < len(pages) else {}
             stub.add_response("get_products", {"PriceList": page, **more})
-        yield cast("Access", _Fake(pricing=client)), stub
+        yield _caller(pricing=client), stub
 
 
 def _price(*pages: list[str], query: Query = _SNAPSHOT) -> Decimal:
-    with _answering(*pages) as (access, _):
-        return one_price(access, _REGION, query, what="snapshots")
+    with _answering(*pages) as (caller, _):
+        return one_price(caller, query, what="snapshots")
 
 
 def test_one_product_is_one_price() -> None:
@@ -93,7 +100,8 @@ def test_the_region_is_asked_by_its_code_in_the_region_that_answers() -> None:
         )
         access = _Fake(pricing=client)
 
-        assert one_price(cast("Access", access), _REGION, _SNAPSHOT, what="x") == Decimal("0.05")
+        caller = Caller(cast("Access", access), _REGION)
+        assert one_price(caller, _SNAPSHOT, what="x") == Decimal("0.05")
 
     assert access.regions == [("pricing", "us-east-1")]
 
@@ -227,7 +235,7 @@ def test_spot_history_is_read_to_its_end() -> None:
         last = {"SpotPriceHistory": [{**row, "SpotPrice": "0.4"}]}
         stub.add_response("describe_spot_price_history", last, {**asked, "NextToken": "t"})
 
-        history = spot_history(cast("Access", _Fake(ec2=client)), _REGION, "g5.xlarge", now=_NOW, days=30)
+        history = spot_history(_caller(ec2=client), "g5.xlarge", now=_NOW, days=30)
 
     assert [(change.zone, change.usd) for change in history.changes] == [
         ("apne2-az1", Decimal("0.5")),
@@ -242,24 +250,24 @@ def test_no_spot_prices_are_said() -> None:
         stub.add_response("describe_spot_price_history", {"SpotPriceHistory": []})
 
         with pytest.raises(NoPriceError, match=r"g9\.xlarge has no spot price in ap-northeast-2"):
-            spot_history(cast("Access", _Fake(ec2=client)), _REGION, "g9.xlarge", now=_NOW, days=30)
+            spot_history(_caller(ec2=client), "g9.xlarge", now=_NOW, days=30)
 
 
-class _Pages:
-    """A client whose every paginated call is answered by one function; for calls side by side."""
+class _Client:
+    """A client whose every call is answered by one function; for calls side by side."""
 
     def __init__(self, answer: Callable[..., dict[str, Any]]) -> None:
         self._answer = answer
         self.asked: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 
-    def get_paginator(self, _operation: str) -> _Pages:
-        return self
+    def __getattr__(self, _operation: str) -> Callable[..., dict[str, Any]]:
+        return self._called
 
-    def paginate(self, **parameters: Any) -> list[dict[str, Any]]:
+    def _called(self, **parameters: Any) -> dict[str, Any]:
         with self._lock:
             self.asked.append(parameters)
-        return [self._answer(**parameters)]
+        return self._answer(**parameters)
 
 
 def _shop(**asked: Any) -> dict[str, Any]:
@@ -280,10 +288,10 @@ def _spot(**asked: Any) -> dict[str, Any]:
 
 def test_a_round_of_look_ups_brings_what_there_is_and_names_the_rest() -> None:
     """One missing price is no reason to lose the others."""
-    access = cast("Access", _Fake(pricing=_Pages(_shop), ec2=_Pages(_spot)))
+    caller = _caller(pricing=_Client(_shop), ec2=_Client(_spot))
     rates = ["snapshot_usd_per_gib_month", "nat_usd_per_gb", "cross_region_usd_per_gb"]
 
-    found = look_up(access, _REGION, types=["g5.xlarge", "c9.x", "g5.xlarge"], rates=rates, now=_NOW)
+    found = look_up(caller, types=["g5.xlarge", "c9.x", "g5.xlarge"], rates=rates, now=_NOW)
 
     assert found.on_demand == {"g5.xlarge": Decimal("1.237")}
     assert found.rates == {"snapshot_usd_per_gib_month": Decimal("0.05")}
@@ -298,16 +306,10 @@ def test_missing_credentials_are_found_out_once() -> None:
     def refuse(**_asked: Any) -> dict[str, Any]:
         raise NoCredentialsError
 
-    pricing = _Pages(refuse)
+    pricing = _Client(refuse)
 
     with pytest.raises(AwsError, match=r"No AWS credentials to look up the price of g5\.xlarge on-demand"):
-        look_up(
-            cast("Access", _Fake(pricing=pricing, ec2=_Pages(_spot))),
-            _REGION,
-            types=["g5.xlarge", "b"],
-            rates=RATES,
-            now=_NOW,
-        )
+        look_up(_caller(pricing=pricing, ec2=_Client(_spot)), types=["g5.xlarge", "b"], rates=RATES, now=_NOW)
 
     assert len(pricing.asked) == 1
 
@@ -318,9 +320,9 @@ def test_a_later_refusal_costs_only_its_own_price() -> None:
     def refuse(**_asked: Any) -> dict[str, Any]:
         raise NoCredentialsError
 
-    access = cast("Access", _Fake(pricing=_Pages(_shop), ec2=_Pages(refuse)))
+    caller = _caller(pricing=_Client(_shop), ec2=_Client(refuse))
 
-    found = look_up(access, _REGION, types=["g5.xlarge"], rates=[], now=_NOW)
+    found = look_up(caller, types=["g5.xlarge"], rates=[], now=_NOW)
 
     assert found.on_demand == {"g5.xlarge": Decimal("1.237")}
     assert "No AWS credentials" in found.problems["g5.xlarge spot"]
@@ -333,4 +335,4 @@ def test_a_client_error_is_one_line() -> None:
         stub.add_client_error("get_products", "AccessDeniedException", "no pricing:GetProducts")
 
         with pytest.raises(AwsError, match=r"refused to look up the price of x in .*: AccessDeniedException"):
-            one_price(cast("Access", _Fake(pricing=client)), _REGION, _SNAPSHOT, what="x")
+            one_price(_caller(pricing=client), _SNAPSHOT, what="x")

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.cleanup.apply import Apply, Result, doomed_of
+from gpu_ami.cleanup.apply import Apply, Result, selected_verdicts
 from gpu_ami.cleanup.guard import Guard
-from gpu_ami.cleanup.journal import Entry, Journal, image_record, read, unfinished
-from gpu_ami.cleanup.leftovers import Leftovers
+from gpu_ami.cleanup.journal import Entry, Journal, read, unfinished
+from gpu_ami.cleanup.journal_events import DELETED, Begin, End, ImageRecord, SnapshotOutcome, Will
+from gpu_ami.cleanup.leftovers import OrphanedSnapshots
 from gpu_ami.cleanup.plan import Plan
 from gpu_ami.cleanup.planning import make_plan
 from gpu_ami.cleanup.policy import Mode, Policy
@@ -47,10 +48,10 @@ def _run(
     between()
     path = folder / f"cleanup-{len(list(folder.iterdir()))}.jsonl"
     journal = Journal(path)
-    journal.write("begin", format=1, account=here.account)
+    journal.write(Begin(account=here.account))
     apply = Apply(plan, survey, journal, now=lambda: here.now, must_recover=must_recover)
-    results = [*apply.images(doomed_of(plan, None)), *apply.orphans(plan.doomed_orphans)]
-    journal.write("end")
+    results = [*apply.images(selected_verdicts(plan, None)), *apply.orphans(plan.selected_orphans)]
+    journal.write(End())
     journal.close()
     return Done(plan, {result.image_id: result for result in results}, path)
 
@@ -65,7 +66,7 @@ def test_unused_amis_go_with_their_snapshots_and_nothing_else(here: World, tmp_p
     assert here.there() == {image.id for image in stay}
     assert here.snapshots_there() == {each for image in stay for each in image.snapshot_ids}
     assert {key: result.status for key, result in done.results.items()} == {image.id: "deleted" for image in go}
-    assert all(result.snapshots == {i.snapshot_ids[0]: "deleted"} for i in go for result in [done.results[i.id]])
+    assert all(result.snapshots == {i.snapshot_ids[0]: DELETED} for i in go for result in [done.results[i.id]])
 
 
 def test_one_call_per_ami_deletes_it_with_its_snapshots(here: World, tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_a_snapshot_that_a_kept_ami_uses_stays(here: World, tmp_path: Path) -> N
     result = _run(here, tmp_path).results[image.id]
 
     assert (result.status, result.is_failed) == ("deleted", False)
-    assert result.snapshots == {kept.snapshot_ids[0]: f"kept: used by {kept.id}"}
+    assert result.snapshots == {kept.snapshot_ids[0]: SnapshotOutcome("kept", f"used by {kept.id}")}
     assert set(kept.snapshot_ids) <= here.snapshots_there()
     assert "DeleteSnapshot" not in here.calls()
 
@@ -148,7 +149,7 @@ def test_a_snapshot_that_ec2_left_behind_is_deleted_after(here: World, tmp_path:
 
     result = _run(here, tmp_path).results[image.id]
 
-    assert result.snapshots == {snapshot: "deleted"}
+    assert result.snapshots == {snapshot: DELETED}
     assert snapshot not in here.snapshots_there()
 
 
@@ -300,7 +301,7 @@ def test_a_long_run_checks_again_every_minute(here: World, tmp_path: Path) -> No
     survey = here.survey(clock=lambda: now_s)
     plan = make_plan(survey, here.account, here.now)
     guard = Guard(survey, plan, now=lambda: here.now)
-    first, second, third = (next(v.image for v in plan.decision.doomed if v.image.image_id == i.id) for i in images)
+    first, second, third = (next(v.image for v in plan.decision.selected if v.image.image_id == i.id) for i in images)
     assert guard.keeps(first) is None
     images[1].launch_permissions.append({"UserId": "210987654321"})
     USES["batch_image_id"](here.maker, images[2])
@@ -446,8 +447,8 @@ def test_a_snapshot_that_ec2_left_behind_has_its_own_proof(here: World, tmp_path
     left = {image.snapshot_ids[0] for image in images} & here.snapshots_there()
     assert len(left) == 2
     entries = read(done.journal).entries.values()
-    words = {key: word for entry in entries for key, word in entry.snapshot_status.items()}
-    assert {key for key, word in words.items() if "30 minutes" in word} == left
+    outcomes = {key: outcome for entry in entries for key, outcome in entry.snapshot_status.items()}
+    assert {key for key, outcome in outcomes.items() if "30 minutes" in str(outcome)} == left
 
 
 def test_orphans_go_when_asked_for(here: World, tmp_path: Path) -> None:
@@ -461,10 +462,10 @@ def test_orphans_go_when_asked_for(here: World, tmp_path: Path) -> None:
 
     done = _run(here, tmp_path, orphans=True)
 
-    assert done.results[left.id].snapshots == {left.snapshot_ids[0]: "deleted"}
+    assert done.results[left.id].snapshots == {left.snapshot_ids[0]: DELETED}
     assert left.snapshot_ids[0] not in here.snapshots_there()
     assert binned.snapshot_ids[0] in here.snapshots_there()
-    assert read(done.journal).orphans[left.snapshot_ids[0]][1] == "deleted"
+    assert read(done.journal).orphans[left.snapshot_ids[0]][1] == DELETED
 
 
 def test_an_orphan_that_is_used_since_the_plan_stays(here: World, tmp_path: Path) -> None:
@@ -516,22 +517,22 @@ def test_a_killed_run_is_finished_by_the_next(here: World, tmp_path: Path) -> No
     image = here.image()
     plan = here.plan()
     journal = Journal(tmp_path / "cleanup-0.jsonl")
-    journal.write("begin", format=1, account=here.account)
-    record = image_record(plan.decision.doomed[0].image)
-    journal.write("will", mode="delete", image=record, permissions=[], snapshots=[])
+    journal.write(Begin(account=here.account))
+    record = ImageRecord.of(plan.decision.selected[0].image)
+    journal.write(Will(mode="delete", image=record, permissions=(), snapshots=()))
     journal.close()
     here.maker.ec2.deregister_image(image.id)
     assert image.snapshot_ids[0] in here.snapshots_there()
 
     survey = here.survey()
     make_plan(survey, here.account, here.now)
-    (story,) = unfinished(tmp_path, here.account)
+    (replay,) = unfinished(tmp_path, here.account)
     again = Journal(tmp_path / "cleanup-1.jsonl")
     place = here.place()
-    finished = Leftovers(survey, again).resume({place.region: place.caller}, story.entries.values())
+    finished = OrphanedSnapshots(survey, again).resume({place.region: place.caller}, replay.entries.values())
     again.close()
 
-    assert finished == {image.id: {image.snapshot_ids[0]: "deleted"}}
+    assert finished == {image.id: {image.snapshot_ids[0]: DELETED}}
     assert image.snapshot_ids[0] not in here.snapshots_there()
 
 
@@ -546,7 +547,7 @@ def test_only_what_was_planned_is_done(here: World, more: dict[str, Any]) -> Non
 
     only = {(first.ec2_backend.region_name, first.id)} if more.get("only") else None
 
-    assert [verdict.image.image_id for verdict in doomed_of(plan, only)] == [first.id]
+    assert [verdict.image.image_id for verdict in selected_verdicts(plan, only)] == [first.id]
 
 
 def test_an_interrupt_starts_no_other_act(here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -562,11 +563,11 @@ def test_an_interrupt_starts_no_other_act(here: World, tmp_path: Path, monkeypat
     survey = here.survey()
     plan = make_plan(survey, here.account, here.now)
     journal = Journal(tmp_path / "cleanup-0.jsonl")
-    journal.write("begin", format=1, account=here.account)
+    journal.write(Begin(account=here.account))
     apply = Apply(plan, survey, journal, now=lambda: here.now, told=interrupt)
 
     with pytest.raises(KeyboardInterrupt):
-        apply.images(plan.decision.doomed)
+        apply.images(plan.decision.selected)
 
     journal.close()
     left = {image.id for image in images} & here.there()
@@ -612,23 +613,25 @@ def test_an_ami_whose_sharing_was_not_read_stays(here: World, tmp_path: Path) ->
     plan = make_plan(survey, here.account, here.now)
     journal = Journal(tmp_path / "j")
 
-    (result,) = Apply(plan, survey, journal, now=lambda: here.now).images(plan.decision.doomed)
+    (result,) = Apply(plan, survey, journal, now=lambda: here.now).images(plan.decision.selected)
 
     journal.close()
     assert (result.status, image.id in here.there()) == ("kept", True)
 
 
 @pytest.mark.parametrize(
-    ("code", "word"), [("InvalidSnapshot.InUse", "kept: "), ("SnapshotLocked", "failed: "), (None, "failed: ")]
+    ("code", "status"), [("InvalidSnapshot.InUse", "kept"), ("SnapshotLocked", "failed"), (None, "failed")]
 )
-def test_a_snapshots_last_word_says_why(here: World, code: str | None, word: str) -> None:
+def test_a_snapshots_last_word_says_why(here: World, code: str | None, status: str) -> None:
     """In use is an explanation; anything else is a failure to report."""
     if code is None:
         here.aws.gate.cut(action="DeleteSnapshot")
     else:
         here.aws.gate.fail(code, action="DeleteSnapshot")
 
-    assert Leftovers.delete(here.place().caller, "snap-1").startswith(word)
+    outcome = OrphanedSnapshots.delete(here.place().caller, "snap-1")
+
+    assert (outcome.status, "DeleteSnapshot" in str(outcome.reason)) == (status, True)
 
 
 def test_resuming_leaves_alone_what_is_there_or_needed(here: World, tmp_path: Path) -> None:
@@ -641,7 +644,7 @@ def test_resuming_leaves_alone_what_is_there_or_needed(here: World, tmp_path: Pa
         LaunchTemplateName="data", LaunchTemplateData={"BlockDeviceMappings": [mapping]}
     )
     survey = here.survey()
-    survey.look()
+    survey.query()
     entries = [
         Entry(image=image, mode=mode, status=status)
         for image in survey.images
@@ -650,18 +653,20 @@ def test_resuming_leaves_alone_what_is_there_or_needed(here: World, tmp_path: Pa
     ]
     here.maker.ec2.deregister_image(gone.id)
     again = here.survey()
-    again.look()
+    again.query()
     journal = Journal(tmp_path / "j")
     place = here.place()
 
-    finished = Leftovers(again, journal).resume({place.region: place.caller}, entries)
+    finished = OrphanedSnapshots(again, journal).resume({place.region: place.caller}, entries)
 
     journal.close()
     assert set(finished) == {gone.id}
-    assert finished[gone.id][gone.snapshot_ids[0]].startswith("kept: launch template data")
+    outcome = finished[gone.id][gone.snapshot_ids[0]]
+    assert outcome.status == "kept"
+    assert str(outcome.reason).startswith("launch template data")
     assert gone.snapshot_ids[0] in here.snapshots_there()
     failed = [dataclasses.replace(entry, status="failed") for entry in entries]
-    assert Leftovers(again, journal).resume({place.region: place.caller}, failed) == {}
+    assert OrphanedSnapshots(again, journal).resume({place.region: place.caller}, failed) == {}
 
 
 @pytest.mark.parametrize("action", ["ec2:ListImagesInRecycleBin", "ec2:DescribeSnapshotAttribute"])

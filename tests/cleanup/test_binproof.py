@@ -38,11 +38,11 @@ RULES = (_rule("i", IMAGE, "a"), _rule("s", SNAPSHOT, "a"), _rule("t", SNAPSHOT,
 class _Scene:
     """A bin that shows what it is told to, and time that passes while somebody waits."""
 
-    def __init__(self, images: list[Any], snapshots: list[Any], *, is_wanted: bool = True) -> None:
+    def __init__(self, images: list[Any], snapshots: list[Any], *, is_required: bool = True) -> None:
         self.caller = FakeCaller({"list_images_in_recycle_bin": images, "list_snapshots_in_recycle_bin": snapshots})
         self.now = 0.0
         self.proof = BinProof(
-            {"r": self.caller}, {"r": Bin(RULES)}, is_wanted=is_wanted, clock=lambda: self.now, sleep=self._sleep
+            {"r": self.caller}, {"r": Bin(RULES)}, is_required=is_required, clock=lambda: self.now, sleep=self._sleep
         )
         self.claims = {"ami-1": self.proof.of_image(AMI), "snap-1": self.proof.of_snapshot(SNAP)}
 
@@ -82,7 +82,7 @@ def test_what_comes_late_is_waited_for() -> None:
     [
         ([_images("ami-2")], [_snapshots("snap-1")], "does not have ami-1"),
         ([_images("ami-1")], [_snapshots()], "does not have snap-1"),
-        ([RefusedError("ec2: no", "UnauthorizedOperation")], [_snapshots("snap-1")], "could not be looked into"),
+        ([RefusedError("ec2: no", "UnauthorizedOperation")], [_snapshots("snap-1")], "could not be listed"),
     ],
 )
 def test_a_bin_without_it_is_not_believed(images: list[Any], snapshots: list[Any], lost: str) -> None:
@@ -111,7 +111,7 @@ def test_each_rule_is_proved_by_itself() -> None:
 
 def test_who_gives_things_up_is_not_kept_waiting() -> None:
     """With --permanent the bin is nobody's business."""
-    scene = _Scene([_images()], [_snapshots()], is_wanted=False)
+    scene = _Scene([_images()], [_snapshots()], is_required=False)
 
     scene.proof.judge(scene.claims)
 

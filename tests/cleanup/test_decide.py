@@ -53,7 +53,7 @@ def test_an_old_ami_that_nothing_needs_goes() -> None:
     """Otherwise the tool would be of no use."""
     verdict = _only(_decide(_image(1)))
 
-    assert (verdict.action, verdict.is_doomed) == ("delete", True)
+    assert (verdict.action, verdict.is_selected) == ("delete", True)
     assert [reason.code for reason in verdict.reasons] == ["unneeded", "old", "not-among-newest"]
     assert "not made or launched for 100 days" in verdict.reasons[1].detail
 
@@ -145,13 +145,13 @@ def test_an_ami_that_is_not_done_stays(state: str) -> None:
 @pytest.mark.parametrize("state", ["available", "disabled", "failed", "error", "invalid"])
 def test_an_ami_that_is_done_may_go(state: str) -> None:
     """Disabled and failed AMIs cost as much as others."""
-    assert _only(_decide(_image(1, state=state))).is_doomed
+    assert _only(_decide(_image(1, state=state))).is_selected
 
 
 @pytest.mark.parametrize(("value", "stays"), [("true", True), ("", True), ("until May", True), ("false", False)])
 def test_the_keep_tag_keeps(value: str, stays: bool) -> None:
     """Whatever somebody writes behind gpu-ami:keep, they mean it, unless they wrote no."""
-    assert _only(_decide(_image(1, tags={"gpu-ami:keep": value}))).is_doomed is not stays
+    assert _only(_decide(_image(1, tags={"gpu-ami:keep": value}))).is_selected is not stays
 
 
 def test_what_ec2_says_unreadably_keeps() -> None:
@@ -164,7 +164,7 @@ def _family(*ages: float, **more: Any) -> list[Image]:
 
 
 def _stay(decision: Decision) -> list[str]:
-    return [v.image.image_id[-1] for v in decision.verdicts if not v.is_doomed]
+    return [v.image.image_id[-1] for v in decision.verdicts if not v.is_selected]
 
 
 def test_the_newest_of_each_family_stay() -> None:
@@ -182,7 +182,7 @@ def test_the_newest_count_over_all_amis_of_the_family() -> None:
     newer = _image(2, 50, name="new-1", tags={"gpu-ami:family": "f"})
     older = _image(1, 100, name="old-1", tags={"gpu-ami:family": "f"})
 
-    assert _only(_with(policy, newer, older)).is_doomed
+    assert _only(_with(policy, newer, older)).is_selected
     assert _with(policy, newer, older).outside == 1
 
 
@@ -330,7 +330,7 @@ def test_only_the_oldest_go_when_there_is_a_limit() -> None:
 
     decision = _with(policy, _image(1, 100), _image(2, 300), _image(3, 200), needed=())
 
-    assert [v.image.image_id[-1] for v in decision.doomed] == ["2"]
+    assert [v.image.image_id[-1] for v in decision.selected] == ["2"]
     assert [v.reasons[0].code for v in decision.verdicts[1:]] == ["max-deletions", "max-deletions"]
 
 
@@ -340,7 +340,7 @@ def test_a_limit_counts_only_what_goes() -> None:
 
     decision = _with(policy, _image(1, 300), _image(2, 200), needed=(_image(1).image_id,))
 
-    assert [v.image.image_id[-1] for v in decision.doomed] == ["2"]
+    assert [v.image.image_id[-1] for v in decision.selected] == ["2"]
     assert [r.code for r in decision.verdicts[0].reasons] == ["batch"]
 
 
@@ -353,7 +353,7 @@ def test_sharing_keeps_unless_it_is_included(include: bool, mode: Any, stays: bo
     policy = dataclasses.replace(POLICY, include_shared=include, mode=mode)
     sharing = Reference(_image(1).image_id, "launch-permissions", "shared with 2")
 
-    assert _only(decide([_image(1)], [sharing], [SEEN], policy, NOW)).is_doomed is not stays
+    assert _only(decide([_image(1)], [sharing], [SEEN], policy, NOW)).is_selected is not stays
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_a_public_snapshot_keeps_its_ami_from_being_deleted(include: bool, mode:
     policy = dataclasses.replace(POLICY, include_shared=include, mode=mode)
     sharing = Reference(_image(1).snapshot_ids[0], "public-snapshots", "snapshot is public")
 
-    assert _only(decide([_image(1)], [sharing], [SEEN], policy, NOW)).is_doomed is not stays
+    assert _only(decide([_image(1)], [sharing], [SEEN], policy, NOW)).is_selected is not stays
 
 
 def test_including_shared_amis_includes_nothing_else() -> None:
@@ -399,7 +399,7 @@ def test_what_is_done_already_is_not_done_again(mode: Any, more: dict[str, Any],
 @pytest.mark.parametrize("mode", ["delete", "disable"])
 def test_a_deprecated_ami_may_go(mode: Any) -> None:
     """Every AMI of ours gets a deprecation date when it is made; it must not live forever for it."""
-    assert _only(_with(dataclasses.replace(POLICY, mode=mode), _image(1, deprecated_at=NOW))).is_doomed
+    assert _only(_with(dataclasses.replace(POLICY, mode=mode), _image(1, deprecated_at=NOW))).is_selected
 
 
 def test_verdicts_come_oldest_first() -> None:
@@ -481,7 +481,7 @@ def test_in_no_account_does_a_needed_ami_go(
     decision = decide(images, references, reports, policy, NOW)
 
     needed = {reference.target for reference in references}
-    for verdict in decision.doomed:
+    for verdict in decision.selected:
         image = verdict.image
         assert not {image.image_id, *image.snapshot_ids} & needed
         assert image.tags.get("gpu-ami:keep") != "true"
@@ -499,7 +499,7 @@ def test_in_no_account_does_a_failed_source_let_anything_go(
     """Half an answer is no answer."""
     failed = SourceReport("batch", "r", "failed", error="cut short")
 
-    assert decide(images, references, [*reports, failed], policy, NOW).doomed == ()
+    assert decide(images, references, [*reports, failed], policy, NOW).selected == ()
 
 
 @given(_accounts, _references, _policies)
@@ -509,7 +509,7 @@ def test_in_every_account_the_newest_stay_and_every_ami_has_a_reason(
     """Each family keeps its newest in each region, the limit holds, and no verdict is without a reason."""
     decision = decide(images, references, [SEEN], policy, NOW)
 
-    gone = {verdict.image.image_id for verdict in decision.doomed}
+    gone = {verdict.image.image_id for verdict in decision.selected}
     for family in {family_key(image) for image in images}:
         members = [image for image in images if family_key(image) == family]
         usable = [image for image in members if image.state in ("available", "disabled", "pending")]
@@ -528,6 +528,6 @@ def test_the_order_of_the_input_does_not_matter(
     shuffled = random.sample(images, len(images))
 
     assert (
-        decide(images, references, [SEEN], policy, NOW).doomed
-        == decide(shuffled, references, [SEEN], policy, NOW).doomed
+        decide(images, references, [SEEN], policy, NOW).selected
+        == decide(shuffled, references, [SEEN], policy, NOW).selected
     )

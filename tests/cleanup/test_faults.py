@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.cleanup.journal import read
+from gpu_ami.cleanup.journal_events import DELETED
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import PipelineError
 from gpu_ami.jobs.cleaning import Request, cleanup
@@ -51,8 +52,8 @@ class Account:
             for image_id, entry in read(path).entries.items():
                 assert entry.status != "done" or image_id not in there
                 assert entry.status != "failed" or image_id in there
-                for snapshot_id, word in entry.snapshot_status.items():
-                    assert word != "deleted" or snapshot_id not in self.here.snapshots_there()
+                for snapshot_id, outcome in entry.snapshot_status.items():
+                    assert outcome != DELETED or snapshot_id not in self.here.snapshots_there()
 
     def check_clean(self) -> None:
         """Fail if something that is unused is left."""

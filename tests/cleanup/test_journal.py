@@ -8,13 +8,33 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import msgspec
 import pytest
 
 from gpu_ami.aws.images import Image, Snapshot
-from gpu_ami.cleanup.journal import Journal, image_record, new_path, read, snapshot_record, unfinished
+from gpu_ami.cleanup.journal import Journal, new_path, read, unfinished
+from gpu_ami.cleanup.journal_events import (
+    DELETED,
+    AnyEvent,
+    Begin,
+    Done,
+    End,
+    Event,
+    Failed,
+    ImageRecord,
+    Left,
+    OrphanDone,
+    SnapshotDone,
+    SnapshotOutcome,
+    SnapshotRecord,
+    Unknown,
+    Will,
+    WillDeleteOrphan,
+    from_line,
+    to_line,
+)
 from gpu_ami.errors import UsageError
 
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
@@ -26,24 +46,71 @@ def _full(_handle: int) -> None:
     raise OSError(28, "No space left on device")
 
 
-def _journal(path: Path, *events: tuple[str, dict[str, Any]]) -> Path:
+def _journal(path: Path, *events: Event) -> Path:
     journal = Journal(path)
-    journal.write("begin", format=1, account="1")
-    for event, facts in events:
-        journal.write(event, **facts)
+    journal.write(Begin(account="1"))
+    for event in events:
+        journal.write(event)
     journal.close()
     return path
 
 
-WILL = (
-    "will",
-    {
-        "mode": "delete",
-        "image": image_record(IMAGE),
-        "permissions": [{"UserId": "2"}],
-        "snapshots": [snapshot_record(SNAPSHOT)],
-    },
+WILL = Will(
+    mode="delete",
+    image=ImageRecord.of(IMAGE),
+    permissions=({"UserId": "2"},),
+    snapshots=(SnapshotRecord.of(SNAPSHOT),),
 )
+SAMPLES = Path(__file__).parent / "samples"
+
+
+@pytest.mark.parametrize("name", ["cleanup-1.jsonl", "sweep-1.jsonl"])
+def test_a_journal_of_an_earlier_version_is_written_alike(name: str) -> None:
+    """An older version may read what this one writes, and finish or undo its run: each line is the same to the byte."""
+    texts = [text for text in (SAMPLES / name).read_text().split("\n") if text]
+    lines = [json.loads(text) for text in texts]
+    events = [from_line(line) for line in lines]
+
+    assert {line["event"] for line in lines} <= {event.name for event in events if event is not None}
+    assert [json.dumps(to_line(e, line["at"])) for e, line in zip(events, lines, strict=True) if e] == texts
+
+
+def test_the_samples_have_every_kind_of_event() -> None:
+    """A kind that no sample has could change its form unseen."""
+    texts = [text for path in SAMPLES.glob("*.jsonl") for text in path.read_text().split("\n") if text]
+
+    assert {type(from_line(json.loads(text))) for text in texts} == set(get_args(AnyEvent))
+
+
+def test_a_journal_of_an_earlier_version_is_read() -> None:
+    """Its AMIs can be brought back, and what it left behind can be finished."""
+    replay = read(SAMPLES / "cleanup-1.jsonl")
+
+    statuses = [entry.status for entry in replay.entries.values()]
+    assert statuses == ["restored", "done", "failed", "left", "intended", "done"]
+    first, second, *_ = replay.entries.values()
+    assert first.permissions == ({"UserId": "210987654321"},)
+    assert first.image.tags == {"gpu-ami:family": "gpu", "note": "a\u2028b \u00e9"}
+    assert second.image.deprecated_at == datetime(2026, 11, 23, 8, 30, tzinfo=timezone.utc)
+    assert list(second.snapshot_status.values()) == [SnapshotOutcome("kept", "used by ami-00000000000000009")]
+    assert [str(outcome) for _, outcome in replay.orphans.values()] == ["restored"]
+    assert (replay.account, replay.is_ended, replay.is_settled) == ("123456789012", True, False)
+
+
+def test_a_sweeps_journal_has_nothing_to_bring_back() -> None:
+    """What a sweep removed is gone for good; its AMIs are no clean-up's."""
+    replay = read(SAMPLES / "sweep-1.jsonl")
+
+    assert (replay.entries, replay.orphans, replay.is_ended) == ({}, {}, True)
+
+
+@pytest.mark.parametrize("text", ["deleted", "left", "kept: used by ami-1", "failed: ec2: Code: why: more", "odd:word"])
+def test_a_snapshots_outcome_is_one_text(text: str) -> None:
+    """Results and journals have it as one string, whatever the reason holds."""
+    outcome = SnapshotOutcome.parse(text)
+
+    assert str(outcome) == text
+    assert outcome.is_failed is text.startswith("failed")
 
 
 def test_what_is_needed_to_undo_an_act_is_read_back(tmp_path: Path) -> None:
@@ -61,7 +128,7 @@ def test_what_is_needed_to_undo_an_act_is_read_back(tmp_path: Path) -> None:
 def test_a_tag_never_ends_a_line(tmp_path: Path, mark: str, *, is_ascii: bool) -> None:
     """Python takes these for line ends: the AMI's way back was lost, and every later run stopped at the file."""
     tagged = msgspec.structs.replace(IMAGE, tags={"note": f"a{mark}b"})
-    path = _journal(tmp_path / "j", ("will", WILL[1] | {"image": image_record(tagged)}))
+    path = _journal(tmp_path / "j", msgspec.structs.replace(WILL, image=ImageRecord.of(tagged)))
     if not is_ascii:
         lines = [json.dumps(json.loads(line), ensure_ascii=False) for line in path.read_text().split("\n")[:-1]]
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -75,20 +142,40 @@ def test_outcomes_follow_the_intention(tmp_path: Path) -> None:
     path = _journal(
         tmp_path / "j",
         WILL,
-        ("done", {"image_id": "ami-1", "snapshots": {"snap-1": "deleted", "snap-2": "left"}}),
-        ("snapshot", {"image_id": "ami-1", "snapshot_id": "snap-2", "status": "kept: used by ami-9"}),
-        ("will-delete-orphan", {"snapshot": snapshot_record(SNAPSHOT)}),
-        ("orphan", {"snapshot_id": "snap-1", "status": "deleted"}),
-        ("something-new", {}),
-        ("end", {}),
+        Done(image_id="ami-1", snapshots={"snap-1": "deleted", "snap-2": "left"}),
+        SnapshotDone(image_id="ami-1", snapshot_id="snap-2", status="kept: used by ami-9"),
+        WillDeleteOrphan(snapshot=SnapshotRecord.of(SNAPSHOT)),
+        OrphanDone(snapshot_id="snap-1", status="deleted"),
+        End(),
     )
 
-    story = read(path)
+    replay = read(path)
 
-    assert story.entries["ami-1"].status == "done"
-    assert story.entries["ami-1"].snapshot_status == {"snap-1": "deleted", "snap-2": "kept: used by ami-9"}
-    assert story.orphans == {"snap-1": (SNAPSHOT, "deleted")}
-    assert (story.is_ended, story.account) == (True, "1")
+    assert replay.entries["ami-1"].status == "done"
+    kept = SnapshotOutcome("kept", "used by ami-9")
+    assert replay.entries["ami-1"].snapshot_status == {"snap-1": DELETED, "snap-2": kept}
+    assert replay.orphans == {"snap-1": (SNAPSHOT, DELETED)}
+    assert (replay.is_ended, replay.account) == (True, "1")
+
+
+def test_a_kind_of_event_that_is_not_known_says_nothing(tmp_path: Path) -> None:
+    """A later version may add one; what it does not change stays readable."""
+    path = _journal(tmp_path / "j", WILL)
+    with path.open("a") as file:
+        file.write('{"event": "something-new", "image_id": "ami-9"}\n')
+
+    assert list(read(path).entries) == ["ami-1"]
+
+
+@pytest.mark.parametrize("line", ["{}", '{"event": "done"}', '{"event": "done", "image_id": "ami-9"}'])
+def test_a_line_that_lacks_what_it_needs_is_damage(tmp_path: Path, line: str) -> None:
+    """To pass over it would mean to bring back or to finish less than was done."""
+    path = _journal(tmp_path / "j", WILL)
+    with path.open("a") as file:
+        file.write(f"{line}\n")
+
+    with pytest.raises(UsageError, match="damaged: line 3"):
+        read(path)
 
 
 def test_a_line_that_was_cut_off_says_nothing(tmp_path: Path) -> None:
@@ -99,7 +186,7 @@ def test_a_line_that_was_cut_off_says_nothing(tmp_path: Path) -> None:
 
     assert read(path).entries["ami-1"].status == "intended"
     again = Journal(path, is_new=False)
-    again.write("done", image_id="ami-1")
+    again.write(Done(image_id="ami-1"))
     again.close()
     assert read(path).entries["ami-1"].status == "done"
 
@@ -134,7 +221,7 @@ def test_a_full_disk_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("os.fsync", _full)
 
     with pytest.raises(UsageError, match="No space left"):
-        journal.write("will")
+        journal.write(WILL)
     journal.close()
 
 
@@ -151,14 +238,14 @@ def test_lines_of_many_threads_wait_for_the_disk_together(tmp_path: Path, monkey
     journal = Journal(tmp_path / "j.jsonl")
     monkeypatch.setattr("os.fsync", slow)
     with ThreadPoolExecutor(9) as pool:
-        first = pool.submit(journal.write, "one")
+        first = pool.submit(journal.write, End(by="one"))
         assert begun.wait(60)
-        more = [pool.submit(journal.write, "more", number=number) for number in range(8)]
+        more = [pool.submit(journal.write, End(failed=number)) for number in range(8)]
         while journal._added < 9:
             pass
         go_on.set()
-        for each in (first, *more):
-            each.result()
+        for written in (first, *more):
+            written.result()
     journal.close()
 
     assert len(waits) == 2
@@ -171,10 +258,10 @@ def test_a_disk_that_refused_once_is_never_trusted_again(tmp_path: Path, monkeyp
     with monkeypatch.context() as broken:
         broken.setattr("os.fsync", _full)
         with pytest.raises(UsageError, match="No space left"):
-            journal.write("one")
+            journal.write(End(by="one"))
 
     with pytest.raises(UsageError, match="No space left"):
-        journal.write("two")
+        journal.write(End(by="two"))
     journal.close()
 
 
@@ -198,7 +285,7 @@ def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_a_damaged_journal_says_where(tmp_path: Path) -> None:
     """What happened to an AMI that no readable line names cannot be told: neither undone nor finished."""
-    _journal(tmp_path / "x", WILL, ("done", {"image_id": "ami-1"}), ("end", {}))
+    _journal(tmp_path / "x", WILL, Done(image_id="ami-1"), End())
     lines = (tmp_path / "x").read_text().splitlines(keepends=True)
     (tmp_path / "x").write_text("".join([lines[0], lines[1][:40] + "\n", *lines[2:]]))
 
@@ -209,13 +296,13 @@ def test_a_damaged_journal_says_where(tmp_path: Path) -> None:
 def test_unfinished_runs_are_found(tmp_path: Path) -> None:
     """Only this account's, only those without an end or a lost answer; one without a whole line did nothing."""
     _journal(tmp_path / "cleanup-1.jsonl", WILL)
-    for number, outcome in enumerate(("done", "failed", "left", "unknown"), 10):
-        _journal(tmp_path / f"cleanup-{number}.jsonl", WILL, (outcome, {"image_id": "ami-1"}), ("end", {}))
+    for number, outcome in enumerate((Done, Failed, Left, Unknown), 10):
+        _journal(tmp_path / f"cleanup-{number}.jsonl", WILL, outcome(image_id="ami-1"), End())
     (tmp_path / "cleanup-3.jsonl").write_text('{"event": "beg')
     (tmp_path / "cleanup-4.jsonl").write_text(json.dumps({"event": "begin", "format": 1, "account": "2"}) + "\n")
     (tmp_path / "other.jsonl").write_text("x\n")
 
-    assert [story.path.name for story in unfinished(tmp_path, "1")] == ["cleanup-1.jsonl", "cleanup-13.jsonl"]
+    assert [replay.path.name for replay in unfinished(tmp_path, "1")] == ["cleanup-1.jsonl", "cleanup-13.jsonl"]
 
 
 @pytest.mark.parametrize("kind", ["folder", "link to nothing"])

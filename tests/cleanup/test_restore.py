@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.cleanup.journal import Journal, read
+from gpu_ami.cleanup.journal_events import Begin, End, Removed, WillRemove
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import PartialError, SafetyError, UsageError
 from gpu_ami.jobs.cleaning import Request, cleanup
@@ -254,10 +255,10 @@ def test_a_sweeps_journal_is_refused(here: World, tmp_path: Path) -> None:
     """What a sweep removed cannot come back; "0 brought back" would sound as if all were well."""
     path = tmp_path / "logs" / "sweep-1.jsonl"
     journal = Journal(path)
-    journal.write("begin", format=1, account=here.account, older_than_s=1)
-    journal.write("will-remove", kind="instance", id="i-1", region="ap-northeast-2")
-    journal.write("removed", kind="instance", id="i-1")
-    journal.write("end", failed=0)
+    journal.write(Begin(account=here.account, older_than_s=1))
+    journal.write(WillRemove(kind="instance", id="i-1", region="ap-northeast-2"))
+    journal.write(Removed(kind="instance", id="i-1"))
+    journal.write(End(failed=0))
     journal.close()
 
     with pytest.raises(UsageError, match="nothing to bring back"):

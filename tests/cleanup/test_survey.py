@@ -8,9 +8,9 @@ import pytest
 
 from gpu_ami.aws.calls import RefusedError, UnansweredError
 from gpu_ami.aws.images import Image
-from gpu_ami.aws.references.source import Found, Look, Reference
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery
 from gpu_ami.cleanup.decide import SourceReport
-from gpu_ami.cleanup.survey import Place, Survey, see
+from gpu_ami.cleanup.survey import Location, Survey, query_source
 from gpu_ami.cleanup.tree import LocalSource
 from gpu_ami.errors import AwsError
 from tests.support.account import EVERYTHING
@@ -32,18 +32,18 @@ class Eyes:
         self.name = name
         self.service = service
         self.shows = shows
-        self.looks: list[Look] = []
+        self.queries: list[SourceQuery] = []
 
-    def look(self, caller: Any, look: Look) -> Found:
+    def find(self, caller: Any, query: SourceQuery) -> Found:
         """Return or raise it."""
-        self.looks.append(look)
+        self.queries.append(query)
         if isinstance(self.shows, Exception):
             raise self.shows
         return self.shows
 
 
-def _place(script: Script | None = None, region: str = "here", *, is_own: bool = True) -> Place:
-    return Place(FakeCaller(script or {}, region=region), "1", is_own)
+def _place(script: Script | None = None, region: str = "here", *, is_own: bool = True) -> Location:
+    return Location(FakeCaller(script or {}, region=region), "1", is_own)
 
 
 def _regions(*names: str) -> Script:
@@ -53,18 +53,18 @@ def _regions(*names: str) -> Script:
 @pytest.mark.parametrize("problem", [DENIED, NO_HOST, KeyError("State")])
 def test_a_source_that_cannot_see_has_failed(problem: Exception) -> None:
     """Denied, unreachable, malformed: all of them mean that AMIs may be in use unseen."""
-    sight = see(_place(_regions("here")), Eyes("batch", problem), Look())
+    state = query_source(_place(_regions("here")), Eyes("batch", problem), SourceQuery())
 
-    assert (sight.report.status, sight.references) == ("failed", ())
-    assert sight.report.error
+    assert (state.report.status, state.references) == ("failed", ())
+    assert state.report.error
 
 
 def test_only_the_public_list_can_say_that_a_service_is_not_there() -> None:
     """In a region without Batch nothing can be in use by Batch."""
-    sight = see(_place(_regions("elsewhere")), Eyes("batch", NO_HOST), Look())
+    state = query_source(_place(_regions("elsewhere")), Eyes("batch", NO_HOST), SourceQuery())
 
-    assert sight.report.status == "skipped"
-    assert "does not exist in here" in str(sight.report.error)
+    assert state.report.status == "skipped"
+    assert "does not exist in here" in str(state.report.error)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_only_the_public_list_can_say_that_a_service_is_not_there() -> None:
 )
 def test_everything_else_is_a_failure(script: Script, problem: Exception) -> None:
     """A DNS error on this machine looks exactly like a missing service."""
-    assert see(_place(script), Eyes("batch", problem), Look()).report.status == "failed"
+    assert query_source(_place(script), Eyes("batch", problem), SourceQuery()).report.status == "failed"
 
 
 @pytest.mark.parametrize(("is_essential", "advice"), [(False, "--skip-source eyes"), (True, "")])
@@ -89,7 +89,7 @@ def test_a_part_of_a_service_that_a_region_lacks_can_be_left_out(*, is_essential
     eyes = Eyes("eyes", RefusedError("ec2:X in here: UnsupportedOperation: no", "UnsupportedOperation"), service="ec2")
     eyes.is_essential = is_essential
 
-    report = see(_place(_regions("here")), eyes, Look()).report
+    report = query_source(_place(_regions("here")), eyes, SourceQuery()).report
 
     assert report.status == "failed"
     assert ("--skip-source" in str(report.error)) == bool(advice)
@@ -98,22 +98,25 @@ def test_a_part_of_a_service_that_a_region_lacks_can_be_left_out(*, is_essential
 
 def test_a_source_without_service_has_no_list() -> None:
     """What reads AMIs' own properties cannot be absent."""
-    assert see(_place(_regions("x")), Eyes("backup", NO_HOST, service=""), Look()).report.status == "failed"
+    assert (
+        query_source(_place(_regions("x")), Eyes("backup", NO_HOST, service=""), SourceQuery()).report.status
+        == "failed"
+    )
 
 
 def test_a_skipped_source_is_not_asked() -> None:
     """And the plan shows that it was not."""
     eyes = Eyes("image-builder", Found())
 
-    assert see(_place(), eyes, Look(), skip=True).report.status == "skipped"
-    assert eyes.looks == []
+    assert query_source(_place(), eyes, SourceQuery(), skip=True).report.status == "skipped"
+    assert eyes.queries == []
 
 
 def _images(*ids: str) -> Script:
     return {"describe_images": [{"Images": [{"ImageId": each, "OwnerId": "1"} for each in ids]}]}
 
 
-def _survey(*places: Place, **tables: Any) -> Survey:
+def _survey(*places: Location, **tables: Any) -> Survey:
     return Survey(places, EVERYTHING, **({"uses": (), "own": (), "per_image": ()} | tables))
 
 
@@ -123,7 +126,7 @@ def test_everything_is_merged_before_anything_is_decided() -> None:
     eyes = Eyes("parameters", Found([Reference("ami-2", "parameters", "p")]))
 
     survey = _survey(here, there, uses=(eyes,))
-    survey.look()
+    survey.query()
 
     assert {image.image_id for image in survey.images} == {"ami-1", "ami-2"}
     assert [r.target for r in survey.references] == ["ami-2", "ami-2"]
@@ -134,18 +137,18 @@ def test_two_accounts_of_one_region_are_kept_apart() -> None:
     """One account's sources know nothing of the other's AMIs, and what is gone there is not gone here."""
     mine = _place(_images("ami-1"))
     listed: Script = {"describe_images": [{"Images": [{"ImageId": "ami-2", "OwnerId": "2"}]}, {"Images": []}]}
-    theirs = Place(FakeCaller(listed, region="here"), "2")
+    theirs = Location(FakeCaller(listed, region="here"), "2")
     eyes = Eyes("launch-permissions", Found())
     survey = _survey(mine, theirs, per_image=(eyes,))
 
-    survey.look()
-    survey.look_at({"ami-1", "ami-2"})
-    assert sorted([image.image_id for image in look.images] for look in eyes.looks) == [["ami-1"], ["ami-2"]]
-    for look, who in zip(eyes.looks, ("a", "b"), strict=True):
-        look.memory["permissions"] = {image.image_id: ({"UserId": who},) for image in look.images}
+    survey.query()
+    survey.query_images({"ami-1", "ami-2"})
+    assert sorted([image.image_id for image in query.images] for query in eyes.queries) == [["ami-1"], ["ami-2"]]
+    for query, who in zip(eyes.queries, ("a", "b"), strict=True):
+        query.memory["permissions"] = {image.image_id: ({"UserId": who},) for image in query.images}
     told = [survey.permissions(image) for image in survey.images]
     assert sorted(each[0]["UserId"] for each in told if each) == ["a", "b"]
-    survey.look_again({"ami-2"})
+    survey.query_again({"ami-2"})
     assert [image.image_id for image in survey.images] == ["ami-1"]
 
 
@@ -154,9 +157,9 @@ def test_other_accounts_are_only_asked_for_uses() -> None:
     uses, own = Eyes("instances", Found()), Eyes("locks", Found())
     survey = _survey(_place(_images("ami-1")), _place(is_own=False, region="theirs"), uses=(uses,), own=(own,))
 
-    survey.look()
+    survey.query()
 
-    assert (len(uses.looks), len(own.looks)) == (2, 1)
+    assert (len(uses.queries), len(own.queries)) == (2, 1)
 
 
 def test_another_accounts_recipe_may_start_from_our_image() -> None:
@@ -167,7 +170,7 @@ def test_another_accounts_recipe_may_start_from_our_image() -> None:
     theirs = Eyes("image-builder", Found([Reference(f"{image}/x.x.x", "image-builder", "their recipe")]))
     survey = _survey(_place(ours), _place(is_own=False, region="theirs"), uses=(theirs,))
 
-    survey.look()
+    survey.query()
 
     assert [each.target for each in survey.references] == ["ami-1", "ami-1"]
     assert {report.is_use for report in survey.reports} == {True}
@@ -178,11 +181,11 @@ def test_sources_see_the_amis_of_their_region_only() -> None:
     here, there = _place(_images("ami-1"), "here"), _place(_images("ami-2"), "there")
     single = Eyes("image-references", Found())
     survey = _survey(here, there, per_image=(single,))
-    survey.look()
+    survey.query()
 
-    survey.look_at({"ami-1", "ami-2"})
+    survey.query_images({"ami-1", "ami-2"})
 
-    assert sorted((sorted(look.asked), [i.image_id for i in look.images]) for look in single.looks) == [
+    assert sorted((sorted(query.selected), [i.image_id for i in query.images]) for query in single.queries) == [
         (["ami-1"], ["ami-1"]),
         (["ami-2"], ["ami-2"]),
     ]
@@ -192,16 +195,16 @@ def test_a_second_look_replaces_the_first_and_has_its_memory() -> None:
     """A source that fails the second time must not live on its first success."""
     uses, own = Eyes("batch", Found([Reference("ami-1", "batch", "x")])), Eyes("backup", Found(), service="")
     survey = _survey(_place(_images("ami-1")), uses=(uses,), own=(own,))
-    survey.look()
-    uses.looks[0].memory["seen"] = 1
+    survey.query()
+    uses.queries[0].memory["seen"] = 1
     uses.shows = DENIED
 
-    survey.look_again({"ami-1"})
+    survey.query_again({"ami-1"})
 
-    assert uses.looks[1].memory == {"seen": 1}
+    assert uses.queries[1].memory == {"seen": 1}
     assert [(r.name, r.status) for r in survey.reports if r.name == "batch"] == [("batch", "failed")]
     assert survey.references == []
-    assert len(own.looks) == 2  # it calls nothing, and the AMIs were read anew
+    assert len(own.queries) == 2  # it calls nothing, and the AMIs were read anew
 
 
 def test_a_second_look_reads_the_files_again() -> None:
@@ -211,10 +214,10 @@ def test_a_second_look_reads_the_files_again() -> None:
         LocalSource(SourceReport("receipts", None, "failed", error="gone")),
     ]
     survey = _survey(_place(_images("ami-1")), local=lambda: [looks.pop(0)])
-    survey.look()
+    survey.query()
     assert [r.target for r in survey.references] == ["ami-1"]
 
-    survey.look_again({"ami-1"})
+    survey.query_again({"ami-1"})
 
     assert ("receipts", "failed") in [(r.name, r.status) for r in survey.reports]
     assert survey.references == []
@@ -223,16 +226,16 @@ def test_a_second_look_reads_the_files_again() -> None:
 def test_amis_that_cannot_be_listed_end_the_look() -> None:
     """Without candidates there is nothing to decide."""
     with pytest.raises(AwsError):
-        _survey(_place({"describe_images": [DENIED]}), uses=(Eyes("batch", Found()),)).look()
+        _survey(_place({"describe_images": [DENIED]}), uses=(Eyes("batch", Found()),)).query()
 
 
 def test_permissions_are_unknown_until_they_are_looked_up() -> None:
     """Unknown is not none: the act refuses without them."""
     survey = _survey(_place(_images("ami-1")), per_image=(Eyes("launch-permissions", Found()),))
-    survey.look()
+    survey.query()
     image = Image(image_id="ami-1", account="1", region="here")
 
     assert survey.permissions(image) is None
     assert survey.permissions(Image(image_id="ami-1", account="1", region="nowhere")) is None
-    survey.look_at({"ami-1"})
+    survey.query_images({"ami-1"})
     assert survey.permissions(image) is None

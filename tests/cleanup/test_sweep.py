@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.images import Image
-from gpu_ami.aws.leftovers import KINDS, Leftover
+from gpu_ami.aws.leftovers import KINDS, BuildResource
 from gpu_ami.aws.references.source import Reference
 from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.policy import Policy
@@ -21,7 +21,7 @@ DEAD = "20261122T120000Z-abc123"
 ALIVE = "20261123T090000Z-abc123"
 
 
-def _left(kind: str = "instance", run: str = DEAD, **more: Any) -> Leftover:
+def _left(kind: str = "instance", run: str = DEAD, **more: Any) -> BuildResource:
     values: dict[str, Any] = {
         "kind": kind,
         "identifier": f"{kind}-1",
@@ -31,14 +31,14 @@ def _left(kind: str = "instance", run: str = DEAD, **more: Any) -> Leftover:
         "state": "available",
         "tags": {},
     }
-    return Leftover(**values | more)
+    return BuildResource(**values | more)
 
 
-def _decide(*leftovers: Leftover, images: Any = (), needed: Any = None) -> list[SweepVerdict]:
+def _decide(*leftovers: BuildResource, images: Any = (), needed: Any = None) -> list[SweepVerdict]:
     return decide_sweep(leftovers, images, needed or {}, LONGEST, NOW)
 
 
-def _codes(leftover: Leftover, **more: Any) -> list[str]:
+def _codes(leftover: BuildResource, **more: Any) -> list[str]:
     (verdict,) = _decide(leftover, **more)
     return [reason.code for reason in verdict.reasons]
 
@@ -112,7 +112,7 @@ def test_the_youngest_resource_tells_even_if_the_run_id_is_old(kind: str) -> Non
     left = _left(kind, created=None if kind == "security-group" else NOW - timedelta(days=1))
     young = _left("instance", identifier="i-2", created=NOW - timedelta(hours=1))
 
-    verdicts = {verdict.leftover.identifier: verdict for verdict in _decide(left, young)}
+    verdicts = {verdict.resource.identifier: verdict for verdict in _decide(left, young)}
 
     assert [reason.code for reason in verdicts[left.identifier].reasons] == ["may-be-alive"]
 
@@ -159,7 +159,7 @@ def test_an_ami_that_something_needs_is_no_leftover(target: str) -> None:
 
 def test_things_go_in_the_order_in_which_they_can() -> None:
     """A group cannot go before its instance."""
-    kinds = [v.leftover.kind for v in _decide(*(_left(kind) for kind in reversed(list(KINDS))))]
+    kinds = [v.resource.kind for v in _decide(*(_left(kind) for kind in reversed(list(KINDS))))]
 
     assert kinds == list(KINDS)
 

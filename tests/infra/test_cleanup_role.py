@@ -34,9 +34,7 @@ def calls(*places: str) -> set[tuple[str, str]]:
     ]
     text = "".join(file.read_text(encoding="utf-8") for file in files)
     services = "autoscaling|batch|ec2|ecs|iam|imagebuilder|rbin|ssm"
-    found = set(re.findall(rf'"({services})",\s*"([a-z]+_[a-z_]+)"', text))
-    found |= {("iam", name) for name in re.findall(r'_iam_pages\(caller, "(\w+)"', text)}
-    return found
+    return set(re.findall(rf'"({services})",\s*"([a-z]+_[a-z_]+)"', text))
 
 
 def action(service: str, operation: str) -> str:

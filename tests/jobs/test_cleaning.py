@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from gpu_ami.cleanup.journal import Journal, image_record, new_path
+from gpu_ami.cleanup.journal import Journal, new_path, read, unfinished
+from gpu_ami.cleanup.journal_events import Begin, End, ImageRecord, Unknown, Will
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.jobs.cleaning import Request, cleanup
@@ -166,8 +167,8 @@ def test_in_a_quiet_account_a_killed_run_is_not_finished(here: World, tmp_path: 
     image = here.image()
     (seen,) = [verdict.image for verdict in here.plan().decision.verdicts if verdict.image.image_id == image.id]
     journal = Journal(new_path(task(here, tmp_path).run.workspace.logs, here.now))
-    journal.write("begin", format=1, account=here.account)
-    journal.write("will", mode="delete", image=image_record(seen), permissions=[], snapshots=[])
+    journal.write(Begin(account=here.account))
+    journal.write(Will(mode="delete", image=ImageRecord.of(seen), permissions=(), snapshots=()))
     journal.close()
     here.maker.ec2.deregister_image(image.id)
     (snapshot,) = image.snapshot_ids
@@ -399,12 +400,10 @@ def test_two_runs_at_once_are_one_too_many(here: World, tmp_path: Path, unused: 
 
 def test_the_next_run_finishes_a_killed_one(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
     """The journal of the killed run is closed by the one that finished it."""
-    from gpu_ami.cleanup.journal import Journal, image_record, unfinished
-
-    record = image_record(here.plan().decision.doomed[0].image)
+    record = ImageRecord.of(here.plan().decision.selected[0].image)
     journal = Journal(tmp_path / "logs" / "cleanup-0.jsonl")
-    journal.write("begin", format=1, account=here.account)
-    journal.write("will", mode="delete", image=record, permissions=[], snapshots=[])
+    journal.write(Begin(account=here.account))
+    journal.write(Will(mode="delete", image=record, permissions=(), snapshots=()))
     journal.close()
     here.maker.ec2.deregister_image(unused.id)
 
@@ -442,21 +441,19 @@ def test_a_plan_is_shown_beside_a_damaged_journal(here: World, tmp_path: Path, u
 
 def test_a_killed_run_in_another_region_is_left_to_a_run_there(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
     """Closing its journal now would leave its snapshots behind for ever."""
-    from gpu_ami.cleanup.journal import Journal, image_record, unfinished
-
     there = other_region(here)
     there.image(1)
     abroad = there.image(200)
     plan = here.plan(places=[here.place(), here.place(OTHER_REGION)])
-    record = next(image_record(v.image) for v in plan.decision.doomed if v.image.image_id == abroad.id)
+    record = next(ImageRecord.of(v.image) for v in plan.decision.selected if v.image.image_id == abroad.id)
     journal = Journal(tmp_path / "logs" / "cleanup-0.jsonl")
-    journal.write("begin", format=1, account=here.account)
-    journal.write("will", mode="delete", image=record, permissions=[], snapshots=[])
+    journal.write(Begin(account=here.account))
+    journal.write(Will(mode="delete", image=record, permissions=(), snapshots=()))
     journal.close()
     there.ec2.deregister_image(abroad.id)
 
     _clean(here, tmp_path, yes=True, permanent=True)
-    assert [story.path.name for story in unfinished(tmp_path / "logs", here.account)] == ["cleanup-0.jsonl"]
+    assert [replay.path.name for replay in unfinished(tmp_path / "logs", here.account)] == ["cleanup-0.jsonl"]
     assert abroad.snapshot_ids[0] in there.ec2.snapshots
 
     _clean(here, tmp_path, yes=True, permanent=True, regions=(f"{REGION},{OTHER_REGION}",))
@@ -469,14 +466,12 @@ def test_the_next_run_looks_what_became_of_a_lost_answer(
     here: World, tmp_path: Path, unused: SandboxAmi, *, is_gone: bool
 ) -> None:
     """The run came to its end without knowing; the snapshots of an AMI that went must not stay for ever."""
-    from gpu_ami.cleanup.journal import Journal, image_record, read, unfinished
-
-    record = image_record(here.plan().decision.doomed[0].image)
+    record = ImageRecord.of(here.plan().decision.selected[0].image)
     journal = Journal(tmp_path / "logs" / "cleanup-0.jsonl")
-    journal.write("begin", format=1, account=here.account)
-    journal.write("will", mode="delete", image=record, permissions=[], snapshots=[])
-    journal.write("unknown", image_id=unused.id, error="no answer")
-    journal.write("end", failed=1)
+    journal.write(Begin(account=here.account))
+    journal.write(Will(mode="delete", image=record, permissions=(), snapshots=()))
+    journal.write(Unknown(image_id=unused.id, error="no answer"))
+    journal.write(End(failed=1))
     journal.close()
     if is_gone:
         here.maker.ec2.deregister_image(unused.id)
@@ -501,8 +496,6 @@ SNAPSHOT_CHANGES = SNAPSHOT_CLAIMS | {
 @pytest.mark.parametrize("name", SNAPSHOT_CHANGES)
 def test_finishing_a_killed_run_takes_nobodys_data(here: World, tmp_path: Path, unused: SandboxAmi, name: str) -> None:
     """A journal is a file: what it names goes only if EC2 itself says that it was that AMI's, and nobody kept it."""
-    from gpu_ami.cleanup.journal import read
-
     journal = _killed(here, tmp_path)
     here.maker.ec2.deregister_image(unused.id)
     (snapshot,) = unused.snapshot_ids
@@ -512,7 +505,7 @@ def test_finishing_a_killed_run_takes_nobodys_data(here: World, tmp_path: Path, 
     _clean(here, tmp_path, yes=True, permanent=True)
 
     assert snapshot in here.snapshots_there()
-    assert why in read(journal).entries[unused.id].snapshot_status[snapshot]
+    assert why in str(read(journal).entries[unused.id].snapshot_status[snapshot])
 
 
 def test_a_restore_that_failed_half_way_is_no_run_to_finish(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
@@ -534,12 +527,10 @@ def test_a_restore_that_failed_half_way_is_no_run_to_finish(here: World, tmp_pat
 
 def _killed(here: World, root: Path) -> Path:
     """Return the journal of a run that was killed right after it had written down the first AMI that goes."""
-    from gpu_ami.cleanup.journal import Journal, image_record
-
-    record = image_record(here.plan().decision.doomed[0].image)
+    record = ImageRecord.of(here.plan().decision.selected[0].image)
     journal = Journal(root / "logs" / "cleanup-0.jsonl")
-    journal.write("begin", format=1, account=here.account)
-    journal.write("will", mode="delete", image=record, permissions=[], snapshots=[])
+    journal.write(Begin(account=here.account))
+    journal.write(Will(mode="delete", image=record, permissions=(), snapshots=()))
     journal.close()
     return journal.path
 

@@ -318,7 +318,7 @@ def test_a_table_says_all_of_it(here: World, tmp_path: Path) -> None:
     text = _sweep(here, tmp_path, task_options={"output": "table"}).out.getvalue()
 
     assert all(identifier in text for identifier in left.values())
-    assert "7 leftovers to remove, 1 to keep" in text
+    assert "7 resources to remove, 1 to keep" in text
 
 
 def test_instances_that_do_not_end_are_waited_for_and_said(here: World) -> None:

@@ -20,7 +20,7 @@ from gpu_ami.aws.references.registry import OWN, PER_IMAGE, USES
 from gpu_ami.cleanup.plan import Plan
 from gpu_ami.cleanup.planning import make_plan
 from gpu_ami.cleanup.policy import Policy, Scope
-from gpu_ami.cleanup.survey import Place, Survey
+from gpu_ami.cleanup.survey import Location, Survey
 from gpu_ami.cleanup.tree import LocalSource
 from gpu_ami.console import Console
 from gpu_ami.invocation import Invocation
@@ -86,9 +86,9 @@ class World:
             rule = {"ResourceType": kind, "RetentionPeriod": period, "ResourceTags": [tag]}
             recycle_bin(maker.ec2).add_rule(rule, f"arn:aws:rbin:{region}:{self.account}")
 
-    def place(self, region: str = REGION) -> Place:
-        """Return a region to look at."""
-        return Place(Caller(self.access, region), self.account)
+    def place(self, region: str = REGION) -> Location:
+        """Return a region to query."""
+        return Location(Caller(self.access, region), self.account)
 
     def survey(
         self,
@@ -96,7 +96,7 @@ class World:
         *,
         without: Collection[str] = (),
         local: Sequence[LocalSource] = (),
-        places: Sequence[Place] | None = None,
+        places: Sequence[Location] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Survey:
         """Return a survey of the account that leaves out the sources *without*."""
@@ -138,7 +138,7 @@ def other_region(here: World) -> demomaker.Maker:
 
 def doomed(plan: Plan) -> set[str]:
     """Return the AMIs that *plan* would delete."""
-    return {verdict.image.image_id for verdict in plan.decision.doomed}
+    return {verdict.image.image_id for verdict in plan.decision.selected}
 
 
 def reasons(plan: Plan, image_id: str) -> list[str]:

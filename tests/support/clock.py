@@ -43,6 +43,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> Clock:
     # By their defaults, wherever in the pipeline one is made.
     for made, defaults in ((Caller, {"sleep": clock.sleep}), (Pace, {"clock": clock, "sleep": clock.sleep})):
         own = made.__init__.__kwdefaults__
+        assert own is not None
         assert own.keys() >= defaults.keys()
         for name, value in defaults.items():
             monkeypatch.setitem(own, name, value)

@@ -34,8 +34,8 @@ class FakeCaller(Caller):
         """Return a caller of another region, with the same script."""
         return FakeCaller(self._script, region)
 
-    def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
-        """Return the next answer of the script."""
+    def call(self, service: str, operation: str, *, doing: str = "", **parameters: Any) -> dict[str, Any]:
+        """Return the next answer of the script; *doing* only words errors."""
         self.calls += 1
         self.asked.append((operation, parameters))
         answers = self._script[operation]

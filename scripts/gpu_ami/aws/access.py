@@ -186,24 +186,27 @@ def aws_errors(doing: str) -> Iterator[None]:
     Raises:
         AwsError: AWS refused, could not be reached, or there are no usable credentials.
     """
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+    from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 
     try:
         yield
-    except ClientError as exc:
+    except (ClientError, BotoCoreError, ResponseParserError) as exc:
+        raise AwsError(explain(exc, doing)) from exc
+
+
+def explain(exc: Exception, doing: str) -> str:
+    """Return the one line that says why *doing* (such as ``look up ami-1``) failed with the SDK's *exc*."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+
+    if isinstance(exc, ClientError):
         error = exc.response.get("Error", {})
-        msg = f"AWS refused to {doing}: {error.get('Code', 'Unknown')}: {_one_line(error.get('Message'))}"
-        raise AwsError(msg) from exc
-    except (NoCredentialsError, PartialCredentialsError) as exc:
-        msg = f"No AWS credentials to {doing}: set AWS_PROFILE or run `aws sso login`, or add --sandbox."
-        raise AwsError(msg) from exc
-    except BotoCoreError as exc:
-        msg = f"AWS could not be asked to {doing}: {_one_line(str(exc))}"
-        raise AwsError(msg) from exc
-    except ResponseParserError as exc:
-        msg = f"AWS was asked to {doing}, but its answer is cut off or malformed: is a proxy in between?"
-        raise AwsError(msg) from exc
+        return f"AWS refused to {doing}: {error.get('Code', 'Unknown')}: {_one_line(error.get('Message'))}"
+    if isinstance(exc, (NoCredentialsError, PartialCredentialsError)):
+        return f"No AWS credentials to {doing}: set AWS_PROFILE or run `aws sso login`, or add --sandbox."
+    if isinstance(exc, BotoCoreError):
+        return f"AWS could not be asked to {doing}: {_one_line(str(exc))}"
+    return f"AWS was asked to {doing}, but its answer is cut off or malformed: is a proxy in between?"
 
 
 def error_code(exc: Exception) -> str:

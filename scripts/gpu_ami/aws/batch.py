@@ -307,14 +307,9 @@ def _instances(caller: Caller, cluster_arn: str) -> list[dict[str, Any]]:
 
 
 def _container_instance_pages(caller: Caller, cluster_arn: str) -> Iterator[list[str]]:
-    token: dict[str, str] = {}
-    while True:
-        answer = caller.call("ecs", "list_container_instances", cluster=cluster_arn, **token)
+    for answer in caller.whole_pages("ecs", "list_container_instances", page_key="nextToken", cluster=cluster_arn):
         with making_sense("ecs:ListContainerInstances"):
             yield list(answer["containerInstanceArns"])
-        if not answer.get("nextToken"):
-            return
-        token = {"nextToken": answer["nextToken"]}
 
 
 def _chunks(values: Iterable[str]) -> Iterator[list[str]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from gpu_ami.aws.access import Access, error_code
+from gpu_ami.aws.access import Access, error_code, explain
 from gpu_ami.aws.pace import Pace
 from gpu_ami.errors import AwsError
 
@@ -61,21 +61,21 @@ class Caller:
 
     Args:
         access: The way to AWS.
-        region: The region to call.
-        paces: The pace of each API; shared by all callers of the same account and region.
+        region: The region to call; None is the access's own.
+        paces: The pace of each API in each region; shared by all callers of the same account.
         sleep: Waits between two tries.
     """
 
     def __init__(
         self,
         access: Access,
-        region: str,
+        region: str | None = None,
         *,
         paces: dict[str, Pace] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.access = access
-        self.region = region
+        self.region = region or access.region
         self._paces: dict[str, Pace] = {} if paces is None else paces
         self._sleep = sleep
         self._lock = threading.Lock()
@@ -88,20 +88,26 @@ class Caller:
 
     def elsewhere(self, region: str) -> Caller:
         """Return a caller for another region of the same account."""
-        return Caller(self.access, region, sleep=self._sleep)
+        return Caller(self.access, region, paces=self._paces, sleep=self._sleep)
 
-    def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+    def call(self, service: str, operation: str, *, doing: str = "", **parameters: Any) -> dict[str, Any]:
         """Return AWS's answer to one request, tried again when it was throttled or lost.
+
+        Args:
+            service: Such as ``ec2``.
+            operation: Such as ``describe_images``.
+            doing: What an error says could not be done, such as ``look up ami-1``; without it the operation's name.
+            parameters: The request's parameters.
 
         Raises:
             RefusedError: AWS answered with an error.
             UnansweredError: No usable answer came.
         """
-        pace = self._paces.setdefault(f"{service}.{operation}", Pace(sleep=self._sleep))
+        pace = self._paces.setdefault(f"{self.region}: {service}.{operation}", Pace(sleep=self._sleep))
         tries = 0
         while True:
             sent_at = pace.wait()
-            problem, is_throttled, is_final = self._try(service, operation, parameters)
+            problem, is_throttled, is_final = self._try(service, operation, doing, parameters)
             if isinstance(problem, dict):
                 pace.succeeded()
                 return problem
@@ -118,14 +124,16 @@ class Caller:
             raise problem
 
     def _try(
-        self, service: str, operation: str, parameters: dict[str, Any]
+        self, service: str, operation: str, doing: str, parameters: dict[str, Any]
     ) -> tuple[dict[str, Any] | AwsError, bool, bool]:
         """Return the answer or what is wrong, whether that is throttling, and whether another try is pointless."""
         from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
         from botocore.exceptions import ConnectionError as NotConnectedError
         from botocore.parsers import ResponseParserError
 
-        what = f"{service}:{_title(operation)} in {self.region}"
+        def said(exc: Exception, plain: str) -> str:
+            return explain(exc, doing) if doing else f"{service}:{_title(operation)} in {self.region}: {plain}"
+
         with self._lock:
             self.calls += 1
         try:
@@ -136,22 +144,30 @@ class Caller:
             code = error_code(exc)
             status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             message = " ".join(str(exc.response.get("Error", {}).get("Message") or "no message").split())
-            problem = RefusedError(f"{what}: {code}: {message}", code)
+            self._note_time(exc.response)
+            problem = RefusedError(said(exc, f"{code}: {message}"), code)
             if status >= 500 and code not in THROTTLING:
                 # Not a refusal: AWS, or something in between, broke down when it may have acted already.
                 return UnansweredError(str(problem)), False, False
             return problem, code in THROTTLING or status == 429, True
         except (HTTPClientError, NotConnectedError) as exc:
-            return UnansweredError(f"{what}: no answer: {_one_line(exc)}"), False, False
+            return UnansweredError(said(exc, f"no answer: {_one_line(exc)}")), False, False
         except BotoCoreError as exc:
-            return UnansweredError(f"{what}: {_one_line(exc)}"), False, True
+            return UnansweredError(said(exc, _one_line(exc))), False, True
         except (ResponseParserError, ValueError, TypeError, LookupError, AttributeError) as exc:
             # What botocore raises when it cannot make sense of an answer depends on where it stumbles.
-            return UnansweredError(f"{what}: the answer is cut off or malformed: {_one_line(exc)}"), False, False
+            return UnansweredError(said(exc, f"the answer is cut off or malformed: {_one_line(exc)}")), False, False
         return answer, False, True
 
     def pages(
-        self, service: str, operation: str, key: str, *, page_key: str = "NextToken", **parameters: Any
+        self,
+        service: str,
+        operation: str,
+        key: str,
+        *,
+        page_key: str = "NextToken",
+        doing: str = "",
+        **parameters: Any,
     ) -> Iterator[dict[str, Any]]:
         """Yield each row of the list *key* from all pages of a listing.
 
@@ -160,35 +176,66 @@ class Caller:
             operation: Such as ``describe_images``.
             key: The answer's list. An answer without it is not an empty one: it is cut off.
             page_key: What the listing calls its page token, in the request and in the answer.
+            doing: See `call`.
             parameters: The request's parameters.
 
         Raises:
             RefusedError: AWS answered with an error.
             UnansweredError: A page did not come, lacks its list, or leads back to a page that was seen.
         """
-        what = f"{service}:{_title(operation)} in {self.region}"
-        seen: set[str] = set()
-        while True:
-            answer = self.call(service, operation, **parameters)
+        for answer in self.whole_pages(service, operation, page_key=page_key, doing=doing, **parameters):
             rows = answer.get(key)
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+                what = f"{service}:{_title(operation)} in {self.region}"
                 msg = f"{what}: the answer has no list {key}: it is cut off or malformed."
                 raise UnansweredError(msg)
             yield from rows
-            following = answer.get(page_key)
+
+    def whole_pages(
+        self,
+        service: str,
+        operation: str,
+        *,
+        page_key: str = "NextToken",
+        next_key: str = "",
+        doing: str = "",
+        **parameters: Any,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the whole answer of each page of a listing, for one whose rows `pages` does not take.
+
+        Args:
+            service: Such as ``s3``.
+            operation: Such as ``list_objects_v2``.
+            page_key: What the request calls the page token.
+            next_key: What the answer calls it; empty when that is the same.
+            doing: See `call`.
+            parameters: The request's parameters.
+
+        Raises:
+            RefusedError: AWS answered with an error.
+            UnansweredError: A page did not come, or leads back to a page that was seen.
+        """
+        seen: set[str] = set()
+        while True:
+            answer = self.call(service, operation, doing=doing, **parameters)
+            yield answer
+            following = answer.get(next_key or page_key)
             if not following:
                 return
             if following in seen:
+                what = f"{service}:{_title(operation)} in {self.region}"
                 msg = f"{what}: the page token repeats: the list cannot be read to its end."
                 raise UnansweredError(msg)
             seen.add(following)
             parameters[page_key] = following
 
-    def _note_time(self, answer: dict[str, Any]) -> None:
+    def _note_time(self, answer: Mapping[str, Any]) -> None:
         said = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
         if said and self.aws_time is None:
-            moment = parsedate_to_datetime(said)
-            self.aws_time = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+            # A date that cannot be read says as little as a missing one.
+            with contextlib.suppress(ValueError, TypeError):
+                moment = parsedate_to_datetime(said)
+                self.aws_time = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
 @contextlib.contextmanager

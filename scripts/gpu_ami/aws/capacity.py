@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from string import ascii_lowercase
 from typing import Any, Literal
 
-from gpu_ami.aws.access import Access, aws_errors, error_code
-from gpu_ami.aws.calls import Caller, making_sense
+from gpu_ami.aws.calls import Caller, RefusedError, making_sense
 from gpu_ami.errors import AwsError
 
 Market = Literal["on-demand", "spot"]
@@ -80,22 +79,18 @@ def quota_code(kind: str, market: Market) -> str:
     return _CODES[kind, market]
 
 
-def instance_types(access: Access, names: Iterable[str]) -> dict[str, InstanceType]:
+def instance_types(caller: Caller, names: Iterable[str]) -> dict[str, InstanceType]:
     """Return those of the instance types *names* that the region has, by name.
 
     Raises:
         AwsError: EC2 refused.
     """
-    wanted = sorted(set(names))
-    client = access.client("ec2")
-    found: dict[str, InstanceType] = {}
-    with aws_errors(f"look up the instance types {', '.join(wanted)}"):
-        # A filter leaves unknown names out, where the list of types would be refused as a whole.
-        asked = [{"Name": "instance-type", "Values": wanted}]
-        for page in client.get_paginator("describe_instance_types").paginate(Filters=asked):
-            for entry in page["InstanceTypes"]:
-                found[entry["InstanceType"]] = _instance_type(entry)
-    return found
+    requested = sorted(set(names))
+    # A filter leaves unknown names out, where the list of types would be refused as a whole.
+    filters = [{"Name": "instance-type", "Values": requested}]
+    doing = f"look up the instance types {', '.join(requested)}"
+    rows = caller.pages("ec2", "describe_instance_types", "InstanceTypes", doing=doing, Filters=filters)
+    return {row["InstanceType"]: _instance_type(row) for row in rows}
 
 
 def _instance_type(entry: Mapping[str, Any]) -> InstanceType:
@@ -135,7 +130,7 @@ def type_of_instance(caller: Caller, instance_id: str) -> str | None:
         return None
 
 
-def offered(access: Access, zone: str, names: Iterable[str]) -> frozenset[str]:
+def offered(caller: Caller, zone: str, names: Iterable[str]) -> frozenset[str]:
     """Return those of the instance types *names* that EC2 has in the availability zone *zone*.
 
     Raises:
@@ -145,49 +140,63 @@ def offered(access: Access, zone: str, names: Iterable[str]) -> frozenset[str]:
         {"Name": "location", "Values": [zone]},
         {"Name": "instance-type", "Values": sorted(set(names))},
     ]
-    with aws_errors(f"look up which instance types {zone} has"):
-        pages = access.client("ec2").get_paginator("describe_instance_type_offerings")
-        listed = pages.paginate(LocationType="availability-zone", Filters=filters)
-        return frozenset(entry["InstanceType"] for page in listed for entry in page["InstanceTypeOfferings"])
+    rows = caller.pages(
+        "ec2",
+        "describe_instance_type_offerings",
+        "InstanceTypeOfferings",
+        doing=f"look up which instance types {zone} has",
+        LocationType="availability-zone",
+        Filters=filters,
+    )
+    return frozenset(row["InstanceType"] for row in rows)
 
 
-def quota(access: Access, code: str) -> Quota | None:
+def quota(caller: Caller, code: str) -> Quota | None:
     """Return the EC2 quota *code*; None when the region has none of that code.
 
     Raises:
         AwsError: Service Quotas refused for another reason.
     """
-    client = access.client("service-quotas")
-    with aws_errors(f"look up the quota {code}"):
-        try:
-            found = client.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]
-        except client.exceptions.ClientError as exc:
-            if error_code(exc) == "NoSuchResourceException":
-                return None
-            raise
+    request = {"ServiceCode": "ec2", "QuotaCode": code}
+    try:
+        answer = caller.call("service-quotas", "get_service_quota", doing=f"look up the quota {code}", **request)
+    except RefusedError as exc:
+        if exc.code == "NoSuchResourceException":
+            return None
+        raise
+    found = answer["Quota"]
     return Quota(code=code, name=found["QuotaName"], value=float(found["Value"]))
 
 
-def vcpus_in_use(access: Access, kind: str, market: Market) -> int:
+def vcpus_in_use(caller: Caller, kind: str, market: Market) -> int:
     """Return how many vCPUs the account's running instances of a quota class use.
 
     Raises:
         AwsError: EC2 refused.
     """
-    running = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
     types: Counter[str] = Counter()
     total = 0
-    with aws_errors("count the vCPUs of running instances"):
-        pages = access.client("ec2").get_paginator("describe_instances")
-        for page in pages.paginate(Filters=running, IncludeManagedResources=True):
-            for instance in (entry for group in page["Reservations"] for entry in group["Instances"]):
-                is_spot = instance.get("InstanceLifecycle") == "spot"
-                if quota_class(instance["InstanceType"]) != kind or is_spot != (market == "spot"):
-                    continue
-                cores = instance.get("CpuOptions", {})
-                if "CoreCount" in cores and "ThreadsPerCore" in cores:
-                    total += int(cores["CoreCount"]) * int(cores["ThreadsPerCore"])
-                else:
-                    types[instance["InstanceType"]] += 1
-    known = instance_types(access, types) if types else {}
+    for instance in _running(caller):
+        is_spot = instance.get("InstanceLifecycle") == "spot"
+        if quota_class(instance["InstanceType"]) != kind or is_spot != (market == "spot"):
+            continue
+        cores = instance.get("CpuOptions", {})
+        if "CoreCount" in cores and "ThreadsPerCore" in cores:
+            total += int(cores["CoreCount"]) * int(cores["ThreadsPerCore"])
+        else:
+            types[instance["InstanceType"]] += 1
+    known = instance_types(caller, types) if types else {}
     return total + sum(known[name].vcpus * count for name, count in types.items() if name in known)
+
+
+def _running(caller: Caller) -> Iterator[dict[str, Any]]:
+    """Yield EC2's row of each instance that runs or is about to, those that AWS services manage too."""
+    reservations = caller.pages(
+        "ec2",
+        "describe_instances",
+        "Reservations",
+        doing="count the vCPUs of running instances",
+        Filters=[{"Name": "instance-state-name", "Values": ["pending", "running"]}],
+        IncludeManagedResources=True,
+    )
+    return (instance for reservation in reservations for instance in reservation["Instances"])

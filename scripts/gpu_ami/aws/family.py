@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from gpu_ami.aws.access import Access, aws_errors
 from gpu_ami.aws.calls import Caller
 from gpu_ami.aws.images import Image, images_with
+from gpu_ami.aws.objects import objects
 from gpu_ami.ids import FAMILY_TAG, HANDOVER_TAG, PIPELINE_TAG
 
 _LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
@@ -33,16 +33,14 @@ def newest(caller: Caller, family: str) -> Image | None:
     return max(finished, key=lambda image: (image.created or _LONG_AGO, image.image_id), default=None)
 
 
-def model_objects(access: Access, bucket: str, *, prefix: str = "models/") -> list[ModelObject]:
+def model_objects(caller: Caller, bucket: str, *, prefix: str = "models/") -> list[ModelObject]:
     """Return what lies under s3://*bucket*/*prefix*, folders left out.
 
     Raises:
         AwsError: S3 refused, or there is no such bucket.
     """
-    found: list[ModelObject] = []
-    with aws_errors(f"list s3://{bucket}/{prefix}"):
-        pages = access.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        for entry in (entry for page in pages for entry in page.get("Contents", [])):
-            if not entry["Key"].endswith("/"):
-                found.append(ModelObject(entry["Key"].removeprefix(prefix), int(entry["Size"]), str(entry["ETag"])))
-    return found
+    return [
+        ModelObject(row["Key"].removeprefix(prefix), int(row["Size"]), str(row["ETag"]))
+        for row in objects(caller, bucket, prefix, doing=f"list s3://{bucket}/{prefix}")
+        if not row["Key"].endswith("/")
+    ]

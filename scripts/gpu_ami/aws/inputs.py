@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gpu_ami.aws.access import Access, aws_errors, error_code
+from gpu_ami.aws.calls import Caller, RefusedError
+from gpu_ami.aws.objects import objects
 from gpu_ami.errors import UsageError
 
 
@@ -50,60 +51,55 @@ def parse_repository_url(url: str) -> RepositoryUrl:
     return RepositoryUrl(account=parts[0], region=parts[3], name=name)
 
 
-def container_image(access: Access, repository: RepositoryUrl, *, tag: str, digest: str) -> ContainerImage | None:
+def container_image(caller: Caller, repository: RepositoryUrl, *, tag: str, digest: str) -> ContainerImage | None:
     """Return the image that *digest*, or without one *tag*, names; None when ECR has no such image.
 
     Raises:
         AwsError: ECR refused for another reason.
     """
-    wanted = {"imageDigest": digest} if digest else {"imageTag": tag}
-    client = access.client("ecr", region=repository.region)
-    with aws_errors(f"look up the image {digest or tag} of {repository.name}"):
-        try:
-            answer = client.describe_images(
-                registryId=repository.account, repositoryName=repository.name, imageIds=[wanted]
-            )
-        except client.exceptions.ClientError as exc:
-            if error_code(exc) in {"ImageNotFoundException", "RepositoryNotFoundException"}:
-                return None
-            raise
+    try:
+        answer = caller.elsewhere(repository.region).call(
+            "ecr",
+            "describe_images",
+            doing=f"look up the image {digest or tag} of {repository.name}",
+            registryId=repository.account,
+            repositoryName=repository.name,
+            imageIds=[{"imageDigest": digest} if digest else {"imageTag": tag}],
+        )
+    except RefusedError as exc:
+        if exc.code in {"ImageNotFoundException", "RepositoryNotFoundException"}:
+            return None
+        raise
     detail = answer["imageDetails"][0]
     return ContainerImage(digest=detail["imageDigest"], size_bytes=int(detail.get("imageSizeInBytes", 0)))
 
 
-def models_prefix(access: Access, bucket: str, *, prefix: str = "models/") -> Prefix | None:
+def models_prefix(caller: Caller, bucket: str, *, prefix: str = "models/") -> Prefix | None:
     """Return how much lies under s3://*bucket*/*prefix*; None when there is no such bucket.
 
     Raises:
         AwsError: S3 refused.
     """
-    client = access.client("s3")
-    objects = size = 0
-    with aws_errors(f"list s3://{bucket}/{prefix}"):
-        try:
-            for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-                for entry in page.get("Contents", []):
-                    if not entry["Key"].endswith("/"):
-                        objects += 1
-                        size += int(entry["Size"])
-        except client.exceptions.ClientError as exc:
-            if error_code(exc) == "NoSuchBucket":
-                return None
-            raise
-    return Prefix(objects=objects, size_bytes=size)
+    try:
+        rows = list(objects(caller, bucket, prefix, doing=f"list s3://{bucket}/{prefix}"))
+    except RefusedError as exc:
+        if exc.code == "NoSuchBucket":
+            return None
+        raise
+    sizes = [int(row["Size"]) for row in rows if not row["Key"].endswith("/")]
+    return Prefix(objects=len(sizes), size_bytes=sum(sizes))
 
 
-def parameter(access: Access, name: str) -> str | None:
+def parameter(caller: Caller, name: str) -> str | None:
     """Return the value of the SSM parameter *name*; None when there is none.
 
     Raises:
         AwsError: SSM refused.
     """
-    client = access.client("ssm")
-    with aws_errors(f"read the parameter {name}"):
-        try:
-            return str(client.get_parameter(Name=name)["Parameter"]["Value"])
-        except client.exceptions.ClientError as exc:
-            if error_code(exc) in {"ParameterNotFound", "ParameterVersionNotFound"}:
-                return None
-            raise
+    try:
+        answer = caller.call("ssm", "get_parameter", doing=f"read the parameter {name}", Name=name)
+    except RefusedError as exc:
+        if exc.code in {"ParameterNotFound", "ParameterVersionNotFound"}:
+            return None
+        raise
+    return str(answer["Parameter"]["Value"])

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from gpu_ami.aws.access import Access, aws_errors, error_code
+from gpu_ami.aws.calls import Caller, RefusedError
+from gpu_ami.errors import AwsError
 
 # Auto Scaling may use AWS's own keys by itself, a customer-managed one only where the key says so.
 _AUTO_SCALING = "AWSServiceRoleForAutoScaling"
@@ -37,20 +36,18 @@ class Key:
     lets_auto_scaling: bool | None = None
 
 
-def key(access: Access, name: str) -> Key | None:
+def key(caller: Caller, name: str) -> Key | None:
     """Return the key that an id, alias or ARN names; None when there is none.
 
     Raises:
         AwsError: KMS refused for another reason.
     """
-    client = access.client("kms")
-    with aws_errors(f"look up the key {name}"):
-        try:
-            found = client.describe_key(KeyId=name)["KeyMetadata"]
-        except client.exceptions.ClientError as exc:
-            if error_code(exc) in {"NotFoundException", "InvalidArnException"}:
-                return None
-            raise
+    try:
+        found = caller.call("kms", "describe_key", doing=f"look up the key {name}", KeyId=name)["KeyMetadata"]
+    except RefusedError as exc:
+        if exc.code in {"NotFoundException", "InvalidArnException"}:
+            return None
+        raise
     is_amazons = found.get("KeyManager") == "AWS"
     return Key(
         arn=found["Arn"],
@@ -58,22 +55,22 @@ def key(access: Access, name: str) -> Key | None:
         usage=found.get("KeyUsage") or "ENCRYPT_DECRYPT",
         spec=found.get("KeySpec", "SYMMETRIC_DEFAULT"),
         is_amazons=is_amazons,
-        lets_auto_scaling=None if is_amazons else _lets_auto_scaling(client, found["Arn"]),
+        lets_auto_scaling=None if is_amazons else _lets_auto_scaling(caller, found["Arn"]),
     )
 
 
-def _lets_auto_scaling(client: Any, arn: str) -> bool | None:
+def _lets_auto_scaling(caller: Caller, arn: str) -> bool | None:
     """Return whether the key's policy or a grant names Auto Scaling's role; None where one of them may not be read.
 
     No bake needs to know, so a refusal is no error.
     """
     try:
-        text = client.get_key_policy(KeyId=arn, PolicyName="default")["Policy"]
+        text = caller.call("kms", "get_key_policy", KeyId=arn, PolicyName="default")["Policy"]
         if _AUTO_SCALING in text or _everybody(json.loads(text)):
             return True
-        pages = client.get_paginator("list_grants").paginate(KeyId=arn)
+        pages = caller.whole_pages("kms", "list_grants", page_key="Marker", next_key="NextMarker", KeyId=arn)
         return any(_AUTO_SCALING in grant.get("GranteePrincipal", "") for page in pages for grant in page["Grants"])
-    except (BotoCoreError, ClientError, ValueError, LookupError, TypeError, AttributeError):
+    except (AwsError, ValueError, LookupError, TypeError, AttributeError):
         return None
 
 

@@ -1,4 +1,4 @@
-"""What a build that died leaves on AWS: found by its run tag, removed kind by kind."""
+"""The resources of incomplete builds: found by their run tag, removed kind by kind."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gpu_ami.ids import FAMILY_TAG, RUN_TAG
 _PAGE = 1000
 _GONE_STATES = frozenset({"terminated", "shutting-down"})
 _TERMINATED_WITHIN_S = 300.0
-_LOOK_EVERY_S = 2.0
+_QUERY_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leftover:
+class BuildResource:
     """One resource with a run tag.
 
     Attributes:
@@ -43,7 +43,7 @@ class Leftover:
     tags: Mapping[str, str]
 
 
-def find(caller: Caller, kind: str, family: str) -> list[Leftover]:
+def find(caller: Caller, kind: str, family: str) -> list[BuildResource]:
     """Return the resources of *kind* that carry the run tag and belong to *family*.
 
     Raises:
@@ -54,14 +54,14 @@ def find(caller: Caller, kind: str, family: str) -> list[Leftover]:
     return [each for each in found if each.run]
 
 
-def remove(caller: Caller, leftover: Leftover) -> None:
+def remove(caller: Caller, resource: BuildResource) -> None:
     """Remove one resource; one that is gone already is a success.
 
     Raises:
         AwsError: AWS refused, or nobody knows.
     """
     try:
-        KINDS[leftover.kind].remove(caller, leftover.identifier)
+        KINDS[resource.kind].remove(caller, resource.identifier)
     except RefusedError as exc:
         if not exc.code.endswith((".NotFound", "NoSuchEntity", ".NotFoundException")):
             raise
@@ -89,21 +89,21 @@ def wait_until_terminated(
         if clock() - began > _TERMINATED_WITHIN_S:
             msg = f"The instances {', '.join(filters[0]['Values'])} are still not terminated: run it again later."
             raise AwsError(msg)
-        sleep(_LOOK_EVERY_S)
+        sleep(_QUERY_EVERY_S)
 
 
 @dataclass(frozen=True)
 class Kind:
     """How one kind of resource is found and removed."""
 
-    find: Callable[[Caller], Iterator[Leftover]]
+    find: Callable[[Caller], Iterator[BuildResource]]
     remove: Callable[[Caller, str], object]
 
 
 def _listed(
     kind: str, operation: str, key: str, identifier: str, *, created: str = "", state: str = "State", paged: bool = True
-) -> Callable[[Caller], Iterator[Leftover]]:
-    def find_all(caller: Caller) -> Iterator[Leftover]:
+) -> Callable[[Caller], Iterator[BuildResource]]:
+    def find_all(caller: Caller) -> Iterator[BuildResource]:
         size: dict[str, Any] = {"MaxResults": 500} if paged else {}
         filters = [{"Name": "tag-key", "Values": [RUN_TAG]}]
         for row in caller.pages("ec2", operation, key, Filters=filters, **size):
@@ -112,10 +112,10 @@ def _listed(
     return find_all
 
 
-def _images(caller: Caller) -> Iterator[Leftover]:
+def _images(caller: Caller) -> Iterator[BuildResource]:
     """Yield our own AMIs; without an owner EC2 would look through all public ones."""
     for image in images_with(caller, {"tag-key": RUN_TAG}):
-        yield Leftover(
+        yield BuildResource(
             kind="image",
             identifier=image.image_id,
             region=image.region,
@@ -128,9 +128,9 @@ def _images(caller: Caller) -> Iterator[Leftover]:
 
 def _leftover(
     kind: str, caller: Caller, row: Mapping[str, Any], identifier: str, created: datetime | None, state: str
-) -> Leftover:
+) -> BuildResource:
     tags = {tag["Key"]: tag.get("Value", "") for tag in row.get("Tags") or []}
-    return Leftover(
+    return BuildResource(
         kind=kind,
         identifier=identifier,
         region=caller.region,
@@ -141,7 +141,7 @@ def _leftover(
     )
 
 
-def _instances(caller: Caller) -> Iterator[Leftover]:
+def _instances(caller: Caller) -> Iterator[BuildResource]:
     filters = [{"Name": "tag-key", "Values": [RUN_TAG]}]
     for reservation in caller.pages("ec2", "describe_instances", "Reservations", Filters=filters, MaxResults=_PAGE):
         for row in reservation["Instances"]:
@@ -150,13 +150,13 @@ def _instances(caller: Caller) -> Iterator[Leftover]:
                 yield _leftover("instance", caller, row, row["InstanceId"], parse_time(row.get("LaunchTime")), state)
 
 
-def _free_volumes(caller: Caller) -> Iterator[Leftover]:
+def _free_volumes(caller: Caller) -> Iterator[BuildResource]:
     """Volumes that hang on nothing: the others go with their instance."""
     find_all = _listed("volume", "describe_volumes", "Volumes", "VolumeId", created="CreateTime")
     return (each for each in find_all(caller) if each.state == "available")
 
 
-def _templates(caller: Caller) -> Iterator[Leftover]:
+def _templates(caller: Caller) -> Iterator[BuildResource]:
     """Launch templates that Packer made to ask a fleet for its builder; others with our tags may launch workers."""
     filters = [{"Name": "tag-key", "Values": [RUN_TAG]}]
     for row in caller.pages("ec2", "describe_launch_templates", "LaunchTemplates", Filters=filters, MaxResults=200):
@@ -165,23 +165,13 @@ def _templates(caller: Caller) -> Iterator[Leftover]:
             yield _leftover("launch-template", caller, row, row["LaunchTemplateId"], made, "")
 
 
-def _profiles(caller: Caller) -> Iterator[Leftover]:
+def _profiles(caller: Caller) -> Iterator[BuildResource]:
     """Instance profiles that Packer named; a listing leaves their tags out."""
-    for row in _iam_pages(caller, "list_instance_profiles", "InstanceProfiles"):
+    for row in caller.pages("iam", "list_instance_profiles", "InstanceProfiles", page_key="Marker"):
         name = row["InstanceProfileName"]
         if name.startswith("packer-"):
             tagged = caller.call("iam", "get_instance_profile", InstanceProfileName=name)["InstanceProfile"]
             yield _leftover("instance-profile", caller, tagged, name, parse_time(row.get("CreateDate")), "")
-
-
-def _iam_pages(caller: Caller, operation: str, key: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-    # IAM's pages go by a marker that is asked for under another name than it is given.
-    while True:
-        answer = caller.call("iam", operation, **parameters)
-        yield from answer[key]
-        if not answer.get("IsTruncated"):
-            return
-        parameters["Marker"] = answer["Marker"]
 
 
 def _remove_profile(caller: Caller, name: str) -> None:

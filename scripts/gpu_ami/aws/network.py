@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpu_ami.aws.access import Access, aws_errors, error_code
+from gpu_ami.aws.calls import Caller, RefusedError
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,13 @@ class Group:
     egress: tuple[Rule, ...]
 
 
-def subnet(access: Access, subnet_id: str) -> Subnet | None:
+def subnet(caller: Caller, subnet_id: str) -> Subnet | None:
     """Return the subnet *subnet_id*; None when EC2 does not know it.
 
     Raises:
         AwsError: EC2 refused for another reason.
     """
-    found = _known(access, subnet_id, lambda ec2: ec2.describe_subnets(SubnetIds=[subnet_id])["Subnets"])
+    found = _known(caller, subnet_id, "describe_subnets", "Subnets", SubnetIds=[subnet_id])
     if found is None:
         return None
     return Subnet(
@@ -122,20 +122,17 @@ def subnet(access: Access, subnet_id: str) -> Subnet | None:
     )
 
 
-def network(access: Access, of: Subnet) -> Network:
+def network(caller: Caller, of: Subnet) -> Network:
     """Return the routes and endpoints of a subnet; without an association of its own, those of the VPC's main table.
 
     Raises:
         AwsError: EC2 refused.
     """
-    ec2 = access.client("ec2")
     in_vpc = [{"Name": "vpc-id", "Values": [of.vpc_id]}]
-    with aws_errors(f"look up the routes of {of.subnet_id}"):
-        pages = ec2.get_paginator("describe_route_tables").paginate(Filters=in_vpc)
-        tables = [table for page in pages for table in page["RouteTables"]]
-    with aws_errors(f"look up the endpoints of {of.vpc_id}"):
-        pages = ec2.get_paginator("describe_vpc_endpoints").paginate(Filters=in_vpc)
-        endpoints = [endpoint for page in pages for endpoint in page["VpcEndpoints"]]
+    routing = f"look up the routes of {of.subnet_id}"
+    tables = list(caller.pages("ec2", "describe_route_tables", "RouteTables", doing=routing, Filters=in_vpc))
+    ending = f"look up the endpoints of {of.vpc_id}"
+    endpoints = list(caller.pages("ec2", "describe_vpc_endpoints", "VpcEndpoints", doing=ending, Filters=in_vpc))
     own = [table for table in tables if _associated(table, lambda a: a.get("SubnetId") == of.subnet_id)]
     main = [table for table in tables if _associated(table, lambda a: bool(a.get("Main")))]
     table: Mapping[str, Any] = next(iter(own or main), {})
@@ -149,13 +146,13 @@ def network(access: Access, of: Subnet) -> Network:
     )
 
 
-def security_group(access: Access, group_id: str) -> Group | None:
+def security_group(caller: Caller, group_id: str) -> Group | None:
     """Return the security group *group_id*; None when EC2 does not know it.
 
     Raises:
         AwsError: EC2 refused for another reason.
     """
-    found = _known(access, group_id, lambda ec2: ec2.describe_security_groups(GroupIds=[group_id])["SecurityGroups"])
+    found = _known(caller, group_id, "describe_security_groups", "SecurityGroups", GroupIds=[group_id])
     if found is None:
         return None
     return Group(
@@ -184,18 +181,15 @@ def public_address(timeout_s: float = 3.0) -> str | None:
         connection.close()
 
 
-def _known(
-    access: Access, identifier: str, look: Callable[[Any], Iterable[Mapping[str, Any]]]
-) -> Mapping[str, Any] | None:
-    client = access.client("ec2")
-    with aws_errors(f"look up {identifier}"):
-        try:
-            return next(iter(look(client)), None)
-        except client.exceptions.ClientError as exc:
-            # InvalidSubnetID.NotFound, InvalidGroup.NotFound, InvalidGroupId.Malformed, …
-            if error_code(exc).endswith((".NotFound", ".Malformed")):
-                return None
-            raise
+def _known(caller: Caller, identifier: str, operation: str, key: str, **parameters: Any) -> Mapping[str, Any] | None:
+    """Return the first row of the answer's list *key*; None when EC2 does not know the *identifier*."""
+    try:
+        return next(caller.pages("ec2", operation, key, doing=f"look up {identifier}", **parameters), None)
+    except RefusedError as exc:
+        # InvalidSubnetID.NotFound, InvalidGroup.NotFound, InvalidGroupId.Malformed, …
+        if exc.code.endswith((".NotFound", ".Malformed")):
+            return None
+        raise
 
 
 def _associated(table: Mapping[str, Any], fits: Callable[[Mapping[str, Any]], bool]) -> bool:

@@ -1,25 +1,27 @@
-"""Small texts in S3."""
+"""Objects in S3: listed, and small texts read and written."""
 
 from __future__ import annotations
 
-from gpu_ami.aws.access import Access, aws_errors
+from collections.abc import Iterator
+from typing import Any
+
+from gpu_ami.aws.access import aws_errors
+from gpu_ami.aws.calls import Caller
 
 _LARGEST_BYTES = 1024 * 1024
 
 
-def put_text(access: Access, bucket: str, key: str, text: str, region: str | None = None) -> None:
+def put_text(caller: Caller, bucket: str, key: str, text: str) -> None:
     """Write *text* to an object, encrypted at rest as the bucket says.
 
     Raises:
         AwsError: S3 refused or cannot be reached.
     """
-    with aws_errors(f"write s3://{bucket}/{key}"):
-        access.client("s3", region=region).put_object(
-            Bucket=bucket, Key=key, Body=text.encode(), ContentType="application/json"
-        )
+    written = {"Bucket": bucket, "Key": key, "Body": text.encode(), "ContentType": "application/json"}
+    caller.call("s3", "put_object", doing=f"write s3://{bucket}/{key}", **written)
 
 
-def list_texts(access: Access, bucket: str, prefix: str, region: str | None = None) -> dict[str, str]:
+def list_texts(caller: Caller, bucket: str, prefix: str) -> dict[str, str]:
     """Return the JSON objects directly under *prefix*, by their names without it.
 
     An object too large to be one of ours is left to the caller as an empty text.
@@ -27,15 +29,36 @@ def list_texts(access: Access, bucket: str, prefix: str, region: str | None = No
     Raises:
         AwsError: S3 refused or cannot be reached.
     """
-    client = access.client("s3", region=region)
+    doing = f"read s3://{bucket}/{prefix}"
     found: dict[str, str] = {}
-    with aws_errors(f"read s3://{bucket}/{prefix}"):
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
-            for row in page.get("Contents", []):
-                if not row["Key"].endswith(".json"):
-                    continue
-                body = b""
-                if row["Size"] <= _LARGEST_BYTES:
-                    body = client.get_object(Bucket=bucket, Key=row["Key"])["Body"].read()
-                found[row["Key"].removeprefix(prefix)] = body.decode("utf-8", "replace")
+    for row in objects(caller, bucket, prefix, doing=doing, Delimiter="/"):
+        if not row["Key"].endswith(".json"):
+            continue
+        body = b""
+        if row["Size"] <= _LARGEST_BYTES:
+            answer = caller.call("s3", "get_object", doing=doing, Bucket=bucket, Key=row["Key"])
+            with aws_errors(doing):
+                body = answer["Body"].read()
+        found[row["Key"].removeprefix(prefix)] = body.decode("utf-8", "replace")
     return found
+
+
+def objects(caller: Caller, bucket: str, prefix: str, *, doing: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+    """Yield S3's row of each object under *prefix*; see `Caller.call` for *doing* and the *parameters*.
+
+    Raises:
+        RefusedError: S3 refused, such as with the code ``NoSuchBucket``.
+        AwsError: S3 cannot be reached.
+    """
+    # S3 leaves the list out of a page without objects.
+    for answer in caller.whole_pages(
+        "s3",
+        "list_objects_v2",
+        page_key="ContinuationToken",
+        next_key="NextContinuationToken",
+        doing=doing,
+        Bucket=bucket,
+        Prefix=prefix,
+        **parameters,
+    ):
+        yield from answer.get("Contents", [])

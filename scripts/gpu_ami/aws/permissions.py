@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gpu_ami.aws.access import Access, Identity, aws_errors, error_code
+from gpu_ami.aws.access import Identity
+from gpu_ami.aws.calls import Caller, RefusedError
 
 Answer = Literal["allowed", "denied", "unknown"]
 
 _ROLE = re.compile(r"arn:(?P<partition>[a-z-]+):sts::(?P<account>\d+):assumed-role/(?P<name>[^/]+)/.+")
 # Who may not ask IAM at all, and principals that it cannot simulate (root, federated users).
-_NOT_TO_BE_ASKED = ("AccessDenied", "AccessDeniedException", "NoSuchEntity", "InvalidInput", "UnsupportedOperation")
+_NOT_SIMULATED = ("AccessDenied", "AccessDeniedException", "NoSuchEntity", "InvalidInput", "UnsupportedOperation")
 _DENIED = "UnauthorizedOperation"
 # Well formed, and nobody's: a dry run changes nothing, and with these there is nothing to change either.
 _NOBODYS = "00000000000000000"
@@ -42,7 +43,7 @@ class Place:
     tags: Mapping[str, str]
 
 
-def principal(access: Access, who: Identity) -> str | None:
+def principal(caller: Caller, who: Identity) -> str | None:
     """Return the user or role that IAM can simulate for *who*; None for root, which may everything, and others.
 
     A session's ARN has no path of its role: IAM is asked for the role's, and where it may not be, the bare name is
@@ -51,18 +52,17 @@ def principal(access: Access, who: Identity) -> str | None:
     match = _ROLE.fullmatch(who.arn)
     if match is None:
         return who.arn if ":user/" in who.arn else None
-    client = access.client("iam")
-    with aws_errors(f"look up the role {match['name']}"):
-        try:
-            return str(client.get_role(RoleName=match["name"])["Role"]["Arn"])
-        except client.exceptions.ClientError as exc:
-            if error_code(exc) not in _NOT_TO_BE_ASKED:
-                raise
+    name = match["name"]
+    try:
+        return str(caller.call("iam", "get_role", doing=f"look up the role {name}", RoleName=name)["Role"]["Arn"])
+    except RefusedError as exc:
+        if exc.code not in _NOT_SIMULATED:
+            raise
     return f"arn:{match['partition']}:iam::{match['account']}:role/{match['name']}"
 
 
 def simulate(
-    access: Access, arn: str, actions: Iterable[str], resource: str, context: Mapping[str, Sequence[str]]
+    caller: Caller, arn: str, actions: Iterable[str], resource: str, context: Mapping[str, Sequence[str]]
 ) -> dict[str, Answer] | None:
     """Return IAM's answer for each action on *resource*; None where IAM may not be asked or does not know *arn*.
 
@@ -70,7 +70,7 @@ def simulate(
     "unknown" where a condition asks for more than *context* has.
 
     Args:
-        access: The way to IAM.
+        caller: Calls IAM.
         arn: A user or role.
         actions: Such as ``ec2:RunInstances``.
         resource: ARN, or ``*``.
@@ -79,8 +79,7 @@ def simulate(
     Raises:
         AwsError: IAM refused for another reason.
     """
-    client = access.client("iam")
-    asked: dict[str, Any] = {
+    request: dict[str, Any] = {
         "PolicySourceArn": arn,
         "ActionNames": sorted(actions),
         "ResourceArns": [resource],
@@ -93,16 +92,15 @@ def simulate(
             for key, values in context.items()
         ],
     }
-    found: dict[str, Answer] = {}
-    with aws_errors(f"simulate the permissions of {arn}"):
-        try:
-            for page in client.get_paginator("simulate_principal_policy").paginate(**asked):
-                found |= {row["EvalActionName"]: _simulated(row) for row in page["EvaluationResults"]}
-        except client.exceptions.ClientError as exc:
-            if error_code(exc) in _NOT_TO_BE_ASKED:
-                return None
-            raise
-    return found
+    doing = f"simulate the permissions of {arn}"
+    listing = ("iam", "simulate_principal_policy", "EvaluationResults")
+    try:
+        rows = list(caller.pages(*listing, page_key="Marker", doing=doing, **request))
+    except RefusedError as exc:
+        if exc.code in _NOT_SIMULATED:
+            return None
+        raise
+    return {row["EvalActionName"]: _simulated(row) for row in rows}
 
 
 def _simulated(row: Mapping[str, Any]) -> Answer:
@@ -111,7 +109,7 @@ def _simulated(row: Mapping[str, Any]) -> Answer:
     return "unknown" if row["EvalDecision"] == "implicitDeny" and row.get("MissingContextValues") else "denied"
 
 
-def dry_run(access: Access, action: str, place: Place, about: str = "") -> Answer:
+def dry_run(caller: Caller, action: str, place: Place, about: str = "") -> Answer:
     """Return what a dry run says of the EC2 *action*; "unknown" for what cannot be tried without a real object.
 
     EC2 answers ``DryRunOperation`` or ``UnauthorizedOperation``. It may also say that an object is not there before
@@ -119,7 +117,7 @@ def dry_run(access: Access, action: str, place: Place, about: str = "") -> Answe
     something denies the action outright.
 
     Args:
-        access: The way to EC2.
+        caller: Calls EC2.
         action: Such as ``ec2:RunInstances``.
         place: What a launch is told.
         about: Id of what would be tagged, nobody's; empty for an instance's.
@@ -128,37 +126,36 @@ def dry_run(access: Access, action: str, place: Place, about: str = "") -> Answe
         AwsError: EC2 could not be asked.
     """
     service, _, operation = action.partition(":")
-    asked = _ASKED.get(operation)
-    if service != "ec2" or (asked is None and not operation.startswith("Describe")):
+    request = _REQUESTS.get(operation)
+    if service != "ec2" or (request is None and not operation.startswith("Describe")):
         return "unknown"
-    client = access.client("ec2")
     method = re.sub(r"(?<!^)(?=[A-Z])", "_", operation).lower()
-    with aws_errors(f"try {action}"):
-        try:
-            tagged = {"Resources": [about]} if about and operation == "CreateTags" else {}
-            getattr(client, method)(**((asked(place) if asked else {}) | tagged), DryRun=True)
-        except client.exceptions.ClientError as exc:
-            if error_code(exc) == "DryRunOperation":
-                return "allowed"
-            is_proof = operation not in _ABOUT_NOTHING or "explicit deny" in str(exc)
-            return "denied" if error_code(exc) == _DENIED and is_proof else "unknown"
+    tagged = {"Resources": [about]} if about and operation == "CreateTags" else {}
+    parameters = (request(place) if request else {}) | tagged
+    try:
+        caller.call("ec2", method, doing=f"try {action}", **parameters, DryRun=True)
+    except RefusedError as exc:
+        if exc.code == "DryRunOperation":
+            return "allowed"
+        is_proof = operation not in _ABOUT_NOTHING or "explicit deny" in str(exc)
+        return "denied" if exc.code == _DENIED and is_proof else "unknown"
     return "unknown"
 
 
-def role_of_profile(access: Access, name: str) -> str | None:
+def role_of_profile(caller: Caller, name: str) -> str | None:
     """Return the ARN of the role in the instance profile *name*; empty when it holds none, None when there is no such.
 
     Raises:
         AwsError: IAM refused for another reason.
     """
-    client = access.client("iam")
-    with aws_errors(f"look up the instance profile {name}"):
-        try:
-            roles: Sequence[Mapping[str, Any]] = client.get_instance_profile(InstanceProfileName=name)[
-                "InstanceProfile"
-            ]["Roles"]
-        except client.exceptions.NoSuchEntityException:
+    doing = f"look up the instance profile {name}"
+    try:
+        answer = caller.call("iam", "get_instance_profile", doing=doing, InstanceProfileName=name)
+    except RefusedError as exc:
+        if exc.code == "NoSuchEntity":
             return None
+        raise
+    roles: Sequence[Mapping[str, Any]] = answer["InstanceProfile"]["Roles"]
     return str(roles[0]["Arn"]) if roles else ""
 
 
@@ -190,7 +187,7 @@ def _instance(_place: Place) -> dict[str, Any]:
     return {"InstanceIds": [f"i-{_NOBODYS}"]}
 
 
-_ASKED: dict[str, Callable[[Place], dict[str, Any]]] = {
+_REQUESTS: dict[str, Callable[[Place], dict[str, Any]]] = {
     "RunInstances": _launch,
     "StopInstances": _instance,
     "TerminateInstances": _instance,
@@ -220,4 +217,4 @@ _ASKED: dict[str, Callable[[Place], dict[str, Any]]] = {
     "DeleteSnapshot": lambda _place: {"SnapshotId": f"snap-{_NOBODYS}"},
 }
 # Those that are tried on something that is not there.
-_ABOUT_NOTHING = frozenset(_ASKED) - {"RunInstances", "CreateKeyPair", "CreateSecurityGroup"}
+_ABOUT_NOTHING = frozenset(_REQUESTS) - {"RunInstances", "CreateKeyPair", "CreateSecurityGroup"}

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from gpu_ami.aws.access import Access, aws_errors
+from gpu_ami.aws.calls import Caller
 from gpu_ami.errors import AwsError
 
 # The Price List API answers in a few regions only, for all of them.
@@ -138,15 +138,14 @@ class Looked:
 
 
 def look_up(
-    access: Access, region: str, *, types: Iterable[str], rates: Iterable[str], now: datetime, days: int = SPOT_DAYS
+    caller: Caller, *, types: Iterable[str], rates: Iterable[str], now: datetime, days: int = SPOT_DAYS
 ) -> Looked:
-    """Return the prices of *region* as AWS gives them now.
+    """Return the prices of the caller's region as AWS gives them now.
 
     The first look-up goes alone: where credentials are missing, the others would only repeat it.
 
     Args:
-        access: The way to AWS.
-        region: Whose prices.
+        caller: Calls the region whose prices they are.
         types: Instance types, at least one.
         rates: Keys of `RATE_QUERIES`; others are left out.
         now: Where the spot history ends.
@@ -155,14 +154,14 @@ def look_up(
     Raises:
         AwsError: AWS could not be asked at all.
     """
-    wanted = list(dict.fromkeys(types))
-    history = functools.partial(spot_history, access, region, now=now, days=days)
-    queries = {("on_demand", name): (f"{name} on-demand", on_demand_query(name)) for name in wanted}
+    requested = list(dict.fromkeys(types))
+    history = functools.partial(spot_history, caller, now=now, days=days)
+    queries = {("on_demand", name): (f"{name} on-demand", on_demand_query(name)) for name in requested}
     queries |= {("rates", name): (name, RATE_QUERIES[name]) for name in rates if name in RATE_QUERIES}
     jobs: dict[_Job, Callable[[], Any]] = {
-        job: functools.partial(one_price, access, region, query, what=what) for job, (what, query) in queries.items()
+        job: functools.partial(one_price, caller, query, what=what) for job, (what, query) in queries.items()
     }
-    jobs |= {("spot", name): functools.partial(history, name) for name in wanted}
+    jobs |= {("spot", name): functools.partial(history, name) for name in requested}
     found: dict[str, dict[str, Any]] = {"on_demand": {}, "rates": {}, "spot": {}}
     problems = {}
     for (kind, name), answer in _in_parallel(jobs):
@@ -173,12 +172,11 @@ def look_up(
     return Looked(found["on_demand"], found["spot"], found["rates"], problems)
 
 
-def one_price(access: Access, region: str, query: Query, *, what: str) -> Decimal:
-    """Return the one price that *query* finds in *region*, in USD; of tiers the first that is paid for.
+def one_price(caller: Caller, query: Query, *, what: str) -> Decimal:
+    """Return the one price that *query* finds in the caller's region, in USD; of tiers the first that is paid for.
 
     Args:
-        access: The way to AWS.
-        region: Whose price.
+        caller: Calls the region whose price it is.
         query: Which price.
         what: What errors call it.
 
@@ -186,10 +184,15 @@ def one_price(access: Access, region: str, query: Query, *, what: str) -> Decima
         NoPriceError: No product fits, or several do; the line shows them. Or the price is not in USD.
         AwsError: The Price List could not be asked.
     """
-    client = access.client("pricing", region=_PRICE_LIST_REGION)
-    with aws_errors(f"look up the price of {what} in {region}"):
-        pages = client.get_paginator("get_products").paginate(ServiceCode=query.service, Filters=query.filters(region))
-        texts = [text for page in pages for text in page.get("PriceList", [])]
+    region = caller.region
+    pages = caller.elsewhere(_PRICE_LIST_REGION).whole_pages(
+        "pricing",
+        "get_products",
+        doing=f"look up the price of {what} in {region}",
+        ServiceCode=query.service,
+        Filters=query.filters(region),
+    )
+    texts = [text for page in pages for text in page.get("PriceList", [])]
     ending = re.compile(rf"(?:^|-){query.usagetype}$")
     products = [product for product in map(_product, texts) if ending.search(product.usagetype)]
     paid = [product for product in products if product.usd]
@@ -206,28 +209,31 @@ def one_price(access: Access, region: str, query: Query, *, what: str) -> Decima
     raise NoPriceError(msg)
 
 
-def spot_history(access: Access, region: str, instance_type: str, *, now: datetime, days: int) -> SpotHistory:
-    """Return the Linux spot prices of *instance_type* in *region* over the last *days*.
+def spot_history(caller: Caller, instance_type: str, *, now: datetime, days: int) -> SpotHistory:
+    """Return the Linux spot prices of *instance_type* in the caller's region over the last *days*.
 
     Raises:
         NoPriceError: There are none.
         AwsError: EC2 could not be asked.
     """
     start = now - timedelta(days=days)
-    with aws_errors(f"look up the spot prices of {instance_type} in {region}"):
-        pages = (
-            access.client("ec2", region=region)
-            .get_paginator("describe_spot_price_history")
-            .paginate(InstanceTypes=[instance_type], ProductDescriptions=["Linux/UNIX"], StartTime=start, EndTime=now)
-        )
-        rows = [row for page in pages for row in page.get("SpotPriceHistory", [])]
+    pages = caller.whole_pages(
+        "ec2",
+        "describe_spot_price_history",
+        doing=f"look up the spot prices of {instance_type} in {caller.region}",
+        InstanceTypes=[instance_type],
+        ProductDescriptions=["Linux/UNIX"],
+        StartTime=start,
+        EndTime=now,
+    )
+    rows = [row for page in pages for row in page.get("SpotPriceHistory", [])]
     changes = tuple(
         SpotChange(row.get("AvailabilityZoneId") or row["AvailabilityZone"], row["Timestamp"], usd)
         for row in rows
         if (usd := _usd(row.get("SpotPrice")))
     )
     if not changes:
-        msg = f"{instance_type} has no spot price in {region}."
+        msg = f"{instance_type} has no spot price in {caller.region}."
         raise NoPriceError(msg)
     return SpotHistory(start, now, changes)
 

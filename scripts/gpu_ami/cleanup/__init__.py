@@ -1,1 +1,1 @@
-"""Removes AMIs that nothing needs: collect, decide, plan, show, check again, act, journal, restore; sweep leftovers."""
+"""Removes AMIs that nothing needs: query, decide, plan, show, check again, act, restore; sweeps incomplete builds."""

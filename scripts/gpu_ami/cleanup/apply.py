@@ -15,8 +15,22 @@ from gpu_ami.aws.images import Image, snapshots
 from gpu_ami.cleanup.binproof import BinProof, Claim
 from gpu_ami.cleanup.decide import Verdict
 from gpu_ami.cleanup.guard import Guard
-from gpu_ami.cleanup.journal import Journal, image_record, snapshot_record
-from gpu_ami.cleanup.leftovers import DELETED, LEFT, Leftovers, why_kept
+from gpu_ami.cleanup.journal import Journal
+from gpu_ami.cleanup.journal_events import (
+    DELETED,
+    LEFT,
+    Done,
+    Failed,
+    ImageRecord,
+    OrphanDone,
+    SnapshotOutcome,
+    SnapshotRecord,
+    Unknown,
+    Will,
+    WillDeleteOrphan,
+    outcome_texts,
+)
+from gpu_ami.cleanup.leftovers import OrphanedSnapshots, why_kept
 from gpu_ami.cleanup.plan import Orphan, Plan
 from gpu_ami.cleanup.survey import Survey
 from gpu_ami.errors import AwsError
@@ -35,7 +49,7 @@ class Result:
         image_id: The AMI.
         region: Where it is or was.
         status: deleted, disabled, deprecated, kept or failed.
-        snapshots: What came of each of its snapshots.
+        snapshots: What came of each of its snapshots, by its id.
         error: Why it was kept or failed.
         is_lost: Whether it is gone for good although it was to be recoverable; `error` says why.
     """
@@ -43,19 +57,19 @@ class Result:
     image_id: str
     region: str
     status: str
-    snapshots: dict[str, str] = field(default_factory=dict)
+    snapshots: dict[str, SnapshotOutcome] = field(default_factory=dict)
     error: str | None = None
     is_lost: bool = False
 
     @property
     def is_failed(self) -> bool:
         """Whether something of it failed, a snapshot included."""
-        is_broken = any(word.startswith("failed") for word in self.snapshots.values())
+        is_broken = any(outcome.is_failed for outcome in self.snapshots.values())
         return self.status == "failed" or self.is_lost or is_broken
 
     def document(self) -> dict[str, Any]:
         """Return the result as the JSON has it."""
-        listed = [{"snapshot_id": key, "status": status} for key, status in self.snapshots.items()]
+        listed = [{"snapshot_id": key, "status": text} for key, text in outcome_texts(self.snapshots).items()]
         return {
             "image_id": self.image_id,
             "region": self.region,
@@ -70,7 +84,7 @@ class Apply:
 
     Args:
         plan: What to do.
-        survey: The survey that the plan was made from; it looks again.
+        survey: The survey that the plan was made from; it is queried again.
         journal: Where every act is written down first.
         now: Says what time it is.
         told: Called with the number of AMIs done.
@@ -92,11 +106,11 @@ class Apply:
         self._journal = journal
         self._now = now
         self._told = told
-        self._callers: dict[str, Caller] = {place.region: place.caller for place in survey.own_places}
+        self._callers: dict[str, Caller] = {location.region: location.caller for location in survey.own_locations}
         self._survey = survey
         self._guard = Guard(survey, plan, now=now)
-        self._leftovers = Leftovers(survey, journal)
-        self._bin = BinProof(self._callers, plan.bins, is_wanted=must_recover, clock=survey.clock)
+        self._snapshots = OrphanedSnapshots(survey, journal)
+        self._bin = BinProof(self._callers, plan.bins, is_required=must_recover, clock=survey.clock)
         self._stop = threading.Event()
         self._done = 0
         self._lock = threading.Lock()
@@ -111,9 +125,9 @@ class Apply:
         images = {verdict.image.image_id: verdict.image for verdict in verdicts}
         while samples := self._samples(waiting):
             done = self._all(samples)
-            for result in (each for each in done if each.status == "deleted"):
+            for result in _deleted(done):
                 claims = self._claims(images[result.image_id]).items()
-                gone = {result.image_id, *(key for key, word in result.snapshots.items() if word == DELETED)}
+                gone = {result.image_id, *(key for key, outcome in result.snapshots.items() if outcome == DELETED)}
                 self._prove(result, {key: claim for key, claim in claims if key in gone})
             results += done
             tried = {result.image_id for result in done}
@@ -133,16 +147,16 @@ class Apply:
         return found
 
     def _claims(self, image: Image) -> dict[str, Claim]:
-        """Return what the ways back of an AMI and of its snapshots rest on, by id; nothing where none is wanted."""
-        if not self._bin.is_wanted:
+        """Return what the ways back of an AMI and of its snapshots rest on, by id; nothing where none is required."""
+        if not self._bin.is_required:
             return {}
-        known = {each: self._plan.snapshots[each] for each in image.snapshot_ids if each in self._plan.snapshots}
+        known = {key: self._plan.snapshots[key] for key in image.snapshot_ids if key in self._plan.snapshots}
         return {image.image_id: self._bin.of_image(image)} | {
-            each: self._bin.of_snapshot(snapshot) for each, snapshot in known.items()
+            key: self._bin.of_snapshot(snapshot) for key, snapshot in known.items()
         }
 
     def _prove(self, result: Result, gone: Mapping[str, Claim]) -> None:
-        """Look whether the bin has what is *gone*, unless its rules are known to work; say so in *result* if not."""
+        """Check that the bin has what is *gone*, unless its rules are known to work; say so in *result* if not."""
         self._bin.judge(gone)
         if why := self._bin.why_not(gone.values()):
             result.is_lost, result.error = True, why
@@ -152,7 +166,7 @@ class Apply:
         with ThreadPoolExecutor(max_workers=workers) as pool:
             waiting = [pool.submit(self._one, verdict) for verdict in verdicts]
             try:
-                return [each.result() for each in waiting]
+                return [future.result() for future in waiting]
             except BaseException:
                 self._stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -165,17 +179,16 @@ class Apply:
             snapshot = orphan.snapshot
             claim = self._bin.of_snapshot(snapshot)
             if why_not := self._bin.why_not([claim]):
-                word = f"failed: {why_not}"
+                outcome = SnapshotOutcome.failed(why_not)
             elif reason := self._guard.keeps_snapshot(snapshot.snapshot_id, orphan.image_id) or self._why_kept(orphan):
-                word = f"kept: {reason}"
+                outcome = SnapshotOutcome.kept(reason)
             else:
-                self._journal.write("will-delete-orphan", snapshot=snapshot_record(snapshot))
-                word = self._leftovers.delete(self._callers[snapshot.region], snapshot.snapshot_id)
-                self._journal.write("orphan", snapshot_id=snapshot.snapshot_id, status=word)
-            status = word.partition(":")[0]
-            error = word.partition(": ")[2] or None
-            result = Result(orphan.image_id, snapshot.region, status, {snapshot.snapshot_id: word}, error)
-            if word == DELETED:
+                self._journal.write(WillDeleteOrphan(snapshot=SnapshotRecord.of(snapshot)))
+                outcome = self._snapshots.delete(self._callers[snapshot.region], snapshot.snapshot_id)
+                self._journal.write(OrphanDone(snapshot_id=snapshot.snapshot_id, status=str(outcome)))
+            outcomes = {snapshot.snapshot_id: outcome}
+            result = Result(orphan.image_id, snapshot.region, outcome.status, outcomes, outcome.reason)
+            if outcome == DELETED:
                 self._prove(result, {snapshot.snapshot_id: claim})
             results.append(result)
         return results
@@ -187,7 +200,7 @@ class Apply:
             found = snapshots(caller, [identifier])
             return why_kept(caller, found[identifier], orphan.image_id) if found else "it is gone already"
         except AwsError as exc:
-            return f"it could not be looked at again: {exc}"
+            return f"it could not be read again: {exc}"
 
     def _one(self, verdict: Verdict) -> Result:
         image = verdict.image
@@ -200,13 +213,14 @@ class Apply:
         permissions = self._survey.permissions(image)
         if permissions is None and not self._may_be_unread(verdict):
             return Result(image.image_id, image.region, "kept", error="its launch permissions were not read")
-        known = [self._plan.snapshots[each] for each in image.snapshot_ids if each in self._plan.snapshots]
+        known = [self._plan.snapshots[key] for key in image.snapshot_ids if key in self._plan.snapshots]
         self._journal.write(
-            "will",
-            mode=verdict.action,
-            image=image_record(image),
-            permissions=None if permissions is None else list(permissions),
-            snapshots=[snapshot_record(snapshot) for snapshot in known],
+            Will(
+                mode=verdict.action,
+                image=ImageRecord.of(image),
+                permissions=permissions,
+                snapshots=tuple(map(SnapshotRecord.of, known)),
+            )
         )
         result = self._act(verdict)
         with self._lock:
@@ -222,19 +236,19 @@ class Apply:
         image, caller = verdict.image, self._callers[verdict.image.region]
         try:
             if verdict.action == "delete":
-                words = self._leftovers.first_words(image, ec2.deregister(caller, image.image_id))
+                outcomes = self._snapshots.first_outcomes(image, ec2.deregister(caller, image.image_id))
             else:
-                words = {}
+                outcomes = {}
                 self._set_aside(verdict, caller)
         except RefusedError as exc:
-            self._journal.write("failed", image_id=image.image_id, error=str(exc))
+            self._journal.write(Failed(image_id=image.image_id, error=str(exc)))
             return Result(image.image_id, image.region, "failed", error=str(exc))
         except AwsError as exc:
-            self._journal.write("unknown", image_id=image.image_id, error=str(exc))
+            self._journal.write(Unknown(image_id=image.image_id, error=str(exc)))
             error = f"nobody knows whether it was done, run it again: {exc}"
             return Result(image.image_id, image.region, "failed", error=error)
-        self._journal.write("done", image_id=image.image_id, snapshots=words)
-        return Result(image.image_id, image.region, _DONE[verdict.action], words)
+        self._journal.write(Done(image_id=image.image_id, snapshots=outcome_texts(outcomes)))
+        return Result(image.image_id, image.region, _DONE[verdict.action], outcomes)
 
     def _set_aside(self, verdict: Verdict, caller: Caller) -> None:
         if verdict.action == "disable":
@@ -243,22 +257,25 @@ class Apply:
             ec2.deprecate(caller, verdict.image.image_id, self._now() + _DEPRECATE_AFTER)
 
     def _delete_left_behind(self, results: Sequence[Result], images: Mapping[str, Image]) -> None:
-        gone = {result.image_id for result in results if result.status == "deleted"}
-        for result in results:
-            if result.status != "deleted":
-                continue
+        gone = {result.image_id for result in _deleted(results)}
+        for result in _deleted(results):
             caller, image = self._callers[result.region], images[result.image_id]
             claims = {key: claim for key, claim in self._claims(image).items() if result.snapshots.get(key) == LEFT}
             if why := self._bin.why_not(claims.values()):
-                result.snapshots |= self._leftovers.keep(image, result.snapshots, why)
+                result.snapshots |= self._snapshots.keep(image, result.snapshots, why)
                 continue
-            words = self._leftovers.finish(caller, image, result.snapshots, gone)
-            result.snapshots |= words
-            if failed := [word for word in result.snapshots.values() if word.startswith("failed")]:
-                result.error = failed[0].partition(": ")[2]
-            self._prove(result, {key: claim for key, claim in claims.items() if words.get(key) == DELETED})
+            outcomes = self._snapshots.finish(caller, image, result.snapshots, gone)
+            result.snapshots |= outcomes
+            if errors := [outcome.reason for outcome in result.snapshots.values() if outcome.is_failed]:
+                result.error = errors[0]
+            self._prove(result, {key: claim for key, claim in claims.items() if outcomes.get(key) == DELETED})
 
 
-def doomed_of(plan: Plan, only: Collection[tuple[str, str]] | None) -> list[Verdict]:
+def _deleted(results: Iterable[Result]) -> list[Result]:
+    """Return those of *results* whose AMI is gone."""
+    return [result for result in results if result.status == "deleted"]
+
+
+def selected_verdicts(plan: Plan, only: Collection[tuple[str, str]] | None) -> list[Verdict]:
     """Return the verdicts to carry out, oldest first; *only* those of an earlier plan when one is given."""
-    return [v for v in plan.decision.doomed if only is None or (v.image.region, v.image.image_id) in only]
+    return [v for v in plan.decision.selected if only is None or (v.image.region, v.image.image_id) in only]

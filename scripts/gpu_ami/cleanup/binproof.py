@@ -12,7 +12,7 @@ from gpu_ami.aws.recyclebin import IMAGE, SNAPSHOT, Kind, images_in_bin, snapsho
 from gpu_ami.cleanup.plan import Bin
 from gpu_ami.errors import AwsError
 
-_LOOK_EVERY_S = 5.0
+_QUERY_EVERY_S = 5.0
 _SHOWN_WITHIN_S = 60.0
 
 # What a way back rests on: a region, a kind of resource, and the rules that are said to keep it.
@@ -28,9 +28,9 @@ class BinProof:
     Args:
         callers: By region.
         bins: The rules, by region.
-        is_wanted: Whether what goes must be recoverable; without it nothing is asked.
+        is_required: Whether what goes must be recoverable; without it no bin is queried.
         clock: Monotonic seconds.
-        sleep: Waits between two looks.
+        sleep: Waits between two queries.
     """
 
     def __init__(
@@ -38,12 +38,12 @@ class BinProof:
         callers: Mapping[str, Caller],
         bins: Mapping[str, Bin],
         *,
-        is_wanted: bool,
+        is_required: bool,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._callers, self._bins = callers, bins
-        self.is_wanted = is_wanted
+        self.is_required = is_required
         self._clock, self._sleep = clock, sleep
         # Why the rules of a claim do not work; None where they do.
         self._judged: dict[Claim, str | None] = {}
@@ -62,42 +62,47 @@ class BinProof:
 
     def due(self, claims: Iterable[Claim]) -> set[Claim]:
         """Return those of *claims* that nothing has proved or refuted yet."""
-        return {claim for claim in claims if claim not in self._judged} if self.is_wanted else set()
+        return {claim for claim in claims if claim not in self._judged} if self.is_required else set()
 
     def why_not(self, claims: Iterable[Claim]) -> str | None:
-        """Return why nothing may go that rests on *claims*: the bin lacks what went first by one of them."""
+        """Return why these deletions must not proceed: a canary was not found in the Recycle Bin.
+
+        None while every one of *claims* is proved, or not judged yet.
+        """
         return next((why for claim in claims if (why := self._judged.get(claim))), None)
 
     def judge(self, gone: Mapping[str, Claim]) -> None:
-        """Look until the bins show what was deleted just now, for a minute at most.
+        """Query the bins until they show what was deleted just now, for a minute at most.
 
         Args:
-            gone: What each of the AMIs and snapshots rests on, by id. Whatever is judged already is not looked for.
+            gone: What each of the AMIs and snapshots rests on, by id. What is judged already is not queried again.
         """
-        asked = {identifier: claim for identifier, claim in gone.items() if self.due([claim])}
+        expected = {identifier: claim for identifier, claim in gone.items() if self.due([claim])}
         began = self._clock()
-        while missing := self._missing(asked):
+        while missing := self._missing(expected):
             if self._clock() - began >= _SHOWN_WITHIN_S:
                 break
-            self._sleep(_LOOK_EVERY_S)
-        for identifier, claim in asked.items():
+            self._sleep(_QUERY_EVERY_S)
+        for identifier, claim in expected.items():
             why = missing.get(identifier)
             self._judged[claim] = self._judged.get(claim) or (
                 why and f"{why}; a new rule takes up to 30 minutes to work. Run it again later, or add --permanent"
             )
 
-    def _missing(self, asked: Mapping[str, Claim]) -> dict[str, str]:
+    def _missing(self, expected: Mapping[str, Claim]) -> dict[str, str]:
         """Return what is not in its bin, and why that is thought."""
         missing: dict[str, str] = {}
-        for region, kind in sorted({(claim[0], claim[1]) for claim in asked.values()}):
-            ids = [identifier for identifier, claim in asked.items() if claim[:2] == (region, kind)]
+        for region, kind in sorted({(claim[0], claim[1]) for claim in expected.values()}):
+            ids = [identifier for identifier, claim in expected.items() if claim[:2] == (region, kind)]
             listing = images_in_bin if kind == IMAGE else snapshots_in_bin
             try:
                 kept = listing(self._callers[region])
             except AwsError as exc:
-                why = f"the Recycle Bin could not be looked into after the first deletion: {exc}"
+                why = f"the Recycle Bin could not be listed after the first deletion: {exc}"
                 missing |= dict.fromkeys(ids, why)
                 continue
-            lost = [each for each in ids if each not in kept]
-            missing |= {each: f"the Recycle Bin does not have {each}, which went first" for each in lost}
+            lost = [identifier for identifier in ids if identifier not in kept]
+            missing |= {
+                identifier: f"the Recycle Bin does not have {identifier}, which went first" for identifier in lost
+            }
         return missing

@@ -28,14 +28,14 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 _SHOWN_DETAILS = 3
 # States in which an AMI is done: it may go, or counts among the newest of its family.
 _USABLE = frozenset({"available", "disabled"})
-_DEAD = frozenset({"failed", "error", "invalid"})
-_FINISHED = _USABLE | _DEAD
+_BROKEN = frozenset({"failed", "error", "invalid"})
+_FINISHED = _USABLE | _BROKEN
 _LAUNCH_SHARING, _SNAPSHOT_SHARING = "launch-permissions", "public-snapshots"
 
 
 @dataclass(frozen=True)
 class SourceReport:
-    """How one look at one source in one place ended.
+    """How the query of one source in one region of one account ended.
 
     Attributes:
         name: The source.
@@ -75,7 +75,7 @@ class SourceReport:
 
 @dataclass(frozen=True)
 class Reason:
-    """One reason of a verdict: a word for programs and a sentence for people."""
+    """One reason of a verdict: a code for programs and a sentence for people."""
 
     code: str
     detail: str
@@ -91,7 +91,7 @@ class Verdict:
     reasons: tuple[Reason, ...]
 
     @property
-    def is_doomed(self) -> bool:
+    def is_selected(self) -> bool:
         """Whether anything is to happen to it."""
         return self.action != "keep"
 
@@ -111,9 +111,9 @@ class Decision:
     outside: int = 0
 
     @property
-    def doomed(self) -> tuple[Verdict, ...]:
+    def selected(self) -> tuple[Verdict, ...]:
         """The verdicts that say that something is to happen."""
-        return tuple(verdict for verdict in self.verdicts if verdict.is_doomed)
+        return tuple(verdict for verdict in self.verdicts if verdict.is_selected)
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,9 @@ def decide(
     """Return the verdict on every AMI of the policy's scope, with all its reasons.
 
     Args:
-        images: All AMIs of the account, in every region looked at.
+        images: All AMIs of the account, in every region that was queried.
         references: What needs an AMI or a snapshot, from all regions, accounts and files.
-        reports: How the look at each source ended.
+        reports: How the query of each source ended.
         policy: What to keep.
         now: The time.
         with_orphans: Whether snapshots without an AMI may go, too.
@@ -152,7 +152,7 @@ def decide(
     needed = by_target(references)
     covered = [image for image in images if policy.scope.covers(image.name, image.tags)]
     verdicts = [_verdict(image, families, needed, policy, now) for image in sorted(covered, key=_oldest_first)]
-    is_change = with_orphans or any(verdict.is_doomed for verdict in verdicts)
+    is_change = with_orphans or any(verdict.is_selected for verdict in verdicts)
     blocks = find_blocks(reports, policy, is_change=is_change)
     if blocks:
         verdicts = [_kept(verdict, Reason("blocked", blocks[0])) for verdict in verdicts]
@@ -182,17 +182,17 @@ def by_target(references: Iterable[Reference]) -> dict[str, list[Reference]]:
     return dict(found)
 
 
-def newest_of(images: Sequence[Image], wanted: Collection[str], keep: int) -> set[str]:
-    """Return the AMIs that stay as the *keep* newest of the families to which the AMIs *wanted* belong."""
+def newest_of(images: Sequence[Image], selected: Collection[str], keep: int) -> set[str]:
+    """Return the AMIs that stay as the *keep* newest of the families to which the AMIs *selected* belong."""
     families = _families(images, keep)
-    mine = {family_key(image) for image in images if image.image_id in wanted}
+    mine = {family_key(image) for image in images if image.image_id in selected}
     return {image_id for key in mine for image_id in families[key].newest}
 
 
 def age_of(image: Image, now: datetime) -> timedelta | None:
     """Return how long ago *image* was made or last launched, whichever is later; None without a date.
 
-    EC2 tells of launches up to a day late, so a known launch is taken to be a day younger than it looks.
+    EC2 tells of launches up to a day late, so a known launch is taken to be a day younger than it seems.
     """
     if image.created is None:
         return None
@@ -220,7 +220,7 @@ def _verdict(
     age = age_of(image, now)
     days = age.days if age is not None else 0
     why = (
-        Reason("unneeded", "nothing that was looked at needs it"),
+        Reason("unneeded", "no source that was queried needs it"),
         Reason("old", f"not made or launched for {days} days"),
         Reason("not-among-newest", f"not among the {policy.keep} newest of {family}"),
     )
@@ -302,7 +302,7 @@ def _families(images: Iterable[Image], keep: int) -> dict[FamilyKey, Family]:
 
 
 def _family(members: Sequence[Image], keep: int) -> Family:
-    done = [image for image in members if image.state not in _DEAD]
+    done = [image for image in members if image.state not in _BROKEN]
     # A disabled AMI cannot be launched, so it never takes the place of one that can.
     launchable = [image for image in done if image.state == "available"]
     newest = [image.image_id for some in (done, launchable) for image in heapq.nsmallest(keep, some, key=_newest_first)]
@@ -312,19 +312,19 @@ def _family(members: Sequence[Image], keep: int) -> Family:
 
 def _limited(verdicts: Sequence[Verdict], most: int) -> list[Verdict]:
     reason = Reason("max-deletions", f"only the {most} oldest go in one run")
-    chosen = {id(verdict) for verdict in [each for each in verdicts if each.is_doomed][:most]}
+    chosen = {id(verdict) for verdict in [verdict for verdict in verdicts if verdict.is_selected][:most]}
     return [verdict if id(verdict) in chosen else _kept(verdict, reason) for verdict in verdicts]
 
 
 def _kept(verdict: Verdict, reason: Reason) -> Verdict:
-    if not verdict.is_doomed:
+    if not verdict.is_selected:
         return verdict
     return Verdict(verdict.image, verdict.family, "keep", (reason, *verdict.reasons))
 
 
 def _where(report: SourceReport) -> str:
-    place = " ".join(filter(None, [report.region, report.account]))
-    return f"{report.name} ({place})" if place else report.name
+    location = " ".join(filter(None, [report.region, report.account]))
+    return f"{report.name} ({location})" if location else report.name
 
 
 def _newest_first(image: Image) -> tuple[bool, float, str]:

@@ -19,7 +19,7 @@ class Guard:
     """Says of an AMI that is about to go whether it must stay after all.
 
     Args:
-        survey: Looks again.
+        survey: Queries everything again.
         plan: What is about to happen.
         now: Says what time it is.
     """
@@ -31,7 +31,7 @@ class Guard:
         *,
         now: Callable[[], datetime],
     ) -> None:
-        """Look at nothing yet: the first question does."""
+        """Query nothing yet: the first question does."""
         self._survey = survey
         self._plan = plan
         self._now = now
@@ -39,14 +39,14 @@ class Guard:
         self._lock = threading.Lock()
         self._checked_at: float | None = None
         self._keeps: dict[str, str] = {}
-        self._doomed: frozenset[str] = frozenset()
+        self._selected: frozenset[str] = frozenset()
         self._block: str | None = None
         self._needed: dict[str, str] = {}
 
     def keeps(self, image: Image) -> str | None:
         """Return why *image* must stay; None when it may go."""
         self._refresh()
-        if self._block or image.image_id in self._doomed:
+        if self._block or image.image_id in self._selected:
             return self._block
         return self._keeps.get(image.image_id, "it is gone, or not in the scope any more")
 
@@ -62,19 +62,19 @@ class Guard:
                 self._checked_at = self._clock()
 
     def _check(self) -> None:
-        asked = {verdict.image.image_id for verdict in self._plan.decision.doomed}
-        self._survey.look_again(asked)
+        selected = {verdict.image.image_id for verdict in self._plan.decision.selected}
+        self._survey.query_again(selected)
         if self._survey.sharing_age_s() > _FRESH_S:
-            self._survey.look_at_sharing(asked)
+            self._survey.query_sharing(selected)
         policy = dataclasses.replace(self._survey.policy, max_deletions=None)
         decision = self._survey.decide(self._now(), policy)
         blocks = find_blocks(self._survey.reports, policy)
         self._block = f"the check right before found: {blocks[0]}" if blocks else None
-        self._doomed = frozenset(verdict.image.image_id for verdict in decision.doomed)
+        self._selected = frozenset(verdict.image.image_id for verdict in decision.selected)
         self._keeps = {
             verdict.image.image_id: f"needed since the plan: {verdict.reasons[0].detail}"
             for verdict in decision.verdicts
-            if not verdict.is_doomed
+            if not verdict.is_selected
         }
         needed = by_target(self._survey.references)
         self._needed = {target: f"needed since the plan: {some[0].detail}" for target, some in needed.items()}

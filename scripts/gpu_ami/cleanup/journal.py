@@ -12,11 +12,32 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from gpu_ami.aws.images import Image, Snapshot, parse_time
+from msgspec import UNSET
+
+from gpu_ami.aws.images import Image, Snapshot
+from gpu_ami.cleanup.journal_events import (
+    FORMAT,
+    AnyEvent,
+    Begin,
+    Done,
+    End,
+    Event,
+    Failed,
+    Left,
+    OrphanDone,
+    Restored,
+    Restoring,
+    SnapshotDone,
+    SnapshotOutcome,
+    Unknown,
+    Will,
+    WillDeleteOrphan,
+    from_line,
+    to_line,
+)
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
 
-FORMAT = 1
 _WHAT = "clean-up journal"
 _LIMIT_BYTES = 512 * 1024 * 1024
 
@@ -33,7 +54,7 @@ class Entry:
         status: ``intended`` until the outcome is known, then ``done``, ``failed`` or ``unknown``. ``restoring`` from
             the moment that a restore begins, ``restored`` later; ``left`` when a later run found an AMI of unknown
             fate still there.
-        snapshot_status: The last word on each snapshot.
+        snapshot_status: The last known outcome of each snapshot, by its id.
     """
 
     image: Image
@@ -41,7 +62,7 @@ class Entry:
     permissions: tuple[dict[str, str], ...] = ()
     snapshots: tuple[Snapshot, ...] = ()
     status: str = "intended"
-    snapshot_status: dict[str, str] = field(default_factory=dict)
+    snapshot_status: dict[str, SnapshotOutcome] = field(default_factory=dict)
 
     @property
     def is_open(self) -> bool:
@@ -50,21 +71,21 @@ class Entry:
 
 
 @dataclass
-class Story:
-    """A journal as it reads.
+class Replay:
+    """What a journal's events add up to.
 
     Attributes:
         path: The file.
         account: Whose AMIs.
         entries: By AMI id.
-        orphans: Snapshots deleted without an AMI, and the last word on each.
+        orphans: Snapshots deleted without an AMI, and the last known outcome of each, by id.
         is_ended: Whether the run came to its end.
     """
 
     path: Path
     account: str
     entries: dict[str, Entry] = field(default_factory=dict)
-    orphans: dict[str, tuple[Snapshot, str]] = field(default_factory=dict)
+    orphans: dict[str, tuple[Snapshot, SnapshotOutcome]] = field(default_factory=dict)
     is_ended: bool = False
 
     @property
@@ -104,15 +125,15 @@ class Journal:
             msg = f"The {_WHAT} {path} cannot be written: {exc.strerror}; nothing was changed."
             raise UsageError(msg) from exc
 
-    def write(self, event: str, **facts: Any) -> None:
-        """Add a line and wait until the disk has it.
+    def write(self, event: Event) -> None:
+        """Add the line of *event* and wait until the disk has it.
 
         Raises:
             UsageError: The disk refused.
         """
         at = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        # ASCII only: nothing that a tag may hold looks like the end of a line to anything that reads this.
-        line = json.dumps({"event": event, "at": at, **facts})
+        # ASCII only: nothing that a tag may hold could end a line for anything that reads this.
+        line = json.dumps(to_line(event, at))
         try:
             with self._lock:
                 self._file.write(f"{line}\n")
@@ -145,13 +166,21 @@ class Journal:
         """Close the file."""
         self._file.close()
 
+    def __enter__(self) -> Journal:
+        """Return the journal itself."""
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Close the file, however the block ended."""
+        self.close()
+
 
 def new_path(logs: Path, now: datetime, *, task: str = "cleanup") -> Path:
     """Return the path of a new journal of *task* in *logs*."""
     return logs / f"{task}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.jsonl"
 
 
-def read(path: Path) -> Story:
+def read(path: Path) -> Replay:
     """Return what the journal *path* says; a last line that was cut off by a crash says nothing.
 
     Raises:
@@ -161,20 +190,20 @@ def read(path: Path) -> Story:
     lines = _text(path).split("\n")
     number = 1
     try:
-        story = _begin(path, json.loads(lines[0]))
+        replay = _begin(path, json.loads(lines[0]))
         for number, line in enumerate(lines[1:], 2):  # noqa: B007 - the message names it
             if line.strip() and (event := _event(line)) is not None:
-                _follow(story, event)
+                _follow(replay, event)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
         if number == 1:
             msg = f"{path} is not a journal of `invoke cleanup`: name one of {path.parent}/cleanup-*.jsonl."
         else:
             msg = f"{path} is damaged: line {number} does not fit what stands before it. Put a whole copy in its place."
         raise UsageError(msg) from exc
-    return story
+    return replay
 
 
-def unfinished(logs: Path, account: str) -> list[Story]:
+def unfinished(logs: Path, account: str) -> list[Replay]:
     """Return the journals in *logs* of runs in *account* that did not come to their end, or not to know theirs.
 
     Raises:
@@ -182,95 +211,68 @@ def unfinished(logs: Path, account: str) -> list[Story]:
     """
     # Without a whole first line a run was killed before it did anything.
     written = (path for path in sorted(logs.glob("cleanup-*.jsonl")) if "\n" in _text(path))
-    return [story for story in map(read, written) if story.account == account and not story.is_settled]
-
-
-def image_record(image: Image) -> dict[str, Any]:
-    """Return *image* as a journal keeps it."""
-    return {
-        "image_id": image.image_id,
-        "region": image.region,
-        "name": image.name,
-        "state": image.state,
-        "created": image.created.isoformat() if image.created else None,
-        "deprecated_at": image.deprecated_at.isoformat() if image.deprecated_at else None,
-        "tags": dict(image.tags),
-        "snapshot_ids": list(image.snapshot_ids),
-    }
-
-
-def snapshot_record(snapshot: Snapshot) -> dict[str, Any]:
-    """Return *snapshot* as a journal keeps it."""
-    return {
-        "snapshot_id": snapshot.snapshot_id,
-        "region": snapshot.region,
-        "description": snapshot.description,
-        "tags": dict(snapshot.tags),
-    }
+    return [replay for replay in map(read, written) if replay.account == account and not replay.is_settled]
 
 
 def _text(path: Path) -> str:
     return read_text(path, what=_WHAT, limit_bytes=_LIMIT_BYTES)
 
 
-def _event(line: str) -> dict[str, Any] | None:
+def _event(text: str) -> AnyEvent | None:
+    """Return the event of a line; None for a line that was cut off, and for a kind that is not known."""
     try:
-        event = json.loads(line)
+        line = json.loads(text)
     except ValueError:
         return None
-    return event if isinstance(event, dict) else None
+    return from_line(line) if isinstance(line, dict) else None
 
 
-def _begin(path: Path, event: Mapping[str, Any]) -> Story:
-    if event["event"] != "begin":
-        raise ValueError(event["event"])
-    if (found := event["format"]) != FORMAT:
+def _begin(path: Path, line: Mapping[str, Any]) -> Replay:
+    if line["event"] == "begin" and (found := line["format"]) != FORMAT:
         msg = f"{path} is a {_WHAT} of format {found!r}, this version reads {FORMAT}: use the one that wrote it."
         raise UsageError(msg)
-    return Story(path, str(event["account"]))
+    event = from_line(line)
+    if not isinstance(event, Begin):
+        raise ValueError(line["event"])
+    return Replay(path, event.account)
 
 
-def _follow(story: Story, event: Mapping[str, Any]) -> None:
-    kind = event["event"]
-    if kind == "will":
-        story.entries[event["image"]["image_id"]] = _entry(event)
-    elif kind in ("done", "failed", "unknown", "left", "restoring", "restored") and "image_id" in event:
-        entry = story.entries[event["image_id"]]
-        entry.status = kind
-        entry.snapshot_status.update(event.get("snapshots") or {})
-    elif kind == "snapshot" and event.get("image_id") in story.entries:
-        story.entries[event["image_id"]].snapshot_status[event["snapshot_id"]] = event["status"]
-    elif kind == "will-delete-orphan":
-        snapshot = _snapshot(event["snapshot"])
-        story.orphans[snapshot.snapshot_id] = (snapshot, "intended")
-    elif kind == "orphan" and event["snapshot_id"] in story.orphans:
-        snapshot, _ = story.orphans[event["snapshot_id"]]
-        story.orphans[snapshot.snapshot_id] = (snapshot, event["status"])
-    elif kind == "end":
-        story.is_ended = True
+def _follow(replay: Replay, event: AnyEvent) -> None:
+    """Apply one event to *replay*. What a sweep removed cannot be brought back: its events change nothing here.
+
+    Raises:
+        LookupError: The event is about an AMI that no earlier line names.
+    """
+    match event:
+        case Will():
+            replay.entries[event.image.image_id] = _entry(event)
+        case Done() | Failed() | Unknown() | Left() | Restoring() | Restored():
+            _follow_image(replay, event)
+        case SnapshotDone() if event.image_id in replay.entries:
+            outcome = SnapshotOutcome.parse(event.status)
+            replay.entries[event.image_id].snapshot_status[event.snapshot_id] = outcome
+        case WillDeleteOrphan():
+            replay.orphans[event.snapshot.snapshot_id] = (event.snapshot.snapshot(), SnapshotOutcome("intended"))
+        case OrphanDone() if event.snapshot_id in replay.orphans:
+            snapshot, _ = replay.orphans[event.snapshot_id]
+            replay.orphans[event.snapshot_id] = (snapshot, SnapshotOutcome.parse(event.status))
+        case End():
+            replay.is_ended = True
 
 
-def _entry(event: Mapping[str, Any]) -> Entry:
-    raw = event["image"]
-    image = Image(
-        image_id=raw["image_id"],
-        region=raw["region"],
-        name=raw["name"],
-        state=raw["state"],
-        created=parse_time(raw["created"]),
-        deprecated_at=parse_time(raw["deprecated_at"]),
-        tags=raw["tags"],
-        snapshot_ids=tuple(raw["snapshot_ids"]),
-    )
+def _follow_image(replay: Replay, event: Done | Failed | Unknown | Left | Restoring | Restored) -> None:
+    if event.image_id is UNSET:
+        return
+    entry = replay.entries[event.image_id]
+    entry.status = event.name
+    if isinstance(event, Done):
+        entry.snapshot_status |= {key: SnapshotOutcome.parse(text) for key, text in event.snapshots.items()}
+
+
+def _entry(event: Will) -> Entry:
     return Entry(
-        image=image,
-        mode=event["mode"],
-        permissions=tuple(event["permissions"] or ()),
-        snapshots=tuple(_snapshot(each) for each in event["snapshots"]),
-    )
-
-
-def _snapshot(raw: Mapping[str, Any]) -> Snapshot:
-    return Snapshot(
-        snapshot_id=raw["snapshot_id"], region=raw["region"], description=raw["description"], tags=raw["tags"]
+        image=event.image.image(),
+        mode=event.mode,
+        permissions=event.permissions or (),
+        snapshots=tuple(record.snapshot() for record in event.snapshots),
     )

@@ -9,17 +9,14 @@ from gpu_ami.aws.changes import delete_snapshot
 from gpu_ami.aws.images import Image, Snapshot, snapshot_is_shared, snapshots
 from gpu_ami.cleanup.decide import by_target
 from gpu_ami.cleanup.journal import Entry, Journal
+from gpu_ami.cleanup.journal_events import DELETED, LEFT, SnapshotDone, SnapshotOutcome
 from gpu_ami.cleanup.orphans import made_for, tag_reasons
 from gpu_ami.cleanup.survey import Survey
 from gpu_ami.errors import AwsError
 
-DELETED = "deleted"
-# Not a last word: EC2 left the snapshot where it was, or its answer was lost.
-LEFT = "left"
 
-
-class Leftovers:
-    """Looks after the snapshots of deregistered AMIs.
+class OrphanedSnapshots:
+    """Deletes the snapshots of deregistered AMIs, or says why they stay.
 
     Args:
         survey: Knows which AMIs use a snapshot, and what else needs one.
@@ -36,76 +33,90 @@ class Leftovers:
                 self._users.setdefault(snapshot_id, []).append(image.image_id)
 
     @staticmethod
-    def first_words(image: Image, codes: Mapping[str, str]) -> dict[str, str]:
+    def first_outcomes(image: Image, codes: Mapping[str, str]) -> dict[str, SnapshotOutcome]:
         """Return what EC2's answer to the deregistration says about each snapshot."""
-        return {each: DELETED if codes.get(each) == "success" else LEFT for each in image.snapshot_ids}
+        return {key: DELETED if codes.get(key) == "success" else LEFT for key in image.snapshot_ids}
 
-    def finish(self, caller: Caller, image: Image, words: Mapping[str, str], gone: Collection[str]) -> dict[str, str]:
-        """Delete the snapshots of *image* that were left; return the last word on each of them.
+    def finish(
+        self, caller: Caller, image: Image, known: Mapping[str, SnapshotOutcome], gone: Collection[str]
+    ) -> dict[str, SnapshotOutcome]:
+        """Delete the snapshots of *image* that were left; return the outcome of each of them.
 
         Args:
             caller: Where they are.
             image: The AMI that is gone.
-            words: What is known of each snapshot.
+            known: What is known of each snapshot.
             gone: All AMIs that are gone by now: two of them may have shared a snapshot.
         """
         final = {}
-        for snapshot_id in (each for each in image.snapshot_ids if words.get(each, LEFT) == LEFT):
+        for snapshot_id in _left(image, known):
             others = [other for other in self._users.get(snapshot_id, ()) if other not in {*gone, image.image_id}]
-            final[snapshot_id] = f"kept: used by {', '.join(others)}" if others else self.delete(caller, snapshot_id)
-            self._journal.write("snapshot", image_id=image.image_id, snapshot_id=snapshot_id, status=final[snapshot_id])
+            is_used = bool(others)
+            final[snapshot_id] = (
+                SnapshotOutcome.kept(f"used by {', '.join(others)}") if is_used else self.delete(caller, snapshot_id)
+            )
+            self._note(image, snapshot_id, final[snapshot_id])
         return final
 
-    def keep(self, image: Image, words: Mapping[str, str], why: str) -> dict[str, str]:
-        """Write down that the snapshots of *image* that were left stay, and *why*; return the last word on each."""
-        final = {each: f"kept: {why}" for each in image.snapshot_ids if words.get(each, LEFT) == LEFT}
-        for snapshot_id, word in final.items():
-            self._journal.write("snapshot", image_id=image.image_id, snapshot_id=snapshot_id, status=word)
+    def keep(self, image: Image, known: Mapping[str, SnapshotOutcome], why: str) -> dict[str, SnapshotOutcome]:
+        """Write down that the snapshots of *image* that were left stay, and *why*; return the outcome of each."""
+        final = dict.fromkeys(_left(image, known), SnapshotOutcome.kept(why))
+        for snapshot_id, outcome in final.items():
+            self._note(image, snapshot_id, outcome)
         return final
+
+    def _note(self, image: Image, snapshot_id: str, outcome: SnapshotOutcome) -> None:
+        self._journal.write(SnapshotDone(image_id=image.image_id, snapshot_id=snapshot_id, status=str(outcome)))
 
     @staticmethod
-    def delete(caller: Caller, snapshot_id: str) -> str:
-        """Delete a snapshot; return ``deleted``, ``kept: WHY`` or ``failed: WHY``."""
+    def delete(caller: Caller, snapshot_id: str) -> SnapshotOutcome:
+        """Delete a snapshot; return what came of it: deleted, kept or failed."""
         try:
             delete_snapshot(caller, snapshot_id)
         except RefusedError as exc:
-            return f"kept: {exc}" if exc.code == "InvalidSnapshot.InUse" else f"failed: {exc}"
+            return SnapshotOutcome.kept(exc) if exc.code == "InvalidSnapshot.InUse" else SnapshotOutcome.failed(exc)
         except AwsError as exc:
-            return f"failed: {exc}"
+            return SnapshotOutcome.failed(exc)
         return DELETED
 
-    def resume(self, callers: Mapping[str, Caller], entries: Iterable[Entry]) -> dict[str, dict[str, str]]:
-        """Finish what a run that was killed left undone; return the last word on each snapshot, by AMI.
+    def resume(self, callers: Mapping[str, Caller], entries: Iterable[Entry]) -> dict[str, dict[str, SnapshotOutcome]]:
+        """Finish what a run that was killed left undone; return the outcome of each snapshot, by AMI.
 
         An AMI that is still there, or is being brought back, is left alone. Snapshots that something needs stay, and so
         do those of which EC2 does not say that they were made for the AMI: a journal is a file that can be edited.
         """
         needed = by_target(self._survey.references)
-        finished: dict[str, dict[str, str]] = {}
+        finished: dict[str, dict[str, SnapshotOutcome]] = {}
         for entry in to_finish(entries, self._survey.images):
             image = entry.image
             if image.region not in callers:
                 continue
-            words = {
-                each: f"kept: {needed[each][0].detail}" if each in needed else entry.snapshot_status.get(each, LEFT)
-                for each in image.snapshot_ids
+            outcomes = {
+                key: SnapshotOutcome.kept(needed[key][0].detail)
+                if key in needed
+                else entry.snapshot_status.get(key, LEFT)
+                for key in image.snapshot_ids
             }
-            left = [each for each, word in words.items() if word == LEFT]
-            words.update(self._settled(callers[image.region], image.image_id, left))
-            words.update(self.finish(callers[image.region], image, words, {image.image_id}))
-            finished[image.image_id] = words
+            outcomes |= self._settled(callers[image.region], image.image_id, _left(image, outcomes))
+            outcomes |= self.finish(callers[image.region], image, outcomes, {image.image_id})
+            finished[image.image_id] = outcomes
         return finished
 
     @staticmethod
-    def _settled(caller: Caller, image_id: str, left: Sequence[str]) -> dict[str, str]:
-        """Return the last word on those of the snapshots *left* that are not to be deleted: they are gone, or stay."""
+    def _settled(caller: Caller, image_id: str, left: Sequence[str]) -> dict[str, SnapshotOutcome]:
+        """Return the outcome of those of the snapshots *left* that are not to be deleted: they are gone, or stay."""
         try:
             found = snapshots(caller, left)
-            why = {each: why_kept(caller, snapshot, image_id) for each, snapshot in found.items()}
+            why = {key: why_kept(caller, snapshot, image_id) for key, snapshot in found.items()}
         except AwsError as exc:
-            return dict.fromkeys(left, f"failed: {exc}")
-        gone = {each: DELETED for each in left if each not in found}
-        return gone | {each: f"kept: {reason}" for each, reason in why.items() if reason}
+            return dict.fromkeys(left, SnapshotOutcome.failed(exc))
+        gone = {key: DELETED for key in left if key not in found}
+        return gone | {key: SnapshotOutcome.kept(reason) for key, reason in why.items() if reason}
+
+
+def _left(image: Image, known: Mapping[str, SnapshotOutcome]) -> list[str]:
+    """Return the snapshots of *image* that are still to be deleted, as far as is *known*."""
+    return [snapshot_id for snapshot_id in image.snapshot_ids if known.get(snapshot_id, LEFT) == LEFT]
 
 
 def to_finish(entries: Iterable[Entry], images: Iterable[Image]) -> list[Entry]:

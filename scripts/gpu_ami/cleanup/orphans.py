@@ -96,13 +96,13 @@ def without_copies(orphans: Iterable[Orphan], elsewhere: Mapping[str, str]) -> l
 
     Args:
         orphans: The verdicts so far.
-        elsewhere: Why an AMI may still live in a region that was not looked at, by its id.
+        elsewhere: Why an AMI may still live in a region that was not queried, by its id.
     """
     return [
-        Orphan(each.snapshot, each.image_id, "keep", (Reason("alive-elsewhere", elsewhere[each.image_id]),))
-        if each.action == "delete" and each.image_id in elsewhere
-        else each
-        for each in orphans
+        Orphan(orphan.snapshot, orphan.image_id, "keep", (Reason("alive-elsewhere", elsewhere[orphan.image_id]),))
+        if orphan.action == "delete" and orphan.image_id in elsewhere
+        else orphan
+        for orphan in orphans
     ]
 
 
@@ -114,8 +114,8 @@ def without_shared(orphans: Iterable[Orphan], shared: Mapping[str, str | None]) 
         shared: Of each snapshot that would go, why its sharing keeps it; None where it is not shared.
     """
     return [
-        Orphan(each.snapshot, each.image_id, "keep", (Reason("shared", why),))
-        if each.action == "delete" and (why := shared.get(each.snapshot.snapshot_id, "its sharing was not read"))
-        else each
-        for each in orphans
+        Orphan(orphan.snapshot, orphan.image_id, "keep", (Reason("shared", why),))
+        if orphan.action == "delete" and (why := shared.get(orphan.snapshot.snapshot_id, "its sharing was not read"))
+        else orphan
+        for orphan in orphans
     ]

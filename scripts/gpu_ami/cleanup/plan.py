@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -64,10 +64,10 @@ class Orphan:
             "snapshot_id": self.snapshot.snapshot_id,
             "region": self.snapshot.region,
             "image_id": self.image_id,
-            "started": _iso(self.snapshot.started),
+            "started": iso(self.snapshot.started),
             "gib": self.gib,
             "action": self.action,
-            "reasons": [{"code": reason.code, "detail": reason.detail} for reason in self.reasons],
+            "reasons": reason_list(self.reasons),
         }
 
 
@@ -80,13 +80,13 @@ class Plan:
         regions: Where.
         policy: What decided.
         decision: The verdicts.
-        reports: How the look at each source ended.
+        reports: How the query of each source ended.
         made_at: When.
         snapshots: The snapshots of the AMIs that go, by id.
         bins: The Recycle Bin of each region.
-        orphans: Snapshots of AMIs that are gone; empty unless asked for.
+        orphans: Snapshots of AMIs that are gone; empty unless requested.
         usd_per_gib_month: The price of snapshot storage by region; None where it is not known.
-        roles: Of the other accounts in which uses were looked for.
+        roles: Of the other accounts that were queried for uses.
     """
 
     account: str
@@ -102,7 +102,7 @@ class Plan:
     roles: tuple[str, ...] = ()
 
     @property
-    def doomed_orphans(self) -> tuple[Orphan, ...]:
+    def selected_orphans(self) -> tuple[Orphan, ...]:
         """The orphan snapshots that go."""
         return tuple(orphan for orphan in self.orphans if orphan.action == "delete")
 
@@ -126,17 +126,17 @@ class Plan:
         sizes: dict[str, float] = defaultdict(float)
         for verdict in self._deleted:
             sizes[verdict.image.region] += self.gib_of(verdict.image)
-        for orphan in self.doomed_orphans:
+        for orphan in self.selected_orphans:
             sizes[orphan.snapshot.region] += orphan.gib
         return sizes
 
     @property
     def _deleted(self) -> list[Verdict]:
-        return [verdict for verdict in self.decision.doomed if verdict.action == "delete"]
+        return [verdict for verdict in self.decision.selected if verdict.action == "delete"]
 
     def gib_of(self, image: Image) -> float:
         """Return what the snapshots of *image* hold: full size where EC2 says it, else the size of the volumes."""
-        found = [self.snapshots.get(each) for each in image.snapshot_ids]
+        found = [self.snapshots.get(key) for key in image.snapshot_ids]
         sizes = [snapshot.full_gib for snapshot in found if snapshot is not None and snapshot.full_gib is not None]
         return round(sum(sizes), 2) if found and len(sizes) == len(found) else float(image.volume_gib)
 
@@ -160,17 +160,17 @@ class Plan:
         images = [v.image.image_id for v in self._deleted if self.kept_for(v.image) is None]
         orphans = [
             orphan.snapshot.snapshot_id
-            for orphan in self.doomed_orphans
+            for orphan in self.selected_orphans
             if self.bins.get(orphan.snapshot.region, Bin()).retention(SNAPSHOT, orphan.snapshot.tags) is None
         ]
         return images + orphans
 
     def document(self) -> dict[str, Any]:
         """Return the plan as JSON-ready values; the contract with scripts."""
-        doomed, verdicts = self.decision.doomed, self.decision.verdicts
+        selected, verdicts = self.decision.selected, self.decision.verdicts
         return {
             "format": FORMAT,
-            "made_at": _iso(self.made_at),
+            "made_at": iso(self.made_at),
             "account": self.account,
             "regions": list(self.regions),
             "roles": list(self.roles),
@@ -183,10 +183,10 @@ class Plan:
                 {"region": region, "rules": len(bin_.rules), "error": bin_.error} for region, bin_ in self.bins.items()
             ],
             "totals": {
-                "delete": len(doomed),
-                "keep": len(verdicts) - len(doomed),
+                "delete": len(selected),
+                "keep": len(verdicts) - len(selected),
                 "outside_scope": self.decision.outside,
-                "orphans": len(self.doomed_orphans),
+                "orphans": len(self.selected_orphans),
                 "gib": self.gib,
                 "usd_per_month": None if self.usd_per_month is None else float(self.usd_per_month),
             },
@@ -203,18 +203,18 @@ class Plan:
             "region": image.region,
             "name": image.name,
             "family": verdict.family,
-            "created": _iso(image.created),
-            "last_launched": _iso(image.last_launched),
+            "created": iso(image.created),
+            "last_launched": iso(image.last_launched),
             "gib": self.gib_of(image),
             "action": verdict.action,
-            "reasons": [{"code": reason.code, "detail": reason.detail} for reason in verdict.reasons],
-            "recoverable_until": _iso(self.made_at + kept_for) if kept_for is not None else None,
+            "reasons": reason_list(verdict.reasons),
+            "recoverable_until": iso(self.made_at + kept_for) if kept_for is not None else None,
         }
 
 
 @dataclass(frozen=True)
 class SavedPlan:
-    """A plan from a file: what it wants, to be compared with what is true now.
+    """A plan from a file: what it would do, to be compared with what is true now.
 
     Attributes:
         account: Whose AMIs.
@@ -222,7 +222,7 @@ class SavedPlan:
         policy: What decided.
         images: Region and id of each AMI that goes.
         orphans: Region and id of each orphan snapshot that goes.
-        roles: Of the other accounts in which uses were looked for.
+        roles: Of the other accounts that were queried for uses.
     """
 
     account: str
@@ -298,5 +298,11 @@ def _no_plan(path: Path) -> UsageError:
     return UsageError(f"{path} is not a {_WHAT}: make one with `invoke cleanup --plan {path}`.")
 
 
-def _iso(moment: datetime | None) -> str | None:
+def reason_list(reasons: Iterable[Reason]) -> list[dict[str, str]]:
+    """Return *reasons* as a plan's JSON has them."""
+    return [{"code": reason.code, "detail": reason.detail} for reason in reasons]
+
+
+def iso(moment: datetime | None) -> str | None:
+    """Return a UTC *moment* as a plan's JSON has it, such as ``2026-11-23T08:30:00Z``."""
     return f"{moment.isoformat(timespec='seconds')[:19]}Z" if moment else None  # strftime takes ten times as long

@@ -33,7 +33,7 @@ class Scope:
     """Which of the account's own AMIs may be considered at all.
 
     Attributes:
-        family: The tag that this pipeline's AMIs carry; None when something else is asked for.
+        family: The tag that this pipeline's AMIs carry; None when something else is requested.
         name: A pattern of names, with ``*`` and ``?``.
         tags: Tags that must all be there, with these values.
     """
@@ -66,9 +66,9 @@ class Policy:
         mode: What happens to an AMI that nothing needs.
         include_shared: Whether being shared with another account is no reason to stay.
         max_deletions: At most so many in one run, the oldest first; None is no limit.
-        skip_sources: Sources that are not asked.
+        skip_sources: Sources that are not queried.
         allow_no_references: Whether an account in which nothing at all needs any AMI is believed.
-        template_versions: See `Look.template_versions`.
+        template_versions: See `SourceQuery.template_versions`.
     """
 
     older_than: timedelta
@@ -157,8 +157,8 @@ def policy_of(document: Mapping[str, Any]) -> Policy:
         template_versions=None if versions is None else _whole(versions, "--template-versions", least=1),
     )
     names = [name for name in (policy.scope.family, policy.scope.name, *policy.scope.tags) if name is not None]
-    is_text = all(isinstance(word, str) for word in (*names, *policy.scope.tags.values()))
-    # Whatever was taken for something else, such as the word "false" for true, does not come back as it was.
+    is_text = all(isinstance(text, str) for text in (*names, *policy.scope.tags.values()))
+    # Whatever was taken for something else, such as the text "false" for true, does not come back as it was.
     if rest or policy.document() != given or not is_text or "" in names:
         msg = f"no flags make this policy: {given}"
         raise ValueError(msg)
@@ -201,7 +201,7 @@ def _scope(family: str, flags: Flags) -> Scope:
     if flags.name == "":
         msg = "--name is empty: give a pattern such as 'gpu-*'."
         raise UsageError(msg)
-    tags = dict(_tag(word) for word in flags.tag)
+    tags = dict(_tag(argument) for argument in flags.tag)
     if len(tags) < len(flags.tag):
         msg = "--tag is given twice for one key: an AMI has one value per key."
         raise UsageError(msg)
@@ -209,10 +209,10 @@ def _scope(family: str, flags: Flags) -> Scope:
     return Scope(family=family if is_own else None, name=flags.name, tags=tags)
 
 
-def _tag(word: str) -> tuple[str, str]:
-    key, equals, value = word.partition("=")
+def _tag(argument: str) -> tuple[str, str]:
+    key, equals, value = argument.partition("=")
     if not equals or not key:
-        msg = f"--tag {word!r} is not KEY=VALUE, such as --tag team=video."
+        msg = f"--tag {argument!r} is not KEY=VALUE, such as --tag team=video."
         raise UsageError(msg)
     return key, value
 

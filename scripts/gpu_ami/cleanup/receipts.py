@@ -19,7 +19,7 @@ _NAME = "receipts"
 _UNSURE = frozenset({"started", "failed"})
 
 
-class _Place(NamedTuple):
+class _History(NamedTuple):
     """What the receipts with one history have in common."""
 
     folder: str
@@ -35,7 +35,7 @@ def protected_by_receipts(texts: Iterable[tuple[str, str]]) -> list[Reference]:
     A receipt is ``{"when": TIME, "account": …, "region": …, "changes": [{"address": …, "old": AMI, "new": AMI}, …],
     "status": …}``. One of another form cannot be compared with the others, so every id in it is needed.
     """
-    newest: dict[_Place, tuple[str, dict[str, Any], str]] = {}
+    newest: dict[_History, tuple[str, dict[str, Any], str]] = {}
     references: list[Reference] = []
     for shown, text in texts:
         try:
@@ -46,13 +46,13 @@ def protected_by_receipts(texts: Iterable[tuple[str, str]]) -> list[Reference]:
             continue
         for change in changes:
             for sure in {False, is_sure}:
-                place = _Place(shown.rpartition("/")[0], account, region, change["address"], sure)
-                if place not in newest or when >= newest[place][0]:
-                    newest[place] = (when, change, shown)
-    for place, (_, change, shown) in sorted(newest.items(), key=lambda item: item[0]):
+                history = _History(shown.rpartition("/")[0], account, region, change["address"], sure)
+                if history not in newest or when >= newest[history][0]:
+                    newest[history] = (when, change, shown)
+    for history, (_, change, shown) in sorted(newest.items(), key=lambda item: item[0]):
         for key, role in (("new", "live"), ("old", "the one to roll back to")):
             for target in sorted(ids_in(json.dumps(change.get(key)))):
-                references.append(Reference(target, _NAME, f"{role} at {place.address} by {shown}"))
+                references.append(Reference(target, _NAME, f"{role} at {history.address} by {shown}"))
     return list(dict.fromkeys(references))
 
 
@@ -62,7 +62,7 @@ def _read(text: str) -> tuple[str, str, str, list[dict[str, Any]], bool]:
     changes: list[dict[str, Any]] = document["changes"]
     if document.get("format", FORMAT) != FORMAT:
         raise ValueError(text[:40])
-    if moment is None or not changes or any(not isinstance(each["address"], str) for each in changes):
+    if moment is None or not changes or any(not isinstance(change["address"], str) for change in changes):
         raise ValueError(text[:40])
     if any(not ids_in(json.dumps(change.get("new"))) for change in changes):
         raise ValueError(text[:40])

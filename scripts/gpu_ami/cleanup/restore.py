@@ -10,7 +10,8 @@ from typing import Any
 from gpu_ami.aws import changes, images, recyclebin
 from gpu_ami.aws.calls import Caller
 from gpu_ami.aws.images import Image, Snapshot
-from gpu_ami.cleanup.journal import Entry, Journal, Story
+from gpu_ami.cleanup import journal_events as events
+from gpu_ami.cleanup.journal import Entry, Journal, Replay
 from gpu_ami.errors import AwsError
 
 _THERE = "it is there"
@@ -63,45 +64,45 @@ class Region:
         return image_id in self.images and image_id not in self.binned_images
 
 
-def restore(story: Story, journal: Journal, caller_of: Callable[[str], Caller]) -> list[Restored]:
+def restore(replay: Replay, journal: Journal, caller_of: Callable[[str], Caller]) -> list[Restored]:
     """Bring back what the journal says was deleted, disabled or deprecated; one failure never stops the rest.
 
     Args:
-        story: What the journal says.
+        replay: What the journal says.
         journal: The same journal, to be continued.
         caller_of: Returns the caller of a region.
 
     Raises:
         AwsError: What is in a region could not be listed.
     """
-    regions = {name: _region(story, caller_of(name)) for name in sorted(_region_names(story))}
-    for entry in story.entries.values():
+    regions = {name: _region(replay, caller_of(name)) for name in sorted(_region_names(replay))}
+    for entry in replay.entries.values():
         image = entry.image
         if _was_deleted(entry) and not regions[image.region].has(image.image_id):
             # Should this run end here, the next one must not take the snapshots for left behind.
-            journal.write("restoring", image_id=image.image_id)
-    results = [_image(entry, regions[entry.image.region], journal) for entry in story.entries.values()]
-    return results + [_orphan(snapshot, regions[snapshot.region], journal) for snapshot, _ in story.orphans.values()]
+            journal.write(events.Restoring(image_id=image.image_id))
+    results = [_image(entry, regions[entry.image.region], journal) for entry in replay.entries.values()]
+    return results + [_orphan(snapshot, regions[snapshot.region], journal) for snapshot, _ in replay.orphans.values()]
 
 
-def _region_names(story: Story) -> set[str]:
-    of_images = {entry.image.region for entry in story.entries.values()}
-    return of_images | {snapshot.region for snapshot, _ in story.orphans.values()}
+def _region_names(replay: Replay) -> set[str]:
+    of_images = {entry.image.region for entry in replay.entries.values()}
+    return of_images | {snapshot.region for snapshot, _ in replay.orphans.values()}
 
 
-def _region(story: Story, caller: Caller) -> Region:
-    wanted = [
+def _region(replay: Replay, caller: Caller) -> Region:
+    snapshot_ids = [
         snapshot_id
-        for entry in story.entries.values()
+        for entry in replay.entries.values()
         if entry.image.region == caller.region
         for snapshot_id in entry.image.snapshot_ids
     ]
-    wanted += [each.snapshot_id for each, _ in story.orphans.values() if each.region == caller.region]
-    deletes = bool(story.orphans) or any(entry.mode == "delete" for entry in story.entries.values())
+    snapshot_ids += [orphan.snapshot_id for orphan, _ in replay.orphans.values() if orphan.region == caller.region]
+    deletes = bool(replay.orphans) or any(entry.mode == "delete" for entry in replay.entries.values())
     return Region(
         caller=caller,
-        images={image.image_id: image for image in images.own_images(caller, story.account)},
-        snapshots=images.snapshots(caller, wanted),
+        images={image.image_id: image for image in images.own_images(caller, replay.account)},
+        snapshots=images.snapshots(caller, snapshot_ids),
         binned_images=set(recyclebin.images_in_bin(caller)) if deletes else set(),
         binned_snapshots=set(recyclebin.snapshots_in_bin(caller)) if deletes else set(),
     )
@@ -122,7 +123,7 @@ def _image(entry: Entry, region: Region, journal: Journal) -> Restored:
     if not changed:
         reason = _THERE if image.image_id in region.images else "the run of this journal did not delete it"
         return Restored(image.image_id, image.region, "unchanged", reason=reason)
-    journal.write("restored", image_id=image.image_id)
+    journal.write(events.Restored(image_id=image.image_id))
     return Restored(image.image_id, image.region, "restored")
 
 
@@ -130,7 +131,7 @@ def _bring_back(entry: Entry, region: Region) -> bool:
     image = entry.image
     if region.has(image.image_id) or not _was_deleted(entry):
         return False
-    missing = [each for each in image.snapshot_ids if each not in region.snapshots]
+    missing = [snapshot_id for snapshot_id in image.snapshot_ids if snapshot_id not in region.snapshots]
     for snapshot_id in missing:
         if snapshot_id not in region.binned_snapshots:
             msg = f"{image.image_id} cannot come back: its snapshot {snapshot_id} {_FOUND_AGAIN}"
@@ -165,7 +166,7 @@ def _complete(entry: Entry, region: Region, changed: bool) -> bool:
     caller, image = region.caller, entry.image
     if not changed and entry.status not in ("done", "unknown", "restoring", "restored"):
         return False
-    now = {each.image_id: each for each in images.some_images(caller, [image.image_id])}
+    now = {found.image_id: found for found in images.some_images(caller, [image.image_id])}
     added = _add_missing(caller, image.image_id, image.tags, now[image.image_id].tags if now else {})
     snapshots_now = images.snapshots(caller, image.snapshot_ids)
     for snapshot in entry.snapshots:
@@ -199,5 +200,5 @@ def _orphan(snapshot: Snapshot, region: Region, journal: Journal) -> Restored:
         _add_missing(region.caller, identifier, snapshot.tags, now[identifier].tags if identifier in now else {})
     except AwsError as exc:
         return Restored(identifier, snapshot.region, "failed", str(exc))
-    journal.write("orphan", snapshot_id=identifier, status="restored")
+    journal.write(events.OrphanDone(snapshot_id=identifier, status="restored"))
     return Restored(identifier, snapshot.region, "restored")

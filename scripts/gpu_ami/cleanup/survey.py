@@ -1,4 +1,4 @@
-"""Looks at every source in every region and account, side by side, and remembers for the second look."""
+"""Queries every source in every region and account, side by side, and remembers the answers for the second query."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpu_ami.aws.calls import Caller, RefusedError, making_sense
 from gpu_ami.aws.images import Image, own_images, some_images
 from gpu_ami.aws.references.image_builder import own_images_of
 from gpu_ami.aws.references.registry import OWN, PER_IMAGE, USES
-from gpu_ami.aws.references.source import Found, Look, Reference, Source
+from gpu_ami.aws.references.source import Found, Reference, Source, SourceQuery
 from gpu_ami.aws.regions import has_service
 from gpu_ami.cleanup.decide import Decision, SourceReport, Status, decide, newest_of
 from gpu_ami.cleanup.policy import Policy
@@ -29,8 +29,8 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
-class Place:
-    """A region of an account to look at.
+class Location:
+    """A region of an account to query.
 
     Attributes:
         caller: Calls it.
@@ -54,8 +54,8 @@ class Place:
 
 
 @dataclass
-class Sight:
-    """What one source in one place showed, and what it keeps for its next look."""
+class SourceState:
+    """What one source in one location showed, and what it keeps for its next query."""
 
     report: SourceReport
     references: Sequence[Reference] = ()
@@ -63,22 +63,22 @@ class Sight:
 
 
 class Survey:
-    """One look at everything, and the quick second look right before something is changed.
+    """One query of everything, and the quick second one right before something is changed.
 
     Args:
-        places: The regions and accounts.
-        policy: What to leave out, and how deep to look.
-        local: Says what the working tree needs, each time that it is asked.
+        locations: The regions and accounts.
+        policy: What to leave out, and how many versions to read.
+        local: Says what the working tree needs, each time that it is called.
         failed_accounts: Reports of accounts that could not be entered at all.
-        uses: Sources asked in every place.
-        own: Sources asked where the AMIs are.
-        per_image: Sources asked about single AMIs.
+        uses: Sources queried in every location.
+        own: Sources queried where the AMIs are.
+        per_image: Sources queried for single AMIs.
         clock: Monotonic seconds.
     """
 
     def __init__(
         self,
-        places: Sequence[Place],
+        locations: Sequence[Location],
         policy: Policy,
         *,
         local: Callable[[], Sequence[LocalSource]] = tuple,
@@ -88,30 +88,30 @@ class Survey:
         per_image: Sequence[Source] = PER_IMAGE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Look at the working tree alone."""
-        self.places = tuple(places)
+        """Read the working tree alone."""
+        self.locations = tuple(locations)
         self.policy = policy
-        self._look_at_files = local
+        self._read_files = local
         self._local = tuple(local())
         self._failed_accounts = tuple(failed_accounts)
         self._uses, self._own, self._per_image = tuple(uses), tuple(own), tuple(per_image)
-        self._sights: dict[tuple[str, str, str], Sight] = {}
+        self._states: dict[tuple[str, str, str], SourceState] = {}
         self._lock = threading.Lock()
         self.clock = clock
         self._sharing_seen_at = float("-inf")
         self.images: tuple[Image, ...] = ()
 
     @property
-    def own_places(self) -> tuple[Place, ...]:
-        """The places whose AMIs may go."""
-        return tuple(place for place in self.places if place.is_own)
+    def own_locations(self) -> tuple[Location, ...]:
+        """The locations whose AMIs may go."""
+        return tuple(location for location in self.locations if location.is_own)
 
     @property
     def reports(self) -> list[SourceReport]:
-        """How the last look at each source ended; that uses are seen is only shown by a use of an own AMI."""
-        shown = [(sight.report, own_images_of(sight.references, self.images)) for sight in self._sights.values()]
+        """How the last query of each source ended; that uses are seen is only shown by a use of an own AMI."""
+        shown = [(state.report, own_images_of(state.references, self.images)) for state in self._states.values()]
         used = {use.target for _, uses in shown for use in uses}
-        own = {each for image in self.images for each in (image.image_id, *image.snapshot_ids) if each in used}
+        own = {key for image in self.images for key in (image.image_id, *image.snapshot_ids) if key in used}
         seen = [
             replace(report, is_use=report.is_use and any(use.target in own for use in uses)) for report, uses in shown
         ]
@@ -119,155 +119,161 @@ class Survey:
 
     @property
     def references(self) -> list[Reference]:
-        """What all sources showed, from every place and file."""
+        """What all sources showed, from every location and file."""
         local = [reference for source in self._local for reference in source.references]
-        seen = [each for sight in self._sights.values() for each in sight.references]
+        seen = [reference for state in self._states.values() for reference in state.references]
         return [*own_images_of(seen, self.images), *local]
 
     def permissions(self, image: Image) -> tuple[dict[str, str], ...] | None:
-        """Return who may launch *image*, as it was looked up; None when it was not."""
-        for place in self.own_places:
-            if (place.account, place.region) == (image.account, image.region):
-                sight = self._sights.get(_key(place, _SHARING))
-                found = sight.memory.get("permissions", {}).get(image.image_id) if sight else None
+        """Return who may launch *image*, as it was read; None when it was not."""
+        for location in self.own_locations:
+            if (location.account, location.region) == (image.account, image.region):
+                state = self._states.get(_key(location, _SHARING))
+                found = state.memory.get("permissions", {}).get(image.image_id) if state else None
                 return tuple(found) if found is not None else None
         return None
 
     @property
     def aws_time(self) -> datetime | None:
         """What time AWS has; None before its first answer."""
-        return next((place.caller.aws_time for place in self.places if place.caller.aws_time), None)
+        return next((location.caller.aws_time for location in self.locations if location.caller.aws_time), None)
 
-    def look(self) -> None:
-        """List the AMIs of every own place and look at all sources that are asked region by region.
+    def query(self) -> None:
+        """List the AMIs of every own location and query all sources that answer region by region.
 
         Raises:
-            AwsError: The AMIs of a place could not be listed; sources that fail are reported instead.
+            AwsError: The AMIs of a location could not be listed; sources that fail are reported instead.
         """
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
             # Whatever does not need the list of AMIs starts with it.
-            early = [(place, source) for place in self.places for source in self._uses]
-            uses = [pool.submit(self._see, place, source, ()) for place, source in early]
-            listings = [pool.submit(own_images, place.caller, place.account) for place in self.own_places]
+            early = [(location, source) for location in self.locations for source in self._uses]
+            uses = [pool.submit(self._query, location, source, ()) for location, source in early]
+            listings = [pool.submit(own_images, location.caller, location.account) for location in self.own_locations]
             self.images = tuple(image for listing in listings for image in listing.result())
-            own = [(place, source) for place in self.own_places for source in self._own]
-            for done in [*uses, *(pool.submit(self._see, place, source, ()) for place, source in own)]:
+            own = [(location, source) for location in self.own_locations for source in self._own]
+            for done in [*uses, *(pool.submit(self._query, location, source, ()) for location, source in own)]:
                 done.result()
 
-    def look_at(self, asked: Collection[str]) -> None:
-        """Look at the sources that AWS only answers AMI by AMI, for the AMIs *asked*."""
-        self._see_all(self.own_places, self._per_image, asked)
+    def query_images(self, selected: Collection[str]) -> None:
+        """Query the sources that AWS only answers AMI by AMI, for the AMIs *selected*."""
+        self._query_all(self.own_locations, self._per_image, selected)
         self._sharing_seen_at = self.clock()
 
     def sharing_age_s(self) -> float:
         """Return how long ago launch permissions were read."""
         return self.clock() - self._sharing_seen_at
 
-    def look_at_sharing(self, asked: Collection[str]) -> None:
-        """Read the launch permissions of the AMIs *asked* anew."""
-        for sight in self._sights.values():
-            sight.memory.pop("permissions", None)
-        self._see_all(self.own_places, self._sharing, asked)
+    def query_sharing(self, selected: Collection[str]) -> None:
+        """Read the launch permissions of the AMIs *selected* anew."""
+        for state in self._states.values():
+            state.memory.pop("permissions", None)
+        self._query_all(self.own_locations, self._sharing, selected)
         self._sharing_seen_at = self.clock()
 
-    def look_again(self, asked: Collection[str]) -> None:
-        """Look again at all that may have moved since the last look: files, uses and the AMIs *asked* themselves.
+    def query_again(self, selected: Collection[str]) -> None:
+        """Query all again that may have moved since the last time: files, uses and the AMIs *selected* themselves.
 
         What EC2 says of references (image-references) is read from its origins again, and who may launch an AMI by
-        `look_at_sharing`.
+        `query_sharing`.
         """
-        self._local = tuple(self._look_at_files())
+        self._local = tuple(self._read_files())
         moving = [source for source in self._own if source.service]
-        looks = [(place, source) for place in self.places for source in self._uses]
-        looks += [(place, source) for place in self.own_places for source in moving]
+        queries = [(location, source) for location in self.locations for source in self._uses]
+        queries += [(location, source) for location in self.own_locations for source in moving]
         in_parallel(
-            [*looks, *((place, None) for place in self.own_places)],
-            lambda look: self._see(look[0], look[1], asked) if look[1] else self._refresh(look[0], asked),
+            [*queries, *((location, None) for location in self.own_locations)],
+            lambda pair: self._query(pair[0], pair[1], selected) if pair[1] else self._refresh(pair[0], selected),
         )
         # These read the AMIs' own properties; they call nothing.
         still = [source for source in self._own if not source.service]
-        self._see_all(self.own_places, [*still, *self._sharing], asked)
+        self._query_all(self.own_locations, [*still, *self._sharing], selected)
 
     @property
     def _sharing(self) -> list[Source]:
         return [source for source in self._per_image if source.name == _SHARING]
 
-    def _refresh(self, place: Place, asked: Collection[str]) -> None:
-        """Read the AMIs *asked* anew: one may have been tagged, launched, protected or made public meanwhile.
+    def _refresh(self, location: Location, selected: Collection[str]) -> None:
+        """Read the AMIs *selected* anew: one may have been tagged, launched, protected or made public meanwhile.
 
         So are the newest of their families, which may have been deleted meanwhile: the next ones take their place.
         """
-        here = place.among(self.images)
-        wanted = {image.image_id for image in here} & set(asked)
-        if not wanted:
+        here = location.among(self.images)
+        present = {image.image_id for image in here} & set(selected)
+        if not present:
             return
-        caller = place.caller.counting()
+        caller = location.caller.counting()
 
-        def report(status: Status, error: str | None = None) -> Sight:
-            return Sight(SourceReport("images", place.region, status, place.account, error=error, is_use=False))
+        def report(status: Status, error: str | None = None) -> SourceState:
+            return SourceState(
+                SourceReport("images", location.region, status, location.account, error=error, is_use=False)
+            )
 
         try:
-            with making_sense(f"images in {place.region}"):
-                here = _fresh(here, wanted, self.policy.keep, lambda ids: some_images(caller, ids))
-            sight = report("ok")
+            with making_sense(f"images in {location.region}"):
+                here = _fresh(here, present, self.policy.keep, lambda ids: some_images(caller, ids))
+            state = report("ok")
         except AwsError as exc:
-            sight = report("failed", str(exc))
+            state = report("failed", str(exc))
         with self._lock:
-            self._sights[_key(place, "images")] = sight
-            there = (place.account, place.region)
+            self._states[_key(location, "images")] = state
+            there = (location.account, location.region)
             self.images = (*(image for image in self.images if (image.account, image.region) != there), *here)
 
     def decide(self, now: datetime, policy: Policy | None = None) -> Decision:
         """Return the verdicts that follow from what was seen."""
         return decide(self.images, self.references, self.reports, policy or self.policy, now)
 
-    def _see_all(self, places: Sequence[Place], sources: Iterable[Source], asked: Collection[str]) -> None:
-        pairs = [(place, source) for place in places for source in sources]
-        in_parallel(pairs, lambda pair: self._see(*pair, asked))
+    def _query_all(self, locations: Sequence[Location], sources: Iterable[Source], selected: Collection[str]) -> None:
+        pairs = [(location, source) for location in locations for source in sources]
+        in_parallel(pairs, lambda pair: self._query(*pair, selected))
 
-    def _see(self, place: Place, source: Source, asked: Collection[str]) -> None:
-        key = _key(place, source.name)
-        memory = self._sights[key].memory if key in self._sights else {}
-        here = place.among(self.images) if place.is_own else []
-        wanted = {image.image_id for image in here} & set(asked)
-        look = Look(here, wanted, self.policy.template_versions, memory)
+    def _query(self, location: Location, source: Source, selected: Collection[str]) -> None:
+        key = _key(location, source.name)
+        memory = self._states[key].memory if key in self._states else {}
+        here = location.among(self.images) if location.is_own else []
+        present = {image.image_id for image in here} & set(selected)
+        query = SourceQuery(here, present, self.policy.template_versions, memory)
         with self._lock:
-            self._sights.setdefault(key, Sight(SourceReport(source.name, place.region, "failed"), memory=memory))
-        sight = see(place, source, look, skip=source.name in self.policy.skip_sources)
+            self._states.setdefault(
+                key, SourceState(SourceReport(source.name, location.region, "failed"), memory=memory)
+            )
+        state = query_source(location, source, query, skip=source.name in self.policy.skip_sources)
         with self._lock:
-            self._sights[key] = sight
+            self._states[key] = state
 
 
-def see(place: Place, source: Source, look: Look, *, skip: bool = False) -> Sight:
-    """Return what *source* shows in *place*; whatever goes wrong ends in its report."""
-    caller = place.caller.counting()
+def query_source(location: Location, source: Source, query: SourceQuery, *, skip: bool = False) -> SourceState:
+    """Return what *source* shows in *location*; whatever goes wrong ends in its report."""
+    caller = location.caller.counting()
 
-    def sight(status: Any, found: Found | None = None, error: str | None = None) -> Sight:
+    def state(status: Any, found: Found | None = None, error: str | None = None) -> SourceState:
         found = found or Found()
         report = SourceReport(
             source.name,
-            place.region,
+            location.region,
             status,
-            account=place.account,
+            account=location.account,
             calls=caller.calls,
             references=len(found.references),
             error=error,
             notes=tuple(found.notes),
             is_use=source.is_use,
         )
-        return Sight(report, found.references, look.memory)
+        return SourceState(report, found.references, query.memory)
 
     if skip:
-        return sight("skipped", error="left out by --skip-source")
+        return state("skipped", error="left out by --skip-source")
     try:
-        with making_sense(f"{source.name} in {place.region}"):
-            return sight("ok", source.look(caller, look))
+        with making_sense(f"{source.name} in {location.region}"):
+            return state("ok", source.find(caller, query))
     except AwsError as exc:
         if _is_absent(caller, source, exc):
-            return sight("skipped", error=f"{source.service} does not exist in {place.region}, says AWS's public list")
-        return sight("failed", error=f"{exc}{_way_round(source, exc)}")
+            return state(
+                "skipped", error=f"{source.service} does not exist in {location.region}, says AWS's public list"
+            )
+        return state("failed", error=f"{exc}{_way_round(source, exc)}")
     finally:
-        place.caller.aws_time = place.caller.aws_time or caller.aws_time
+        location.caller.aws_time = location.caller.aws_time or caller.aws_time
 
 
 def _way_round(source: Source, problem: AwsError) -> str:
@@ -287,12 +293,12 @@ def _is_absent(caller: Caller, source: Source, problem: AwsError) -> bool:
         return False
 
 
-def places_of(access: Access, account: str, regions: Sequence[str], *, is_own: bool = True) -> list[Place]:
-    """Return one place for each of *regions*.
+def locations_of(access: Access, account: str, regions: Sequence[str], *, is_own: bool = True) -> list[Location]:
+    """Return one location for each of *regions*.
 
-    A region that is named twice is one place: its AMIs, listed twice, would fill their own places among the newest.
+    A region that is named twice is one location: its AMIs, listed twice, would fill their own places among the newest.
     """
-    return [Place(Caller(access, region), account, is_own) for region in dict.fromkeys(regions)]
+    return [Location(Caller(access, region), account, is_own) for region in dict.fromkeys(regions)]
 
 
 def in_parallel(items: Sequence[_Item], work: Callable[[_Item], _Result], *, workers: int = _WORKERS) -> list[_Result]:
@@ -304,17 +310,19 @@ def in_parallel(items: Sequence[_Item], work: Callable[[_Item], _Result], *, wor
 
 
 def _fresh(
-    images: Sequence[Image], wanted: Collection[str], keep: int, read: Callable[[Collection[str]], Iterable[Image]]
+    images: Sequence[Image], selected: Collection[str], keep: int, read: Callable[[Collection[str]], Iterable[Image]]
 ) -> list[Image]:
-    """Return *images*: those *wanted* and the newest of their families as they are now, without those that are gone."""
+    """Return *images*: those *selected* and the newest of their families as they are now, without the gone ones."""
     seen: set[str] = set()
     now = list(images)
-    while unseen := ({*wanted} | newest_of(now, wanted, keep)) - seen:
+    while unseen := ({*selected} | newest_of(now, selected, keep)) - seen:
         found = {image.image_id: image for image in read(unseen)}
-        now = [found.get(each.image_id, each) for each in now if each.image_id in found or each.image_id not in unseen]
+        now = [
+            found.get(image.image_id, image) for image in now if image.image_id in found or image.image_id not in unseen
+        ]
         seen |= unseen
     return now
 
 
-def _key(place: Place, source: str) -> tuple[str, str, str]:
-    return place.account, place.region, source
+def _key(location: Location, source: str) -> tuple[str, str, str]:
+    return location.account, location.region, source

@@ -75,17 +75,17 @@ def scan(
     )
     filed = [f for f in files if f.parent.name == "receipts" and f.suffix == ".json"]
     manifests = [f for f in files if _MANIFEST.search(f.name) and f not in filed]
-    looks: list[tuple[str, Callable[[], tuple[int, list[Reference]]]]] = [
+    readers: list[tuple[str, Callable[[], tuple[int, list[Reference]]]]] = [
         *((name, _reading(name, found, root)) for name, found in plain),
         ("terraform-state", lambda: _states([f for f in files if _STATE.search(f.name)], root, state)),
         ("manifests", lambda: _manifests(manifests, root)),
         ("receipts", lambda: _receipts([*_texts(filed, root), *receipts()])),
     ]
-    return [_source(name, look, problem, name in skip) for name, look in looks]
+    return [_source(name, read, problem, name in skip) for name, read in readers]
 
 
 def _source(
-    name: str, look: Callable[[], tuple[int, list[Reference]]], problem: str | None, is_skipped: bool
+    name: str, read: Callable[[], tuple[int, list[Reference]]], problem: str | None, is_skipped: bool
 ) -> LocalSource:
     def report(status: Status, error: str | None = None, references: int = 0) -> SourceReport:
         # Examples and history name AMIs, too: that a file names one does not show that the account's uses are seen.
@@ -96,7 +96,7 @@ def _source(
     if problem is not None:
         return LocalSource(report("failed", problem))
     try:
-        count, references = look()
+        count, references = read()
     except PipelineError as exc:
         return LocalSource(report("failed", str(exc)))
     if not count:
@@ -105,11 +105,11 @@ def _source(
 
 
 def _reading(name: str, files: Sequence[Path], root: Path) -> Callable[[], tuple[int, list[Reference]]]:
-    def look() -> tuple[int, list[Reference]]:
+    def read() -> tuple[int, list[Reference]]:
         found = ((path, target) for path in files for target in sorted(_ids_of(path)))
         return len(files), [Reference(target, name, f"named in {path.relative_to(root)}") for path, target in found]
 
-    return look
+    return read
 
 
 def _states(files: Sequence[Path], root: Path, backend: Callable[[], str | None]) -> tuple[int, list[Reference]]:
@@ -117,7 +117,9 @@ def _states(files: Sequence[Path], root: Path, backend: Callable[[], str | None]
     text = backend()
     if text is None:
         return count, references
-    found = [Reference(each, "terraform-state", "named in the state of the backend") for each in sorted(ids_in(text))]
+    found = [
+        Reference(target, "terraform-state", "named in the state of the backend") for target in sorted(ids_in(text))
+    ]
     return count + 1, references + found
 
 
@@ -128,7 +130,9 @@ def _manifests(files: Sequence[Path], root: Path) -> tuple[int, list[Reference]]
         ids = last_build_ids(text)
         if ids is not None:
             count += 1
-            references += [Reference(each, "manifests", f"made by the last build in {shown}") for each in sorted(ids)]
+            references += [
+                Reference(target, "manifests", f"made by the last build in {shown}") for target in sorted(ids)
+            ]
     return count, references
 
 
@@ -143,7 +147,7 @@ def last_build_ids(text: str) -> set[str] | None:
     read, every id counts. None when the document is not about AMIs, or is a clean-up's own plan: that one names what is
     to go.
     """
-    everything = {each for each in ids_in(text) if each.startswith("ami-")}
+    everything = {target for target in ids_in(text) if target.startswith("ami-")}
     try:
         document = json.loads(text)
         if str(document.get("format")).startswith(_PLAN_FORMAT):
@@ -160,7 +164,7 @@ def last_build_ids(text: str) -> set[str] | None:
         counted = [*newest.values(), *(b for b in builds if last_run and b.get("packer_run_uuid") == last_run)]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return everything or None
-    return {each for build in counted for each in ids_in(build["artifact_id"])} or everything or None
+    return {target for build in counted for target in ids_in(build["artifact_id"])} or everything or None
 
 
 def _texts(files: Iterable[Path], root: Path) -> Iterator[tuple[str, str]]:

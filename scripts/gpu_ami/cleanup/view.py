@@ -1,4 +1,4 @@
-"""A clean-up as people read it: what was looked at, what goes, what stays and why, what came of it."""
+"""A clean-up as people read it: what was queried, what goes, what stays and why, what came of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN_REASONS = 3
 
 
 def source_table(plan: Plan) -> Table:
-    """Return what was looked at: one row per source, its places added up."""
+    """Return what was queried: one row per source, its regions and accounts added up."""
     by_name: dict[str, list[SourceReport]] = {}
     for report in plan.reports:
         by_name.setdefault(report.name, []).append(report)
@@ -32,12 +32,12 @@ def source_table(plan: Plan) -> Table:
         for name, some in by_name.items()
     ]
     columns = ("source", "status", "calls", "found", "remark")
-    return Table(columns=columns, rows=rows, title="Looked at", numeric=frozenset({"calls", "found"}))
+    return Table(columns=columns, rows=rows, title="Sources", numeric=frozenset({"calls", "found"}))
 
 
 def plan_table(plan: Plan) -> Table:
     """Return the verdict on each AMI, those that go first, and what it adds up to."""
-    verdicts = sorted(plan.decision.verdicts, key=lambda verdict: not verdict.is_doomed)
+    verdicts = sorted(plan.decision.verdicts, key=lambda verdict: not verdict.is_selected)
     many = len(plan.regions) > 1
     rows = [_row(plan, verdict, many=many) for verdict in verdicts]
     columns = ("AMI", *(("region",) if many else ()), "family", "made", "launched", "GiB", "verdict", "reason")
@@ -65,22 +65,22 @@ def orphan_tables(plan: Plan) -> list[Table]:
 
 
 def sweep_table(plan: SweepPlan) -> Table:
-    """Return the verdict on each leftover, and what it adds up to."""
+    """Return the verdict on each resource of an incomplete build, and what it adds up to."""
     rows = [
         (
-            verdict.leftover.kind,
-            verdict.leftover.identifier,
-            verdict.leftover.region,
-            verdict.leftover.run,
+            verdict.resource.kind,
+            verdict.resource.identifier,
+            verdict.resource.region,
+            verdict.resource.run,
             verdict.action,
             "; ".join(reason.detail for reason in verdict.reasons[:_SHOWN_REASONS]),
         )
         for verdict in sorted(plan.verdicts, key=lambda verdict: verdict.action)
     ]
-    footer = [f"{_count(len(plan.doomed), 'leftover')} to remove, {len(rows) - len(plan.doomed)} to keep"]
+    footer = [f"{_count(len(plan.selected), 'resource')} to remove, {len(rows) - len(plan.selected)} to keep"]
     footer += [f"Nothing may be removed: {block}" for block in plan.blocks]
     columns = ("kind", "id", "region", "build", "verdict", "reason")
-    return Table(columns=columns, rows=rows, title="Leftovers of builds", footer=tuple(footer))
+    return Table(columns=columns, rows=rows, title="Resources of incomplete builds", footer=tuple(footer))
 
 
 def result_table(results: Sequence[Result], journal: str | None, *, undo: bool = True) -> Table:
@@ -90,7 +90,7 @@ def result_table(results: Sequence[Result], journal: str | None, *, undo: bool =
             result.image_id,
             result.region,
             result.status,
-            ", ".join(f"{key} {word}" for key, word in result.snapshots.items()) or "none",
+            ", ".join(f"{key} {outcome}" for key, outcome in result.snapshots.items()) or "none",
             result.error or "",
         )
         for result in sorted(results, key=lambda result: result.is_failed)
@@ -104,7 +104,7 @@ def result_table(results: Sequence[Result], journal: str | None, *, undo: bool =
 
 def restored_table(results: Sequence[Restored]) -> Table:
     """Return what was brought back."""
-    rows = [(each.image_id, each.region, each.status, each.error or each.reason or "") for each in results]
+    rows = [(result.image_id, result.region, result.status, result.error or result.reason or "") for result in results]
     return Table(columns=("what", "region", "outcome", "why"), rows=rows)
 
 
@@ -127,14 +127,14 @@ def _row(plan: Plan, verdict: Verdict, *, many: bool) -> tuple[str, ...]:
 
 def _totals(plan: Plan) -> tuple[str, ...]:
     decision = plan.decision
-    doomed = len(decision.doomed)
-    kept = len(decision.verdicts) - doomed
-    lines = [f"{_count(doomed, 'AMI')} to {plan.policy.mode}, {kept} to keep"]
+    selected = len(decision.selected)
+    kept = len(decision.verdicts) - selected
+    lines = [f"{_count(selected, 'AMI')} to {plan.policy.mode}, {kept} to keep"]
     if decision.outside:
         lines[0] += f", {decision.outside} outside the scope"
-    if plan.doomed_orphans:
-        lines.append(f"{_count(len(plan.doomed_orphans), 'orphan snapshot')} to delete")
-    if plan.policy.mode == "delete" and (doomed or plan.doomed_orphans):
+    if plan.selected_orphans:
+        lines.append(f"{_count(len(plan.selected_orphans), 'orphan snapshot')} to delete")
+    if plan.policy.mode == "delete" and (selected or plan.selected_orphans):
         usd = show_usd(plan.usd_per_month)
         lines.append(f"Saves at most {plan.gib:.1f} GiB of snapshots, {usd} a month (blocks that others share stay).")
         lines.append(_recovery(plan))
@@ -151,7 +151,7 @@ def _recovery(plan: Plan) -> str:
             f"{len(lost)} of them cannot be brought back: no active Recycle Bin rules for AMI and snapshots{why}. "
             "--yes needs --permanent."
         )
-    spans = [span for verdict in plan.decision.doomed if (span := plan.kept_for(verdict.image)) is not None]
+    spans = [span for verdict in plan.decision.selected if (span := plan.kept_for(verdict.image)) is not None]
     until = plan.made_at + min(spans) if spans else None
     return f"Recoverable from the Recycle Bin until {until:%Y-%m-%d}." if until else "Recoverable from the Recycle Bin."
 

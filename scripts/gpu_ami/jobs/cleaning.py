@@ -15,10 +15,11 @@ from gpu_ami.aws.access import identify
 from gpu_ami.aws.calls import Caller
 from gpu_ami.cleanup import plan as plans
 from gpu_ami.cleanup import view
-from gpu_ami.cleanup.apply import Apply, Result, doomed_of
+from gpu_ami.cleanup.apply import Apply, Result, selected_verdicts
 from gpu_ami.cleanup.decide import find_blocks
-from gpu_ami.cleanup.journal import Journal, Story, new_path, read, unfinished
-from gpu_ami.cleanup.leftovers import Leftovers, to_finish
+from gpu_ami.cleanup.journal import Journal, Replay, new_path, read, unfinished
+from gpu_ami.cleanup.journal_events import Begin, Done, End, Left, outcome_texts
+from gpu_ami.cleanup.leftovers import OrphanedSnapshots, to_finish
 from gpu_ami.cleanup.plan import Plan, SavedPlan
 from gpu_ami.cleanup.planning import make_plan
 from gpu_ami.cleanup.policy import Flags, policy_from
@@ -36,13 +37,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the caller of ``invoke cleanup`` asked for, beside the policy.
+    """What the caller of ``invoke cleanup`` requested, beside the policy.
 
     Attributes:
         flags: What decides.
         regions: Regions, or ``all``; empty takes the settings'.
         accounts: Roles in other accounts, beside the settings'.
-        orphans: Whether to look for orphan snapshots.
+        orphans: Whether to find orphan snapshots.
         plan: Where to write the plan.
         apply: The plan to carry out.
         restore: The journal to undo.
@@ -75,7 +76,7 @@ class Request:
 
 
 def cleanup(run: Invocation, request: Request) -> None:
-    """Plan a clean-up and print it; carry it out if asked to.
+    """Plan a clean-up and print it; carry it out if requested.
 
     Raises:
         UsageError: Flags or files cannot be used.
@@ -99,8 +100,8 @@ def cleanup(run: Invocation, request: Request) -> None:
     roles = list(dict.fromkeys([*run.settings.cleanup.accounts, *(saved.roles if saved else request.accounts)]))
     survey = survey_of(run, policy, account, regions, roles=roles)
     wants_orphans = request.orphans or bool(saved and saved.orphans)
-    with run.console.step(f"looking at {len(survey.places)} regions and the working tree"):
-        prices = {place.region: _price(place.region) for place in survey.own_places}
+    with run.console.step(f"querying {len(survey.locations)} regions and the working tree"):
+        prices = {location.region: _price(location.region) for location in survey.own_locations}
         plan = make_plan(survey, account, now, orphans=wants_orphans, usd_per_gib_month=prices, roles=roles)
     if request.plan:
         write_atomic(Path(request.plan), json.dumps(plan.document(), indent=1) + "\n", what="clean-up plan")
@@ -115,24 +116,25 @@ def cleanup(run: Invocation, request: Request) -> None:
 
 def _tell_unfinished(run: Invocation, account: str, survey: Survey) -> None:
     """Say what `--yes` would do beside the plan: the snapshots of AMIs that a killed run deleted go, too."""
-    here = {place.region for place in survey.own_places}
+    here = {location.region for location in survey.own_locations}
     try:
-        stories = unfinished(run.workspace.logs, account)
+        replays = unfinished(run.workspace.logs, account)
     except UsageError as exc:
         run.console.warn(f"{exc} Until then --yes is refused.")
         return
-    for story in stories:
-        left = [each for each in to_finish(story.entries.values(), survey.images) if each.image.region in here]
+    for replay in replays:
+        entries = to_finish(replay.entries.values(), survey.images)
+        left = [entry for entry in entries if entry.image.region in here]
         if left:
             what = f"AMIs whose snapshots it left: {len(left)}"
-            name = run.workspace.shown(story.path)
+            name = run.workspace.shown(replay.path)
             run.console.warn(f"{name} is of a run that was cut off: --yes finishes it first ({what}).")
 
 
 def _show(run: Invocation, plan: Plan) -> None:
     tables = [] if run.console.output == "json" else [view.source_table(plan), *_plan_tables(plan)]
     run.console.result(plan.document(), *tables)
-    if (plan.decision.doomed or plan.doomed_orphans) and not plan.decision.blocks:
+    if (plan.decision.selected or plan.selected_orphans) and not plan.decision.blocks:
         how = "Leave out --dry-run" if run.options.dry_run else "Add --yes"
         run.console.say(f"Nothing was changed. {how} to carry this out.")
 
@@ -150,7 +152,7 @@ def _raise_blocks(plan: Plan) -> None:
 
 
 def _carry_out(run: Invocation, plan: Plan, survey: Survey, saved: SavedPlan | None, *, permanent: bool) -> None:
-    lost = plan.irrecoverable() if plan.policy.mode == "delete" or plan.doomed_orphans else []
+    lost = plan.irrecoverable() if plan.policy.mode == "delete" or plan.selected_orphans else []
     if plan.decision.blocks or (lost and not permanent):
         _show(run, plan)
         _raise_blocks(plan)
@@ -160,15 +162,15 @@ def _carry_out(run: Invocation, plan: Plan, survey: Survey, saved: SavedPlan | N
         )
         raise SafetyError(msg)
     with only_one(run.workspace.logs, "cleanup"):
-        stories = unfinished(run.workspace.logs, plan.account)
+        replays = unfinished(run.workspace.logs, plan.account)
         # What a killed run left behind goes now, too, even where no AMI of this plan does.
-        left = [story for story in stories if to_finish(story.entries.values(), survey.images)]
+        left = [replay for replay in replays if to_finish(replay.entries.values(), survey.images)]
         if left and (blocks := find_blocks(plan.reports, plan.policy)):
             why = f"{run.workspace.shown(left[0].path)} of a killed run is to be finished, but {blocks[0]}"
             plan = dataclasses.replace(plan, decision=dataclasses.replace(plan.decision, blocks=(why,)))
             _show(run, plan)
             _raise_blocks(plan)
-        results, journal = _act(run, plan, survey, saved, stories, must_recover=not permanent)
+        results, journal = _act(run, plan, survey, saved, replays, must_recover=not permanent)
     shown = run.workspace.shown(journal) if journal else None
     _finish(run, plan, results, shown)
 
@@ -178,54 +180,49 @@ def _act(
     plan: Plan,
     survey: Survey,
     saved: SavedPlan | None,
-    stories: Sequence[Story],
+    replays: Sequence[Replay],
     *,
     must_recover: bool,
 ) -> tuple[list[Result], Path | None]:
-    doomed = doomed_of(plan, saved.images if saved else None)
+    selected = selected_verdicts(plan, saved.images if saved else None)
     orphans = [
         orphan
-        for orphan in plan.doomed_orphans
+        for orphan in plan.selected_orphans
         if saved is None or (orphan.snapshot.region, orphan.snapshot.snapshot_id) in saved.orphans
     ]
-    if not doomed and not orphans and not stories:
+    if not selected and not orphans and not replays:
         return [], None
     path = new_path(run.workspace.logs, plan.made_at)
-    journal = Journal(path)
     try:
-        journal.write("begin", format=1, account=plan.account, policy=plan.policy.document())
-        _resume(run, survey, stories, journal)
-        apply = Apply(plan, survey, journal, now=lambda: datetime.now(timezone.utc), must_recover=must_recover)
-        with run.console.step(f"{plan.policy.mode} {len(doomed)} AMIs"):
-            results = [*apply.images(doomed), *apply.orphans(orphans)]
-        journal.write("end", failed=sum(result.is_failed for result in results))
+        with Journal(path) as journal:
+            journal.write(Begin(account=plan.account, policy=plan.policy.document()))
+            _resume(run, survey, replays, journal)
+            apply = Apply(plan, survey, journal, now=lambda: datetime.now(timezone.utc), must_recover=must_recover)
+            with run.console.step(f"{plan.policy.mode} {len(selected)} AMIs"):
+                results = [*apply.images(selected), *apply.orphans(orphans)]
+            journal.write(End(failed=sum(result.is_failed for result in results)))
     except KeyboardInterrupt as exc:
         msg = f"Interrupted; what was done is in {run.workspace.shown(path)}, and a new run finishes it."
         raise InterruptedRunError(msg) from exc
-    finally:
-        journal.close()
     return results, path
 
 
-def _resume(run: Invocation, survey: Survey, stories: Sequence[Story], journal: Journal) -> None:
+def _resume(run: Invocation, survey: Survey, replays: Sequence[Replay], journal: Journal) -> None:
     """Finish the runs that were killed or lost an answer, and say in their journals who did."""
-    callers = {place.region: place.caller for place in survey.own_places}
+    callers = {location.region: location.caller for location in survey.own_locations}
     alive = {image.image_id for image in survey.images}
-    for story in stories:
-        finished = Leftovers(survey, journal).resume(callers, story.entries.values())
-        old = Journal(story.path, is_new=False)
-        try:
-            for image_id, words in finished.items():
-                old.write("done", image_id=image_id, snapshots=words)
-            for image_id in sorted(alive & {key for key, entry in story.entries.items() if entry.is_open}):
-                old.write("left", image_id=image_id)
-            failed = any(word.startswith("failed") for words in finished.values() for word in words.values())
-            elsewhere = {entry.image.region for entry in story.entries.values()} - set(callers)
-            if not failed and not elsewhere:
-                old.write("end", by=journal.path.name)
-        finally:
-            old.close()
-        run.console.say(f"Finished what {run.workspace.shown(story.path)} had begun.")
+    for replay in replays:
+        finished = OrphanedSnapshots(survey, journal).resume(callers, replay.entries.values())
+        with Journal(replay.path, is_new=False) as old:
+            for image_id, outcomes in finished.items():
+                old.write(Done(image_id=image_id, snapshots=outcome_texts(outcomes)))
+            for image_id in sorted(alive & {key for key, entry in replay.entries.items() if entry.is_open}):
+                old.write(Left(image_id=image_id))
+            is_failed = any(outcome.is_failed for outcomes in finished.values() for outcome in outcomes.values())
+            elsewhere = {entry.image.region for entry in replay.entries.values()} - set(callers)
+            if not is_failed and not elsewhere:
+                old.write(End(by=journal.path.name))
+        run.console.say(f"Finished what {run.workspace.shown(replay.path)} had begun.")
 
 
 def _finish(run: Invocation, plan: Plan, results: Sequence[Result], journal: str | None) -> None:
@@ -240,27 +237,26 @@ def _finish(run: Invocation, plan: Plan, results: Sequence[Result], journal: str
 
 
 def _restore(run: Invocation, path: Path) -> None:
-    story = read(path)
+    replay = read(path)
     if run.options.dry_run:
-        run.console.say(f"DRY RUN: would bring back {len(story.entries)} AMIs of {path}.")
+        run.console.say(f"DRY RUN: would bring back {len(replay.entries)} AMIs of {path}.")
         return
     account = run.announce().account
-    if story.account != account:
-        msg = f"{path} is of account {story.account}, the credentials are for {account}: choose another --profile."
+    if replay.account != account:
+        msg = f"{path} is of account {replay.account}, the credentials are for {account}: choose another --profile."
         raise SafetyError(msg)
-    if not story.entries and not story.orphans:
+    if not replay.entries and not replay.orphans:
         msg = f"{path} names no AMI or snapshot that `invoke cleanup` changed: there is nothing to bring back."
         raise UsageError(msg)
-    with only_one(run.workspace.logs, "cleanup"):
-        journal = Journal(path, is_new=False)
-        try:
-            with run.console.step(f"bringing back {len(story.entries)} AMIs"):
-                results = restore(story, journal, lambda region: Caller(run.access, region))
-        finally:
-            journal.close()
-    document = {"account": account, "journal": str(path), "results": [each.document() for each in results]}
+    with (
+        only_one(run.workspace.logs, "cleanup"),
+        Journal(path, is_new=False) as journal,
+        run.console.step(f"bringing back {len(replay.entries)} AMIs"),
+    ):
+        results = restore(replay, journal, lambda region: Caller(run.access, region))
+    document = {"account": account, "journal": str(path), "results": [result.document() for result in results]}
     run.console.result(document, view.restored_table(results))
-    failed = [each for each in results if each.status == "failed"]
+    failed = [result for result in results if result.status == "failed"]
     if failed:
         msg = f"{len(failed)} of {len(results)} could not be brought back: {failed[0].error}"
         raise PartialError(msg)

@@ -232,6 +232,7 @@ def _looked_up(run: Invocation, region: str, types: tuple[str, ...], *, needed: 
     Raises:
         AwsError: AWS could not be asked, or has no price of what is *needed*.
     """
+    from gpu_ami.aws.calls import Caller
     from gpu_ami.aws.prices import SPOT_DAYS, look_up
     from gpu_ami.cost import live
 
@@ -245,7 +246,7 @@ def _looked_up(run: Invocation, region: str, types: tuple[str, ...], *, needed: 
         )
         return kept
     with run.console.step(f"prices of {region}"):
-        looked = look_up(run.access, region, types=types, rates=inputs.LOOKED_UP, now=now)
+        looked = look_up(Caller(run.access, region), types=types, rates=inputs.LOOKED_UP, now=now)
     for name in needed:
         if name in looked.problems:
             raise AwsError(looked.problems[name])

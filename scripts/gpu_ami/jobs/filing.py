@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_ami.aws.access import Access
+from gpu_ami.aws.calls import Caller
 from gpu_ami.aws.objects import list_texts, put_text
 from gpu_ami.handover import receipts
 from gpu_ami.handover.receipts import Filed, Receipt
@@ -44,8 +44,8 @@ class Cabinet:
 
     def __init__(self, root: Root) -> None:
         self.folder = receipts.folder_of(root.terraform.folder)
-        self._access: Access = root.run.access
         self.bucket = bucket_of(root.terraform.folder)
+        self._caller = Caller(root.run.access, self.bucket.region if self.bucket else None)
 
     def all(self) -> tuple[Filed, ...]:
         """Return every receipt, the oldest first; one that is in both places counts once.
@@ -56,9 +56,7 @@ class Cabinet:
         """
         filed = {each.path.name: each for each in receipts.load(self.folder)}
         if self.bucket is not None:
-            for name, text in list_texts(
-                self._access, self.bucket.name, self.bucket.prefix, self.bucket.region
-            ).items():
+            for name, text in list_texts(self._caller, self.bucket.name, self.bucket.prefix).items():
                 # The bucket's copy may be the fresher one: the run may have been another machine's.
                 receipt = receipts.decode(text, source=self.bucket.url(name))
                 filed[name] = Filed(self.folder / name, receipt)
@@ -82,7 +80,7 @@ class Cabinet:
         """
         if self.bucket is not None:
             text = receipts.encode(filed.receipt)
-            put_text(self._access, self.bucket.name, self.bucket.prefix + filed.path.name, text, self.bucket.region)
+            put_text(self._caller, self.bucket.name, self.bucket.prefix + filed.path.name, text)
         receipts.write(filed.path, filed.receipt)
         return filed
 

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from gpu_ami.aws.calls import Caller
 from gpu_ami.aws.prices import RATE_QUERIES, SPOT_DAYS, look_up
 from gpu_ami.console import Table
 from gpu_ami.cost import live, table, tabletext
@@ -68,7 +69,7 @@ def refresh(run: Invocation, *, regions: str | None = None) -> Refreshed:
         before.check_region(region, has_live=False)
         types = before.regions[region].instances_usd_per_hour
         with run.console.step(f"prices of {region}"):
-            looked = look_up(run.access, region, types=types, rates=RATE_QUERIES, now=now)
+            looked = look_up(Caller(run.access, region), types=types, rates=RATE_QUERIES, now=now)
         found = live.summarise(looked, region, types=types, now=now, spot_days=SPOT_DAYS)
         after = live.overlay(after, found, kind="table")
         problems += looked.problems.values()

@@ -79,7 +79,7 @@ def _base(run: Invocation, asked: BuildVariables) -> str:
     if asked.source_ami:
         return asked.source_ami
     name = asked.base_ami_parameter
-    if (found := inputs.parameter(run.access, name)) is None:
+    if (found := inputs.parameter(Caller(run.access), name)) is None:
         msg = f"{name} does not exist in {run.settings.region}"
         raise AwsError(msg)
     return found
@@ -88,7 +88,7 @@ def _base(run: Invocation, asked: BuildVariables) -> str:
 def _image(run: Invocation, asked: BuildVariables) -> str:
     tag, digest = asked.image_tag, asked.image_digest
     repository = inputs.parse_repository_url(asked.ecr_repository_url)
-    image = inputs.container_image(run.access, repository, tag=tag, digest=digest)
+    image = inputs.container_image(Caller(run.access), repository, tag=tag, digest=digest)
     if image is None:
         msg = f"{repository.name} has no image {digest or tag}"
         raise AwsError(msg)
@@ -97,7 +97,7 @@ def _image(run: Invocation, asked: BuildVariables) -> str:
 
 def _models(run: Invocation, job: Job) -> str:
     bucket, listed_in = job.variables.models_s3_bucket, job.packer.folder / "models.yaml"
-    objects = family.model_objects(run.access, bucket) if bucket else []
+    objects = family.model_objects(Caller(run.access), bucket) if bucket else []
     listed = [(each.key, each.size_bytes, each.etag) for each in objects]
     text = read_text(listed_in, what="list of models") if listed_in.exists() else ""
     written = parse_yaml(text, source=str(listed_in))

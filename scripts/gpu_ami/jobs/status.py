@@ -149,7 +149,7 @@ def _parameter(run: Invocation) -> tuple[str | None, str | None]:
     """Return the parameter's name and value; the default name counts only when somebody has published to it."""
     named = getattr(run.settings.handover, "parameter", None)
     name = named or f"/gpu-ami/{run.settings.family}/ami-id"
-    value = inputs.parameter(run.access, name)
+    value = inputs.parameter(Caller(run.access), name)
     return (name, value) if named or value else (None, None)
 
 
@@ -166,7 +166,7 @@ def _newest_base(run: Invocation, given: Mapping[str, Any]) -> str | None:
     if named := given.get("source_ami"):
         return str(named)
     name = given.get("base_ami_parameter")
-    return inputs.parameter(run.access, str(name)) if name else None
+    return inputs.parameter(Caller(run.access), str(name)) if name else None
 
 
 def _definitions(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> tuple[batch.JobDefinition, ...]:

@@ -1,4 +1,4 @@
-"""Where a clean-up or a sweep looks: the regions, the other accounts, the working tree and its Terraform backend."""
+"""What a clean-up or a sweep queries: the regions, the other accounts, the working tree and its Terraform backend."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gpu_ami.aws.regions import enabled_regions
 from gpu_ami.cleanup import tree
 from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.policy import Policy
-from gpu_ami.cleanup.survey import Place, Survey, places_of
+from gpu_ami.cleanup.survey import Location, Survey, locations_of
 from gpu_ami.errors import AwsError, TerraformError, UsageError
 from gpu_ami.handover import backends
 from gpu_ami.ids import REGION
@@ -25,24 +25,24 @@ _ROLE = re.compile(r"arn:aws[a-z-]*:iam::([0-9]{12}):role/.+")
 _STATE_WITHIN_S = 120.0
 
 
-def chosen_regions(run: Invocation, words: Sequence[str]) -> list[str]:
-    """Return the regions to work on: those of *words*, else ``--region``, else the settings'.
+def chosen_regions(run: Invocation, arguments: Sequence[str]) -> list[str]:
+    """Return the regions to work on: those of *arguments*, else ``--region``, else the settings'.
 
     Args:
         run: This invocation.
-        words: Regions, also joined by commas; ``all`` is every region that the account can use.
+        arguments: Regions, also joined by commas; ``all`` is every region that the account can use.
 
     Raises:
-        UsageError: A word is not a region.
+        UsageError: An argument is not a region.
     """
-    asked = [region for word in words for region in word.split(",") if region]
-    if asked == ["all"]:
+    requested = [region for argument in arguments for region in argument.split(",") if region]
+    if requested == ["all"]:
         return enabled_regions(Caller(run.access, run.settings.region))
-    if wrong := [region for region in asked if REGION.fullmatch(region) is None]:
+    if wrong := [region for region in requested if REGION.fullmatch(region) is None]:
         msg = f"--regions {wrong[0]!r} is not an AWS region: give some such as ap-northeast-2,us-east-1, or all."
         raise UsageError(msg)
-    if asked:
-        return list(dict.fromkeys(asked))
+    if requested:
+        return list(dict.fromkeys(requested))
     own = [run.settings.region]
     return own if run.options.region else list(run.settings.cleanup.regions) or own
 
@@ -51,14 +51,14 @@ def survey_of(
     run: Invocation, policy: Policy, account: str, regions: Sequence[str], *, roles: Sequence[str] = ()
 ) -> Survey:
     """Return a survey of *regions*, of the accounts behind the settings' roles and *roles*, and of the working tree."""
-    places = places_of(run.access, account, regions)
+    locations = locations_of(run.access, account, regions)
     failed: list[SourceReport] = []
     for role in dict.fromkeys([*run.settings.cleanup.accounts, *roles]):
         try:
-            places += _other_account(run, role, regions)
+            locations += _other_account(run, role, regions)
         except AwsError as exc:
             failed.append(SourceReport("account", None, "failed", account=role, error=str(exc)))
-    # Pulling the state takes seconds; what stands in files is read anew at each look.
+    # Pulling the state takes seconds; what stands in files is read anew at each query.
     state = functools.cache(lambda: _backend_state(run))
     local = functools.partial(
         tree.scan,
@@ -67,15 +67,15 @@ def survey_of(
         receipts=lambda: _backend_receipts(run),
         skip=policy.skip_sources,
     )
-    return Survey(places, policy, local=local, failed_accounts=failed)
+    return Survey(locations, policy, local=local, failed_accounts=failed)
 
 
-def _other_account(run: Invocation, role: str, regions: Sequence[str]) -> list[Place]:
+def _other_account(run: Invocation, role: str, regions: Sequence[str]) -> list[Location]:
     match = _ROLE.fullmatch(role)
     if match is None:
         msg = f"--account {role!r} is not the ARN of a role: arn:aws:iam::123456789012:role/NAME."
         raise UsageError(msg)
-    return places_of(assume(run.access, role), match[1], regions, is_own=False)
+    return locations_of(assume(run.access, role), match[1], regions, is_own=False)
 
 
 def _backend_state(run: Invocation) -> str | None:
@@ -110,7 +110,7 @@ def _backend_receipts(run: Invocation) -> list[tuple[str, str]]:
     bucket = bucket_of(run.workspace.terraform)
     if bucket is None:
         return []
-    texts = list_texts(run.access, bucket.name, bucket.prefix, bucket.region)
+    texts = list_texts(Caller(run.access, bucket.region), bucket.name, bucket.prefix)
     if unread := next((name for name, text in texts.items() if not text), None):
         msg = f"{bucket.url(unread)} is empty or too large for a receipt: what it protects is not known."
         raise UsageError(msg)

@@ -1,4 +1,4 @@
-"""Sweeping, put together: what dead builds left behind, shown and removed."""
+"""Sweeping, put together: the resources of incomplete builds, shown and removed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from gpu_ami.aws.access import identify
-from gpu_ami.aws.leftovers import KINDS, Leftover, find
+from gpu_ami.aws.leftovers import KINDS, BuildResource, find
 from gpu_ami.bake import variables
 from gpu_ami.cleanup import view
 from gpu_ami.cleanup.apply import Result
 from gpu_ami.cleanup.decide import SourceReport, by_target
 from gpu_ami.cleanup.journal import Journal, new_path
+from gpu_ami.cleanup.journal_events import Begin, End
 from gpu_ami.cleanup.planning import clock_reports
 from gpu_ami.cleanup.policy import Policy
-from gpu_ami.cleanup.survey import Place, Survey, in_parallel
+from gpu_ami.cleanup.survey import Location, Survey, in_parallel
 from gpu_ami.cleanup.sweep import Sweep, SweepPlan, SweepVerdict, decide_sweep, sweep_blocks, without_unseen
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.invocation import Invocation
@@ -25,7 +26,7 @@ from gpu_ami.jobs.surveying import chosen_regions, survey_of
 from gpu_ami.locks import only_one
 from gpu_ami.units import parse_duration
 
-# IAM is one for all regions: its leftovers are listed with the first.
+# IAM is one for all regions: its resources are listed with the first.
 _GLOBAL = frozenset({"instance-profile"})
 # The template's defaults, for a checkout without it.
 _TIMES = {"max_build_minutes": 180, "poll_delay_seconds": 15, "poll_max_attempts": 480}
@@ -33,12 +34,12 @@ _TIMES = {"max_build_minutes": 180, "poll_delay_seconds": 15, "poll_max_attempts
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRequest:
-    """What the caller of ``invoke sweep`` asked for.
+    """What the caller of ``invoke sweep`` requested.
 
     Attributes:
         older_than: Only builds older than this; never less than a build can take.
         regions: Regions; empty takes the settings'.
-        skip_source: Kinds that are not looked for.
+        skip_source: Kinds that are not queried.
         allow_no_references: Whether an account in which nothing at all needs any AMI is believed.
         yes: Whether to act.
     """
@@ -51,7 +52,7 @@ class SweepRequest:
 
 
 def sweep(run: Invocation, request: SweepRequest) -> None:
-    """Plan the removal of what dead builds left and print it; carry it out if asked to.
+    """Plan the removal of what incomplete builds left and print it; carry it out if requested.
 
     Raises:
         UsageError: Flags or the template's variables cannot be used.
@@ -66,51 +67,55 @@ def sweep(run: Invocation, request: SweepRequest) -> None:
     regions = chosen_regions(run, request.regions)
     policy = Policy(older_than=older_than, keep=1, allow_no_references=request.allow_no_references)
     survey = survey_of(run, policy, account, regions)
-    with run.console.step("looking for what dead builds left"):
+    with run.console.step("querying what incomplete builds left"):
         plan = _plan(run, survey, account, older_than, kinds)
     if not acts or plan.blocks:
         run.console.result(plan.document(), view.sweep_table(plan))
         if plan.blocks:
             msg = f"Everything is kept: {plan.blocks[0]}"
             raise SafetyError(msg)
-        if plan.doomed:
+        if plan.selected:
             run.console.say("Nothing was removed. Add --yes to carry this out.")
         return
     with only_one(run.workspace.logs, "cleanup"):
         results, journal = _act(run, plan, survey)
     shown = run.workspace.shown(journal) if journal else None
-    document = plan.document() | {"applied": True, "results": [each.document() for each in results], "journal": shown}
+    document = plan.document() | {
+        "applied": True,
+        "results": [result.document() for result in results],
+        "journal": shown,
+    }
     run.console.result(document, view.sweep_table(plan), view.result_table(results, shown, undo=False))
-    if failed := [each for each in results if each.is_failed]:
+    if failed := [result for result in results if result.is_failed]:
         msg = f"{len(failed)} of {len(results)} were not removed, {failed[0].image_id} first: {failed[0].error}"
         raise PartialError(msg)
 
 
 def _plan(run: Invocation, survey: Survey, account: str, older_than: timedelta, kinds: Sequence[str]) -> SweepPlan:
     now = datetime.now(timezone.utc)
-    survey.look()
-    looks = [
-        (place, kind)
-        for number, place in enumerate(survey.own_places)
+    survey.query()
+    queries = [
+        (location, kind)
+        for number, location in enumerate(survey.own_locations)
         for kind in kinds
         if number == 0 or kind not in _GLOBAL
     ]
-    found = in_parallel(looks, lambda look: _find(*look, run.settings.family))
-    leftovers = [each for some, _ in found for each in some]
+    found = in_parallel(queries, lambda query: _find(*query, run.settings.family))
+    resources = [resource for some, _ in found for resource in some]
 
     def decided() -> tuple[list[SweepVerdict], set[str]]:
-        verdicts = decide_sweep(leftovers, survey.images, by_target(survey.references), older_than, now)
-        doomed = (v.leftover for v in verdicts if v.action == "delete" and v.leftover.kind == "image")
-        return verdicts, {leftover.identifier for leftover in doomed}
+        verdicts = decide_sweep(resources, survey.images, by_target(survey.references), older_than, now)
+        selected = (v.resource for v in verdicts if v.action == "delete" and v.resource.kind == "image")
+        return verdicts, {resource.identifier for resource in selected}
 
     verdicts, images = decided()
     if images:
-        survey.look_at(images)
+        survey.query_images(images)
         verdicts, _ = decided()
     reports = [*clock_reports(survey.aws_time, now), *survey.reports, *(report for _, report in found)]
     return SweepPlan(
         account=account,
-        regions=tuple(place.region for place in survey.own_places),
+        regions=tuple(location.region for location in survey.own_locations),
         older_than=older_than,
         verdicts=tuple(without_unseen(verdicts, reports, survey.policy)),
         reports=tuple(reports),
@@ -118,12 +123,12 @@ def _plan(run: Invocation, survey: Survey, account: str, older_than: timedelta, 
     )
 
 
-def _find(place: Place, kind: str, family: str) -> tuple[list[Leftover], SourceReport]:
-    caller = place.caller.counting()
+def _find(location: Location, kind: str, family: str) -> tuple[list[BuildResource], SourceReport]:
+    caller = location.caller.counting()
 
     def report(status: Any, error: str | None = None) -> SourceReport:
         name = f"leftover-{kind}s"
-        return SourceReport(name, place.region, status, place.account, caller.calls, error=error, is_use=False)
+        return SourceReport(name, location.region, status, location.account, caller.calls, error=error, is_use=False)
 
     try:
         return find(caller, kind, family), report("ok")
@@ -132,40 +137,37 @@ def _find(place: Place, kind: str, family: str) -> tuple[list[Leftover], SourceR
 
 
 def _act(run: Invocation, plan: SweepPlan, survey: Survey) -> tuple[list[Result], Path | None]:
-    if not plan.doomed:
+    if not plan.selected:
         return [], None
     path = new_path(run.workspace.logs, datetime.now(timezone.utc), task="sweep")
-    journal = Journal(path)
     try:
-        journal.write("begin", format=1, account=plan.account, older_than_s=int(plan.older_than.total_seconds()))
-        act = Sweep(survey, run.settings.family, plan.older_than, journal)
-        with run.console.step(f"removing {len(plan.doomed)} leftovers"):
-            results = act.run(plan.doomed)
-        journal.write("end", failed=sum(each.is_failed for each in results))
+        with Journal(path) as journal:
+            journal.write(Begin(account=plan.account, older_than_s=int(plan.older_than.total_seconds())))
+            act = Sweep(survey, run.settings.family, plan.older_than, journal)
+            with run.console.step(f"removing {len(plan.selected)} resources"):
+                results = act.run(plan.selected)
+            journal.write(End(failed=sum(result.is_failed for result in results)))
     except KeyboardInterrupt as exc:
         msg = f"Interrupted; what was removed is in {run.workspace.shown(path)}."
         raise InterruptedRunError(msg) from exc
-    finally:
-        journal.close()
     return results, path
 
 
-def _older_than(run: Invocation, asked: str | None) -> timedelta:
-    """Return the age from which on a build is over: what it may take, or more if asked for."""
+def _older_than(run: Invocation, requested: str | None) -> timedelta:
+    """Return the age from which on a build is over: what it may take, or more if requested."""
     longest = longest_build(run)
-    if asked is None:
+    if requested is None:
         return longest
-    span = parse_duration(asked, name="--older-than")
+    span = parse_duration(requested, name="--older-than")
     if span < longest:
-        msg = (
-            f"--older-than {asked} is less than a build may take ({longest}): a living one could be removed. Give more."
-        )
+        why = f"is less than a build may take ({longest}): a living one could be removed"
+        msg = f"--older-than {requested} {why}. Give more."
         raise UsageError(msg)
     return span
 
 
 def longest_build(run: Invocation) -> timedelta:
-    """Return how long a build can take: the builder's dead-man time and the wait for the AMI.
+    """Return how long a build can take: the builder's own time limit and the wait for the AMI.
 
     Raises:
         UsageError: The template or its variables cannot be read.
@@ -184,6 +186,6 @@ def longest_build(run: Invocation) -> timedelta:
 def _kinds(skipped: Sequence[str]) -> list[str]:
     for name in skipped:
         if name not in KINDS:
-            msg = f"--skip-source {name!r} is not a kind of leftover: {', '.join(KINDS)}."
+            msg = f"--skip-source {name!r} is not a kind of resource: {', '.join(KINDS)}."
             raise UsageError(msg)
     return [kind for kind in KINDS if kind not in skipped]

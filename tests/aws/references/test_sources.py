@@ -25,7 +25,7 @@ from gpu_ami.aws.references.protections import (
     SnapshotLocks,
 )
 from gpu_ami.aws.references.registry import SOURCES
-from gpu_ami.aws.references.source import Found, Look, Source
+from gpu_ami.aws.references.source import Found, Source, SourceQuery
 from gpu_ami.aws.references.spot_requests import SpotRequests
 from gpu_ami.aws.references.templates import LaunchTemplates
 from tests.support.fake_caller import FakeCaller, Script
@@ -35,8 +35,8 @@ def _ami(number: int) -> str:
     return f"ami-{number:017x}"
 
 
-def _look(source: Source, script: Script, look: Look | None = None) -> Found:
-    return source.look(FakeCaller(script), look or Look())
+def _find(source: Source, script: Script, query: SourceQuery | None = None) -> Found:
+    return source.find(FakeCaller(script), query or SourceQuery())
 
 
 def _targets(found: Found) -> list[str]:
@@ -52,7 +52,7 @@ def test_instances_count_in_every_state_but_terminated() -> None:
     ]
     pages: Any = [{"Reservations": rows[:3], "NextToken": "1"}, {"Reservations": rows[3:]}]
 
-    found = _look(Instances(), {"describe_instances": pages})
+    found = _find(Instances(), {"describe_instances": pages})
 
     assert _targets(found) == [_ami(n) for n in range(5)]
     assert found.references[3].detail == "stopped instance i-3"
@@ -67,7 +67,7 @@ def test_a_reason_shows_the_instances_name() -> None:
         "Tags": [{"Key": "Name", "Value": "batch worker"}],
     }
 
-    (reference,) = _look(Instances(), {"describe_instances": [{"Reservations": [{"Instances": [row]}]}]}).references
+    (reference,) = _find(Instances(), {"describe_instances": [{"Reservations": [{"Instances": [row]}]}]}).references
 
     assert reference.detail == "running instance i-1 (batch worker)"
 
@@ -79,7 +79,7 @@ def test_spot_requests_count_until_they_are_over(state: str, counts: bool) -> No
     """A persistent request launches its AMI again after each interruption."""
     row = {"SpotInstanceRequestId": "sir-1", "State": state, "LaunchSpecification": {"ImageId": _ami(1)}}
 
-    found = _look(SpotRequests(), {"describe_spot_instance_requests": [{"SpotInstanceRequests": [row]}]})
+    found = _find(SpotRequests(), {"describe_spot_instance_requests": [{"SpotInstanceRequests": [row]}]})
 
     assert bool(found.references) is counts
 
@@ -93,7 +93,7 @@ def test_launch_configurations_name_images_and_snapshots() -> None:
         "BlockDeviceMappings": [{"Ebs": {"SnapshotId": "snap-12345678"}}],
     }
 
-    found = _look(LaunchConfigurations(), {"describe_launch_configurations": [{"LaunchConfigurations": [row]}]})
+    found = _find(LaunchConfigurations(), {"describe_launch_configurations": [{"LaunchConfigurations": [row]}]})
 
     assert _targets(found) == [_ami(1), "snap-12345678"]
 
@@ -109,7 +109,7 @@ def test_groups_name_images_in_their_overrides() -> None:
     }
     values = {"Parameters": [{"Name": "/x", "Value": _ami(2), "Version": 1}], "InvalidParameters": []}
 
-    found = _look(
+    found = _find(
         AutoScalingGroups(),
         {"describe_auto_scaling_groups": [{"AutoScalingGroups": [row]}], "get_parameters": [values]},
     )
@@ -129,7 +129,7 @@ def test_fleets_count_until_they_are_over(state: str, counts: bool) -> None:
         "LaunchTemplateConfigs": [{"Overrides": [{"ImageId": _ami(1)}]}],
     }
 
-    assert bool(_look(Fleets(), {"describe_fleets": [{"Fleets": [row]}]}).references) is counts
+    assert bool(_find(Fleets(), {"describe_fleets": [{"Fleets": [row]}]}).references) is counts
 
 
 @pytest.mark.parametrize(("state", "counts"), [("active", True), ("cancelled_running", True), ("cancelled", False)])
@@ -142,7 +142,7 @@ def test_spot_fleets_count_until_they_are_over(state: str, counts: bool) -> None
     }
     script: Script = {"describe_spot_fleet_requests": [{"SpotFleetRequestConfigs": [row]}]}
 
-    assert bool(_look(SpotFleets(), script).references) is counts
+    assert bool(_find(SpotFleets(), script).references) is counts
 
 
 def _environment(**resources: Any) -> Script:
@@ -160,7 +160,7 @@ def _environment(**resources: Any) -> Script:
 )
 def test_batch_names_images_in_many_fields(resources: dict[str, Any]) -> None:
     """AWS's documents disagree on which field wins, and new fields appear: all of them count."""
-    assert _targets(_look(BatchEnvironments(), _environment(**resources))) == [_ami(1)]
+    assert _targets(_find(BatchEnvironments(), _environment(**resources))) == [_ami(1)]
 
 
 @pytest.mark.parametrize(
@@ -171,14 +171,14 @@ def test_batch_environments_count_until_they_are_deleted(status: str, counts: bo
     row = {"computeEnvironmentName": "ce", "status": status, "computeResources": {"imageId": _ami(1)}}
     script: Script = {"describe_compute_environments": [{"computeEnvironments": [row]}]}
 
-    assert bool(_look(BatchEnvironments(), script).references) is counts
+    assert bool(_find(BatchEnvironments(), script).references) is counts
 
 
 def test_an_environment_without_resources_needs_nothing() -> None:
     """Unmanaged environments have none."""
     row = {"computeEnvironmentName": "ce", "status": "VALID"}
 
-    assert not _look(
+    assert not _find(
         BatchEnvironments(), {"describe_compute_environments": [{"computeEnvironments": [row]}]}
     ).references
 
@@ -191,7 +191,7 @@ def test_recipes_name_parents_and_build_instances() -> None:
         "get_container_recipe": [{"containerRecipe": {"parentImage": "amazonlinux", "instanceConfiguration": build}}],
     }
 
-    found = _look(ImageBuilder(), script)
+    found = _find(ImageBuilder(), script)
 
     assert [r.detail for r in found.references] == [
         "image recipe x/1: parentImage",
@@ -232,7 +232,7 @@ def test_a_recipe_may_start_from_an_image_of_image_builder(parent: str, needed: 
     ]
     recipes = _recipes({"parentImage": parent}, {"parentImage": _ami(3)})
 
-    found = own_images_of(_look(ImageBuilder(), recipes).references, own)
+    found = own_images_of(_find(ImageBuilder(), recipes).references, own)
 
     assert sorted(each.target for each in found) == [*(_ami(number) for number in needed), _ami(3)]
     assert {each.detail for each in found if each.target != _ami(3)} <= {f"image recipe x/1: parentImage {parent}"}
@@ -242,32 +242,32 @@ def test_amazons_own_parents_are_not_looked_for() -> None:
     """Most recipes start from them; none is an own AMI."""
     parent = "arn:aws:imagebuilder:r:aws:image/amazon-linux-2023-x86/x.x.x"
 
-    assert not _look(ImageBuilder(), _recipes({"parentImage": parent})).references
+    assert not _find(ImageBuilder(), _recipes({"parentImage": parent})).references
 
 
 def test_a_recipe_that_was_made_again_is_read_again() -> None:
     """Under its old ARN it may have another parent."""
-    look = Look()
+    query = SourceQuery()
     for number, made in ((1, "2026-11-01"), (2, "2026-11-02")):
         script = _recipes({"parentImage": _ami(number)})
         script["list_image_recipes"] = [
             {"imageRecipeSummaryList": [{"arn": "a:image-recipe/x/1", "dateCreated": made}]}
         ]
-        assert _targets(ImageBuilder().look(FakeCaller(script), look)) == [_ami(number)]
+        assert _targets(ImageBuilder().find(FakeCaller(script), query)) == [_ami(number)]
 
 
 def test_a_second_look_reads_only_new_recipes() -> None:
     """One that was deleted between list and look is not there."""
     gone = RefusedError("no", "ResourceNotFoundException")
-    look = Look()
+    query = SourceQuery()
     script = _recipes({"parentImage": _ami(1)}, {"parentImage": _ami(2)})
     script["get_image_recipe"] = [{"imageRecipe": {"parentImage": _ami(1)}}, gone]
     first = FakeCaller(script)
-    assert _targets(ImageBuilder().look(first, look)) == [_ami(1)]
+    assert _targets(ImageBuilder().find(first, query)) == [_ami(1)]
 
     second = FakeCaller(_recipes({"parentImage": _ami(3)}, {"parentImage": _ami(3)}))
 
-    assert _targets(ImageBuilder().look(second, look)) == [_ami(1), _ami(3)]
+    assert _targets(ImageBuilder().find(second, query)) == [_ami(1), _ami(3)]
     assert [operation for operation, _ in second.asked].count("get_image_recipe") == 1
 
 
@@ -278,7 +278,7 @@ def test_a_recipe_that_came_cut_off_is_an_error(answer: Any) -> None:
     script["get_image_recipe"] = [answer]
 
     with pytest.raises((LookupError, TypeError)):
-        _look(ImageBuilder(), script)
+        _find(ImageBuilder(), script)
 
 
 # --- launch templates
@@ -313,14 +313,14 @@ def _of(*numbers: int) -> list[dict[str, Any]]:
 
 def test_all_versions_of_all_templates_count() -> None:
     """Somebody pins the middle one; nobody can see who."""
-    found = _look(LaunchTemplates(), _templates(a=_of(1, 2, 3), b=_of(4)))
+    found = _find(LaunchTemplates(), _templates(a=_of(1, 2, 3), b=_of(4)))
 
     assert _targets(found) == [_ami(n) for n in (1, 2, 3, 4)]
 
 
 def test_fewer_versions_count_when_asked_but_always_the_default() -> None:
     """What launches without a version is the default, however old."""
-    found = _look(LaunchTemplates(), _templates(a=_of(1, 2, 3, 4)), Look(template_versions=1))
+    found = _find(LaunchTemplates(), _templates(a=_of(1, 2, 3, 4)), SourceQuery(template_versions=1))
 
     assert _targets(found) == [_ami(1), _ami(4)]
 
@@ -328,10 +328,10 @@ def test_fewer_versions_count_when_asked_but_always_the_default() -> None:
 def test_a_second_look_reads_only_templates_with_new_versions() -> None:
     """Versions never change, so fifty templates cost one call the second time."""
     memory: dict[str, Any] = {}
-    _look(LaunchTemplates(), _templates(a=_of(1), b=_of(2)), Look(memory=memory))
+    _find(LaunchTemplates(), _templates(a=_of(1), b=_of(2)), SourceQuery(memory=memory))
     caller = FakeCaller(_templates(a=_of(1), b=_of(2, 3)))
 
-    found = LaunchTemplates().look(caller, Look(memory=memory))
+    found = LaunchTemplates().find(caller, SourceQuery(memory=memory))
 
     assert _targets(found) == [_ami(1), _ami(2), _ami(3)]
     assert caller.calls == 2
@@ -342,7 +342,7 @@ def test_a_template_that_is_deleted_meanwhile_needs_nothing() -> None:
     script = _templates(a=_of(1))
     script["describe_launch_template_versions"] = [RefusedError("gone", "InvalidLaunchTemplateId.NotFound")]
 
-    assert not _look(LaunchTemplates(), script).references
+    assert not _find(LaunchTemplates(), script).references
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_a_template_that_cannot_be_read_whole_is_an_error(answer: Any, error: ty
     script["describe_launch_template_versions"] = [answer]
 
     with pytest.raises(error):
-        _look(LaunchTemplates(), script)
+        _find(LaunchTemplates(), script)
 
 
 def test_aliases_are_resolved_with_versions_and_labels() -> None:
@@ -378,7 +378,7 @@ def test_aliases_are_resolved_with_versions_and_labels() -> None:
     ]
     script = _templates(t=data) | {"get_parameters": [{"Parameters": rows, "InvalidParameters": ["/gone"]}]}
 
-    found = _look(LaunchTemplates(), script)
+    found = _find(LaunchTemplates(), script)
 
     assert _targets(found) == [_ami(n) for n in (1, 2, 3, 4)]
     assert found.notes == ["launch template t version 5 names the SSM parameter /gone, which does not exist"]
@@ -389,7 +389,7 @@ def test_an_alias_about_which_nothing_is_said_is_an_error() -> None:
     script = _templates(t=[{"ImageId": "resolve:ssm:/a"}]) | {"get_parameters": [{"Parameters": []}]}
 
     with pytest.raises(UnansweredError, match="/a"):
-        _look(LaunchTemplates(), script)
+        _find(LaunchTemplates(), script)
 
 
 PIN = {"LaunchTemplateId": "lt-a", "Version": "2"}
@@ -436,8 +436,8 @@ def test_with_few_versions_whoever_pins_one_reads_it(source: Source, script: Scr
     """`--template-versions` must not lose a pinned version, and Batch freezes $Latest: there all versions count."""
     whole = {**script, **_templates(a=_of(1, 2, 3))}
 
-    assert _targets(_look(source, whole, Look(template_versions=1))) == [_ami(n) for n in expected]
-    assert _targets(_look(source, whole)) == []  # launch-templates reads all of them
+    assert _targets(_find(source, whole, SourceQuery(template_versions=1))) == [_ami(n) for n in expected]
+    assert _targets(_find(source, whole)) == []  # launch-templates reads all of them
 
 
 def test_a_named_template_that_comes_without_versions_is_an_error() -> None:
@@ -445,7 +445,7 @@ def test_a_named_template_that_comes_without_versions_is_an_error() -> None:
     script = _environment(launchTemplate={"launchTemplateName": "a", "version": "1"}) | _templates(a=[])
 
     with pytest.raises(UnansweredError, match="a came without any version"):
-        _look(BatchEnvironments(), script, Look(template_versions=1))
+        _find(BatchEnvironments(), script, SourceQuery(template_versions=1))
 
 
 def test_a_template_may_be_named_like_an_id() -> None:
@@ -455,7 +455,7 @@ def test_a_template_may_be_named_like_an_id() -> None:
     script = _environment(launchTemplate=asked) | _templates(**{name: _of(1)})
     caller = FakeCaller(script)
 
-    found = BatchEnvironments().look(caller, Look(template_versions=1))
+    found = BatchEnvironments().find(caller, SourceQuery(template_versions=1))
 
     assert _targets(found) == [_ami(1)]
     assert [p["LaunchTemplateName"] for o, p in caller.asked if o == "describe_launch_template_versions"] == [name]
@@ -466,7 +466,7 @@ def test_a_named_template_that_is_gone_needs_nothing() -> None:
     script = _environment(launchTemplate={"launchTemplateName": "a", "version": "1"})
     script["describe_launch_template_versions"] = [RefusedError("gone", "InvalidLaunchTemplateName.NotFoundException")]
 
-    assert not _look(BatchEnvironments(), script, Look(template_versions=1)).references
+    assert not _find(BatchEnvironments(), script, SourceQuery(template_versions=1)).references
 
 
 # --- parameters
@@ -486,7 +486,7 @@ def test_any_value_that_holds_an_id_counts() -> None:
     """Alone, in a list, in JSON, with an old id: the parameter's name means nothing."""
     script = _parameters(a=_ami(1), b=f"x,{_ami(2)}", c=f'{{"id":"{_ami(3)}"}}', d="ami-12345678", e="none")
 
-    found = _look(Parameters(), script)
+    found = _find(Parameters(), script)
 
     assert _targets(found) == [_ami(1), _ami(2), _ami(3), "ami-12345678"]
     assert all(r.detail in {f"SSM parameter /{n}" for n in "abcd"} for r in found.references)
@@ -499,7 +499,7 @@ def test_parameters_are_listed_over_pages_and_read_by_tens() -> None:
     script["describe_parameters"] = [{"Parameters": rows[:12], "NextToken": "1"}, {"Parameters": rows[12:]}]
     caller = FakeCaller(script)
 
-    assert len(Parameters().look(caller, Look()).references) == 25
+    assert len(Parameters().find(caller, SourceQuery()).references) == 25
     assert caller.calls == 2 + 3
 
 
@@ -508,7 +508,7 @@ def test_secrets_are_named_but_never_read() -> None:
     rows = [{"Name": f"/secret{n}", "Type": "SecureString"} for n in range(7)]
     caller = FakeCaller({"describe_parameters": [{"Parameters": rows}]})
 
-    found = Parameters().look(caller, Look())
+    found = Parameters().find(caller, SourceQuery())
 
     assert found.notes == [
         "7 SecureString parameters were not read: /secret0, /secret1, /secret2, /secret3, /secret4 and 2 more"
@@ -519,10 +519,10 @@ def test_secrets_are_named_but_never_read() -> None:
 def test_a_second_look_reads_only_values_that_changed() -> None:
     """A parameter that was pointed at a doomed AMI a moment ago is what the second look is for."""
     memory: dict[str, Any] = {}
-    _look(Parameters(), _parameters(a="none", b=_ami(2)), Look(memory=memory))
+    _find(Parameters(), _parameters(a="none", b=_ami(2)), SourceQuery(memory=memory))
     caller = FakeCaller(_parameters(a=_ami(1), b=_ami(2)))
 
-    assert _targets(Parameters().look(caller, Look(memory=memory))) == [_ami(1), _ami(2)]
+    assert _targets(Parameters().find(caller, SourceQuery(memory=memory))) == [_ami(1), _ami(2)]
     assert caller.asked[1][1]["Names"] == ["/a"]
 
 
@@ -531,7 +531,7 @@ def test_a_parameter_that_is_deleted_meanwhile_needs_nothing() -> None:
     script = _parameters(a=_ami(1))
     script["get_parameters"] = [{"Parameters": [], "InvalidParameters": ["/a"]}]
 
-    assert not _look(Parameters(), script).references
+    assert not _find(Parameters(), script).references
 
 
 # --- single AMIs
@@ -542,7 +542,7 @@ def test_ec2_is_asked_about_ten_amis_at_a_time_and_all_versions() -> None:
     row = {"ImageId": _ami(1), "ResourceType": "ec2:Instance", "Arn": "arn:aws:ec2:r:1:instance/i-1"}
     caller = FakeCaller({"describe_image_references": [{"ImageReferences": [row]}]})
 
-    found = ImageReferences().look(caller, Look(asked={_ami(n) for n in range(25)}))
+    found = ImageReferences().find(caller, SourceQuery(selected={_ami(n) for n in range(25)}))
 
     assert found.references[0].detail == "ec2:Instance instance/i-1"
     assert sorted(len(given["ImageIds"]) for _, given in caller.asked) == [5, 10, 10]
@@ -566,8 +566,8 @@ def test_sharing_is_looked_up_once_and_only_for_what_would_go() -> None:
     memory: dict[str, Any] = {}
     caller = FakeCaller(_permissions(a=[{"UserId": "2"}, {"OrganizationArn": "o"}], b=[], p=[{"Group": "all"}]))
 
-    found = LaunchPermissions().look(caller, Look(images, {"a", "b", "p"}, memory=memory))
-    LaunchPermissions().look(caller, Look(images, {"a", "b", "p"}, memory=memory))
+    found = LaunchPermissions().find(caller, SourceQuery(images, {"a", "b", "p"}, memory=memory))
+    LaunchPermissions().find(caller, SourceQuery(images, {"a", "b", "p"}, memory=memory))
 
     assert [(r.target, r.detail) for r in found.references] == [
         ("p", "public: every account may launch it"),
@@ -581,9 +581,9 @@ def test_an_ami_that_is_gone_meanwhile_is_shared_with_nobody() -> None:
     """It must not fail the run; any other refusal does."""
     gone, denied = RefusedError("x", "InvalidAMIID.NotFound"), RefusedError("x", "UnauthorizedOperation")
 
-    assert not _look(LaunchPermissions(), _permissions(a=gone), Look(asked={"a"})).references
+    assert not _find(LaunchPermissions(), _permissions(a=gone), SourceQuery(selected={"a"})).references
     with pytest.raises(RefusedError):
-        _look(LaunchPermissions(), _permissions(a=denied), Look(asked={"a"}))
+        _find(LaunchPermissions(), _permissions(a=denied), SourceQuery(selected={"a"}))
 
 
 @pytest.mark.parametrize(
@@ -605,7 +605,7 @@ def test_protections_are_read_from_the_ami_itself(source: Source, image: dict[st
     """EC2 would refuse these, or somebody else deletes them; they cost no call."""
     caller = FakeCaller({})
 
-    found = source.look(caller, Look([Image(image_id="a", region="r", **image)]))
+    found = source.find(caller, SourceQuery([Image(image_id="a", region="r", **image)]))
 
     assert (bool(found.references), caller.calls) == (counts, 0)
 
@@ -614,7 +614,7 @@ def test_locked_snapshots_keep_their_ami_until_the_lock_expires() -> None:
     """Deregistering the AMI would leave the locked snapshot behind for years."""
     rows = [{"SnapshotId": "snap-1", "LockState": "compliance"}, {"SnapshotId": "snap-2", "LockState": "expired"}]
 
-    found = _look(SnapshotLocks(), {"describe_locked_snapshots": [{"Snapshots": rows}]})
+    found = _find(SnapshotLocks(), {"describe_locked_snapshots": [{"Snapshots": rows}]})
 
     assert [(r.target, r.detail) for r in found.references] == [("snap-1", "snapshot snap-1 is locked (compliance)")]
 
@@ -622,7 +622,7 @@ def test_locked_snapshots_keep_their_ami_until_the_lock_expires() -> None:
 @pytest.mark.parametrize(("state", "notes"), [("disabled", 0), ("enabled", 1), ("audit-mode", 1)])
 def test_allowed_amis_are_mentioned_when_they_are_on(state: str, notes: int) -> None:
     """A listing with hidden AMIs must not pass for a whole one."""
-    assert len(_look(AllowedImages(), {"get_allowed_images_settings": [{"State": state}]}).notes) == notes
+    assert len(_find(AllowedImages(), {"get_allowed_images_settings": [{"State": state}]}).notes) == notes
 
 
 def test_sources_have_unique_names_and_say_what_they_are() -> None:

@@ -23,16 +23,16 @@ def resolve(caller: Caller, names: Iterable[str]) -> dict[str, str]:
     Raises:
         AwsError: SSM refused or gave no usable answer.
     """
-    wanted = sorted(set(names))
+    requested = sorted(set(names))
     values: dict[str, str] = {}
-    for start in range(0, len(wanted), _MOST_NAMES):
-        asked = wanted[start : start + _MOST_NAMES]
-        values |= get_values(caller, asked)
+    for start in range(0, len(requested), _MOST_NAMES):
+        some = requested[start : start + _MOST_NAMES]
+        values |= get_values(caller, some)
     return values
 
 
 def get_values(caller: Caller, names: Sequence[str]) -> dict[str, str]:
-    """Return the values of at most ten parameters, by the name they were asked for.
+    """Return the values of at most ten parameters, by the name they were requested by.
 
     Raises:
         AwsError: SSM refused, or did not say of each name whether it exists.
@@ -47,7 +47,7 @@ def get_values(caller: Caller, names: Sequence[str]) -> dict[str, str]:
 
 
 def _answers(name: str, row: Mapping[str, Any]) -> bool:
-    """Return whether *row* is what was asked for as *name*: a name or ARN, with a version or label or without."""
+    """Return whether *row* is what was requested as *name*: a name or ARN, with a version or label or without."""
     selector = row.get("Selector") or ""
     selectors = {selector} if selector else {"", f":{row.get('Version')}"}
     return name in {given + each for given in (row["Name"], row.get("ARN") or "") for each in selectors}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpu_ami.aws.calls import Caller
 from gpu_ami.aws.references.aliases import with_aliases
-from gpu_ami.aws.references.source import Found, Look
+from gpu_ami.aws.references.source import Found, SourceQuery
 from gpu_ami.aws.references.templates import template_references
 
 
@@ -16,9 +16,9 @@ class AutoScalingGroups:
     is_essential = True
     is_use = True
 
-    def look(self, caller: Caller, look: Look) -> Found:
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return what each group names; its templates are read by launch-templates."""
         rows = list(caller.pages("autoscaling", "describe_auto_scaling_groups", "AutoScalingGroups", MaxRecords=100))
         named = [(f"Auto Scaling group {row['AutoScalingGroupName']}", row) for row in rows]
         found = with_aliases(caller, self.name, named)
-        return Found([*found.references, *template_references(caller, look, self.name, named)], found.notes)
+        return Found([*found.references, *template_references(caller, query, self.name, named)], found.notes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpu_ami.aws.calls import Caller
 from gpu_ami.aws.references.aliases import with_aliases
-from gpu_ami.aws.references.source import Found, Look
+from gpu_ami.aws.references.source import Found, SourceQuery
 from gpu_ami.aws.references.templates import template_references
 
 _GONE = "DELETED"
@@ -15,7 +15,7 @@ class BatchEnvironments:
 
     AWS's documents disagree on which of imageId, imageIdOverride and the template wins, so all of them count. Batch
     also freezes ``$Latest`` and ``$Default`` when an environment is made or updated: every version of a template that
-    is used there counts, however few are asked for.
+    is used there counts, however few are requested.
     """
 
     name = "batch"
@@ -23,7 +23,7 @@ class BatchEnvironments:
     is_essential = True
     is_use = True
 
-    def look(self, caller: Caller, look: Look) -> Found:
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return every AMI that each environment names, and those of its templates when not all versions are read."""
         rows = list(
             caller.pages(
@@ -35,5 +35,5 @@ class BatchEnvironments:
             (f"compute environment {row['computeEnvironmentName']}", row.get("computeResources") or {}) for row in alive
         ]
         found = with_aliases(caller, self.name, named)
-        templates = template_references(caller, look, self.name, named, every_version=True)
+        templates = template_references(caller, query, self.name, named, every_version=True)
         return Found([*found.references, *templates], found.notes)

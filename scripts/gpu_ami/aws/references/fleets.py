@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpu_ami.aws.calls import Caller
 from gpu_ami.aws.references.aliases import with_aliases
-from gpu_ami.aws.references.source import Found, Look
+from gpu_ami.aws.references.source import Found, SourceQuery
 from gpu_ami.aws.references.templates import template_references
 
 _FLEET_OVER = frozenset({"deleted", "failed"})
@@ -19,13 +19,13 @@ class Fleets:
     is_essential = False
     is_use = True
 
-    def look(self, caller: Caller, look: Look) -> Found:
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return what the overrides of each fleet name; its templates are read by launch-templates."""
         rows = list(caller.pages("ec2", "describe_fleets", "Fleets", MaxResults=100))
         alive = [row for row in rows if row["FleetState"] not in _FLEET_OVER]
         named = [(f"EC2 fleet {row['FleetId']}", row) for row in alive]
         found = with_aliases(caller, self.name, named)
-        return Found([*found.references, *template_references(caller, look, self.name, named)], found.notes)
+        return Found([*found.references, *template_references(caller, query, self.name, named)], found.notes)
 
 
 class SpotFleets:
@@ -36,10 +36,10 @@ class SpotFleets:
     is_essential = False
     is_use = True
 
-    def look(self, caller: Caller, look: Look) -> Found:
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return what the launch specifications of each fleet name; its templates are read by launch-templates."""
         rows = list(caller.pages("ec2", "describe_spot_fleet_requests", "SpotFleetRequestConfigs", MaxResults=100))
         alive = [row for row in rows if row["SpotFleetRequestState"] not in _SPOT_FLEET_OVER]
         named = [(f"spot fleet {row['SpotFleetRequestId']}", row["SpotFleetRequestConfig"]) for row in alive]
         found = with_aliases(caller, self.name, named)
-        return Found([*found.references, *template_references(caller, look, self.name, named)], found.notes)
+        return Found([*found.references, *template_references(caller, query, self.name, named)], found.notes)

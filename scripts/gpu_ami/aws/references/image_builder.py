@@ -10,7 +10,7 @@ from typing import Any
 
 from gpu_ami.aws.calls import Caller, RefusedError
 from gpu_ami.aws.images import Image
-from gpu_ami.aws.references.source import Found, Look, Reference, references_in
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery, references_in
 
 _WORKERS = 8
 # Image Builder says on each AMI which of its images it is.
@@ -53,14 +53,14 @@ _KINDS = (
 
 
 class ImageBuilder:
-    """Own image and container recipes, all versions. A second look reads only those that were made meanwhile."""
+    """Own image and container recipes, all versions. A second query reads only those that were made meanwhile."""
 
     name = "image-builder"
     service = "imagebuilder"
     is_essential = False
     is_use = True
 
-    def look(self, caller: Caller, look: Look) -> Found:
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the parent image, the instance image and the snapshots of each recipe.
 
         A parent that is an image of Image Builder is a reference to that; `own_images_of` knows which AMIs it is.
@@ -72,7 +72,7 @@ class ImageBuilder:
                 "imagebuilder", kind.listing, kind.rows, page_key="nextToken", owner="Self", maxResults=25
             )
         }
-        known: dict[tuple[str, str], Mapping[str, Any]] = look.memory.setdefault("recipes", {})
+        known: dict[tuple[str, str], Mapping[str, Any]] = query.memory.setdefault("recipes", {})
         new = [key for key in listed if key not in known]
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
             read = pool.map(lambda key: listed[key].read(caller, key[0]), new)
@@ -91,7 +91,7 @@ class ImageBuilder:
 def own_images_of(references: Sequence[Reference], images: Iterable[Image]) -> list[Reference]:
     """Return *references*, those to images of Image Builder as references to the AMIs among *images* that they are.
 
-    Which account looked does not matter: an image may be shared, and only its owner sees the tag of its AMI.
+    Which account was queried does not matter: an image may be shared, and only its owner sees the tag of its AMI.
     """
     parents = [(_IMAGE.fullmatch(each.target), each) for each in references if each.target.startswith("arn:")]
     if not parents:
@@ -105,10 +105,10 @@ def own_images_of(references: Sequence[Reference], images: Iterable[Image]) -> l
     return found
 
 
-def _covers(wanted: str, version: str) -> bool:
-    """Return whether *wanted*, such as ``1.x.x``, stands for *version*, ``1.0.2/3``; any build does unless it is named.
+def _covers(pattern: str, version: str) -> bool:
+    """Return whether *pattern*, such as ``1.x.x``, fits *version*, ``1.0.2/3``; any build does unless it is named.
 
     Of a pattern all versions count, not the newest alone: Image Builder decides late which that is.
     """
-    asked, there = re.split("[./]", wanted), re.split("[./]", version)
-    return all(part in ("x", own) for part, own in zip(asked, there, strict=False))
+    parts, there = re.split("[./]", pattern), re.split("[./]", version)
+    return all(part in ("x", own) for part, own in zip(parts, there, strict=False))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from gpu_ami.aws.calls import Caller
-from gpu_ami.aws.references.source import Found, Look, Reference
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery
 
 _WORKERS = 8
 _MOST_IMAGES = 10
-# Without this EC2 looks at the ten newest versions of a launch template; 10,000 is the most there can be.
+# Without this EC2 reads the ten newest versions of a launch template; 10,000 is the most there can be.
 _VERSION_DEPTH = "10000"
 _TYPES = [
     {
@@ -37,10 +37,10 @@ class ImageReferences:
     is_essential = False
     is_use = True
 
-    def look(self, caller: Caller, look: Look) -> Found:
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return what EC2 says; ten AMIs a call."""
-        asked = sorted(look.asked)
-        chunks = [asked[start : start + _MOST_IMAGES] for start in range(0, len(asked), _MOST_IMAGES)]
+        selected = sorted(query.selected)
+        chunks = [selected[start : start + _MOST_IMAGES] for start in range(0, len(selected), _MOST_IMAGES)]
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
             answers = pool.map(lambda some: list(_ask(caller, some)), chunks)
             return Found([reference for answer in answers for reference in answer])

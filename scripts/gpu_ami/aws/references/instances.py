@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpu_ami.aws.calls import Caller
-from gpu_ami.aws.references.source import Found, Look, Reference, ids_in, show_name
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery, ids_in, show_name
 
 _GONE = "terminated"
 
@@ -16,9 +16,9 @@ class Instances:
     is_essential = True
     is_use = True
 
-    def look(self, caller: Caller, look: Look) -> Found:
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the AMI of each instance."""
-        del look
+        del query
         references = []
         listed = caller.pages(
             "ec2", "describe_instances", "Reservations", IncludeManagedResources=True, MaxResults=1000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpu_ami.aws.calls import Caller
-from gpu_ami.aws.references.source import Found, Look, references_in
+from gpu_ami.aws.references.source import Found, SourceQuery, references_in
 
 
 class LaunchConfigurations:
@@ -14,9 +14,9 @@ class LaunchConfigurations:
     is_essential = False
     is_use = True
 
-    def look(self, caller: Caller, look: Look) -> Found:
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the AMI and the mapped snapshots of each."""
-        del look
+        del query
         references = []
         rows = caller.pages("autoscaling", "describe_launch_configurations", "LaunchConfigurations", MaxRecords=100)
         for row in rows:

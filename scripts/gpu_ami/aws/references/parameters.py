@@ -7,7 +7,7 @@ from typing import Any
 
 from gpu_ami.aws.calls import Caller
 from gpu_ami.aws.references.aliases import get_values
-from gpu_ami.aws.references.source import Found, Look, Reference, ids_in
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery, ids_in
 
 _WORKERS = 8
 _SECRET = "SecureString"  # noqa: S105 - SSM's name of a type
@@ -22,12 +22,12 @@ class Parameters:
     is_essential = True
     is_use = True
 
-    def look(self, caller: Caller, look: Look) -> Found:
-        """Return the AMIs in each value; a second look reads only the values that changed."""
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
+        """Return the AMIs in each value; a second query reads only the values that changed."""
         rows = list(caller.pages("ssm", "describe_parameters", "Parameters", MaxResults=50))
         secret = sorted(row["Name"] for row in rows if row.get("Type") == _SECRET)
         stamps = {row["Name"]: _stamp(row) for row in rows if row.get("Type") != _SECRET}
-        known: dict[str, tuple[object, list[str]]] = look.memory.setdefault("parameters", {})
+        known: dict[str, tuple[object, list[str]]] = query.memory.setdefault("parameters", {})
         stale = sorted(name for name, stamp in stamps.items() if name not in known or known[name][0] != stamp)
         chunks = [stale[start : start + _MOST_NAMES] for start in range(0, len(stale), _MOST_NAMES)]
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:

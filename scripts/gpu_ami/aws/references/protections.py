@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from gpu_ami.aws.calls import Caller, RefusedError
 from gpu_ami.aws.images import is_gone, launch_permissions, public_snapshots
-from gpu_ami.aws.references.source import Found, Look, Reference
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery
 
 _WORKERS = 32
 
@@ -19,18 +19,18 @@ class LaunchPermissions:
     is_essential = False
     is_use = False
 
-    def look(self, caller: Caller, look: Look) -> Found:
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the public AMIs, and of those that would go the shared ones; one call each, public or not.
 
         The permissions themselves stay in the memory: the journal keeps them.
         """
-        public = {image.image_id for image in look.images if image.public}
+        public = {image.image_id for image in query.images if image.public}
         references = [Reference(each, self.name, "public: every account may launch it") for each in sorted(public)]
-        seen: dict[str, tuple[dict[str, str], ...]] = look.memory.setdefault("permissions", {})
-        asked = sorted(set(look.asked) - set(seen))
+        seen: dict[str, tuple[dict[str, str], ...]] = query.memory.setdefault("permissions", {})
+        unread = sorted(set(query.selected) - set(seen))
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
-            seen.update(zip(asked, pool.map(lambda image_id: _permissions(caller, image_id), asked), strict=True))
-        for image_id in sorted((set(look.asked) & set(seen)) - public):
+            seen.update(zip(unread, pool.map(lambda image_id: _permissions(caller, image_id), unread), strict=True))
+        for image_id in sorted((set(query.selected) & set(seen)) - public):
             if seen[image_id]:
                 who = ", ".join(sorted(value for entry in seen[image_id] for value in entry.values()))
                 references.append(Reference(image_id, self.name, f"shared with {who}"))
@@ -54,13 +54,13 @@ class AwsBackup:
     is_essential = False
     is_use = False
 
-    def look(self, caller: Caller, look: Look) -> Found:
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the AMIs with Backup's name or tags."""
         del caller
         return Found(
             [
                 Reference(image.image_id, self.name, "managed by AWS Backup: delete its recovery point instead")
-                for image in look.images
+                for image in query.images
                 if image.name.startswith("AwsBackup_") or any(key.startswith("aws:backup:") for key in image.tags)
             ]
         )
@@ -74,13 +74,13 @@ class LifecycleManager:
     is_essential = False
     is_use = False
 
-    def look(self, caller: Caller, look: Look) -> Found:
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the AMIs with the policy's tags."""
         del caller
         return Found(
             [
                 Reference(image.image_id, self.name, "managed by a Data Lifecycle Manager policy")
-                for image in look.images
+                for image in query.images
                 if any(key.startswith(("aws:dlm:", "dlm:managed")) for key in image.tags)
             ]
         )
@@ -94,13 +94,13 @@ class DeregistrationProtection:
     is_essential = False
     is_use = False
 
-    def look(self, caller: Caller, look: Look) -> Found:
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the AMIs whose protection is anything but off."""
         del caller
         return Found(
             [
                 Reference(image.image_id, self.name, f"deregistration protection is {image.protection}")
-                for image in look.images
+                for image in query.images
                 if image.protection not in ("", "disabled")
             ]
         )
@@ -114,9 +114,9 @@ class SnapshotLocks:
     is_essential = False
     is_use = False
 
-    def look(self, caller: Caller, look: Look) -> Found:
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the snapshots with a lock that holds."""
-        del look
+        del query
         rows = caller.pages("ec2", "describe_locked_snapshots", "Snapshots", MaxResults=1000)
         return Found(
             [
@@ -139,9 +139,9 @@ class PublicSnapshots:
     is_essential = False
     is_use = False
 
-    def look(self, caller: Caller, look: Look) -> Found:
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the account's own public snapshots."""
-        del look
+        del query
         found = public_snapshots(caller)
         return Found([Reference(each, self.name, f"snapshot {each} is public") for each in found])
 
@@ -154,9 +154,9 @@ class AllowedImages:
     is_essential = False
     is_use = False
 
-    def look(self, caller: Caller, look: Look) -> Found:
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return no reference, but a note when the setting is on."""
-        del look
+        del query
         state = caller.call("ec2", "get_allowed_images_settings")["State"]
         if state == "disabled":
             return Found()

@@ -23,7 +23,7 @@ from gpu_ami.aws.references.source import Source
 from gpu_ami.aws.references.spot_requests import SpotRequests
 from gpu_ami.aws.references.templates import LaunchTemplates
 
-# What is asked about a whole region at once, in this account and in every account of --account.
+# What is queried for a whole region at once, in this account and in every account of --account.
 USES: tuple[Source, ...] = (
     Instances(),
     LaunchTemplates(),
@@ -45,7 +45,7 @@ OWN: tuple[Source, ...] = (
     PublicSnapshots(),
     AllowedImages(),
 )
-# What AWS answers AMI by AMI, and so is asked only about AMIs that would go.
+# What AWS answers AMI by AMI, and so is queried only for AMIs that would go.
 PER_IMAGE: tuple[Source, ...] = (
     ImageReferences(),
     LaunchPermissions(),

@@ -25,7 +25,7 @@ class Reference:
     Attributes:
         target: The id of the AMI or the snapshot.
         source: The source that found it.
-        detail: What needs it, in the words of the AWS console; never a secret value.
+        detail: What needs it, as the AWS console names it; never a secret value.
     """
 
     target: str
@@ -35,7 +35,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Found:
-    """What one look at a source brought.
+    """What one query of a source brought.
 
     Attributes:
         references: What needs an AMI or a snapshot.
@@ -47,18 +47,18 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a source may want to know for its look.
+class SourceQuery:
+    """What a source may need to know for its query.
 
     Attributes:
         images: The account's own AMIs in this region.
-        asked: The AMIs that would go; sources that AWS only answers AMI by AMI ask about these.
+        selected: The AMIs that would go; sources that AWS only answers AMI by AMI are queried for these.
         template_versions: How many of a launch template's newest versions count, besides its default; None is all.
-        memory: What the source itself kept from its last look at this region, so that a second look reads less.
+        memory: What the source itself kept from its last query of this region, so that a second one reads less.
     """
 
     images: Collection[Image] = ()
-    asked: Collection[str] = ()
+    selected: Collection[str] = ()
     template_versions: int | None = None
     memory: dict[str, Any] = field(default_factory=dict)
 
@@ -78,7 +78,7 @@ class Source(Protocol):
     is_use: bool
     """Whether what it finds is a use; otherwise it is a protection, which says nothing about how well uses are seen."""
 
-    def look(self, caller: Caller, look: Look) -> Found:
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return everything in the caller's region that this source knows to need an AMI.
 
         Raises:

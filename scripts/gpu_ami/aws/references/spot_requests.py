@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpu_ami.aws.calls import Caller
-from gpu_ami.aws.references.source import Found, Look, references_in
+from gpu_ami.aws.references.source import Found, SourceQuery, references_in
 
 _OVER = frozenset({"closed", "cancelled", "failed"})
 
@@ -16,9 +16,9 @@ class SpotRequests:
     is_essential = False
     is_use = True
 
-    def look(self, caller: Caller, look: Look) -> Found:
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the AMI of each request that is not over."""
-        del look
+        del query
         references = []
         rows = caller.pages("ec2", "describe_spot_instance_requests", "SpotInstanceRequests", MaxResults=1000)
         for row in rows:

@@ -1,4 +1,4 @@
-"""Launch templates: all versions of each, or those that somebody pins when only the newest are asked for."""
+"""Launch templates: all versions of each, or those that somebody pins when only the newest are requested."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError
 from gpu_ami.aws.references.aliases import with_aliases
-from gpu_ami.aws.references.source import Found, Look, Reference, relevant
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery, relevant
 
 _WORKERS = 16
 _MOST_VERSIONS = 200
@@ -21,7 +21,7 @@ _Versions = list[tuple[str, object]]
 class LaunchTemplates:
     """All launch templates, attached to something or not.
 
-    A version never changes, so a second look reads only templates that have new versions.
+    A version never changes, so a second query reads only templates that have new versions.
     """
 
     name = "launch-templates"
@@ -29,17 +29,17 @@ class LaunchTemplates:
     is_essential = True
     is_use = True
 
-    def look(self, caller: Caller, look: Look) -> Found:
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the AMI and the mapped snapshots of each version."""
         listed = caller.pages(
             "ec2", "describe_launch_templates", "LaunchTemplates", IncludeManagedResources=True, MaxResults=200
         )
         templates = list(listed)
         stamps = {_id(row): (row["LatestVersionNumber"], row["DefaultVersionNumber"]) for row in templates}
-        known: dict[str, tuple[object, _Versions]] = look.memory.setdefault("templates", {})
+        known: dict[str, tuple[object, _Versions]] = query.memory.setdefault("templates", {})
         stale = [row for row in templates if known.get(_id(row), (None,))[0] != stamps[_id(row)]]
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
-            read = pool.map(lambda row: _versions(caller, row, look.template_versions), stale)
+            read = pool.map(lambda row: _versions(caller, row, query.template_versions), stale)
             for row, versions in zip(stale, read, strict=True):
                 known.pop(_id(row), None)
                 if versions is not None:
@@ -105,7 +105,7 @@ def _who(row: Mapping[str, Any]) -> str:
 
 def template_references(
     caller: Caller,
-    look: Look,
+    query: SourceQuery,
     source: str,
     named: Sequence[tuple[str, object]],
     *,
@@ -115,12 +115,12 @@ def template_references(
 
     Args:
         caller: Where to ask.
-        look: The look under way; it says whether all versions are read anyway.
+        query: The query under way; it says whether all versions are read anyway.
         source: The source that found the documents.
         named: Who made each document, and the document.
         every_version: Whether every version of a named template counts, not only the one that is named.
     """
-    if look.template_versions is None:
+    if query.template_versions is None:
         return []
     references: list[Reference] = []
     for who, document in named:
@@ -135,7 +135,7 @@ def template_references(
 
 
 def _specified(document: object) -> set[tuple[str, str, str]]:
-    """Return each launch template in *document*: which parameter asks for it, its id or name, and the version wanted.
+    """Return each launch template in *document*: which parameter names it, its id or name, and the version.
 
     Which it is, only the field says: a template may be named like an id.
     """

@@ -35,6 +35,7 @@ class Facts:
 
     def __init__(self, access: Access, wanted: BuildVariables) -> None:
         self.access, self.wanted = access, wanted
+        self.caller = Caller(access)
         self._lock = threading.Lock()
         self._locks: dict[Any, threading.Lock] = {}
         self._known: dict[Any, tuple[Any, PipelineError | None]] = {}
@@ -86,7 +87,7 @@ class Facts:
     @_once
     def recommended(self) -> str | None:
         """The AMI that the public parameter names."""
-        found = inputs.parameter(self.access, self.wanted.base_ami_parameter)
+        found = inputs.parameter(self.caller, self.wanted.base_ami_parameter)
         return found if found is not None and AMI_ID.fullmatch(found) else None
 
     @_once
@@ -109,42 +110,42 @@ class Facts:
     def image(self) -> inputs.ContainerImage | None:
         """The container image."""
         tag, digest = self.wanted.image_tag, self.wanted.image_digest
-        return inputs.container_image(self.access, self.repository(), tag=tag, digest=digest)
+        return inputs.container_image(self.caller, self.repository(), tag=tag, digest=digest)
 
     @_once
     def models(self) -> inputs.Prefix | None:
         """What lies under the bucket's models/."""
-        return inputs.models_prefix(self.access, self.wanted.models_s3_bucket)
+        return inputs.models_prefix(self.caller, self.wanted.models_s3_bucket)
 
     @_once
     def subnet(self, subnet_id: str) -> network.Subnet | None:
         """One of the builder's subnets."""
-        return network.subnet(self.access, subnet_id) if subnet_id else None
+        return network.subnet(self.caller, subnet_id) if subnet_id else None
 
     @_once
     def group(self) -> network.Group | None:
         """The builder's security group."""
-        return network.security_group(self.access, self.wanted.security_group_id)
+        return network.security_group(self.caller, self.wanted.security_group_id)
 
     @_once
     def types(self) -> dict[str, capacity.InstanceType]:
         """Those of the builder's types that the region has."""
-        return capacity.instance_types(self.access, self.wanted.instance_types)
+        return capacity.instance_types(self.caller, self.wanted.instance_types)
 
     @_once
     def role(self) -> str | None:
         """ARN of the role in the named instance profile; empty for none in it, None for no such profile."""
-        return permissions.role_of_profile(self.access, self.wanted.iam_instance_profile)
+        return permissions.role_of_profile(self.caller, self.wanted.iam_instance_profile)
 
     @_once
     def key(self) -> keys.Key | None:
         """The named KMS key."""
-        return keys.key(self.access, self.wanted.kms_key_id)
+        return keys.key(self.caller, self.wanted.kms_key_id)
 
     @_once
     def principal(self) -> str | None:
         """The user or role that IAM can simulate for the caller."""
-        return permissions.principal(self.access, self.identity())
+        return permissions.principal(self.caller, self.identity())
 
     @_once
     def place(self) -> permissions.Place | None:

@@ -73,7 +73,7 @@ def on_aws(facts: Facts, account: str | None, *, sandbox: bool) -> Iterator[Look
     yield Look(
         "clock",
         # Who cannot ask at all is told so under "credentials".
-        lambda: account_checks.clock(_if_known(lambda: clock.ahead(facts.access))),
+        lambda: account_checks.clock(_if_known(lambda: clock.ahead(facts.caller))),
         "",
         needs_no_caller=True,
     )
@@ -145,7 +145,7 @@ def _network(facts: Facts, name: str, subnet_id: str) -> Check:
     if subnet is None:
         found = network_checks.no_subnet(name, subnet_id, facts.access.region)
     else:
-        found = network_checks.route(name, facts.wanted, network.network(facts.access, subnet))
+        found = network_checks.route(name, facts.wanted, network.network(facts.caller, subnet))
     if found.status == "fail" and subnet_id in facts.wanted.subnet_ids[1:]:
         # Only needed when the subnets before it have no room.
         return dataclasses.replace(found, status="warn")
@@ -172,7 +172,7 @@ def _instance_type(facts: Facts) -> Check:
     looked = [_if_known(lambda subnet_id=subnet_id: facts.subnet(subnet_id)) for subnet_id in bake.subnet_ids]  # type: ignore[misc]
     subnets = [found for found in looked if found is not None]
     zones = dict.fromkeys(subnet.zone for subnet in subnets)
-    offered = {zone: capacity.offered(facts.access, zone, bake.instance_types) for zone in zones}
+    offered = {zone: capacity.offered(facts.caller, zone, bake.instance_types) for zone in zones}
     base = _if_known(facts.base_image)
     types = facts.types() if bake.instance_types else {}
     return builder.instance_type(bake, types, offered, None if base is None else base.architecture)
@@ -196,8 +196,8 @@ def _quota(facts: Facts) -> Check | list[Check]:
 def _class_quota(facts: Facts, name: str, market: capacity.Market, types: list[capacity.InstanceType]) -> Check:
     if not name:
         return builder.vcpu_quota(market, types, None, 0)
-    quota = capacity.quota(facts.access, capacity.quota_code(name, market))
-    return builder.vcpu_quota(market, types, quota, capacity.vcpus_in_use(facts.access, name, market))
+    quota = capacity.quota(facts.caller, capacity.quota_code(name, market))
+    return builder.vcpu_quota(market, types, quota, capacity.vcpus_in_use(facts.caller, name, market))
 
 
 def _gpu(facts: Facts) -> Check:
@@ -256,7 +256,7 @@ _Trial = tuple[str, str]
 def _simulated(facts: Facts, part: Needed) -> dict[str, permissions.Answer] | None:
     arn = facts.principal()
     context = permission_checks.context(facts.scene(), facts.tags, part)
-    return None if arn is None else permissions.simulate(facts.access, arn, part.actions, part.resource, context)
+    return None if arn is None else permissions.simulate(facts.caller, arn, part.actions, part.resource, context)
 
 
 def _trial(part: Needed, action: str) -> _Trial:
@@ -280,7 +280,7 @@ def _trials(facts: Facts, part: Needed, said: Mapping[str, permissions.Answer] |
 
 def _tried(facts: Facts, action: str, about: str) -> permissions.Answer:
     place = _if_known(facts.place)
-    return "unknown" if place is None else permissions.dry_run(facts.access, action, place, about)
+    return "unknown" if place is None else permissions.dry_run(facts.caller, action, place, about)
 
 
 def _profile(facts: Facts, check: str) -> Check:
@@ -301,6 +301,6 @@ def _profile(facts: Facts, check: str) -> Check:
     answers: dict[str, permissions.Answer] | None = {}
     for part in needed:
         context = permission_checks.context(facts.scene(), {}, part)
-        said = permissions.simulate(facts.access, role, part.actions, part.resource, context)
+        said = permissions.simulate(facts.caller, role, part.actions, part.resource, context)
         answers = None if said is None or answers is None else answers | said
     return permission_checks.judge_profile(check, profile, role, answers, repository.region)
