@@ -19,7 +19,6 @@ import pytest
 from invoke.collection import Collection
 from invoke.main import program
 
-from gpu_ami import invocation
 from gpu_ami.aws.leftovers import KINDS
 from gpu_ami.aws.references.registry import SOURCES
 from gpu_ami.bake.checks.model import Status as CheckStatus
@@ -27,6 +26,7 @@ from gpu_ami.cleanup import decide
 from gpu_ami.cleanup.plan import FORMAT
 from gpu_ami.cleanup.policy import LOCAL_SOURCES, MODES
 from gpu_ami.handover import drift, guard, planned
+from gpu_ami.invocation import current
 from gpu_ami.jobs.status import LOOKS
 from tests.support.schemas import objects, problems, problems_of_output, schemas
 
@@ -156,7 +156,7 @@ def _invoke(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     argv = ["invoke", *words, "--sandbox", "--output", "json"]
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", argv)
-    invocation.current.cache_clear()
+    current.cache_clear()
     with contextlib.suppress(SystemExit):
         program.run(argv)
     printed = capsys.readouterr()
