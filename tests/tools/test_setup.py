@@ -47,14 +47,14 @@ def other_process() -> Iterator[subprocess.Popen[str]]:
                 process.kill()
 
 
-def stalled(machine: Machine) -> int:
-    """Wait until the stalling program runs and return its process id."""
+def stalled(machine: Machine, name: str = "stalled") -> int:
+    """Wait until the stalling program that writes to the file *name* runs and return its process id."""
     deadline = time.monotonic() + 60
-    file = machine.stock / "stalled"
+    file = machine.stock / name
     while not (file.exists() and file.read_text(encoding="utf-8").strip()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    (machine.stock / "slow").unlink()
+    (machine.stock / "slow").unlink(missing_ok=True)
     return int(file.read_text(encoding="utf-8"))
 
 
@@ -99,6 +99,81 @@ def test_packer_and_plugin_are_built_where_the_release_cannot_be_had(almost: Mac
     assert "packer: http://127.0.0.1:9/packer/1.16.0/" in almost.said.getvalue()
     assert "no checksum of its release" in almost.said.getvalue()
     assert list((almost.cache.root / "tmp").iterdir()) == []
+
+
+def test_the_modules_of_both_are_fetched_before_the_first_is_compiled(almost: Machine) -> None:
+    """The network is done with in one go, and compiling has the processor for itself."""
+    setup(almost.console)
+
+    both = ("packer", "packer-plugin-amazon")
+    assert almost.calls() == [f"{verb} {product}" for verb in ("fetch", "build") for product in both]
+
+
+def test_only_what_is_missing_is_fetched(almost: Machine) -> None:
+    """A plugin that is gone does not bring 2.7 GiB of Packer's modules with it."""
+    almost.program("packer", PACKER)
+
+    setup(almost.console)
+
+    assert almost.calls() == ["fetch packer-plugin-amazon", "build packer-plugin-amazon"]
+
+
+def test_only_what_is_not_downloaded_is_fetched(almost: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packer's release can be had and the plugin's sum is not on record: the usual case with a network."""
+
+    def fetch(product: str, folder: Path, note: object) -> Path:
+        return almost.program(product, (almost.stock / product).read_text(encoding="utf-8"), folder=folder)
+
+    monkeypatch.setattr(download, "fetch_release", fetch)
+
+    setup(almost.console)
+
+    assert almost.calls() == ["fetch packer-plugin-amazon", "build packer-plugin-amazon"]
+
+
+def test_a_failed_fetch_is_not_the_end(almost: Machine) -> None:
+    """A network that comes and goes: what is compiled next fetches again."""
+    almost.go(GO.replace('    echo "go: downloading', '    exit 1\n    echo "go: downloading', 1))
+
+    setup(almost.console)
+
+    assert "Fetching the Go modules of packer 1.16.0 and packer-plugin-amazon 1.8.2: failed" in almost.said.getvalue()
+    assert almost.builds() == ["packer", "packer-plugin-amazon"]
+
+
+def test_packer_is_kept_where_the_plugin_cannot_be_built(almost: Machine) -> None:
+    """Minutes of compiling are not done twice."""
+    almost.go(GO.replace('cp "$STOCK', 'case "$2" in *amazon) echo "no such host"; exit 1 ;; esac\ncp "$STOCK', 1))
+
+    with pytest.raises(
+        ToolError, match=r"amazon 1\.8\.2 could not be built: no such host\..*Not downloaded.*no checksum"
+    ):
+        setup(almost.console)
+
+    assert almost.cache.folder("packer", "1.16.0").exists()
+
+
+def test_packer_is_kept_where_the_plugins_release_is_wrong(almost: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is known before Packer is built, told after it, and not downloaded twice."""
+    requested = []
+
+    def fetch(product: str, folder: Path, note: object) -> Path:
+        requested.append(product)
+        if product == "packer":
+            msg = "closed"
+            raise download.RouteClosedError(msg)
+        msg = "has the SHA-256 of something else"
+        raise ToolError(msg)
+
+    monkeypatch.setattr(download, "known_sum", lambda product: "known")
+    monkeypatch.setattr(download, "fetch_release", fetch)
+
+    with pytest.raises(ToolError, match=r"^has the SHA-256 of something else$"):
+        setup(almost.console)
+
+    assert almost.calls() == ["fetch packer", "build packer"]
+    assert requested == ["packer", "packer-plugin-amazon"]
+    assert almost.cache.folder("packer", "1.16.0").exists()
 
 
 def test_a_second_setup_builds_nothing(almost: Machine) -> None:
@@ -207,7 +282,7 @@ def test_no_disk_space_is_told_before_anything_is_built(almost: Machine, monkeyp
     with pytest.raises(ToolError, match="MiB of disk"):
         setup(almost.console)
 
-    assert almost.builds() == []
+    assert almost.calls() == []
 
 
 def test_a_disk_that_fills_up_meanwhile_is_one_line_too(almost: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,12 +400,20 @@ def test_setup_installs_only_what_is_on_record(almost: Machine) -> None:
 
 @pytest.mark.parametrize(
     "moment",
-    ["while building Packer", "while checking it", "while building the plugin", "while installing it"],
+    [
+        "while fetching",
+        "while building Packer",
+        "while checking it",
+        "while building the plugin",
+        "while installing it",
+    ],
 )
 def test_a_killed_setup_leaves_nothing_half_installed(almost: Machine, moment: str) -> None:
     """A `kill -9` leaves no chance to clean up: what counts is what the next run finds."""
     (almost.stock / "slow").touch()
     match moment:
+        case "while fetching":
+            almost.go(GO.replace('    echo "go: downloading', f'{STALL}\necho "go: downloading', 1))
         case "while building Packer":
             almost.go(GO.replace('cp "$STOCK', f'{HALF}\n{STALL}\ncp "$STOCK', 1))
         case "while checking it":
@@ -380,3 +463,22 @@ def test_ctrl_c_ends_the_build_and_leaves_nothing(almost: Machine) -> None:
         os.kill(child, 0)
     assert list((almost.cache.root / "tmp").iterdir()) == []
     assert not almost.cache.folder("packer", "1.16.0").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_both_fetches_and_leaves_nothing(almost: Machine, number: signal.Signals) -> None:
+    """Ctrl-C, or a cancelled job: neither Go goes on fetching behind the prompt."""
+    stall = 'echo $$ > "$STOCK/stalled-$(basename "$package")"; exec sleep 60'
+    almost.go(GO.replace("    exit ;;", f"    {stall} ;;", 1))
+
+    with other_process() as process:
+        children = [stalled(almost, f"stalled-{product}") for product in ("packer", "packer-plugin-amazon")]
+        process.send_signal(number)
+        process.communicate(timeout=30)
+
+    assert process.returncode != 0
+    for child in children:
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+    assert almost.calls() == ["fetch packer", "fetch packer-plugin-amazon"]
+    assert list((almost.cache.root / "tmp").iterdir()) == []

