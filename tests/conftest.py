@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import pickle
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gpu_ami.console import Console
+from gpu_ami.hcl import parser
 from gpu_ami.sandbox.session import Sandbox, open_sandbox
 from gpu_ami.workspace import Workspace
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from tests.support.account import World
     from tests.support.clock import Clock
 
+_VALUES = parser.values
 REGION = "ap-northeast-2"
 TESTS = Path(__file__).parent
 # Slow, and the same on every Python.
@@ -42,7 +46,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def local_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+def one_kms_key() -> Iterator[None]:
+    """Moto makes an RSA key for each KMS key, also for those that never sign: here it makes one of each kind."""
+    from moto.kms import models
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "generate_private_key", functools.cache(models.generate_private_key))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each HCL text be parsed once in a process of tests: most read the same template, which takes a while."""
+    monkeypatch.setattr("gpu_ami.hcl.parser.values", _parsed_once)
+
+
+@functools.cache
+def _pickled_values(text: str) -> bytes:
+    return pickle.dumps(_VALUES(text))
+
+
+def _parsed_once(text: str) -> dict[str, Any]:
+    values: dict[str, Any] = pickle.loads(_pickled_values(text))
+    return values
+
+
+@pytest.fixture(scope="session")
+def local_aws(one_kms_key: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """The demo account, to be looked at: tests that change it start a sandbox of their own."""
     workspace = Workspace(tmp_path_factory.mktemp("local-aws"), sandbox=True)
     console = Console(err=io.StringIO())
@@ -51,7 +81,7 @@ def local_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="session")
-def aws_server() -> Iterator[LocalAws]:
+def aws_server(one_kms_key: None) -> Iterator[LocalAws]:
     """The local AWS of one process of tests, which each test that changes it empties and fills.
 
     Starting another one takes time, and so does making clients for another port.
