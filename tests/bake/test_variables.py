@@ -1,127 +1,95 @@
-"""Template variables and who owns them."""
+"""What the checks are about is what Packer will get, whichever way it was given."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpu_ami.bake import variables
-from gpu_ami.bake.private import private_names
-from gpu_ami.bake.variables import check_owner, effective, load_hcl, parse_given, template_defaults, template_scripts
+from gpu_ami.bake.attempts import places
+from gpu_ami.bake.checks.wanted import BASE_AMI_PARAMETER, typed
 from gpu_ami.errors import UsageError
-
-TEMPLATE = """
-variable "region" {
-  type = string
-}
-variable "volume_gib" {
-  type    = number
-  default = 60
-}
-build {
-  sources = ["source.amazon-ebs.gpu"]
-  provisioner "file" {
-    source = "x"
-  }
-  provisioner "shell" {
-    script = "${path.root}/scripts/update-system.sh"
-  }
-  provisioner "shell" {
-    scripts = ["scripts/pull-image.sh", "scripts/cleanup.sh"]
-  }
-  provisioner "shell" {
-    inline = ["true"]
-  }
-}
-"""
+from tests.bake.checks.bakes import VALUES, a_bake
 
 
-def _template(tmp_path: Path) -> Path:
-    (tmp_path / "a.pkr.hcl").write_text(TEMPLATE)
-    return tmp_path
+def test_a_flag_gives_text_and_a_file_gives_types() -> None:
+    """`--var volume_size_gib=100` is the text 100, a variables file has the number."""
+    numbers = a_bake(volume_size_gib=100, spot=True, spot_instance_types=["a.b", "c.d"], caller_cidrs=["10.0.0.0/8"])
+    text = a_bake(
+        volume_size_gib="100", spot="true", spot_instance_types='["a.b", "c.d"]', caller_cidrs='["10.0.0.0/8"]'
+    )
+
+    assert numbers == text
+    assert (text.volume_size_gib, text.spot, text.instance_types) == (100.0, True, ("a.b", "c.d"))
 
 
-def test_defaults_and_scripts_are_read_from_the_template(tmp_path: Path) -> None:
-    """The count of steps and preflight must follow the template, not a second list."""
-    assert template_defaults(_template(tmp_path)) == {"volume_gib": 60}
-    assert template_scripts(tmp_path) == ("update-system", "pull-image", "cleanup")
+def test_what_is_not_set_has_the_templates_meaning() -> None:
+    """Null and absent are the same: empty."""
+    bake = typed({"ssh_host": None, "spot": None, "caller_cidrs": None})
 
-
-def test_later_values_beat_earlier_ones(tmp_path: Path) -> None:
-    """The order is Packer's: default, file, -var."""
-    folder = _template(tmp_path)
-    file = tmp_path / "v.pkrvars.hcl"
-    file.write_text('volume_gib = 80 # bigger\nregion = "a"')
-
-    assert effective(folder, [file], {"region": "b"}) == {"volume_gib": 80, "region": "b"}
-
-
-def test_json_variables_are_read_too(tmp_path: Path) -> None:
-    """Packer takes .pkrvars.json as well; the sandbox writes one."""
-    file = tmp_path / "v.pkrvars.json"
-    file.write_text('{"a": 1}')
-
-    assert load_hcl(file, what="file") == {"a": 1}
+    assert (bake.subnet_ids, bake.instance_types, bake.caller_cidrs, bake.spot) == ((), (), (), False)
+    assert (bake.ssh_interface, bake.base_ami_parameter) == ("public_ip", BASE_AMI_PARAMETER)
+    assert bake.is_reached_directly
+    assert not bake.is_shared
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "problem"),
+    "values",
     [
-        ("v.hcl", 'a = "b"\nb = = 3\n', "does not parse at line 2"),
-        ("v.hcl", "a = [" * 3000, "does not parse"),
-        ("v.json", "{", "is not JSON"),
-        ("v.json", "[1]", "holds no object"),
+        {},
+        {"fallback_subnet_ids": ["subnet-2", "subnet-1"], "fallback_instance_types": ["c6i.4xlarge", "g5.xlarge"]},
+        {"instance_type": "g5.xlarge", "fallback_instance_types": ["c6i.4xlarge", "g6.xlarge", "p3.2xlarge"]},
+        {"fallback_instance_types": '["m7i.4xlarge", "c7i.4xlarge"]'},
     ],
 )
-def test_what_does_not_parse_names_the_place(tmp_path: Path, name: str, content: str, problem: str) -> None:
-    """A slip in a variables file is mended by its line number."""
-    file = tmp_path / name
-    file.write_text(content)
+def test_the_places_are_those_that_a_build_tries(values: dict[str, Any]) -> None:
+    """Looking at others than the build will use would prove nothing."""
+    bake = typed(VALUES | values)
 
-    with pytest.raises(UsageError, match=problem):
-        load_hcl(file, what="Packer variables file")
+    tried = [(place.instance_type, place.subnet_id) for place in places(bake)]
 
-
-def test_a_value_with_two_owners_must_agree(tmp_path: Path) -> None:
-    """The same region twice is fine; two regions would bake in one and hand over to the other."""
-    file, owner = tmp_path / "v.pkrvars.hcl", tmp_path / "pipeline.yaml"
-    check_owner({"region": "a"}, file, {"region": "a", "family": "f"}, owner)
-
-    with pytest.raises(UsageError, match=r"region is 'b' in .*v\.pkrvars\.hcl but 'a' in .*pipeline\.yaml"):
-        check_owner({"region": "b"}, file, {"region": "a"}, owner)
+    assert tried == [(name, subnet) for name in bake.instance_types for subnet in bake.subnet_ids]
 
 
-def test_given_variables_are_name_value_pairs() -> None:
-    """The value may hold anything, equals signs too."""
-    assert parse_given(["a=b=c", "d="]) == {"a": "b=c", "d": ""}
+@pytest.mark.parametrize(("given", "count"), [([{"url": "u"}], 1), ('[{"url": "u"}, {}]', 2), (None, 0), ("x", 0)])
+def test_listed_downloads_are_counted(given: Any, count: int) -> None:
+    """They need the internet, those of models.yaml as well."""
+    assert a_bake(model_downloads=given).model_downloads == count
+    assert typed({"model_downloads": given}).with_listed(2).model_downloads == count + 2
 
 
-@pytest.mark.parametrize("word", ["a", "=b", "a b=c", ""])
-def test_other_words_are_refused(word: str) -> None:
-    """A forgotten name would silently build with the default."""
-    with pytest.raises(UsageError, match="is not name=value"):
-        parse_given([word])
+@pytest.mark.parametrize(("given", "protected"), [("on", True), ("with-cooldown", True), ("off", False), (None, False)])
+def test_protection_counts_where_it_is_on(given: Any, protected: bool) -> None:
+    """Packer takes an AMI back that it may not protect: after a whole bake, so the right to is asked for first."""
+    assert a_bake(deregistration_protection=given).is_protected is protected
 
 
-def test_a_template_is_parsed_once_however_many_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To parse it takes a second: as long as the rest of most commands. A changed one is another."""
-    folder = _template(tmp_path)
-    parsed: list[Path] = []
-    parse = variables._parse_hcl
-    monkeypatch.setattr(variables, "_parsed", {})
+@pytest.mark.parametrize("name", ["ami_users", "ami_org_arns", "ami_ou_arns"])
+def test_each_way_of_sharing_counts(name: str) -> None:
+    """A shared AMI needs a key that can be shared."""
+    assert a_bake(**{name: ["x"]}).is_shared
 
-    def counted(text: str, path: Path, what: str) -> Any:
-        parsed.append(path)
-        return parse(text, path, what)
 
-    monkeypatch.setattr(variables, "_parse_hcl", counted)
-
-    for _ in range(2):
-        assert template_defaults(folder) == {"volume_gib": 60}
-        assert template_scripts(folder) == ("update-system", "pull-image", "cleanup")
-        assert private_names(folder) == frozenset()
-    assert parsed == [folder / "a.pkr.hcl"]
-    (folder / "a.pkr.hcl").write_text(TEMPLATE.replace("60", "70"))
-    assert template_defaults(folder) == {"volume_gib": 70}
+@pytest.mark.parametrize(
+    ("name", "given", "what"),
+    [
+        ("volume_size_gib", "big", "a number"),
+        ("volume_size_gib", True, "a number"),
+        ("min_free_gib", [5], "a number"),
+        ("spot", "maybe", "true or false"),
+        ("require_gpu", 1, "true or false"),
+        ("caller_cidrs", "10.0.0.0/8", "a list of texts"),
+        ("spot_instance_types", {"a": "b"}, None),
+        ("ami_regions", [1], "a list of texts"),
+        ("fallback_subnet_ids", "[", "a list of texts"),
+        ("subnet_id", ["subnet-1"], "a text"),
+        ("kms_key_id", 5, "a text"),
+    ],
+)
+def test_a_wrong_type_is_named_with_its_value(name: str, given: Any, what: str | None) -> None:
+    """Bad usage (exit 2), before anything is asked of AWS."""
+    if what is None:
+        assert a_bake(**{name: given}).instance_types == ("c7i.4xlarge",)  # not read: the builder is no Spot builder
+        return
+    with pytest.raises(UsageError, match=rf"{name} is .*, not {what}"):
+        a_bake(**{name: given})

@@ -1,195 +1,347 @@
-"""What dead builds left: found by run tag, removed when the build must be over."""
+"""`invoke sweep` as a whole: find, refuse, remove, leave nothing else touched."""
 
 from __future__ import annotations
 
-import dataclasses
-from datetime import datetime, timedelta, timezone
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.iam.models import iam_backends
 
-from gpu_ami.aws.images import Image
-from gpu_ami.aws.leftovers import KINDS, BuildResource
-from gpu_ami.aws.references.source import Reference
-from gpu_ami.cleanup.decide import SourceReport
-from gpu_ami.cleanup.policy import Policy
-from gpu_ami.cleanup.sweep import SweepVerdict, decide_sweep, started_at, sweep_blocks, without_unseen
+from gpu_ami.aws import leftovers
+from gpu_ami.cleanup.journal import new_path
+from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, UsageError
+from gpu_ami.jobs.sweeping import SweepRequest, longest_build, sweep
+from gpu_ami.sandbox.demomaker import FAMILY
+from tests.support.account import REGION, Task, World, task
 
-NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
-LONGEST = timedelta(hours=5)
-DEAD = "20261122T120000Z-abc123"
-ALIVE = "20261123T090000Z-abc123"
+DEAD = "20250115T120000Z-abc123"
+_READ = {"Effect": "Allow", "Action": "ecr:BatchGetImage", "Resource": "*"}
+POLICY = json.dumps({"Version": "2012-10-17", "Statement": [_READ]})
+TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
 
 
-def _left(kind: str = "instance", run: str = DEAD, **more: Any) -> BuildResource:
-    values: dict[str, Any] = {
-        "kind": kind,
-        "identifier": f"{kind}-1",
-        "region": "r",
-        "run": run,
-        "created": None,
-        "state": "available",
-        "tags": {},
+def _tags(run: str = DEAD, family: str = FAMILY) -> dict[str, str]:
+    return {"gpu-ami:run": run, "gpu-ami:family": family, "gpu-ami:pipeline": "1"}
+
+
+def dead_build(here: World, run: str = DEAD) -> dict[str, str]:
+    """Leave one of each kind behind, through AWS's front door."""
+    long_ago = datetime(2025, 1, 15, 12)  # noqa: DTZ001 - moto's time has no zone
+    ec2, iam = here.access.client("ec2"), here.access.client("iam")
+    image = here.image(100)
+    here.maker.ec2.tags[image.id] = _tags(run)
+    instance = here.maker.instance(image)
+    instance.add_tags(_tags(run))
+    instance.image_id, instance.launch_time = here.maker.filler(), long_ago
+    volume = here.maker.ec2.create_volume(8, f"{REGION}a")
+    volume.create_time = long_ago
+    volume.add_tags(_tags(run))
+    group = here.maker.ec2.create_security_group(f"packer_{run}", "temporary", here.maker.vpc_id(), _tags(run))
+    pair = here.maker.ec2.create_key_pair(f"packer_{run}", "ed25519", _tags(run))
+    pair.create_time = long_ago
+    template = here.maker.ec2.create_launch_template(
+        "packer-fleet-launch-template-a1B2c3D", "", {"InstanceType": "c7i.large"}, {"launch-template": _tags(run)}
+    )
+    template.create_time = long_ago
+    name = f"packer-{run}"
+    tags = [{"Key": k, "Value": v} for k, v in _tags(run).items()]
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST, Tags=tags)
+    iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=POLICY)
+    iam.create_instance_profile(InstanceProfileName=name, Tags=tags)
+    iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+    profile = iam_backends[here.account]["aws"].get_instance_profile(name)
+    profile.create_date = long_ago
+    assert ec2.describe_key_pairs()["KeyPairs"]
+    return {
+        "instance": instance.id,
+        "volume": volume.id,
+        "security-group": group.id,
+        "key-pair": f"packer_{run}",
+        "launch-template": template.id,
+        "instance-profile": name,
+        "image": image.id,
     }
-    return BuildResource(**values | more)
 
 
-def _decide(*leftovers: BuildResource, images: Any = (), needed: Any = None) -> list[SweepVerdict]:
-    return decide_sweep(leftovers, images, needed or {}, LONGEST, NOW)
+def _sweep(here: World, root: Path, *, task_options: dict[str, Any] | None = None, **request: Any) -> Task:
+    done = task(here, root, **(task_options or {}))
+    sweep(done.run, SweepRequest(**request))
+    return done
 
 
-def _codes(leftover: BuildResource, **more: Any) -> list[str]:
-    (verdict,) = _decide(leftover, **more)
-    return [reason.code for reason in verdict.reasons]
+def _found(done: Task) -> dict[str, str]:
+    return {v["kind"]: v["id"] for v in done.document["verdicts"] if v["action"] == "delete"}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_a_build_that_is_over_left_goes(kind: str) -> None:
-    """A running instance too: the dead-man switch should have ended it long ago."""
-    assert _codes(_left(kind)) == ["leftover"]
+def test_every_kind_of_leftover_is_found_and_shown(here: World, tmp_path: Path) -> None:
+    """Without --yes nothing is touched."""
+    here.in_use()
+    left = dead_build(here)
+
+    done = _sweep(here, tmp_path)
+
+    assert _found(done) == left
+    assert left["image"] in here.there()
+    assert done.journals == []
+    assert "Add --yes" in done.err.getvalue()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_nothing_of_a_build_that_may_be_alive_goes(kind: str) -> None:
-    """Removing a living build's instance costs an hour and a confused engineer."""
-    assert _codes(_left(kind, run=ALIVE)) == ["may-be-alive"]
+def test_leftovers_go_and_nothing_else_does(here: World, tmp_path: Path) -> None:
+    """Afterwards the account is as if the build had never been."""
+    kept = here.in_use()
+    untagged = here.maker.instance(kept)
+    other = here.maker.ec2.create_security_group("other", "x", here.maker.vpc_id(), _tags(family="other"))
+    workers = here.maker.ec2.create_launch_template("workers", "", {}, {"launch-template": _tags()})
+    workers.create_time = datetime(2025, 1, 15, 12)  # noqa: DTZ001 - moto's time has no zone
+    left = dead_build(here)
+    snapshots = here.maker.ec2.amis[left["image"]].snapshot_ids
+
+    done = _sweep(here, tmp_path, yes=True)
+
+    assert {each["status"] for each in done.document["results"]} == {"deleted"}
+    assert _found(_sweep(here, tmp_path)) == {}
+    assert here.there() == {kept.id}
+    assert not set(snapshots) & here.snapshots_there()
+    assert untagged.state == "running"
+    assert here.maker.ec2.get_security_group_from_id(other.id) is not None
+    assert list(here.maker.ec2.launch_templates) == [workers.id]
+    roles = [role.name for role in iam_backends[here.account]["aws"].roles.values()]
+    assert left["instance-profile"] not in roles
+    (journal,) = [path for path in done.journals if path.name.startswith("sweep-")]
+    events = [json.loads(line)["event"] for line in journal.read_text().splitlines()]
+    assert events.count("will-remove") == events.count("removed") == 7
+
+
+def test_a_first_build_that_died_can_be_swept(here: World, tmp_path: Path) -> None:
+    """In a new account nothing needs any AMI: the builder, which costs by the second, goes all the same."""
+    left = dead_build(here)
+
+    done = _sweep(here, tmp_path, yes=True)
+
+    assert {each["image_id"] for each in done.document["results"]} == set(left.values()) - {left["image"]}
+    (kept,) = [each for each in done.document["verdicts"] if each["action"] == "keep"]
+    assert kept["id"] == left["image"]
+    assert "--allow-no-references" in kept["reasons"][0]["detail"]
+    assert left["image"] in here.there()
+
+    _sweep(here, tmp_path, yes=True, allow_no_references=True)
+    assert here.there() == set()
+
+
+def test_a_role_that_no_build_made_stays(here: World, tmp_path: Path) -> None:
+    """Every team's Packer names its roles alike: one in our profile goes only by the tag that our builds set."""
+    here.in_use()
+    name = dead_build(here)["instance-profile"]
+    here.access.client("iam").untag_role(RoleName=name, TagKeys=["gpu-ami:run"])
+
+    done = _sweep(here, tmp_path, yes=True)
+
+    assert {each["status"] for each in done.document["results"]} == {"deleted"}
+    assert _found(_sweep(here, tmp_path)) == {}
+    assert name in [role.name for role in iam_backends[here.account]["aws"].roles.values()]
+
+
+def test_a_living_build_is_left_alone(here: World, tmp_path: Path) -> None:
+    """Its run id says that it began an hour ago."""
+    here.in_use()
+    dead_build(here, run=f"{here.now - timedelta(hours=1):%Y%m%dT%H%M%SZ}-abc123")
+
+    done = _sweep(here, tmp_path, yes=True)
+
+    assert _found(done) == {}
+    assert done.document["totals"]["keep"] == 7 + 1
+
+
+@pytest.mark.parametrize("by", ["tfvars", "sharing", "receipt"])
+def test_an_unfinished_ami_that_is_needed_stays(here: World, tmp_path: Path, by: str) -> None:
+    """A build that lost its tags may have made the AMI that is live: the same proofs as for `cleanup`."""
+    here.in_use()
+    image_id = dead_build(here)["image"]
+    if by == "tfvars":
+        (tmp_path / "terraform.tfvars").write_text(f'gpu_ami_id = "{image_id}"\n')
+    elif by == "sharing":
+        here.maker.ec2.amis[image_id].launch_permissions.append({"UserId": "210987654321"})
+    else:
+        change = {"address": "a", "old": image_id, "new": here.maker.filler()}
+        (tmp_path / "receipts").mkdir()
+        (tmp_path / "receipts" / "1.json").write_text(json.dumps({"when": "2026-01-01T00:00:00Z", "changes": [change]}))
+
+    done = _sweep(here, tmp_path, yes=True)
+
+    assert image_id in here.there()
+    assert len(done.document["results"]) == 6
+    assert "image" not in _found(done)
+
+
+@pytest.mark.parametrize("how", ["used", "tagged", "unread"])
+def test_an_ami_that_is_needed_since_the_plan_stays(
+    here: World, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything that can have moved is read again before the first removal."""
+    here.in_use()
+    image_id = dead_build(here)["image"]
+
+    def meanwhile(*arguments: Any, **named: Any) -> Path:
+        if how == "used":
+            here.maker.parameter("/now", image_id)
+        elif how == "tagged":
+            here.maker.ec2.amis[image_id].add_tags({"gpu-ami:handover": "pending"})
+        else:
+            here.aws.gate.deny("batch:*")
+        return new_path(*arguments, **named)
+
+    monkeypatch.setattr("gpu_ami.jobs.sweeping.new_path", meanwhile)
+
+    done = _sweep(here, tmp_path, yes=True)
+
+    results = {each["image_id"]: each for each in done.document["results"]}
+    assert results[image_id]["status"] == "kept"
+    assert {"used": "/now", "tagged": "gpu-ami:handover", "unread": "batch"}[how] in results[image_id]["error"]
+    assert image_id in here.there()
+    assert sum(each["status"] == "deleted" for each in results.values()) == 6
+
+
+def test_files_that_cannot_be_read_keep_only_amis(here: World, tmp_path: Path) -> None:
+    """A state behind a backend that is not initialized says nothing about instances."""
+    here.in_use()
+    left = dead_build(here)
+    (tmp_path / "a.tf").symlink_to(tmp_path / "gone")
+    with pytest.raises(SafetyError, match=r"a\.tf"):
+        _sweep(here, tmp_path, yes=True)
+
+    here.maker.ec2.amis[left["image"]].add_tags({"gpu-ami:keep": "true"})
+
+    assert {each["status"] for each in _sweep(here, tmp_path, yes=True).document["results"]} == {"deleted"}
+
+
+def test_an_instance_goes_before_what_hangs_on_it(here: World, tmp_path: Path) -> None:
+    """EC2 refuses to delete a group that an instance is in."""
+    here.in_use()
+    dead_build(here)
+    here.aws.gate.calls.clear()
+
+    _sweep(here, tmp_path, yes=True)
+
+    calls = here.calls()
+    ended = calls.index("TerminateInstances")
+    assert ended < calls.index("DescribeInstances", ended) < calls.index("DeleteSecurityGroup")
+
+
+def test_one_failure_does_not_stop_the_rest(here: World, tmp_path: Path) -> None:
+    """It is listed and the exit code is 7."""
+    here.in_use()
+    dead_build(here)
+    here.aws.gate.fail("DependencyViolation", "in use", action="DeleteSecurityGroup")
+
+    with pytest.raises(PartialError, match="DependencyViolation"):
+        _sweep(here, tmp_path, yes=True)
+
+    assert set(_found(_sweep(here, tmp_path))) == {"security-group"}
+
+
+def test_what_is_gone_meanwhile_counts_as_removed(here: World, tmp_path: Path) -> None:
+    """Packer may have come back to life and cleaned up itself."""
+    here.in_use()
+    dead_build(here)
+    here.aws.gate.fail("InvalidVolume.NotFound", "gone", action="DeleteVolume")
+
+    results = _sweep(here, tmp_path, yes=True).document["results"]
+
+    assert {each["status"] for each in results} == {"deleted"}
 
 
 @pytest.mark.parametrize(
-    ("hours", "codes"), [(5.0, ["leftover"]), (4.99, ["may-be-alive"])], ids=["exactly", "a little less"]
+    "action", ["ec2:DescribeKeyPairs", "iam:ListInstanceProfiles", "ec2:DescribeVolumes", "batch:*"]
 )
-def test_the_limit_is_what_a_build_can_take(hours: float, codes: list[str]) -> None:
-    """Dead-man time plus the wait for the AMI."""
-    assert _codes(_left(run="by hand", created=NOW - timedelta(hours=hours))) == codes
+def test_a_list_that_cannot_be_read_keeps_everything(here: World, tmp_path: Path, action: str) -> None:
+    """Half a picture is none."""
+    here.in_use()
+    left = dead_build(here)
+    here.aws.gate.deny(action)
+
+    with pytest.raises(SafetyError, match="Everything is kept"):
+        _sweep(here, tmp_path, yes=True)
+    assert left["image"] in here.there()
 
 
-@pytest.mark.parametrize(
-    ("run", "started"),
-    [
-        ("20261122T120000Z-abc123", datetime(2026, 11, 22, 12, tzinfo=timezone.utc)),
-        ("20261122120000", datetime(2026, 11, 22, 12, tzinfo=timezone.utc)),
-        ("20261199T120000Z-abc123", None),
-        ("nightly", None),
-    ],
-)
-def test_a_run_id_tells_when_its_build_began(run: str, started: datetime | None) -> None:
-    """Security groups have no date of their own."""
-    assert started_at(run, []) == started
+def test_a_kind_can_be_left_out(here: World, tmp_path: Path) -> None:
+    """A role for cleaning up may have no IAM permissions."""
+    here.in_use()
+    dead_build(here)
+    here.aws.gate.deny("iam:*")
+
+    assert "instance-profile" not in _found(_sweep(here, tmp_path, skip_source=("instance-profile",)))
+    with pytest.raises(UsageError, match="not a kind"):
+        _sweep(here, tmp_path, skip_source=("everything",))
 
 
-def test_without_a_time_in_its_id_the_youngest_resource_tells() -> None:
-    """If one resource is an hour old, the build may be alive, and all the others with it."""
-    old = _left("volume", run="by hand", created=NOW - timedelta(days=9))
-    young = _left("instance", run="by hand", created=NOW - timedelta(hours=1))
-    undated = _left("security-group", run="by hand")
-
-    assert [v.reasons[0].code for v in _decide(old, young, undated)] == ["may-be-alive"] * 3
+@pytest.mark.parametrize("text", ["1h", "0h", "soon"])
+def test_an_age_that_could_hit_a_living_build_is_refused(here: World, tmp_path: Path, text: str) -> None:
+    """Five hours is what the template's times add up to."""
+    with pytest.raises(UsageError, match="--older-than"):
+        _sweep(here, tmp_path, older_than=text)
 
 
-@pytest.mark.parametrize(
-    ("minutes", "codes"),
-    [
-        ("60", ["leftover"]),
-        ("1439", ["leftover"]),
-        ("1441", ["may-be-alive"]),
-        ("long", ["may-be-alive"]),
-        ("", ["may-be-alive"]),
-        ("9" * 40, ["may-be-alive"]),
-    ],
-)
-def test_a_builds_own_tag_can_allow_it_more_time(minutes: str, codes: list[str]) -> None:
-    """It may have been started where builds are allowed a day; this checkout's variables know nothing of that."""
-    told = _left(tags={"gpu-ami:may-take": minutes})
-    group = _left("security-group")
-
-    assert _codes(told) == codes
-    assert [[r.code for r in v.reasons] for v in _decide(told, group)] == [codes, codes]
+def test_a_longer_age_is_taken(here: World, tmp_path: Path) -> None:
+    """Whoever wants to look at a failed builder for a week can."""
+    assert _sweep(here, tmp_path, older_than="7d").document["older_than_s"] == 7 * 86400
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_youngest_resource_tells_even_if_the_run_id_is_old(kind: str) -> None:
-    """A second attempt under the same run id: its instance stands in a security group that has no date of its own."""
-    left = _left(kind, created=None if kind == "security-group" else NOW - timedelta(days=1))
-    young = _left("instance", identifier="i-2", created=NOW - timedelta(hours=1))
+def test_a_builds_longest_time_comes_from_its_variables(here: World, tmp_path: Path) -> None:
+    """Whoever lets builds run longer must not have them swept."""
+    run = task(here, tmp_path).run
+    assert longest_build(run) == timedelta(hours=5)
+    (tmp_path / "packer").mkdir()
+    variables = tmp_path / "packer" / "variables.auto.pkrvars.hcl"
+    variables.write_text("max_build_minutes = 600\n")
+    assert longest_build(run) == timedelta(hours=12)
 
-    verdicts = {verdict.resource.identifier: verdict for verdict in _decide(left, young)}
-
-    assert [reason.code for reason in verdicts[left.identifier].reasons] == ["may-be-alive"]
-
-
-def test_a_resource_younger_than_its_run_id_says_counts() -> None:
-    """A run id can be reused by hand; the younger of the two times is the safe one."""
-    assert _codes(_left(created=NOW - timedelta(hours=1))) == ["may-be-alive"]
+    variables.write_text('max_build_minutes = "long"\n')
+    with pytest.raises(UsageError, match="whole numbers"):
+        longest_build(run)
 
 
-@pytest.mark.parametrize(
-    ("more", "codes"),
-    [
-        ({"run": "by hand"}, ["no-date"]),
-        ({"created": NOW + timedelta(hours=1)}, ["future-date"]),
-        ({"tags": {"gpu-ami:keep": ""}}, ["keep-tag"]),
-    ],
-)
-def test_doubt_keeps(more: dict[str, Any], codes: list[str]) -> None:
-    """No date, a date in the future, a tag that says keep."""
-    assert _codes(_left(**more)) == codes
+def test_the_wrong_account_is_never_changed(here: World, tmp_path: Path) -> None:
+    """As everywhere."""
+    with pytest.raises(SafetyError):
+        _sweep(here, tmp_path, yes=True, task_options={"account": "999999999999"})
 
 
-def test_a_finished_ami_is_none_of_sweeps_business() -> None:
-    """The hand-over tag is what Packer puts on last: with it the AMI is `cleanup`'s."""
-    assert _decide(_left("image", tags={"gpu-ami:handover": "pending"})) == []
+def test_a_table_says_all_of_it(here: World, tmp_path: Path) -> None:
+    """Kind, id, build, verdict, and what it adds up to."""
+    here.in_use()
+    left = dead_build(here)
+
+    text = _sweep(here, tmp_path, task_options={"output": "table"}).out.getvalue()
+
+    assert all(identifier in text for identifier in left.values())
+    assert "7 resources to remove, 1 to keep" in text
 
 
-@pytest.mark.parametrize(
-    ("state", "codes"), [("pending", ["leftover"]), ("available", ["leftover"]), ("disabled", ["state"])]
-)
-def test_an_ami_without_hand_over_is_a_leftover(state: str, codes: list[str]) -> None:
-    """Packer died between making and tagging it; somebody's disabled AMI is another matter."""
-    assert _codes(_left("image", state=state)) == codes
+def test_instances_that_do_not_end_are_waited_for_and_said(here: World) -> None:
+    """Not forever: a stuck instance is somebody's to look at."""
+    caller = here.place().caller
+    instance = here.maker.instance(here.image())
+    seconds = iter(range(0, 10_000, 200))
+
+    with pytest.raises(Exception, match="still not terminated"):
+        leftovers.wait_until_terminated(
+            caller, [instance.id], clock=lambda: float(next(seconds)), sleep=lambda _seconds: None
+        )
 
 
-@pytest.mark.parametrize("target", ["image-1", "snap-1"])
-def test_an_ami_that_something_needs_is_no_leftover(target: str) -> None:
-    """Somebody found it good enough to use."""
-    image = Image(image_id="image-1", region="r", snapshot_ids=("snap-1",))
-    needed = {target: [Reference(target, "batch", "an environment")]}
+def test_ctrl_c_says_where_it_is_written(here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 130 and the journal's name."""
+    here.in_use()
+    dead_build(here)
 
-    assert _codes(_left("image"), images=[image], needed=needed) == ["batch"]
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
 
+    monkeypatch.setattr("gpu_ami.jobs.sweeping.Sweep.run", interrupt)
 
-def test_things_go_in_the_order_in_which_they_can() -> None:
-    """A group cannot go before its instance."""
-    kinds = [v.resource.kind for v in _decide(*(_left(kind) for kind in reversed(list(KINDS))))]
-
-    assert kinds == list(KINDS)
-
-
-def test_a_list_that_failed_blocks_and_quiet_accounts_only_matter_for_amis() -> None:
-    """Removing a key pair needs no proof that AMIs are in use; an AMI does."""
-    policy = Policy(older_than=LONGEST, keep=1)
-    quiet = [SourceReport("instances", "r", "ok")]
-    verdicts = _decide(_left("key-pair"), _left("image"))
-
-    assert sweep_blocks(quiet, policy, has_images=True) == ()
-    assert [each.action for each in without_unseen(verdicts, quiet, policy)] == ["delete", "keep"]
-    believed = dataclasses.replace(policy, allow_no_references=True)
-    assert [each.action for each in without_unseen(verdicts, quiet, believed)] == ["delete", "delete"]
-    seen = [SourceReport("instances", "r", "ok", references=1)]
-    assert without_unseen(verdicts, seen, policy) == verdicts
-    assert "denied" in sweep_blocks([SourceReport("x", "r", "failed", error="denied")], policy, has_images=False)[0]
-
-
-def test_the_document_is_the_contract() -> None:
-    """Scripts read these keys."""
-    (verdict,) = _decide(_left())
-
-    assert verdict.document() == {
-        "kind": "instance",
-        "id": "instance-1",
-        "region": "r",
-        "run": DEAD,
-        "started": "2026-11-22T12:00:00Z",
-        "state": "available",
-        "action": "delete",
-        "reasons": [{"code": "leftover", "detail": f"build {DEAD} is over"}],
-    }
+    with pytest.raises(InterruptedRunError, match=r"sweep-.*\.jsonl"):
+        _sweep(here, tmp_path, yes=True)

@@ -1,51 +1,243 @@
-"""Which parameters may be set to an AMI."""
+"""`invoke publish`: an AMI in an SSM parameter, proved by reading it back."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from gpu_ami.aws.parameters import IMAGE, Parameter
-from gpu_ami.errors import SafetyError, UsageError
-from gpu_ami.handover.publish import checked_name, old_ami
+from gpu_ami.aws import parameters
+from gpu_ami.aws.references.source import ids_in
+from gpu_ami.cleanup.receipts import protected_by_receipts
+from gpu_ami.errors import AwsError, SafetyError, UsageError
+from gpu_ami.handover import receipts
+from gpu_ami.handover.receipts import Change, Filed
+from gpu_ami.jobs.publishing import publish
+from gpu_ami.sandbox import ssm
+from gpu_ami.sandbox.images import SandboxAmi
+from gpu_ami.settings import Handover
+from tests.support.account import OTHER_REGION, REGION, Task, World, other_region, task
 
-AMI = "ami-0123456789abcdef0"
+NAME = "/gpu-ami/gpu-batch/ami-id"
 
 
-def _parameter(value: str = AMI, type_: str = "String", data_type: str = IMAGE) -> Parameter:
-    return Parameter(name="/p", value=value, type=type_, data_type=data_type, version=1)
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The local SSM checks AMIs before it answers."""
+    monkeypatch.setattr(ssm, "VALIDATION_S", 0.0)
 
 
-@pytest.mark.parametrize("name", ["/gpu-ami/gpu-batch/ami-id", "golden", "/golden", "/a.b/c_d", "/gpu/aws"])
-def test_a_name_that_ssm_takes(name: str) -> None:
-    """With levels it begins with a slash."""
-    assert checked_name(name) == name
+@pytest.fixture
+def image(here: World) -> SandboxAmi:
+    """A fresh AMI of ours."""
+    return here.image(0)
+
+
+def _publish(here: World, root: Path, **words: Any) -> Task:
+    done = task(here, root, **words.pop("settings", {}))
+    publish(done.run, **({"sleep": lambda _seconds: None} | words))
+    return done
+
+
+def _receipts(root: Path) -> tuple[Filed, ...]:
+    return receipts.load(root / "terraform" / "receipts")
+
+
+def _value(here: World, name: str = NAME, region: str = REGION) -> dict[str, Any]:
+    return dict(here.access.client("ssm", region=region).get_parameter(Name=name)["Parameter"])
+
+
+def test_a_new_parameter_is_made(here: World, tmp_path: Path, image: SandboxAmi) -> None:
+    """Of the data type that EC2 and CloudFormation resolve, with tags, and with a receipt."""
+    done = _publish(here, tmp_path, ami=image.id)
+
+    assert (_value(here)["Value"], _value(here)["DataType"]) == (image.id, "aws:ec2:image")
+    client = here.access.client("ssm")
+    tags = client.list_tags_for_resource(ResourceType="Parameter", ResourceId=NAME)["TagList"]
+    assert {"Key": "gpu-ami:family", "Value": "gpu-batch"} in tags
+    (filed,) = _receipts(tmp_path)
+    row = {
+        "parameter": NAME,
+        "region": REGION,
+        "old": None,
+        "new": image.id,
+        "changed": True,
+        "version": 1,
+        "receipt": str(filed.path.relative_to(tmp_path)),
+    }
+    assert done.document == {**row, "regions": [row]}
+
+
+def test_the_value_before_is_in_the_receipt(here: World, tmp_path: Path, image: SandboxAmi) -> None:
+    """It is the way back, and clean-up keeps that AMI."""
+    before = here.image(10)
+    _publish(here, tmp_path, ami=before.id)
+
+    done = _publish(here, tmp_path, ami=image.id)
+
+    assert (done.document["old"], done.document["version"]) == (before.id, 2)
+    _, filed = _receipts(tmp_path)
+    assert filed.receipt.changes == (Change(address=f"ssm:{REGION}:{NAME}", old=before.id, new=image.id),)
+    assert (filed.receipt.action, filed.receipt.status) == ("publish", "applied")
+    kept = protected_by_receipts((each.path.name, each.path.read_text()) for each in _receipts(tmp_path))
+    assert {each.target for each in kept} == {before.id, image.id}
+
+
+def test_an_equal_value_is_left_alone(here: World, tmp_path: Path, image: SandboxAmi) -> None:
+    """No new version, no receipt."""
+    _publish(here, tmp_path, ami=image.id)
+    done = _publish(here, tmp_path, ami=image.id)
+
+    assert (done.document["changed"], done.document["version"], done.document["receipt"]) == (False, 1, None)
+    assert len(_receipts(tmp_path)) == 1
+    assert "already; left alone" in done.err.getvalue()
+
+
+def test_a_dry_run_changes_nothing(here: World, tmp_path: Path, image: SandboxAmi) -> None:
+    """It says what would be done."""
+    done = _publish(here, tmp_path, ami=image.id, settings={"dry_run": True})
+
+    assert f"DRY RUN: would set {NAME} in {REGION} to {image.id}" in done.err.getvalue()
+    assert done.document["changed"]
+    assert _receipts(tmp_path) == ()
+    assert "PutParameter" not in here.calls()
+
+
+def test_each_region_of_a_manifest_gets_its_ami(here: World, tmp_path: Path, image: SandboxAmi) -> None:
+    """Under the same name, with a receipt each."""
+    other = other_region(here).image(0)
+    artifact = f"{REGION}:{image.id},{OTHER_REGION}:{other.id}"
+    build = {"builder_type": "amazon-ebs", "artifact_id": artifact, "packer_run_uuid": "r"}
+    (tmp_path / "m.json").write_text(json.dumps({"builds": [build], "last_run_uuid": "r"}))
+
+    done = _publish(here, tmp_path, manifest=str(tmp_path / "m.json"), parameter="/golden")
+
+    assert _value(here, "/golden")["Value"] == image.id
+    assert _value(here, "/golden", OTHER_REGION)["Value"] == other.id
+    assert [row["region"] for row in done.document["regions"]] == [REGION, OTHER_REGION]
+    assert done.document["new"] == image.id
+    assert {each.receipt.changes[0].address for each in _receipts(tmp_path)} == {
+        f"ssm:{REGION}:/golden",
+        f"ssm:{OTHER_REGION}:/golden",
+    }
+    assert {each.receipt.manifest for each in _receipts(tmp_path)} == {"m.json"}
+
+
+def test_every_region_is_looked_at_before_one_is_changed(here: World, tmp_path: Path, image: SandboxAmi) -> None:
+    """Half a publication is the worst of all."""
+    other = other_region(here)
+    other.parameter("/golden", "v1")
+    artifact = f"{REGION}:{image.id},{OTHER_REGION}:{other.image(0).id}"
+    build = {"builder_type": "amazon-ebs", "artifact_id": artifact, "packer_run_uuid": "r"}
+    (tmp_path / "m.json").write_text(json.dumps({"builds": [build], "last_run_uuid": "r"}))
+
+    with pytest.raises(SafetyError, match=f"/golden in {OTHER_REGION} holds 'v1', no AMI id"):
+        _publish(here, tmp_path, manifest=str(tmp_path / "m.json"), parameter="/golden")
+
+    assert "PutParameter" not in here.calls()
+
+
+def test_an_ami_that_would_not_do_is_not_published(here: World, tmp_path: Path, image: SandboxAmi) -> None:
+    """The same look as for the Terraform variable."""
+    image._state = "pending"
+
+    with pytest.raises(SafetyError, match="is still pending"):
+        _publish(here, tmp_path, ami=image.id)
+
+    assert "PutParameter" not in here.calls()
+
+
+def test_a_value_that_ssm_drops_is_an_error(here: World, tmp_path: Path, image: SandboxAmi) -> None:
+    """Its answer was a success; the receipt says that nothing came of it, and clean-up keeps the old one."""
+    _publish(here, tmp_path, ami=image.id)
+
+    with pytest.raises(AwsError, match=f"still shows {image.id}: it drops in silence"):
+        _publish(here, tmp_path, ami="ami-0123456789abcdef0", verified=False)
+
+    _, filed = _receipts(tmp_path)
+    assert (filed.receipt.status, "drops in silence" in str(filed.receipt.note)) == ("failed", True)
+    kept = protected_by_receipts((each.path.name, each.path.read_text()) for each in _receipts(tmp_path))
+    assert image.id in {each.target for each in kept}
+
+
+def test_a_killed_run_leaves_a_receipt_that_says_so(
+    here: World, tmp_path: Path, image: SandboxAmi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was written before the act: whoever comes next sees what may have happened."""
+
+    def killed(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ssm, "VALIDATION_S", 3600.0)
+
+    with pytest.raises(KeyboardInterrupt):
+        _publish(here, tmp_path, ami=image.id, sleep=killed)
+
+    (filed,) = _receipts(tmp_path)
+    assert filed.receipt.status == "started"
+    assert ids_in(filed.path.read_text()) == {image.id}
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(0.0, "applied"), (3600.0, "failed")])
+def test_the_next_run_completes_a_killed_ones_receipt(
+    here: World, tmp_path: Path, image: SandboxAmi, monkeypatch: pytest.MonkeyPatch, seconds: float, status: str
+) -> None:
+    """By what the parameter shows now, so that clean-up knows for certain again."""
+
+    def killed(*_words: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ssm, "VALIDATION_S", seconds)
+    with monkeypatch.context() as patch:
+        patch.setattr(parameters, "wait_for", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _publish(here, tmp_path, ami=image.id)
+    monkeypatch.setattr(ssm, "VALIDATION_S", 0.0)
+
+    _publish(here, tmp_path, ami=image.id)
+
+    first, *others = _receipts(tmp_path)
+    assert first.receipt.status == status
+    assert "cut short" in str(first.receipt.note)
+    assert [each.receipt.status for each in others] == ([] if status == "applied" else ["applied"])
+
+
+def test_a_stacks_parameter_is_published_with_a_warning(here: World, tmp_path: Path, image: SandboxAmi) -> None:
+    """Its next update puts the old value back."""
+    _publish(here, tmp_path, ami=here.image(10).id)
+    tag = {"aws:cloudformation:stack-name": "network"}
+    here.maker.ssm.add_tags_to_resource("Parameter", NAME, tag)
+
+    done = _publish(here, tmp_path, ami=image.id)
+
+    assert f"{NAME} in {REGION} belongs to the stack network" in done.err.getvalue()
+    assert _value(here)["Value"] == image.id
+
+
+def test_the_settings_name_the_parameter(here: World, tmp_path: Path, image: SandboxAmi) -> None:
+    """A team that has one already keeps it."""
+    _publish(here, tmp_path, ami=image.id, settings={"handover": Handover(parameter="/team/gpu")})
+
+    assert _value(here, "/team/gpu")["Value"] == image.id
+
+
+def test_the_wrong_account_is_refused(here: World, tmp_path: Path, image: SandboxAmi) -> None:
+    """Before anything is looked up or put."""
+    with pytest.raises(SafetyError, match=r"pipeline\.yaml says 999999999999"):
+        _publish(here, tmp_path, ami=image.id, settings={"account": "999999999999"})
+
+    assert "PutParameter" not in here.calls()
 
 
 @pytest.mark.parametrize(
-    "name", ["", "/", "a/b", "/a//b", "/a/", "/aws/x", "AWS-x", "/ssm-x", "a b", "한", "/a:1", "/x" * 16, "a" * 1012]
+    ("words", "problem"),
+    [({"ami": "ami-1"}, "is not an AMI id"), ({"ami": "ami-12345678", "parameter": "/aws/x"}, "is no parameter name")],
 )
-def test_a_name_that_ssm_refuses_is_refused_first(name: str) -> None:
-    """Before anything is looked up."""
-    with pytest.raises(UsageError, match="is no parameter name"):
-        checked_name(name)
-
-
-def test_what_is_replaced_is_an_ami() -> None:
-    """Or nothing, the first time."""
-    assert old_ami("r", None) is None
-    assert old_ami("r", _parameter()) == AMI
-
-
-@pytest.mark.parametrize(
-    ("found", "problem"),
-    [
-        (_parameter(type_="SecureString", value="AQIC"), "is a SecureString"),
-        (_parameter(type_="StringList", value=f"{AMI},{AMI}"), "is a StringList"),
-        (_parameter(value="v1.2"), "holds 'v1.2', no AMI id: it is somebody's other parameter"),
-        (_parameter(data_type="text"), "has the data type text, which SSM never changes to aws:ec2:image"),
-    ],
-)
-def test_somebodys_other_parameter_is_left_alone(found: Parameter, problem: str) -> None:
-    """A name that is taken must not cost somebody a value."""
-    with pytest.raises(SafetyError, match=problem):
-        old_ami("r", found)
+def test_bad_usage_is_refused_before_any_call(here: World, tmp_path: Path, words: dict[str, str], problem: str) -> None:
+    """Neither the network nor credentials are needed to see a slip."""
+    before = here.calls()
+    with pytest.raises(UsageError, match=problem):
+        _publish(here, tmp_path, **words)
+    assert here.calls() == before

@@ -1,127 +1,183 @@
-"""What the template's variables are, and which value each will have."""
+"""The variables of a build with the types that the template gives them, whichever way each was given."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from gpu_ami.aws.capacity import has_gpu
 from gpu_ami.errors import UsageError
-from gpu_ami.files import read_text
 
-_VARIABLE = re.compile(r"^[\t ]*variable\b", re.MULTILINE)
+BASE_AMI_PARAMETER = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
 
 
-def load_hcl(path: Path, *, what: str, hint: str = "") -> dict[str, Any]:
-    """Return the HCL (or JSON) file *path* as plain values; expressions stay strings like ``"${var.x}"``.
+@dataclass(frozen=True, kw_only=True)
+class BuildVariables:
+    """What a build is to be: the variables that this package reads itself, by the template's names and with its types.
+
+    Attributes:
+        model_downloads: How many models are downloaded; those in models.yaml only after `with_listed`.
+        subnet_ids: The builder's subnet, then those to fall back to.
+        instance_types: The builder's type, then those to fall back to; for a Spot builder all that it may have.
+        instance_type: The builder's type alone; of a Spot builder only what a build without Spot would have.
+        is_protected: Whether EC2 is to refuse to deregister the AMI; an action of its own.
+        ssh_host: Where the sandbox's guest takes the builder's place; empty on AWS.
+        ssh_port: Its port; 0 for SSH's own.
+        release_path: Where the release record is written; empty for the template's own choice.
+        chain_length: How many incremental bakes lie between the AMI and a full one.
+    """
+
+    ecr_repository_url: str
+    image_tag: str
+    image_digest: str
+    models_s3_bucket: str
+    model_downloads: int
+    base_ami_parameter: str
+    source_ami: str
+    subnet_ids: tuple[str, ...]
+    security_group_id: str
+    caller_cidrs: tuple[str, ...]
+    ssh_interface: str
+    ssh_host: str
+    ssh_port: int
+    iam_instance_profile: str
+    instance_type: str
+    instance_types: tuple[str, ...]
+    spot: bool
+    require_gpu: bool
+    volume_size_gib: float
+    volume_iops: float
+    volume_throughput_mib_s: float
+    min_free_gib: float
+    kms_key_id: str
+    deprecate_after_days: float
+    is_protected: bool
+    ami_regions: tuple[str, ...]
+    is_shared: bool
+    family: str
+    release_path: str
+    chain_length: int
+
+    @property
+    def is_reached_directly(self) -> bool:
+        """Whether Packer logs in to the builder itself: not where the sandbox's guest takes its place."""
+        return not self.ssh_host
+
+    def with_listed(self, models: int) -> BuildVariables:
+        """Return these variables with the *models* that models.yaml lists, which the template puts behind its own."""
+        return replace(self, model_downloads=self.model_downloads + models)
+
+
+def typed(values: Mapping[str, Any]) -> BuildVariables:
+    """Return the variables *values* with their types.
+
+    Args:
+        values: The template's variables.
 
     Raises:
-        UsageError: The file is missing, unreadable or does not parse; the error names the line.
+        UsageError: A value has another type than the template's variable.
     """
-    text = read_text(path, what=what, hint=hint)
-    if path.suffix == ".json":
+    text, number, flag, words = (_Reader(values, kind) for kind in (_text, _number, _flag, _words))
+    spot = flag("spot")
+    types = words("spot_instance_types") if spot else _in_turn(text("instance_type"), words("fallback_instance_types"))
+    return BuildVariables(
+        ecr_repository_url=text("ecr_repository_url"),
+        image_tag=text("image_tag"),
+        image_digest=text("image_digest"),
+        models_s3_bucket=text("models_s3_bucket"),
+        model_downloads=_count(values.get("model_downloads")),
+        base_ami_parameter=text("base_ami_parameter") or BASE_AMI_PARAMETER,
+        source_ami=text("source_ami"),
+        subnet_ids=_unique(text("subnet_id"), *words("fallback_subnet_ids")),
+        security_group_id=text("security_group_id"),
+        caller_cidrs=words("caller_cidrs"),
+        ssh_interface=text("ssh_interface") or "public_ip",
+        ssh_host=text("ssh_host"),
+        ssh_port=int(number("ssh_port")),
+        iam_instance_profile=text("iam_instance_profile"),
+        instance_type=text("instance_type"),
+        instance_types=_unique(*types),
+        spot=spot,
+        require_gpu=flag("require_gpu"),
+        volume_size_gib=number("volume_size_gib"),
+        volume_iops=number("volume_iops"),
+        volume_throughput_mib_s=number("volume_throughput_mib_s"),
+        min_free_gib=number("min_free_gib"),
+        kms_key_id=text("kms_key_id"),
+        deprecate_after_days=number("deprecate_after_days"),
+        is_protected=text("deregistration_protection") not in ("", "off"),
+        ami_regions=words("ami_regions"),
+        is_shared=any(words(name) for name in ("ami_users", "ami_org_arns", "ami_ou_arns")),
+        family=text("family"),
+        release_path=text("release_path"),
+        chain_length=int(number("chain_length")),
+    )
+
+
+class _Reader:
+    """Reads variables of one type; `--var` gives each as text."""
+
+    def __init__(self, values: Mapping[str, Any], kind: Any) -> None:
+        self._values, self._kind = values, kind
+
+    def __call__(self, name: str) -> Any:
+        given = self._values.get(name)
         try:
-            document = json.loads(text)
-        except ValueError as exc:
-            msg = f"The {what} {path} is not JSON: {exc}."
+            return self._kind(given)
+        except (TypeError, ValueError) as exc:
+            what = {_number: "a number", _flag: "true or false", _words: "a list of texts"}.get(self._kind, "a text")
+            msg = f"The Packer variable {name} is {given!r}, not {what}: mend it in the variables file or in --var."
             raise UsageError(msg) from exc
-        if not isinstance(document, dict):
-            msg = f'The {what} {path} holds no object: write {{"name": value}}.'
-            raise UsageError(msg)
-        return document
-    return _parse_hcl(text, path, what)
 
 
-def _parse_hcl(text: str, path: Path, what: str) -> dict[str, Any]:
-    from lark.exceptions import LarkError, UnexpectedInput
+def _text(given: Any) -> str:
+    if given is not None and not isinstance(given, str):
+        raise TypeError
+    return given or ""
 
-    from gpu_ami.hcl.parser import values
 
+def _number(given: Any) -> float:
+    if isinstance(given, bool):
+        raise TypeError
+    return float(given) if given not in (None, "") else 0.0
+
+
+def _flag(given: Any) -> bool:
+    return {"true": True, "false": False, "none": False}[str(given).lower()] if _is_flag(given) else _wrong()
+
+
+def _is_flag(given: Any) -> bool:
+    return str(given).lower() in ("true", "false", "none")
+
+
+def _wrong() -> bool:
+    raise ValueError
+
+
+def _words(given: Any) -> tuple[str, ...]:
+    listed = json.loads(given) if isinstance(given, str) else given
+    if listed is None:
+        return ()
+    if not isinstance(listed, list) or not all(isinstance(entry, str) for entry in listed):
+        raise TypeError
+    return tuple(listed)
+
+
+def _count(given: Any) -> int:
+    """Return how many entries a list of objects has; what is no list is Packer's to refuse."""
     try:
-        # hcl2 wants the final newline that editors may leave out.
-        return values(text + "\n")
-    except UnexpectedInput as exc:
-        msg = f"The {what} {path} does not parse at line {exc.line}, column {exc.column}: mend it there."
-        raise UsageError(msg) from exc
-    except (LarkError, RecursionError) as exc:
-        msg = f"The {what} {path} does not parse: {str(exc).splitlines()[0]}."
-        raise UsageError(msg) from exc
+        listed = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        return 0
+    return len(listed) if isinstance(listed, list) else 0
 
 
-def template(path: Path) -> Mapping[str, Any]:
-    """Return a file of the template as plain values; several readers of one run share what was parsed.
-
-    Raises:
-        UsageError: As of `load_hcl`.
-    """
-    text = read_text(path, what="template")
-    # By its text: the sandbox's copy is the same template.
-    if text not in _parsed:
-        _parsed[text] = _parse_hcl(text, path, "template")
-    return _parsed[text]
+def _in_turn(first: str, others: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the types that a build tries: fall-backs of another kind (GPU or not) than the first are left out."""
+    return (first, *(name for name in others if has_gpu(name) == has_gpu(first)))
 
 
-_parsed: dict[str, Mapping[str, Any]] = {}
-
-
-def template_defaults(folder: Path) -> dict[str, Any]:
-    """Return variable name to default of the template in *folder*; a variable without one is absent."""
-    found: dict[str, Any] = {}
-    for path in sorted(folder.glob("*.pkr.hcl")):
-        if not _VARIABLE.search(read_text(path, what="template")):
-            continue  # to parse the largest file for nothing takes longer than most tasks do
-        for block in template(path).get("variable", []):
-            for name, body in block.items():
-                if "default" in body:
-                    found[name] = body["default"]
-    return found
-
-
-def template_scripts(folder: Path) -> tuple[str, ...]:
-    """Return the names of the shell provisioners' scripts, in the order they run."""
-    names: list[str] = []
-    for path in sorted(folder.glob("*.pkr.hcl")):
-        for build in template(path).get("build", []):
-            for provisioner in build.get("provisioner", []):
-                body = provisioner.get("shell", {})
-                scripts = body.get("scripts") or ([body["script"]] if "script" in body else [])
-                names += [PurePosixPath(script).stem for script in scripts]
-    return tuple(names)
-
-
-def effective(folder: Path, files: Sequence[Path], given: Mapping[str, str]) -> dict[str, Any]:
-    """Return each variable's value: *given* beats later *files*, which beat the template's defaults."""
-    values = template_defaults(folder)
-    for path in files:
-        values |= load_hcl(path, what="Packer variables file")
-    return values | dict(given)
-
-
-def check_owner(values: Mapping[str, Any], file: Path, owned: Mapping[str, str], owner: Path) -> None:
-    """Refuse a value that the settings own and the variables file gives differently.
-
-    Raises:
-        UsageError: *file* sets a name of *owned* to something else; both files are named.
-    """
-    for name, value in owned.items():
-        if name in values and values[name] != value:
-            msg = f"{name} is {values[name]!r} in {file} but {value!r} in {owner}: keep it in {owner.name} only."
-            raise UsageError(msg)
-
-
-def parse_given(pairs: Sequence[str]) -> dict[str, str]:
-    """Return the ``name=value`` words of ``--var`` as a mapping.
-
-    Raises:
-        UsageError: A word has no ``=`` or no name.
-    """
-    given: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.isidentifier():
-            msg = f"--var {pair!r} is not name=value: write --var image_tag=v3."
-            raise UsageError(msg)
-        given[name] = value
-    return given
+def _unique(*names: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, names)))

@@ -1,303 +1,191 @@
-"""The resources of incomplete builds: which of them may go, and their removal."""
+"""Sweeping, put together: the resources of incomplete builds, shown and removed."""
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
-from gpu_ami.aws.images import Image
-from gpu_ami.aws.leftovers import KINDS, BuildResource, find, remove, wait_until_terminated
-from gpu_ami.aws.references.source import Reference
+from gpu_ami.aws.access import identify
+from gpu_ami.aws.leftovers import KINDS, BuildResource, find
+from gpu_ami.bake import variables
+from gpu_ami.cleanup import view
 from gpu_ami.cleanup.apply import Result
-from gpu_ami.cleanup.decide import CLOCK_TOLERANCE, Reason, SourceReport, by_target, find_blocks
-from gpu_ami.cleanup.journal import Journal
-from gpu_ami.cleanup.journal_events import Failed, ImageRecord, Removed, Waited, WillRemove
-from gpu_ami.cleanup.leftovers import OrphanedSnapshots
-from gpu_ami.cleanup.plan import iso, reason_list
-from gpu_ami.cleanup.policy import LOCAL_SOURCES, Policy
-from gpu_ami.cleanup.survey import Survey
-from gpu_ami.errors import AwsError
-from gpu_ami.ids import HANDOVER_TAG, KEEP_TAG, MAY_TAKE_TAG
+from gpu_ami.cleanup.decide import SourceReport, by_target
+from gpu_ami.cleanup.journal import Journal, new_path
+from gpu_ami.cleanup.journal_events import Begin, End
+from gpu_ami.cleanup.planning import clock_reports
+from gpu_ami.cleanup.policy import Policy
+from gpu_ami.cleanup.survey import Location, Survey, in_parallel
+from gpu_ami.cleanup.sweep import Sweep, SweepPlan, SweepVerdict, decide_sweep, sweep_blocks, without_unseen
+from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
+from gpu_ami.invocation import Invocation
+from gpu_ami.jobs.surveying import chosen_regions, survey_of
+from gpu_ami.locks import only_one
+from gpu_ami.units import parse_duration
 
-# Our run ids begin with the time of the build's start.
-_RUN_TIME = re.compile(r"^(20\d{2})-?([01]\d)-?([0-3]\d)T?([0-2]\d)([0-5]\d)([0-5]\d)Z?(?:-|$)")
-_MINUTES = re.compile(r"[0-9]{1,6}")
-_ABOUT_IMAGES = frozenset({*LOCAL_SOURCES, "account"})
-_UNFINISHED = frozenset({"pending", "available", "failed", "error", "invalid"})
-
-
-@dataclass(frozen=True)
-class SweepVerdict:
-    """What is to happen to a resource, and every reason."""
-
-    resource: BuildResource
-    started: datetime | None
-    action: str
-    reasons: tuple[Reason, ...]
-
-    def document(self) -> dict[str, Any]:
-        """Return the verdict as the plan's JSON has it."""
-        return {
-            "kind": self.resource.kind,
-            "id": self.resource.identifier,
-            "region": self.resource.region,
-            "run": self.resource.run,
-            "started": iso(self.started),
-            "state": self.resource.state,
-            "action": self.action,
-            "reasons": reason_list(self.reasons),
-        }
+# IAM is one for all regions: its resources are listed with the first.
+_GLOBAL = frozenset({"instance-profile"})
+# The template's defaults, for a checkout without it.
+_TIMES = {"max_build_minutes": 180, "poll_delay_seconds": 15, "poll_max_attempts": 480}
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepPlan:
-    """What a sweep would remove.
+class SweepRequest:
+    """What the caller of ``invoke sweep`` requested.
 
     Attributes:
-        account: Whose.
-        regions: Where.
-        older_than: Builds younger than this may be alive.
-        verdicts: One per resource with a run tag, in the order of removal.
-        reports: How the query of each source and kind ended.
-        blocks: Why nothing may be removed at all.
+        older_than: Only builds older than this; never less than a build can take.
+        regions: Regions; empty takes the settings'.
+        skip_source: Kinds that are not queried.
+        allow_no_references: Whether an account in which nothing at all needs any AMI is believed.
+        yes: Whether to act.
     """
 
-    account: str
-    regions: tuple[str, ...]
-    older_than: timedelta
-    verdicts: tuple[SweepVerdict, ...]
-    reports: tuple[SourceReport, ...]
-    blocks: tuple[str, ...]
-
-    @property
-    def selected(self) -> list[SweepVerdict]:
-        """What would go, in the order in which it can."""
-        return [verdict for verdict in self.verdicts if verdict.action == "delete"]
-
-    def document(self) -> dict[str, Any]:
-        """Return the plan as JSON-ready values; the contract with scripts."""
-        return {
-            "account": self.account,
-            "regions": list(self.regions),
-            "older_than_s": int(self.older_than.total_seconds()),
-            "sources": [report.document() for report in self.reports],
-            "blocks": list(self.blocks),
-            "verdicts": [verdict.document() for verdict in self.verdicts],
-            "totals": {"delete": len(self.selected), "keep": len(self.verdicts) - len(self.selected)},
-            "applied": False,
-            "results": [],
-            "journal": None,
-        }
+    older_than: str | None = None
+    regions: Sequence[str] = ()
+    skip_source: Sequence[str] = ()
+    allow_no_references: bool = False
+    yes: bool = False
 
 
-def decide_sweep(
-    resources: Sequence[BuildResource],
-    images: Iterable[Image],
-    needed: Mapping[str, Sequence[Reference]],
-    older_than: timedelta,
-    now: datetime,
-) -> list[SweepVerdict]:
-    """Return the verdict on each resource with a run tag, in the order in which they can be removed.
+def sweep(run: Invocation, request: SweepRequest) -> None:
+    """Plan the removal of what incomplete builds left and print it; carry it out if requested.
 
-    Args:
-        resources: The resources.
-        images: The account's AMIs: their snapshots may be needed, too.
-        needed: What needs an AMI or a snapshot, by its id.
-        older_than: Builds younger than this may be alive, or than their own tags say if that is more.
-        now: The time.
+    Raises:
+        UsageError: Flags or the template's variables cannot be used.
+        AwsError: The account's AMIs cannot be listed at all.
+        SafetyError: Nothing may be removed, and why.
+        PartialError: Some of it could not be removed.
     """
-    by_run: dict[str, list[BuildResource]] = defaultdict(list)
-    for resource in resources:
-        by_run[resource.run].append(resource)
-    started = {run: started_at(run, some) for run, some in by_run.items()}
-    youngest = {run: max((one.created for one in some if one.created), default=None) for run, some in by_run.items()}
-    longest = {run: may_take(some, older_than) for run, some in by_run.items()}
-    known = {image.image_id: image for image in images}
-    order = list(KINDS)
-    verdicts = []
-    for resource in sorted(resources, key=lambda found: (order.index(found.kind), found.region, found.identifier)):
-        targets = [resource.identifier]
-        if resource.identifier in known:
-            targets += known[resource.identifier].snapshot_ids
-        uses = [use for target in targets for use in needed.get(target, ())] if resource.kind == "image" else []
-        if resource.kind == "image" and HANDOVER_TAG in resource.tags:
-            continue  # a finished AMI: it is for `cleanup`
-        began = started[resource.run]
-        reasons = tuple(_reasons(resource, (began, youngest[resource.run]), uses, longest[resource.run], now))
-        gone = (Reason("leftover", f"build {resource.run} is over"),)
-        verdicts.append(SweepVerdict(resource, began, "keep" if reasons else "delete", reasons or gone))
-    return verdicts
+    older_than = _older_than(run, request.older_than)
+    kinds = _kinds(request.skip_source)
+    acts = request.yes and not run.options.dry_run
+    account = (run.announce() if acts else identify(run.access)).account
+    regions = chosen_regions(run, request.regions)
+    policy = Policy(older_than=older_than, keep=1, allow_no_references=request.allow_no_references)
+    survey = survey_of(run, policy, account, regions)
+    with run.console.step("querying what incomplete builds left"):
+        plan = _plan(run, survey, account, older_than, kinds)
+    if not acts or plan.blocks:
+        run.console.result(plan.document(), view.sweep_table(plan))
+        if plan.blocks:
+            msg = f"Everything is kept: {plan.blocks[0]}"
+            raise SafetyError(msg)
+        if plan.selected:
+            run.console.say("Nothing was removed. Add --yes to carry this out.")
+        return
+    with only_one(run.workspace.logs, "cleanup"):
+        results, journal = _act(run, plan, survey)
+    shown = run.workspace.shown(journal) if journal else None
+    document = plan.document() | {
+        "applied": True,
+        "results": [result.document() for result in results],
+        "journal": shown,
+    }
+    run.console.result(document, view.sweep_table(plan), view.result_table(results, shown, undo=False))
+    if failed := [result for result in results if result.is_failed]:
+        msg = f"{len(failed)} of {len(results)} were not removed, {failed[0].image_id} first: {failed[0].error}"
+        raise PartialError(msg)
 
 
-def started_at(run: str, resources: Sequence[BuildResource]) -> datetime | None:
-    """Return when the build *run* began: by its id, else when its youngest resource was made."""
-    if match := _RUN_TIME.match(run):
-        try:
-            return datetime(*map(int, match.groups()), tzinfo=timezone.utc)  # type: ignore[misc, arg-type]
-        except ValueError:
-            pass  # not a date after all
-    return max((resource.created for resource in resources if resource.created is not None), default=None)
-
-
-def may_take(resources: Iterable[BuildResource], older_than: timedelta) -> timedelta:
-    """Return how long the build that made *resources* may take: *older_than*, or what their tags say if that is more.
-
-    The build may come from a checkout with other times than this one. A tag that cannot be read allows it forever.
-    """
-    said = [resource.tags[MAY_TAKE_TAG] for resource in resources if MAY_TAKE_TAG in resource.tags]
-    spans = [timedelta(minutes=int(text)) if _MINUTES.fullmatch(text) else timedelta.max for text in said]
-    return max([older_than, *spans])
-
-
-def _reasons(
-    resource: BuildResource,
-    build: Iterable[datetime | None],
-    uses: Sequence[Reference],
-    older_than: timedelta,
-    now: datetime,
-) -> Iterable[Reason]:
-    # A build that made anything lately may be alive, and with it whatever it made before.
-    moments = [moment for moment in (*build, resource.created) if moment is not None]
-    if not moments:
-        yield Reason("no-date", "neither its run id nor AWS says when it was made")
-    elif max(moments) > now + CLOCK_TOLERANCE:
-        yield Reason("future-date", f"made in the future, {max(moments):%Y-%m-%d %H:%M} UTC")
-    elif now - max(moments) < older_than:
-        yield Reason("may-be-alive", f"its build was at work {max(moments):%Y-%m-%d %H:%M} UTC and may still run")
-    if KEEP_TAG in resource.tags:
-        yield Reason("keep-tag", f"tagged {KEEP_TAG}={resource.tags[KEEP_TAG]}")
-    if resource.kind == "image" and resource.state not in _UNFINISHED:
-        yield Reason("state", f"its state is {resource.state}")
-    for use in uses[:3]:
-        yield Reason(use.source, use.detail)
-
-
-def sweep_blocks(reports: Sequence[SourceReport], policy: Policy, *, has_images: bool) -> tuple[str, ...]:
-    """Return why nothing may be removed: lists that failed.
-
-    What files and other accounts need matters only with AMIs among the resources.
-    """
-    about = [report for report in reports if has_images or report.name not in _ABOUT_IMAGES]
-    failed = [report for report in about if report.status == "failed"]
-    return find_blocks(failed, policy) if failed else ()
-
-
-def without_unseen(
-    verdicts: Sequence[SweepVerdict], reports: Sequence[SourceReport], policy: Policy
-) -> list[SweepVerdict]:
-    """Return *verdicts* without a selected AMI where no use was seen anywhere: a builder's cost goes on meanwhile."""
-    if not (blocks := find_blocks(reports, policy)):
-        return list(verdicts)
-    kept = (Reason("blocked", blocks[0]),)
-    return [
-        replace(verdict, action="keep", reasons=kept)
-        if verdict.action == "delete" and verdict.resource.kind == "image"
-        else verdict
-        for verdict in verdicts
+def _plan(run: Invocation, survey: Survey, account: str, older_than: timedelta, kinds: Sequence[str]) -> SweepPlan:
+    now = datetime.now(timezone.utc)
+    survey.query()
+    queries = [
+        (location, kind)
+        for number, location in enumerate(survey.own_locations)
+        for kind in kinds
+        if number == 0 or kind not in _GLOBAL
     ]
+    found = in_parallel(queries, lambda query: _find(*query, run.settings.family))
+    resources = [resource for some, _ in found for resource in some]
+
+    def decided() -> tuple[list[SweepVerdict], set[str]]:
+        verdicts = decide_sweep(resources, survey.images, by_target(survey.references), older_than, now)
+        selected = (v.resource for v in verdicts if v.action == "delete" and v.resource.kind == "image")
+        return verdicts, {resource.identifier for resource in selected}
+
+    verdicts, images = decided()
+    if images:
+        survey.query_images(images)
+        verdicts, _ = decided()
+    reports = [*clock_reports(survey.aws_time, now), *survey.reports, *(report for _, report in found)]
+    return SweepPlan(
+        account=account,
+        regions=tuple(location.region for location in survey.own_locations),
+        older_than=older_than,
+        verdicts=tuple(without_unseen(verdicts, reports, survey.policy)),
+        reports=tuple(reports),
+        blocks=sweep_blocks(reports, survey.policy, has_images=bool(images)),
+    )
 
 
-def kept_after_all(survey: Survey, selected: Sequence[SweepVerdict]) -> dict[str, str]:
-    """Query again right before the act; return why each AMI that must stay after all does, by its id."""
-    ids = {verdict.resource.identifier for verdict in selected if verdict.resource.kind == "image"}
-    if not ids:
-        return {}
-    survey.query_again(ids)
-    survey.query_sharing(ids)
-    if blocks := find_blocks(survey.reports, survey.policy):
-        return dict.fromkeys(ids, f"the check right before found: {blocks[0]}")
-    needed = by_target(survey.references)
-    listed = {image.image_id for image in survey.images}
-    kept = dict.fromkeys(ids - listed, "the list of AMIs does not have it: nobody knows what needs it")
-    for image in (image for image in survey.images if image.image_id in ids):
-        uses = [use.detail for target in (image.image_id, *image.snapshot_ids) for use in needed.get(target, ())]
-        uses += [f"tagged {tag}={image.tags[tag]}" for tag in (HANDOVER_TAG, KEEP_TAG) if tag in image.tags]
-        if uses:
-            kept[image.image_id] = f"needed since the plan: {uses[0]}"
-    return kept
+def _find(location: Location, kind: str, family: str) -> tuple[list[BuildResource], SourceReport]:
+    caller = location.caller.counting()
+
+    def report(status: Any, error: str | None = None) -> SourceReport:
+        name = f"leftover-{kind}s"
+        return SourceReport(name, location.region, status, location.account, caller.calls, error=error, is_use=False)
+
+    try:
+        return find(caller, kind, family), report("ok")
+    except AwsError as exc:
+        return [], report("failed", str(exc))
 
 
-class Sweep:
-    """One run that removes resources of incomplete builds.
+def _act(run: Invocation, plan: SweepPlan, survey: Survey) -> tuple[list[Result], Path | None]:
+    if not plan.selected:
+        return [], None
+    path = new_path(run.workspace.logs, datetime.now(timezone.utc), task="sweep")
+    try:
+        with Journal(path) as journal:
+            journal.write(Begin(account=plan.account, older_than_s=int(plan.older_than.total_seconds())))
+            act = Sweep(survey, run.settings.family, plan.older_than, journal)
+            with run.console.step(f"removing {len(plan.selected)} resources"):
+                results = act.run(plan.selected)
+            journal.write(End(failed=sum(result.is_failed for result in results)))
+    except KeyboardInterrupt as exc:
+        msg = f"Interrupted; what was removed is in {run.workspace.shown(path)}."
+        raise InterruptedRunError(msg) from exc
+    return results, path
 
-    Args:
-        survey: Of the account's AMIs and what needs them; queried again before an AMI goes.
-        family: Whose resources.
-        older_than: Builds younger than this may be alive.
-        journal: Where every act is written down first.
+
+def _older_than(run: Invocation, requested: str | None) -> timedelta:
+    """Return the age from which on a build is over: what it may take, or more if requested."""
+    longest = longest_build(run)
+    if requested is None:
+        return longest
+    span = parse_duration(requested, name="--older-than")
+    if span < longest:
+        why = f"is less than a build may take ({longest}): a living one could be removed"
+        msg = f"--older-than {requested} {why}. Give more."
+        raise UsageError(msg)
+    return span
+
+
+def longest_build(run: Invocation) -> timedelta:
+    """Return how long a build can take: the builder's own time limit and the wait for the AMI.
+
+    Raises:
+        UsageError: The template or its variables cannot be read.
     """
+    file = run.workspace.root / run.settings.variables_file
+    files = [file] if file.exists() else []
+    values = _TIMES | variables.effective(run.workspace.root / "packer", files, {})
+    try:
+        minutes, delay, attempts = (int(values[name]) for name in _TIMES)
+    except (TypeError, ValueError) as exc:
+        msg = f"{', '.join(_TIMES)} in {file} are not whole numbers: give numbers."
+        raise UsageError(msg) from exc
+    return timedelta(minutes=minutes, seconds=delay * attempts)
 
-    def __init__(self, survey: Survey, family: str, older_than: timedelta, journal: Journal) -> None:
-        self._survey = survey
-        self._family = family
-        self._older_than = older_than
-        self._callers = {location.region: location.caller for location in survey.own_locations}
-        self._images = {image.image_id: image for image in survey.images}
-        self._snapshots = OrphanedSnapshots(survey, journal)
-        self._journal = journal
 
-    def run(self, verdicts: Sequence[SweepVerdict]) -> list[Result]:
-        """Remove what *verdicts* select, kind by kind, each queried again first; one failure never stops the rest."""
-        results: list[Result] = []
-        for kind in KINDS:
-            selected = [verdict for verdict in verdicts if verdict.resource.kind == kind]
-            kept = self._kept_now(selected)
-            some = [self._one(verdict.resource, kept) for verdict in selected]
-            if kind == "instance":
-                self._wait(some)
-            results += some
-        return results
-
-    def _kept_now(self, selected: Sequence[SweepVerdict]) -> dict[tuple[str, str], str]:
-        """Return why resources of one kind must stay after all, by region and id."""
-        kept: dict[tuple[str, str], str] = {}
-        for kind, region in sorted({(verdict.resource.kind, verdict.resource.region) for verdict in selected}):
-            here = [verdict for verdict in selected if verdict.resource.region == region]
-            try:
-                fresh = {found.identifier: found for found in find(self._callers[region], kind, self._family)}
-            except AwsError as exc:
-                why = f"the check right before failed: {exc}"
-                kept.update({(region, verdict.resource.identifier): why for verdict in here})
-                continue
-            now = datetime.now(timezone.utc)
-            for verdict in here:
-                if reason := self._why_kept(verdict, fresh.get(verdict.resource.identifier), now):
-                    kept[region, verdict.resource.identifier] = reason
-        needed = kept_after_all(self._survey, selected)
-        left = [verdict.resource for verdict in selected if verdict.resource.identifier in needed]
-        return kept | {(resource.region, resource.identifier): needed[resource.identifier] for resource in left}
-
-    def _why_kept(self, verdict: SweepVerdict, fresh: BuildResource | None, now: datetime) -> str | None:
-        if fresh is None or fresh.run != verdict.resource.run:
-            return "since the plan it went, came into use or lost its tags"
-        reasons = list(_reasons(fresh, (verdict.started,), (), may_take([fresh], self._older_than), now))
-        return f"since the plan: {reasons[0].detail}" if reasons else None
-
-    def _wait(self, results: Sequence[Result]) -> None:
-        ended = [result for result in results if result.status == "deleted"]
-        for region in sorted({result.region for result in ended}):
-            ids = [result.image_id for result in ended if result.region == region]
-            try:
-                wait_until_terminated(self._callers[region], ids)
-            except AwsError as exc:
-                self._journal.write(Waited(region=region, error=str(exc)))
-
-    def _one(self, resource: BuildResource, kept: Mapping[tuple[str, str], str]) -> Result:
-        identifier, caller = resource.identifier, self._callers[resource.region]
-        if why := kept.get((resource.region, identifier)):
-            return Result(identifier, resource.region, "kept", error=why)
-        image = self._images.get(identifier)
-        record = ImageRecord.of(image) if image else None
-        self._journal.write(WillRemove(kind=resource.kind, id=identifier, region=resource.region, image=record))
-        try:
-            remove(caller, resource)
-        except AwsError as exc:
-            self._journal.write(Failed(kind=resource.kind, id=identifier, error=str(exc)))
-            return Result(identifier, resource.region, "failed", error=str(exc))
-        self._journal.write(Removed(kind=resource.kind, id=identifier))
-        snapshots = self._snapshots.finish(caller, image, {}, {identifier}) if image else {}
-        return Result(identifier, resource.region, "deleted", snapshots)
+def _kinds(skipped: Sequence[str]) -> list[str]:
+    for name in skipped:
+        if name not in KINDS:
+            msg = f"--skip-source {name!r} is not a kind of resource: {', '.join(KINDS)}."
+            raise UsageError(msg)
+    return [kind for kind in KINDS if kind not in skipped]

@@ -1,101 +1,156 @@
-"""Whether a parameter may be set to an AMI, and what a publication is to programs."""
+"""`invoke publish`: AMIs put into SSM parameters, with a receipt and a look at what came of it."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gpu_ami.errors import SafetyError, UsageError
-from gpu_ami.ids import AMI_ID
+from gpu_ami import git
+from gpu_ami.aws import parameters
+from gpu_ami.aws.calls import Caller
+from gpu_ami.console import Table
+from gpu_ami.errors import PipelineError
+from gpu_ami.handover import publish as publications
+from gpu_ami.handover import receipts
+from gpu_ami.handover.publish import Publication
+from gpu_ami.handover.receipts import Change, Receipt
+from gpu_ami.ids import FAMILY_TAG, PIPELINE_TAG, checked_ami_id
+from gpu_ami.jobs import handing
 
 if TYPE_CHECKING:
-    from gpu_ami.aws.parameters import Parameter
+    from gpu_ami.aws.access import Identity
+    from gpu_ami.invocation import Invocation
 
-# Letters, digits and . - _ in up to 15 levels; the names that begin so are Amazon's.
-_NAME = re.compile(r"/?[A-Za-z0-9_.-]+|(?:/[A-Za-z0-9_.-]+){2,15}")
-_RESERVED = re.compile(r"/?(?:aws|ssm)", re.IGNORECASE)
-_LONGEST = 1011
-_IMAGE = "aws:ec2:image"
+_PIPELINE = "gpu-ami-pipeline"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Publication:
-    """What publishing did, or would do, in one region.
+def publish(
+    run: Invocation,
+    *,
+    manifest: str | None = None,
+    ami: str | None = None,
+    parameter: str | None = None,
+    verified: bool = True,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Set the parameter of each region to its AMI, and print what came of it.
 
-    Attributes:
-        parameter: The parameter.
-        region: Its region.
-        old: The AMI before; None when there was no parameter.
-        new: The AMI then.
-        version: The parameter's version; None when nothing was put.
-        receipt: The receipt's file, as a person would type it; None when nothing was put.
-    """
+    Every region is looked at before the first one is changed.
 
-    parameter: str
-    region: str
-    old: str | None
-    new: str
-    version: int | None = None
-    receipt: str | None = None
-
-    @property
-    def changed(self) -> bool:
-        """Whether the value is, or would be, another one."""
-        return self.old != self.new
-
-    def document(self) -> dict[str, Any]:
-        """Return it as the ``publish`` task prints it."""
-        return {
-            "parameter": self.parameter,
-            "region": self.region,
-            "old": self.old,
-            "new": self.new,
-            "changed": self.changed,
-            "version": self.version,
-            "receipt": self.receipt,
-        }
-
-
-def checked_name(name: str) -> str:
-    """Return *name* when SSM would take it.
+    Args:
+        run: This invocation.
+        manifest: Another manifest than the last build's.
+        ami: An AMI of the pipeline's region instead.
+        parameter: Another name than the settings' one.
+        verified: Whether the AMIs are looked up first.
+        sleep: Waits between two looks.
 
     Raises:
-        UsageError: It would not.
+        UsageError: The manifest, the id or the name cannot be used.
+        SafetyError: The wrong account, an AMI that must not be handed over, or a parameter that is not ours.
+        AwsError: SSM refused, or does not show the AMI.
     """
-    if _NAME.fullmatch(name) is None or _RESERVED.match(name) or len(name) > _LONGEST:
-        msg = (
-            f"{name[:100]!r} is no parameter name: give /path/to/name of letters, digits and . - _ that does not begin "
-            "with aws or ssm."
+    amis = {region: checked_ami_id(id_) for region, id_ in handing.chosen_amis(run, manifest=manifest, ami=ami).items()}
+    name = publications.checked_name(parameter or parameter_name(run))
+    who = run.announce()
+    if verified:
+        handing.verify(run, amis)
+    planned = [_look(run, region, name, new) for region, new in amis.items()]
+    if run.options.dry_run:
+        done = planned
+    else:
+        _settle(run, planned)
+        source = None if ami is not None else run.workspace.shown(Path(manifest or run.workspace.manifest))
+        done = [_put(run, who, each, source, sleep) if each.changed else each for each in planned]
+    _show(run, done)
+
+
+def parameter_name(run: Invocation) -> str:
+    """Return the settings' parameter; the default names the family."""
+    return run.settings.handover.parameter or f"/gpu-ami/{run.settings.family}/ami-id"
+
+
+def _look(run: Invocation, region: str, name: str, new: str) -> Publication:
+    caller = Caller(run.access, region)
+    found = parameters.read(caller, name)
+    old = publications.old_ami(region, found)
+    if found is not None and (stack := parameters.owning_stack(caller, name)):
+        run.console.warn(f"{name} in {region} belongs to the stack {stack}, whose next update puts its own value back.")
+    return Publication(parameter=name, region=region, old=old, new=new, version=found.version if found else None)
+
+
+def _settle(run: Invocation, planned: Sequence[Publication]) -> None:
+    """Complete the receipts of publications that were killed, by what the parameters show now."""
+    now = {publications.address(each.region, each.parameter): each.old for each in planned}
+    folder = receipts.folder_of(run.workspace.terraform)
+    for filed in receipts.unfinished(receipts.load(folder)):
+        (change, *_) = filed.receipt.changes or (None,)
+        if filed.receipt.action == "publish" and change is not None and change.address in now:
+            status: receipts.Status = "applied" if now[change.address] == change.new else "failed"
+            note = f"cut short; a later publication found {now[change.address] or 'no parameter'}"
+            receipts.write(filed.path, filed.receipt.finished(status, at=datetime.now(timezone.utc), note=note))
+
+
+def _put(
+    run: Invocation, who: Identity, planned: Publication, manifest: str | None, sleep: Callable[[float], None]
+) -> Publication:
+    """Set one parameter, with a receipt that is there before the act and tells how it ended."""
+    region, name = planned.region, planned.parameter
+    change = Change(address=publications.address(region, name), old=planned.old, new=planned.new)
+    receipt = Receipt(
+        when=datetime.now(timezone.utc),
+        who=who.arn,
+        account=who.account,
+        region=region,
+        changes=(change,),
+        action="publish",
+        status="started",
+        manifest=manifest,
+        git_commit=git.head(run.workspace.root),
+    )
+    path = receipts.new_path(receipts.folder_of(run.workspace.terraform), receipt)
+    receipts.write(path, receipt)
+    caller, tags = Caller(run.access, region), {PIPELINE_TAG: _PIPELINE, FAMILY_TAG: run.settings.family}
+    try:
+        with run.console.step(f"publishing {planned.new} to {name} in {region}"):
+            version = parameters.put_image(caller, name, planned.new, exists=planned.old is not None, tags=tags)
+            shown = parameters.wait_for(caller, name, planned.new, version, sleep=sleep)
+    except PipelineError as exc:
+        receipts.write(path, receipt.finished("failed", at=datetime.now(timezone.utc), note=str(exc)))
+        raise
+    receipts.write(path, receipt.finished("applied", at=datetime.now(timezone.utc)))
+    return Publication(
+        parameter=name,
+        region=region,
+        old=planned.old,
+        new=planned.new,
+        version=shown.version,
+        receipt=run.workspace.shown(path),
+    )
+
+
+def _show(run: Invocation, done: list[Publication]) -> None:
+    for each in done:
+        if not each.changed:
+            run.console.say(f"{each.parameter} in {each.region} is {each.new} already; left alone.")
+        elif run.options.dry_run:
+            run.console.say(f"DRY RUN: would set {each.parameter} in {each.region} to {each.new}.")
+    rows = [
+        (
+            each.parameter,
+            each.region,
+            each.old or "not there",
+            each.new,
+            "yes" if each.changed else "no",
+            str(each.version or "none"),
+            each.receipt or "none",
         )
-        raise UsageError(msg)
-    return name
-
-
-def address(region: str, name: str) -> str:
-    """Return what receipts call the parameter *name* of *region*."""
-    return f"ssm:{region}:{name}"
-
-
-def old_ami(region: str, found: Parameter | None) -> str | None:
-    """Return the AMI that a parameter holds and that may be replaced; None when there is no parameter yet.
-
-    Raises:
-        SafetyError: It is somebody's other parameter, or of a data type that SSM never changes.
-    """
-    if found is None:
-        return None
-    shown = f"The parameter {found.name} in {region}"
-    if found.type != "String":
-        msg = f"{shown} is a {found.type}, so it holds something else than one AMI id: publish under another name."
-        raise SafetyError(msg)
-    if AMI_ID.fullmatch(found.value) is None:
-        msg = f"{shown} holds {found.value[:60]!r}, no AMI id: it is somebody's other parameter; choose another name."
-        raise SafetyError(msg)
-    if found.data_type != _IMAGE:
-        msg = (
-            f"{shown} has the data type {found.data_type}, which SSM never changes to {_IMAGE}: publish under another "
-            "name, or delete it first."
-        )
-        raise SafetyError(msg)
-    return found.value
+        for each in done
+    ]
+    own = next((each for each in done if each.region == run.settings.region), done[0])
+    document = {**own.document(), "regions": [each.document() for each in done]}
+    columns = ("parameter", "region", "old", "new", "changed", "version", "receipt")
+    run.console.result(document, Table(columns=columns, rows=rows))

@@ -1,0 +1,127 @@
+"""What the template's variables are, and which value each will have."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from gpu_ami.errors import UsageError
+from gpu_ami.files import read_text
+
+_VARIABLE = re.compile(r"^[\t ]*variable\b", re.MULTILINE)
+
+
+def load_hcl(path: Path, *, what: str, hint: str = "") -> dict[str, Any]:
+    """Return the HCL (or JSON) file *path* as plain values; expressions stay strings like ``"${var.x}"``.
+
+    Raises:
+        UsageError: The file is missing, unreadable or does not parse; the error names the line.
+    """
+    text = read_text(path, what=what, hint=hint)
+    if path.suffix == ".json":
+        try:
+            document = json.loads(text)
+        except ValueError as exc:
+            msg = f"The {what} {path} is not JSON: {exc}."
+            raise UsageError(msg) from exc
+        if not isinstance(document, dict):
+            msg = f'The {what} {path} holds no object: write {{"name": value}}.'
+            raise UsageError(msg)
+        return document
+    return _parse_hcl(text, path, what)
+
+
+def _parse_hcl(text: str, path: Path, what: str) -> dict[str, Any]:
+    from lark.exceptions import LarkError, UnexpectedInput
+
+    from gpu_ami.hcl.parser import values
+
+    try:
+        # hcl2 wants the final newline that editors may leave out.
+        return values(text + "\n")
+    except UnexpectedInput as exc:
+        msg = f"The {what} {path} does not parse at line {exc.line}, column {exc.column}: mend it there."
+        raise UsageError(msg) from exc
+    except (LarkError, RecursionError) as exc:
+        msg = f"The {what} {path} does not parse: {str(exc).splitlines()[0]}."
+        raise UsageError(msg) from exc
+
+
+def template(path: Path) -> Mapping[str, Any]:
+    """Return a file of the template as plain values; several readers of one run share what was parsed.
+
+    Raises:
+        UsageError: As of `load_hcl`.
+    """
+    text = read_text(path, what="template")
+    # By its text: the sandbox's copy is the same template.
+    if text not in _parsed:
+        _parsed[text] = _parse_hcl(text, path, "template")
+    return _parsed[text]
+
+
+_parsed: dict[str, Mapping[str, Any]] = {}
+
+
+def template_defaults(folder: Path) -> dict[str, Any]:
+    """Return variable name to default of the template in *folder*; a variable without one is absent."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.glob("*.pkr.hcl")):
+        if not _VARIABLE.search(read_text(path, what="template")):
+            continue  # to parse the largest file for nothing takes longer than most tasks do
+        for block in template(path).get("variable", []):
+            for name, body in block.items():
+                if "default" in body:
+                    found[name] = body["default"]
+    return found
+
+
+def template_scripts(folder: Path) -> tuple[str, ...]:
+    """Return the names of the shell provisioners' scripts, in the order they run."""
+    names: list[str] = []
+    for path in sorted(folder.glob("*.pkr.hcl")):
+        for build in template(path).get("build", []):
+            for provisioner in build.get("provisioner", []):
+                body = provisioner.get("shell", {})
+                scripts = body.get("scripts") or ([body["script"]] if "script" in body else [])
+                names += [PurePosixPath(script).stem for script in scripts]
+    return tuple(names)
+
+
+def effective(folder: Path, files: Sequence[Path], given: Mapping[str, str]) -> dict[str, Any]:
+    """Return each variable's value: *given* beats later *files*, which beat the template's defaults."""
+    values = template_defaults(folder)
+    for path in files:
+        values |= load_hcl(path, what="Packer variables file")
+    return values | dict(given)
+
+
+def check_owner(values: Mapping[str, Any], file: Path, owned: Mapping[str, str], owner: Path) -> None:
+    """Refuse a value that the settings own and the variables file gives differently.
+
+    Raises:
+        UsageError: *file* sets a name of *owned* to something else; both files are named.
+    """
+    for name, value in owned.items():
+        if name in values and values[name] != value:
+            msg = f"{name} is {values[name]!r} in {file} but {value!r} in {owner}: keep it in {owner.name} only."
+            raise UsageError(msg)
+
+
+def parse_given(pairs: Sequence[str]) -> dict[str, str]:
+    """Return the ``name=value`` words of ``--var`` as a mapping.
+
+    Raises:
+        UsageError: A word has no ``=`` or no name.
+    """
+    given: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            msg = f"--var {pair!r} is not name=value: write --var image_tag=v3."
+            raise UsageError(msg)
+        given[name] = value
+    return given

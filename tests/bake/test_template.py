@@ -1,0 +1,127 @@
+"""Template variables and who owns them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.bake import variables
+from gpu_ami.bake.private import private_names
+from gpu_ami.bake.variables import check_owner, effective, load_hcl, parse_given, template_defaults, template_scripts
+from gpu_ami.errors import UsageError
+
+TEMPLATE = """
+variable "region" {
+  type = string
+}
+variable "volume_gib" {
+  type    = number
+  default = 60
+}
+build {
+  sources = ["source.amazon-ebs.gpu"]
+  provisioner "file" {
+    source = "x"
+  }
+  provisioner "shell" {
+    script = "${path.root}/scripts/update-system.sh"
+  }
+  provisioner "shell" {
+    scripts = ["scripts/pull-image.sh", "scripts/cleanup.sh"]
+  }
+  provisioner "shell" {
+    inline = ["true"]
+  }
+}
+"""
+
+
+def _template(tmp_path: Path) -> Path:
+    (tmp_path / "a.pkr.hcl").write_text(TEMPLATE)
+    return tmp_path
+
+
+def test_defaults_and_scripts_are_read_from_the_template(tmp_path: Path) -> None:
+    """The count of steps and preflight must follow the template, not a second list."""
+    assert template_defaults(_template(tmp_path)) == {"volume_gib": 60}
+    assert template_scripts(tmp_path) == ("update-system", "pull-image", "cleanup")
+
+
+def test_later_values_beat_earlier_ones(tmp_path: Path) -> None:
+    """The order is Packer's: default, file, -var."""
+    folder = _template(tmp_path)
+    file = tmp_path / "v.pkrvars.hcl"
+    file.write_text('volume_gib = 80 # bigger\nregion = "a"')
+
+    assert effective(folder, [file], {"region": "b"}) == {"volume_gib": 80, "region": "b"}
+
+
+def test_json_variables_are_read_too(tmp_path: Path) -> None:
+    """Packer takes .pkrvars.json as well; the sandbox writes one."""
+    file = tmp_path / "v.pkrvars.json"
+    file.write_text('{"a": 1}')
+
+    assert load_hcl(file, what="file") == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("v.hcl", 'a = "b"\nb = = 3\n', "does not parse at line 2"),
+        ("v.hcl", "a = [" * 3000, "does not parse"),
+        ("v.json", "{", "is not JSON"),
+        ("v.json", "[1]", "holds no object"),
+    ],
+)
+def test_what_does_not_parse_names_the_place(tmp_path: Path, name: str, content: str, problem: str) -> None:
+    """A slip in a variables file is mended by its line number."""
+    file = tmp_path / name
+    file.write_text(content)
+
+    with pytest.raises(UsageError, match=problem):
+        load_hcl(file, what="Packer variables file")
+
+
+def test_a_value_with_two_owners_must_agree(tmp_path: Path) -> None:
+    """The same region twice is fine; two regions would bake in one and hand over to the other."""
+    file, owner = tmp_path / "v.pkrvars.hcl", tmp_path / "pipeline.yaml"
+    check_owner({"region": "a"}, file, {"region": "a", "family": "f"}, owner)
+
+    with pytest.raises(UsageError, match=r"region is 'b' in .*v\.pkrvars\.hcl but 'a' in .*pipeline\.yaml"):
+        check_owner({"region": "b"}, file, {"region": "a"}, owner)
+
+
+def test_given_variables_are_name_value_pairs() -> None:
+    """The value may hold anything, equals signs too."""
+    assert parse_given(["a=b=c", "d="]) == {"a": "b=c", "d": ""}
+
+
+@pytest.mark.parametrize("word", ["a", "=b", "a b=c", ""])
+def test_other_words_are_refused(word: str) -> None:
+    """A forgotten name would silently build with the default."""
+    with pytest.raises(UsageError, match="is not name=value"):
+        parse_given([word])
+
+
+def test_a_template_is_parsed_once_however_many_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To parse it takes a second: as long as the rest of most commands. A changed one is another."""
+    folder = _template(tmp_path)
+    parsed: list[Path] = []
+    parse = variables._parse_hcl
+    monkeypatch.setattr(variables, "_parsed", {})
+
+    def counted(text: str, path: Path, what: str) -> Any:
+        parsed.append(path)
+        return parse(text, path, what)
+
+    monkeypatch.setattr(variables, "_parse_hcl", counted)
+
+    for _ in range(2):
+        assert template_defaults(folder) == {"volume_gib": 60}
+        assert template_scripts(folder) == ("update-system", "pull-image", "cleanup")
+        assert private_names(folder) == frozenset()
+    assert parsed == [folder / "a.pkr.hcl"]
+    (folder / "a.pkr.hcl").write_text(TEMPLATE.replace("60", "70"))
+    assert template_defaults(folder) == {"volume_gib": 70}
