@@ -42,7 +42,7 @@ def init(
     yes: bool = False,
 ) -> None:
     """Write Packer's variables file from Terraform's outputs, flags or answers."""
-    from gpu_ami.jobs import initializing
+    from gpu_ami.bake import init as initializing
 
     flags = {
         "ecr_repository_url": ecr_repository_url,
@@ -62,7 +62,7 @@ def doctor(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
             "DRY RUN: would look up credentials, permissions, network, quotas, image, models, disk and tools."
         )
         return
-    from gpu_ami.jobs import checking
+    from gpu_ami.bake import doctor as checking
 
     checks = checking.doctor(run, var)
     table = checking.checks_table(checks, markdown=run.options.output == "markdown")
@@ -73,9 +73,10 @@ def doctor(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
 @pipeline_task(ROOT, var="A Packer variable as name=value; repeatable.")
 def validate(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
     """Check the settings, the Packer template, the Terraform folder and the AMI handed over; changes nothing."""
-    from gpu_ami.jobs import preparing, validating
+    from gpu_ami.bake import prepare
+    from gpu_ami.bake import validate as validating
 
-    job = preparing.prepare(run, var)
+    job = prepare.prepare(run, var)
     if run.options.dry_run:
         run.console.say("\n".join(validating.command_lines(job)))
         return
@@ -98,14 +99,15 @@ def build(
     if_stale: bool = False,
 ) -> None:
     """Bake the AMI with Packer and hand it to Terraform."""
-    from gpu_ami.jobs import building, preparing, report
+    from gpu_ami.bake import build as building
+    from gpu_ami.bake import build_tables, prepare
 
-    job = preparing.prepare(run, var, debug=debug)
+    job = prepare.prepare(run, var, debug=debug)
     if run.options.dry_run:
         run.console.say("\n".join(building.command_lines(job, debug=debug, incremental=incremental, if_stale=if_stale)))
         return
     built = building.build(run, job, debug=debug, incremental=incremental, if_stale=if_stale)
-    run.console.result(built.document(), report.built_table(built))
+    run.console.result(built.document(), build_tables.built_table(built))
 
 
 @pipeline_task(
@@ -115,13 +117,13 @@ def build(
 )
 def manifest(run: Invocation, *, file: str | None = None, all: bool = False) -> None:
     """Show the last build of Packer's manifest."""
-    from gpu_ami.bake import manifest as manifests
-    from gpu_ami.jobs import report
+    from gpu_ami.bake import build_tables
+    from gpu_ami.records import manifest_file as manifests
 
     path = Path(file) if file else run.workspace.manifest
     found = manifests.load(path)
     builds = found.builds if all else found.last_run
-    run.console.result([build.document() for build in builds], report.builds_table(builds, path))
+    run.console.result([build.document() for build in builds], build_tables.builds_table(builds, path))
 
 
 @pipeline_task(
@@ -144,7 +146,7 @@ def update_tfvars(
     no_verify: bool = False,
 ) -> None:
     """Look the new AMI up, write its id to the file that Terraform reads, and show the change."""
-    from gpu_ami.jobs import handing
+    from gpu_ami.handover import update_tfvars as handing
 
     amis = handing.chosen_amis(run, manifest=manifest, ami=ami)
     change = handing.plan_hand_over(run, amis, file=file, variable=var)
@@ -159,7 +161,7 @@ _WAIT = "Minutes to wait for Batch to replace its instances; default what it giv
 @pipeline_task(ROOT, allow_replace=_ALLOW_REPLACE, var=_TERRAFORM_VAR)
 def plan(run: Invocation, *, allow_replace: tuple[str, ...] = (), var: tuple[str, ...] = ()) -> None:
     """Show what Terraform would change, and whether the guard lets it."""
-    from gpu_ami.jobs import planning
+    from gpu_ami.deploy import plan as planning
 
     planning.plan(run, variables=var, allow_replace=allow_replace)
 
@@ -174,7 +176,7 @@ def apply(
     yes: bool = False,
 ) -> None:
     """Plan, let the guard look, apply exactly that plan and read back what is live."""
-    from gpu_ami.jobs import applying
+    from gpu_ami.deploy import apply as applying
 
     applying.apply(
         run, applying.Request(variables=var, allow_replace=allow_replace, yes=yes, wait_minutes=applying.minutes(wait))
@@ -197,7 +199,8 @@ def rollback(
     yes: bool = False,
 ) -> None:
     """Go back to the AMI that was live before, and apply."""
-    from gpu_ami.jobs import applying, rolling_back
+    from gpu_ami.deploy import apply as applying
+    from gpu_ami.deploy import rollback as rolling_back
 
     rolling_back.rollback(run, rolling_back.Request(to=to, variables=var, yes=yes, wait_minutes=applying.minutes(wait)))
 
@@ -205,7 +208,7 @@ def rollback(
 @pipeline_task(ROOT, skip="Leave this look out; repeatable. An unknown name lists them.")
 def status(run: Invocation, *, skip: tuple[str, ...] = ()) -> None:
     """Show which AMI is live where, and exit 9 when anything is out of step."""
-    from gpu_ami.jobs import status as job
+    from gpu_ami.status import status as job
 
     job.status(run, skip=skip)
 
@@ -226,7 +229,7 @@ def publish(
     no_verify: bool = False,
 ) -> None:
     """Set an SSM parameter of data type aws:ec2:image to the new AMI's id, and read it back."""
-    from gpu_ami.jobs import publishing
+    from gpu_ami.handover import publish as publishing
 
     publishing.publish(run, manifest=manifest, ami=ami, parameter=parameter, verified=not no_verify)
 
@@ -259,7 +262,7 @@ def cost(
     chart: str | None = None,
 ) -> None:
     """Say what the AMI costs and saves, and from how many launches on it pays."""
-    from gpu_ami.jobs import costing
+    from gpu_ami.cost import cost as costing
 
     answered = costing.answer(
         run,
@@ -284,7 +287,7 @@ def cost(
 )
 def prices(run: Invocation, *, regions: str | None = None, check: bool = False) -> None:
     """Look every price of the price table up again, and show what changed."""
-    from gpu_ami.jobs import pricing
+    from gpu_ami.cost import prices as pricing
 
     pricing.finish(run, pricing.refresh(run, regions=regions), check=check)
 
@@ -335,8 +338,8 @@ def cleanup(
     permanent: bool = False,
 ) -> None:
     """Show which old AMIs nothing needs, and remove them with --yes."""
+    from gpu_ami.cleanup import cleanup as cleaning
     from gpu_ami.cleanup.policy import Flags
-    from gpu_ami.jobs import cleaning
 
     flags = Flags(
         older_than=older_than,
@@ -383,7 +386,7 @@ def sweep(
     yes: bool = False,
 ) -> None:
     """Show what dead builds left behind, and remove it with --yes."""
-    from gpu_ami.jobs import sweeping
+    from gpu_ami.cleanup import sweep as sweeping
 
     request = sweeping.SweepRequest(
         older_than=older_than,
@@ -401,7 +404,7 @@ def sandbox(run: Invocation) -> None:
     if run.options.dry_run:
         run.console.say("DRY RUN: would start the local AWS and guest.")
         return
-    from gpu_ami.sandbox.session import serve
+    from gpu_ami_sandbox.session import serve
 
     here = run.in_sandbox()
     serve(here.workspace, region=here.settings.region, console=run.console)

@@ -14,14 +14,15 @@ import pytest
 
 from gpu_ami.console import Console
 from gpu_ami.hcl import parser
-from gpu_ami.sandbox.session import Sandbox, open_sandbox
 from gpu_ami.workspace import Workspace
+from gpu_ami_sandbox.session import Sandbox, open_sandbox
 
 if TYPE_CHECKING:
     # Loaded by those who ask for it: most tests need no moto.
-    from gpu_ami.sandbox.server import LocalAws
+    from gpu_ami_sandbox.aws.server import LocalAws
     from tests.support.account import World
     from tests.support.clock import Clock
+    from tests.support.fake_terraform import FakeTerraform
 
 _VALUES = parser.values
 REGION = "ap-northeast-2"
@@ -86,7 +87,7 @@ def aws_server(one_kms_key: None) -> Iterator[LocalAws]:
 
     Starting another one takes time, and so does making clients for another port.
     """
-    from gpu_ami.sandbox.server import LocalAws
+    from gpu_ami_sandbox.aws.server import LocalAws
 
     server = LocalAws(REGION)
     server.start()
@@ -105,7 +106,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def here(aws_server: LocalAws, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> World:
     """An account with nothing in it."""
-    from gpu_ami.sandbox import images
+    from gpu_ami_sandbox.aws.ec2 import images
     from tests.support.account import world
 
     monkeypatch.setattr(images, "PENDING_S", 0.0)
@@ -130,3 +131,11 @@ def repository(tmp_path: Path) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     return tmp_path
+
+
+@pytest.fixture
+def terraform(here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTerraform:
+    """A root module with two environments in a repository of its own."""
+    from tests.support.fake_terraform import FakeTerraform
+
+    return FakeTerraform(here, tmp_path / "terraform").install(monkeypatch)

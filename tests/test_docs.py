@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.aws.access import Access
-from gpu_ami.bake.checks import looks, wanted
-from gpu_ami.bake.checks.facts import Facts
+from gpu_ami.bake import variables
+from gpu_ami.bake.checks import catalog
+from gpu_ami.bake.checks.lookups import Facts
 
 ROOT = Path(__file__).parents[1]
 TROUBLE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -18,9 +19,9 @@ TROUBLE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 def test_the_troubleshooting_page_explains_every_check() -> None:
     """Who looks up a failing line finds it by its name."""
     values = {"ssh_interface": "session_manager", "subnet_id": "subnet-1"}
-    bake = wanted.typed(values)
+    bake = variables.typed(values)
     facts = Facts(Access(region="ap-northeast-2"), bake)
-    rows = (*looks.on_this_machine(bake, sandbox=True), *looks.on_aws(facts, None, sandbox=True))
+    rows = (*catalog.on_this_machine(bake, sandbox=True), *catalog.on_aws(facts, None, sandbox=True))
     names = {look.name for look in rows} - {"permissions"}
     table = " ".join(re.findall(r"^\| (`.+?) \|", TROUBLE, re.MULTILINE))
 

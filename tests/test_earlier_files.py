@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from gpu_ami.bake import manifest, release
-from gpu_ami.cleanup import journal, plan, tree
+from gpu_ami.cleanup import journal, local_references, plan_document
 from gpu_ami.cleanup.journal_events import SnapshotOutcome
-from gpu_ami.cleanup.receipts import protected_by_receipts
-from gpu_ami.cost import table
-from gpu_ami.handover import history, receipts
+from gpu_ami.cleanup.local_receipts import protected_by_receipts
+from gpu_ami.cost import price_table
+from gpu_ami.deploy import history
+from gpu_ami.records import manifest_file, receipt, release
 from tests.support.schemas import problems
 
 DATA = Path(__file__).parent / "data" / "v0"
@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_receipts_tell_the_same_history(folder: Path) -> None:
     """They are the way back, and are committed: years of them lie in other people's repositories."""
-    found = receipts.load(folder)
+    found = receipt.load(folder)
 
     assert [(each.receipt.action, each.receipt.status) for each in found] == [
         ("apply", "applied"),
@@ -74,13 +74,13 @@ def test_receipts_tell_the_same_history(folder: Path) -> None:
     assert second.git_commit.startswith(COMMIT)
     assert second.plan_sha256 is not None
     assert "has moved to ami-4c4246e957b8cf842 and is VALID" in str(found[2].receipt.note)
-    assert found[4].receipt.changes == (receipts.Change(address=PARAMETER, old=None, new=FIRST),)
-    assert receipts.unfinished(found) == ()
+    assert found[4].receipt.changes == (receipt.Change(address=PARAMETER, old=None, new=FIRST),)
+    assert receipt.unfinished(found) == ()
 
 
 def test_rollback_goes_where_it_went(folder: Path) -> None:
     """Back on the second AMI after a rollback, the one before it is the first."""
-    steps = history.steps_back(receipts.load(folder), {SPOT: SECOND, ON_DEMAND: SECOND})
+    steps = history.steps_back(receipt.load(folder), {SPOT: SECOND, ON_DEMAND: SECOND})
 
     assert {(step.address, step.back) for step in steps} == {(SPOT, FIRST), (ON_DEMAND, FIRST)}
 
@@ -90,7 +90,7 @@ def test_a_receipt_of_a_killed_run_is_still_open(folder: Path, action: str) -> N
     """The next run has to look at what became of it."""
     shutil.copy(DATA / f"receipt-{action}-started.json", folder / "open.json")
 
-    (left,) = receipts.unfinished(receipts.load(folder))
+    (left,) = receipt.unfinished(receipt.load(folder))
 
     assert (left.path.name, left.receipt.action, left.receipt.ended) == ("open.json", action, None)
 
@@ -136,7 +136,7 @@ def test_a_restored_journal_says_so() -> None:
 def test_a_plan_can_still_be_carried_out() -> None:
     """It is reviewed on one day by one person and applied by another's newer checkout."""
     made = datetime(2026, 11, 30, 4, 44, 50, tzinfo=timezone.utc)
-    saved = plan.load(DATA / "cleanup-plan.json", account=ACCOUNT, now=made + timedelta(hours=1))
+    saved = plan_document.load(DATA / "cleanup-plan.json", account=ACCOUNT, now=made + timedelta(hours=1))
 
     assert (saved.account, saved.regions, saved.roles, saved.orphans) == (ACCOUNT, (REGION,), (), frozenset())
     assert saved.images == {(REGION, "ami-4c4246e957b8cf842"), (REGION, "ami-5d20c3442b521eff4")}
@@ -146,7 +146,7 @@ def test_a_plan_can_still_be_carried_out() -> None:
 
 def test_a_manifest_and_a_release_record_are_those_of_the_build() -> None:
     """What `update-tfvars`, `publish`, `cost` and `status` start from."""
-    (build,) = manifest.load(DATA / "builds.json").last_run
+    (build,) = manifest_file.load(DATA / "builds.json").last_run
     record = release.load(DATA / "bake.json", run_id=(build.custom_data or {})["run_id"])
 
     assert build.amis == {REGION: "ami-189b9b028dde91c56"}
@@ -159,7 +159,7 @@ def test_a_manifest_and_a_release_record_are_those_of_the_build() -> None:
 
 def test_a_price_table_is_read_to_the_cent() -> None:
     """The sandbox keeps one in .sandbox/prices.yaml."""
-    prices = table.load(DATA / "prices.yaml")
+    prices = price_table.load(DATA / "prices.yaml")
 
     assert prices.rate(REGION, "snapshot_usd_per_gib_month").value == Decimal("0.05")
     assert prices.hourly(REGION, "g5.xlarge", "on-demand").mid.value == Decimal("1.237")
@@ -167,5 +167,5 @@ def test_a_price_table_is_read_to_the_cent() -> None:
 
 def test_clean_up_of_this_repository_does_not_take_them_for_its_own() -> None:
     """An AMI that a sample names would never be removed in the sandbox."""
-    for source in tree.scan(DATA.parent, state=lambda: None):
+    for source in local_references.scan(DATA.parent, state=lambda: None):
         assert (source.report.status, source.references) == ("skipped", ()), source.report.name

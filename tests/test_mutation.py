@@ -12,7 +12,7 @@ THEN = {"history._pile 14": "- a\n+ b", "guard.judge 2": "- c\n+ d"}
 @pytest.mark.parametrize(
     ("name", "short"),
     [
-        ("gpu_ami.handover.guard.x_judge__mutmut_12", "guard.judge 12"),
+        ("gpu_ami.deploy.guard.x_judge__mutmut_12", "guard.judge 12"),
         ("gpu_ami.deploy.guard.x__why__mutmut_1", "guard._why 1"),
         ("gpu_ami.cleanup.decide.xǁDecisionǁdocument__mutmut_3", "decide.Decision.document 3"),
     ],

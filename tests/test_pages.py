@@ -222,7 +222,7 @@ def test_pictures_are_small_valid_and_fetch_nothing(picture: Path) -> None:
 def test_the_recording_is_of_a_whole_build() -> None:
     """It was made by docs/record.py from a real run, and shows the steps that the template has now."""
     text = (ROOT / "docs" / "pictures" / "build.svg").read_text(encoding="utf-8").replace("&#160;", " ")
-    from gpu_ami.bake.variables import template_scripts
+    from gpu_ami.bake.template import template_scripts
 
     steps = template_scripts(ROOT / "packer")
     assert [step for step in steps if step not in text] == []

@@ -19,15 +19,17 @@ import pytest
 from invoke.collection import Collection
 from invoke.main import program
 
-from gpu_ami.aws.leftovers import KINDS
+from gpu_ami.aws.build_resources import KINDS
 from gpu_ami.aws.references.registry import SOURCES
-from gpu_ami.bake.checks.model import Status as CheckStatus
+from gpu_ami.bake.checks.check import Status as CheckStatus
 from gpu_ami.cleanup import decide
-from gpu_ami.cleanup.plan import FORMAT
+from gpu_ami.cleanup.plan_document import FORMAT
 from gpu_ami.cleanup.policy import LOCAL_SOURCES, MODES
-from gpu_ami.handover import drift, guard, planned
+from gpu_ami.deploy import guard
 from gpu_ami.invocation import current
-from gpu_ami.jobs.status import LOOKS
+from gpu_ami.status import drift
+from gpu_ami.status.status import LOOKS
+from gpu_ami.terraform import plan_file
 from tests.support.schemas import objects, problems, problems_of_output, schemas
 
 ROOT = Path(__file__).parents[1]
@@ -99,7 +101,7 @@ def _of(items: str, key: str) -> tuple[str, ...]:
     ("found", "known"),
     [
         (_enum("plan", *_of("findings", "code")), get_args(guard.Code)),
-        (_enum("plan", *_of("environments", "action")), get_args(planned.Action)),
+        (_enum("plan", *_of("environments", "action")), get_args(plan_file.Action)),
         (_enum("status", *_of("drift", "code")), get_args(drift.Code)),
         (_enum("status", "properties", "skipped", "items"), LOOKS),
         (_enum("doctor", "items", "properties", "status"), get_args(CheckStatus)),

@@ -1,7 +1,7 @@
 """What Packer or Terraform complains about, and the boxes in which Packer prints it, read down to one line.
 
 Packer has no diagnostics as JSON: its ``-machine-readable`` carries the same boxes as text, and only of ``build``.
-Terraform's long commands have (`gpu_ami.handover.trouble`); ``fmt``, ``show``, ``output`` and ``state pull`` print
+Terraform's long commands have (`gpu_ami.terraform.failures`); ``fmt``, ``show``, ``output`` and ``state pull`` print
 boxes of the same kind, and so does every command that fails before it has read its flags.
 """
 

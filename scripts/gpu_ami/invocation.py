@@ -18,8 +18,8 @@ from gpu_ami.workspace import Workspace
 
 if TYPE_CHECKING:
     from gpu_ami.aws.access import Access, Identity
-    from gpu_ami.sandbox.session import Sandbox
     from gpu_ami.settings import Settings
+    from gpu_ami_sandbox.session import Sandbox
 
 
 class Invocation:
@@ -49,7 +49,7 @@ class Invocation:
     def sandbox(self) -> Sandbox:
         """The local AWS and guest: a running one, or one that ends with this invocation."""
         try:
-            from gpu_ami.sandbox.session import open_sandbox
+            from gpu_ami_sandbox.session import open_sandbox
         except ImportError as exc:
             msg = f"The sandbox needs the Python package {exc.name}: run `uv sync`, which installs the sandbox group."
             raise ToolError(msg) from exc

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from gpu_ami.sandbox.session import Sandbox, open_sandbox, serve
+from gpu_ami_sandbox.session import Sandbox, open_sandbox, serve
 
 __all__ = ["Sandbox", "open_sandbox", "serve"]

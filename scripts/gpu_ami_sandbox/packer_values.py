@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpu_ami.sandbox.session import Sandbox
 from gpu_ami.workspace import Workspace
+from gpu_ami_sandbox.session import Sandbox
 
 
 def packer_values(sandbox: Sandbox, workspace: Workspace, *, guest: bool = True) -> dict[str, Any]:

@@ -22,14 +22,14 @@ from gpu_ami.aws.access import Access, sandbox_environment
 from gpu_ami.console import Console
 from gpu_ami.errors import SafetyError, ToolError, UsageError
 from gpu_ami.files import write_atomic
-from gpu_ami.sandbox.account import LOOPBACK, DemoAccount
-from gpu_ami.sandbox.sessionfile import Session, only_one, running_session, session_path
 from gpu_ami.workspace import Workspace
+from gpu_ami_sandbox.account import LOOPBACK, DemoAccount
+from gpu_ami_sandbox.session_file import Session, only_one, running_session, session_path
 
 if TYPE_CHECKING:
-    from gpu_ami.sandbox.gate import Gate
-    from gpu_ami.sandbox.guest import Guest
-    from gpu_ami.sandbox.guest.builder import Builder
+    from gpu_ami_sandbox.aws.gate import Gate
+    from gpu_ami_sandbox.guest import Guest
+    from gpu_ami_sandbox.guest.builder import Builder
 
 __all__ = ["Sandbox", "builders", "exports", "open_sandbox", "running_session", "serve"]
 
@@ -175,11 +175,11 @@ def _attach(workspace: Workspace, session: Session, *, region: str, with_guest: 
 def _start(stack: contextlib.ExitStack, workspace: Workspace, *, region: str, with_guest: bool) -> tuple[Sandbox, str]:
     """Start a sandbox that ends with *stack*; return it and its token."""
     with _without_aws_variables(), collector.paused():
-        from gpu_ami.aws import servicemodels
+        from gpu_ami.aws import service_models
 
-        servicemodels.share()
-        from gpu_ami.sandbox.demo import build_demo_account
-        from gpu_ami.sandbox.server import LocalAws
+        service_models.share()
+        from gpu_ami_sandbox.aws.server import LocalAws
+        from gpu_ami_sandbox.demo.demo_account import build_demo_account
 
         _check_region(region)
         aws = LocalAws(region)
@@ -243,7 +243,7 @@ def builders(account_id: str, region: str) -> list[Builder]:
     """Return the local instances that can be logged in to, the newest first."""
     from moto.ec2.models import ec2_backends
 
-    from gpu_ami.sandbox.guest.builder import Builder
+    from gpu_ami_sandbox.guest.builder import Builder
 
     backend = ec2_backends[account_id][region]
     instances = [i for i in backend.all_instances() if i.state in ("pending", "running") and i.key_name]
@@ -260,7 +260,7 @@ def builders(account_id: str, region: str) -> list[Builder]:
 
 
 def _guest(workspace: Workspace, endpoint_port: int, region: str, found: Callable[[], list[Builder]]) -> Guest:
-    from gpu_ami.sandbox.guest import Guest
+    from gpu_ami_sandbox.guest import Guest
 
     return Guest(home=workspace.state / "guest", endpoint_port=endpoint_port, region=region, builders=found)
 

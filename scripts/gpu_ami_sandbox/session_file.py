@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from gpu_ami import __version__
 from gpu_ami.errors import SafetyError
-from gpu_ami.sandbox.account import ALIVE_PATH, TOKEN_HEADER
 from gpu_ami.workspace import Workspace
+from gpu_ami_sandbox.account import ALIVE_PATH, TOKEN_HEADER
 
 _SESSION_FILE = "session.json"
 _LOCK_FILE = "lock"

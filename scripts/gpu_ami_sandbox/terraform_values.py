@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gpu_ami.files import write_atomic
 
 if TYPE_CHECKING:
-    from gpu_ami.sandbox.session import Sandbox
+    from gpu_ami_sandbox.session import Sandbox
 
 _OVERRIDE = "sandbox_override.tf.json"
 _VARIABLES = "sandbox.auto.tfvars.json"
@@ -82,7 +82,7 @@ def _declared(folder: Path) -> set[str]:
 
 
 def _names_an_own_image(sandbox: Sandbox, file: Path) -> bool:
-    from gpu_ami.aws.calls import Caller
+    from gpu_ami.aws.caller import Caller
     from gpu_ami.aws.images import some_images
     from gpu_ami.aws.references.source import ids_in
 

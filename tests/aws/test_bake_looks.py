@@ -11,12 +11,12 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from gpu_ami.aws import clock, network, permissions
+from gpu_ami.aws import clock, iam, vpc
 from gpu_ami.aws.access import Access, Identity
-from gpu_ami.aws.calls import Caller, UnansweredError
+from gpu_ami.aws.caller import Caller, UnansweredError
 from gpu_ami.aws.capacity import architectures, quota, vcpus_in_use
 from gpu_ami.errors import AwsError
-from gpu_ami.sandbox.session import Sandbox
+from gpu_ami_sandbox.session import Sandbox
 from tests.support.fake_caller import FakeCaller
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
@@ -113,7 +113,7 @@ def test_our_own_address_is_an_address_or_unknown(
     monkeypatch.setattr(Connection, "said", said)
     monkeypatch.setattr(http.client, "HTTPSConnection", Connection)
 
-    assert network.public_address() == address
+    assert vpc.public_address() == address
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_our_own_address_is_an_address_or_unknown(
 )
 def test_only_users_and_roles_can_be_simulated(arn: str, principal: str | None) -> None:
     """IAM refuses all others."""
-    assert permissions.principal(Answers("iam").caller, Identity("1", arn)) == principal
+    assert iam.principal(Answers("iam").caller, Identity("1", arn)) == principal
 
 
 @pytest.mark.parametrize(
@@ -145,9 +145,9 @@ def test_a_role_that_may_not_be_looked_up_has_its_plain_arn(code: str, found: st
 
     if found is None:
         with pytest.raises(AwsError, match="ServiceFailure"):
-            permissions.principal(aws.caller, who)
+            iam.principal(aws.caller, who)
     else:
-        assert permissions.principal(aws.caller, who) == found
+        assert iam.principal(aws.caller, who) == found
 
 
 def test_a_simulation_that_fails_otherwise_is_an_error() -> None:
@@ -156,10 +156,10 @@ def test_a_simulation_that_fails_otherwise_is_an_error() -> None:
     aws.stub.add_client_error("simulate_principal_policy", "ServiceFailure")
 
     with pytest.raises(AwsError, match="ServiceFailure"):
-        permissions.simulate(aws.caller, "arn:aws:iam::123456789012:user/a", ["ec2:RunInstances"], "*", {})
+        iam.simulate(aws.caller, "arn:aws:iam::123456789012:user/a", ["ec2:RunInstances"], "*", {})
 
 
-PLACE = permissions.Place("ami-1", "subnet-1", "vpc-1", "c7i.4xlarge", "", 80, {"a": "b"})
+PLACE = iam.Place("ami-1", "subnet-1", "vpc-1", "c7i.4xlarge", "", 80, {"a": "b"})
 
 
 @pytest.mark.parametrize(
@@ -179,13 +179,13 @@ def test_a_dry_run_decides_only_by_its_two_answers(code: str | None, answer: str
     else:
         aws.stub.add_client_error("stop_instances", code)
 
-    assert permissions.dry_run(aws.caller, "ec2:StopInstances", PLACE) == answer
+    assert iam.dry_run(aws.caller, "ec2:StopInstances", PLACE) == answer
 
 
 @pytest.mark.parametrize("action", ["iam:PassRole", "kms:Decrypt", "ec2:EnableImageDeprecation"])
 def test_what_has_no_dry_run_is_unknown(action: str) -> None:
     """Nothing is called for it."""
-    assert permissions.dry_run(Answers("ec2").caller, action, PLACE) == "unknown"
+    assert iam.dry_run(Answers("ec2").caller, action, PLACE) == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_refusal_about_nothing_proves_little(action: str, said: str, answer: s
     method = {"S": "stop_instances", "R": "run_instances", "D": "describe_images"}[action[4]]
     aws.stub.add_client_error(method, "UnauthorizedOperation", said)
 
-    assert permissions.dry_run(aws.caller, action, PLACE) == answer
+    assert iam.dry_run(aws.caller, action, PLACE) == answer
 
 
 def test_every_dry_run_is_one(local_aws: Sandbox) -> None:
@@ -212,7 +212,7 @@ def test_every_dry_run_is_one(local_aws: Sandbox) -> None:
     assert gate is not None
     before = len(gate.calls)
     account = local_aws.account
-    place = permissions.Place(
+    place = iam.Place(
         account.source_ami_id,
         account.subnet_id,
         account.vpc_id,
@@ -223,7 +223,7 @@ def test_every_dry_run_is_one(local_aws: Sandbox) -> None:
     )
 
     caller = Caller(local_aws.access)
-    answers = {name: permissions.dry_run(caller, f"ec2:{name}", place) for name in permissions._REQUESTS}
+    answers = {name: iam.dry_run(caller, f"ec2:{name}", place) for name in iam._REQUESTS}
 
     # This one looks for the AMI before it looks at DryRun, as EC2 may.
     assert {name for name, answer in answers.items() if answer != "allowed"} == {"ModifyImageAttribute"}

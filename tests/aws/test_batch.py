@@ -12,9 +12,9 @@ from moto.ec2.models import ec2_backends
 
 from gpu_ami.aws import batch
 from gpu_ami.aws.access import Access, identify
-from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError
-from gpu_ami.sandbox.ec2part import managed
-from gpu_ami.sandbox.session import Sandbox
+from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError
+from gpu_ami_sandbox.aws.ec2.part import managed
+from gpu_ami_sandbox.session import Sandbox
 
 REGION = "ap-northeast-2"
 CLUSTER = f"arn:aws:ecs:{REGION}:1:cluster/one"

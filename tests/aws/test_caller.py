@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.access import Access, assume, identify
-from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError, making_sense
+from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError, making_sense
 from gpu_ami.errors import AwsError
-from gpu_ami.sandbox.server import LocalAws
+from gpu_ami_sandbox.aws.server import LocalAws
 from tests.support.clock import Clock
 from tests.support.fake_caller import FakeCaller
 
@@ -82,7 +82,7 @@ def test_throttling_is_waited_out(aws: LocalAws, caller: Caller, naps: list[floa
 
 def test_throttling_without_end_is_an_error(aws: LocalAws, caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     """After minutes without a single answer something else is wrong."""
-    monkeypatch.setattr("gpu_ami.aws.calls._STARVED_S", 0.0)
+    monkeypatch.setattr("gpu_ami.aws.caller._STARVED_S", 0.0)
     aws.gate.fail("RequestLimitExceeded", action="DescribeImages", status=503)
 
     with pytest.raises(RefusedError, match="RequestLimitExceeded"):

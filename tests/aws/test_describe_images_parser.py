@@ -11,8 +11,8 @@ from botocore.parsers import EC2QueryParser, ResponseParserError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_ami.aws import imagelist
-from gpu_ami.aws.imagelist import ParserFactory
+from gpu_ami.aws import describe_images_parser
+from gpu_ami.aws.describe_images_parser import ParserFactory
 
 SPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 _EC2 = botocore.session.get_session().get_service_model("ec2")
@@ -84,7 +84,7 @@ def test_what_is_unusual_is_left_to_botocore() -> None:
     assert ours == theirs
 
     with pytest.raises(ValueError, match=r"^$"):
-        imagelist._parse(twice, SHAPE)
+        describe_images_parser._parse(twice, SHAPE)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"<a><b></a>"], ids=["empty", "cut off", "malformed"])
@@ -105,7 +105,7 @@ def test_a_number_that_is_none_is_botocores_error() -> None:
 
 def test_errors_and_other_operations_are_botocores(monkeypatch: pytest.MonkeyPatch) -> None:
     """The short cut is for lists of AMIs that came, and for nothing else."""
-    monkeypatch.setattr(imagelist, "_parse", None)
+    monkeypatch.setattr(describe_images_parser, "_parse", None)
     other = _EC2.operation_model("DescribeVolumes").output_shape
 
     error, theirs = _both(_response("", status=400))

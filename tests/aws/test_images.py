@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws import changes, images
-from gpu_ami.aws.calls import RefusedError, UnansweredError
+from gpu_ami.aws import image_changes, images
+from gpu_ami.aws.caller import RefusedError, UnansweredError
 from gpu_ami.aws.pending_ami import snapshot_percent
 from gpu_ami.aws.references.protections import LaunchPermissions
 from gpu_ami.aws.references.source import SourceQuery
@@ -252,7 +252,9 @@ def _refused(code: str) -> RefusedError:
 
 def test_an_ami_that_is_gone_already_counts_as_gone() -> None:
     """The answer to the first try may have been lost on its way."""
-    assert changes.deregister(FakeCaller({"deregister_image": [_refused("InvalidAMIID.NotFound")]}), "ami-1") == {}
+    assert (
+        image_changes.deregister(FakeCaller({"deregister_image": [_refused("InvalidAMIID.NotFound")]}), "ami-1") == {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -269,11 +271,11 @@ def test_an_unavailable_ami_is_gone_only_when_it_is_not_listed(state: str | None
     query = SourceQuery([images.Image(image_id="ami-1", region="r")], {"ami-1"})
 
     if is_gone:
-        assert changes.deregister(FakeCaller(script), "ami-1") == {}
+        assert image_changes.deregister(FakeCaller(script), "ami-1") == {}
         assert not LaunchPermissions().find(FakeCaller(script), query).references
         return
     with pytest.raises(RefusedError, match="Unavailable"):
-        changes.deregister(FakeCaller(script), "ami-1")
+        image_changes.deregister(FakeCaller(script), "ami-1")
     with pytest.raises(RefusedError, match="Unavailable"):
         LaunchPermissions().find(FakeCaller(script), query)
 
@@ -290,7 +292,7 @@ def test_an_ami_that_ec2_still_lists_as_deregistered_is_not_there() -> None:
 def test_a_refusal_to_deregister_is_an_error() -> None:
     """The AMI is still there."""
     with pytest.raises(RefusedError):
-        changes.deregister(FakeCaller({"deregister_image": [_refused("AuthFailure")]}), "ami-1")
+        image_changes.deregister(FakeCaller({"deregister_image": [_refused("AuthFailure")]}), "ami-1")
 
 
 def test_ec2s_word_on_each_snapshot_is_returned() -> None:
@@ -298,7 +300,7 @@ def test_ec2s_word_on_each_snapshot_is_returned() -> None:
     rows = [{"SnapshotId": "a", "ReturnCode": "success"}, {"SnapshotId": "b", "ReturnCode": "missing-permissions"}]
     caller = FakeCaller({"deregister_image": [{"Return": True, "DeleteSnapshotResults": rows}]})
 
-    assert changes.deregister(caller, "ami-1") == {"a": "success", "b": "missing-permissions"}
+    assert image_changes.deregister(caller, "ami-1") == {"a": "success", "b": "missing-permissions"}
     assert caller.asked[0][1]["DeleteAssociatedSnapshots"] is True
 
 
@@ -306,7 +308,7 @@ def test_ec2s_word_on_each_snapshot_is_returned() -> None:
 def test_an_answer_that_does_not_say_done_is_not_done(answer: dict[str, Any]) -> None:
     """A journal that said deleted would not be true."""
     with pytest.raises(UnansweredError):
-        changes.deregister(FakeCaller({"deregister_image": [answer]}), "ami-1")
+        image_changes.deregister(FakeCaller({"deregister_image": [answer]}), "ami-1")
 
 
 def test_a_snapshot_that_is_gone_already_counts_as_gone() -> None:
@@ -314,16 +316,16 @@ def test_a_snapshot_that_is_gone_already_counts_as_gone() -> None:
     script: Any = {"delete_snapshot": [_refused("InvalidSnapshot.NotFound"), _refused("InvalidSnapshot.InUse")]}
     caller = FakeCaller(script)
 
-    changes.delete_snapshot(caller, "snap-1")
+    image_changes.delete_snapshot(caller, "snap-1")
     with pytest.raises(RefusedError):
-        changes.delete_snapshot(caller, "snap-1")
+        image_changes.delete_snapshot(caller, "snap-1")
 
 
 def test_tags_of_aws_are_left_out() -> None:
     """EC2 refuses a whole request over one tag that starts with aws:."""
     caller = FakeCaller({"create_tags": [{}]})
 
-    changes.add_tags(caller, "ami-1", {"aws:dlm": "x", "a": "1"})
-    changes.add_tags(caller, "ami-1", {"aws:dlm": "x"})
+    image_changes.add_tags(caller, "ami-1", {"aws:dlm": "x", "a": "1"})
+    image_changes.add_tags(caller, "ami-1", {"aws:dlm": "x"})
 
     assert caller.asked == [("create_tags", {"Resources": ["ami-1"], "Tags": [{"Key": "a", "Value": "1"}]})]

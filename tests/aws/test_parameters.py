@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.calls import RefusedError, UnansweredError
+from gpu_ami.aws.caller import RefusedError, UnansweredError
 from gpu_ami.aws.parameters import IMAGE, Parameter, owning_stack, put_image, read, wait_for
 from gpu_ami.errors import AwsError
 from tests.support.fake_caller import FakeCaller

@@ -16,9 +16,9 @@ from botocore.exceptions import NoCredentialsError
 from botocore.stub import Stubber
 
 from gpu_ami.aws.access import Access
-from gpu_ami.aws.calls import Caller
-from gpu_ami.aws.prices import RATE_QUERIES, NoPriceError, Query, look_up, on_demand_query, one_price, spot_history
-from gpu_ami.cost.table import RATES
+from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.price_list import RATE_QUERIES, NoPriceError, Query, look_up, on_demand_query, one_price, spot_history
+from gpu_ami.cost.price_table import RATES
 from gpu_ami.errors import AwsError
 
 _REGION = "ap-northeast-2"

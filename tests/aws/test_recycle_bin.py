@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.calls import UnansweredError
-from gpu_ami.aws.recyclebin import IMAGE, SNAPSHOT, Rule, images_in_bin, rules, snapshots_in_bin
+from gpu_ami.aws.caller import UnansweredError
+from gpu_ami.aws.recycle_bin import IMAGE, SNAPSHOT, Rule, images_in_bin, rules, snapshots_in_bin
 from tests.support.fake_caller import FakeCaller
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.calls import RefusedError, UnansweredError
+from gpu_ami.aws.caller import RefusedError, UnansweredError
 from gpu_ami.aws.regions import enabled_regions, has_service
 from tests.support.fake_caller import FakeCaller
 

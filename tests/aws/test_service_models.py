@@ -9,7 +9,7 @@ import botocore.loaders
 import pytest
 from botocore.exceptions import DataNotFoundError, UnknownServiceError
 
-from gpu_ami.aws.servicemodels import ServiceModels, service_models
+from gpu_ami.aws.service_models import ServiceModels, service_models
 
 
 @pytest.mark.parametrize("kind", ["service-2", "paginators-1", "waiters-2"])

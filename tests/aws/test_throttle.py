@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from gpu_ami.aws.pace import Pace
+from gpu_ami.aws.throttle import Pace
 
 
 class Bucket:

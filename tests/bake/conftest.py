@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.access import Access, assume
-from gpu_ami.sandbox.account import DemoAccount
-from gpu_ami.sandbox.demo import build_demo_account
-from gpu_ami.sandbox.server import LocalAws
+from gpu_ami_sandbox.account import DemoAccount
+from gpu_ami_sandbox.aws.server import LocalAws
+from gpu_ami_sandbox.demo.demo_account import build_demo_account
 
 REGION = "ap-northeast-2"
 _TRUST = {

@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from gpu_ami.aws import capacity, changes
-from gpu_ami.aws.calls import Caller
-from gpu_ami.bake.events import Progress
-from gpu_ami.bake.manifest import Build
-from gpu_ami.bake.run import FailedBuildError
+from gpu_ami.aws import capacity, image_changes
+from gpu_ami.aws.caller import Caller
+from gpu_ami.bake import base, build, build_tables, packer_bake, release_tags, result
+from gpu_ami.bake.compare import Comparison, wanted_facts
+from gpu_ami.bake.packer_bake import Baked
+from gpu_ami.bake.packer_events import Progress
+from gpu_ami.bake.packer_run import FailedBuildError
+from gpu_ami.bake.prepare import Job
 from gpu_ami.bake.staleness import FACTS, Difference
 from gpu_ami.errors import BuildError, SafetyError
-from gpu_ami.ids import FINGERPRINT_PREFIX
-from gpu_ami.jobs import baking, basis, building, recording, report, results
-from gpu_ami.jobs.baking import Baked
-from gpu_ami.jobs.preparing import Job
-from gpu_ami.jobs.staleness import Comparison, wanted_facts
-from tests.bake.test_release import RECORD
-from tests.jobs.test_staleness import _job, _live, asked
+from gpu_ami.records.manifest_file import Build
+from gpu_ami.records.tags import FINGERPRINT_PREFIX
+from tests.bake.test_compare import _job, _live, asked
+from tests.records.test_release import RECORD
 from tests.support.account import Task, World
 from tests.support.resources import tags_of
 
@@ -65,14 +65,14 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Packer]:
 
     def played(*ends: Progress | FailedBuildError) -> Packer:
         packer = Packer(*ends)
-        monkeypatch.setattr(baking, "_attempt", packer)
+        monkeypatch.setattr(packer_bake, "_attempt", packer)
         return packer
 
     return played
 
 
 def _compared(here: World, asked: Task, job: Job) -> Comparison:
-    from gpu_ami.jobs.staleness import compare
+    from gpu_ami.bake.compare import compare
 
     return compare(asked.run, job)
 
@@ -82,7 +82,7 @@ def test_a_bake_is_made_of_what_was_looked_up(here: World, asked: Task) -> None:
     job = _job(here)
     wanted = wanted_facts(asked.run, job)
 
-    given = basis.full(job, wanted).inputs.variables
+    given = base.full(job, wanted).inputs.variables
 
     assert given["source_ami"] == wanted.values["base"]
     assert f"v1@{given['image_digest']}" == wanted.values["image"]
@@ -95,7 +95,7 @@ def test_what_cannot_be_looked_up_is_not_pinned(here: World, asked: Task) -> Non
     here.aws.gate.deny("ecr:*", "ssm:*")
     job = _job(here)
 
-    given = basis.full(job, wanted_facts(asked.run, job)).inputs.variables
+    given = base.full(job, wanted_facts(asked.run, job)).inputs.variables
 
     assert not {"source_ami", "image_digest"} & set(given)
     assert set(json.loads(given["fingerprints"])) == {"models", "scripts", "settings"}
@@ -107,7 +107,7 @@ def test_an_incremental_bake_starts_from_the_last_ami(here: World, asked: Task, 
     live.add_tags({"gpu-ami:chain-length": "3"})
     packer, job = play(Progress(scripts=SCRIPTS)), _job(here, **PLACE)
 
-    building._bake(asked.run, job, _compared(here, asked, job), debug=False, incremental=True)
+    build._bake(asked.run, job, _compared(here, asked, job), debug=False, incremental=True)
 
     (given,) = packer.given
     assert (given["source_ami"], given["chain_length"]) == (live.id, "4")
@@ -121,7 +121,7 @@ def test_a_chain_that_is_long_enough_ends_in_a_full_bake(here: World, asked: Tas
     live.add_tags({"gpu-ami:chain-length": "10"})
     packer, job = play(Progress(scripts=SCRIPTS)), _job(here, **PLACE)
 
-    building._bake(asked.run, job, _compared(here, asked, job), debug=False, incremental=True)
+    build._bake(asked.run, job, _compared(here, asked, job), debug=False, incremental=True)
 
     assert packer.given[0]["source_ami"] != live.id
     assert "chain_length" not in packer.given[0]
@@ -136,7 +136,7 @@ def test_a_parent_that_does_not_pass_is_followed_by_a_full_bake(
     live.add_tags({"gpu-ami:chain-length": "0"})
     packer, job = play(_failed(STEP_FAILED), Progress(scripts=SCRIPTS)), _job(here, **PLACE)
 
-    baked = building._bake(asked.run, job, _compared(here, asked, job), debug=False, incremental=True)
+    baked = build._bake(asked.run, job, _compared(here, asked, job), debug=False, incremental=True)
 
     assert [given["source_ami"] == live.id for given in packer.given] == [True, False]
     assert packer.logs == ["build-r1.log", "build-r1-full.log"]
@@ -153,7 +153,7 @@ def test_a_bake_that_never_reached_a_step_is_not_the_parents_fault(
     packer, job = play(_failed(end)), _job(here, **PLACE)
 
     with pytest.raises(FailedBuildError):
-        building._bake(asked.run, job, _compared(here, asked, job), debug=False, incremental=True)
+        build._bake(asked.run, job, _compared(here, asked, job), debug=False, incremental=True)
 
     assert len(packer.given) == 1
 
@@ -162,7 +162,7 @@ def test_each_attempt_has_a_log_of_its_own(here: World, asked: Task, play: Calla
     """The log of the first attempt says why there was a second."""
     packer = play(_failed(NO_ROOM), Progress(scripts=SCRIPTS))
 
-    baked = baking.bake(asked.run, _job(here, **PLACE))
+    baked = packer_bake.bake(asked.run, _job(here, **PLACE))
 
     assert packer.logs == ["build-r1.log", "build-r1-2.log"]
     assert [given["instance_type"] for given in packer.given] == ["c7i.4xlarge", "c6i.4xlarge"]
@@ -172,7 +172,7 @@ def test_each_attempt_has_a_log_of_its_own(here: World, asked: Task, play: Calla
 def test_a_build_without_a_place_says_what_to_set(here: World, asked: Task) -> None:
     """Nothing to try is no success."""
     with pytest.raises(BuildError, match="in any of 0 places: add fallback_subnet_ids"):
-        baking.bake(asked.run, _job(here))
+        packer_bake.bake(asked.run, _job(here))
 
 
 def test_step_by_step_is_one_attempt(here: World, asked: Task, play: Callable[..., Packer]) -> None:
@@ -180,7 +180,7 @@ def test_step_by_step_is_one_attempt(here: World, asked: Task, play: Callable[..
     packer = play(_failed(NO_ROOM))
 
     with pytest.raises(FailedBuildError):
-        baking.bake(asked.run, _job(here, **PLACE), debug=True)
+        packer_bake.bake(asked.run, _job(here, **PLACE), debug=True)
 
     assert len(packer.given) == 1
 
@@ -201,7 +201,7 @@ def test_the_record_is_completed_and_written_on_the_ami(here: World, asked: Task
     """Packer cannot know the driver before the bake, nor the size of the snapshot before there is one."""
     baked, build = made
 
-    recorded = recording.record(asked.run, baked, build)
+    recorded = release_tags.record(asked.run, baked, build)
 
     written = json.loads(asked.run.workspace.release.read_text())
     assert written == RECORD | {"snapshot_gib": recorded.snapshot_gib}
@@ -223,7 +223,7 @@ def test_a_record_that_cannot_be_used_stops_the_hand_over(
         asked.run.workspace.release.write_text(content)
 
     with pytest.raises(BuildError, match=r"ami-\w+ was made but is not handed over") as caught:
-        recording.record(asked.run, baked, build)
+        release_tags.record(asked.run, baked, build)
 
     assert next(iter(build.amis.values())) in str(caught.value)
 
@@ -233,7 +233,7 @@ def test_tags_that_ec2_refuses_are_a_warning(here: World, asked: Task, made: tup
     baked, build = made
     here.aws.gate.deny("ec2:CreateTags")
 
-    recording.record(asked.run, baked, build)
+    release_tags.record(asked.run, baked, build)
 
     assert "has no tags with its release facts" in asked.err.getvalue()
 
@@ -241,16 +241,16 @@ def test_tags_that_ec2_refuses_are_a_warning(here: World, asked: Task, made: tup
 def test_a_build_with_nothing_to_do_shows_the_ami_that_there_is(here: World, asked: Task) -> None:
     """The same keys as after a build: scripts go on with the id either way."""
     live = _live(here, asked)
-    changes.add_tags(Caller(asked.run.access, asked.run.settings.region), live.id, {"gpu-ami:chain-length": "2"})
+    image_changes.add_tags(Caller(asked.run.access, asked.run.settings.region), live.id, {"gpu-ami:chain-length": "2"})
     found = _compared(here, asked, _job(here)).live
     assert found is not None
 
-    shown = results.unchanged(asked.run, found)
+    shown = result.unchanged(asked.run, found)
     document = shown.document()
 
     assert (document["built"], document["ami_id"], document["chain_length"]) == (False, live.id, 2)
     assert (document["duration_s"], document["build_cost_usd"], document["attempts"]) == (0.0, 0.0, 0)
-    table = report.built_table(shown)
+    table = build_tables.built_table(shown)
     assert table.columns[0] == "live"
     assert "Nothing was built" in table.footer[0]
     differences = (Difference("image", "a", "b", "the container image: a is now b"),)
@@ -267,7 +267,7 @@ def test_a_build_with_nothing_to_do_shows_the_ami_that_there_is(here: World, ask
 )
 def test_a_dry_run_says_what_depends_on_a_look_at_aws(here: World, flags: dict[str, bool], said: list[str]) -> None:
     """The commands can be pasted; what is not known without AWS is a comment."""
-    lines = building.command_lines(_job(here, **PLACE), debug=False, **flags)
+    lines = build.command_lines(_job(here, **PLACE), debug=False, **flags)
 
     comments = [line for line in lines if line.startswith("#")]
     assert "fingerprints" in comments[0]
@@ -286,9 +286,9 @@ def test_if_stale_ends_before_anything_is_checked_or_started(
 ) -> None:
     """The whole task, but for Packer: it names the AMI, and nothing was validated, launched or handed over."""
     live, packer = _live(here, asked), play()
-    monkeypatch.setattr(building, "_check_and_validate", pytest.fail)
+    monkeypatch.setattr(build, "_check_and_validate", pytest.fail)
 
-    built = building.build(asked.run, _job(here), if_stale=True)
+    built = build.build(asked.run, _job(here), if_stale=True)
 
     assert (built.built, built.ami_id, packer.given) == (False, live.id, [])
     assert f"Nothing to build: {live.id} is made from what a build would be made from." in asked.err.getvalue()
@@ -303,10 +303,10 @@ def test_if_stale_says_what_is_stale_and_builds(here: World, asked: Task, monkey
         msg = "on to the checks"
         raise BuildError(msg)
 
-    monkeypatch.setattr(building, "_check_and_validate", stop)
+    monkeypatch.setattr(build, "_check_and_validate", stop)
 
     with pytest.raises(BuildError, match="on to the checks"):
-        building.build(asked.run, _job(here), if_stale=True)
+        build.build(asked.run, _job(here), if_stale=True)
 
     assert "  stale: the models: " in asked.err.getvalue()
 
@@ -326,4 +326,4 @@ def test_a_second_build_of_the_folder_is_kept_out(here: World, asked: Task) -> N
     logs.mkdir(parents=True, exist_ok=True)
 
     with FileLock(logs / "build.lock"), pytest.raises(SafetyError, match="Another build is under way here"):
-        building.build(asked.run, _job(here))
+        build.build(asked.run, _job(here))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gpu_ami.bake.events import parse_line
-from gpu_ami.bake.guestlogs import GuestLogs
+from gpu_ami.bake.builder_logs import GuestLogs
+from gpu_ami.bake.packer_events import parse_line
 
 SCRIPT = Path(__file__).parents[2] / "packer" / "scripts" / "collect-logs.sh"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from gpu_ami.bake.packer import Inputs, Packer
+from gpu_ami.bake.compare import compare, wanted_facts, what_would_change
+from gpu_ami.bake.packer_command import Inputs, Packer
+from gpu_ami.bake.prepare import Job
 from gpu_ami.bake.staleness import FACTS
-from gpu_ami.handover.terraform import Terraform
-from gpu_ami.ids import FINGERPRINT_PREFIX
-from gpu_ami.jobs.preparing import Job
-from gpu_ami.jobs.staleness import compare, wanted_facts, what_would_change
-from gpu_ami.sandbox.images import SandboxAmi
+from gpu_ami.records.tags import FINGERPRINT_PREFIX
+from gpu_ami.terraform.terraform_command import Terraform
+from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from tests.support.account import REGION, Task, World, task
 
 ROOT = Path(__file__).parents[2]

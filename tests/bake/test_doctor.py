@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake.checks.model import Check
-from gpu_ami.bake.checks.wanted import BuildVariables, typed
+from gpu_ami.bake import build, doctor
+from gpu_ami.bake.checks.check import Check
+from gpu_ami.bake.variables import BuildVariables, typed
 from gpu_ami.console import Console
 from gpu_ami.errors import DifferenceError
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import building, checking
 from gpu_ami.options import options_from
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ CHECKS = [
 def printed(output: str) -> str:
     """Return the table as a person without a terminal sees it."""
     out = io.StringIO()
-    table = checking.checks_table(CHECKS, markdown=output == "markdown")
+    table = doctor.checks_table(CHECKS, markdown=output == "markdown")
     Console(output, out=out).result([check.document() for check in CHECKS], table)  # type: ignore[arg-type]
     return out.getvalue()
 
@@ -59,10 +59,10 @@ def test_json_is_the_contract() -> None:
 
 def test_a_failed_check_ends_with_9_and_a_warning_does_not() -> None:
     """CI decides by this."""
-    checking.raise_failed([check for check in CHECKS if check.status != "fail"])
+    doctor.raise_failed([check for check in CHECKS if check.status != "fail"])
 
     with pytest.raises(DifferenceError, match="1 of 4 checks failed: network") as caught:
-        checking.raise_failed(CHECKS)
+        doctor.raise_failed(CHECKS)
     assert caught.value.exit_code == 9
 
 
@@ -78,8 +78,8 @@ def run(tmp_path: Path) -> Invocation:
 def test_the_demo_account_is_all_green(run: Invocation) -> None:
     """What a newcomer sees first; programs that a machine may lack aside."""
     try:
-        checks = checking.doctor(run, [])
-        spoilt = checking.doctor(run, ["volume_size_gib=16", "image_tag=nope"])
+        checks = doctor.doctor(run, [])
+        spoilt = doctor.doctor(run, ["volume_size_gib=16", "image_tag=nope"])
     finally:
         run.close()
 
@@ -104,11 +104,11 @@ def test_models_that_the_folder_lists_count(run: Invocation, monkeypatch: pytest
         return []
 
     monkeypatch.setattr("gpu_ami.bake.preflight.run_checks", looked)
-    monkeypatch.setattr(checking, "_values", lambda *_given: {})
+    monkeypatch.setattr(doctor, "_values", lambda *_given: {})
     try:
-        checking.doctor(run, [])
+        doctor.doctor(run, [])
         job: Any = SimpleNamespace(packer=SimpleNamespace(folder=folder), variables=typed({}))
-        building.check(run, job)
+        build.check(run, job)
     finally:
         run.close()
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.access import Access
+from gpu_ami.bake import init as initializing
 from gpu_ami.console import Console
 from gpu_ami.errors import DifferenceError, SafetyError, TerraformError, UsageError
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import initializing
 from gpu_ami.options import Options
 from gpu_ami.process import Command, Finished
-from gpu_ami.sandbox.session import Sandbox
-from gpu_ami.tools.model import TerraformTools, Tool
+from gpu_ami.tools.tool import TerraformTools, Tool
+from gpu_ami_sandbox.session import Sandbox
 
 ROOT = Path(__file__).parents[2]
 REPOSITORY = "210987654321.dkr.ecr.ap-northeast-2.amazonaws.com/own"

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from gpu_ami.aws.images import Image
 from gpu_ami.bake.lineage import chain_length, why_not
 from gpu_ami.bake.staleness import FACTS, Fact, Facts
-from gpu_ami.ids import FINGERPRINT_PREFIX
+from gpu_ami.records.tags import FINGERPRINT_PREFIX
 
 WANTED = Facts({fact: f"{fact} 1" for fact in FACTS})
 TAGS = {f"{FINGERPRINT_PREFIX}{fact}": f"{fact} 1" for fact in FACTS} | {"gpu-ami:chain-length": "2"}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake.checks.wanted import typed
 from gpu_ami.bake.login import login_lines
+from gpu_ami.bake.variables import typed
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from functools import reduce
 
 import pytest
 
-from gpu_ami.bake.events import Event, Progress, advance, failure, parse_line, said_by
+from gpu_ami.bake.packer_events import Event, Progress, advance, failure, parse_line, said_by
 
 SCRIPTS = ("update-system", "pull-image", "cleanup")
 

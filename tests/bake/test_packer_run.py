@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from gpu_ami.bake import run
-from gpu_ami.bake.events import Progress
-from gpu_ami.bake.run import FailedBuildError, bake
-from gpu_ami.bake.variables import template_scripts
+from gpu_ami.bake import packer_run
+from gpu_ami.bake.packer_events import Progress
+from gpu_ami.bake.packer_run import FailedBuildError, bake
+from gpu_ami.bake.template import template_scripts
 from gpu_ami.errors import BuildError, UsageError
 from gpu_ami.process import Command
 
@@ -183,7 +183,7 @@ def test_a_log_that_fills_the_disk_is_one_line(tmp_path: Path, monkeypatch: pyte
         def write(self, _text: str) -> int:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run, "_open_log", lambda _log: contextlib.nullcontext(Full()))
+    monkeypatch.setattr(packer_run, "_open_log", lambda _log: contextlib.nullcontext(Full()))
 
     with pytest.raises(BuildError, match=r"cancelled: its log .*b\.log cannot be written: No space left on device"):
         _bake(_packer(GOOD, 0), tmp_path / "b.log", Recorder())

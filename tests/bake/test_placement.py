@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake.attempts import Place, places, shortage
-from gpu_ami.bake.checks.wanted import typed
-from gpu_ami.bake.events import Progress, advance, parse_line
+from gpu_ami.bake.packer_events import Progress, advance, parse_line
+from gpu_ami.bake.placement import Place, places, shortage
+from gpu_ami.bake.variables import typed
 
 CPU = {
     "subnet_id": "subnet-a",

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.access import Access, Identity
-from gpu_ami.bake.checks import facts
-from gpu_ami.bake.checks.wanted import typed
+from gpu_ami.bake.checks import lookups
 from gpu_ami.bake.preflight import Check, failed, remarks, run_checks
+from gpu_ami.bake.variables import typed
 from gpu_ami.errors import AwsError, UsageError
-from gpu_ami.sandbox.account import DemoAccount
-from gpu_ami.sandbox.session import Sandbox
+from gpu_ami_sandbox.account import DemoAccount
+from gpu_ami_sandbox.session import Sandbox
 
 NAMES = [
     "credentials",
@@ -207,7 +207,7 @@ def test_without_credentials_nothing_else_is_asked(local_aws: Sandbox, monkeypat
         msg = "No AWS credentials to say whose credentials these are"
         raise AwsError(msg)
 
-    monkeypatch.setattr(facts, "identify", refuse)
+    monkeypatch.setattr(lookups, "identify", refuse)
 
     checks = looked(local_aws.access, local_aws.account)
 
@@ -221,7 +221,7 @@ def test_without_credentials_nothing_else_is_asked(local_aws: Sandbox, monkeypat
 def test_a_root_user_may_everything(local_aws: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """IAM would refuse to simulate it; a warning says that it is not what to bake with."""
     root = Identity(local_aws.account.account_id, f"arn:aws:iam::{local_aws.account.account_id}:root")
-    monkeypatch.setattr(facts, "identify", lambda _access: root)
+    monkeypatch.setattr(lookups, "identify", lambda _access: root)
 
     checks = looked(local_aws.access, local_aws.account)
 

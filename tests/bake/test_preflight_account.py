@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws import clock, network
-from gpu_ami.bake.checks.wanted import typed
+from gpu_ami.aws import clock, vpc
 from gpu_ami.bake.preflight import Check, failed, remarks, run_checks
-from gpu_ami.sandbox.quotas import set_quota
+from gpu_ami.bake.variables import typed
+from gpu_ami_sandbox.aws.quotas import set_quota
 from tests.bake.conftest import REGION, World
 from tests.bake.test_preflight import bad, looked, values_of
 
@@ -174,7 +174,7 @@ def test_each_fall_back_has_its_own_line_and_only_warns(world: World) -> None:
 
 def test_ssh_is_looked_at_where_packer_comes_in_by_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A named group, no stand-in: the demo's group lets nothing in, then somebody else, then this machine."""
-    monkeypatch.setattr(network, "public_address", lambda: "203.0.113.7")
+    monkeypatch.setattr(vpc, "public_address", lambda: "203.0.113.7")
     group = world.account.security_group_id
     ec2 = world.client("ec2")
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from gpu_ami.bake.events import Progress
-from gpu_ami.bake.view import LiveView, PlainView, build_view
+from gpu_ami.bake.packer_events import Progress
+from gpu_ami.bake.progress import LiveView, PlainView, build_view
 from gpu_ami.console import Console
 
 START = Progress(scripts=("update-system", "pull-image"))

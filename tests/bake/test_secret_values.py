@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gpu_ami.bake.private import private_names, redact, variables_text
-from gpu_ami.bake.variables import load_hcl
+from gpu_ami.bake.secret_values import private_names, redact, variables_text
+from gpu_ami.bake.template import load_hcl
 
 PACKER = Path(__file__).parents[2] / "packer"
 

@@ -11,7 +11,7 @@ import pytest
 from gpu_ami.bake import fingerprint
 from gpu_ami.bake.staleness import FACTS, Fact, Facts, differences
 from gpu_ami.errors import UsageError
-from gpu_ami.ids import FINGERPRINT_PREFIX
+from gpu_ami.records.tags import FINGERPRINT_PREFIX
 
 NOW = Facts({fact: f"{fact} 1" for fact in FACTS})
 LIVE = {f"{FINGERPRINT_PREFIX}{fact}": f"{fact} 1" for fact in FACTS}

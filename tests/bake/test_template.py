@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake import variables
-from gpu_ami.bake.private import private_names
-from gpu_ami.bake.variables import check_owner, effective, load_hcl, parse_given, template_defaults, template_scripts
+from gpu_ami.bake import template
+from gpu_ami.bake.secret_values import private_names
+from gpu_ami.bake.template import check_owner, effective, load_hcl, parse_given, template_defaults, template_scripts
 from gpu_ami.errors import UsageError
 
 TEMPLATE = """
@@ -109,14 +109,14 @@ def test_a_template_is_parsed_once_however_many_read_it(tmp_path: Path, monkeypa
     """To parse it takes a second: as long as the rest of most commands. A changed one is another."""
     folder = _template(tmp_path)
     parsed: list[Path] = []
-    parse = variables._parse_hcl
-    monkeypatch.setattr(variables, "_parsed", {})
+    parse = template._parse_hcl
+    monkeypatch.setattr(template, "_parsed", {})
 
     def counted(text: str, path: Path, what: str) -> Any:
         parsed.append(path)
         return parse(text, path, what)
 
-    monkeypatch.setattr(variables, "_parse_hcl", counted)
+    monkeypatch.setattr(template, "_parse_hcl", counted)
 
     for _ in range(2):
         assert template_defaults(folder) == {"volume_gib": 60}

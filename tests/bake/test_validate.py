@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.bake import validate
 from gpu_ami.console import Console
 from gpu_ami.errors import UsageError
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import validating
 from gpu_ami.options import Options
 
 AMI = "ami-0123456789abcdef0"
@@ -22,7 +22,7 @@ AMI = "ami-0123456789abcdef0"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The sandbox's Terraform folder in a checkout; the programs find nothing."""
-    monkeypatch.setattr(validating, "validate", lambda _job: None)
+    monkeypatch.setattr(validate, "validate", lambda _job: None)
     (tmp_path / "pipeline.yaml").write_text("region: ap-northeast-2\n")
     made = tmp_path / ".sandbox" / "terraform"
     made.mkdir(parents=True)
@@ -37,7 +37,7 @@ def report(folder: Path, output: str = "json") -> str:
     job: Any = SimpleNamespace(
         packer=SimpleNamespace(folder=run.workspace.packer), terraform=SimpleNamespace(folder=folder)
     )
-    validating.report(run, job)
+    validate.report(run, job)
     return out.getvalue()
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake.attempts import places
-from gpu_ami.bake.checks.wanted import BASE_AMI_PARAMETER, typed
+from gpu_ami.bake.placement import places
+from gpu_ami.bake.variables import BASE_AMI_PARAMETER, typed
 from gpu_ami.errors import UsageError
 from tests.bake.checks.bakes import VALUES, a_bake
 

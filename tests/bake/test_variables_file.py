@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake import inputs_file, variables
-from gpu_ami.bake.inputs_file import Plan
+from gpu_ami.bake import template, variables_file
+from gpu_ami.bake.variables_file import Plan
 from gpu_ami.errors import UsageError
 
 PACKER = Path(__file__).parents[2] / "packer"
 EXAMPLE = (PACKER / "variables.auto.pkrvars.hcl.example").read_text(encoding="utf-8")
-DEFAULTS = variables.template_defaults(PACKER)
+DEFAULTS = template.template_defaults(PACKER)
 FILE = Path("variables.auto.pkrvars.hcl")
 REPOSITORY = "210987654321.dkr.ecr.us-east-1.amazonaws.com/own"
 SUBNET = "subnet-0123456789abcdef0"
@@ -23,14 +23,14 @@ SUBNET = "subnet-0123456789abcdef0"
 def planned(text: str | None, **values: str) -> Plan:
     """Return the plan for *text* with *values* from a flag."""
     wanted = {name: (value, "a flag") for name, value in values.items()}
-    return inputs_file.plan(FILE, text, EXAMPLE, wanted, DEFAULTS, source="the file")
+    return variables_file.plan(FILE, text, EXAMPLE, wanted, DEFAULTS, source="the file")
 
 
 def read(tmp_path: Path, text: str) -> dict[str, Any]:
     """Return what Packer would read from *text*."""
     file = tmp_path / "a.pkrvars.hcl"
     file.write_text(text, encoding="utf-8")
-    return variables.load_hcl(file, what="file")
+    return template.load_hcl(file, what="file")
 
 
 def test_a_new_file_is_the_example_filled_in(tmp_path: Path) -> None:
@@ -90,11 +90,11 @@ def test_the_diff_names_the_file_and_the_values() -> None:
 
 def test_what_nothing_gives_is_named() -> None:
     """The template's defaults are an answer; an example's placeholder is not."""
-    own = inputs_file.own_values(EXAMPLE, EXAMPLE, source="the file")
+    own = variables_file.own_values(EXAMPLE, EXAMPLE, source="the file")
 
     assert own == {}
-    assert inputs_file.missing({}, own, DEFAULTS) == ["ecr_repository_url", "subnet_id"]
-    assert inputs_file.missing({"subnet_id": SUBNET}, {"ecr_repository_url": REPOSITORY}, DEFAULTS) == []
+    assert variables_file.missing({}, own, DEFAULTS) == ["ecr_repository_url", "subnet_id"]
+    assert variables_file.missing({"subnet_id": SUBNET}, {"ecr_repository_url": REPOSITORY}, DEFAULTS) == []
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_file_that_cannot_be_edited_is_refused(text: str, problem: str) -> Non
 def test_a_value_that_the_template_would_refuse_is_refused_here(name: str, value: str) -> None:
     """Otherwise it is in the file, and the next command says so."""
     with pytest.raises(UsageError, match=f"^{name} is .* by --flag: it must be "):
-        inputs_file.checked(name, value, "--flag")
+        variables_file.checked(name, value, "--flag")
 
 
 @pytest.mark.parametrize(
@@ -144,13 +144,13 @@ def test_a_value_that_the_template_would_refuse_is_refused_here(name: str, value
 )
 def test_a_good_value_passes(name: str, value: str) -> None:
     """Optional ones may be empty."""
-    assert inputs_file.checked(name, value, "--flag") == value
+    assert variables_file.checked(name, value, "--flag") == value
 
 
 def test_the_shapes_are_the_templates() -> None:
     """Two rules for one value drift apart; the template's is what counts."""
     template = (PACKER / "variables.pkr.hcl").read_text(encoding="utf-8")
 
-    for name, shape in inputs_file.SHAPES.items():
+    for name, shape in variables_file.SHAPES.items():
         written = re.findall(rf'regex\("(.*)", var\.{name}\)', template)
         assert [rule.replace("\\\\", "\\") for rule in written] == [f"^{shape.pattern.pattern}$"], name

@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpu_ami.sandbox.session import Sandbox
 from gpu_ami.tools import terraform_tools
 from gpu_ami.workspace import Workspace
+from gpu_ami_sandbox.session import Sandbox
 from tests.bench.measure import Pair, in_turn
 from tests.e2e.conftest import Checkout, make_checkout
 

@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gpu_ami.cleanup.planning import make_plan
-from gpu_ami.sandbox import images
-from gpu_ami.sandbox.demouses import USES
-from gpu_ami.sandbox.gate import Application, Environ, StartResponse
-from gpu_ami.sandbox.server import LocalAws
+from gpu_ami.cleanup.planner import make_plan
+from gpu_ami_sandbox.aws.ec2 import images
+from gpu_ami_sandbox.aws.gate import Application, Environ, StartResponse
+from gpu_ami_sandbox.aws.server import LocalAws
+from gpu_ami_sandbox.demo.uses import USES
 from tests.support.account import REGION, World, world
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from gpu_ami import collector
 from gpu_ami.aws.access import Access
+from gpu_ami.cleanup.cleanup import Request, cleanup
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.console import Console
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs.cleaning import Request, cleanup
 from gpu_ami.options import Options
 from gpu_ami.settings import EMBEDDED
 

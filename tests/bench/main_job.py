@@ -7,10 +7,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from gpu_ami.sandbox.inputs import packer_values
-from gpu_ami.sandbox.session import Sandbox
 from gpu_ami.tools import packer_tools, terraform_tools
 from gpu_ami.workspace import Workspace
+from gpu_ami_sandbox.packer_values import packer_values
+from gpu_ami_sandbox.session import Sandbox
 from tests.bench.measure import in_turn, say, seconds
 from tests.e2e.conftest import Checkout, make_checkout
 

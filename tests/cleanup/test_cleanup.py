@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from gpu_ami.cleanup.cleanup import Request, cleanup
 from gpu_ami.cleanup.journal import Journal, new_path, read, unfinished
 from gpu_ami.cleanup.journal_events import Begin, End, ImageRecord, Unknown, Will
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
-from gpu_ami.jobs.cleaning import Request, cleanup
-from gpu_ami.sandbox.demouses import USES
-from gpu_ami.sandbox.images import SandboxAmi
 from gpu_ami.settings import Cleanup
+from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
+from gpu_ami_sandbox.demo.uses import USES
 from tests.support.account import OTHER_REGION, REGION, SNAPSHOT_CLAIMS, Task, World, other_region, task
 
 FLAGS = Flags(older_than="30d", keep="1")
@@ -91,7 +91,7 @@ def test_what_cannot_come_back_needs_to_be_said(here: World, tmp_path: Path, unu
 def test_a_rule_for_one_of_the_two_is_not_enough(here: World, tmp_path: Path, unused: SandboxAmi, kind: str) -> None:
     """An AMI without its snapshots, or the other way round, does not come back."""
     here.keep_deleted()
-    from gpu_ami.sandbox.recyclebin import recycle_bin
+    from gpu_ami_sandbox.aws.ec2.recycle_bin import recycle_bin
 
     rules = recycle_bin(here.maker.ec2).rules
     for key in [key for key, rule in rules.items() if rule["ResourceType"] == kind]:
@@ -210,7 +210,7 @@ def test_a_file_written_since_the_plan_protects_what_it_names(
         (tmp_path / name).write_text(f'ami = "{unused.id}"')
         return new_path(*given)
 
-    monkeypatch.setattr("gpu_ami.jobs.cleaning.new_path", meanwhile)
+    monkeypatch.setattr("gpu_ami.cleanup.cleanup.new_path", meanwhile)
     done = _clean(here, tmp_path, yes=True, permanent=True)
 
     assert unused.id in here.there()
@@ -220,7 +220,7 @@ def test_a_file_written_since_the_plan_protects_what_it_names(
 def test_a_wrong_clock_is_noticed(here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: Any) -> None:
     """Two years ahead, every AMI looks old enough."""
     ahead = SimpleNamespace(now=lambda zone: datetime.now(zone) + timedelta(days=700))
-    monkeypatch.setattr("gpu_ami.jobs.cleaning.datetime", ahead)
+    monkeypatch.setattr("gpu_ami.cleanup.cleanup.datetime", ahead)
 
     with pytest.raises(SafetyError, match="set the clock"):
         _clean(here, tmp_path, yes=True, permanent=True)
@@ -737,7 +737,7 @@ def test_ctrl_c_says_how_to_go_on(here: World, tmp_path: Path, unused: SandboxAm
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gpu_ami.jobs.cleaning.Apply.images", interrupt)
+    monkeypatch.setattr("gpu_ami.cleanup.cleanup.Apply.images", interrupt)
 
     with pytest.raises(InterruptedRunError, match=r"cleanup-.*\.jsonl, and a new run finishes it"):
         _clean(here, tmp_path, yes=True, permanent=True)

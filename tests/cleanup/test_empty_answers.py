@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpu_ami.sandbox.demouses import USES
+from gpu_ami_sandbox.demo.uses import USES
 from tests.support.account import World, doomed
 
 # EC2's own second opinion would save these AMIs: the sources must do so alone.

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.cleanup.apply import Apply, Result, selected_verdicts
-from gpu_ami.cleanup.guard import Guard
+from gpu_ami.cleanup.execute import Apply, Result, selected_verdicts
 from gpu_ami.cleanup.journal import Entry, Journal, read, unfinished
 from gpu_ami.cleanup.journal_events import DELETED, Begin, End, ImageRecord, SnapshotOutcome, Will
-from gpu_ami.cleanup.leftovers import OrphanedSnapshots
-from gpu_ami.cleanup.plan import Plan
-from gpu_ami.cleanup.planning import make_plan
+from gpu_ami.cleanup.plan_document import Plan
+from gpu_ami.cleanup.planner import make_plan
 from gpu_ami.cleanup.policy import Mode, Policy
-from gpu_ami.sandbox.demouses import USES
-from gpu_ami.sandbox.gate import Call, Fault
-from gpu_ami.sandbox.images import SandboxAmi
-from gpu_ami.sandbox.recyclebin import SNAPSHOT, recycle_bin
+from gpu_ami.cleanup.recheck import Guard
+from gpu_ami.cleanup.snapshots import OrphanedSnapshots
+from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
+from gpu_ami_sandbox.aws.ec2.recycle_bin import SNAPSHOT, recycle_bin
+from gpu_ami_sandbox.aws.gate import Call, Fault
+from gpu_ami_sandbox.demo.uses import USES
 from tests.support.account import EVERYTHING, OTHER_REGION, REGION, SNAPSHOT_CLAIMS, World, doomed, other_region
 
 
@@ -552,7 +552,7 @@ def test_only_what_was_planned_is_done(here: World, more: dict[str, Any]) -> Non
 
 def test_an_interrupt_starts_no_other_act(here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C: what is under way ends, nothing new begins, and the journal has no end for the next run to find."""
-    monkeypatch.setattr("gpu_ami.cleanup.apply._WORKERS_PER_REGION", 1)
+    monkeypatch.setattr("gpu_ami.cleanup.execute._WORKERS_PER_REGION", 1)
     here.newest()
     here.in_use()
     images = [here.image(100 + n) for n in range(6)]

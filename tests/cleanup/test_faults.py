@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.cleanup.cleanup import Request, cleanup
 from gpu_ami.cleanup.journal import read
 from gpu_ami.cleanup.journal_events import DELETED
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import PipelineError
-from gpu_ami.jobs.cleaning import Request, cleanup
-from gpu_ami.sandbox.demouses import USES
-from gpu_ami.sandbox.gate import Call, ConnectionCutError, Fault, error_answer
+from gpu_ami_sandbox.aws.gate import Call, ConnectionCutError, Fault, error_answer
+from gpu_ami_sandbox.demo.uses import USES
 from tests.support.account import REGION, World, task
 
 ROOT = Path(__file__).parents[2]

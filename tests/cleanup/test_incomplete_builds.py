@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.aws.build_resources import KINDS, BuildResource
 from gpu_ami.aws.images import Image
-from gpu_ami.aws.leftovers import KINDS, BuildResource
 from gpu_ami.aws.references.source import Reference
 from gpu_ami.cleanup.decide import SourceReport
+from gpu_ami.cleanup.incomplete_builds import SweepVerdict, decide_sweep, started_at, sweep_blocks, without_unseen
 from gpu_ami.cleanup.policy import Policy
-from gpu_ami.cleanup.sweep import SweepVerdict, decide_sweep, started_at, sweep_blocks, without_unseen
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 LONGEST = timedelta(hours=5)

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.calls import RefusedError, UnansweredError
+from gpu_ami.aws.caller import RefusedError, UnansweredError
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery
 from gpu_ami.cleanup.decide import SourceReport
-from gpu_ami.cleanup.survey import Location, Survey, query_source
-from gpu_ami.cleanup.tree import LocalSource
+from gpu_ami.cleanup.inventory import Location, Survey, query_source
+from gpu_ami.cleanup.local_references import LocalSource
 from gpu_ami.errors import AwsError
 from tests.support.account import EVERYTHING
 from tests.support.fake_caller import FakeCaller, Script

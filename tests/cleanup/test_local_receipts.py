@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gpu_ami.cleanup.receipts import protected_by_receipts
-from gpu_ami.cleanup.tree import scan
+from gpu_ami.cleanup.local_receipts import protected_by_receipts
+from gpu_ami.cleanup.local_references import scan
 from gpu_ami.errors import TerraformError
-from tests.cleanup.test_tree import A, B, C, D, named, scanned, tree_of
+from tests.cleanup.test_local_references import A, B, C, D, named, scanned, tree_of
 
 
 def _receipt(when: str, *changes: tuple[str, str | None, str], account: str = "1", region: str = "here") -> str:

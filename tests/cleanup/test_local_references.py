@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.cleanup.plan import FORMAT
+from gpu_ami.cleanup.local_references import LocalSource, last_build_ids, scan
+from gpu_ami.cleanup.plan_document import FORMAT
 from gpu_ami.cleanup.policy import LOCAL_SOURCES
-from gpu_ami.cleanup.tree import LocalSource, last_build_ids, scan
 from gpu_ami.errors import TerraformError
 
 A, B, C, D = (f"ami-{number:017x}" for number in range(1, 5))
@@ -123,7 +123,7 @@ def test_a_file_in_utf_16_is_read(tmp_path: Path) -> None:
 
 def test_a_file_larger_than_a_chunk_is_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A state can have hundreds of megabytes, and an id can lie across two chunks."""
-    monkeypatch.setattr("gpu_ami.cleanup.tree._CHUNK", 40)
+    monkeypatch.setattr("gpu_ami.cleanup.local_references._CHUNK", 40)
     found = scanned(tree_of(tmp_path, **{"a.tfstate": "x" * 35 + A + "\xff" * 90 + B}))
 
     assert named(found["terraform-state"]) == {A, B}

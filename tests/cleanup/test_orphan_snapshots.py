@@ -9,8 +9,8 @@ import pytest
 
 from gpu_ami.aws.images import Image, Snapshot
 from gpu_ami.aws.references.source import Reference
-from gpu_ami.cleanup.orphans import find_orphans, made_for, without_shared
-from gpu_ami.cleanup.plan import Orphan
+from gpu_ami.cleanup.orphan_snapshots import find_orphans, made_for, without_shared
+from gpu_ami.cleanup.plan_document import Orphan
 from gpu_ami.cleanup.policy import Policy, Scope
 
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.cleanup.tree import LocalSource, scan
-from gpu_ami.sandbox.demouses import USES
-from gpu_ami.sandbox.images import SandboxAmi
+from gpu_ami.cleanup.local_references import LocalSource, scan
+from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
+from gpu_ami_sandbox.demo.uses import USES
 from tests.support.account import OTHER_REGION, REGION, World, doomed, other_region, reasons
 
 # Which source is the one that sees each reason.

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 
 from gpu_ami.aws.images import Image, Snapshot
-from gpu_ami.aws.recyclebin import IMAGE, SNAPSHOT, Rule
-from gpu_ami.cleanup import view
+from gpu_ami.aws.recycle_bin import IMAGE, SNAPSHOT, Rule
+from gpu_ami.cleanup import plan_tables
 from gpu_ami.cleanup.decide import Decision, Reason, SourceReport, Verdict
-from gpu_ami.cleanup.plan import Bin, Orphan, Plan
-from gpu_ami.cleanup.planning import clock_reports
+from gpu_ami.cleanup.plan_document import Bin, Orphan, Plan
+from gpu_ami.cleanup.planner import clock_reports
 from gpu_ami.cleanup.policy import Policy
 from gpu_ami.console import Table
 
@@ -120,7 +120,7 @@ def test_an_unknown_price_makes_unknown_savings() -> None:
 
     assert plan.usd_per_month is None
     assert plan.document()["totals"]["usd_per_month"] is None
-    assert "unknown a month" in _text(view.plan_table(plan))
+    assert "unknown a month" in _text(plan_tables.plan_table(plan))
 
 
 def test_only_deletions_save_anything() -> None:
@@ -129,7 +129,7 @@ def test_only_deletions_save_anything() -> None:
     plan = _plan(decision=Decision((verdict,)), policy=Policy(older_than=timedelta(days=30), keep=1, mode="disable"))
 
     assert (plan.gib, plan.irrecoverable()) == (0.0, [])
-    assert "1 AMI to disable" in _text(view.plan_table(plan))
+    assert "1 AMI to disable" in _text(plan_tables.plan_table(plan))
 
 
 def _orphan(**more: Any) -> Orphan:
@@ -143,27 +143,27 @@ def test_orphans_count_too() -> None:
 
     assert plan.gib == 28.0
     assert plan.irrecoverable() == ["ami-1", "snap-9"]
-    assert "snap-9 | r | ami-9 | 2026-11-23 (0 d) | 8.0 | delete" in _text(*view.orphan_tables(plan))
-    assert "1 orphan snapshot to delete" in _text(view.plan_table(plan))
-    assert view.orphan_tables(_plan()) == []
+    assert "snap-9 | r | ami-9 | 2026-11-23 (0 d) | 8.0 | delete" in _text(*plan_tables.orphan_tables(plan))
+    assert "1 orphan snapshot to delete" in _text(plan_tables.plan_table(plan))
+    assert plan_tables.orphan_tables(_plan()) == []
 
 
 def test_the_table_says_until_when_and_what_to_do_otherwise() -> None:
     """Before --yes the reader must know whether there is a way back."""
-    assert "Recoverable from the Recycle Bin until 2026-11-30." in _text(view.plan_table(_plan()))
-    lost = _text(view.plan_table(_plan(bins={"r": Bin(error="rbin:ListRules: denied")})))
+    assert "Recoverable from the Recycle Bin until 2026-11-30." in _text(plan_tables.plan_table(_plan()))
+    lost = _text(plan_tables.plan_table(_plan(bins={"r": Bin(error="rbin:ListRules: denied")})))
     assert "1 of them cannot be brought back" in lost
     assert "rbin:ListRules: denied" in lost
     assert "--permanent" in lost
     only_orphans = _plan(decision=Decision(()), orphans=(_orphan(),), bins={"r": BOTH})
-    assert "Recoverable from the Recycle Bin." in _text(view.plan_table(only_orphans))
+    assert "Recoverable from the Recycle Bin." in _text(plan_tables.plan_table(only_orphans))
 
 
 def test_the_table_shows_three_reasons_and_how_many_more() -> None:
     """The JSON has them all."""
     reasons = tuple(Reason(str(n), f"reason {n}") for n in range(5))
     kept = Verdict(AMI, "f", "keep", reasons)
-    text = _text(view.plan_table(_plan(decision=Decision((kept,), ("batch failed",), outside=3))))
+    text = _text(plan_tables.plan_table(_plan(decision=Decision((kept,), ("batch failed",), outside=3))))
 
     assert "reason 0; reason 1; reason 2; and 2 more" in text
     assert "0 AMIs to delete, 1 to keep, 3 outside the scope" in text
@@ -174,8 +174,8 @@ def test_regions_have_a_column_when_there_are_several() -> None:
     """With one region it would say the same in each line."""
     undated = msgspec.structs.replace(AMI, created=None, last_launched=NOW)
 
-    assert "region" not in view.plan_table(_plan()).columns
-    table = view.plan_table(_plan(undated, regions=("r", "s")))
+    assert "region" not in plan_tables.plan_table(_plan()).columns
+    table = plan_tables.plan_table(_plan(undated, regions=("r", "s")))
     assert "region" in table.columns
     assert "ami-1 | r | f | unknown | 2026-11-23 (0 d)" in _text(table)
 
@@ -188,7 +188,7 @@ def test_sources_are_shown_once_with_their_worst_status() -> None:
         SourceReport("receipts", None, "skipped", error="none"),
         *(SourceReport("parameters", r, "ok", notes=(f"note {r}",)) for r in "abcde"),
     ]
-    rows = view.source_table(_plan(reports=reports)).rows
+    rows = plan_tables.source_table(_plan(reports=reports)).rows
 
     assert rows[0] == ("batch", "failed", "4", "2", "denied; a note")
     assert rows[1][:2] == ("receipts", "skipped")

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.calls import RefusedError
+from gpu_ami.aws.caller import RefusedError
 from gpu_ami.aws.images import Image, Snapshot
-from gpu_ami.aws.recyclebin import IMAGE, SNAPSHOT, Kind, Rule
-from gpu_ami.cleanup.binproof import BinProof
-from gpu_ami.cleanup.plan import Bin
+from gpu_ami.aws.recycle_bin import IMAGE, SNAPSHOT, Kind, Rule
+from gpu_ami.cleanup.plan_document import Bin
+from gpu_ami.cleanup.recycle_bin_check import BinProof
 from tests.support.fake_caller import FakeCaller
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.cleanup.cleanup import Request, cleanup
 from gpu_ami.cleanup.journal import Journal, read
 from gpu_ami.cleanup.journal_events import Begin, End, Removed, WillRemove
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import PartialError, SafetyError, UsageError
-from gpu_ami.jobs.cleaning import Request, cleanup
-from gpu_ami.sandbox.recyclebin import recycle_bin
+from gpu_ami_sandbox.aws.ec2.recycle_bin import recycle_bin
 from tests.support.account import Task, World, task
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from moto.iam.models import iam_backends
 
-from gpu_ami.aws import leftovers
+from gpu_ami.aws import build_resources
 from gpu_ami.cleanup.journal import new_path
+from gpu_ami.cleanup.sweep import SweepRequest, longest_build, sweep
 from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, UsageError
-from gpu_ami.jobs.sweeping import SweepRequest, longest_build, sweep
-from gpu_ami.sandbox.demomaker import FAMILY
+from gpu_ami_sandbox.demo.factory import FAMILY
 from tests.support.account import REGION, Task, World, task
 
 DEAD = "20250115T120000Z-abc123"
@@ -193,7 +193,7 @@ def test_an_ami_that_is_needed_since_the_plan_stays(
             here.aws.gate.deny("batch:*")
         return new_path(*arguments, **named)
 
-    monkeypatch.setattr("gpu_ami.jobs.sweeping.new_path", meanwhile)
+    monkeypatch.setattr("gpu_ami.cleanup.sweep.new_path", meanwhile)
 
     done = _sweep(here, tmp_path, yes=True)
 
@@ -328,7 +328,7 @@ def test_instances_that_do_not_end_are_waited_for_and_said(here: World) -> None:
     seconds = iter(range(0, 10_000, 200))
 
     with pytest.raises(Exception, match="still not terminated"):
-        leftovers.wait_until_terminated(
+        build_resources.wait_until_terminated(
             caller, [instance.id], clock=lambda: float(next(seconds)), sleep=lambda _seconds: None
         )
 
@@ -341,7 +341,7 @@ def test_ctrl_c_says_where_it_is_written(here: World, tmp_path: Path, monkeypatc
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gpu_ami.jobs.sweeping.Sweep.run", interrupt)
+    monkeypatch.setattr("gpu_ami.cleanup.sweep.Sweep.run", interrupt)
 
     with pytest.raises(InterruptedRunError, match=r"sweep-.*\.jsonl"):
         _sweep(here, tmp_path, yes=True)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gpu_ami.cleanup.journal import new_path
-from gpu_ami.jobs.sweeping import SweepRequest, sweep
-from tests.jobs.test_sweeping import dead_build
+from gpu_ami.cleanup.sweep import SweepRequest, sweep
+from tests.cleanup.test_sweep import dead_build
 from tests.support.account import World, task
 
 TAGGED = ["instance", "volume", "security-group", "key-pair"]
@@ -25,7 +25,7 @@ def results(here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
             between()
             return new_path(*arguments, **named)
 
-        monkeypatch.setattr("gpu_ami.jobs.sweeping.new_path", meanwhile)
+        monkeypatch.setattr("gpu_ami.cleanup.sweep.new_path", meanwhile)
         done = task(here, tmp_path)
         sweep(done.run, SweepRequest(yes=True))
         return {each["image_id"]: each for each in done.document["results"]}

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from gpu_ami.cost.inputs import CostRequest, gather
 from gpu_ami.cost.model import Case
-from gpu_ami.cost.table import load
+from gpu_ami.cost.price_table import load
 
 SEOUL = "ap-northeast-2"
 TODAY = date(2026, 11, 23)

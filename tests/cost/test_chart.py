@@ -15,8 +15,8 @@ from gpu_ami.cost import svg
 from gpu_ami.cost.chart import WIDTH, draw, write
 from gpu_ami.cost.drawing import Area, Dot, Drawing, Line, Rectangle, Text
 from gpu_ami.cost.inputs import CostRequest
+from gpu_ami.cost.price_table import load
 from gpu_ami.cost.report import CostReport, report
-from gpu_ami.cost.table import load
 from gpu_ami.errors import UsageError
 from tests.cost.builders import SEOUL, TODAY
 

@@ -9,8 +9,8 @@ import pytest
 
 from gpu_ami.cost.inputs import CostRequest
 from gpu_ami.cost.model import Case
+from gpu_ami.cost.price_table import load
 from gpu_ami.cost.report import report
-from gpu_ami.cost.table import load
 from gpu_ami.units import show_duration
 from tests.cost.builders import SEOUL, TODAY, real_case, seed_case
 

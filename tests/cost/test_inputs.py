@@ -8,7 +8,7 @@ import pytest
 
 from gpu_ami.cost.figure import Figure
 from gpu_ami.cost.inputs import CostRequest, gather
-from gpu_ami.cost.table import load
+from gpu_ami.cost.price_table import load
 from gpu_ami.errors import UsageError
 from tests.cost.builders import SEOUL
 

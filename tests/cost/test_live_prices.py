@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from gpu_ami.aws.prices import Looked, SpotChange, SpotHistory
-from gpu_ami.cost import live
-from gpu_ami.cost.table import load, parse
-from gpu_ami.cost.tabletext import render
+from gpu_ami.aws.price_list import Looked, SpotChange, SpotHistory
+from gpu_ami.cost import live_prices
+from gpu_ami.cost.price_table import load, parse
+from gpu_ami.cost.price_table_yaml import render
 from tests.cost.builders import SEOUL
 
 _NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
@@ -23,7 +23,7 @@ def _history(*prices: str) -> SpotHistory:
     return SpotHistory(start, _NOW, changes)
 
 
-def _live(region: str = SEOUL) -> live.LivePrices:
+def _live(region: str = SEOUL) -> live_prices.LivePrices:
     looked = Looked(
         on_demand={"g5.xlarge": Decimal("1.3000000000"), "p9.large": Decimal("40.0000000000")},
         spot={
@@ -33,12 +33,12 @@ def _live(region: str = SEOUL) -> live.LivePrices:
         rates={"snapshot_usd_per_gib_month": Decimal("0.0510000000")},
         problems={"nat_usd_per_gb": "no such product"},
     )
-    return live.summarise(looked, region, types=["g5.xlarge", "p9.large"], now=_NOW, spot_days=30)
+    return live_prices.summarise(looked, region, types=["g5.xlarge", "p9.large"], now=_NOW, spot_days=30)
 
 
 def test_live_prices_take_the_place_of_the_tables() -> None:
     """With their own source, so that a reader sees which figures are of today."""
-    table = live.overlay(load(), _live())
+    table = live_prices.overlay(load(), _live())
 
     snapshot = table.rate(SEOUL, "snapshot_usd_per_gib_month")
     spot = table.hourly(SEOUL, "g5.xlarge", "spot")
@@ -50,7 +50,7 @@ def test_live_prices_take_the_place_of_the_tables() -> None:
 
 def test_what_was_not_looked_up_stays() -> None:
     """A price that AWS did not give is still the table's, not unknown and not 0."""
-    before, after = load(), live.overlay(load(), _live())
+    before, after = load(), live_prices.overlay(load(), _live())
 
     assert after.rate(SEOUL, "nat_usd_per_gb") == before.rate(SEOUL, "nat_usd_per_gb")
     assert after.hourly(SEOUL, "g6.xlarge", "spot") == before.hourly(SEOUL, "g6.xlarge", "spot")
@@ -59,7 +59,7 @@ def test_what_was_not_looked_up_stays() -> None:
 
 def test_new_types_and_regions_are_added() -> None:
     """--live works where the table has nothing."""
-    table = live.overlay(load(), _live("sa-east-1"))
+    table = live_prices.overlay(load(), _live("sa-east-1"))
 
     assert table.hourly("sa-east-1", "p9.large", "on-demand").mid.value == 40
     assert table.hourly("sa-east-1", "p9.large", "spot").mid.value is None
@@ -68,21 +68,21 @@ def test_new_types_and_regions_are_added() -> None:
 
 def test_a_refreshed_table_can_be_written_and_forgets_unused_sources() -> None:
     """In the file the prices are a dated table's; a source that nothing names any more would mislead."""
-    table = live.overlay(load(), _live(), kind="table")
+    table = live_prices.overlay(load(), _live(), kind="table")
 
     assert parse(render(table), source="t") == table
     assert table.rate(SEOUL, "snapshot_usd_per_gib_month").source == "table of 2026-11-23 (AWS Price List)"
     used = {rate.source for place in table.regions.values() for rate in place.rates.values()}
     assert used <= table.sources.keys()
     small = msgspec.structs.replace(load(), regions={SEOUL: load().regions[SEOUL]})
-    assert "fsr" not in live.overlay(small, _live()).sources
+    assert "fsr" not in live_prices.overlay(small, _live()).sources
 
 
 def test_kept_prices_answer_for_a_day_and_for_the_types_that_were_asked(tmp_path: Path) -> None:
     """A type without a price was asked for too: asking again each time would not find one."""
-    live.keep(tmp_path / "prices.json", _live())
+    live_prices.keep(tmp_path / "prices.json", _live())
 
-    kept = live.load_kept(tmp_path / "prices.json")
+    kept = live_prices.load_kept(tmp_path / "prices.json")
 
     assert kept == _live()
     assert kept is not None
@@ -97,5 +97,5 @@ def test_unreadable_kept_prices_are_looked_up_again(tmp_path: Path) -> None:
     """A cut-off or foreign file in a cache is no error of the user's."""
     (tmp_path / "cut").write_text('{"region": "x"')
 
-    assert live.load_kept(tmp_path / "cut") is None
-    assert live.load_kept(tmp_path / "none") is None
+    assert live_prices.load_kept(tmp_path / "cut") is None
+    assert live_prices.load_kept(tmp_path / "none") is None

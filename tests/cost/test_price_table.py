@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gpu_ami.cost.table import BUNDLED, RATES, Source, known_are, load, meant, nearest, parse
+from gpu_ami.cost.price_table import BUNDLED, RATES, Source, known_are, load, meant, nearest, parse
 from gpu_ami.errors import UsageError
 from tests.cost.builders import SEOUL
 

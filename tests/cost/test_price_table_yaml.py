@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gpu_ami.cost.table import BUNDLED, load, parse
-from gpu_ami.cost.tabletext import render
+from gpu_ami.cost.price_table import BUNDLED, load, parse
+from gpu_ami.cost.price_table_yaml import render
 from gpu_ami.files import read_text
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from gpu_ami.console import Console
-from gpu_ami.cost.table import BUNDLED, load, parse
+from gpu_ami.cost import prices
+from gpu_ami.cost.price_table import BUNDLED, load, parse
 from gpu_ami.errors import DifferenceError, PartialError, UsageError
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import pricing
 from gpu_ami.options import Options
-from gpu_ami.sandbox.session import Sandbox
+from gpu_ami_sandbox.session import Sandbox
 
 _SEOUL = "ap-northeast-2"
 
@@ -33,7 +33,7 @@ def test_the_table_is_rewritten_with_a_diff(tmp_path: Path, local_aws: Sandbox) 
     before = BUNDLED.read_bytes()
 
     with pytest.raises(PartialError, match="not found and stay as they were"):
-        pricing.finish(run, pricing.refresh(run, regions=_SEOUL))
+        prices.finish(run, prices.refresh(run, regions=_SEOUL))
 
     written = parse((tmp_path / ".sandbox" / "prices.yaml").read_text(), source="written")
     assert "live" not in written.rate(_SEOUL, "snapshot_usd_per_gib_month").source
@@ -51,12 +51,12 @@ def test_a_second_look_starts_from_the_first(tmp_path: Path, local_aws: Sandbox)
     """And finds nothing new: the file is left alone."""
     first, _ = _run(tmp_path, local_aws)
     with pytest.raises(PartialError):
-        pricing.finish(first, pricing.refresh(first, regions=_SEOUL))
+        prices.finish(first, prices.refresh(first, regions=_SEOUL))
     second, err = _run(tmp_path, local_aws)
 
-    refreshed = pricing.refresh(second, regions=_SEOUL)
+    refreshed = prices.refresh(second, regions=_SEOUL)
     with pytest.raises(PartialError):
-        pricing.finish(second, refreshed)
+        prices.finish(second, refreshed)
 
     assert not refreshed.changed
     assert "is up to date; left alone" in err.getvalue()
@@ -72,7 +72,7 @@ def test_a_check_and_a_dry_run_write_nothing(
     run, err = _run(tmp_path, local_aws, **options)
 
     with pytest.raises(error):
-        pricing.finish(run, pricing.refresh(run, regions="us-east-1"), check=check)
+        prices.finish(run, prices.refresh(run, regions="us-east-1"), check=check)
 
     assert "Would write .sandbox/prices.yaml." in err.getvalue()
     assert not (tmp_path / ".sandbox" / "prices.yaml").exists()
@@ -81,9 +81,9 @@ def test_a_check_and_a_dry_run_write_nothing(
 def test_a_complete_look_ends_well(tmp_path: Path, local_aws: Sandbox) -> None:
     """Without problems there is no error; the document is what programs read."""
     run, _ = _run(tmp_path, local_aws)
-    refreshed = pricing.Refreshed(tmp_path / "p.yaml", "a\n", "b\n", ())
+    refreshed = prices.Refreshed(tmp_path / "p.yaml", "a\n", "b\n", ())
 
-    pricing.finish(run, refreshed)
+    prices.finish(run, refreshed)
 
     assert (tmp_path / "p.yaml").read_text() == "b\n"
     assert refreshed.document("p.yaml") == {"file": "p.yaml", "changed": True, "problems": []}
@@ -95,6 +95,6 @@ def test_a_region_without_prices_is_refused(tmp_path: Path, local_aws: Sandbox, 
     run, _ = _run(tmp_path, local_aws)
 
     with pytest.raises(UsageError) as caught:
-        pricing.refresh(run, regions=region)
+        prices.refresh(run, regions=region)
 
     assert "--live" not in str(caught.value), "invoke prices has no such flag"

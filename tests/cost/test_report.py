@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gpu_ami.cost.inputs import CostRequest
+from gpu_ami.cost.price_table import load
 from gpu_ami.cost.report import CostReport, report
-from gpu_ami.cost.table import load
 from gpu_ami.errors import UsageError
 from tests.cost.builders import SEOUL, TODAY
 

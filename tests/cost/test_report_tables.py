@@ -10,9 +10,9 @@ import pytest
 
 from gpu_ami.console import Console
 from gpu_ami.cost.inputs import CostRequest
+from gpu_ami.cost.price_table import load
 from gpu_ami.cost.report import CostReport, report
-from gpu_ami.cost.table import load
-from gpu_ami.cost.tables import headline, tables
+from gpu_ami.cost.report_tables import headline, tables
 from tests.cost.builders import SEOUL, TODAY
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_ami.aws.prices import SpotChange, SpotHistory
+from gpu_ami.aws.price_list import SpotChange, SpotHistory
 from gpu_ami.cost.spot import held_by_zone, percentiles
 
 _START = datetime(2026, 10, 1, tzinfo=timezone.utc)

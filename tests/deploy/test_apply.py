@@ -14,6 +14,8 @@ from filelock import FileLock
 from moto.core.utils import utcnow
 
 from gpu_ami.aws import batch
+from gpu_ami.deploy import apply, history, plan, wait
+from gpu_ami.deploy.apply import Request
 from gpu_ami.errors import (
     AwsError,
     InterruptedRunError,
@@ -23,12 +25,10 @@ from gpu_ami.errors import (
     ToolError,
     UsageError,
 )
-from gpu_ami.handover import history, receipts
-from gpu_ami.handover.receipts import Receipt
-from gpu_ami.jobs import applying, planning, settling
-from gpu_ami.jobs.applying import Request
-from gpu_ami.sandbox.batch import service_linked_role
-from gpu_ami.sandbox.demomaker import FAMILY
+from gpu_ami.records import receipt as receipts
+from gpu_ami.records.receipt import Receipt
+from gpu_ami_sandbox.aws.batch import service_linked_role
+from gpu_ami_sandbox.demo.factory import FAMILY
 from tests.support.account import OTHER_REGION, Task, World, other_region, task
 from tests.support.fake_terraform import LOCKED, FakeTerraform, address
 from tests.support.plans import change, complaint, values
@@ -40,13 +40,13 @@ def _apply(
     terraform: FakeTerraform, *, yes: bool = True, settings: dict[str, Any] | None = None, **request: Any
 ) -> Task:
     done = task(terraform.here, terraform.folder.parent, **(settings or {}))
-    applying.apply(done.run, Request(yes=yes, **request))
+    apply.apply(done.run, Request(yes=yes, **request))
     return done
 
 
 def _plan(terraform: FakeTerraform, *allow: str, variables: tuple[str, ...] = ()) -> Task:
     done = task(terraform.here, terraform.folder.parent)
-    planning.plan(done.run, variables=variables, allow_replace=allow)
+    plan.plan(done.run, variables=variables, allow_replace=allow)
     return done
 
 
@@ -235,7 +235,7 @@ def test_a_refused_plan_is_shown_and_not_applied(terraform: FakeTerraform) -> No
     done = task(terraform.here, terraform.folder.parent)
 
     with pytest.raises(TerraformError, match="destroyed"):
-        applying.apply(done.run, Request(yes=True))
+        apply.apply(done.run, Request(yes=True))
 
     assert done.document["findings"][0]["code"] == "destroyed"
     assert terraform.live() == {}
@@ -354,7 +354,7 @@ def test_jobs_that_begin_while_somebody_confirms_count(
     _handed_over(terraform)
     _apply(terraform)
     _handed_over(terraform, 4)
-    monkeypatch.setattr(applying, "_confirm", lambda *_args: _run_a_job(terraform.here, 90))
+    monkeypatch.setattr(apply, "_confirm", lambda *_args: _run_a_job(terraform.here, 90))
 
     with pytest.raises(TerraformError, match="running for 90 min"):
         _apply(terraform)
@@ -380,7 +380,7 @@ def test_a_plan_file_that_changes_is_not_applied(terraform: FakeTerraform, monke
     def confirm(_run: Any, review: Any, _request: Any) -> None:
         review.saved.file.write_text("{}")
 
-    monkeypatch.setattr(applying, "_confirm", confirm)
+    monkeypatch.setattr(apply, "_confirm", confirm)
 
     with pytest.raises(SafetyError, match="changed after it was checked"):
         _apply(terraform)
@@ -693,7 +693,7 @@ def looks(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> list[str
         return found
 
     monkeypatch.setattr(batch, "environments", environments)
-    monkeypatch.setattr(settling, "_POLL_S", 0.01)
+    monkeypatch.setattr(wait, "_POLL_S", 0.01)
     return statuses
 
 
@@ -794,7 +794,7 @@ def test_who_stops_waiting_does_not_make_it_fail(
     def raises(*_args: Any, **_more: Any) -> None:
         raise cause
 
-    monkeypatch.setattr(settling, "wait_until_settled", raises)
+    monkeypatch.setattr(wait, "wait_until_settled", raises)
 
     with pytest.raises(kind, match=rf"{words}.*`invoke status`"):
         _apply(terraform)
@@ -837,8 +837,8 @@ def test_an_environment_that_is_made_is_not_waited_for(terraform: FakeTerraform)
 def test_a_wait_that_is_no_number_is_refused(word: str) -> None:
     """Before anything is asked for."""
     with pytest.raises(UsageError, match="--wait 90"):
-        applying.minutes(word)
-    assert (applying.minutes(None), applying.minutes("90")) == (None, 90)
+        apply.minutes(word)
+    assert (apply.minutes(None), apply.minutes("90")) == (None, 90)
 
 
 def test_no_changes_is_a_result_too(terraform: FakeTerraform) -> None:
@@ -847,7 +847,7 @@ def test_no_changes_is_a_result_too(terraform: FakeTerraform) -> None:
     _apply(terraform)
     done = task(terraform.here, terraform.folder.parent, output="markdown")
 
-    planning.plan(done.run, variables=(), allow_replace=())
+    plan.plan(done.run, variables=(), allow_replace=())
 
     assert "No resource changes." in done.out.getvalue()
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from gpu_ami.handover.guard import Facts, Finding, RunningJob, judge
-from gpu_ami.handover.planned import read
+from gpu_ami.deploy.guard import Facts, Finding, RunningJob, judge
+from gpu_ami.terraform.plan_file import read
 from tests.support.plans import ARN, CLUSTER, ON_DEMAND, QUEUE, SPOT, A, B, C, change, move, plan_text, values
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)

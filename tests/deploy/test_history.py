@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from gpu_ami.deploy.history import Step, agreed_target, steps_back
 from gpu_ami.errors import UsageError
-from gpu_ami.handover.history import Step, agreed_target, steps_back
-from gpu_ami.handover.receipts import Action, Change, Filed, Receipt, Status
+from gpu_ami.records.receipt import Action, Change, Filed, Receipt, Status
 
 A, B, C, D = (f"ami-{number:017x}" for number in range(1, 5))
 _NOON = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)

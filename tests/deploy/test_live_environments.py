@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws import batch
-from gpu_ami.jobs.reading_back import Live
+from gpu_ami.deploy.live_environments import Live
 from tests.support.environments import A, environment
 
 B = "ami-0123456789abcdef1"

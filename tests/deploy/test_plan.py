@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from gpu_ami.deploy import plan
+from gpu_ami.deploy.plan import handed_over
 from gpu_ami.errors import UsageError
-from gpu_ami.jobs import handing, planning
-from gpu_ami.jobs.planning import handed_over
+from gpu_ami.handover import update_tfvars
 from gpu_ami.settings import Handover
 from tests.support.account import REGION, task
 from tests.support.fake_terraform import FakeTerraform
@@ -76,10 +77,10 @@ def test_what_is_advised_about_it_works(terraform: FakeTerraform, name: str, bad
     with pytest.raises(UsageError, match="write null there by hand and run `invoke update-tfvars`"):
         handed_over(run, file)
     with pytest.raises(UsageError):
-        handing.plan_hand_over(run, {REGION: A})
+        update_tfvars.plan_hand_over(run, {REGION: A})
     file.write_text(mended)
 
-    assert handing.plan_hand_over(run, {REGION: A}).new == A
+    assert update_tfvars.plan_hand_over(run, {REGION: A}).new == A
 
 
 def test_without_a_file_nothing_was_handed_over(terraform: FakeTerraform, tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_the_table_has_the_amis_first(terraform: FakeTerraform) -> None:
     terraform.extra = [change(f"{kind}.x", ("delete", "create"), kind=kind, before={}, after={}, because=because)]
     done = task(terraform.here, terraform.folder.parent, output="table")
 
-    planning.plan(done.run, variables=(), allow_replace=())
+    plan.plan(done.run, variables=(), allow_replace=())
 
     lines = [line for line in done.out.getvalue().splitlines() if "aws_" in line]
     assert [f"none -> {ami}" in line for line in lines] == [True, True, False]

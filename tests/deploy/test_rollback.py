@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.deploy import apply, rollback
+from gpu_ami.deploy.rollback import Request
 from gpu_ami.errors import SafetyError, TerraformError, UsageError
-from gpu_ami.handover import receipts
-from gpu_ami.jobs import applying, rolling_back
-from gpu_ami.jobs.rolling_back import Request
+from gpu_ami.records import receipt as receipts
 from tests.support.account import Task, task
 from tests.support.fake_terraform import FakeTerraform
 from tests.support.plans import change, complaint
@@ -21,7 +21,7 @@ def amis(terraform: FakeTerraform) -> list[str]:
     made = [terraform.here.image(age).id for age in (9, 6, 3)]
     for ami in made:
         terraform.hand_over(ami)
-        applying.apply(task(terraform.here, terraform.folder.parent).run, applying.Request(yes=True))
+        apply.apply(task(terraform.here, terraform.folder.parent).run, apply.Request(yes=True))
     return made
 
 
@@ -29,7 +29,7 @@ def _back(
     terraform: FakeTerraform, *, yes: bool = True, settings: dict[str, Any] | None = None, **request: Any
 ) -> Task:
     done = task(terraform.here, terraform.folder.parent, **(settings or {}))
-    rolling_back.rollback(done.run, Request(yes=yes, **request))
+    rollback.rollback(done.run, Request(yes=yes, **request))
     return done
 
 
@@ -128,7 +128,7 @@ def test_after_a_failed_apply_it_goes_back_to_what_was_before(terraform: FakeTer
     terraform.hand_over(terraform.here.image(1).id)
     terraform.stops_after = 1
     with pytest.raises(TerraformError):
-        applying.apply(task(terraform.here, terraform.folder.parent).run, applying.Request(yes=True))
+        apply.apply(task(terraform.here, terraform.folder.parent).run, apply.Request(yes=True))
 
     _back(terraform)
 

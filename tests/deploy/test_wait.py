@@ -8,10 +8,10 @@ import pytest
 
 from gpu_ami.aws import batch
 from gpu_ami.aws.access import Access
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.caller import Caller
+from gpu_ami.deploy import wait
+from gpu_ami.deploy.wait import UnsettledError
 from gpu_ami.errors import TerraformError
-from gpu_ami.jobs import settling
-from gpu_ami.jobs.settling import UnsettledError
 from tests.support.environments import environment
 
 
@@ -33,7 +33,7 @@ def _wait(monkeypatch: pytest.MonkeyPatch, *statuses: str, limit_s: float = 30 *
         return [environment(left.pop(0) if len(left) > 1 else left[0])]
 
     monkeypatch.setattr(batch, "environments", environments)
-    settling.wait_until_settled(
+    wait.wait_until_settled(
         Caller(Access(region="r"), "r"),
         ["gpu"],
         note=notes.append,
@@ -75,4 +75,4 @@ def test_without_time_it_looks_once(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_it_waits_as_long_as_the_environment_lets_jobs_run(more: dict[str, Any], minutes: int) -> None:
     """And half an hour for Batch's own work; an update that ends jobs at once waits for none."""
-    assert settling.allowed_s(environment("UPDATING", **more)) == minutes * 60
+    assert wait.allowed_s(environment("UPDATING", **more)) == minutes * 60

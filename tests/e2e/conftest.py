@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from gpu_ami.console import Console
-from gpu_ami.sandbox.session import Sandbox, open_sandbox, running_session
 from gpu_ami.workspace import Workspace
+from gpu_ami_sandbox.session import Sandbox, open_sandbox, running_session
 from tests.support.schemas import problems_of_output
 
 ROOT = Path(__file__).parents[2]

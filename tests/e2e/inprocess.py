@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from gpu_ami.aws.access import Access
+from gpu_ami.bake import build, prepare
+from gpu_ami.bake.result import BuildResult
 from gpu_ami.console import Console
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import building, preparing
-from gpu_ami.jobs.results import BuildResult
 from gpu_ami.options import Options
-from gpu_ami.sandbox.gate import Gate
-from gpu_ami.sandbox.session import Sandbox
+from gpu_ami_sandbox.aws.gate import Gate
+from gpu_ami_sandbox.session import Sandbox
 from tests.e2e.conftest import make_checkout
 
 
@@ -51,7 +51,7 @@ class Bench:
     def build(self, *words: str, **asked: Any) -> BuildResult:
         """Build with the variables *words*, and forget what was said before."""
         self.err.truncate(self.err.seek(0))
-        return building.build(self.run, preparing.prepare(self.run, words), **asked)
+        return build.build(self.run, prepare.prepare(self.run, words), **asked)
 
     @property
     def said(self) -> str:

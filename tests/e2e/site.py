@@ -15,8 +15,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gpu_ami.sandbox.session import running_session
 from gpu_ami.workspace import Workspace
+from gpu_ami_sandbox.session import running_session
 from tests.support.workflows.engine import Event, Job, Machine
 from tests.support.workflows.files import ROOT
 

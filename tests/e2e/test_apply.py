@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.sandbox.session import Sandbox
+from gpu_ami_sandbox.session import Sandbox
 from tests.e2e.conftest import Checkout, make_checkout
 
 NO_QUEUE = ("--var", "create_job_queue=false")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake.variables import template_scripts
+from gpu_ami.bake.template import template_scripts
 from tests.e2e.conftest import ROOT, Checkout
 from tests.e2e.leftovers import leftovers
 

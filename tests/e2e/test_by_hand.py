@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.sandbox.inputs import packer_values
 from gpu_ami.tools import packer_tools
 from gpu_ami.workspace import Workspace
+from gpu_ami_sandbox.packer_values import packer_values
 from tests.e2e.conftest import Checkout
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.access import assume, identify
+from gpu_ami.bake import build, prepare
 from gpu_ami.bake.checks import permissions
-from gpu_ami.bake.checks.wanted import typed
+from gpu_ami.bake.variables import typed
 from gpu_ami.console import Console
 from gpu_ami.errors import SafetyError
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import building, preparing
 from gpu_ami.options import options_from
-from gpu_ami.sandbox.gate import Gate
+from gpu_ami_sandbox.aws.gate import Gate
 from tests.e2e.conftest import make_checkout
 
 # A bake that needs the most: everything temporary is made, and removed again.
@@ -55,7 +55,7 @@ def run(tmp_path: Path) -> Iterator[Invocation]:
 
 def needed_by(run: Invocation) -> set[str]:
     """Return the actions that the doctor asks for."""
-    job = preparing.prepare(run, TEMPORARY)
+    job = prepare.prepare(run, TEMPORARY)
     scene = permissions.Scene(identify(run.access).account, run.access.region, "aws")
     parts = permissions.needed(typed(job.values()), scene, role=None, key=None)
     return {action for part in parts for action in part.actions}
@@ -90,7 +90,7 @@ def test_a_role_with_just_these_permissions_bakes(run: Invocation) -> None:
     listed = needed_by(run)
     gate = become(run, {*listed, *LOOKS})
 
-    built = building.build(run, preparing.prepare(run, TEMPORARY))
+    built = build.build(run, prepare.prepare(run, TEMPORARY))
 
     assert built.ami_id.startswith("ami-")
     called = {f"{call.service}:{call.action}" for call in gate.calls if call.parameters.get("DryRun") != "true"}
@@ -104,7 +104,7 @@ def test_a_role_without_one_of_them_does_not_start(run: Invocation) -> None:
     gate = become(run, {*needed_by(run), *LOOKS} - {action})
 
     with pytest.raises(SafetyError, match=action):
-        building.build(run, preparing.prepare(run, TEMPORARY))
+        build.build(run, prepare.prepare(run, TEMPORARY))
 
     made: list[Any] = [c for c in gate.calls if c.action == "RunInstances" and c.parameters.get("DryRun") != "true"]
     assert made == []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.errors import BuildError
-from gpu_ami.sandbox.gate import Answer, Call, Environ, Fault, error_answer
+from gpu_ami_sandbox.aws.gate import Answer, Call, Environ, Fault, error_answer
 from tests.e2e.inprocess import Bench, bench
 from tests.e2e.leftovers import leftovers
 from tests.support.resources import tags_of

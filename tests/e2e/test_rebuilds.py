@@ -13,14 +13,14 @@ import pytest
 from moto.ecr.models import ecr_backends
 
 from gpu_ami.aws import family
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.caller import Caller
+from gpu_ami.bake import compare
+from gpu_ami.bake.prepare import prepare
+from gpu_ami.bake.result import BuildResult
 from gpu_ami.bake.staleness import FACTS
-from gpu_ami.jobs import staleness
-from gpu_ami.jobs.preparing import prepare
-from gpu_ami.jobs.results import BuildResult
-from gpu_ami.sandbox import content
-from gpu_ami.sandbox.demo import REPOSITORY
-from gpu_ami.sandbox.ecr import blobs
+from gpu_ami_sandbox.aws.ecr import blobs
+from gpu_ami_sandbox.demo import content
+from gpu_ami_sandbox.demo.demo_account import REPOSITORY
 from tests.e2e.inprocess import Bench, bench
 from tests.support.resources import tags_of
 
@@ -185,7 +185,7 @@ def test_a_build_that_would_make_the_same_again_does_nothing(
     assert f"Nothing to build: {first.ami_id} is made from what a build would be made from." in here.said
     changing = ("Run", "Create", "Delete", "Terminate", "Modify", "Register", "Deregister", "Put")
     assert not [call.action for call in here.gate.calls[before:] if call.action.startswith(changing)]
-    assert staleness.what_would_change(here.run, prepare(here.run, words)) == []
+    assert compare.what_would_change(here.run, prepare(here.run, words)) == []
 
 
 def _push_another_image(here: Bench, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.sandbox.guest.stand_ins.commands import COMMANDS
-from gpu_ami.sandbox.guest.stand_ins.system import Refusal
-from gpu_ami.sandbox.inputs import packer_values
 from gpu_ami.tools import packer_tools
 from gpu_ami.workspace import Workspace
+from gpu_ami_sandbox.guest.programs.commands import COMMANDS
+from gpu_ami_sandbox.guest.programs.system import Refusal
+from gpu_ami_sandbox.packer_values import packer_values
 from tests.e2e.conftest import Checkout
 
 # Rows of two steps need an instance of their own; the sandbox's own tests run those.
 ROWS: list[Refusal] = [
     row
     for name in sorted(set(COMMANDS.values()))
-    for row in importlib.import_module(f"gpu_ami.sandbox.guest.stand_ins.{name}").REFUSALS
+    for row in importlib.import_module(f"gpu_ami_sandbox.guest.programs.{name}").REFUSALS
     if ";" not in row.command
 ]
 TEMPLATE = """\

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.errors import SafetyError, UsageError
-from gpu_ami.github.backend import configure
+from gpu_ami.github.state_backend import configure
 
 
 def test_the_bucket_becomes_a_backend_with_a_lock(tmp_path: Path) -> None:

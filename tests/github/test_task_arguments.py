@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gpu_ami.errors import UsageError
-from gpu_ami.github.words import task_words
+from gpu_ami.github.task_arguments import task_words
 
 
 def test_a_schedule_has_no_inputs_and_builds_if_stale() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.errors import UsageError
-from gpu_ami.handover import elsewhere, tfvars
+from gpu_ami.handover import conflicts, tfvars
 
 OLD, NEW, SEOUL = "ami-0123456789abcdef0", "ami-12345678", "ap-northeast-2"
 TARGETS = {
@@ -19,7 +19,7 @@ TARGETS = {
 
 
 def _check(folder: Path, name: str, variable: str = "gpu_ami_id") -> None:
-    elsewhere.check(tfvars.plan(folder / name, variable, {SEOUL: NEW}, region=SEOUL))
+    conflicts.check(tfvars.plan(folder / name, variable, {SEOUL: NEW}, region=SEOUL))
 
 
 OTHERS = {

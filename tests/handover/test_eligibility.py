@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from gpu_ami.aws.images import Image
-from gpu_ami.handover.verify import BLOCKS_APPLY, Code, Expected, blocking, problems
+from gpu_ami.handover.eligibility import BLOCKS_APPLY, Code, Expected, blocking, problems
 
 NOW = datetime(2026, 11, 24, tzinfo=timezone.utc)
 EXPECTED = Expected(

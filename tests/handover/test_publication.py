@@ -6,7 +6,7 @@ import pytest
 
 from gpu_ami.aws.parameters import IMAGE, Parameter
 from gpu_ami.errors import SafetyError, UsageError
-from gpu_ami.handover.publish import checked_name, old_ami
+from gpu_ami.handover.publication import checked_name, old_ami
 
 AMI = "ami-0123456789abcdef0"
 

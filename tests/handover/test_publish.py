@@ -10,14 +10,14 @@ import pytest
 
 from gpu_ami.aws import parameters
 from gpu_ami.aws.references.source import ids_in
-from gpu_ami.cleanup.receipts import protected_by_receipts
+from gpu_ami.cleanup.local_receipts import protected_by_receipts
 from gpu_ami.errors import AwsError, SafetyError, UsageError
-from gpu_ami.handover import receipts
-from gpu_ami.handover.receipts import Change, Filed
-from gpu_ami.jobs.publishing import publish
-from gpu_ami.sandbox import ssm
-from gpu_ami.sandbox.images import SandboxAmi
+from gpu_ami.handover.publish import publish
+from gpu_ami.records import receipt
+from gpu_ami.records.receipt import Change, Filed
 from gpu_ami.settings import Handover
+from gpu_ami_sandbox.aws import ssm
+from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from tests.support.account import OTHER_REGION, REGION, Task, World, other_region, task
 
 NAME = "/gpu-ami/gpu-batch/ami-id"
@@ -42,7 +42,7 @@ def _publish(here: World, root: Path, **words: Any) -> Task:
 
 
 def _receipts(root: Path) -> tuple[Filed, ...]:
-    return receipts.load(root / "terraform" / "receipts")
+    return receipt.load(root / "terraform" / "receipts")
 
 
 def _value(here: World, name: str = NAME, region: str = REGION) -> dict[str, Any]:

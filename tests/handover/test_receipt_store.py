@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.deploy import apply, rollback
 from gpu_ami.errors import AwsError, TerraformError, UsageError
-from gpu_ami.jobs import applying, rolling_back
-from gpu_ami.jobs.filing import Bucket, bucket_of
+from gpu_ami.handover.receipt_store import Bucket, bucket_of
 from tests.support.account import REGION, task
 from tests.support.fake_terraform import FakeTerraform
 
@@ -37,7 +37,7 @@ def s3(terraform: FakeTerraform) -> Any:
 def _apply(terraform: FakeTerraform, age: int = 5) -> str:
     ami: str = terraform.here.image(age).id
     terraform.hand_over(ami)
-    applying.apply(task(terraform.here, terraform.folder.parent).run, applying.Request(yes=True))
+    apply.apply(task(terraform.here, terraform.folder.parent).run, apply.Request(yes=True))
     return ami
 
 
@@ -97,7 +97,7 @@ def test_rollback_reads_what_another_machine_filed(terraform: FakeTerraform, s3:
     for file in (terraform.folder / "receipts").glob("*.json"):
         file.unlink()
 
-    rolling_back.rollback(task(terraform.here, terraform.folder.parent).run, rolling_back.Request(yes=True))
+    rollback.rollback(task(terraform.here, terraform.folder.parent).run, rollback.Request(yes=True))
 
     assert terraform.live()["spot"] == first
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gpu_ami.errors import DifferenceError, SafetyError, UsageError
-from gpu_ami.jobs import handing
-from gpu_ami.sandbox.images import SandboxAmi
+from gpu_ami.handover import update_tfvars
 from gpu_ami.settings import Handover
+from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from tests.support.account import OTHER_REGION, REGION, Task, World, other_region, task
 
 
@@ -23,8 +23,10 @@ def image(here: World) -> SandboxAmi:
 
 def _hand_over(here: World, root: Path, *, verified: bool = True, check: bool = False, **words: Any) -> Task:
     done = task(here, root, **words.pop("settings", {}))
-    amis = handing.chosen_amis(done.run, manifest=words.pop("manifest", None), ami=words.pop("ami", None))
-    handing.hand_over(done.run, handing.plan_hand_over(done.run, amis, **words), verified=verified, check=check)
+    amis = update_tfvars.chosen_amis(done.run, manifest=words.pop("manifest", None), ami=words.pop("ami", None))
+    update_tfvars.hand_over(
+        done.run, update_tfvars.plan_hand_over(done.run, amis, **words), verified=verified, check=check
+    )
     return done
 
 
@@ -157,10 +159,10 @@ def test_a_file_that_cannot_take_an_id_is_known_before_a_build(here: World, tmp_
     file = tmp_path / "terraform" / "x.tfvars"
     run = task(here, tmp_path, handover=Handover(file="terraform/x.tfvars")).run
     with pytest.raises(UsageError, match="does not exist"):
-        handing.check_target(run)
+        update_tfvars.check_target(run)
     file.write_text("gpu_ami_id = null\n")
 
-    handing.check_target(run)
+    update_tfvars.check_target(run)
 
     assert file.read_text() == "gpu_ami_id = null\n"
 
@@ -168,7 +170,7 @@ def test_a_file_that_cannot_take_an_id_is_known_before_a_build(here: World, tmp_
 def test_two_ways_to_name_the_ami_are_refused(here: World, tmp_path: Path) -> None:
     """Whichever was meant, the other would be ignored in silence."""
     with pytest.raises(UsageError, match="--ami and --manifest"):
-        handing.chosen_amis(task(here, tmp_path).run, ami="ami-12345678", manifest="m.json")
+        update_tfvars.chosen_amis(task(here, tmp_path).run, ami="ami-12345678", manifest="m.json")
 
 
 def test_a_link_out_of_the_repository_is_refused(here: World, tmp_path: Path) -> None:
@@ -178,7 +180,7 @@ def test_a_link_out_of_the_repository_is_refused(here: World, tmp_path: Path) ->
     (tmp_path / "repo" / "x.tfvars").symlink_to("../x.tfvars")
 
     with pytest.raises(UsageError, match="leads out of the repository"):
-        handing.plan_hand_over(
+        update_tfvars.plan_hand_over(
             task(here, tmp_path / "repo").run, {REGION: "ami-12345678"}, file=str(tmp_path / "repo" / "x.tfvars")
         )
 
@@ -197,5 +199,7 @@ def test_the_sandbox_keeps_to_its_own_files(here: World, tmp_path: Path, image: 
         (tmp_path / name).write_text("gpu_ami_id = null\n")
 
     with pytest.raises(SafetyError, match=r"terraform/x\.tfvars is no file of the sandbox's"):
-        handing.plan_hand_over(local, {REGION: image.id}, file=str(tmp_path / "terraform/x.tfvars"))
-    assert handing.plan_hand_over(local, {REGION: image.id}, file=str(tmp_path / ".sandbox/terraform/x.tfvars")).changed
+        update_tfvars.plan_hand_over(local, {REGION: image.id}, file=str(tmp_path / "terraform/x.tfvars"))
+    assert update_tfvars.plan_hand_over(
+        local, {REGION: image.id}, file=str(tmp_path / ".sandbox/terraform/x.tfvars")
+    ).changed

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.sandbox.session import Sandbox
+from gpu_ami_sandbox.session import Sandbox
 from tests.infra.box import Box
 from tests.infra.roles import planned_roles, policies_of
 

@@ -15,7 +15,7 @@ from gpu_ami.console import Console
 from gpu_ami.process import Command, become, run
 from gpu_ami.tools import gobuild, packer_tools, terraform_tools
 from gpu_ami.tools.cache import user_cache
-from gpu_ami.tools.model import executable
+from gpu_ami.tools.tool import executable
 
 _BUILT_WITHIN_S = 900.0
 

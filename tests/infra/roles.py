@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gpu_ami.aws.access import Access
-from gpu_ami.sandbox.policies import Attached, decide
 from gpu_ami.tools import terraform_tools
+from gpu_ami_sandbox.aws.policies import Attached, decide
 
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "terraform" / "modules" / "github-oidc"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_ami.bake.variables import load_hcl
+from gpu_ami.bake.template import load_hcl
 from gpu_ami.tools import terraform_tools
 
 ROOT = Path(__file__).parents[2]

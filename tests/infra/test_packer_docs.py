@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake.variables import load_hcl
+from gpu_ami.bake.template import load_hcl
 from tests.infra.box import PACKER
 
 README = (PACKER / "README.md").read_text(encoding="utf-8")

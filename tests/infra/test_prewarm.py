@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_ami.bake.variables import load_hcl
+from gpu_ami.bake.template import load_hcl
 from tests.infra.box import PACKER, Box, Result
 from tests.infra.finished import PREWARM_CONFIG, PREWARM_SCRIPT, PREWARM_UNIT, add_fakes
 

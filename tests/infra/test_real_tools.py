@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.errors import PipelineError, TerraformError, ToolError
-from gpu_ami.handover import trouble
-from gpu_ami.handover.terraform import Terraform
 from gpu_ami.process import Command, run
+from gpu_ami.terraform import failures
+from gpu_ami.terraform.terraform_command import Terraform
 from gpu_ami.tools import packer_tools, terraform_tools
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +108,7 @@ def _terraform(command: Command, status: int) -> str:
 def _failure(command: Command) -> PipelineError:
     done = run(command, timeout_s=60)
     assert done.returncode == 1, done.stdout + done.stderr
-    return trouble.explain(command.argv[1], trouble.errors(done.stdout, done.stderr), folder="terraform")
+    return failures.explain(command.argv[1], failures.errors(done.stdout, done.stderr), folder="terraform")
 
 
 def test_the_words_that_are_looked_for_are_terraforms(bare: Terraform) -> None:
@@ -153,8 +153,8 @@ def test_terraform_asks_for_init_where_init_helps(bare: Terraform) -> None:
     (bare.folder / "more.tf").write_text("provider {}\n")
     not_asked = run(bare.validate(), timeout_s=60)
 
-    assert trouble.wants_init(trouble.errors(asked.stdout, asked.stderr))
-    assert not trouble.wants_init(trouble.errors(not_asked.stdout, not_asked.stderr))
+    assert failures.wants_init(failures.errors(asked.stdout, asked.stderr))
+    assert not failures.wants_init(failures.errors(not_asked.stdout, not_asked.stderr))
 
 
 def test_the_log_of_a_plan_names_the_resources_and_the_outputs(bare: Terraform) -> None:
@@ -162,7 +162,7 @@ def test_the_log_of_a_plan_names_the_resources_and_the_outputs(bare: Terraform) 
     plan = bare.plan(bare.folder / "plan")
     changing = Command((*plan.argv, "-var=gpu_ami_id=b"), cwd=plan.cwd, env=plan.env)
 
-    text = trouble.readable(_terraform(changing, 2))
+    text = failures.readable(_terraform(changing, 2))
 
     assert "terraform_data.x: Plan to update\n" in text
     assert "Plan: 0 to add, 1 to change, 0 to destroy.\n" in text

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake.variables import load_hcl, template_scripts
+from gpu_ami.bake.template import load_hcl, template_scripts
 from tests.infra.box import PACKER, SCRIPTS
 
 ALL = sorted(SCRIPTS.glob("*.sh"))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake.variables import load_hcl
+from gpu_ami.bake.template import load_hcl
 from gpu_ami.tools import terraform_tools
 from tests.infra.devtools import TFLINT, go_tool
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake import variables
+from gpu_ami.bake import template
 from gpu_ami.bake.checks.permissions import Scene, context, needed
-from gpu_ami.bake.checks.wanted import typed
-from gpu_ami.sandbox.policies import Attached, decide
-from gpu_ami.sandbox.session import Sandbox
+from gpu_ami.bake.variables import typed
+from gpu_ami_sandbox.aws.policies import Attached, decide
+from gpu_ami_sandbox.session import Sandbox
 from tests.infra.roles import (
     ACCOUNT,
     BUILDS,
@@ -91,7 +91,7 @@ def test_a_build_may_whatever_the_doctor_says_that_it_needs(copying: dict[str, A
         "ami_regions": ["us-east-1"],
         "ami_users": [ACCOUNT],
     }
-    bake = typed(variables.template_defaults(ROOT / "packer") | asked)
+    bake = typed(template.template_defaults(ROOT / "packer") | asked)
     scene = Scene(ACCOUNT, SEOUL, "aws")
     parts = needed(bake, scene, role=f"{ROLE}/gpu-batch-bake-1", key=KEY)
     tags = {"gpu-ami:pipeline": "gpu-ami-pipeline", "gpu-ami:run": "doctor"}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake.manifest import last_build, load, load_if_any, parse, the_build
 from gpu_ami.errors import UsageError
+from gpu_ami.records.manifest_file import last_build, load, load_if_any, parse, the_build
 from gpu_ami.workspace import Workspace
 
 AMI = "ami-0123456789abcdef0"

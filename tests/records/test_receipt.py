@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.cleanup.receipts import protected_by_receipts
+from gpu_ami.cleanup.local_receipts import protected_by_receipts
 from gpu_ami.errors import UsageError
-from gpu_ami.handover import receipts
-from gpu_ami.handover.receipts import Change, Receipt, Status
+from gpu_ami.records import receipt as receipts
+from gpu_ami.records.receipt import Change, Receipt, Status
 
 A, B, C = (f"ami-{number:017x}" for number in range(1, 4))
 NOON = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake.release import completed, load, measured, tags
 from gpu_ami.errors import BuildError, UsageError
+from gpu_ami.records.release import completed, load, measured, tags
 
 DIGEST = f"sha256:{'a' * 64}"
 RECORD: dict[str, Any] = {

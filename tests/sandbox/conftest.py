@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.access import Access
-from gpu_ami.sandbox import images
-from gpu_ami.sandbox.server import LocalAws
+from gpu_ami_sandbox.aws.ec2 import images
+from gpu_ami_sandbox.aws.server import LocalAws
 
 REGION = "ap-northeast-2"
 

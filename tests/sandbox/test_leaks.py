@@ -18,8 +18,8 @@ import pytest
 
 from gpu_ami.console import Console
 from gpu_ami.process import Command, run
-from gpu_ami.sandbox.session import open_sandbox
 from gpu_ami.workspace import Workspace
+from gpu_ami_sandbox.session import open_sandbox
 from tests.support.resources import REGION
 
 # What any program that we start would do: a client as boto3 makes it from its environment.

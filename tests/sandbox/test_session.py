@@ -22,9 +22,9 @@ from gpu_ami.aws.access import identify
 from gpu_ami.console import Console
 from gpu_ami.errors import SafetyError, ToolError, UsageError
 from gpu_ami.process import Command, run
-from gpu_ami.sandbox.guest.builder import Builder
-from gpu_ami.sandbox.session import Sandbox, builders, exports, open_sandbox, running_session, serve
 from gpu_ami.workspace import Workspace
+from gpu_ami_sandbox.guest.builder import Builder
+from gpu_ami_sandbox.session import Sandbox, builders, exports, open_sandbox, running_session, serve
 from tests.support.resources import REGION, an_instance
 
 _ENDS_WITHIN_S = 60.0
@@ -62,7 +62,7 @@ class FakeGuest:
 @pytest.fixture(autouse=True)
 def guest(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeGuest]]:
     """No bubblewrap here: the guest has tests of its own."""
-    monkeypatch.setattr("gpu_ami.sandbox.guest.Guest", FakeGuest)
+    monkeypatch.setattr("gpu_ami_sandbox.guest.Guest", FakeGuest)
     monkeypatch.setattr(FakeGuest, "fails", False)
     yield FakeGuest
     assert FakeGuest.running == set()
@@ -355,7 +355,7 @@ def test_attaching_does_not_import_moto(workspace: Workspace) -> None:
     """It takes two seconds: more than many a task that attaches."""
     program = (
         "import io, sys; from pathlib import Path; from gpu_ami.console import Console;"
-        "from gpu_ami.sandbox import open_sandbox; from gpu_ami.workspace import Workspace;"
+        "from gpu_ami_sandbox import open_sandbox; from gpu_ami.workspace import Workspace;"
         "opened = open_sandbox(Workspace(Path(sys.argv[1]), sandbox=True), region='ap-northeast-2',"
         " console=Console(err=io.StringIO()), with_guest=True);"
         "sandbox = opened.__enter__();"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.errors import UsageError
-from gpu_ami.staging import stage
 from gpu_ami.workspace import Workspace
+from gpu_ami_sandbox.staging import stage
 
 
 def _files(folder: Path) -> set[str]:

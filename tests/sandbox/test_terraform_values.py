@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gpu_ami.sandbox.session import Sandbox
-from gpu_ami.sandbox.terraform import prepare_terraform, variables
+from gpu_ami_sandbox.session import Sandbox
+from gpu_ami_sandbox.terraform_values import prepare_terraform, variables
 
 ROOT = Path(__file__).parents[2]
 

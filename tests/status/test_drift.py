@@ -9,8 +9,8 @@ import pytest
 
 from gpu_ami.aws.batch import Environment, JobDefinition, Volume
 from gpu_ami.aws.images import Image
-from gpu_ami.handover.drift import Seen, base_of, digest_of, find
-from gpu_ami.jobs.reading_back import Live
+from gpu_ami.deploy.live_environments import Live
+from gpu_ami.status.drift import Seen, base_of, digest_of, find
 
 A, B, BASE, NEWER = (f"ami-{number:017x}" for number in range(1, 5))
 ONE, TWO = (f"sha256:{digit * 64}" for digit in "12")

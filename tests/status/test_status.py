@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.bake import compare, prepare
 from gpu_ami.bake.staleness import Difference
+from gpu_ami.deploy import apply
 from gpu_ami.errors import DifferenceError, UsageError
-from gpu_ami.handover import receipts
-from gpu_ami.handover.receipts import Receipt
-from gpu_ami.jobs import applying, preparing, staleness, status
-from gpu_ami.sandbox.baseimage import base_image_id
-from gpu_ami.sandbox.demomaker import FAMILY
+from gpu_ami.records import receipt
+from gpu_ami.records.receipt import Receipt
 from gpu_ami.settings import Handover
+from gpu_ami.status import status
+from gpu_ami_sandbox.demo.base_image import base_image_id
+from gpu_ami_sandbox.demo.factory import FAMILY
 from tests.support.account import REGION, Task, task
 from tests.support.fake_terraform import FakeTerraform
 
@@ -30,13 +32,13 @@ def in_step(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> str:
     image = terraform.here.image(5)
     image.add_tags({"gpu-ami:source-ami": BASE, "gpu-ami:fingerprint-image": f"2026.09.1@{DIGEST}"})
     terraform.hand_over(image.id)
-    applying.apply(task(terraform.here, terraform.folder.parent).run, applying.Request(yes=True))
+    apply.apply(task(terraform.here, terraform.folder.parent).run, apply.Request(yes=True))
     packer = terraform.folder.parent / "packer"
     packer.mkdir()
     (packer / "a.pkr.hcl").write_text(f'variable "base_ami_parameter" {{\n  default = "{PARAMETER}"\n}}\n')
     # What the next build would change has tests of its own.
-    monkeypatch.setattr(preparing, "prepare", lambda *_args, **_more: None)
-    monkeypatch.setattr(staleness, "what_would_change", lambda *_args: [])
+    monkeypatch.setattr(prepare, "prepare", lambda *_args, **_more: None)
+    monkeypatch.setattr(compare, "what_would_change", lambda *_args: [])
     ami: str = image.id
     return ami
 
@@ -231,7 +233,7 @@ def test_what_the_next_build_would_change(
 ) -> None:
     """In the words of `invoke build --if-stale`."""
     found = [Difference("models", "1", "2", "the models: 1 is now 2"), Difference("base", "a", "b", "the base AMI: a")]
-    monkeypatch.setattr(staleness, "what_would_change", lambda *_args: found)
+    monkeypatch.setattr(compare, "what_would_change", lambda *_args: found)
 
     assert _drift(terraform) == [("build-pending", "next build")]
     done = task(terraform.here, terraform.folder.parent, output="table")
@@ -242,13 +244,13 @@ def test_what_the_next_build_would_change(
 
 def test_a_killed_and_a_failed_apply(terraform: FakeTerraform, in_step: str) -> None:
     """Their receipts say so."""
-    (filed,) = receipts.load(terraform.folder / "receipts")
+    (filed,) = receipt.load(terraform.folder / "receipts")
     shown = f"terraform/receipts/{filed.path.name}"
 
     def mark(state: Any) -> None:
         old = filed.receipt
         made = Receipt(when=old.when, who="x", account="1", region="r", changes=old.changes, status=state)
-        receipts.write(filed.path, made)
+        receipt.write(filed.path, made)
 
     mark("started")
     assert _drift(terraform) == [("apply-unfinished", shown)]

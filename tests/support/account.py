@@ -15,26 +15,26 @@ import msgspec
 from moto.iam.models import iam_backends
 
 from gpu_ami.aws.access import Access
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.references.registry import OWN, PER_IMAGE, USES
-from gpu_ami.cleanup.plan import Plan
-from gpu_ami.cleanup.planning import make_plan
+from gpu_ami.cleanup.inventory import Location, Survey
+from gpu_ami.cleanup.local_references import LocalSource
+from gpu_ami.cleanup.plan_document import Plan
+from gpu_ami.cleanup.planner import make_plan
 from gpu_ami.cleanup.policy import Policy, Scope
-from gpu_ami.cleanup.survey import Location, Survey
-from gpu_ami.cleanup.tree import LocalSource
 from gpu_ami.console import Console
 from gpu_ami.invocation import Invocation
 from gpu_ami.options import Options, Output
-from gpu_ami.sandbox import demomaker
-from gpu_ami.sandbox.ec2 import ensure_base_image
-from gpu_ami.sandbox.images import SandboxAmi
-from gpu_ami.sandbox.recyclebin import IMAGE, SNAPSHOT, recycle_bin
-from gpu_ami.sandbox.server import LocalAws
 from gpu_ami.settings import EMBEDDED
+from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
+from gpu_ami_sandbox.aws.ec2.recycle_bin import IMAGE, SNAPSHOT, recycle_bin
+from gpu_ami_sandbox.aws.ec2.service import ensure_base_image
+from gpu_ami_sandbox.aws.server import LocalAws
+from gpu_ami_sandbox.demo import factory
 
 REGION = "ap-northeast-2"
 OTHER_REGION = "us-east-1"
-EVERYTHING = Policy(older_than=timedelta(days=30), keep=1, scope=Scope(family=demomaker.FAMILY))
+EVERYTHING = Policy(older_than=timedelta(days=30), keep=1, scope=Scope(family=factory.FAMILY))
 
 
 @dataclass
@@ -48,9 +48,9 @@ class World:
     """
 
     aws: LocalAws
-    maker: demomaker.Maker
+    maker: factory.Maker
     now: datetime
-    others: dict[str, demomaker.Maker] = field(default_factory=dict)
+    others: dict[str, factory.Maker] = field(default_factory=dict)
 
     @property
     def account(self) -> str:
@@ -76,11 +76,11 @@ class World:
         self.maker.parameter("/in/use", image.id)
         return image
 
-    def keep_deleted(self, days: int = 14, maker: demomaker.Maker | None = None) -> None:
+    def keep_deleted(self, days: int = 14, maker: factory.Maker | None = None) -> None:
         """Let the Recycle Bin of a region keep AMIs and snapshots of the family."""
         maker = maker or self.maker
         region = maker.place.region
-        tag = {"ResourceTagKey": "gpu-ami:family", "ResourceTagValue": demomaker.FAMILY}
+        tag = {"ResourceTagKey": "gpu-ami:family", "ResourceTagValue": factory.FAMILY}
         for kind in (IMAGE, SNAPSHOT):
             period = {"RetentionPeriodValue": days, "RetentionPeriodUnit": "DAYS"}
             rule = {"ResourceType": kind, "RetentionPeriod": period, "ResourceTags": [tag]}
@@ -131,7 +131,7 @@ def world(aws: LocalAws) -> World:
     return World(aws, _maker(aws, REGION, now), now)
 
 
-def other_region(here: World) -> demomaker.Maker:
+def other_region(here: World) -> factory.Maker:
     """Return a maker for the account's other region."""
     return _maker(here.aws, OTHER_REGION, here.now)
 
@@ -147,7 +147,7 @@ def reasons(plan: Plan, image_id: str) -> list[str]:
     return [reason.code for verdict in found for reason in verdict.reasons]
 
 
-def _maker(aws: LocalAws, region: str, now: datetime) -> demomaker.Maker:
+def _maker(aws: LocalAws, region: str, now: datetime) -> factory.Maker:
     from moto.ec2.models import ec2_backends
 
     ec2 = ec2_backends[aws.account_id][region]
@@ -158,8 +158,8 @@ def _maker(aws: LocalAws, region: str, now: datetime) -> demomaker.Maker:
     iam = iam_backends[aws.account_id]["aws"]
     if "worker" not in {profile.name for profile in iam.instance_profiles.values()}:
         iam.create_instance_profile("worker", "/", [])
-    place = demomaker.Place(aws.account_id, region, subnet.id, group.id, "worker")
-    return demomaker.Maker(place, now.replace(tzinfo=None))
+    place = factory.Place(aws.account_id, region, subnet.id, group.id, "worker")
+    return factory.Maker(place, now.replace(tzinfo=None))
 
 
 @dataclass

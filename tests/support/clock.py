@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from gpu_ami.aws.calls import Caller
-from gpu_ami.aws.pace import Pace
+from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.throttle import Pace
 
 
 class Clock:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gpu_ami.aws.access import Access
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.caller import Caller
 
 Answer = dict[str, Any] | Exception
 Script = dict[str, "list[Answer] | Callable[..., dict[str, Any]]"]

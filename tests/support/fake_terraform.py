@@ -16,10 +16,10 @@ import pytest
 from moto.core.utils import utcnow
 
 from gpu_ami import process
-from gpu_ami.jobs import terraforming
+from gpu_ami.deploy import root_module
 from gpu_ami.process import Command, Finished
-from gpu_ami.sandbox.batch import service_linked_role
-from gpu_ami.tools.model import TerraformTools, Tool
+from gpu_ami.tools.tool import TerraformTools, Tool
+from gpu_ami_sandbox.aws.batch import service_linked_role
 from tests.support.account import World
 from tests.support.plans import change, complaint, document, message, values
 
@@ -81,7 +81,7 @@ class FakeTerraform:
     def install(self, patch: pytest.MonkeyPatch) -> FakeTerraform:
         """Let the jobs find it."""
         tool = Tool("terraform", "1.11.4", Path("terraform"), "PATH")
-        patch.setattr(terraforming, "terraform_tools", lambda: TerraformTools(tool, None))
+        patch.setattr(root_module, "terraform_tools", lambda: TerraformTools(tool, None))
         patch.setattr(process, "run", self.run)
         patch.setattr(process, "follow", self.follow)
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.errors import UsageError
-from gpu_ami.handover.backends import is_tofu, naming_file
+from gpu_ami.terraform.backends import is_tofu, naming_file
 
 
 def _write(folder: Path, name: str, text: str) -> Path:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gpu_ami.errors import PipelineError, TerraformError, ToolError
-from gpu_ami.handover.trouble import errors, explain, first_problem, outwaited, readable, said, wants_init
+from gpu_ami.terraform.failures import errors, explain, first_problem, outwaited, readable, said, wants_init
 from tests.support.plans import complaint, message
 
 # Summaries and details are those of Terraform 1.11.4.

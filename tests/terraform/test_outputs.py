@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gpu_ami.errors import TerraformError
-from gpu_ami.handover import outputs
+from gpu_ami.terraform import outputs
 
 
 def test_strings_that_are_no_secrets_are_taken() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.errors import TerraformError
-from gpu_ami.handover.planned import differences, read
+from gpu_ami.terraform.plan_file import differences, read
 from tests.support.plans import ARN, CLUSTER, ON_DEMAND, QUEUE, SPOT, A, B, change, document, move, plan_text, values
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.errors import TerraformError
-from gpu_ami.handover import recorded
+from gpu_ami.terraform import state_file
 
 A = "ami-0123456789abcdef0"
 
@@ -38,7 +38,7 @@ def test_environments_with_their_addresses() -> None:
         _resource(kind, _environment("data"), mode="data"),
     )
 
-    found = recorded.environments(state)
+    found = state_file.environments(state)
 
     assert [(each.address, each.name, each.ami_id, each.template_id) for each in found] == [
         (f'module.pipeline.{kind}.gpu["spot"]', "a", A, "lt-1"),
@@ -52,7 +52,7 @@ def test_providers_differ_in_the_names_attribute() -> None:
     six: dict[str, Any] = {"attributes": {"name": "a", "compute_resources": []}}
     bare: dict[str, Any] = {"attributes": {"arn": "arn:aws:batch:r:1:compute-environment/b"}}
 
-    found = recorded.environments(_state(_resource("aws_batch_compute_environment", six, bare)))
+    found = state_file.environments(_state(_resource("aws_batch_compute_environment", six, bare)))
 
     assert [(each.name, each.ami_id, each.template_id) for each in found] == [("a", None, None), ("b", None, None)]
 
@@ -63,7 +63,7 @@ def test_the_old_image_field_and_none() -> None:
     old = _environment("a", ec2_configuration=[{"image_id_override": ""}], image_id=A)
     none = _environment("b", ec2_configuration=[], image_id="")
 
-    assert [each.ami_id for each in recorded.environments(_state(_resource(kind, old, none)))] == [A, None]
+    assert [each.ami_id for each in state_file.environments(_state(_resource(kind, old, none)))] == [A, None]
 
 
 def test_rates_and_definitions() -> None:
@@ -76,14 +76,14 @@ def test_rates_and_definitions() -> None:
         _resource("aws_batch_job_definition", {"attributes": {"name": "video"}}),
     )
 
-    assert recorded.rates(state) == {"lt-1": 300}
-    assert recorded.job_definitions(state) == ("video",)
+    assert state_file.rates(state) == {"lt-1": 300}
+    assert state_file.job_definitions(state) == ("video",)
 
 
 def test_an_empty_state_has_nothing() -> None:
     """Before the first apply."""
-    assert recorded.environments({}) == ()
-    assert recorded.environments(_state()) == ()
+    assert state_file.environments({}) == ()
+    assert state_file.environments(_state()) == ()
 
 
 @pytest.mark.parametrize(
@@ -101,4 +101,4 @@ def test_an_empty_state_has_nothing() -> None:
 def test_a_state_that_makes_no_sense_is_refused(state: dict[str, Any]) -> None:
     """Finding nothing in it would look like an empty account."""
     with pytest.raises(TerraformError, match="state"):
-        recorded.environments(state)
+        state_file.environments(state)

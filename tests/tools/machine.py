@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gpu_ami.console import Console
 from gpu_ami.tools.cache import Cache
-from gpu_ami.tools.model import executable, host_platform
+from gpu_ami.tools.tool import executable, host_platform
 
 GO = """\
 case "$1" in

@@ -16,7 +16,7 @@ import pytest
 from gpu_ami.errors import ToolError
 from gpu_ami.tools import download, pins
 from gpu_ami.tools.download import RouteClosedError, fetch_release
-from gpu_ami.tools.model import host_platform
+from gpu_ami.tools.tool import host_platform
 from tests.tools.machine import Machine
 
 Notes = tuple[list[str], Callable[[str], None]]

@@ -7,7 +7,6 @@ import re
 import pytest
 from packaging.version import Version
 
-from gpu_ami.tools.model import parse_version
 from gpu_ami.tools.pins import (
     GO_MINIMUM,
     PACKER_MINIMUM,
@@ -16,6 +15,7 @@ from gpu_ami.tools.pins import (
     TERRAFORM_MINIMUM,
     pins,
 )
+from gpu_ami.tools.tool import parse_version
 
 
 @pytest.mark.parametrize(

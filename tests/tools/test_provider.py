@@ -9,8 +9,8 @@ import pytest
 from packaging.version import Version
 
 from gpu_ami.errors import ToolError
-from gpu_ami.tools.model import host_platform
 from gpu_ami.tools.provider import find_mirror, newest_provider
+from gpu_ami.tools.tool import host_platform
 from tests.tools.machine import Machine
 
 

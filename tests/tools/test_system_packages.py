@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gpu_ami.errors import ToolError
-from gpu_ami.tools import packages
+from gpu_ami.tools import system_packages
 from tests.tools.machine import Machine
 
 LOG = 'echo "$(basename "$0") $DEBIAN_FRONTEND $@" >> "$STOCK/log"\n'
@@ -29,7 +29,7 @@ def test_root_installs_without_being_asked(machine: Machine, as_root: None, mana
     """`setup` asks nothing, and each system calls scp's package its own way."""
     machine.program(manager, LOG)
 
-    packages.install(["bwrap", "scp", "jq"], machine.console)
+    system_packages.install(["bwrap", "scp", "jq"], machine.console)
 
     assert log(machine) == [line]
 
@@ -38,7 +38,7 @@ def test_stale_package_lists_are_refreshed_once(machine: Machine, as_root: None)
     """A fresh container image has no package lists at all."""
     machine.program("apt-get", f'{LOG}[ "$1" = update ] && touch "$STOCK/lists"; [ -e "$STOCK/lists" ]')
 
-    packages.install(["jq"], machine.console)
+    system_packages.install(["jq"], machine.console)
 
     assert [line.split()[2] for line in log(machine)] == ["install", "update", "install"]
 
@@ -48,7 +48,7 @@ def test_the_package_managers_last_words_are_told(machine: Machine, as_root: Non
     machine.program("apt-get", 'echo "Reading package lists..."; echo "E: Unable to locate package jq"; echo; exit 100')
 
     with pytest.raises(ToolError, match="apt-get could not install jq: E: Unable to locate package jq"):
-        packages.install(["jq"], machine.console)
+        system_packages.install(["jq"], machine.console)
 
 
 def test_a_manager_without_lists_is_tried_once(machine: Machine, as_root: None) -> None:
@@ -56,7 +56,7 @@ def test_a_manager_without_lists_is_tried_once(machine: Machine, as_root: None) 
     machine.program("dnf", f"{LOG}exit 1")
 
     with pytest.raises(ToolError, match="dnf could not install jq: no output"):
-        packages.install(["jq"], machine.console)
+        system_packages.install(["jq"], machine.console)
 
     assert len(log(machine)) == 1
 
@@ -73,7 +73,7 @@ def test_without_root_the_one_command_is_printed(machine: Machine, as_user: None
     machine.program(manager, LOG)
 
     with pytest.raises(ToolError) as caught:
-        packages.install(["bwrap"], machine.console)
+        system_packages.install(["bwrap"], machine.console)
 
     assert f"run `{command}`, then `invoke setup` again" in str(caught.value)
     assert log(machine) == []
@@ -82,4 +82,4 @@ def test_without_root_the_one_command_is_printed(machine: Machine, as_user: None
 def test_an_unknown_system_is_told_what_to_install(machine: Machine) -> None:
     """There are more package managers than we know."""
     with pytest.raises(ToolError, match="bwrap, jq missing, and none of apt-get, dnf, apk is here"):
-        packages.install(["bwrap", "jq"], machine.console)
+        system_packages.install(["bwrap", "jq"], machine.console)

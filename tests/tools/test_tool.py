@@ -8,7 +8,7 @@ import sys
 import pytest
 from packaging.version import Version
 
-from gpu_ami.tools.model import executable, host_platform, parse_version
+from gpu_ami.tools.tool import executable, host_platform, parse_version
 
 
 @pytest.mark.parametrize(

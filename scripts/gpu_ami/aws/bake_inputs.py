@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gpu_ami.aws.calls import Caller, RefusedError
-from gpu_ami.aws.objects import objects
+from gpu_ami.aws.caller import Caller, RefusedError
+from gpu_ami.aws.s3 import objects
 from gpu_ami.errors import UsageError
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from gpu_ami.aws.calls import Caller, RefusedError, making_sense
+from gpu_ami.aws.caller import Caller, RefusedError, making_sense
 
 _PAGE = 100
 # Batch describes, ECS describes and EC2 lists at most so many at once.

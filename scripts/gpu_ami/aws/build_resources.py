@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from gpu_ami.aws.calls import Caller, RefusedError, making_sense
-from gpu_ami.aws.changes import deregister
+from gpu_ami.aws.caller import Caller, RefusedError, making_sense
+from gpu_ami.aws.image_changes import deregister
 from gpu_ami.aws.images import images_with, parse_time
 from gpu_ami.errors import AwsError
-from gpu_ami.ids import FAMILY_TAG, RUN_TAG
+from gpu_ami.records.tags import FAMILY_TAG, RUN_TAG
 
 _PAGE = 1000
 _GONE_STATES = frozenset({"terminated", "shutting-down"})

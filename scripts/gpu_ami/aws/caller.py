@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from gpu_ami.aws.access import Access, error_code, explain
-from gpu_ami.aws.pace import Pace
+from gpu_ami.aws.throttle import Pace
 from gpu_ami.errors import AwsError
 
 THROTTLING = frozenset(

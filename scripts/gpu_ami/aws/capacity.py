@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from string import ascii_lowercase
 from typing import Any, Literal
 
-from gpu_ami.aws.calls import Caller, RefusedError, making_sense
+from gpu_ami.aws.caller import Caller, RefusedError, making_sense
 from gpu_ami.errors import AwsError
 
 Market = Literal["on-demand", "spot"]

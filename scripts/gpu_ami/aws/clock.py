@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
-from gpu_ami.aws.calls import Caller, RefusedError
+from gpu_ami.aws.caller import Caller, RefusedError
 
 
 def _now() -> datetime:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image, images_with
-from gpu_ami.aws.objects import objects
-from gpu_ami.ids import FAMILY_TAG, HANDOVER_TAG, PIPELINE_TAG
+from gpu_ami.aws.s3 import objects
+from gpu_ami.records.tags import FAMILY_TAG, HANDOVER_TAG, PIPELINE_TAG
 
 _LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gpu_ami.aws.access import Identity
-from gpu_ami.aws.calls import Caller, RefusedError
+from gpu_ami.aws.caller import Caller, RefusedError
 
 Answer = Literal["allowed", "denied", "unknown"]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError, making_sense
+from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError, making_sense
 from gpu_ami.aws.images import is_gone
-from gpu_ami.ids import HANDOVER_TAG
+from gpu_ami.records.tags import HANDOVER_TAG
 
 
 def deregister(caller: Caller, image_id: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError, making_sense
+from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError, making_sense
 from gpu_ami.errors import AwsError
 
 _GIB = 1024**3

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpu_ami.aws.calls import Caller, RefusedError
+from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.errors import AwsError
 
 # Auto Scaling may use AWS's own keys by itself, a customer-managed one only where the key says so.

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from gpu_ami.aws.calls import Caller, RefusedError, making_sense
+from gpu_ami.aws.caller import Caller, RefusedError, making_sense
 from gpu_ami.errors import AwsError
 
 # Parameter Store checks that such a value is an AMI that the caller may see.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gpu_ami.aws.calls import Caller, making_sense
+from gpu_ami.aws.caller import Caller, making_sense
 from gpu_ami.errors import AwsError
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from gpu_ami.aws.calls import Caller, making_sense
+from gpu_ami.aws.caller import Caller, making_sense
 from gpu_ami.aws.images import parse_time
 
 Kind = Literal["EC2_IMAGE", "EBS_SNAPSHOT"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError
+from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError
 
 _SERVICES = "/aws/service/global-infrastructure/services"
 # The list can be read in some regions only; where not, this one answers for all of the partition "aws".

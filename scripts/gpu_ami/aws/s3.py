@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gpu_ami.aws.access import aws_errors
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.caller import Caller
 
 _LARGEST_BYTES = 1024 * 1024
 

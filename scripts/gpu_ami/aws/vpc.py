@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpu_ami.aws.calls import Caller, RefusedError
+from gpu_ami.aws.caller import Caller, RefusedError
 
 
 @dataclass(frozen=True)

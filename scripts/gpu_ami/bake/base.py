@@ -10,8 +10,8 @@ from gpu_ami.bake.staleness import Facts
 from gpu_ami.invocation import Invocation
 
 if TYPE_CHECKING:
-    from gpu_ami.jobs.preparing import Job
-    from gpu_ami.jobs.staleness import Comparison
+    from gpu_ami.bake.compare import Comparison
+    from gpu_ami.bake.prepare import Job
 
 
 def full(job: Job, wanted: Facts) -> Job:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from gpu_ami.bake import models, preflight
+from gpu_ami.bake import base, compare, models, packer_bake, preflight, release_tags, result, validate
+from gpu_ami.bake.prepare import Job
+from gpu_ami.bake.result import BuildResult
 from gpu_ami.errors import SafetyError, UsageError
 from gpu_ami.handover import change as changes
+from gpu_ami.handover import update_tfvars
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import baking, basis, handing, recording, results, staleness, validating
-from gpu_ami.jobs.preparing import Job
-from gpu_ami.jobs.results import BuildResult
 from gpu_ami.locks import only_one
 from gpu_ami.tools import guest_tools
 
@@ -27,10 +27,10 @@ def command_lines(job: Job, *, debug: bool, incremental: bool = False, if_stale:
     if incremental:
         notes.append("# on the family's last AMI instead (source_ami, chain_length) when only image or models are new")
     return [
-        *validating.command_lines(job),
+        *validate.command_lines(job),
         str(job.packer.build(job.inputs, debug=debug)),
         *notes,
-        *baking.fall_back_lines(job),
+        *packer_bake.fall_back_lines(job),
     ]
 
 
@@ -72,52 +72,54 @@ def _build(run: Invocation, job: Job, *, debug: bool, incremental: bool, if_stal
     if if_stale:
         if compared.live is not None and not compared.differences:
             run.console.say(f"Nothing to build: {compared.live.image_id} is made from what a build would be made from.")
-            return results.unchanged(run, compared.live)
+            return result.unchanged(run, compared.live)
         for difference in compared.differences:
             run.console.say(f"  stale: {difference.detail}")
     _check_and_validate(run, job)
-    handing.check_target(run)
+    update_tfvars.check_target(run)
     started = time.monotonic()
     baked = _bake(run, job, compared, debug=debug, incremental=incremental)
     duration_s = time.monotonic() - started
-    made = baking.read_manifest(run, baked)
-    recorded = recording.record(run, baked, made)
-    change = handing.plan_hand_over(run, made.amis)
+    made = packer_bake.read_manifest(run, baked)
+    recorded = release_tags.record(run, baked, made)
+    change = update_tfvars.plan_hand_over(run, made.amis)
     changes.apply(change)
-    return results.made(run, baked, made, recorded, change, duration_s, compared.differences)
+    return result.made(run, baked, made, recorded, change, duration_s, compared.differences)
 
 
-def _compare(run: Invocation, job: Job) -> staleness.Comparison:
+def _compare(run: Invocation, job: Job) -> compare.Comparison:
     try:
         with run.console.step("comparing with the live AMI"):
-            return staleness.compare(run, job)
+            return compare.compare(run, job)
     except UsageError:
         # A template that we cannot read: Packer's own word on it says more.
-        validating.validate(job)
+        validate.validate(job)
         raise
 
 
-def _bake(run: Invocation, job: Job, compared: staleness.Comparison, *, debug: bool, incremental: bool) -> baking.Baked:
-    from gpu_ami.bake.run import FailedBuildError
+def _bake(
+    run: Invocation, job: Job, compared: compare.Comparison, *, debug: bool, incremental: bool
+) -> packer_bake.Baked:
+    from gpu_ami.bake.packer_run import FailedBuildError
 
-    full = basis.full(job, compared.wanted)
-    on_parent = basis.on_parent(run, full, compared) if incremental else None
+    full = base.full(job, compared.wanted)
+    on_parent = base.on_parent(run, full, compared) if incremental else None
     if on_parent is None:
-        return baking.bake(run, full, debug=debug)
+        return packer_bake.bake(run, full, debug=debug)
     try:
-        return baking.bake(run, on_parent, debug=debug)
+        return packer_bake.bake(run, on_parent, debug=debug)
     except FailedBuildError as exc:
         # A step that fails on the parent may do so because of it; where it does not, the full bake says so too.
         if not exc.script:
             raise
         run.console.warn(f"{exc.script} failed on top of the last AMI, so a full bake follows. {exc}")
-        return baking.bake(run, full, name="full")
+        return packer_bake.bake(run, full, name="full")
 
 
 def _check_and_validate(run: Invocation, job: Job) -> None:
     with run.console.step("preflight and validation"), ThreadPoolExecutor(max_workers=1) as pool:
         checking = pool.submit(check, run, job)
-        validating.validate(job)
+        validate.validate(job)
         checks = checking.result()
     for found in preflight.remarks(checks):
         run.console.warn(f"{found.check}: {found.detail}. {found.fix}")

@@ -11,10 +11,10 @@ from gpu_ami.errors import DifferenceError
 from gpu_ami.units import show_duration
 
 if TYPE_CHECKING:
-    from gpu_ami.bake.manifest import Build
+    from gpu_ami.bake.result import BuildResult
     from gpu_ami.handover.change import Change
     from gpu_ami.invocation import Invocation
-    from gpu_ami.jobs.results import BuildResult
+    from gpu_ami.records.manifest_file import Build
 
 
 def built_table(built: BuildResult) -> Table:

@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from gpu_ami.bake.events import Event, said_by
+from gpu_ami.bake.packer_events import Event, said_by
 
 # collect-logs.sh prints these around the logs.
 BEGIN = "collect-logs: begin"

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpu_ami.aws import family, inputs
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws import bake_inputs, family
+from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image
 from gpu_ami.bake import fingerprint
 from gpu_ami.bake.staleness import Difference, Fact, Facts, differences
@@ -17,8 +17,8 @@ from gpu_ami.invocation import Invocation
 from gpu_ami.yamltext import parse_yaml
 
 if TYPE_CHECKING:
-    from gpu_ami.bake.checks.wanted import BuildVariables
-    from gpu_ami.jobs.preparing import Job
+    from gpu_ami.bake.prepare import Job
+    from gpu_ami.bake.variables import BuildVariables
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _base(run: Invocation, asked: BuildVariables) -> str:
     if asked.source_ami:
         return asked.source_ami
     name = asked.base_ami_parameter
-    if (found := inputs.parameter(Caller(run.access), name)) is None:
+    if (found := bake_inputs.parameter(Caller(run.access), name)) is None:
         msg = f"{name} does not exist in {run.settings.region}"
         raise AwsError(msg)
     return found
@@ -87,8 +87,8 @@ def _base(run: Invocation, asked: BuildVariables) -> str:
 
 def _image(run: Invocation, asked: BuildVariables) -> str:
     tag, digest = asked.image_tag, asked.image_digest
-    repository = inputs.parse_repository_url(asked.ecr_repository_url)
-    image = inputs.container_image(Caller(run.access), repository, tag=tag, digest=digest)
+    repository = bake_inputs.parse_repository_url(asked.ecr_repository_url)
+    image = bake_inputs.container_image(Caller(run.access), repository, tag=tag, digest=digest)
     if image is None:
         msg = f"{repository.name} has no image {digest or tag}"
         raise AwsError(msg)

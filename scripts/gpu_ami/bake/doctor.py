@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gpu_ami.bake import models, preflight, variables
-from gpu_ami.bake.checks.wanted import typed
+from gpu_ami.bake import models, preflight, prepare, template
+from gpu_ami.bake.variables import typed
 from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError
-from gpu_ami.jobs import preparing
 
 if TYPE_CHECKING:
     from gpu_ami.bake.preflight import Check
@@ -44,10 +43,10 @@ def doctor(run: Invocation, words: Sequence[str]) -> list[Check]:
 
 
 def _values(run: Invocation, words: Sequence[str]) -> dict[str, Any]:
-    given = variables.parse_given(words)
+    given = template.parse_given(words)
     owned = {"region": run.settings.region, "family": run.settings.family}
-    file = preparing.variables_file(run, owned, guest=False)
-    return variables.effective(run.workspace.packer, (file,), owned | given)
+    file = prepare.variables_file(run, owned, guest=False)
+    return template.effective(run.workspace.packer, (file,), owned | given)
 
 
 def checks_table(checks: Sequence[Check], *, markdown: bool) -> Table:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from gpu_ami import process
-from gpu_ami.bake import inputs_file, variables
-from gpu_ami.bake.inputs_file import Plan
+from gpu_ami.bake import template, variables_file
+from gpu_ami.bake.variables_file import Plan
 from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError, SafetyError, UsageError
 from gpu_ami.files import check_writable, read_text, write_atomic
-from gpu_ami.handover import outputs, trouble
-from gpu_ami.handover.terraform import Terraform
 from gpu_ami.invocation import Invocation
+from gpu_ami.terraform import failures, outputs
+from gpu_ami.terraform.terraform_command import Terraform
 from gpu_ami.tools import terraform_tools
 from gpu_ami.workspace import Workspace
 
@@ -40,24 +40,24 @@ def plan(run: Invocation, flags: Mapping[str, str | None]) -> Plan:
     """
     packer = Workspace(run.workspace.root).packer  # the sandbox's copy leaves the example out
     file, example = _file(run), read_text(packer / "variables.auto.pkrvars.hcl.example", what="example")
-    defaults = variables.template_defaults(packer)
+    defaults = template.template_defaults(packer)
     check_writable(file, what=_WHAT)
     text = _text(file) if file.exists() else None
     shown = run.workspace.shown(file)
-    own = inputs_file.own_values(text, example, source=shown) if text is not None else {}
+    own = variables_file.own_values(text, example, source=shown) if text is not None else {}
 
     values = {name: (value, f"--{name.replace('_', '-')}") for name, value in flags.items() if value is not None}
     reason = "each value was given"
-    if values.keys() < inputs_file.SHAPES.keys():
+    if values.keys() < variables_file.SHAPES.keys():
         found, reason = _known(run)
         values = {name: (value, source) for name, (value, source) in found.items() if name not in values} | values
-    absent = inputs_file.missing({name: value for name, (value, _) in values.items()}, own, defaults)
+    absent = variables_file.missing({name: value for name, (value, _) in values.items()}, own, defaults)
     values |= _asked(run, absent, reason)
     # In the file's order, whatever the sources.
-    ordered = {name: values[name] for name in inputs_file.SHAPES if name in values}
+    ordered = {name: values[name] for name in variables_file.SHAPES if name in values}
     for name, (value, source) in ordered.items():
-        inputs_file.checked(name, value, source)
-    return inputs_file.plan(file, text, example, ordered, defaults, source=shown)
+        variables_file.checked(name, value, source)
+    return variables_file.plan(file, text, example, ordered, defaults, source=shown)
 
 
 def finish(run: Invocation, planned: Plan, *, check: bool, yes: bool) -> None:
@@ -111,7 +111,7 @@ def _known(run: Invocation) -> tuple[dict[str, tuple[str, str]], str]:
     """Return what Terraform's outputs say, or in the sandbox the demo account; and why not more."""
     if not run.options.sandbox:
         return _from_terraform(run)
-    from gpu_ami.sandbox.terraform import was_prepared
+    from gpu_ami_sandbox.terraform_values import was_prepared
 
     if not was_prepared(run.sandbox, run.workspace.terraform):
         # The state of a sandbox that has ended names what is gone.
@@ -121,10 +121,10 @@ def _known(run: Invocation) -> tuple[dict[str, tuple[str, str]], str]:
 
 
 def _demo(run: Invocation) -> dict[str, tuple[str, str]]:
-    from gpu_ami.sandbox.inputs import packer_values
+    from gpu_ami_sandbox.packer_values import packer_values
 
     values = packer_values(run.sandbox, run.workspace, guest=False)
-    return {name: (str(values[name]), "the demo account") for name in inputs_file.SHAPES}
+    return {name: (str(values[name]), "the demo account") for name in variables_file.SHAPES}
 
 
 def _from_terraform(run: Invocation) -> tuple[dict[str, tuple[str, str]], str]:
@@ -137,11 +137,11 @@ def _from_terraform(run: Invocation) -> tuple[dict[str, tuple[str, str]], str]:
     terraform = Terraform(tools.terraform.path, folder, environment, tools.provider_mirror)
     done = process.run(terraform.command("output", "-json", "-no-color"), timeout_s=_WITHIN_S)
     if done.returncode != 0:
-        problem = trouble.first_problem(trouble.errors(done.stdout, done.stderr))
+        problem = failures.first_problem(failures.errors(done.stdout, done.stderr))
         return {}, f"`terraform output` in {shown} refuses: {problem}"
     found = outputs.parse(done.stdout)
     _check_region(run, found, shown)
-    named = {name: (found[name], f"terraform output {name}") for name in inputs_file.SHAPES if name in found}
+    named = {name: (found[name], f"terraform output {name}") for name in variables_file.SHAPES if name in found}
     return named, f"{shown} has no such output yet; run `terraform apply` there"
 
 
@@ -167,7 +167,7 @@ def _asked(run: Invocation, names: list[str], reason: str) -> dict[str, tuple[st
         raise UsageError(msg)
     answers: dict[str, tuple[str, str]] = {}
     for name in names:
-        answer = run.console.ask(f"{name} ({inputs_file.SHAPES[name].words})")
+        answer = run.console.ask(f"{name} ({variables_file.SHAPES[name].words})")
         answers[name] = (answer, "your answer")
     return answers
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpu_ami.aws.images import Image
 from gpu_ami.bake.staleness import FACTS, Fact, Facts
-from gpu_ami.ids import CHAIN_TAG, FINGERPRINT_PREFIX
+from gpu_ami.records.tags import CHAIN_TAG, FINGERPRINT_PREFIX
 
 ARCHITECTURE = "x86_64"
 # What an image keeps of its parent and a step on top does not undo. Image and models are made what is wanted.

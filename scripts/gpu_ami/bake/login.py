@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from gpu_ami.bake.checks.wanted import BuildVariables
+from gpu_ami.bake.variables import BuildVariables
 
 # The plugin's name for the key of the source "gpu", in the folder where Packer runs.
 KEY_FILE = "ec2_gpu.pem"

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu_ami import process
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.pending_ami import snapshot_percent
-from gpu_ami.bake import manifest as manifests
-from gpu_ami.bake import variables
-from gpu_ami.bake.attempts import Place, places
-from gpu_ami.bake.events import Progress
+from gpu_ami.bake import template
+from gpu_ami.bake.packer_events import Progress
+from gpu_ami.bake.placement import Place, places
 from gpu_ami.errors import AwsError, BuildError, InterruptedRunError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
+from gpu_ami.records import manifest_file as manifests
 
 if TYPE_CHECKING:
-    from gpu_ami.jobs.preparing import Job
+    from gpu_ami.bake.prepare import Job
 
 _SNAPSHOT_POLL_S = 10.0
 _SANDBOX_POLL_S = 0.1
@@ -55,7 +55,7 @@ def bake(run: Invocation, job: Job, *, debug: bool = False, name: str = "") -> B
     """
     if debug:
         return Baked(job, _attempt(run, job, run.workspace.logs, debug=True))
-    from gpu_ami.bake.run import FailedBuildError
+    from gpu_ami.bake.packer_run import FailedBuildError
 
     allowed, last = places(job.variables), None
     for number, place in enumerate(allowed, 1):
@@ -101,15 +101,15 @@ def _attempt(run: Invocation, job: Job, log: Path, *, debug: bool = False) -> Pr
         if debug:
             _step_by_step(run, job, command)
             return None
-        from gpu_ami.bake.run import bake as follow
-        from gpu_ami.bake.view import build_view
+        from gpu_ami.bake.packer_run import bake as follow
+        from gpu_ami.bake.progress import build_view
 
         caller = Caller(run.access, run.access.region)
         run.console.say(f"Packer's log: {shown}")
         with build_view(run.console) as view:
             return follow(
                 command,
-                scripts=variables.template_scripts(job.packer.folder),
+                scripts=template.template_scripts(job.packer.folder),
                 log=log,
                 view=view,
                 percent=lambda ami: snapshot_percent(caller, ami),
@@ -140,18 +140,18 @@ def _tidy(run: Invocation, job: Job) -> None:
     An interrupt can cut the answer to a call that AWS has carried out: Packer then knows of no key pair or instance
     to end. Only what carries this run's own id is touched, and what cannot be removed is named for later.
     """
-    from gpu_ami.aws import leftovers
-    from gpu_ami.aws.calls import Caller
+    from gpu_ami.aws import build_resources
+    from gpu_ami.aws.caller import Caller
 
     caller = Caller(run.access, run.settings.region)
     try:
         for kind in ("instance", "volume", "security-group", "key-pair"):
-            mine = [left for left in leftovers.find(caller, kind, run.settings.family) if left.run == job.run_id]
+            mine = [left for left in build_resources.find(caller, kind, run.settings.family) if left.run == job.run_id]
             for left in mine:
-                leftovers.remove(caller, left)
+                build_resources.remove(caller, left)
                 run.console.say(f"Removed the {left.kind} {left.identifier} that Packer had left.")
             if kind == "instance" and mine:
-                leftovers.wait_until_terminated(caller, [left.identifier for left in mine])
+                build_resources.wait_until_terminated(caller, [left.identifier for left in mine])
     except AwsError as exc:
         run.console.warn(f"Something of run {job.run_id} may be left: {exc} Run `invoke sweep` later.")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from gpu_ami import process
-from gpu_ami.bake.attempts import shortage
-from gpu_ami.bake.events import Progress, advance, failure, parse_line
-from gpu_ami.bake.guestlogs import GuestLogs
-from gpu_ami.bake.private import redact
+from gpu_ami.bake.builder_logs import GuestLogs
+from gpu_ami.bake.packer_events import Progress, advance, failure, parse_line
+from gpu_ami.bake.placement import shortage
+from gpu_ami.bake.secret_values import redact
 from gpu_ami.errors import BuildError, UsageError
 from gpu_ami.process import Command
 

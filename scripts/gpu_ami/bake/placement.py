@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gpu_ami.bake.checks.wanted import BuildVariables
-from gpu_ami.bake.events import Progress
+from gpu_ami.bake.packer_events import Progress
+from gpu_ami.bake.variables import BuildVariables
 
 # What EC2 says where another zone or type may have what this one has not: its error code, and its words, which are all
 # that the amazon plugin prints of a Spot request that failed. Not among them: quotas, which hold for the whole region.

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from gpu_ami.aws.access import Access
-from gpu_ami.bake.checks.facts import Facts
-from gpu_ami.bake.checks.looks import Look, on_aws, on_this_machine
-from gpu_ami.bake.checks.model import Check
-from gpu_ami.bake.checks.wanted import BuildVariables
+from gpu_ami.bake.checks.catalog import Look, on_aws, on_this_machine
+from gpu_ami.bake.checks.check import Check
+from gpu_ami.bake.checks.lookups import Facts
+from gpu_ami.bake.variables import BuildVariables
 from gpu_ami.errors import AwsError, PipelineError
 
 __all__ = ["Check", "failed", "remarks", "run_checks"]

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from gpu_ami import __version__, git
-from gpu_ami.bake import models, private, variables
-from gpu_ami.bake.checks.wanted import BuildVariables, typed
-from gpu_ami.bake.packer import Inputs, Packer
+from gpu_ami.bake import models, secret_values, template
+from gpu_ami.bake.packer_command import Inputs, Packer
+from gpu_ami.bake.variables import BuildVariables, typed
 from gpu_ami.errors import BuildError, PipelineError, TerraformError, UsageError
 from gpu_ami.files import write_atomic
-from gpu_ami.handover.terraform import Terraform
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
+from gpu_ami.terraform.terraform_command import Terraform
 from gpu_ami.tools import packer_tools, terraform_tools
 
 
@@ -68,7 +68,7 @@ class Job:
     @functools.cached_property
     def _values(self) -> dict[str, Any]:
         # Reading HCL takes a second, and several steps of a build ask.
-        return variables.effective(self.packer.folder, self.inputs.files, self.inputs.variables)
+        return template.effective(self.packer.folder, self.inputs.files, self.inputs.variables)
 
     @functools.cached_property
     def variables(self) -> BuildVariables:
@@ -95,15 +95,15 @@ def prepare(run: Invocation, words: Sequence[str], *, debug: bool = False) -> Jo
     if debug and not run.options.dry_run and not sys.stdin.isatty():
         msg = "--debug asks at each step and needs a terminal: run it in one, or read the log of a plain build."
         raise UsageError(msg)
-    given = variables.parse_given(words)
+    given = template.parse_given(words)
     owned = {"region": run.settings.region, "family": run.settings.family}
     run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     own = {"run_id": run_id, "pipeline_version": __version__, "git_commit": git.head(run.workspace.root) or "unknown"}
     models.load(run.workspace.root / "packer" / "models.yaml")
     files = [variables_file(run, owned)]
-    given, secret = private.apart(run.workspace.root / "packer", given)
+    given, secret = secret_values.apart(run.workspace.root / "packer", given)
     if secret:
-        text = private.variables_text(run.workspace.root / "packer", secret)
+        text = secret_values.variables_text(run.workspace.root / "packer", secret)
         files.append(run.private_file("given.pkrvars.hcl", text))
     packer, terraform = packer_tools(), terraform_tools()
     quiet = {"CHECKPOINT_DISABLE": "1"}
@@ -141,13 +141,13 @@ def variables_file(run: Invocation, owned: Mapping[str, str], *, guest: bool = T
     if not run.options.sandbox:
         file = run.workspace.root / run.settings.variables_file
         hint = "Run `invoke init`, which writes it."
-        loaded = variables.load_hcl(file, what="Packer variables file", hint=hint)
-        variables.check_owner(loaded, file, owned, run.workspace.settings)
+        loaded = template.load_hcl(file, what="Packer variables file", hint=hint)
+        template.check_owner(loaded, file, owned, run.workspace.settings)
         return file
     file = run.workspace.packer / "sandbox.pkrvars.json"
     if not run.options.dry_run:
-        from gpu_ami.sandbox.inputs import packer_values
-        from gpu_ami.staging import stage
+        from gpu_ami_sandbox.packer_values import packer_values
+        from gpu_ami_sandbox.staging import stage
 
         stage(run.workspace)
         values = packer_values(run.sandbox, run.workspace, guest=guest)

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from gpu_ami.bake.events import Progress
-from gpu_ami.bake.run import View
+from gpu_ami.bake.packer_events import Progress
+from gpu_ami.bake.packer_run import View
 from gpu_ami.console import Console
 from gpu_ami.units import show_duration
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu_ami.aws import images
-from gpu_ami.aws.calls import Caller
-from gpu_ami.aws.changes import add_tags
-from gpu_ami.bake import manifest as manifests
-from gpu_ami.bake import release as releases
+from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.image_changes import add_tags
 from gpu_ami.errors import AwsError, BuildError
 from gpu_ami.files import read_text, write_atomic
 from gpu_ami.invocation import Invocation
+from gpu_ami.records import manifest_file as manifests
+from gpu_ami.records import release as releases
 
 if TYPE_CHECKING:
-    from gpu_ami.jobs.baking import Baked
+    from gpu_ami.bake.packer_bake import Baked
 
 
 @dataclass(frozen=True, kw_only=True)

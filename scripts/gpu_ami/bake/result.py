@@ -8,17 +8,17 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from gpu_ami.aws import capacity, images
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.caller import Caller
 from gpu_ami.bake import lineage
-from gpu_ami.bake import manifest as manifests
 from gpu_ami.bake.staleness import Difference
 from gpu_ami.handover import change as changes
-from gpu_ami.ids import SOURCE_AMI_TAG
 from gpu_ami.invocation import Invocation
+from gpu_ami.records import manifest_file as manifests
+from gpu_ami.records.tags import SOURCE_AMI_TAG
 
 if TYPE_CHECKING:
-    from gpu_ami.jobs.baking import Baked
-    from gpu_ami.jobs.recording import Recorded
+    from gpu_ami.bake.packer_bake import Baked
+    from gpu_ami.bake.release_tags import Recorded
 
 
 @dataclass(frozen=True, kw_only=True)

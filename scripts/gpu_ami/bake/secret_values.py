@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gpu_ami.bake.variables import template
+from gpu_ami.bake.template import template
 
 _REFERENCE = re.compile(r"\b(?P<kind>var|local)\.(?P<name>\w+)")
 # A presigned URL's query is a credential. Packer writes a comma as %!(PACKER_COMMA), JSON an ampersand as \u0026.

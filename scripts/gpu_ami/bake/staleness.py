@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from gpu_ami.ids import FINGERPRINT_PREFIX
+from gpu_ami.records.tags import FINGERPRINT_PREFIX
 
 Fact = Literal["base", "image", "models", "scripts", "settings"]
 

@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gpu_ami import process
+from gpu_ami.bake.prepare import Job
 from gpu_ami.console import Table
+from gpu_ami.deploy import plan
 from gpu_ami.diagnostics import first_problem
 from gpu_ami.errors import PipelineError, TerraformError
-from gpu_ami.handover import trouble
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import planning
-from gpu_ami.jobs.preparing import Job
 from gpu_ami.process import Command
+from gpu_ami.terraform import failures
 
 # `packer fmt -check` and `terraform fmt -check` end with this when a file has another layout.
 _FMT_WOULD_CHANGE = 3
@@ -54,7 +54,7 @@ def report(run: Invocation, job: Job) -> None:
         TerraformError: See `validate`.
     """
     file, shown = run.workspace.state / run.settings.handover.file, run.workspace.shown
-    ami = planning.handed_over(run, file)
+    ami = plan.handed_over(run, file)
     with run.console.step("validation"):
         validate(job)
     valid = [
@@ -82,7 +82,7 @@ def _first_failure(kind: type[PipelineError], commands: Sequence[Command]) -> Pi
             return kind(f"`{what}` would change the layout of {', '.join(files) or 'a file'}: run `{what}` there.")
         # The boxes of Packer stand on either stream.
         problem = (
-            trouble.first_problem(trouble.errors(done.stdout, done.stderr))
+            failures.first_problem(failures.errors(done.stdout, done.stderr))
             if kind is TerraformError
             else first_problem(done.stdout + done.stderr)
         )

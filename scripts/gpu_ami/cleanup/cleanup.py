@@ -12,23 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu_ami.aws.access import identify
-from gpu_ami.aws.calls import Caller
-from gpu_ami.cleanup import plan as plans
-from gpu_ami.cleanup import view
-from gpu_ami.cleanup.apply import Apply, Result, selected_verdicts
+from gpu_ami.aws.caller import Caller
+from gpu_ami.cleanup import plan_document as plans
+from gpu_ami.cleanup import plan_tables
 from gpu_ami.cleanup.decide import find_blocks
+from gpu_ami.cleanup.execute import Apply, Result, selected_verdicts
+from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.journal import Journal, Replay, new_path, read, unfinished
 from gpu_ami.cleanup.journal_events import Begin, Done, End, Left, outcome_texts
-from gpu_ami.cleanup.leftovers import OrphanedSnapshots, to_finish
-from gpu_ami.cleanup.plan import Plan, SavedPlan
-from gpu_ami.cleanup.planning import make_plan
+from gpu_ami.cleanup.plan_document import Plan, SavedPlan
+from gpu_ami.cleanup.planner import make_plan
 from gpu_ami.cleanup.policy import Flags, policy_from
 from gpu_ami.cleanup.restore import restore
-from gpu_ami.cleanup.survey import Survey
+from gpu_ami.cleanup.scope import chosen_regions, survey_of
+from gpu_ami.cleanup.snapshots import OrphanedSnapshots, to_finish
 from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.files import write_atomic
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs.surveying import chosen_regions, survey_of
 from gpu_ami.locks import only_one
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _tell_unfinished(run: Invocation, account: str, survey: Survey) -> None:
 
 
 def _show(run: Invocation, plan: Plan) -> None:
-    tables = [] if run.console.output == "json" else [view.source_table(plan), *_plan_tables(plan)]
+    tables = [] if run.console.output == "json" else [plan_tables.source_table(plan), *_plan_tables(plan)]
     run.console.result(plan.document(), *tables)
     if (plan.decision.selected or plan.selected_orphans) and not plan.decision.blocks:
         how = "Leave out --dry-run" if run.options.dry_run else "Add --yes"
@@ -140,7 +140,7 @@ def _show(run: Invocation, plan: Plan) -> None:
 
 
 def _plan_tables(plan: Plan) -> list[Table]:
-    return [view.plan_table(plan), *view.orphan_tables(plan)]
+    return [plan_tables.plan_table(plan), *plan_tables.orphan_tables(plan)]
 
 
 def _raise_blocks(plan: Plan) -> None:
@@ -228,7 +228,7 @@ def _resume(run: Invocation, survey: Survey, replays: Sequence[Replay], journal:
 def _finish(run: Invocation, plan: Plan, results: Sequence[Result], journal: str | None) -> None:
     document = plan.document()
     document |= {"applied": True, "results": [result.document() for result in results], "journal": journal}
-    tables = [] if run.console.output == "json" else [*_plan_tables(plan), view.result_table(results, journal)]
+    tables = [] if run.console.output == "json" else [*_plan_tables(plan), plan_tables.result_table(results, journal)]
     run.console.result(document, *tables)
     failed = [result for result in results if result.is_failed]
     if failed:
@@ -255,7 +255,7 @@ def _restore(run: Invocation, path: Path) -> None:
     ):
         results = restore(replay, journal, lambda region: Caller(run.access, region))
     document = {"account": account, "journal": str(path), "results": [result.document() for result in results]}
-    run.console.result(document, view.restored_table(results))
+    run.console.result(document, plan_tables.restored_table(results))
     failed = [result for result in results if result.status == "failed"]
     if failed:
         msg = f"{len(failed)} of {len(results)} could not be brought back: {failed[0].error}"
@@ -268,6 +268,6 @@ def _file(run: Invocation, name: str) -> Path:
 
 
 def _price(region: str) -> Decimal | None:
-    from gpu_ami.cost.table import load
+    from gpu_ami.cost.price_table import load
 
     return load().rate(region, "snapshot_usd_per_gib_month").value

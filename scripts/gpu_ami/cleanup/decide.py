@@ -13,7 +13,7 @@ from typing import Any, Literal
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.source import Reference
 from gpu_ami.cleanup.policy import FamilyKey, Mode, Policy, family_key
-from gpu_ami.ids import HANDOVER_TAG, KEEP_TAG
+from gpu_ami.records.tags import HANDOVER_TAG, KEEP_TAG
 
 Action = Literal["delete", "disable", "deprecate", "keep"]
 Status = Literal["ok", "failed", "skipped"]

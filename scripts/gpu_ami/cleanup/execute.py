@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from gpu_ami.aws import changes as ec2
-from gpu_ami.aws.calls import Caller, RefusedError
+from gpu_ami.aws import image_changes as ec2
+from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.images import Image, snapshots
-from gpu_ami.cleanup.binproof import BinProof, Claim
 from gpu_ami.cleanup.decide import Verdict
-from gpu_ami.cleanup.guard import Guard
+from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.journal import Journal
 from gpu_ami.cleanup.journal_events import (
     DELETED,
@@ -30,9 +29,10 @@ from gpu_ami.cleanup.journal_events import (
     WillDeleteOrphan,
     outcome_texts,
 )
-from gpu_ami.cleanup.leftovers import OrphanedSnapshots, why_kept
-from gpu_ami.cleanup.plan import Orphan, Plan
-from gpu_ami.cleanup.survey import Survey
+from gpu_ami.cleanup.plan_document import Orphan, Plan
+from gpu_ami.cleanup.recheck import Guard
+from gpu_ami.cleanup.recycle_bin_check import BinProof, Claim
+from gpu_ami.cleanup.snapshots import OrphanedSnapshots, why_kept
 from gpu_ami.errors import AwsError
 
 _WORKERS_PER_REGION = 32

@@ -9,19 +9,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from gpu_ami.aws.build_resources import KINDS, BuildResource, find, remove, wait_until_terminated
 from gpu_ami.aws.images import Image
-from gpu_ami.aws.leftovers import KINDS, BuildResource, find, remove, wait_until_terminated
 from gpu_ami.aws.references.source import Reference
-from gpu_ami.cleanup.apply import Result
 from gpu_ami.cleanup.decide import CLOCK_TOLERANCE, Reason, SourceReport, by_target, find_blocks
+from gpu_ami.cleanup.execute import Result
+from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.journal import Journal
 from gpu_ami.cleanup.journal_events import Failed, ImageRecord, Removed, Waited, WillRemove
-from gpu_ami.cleanup.leftovers import OrphanedSnapshots
-from gpu_ami.cleanup.plan import iso, reason_list
+from gpu_ami.cleanup.plan_document import iso, reason_list
 from gpu_ami.cleanup.policy import LOCAL_SOURCES, Policy
-from gpu_ami.cleanup.survey import Survey
+from gpu_ami.cleanup.snapshots import OrphanedSnapshots
 from gpu_ami.errors import AwsError
-from gpu_ami.ids import HANDOVER_TAG, KEEP_TAG, MAY_TAKE_TAG
+from gpu_ami.records.tags import HANDOVER_TAG, KEEP_TAG, MAY_TAKE_TAG
 
 # Our run ids begin with the time of the build's start.
 _RUN_TIME = re.compile(r"^(20\d{2})-?([01]\d)-?([0-3]\d)T?([0-2]\d)([0-5]\d)([0-5]\d)Z?(?:-|$)")

@@ -11,15 +11,15 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from gpu_ami.aws.access import Access
-from gpu_ami.aws.calls import Caller, RefusedError, making_sense
+from gpu_ami.aws.caller import Caller, RefusedError, making_sense
 from gpu_ami.aws.images import Image, own_images, some_images
 from gpu_ami.aws.references.image_builder import own_images_of
 from gpu_ami.aws.references.registry import OWN, PER_IMAGE, USES
 from gpu_ami.aws.references.source import Found, Reference, Source, SourceQuery
 from gpu_ami.aws.regions import has_service
 from gpu_ami.cleanup.decide import Decision, SourceReport, Status, decide, newest_of
+from gpu_ami.cleanup.local_references import LocalSource
 from gpu_ami.cleanup.policy import Policy
-from gpu_ami.cleanup.tree import LocalSource
 from gpu_ami.errors import AwsError
 
 _WORKERS = 32

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from gpu_ami.aws.images import parse_time
 from gpu_ami.aws.references.source import Reference, ids_in
-from gpu_ami.handover.receipts import FORMAT
+from gpu_ami.records.receipt import FORMAT
 
 _NAME = "receipts"
 _UNSURE = frozenset({"started", "failed"})

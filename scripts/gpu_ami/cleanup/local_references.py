@@ -12,8 +12,8 @@ from typing import Any
 
 from gpu_ami.aws.references.source import Reference, ids_in
 from gpu_ami.cleanup.decide import SourceReport, Status
-from gpu_ami.cleanup.plan import FORMAT
-from gpu_ami.cleanup.receipts import protected_by_receipts
+from gpu_ami.cleanup.local_receipts import protected_by_receipts
+from gpu_ami.cleanup.plan_document import FORMAT
 from gpu_ami.errors import PipelineError, UsageError
 
 # Where copies and caches lie, and at the top our own journals: what stands there needs nothing.

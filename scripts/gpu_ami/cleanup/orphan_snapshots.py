@@ -9,9 +9,9 @@ from datetime import datetime
 from gpu_ami.aws.images import Image, Snapshot
 from gpu_ami.aws.references.source import Reference
 from gpu_ami.cleanup.decide import Reason
-from gpu_ami.cleanup.plan import Orphan
+from gpu_ami.cleanup.plan_document import Orphan
 from gpu_ami.cleanup.policy import Policy
-from gpu_ami.ids import KEEP_TAG
+from gpu_ami.records.tags import KEEP_TAG
 
 # What EC2 writes on the snapshots that it makes for an AMI.
 _MADE_FOR = re.compile(

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from gpu_ami.aws.images import Image, Snapshot, parse_time
-from gpu_ami.aws.recyclebin import IMAGE, SNAPSHOT, Kind, Rule
+from gpu_ami.aws.recycle_bin import IMAGE, SNAPSHOT, Kind, Rule
 from gpu_ami.cleanup.decide import Decision, Reason, SourceReport, Verdict
 from gpu_ami.cleanup.policy import Policy, policy_of
 from gpu_ami.errors import SafetyError, UsageError
 from gpu_ami.files import read_text
-from gpu_ami.ids import REGION
+from gpu_ami.records.tags import REGION
 
 _FORMATS = "gpu-ami-cleanup-plan-"
 FORMAT = f"{_FORMATS}1"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from gpu_ami.cleanup.apply import Result
 from gpu_ami.cleanup.decide import SourceReport, Verdict
-from gpu_ami.cleanup.plan import Plan
+from gpu_ami.cleanup.execute import Result
+from gpu_ami.cleanup.incomplete_builds import SweepPlan
+from gpu_ami.cleanup.plan_document import Plan
 from gpu_ami.cleanup.restore import Restored
-from gpu_ami.cleanup.sweep import SweepPlan
 from gpu_ami.console import Table
 from gpu_ami.units import show_usd
 

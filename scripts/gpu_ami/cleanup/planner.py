@@ -8,15 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from gpu_ami.aws import recyclebin
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws import recycle_bin
+from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Snapshot, own_snapshots, snapshot_is_shared, snapshots, some_images
 from gpu_ami.aws.regions import enabled_regions
 from gpu_ami.cleanup.decide import Decision, SourceReport, by_target, decide
-from gpu_ami.cleanup.orphans import find_orphans, without_copies, without_shared
-from gpu_ami.cleanup.plan import Bin, Orphan, Plan
+from gpu_ami.cleanup.inventory import Location, Survey, in_parallel
+from gpu_ami.cleanup.orphan_snapshots import find_orphans, without_copies, without_shared
+from gpu_ami.cleanup.plan_document import Bin, Orphan, Plan
 from gpu_ami.cleanup.policy import Policy
-from gpu_ami.cleanup.survey import Location, Survey, in_parallel
 from gpu_ami.errors import AwsError
 
 # AWS refuses requests signed with a clock that is five minutes off.
@@ -107,7 +107,7 @@ def _details_of(location: Location, decision: Decision) -> tuple[dict[str, Snaps
     except AwsError:
         found = {}
     try:
-        return found, Bin(recyclebin.rules(location.caller))
+        return found, Bin(recycle_bin.rules(location.caller))
     except AwsError as exc:
         return found, Bin(error=str(exc))
 
@@ -135,7 +135,7 @@ def _elsewhere(survey: Survey, image_ids: Collection[str]) -> dict[str, str]:
 def _orphans_of(location: Location, survey: Survey, now: datetime) -> list[Orphan]:
     found = own_snapshots(location.caller, location.account)
     try:
-        in_bin = {location.region: set(recyclebin.images_in_bin(location.caller))}
+        in_bin = {location.region: set(recycle_bin.images_in_bin(location.caller))}
     except AwsError:
         in_bin = {}
     verdicts = find_orphans(found, survey.images, by_target(survey.references), in_bin, survey.policy, now)

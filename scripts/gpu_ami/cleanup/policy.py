@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.registry import SOURCES
 from gpu_ami.errors import UsageError
-from gpu_ami.ids import FAMILY_TAG
+from gpu_ami.records.tags import FAMILY_TAG
 from gpu_ami.settings import Settings
 from gpu_ami.units import parse_duration
 

@@ -9,8 +9,8 @@ from datetime import datetime
 
 from gpu_ami.aws.images import Image
 from gpu_ami.cleanup.decide import by_target, find_blocks
-from gpu_ami.cleanup.plan import Plan
-from gpu_ami.cleanup.survey import Survey
+from gpu_ami.cleanup.inventory import Survey
+from gpu_ami.cleanup.plan_document import Plan
 
 _FRESH_S = 60.0
 

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image, Snapshot
-from gpu_ami.aws.recyclebin import IMAGE, SNAPSHOT, Kind, images_in_bin, snapshots_in_bin
-from gpu_ami.cleanup.plan import Bin
+from gpu_ami.aws.recycle_bin import IMAGE, SNAPSHOT, Kind, images_in_bin, snapshots_in_bin
+from gpu_ami.cleanup.plan_document import Bin
 from gpu_ami.errors import AwsError
 
 _QUERY_EVERY_S = 5.0

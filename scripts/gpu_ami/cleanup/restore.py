@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gpu_ami.aws import changes, images, recyclebin
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws import image_changes, images, recycle_bin
+from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image, Snapshot
 from gpu_ami.cleanup import journal_events as events
 from gpu_ami.cleanup.journal import Entry, Journal, Replay
@@ -103,8 +103,8 @@ def _region(replay: Replay, caller: Caller) -> Region:
         caller=caller,
         images={image.image_id: image for image in images.own_images(caller, replay.account)},
         snapshots=images.snapshots(caller, snapshot_ids),
-        binned_images=set(recyclebin.images_in_bin(caller)) if deletes else set(),
-        binned_snapshots=set(recyclebin.snapshots_in_bin(caller)) if deletes else set(),
+        binned_images=set(recycle_bin.images_in_bin(caller)) if deletes else set(),
+        binned_snapshots=set(recycle_bin.snapshots_in_bin(caller)) if deletes else set(),
     )
 
 
@@ -140,10 +140,10 @@ def _bring_back(entry: Entry, region: Region) -> bool:
         msg = f"{image.image_id} {_FOUND_AGAIN}"
         raise AwsError(msg)
     for snapshot_id in missing:
-        recyclebin.restore_snapshot(region.caller, snapshot_id)
+        recycle_bin.restore_snapshot(region.caller, snapshot_id)
         region.binned_snapshots.discard(snapshot_id)
         region.snapshots[snapshot_id] = Snapshot(snapshot_id=snapshot_id, region=image.region)
-    recyclebin.restore_image(region.caller, image.image_id)
+    recycle_bin.restore_image(region.caller, image.image_id)
     return True
 
 
@@ -153,10 +153,10 @@ def _set_free(entry: Entry, region: Region) -> bool:
         msg = f"{entry.image.image_id} {_FOUND_AGAIN}"
         raise AwsError(msg)
     if entry.mode == "disable" and now.state == "disabled":
-        changes.enable(region.caller, now.image_id)
+        image_changes.enable(region.caller, now.image_id)
         return True
     if entry.mode == "deprecate" and now.deprecated_at is not None:
-        changes.deprecate(region.caller, now.image_id, None)
+        image_changes.deprecate(region.caller, now.image_id, None)
         return True
     return False
 
@@ -174,16 +174,16 @@ def _complete(entry: Entry, region: Region, changed: bool) -> bool:
             tags = snapshots_now[snapshot.snapshot_id].tags
             added = _add_missing(caller, snapshot.snapshot_id, snapshot.tags, tags) or added
     if entry.permissions and images.launch_permissions(caller, image.image_id) != entry.permissions:
-        changes.share(caller, image.image_id, entry.permissions)
+        image_changes.share(caller, image.image_id, entry.permissions)
         added = True
     if changed and image.state == "disabled" and now and now[image.image_id].state != "disabled":
-        changes.disable(caller, image.image_id)
+        image_changes.disable(caller, image.image_id)
     return changed or added
 
 
 def _add_missing(caller: Caller, resource_id: str, tags: Mapping[str, str], now: Mapping[str, str]) -> bool:
     missing = {key: value for key, value in tags.items() if key not in now and not key.startswith("aws:")}
-    changes.add_tags(caller, resource_id, missing)
+    image_changes.add_tags(caller, resource_id, missing)
     return bool(missing)
 
 
@@ -195,7 +195,7 @@ def _orphan(snapshot: Snapshot, region: Region, journal: Journal) -> Restored:
         if identifier not in region.binned_snapshots:
             msg = f"{identifier} {_FOUND_AGAIN}"
             raise AwsError(msg)
-        recyclebin.restore_snapshot(region.caller, identifier)
+        recycle_bin.restore_snapshot(region.caller, identifier)
         now = images.snapshots(region.caller, [identifier])
         _add_missing(region.caller, identifier, snapshot.tags, now[identifier].tags if identifier in now else {})
     except AwsError as exc:

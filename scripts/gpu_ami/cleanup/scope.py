@@ -8,18 +8,18 @@ import re
 from collections.abc import Sequence
 
 from gpu_ami.aws.access import assume
-from gpu_ami.aws.calls import Caller
-from gpu_ami.aws.objects import list_texts
+from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.regions import enabled_regions
-from gpu_ami.cleanup import tree
+from gpu_ami.aws.s3 import list_texts
+from gpu_ami.cleanup import local_references
 from gpu_ami.cleanup.decide import SourceReport
+from gpu_ami.cleanup.inventory import Location, Survey, locations_of
 from gpu_ami.cleanup.policy import Policy
-from gpu_ami.cleanup.survey import Location, Survey, locations_of
 from gpu_ami.errors import AwsError, TerraformError, UsageError
-from gpu_ami.handover import backends
-from gpu_ami.ids import REGION
+from gpu_ami.handover.receipt_store import bucket_of
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs.filing import bucket_of
+from gpu_ami.records.tags import REGION
+from gpu_ami.terraform import backends
 
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::([0-9]{12}):role/.+")
 _STATE_WITHIN_S = 120.0
@@ -61,7 +61,7 @@ def survey_of(
     # Pulling the state takes seconds; what stands in files is read anew at each query.
     state = functools.cache(lambda: _backend_state(run))
     local = functools.partial(
-        tree.scan,
+        local_references.scan,
         run.workspace.state,
         state=state,
         receipts=lambda: _backend_receipts(run),
@@ -87,15 +87,15 @@ def _backend_state(run: Invocation) -> str | None:
         msg = f"{run.workspace.shown(named_in)} says where OpenTofu keeps its state, which Terraform cannot read."
         raise TerraformError(msg)
     from gpu_ami import process
-    from gpu_ami.handover import trouble
-    from gpu_ami.handover.terraform import Terraform, sound_environment
+    from gpu_ami.terraform import failures
+    from gpu_ami.terraform.terraform_command import Terraform, sound_environment
     from gpu_ami.tools import terraform_tools
 
     environment = sound_environment(run.access.child_environment({"TF_IN_AUTOMATION": "1"}))
     terraform = Terraform(terraform_tools().terraform.path, folder, environment)
     done = process.run(terraform.state(), timeout_s=_STATE_WITHIN_S)
     if done.returncode != 0:
-        problem = trouble.first_problem(trouble.errors(done.stdout, done.stderr))
+        problem = failures.first_problem(failures.errors(done.stdout, done.stderr))
         msg = f"`terraform state pull` failed: {problem}. Run `terraform init` in {run.workspace.shown(folder)}."
         raise TerraformError(msg)
     return done.stdout

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from gpu_ami.aws.calls import Caller, RefusedError
-from gpu_ami.aws.changes import delete_snapshot
+from gpu_ami.aws.caller import Caller, RefusedError
+from gpu_ami.aws.image_changes import delete_snapshot
 from gpu_ami.aws.images import Image, Snapshot, snapshot_is_shared, snapshots
 from gpu_ami.cleanup.decide import by_target
+from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.journal import Entry, Journal
 from gpu_ami.cleanup.journal_events import DELETED, LEFT, SnapshotDone, SnapshotOutcome
-from gpu_ami.cleanup.orphans import made_for, tag_reasons
-from gpu_ami.cleanup.survey import Survey
+from gpu_ami.cleanup.orphan_snapshots import made_for, tag_reasons
 from gpu_ami.errors import AwsError
 
 

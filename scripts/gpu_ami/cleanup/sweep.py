@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from gpu_ami.aws.access import identify
-from gpu_ami.aws.leftovers import KINDS, BuildResource, find
-from gpu_ami.bake import variables
-from gpu_ami.cleanup import view
-from gpu_ami.cleanup.apply import Result
+from gpu_ami.aws.build_resources import KINDS, BuildResource, find
+from gpu_ami.bake import template
+from gpu_ami.cleanup import plan_tables
 from gpu_ami.cleanup.decide import SourceReport, by_target
+from gpu_ami.cleanup.execute import Result
+from gpu_ami.cleanup.incomplete_builds import Sweep, SweepPlan, SweepVerdict, decide_sweep, sweep_blocks, without_unseen
+from gpu_ami.cleanup.inventory import Location, Survey, in_parallel
 from gpu_ami.cleanup.journal import Journal, new_path
 from gpu_ami.cleanup.journal_events import Begin, End
-from gpu_ami.cleanup.planning import clock_reports
+from gpu_ami.cleanup.planner import clock_reports
 from gpu_ami.cleanup.policy import Policy
-from gpu_ami.cleanup.survey import Location, Survey, in_parallel
-from gpu_ami.cleanup.sweep import Sweep, SweepPlan, SweepVerdict, decide_sweep, sweep_blocks, without_unseen
+from gpu_ami.cleanup.scope import chosen_regions, survey_of
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs.surveying import chosen_regions, survey_of
 from gpu_ami.locks import only_one
 from gpu_ami.units import parse_duration
 
@@ -70,7 +70,7 @@ def sweep(run: Invocation, request: SweepRequest) -> None:
     with run.console.step("querying what incomplete builds left"):
         plan = _plan(run, survey, account, older_than, kinds)
     if not acts or plan.blocks:
-        run.console.result(plan.document(), view.sweep_table(plan))
+        run.console.result(plan.document(), plan_tables.sweep_table(plan))
         if plan.blocks:
             msg = f"Everything is kept: {plan.blocks[0]}"
             raise SafetyError(msg)
@@ -85,7 +85,7 @@ def sweep(run: Invocation, request: SweepRequest) -> None:
         "results": [result.document() for result in results],
         "journal": shown,
     }
-    run.console.result(document, view.sweep_table(plan), view.result_table(results, shown, undo=False))
+    run.console.result(document, plan_tables.sweep_table(plan), plan_tables.result_table(results, shown, undo=False))
     if failed := [result for result in results if result.is_failed]:
         msg = f"{len(failed)} of {len(results)} were not removed, {failed[0].image_id} first: {failed[0].error}"
         raise PartialError(msg)
@@ -174,7 +174,7 @@ def longest_build(run: Invocation) -> timedelta:
     """
     file = run.workspace.root / run.settings.variables_file
     files = [file] if file.exists() else []
-    values = _TIMES | variables.effective(run.workspace.root / "packer", files, {})
+    values = _TIMES | template.effective(run.workspace.root / "packer", files, {})
     try:
         minutes, delay, attempts = (int(values[name]) for name in _TIMES)
     except (TypeError, ValueError) as exc:

@@ -13,7 +13,7 @@ from gpu_ami.cost.arithmetic import Number, total
 from gpu_ami.cost.drawing import Anchor, Area, Dot, Drawing, Line, Point, Rectangle, Shape, Text
 from gpu_ami.cost.model import Case
 from gpu_ami.cost.report import CostReport
-from gpu_ami.cost.tables import headline
+from gpu_ami.cost.report_tables import headline
 from gpu_ami.cost.whatif import FAST_MODELS_S, FAST_PULL_S
 from gpu_ami.errors import UsageError
 from gpu_ami.files import write_atomic

@@ -10,21 +10,21 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from gpu_ami.bake import manifest as manifests
-from gpu_ami.bake import release as releases
-from gpu_ami.cost import inputs, table
+from gpu_ami.cost import inputs, price_table
 from gpu_ami.cost.figure import Figure
+from gpu_ami.cost.price_table import Market, PriceTable
 from gpu_ami.cost.report import CostReport, report
 from gpu_ami.cost.specs import checked, checked_word, comma_list, parse_inputs
-from gpu_ami.cost.table import Market, PriceTable
 from gpu_ami.errors import AwsError, UsageError
 from gpu_ami.files import read_text
-from gpu_ami.ids import FAMILY_TAG
 from gpu_ami.invocation import Invocation
+from gpu_ami.records import manifest_file as manifests
+from gpu_ami.records import release as releases
+from gpu_ami.records.tags import FAMILY_TAG
 from gpu_ami.units import show_duration
 
 if TYPE_CHECKING:
-    from gpu_ami.cost.live import LivePrices
+    from gpu_ami.cost.live_prices import LivePrices
 
 _GIB = 1024**3
 
@@ -85,7 +85,7 @@ def answer(
         regions=comma_list(regions, "--regions"),
     )
     kept = Figure("retained_amis", Decimal(run.settings.cleanup.keep), "AMIs", "given: cleanup.keep in pipeline.yaml")
-    prices, known = table.load(), [kept, *found.figures]
+    prices, known = price_table.load(), [kept, *found.figures]
     if ask_aws:
         with _tolerated(run, strict=strict):
             prices = _live_prices(run, request, prices, strict=strict)
@@ -107,7 +107,7 @@ def show(run: Invocation, answered: CostReport, *, chart: str | None = None) -> 
 
         write(answered, Path(chart))
         run.console.say(f"Drew {chart}.")
-    from gpu_ami.cost.tables import tables
+    from gpu_ami.cost.report_tables import tables
 
     run.console.result(answered.document(), *tables(answered))
 
@@ -174,14 +174,14 @@ def _tolerated(run: Invocation, *, strict: bool) -> Iterator[None]:
     except AwsError as exc:
         if strict:
             raise
-        run.console.warn(f"{exc} What is not known live comes from the table of {table.load().compiled}.")
+        run.console.warn(f"{exc} What is not known live comes from the table of {price_table.load().compiled}.")
 
 
 def _asked(run: Invocation, found: _Known) -> list[Figure]:
     """Return what the account says about the AMIs: their size and how many there are."""
     from gpu_ami.aws import images
     from gpu_ami.aws.access import identify
-    from gpu_ami.aws.calls import Caller
+    from gpu_ami.aws.caller import Caller
 
     region, family = run.settings.region, run.settings.family
     figures = []
@@ -199,14 +199,14 @@ def _asked(run: Invocation, found: _Known) -> list[Figure]:
 
 def _written_gib(run: Invocation, ami_id: str) -> float | None:
     from gpu_ami.aws import images
-    from gpu_ami.aws.calls import Caller
+    from gpu_ami.aws.caller import Caller
 
     caller = Caller(run.access, run.access.region)
     return images.written_gib(caller, images.describe(caller, ami_id))
 
 
 def _live_prices(run: Invocation, request: inputs.CostRequest, prices: PriceTable, *, strict: bool) -> PriceTable:
-    from gpu_ami.cost import live
+    from gpu_ami.cost import live_prices
 
     types = tuple(dict.fromkeys((request.instance_type, *request.compare, request.builder_type)))
     for region in dict.fromkeys((request.region, *request.regions)):
@@ -216,7 +216,7 @@ def _live_prices(run: Invocation, request: inputs.CostRequest, prices: PriceTabl
         if found.missing:
             names = ", ".join(found.missing)
             run.console.warn(f"AWS gives no price in {region} of {names}: the table's is used where it has one.")
-        prices = live.overlay(prices, found)
+        prices = live_prices.overlay(prices, found)
     return prices
 
 
@@ -232,13 +232,13 @@ def _looked_up(run: Invocation, region: str, types: tuple[str, ...], *, needed: 
     Raises:
         AwsError: AWS could not be asked, or has no price of what is *needed*.
     """
-    from gpu_ami.aws.calls import Caller
-    from gpu_ami.aws.prices import SPOT_DAYS, look_up
-    from gpu_ami.cost import live
+    from gpu_ami.aws.caller import Caller
+    from gpu_ami.aws.price_list import SPOT_DAYS, look_up
+    from gpu_ami.cost import live_prices
 
     now = datetime.now(timezone.utc)
     path = _kept_in(run) / f"prices-{region}.json"
-    kept = live.load_kept(path)
+    kept = live_prices.load_kept(path)
     if kept is not None and kept.covers(types, now) and not {*kept.missing} & {*needed}:
         age = show_duration((now - kept.looked_up).total_seconds())
         run.console.say(
@@ -250,8 +250,8 @@ def _looked_up(run: Invocation, region: str, types: tuple[str, ...], *, needed: 
     for name in needed:
         if name in looked.problems:
             raise AwsError(looked.problems[name])
-    found = live.summarise(looked, region, types=types, now=now, spot_days=SPOT_DAYS)
-    live.keep(path, found)
+    found = live_prices.summarise(looked, region, types=types, now=now, spot_days=SPOT_DAYS)
+    live_prices.keep(path, found)
     return found
 
 

@@ -11,8 +11,8 @@ from gpu_ami.cost import coldstart
 from gpu_ami.cost.arithmetic import Number
 from gpu_ami.cost.figure import Figure, Range
 from gpu_ami.cost.model import Build, Case, Launch, Storage
+from gpu_ami.cost.price_table import MARKETS, Market, PriceTable
 from gpu_ami.cost.specs import SPECS, Spec
-from gpu_ami.cost.table import MARKETS, Market, PriceTable
 from gpu_ami.errors import UsageError
 
 Network = Literal["nat", "endpoint", "gateway"]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from gpu_ami.aws.prices import Looked
+from gpu_ami.aws.price_list import Looked
+from gpu_ami.cost.price_table import InstancePrice, Kind, PriceTable, Rate, Region, Source
 from gpu_ami.cost.spot import held_by_zone, percentiles
-from gpu_ami.cost.table import InstancePrice, Kind, PriceTable, Rate, Region, Source
 from gpu_ami.files import read_text, write_atomic
 
 # Older look-ups are done again.

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from gpu_ami.cost.table import InstancePrice, PriceTable, Region, Source
+from gpu_ami.cost.price_table import InstancePrice, PriceTable, Region, Source
 
 _HEAD = """\
 # What AWS charges, in USD; null is unknown, never 0. `invoke prices` rewrites this file; what it cannot look up stays.
@@ -17,7 +17,7 @@ _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9 ._/()%-]*")
 
 
 def render(table: PriceTable) -> str:
-    """Return the text that `gpu_ami.cost.table.parse` reads back as *table*."""
+    """Return the text that `gpu_ami.cost.price_table.parse` reads back as *table*."""
     lines = [_HEAD.rstrip("\n"), f"currency: {table.currency}", f"compiled: {table.compiled}", "sources:"]
     lines += [f"  {key}: {_source(source)}" for key, source in table.sources.items()]
     lines.append("regions:")

@@ -9,10 +9,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from gpu_ami.aws.calls import Caller
-from gpu_ami.aws.prices import RATE_QUERIES, SPOT_DAYS, look_up
+from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.price_list import RATE_QUERIES, SPOT_DAYS, look_up
 from gpu_ami.console import Table
-from gpu_ami.cost import live, table, tabletext
+from gpu_ami.cost import live_prices, price_table, price_table_yaml
 from gpu_ami.cost.specs import comma_list
 from gpu_ami.errors import DifferenceError, PartialError
 from gpu_ami.files import write_atomic
@@ -61,8 +61,8 @@ def refresh(run: Invocation, *, regions: str | None = None) -> Refreshed:
         UsageError: A region has no prices in USD.
         AwsError: AWS could not be asked.
     """
-    file = run.workspace.state / "prices.yaml" if run.options.sandbox else table.BUNDLED
-    before = table.load(file) if file.exists() else table.load()
+    file = run.workspace.state / "prices.yaml" if run.options.sandbox else price_table.BUNDLED
+    before = price_table.load(file) if file.exists() else price_table.load()
     after, now = before, datetime.now(timezone.utc)
     problems: list[str] = []
     for region in comma_list(regions, "--regions") or before.regions:
@@ -70,10 +70,10 @@ def refresh(run: Invocation, *, regions: str | None = None) -> Refreshed:
         types = before.regions[region].instances_usd_per_hour
         with run.console.step(f"prices of {region}"):
             looked = look_up(Caller(run.access, region), types=types, rates=RATE_QUERIES, now=now)
-        found = live.summarise(looked, region, types=types, now=now, spot_days=SPOT_DAYS)
-        after = live.overlay(after, found, kind="table")
+        found = live_prices.summarise(looked, region, types=types, now=now, spot_days=SPOT_DAYS)
+        after = live_prices.overlay(after, found, kind="table")
         problems += looked.problems.values()
-    return Refreshed(file, tabletext.render(before), tabletext.render(after), problems)
+    return Refreshed(file, price_table_yaml.render(before), price_table_yaml.render(after), problems)
 
 
 def finish(run: Invocation, refreshed: Refreshed, *, check: bool = False) -> None:

@@ -12,7 +12,7 @@ from gpu_ami.cost.arithmetic import Number, as_json, product
 from gpu_ami.cost.figure import Figure
 from gpu_ami.cost.inputs import PRESETS, CostRequest, Inputs, case_of, gather
 from gpu_ami.cost.model import BreakEven, Case
-from gpu_ami.cost.table import STALE_DAYS, PriceTable
+from gpu_ami.cost.price_table import STALE_DAYS, PriceTable
 from gpu_ami.cost.whatif import Alternative, Sensitivity, alternatives, sensitivities
 
 

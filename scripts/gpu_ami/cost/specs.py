@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
-from gpu_ami.cost.table import RATES, meant
+from gpu_ami.cost.price_table import RATES, meant
 from gpu_ami.errors import UsageError
 
 _DAY_S = 86_400

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
-from gpu_ami.aws.prices import SpotChange, SpotHistory
+from gpu_ami.aws.price_list import SpotChange, SpotHistory
 
 # A price and for how many seconds it held.
 Held = tuple[Decimal, Decimal]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gpu_ami.aws import changes, images
-from gpu_ami.aws.calls import Caller
-from gpu_ami.bake import manifest as manifests
+from gpu_ami.aws import image_changes, images
+from gpu_ami.aws.caller import Caller
+from gpu_ami.deploy.live_environments import Live
 from gpu_ami.errors import AwsError, PartialError, UsageError
-from gpu_ami.ids import HANDOVER_TAG
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs.reading_back import Live
+from gpu_ami.records import manifest_file as manifests
+from gpu_ami.records.tags import HANDOVER_TAG
 
 
 def mark_applied(run: Invocation, ami_id: str | None, live: Sequence[Live]) -> list[str]:
@@ -23,7 +23,7 @@ def mark_applied(run: Invocation, ami_id: str | None, live: Sequence[Live]) -> l
         try:
             found = images.some_images(caller, [ami])
             if found and found[0].tags.get(HANDOVER_TAG) != "applied":
-                changes.mark_handed_over(caller, ami)
+                image_changes.mark_handed_over(caller, ami)
         except AwsError as exc:
             problems.append(f"{ami} in {region}: {str(exc).rstrip('.')}")
     return problems

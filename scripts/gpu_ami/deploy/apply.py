@@ -11,8 +11,14 @@ from typing import Any
 
 from gpu_ami.aws import batch
 from gpu_ami.aws.access import Identity
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.caller import Caller
 from gpu_ami.console import Table
+from gpu_ami.deploy import applied_tag, live_environments, plan, receipts, root_module, wait
+from gpu_ami.deploy.guard import judge
+from gpu_ami.deploy.history import steps_back
+from gpu_ami.deploy.live_environments import Live
+from gpu_ami.deploy.plan import Review
+from gpu_ami.deploy.root_module import Root
 from gpu_ami.errors import (
     InterruptedRunError,
     PartialError,
@@ -21,16 +27,10 @@ from gpu_ami.errors import (
     TerraformError,
     UsageError,
 )
-from gpu_ami.handover.guard import judge
-from gpu_ami.handover.history import steps_back
-from gpu_ami.handover.receipts import Action, Filed, unfinished
+from gpu_ami.handover.receipt_store import Cabinet
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import planning, reading_back, receipting, settling, tagging, terraforming
-from gpu_ami.jobs.filing import Cabinet
-from gpu_ami.jobs.planning import Review
-from gpu_ami.jobs.reading_back import Live
-from gpu_ami.jobs.terraforming import Root
 from gpu_ami.locks import only_one
+from gpu_ami.records.receipt import Action, Filed, unfinished
 from gpu_ami.units import show_duration
 
 _ON = "run `invoke apply` again."
@@ -76,12 +76,12 @@ def apply(run: Invocation, request: Request) -> None:
         PartialError: Applied, but the AMI could not be tagged.
         InterruptedRunError: Interrupted; Terraform has ended and noted what it did.
     """
-    root = terraforming.prepare(run, request.variables)
+    root = root_module.prepare(run, request.variables)
     if run.options.dry_run:
-        run.console.say("\n".join(terraforming.command_lines(root, apply=True)))
+        run.console.say("\n".join(root_module.command_lines(root, apply=True)))
         return
     with only_one(run.workspace.logs, "apply"):
-        who = terraforming.begin(root)
+        who = root_module.begin(root)
         apply_root(root, request, who)
 
 
@@ -91,9 +91,9 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
     *acting* is called when what was only planned begins to happen, or has happened already.
     """
     run = root.run
-    with planning.reviewed(root, who, allow_replace=request.allow_replace) as review:
+    with plan.reviewed(root, who, allow_replace=request.allow_replace) as review:
         if review.findings:
-            planning.show(run, review)
+            plan.show(run, review)
             review.raise_refused()
         cabinet = Cabinet(root)
         dead: Sequence[Filed] = unfinished(each for each in cabinet.all() if each.receipt.action != "publish")
@@ -120,9 +120,9 @@ def _settled_before(root: Root, cabinet: Cabinet, dead: Sequence[Filed]) -> Sequ
     """
     if not dead:
         return dead
-    live = reading_back.look(_caller(root.run), terraforming.state(root), with_volumes=False)
-    done = receipting.confirmed(dead, live)
-    receipting.settle(cabinet, done, live)
+    live = live_environments.look(_caller(root.run), root_module.state(root), with_volumes=False)
+    done = receipts.confirmed(dead, live)
+    receipts.settle(cabinet, done, live)
     return [filed for filed in dead if filed not in done]
 
 
@@ -130,14 +130,14 @@ def _nothing_to_do(root: Root, review: Review, cabinet: Cabinet, dead: Sequence[
     """Say so; complete what a run that was killed, or that Batch outlasted, left open."""
     run = root.run
     run.console.say(f"No changes: what {root.shown} describes is what there is.")
-    live: Sequence[Live] = reading_back.look(_caller(run), terraforming.state(root))
+    live: Sequence[Live] = live_environments.look(_caller(run), root_module.state(root))
     if dead:
-        live = settling.settled(root, live, request.wait_minutes)
-    receipting.settle(cabinet, dead, live)
-    tagged = tagging.mark_applied(run, review.facts.expected_ami, live)
+        live = wait.settled(root, live, request.wait_minutes)
+    receipts.settle(cabinet, dead, live)
+    tagged = applied_tag.mark_applied(run, review.facts.expected_ami, live)
     document = review.document() | {"applied": False, "receipt": None} | _live_document(live)
     run.console.result(document, live_table(live, ()))
-    tagging.raise_untagged(tagged)
+    applied_tag.raise_untagged(tagged)
 
 
 def _confirm(run: Invocation, review: Review, request: Request) -> None:
@@ -164,7 +164,7 @@ def _summary(review: Review) -> str:
 
 
 def _show_talk(run: Invocation, review: Review) -> None:
-    table = planning.changes_table(review)
+    table = plan.changes_table(review)
     run.console.say("\n".join(f"  {action:8} {address}  {what}".rstrip() for action, address, what in table.rows))
     run.console.say(_summary(review))
 
@@ -174,20 +174,20 @@ def _act(
 ) -> None:
     run = root.run
     started = time.monotonic()
-    filed = cabinet.open(receipting.receipt(root, review, who, request.action))
+    filed = cabinet.open(receipts.receipt(root, review, who, request.action))
     log = run.workspace.logs / f"{filed.path.stem}.log"
     updates = frozenset(change.address for change in review.plan.environments if change.action == "update")
     try:
-        late = terraforming.apply(root, review.saved, log, updates=updates)
+        late = root_module.apply(root, review.saved, log, updates=updates)
         live = _read_back(root, review, request, late)
-    except (settling.UnsettledError, InterruptedRunError) as exc:
-        receipting.left_open(root, cabinet, filed, exc)
+    except (wait.UnsettledError, InterruptedRunError) as exc:
+        receipts.left_open(root, cabinet, filed, exc)
     except (PipelineError, KeyboardInterrupt) as exc:
-        receipting.failed(root, cabinet, filed, exc, log)
+        receipts.failed(root, cabinet, filed, exc, log)
     note = _outwaited_note(live, late) if late else None
     done = cabinet.put(Filed(filed.path, filed.receipt.finished("applied", at=_now(), note=note)))
-    receipting.settle(cabinet, dead, live)
-    problems = tagging.mark_applied(run, review.facts.expected_ami, live)
+    receipts.settle(cabinet, dead, live)
+    problems = applied_tag.mark_applied(run, review.facts.expected_ami, live)
     left = _left_to_do(root) if late else None
     shown = run.workspace.shown(done.path)
     document = review.document() | {
@@ -201,7 +201,7 @@ def _act(
         *_following(root, cabinet, live),
     )
     run.console.result(document, live_table(live, footer))
-    tagging.raise_untagged(problems)
+    applied_tag.raise_untagged(problems)
     if left is not None:
         raise PartialError(left)
 
@@ -215,8 +215,8 @@ def _outwaited_note(live: Sequence[Live], late: Set[str]) -> str:
 def _left_to_do(root: Root) -> str | None:
     """Return what Terraform did not get to: it leaves out all that depends on an environment it stopped waiting for."""
     try:
-        with terraforming.saved_plan(root) as saved:
-            acts = terraforming.read_plan(root, saved).acts if saved.has_changes else ()
+        with root_module.saved_plan(root) as saved:
+            acts = root_module.read_plan(root, saved).acts if saved.has_changes else ()
     except PipelineError as exc:
         return f"The AMI is applied; whether Terraform has more to do is not known ({str(exc).rstrip('.')}): {_ON}"
     left = ", ".join(act.address for act in acts)
@@ -232,8 +232,8 @@ def _look_again(run: Invocation, review: Review, who: Identity) -> None:
     caller, facts = _caller(run), review.facts
     jobs = facts.jobs
     if any(change.replaces_instances for change in review.plan.environments):
-        jobs = planning.running(batch.running_jobs(caller))
-    problem = planning.ami_problem(run, facts.expected_ami, who.account)
+        jobs = plan.running(batch.running_jobs(caller))
+    problem = plan.ami_problem(run, facts.expected_ami, who.account)
     again = replace(facts, jobs=jobs, ami_problem=problem, now=_now())
     replace(review, facts=again, findings=judge(review.plan, again)).raise_refused()
 
@@ -255,10 +255,10 @@ def _read_back(root: Root, review: Review, request: Request, late: Set[str]) -> 
     """
     run = root.run
     with run.console.step("reading back"):
-        live: Sequence[Live] = reading_back.look(_caller(run), terraforming.state(root))
+        live: Sequence[Live] = live_environments.look(_caller(run), root_module.state(root))
     if late:
         run.console.say(f"Terraform stopped waiting for {', '.join(sorted(late))}; Batch goes on, and so does this.")
-    live = settling.settled(root, live, request.wait_minutes)
+    live = wait.settled(root, live, request.wait_minutes)
     touched = {change.address for change in review.plan.environments if change.action != "no-op"}
     problems = [problem for each in live if each.address in touched for problem in each.problems()]
     if problems:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from packaging.version import Version
 
-from gpu_ami.handover.planned import ENVIRONMENT, QUEUE, EnvironmentChange, Planned
+from gpu_ami.terraform.plan_file import ENVIRONMENT, QUEUE, EnvironmentChange, Planned
 
 Code = Literal[
     "replaced",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gpu_ami.errors import UsageError
-from gpu_ami.handover.receipts import Change, Filed, Receipt
+from gpu_ami.records.receipt import Change, Filed, Receipt
 
 _UNSURE = ("started", "failed")
 

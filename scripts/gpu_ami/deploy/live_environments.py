@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpu_ami.aws import batch
-from gpu_ami.aws.calls import Caller
-from gpu_ami.handover import recorded
+from gpu_ami.aws.caller import Caller
+from gpu_ami.terraform import state_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +90,8 @@ def look(caller: Caller, state: Mapping[str, Any], *, with_volumes: bool = True)
         AwsError: AWS refused or cannot be reached.
         TerraformError: The state makes no sense.
     """
-    ours = recorded.environments(state)
-    rates = recorded.rates(state)
+    ours = state_file.environments(state)
+    rates = state_file.rates(state)
     if not ours:
         return []
     found = {each.name: each for each in batch.environments(caller, [each.name for each in ours])}

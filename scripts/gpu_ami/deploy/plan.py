@@ -12,19 +12,19 @@ from typing import Any
 
 from gpu_ami.aws import batch, images
 from gpu_ami.aws.access import Identity
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.caller import Caller
 from gpu_ami.console import Table
+from gpu_ami.deploy import root_module
+from gpu_ami.deploy.guard import Facts, Finding, RunningJob, asks_for_provider, judge
+from gpu_ami.deploy.root_module import Root, SavedPlan
 from gpu_ami.errors import TerraformError, UsageError
 from gpu_ami.handover import change as changes
 from gpu_ami.handover import target, tfvars
-from gpu_ami.handover.guard import Facts, Finding, RunningJob, asks_for_provider, judge
-from gpu_ami.handover.planned import Planned
-from gpu_ami.handover.verify import Expected, blocking
+from gpu_ami.handover.eligibility import Expected, blocking
 from gpu_ami.hcl import find
-from gpu_ami.ids import AMI_ID
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import terraforming
-from gpu_ami.jobs.terraforming import Root, SavedPlan
+from gpu_ami.records.tags import AMI_ID
+from gpu_ami.terraform.plan_file import Planned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +87,11 @@ def reviewed(root: Root, who: Identity, *, allow_replace: Sequence[str]) -> Iter
     run = root.run
     expected = handed_over(run, root.handed_over)
     caller = Caller(run.access, run.settings.region)
-    with terraforming.saved_plan(root) as saved, ThreadPoolExecutor(max_workers=2) as pool:
+    with root_module.saved_plan(root) as saved, ThreadPoolExecutor(max_workers=2) as pool:
         # To plan keeps every core busy; to show the plan keeps one.
         jobs = pool.submit(batch.running_jobs, caller)
         problem = pool.submit(ami_problem, run, expected, who.account)
-        plan = terraforming.read_plan(root, saved)
+        plan = root_module.read_plan(root, saved)
         facts = Facts(
             expected_ami=expected,
             ami_problem=problem.result(),
@@ -99,7 +99,7 @@ def reviewed(root: Root, who: Identity, *, allow_replace: Sequence[str]) -> Iter
             variable=run.settings.handover.variable,
             region=run.settings.region,
             jobs=_jobs(plan, jobs),
-            provider=terraforming.provider_version(root) if asks_for_provider(plan) else None,
+            provider=root_module.provider_version(root) if asks_for_provider(plan) else None,
             now=datetime.now(timezone.utc),
             allow_replace=frozenset(allow_replace),
         )
@@ -204,11 +204,11 @@ def plan(run: Invocation, *, variables: Sequence[str], allow_replace: Sequence[s
     Raises:
         TerraformError: The guard refuses the plan, or Terraform did.
     """
-    root = terraforming.prepare(run, variables)
+    root = root_module.prepare(run, variables)
     if run.options.dry_run:
-        run.console.say("\n".join(terraforming.command_lines(root, apply=False)))
+        run.console.say("\n".join(root_module.command_lines(root, apply=False)))
         return
-    who = terraforming.begin(root)
+    who = root_module.begin(root)
     with reviewed(root, who, allow_replace=allow_replace) as review:
         show(run, review)
         review.raise_refused()

@@ -9,8 +9,11 @@ from typing import NoReturn
 
 from gpu_ami import git
 from gpu_ami.aws.access import Identity
-from gpu_ami.aws.calls import Caller
-from gpu_ami.bake import manifest as manifests
+from gpu_ami.aws.caller import Caller
+from gpu_ami.deploy import live_environments, root_module
+from gpu_ami.deploy.live_environments import Live
+from gpu_ami.deploy.plan import Review
+from gpu_ami.deploy.root_module import Root
 from gpu_ami.errors import (
     AwsError,
     InterruptedRunError,
@@ -19,13 +22,10 @@ from gpu_ami.errors import (
     TerraformError,
     UsageError,
 )
-from gpu_ami.handover.receipts import Action, Change, Filed, Receipt
+from gpu_ami.handover.receipt_store import Cabinet
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import reading_back, terraforming
-from gpu_ami.jobs.filing import Cabinet
-from gpu_ami.jobs.planning import Review
-from gpu_ami.jobs.reading_back import Live
-from gpu_ami.jobs.terraforming import Root
+from gpu_ami.records import manifest_file as manifests
+from gpu_ami.records.receipt import Action, Change, Filed, Receipt
 
 
 def receipt(root: Root, review: Review, who: Identity, action: Action) -> Receipt:
@@ -104,8 +104,8 @@ def _how_things_stand(root: Root, filed: Filed) -> str:
     """Return which of the receipt's addresses have moved, by AWS's own word."""
     wanted = {change.address: change for change in filed.receipt.changes}
     try:
-        live = reading_back.look(
-            Caller(root.run.access, root.run.settings.region), terraforming.state(root), with_volumes=False
+        live = live_environments.look(
+            Caller(root.run.access, root.run.settings.region), root_module.state(root), with_volumes=False
         )
     except PipelineError as exc:
         return f"How far it came is not known ({str(exc).rstrip('.')})."

@@ -6,17 +6,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from gpu_ami.deploy import apply, plan, root_module
+from gpu_ami.deploy.history import agreed_target, steps_back
+from gpu_ami.deploy.root_module import Root
 from gpu_ami.errors import UsageError
 from gpu_ami.files import write_atomic
 from gpu_ami.handover import change as changes
-from gpu_ami.handover import recorded
-from gpu_ami.handover.history import agreed_target, steps_back
-from gpu_ami.ids import checked_ami_id
+from gpu_ami.handover import update_tfvars
+from gpu_ami.handover.receipt_store import Cabinet
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import applying, handing, planning, terraforming
-from gpu_ami.jobs.filing import Cabinet
-from gpu_ami.jobs.terraforming import Root
 from gpu_ami.locks import only_one
+from gpu_ami.records.tags import checked_ami_id
+from gpu_ami.terraform import state_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,22 +47,22 @@ def rollback(run: Invocation, request: Request) -> None:
     """
     if request.to is not None:
         checked_ami_id(request.to, name="--to")
-    root = terraforming.prepare(run, request.variables)
+    root = root_module.prepare(run, request.variables)
     if run.options.dry_run:
-        run.console.say("\n".join(terraforming.command_lines(root, apply=True)))
+        run.console.say("\n".join(root_module.command_lines(root, apply=True)))
         return
     with only_one(run.workspace.logs, "apply"):
-        who = terraforming.begin(root)
+        who = root_module.begin(root)
         target = request.to or _target(root)
-        if problem := planning.ami_problem(run, target, who.account):
+        if problem := plan.ami_problem(run, target, who.account):
             msg = f"{target} {problem}: choose another AMI with --to."
             raise UsageError(msg)
         run.console.say(f"Rolling back to {target}.")
-        asked = applying.Request(
+        asked = apply.Request(
             variables=request.variables, yes=request.yes, action="rollback", wait_minutes=request.wait_minutes
         )
         with _written(run, target) as acting:
-            applying.apply_root(root, asked, who, acting=acting)
+            apply.apply_root(root, asked, who, acting=acting)
 
 
 def _target(root: Root) -> str:
@@ -70,7 +71,7 @@ def _target(root: Root) -> str:
     Raises:
         UsageError: No receipt knows of one.
     """
-    ours = recorded.environments(terraforming.state(root))
+    ours = state_file.environments(root_module.state(root))
     steps = steps_back(Cabinet(root).all(), {each.address: each.ami_id for each in ours})
     for step in steps:
         root.run.console.say(f"  {step.address}: {step.live or 'no AMI'}, before it {step.back or 'nothing known'}")
@@ -84,7 +85,7 @@ def _written(run: Invocation, ami_id: str) -> Iterator[Callable[[], None]]:
     Raises:
         UsageError: The file cannot be written.
     """
-    change = handing.plan_hand_over(run, {run.settings.region: ami_id})
+    change = update_tfvars.plan_hand_over(run, {run.settings.region: ami_id})
     changes.apply(change)
     shown = run.workspace.shown(change.file)
     if change.changed:

@@ -20,11 +20,11 @@ from gpu_ami.aws.access import Identity
 from gpu_ami.diagnostics import Diagnostic
 from gpu_ami.errors import PipelineError, SafetyError, TerraformError, UsageError
 from gpu_ami.files import read_text, write_atomic
-from gpu_ami.handover import backends, planned, trouble
-from gpu_ami.handover.planned import Planned
-from gpu_ami.handover.terraform import Terraform, sound_environment
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
+from gpu_ami.terraform import backends, failures, plan_file
+from gpu_ami.terraform.plan_file import Planned
+from gpu_ami.terraform.terraform_command import Terraform, sound_environment
 from gpu_ami.tools import terraform_tools
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*=.*", re.DOTALL)
@@ -98,8 +98,8 @@ def prepare(run: Invocation, words: Sequence[str] = ()) -> Root:
         environment: dict[str, str] = {}
     else:
         if run.options.sandbox:
-            from gpu_ami.sandbox.terraform import prepare_terraform
-            from gpu_ami.staging import stage_terraform
+            from gpu_ami_sandbox.staging import stage_terraform
+            from gpu_ami_sandbox.terraform_values import prepare_terraform
 
             sandbox = run.sandbox
             stage_terraform(run.workspace)
@@ -169,10 +169,10 @@ def read_plan(root: Root, saved: SavedPlan) -> Planned:
         TerraformError: Terraform refused, or its plan makes no sense.
     """
     text = _captured(root, "show", root.terraform.show(saved.file))
-    plan = planned.read(text)
+    plan = plan_file.read(text)
     # The log is for reading; a disk that is full now stops the act where it writes its receipt.
     with contextlib.suppress(OSError), (root.run.workspace.logs / _log("plan")).open("a", encoding="utf-8") as log:
-        log.write(planned.differences(text))
+        log.write(plan_file.differences(text))
     return plan
 
 
@@ -190,7 +190,7 @@ def apply(root: Root, saved: SavedPlan, log: Path, *, updates: Set[str] = frozen
     saved.check_unchanged()
     status, found = _follow(root, "apply", root.terraform.apply(saved.file), log)
     if status != 0:
-        late = trouble.outwaited(found)
+        late = failures.outwaited(found)
         # One that was being made is tainted now, whatever Batch makes of it.
         if late and late <= updates:
             return late
@@ -268,7 +268,7 @@ def _plan_into(root: Root, file: Path) -> int:
     log = root.run.workspace.logs / _log("plan")
     command, good = _plan_command(root, file), (0, _CHANGES)
     status, found = _follow(root, "plan", command, log)
-    if status not in good and trouble.wants_init(found):
+    if status not in good and failures.wants_init(found):
         _init(root)
         status, found = _follow(root, "plan", command, log)
     return _judged(root, "plan", status, found, good=good)
@@ -296,26 +296,26 @@ def _follow(root: Root, word: str, command: Command, log: Path) -> tuple[int, li
             status = process.follow(
                 command,
                 log,
-                lambda line: note(trouble.said(line)),
+                lambda line: note(failures.said(line)),
                 on_interrupt=lambda: note("interrupted, ending"),
             )
     finally:
         if log.is_file():
             output = log.read_text(encoding="utf-8", errors="replace")
-            write_atomic(log, trouble.readable(output), what="log")
-    return status, trouble.errors(output)
+            write_atomic(log, failures.readable(output), what="log")
+    return status, failures.errors(output)
 
 
 def _judged(root: Root, word: str, status: int, found: Sequence[Diagnostic], *, good: tuple[int, ...] = (0,)) -> int:
     if status not in good:
-        raise trouble.explain(word, found, folder=root.shown)
+        raise failures.explain(word, found, folder=root.shown)
     return status
 
 
 def _captured(root: Root, word: str, command: Command) -> str:
     done = process.run(command)
     if done.returncode != 0:
-        raise trouble.explain(word, trouble.errors(done.stdout, done.stderr), folder=root.shown)
+        raise failures.explain(word, failures.errors(done.stdout, done.stderr), folder=root.shown)
     return done.stdout
 
 

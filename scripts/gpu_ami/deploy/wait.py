@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from gpu_ami.aws import batch
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.caller import Caller
+from gpu_ami.deploy import live_environments, root_module
+from gpu_ami.deploy.live_environments import Live
+from gpu_ami.deploy.root_module import Root
 from gpu_ami.errors import AwsError, InterruptedRunError, TerraformError
-from gpu_ami.jobs import reading_back, terraforming
-from gpu_ami.jobs.reading_back import Live
-from gpu_ami.jobs.terraforming import Root
 from gpu_ami.units import show_duration
 
 _POLL_S = 10.0
@@ -54,7 +54,7 @@ def settled(root: Root, live: Sequence[Live], wait_minutes: int | None) -> Seque
                 poll_s=_SANDBOX_POLL_S if run.options.sandbox else _POLL_S,
                 limit_s=limit_s,
             )
-        return reading_back.look(caller, terraforming.state(root))
+        return live_environments.look(caller, root_module.state(root))
     except KeyboardInterrupt as exc:
         msg = f"Interrupted while Batch still replaced the instances of {names}: it goes on by itself. {_LATER}"
         raise InterruptedRunError(msg) from exc

@@ -12,7 +12,7 @@ from gpu_ami import process
 from gpu_ami import settings as settings_
 from gpu_ami.console import Console
 from gpu_ami.errors import PipelineError, SafetyError
-from gpu_ami.github import adopt, backend, collect, issue, propose, words
+from gpu_ami.github import adopt, collect, issue, propose, state_backend, task_arguments
 from gpu_ami.github.runner import Runner, runner_from
 from gpu_ami.options import options_from
 from gpu_ami.workspace import Workspace
@@ -65,14 +65,14 @@ def _adopt(_parsed: argparse.Namespace, step: Step) -> str:
 
 
 def _task(parsed: argparse.Namespace, step: Step) -> str:
-    argv = ("invoke", *words.task_words(parsed.task, step.env), *parsed.words)
+    argv = ("invoke", *task_arguments.task_words(parsed.task, step.env), *parsed.words)
     Console().say(str(process.Command(argv)))
     # In this process's place: the signal of a cancelled job must reach the task, and it alone.
     process.become((sys.executable, "-m", *argv))
 
 
 def _backend(_parsed: argparse.Namespace, step: Step) -> str:
-    path = backend.configure(step.root / "terraform", step.env, region=step.settings.region)
+    path = state_backend.configure(step.root / "terraform", step.env, region=step.settings.region)
     return f"Terraform's state is where {path.relative_to(step.root)} says."
 
 

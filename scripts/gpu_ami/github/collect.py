@@ -14,7 +14,7 @@ from typing import Any
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
 from gpu_ami.github.runner import Runner, facts_table
-from gpu_ami.ids import AMI_ID
+from gpu_ami.records.tags import AMI_ID
 from gpu_ami.units import show_duration
 from gpu_ami.workspace import Workspace
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from gpu_ami.ids import FAMILY_TAG, PIPELINE_TAG
+from gpu_ami.records.tags import FAMILY_TAG, PIPELINE_TAG
 
 if TYPE_CHECKING:
     from gpu_ami.aws.images import Image

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gpu_ami.errors import SafetyError, UsageError
-from gpu_ami.ids import AMI_ID
+from gpu_ami.records.tags import AMI_ID
 
 if TYPE_CHECKING:
     from gpu_ami.aws.parameters import Parameter

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from gpu_ami import git
 from gpu_ami.aws import parameters
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.caller import Caller
 from gpu_ami.console import Table
 from gpu_ami.errors import PipelineError
-from gpu_ami.handover import publish as publications
-from gpu_ami.handover import receipts
-from gpu_ami.handover.publish import Publication
-from gpu_ami.handover.receipts import Change, Receipt
-from gpu_ami.ids import FAMILY_TAG, PIPELINE_TAG, checked_ami_id
-from gpu_ami.jobs import handing
+from gpu_ami.handover import publication as publications
+from gpu_ami.handover import update_tfvars
+from gpu_ami.handover.publication import Publication
+from gpu_ami.records import receipt as receipts
+from gpu_ami.records.receipt import Change, Receipt
+from gpu_ami.records.tags import FAMILY_TAG, PIPELINE_TAG, checked_ami_id
 
 if TYPE_CHECKING:
     from gpu_ami.aws.access import Identity
@@ -53,11 +53,14 @@ def publish(
         SafetyError: The wrong account, an AMI that must not be handed over, or a parameter that is not ours.
         AwsError: SSM refused, or does not show the AMI.
     """
-    amis = {region: checked_ami_id(id_) for region, id_ in handing.chosen_amis(run, manifest=manifest, ami=ami).items()}
+    amis = {
+        region: checked_ami_id(id_)
+        for region, id_ in update_tfvars.chosen_amis(run, manifest=manifest, ami=ami).items()
+    }
     name = publications.checked_name(parameter or parameter_name(run))
     who = run.announce()
     if verified:
-        handing.verify(run, amis)
+        update_tfvars.verify(run, amis)
     planned = [_look(run, region, name, new) for region, new in amis.items()]
     if run.options.dry_run:
         done = planned

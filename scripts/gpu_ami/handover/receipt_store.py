@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_ami.aws.calls import Caller
-from gpu_ami.aws.objects import list_texts, put_text
-from gpu_ami.handover import receipts
-from gpu_ami.handover.receipts import Filed, Receipt
-from gpu_ami.jobs.terraforming import Root
+from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.s3 import list_texts, put_text
+from gpu_ami.deploy.root_module import Root
+from gpu_ami.records import receipt as receipts
+from gpu_ami.records.receipt import Filed, Receipt
 
 _BACKEND_FILE = Path(".terraform") / "terraform.tfstate"
 

@@ -12,7 +12,7 @@ from gpu_ami.handover.change import WHAT, Change, Edit, read
 from gpu_ami.hcl import find
 from gpu_ami.hcl.paths import Path as ValuePath
 from gpu_ami.hcl.paths import parse_path, show_path
-from gpu_ami.ids import checked_ami_id
+from gpu_ami.records.tags import checked_ami_id
 
 if TYPE_CHECKING:
     from gpu_ami.hcl.tree import Document, Value

@@ -7,13 +7,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpu_ami.bake import manifest as manifests
+from gpu_ami.bake import build_tables
 from gpu_ami.errors import SafetyError, UsageError
 from gpu_ami.handover import change as changes
-from gpu_ami.handover import elsewhere, target, tfvars
+from gpu_ami.handover import conflicts, target, tfvars
 from gpu_ami.handover.change import Change
-from gpu_ami.handover.verify import Code, Expected, Problem, problems
-from gpu_ami.jobs import report
+from gpu_ami.handover.eligibility import Code, Expected, Problem, problems
+from gpu_ami.records import manifest_file as manifests
 
 _ANY_AMI = "ami-00000000"
 
@@ -61,7 +61,7 @@ def plan_hand_over(
     real = target.resolve(named, run.workspace.root)
     _keep_apart(run, real)
     change = tfvars.plan(real, variable or settings.variable, amis, region=run.settings.region)
-    elsewhere.check(change)
+    conflicts.check(change)
     return change
 
 
@@ -95,7 +95,7 @@ def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code]
     """
     from gpu_ami.aws import capacity, images
     from gpu_ami.aws.access import identify
-    from gpu_ami.aws.calls import Caller
+    from gpu_ami.aws.caller import Caller
 
     account = identify(run.access).account
     instance_type = run.settings.cost.instance_type
@@ -133,9 +133,9 @@ def hand_over(run: Invocation, change: Change, *, verified: bool = True, check: 
     is_dry = check or run.options.dry_run
     if not is_dry:
         changes.apply(change)
-    report.show_change(run, change, written=not is_dry)
+    build_tables.show_change(run, change, written=not is_dry)
     if check:
-        report.raise_changed(run, change)
+        build_tables.raise_changed(run, change)
 
 
 def amis_of(change: Change, region: str) -> dict[str, str]:

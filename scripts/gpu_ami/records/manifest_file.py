@@ -11,7 +11,7 @@ import msgspec
 
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
-from gpu_ami.ids import AMI_ID
+from gpu_ami.records.tags import AMI_ID
 from gpu_ami.workspace import Workspace
 
 _LIMIT_BYTES = 16 * 1024 * 1024

@@ -16,7 +16,7 @@ import msgspec
 
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text, write_atomic
-from gpu_ami.ids import AMI_ID
+from gpu_ami.records.tags import AMI_ID
 
 _WHAT = "receipt"
 FOLDER = "receipts"

@@ -12,7 +12,7 @@ import msgspec
 
 from gpu_ami.errors import BuildError, UsageError
 from gpu_ami.files import read_text
-from gpu_ami.ids import TAG_PREFIX
+from gpu_ami.records.tags import TAG_PREFIX
 
 LIMIT_BYTES = 16 * 1024 * 1024
 # EC2's limit for the value of a tag, in characters, and those that each AWS service takes in one.

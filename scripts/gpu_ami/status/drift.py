@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from gpu_ami.aws.batch import JobDefinition
 from gpu_ami.aws.images import Image
-from gpu_ami.handover.verify import WHERE_GONE
-from gpu_ami.ids import FINGERPRINT_PREFIX, IMAGE_DIGEST_TAG, IMAGE_TAG, SOURCE_AMI_TAG
-from gpu_ami.jobs.reading_back import Live
+from gpu_ami.deploy.live_environments import Live
+from gpu_ami.handover.eligibility import WHERE_GONE
+from gpu_ami.records.tags import FINGERPRINT_PREFIX, IMAGE_DIGEST_TAG, IMAGE_TAG, SOURCE_AMI_TAG
 
 # An incremental bake starts from its parent: there the fingerprint alone says which base AMI is underneath.
 _BASE_TAGS = (f"{FINGERPRINT_PREFIX}base", SOURCE_AMI_TAG)

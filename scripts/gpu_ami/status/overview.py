@@ -9,8 +9,8 @@ from typing import Any
 
 from gpu_ami.aws import batch
 from gpu_ami.console import Table
-from gpu_ami.handover.drift import Drift, Seen, base_of, digest_of
-from gpu_ami.jobs.reading_back import Live
+from gpu_ami.deploy.live_environments import Live
+from gpu_ami.status.drift import Drift, Seen, base_of, digest_of
 
 
 @dataclass(frozen=True, kw_only=True)

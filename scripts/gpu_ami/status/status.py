@@ -7,21 +7,23 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
-from gpu_ami.aws import batch, images, inputs
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws import bake_inputs, batch, images
+from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image
-from gpu_ami.bake import manifest as manifests
-from gpu_ami.bake import variables
+from gpu_ami.bake import compare, template
+from gpu_ami.deploy import live_environments, plan, root_module
+from gpu_ami.deploy.live_environments import Live
+from gpu_ami.deploy.root_module import Root
 from gpu_ami.errors import DifferenceError, PipelineError, UsageError
-from gpu_ami.handover import drift, receipts, recorded
-from gpu_ami.handover.drift import Seen
-from gpu_ami.ids import FAMILY_TAG
+from gpu_ami.handover.receipt_store import Cabinet
 from gpu_ami.invocation import Invocation
-from gpu_ami.jobs import planning, reading_back, staleness, terraforming
-from gpu_ami.jobs.filing import Cabinet
-from gpu_ami.jobs.reading_back import Live
-from gpu_ami.jobs.standing import Status, tables
-from gpu_ami.jobs.terraforming import Root
+from gpu_ami.records import manifest_file as manifests
+from gpu_ami.records import receipt
+from gpu_ami.records.tags import FAMILY_TAG
+from gpu_ami.status import drift
+from gpu_ami.status.drift import Seen
+from gpu_ami.status.overview import Status, tables
+from gpu_ami.terraform import state_file
 
 LOOKS = (
     "hand-over",
@@ -84,13 +86,13 @@ def status(run: Invocation, *, skip: Sequence[str]) -> None:
 
 def look(run: Invocation, skip: Sequence[str] = ()) -> Status:
     """Look everything up, side by side, and compare."""
-    root, looker = terraforming.prepare(run), _Looker(skip)
+    root, looker = root_module.prepare(run), _Looker(skip)
     caller, now = Caller(run.access, run.settings.region), datetime.now(timezone.utc)
-    expected = looker.look("hand-over", lambda: planning.handed_over(run, root.handed_over), None)
+    expected = looker.look("hand-over", lambda: plan.handed_over(run, root.handed_over), None)
     # Parsed before the threads start: the HCL parser is not made for two at once, and the next build's look uses it.
     nothing: dict[str, Any] = {}
     given = looker.look("base", lambda: _template_values(run), nothing)
-    state = looker.look("state", lambda: terraforming.stored_state(root), nothing)
+    state = looker.look("state", lambda: root_module.stored_state(root), nothing)
     with ThreadPoolExecutor(max_workers=6) as pool:
         jobs = pool.submit(looker.look, "jobs", lambda: _jobs(caller), None)
         building = pool.submit(looker.look, "next-build", lambda: _next_build(run), ())
@@ -128,10 +130,10 @@ def look(run: Invocation, skip: Sequence[str] = ()) -> Status:
 
 def _environments(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> Sequence[Live]:
     """Return the environments of the state; where it has none, those that carry the family's tag."""
-    ours = reading_back.look(caller, state)
+    ours = live_environments.look(caller, state)
     if not ours:
         tagged = [each for each in batch.environments(caller) if each.tags.get(FAMILY_TAG) == run.settings.family]
-        ours = reading_back.look_at(caller, tagged)
+        ours = live_environments.look_at(caller, tagged)
     return ours
 
 
@@ -149,7 +151,7 @@ def _parameter(run: Invocation) -> tuple[str | None, str | None]:
     """Return the parameter's name and value; the default name counts only when somebody has published to it."""
     named = getattr(run.settings.handover, "parameter", None)
     name = named or f"/gpu-ami/{run.settings.family}/ami-id"
-    value = inputs.parameter(Caller(run.access), name)
+    value = bake_inputs.parameter(Caller(run.access), name)
     return (name, value) if named or value else (None, None)
 
 
@@ -158,7 +160,7 @@ def _template_values(run: Invocation) -> dict[str, Any]:
     file = run.workspace.root / run.settings.variables_file
     # The sandbox's builds do not read the user's file.
     files = [file] if file.exists() and not run.options.sandbox else []
-    return variables.effective(run.workspace.root / "packer", files, {})
+    return template.effective(run.workspace.root / "packer", files, {})
 
 
 def _newest_base(run: Invocation, given: Mapping[str, Any]) -> str | None:
@@ -166,12 +168,12 @@ def _newest_base(run: Invocation, given: Mapping[str, Any]) -> str | None:
     if named := given.get("source_ami"):
         return str(named)
     name = given.get("base_ami_parameter")
-    return inputs.parameter(Caller(run.access), str(name)) if name else None
+    return bake_inputs.parameter(Caller(run.access), str(name)) if name else None
 
 
 def _definitions(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> tuple[batch.JobDefinition, ...]:
     """Return the job definitions of the state; where it has none, those that carry the family's tag."""
-    recorded_names = recorded.job_definitions(state)
+    recorded_names = state_file.job_definitions(state)
     return tuple(
         each
         for each in batch.job_definitions(caller)
@@ -184,7 +186,7 @@ def _receipts(root: Root) -> tuple[tuple[str, ...], str | None]:
     filed = Cabinet(root).all()
     acts = [each for each in filed if each.receipt.action != "publish"]
     shown = root.run.workspace.shown
-    unfinished = tuple(shown(each.path) for each in receipts.unfinished(acts))
+    unfinished = tuple(shown(each.path) for each in receipt.unfinished(acts))
     return unfinished, shown(acts[-1].path) if acts and acts[-1].receipt.status == "failed" else None
 
 
@@ -193,6 +195,6 @@ def _jobs(caller: Caller) -> list[batch.Job] | None:
 
 
 def _next_build(run: Invocation) -> tuple[str, ...]:
-    from gpu_ami.jobs import preparing
+    from gpu_ami.bake import prepare
 
-    return tuple(each.detail for each in staleness.what_would_change(run, preparing.prepare(run, ())))
+    return tuple(each.detail for each in compare.what_would_change(run, prepare.prepare(run, ())))

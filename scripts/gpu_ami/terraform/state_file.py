@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpu_ami.errors import TerraformError
-from gpu_ami.handover.planned import ENVIRONMENT
+from gpu_ami.terraform.plan_file import ENVIRONMENT
 
 _TEMPLATE = "aws_launch_template"
 _DEFINITION = "aws_batch_job_definition"

@@ -1,8 +1,8 @@
 """Finds or installs the programs of others that the pipeline runs."""
 
 from gpu_ami.tools.locate import guest_tools, packer_tools, terraform_tools
-from gpu_ami.tools.model import GuestTools, PackerTools, TerraformTools, Tool
 from gpu_ami.tools.setup import setup
+from gpu_ami.tools.tool import GuestTools, PackerTools, TerraformTools, Tool
 
 __all__ = [
     "GuestTools",

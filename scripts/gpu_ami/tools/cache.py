@@ -16,7 +16,7 @@ from gpu_ami.console import Console
 from gpu_ami.errors import ToolError, UsageError
 from gpu_ami.files import write_atomic
 from gpu_ami.locks import waited_for
-from gpu_ami.tools.model import host_platform
+from gpu_ami.tools.tool import host_platform
 
 _MIB = 1024 * 1024
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import IO
 
 from gpu_ami.errors import ToolError
-from gpu_ami.tools.model import executable, host_platform
 from gpu_ami.tools.pins import pins
+from gpu_ami.tools.tool import executable, host_platform
 from gpu_ami.units import show_bytes
 
 _RELEASES_URL = "https://releases.hashicorp.com"

@@ -18,8 +18,8 @@ from gpu_ami.errors import ToolError
 from gpu_ami.process import Command, follow, run, stream
 from gpu_ami.tools import locate
 from gpu_ami.tools.cache import Cache
-from gpu_ami.tools.model import executable
 from gpu_ami.tools.pins import GO_MINIMUM, pins
+from gpu_ami.tools.tool import executable
 
 _GIB = 1024**3
 # Measured with Packer 1.16.0: 2.7 GiB of modules and 1.2 GiB of compiled packages, nearly nothing once they are there.

@@ -16,15 +16,6 @@ from gpu_ami.errors import ToolError
 from gpu_ami.process import Command, run
 from gpu_ami.tools import isolation, provider
 from gpu_ami.tools.cache import Cache, user_cache
-from gpu_ami.tools.model import (
-    GuestTools,
-    PackerTools,
-    TerraformTools,
-    Tool,
-    executable,
-    host_platform,
-    parse_version,
-)
 from gpu_ami.tools.pins import (
     BWRAP_MINIMUM,
     GO_MINIMUM,
@@ -34,6 +25,7 @@ from gpu_ami.tools.pins import (
     TERRAFORM_MINIMUM,
     pins,
 )
+from gpu_ami.tools.tool import GuestTools, PackerTools, TerraformTools, Tool, executable, host_platform, parse_version
 
 PLUGIN = "packer-plugin-amazon"
 # Where Packer keeps it below a plugin folder.

@@ -11,8 +11,8 @@ from pathlib import Path
 from packaging.version import Version
 
 from gpu_ami.errors import ToolError
-from gpu_ami.tools.model import host_platform, parse_version
 from gpu_ami.tools.pins import PROVIDER_MINIMUM
+from gpu_ami.tools.tool import host_platform, parse_version
 
 _REGISTRY = "registry.terraform.io"
 _PROVIDER = Path(_REGISTRY, "hashicorp", "aws")

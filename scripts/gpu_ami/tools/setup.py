@@ -11,10 +11,10 @@ from pathlib import Path
 from gpu_ami.console import Console
 from gpu_ami.errors import ToolError
 from gpu_ami.process import Command, run
-from gpu_ami.tools import download, gobuild, isolation, locate, packages, provider
+from gpu_ami.tools import download, gobuild, isolation, locate, provider, system_packages
 from gpu_ami.tools.cache import Cache, user_cache
-from gpu_ami.tools.model import Tool, executable
 from gpu_ami.tools.pins import PROVIDER_MINIMUM, TERRAFORM_MINIMUM, pins
+from gpu_ami.tools.tool import Tool, executable
 
 _DOWNLOAD_SPACE_BYTES = 500 * 1024**2
 
@@ -113,7 +113,7 @@ def _install_guest(cache: Cache, console: Console) -> list[Tool]:
         console.warn(isolation.UNSUPPORTED)
         return []
     if missing := [name for name in locate.GUEST_PROGRAMS if not locate.find_borrowed(name)]:
-        packages.install(missing, console)
+        system_packages.install(missing, console)
     bwrap = locate.require(locate.BWRAP, cache)
     if refusal := isolation.refusal(bwrap.path):
         if not refusal.commands:

@@ -12,7 +12,7 @@ from moto.batch.responses import BatchResponse
 from moto.core.utils import utcnow
 from moto.iam.models import SERVICE_NAME_CONVERSION, iam_backends
 
-from gpu_ami.sandbox.paging import PAGE_SIZES, page
+from gpu_ami_sandbox.aws.paging import PAGE_SIZES, page
 
 _SERVICE = "batch.amazonaws.com"
 _ROLE = "AWSServiceRoleForBatch"

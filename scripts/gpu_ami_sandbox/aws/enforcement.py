@@ -8,7 +8,7 @@ from typing import Any
 
 from moto.iam.models import iam_backends
 
-from gpu_ami.sandbox.policies import attached, decide, principal_of
+from gpu_ami_sandbox.aws.policies import attached, decide, principal_of
 
 _S3 = {"GET": "s3:GetObject", "HEAD": "s3:GetObject", "PUT": "s3:PutObject", "DELETE": "s3:DeleteObject"}
 

@@ -21,16 +21,16 @@ from moto.iam import urls as iam_urls
 from moto.ssm import urls as ssm_urls
 from moto.sts import urls as sts_urls
 
-from gpu_ami.aws.servicemodels import ByFolder, Files, service_models
-from gpu_ami.sandbox.batch import SandboxBatch
-from gpu_ami.sandbox.ec2 import SandboxEC2
-from gpu_ami.sandbox.ecr import SandboxECR
-from gpu_ami.sandbox.iam import SandboxIAM, SandboxSTS
-from gpu_ami.sandbox.imagebuilder import ImageBuilder
-from gpu_ami.sandbox.pricing import Pricing
-from gpu_ami.sandbox.quotas import ServiceQuotas
-from gpu_ami.sandbox.recyclebin import RecycleBinRules
-from gpu_ami.sandbox.ssm import SandboxSSM
+from gpu_ami.aws.service_models import ByFolder, Files, service_models
+from gpu_ami_sandbox.aws.batch import SandboxBatch
+from gpu_ami_sandbox.aws.ec2.recycle_bin import RecycleBinRules
+from gpu_ami_sandbox.aws.ec2.service import SandboxEC2
+from gpu_ami_sandbox.aws.ecr import SandboxECR
+from gpu_ami_sandbox.aws.iam import SandboxIAM, SandboxSTS
+from gpu_ami_sandbox.aws.image_builder import ImageBuilder
+from gpu_ami_sandbox.aws.pricing import Pricing
+from gpu_ami_sandbox.aws.quotas import ServiceQuotas
+from gpu_ami_sandbox.aws.ssm import SandboxSSM
 
 # moto's services whose answers are ours: the module that routes them, and the class that answers.
 CHANGED: tuple[tuple[ModuleType, Any], ...] = (

@@ -20,7 +20,7 @@ from moto.core.request import Request
 from moto.core.routing import get_service_router
 from werkzeug.exceptions import HTTPException
 
-from gpu_ami.sandbox.enforcement import refusal
+from gpu_ami_sandbox.aws.enforcement import refusal
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]

@@ -12,7 +12,7 @@ from typing import Any
 
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 
-from gpu_ami.sandbox.gate import Application
+from gpu_ami_sandbox.aws.gate import Application
 
 # So much of a body that was not consumed is read to keep the connection; one with more left is closed.
 _MOST_UNREAD = 1024 * 1024

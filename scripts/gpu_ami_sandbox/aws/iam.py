@@ -10,8 +10,8 @@ from moto.iam.models import iam_backends
 from moto.iam.responses import IamResponse
 from moto.sts.responses import TokenResponse
 
-from gpu_ami.sandbox.policies import Decision, attached, decide
-from gpu_ami.sandbox.refusals import refuse
+from gpu_ami_sandbox.aws.policies import Decision, attached, decide
+from gpu_ami_sandbox.aws.refusals import refuse
 
 # Whose the sandbox's own keys are. The demo account has this user, and may everything.
 CALLER = "sandbox"

@@ -8,8 +8,8 @@ from moto.core.responses import ActionResult, BaseResponse
 from moto.core.utils import utcnow
 from moto.ec2.models import ec2_backends
 
-from gpu_ami.sandbox.paging import page
-from gpu_ami.sandbox.refusals import refuse
+from gpu_ami_sandbox.aws.paging import page
+from gpu_ami_sandbox.aws.refusals import refuse
 
 Recipes = dict[str, dict[str, Any]]
 

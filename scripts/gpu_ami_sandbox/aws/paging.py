@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from gpu_ami.sandbox.refusals import refuse
+from gpu_ami_sandbox.aws.refusals import refuse
 
 Row = TypeVar("Row")
 

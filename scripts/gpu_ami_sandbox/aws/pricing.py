@@ -10,7 +10,7 @@ from typing import Any
 
 from moto.core.responses import ActionResult, BaseResponse
 
-from gpu_ami.sandbox.paging import PAGE_SIZES, page
+from gpu_ami_sandbox.aws.paging import PAGE_SIZES, page
 
 
 @dataclass(frozen=True)

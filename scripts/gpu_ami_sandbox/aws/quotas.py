@@ -11,7 +11,7 @@ from typing import Any
 from moto.core.responses import ActionResult, BaseResponse
 from moto.ec2.models import ec2_backends
 
-from gpu_ami.sandbox.refusals import refuse
+from gpu_ami_sandbox.aws.refusals import refuse
 
 NAMES = {
     "L-1216C47A": "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances",

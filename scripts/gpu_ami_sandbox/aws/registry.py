@@ -12,8 +12,8 @@ from typing import Any
 
 from moto.ecr.models import ecr_backends
 
-from gpu_ami.sandbox.ecr import blobs, passwords
-from gpu_ami.sandbox.gate import ACCOUNT_HEADER, Environ, StartResponse, send
+from gpu_ami_sandbox.aws.ecr import blobs, passwords
+from gpu_ami_sandbox.aws.gate import ACCOUNT_HEADER, Environ, StartResponse, send
 
 _HOST = re.compile(r"(?P<account>[0-9]{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?::[0-9]+)?")
 _PATH = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs)/(?P<reference>[^/]+)")

@@ -18,12 +18,12 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.s3.models import s3_backends
 
 from gpu_ami.aws.access import drop_clients
-from gpu_ami.sandbox import extensions, pricing
-from gpu_ami.sandbox.account import ALIVE_PATH, LOOPBACK, TOKEN_HEADER
-from gpu_ami.sandbox.gate import CALL, Application, Call, Environ, Gate, StartResponse, error_answer, send
-from gpu_ami.sandbox.http import HttpServer
-from gpu_ami.sandbox.registry import Registry
-from gpu_ami.sandbox.services import application_of, straight
+from gpu_ami_sandbox.account import ALIVE_PATH, LOOPBACK, TOKEN_HEADER
+from gpu_ami_sandbox.aws import extensions, pricing
+from gpu_ami_sandbox.aws.gate import CALL, Application, Call, Environ, Gate, StartResponse, error_answer, send
+from gpu_ami_sandbox.aws.http import HttpServer
+from gpu_ami_sandbox.aws.registry import Registry
+from gpu_ami_sandbox.aws.services import application_of, straight
 
 _TOKEN_VARIABLE = f"HTTP_{TOKEN_HEADER.upper().replace('-', '_')}"
 _FIRST_ACCOUNT = 123456789012

@@ -14,7 +14,7 @@ from moto.core.request import Request
 from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.exceptions import HTTPException
 
-from gpu_ami.sandbox.gate import Application, Environ, StartResponse, send
+from gpu_ami_sandbox.aws.gate import Application, Environ, StartResponse, send
 
 _Dispatch = Callable[[Request, str, Any], tuple[int, dict[str, Any], str | bytes]]
 

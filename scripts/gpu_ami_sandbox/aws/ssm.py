@@ -11,8 +11,8 @@ from moto.ec2.models import ec2_backends
 from moto.ssm.models import Parameter, SimpleSystemManagerBackend, ssm_backends
 from moto.ssm.responses import SimpleSystemManagerResponse
 
-from gpu_ami.sandbox.baseimage import base_image_id, base_parameters
-from gpu_ami.sandbox.refusals import refuse
+from gpu_ami_sandbox.aws.refusals import refuse
+from gpu_ami_sandbox.demo.base_image import base_image_id, base_parameters
 
 _PUBLIC = "/aws/service/"
 _PAGE = 10

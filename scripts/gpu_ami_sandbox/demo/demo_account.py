@@ -16,15 +16,15 @@ from moto.ecr.models import ecr_backends
 from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
 
-from gpu_ami.sandbox.account import DemoAccount
-from gpu_ami.sandbox.baseimage import base_image_id
-from gpu_ami.sandbox.batch import service_linked_role
-from gpu_ami.sandbox.content import container_image, models
-from gpu_ami.sandbox.demoimages import DemoImages, add_images
-from gpu_ami.sandbox.demomaker import FAMILY, Place
-from gpu_ami.sandbox.ec2 import ensure_base_image
-from gpu_ami.sandbox.ecr import blobs
-from gpu_ami.sandbox.iam import add_caller
+from gpu_ami_sandbox.account import DemoAccount
+from gpu_ami_sandbox.aws.batch import service_linked_role
+from gpu_ami_sandbox.aws.ec2.service import ensure_base_image
+from gpu_ami_sandbox.aws.ecr import blobs
+from gpu_ami_sandbox.aws.iam import add_caller
+from gpu_ami_sandbox.demo.base_image import base_image_id
+from gpu_ami_sandbox.demo.content import container_image, models
+from gpu_ami_sandbox.demo.factory import FAMILY, Place
+from gpu_ami_sandbox.demo.images import DemoImages, add_images
 
 REPOSITORY = "batch-processor"
 IMAGE_TAG = "2026.09.1"

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from gpu_ami.sandbox.demomaker import FAMILY, PIPELINE, Maker, Place
-from gpu_ami.sandbox.demouses import USES
-from gpu_ami.sandbox.recyclebin import IMAGE, SNAPSHOT, recycle_bin
+from gpu_ami_sandbox.aws.ec2.recycle_bin import IMAGE, SNAPSHOT, recycle_bin
+from gpu_ami_sandbox.demo.factory import FAMILY, PIPELINE, Maker, Place
+from gpu_ami_sandbox.demo.uses import USES
 
 # Days since the AMIs were made that are kept because they are the newest: the one before, the live one, the next.
 _NEWEST_DAYS = {"previous": 25, "live": 11, "next": 4}

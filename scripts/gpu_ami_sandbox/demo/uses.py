@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from gpu_ami.sandbox.demomaker import INSTANCE_TYPE, Maker
-from gpu_ami.sandbox.ec2part import managed
-from gpu_ami.sandbox.imagebuilder import add_recipe
-from gpu_ami.sandbox.images import ISO, SandboxAmi
+from gpu_ami_sandbox.aws.ec2.images import ISO, SandboxAmi
+from gpu_ami_sandbox.aws.ec2.part import managed
+from gpu_ami_sandbox.aws.image_builder import add_recipe
+from gpu_ami_sandbox.demo.factory import INSTANCE_TYPE, Maker
 
 OTHER_ACCOUNT = "210987654321"
 Use = Callable[[Maker, SandboxAmi], None]

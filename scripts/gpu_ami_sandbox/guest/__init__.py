@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gpu_ami.errors import ToolError
-from gpu_ami.sandbox.guest.builder import Builder
+from gpu_ami_sandbox.guest.builder import Builder
 
 _COMPILE = "import compileall, os, sys; os.nice(10); [compileall.compile_dir(p, quiet=2) for p in sys.argv[1:]]"
 
@@ -85,8 +85,8 @@ class Guest:
             ready.set()
 
     async def _serve(self, bwrap: Path, ready: threading.Event) -> None:
-        from gpu_ami.sandbox.guest import machine, relay, ssh, toolbox
-        from gpu_ami.sandbox.guest.cells import Cells
+        from gpu_ami_sandbox.guest import machine, relay, ssh, toolbox
+        from gpu_ami_sandbox.guest.instances import Cells
 
         live = self._home / "live"  # what must not outlive this process
         machine.remove_tree(live)
@@ -126,7 +126,7 @@ async def _compile_aws_cli(visited: asyncio.Event) -> None:
 
     Even to see whether it has costs a second. Most commands have nobody log in, so the first visitor is waited for.
     """
-    from gpu_ami.sandbox.guest import interpreter
+    from gpu_ami_sandbox.guest import interpreter
 
     await visited.wait()
     packages = await asyncio.to_thread(interpreter.uncompiled)

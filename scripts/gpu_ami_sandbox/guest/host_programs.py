@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gpu_ami.errors import ToolError
 from gpu_ami.process import find_program
-from gpu_ami.sandbox.guest.walls import Bind
+from gpu_ami_sandbox.guest.bubblewrap import Bind
 
 _SYSTEM_FOLDERS = "/usr/bin:/usr/sbin:/bin:/sbin"
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gpu_ami.sandbox.guest import layout, machine
-from gpu_ami.sandbox.guest.builder import Builder
-from gpu_ami.sandbox.guest.toolbox import Toolbox
-from gpu_ami.sandbox.guest.userdata import read_user_data
-from gpu_ami.sandbox.guest.walls import Cell, wall_in
+from gpu_ami_sandbox.guest import layout, machine
+from gpu_ami_sandbox.guest.bubblewrap import Cell, wall_in
+from gpu_ami_sandbox.guest.builder import Builder
+from gpu_ami_sandbox.guest.toolbox import Toolbox
+from gpu_ami_sandbox.guest.userdata import read_user_data
 
 Child = asyncio.subprocess.Process
 Power = Literal["reboot", "poweroff"]

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gpu_ami.errors import ToolError
-from gpu_ami.sandbox.guest import layout
-from gpu_ami.sandbox.guest.walls import Bind
+from gpu_ami_sandbox.guest import layout
+from gpu_ami_sandbox.guest.bubblewrap import Bind
 
 _MAPS = Path("/proc/self/maps")
 _AWS_CLI = "awscli"

@@ -11,12 +11,12 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from gpu_ami.sandbox.guest import layout, lineage, programs
-from gpu_ami.sandbox.guest.builder import Builder
-from gpu_ami.sandbox.guest.stand_ins.commands import COMMANDS
-from gpu_ami.sandbox.guest.stand_ins.images import Store
-from gpu_ami.sandbox.guest.stand_ins.system import System
-from gpu_ami.sandbox.guest.userdata import UserData
+from gpu_ami_sandbox.guest import host_programs, layout, lineage
+from gpu_ami_sandbox.guest.builder import Builder
+from gpu_ami_sandbox.guest.programs.commands import COMMANDS
+from gpu_ami_sandbox.guest.programs.images import Store
+from gpu_ami_sandbox.guest.programs.system import System
+from gpu_ami_sandbox.guest.userdata import UserData
 
 _AGENT_IMAGE = "amazon/amazon-ecs-agent:latest"
 _FILES = Path(__file__).with_name("rootfs")
@@ -143,12 +143,12 @@ def _link_programs(root: Path, tools: Iterable[str]) -> None:
         path.unlink(missing_ok=True)  # an emulated program goes before a program of the host
         path.symlink_to(layout.LAUNCHER)
     (root / "usr/bin/python3").symlink_to(layout.INTERPRETER)
-    for loader in programs.loaders():
+    for loader in host_programs.loaders():
         (root / "usr/lib" / loader.name).symlink_to(loader.readlink() if loader.is_symlink() else loader)
 
 
 def _mount_points(root: Path) -> None:
-    for bind in programs.library_binds():
+    for bind in host_programs.library_binds():
         (root / bind.target.lstrip("/")).mkdir(parents=True, exist_ok=True)
 
 

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 
 import asyncssh
 
-from gpu_ami.sandbox.guest import layout
-from gpu_ami.sandbox.guest.builder import Builder
-from gpu_ami.sandbox.guest.cells import Cells, Child
+from gpu_ami_sandbox.guest import layout
+from gpu_ami_sandbox.guest.builder import Builder
+from gpu_ami_sandbox.guest.instances import Cells, Child
 
 Process: TypeAlias = asyncssh.SSHServerProcess[bytes]
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_ami.sandbox.guest import interpreter, layout, programs
-from gpu_ami.sandbox.guest.walls import Bind
+from gpu_ami_sandbox.guest import host_programs, interpreter, layout
+from gpu_ami_sandbox.guest.bubblewrap import Bind
 
-_STAND_INS = Path(__file__).with_name("stand_ins")
+_STAND_INS = Path(__file__).with_name("programs")
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def make_toolbox(folder: Path, *, region: str, endpoint_port: int) -> Toolbox:
     def host(path: str) -> Path:
         return folder / Path(path).relative_to(layout.TOOLBOX)
 
-    names = programs.copy_programs(host(layout.PROGRAMS))
-    programs.copy_packaged(host(layout.PACKAGES))
+    names = host_programs.copy_programs(host(layout.PROGRAMS))
+    host_programs.copy_packaged(host(layout.PACKAGES))
     for source, target in (
         (_STAND_INS / "launch.py", layout.LAUNCHER),
         (_STAND_INS / "aws.py", layout.AWS_CLI),
@@ -65,7 +65,7 @@ def make_toolbox(folder: Path, *, region: str, endpoint_port: int) -> Toolbox:
         script.chmod(0o755)
     return Toolbox(
         socket=host(layout.SOCKET),
-        binds=(Bind(folder, layout.TOOLBOX), *programs.library_binds(), *binds),
+        binds=(Bind(folder, layout.TOOLBOX), *host_programs.library_binds(), *binds),
         programs=tuple(names),
         profile=profile,
     )

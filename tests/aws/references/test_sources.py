@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.calls import RefusedError, UnansweredError
+from gpu_ami.aws.caller import RefusedError, UnansweredError
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.auto_scaling import AutoScalingGroups
 from gpu_ami.aws.references.batch import BatchEnvironments

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpu_ami.bake.checks.wanted import BuildVariables, typed
+from gpu_ami.bake.variables import BuildVariables, typed
 
 VALUES: dict[str, Any] = {
     "ecr_repository_url": "123456789012.dkr.ecr.ap-northeast-2.amazonaws.com/batch-processor",

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_ami.aws.network import Endpoint, Group, Network, Route, Rule, Subnet
+from gpu_ami.aws.vpc import Endpoint, Group, Network, Route, Rule, Subnet
 from gpu_ami.bake.checks import network
-from gpu_ami.bake.checks.model import Check
+from gpu_ami.bake.checks.check import Check
 from tests.bake.checks.bakes import a_bake
 
 LOCAL = Route("10.0.0.0/16", "local")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gpu_ami.bake.checks import tools
-from gpu_ami.bake.checks.model import Check
+from gpu_ami.bake.checks import programs
+from gpu_ami.bake.checks.check import Check
 from gpu_ami.errors import ToolError
 from gpu_ami.tools import PackerTools, TerraformTools, Tool
 from tests.bake.checks.bakes import a_bake
@@ -15,7 +15,7 @@ from tests.bake.checks.bakes import a_bake
 
 def looked(*, sandbox: bool = False, ssh_interface: str = "public_ip") -> dict[str, Check]:
     """Return every check of programs by name."""
-    rows = tools.programs(a_bake(ssh_interface=ssh_interface), sandbox=sandbox)
+    rows = programs.programs(a_bake(ssh_interface=ssh_interface), sandbox=sandbox)
     return {name: make() for name, make in rows}
 
 
@@ -24,9 +24,9 @@ def _found(monkeypatch: pytest.MonkeyPatch) -> None:
     packer = Tool("packer", "1.16.0", Path("/packer"), "cache")
     plugin = Tool("packer-plugin-amazon", "1.8.2", Path("/plugin"), "plugins")
     terraform = Tool("terraform", "1.11.4", Path("/terraform"), "PATH")
-    monkeypatch.setattr(tools, "packer_tools", lambda: PackerTools(packer, plugin, Path("/")))
-    monkeypatch.setattr(tools, "terraform_tools", lambda: TerraformTools(terraform, None))
-    monkeypatch.setattr(tools, "guest_tools", lambda: None)
+    monkeypatch.setattr(programs, "packer_tools", lambda: PackerTools(packer, plugin, Path("/")))
+    monkeypatch.setattr(programs, "terraform_tools", lambda: TerraformTools(terraform, None))
+    monkeypatch.setattr(programs, "guest_tools", lambda: None)
 
 
 def _missing() -> None:
@@ -44,7 +44,7 @@ def test_versions_are_said_with_their_place() -> None:
 
 def test_a_missing_program_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not an error that hides all other checks."""
-    monkeypatch.setattr(tools, "packer_tools", _missing)
+    monkeypatch.setattr(programs, "packer_tools", _missing)
 
     check = looked()["Packer"]
 
@@ -54,15 +54,15 @@ def test_a_missing_program_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_sandbox_asks_for_its_guest(monkeypatch: pytest.MonkeyPatch) -> None:
     """A warning without: only a build logs in."""
     assert looked(sandbox=True)["guest"].status == "ok"
-    monkeypatch.setattr(tools, "guest_tools", _missing)
+    monkeypatch.setattr(programs, "guest_tools", _missing)
     assert looked(sandbox=True)["guest"].status == "warn"
 
 
 def test_a_tunnel_asks_for_its_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Packer would find out after the instance is up."""
-    monkeypatch.setattr(tools, "find_program", lambda _name: None)
+    monkeypatch.setattr(programs, "find_program", lambda _name: None)
     missing = looked(ssh_interface="session_manager")["session-manager-plugin"]
-    monkeypatch.setattr(tools, "find_program", lambda name: Path("/usr/bin") / name)
+    monkeypatch.setattr(programs, "find_program", lambda name: Path("/usr/bin") / name)
     there = looked(ssh_interface="session_manager")["session-manager-plugin"]
 
     assert (missing.status, there.status) == ("fail", "ok")

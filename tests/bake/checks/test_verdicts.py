@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_ami.aws.access import Identity
+from gpu_ami.aws.bake_inputs import ContainerImage, Prefix, RepositoryUrl
 from gpu_ami.aws.capacity import InstanceType, Quota, has_gpu, quota_class
 from gpu_ami.aws.images import Image
-from gpu_ami.aws.inputs import ContainerImage, Prefix, RepositoryUrl
-from gpu_ami.aws.keys import Key
+from gpu_ami.aws.kms import Key
 from gpu_ami.bake.checks import account, builder, disk, permissions, sources
 from tests.bake.checks.bakes import a_bake
 

@@ -9,7 +9,7 @@ import pytest
 from moto.batch.models import batch_backends
 
 from gpu_ami.aws.access import Access
-from gpu_ami.sandbox import paging
+from gpu_ami_sandbox.aws import paging
 from tests.support.resources import BASE, refused
 
 OTHER = "ami-0123456789abcdef0"

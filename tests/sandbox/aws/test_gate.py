@@ -9,8 +9,8 @@ import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError
 
 from gpu_ami.aws.access import Access
-from gpu_ami.sandbox.gate import Answer, Call, ConnectionCutError, Environ, Fault, read_call
-from gpu_ami.sandbox.server import LocalAws
+from gpu_ami_sandbox.aws.gate import Answer, Call, ConnectionCutError, Environ, Fault, read_call
+from gpu_ami_sandbox.aws.server import LocalAws
 from tests.support.resources import BASE, REGION, refused
 
 # One operation of a service of each protocol, with what an explicit deny is called there.

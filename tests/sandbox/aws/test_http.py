@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.sandbox.account import LOOPBACK
-from gpu_ami.sandbox.http import _MOST_UNREAD, HttpServer
+from gpu_ami_sandbox.account import LOOPBACK
+from gpu_ami_sandbox.aws.http import _MOST_UNREAD, HttpServer
 
 Environ = dict[str, Any]
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.access import Access, Credentials, assume
-from gpu_ami.sandbox.iam import add_caller, caller_arn
-from gpu_ami.sandbox.policies import Attached, decide
-from gpu_ami.sandbox.server import LocalAws
+from gpu_ami_sandbox.aws.iam import add_caller, caller_arn
+from gpu_ami_sandbox.aws.policies import Attached, decide
+from gpu_ami_sandbox.aws.server import LocalAws
 from tests.support.resources import BASE, REGION, refused
 
 _TRUST = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gpu_ami.sandbox import paging
-from gpu_ami.sandbox.paging import page
-from gpu_ami.sandbox.refusals import RefusalError
+from gpu_ami_sandbox.aws import paging
+from gpu_ami_sandbox.aws.paging import page
+from gpu_ami_sandbox.aws.refusals import RefusalError
 
 
 def test_one_page_has_no_token() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.access import Access
-from gpu_ami.sandbox import pricing
-from gpu_ami.sandbox.pricing import Product, on_demand_usd
+from gpu_ami_sandbox.aws import pricing
+from gpu_ami_sandbox.aws.pricing import Product, on_demand_usd
 from tests.support.resources import REGION
 
 

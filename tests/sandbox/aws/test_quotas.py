@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gpu_ami.aws.access import Access
-from gpu_ami.sandbox.quotas import NAMES, set_quota
-from gpu_ami.sandbox.server import LocalAws
+from gpu_ami_sandbox.aws.quotas import NAMES, set_quota
+from gpu_ami_sandbox.aws.server import LocalAws
 from tests.support.resources import REGION, refused
 
 

@@ -13,9 +13,9 @@ import pytest
 from moto.ecr.models import ecr_backends
 
 from gpu_ami.aws.access import Access
-from gpu_ami.sandbox.content import container_image, digest_of
-from gpu_ami.sandbox.ecr import blobs, passwords
-from gpu_ami.sandbox.server import LocalAws
+from gpu_ami_sandbox.aws.ecr import blobs, passwords
+from gpu_ami_sandbox.aws.server import LocalAws
+from gpu_ami_sandbox.demo.content import container_image, digest_of
 from tests.support.resources import REGION
 
 HOST = "{account}.dkr.ecr.ap-northeast-2.amazonaws.com"

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.access import Access, assume, identify
-from gpu_ami.sandbox.account import ALIVE_PATH, TOKEN_HEADER
-from gpu_ami.sandbox.demomaker import Maker, Place
-from gpu_ami.sandbox.server import LocalAws
+from gpu_ami_sandbox.account import ALIVE_PATH, TOKEN_HEADER
+from gpu_ami_sandbox.aws.server import LocalAws
+from gpu_ami_sandbox.demo.factory import Maker, Place
 from tests.support.resources import REGION, an_image, refused
 
 

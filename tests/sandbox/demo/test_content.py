@@ -7,7 +7,7 @@ import io
 import json
 import tarfile
 
-from gpu_ami.sandbox.content import container_image, digest_of, models
+from gpu_ami_sandbox.demo.content import container_image, digest_of, models
 
 
 def test_layers_unpack_to_the_files_of_the_configuration() -> None:

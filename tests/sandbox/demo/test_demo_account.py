@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.access import Access
-from gpu_ami.sandbox.account import DemoAccount
-from gpu_ami.sandbox.demo import build_demo_account
-from gpu_ami.sandbox.demouses import OTHER_ACCOUNT, USES
-from gpu_ami.sandbox.server import LocalAws
+from gpu_ami_sandbox.account import DemoAccount
+from gpu_ami_sandbox.aws.server import LocalAws
+from gpu_ami_sandbox.demo.demo_account import build_demo_account
+from gpu_ami_sandbox.demo.uses import OTHER_ACCOUNT, USES
 from tests.support.resources import REGION, tags_of, the_image
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)

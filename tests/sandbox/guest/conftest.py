@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.sandbox.guest import Builder, machine
-from gpu_ami.sandbox.guest.stand_ins import systemctl
-from gpu_ami.sandbox.guest.stand_ins.system import System
-from gpu_ami.sandbox.guest.userdata import UserData
+from gpu_ami_sandbox.guest import Builder, machine
+from gpu_ami_sandbox.guest.programs import systemctl
+from gpu_ami_sandbox.guest.programs.system import System
+from gpu_ami_sandbox.guest.userdata import UserData
 from tests.sandbox.guest.parts import REGION, Client, Endpoint, Inside, Watched, World, running_guest
 
 

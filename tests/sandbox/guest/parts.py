@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import asyncssh
 
-from gpu_ami.sandbox.guest import Builder, Guest
-from gpu_ami.sandbox.guest.stand_ins.system import System
+from gpu_ami_sandbox.guest import Builder, Guest
+from gpu_ami_sandbox.guest.programs.system import System
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_ami.sandbox.guest.walls import Bind, Cell, wall_in
+from gpu_ami_sandbox.guest.bubblewrap import Bind, Cell, wall_in
 
 _CELL = Cell(Path("/h/root"), Path("/h/run"), Path("/h/tmp"), (Bind(Path("/usr/lib64"), "/usr/lib64"),), "ip-10-0-0-4")
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from gpu_ami.sandbox.guest.stand_ins import docker, systemctl
-from gpu_ami.sandbox.guest.stand_ins.images import Store
-from gpu_ami.sandbox.guest.stand_ins.registry import parse
+from gpu_ami_sandbox.guest.programs import docker, systemctl
+from gpu_ami_sandbox.guest.programs.images import Store
+from gpu_ami_sandbox.guest.programs.registry import parse
 from tests.sandbox.guest.parts import ECR, Endpoint, Inside, sha256
 
 View = Callable[..., Inside]

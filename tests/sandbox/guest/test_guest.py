@@ -15,8 +15,8 @@ import pytest
 
 from gpu_ami import tools
 from gpu_ami.errors import ToolError
-from gpu_ami.sandbox.guest import Builder, Guest, interpreter, machine, programs
-from gpu_ami.sandbox.guest.userdata import UserData
+from gpu_ami_sandbox.guest import Builder, Guest, host_programs, interpreter, machine
+from gpu_ami_sandbox.guest.userdata import UserData
 from tests.sandbox.guest.parts import REGION, Client, Endpoint, World, running_guest
 
 
@@ -321,9 +321,9 @@ def test_what_is_missing_is_a_tool_error_and_leaves_nothing(
     if what == "bwrap":
         monkeypatch.setattr(tools, "guest_tools", _raise)
     elif what == "a program":
-        monkeypatch.setattr(programs, "REQUIRED", ("no-such-program",))
+        monkeypatch.setattr(host_programs, "REQUIRED", ("no-such-program",))
     else:
-        monkeypatch.setattr("gpu_ami.sandbox.guest.interpreter._AWS_CLI", "no-such-distribution")
+        monkeypatch.setattr("gpu_ami_sandbox.guest.interpreter._AWS_CLI", "no-such-distribution")
     guest = Guest(home=tmp_path / "home", endpoint_port=1, region=REGION, builders=list)
 
     with pytest.raises(ToolError, match=r"run `invoke setup`|uv sync"):
@@ -344,7 +344,7 @@ def test_the_aws_cli_is_compiled_meanwhile(
     """It takes a second or two and must neither hold up the start nor outlive the guest."""
     marker = tmp_path / "compiled"
     program = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(float(sys.argv[2]))"
-    monkeypatch.setattr("gpu_ami.sandbox.guest._COMPILE", program)
+    monkeypatch.setattr("gpu_ami_sandbox.guest._COMPILE", program)
     monkeypatch.setattr(interpreter, "uncompiled", lambda: [marker, "0" if ends else "1000"])
     begun = time.monotonic()
 
@@ -365,7 +365,7 @@ def test_loaders_outside_of_the_bound_folders_are_linked(tmp_path: Path, monkeyp
     link.symlink_to("aarch64-linux-gnu/ld-linux-aarch64.so.1")
     file = tmp_path / "ld-linux.so.2"
     file.touch()
-    monkeypatch.setattr(programs, "loaders", lambda: [link, file])
+    monkeypatch.setattr(host_programs, "loaders", lambda: [link, file])
 
     machine.make_root(tmp_path / "root", Builder("i-1", "key"), UserData(), tools=[], region=REGION)
 

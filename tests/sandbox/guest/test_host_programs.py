@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.errors import ToolError
-from gpu_ami.sandbox.guest import interpreter, layout, machine, programs
-from gpu_ami.sandbox.guest.stand_ins.commands import COMMANDS
-from gpu_ami.sandbox.guest.walls import Bind
+from gpu_ami_sandbox.guest import host_programs, interpreter, layout, machine
+from gpu_ami_sandbox.guest.bubblewrap import Bind
+from gpu_ami_sandbox.guest.programs.commands import COMMANDS
 
 
 def test_programs_are_copies_without_special_bits(tmp_path: Path) -> None:
     """A link into the host's file system would lead nowhere in the guest, or out of it."""
-    names = programs.copy_programs(tmp_path / "bin")
+    names = host_programs.copy_programs(tmp_path / "bin")
 
     files = list((tmp_path / "bin").iterdir())
     assert {"bash", "sh", "awk", "scp", "curl", "ls"} <= set(names)
@@ -28,22 +28,22 @@ def test_programs_are_copies_without_special_bits(tmp_path: Path) -> None:
 
 def test_stand_ins_and_packages_are_not_borrowed() -> None:
     """The host's own chown, or a jq before it is installed, would hide a script's mistake."""
-    borrowed = {*programs.REQUIRED, *programs.OPTIONAL.split()}
+    borrowed = {*host_programs.REQUIRED, *host_programs.OPTIONAL.split()}
 
     assert not borrowed & set(COMMANDS)
-    assert not borrowed & {*programs.PACKAGED, "aws", "docker", "dnf", "su", "mount", "unshare"}
+    assert not borrowed & {*host_programs.PACKAGED, "aws", "docker", "dnf", "su", "mount", "unshare"}
 
 
 def test_a_missing_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next step is one command."""
-    monkeypatch.setattr(programs, "REQUIRED", ("bash", "no-such-program"))
-    monkeypatch.setattr(programs, "_AWK", ("no-such-awk",))
-    monkeypatch.setattr(programs, "PACKAGED", ("no-such-jq",))
+    monkeypatch.setattr(host_programs, "REQUIRED", ("bash", "no-such-program"))
+    monkeypatch.setattr(host_programs, "_AWK", ("no-such-awk",))
+    monkeypatch.setattr(host_programs, "PACKAGED", ("no-such-jq",))
 
     with pytest.raises(ToolError, match=r"needs no-such-program, awk of this machine: run `invoke setup`"):
-        programs.copy_programs(tmp_path / "bin")
+        host_programs.copy_programs(tmp_path / "bin")
     with pytest.raises(ToolError, match="needs no-such-jq of this machine"):
-        programs.copy_packaged(tmp_path / "packages")
+        host_programs.copy_packaged(tmp_path / "packages")
 
 
 def test_the_aws_cli_comes_with_what_it_needs_and_nothing_else() -> None:

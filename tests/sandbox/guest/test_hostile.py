@@ -356,7 +356,7 @@ def test_the_hosts_programs_cannot_be_changed(client: Client) -> None:
                 (library, attempts[:3]),
                 ("/usr/libexec/guest/bin/tar", attempts),
                 ("/usr/libexec/guest/packages/jq", attempts),
-                ("/usr/libexec/guest/lib/gpu_ami/sandbox/guest/stand_ins/sudo.py", attempts[:3]),
+                ("/usr/libexec/guest/lib/gpu_ami_sandbox/guest/programs/sudo.py", attempts[:3]),
             )
             for attempt in tried
         ]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gpu_ami.sandbox.guest import Builder, lineage, machine
-from gpu_ami.sandbox.guest.userdata import UserData
+from gpu_ami_sandbox.guest import Builder, lineage, machine
+from gpu_ami_sandbox.guest.userdata import UserData
 from tests.sandbox.guest.parts import REGION, World
 
 FIRST = Builder("i-0123456789abcdef0", "ssh-ed25519 AAAA first")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_ami.sandbox.guest.stand_ins import (
+from gpu_ami_sandbox.guest.programs import (
     chown,
     cloud_init,
     dnf,
@@ -23,8 +23,8 @@ from gpu_ami.sandbox.guest.stand_ins import (
     sudo,
     systemctl,
 )
-from gpu_ami.sandbox.guest.stand_ins.system import System
-from gpu_ami.sandbox.guest.stand_ins.units import Units
+from gpu_ami_sandbox.guest.programs.system import System
+from gpu_ami_sandbox.guest.programs.units import Units
 from tests.sandbox.guest.parts import Inside, Watched
 
 View = Callable[..., Inside]

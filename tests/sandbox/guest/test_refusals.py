@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import pytest
 
-from gpu_ami.sandbox.guest.stand_ins.commands import COMMANDS
-from gpu_ami.sandbox.guest.stand_ins.docker import REFUSALS_AFTER_LOGIN
-from gpu_ami.sandbox.guest.stand_ins.system import Refusal
+from gpu_ami_sandbox.guest.programs.commands import COMMANDS
+from gpu_ami_sandbox.guest.programs.docker import REFUSALS_AFTER_LOGIN
+from gpu_ami_sandbox.guest.programs.system import Refusal
 from tests.sandbox.guest.parts import ECR, Client, Endpoint, Inside, World
 
-_PACKAGE = "gpu_ami.sandbox.guest.stand_ins"
+_PACKAGE = "gpu_ami_sandbox.guest.programs"
 _MODULES = sorted(set(COMMANDS.values()))
 _TABLES = {name: importlib.import_module(f"{_PACKAGE}.{name}").REFUSALS for name in _MODULES}
 _ROWS = [row for table in _TABLES.values() for row in table]

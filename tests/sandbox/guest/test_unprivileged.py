@@ -10,7 +10,7 @@ import sysconfig
 import textwrap
 from pathlib import Path
 
-from gpu_ami.sandbox.guest import interpreter
+from gpu_ami_sandbox.guest import interpreter
 
 _NOBODY = 65534
 _MOUNTED = Path("/mnt")

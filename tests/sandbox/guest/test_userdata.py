@@ -8,7 +8,7 @@ from email.mime.text import MIMEText
 
 import pytest
 
-from gpu_ami.sandbox.guest.userdata import Script, read_user_data
+from gpu_ami_sandbox.guest.userdata import Script, read_user_data
 
 _SCRIPT = b"#!/bin/sh\ntrue\n"
 

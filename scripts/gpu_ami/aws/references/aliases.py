@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gpu_ami.aws.calls import Caller, UnansweredError
+from gpu_ami.aws.caller import Caller, UnansweredError
 from gpu_ami.aws.references.source import ALIAS, Found, Reference, ids_in, references_in, strings_in
 
 _MOST_NAMES = 10

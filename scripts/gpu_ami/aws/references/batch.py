@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.references.aliases import with_aliases
 from gpu_ami.aws.references.source import Found, SourceQuery
 from gpu_ami.aws.references.templates import template_references

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gpu_ami.aws.calls import Caller, RefusedError
+from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery, references_in
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery
 
 _WORKERS = 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.references.source import Found, SourceQuery, references_in
 
 

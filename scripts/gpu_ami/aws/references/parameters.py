@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.references.aliases import get_values
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery, ids_in
 

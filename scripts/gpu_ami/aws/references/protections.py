@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from gpu_ami.aws.calls import Caller, RefusedError
+from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.images import is_gone, launch_permissions, public_snapshots
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery
 

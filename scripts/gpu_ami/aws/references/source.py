@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gpu_ami.aws.calls import Caller
+from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image
 
 # An id inside a longer text; reading too much into a text only keeps an AMI that could have gone.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from gpu_ami.aws.calls import Caller, RefusedError, UnansweredError
+from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError
 from gpu_ami.aws.references.aliases import with_aliases
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery, relevant
 

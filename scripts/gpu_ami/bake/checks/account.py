@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from gpu_ami.aws.access import Identity
-from gpu_ami.bake.checks.model import Check
+from gpu_ami.bake.checks.check import Check
 
 # AWS refuses what was signed more than five minutes off.
 _REFUSED = timedelta(minutes=5)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gpu_ami.aws.capacity import InstanceType, Market, Quota
-from gpu_ami.aws.keys import Key
-from gpu_ami.bake.checks.model import Check
-from gpu_ami.bake.checks.wanted import BuildVariables
+from gpu_ami.aws.kms import Key
+from gpu_ami.bake.checks.check import Check
+from gpu_ami.bake.variables import BuildVariables
 
 _TYPE = "instance type"
 _VARIABLES = "instance_type / fallback_instance_types, or spot_instance_types"

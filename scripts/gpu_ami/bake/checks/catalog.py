@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TypeVar
 
-from gpu_ami.aws import capacity, clock, network, permissions
-from gpu_ami.aws.inputs import Prefix
+from gpu_ami.aws import capacity, clock, iam, vpc
+from gpu_ami.aws.bake_inputs import Prefix
 from gpu_ami.bake.checks import account as account_checks
-from gpu_ami.bake.checks import builder, disk, sources, tools
+from gpu_ami.bake.checks import builder, disk, programs, sources
 from gpu_ami.bake.checks import network as network_checks
 from gpu_ami.bake.checks import permissions as permission_checks
-from gpu_ami.bake.checks.facts import Facts
-from gpu_ami.bake.checks.model import Check
+from gpu_ami.bake.checks.check import Check
+from gpu_ami.bake.checks.lookups import Facts
 from gpu_ami.bake.checks.permissions import Needed
-from gpu_ami.bake.checks.wanted import BuildVariables
+from gpu_ami.bake.variables import BuildVariables
 from gpu_ami.errors import PipelineError
 
 R = TypeVar("R")
@@ -51,7 +51,7 @@ class Look:
 
 def on_this_machine(bake: BuildVariables, *, sandbox: bool) -> Iterator[Look]:
     """Yield the checks of the programs that the bake runs here."""
-    for name, make in tools.programs(bake, sandbox=sandbox):
+    for name, make in programs.programs(bake, sandbox=sandbox):
         yield Look(name, make, "", needs_no_caller=True)
 
 
@@ -145,7 +145,7 @@ def _network(facts: Facts, name: str, subnet_id: str) -> Check:
     if subnet is None:
         found = network_checks.no_subnet(name, subnet_id, facts.access.region)
     else:
-        found = network_checks.route(name, facts.wanted, network.network(facts.caller, subnet))
+        found = network_checks.route(name, facts.wanted, vpc.network(facts.caller, subnet))
     if found.status == "fail" and subnet_id in facts.wanted.subnet_ids[1:]:
         # Only needed when the subnets before it have no room.
         return dataclasses.replace(found, status="warn")
@@ -158,7 +158,7 @@ def _security_group(facts: Facts, *, sandbox: bool) -> Check:
         return network_checks.security_group(bake, None, vpc_id=None, callers=(), region=facts.access.region)
     callers = bake.caller_cidrs
     if not callers and bake.is_reached_directly and bake.ssh_interface == "public_ip" and not sandbox:
-        address = network.public_address()
+        address = vpc.public_address()
         callers = (address,) if address is not None else ()
     subnet = _if_known(lambda: facts.subnet(next(iter(bake.subnet_ids), "")))
     vpc_id = None if subnet is None else subnet.vpc_id
@@ -232,7 +232,7 @@ def _permissions(facts: Facts) -> list[Check]:
         asked = zip(needed, said, strict=True)
         trials = sorted({trial for part, found in asked for trial in _trials(facts, part, found)})
         tried = dict(zip(trials, pool.map(lambda trial: _tried(facts, *trial), trials), strict=True))
-    by_part: dict[str, dict[str, permissions.Answer]] = {}
+    by_part: dict[str, dict[str, iam.Answer]] = {}
     for part, found in zip(needed, said, strict=True):
         answers = by_part.setdefault(part.part, {})
         for action in part.actions:
@@ -248,15 +248,15 @@ def _permissions(facts: Facts) -> list[Check]:
     ]
 
 
-_WORST: Callable[[permissions.Answer], int] = ("allowed", "unknown", "denied").index
+_WORST: Callable[[iam.Answer], int] = ("allowed", "unknown", "denied").index
 # An EC2 action and the id that it would be about.
 _Trial = tuple[str, str]
 
 
-def _simulated(facts: Facts, part: Needed) -> dict[str, permissions.Answer] | None:
+def _simulated(facts: Facts, part: Needed) -> dict[str, iam.Answer] | None:
     arn = facts.principal()
     context = permission_checks.context(facts.scene(), facts.tags, part)
-    return None if arn is None else permissions.simulate(facts.caller, arn, part.actions, part.resource, context)
+    return None if arn is None else iam.simulate(facts.caller, arn, part.actions, part.resource, context)
 
 
 def _trial(part: Needed, action: str) -> _Trial:
@@ -266,7 +266,7 @@ def _trial(part: Needed, action: str) -> _Trial:
     return (f"ec2:{part.creating}", "") if part.creating else (action, part.resource.rpartition("/")[2])
 
 
-def _trials(facts: Facts, part: Needed, said: Mapping[str, permissions.Answer] | None) -> Iterator[_Trial]:
+def _trials(facts: Facts, part: Needed, said: Mapping[str, iam.Answer] | None) -> Iterator[_Trial]:
     """Yield what is tried of *part*: what IAM did not allow, and the launch in any case.
 
     With its real subnet, AMI, tags and profile the launch is the better witness. Dry runs are for the builder's region.
@@ -278,9 +278,9 @@ def _trials(facts: Facts, part: Needed, said: Mapping[str, permissions.Answer] |
             yield _trial(part, action)
 
 
-def _tried(facts: Facts, action: str, about: str) -> permissions.Answer:
+def _tried(facts: Facts, action: str, about: str) -> iam.Answer:
     place = _if_known(facts.place)
-    return "unknown" if place is None else permissions.dry_run(facts.caller, action, place, about)
+    return "unknown" if place is None else iam.dry_run(facts.caller, action, place, about)
 
 
 def _profile(facts: Facts, check: str) -> Check:
@@ -298,9 +298,9 @@ def _profile(facts: Facts, check: str) -> Check:
         for part in permission_checks.profile_needs(bake, repository, facts.scene().partition)
         if part.part == check
     ]
-    answers: dict[str, permissions.Answer] | None = {}
+    answers: dict[str, iam.Answer] | None = {}
     for part in needed:
         context = permission_checks.context(facts.scene(), {}, part)
-        said = permissions.simulate(facts.caller, role, part.actions, part.resource, context)
+        said = iam.simulate(facts.caller, role, part.actions, part.resource, context)
         answers = None if said is None or answers is None else answers | said
     return permission_checks.judge_profile(check, profile, role, answers, repository.region)

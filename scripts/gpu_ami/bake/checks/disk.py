@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from gpu_ami.bake.checks.model import Check
-from gpu_ami.bake.checks.wanted import BuildVariables
+from gpu_ami.bake.checks.check import Check
+from gpu_ami.bake.variables import BuildVariables
 
 GIB = 1024**3
 # As scripts/check-disk.sh in the build instance has it: layers unpack to 2 to 3 times their size in ECR, and the

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from gpu_ami.aws import capacity, images, inputs, keys, network, permissions
+from gpu_ami.aws import bake_inputs, capacity, iam, images, kms, vpc
 from gpu_ami.aws.access import Access, Identity, identify
-from gpu_ami.aws.calls import Caller, RefusedError
+from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.bake.checks.permissions import Scene
-from gpu_ami.bake.checks.wanted import BuildVariables
+from gpu_ami.bake.variables import BuildVariables
 from gpu_ami.errors import PipelineError
-from gpu_ami.ids import AMI_ID, FAMILY_TAG, MAY_TAKE_TAG, PIPELINE_TAG, RUN_TAG
+from gpu_ami.records.tags import AMI_ID, FAMILY_TAG, MAY_TAKE_TAG, PIPELINE_TAG, RUN_TAG
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,7 +87,7 @@ class Facts:
     @_once
     def recommended(self) -> str | None:
         """The AMI that the public parameter names."""
-        found = inputs.parameter(self.caller, self.wanted.base_ami_parameter)
+        found = bake_inputs.parameter(self.caller, self.wanted.base_ami_parameter)
         return found if found is not None and AMI_ID.fullmatch(found) else None
 
     @_once
@@ -102,30 +102,30 @@ class Facts:
                 return None
             raise
 
-    def repository(self) -> inputs.RepositoryUrl:
+    def repository(self) -> bake_inputs.RepositoryUrl:
         """The container image's repository."""
-        return inputs.parse_repository_url(self.wanted.ecr_repository_url)
+        return bake_inputs.parse_repository_url(self.wanted.ecr_repository_url)
 
     @_once
-    def image(self) -> inputs.ContainerImage | None:
+    def image(self) -> bake_inputs.ContainerImage | None:
         """The container image."""
         tag, digest = self.wanted.image_tag, self.wanted.image_digest
-        return inputs.container_image(self.caller, self.repository(), tag=tag, digest=digest)
+        return bake_inputs.container_image(self.caller, self.repository(), tag=tag, digest=digest)
 
     @_once
-    def models(self) -> inputs.Prefix | None:
+    def models(self) -> bake_inputs.Prefix | None:
         """What lies under the bucket's models/."""
-        return inputs.models_prefix(self.caller, self.wanted.models_s3_bucket)
+        return bake_inputs.models_prefix(self.caller, self.wanted.models_s3_bucket)
 
     @_once
-    def subnet(self, subnet_id: str) -> network.Subnet | None:
+    def subnet(self, subnet_id: str) -> vpc.Subnet | None:
         """One of the builder's subnets."""
-        return network.subnet(self.caller, subnet_id) if subnet_id else None
+        return vpc.subnet(self.caller, subnet_id) if subnet_id else None
 
     @_once
-    def group(self) -> network.Group | None:
+    def group(self) -> vpc.Group | None:
         """The builder's security group."""
-        return network.security_group(self.caller, self.wanted.security_group_id)
+        return vpc.security_group(self.caller, self.wanted.security_group_id)
 
     @_once
     def types(self) -> dict[str, capacity.InstanceType]:
@@ -135,27 +135,27 @@ class Facts:
     @_once
     def role(self) -> str | None:
         """ARN of the role in the named instance profile; empty for none in it, None for no such profile."""
-        return permissions.role_of_profile(self.caller, self.wanted.iam_instance_profile)
+        return iam.role_of_profile(self.caller, self.wanted.iam_instance_profile)
 
     @_once
-    def key(self) -> keys.Key | None:
+    def key(self) -> kms.Key | None:
         """The named KMS key."""
-        return keys.key(self.caller, self.wanted.kms_key_id)
+        return kms.key(self.caller, self.wanted.kms_key_id)
 
     @_once
     def principal(self) -> str | None:
         """The user or role that IAM can simulate for the caller."""
-        return permissions.principal(self.caller, self.identity())
+        return iam.principal(self.caller, self.identity())
 
     @_once
-    def place(self) -> permissions.Place | None:
+    def place(self) -> iam.Place | None:
         """What a dry run of the launch is told; None while the subnet, the AMI or the type are not there."""
         subnet = self.subnet(next(iter(self.wanted.subnet_ids), ""))
         base = self.base_image()
         types: Sequence[str] = self.wanted.instance_types
         if subnet is None or base is None or not types:
             return None
-        return permissions.Place(
+        return iam.Place(
             image_id=base.image_id,
             subnet_id=subnet.subnet_id,
             vpc_id=subnet.vpc_id,

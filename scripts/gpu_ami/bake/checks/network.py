@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
-from gpu_ami.aws.network import Endpoint, Group, Network, Route, Rule
-from gpu_ami.bake.checks.model import Check
-from gpu_ami.bake.checks.wanted import BuildVariables
+from gpu_ami.aws.vpc import Endpoint, Group, Network, Route, Rule
+from gpu_ami.bake.checks.check import Check
+from gpu_ami.bake.variables import BuildVariables
 
 _HTTPS, _SSH = 443, 22
 _ANYWHERE = ("0.0.0.0/0", "::/0")

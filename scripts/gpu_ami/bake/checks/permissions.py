@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from gpu_ami.aws.inputs import RepositoryUrl
-from gpu_ami.aws.permissions import Answer
-from gpu_ami.bake.checks.model import Check
-from gpu_ami.bake.checks.wanted import BuildVariables
+from gpu_ami.aws.bake_inputs import RepositoryUrl
+from gpu_ami.aws.iam import Answer
+from gpu_ami.bake.checks.check import Check
+from gpu_ami.bake.variables import BuildVariables
 
 # Packer names what it makes in IAM packer-UUID.
 _TEMPORARY = "packer-00000000-0000-0000-0000-000000000000"

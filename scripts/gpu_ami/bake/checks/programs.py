@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from gpu_ami.bake.checks.model import Check
-from gpu_ami.bake.checks.wanted import BuildVariables
+from gpu_ami.bake.checks.check import Check
+from gpu_ami.bake.variables import BuildVariables
 from gpu_ami.errors import ToolError
 from gpu_ami.process import find_program
 from gpu_ami.tools import guest_tools, packer_tools, terraform_tools

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from gpu_ami.aws.bake_inputs import ContainerImage, Prefix, RepositoryUrl
 from gpu_ami.aws.images import Image
-from gpu_ami.aws.inputs import ContainerImage, Prefix, RepositoryUrl
-from gpu_ami.bake.checks.model import Check
-from gpu_ami.bake.checks.wanted import BuildVariables
+from gpu_ami.bake.checks.check import Check
+from gpu_ami.bake.variables import BuildVariables
 from gpu_ami.units import show_bytes
 
 # AWS makes new ECS AMIs about every other week.

@@ -9,8 +9,8 @@ from moto.ec2.models.fleets import Fleet
 from moto.ec2.models.spot_requests import SpotInstanceRequest
 from moto.ec2.utils import random_fleet_id, random_spot_request_id
 
-from gpu_ami.sandbox.instances import Instances
-from gpu_ami.sandbox.refusals import refuse
+from gpu_ami_sandbox.aws.ec2.instances import Instances
+from gpu_ami_sandbox.aws.refusals import refuse
 
 _INSTANT = "instant"
 _OVER = ("shutting-down", "terminated")

@@ -9,10 +9,10 @@ from moto.core.responses import ActionResult
 from moto.ec2.exceptions import InvalidAMIIdError
 from moto.ec2.models import ec2_backends
 
-from gpu_ami.sandbox import images
-from gpu_ami.sandbox.ec2part import EC2Part
-from gpu_ami.sandbox.refusals import refuse
-from gpu_ami.sandbox.snapshots import new_snapshot
+from gpu_ami_sandbox.aws.ec2 import images
+from gpu_ami_sandbox.aws.ec2.part import EC2Part
+from gpu_ami_sandbox.aws.ec2.snapshots import new_snapshot
+from gpu_ami_sandbox.aws.refusals import refuse
 
 # Stands in a snapshot's description for the AMI that will be made of it.
 _OF_IMAGE = "(image)"

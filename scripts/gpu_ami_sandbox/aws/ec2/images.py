@@ -14,11 +14,11 @@ from moto.ec2.exceptions import InvalidAMIIdError, MalformedAMIIdError, Unvailab
 from moto.ec2.models.amis import Ami
 from moto.ec2.utils import random_ami_id
 
-from gpu_ami.ids import AMI_ID
-from gpu_ami.sandbox.ec2part import EC2Part, tag_values
-from gpu_ami.sandbox.recyclebin import recycle_bin
-from gpu_ami.sandbox.refusals import refuse
-from gpu_ami.sandbox.snapshots import image_using, remove_snapshot
+from gpu_ami.records.tags import AMI_ID
+from gpu_ami_sandbox.aws.ec2.part import EC2Part, tag_values
+from gpu_ami_sandbox.aws.ec2.recycle_bin import recycle_bin
+from gpu_ami_sandbox.aws.ec2.snapshots import image_using, remove_snapshot
+from gpu_ami_sandbox.aws.refusals import refuse
 
 ISO = "%Y-%m-%dT%H:%M:%S.000Z"
 # How long a new AMI stays pending: long enough for a progress display to see it, short enough not to be felt.

@@ -7,9 +7,9 @@ from typing import Any
 
 from moto.core.responses import ActionResult
 
-from gpu_ami.sandbox.ec2part import ALL_ROWS, EC2Part
-from gpu_ami.sandbox.images import Images, note_launch
-from gpu_ami.sandbox.refusals import refuse
+from gpu_ami_sandbox.aws.ec2.images import Images, note_launch
+from gpu_ami_sandbox.aws.ec2.part import ALL_ROWS, EC2Part
+from gpu_ami_sandbox.aws.refusals import refuse
 
 
 class Instances(Images, EC2Part):

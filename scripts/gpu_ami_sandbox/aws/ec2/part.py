@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from moto.core.responses import ActionResult
 from moto.ec2.responses import EC2Response
 
-from gpu_ami.sandbox.paging import PAGE_SIZES, page
-from gpu_ami.sandbox.refusals import refuse
-from gpu_ami.sandbox.ssm import parameter_value
+from gpu_ami_sandbox.aws.paging import PAGE_SIZES, page
+from gpu_ami_sandbox.aws.refusals import refuse
+from gpu_ami_sandbox.aws.ssm import parameter_value
 
 Row = TypeVar("Row")
 _ALIAS = "resolve:ssm:"

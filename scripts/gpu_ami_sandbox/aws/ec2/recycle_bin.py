@@ -12,9 +12,9 @@ from moto.core.utils import utcnow
 from moto.ec2.models import ec2_backends
 from moto.moto_api._internal import mock_random
 
-from gpu_ami.sandbox.ec2part import EC2Part
-from gpu_ami.sandbox.paging import page
-from gpu_ami.sandbox.refusals import refuse
+from gpu_ami_sandbox.aws.ec2.part import EC2Part
+from gpu_ami_sandbox.aws.paging import page
+from gpu_ami_sandbox.aws.refusals import refuse
 
 IMAGE, SNAPSHOT = "EC2_IMAGE", "EBS_SNAPSHOT"
 _SHOWN = ("Identifier", "Description", "RetentionPeriod", "LockState", "RuleArn")

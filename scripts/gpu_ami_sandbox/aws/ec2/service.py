@@ -7,14 +7,15 @@ from typing import Any
 from moto.core.responses import ActionResult
 from moto.ec2.models.elastic_block_store import Volume
 
-from gpu_ami.sandbox import baseimage, ec2xml
-from gpu_ami.sandbox.fleets import InstantFleets
-from gpu_ami.sandbox.imagemaking import ImageMaking
-from gpu_ami.sandbox.images import SandboxAmi
-from gpu_ami.sandbox.recyclebin import RecycleBinItems
-from gpu_ami.sandbox.snapshots import SandboxSnapshot, Snapshots
-from gpu_ami.sandbox.spot import SpotPrices
-from gpu_ami.sandbox.templates import ImageReferences, LaunchTemplates
+from gpu_ami_sandbox.aws.ec2 import xml_answers
+from gpu_ami_sandbox.aws.ec2.fleets import InstantFleets
+from gpu_ami_sandbox.aws.ec2.image_making import ImageMaking
+from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
+from gpu_ami_sandbox.aws.ec2.recycle_bin import RecycleBinItems
+from gpu_ami_sandbox.aws.ec2.snapshots import SandboxSnapshot, Snapshots
+from gpu_ami_sandbox.aws.ec2.spot_prices import SpotPrices
+from gpu_ami_sandbox.aws.ec2.templates import ImageReferences, LaunchTemplates
+from gpu_ami_sandbox.demo import base_image
 
 
 class SandboxEC2(InstantFleets, ImageMaking, Snapshots, LaunchTemplates, ImageReferences, RecycleBinItems, SpotPrices):
@@ -24,7 +25,7 @@ class SandboxEC2(InstantFleets, ImageMaking, Snapshots, LaunchTemplates, ImageRe
         """Return status, headers and body of an answer; refusals are moto's."""
         if isinstance(action_result.result, Exception):
             return super().serialized(action_result)
-        body = ec2xml.render(self._get_action(), action_result.result, self.RESPONSE_KEY_PATH_TO_TRANSFORMER)
+        body = xml_answers.render(self._get_action(), action_result.result, self.RESPONSE_KEY_PATH_TO_TRANSFORMER)
         return 200, {"Content-Type": "text/xml", **self.response_headers}, body
 
     @property
@@ -37,19 +38,19 @@ class SandboxEC2(InstantFleets, ImageMaking, Snapshots, LaunchTemplates, ImageRe
 
 def ensure_base_image(backend: Any) -> None:
     """Add the base AMI to an EC2 backend of moto's, once."""
-    image_id = baseimage.base_image_id(backend.region_name)
+    image_id = base_image.base_image_id(backend.region_name)
     if image_id in backend.amis:
         return
     volume = Volume(
-        backend, f"vol-{baseimage.digits('volume', backend.region_name)}", baseimage.ROOT_GIB, None, volume_type="gp3"
+        backend, f"vol-{base_image.digits('volume', backend.region_name)}", base_image.ROOT_GIB, None, volume_type="gp3"
     )
-    snapshot_id = f"snap-{baseimage.digits('snapshot', backend.region_name)}"
-    snapshot = SandboxSnapshot(backend, snapshot_id, volume, f"Created for {image_id}", owner_id=baseimage.AMAZON)
-    snapshot.start_time = baseimage.CREATED
+    snapshot_id = f"snap-{base_image.digits('snapshot', backend.region_name)}"
+    snapshot = SandboxSnapshot(backend, snapshot_id, volume, f"Created for {image_id}", owner_id=base_image.AMAZON)
+    snapshot.start_time = base_image.CREATED
     snapshot.create_volume_permission_groups.add("all")
     ebs = {
         "SnapshotId": snapshot_id,
-        "VolumeSize": baseimage.ROOT_GIB,
+        "VolumeSize": base_image.ROOT_GIB,
         "VolumeType": "gp3",
         "Encrypted": False,
         "DeleteOnTermination": True,
@@ -60,15 +61,15 @@ def ensure_base_image(backend: Any) -> None:
         backend,
         [{"DeviceName": "/dev/xvda", "Ebs": ebs}],
         ami_id=image_id,
-        name=baseimage.NAME,
+        name=base_image.NAME,
         description="Amazon Linux AMI 2023.0.20260901 x86_64 ECS HVM EBS",
-        owner_id=baseimage.AMAZON,
+        owner_id=base_image.AMAZON,
         owner_alias="amazon",
         public=True,
         architecture="x86_64",
         virtualization_type="hvm",
         root_device_name="/dev/xvda",
-        creation_date=baseimage.CREATED,
+        creation_date=base_image.CREATED,
     )
     image.imds_support = "v2.0"
     backend.snapshots[snapshot_id] = snapshot

@@ -12,9 +12,9 @@ from moto.ec2.exceptions import InvalidSnapshotInUse
 from moto.ec2.models.elastic_block_store import Snapshot
 from moto.ec2.utils import random_snapshot_id
 
-from gpu_ami.sandbox.ec2part import EC2Part, matches, tag_values
-from gpu_ami.sandbox.recyclebin import recycle_bin
-from gpu_ami.sandbox.refusals import refuse
+from gpu_ami_sandbox.aws.ec2.part import EC2Part, matches, tag_values
+from gpu_ami_sandbox.aws.ec2.recycle_bin import recycle_bin
+from gpu_ami_sandbox.aws.refusals import refuse
 
 _GIB = 1024**3
 # Of a volume, this share is assumed to be written: what a build with a 17 GB image leaves on 80 GiB.

@@ -10,8 +10,8 @@ from typing import Any
 
 from moto.core.responses import ActionResult
 
-from gpu_ami.sandbox.ec2part import EC2Part, matches
-from gpu_ami.sandbox.pricing import on_demand_usd
+from gpu_ami_sandbox.aws.ec2.part import EC2Part, matches
+from gpu_ami_sandbox.aws.pricing import on_demand_usd
 
 # A price holds for this long; EC2 keeps 90 days of history.
 _STEP = timedelta(hours=12)

@@ -8,9 +8,9 @@ from typing import Any
 from moto.core.responses import ActionResult
 from moto.ssm.models import ssm_backends
 
-from gpu_ami.sandbox.ec2part import ALL_ROWS, EC2Part, tag_values
-from gpu_ami.sandbox.imagebuilder import recipes
-from gpu_ami.sandbox.refusals import refuse
+from gpu_ami_sandbox.aws.ec2.part import ALL_ROWS, EC2Part, tag_values
+from gpu_ami_sandbox.aws.image_builder import recipes
+from gpu_ami_sandbox.aws.refusals import refuse
 
 _TEMPLATE_FILTERS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "create-time": lambda t: [t["CreateTime"].strftime("%Y-%m-%dT%H:%M:%S.000Z")],

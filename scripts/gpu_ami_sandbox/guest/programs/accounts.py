@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gpu_ami.sandbox.guest.stand_ins.system import System
+from gpu_ami_sandbox.guest.programs.system import System
 
 
 class User(NamedTuple):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gpu_ami.sandbox.guest.stand_ins.accounts import groups, users
-from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
+from gpu_ami_sandbox.guest.programs.accounts import groups, users
+from gpu_ami_sandbox.guest.programs.system import Refusal, System
 
 REFUSALS = (
     Refusal("chown", "chown: missing operand", 1),

@@ -8,8 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from gpu_ami.sandbox.guest.stand_ins import systemctl
-from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
+from gpu_ami_sandbox.guest.programs import systemctl
+from gpu_ami_sandbox.guest.programs.system import Refusal, System
 
 REFUSALS = (
     Refusal("cloud-init", "usage: cloud-init", 2),

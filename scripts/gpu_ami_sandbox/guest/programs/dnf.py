@@ -9,8 +9,8 @@ import fnmatch
 import shutil
 import time
 
-from gpu_ami.sandbox.guest.stand_ins.packages import Package, installed, save
-from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
+from gpu_ami_sandbox.guest.programs.packages import Package, installed, save
+from gpu_ami_sandbox.guest.programs.system import Refusal, System
 
 _NOT_ROOT = "Error: This command has to be run with superuser privileges (under the root user on most systems)."
 

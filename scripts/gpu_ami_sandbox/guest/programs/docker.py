@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gpu_ami.sandbox.guest.stand_ins import docker_containers, docker_images, docker_login
-from gpu_ami.sandbox.guest.stand_ins.docker_words import Command, Words
-from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
-from gpu_ami.sandbox.guest.stand_ins.units import Units
+from gpu_ami_sandbox.guest.programs import docker_containers, docker_images, docker_login
+from gpu_ami_sandbox.guest.programs.docker_arguments import Command, Words
+from gpu_ami_sandbox.guest.programs.system import Refusal, System
+from gpu_ami_sandbox.guest.programs.units import Units
 
 _NO_DAEMON = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
 _NOT_ALLOWED = (

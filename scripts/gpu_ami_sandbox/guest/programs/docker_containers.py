@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 
-from gpu_ami.sandbox.guest.stand_ins.docker_words import Words
-from gpu_ami.sandbox.guest.stand_ins.images import Json, Store, normal
-from gpu_ami.sandbox.guest.stand_ins.system import System
+from gpu_ami_sandbox.guest.programs.docker_arguments import Words
+from gpu_ami_sandbox.guest.programs.images import Json, Store, normal
+from gpu_ami_sandbox.guest.programs.system import System
 
 _ARE_YOU_SURE = "Are you sure you want to continue? [y/N] "
 _NO_DRIVER = (

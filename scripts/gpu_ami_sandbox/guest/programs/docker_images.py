@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from gpu_ami.sandbox.guest.stand_ins import registry
-from gpu_ami.sandbox.guest.stand_ins.docker_login import authorization
-from gpu_ami.sandbox.guest.stand_ins.docker_words import Words
-from gpu_ami.sandbox.guest.stand_ins.images import Image, Json, Store, normal, repository_of
-from gpu_ami.sandbox.guest.stand_ins.system import System
-from gpu_ami.sandbox.guest.stand_ins.units import Units
+from gpu_ami_sandbox.guest.programs import registry
+from gpu_ami_sandbox.guest.programs.docker_arguments import Words
+from gpu_ami_sandbox.guest.programs.docker_login import authorization
+from gpu_ami_sandbox.guest.programs.images import Image, Json, Store, normal, repository_of
+from gpu_ami_sandbox.guest.programs.system import System
+from gpu_ami_sandbox.guest.programs.units import Units
 
 
 def pull(words: Words, system: System) -> int:

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gpu_ami.sandbox.guest.stand_ins.docker_words import Words
-from gpu_ami.sandbox.guest.stand_ins.registry import PullError, Reference, Registry
-from gpu_ami.sandbox.guest.stand_ins.system import System
+from gpu_ami_sandbox.guest.programs.docker_arguments import Words
+from gpu_ami_sandbox.guest.programs.registry import PullError, Reference, Registry
+from gpu_ami_sandbox.guest.programs.system import System
 
 _DOCKER_HUB = "https://index.docker.io/v1/"
 

@@ -5,8 +5,8 @@ The guest knows one user number only; who somebody is, is what `sudo` has writte
 
 from __future__ import annotations
 
-from gpu_ami.sandbox.guest.stand_ins.accounts import User, groups, users
-from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
+from gpu_ami_sandbox.guest.programs.accounts import User, groups, users
+from gpu_ami_sandbox.guest.programs.system import Refusal, System
 
 REFUSALS = (
     Refusal("id nobody-here", "id: ‘nobody-here’: no such user", 1),

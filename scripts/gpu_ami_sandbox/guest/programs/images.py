@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from gpu_ami.sandbox.guest.stand_ins.system import System
+from gpu_ami_sandbox.guest.programs.system import System
 
 _HOME = "/var/lib/docker"
 _DRIVER = f"{_HOME}/image/overlay2"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
+from gpu_ami_sandbox.guest.programs.system import Refusal, System
 
 REFUSALS = (
     Refusal("journalctl --no-such-option", "journalctl: unrecognized option '--no-such-option'", 1),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
+from gpu_ami_sandbox.guest.programs.system import Refusal, System
 
 REFUSALS = (Refusal("sync /no/such/file", "sync: error opening '/no/such/file': No such file or directory", 1),)
 

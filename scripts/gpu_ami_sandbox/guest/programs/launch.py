@@ -12,7 +12,7 @@ def main() -> int:
     """Run the emulated program and return its exit status."""
     sys.path.insert(0, _LIBRARY)
     sys.dont_write_bytecode = True
-    package = "gpu_ami.sandbox.guest.stand_ins"
+    package = "gpu_ami_sandbox.guest.programs"
     name = os.path.basename(sys.argv[0])  # noqa: PTH119 - pathlib takes a fifth of the start-up time
     module = importlib.import_module(f"{package}.{importlib.import_module(f'{package}.commands').COMMANDS[name]}")
     system = importlib.import_module(f"{package}.system").System()

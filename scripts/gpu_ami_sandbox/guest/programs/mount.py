@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
+from gpu_ami_sandbox.guest.programs.system import Refusal, System
 
 REFUSALS = (
     Refusal("mount", "mount: bad usage", 1),

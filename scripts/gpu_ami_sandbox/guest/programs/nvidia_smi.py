@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
+from gpu_ami_sandbox.guest.programs.system import Refusal, System
 
 _TEXT = (
     "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. "

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from gpu_ami.sandbox.guest.stand_ins.images import Store
-from gpu_ami.sandbox.guest.stand_ins.system import System
+from gpu_ami_sandbox.guest.programs.images import Store
+from gpu_ami_sandbox.guest.programs.system import System
 
 _ECR = re.compile(r"[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?")
 _CHUNK = 1024 * 1024

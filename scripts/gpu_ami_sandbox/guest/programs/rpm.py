@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 
-from gpu_ami.sandbox.guest.stand_ins.packages import Package, installed
-from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
+from gpu_ami_sandbox.guest.programs.packages import Package, installed
+from gpu_ami_sandbox.guest.programs.system import Refusal, System
 
 REFUSALS = (
     Refusal("rpm -q no-such-package", "package no-such-package is not installed", 1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 
-from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
+from gpu_ami_sandbox.guest.programs.system import Refusal, System
 
 REFUSALS = (
     Refusal("shutdown -h tomorrow", "Failed to parse time specification: tomorrow", 1),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gpu_ami.sandbox.guest.stand_ins import shutdown
-from gpu_ami.sandbox.guest.stand_ins.system import Refusal, System
-from gpu_ami.sandbox.guest.stand_ins.units import Units, full_name
+from gpu_ami_sandbox.guest.programs import shutdown
+from gpu_ami_sandbox.guest.programs.system import Refusal, System
+from gpu_ami_sandbox.guest.programs.units import Units, full_name
 
 _NOT_ROOT = "Interactive authentication required."
 

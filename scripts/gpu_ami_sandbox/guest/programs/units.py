@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gpu_ami.sandbox.guest.stand_ins.system import System
+from gpu_ami_sandbox.guest.programs.system import System
 
 ETC = "/etc/systemd/system"
 _SEARCHED = (ETC, "/run/systemd/system", "/usr/lib/systemd/system")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.access import Access
-from gpu_ami.sandbox import images, paging
+from gpu_ami_sandbox.aws import paging
+from gpu_ami_sandbox.aws.ec2 import images
 from tests.support.resources import BASE, REGION, TAGS, an_image, an_instance, refused, snapshot_of, tags_of, the_image
 
 UNKNOWN = "ami-00000000000000000"

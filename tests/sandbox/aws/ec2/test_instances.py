@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.access import Access
-from gpu_ami.sandbox.instances import merge_mappings
+from gpu_ami_sandbox.aws.ec2.instances import merge_mappings
 from tests.support.resources import BASE, REGION, an_image, an_instance, refused, the_image
 
 

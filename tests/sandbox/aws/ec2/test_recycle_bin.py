@@ -9,7 +9,7 @@ import pytest
 from moto.ec2.models import ec2_backends
 
 from gpu_ami.aws.access import Access
-from gpu_ami.sandbox.recyclebin import IMAGE, SNAPSHOT, RecycleBin, recycle_bin
+from gpu_ami_sandbox.aws.ec2.recycle_bin import IMAGE, SNAPSHOT, RecycleBin, recycle_bin
 from tests.support.resources import REGION, TAGS, an_image, refused, snapshot_of, tags_of, the_image
 
 BOTH = [{"ResourceType": "image", "Tags": TAGS}, {"ResourceType": "snapshot", "Tags": TAGS}]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.sandbox.snapshots import SandboxSnapshot
+from gpu_ami_sandbox.aws.ec2.snapshots import SandboxSnapshot
 from tests.support.resources import BASE, REGION, TAGS, an_image, refused, snapshot_of, tags_of
 
 UNKNOWN = "snap-00000000000000000"

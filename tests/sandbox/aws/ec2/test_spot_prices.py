@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
-from gpu_ami.sandbox.spot import price_changes
+from gpu_ami_sandbox.aws.ec2.spot_prices import price_changes
 from tests.support.resources import REGION
 
 NOW = datetime(2026, 11, 1, 15, tzinfo=timezone.utc)

@@ -9,10 +9,10 @@ from botocore.exceptions import ClientError, ParamValidationError
 from moto.ec2.responses import EC2Response
 
 from gpu_ami.aws.access import Access
-from gpu_ami.sandbox import ec2xml
-from gpu_ami.sandbox.demouses import USES
-from gpu_ami.sandbox.ec2 import SandboxEC2
-from gpu_ami.sandbox.server import LocalAws
+from gpu_ami_sandbox.aws.ec2 import xml_answers
+from gpu_ami_sandbox.aws.ec2.service import SandboxEC2
+from gpu_ami_sandbox.aws.server import LocalAws
+from gpu_ami_sandbox.demo.uses import USES
 from tests.support.account import world
 
 # moto's own answers change from one look to the next: a random address, a price of this second.
@@ -78,4 +78,4 @@ def test_a_refusal_is_motos(access: Access, compared: dict[str, tuple[str, str]]
 )
 def test_booleans_are_as_lenient_as_motos(text: str, value: object) -> None:
     """Moto's objects keep booleans as text here and there."""
-    assert ec2xml._TEXTS["boolean"](value) == text
+    assert xml_answers._TEXTS["boolean"](value) == text

@@ -1,0 +1,1 @@
+"""What capabilities hand each other: tags, the manifest, the release record, receipts."""

@@ -1,0 +1,1 @@
+"""The local EC2, part by part."""

@@ -1,0 +1,1 @@
+"""The demo account: what a newcomer sees, and what tests change."""
