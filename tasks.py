@@ -404,7 +404,4 @@ def sandbox(run: Invocation) -> None:
     if run.options.dry_run:
         run.console.say("DRY RUN: would start the local AWS and guest.")
         return
-    from gpu_ami_sandbox.session import serve
-
-    here = run.in_sandbox()
-    serve(here.workspace, region=here.settings.region, console=run.console)
+    run.serve_sandbox()

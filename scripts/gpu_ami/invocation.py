@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from gpu_ami import collector
 from gpu_ami.console import Console
-from gpu_ami.errors import SafetyError, ToolError
+from gpu_ami.errors import SafetyError
 from gpu_ami.options import Options, options_from
+from gpu_ami.target import LocalSandbox, Target, target_class
 from gpu_ami.workspace import Workspace
 
 if TYPE_CHECKING:
     from gpu_ami.aws.access import Access, Identity
     from gpu_ami.settings import Settings
-    from gpu_ami_sandbox.session import Sandbox
 
 
 class Invocation:
@@ -35,48 +35,34 @@ class Invocation:
         """Open nothing yet: `invoke --list` and `--help` must stay instant."""
         self.options = options
         self.console = console
-        self.workspace = Workspace(root=root, sandbox=options.sandbox)
+        kind = target_class(options)
+        self.workspace = Workspace(root=root, sandbox=kind.is_sandbox)
         self._open = contextlib.ExitStack()
+        self.target: Target = kind(self.workspace, lambda: self.settings, console=console, dry_run=options.dry_run)
+        self._open.callback(self.target.close)
 
     @functools.cached_property
     def settings(self) -> Settings:
         """The settings with the flags applied."""
         from gpu_ami.settings import load
 
-        return load(self.workspace.settings, self.options)
-
-    @functools.cached_property
-    def sandbox(self) -> Sandbox:
-        """The local AWS and guest: a running one, or one that ends with this invocation."""
-        try:
-            from gpu_ami_sandbox.session import open_sandbox
-        except ImportError as exc:
-            msg = f"The sandbox needs the Python package {exc.name}: run `uv sync`, which installs the sandbox group."
-            raise ToolError(msg) from exc
-
-        return self._open.enter_context(
-            open_sandbox(
-                self.workspace, region=self.settings.region, console=self.console, with_guest=_guest_is_possible()
-            )
-        )
-
-    @property
-    def is_kept(self) -> bool | None:
-        """Whether what this invocation makes in the sandbox outlives it; None on AWS."""
-        return self.sandbox.attached if self.options.sandbox else None
+        return load(self.workspace.settings, self.options, is_required=self.target.needs_settings)
 
     @functools.cached_property
     def access(self) -> Access:
         """The way to AWS: the sandbox's with ``--sandbox``, the caller's credentials otherwise."""
-        if self.options.sandbox:
-            return self.sandbox.access
-        from gpu_ami.aws.access import Access
+        return self.target.access
 
-        return Access(region=self.settings.region, profile=self.settings.profile)
+    def serve_sandbox(self) -> None:
+        """Keep a sandbox up for other invocations until Ctrl-C, with or without ``--sandbox``.
 
-    def in_sandbox(self) -> Invocation:
-        """Return this invocation as it would be with ``--sandbox``."""
-        return Invocation(self.workspace.root, dataclasses.replace(self.options, sandbox=True), self.console)
+        Raises:
+            SafetyError: One runs already.
+        """
+        options = dataclasses.replace(self.options, sandbox=True)
+        target = Invocation(self.workspace.root, options, self.console).target
+        assert isinstance(target, LocalSandbox)
+        target.serve()
 
     def announce(self) -> Identity:
         """Say in which account and region the task will change things, and refuse the wrong account.
@@ -88,10 +74,9 @@ class Invocation:
         from gpu_ami.aws.access import identify
 
         who = identify(self.access)
-        profile = "the sandbox" if self.options.sandbox else f"profile {self.settings.profile or 'default'}"
-        self.console.say(f"account {who.account}, region {self.access.region}, {profile}")
-        expected = self.settings.account
-        if expected is not None and who.account != expected and not self.options.sandbox:
+        self.console.say(f"account {who.account}, region {self.access.region}, {self.target.label}")
+        expected = self.target.account
+        if expected is not None and who.account != expected:
             msg = (
                 f"The credentials are for account {who.account}, pipeline.yaml says {expected}: "
                 "choose another profile with --profile."
@@ -115,17 +100,6 @@ class Invocation:
         self._open.close()
 
 
-def _guest_is_possible() -> bool:
-    # Only a build logs in to the guest; everything else works on a machine that cannot have one.
-    from gpu_ami.tools import guest_tools
-
-    try:
-        guest_tools()
-    except ToolError:
-        return False
-    return True
-
-
 @functools.lru_cache(maxsize=1)
 def current(root: Path, *, dry_run: bool = False) -> Invocation:
     """Return the invocation of this process, made from its command line and environment.
@@ -142,6 +116,7 @@ def current(root: Path, *, dry_run: bool = False) -> Invocation:
     collector.spare()
     options = options_from(sys.argv[1:], os.environ)
     options = dataclasses.replace(options, dry_run=options.dry_run or dry_run)
-    invocation = Invocation(root, options, Console(options.output, options.query, sandbox=options.sandbox))
+    console = Console(options.output, options.query, sandbox=target_class(options).is_sandbox)
+    invocation = Invocation(root, options, console)
     atexit.register(invocation.close)
     return invocation

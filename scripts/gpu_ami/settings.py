@@ -104,14 +104,19 @@ class Settings(Section, frozen=True):
 EMBEDDED = Settings(region="ap-northeast-2")
 
 
-def load(path: Path, options: Options) -> Settings:
+def load(path: Path, options: Options, *, is_required: bool = True) -> Settings:
     """Return the settings in *path* with *options* applied.
 
+    Args:
+        path: The settings file.
+        options: The common options of the invocation.
+        is_required: Whether the file has to be there; otherwise the sandbox's own settings stand in.
+
     Raises:
-        UsageError: The file is missing (and this is not the sandbox), unreadable, not YAML, or holds a key or
+        UsageError: The file is missing although it is required, unreadable, not YAML, or holds a key or
             value that is not a setting.
     """
-    if options.sandbox and not path.exists():
+    if not is_required and not path.exists():
         settings = EMBEDDED
     else:
         hint = "Restore it from git, or add --sandbox to try things locally."

@@ -15,6 +15,7 @@ from gpu_ami.bake.result import BuildResult
 from gpu_ami.console import Console
 from gpu_ami.invocation import Invocation
 from gpu_ami.options import Options
+from gpu_ami.target import LocalSandbox
 from gpu_ami_sandbox.aws.gate import Gate
 from gpu_ami_sandbox.session import Sandbox
 from tests.e2e.conftest import make_checkout
@@ -35,13 +36,14 @@ class Bench:
     @property
     def sandbox(self) -> Sandbox:
         """Its sandbox."""
-        return self.run.sandbox
+        assert isinstance(self.run.target, LocalSandbox)
+        return self.run.target.sandbox
 
     @property
     def gate(self) -> Gate:
         """The door of its AWS."""
-        assert self.run.sandbox.gate is not None
-        return self.run.sandbox.gate
+        assert self.sandbox.gate is not None
+        return self.sandbox.gate
 
     @property
     def access(self) -> Access:

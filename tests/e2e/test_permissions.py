@@ -19,6 +19,7 @@ from gpu_ami.console import Console
 from gpu_ami.errors import SafetyError
 from gpu_ami.invocation import Invocation
 from gpu_ami.options import options_from
+from gpu_ami.target import LocalSandbox
 from gpu_ami_sandbox.aws.gate import Gate
 from tests.e2e.conftest import make_checkout
 
@@ -77,7 +78,8 @@ def become(run: Invocation, actions: set[str]) -> Gate:
         "AWS_SESSION_TOKEN": keys.session_token,
     }
     environment = run.access.child_environment(variables)
-    gate = run.sandbox.gate
+    assert isinstance(run.target, LocalSandbox)
+    gate = run.target.sandbox.gate
     assert gate is not None
     vars(run)["access"] = dataclasses.replace(role, environment=environment)
     gate.enforcing = True

@@ -16,7 +16,6 @@ from gpu_ami.handover import change as changes
 from gpu_ami.handover import update_tfvars
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
-from gpu_ami.tools import guest_tools
 
 
 def command_lines(job: Job, *, debug: bool, incremental: bool = False, if_stale: bool = False) -> list[str]:
@@ -36,9 +35,8 @@ def command_lines(job: Job, *, debug: bool, incremental: bool = False, if_stale:
 
 def check(run: Invocation, job: Job) -> list[preflight.Check]:
     """Return what preflight found for *job*."""
-    account = None if run.options.sandbox else run.settings.account
     bake = job.variables.with_listed(len(models.load(job.packer.folder / "models.yaml")))
-    return preflight.run_checks(run.access, bake, account=account, sandbox=run.options.sandbox)
+    return preflight.run_checks(run.access, bake, account=run.target.account, sandbox=run.target.is_sandbox)
 
 
 def build(
@@ -60,8 +58,7 @@ def build(
         TerraformError: The Terraform folder is not valid.
         InterruptedRunError: The build was cancelled; what it had started is ended.
     """
-    if run.options.sandbox:
-        guest_tools()
+    run.target.check_builder()
     with only_one(run.workspace.logs, "build"):
         return _build(run, job, debug=debug, incremental=incremental, if_stale=if_stale)
 

@@ -28,15 +28,14 @@ def doctor(run: Invocation, words: Sequence[str]) -> list[Check]:
     Raises:
         UsageError: The settings, variables or models.yaml cannot be used.
     """
-    sandbox = run.options.sandbox
     values = _values(run, words)
     bake = typed(values).with_listed(len(models.load(run.workspace.packer / "models.yaml")))
     with run.console.step("looking at this machine and at AWS") as note:
         return preflight.run_checks(
             run.access,
             bake,
-            account=None if sandbox else run.settings.account,
-            sandbox=sandbox,
+            account=run.target.account,
+            sandbox=run.target.is_sandbox,
             programs=True,
             note=note,
         )

@@ -39,7 +39,7 @@ def plan(run: Invocation, flags: Mapping[str, str | None]) -> Plan:
         TerraformError: Terraform's answer is no list of outputs.
     """
     packer = Workspace(run.workspace.root).packer  # the sandbox's copy leaves the example out
-    file, example = _file(run), read_text(packer / "variables.auto.pkrvars.hcl.example", what="example")
+    file, example = run.target.init_file, read_text(packer / "variables.auto.pkrvars.hcl.example", what="example")
     defaults = template.template_defaults(packer)
     check_writable(file, what=_WHAT)
     text = _text(file) if file.exists() else None
@@ -73,7 +73,7 @@ def finish(run: Invocation, planned: Plan, *, check: bool, yes: bool) -> None:
     if planned.changed:
         run.console.say(planned.diff(shown))
     # The sandbox's own file no build reads, and values of a sandbox that has ended are nobody's to keep.
-    refused = wanted and bool(planned.replaced) and not (yes or run.options.sandbox)
+    refused = wanted and bool(planned.replaced) and not yes and run.target.asks_first
     if wanted and not refused:
         now = _text(planned.file) if planned.file.exists() else None
         if now != planned.before:
@@ -95,13 +95,6 @@ def finish(run: Invocation, planned: Plan, *, check: bool, yes: bool) -> None:
         raise SafetyError(msg)
 
 
-def _file(run: Invocation) -> Path:
-    if run.options.sandbox:
-        # Not in .sandbox/packer/: each build makes that anew, and Packer would read the file there.
-        return run.workspace.state / Path(run.settings.variables_file).name
-    return run.workspace.root / run.settings.variables_file
-
-
 def _text(file: Path) -> str:
     text = read_text(file, what=_WHAT)
     return _BOM + text if file.read_bytes().startswith(_BOM.encode()) else text
@@ -109,22 +102,12 @@ def _text(file: Path) -> str:
 
 def _known(run: Invocation) -> tuple[dict[str, tuple[str, str]], str]:
     """Return what Terraform's outputs say, or in the sandbox the demo account; and why not more."""
-    if not run.options.sandbox:
-        return _from_terraform(run)
-    from gpu_ami_sandbox.terraform_values import was_prepared
-
-    if not was_prepared(run.sandbox, run.workspace.terraform):
-        # The state of a sandbox that has ended names what is gone.
-        return _demo(run), "nothing was applied in this sandbox yet"
+    known, reason = run.target.init_values()
+    known = {name: known[name] for name in variables_file.SHAPES if name in known}
+    if reason:
+        return known, reason
     found, reason = _from_terraform(run)
-    return _demo(run) | found, reason
-
-
-def _demo(run: Invocation) -> dict[str, tuple[str, str]]:
-    from gpu_ami_sandbox.packer_values import packer_values
-
-    values = packer_values(run.sandbox, run.workspace, guest=False)
-    return {name: (str(values[name]), "the demo account") for name in variables_file.SHAPES}
+    return known | found, reason
 
 
 def _from_terraform(run: Invocation) -> tuple[dict[str, tuple[str, str]], str]:
@@ -176,8 +159,7 @@ def _closing(run: Invocation, planned: Plan, *, written: bool) -> str:
     shown = run.workspace.shown(planned.file)
     if not planned.changed:
         return f"{shown} says all of this already; left alone."
-    following = "invoke doctor --sandbox" if run.options.sandbox else "invoke doctor"
-    return f"Wrote {shown}. Next: `{following}`." if written else f"{shown} is as it was."
+    return f"Wrote {shown}. Next: `invoke doctor`." if written else f"{shown} is as it was."
 
 
 def _document(planned: Plan, shown: str, *, written: bool) -> dict[str, Any]:

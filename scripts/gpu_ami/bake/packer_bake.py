@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from gpu_ami.bake.prepare import Job
 
 _SNAPSHOT_POLL_S = 10.0
-_SANDBOX_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def _attempt(run: Invocation, job: Job, log: Path, *, debug: bool = False) -> Pr
                 log=log,
                 view=view,
                 percent=lambda ami: snapshot_percent(caller, ami),
-                poll_s=_SANDBOX_POLL_S if run.options.sandbox else _SNAPSHOT_POLL_S,
+                poll_s=run.target.poll_s(_SNAPSHOT_POLL_S),
             )
     except KeyboardInterrupt as exc:
         _tidy(run, job)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,6 @@ from gpu_ami.bake import models, secret_values, template
 from gpu_ami.bake.packer_command import Inputs, Packer
 from gpu_ami.bake.variables import BuildVariables, typed
 from gpu_ami.errors import BuildError, PipelineError, TerraformError, UsageError
-from gpu_ami.files import write_atomic
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
 from gpu_ami.terraform.terraform_command import Terraform
@@ -138,18 +136,11 @@ def variables_file(run: Invocation, owned: Mapping[str, str], *, guest: bool = T
     Raises:
         UsageError: The file cannot be used, or says other than the settings about one of *owned*.
     """
-    if not run.options.sandbox:
-        file = run.workspace.root / run.settings.variables_file
-        hint = "Run `invoke init`, which writes it."
-        loaded = template.load_hcl(file, what="Packer variables file", hint=hint)
-        template.check_owner(loaded, file, owned, run.workspace.settings)
-        return file
-    file = run.workspace.packer / "sandbox.pkrvars.json"
-    if not run.options.dry_run:
-        from gpu_ami_sandbox.packer_values import packer_values
-        from gpu_ami_sandbox.staging import stage
-
-        stage(run.workspace)
-        values = packer_values(run.sandbox, run.workspace, guest=guest)
-        write_atomic(file, json.dumps(values, indent=2) + "\n", what="sandbox's Packer variables")
+    staged = run.target.staged_variables(builder=guest)
+    if staged is not None:
+        return staged
+    file = run.workspace.root / run.settings.variables_file
+    hint = "Run `invoke init`, which writes it."
+    loaded = template.load_hcl(file, what="Packer variables file", hint=hint)
+    template.check_owner(loaded, file, owned, run.workspace.settings)
     return file

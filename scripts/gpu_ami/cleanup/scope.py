@@ -81,7 +81,7 @@ def _other_account(run: Invocation, role: str, regions: Sequence[str]) -> list[L
 def _backend_state(run: Invocation) -> str | None:
     """Return the Terraform state in its backend; None when none is configured."""
     folder = run.workspace.terraform
-    if run.options.sandbox or (named_in := backends.naming_file(folder, os.environ.get("TF_DATA_DIR"))) is None:
+    if not run.target.has_backend or (named_in := backends.naming_file(folder, os.environ.get("TF_DATA_DIR"))) is None:
         return None
     if backends.is_tofu(named_in):
         msg = f"{run.workspace.shown(named_in)} says where OpenTofu keeps its state, which Terraform cannot read."

@@ -237,7 +237,7 @@ def _looked_up(run: Invocation, region: str, types: tuple[str, ...], *, needed: 
     from gpu_ami.cost import live_prices
 
     now = datetime.now(timezone.utc)
-    path = _kept_in(run) / f"prices-{region}.json"
+    path = run.target.cache / f"prices-{region}.json"
     kept = live_prices.load_kept(path)
     if kept is not None and kept.covers(types, now) and not {*kept.missing} & {*needed}:
         age = show_duration((now - kept.looked_up).total_seconds())
@@ -253,14 +253,6 @@ def _looked_up(run: Invocation, region: str, types: tuple[str, ...], *, needed: 
     found = live_prices.summarise(looked, region, types=types, now=now, spot_days=SPOT_DAYS)
     live_prices.keep(path, found)
     return found
-
-
-def _kept_in(run: Invocation) -> Path:
-    if run.options.sandbox:
-        return run.workspace.state
-    from gpu_ami.tools.cache import user_cache
-
-    return user_cache().root
 
 
 def _today() -> date:

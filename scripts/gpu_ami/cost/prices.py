@@ -61,7 +61,7 @@ def refresh(run: Invocation, *, regions: str | None = None) -> Refreshed:
         UsageError: A region has no prices in USD.
         AwsError: AWS could not be asked.
     """
-    file = run.workspace.state / "prices.yaml" if run.options.sandbox else price_table.BUNDLED
+    file = run.target.price_table or price_table.BUNDLED
     before = price_table.load(file) if file.exists() else price_table.load()
     after, now = before, datetime.now(timezone.utc)
     problems: list[str] = []

@@ -141,7 +141,7 @@ def _nothing_to_do(root: Root, review: Review, cabinet: Cabinet, dead: Sequence[
 
 
 def _confirm(run: Invocation, review: Review, request: Request) -> None:
-    if run.options.sandbox or request.yes:
+    if request.yes or not run.target.asks_first:
         run.console.say(_summary(review))
         return
     _show_talk(run, review)
@@ -293,7 +293,7 @@ def live_table(live: Sequence[Live], footer: tuple[str, ...]) -> Table:
 def _following(root: Root, cabinet: Cabinet, live: Sequence[Live]) -> tuple[str, ...]:
     if not live:
         return ()
-    commit = "" if root.run.options.sandbox else "commit the receipt and the variable; "
+    commit = "commit the receipt and the variable; " if root.run.target.is_shared else ""
     steps = steps_back(cabinet.all(), {each.address: each.ami_id for each in live if each.address})
     back = sorted({step.back for step in steps if step.back})
     way = f"; `invoke rollback` goes back to {back[0]}" if len(back) == 1 else ""

@@ -164,7 +164,7 @@ def ami_problem(run: Invocation, ami_id: str | None, account: str) -> str | None
     if ami_id is None:
         return None
     region = run.settings.region
-    expected = Expected(account=account, family=run.settings.family, now=datetime.now(timezone.utc), kept=run.is_kept)
+    expected = Expected(account=account, family=run.settings.family, now=datetime.now(timezone.utc), kept=run.target.is_kept)
     found = blocking(region, images.look_up(Caller(run.access, region), ami_id), expected)
     return found[0].detail if found else None
 
@@ -213,7 +213,7 @@ def plan(run: Invocation, *, variables: Sequence[str], allow_replace: Sequence[s
         show(run, review)
         review.raise_refused()
         if review.saved.has_changes:
-            run.console.say(f"Next: `invoke apply{' --sandbox' if run.options.sandbox else ''}`.")
+            run.console.say("Next: `invoke apply`.")
 
 
 def show(run: Invocation, review: Review) -> None:

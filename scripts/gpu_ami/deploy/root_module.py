@@ -97,13 +97,7 @@ def prepare(run: Invocation, words: Sequence[str] = ()) -> Root:
     if run.options.dry_run:
         environment: dict[str, str] = {}
     else:
-        if run.options.sandbox:
-            from gpu_ami_sandbox.staging import stage_terraform
-            from gpu_ami_sandbox.terraform_values import prepare_terraform
-
-            sandbox = run.sandbox
-            stage_terraform(run.workspace)
-            prepare_terraform(sandbox, run.workspace.terraform, handed_over)
+        run.target.stage_terraform(handed_over)
         environment = run.access.child_environment({"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"})
     terraform = Terraform(
         tools.terraform.path, run.workspace.terraform, sound_environment(environment), tools.provider_mirror
@@ -237,7 +231,7 @@ def _is_in_a_file(root: Root) -> bool:
     if "TF_WORKSPACE" in root.terraform.environment or (folder / ".terraform" / "environment").exists():
         return False
     data_dir = root.terraform.environment.get("TF_DATA_DIR")
-    return root.run.options.sandbox or backends.naming_file(folder, data_dir) is None
+    return not root.run.target.has_backend or backends.naming_file(folder, data_dir) is None
 
 
 def _state_in(root: Root, text: str) -> dict[str, Any]:

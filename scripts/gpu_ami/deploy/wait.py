@@ -14,7 +14,6 @@ from gpu_ami.errors import AwsError, InterruptedRunError, TerraformError
 from gpu_ami.units import show_duration
 
 _POLL_S = 10.0
-_SANDBOX_POLL_S = 0.2
 _LATER = "`invoke status` shows how it ends; `invoke apply` then completes the receipt."
 # Beside the time that the environment gives its running jobs: for Batch to start instances and to end the old ones.
 _MARGIN_S = 30 * 60.0
@@ -51,7 +50,7 @@ def settled(root: Root, live: Sequence[Live], wait_minutes: int | None) -> Seque
                 caller,
                 [each.name for each in busy],
                 note=note,
-                poll_s=_SANDBOX_POLL_S if run.options.sandbox else _POLL_S,
+                poll_s=run.target.poll_s(_POLL_S),
                 limit_s=limit_s,
             )
         return live_environments.look(caller, root_module.state(root))

@@ -14,7 +14,8 @@ from gpu_ami.console import Console
 from gpu_ami.errors import PipelineError, SafetyError
 from gpu_ami.github import adopt, collect, issue, propose, state_backend, task_arguments
 from gpu_ami.github.runner import Runner, runner_from
-from gpu_ami.options import options_from
+from gpu_ami.options import Options, options_from
+from gpu_ami.target import Target, target_class
 from gpu_ami.workspace import Workspace
 
 _CALLER = Path("caller")
@@ -51,12 +52,20 @@ class Step:
     @property
     def settings(self) -> settings_.Settings:
         """The pipeline's settings."""
-        return settings_.load(self.workspace.settings, options_from([], self.env))
+        return settings_.load(self.workspace.settings, self._options, is_required=self._target.needs_settings)
 
     @property
     def workspace(self) -> Workspace:
         """Where the tasks write."""
-        return Workspace(self.root, sandbox=options_from([], self.env).sandbox)
+        return Workspace(self.root, sandbox=self._target.is_sandbox)
+
+    @property
+    def _options(self) -> Options:
+        return options_from([], self.env)
+
+    @property
+    def _target(self) -> type[Target]:
+        return target_class(self._options)
 
 
 def _adopt(_parsed: argparse.Namespace, step: Step) -> str:

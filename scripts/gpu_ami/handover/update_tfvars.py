@@ -59,7 +59,7 @@ def plan_hand_over(
     settings = run.settings.handover
     named = Path(file) if file is not None else run.workspace.state / settings.file
     real = target.resolve(named, run.workspace.root)
-    _keep_apart(run, real)
+    run.target.check_hand_over(real)
     change = tfvars.plan(real, variable or settings.variable, amis, region=run.settings.region)
     conflicts.check(change)
     return change
@@ -72,13 +72,6 @@ def check_target(run: Invocation) -> None:
         UsageError: The file or the variable in it cannot be used.
     """
     plan_hand_over(run, {run.settings.region: _ANY_AMI})
-
-
-def _keep_apart(run: Invocation, file: Path) -> None:
-    path, home = file.resolve(), run.workspace.root.resolve()
-    if run.options.sandbox and path.is_relative_to(home) and not path.is_relative_to(run.workspace.state.resolve()):
-        msg = f"{run.workspace.shown(file)} is no file of the sandbox's: leave --file out, or name a copy of it."
-        raise SafetyError(msg)
 
 
 def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code] = ()) -> None:
@@ -108,7 +101,7 @@ def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code]
             architectures=capacity.architectures(caller, instance_type),
             instance_type=instance_type,
             now=datetime.now(timezone.utc),
-            kept=run.is_kept,
+            kept=run.target.is_kept,
         )
         image = images.look_up(caller, ami)
         found += [(ami, each) for each in problems(region, image, expected) if each.code not in accept]

@@ -113,7 +113,7 @@ def look(run: Invocation, skip: Sequence[str] = ()) -> Status:
         environments=environments,
         images=known,
         manifest_ami=manifest_ami,
-        kept=run.is_kept,
+        kept=run.target.is_kept,
         parameter=parameter[0],
         parameter_ami=parameter[1],
         newest_base=newest,
@@ -157,10 +157,7 @@ def _parameter(run: Invocation) -> tuple[str | None, str | None]:
 
 def _template_values(run: Invocation) -> dict[str, Any]:
     """Return the template's variables as a build has them; without a variables file, its defaults."""
-    file = run.workspace.root / run.settings.variables_file
-    # The sandbox's builds do not read the user's file.
-    files = [file] if file.exists() and not run.options.sandbox else []
-    return template.effective(run.workspace.root / "packer", files, {})
+    return template.effective(run.workspace.root / "packer", run.target.user_variables, {})
 
 
 def _newest_base(run: Invocation, given: Mapping[str, Any]) -> str | None:
