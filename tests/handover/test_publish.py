@@ -11,7 +11,7 @@ import pytest
 from gpu_ami.aws import parameters
 from gpu_ami.aws.references.source import ids_in
 from gpu_ami.cleanup.local_receipts import protected_by_receipts
-from gpu_ami.errors import AwsError, SafetyError, UsageError
+from gpu_ami.errors import AwsError, PartialError, SafetyError, UsageError
 from gpu_ami.handover.publish import publish
 from gpu_ami.records import receipt
 from gpu_ami.records.receipt import Change, Filed
@@ -241,3 +241,59 @@ def test_bad_usage_is_refused_before_any_call(here: World, tmp_path: Path, words
     with pytest.raises(UsageError, match=problem):
         _publish(here, tmp_path, **words)
     assert here.calls() == before
+
+
+@pytest.fixture
+def bucket(here: World, tmp_path: Path) -> Any:
+    """A client of S3; Terraform's state is in a bucket."""
+    client = here.access.client("s3")
+    client.create_bucket(Bucket="state", CreateBucketConfiguration={"LocationConstraint": REGION})
+    config = {"bucket": "state", "key": "gpu/terraform.tfstate", "region": REGION}
+    file = tmp_path / "terraform" / ".terraform" / "terraform.tfstate"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"version": 3, "backend": {"type": "s3", "config": config}}))
+    return client
+
+
+def test_the_receipt_reaches_the_bucket(here: World, tmp_path: Path, image: SandboxAmi, bucket: Any) -> None:
+    """Clean-up on another machine protects what was published, and the AMI before it, by the bucket's copy."""
+    _publish(here, tmp_path, ami=image.id)
+
+    (filed,) = _receipts(tmp_path)
+    text = bucket.get_object(Bucket="state", Key=f"gpu/receipts/{filed.path.name}")["Body"].read().decode()
+    assert text == filed.path.read_text()
+    assert json.loads(text)["status"] == "applied"
+
+
+def test_a_bucket_that_refuses_holds_nothing_up(here: World, tmp_path: Path, image: SandboxAmi, bucket: Any) -> None:
+    """The next job starts from the parameter; that others cannot see the receipt is exit 7, with what to grant."""
+    here.aws.gate.deny("s3:PUT*", "s3:PutObject*")
+
+    with pytest.raises(PartialError, match="s3:PutObject"):
+        _publish(here, tmp_path, ami=image.id)
+
+    assert _value(here)["Value"] == image.id
+    (filed,) = _receipts(tmp_path)
+    assert filed.receipt.status == "applied"
+    assert "Contents" not in bucket.list_objects_v2(Bucket="state")
+
+
+def test_a_killed_runs_receipt_is_completed_in_the_bucket(
+    here: World, tmp_path: Path, image: SandboxAmi, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been another machine's run, whose file is not here."""
+
+    def killed(*_words: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parameters, "wait_for", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _publish(here, tmp_path, ami=image.id)
+    (filed,) = _receipts(tmp_path)
+    filed.path.unlink()
+
+    _publish(here, tmp_path, ami=image.id)
+
+    text = bucket.get_object(Bucket="state", Key=f"gpu/receipts/{filed.path.name}")["Body"].read().decode()
+    assert json.loads(text)["status"] == "applied"

@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu_ami.console import Table
-from gpu_ami.errors import DifferenceError
 from gpu_ami.units import show_duration
 
 if TYPE_CHECKING:
     from gpu_ami.bake.result import BuildResult
-    from gpu_ami.handover.change import Change
-    from gpu_ami.invocation import Invocation
     from gpu_ami.records.manifest_file import Build
 
 
@@ -50,41 +47,3 @@ def builds_table(builds: Sequence[Build], path: Path) -> Table:
     ]
     footer = () if rows else (f"The last run in {path} has no builds.",)
     return Table(columns=("build", "builder", "built at", "region", "artifact"), rows=rows, footer=footer)
-
-
-def show_change(run: Invocation, change: Change, *, written: bool) -> None:
-    """Print the change of the Terraform variable: a diff to read, a document for programs."""
-    shown = run.workspace.shown(change.file)
-    if change.changed:
-        run.console.say(change.diff(shown))
-        run.console.say(f"{'Wrote' if written else 'Would write'} {change.variable} to {shown}.")
-    else:
-        new = ", ".join(edit.new for edit in change.edits)
-        run.console.say(f"{shown} has {change.variable} = {new} already; left alone.")
-    for note in change.notes:
-        run.console.say(note)
-    rows = [
-        (
-            shown,
-            f'{change.variable}["{edit.region}"]' if edit.region else change.variable,
-            edit.old or "not set",
-            edit.new,
-            "yes" if edit.old != edit.new else "no",
-        )
-        for edit in change.edits
-    ]
-    table = Table(columns=("file", "variable", "old", "new", "changed"), rows=rows)
-    run.console.result(change.document(shown), table)
-
-
-def raise_changed(run: Invocation, change: Change) -> None:
-    """End with exit code 9 when the change would change something.
-
-    Raises:
-        DifferenceError: It would.
-    """
-    if change.changed:
-        shown = run.workspace.shown(change.file)
-        first = next(edit for edit in change.edits if edit.old != edit.new)
-        msg = f"{change.variable} in {shown} is {first.old or 'not set'}, not {first.new}: run `invoke update-tfvars`."
-        raise DifferenceError(msg)

@@ -95,7 +95,7 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
         if review.findings:
             plan.show(run, review)
             review.raise_refused()
-        cabinet = Cabinet(root)
+        cabinet = Cabinet(root.terraform.folder, root.run.access)
         dead: Sequence[Filed] = unfinished(each for each in cabinet.all() if each.receipt.action != "publish")
         for filed in dead:
             shown = run.workspace.shown(filed.path)

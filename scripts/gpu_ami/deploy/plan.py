@@ -164,7 +164,9 @@ def ami_problem(run: Invocation, ami_id: str | None, account: str) -> str | None
     if ami_id is None:
         return None
     region = run.settings.region
-    expected = Expected(account=account, family=run.settings.family, now=datetime.now(timezone.utc), kept=run.target.is_kept)
+    expected = Expected(
+        account=account, family=run.settings.family, now=datetime.now(timezone.utc), kept=run.target.is_kept
+    )
     found = blocking(region, images.look_up(Caller(run.access, region), ami_id), expected)
     return found[0].detail if found else None
 

@@ -72,7 +72,9 @@ def _target(root: Root) -> str:
         UsageError: No receipt knows of one.
     """
     ours = state_file.environments(root_module.state(root))
-    steps = steps_back(Cabinet(root).all(), {each.address: each.ami_id for each in ours})
+    steps = steps_back(
+        Cabinet(root.terraform.folder, root.run.access).all(), {each.address: each.ami_id for each in ours}
+    )
     for step in steps:
         root.run.console.say(f"  {step.address}: {step.live or 'no AMI'}, before it {step.back or 'nothing known'}")
     return agreed_target(steps)

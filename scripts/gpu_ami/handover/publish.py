@@ -12,12 +12,13 @@ from gpu_ami import git
 from gpu_ami.aws import parameters
 from gpu_ami.aws.caller import Caller
 from gpu_ami.console import Table
-from gpu_ami.errors import PipelineError
+from gpu_ami.errors import AwsError, PartialError, PipelineError
 from gpu_ami.handover import publication as publications
 from gpu_ami.handover import update_tfvars
 from gpu_ami.handover.publication import Publication
+from gpu_ami.handover.receipt_store import Cabinet
 from gpu_ami.records import receipt as receipts
-from gpu_ami.records.receipt import Change, Receipt
+from gpu_ami.records.receipt import Change, Filed, Receipt
 from gpu_ami.records.tags import FAMILY_TAG, PIPELINE_TAG, checked_ami_id
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def publish(
         UsageError: The manifest, the id or the name cannot be used.
         SafetyError: The wrong account, an AMI that must not be handed over, or a parameter that is not ours.
         AwsError: SSM refused, or does not show the AMI.
+        PartialError: Published, but the bucket with the receipts does not know of it.
     """
     amis = {
         region: checked_ami_id(id_)
@@ -63,12 +65,14 @@ def publish(
         update_tfvars.verify(run, amis)
     planned = [_look(run, region, name, new) for region, new in amis.items()]
     if run.options.dry_run:
-        done = planned
-    else:
-        _settle(run, planned)
-        source = None if ami is not None else run.workspace.shown(Path(manifest or run.workspace.manifest))
-        done = [_put(run, who, each, source, sleep) if each.changed else each for each in planned]
+        _show(run, planned)
+        return
+    ledger = _Ledger(run)
+    _settle(ledger, planned)
+    source = None if ami is not None else run.workspace.shown(Path(manifest or run.workspace.manifest))
+    done = [_put(run, ledger, who, each, source, sleep) if each.changed else each for each in planned]
     _show(run, done)
+    ledger.raise_unshared()
 
 
 def parameter_name(run: Invocation) -> str:
@@ -85,20 +89,85 @@ def _look(run: Invocation, region: str, name: str, new: str) -> Publication:
     return Publication(parameter=name, region=region, old=old, new=new, version=found.version if found else None)
 
 
-def _settle(run: Invocation, planned: Sequence[Publication]) -> None:
+class _Ledger:
+    """The receipts of this publication: here always, and in the bucket beside Terraform's state where it can be.
+
+    A parameter is set whatever becomes of the bucket's copy: what counts for the next job is the parameter, and the
+    receipt on this machine names the way back. That others do not see it is said at the end.
+    """
+
+    def __init__(self, run: Invocation) -> None:
+        self._store = Cabinet(run.workspace.terraform, run.access)
+        self._unshared: dict[str, str] = {}
+
+    def unfinished(self) -> tuple[Filed, ...]:
+        """Return the receipts of publications that were cut short; of the bucket's, where they can be read.
+
+        Raises:
+            UsageError: One of them is not a receipt.
+        """
+        try:
+            found = self._store.all()
+        except AwsError:
+            # Whether it can be written is tried below, and said.
+            found = receipts.load(self._store.folder)
+        return tuple(each for each in receipts.unfinished(found) if each.receipt.action == "publish")
+
+    def new(self, receipt: Receipt) -> Filed:
+        """Write a new receipt.
+
+        Raises:
+            UsageError: This machine's copy cannot be written.
+        """
+        return self.put(Filed(receipts.new_path(self._store.folder, receipt), receipt))
+
+    def put(self, filed: Filed) -> Filed:
+        """Write a receipt, over its earlier form if there is one.
+
+        Raises:
+            UsageError: This machine's copy cannot be written.
+        """
+        receipts.write(filed.path, filed.receipt)
+        try:
+            self._store.share(filed)
+            self._unshared.pop(filed.path.name, None)
+        except AwsError as exc:
+            self._unshared[filed.path.name] = str(exc)
+        return filed
+
+    def raise_unshared(self) -> None:
+        """End with exit code 7 when the bucket lacks a receipt.
+
+        Raises:
+            PartialError: It does.
+        """
+        if self._unshared:
+            name, why = next(iter(self._unshared.items()))
+            msg = (
+                f"Published, but the receipt {name} is only on this machine ({why.rstrip('.')}): commit it, and grant "
+                "s3:PutObject on the receipts beside Terraform's state."
+            )
+            raise PartialError(msg)
+
+
+def _settle(ledger: _Ledger, planned: Sequence[Publication]) -> None:
     """Complete the receipts of publications that were killed, by what the parameters show now."""
     now = {publications.address(each.region, each.parameter): each.old for each in planned}
-    folder = receipts.folder_of(run.workspace.terraform)
-    for filed in receipts.unfinished(receipts.load(folder)):
+    for filed in ledger.unfinished():
         (change, *_) = filed.receipt.changes or (None,)
-        if filed.receipt.action == "publish" and change is not None and change.address in now:
+        if change is not None and change.address in now:
             status: receipts.Status = "applied" if now[change.address] == change.new else "failed"
             note = f"cut short; a later publication found {now[change.address] or 'no parameter'}"
-            receipts.write(filed.path, filed.receipt.finished(status, at=datetime.now(timezone.utc), note=note))
+            ledger.put(Filed(filed.path, filed.receipt.finished(status, at=datetime.now(timezone.utc), note=note)))
 
 
 def _put(
-    run: Invocation, who: Identity, planned: Publication, manifest: str | None, sleep: Callable[[float], None]
+    run: Invocation,
+    ledger: _Ledger,
+    who: Identity,
+    planned: Publication,
+    manifest: str | None,
+    sleep: Callable[[float], None],
 ) -> Publication:
     """Set one parameter, with a receipt that is there before the act and tells how it ended."""
     region, name = planned.region, planned.parameter
@@ -114,24 +183,23 @@ def _put(
         manifest=manifest,
         git_commit=git.head(run.workspace.root),
     )
-    path = receipts.new_path(receipts.folder_of(run.workspace.terraform), receipt)
-    receipts.write(path, receipt)
+    filed = ledger.new(receipt)
     caller, tags = Caller(run.access, region), {PIPELINE_TAG: _PIPELINE, FAMILY_TAG: run.settings.family}
     try:
         with run.console.step(f"publishing {planned.new} to {name} in {region}"):
             version = parameters.put_image(caller, name, planned.new, exists=planned.old is not None, tags=tags)
             shown = parameters.wait_for(caller, name, planned.new, version, sleep=sleep)
     except PipelineError as exc:
-        receipts.write(path, receipt.finished("failed", at=datetime.now(timezone.utc), note=str(exc)))
+        ledger.put(Filed(filed.path, receipt.finished("failed", at=datetime.now(timezone.utc), note=str(exc))))
         raise
-    receipts.write(path, receipt.finished("applied", at=datetime.now(timezone.utc)))
+    ledger.put(Filed(filed.path, receipt.finished("applied", at=datetime.now(timezone.utc))))
     return Publication(
         parameter=name,
         region=region,
         old=planned.old,
         new=planned.new,
         version=shown.version,
-        receipt=run.workspace.shown(path),
+        receipt=run.workspace.shown(filed.path),
     )
 
 

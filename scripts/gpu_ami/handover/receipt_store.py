@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.s3 import list_texts, put_text
-from gpu_ami.deploy.root_module import Root
 from gpu_ami.records import receipt as receipts
 from gpu_ami.records.receipt import Filed, Receipt
 
@@ -39,13 +39,14 @@ class Cabinet:
     """The receipts of one root module.
 
     Args:
-        root: The module; initialized, because only then its backend is known.
+        terraform: The module's folder; a backend is only known where it is initialized.
+        access: The way to the bucket.
     """
 
-    def __init__(self, root: Root) -> None:
-        self.folder = receipts.folder_of(root.terraform.folder)
-        self.bucket = bucket_of(root.terraform.folder)
-        self._caller = Caller(root.run.access, self.bucket.region if self.bucket else None)
+    def __init__(self, terraform: Path, access: Access) -> None:
+        self.folder = receipts.folder_of(terraform)
+        self.bucket = bucket_of(terraform)
+        self._caller = Caller(access, self.bucket.region if self.bucket else None)
 
     def all(self) -> tuple[Filed, ...]:
         """Return every receipt, the oldest first; one that is in both places counts once.
@@ -78,11 +79,19 @@ class Cabinet:
             UsageError: The file cannot be written.
             AwsError: The bucket cannot be written.
         """
+        self.share(filed)
+        receipts.write(filed.path, filed.receipt)
+        return filed
+
+    def share(self, filed: Filed) -> None:
+        """Write the bucket's copy of a receipt, where there is a bucket.
+
+        Raises:
+            AwsError: The bucket cannot be written.
+        """
         if self.bucket is not None:
             text = receipts.encode(filed.receipt)
             put_text(self._caller, self.bucket.name, self.bucket.prefix + filed.path.name, text)
-        receipts.write(filed.path, filed.receipt)
-        return filed
 
 
 def bucket_of(folder: Path) -> Bucket | None:

@@ -7,8 +7,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpu_ami.bake import build_tables
-from gpu_ami.errors import SafetyError, UsageError
+from gpu_ami.console import Table
+from gpu_ami.errors import DifferenceError, SafetyError, UsageError
 from gpu_ami.handover import change as changes
 from gpu_ami.handover import conflicts, target, tfvars
 from gpu_ami.handover.change import Change
@@ -126,11 +126,49 @@ def hand_over(run: Invocation, change: Change, *, verified: bool = True, check: 
     is_dry = check or run.options.dry_run
     if not is_dry:
         changes.apply(change)
-    build_tables.show_change(run, change, written=not is_dry)
+    show_change(run, change, written=not is_dry)
     if check:
-        build_tables.raise_changed(run, change)
+        raise_changed(run, change)
 
 
 def amis_of(change: Change, region: str) -> dict[str, str]:
     """Return region to AMI of what *change* hands over; a plain variable's is for *region*."""
     return {edit.region or region: edit.new for edit in change.edits}
+
+
+def show_change(run: Invocation, change: Change, *, written: bool) -> None:
+    """Print the change of the Terraform variable: a diff to read, a document for programs."""
+    shown = run.workspace.shown(change.file)
+    if change.changed:
+        run.console.say(change.diff(shown))
+        run.console.say(f"{'Wrote' if written else 'Would write'} {change.variable} to {shown}.")
+    else:
+        new = ", ".join(edit.new for edit in change.edits)
+        run.console.say(f"{shown} has {change.variable} = {new} already; left alone.")
+    for note in change.notes:
+        run.console.say(note)
+    rows = [
+        (
+            shown,
+            f'{change.variable}["{edit.region}"]' if edit.region else change.variable,
+            edit.old or "not set",
+            edit.new,
+            "yes" if edit.old != edit.new else "no",
+        )
+        for edit in change.edits
+    ]
+    table = Table(columns=("file", "variable", "old", "new", "changed"), rows=rows)
+    run.console.result(change.document(shown), table)
+
+
+def raise_changed(run: Invocation, change: Change) -> None:
+    """End with exit code 9 when the change would change something.
+
+    Raises:
+        DifferenceError: It would.
+    """
+    if change.changed:
+        shown = run.workspace.shown(change.file)
+        first = next(edit for edit in change.edits if edit.old != edit.new)
+        msg = f"{change.variable} in {shown} is {first.old or 'not set'}, not {first.new}: run `invoke update-tfvars`."
+        raise DifferenceError(msg)
