@@ -12,12 +12,9 @@ ROOT = Path(__file__).resolve().parent
 @pipeline_task(ROOT, guest="Also what isolates the sandbox's guest; --no-guest where only AWS is worked on.")
 def setup(run: Invocation, *, guest: bool = True) -> None:
     """Install what is missing on this machine: Packer, its plugin, Terraform, the sandbox's isolation."""
-    if run.options.dry_run:
-        run.console.say("DRY RUN: would find or install Packer, its amazon plugin, Terraform and bubblewrap.")
-        return
-    from gpu_ami import tools
+    from gpu_ami.tools import setup as command
 
-    tools.setup(run.console, guest=guest)
+    command.run(run.console, command.Request(guest=guest, dry_run=run.options.dry_run))
 
 
 @pipeline_task(
@@ -42,7 +39,7 @@ def init(
     yes: bool = False,
 ) -> None:
     """Write Packer's variables file from Terraform's outputs, flags or answers."""
-    from gpu_ami.bake import init as initializing
+    from gpu_ami.bake import init as command
 
     flags = {
         "ecr_repository_url": ecr_repository_url,
@@ -51,36 +48,23 @@ def init(
         "models_s3_bucket": models_s3_bucket,
         "iam_instance_profile": iam_instance_profile,
     }
-    initializing.finish(run, initializing.plan(run, flags), check=check, yes=yes)
+    command.run(run, command.Request(flags=flags, check=check, yes=yes))
 
 
 @pipeline_task(ROOT, var="A Packer variable as name=value; repeatable.")
 def doctor(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
     """Check what a build needs, on this machine and on AWS, each with its fix; changes nothing."""
-    if run.options.dry_run:
-        run.console.say(
-            "DRY RUN: would look up credentials, permissions, network, quotas, image, models, disk and tools."
-        )
-        return
-    from gpu_ami.bake import doctor as checking
+    from gpu_ami.bake import doctor as command
 
-    checks = checking.doctor(run, var)
-    table = checking.checks_table(checks, markdown=run.options.output == "markdown")
-    run.console.result([found.document() for found in checks], table)
-    checking.raise_failed(checks)
+    command.run(run, command.Request(variables=var))
 
 
 @pipeline_task(ROOT, var="A Packer variable as name=value; repeatable.")
 def validate(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
     """Check the settings, the Packer template, the Terraform folder and the AMI handed over; changes nothing."""
-    from gpu_ami.bake import prepare
-    from gpu_ami.bake import validate as validating
+    from gpu_ami.bake import validate as command
 
-    job = prepare.prepare(run, var)
-    if run.options.dry_run:
-        run.console.say("\n".join(validating.command_lines(job)))
-        return
-    validating.report(run, job)
+    command.run(run, command.Request(variables=var))
 
 
 @pipeline_task(
@@ -99,15 +83,9 @@ def build(
     if_stale: bool = False,
 ) -> None:
     """Bake the AMI with Packer and hand it to Terraform."""
-    from gpu_ami.bake import build as building
-    from gpu_ami.bake import build_tables, prepare
+    from gpu_ami.bake import build as command
 
-    job = prepare.prepare(run, var, debug=debug)
-    if run.options.dry_run:
-        run.console.say("\n".join(building.command_lines(job, debug=debug, incremental=incremental, if_stale=if_stale)))
-        return
-    built = building.build(run, job, debug=debug, incremental=incremental, if_stale=if_stale)
-    run.console.result(built.document(), build_tables.built_table(built))
+    command.run(run, command.Request(variables=var, debug=debug, incremental=incremental, if_stale=if_stale))
 
 
 @pipeline_task(
@@ -117,13 +95,9 @@ def build(
 )
 def manifest(run: Invocation, *, file: str | None = None, all: bool = False) -> None:
     """Show the last build of Packer's manifest."""
-    from gpu_ami.bake import build_tables
-    from gpu_ami.records import manifest_file as manifests
+    from gpu_ami.bake import manifest as command
 
-    path = Path(file) if file else run.workspace.manifest
-    found = manifests.load(path)
-    builds = found.builds if all else found.last_run
-    run.console.result([build.document() for build in builds], build_tables.builds_table(builds, path))
+    command.run(run, command.Request(file=file, all=all))
 
 
 @pipeline_task(
@@ -146,11 +120,10 @@ def update_tfvars(
     no_verify: bool = False,
 ) -> None:
     """Look the new AMI up, write its id to the file that Terraform reads, and show the change."""
-    from gpu_ami.handover import update_tfvars as handing
+    from gpu_ami.handover import update_tfvars as command
 
-    amis = handing.chosen_amis(run, manifest=manifest, ami=ami)
-    change = handing.plan_hand_over(run, amis, file=file, variable=var)
-    handing.hand_over(run, change, verified=not no_verify, check=check)
+    request = command.Request(manifest=manifest, file=file, variable=var, ami=ami, check=check, verified=not no_verify)
+    command.run(run, request)
 
 
 _ALLOW_REPLACE = "An address that may be replaced or destroyed; exact, repeatable."
@@ -161,9 +134,9 @@ _WAIT = "Minutes to wait for Batch to replace its instances; default what it giv
 @pipeline_task(ROOT, allow_replace=_ALLOW_REPLACE, var=_TERRAFORM_VAR)
 def plan(run: Invocation, *, allow_replace: tuple[str, ...] = (), var: tuple[str, ...] = ()) -> None:
     """Show what Terraform would change, and whether the guard lets it."""
-    from gpu_ami.deploy import plan as planning
+    from gpu_ami.deploy import plan as command
 
-    planning.plan(run, variables=var, allow_replace=allow_replace)
+    command.run(run, command.Request(variables=var, allow_replace=allow_replace))
 
 
 @pipeline_task(ROOT, allow_replace=_ALLOW_REPLACE, var=_TERRAFORM_VAR, wait=_WAIT, yes="Apply without asking.")
@@ -176,11 +149,11 @@ def apply(
     yes: bool = False,
 ) -> None:
     """Plan, let the guard look, apply exactly that plan and read back what is live."""
-    from gpu_ami.deploy import apply as applying
+    from gpu_ami.deploy import apply as command
+    from gpu_ami.deploy.wait import minutes
 
-    applying.apply(
-        run, applying.Request(variables=var, allow_replace=allow_replace, yes=yes, wait_minutes=applying.minutes(wait))
-    )
+    request = command.Request(variables=var, allow_replace=allow_replace, yes=yes, wait_minutes=minutes(wait))
+    command.run(run, request)
 
 
 @pipeline_task(
@@ -199,18 +172,18 @@ def rollback(
     yes: bool = False,
 ) -> None:
     """Go back to the AMI that was live before, and apply."""
-    from gpu_ami.deploy import apply as applying
-    from gpu_ami.deploy import rollback as rolling_back
+    from gpu_ami.deploy import rollback as command
+    from gpu_ami.deploy.wait import minutes
 
-    rolling_back.rollback(run, rolling_back.Request(to=to, variables=var, yes=yes, wait_minutes=applying.minutes(wait)))
+    command.run(run, command.Request(to=to, variables=var, yes=yes, wait_minutes=minutes(wait)))
 
 
 @pipeline_task(ROOT, skip="Leave this look out; repeatable. An unknown name lists them.")
 def status(run: Invocation, *, skip: tuple[str, ...] = ()) -> None:
     """Show which AMI is live where, and exit 9 when anything is out of step."""
-    from gpu_ami.status import status as job
+    from gpu_ami.status import status as command
 
-    job.status(run, skip=skip)
+    command.run(run, command.Request(skip=skip))
 
 
 @pipeline_task(
@@ -229,9 +202,10 @@ def publish(
     no_verify: bool = False,
 ) -> None:
     """Set an SSM parameter of data type aws:ec2:image to the new AMI's id, and read it back."""
-    from gpu_ami.handover import publish as publishing
+    from gpu_ami.handover import publish as command
 
-    publishing.publish(run, manifest=manifest, ami=ami, parameter=parameter, verified=not no_verify)
+    request = command.Request(manifest=manifest, ami=ami, parameter=parameter, verified=not no_verify)
+    command.run(run, request)
 
 
 @pipeline_task(
@@ -262,10 +236,9 @@ def cost(
     chart: str | None = None,
 ) -> None:
     """Say what the AMI costs and saves, and from how many launches on it pays."""
-    from gpu_ami.cost import cost as costing
+    from gpu_ami.cost import cost as command
 
-    answered = costing.answer(
-        run,
+    request = command.Request(
         preset=preset,
         market=market,
         instance_type=instance_type,
@@ -273,11 +246,11 @@ def cost(
         values=set,
         compare=compare,
         regions=regions,
-        ask_aws=live,
+        live=live,
         strict=strict,
         chart=chart,
     )
-    costing.show(run, answered, chart=chart)
+    command.run(run, request)
 
 
 @pipeline_task(
@@ -287,9 +260,9 @@ def cost(
 )
 def prices(run: Invocation, *, regions: str | None = None, check: bool = False) -> None:
     """Look every price of the price table up again, and show what changed."""
-    from gpu_ami.cost import prices as pricing
+    from gpu_ami.cost import prices as command
 
-    pricing.finish(run, pricing.refresh(run, regions=regions), check=check)
+    command.run(run, command.Request(regions=regions, check=check))
 
 
 @pipeline_task(
@@ -338,7 +311,7 @@ def cleanup(
     permanent: bool = False,
 ) -> None:
     """Show which old AMIs nothing needs, and remove them with --yes."""
-    from gpu_ami.cleanup import cleanup as cleaning
+    from gpu_ami.cleanup import cleanup as command
     from gpu_ami.cleanup.policy import Flags
 
     flags = Flags(
@@ -354,7 +327,7 @@ def cleanup(
         allow_no_references=allow_no_references,
         template_versions=template_versions,
     )
-    request = cleaning.Request(
+    request = command.Request(
         flags=flags,
         regions=(regions,) if regions else (),
         accounts=account,
@@ -365,7 +338,7 @@ def cleanup(
         yes=yes,
         permanent=permanent,
     )
-    cleaning.cleanup(run, request)
+    command.run(run, request)
 
 
 @pipeline_task(
@@ -386,22 +359,19 @@ def sweep(
     yes: bool = False,
 ) -> None:
     """Show what dead builds left behind, and remove it with --yes."""
-    from gpu_ami.cleanup import sweep as sweeping
+    from gpu_ami.cleanup import sweep as command
 
-    request = sweeping.SweepRequest(
+    request = command.Request(
         older_than=older_than,
         regions=(regions,) if regions else (),
         skip_source=skip_source,
         allow_no_references=allow_no_references,
         yes=yes,
     )
-    sweeping.sweep(run, request)
+    command.run(run, request)
 
 
 @pipeline_task(ROOT)
 def sandbox(run: Invocation) -> None:
     """Keep the local AWS and guest running for later --sandbox tasks, until Ctrl-C."""
-    if run.options.dry_run:
-        run.console.say("DRY RUN: would start the local AWS and guest.")
-        return
     run.serve_sandbox()

@@ -59,6 +59,9 @@ class Invocation:
         Raises:
             SafetyError: One runs already.
         """
+        if self.options.dry_run:
+            self.console.say("DRY RUN: would start the local AWS and guest.")
+            return
         options = dataclasses.replace(self.options, sandbox=True)
         target = Invocation(self.workspace.root, options, self.console).target
         assert isinstance(target, LocalSandbox)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gpu_ami import collector
 from gpu_ami.aws.access import Access
-from gpu_ami.cleanup.cleanup import Request, cleanup
+from gpu_ami.cleanup import cleanup
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.console import Console
 from gpu_ami.invocation import Invocation
@@ -23,7 +23,7 @@ def main(url: str, folder: str, regions: str, age: str) -> None:
     run.__dict__["access"] = Access(region=first, endpoint_url=url)
     run.__dict__["settings"] = EMBEDDED
     flags = Flags(older_than=age, keep="0")
-    cleanup(run, Request(flags=flags, yes=True, permanent=True, regions=(regions,)))
+    cleanup.run(run, cleanup.Request(flags=flags, yes=True, permanent=True, regions=(regions,)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from gpu_ami.cleanup.cleanup import Request, cleanup
+from gpu_ami.cleanup import cleanup
+from gpu_ami.cleanup.cleanup import Request
 from gpu_ami.cleanup.journal import Journal, new_path, read, unfinished
 from gpu_ami.cleanup.journal_events import Begin, End, ImageRecord, Unknown, Will
 from gpu_ami.cleanup.policy import Flags
@@ -44,7 +45,7 @@ def _terraform(folder: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> Pat
 
 def _clean(here: World, root: Path, *, task_options: dict[str, Any] | None = None, **request: Any) -> Task:
     done = task(here, root, **(task_options or {}))
-    cleanup(done.run, Request(**({"flags": FLAGS} | request)))
+    cleanup.run(done.run, Request(**({"flags": FLAGS} | request)))
     return done
 
 
@@ -114,7 +115,7 @@ def test_a_blocked_plan_is_shown_and_refused(here: World, tmp_path: Path, unused
     done = task(here, tmp_path)
 
     with pytest.raises(SafetyError, match="batch"):
-        cleanup(done.run, Request(flags=FLAGS, yes=True, permanent=True))
+        cleanup.run(done.run, Request(flags=FLAGS, yes=True, permanent=True))
 
     assert done.document["blocks"]
     assert {v["action"] for v in done.document["verdicts"]} == {"keep"}
@@ -175,7 +176,7 @@ def test_in_a_quiet_account_a_killed_run_is_not_finished(here: World, tmp_path: 
 
     done = task(here, tmp_path)
     with pytest.raises(SafetyError, match=f"{journal.path.name} of a killed run .*--allow-no-references"):
-        cleanup(done.run, Request(flags=FLAGS, yes=True, permanent=True))
+        cleanup.run(done.run, Request(flags=FLAGS, yes=True, permanent=True))
     assert journal.path.name in done.document["blocks"][0]
     assert snapshot in here.snapshots_there()
 
@@ -341,7 +342,7 @@ def test_a_plan_that_does_not_fit_is_refused(
 def test_flags_that_contradict_each_other_are_refused(here: World, tmp_path: Path, given: dict[str, Any]) -> None:
     """Each would promise something that is not done."""
     with pytest.raises(UsageError, match="leave out the other flags"):
-        cleanup(task(here, tmp_path).run, Request(**given))
+        cleanup.run(task(here, tmp_path).run, Request(**given))
 
 
 @pytest.mark.parametrize("change", [{"skip_sources": ["batch"]}, {"keep": -100}, {"older_than_s": -(10**6)}], ids=str)
@@ -385,7 +386,7 @@ def test_failures_end_with_seven(here: World, tmp_path: Path, unused: SandboxAmi
     done = task(here, tmp_path)
 
     with pytest.raises(PartialError, match="OperationNotPermitted"):
-        cleanup(done.run, Request(flags=FLAGS, yes=True, permanent=True))
+        cleanup.run(done.run, Request(flags=FLAGS, yes=True, permanent=True))
 
     assert done.document["results"][0]["status"] == "failed"
 
@@ -635,7 +636,7 @@ def test_an_account_that_cannot_be_entered_blocks(here: World, tmp_path: Path, u
     done = task(here, tmp_path)
 
     with pytest.raises(SafetyError, match="reader"):
-        cleanup(done.run, Request(flags=FLAGS, accounts=("arn:aws:iam::210987654321:role/reader",)))
+        cleanup.run(done.run, Request(flags=FLAGS, accounts=("arn:aws:iam::210987654321:role/reader",)))
 
 
 def test_a_role_that_is_none_is_refused(here: World, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.cleanup.cleanup import Request, cleanup
+from gpu_ami.cleanup import cleanup
+from gpu_ami.cleanup.cleanup import Request
 from gpu_ami.cleanup.journal import read
 from gpu_ami.cleanup.journal_events import DELETED
 from gpu_ami.cleanup.policy import Flags
@@ -79,7 +80,7 @@ def account(here: World) -> Account:
 
 def _try(account: Account, root: Path) -> PipelineError | None:
     try:
-        cleanup(task(account.here, root).run, YES)
+        cleanup.run(task(account.here, root).run, YES)
     except PipelineError as exc:
         return exc
     return None
@@ -293,7 +294,7 @@ def test_sizes_may_be_missing(account: Account, tmp_path: Path) -> None:
     account.here.aws.gate.deny("ec2:DescribeSnapshots")
     flags = dataclasses.replace(YES.flags, skip_source=("public-snapshots",))
 
-    cleanup(task(account.here, tmp_path).run, dataclasses.replace(YES, flags=flags))
+    cleanup.run(task(account.here, tmp_path).run, dataclasses.replace(YES, flags=flags))
 
     account.check_clean()
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.cleanup.cleanup import Request, cleanup
+from gpu_ami.cleanup import cleanup
+from gpu_ami.cleanup.cleanup import Request
 from gpu_ami.cleanup.journal import Journal, read
 from gpu_ami.cleanup.journal_events import Begin, End, Removed, WillRemove
 from gpu_ami.cleanup.policy import Flags
@@ -19,13 +20,13 @@ from tests.support.account import Task, World, task
 def _clean(here: World, root: Path, mode: str = "delete", **more: Any) -> Task:
     done = task(here, root)
     flags = Flags(older_than="30d", keep="1", mode=mode)
-    cleanup(done.run, Request(flags=flags, yes=True, **more))
+    cleanup.run(done.run, Request(flags=flags, yes=True, **more))
     return done
 
 
 def _restore(here: World, root: Path, journal: Path, **more: Any) -> Task:
     again = task(here, root, **more)
-    cleanup(again.run, Request(restore=str(journal)))
+    cleanup.run(again.run, Request(restore=str(journal)))
     return again
 
 
@@ -181,7 +182,7 @@ def test_permissions_that_are_missing_are_given_again(here: World, tmp_path: Pat
     image.launch_permissions.append({"UserId": "210987654321"})
     done = task(here, tmp_path)
     flags = Flags(older_than="30d", keep="1", include_shared=True)
-    cleanup(done.run, Request(flags=flags, yes=True))
+    cleanup.run(done.run, Request(flags=flags, yes=True))
     recycle_bin(here.maker.ec2).images[image.id].thing.launch_permissions.clear()
 
     _restore(here, tmp_path, done.journals[0])
@@ -277,7 +278,7 @@ def test_another_accounts_journal_is_refused(here: World, tmp_path: Path) -> Non
 def test_restore_takes_no_other_flags(here: World, tmp_path: Path) -> None:
     """`--restore J --keep 0` would promise something that it does not do."""
     with pytest.raises(UsageError, match="--restore"):
-        cleanup(task(here, tmp_path).run, Request(restore="j", flags=Flags(keep="0")))
+        cleanup.run(task(here, tmp_path).run, Request(restore="j", flags=Flags(keep="0")))
 
 
 def test_a_disabled_ami_that_somebody_deleted_is_said(here: World, tmp_path: Path) -> None:
@@ -315,7 +316,7 @@ def test_an_ami_that_was_never_deleted_is_left_alone(here: World, tmp_path: Path
     here.aws.gate.fail("OperationNotPermitted", action="DeregisterImage")
     done = task(here, tmp_path)
     with pytest.raises(PartialError):
-        cleanup(done.run, Request(flags=Flags(older_than="30d", keep="1"), yes=True))
+        cleanup.run(done.run, Request(flags=Flags(older_than="30d", keep="1"), yes=True))
     here.aws.gate.clear()
     del here.maker.ec2.tags[image.id]["Name"]
 
@@ -334,7 +335,7 @@ def test_what_another_run_deleted_is_left_to_its_journal(here: World, tmp_path: 
     here.aws.gate.fail("OperationNotPermitted", "It is protected.", action="DeregisterImage", at=1)
     first = task(here, tmp_path)
     with pytest.raises(PartialError):
-        cleanup(first.run, Request(flags=Flags(older_than="30d", keep="1"), yes=True))
+        cleanup.run(first.run, Request(flags=Flags(older_than="30d", keep="1"), yes=True))
     (failed,) = first.journals
     _clean(here, tmp_path)
     assert image.id not in here.there()

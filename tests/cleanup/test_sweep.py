@@ -11,8 +11,9 @@ import pytest
 from moto.iam.models import iam_backends
 
 from gpu_ami.aws import build_resources
+from gpu_ami.cleanup import sweep
 from gpu_ami.cleanup.journal import new_path
-from gpu_ami.cleanup.sweep import SweepRequest, longest_build, sweep
+from gpu_ami.cleanup.sweep import Request, longest_build
 from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami_sandbox.demo.factory import FAMILY
 from tests.support.account import REGION, Task, World, task
@@ -68,7 +69,7 @@ def dead_build(here: World, run: str = DEAD) -> dict[str, str]:
 
 def _sweep(here: World, root: Path, *, task_options: dict[str, Any] | None = None, **request: Any) -> Task:
     done = task(here, root, **(task_options or {}))
-    sweep(done.run, SweepRequest(**request))
+    sweep.run(done.run, Request(**request))
     return done
 
 

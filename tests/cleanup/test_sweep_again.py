@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.cleanup import sweep
 from gpu_ami.cleanup.journal import new_path
-from gpu_ami.cleanup.sweep import SweepRequest, sweep
+from gpu_ami.cleanup.sweep import Request
 from tests.cleanup.test_sweep import dead_build
 from tests.support.account import World, task
 
@@ -27,7 +28,7 @@ def results(here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
 
         monkeypatch.setattr("gpu_ami.cleanup.sweep.new_path", meanwhile)
         done = task(here, tmp_path)
-        sweep(done.run, SweepRequest(yes=True))
+        sweep.run(done.run, Request(yes=True))
         return {each["image_id"]: each for each in done.document["results"]}
 
     return swept

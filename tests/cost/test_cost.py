@@ -50,7 +50,7 @@ def test_without_a_build_the_answer_rests_on_assumptions(tmp_path: Path) -> None
     """The first question of a newcomer has an answer, and its figures say what they are."""
     run, err = _run(tmp_path)
 
-    figures = _figures(cost.answer(run))
+    figures = _figures(cost.answer(run, cost.Request()))
 
     assert figures["build_min"].source.startswith("assumed: ")
     assert figures["retained_amis"] == Figure(
@@ -65,7 +65,7 @@ def test_what_the_last_build_left_is_measured(tmp_path: Path) -> None:
     _manifest(tmp_path, instance_type="c5.large", volume_size_gib="60")
     (tmp_path / "packer" / "release.json").write_text(json.dumps(_RELEASE))
 
-    answered = cost.answer(run)
+    answered = cost.answer(run, cost.Request())
 
     figures = _figures(answered)
     assert (answered.request.builder_type, answered.request.builder_market) == ("c5.large", "on-demand")
@@ -82,7 +82,7 @@ def test_a_spot_builder_is_priced_on_spot(tmp_path: Path) -> None:
     run, _ = _run(tmp_path)
     _manifest(tmp_path, instance_type="c7i.4xlarge,c6i.4xlarge")
 
-    request = cost.answer(run).request
+    request = cost.answer(run, cost.Request()).request
 
     assert (request.builder_type, request.builder_market) == ("c7i.4xlarge", "spot")
 
@@ -92,10 +92,10 @@ def test_a_manifest_that_says_little_is_no_obstacle(tmp_path: Path) -> None:
     run, _ = _run(tmp_path)
     _manifest(tmp_path)
 
-    assert cost.answer(run).request.builder_type == "c7i.4xlarge"
+    assert cost.answer(run, cost.Request()).request.builder_type == "c7i.4xlarge"
 
     (tmp_path / "packer" / "manifest.json").write_text('{"builds": []}')
-    assert cost.answer(run).request.builder_type == "c7i.4xlarge"
+    assert cost.answer(run, cost.Request()).request.builder_type == "c7i.4xlarge"
 
 
 def test_a_broken_release_record_is_left_out_and_said(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_broken_release_record_is_left_out_and_said(tmp_path: Path) -> None:
     (tmp_path / "packer").mkdir()
     (tmp_path / "packer" / "release.json").write_text('{"run_id": "r1"')
 
-    figures = _figures(cost.answer(run))
+    figures = _figures(cost.answer(run, cost.Request()))
 
     assert figures["build_min"].source.startswith("assumed")
     assert "packer/release.json is not a release record that can be used: " in err.getvalue()
@@ -122,9 +122,16 @@ cost:
 """
     run, _ = _run(tmp_path, settings)
 
-    as_set = cost.answer(run)
+    as_set = cost.answer(run, cost.Request())
     flagged = cost.answer(
-        run, market="spot", instance_type="g5.xlarge", jobs_per_month="7", values=["models_s=5"], compare="g4dn.xlarge"
+        run,
+        cost.Request(
+            market="spot",
+            instance_type="g5.xlarge",
+            jobs_per_month="7",
+            values=["models_s=5"],
+            compare="g4dn.xlarge",
+        ),
     )
 
     assert (as_set.request.instance_type, as_set.request.market, as_set.request.network) == (
@@ -161,7 +168,7 @@ def test_bad_flags_are_refused_before_anything_is_asked(tmp_path: Path, asked: d
     run, _ = _run(tmp_path)
 
     with pytest.raises(UsageError, match=problem):
-        cost.answer(run, **asked)
+        cost.answer(run, cost.Request(**asked))
 
 
 def test_a_bad_input_in_the_settings_names_the_file(tmp_path: Path) -> None:
@@ -171,14 +178,14 @@ def test_a_bad_input_in_the_settings_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"cost.inputs in pipeline.yaml: there is no input 'pul_s': did you mean pull_s"
     ):
-        cost.answer(run)
+        cost.answer(run, cost.Request())
 
 
 def test_warnings_are_said_once_and_are_in_the_document(tmp_path: Path) -> None:
     """People read them on stderr, programs in the JSON."""
     run, err = _run(tmp_path, "region: eu-west-1\n")
 
-    answered = cost.answer(run)
+    answered = cost.answer(run, cost.Request())
 
     assert err.getvalue().count("warning") == 1
     assert answered.document()["warnings"] == [err.getvalue().removeprefix("warning: ").strip()]
@@ -188,7 +195,7 @@ def test_the_answer_is_printed_and_drawn(tmp_path: Path) -> None:
     """--chart beside the usual output; a dry run draws nothing."""
     for dry, name in ((False, "a.svg"), (True, "b.svg")):
         run, _ = _run(tmp_path, dry_run=dry)
-        cost.show(run, cost.answer(run), chart=str(tmp_path / name))
+        cost.show(run, cost.answer(run, cost.Request()), chart=str(tmp_path / name))
         out = run.console.out
         assert isinstance(out, io.StringIO)
         assert "pays from launches a month" in out.getvalue()
@@ -208,7 +215,7 @@ from gpu_ami.console import Console
 from gpu_ami.invocation import Invocation
 from gpu_ami.options import Options
 run = Invocation(Path({str(tmp_path)!r}), Options(), Console())
-costing.show(run, costing.answer(run))
+costing.run(run, costing.Request())
 heavy = {{"rich", "boto3", "botocore", "resvg_py", "fontpkg", "hcl2", "moto", "concurrent", "jmespath", "difflib"}}
 print(sorted(heavy & sys.modules.keys()), file=sys.stderr)
 """
@@ -232,7 +239,7 @@ def test_live_prices_and_sizes_come_from_aws(tmp_path: Path, local_aws: Sandbox)
     """Price List, spot history and the account's own AMIs, through boto3 and the wire."""
     run, err = _live(tmp_path, local_aws)
 
-    answered = cost.answer(run, ask_aws=True, regions="us-east-1")
+    answered = cost.answer(run, cost.Request(live=True, regions="us-east-1"))
 
     figures = _figures(answered)
     today = datetime.now(timezone.utc).date()
@@ -256,7 +263,7 @@ def test_the_size_of_the_handed_over_ami_is_asked(tmp_path: Path, local_aws: San
     build = {"builder_type": "amazon-ebs", "artifact_id": f"ap-northeast-2:{image['ImageId']}"}
     (tmp_path / ".sandbox" / "manifest.json").write_text(json.dumps({"builds": [build]}))
 
-    figure = _figures(cost.answer(run, ask_aws=True))["billed_gib"]
+    figure = _figures(cost.answer(run, cost.Request(live=True)))["billed_gib"]
 
     assert figure.source == f"measured: FullSnapshotSizeInBytes of {image['ImageId']}"
     assert figure.value is not None
@@ -268,11 +275,11 @@ def test_looked_up_prices_are_kept_for_a_day_and_their_age_is_said(
 ) -> None:
     """The second question in a minute must not ask AWS a hundred times again."""
     first, _ = _live(tmp_path, local_aws)
-    cost.answer(first, ask_aws=True)
+    cost.answer(first, cost.Request(live=True))
     monkeypatch.setattr(aws_prices, "look_up", lambda *_, **__: pytest.fail("asked again"))
     second, err = _live(tmp_path, local_aws)
 
-    cost.answer(second, ask_aws=True)
+    cost.answer(second, cost.Request(live=True))
 
     assert "were looked up" in err.getvalue()
     assert ".sandbox/prices-ap-northeast-2.json keeps them for a day" in err.getvalue()
@@ -283,7 +290,7 @@ def test_strict_refuses_what_aws_does_not_say(tmp_path: Path, local_aws: Sandbox
     run, _ = _live(tmp_path, local_aws)
 
     with pytest.raises(AwsError, match=r"no price of c7i\.4xlarge on-demand in ap-northeast-2"):
-        cost.answer(run, ask_aws=True, strict=True)
+        cost.answer(run, cost.Request(live=True, strict=True))
 
 
 @pytest.fixture
@@ -302,11 +309,11 @@ def test_without_credentials_live_falls_back_to_the_table(tmp_path: Path) -> Non
     """A warning, said once, and an answer; with --strict an error of exit code 4."""
     run, err = _run(tmp_path)
 
-    answered = cost.answer(run, ask_aws=True)
+    answered = cost.answer(run, cost.Request(live=True))
 
     assert _figures(answered)["snapshot_usd_per_gib_month"].source.startswith("table of ")
     assert err.getvalue().count("No AWS credentials") == 1
     assert "comes from the table of 2026-11-23" in err.getvalue()
     with pytest.raises(AwsError, match="No AWS credentials"):
-        cost.answer(run, ask_aws=True, strict=True)
+        cost.answer(run, cost.Request(live=True, strict=True))
     assert not (tmp_path / "cache").exists()

@@ -40,13 +40,13 @@ def _apply(
     terraform: FakeTerraform, *, yes: bool = True, settings: dict[str, Any] | None = None, **request: Any
 ) -> Task:
     done = task(terraform.here, terraform.folder.parent, **(settings or {}))
-    apply.apply(done.run, Request(yes=yes, **request))
+    apply.run(done.run, Request(yes=yes, **request))
     return done
 
 
 def _plan(terraform: FakeTerraform, *allow: str, variables: tuple[str, ...] = ()) -> Task:
     done = task(terraform.here, terraform.folder.parent)
-    plan.plan(done.run, variables=variables, allow_replace=allow)
+    plan.run(done.run, plan.Request(variables=variables, allow_replace=allow))
     return done
 
 
@@ -235,7 +235,7 @@ def test_a_refused_plan_is_shown_and_not_applied(terraform: FakeTerraform) -> No
     done = task(terraform.here, terraform.folder.parent)
 
     with pytest.raises(TerraformError, match="destroyed"):
-        apply.apply(done.run, Request(yes=True))
+        apply.run(done.run, Request(yes=True))
 
     assert done.document["findings"][0]["code"] == "destroyed"
     assert terraform.live() == {}
@@ -837,8 +837,8 @@ def test_an_environment_that_is_made_is_not_waited_for(terraform: FakeTerraform)
 def test_a_wait_that_is_no_number_is_refused(word: str) -> None:
     """Before anything is asked for."""
     with pytest.raises(UsageError, match="--wait 90"):
-        apply.minutes(word)
-    assert (apply.minutes(None), apply.minutes("90")) == (None, 90)
+        wait.minutes(word)
+    assert (wait.minutes(None), wait.minutes("90")) == (None, 90)
 
 
 def test_no_changes_is_a_result_too(terraform: FakeTerraform) -> None:
@@ -847,7 +847,7 @@ def test_no_changes_is_a_result_too(terraform: FakeTerraform) -> None:
     _apply(terraform)
     done = task(terraform.here, terraform.folder.parent, output="markdown")
 
-    plan.plan(done.run, variables=(), allow_replace=())
+    plan.run(done.run, plan.Request())
 
     assert "No resource changes." in done.out.getvalue()
 

@@ -97,7 +97,7 @@ def test_the_table_has_the_amis_first(terraform: FakeTerraform) -> None:
     terraform.extra = [change(f"{kind}.x", ("delete", "create"), kind=kind, before={}, after={}, because=because)]
     done = task(terraform.here, terraform.folder.parent, output="table")
 
-    plan.plan(done.run, variables=(), allow_replace=())
+    plan.run(done.run, plan.Request())
 
     lines = [line for line in done.out.getvalue().splitlines() if "aws_" in line]
     assert [f"none -> {ami}" in line for line in lines] == [True, True, False]

@@ -21,7 +21,7 @@ def amis(terraform: FakeTerraform) -> list[str]:
     made = [terraform.here.image(age).id for age in (9, 6, 3)]
     for ami in made:
         terraform.hand_over(ami)
-        apply.apply(task(terraform.here, terraform.folder.parent).run, apply.Request(yes=True))
+        apply.run(task(terraform.here, terraform.folder.parent).run, apply.Request(yes=True))
     return made
 
 
@@ -29,7 +29,7 @@ def _back(
     terraform: FakeTerraform, *, yes: bool = True, settings: dict[str, Any] | None = None, **request: Any
 ) -> Task:
     done = task(terraform.here, terraform.folder.parent, **(settings or {}))
-    rollback.rollback(done.run, Request(yes=yes, **request))
+    rollback.run(done.run, Request(yes=yes, **request))
     return done
 
 
@@ -128,7 +128,7 @@ def test_after_a_failed_apply_it_goes_back_to_what_was_before(terraform: FakeTer
     terraform.hand_over(terraform.here.image(1).id)
     terraform.stops_after = 1
     with pytest.raises(TerraformError):
-        apply.apply(task(terraform.here, terraform.folder.parent).run, apply.Request(yes=True))
+        apply.run(task(terraform.here, terraform.folder.parent).run, apply.Request(yes=True))
 
     _back(terraform)
 

@@ -12,7 +12,7 @@ from gpu_ami.aws import parameters
 from gpu_ami.aws.references.source import ids_in
 from gpu_ami.cleanup.local_receipts import protected_by_receipts
 from gpu_ami.errors import AwsError, PartialError, SafetyError, UsageError
-from gpu_ami.handover.publish import publish
+from gpu_ami.handover import publish
 from gpu_ami.records import receipt
 from gpu_ami.records.receipt import Change, Filed
 from gpu_ami.settings import Handover
@@ -37,7 +37,8 @@ def image(here: World) -> SandboxAmi:
 
 def _publish(here: World, root: Path, **words: Any) -> Task:
     done = task(here, root, **words.pop("settings", {}))
-    publish(done.run, **({"sleep": lambda _seconds: None} | words))
+    sleep = words.pop("sleep", lambda _seconds: None)
+    publish.run(done.run, publish.Request(**words), sleep=sleep)
     return done
 
 

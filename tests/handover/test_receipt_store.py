@@ -37,7 +37,7 @@ def s3(terraform: FakeTerraform) -> Any:
 def _apply(terraform: FakeTerraform, age: int = 5) -> str:
     ami: str = terraform.here.image(age).id
     terraform.hand_over(ami)
-    apply.apply(task(terraform.here, terraform.folder.parent).run, apply.Request(yes=True))
+    apply.run(task(terraform.here, terraform.folder.parent).run, apply.Request(yes=True))
     return ami
 
 
@@ -97,7 +97,7 @@ def test_rollback_reads_what_another_machine_filed(terraform: FakeTerraform, s3:
     for file in (terraform.folder / "receipts").glob("*.json"):
         file.unlink()
 
-    rollback.rollback(task(terraform.here, terraform.folder.parent).run, rollback.Request(yes=True))
+    rollback.run(task(terraform.here, terraform.folder.parent).run, rollback.Request(yes=True))
 
     assert terraform.live()["spot"] == first
 

@@ -32,7 +32,7 @@ def in_step(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> str:
     image = terraform.here.image(5)
     image.add_tags({"gpu-ami:source-ami": BASE, "gpu-ami:fingerprint-image": f"2026.09.1@{DIGEST}"})
     terraform.hand_over(image.id)
-    apply.apply(task(terraform.here, terraform.folder.parent).run, apply.Request(yes=True))
+    apply.run(task(terraform.here, terraform.folder.parent).run, apply.Request(yes=True))
     packer = terraform.folder.parent / "packer"
     packer.mkdir()
     (packer / "a.pkr.hcl").write_text(f'variable "base_ami_parameter" {{\n  default = "{PARAMETER}"\n}}\n')
@@ -45,14 +45,14 @@ def in_step(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def _look(terraform: FakeTerraform, *skip: str, **settings: Any) -> Task:
     done = task(terraform.here, terraform.folder.parent, **settings)
-    status.status(done.run, skip=skip)
+    status.run(done.run, status.Request(skip=skip))
     return done
 
 
 def _drift(terraform: FakeTerraform, *skip: str, **settings: Any) -> list[tuple[str, str]]:
     done = task(terraform.here, terraform.folder.parent, **settings)
     with pytest.raises(DifferenceError, match="Not in step"):
-        status.status(done.run, skip=skip)
+        status.run(done.run, status.Request(skip=skip))
     return [(each["code"], each["subject"]) for each in done.document["drift"]]
 
 
@@ -194,7 +194,7 @@ def test_a_build_that_was_not_handed_over(terraform: FakeTerraform, in_step: str
     assert _drift(terraform) == [("not-handed-over", "manifest")]
     done = task(terraform.here, terraform.folder.parent)
     with pytest.raises(DifferenceError, match=r"which does not exist any more; .*Run `invoke build`"):
-        status.status(done.run, skip=())
+        status.run(done.run, status.Request())
 
 
 def test_a_newer_base_ami(terraform: FakeTerraform, in_step: str) -> None:
@@ -238,7 +238,7 @@ def test_what_the_next_build_would_change(
     assert _drift(terraform) == [("build-pending", "next build")]
     done = task(terraform.here, terraform.folder.parent, output="table")
     with pytest.raises(DifferenceError):
-        status.status(done.run, skip=())
+        status.run(done.run, status.Request())
     assert "the base AMI: a" in done.out.getvalue()
 
 

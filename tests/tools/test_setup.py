@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.errors import ToolError
-from gpu_ami.tools import download, isolation, packer_tools, pins, setup, terraform_tools
+from gpu_ami.tools import download, isolation, packer_tools, pins, terraform_tools
+from gpu_ami.tools.setup import setup
 from tests.tools.machine import GO, PACKER, Machine
 
 _Usage = namedtuple("_Usage", "total used free")
@@ -38,7 +39,7 @@ def almost(machine: Machine) -> Machine:
 @contextlib.contextmanager
 def other_process() -> Iterator[subprocess.Popen[str]]:
     """Run `setup` in a process of its own with this test's environment, and end it in the end."""
-    code = "from gpu_ami.console import Console; from gpu_ami.tools import setup; setup(Console())"
+    code = "from gpu_ami.console import Console; from gpu_ami.tools.setup import setup; setup(Console())"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, encoding="utf-8") as process:
         try:
             yield process

@@ -6,16 +6,47 @@ Reads from top to bottom as the README's table does: check, validate, bake, read
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from gpu_ami.bake import base, compare, models, packer_bake, preflight, release_tags, result, validate
-from gpu_ami.bake.prepare import Job
+from gpu_ami.bake.build_tables import built_table
+from gpu_ami.bake.prepare import Job, prepare
 from gpu_ami.bake.result import BuildResult
 from gpu_ami.errors import SafetyError, UsageError
 from gpu_ami.handover import change as changes
 from gpu_ami.handover import update_tfvars
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the caller of ``invoke build`` asked for.
+
+    Attributes:
+        variables: Packer variables as ``name=value``.
+        debug: Packer's step-by-step mode, on a terminal.
+        incremental: Bake on the family's last AMI where that makes the same image.
+        if_stale: Do nothing when the family's last AMI is what a build would make.
+    """
+
+    variables: Sequence[str] = ()
+    debug: bool = False
+    incremental: bool = False
+    if_stale: bool = False
+
+
+def run(run: Invocation, request: Request) -> None:
+    """Bake, hand over and show what was made; `build` says what can go wrong."""
+    job = prepare(run, request.variables, debug=request.debug)
+    flags = {"debug": request.debug, "incremental": request.incremental, "if_stale": request.if_stale}
+    if run.options.dry_run:
+        run.console.say("\n".join(command_lines(job, **flags)))
+        return
+    built = build(run, job, **flags)
+    run.console.result(built.document(), built_table(built))
 
 
 def command_lines(job: Job, *, debug: bool, incremental: bool = False, if_stale: bool = False) -> list[str]:

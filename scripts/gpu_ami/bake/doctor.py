@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gpu_ami.bake import models, preflight, prepare, template
@@ -16,6 +17,35 @@ if TYPE_CHECKING:
 
 # As a reader's eye finds them in a column.
 _MARKS = {"ok": "ok", "warn": "WARN", "fail": "FAIL", "skip": "skip"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the caller of ``invoke doctor`` asked for.
+
+    Attributes:
+        variables: Packer variables as ``name=value``.
+    """
+
+    variables: Sequence[str] = ()
+
+
+def run(run: Invocation, request: Request) -> None:
+    """Check everything and show it.
+
+    Raises:
+        UsageError: The settings, variables or models.yaml cannot be used.
+        DifferenceError: A check failed.
+    """
+    if run.options.dry_run:
+        run.console.say(
+            "DRY RUN: would look up credentials, permissions, network, quotas, image, models, disk and tools."
+        )
+        return
+    checks = doctor(run, request.variables)
+    table = checks_table(checks, markdown=run.options.output == "markdown")
+    run.console.result([found.document() for found in checks], table)
+    raise_failed(checks)
 
 
 def doctor(run: Invocation, words: Sequence[str]) -> list[Check]:

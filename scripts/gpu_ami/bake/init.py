@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,26 @@ from gpu_ami.workspace import Workspace
 _WHAT = "Packer variables file"
 _WITHIN_S = 120.0
 _BOM = "\ufeff"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the caller of ``invoke init`` asked for.
+
+    Attributes:
+        flags: Variable to the value that its flag gave, None without one.
+        check: Whether nothing is written and a change is exit code 9.
+        yes: Whether values that were set by hand may be replaced.
+    """
+
+    flags: Mapping[str, str | None]
+    check: bool = False
+    yes: bool = False
+
+
+def run(run: Invocation, request: Request) -> None:
+    """Write the variables file and show what changed; `plan` and `finish` say what can go wrong."""
+    finish(run, plan(run, request.flags), check=request.check, yes=request.yes)
 
 
 def plan(run: Invocation, flags: Mapping[str, str | None]) -> Plan:

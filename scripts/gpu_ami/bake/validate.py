@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_ami import process
-from gpu_ami.bake.prepare import Job
+from gpu_ami.bake.prepare import Job, prepare
 from gpu_ami.console import Table
 from gpu_ami.deploy import plan
 from gpu_ami.diagnostics import first_problem
@@ -19,6 +20,26 @@ from gpu_ami.terraform import failures
 
 # `packer fmt -check` and `terraform fmt -check` end with this when a file has another layout.
 _FMT_WOULD_CHANGE = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the caller of ``invoke validate`` asked for.
+
+    Attributes:
+        variables: Packer variables as ``name=value``.
+    """
+
+    variables: Sequence[str] = ()
+
+
+def run(run: Invocation, request: Request) -> None:
+    """Validate everything and show it; `report` says what can go wrong."""
+    job = prepare(run, request.variables)
+    if run.options.dry_run:
+        run.console.say("\n".join(command_lines(job)))
+        return
+    report(run, job)
 
 
 def command_lines(job: Job) -> list[str]:

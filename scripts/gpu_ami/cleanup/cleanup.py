@@ -75,7 +75,7 @@ class Request:
             raise UsageError(msg)
 
 
-def cleanup(run: Invocation, request: Request) -> None:
+def run(run: Invocation, request: Request) -> None:
     """Plan a clean-up and print it; carry it out if requested.
 
     Raises:

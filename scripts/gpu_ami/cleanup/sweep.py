@@ -33,7 +33,7 @@ _TIMES = {"max_build_minutes": 180, "poll_delay_seconds": 15, "poll_max_attempts
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepRequest:
+class Request:
     """What the caller of ``invoke sweep`` requested.
 
     Attributes:
@@ -51,7 +51,7 @@ class SweepRequest:
     yes: bool = False
 
 
-def sweep(run: Invocation, request: SweepRequest) -> None:
+def run(run: Invocation, request: Request) -> None:
     """Plan the removal of what incomplete builds left and print it; carry it out if requested.
 
     Raises:

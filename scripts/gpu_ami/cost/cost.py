@@ -29,24 +29,11 @@ if TYPE_CHECKING:
 _GIB = 1024**3
 
 
-def answer(
-    run: Invocation,
-    *,
-    preset: str | None = None,
-    market: str | None = None,
-    instance_type: str | None = None,
-    jobs_per_month: str | None = None,
-    values: Sequence[str] = (),
-    compare: str | None = None,
-    regions: str | None = None,
-    ask_aws: bool = False,
-    strict: bool = False,
-    chart: str | None = None,
-) -> CostReport:
-    """Return what the AMI costs and saves.
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the caller of ``invoke cost`` asked for.
 
-    Args:
-        run: This invocation.
+    Attributes:
         preset: A named set of inputs.
         market: Another market than the settings' one.
         instance_type: Another instance type than the settings' one.
@@ -54,43 +41,66 @@ def answer(
         values: Further inputs as ``name=value``.
         compare: Instance types to set beside, joined by commas.
         regions: Regions to set beside, joined by commas.
-        ask_aws: Look prices and sizes up; what AWS does not say comes from the table, with a warning.
+        live: Look prices and sizes up; what AWS does not say comes from the table, with a warning.
         strict: What AWS does not say is an error.
         chart: The file that the answer will be drawn to, checked before AWS is asked.
+    """
+
+    preset: str | None = None
+    market: str | None = None
+    instance_type: str | None = None
+    jobs_per_month: str | None = None
+    values: Sequence[str] = ()
+    compare: str | None = None
+    regions: str | None = None
+    live: bool = False
+    strict: bool = False
+    chart: str | None = None
+
+
+def run(run: Invocation, request: Request) -> None:
+    """Say what the AMI costs and saves; `answer` and `show` say what can go wrong."""
+    show(run, answer(run, request), chart=request.chart)
+
+
+def answer(run: Invocation, request: Request) -> CostReport:
+    """Return what the AMI costs and saves.
 
     Raises:
         UsageError: A flag or setting cannot be used, or there are no prices for a region or type.
-        AwsError: AWS did not say everything that was to be looked up, and *strict* is set.
+        AwsError: AWS did not say everything that was to be looked up, and it has to.
     """
-    if chart is not None:
+    if request.chart is not None:
         from gpu_ami.cost.chart import check_path
 
-        check_path(Path(chart))
+        check_path(Path(request.chart))
     chosen = run.settings.cost
-    given = parse_inputs(values, flag="--set")
-    if jobs_per_month is not None:
-        given["jobs_per_month"] = checked("jobs_per_month", jobs_per_month, flag="--jobs-per-month")
+    given = parse_inputs(request.values, flag="--set")
+    if request.jobs_per_month is not None:
+        given["jobs_per_month"] = checked("jobs_per_month", request.jobs_per_month, flag="--jobs-per-month")
     found = _Known.read(run)
-    request = inputs.CostRequest(
+    question = inputs.CostRequest(
         region=run.settings.region,
-        instance_type=chosen.instance_type if instance_type is None else checked_word(instance_type, "--instance-type"),
-        market=chosen.market if market is None else cast("Market", market),
+        instance_type=chosen.instance_type
+        if request.instance_type is None
+        else checked_word(request.instance_type, "--instance-type"),
+        market=chosen.market if request.market is None else cast("Market", request.market),
         network=chosen.network,
         builder_type=found.builder_type or inputs.CostRequest.builder_type,
         builder_market=found.builder_market,
-        preset=preset,
+        preset=request.preset,
         settings=_settings_inputs(run),
         given=given,
-        compare=comma_list(compare, "--compare"),
-        regions=comma_list(regions, "--regions"),
+        compare=comma_list(request.compare, "--compare"),
+        regions=comma_list(request.regions, "--regions"),
     )
     kept = Figure("retained_amis", Decimal(run.settings.cleanup.keep), "AMIs", "given: cleanup.keep in pipeline.yaml")
     prices, known = price_table.load(), [kept, *found.figures]
-    if ask_aws:
-        with _tolerated(run, strict=strict):
-            prices = _live_prices(run, request, prices, strict=strict)
+    if request.live:
+        with _tolerated(run, strict=request.strict):
+            prices = _live_prices(run, question, prices, strict=request.strict)
             known = [*known, *_asked(run, found)]
-    answered = report(request, prices, today=_today(), known=known)
+    answered = report(question, prices, today=_today(), known=known)
     for warning in answered.warnings:
         run.console.warn(warning)
     return answered

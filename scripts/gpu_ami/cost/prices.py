@@ -50,6 +50,24 @@ class Refreshed:
         return {"file": shown, "changed": self.changed, "problems": list(self.problems)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the caller of ``invoke prices`` asked for.
+
+    Attributes:
+        regions: Only these, joined by commas; all regions of the table by default.
+        check: Whether nothing is written and a change is exit code 9.
+    """
+
+    regions: str | None = None
+    check: bool = False
+
+
+def run(run: Invocation, request: Request) -> None:
+    """Look every price up again and show what changed; `refresh` and `finish` say what can go wrong."""
+    finish(run, refresh(run, regions=request.regions), check=request.check)
+
+
 def refresh(run: Invocation, *, regions: str | None = None) -> Refreshed:
     """Return the price table with everything that AWS says now; nothing is written.
 

@@ -25,7 +25,6 @@ from gpu_ami.errors import (
     PipelineError,
     SafetyError,
     TerraformError,
-    UsageError,
 )
 from gpu_ami.handover.receipt_store import Cabinet
 from gpu_ami.invocation import Invocation
@@ -55,19 +54,7 @@ class Request:
     wait_minutes: int | None = None
 
 
-def minutes(word: str | None) -> int | None:
-    """Return the number of minutes that ``--wait`` gives; None when it was not given.
-
-    Raises:
-        UsageError: It is no number.
-    """
-    if word is not None and not (word.isascii() and word.isdecimal()):
-        msg = f"--wait {word[:20]!r} is no number of minutes: give for example --wait 90."
-        raise UsageError(msg)
-    return None if word is None else int(word)
-
-
-def apply(run: Invocation, request: Request) -> None:
+def run(run: Invocation, request: Request) -> None:
     """Carry out what Terraform would do, unless the guard refuses it.
 
     Raises:

@@ -200,18 +200,31 @@ def _footer(review: Review) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def plan(run: Invocation, *, variables: Sequence[str], allow_replace: Sequence[str]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the caller of ``invoke plan`` asked for.
+
+    Attributes:
+        variables: Terraform variables as ``name=value``.
+        allow_replace: Addresses that may be replaced or destroyed.
+    """
+
+    variables: Sequence[str] = ()
+    allow_replace: Sequence[str] = ()
+
+
+def run(run: Invocation, request: Request) -> None:
     """Show what `invoke apply` would do; changes nothing.
 
     Raises:
         TerraformError: The guard refuses the plan, or Terraform did.
     """
-    root = root_module.prepare(run, variables)
+    root = root_module.prepare(run, request.variables)
     if run.options.dry_run:
         run.console.say("\n".join(root_module.command_lines(root, apply=False)))
         return
     who = root_module.begin(root)
-    with reviewed(root, who, allow_replace=allow_replace) as review:
+    with reviewed(root, who, allow_replace=request.allow_replace) as review:
         show(run, review)
         review.raise_refused()
         if review.saved.has_changes:

@@ -37,7 +37,7 @@ class Request:
     wait_minutes: int | None = None
 
 
-def rollback(run: Invocation, request: Request) -> None:
+def run(run: Invocation, request: Request) -> None:
     """Go back to the AMI that was live before.
 
     Raises:

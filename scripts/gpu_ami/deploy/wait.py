@@ -10,7 +10,7 @@ from gpu_ami.aws.caller import Caller
 from gpu_ami.deploy import live_environments, root_module
 from gpu_ami.deploy.live_environments import Live
 from gpu_ami.deploy.root_module import Root
-from gpu_ami.errors import AwsError, InterruptedRunError, TerraformError
+from gpu_ami.errors import AwsError, InterruptedRunError, TerraformError, UsageError
 from gpu_ami.units import show_duration
 
 _POLL_S = 10.0
@@ -22,6 +22,18 @@ _SETTLED = ("VALID", "INVALID")
 
 class UnsettledError(TerraformError):
     """Nobody waits any longer for an update that Batch may still carry out: neither applied nor failed."""
+
+
+def minutes(word: str | None) -> int | None:
+    """Return the number of minutes that ``--wait`` gives; None when it was not given.
+
+    Raises:
+        UsageError: It is no number.
+    """
+    if word is not None and not (word.isascii() and word.isdecimal()):
+        msg = f"--wait {word[:20]!r} is no number of minutes: give for example --wait 90."
+        raise UsageError(msg)
+    return None if word is None else int(word)
 
 
 def settled(root: Root, live: Sequence[Live], wait_minutes: int | None) -> Sequence[Live]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,25 +29,31 @@ if TYPE_CHECKING:
 _PIPELINE = "gpu-ami-pipeline"
 
 
-def publish(
-    run: Invocation,
-    *,
-    manifest: str | None = None,
-    ami: str | None = None,
-    parameter: str | None = None,
-    verified: bool = True,
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the caller of ``invoke publish`` asked for.
+
+    Attributes:
+        manifest: Another manifest than the last build's.
+        ami: An AMI of the pipeline's region instead.
+        parameter: Another name than the settings' one.
+        verified: Whether the AMIs are looked up first.
+    """
+
+    manifest: str | None = None
+    ami: str | None = None
+    parameter: str | None = None
+    verified: bool = True
+
+
+def run(run: Invocation, request: Request, *, sleep: Callable[[float], None] = time.sleep) -> None:
     """Set the parameter of each region to its AMI, and print what came of it.
 
     Every region is looked at before the first one is changed.
 
     Args:
         run: This invocation.
-        manifest: Another manifest than the last build's.
-        ami: An AMI of the pipeline's region instead.
-        parameter: Another name than the settings' one.
-        verified: Whether the AMIs are looked up first.
+        request: What was asked for.
         sleep: Waits between two looks.
 
     Raises:
@@ -55,13 +62,11 @@ def publish(
         AwsError: SSM refused, or does not show the AMI.
         PartialError: Published, but the bucket with the receipts does not know of it.
     """
-    amis = {
-        region: checked_ami_id(id_)
-        for region, id_ in update_tfvars.chosen_amis(run, manifest=manifest, ami=ami).items()
-    }
-    name = publications.checked_name(parameter or parameter_name(run))
+    chosen = update_tfvars.chosen_amis(run, manifest=request.manifest, ami=request.ami)
+    amis = {region: checked_ami_id(ami) for region, ami in chosen.items()}
+    name = publications.checked_name(request.parameter or parameter_name(run))
     who = run.announce()
-    if verified:
+    if request.verified:
         update_tfvars.verify(run, amis)
     planned = [_look(run, region, name, new) for region, new in amis.items()]
     if run.options.dry_run:
@@ -69,7 +74,7 @@ def publish(
         return
     ledger = _Ledger(run)
     _settle(ledger, planned)
-    source = None if ami is not None else run.workspace.shown(Path(manifest or run.workspace.manifest))
+    source = None if request.ami is not None else run.workspace.shown(Path(request.manifest or run.workspace.manifest))
     done = [_put(run, ledger, who, each, source, sleep) if each.changed else each for each in planned]
     _show(run, done)
     ledger.raise_unshared()

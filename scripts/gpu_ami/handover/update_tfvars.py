@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,34 @@ _ANY_AMI = "ami-00000000"
 
 if TYPE_CHECKING:
     from gpu_ami.invocation import Invocation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the caller of ``invoke update-tfvars`` asked for.
+
+    Attributes:
+        manifest: Another manifest than the last build's.
+        file: Another file than the settings' one.
+        variable: Another variable than the settings' one, or a path to a value.
+        ami: An AMI id instead of the manifest's.
+        check: Whether nothing is written and a change is exit code 9.
+        verified: Whether the AMI is looked up first.
+    """
+
+    manifest: str | None = None
+    file: str | None = None
+    variable: str | None = None
+    ami: str | None = None
+    check: bool = False
+    verified: bool = True
+
+
+def run(run: Invocation, request: Request) -> None:
+    """Hand an AMI over and show the change; `plan_hand_over` and `hand_over` say what can go wrong."""
+    amis = chosen_amis(run, manifest=request.manifest, ami=request.ami)
+    change = plan_hand_over(run, amis, file=request.file, variable=request.variable)
+    hand_over(run, change, verified=request.verified, check=request.check)
 
 
 def chosen_amis(run: Invocation, *, manifest: str | None = None, ami: str | None = None) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
@@ -60,13 +61,25 @@ class _Looker:
             return empty
 
 
-def status(run: Invocation, *, skip: Sequence[str]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the caller of ``invoke status`` asked for.
+
+    Attributes:
+        skip: Queries that are left out.
+    """
+
+    skip: Sequence[str] = ()
+
+
+def run(run: Invocation, request: Request) -> None:
     """Show what is live and every difference.
 
     Raises:
         UsageError: A look to skip does not exist.
         DifferenceError: Something differs, or could not be looked up.
     """
+    skip = request.skip
     if unknown := [name for name in skip if name not in LOOKS]:
         msg = f"--skip {unknown[0]} is no look: there are {', '.join(LOOKS)}."
         raise UsageError(msg)

@@ -1,7 +1,6 @@
 """Finds or installs the programs of others that the pipeline runs."""
 
 from gpu_ami.tools.locate import guest_tools, packer_tools, terraform_tools
-from gpu_ami.tools.setup import setup
 from gpu_ami.tools.tool import GuestTools, PackerTools, TerraformTools, Tool
 
 __all__ = [
@@ -11,6 +10,5 @@ __all__ = [
     "Tool",
     "guest_tools",
     "packer_tools",
-    "setup",
     "terraform_tools",
 ]

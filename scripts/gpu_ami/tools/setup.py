@@ -6,17 +6,40 @@ import contextlib
 import functools
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from gpu_ami import process
 from gpu_ami.console import Console
 from gpu_ami.errors import ToolError
-from gpu_ami.process import Command, run
+from gpu_ami.process import Command
 from gpu_ami.tools import download, gobuild, isolation, locate, provider, system_packages
 from gpu_ami.tools.cache import Cache, user_cache
 from gpu_ami.tools.pins import PROVIDER_MINIMUM, TERRAFORM_MINIMUM, pins
 from gpu_ami.tools.tool import Tool, executable
 
 _DOWNLOAD_SPACE_BYTES = 500 * 1024**2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the caller of ``invoke setup`` asked for.
+
+    Attributes:
+        guest: Whether the sandbox's isolation is wanted too.
+        dry_run: Whether nothing is looked for or installed.
+    """
+
+    guest: bool = True
+    dry_run: bool = False
+
+
+def run(console: Console, request: Request) -> None:
+    """Find or install every tool and name it; `setup` says what can go wrong."""
+    if request.dry_run:
+        console.say("DRY RUN: would find or install Packer, its amazon plugin, Terraform and bubblewrap.")
+        return
+    setup(console, guest=request.guest)
 
 
 def setup(console: Console, *, guest: bool = True) -> list[Tool]:
@@ -228,7 +251,7 @@ def _install_plugin(packer: Path, plugin: Path, folder: Path) -> None:
     folder.mkdir()
     env = {**os.environ, "PACKER_PLUGIN_PATH": str(folder), "CHECKPOINT_DISABLE": "1"}
     argv = (str(packer), "plugins", "install", "--path", str(plugin), locate.PLUGIN_HOME.as_posix())
-    done = run(Command(argv, env=env), timeout_s=120)
+    done = process.run(Command(argv, env=env), timeout_s=120)
     if done.returncode != 0:
         msg = f"Packer refused the amazon plugin: {done.last_line}"
         raise ToolError(msg)
