@@ -247,4 +247,4 @@ def test_python_keeps_bytecode_unless_the_user_says_no(tmp_path: Path, said: str
     child = _invoke("cost", PYTHONPYCACHEPREFIX=str(tmp_path), PYTHONDONTWRITEBYTECODE=said)
 
     assert child.returncode == 0, child.stderr
-    assert bool(list(tmp_path.rglob("costing.*.pyc"))) is kept
+    assert bool(list(tmp_path.rglob("cost/cost.*.pyc"))) is kept

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import os
 import sys
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,13 +33,21 @@ class Invocation:
     """
 
     def __init__(self, root: Path, options: Options, console: Console) -> None:
-        """Open nothing yet: `invoke --list` and `--help` must stay instant."""
+        # Nothing is opened yet: `invoke --list` and `--help` must stay instant.
         self.options = options
         self.console = console
         kind = target_class(options)
         self.workspace = Workspace(root=root, sandbox=kind.is_sandbox)
         self._open = contextlib.ExitStack()
-        self.target: Target = kind(self.workspace, lambda: self.settings, console=console, dry_run=options.dry_run)
+        # A circle of references would leave the sandbox's end to the garbage collector, in whatever thread that runs.
+        me = weakref.ref(self)
+
+        def settings() -> Settings:
+            run = me()
+            assert run is not None, "the target is asked only while its invocation goes on"
+            return run.settings
+
+        self.target: Target = kind(self.workspace, settings, console=console, dry_run=options.dry_run)
         self._open.callback(self.target.close)
 
     @functools.cached_property
@@ -63,9 +72,9 @@ class Invocation:
             self.console.say("DRY RUN: would start the local AWS and guest.")
             return
         options = dataclasses.replace(self.options, sandbox=True)
-        target = Invocation(self.workspace.root, options, self.console).target
-        assert isinstance(target, LocalSandbox)
-        target.serve()
+        here = Invocation(self.workspace.root, options, self.console)
+        assert isinstance(here.target, LocalSandbox)
+        here.target.serve()
 
     def announce(self) -> Identity:
         """Say in which account and region the task will change things, and refuse the wrong account.

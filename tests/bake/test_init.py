@@ -254,7 +254,7 @@ def test_a_link_is_refused(root: Path) -> None:
 def in_sandbox(root: Path, sandbox: Any) -> tuple[Invocation, dict[str, Any]]:
     """Run the job in *sandbox*; return the invocation and the values by name."""
     run = Invocation(root, Options(sandbox=True), Console("json", out=io.StringIO(), err=io.StringIO()))
-    run.__dict__["sandbox"] = sandbox
+    run.target.__dict__["sandbox"] = sandbox
     run.__dict__["access"] = Access(region="ap-northeast-2", environment={})
     planned = initializing.plan(run, {})
     initializing.finish(run, planned, check=False, yes=False)

@@ -159,7 +159,7 @@ cost:
         ({"instance_type": "g5.xlarg"}, "No price for 'g5.xlarg'"),
         ({"compare": "g5.xlarge,"}, "--compare '' is not a name"),
         ({"regions": "cn-north-1"}, "CNY"),
-        ({"regions": "cn-north-1", "ask_aws": True}, "CNY"),
+        ({"regions": "cn-north-1", "live": True}, "CNY"),
         ({"chart": "a.gif"}, "neither an .svg nor a .png"),
     ],
 )

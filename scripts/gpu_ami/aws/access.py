@@ -103,7 +103,8 @@ def sandbox_environment(endpoint_url: str, *, region: str, home: Path) -> dict[s
     )
 
 
-_making = threading.Lock()
+# A sandbox that nobody refers to any more ends in the midst of anything, also while its thread makes a client here.
+_making = threading.RLock()
 _Key: TypeAlias = "tuple[str, str | None, str | None, Credentials | None, str, str, bool]"
 _clients: dict[_Key, Any] = {}
 
