@@ -37,10 +37,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
-DEFAULT = ["lint", "typing", "tests", "slow", "infra", "e2e", "coverage"]
-
-# One file stays on one worker: its sandbox is started once.
-WORKERS = ("--numprocesses=2", "--dist=loadfile", "--quiet")
+# What differs between Pythons shows on the oldest and the newest; CI looks at those between, too.
+UNIT = [f"tests-{python}" for python in (PYTHONS if IN_CI else dict.fromkeys([PYTHONS[0], PYTHONS[-1]]))]
+DEFAULT = ["lint", "typing", *UNIT, "slow", "infra", "e2e", "coverage"]
+UNIT_MARKS = "not (slow or infra or e2e)"
 
 nox.needs_version = ">=2026.8.10"
 nox.options.default_venv_backend = "uv"
@@ -49,6 +49,17 @@ nox.options.error_on_external_run = True
 nox.options.error_on_missing_interpreters = IN_CI
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = DEFAULT
+
+
+def run_pytest(session: nox.Session, marks: str, *, workers: int, measured: bool = True) -> None:
+    """Run the tests with *marks* side by side, and measure what they cover.
+
+    One file stays on one worker: its sandbox is started once. The files come in the order of the collection, which the
+    conftests make.
+    """
+    program = ("coverage", "run", "-m", "pytest") if measured else ("pytest",)
+    options = (f"--numprocesses={workers}", "--dist=loadfile", "--no-loadscope-reorder", "--quiet", "-m", marks)
+    session.run(*program, *options, *session.posargs)
 
 
 def install(session: nox.Session, *groups: str) -> None:
@@ -90,8 +101,15 @@ def tests(session: nox.Session) -> None:
     """Run the unit tests on each supported Python."""
     install(session, "tests")
     # Measuring costs a third of the time, and one Python covers what the others do.
-    measured = ("coverage", "run", "-m") if session.python == PYTHONS[-1] else ("python", "-m")
-    session.run(*measured, "pytest", *WORKERS, "-m", "not (slow or infra or e2e)", *session.posargs)
+    run_pytest(session, UNIT_MARKS, workers=2, measured=session.python == PYTHONS[-1])
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def lowest(session: nox.Session) -> None:
+    """Run the unit tests on the lowest versions that pyproject.toml allows, and the oldest Python."""
+    lowest = ("--resolution=lowest-direct", f"--python={session.virtualenv.location}")
+    session.run_install("uv", "pip", "install", "--quiet", *lowest, "--editable=.", "--group=tests", external=True)
+    run_pytest(session, UNIT_MARKS, workers=2, measured=False)
 
 
 @nox.session
@@ -99,7 +117,7 @@ def slow(session: nox.Session) -> None:
     """Test the sandbox itself, and every way a run can be cut short; once, not per Python."""
     install(session, "tests")
     setup_tools(session)
-    session.run("coverage", "run", "-m", "pytest", *WORKERS, "-m", "slow", *session.posargs)
+    run_pytest(session, "slow", workers=2)
 
 
 @nox.session
@@ -115,7 +133,7 @@ def infra(session: nox.Session) -> None:
     """Check the template, the shell scripts and the Terraform folder with the real tools."""
     install(session, "tests", "infra")
     setup_tools(session)
-    session.run("pytest", "-m", "infra", *session.posargs)
+    run_pytest(session, "infra", workers=2, measured=False)
 
 
 @nox.session
@@ -123,7 +141,8 @@ def e2e(session: nox.Session) -> None:
     """Run the whole pipeline in the sandbox: real Packer, real Terraform, real scripts."""
     install(session, "tests")
     setup_tools(session)
-    session.run("coverage", "run", "-m", "pytest", *WORKERS, "-m", "e2e", *session.posargs)
+    # They mostly wait: for Packer, Terraform, EC2 and each other.
+    run_pytest(session, "e2e", workers=4)
 
 
 @nox.session(default=False)

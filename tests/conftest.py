@@ -6,6 +6,7 @@ import functools
 import io
 import pickle
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,18 @@ TESTS = Path(__file__).parent
 # Slow, and the same on every Python.
 ONCE = (TESTS / "sandbox", TESTS / "cleanup" / "test_faults.py", TESTS / "bake" / "test_preflight_account.py")
 
+# By their seconds.
+LONGEST_FIRST = (
+    "e2e/test_workflows.py",
+    "e2e/test_apply.py",
+    "e2e/test_failures.py",
+    "e2e/test_rebuilds.py",
+    "e2e/test_places.py",
+    "e2e/test_secrets.py",
+    "e2e/test_interrupted.py",
+    "e2e/test_permissions.py",
+)
+
 
 def pytest_configure() -> None:
     """Let the programs that tests start hear Ctrl-C: a background job of a shell has inherited an ignored SIGINT."""
@@ -44,6 +57,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name in ("infra", "e2e"):
             if item.path.is_relative_to(TESTS / name) and item.get_closest_marker("slow") is None:
                 item.add_marker(name)
+    # Else one worker would run a long file alone at the end. A file's own tests stay in their order.
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (_rank(item.path), -tests[item.path], item.path))
+
+
+def _rank(path: Path) -> int:
+    """Return a file's place among those that are known to take long, whatever the number of their tests."""
+    name = path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else ""
+    return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.bench import applying, downloads, main_job, prewarm, throttling
+from tests.bench import applying, downloads, main_job, prewarm, speedups, throttling
 
 BENCHES: dict[str, Callable[[], bool]] = {
     "list": main_job.listing,
     "sandbox": main_job.sandbox_start,
+    "speedups": speedups.bench,
     "doctor": main_job.doctor,
     "build": main_job.build,
     "apply": applying.main,

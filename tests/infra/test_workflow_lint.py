@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.infra.devtools import ACTIONLINT, go_tool
+from tests.support.workflows.files import workflow
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -47,6 +50,33 @@ def broken(tmp_path: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / "broken.yml").write_text(BROKEN, encoding="utf-8")
     return tmp_path
+
+
+def test_ci_runs_each_session_of_nox_on_every_python() -> None:
+    """A session that is added to the noxfile runs there without a second list; coverage is counted at the end."""
+    jobs_of_ci = workflow("ci.yml")["jobs"]
+    (listing,) = [step["run"] for step in jobs_of_ci["sessions"]["steps"] if step.get("id") == "list"]
+    command = listing.partition("$(")[2].partition(" | ")[0]
+    assert command == "uv run nox --list --json"
+    listed = subprocess.run(
+        [sys.executable, "-m", *command.split()[2:]],
+        cwd=ROOT,
+        env={**os.environ, "CI": "true"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = {each["session"] for each in json.loads(listed.stdout)}
+
+    assert {"lint", "typing", "slow", "infra", "e2e", "coverage"} <= names
+    assert {name for name in names if name.startswith("tests-")} == {
+        f"tests-{python}" for python in ("3.10", "3.11", "3.12", "3.13")
+    }
+    assert '[.[].session] - ["coverage"]' in listing
+    assert jobs_of_ci["linux"]["strategy"]["matrix"]["session"] == "${{ fromJSON(needs.sessions.outputs.names) }}"
+    assert [step["run"] for step in jobs_of_ci["coverage"]["steps"] if "run" in step] == [
+        "uv run nox --session coverage"
+    ]
 
 
 def test_actionlint_finds_nothing() -> None:

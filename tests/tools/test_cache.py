@@ -68,8 +68,9 @@ def test_locked_removes_what_a_killed_run_left(machine: Machine) -> None:
         assert not left.exists()
 
 
-def test_locked_waits_for_the_other_setup_and_says_so(machine: Machine) -> None:
+def test_locked_waits_for_the_other_setup_and_says_so(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two runs in one cache would build everything twice, and trip over each other."""
+    monkeypatch.setattr("gpu_ami.console._HEARTBEAT_S", 0.05)
     machine.cache.root.mkdir()
     taken = threading.Event()
 

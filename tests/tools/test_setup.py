@@ -483,3 +483,17 @@ def test_an_interrupt_ends_both_fetches_and_leaves_nothing(almost: Machine, numb
             os.kill(child, 0)
     assert almost.calls() == ["fetch packer", "fetch packer-plugin-amazon"]
     assert list((almost.cache.root / "tmp").iterdir()) == []
+
+
+def test_after_an_interrupt_no_other_fetch_begins(almost: Machine) -> None:
+    """What Go says as it ends would otherwise start the next one, which nobody would interrupt."""
+    script = 'trap "echo interrupted; exit 1" INT; echo $$ > "$STOCK/stalled"; while :; do sleep 0.05; done'
+    almost.go(GO.replace('    echo "go: downloading', f'    {script}\n    echo "go: downloading', 1))
+
+    with other_process() as process:
+        stalled(almost)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+    assert process.returncode != 0
+    assert almost.calls() == ["fetch packer"]

@@ -11,9 +11,8 @@ from typing import Any
 
 from moto.batch import urls as batch_urls
 from moto.core import responses, utils
-from moto.core.base_backend import AccountSpecificBackend
 from moto.core.loaders import Loader, moto_root
-from moto.core.utils import camelcase_to_underscores, method_names_from_class
+from moto.core.utils import method_names_from_class
 from moto.ec2 import urls as ec2_urls
 from moto.ec2.models.core import TaggedEC2Resource
 from moto.ecr import urls as ecr_urls
@@ -74,12 +73,8 @@ def install() -> None:
     TaggedEC2Resource.get_tags = _tags
     # With a loader for each service moto would look through botocore's folders seven times.
     utils.create_loader = functools.cache(lambda: _Models(extra_search_paths=[moto_root]))
-    # moto lists a class's methods anew for each request: a third of the time that a call takes.
+    # moto lists a class's methods anew for each request: half of the time that a small call takes.
     responses.method_names_from_class = functools.cache(method_names_from_class)
-    responses.camelcase_to_underscores = functools.cache(camelcase_to_underscores)
-    # moto asks botocore for the regions of a service anew for each account.
-    regions = functools.cache(AccountSpecificBackend._generate_regions.__wrapped__)
-    AccountSpecificBackend._generate_regions = lambda _self, service: regions(None, service)
     # Request ids must not use up the seeded numbers that resource ids come from: polls vary from run to run.
     responses.gen_amzn_requestid_long = _note_request_id
 

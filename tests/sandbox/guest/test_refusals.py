@@ -62,10 +62,9 @@ def _call(command: str, inside: Callable[..., Inside]) -> tuple[Inside, int]:
     return here, status
 
 
-@pytest.mark.parametrize("name", _MODULES)
-def test_refusals_over_ssh(name: str, client: Client) -> None:
-    """The tables hold where they are used: in the guest, by a command over SSH."""
-    rows = [row for row in _TABLES[name] if ";" not in row.command]
+def test_a_refusal_of_each_program_over_ssh(client: Client) -> None:
+    """The tables hold where they are used: in the guest, by a command over SSH. tests/e2e asks all rows that way."""
+    rows = [_TABLES[name][0] for name in _MODULES]
 
     answers = client.run_all([row.command for row in rows])
 
