@@ -83,10 +83,11 @@ def setup_tools(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style: ruff's rules and layout."""
+    """Check style and structure: ruff's rules and layout, and which module may import which."""
     install(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", "--no-cache")
 
 
 @nox.session

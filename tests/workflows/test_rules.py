@@ -181,6 +181,7 @@ def test_pre_commit_runs_the_linters_of_ci() -> None:
     for program in (
         "ruff check",
         "ruff format",
+        "lint-imports",
         "mypy",
         "shellcheck",
         "shfmt",
