@@ -16,7 +16,7 @@ import pytest
 
 from gpu_ami.cleanup import journal, local_references, plan_document
 from gpu_ami.cleanup.journal_events import SnapshotOutcome
-from gpu_ami.cleanup.local_receipts import protected_by_receipts
+from gpu_ami.cleanup.local_references import protected_by_receipts
 from gpu_ami.cost import price_table
 from gpu_ami.deploy import history
 from gpu_ami.records import manifest_file, receipt, release

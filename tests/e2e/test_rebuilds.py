@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from moto.ecr.models import ecr_backends
 
-from gpu_ami.aws import family
+from gpu_ami.aws import images
 from gpu_ami.aws.caller import Caller
 from gpu_ami.bake import compare
 from gpu_ami.bake.prepare import prepare
@@ -255,7 +255,7 @@ def test_an_incremental_image_is_what_a_full_bake_makes(
     here: Bench, first: BuildResult, words: tuple[str, ...]
 ) -> None:
     """File by file: a shortcut that leads somewhere else would be found out only by a job."""
-    incremental = family.newest(Caller(here.access, here.access.region), "gpu-batch")
+    incremental = images.newest_of_family(Caller(here.access, here.access.region), "gpu-batch")
     assert incremental is not None
     assert incremental.tags["gpu-ami:chain-length"] == "1"
 

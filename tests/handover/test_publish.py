@@ -10,7 +10,7 @@ import pytest
 
 from gpu_ami.aws import parameters
 from gpu_ami.aws.references.source import ids_in
-from gpu_ami.cleanup.local_receipts import protected_by_receipts
+from gpu_ami.cleanup.local_references import protected_by_receipts
 from gpu_ami.errors import AwsError, PartialError, SafetyError, UsageError
 from gpu_ami.handover import publish
 from gpu_ami.records import receipt

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.cleanup.local_receipts import protected_by_receipts
+from gpu_ami.cleanup.local_references import protected_by_receipts
 from gpu_ami.errors import UsageError
 from gpu_ami.records import receipt as receipts
 from gpu_ami.records.receipt import Change, Receipt, Status

@@ -15,8 +15,10 @@ import msgspec
 
 from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError, making_sense
 from gpu_ami.errors import AwsError
+from gpu_ami.records.tags import FAMILY_TAG, HANDOVER_TAG, PIPELINE_TAG
 
 _GIB = 1024**3
+_LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
 # EC2 takes at most 200 values for a filter.
 _FILTER_VALUES = 200
 _PAGE = 1000
@@ -371,3 +373,14 @@ def _tags(row: Mapping[str, Any]) -> dict[str, str]:
 def _chunks(values: Sequence[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(values), size):
         yield list(values[start : start + size])
+
+
+def newest_of_family(caller: Caller, family: str) -> Image | None:
+    """Return the newest finished AMI of ours in *family* that can be launched; None when there is none.
+
+    Raises:
+        AwsError: EC2 refused, or the list could not be read to its end.
+    """
+    filters = {f"tag:{FAMILY_TAG}": family, "tag-key": HANDOVER_TAG, "state": "available"}
+    finished = [image for image in images_with(caller, filters) if PIPELINE_TAG in image.tags and not image.problems]
+    return max(finished, key=lambda image: (image.created or _LONG_AGO, image.image_id), default=None)

@@ -128,3 +128,18 @@ def wait_for(
         sleep(pause_s)
         waited_s += pause_s
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
+def value_of(caller: Caller, name: str) -> str | None:
+    """Return the value of the SSM parameter *name*; None when there is none.
+
+    Raises:
+        AwsError: SSM refused.
+    """
+    try:
+        answer = caller.call("ssm", "get_parameter", doing=f"read the parameter {name}", Name=name)
+    except RefusedError as exc:
+        if exc.code in _ABSENT:
+            return None
+        raise
+    return str(answer["Parameter"]["Value"])

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from gpu_ami.aws.access import aws_errors
-from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.caller import Caller, RefusedError
 
 _LARGEST_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What lies under an S3 prefix: number of objects and bytes in total."""
+
+    objects: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class ModelObject:
+    """An object under the bucket's models/: its key below that, its size in bytes and its ETag."""
+
+    key: str
+    size_bytes: int
+    etag: str
 
 
 def put_text(caller: Caller, bucket: str, key: str, text: str) -> None:
@@ -62,3 +80,32 @@ def objects(caller: Caller, bucket: str, prefix: str, *, doing: str, **parameter
         **parameters,
     ):
         yield from answer.get("Contents", [])
+
+
+def models_prefix(caller: Caller, bucket: str, *, prefix: str = "models/") -> Prefix | None:
+    """Return how much lies under s3://*bucket*/*prefix*; None when there is no such bucket.
+
+    Raises:
+        AwsError: S3 refused.
+    """
+    try:
+        rows = list(objects(caller, bucket, prefix, doing=f"list s3://{bucket}/{prefix}"))
+    except RefusedError as exc:
+        if exc.code == "NoSuchBucket":
+            return None
+        raise
+    sizes = [int(row["Size"]) for row in rows if not row["Key"].endswith("/")]
+    return Prefix(objects=len(sizes), size_bytes=sum(sizes))
+
+
+def model_objects(caller: Caller, bucket: str, *, prefix: str = "models/") -> list[ModelObject]:
+    """Return what lies under s3://*bucket*/*prefix*, folders left out.
+
+    Raises:
+        AwsError: S3 refused, or there is no such bucket.
+    """
+    return [
+        ModelObject(row["Key"].removeprefix(prefix), int(row["Size"]), str(row["ETag"]))
+        for row in objects(caller, bucket, prefix, doing=f"list s3://{bucket}/{prefix}")
+        if not row["Key"].endswith("/")
+    ]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpu_ami.aws import bake_inputs, family
+from gpu_ami.aws import ecr, images, parameters, s3
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image
 from gpu_ami.bake import fingerprint
@@ -48,7 +48,7 @@ def compare(run: Invocation, job: Job) -> Comparison:
     """Look up what a build would be made from now and compare it with the family's newest finished AMI."""
     wanted = wanted_facts(run, job)
     try:
-        live = family.newest(Caller(run.access, run.settings.region), run.settings.family)
+        live = images.newest_of_family(Caller(run.access, run.settings.region), run.settings.family)
     except AwsError as exc:
         unknown = Difference("live", None, None, f"the live AMI could not be looked up ({str(exc).rstrip('.')})")
         return Comparison(None, wanted, (unknown,))
@@ -79,7 +79,7 @@ def _base(run: Invocation, asked: BuildVariables) -> str:
     if asked.source_ami:
         return asked.source_ami
     name = asked.base_ami_parameter
-    if (found := bake_inputs.parameter(Caller(run.access), name)) is None:
+    if (found := parameters.value_of(Caller(run.access), name)) is None:
         msg = f"{name} does not exist in {run.settings.region}"
         raise AwsError(msg)
     return found
@@ -87,8 +87,8 @@ def _base(run: Invocation, asked: BuildVariables) -> str:
 
 def _image(run: Invocation, asked: BuildVariables) -> str:
     tag, digest = asked.image_tag, asked.image_digest
-    repository = bake_inputs.parse_repository_url(asked.ecr_repository_url)
-    image = bake_inputs.container_image(Caller(run.access), repository, tag=tag, digest=digest)
+    repository = ecr.parse_repository_url(asked.ecr_repository_url)
+    image = ecr.container_image(Caller(run.access), repository, tag=tag, digest=digest)
     if image is None:
         msg = f"{repository.name} has no image {digest or tag}"
         raise AwsError(msg)
@@ -97,7 +97,7 @@ def _image(run: Invocation, asked: BuildVariables) -> str:
 
 def _models(run: Invocation, job: Job) -> str:
     bucket, listed_in = job.variables.models_s3_bucket, job.packer.folder / "models.yaml"
-    objects = family.model_objects(Caller(run.access), bucket) if bucket else []
+    objects = s3.model_objects(Caller(run.access), bucket) if bucket else []
     listed = [(each.key, each.size_bytes, each.etag) for each in objects]
     text = read_text(listed_in, what="list of models") if listed_in.exists() else ""
     written = parse_yaml(text, source=str(listed_in))

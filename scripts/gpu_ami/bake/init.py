@@ -18,7 +18,7 @@ from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError, SafetyError, UsageError
 from gpu_ami.files import check_writable, read_text, write_atomic
 from gpu_ami.invocation import Invocation
-from gpu_ami.terraform import failures, outputs
+from gpu_ami.terraform import failures, state_file
 from gpu_ami.terraform.terraform_command import Terraform
 from gpu_ami.tools import terraform_tools
 from gpu_ami.workspace import Workspace
@@ -143,7 +143,7 @@ def _from_terraform(run: Invocation) -> tuple[dict[str, tuple[str, str]], str]:
     if done.returncode != 0:
         problem = failures.first_problem(failures.errors(done.stdout, done.stderr))
         return {}, f"`terraform output` in {shown} refuses: {problem}"
-    found = outputs.parse(done.stdout)
+    found = state_file.parse_outputs(done.stdout)
     _check_region(run, found, shown)
     named = {name: (found[name], f"terraform output {name}") for name in variables_file.SHAPES if name in found}
     return named, f"{shown} has no such output yet; run `terraform apply` there"

@@ -9,8 +9,8 @@ from decimal import Decimal
 from pathlib import Path
 
 from gpu_ami.cost import svg
-from gpu_ami.cost.arithmetic import Number, total
 from gpu_ami.cost.drawing import Anchor, Area, Dot, Drawing, Line, Point, Rectangle, Shape, Text
+from gpu_ami.cost.figure import Number, total
 from gpu_ami.cost.model import Case
 from gpu_ami.cost.report import CostReport
 from gpu_ami.cost.report_tables import headline

@@ -8,8 +8,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from gpu_ami.cost import coldstart
-from gpu_ami.cost.arithmetic import Number
-from gpu_ami.cost.figure import Figure, Range
+from gpu_ami.cost.figure import Figure, Number, Range
 from gpu_ami.cost.model import Build, Case, Launch, Storage
 from gpu_ami.cost.price_table import MARKETS, Market, PriceTable
 from gpu_ami.cost.specs import SPECS, Spec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from gpu_ami.cost.arithmetic import Number, product
+from gpu_ami.cost.figure import Number, product
 from gpu_ami.cost.model import GP3_FREE_IOPS, GP3_FREE_MIB_S, Build
 from gpu_ami.cost.price_table import Market, PriceTable, load
 from gpu_ami.units import show_duration, show_usd

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from gpu_ami.cost.arithmetic import Number, negative, product, total
+from gpu_ami.cost.figure import Number, negative, product, total
 
 HOURS_PER_MONTH = Decimal(730)
 SECONDS_PER_HOUR = Decimal(3600)

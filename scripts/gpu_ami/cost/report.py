@@ -8,8 +8,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from gpu_ami.cost.arithmetic import Number, as_json, product
-from gpu_ami.cost.figure import Figure
+from gpu_ami.cost.figure import Figure, Number, as_json, product
 from gpu_ami.cost.inputs import PRESETS, CostRequest, Inputs, case_of, gather
 from gpu_ami.cost.model import BreakEven, Case
 from gpu_ami.cost.price_table import STALE_DAYS, PriceTable

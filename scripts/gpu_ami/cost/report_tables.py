@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from gpu_ami.console import Table
-from gpu_ami.cost.arithmetic import Number
+from gpu_ami.cost.figure import Number
 from gpu_ami.cost.model import BreakEven, Case
 from gpu_ami.cost.report import CostReport
 from gpu_ami.cost.whatif import Sensitivity

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from gpu_ami.cost import coldstart
-from gpu_ami.cost.arithmetic import Number, product, total
+from gpu_ami.cost.figure import Number, product, total
 from gpu_ami.cost.inputs import Inputs
 from gpu_ami.cost.model import HOURS_PER_MONTH, BreakEven, Case, time_usd
 

@@ -19,7 +19,7 @@ from gpu_ami.deploy.guard import Facts, Finding, RunningJob, asks_for_provider, 
 from gpu_ami.deploy.root_module import Root, SavedPlan
 from gpu_ami.errors import TerraformError, UsageError
 from gpu_ami.handover import change as changes
-from gpu_ami.handover import target, tfvars
+from gpu_ami.handover import tfvars
 from gpu_ami.handover.eligibility import Expected, blocking
 from gpu_ami.hcl import find
 from gpu_ami.invocation import Invocation
@@ -135,7 +135,7 @@ def handed_over(run: Invocation, file: Path) -> str | None:
     Raises:
         UsageError: The file cannot be read, or holds something else.
     """
-    real = target.resolve(file, run.workspace.root)
+    real = changes.resolve(file, run.workspace.root)
     if not real.exists():
         return None
     variable = run.settings.handover.variable

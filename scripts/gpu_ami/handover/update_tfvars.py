@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError, SafetyError, UsageError
 from gpu_ami.handover import change as changes
-from gpu_ami.handover import conflicts, target, tfvars
+from gpu_ami.handover import conflicts, tfvars
 from gpu_ami.handover.change import Change
 from gpu_ami.handover.eligibility import Code, Expected, Problem, problems
 from gpu_ami.records import manifest_file as manifests
@@ -87,7 +87,7 @@ def plan_hand_over(
     """
     settings = run.settings.handover
     named = Path(file) if file is not None else run.workspace.state / settings.file
-    real = target.resolve(named, run.workspace.root)
+    real = changes.resolve(named, run.workspace.root)
     run.target.check_hand_over(real)
     change = tfvars.plan(real, variable or settings.variable, amis, region=run.settings.region)
     conflicts.check(change)

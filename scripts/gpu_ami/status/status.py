@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
-from gpu_ami.aws import bake_inputs, batch, images
+from gpu_ami.aws import batch, images, parameters
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image
 from gpu_ami.bake import compare, template
@@ -164,7 +164,7 @@ def _parameter(run: Invocation) -> tuple[str | None, str | None]:
     """Return the parameter's name and value; the default name counts only when somebody has published to it."""
     named = getattr(run.settings.handover, "parameter", None)
     name = named or f"/gpu-ami/{run.settings.family}/ami-id"
-    value = bake_inputs.parameter(Caller(run.access), name)
+    value = parameters.value_of(Caller(run.access), name)
     return (name, value) if named or value else (None, None)
 
 
@@ -178,7 +178,7 @@ def _newest_base(run: Invocation, given: Mapping[str, Any]) -> str | None:
     if named := given.get("source_ami"):
         return str(named)
     name = given.get("base_ami_parameter")
-    return bake_inputs.parameter(Caller(run.access), str(name)) if name else None
+    return parameters.value_of(Caller(run.access), str(name)) if name else None
 
 
 def _definitions(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> tuple[batch.JobDefinition, ...]:

@@ -110,3 +110,18 @@ def _address(resource: Mapping[str, Any], key: Any) -> str:
 def _first(values: Any) -> Mapping[str, Any]:
     found: Mapping[str, Any] = values[0] if values else {}
     return found
+
+
+def parse_outputs(text: str) -> dict[str, str]:
+    """Return name to value of the outputs that are strings; secret ones and those without a value are left out.
+
+    Raises:
+        TerraformError: *text* is not what Terraform prints.
+    """
+    try:
+        document = json.loads(text)
+        rows = {name: (row["value"], row.get("sensitive", False)) for name, row in document.items()}
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as exc:
+        msg = f"`terraform output -json` printed {text[:60]!r}, which are no outputs: run it there to see why."
+        raise TerraformError(msg) from exc
+    return {name: value for name, (value, secret) in rows.items() if isinstance(value, str) and not secret}

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import TypeVar
 
 from gpu_ami.aws import capacity, clock, iam, vpc
-from gpu_ami.aws.bake_inputs import Prefix
+from gpu_ami.aws.s3 import Prefix
 from gpu_ami.bake.checks import account as account_checks
 from gpu_ami.bake.checks import builder, disk, programs, sources
 from gpu_ami.bake.checks import network as network_checks

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from gpu_ami.aws import bake_inputs, capacity, iam, images, kms, vpc
+from gpu_ami.aws import capacity, ecr, iam, images, kms, parameters, s3, vpc
 from gpu_ami.aws.access import Access, Identity, identify
 from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.bake.checks.permissions import Scene
@@ -87,7 +87,7 @@ class Facts:
     @_once
     def recommended(self) -> str | None:
         """The AMI that the public parameter names."""
-        found = bake_inputs.parameter(self.caller, self.wanted.base_ami_parameter)
+        found = parameters.value_of(self.caller, self.wanted.base_ami_parameter)
         return found if found is not None and AMI_ID.fullmatch(found) else None
 
     @_once
@@ -102,20 +102,20 @@ class Facts:
                 return None
             raise
 
-    def repository(self) -> bake_inputs.RepositoryUrl:
+    def repository(self) -> ecr.RepositoryUrl:
         """The container image's repository."""
-        return bake_inputs.parse_repository_url(self.wanted.ecr_repository_url)
+        return ecr.parse_repository_url(self.wanted.ecr_repository_url)
 
     @_once
-    def image(self) -> bake_inputs.ContainerImage | None:
+    def image(self) -> ecr.ContainerImage | None:
         """The container image."""
         tag, digest = self.wanted.image_tag, self.wanted.image_digest
-        return bake_inputs.container_image(self.caller, self.repository(), tag=tag, digest=digest)
+        return ecr.container_image(self.caller, self.repository(), tag=tag, digest=digest)
 
     @_once
-    def models(self) -> bake_inputs.Prefix | None:
+    def models(self) -> s3.Prefix | None:
         """What lies under the bucket's models/."""
-        return bake_inputs.models_prefix(self.caller, self.wanted.models_s3_bucket)
+        return s3.models_prefix(self.caller, self.wanted.models_s3_bucket)
 
     @_once
     def subnet(self, subnet_id: str) -> vpc.Subnet | None:

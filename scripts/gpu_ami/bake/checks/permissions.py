@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from gpu_ami.aws.bake_inputs import RepositoryUrl
+from gpu_ami.aws.ecr import RepositoryUrl
 from gpu_ami.aws.iam import Answer
 from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.variables import BuildVariables

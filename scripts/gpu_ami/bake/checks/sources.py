@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from gpu_ami.aws.bake_inputs import ContainerImage, Prefix, RepositoryUrl
+from gpu_ami.aws.ecr import ContainerImage, RepositoryUrl
 from gpu_ami.aws.images import Image
+from gpu_ami.aws.s3 import Prefix
 from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.variables import BuildVariables
 from gpu_ami.units import show_bytes

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.errors import UsageError
-from gpu_ami.handover.target import resolve
+from gpu_ami.handover.change import resolve
 
 
 @pytest.fixture

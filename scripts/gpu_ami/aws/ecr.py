@@ -1,11 +1,10 @@
-"""What a bake needs to exist before it starts, looked up without changing anything."""
+"""ECR: a repository's URL, and the image that a tag or digest names."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from gpu_ami.aws.caller import Caller, RefusedError
-from gpu_ami.aws.s3 import objects
 from gpu_ami.errors import UsageError
 
 
@@ -23,14 +22,6 @@ class ContainerImage:
     """An image in ECR: its immutable digest and its compressed size in bytes."""
 
     digest: str
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """What lies under an S3 prefix: number of objects and bytes in total."""
-
-    objects: int
     size_bytes: int
 
 
@@ -72,34 +63,3 @@ def container_image(caller: Caller, repository: RepositoryUrl, *, tag: str, dige
         raise
     detail = answer["imageDetails"][0]
     return ContainerImage(digest=detail["imageDigest"], size_bytes=int(detail.get("imageSizeInBytes", 0)))
-
-
-def models_prefix(caller: Caller, bucket: str, *, prefix: str = "models/") -> Prefix | None:
-    """Return how much lies under s3://*bucket*/*prefix*; None when there is no such bucket.
-
-    Raises:
-        AwsError: S3 refused.
-    """
-    try:
-        rows = list(objects(caller, bucket, prefix, doing=f"list s3://{bucket}/{prefix}"))
-    except RefusedError as exc:
-        if exc.code == "NoSuchBucket":
-            return None
-        raise
-    sizes = [int(row["Size"]) for row in rows if not row["Key"].endswith("/")]
-    return Prefix(objects=len(sizes), size_bytes=sum(sizes))
-
-
-def parameter(caller: Caller, name: str) -> str | None:
-    """Return the value of the SSM parameter *name*; None when there is none.
-
-    Raises:
-        AwsError: SSM refused.
-    """
-    try:
-        answer = caller.call("ssm", "get_parameter", doing=f"read the parameter {name}", Name=name)
-    except RefusedError as exc:
-        if exc.code in {"ParameterNotFound", "ParameterVersionNotFound"}:
-            return None
-        raise
-    return str(answer["Parameter"]["Value"])

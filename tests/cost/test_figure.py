@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from gpu_ami.cost.arithmetic import as_json, negative, product, total
+from gpu_ami.cost.figure import as_json, negative, product, total
 
 
 def test_an_unknown_part_makes_a_sum_unknown() -> None:
