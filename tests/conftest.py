@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from gpu_ami.console import Console
 from gpu_ami.hcl import parser
@@ -47,6 +48,11 @@ LONGEST_FIRST = (
 def pytest_configure() -> None:
     """Let the programs that tests start hear Ctrl-C: a background job of a shell has inherited an ignored SIGINT."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# On a busy machine an example takes longer than Hypothesis's 200 ms: that says nothing of the code.
+settings.register_profile("untimed", settings(), deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
