@@ -40,7 +40,7 @@ IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 # What differs between Pythons shows on the oldest and the newest; CI looks at those between, too.
 UNIT = [f"tests-{python}" for python in (PYTHONS if IN_CI else dict.fromkeys([PYTHONS[0], PYTHONS[-1]]))]
 DEFAULT = ["lint", "typing", *UNIT, "slow", "infra", "e2e", "coverage"]
-UNIT_MARKS = "not (slow or infra or e2e)"
+UNIT_TESTS = ("not (slow or infra or e2e)", "--ignore=tests/sandbox", "--ignore=tests/infra", "--ignore=tests/e2e")
 
 nox.needs_version = ">=2026.8.10"
 nox.options.default_venv_backend = "uv"
@@ -51,15 +51,15 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = DEFAULT
 
 
-def run_pytest(session: nox.Session, marks: str, *, workers: int, measured: bool = True) -> None:
+def run_pytest(session: nox.Session, marks: str, *where: str, workers: int, measured: bool = True) -> None:
     """Run the tests with *marks* side by side, and measure what they cover.
 
-    One file stays on one worker: its sandbox is started once. The files come in the order of the collection, which the
-    conftests make.
+    One file stays on one worker: its sandbox is started once. The files come in the order that tests/conftest.py
+    makes. *where* keeps pytest from reading the files of other sessions; what is named on the command line beats it.
     """
     program = ("coverage", "run", "-m", "pytest") if measured else ("pytest",)
     options = (f"--numprocesses={workers}", "--dist=loadfile", "--no-loadscope-reorder", "--quiet", "-m", marks)
-    session.run(*program, *options, *session.posargs)
+    session.run(*program, *options, *(session.posargs or where))
 
 
 def install(session: nox.Session, *groups: str) -> None:
@@ -102,7 +102,7 @@ def tests(session: nox.Session) -> None:
     """Run the unit tests on each supported Python."""
     install(session, "tests")
     # Measuring costs a third of the time, and one Python covers what the others do.
-    run_pytest(session, UNIT_MARKS, workers=2, measured=session.python == PYTHONS[-1])
+    run_pytest(session, *UNIT_TESTS, workers=2, measured=session.python == PYTHONS[-1])
 
 
 @nox.session(python=PYTHONS[0], default=False)
@@ -110,7 +110,7 @@ def lowest(session: nox.Session) -> None:
     """Run the unit tests on the lowest versions that pyproject.toml allows, and the oldest Python."""
     lowest = ("--resolution=lowest-direct", f"--python={session.virtualenv.location}")
     session.run_install("uv", "pip", "install", "--quiet", *lowest, "--editable=.", "--group=tests", external=True)
-    run_pytest(session, UNIT_MARKS, workers=2, measured=False)
+    run_pytest(session, *UNIT_TESTS, workers=2, measured=False)
 
 
 @nox.session
@@ -118,7 +118,7 @@ def slow(session: nox.Session) -> None:
     """Test the sandbox itself, and every way a run can be cut short; once, not per Python."""
     install(session, "tests")
     setup_tools(session)
-    run_pytest(session, "slow", workers=2)
+    run_pytest(session, "slow", "--ignore=tests/infra", workers=2)
 
 
 @nox.session
@@ -134,7 +134,7 @@ def infra(session: nox.Session) -> None:
     """Check the template, the shell scripts and the Terraform folder with the real tools."""
     install(session, "tests", "infra")
     setup_tools(session)
-    run_pytest(session, "infra", workers=2, measured=False)
+    run_pytest(session, "infra", "tests/infra", workers=2, measured=False)
 
 
 @nox.session
@@ -143,7 +143,7 @@ def e2e(session: nox.Session) -> None:
     install(session, "tests")
     setup_tools(session)
     # They mostly wait: for Packer, Terraform, EC2 and each other.
-    run_pytest(session, "e2e", workers=4)
+    run_pytest(session, "e2e", "tests/e2e", workers=4)
 
 
 @nox.session(default=False)

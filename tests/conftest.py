@@ -58,16 +58,24 @@ settings.load_profile("untimed")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what one run of all tests needs only once, and what needs the real programs: by the folder it lies in."""
     for item in items:
-        if any(item.path.is_relative_to(place) for place in ONCE):
-            item.add_marker(pytest.mark.slow)
-        for name in ("infra", "e2e"):
-            if item.path.is_relative_to(TESTS / name) and item.get_closest_marker("slow") is None:
-                item.add_marker(name)
+        mark = _mark(item.path)
+        if mark and (mark == "slow" or item.get_closest_marker("slow") is None):
+            item.add_marker(mark)
     # Else one worker would run a long file alone at the end. A file's own tests stay in their order.
     tests = Counter(item.path for item in items)
-    items.sort(key=lambda item: (_rank(item.path), -tests[item.path], item.path))
+    order = {path: place for place, path in enumerate(sorted(tests, key=lambda p: (_rank(p), -tests[p], p)))}
+    items.sort(key=lambda item: order[item.path])
 
 
+@functools.cache
+def _mark(path: Path) -> str:
+    """Return the mark of all tests in a file, by where it lies; empty for a unit test."""
+    if any(path.is_relative_to(place) for place in ONCE):
+        return "slow"
+    return next((name for name in ("infra", "e2e") if path.is_relative_to(TESTS / name)), "")
+
+
+@functools.cache
 def _rank(path: Path) -> int:
     """Return a file's place among those that are known to take long, whatever the number of their tests."""
     name = path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else ""
