@@ -1,6 +1,6 @@
 """The Terraform command lines of the pipeline.
 
-Each that Terraform has JSON diagnostics for asks for them; `trouble` reads them.
+Each that Terraform has JSON diagnostics for asks for them; `failures` reads them.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class Terraform:
     environment: Mapping[str, str]
     provider_mirror: Path | None = None
 
-    def command(self, *words: str) -> Command:
-        """Return ``terraform WORDS`` in the root module."""
-        return Command((str(self.program), *words), cwd=self.folder, env=self.environment)
+    def command(self, *arguments: str) -> Command:
+        """Return ``terraform ARGUMENTS`` in the root module."""
+        return Command((str(self.program), *arguments), cwd=self.folder, env=self.environment)
 
     def fmt(self) -> Command:
         """Check the layout of every file; prints the difference and ends with 3 when there is one."""
         return self.command("fmt", "-check", "-diff", "-recursive", "-no-color")
 
     def init(self, *, backend: bool = False) -> Command:
-        """Install modules and providers; a backend is touched only when asked."""
+        """Install modules and providers; a backend is touched only when requested."""
         mirror = [f"-plugin-dir={self.provider_mirror}"] if self.provider_mirror else []
         without = [] if backend else ["-backend=false"]
         return self.command("init", *without, "-input=false", "-json", "-no-color", *mirror)
@@ -55,7 +55,7 @@ class Terraform:
         return self.command("show", "-json", "-no-color", str(file))
 
     def apply(self, file: Path) -> Command:
-        """Carry out exactly the plan in *file*; asks nothing."""
+        """Carry out exactly the plan in *file*; does not prompt."""
         return self.command("apply", "-input=false", "-json", "-no-color", str(file))
 
     def version(self) -> Command:
