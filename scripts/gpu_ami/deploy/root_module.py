@@ -24,7 +24,7 @@ from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
 from gpu_ami.terraform import backends, failures, plan_file
 from gpu_ami.terraform.plan_file import Planned
-from gpu_ami.terraform.terraform_command import Terraform, sound_environment
+from gpu_ami.terraform.terraform_command import Terraform, terraform_in
 from gpu_ami.tools import terraform_tools
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*=.*", re.DOTALL)
@@ -94,14 +94,10 @@ def prepare(run: Invocation, variables: Sequence[str] = ()) -> Root:
             raise UsageError(msg)
     handed_over = run.workspace.state / run.settings.handover.file
     tools = terraform_tools()
-    if run.options.dry_run:
-        environment: dict[str, str] = {}
-    else:
+    if not run.options.dry_run:
         run.target.stage_terraform(handed_over)
-        environment = run.access.child_environment({"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"})
-    terraform = Terraform(
-        tools.terraform.path, run.workspace.terraform, sound_environment(environment), tools.provider_mirror
-    )
+    environment = (lambda _variables: {}) if run.options.dry_run else run.access.child_environment
+    terraform = terraform_in(run.workspace.terraform, tools, environment)
     return Root(run, terraform, handed_over, tuple(variables))
 
 

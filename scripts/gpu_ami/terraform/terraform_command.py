@@ -5,11 +5,18 @@ Each that Terraform has JSON diagnostics for asks for them; `failures` reads the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpu_ami.process import Command
+
+if TYPE_CHECKING:
+    from gpu_ami.tools.tool import TerraformTools
+
+# No question to Terraform's maker for a newer version, and no hints for a person at a terminal.
+_VARIABLES = {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,21 @@ class Terraform:
         return self.command("state", "pull", "-no-color")
 
 
-def sound_environment(environment: Mapping[str, str]) -> dict[str, str]:
+def terraform_in(
+    folder: Path, tools: TerraformTools, child_environment: Callable[[Mapping[str, str]], Mapping[str, str]]
+) -> Terraform:
+    """Return Terraform in the root module *folder*: the one way in which the pipeline makes it.
+
+    Args:
+        folder: The root module.
+        tools: The program and the mirror of its provider.
+        child_environment: Returns the environment of a child process, with the given variables on top.
+    """
+    environment = _without_missing_settings(child_environment(_VARIABLES))
+    return Terraform(tools.terraform.path, folder, environment, tools.provider_mirror)
+
+
+def _without_missing_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the child's environment without a settings file that is not there: Terraform warns on each call."""
     named = environment.get("TF_CLI_CONFIG_FILE")
     missing = named is not None and not Path(named).expanduser().is_file()
