@@ -28,7 +28,7 @@ from gpu_ami.cleanup.policy import LOCAL_SOURCES, MODES
 from gpu_ami.deploy import guard
 from gpu_ami.invocation import current
 from gpu_ami.status import drift
-from gpu_ami.status.status import LOOKS
+from gpu_ami.status.status import QUERIES
 from gpu_ami.terraform import plan_file
 from tests.support.schemas import objects, problems, problems_of_output, schemas
 
@@ -103,7 +103,7 @@ def _of(items: str, key: str) -> tuple[str, ...]:
         (_enum("plan", *_of("findings", "code")), get_args(guard.Code)),
         (_enum("plan", *_of("environments", "action")), get_args(plan_file.Action)),
         (_enum("status", *_of("drift", "code")), get_args(drift.Code)),
-        (_enum("status", "properties", "skipped", "items"), LOOKS),
+        (_enum("status", "properties", "skipped", "items"), QUERIES),
         (_enum("doctor", "items", "properties", "status"), get_args(CheckStatus)),
         (_enum("cleanup", "$defs", "source"), [*(each.name for each in SOURCES), *LOCAL_SOURCES]),
         (_enum("cleanup", "then", *_of("verdicts", "action")), get_args(decide.Action)),

@@ -38,7 +38,7 @@ def _terraform(folder: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> Pat
     program = folder / "terraform-stand-in"
     program.write_text(f"#!/bin/sh\necho '{state}'\n")
     program.chmod(0o755)
-    found = SimpleNamespace(terraform=SimpleNamespace(path=program))
+    found = SimpleNamespace(terraform=SimpleNamespace(path=program), provider_mirror=None)
     monkeypatch.setattr("gpu_ami.tools.terraform_tools", lambda: found)
     return program
 

@@ -1,4 +1,4 @@
-"""`invoke plan` and `invoke apply` as a whole: what is refused, what is done, what is filed."""
+"""`invoke plan` and `invoke apply` as a whole: what is refused, what is done, what the receipt says."""
 
 from __future__ import annotations
 
@@ -69,9 +69,10 @@ def test_an_apply_moves_reads_back_and_files(terraform: FakeTerraform) -> None:
     assert terraform.live() == {"spot": ami, "on_demand": ami}
     assert terraform.calls == ["init", "plan", "show", "apply"]
     assert done.document["applied"] is True
-    assert [(each["ami_id"], each["status"], each["hydration_mib_per_s"]) for each in done.document["live"]] == [
-        (ami, "VALID", 300)
-    ] * 2
+    assert [
+        (environment["ami_id"], environment["status"], environment["hydration_mib_per_s"])
+        for environment in done.document["live"]
+    ] == [(ami, "VALID", 300)] * 2
     (receipt,) = _receipts(terraform)
     assert {(c.address, c.old, c.new) for c in receipt.changes} == {
         (address("spot"), None, ami),
@@ -126,7 +127,7 @@ def test_the_second_apply_says_what_was_before(terraform: FakeTerraform) -> None
 
     assert terraform.live() == {"spot": second, "on_demand": second}
     assert {(c.old, c.new) for c in _receipts(terraform)[-1].changes} == {(first, second)}
-    assert {each["old_ami"] for each in done.document["environments"]} == {first}
+    assert {environment["old_ami"] for environment in done.document["environments"]} == {first}
 
 
 def test_without_changes_nothing_is_applied_and_nothing_filed(terraform: FakeTerraform) -> None:
@@ -390,7 +391,7 @@ def test_a_plan_file_that_changes_is_not_applied(terraform: FakeTerraform, monke
 
 
 def test_two_applies_at_once(terraform: FakeTerraform) -> None:
-    """The second one is kept out before it looks at anything."""
+    """The second one is kept out before it queries anything."""
     _handed_over(terraform)
     logs = terraform.folder.parent / "logs"
     logs.mkdir()
@@ -400,7 +401,7 @@ def test_two_applies_at_once(terraform: FakeTerraform) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "output", "kind", "words"),
+    ("command", "output", "kind", "message"),
     [
         ("init", complaint("Failed to query available provider packages"), ToolError, "no aws provider"),
         ("plan", LOCKED, TerraformError, "774796fc"),
@@ -409,13 +410,13 @@ def test_two_applies_at_once(terraform: FakeTerraform) -> None:
     ],
 )
 def test_a_failure_before_the_act_leaves_nothing(
-    terraform: FakeTerraform, command: str, output: str, kind: type[Exception], words: str
+    terraform: FakeTerraform, command: str, output: str, kind: type[Exception], message: str
 ) -> None:
     """No receipt, no change; the line says what to do."""
     _handed_over(terraform)
     terraform.fails = {command: output}
 
-    with pytest.raises(kind, match=words):
+    with pytest.raises(kind, match=message):
         _apply(terraform)
 
     assert _receipts(terraform) == []
@@ -447,7 +448,7 @@ def test_a_plan_that_asks_for_init_gets_it(terraform: FakeTerraform) -> None:
 
 
 def test_a_plan_that_init_does_not_mend_fails_in_inits_words(terraform: FakeTerraform) -> None:
-    """Nothing is asked for twice."""
+    """Nothing is requested twice."""
     _handed_over(terraform)
     _plan(terraform)
     terraform.calls.clear()
@@ -483,11 +484,11 @@ def test_a_broken_variables_file_is_named(terraform: FakeTerraform, text: str) -
         _apply(terraform)
 
 
-@pytest.mark.parametrize("word", ["", "x", "=1", "1x=2", "a b=c"])
-def test_a_variable_that_is_none_is_refused(terraform: FakeTerraform, word: str) -> None:
+@pytest.mark.parametrize("variable", ["", "x", "=1", "1x=2", "a b=c"])
+def test_a_variable_that_is_none_is_refused(terraform: FakeTerraform, variable: str) -> None:
     """Terraform would take it for something else."""
     with pytest.raises(UsageError, match="name=value"):
-        _apply(terraform, variables=(word,))
+        _apply(terraform, variables=(variable,))
 
 
 def test_the_wrong_account_is_refused_before_anything_is_planned(terraform: FakeTerraform) -> None:
@@ -501,7 +502,7 @@ def test_the_wrong_account_is_refused_before_anything_is_planned(terraform: Fake
 
 
 def test_the_wrong_account_is_what_a_failed_init_is_about(terraform: FakeTerraform) -> None:
-    """A backend that the other account may not read fails first, in words that lead astray."""
+    """A backend that the other account may not read fails first, with a message that leads astray."""
     _handed_over(terraform)
     terraform.fails = {"init": complaint("AccessDenied")}
 
@@ -514,8 +515,8 @@ def test_a_dry_run_prints_the_commands(terraform: FakeTerraform) -> None:
     done = _apply(terraform, settings={"dry_run": True}, variables=("a=b",))
 
     said = done.err.getvalue()
-    for words in ("terraform init", "plan -out=gpu-ami.tfplan", "-var=a=b", "show -json", "apply -input=false"):
-        assert words in said
+    for arguments in ("terraform init", "plan -out=gpu-ami.tfplan", "-var=a=b", "show -json", "apply -input=false"):
+        assert arguments in said
     assert terraform.calls == []
 
 
@@ -544,7 +545,7 @@ def test_a_failed_apply_says_how_things_stand(terraform: FakeTerraform) -> None:
 
     _apply(terraform)
     assert terraform.live() == {"spot": second, "on_demand": second}
-    assert [each.status for each in _receipts(terraform)] == ["applied", "failed", "applied"]
+    assert [receipt.status for receipt in _receipts(terraform)] == ["applied", "failed", "applied"]
 
 
 def test_terraforms_log_is_for_people(terraform: FakeTerraform) -> None:
@@ -675,8 +676,8 @@ def test_a_killed_publication_is_not_an_apply(terraform: FakeTerraform) -> None:
 
 
 @pytest.fixture
-def looks(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """An update that a job holds up, and how often Batch was asked meanwhile; the job ends at the third look."""
+def polls(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An update that a job holds up, and how often Batch was polled meanwhile; the job ends at the third poll."""
     _handed_over(terraform)
     _apply(terraform)
     _handed_over(terraform, 4)
@@ -689,7 +690,7 @@ def looks(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> list[str
         if len(statuses) == 2:
             job.terminate("done")
         found = real(*given)
-        statuses.append({each.name: each.status for each in found}["gpu-spot"])
+        statuses.append({environment.name: environment.status for environment in found}["gpu-spot"])
         return found
 
     monkeypatch.setattr(batch, "environments", environments)
@@ -697,13 +698,13 @@ def looks(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> list[str
     return statuses
 
 
-def test_an_update_that_outlasts_the_provider_is_waited_for(terraform: FakeTerraform, looks: list[str]) -> None:
+def test_an_update_that_outlasts_the_provider_is_waited_for(terraform: FakeTerraform, polls: list[str]) -> None:
     """Jobs get up to six hours, the provider waits 20 minutes: Terraform's failure is none."""
     done = _apply(terraform)
 
-    assert looks == ["UPDATING", "UPDATING", "VALID", "VALID"]
+    assert polls == ["UPDATING", "UPDATING", "VALID", "VALID"]
     assert terraform.live() == dict.fromkeys(["spot", "on_demand"], terraform.handed_over)
-    assert {each["status"] for each in done.document["live"]} == {"VALID"}
+    assert {environment["status"] for environment in done.document["live"]} == {"VALID"}
     said = done.err.getvalue()
     assert f"Terraform stopped waiting for {address('spot')}" in said
     assert "gpu-spot as their jobs end: 1 h 00 m at most" in said
@@ -728,14 +729,17 @@ def test_batch_may_have_ended_just_then(terraform: FakeTerraform) -> None:
 
 
 def test_an_update_that_batch_gives_up_is_a_failure(
-    terraform: FakeTerraform, looks: list[str], monkeypatch: pytest.MonkeyPatch
+    terraform: FakeTerraform, polls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What Batch shows counts."""
     patched = batch.environments
 
     def environments(*given: Any) -> list[batch.Environment]:
         found = patched(*given)
-        return [replace(each, status="INVALID", reason="no role") if looks[-1] == "VALID" else each for each in found]
+        return [
+            replace(environment, status="INVALID", reason="no role") if polls[-1] == "VALID" else environment
+            for environment in found
+        ]
 
     monkeypatch.setattr(batch, "environments", environments)
 
@@ -745,7 +749,7 @@ def test_an_update_that_batch_gives_up_is_a_failure(
     assert _receipts(terraform)[-1].status == "failed"
 
 
-def test_at_the_end_of_the_wait_it_is_neither_applied_nor_failed(terraform: FakeTerraform, looks: list[str]) -> None:
+def test_at_the_end_of_the_wait_it_is_neither_applied_nor_failed(terraform: FakeTerraform, polls: list[str]) -> None:
     """The line and the receipt say that Batch goes on; the next apply waits again, and completes the receipt."""
     with pytest.raises(TerraformError, match=r"gpu-spot is still UPDATING .*`invoke status`") as caught:
         _apply(terraform, wait_minutes=0)
@@ -764,45 +768,49 @@ def test_at_the_end_of_the_wait_it_is_neither_applied_nor_failed(terraform: Fake
     assert terraform.here.maker.ec2.tags[terraform.handed_over]["gpu-ami:handover"] == "applied"
 
 
-def test_a_receipt_stays_open_while_batch_replaces(terraform: FakeTerraform, looks: list[str]) -> None:
+def test_a_receipt_stays_open_while_batch_replaces(terraform: FakeTerraform, polls: list[str]) -> None:
     """Batch shows the new AMI from the first moment; that is no reason to call it applied."""
     for _ in range(2):
         with pytest.raises(TerraformError, match="still UPDATING"):
             _apply(terraform, wait_minutes=0)
-        del looks[:]  # the job goes on
+        del polls[:]  # the job goes on
 
     assert _receipts(terraform)[-1].status == "started"
 
 
 @pytest.mark.parametrize(
-    ("cause", "kind", "words"),
+    ("cause", "kind", "message"),
     [
         (KeyboardInterrupt(), InterruptedRunError, "Interrupted while Batch still replaced"),
-        (AwsError("ExpiredToken: sign in."), TerraformError, r"could not be asked any more \(ExpiredToken: sign in\)"),
+        (
+            AwsError("ExpiredToken: sign in."),
+            TerraformError,
+            r"could not be queried any more \(ExpiredToken: sign in\)",
+        ),
     ],
 )
 def test_who_stops_waiting_does_not_make_it_fail(
     terraform: FakeTerraform,
-    looks: list[str],
+    polls: list[str],
     monkeypatch: pytest.MonkeyPatch,
     cause: BaseException,
     kind: type[Exception],
-    words: str,
+    message: str,
 ) -> None:
     """Ctrl-C, and a sign-in that ends before six hours do: Batch goes on."""
 
     def raises(*_args: Any, **_more: Any) -> None:
         raise cause
 
-    monkeypatch.setattr(wait, "wait_until_settled", raises)
+    monkeypatch.setattr(wait, "wait_until_ended", raises)
 
-    with pytest.raises(kind, match=rf"{words}.*`invoke status`"):
+    with pytest.raises(kind, match=rf"{message}.*`invoke status`"):
         _apply(terraform)
 
     assert _receipts(terraform)[-1].status == "started"
 
 
-def test_what_waits_for_the_environment_is_said_to_be_left(terraform: FakeTerraform, looks: list[str]) -> None:
+def test_what_waits_for_the_environment_is_said_to_be_left(terraform: FakeTerraform, polls: list[str]) -> None:
     """Terraform leaves out all that depends on what failed: to call that applied would be a lie."""
     terraform.skipped = [change(QUEUE, ("create",), kind=QUEUE, after={})]
 
@@ -812,7 +820,7 @@ def test_what_waits_for_the_environment_is_said_to_be_left(terraform: FakeTerraf
     assert _receipts(terraform)[-1].status == "applied"
 
 
-def test_that_nobody_knows_what_is_left_is_said(terraform: FakeTerraform, looks: list[str]) -> None:
+def test_that_nobody_knows_what_is_left_is_said(terraform: FakeTerraform, polls: list[str]) -> None:
     """The AMI is applied all the same."""
     terraform.during = lambda: terraform.fails.update(plan=LOCKED)
 
@@ -833,11 +841,11 @@ def test_an_environment_that_is_made_is_not_waited_for(terraform: FakeTerraform)
     assert _receipts(terraform)[-1].status == "failed"
 
 
-@pytest.mark.parametrize("word", ["", "-1", "1.5", "²", "soon"])
-def test_a_wait_that_is_no_number_is_refused(word: str) -> None:
-    """Before anything is asked for."""
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "²", "soon"])
+def test_a_wait_that_is_no_number_is_refused(text: str) -> None:
+    """Before anything is queried."""
     with pytest.raises(UsageError, match="--wait 90"):
-        wait.minutes(word)
+        wait.minutes(text)
     assert (wait.minutes(None), wait.minutes("90")) == (None, 90)
 
 

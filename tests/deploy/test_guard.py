@@ -66,14 +66,14 @@ def test_losing_an_environment_or_queue_is_refused(
 
 
 def test_only_the_exact_address_is_allowed() -> None:
-    """A prefix would allow more than was looked at."""
+    """A prefix would allow more than was reviewed."""
     row = change(actions=("create", "delete"), before=values(A), after=values(B))
 
     assert _judge(row, allow_replace=frozenset({SPOT.split("[")[0], "*"})) == [("replaced", SPOT)]
 
 
 def test_the_cause_of_a_replacement_is_named() -> None:
-    """So that it can be mended rather than allowed."""
+    """So that it can be fixed rather than allowed."""
     row = change(actions=("create", "delete"), before=values(A), after=values(B), because=[["service_role"]])
     (found,) = _findings(row)
 
@@ -174,7 +174,7 @@ def test_jobs_that_outlast_the_time_out_stop_the_apply(job: RunningJob, refused:
     """Batch would end them after the 60 minutes of this environment."""
     found = _findings(move(), jobs=(job,))
 
-    assert [each.code for each in found] == (["long-jobs"] if refused else [])
+    assert [finding.code for finding in found] == (["long-jobs"] if refused else [])
     if refused:
         assert "60 min" in found[0].detail
         assert "video (j-1" in found[0].detail

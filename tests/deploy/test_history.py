@@ -58,7 +58,7 @@ def test_at_the_bottom_there_is_nothing_before() -> None:
 
 
 def test_an_apply_after_a_rollback_lies_on_top() -> None:
-    """The mended AMI's way back is the one that was live meanwhile."""
+    """The fixed AMI's way back is the one that was live meanwhile."""
     assert _back(D, (None, A), (A, B), (B, C), (C, B, "rollback"), (B, D)) == B
 
 
@@ -85,7 +85,7 @@ def test_after_a_failed_act_one_back_is_what_was_before_it(status: Status, live:
 
 
 def test_a_failed_act_in_the_middle_does_not_count() -> None:
-    """It was gone on from; what it wanted may never have been live."""
+    """It was gone on from; what it was to apply may never have been live."""
     assert _back(D, (None, A), (A, B), (B, C, "apply", "failed"), (B, D)) == B
 
 
@@ -110,7 +110,7 @@ def test_environments_that_agree_go_back_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "words"),
+    ("steps", "message"),
     [
         ([], "no compute environment"),
         ([Step("a", A, None)], "No receipt knows"),
@@ -118,7 +118,7 @@ def test_environments_that_agree_go_back_together() -> None:
         ([Step("a", B, A), Step("b", C, None)], "different AMIs"),
     ],
 )
-def test_without_one_target_rollback_asks_for_one(steps: list[Step], words: str) -> None:
+def test_without_one_target_rollback_asks_for_one(steps: list[Step], message: str) -> None:
     """Nothing is guessed."""
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=message):
         agreed_target(steps)

@@ -39,7 +39,7 @@ def _live(**more: Any) -> Live:
     ],
 )
 def test_what_differs_is_named(more: dict[str, Any], problem: str | None) -> None:
-    """AWS's own word counts."""
+    """What AWS shows counts."""
     import re
 
     found = _live(**more).problems()

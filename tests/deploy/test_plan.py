@@ -60,7 +60,7 @@ def test_what_is_no_ami_is_named_with_its_line(terraform: FakeTerraform, name: s
 
 
 @pytest.mark.parametrize(
-    ("name", "bad", "mended"),
+    ("name", "bad", "fixed"),
     [
         ("gpu-ami.auto.tfvars.json", '{"gpu_ami_id": "TODO"}', '{"gpu_ami_id": null}'),
         ("gpu-ami.auto.tfvars.json", '{"gpu_ami_id": 5}', '{"gpu_ami_id": null}'),
@@ -68,7 +68,7 @@ def test_what_is_no_ami_is_named_with_its_line(terraform: FakeTerraform, name: s
         ("x.auto.tfvars", "gpu_ami_id = var.other\n", "gpu_ami_id = null\n"),
     ],
 )
-def test_what_is_advised_about_it_works(terraform: FakeTerraform, name: str, bad: str, mended: str) -> None:
+def test_what_is_advised_about_it_works(terraform: FakeTerraform, name: str, bad: str, fixed: str) -> None:
     """Advice that a command refuses sends people in a circle."""
     file = terraform.folder / name
     run = task(terraform.here, terraform.folder.parent, handover=Handover(file=f"terraform/{name}")).run
@@ -78,7 +78,7 @@ def test_what_is_advised_about_it_works(terraform: FakeTerraform, name: str, bad
         handed_over(run, file)
     with pytest.raises(UsageError):
         update_tfvars.plan_hand_over(run, {REGION: A})
-    file.write_text(mended)
+    file.write_text(fixed)
 
     assert update_tfvars.plan_hand_over(run, {REGION: A}).new == A
 

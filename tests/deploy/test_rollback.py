@@ -45,7 +45,7 @@ def test_it_goes_back_one_and_says_so(terraform: FakeTerraform, amis: list[str])
     assert done.document["ami_id"] == amis[1]
     receipt = receipts.load(terraform.folder / "receipts")[-1].receipt
     assert (receipt.action, receipt.status) == ("rollback", "applied")
-    assert {(each.old, each.new) for each in receipt.changes} == {(amis[2], amis[1])}
+    assert {(change.old, change.new) for change in receipt.changes} == {(amis[2], amis[1])}
 
 
 def test_twice_goes_back_two_and_then_no_further(terraform: FakeTerraform, amis: list[str]) -> None:

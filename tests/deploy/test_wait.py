@@ -10,7 +10,7 @@ from gpu_ami.aws import batch
 from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller
 from gpu_ami.deploy import wait
-from gpu_ami.deploy.wait import UnsettledError
+from gpu_ami.deploy.wait import OutcomeUnknownError
 from gpu_ami.errors import TerraformError
 from tests.support.environments import environment
 
@@ -33,7 +33,7 @@ def _wait(monkeypatch: pytest.MonkeyPatch, *statuses: str, limit_s: float = 30 *
         return [environment(left.pop(0) if len(left) > 1 else left[0])]
 
     monkeypatch.setattr(batch, "environments", environments)
-    wait.wait_until_settled(
+    wait.wait_until_ended(
         Caller(Access(region="r"), "r"),
         ["gpu"],
         note=notes.append,
@@ -47,7 +47,7 @@ def _wait(monkeypatch: pytest.MonkeyPatch, *statuses: str, limit_s: float = 30 *
 
 @pytest.mark.parametrize("end", ["VALID", "INVALID"])
 def test_it_waits_until_batch_has_decided(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
-    """An update takes minutes; each look is noted."""
+    """An update takes minutes; each poll is noted."""
     notes, clock = _wait(monkeypatch, "UPDATING", "UPDATING", end)
 
     assert notes == ["gpu is UPDATING", "gpu is UPDATING"]
@@ -65,7 +65,7 @@ def test_without_time_it_looks_once(monkeypatch: pytest.MonkeyPatch) -> None:
     notes, _ = _wait(monkeypatch, "VALID", limit_s=0)
     assert notes == []
 
-    with pytest.raises(UnsettledError, match="still UPDATING"):
+    with pytest.raises(OutcomeUnknownError, match="still UPDATING"):
         _wait(monkeypatch, "UPDATING", limit_s=0)
 
 

@@ -46,14 +46,14 @@ class GitHub:
         assert self.runner.outputs
         return self.runner.outputs.read_text(encoding="utf-8").splitlines() if self.runner.outputs.exists() else []
 
-    def called(self, *words: str) -> list[str]:
-        """Return the calls of gh that begin with *words*."""
+    def called(self, *arguments: str) -> list[str]:
+        """Return the calls of gh that begin with *arguments*."""
         lines = self.calls.read_text(encoding="utf-8").splitlines() if self.calls.exists() else []
-        return [line for line in lines if line.startswith(" ".join(words))]
+        return [line for line in lines if line.startswith(" ".join(arguments))]
 
-    def git(self, *words: str, cwd: Path | None = None) -> str:
+    def git(self, *arguments: str, cwd: Path | None = None) -> str:
         """Run git and return what it says."""
-        done = subprocess.run(["git", *words], cwd=cwd or self.clone, capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", *arguments], cwd=cwd or self.clone, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.errors import UsageError
-from gpu_ami.github.collect import Places, collect, document_in
+from gpu_ami.github.collect import RunFiles, collect, document_in
 from gpu_ami.workspace import Workspace
 from tests.github.conftest import HANDOVER, GitHub
 
@@ -33,12 +33,12 @@ def gathered(github: GitHub, document: dict[str, Any], *, new: str | None, befor
     if new is not None:
         (workspace.state / HANDOVER).write_text(new)
     old = github.clone / HANDOVER if before else None
-    places = Places(workspace, HANDOVER, old, root / "artifacts")
-    return collect(document, "Use the new AMI", places, github.runner), places.artifacts
+    files = RunFiles(workspace, HANDOVER, old, root / "artifacts")
+    return collect(document, "Use the new AMI", files, github.runner), files.artifacts
 
 
 def test_a_build_leaves_all_that_the_next_job_needs(github: GitHub) -> None:
-    """The file to commit, words for people, and the records."""
+    """The file to commit, a text for people, and the records."""
     changed, folder = gathered(github, BUILD, new='{\n  "gpu_ami_id": "ami-0bbbbbbbbbbbbbbbb"\n}\n')
 
     assert changed

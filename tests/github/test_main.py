@@ -1,4 +1,4 @@
-"""The door: each command in a repository, its words and its exit code."""
+"""The entry point: each command in a repository, its output and its exit code."""
 
 from __future__ import annotations
 

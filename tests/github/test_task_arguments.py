@@ -1,18 +1,18 @@
-"""The inputs of a workflow become words of a task, and nothing else."""
+"""The inputs of a workflow become arguments of a task, and nothing else."""
 
 from __future__ import annotations
 
 import pytest
 
 from gpu_ami.errors import UsageError
-from gpu_ami.github.task_arguments import task_words
+from gpu_ami.github.task_arguments import invoke_arguments
 
 
 def test_a_schedule_has_no_inputs_and_builds_if_stale() -> None:
     """Every input is an empty text then."""
     names = ("MARKET", "IMAGE_TAG", "INCREMENTAL", "REBUILD", "DRY_RUN")
 
-    assert task_words("build", {f"INPUT_{name}": "" for name in names}) == ["build", "--if-stale"]
+    assert invoke_arguments("build", {f"INPUT_{name}": "" for name in names}) == ["build", "--if-stale"]
 
 
 def test_every_input_reaches_the_build() -> None:
@@ -25,7 +25,7 @@ def test_every_input_reaches_the_build() -> None:
         "INPUT_DRY_RUN": "true",
     }
 
-    assert task_words("build", env) == [
+    assert invoke_arguments("build", env) == [
         *("build", "--var", "spot=true", "--var", "image_tag=v2"),
         *("--incremental", "--dry-run"),
     ]
@@ -35,18 +35,18 @@ def test_doctor_looks_at_what_will_be_built() -> None:
     """The same image and market, but none of the build's own flags."""
     env = {"INPUT_IMAGE_TAG": "v2", "INPUT_INCREMENTAL": "true", "INPUT_MARKET": "on-demand"}
 
-    assert task_words("doctor", env) == ["doctor", "--var", "image_tag=v2"]
+    assert invoke_arguments("doctor", env) == ["doctor", "--var", "image_tag=v2"]
 
 
 def test_a_hostile_tag_stays_one_word() -> None:
     """Whoever may start the workflow may not run code in it."""
     hostile = '"; aws iam create-user; echo $(env) --yes'
 
-    assert task_words("doctor", {"INPUT_IMAGE_TAG": hostile})[-1] == f"image_tag={hostile}"
+    assert invoke_arguments("doctor", {"INPUT_IMAGE_TAG": hostile})[-1] == f"image_tag={hostile}"
 
 
 @pytest.mark.parametrize(("name", "value"), [("INPUT_MARKET", "reserved"), ("INPUT_DRY_RUN", "yes")])
 def test_an_unknown_choice_is_refused(name: str, value: str) -> None:
     """A called workflow's inputs are free text: `yes` for a dry run must not build."""
     with pytest.raises(UsageError, match=value):
-        task_words("build", {name: value})
+        invoke_arguments("build", {name: value})

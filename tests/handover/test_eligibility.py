@@ -34,7 +34,7 @@ def test_our_own_available_ami_may_go() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "code", "words"),
+    ("changed", "code", "message"),
     [
         ({"state": "pending"}, "pending", "aws ec2 wait image-available --image-ids ami-12345678"),
         ({"state": "failed", "state_reason": "out of space"}, "state", r"is failed \(out of space\), so no instance"),
@@ -47,12 +47,12 @@ def test_our_own_available_ami_may_go() -> None:
         ({"deprecated_at": NOW}, "deprecated", "is deprecated since 2026-11-24"),
     ],
 )
-def test_what_speaks_against_an_ami_is_said(changed: dict[str, Any], code: str, words: str) -> None:
+def test_what_speaks_against_an_ami_is_said(changed: dict[str, Any], code: str, message: str) -> None:
     """Each one alone is enough, and says what to do."""
     (found,) = problems(GOOD.region, msgspec.structs.replace(GOOD, **changed), EXPECTED)
 
     assert found.code == code
-    assert re.search(words, found.text)
+    assert re.search(message, found.text)
 
 
 def test_an_ami_that_ec2_does_not_show_is_gone() -> None:
@@ -63,7 +63,7 @@ def test_an_ami_that_ec2_does_not_show_is_gone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kept", "words"),
+    ("kept", "message"),
     [
         (None, "was it deregistered"),
         (True, "a sandbox that has ended made it; run `invoke build`"),
@@ -73,18 +73,18 @@ def test_an_ami_that_ec2_does_not_show_is_gone() -> None:
         ),
     ],
 )
-def test_in_the_sandbox_the_ami_went_with_its_sandbox(kept: bool | None, words: str) -> None:
+def test_in_the_sandbox_the_ami_went_with_its_sandbox(kept: bool | None, message: str) -> None:
     """Nobody deregistered it: a newcomer would look for it in vain, and make the next one in vain too."""
     (found,) = problems("ap-northeast-2", None, dataclasses.replace(EXPECTED, kept=kept))
 
-    assert words in found.text
+    assert message in found.text
 
 
 def test_everything_is_said_at_once() -> None:
     """A person should not find one problem after the other."""
     bad = msgspec.structs.replace(GOOD, state="pending", architecture="arm64", tags={})
 
-    assert [each.code for each in problems(GOOD.region, bad, EXPECTED)] == ["pending", "foreign", "architecture"]
+    assert [problem.code for problem in problems(GOOD.region, bad, EXPECTED)] == ["pending", "foreign", "architecture"]
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_apply_refuses_only_what_batch_could_not_use(changed: dict[str, Any], bl
     """An AMI that is live and has only grown old must be appliable again, or nothing else could be changed."""
     found = blocking(GOOD.region, msgspec.structs.replace(GOOD, **changed), EXPECTED)
 
-    assert [each.code for each in found] == blocks
-    assert [each.code for each in blocking(GOOD.region, None, EXPECTED)] == ["gone"]
+    assert [problem.code for problem in found] == blocks
+    assert [problem.code for problem in blocking(GOOD.region, None, EXPECTED)] == ["gone"]
 
 
 def test_an_architecture_that_was_not_looked_up_is_no_problem() -> None:
-    """`apply` does not ask for it; unknown is not wrong here, as Terraform and not the settings names the types."""
+    """`apply` does not query it; unknown is not wrong here, as Terraform and not the settings names the types."""
     unknown = dataclasses.replace(EXPECTED, architectures=None)
 
     assert problems(GOOD.region, msgspec.structs.replace(GOOD, architecture="arm64"), unknown) == []

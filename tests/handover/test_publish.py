@@ -35,10 +35,10 @@ def image(here: World) -> SandboxAmi:
     return here.image(0)
 
 
-def _publish(here: World, root: Path, **words: Any) -> Task:
-    done = task(here, root, **words.pop("settings", {}))
-    sleep = words.pop("sleep", lambda _seconds: None)
-    publish.run(done.run, publish.Request(**words), sleep=sleep)
+def _publish(here: World, root: Path, **arguments: Any) -> Task:
+    done = task(here, root, **arguments.pop("settings", {}))
+    sleep = arguments.pop("sleep", lambda _seconds: None)
+    publish.run(done.run, publish.Request(**arguments), sleep=sleep)
     return done
 
 
@@ -82,8 +82,8 @@ def test_the_value_before_is_in_the_receipt(here: World, tmp_path: Path, image: 
     _, filed = _receipts(tmp_path)
     assert filed.receipt.changes == (Change(address=f"ssm:{REGION}:{NAME}", old=before.id, new=image.id),)
     assert (filed.receipt.action, filed.receipt.status) == ("publish", "applied")
-    kept = protected_by_receipts((each.path.name, each.path.read_text()) for each in _receipts(tmp_path))
-    assert {each.target for each in kept} == {before.id, image.id}
+    kept = protected_by_receipts((stored.path.name, stored.path.read_text()) for stored in _receipts(tmp_path))
+    assert {reference.target for reference in kept} == {before.id, image.id}
 
 
 def test_an_equal_value_is_left_alone(here: World, tmp_path: Path, image: SandboxAmi) -> None:
@@ -119,11 +119,11 @@ def test_each_region_of_a_manifest_gets_its_ami(here: World, tmp_path: Path, ima
     assert _value(here, "/golden", OTHER_REGION)["Value"] == other.id
     assert [row["region"] for row in done.document["regions"]] == [REGION, OTHER_REGION]
     assert done.document["new"] == image.id
-    assert {each.receipt.changes[0].address for each in _receipts(tmp_path)} == {
+    assert {stored.receipt.changes[0].address for stored in _receipts(tmp_path)} == {
         f"ssm:{REGION}:/golden",
         f"ssm:{OTHER_REGION}:/golden",
     }
-    assert {each.receipt.manifest for each in _receipts(tmp_path)} == {"m.json"}
+    assert {stored.receipt.manifest for stored in _receipts(tmp_path)} == {"m.json"}
 
 
 def test_every_region_is_looked_at_before_one_is_changed(here: World, tmp_path: Path, image: SandboxAmi) -> None:
@@ -141,7 +141,7 @@ def test_every_region_is_looked_at_before_one_is_changed(here: World, tmp_path: 
 
 
 def test_an_ami_that_would_not_do_is_not_published(here: World, tmp_path: Path, image: SandboxAmi) -> None:
-    """The same look as for the Terraform variable."""
+    """The same check as for the Terraform variable."""
     image._state = "pending"
 
     with pytest.raises(SafetyError, match="is still pending"):
@@ -159,8 +159,8 @@ def test_a_value_that_ssm_drops_is_an_error(here: World, tmp_path: Path, image: 
 
     _, filed = _receipts(tmp_path)
     assert (filed.receipt.status, "drops in silence" in str(filed.receipt.note)) == ("failed", True)
-    kept = protected_by_receipts((each.path.name, each.path.read_text()) for each in _receipts(tmp_path))
-    assert image.id in {each.target for each in kept}
+    kept = protected_by_receipts((stored.path.name, stored.path.read_text()) for stored in _receipts(tmp_path))
+    assert image.id in {reference.target for reference in kept}
 
 
 def test_a_killed_run_leaves_a_receipt_that_says_so(
@@ -187,7 +187,7 @@ def test_the_next_run_completes_a_killed_ones_receipt(
 ) -> None:
     """By what the parameter shows now, so that clean-up knows for certain again."""
 
-    def killed(*_words: object, **_more: object) -> None:
+    def killed(*_arguments: object, **_more: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ssm, "VALIDATION_S", seconds)
@@ -202,7 +202,7 @@ def test_the_next_run_completes_a_killed_ones_receipt(
     first, *others = _receipts(tmp_path)
     assert first.receipt.status == status
     assert "cut short" in str(first.receipt.note)
-    assert [each.receipt.status for each in others] == ([] if status == "applied" else ["applied"])
+    assert [stored.receipt.status for stored in others] == ([] if status == "applied" else ["applied"])
 
 
 def test_a_stacks_parameter_is_published_with_a_warning(here: World, tmp_path: Path, image: SandboxAmi) -> None:
@@ -233,14 +233,16 @@ def test_the_wrong_account_is_refused(here: World, tmp_path: Path, image: Sandbo
 
 
 @pytest.mark.parametrize(
-    ("words", "problem"),
+    ("arguments", "problem"),
     [({"ami": "ami-1"}, "is not an AMI id"), ({"ami": "ami-12345678", "parameter": "/aws/x"}, "is no parameter name")],
 )
-def test_bad_usage_is_refused_before_any_call(here: World, tmp_path: Path, words: dict[str, str], problem: str) -> None:
+def test_bad_usage_is_refused_before_any_call(
+    here: World, tmp_path: Path, arguments: dict[str, str], problem: str
+) -> None:
     """Neither the network nor credentials are needed to see a slip."""
     before = here.calls()
     with pytest.raises(UsageError, match=problem):
-        _publish(here, tmp_path, **words)
+        _publish(here, tmp_path, **arguments)
     assert here.calls() == before
 
 
@@ -284,7 +286,7 @@ def test_a_killed_runs_receipt_is_completed_in_the_bucket(
 ) -> None:
     """It may have been another machine's run, whose file is not here."""
 
-    def killed(*_words: object, **_more: object) -> None:
+    def killed(*_arguments: object, **_more: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -60,7 +60,7 @@ def test_a_receipt_is_in_both_places(terraform: FakeTerraform, s3: Any) -> None:
 def test_the_bucket_knows_before_the_act(terraform: FakeTerraform, s3: Any) -> None:
     """A runner that dies takes its files along."""
     seen: list[str] = []
-    terraform.during = lambda: seen.extend(each["status"] for each in _objects(s3).values())
+    terraform.during = lambda: seen.extend(receipt["status"] for receipt in _objects(s3).values())
 
     _apply(terraform)
 
@@ -87,7 +87,7 @@ def test_a_receipt_that_cannot_be_completed_hides_nothing(terraform: FakeTerrafo
         _apply(terraform, 4)
 
     terraform.here.aws.gate.clear()
-    assert sorted(each["status"] for each in _objects(s3).values()) == ["applied", "started"]
+    assert sorted(receipt["status"] for receipt in _objects(s3).values()) == ["applied", "started"]
 
 
 def test_rollback_reads_what_another_machine_filed(terraform: FakeTerraform, s3: Any) -> None:

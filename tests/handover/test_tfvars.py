@@ -242,7 +242,7 @@ def test_a_change_in_between_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_file_that_another_run_writes_is_left_to_it(tmp_path: Path) -> None:
-    """Between its look at the file and its write nobody else may write."""
+    """Between its read of the file and its write nobody else may write."""
     from filelock import FileLock
 
     file = _file(tmp_path, f'gpu_ami_id = "{OLD}"\n', "x.tfvars")
@@ -278,7 +278,7 @@ _JSON = st.recursive(
 def test_every_json_file_is_read_with_its_places(
     values: dict[str, object], indent: int | str | None, wide: bool
 ) -> None:
-    """Places come from a reader of our own, so it must agree with Python's on every text."""
+    """Locations come from a reader of our own, so it must agree with Python's on every text."""
     document = parse_json(json.dumps({**values, "id": OLD}, indent=indent, ensure_ascii=wide), "f")
 
     found = find(document, ("id",))

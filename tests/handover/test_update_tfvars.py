@@ -1,4 +1,4 @@
-"""`invoke update-tfvars`: the look at the AMI, the file, the answer."""
+"""`invoke update-tfvars`: the check of the AMI, the file, the output."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def image(here: World) -> SandboxAmi:
     return here.image(0)
 
 
-def _hand_over(here: World, root: Path, *, verified: bool = True, check: bool = False, **words: Any) -> Task:
-    done = task(here, root, **words.pop("settings", {}))
-    amis = update_tfvars.chosen_amis(done.run, manifest=words.pop("manifest", None), ami=words.pop("ami", None))
+def _hand_over(here: World, root: Path, *, verified: bool = True, check: bool = False, **arguments: Any) -> Task:
+    done = task(here, root, **arguments.pop("settings", {}))
+    amis = update_tfvars.chosen_amis(done.run, manifest=arguments.pop("manifest", None), ami=arguments.pop("ami", None))
     update_tfvars.hand_over(
-        done.run, update_tfvars.plan_hand_over(done.run, amis, **words), verified=verified, check=check
+        done.run, update_tfvars.plan_hand_over(done.run, amis, **arguments), verified=verified, check=check
     )
     return done
 
@@ -81,7 +81,7 @@ def test_an_ami_that_would_not_do_is_refused(
     with pytest.raises(SafetyError, match=f"The AMI {image.id} .*{problem}") as caught:
         _hand_over(here, tmp_path, ami=image.id)
 
-    assert "--no-verify skips this look" in str(caught.value)
+    assert "--no-verify skips this check" in str(caught.value)
     assert not (tmp_path / "terraform").exists()
     _hand_over(here, tmp_path, ami=image.id, verified=False)
     assert image.id in (tmp_path / "terraform" / "gpu-ami.auto.tfvars.json").read_text()
@@ -92,13 +92,13 @@ def test_each_region_is_looked_up_where_it_is(here: World, tmp_path: Path, image
     other = other_region(here).image(0)
     file = tmp_path / "x.tfvars"
     file.write_text(f'gpu_ami_ids = {{\n  {REGION} = null # Seoul\n  {OTHER_REGION} = ""\n}}\n')
-    words: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "manifest": _manifest(tmp_path, {REGION: image.id, OTHER_REGION: other.id}),
         "file": str(file),
         "variable": "gpu_ami_ids",
     }
 
-    done = _hand_over(here, tmp_path, **words)
+    done = _hand_over(here, tmp_path, **arguments)
 
     assert (
         file.read_text()
@@ -107,19 +107,19 @@ def test_each_region_is_looked_up_where_it_is(here: World, tmp_path: Path, image
     assert done.document["new"] == {REGION: image.id, OTHER_REGION: other.id}
     del other_region(here).ec2.amis[other.id]
     with pytest.raises(SafetyError, match=f"The AMI {other.id} does not exist in {OTHER_REGION}"):
-        _hand_over(here, tmp_path, **words)
+        _hand_over(here, tmp_path, **arguments)
 
 
 def test_a_region_map_in_a_table(here: World, tmp_path: Path, image: SandboxAmi) -> None:
-    """One row per entry, and a word on those that stay."""
+    """One row per entry, and a line on those that stay."""
     (tmp_path / "x.tfvars.json").write_text(f'{{"m": {{"{REGION}": "ami-11111111", "eu-west-1": "ami-22222222"}}}}')
-    words: dict[str, Any] = {"ami": image.id, "file": str(tmp_path / "x.tfvars.json"), "variable": "m"}
+    arguments: dict[str, Any] = {"ami": image.id, "file": str(tmp_path / "x.tfvars.json"), "variable": "m"}
 
-    done = _hand_over(here, tmp_path, settings={"output": "table"}, **words)
+    done = _hand_over(here, tmp_path, settings={"output": "table"}, **arguments)
 
     assert f'm["{REGION}"]' in done.out.getvalue()
     assert "m keeps its other entries: eu-west-1." in done.err.getvalue()
-    again = _hand_over(here, tmp_path, **words)
+    again = _hand_over(here, tmp_path, **arguments)
     assert f"has m = {image.id} already; left alone" in again.err.getvalue()
 
 

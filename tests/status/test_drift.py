@@ -123,7 +123,7 @@ def _other(**more: Any) -> Seen:
 )
 def test_each_difference_has_its_code(seen: Seen, codes: list[str]) -> None:
     """A script, and a person, must know which one it is."""
-    assert [each.code for each in find(seen)] == codes
+    assert [drift.code for drift in find(seen)] == codes
 
 
 def test_a_difference_says_what_and_what_to_do() -> None:
@@ -149,8 +149,8 @@ def test_an_ami_that_is_gone_is_not_to_be_handed_over(kept: bool | None, advice:
 
     there = {**gone, B: _image(B)}
 
-    (found,) = [each for each in find(_seen(manifest_ami=B, images=gone, kept=kept)) if each.subject == "manifest"]
-    (other,) = [each for each in find(_seen(manifest_ami=B, images=there, kept=kept)) if each.subject == "manifest"]
+    (found,) = [drift for drift in find(_seen(manifest_ami=B, images=gone, kept=kept)) if drift.subject == "manifest"]
+    (other,) = [drift for drift in find(_seen(manifest_ami=B, images=there, kept=kept)) if drift.subject == "manifest"]
 
     assert found.code == "not-handed-over"
     assert found.advice.startswith(advice)
@@ -165,7 +165,7 @@ def test_each_environment_is_looked_at() -> None:
 
     found = find(_seen(_environment(), second, images=images))
 
-    assert [(each.code, each.subject) for each in found] == [("not-applied", "spot")]
+    assert [(drift.code, drift.subject) for drift in found] == [("not-applied", "spot")]
 
 
 def test_an_image_that_is_not_known_is_said_of_the_ami() -> None:
@@ -178,16 +178,16 @@ def test_an_image_that_is_not_known_is_said_of_the_ami() -> None:
     assert (found.subject, "a:1, b:1" in found.detail, "invoke build" in found.advice) == (A, True, True)
     # Nothing to compare with, or said already.
     assert find(_seen(images={A: unknown}, definitions=())) == ()
-    assert [each.code for each in find(_seen(images={A: unknown}, definitions=[tagged]))] == ["image-unknown"]
+    assert [drift.code for drift in find(_seen(images={A: unknown}, definitions=[tagged]))] == ["image-unknown"]
 
 
 def test_an_ami_that_was_not_looked_up_is_not_called_unknown() -> None:
-    """The look that failed is said, once."""
-    assert [each.code for each in find(_seen(images={}, failed={"images": "denied"}))] == ["look-failed"]
+    """The query that failed is said, once."""
+    assert [drift.code for drift in find(_seen(images={}, failed={"images": "denied"}))] == ["look-failed"]
 
 
 def test_without_a_hand_over_nothing_is_expected() -> None:
-    """A checkout that never handed over: the environments are still looked at."""
+    """A checkout that never handed over: the environments are still queried."""
     assert find(_seen(expected_ami=None, manifest_ami=None)) == ()
 
 
@@ -221,7 +221,7 @@ def test_an_ami_says_what_it_was_made_of_by_its_tags(
 
 @pytest.mark.parametrize(("template", "where"), [("lt-1", "launch template lt-1 version 2"), (None, "its instances")])
 def test_the_template_that_does_not_hydrate_is_named(template: str | None, where: str) -> None:
-    """There is where to mend it."""
+    """There is where to fix it."""
     (found,) = find(_other(template=template, rate_mib_s=None, recorded_rate=None))
 
     assert found.detail.startswith(f"{where} sets no volume initialization rate")

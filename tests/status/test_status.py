@@ -1,4 +1,4 @@
-"""`invoke status` as a whole: what it shows, what it calls drift, and what it does when it cannot look."""
+"""`invoke status` as a whole: what it shows, what it calls drift, and what it does when it cannot query."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ def _drift(terraform: FakeTerraform, *skip: str, **settings: Any) -> list[tuple[
     done = task(terraform.here, terraform.folder.parent, **settings)
     with pytest.raises(DifferenceError, match="Not in step"):
         status.run(done.run, status.Request(skip=skip))
-    return [(each["code"], each["subject"]) for each in done.document["drift"]]
+    return [(drift["code"], drift["subject"]) for drift in done.document["drift"]]
 
 
 def test_in_step_ends_well(terraform: FakeTerraform, in_step: str) -> None:
-    """Exit 0 only when everything was looked at and agrees."""
+    """Exit 0 only when everything was queried and agrees."""
     document = _look(terraform).document
 
     assert document["drift"] == []
-    assert [each["ami_id"] for each in document["environments"]] == [in_step, in_step]
+    assert [environment["ami_id"] for environment in document["environments"]] == [in_step, in_step]
     first = document["environments"][0]
     assert (first["expected_ami_id"], first["state"], first["status"]) == (in_step, "ENABLED", "VALID")
     assert (first["hydration_mib_per_s"], first["base_ami_id"], first["image_digest"]) == (300, BASE, DIGEST)
@@ -231,7 +231,7 @@ def test_the_base_that_a_build_would_use_is_compared(terraform: FakeTerraform, i
 def test_what_the_next_build_would_change(
     terraform: FakeTerraform, in_step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the words of `invoke build --if-stale`."""
+    """As in `invoke build --if-stale`."""
     found = [Difference("models", "1", "2", "the models: 1 is now 2"), Difference("base", "a", "b", "the base AMI: a")]
     monkeypatch.setattr(compare, "what_would_change", lambda *_args: found)
 
@@ -259,7 +259,7 @@ def test_a_killed_and_a_failed_apply(terraform: FakeTerraform, in_step: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("denied", "look"),
+    ("denied", "query"),
     [
         ("batch:DescribeComputeEnvironments", "environments"),
         ("batch:DescribeJobQueues", "jobs"),
@@ -269,13 +269,13 @@ def test_a_killed_and_a_failed_apply(terraform: FakeTerraform, in_step: str) -> 
         ("ssm:GetParameter", "parameter"),
     ],
 )
-def test_a_look_that_fails_is_never_in_step(terraform: FakeTerraform, in_step: str, denied: str, look: str) -> None:
-    """A missing permission must not look like health; what can be seen is still shown."""
+def test_a_query_that_fails_is_never_in_step(terraform: FakeTerraform, in_step: str, denied: str, query: str) -> None:
+    """A missing permission must not appear as health; what can be seen is still shown."""
     terraform.here.aws.gate.deny(denied)
 
     found = _drift(terraform)
 
-    assert ("look-failed", look) in found
+    assert ("look-failed", query) in found
 
 
 def test_a_look_can_be_left_out_and_that_is_said(terraform: FakeTerraform, in_step: str) -> None:
@@ -283,7 +283,7 @@ def test_a_look_can_be_left_out_and_that_is_said(terraform: FakeTerraform, in_st
     terraform.here.aws.gate.deny("batch:DescribeJobQueues")
 
     done = _look(terraform, "jobs", output="table")
-    assert "In step, without looking at jobs." in done.out.getvalue()
+    assert "In step; not queried: jobs." in done.out.getvalue()
     document = _look(terraform, "jobs").document
     assert (document["skipped"], document["jobs"]) == (["jobs"], None)
 
@@ -295,7 +295,7 @@ def test_an_unknown_look_is_refused(terraform: FakeTerraform) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "look"),
+    ("file", "text", "query"),
     [
         ("terraform.tfstate", "{", "state"),
         ("terraform.tfstate", '{"version": 3}', "environments"),
@@ -306,12 +306,12 @@ def test_an_unknown_look_is_refused(terraform: FakeTerraform) -> None:
     ],
 )
 def test_a_broken_file_is_a_failed_look(
-    terraform: FakeTerraform, in_step: str, file: str, text: str, look: str
+    terraform: FakeTerraform, in_step: str, file: str, text: str, query: str
 ) -> None:
-    """The others are still looked at."""
+    """The others are still queried."""
     (terraform.folder / file).write_text(text)
 
-    assert ("look-failed", look) in _drift(terraform)
+    assert ("look-failed", query) in _drift(terraform)
 
 
 def test_without_a_state_the_familys_tag_finds_them(terraform: FakeTerraform, in_step: str) -> None:

@@ -86,7 +86,7 @@ def late(address: str | None = SPOT, doing: str = "update", last: str = "UPDATIN
 
 
 @pytest.mark.parametrize(
-    ("output", "kind", "words"),
+    ("output", "kind", "texts"),
     [
         (LOCKED, TerraformError, ("774796fc-3a97-87f3-aae5-16a55a613c0a", "root@vm", "23:30", "force-unlock")),
         (complaint("Error acquiring the state lock"), TerraformError, ("is locked: wait",)),
@@ -101,13 +101,13 @@ def late(address: str | None = SPOT, doing: str = "update", last: str = "UPDATIN
         ("", TerraformError, ("no output",)),
     ],
 )
-def test_each_failure_says_what_to_do(output: str, kind: type[PipelineError], words: tuple[str, ...]) -> None:
+def test_each_failure_says_what_to_do(output: str, kind: type[PipelineError], texts: tuple[str, ...]) -> None:
     """Terraform's own text is a screen long and names no command of ours."""
     error = explain("plan", errors(MANY + output if output.startswith("{") else output), folder="terraform")
 
     assert type(error) is kind
-    for word in words:
-        assert word in str(error)
+    for text in texts:
+        assert text in str(error)
     assert "\n" not in str(error)
 
 
@@ -129,7 +129,7 @@ def test_the_first_error_is_found_in_every_form(outputs: tuple[str, ...], proble
 
 
 @pytest.mark.parametrize(
-    ("output", "wanted"),
+    ("output", "expected"),
     [
         (NO_PROVIDER, True),
         (
@@ -141,9 +141,9 @@ def test_the_first_error_is_found_in_every_form(outputs: tuple[str, ...], proble
         (complaint("run terraform init", severity="warning"), False),
     ],
 )
-def test_only_an_error_asks_for_init(output: str, wanted: bool) -> None:
+def test_only_an_error_asks_for_init(output: str, expected: bool) -> None:
     """It takes seconds, and with a far backend longer."""
-    assert wants_init(errors(output)) is wanted
+    assert wants_init(errors(output)) is expected
 
 
 @pytest.mark.parametrize(
@@ -182,14 +182,14 @@ def test_progress_is_what_terraform_says() -> None:
 
 
 def test_the_log_reads_as_terraforms_own() -> None:
-    """Whoever looks into a failure reads it there: place, code, reason and outputs included, and no secret."""
-    place = {"filename": "main.tf", "start": {"line": 22, "column": 1, "byte": 9}}
+    """Whoever looks into a failure reads it there: location, code, reason and outputs included, and no secret."""
+    location = {"filename": "main.tf", "start": {"line": 22, "column": 1, "byte": 9}}
     code = {"context": 'resource "aws_batch_job_queue" "gpu"', "code": "  a = [\n    1]", "start_line": 22}
     outputs = {"ids": {"sensitive": False, "value": ["방"]}, "token": {"sensitive": True}}
     output = (
         message("Terraform 1.11.4")
         + "not JSON\n"
-        + complaint("No", "One.\n\nTwo.", at=SPOT, range=place, snippet=code)
+        + complaint("No", "One.\n\nTwo.", at=SPOT, range=location, snippet=code)
         + message("Outputs: 2", "outputs", outputs=outputs)
         + message("Outputs: 1", "outputs", outputs={"ids": {"sensitive": False, "action": "update"}})
         + complaint("Careful", severity="warning")

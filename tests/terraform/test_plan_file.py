@@ -23,7 +23,7 @@ def test_an_update_in_place_is_read_whole() -> None:
     assert spot.replaces_instances
     assert not on_demand.moves_ami
     assert not on_demand.replaces_instances
-    assert [each.address for each in plan.acts] == [SPOT]
+    assert [act.address for act in plan.acts] == [SPOT]
 
 
 def test_a_new_environment_has_no_name_and_no_old_ami() -> None:
@@ -123,7 +123,7 @@ def test_other_resources_are_counted_and_named() -> None:
     plan = read(plan_text(*rows, output_changes={"a": {"actions": ["update"]}, "b": {"actions": ["no-op"]}}))
 
     assert plan.count() == {"create": 1, "update": 0, "replace": 0, "delete": 1}
-    assert [each.action for each in plan.acts] == ["delete", "create", "forget"]
+    assert [act.action for act in plan.acts] == ["delete", "create", "forget"]
     assert plan.outputs == ("a",)
 
 
@@ -150,7 +150,7 @@ def test_a_plan_that_makes_no_sense_is_refused(text: str) -> None:
 
 
 def test_another_format_is_named() -> None:
-    """Series 2 may mean something else by the same words."""
+    """Series 2 may mean something else by the same names."""
     with pytest.raises(TerraformError, match=r"format 2\.0"):
         read(json.dumps(document(format_version="2.0")))
 
@@ -163,7 +163,7 @@ def test_an_incomplete_plan_is_refused(more: dict[str, Any]) -> None:
 
 
 def test_the_log_of_a_plan_has_each_attribute() -> None:
-    """What a person reads before saying yes; no secret may stand there."""
+    """What a person reads before saying yes; no secret may be there."""
     old = {
         "size": 1,
         "same": "x",

@@ -30,7 +30,7 @@ def _environment(name: str, **more: Any) -> dict[str, Any]:
 
 
 def test_environments_with_their_addresses() -> None:
-    """The same words as in the plan, or receipts would be about two different things."""
+    """The same addresses as in the plan, or receipts would be about two different things."""
     kind = "aws_batch_compute_environment"
     state = _state(
         _resource(kind, {**_environment("a"), "index_key": "spot"}, module="module.pipeline"),
@@ -41,7 +41,9 @@ def test_environments_with_their_addresses() -> None:
 
     found = state_file.environments(state)
 
-    assert [(each.address, each.name, each.ami_id, each.template_id) for each in found] == [
+    assert [
+        (environment.address, environment.name, environment.ami_id, environment.template_id) for environment in found
+    ] == [
         (f'module.pipeline.{kind}.gpu["spot"]', "a", A, "lt-1"),
         (f'module.x["y"].{kind}.gpu[0]', "b", A, "lt-1"),
         (f"{kind}.gpu", "c", A, "lt-1"),
@@ -55,7 +57,10 @@ def test_providers_differ_in_the_names_attribute() -> None:
 
     found = state_file.environments(_state(_resource("aws_batch_compute_environment", six, bare)))
 
-    assert [(each.name, each.ami_id, each.template_id) for each in found] == [("a", None, None), ("b", None, None)]
+    assert [(environment.name, environment.ami_id, environment.template_id) for environment in found] == [
+        ("a", None, None),
+        ("b", None, None),
+    ]
 
 
 def test_the_old_image_field_and_none() -> None:
@@ -64,7 +69,10 @@ def test_the_old_image_field_and_none() -> None:
     old = _environment("a", ec2_configuration=[{"image_id_override": ""}], image_id=A)
     none = _environment("b", ec2_configuration=[], image_id="")
 
-    assert [each.ami_id for each in state_file.environments(_state(_resource(kind, old, none)))] == [A, None]
+    assert [environment.ami_id for environment in state_file.environments(_state(_resource(kind, old, none)))] == [
+        A,
+        None,
+    ]
 
 
 def test_rates_and_definitions() -> None:

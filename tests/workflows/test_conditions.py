@@ -59,11 +59,11 @@ def test_a_called_workflow_does_what_it_is_asked_for(name: str, action: str, job
 def test_no_job_of_a_called_workflow_depends_on_the_callers_event(name: str) -> None:
     """Also in a workflow that comes later: the inputs alone say what is to be done."""
     declared: dict[str, Any] = (workflow(name)["on"]["workflow_call"] or {}).get("inputs", {})
-    given = {each: "x" for each, about in declared.items() if about.get("required")}
+    given = {name: "x" for name, about in declared.items() if about.get("required")}
 
     started = {under: _started(name, Event("workflow_call", given, body=PULL_REQUEST, under=under)) for under in EVENTS}
 
-    assert all(each == started["push"] for each in started.values())
+    assert all(jobs == started["push"] for jobs in started.values())
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_a_job_that_may_write_has_no_role_and_one_with_a_role_may_not_write(name
     writes = [right for right, kind in rights.items() if kind == "write" and right != "id-token"]
 
     assert not (writes and "id-token" in rights)
-    assert ("id-token" in rights) == any("configure-aws-credentials" in each.get("uses", "") for each in body["steps"])
+    assert ("id-token" in rights) == any("configure-aws-credentials" in step.get("uses", "") for step in body["steps"])
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name in {"build-ami.yml", "apply.yml", "cleanup.yml"}])
@@ -61,10 +61,10 @@ def test_each_workflow_can_be_called(name: str) -> None:
     called = (triggers["workflow_call"] or {}).get("inputs", {})
 
     assert set(by_hand) <= set(called)
-    assert all("default" in each or each.get("required") for each in called.values())
-    for each, given in by_hand.items():
+    assert all("default" in given or given.get("required") for given in called.values())
+    for name, given in by_hand.items():
         kind = "string" if given["type"] == "choice" else given["type"]
-        assert (called[each]["type"], called[each].get("default", given.get("default"))) == (
+        assert (called[name]["type"], called[name].get("default", given.get("default"))) == (
             kind,
             given.get("default", ""),
         )
@@ -82,7 +82,7 @@ def test_every_action_is_pinned_by_commit_with_its_version() -> None:
         assert version, what
         pins.setdefault(action, set()).add((commit, version))
 
-    assert {action: len(each) for action, each in pins.items()} == dict.fromkeys(pins, 1)
+    assert {action: len(versions) for action, versions in pins.items()} == dict.fromkeys(pins, 1)
 
 
 def test_an_apply_waits_for_batch_no_longer_than_it_is_signed_in() -> None:
@@ -164,7 +164,7 @@ def test_ci_lets_bubblewrap_isolate_on_ubuntu() -> None:
 
 
 def test_macos_and_windows_run_what_works_there() -> None:
-    """Compared as text: neither system is here. Each command is one that Linux runs too, or the Windows door."""
+    """Compared as text: neither system is here. Each command is one that Linux runs too, or the Windows entry point."""
     for job in ("macos", "windows"):
         lines = [step["run"] for step in workflow("ci.yml")["jobs"][job]["steps"] if "run" in step]
         assert lines
@@ -199,6 +199,6 @@ def test_dependabot_waits_a_week_for_all_that_is_used() -> None:
 
     updates = load(ROOT / ".github" / "dependabot.yml")["updates"]
 
-    assert {each["package-ecosystem"] for each in updates} == {"uv", "github-actions", "terraform"}
-    assert all(each["cooldown"]["default-days"] >= 7 and each["groups"] for each in updates)
+    assert {update["package-ecosystem"] for update in updates} == {"uv", "github-actions", "terraform"}
+    assert all(update["cooldown"]["default-days"] >= 7 and update["groups"] for update in updates)
     assert FOLDER.is_dir()

@@ -19,7 +19,7 @@ from gpu_ami.errors import DifferenceError, SafetyError, UsageError
 from gpu_ami.files import check_writable, read_text, write_atomic
 from gpu_ami.invocation import Invocation
 from gpu_ami.terraform import failures, state_file
-from gpu_ami.terraform.terraform_command import Terraform
+from gpu_ami.terraform.terraform_command import terraform_in
 from gpu_ami.tools import terraform_tools
 from gpu_ami.workspace import Workspace
 
@@ -136,9 +136,7 @@ def _from_terraform(run: Invocation) -> tuple[dict[str, tuple[str, str]], str]:
     shown = run.workspace.shown(folder)
     if not any((folder / name).exists() for name in (".terraform", "terraform.tfstate")):
         return {}, f"{shown} was never applied here"
-    tools = terraform_tools()
-    environment = run.access.child_environment({"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"})
-    terraform = Terraform(tools.terraform.path, folder, environment, tools.provider_mirror)
+    terraform = terraform_in(folder, terraform_tools(), run.access.child_environment)
     done = process.run(terraform.command("output", "-json", "-no-color"), timeout_s=_WITHIN_S)
     if done.returncode != 0:
         problem = failures.first_problem(failures.errors(done.stdout, done.stderr))

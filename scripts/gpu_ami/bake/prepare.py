@@ -19,7 +19,7 @@ from gpu_ami.bake.variables import BuildVariables, typed
 from gpu_ami.errors import BuildError, PipelineError, TerraformError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
-from gpu_ami.terraform.terraform_command import Terraform
+from gpu_ami.terraform.terraform_command import Terraform, terraform_in
 from gpu_ami.tools import packer_tools, terraform_tools
 
 
@@ -104,20 +104,15 @@ def prepare(run: Invocation, words: Sequence[str], *, debug: bool = False) -> Jo
         text = secret_values.variables_text(run.workspace.root / "packer", secret)
         files.append(run.private_file("given.pkrvars.hcl", text))
     packer, terraform = packer_tools(), terraform_tools()
-    quiet = {"CHECKPOINT_DISABLE": "1"}
+    variables = {
+        "CHECKPOINT_DISABLE": "1",
+        "PACKER_PLUGIN_PATH": str(packer.plugin_path),
+        "PACKER_NO_COLOR": "1",
+    }
     environment = (lambda _extra: {}) if run.options.dry_run else run.access.child_environment
     return Job(
-        packer=Packer(
-            packer.packer.path,
-            run.workspace.packer,
-            environment({**quiet, "PACKER_PLUGIN_PATH": str(packer.plugin_path), "PACKER_NO_COLOR": "1"}),
-        ),
-        terraform=Terraform(
-            terraform.terraform.path,
-            run.workspace.terraform,
-            environment({**quiet, "TF_IN_AUTOMATION": "1"}),
-            terraform.provider_mirror,
-        ),
+        packer=Packer(packer.packer.path, run.workspace.packer, environment(variables)),
+        terraform=terraform_in(run.workspace.terraform, terraform, environment),
         inputs=Inputs(files=tuple(files), variables=owned | own | given),
         plugin_path=packer.plugin_path,
         run_id=run_id,

@@ -88,11 +88,10 @@ def _backend_state(run: Invocation) -> str | None:
         raise TerraformError(msg)
     from gpu_ami import process
     from gpu_ami.terraform import failures
-    from gpu_ami.terraform.terraform_command import Terraform, sound_environment
+    from gpu_ami.terraform.terraform_command import terraform_in
     from gpu_ami.tools import terraform_tools
 
-    environment = sound_environment(run.access.child_environment({"TF_IN_AUTOMATION": "1"}))
-    terraform = Terraform(terraform_tools().terraform.path, folder, environment)
+    terraform = terraform_in(folder, terraform_tools(), run.access.child_environment)
     done = process.run(terraform.state(), timeout_s=_STATE_WITHIN_S)
     if done.returncode != 0:
         problem = failures.first_problem(failures.errors(done.stdout, done.stderr))

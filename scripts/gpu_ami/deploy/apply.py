@@ -1,4 +1,4 @@
-"""`invoke apply`: plan, guard, confirm, check again, file a receipt, apply, read back, complete the receipt."""
+"""`invoke apply`: plan, guard, confirm, check again, write a receipt, apply, read back, complete the receipt."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gpu_ami.errors import (
     SafetyError,
     TerraformError,
 )
-from gpu_ami.handover.receipt_store import Cabinet
+from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 from gpu_ami.records.receipt import Action, Filed, unfinished
@@ -37,7 +37,7 @@ _ON = "run `invoke apply` again."
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the caller of ``invoke apply`` asked for.
+    """What the caller of ``invoke apply`` requested.
 
     Attributes:
         variables: Terraform variables as ``name=value``.
@@ -59,7 +59,7 @@ def run(run: Invocation, request: Request) -> None:
 
     Raises:
         SafetyError: Another apply is under way here, or nobody confirmed this one.
-        TerraformError: The guard refuses, or Terraform failed; the line says what state things are in.
+        TerraformError: The guard refuses, or Terraform failed; the line says what state the environments are in.
         PartialError: Applied, but the AMI could not be tagged.
         InterruptedRunError: Interrupted; Terraform has ended and noted what it did.
     """
@@ -82,45 +82,47 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
         if review.findings:
             plan.show(run, review)
             review.raise_refused()
-        cabinet = Cabinet(root.terraform.folder, root.run.access)
-        dead: Sequence[Filed] = unfinished(each for each in cabinet.all() if each.receipt.action != "publish")
-        for filed in dead:
+        store = ReceiptStore(root.terraform.folder, root.run.access)
+        incomplete: Sequence[Filed] = unfinished(stored for stored in store.all() if stored.receipt.action != "publish")
+        for filed in incomplete:
             shown = run.workspace.shown(filed.path)
             # One that Batch outlasted says so; one that was killed says nothing.
             why = f": {filed.receipt.note}" if filed.receipt.note else "."
             run.console.say(f"An apply of {filed.receipt.when:%Y-%m-%d %H:%M} UTC was cut short ({shown}){why}")
         if not review.saved.has_changes:
             acting()
-            _nothing_to_do(root, review, cabinet, dead, request)
+            _nothing_to_do(root, review, store, incomplete, request)
             return
         _confirm(run, review, request)
-        _look_again(run, review, who)
-        dead = _settled_before(root, cabinet, dead)
+        _judge_again(run, review, who)
+        incomplete = _complete_confirmed(root, store, incomplete)
         acting()
-        _act(root, review, cabinet, dead, request=request, who=who)
+        _act(root, review, store, incomplete, request=request, who=who)
 
 
-def _settled_before(root: Root, cabinet: Cabinet, dead: Sequence[Filed]) -> Sequence[Filed]:
-    """Complete those receipts of *dead* that AWS confirms; return the others.
+def _complete_confirmed(root: Root, store: ReceiptStore, incomplete: Sequence[Filed]) -> Sequence[Filed]:
+    """Complete those receipts of *incomplete* that AWS confirms; return the others.
 
     After the next AMI is live it could not be told any more that theirs ever was: a rollback would go past it.
     """
-    if not dead:
-        return dead
-    live = live_environments.look(_caller(root.run), root_module.state(root), with_volumes=False)
-    done = receipts.confirmed(dead, live)
-    receipts.settle(cabinet, done, live)
-    return [filed for filed in dead if filed not in done]
+    if not incomplete:
+        return incomplete
+    live = live_environments.query(_caller(root.run), root_module.state(root), with_volumes=False)
+    done = receipts.confirmed(incomplete, live)
+    receipts.complete(store, done, live)
+    return [filed for filed in incomplete if filed not in done]
 
 
-def _nothing_to_do(root: Root, review: Review, cabinet: Cabinet, dead: Sequence[Filed], request: Request) -> None:
+def _nothing_to_do(
+    root: Root, review: Review, store: ReceiptStore, incomplete: Sequence[Filed], request: Request
+) -> None:
     """Say so; complete what a run that was killed, or that Batch outlasted, left open."""
     run = root.run
     run.console.say(f"No changes: what {root.shown} describes is what there is.")
-    live: Sequence[Live] = live_environments.look(_caller(run), root_module.state(root))
-    if dead:
-        live = wait.settled(root, live, request.wait_minutes)
-    receipts.settle(cabinet, dead, live)
+    live: Sequence[Live] = live_environments.query(_caller(run), root_module.state(root))
+    if incomplete:
+        live = wait.until_ended(root, live, request.wait_minutes)
+    receipts.complete(store, incomplete, live)
     tagged = applied_tag.mark_applied(run, review.facts.expected_ami, live)
     document = review.document() | {"applied": False, "receipt": None} | _live_document(live)
     run.console.result(document, live_table(live, ()))
@@ -131,9 +133,9 @@ def _confirm(run: Invocation, review: Review, request: Request) -> None:
     if request.yes or not run.target.asks_first:
         run.console.say(_summary(review))
         return
-    _show_talk(run, review)
+    _show_plan(run, review)
     if not sys.stdin.isatty():
-        msg = "Nothing was applied: nobody is here to confirm. Look at the plan above, then add --yes."
+        msg = "Nothing was applied: nobody is here to confirm. Read the plan above, then add --yes."
         raise SafetyError(msg)
     if run.console.ask("Apply this plan? Only `yes` does") != "yes":
         msg = "Nothing was applied: not confirmed."
@@ -150,30 +152,30 @@ def _summary(review: Review) -> str:
     return "\n".join([*moves, count or "outputs only"])
 
 
-def _show_talk(run: Invocation, review: Review) -> None:
+def _show_plan(run: Invocation, review: Review) -> None:
     table = plan.changes_table(review)
     run.console.say("\n".join(f"  {action:8} {address}  {what}".rstrip() for action, address, what in table.rows))
     run.console.say(_summary(review))
 
 
 def _act(
-    root: Root, review: Review, cabinet: Cabinet, dead: Sequence[Filed], *, request: Request, who: Identity
+    root: Root, review: Review, store: ReceiptStore, incomplete: Sequence[Filed], *, request: Request, who: Identity
 ) -> None:
     run = root.run
     started = time.monotonic()
-    filed = cabinet.open(receipts.receipt(root, review, who, request.action))
+    filed = store.open(receipts.receipt(root, review, who, request.action))
     log = run.workspace.logs / f"{filed.path.stem}.log"
     updates = frozenset(change.address for change in review.plan.environments if change.action == "update")
     try:
         late = root_module.apply(root, review.saved, log, updates=updates)
         live = _read_back(root, review, request, late)
-    except (wait.UnsettledError, InterruptedRunError) as exc:
-        receipts.left_open(root, cabinet, filed, exc)
+    except (wait.OutcomeUnknownError, InterruptedRunError) as exc:
+        receipts.left_open(root, store, filed, exc)
     except (PipelineError, KeyboardInterrupt) as exc:
-        receipts.failed(root, cabinet, filed, exc, log)
+        receipts.failed(root, store, filed, exc, log)
     note = _outwaited_note(live, late) if late else None
-    done = cabinet.put(Filed(filed.path, filed.receipt.finished("applied", at=_now(), note=note)))
-    receipts.settle(cabinet, dead, live)
+    done = store.put(Filed(filed.path, filed.receipt.finished("applied", at=_now(), note=note)))
+    receipts.complete(store, incomplete, live)
     problems = applied_tag.mark_applied(run, review.facts.expected_ami, live)
     left = _left_to_do(root) if late else None
     shown = run.workspace.shown(done.path)
@@ -185,7 +187,7 @@ def _act(
     }
     footer = (
         f"Applied in {show_duration(time.monotonic() - started)}. Receipt: {shown}.",
-        *_following(root, cabinet, live),
+        *_following(root, store, live),
     )
     run.console.result(document, live_table(live, footer))
     applied_tag.raise_untagged(problems)
@@ -195,7 +197,11 @@ def _act(
 
 def _outwaited_note(live: Sequence[Live], late: Set[str]) -> str:
     """Return what Batch shows of the environments that Terraform's provider did not wait for."""
-    shown = [f"{each.name} {each.environment.status}" for each in live if each.address in late and each.environment]
+    shown = [
+        f"{current.name} {current.environment.status}"
+        for current in live
+        if current.address in late and current.environment
+    ]
     return f"Terraform stopped waiting before Batch had ended; Batch then showed {', '.join(shown)}."
 
 
@@ -210,7 +216,7 @@ def _left_to_do(root: Root) -> str | None:
     return f"The AMI is applied, but Terraform has not got to {left}: {_ON}" if left else None
 
 
-def _look_again(run: Invocation, review: Review, who: Identity) -> None:
+def _judge_again(run: Invocation, review: Review, who: Identity) -> None:
     """Judge once more with what is so now: a prompt may have waited for an hour.
 
     Raises:
@@ -231,57 +237,57 @@ def _read_back(root: Root, review: Review, request: Request, late: Set[str]) -> 
     Args:
         root: The root module.
         review: The plan that was carried out.
-        request: What the caller asked for.
+        request: What the caller requested.
         late: The environments that the provider stopped waiting for.
 
     Raises:
-        AwsError: AWS cannot be asked.
-        UnsettledError: Batch is not done yet, and nobody waits any longer.
+        AwsError: AWS refused or cannot be reached.
+        OutcomeUnknownError: Batch is not done yet, and nobody waits any longer.
         InterruptedRunError: Interrupted while Batch was not done yet.
         TerraformError: AWS shows something else.
     """
     run = root.run
     with run.console.step("reading back"):
-        live: Sequence[Live] = live_environments.look(_caller(run), root_module.state(root))
+        live: Sequence[Live] = live_environments.query(_caller(run), root_module.state(root))
     if late:
         run.console.say(f"Terraform stopped waiting for {', '.join(sorted(late))}; Batch goes on, and so does this.")
-    live = wait.settled(root, live, request.wait_minutes)
+    live = wait.until_ended(root, live, request.wait_minutes)
     touched = {change.address for change in review.plan.environments if change.action != "no-op"}
-    problems = [problem for each in live if each.address in touched for problem in each.problems()]
+    problems = [problem for current in live if current.address in touched for problem in current.problems()]
     if problems:
         msg = f"Terraform is done, but AWS shows something else: {'; '.join(problems)}. Run `invoke status`."
         raise TerraformError(msg)
-    for remark in (remark for each in live for remark in each.remarks()):
+    for remark in (remark for current in live for remark in current.remarks()):
         run.console.warn(remark)
     return live
 
 
 def _live_document(live: Sequence[Live]) -> dict[str, Any]:
-    return {"live": [each.document() for each in live]}
+    return {"live": [current.document() for current in live]}
 
 
 def live_table(live: Sequence[Live], footer: tuple[str, ...]) -> Table:
     """Return the environments as AWS shows them."""
     rows = [
         (
-            each.address or "",
-            each.name,
-            each.ami_id or "Batch's own",
-            each.environment.status if each.environment else "gone",
-            f"{each.rate_mib_s} MiB/s" if each.rate_mib_s else "none",
-            str(len(each.volumes)),
+            current.address or "",
+            current.name,
+            current.ami_id or "Batch's own",
+            current.environment.status if current.environment else "gone",
+            f"{current.rate_mib_s} MiB/s" if current.rate_mib_s else "none",
+            str(len(current.volumes)),
         )
-        for each in live
+        for current in live
     ]
     columns = ("address", "environment", "AMI", "status", "hydration", "instances")
     return Table(columns=columns, rows=rows, numeric=frozenset({"instances"}), footer=footer)
 
 
-def _following(root: Root, cabinet: Cabinet, live: Sequence[Live]) -> tuple[str, ...]:
+def _following(root: Root, store: ReceiptStore, live: Sequence[Live]) -> tuple[str, ...]:
     if not live:
         return ()
     commit = "commit the receipt and the variable; " if root.run.target.is_shared else ""
-    steps = steps_back(cabinet.all(), {each.address: each.ami_id for each in live if each.address})
+    steps = steps_back(store.all(), {current.address: current.ami_id for current in live if current.address})
     back = sorted({step.back for step in steps if step.back})
     way = f"; `invoke rollback` goes back to {back[0]}" if len(back) == 1 else ""
     return (f"Next: {commit}`invoke status`{way}.",)

@@ -81,7 +81,7 @@ class Facts:
         variable: The root variable that takes it.
         region: The region, for variables that map regions to AMIs.
         jobs: The jobs that run now.
-        provider: The version of the aws provider, where `asks_for_provider`; None when nobody knows.
+        provider: The version of the aws provider, where `needs_provider_version`; None when nobody knows.
         now: The time.
         allow_replace: Addresses that may be replaced or destroyed.
     """
@@ -148,14 +148,14 @@ def _in_place(kind: str) -> str:
     return "Leave service_role out and use SPOT_CAPACITY_OPTIMIZED or BEST_FIT_PROGRESSIVE"
 
 
-def asks_for_provider(plan: Planned) -> bool:
+def needs_provider_version(plan: Planned) -> bool:
     """Whether a rule depends on the provider's version."""
     return bool(_price_capacity(plan))
 
 
 def _price_capacity(plan: Planned) -> list[EnvironmentChange]:
     idle = ("no-op", "delete", "forget")
-    return [each for each in plan.environments if each.action not in idle and each.strategy == _STRATEGY]
+    return [change for change in plan.environments if change.action not in idle and change.strategy == _STRATEGY]
 
 
 def _old_provider(plan: Planned, facts: Facts) -> Iterator[Finding]:
@@ -177,12 +177,12 @@ def _amis(plan: Planned, facts: Facts) -> Iterator[Finding]:
         detail = f"the AMI that {facts.handed_over_in} names, {expected}, {facts.ami_problem}"
         advice = "Hand over another one: `invoke build`, `invoke update-tfvars --ami …` or `invoke rollback`."
         yield Finding(code="ami-unusable", address=f"var.{facts.variable}", detail=detail, advice=advice)
-    mend = f"run `terraform plan` with only {facts.handed_over_in} setting it, or hand over again"
+    fix = f"run `terraform plan` with only {facts.handed_over_in} setting it, or hand over again"
     given = plan.variables.get(facts.variable)
     given = given.get(facts.region) if isinstance(given, dict) else given
     if given is not None and given != expected:
         detail = f"the plan takes {given}, but {facts.handed_over_in} says {expected}"
-        advice = f"Something sets it elsewhere (TF_VAR_{facts.variable}, -var, another .tfvars): {mend}."
+        advice = f"Something sets it elsewhere (TF_VAR_{facts.variable}, -var, another .tfvars): {fix}."
         yield Finding(code="ami-differs", address=f"var.{facts.variable}", detail=detail, advice=advice)
         return
     stay = [change for change in plan.environments if change.action not in ("delete", "forget")]

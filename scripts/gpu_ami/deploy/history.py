@@ -1,4 +1,4 @@
-"""Which AMI was live before, by the receipts: pure, the oldest receipt first."""
+"""Computes from the receipts which AMI was live before; pure, the oldest receipt first."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ class Step:
     back: str | None
 
 
-def steps_back(filed: Sequence[Filed], live: Mapping[str, str | None]) -> tuple[Step, ...]:
+def steps_back(receipts: Sequence[Filed], live: Mapping[str, str | None]) -> tuple[Step, ...]:
     """Return for each address of *live* (address to AMI) the AMI that was live before.
 
-    The receipts make a pile per address: an apply lays its AMI on top, a rollback takes AMIs off down to the one that
-    it goes back to. One back is therefore the AMI below the live one, and rolling back twice goes two back. Where the
+    The receipts make a stack per address: an apply pushes its AMI, a rollback pops AMIs down to the one that it goes
+    back to. One back is therefore the AMI below the live one, and rolling back twice goes two back. Where the
     newest act was killed or failed, one back is what was live before it.
     """
-    return tuple(Step(address, ami, _back(filed, address, ami)) for address, ami in live.items())
+    return tuple(Step(address, ami, _back(receipts, address, ami)) for address, ami in live.items())
 
 
-def _back(filed: Sequence[Filed], address: str, live: str | None) -> str | None:
+def _back(receipts: Sequence[Filed], address: str, live: str | None) -> str | None:
     acts = [
-        (each.receipt, change)
-        for each in filed
-        if each.receipt.action != "publish"
-        for change in each.receipt.changes
+        (stored.receipt, change)
+        for stored in receipts
+        if stored.receipt.action != "publish"
+        for change in stored.receipt.changes
         if change.address == address
     ]
     if acts and acts[-1][0].status in _UNSURE:
         return acts[-1][1].old
-    pile = _pile([(receipt, change) for receipt, change in acts if receipt.status not in _UNSURE])
-    if live in pile:
-        at = len(pile) - 1 - pile[::-1].index(live)
-        return pile[at - 1] if at else None
-    return pile[-1] if pile else None
+    stack = _stack([(receipt, change) for receipt, change in acts if receipt.status not in _UNSURE])
+    if live in stack:
+        at = len(stack) - 1 - stack[::-1].index(live)
+        return stack[at - 1] if at else None
+    return stack[-1] if stack else None
 
 
-def _pile(acts: Sequence[tuple[Receipt, Change]]) -> list[str | None]:
+def _stack(acts: Sequence[tuple[Receipt, Change]]) -> list[str | None]:
     """Return the AMIs of an address, the live one on top."""
-    pile: list[str | None] = []
+    stack: list[str | None] = []
     for receipt, change in acts:
-        if not pile and change.old is not None:
-            pile.append(change.old)
-        if receipt.action == "rollback" and change.new in pile:
-            del pile[len(pile) - pile[::-1].index(change.new) :]
-        elif not pile or pile[-1] != change.new:
-            pile.append(change.new)
-    return pile
+        if not stack and change.old is not None:
+            stack.append(change.old)
+        if receipt.action == "rollback" and change.new in stack:
+            del stack[len(stack) - stack[::-1].index(change.new) :]
+        elif not stack or stack[-1] != change.new:
+            stack.append(change.new)
+    return stack
 
 
 def agreed_target(steps: Sequence[Step]) -> str:

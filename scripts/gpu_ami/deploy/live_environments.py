@@ -1,4 +1,4 @@
-"""What Batch itself shows of the compute environments, beside what Terraform says that it gave them."""
+"""Queries AWS Batch for the compute environments and puts each beside what Terraform's state says of it."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Live:
             "status": found.status if found else None,
             "hydration_mib_per_s": self.rate_mib_s,
             "instances": [
-                {"instance_id": each.instance_id, "ami_id": each.ami_id, "hydration_mib_per_s": each.rate_mib_s}
-                for each in self.volumes
+                {"instance_id": volume.instance_id, "ami_id": volume.ami_id, "hydration_mib_per_s": volume.rate_mib_s}
+                for volume in self.volumes
             ],
         }
 
@@ -74,17 +74,17 @@ class Live:
     def remarks(self) -> list[str]:
         """Return what is worth knowing of the instances that run."""
         said = []
-        cold = [each.instance_id for each in self.volumes if self.rate_mib_s and not each.rate_mib_s]
+        cold = [volume.instance_id for volume in self.volumes if self.rate_mib_s and not volume.rate_mib_s]
         if cold:
             said.append(f"{self.name}: volumes without the template's rate at {', '.join(cold[:5])}")
-        old = [each.instance_id for each in self.volumes if self.ami_id and each.ami_id != self.ami_id]
+        old = [volume.instance_id for volume in self.volumes if self.ami_id and volume.ami_id != self.ami_id]
         if old:
             said.append(f"{self.name}: {len(old)} instances still on the AMI before, until their jobs end")
         return said
 
 
-def look(caller: Caller, state: Mapping[str, Any], *, with_volumes: bool = True) -> list[Live]:
-    """Return how each compute environment of the *state* stands on AWS.
+def query(caller: Caller, state: Mapping[str, Any], *, with_volumes: bool = True) -> list[Live]:
+    """Return the state on AWS of each compute environment that Terraform's *state* has.
 
     Raises:
         AwsError: AWS refused or cannot be reached.
@@ -94,24 +94,27 @@ def look(caller: Caller, state: Mapping[str, Any], *, with_volumes: bool = True)
     rates = state_file.rates(state)
     if not ours:
         return []
-    found = {each.name: each for each in batch.environments(caller, [each.name for each in ours])}
+    found = {
+        environment.name: environment
+        for environment in batch.environments(caller, [recorded.name for recorded in ours])
+    }
     rate = _rates(caller)
     return [
         Live(
-            address=each.address,
-            name=each.name,
-            recorded_ami=each.ami_id,
-            environment=found.get(each.name),
-            rate_mib_s=rate(found.get(each.name)),
-            recorded_rate=rates.get(each.template_id or ""),
-            volumes=_volumes(caller, found.get(each.name)) if with_volumes else (),
+            address=recorded.address,
+            name=recorded.name,
+            recorded_ami=recorded.ami_id,
+            environment=found.get(recorded.name),
+            rate_mib_s=rate(found.get(recorded.name)),
+            recorded_rate=rates.get(recorded.template_id or ""),
+            volumes=_volumes(caller, found.get(recorded.name)) if with_volumes else (),
         )
-        for each in ours
+        for recorded in ours
     ]
 
 
-def look_at(caller: Caller, environments: Sequence[batch.Environment]) -> list[Live]:
-    """Return how *environments* stand that no state knows.
+def without_state(caller: Caller, environments: Sequence[batch.Environment]) -> list[Live]:
+    """Return the state of *environments* that are in no Terraform state.
 
     Raises:
         AwsError: AWS refused or cannot be reached.
@@ -120,14 +123,14 @@ def look_at(caller: Caller, environments: Sequence[batch.Environment]) -> list[L
     return [
         Live(
             address=None,
-            name=each.name,
+            name=environment.name,
             recorded_ami=None,
-            environment=each,
-            rate_mib_s=rate(each),
+            environment=environment,
+            rate_mib_s=rate(environment),
             recorded_rate=None,
-            volumes=_volumes(caller, each),
+            volumes=_volumes(caller, environment),
         )
-        for each in environments
+        for environment in environments
     ]
 
 

@@ -15,7 +15,7 @@ from gpu_ami.aws.access import Identity
 from gpu_ami.aws.caller import Caller
 from gpu_ami.console import Table
 from gpu_ami.deploy import root_module
-from gpu_ami.deploy.guard import Facts, Finding, RunningJob, asks_for_provider, judge
+from gpu_ami.deploy.guard import Facts, Finding, RunningJob, judge, needs_provider_version
 from gpu_ami.deploy.root_module import Root, SavedPlan
 from gpu_ami.errors import TerraformError, UsageError
 from gpu_ami.handover import change as changes
@@ -77,7 +77,7 @@ class Review:
 
 @contextmanager
 def reviewed(root: Root, who: Identity, *, allow_replace: Sequence[str]) -> Iterator[Review]:
-    """Make a plan and let the guard look at it; what it needs to know is looked up meanwhile.
+    """Make a plan and let the guard judge it; what it needs to know is looked up meanwhile.
 
     Raises:
         AwsError: What the guard must know cannot be looked up.
@@ -99,7 +99,7 @@ def reviewed(root: Root, who: Identity, *, allow_replace: Sequence[str]) -> Iter
             variable=run.settings.handover.variable,
             region=run.settings.region,
             jobs=_jobs(plan, jobs),
-            provider=root_module.provider_version(root) if asks_for_provider(plan) else None,
+            provider=root_module.provider_version(root) if needs_provider_version(plan) else None,
             now=datetime.now(timezone.utc),
             allow_replace=frozenset(allow_replace),
         )
@@ -141,7 +141,7 @@ def handed_over(run: Invocation, file: Path) -> str | None:
     variable = run.settings.handover.variable
     document = tfvars.load(real, changes.read(real))
     path = tfvars.path_in(document, real, variable)
-    if len(path) == 1 and all(each.name != path[0] for each in document.body.attributes):
+    if len(path) == 1 and all(attribute.name != path[0] for attribute in document.body.attributes):
         return None
     value = find(document, path)
     if value.kind == "map":
@@ -196,13 +196,13 @@ def _footer(review: Review) -> tuple[str, ...]:
     count = review.plan.count()
     summary = ", ".join(f"{number} to {kind}" for kind, number in count.items() if number)
     lines = [summary or "No resource changes."]
-    lines += [f"REFUSED {each.address}: {each.detail}. {each.advice}" for each in review.findings]
+    lines += [f"REFUSED {finding.address}: {finding.detail}. {finding.advice}" for finding in review.findings]
     return tuple(lines)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the caller of ``invoke plan`` asked for.
+    """What the caller of ``invoke plan`` requested.
 
     Attributes:
         variables: Terraform variables as ``name=value``.

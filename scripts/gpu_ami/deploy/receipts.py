@@ -22,7 +22,7 @@ from gpu_ami.errors import (
     TerraformError,
     UsageError,
 )
-from gpu_ami.handover.receipt_store import Cabinet
+from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.records import manifest_file as manifests
 from gpu_ami.records.receipt import Action, Change, Filed, Receipt
@@ -60,23 +60,23 @@ def _manifest_of(run: Invocation, ami_id: str | None) -> str | None:
     return run.workspace.shown(run.workspace.manifest) if is_last else None
 
 
-def failed(root: Root, cabinet: Cabinet, filed: Filed, cause: BaseException, log: Path) -> NoReturn:
-    """Complete the receipt of an act that failed, and raise what says how things stand.
+def failed(root: Root, store: ReceiptStore, filed: Filed, cause: BaseException, log: Path) -> NoReturn:
+    """Complete the receipt of an act that failed, and raise an error that says what state the environments are in.
 
     Raises:
         TerraformError: Always, unless the act was interrupted.
         InterruptedRunError: It was.
     """
     run = root.run
-    stand = _how_things_stand(root, filed)
+    state = _describe_state(root, filed)
     why = "interrupted" if isinstance(cause, KeyboardInterrupt) else str(cause)
     try:
-        cabinet.put(Filed(filed.path, filed.receipt.finished("failed", at=_now(), note=f"{why} {stand}".strip())))
+        store.put(Filed(filed.path, filed.receipt.finished("failed", at=_now(), note=f"{why} {state}".strip())))
     except PipelineError as exc:
         # What went wrong first is what a person must hear of; the next run finds the receipt open.
         run.console.warn(f"The receipt {run.workspace.shown(filed.path)} could not be completed: {exc}")
     following = (
-        f"{stand} Run `invoke apply` again to go on, or `invoke rollback` to go back; "
+        f"{state} Run `invoke apply` again to go on, or `invoke rollback` to go back; "
         f"Terraform's log: {run.workspace.shown(log)}, receipt: {run.workspace.shown(filed.path)}."
     )
     if isinstance(cause, KeyboardInterrupt):
@@ -87,53 +87,55 @@ def failed(root: Root, cabinet: Cabinet, filed: Filed, cause: BaseException, log
     raise kind(msg) from cause
 
 
-def left_open(root: Root, cabinet: Cabinet, filed: Filed, cause: PipelineError) -> NoReturn:
+def left_open(root: Root, store: ReceiptStore, filed: Filed, cause: PipelineError) -> NoReturn:
     """Note in the receipt that Batch had not ended when this run did, and raise *cause*; a later run completes it.
 
     Raises:
         PipelineError: Always.
     """
     try:
-        cabinet.put(Filed(filed.path, filed.receipt.noted(str(cause))))
+        store.put(Filed(filed.path, filed.receipt.noted(str(cause))))
     except PipelineError as exc:
         root.run.console.warn(f"The receipt {root.run.workspace.shown(filed.path)} could not be noted in: {exc}")
     raise cause
 
 
-def _how_things_stand(root: Root, filed: Filed) -> str:
-    """Return which of the receipt's addresses have moved, by AWS's own word."""
-    wanted = {change.address: change for change in filed.receipt.changes}
+def _describe_state(root: Root, filed: Filed) -> str:
+    """Return which of the receipt's addresses have moved, as AWS shows them."""
+    expected = {change.address: change for change in filed.receipt.changes}
     try:
-        live = live_environments.look(
+        live = live_environments.query(
             Caller(root.run.access, root.run.settings.region), root_module.state(root), with_volumes=False
         )
     except PipelineError as exc:
         return f"How far it came is not known ({str(exc).rstrip('.')})."
-    said = []
-    for address, change in wanted.items():
-        found = next((each for each in live if each.address == address), None)
+    parts = []
+    for address, change in expected.items():
+        found = next((current for current in live if current.address == address), None)
         if found is None or found.environment is None:
-            said.append(f"{address} is not there")
+            parts.append(f"{address} is not there")
         else:
             moved = "has moved to" if found.ami_id == change.new else "is still on"
-            said.append(f"{address} {moved} {found.ami_id or 'no AMI of its own'} and is {found.environment.status}")
-    return f"{'; '.join(said)}." if said else "No compute environment was to move."
+            parts.append(f"{address} {moved} {found.ami_id or 'no AMI of its own'} and is {found.environment.status}")
+    return f"{'; '.join(parts)}." if parts else "No compute environment was to move."
 
 
-def settle(cabinet: Cabinet, dead: Sequence[Filed], live: Sequence[Live]) -> None:
+def complete(store: ReceiptStore, incomplete: Sequence[Filed], live: Sequence[Live]) -> None:
     """Complete the receipts of runs that were killed, by what is live now."""
-    done = confirmed(dead, live)
-    for filed in dead:
+    done = confirmed(incomplete, live)
+    for filed in incomplete:
         is_done = filed in done
         note = "cut short; a later run found it applied" if is_done else "cut short; a later run went on from there"
-        cabinet.put(Filed(filed.path, filed.receipt.finished("applied" if is_done else "failed", at=_now(), note=note)))
+        store.put(Filed(filed.path, filed.receipt.finished("applied" if is_done else "failed", at=_now(), note=note)))
 
 
-def confirmed(dead: Sequence[Filed], live: Sequence[Live]) -> list[Filed]:
-    """Return those of the open receipts *dead* whose every change is live: they were applied after all."""
-    now = {each.address: each for each in live}
+def confirmed(incomplete: Sequence[Filed], live: Sequence[Live]) -> list[Filed]:
+    """Return those of the *incomplete* receipts whose every change is live: they were applied after all."""
+    now = {current.address: current for current in live}
     return [
-        filed for filed in dead if all(_is_done(change, now.get(change.address)) for change in filed.receipt.changes)
+        filed
+        for filed in incomplete
+        if all(_is_done(change, now.get(change.address)) for change in filed.receipt.changes)
     ]
 
 

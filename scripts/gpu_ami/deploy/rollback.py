@@ -13,7 +13,7 @@ from gpu_ami.errors import UsageError
 from gpu_ami.files import write_atomic
 from gpu_ami.handover import change as changes
 from gpu_ami.handover import update_tfvars
-from gpu_ami.handover.receipt_store import Cabinet
+from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 from gpu_ami.records.tags import checked_ami_id
@@ -22,7 +22,7 @@ from gpu_ami.terraform import state_file
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the caller of ``invoke rollback`` asked for.
+    """What the caller of ``invoke rollback`` requested.
 
     Attributes:
         to: The AMI to go to; None takes the one before the live one.
@@ -58,11 +58,11 @@ def run(run: Invocation, request: Request) -> None:
             msg = f"{target} {problem}: choose another AMI with --to."
             raise UsageError(msg)
         run.console.say(f"Rolling back to {target}.")
-        asked = apply.Request(
+        apply_request = apply.Request(
             variables=request.variables, yes=request.yes, action="rollback", wait_minutes=request.wait_minutes
         )
         with _written(run, target) as acting:
-            apply.apply_root(root, asked, who, acting=acting)
+            apply.apply_root(root, apply_request, who, acting=acting)
 
 
 def _target(root: Root) -> str:
@@ -73,7 +73,8 @@ def _target(root: Root) -> str:
     """
     ours = state_file.environments(root_module.state(root))
     steps = steps_back(
-        Cabinet(root.terraform.folder, root.run.access).all(), {each.address: each.ami_id for each in ours}
+        ReceiptStore(root.terraform.folder, root.run.access).all(),
+        {recorded.address: recorded.ami_id for recorded in ours},
     )
     for step in steps:
         root.run.console.say(f"  {step.address}: {step.live or 'no AMI'}, before it {step.back or 'nothing known'}")

@@ -1,4 +1,4 @@
-"""Running Terraform for a job: the folder prepared, each step shown, its failures explained."""
+"""Runs Terraform in the root module: prepares the folder, shows each step, explains its failures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
 from gpu_ami.terraform import backends, failures, plan_file
 from gpu_ami.terraform.plan_file import Planned
-from gpu_ami.terraform.terraform_command import Terraform, sound_environment
+from gpu_ami.terraform.terraform_command import Terraform, terraform_in
 from gpu_ami.tools import terraform_tools
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*=.*", re.DOTALL)
@@ -42,13 +42,13 @@ class Root:
         run: This invocation.
         terraform: Terraform in the module's folder.
         handed_over: The file that names the AMI.
-        words: The caller's variables, as ``name=value``.
+        variables: The caller's variables, as ``name=value``.
     """
 
     run: Invocation = field(repr=False)
     terraform: Terraform
     handed_over: Path
-    words: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
 
     @property
     def shown(self) -> str:
@@ -81,28 +81,24 @@ class SavedPlan:
             raise SafetyError(msg)
 
 
-def prepare(run: Invocation, words: Sequence[str] = ()) -> Root:
+def prepare(run: Invocation, variables: Sequence[str] = ()) -> Root:
     """Find Terraform and make its folder ready; in the sandbox a copy for the sandbox that runs.
 
     Raises:
         ToolError: Terraform is missing.
         UsageError: A variable is not ``name=value``, or the folder cannot be made.
     """
-    for word in words:
-        if _VARIABLE.fullmatch(word) is None:
-            msg = f"--var {word[:60]!r} is not name=value: give for example --var spot_max_vcpus=32."
+    for variable in variables:
+        if _VARIABLE.fullmatch(variable) is None:
+            msg = f"--var {variable[:60]!r} is not name=value: give for example --var spot_max_vcpus=32."
             raise UsageError(msg)
     handed_over = run.workspace.state / run.settings.handover.file
     tools = terraform_tools()
-    if run.options.dry_run:
-        environment: dict[str, str] = {}
-    else:
+    if not run.options.dry_run:
         run.target.stage_terraform(handed_over)
-        environment = run.access.child_environment({"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"})
-    terraform = Terraform(
-        tools.terraform.path, run.workspace.terraform, sound_environment(environment), tools.provider_mirror
-    )
-    return Root(run, terraform, handed_over, tuple(words))
+    environment = (lambda _variables: {}) if run.options.dry_run else run.access.child_environment
+    terraform = terraform_in(run.workspace.terraform, tools, environment)
+    return Root(run, terraform, handed_over, tuple(variables))
 
 
 def command_lines(root: Root, *, apply: bool) -> list[str]:
@@ -131,7 +127,7 @@ def begin(root: Root) -> Identity:
         try:
             _init(root)
         except PipelineError:
-            who.result()  # wrong credentials are the likelier cause, and the clearer words
+            who.result()  # wrong credentials are the likelier cause, and the clearer message
             raise
         return who.result()
 
@@ -268,17 +264,17 @@ def _plan_into(root: Root, file: Path) -> int:
     return _judged(root, "plan", status, found, good=good)
 
 
-def _log(word: str) -> str:
-    return f"terraform-{word}.log"
+def _log(subcommand: str) -> str:
+    return f"terraform-{subcommand}.log"
 
 
 def _plan_command(root: Root, file: Path) -> Command:
     command = root.terraform.plan(file)
-    given = tuple(f"-var={word}" for word in root.words)
+    given = tuple(f"-var={variable}" for variable in root.variables)
     return Command((*command.argv, *given), cwd=command.cwd, env=command.env)
 
 
-def _follow(root: Root, word: str, command: Command, log: Path) -> tuple[int, list[Diagnostic]]:
+def _follow(root: Root, subcommand: str, command: Command, log: Path) -> tuple[int, list[Diagnostic]]:
     """Run one of Terraform's long commands under the user's eyes; return its status and its errors.
 
     Terraform writes the log itself, as JSON: it must not need us for it. When it has ended, however, a person is who
@@ -286,7 +282,7 @@ def _follow(root: Root, word: str, command: Command, log: Path) -> tuple[int, li
     """
     output = ""
     try:
-        with root.run.console.step(f"terraform {word}") as note:
+        with root.run.console.step(f"terraform {subcommand}") as note:
             status = process.follow(
                 command,
                 log,
@@ -300,16 +296,18 @@ def _follow(root: Root, word: str, command: Command, log: Path) -> tuple[int, li
     return status, failures.errors(output)
 
 
-def _judged(root: Root, word: str, status: int, found: Sequence[Diagnostic], *, good: tuple[int, ...] = (0,)) -> int:
+def _judged(
+    root: Root, subcommand: str, status: int, found: Sequence[Diagnostic], *, good: tuple[int, ...] = (0,)
+) -> int:
     if status not in good:
-        raise failures.explain(word, found, folder=root.shown)
+        raise failures.explain(subcommand, found, folder=root.shown)
     return status
 
 
-def _captured(root: Root, word: str, command: Command) -> str:
+def _captured(root: Root, subcommand: str, command: Command) -> str:
     done = process.run(command)
     if done.returncode != 0:
-        raise failures.explain(word, failures.errors(done.stdout, done.stderr), folder=root.shown)
+        raise failures.explain(subcommand, failures.errors(done.stdout, done.stderr), folder=root.shown)
     return done.stdout
 
 

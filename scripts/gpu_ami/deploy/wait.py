@@ -1,4 +1,4 @@
-"""After an apply: waiting until Batch has done what Terraform asked for; jobs may hold an update up for hours."""
+"""Waits for the Batch updates that an apply has started; running jobs may hold one up for hours."""
 
 from __future__ import annotations
 
@@ -17,67 +17,67 @@ _POLL_S = 10.0
 _LATER = "`invoke status` shows how it ends; `invoke apply` then completes the receipt."
 # Beside the time that the environment gives its running jobs: for Batch to start instances and to end the old ones.
 _MARGIN_S = 30 * 60.0
-_SETTLED = ("VALID", "INVALID")
+_ENDED = ("VALID", "INVALID")
 
 
-class UnsettledError(TerraformError):
-    """Nobody waits any longer for an update that Batch may still carry out: neither applied nor failed."""
+class OutcomeUnknownError(TerraformError):
+    """The wait for a Batch update timed out; its outcome is unknown."""
 
 
-def minutes(word: str | None) -> int | None:
+def minutes(text: str | None) -> int | None:
     """Return the number of minutes that ``--wait`` gives; None when it was not given.
 
     Raises:
         UsageError: It is no number.
     """
-    if word is not None and not (word.isascii() and word.isdecimal()):
-        msg = f"--wait {word[:20]!r} is no number of minutes: give for example --wait 90."
+    if text is not None and not (text.isascii() and text.isdecimal()):
+        msg = f"--wait {text[:20]!r} is no number of minutes: give for example --wait 90."
         raise UsageError(msg)
-    return None if word is None else int(word)
+    return None if text is None else int(text)
 
 
-def settled(root: Root, live: Sequence[Live], wait_minutes: int | None) -> Sequence[Live]:
-    """Return how the environments stand when Batch has nothing under way there any more.
+def until_ended(root: Root, live: Sequence[Live], wait_minutes: int | None) -> Sequence[Live]:
+    """Wait until Batch has ended the updates under way, and return the environments' state then.
 
     Args:
         root: The root module.
-        live: How they stand now.
+        live: The environments' state now.
         wait_minutes: How long to wait; None takes what the environments give running jobs, and a margin.
 
     Raises:
-        UnsettledError: It still has, or cannot be asked any more.
+        OutcomeUnknownError: The wait timed out, or Batch cannot be queried any more.
         InterruptedRunError: Interrupted meanwhile.
     """
     run = root.run
-    busy = [each.environment for each in live if each.environment and not is_settled(each)]
+    busy = [current.environment for current in live if current.environment and not is_ended(current)]
     if not busy:
         return live
     caller = Caller(run.access, run.settings.region)
-    names = ", ".join(each.name for each in busy)
+    names = ", ".join(environment.name for environment in busy)
     limit_s = max(map(allowed_s, busy)) if wait_minutes is None else wait_minutes * 60.0
     run.console.say(f"Batch replaces the instances of {names} as their jobs end: {show_duration(limit_s)} at most.")
     try:
         with run.console.step("waiting for Batch") as note:
-            wait_until_settled(
+            wait_until_ended(
                 caller,
-                [each.name for each in busy],
+                [environment.name for environment in busy],
                 note=note,
                 poll_s=run.target.poll_s(_POLL_S),
                 limit_s=limit_s,
             )
-        return live_environments.look(caller, root_module.state(root))
+        return live_environments.query(caller, root_module.state(root))
     except KeyboardInterrupt as exc:
         msg = f"Interrupted while Batch still replaced the instances of {names}: it goes on by itself. {_LATER}"
         raise InterruptedRunError(msg) from exc
     except AwsError as exc:
         why = str(exc).rstrip(".")
-        msg = f"Batch still replaced the instances of {names} when it could not be asked any more ({why}). {_LATER}"
-        raise UnsettledError(msg) from exc
+        msg = f"Batch still replaced the instances of {names} when it could not be queried any more ({why}). {_LATER}"
+        raise OutcomeUnknownError(msg) from exc
 
 
-def is_settled(live: Live) -> bool:
+def is_ended(live: Live) -> bool:
     """Whether Batch has nothing under way there."""
-    return live.environment is None or live.environment.status in _SETTLED
+    return live.environment is None or live.environment.status in _ENDED
 
 
 def allowed_s(environment: batch.Environment) -> float:
@@ -85,7 +85,7 @@ def allowed_s(environment: batch.Environment) -> float:
     return _MARGIN_S + (0 if environment.terminates_jobs else environment.timeout_minutes * 60)
 
 
-def wait_until_settled(
+def wait_until_ended(
     caller: Caller,
     names: Sequence[str],
     *,
@@ -99,18 +99,18 @@ def wait_until_settled(
 
     Raises:
         AwsError: Batch refused or cannot be reached.
-        UnsettledError: It takes longer than *limit_s*.
+        OutcomeUnknownError: It takes longer than *limit_s*.
     """
     began = clock()
     while True:
-        busy = [each for each in batch.environments(caller, names) if each.status not in _SETTLED]
+        busy = [environment for environment in batch.environments(caller, names) if environment.status not in _ENDED]
         if not busy:
             return
-        note(", ".join(f"{each.name} is {each.status}" for each in busy))
+        note(", ".join(f"{environment.name} is {environment.status}" for environment in busy))
         if clock() - began >= limit_s:
             msg = (
                 f"{busy[0].name} is still {busy[0].status} after {show_duration(clock() - began)} of waiting: Batch "
                 "goes on by itself. `invoke status` shows how it ends; `invoke apply` then completes the receipt."
             )
-            raise UnsettledError(msg)
+            raise OutcomeUnknownError(msg)
         sleep(poll_s)

@@ -44,14 +44,13 @@ class Step:
     """
 
     def __init__(self, env: Mapping[str, str], root: Path) -> None:
-        """Read the settings late: `adopt` may bring others."""
         self.env = env
         self.root = root
         self.runner: Runner = runner_from(env)
 
     @property
     def settings(self) -> settings_.Settings:
-        """The pipeline's settings."""
+        """The pipeline's settings, read at each use: `adopt` may bring others."""
         return settings_.load(self.workspace.settings, self._options, is_required=self._target.needs_settings)
 
     @property
@@ -74,7 +73,7 @@ def _adopt(_parsed: argparse.Namespace, step: Step) -> str:
 
 
 def _task(parsed: argparse.Namespace, step: Step) -> str:
-    argv = ("invoke", *task_arguments.task_words(parsed.task, step.env), *parsed.words)
+    argv = ("invoke", *task_arguments.invoke_arguments(parsed.task, step.env), *parsed.arguments)
     Console().say(str(process.Command(argv)))
     # In this process's place: the signal of a cancelled job must reach the task, and it alone.
     process.become((sys.executable, "-m", *argv))
@@ -88,8 +87,8 @@ def _backend(_parsed: argparse.Namespace, step: Step) -> str:
 def _collect(parsed: argparse.Namespace, step: Step) -> str:
     document = collect.document_in(Path(parsed.file))
     handover = step.settings.handover.file
-    places = collect.Places(step.workspace, handover, _before(step, handover), step.root / collect.ARTIFACTS)
-    changed = collect.collect(document, parsed.title, places, step.runner)
+    files = collect.RunFiles(step.workspace, handover, _before(step, handover), step.root / collect.ARTIFACTS)
+    changed = collect.collect(document, parsed.title, files, step.runner)
     return f"Collected {collect.ARTIFACTS}/; the hand-over {'changed' if changed else 'did not change'}."
 
 
@@ -124,10 +123,10 @@ def _issue(parsed: argparse.Namespace, step: Step) -> str:
 
 def _require(parsed: argparse.Namespace, step: Step) -> str:
     sources = collect.document_in(Path(parsed.file)).get("sources", ())
-    states = {each.get("name"): each for each in sources}
+    states = {source.get("name"): source for source in sources}
     found = states.get(parsed.source, {})
     if found.get("status") != "ok":
-        said = found.get("error") or "it was not looked at"
+        said = found.get("error") or "it was not queried"
         msg = f"Nothing is removed: {parsed.source} could not be read ({said}). It names AMIs that are in use."
         step.runner.say(f"> {msg}")
         raise SafetyError(msg)
@@ -144,13 +143,13 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     add("adopt", _adopt, "Take settings, variables and terraform/ of the calling repository in caller/.")
-    task = add("task", _task, "Run `invoke doctor` or `invoke build` as the workflow's inputs ask.")
+    task = add("task", _task, "Run `invoke doctor` or `invoke build` as the workflow's inputs request.")
     task.add_argument("task", choices=("doctor", "build"))
-    task.add_argument("words", nargs=argparse.REMAINDER)
+    task.add_argument("arguments", nargs=argparse.REMAINDER)
     add("backend", _backend, "Write terraform/backend.tf from the repository's variables, or refuse.")
     collecting = add("collect", _collect, "Fill artifacts/ from a task's JSON, and write summary and outputs.")
     collecting.add_argument("file")
-    collecting.add_argument("--title", required=True, help="Of the pull request; {ami} stands for the AMI's id.")
+    collecting.add_argument("--title", required=True, help="Of the pull request; {ami} is replaced by the AMI's id.")
     proposing = add("propose", _propose, "Open or update the pull request with what artifacts/ holds.")
     proposing.add_argument("--repository", required=True, help="A clone of the repository that gets it.")
     add("issue", _issue, "Open, update or close the issue about a clean-up plan.").add_argument("file")

@@ -1,4 +1,4 @@
-"""Puts the files of a calling repository in the places of the pipeline's own.
+"""Copies the files of a calling repository over the pipeline's own.
 
 In a called workflow the pipeline's repository is checked out at the root, at the commit that the caller named; the
 caller's repository lies in a folder there. What a team decides comes from it, everything that runs from the pipeline.

@@ -1,4 +1,4 @@
-"""What a run hands to the next job: the file to commit, the words of the pull request and the records."""
+"""Collects what a run hands to the next job: the file to commit, the text of the pull request and the records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _AMI = re.compile(rf"{AMI_ID.pattern}\b")
 
 
 @dataclass(frozen=True)
-class Places:
+class RunFiles:
     """Where the files of one run are.
 
     Attributes:
@@ -62,23 +62,23 @@ def document_in(path: Path) -> Mapping[str, Any]:
     return document
 
 
-def collect(document: Mapping[str, Any], title: str, places: Places, runner: Runner) -> bool:
+def collect(document: Mapping[str, Any], title: str, files: RunFiles, runner: Runner) -> bool:
     """Fill the artifacts folder from a task's *document*, tell the runner, and return whether the hand-over changed.
 
-    ``{ami}`` in *title* stands for the AMI's id.
+    ``{ami}`` in *title* is replaced by the AMI's id.
     """
-    folder = places.artifacts
+    folder = files.artifacts
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    for record in (places.workspace.manifest, places.workspace.release):
+    for record in (files.workspace.manifest, files.workspace.release):
         if record.is_file():
             shutil.copy2(record, folder / record.name)
-    after = places.workspace.state / places.handover
+    after = files.workspace.state / files.handover
     new = after.read_text(encoding="utf-8") if after.is_file() else ""
-    old = places.before.read_text(encoding="utf-8") if places.before and places.before.is_file() else ""
+    old = files.before.read_text(encoding="utf-8") if files.before and files.before.is_file() else ""
     diff = "".join(
         difflib.unified_diff(
-            old.splitlines(keepends=True), new.splitlines(keepends=True), places.handover, places.handover
+            old.splitlines(keepends=True), new.splitlines(keepends=True), files.handover, files.handover
         )
     )
     # A rollback's document names environments: what was handed over is in the file.
@@ -87,7 +87,7 @@ def collect(document: Mapping[str, Any], title: str, places: Places, runner: Run
     text = f"{facts_table({'AMI': ami} | _facts(document) if ami else _facts(document))}\n"
     text += f"\n```diff\n{diff.rstrip()}\n```\n" if diff else "\nTerraform's variable is up to date.\n"
     if diff:
-        target = folder / HANDOVER / places.handover
+        target = folder / HANDOVER / files.handover
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(new, encoding="utf-8")
         (folder / TITLE).write_text(f"{title}\n", encoding="utf-8")

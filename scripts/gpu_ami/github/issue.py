@@ -16,7 +16,9 @@ TITLE = "AMIs that nothing needs"
 def report(document: Mapping[str, Any], runner: Runner, folder: Path) -> str:
     """Create, update or close the issue about the clean-up plan *document*; return its number, or an empty text."""
     totals = document.get("totals") or {}
-    has_work = bool(totals.get("delete")) or any(each.get("status") == "failed" for each in document.get("sources", ()))
+    has_work = bool(totals.get("delete")) or any(
+        source.get("status") == "failed" for source in document.get("sources", ())
+    )
     said(("gh", "label", "create", LABEL, "--force", "--description", "Kept up to date by the pipeline"), folder)
     found = ("--label", LABEL, "--state", "open", "--json", "number", "--jq", ".[0].number // empty")
     number = said(("gh", "issue", "list", *found), folder)
@@ -37,18 +39,18 @@ def report(document: Mapping[str, Any], runner: Runner, folder: Path) -> str:
 
 
 def text(document: Mapping[str, Any], runner: Runner) -> str:
-    """Return the issue's text: the sum, what could not be looked at, the AMIs, how to go on."""
+    """Return the issue's text: the sum, what could not be queried, the AMIs, how to go on."""
     totals = document.get("totals") or {}
-    doomed = [each for each in document.get("verdicts", ()) if each.get("action") != "keep"]
-    failed = [each for each in document.get("sources", ()) if each.get("status") == "failed"]
+    selected = [verdict for verdict in document.get("verdicts", ()) if verdict.get("action") != "keep"]
+    failed = [source for source in document.get("sources", ()) if source.get("status") == "failed"]
     monthly = totals.get("usd_per_month")
     saved = "" if monthly is None else f", ${float(monthly):.2f} a month"
     size = f"{float(totals.get('gib') or 0):.0f} GiB{saved}"
     parts = [f"Nothing needs {totals.get('delete', 0)} AMIs ({size}); {totals.get('keep', 0)} are kept."]
     if failed:
-        parts += ["Everything is kept while this cannot be looked at:", _failures(failed)]
-    if doomed:
-        parts.append(_table(doomed))
+        parts += ["Everything is kept while this cannot be queried:", _failures(failed)]
+    if selected:
+        parts.append(_table(selected))
     parts.append(
         "Run the workflow *Clean up* by hand with the action `apply` to remove them; it plans again first. "
         "The tag `gpu-ami:keep=true` keeps an AMI for good."
@@ -59,12 +61,15 @@ def text(document: Mapping[str, Any], runner: Runner) -> str:
 
 
 def _failures(sources: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join(f"- {each.get('name')} ({each.get('region') or 'here'}): {each.get('error')}" for each in sources)
+    return "\n".join(
+        f"- {source.get('name')} ({source.get('region') or 'here'}): {source.get('error')}" for source in sources
+    )
 
 
 def _table(verdicts: Sequence[Mapping[str, Any]]) -> str:
     rows = [
-        f"| {each.get('image_id')} | {each.get('region')} | {str(each.get('created'))[:10]} | {each.get('action')} |"
-        for each in verdicts
+        f"| {verdict.get('image_id')} | {verdict.get('region')} | {str(verdict.get('created'))[:10]} "
+        f"| {verdict.get('action')} |"
+        for verdict in verdicts
     ]
     return "\n".join(["| AMI | region | made | would be |", "| --- | --- | --- | --- |", *rows])

@@ -73,8 +73,8 @@ def propose(proposal: Proposal, runner: Runner) -> str:
 
 def _pull_request(proposal: Proposal, runner: Runner, title: str, body: Path) -> str:
     ours = ("--head", proposal.branch, "--base", runner.base)
-    words = ("--state", "open", "--json", "url", "--jq", ".[0].url")
-    url = _gh(proposal, "pr", "list", *ours, *words)
+    fields = ("--state", "open", "--json", "url", "--jq", ".[0].url")
+    url = _gh(proposal, "pr", "list", *ours, *fields)
     if url:
         _gh(proposal, "pr", "edit", url, "--title", title, "--body-file", str(body))
     else:
@@ -96,12 +96,12 @@ def _body(artifacts: Path, runner: Runner) -> Path:
     return path
 
 
-def _git(proposal: Proposal, *words: str) -> str:
-    return said(("git", *words), proposal.repository)
+def _git(proposal: Proposal, *arguments: str) -> str:
+    return said(("git", *arguments), proposal.repository)
 
 
-def _gh(proposal: Proposal, *words: str) -> str:
-    return said(("gh", *words), proposal.repository)
+def _gh(proposal: Proposal, *arguments: str) -> str:
+    return said(("gh", *arguments), proposal.repository)
 
 
 def said(argv: tuple[str, ...], cwd: Path) -> str:

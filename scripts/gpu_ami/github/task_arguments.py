@@ -1,4 +1,4 @@
-"""The inputs of a workflow, as the words of a task."""
+"""Translates a workflow's inputs to the arguments of an Invoke task."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from gpu_ami.errors import UsageError
 _TRUE, _FALSE = "true", ("false", "")
 
 
-def task_words(task: str, env: Mapping[str, str]) -> list[str]:
-    """Return the words after ``invoke`` that run *task*, ``doctor`` or ``build``, as the inputs in *env* ask.
+def invoke_arguments(task: str, env: Mapping[str, str]) -> list[str]:
+    """Return the arguments after ``invoke`` that run *task*, ``doctor`` or ``build``, as the inputs in *env* request.
 
-    An input arrives as ``INPUT_NAME``; an empty one was not given. Each value stays one word, whatever is in it.
+    An input arrives as ``INPUT_NAME``; an empty one was not given. Each value stays one argument, whatever is in it.
 
     Raises:
         UsageError: An input is not one of its choices.
     """
-    words = [task]
+    arguments = [task]
     market = env.get("INPUT_MARKET") or "on-demand"
     if market not in {"on-demand", "spot"}:
         msg = f"market is {market!r}: give on-demand or spot."
         raise UsageError(msg)
     if market == "spot":
-        words += ["--var", "spot=true"]
+        arguments += ["--var", "spot=true"]
     if tag := env.get("INPUT_IMAGE_TAG"):
-        words += ["--var", f"image_tag={tag}"]
+        arguments += ["--var", f"image_tag={tag}"]
     if task == "build":
-        words += ["--incremental"] if _switch(env, "INPUT_INCREMENTAL") else []
-        # Whoever asks for a rebuild gets one, however fresh the live AMI is.
-        words += [] if _switch(env, "INPUT_REBUILD") else ["--if-stale"]
-        words += ["--dry-run"] if _switch(env, "INPUT_DRY_RUN") else []
-    return words
+        arguments += ["--incremental"] if _switch(env, "INPUT_INCREMENTAL") else []
+        # Whoever requests a rebuild gets one, however fresh the live AMI is.
+        arguments += [] if _switch(env, "INPUT_REBUILD") else ["--if-stale"]
+        arguments += ["--dry-run"] if _switch(env, "INPUT_DRY_RUN") else []
+    return arguments
 
 
 def _switch(env: Mapping[str, str], name: str) -> bool:

@@ -1,1 +1,1 @@
-"""AMI to Terraform: the variable that carries the id."""
+"""Hands AMI ids over: to the Terraform variable (`update-tfvars`) and to SSM parameters (`publish`)."""

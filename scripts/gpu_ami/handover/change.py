@@ -1,4 +1,4 @@
-"""The change that a hand-over makes in one file, and the one way it is written."""
+"""A hand-over's change of one file: its values, its diff, and the locked, atomic write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same variable in another file that Terraform reads by itself: one of the two would win unseen."""
+"""Detects another auto-loaded tfvars file that sets the same variable: one of the two would win unseen."""
 
 from __future__ import annotations
 
@@ -42,8 +42,12 @@ def check(change: Change) -> None:
     ours = _plain(find(document, top))
     for other in _others(change.file):
         text = read_text(other, what=WHAT, keep_mark=True)
-        theirs = [each for each in load(other, text).body.attributes if each.name == name] if text.strip() else []
-        if any(_plain(each.value) != ours for each in theirs):
+        theirs = (
+            [attribute for attribute in load(other, text).body.attributes if attribute.name == name]
+            if text.strip()
+            else []
+        )
+        if any(_plain(attribute.value) != ours for attribute in theirs):
             msg = (
                 f"{name} would be {_shown(ours)} in {change.file} but is {theirs[0].value.text[:60]} at line "
                 f"{theirs[0].line} of {other}: keep it in one of them."
@@ -54,12 +58,12 @@ def check(change: Change) -> None:
 def _others(file: Path) -> Iterable[Path]:
     if not file.parent.is_dir():
         return []
-    return [each for each in sorted(file.parent.iterdir()) if each != file and is_read_by_itself(each)]
+    return [path for path in sorted(file.parent.iterdir()) if path != file and is_read_by_itself(path)]
 
 
 def _plain(value: Value) -> object:
     if value.kind in {"map", "list"}:
-        return value.kind, frozenset((each.name, _plain(each.value)) for each in value.entries)
+        return value.kind, frozenset((entry.name, _plain(entry.value)) for entry in value.entries)
     return value.literal if value.kind not in {"heredoc", "expression"} else value.text
 
 

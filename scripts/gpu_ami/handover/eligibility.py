@@ -1,4 +1,4 @@
-"""Whether an AMI may be used: the one judge, of what EC2 says of it, with no call of its own.
+"""Judges whether an AMI may be used, by what EC2 says of it; pure, and the only judge of it.
 
 `invoke update-tfvars` and `publish` refuse an AMI for any of its problems, `apply` and `rollback` for those of
 `BLOCKS_APPLY`: what is live already must be appliable again when it has only grown old.
@@ -117,7 +117,7 @@ def _fitness(found: Image, expected: Expected) -> list[Problem]:
     if expected.architectures is not None and found.architecture not in expected.architectures:
         runs = " or ".join(expected.architectures)
         detail = f"is {found.architecture}, but {expected.instance_type}, which runs the jobs, takes {runs}"
-        made.append(Problem("architecture", detail, "choose another one, or mend cost.instance_type in the settings."))
+        made.append(Problem("architecture", detail, "choose another one, or fix cost.instance_type in the settings."))
     if found.deprecated_at is not None and found.deprecated_at <= expected.now:
         made.append(Problem("deprecated", f"is deprecated since {found.deprecated_at:%Y-%m-%d}", "choose a newer one."))
     return made

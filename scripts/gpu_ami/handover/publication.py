@@ -1,4 +1,4 @@
-"""Whether a parameter may be set to an AMI, and what a publication is to programs."""
+"""Validates that an SSM parameter may be set to an AMI, and the document that describes a publication."""
 
 from __future__ import annotations
 

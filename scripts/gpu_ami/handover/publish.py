@@ -1,4 +1,4 @@
-"""`invoke publish`: AMIs put into SSM parameters, with a receipt and a look at what came of it."""
+"""`invoke publish`: AMIs put into SSM parameters, with a receipt and a check of what SSM then shows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gpu_ami.errors import AwsError, PartialError, PipelineError
 from gpu_ami.handover import publication as publications
 from gpu_ami.handover import update_tfvars
 from gpu_ami.handover.publication import Publication
-from gpu_ami.handover.receipt_store import Cabinet
+from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.records import receipt as receipts
 from gpu_ami.records.receipt import Change, Filed, Receipt
 from gpu_ami.records.tags import FAMILY_TAG, PIPELINE_TAG, checked_ami_id
@@ -31,7 +31,7 @@ _PIPELINE = "gpu-ami-pipeline"
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the caller of ``invoke publish`` asked for.
+    """What the caller of ``invoke publish`` requested.
 
     Attributes:
         manifest: Another manifest than the last build's.
@@ -49,12 +49,12 @@ class Request:
 def run(run: Invocation, request: Request, *, sleep: Callable[[float], None] = time.sleep) -> None:
     """Set the parameter of each region to its AMI, and print what came of it.
 
-    Every region is looked at before the first one is changed.
+    Every region is checked before the first one is changed.
 
     Args:
         run: This invocation.
-        request: What was asked for.
-        sleep: Waits between two looks.
+        request: What was requested.
+        sleep: Waits between two queries.
 
     Raises:
         UsageError: The manifest, the id or the name cannot be used.
@@ -68,14 +68,17 @@ def run(run: Invocation, request: Request, *, sleep: Callable[[float], None] = t
     who = run.announce()
     if request.verified:
         update_tfvars.verify(run, amis)
-    planned = [_look(run, region, name, new) for region, new in amis.items()]
+    planned = [_plan(run, region, name, new) for region, new in amis.items()]
     if run.options.dry_run:
         _show(run, planned)
         return
     ledger = _Ledger(run)
-    _settle(ledger, planned)
+    _complete(ledger, planned)
     source = None if request.ami is not None else run.workspace.shown(Path(request.manifest or run.workspace.manifest))
-    done = [_put(run, ledger, who, each, source, sleep) if each.changed else each for each in planned]
+    done = [
+        _put(run, ledger, who, publication, source, sleep) if publication.changed else publication
+        for publication in planned
+    ]
     _show(run, done)
     ledger.raise_unshared()
 
@@ -85,7 +88,7 @@ def parameter_name(run: Invocation) -> str:
     return run.settings.handover.parameter or f"/gpu-ami/{run.settings.family}/ami-id"
 
 
-def _look(run: Invocation, region: str, name: str, new: str) -> Publication:
+def _plan(run: Invocation, region: str, name: str, new: str) -> Publication:
     caller = Caller(run.access, region)
     found = parameters.read(caller, name)
     old = publications.old_ami(region, found)
@@ -97,12 +100,12 @@ def _look(run: Invocation, region: str, name: str, new: str) -> Publication:
 class _Ledger:
     """The receipts of this publication: here always, and in the bucket beside Terraform's state where it can be.
 
-    A parameter is set whatever becomes of the bucket's copy: what counts for the next job is the parameter, and the
-    receipt on this machine names the way back. That others do not see it is said at the end.
+    A parameter is set whatever becomes of the bucket's copy: the next job reads the parameter, and the receipt on this
+    machine names the way back. A copy that is missing in the bucket is reported at the end.
     """
 
     def __init__(self, run: Invocation) -> None:
-        self._store = Cabinet(run.workspace.terraform, run.access)
+        self._store = ReceiptStore(run.workspace.terraform, run.access)
         self._unshared: dict[str, str] = {}
 
     def unfinished(self) -> tuple[Filed, ...]:
@@ -116,7 +119,7 @@ class _Ledger:
         except AwsError:
             # Whether it can be written is tried below, and said.
             found = receipts.load(self._store.folder)
-        return tuple(each for each in receipts.unfinished(found) if each.receipt.action == "publish")
+        return tuple(stored for stored in receipts.unfinished(found) if stored.receipt.action == "publish")
 
     def new(self, receipt: Receipt) -> Filed:
         """Write a new receipt.
@@ -155,9 +158,9 @@ class _Ledger:
             raise PartialError(msg)
 
 
-def _settle(ledger: _Ledger, planned: Sequence[Publication]) -> None:
+def _complete(ledger: _Ledger, planned: Sequence[Publication]) -> None:
     """Complete the receipts of publications that were killed, by what the parameters show now."""
-    now = {publications.address(each.region, each.parameter): each.old for each in planned}
+    now = {publications.address(publication.region, publication.parameter): publication.old for publication in planned}
     for filed in ledger.unfinished():
         (change, *_) = filed.receipt.changes or (None,)
         if change is not None and change.address in now:
@@ -209,24 +212,26 @@ def _put(
 
 
 def _show(run: Invocation, done: list[Publication]) -> None:
-    for each in done:
-        if not each.changed:
-            run.console.say(f"{each.parameter} in {each.region} is {each.new} already; left alone.")
+    for publication in done:
+        if not publication.changed:
+            run.console.say(
+                f"{publication.parameter} in {publication.region} is {publication.new} already; left alone."
+            )
         elif run.options.dry_run:
-            run.console.say(f"DRY RUN: would set {each.parameter} in {each.region} to {each.new}.")
+            run.console.say(f"DRY RUN: would set {publication.parameter} in {publication.region} to {publication.new}.")
     rows = [
         (
-            each.parameter,
-            each.region,
-            each.old or "not there",
-            each.new,
-            "yes" if each.changed else "no",
-            str(each.version or "none"),
-            each.receipt or "none",
+            publication.parameter,
+            publication.region,
+            publication.old or "not there",
+            publication.new,
+            "yes" if publication.changed else "no",
+            str(publication.version or "none"),
+            publication.receipt or "none",
         )
-        for each in done
+        for publication in done
     ]
-    own = next((each for each in done if each.region == run.settings.region), done[0])
-    document = {**own.document(), "regions": [each.document() for each in done]}
+    own = next((publication for publication in done if publication.region == run.settings.region), done[0])
+    document = {**own.document(), "regions": [publication.document() for publication in done]}
     columns = ("parameter", "region", "old", "new", "changed", "version", "receipt")
     run.console.result(document, Table(columns=columns, rows=rows))

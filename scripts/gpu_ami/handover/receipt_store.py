@@ -1,4 +1,4 @@
-"""Where receipts are kept: beside the code, and beside the state when that is in S3."""
+"""Stores receipts: beside the code, and beside the Terraform state when that is in S3."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Bucket:
         return f"s3://{self.name}/{self.prefix}{name}"
 
 
-class Cabinet:
+class ReceiptStore:
     """The receipts of one root module.
 
     Args:
@@ -55,16 +55,16 @@ class Cabinet:
             UsageError: One of them is not a receipt.
             AwsError: The bucket cannot be read.
         """
-        filed = {each.path.name: each for each in receipts.load(self.folder)}
+        by_name = {stored.path.name: stored for stored in receipts.load(self.folder)}
         if self.bucket is not None:
             for name, text in list_texts(self._caller, self.bucket.name, self.bucket.prefix).items():
                 # The bucket's copy may be the fresher one: the run may have been another machine's.
                 receipt = receipts.decode(text, source=self.bucket.url(name))
-                filed[name] = Filed(self.folder / name, receipt)
-        return tuple(sorted(filed.values(), key=lambda each: (each.receipt.when, each.path.name)))
+                by_name[name] = Filed(self.folder / name, receipt)
+        return tuple(sorted(by_name.values(), key=lambda stored: (stored.receipt.when, stored.path.name)))
 
     def open(self, receipt: Receipt) -> Filed:
-        """File a new receipt.
+        """Store a new receipt.
 
         Raises:
             UsageError: The file cannot be written.
@@ -73,7 +73,7 @@ class Cabinet:
         return self.put(Filed(receipts.new_path(self.folder, receipt), receipt))
 
     def put(self, filed: Filed) -> Filed:
-        """File a receipt, over its earlier form if there is one; the bucket first, because others read it.
+        """Store a receipt, over its earlier form if there is one; the bucket first, because others read it.
 
         Raises:
             UsageError: The file cannot be written.

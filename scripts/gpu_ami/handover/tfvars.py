@@ -1,4 +1,4 @@
-"""What handing AMI ids over changes in a ``.tfvars``, ``.tf`` or ``.tfvars.json`` file."""
+"""Plans the change that handing AMI ids over makes in a ``.tfvars``, ``.tf`` or ``.tfvars.json`` file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def plan(file: Path, variable: str, amis: Mapping[str, str], *, region: str) -> 
     Args:
         file: A ``.tfvars``, ``.tf`` or ``.tfvars.json`` file.
         variable: A variable, or a path to a value. In a ``.tf`` file a plain name means that variable's default. Where
-            a map stands, its entries for the regions of *amis* get their AMIs; anything else gets *region*'s.
+            the value is a map, its entries for the regions of *amis* get their AMIs; anything else gets *region*'s.
         amis: Region to AMI id.
         region: The pipeline's region.
 
@@ -50,7 +50,7 @@ def plan(file: Path, variable: str, amis: Mapping[str, str], *, region: str) -> 
         msg = f"The {WHAT} {file} does not exist: name one that has {variable}, or a .tfvars.json file, which is made."
         raise UsageError(msg)
     document = load(file, before)
-    if file.name.endswith(JSON) and all(each.name != path[0] for each in document.body.attributes):
+    if file.name.endswith(JSON) and all(attribute.name != path[0] for attribute in document.body.attributes):
         return _added(file, path, amis[region], before, json.loads(before.lstrip("\ufeff")))
     return _replaced(document, file, variable, amis, region)
 
@@ -76,7 +76,7 @@ def path_in(document: Document, file: Path, variable: str) -> ValuePath:
     if not file.name.endswith(".tf") or any(block.type == path[0] for block in document.body.blocks):
         return path
     blocks = [block for block in document.body.blocks if (block.type, block.labels) == ("variable", (path[0],))]
-    if len(blocks) == 1 and all(each.name != "default" for each in blocks[0].body.attributes):
+    if len(blocks) == 1 and all(attribute.name != "default" for attribute in blocks[0].body.attributes):
         msg = (
             f"The variable {path[0]} at line {blocks[0].line} of {file} has no default: add `default = null` there, "
             "or hand over to a .tfvars file."

@@ -1,4 +1,4 @@
-"""Handing AMIs over, put together: the manifest, the file, the look at the AMI."""
+"""`invoke update-tfvars`: takes AMI ids of the manifest, verifies the AMIs, and writes Terraform's variable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the caller of ``invoke update-tfvars`` asked for.
+    """What the caller of ``invoke update-tfvars`` requested.
 
     Attributes:
         manifest: Another manifest than the last build's.
@@ -113,7 +113,7 @@ def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code]
 
     Raises:
         SafetyError: An AMI is gone, pending, of another architecture, not ours, …; the line says what to do.
-        AwsError: AWS cannot be asked.
+        AwsError: AWS refused or cannot be reached.
     """
     from gpu_ami.aws import capacity, images
     from gpu_ami.aws.access import identify
@@ -133,11 +133,11 @@ def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code]
             kept=run.target.is_kept,
         )
         image = images.look_up(caller, ami)
-        found += [(ami, each) for each in problems(region, image, expected) if each.code not in accept]
+        found += [(ami, problem) for problem in problems(region, image, expected) if problem.code not in accept]
     if found:
         ami, first = found[0]
         more = f" ({len(found) - 1} more: {'; '.join(f'{a} {p.code}' for a, p in found[1:])})" if found[1:] else ""
-        msg = f"The AMI {ami} {first.text}{more} Nothing was changed; --no-verify skips this look."
+        msg = f"The AMI {ami} {first.text}{more} Nothing was changed; --no-verify skips this check."
         raise SafetyError(msg)
     run.console.say(f"Looked up {', '.join(f'{ami} in {region}' for region, ami in amis.items())}: available and ours.")
 

@@ -1,4 +1,4 @@
-"""Whether what is live is what was handed over: pure judgement over what was looked up."""
+"""Finds drift: where what is live differs from what was handed over; pure, over the answers of the queries."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Drift:
 
     Attributes:
         code: Which way.
-        subject: What it is about: an environment, a parameter, a look.
+        subject: What it is about: an environment, a parameter, a query.
         detail: The difference.
         advice: What to do.
     """
@@ -64,7 +64,7 @@ class Drift:
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """All that was looked up. A look that failed leaves its field empty and its reason in *failed*.
+    """The answers of all queries. One that failed leaves its field empty and its reason in *failed*.
 
     Attributes:
         handed_over_in: The file that hands over, as a person would type it.
@@ -78,11 +78,11 @@ class Seen:
         newest_base: The base AMI that a full build starts from now; None when it could not be looked up.
         base_made: When each base AMI was made, by id, as far as AWS still has them.
         definitions: The job definitions of the state.
-        next_build: What the next build would change, in words.
+        next_build: What the next build would change, as text.
         unfinished: Receipts of applies that were killed, or that Batch outlasted.
         broken: The newest receipt, when its apply failed.
-        failed: Look to reason.
-        skipped: Looks that were not wanted.
+        failed: Query to reason.
+        skipped: Queries that were left out.
     """
 
     handed_over_in: str
@@ -126,7 +126,7 @@ def find(seen: Seen) -> tuple[Drift, ...]:
     """Return every difference, what could not be looked up first; none when all is in step."""
     return (
         *_failures(seen),
-        *(each for environment in seen.environments for each in _environment(seen, environment)),
+        *(difference for environment in seen.environments for difference in _environment(seen, environment)),
         *_hand_over(seen),
         *_definitions(seen),
         *_bases(seen),
@@ -134,9 +134,9 @@ def find(seen: Seen) -> tuple[Drift, ...]:
 
 
 def _failures(seen: Seen) -> Iterator[Drift]:
-    for look, reason in seen.failed.items():
-        advice = f"Mend that, or leave the look out with --skip {look}: what is not seen is not in step."
-        yield Drift(code="look-failed", subject=look, detail=f"could not be looked up: {reason}", advice=advice)
+    for query, reason in seen.failed.items():
+        advice = f"Fix that, or leave the query out with --skip {query}: what is not seen is not in step."
+        yield Drift(code="look-failed", subject=query, detail=f"could not be looked up: {reason}", advice=advice)
     for receipt in seen.unfinished:
         detail = "this apply was killed, or Batch took longer than it waited"
         yield Drift(code="apply-unfinished", subject=receipt, detail=detail, advice="Run `invoke apply`: it goes on.")
@@ -157,7 +157,7 @@ def _environment(seen: Seen, found: Live) -> Iterator[Drift]:
         )
         return
     if there.status == "INVALID":
-        yield drift("environment-invalid", f"Batch calls it INVALID: {there.reason}", "Mend what Batch says.")
+        yield drift("environment-invalid", f"Batch calls it INVALID: {there.reason}", "Fix what Batch says.")
     if there.state == "DISABLED":
         yield drift("environment-disabled", "it starts no jobs: its state is DISABLED", "Enable it in Terraform.")
     yield from _environments_ami(seen, found, drift)
@@ -178,7 +178,7 @@ def _environments_ami(seen: Seen, found: Live, drift: Any) -> Iterator[Drift]:
     elif seen.expected_ami is not None and found.ami_id not in (None, seen.expected_ami):
         detail = f"it has {found.ami_id}, {seen.handed_over_in} says {seen.expected_ami}"
         yield drift("not-applied", detail, apply)
-    behind = [each.instance_id for each in found.volumes if found.ami_id and each.ami_id != found.ami_id]
+    behind = [volume.instance_id for volume in found.volumes if found.ami_id and volume.ami_id != found.ami_id]
     if behind:
         detail = f"{_some(behind)} still on another AMI than {found.ami_id}"
         yield drift("instances-behind", detail, "Batch replaces them when their jobs end.")
@@ -194,7 +194,7 @@ def _hydration(found: Live, drift: Any) -> Iterator[Drift]:
         yield drift("hydration-differs", detail, "Run `invoke apply`.")
     elif found.rate_mib_s is None:
         yield drift("not-hydrated", f"{where} sets no volume initialization rate: first reads wait for S3", advice)
-    cold = [each.instance_id for each in found.volumes if found.rate_mib_s and not each.rate_mib_s]
+    cold = [volume.instance_id for volume in found.volumes if found.rate_mib_s and not volume.rate_mib_s]
     if cold:
         detail = f"{_some(cold)} without the rate on the volume: Batch's copy of the template lacks it"
         yield drift("instances-cold", detail, "Change the template's version, so that Batch copies it anew.")
@@ -209,44 +209,45 @@ def _hand_over(seen: Seen) -> Iterator[Drift]:
             advice = "Run `invoke build`, or leave it." if seen.kept is None else _sentence(WHERE_GONE[seen.kept])
         yield Drift(code="not-handed-over", subject="manifest", detail=detail, advice=advice)
     if seen.parameter is not None and "parameter" not in seen.failed:
-        wanted = seen.expected_ami
-        if wanted is not None and seen.parameter_ami != wanted:
-            detail = f"it says {seen.parameter_ami or 'nothing'}, {seen.handed_over_in} says {wanted}"
-            advice = f"Run `invoke publish --ami {wanted}`."
+        expected = seen.expected_ami
+        if expected is not None and seen.parameter_ami != expected:
+            detail = f"it says {seen.parameter_ami or 'nothing'}, {seen.handed_over_in} says {expected}"
+            advice = f"Run `invoke publish --ami {expected}`."
             yield Drift(code="parameter-differs", subject=seen.parameter, detail=detail, advice=advice)
 
 
-def _sentence(words: str) -> str:
-    return words[0].upper() + words[1:]
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _definitions(seen: Seen) -> Iterator[Drift]:
-    live = {each.ami_id for each in seen.environments if each.ami_id}
+    live = {environment.ami_id for environment in seen.environments if environment.ami_id}
     images = [image for ami in sorted(live) if (image := seen.images.get(ami)) is not None]
     baked = {digest_of(image) for image in images} - {None}
-    wanted = [f"{each.name}:{each.revision}" for each in seen.definitions if each.digest is not None]
+    expected = [
+        f"{definition.name}:{definition.revision}" for definition in seen.definitions if definition.digest is not None
+    ]
     for image in images:
         # Of one that is disabled something graver is said.
-        if wanted and digest_of(image) is None and image.state == "available":
-            detail = (
-                f"its tags give no digest of the image in it: whether that is the one of {_some(wanted)} cannot be said"
-            )
+        if expected and digest_of(image) is None and image.state == "available":
+            names = _some(expected)
+            detail = f"its tags give no digest of the image in it: whether that is the one of {names} cannot be said"
             advice = "Bake with `invoke build`, which tags the digest."
             yield Drift(code="baked-image-unknown", subject=image.image_id, detail=detail, advice=advice)
-    for each in seen.definitions:
-        subject = f"{each.name}:{each.revision}"
-        if each.digest is None:
-            detail = f"it names {each.image}, a tag: whether the AMI holds that image cannot be said"
+    for definition in seen.definitions:
+        subject = f"{definition.name}:{definition.revision}"
+        if definition.digest is None:
+            detail = f"it names {definition.image}, a tag: whether the AMI holds that image cannot be said"
             yield Drift(code="image-unknown", subject=subject, detail=detail, advice="Name the image by its digest.")
-        elif baked and each.digest not in baked:
+        elif baked and definition.digest not in baked:
             shown = ", ".join(sorted(_short(digest) for digest in baked if digest))
-            detail = f"it runs {_short(each.digest)}, the live AMI holds {shown}: each start pulls it anew"
+            detail = f"it runs {_short(definition.digest)}, the live AMI holds {shown}: each start pulls it anew"
             advice = "Bake that image, or set job_image to the one that is baked."
             yield Drift(code="image-differs", subject=subject, detail=detail, advice=advice)
 
 
 def _bases(seen: Seen) -> Iterator[Drift]:
-    for ami in sorted({each.ami_id for each in seen.environments if each.ami_id}):
+    for ami in sorted({environment.ami_id for environment in seen.environments if environment.ami_id}):
         image = seen.images.get(ami)
         base = base_of(image) if image else None
         if base is None or seen.newest_base in (None, base):

@@ -1,4 +1,4 @@
-"""What `invoke status` found: the document for scripts, the tables for people."""
+"""Renders what `invoke status` found: the JSON document for scripts, the tables for people."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Status:
     """What `invoke status` found.
 
     Attributes:
-        seen: All that was looked up.
+        seen: The answers of all queries.
         jobs: The jobs that run; None when they could not be listed.
         drifts: The differences.
         now: When.
@@ -33,33 +33,33 @@ class Status:
         """Return the contract with scripts."""
         seen = self.seen
         return {
-            "environments": [self._environment(each) for each in seen.environments],
+            "environments": [self._environment(environment) for environment in seen.environments],
             "ami_id": seen.expected_ami,
             "handed_over_in": seen.handed_over_in,
             "manifest_ami_id": seen.manifest_ami,
             "parameter": {"name": seen.parameter, "ami_id": seen.parameter_ami} if seen.parameter else None,
             "base": {"newest_ami_id": seen.newest_base, "age_days": self.age_days(seen.newest_base)},
-            "job_definitions": [_definition(each) for each in seen.definitions],
-            "jobs": None if self.jobs is None else [_job(each) for each in self.jobs],
+            "job_definitions": [_definition(definition) for definition in seen.definitions],
+            "jobs": None if self.jobs is None else [_job(job) for job in self.jobs],
             "next_build": None if "next-build" in {*seen.failed, *seen.skipped} else list(seen.next_build),
             "skipped": list(seen.skipped),
-            "drift": [each.document() for each in self.drifts],
+            "drift": [drift.document() for drift in self.drifts],
         }
 
-    def _environment(self, each: Live) -> dict[str, Any]:
-        there = each.environment
-        image = self.seen.images.get(each.ami_id or "")
+    def _environment(self, current: Live) -> dict[str, Any]:
+        there = current.environment
+        image = self.seen.images.get(current.ami_id or "")
         base = base_of(image) if image else None
         return {
-            "name": each.name,
-            "address": each.address,
-            "ami_id": each.ami_id,
+            "name": current.name,
+            "address": current.address,
+            "ami_id": current.ami_id,
             "expected_ami_id": self.seen.expected_ami,
-            "recorded_ami_id": each.recorded_ami,
+            "recorded_ami_id": current.recorded_ami,
             "state": there.state if there else None,
             "status": there.status if there else None,
-            "hydration_mib_per_s": each.rate_mib_s,
-            "instances": [_instance(volume) for volume in each.volumes],
+            "hydration_mib_per_s": current.rate_mib_s,
+            "instances": [_instance(volume) for volume in current.volumes],
             "base_ami_id": base,
             "base_age_days": self.age_days(base),
             "image_digest": digest_of(image) if image else None,
@@ -94,14 +94,14 @@ def tables(found: Status) -> list[Table]:
     seen = found.seen
     rows = [
         (
-            each.name,
-            each.ami_id or ("Batch's own" if each.environment else "gone"),
+            current.name,
+            current.ami_id or ("Batch's own" if current.environment else "gone"),
             seen.expected_ami or "nothing",
-            f"{each.environment.state} {each.environment.status}" if each.environment else "gone",
-            f"{each.rate_mib_s} MiB/s" if each.rate_mib_s else "none",
-            str(len(each.volumes)),
+            f"{current.environment.state} {current.environment.status}" if current.environment else "gone",
+            f"{current.rate_mib_s} MiB/s" if current.rate_mib_s else "none",
+            str(len(current.volumes)),
         )
-        for each in seen.environments
+        for current in seen.environments
     ]
     columns = ("environment", "AMI", "handed over", "state", "hydration", "instances")
     running = "not known" if found.jobs is None else str(len(found.jobs))
@@ -110,11 +110,11 @@ def tables(found: Status) -> list[Table]:
         age = found.age_days(seen.newest_base)
         footer.append(f"A build starts from {seen.newest_base}" + (f", {age} days old." if age is not None else "."))
     if not found.drifts:
-        footer.append("In step." if not seen.skipped else f"In step, without looking at {', '.join(seen.skipped)}.")
+        footer.append("In step." if not seen.skipped else f"In step; not queried: {', '.join(seen.skipped)}.")
     shown = [Table(columns=columns, rows=rows, footer=tuple(footer), numeric=frozenset({"instances"}))]
     if found.drifts:
-        lines = [(each.code, each.subject, each.detail, each.advice) for each in found.drifts]
+        lines = [(drift.code, drift.subject, drift.detail, drift.advice) for drift in found.drifts]
         shown.append(Table(columns=("code", "what", "difference", "what to do"), rows=lines))
     if len(seen.next_build) > 1:
-        shown.append(Table(columns=("the next build would change",), rows=[(each,) for each in seen.next_build]))
+        shown.append(Table(columns=("the next build would change",), rows=[(change,) for change in seen.next_build]))
     return shown

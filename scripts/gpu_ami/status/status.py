@@ -16,7 +16,7 @@ from gpu_ami.deploy import live_environments, plan, root_module
 from gpu_ami.deploy.live_environments import Live
 from gpu_ami.deploy.root_module import Root
 from gpu_ami.errors import DifferenceError, PipelineError, UsageError
-from gpu_ami.handover.receipt_store import Cabinet
+from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.records import manifest_file as manifests
 from gpu_ami.records import receipt
@@ -26,7 +26,7 @@ from gpu_ami.status.drift import Seen
 from gpu_ami.status.overview import Status, tables
 from gpu_ami.terraform import state_file
 
-LOOKS = (
+QUERIES = (
     "hand-over",
     "state",
     "environments",
@@ -44,18 +44,18 @@ _NO_RECEIPTS: tuple[tuple[str, ...], str | None] = ((), None)
 _NO_PARAMETER: tuple[str | None, str | None] = (None, None)
 
 
-class _Looker:
-    """Runs looks; one that fails or is not wanted gives its empty answer, and its reason is kept."""
+class _Queries:
+    """Runs queries; one that fails or is left out gives its empty answer, and its reason is kept."""
 
     def __init__(self, skip: Sequence[str]) -> None:
         self.skipped = tuple(dict.fromkeys(skip))
         self.failed: dict[str, str] = {}
 
-    def look(self, name: str, ask: Callable[[], _T], empty: _T) -> _T:
+    def run(self, name: str, call: Callable[[], _T], empty: _T) -> _T:
         if name in self.skipped:
             return empty
         try:
-            return ask()
+            return call()
         except PipelineError as exc:
             self.failed[name] = str(exc).rstrip(".")
             return empty
@@ -63,7 +63,7 @@ class _Looker:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the caller of ``invoke status`` asked for.
+    """What the caller of ``invoke status`` requested.
 
     Attributes:
         skip: Queries that are left out.
@@ -76,19 +76,19 @@ def run(run: Invocation, request: Request) -> None:
     """Show what is live and every difference.
 
     Raises:
-        UsageError: A look to skip does not exist.
+        UsageError: A query to skip does not exist.
         DifferenceError: Something differs, or could not be looked up.
     """
     skip = request.skip
-    if unknown := [name for name in skip if name not in LOOKS]:
-        msg = f"--skip {unknown[0]} is no look: there are {', '.join(LOOKS)}."
+    if unknown := [name for name in skip if name not in QUERIES]:
+        msg = f"--skip {unknown[0]} is no query: there are {', '.join(QUERIES)}."
         raise UsageError(msg)
     if run.options.dry_run:
-        run.console.say(f"DRY RUN: would look up {', '.join(look for look in LOOKS if look not in skip)}.")
+        run.console.say(f"DRY RUN: would look up {', '.join(name for name in QUERIES if name not in skip)}.")
         return
     run.announce()
-    with run.console.step("looking"):
-        found = look(run, skip)
+    with run.console.step("querying"):
+        found = query(run, skip)
     run.console.result(found.document(), *tables(found))
     if found.drifts:
         first = found.drifts[0]
@@ -97,29 +97,29 @@ def run(run: Invocation, request: Request) -> None:
         raise DifferenceError(msg)
 
 
-def look(run: Invocation, skip: Sequence[str] = ()) -> Status:
-    """Look everything up, side by side, and compare."""
-    root, looker = root_module.prepare(run), _Looker(skip)
+def query(run: Invocation, skip: Sequence[str] = ()) -> Status:
+    """Run all queries, side by side, and compare."""
+    root, queries = root_module.prepare(run), _Queries(skip)
     caller, now = Caller(run.access, run.settings.region), datetime.now(timezone.utc)
-    expected = looker.look("hand-over", lambda: plan.handed_over(run, root.handed_over), None)
-    # Parsed before the threads start: the HCL parser is not made for two at once, and the next build's look uses it.
+    expected = queries.run("hand-over", lambda: plan.handed_over(run, root.handed_over), None)
+    # Parsed before the threads start: the HCL parser is not made for two at once, and the next build's query uses it.
     nothing: dict[str, Any] = {}
-    given = looker.look("base", lambda: _template_values(run), nothing)
-    state = looker.look("state", lambda: root_module.stored_state(root), nothing)
+    given = queries.run("base", lambda: _template_values(run), nothing)
+    state = queries.run("state", lambda: root_module.stored_state(root), nothing)
     with ThreadPoolExecutor(max_workers=6) as pool:
-        jobs = pool.submit(looker.look, "jobs", lambda: _jobs(caller), None)
-        building = pool.submit(looker.look, "next-build", lambda: _next_build(run), ())
-        base = pool.submit(looker.look, "base", lambda: _newest_base(run, given), None)
-        published = pool.submit(looker.look, "parameter", lambda: _parameter(run), _NO_PARAMETER)
-        defined = pool.submit(looker.look, "job-definitions", lambda: _definitions(run, caller, state), ())
-        environments: Sequence[Live] = looker.look("environments", lambda: _environments(run, caller, state), ())
-        manifest_ami = looker.look("manifest", lambda: _manifest_ami(run), None)
-        unfinished, broken = looker.look("receipts", lambda: _receipts(root), _NO_RECEIPTS)
-        named = {ami for ami in (*(each.ami_id for each in environments), expected, manifest_ami) if ami}
-        known: dict[str, Image | None] = looker.look("images", lambda: _images(caller, named), {})
+        jobs = pool.submit(queries.run, "jobs", lambda: _jobs(caller), None)
+        building = pool.submit(queries.run, "next-build", lambda: _next_build(run), ())
+        base = pool.submit(queries.run, "base", lambda: _newest_base(run, given), None)
+        published = pool.submit(queries.run, "parameter", lambda: _parameter(run), _NO_PARAMETER)
+        defined = pool.submit(queries.run, "job-definitions", lambda: _definitions(run, caller, state), ())
+        environments: Sequence[Live] = queries.run("environments", lambda: _environments(run, caller, state), ())
+        manifest_ami = queries.run("manifest", lambda: _manifest_ami(run), None)
+        unfinished, broken = queries.run("receipts", lambda: _receipts(root), _NO_RECEIPTS)
+        named = {ami for ami in (*(current.ami_id for current in environments), expected, manifest_ami) if ami}
+        known: dict[str, Image | None] = queries.run("images", lambda: _images(caller, named), {})
         newest, parameter = base.result(), published.result()
-        bases = {newest, *(drift.base_of(each) for each in known.values() if each)}
-        made: dict[str, datetime] = looker.look("base", lambda: images.made_at(caller, filter(None, bases)), {})
+        bases = {newest, *(drift.base_of(image) for image in known.values() if image)}
+        made: dict[str, datetime] = queries.run("base", lambda: images.made_at(caller, filter(None, bases)), {})
     seen = Seen(
         handed_over_in=run.workspace.shown(root.handed_over),
         expected_ami=expected,
@@ -135,28 +135,32 @@ def look(run: Invocation, skip: Sequence[str] = ()) -> Status:
         next_build=building.result(),
         unfinished=unfinished,
         broken=broken,
-        failed={name: looker.failed[name] for name in LOOKS if name in looker.failed},
-        skipped=looker.skipped,
+        failed={name: queries.failed[name] for name in QUERIES if name in queries.failed},
+        skipped=queries.skipped,
     )
     return Status(seen=seen, jobs=jobs.result(), drifts=drift.find(seen), now=now)
 
 
 def _environments(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> Sequence[Live]:
     """Return the environments of the state; where it has none, those that carry the family's tag."""
-    ours = live_environments.look(caller, state)
+    ours = live_environments.query(caller, state)
     if not ours:
-        tagged = [each for each in batch.environments(caller) if each.tags.get(FAMILY_TAG) == run.settings.family]
-        ours = live_environments.look_at(caller, tagged)
+        tagged = [
+            environment
+            for environment in batch.environments(caller)
+            if environment.tags.get(FAMILY_TAG) == run.settings.family
+        ]
+        ours = live_environments.without_state(caller, tagged)
     return ours
 
 
 def _images(caller: Caller, named: set[str]) -> dict[str, Image | None]:
-    found = {each.image_id: each for each in images.some_images(caller, named)}
+    found = {image.image_id: image for image in images.some_images(caller, named)}
     return {ami: found.get(ami) for ami in named}
 
 
 def _manifest_ami(run: Invocation) -> str | None:
-    """Return the AMI of the last build in this region; no manifest is no hint, a broken one is a failed look."""
+    """Return the AMI of the last build in this region; no manifest is no hint, a broken one is a failed query."""
     return manifests.load_if_any(run.workspace.manifest).last_amis.get(run.settings.region)
 
 
@@ -185,18 +189,22 @@ def _definitions(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> t
     """Return the job definitions of the state; where it has none, those that carry the family's tag."""
     recorded_names = state_file.job_definitions(state)
     return tuple(
-        each
-        for each in batch.job_definitions(caller)
-        if (each.name in recorded_names if recorded_names else each.tags.get(FAMILY_TAG) == run.settings.family)
+        definition
+        for definition in batch.job_definitions(caller)
+        if (
+            definition.name in recorded_names
+            if recorded_names
+            else definition.tags.get(FAMILY_TAG) == run.settings.family
+        )
     )
 
 
 def _receipts(root: Root) -> tuple[tuple[str, ...], str | None]:
     """Return the receipts of killed applies, and the newest one if its apply failed."""
-    filed = Cabinet(root.terraform.folder, root.run.access).all()
-    acts = [each for each in filed if each.receipt.action != "publish"]
+    found = ReceiptStore(root.terraform.folder, root.run.access).all()
+    acts = [stored for stored in found if stored.receipt.action != "publish"]
     shown = root.run.workspace.shown
-    unfinished = tuple(shown(each.path) for each in receipt.unfinished(acts))
+    unfinished = tuple(shown(stored.path) for stored in receipt.unfinished(acts))
     return unfinished, shown(acts[-1].path) if acts and acts[-1].receipt.status == "failed" else None
 
 
@@ -207,4 +215,4 @@ def _jobs(caller: Caller) -> list[batch.Job] | None:
 def _next_build(run: Invocation) -> tuple[str, ...]:
     from gpu_ami.bake import prepare
 
-    return tuple(each.detail for each in compare.what_would_change(run, prepare.prepare(run, ())))
+    return tuple(change.detail for change in compare.what_would_change(run, prepare.prepare(run, ())))

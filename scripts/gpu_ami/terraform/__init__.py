@@ -1,1 +1,1 @@
-"""Terraform itself: its command line, plan, state and errors, without knowledge of who asks."""
+"""Terraform itself: its command line, plan, state and errors, without knowledge of its callers."""

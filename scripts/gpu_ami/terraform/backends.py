@@ -1,4 +1,4 @@
-"""Where Terraform keeps a root module's state: in ``terraform.tfstate`` beside the code, or as a file there says."""
+"""Detects where Terraform keeps a root module's state: in ``terraform.tfstate`` beside the code, or in a backend."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def naming_file(folder: Path, data_dir: str | None = None) -> Path | None:
         UsageError: A file cannot be read.
     """
     code = sorted(path for path in folder.glob("*") if _CODE.search(path.name) and not path.is_dir())
-    for path in sorted(code, key=lambda each: not is_tofu(each)):
+    for path in sorted(code, key=lambda file: not is_tofu(file)):
         if _names_backend(path):
             return path
     note = folder / (data_dir or _DATA_DIR) / _NOTE
@@ -66,8 +66,8 @@ def _objects(document: Any, key: str) -> list[dict[str, Any]]:
     """Return the objects at *key*: in JSON a block may also be a list of them, at any level."""
     levels = document if isinstance(document, list) else [document]
     found = [level[key] for level in levels if isinstance(level, dict) and key in level]
-    flat = [each for some in found for each in (some if isinstance(some, list) else [some])]
-    return [each for each in flat if isinstance(each, dict)]
+    flat = [block for some in found for block in (some if isinstance(some, list) else [some])]
+    return [block for block in flat if isinstance(block, dict)]
 
 
 def _is_set(backend: Any) -> bool:

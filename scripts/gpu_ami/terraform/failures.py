@@ -20,16 +20,16 @@ from gpu_ami.errors import PipelineError, TerraformError, ToolError
 _LOCKED = "Error acquiring the state lock"
 # Terraform reads the state as it takes the lock, so it calls a damaged one a matter of locks.
 _DAMAGED = "Unsupported state file format"
-# Who holds a lock stands in the detail as text, in Terraform's JSON too.
+# Who holds a lock is in the detail as text, in Terraform's JSON too.
 _LOCK_ID = re.compile(r"^\s*ID:\s+(\S+)", re.MULTILINE)
 _LOCK_WHO = re.compile(r"^\s*Who:\s+(\S+)", re.MULTILINE)
 _LOCK_SINCE = re.compile(r"^\s*Created:\s+(\d{4}-\d{2}-\d{2} \d{2}:\d{2})", re.MULTILINE)
-# The provider asks Batch for 20 minutes, which cannot be set, and then calls an update that goes on a failure.
+# The provider polls Batch for 20 minutes, which cannot be set, and then calls an update that goes on a failure.
 _OUTWAITED = re.compile(
     r".*\bwaiting for Batch Compute Environment \([^)]*\) update: timeout while waiting for state to become "
     r"'VALID' \(last state: 'UPDATING'"
 )
-# Each of Terraform's errors that `init` mends names it.
+# Each of Terraform's errors that `init` fixes names it.
 _INIT_WANTED = re.compile(r"\bterraform\s+init\b")
 _NO_PROVIDER = (
     "Failed to query available provider packages",
@@ -64,8 +64,8 @@ _DECODER = msgspec.json.Decoder(_Message)
 def errors(*outputs: str) -> list[Diagnostic]:
     """Return the errors in what one command printed; *outputs* are its streams.
 
-    Those of the JSON, when there are any: what stands around it is about something else. Otherwise those of the boxes,
-    or the last thing that was said.
+    Those of the JSON, when there are any: what is printed around it is about something else. Otherwise those of the
+    boxes, or the last line that was printed.
     """
     text: list[str] = []
     found: list[Diagnostic] = []
@@ -79,7 +79,7 @@ def errors(*outputs: str) -> list[Diagnostic]:
                 found.append(message.diagnostic)
             else:
                 text.append(line if message is None else message.message)
-    return [each for each in found if each.severity == "error"] or boxes("\n".join(text))
+    return [error for error in found if error.severity == "error"] or boxes("\n".join(text))
 
 
 def said(line: str) -> str:
@@ -99,19 +99,19 @@ def first_problem(found: Sequence[Diagnostic]) -> str:
 
 
 def wants_init(found: Iterable[Diagnostic]) -> bool:
-    """Whether `terraform init` would mend it."""
-    return any(_INIT_WANTED.search(f"{each.summary}\n{each.detail}") for each in found)
+    """Whether `terraform init` would fix it."""
+    return any(_INIT_WANTED.search(f"{error.summary}\n{error.detail}") for error in found)
 
 
-def explain(word: str, found: Sequence[Diagnostic], *, folder: str) -> PipelineError:
+def explain(subcommand: str, found: Sequence[Diagnostic], *, folder: str) -> PipelineError:
     """Return the error that Terraform's errors amount to.
 
     Args:
-        word: The command of Terraform's that failed, such as ``plan``.
+        subcommand: Terraform's subcommand that failed, such as ``plan``.
         found: The errors that it printed; see `errors`.
         folder: The root module's folder, as a person would type it.
     """
-    doing = f"terraform {word}"
+    doing = f"terraform {subcommand}"
     if _about(found, _DAMAGED):
         return TerraformError(
             f"`{doing}`: the Terraform state of {folder} is damaged (not JSON, or cut off): put back "
@@ -139,7 +139,7 @@ def explain(word: str, found: Sequence[Diagnostic], *, folder: str) -> PipelineE
             f"`{doing}`: the state changed since the plan was made, so nothing was applied: run `invoke apply` again."
         )
     # An update that only takes long is never the reason when there is another one.
-    graver = [each for each in found if not _OUTWAITED.match(each.summary)]
+    graver = [error for error in found if not _OUTWAITED.match(error.summary)]
     return TerraformError(f"`{doing}` failed: {first_problem(graver or found)}.")
 
 
@@ -148,15 +148,15 @@ def outwaited(found: Sequence[Diagnostic]) -> frozenset[str]:
 
     Empty unless every error is of this kind, and says which environment it is about.
     """
-    addresses = {each.address for each in found if _OUTWAITED.match(each.summary)}
-    if None in addresses or not all(_OUTWAITED.match(each.summary) for each in found):
+    addresses = {error.address for error in found if _OUTWAITED.match(error.summary)}
+    if None in addresses or not all(_OUTWAITED.match(error.summary) for error in found):
         return frozenset()
     return frozenset(address for address in addresses if address)
 
 
-def _about(found: Iterable[Diagnostic], *words: str) -> Diagnostic | None:
-    """Return the first error with one of the *words* in it."""
-    return next((each for each in found if any(word in f"{each.summary}\n{each.detail}" for word in words)), None)
+def _about(found: Iterable[Diagnostic], *texts: str) -> Diagnostic | None:
+    """Return the first error with one of the *texts* in it."""
+    return next((error for error in found if any(text in f"{error.summary}\n{error.detail}" for text in texts)), None)
 
 
 def _locked(detail: str, folder: str) -> str:
@@ -167,8 +167,8 @@ def _locked(detail: str, folder: str) -> str:
     if lock is None:
         return f"The Terraform state of {folder} is locked{holder}{moment}: wait for the other run to end."
     return (
-        f"The Terraform state of {folder} is locked{holder}{moment} (lock {lock}): wait for that run. Only when it is "
-        f"surely dead, run `terraform force-unlock {lock}` there."
+        f"The Terraform state of {folder} is locked{holder}{moment} (lock {lock}): wait for that run. Only when it has "
+        f"ended for sure, run `terraform force-unlock {lock}` there."
     )
 
 
@@ -186,7 +186,7 @@ def _readable(line: str) -> list[str]:
     if message.diagnostic is not None:
         return _box(message.diagnostic)
     if message.outputs:
-        return ["", f"{message.message}", *(_output(name, each) for name, each in message.outputs.items())]
+        return ["", f"{message.message}", *(_output(name, output) for name, output in message.outputs.items())]
     return [message.message]
 
 
@@ -203,11 +203,11 @@ def _box(diagnostic: Diagnostic) -> list[str]:
     if diagnostic.address:
         lines.append(f"  with {diagnostic.address},")
     if diagnostic.range:
-        place, snippet = diagnostic.range, diagnostic.snippet
+        location, snippet = diagnostic.range, diagnostic.snippet
         inside = f", in {snippet.context}" if snippet and snippet.context else ""
-        lines.append(f"  on {place.filename} line {place.start.line}{inside}:")
+        lines.append(f"  on {location.filename} line {location.start.line}{inside}:")
         code = snippet.code.splitlines() if snippet else []
-        lines += [f"  {number}: {each}" for number, each in enumerate(code, place.start.line)]
+        lines += [f"  {number}: {line}" for number, line in enumerate(code, location.start.line)]
     if diagnostic.address or diagnostic.range:
         lines.append("")
     return [*lines, *diagnostic.detail.splitlines(), *([""] if diagnostic.detail else [])]

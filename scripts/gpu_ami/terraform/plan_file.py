@@ -1,4 +1,4 @@
-"""Terraform's plan, read as far as a hand-over is about: what happens to each resource and to each environment's AMI.
+"""Parses Terraform's plan: what happens to each resource, and to the AMI of each compute environment.
 
 The form is that of ``terraform show -json PLANFILE``, format version 1.
 """
@@ -175,7 +175,7 @@ def _differing(change: Mapping[str, Any]) -> Iterator[str]:
         old, new = before.get(path), after.get(path)
         if old == new and path not in coming:
             continue
-        if any(not each or path == each or path.startswith((f"{each}.", f"{each}[")) for each in hidden):
+        if any(not prefix or path == prefix or path.startswith((f"{prefix}.", f"{prefix}[")) for prefix in hidden):
             yield f"  {path}: (sensitive value)"
         else:
             shown = "(known after the apply)" if path in coming else json.dumps(new, ensure_ascii=False)
@@ -249,7 +249,11 @@ def _ami_is_unknown(unknown: Mapping[str, Any]) -> bool:
     configurations = resources.get("ec2_configuration")
     if configurations is True:
         return True
-    return any(each.get("image_id_override") is True for each in configurations or [] if isinstance(each, dict))
+    return any(
+        configuration.get("image_id_override") is True
+        for configuration in configurations or []
+        if isinstance(configuration, dict)
+    )
 
 
 def _replaces_instances(before: Mapping[str, Any], after: Mapping[str, Any], unknown: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Terraform's state, as far as it says which compute environments are ours and what they were given.
+"""Parses Terraform's state: its compute environments, what each was given, job definitions and outputs.
 
 The form is that of ``terraform state pull``, version 4.
 """
@@ -43,7 +43,9 @@ def environments(state: Mapping[str, Any]) -> tuple[Recorded, ...]:
     found = []
     for address, values in _instances(state, ENVIRONMENT):
         resources = _first(values.get("compute_resources"))
-        overrides = [each.get("image_id_override") for each in resources.get("ec2_configuration") or []]
+        overrides = [
+            configuration.get("image_id_override") for configuration in resources.get("ec2_configuration") or []
+        ]
         found.append(
             Recorded(
                 address=address,

@@ -1,15 +1,22 @@
 """The Terraform command lines of the pipeline.
 
-Each that Terraform has JSON diagnostics for asks for them; `trouble` reads them.
+Each that Terraform has JSON diagnostics for asks for them; `failures` reads them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpu_ami.process import Command
+
+if TYPE_CHECKING:
+    from gpu_ami.tools.tool import TerraformTools
+
+# No question to Terraform's maker for a newer version, and no hints for a person at a terminal.
+_VARIABLES = {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
 
 
 @dataclass(frozen=True)
@@ -28,16 +35,16 @@ class Terraform:
     environment: Mapping[str, str]
     provider_mirror: Path | None = None
 
-    def command(self, *words: str) -> Command:
-        """Return ``terraform WORDS`` in the root module."""
-        return Command((str(self.program), *words), cwd=self.folder, env=self.environment)
+    def command(self, *arguments: str) -> Command:
+        """Return ``terraform ARGUMENTS`` in the root module."""
+        return Command((str(self.program), *arguments), cwd=self.folder, env=self.environment)
 
     def fmt(self) -> Command:
         """Check the layout of every file; prints the difference and ends with 3 when there is one."""
         return self.command("fmt", "-check", "-diff", "-recursive", "-no-color")
 
     def init(self, *, backend: bool = False) -> Command:
-        """Install modules and providers; a backend is touched only when asked."""
+        """Install modules and providers; a backend is touched only when requested."""
         mirror = [f"-plugin-dir={self.provider_mirror}"] if self.provider_mirror else []
         without = [] if backend else ["-backend=false"]
         return self.command("init", *without, "-input=false", "-json", "-no-color", *mirror)
@@ -55,7 +62,7 @@ class Terraform:
         return self.command("show", "-json", "-no-color", str(file))
 
     def apply(self, file: Path) -> Command:
-        """Carry out exactly the plan in *file*; asks nothing."""
+        """Carry out exactly the plan in *file*; does not prompt."""
         return self.command("apply", "-input=false", "-json", "-no-color", str(file))
 
     def version(self) -> Command:
@@ -67,7 +74,21 @@ class Terraform:
         return self.command("state", "pull", "-no-color")
 
 
-def sound_environment(environment: Mapping[str, str]) -> dict[str, str]:
+def terraform_in(
+    folder: Path, tools: TerraformTools, child_environment: Callable[[Mapping[str, str]], Mapping[str, str]]
+) -> Terraform:
+    """Return Terraform in the root module *folder*: the one way in which the pipeline makes it.
+
+    Args:
+        folder: The root module.
+        tools: The program and the mirror of its provider.
+        child_environment: Returns the environment of a child process, with the given variables on top.
+    """
+    environment = _without_missing_settings(child_environment(_VARIABLES))
+    return Terraform(tools.terraform.path, folder, environment, tools.provider_mirror)
+
+
+def _without_missing_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the child's environment without a settings file that is not there: Terraform warns on each call."""
     named = environment.get("TF_CLI_CONFIG_FILE")
     missing = named is not None and not Path(named).expanduser().is_file()
