@@ -37,7 +37,7 @@ def test_a_receipt_comes_back_as_it_was_written(tmp_path: Path) -> None:
     )
     path = _filed(tmp_path, receipt)
 
-    assert receipts.load(tmp_path) == (receipts.Filed(path, receipt),)
+    assert receipts.load(tmp_path) == (receipts.StoredReceipt(path, receipt),)
 
 
 def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_receipts_come_oldest_first_whatever_their_names(tmp_path: Path) -> None
     for name, minutes in (("a", 3), ("b", 1), ("c", 2)):
         receipts.write(tmp_path / f"{name}.json", _receipt(("x", A, B), when=NOON + timedelta(minutes=minutes)))
 
-    assert [filed.path.stem for filed in receipts.load(tmp_path)] == ["b", "c", "a"]
+    assert [stored.path.stem for stored in receipts.load(tmp_path)] == ["b", "c", "a"]
 
 
 def test_the_newest_receipt_of_each_address_is_found(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_receipt_that_never_ended_is_unfinished(tmp_path: Path) -> None:
     path = _filed(tmp_path, _receipt(("a", A, B), status="started"))
     _filed(tmp_path, _receipt(("a", B, C)).finished("failed", at=NOON, note="no capacity"))
 
-    assert [filed.path for filed in receipts.unfinished(receipts.load(tmp_path))] == [path]
+    assert [stored.path for stored in receipts.unfinished(receipts.load(tmp_path))] == [path]
 
 
 @pytest.mark.parametrize("status", ["started", "failed"])

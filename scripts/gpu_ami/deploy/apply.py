@@ -29,7 +29,7 @@ from gpu_ami.errors import (
 from gpu_ami.handover.receipt_store import Cabinet
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
-from gpu_ami.records.receipt import Action, Filed, unfinished
+from gpu_ami.records.receipt import Action, StoredReceipt, unfinished
 from gpu_ami.units import show_duration
 
 _ON = "run `invoke apply` again."
@@ -83,12 +83,12 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
             plan.show(run, review)
             review.raise_refused()
         cabinet = Cabinet(root.terraform.folder, root.run.access)
-        dead: Sequence[Filed] = unfinished(each for each in cabinet.all() if each.receipt.action != "publish")
-        for filed in dead:
-            shown = run.workspace.shown(filed.path)
+        dead: Sequence[StoredReceipt] = unfinished(each for each in cabinet.all() if each.receipt.action != "publish")
+        for stored in dead:
+            shown = run.workspace.shown(stored.path)
             # One that Batch outlasted says so; one that was killed says nothing.
-            why = f": {filed.receipt.note}" if filed.receipt.note else "."
-            run.console.say(f"An apply of {filed.receipt.when:%Y-%m-%d %H:%M} UTC was cut short ({shown}){why}")
+            why = f": {stored.receipt.note}" if stored.receipt.note else "."
+            run.console.say(f"An apply of {stored.receipt.when:%Y-%m-%d %H:%M} UTC was cut short ({shown}){why}")
         if not review.saved.has_changes:
             acting()
             _nothing_to_do(root, review, cabinet, dead, request)
@@ -100,7 +100,7 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
         _act(root, review, cabinet, dead, request=request, who=who)
 
 
-def _settled_before(root: Root, cabinet: Cabinet, dead: Sequence[Filed]) -> Sequence[Filed]:
+def _settled_before(root: Root, cabinet: Cabinet, dead: Sequence[StoredReceipt]) -> Sequence[StoredReceipt]:
     """Complete those receipts of *dead* that AWS confirms; return the others.
 
     After the next AMI is live it could not be told any more that theirs ever was: a rollback would go past it.
@@ -110,10 +110,12 @@ def _settled_before(root: Root, cabinet: Cabinet, dead: Sequence[Filed]) -> Sequ
     live = live_environments.look(_caller(root.run), root_module.state(root), with_volumes=False)
     done = receipts.confirmed(dead, live)
     receipts.settle(cabinet, done, live)
-    return [filed for filed in dead if filed not in done]
+    return [stored for stored in dead if stored not in done]
 
 
-def _nothing_to_do(root: Root, review: Review, cabinet: Cabinet, dead: Sequence[Filed], request: Request) -> None:
+def _nothing_to_do(
+    root: Root, review: Review, cabinet: Cabinet, dead: Sequence[StoredReceipt], request: Request
+) -> None:
     """Say so; complete what a run that was killed, or that Batch outlasted, left open."""
     run = root.run
     run.console.say(f"No changes: what {root.shown} describes is what there is.")
@@ -157,22 +159,22 @@ def _show_talk(run: Invocation, review: Review) -> None:
 
 
 def _act(
-    root: Root, review: Review, cabinet: Cabinet, dead: Sequence[Filed], *, request: Request, who: Identity
+    root: Root, review: Review, cabinet: Cabinet, dead: Sequence[StoredReceipt], *, request: Request, who: Identity
 ) -> None:
     run = root.run
     started = time.monotonic()
-    filed = cabinet.open(receipts.receipt(root, review, who, request.action))
-    log = run.workspace.logs / f"{filed.path.stem}.log"
+    stored = cabinet.open(receipts.receipt(root, review, who, request.action))
+    log = run.workspace.logs / f"{stored.path.stem}.log"
     updates = frozenset(change.address for change in review.plan.environments if change.action == "update")
     try:
         late = root_module.apply(root, review.saved, log, updates=updates)
         live = _read_back(root, review, request, late)
     except (wait.UnsettledError, InterruptedRunError) as exc:
-        receipts.left_open(root, cabinet, filed, exc)
+        receipts.left_open(root, cabinet, stored, exc)
     except (PipelineError, KeyboardInterrupt) as exc:
-        receipts.failed(root, cabinet, filed, exc, log)
+        receipts.failed(root, cabinet, stored, exc, log)
     note = _outwaited_note(live, late) if late else None
-    done = cabinet.put(Filed(filed.path, filed.receipt.finished("applied", at=_now(), note=note)))
+    done = cabinet.put(StoredReceipt(stored.path, stored.receipt.finished("applied", at=_now(), note=note)))
     receipts.settle(cabinet, dead, live)
     problems = applied_tag.mark_applied(run, review.facts.expected_ami, live)
     left = _left_to_do(root) if late else None

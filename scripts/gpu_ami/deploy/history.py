@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gpu_ami.errors import UsageError
-from gpu_ami.records.receipt import Change, Filed, Receipt
+from gpu_ami.records.receipt import Change, Receipt, StoredReceipt
 
 _UNSURE = ("started", "failed")
 
@@ -26,20 +26,20 @@ class Step:
     back: str | None
 
 
-def steps_back(filed: Sequence[Filed], live: Mapping[str, str | None]) -> tuple[Step, ...]:
+def steps_back(stored: Sequence[StoredReceipt], live: Mapping[str, str | None]) -> tuple[Step, ...]:
     """Return for each address of *live* (address to AMI) the AMI that was live before.
 
     The receipts make a pile per address: an apply lays its AMI on top, a rollback takes AMIs off down to the one that
     it goes back to. One back is therefore the AMI below the live one, and rolling back twice goes two back. Where the
     newest act was killed or failed, one back is what was live before it.
     """
-    return tuple(Step(address, ami, _back(filed, address, ami)) for address, ami in live.items())
+    return tuple(Step(address, ami, _back(stored, address, ami)) for address, ami in live.items())
 
 
-def _back(filed: Sequence[Filed], address: str, live: str | None) -> str | None:
+def _back(stored: Sequence[StoredReceipt], address: str, live: str | None) -> str | None:
     acts = [
         (each.receipt, change)
-        for each in filed
+        for each in stored
         if each.receipt.action != "publish"
         for change in each.receipt.changes
         if change.address == address

@@ -25,7 +25,7 @@ from gpu_ami.errors import (
 from gpu_ami.handover.receipt_store import Cabinet
 from gpu_ami.invocation import Invocation
 from gpu_ami.records import manifest_file as manifests
-from gpu_ami.records.receipt import Action, Change, Filed, Receipt
+from gpu_ami.records.receipt import Action, Change, Receipt, StoredReceipt
 
 
 def receipt(root: Root, review: Review, who: Identity, action: Action) -> Receipt:
@@ -60,7 +60,7 @@ def _manifest_of(run: Invocation, ami_id: str | None) -> str | None:
     return run.workspace.shown(run.workspace.manifest) if is_last else None
 
 
-def failed(root: Root, cabinet: Cabinet, filed: Filed, cause: BaseException, log: Path) -> NoReturn:
+def failed(root: Root, cabinet: Cabinet, stored: StoredReceipt, cause: BaseException, log: Path) -> NoReturn:
     """Complete the receipt of an act that failed, and raise what says how things stand.
 
     Raises:
@@ -68,16 +68,18 @@ def failed(root: Root, cabinet: Cabinet, filed: Filed, cause: BaseException, log
         InterruptedRunError: It was.
     """
     run = root.run
-    stand = _how_things_stand(root, filed)
+    stand = _how_things_stand(root, stored)
     why = "interrupted" if isinstance(cause, KeyboardInterrupt) else str(cause)
     try:
-        cabinet.put(Filed(filed.path, filed.receipt.finished("failed", at=_now(), note=f"{why} {stand}".strip())))
+        cabinet.put(
+            StoredReceipt(stored.path, stored.receipt.finished("failed", at=_now(), note=f"{why} {stand}".strip()))
+        )
     except PipelineError as exc:
         # What went wrong first is what a person must hear of; the next run finds the receipt open.
-        run.console.warn(f"The receipt {run.workspace.shown(filed.path)} could not be completed: {exc}")
+        run.console.warn(f"The receipt {run.workspace.shown(stored.path)} could not be completed: {exc}")
     following = (
         f"{stand} Run `invoke apply` again to go on, or `invoke rollback` to go back; "
-        f"Terraform's log: {run.workspace.shown(log)}, receipt: {run.workspace.shown(filed.path)}."
+        f"Terraform's log: {run.workspace.shown(log)}, receipt: {run.workspace.shown(stored.path)}."
     )
     if isinstance(cause, KeyboardInterrupt):
         msg = f"The apply was interrupted; Terraform has ended and noted what it did. {following}"
@@ -87,22 +89,22 @@ def failed(root: Root, cabinet: Cabinet, filed: Filed, cause: BaseException, log
     raise kind(msg) from cause
 
 
-def left_open(root: Root, cabinet: Cabinet, filed: Filed, cause: PipelineError) -> NoReturn:
+def left_open(root: Root, cabinet: Cabinet, stored: StoredReceipt, cause: PipelineError) -> NoReturn:
     """Note in the receipt that Batch had not ended when this run did, and raise *cause*; a later run completes it.
 
     Raises:
         PipelineError: Always.
     """
     try:
-        cabinet.put(Filed(filed.path, filed.receipt.noted(str(cause))))
+        cabinet.put(StoredReceipt(stored.path, stored.receipt.noted(str(cause))))
     except PipelineError as exc:
-        root.run.console.warn(f"The receipt {root.run.workspace.shown(filed.path)} could not be noted in: {exc}")
+        root.run.console.warn(f"The receipt {root.run.workspace.shown(stored.path)} could not be noted in: {exc}")
     raise cause
 
 
-def _how_things_stand(root: Root, filed: Filed) -> str:
+def _how_things_stand(root: Root, stored: StoredReceipt) -> str:
     """Return which of the receipt's addresses have moved, by AWS's own word."""
-    wanted = {change.address: change for change in filed.receipt.changes}
+    wanted = {change.address: change for change in stored.receipt.changes}
     try:
         live = live_environments.look(
             Caller(root.run.access, root.run.settings.region), root_module.state(root), with_volumes=False
@@ -120,20 +122,24 @@ def _how_things_stand(root: Root, filed: Filed) -> str:
     return f"{'; '.join(said)}." if said else "No compute environment was to move."
 
 
-def settle(cabinet: Cabinet, dead: Sequence[Filed], live: Sequence[Live]) -> None:
+def settle(cabinet: Cabinet, dead: Sequence[StoredReceipt], live: Sequence[Live]) -> None:
     """Complete the receipts of runs that were killed, by what is live now."""
     done = confirmed(dead, live)
-    for filed in dead:
-        is_done = filed in done
+    for stored in dead:
+        is_done = stored in done
         note = "cut short; a later run found it applied" if is_done else "cut short; a later run went on from there"
-        cabinet.put(Filed(filed.path, filed.receipt.finished("applied" if is_done else "failed", at=_now(), note=note)))
+        cabinet.put(
+            StoredReceipt(
+                stored.path, stored.receipt.finished("applied" if is_done else "failed", at=_now(), note=note)
+            )
+        )
 
 
-def confirmed(dead: Sequence[Filed], live: Sequence[Live]) -> list[Filed]:
+def confirmed(dead: Sequence[StoredReceipt], live: Sequence[Live]) -> list[StoredReceipt]:
     """Return those of the open receipts *dead* whose every change is live: they were applied after all."""
     now = {each.address: each for each in live}
     return [
-        filed for filed in dead if all(_is_done(change, now.get(change.address)) for change in filed.receipt.changes)
+        stored for stored in dead if all(_is_done(change, now.get(change.address)) for change in stored.receipt.changes)
     ]
 
 

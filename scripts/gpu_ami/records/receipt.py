@@ -88,7 +88,7 @@ class _Versioned(msgspec.Struct, frozen=True):
     format: int | str | None = FORMAT
 
 
-class Filed(msgspec.Struct, frozen=True):
+class StoredReceipt(msgspec.Struct, frozen=True):
     """A receipt and where it lies."""
 
     path: Path
@@ -138,26 +138,27 @@ def decode(text: str, *, source: str) -> Receipt:
     return msgspec.structs.replace(receipt, when=_utc(receipt.when))
 
 
-def load(folder: Path) -> tuple[Filed, ...]:
+def load(folder: Path) -> tuple[StoredReceipt, ...]:
     """Return every receipt in *folder*, the oldest first; none when there is no folder.
 
     Raises:
         UsageError: One of them cannot be read: what is live and what was before would be a guess.
     """
     found = [
-        Filed(path, decode(read_text(path, what=_WHAT), source=str(path))) for path in sorted(folder.glob("*.json"))
+        StoredReceipt(path, decode(read_text(path, what=_WHAT), source=str(path)))
+        for path in sorted(folder.glob("*.json"))
     ]
-    return tuple(sorted(found, key=lambda filed: (filed.receipt.when, filed.path.name)))
+    return tuple(sorted(found, key=lambda stored: (stored.receipt.when, stored.path.name)))
 
 
-def unfinished(filed: Iterable[Filed]) -> tuple[Filed, ...]:
+def unfinished(stored: Iterable[StoredReceipt]) -> tuple[StoredReceipt, ...]:
     """Return those whose run was killed before it could say how it ended."""
-    return tuple(each for each in filed if each.receipt.status == "started")
+    return tuple(each for each in stored if each.receipt.status == "started")
 
 
-def newest_per_address(filed: Sequence[Filed]) -> dict[str, tuple[Filed, Change]]:
-    """Return for each address the newest receipt that moved it, whatever became of it; *filed* is oldest first."""
-    return {change.address: (each, change) for each in filed for change in each.receipt.changes}
+def newest_per_address(stored: Sequence[StoredReceipt]) -> dict[str, tuple[StoredReceipt, Change]]:
+    """Return for each address the newest receipt that moved it, whatever became of it; *stored* is oldest first."""
+    return {change.address: (each, change) for each in stored for change in each.receipt.changes}
 
 
 def _utc(moment: datetime) -> datetime:

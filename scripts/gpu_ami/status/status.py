@@ -193,8 +193,8 @@ def _definitions(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> t
 
 def _receipts(root: Root) -> tuple[tuple[str, ...], str | None]:
     """Return the receipts of killed applies, and the newest one if its apply failed."""
-    filed = Cabinet(root.terraform.folder, root.run.access).all()
-    acts = [each for each in filed if each.receipt.action != "publish"]
+    stored = Cabinet(root.terraform.folder, root.run.access).all()
+    acts = [each for each in stored if each.receipt.action != "publish"]
     shown = root.run.workspace.shown
     unfinished = tuple(shown(each.path) for each in receipt.unfinished(acts))
     return unfinished, shown(acts[-1].path) if acts and acts[-1].receipt.status == "failed" else None
