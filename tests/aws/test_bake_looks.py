@@ -159,7 +159,7 @@ def test_a_simulation_that_fails_otherwise_is_an_error() -> None:
         iam.simulate(aws.caller, "arn:aws:iam::123456789012:user/a", ["ec2:RunInstances"], "*", {})
 
 
-PLACE = iam.Place("ami-1", "subnet-1", "vpc-1", "c7i.4xlarge", "", 80, {"a": "b"})
+PLACE = iam.Launch("ami-1", "subnet-1", "vpc-1", "c7i.4xlarge", "", 80, {"a": "b"})
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_every_dry_run_is_one(local_aws: Sandbox) -> None:
     assert gate is not None
     before = len(gate.calls)
     account = local_aws.account
-    place = iam.Place(
+    place = iam.Launch(
         account.source_ami_id,
         account.subnet_id,
         account.vpc_id,

@@ -112,7 +112,7 @@ def test_attributes_can_be_added_to_any_file(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("x = 1\nx = 2\n", "x stands twice"),
+        ("x = 1\nx = 2\n", "x occurs twice"),
         ("x = var.y\n", "the expression `var.y`"),
         ("x = \n", "does not parse at line 1"),
     ],

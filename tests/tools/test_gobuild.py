@@ -96,7 +96,7 @@ def test_a_failed_build_says_why_in_one_line(machine: Machine, output: list[str]
         build(machine)
 
     assert f"{reason}" in str(caught.value)
-    assert str(caught.value).endswith("Mend that and run `invoke setup` again.")
+    assert str(caught.value).endswith("Fix that and run `invoke setup` again.")
     assert "\n" not in str(caught.value)
 
 

@@ -39,7 +39,7 @@ class _Parser:
         if shape is not None and shape.name == _OPERATION_RESULT and response["status_code"] == 200:
             try:
                 return _parse(response, shape)
-            except Exception:  # noqa: BLE001, S110 - botocore says what is wrong, in the words that callers know
+            except Exception:  # noqa: BLE001, S110 - botocore says what is wrong, in the form that callers know
                 pass
         return self._parser.parse(response, shape)
 
