@@ -50,7 +50,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         account: AWS account.
         region: AWS region.
         changes: What moves; empty when the act changes no AMI.
-        action: What was asked for.
+        action: What was requested.
         status: ``started`` until the act has ended; a receipt that stays so is one of a run that was killed, or that
             ended before Batch did.
         manifest: The manifest that the new AMI came from, as a person would type it.
@@ -74,7 +74,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
 
     def finished(self, status: Status, *, at: datetime, note: str | None = None) -> Receipt:
-        """Return the receipt as it stands after the act."""
+        """Return the receipt as it is after the act."""
         return msgspec.structs.replace(self, status=status, ended=_utc(at), note=note or self.note)
 
     def noted(self, note: str) -> Receipt:
@@ -89,7 +89,7 @@ class _Versioned(msgspec.Struct, frozen=True):
 
 
 class StoredReceipt(msgspec.Struct, frozen=True):
-    """A receipt and where it lies."""
+    """A receipt of the receipt store, with its path."""
 
     path: Path
     receipt: Receipt
@@ -153,12 +153,12 @@ def load(folder: Path) -> tuple[StoredReceipt, ...]:
 
 def unfinished(stored: Iterable[StoredReceipt]) -> tuple[StoredReceipt, ...]:
     """Return those whose run was killed before it could say how it ended."""
-    return tuple(each for each in stored if each.receipt.status == "started")
+    return tuple(act for act in stored if act.receipt.status == "started")
 
 
 def newest_per_address(stored: Sequence[StoredReceipt]) -> dict[str, tuple[StoredReceipt, Change]]:
     """Return for each address the newest receipt that moved it, whatever became of it; *stored* is oldest first."""
-    return {change.address: (each, change) for each in stored for change in each.receipt.changes}
+    return {change.address: (act, change) for act in stored for change in act.receipt.changes}
 
 
 def _utc(moment: datetime) -> datetime:
