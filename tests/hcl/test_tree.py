@@ -1,4 +1,4 @@
-"""HCL read with positions: every corner of the language in which a name can look like an attribute."""
+"""HCL read with positions: every corner of the language in which a name can be taken for an attribute."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ AMI = "ami-0123456789abcdef0"
 
 
 def _leaves(text: str) -> list[tuple[str, str, int]]:
-    return [(".".join(map(str, path)), each.value.text, each.line) for path, each in parse(text, "f").body.walk()]
+    return [(".".join(map(str, path)), found.value.text, found.line) for path, found in parse(text, "f").body.walk()]
 
 
 @pytest.mark.parametrize(

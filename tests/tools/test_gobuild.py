@@ -17,7 +17,7 @@ from gpu_ami.tools import gobuild
 from tests.tools.machine import GO, Machine
 
 _Usage = namedtuple("_Usage", "total used free")
-# A "pip" that unpacks a Go which says where it was asked to.
+# A "pip" that unpacks a Go which says where it was told to.
 INSTALLER = 'echo "$@" >> "$STOCK/installs"; cat requirements.txt >> "$STOCK/installs"\n'
 PRODUCTS = ("packer", "packer-plugin-amazon")
 # Waits until a file is there, ten seconds at most.

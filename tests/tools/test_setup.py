@@ -60,7 +60,7 @@ def stalled(machine: Machine, name: str = "stalled") -> int:
 
 
 def test_a_complete_machine_is_left_alone(machine: Machine) -> None:
-    """Nothing is installed twice; the second run of `setup` is only a look."""
+    """Nothing is installed twice; the second run of `setup` only checks."""
     machine.complete()
 
     tools = setup(machine.console)
