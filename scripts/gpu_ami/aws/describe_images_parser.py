@@ -1,6 +1,6 @@
 """Reads DescribeImages' answers in a fifth of the time that botocore takes; the result is the same.
 
-botocore looks, for each AMI, for every property that an AMI can have. A listing of thousands is most of what a clean-up
+botocore checks each AMI for every property that an AMI can have. A listing of thousands is most of what a clean-up
 computes. Anything unusual is left to botocore: so is every other operation, and whatever goes wrong.
 """
 

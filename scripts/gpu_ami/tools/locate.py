@@ -72,8 +72,8 @@ def packer_tools() -> PackerTools:
     packer = require(PACKER, cache)
     found = find_plugin(cache)
     if found is None:
-        wanted = f"{PLUGIN_MINIMUM} or newer, below {PLUGIN_BELOW}"
-        msg = f"Packer's amazon plugin ({wanted}) is missing: run `invoke setup`."
+        versions = f"{PLUGIN_MINIMUM} or newer, below {PLUGIN_BELOW}"
+        msg = f"Packer's amazon plugin ({versions}) is missing: run `invoke setup`."
         raise ToolError(msg)
     plugin, folder = found
     return PackerTools(packer, plugin, folder)
