@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[1]
 HEAVY = ("boto3", "botocore", "moto", "hcl2", "matplotlib", "rich", "msgspec", "asyncssh")
 
 
-def _invoke(*words: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+def _invoke(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "invoke", *words],
+        [sys.executable, "-m", "invoke", *arguments],
         cwd=cwd,
         env={**os.environ, "GPU_AMI_SANDBOX": "", **env},
         stdin=subprocess.DEVNULL,
@@ -72,7 +72,7 @@ json.dump(said, sys.stdout)
 
 @pytest.fixture(scope="module")
 def helps() -> dict[str, tuple[int | None, str]]:
-    """Each task's exit status and what it says to ``--help``; one process asks them all."""
+    """Each task's exit status and what it says to ``--help``; one process runs them all."""
     done = subprocess.run([sys.executable, "-c", HELP], cwd=ROOT, capture_output=True, text=True, check=True)
     said: dict[str, tuple[int | None, str]] = json.loads(done.stdout)
     return said
@@ -114,7 +114,7 @@ def _one_line(done: subprocess.CompletedProcess[str], status: int, problem: str)
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "problem"),
+    ("arguments", "status", "problem"),
     [
         (["manifest", "--file", "none.json"], 2, "none.json does not exist"),
         (["manifest", "--output", "xml"], 2, "'xml' is not known"),
@@ -124,9 +124,9 @@ def _one_line(done: subprocess.CompletedProcess[str], status: int, problem: str)
         (["update-tfvars", "--ami", "ami-1"], 2, "'ami-1' is not an AMI id"),
     ],
 )
-def test_bad_usage_is_one_line_and_its_own_exit_code(words: Sequence[str], status: int, problem: str) -> None:
+def test_bad_usage_is_one_line_and_its_own_exit_code(arguments: Sequence[str], status: int, problem: str) -> None:
     """A person reads the line, a script the code; neither gets a traceback."""
-    _one_line(_invoke(*words), status, problem)
+    _one_line(_invoke(*arguments), status, problem)
 
 
 def test_no_settings_file_is_exit_2_on_aws(bare: Path) -> None:
@@ -142,7 +142,7 @@ def test_missing_packer_variables_are_exit_2(bare: Path) -> None:
 
 
 def test_a_machine_without_packer_is_told_to_set_up(bare: Path, tmp_path: Path) -> None:
-    """Exit 3, and the one command that mends it; Packer is not looked for anywhere else."""
+    """Exit 3, and the one command that fixes it; Packer is not searched for anywhere else."""
     (bare / "packer").mkdir()
     (bare / "terraform").mkdir()
     empty = tmp_path / "empty"
@@ -222,10 +222,12 @@ def test_another_regions_manifest_is_refused(bare: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("words", "env"), [(["-eR"], {}), ([], {"INVOKE_RUN_DRY": "1"})], ids=["bundle", "variable"])
-def test_every_form_of_invokes_dry_run_counts(bare: Path, words: list[str], env: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "env"), [(["-eR"], {}), ([], {"INVOKE_RUN_DRY": "1"})], ids=["bundle", "variable"]
+)
+def test_every_form_of_invokes_dry_run_counts(bare: Path, arguments: list[str], env: dict[str, str]) -> None:
     """`invoke -eR cleanup --yes` is a dry run to Invoke and must not be a real one to us."""
-    done = _invoke(*words, "setup", cwd=bare, **env)
+    done = _invoke(*arguments, "setup", cwd=bare, **env)
 
     assert done.returncode == 0, done.stderr
     assert "DRY RUN" in done.stderr

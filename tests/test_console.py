@@ -125,7 +125,7 @@ def test_a_broken_query_fails_before_any_work() -> None:
 
 
 def test_a_query_that_does_not_fit_is_one_line() -> None:
-    """A type error inside the expression is the user's to mend."""
+    """A type error inside the expression is the user's to fix."""
     with pytest.raises(UsageError, match="cannot be applied"):
         _console(query="length(@)").result(3)
 
@@ -177,7 +177,7 @@ def test_a_long_step_is_heard_of_meanwhile(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_long_step_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Minutes of nothing but seconds look like a hang; the last note is what is shown."""
+    """Minutes of nothing but seconds seem to be a hang; the last note is what is shown."""
     monkeypatch.setattr(console_module, "_HEARTBEAT_S", 0.05)
     console = _console()
     with console.step("slow") as note:
@@ -214,7 +214,7 @@ def test_commands_that_are_named_in_the_sandbox_can_be_pasted() -> None:
 
 
 def test_a_table_without_rows_is_its_last_lines() -> None:
-    """A heading over nothing looks like something that is missing."""
+    """A heading over nothing seems to miss something."""
     console = _console()
 
     console.result({}, Table(columns=("action", "what"), rows=[], footer=("No changes.",)))

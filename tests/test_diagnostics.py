@@ -40,7 +40,7 @@ Error: Another one
     ],
 )
 def test_the_first_error_becomes_one_line(output: str, line: str) -> None:
-    """People read the last line of a log: it must hold the reason and the place."""
+    """People read the last line of a log: it must hold the reason and the location."""
     assert first_problem(output).startswith(line[:40])
     assert "\n" not in first_problem(output)
 

@@ -54,7 +54,7 @@ def test_receipts_tell_the_same_history(folder: Path) -> None:
     """They are the way back, and are committed: years of them lie in other people's repositories."""
     found = receipt.load(folder)
 
-    assert [(each.receipt.action, each.receipt.status) for each in found] == [
+    assert [(stored.receipt.action, stored.receipt.status) for stored in found] == [
         ("apply", "applied"),
         ("apply", "applied"),
         ("apply", "failed"),
@@ -63,7 +63,7 @@ def test_receipts_tell_the_same_history(folder: Path) -> None:
         ("publish", "failed"),
     ]
     second = found[1].receipt
-    assert {(each.address, each.old, each.new) for each in second.changes} == {
+    assert {(change.address, change.old, change.new) for change in second.changes} == {
         (SPOT, FIRST, SECOND),
         (ON_DEMAND, FIRST, SECOND),
     }
@@ -87,7 +87,7 @@ def test_rollback_goes_where_it_went(folder: Path) -> None:
 
 @pytest.mark.parametrize("action", ["apply", "rollback", "publish"])
 def test_a_receipt_of_a_killed_run_is_still_open(folder: Path, action: str) -> None:
-    """The next run has to look at what became of it."""
+    """The next run has to find out what became of it."""
     shutil.copy(DATA / f"receipt-{action}-started.json", folder / "open.json")
 
     (left,) = receipt.unfinished(receipt.load(folder))
@@ -99,16 +99,16 @@ def test_clean_up_keeps_what_they_name(folder: Path) -> None:
     """What is live, what may be, and what a rollback goes to."""
     texts = [(file.name, file.read_text(encoding="utf-8")) for file in folder.glob("*.json")]
 
-    assert {each.target for each in protected_by_receipts(texts)} >= {FIRST, SECOND, THIRD}
+    assert {reference.target for reference in protected_by_receipts(texts)} >= {FIRST, SECOND, THIRD}
 
 
 def test_a_whole_journal_can_still_be_undone() -> None:
     """Tags and snapshots are gone with the AMI; nothing but the journal has them."""
-    story = journal.read(DATA / "journal-complete.jsonl")
+    replay = journal.read(DATA / "journal-complete.jsonl")
 
-    assert (story.account, story.is_settled) == (ACCOUNT, True)
-    assert [(each.mode, each.status) for each in story.entries.values()] == [("delete", "done")] * 2
-    entry = story.entries["ami-4c4246e957b8cf842"]
+    assert (replay.account, replay.is_settled) == (ACCOUNT, True)
+    assert [(entry.mode, entry.status) for entry in replay.entries.values()] == [("delete", "done")] * 2
+    entry = replay.entries["ami-4c4246e957b8cf842"]
     assert (entry.image.region, entry.image.name) == (REGION, "gpu-batch-20260514012450")
     assert entry.image.created == datetime(2026, 5, 14, 1, 24, 50, tzinfo=timezone.utc)
     assert entry.image.tags["note"] == "a\u2028b"
@@ -121,16 +121,16 @@ def test_a_journal_that_was_cut_short_is_finished_by_the_next_run(tmp_path: Path
     """Half a line says nothing; the intention before it does."""
     shutil.copy(DATA / "journal-cut-short.jsonl", tmp_path / "cleanup-20261130T044453Z-abcdef.jsonl")
 
-    (story,) = journal.unfinished(tmp_path, ACCOUNT)
+    (replay,) = journal.unfinished(tmp_path, ACCOUNT)
 
-    assert [(key, each.is_open) for key, each in story.entries.items()] == [("ami-4c4246e957b8cf842", True)]
+    assert [(key, entry.is_open) for key, entry in replay.entries.items()] == [("ami-4c4246e957b8cf842", True)]
 
 
 def test_a_restored_journal_says_so() -> None:
     """A second restore has nothing to do."""
-    story = journal.read(DATA / "journal-restored.jsonl")
+    replay = journal.read(DATA / "journal-restored.jsonl")
 
-    assert {each.status for each in story.entries.values()} == {"restored"}
+    assert {entry.status for entry in replay.entries.values()} == {"restored"}
 
 
 def test_a_plan_can_still_be_carried_out() -> None:

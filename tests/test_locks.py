@@ -16,14 +16,14 @@ from gpu_ami.locks import Work, held, only_one, waited_for
 
 
 @pytest.mark.parametrize(
-    ("work", "words"), [("build", "build"), ("apply", "apply or rollback"), ("cleanup", "clean-up")]
+    ("work", "name"), [("build", "build"), ("apply", "apply or rollback"), ("cleanup", "clean-up")]
 )
-def test_a_second_run_is_refused_in_one_line(tmp_path: Path, work: Work, words: str) -> None:
-    """Exit code 8, at once; the file's name is what older runs of the same folder look for."""
+def test_a_second_run_is_refused_in_one_line(tmp_path: Path, work: Work, name: str) -> None:
+    """Exit code 8, at once; the file's name is what older runs of the same folder lock."""
     with FileLock(tmp_path / f"{work}.lock"), pytest.raises(SafetyError) as caught, only_one(tmp_path, work):
         raise AssertionError
 
-    assert str(caught.value) == f"Another {words} is under way here: wait for it to end."
+    assert str(caught.value) == f"Another {name} is under way here: wait for it to end."
 
 
 def test_other_work_goes_on(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_lock_is_given_back_whatever_happens(tmp_path: Path) -> None:
 
 
 def test_who_waits_says_so_only_while_it_waits(tmp_path: Path) -> None:
-    """A line about another run where there is none sends people looking for it."""
+    """A line about another run where there is none sends people searching for it."""
     file, said = tmp_path / "x.lock", list[str]()
 
     @contextlib.contextmanager

@@ -23,7 +23,7 @@ def test_a_mutants_name_says_nothing_of_its_folder(name: str, short: str) -> Non
 
 
 def test_a_change_is_its_lines_alone() -> None:
-    """Line numbers and what stands around it move with every edit."""
+    """Line numbers and what is around it move with every edit."""
     diff = "--- a.py\n+++ a.py\n@@ -1,3 +1,3 @@\n def f():\n-    return   1\n+    return   2\n"
 
     assert change_of(diff) == "- return 1\n+ return 2"
@@ -40,5 +40,5 @@ def test_a_change_is_its_lines_alone() -> None:
     ids=["same name", "renamed function", "another module's change", "new"],
 )
 def test_a_survivor_is_new_unless_its_name_or_its_change_is_known(name: str, change: str, *, is_new: bool) -> None:
-    """A renamed function must not hide a test that got lost, nor look like one."""
+    """A renamed function must not hide a test that got lost, nor be taken for one."""
     assert bool(new_survivors({name: change}, THEN)) is is_new

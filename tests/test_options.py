@@ -62,7 +62,7 @@ def test_words_after_the_double_dash_are_another_programs() -> None:
     ],
 )
 def test_unclear_options_are_refused(argv: list[str], problem: str) -> None:
-    """Two regions in one invocation have no meaning: guessing one would change the wrong place."""
+    """Two regions in one invocation have no meaning: guessing one would change the wrong region."""
     with pytest.raises(UsageError, match=problem):
         options_from(argv, {})
 

@@ -26,7 +26,7 @@ PAGES = sorted(
     for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("packer/*.md"))
     if page.name != "CHANGELOG.md"
 ) + sorted(ROOT.glob("terraform/**/README.md"))
-# Invoke's own, and what stands for a value.
+# Invoke's own flags.
 CORE = {"--list", "--dry", "--help"}
 
 
@@ -37,7 +37,7 @@ def blocks(page: Path) -> str:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """Return the commands of a page's console blocks and inline `invoke …`, as words, comments removed."""
+    """Return the commands of a page's console blocks and inline `invoke …`, as arguments, comments removed."""
     text = blocks(page)
     lines = [
         line[2:]
@@ -49,11 +49,11 @@ def commands(page: Path) -> list[list[str]]:
     parts = [part for line in lines for part in re.split(r"\s+&&\s+|\s+\|\s+", line.partition("  #")[0])]
     found = []
     for part in parts:
-        words = shlex.split(part, comments=True)
-        while words[:2] == ["uv", "run"]:
-            words = words[2:]
-        if words and words[0] in {"invoke", "nox"} and "--print-completion-script" not in words:
-            found.append(words)
+        arguments = shlex.split(part, comments=True)
+        while arguments[:2] == ["uv", "run"]:
+            arguments = arguments[2:]
+        if arguments and arguments[0] in {"invoke", "nox"} and "--print-completion-script" not in arguments:
+            found.append(arguments)
     return found
 
 
@@ -76,24 +76,24 @@ def flags_of(task: Any) -> dict[str, bool]:
     }
 
 
-def problems(words: list[str]) -> list[str]:
-    """Return the words of a command that are no task and no flag of the task before them."""
+def problems(arguments: list[str]) -> list[str]:
+    """Return the arguments of a command that are no task and no flag of the task before them."""
     wrong: list[str] = []
     flags: dict[str, bool] = {}
-    rest = iter(words)
-    for word in rest:
-        if word in CORE or re.fullmatch(r"[A-Z…]+", word):
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in CORE or re.fullmatch(r"[A-Z…]+", argument):
             continue  # Invoke's own, or the name of something
-        if word.startswith("--"):
-            name, equals, _ = word.partition("=")
+        if argument.startswith("--"):
+            name, equals, _ = argument.partition("=")
             if name not in flags:
-                wrong.append(word)
+                wrong.append(argument)
             elif flags[name] and not equals:
                 next(rest, None)
-        elif word in TASKS.task_names:
-            flags = flags_of(TASKS[word])
+        elif argument in TASKS.task_names:
+            flags = flags_of(TASKS[argument])
         else:
-            wrong.append(word)
+            wrong.append(argument)
     return wrong
 
 
@@ -107,15 +107,15 @@ def sessions() -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_task_and_flag_of_a_page_exists(page: Path) -> None:
     """Whoever pastes a line gets what the page says, not a usage error."""
-    typed = [words for words in commands(page) if words[0] == "invoke"]
+    typed = [arguments for arguments in commands(page) if arguments[0] == "invoke"]
 
-    assert {" ".join(words): wrong for words in typed if (wrong := problems(words[1:]))} == {}
+    assert {" ".join(arguments): wrong for arguments in typed if (wrong := problems(arguments[1:]))} == {}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_session_of_a_page_exists(page: Path) -> None:
     """`nox -s` with another name ends before it begins."""
-    pairs = [pair for words in commands(page) if words[0] == "nox" for pair in itertools.pairwise(words)]
+    pairs = [pair for arguments in commands(page) if arguments[0] == "nox" for pair in itertools.pairwise(arguments)]
 
     assert {name.partition("-")[0] for flag, name in pairs if flag in {"-s", "--session"}} <= sessions()
 
@@ -144,7 +144,7 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_path_in_a_page_s_tables_exists(page: Path) -> None:
-    """A map that names a place that is not there is worse than none."""
+    """A map that names a path that is not there is worse than none."""
     rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     made = (
         *(
@@ -163,9 +163,9 @@ def test_every_path_in_a_page_s_tables_exists(page: Path) -> None:
 
 @pytest.mark.parametrize(("line", "candidate"), [("invoke clea", "cleanup"), ("invoke cleanup --", "--older-than")])
 def test_the_shell_completes_tasks_and_flags(line: str, candidate: str) -> None:
-    """The script that docs/settings.md installs asks Invoke this way."""
-    words = [sys.executable, "-m", "invoke", "--complete", "--", *line.split()]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    """The script that docs/settings.md installs calls Invoke this way."""
+    arguments = [sys.executable, "-m", "invoke", "--complete", "--", *line.split()]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert candidate in done.stdout.split()
 

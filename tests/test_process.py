@@ -99,7 +99,7 @@ def test_stream_hands_over_lines_as_they_come() -> None:
 
 
 def test_stream_of_a_missing_program_is_a_tool_error(tmp_path: Path) -> None:
-    """Same words as for a captured run."""
+    """Same message as for a captured run."""
     with pytest.raises(ToolError, match="invoke setup"):
         stream(Command((str(tmp_path / "none"),)), lambda _line: None, on_interrupt=lambda: None)
 
@@ -307,7 +307,7 @@ def test_a_reader_that_fails_ends_the_followed_program(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_followed_is_named(tmp_path: Path) -> None:
-    """A missing program and a log that cannot be are different things to mend."""
+    """A missing program and a log that cannot be are different things to fix."""
     with pytest.raises(ToolError, match="run `invoke setup`"):
         follow(Command((str(tmp_path / "terraform"),)), tmp_path / "a.log", print, on_interrupt=lambda: None)
     (tmp_path / "file").write_text("")

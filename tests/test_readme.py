@@ -20,7 +20,7 @@ def test_every_task_is_in_the_table_and_nothing_else() -> None:
 
 
 def test_every_path_of_the_tables_exists() -> None:
-    """A map that names a place that is not there is worse than none."""
+    """A map that names a path that is not there is worse than none."""
     rows = [line for line in README.splitlines() if line.startswith("| ")]
     paths = {path for row in rows for path in re.findall(r"`((?:scripts|packer|terraform|tests|docs)/[\w./-]*)`", row)}
 

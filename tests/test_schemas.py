@@ -105,7 +105,7 @@ def _of(items: str, key: str) -> tuple[str, ...]:
         (_enum("status", *_of("drift", "code")), get_args(drift.Code)),
         (_enum("status", "properties", "skipped", "items"), QUERIES),
         (_enum("doctor", "items", "properties", "status"), get_args(CheckStatus)),
-        (_enum("cleanup", "$defs", "source"), [*(each.name for each in SOURCES), *LOCAL_SOURCES]),
+        (_enum("cleanup", "$defs", "source"), [*(source.name for source in SOURCES), *LOCAL_SOURCES]),
         (_enum("cleanup", "then", *_of("verdicts", "action")), get_args(decide.Action)),
         (_enum("cleanup", "then", *_of("sources", "status")), get_args(decide.Status)),
         (_enum("cleanup", "then", "properties", "policy", "properties", "mode"), MODES),
@@ -128,15 +128,15 @@ def _of(items: str, key: str) -> tuple[str, ...]:
     ],
 )
 def test_codes_and_names_are_those_of_the_code(found: set[str], known: Any) -> None:
-    """Scripts compare with them: one that is renamed breaks them without a word."""
+    """Scripts compare with them: one that is renamed breaks them without a warning."""
     assert found == set(known)
 
 
 @contextlib.contextmanager
 def _sandbox(folder: Path) -> Iterator[None]:
     """Keep `invoke sandbox` running in *folder*."""
-    words = [sys.executable, "-m", "invoke", "sandbox"]
-    child = subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "invoke", "sandbox"]
+    child = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         end = time.monotonic() + 120
         while not (folder / ".sandbox" / "session.json").exists():
@@ -166,9 +166,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def _invoke(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> Any:
-    """Run ``invoke WORDS`` in this process and return the document that it printed."""
-    argv = ["invoke", *words, "--sandbox", "--output", "json"]
+def _invoke(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    """Run ``invoke ARGUMENTS`` in this process and return the document that it printed."""
+    argv = ["invoke", *arguments, "--sandbox", "--output", "json"]
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", argv)
     current.cache_clear()
@@ -185,7 +185,7 @@ def test_each_task_prints_what_its_schema_says(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Real runs, in the order of a life; those with Packer or Terraform in them are checked by the end-to-end tests."""
-    for words in (
+    for arguments in (
         ("init",),
         ("doctor",),
         ("manifest", "--all", "--file", "m.json"),
@@ -196,7 +196,7 @@ def test_each_task_prints_what_its_schema_says(
         ("sweep", "--yes"),
         ("status", "--skip", "next-build"),
     ):
-        _invoke(checkout, monkeypatch, capsys, *words)
+        _invoke(checkout, monkeypatch, capsys, *arguments)
     done = _invoke(checkout, monkeypatch, capsys, "cleanup", "--yes", "--permanent", "--max-deletions", "2")
     _invoke(checkout, monkeypatch, capsys, "cleanup", "--restore", done["journal"])
     alive = next(verdict["image_id"] for verdict in done["verdicts"] if verdict["action"] == "keep")

@@ -36,7 +36,7 @@ def test_parse_duration_refuses_everything_else(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["3654d", "9999999w", "99999999999d", "9" * 5000 + "h"])
 def test_an_age_that_is_only_too_long_is_called_so(text: str) -> None:
-    """It has the right form: to be told of the form sends people looking for a slip that is not there."""
+    """It has the right form: to be told of the form sends people searching for a slip that is not there."""
     with pytest.raises(UsageError, match="is longer than ten years: give at most 3653d") as caught:
         parse_duration(text)
 

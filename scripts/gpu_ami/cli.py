@@ -1,4 +1,4 @@
-"""How a plain function becomes an Invoke task of this pipeline.
+"""Turns plain functions into Invoke tasks with the common flags and one-line errors.
 
 Every task gets the common flags, an `Invocation` as its first argument, and errors of one line with an exit
 code of their own.

@@ -1,4 +1,4 @@
-"""Python's garbage collector, kept away from work that makes much and throws nothing away."""
+"""Switches Python's garbage collector off where it only costs time: imports, and commands that end soon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one door to the terminal: results on stdout, talk and progress on stderr."""
+"""The gateway to the terminal: results on stdout, messages and progress on stderr."""
 
 from __future__ import annotations
 
@@ -242,8 +242,8 @@ def _widths(table: Table) -> list[int]:
 def _longest_word(table: Table, column: str) -> int:
     """Return the width below which a column would break ids and dates, which nobody could then copy."""
     number = table.columns.index(column)
-    words = [word for row in [table.columns, *table.rows] for word in row[number].split()]
-    return min(max(map(_cells, words), default=1), _LONGEST_ID)
+    parts = [part for row in [table.columns, *table.rows] for part in row[number].split()]
+    return min(max(map(_cells, parts), default=1), _LONGEST_ID)
 
 
 def _cells(text: str) -> int:

@@ -1,4 +1,4 @@
-"""What Packer or Terraform complains about, and the boxes in which Packer prints it, read down to one line.
+"""Diagnostics of Packer and Terraform: parsed from the boxes that they print, and shortened to one line.
 
 Packer has no diagnostics as JSON: its ``-machine-readable`` carries the same boxes as text, and only of ``build``.
 Terraform's long commands have (`gpu_ami.terraform.failures`); ``fmt``, ``show``, ``output`` and ``state pull`` print
@@ -17,13 +17,13 @@ _ERROR = "Error: "
 _BOXES = (_ERROR, "Warning: ")
 _ADDRESS = re.compile(r"with (?P<address>\S.*),$")
 # Packer leaves the file's name empty for a variable of the command line.
-_PLACE = re.compile(r"on (?P<file>\S*) ?line (?P<line>\d+)")
+_LOCATION = re.compile(r"on (?P<file>\S*) ?line (?P<line>\d+)")
 # Some reasons go on for pages; this holds two sentences.
 _LONGEST = 400
 
 
 class Position(msgspec.Struct, frozen=True):
-    """A place in a file; lines count from 1."""
+    """A position in a file; lines count from 1."""
 
     line: int
 
@@ -51,7 +51,7 @@ class Diagnostic(msgspec.Struct, frozen=True):
         detail: The reason: paragraphs, or nothing.
         address: The resource that it is about.
         range: Where in the configuration.
-        snippet: What stands there.
+        snippet: The code there.
     """
 
     summary: str
@@ -62,11 +62,11 @@ class Diagnostic(msgspec.Struct, frozen=True):
     snippet: Snippet | None = None
 
     def one_line(self) -> str:
-        """Return the complaint with its place and the first reason that it gives."""
+        """Return the complaint with its location and the first reason that it gives."""
         summary = " ".join(self.summary.split()).rstrip(".")
-        place = f" ({self.range.filename} line {self.range.start.line})" if self.range else ""
+        location = f" ({self.range.filename} line {self.range.start.line})" if self.range else ""
         reason = self._reason()
-        return f"{summary}{place}{': ' if reason else ''}{reason}"
+        return f"{summary}{location}{': ' if reason else ''}{reason}"
 
     def _reason(self) -> str:
         """Return the first paragraph of the detail, with what it announces by a colon."""
@@ -97,7 +97,7 @@ def boxes(output: str) -> list[Diagnostic]:
 
 
 def first_problem(output: str) -> str:
-    """Return the first error in *output* with its place and reason, or the last line when there is no error box.
+    """Return the first error in *output* with its location and reason, or the last line when there is no error box.
 
     Packer wraps a reason at 78 columns: it goes on up to the end of its paragraph.
     """
@@ -105,18 +105,18 @@ def first_problem(output: str) -> str:
 
 
 def _diagnostic(summary: str, box: list[str]) -> Diagnostic:
-    """Return what a box says: up to two lines of places, then its reason."""
+    """Return what a box says: up to two lines of locations, then its reason."""
     paragraphs = list(_paragraphs(box))
-    places: list[str] = []
-    while paragraphs and (_ADDRESS.match(paragraphs[0][0]) or _PLACE.match(paragraphs[0][0])):
-        places += paragraphs.pop(0)
-    address = next((match["address"] for line in places if (match := _ADDRESS.match(line))), None)
-    place = next((match for line in places if (match := _PLACE.match(line)) and match["file"]), None)
+    locations: list[str] = []
+    while paragraphs and (_ADDRESS.match(paragraphs[0][0]) or _LOCATION.match(paragraphs[0][0])):
+        locations += paragraphs.pop(0)
+    address = next((match["address"] for line in locations if (match := _ADDRESS.match(line))), None)
+    location = next((match for line in locations if (match := _LOCATION.match(line)) and match["file"]), None)
     return Diagnostic(
         summary,
         detail="\n\n".join("\n".join(lines) for lines in paragraphs),
         address=address,
-        range=Range(place["file"], Position(int(place["line"]))) if place else None,
+        range=Range(location["file"], Position(int(location["line"]))) if location else None,
     )
 
 

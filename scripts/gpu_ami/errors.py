@@ -1,4 +1,4 @@
-"""Every way the pipeline can end badly: one family, one exit code each.
+"""The pipeline's exceptions: one class per kind of failure, each with its exit code.
 
 A message is one line: what is wrong, with the value, and what to do next.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class PipelineError(Exception):
-    """Something failed that the pipeline has words for; subclasses say what."""
+    """An expected failure with a message for the user; subclasses say of which kind."""
 
     exit_code = 1
 

@@ -1,4 +1,4 @@
-"""The one way the pipeline reads and replaces files on this machine."""
+"""Reads text files with one-line errors, and replaces files atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What git says of the working tree."""
+"""Queries git for the commit of the working tree."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Invocation:
 
         def settings() -> Settings:
             run = me()
-            assert run is not None, "the target is asked only while its invocation goes on"
+            assert run is not None, "the target reads settings only while its invocation lasts"
             return run.settings
 
         self.target: Target = kind(self.workspace, settings, console=console, dry_run=options.dry_run)

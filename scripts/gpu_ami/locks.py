@@ -1,4 +1,4 @@
-"""Locks between processes, as files: they end with their process, however that ends."""
+"""File locks between processes; a lock ends with its process, however that ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from gpu_ami.errors import SafetyError
 
 Work = Literal["build", "apply", "cleanup"]
-# What holds a lock, in words.
+# What holds a lock, for messages.
 _NAMES: dict[Work, str] = {"build": "build", "apply": "apply or rollback", "cleanup": "clean-up"}
 
 

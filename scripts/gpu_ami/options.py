@@ -1,4 +1,4 @@
-"""The flags that hold for a whole invocation, wherever on the command line they stand.
+"""The flags that hold for a whole invocation, wherever on the command line they are given.
 
 Invoke gives a flag only to the task before it. ``invoke build apply --sandbox`` must never build on AWS, so
 the common flags are read from the command line before the first task runs.
@@ -20,7 +20,7 @@ _FALSE = {"", "0", "false", "no", "off"}
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the caller asked of every task of this invocation."""
+    """The common flags: what the caller requested of every task of this invocation."""
 
     region: str | None = None
     profile: str | None = None
@@ -33,13 +33,13 @@ class Options:
 def options_from(argv: Sequence[str], env: Mapping[str, str]) -> Options:
     """Return the common options of the command line *argv* and the environment *env*.
 
-    Words after ``--`` belong to another program and are left alone. ``-R``/``--dry`` is Invoke's own dry run.
+    Arguments after ``--`` belong to another program and are left alone. ``-R``/``--dry`` is Invoke's own dry run.
 
     Raises:
         UsageError: A flag without its value, the same flag with two values, or an unknown output form.
     """
-    words = list(argv[: argv.index("--")] if "--" in argv else argv)
-    given = {name: _value(words, f"--{name}") for name in ("region", "profile", "output", "query")}
+    arguments = list(argv[: argv.index("--")] if "--" in argv else argv)
+    given = {name: _value(arguments, f"--{name}") for name in ("region", "profile", "output", "query")}
     output = given["output"] or "table"
     if output not in OUTPUTS:
         msg = f"--output {output!r} is not known: give one of {', '.join(OUTPUTS)}."
@@ -51,20 +51,20 @@ def options_from(argv: Sequence[str], env: Mapping[str, str]) -> Options:
     return Options(
         region=given["region"] or env.get("GPU_AMI_REGION") or None,
         profile=given["profile"],
-        sandbox="--sandbox" in words or sandbox in _TRUE,
+        sandbox="--sandbox" in arguments or sandbox in _TRUE,
         output=output,
         query=given["query"],
-        dry_run=any(word in words for word in ("--dry", "-R", "--dry-run")),
+        dry_run=any(argument in arguments for argument in ("--dry", "-R", "--dry-run")),
     )
 
 
-def _value(words: Sequence[str], flag: str) -> str | None:
+def _value(arguments: Sequence[str], flag: str) -> str | None:
     found: list[str] = []
-    for position, word in enumerate(words):
-        if word == flag:
-            value = words[position + 1] if position + 1 < len(words) else ""
-        elif word.startswith(f"{flag}="):
-            value = word.partition("=")[2]
+    for position, argument in enumerate(arguments):
+        if argument == flag:
+            value = arguments[position + 1] if position + 1 < len(arguments) else ""
+        elif argument.startswith(f"{flag}="):
+            value = argument.partition("=")[2]
         else:
             continue
         if not value or value.startswith("-"):

@@ -1,4 +1,4 @@
-"""The one door to other programs: captured runs, streamed runs and clean environments."""
+"""Runs other programs: captured, streamed or followed in a log, in clean environments."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _HARMLESS = ("PATH", "LANG", "LC_ALL", "TERM", "TZ", "TMPDIR", "SYSTEMROOT", "PA
 _INTERRUPTS = frozenset({signal.SIGINT, signal.SIGTERM})
 
 # How often the log of a followed program is read.
-_LOOK_EVERY_S = 0.05
+_POLL_EVERY_S = 0.05
 
 
 @dataclass(frozen=True)
 class Command:
-    """One program run: the words, the folder and the child's whole environment.
+    """One program run: the arguments, the folder and the child's whole environment.
 
     ``env`` None means this process's own environment.
     """
@@ -99,10 +99,10 @@ def run(command: Command, *, stdin: str | None = None, timeout_s: float | None =
 
 
 def become(argv: tuple[str, ...]) -> NoReturn:
-    """Go on as the program *argv*, in this process's place: signals reach it and nobody in between."""
+    """Go on as the program *argv*, as this very process: signals reach it and nobody in between."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execvp(argv[0], argv)  # noqa: S606 - there is no shell to want
+    os.execvp(argv[0], argv)  # noqa: S606 - no shell is needed
 
 
 def foreground(command: Command) -> int:
@@ -194,21 +194,21 @@ def follow(command: Command, log: Path, on_line: Callable[[str], None], *, on_in
     return child.returncode
 
 
-def _tail(child: subprocess.Popen[str], log: Path, on_line: Callable[[str], None], look: Callable[[], None]) -> None:
-    """Hand each line of *log* to *on_line* until the child has ended; *look* is called between two looks."""
+def _tail(child: subprocess.Popen[str], log: Path, on_line: Callable[[str], None], between: Callable[[], None]) -> None:
+    """Hand each line of *log* to *on_line* until the child has ended; *between* is called between two reads."""
     unfinished = ""
     with log.open(encoding="utf-8", errors="replace") as file:
         while True:
-            # Asked before the last read: what the child wrote before it ended is read in the same turn.
+            # Polled before the last read: what the child wrote before it ended is read in the same turn.
             ended = child.poll() is not None
-            look()
+            between()
             *lines, unfinished = (unfinished + file.read()).split("\n")
             for line in lines:
                 on_line(line)
             if ended:
                 break
             with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(_LOOK_EVERY_S)
+                child.wait(_POLL_EVERY_S)
     if unfinished:
         on_line(unfinished)
 
@@ -257,7 +257,7 @@ class _Interrupts:
 
     def __init__(self) -> None:
         self.received = False
-        self._unsent = [signal.SIGINT]  # popping is atomic: a handler cannot come between look and act
+        self._unsent = [signal.SIGINT]  # popping is atomic: a handler cannot come between test and act
         self._child: subprocess.Popen[str] | None = None
 
     def watch(self, child: subprocess.Popen[str]) -> None:

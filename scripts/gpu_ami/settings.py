@@ -1,4 +1,4 @@
-"""pipeline.yaml, the environment and the flags, made into one frozen value."""
+"""Reads pipeline.yaml and applies the environment and the flags: one frozen, validated value."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def load(path: Path, options: Options, *, is_required: bool = True) -> Settings:
     Args:
         path: The settings file.
         options: The common options of the invocation.
-        is_required: Whether the file has to be there; otherwise the sandbox's own settings stand in.
+        is_required: Whether the file has to be there; otherwise the sandbox's own settings are used.
 
     Raises:
         UsageError: The file is missing although it is required, unreadable, not YAML, or holds a key or
@@ -164,8 +164,8 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `
 _AT = re.compile(r"(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")
 _GOT = re.compile(r", got `(\w+)`")
-# msgspec's names of what stands in a document, in words.
-_WORDS = {
+# msgspec's names of the types in a document, as messages say them.
+_TYPE_NAMES = {
     "str": "text",
     "int": "a whole number",
     "float": "a number",
@@ -174,7 +174,7 @@ _WORDS = {
     "object": "keys with values",
     "null": "null",
 }
-_TYPES = re.compile(rf"`((?:{'|'.join(_WORDS)})(?: \| (?:{'|'.join(_WORDS)}))*)`")
+_TYPES = re.compile(rf"`((?:{'|'.join(_TYPE_NAMES)})(?: \| (?:{'|'.join(_TYPE_NAMES)}))*)`")
 _NAMES = {type(None): "null", list: "array", dict: "object"}
 
 
@@ -184,8 +184,8 @@ def _explain(problem: str, raw: dict[Any, Any], text: str, source: str) -> str:
         section = (unknown["at"] or "").lstrip(".")
         owner = _section_type(section)
         known = ", ".join(field.name for field in msgspec.structs.fields(owner))
-        place = f" in {section}" if section else ""
-        return f"{source} has the unknown key {unknown['key']!r}{place}: known keys are {known}."
+        where = f" in {section}" if section else ""
+        return f"{source} has the unknown key {unknown['key']!r}{where}: known keys are {known}."
     match = _AT.fullmatch(problem)
     what, path = (match["what"], match["path"] or "") if match else (problem, "")
     got = found[1] if (found := _GOT.search(what)) else ""
@@ -194,12 +194,12 @@ def _explain(problem: str, raw: dict[Any, Any], text: str, source: str) -> str:
     if match and match["key"]:
         key = next((key for key in value if not isinstance(key, str)), None)
         return f"{source}{': ' if at else ''}{at} has the key {key!r}, which is no text: keys are names of settings."
-    words = _TYPES.sub(lambda types: " or ".join(_WORDS[each] for each in types[1].split(" | ")), what)
+    message = _TYPES.sub(lambda types: " or ".join(_TYPE_NAMES[name] for name in types[1].split(" | ")), what)
     shown = f" is {_shown(value, text, steps)}" if at else ""
     quotes = (
         ": put it in quotes" if "Expected `str" in what and not isinstance(value, (str, list, dict, type(None))) else ""
     )
-    return f"{source}: {at or 'the document'}{shown}, {words[0].lower() + words[1:]}{quotes}."
+    return f"{source}: {at or 'the document'}{shown}, {message[0].lower() + message[1:]}{quotes}."
 
 
 def _followed(raw: Any, path: str, got: str) -> tuple[list[str | int], Any]:
@@ -208,13 +208,13 @@ def _followed(raw: Any, path: str, got: str) -> tuple[list[str | int], Any]:
     Args:
         raw: The document.
         path: Such as ``.cleanup.regions[0]`` or ``.cost.inputs[...]``.
-        got: What stands there, in msgspec's words: tells the key.
+        got: msgspec's name of the type there: tells the key.
     """
     steps: list[str | int] = []
     for name, index in _STEP.findall(path):
         step = name or index
         if index == "...":
-            step = next((key for key, each in raw.items() if _NAMES.get(type(each), type(each).__name__) == got), None)
+            step = next((key for key, item in raw.items() if _NAMES.get(type(item), type(item).__name__) == got), None)
             if step is None:
                 break
         steps.append(int(step) if index.isdigit() else step)

@@ -1,4 +1,4 @@
-"""Where an invocation works: on AWS, or in the sandbox. Nothing else in the pipeline knows the difference.
+"""The target of an invocation: AWS, or the sandbox. Nothing else in the pipeline knows the difference.
 
 The sandbox is a package of its own, which only this module imports.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gpu_ami.settings import Settings
     from gpu_ami_sandbox.session import Sandbox
 
-# Variable to its value and where that comes from, in words.
+# Variable to its value and where that comes from, for messages.
 Sourced = Mapping[str, tuple[str, str]]
 
 
@@ -76,7 +76,7 @@ class Target(ABC):
     @property
     @abstractmethod
     def label(self) -> str:
-        """Whose credentials are used, in words."""
+        """Whose credentials are used, for messages."""
 
     @property
     @abstractmethod
@@ -207,7 +207,7 @@ class Aws(Target):
         return aws_s
 
     def check_builder(self) -> None:
-        """Nothing to check here: the preflight asks EC2."""
+        """Nothing to check here: the preflight queries EC2."""
 
     def check_hand_over(self, file: Path) -> None:
         """Every file may name an AMI of the account."""

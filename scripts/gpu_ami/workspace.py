@@ -1,4 +1,4 @@
-"""Where each file of one invocation lives, on AWS and in the sandbox."""
+"""The paths of one invocation's files, on AWS and in the sandbox."""
 
 from __future__ import annotations
 

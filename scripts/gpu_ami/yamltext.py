@@ -1,4 +1,4 @@
-"""YAML that people write, read the one way: every key once, and errors that name the line."""
+"""Reads YAML that people write: no key twice, and errors that name the line."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def as_written(text: str) -> Any:
 
 
 def _check_keys(node: yaml.Node, source: str, seen: set[int]) -> None:
-    """Refuse a key that stands twice in its mapping.
+    """Refuse a key that occurs twice in its mapping.
 
-    Before the values are made: after that, a key that overrides a merged one (``<<``) would look like a second one.
+    Before the values are made: after that, a key that overrides a merged one (``<<``) would seem to be a second one.
     """
     import yaml
 
@@ -54,8 +54,8 @@ def _check_keys(node: yaml.Node, source: str, seen: set[int]) -> None:
         return
     seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
-        for each in node.value:
-            _check_keys(each, source, seen)
+        for item in node.value:
+            _check_keys(item, source, seen)
     elif isinstance(node, yaml.MappingNode):
         lines: dict[tuple[str, str], int] = {}
         for key, value in node.value:

@@ -1,4 +1,4 @@
-"""What is looked up for a bake: answers that are odd, late or missing."""
+"""The queries that a bake makes of AWS: answers that are odd, late or missing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Answers:
     region = "ap-northeast-2"
 
     def __init__(self, service: str) -> None:
-        """Prepare a client that asks nobody."""
+        """Prepare a client that calls nobody."""
         keys = {"aws_access_key_id": "sandbox", "aws_secret_access_key": "sandbox"}
         self._client = boto3.Session().client(service, region_name=self.region, **keys)  # type: ignore[call-overload]
         self.stub = Stubber(self._client)
@@ -151,7 +151,7 @@ def test_a_role_that_may_not_be_looked_up_has_its_plain_arn(code: str, found: st
 
 
 def test_a_simulation_that_fails_otherwise_is_an_error() -> None:
-    """Only where IAM may not be asked do dry runs answer instead."""
+    """Only where IAM may not be called do dry runs answer instead."""
     aws = Answers("iam")
     aws.stub.add_client_error("simulate_principal_policy", "ServiceFailure")
 
@@ -159,7 +159,7 @@ def test_a_simulation_that_fails_otherwise_is_an_error() -> None:
         iam.simulate(aws.caller, "arn:aws:iam::123456789012:user/a", ["ec2:RunInstances"], "*", {})
 
 
-PLACE = iam.Place("ami-1", "subnet-1", "vpc-1", "c7i.4xlarge", "", 80, {"a": "b"})
+LAUNCH = iam.Launch("ami-1", "subnet-1", "vpc-1", "c7i.4xlarge", "", 80, {"a": "b"})
 
 
 @pytest.mark.parametrize(
@@ -172,20 +172,20 @@ PLACE = iam.Place("ami-1", "subnet-1", "vpc-1", "c7i.4xlarge", "", 80, {"a": "b"
     ],
 )
 def test_a_dry_run_decides_only_by_its_two_answers(code: str | None, answer: str) -> None:
-    """EC2 may look for the object first; and a call that simply succeeds was no dry run."""
+    """EC2 may search for the object first; and a call that simply succeeds was no dry run."""
     aws = Answers("ec2")
     if code is None:
         aws.stub.add_response("stop_instances", {})
     else:
         aws.stub.add_client_error("stop_instances", code)
 
-    assert iam.dry_run(aws.caller, "ec2:StopInstances", PLACE) == answer
+    assert iam.dry_run(aws.caller, "ec2:StopInstances", LAUNCH) == answer
 
 
 @pytest.mark.parametrize("action", ["iam:PassRole", "kms:Decrypt", "ec2:EnableImageDeprecation"])
 def test_what_has_no_dry_run_is_unknown(action: str) -> None:
     """Nothing is called for it."""
-    assert iam.dry_run(Answers("ec2").caller, action, PLACE) == "unknown"
+    assert iam.dry_run(Answers("ec2").caller, action, LAUNCH) == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_refusal_about_nothing_proves_little(action: str, said: str, answer: s
     method = {"S": "stop_instances", "R": "run_instances", "D": "describe_images"}[action[4]]
     aws.stub.add_client_error(method, "UnauthorizedOperation", said)
 
-    assert iam.dry_run(aws.caller, action, PLACE) == answer
+    assert iam.dry_run(aws.caller, action, LAUNCH) == answer
 
 
 def test_every_dry_run_is_one(local_aws: Sandbox) -> None:
@@ -212,7 +212,7 @@ def test_every_dry_run_is_one(local_aws: Sandbox) -> None:
     assert gate is not None
     before = len(gate.calls)
     account = local_aws.account
-    place = iam.Place(
+    launch = iam.Launch(
         account.source_ami_id,
         account.subnet_id,
         account.vpc_id,
@@ -223,9 +223,9 @@ def test_every_dry_run_is_one(local_aws: Sandbox) -> None:
     )
 
     caller = Caller(local_aws.access)
-    answers = {name: iam.dry_run(caller, f"ec2:{name}", place) for name in iam._REQUESTS}
+    answers = {name: iam.dry_run(caller, f"ec2:{name}", launch) for name in iam._REQUESTS}
 
-    # This one looks for the AMI before it looks at DryRun, as EC2 may.
+    # This one searches for the AMI before it reads DryRun, as EC2 may.
     assert {name for name, answer in answers.items() if answer != "allowed"} == {"ModifyImageAttribute"}
     assert "denied" not in answers.values()
     assert {call.parameters.get("DryRun") for call in gate.calls[before:]} == {"true"}

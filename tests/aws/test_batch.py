@@ -1,4 +1,4 @@
-"""Batch as it stands: what is read of environments, jobs, definitions and the volumes behind them."""
+"""The state of Batch: what is read of environments, jobs, definitions and the volumes behind them."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Scripted(Caller):
         """Take the answers by operation."""
         super().__init__(Access(region=REGION), REGION)
         self.answers = answers
-        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.requests: list[tuple[str, dict[str, Any]]] = []
 
     def call(self, service: str, operation: str, *, doing: str = "", **parameters: Any) -> dict[str, Any]:
         """Answer as scripted."""
-        self.asked.append((operation, parameters))
+        self.requests.append((operation, parameters))
         return self.answers[operation](**parameters)
 
 
@@ -55,7 +55,7 @@ def test_the_demo_environment_is_read_whole(demo: Caller, local_aws: Sandbox) ->
     assert found.template.startswith("lt-")
     assert found.tags == {"gpu-ami:family": "gpu-batch"}
     assert ":cluster/" in (found.cluster_arn or "")
-    assert name in {each.name for each in batch.environments(demo)}
+    assert name in {environment.name for environment in batch.environments(demo)}
 
 
 def test_the_demo_job_is_seen_running(demo: Caller, local_aws: Sandbox) -> None:
@@ -97,7 +97,7 @@ def test_the_newest_active_revision_counts() -> None:
 
 
 def test_children_of_array_jobs_are_jobs() -> None:
-    """The parent stays PENDING while its children run: looking for RUNNING alone would miss a thousand of them."""
+    """The parent stays PENDING while its children run: filtering by RUNNING alone would miss a thousand of them."""
 
     def list_jobs(**which: Any) -> dict[str, Any]:
         if which.get("arrayJobId") == "p" and which["jobStatus"] == "RUNNING":
@@ -183,7 +183,7 @@ def test_many_jobs_are_described_in_portions() -> None:
     """Batch takes 100 at once."""
 
     def describe_jobs(jobs: list[str]) -> dict[str, Any]:
-        return {"jobs": [{"jobId": each, "jobName": "j", "status": "RUNNING"} for each in jobs]}
+        return {"jobs": [{"jobId": job, "jobName": "j", "status": "RUNNING"} for job in jobs]}
 
     listed = {"jobSummaryList": [{"jobId": str(number)} for number in range(250)]}
     caller = Scripted(
@@ -193,7 +193,11 @@ def test_many_jobs_are_described_in_portions() -> None:
     )
 
     assert len(batch.running_jobs(caller)) == 250
-    assert [len(parameters["jobs"]) for name, parameters in caller.asked if name == "describe_jobs"] == [100, 100, 50]
+    assert [len(parameters["jobs"]) for name, parameters in caller.requests if name == "describe_jobs"] == [
+        100,
+        100,
+        50,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +257,7 @@ def _ecs(**more: Any) -> Scripted:
             "Reservations": [{"Instances": [instance, instance | {"State": {"Name": "terminated"}}]}]
         },
         "describe_volumes": lambda **which: {
-            "Volumes": [{"VolumeId": each, "VolumeInitializationRate": 300} for each in which["VolumeIds"]]
+            "Volumes": [{"VolumeId": volume, "VolumeInitializationRate": 300} for volume in which["VolumeIds"]]
         },
     }
     return Scripted(**(answers | more))
@@ -266,10 +270,10 @@ def test_the_root_volumes_of_a_cluster() -> None:
     (found,) = batch.volumes(caller, CLUSTER)
 
     assert (found.instance_id, found.ami_id, found.volume_id, found.rate_mib_s) == ("i-1", "ami-1", "vol-1", 300)
-    listed = [parameters for name, parameters in caller.asked if name == "describe_container_instances"]
+    listed = [parameters for name, parameters in caller.requests if name == "describe_container_instances"]
     assert listed[0]["containerInstances"] == ["a", "b"]
-    ec2 = [parameters for name, parameters in caller.asked if name in ("describe_instances", "describe_volumes")]
-    assert [each["IncludeManagedResources"] for each in ec2] == [True, True]
+    ec2 = [parameters for name, parameters in caller.requests if name in ("describe_instances", "describe_volumes")]
+    assert [request["IncludeManagedResources"] for request in ec2] == [True, True]
 
 
 def test_a_cluster_without_instances_asks_ec2_nothing() -> None:
@@ -277,7 +281,7 @@ def test_a_cluster_without_instances_asks_ec2_nothing() -> None:
     caller = _ecs(list_container_instances=lambda **_: {"containerInstanceArns": []})
 
     assert batch.volumes(caller, CLUSTER) == []
-    assert [name for name, _ in caller.asked] == ["list_container_instances"]
+    assert [name for name, _ in caller.requests] == ["list_container_instances"]
 
 
 def test_a_cluster_that_is_gone_has_no_volumes() -> None:
@@ -296,4 +300,4 @@ def test_a_cluster_that_is_gone_has_no_volumes() -> None:
 
 def test_what_is_read_can_be_shown_as_json(demo: Caller) -> None:
     """Nothing of botocore's own types gets out."""
-    assert json.dumps([dict(vars(each)) for each in batch.environments(demo)])
+    assert json.dumps([dict(vars(environment)) for environment in batch.environments(demo)])

@@ -130,7 +130,7 @@ def test_aws_failing_inside_is_tried_again(aws: LocalAws, caller: Caller) -> Non
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_aws_failing_inside_without_end_is_no_refusal(aws: LocalAws, caller: Caller, status: int) -> None:
-    """It may have done what was asked before it broke down; after a refusal the thing would surely still be there."""
+    """It may have done what was requested before it broke down; after a refusal the thing would certainly be there."""
     aws.gate.fail("InternalError", action="DeregisterImage", status=status)
 
     with pytest.raises(UnansweredError, match="InternalError"):
@@ -176,7 +176,7 @@ def test_all_pages_are_read() -> None:
     caller = FakeCaller({"list": [*pages, {"Rows": [{"n": 3}], "NextToken": ""}]})
 
     assert [row["n"] for row in caller.pages("x", "list", "Rows", Size=1)] == [0, 1, 2, 3]
-    assert [given.get("NextToken") for _, given in caller.asked] == [None, "0", "1", "2"]
+    assert [given.get("NextToken") for _, given in caller.requests] == [None, "0", "1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_pages_whose_token_has_two_names_are_all_read() -> None:
     found = list(caller.whole_pages("x", "list", page_key="Marker", next_key="NextMarker", Size=1))
 
     assert [row for answer in found for row in answer.get("Rows", [])] == ["a", "b"]
-    assert [given.get("Marker") for _, given in caller.asked] == [None, "1", "2"]
+    assert [given.get("Marker") for _, given in caller.requests] == [None, "1", "2"]
 
 
 def test_an_error_says_what_could_not_be_done(aws: LocalAws, caller: Caller) -> None:

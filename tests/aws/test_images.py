@@ -85,8 +85,8 @@ def test_only_own_amis_are_candidates() -> None:
     caller = FakeCaller({"describe_images": [{"Images": [{**ROW, "OwnerId": "2"}]}]})
 
     assert images.own_images(caller, "1") == []
-    asked = caller.asked[0][1]
-    assert (asked["Owners"], asked["IncludeDisabled"], asked["IncludeDeprecated"]) == (["self"], True, True)
+    request = caller.requests[0][1]
+    assert (request["Owners"], request["IncludeDisabled"], request["IncludeDeprecated"]) == (["self"], True, True)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_snapshots_are_asked_for_200_at_a_time() -> None:
     caller = FakeCaller(
         {
             "describe_snapshots": lambda Filters, **_: {  # noqa: N803 - AWS's name
-                "Snapshots": [{"SnapshotId": each} for each in Filters[0]["Values"] if each != "snap-7"]
+                "Snapshots": [{"SnapshotId": snapshot} for snapshot in Filters[0]["Values"] if snapshot != "snap-7"]
             }
         }
     )
@@ -127,19 +127,22 @@ def test_a_snapshots_size_is_unknown_unless_ec2_says_it() -> None:
     ]
     found = images.own_snapshots(FakeCaller({"describe_snapshots": [{"Snapshots": rows}]}), "1")
 
-    assert [(each.snapshot_id, each.full_gib, each.volume_gib) for each in found] == [("a", 3.0, 0), ("b", None, 8)]
+    assert [(row.snapshot_id, row.full_gib, row.volume_gib) for row in found] == [
+        ("a", 3.0, 0),
+        ("b", None, 8),
+    ]
 
 
 def test_what_an_ami_holds_is_known_of_all_its_snapshots_or_not_at_all() -> None:
     """A part of it would be a price too low."""
     image = images.Image(image_id="ami-1", region="r", snapshot_ids=("a", "b"))
-    known = [{"SnapshotId": each, "FullSnapshotSizeInBytes": size} for each, size in (("a", 2**30), ("b", 2**29))]
+    known = [{"SnapshotId": name, "FullSnapshotSizeInBytes": size} for name, size in (("a", 2**30), ("b", 2**29))]
     script: Any = {"describe_snapshots": [{"Snapshots": known}, {"Snapshots": [known[0], {"SnapshotId": "b"}]}]}
     caller = FakeCaller(script)
 
     assert images.written_gib(caller, image) == 1.5
     assert images.written_gib(caller, image) is None
-    assert caller.asked[0] == ("describe_snapshots", {"SnapshotIds": ["a", "b"]})
+    assert caller.requests[0] == ("describe_snapshots", {"SnapshotIds": ["a", "b"]})
     assert images.written_gib(FakeCaller({}), images.Image(image_id="ami-1", region="r")) is None
 
 
@@ -147,7 +150,7 @@ FOUND = {"ImageId": "ami-1", "OwnerId": "1", "State": "available", "Architecture
 
 
 def test_an_ami_is_looked_up_whoever_owns_it_and_whatever_became_of_it() -> None:
-    """Deprecated and disabled ones are asked for too: a person must hear why theirs is refused."""
+    """Deprecated and disabled ones are requested too: a person must hear why theirs is refused."""
     more = {
         "StateReason": {"Message": "no space"},
         "DeprecationTime": "2026-01-02T03:04:05.000Z",
@@ -165,7 +168,7 @@ def test_an_ami_is_looked_up_whoever_owns_it_and_whatever_became_of_it() -> None
         tags={"a": "b"},
         root_device="",
     )
-    assert caller.asked[0][1] == {"ImageIds": ["ami-1"], "IncludeDeprecated": True, "IncludeDisabled": True}
+    assert caller.requests[0][1] == {"ImageIds": ["ami-1"], "IncludeDeprecated": True, "IncludeDisabled": True}
 
 
 @pytest.mark.parametrize("answer", [{"Images": []}, RefusedError("x", "InvalidAMIID.NotFound")])
@@ -192,7 +195,7 @@ def test_an_answer_that_makes_no_sense_is_an_error(answer: Any) -> None:
 
 
 def test_a_refusal_for_another_reason_is_passed_on() -> None:
-    """A missing permission must not look like a missing AMI."""
+    """A missing permission must not be taken for a missing AMI."""
     with pytest.raises(RefusedError, match="no rights"):
         images.look_up(FakeCaller({"describe_images": [RefusedError("no rights", "UnauthorizedOperation")]}), "ami-1")
 
@@ -296,12 +299,12 @@ def test_a_refusal_to_deregister_is_an_error() -> None:
 
 
 def test_ec2s_word_on_each_snapshot_is_returned() -> None:
-    """The AMI goes even when a snapshot stays: only these words tell."""
+    """The AMI goes even when a snapshot stays: only this result tells."""
     rows = [{"SnapshotId": "a", "ReturnCode": "success"}, {"SnapshotId": "b", "ReturnCode": "missing-permissions"}]
     caller = FakeCaller({"deregister_image": [{"Return": True, "DeleteSnapshotResults": rows}]})
 
     assert image_changes.deregister(caller, "ami-1") == {"a": "success", "b": "missing-permissions"}
-    assert caller.asked[0][1]["DeleteAssociatedSnapshots"] is True
+    assert caller.requests[0][1]["DeleteAssociatedSnapshots"] is True
 
 
 @pytest.mark.parametrize("answer", [{}, {"Return": False}, {"Return": True, "DeleteSnapshotResults": [{}]}])
@@ -328,4 +331,4 @@ def test_tags_of_aws_are_left_out() -> None:
     image_changes.add_tags(caller, "ami-1", {"aws:dlm": "x", "a": "1"})
     image_changes.add_tags(caller, "ami-1", {"aws:dlm": "x"})
 
-    assert caller.asked == [("create_tags", {"Resources": ["ami-1"], "Tags": [{"Key": "a", "Value": "1"}]})]
+    assert caller.requests == [("create_tags", {"Resources": ["ami-1"], "Tags": [{"Key": "a", "Value": "1"}]})]

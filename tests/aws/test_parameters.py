@@ -44,7 +44,7 @@ def test_a_new_parameter_gets_tags_and_an_old_one_is_overwritten() -> None:
     put_image(caller, "/p", "ami-1", exists=True, tags={"a": "b"})
 
     common = {"Name": "/p", "Value": "ami-1", "Type": "String", "DataType": IMAGE}
-    assert [asked for _, asked in caller.asked] == [
+    assert [request for _, request in caller.requests] == [
         {**common, "Tags": [{"Key": "a", "Value": "b"}]},
         {**common, "Overwrite": True},
     ]
@@ -59,7 +59,7 @@ def test_a_parameter_that_came_into_being_meanwhile_is_read_back() -> None:
 
 
 def test_the_value_is_waited_for() -> None:
-    """SSM answers first and looks at the AMI afterwards."""
+    """SSM answers first and validates the AMI afterwards."""
     pauses: list[float] = []
     caller = _shows(GONE, {**ROW, "Value": "ami-0", "Version": 2}, ROW)
 
@@ -76,13 +76,13 @@ def test_a_value_that_never_comes_is_an_error(row: Any, shown: str) -> None:
 
 
 def test_somebody_elses_value_is_not_taken_for_ours() -> None:
-    """Two publications at once: the second one stands, and the first one says so."""
+    """Two publications at once: the second one holds, and the first one says so."""
     with pytest.raises(AwsError, match="Somebody else set /p in r to ami-9 meanwhile, as version 5"):
         wait_for(_shows({**ROW, "Value": "ami-9", "Version": 5}), "/p", "ami-1", 4)
 
 
 def test_a_stack_that_owns_the_parameter_is_found() -> None:
-    """Whoever may not look at tags learns nothing, and publishes all the same."""
+    """Whoever may not read tags learns nothing, and publishes all the same."""
     tags = [{"Key": "a", "Value": "b"}, {"Key": "aws:cloudformation:stack-name", "Value": "net"}]
     assert owning_stack(FakeCaller({"list_tags_for_resource": [{"TagList": tags}]}), "/p") == "net"
     assert owning_stack(FakeCaller({"list_tags_for_resource": [{"TagList": tags[:1]}]}), "/p") is None

@@ -88,7 +88,7 @@ def test_the_region_is_asked_by_its_code_in_the_region_that_answers() -> None:
     """The Price List answers in a few regions only, for all of them; location would be an English name."""
     client = _client("pricing")
     with Stubber(client) as stub:
-        wanted = {
+        expected = {
             "ServiceCode": "AmazonEC2",
             "Filters": [
                 {"Type": "TERM_MATCH", "Field": "regionCode", "Value": _REGION},
@@ -96,7 +96,7 @@ def test_the_region_is_asked_by_its_code_in_the_region_that_answers() -> None:
             ],
         }
         stub.add_response(
-            "get_products", {"PriceList": [_entry("EBS:SnapshotUsage", ("0", "0.05"))]}, expected_params=wanted
+            "get_products", {"PriceList": [_entry("EBS:SnapshotUsage", ("0", "0.05"))]}, expected_params=expected
         )
         access = _Fake(pricing=client)
 
@@ -108,9 +108,9 @@ def test_the_region_is_asked_by_its_code_in_the_region_that_answers() -> None:
 
 def test_an_instances_hour_is_asked_so_that_one_product_fits() -> None:
     """Linux, shared, used, no licence, on demand: each missing filter would bring a second product."""
-    asked = {each["Field"]: each["Value"] for each in on_demand_query("g5.xlarge").filters(_REGION)}
+    filters = {item["Field"]: item["Value"] for item in on_demand_query("g5.xlarge").filters(_REGION)}
 
-    assert asked == {
+    assert filters == {
         "regionCode": _REGION,
         "instanceType": "g5.xlarge",
         "operatingSystem": "Linux",
@@ -224,16 +224,16 @@ def test_spot_history_is_read_to_its_end() -> None:
         "InstanceType": "g5.xlarge",
     }
     with Stubber(client) as stub:
-        asked = {
+        expected = {
             "InstanceTypes": ["g5.xlarge"],
             "ProductDescriptions": ["Linux/UNIX"],
             "StartTime": start,
             "EndTime": _NOW,
         }
         rows = [{**row, "SpotPrice": "0.5", "AvailabilityZoneId": "apne2-az1"}, {**row, "SpotPrice": "0.0"}]
-        stub.add_response("describe_spot_price_history", {"SpotPriceHistory": rows, "NextToken": "t"}, asked)
+        stub.add_response("describe_spot_price_history", {"SpotPriceHistory": rows, "NextToken": "t"}, expected)
         last = {"SpotPriceHistory": [{**row, "SpotPrice": "0.4"}]}
-        stub.add_response("describe_spot_price_history", last, {**asked, "NextToken": "t"})
+        stub.add_response("describe_spot_price_history", last, {**expected, "NextToken": "t"})
 
         history = spot_history(_caller(ec2=client), "g5.xlarge", now=_NOW, days=30)
 
@@ -258,7 +258,7 @@ class _Client:
 
     def __init__(self, answer: Callable[..., dict[str, Any]]) -> None:
         self._answer = answer
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 
     def __getattr__(self, _operation: str) -> Callable[..., dict[str, Any]]:
@@ -266,24 +266,24 @@ class _Client:
 
     def _called(self, **parameters: Any) -> dict[str, Any]:
         with self._lock:
-            self.asked.append(parameters)
+            self.requests.append(parameters)
         return self._answer(**parameters)
 
 
-def _shop(**asked: Any) -> dict[str, Any]:
+def _shop(**request: Any) -> dict[str, Any]:
     """Sell g5.xlarge and snapshots, nothing else."""
-    wanted = {each["Field"]: each["Value"] for each in asked["Filters"]}
-    if wanted.get("instanceType") == "g5.xlarge":
+    filters = {item["Field"]: item["Value"] for item in request["Filters"]}
+    if filters.get("instanceType") == "g5.xlarge":
         return {"PriceList": [_entry("BoxUsage:g5.xlarge", ("0", "1.237"), unit="Hrs")]}
-    if wanted.get("productFamily") == "Storage Snapshot":
+    if filters.get("productFamily") == "Storage Snapshot":
         return {"PriceList": [_entry("EBS:SnapshotUsage", ("0", "0.05"))]}
     return {"PriceList": []}
 
 
-def _spot(**asked: Any) -> dict[str, Any]:
-    if asked["InstanceTypes"] != ["g5.xlarge"]:
+def _spot(**request: Any) -> dict[str, Any]:
+    if request["InstanceTypes"] != ["g5.xlarge"]:
         return {"SpotPriceHistory": []}
-    return {"SpotPriceHistory": [{"AvailabilityZone": "a", "Timestamp": asked["StartTime"], "SpotPrice": "0.4"}]}
+    return {"SpotPriceHistory": [{"AvailabilityZone": "a", "Timestamp": request["StartTime"], "SpotPrice": "0.4"}]}
 
 
 def test_a_round_of_look_ups_brings_what_there_is_and_names_the_rest() -> None:
@@ -303,7 +303,7 @@ def test_a_round_of_look_ups_brings_what_there_is_and_names_the_rest() -> None:
 def test_missing_credentials_are_found_out_once() -> None:
     """Each further call would wait for the instance metadata again."""
 
-    def refuse(**_asked: Any) -> dict[str, Any]:
+    def refuse(**_request: Any) -> dict[str, Any]:
         raise NoCredentialsError
 
     pricing = _Client(refuse)
@@ -311,13 +311,13 @@ def test_missing_credentials_are_found_out_once() -> None:
     with pytest.raises(AwsError, match=r"No AWS credentials to look up the price of g5\.xlarge on-demand"):
         look_up(_caller(pricing=pricing, ec2=_Client(_spot)), types=["g5.xlarge", "b"], rates=RATES, now=_NOW)
 
-    assert len(pricing.asked) == 1
+    assert len(pricing.requests) == 1
 
 
 def test_a_later_refusal_costs_only_its_own_price() -> None:
     """Someone may read the Price List and not the spot history."""
 
-    def refuse(**_asked: Any) -> dict[str, Any]:
+    def refuse(**_request: Any) -> dict[str, Any]:
         raise NoCredentialsError
 
     caller = _caller(pricing=_Client(_shop), ec2=_Client(refuse))
@@ -329,7 +329,7 @@ def test_a_later_refusal_costs_only_its_own_price() -> None:
 
 
 def test_a_client_error_is_one_line() -> None:
-    """AWS's own code and words."""
+    """AWS's own code and message."""
     client = _client("pricing")
     with Stubber(client) as stub:
         stub.add_client_error("get_products", "AccessDeniedException", "no pricing:GetProducts")

@@ -53,7 +53,7 @@ def test_rules_are_read_whole() -> None:
     assert rule == _rule(
         retention=timedelta(days=14), is_active=False, tags=(("a", "1"), ("b", None)), excluded=(("c", None),)
     )
-    assert [given.get("ResourceType") for _, given in caller.asked] == [IMAGE, None, SNAPSHOT]
+    assert [given.get("ResourceType") for _, given in caller.requests] == [IMAGE, None, SNAPSHOT]
 
 
 def test_a_rule_that_makes_no_sense_is_an_error() -> None:

@@ -20,7 +20,7 @@ def test_the_public_list_says_where_a_service_is() -> None:
 
     caller = FakeCaller({"get_parameters_by_path": list(pages)}, region="here")
     assert has_service(caller, "batch")
-    assert caller.asked[0][1]["Path"] == "/aws/service/global-infrastructure/services/batch/regions"
+    assert caller.requests[0][1]["Path"] == "/aws/service/global-infrastructure/services/batch/regions"
     assert not has_service(FakeCaller({"get_parameters_by_path": list(pages)}, region="there"), "batch")
 
 

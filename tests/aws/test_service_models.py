@@ -21,7 +21,7 @@ def test_a_model_is_the_one_that_botocore_loads(kind: str) -> None:
 
 
 def test_a_service_that_nobody_knows_is_named_as_unknown() -> None:
-    """A wrong name must not look like a broken installation."""
+    """A wrong name must not be taken for a broken installation."""
     with pytest.raises(UnknownServiceError, match="no-such-service"):
         service_models().load_service_model("no-such-service", "service-2")
 

@@ -9,7 +9,7 @@ from gpu_ami.aws.throttle import Pace
 
 
 class Bucket:
-    """AWS's token bucket and a clock that stands still while nobody sleeps."""
+    """AWS's token bucket and a clock that stops while nobody sleeps."""
 
     def __init__(self, burst: float, per_s: float) -> None:
         """Start full."""
@@ -105,8 +105,8 @@ def test_callers_in_the_queue_go_at_todays_rate() -> None:
         waiting = [pool.submit(pace.wait) for _ in range(20)]
         started = time.monotonic()
         pace._rate = 1000.0
-        for each in waiting:
-            each.result(timeout=60)
+        for call in waiting:
+            call.result(timeout=60)
 
     # At the first rate, two a second, the last one would have waited ten seconds.
     assert time.monotonic() - started < 8

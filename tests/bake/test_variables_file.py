@@ -101,7 +101,7 @@ def test_what_nothing_gives_is_named() -> None:
     ("text", "problem"),
     [
         ("subnet_id = \n", "the file does not parse at line 1"),
-        (f'subnet_id = "{SUBNET}"\nsubnet_id = "{SUBNET}"\n', "stands twice"),
+        (f'subnet_id = "{SUBNET}"\nsubnet_id = "{SUBNET}"\n', "occurs twice"),
         ('subnet_id = "subnet-${var.x}"\n', "the expression"),
     ],
 )

@@ -688,7 +688,7 @@ def test_a_backends_state_is_pulled(
 def test_receipts_beside_a_state_in_s3_are_read(
     here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The AMI to roll back to, filed by another machine."""
+    """The AMI to roll back to, stored by another machine."""
     _terraform(tmp_path, monkeypatch, "{}")
     backend = {"backend": {"type": "s3", "config": {"bucket": "states", "key": "gpu/terraform.tfstate"}}}
     initialized = tmp_path / "terraform" / ".terraform" / "terraform.tfstate"

@@ -1,4 +1,4 @@
-"""Looked-up prices over the table, and in the cache."""
+"""FoundPrices-up prices over the table, and in the cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_ami.aws.price_list import Looked, SpotChange, SpotHistory
+from gpu_ami.aws.price_list import FoundPrices, SpotChange, SpotHistory
 from gpu_ami.cost import live_prices
 from gpu_ami.cost.live_prices import held_by_zone, percentiles
 from gpu_ami.cost.price_table import load, parse
@@ -27,7 +27,7 @@ def _history(*prices: str) -> SpotHistory:
 
 
 def _live(region: str = SEOUL) -> live_prices.LivePrices:
-    looked = Looked(
+    looked = FoundPrices(
         on_demand={"g5.xlarge": Decimal("1.3000000000"), "p9.large": Decimal("40.0000000000")},
         spot={
             "g5.xlarge": _history("0.30", "0.40", "0.50"),

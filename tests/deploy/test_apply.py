@@ -51,7 +51,7 @@ def _plan(terraform: FakeTerraform, *allow: str, variables: tuple[str, ...] = ()
 
 
 def _receipts(terraform: FakeTerraform) -> list[Receipt]:
-    return [filed.receipt for filed in receipts.load(terraform.folder / "receipts")]
+    return [stored.receipt for stored in receipts.load(terraform.folder / "receipts")]
 
 
 def _handed_over(terraform: FakeTerraform, age: int = 5) -> str:
@@ -608,16 +608,16 @@ def test_a_killed_apply_that_terraform_finished_is_completed(terraform: FakeTerr
     """Terraform goes on without us: the next run finds no changes, and the receipt its end."""
     ami = _handed_over(terraform)
     _apply(terraform)
-    (filed,) = receipts.load(terraform.folder / "receipts")
+    (stored,) = receipts.load(terraform.folder / "receipts")
     started = Receipt(
-        when=filed.receipt.when,
+        when=stored.receipt.when,
         who="x",
         account="1",
         region="r",
-        changes=filed.receipt.changes,
+        changes=stored.receipt.changes,
         status="started",
     )
-    receipts.write(filed.path, started)
+    receipts.write(stored.path, started)
     terraform.here.maker.ec2.tags[ami]["gpu-ami:handover"] = "pending"
 
     done = _apply(terraform, yes=False)
@@ -635,8 +635,8 @@ def test_an_apply_that_nobody_completed_is_known_before_the_next(terraform: Fake
     _apply(terraform)
     second = _handed_over(terraform, 4)
     _apply(terraform)
-    filed = receipts.load(terraform.folder / "receipts")[-1]
-    receipts.write(filed.path, msgspec.structs.replace(filed.receipt, status="started", ended=None))
+    stored = receipts.load(terraform.folder / "receipts")[-1]
+    receipts.write(stored.path, msgspec.structs.replace(stored.receipt, status="started", ended=None))
     _handed_over(terraform, 3)
 
     _apply(terraform)

@@ -9,7 +9,7 @@ import pytest
 
 from gpu_ami.deploy.history import Step, agreed_target, steps_back
 from gpu_ami.errors import UsageError
-from gpu_ami.records.receipt import Action, Change, Filed, Receipt, Status
+from gpu_ami.records.receipt import Action, Change, Receipt, Status, StoredReceipt
 
 A, B, C, D = (f"ami-{number:017x}" for number in range(1, 5))
 _NOON = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
@@ -20,7 +20,7 @@ Act = (
 )
 
 
-def _filed(*acts: Act, address: str = "ce") -> list[Filed]:
+def _filed(*acts: Act, address: str = "ce") -> list[StoredReceipt]:
     found = []
     for number, (old, new, *more) in enumerate(acts):
         action, status = ([*more, "apply", "applied"] if not more else [*more, "applied"])[:2]
@@ -33,7 +33,7 @@ def _filed(*acts: Act, address: str = "ce") -> list[Filed]:
             action=action,
             status=status,
         )
-        found.append(Filed(Path(f"{number}.json"), receipt))
+        found.append(StoredReceipt(Path(f"{number}.json"), receipt))
     return found
 
 

@@ -14,7 +14,7 @@ from gpu_ami.cleanup.local_references import protected_by_receipts
 from gpu_ami.errors import AwsError, PartialError, SafetyError, UsageError
 from gpu_ami.handover import publish
 from gpu_ami.records import receipt
-from gpu_ami.records.receipt import Change, Filed
+from gpu_ami.records.receipt import Change, StoredReceipt
 from gpu_ami.settings import Handover
 from gpu_ami_sandbox.aws import ssm
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
@@ -42,7 +42,7 @@ def _publish(here: World, root: Path, **arguments: Any) -> Task:
     return done
 
 
-def _receipts(root: Path) -> tuple[Filed, ...]:
+def _receipts(root: Path) -> tuple[StoredReceipt, ...]:
     return receipt.load(root / "terraform" / "receipts")
 
 
@@ -58,7 +58,7 @@ def test_a_new_parameter_is_made(here: World, tmp_path: Path, image: SandboxAmi)
     client = here.access.client("ssm")
     tags = client.list_tags_for_resource(ResourceType="Parameter", ResourceId=NAME)["TagList"]
     assert {"Key": "gpu-ami:family", "Value": "gpu-batch"} in tags
-    (filed,) = _receipts(tmp_path)
+    (stored,) = _receipts(tmp_path)
     row = {
         "parameter": NAME,
         "region": REGION,
@@ -66,7 +66,7 @@ def test_a_new_parameter_is_made(here: World, tmp_path: Path, image: SandboxAmi)
         "new": image.id,
         "changed": True,
         "version": 1,
-        "receipt": str(filed.path.relative_to(tmp_path)),
+        "receipt": str(stored.path.relative_to(tmp_path)),
     }
     assert done.document == {**row, "regions": [row]}
 
@@ -79,9 +79,9 @@ def test_the_value_before_is_in_the_receipt(here: World, tmp_path: Path, image: 
     done = _publish(here, tmp_path, ami=image.id)
 
     assert (done.document["old"], done.document["version"]) == (before.id, 2)
-    _, filed = _receipts(tmp_path)
-    assert filed.receipt.changes == (Change(address=f"ssm:{REGION}:{NAME}", old=before.id, new=image.id),)
-    assert (filed.receipt.action, filed.receipt.status) == ("publish", "applied")
+    _, stored = _receipts(tmp_path)
+    assert stored.receipt.changes == (Change(address=f"ssm:{REGION}:{NAME}", old=before.id, new=image.id),)
+    assert (stored.receipt.action, stored.receipt.status) == ("publish", "applied")
     kept = protected_by_receipts((stored.path.name, stored.path.read_text()) for stored in _receipts(tmp_path))
     assert {reference.target for reference in kept} == {before.id, image.id}
 
@@ -157,8 +157,8 @@ def test_a_value_that_ssm_drops_is_an_error(here: World, tmp_path: Path, image: 
     with pytest.raises(AwsError, match=f"still shows {image.id}: it drops in silence"):
         _publish(here, tmp_path, ami="ami-0123456789abcdef0", verified=False)
 
-    _, filed = _receipts(tmp_path)
-    assert (filed.receipt.status, "drops in silence" in str(filed.receipt.note)) == ("failed", True)
+    _, stored = _receipts(tmp_path)
+    assert (stored.receipt.status, "drops in silence" in str(stored.receipt.note)) == ("failed", True)
     kept = protected_by_receipts((stored.path.name, stored.path.read_text()) for stored in _receipts(tmp_path))
     assert image.id in {reference.target for reference in kept}
 
@@ -176,9 +176,9 @@ def test_a_killed_run_leaves_a_receipt_that_says_so(
     with pytest.raises(KeyboardInterrupt):
         _publish(here, tmp_path, ami=image.id, sleep=killed)
 
-    (filed,) = _receipts(tmp_path)
-    assert filed.receipt.status == "started"
-    assert ids_in(filed.path.read_text()) == {image.id}
+    (stored,) = _receipts(tmp_path)
+    assert stored.receipt.status == "started"
+    assert ids_in(stored.path.read_text()) == {image.id}
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(0.0, "applied"), (3600.0, "failed")])
@@ -262,9 +262,9 @@ def test_the_receipt_reaches_the_bucket(here: World, tmp_path: Path, image: Sand
     """Clean-up on another machine protects what was published, and the AMI before it, by the bucket's copy."""
     _publish(here, tmp_path, ami=image.id)
 
-    (filed,) = _receipts(tmp_path)
-    text = bucket.get_object(Bucket="state", Key=f"gpu/receipts/{filed.path.name}")["Body"].read().decode()
-    assert text == filed.path.read_text()
+    (stored,) = _receipts(tmp_path)
+    text = bucket.get_object(Bucket="state", Key=f"gpu/receipts/{stored.path.name}")["Body"].read().decode()
+    assert text == stored.path.read_text()
     assert json.loads(text)["status"] == "applied"
 
 
@@ -276,8 +276,8 @@ def test_a_bucket_that_refuses_holds_nothing_up(here: World, tmp_path: Path, ima
         _publish(here, tmp_path, ami=image.id)
 
     assert _value(here)["Value"] == image.id
-    (filed,) = _receipts(tmp_path)
-    assert filed.receipt.status == "applied"
+    (stored,) = _receipts(tmp_path)
+    assert stored.receipt.status == "applied"
     assert "Contents" not in bucket.list_objects_v2(Bucket="state")
 
 
@@ -293,10 +293,10 @@ def test_a_killed_runs_receipt_is_completed_in_the_bucket(
         patch.setattr(parameters, "wait_for", killed)
         with pytest.raises(KeyboardInterrupt):
             _publish(here, tmp_path, ami=image.id)
-    (filed,) = _receipts(tmp_path)
-    filed.path.unlink()
+    (stored,) = _receipts(tmp_path)
+    stored.path.unlink()
 
     _publish(here, tmp_path, ami=image.id)
 
-    text = bucket.get_object(Bucket="state", Key=f"gpu/receipts/{filed.path.name}")["Body"].read().decode()
+    text = bucket.get_object(Bucket="state", Key=f"gpu/receipts/{stored.path.name}")["Body"].read().decode()
     assert json.loads(text)["status"] == "applied"

@@ -74,12 +74,12 @@ def test_a_quoted_value_means_the_value(value: Plain) -> None:
 
     assert found.kind != "expression"
     assert (value if isinstance(value, list) else found.literal) == value
-    assert [each.value.literal for each in found.entries] == (value if isinstance(value, list) else [])
+    assert [entry.value.literal for entry in found.entries] == (value if isinstance(value, list) else [])
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_every_string_can_be_quoted(value: str) -> None:
-    """Any text goes in and comes out, and what stands behind it stays where it is."""
+    """Any text goes in and comes out, and what follows it stays where it is."""
     document = parse(f"a = {quoted(value)}\nb = 1\n", "f")
 
     assert (find(document, ("a",)).literal, find(document, ("b",)).literal) == (value, 1)
@@ -112,7 +112,7 @@ def test_attributes_can_be_added_to_any_file(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("x = 1\nx = 2\n", "x stands twice"),
+        ("x = 1\nx = 2\n", "x occurs twice"),
         ("x = var.y\n", "the expression `var.y`"),
         ("x = \n", "does not parse at line 1"),
     ],
@@ -132,14 +132,14 @@ def test_a_result_that_reads_otherwise_is_refused(monkeypatch: pytest.MonkeyPatc
             replace(document, {("a",): NEW})
 
 
-# Lines among which the value stands: whatever they contain, none of them is it.
-_WORDS = st.sampled_from(
+# Lines among which the value is: whatever they contain, none of them is it.
+_TOKENS = st.sampled_from(
     [
         *("gpu_ami_id", "variable", "default", "EOT", "한국", "😀", " ", "\t", "\\", '= "ami-0123456789abcdef0"'),
         *("}", "{", '"', "#", "*/", "${", "$${", "%{", "=", "//"),
     ]
 )
-_JUNK = st.lists(_WORDS, max_size=8).map(" ".join)
+_JUNK = st.lists(_TOKENS, max_size=8).map(" ".join)
 _STRING = _JUNK.map(quoted)
 _NUMBER = st.integers(0, 99).map(str)
 _HEREDOC = """\

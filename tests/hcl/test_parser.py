@@ -1,4 +1,4 @@
-"""python-hcl2 behind its door."""
+"""The gateway to python-hcl2."""
 
 from __future__ import annotations
 

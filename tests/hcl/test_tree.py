@@ -1,4 +1,4 @@
-"""HCL read with positions: every corner of the language in which a name can look like an attribute."""
+"""HCL read with positions: every corner of the language in which a name can be taken for an attribute."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ AMI = "ami-0123456789abcdef0"
 
 
 def _leaves(text: str) -> list[tuple[str, str, int]]:
-    return [(".".join(map(str, path)), each.value.text, each.line) for path, each in parse(text, "f").body.walk()]
+    return [(".".join(map(str, path)), found.value.text, found.line) for path, found in parse(text, "f").body.walk()]
 
 
 @pytest.mark.parametrize(
@@ -162,18 +162,18 @@ locals {
     [
         ("x", "has no x but a, m, e, h, t.u, b and 1 more: check the name"),
         ("image_id", r"has no image_id, but t.u.image_id \(line 8\), b\[0\].image_id \(line 9\), b\[1\].image_id"),
-        ("a", "a stands twice in f, at lines 1 and 2: keep one"),
-        ("b.image_id", r"b stands twice in f, at lines 9 and 10: choose one by its number, b\[0\] to \[1\]"),
+        ("a", "a occurs twice in f, at lines 1 and 2: keep one"),
+        ("b.image_id", r"b occurs twice in f, at lines 9 and 10: choose one by its number, b\[0\] to \[1\]"),
         ("b[2].image_id", "f has 2 b, no number 2: count from 0"),
         ("b[0]", r"b\[0\] is a block in f, not a value"),
         ("t.image_id", r"has no t.image_id, but t.u.image_id \(line 8\)"),
         ("t.u.x", "has no x in t.u but image_id"),
         ('m["z"]', "m at line 3 of f has no 'z' but x, y, y: add it by hand"),
-        ('m["y"]', "m.y stands twice in f, at lines 3 and 4: keep one"),
+        ('m["y"]', "m.y occurs twice in f, at lines 3 and 4: keep one"),
         ("m.x.z", "m.x is 1 at line 3 of f: it has no 'z'"),
         ("e.x", "e is the expression `var.x` at line 5 of f"),
         ("h.x", "h is a heredoc at line 6"),
-        ("c", "c stands 3 times"),
+        ("c", "c occurs 3 times"),
     ],
 )
 def test_a_path_that_leads_nowhere_or_to_several_places_is_refused(path: str, problem: str) -> None:

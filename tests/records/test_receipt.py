@@ -24,7 +24,7 @@ def _receipt(*changes: tuple[str, str | None, str | None], **more: Any) -> Recei
     return Receipt(changes=moved, **(values | more))
 
 
-def _filed(folder: Path, receipt: Receipt) -> Path:
+def _stored(folder: Path, receipt: Receipt) -> Path:
     path = receipts.new_path(folder, receipt)
     receipts.write(path, receipt)
     return path
@@ -35,14 +35,14 @@ def test_a_receipt_comes_back_as_it_was_written(tmp_path: Path) -> None:
     receipt = _receipt(
         ("ce.a", None, A), manifest="packer/manifest.json", git_commit="abc", plan_sha256="0" * 64, status="started"
     )
-    path = _filed(tmp_path, receipt)
+    path = _stored(tmp_path, receipt)
 
-    assert receipts.load(tmp_path) == (receipts.Filed(path, receipt),)
+    assert receipts.load(tmp_path) == (receipts.StoredReceipt(path, receipt),)
 
 
 def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
     """Clean-up and people's own scripts read these names."""
-    path = _filed(tmp_path, _receipt(("ce.a", A, B)))
+    path = _stored(tmp_path, _receipt(("ce.a", A, B)))
     document = json.loads(path.read_text())
 
     assert document["when"] == "2026-11-24T12:00:00Z"
@@ -55,13 +55,13 @@ def test_receipts_come_oldest_first_whatever_their_names(tmp_path: Path) -> None
     for name, minutes in (("a", 3), ("b", 1), ("c", 2)):
         receipts.write(tmp_path / f"{name}.json", _receipt(("x", A, B), when=NOON + timedelta(minutes=minutes)))
 
-    assert [filed.path.stem for filed in receipts.load(tmp_path)] == ["b", "c", "a"]
+    assert [stored.path.stem for stored in receipts.load(tmp_path)] == ["b", "c", "a"]
 
 
 def test_the_newest_receipt_of_each_address_is_found(tmp_path: Path) -> None:
     """One apply may move one of two environments only."""
-    _filed(tmp_path, _receipt(("x", None, A), ("y", None, A)))
-    _filed(tmp_path, _receipt(("x", A, B), when=NOON + timedelta(hours=1)))
+    _stored(tmp_path, _receipt(("x", None, A), ("y", None, A)))
+    _stored(tmp_path, _receipt(("x", A, B), when=NOON + timedelta(hours=1)))
 
     newest = receipts.newest_per_address(receipts.load(tmp_path))
 
@@ -105,7 +105,7 @@ def test_a_file_that_is_no_receipt_is_named(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("found", [2, "2", 0, None])
 def test_a_receipt_of_another_format_is_refused(tmp_path: Path, found: object) -> None:
     """A later version says when its members mean something else; going back by a guess would move Batch wrongly."""
-    path = _filed(tmp_path, _receipt(("a", None, A)))
+    path = _stored(tmp_path, _receipt(("a", None, A)))
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": found}))
 
     with pytest.raises(UsageError, match=rf"is a receipt of format {found!r}, this version reads 1: use the one"):
@@ -114,8 +114,8 @@ def test_a_receipt_of_another_format_is_refused(tmp_path: Path, found: object) -
 
 def test_clean_up_keeps_every_ami_of_a_receipt_of_another_format(tmp_path: Path) -> None:
     """Which of its AMIs is live is not known, so none goes: not the older of two either."""
-    _filed(tmp_path, _receipt(("ce", A, B)))
-    path = _filed(tmp_path, _receipt(("ce", B, C), when=NOON + timedelta(hours=1)))
+    _stored(tmp_path, _receipt(("ce", A, B)))
+    path = _stored(tmp_path, _receipt(("ce", B, C), when=NOON + timedelta(hours=1)))
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
     texts = [(path.name, path.read_text()) for path in tmp_path.glob("*.json")]
 
@@ -124,25 +124,25 @@ def test_clean_up_keeps_every_ami_of_a_receipt_of_another_format(tmp_path: Path)
 
 def test_keys_of_a_later_version_do_not_matter(tmp_path: Path) -> None:
     """A colleague's newer checkout writes into the same folder."""
-    path = _filed(tmp_path, _receipt(("a", None, A)))
+    path = _stored(tmp_path, _receipt(("a", None, A)))
     path.write_text(json.dumps(json.loads(path.read_text()) | {"later": 1}))
 
     assert receipts.load(tmp_path)[0].receipt.changes[0].new == A
 
 
 def test_a_receipt_that_never_ended_is_unfinished(tmp_path: Path) -> None:
-    """Its run was killed: the next one must say so and look at what is live."""
-    path = _filed(tmp_path, _receipt(("a", A, B), status="started"))
-    _filed(tmp_path, _receipt(("a", B, C)).finished("failed", at=NOON, note="no capacity"))
+    """Its run was killed: the next one must say so and query what is live."""
+    path = _stored(tmp_path, _receipt(("a", A, B), status="started"))
+    _stored(tmp_path, _receipt(("a", B, C)).finished("failed", at=NOON, note="no capacity"))
 
-    assert [filed.path for filed in receipts.unfinished(receipts.load(tmp_path))] == [path]
+    assert [stored.path for stored in receipts.unfinished(receipts.load(tmp_path))] == [path]
 
 
 @pytest.mark.parametrize("status", ["started", "failed"])
 def test_clean_up_keeps_the_last_good_pair_beside_an_unsure_one(tmp_path: Path, status: Status) -> None:
     """After a failed move to C, B is still live and A is still what rollback goes to."""
-    _filed(tmp_path, _receipt(("ce", A, B)))
-    _filed(tmp_path, _receipt(("ce", B, C), when=NOON + timedelta(hours=1), status=status))
+    _stored(tmp_path, _receipt(("ce", A, B)))
+    _stored(tmp_path, _receipt(("ce", B, C), when=NOON + timedelta(hours=1), status=status))
     texts = [(path.name, path.read_text()) for path in tmp_path.glob("*.json")]
 
     assert {reference.target for reference in protected_by_receipts(texts)} == {A, B, C}
@@ -150,8 +150,8 @@ def test_clean_up_keeps_the_last_good_pair_beside_an_unsure_one(tmp_path: Path, 
 
 def test_clean_up_lets_go_of_what_two_good_applies_left_behind(tmp_path: Path) -> None:
     """Two certain steps away, an AMI is history."""
-    _filed(tmp_path, _receipt(("ce", A, B)))
-    _filed(tmp_path, _receipt(("ce", B, C), when=NOON + timedelta(hours=1)))
+    _stored(tmp_path, _receipt(("ce", A, B)))
+    _stored(tmp_path, _receipt(("ce", B, C), when=NOON + timedelta(hours=1)))
     texts = [(path.name, path.read_text()) for path in tmp_path.glob("*.json")]
 
     assert {reference.target for reference in protected_by_receipts(texts)} == {B, C}

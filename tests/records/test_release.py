@@ -110,7 +110,7 @@ def test_tags_stay_within_ec2_s_limits(tmp_path: Path) -> None:
     ],
 )
 def test_a_record_that_no_bake_writes_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
-    """What is wrong in the record may be wrong in the image; and its words reach terminals and tags."""
+    """What is wrong in the record may be wrong in the image; and its text reaches terminals and tags."""
     with pytest.raises(BuildError) as caught:
         load(_write(tmp_path, **changed), run_id="r1")
 

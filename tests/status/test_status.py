@@ -244,13 +244,13 @@ def test_what_the_next_build_would_change(
 
 def test_a_killed_and_a_failed_apply(terraform: FakeTerraform, in_step: str) -> None:
     """Their receipts say so."""
-    (filed,) = receipt.load(terraform.folder / "receipts")
-    shown = f"terraform/receipts/{filed.path.name}"
+    (stored,) = receipt.load(terraform.folder / "receipts")
+    shown = f"terraform/receipts/{stored.path.name}"
 
     def mark(state: Any) -> None:
-        old = filed.receipt
+        old = stored.receipt
         made = Receipt(when=old.when, who="x", account="1", region="r", changes=old.changes, status=state)
-        receipt.write(filed.path, made)
+        receipt.write(stored.path, made)
 
     mark("started")
     assert _drift(terraform) == [("apply-unfinished", shown)]

@@ -39,7 +39,7 @@ EVERYTHING = Policy(older_than=timedelta(days=30), keep=1, scope=Scope(family=fa
 
 @dataclass
 class World:
-    """The account, through the back door (`maker`) and through the front door (`access`).
+    """The account, changed directly (`maker`) and reached through AWS's API (`access`).
 
     Attributes:
         aws: The local AWS.

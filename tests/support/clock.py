@@ -11,7 +11,7 @@ from gpu_ami.aws.throttle import Pace
 
 
 class Clock:
-    """Monotonic seconds that stand still but for what is slept.
+    """Monotonic seconds that pass only by what is slept.
 
     A real clock beside a sleep that returns at once would let whoever waits for a moment spin until it comes.
 

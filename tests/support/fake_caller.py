@@ -24,7 +24,7 @@ class FakeCaller(Caller):
         """Answer nothing that is not in the script."""
         super().__init__(Access(region=region), region)
         self._script = script
-        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.requests: list[tuple[str, dict[str, Any]]] = []
 
     def counting(self) -> Caller:
         """Return itself: there is one count."""
@@ -35,9 +35,9 @@ class FakeCaller(Caller):
         return FakeCaller(self._script, region)
 
     def call(self, service: str, operation: str, *, doing: str = "", **parameters: Any) -> dict[str, Any]:
-        """Return the next answer of the script; *doing* only words errors."""
+        """Return the next answer of the script; *doing* is for error messages only."""
         self.calls += 1
-        self.asked.append((operation, parameters))
+        self.requests.append((operation, parameters))
         answers = self._script[operation]
         if callable(answers):
             return answers(**parameters)

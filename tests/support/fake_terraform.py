@@ -31,7 +31,7 @@ LOCKED = complaint(
 )
 
 
-def outwaited_words(market: str) -> str:
+def outwaited_message(market: str) -> str:
     """Return what Terraform prints when its provider stops waiting for the update of an environment."""
     return complaint(
         f"waiting for Batch Compute Environment (gpu-{market}) update: timeout while waiting for state to become "
@@ -99,7 +99,7 @@ class FakeTerraform:
         if not self.state_file.exists():
             return {}
         resources = json.loads(self.state_file.read_text())["resources"]
-        rows = next(each for each in resources if each["type"] == KIND)["instances"]
+        rows = next(resource for resource in resources if resource["type"] == KIND)["instances"]
         return {row["index_key"]: row["attributes"] for row in rows}
 
     def hand_over(self, ami: str) -> None:
@@ -114,7 +114,7 @@ class FakeTerraform:
 
     def live(self) -> dict[str, Any]:
         """Return market to the AMI that Batch shows."""
-        found = {each.name: each for each in self.here.maker.batch._compute_environments.values()}
+        found = {made.name: made for made in self.here.maker.batch._compute_environments.values()}
         return {
             market: found[values["compute_environment_name"]].compute_resources["ec2Configuration"][0][
                 "imageIdOverride"
@@ -190,7 +190,7 @@ class FakeTerraform:
         for market in late:
             self.here.maker.batch.get_compute_environment(f"gpu-{market}").updating_since = utcnow()
             with log.open("a") as file:
-                file.write(outwaited_words(market))
+                file.write(outwaited_message(market))
         return 1 if late else 0
 
     def _move(self, market: str, ami: str | None) -> None:
@@ -217,7 +217,7 @@ class FakeTerraform:
                 "mode": "managed",
                 "type": KIND,
                 "name": "gpu",
-                "instances": [{"index_key": key, "attributes": each} for key, each in recorded.items()],
+                "instances": [{"index_key": key, "attributes": values} for key, values in recorded.items()],
             },
             {
                 "mode": "managed",

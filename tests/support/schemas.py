@@ -30,12 +30,12 @@ def problems(task: str, document: object) -> list[str]:
     return sorted(f"{task} {error.json_path}: {error.message[:200]}" for error in validator.iter_errors(document))
 
 
-def problems_of_output(words: Sequence[str], printed: str) -> list[str]:
-    """Return where what ``invoke WORDS`` *printed* is not what its tasks promise; none where it was not to be JSON."""
-    if "json" not in words or "--query" in words:
+def problems_of_output(arguments: Sequence[str], printed: str) -> list[str]:
+    """Return where the output of ``invoke ARGUMENTS`` breaks its tasks' schemas; none where it was not to be JSON."""
+    if "json" not in arguments or "--query" in arguments:
         return []
     # A task that failed before it had a result printed nothing, and none ran after it.
-    tasks = [word for word in words if word in schemas()]
+    tasks = [argument for argument in arguments if argument in schemas()]
     lines = printed.splitlines()
     found = [problem for task, line in zip(tasks, lines, strict=False) for problem in problems(task, json.loads(line))]
     return found if len(lines) <= len(tasks) else [f"{len(lines)} documents of {len(tasks)} tasks", *found]

@@ -109,16 +109,16 @@ class Machine:
         self.program("packer-plugin-amazon", ":", folder=self.stock)
 
     def calls(self) -> list[str]:
-        """Return what the fake Go was asked to do, in order: ``fetch PRODUCT`` and ``build PRODUCT``."""
+        """Return what the fake Go was called to do, in order: ``fetch PRODUCT`` and ``build PRODUCT``."""
         file = self.stock / "calls"
         return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
 
     def builds(self) -> list[str]:
-        """Return what the fake Go was asked to build, in order."""
+        """Return what the fake Go was called to build, in order."""
         return [product for verb, product in map(str.split, self.calls()) if verb == "build"]
 
     def complete(self) -> None:
-        """Make everything `setup` looks for present on PATH and in the home."""
+        """Make everything `setup` searches for present on PATH and in the home."""
         self.guest()
         self.says("packer", "Packer v1.16.0")
         self.says("terraform", "Terraform v1.11.4\non linux_amd64")

@@ -27,20 +27,20 @@ def staged(cache: Cache, text: str = "new") -> Path:
 
 
 def test_publish_moves_the_folder_to_its_version(machine: Machine) -> None:
-    """The place says what it holds: the name, the version and the platform."""
-    place = machine.cache.publish(staged(machine.cache), "packer", "1.16.0")
+    """The path says what it holds: the name, the version and the platform."""
+    path = machine.cache.publish(staged(machine.cache), "packer", "1.16.0")
 
-    assert place == machine.cache.folder("packer", "1.16.0")
-    assert (place / "packer").read_text(encoding="utf-8") == "new"
+    assert path == machine.cache.folder("packer", "1.16.0")
+    assert (path / "packer").read_text(encoding="utf-8") == "new"
 
 
 def test_publish_replaces_a_folder_that_was_robbed(machine: Machine) -> None:
-    """Somebody deleted the program but not its folder: `setup` must be able to mend that."""
+    """Somebody deleted the program but not its folder: `setup` must be able to fix that."""
     machine.cache.folder("packer", "1.16.0").mkdir(parents=True)
 
-    place = machine.cache.publish(staged(machine.cache), "packer", "1.16.0")
+    path = machine.cache.publish(staged(machine.cache), "packer", "1.16.0")
 
-    assert [file.name for file in place.iterdir()] == ["packer"]
+    assert [file.name for file in path.iterdir()] == ["packer"]
     assert list((machine.cache.root / "tmp").iterdir()) == []
 
 
@@ -111,7 +111,7 @@ def test_require_space_looks_at_every_folder(machine: Machine, monkeypatch: pyte
 
 
 def test_recall_holds_as_long_as_the_file_is_the_same(machine: Machine) -> None:
-    """Packer is 110 MB: it is asked once, and again after an update."""
+    """Packer is 110 MB: it is run once, and again after an update."""
     file = machine.root / "packer"
     file.write_text("1", encoding="utf-8")
     machine.cache.remember(file, "1.16.0")

@@ -30,7 +30,7 @@ class Site:
         self.body = b""
         self.announced: int | None = None
         self.status = 200
-        self.asked: list[str] = []
+        self.requests: list[str] = []
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -39,7 +39,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         super().__init__(*args)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
-        self.site.asked.append(self.path)
+        self.site.requests.append(self.path)
         self.send_response(self.site.status)
         if self.site.announced is not None:
             self.send_header("Content-Length", str(self.site.announced))
@@ -47,7 +47,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(self.site.body)
 
     def log_message(self, *args: object) -> None:
-        """Say nothing: the test asserts on what was asked."""
+        """Say nothing: the test asserts on the requests."""
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_release_with_the_sum_on_record_is_unpacked(
 
     assert program.read_text(encoding="utf-8") == "#!/bin/sh\n# packer\n"
     assert program.stat().st_mode & 0o777 == 0o755
-    assert site.asked == [f"/mirror/packer/1.16.0/packer_1.16.0_{host_platform()}.zip"]
+    assert site.requests == [f"/mirror/packer/1.16.0/packer_1.16.0_{host_platform()}.zip"]
     assert notes[0] == [f"{len(site.body)} B of {len(site.body)} B"]
     assert not (machine.root / "release.zip").exists()
 
@@ -134,7 +134,7 @@ def test_without_a_sum_on_record_nothing_is_downloaded(
     with pytest.raises(RouteClosedError, match=f"no checksum of its release for {host_platform()} is on record"):
         fetch_release("packer", machine.root, notes[1])
 
-    assert site.asked == []
+    assert site.requests == []
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])

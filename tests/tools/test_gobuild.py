@@ -17,7 +17,7 @@ from gpu_ami.tools import gobuild
 from tests.tools.machine import GO, Machine
 
 _Usage = namedtuple("_Usage", "total used free")
-# A "pip" that unpacks a Go which says where it was asked to.
+# A "pip" that unpacks a Go which says where it was told to.
 INSTALLER = 'echo "$@" >> "$STOCK/installs"; cat requirements.txt >> "$STOCK/installs"\n'
 PRODUCTS = ("packer", "packer-plugin-amazon")
 # Waits until a file is there, ten seconds at most.
@@ -96,7 +96,7 @@ def test_a_failed_build_says_why_in_one_line(machine: Machine, output: list[str]
         build(machine)
 
     assert f"{reason}" in str(caught.value)
-    assert str(caught.value).endswith("Mend that and run `invoke setup` again.")
+    assert str(caught.value).endswith("Fix that and run `invoke setup` again.")
     assert "\n" not in str(caught.value)
 
 

@@ -24,11 +24,11 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_bubblewrap_that_works_is_not_refused(machine: Machine) -> None:
     """The trial puts up the very walls that the guest gets."""
-    asked = machine.root / "asked"
-    bwrap = machine.program("bwrap", f'echo "$@" > {asked}')
+    arguments = machine.root / "arguments"
+    bwrap = machine.program("bwrap", f'echo "$@" > {arguments}')
 
     assert isolation.refusal(bwrap) is None
-    assert asked.read_text(encoding="utf-8").startswith("--unshare-all --new-session --clearenv --die-with-parent ")
+    assert arguments.read_text(encoding="utf-8").startswith("--unshare-all --new-session --clearenv --die-with-parent ")
 
 
 def test_apparmor_gets_a_profile_to_install(machine: Machine, settings: Path, as_user: None) -> None:

@@ -99,10 +99,10 @@ def test_the_right_packer_is_found_behind_the_wrong_one(machine: Machine, monkey
 
 def test_a_binary_is_asked_once_and_again_after_an_update(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Starting Packer costs a quarter of a second on every task."""
-    asked: list[Command] = []
+    runs: list[Command] = []
 
     def answer(command: Command, *, timeout_s: float) -> Finished:
-        asked.append(command)
+        runs.append(command)
         return Finished(0, "Packer v1.16.0\n", "")
 
     monkeypatch.setattr(locate, "run", answer)
@@ -111,10 +111,10 @@ def test_a_binary_is_asked_once_and_again_after_an_update(machine: Machine, monk
     file.chmod(0o755)
 
     assert [locate.require(locate.PACKER, machine.cache).version for _ in range(3)] == ["1.16.0"] * 3
-    assert len(asked) == 1
+    assert len(runs) == 1
     os.utime(file, ns=(1, 1))
     locate.require(locate.PACKER, machine.cache)
-    assert len(asked) == 2
+    assert len(runs) == 2
 
 
 def test_a_version_managers_script_is_asked_every_time(machine: Machine) -> None:
@@ -187,7 +187,7 @@ def test_the_newest_usable_plugin_counts(machine: Machine) -> None:
 def test_the_users_plugin_folder_is_found_by_packers_rules(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], folder: str
 ) -> None:
-    """Packer and `setup` must look at the same folder, or one calls missing what the other finds."""
+    """Packer and `setup` must search the same folder, or one calls missing what the other finds."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value.replace("ROOT", str(machine.root)))
     machine.plugin(machine.root / folder)

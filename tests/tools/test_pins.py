@@ -31,7 +31,7 @@ def test_what_setup_installs_is_new_enough_for_the_pipeline(product: str, minimu
 
 
 def test_the_plugin_on_record_is_one_the_template_accepts() -> None:
-    """The template asks for `~> 1.8.1`: 1.9 would not be loaded."""
+    """The template requires `~> 1.8.1`: 1.9 would not be loaded."""
     version = parse_version(pins().releases["packer-plugin-amazon"].version)
 
     assert version is not None
@@ -54,7 +54,7 @@ def test_the_sums_of_modules_are_for_the_version_on_record(product: str) -> None
 
 
 def test_the_toolchain_on_record_can_build_packer() -> None:
-    """PyPI's Go is only of use if it is at least what Packer's go.mod asks for."""
+    """PyPI's Go is only of use if it is at least what Packer's go.mod requires."""
     version = parse_version(pins().go_wheels.version)
 
     assert version is not None

@@ -44,16 +44,16 @@ def test_a_named_mirror_without_the_provider_is_an_error(machine: Machine, monke
         '# path = "/elsewhere"\nfilesystem_mirror {{\n // path = "/no"\n # path = "/no"\n path = "{0}"\n}}\n',
     ],
 )
-@pytest.mark.parametrize("place", ["TF_CLI_CONFIG_FILE", "home"])
+@pytest.mark.parametrize("source", ["TF_CLI_CONFIG_FILE", "home"])
 def test_the_users_terraform_settings_are_honoured(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, settings: str, place: str
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, settings: str, source: str
 ) -> None:
     """A company that mirrors providers has said so to Terraform already."""
     mirror = machine.provider(machine.root / "company")
     file = machine.root / "home" / ".terraformrc"
-    if place != "home":
+    if source != "home":
         file = machine.root / "cli.tfrc"
-        monkeypatch.setenv(place, str(file))
+        monkeypatch.setenv(source, str(file))
     file.write_text(settings.format(mirror), encoding="utf-8")
 
     assert find_mirror() == mirror
@@ -83,7 +83,7 @@ def test_terraforms_own_folders_and_opt_are_searched(machine: Machine, folder: s
 
 
 def test_macos_has_its_own_folders(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Terraform looks into Application Support there."""
+    """Terraform searches Application Support there."""
     monkeypatch.setattr(sys, "platform", "darwin")
     assert find_mirror() is None
     mirror = machine.root / "home" / "Library" / "Application Support" / "io.terraform" / "plugins"
@@ -92,17 +92,17 @@ def test_macos_has_its_own_folders(machine: Machine, monkeypatch: pytest.MonkeyP
     assert find_mirror() == mirror
 
 
-@pytest.mark.parametrize("place", ["terraform.d/plugins", "terraform.rc"])
-def test_windows_has_its_own_folders(machine: Machine, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+@pytest.mark.parametrize("source", ["terraform.d/plugins", "terraform.rc"])
+def test_windows_has_its_own_folders(machine: Machine, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
     """Both the settings and the implied mirror are in the roaming folder there."""
     roaming = machine.root / "roaming"
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setenv("APPDATA", str(roaming))
     assert find_mirror() is None
-    mirror = machine.provider(roaming / "terraform.d" / "plugins" if place != "terraform.rc" else machine.root / "m")
-    if place == "terraform.rc":
+    mirror = machine.provider(roaming / "terraform.d" / "plugins" if source != "terraform.rc" else machine.root / "m")
+    if source == "terraform.rc":
         roaming.mkdir()
-        (roaming / place).write_text(f'filesystem_mirror {{ path = "{mirror}" }}', encoding="utf-8")
+        (roaming / source).write_text(f'filesystem_mirror {{ path = "{mirror}" }}', encoding="utf-8")
 
     assert find_mirror() == mirror
 
@@ -121,7 +121,7 @@ def test_the_newest_provider_of_this_platform_counts(tmp_path: Path) -> None:
 
 
 def test_a_mirror_with_only_older_providers_is_none(machine: Machine) -> None:
-    """Before 5.100 the provider does not know what the module asks for."""
+    """Before 5.100 the provider does not know what the module requires."""
     machine.provider(machine.root / "opt", "4.67.0")
 
     assert find_mirror() is None

@@ -60,7 +60,7 @@ def stalled(machine: Machine, name: str = "stalled") -> int:
 
 
 def test_a_complete_machine_is_left_alone(machine: Machine) -> None:
-    """Nothing is installed twice; the second run of `setup` is only a look."""
+    """Nothing is installed twice; the second run of `setup` only checks."""
     machine.complete()
 
     tools = setup(machine.console)
@@ -294,7 +294,7 @@ def test_a_disk_that_fills_up_meanwhile_is_one_line_too(almost: Machine, monkeyp
 
     monkeypatch.setattr(Path, "rename", full)
 
-    with pytest.raises(ToolError, match=r"No space left on device .*GPU_AMI_CACHE_DIR names another place"):
+    with pytest.raises(ToolError, match=r"No space left on device .*GPU_AMI_CACHE_DIR names another folder"):
         setup(almost.console)
 
     assert list((almost.cache.root / "tmp").iterdir()) == []

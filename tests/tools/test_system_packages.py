@@ -12,7 +12,7 @@ LOG = 'echo "$(basename "$0") $DEBIAN_FRONTEND $@" >> "$STOCK/log"\n'
 
 
 def log(machine: Machine) -> list[str]:
-    """Return what the fake package managers were asked."""
+    """Return what the fake package managers were called with."""
     file = machine.stock / "log"
     return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
 

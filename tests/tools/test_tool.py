@@ -28,7 +28,7 @@ def test_parse_version_reads_what_tools_print(text: str, version: Version) -> No
 
 @pytest.mark.parametrize("text", ["", "1", "2026", "latest", "1.2.3.4", "1.2.3-what", "another program", "<html>"])
 def test_parse_version_refuses_what_is_none(text: str) -> None:
-    """Garbage must never look like a version that is new enough."""
+    """Garbage must never be taken for a version that is new enough."""
     assert parse_version(text) is None
 
 
@@ -53,7 +53,7 @@ def test_versions_compare_as_numbers() -> None:
 def test_host_platform_speaks_the_words_of_releases(
     monkeypatch: pytest.MonkeyPatch, system: str, machine: str, expected: str
 ) -> None:
-    """The platform is part of every file name that is downloaded or looked for."""
+    """The platform is part of every file name that is downloaded or searched for."""
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(platform, "machine", lambda: machine)
 

@@ -1,1 +1,1 @@
-"""The one door to AWS; nothing else in the pipeline imports boto3."""
+"""The pipeline's gateway to AWS: typed queries and changes over boto3, which nothing else imports."""

@@ -1,4 +1,4 @@
-"""How this invocation reaches AWS, or the sandbox's local one, and how failures are worded."""
+"""boto3 clients and credentials of one invocation, on AWS or the sandbox's local AWS, and one-line error messages."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def sandbox_environment(endpoint_url: str, *, region: str, home: Path) -> dict[s
     """Return a child environment that can reach the local AWS and nothing else.
 
     Built from an allow-list; the variables that point SDKs, Packer or Terraform at configuration of the
-    user's are set to empty places under *home*.
+    user's are set to empty paths under *home*.
     """
     empty = home / "empty"
     return clean_environment(

@@ -1,4 +1,4 @@
-"""AWS Batch as it stands: compute environments, running jobs, job definitions, and the instances behind them."""
+"""Reads the state of AWS Batch: compute environments, running jobs, job definitions, and the instances behind them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Environment:
         arn: Its ARN.
         state: ``ENABLED`` or ``DISABLED``.
         status: ``VALID``, ``UPDATING``, ``INVALID``, …
-        reason: Why, in Batch's words.
+        reason: Why: Batch's message.
         ami_id: The AMI its instances are launched from; None for Batch's own, or a launch template's.
         template: Id or name of its launch template; None without one.
-        version: The template version it asks for: a number, ``$Latest`` or ``$Default``.
+        version: The template version it requests: a number, ``$Latest`` or ``$Default``.
         cluster_arn: The ECS cluster of its instances.
         timeout_minutes: How long jobs may go on in an update.
         terminates_jobs: Whether an update ends jobs at once.
@@ -123,8 +123,8 @@ def environments(caller: Caller, names: Sequence[str] | None = None) -> list[Env
     Raises:
         AwsError: Batch refused, or the list could not be read to its end.
     """
-    wanted = [{}] if names is None else [{"computeEnvironments": some} for some in _chunks(names)]
-    rows = [row for which in wanted for row in _environment_rows(caller, **which)]
+    filters = [{}] if names is None else [{"computeEnvironments": some} for some in _chunks(names)]
+    rows = [row for which in filters for row in _environment_rows(caller, **which)]
     with making_sense(f"batch:DescribeComputeEnvironments in {caller.region}"):
         return [_environment(row) for row in rows if row.get("status") not in _GONE]
 
@@ -138,7 +138,7 @@ def _environment_rows(caller: Caller, **which: Any) -> Iterator[dict[str, Any]]:
 def _environment(row: Mapping[str, Any]) -> Environment:
     resources = row.get("computeResources") or {}
     configurations = resources.get("ec2Configuration") or []
-    overrides = [each["imageIdOverride"] for each in configurations if each.get("imageIdOverride")]
+    overrides = [item["imageIdOverride"] for item in configurations if item.get("imageIdOverride")]
     template = resources.get("launchTemplate") or {}
     policy = row.get("updatePolicy") or {}
     return Environment(
@@ -177,7 +177,7 @@ def running_jobs(caller: Caller) -> list[Job]:
 def _serving(queue: Mapping[str, Any]) -> frozenset[str] | None:
     """Return the compute environments that run a queue's jobs; None unless Batch names every one."""
     order = queue.get("computeEnvironmentOrder") or []
-    named = frozenset(str(each["computeEnvironment"]) for each in order if each.get("computeEnvironment"))
+    named = frozenset(str(item["computeEnvironment"]) for item in order if item.get("computeEnvironment"))
     return named if named and len(named) == len(order) else None
 
 
@@ -237,7 +237,7 @@ def job_definitions(caller: Caller) -> list[JobDefinition]:
             for row in rows
             if (image := (row.get("containerProperties") or {}).get("image"))
         ]
-    newest = {each.name: each for each in sorted(found, key=lambda each: each.revision)}
+    newest = {item.name: item for item in sorted(found, key=lambda item: item.revision)}
     return [newest[name] for name in sorted(newest)]
 
 

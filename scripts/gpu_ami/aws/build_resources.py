@@ -1,4 +1,4 @@
-"""The resources of incomplete builds: found by their run tag, removed kind by kind."""
+"""Lists the resources of incomplete builds by their run tag, and removes them kind by kind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BuildResource:
         region: Where; IAM's are listed with the first region.
         run: The build that made it.
         created: When it was made; None when AWS does not say.
-        state: AWS's word for its state; empty when it has none.
+        state: AWS's name of its state; empty when it has none.
         tags: Its tags.
     """
 
@@ -50,8 +50,8 @@ def find(caller: Caller, kind: str, family: str) -> list[BuildResource]:
         AwsError: AWS refused, or a list could not be read to its end.
     """
     with making_sense(f"{kind}s in {caller.region}"):
-        found = [each for each in KINDS[kind].find(caller) if each.tags.get(FAMILY_TAG) == family]
-    return [each for each in found if each.run]
+        found = [resource for resource in KINDS[kind].find(caller) if resource.tags.get(FAMILY_TAG) == family]
+    return [resource for resource in found if resource.run]
 
 
 def remove(caller: Caller, resource: BuildResource) -> None:
@@ -83,7 +83,7 @@ def wait_until_terminated(
     began = clock()
     while True:
         rows = caller.pages("ec2", "describe_instances", "Reservations", Filters=filters, MaxResults=_PAGE)
-        states = {each["State"]["Name"] for row in rows for each in row["Instances"]}
+        states = {instance["State"]["Name"] for row in rows for instance in row["Instances"]}
         if states <= {"terminated"}:
             return
         if clock() - began > _TERMINATED_WITHIN_S:
@@ -107,13 +107,13 @@ def _listed(
         size: dict[str, Any] = {"MaxResults": 500} if paged else {}
         filters = [{"Name": "tag-key", "Values": [RUN_TAG]}]
         for row in caller.pages("ec2", operation, key, Filters=filters, **size):
-            yield _leftover(kind, caller, row, row[identifier], parse_time(row.get(created)), str(row.get(state) or ""))
+            yield _resource(kind, caller, row, row[identifier], parse_time(row.get(created)), str(row.get(state) or ""))
 
     return find_all
 
 
 def _images(caller: Caller) -> Iterator[BuildResource]:
-    """Yield our own AMIs; without an owner EC2 would look through all public ones."""
+    """Yield our own AMIs; without an owner EC2 would list all public ones."""
     for image in images_with(caller, {"tag-key": RUN_TAG}):
         yield BuildResource(
             kind="image",
@@ -126,7 +126,7 @@ def _images(caller: Caller) -> Iterator[BuildResource]:
         )
 
 
-def _leftover(
+def _resource(
     kind: str, caller: Caller, row: Mapping[str, Any], identifier: str, created: datetime | None, state: str
 ) -> BuildResource:
     tags = {tag["Key"]: tag.get("Value", "") for tag in row.get("Tags") or []}
@@ -147,22 +147,22 @@ def _instances(caller: Caller) -> Iterator[BuildResource]:
         for row in reservation["Instances"]:
             state = row["State"]["Name"]
             if state not in _GONE_STATES:
-                yield _leftover("instance", caller, row, row["InstanceId"], parse_time(row.get("LaunchTime")), state)
+                yield _resource("instance", caller, row, row["InstanceId"], parse_time(row.get("LaunchTime")), state)
 
 
 def _free_volumes(caller: Caller) -> Iterator[BuildResource]:
     """Volumes that hang on nothing: the others go with their instance."""
     find_all = _listed("volume", "describe_volumes", "Volumes", "VolumeId", created="CreateTime")
-    return (each for each in find_all(caller) if each.state == "available")
+    return (volume for volume in find_all(caller) if volume.state == "available")
 
 
 def _templates(caller: Caller) -> Iterator[BuildResource]:
-    """Launch templates that Packer made to ask a fleet for its builder; others with our tags may launch workers."""
+    """Launch templates that Packer made to launch its builder by a fleet; others with our tags may launch workers."""
     filters = [{"Name": "tag-key", "Values": [RUN_TAG]}]
     for row in caller.pages("ec2", "describe_launch_templates", "LaunchTemplates", Filters=filters, MaxResults=200):
         if row["LaunchTemplateName"].startswith("packer-fleet-launch-template-"):
             made = parse_time(row.get("CreateTime"))
-            yield _leftover("launch-template", caller, row, row["LaunchTemplateId"], made, "")
+            yield _resource("launch-template", caller, row, row["LaunchTemplateId"], made, "")
 
 
 def _profiles(caller: Caller) -> Iterator[BuildResource]:
@@ -171,7 +171,7 @@ def _profiles(caller: Caller) -> Iterator[BuildResource]:
         name = row["InstanceProfileName"]
         if name.startswith("packer-"):
             tagged = caller.call("iam", "get_instance_profile", InstanceProfileName=name)["InstanceProfile"]
-            yield _leftover("instance-profile", caller, tagged, name, parse_time(row.get("CreateDate")), "")
+            yield _resource("instance-profile", caller, tagged, name, parse_time(row.get("CreateDate")), "")
 
 
 def _remove_profile(caller: Caller, name: str) -> None:

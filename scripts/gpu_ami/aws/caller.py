@@ -1,4 +1,4 @@
-"""Calls to AWS that are counted, paced, repeated when that is safe, and never taken for more than they say."""
+"""Calls AWS: counts, paces and retries requests, follows pages, and refuses malformed answers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,6 @@ class RefusedError(AwsError):
     """AWS answered with an error; `code` is its name for it, such as ``InvalidAMIID.NotFound``."""
 
     def __init__(self, message: str, code: str) -> None:
-        """Keep the code for callers that tell refusals apart."""
         super().__init__(message)
         self.code = code
 
@@ -83,7 +82,7 @@ class Caller:
         self.aws_time: datetime | None = None
 
     def counting(self) -> Caller:
-        """Return a caller for the same place, at the same pace, with a count of its own."""
+        """Return a caller for the same account and region, at the same pace, with a count of its own."""
         return Caller(self.access, self.region, paces=self._paces, sleep=self._sleep)
 
     def elsewhere(self, region: str) -> Caller:

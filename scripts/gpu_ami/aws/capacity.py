@@ -1,4 +1,4 @@
-"""What EC2 offers for a builder: instance types, where they are to be had, and how many vCPUs are left."""
+"""EC2's capacity for a builder: instance types, the zones that offer them, and vCPU quotas."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def quota_class(instance_type: str) -> str | None:
 
 
 def has_gpu(instance_type: str) -> bool:
-    """Return whether AWS's name of an instance type stands for one with GPUs."""
+    """Return whether an instance type, by its name, has GPUs."""
     return _letters(instance_type) in _GPU_FAMILIES
 
 
@@ -125,7 +125,7 @@ def type_of_instance(caller: Caller, instance_id: str) -> str | None:
     try:
         rows = caller.call("ec2", "describe_instances", InstanceIds=[instance_id])
         with making_sense(f"ec2:DescribeInstances in {caller.region}"):
-            return next((str(each["InstanceType"]) for row in rows["Reservations"] for each in row["Instances"]), None)
+            return next((str(one["InstanceType"]) for row in rows["Reservations"] for one in row["Instances"]), None)
     except AwsError:
         return None
 

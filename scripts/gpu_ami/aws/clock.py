@@ -1,4 +1,4 @@
-"""How far this machine's clock is from AWS's."""
+"""Measures how far this machine's clock is from AWS's."""
 
 from __future__ import annotations
 

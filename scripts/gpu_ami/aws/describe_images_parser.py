@@ -1,6 +1,6 @@
 """Reads DescribeImages' answers in a fifth of the time that botocore takes; the result is the same.
 
-botocore looks, for each AMI, for every property that an AMI can have. A listing of thousands is most of what a clean-up
+botocore checks each AMI for every property that an AMI can have. A listing of thousands is most of what a clean-up
 computes. Anything unusual is left to botocore: so is every other operation, and whatever goes wrong.
 """
 
@@ -39,7 +39,7 @@ class _Parser:
         if shape is not None and shape.name == _OPERATION_RESULT and response["status_code"] == 200:
             try:
                 return _parse(response, shape)
-            except Exception:  # noqa: BLE001, S110 - botocore says what is wrong, in the words that callers know
+            except Exception:  # noqa: BLE001, S110 - botocore says what is wrong, in the form that callers know
                 pass
         return self._parser.parse(response, shape)
 

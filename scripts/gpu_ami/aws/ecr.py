@@ -1,4 +1,4 @@
-"""ECR: a repository's URL, and the image that a tag or digest names."""
+"""Queries ECR: a repository's URL, and the image that a tag or digest names."""
 
 from __future__ import annotations
 

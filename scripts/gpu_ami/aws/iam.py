@@ -1,4 +1,4 @@
-"""What the credentials and the builder's role may do: simulated by IAM, or tried as a dry run."""
+"""Tests the permissions of the credentials and the builder's role: by IAM's simulator, or by EC2 dry runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpu_ami.aws.caller import Caller, RefusedError
 Answer = Literal["allowed", "denied", "unknown"]
 
 _ROLE = re.compile(r"arn:(?P<partition>[a-z-]+):sts::(?P<account>\d+):assumed-role/(?P<name>[^/]+)/.+")
-# Who may not ask IAM at all, and principals that it cannot simulate (root, federated users).
+# Who may not call IAM at all, and principals that it cannot simulate (root, federated users).
 _NOT_SIMULATED = ("AccessDenied", "AccessDeniedException", "NoSuchEntity", "InvalidInput", "UnsupportedOperation")
 _DENIED = "UnauthorizedOperation"
 # Well formed, and nobody's: a dry run changes nothing, and with these there is nothing to change either.
@@ -21,8 +21,8 @@ _NOBODYS = "00000000000000000"
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a dry run of a launch needs to be told.
+class Launch:
+    """The parameters of a launch, for a dry run.
 
     Attributes:
         image_id: The base AMI.
@@ -46,7 +46,7 @@ class Place:
 def principal(caller: Caller, who: Identity) -> str | None:
     """Return the user or role that IAM can simulate for *who*; None for root, which may everything, and others.
 
-    A session's ARN has no path of its role: IAM is asked for the role's, and where it may not be, the bare name is
+    A session's ARN has no path of its role: IAM is queried for the role's, and where it may not be, the bare name is
     taken, which is right for roles without a path.
     """
     match = _ROLE.fullmatch(who.arn)
@@ -64,10 +64,10 @@ def principal(caller: Caller, who: Identity) -> str | None:
 def simulate(
     caller: Caller, arn: str, actions: Iterable[str], resource: str, context: Mapping[str, Sequence[str]]
 ) -> dict[str, Answer] | None:
-    """Return IAM's answer for each action on *resource*; None where IAM may not be asked or does not know *arn*.
+    """Return IAM's answer for each action on *resource*; None where IAM may not be called or does not know *arn*.
 
     A simulation sees the principal's policies, its boundary and the organization's. What no statement allows is
-    "unknown" where a condition asks for more than *context* has.
+    "unknown" where a condition requires more than *context* has.
 
     Args:
         caller: Calls IAM.
@@ -109,21 +109,21 @@ def _simulated(row: Mapping[str, Any]) -> Answer:
     return "unknown" if row["EvalDecision"] == "implicitDeny" and row.get("MissingContextValues") else "denied"
 
 
-def dry_run(caller: Caller, action: str, place: Place, about: str = "") -> Answer:
+def dry_run(caller: Caller, action: str, launch: Launch, about: str = "") -> Answer:
     """Return what a dry run says of the EC2 *action*; "unknown" for what cannot be tried without a real object.
 
     EC2 answers ``DryRunOperation`` or ``UnauthorizedOperation``. It may also say that an object is not there before
-    it looks at permissions, which decides nothing; nor does a refusal about nobody's object, which has no tags, unless
+    it checks permissions, which decides nothing; nor does a refusal about nobody's object, which has no tags, unless
     something denies the action outright.
 
     Args:
         caller: Calls EC2.
         action: Such as ``ec2:RunInstances``.
-        place: What a launch is told.
+        launch: The parameters of a launch.
         about: Id of what would be tagged, nobody's; empty for an instance's.
 
     Raises:
-        AwsError: EC2 could not be asked.
+        AwsError: EC2 could not be reached.
     """
     service, _, operation = action.partition(":")
     request = _REQUESTS.get(operation)
@@ -131,7 +131,7 @@ def dry_run(caller: Caller, action: str, place: Place, about: str = "") -> Answe
         return "unknown"
     method = re.sub(r"(?<!^)(?=[A-Z])", "_", operation).lower()
     tagged = {"Resources": [about]} if about and operation == "CreateTags" else {}
-    parameters = (request(place) if request else {}) | tagged
+    parameters = (request(launch) if request else {}) | tagged
     try:
         caller.call("ec2", method, doing=f"try {action}", **parameters, DryRun=True)
     except RefusedError as exc:
@@ -159,62 +159,62 @@ def role_of_profile(caller: Caller, name: str) -> str | None:
     return str(roles[0]["Arn"]) if roles else ""
 
 
-def _tags(place: Place) -> list[dict[str, str]]:
-    return [{"Key": key, "Value": value} for key, value in place.tags.items()]
+def _tags(launch: Launch) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in launch.tags.items()]
 
 
-def _tagged(place: Place, *kinds: str) -> list[dict[str, Any]]:
-    return [{"ResourceType": kind, "Tags": _tags(place)} for kind in kinds]
+def _tagged(launch: Launch, *kinds: str) -> list[dict[str, Any]]:
+    return [{"ResourceType": kind, "Tags": _tags(launch)} for kind in kinds]
 
 
-def _launch(place: Place) -> dict[str, Any]:
-    profile = {"IamInstanceProfile": {"Name": place.profile}} if place.profile else {}
-    disk = {"VolumeType": "gp3", "VolumeSize": place.volume_gib, "Encrypted": True, "DeleteOnTermination": True}
+def _run_instances(launch: Launch) -> dict[str, Any]:
+    profile = {"IamInstanceProfile": {"Name": launch.profile}} if launch.profile else {}
+    disk = {"VolumeType": "gp3", "VolumeSize": launch.volume_gib, "Encrypted": True, "DeleteOnTermination": True}
     return {
-        "ImageId": place.image_id,
+        "ImageId": launch.image_id,
         "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": disk}],
-        "InstanceType": place.instance_type,
-        "SubnetId": place.subnet_id,
+        "InstanceType": launch.instance_type,
+        "SubnetId": launch.subnet_id,
         "MinCount": 1,
         "MaxCount": 1,
         "MetadataOptions": {"HttpTokens": "required"},
-        "TagSpecifications": _tagged(place, "instance", "network-interface", "volume"),
+        "TagSpecifications": _tagged(launch, "instance", "network-interface", "volume"),
         **profile,
     }
 
 
-def _instance(_place: Place) -> dict[str, Any]:
+def _instance(_launch: Launch) -> dict[str, Any]:
     return {"InstanceIds": [f"i-{_NOBODYS}"]}
 
 
-_REQUESTS: dict[str, Callable[[Place], dict[str, Any]]] = {
-    "RunInstances": _launch,
+_REQUESTS: dict[str, Callable[[Launch], dict[str, Any]]] = {
+    "RunInstances": _run_instances,
     "StopInstances": _instance,
     "TerminateInstances": _instance,
-    "CreateTags": lambda place: {"Resources": [f"i-{_NOBODYS}"], "Tags": _tags(place)},
-    "CreateKeyPair": lambda place: {
+    "CreateTags": lambda launch: {"Resources": [f"i-{_NOBODYS}"], "Tags": _tags(launch)},
+    "CreateKeyPair": lambda launch: {
         "KeyName": "gpu-ami-doctor",
         "KeyType": "ed25519",
-        "TagSpecifications": _tagged(place, "key-pair"),
+        "TagSpecifications": _tagged(launch, "key-pair"),
     },
-    "DeleteKeyPair": lambda _place: {"KeyName": "gpu-ami-doctor"},
-    "CreateSecurityGroup": lambda place: {
+    "DeleteKeyPair": lambda _launch: {"KeyName": "gpu-ami-doctor"},
+    "CreateSecurityGroup": lambda launch: {
         "GroupName": "gpu-ami-doctor",
         "Description": "dry run",
-        "VpcId": place.vpc_id,
-        "TagSpecifications": _tagged(place, "security-group"),
+        "VpcId": launch.vpc_id,
+        "TagSpecifications": _tagged(launch, "security-group"),
     },
-    "CreateImage": lambda place: {
+    "CreateImage": lambda launch: {
         "InstanceId": f"i-{_NOBODYS}",
         "Name": "gpu-ami-doctor",
-        "TagSpecifications": _tagged(place, "image", "snapshot"),
+        "TagSpecifications": _tagged(launch, "image", "snapshot"),
     },
-    "ModifyImageAttribute": lambda _place: {
+    "ModifyImageAttribute": lambda _launch: {
         "ImageId": f"ami-{_NOBODYS}",
         "Description": {"Value": "dry run"},
     },
-    "DeregisterImage": lambda _place: {"ImageId": f"ami-{_NOBODYS}"},
-    "DeleteSnapshot": lambda _place: {"SnapshotId": f"snap-{_NOBODYS}"},
+    "DeregisterImage": lambda _launch: {"ImageId": f"ami-{_NOBODYS}"},
+    "DeleteSnapshot": lambda _launch: {"SnapshotId": f"snap-{_NOBODYS}"},
 }
 # Those that are tried on something that is not there.
 _ABOUT_NOTHING = frozenset(_REQUESTS) - {"RunInstances", "CreateKeyPair", "CreateSecurityGroup"}

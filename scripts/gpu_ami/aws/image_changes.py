@@ -1,4 +1,4 @@
-"""What changes AMIs and snapshots; each says done only when EC2 did."""
+"""Changes AMIs and snapshots; a change counts as done only once EC2 confirms it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpu_ami.records.tags import HANDOVER_TAG
 
 
 def deregister(caller: Caller, image_id: str) -> dict[str, str]:
-    """Deregister an AMI with its snapshots; return EC2's word on each snapshot, such as ``success`` or ``skipped``.
+    """Deregister an AMI with its snapshots; return EC2's result for each snapshot, such as ``success`` or ``skipped``.
 
     An AMI that is gone already (an answer may have been lost) is a success about whose snapshots nothing is known.
 
@@ -64,7 +64,7 @@ def enable(caller: Caller, image_id: str) -> None:
 
 
 def deprecate(caller: Caller, image_id: str, at: datetime | None) -> None:
-    """Deprecate an AMI from the moment *at* on, which EC2 wants in the future; None takes the deprecation back.
+    """Deprecate an AMI from the moment *at* on, which has to be in the future; None takes the deprecation back.
 
     Raises:
         AwsError: EC2 refused, or nobody knows.

@@ -1,6 +1,6 @@
 """Lists and describes AMIs and the account's own snapshots.
 
-`Image` is what an AMI is everywhere in this package, whoever owns it and whatever it is asked about.
+`Image` is what an AMI is everywhere in this package, whoever owns it and whatever it is needed for.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
         region: Where it is.
         name: Its name; empty when EC2 gives none.
         state: ``available``, ``disabled``, ``pending``, …
-        state_reason: Why, in EC2's words; empty when it gives none.
+        state_reason: Why: EC2's message; empty when it gives none.
         is_amazons: Whether it is one of Amazon's own.
         source_ami_id: The AMI it was made from; empty when EC2 does not say.
         created: When it was made; None when EC2 gives no date.
@@ -48,7 +48,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
         snapshot_ids: Its snapshots, in the order of its devices.
         volume_gib: The size of its volumes in all.
         root_gib: The size of its root volume; 0 when it has none.
-        protection: Deregistration protection in EC2's words; empty when EC2 says nothing.
+        protection: Deregistration protection as EC2 reports it; empty when EC2 says nothing.
         public: Whether every account may launch it.
         architecture: Such as ``x86_64``; empty when EC2 says nothing.
         root_device: ``ebs`` or ``instance-store``; empty when EC2 says nothing.
@@ -211,7 +211,7 @@ def snapshots(caller: Caller, snapshot_ids: Iterable[str]) -> dict[str, Snapshot
             "ec2", "describe_snapshots", "Snapshots", OwnerIds=["self"], Filters=filters, MaxResults=_PAGE
         )
         with making_sense(f"ec2:DescribeSnapshots in {caller.region}"):
-            found |= {each.snapshot_id: each for each in (_snapshot(row, caller.region) for row in rows)}
+            found |= {found.snapshot_id: found for found in (_snapshot(row, caller.region) for row in rows)}
     return found
 
 
@@ -272,7 +272,7 @@ def made_at(caller: Caller, image_ids: Iterable[str]) -> dict[str, datetime]:
 
 
 def launch_permissions(caller: Caller, image_id: str) -> tuple[dict[str, str], ...]:
-    """Return who besides the owner may launch *image_id*, as EC2 words it: ``{"UserId": …}``, ``{"Group": "all"}``, ….
+    """Return who besides the owner may launch *image_id*, as EC2 lists it: ``{"UserId": …}``, ``{"Group": "all"}``, ….
 
     Raises:
         AwsError: EC2 refused or gave no usable answer.
@@ -315,7 +315,7 @@ def parse_time(text: object) -> datetime | None:
 
 
 def _image(row: Mapping[str, Any], region: str) -> Image:
-    """Return the AMI that a row of DescribeImages is about; the only place that knows such rows."""
+    """Return the AMI that a row of DescribeImages is about; nothing else reads such rows."""
     mappings = row.get("BlockDeviceMappings") or []
     volumes = [mapping.get("Ebs") or {} for mapping in mappings]
     times = {key: parse_time(row.get(key)) for key in _TIMES}

@@ -1,4 +1,4 @@
-"""The KMS key that encrypts the builder's volume and the AMI's snapshot."""
+"""Queries the KMS key that encrypts the builder's volume and the AMI's snapshot."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Key:
         spec: ``SYMMETRIC_DEFAULT`` or an asymmetric one.
         is_amazons: Whether AWS manages it; such a key cannot be shared with other accounts.
         lets_auto_scaling: Whether its policy or a grant names the role by which Batch starts instances; None when that
-            was not looked at, or could not be.
+            was not queried, or could not be.
     """
 
     arn: str
@@ -77,5 +77,5 @@ def _lets_auto_scaling(caller: Caller, arn: str) -> bool | None:
 def _everybody(policy: Mapping[str, Any]) -> bool:
     """Whether a statement is for every principal; who that is, its conditions say."""
     statements = policy["Statement"]
-    given = [each.get("Principal") for each in ([statements] if isinstance(statements, dict) else statements)]
-    return any(each in ("*", {"AWS": "*"}, {"AWS": ["*"]}) for each in given)
+    given = [item.get("Principal") for item in ([statements] if isinstance(statements, dict) else statements)]
+    return any(principal in ("*", {"AWS": "*"}, {"AWS": ["*"]}) for principal in given)

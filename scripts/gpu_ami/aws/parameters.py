@@ -1,4 +1,4 @@
-"""One SSM parameter: read, written, and read back until it shows what was written."""
+"""Reads and writes one SSM parameter, and reads it back until it shows what was written."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def read(caller: Caller, name: str) -> Parameter | None:
 
 
 def owning_stack(caller: Caller, name: str) -> str | None:
-    """Return the CloudFormation stack that the parameter is tagged with; None when there is none, or nobody may look.
+    """Return the CloudFormation stack in the parameter's tags; None without one, or where tags may not be read.
 
     Raises:
         AwsError: SSM gave no usable answer.
@@ -69,9 +69,9 @@ def owning_stack(caller: Caller, name: str) -> str | None:
 
 
 def put_image(caller: Caller, name: str, ami: str, *, exists: bool, tags: Mapping[str, str]) -> int:
-    """Ask SSM to set the parameter *name* to *ami* and return the version that this will be.
+    """Request that SSM set the parameter *name* to *ami* and return the version that this will be.
 
-    SSM answers before it has looked at the AMI, and drops the value in silence when it cannot find it: see `wait_for`.
+    SSM answers before it has validated the AMI, and drops the value in silence when it cannot find it: see `wait_for`.
 
     Args:
         caller: The region.

@@ -1,4 +1,4 @@
-"""The wait for the AMI that a build is making."""
+"""Waits for the AMI that a build has started to create."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What AWS itself says about prices: the Price List API and the spot price history."""
+"""Looks up prices in the Price List API and the spot price history."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ class Query:
 
     def filters(self, region: str) -> list[dict[str, str]]:
         """Return GetProducts' filters; ``regionCode`` rather than ``location``, which is an English name."""
-        wanted = {"regionCode": region, **({"productFamily": self.family} if self.family else {}), **self.attributes}
-        exact = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
+        exact = {"regionCode": region, **({"productFamily": self.family} if self.family else {}), **self.attributes}
+        terms = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in exact.items()]
         part = [{"Type": "CONTAINS", "Field": "usagetype", "Value": self.contains}] if self.contains else []
-        return [*exact, *part]
+        return [*terms, *part]
 
 
 def on_demand_query(instance_type: str) -> Query:
     """Return how to find an hour of *instance_type* on demand: Linux, shared tenancy, no licence, no reservation."""
-    wanted = {
+    attributes = {
         "instanceType": instance_type,
         "operatingSystem": "Linux",
         "tenancy": "Shared",
@@ -67,7 +67,7 @@ def on_demand_query(instance_type: str) -> Query:
         "preInstalledSw": "NA",
         "marketoption": "OnDemand",
     }
-    return Query("AmazonEC2", f"BoxUsage:{re.escape(instance_type)}", attributes=wanted)
+    return Query("AmazonEC2", f"BoxUsage:{re.escape(instance_type)}", attributes=attributes)
 
 
 # Where each rate of the price table is found. The price of a copy depends on where it goes: it has no query.
@@ -121,8 +121,8 @@ class SpotHistory:
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What a round of look-ups brought.
+class FoundPrices:
+    """The prices that a round of queries found.
 
     Attributes:
         on_demand: USD an hour by instance type.
@@ -139,10 +139,10 @@ class Looked:
 
 def look_up(
     caller: Caller, *, types: Iterable[str], rates: Iterable[str], now: datetime, days: int = SPOT_DAYS
-) -> Looked:
+) -> FoundPrices:
     """Return the prices of the caller's region as AWS gives them now.
 
-    The first look-up goes alone: where credentials are missing, the others would only repeat it.
+    The first query goes alone: where credentials are missing, the others would only repeat it.
 
     Args:
         caller: Calls the region whose prices they are.
@@ -152,7 +152,7 @@ def look_up(
         days: How long it is, at most 90.
 
     Raises:
-        AwsError: AWS could not be asked at all.
+        AwsError: AWS could not be reached at all.
     """
     requested = list(dict.fromkeys(types))
     history = functools.partial(spot_history, caller, now=now, days=days)
@@ -169,7 +169,7 @@ def look_up(
             problems[name if kind == "rates" else f"{name} {kind.replace('_', '-')}"] = str(answer)
         else:
             found[kind][name] = answer
-    return Looked(found["on_demand"], found["spot"], found["rates"], problems)
+    return FoundPrices(found["on_demand"], found["spot"], found["rates"], problems)
 
 
 def one_price(caller: Caller, query: Query, *, what: str) -> Decimal:
@@ -182,7 +182,7 @@ def one_price(caller: Caller, query: Query, *, what: str) -> Decimal:
 
     Raises:
         NoPriceError: No product fits, or several do; the line shows them. Or the price is not in USD.
-        AwsError: The Price List could not be asked.
+        AwsError: The Price List could not be queried.
     """
     region = caller.region
     pages = caller.elsewhere(_PRICE_LIST_REGION).whole_pages(
@@ -202,7 +202,7 @@ def one_price(caller: Caller, query: Query, *, what: str) -> Decimal:
         shown = ", ".join(map(str, paid[:_SHOWN_CANDIDATES]))
         msg = f"{len(paid)} products fit {what} in {region}, one was expected: {shown}. Give the price with --set."
     elif any(product.currencies for product in products):
-        currencies = ", ".join(sorted({each for product in products for each in product.currencies}))
+        currencies = ", ".join(sorted({currency for product in products for currency in product.currencies}))
         msg = f"The price of {what} in {region} is in {currencies}, not in USD: give it with --set."
     else:
         msg = f"The Price List has no price of {what} in {region}: is the name right?"
@@ -214,7 +214,7 @@ def spot_history(caller: Caller, instance_type: str, *, now: datetime, days: int
 
     Raises:
         NoPriceError: There are none.
-        AwsError: EC2 could not be asked.
+        AwsError: EC2 could not be queried.
     """
     start = now - timedelta(days=days)
     pages = caller.whole_pages(
@@ -290,7 +290,7 @@ def _in_parallel(jobs: Mapping[_Job, Callable[[], Any]]) -> Iterator[tuple[_Job,
     """Yield each job's name and its answer, or the AwsError that it ended with.
 
     Raises:
-        AwsError: The first job, which runs alone, could not be asked at all.
+        AwsError: The first job, which runs alone, could not reach AWS at all.
     """
     from concurrent.futures import ThreadPoolExecutor
 

@@ -1,4 +1,4 @@
-"""The Recycle Bin: which rules would keep what, what is in it, and bringing it back."""
+"""Queries the Recycle Bin's rules and content, and restores images and snapshots from it."""
 
 from __future__ import annotations
 

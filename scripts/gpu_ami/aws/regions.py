@@ -1,4 +1,4 @@
-"""Which regions there are, and which services each of them has."""
+"""Lists the regions that the account can use, and the services that AWS offers in each."""
 
 from __future__ import annotations
 

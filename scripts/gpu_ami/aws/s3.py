@@ -1,4 +1,4 @@
-"""Objects in S3: listed, and small texts read and written."""
+"""Lists objects in S3, and reads and writes small texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where botocore's models of the services come from, without a look at every service there is."""
+"""Loads botocore's service models once per process, without listing every service's folder first."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from botocore.loaders import JSONFileLoader, Loader, create_loader
 class ByFolder:
     """Knows a service by its folder; mixed into a botocore loader.
 
-    Before its first model of each kind botocore looks into the folders of all its 400 services, for the names in
-    an error message: ten thousand looks at the disk, which take longer than most commands' calls.
+    Before its first model of each kind botocore reads the folders of all its 400 services, for the names in
+    an error message: ten thousand reads of the disk, which take longer than most commands' calls.
     """
 
     search_paths: list[str]
 
     def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 - botocore's signature
-        """Return the names of all services; whether one has a model of the kind asked for shows when it is loaded."""
+        """Return the names of all services; whether one has a model of the requested kind shows when it is loaded."""
         return list(_folders(tuple(self.search_paths)))
 
 
@@ -44,8 +44,8 @@ class ServiceModels(ByFolder, Loader):
 
 @functools.lru_cache(maxsize=8)
 def _folders(search_paths: tuple[str, ...]) -> tuple[str, ...]:
-    places = [Path(path) for path in search_paths if Path(path).is_dir()]
-    return tuple(sorted({entry.name for place in places for entry in os.scandir(place) if entry.is_dir()}))
+    folders = [Path(path) for path in search_paths if Path(path).is_dir()]
+    return tuple(sorted({entry.name for folder in folders for entry in os.scandir(folder) if entry.is_dir()}))
 
 
 def share() -> None:

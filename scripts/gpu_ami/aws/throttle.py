@@ -1,4 +1,4 @@
-"""How fast one AWS API may be called: as fast as one likes, until it throttles."""
+"""Paces the calls of one AWS API: unlimited until it throttles, then at an adaptive rate."""
 
 from __future__ import annotations
 

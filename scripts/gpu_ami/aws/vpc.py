@@ -1,4 +1,4 @@
-"""What a subnet can reach and a security group lets through, as EC2 has it; judged elsewhere."""
+"""Reads a subnet's routes and endpoints and a security group's rules from EC2; judging them is left to the callers."""
 
 from __future__ import annotations
 
@@ -164,9 +164,9 @@ def security_group(caller: Caller, group_id: str) -> Group | None:
 
 
 def public_address(timeout_s: float = 3.0) -> str | None:
-    """Return the public address of this machine as Amazon sees it; None when it cannot be asked.
+    """Return the public address of this machine as Amazon sees it; None when it cannot be queried.
 
-    Packer asks the same address where it makes a temporary security group.
+    Packer queries the same address where it makes a temporary security group.
     """
     import http.client
     import ipaddress

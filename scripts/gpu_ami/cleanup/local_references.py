@@ -74,13 +74,13 @@ def scan(
         ("terraform-variables", [f for f in files if _VARIABLES.search(f.name)]),
         ("workflows", [f for f in files if ".github" in f.relative_to(root).parts and _WORKFLOW.search(f.name)]),
     )
-    filed = [f for f in files if f.parent.name == "receipts" and f.suffix == ".json"]
-    manifests = [f for f in files if _MANIFEST.search(f.name) and f not in filed]
+    stored = [f for f in files if f.parent.name == "receipts" and f.suffix == ".json"]
+    manifests = [f for f in files if _MANIFEST.search(f.name) and f not in stored]
     readers: list[tuple[str, Callable[[], tuple[int, list[Reference]]]]] = [
         *((name, _reading(name, found, root)) for name, found in plain),
         ("terraform-state", lambda: _states([f for f in files if _STATE.search(f.name)], root, state)),
         ("manifests", lambda: _manifests(manifests, root)),
-        ("receipts", lambda: _receipts([*_texts(filed, root), *receipts()])),
+        ("receipts", lambda: _receipts([*_texts(stored, root), *receipts()])),
     ]
     return [_source(name, read, problem, name in skip) for name, read in readers]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from gpu_ami.aws.price_list import Looked, SpotChange, SpotHistory
+from gpu_ami.aws.price_list import FoundPrices, SpotChange, SpotHistory
 from gpu_ami.cost.price_table import InstancePrice, Kind, PriceTable, Rate, Region, Source
 from gpu_ami.files import read_text, write_atomic
 
@@ -54,7 +54,7 @@ class LivePrices(msgspec.Struct, frozen=True, kw_only=True):
         return timedelta(0) <= now - self.looked_up <= KEPT_FOR and set(types) <= set(self.types)
 
 
-def summarise(looked: Looked, region: str, *, types: Iterable[str], now: datetime, spot_days: int) -> LivePrices:
+def summarise(looked: FoundPrices, region: str, *, types: Iterable[str], now: datetime, spot_days: int) -> LivePrices:
     """Return what was *looked* up for *types*, the spot histories made into percentiles."""
     spot = {}
     for name, history in looked.spot.items():

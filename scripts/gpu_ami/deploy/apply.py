@@ -29,7 +29,7 @@ from gpu_ami.errors import (
 from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
-from gpu_ami.records.receipt import Action, Filed, unfinished
+from gpu_ami.records.receipt import Action, StoredReceipt, unfinished
 from gpu_ami.units import show_duration
 
 _ON = "run `invoke apply` again."
@@ -83,12 +83,14 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
             plan.show(run, review)
             review.raise_refused()
         store = ReceiptStore(root.terraform.folder, root.run.access)
-        incomplete: Sequence[Filed] = unfinished(stored for stored in store.all() if stored.receipt.action != "publish")
-        for filed in incomplete:
-            shown = run.workspace.shown(filed.path)
+        incomplete: Sequence[StoredReceipt] = unfinished(
+            stored for stored in store.all() if stored.receipt.action != "publish"
+        )
+        for stored in incomplete:
+            shown = run.workspace.shown(stored.path)
             # One that Batch outlasted says so; one that was killed says nothing.
-            why = f": {filed.receipt.note}" if filed.receipt.note else "."
-            run.console.say(f"An apply of {filed.receipt.when:%Y-%m-%d %H:%M} UTC was cut short ({shown}){why}")
+            why = f": {stored.receipt.note}" if stored.receipt.note else "."
+            run.console.say(f"An apply of {stored.receipt.when:%Y-%m-%d %H:%M} UTC was cut short ({shown}){why}")
         if not review.saved.has_changes:
             acting()
             _nothing_to_do(root, review, store, incomplete, request)
@@ -100,7 +102,9 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
         _act(root, review, store, incomplete, request=request, who=who)
 
 
-def _complete_confirmed(root: Root, store: ReceiptStore, incomplete: Sequence[Filed]) -> Sequence[Filed]:
+def _complete_confirmed(
+    root: Root, store: ReceiptStore, incomplete: Sequence[StoredReceipt]
+) -> Sequence[StoredReceipt]:
     """Complete those receipts of *incomplete* that AWS confirms; return the others.
 
     After the next AMI is live it could not be told any more that theirs ever was: a rollback would go past it.
@@ -110,11 +114,11 @@ def _complete_confirmed(root: Root, store: ReceiptStore, incomplete: Sequence[Fi
     live = live_environments.query(_caller(root.run), root_module.state(root), with_volumes=False)
     done = receipts.confirmed(incomplete, live)
     receipts.complete(store, done, live)
-    return [filed for filed in incomplete if filed not in done]
+    return [stored for stored in incomplete if stored not in done]
 
 
 def _nothing_to_do(
-    root: Root, review: Review, store: ReceiptStore, incomplete: Sequence[Filed], request: Request
+    root: Root, review: Review, store: ReceiptStore, incomplete: Sequence[StoredReceipt], request: Request
 ) -> None:
     """Say so; complete what a run that was killed, or that Batch outlasted, left open."""
     run = root.run
@@ -159,22 +163,28 @@ def _show_plan(run: Invocation, review: Review) -> None:
 
 
 def _act(
-    root: Root, review: Review, store: ReceiptStore, incomplete: Sequence[Filed], *, request: Request, who: Identity
+    root: Root,
+    review: Review,
+    store: ReceiptStore,
+    incomplete: Sequence[StoredReceipt],
+    *,
+    request: Request,
+    who: Identity,
 ) -> None:
     run = root.run
     started = time.monotonic()
-    filed = store.open(receipts.receipt(root, review, who, request.action))
-    log = run.workspace.logs / f"{filed.path.stem}.log"
+    stored = store.open(receipts.receipt(root, review, who, request.action))
+    log = run.workspace.logs / f"{stored.path.stem}.log"
     updates = frozenset(change.address for change in review.plan.environments if change.action == "update")
     try:
         late = root_module.apply(root, review.saved, log, updates=updates)
         live = _read_back(root, review, request, late)
     except (wait.OutcomeUnknownError, InterruptedRunError) as exc:
-        receipts.left_open(root, store, filed, exc)
+        receipts.left_open(root, store, stored, exc)
     except (PipelineError, KeyboardInterrupt) as exc:
-        receipts.failed(root, store, filed, exc, log)
+        receipts.failed(root, store, stored, exc, log)
     note = _outwaited_note(live, late) if late else None
-    done = store.put(Filed(filed.path, filed.receipt.finished("applied", at=_now(), note=note)))
+    done = store.put(StoredReceipt(stored.path, stored.receipt.finished("applied", at=_now(), note=note)))
     receipts.complete(store, incomplete, live)
     problems = applied_tag.mark_applied(run, review.facts.expected_ami, live)
     left = _left_to_do(root) if late else None

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gpu_ami.errors import UsageError
-from gpu_ami.records.receipt import Change, Filed, Receipt
+from gpu_ami.records.receipt import Change, Receipt, StoredReceipt
 
 _UNSURE = ("started", "failed")
 
@@ -26,7 +26,7 @@ class Step:
     back: str | None
 
 
-def steps_back(receipts: Sequence[Filed], live: Mapping[str, str | None]) -> tuple[Step, ...]:
+def steps_back(receipts: Sequence[StoredReceipt], live: Mapping[str, str | None]) -> tuple[Step, ...]:
     """Return for each address of *live* (address to AMI) the AMI that was live before.
 
     The receipts make a stack per address: an apply pushes its AMI, a rollback pops AMIs down to the one that it goes
@@ -36,7 +36,7 @@ def steps_back(receipts: Sequence[Filed], live: Mapping[str, str | None]) -> tup
     return tuple(Step(address, ami, _back(receipts, address, ami)) for address, ami in live.items())
 
 
-def _back(receipts: Sequence[Filed], address: str, live: str | None) -> str | None:
+def _back(receipts: Sequence[StoredReceipt], address: str, live: str | None) -> str | None:
     acts = [
         (stored.receipt, change)
         for stored in receipts

@@ -25,7 +25,7 @@ from gpu_ami.errors import (
 from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.records import manifest_file as manifests
-from gpu_ami.records.receipt import Action, Change, Filed, Receipt
+from gpu_ami.records.receipt import Action, Change, Receipt, StoredReceipt
 
 
 def receipt(root: Root, review: Review, who: Identity, action: Action) -> Receipt:
@@ -60,7 +60,7 @@ def _manifest_of(run: Invocation, ami_id: str | None) -> str | None:
     return run.workspace.shown(run.workspace.manifest) if is_last else None
 
 
-def failed(root: Root, store: ReceiptStore, filed: Filed, cause: BaseException, log: Path) -> NoReturn:
+def failed(root: Root, store: ReceiptStore, stored: StoredReceipt, cause: BaseException, log: Path) -> NoReturn:
     """Complete the receipt of an act that failed, and raise an error that says what state the environments are in.
 
     Raises:
@@ -68,16 +68,18 @@ def failed(root: Root, store: ReceiptStore, filed: Filed, cause: BaseException, 
         InterruptedRunError: It was.
     """
     run = root.run
-    state = _describe_state(root, filed)
+    state = _describe_state(root, stored)
     why = "interrupted" if isinstance(cause, KeyboardInterrupt) else str(cause)
     try:
-        store.put(Filed(filed.path, filed.receipt.finished("failed", at=_now(), note=f"{why} {state}".strip())))
+        store.put(
+            StoredReceipt(stored.path, stored.receipt.finished("failed", at=_now(), note=f"{why} {state}".strip()))
+        )
     except PipelineError as exc:
         # What went wrong first is what a person must hear of; the next run finds the receipt open.
-        run.console.warn(f"The receipt {run.workspace.shown(filed.path)} could not be completed: {exc}")
+        run.console.warn(f"The receipt {run.workspace.shown(stored.path)} could not be completed: {exc}")
     following = (
         f"{state} Run `invoke apply` again to go on, or `invoke rollback` to go back; "
-        f"Terraform's log: {run.workspace.shown(log)}, receipt: {run.workspace.shown(filed.path)}."
+        f"Terraform's log: {run.workspace.shown(log)}, receipt: {run.workspace.shown(stored.path)}."
     )
     if isinstance(cause, KeyboardInterrupt):
         msg = f"The apply was interrupted; Terraform has ended and noted what it did. {following}"
@@ -87,22 +89,22 @@ def failed(root: Root, store: ReceiptStore, filed: Filed, cause: BaseException, 
     raise kind(msg) from cause
 
 
-def left_open(root: Root, store: ReceiptStore, filed: Filed, cause: PipelineError) -> NoReturn:
+def left_open(root: Root, store: ReceiptStore, stored: StoredReceipt, cause: PipelineError) -> NoReturn:
     """Note in the receipt that Batch had not ended when this run did, and raise *cause*; a later run completes it.
 
     Raises:
         PipelineError: Always.
     """
     try:
-        store.put(Filed(filed.path, filed.receipt.noted(str(cause))))
+        store.put(StoredReceipt(stored.path, stored.receipt.noted(str(cause))))
     except PipelineError as exc:
-        root.run.console.warn(f"The receipt {root.run.workspace.shown(filed.path)} could not be noted in: {exc}")
+        root.run.console.warn(f"The receipt {root.run.workspace.shown(stored.path)} could not be noted in: {exc}")
     raise cause
 
 
-def _describe_state(root: Root, filed: Filed) -> str:
+def _describe_state(root: Root, stored: StoredReceipt) -> str:
     """Return which of the receipt's addresses have moved, as AWS shows them."""
-    expected = {change.address: change for change in filed.receipt.changes}
+    expected = {change.address: change for change in stored.receipt.changes}
     try:
         live = live_environments.query(
             Caller(root.run.access, root.run.settings.region), root_module.state(root), with_volumes=False
@@ -120,22 +122,26 @@ def _describe_state(root: Root, filed: Filed) -> str:
     return f"{'; '.join(parts)}." if parts else "No compute environment was to move."
 
 
-def complete(store: ReceiptStore, incomplete: Sequence[Filed], live: Sequence[Live]) -> None:
+def complete(store: ReceiptStore, incomplete: Sequence[StoredReceipt], live: Sequence[Live]) -> None:
     """Complete the receipts of runs that were killed, by what is live now."""
     done = confirmed(incomplete, live)
-    for filed in incomplete:
-        is_done = filed in done
+    for stored in incomplete:
+        is_done = stored in done
         note = "cut short; a later run found it applied" if is_done else "cut short; a later run went on from there"
-        store.put(Filed(filed.path, filed.receipt.finished("applied" if is_done else "failed", at=_now(), note=note)))
+        store.put(
+            StoredReceipt(
+                stored.path, stored.receipt.finished("applied" if is_done else "failed", at=_now(), note=note)
+            )
+        )
 
 
-def confirmed(incomplete: Sequence[Filed], live: Sequence[Live]) -> list[Filed]:
+def confirmed(incomplete: Sequence[StoredReceipt], live: Sequence[Live]) -> list[StoredReceipt]:
     """Return those of the *incomplete* receipts whose every change is live: they were applied after all."""
     now = {current.address: current for current in live}
     return [
-        filed
-        for filed in incomplete
-        if all(_is_done(change, now.get(change.address)) for change in filed.receipt.changes)
+        stored
+        for stored in incomplete
+        if all(_is_done(change, now.get(change.address)) for change in stored.receipt.changes)
     ]
 
 

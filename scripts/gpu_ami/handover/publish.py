@@ -19,7 +19,7 @@ from gpu_ami.handover import update_tfvars
 from gpu_ami.handover.publication import Publication
 from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.records import receipt as receipts
-from gpu_ami.records.receipt import Change, Filed, Receipt
+from gpu_ami.records.receipt import Change, Receipt, StoredReceipt
 from gpu_ami.records.tags import FAMILY_TAG, PIPELINE_TAG, checked_ami_id
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class _Ledger:
         self._store = ReceiptStore(run.workspace.terraform, run.access)
         self._unshared: dict[str, str] = {}
 
-    def unfinished(self) -> tuple[Filed, ...]:
+    def unfinished(self) -> tuple[StoredReceipt, ...]:
         """Return the receipts of publications that were cut short; of the bucket's, where they can be read.
 
         Raises:
@@ -121,27 +121,27 @@ class _Ledger:
             found = receipts.load(self._store.folder)
         return tuple(stored for stored in receipts.unfinished(found) if stored.receipt.action == "publish")
 
-    def new(self, receipt: Receipt) -> Filed:
+    def new(self, receipt: Receipt) -> StoredReceipt:
         """Write a new receipt.
 
         Raises:
             UsageError: This machine's copy cannot be written.
         """
-        return self.put(Filed(receipts.new_path(self._store.folder, receipt), receipt))
+        return self.put(StoredReceipt(receipts.new_path(self._store.folder, receipt), receipt))
 
-    def put(self, filed: Filed) -> Filed:
+    def put(self, stored: StoredReceipt) -> StoredReceipt:
         """Write a receipt, over its earlier form if there is one.
 
         Raises:
             UsageError: This machine's copy cannot be written.
         """
-        receipts.write(filed.path, filed.receipt)
+        receipts.write(stored.path, stored.receipt)
         try:
-            self._store.share(filed)
-            self._unshared.pop(filed.path.name, None)
+            self._store.share(stored)
+            self._unshared.pop(stored.path.name, None)
         except AwsError as exc:
-            self._unshared[filed.path.name] = str(exc)
-        return filed
+            self._unshared[stored.path.name] = str(exc)
+        return stored
 
     def raise_unshared(self) -> None:
         """End with exit code 7 when the bucket lacks a receipt.
@@ -161,12 +161,14 @@ class _Ledger:
 def _complete(ledger: _Ledger, planned: Sequence[Publication]) -> None:
     """Complete the receipts of publications that were killed, by what the parameters show now."""
     now = {publications.address(publication.region, publication.parameter): publication.old for publication in planned}
-    for filed in ledger.unfinished():
-        (change, *_) = filed.receipt.changes or (None,)
+    for stored in ledger.unfinished():
+        (change, *_) = stored.receipt.changes or (None,)
         if change is not None and change.address in now:
             status: receipts.Status = "applied" if now[change.address] == change.new else "failed"
             note = f"cut short; a later publication found {now[change.address] or 'no parameter'}"
-            ledger.put(Filed(filed.path, filed.receipt.finished(status, at=datetime.now(timezone.utc), note=note)))
+            ledger.put(
+                StoredReceipt(stored.path, stored.receipt.finished(status, at=datetime.now(timezone.utc), note=note))
+            )
 
 
 def _put(
@@ -191,23 +193,23 @@ def _put(
         manifest=manifest,
         git_commit=git.head(run.workspace.root),
     )
-    filed = ledger.new(receipt)
+    stored = ledger.new(receipt)
     caller, tags = Caller(run.access, region), {PIPELINE_TAG: _PIPELINE, FAMILY_TAG: run.settings.family}
     try:
         with run.console.step(f"publishing {planned.new} to {name} in {region}"):
             version = parameters.put_image(caller, name, planned.new, exists=planned.old is not None, tags=tags)
             shown = parameters.wait_for(caller, name, planned.new, version, sleep=sleep)
     except PipelineError as exc:
-        ledger.put(Filed(filed.path, receipt.finished("failed", at=datetime.now(timezone.utc), note=str(exc))))
+        ledger.put(StoredReceipt(stored.path, receipt.finished("failed", at=datetime.now(timezone.utc), note=str(exc))))
         raise
-    ledger.put(Filed(filed.path, receipt.finished("applied", at=datetime.now(timezone.utc))))
+    ledger.put(StoredReceipt(stored.path, receipt.finished("applied", at=datetime.now(timezone.utc))))
     return Publication(
         parameter=name,
         region=region,
         old=planned.old,
         new=planned.new,
         version=shown.version,
-        receipt=run.workspace.shown(filed.path),
+        receipt=run.workspace.shown(stored.path),
     )
 
 

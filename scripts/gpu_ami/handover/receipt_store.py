@@ -11,7 +11,7 @@ from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.s3 import list_texts, put_text
 from gpu_ami.records import receipt as receipts
-from gpu_ami.records.receipt import Filed, Receipt
+from gpu_ami.records.receipt import Receipt, StoredReceipt
 
 _BACKEND_FILE = Path(".terraform") / "terraform.tfstate"
 
@@ -48,7 +48,7 @@ class ReceiptStore:
         self.bucket = bucket_of(terraform)
         self._caller = Caller(access, self.bucket.region if self.bucket else None)
 
-    def all(self) -> tuple[Filed, ...]:
+    def all(self) -> tuple[StoredReceipt, ...]:
         """Return every receipt, the oldest first; one that is in both places counts once.
 
         Raises:
@@ -60,38 +60,38 @@ class ReceiptStore:
             for name, text in list_texts(self._caller, self.bucket.name, self.bucket.prefix).items():
                 # The bucket's copy may be the fresher one: the run may have been another machine's.
                 receipt = receipts.decode(text, source=self.bucket.url(name))
-                by_name[name] = Filed(self.folder / name, receipt)
+                by_name[name] = StoredReceipt(self.folder / name, receipt)
         return tuple(sorted(by_name.values(), key=lambda stored: (stored.receipt.when, stored.path.name)))
 
-    def open(self, receipt: Receipt) -> Filed:
+    def open(self, receipt: Receipt) -> StoredReceipt:
         """Store a new receipt.
 
         Raises:
             UsageError: The file cannot be written.
             AwsError: The bucket cannot be written: nothing may be done that it does not know of.
         """
-        return self.put(Filed(receipts.new_path(self.folder, receipt), receipt))
+        return self.put(StoredReceipt(receipts.new_path(self.folder, receipt), receipt))
 
-    def put(self, filed: Filed) -> Filed:
+    def put(self, stored: StoredReceipt) -> StoredReceipt:
         """Store a receipt, over its earlier form if there is one; the bucket first, because others read it.
 
         Raises:
             UsageError: The file cannot be written.
             AwsError: The bucket cannot be written.
         """
-        self.share(filed)
-        receipts.write(filed.path, filed.receipt)
-        return filed
+        self.share(stored)
+        receipts.write(stored.path, stored.receipt)
+        return stored
 
-    def share(self, filed: Filed) -> None:
+    def share(self, stored: StoredReceipt) -> None:
         """Write the bucket's copy of a receipt, where there is a bucket.
 
         Raises:
             AwsError: The bucket cannot be written.
         """
         if self.bucket is not None:
-            text = receipts.encode(filed.receipt)
-            put_text(self._caller, self.bucket.name, self.bucket.prefix + filed.path.name, text)
+            text = receipts.encode(stored.receipt)
+            put_text(self._caller, self.bucket.name, self.bucket.prefix + stored.path.name, text)
 
 
 def bucket_of(folder: Path) -> Bucket | None:

@@ -1,4 +1,4 @@
-"""Change one value in an HCL file and not a byte beside it.
+"""Reads HCL and JSON files, and changes single values in them without touching any other byte.
 
 `parse` (or `parse_json`) reads a text, `find` leads to a value, `replace` and `set_attributes` return the text
 with other values.

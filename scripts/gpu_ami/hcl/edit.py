@@ -1,4 +1,4 @@
-"""Texts with other values in the places of the old ones."""
+"""Replaces values in an HCL or JSON text, leaves every other byte alone and verifies the result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", '"': '\\"', "\\": "\\\\"}
 
 
 def quoted(value: Plain) -> str:
-    """Return *value* as HCL that stands for exactly it: quotes, ``${`` and ``%{`` in strings are escaped."""
+    """Return *value* as HCL that evaluates to exactly it: quotes, ``${`` and ``%{`` in strings are escaped."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int | float):
@@ -56,18 +56,18 @@ def replace(document: Document, changes: Mapping[Path, str]) -> str:
 def set_attributes(text: str, values: Mapping[str, Plain], *, source: str) -> str:
     """Return *text*, a variables file, with its top-level attributes set to *values*.
 
-    A value that is right already keeps its form; another one is replaced in its place, comments beside it stay; a
+    A value that is right already keeps its form; another one is replaced where it is, comments beside it stay; a
     missing attribute is added at the end, with the file's own line ends.
 
     Raises:
-        UsageError: The text does not parse, or an attribute stands twice or is an expression.
+        UsageError: The text does not parse, or an attribute is set twice or is an expression.
     """
     document = parse(text, source)
     edits: list[_Edit] = []
     added: dict[str, str] = {}
     for name, value in values.items():
         new = quoted(value)
-        if all(each.name != name for each in document.body.attributes):
+        if all(attribute.name != name for attribute in document.body.attributes):
             added[name] = new
             continue
         old = find(document, (name,))
@@ -82,7 +82,7 @@ def set_attributes(text: str, values: Mapping[str, Plain], *, source: str) -> st
 
 @dataclass(frozen=True)
 class _Edit:
-    """What comes in the place of the characters from *start* to *end*."""
+    """What replaces the characters from *start* to *end*."""
 
     start: int
     end: int
@@ -118,7 +118,7 @@ def _refuse_expression(document: Document, path: Path, value: Value) -> NoReturn
 
 def _meaning(value: Value) -> object:
     if value.kind in {"list", "map"}:
-        return value.kind, tuple((each.name, _meaning(each.value)) for each in value.entries)
+        return value.kind, tuple((entry.name, _meaning(entry.value)) for entry in value.entries)
     return value.kind, value.text if value.kind in {"heredoc", "expression"} else value.literal
 
 
@@ -135,11 +135,11 @@ def _with_lines(text: str, added: Mapping[str, str]) -> str:
 def _checked(before: Document, text: str, edits: Iterable[_Edit], added: Mapping[str, str]) -> Document:
     """Parse *text* and refuse it unless it holds the attributes of *before*, the edits made, and those *added*."""
     after = before.parse(text, before.source)
-    expected = [(path, _edited(each.value, edits)) for path, each in before.body.walk()]
-    # The top level's attributes come before what stands in blocks.
-    place = len(before.body.attributes)
-    expected[place:place] = [((name,), new) for name, new in added.items()]
-    if [(path, each.value.text) for path, each in after.body.walk()] != expected:
+    expected = [(path, _edited(attribute.value, edits)) for path, attribute in before.body.walk()]
+    # The top level's attributes come before those in blocks.
+    position = len(before.body.attributes)
+    expected[position:position] = [((name,), new) for name, new in added.items()]
+    if [(path, attribute.value.text) for path, attribute in after.body.walk()] != expected:
         _refuse_result(before)
     return after
 

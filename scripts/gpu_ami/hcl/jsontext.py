@@ -1,4 +1,4 @@
-"""A JSON text as the same document that HCL gives: Terraform reads both."""
+"""Parses JSON variables files and templates into the same document as HCL: Terraform reads both."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def parse_json(text: str, source: str) -> Document:
             raise UsageError(msg)
         top = _Reader(text).value(_after_space(text, start))
     except json.JSONDecodeError as exc:
-        # Some of Python's reasons end in "at", for the place that follows.
+        # Some of Python's reasons end in "at", for the position that follows.
         problem = f"{exc.msg} column {exc.colno}" if exc.msg.endswith(" at") else exc.msg
-        msg = f"{source} is not JSON at line {exc.lineno}: {problem}. Mend it there, or delete it if only we write it."
+        msg = f"{source} is not JSON at line {exc.lineno}: {problem}. Fix it there, or delete it if only we write it."
         raise UsageError(msg) from exc
     except (ValueError, RecursionError) as exc:
         msg = f"{source} is not JSON that can be read: it is nested too deeply, or a number in it is too long."
         raise UsageError(msg) from exc
-    members = [Attribute(str(each.name), each.value.line, each.value) for each in top.entries]
+    members = [Attribute(str(entry.name), entry.value.line, entry.value) for entry in top.entries]
     return Document(text, source, Body(attributes=tuple(members)), parse_json)
 
 
 class _Reader:
-    """Reads a text that is known to be JSON, and notes the places.
+    """Reads a text that is known to be JSON, and notes the positions.
 
     Args:
         text: The text.

@@ -1,4 +1,4 @@
-"""Which line of a text a place is on."""
+"""Line numbers of offsets in a text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Lines:
     """
 
     def __init__(self, text: str) -> None:
-        """Find them once: counting anew for each value would take ages in a long file."""
+        # Found once: counting anew for each value would take ages in a long file.
         self._ends = [match.start() for match in re.finditer("\n", text)]
 
     def number(self, position: int) -> int:

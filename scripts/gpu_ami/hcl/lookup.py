@@ -1,4 +1,4 @@
-"""From a path to the one value that it names."""
+"""Looks up the one value that a path names, with errors that list what is there instead."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def find(document: Document, path: Path) -> Value:
     """
     body, position = document.body, 0
     while position < len(path):
-        attributes = [each for each in body.attributes if each.name == path[position]]
-        blocks = [each for each in body.blocks if _labels_fit(each, path, position)]
+        attributes = [attribute for attribute in body.attributes if attribute.name == path[position]]
+        blocks = [block for block in body.blocks if _labels_fit(block, path, position)]
         if len(attributes) + len(blocks) == 0:
             _refuse_missing(document, body, path, position)
         after = position + 1 + (len(blocks[0].labels) if blocks else 0)
@@ -45,8 +45,8 @@ def find(document: Document, path: Path) -> Value:
 
 
 def _labels_fit(block: Block, path: Path, position: int) -> bool:
-    words = (block.type, *block.labels)
-    return path[position : position + len(words)] == words
+    head = (block.type, *block.labels)
+    return path[position : position + len(head)] == head
 
 
 def _inside(document: Document, value: Value, path: Path, position: int) -> Value:
@@ -56,21 +56,21 @@ def _inside(document: Document, value: Value, path: Path, position: int) -> Valu
         if value.kind not in {"map", "list"}:
             msg = f"{shown} is {described(value)} at line {value.line} of {document.source}: it has no {step!r}."
             raise UsageError(msg)
-        fitting: list[Entry] = [each for each in value.entries if each.name == step]
+        fitting: list[Entry] = [entry for entry in value.entries if entry.name == step]
         if not fitting:
-            names = _listed([str(each.name) for each in value.entries if each.name is not None])
+            names = _listed([str(entry.name) for entry in value.entries if entry.name is not None])
             msg = f"{shown} at line {value.line} of {document.source} has no {step!r} but {names}: add it by hand."
             raise UsageError(msg)
         if len(fitting) > 1:
-            lines = " and ".join(str(each.value.line) for each in fitting)
-            msg = f"{show_path(path[: position + 1])} stands twice in {document.source}, at lines {lines}: keep one."
+            lines = " and ".join(str(entry.value.line) for entry in fitting)
+            msg = f"{show_path(path[: position + 1])} occurs twice in {document.source}, at lines {lines}: keep one."
             raise UsageError(msg)
         value, position = fitting[0].value, position + 1
     return value
 
 
 def described(value: Value) -> str:
-    """Return what kind of value it is, in words, with its text if that is short."""
+    """Return what kind of value it is, for messages, with its text if that is short."""
     if value.kind in {"string", "number", "bool", "null"}:
         return value.text if len(value.text) <= 60 else f"{value.text[:60]}…"
     names = {"list": "a list", "map": "a map", "heredoc": "a heredoc"}
@@ -79,11 +79,11 @@ def described(value: Value) -> str:
 
 
 def _refuse_several(document: Document, found: list[Attribute | Block], path: Path) -> NoReturn:
-    lines = " and ".join(str(each.line) for each in found)
+    lines = " and ".join(str(item.line) for item in found)
     times = "twice" if len(found) == 2 else f"{len(found)} times"
-    is_block = all(isinstance(each, Block) for each in found)
+    is_block = all(isinstance(item, Block) for item in found)
     fix = f"choose one by its number, {show_path(path)}[0] to [{len(found) - 1}]" if is_block else "keep one"
-    msg = f"{show_path(path)} stands {times} in {document.source}, at lines {lines}: {fix}."
+    msg = f"{show_path(path)} occurs {times} in {document.source}, at lines {lines}: {fix}."
     raise UsageError(msg)
 
 
@@ -98,8 +98,8 @@ def _refuse_missing(document: Document, body: Body, path: Path, position: int) -
     if alike:
         msg = f"{missing}, but {_listed(alike)}: name one of them."
     else:
-        there = [each.name for each in body.attributes]
-        there += [show_path((each.type, *each.labels)) for each in body.blocks]
+        there = [attribute.name for attribute in body.attributes]
+        there += [show_path((block.type, *block.labels)) for block in body.blocks]
         msg = f"{missing} but {_listed(list(dict.fromkeys(there)))}: check the name."
     raise UsageError(msg)
 

@@ -1,4 +1,4 @@
-"""The one door to python-hcl2, one caller at a time.
+"""The gateway to python-hcl2, one caller at a time.
 
 Its parser keeps state between calls: two threads at once get wrong values and no error (8.1.4, seen).
 """

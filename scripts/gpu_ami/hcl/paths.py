@@ -1,4 +1,4 @@
-"""How a person names a value inside a file: ``resource.aws_batch_job_queue.gpu.tags["Name"]``."""
+"""Parses and prints paths to values inside a file: ``resource.aws_batch_job_queue.gpu.tags["Name"]``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""An HCL text of the same length and structure, with everything blanked that only looks like structure.
+"""Masks an HCL text before it is parsed: same length and structure, comments, strings and heredocs blanked.
 
-Comments become spaces, what stands in strings and heredocs becomes filler, letters beyond ASCII become ASCII ones. A
+Comments become spaces, the content of strings and heredocs becomes filler, letters beyond ASCII become ASCII ones. A
 parser that reads the shadow gives positions that hold in the text, whatever decoys its comments and strings contain and
 whichever corner of the language the parser does not know (comments between name and value, names in other scripts).
 
@@ -22,7 +22,6 @@ class UnreadableTextError(ValueError):
     """The text is not HCL; `position` is the offset of what is wrong."""
 
     def __init__(self, problem: str, position: int) -> None:
-        """Keep the place for the caller, who knows the file."""
         super().__init__(problem)
         self.position = position
 
@@ -96,7 +95,7 @@ def _template_end(text: str, start: int) -> int:
         elif match[0] == '"':
             position = _string_end(text, match.start())
         elif match[0].startswith("<<"):
-            problem = "a heredoc stands inside ${ }, which is more than this editor follows"
+            problem = "a heredoc is inside ${ }, which is more than this editor follows"
             raise UnreadableTextError(problem, match.start())
         else:
             position = _comment_end(text, match.start())

@@ -1,4 +1,4 @@
-"""An HCL text as bodies, attributes, blocks and values, each with its place in the text."""
+"""Parses an HCL text into bodies, attributes, blocks and values, each with its position in the text."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Value:
         line: The line it starts on.
         text: It, as written.
         kind: What it is; anything that has to be computed is an expression.
-        literal: What a string, number, bool or null stands for; None otherwise.
+        literal: The value of a string, number, bool or null; None otherwise.
         entries: The entries of a map, the elements of a list.
     """
 
@@ -81,7 +81,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Body:
-    """A file, or what stands between a block's braces."""
+    """A file, or what is between a block's braces."""
 
     attributes: tuple[Attribute, ...] = ()
     blocks: tuple[Block, ...] = ()
@@ -139,7 +139,7 @@ def parse(text: str, source: str) -> Document:
         position, problem = None, "it is nested too deeply"
     end = len(text.rstrip())
     line = text.count("\n", 0, end if position is None else min(position, end)) + 1
-    msg = f"{source} does not parse at line {line}: {problem}. Mend it there."
+    msg = f"{source} does not parse at line {line}: {problem}. Fix it there."
     raise UsageError(msg)
 
 
@@ -159,15 +159,15 @@ class _Reader:
     def _body(self, tree: Any) -> Body:
         self._check_lines(tree)
         return Body(
-            attributes=tuple(self._attribute(each) for each in tree.children if each.data == "attribute"),
-            blocks=tuple(self._block(each) for each in tree.children if each.data == "block"),
+            attributes=tuple(self._attribute(child) for child in tree.children if child.data == "attribute"),
+            blocks=tuple(self._block(child) for child in tree.children if child.data == "block"),
         )
 
     def _check_lines(self, tree: Any) -> None:
         """Refuse two attributes or blocks on one line: the parser takes them, Terraform does not."""
         for before, after in pairwise(tree.children):
             if "new_line_or_comment" not in {before.data, after.data} and not _ends_its_line(before):
-                problem = "two attributes or blocks stand on one line"
+                problem = "two attributes or blocks are on one line"
                 raise UnreadableTextError(problem, _span(after)[0])
 
     def _attribute(self, tree: Any) -> Attribute:
@@ -176,14 +176,14 @@ class _Reader:
         return Attribute(self.text[start:end], self._line(start), self._value(value))
 
     def _block(self, tree: Any) -> Block:
-        heads = [each for each in tree.children if getattr(each, "data", None) not in {None, "body"}]
-        heads = [each for each in heads if each.data != "new_line_or_comment"]
-        words = [self._word(each) for each in heads]
-        (body,) = (each for each in tree.children if getattr(each, "data", None) == "body")
+        heads = [child for child in tree.children if getattr(child, "data", None) not in {None, "body"}]
+        heads = [head for head in heads if head.data != "new_line_or_comment"]
+        names = [self._name(head) for head in heads]
+        (body,) = (child for child in tree.children if getattr(child, "data", None) == "body")
         start = _span(heads[0])[0]
-        return Block(words[0], tuple(words[1:]), self._line(start), self._body(body), tree.children[-1].start_pos)
+        return Block(names[0], tuple(names[1:]), self._line(start), self._body(body), tree.children[-1].start_pos)
 
-    def _word(self, tree: Any) -> str:
+    def _name(self, tree: Any) -> str:
         start, end = _span(tree)
         written = self.text[start:end]
         return _unquoted(written) or "" if tree.data == "string" else written
@@ -207,9 +207,9 @@ class _Reader:
         if tree.data.startswith("heredoc"):
             return "heredoc", None, ()
         if tree.data == "object":
-            return "map", None, tuple(self._entry(each) for each in _rows(tree) if each.data == "object_elem")
+            return "map", None, tuple(self._entry(row) for row in _rows(tree) if row.data == "object_elem")
         if tree.data == "tuple":
-            return "list", None, tuple(Entry(number, self._value(each)) for number, each in enumerate(_rows(tree)))
+            return "list", None, tuple(Entry(number, self._value(row)) for number, row in enumerate(_rows(tree)))
         return "expression", None, ()
 
     def _entry(self, tree: Any) -> Entry:
@@ -223,7 +223,7 @@ class _Reader:
 
 def _rows(tree: Any) -> list[Any]:
     """Return the parts of a list or map without its brackets, commas and line ends."""
-    return [each for each in tree.children if hasattr(each, "data") and each.data != "new_line_or_comment"]
+    return [child for child in tree.children if hasattr(child, "data") and child.data != "new_line_or_comment"]
 
 
 def _span(tree: Any) -> tuple[int, int]:
@@ -243,7 +243,7 @@ def _ends_its_line(tree: Any) -> bool:
 
 
 def _unquoted(written: str) -> str | None:
-    """Return what the string literal *written* stands for; None when it has to be computed."""
+    """Return the value of the string literal *written*; None when it has to be computed."""
     inside = written[1:-1]
     if any(match["template"] for match in _TEMPLATE.finditer(inside)):
         return None

@@ -1,1 +1,1 @@
-"""What capabilities hand each other: tags, the manifest, the release record, receipts."""
+"""Records that capabilities exchange: tags, the manifest, the release record, receipts."""

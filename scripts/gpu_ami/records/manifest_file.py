@@ -169,7 +169,7 @@ def the_build(builds: Iterable[Build], *, source: str) -> Build:
     if len(made) == 1:
         return made[0]
     if not made:
-        msg = f"The last run in {source} made no AMI: look at its log, then run `invoke build`."
+        msg = f"The last run in {source} made no AMI: read its log, then run `invoke build`."
     else:
         names = ", ".join(build.name or "unnamed" for build in made)
         msg = f"The last run in {source} made several AMIs ({names}): name one with --ami."

@@ -50,7 +50,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         account: AWS account.
         region: AWS region.
         changes: What moves; empty when the act changes no AMI.
-        action: What was asked for.
+        action: What was requested.
         status: ``started`` until the act has ended; a receipt that stays so is one of a run that was killed, or that
             ended before Batch did.
         manifest: The manifest that the new AMI came from, as a person would type it.
@@ -74,7 +74,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
 
     def finished(self, status: Status, *, at: datetime, note: str | None = None) -> Receipt:
-        """Return the receipt as it stands after the act."""
+        """Return the receipt as it is after the act."""
         return msgspec.structs.replace(self, status=status, ended=_utc(at), note=note or self.note)
 
     def noted(self, note: str) -> Receipt:
@@ -88,8 +88,8 @@ class _Versioned(msgspec.Struct, frozen=True):
     format: int | str | None = FORMAT
 
 
-class Filed(msgspec.Struct, frozen=True):
-    """A receipt and where it lies."""
+class StoredReceipt(msgspec.Struct, frozen=True):
+    """A receipt of the receipt store, with its path."""
 
     path: Path
     receipt: Receipt
@@ -138,26 +138,27 @@ def decode(text: str, *, source: str) -> Receipt:
     return msgspec.structs.replace(receipt, when=_utc(receipt.when))
 
 
-def load(folder: Path) -> tuple[Filed, ...]:
+def load(folder: Path) -> tuple[StoredReceipt, ...]:
     """Return every receipt in *folder*, the oldest first; none when there is no folder.
 
     Raises:
         UsageError: One of them cannot be read: what is live and what was before would be a guess.
     """
     found = [
-        Filed(path, decode(read_text(path, what=_WHAT), source=str(path))) for path in sorted(folder.glob("*.json"))
+        StoredReceipt(path, decode(read_text(path, what=_WHAT), source=str(path)))
+        for path in sorted(folder.glob("*.json"))
     ]
-    return tuple(sorted(found, key=lambda filed: (filed.receipt.when, filed.path.name)))
+    return tuple(sorted(found, key=lambda stored: (stored.receipt.when, stored.path.name)))
 
 
-def unfinished(filed: Iterable[Filed]) -> tuple[Filed, ...]:
+def unfinished(stored: Iterable[StoredReceipt]) -> tuple[StoredReceipt, ...]:
     """Return those whose run was killed before it could say how it ended."""
-    return tuple(each for each in filed if each.receipt.status == "started")
+    return tuple(act for act in stored if act.receipt.status == "started")
 
 
-def newest_per_address(filed: Sequence[Filed]) -> dict[str, tuple[Filed, Change]]:
-    """Return for each address the newest receipt that moved it, whatever became of it; *filed* is oldest first."""
-    return {change.address: (each, change) for each in filed for change in each.receipt.changes}
+def newest_per_address(stored: Sequence[StoredReceipt]) -> dict[str, tuple[StoredReceipt, Change]]:
+    """Return for each address the newest receipt that moved it, whatever became of it; *stored* is oldest first."""
+    return {change.address: (act, change) for act in stored for change in act.receipt.changes}
 
 
 def _utc(moment: datetime) -> datetime:

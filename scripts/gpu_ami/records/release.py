@@ -89,7 +89,7 @@ _Kind = TypeVar("_Kind", bound=Measured)
 
 
 def load(path: Path, *, run_id: str) -> Release:
-    """Return the record in *path*, which a builder wrote: it is looked at as what a stranger sent.
+    """Return the record in *path*, which a builder wrote: it is validated as untrusted input.
 
     Raises:
         BuildError: It is missing, not a release record, of another build, or holds what no bake writes.

@@ -1,4 +1,4 @@
-"""The identifiers and tags that stations hand each other."""
+"""The tags and identifier patterns that capabilities share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IMAGE_TAG = "gpu-ami:image"
 # Of the release record: what was found in the image, where nothing was looked up before.
 IMAGE_DIGEST_TAG = "gpu-ami:image-digest"
 FINGERPRINT_PREFIX = "gpu-ami:fingerprint-"
-# How many AMIs of ours stand between it and the base.
+# How many AMIs of ours there are between it and the base.
 CHAIN_TAG = "gpu-ami:chain-length"
 
 

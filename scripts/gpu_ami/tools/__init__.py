@@ -1,4 +1,4 @@
-"""Finds or installs the programs of others that the pipeline runs."""
+"""Finds or installs the external programs that the pipeline runs."""
 
 from gpu_ami.tools.locate import guest_tools, packer_tools, terraform_tools
 from gpu_ami.tools.tool import GuestTools, PackerTools, TerraformTools, Tool

@@ -47,17 +47,17 @@ class Cache:
             remove_tree(folder)
 
     def publish(self, staged: Path, name: str, version: str) -> Path:
-        """Move the complete folder *staged* to its place in one step and return that place.
+        """Move the complete folder *staged* to its path in the cache in one step and return that path.
 
-        What is there already is a folder that somebody took files from: a complete one is never replaced.
+        What is there already is a folder that lost files: a complete one is never replaced.
         """
-        place = self.folder(name, version)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        path = self.folder(name, version)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with self.staging() as aside:
-            if place.exists():
-                place.rename(aside / "incomplete")
-            staged.rename(place)
-        return place
+            if path.exists():
+                path.rename(aside / "incomplete")
+            staged.rename(path)
+        return path
 
     @contextlib.contextmanager
     def locked(self, console: Console) -> Iterator[None]:
@@ -104,7 +104,7 @@ class Cache:
 
 
 def user_cache() -> Cache:
-    """Return the user's cache: ``GPU_AMI_CACHE_DIR``, or the usual place of caches on this system."""
+    """Return the user's cache: ``GPU_AMI_CACHE_DIR``, or the usual folder of caches on this system."""
     if override := os.environ.get("GPU_AMI_CACHE_DIR"):
         return Cache(Path(override).expanduser().absolute())
     from platformdirs import user_cache_path

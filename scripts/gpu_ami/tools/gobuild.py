@@ -74,9 +74,7 @@ def build(product: str, folder: Path, cache: Cache, console: Console, go: Path) 
         listener = _Listener(note)
         status = stream(command, listener, on_interrupt=lambda: None)
         if status != 0:
-            msg = (
-                f"{product} {version} could not be built: {listener.reason()}. Mend that and run `invoke setup` again."
-            )
+            msg = f"{product} {version} could not be built: {listener.reason()}. Fix that and run `invoke setup` again."
             raise ToolError(msg)
     return program
 

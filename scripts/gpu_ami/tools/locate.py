@@ -1,4 +1,4 @@
-"""Finds the tools that are already here; fast, and without changing anything but a list of known versions."""
+"""Locates installed tools of a usable version; fast, and without changing anything but a cache of known versions."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ PLUGIN = "packer-plugin-amazon"
 # Where Packer keeps it below a plugin folder.
 PLUGIN_HOME = Path("github.com", "hashicorp", "amazon")
 GUEST_PROGRAMS = ("bwrap", "scp", "jq", "curl")
-_STRANGER = "another program"
-_DEAD = "a program that does not start here"
+_UNRELATED = "another program"
+_BROKEN = "a program that does not start here"
 _ANSWER_WITHIN_S = 20.0
 
 
@@ -72,8 +72,8 @@ def packer_tools() -> PackerTools:
     packer = require(PACKER, cache)
     found = find_plugin(cache)
     if found is None:
-        wanted = f"{PLUGIN_MINIMUM} or newer, below {PLUGIN_BELOW}"
-        msg = f"Packer's amazon plugin ({wanted}) is missing: run `invoke setup`."
+        versions = f"{PLUGIN_MINIMUM} or newer, below {PLUGIN_BELOW}"
+        msg = f"Packer's amazon plugin ({versions}) is missing: run `invoke setup`."
         raise ToolError(msg)
     plugin, folder = found
     return PackerTools(packer, plugin, folder)
@@ -167,29 +167,29 @@ def find_borrowed(name: str) -> Tool | None:
 def ask_version(program: Program, path: Path) -> str:
     """Return the version that *path* says it has, or a phrase that says why it is not *program*.
 
-    HashiCorp's tools would ask the internet for news meanwhile, and Go for another Go; both are switched off.
+    HashiCorp's tools would check the internet for new versions meanwhile, and Go for another Go; both are switched off.
     """
     if path.resolve().name.startswith("cracklib"):
-        return _STRANGER  # unasked: it would take "version" for the name of a dictionary to write
+        return _UNRELATED  # not run: it would take "version" for the name of a dictionary to write
     env = {**os.environ, "CHECKPOINT_DISABLE": "1", "GOTOOLCHAIN": "local"}
     try:
         answer = run(Command((str(path), *program.arguments), env=env), timeout_s=_ANSWER_WITHIN_S)
     except ToolError:
-        return _DEAD
+        return _BROKEN
     match = re.search(program.says, answer.stdout, re.MULTILINE)
     if match is None or parse_version(match[1]) is None:
-        return _STRANGER
+        return _UNRELATED
     return match[1].removeprefix("v")
 
 
 def _ask_once(program: Program, path: Path, cache: Cache) -> str:
     """Ask *path* for its version and remember an answer that will hold as long as the file does.
 
-    A script or a link to something else is a version manager's stand-in: its answer changes with a setting.
+    A script or a link to something else is a version manager's shim: its answer changes with a setting.
     """
     known = ask_version(program, path)
     real = path.resolve()
-    if known != _DEAD and real.stem == program.name and not _is_script(real):
+    if known != _BROKEN and real.stem == program.name and not _is_script(real):
         cache.remember(path, known)
     return known
 
@@ -221,7 +221,7 @@ def _on_path(name: str) -> Iterator[Path]:
 
 
 def _plugin_folder() -> Path:
-    """Return the folder where the user's own Packer looks for plugins, by Packer's own rules."""
+    """Return the folder where the user's own Packer searches for plugins, by Packer's own rules."""
     env = os.environ
     if explicit := env.get("PACKER_PLUGIN_PATH"):
         return Path(explicit).absolute()

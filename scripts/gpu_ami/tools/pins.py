@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from packaging.version import Version
 
-# The oldest versions that do what the templates and the sandbox ask of them.
+# The oldest versions that do what the templates and the sandbox need.
 PACKER_MINIMUM = Version("1.14.0")
 PLUGIN_MINIMUM = Version("1.8.1")  # "~> 1.8.1" in the template: 1.8.0 lost track of new AMIs (plugin issue 662)
 PLUGIN_BELOW = Version("1.9.0")

@@ -25,8 +25,8 @@ _MIRROR = re.compile(r'\bfilesystem_mirror\s*\{[^}]*?\bpath\s*=\s*"([^"]+)"')
 def find_mirror() -> Path | None:
     """Return the folder for ``terraform init -plugin-dir``, or None where the provider comes from the registry.
 
-    Looked at in order: ``GPU_AMI_PROVIDER_MIRROR``, the user's Terraform settings, the folders Terraform
-    itself looks into, and two levels of ``/opt``.
+    Searched in order: ``GPU_AMI_PROVIDER_MIRROR``, the user's Terraform settings, the folders Terraform
+    itself searches, and two levels of ``/opt``.
 
     Raises:
         ToolError: ``GPU_AMI_PROVIDER_MIRROR`` is set and holds no provider that will do.
@@ -40,7 +40,7 @@ def find_mirror() -> Path | None:
             )
             raise ToolError(msg)
         return folder
-    return next((folder for folder in _places() if newest_provider(folder) is not None), None)
+    return next((folder for folder in _candidates() if newest_provider(folder) is not None), None)
 
 
 def newest_provider(mirror: Path) -> Version | None:
@@ -56,7 +56,7 @@ def newest_provider(mirror: Path) -> Version | None:
     return max((version for version in versions if version >= PROVIDER_MINIMUM), default=None)
 
 
-def _places() -> Iterator[Path]:
+def _candidates() -> Iterator[Path]:
     yield from _configured()
     yield from _implied()
     for depth in ("", "*/", "*/*/"):

@@ -1,4 +1,4 @@
-"""`invoke setup`: what is missing is installed, without asking, and what is here is left alone."""
+"""`invoke setup`: installs missing tools without asking, and leaves present ones alone."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _DOWNLOAD_SPACE_BYTES = 500 * 1024**2
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the caller of ``invoke setup`` asked for.
+    """What the caller of ``invoke setup`` requested.
 
     Attributes:
-        guest: Whether the sandbox's isolation is wanted too.
-        dry_run: Whether nothing is looked for or installed.
+        guest: Whether the sandbox's isolation is installed too.
+        dry_run: Whether nothing is searched for or installed.
     """
 
     guest: bool = True
@@ -49,7 +49,7 @@ def setup(console: Console, *, guest: bool = True) -> list[Tool]:
 
     Args:
         console: Says what is found and done.
-        guest: Whether the sandbox's isolation is wanted too; a machine that only works on AWS needs none.
+        guest: Whether the sandbox's isolation is installed too; a machine that only works on AWS needs none.
 
     Raises:
         ToolError: Something could not be installed.
@@ -58,7 +58,7 @@ def setup(console: Console, *, guest: bool = True) -> list[Tool]:
         return _setup(user_cache(), console, guest=guest)
     except OSError as exc:
         where = f" ({exc.filename})" if exc.filename else ""
-        msg = f"The tools could not be installed: {exc.strerror or exc}{where}. GPU_AMI_CACHE_DIR names another place."
+        msg = f"The tools could not be installed: {exc.strerror or exc}{where}. GPU_AMI_CACHE_DIR names another folder."
         raise ToolError(msg) from exc
 
 
@@ -87,8 +87,8 @@ def _present(cache: Cache, *, guest: bool) -> list[Tool] | None:
 def _install_missing(cache: Cache, console: Console, *, guest: bool) -> list[Tool]:
     problems: list[str] = []
     tools: list[Tool] = []
-    wanted = (*((_install_guest,) if guest else ()), _install_packer, _install_terraform)
-    for install in wanted:
+    installers = (*((_install_guest,) if guest else ()), _install_packer, _install_terraform)
+    for install in installers:
         try:
             tools += install(cache, console)
         except ToolError as exc:
@@ -242,12 +242,12 @@ def _publish_program(program: locate.Program, file: Path, folder: Path, cache: C
     ready = folder / "ready"
     ready.mkdir()
     file.rename(ready / executable(program.name))
-    place = cache.publish(ready, program.name, version)
-    return Tool(program.name, version, place / executable(program.name), "cache")
+    home = cache.publish(ready, program.name, version)
+    return Tool(program.name, version, home / executable(program.name), "cache")
 
 
 def _install_plugin(packer: Path, plugin: Path, folder: Path) -> None:
-    """Have *packer* check the *plugin* and put it into the plugin folder *folder*, with the sum it asks for."""
+    """Have *packer* check the *plugin* and put it into the plugin folder *folder*, with its checksum file."""
     folder.mkdir()
     env = {**os.environ, "PACKER_PLUGIN_PATH": str(folder), "CHECKPOINT_DISABLE": "1"}
     argv = (str(packer), "plugins", "install", "--path", str(plugin), locate.PLUGIN_HOME.as_posix())

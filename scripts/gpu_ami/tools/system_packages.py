@@ -72,7 +72,7 @@ def install(programs: Sequence[str], console: Console) -> None:
 
 
 def _run(argv: tuple[str, ...], note: Callable[[str], None]) -> str | None:
-    """Run the package manager and return None, or its last words if it failed."""
+    """Run the package manager and return None, or its last line if it failed."""
     last = "no output"
 
     def heard(line: str) -> None:

@@ -1,4 +1,4 @@
-"""What the pipeline borrows from other people: the programs, their versions and where they were found."""
+"""The external programs that the pipeline runs: their names, versions and paths."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class GuestTools:
 
 
 def host_platform() -> str:
-    """Return this machine in the words of HashiCorp's file names, such as ``linux_amd64``."""
+    """Return this machine as HashiCorp's file names spell it, such as ``linux_amd64``."""
     system = {"win32": "windows", "darwin": "darwin"}.get(sys.platform, "linux")
     machine = platform.machine().lower()
     return f"{system}_{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(machine, machine) }"

@@ -42,7 +42,7 @@ def test_other_texts_name_nothing(text: str) -> None:
 
 @given(st.text(), st.text(), st.sampled_from([LONG, "snap-0123456789abcdef0"]))
 def test_no_surrounding_text_hides_an_id(before: str, after: str, identifier: str) -> None:
-    """Comments, JSON, separators, letters: whatever stands around it."""
+    """Comments, JSON, separators, letters: whatever is around it."""
     assert identifier in ids_in(before + identifier + after)
 
 
@@ -55,7 +55,7 @@ def test_strings_are_found_at_any_depth_with_their_path() -> None:
 
 
 def test_only_what_matters_of_a_document_is_kept() -> None:
-    """Thousands of template versions stay in memory for the second look."""
+    """Thousands of template versions stay in memory for the second query."""
     assert relevant({"a": LONG, "b": "resolve:ssm:/x", "c": "t3.micro"}) == {"a": LONG, "b": "resolve:ssm:/x"}
 
 

@@ -234,8 +234,8 @@ def test_a_recipe_may_start_from_an_image_of_image_builder(parent: str, needed: 
 
     found = own_images_of(_find(ImageBuilder(), recipes).references, own)
 
-    assert sorted(each.target for each in found) == [*(_ami(number) for number in needed), _ami(3)]
-    assert {each.detail for each in found if each.target != _ami(3)} <= {f"image recipe x/1: parentImage {parent}"}
+    assert sorted(reference.target for reference in found) == [*(_ami(number) for number in needed), _ami(3)]
+    assert {built.detail for built in found if built.target != _ami(3)} <= {f"image recipe x/1: parentImage {parent}"}
 
 
 def test_amazons_own_parents_are_not_looked_for() -> None:
@@ -257,7 +257,7 @@ def test_a_recipe_that_was_made_again_is_read_again() -> None:
 
 
 def test_a_second_look_reads_only_new_recipes() -> None:
-    """One that was deleted between list and look is not there."""
+    """One that was deleted between list and read is not there."""
     gone = RefusedError("no", "ResourceNotFoundException")
     query = SourceQuery()
     script = _recipes({"parentImage": _ami(1)}, {"parentImage": _ami(2)})
@@ -268,7 +268,7 @@ def test_a_second_look_reads_only_new_recipes() -> None:
     second = FakeCaller(_recipes({"parentImage": _ami(3)}, {"parentImage": _ami(3)}))
 
     assert _targets(ImageBuilder().find(second, query)) == [_ami(1), _ami(3)]
-    assert [operation for operation, _ in second.asked].count("get_image_recipe") == 1
+    assert [operation for operation, _ in second.requests].count("get_image_recipe") == 1
 
 
 @pytest.mark.parametrize("answer", [{}, {"imageRecipe": {}}, {"imageRecipe": None}])
@@ -385,7 +385,7 @@ def test_aliases_are_resolved_with_versions_and_labels() -> None:
 
 
 def test_an_alias_about_which_nothing_is_said_is_an_error() -> None:
-    """It may well stand for an AMI."""
+    """It may well be an alias of an AMI."""
     script = _templates(t=[{"ImageId": "resolve:ssm:/a"}]) | {"get_parameters": [{"Parameters": []}]}
 
     with pytest.raises(UnansweredError, match="/a"):
@@ -449,16 +449,16 @@ def test_a_named_template_that_comes_without_versions_is_an_error() -> None:
 
 
 def test_a_template_may_be_named_like_an_id() -> None:
-    """Asked for as an id it does not exist, and the AMI that the environment launches would look unused."""
+    """Requested as an id it does not exist, and the AMI that the environment launches would seem unused."""
     name = "lt-0123456789abcdef0"
-    asked = {"launchTemplateName": name, "version": "1"}
-    script = _environment(launchTemplate=asked) | _templates(**{name: _of(1)})
+    template = {"launchTemplateName": name, "version": "1"}
+    script = _environment(launchTemplate=template) | _templates(**{name: _of(1)})
     caller = FakeCaller(script)
 
     found = BatchEnvironments().find(caller, SourceQuery(template_versions=1))
 
     assert _targets(found) == [_ami(1)]
-    assert [p["LaunchTemplateName"] for o, p in caller.asked if o == "describe_launch_template_versions"] == [name]
+    assert [p["LaunchTemplateName"] for o, p in caller.requests if o == "describe_launch_template_versions"] == [name]
 
 
 def test_a_named_template_that_is_gone_needs_nothing() -> None:
@@ -517,13 +517,13 @@ def test_secrets_are_named_but_never_read() -> None:
 
 
 def test_a_second_look_reads_only_values_that_changed() -> None:
-    """A parameter that was pointed at a doomed AMI a moment ago is what the second look is for."""
+    """A parameter that was pointed at a selected AMI a moment ago is what the second query is for."""
     memory: dict[str, Any] = {}
     _find(Parameters(), _parameters(a="none", b=_ami(2)), SourceQuery(memory=memory))
     caller = FakeCaller(_parameters(a=_ami(1), b=_ami(2)))
 
     assert _targets(Parameters().find(caller, SourceQuery(memory=memory))) == [_ami(1), _ami(2)]
-    assert caller.asked[1][1]["Names"] == ["/a"]
+    assert caller.requests[1][1]["Names"] == ["/a"]
 
 
 def test_a_parameter_that_is_deleted_meanwhile_needs_nothing() -> None:
@@ -538,15 +538,15 @@ def test_a_parameter_that_is_deleted_meanwhile_needs_nothing() -> None:
 
 
 def test_ec2_is_asked_about_ten_amis_at_a_time_and_all_versions() -> None:
-    """Its defaults look at ten versions of a template and count terminated instances."""
+    """Its defaults cover ten versions of a template and count terminated instances."""
     row = {"ImageId": _ami(1), "ResourceType": "ec2:Instance", "Arn": "arn:aws:ec2:r:1:instance/i-1"}
     caller = FakeCaller({"describe_image_references": [{"ImageReferences": [row]}]})
 
     found = ImageReferences().find(caller, SourceQuery(selected={_ami(n) for n in range(25)}))
 
     assert found.references[0].detail == "ec2:Instance instance/i-1"
-    assert sorted(len(given["ImageIds"]) for _, given in caller.asked) == [5, 10, 10]
-    options = {t["ResourceType"]: t.get("ResourceTypeOptions", []) for t in caller.asked[0][1]["ResourceTypes"]}
+    assert sorted(len(given["ImageIds"]) for _, given in caller.requests) == [5, 10, 10]
+    options = {t["ResourceType"]: t.get("ResourceTypeOptions", []) for t in caller.requests[0][1]["ResourceTypes"]}
     assert options["ec2:LaunchTemplate"][0]["OptionValues"] == ["10000"]
     assert "terminated" not in options["ec2:Instance"][0]["OptionValues"]
 
@@ -561,7 +561,7 @@ def _permissions(**by_image: Any) -> Script:
 
 
 def test_sharing_is_looked_up_once_and_only_for_what_would_go() -> None:
-    """One call per doomed AMI is what AWS's rates allow; of public ones too, for the journal."""
+    """One call per selected AMI is what AWS's rates allow; of public ones too, for the journal."""
     images = [Image(image_id="a", region="r"), Image(image_id="p", region="r", public=True)]
     memory: dict[str, Any] = {}
     caller = FakeCaller(_permissions(a=[{"UserId": "2"}, {"OrganizationArn": "o"}], b=[], p=[{"Group": "all"}]))

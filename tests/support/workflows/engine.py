@@ -87,8 +87,8 @@ class Machine:
         if not workspace.exists():
             subprocess.run(["git", "clone", "--quiet", str(self.pipeline), str(workspace)], check=True)
             self.prepare(workspace)
-        for words in (("fetch", "--quiet"), ("reset", "--quiet", "--hard", "origin/main"), _CLEAN):
-            subprocess.run(["git", *words], cwd=workspace, check=True)
+        for arguments in (("fetch", "--quiet"), ("reset", "--quiet", "--hard", "origin/main"), _CLEAN):
+            subprocess.run(["git", *arguments], cwd=workspace, check=True)
 
     def run(self, name: str, event: Event, workspace: Path) -> dict[str, Job]:
         """Run the workflow in the file *name* for *event* and return its jobs."""
@@ -116,7 +116,7 @@ def contexts_of(document: Mapping[str, Any], event: Event, variables: Mapping[st
     unknown = set(event.inputs) - set(declared)
     assert not unknown, f"the workflow has no inputs {unknown} for {event.name}"
     return {
-        "inputs": {name: event.inputs.get(name, each.get("default")) for name, each in declared.items()},
+        "inputs": {name: event.inputs.get(name, declaration.get("default")) for name, declaration in declared.items()},
         "vars": dict(variables),
         "github": {
             "repository": event.caller,
@@ -240,8 +240,8 @@ class _Run:
             case "./.github/actions/prepare":
                 # A composite action has no contexts of its caller but github, and its own inputs.
                 own = {"inputs": given, "github": contexts["github"]}
-                for each in action_steps():
-                    self._step(each, own, ("prepare", self.where[1]))
+                for inner in action_steps():
+                    self._step(inner, own, ("prepare", self.where[1]))
                 return self.job.result == "success"
             case "actions/checkout":
                 self._checkout(given)
@@ -276,8 +276,8 @@ class _Run:
         paths = given["path"].split()
         found = False
         for path in paths:
-            places = (self.workspace / path, self.workspace / _SANDBOX / path)
-            source = next((place for place in places if place.exists()), None)
+            candidates = (self.workspace / path, self.workspace / _SANDBOX / path)
+            source = next((candidate for candidate in candidates if candidate.exists()), None)
             if source is None:
                 continue
             found = True
@@ -294,7 +294,7 @@ class _Run:
 
 
 def environment(programs: Path, more: Mapping[str, str]) -> dict[str, str]:
-    """Return a runner's environment: the stand-ins first on PATH, and nothing that could lead to AWS."""
+    """Return a runner's environment: the emulated programs first on PATH, and nothing that could lead to AWS."""
     kept = ("HOME", "LANG", "TMPDIR", "PYENV_VERSION", "PYENV_ROOT")
     prefixes = ("GO", "UV_", "PIP_", "COVERAGE_", "SSL_")
     return {

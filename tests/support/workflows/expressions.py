@@ -11,7 +11,7 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<text>'(?:[^']|'')*')|(?P<number>\d+)|(?P<name>[A-Za-z_][\w-]*)|(?P<sign>\|\||&&|==|!=|[!().]))"
 )
 _INSIDE = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
-_WORDS = {"true": True, "false": False, "null": None}
+_LITERALS = {"true": True, "false": False, "null": None}
 
 
 def is_true(value: Any) -> bool:
@@ -97,9 +97,9 @@ class _Parser:
 
     def _compared(self) -> Any:
         value = self._single()
-        for sign, wanted in (("==", True), ("!=", False)):
+        for sign, expected in (("==", True), ("!=", False)):
             if self._take(sign):
-                return (_loose(value) == _loose(self._single())) is wanted
+                return (_loose(value) == _loose(self._single())) is expected
         return value
 
     def _single(self) -> Any:
@@ -109,30 +109,30 @@ class _Parser:
             value = self.either()
             assert self._take(")")
             return value
-        kind, word = self.rest[0]
+        kind, token = self.rest[0]
         self.rest = self.rest[1:]
         match kind:
             case "text":
-                return word[1:-1].replace("''", "'")
+                return token[1:-1].replace("''", "'")
             case "number":
-                return int(word)
+                return int(token)
             case "name":
-                return self._named(word)
-        msg = f"{word!r} is not understood here"
+                return self._named(token)
+        msg = f"{token!r} is not understood here"
         raise ValueError(msg)
 
-    def _named(self, word: str) -> Any:
+    def _named(self, token: str) -> Any:
         if self._take("("):
-            if not self._take(")") or word not in self._functions:
-                msg = f"{word}(…) is not known here"
+            if not self._take(")") or token not in self._functions:
+                msg = f"{token}(…) is not known here"
                 raise ValueError(msg)
-            return self._functions[word]()
-        if word in _WORDS:
-            return _WORDS[word]
-        if word not in self._contexts:
-            msg = f"the context {word!r} is not there"
+            return self._functions[token]()
+        if token in _LITERALS:
+            return _LITERALS[token]
+        if token not in self._contexts:
+            msg = f"the context {token!r} is not there"
             raise ValueError(msg)
-        value = self._contexts[word]
+        value = self._contexts[token]
         while self._take("."):
             name = self.rest[0][1]
             self.rest = self.rest[1:]

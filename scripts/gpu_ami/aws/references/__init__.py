@@ -1,1 +1,1 @@
-"""What may need an AMI: each source of references is one small class, and `SOURCES` names them all."""
+"""Finds what references an AMI or snapshot: one small class per source; `registry.SOURCES` lists them all."""

@@ -1,4 +1,4 @@
-"""AMI ids that stand for an SSM parameter's value: ``resolve:ssm:NAME``, with a version or a label."""
+"""Resolves AMI ids that are aliases of an SSM parameter's value: ``resolve:ssm:NAME``, with a version or a label."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def _answers(name: str, row: Mapping[str, Any]) -> bool:
     """Return whether *row* is what was requested as *name*: a name or ARN, with a version or label or without."""
     selector = row.get("Selector") or ""
     selectors = {selector} if selector else {"", f":{row.get('Version')}"}
-    return name in {given + each for given in (row["Name"], row.get("ARN") or "") for each in selectors}
+    return name in {given + suffix for given in (row["Name"], row.get("ARN") or "") for suffix in selectors}
 
 
 def with_aliases(caller: Caller, source: str, named: Sequence[tuple[str, object]]) -> Found:
     """Return the references in each document of *named*, its aliases resolved.
 
     Args:
-        caller: Where to ask.
+        caller: Calls the account and region.
         source: The source that found the documents.
         named: Who made each document, and the document.
     """

@@ -9,7 +9,7 @@ from gpu_ami.aws.references.templates import template_references
 
 
 class AutoScalingGroups:
-    """All groups, those with no instance too: they launch again when somebody asks."""
+    """All groups, those with no instance too: they launch again when they are scaled up."""
 
     name = "auto-scaling"
     service = "autoscaling"

@@ -93,10 +93,10 @@ def own_images_of(references: Sequence[Reference], images: Iterable[Image]) -> l
 
     Which account was queried does not matter: an image may be shared, and only its owner sees the tag of its AMI.
     """
-    parents = [(_IMAGE.fullmatch(each.target), each) for each in references if each.target.startswith("arn:")]
+    parents = [(_IMAGE.fullmatch(found.target), found) for found in references if found.target.startswith("arn:")]
     if not parents:
         return list(references)
-    found = [each for each in references if not each.target.startswith("arn:")]
+    found = [reference for reference in references if not reference.target.startswith("arn:")]
     for image in images:
         built = _IMAGE.fullmatch(image.tags.get(_TAG, ""))
         for parent, reference in parents:

@@ -1,4 +1,4 @@
-"""EC2's own answer to who needs an AMI: a second opinion, known to overlook Batch, groups, fleets and accounts."""
+"""DescribeImageReferences: EC2's own list of what uses an AMI, which leaves out Batch, groups, fleets and accounts."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class ImageReferences:
         selected = sorted(query.selected)
         chunks = [selected[start : start + _MOST_IMAGES] for start in range(0, len(selected), _MOST_IMAGES)]
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
-            answers = pool.map(lambda some: list(_ask(caller, some)), chunks)
+            answers = pool.map(lambda some: list(_query(caller, some)), chunks)
             return Found([reference for answer in answers for reference in answer])
 
 
-def _ask(caller: Caller, image_ids: list[str]) -> list[Reference]:
+def _query(caller: Caller, image_ids: list[str]) -> list[Reference]:
     rows = caller.pages("ec2", "describe_image_references", "ImageReferences", ImageIds=image_ids, ResourceTypes=_TYPES)
     return [
         Reference(row["ImageId"], ImageReferences.name, f"{row['ResourceType']} {row['Arn'].rpartition(':')[2]}")

@@ -28,5 +28,7 @@ class Instances:
                 state = instance["State"]["Name"]
                 if state != _GONE:
                     who = f"{state} instance {show_name(instance.get('Tags'), instance['InstanceId'])}"
-                    references += [Reference(each, self.name, who) for each in sorted(ids_in(instance["ImageId"]))]
+                    references += [
+                        Reference(image_id, self.name, who) for image_id in sorted(ids_in(instance["ImageId"]))
+                    ]
         return Found(references)

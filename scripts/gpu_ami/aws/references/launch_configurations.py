@@ -1,4 +1,4 @@
-"""Launch configurations: the older way to say what an Auto Scaling group launches."""
+"""Launch configurations: the predecessors of launch templates in Auto Scaling groups."""
 
 from __future__ import annotations
 

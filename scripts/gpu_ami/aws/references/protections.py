@@ -25,7 +25,7 @@ class LaunchPermissions:
         The permissions themselves stay in the memory: the journal keeps them.
         """
         public = {image.image_id for image in query.images if image.public}
-        references = [Reference(each, self.name, "public: every account may launch it") for each in sorted(public)]
+        references = [Reference(ami, self.name, "public: every account may launch it") for ami in sorted(public)]
         seen: dict[str, tuple[dict[str, str], ...]] = query.memory.setdefault("permissions", {})
         unread = sorted(set(query.selected) - set(seen))
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
@@ -143,7 +143,7 @@ class PublicSnapshots:
         """Return the account's own public snapshots."""
         del query
         found = public_snapshots(caller)
-        return Found([Reference(each, self.name, f"snapshot {each} is public") for each in found])
+        return Found([Reference(snapshot, self.name, f"snapshot {snapshot} is public") for snapshot in found])
 
 
 class AllowedImages:

@@ -1,4 +1,4 @@
-"""The one table of reference sources."""
+"""The table of all reference sources."""
 
 from __future__ import annotations
 

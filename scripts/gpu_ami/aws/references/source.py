@@ -1,4 +1,4 @@
-"""What a source of references is, and how ids are found in whatever AWS answers."""
+"""The protocol of a reference source, and the search for AMI and snapshot ids in AWS's answers."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Source(Protocol):
     name: str
     """As in the plan and in ``--skip-source``."""
     service: str
-    """The AWS service that it asks, as in the public list of each region's services; empty when it asks none."""
+    """The AWS service that it queries, as in the public list of each region's services; empty when it queries none."""
     is_essential: bool
     """Whether ``--skip-source`` is refused."""
     is_use: bool
@@ -88,7 +88,7 @@ class Source(Protocol):
 
 
 def ids_in(text: str) -> set[str]:
-    """Return every AMI and snapshot id in *text*, wherever it stands; rather too many than too few."""
+    """Return every AMI and snapshot id in *text*, wherever it occurs; rather too many than too few."""
     return {match.lower() for match in _IDS.findall(text)}
 
 

@@ -44,7 +44,7 @@ class LaunchTemplates:
                 known.pop(_id(row), None)
                 if versions is not None:
                     known[_id(row)] = (stamps[_id(row)], versions)
-        named = [each for key in stamps if key in known for each in known[key][1]]
+        named = [document for key in stamps if key in known for document in known[key][1]]
         return with_aliases(caller, self.name, named)
 
 
@@ -114,7 +114,7 @@ def template_references(
     """Return what the launch templates named in the documents need, when launch-templates does not read all versions.
 
     Args:
-        caller: Where to ask.
+        caller: Calls the account and region.
         query: The query under way; it says whether all versions are read anyway.
         source: The source that found the documents.
         named: Who made each document, and the document.
@@ -140,7 +140,7 @@ def _specified(document: object) -> set[tuple[str, str, str]]:
     Which it is, only the field says: a template may be named like an id.
     """
     if isinstance(document, (list, tuple)):
-        return set().union(*(_specified(each) for each in document))
+        return set().union(*(_specified(item) for item in document))
     if not isinstance(document, Mapping):
         return set()
     lowered = {str(key).lower(): value for key, value in document.items()}

@@ -148,14 +148,14 @@ class Facts:
         return iam.principal(self.caller, self.identity())
 
     @_once
-    def place(self) -> iam.Place | None:
+    def place(self) -> iam.Launch | None:
         """What a dry run of the launch is told; None while the subnet, the AMI or the type are not there."""
         subnet = self.subnet(next(iter(self.wanted.subnet_ids), ""))
         base = self.base_image()
         types: Sequence[str] = self.wanted.instance_types
         if subnet is None or base is None or not types:
             return None
-        return iam.Place(
+        return iam.Launch(
             image_id=base.image_id,
             subnet_id=subnet.subnet_id,
             vpc_id=subnet.vpc_id,
