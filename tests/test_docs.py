@@ -10,7 +10,7 @@ import pytest
 from gpu_ami.aws.access import Access
 from gpu_ami.bake import variables
 from gpu_ami.bake.checks import catalog
-from gpu_ami.bake.checks.lookups import Facts
+from gpu_ami.bake.checks.lookups import Lookups
 
 ROOT = Path(__file__).parents[1]
 TROUBLE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -20,9 +20,9 @@ def test_the_troubleshooting_page_explains_every_check() -> None:
     """Who looks up a failing line finds it by its name."""
     values = {"ssh_interface": "session_manager", "subnet_id": "subnet-1"}
     bake = variables.typed(values)
-    facts = Facts(Access(region="ap-northeast-2"), bake)
-    rows = (*catalog.on_this_machine(bake, sandbox=True), *catalog.on_aws(facts, None, sandbox=True))
-    names = {look.name for look in rows} - {"permissions"}
+    lookups = Lookups(Access(region="ap-northeast-2"), bake)
+    rows = (*catalog.on_this_machine(bake, sandbox=True), *catalog.on_aws(lookups, None, sandbox=True))
+    names = {spec.name for spec in rows} - {"permissions"}
     table = " ".join(re.findall(r"^\| (`.+?) \|", TROUBLE, re.MULTILINE))
 
     assert sorted(name for name in names if f"`{name}`" not in table) == []

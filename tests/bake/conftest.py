@@ -23,7 +23,7 @@ _TRUST = {
 
 @dataclass(frozen=True)
 class World:
-    """The demo account, ways into it and the door that can refuse."""
+    """The demo account, ways into it and the gateway that can refuse."""
 
     aws: LocalAws
     account: DemoAccount

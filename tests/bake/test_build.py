@@ -1,4 +1,4 @@
-"""The order of a build's work, with a stand-in for Packer's run."""
+"""The order of a build's work, with an emulated run of Packer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from filelock import FileLock
 from gpu_ami.aws import capacity, image_changes
 from gpu_ami.aws.caller import Caller
 from gpu_ami.bake import base, build, build_tables, packer_bake, release_tags, result
-from gpu_ami.bake.compare import Comparison, wanted_facts
+from gpu_ami.bake.compare import Comparison, expected_fingerprints
 from gpu_ami.bake.packer_bake import Baked
 from gpu_ami.bake.packer_events import Progress
 from gpu_ami.bake.packer_run import FailedBuildError
@@ -23,12 +23,12 @@ from gpu_ami.bake.staleness import FACTS, Difference
 from gpu_ami.errors import BuildError, SafetyError
 from gpu_ami.records.manifest_file import Build
 from gpu_ami.records.tags import FINGERPRINT_PREFIX
-from tests.bake.test_compare import _job, _live, asked
+from tests.bake.test_compare import _job, _live, prepared
 from tests.records.test_release import RECORD
 from tests.support.account import Task, World
 from tests.support.resources import tags_of
 
-__all__ = ["asked"]
+__all__ = ["prepared"]
 PLACE = {"subnet_id": "subnet-0123456789abcdef0"}
 SCRIPTS = ("wait-for-boot", "validate-image")
 
@@ -37,7 +37,7 @@ def _failed(progress: Progress) -> FailedBuildError:
     return FailedBuildError("The build failed.", progress)
 
 
-STEP_FAILED = Progress(scripts=SCRIPTS, instance_id="i-1", step=2, last_words=("FAIL  free space",))
+STEP_FAILED = Progress(scripts=SCRIPTS, instance_id="i-1", step=2, script_tail=("FAIL  free space",))
 NO_ROOM = Progress(scripts=SCRIPTS, errors=("api error InsufficientInstanceCapacity: x",))
 NO_SSH = Progress(scripts=SCRIPTS, instance_id="i-1", errors=("Timeout waiting for SSH.",))
 
@@ -71,139 +71,141 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Packer]:
     return played
 
 
-def _compared(here: World, asked: Task, job: Job) -> Comparison:
+def _compared(here: World, prepared: Task, job: Job) -> Comparison:
     from gpu_ami.bake.compare import compare
 
-    return compare(asked.run, job)
+    return compare(prepared.run, job)
 
 
-def test_a_bake_is_made_of_what_was_looked_up(here: World, asked: Task) -> None:
+def test_a_bake_is_made_of_what_was_looked_up(here: World, prepared: Task) -> None:
     """A tag or a base AMI that moves meanwhile must not be baked under the old one's fingerprint."""
     job = _job(here)
-    wanted = wanted_facts(asked.run, job)
+    expected = expected_fingerprints(prepared.run, job)
 
-    given = base.full(job, wanted).inputs.variables
+    given = base.full(job, expected).inputs.variables
 
-    assert given["source_ami"] == wanted.values["base"]
-    assert f"v1@{given['image_digest']}" == wanted.values["image"]
-    assert json.loads(given["fingerprints"]) == wanted.values
-    assert set(wanted.values) == set(FACTS)
+    assert given["source_ami"] == expected.values["base"]
+    assert f"v1@{given['image_digest']}" == expected.values["image"]
+    assert json.loads(given["fingerprints"]) == expected.values
+    assert set(expected.values) == set(FACTS)
 
 
-def test_what_cannot_be_looked_up_is_not_pinned(here: World, asked: Task) -> None:
+def test_what_cannot_be_looked_up_is_not_pinned(here: World, prepared: Task) -> None:
     """An empty pin would be worse than none: the template finds it itself, or says that it is not there."""
     here.aws.gate.deny("ecr:*", "ssm:*")
     job = _job(here)
 
-    given = base.full(job, wanted_facts(asked.run, job)).inputs.variables
+    given = base.full(job, expected_fingerprints(prepared.run, job)).inputs.variables
 
     assert not {"source_ami", "image_digest"} & set(given)
     assert set(json.loads(given["fingerprints"])) == {"models", "scripts", "settings"}
 
 
-def test_an_incremental_bake_starts_from_the_last_ami(here: World, asked: Task, play: Callable[..., Packer]) -> None:
+def test_an_incremental_bake_starts_from_the_last_ami(here: World, prepared: Task, play: Callable[..., Packer]) -> None:
     """The parent is the source; the fingerprints say what a full bake would say."""
-    live = _live(here, asked)
+    live = _live(here, prepared)
     live.add_tags({"gpu-ami:chain-length": "3"})
     packer, job = play(Progress(scripts=SCRIPTS)), _job(here, **PLACE)
 
-    build._bake(asked.run, job, _compared(here, asked, job), debug=False, incremental=True)
+    build._bake(prepared.run, job, _compared(here, prepared, job), debug=False, incremental=True)
 
     (given,) = packer.given
     assert (given["source_ami"], given["chain_length"]) == (live.id, "4")
     assert json.loads(given["fingerprints"])["base"] != live.id
-    assert f"An incremental bake on {live.id}, number 4 of at most 10" in asked.err.getvalue()
+    assert f"An incremental bake on {live.id}, number 4 of at most 10" in prepared.err.getvalue()
 
 
-def test_a_chain_that_is_long_enough_ends_in_a_full_bake(here: World, asked: Task, play: Callable[..., Packer]) -> None:
+def test_a_chain_that_is_long_enough_ends_in_a_full_bake(
+    here: World, prepared: Task, play: Callable[..., Packer]
+) -> None:
     """Each link keeps blocks of the ones before it: now and then a fresh start."""
-    live = _live(here, asked)
+    live = _live(here, prepared)
     live.add_tags({"gpu-ami:chain-length": "10"})
     packer, job = play(Progress(scripts=SCRIPTS)), _job(here, **PLACE)
 
-    build._bake(asked.run, job, _compared(here, asked, job), debug=False, incremental=True)
+    build._bake(prepared.run, job, _compared(here, prepared, job), debug=False, incremental=True)
 
     assert packer.given[0]["source_ami"] != live.id
     assert "chain_length" not in packer.given[0]
-    assert f"A full bake: {live.id} is number 10 of a chain that may have 10." in asked.err.getvalue()
+    assert f"A full bake: {live.id} is number 10 of a chain that may have 10." in prepared.err.getvalue()
 
 
 def test_a_parent_that_does_not_pass_is_followed_by_a_full_bake(
-    here: World, asked: Task, play: Callable[..., Packer]
+    here: World, prepared: Task, play: Callable[..., Packer]
 ) -> None:
     """Incremental is a shortcut: it must never be the reason that there is no image."""
-    live = _live(here, asked)
+    live = _live(here, prepared)
     live.add_tags({"gpu-ami:chain-length": "0"})
     packer, job = play(_failed(STEP_FAILED), Progress(scripts=SCRIPTS)), _job(here, **PLACE)
 
-    baked = build._bake(asked.run, job, _compared(here, asked, job), debug=False, incremental=True)
+    baked = build._bake(prepared.run, job, _compared(here, prepared, job), debug=False, incremental=True)
 
     assert [given["source_ami"] == live.id for given in packer.given] == [True, False]
     assert packer.logs == ["build-r1.log", "build-r1-full.log"]
     assert "chain_length" not in baked.job.inputs.variables
-    assert "validate-image failed on top of the last AMI, so a full bake follows." in asked.err.getvalue()
+    assert "validate-image failed on top of the last AMI, so a full bake follows." in prepared.err.getvalue()
 
 
 @pytest.mark.parametrize("end", [NO_SSH])
 def test_a_bake_that_never_reached_a_step_is_not_the_parents_fault(
-    here: World, asked: Task, play: Callable[..., Packer], end: Progress
+    here: World, prepared: Task, play: Callable[..., Packer], end: Progress
 ) -> None:
     """A network without a way in fails a full bake too, an hour later."""
-    _live(here, asked).add_tags({"gpu-ami:chain-length": "0"})
+    _live(here, prepared).add_tags({"gpu-ami:chain-length": "0"})
     packer, job = play(_failed(end)), _job(here, **PLACE)
 
     with pytest.raises(FailedBuildError):
-        build._bake(asked.run, job, _compared(here, asked, job), debug=False, incremental=True)
+        build._bake(prepared.run, job, _compared(here, prepared, job), debug=False, incremental=True)
 
     assert len(packer.given) == 1
 
 
-def test_each_attempt_has_a_log_of_its_own(here: World, asked: Task, play: Callable[..., Packer]) -> None:
+def test_each_attempt_has_a_log_of_its_own(here: World, prepared: Task, play: Callable[..., Packer]) -> None:
     """The log of the first attempt says why there was a second."""
     packer = play(_failed(NO_ROOM), Progress(scripts=SCRIPTS))
 
-    baked = packer_bake.bake(asked.run, _job(here, **PLACE))
+    baked = packer_bake.bake(prepared.run, _job(here, **PLACE))
 
     assert packer.logs == ["build-r1.log", "build-r1-2.log"]
     assert [given["instance_type"] for given in packer.given] == ["c7i.4xlarge", "c6i.4xlarge"]
     assert (baked.attempts, baked.job.inputs.variables["instance_type"]) == (2, "c6i.4xlarge")
 
 
-def test_a_build_without_a_place_says_what_to_set(here: World, asked: Task) -> None:
+def test_a_build_without_a_place_says_what_to_set(here: World, prepared: Task) -> None:
     """Nothing to try is no success."""
-    with pytest.raises(BuildError, match="in any of 0 places: add fallback_subnet_ids"):
-        packer_bake.bake(asked.run, _job(here))
+    with pytest.raises(BuildError, match="in any of 0 placements: add fallback_subnet_ids"):
+        packer_bake.bake(prepared.run, _job(here))
 
 
-def test_step_by_step_is_one_attempt(here: World, asked: Task, play: Callable[..., Packer]) -> None:
+def test_step_by_step_is_one_attempt(here: World, prepared: Task, play: Callable[..., Packer]) -> None:
     """Nobody but the person at the terminal reads what Packer says then."""
     packer = play(_failed(NO_ROOM))
 
     with pytest.raises(FailedBuildError):
-        packer_bake.bake(asked.run, _job(here, **PLACE), debug=True)
+        packer_bake.bake(prepared.run, _job(here, **PLACE), debug=True)
 
     assert len(packer.given) == 1
 
 
 @pytest.fixture
-def made(here: World, asked: Task) -> tuple[Baked, Build]:
+def made(here: World, prepared: Task) -> tuple[Baked, Build]:
     """A bake that is over: its AMI, with a copy, and its release record."""
     image, copy = here.image(1), here.image(2)
     job = _job(here)
-    asked.run.workspace.release.parent.mkdir(parents=True)
-    asked.run.workspace.release.write_text(json.dumps(RECORD))
-    baked = Baked(job.given(release_path=str(asked.run.workspace.release)), Progress(scripts=SCRIPTS))
-    artifact_id = f"{asked.run.access.region}:{image.id}"
+    prepared.run.workspace.release.parent.mkdir(parents=True)
+    prepared.run.workspace.release.write_text(json.dumps(RECORD))
+    baked = Baked(job.given(release_path=str(prepared.run.workspace.release)), Progress(scripts=SCRIPTS))
+    artifact_id = f"{prepared.run.access.region}:{image.id}"
     return baked, Build(builder_type="amazon-ebs", artifact_id=artifact_id, custom_data={"copy": copy.id})
 
 
-def test_the_record_is_completed_and_written_on_the_ami(here: World, asked: Task, made: tuple[Baked, Build]) -> None:
+def test_the_record_is_completed_and_written_on_the_ami(here: World, prepared: Task, made: tuple[Baked, Build]) -> None:
     """Packer cannot know the driver before the bake, nor the size of the snapshot before there is one."""
     baked, build = made
 
-    recorded = release_tags.record(asked.run, baked, build)
+    recorded = release_tags.record(prepared.run, baked, build)
 
-    written = json.loads(asked.run.workspace.release.read_text())
+    written = json.loads(prepared.run.workspace.release.read_text())
     assert written == RECORD | {"snapshot_gib": recorded.snapshot_gib}
     assert recorded.image.tags.get("gpu-ami:kernel") is None, "described before it was tagged"
     (image,) = here.access.client("ec2").describe_images(ImageIds=list(build.amis.values()))["Images"]
@@ -214,38 +216,40 @@ def test_the_record_is_completed_and_written_on_the_ami(here: World, asked: Task
     "content", [None, "{", json.dumps(RECORD | {"run_id": "another"}), json.dumps({"run_id": "r1"})]
 )
 def test_a_record_that_cannot_be_used_stops_the_hand_over(
-    here: World, asked: Task, made: tuple[Baked, Build], content: str | None
+    here: World, prepared: Task, made: tuple[Baked, Build], content: str | None
 ) -> None:
     """The AMI is there and is named, but nobody starts instances of an image that cannot say what it is."""
     baked, build = made
-    asked.run.workspace.release.unlink()
+    prepared.run.workspace.release.unlink()
     if content is not None:
-        asked.run.workspace.release.write_text(content)
+        prepared.run.workspace.release.write_text(content)
 
     with pytest.raises(BuildError, match=r"ami-\w+ was made but is not handed over") as caught:
-        release_tags.record(asked.run, baked, build)
+        release_tags.record(prepared.run, baked, build)
 
     assert next(iter(build.amis.values())) in str(caught.value)
 
 
-def test_tags_that_ec2_refuses_are_a_warning(here: World, asked: Task, made: tuple[Baked, Build]) -> None:
+def test_tags_that_ec2_refuses_are_a_warning(here: World, prepared: Task, made: tuple[Baked, Build]) -> None:
     """The AMI is as good without them; the line says which one lacks them."""
     baked, build = made
     here.aws.gate.deny("ec2:CreateTags")
 
-    release_tags.record(asked.run, baked, build)
+    release_tags.record(prepared.run, baked, build)
 
-    assert "has no tags with its release facts" in asked.err.getvalue()
+    assert "has no tags with its release facts" in prepared.err.getvalue()
 
 
-def test_a_build_with_nothing_to_do_shows_the_ami_that_there_is(here: World, asked: Task) -> None:
+def test_a_build_with_nothing_to_do_shows_the_ami_that_there_is(here: World, prepared: Task) -> None:
     """The same keys as after a build: scripts go on with the id either way."""
-    live = _live(here, asked)
-    image_changes.add_tags(Caller(asked.run.access, asked.run.settings.region), live.id, {"gpu-ami:chain-length": "2"})
-    found = _compared(here, asked, _job(here)).live
+    live = _live(here, prepared)
+    image_changes.add_tags(
+        Caller(prepared.run.access, prepared.run.settings.region), live.id, {"gpu-ami:chain-length": "2"}
+    )
+    found = _compared(here, prepared, _job(here)).live
     assert found is not None
 
-    shown = result.unchanged(asked.run, found)
+    shown = result.unchanged(prepared.run, found)
     document = shown.document()
 
     assert (document["built"], document["ami_id"], document["chain_length"]) == (False, live.id, 2)
@@ -282,21 +286,21 @@ def test_a_dry_run_says_what_depends_on_a_look_at_aws(here: World, flags: dict[s
 
 
 def test_if_stale_ends_before_anything_is_checked_or_started(
-    here: World, asked: Task, play: Callable[..., Packer], monkeypatch: pytest.MonkeyPatch
+    here: World, prepared: Task, play: Callable[..., Packer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole task, but for Packer: it names the AMI, and nothing was validated, launched or handed over."""
-    live, packer = _live(here, asked), play()
+    live, packer = _live(here, prepared), play()
     monkeypatch.setattr(build, "_check_and_validate", pytest.fail)
 
-    built = build.build(asked.run, _job(here), if_stale=True)
+    built = build.build(prepared.run, _job(here), if_stale=True)
 
     assert (built.built, built.ami_id, packer.given) == (False, live.id, [])
-    assert f"Nothing to build: {live.id} is made from what a build would be made from." in asked.err.getvalue()
+    assert f"Nothing to build: {live.id} is made from what a build would be made from." in prepared.err.getvalue()
 
 
-def test_if_stale_says_what_is_stale_and_builds(here: World, asked: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_stale_says_what_is_stale_and_builds(here: World, prepared: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who reads the log of a nightly build wants to know why there was one."""
-    _live(here, asked)
+    _live(here, prepared)
     here.access.client("s3").put_object(Bucket="models", Key="models/b.pt", Body=b"b")
 
     def stop(*_: object) -> None:
@@ -306,9 +310,9 @@ def test_if_stale_says_what_is_stale_and_builds(here: World, asked: Task, monkey
     monkeypatch.setattr(build, "_check_and_validate", stop)
 
     with pytest.raises(BuildError, match="on to the checks"):
-        build.build(asked.run, _job(here), if_stale=True)
+        build.build(prepared.run, _job(here), if_stale=True)
 
-    assert "  stale: the models: " in asked.err.getvalue()
+    assert "  stale: the models: " in prepared.err.getvalue()
 
 
 def test_a_builder_s_type_is_asked_for_and_never_costs_a_build(here: World) -> None:
@@ -320,10 +324,10 @@ def test_a_builder_s_type_is_asked_for_and_never_costs_a_build(here: World) -> N
     assert capacity.type_of_instance(caller, "i-0123456789abcdef0") is None
 
 
-def test_a_second_build_of_the_folder_is_kept_out(here: World, asked: Task) -> None:
+def test_a_second_build_of_the_folder_is_kept_out(here: World, prepared: Task) -> None:
     """Both would write one manifest and one release record, and neither would be true."""
-    logs = asked.run.workspace.logs
+    logs = prepared.run.workspace.logs
     logs.mkdir(parents=True, exist_ok=True)
 
     with FileLock(logs / "build.lock"), pytest.raises(SafetyError, match="Another build is under way here"):
-        build.build(asked.run, _job(here))
+        build.build(prepared.run, _job(here))

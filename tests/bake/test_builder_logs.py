@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gpu_ami.bake.builder_logs import GuestLogs
+from gpu_ami.bake.builder_logs import BuilderLogs
 from gpu_ami.bake.packer_events import parse_line
 
 SCRIPT = Path(__file__).parents[2] / "packer" / "scripts" / "collect-logs.sh"
 
 
-def feed(logs: GuestLogs, *texts: str) -> None:
+def feed(logs: BuilderLogs, *texts: str) -> None:
     """Give *logs* what Packer prints for *texts*."""
     for text in texts:
         logs.feed(parse_line(f"1,,ui,message,    amazon-ebs.gpu: {text}"))
@@ -18,7 +18,7 @@ def feed(logs: GuestLogs, *texts: str) -> None:
 
 def test_what_is_between_the_lines_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
     """A log may hold what nobody thought of: it is not for every user of this machine."""
-    logs = GuestLogs(tmp_path / "b.log")
+    logs = BuilderLogs(tmp_path / "b.log")
 
     feed(
         logs,
@@ -38,7 +38,7 @@ def test_what_is_between_the_lines_is_kept_for_its_owner_alone(tmp_path: Path) -
 
 def test_no_logs_no_file(tmp_path: Path) -> None:
     """A good build has none."""
-    logs = GuestLogs(tmp_path / "b.log")
+    logs = BuilderLogs(tmp_path / "b.log")
 
     feed(logs, "nothing of it")
     logs.feed(parse_line("not an event"))
@@ -51,7 +51,7 @@ def test_no_logs_no_file(tmp_path: Path) -> None:
 
 def test_logs_that_break_off_are_kept_as_far_as_they_came(tmp_path: Path) -> None:
     """The builder may die while it prints them."""
-    logs = GuestLogs(tmp_path / "b.log")
+    logs = BuilderLogs(tmp_path / "b.log")
 
     feed(logs, "collect-logs: begin", "--- df -h /")
     logs.close()
@@ -62,7 +62,7 @@ def test_logs_that_break_off_are_kept_as_far_as_they_came(tmp_path: Path) -> Non
 
 def test_a_file_that_cannot_be_written_hides_nothing(tmp_path: Path) -> None:
     """The build's own error is the one to show."""
-    logs = GuestLogs(tmp_path / "none" / "b.log")
+    logs = BuilderLogs(tmp_path / "none" / "b.log")
 
     feed(logs, "collect-logs: begin", "x", "collect-logs: end")
 

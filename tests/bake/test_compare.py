@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_ami.bake.compare import compare, wanted_facts, what_would_change
+from gpu_ami.bake.compare import compare, expected_fingerprints, what_would_change
 from gpu_ami.bake.packer_command import Inputs, Packer
 from gpu_ami.bake.prepare import Job
 from gpu_ami.bake.staleness import FACTS
@@ -29,7 +29,7 @@ FINISHED = {"gpu-ami:handover": "pending"}
 
 
 @pytest.fixture
-def asked(here: World, tmp_path: Path) -> Task:
+def prepared(here: World, tmp_path: Path) -> Task:
     """An invocation in an account with an image and a bucket of models."""
     ecr, s3 = here.access.client("ecr"), here.access.client("s3")
     ecr.create_repository(repositoryName="app")
@@ -53,99 +53,99 @@ def _job(here: World, **variables: str) -> Job:
     )
 
 
-def _live(here: World, asked: Task, age_days: int = 1) -> SandboxAmi:
+def _live(here: World, prepared: Task, age_days: int = 1) -> SandboxAmi:
     """Make the AMI that a build right now would leave."""
     image = here.image(age_days)
-    found = wanted_facts(asked.run, _job(here)).values
+    found = expected_fingerprints(prepared.run, _job(here)).values
     image.add_tags(FINISHED | {f"{FINGERPRINT_PREFIX}{fact}": value for fact, value in found.items()})
     return image
 
 
-def test_nothing_has_changed_since_the_last_build(here: World, asked: Task) -> None:
+def test_nothing_has_changed_since_the_last_build(here: World, prepared: Task) -> None:
     """The same things looked up twice are the same."""
-    live = _live(here, asked)
+    live = _live(here, prepared)
 
-    compared = compare(asked.run, _job(here))
+    compared = compare(prepared.run, _job(here))
 
     assert compared.differences == ()
     assert compared.live is not None
     assert compared.live.image_id == live.id
-    assert set(compared.wanted.values) == set(FACTS)
+    assert set(compared.expected.values) == set(FACTS)
 
 
-def _facts(here: World, asked: Task, **variables: str) -> list[str]:
-    return [difference.fact for difference in what_would_change(asked.run, _job(here, **variables))]
+def _facts(here: World, prepared: Task, **variables: str) -> list[str]:
+    return [difference.fact for difference in what_would_change(prepared.run, _job(here, **variables))]
 
 
-def test_a_moved_tag_is_another_image(here: World, asked: Task) -> None:
+def test_a_moved_tag_is_another_image(here: World, prepared: Task) -> None:
     """The tag is looked up now, not remembered."""
-    _live(here, asked)
+    _live(here, prepared)
     here.access.client("ecr").put_image(
         repositoryName="app",
         imageManifest=json.dumps(MANIFEST | {"layers": [{"digest": f"sha256:{'1' * 64}", "size": 1}]}),
         imageTag="v1",
     )
 
-    assert _facts(here, asked) == ["image"]
+    assert _facts(here, prepared) == ["image"]
 
 
-def test_a_new_model_is_another_image(here: World, asked: Task) -> None:
+def test_a_new_model_is_another_image(here: World, prepared: Task) -> None:
     """The bucket's listing is what counts."""
-    _live(here, asked)
+    _live(here, prepared)
     here.access.client("s3").put_object(Bucket="models", Key="models/a.pt", Body=b"b")
 
-    assert _facts(here, asked) == ["models"]
+    assert _facts(here, prepared) == ["models"]
 
 
-def test_a_new_base_is_another_image(here: World, asked: Task) -> None:
+def test_a_new_base_is_another_image(here: World, prepared: Task) -> None:
     """AWS publishes a new ECS AMI every few weeks, with security fixes."""
-    _live(here, asked)
+    _live(here, prepared)
 
-    assert _facts(here, asked, source_ami="ami-0123456789abcdef0") == ["base"]
+    assert _facts(here, prepared, source_ami="ami-0123456789abcdef0") == ["base"]
 
 
-def test_another_setting_is_another_image_and_another_subnet_is_not(here: World, asked: Task) -> None:
+def test_another_setting_is_another_image_and_another_subnet_is_not(here: World, prepared: Task) -> None:
     """Only what changes the image makes it stale."""
-    _live(here, asked)
+    _live(here, prepared)
 
-    assert _facts(here, asked, volume_size_gib="100") == ["settings"]
-    assert _facts(here, asked, subnet_id="subnet-0123456789abcdef0", volume_size_gib="80") == []
+    assert _facts(here, prepared, volume_size_gib="100") == ["settings"]
+    assert _facts(here, prepared, subnet_id="subnet-0123456789abcdef0", volume_size_gib="80") == []
 
 
-def test_each_look_that_fails_says_why(here: World, asked: Task) -> None:
+def test_each_look_that_fails_says_why(here: World, prepared: Task) -> None:
     """Without an answer nothing is equal."""
-    _live(here, asked)
+    _live(here, prepared)
     here.aws.gate.deny("ecr:*", "s3:*", "ssm:*")
 
-    found = {each.fact: each.detail for each in what_would_change(asked.run, _job(here))}
+    found = {change.fact: change.detail for change in what_would_change(prepared.run, _job(here))}
 
     assert set(found) == {"base", "image", "models"}
     assert all("could not be looked up" in detail for detail in found.values())
 
 
-def test_an_image_that_is_not_there_cannot_be_looked_up(here: World, asked: Task) -> None:
+def test_an_image_that_is_not_there_cannot_be_looked_up(here: World, prepared: Task) -> None:
     """The build's own check has the fix; this says only that nobody can compare."""
-    _live(here, asked)
+    _live(here, prepared)
 
-    changes = what_would_change(asked.run, _job(here, image_tag="none", base_ami_parameter="/none"))
+    changes = what_would_change(prepared.run, _job(here, image_tag="none", base_ami_parameter="/none"))
 
-    assert [each.fact for each in changes] == ["base", "image"]
-    assert [each.wanted for each in changes] == [None, None]
+    assert [change.fact for change in changes] == ["base", "image"]
+    assert [change.wanted for change in changes] == [None, None]
 
 
-def test_an_unreadable_list_of_amis_is_one_difference(here: World, asked: Task) -> None:
+def test_an_unreadable_list_of_amis_is_one_difference(here: World, prepared: Task) -> None:
     """Nobody knows what is live: build."""
     here.aws.gate.deny("ec2:DescribeImages")
 
-    (found,) = what_would_change(asked.run, _job(here))
+    (found,) = what_would_change(prepared.run, _job(here))
 
     assert found.fact == "live"
     assert "UnauthorizedOperation" in found.detail
 
 
-def test_only_a_finished_ami_that_can_be_launched_is_the_live_one(here: World, asked: Task) -> None:
-    """A pending one of a dead build, a disabled one, another family's and a stranger's are not."""
-    live = _live(here, asked, age_days=50)
+def test_only_a_finished_ami_that_can_be_launched_is_the_live_one(here: World, prepared: Task) -> None:
+    """A pending one of an incomplete build, a disabled one, another family's and a stranger's are not."""
+    live = _live(here, prepared, age_days=50)
     unfinished = here.image(1)
     disabled = here.image(2)
     disabled.add_tags(FINISHED)
@@ -155,7 +155,7 @@ def test_only_a_finished_ami_that_can_be_launched_is_the_live_one(here: World, a
     foreign = here.image(4)
     here.maker.ec2.tags[foreign.id] = FINISHED | {"gpu-ami:family": "gpu-batch"}
 
-    found = compare(asked.run, _job(here)).live
+    found = compare(prepared.run, _job(here)).live
 
     assert found is not None
     assert found.image_id == live.id
@@ -163,15 +163,15 @@ def test_only_a_finished_ami_that_can_be_launched_is_the_live_one(here: World, a
     assert found.architecture == "x86_64"
 
 
-def test_the_first_build_of_a_family_has_nothing_to_compare_with(here: World, asked: Task) -> None:
+def test_the_first_build_of_a_family_has_nothing_to_compare_with(here: World, prepared: Task) -> None:
     """No AMI is a reason of its own."""
-    (found,) = what_would_change(asked.run, _job(here))
+    (found,) = what_would_change(prepared.run, _job(here))
 
     assert found.detail == "the family has no finished AMI yet"
 
 
 @pytest.mark.parametrize(
-    ("text", "facts", "words"),
+    ("text", "facts", "message"),
     [
         ("- url: https://h/a.pt\n  path: a.pt\n", ["models"], ""),
         ("[", ["models"], "line 1 is not YAML"),
@@ -179,18 +179,18 @@ def test_the_first_build_of_a_family_has_nothing_to_compare_with(here: World, as
     ],
 )
 def test_models_yaml_is_part_of_the_models(
-    here: World, asked: Task, tmp_path: Path, text: str, facts: list[str], words: str
+    here: World, prepared: Task, tmp_path: Path, text: str, facts: list[str], message: str
 ) -> None:
     """A model that is listed there is baked; a list that cannot be read cannot be compared."""
-    _live(here, asked)
+    _live(here, prepared)
     job = _job(here)
     folder = tmp_path / "packer"
     shutil.copytree(job.packer.folder, folder, ignore=shutil.ignore_patterns("*.pkrvars.hcl"))
     (folder / "models.yaml").write_text(text)
 
     changes = what_would_change(
-        asked.run, dataclasses.replace(job, packer=dataclasses.replace(job.packer, folder=folder))
+        prepared.run, dataclasses.replace(job, packer=dataclasses.replace(job.packer, folder=folder))
     )
 
-    assert [each.fact for each in changes] == facts
-    assert words in changes[0].detail
+    assert [change.fact for change in changes] == facts
+    assert message in changes[0].detail

@@ -97,13 +97,13 @@ def test_models_that_the_folder_lists_count(run: Invocation, monkeypatch: pytest
     folder = run.workspace.packer
     folder.mkdir(parents=True)
     (folder / "models.yaml").write_text("- {url: https://example.com/m.pt, path: m.pt}\n")
-    asked: list[int] = []
+    counts: list[int] = []
 
-    def looked(_access: object, bake: BuildVariables, **_how: object) -> list[Check]:
-        asked.append(bake.model_downloads)
+    def checked(_access: object, variables: BuildVariables, **_how: object) -> list[Check]:
+        counts.append(variables.model_downloads)
         return []
 
-    monkeypatch.setattr("gpu_ami.bake.preflight.run_checks", looked)
+    monkeypatch.setattr("gpu_ami.bake.preflight.run_checks", checked)
     monkeypatch.setattr(doctor, "_values", lambda *_given: {})
     try:
         doctor.doctor(run, [])
@@ -112,4 +112,4 @@ def test_models_that_the_folder_lists_count(run: Invocation, monkeypatch: pytest
     finally:
         run.close()
 
-    assert asked == [1, 1]
+    assert counts == [1, 1]

@@ -173,7 +173,7 @@ def test_a_person_is_asked_for_what_is_missing(root: Path, monkeypatch: pytest.M
 
     planned = initializing.plan(run, {"ecr_repository_url": REPOSITORY})
 
-    assert {each.name: each.source for each in planned.settings}["subnet_id"] == "your answer"
+    assert {setting.name: setting.source for setting in planned.settings}["subnet_id"] == "your answer"
     assert err.getvalue() == "subnet_id (subnet- and 8 or 17 hexadecimal digits): "
 
 
@@ -258,7 +258,7 @@ def in_sandbox(root: Path, sandbox: Any) -> tuple[Invocation, dict[str, Any]]:
     run.__dict__["access"] = Access(region="ap-northeast-2", environment={})
     planned = initializing.plan(run, {})
     initializing.finish(run, planned, check=False, yes=False)
-    return run, {each.name: (each.new, each.source) for each in planned.settings}
+    return run, {setting.name: (setting.new, setting.source) for setting in planned.settings}
 
 
 def test_the_sandbox_gives_the_demo_account(root: Path, local_aws: Sandbox) -> None:

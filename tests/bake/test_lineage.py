@@ -7,21 +7,21 @@ from msgspec.structs import replace
 
 from gpu_ami.aws.images import Image
 from gpu_ami.bake.lineage import chain_length, why_not
-from gpu_ami.bake.staleness import FACTS, Fact, Facts
+from gpu_ami.bake.staleness import FACTS, Fact, Fingerprints
 from gpu_ami.records.tags import FINGERPRINT_PREFIX
 
-WANTED = Facts({fact: f"{fact} 1" for fact in FACTS})
+EXPECTED = Fingerprints({fact: f"{fact} 1" for fact in FACTS})
 TAGS = {f"{FINGERPRINT_PREFIX}{fact}": f"{fact} 1" for fact in FACTS} | {"gpu-ami:chain-length": "2"}
 PARENT = Image(image_id="ami-1", region="r", tags=TAGS, volume_gib=80, architecture="x86_64")
 
 
-def _why(parent: Image | None, wanted: Facts = WANTED) -> str | None:
-    return why_not(parent, wanted, limit=10, volume_gib=80)
+def _why(parent: Image | None, expected: Fingerprints = EXPECTED) -> str | None:
+    return why_not(parent, expected, limit=10, volume_gib=80)
 
 
 @pytest.mark.parametrize("fact", ["image", "models"])
 def test_new_layers_and_models_are_what_it_is_for(fact: str) -> None:
-    """The scripts make both what is wanted, whatever the parent had."""
+    """The scripts make both what is requested, whatever the parent had."""
     assert _why(replace(PARENT, tags=TAGS | {f"{FINGERPRINT_PREFIX}{fact}": "older"})) is None
 
 
@@ -36,9 +36,9 @@ def test_what_a_parent_hands_down_makes_a_full_bake(fact: str) -> None:
 
 def test_the_reason_names_the_base_that_moved() -> None:
     """People know base AMIs by their ids."""
-    moved = Facts({**WANTED.values, "base": "ami-new"})
+    moved = Fingerprints({**EXPECTED.values, "base": "ami-new"})
 
-    assert str(_why(PARENT, wanted=moved)).endswith("changed since ami-1: base 1 is now ami-new")
+    assert str(_why(PARENT, expected=moved)).endswith("changed since ami-1: base 1 is now ami-new")
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,11 @@ def test_each_other_reason_for_a_full_bake(parent: Image | None, reason: str) ->
 
 def test_what_cannot_be_looked_up_makes_a_full_bake() -> None:
     """Nothing is built on a guess."""
-    known: dict[Fact, str] = {fact: value for fact, value in WANTED.values.items() if fact != "base"}
+    known: dict[Fact, str] = {fact: value for fact, value in EXPECTED.values.items() if fact != "base"}
 
-    assert "could not be looked up (AWS refused)" in str(_why(PARENT, wanted=Facts(known, {"base": "AWS refused."})))
+    assert "could not be looked up (AWS refused)" in str(
+        _why(PARENT, expected=Fingerprints(known, {"base": "AWS refused."}))
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A build followed: a stand-in prints what Packer would."""
+"""A build followed: an emulated Packer prints what the real one would."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Recorder:
         """Start empty."""
         self.titles: list[str] = []
         self.percents: list[int] = []
-        self.last_words: tuple[str, ...] = ()
+        self.script_tail: tuple[str, ...] = ()
 
     def update(self, progress: Progress) -> None:
         """Remember the title."""
@@ -56,9 +56,9 @@ class Recorder:
         """Remember the percentage."""
         self.percents.append(percent)
 
-    def failed(self, last_words: tuple[str, ...]) -> None:
+    def failed(self, script_tail: tuple[str, ...]) -> None:
         """Remember the lines."""
-        self.last_words = last_words
+        self.script_tail = script_tail
 
 
 def _packer(lines: list[str], status: int) -> Command:
@@ -74,7 +74,7 @@ def _packer(lines: list[str], status: int) -> Command:
 
 def _bake(command: Command, log: Path, view: Recorder, *, scripts: tuple[str, ...] = SCRIPTS) -> Progress:
     def percent(_ami: str) -> int:
-        (log.parent / "asked").touch()
+        (log.parent / "queried").touch()
         return 40
 
     return bake(command, scripts=scripts, log=log, view=view, percent=percent, poll_s=0.05)
@@ -84,8 +84,8 @@ def test_a_good_build_is_followed_to_its_amis(tmp_path: Path) -> None:
     """The view sees each step once, the snapshot is watched, and the log has every line."""
     view, log = Recorder(), tmp_path / "logs" / "b.log"
 
-    # EC2 takes minutes; here until somebody has asked how far it is.
-    progress = _bake(_packer([*GOOD[:-1], f"UNTIL {log.parent / 'asked'}", GOOD[-1]], 0), log, view)
+    # EC2 takes minutes; here until its progress has been queried.
+    progress = _bake(_packer([*GOOD[:-1], f"UNTIL {log.parent / 'queried'}", GOOD[-1]], 0), log, view)
 
     assert progress.amis == {"ap-northeast-2": "ami-0123456789abcdef0"}
     assert view.titles == ["launching the builder", "step 1 of 2: update-system", "making the AMI"]
@@ -120,8 +120,8 @@ def test_no_secret_of_packer_s_output_reaches_the_log_or_the_error(tmp_path: Pat
     with pytest.raises(BuildError) as caught:
         _bake(_packer(lines, 1), tmp_path / "b.log", view)
 
-    assert "5ec2e7" not in (tmp_path / "b.log").read_text() + str(caught.value) + str(view.last_words)
-    assert "curl https://h/m.pt?... failed" in view.last_words
+    assert "5ec2e7" not in (tmp_path / "b.log").read_text() + str(caught.value) + str(view.script_tail)
+    assert "curl https://h/m.pt?... failed" in view.script_tail
 
 
 def test_a_failed_build_names_step_reason_and_log(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_failed_build_names_step_reason_and_log(tmp_path: Path) -> None:
     ):
         _bake(_packer(BAD, 1), tmp_path / "b.log", view)
 
-    assert view.last_words[-1] == "no such digest"
+    assert view.script_tail[-1] == "no such digest"
 
 
 @pytest.mark.parametrize("script", TEMPLATE_SCRIPTS)
@@ -177,7 +177,7 @@ def test_an_unwritable_log_stops_before_packer_starts(tmp_path: Path) -> None:
 
 
 def test_a_log_that_fills_the_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The build ends as a failed build, so that what it had started is looked for."""
+    """The build ends as a failed build, so that what it had started is searched for."""
 
     class Full(io.StringIO):
         def write(self, _text: str) -> int:

@@ -1,4 +1,4 @@
-"""Where a builder may start, and which failures another place can mend."""
+"""Where a builder may start, and which failures another placement can avoid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.bake.packer_events import Progress, advance, parse_line
-from gpu_ami.bake.placement import Place, places, shortage
+from gpu_ami.bake.placement import Placement, placements, shortage
 from gpu_ami.bake.variables import typed
 
 CPU = {
@@ -44,8 +44,8 @@ CPU = {
     ids=["all", "no fall-backs", "spot", "spot as text", "lists as text", "lists as text too", "nothing given"],
 )
 def test_each_type_is_tried_in_every_subnet_first(changed: dict[str, Any], expected: list[tuple[str, str]]) -> None:
-    """The preferred type in another zone is closer to what was asked for than another type."""
-    assert places(typed(CPU | changed)) == tuple(Place(*each) for each in expected)
+    """The preferred type in another zone is closer to what was requested than another type."""
+    assert placements(typed(CPU | changed)) == tuple(Placement(*pair) for pair in expected)
 
 
 @pytest.mark.parametrize(
@@ -60,14 +60,14 @@ def test_a_fall_back_of_another_kind_is_left_out(first: str, kept: list[str]) ->
     mixed = ["m7i.4xlarge", "g6.xlarge", "p4d.24xlarge", "c7gn.4xlarge", "gr6.4xlarge"]
     values = {"subnet_id": "s", "instance_type": first, "fallback_instance_types": mixed}
 
-    assert [place.instance_type for place in places(typed(values))] == [first, *kept]
+    assert [placement.instance_type for placement in placements(typed(values))] == [first, *kept]
 
 
 def test_a_place_says_how_to_get_there() -> None:
-    """As variables for Packer and as words for people; a Spot builder's type is EC2's to pick."""
-    assert Place("s", "t").variables == {"subnet_id": "s", "instance_type": "t"}
-    assert Place("s").variables == {"subnet_id": "s"}
-    assert (str(Place("s", "t")), str(Place("s"))) == ("t in s", "a Spot builder in s")
+    """As variables for Packer and as text for people; a Spot builder's type is EC2's to pick."""
+    assert Placement("s", "t").variables == {"subnet_id": "s", "instance_type": "t"}
+    assert Placement("s").variables == {"subnet_id": "s"}
+    assert (str(Placement("s", "t")), str(Placement("s"))) == ("t in s", "a Spot builder in s")
 
 
 def _progress(*lines: str) -> Progress:
@@ -85,14 +85,14 @@ CLEANING = "1,,ui,say,==> amazon-ebs.gpu: Cleaning up any extra volumes..."
 _COMMA = "%!(PACKER_COMMA)"
 
 
-def _refused(code: str, words: str, status: int = 400) -> str:
+def _refused(code: str, message: str, status: int = 400) -> str:
     http = f"https response error StatusCode: {status}, RequestID: r"
-    api = f"operation error EC2: RunInstances, {http}, api error {code}: {words}"
+    api = f"operation error EC2: RunInstances, {http}, api error {code}: {message}"
     return f"1,amazon-ebs.gpu,error,Error launching source instance: {api}".replace(", ", f"{_COMMA} ")
 
 
-def _fleet(words: str) -> str:
-    return f"1,amazon-ebs.gpu,error,Error waiting for fleet request (fleet-1) to become ready:{words}"
+def _fleet(message: str) -> str:
+    return f"1,amazon-ebs.gpu,error,Error waiting for fleet request (fleet-1) to become ready:{message}"
 
 
 SHORTAGES = {
@@ -128,7 +128,7 @@ SHORTAGES = {
     ("code", "first", "error"), [(code, *case) for code, cases in SHORTAGES.items() for case in cases]
 )
 def test_a_lack_of_room_is_told_from_packers_words(code: str, first: str, error: str) -> None:
-    """Of a Spot request the plugin prints EC2's words only, of an instance the code as well."""
+    """Of a Spot request the plugin prints EC2's message only, of an instance the code as well."""
     assert shortage(_progress(first, error, CLEANING)) == code
 
 

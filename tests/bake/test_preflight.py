@@ -55,7 +55,7 @@ def values_of(account: DemoAccount, **changed: Any) -> dict[str, Any]:
     } | changed
 
 
-def looked(access: Access, account: DemoAccount, expected: str | None = None, **changed: Any) -> dict[str, Check]:
+def checks_of(access: Access, account: DemoAccount, expected: str | None = None, **changed: Any) -> dict[str, Check]:
     """Return every check by name."""
     found = run_checks(access, typed(values_of(account, **changed)), account=expected, sandbox=True)
     checks = {check.check: check for check in found}
@@ -71,7 +71,7 @@ def bad(checks: dict[str, Check]) -> list[str]:
 def test_everything_is_found_in_the_demo_account(local_aws: Sandbox) -> None:
     """The details are what a person compares with what they meant."""
     account = local_aws.account
-    checks = looked(local_aws.access, account, account.account_id)
+    checks = checks_of(local_aws.access, account, account.account_id)
 
     assert list(checks) == NAMES
     assert {name: check.status for name, check in checks.items() if check.status != "ok"} == {}
@@ -84,11 +84,11 @@ def test_everything_is_found_in_the_demo_account(local_aws: Sandbox) -> None:
 
 
 def test_nothing_is_changed_and_nothing_asked_twice(local_aws: Sandbox) -> None:
-    """A preflight only looks; dry runs are its only verbs, and shared facts are looked up once."""
+    """A preflight only reads; dry runs are its only verbs, and shared answers are queried once."""
     gate = local_aws.gate
     assert gate is not None
     before = len(gate.calls)
-    looked(local_aws.access, local_aws.account)
+    checks_of(local_aws.access, local_aws.account)
     calls = gate.calls[before:]
 
     verbs = [
@@ -126,7 +126,7 @@ def test_each_missing_input_is_named_with_its_fix(
     local_aws: Sandbox, changed: dict[str, Any], check: str, detail: str
 ) -> None:
     """One wrong input fails one check; the others still say what they found, or what they wait for."""
-    checks = looked(local_aws.access, local_aws.account, **changed)
+    checks = checks_of(local_aws.access, local_aws.account, **changed)
 
     assert bad(checks) == [check]
     assert detail in checks[check].detail
@@ -149,7 +149,7 @@ def test_what_the_builders_role_may_not_read_is_named_too(
     local_aws: Sandbox, changed: dict[str, Any], names: list[str], detail: str
 ) -> None:
     """A role that is limited to one repository or bucket cannot read another one, even where it exists."""
-    checks = looked(local_aws.access, local_aws.account, **changed)
+    checks = checks_of(local_aws.access, local_aws.account, **changed)
 
     assert bad(checks) == names
     assert detail in checks[names[1]].detail
@@ -157,7 +157,7 @@ def test_what_the_builders_role_may_not_read_is_named_too(
 
 def test_an_address_that_is_no_repository_fails_where_it_is_needed(local_aws: Sandbox) -> None:
     """Image and login hang on it, and the disk waits for the image."""
-    checks = looked(local_aws.access, local_aws.account, ecr_repository_url="docker.io/library/x")
+    checks = checks_of(local_aws.access, local_aws.account, ecr_repository_url="docker.io/library/x")
 
     assert bad(checks) == ["ECR login", "instance profile", "container image"]
     assert len(failed(list(checks.values()))) == 3
@@ -167,7 +167,7 @@ def test_an_address_that_is_no_repository_fails_where_it_is_needed(local_aws: Sa
 def test_optional_inputs_may_be_left_out(local_aws: Sandbox) -> None:
     """No bucket is fine (skip), no group and no profile mean temporary ones, which need permissions of their own."""
     changed = {"models_s3_bucket": "", "security_group_id": "", "iam_instance_profile": ""}
-    checks = looked(local_aws.access, local_aws.account, **changed)
+    checks = checks_of(local_aws.access, local_aws.account, **changed)
 
     assert bad(checks) == []
     assert checks["models"].status == "skip"
@@ -180,7 +180,7 @@ def test_optional_inputs_may_be_left_out(local_aws: Sandbox) -> None:
 
 def test_a_tunnel_asks_for_more(local_aws: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions need permissions of the caller and of the builder, whose role here has none."""
-    checks = looked(local_aws.access, local_aws.account, ssh_interface="session_manager")
+    checks = checks_of(local_aws.access, local_aws.account, ssh_interface="session_manager")
 
     assert checks["permissions: session"].status == "ok"
     assert bad(checks) == ["instance profile"]
@@ -189,7 +189,7 @@ def test_a_tunnel_asks_for_more(local_aws: Sandbox, monkeypatch: pytest.MonkeyPa
 
 def test_the_wrong_account_fails(local_aws: Sandbox) -> None:
     """A build in somebody else's account is paid by them and found by nobody."""
-    check = looked(local_aws.access, local_aws.account, "999999999999")["credentials"]
+    check = checks_of(local_aws.access, local_aws.account, "999999999999")["credentials"]
 
     assert (check.status, "999999999999" in check.detail) == ("fail", True)
 
@@ -197,7 +197,7 @@ def test_the_wrong_account_fails(local_aws: Sandbox) -> None:
 def test_a_wrong_type_of_variable_is_bad_usage(local_aws: Sandbox) -> None:
     """Not a failed check: Packer would not even start."""
     with pytest.raises(UsageError, match="volume_size_gib"):
-        looked(local_aws.access, local_aws.account, volume_size_gib="big")
+        checks_of(local_aws.access, local_aws.account, volume_size_gib="big")
 
 
 def test_without_credentials_nothing_else_is_asked(local_aws: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,13 +209,13 @@ def test_without_credentials_nothing_else_is_asked(local_aws: Sandbox, monkeypat
 
     monkeypatch.setattr(lookups, "identify", refuse)
 
-    checks = looked(local_aws.access, local_aws.account)
+    checks = checks_of(local_aws.access, local_aws.account)
 
     assert bad(checks) == ["credentials"]
     assert checks["credentials"].detail == "No AWS credentials to say whose credentials these are"
     assert failed(list(checks.values())) == [checks["credentials"]]
     assert {name: check.detail for name, check in checks.items() if check.status == "ok" and name != "clock"} == {}
-    assert checks["network"].detail == "not looked at: mend credentials first"
+    assert checks["network"].detail == "not checked: fix credentials first"
 
 
 def test_a_root_user_may_everything(local_aws: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,13 +223,13 @@ def test_a_root_user_may_everything(local_aws: Sandbox, monkeypatch: pytest.Monk
     root = Identity(local_aws.account.account_id, f"arn:aws:iam::{local_aws.account.account_id}:root")
     monkeypatch.setattr(lookups, "identify", lambda _access: root)
 
-    checks = looked(local_aws.access, local_aws.account)
+    checks = checks_of(local_aws.access, local_aws.account)
 
     assert (checks["credentials"].status, checks["permissions"].status) == ("warn", "ok")
 
 
 def test_a_type_of_no_known_quota_is_skipped(local_aws: Sandbox) -> None:
     """Said, not passed over."""
-    check = looked(local_aws.access, local_aws.account, instance_type="inf2.xlarge")["vCPU quota"]
+    check = checks_of(local_aws.access, local_aws.account, instance_type="inf2.xlarge")["vCPU quota"]
 
     assert (check.status, "no on-demand quota for inf2.xlarge" in check.detail) == ("skip", True)

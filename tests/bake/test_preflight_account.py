@@ -14,7 +14,7 @@ from gpu_ami.bake.preflight import Check, failed, remarks, run_checks
 from gpu_ami.bake.variables import typed
 from gpu_ami_sandbox.aws.quotas import set_quota
 from tests.bake.conftest import REGION, World
-from tests.bake.test_preflight import bad, looked, values_of
+from tests.bake.test_preflight import bad, checks_of, values_of
 
 ALLOW_ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
 
@@ -90,11 +90,11 @@ def no_role(world: World) -> None:
 def test_an_account_without_it_fails_the_check(
     world: World, spoil: Callable[[World], None], names: list[str], detail: str
 ) -> None:
-    """Each was green before: the account is what the check looks at."""
-    assert bad(looked(world.access, world.account)) == []
+    """Each was green before: the account is what is checked."""
+    assert bad(checks_of(world.access, world.account)) == []
     spoil(world)
 
-    checks = looked(world.access, world.account)
+    checks = checks_of(world.access, world.account)
 
     assert bad(checks) == names
     assert detail in checks[names[0]].detail
@@ -108,7 +108,7 @@ def test_endpoints_do_instead_of_the_internet(world: World) -> None:
     subnet = ec2.create_subnet(VpcId=world.account.vpc_id, CidrBlock="10.20.2.0/24", AvailabilityZone=f"{REGION}b")[
         "Subnet"
     ]["SubnetId"]
-    checks = looked(world.access, world.account, subnet_id=subnet)
+    checks = checks_of(world.access, world.account, subnet_id=subnet)
     assert "main route table" in checks["network"].detail
     assert checks["network"].status == "fail"
     table = ec2.describe_route_tables(
@@ -129,7 +129,7 @@ def test_endpoints_do_instead_of_the_internet(world: World) -> None:
         RouteTableIds=[table],
     )
 
-    check = looked(world.access, world.account, subnet_id=subnet)["network"]
+    check = checks_of(world.access, world.account, subnet_id=subnet)["network"]
 
     assert (check.status, "endpoints for ecr.api, ecr.dkr, s3" in check.detail) == ("ok", True)
 
@@ -143,8 +143,8 @@ def test_a_nat_gateway_is_a_way_out(world: World) -> None:
     ec2.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", NatGatewayId=nat["NatGatewayId"])
     ec2.associate_route_table(RouteTableId=table, SubnetId=private)
 
-    through = looked(world.access, world.account, subnet_id=private, ssh_interface="private_ip")["network"]
-    public = looked(world.access, world.account, subnet_id=private, ssh_host=None)["network"]
+    through = checks_of(world.access, world.account, subnet_id=private, ssh_interface="private_ip")["network"]
+    public = checks_of(world.access, world.account, subnet_id=private, ssh_host=None)["network"]
 
     assert (through.status, nat["NatGatewayId"] in through.detail) == ("ok", True)
     assert (public.status, "cannot reach a public address" in public.detail) == ("fail", True)
@@ -158,7 +158,7 @@ def test_each_fall_back_has_its_own_line_and_only_warns(world: World) -> None:
     ]["SubnetId"]
     gone = "subnet-0123456789abcdef0"
 
-    checks = looked(
+    checks = checks_of(
         world.access,
         world.account,
         fallback_subnet_ids=[other, gone],
@@ -173,7 +173,7 @@ def test_each_fall_back_has_its_own_line_and_only_warns(world: World) -> None:
 
 
 def test_ssh_is_looked_at_where_packer_comes_in_by_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A named group, no stand-in: the demo's group lets nothing in, then somebody else, then this machine."""
+    """A named group, no guest: the demo's group lets nothing in, then somebody else, then this machine."""
     monkeypatch.setattr(vpc, "public_address", lambda: "203.0.113.7")
     group = world.account.security_group_id
     ec2 = world.client("ec2")
@@ -203,7 +203,7 @@ def test_a_group_of_another_network_fails(world: World) -> None:
     vpc = ec2.create_vpc(CidrBlock="10.30.0.0/16")["Vpc"]["VpcId"]
     group = ec2.create_security_group(GroupName="g", Description="g", VpcId=vpc)["GroupId"]
 
-    check = looked(world.access, world.account, security_group_id=group)["security group"]
+    check = checks_of(world.access, world.account, security_group_id=group)["security group"]
 
     assert (check.status, f"{group} is in {vpc}" in check.detail) == ("fail", True)
 
@@ -220,7 +220,7 @@ def test_what_runs_already_counts_against_the_quota(world: World) -> None:
     used = 4 * sum(len(group["Instances"]) for group in running["Reservations"])
     set_quota(world.account.account_id, REGION, "L-DB2E81BA", used + 3)
 
-    check = looked(world.access, world.account, instance_type="g5.xlarge")["vCPU quota"]
+    check = checks_of(world.access, world.account, instance_type="g5.xlarge")["vCPU quota"]
 
     assert used
     assert (check.status, f"3 of {used + 3} vCPUs left for 4" in check.detail) == ("fail", True)
@@ -231,9 +231,9 @@ def test_a_spot_builder_has_its_own_quota_and_permissions(world: World) -> None:
     """One quota per class: none left is a failure, too little for one of several types a warning."""
     spot: dict[str, Any] = {"spot": True, "spot_instance_types": ["c7i.4xlarge", "c7i.large"]}
     set_quota(world.account.account_id, REGION, "L-34B43A08", 8.0)
-    some = looked(world.access, world.account, **spot)
+    some = checks_of(world.access, world.account, **spot)
     set_quota(world.account.account_id, REGION, "L-34B43A08", 0.0)
-    none = looked(world.access, world.account, **spot)
+    none = checks_of(world.access, world.account, **spot)
 
     assert (some["vCPU quota"].status, none["vCPU quota"].status) == ("warn", "fail")
     assert some["permissions: builder"].detail.startswith("all 9 actions")
@@ -274,7 +274,7 @@ def test_a_key_of_ones_own_must_let_auto_scaling_in(
     if refused is not None:
         world.aws.gate.deny(refused)
 
-    check = looked(world.access, world.account, kms_key_id=arn)["encryption key"]
+    check = checks_of(world.access, world.account, kms_key_id=arn)["encryption key"]
 
     assert check.status == status
     assert arn in check.detail
@@ -286,9 +286,9 @@ def test_a_key_must_be_usable(world: World) -> None:
     kms = world.client("kms")
     made = kms.create_key(Policy=_key_policy(AUTO_SCALING))["KeyMetadata"]
     arn = made["Arn"]
-    usable = looked(world.access, world.account, kms_key_id=arn)
+    usable = checks_of(world.access, world.account, kms_key_id=arn)
     kms.disable_key(KeyId=made["KeyId"])
-    disabled = looked(world.access, world.account, kms_key_id=arn)["encryption key"]
+    disabled = checks_of(world.access, world.account, kms_key_id=arn)["encryption key"]
 
     assert usable["encryption key"].detail == arn
     assert usable["permissions: key"].status == "ok"
@@ -301,10 +301,10 @@ def test_an_ami_of_nobodys_is_not_started_from(world: World) -> None:
     foreign = world.account.live_ami_id
     world.client("ssm").put_parameter(Name="/mine/ami", Value=foreign, Type="String")
 
-    by_parameter = looked(world.access, world.account, base_ami_parameter="/mine/ami")["base AMI"]
-    said = looked(world.access, world.account, source_ami=foreign)["base AMI"]
+    by_parameter = checks_of(world.access, world.account, base_ami_parameter="/mine/ami")["base AMI"]
+    said = checks_of(world.access, world.account, source_ami=foreign)["base AMI"]
     ec2.disable_image(ImageId=foreign)
-    disabled = looked(world.access, world.account, source_ami=foreign)["base AMI"]
+    disabled = checks_of(world.access, world.account, source_ami=foreign)["base AMI"]
 
     assert (by_parameter.status, "not to Amazon" in by_parameter.detail) == ("fail", True)
     assert (said.status, "as source_ami says" in said.detail) == ("ok", True)
@@ -320,7 +320,7 @@ def test_a_clock_that_is_off_is_the_answer_to_every_other_refusal(
     monkeypatch.setattr(clock.ahead, "__defaults__", (clock._now,))
     world.aws.gate.fail("SignatureDoesNotMatch", action="GetCallerIdentity", status=403)
 
-    checks = looked(world.access, world.account)
+    checks = checks_of(world.access, world.account)
 
     assert checks["credentials"].status == "fail"
     assert (checks["clock"].status, "360 s ahead" in checks["clock"].detail) == ("fail", True)
@@ -330,8 +330,8 @@ def test_a_clock_that_is_off_is_the_answer_to_every_other_refusal(
 
 
 def test_a_role_that_may_everything_is_all_green(world: World) -> None:
-    """Its path is part of its ARN, and IAM is asked for that."""
-    checks = looked(world.as_role(ALLOW_ALL), world.account)
+    """Its path is part of its ARN, and IAM simulates that."""
+    checks = checks_of(world.as_role(ALLOW_ALL), world.account)
 
     assert {name: check.detail for name, check in checks.items() if check.status != "ok"} == {}
 
@@ -349,7 +349,7 @@ def test_a_role_that_may_everything_is_all_green(world: World) -> None:
 )
 def test_a_denied_action_is_named(world: World, action: str, check: str) -> None:
     """By the very document that denies it, before anything is started."""
-    checks = looked(world.as_role(ALLOW_ALL, deny(action)), world.account)
+    checks = checks_of(world.as_role(ALLOW_ALL, deny(action)), world.account)
 
     assert check in bad(checks)
     assert action in checks[check].detail
@@ -359,9 +359,9 @@ def test_a_denied_action_is_named(world: World, action: str, check: str) -> None
 
 @pytest.mark.parametrize("action", ["ec2:CreateKeyPair", "ec2:RunInstances", "ec2:DescribeVolumes", "iam:PassRole"])
 def test_without_leave_to_simulate_dry_runs_answer(world: World, action: str) -> None:
-    """Most people may not ask IAM; EC2 tells them all the same, and PassRole as part of the launch."""
+    """Most people may not query IAM; EC2 tells them all the same, and PassRole as part of the launch."""
     no_iam = deny("iam:SimulatePrincipalPolicy", "iam:GetRole")
-    checks = looked(world.as_role(ALLOW_ALL, no_iam, deny(action)), world.account)
+    checks = checks_of(world.as_role(ALLOW_ALL, no_iam, deny(action)), world.account)
 
     (name,) = bad(checks)
     assert name in ("permissions: builder", "permissions: look-ups")
@@ -373,7 +373,7 @@ def test_without_leave_to_simulate_dry_runs_answer(world: World, action: str) ->
 
 def test_what_no_dry_run_can_tell_is_said(world: World) -> None:
     """Never counted as allowed."""
-    checks = looked(world.as_role(ALLOW_ALL, deny("iam:SimulatePrincipalPolicy")), world.account)
+    checks = checks_of(world.as_role(ALLOW_ALL, deny("iam:SimulatePrincipalPolicy")), world.account)
 
     assert bad(checks) == []
     assert "tried as dry runs" in checks["permissions: look-ups"].detail
@@ -400,8 +400,8 @@ def test_what_no_dry_run_can_tell_is_said(world: World) -> None:
 def test_a_look_that_is_denied_is_a_failed_check(
     world: World, action: str, names: list[str], is_blocking: bool
 ) -> None:
-    """Nothing is assumed to be fine because nobody could look; a build stops only where it would have to look too."""
-    checks = looked(world.as_role(ALLOW_ALL, deny(action)), world.account)
+    """What could not be checked is not assumed to be fine; a build stops only where it makes the same call itself."""
+    checks = checks_of(world.as_role(ALLOW_ALL, deny(action)), world.account)
 
     failing = [name for name in bad(checks) if not name.startswith("permissions")]
     assert failing == names
@@ -444,15 +444,15 @@ def bound_to_tags(*more: str) -> list[dict[str, Any]]:
 
 
 def test_a_role_that_is_bound_to_tags_is_simulated_with_them(world: World) -> None:
-    """IAM is asked about what the bake would make, with the tags that it would give it."""
-    checks = looked(world.as_role(*bound_to_tags("iam:SimulatePrincipalPolicy")), world.account)
+    """IAM simulates what the bake would make, with the tags that it would give it."""
+    checks = checks_of(world.as_role(*bound_to_tags("iam:SimulatePrincipalPolicy")), world.account)
 
     assert {name: check.detail for name, check in checks.items() if check.status != "ok"} == {}
 
 
 def test_a_dry_run_on_nothing_denies_only_what_is_denied_outright(world: World) -> None:
     """What is not there has no tags: such a role is refused on it, and bakes all the same."""
-    checks = looked(world.as_role(*bound_to_tags()), world.account)
+    checks = checks_of(world.as_role(*bound_to_tags()), world.account)
 
     assert bad(checks) == []
     builder = checks["permissions: builder"]
@@ -467,7 +467,7 @@ def test_a_condition_on_something_else_is_a_doubt(world: World) -> None:
     strange = {"Effect": "Allow", "Action": "ec2:CreateImage", "Resource": "*", "Condition": {"Bool": {"x:y": "true"}}}
     everything_else = {"Effect": "Allow", "NotAction": "ec2:CreateImage", "Resource": "*"}
 
-    check = looked(world.as_role(everything_else, strange), world.account)["permissions: AMI"]
+    check = checks_of(world.as_role(everything_else, strange), world.account)["permissions: AMI"]
 
     assert (check.status, check.detail) == ("warn", "5 of 6 allowed, simulated by IAM; not known: ec2:CreateImage")
 
@@ -483,7 +483,7 @@ def test_a_spot_bake_needs_to_tag_after_the_launch(world: World, kind: str) -> N
     }
     access = world.as_role(ALLOW_ALL, late)
 
-    checks = {spot: looked(access, world.account, spot=spot)["permissions: builder"] for spot in (False, True)}
+    checks = {spot: checks_of(access, world.account, spot=spot)["permissions: builder"] for spot in (False, True)}
 
     assert checks[False].status == "ok"
     assert (checks[True].status, checks[True].detail) == ("fail", "denied: ec2:CreateTags")

@@ -76,7 +76,7 @@ def test_the_live_view_shows_done_running_and_said() -> None:
 
 
 def test_a_failed_scripts_last_words_stay_on_the_screen() -> None:
-    """They are the reason; the log's path alone would send everybody looking."""
+    """They are the reason; the log's path alone would send everybody searching."""
     plain = io.StringIO()
     PlainView(Console(err=plain)).failed(("no such digest",))
 

@@ -32,7 +32,7 @@ PACKER = Path(__file__).parents[2] / "packer"
     ],
 )
 def test_queries_and_named_secrets_are_taken_out(text: str, shown: str) -> None:
-    """Logs are attached to tickets; the words around stay readable."""
+    """Logs are attached to tickets; the text around them stays readable."""
     assert redact(text) == shown
 
 

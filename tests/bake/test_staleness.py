@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.bake import fingerprint
-from gpu_ami.bake.staleness import FACTS, Fact, Facts, differences
+from gpu_ami.bake.staleness import FACTS, Fact, Fingerprints, differences
 from gpu_ami.errors import UsageError
 from gpu_ami.records.tags import FINGERPRINT_PREFIX
 
-NOW = Facts({fact: f"{fact} 1" for fact in FACTS})
+NOW = Fingerprints({fact: f"{fact} 1" for fact in FACTS})
 LIVE = {f"{FINGERPRINT_PREFIX}{fact}": f"{fact} 1" for fact in FACTS}
 # The template's variables that change the image, with what of it they change.
 COUNTS = (
@@ -81,7 +81,7 @@ def test_a_look_that_fails_is_a_difference_with_its_reason(fact: Fact) -> None:
     """Better one bake too many than an image that is silently old."""
     known = {name: value for name, value in NOW.values.items() if name != fact}
 
-    (found,) = differences(LIVE, Facts(known, {fact: "AWS refused."}))
+    (found,) = differences(LIVE, Fingerprints(known, {fact: "AWS refused."}))
 
     assert found.wanted is None
     assert found.detail.endswith("could not be looked up (AWS refused)")

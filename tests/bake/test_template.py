@@ -76,7 +76,7 @@ def test_json_variables_are_read_too(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_parse_names_the_place(tmp_path: Path, name: str, content: str, problem: str) -> None:
-    """A slip in a variables file is mended by its line number."""
+    """A slip in a variables file is found by its line number."""
     file = tmp_path / name
     file.write_text(content)
 
@@ -98,11 +98,11 @@ def test_given_variables_are_name_value_pairs() -> None:
     assert parse_given(["a=b=c", "d="]) == {"a": "b=c", "d": ""}
 
 
-@pytest.mark.parametrize("word", ["a", "=b", "a b=c", ""])
-def test_other_words_are_refused(word: str) -> None:
+@pytest.mark.parametrize("argument", ["a", "=b", "a b=c", ""])
+def test_other_words_are_refused(argument: str) -> None:
     """A forgotten name would silently build with the default."""
     with pytest.raises(UsageError, match="is not name=value"):
-        parse_given([word])
+        parse_given([argument])
 
 
 def test_a_template_is_parsed_once_however_many_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""`invoke validate`: what it looks at besides the programs' own checks, and what it prints."""
+"""`invoke validate`: what it checks besides the programs' own checks, and what it prints."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake.placement import places
+from gpu_ami.bake.placement import placements
 from gpu_ami.bake.variables import BASE_AMI_PARAMETER, typed
 from gpu_ami.errors import UsageError
 from tests.bake.checks.bakes import VALUES, a_bake
@@ -43,10 +43,10 @@ def test_what_is_not_set_has_the_templates_meaning() -> None:
     ],
 )
 def test_the_places_are_those_that_a_build_tries(values: dict[str, Any]) -> None:
-    """Looking at others than the build will use would prove nothing."""
+    """Checking others than the build will use would prove nothing."""
     bake = typed(VALUES | values)
 
-    tried = [(place.instance_type, place.subnet_id) for place in places(bake)]
+    tried = [(placement.instance_type, placement.subnet_id) for placement in placements(bake)]
 
     assert tried == [(name, subnet) for name in bake.instance_types for subnet in bake.subnet_ids]
 
@@ -60,7 +60,7 @@ def test_listed_downloads_are_counted(given: Any, count: int) -> None:
 
 @pytest.mark.parametrize(("given", "protected"), [("on", True), ("with-cooldown", True), ("off", False), (None, False)])
 def test_protection_counts_where_it_is_on(given: Any, protected: bool) -> None:
-    """Packer takes an AMI back that it may not protect: after a whole bake, so the right to is asked for first."""
+    """Packer takes an AMI back that it may not protect: after a whole bake, so the right to do so is checked first."""
     assert a_bake(deregistration_protection=given).is_protected is protected
 
 
@@ -87,7 +87,7 @@ def test_each_way_of_sharing_counts(name: str) -> None:
     ],
 )
 def test_a_wrong_type_is_named_with_its_value(name: str, given: Any, what: str | None) -> None:
-    """Bad usage (exit 2), before anything is asked of AWS."""
+    """Bad usage (exit 2), before any call to AWS."""
     if what is None:
         assert a_bake(**{name: given}).instance_types == ("c7i.4xlarge",)  # not read: the builder is no Spot builder
         return

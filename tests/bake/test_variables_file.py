@@ -22,8 +22,8 @@ SUBNET = "subnet-0123456789abcdef0"
 
 def planned(text: str | None, **values: str) -> Plan:
     """Return the plan for *text* with *values* from a flag."""
-    wanted = {name: (value, "a flag") for name, value in values.items()}
-    return variables_file.plan(FILE, text, EXAMPLE, wanted, DEFAULTS, source="the file")
+    chosen = {name: (value, "a flag") for name, value in values.items()}
+    return variables_file.plan(FILE, text, EXAMPLE, chosen, DEFAULTS, source="the file")
 
 
 def read(tmp_path: Path, text: str) -> dict[str, Any]:
@@ -47,13 +47,13 @@ def test_a_new_file_is_the_example_filled_in(tmp_path: Path) -> None:
 
 
 def test_hand_edits_and_comments_stay(tmp_path: Path) -> None:
-    """The file is the user's: only the value that was asked for moves, in its place."""
+    """The file is the user's: only the requested value changes, where it is."""
     text = f'# mine\nimage_tag   = "v7" # pin\r\nsubnet_id = "subnet-11111111"\necr_repository_url = "{REPOSITORY}"'
 
     plan = planned(text, subnet_id=SUBNET)
 
     assert plan.after == text.replace("subnet-11111111", SUBNET)
-    assert [each.name for each in plan.replaced] == ["subnet_id"]
+    assert [setting.name for setting in plan.replaced] == ["subnet_id"]
 
 
 def test_a_value_of_the_example_is_nobodys_own() -> None:
@@ -61,7 +61,7 @@ def test_a_value_of_the_example_is_nobodys_own() -> None:
     plan = planned(EXAMPLE, ecr_repository_url=REPOSITORY, subnet_id=SUBNET)
 
     assert plan.replaced == ()
-    assert {each.name: each.old for each in plan.settings}["subnet_id"] == "subnet-0abc123def456789a"
+    assert {setting.name: setting.old for setting in plan.settings}["subnet_id"] == "subnet-0abc123def456789a"
 
 
 def test_what_is_right_already_changes_nothing() -> None:
@@ -72,7 +72,7 @@ def test_what_is_right_already_changes_nothing() -> None:
 
     assert not second.changed
     assert second.diff("x") == ""
-    assert all(not each.changed for each in second.settings)
+    assert all(not setting.changed for setting in second.settings)
 
 
 def test_the_diff_names_the_file_and_the_values() -> None:

@@ -75,12 +75,12 @@ def test_packer_is_started_again_where_there_is_room(scene: tuple[Bench, str]) -
 
 
 def test_without_room_anywhere_the_build_fails_with_what_to_do(scene: tuple[Bench, str]) -> None:
-    """The last line has to help: which places, and what would make more of them."""
+    """The last line has to help: which placements, and what would make more of them."""
     here, _ = scene
     here.gate.fail("Unsupported", action="RunInstances")
 
     with pytest.raises(
-        BuildError, match=r"No room for the builder in any of 2 places: add fallback_subnet_ids"
+        BuildError, match=r"No room for the builder in any of 2 placements: add fallback_subnet_ids"
     ) as caught:
         here.build('fallback_instance_types=["m7i.4xlarge"]')
 

@@ -102,13 +102,13 @@ class Box:
         binds += ["--ro-bind-try", "/etc/alternatives", "/etc/alternatives"]
         # The test server's Python, where it is not the system's own.
         binds += [] if python.startswith("/usr") else ["--ro-bind", python, "/python"]
-        words = [bwrap, "--unshare-all", "--new-session", "--clearenv", "--die-with-parent", "--uid", "0", "--gid", "0"]
-        words += [*binds, "--proc", "/proc", "--dev", "/dev", "--chdir", "/root"]
-        words += ["--tmpfs", mounted] if mounted else []
+        arguments = [bwrap, "--unshare-all", "--new-session", "--clearenv", "--die-with-parent"]
+        arguments += ["--uid", "0", "--gid", "0", *binds, "--proc", "/proc", "--dev", "/dev", "--chdir", "/root"]
+        arguments += ["--tmpfs", mounted] if mounted else []
         for name, value in {"PATH": "/fakes:/usr/bin:/usr/sbin:/python/bin", "HOME": "/root", **(env or {})}.items():
-            words += ["--setenv", name, value]
+            arguments += ["--setenv", name, value]
         done = subprocess.run(
-            [*words, "bash", "-c", code],
+            [*arguments, "bash", "-c", code],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

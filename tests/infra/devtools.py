@@ -83,9 +83,9 @@ def _build(tool: GoTool, go: Path, folder: Path) -> None:
     (folder / "go.mod").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "go.sum").write_text("".join(f"{line}\n" for line in tool.sums), encoding="utf-8")
     target = folder / "bin" / executable(tool.name)
-    words = ("build", "-mod=mod", "-trimpath", "-o", str(target), f"{tool.module}/{tool.package}".rstrip("/"))
+    arguments = ("build", "-mod=mod", "-trimpath", "-o", str(target), f"{tool.module}/{tool.package}".rstrip("/"))
     env = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false"}
-    done = run(Command((str(go), *words), cwd=folder, env=env), timeout_s=_BUILT_WITHIN_S)
+    done = run(Command((str(go), *arguments), cwd=folder, env=env), timeout_s=_BUILT_WITHIN_S)
     assert done.returncode == 0, done.stderr
 
 
@@ -99,5 +99,5 @@ def program(name: str) -> Path:
 
 
 if __name__ == "__main__":
-    # `python -m tests.infra.devtools PROGRAM WORDS…`
+    # `python -m tests.infra.devtools PROGRAM ARGUMENTS…`
     become((str(program(sys.argv[1])), *sys.argv[2:]))

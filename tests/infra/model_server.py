@@ -9,7 +9,7 @@ Usage: python3 model_server.py FOLDER LOG. What a request gets depends on the fi
     /slow/NAME   the file, 64 KiB every 0.1 s per connection
     /wrong/NAME  other bytes than the file's
     /gone/NAME   404
-    /whole/NAME  the file, whatever range is asked for
+    /whole/NAME  the file, whatever range is requested
 
 A request for the first byte alone (how large is it?) is answered as /ok would, and is not counted.
 """
@@ -30,28 +30,28 @@ class Handler(BaseHTTPRequestHandler):
     """Answers GET."""
 
     def do_GET(self) -> None:
-        """Serve one file in the manner that the path asks for."""
+        """Serve one file in the manner that the path requests."""
         manner, _, name = self.path.partition("?")[0].strip("/").partition("/")
-        asked = self.headers.get("Range", "-")
+        requested = self.headers.get("Range", "-")
         with LOG.open("a") as log:
-            log.write(f"{self.path} {asked}\n")
+            log.write(f"{self.path} {requested}\n")
         if manner in ("stubborn", "whole"):
-            asked = "-" if asked != "bytes=0-0" else "probe"
+            requested = "-" if requested != "bytes=0-0" else "probe"
         if manner == "gone":
             return self.send_error(404)
         content = (FOLDER / name).read_bytes()
-        if asked == "bytes=0-0":
+        if requested == "bytes=0-0":
             return self.send_first_byte(content)
-        SEEN[self.path] += asked != "probe"
+        SEEN[self.path] += requested != "probe"
         if manner == "busy" and SEEN[self.path] <= 2:
             return self.send_error(503)
-        return self.send_rest(manner, content, asked)
+        return self.send_rest(manner, content, requested)
 
-    def send_rest(self, manner: str, content: bytes, asked: str) -> None:
-        """Send *content* from the byte on that was *asked* for."""
+    def send_rest(self, manner: str, content: bytes, requested: str) -> None:
+        """Send *content* from the first byte of *requested*, a Range header, on."""
         if manner == "wrong":
             content = bytes(reversed(content))
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked.startswith("bytes=") else 0
+        start = int(requested.removeprefix("bytes=").rstrip("-")) if requested.startswith("bytes=") else 0
         if start and start >= len(content):
             return self.send_error(416)
         self.send_response(206 if start else 200)

@@ -62,9 +62,9 @@ def planned_roles(access: Access, folder: Path, family: str = "gpu-batch", more:
     tools = terraform_tools()
     env = access.child_environment({"CHECKPOINT_DISABLE": "1"})
     mirror = [f"-plugin-dir={tools.provider_mirror}"] if tools.provider_mirror else []
-    for words in (("init", "-input=false", *mirror), ("plan", "-input=false", "-out=plan"), ("show", "-json", "plan")):
+    for step in (("init", "-input=false", *mirror), ("plan", "-input=false", "-out=plan"), ("show", "-json", "plan")):
         done = subprocess.run(
-            [str(tools.terraform.path), *words],
+            [str(tools.terraform.path), *step],
             cwd=folder,
             env={**env, "PATH": os.environ["PATH"]},
             capture_output=True,

@@ -23,11 +23,11 @@ BATCH = "ECS_CLUSTER=AWSBatch-x\nECS_DISABLE_IMAGE_CLEANUP=false\nECS_IMAGE_MINI
 def script(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The shell part, as Terraform renders it."""
     settings = '{ECS_DISABLE_IMAGE_CLEANUP = "true", ECS_INSTANCE_ATTRIBUTES = "{\\"tier\\":\\"$gpu`x`\\"}"}'
-    asked = f'jsonencode(templatefile("{TEMPLATE}", {{settings = {settings}}}))\n'
+    expression = f'jsonencode(templatefile("{TEMPLATE}", {{settings = {settings}}}))\n'
     terraform = str(terraform_tools().terraform.path)
     folder = tmp_path_factory.mktemp("console")
     done = subprocess.run(
-        [terraform, "console"], input=asked, cwd=folder, capture_output=True, encoding="utf-8", check=True
+        [terraform, "console"], input=expression, cwd=folder, capture_output=True, encoding="utf-8", check=True
     )
     (part,) = parts(email.message_from_string(json.loads(json.loads(done.stdout))))
     return part
@@ -73,6 +73,6 @@ def test_the_script_is_a_script(script: str, tmp_path: Path) -> None:
 
     assert script.startswith("#!/bin/bash\n# ")
     assert "set -euo pipefail" in script
-    for words in ((str(beside / "shellcheck"),), (str(beside / "shfmt"), "-d", "-i", "2", "-ci")):
-        done = subprocess.run([*words, str(file)], capture_output=True, text=True, check=False)
+    for command in ((str(beside / "shellcheck"),), (str(beside / "shfmt"), "-d", "-i", "2", "-ci")):
+        done = subprocess.run([*command, str(file)], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.infra.box import Box
 from tests.infra.finished import INPUTS, finish
 
-LEFTOVERS = (
+BUILD_FILES = (
     "/root/.aws/credentials",
     "/root/.docker/config.json",
     "/root/.bash_history",
@@ -47,7 +47,7 @@ KEPT = (
 def used(box: Box) -> None:
     """Bring *box* into the state before clean-up."""
     finish(box)
-    for path in LEFTOVERS:
+    for path in BUILD_FILES:
         box.write(path)
     for path in ("/etc/ssh/sshd_config", "/var/lib/docker/overlay2/layer", "/home/ec2-user/.bashrc"):
         box.write(path)
@@ -76,7 +76,7 @@ def test_cleanup_removes_the_machine_s_own_things_and_keeps_the_image_s(box: Box
     used(box)
 
     assert box.run("cleanup.sh").status == 0
-    assert [path for path in LEFTOVERS if box.path(path).exists()] == []
+    assert [path for path in BUILD_FILES if box.path(path).exists()] == []
     assert [path for path in KEPT if not box.path(path).exists()] == []
     assert box.read("/etc/machine-id") == ""
     assert box.read("/home/ec2-user/.ssh/authorized_keys") == ""

@@ -1,4 +1,4 @@
-"""The clean-up role may what the code asks for, and nothing that is not ours."""
+"""The clean-up role may do what the code calls, and nothing that is not ours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.infra.roles import ACCOUNT, BUILDS, EC2, IMAGE, INSTANCE, OURS, ROLE, ROOT, SEOUL, SNAPSHOT, TEMPLATE, may
 
 AWS = ROOT / "scripts" / "gpu_ami" / "aws"
-# What is removed or changed, by the last words of the call's name.
+# What is removed or changed, by the end of the call's name.
 RESOURCES = {
     "image": IMAGE,
     "image_deprecation": IMAGE,
@@ -27,11 +27,9 @@ RESOURCES = {
 }
 
 
-def calls(*places: str) -> set[tuple[str, str]]:
-    """Return the API calls that the code in *places* names: service and operation, in boto3's words."""
-    files = [
-        file for place in places for file in ([AWS / place] if place.endswith(".py") else (AWS / place).glob("*.py"))
-    ]
+def calls(*paths: str) -> set[tuple[str, str]]:
+    """Return the API calls that the code in *paths* names: service and operation, as boto3 names them."""
+    files = [file for path in paths for file in ([AWS / path] if path.endswith(".py") else (AWS / path).glob("*.py"))]
     text = "".join(file.read_text(encoding="utf-8") for file in files)
     services = "autoscaling|batch|ec2|ecs|iam|imagebuilder|rbin|ssm"
     return set(re.findall(rf'"({services})",\s*"([a-z]+_[a-z_]+)"', text))
@@ -65,10 +63,10 @@ def test_cleanup_may_read_whatever_it_asks(policies: dict[str, Any], service: st
     if service == "iam" and operation != "list_instance_profiles":
         resource = f"{ROLE}/packer-1" if "role" in operation else f"arn:aws:iam::{ACCOUNT}:instance-profile/packer-1"
     names = ("cleanup",) if service == "iam" else ("plan", "cleanup")
-    asked = "ssm:DescribeParameters" if operation == "describe_parameters" else action(service, operation)
+    called = "ssm:DescribeParameters" if operation == "describe_parameters" else action(service, operation)
 
     for name in names:
-        assert may(policies[name], asked, "*" if asked == "ssm:DescribeParameters" else resource), name
+        assert may(policies[name], called, "*" if called == "ssm:DescribeParameters" else resource), name
 
 
 @pytest.mark.parametrize(
@@ -78,12 +76,12 @@ def test_cleanup_changes_what_is_ours_and_nothing_else(policies: dict[str, Any],
     """The tag is the last line: whatever the code decides, another team's AMI stays."""
     resource = RESOURCES[operation.partition("_")[2]]
     sweeps = "::" not in resource.removeprefix("arn:aws:")
-    asked = action(service, operation)
+    called = action(service, operation)
 
-    assert may(policies["cleanup"], asked, resource, BUILDS if sweeps else OURS)
-    assert not may(policies["cleanup"], asked, resource)
+    assert may(policies["cleanup"], called, resource, BUILDS if sweeps else OURS)
+    assert not may(policies["cleanup"], called, resource)
     if sweeps:
-        assert not may(policies["cleanup"], asked, resource, OURS), "Batch's own instances carry this tag"
+        assert not may(policies["cleanup"], called, resource, OURS), "Batch's own instances carry this tag"
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_busy_server_is_asked_again(box: Box) -> None:
 
 
 def test_missing_url_gives_up_after_the_attempts_and_names_file_and_server(box: Box) -> None:
-    """The log line must be enough to mend the list of models."""
+    """The log line must be enough to fix the list of models."""
     result = download(box, "gone", DOWNLOAD_ATTEMPTS="2")
 
     assert result.status == 1
@@ -146,7 +146,7 @@ wait_for_downloads
 """
     result = with_server(box, code, DOWNLOAD_ATTEMPTS="1")
 
-    assert "curl --config -" in result.said, "the process list was looked at"
+    assert "curl --config -" in result.said, "the process list was read"
     assert "from http://127.0.0.1:8080/gone/1.pt" in result.said
     assert "5ec2e7" not in result.said
     assert any(secret in line for line in requests(box))

@@ -40,11 +40,11 @@ TEXTS = [
 ]
 
 
-def _terraform(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def _terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
     program = str(terraform_tools().terraform.path)
     return subprocess.run(
-        [program, *words], cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False
+        [program, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -62,7 +62,7 @@ def test_what_terraform_reads_is_read_and_what_it_refuses_is_refused(tmp_path: P
 
 
 def test_a_quoted_string_means_the_same_to_terraform(tmp_path: Path) -> None:
-    """Whatever stands in a value, nothing of it becomes code."""
+    """Whatever a value holds, nothing of it becomes code."""
     values = [
         "",
         "a",

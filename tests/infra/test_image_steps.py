@@ -26,7 +26,7 @@ esac""",
 
 @pytest.mark.parametrize(("size", "status"), [(1024, 0), (10**15, 1)], ids=["fits", "too large"])
 def test_disk_is_judged_before_the_pull(box: Box, size: int, status: int) -> None:
-    """The seed's fourth case, told with the number that mends it instead of a full disk after ten minutes."""
+    """A full disk, told with the number that fixes it instead of a full disk after ten minutes."""
     add_fakes(box)
     ecr(box, size=size)
 
@@ -49,7 +49,7 @@ def test_what_an_earlier_bake_left_needs_no_room(box: Box) -> None:
 
 
 def test_disk_check_names_an_image_that_is_not_there(box: Box) -> None:
-    """The first step that needs ECR says so in words."""
+    """The first step that needs ECR says so in one line."""
     box.fake("aws", "echo 'An error occurred (ImageNotFoundException)' >&2; exit 254")
 
     result = box.run("check-disk.sh", **INPUTS)
@@ -94,7 +94,7 @@ def test_failed_login_says_which_half_failed(box: Box, aws: str, docker: str, sa
 
 
 def test_image_is_pulled_by_digest_tagged_and_logged_out(box: Box) -> None:
-    """The tag may move between look-up and pull; job definitions look for the tag."""
+    """The tag may move between look-up and pull; job definitions name the tag."""
     add_fakes(box)
     ecr(box)
     box.write("/run/gpu-ami/docker/config.json")

@@ -35,15 +35,15 @@ def checkout(tmp_path: Path) -> Path:
     folder.mkdir()
     text = "".join(f'output "{name}" {{\n  value = {json.dumps(value)}\n}}\n' for name, value in OUTPUTS.items())
     (folder / "outputs.tf").write_text(text)
-    for words in (("init", "-input=false"), ("apply", "-input=false", "-auto-approve")):
-        subprocess.run([str(terraform_tools().terraform.path), *words], cwd=folder, capture_output=True, check=True)
+    for arguments in (("init", "-input=false"), ("apply", "-input=false", "-auto-approve")):
+        subprocess.run([str(terraform_tools().terraform.path), *arguments], cwd=folder, capture_output=True, check=True)
     return tmp_path
 
 
-def init(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run ``invoke init WORDS``."""
+def init(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``invoke init ARGUMENTS``."""
     return subprocess.run(
-        [sys.executable, "-m", "invoke", "init", *words],
+        [sys.executable, "-m", "invoke", "init", *arguments],
         cwd=checkout,
         env={**os.environ, "GPU_AMI_SANDBOX": ""},
         stdin=subprocess.DEVNULL,

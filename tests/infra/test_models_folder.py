@@ -106,7 +106,7 @@ def test_file_of_another_address_is_brought_anew(box: Box) -> None:
 
 @pytest.mark.parametrize("manner", ["ok", "whole"], ids=["ranges", "no ranges"])
 def test_model_that_does_not_fit_is_named_before_it_is_downloaded(box: Box, manner: str) -> None:
-    """Told with the number that mends it, not as a full disk after ten minutes."""
+    """Told with the number that fixes it, not as a full disk after ten minutes."""
     result = download(box, manner, MIN_FREE_GIB="1000000")
 
     assert result.status == 1

@@ -30,16 +30,16 @@ def documented() -> dict[str, tuple[str, str]]:
 
 def test_readme_documents_each_variable_with_its_default() -> None:
     """The table is what people read; the HCL is what Packer does."""
-    wanted = {
+    expected = {
         name: (f"`{json.dumps(body['default'])}`" if "default" in body else "—", body["description"])
         for name, body in variables().items()
     }
 
-    assert documented() == wanted
+    assert documented() == expected
 
 
 def test_readme_lists_the_steps_in_the_template_s_order() -> None:
-    """Who looks for the failing step finds it where the log says it is."""
+    """Who searches for the failing step finds it where the log says it is."""
     build = load_hcl(PACKER / "aws-gpu-ami.pkr.hcl", what="template")["build"][0]
     steps = [Path(block["shell"]["script"]).name for block in build["provisioner"] if "shell" in block]
 
@@ -64,7 +64,7 @@ def test_names_that_the_seed_gave_are_kept() -> None:
 
 
 def test_sandbox_only_variables_are_off_by_default() -> None:
-    """A build on AWS must not look for a guest on this machine."""
+    """A build on AWS must not search for a guest on this machine."""
     assert all(
         variables()[name]["default"] is None for name in ("ssh_host", "ssh_port", "manifest_path", "release_path")
     )

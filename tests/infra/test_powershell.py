@@ -1,4 +1,4 @@
-"""The Windows door, read by PowerShell's grammar: what can be known of it where no PowerShell is."""
+"""The Windows entry point, parsed by PowerShell's grammar: what can be checked where no PowerShell is."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def text(node: Node) -> str:
-    """Return what a node stands for."""
+    """Return the text of a node."""
     assert node.text is not None
     return node.text.decode("ascii")
 

@@ -103,7 +103,7 @@ def test_nothing_to_read_is_no_failure(box: Box) -> None:
     ],
 )
 def test_configuration_that_cannot_be_used_is_told(box: Box, config: str, problem: str) -> None:
-    """The bake checks it with the image's own Python; nobody looks at a boot."""
+    """The bake checks it with the image's own Python; nobody watches a boot."""
     box.write("/srv/prewarm.py", SCRIPT.read_text(encoding="utf-8"))
     box.write("/srv/prewarm.json", config)
 
@@ -153,7 +153,7 @@ def test_systemd_finds_no_fault_in_the_unit() -> None:
         "Install": {"WantedBy"},
     }
     assert {name: set(keys) for name, keys in unit().items()} == known
-    # Where this machine has systemd, its own word too; the image's is 252.
+    # Where this machine has systemd, its own verdict too; the image's is 252.
     judge = shutil.which("systemd-analyze")
     if judge is not None:
         done = subprocess.run([judge, "verify", str(UNIT)], capture_output=True, text=True, check=False)
@@ -244,4 +244,4 @@ def test_the_image_keeps_nothing_of_rootfs_that_no_step_installs() -> None:
     found = {f"/{path.relative_to(ROOTFS)}" for path in ROOTFS.rglob("*") if path.is_file()}
 
     assert found == {PREWARM_UNIT, PREWARM_SCRIPT}
-    assert Path(PREWARM_SCRIPT).suffix == ".py", "ruff and mypy look at it"
+    assert Path(PREWARM_SCRIPT).suffix == ".py", "ruff and mypy check it"

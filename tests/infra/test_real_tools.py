@@ -19,9 +19,9 @@ from gpu_ami.tools import packer_tools, terraform_tools
 ROOT = Path(__file__).parents[2]
 
 
-def _run(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def _run(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PACKER_PLUGIN_PATH": str(packer_tools().plugin_path), "CHECKPOINT_DISABLE": "1"}
-    return subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(arguments, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_the_template_is_laid_out_as_packer_would() -> None:
@@ -51,12 +51,12 @@ def test_the_terraform_folder_is_laid_out_and_valid(tmp_path: Path) -> None:
     terraform = str(tools.terraform.path)
     mirror = [f"-plugin-dir={tools.provider_mirror}"] if tools.provider_mirror else []
 
-    for words in (
+    for arguments in (
         ("fmt", "-check", "-diff", "-recursive"),
         ("init", "-backend=false", "-input=false", *mirror),
         ("validate", "-no-color"),
     ):
-        done = _run(folder, terraform, *words)
+        done = _run(folder, terraform, *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -112,7 +112,7 @@ def _failure(command: Command) -> PipelineError:
 
 
 def test_the_words_that_are_looked_for_are_terraforms(bare: Terraform) -> None:
-    """Each of our next steps hangs on a summary of Terraform's, which another version may word anew."""
+    """Each of our next steps hangs on a summary of Terraform's, which another version may phrase anew."""
     folder, file = bare.folder, bare.folder / "plan"
     found: dict[str, PipelineError] = {"stale": _failure(bare.apply(folder / "first"))}
     state = folder / "terraform.tfstate"
@@ -141,7 +141,7 @@ def test_the_words_that_are_looked_for_are_terraforms(bare: Terraform) -> None:
         "backend": "-migrate-state",
         "no provider": "found no aws provider (Failed to query available provider packages: ",
     }
-    assert {name: words in str(found[name]) for name, words in said.items()} == dict.fromkeys(said, True), found
+    assert {name: text in str(found[name]) for name, text in said.items()} == dict.fromkeys(said, True), found
     assert {type(error) for name, error in found.items() if name != "no provider"} == {TerraformError}
     assert isinstance(found["no provider"], ToolError)
 
@@ -149,12 +149,12 @@ def test_the_words_that_are_looked_for_are_terraforms(bare: Terraform) -> None:
 def test_terraform_asks_for_init_where_init_helps(bare: Terraform) -> None:
     """`invoke plan` runs it then, and only then."""
     (bare.folder / "more.tf").write_text('provider "aws" {}\n')
-    asked = run(bare.plan(bare.folder / "plan"), timeout_s=60)
+    refused = run(bare.plan(bare.folder / "plan"), timeout_s=60)
     (bare.folder / "more.tf").write_text("provider {}\n")
-    not_asked = run(bare.validate(), timeout_s=60)
+    invalid = run(bare.validate(), timeout_s=60)
 
-    assert failures.wants_init(failures.errors(asked.stdout, asked.stderr))
-    assert not failures.wants_init(failures.errors(not_asked.stdout, not_asked.stderr))
+    assert failures.wants_init(failures.errors(refused.stdout, refused.stderr))
+    assert not failures.wants_init(failures.errors(invalid.stdout, invalid.stderr))
 
 
 def test_the_log_of_a_plan_names_the_resources_and_the_outputs(bare: Terraform) -> None:

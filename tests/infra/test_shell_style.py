@@ -35,8 +35,8 @@ def test_shellcheck_finds_nothing() -> None:
 
 def test_shfmt_changes_nothing() -> None:
     """One layout for all scripts: two blanks, indented case branches."""
-    words = [tool("shfmt"), "-i", "2", "-ci", "-d", *map(str, ALL)]
-    done = subprocess.run(words, capture_output=True, encoding="utf-8", check=False)
+    command = [tool("shfmt"), "-i", "2", "-ci", "-d", *map(str, ALL)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
 
     assert done.stdout == ""
 
@@ -70,7 +70,7 @@ def provisioners() -> dict[str, dict[str, Any]]:
 
 
 def test_every_script_is_a_step_and_every_step_a_script() -> None:
-    """A script that nothing runs is dead; a step without its script fails only on AWS."""
+    """A script that nothing runs is dead code; a step without its script fails only on AWS."""
     assert sorted(provisioners()) == [path.stem for path in ALL]
 
 

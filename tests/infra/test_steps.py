@@ -58,7 +58,7 @@ def test_ecs_config_gets_our_keys_and_keeps_the_others(box: Box) -> None:
 
 
 def test_ecs_config_twice_is_once(box: Box) -> None:
-    """No second line of a key, no leftover temporary file."""
+    """No second line of a key, no temporary file left."""
     box.run("configure-ecs.sh", **ECS)
     once = box.read("/etc/ecs/ecs.config")
     box.run("configure-ecs.sh", **ECS)

@@ -19,7 +19,7 @@ def source() -> dict[str, Any]:
 
 
 def test_waits_are_long_enough_by_both_numbers(source: dict[str, Any]) -> None:
-    """With max_attempts alone the plugin looks every 2 seconds, gives up and leaves AMI and snapshot untagged."""
+    """With max_attempts alone the plugin polls every 2 seconds, gives up and leaves AMI and snapshot untagged."""
     (polling,) = source["aws_polling"]
     variables = load_hcl(PACKER / "variables.pkr.hcl", what="template")["variable"]
     defaults = {name: body.get("default") for block in variables for name, body in block.items()}

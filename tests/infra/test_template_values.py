@@ -94,8 +94,8 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
     def verdict(values: dict[str, Any]) -> str:
         file = folder.parent / f"{abs(hash(json.dumps(values)))}.json"
         file.write_text(json.dumps(values))
-        words = (str(tools.packer.path), "validate", f"-var-file={file}", ".")
-        done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
+        command = (str(tools.packer.path), "validate", f"-var-file={file}", ".")
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
         return "" if done.returncode == 0 else " ".join((done.stdout + done.stderr).split())
 
     cases = ACCEPTED | {name: values for name, (values, _) in REFUSED.items()}
@@ -105,7 +105,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
 
 @pytest.mark.parametrize("case", ACCEPTED)
 def test_values_that_fit_are_accepted(verdicts: dict[str, str], case: str) -> None:
-    """The rules must not stand in the way of a build that works."""
+    """The rules must not refuse a build that works."""
     assert verdicts[case] == ""
 
 

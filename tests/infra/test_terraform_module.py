@@ -38,11 +38,11 @@ def declared(folder: Path, kind: str) -> dict[str, dict[str, Any]]:
     return {name: body for block in document[kind] for name, body in block.items()}
 
 
-def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a program without a Terraform or AWS setting of ours."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_"))}
     env |= {"CHECKPOINT_DISABLE": "1", "NO_COLOR": "1"}
-    return subprocess.run(words, cwd=cwd, env=env, capture_output=True, encoding="utf-8", timeout=600, check=False)
+    return subprocess.run(arguments, cwd=cwd, env=env, capture_output=True, encoding="utf-8", timeout=600, check=False)
 
 
 @pytest.fixture(scope="module")

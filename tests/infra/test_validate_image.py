@@ -188,14 +188,14 @@ def test_fault_fails_the_bake_and_is_named(box: Box, check: str, fault: Fault, d
 def test_each_setting_of_the_agent_is_looked_at(box: Box, line: str, value: str | None) -> None:
     """One key that did not arrive makes the bake pointless, or a job's start time out."""
     finish(box)
-    key, _, wanted = line.partition("=")
+    key, _, expected = line.partition("=")
     box.write("/etc/ecs/ecs.config", CONFIG.replace(f"{line}\n", f"{key}={value}\n" if value else ""))
     # The base AMI sets this one too; a later "other" goes before it.
     box.write("/var/lib/ecs/ecs.config", "ECS_LOGLEVEL=info\n")
 
     result = box.run("validate-image.sh", **INPUTS)
 
-    assert rows(result.said)["ECS agent configured"] == f"{key} is '{value or ''}', not '{wanted}'"
+    assert rows(result.said)["ECS agent configured"] == f"{key} is '{value or ''}', not '{expected}'"
     assert result.status == 1
 
 
@@ -240,11 +240,11 @@ def test_too_little_free_space_fails_the_bake(box: Box) -> None:
 def test_another_digest_than_asked_for_fails_the_bake(box: Box) -> None:
     """The release record alone must not vouch for the image when the caller named a digest."""
     finish(box)
-    wanted = "sha256:" + "cd" * 32
+    expected = "sha256:" + "cd" * 32
 
-    result = box.run("validate-image.sh", **INPUTS | {"IMAGE_DIGEST": wanted})
+    result = box.run("validate-image.sh", **INPUTS | {"IMAGE_DIGEST": expected})
 
-    assert wanted in rows(result.said)["container image by digest"]
+    assert expected in rows(result.said)["container image by digest"]
 
 
 def test_every_check_but_free_space_has_a_fault(box: Box) -> None:

@@ -23,8 +23,8 @@ class Machine:
 
     Attributes:
         devices: Address to vendor id.
-        answers: Words of an nvidia-smi call to what it prints; None ends with 9. Any other call ends with 2: the script
-            must not make it.
+        answers: Arguments of an nvidia-smi call to what it prints; None ends with 9. Any other call ends with 2: the
+            script must not make it.
         nvidia_smi: Whether the program is there.
         image: Whether the image is there.
         container: Exit status of `docker run`.
@@ -38,7 +38,7 @@ class Machine:
 
 
 def query(fields: str) -> str:
-    """Return the words of the call that asks for *fields*."""
+    """Return the arguments of the call that queries *fields*."""
     return f"--query-gpu={fields} --format=csv,noheader"
 
 
@@ -59,9 +59,9 @@ def put(box: Box, machine: Machine) -> None:
     for address, vendor in machine.devices.items():
         box.write(f"/sys/bus/pci/devices/{address}/vendor", f"{vendor}\n")
     cases = ""
-    for words, said in machine.answers.items():
+    for arguments, said in machine.answers.items():
         said_by = "exit 9" if said is None else f"cat <<'END'\n{said}\nEND"
-        cases += f"  '{words}') {said_by if said is not None else 'echo failed >&2; exit 9'}\n ;;\n"
+        cases += f"  '{arguments}') {said_by if said is not None else 'echo failed >&2; exit 9'}\n ;;\n"
     if machine.nvidia_smi:
         box.fake("nvidia-smi", f'case "$*" in\n{cases}  *) echo "unexpected: $*" >&2; exit 2 ;;\nesac')
     inspect = "exit 0" if machine.image else "exit 1"
@@ -91,11 +91,11 @@ def test_builder_without_gpu_passes_and_says_so(box: Box, machine: Machine) -> N
 
     assert result.status == 0
     assert "has no GPU, which is fine" in result.said
-    assert box.calls() == [], "nothing was asked of a driver that cannot answer"
+    assert box.calls() == [], "a driver that cannot answer was not queried"
 
 
 def test_required_gpu_that_is_not_there_fails(box: Box) -> None:
-    """Who asks for the check in the bake must not get a pass without it."""
+    """Who requests the check in the bake must not get a pass without it."""
     result = verify(box, CPU, REQUIRE_GPU="1")
 
     assert result.status == 1
@@ -104,7 +104,7 @@ def test_required_gpu_that_is_not_there_fails(box: Box) -> None:
 
 @pytest.mark.parametrize("required", ["0", "1"])
 def test_gpu_is_read_on_host_and_in_a_container_and_nothing_is_set(box: Box, required: str) -> None:
-    """Driver, CUDA, name, memory, MIG and persistence are printed; a GPU that is there is checked, asked for or not."""
+    """Driver, CUDA, name, memory, MIG and persistence are printed; a GPU that is there is checked, requested or not."""
     result = verify(box, GOOD, REQUIRE_GPU=required)
 
     assert result.status == 0, result.said
@@ -112,8 +112,8 @@ def test_gpu_is_read_on_host_and_in_a_container_and_nothing_is_set(box: Box, req
     assert "GPU (index, name, memory, MIG, persistence): 0, NVIDIA A10G, 23028 MiB, [N/A], Enabled" in result.said
     assert f"a container of {IMAGE} sees the GPU" in result.said
     # The fake knows reading calls alone and ends with 2 on any other.
-    words = {call.removeprefix("nvidia-smi").strip() for call in box.calls() if call.startswith("nvidia-smi")}
-    assert words == set(answers())
+    called = {call.removeprefix("nvidia-smi").strip() for call in box.calls() if call.startswith("nvidia-smi")}
+    assert called == set(answers())
     (run,) = [call for call in box.calls() if call.startswith("docker run")]
     assert "--rm --pull never --gpus all" in run
     assert run.endswith(f"--entrypoint nvidia-smi {IMAGE} -L")
@@ -163,7 +163,7 @@ def test_without_an_image_only_the_host_is_checked(box: Box) -> None:
     ],
 )
 def test_gpu_that_does_not_work_fails_the_bake(box: Box, machine: Machine, said: str) -> None:
-    """With a GPU there, a broken driver or runtime is the image's fault and found now, asked for or not."""
+    """With a GPU there, a broken driver or runtime is the image's fault and found now, requested or not."""
     result = verify(box, machine)
 
     assert result.status == 1

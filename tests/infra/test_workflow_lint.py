@@ -37,10 +37,10 @@ def tool(name: str) -> str:
     return str(found)
 
 
-def run(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run a linter with shellcheck beside it on PATH."""
     env = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(cwd), "NO_COLOR": "1"}
-    return subprocess.run(words, cwd=cwd, env=env, capture_output=True, encoding="utf-8", check=False)
+    return subprocess.run(arguments, cwd=cwd, env=env, capture_output=True, encoding="utf-8", check=False)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_ci_runs_each_session_of_nox_on_every_python() -> None:
         text=True,
         check=True,
     )
-    names = {each["session"] for each in json.loads(listed.stdout)}
+    names = {session["session"] for session in json.loads(listed.stdout)}
 
     assert {"lint", "typing", "slow", "infra", "e2e", "coverage"} <= names
     assert {name for name in names if name.startswith("tests-")} == {
@@ -94,7 +94,7 @@ def test_actionlint_would_find_a_context_that_is_not_there(broken: Path) -> None
 
 
 def test_zizmor_finds_nothing() -> None:
-    """Every finding of the pedantic kind is either mended or explained in .github/zizmor.yml."""
+    """Every finding of the pedantic kind is either fixed or explained in .github/zizmor.yml."""
     done = run(tool("zizmor"), "--pedantic", "--offline", "--no-progress", str(ROOT))
 
     assert done.returncode == 0, done.stdout

@@ -40,7 +40,7 @@ from tests.infra.roles import (
 
 
 def test_nobody_can_make_something_ours_by_tagging_it(policies: dict[str, Any]) -> None:
-    """A tag that opens the door must not be for the taking."""
+    """A tag that grants access must not be anybody's to set."""
     for name in PURPOSES:
         for resource in (IMAGE, SNAPSHOT, INSTANCE, TEMPLATE):
             assert not may(policies[name], "ec2:CreateTags", resource, REQUESTED), (name, resource)
@@ -81,7 +81,7 @@ def _listed(value: Any) -> list[str]:
 
 def test_a_build_may_whatever_the_doctor_says_that_it_needs(copying: dict[str, Any]) -> None:
     """All that a bake can need; the doctor's list was read off Packer's real calls."""
-    asked = {
+    variables = {
         "ecr_repository_url": f"{ACCOUNT}.dkr.ecr.{SEOUL}.amazonaws.com/own",
         "subnet_id": "subnet-0123456789abcdef0",
         "iam_instance_profile": "gpu-batch-bake-1",
@@ -91,7 +91,7 @@ def test_a_build_may_whatever_the_doctor_says_that_it_needs(copying: dict[str, A
         "ami_regions": ["us-east-1"],
         "ami_users": [ACCOUNT],
     }
-    bake = typed(template.template_defaults(ROOT / "packer") | asked)
+    bake = typed(template.template_defaults(ROOT / "packer") | variables)
     scene = Scene(ACCOUNT, SEOUL, "aws")
     parts = needed(bake, scene, role=f"{ROLE}/gpu-batch-bake-1", key=KEY)
     tags = {"gpu-ami:pipeline": "gpu-ami-pipeline", "gpu-ami:run": "doctor"}
@@ -137,8 +137,8 @@ def test_a_spot_build_tags_its_request(policies: dict[str, Any]) -> None:
     assert not may(policies["build"], "ec2:CreateTags", REQUEST)
     for name in PURPOSES:
         everything = OURS | BUILDS | REQUESTED
-        for asked in ("CancelSpotInstanceRequests", "DeleteTags"):
-            assert not may(policies[name], f"ec2:{asked}", REQUEST, everything), (name, asked)
+        for operation in ("CancelSpotInstanceRequests", "DeleteTags"):
+            assert not may(policies[name], f"ec2:{operation}", REQUEST, everything), (name, operation)
 
 
 @pytest.mark.parametrize("kind", ["fleet", "instance", "key-pair", "launch-template", "network-interface", "volume"])
@@ -180,18 +180,18 @@ def test_a_copys_snapshots_are_tagged_only_where_the_ami_is_copied_to(
 
 def test_a_copy_is_asked_for_without_tags(policies: dict[str, Any], copying: dict[str, Any]) -> None:
     """The plugin's CopyImage has no TagSpecifications, and CopyImageTags is no tag of the request."""
-    for resource in (IMAGE, SNAPSHOT, *(each.replace(SEOUL, "us-east-1") for each in (IMAGE, SNAPSHOT))):
+    for resource in (IMAGE, SNAPSHOT, *(arn.replace(SEOUL, "us-east-1") for arn in (IMAGE, SNAPSHOT))):
         for region, allowed in (("us-east-1", True), ("eu-west-1", False)):
-            asked = {"aws:RequestedRegion": [region]}
-            assert may(copying, "ec2:CopyImage", resource, asked) is allowed
-            assert not may(policies["build"], "ec2:CopyImage", resource, BUILDS | REQUESTED | asked)
+            condition = {"aws:RequestedRegion": [region]}
+            assert may(copying, "ec2:CopyImage", resource, condition) is allowed
+            assert not may(policies["build"], "ec2:CopyImage", resource, BUILDS | REQUESTED | condition)
 
 
-@pytest.mark.parametrize("asked", ["ec2:TerminateInstances", "ec2:StopInstances", "ec2:ModifyInstanceAttribute"])
-def test_a_build_ends_builders_and_not_batchs_instances(policies: dict[str, Any], asked: str) -> None:
+@pytest.mark.parametrize("action", ["ec2:TerminateInstances", "ec2:StopInstances", "ec2:ModifyInstanceAttribute"])
+def test_a_build_ends_builders_and_not_batchs_instances(policies: dict[str, Any], action: str) -> None:
     """Both carry the pipeline's tag; only a builder carries a run."""
-    assert may(policies["build"], asked, INSTANCE, BUILDS)
-    assert not may(policies["build"], asked, INSTANCE, OURS)
+    assert may(policies["build"], action, INSTANCE, BUILDS)
+    assert not may(policies["build"], action, INSTANCE, OURS)
 
 
 def test_a_build_takes_back_only_what_is_not_applied(policies: dict[str, Any]) -> None:
@@ -212,10 +212,10 @@ def test_a_build_asks_iam_about_the_builder_and_not_about_itself(policies: dict[
 def test_sessions_last_as_long_as_the_workflows_ask(planned: Mapping[str, Any]) -> None:
     """A role that allows less refuses the sign-in; without asking, an hour ends a bake in the middle."""
     workflows = "".join(file.read_text() for file in sorted((ROOT / ".github" / "workflows").glob("*.yml")))
-    asked = re.findall(r"vars\.GPU_AMI_(\w+)_ROLE }}\n +role-duration-seconds: (\d+)", workflows)
+    sessions = re.findall(r"vars\.GPU_AMI_(\w+)_ROLE }}\n +role-duration-seconds: (\d+)", workflows)
 
-    assert {purpose.lower() for purpose, _ in asked} == {"build", "apply", "cleanup"}
-    for purpose, seconds in asked:
+    assert {purpose.lower() for purpose, _ in sessions} == {"build", "apply", "cleanup"}
+    for purpose, seconds in sessions:
         assert planned[f'aws_iam_role.this["{purpose.lower()}"]']["max_session_duration"] == int(seconds)
 
 
@@ -244,14 +244,14 @@ def test_roles_are_passed_only_to_their_services(
 
 
 @pytest.mark.parametrize(
-    "asked", ["UpdateComputeEnvironment", "DeleteComputeEnvironment", "UpdateJobQueue", "DeleteJobQueue"]
+    "operation", ["UpdateComputeEnvironment", "DeleteComputeEnvironment", "UpdateJobQueue", "DeleteJobQueue"]
 )
-def test_apply_changes_our_batch_and_nobody_elses(policies: dict[str, Any], asked: str) -> None:
+def test_apply_changes_our_batch_and_nobody_elses(policies: dict[str, Any], operation: str) -> None:
     """Other teams run environments in the same account."""
     resource = f"arn:aws:batch:{SEOUL}:{ACCOUNT}:compute-environment/terraform-1"
 
-    assert may(policies["apply"], f"batch:{asked}", resource, OURS)
-    assert not may(policies["apply"], f"batch:{asked}", resource)
+    assert may(policies["apply"], f"batch:{operation}", resource, OURS)
+    assert not may(policies["apply"], f"batch:{operation}", resource)
 
 
 @pytest.mark.parametrize(
@@ -267,42 +267,42 @@ def test_apply_changes_our_batch_and_nobody_elses(policies: dict[str, Any], aske
     ],
 )
 def test_apply_makes_only_names_of_ours_its_own(policies: dict[str, Any], resource: str, allowed: bool) -> None:
-    """Batch asks for TagResource at the making too, and has no key that tells the two apart."""
+    """Batch requires TagResource on creation too, and has no key that tells the two apart."""
     assert may(policies["apply"], "batch:TagResource", resource, REQUESTED) is allowed
     assert not may(policies["apply"], "batch:TagResource", resource), "with other tags than ours"
     assert may(policies["apply"], "batch:TagResource", resource, OURS), "what is ours may change its tags"
 
 
 @pytest.mark.parametrize(
-    ("asked", "name"),
+    ("operation", "name"),
     [
         ("CreateComputeEnvironment", "compute-environment/terraform-1"),
         ("CreateJobQueue", "job-queue/gpu-batch"),
         ("RegisterJobDefinition", "job-definition/gpu-batch"),
     ],
 )
-def test_apply_makes_nothing_in_batch_without_our_tag(policies: dict[str, Any], asked: str, name: str) -> None:
+def test_apply_makes_nothing_in_batch_without_our_tag(policies: dict[str, Any], operation: str, name: str) -> None:
     """It could not change or delete it afterwards."""
     resource = COMPUTE.replace("compute-environment", name)
 
-    assert may(policies["apply"], f"batch:{asked}", resource, REQUESTED)
-    assert not may(policies["apply"], f"batch:{asked}", resource)
+    assert may(policies["apply"], f"batch:{operation}", resource, REQUESTED)
+    assert not may(policies["apply"], f"batch:{operation}", resource)
 
 
 def test_apply_marks_an_ami_as_applied_and_no_more(policies: dict[str, Any]) -> None:
     """The pipeline's own tag and the family must not be its to change."""
-    asked = ("ec2:CreateTags", IMAGE)
+    tagging = ("ec2:CreateTags", IMAGE)
 
-    assert may(policies["apply"], *asked, OURS | {"aws:TagKeys": ["gpu-ami:handover"]})
-    assert not may(policies["apply"], *asked, OURS | {"aws:TagKeys": ["gpu-ami:handover", "gpu-ami:keep"]})
+    assert may(policies["apply"], *tagging, OURS | {"aws:TagKeys": ["gpu-ami:handover"]})
+    assert not may(policies["apply"], *tagging, OURS | {"aws:TagKeys": ["gpu-ami:handover", "gpu-ami:keep"]})
 
 
 @pytest.mark.parametrize("purpose", PURPOSES)
 def test_no_role_can_widen_itself(policies: dict[str, Any], purpose: str) -> None:
     """Who may write a policy may do anything."""
-    for asked in ("CreateRole", "PutRolePolicy", "AttachRolePolicy", "UpdateAssumeRolePolicy", "CreateUser"):
+    for operation in ("CreateRole", "PutRolePolicy", "AttachRolePolicy", "UpdateAssumeRolePolicy", "CreateUser"):
         for resource in (f"{ROLE}/gpu-batch-github-{purpose}", f"{ROLE}/packer-1", "*"):
-            assert not may(policies[purpose], f"iam:{asked}", resource)
+            assert not may(policies[purpose], f"iam:{operation}", resource)
     for statement in policies[purpose]["Statement"]:
         assert statement["Effect"] == "Allow"
         assert not [name for name in _listed(statement["Action"]) if re.fullmatch(r"\*|\w+:\*", name)]
@@ -312,7 +312,7 @@ def test_no_role_can_widen_itself(policies: dict[str, Any], purpose: str) -> Non
 def test_only_the_exact_jobs_sign_in(planned: Mapping[str, Any], purpose: str) -> None:
     """A pattern in a subject lets in a branch or a repository of somebody else's choosing."""
     (statement,) = json.loads(planned[f'aws_iam_role.this["{purpose}"]']["assume_role_policy"])["Statement"]
-    wanted = {
+    expected = {
         "plan": ["pull_request", "ref:refs/heads/main", "environment:gpu-ami-build"],
         "build": ["environment:gpu-ami-build"],
         "apply": ["environment:gpu-ami-apply"],
@@ -324,7 +324,7 @@ def test_only_the_exact_jobs_sign_in(planned: Mapping[str, Any], purpose: str) -
     condition = statement["Condition"]["StringEquals"]
     assert condition["token.actions.githubusercontent.com:aud"] == "sts.amazonaws.com"
     assert _listed(condition["token.actions.githubusercontent.com:sub"]) == [
-        f"repo:acme/video:{end}" for end in wanted[purpose]
+        f"repo:acme/video:{end}" for end in expected[purpose]
     ]
 
 

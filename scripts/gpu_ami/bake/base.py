@@ -1,4 +1,4 @@
-"""What a build starts from: pinned to what was looked up, from the base AMI or on top of the family's last one."""
+"""Pins a build to the inputs that were looked up, on the base AMI or on top of the family's last one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from gpu_ami.bake import lineage
-from gpu_ami.bake.staleness import Facts
+from gpu_ami.bake.staleness import Fingerprints
 from gpu_ami.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from gpu_ami.bake.prepare import Job
 
 
-def full(job: Job, wanted: Facts) -> Job:
+def full(job: Job, expected: Fingerprints) -> Job:
     """Return *job* made of exactly what was looked up, with the fingerprints that say so.
 
     Without the pins a base AMI or a tag that moves meanwhile would be baked under the fingerprint of the old one. What
     could not be looked up is not pinned; the template finds it, or its absence, itself.
     """
-    pins = {"fingerprints": json.dumps(dict(wanted.values), sort_keys=True)}
-    if "base" in wanted.values:
-        pins["source_ami"] = wanted.values["base"]
-    if "image" in wanted.values:
-        pins["image_digest"] = wanted.values["image"].rpartition("@")[2]
+    pins = {"fingerprints": json.dumps(dict(expected.values), sort_keys=True)}
+    if "base" in expected.values:
+        pins["source_ami"] = expected.values["base"]
+    if "image" in expected.values:
+        pins["image_digest"] = expected.values["image"].rpartition("@")[2]
     return job.given(**pins)
 
 
@@ -33,7 +33,7 @@ def on_parent(run: Invocation, job: Job, compared: Comparison) -> Job | None:
     parent = compared.live
     limit = run.settings.build.chain_limit
     volume_gib = int(job.variables.volume_size_gib)
-    refusal = lineage.why_not(parent, compared.wanted, limit=limit, volume_gib=volume_gib)
+    refusal = lineage.why_not(parent, compared.expected, limit=limit, volume_gib=volume_gib)
     if refusal is not None or parent is None:
         run.console.say(f"A full bake: {refusal}.")
         return None

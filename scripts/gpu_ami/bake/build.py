@@ -1,4 +1,4 @@
-"""The main job: the stations put together, from settings to the Terraform variable.
+"""`invoke build`: bakes an AMI and hands its id to Terraform.
 
 Reads from top to bottom as the README's table does: check, validate, bake, read the manifest, hand over, price.
 """
@@ -23,7 +23,7 @@ from gpu_ami.locks import only_one
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the caller of ``invoke build`` asked for.
+    """What the caller of ``invoke build`` requested.
 
     Attributes:
         variables: Packer variables as ``name=value``.
@@ -50,8 +50,8 @@ def run(run: Invocation, request: Request) -> None:
 
 
 def command_lines(job: Job, *, debug: bool, incremental: bool = False, if_stale: bool = False) -> list[str]:
-    """Return the exact commands that `build` runs, in order; what depends on a look at AWS is said in comments."""
-    notes = ["# with source_ami, image_digest and fingerprints set to what a look at AWS finds"]
+    """Return the exact commands that `build` runs, in order; what depends on AWS is said in comments."""
+    notes = ["# with source_ami, image_digest and fingerprints set to what is looked up in AWS"]
     if if_stale:
         notes.append("# nothing at all when the family's last AMI was made from the same")
     if incremental:
@@ -66,8 +66,8 @@ def command_lines(job: Job, *, debug: bool, incremental: bool = False, if_stale:
 
 def check(run: Invocation, job: Job) -> list[preflight.Check]:
     """Return what preflight found for *job*."""
-    bake = job.variables.with_listed(len(models.load(job.packer.folder / "models.yaml")))
-    return preflight.run_checks(run.access, bake, account=run.target.account, sandbox=run.target.is_sandbox)
+    variables = job.variables.with_listed(len(models.load(job.packer.folder / "models.yaml")))
+    return preflight.run_checks(run.access, variables, account=run.target.account, sandbox=run.target.is_sandbox)
 
 
 def build(
@@ -120,7 +120,7 @@ def _compare(run: Invocation, job: Job) -> compare.Comparison:
         with run.console.step("comparing with the live AMI"):
             return compare.compare(run, job)
     except UsageError:
-        # A template that we cannot read: Packer's own word on it says more.
+        # A template that we cannot read: Packer's own error says more.
         validate.validate(job)
         raise
 
@@ -130,7 +130,7 @@ def _bake(
 ) -> packer_bake.Baked:
     from gpu_ami.bake.packer_run import FailedBuildError
 
-    full = base.full(job, compared.wanted)
+    full = base.full(job, compared.expected)
     on_parent = base.on_parent(run, full, compared) if incremental else None
     if on_parent is None:
         return packer_bake.bake(run, full, debug=debug)

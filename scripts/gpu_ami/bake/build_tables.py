@@ -1,4 +1,4 @@
-"""The main job's results as people read them."""
+"""The tables of `invoke build` and `invoke manifest`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The builder's logs: printed by collect-logs.sh after a failure, kept in a file of their own on this machine."""
+"""Extracts the builder's logs, printed by collect-logs.sh after a failure, to a file of their own on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BEGIN = "collect-logs: begin"
 END = "collect-logs: end"
 
 
-class GuestLogs:
+class BuilderLogs:
     """Takes what is between the two lines out of Packer's output and writes it to a file that only its owner may read.
 
     Args:
@@ -31,7 +31,7 @@ class GuestLogs:
         return self._path if self._path.exists() else None
 
     def feed(self, event: Event | None) -> None:
-        """Look at one line of Packer's output."""
+        """Take in one line of Packer's output."""
         if event is None or event.kind != "ui" or len(event.data) < 2:
             return
         for line in map(said_by, event.data[1].splitlines()):

@@ -1,4 +1,4 @@
-"""What the next build would change: what it would be made from now, beside what the live AMI was made from."""
+"""Compares what the next build would be made from with what the live AMI was made from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gpu_ami.aws import ecr, images, parameters, s3
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image
 from gpu_ami.bake import fingerprint
-from gpu_ami.bake.staleness import Difference, Fact, Facts, differences
+from gpu_ami.bake.staleness import Difference, Fact, Fingerprints, differences
 from gpu_ami.errors import AwsError, PipelineError
 from gpu_ami.files import read_text
 from gpu_ami.invocation import Invocation
@@ -27,12 +27,12 @@ class Comparison:
 
     Attributes:
         live: The newest finished AMI; None when there is none.
-        wanted: What a build would be made from now.
+        expected: What a build would be made from now.
         differences: Why it would make another image; empty when it would not.
     """
 
     live: Image | None
-    wanted: Facts
+    expected: Fingerprints
     differences: tuple[Difference, ...]
 
 
@@ -46,19 +46,19 @@ def what_would_change(run: Invocation, job: Job) -> list[Difference]:
 
 def compare(run: Invocation, job: Job) -> Comparison:
     """Look up what a build would be made from now and compare it with the family's newest finished AMI."""
-    wanted = wanted_facts(run, job)
+    expected = expected_fingerprints(run, job)
     try:
         live = images.newest_of_family(Caller(run.access, run.settings.region), run.settings.family)
     except AwsError as exc:
         unknown = Difference("live", None, None, f"the live AMI could not be looked up ({str(exc).rstrip('.')})")
-        return Comparison(None, wanted, (unknown,))
-    return Comparison(live, wanted, tuple(differences(None if live is None else live.tags, wanted)))
+        return Comparison(None, expected, (unknown,))
+    return Comparison(live, expected, tuple(differences(None if live is None else live.tags, expected)))
 
 
-def wanted_facts(run: Invocation, job: Job) -> Facts:
+def expected_fingerprints(run: Invocation, job: Job) -> Fingerprints:
     """Return what a build of *job* would be made from now; a fact that cannot be looked up has its problem."""
     given = job.values()
-    looks: dict[Fact, Callable[[], str]] = {
+    queries: dict[Fact, Callable[[], str]] = {
         "base": lambda: _base(run, job.variables),
         "image": lambda: _image(run, job.variables),
         "models": lambda: _models(run, job),
@@ -67,27 +67,27 @@ def wanted_facts(run: Invocation, job: Job) -> Facts:
     }
     found: dict[Fact, str] = {}
     problems: dict[Fact, str] = {}
-    for fact, look in looks.items():
+    for fact, query in queries.items():
         try:
-            found[fact] = look()
+            found[fact] = query()
         except PipelineError as exc:
             problems[fact] = str(exc)
-    return Facts(found, problems)
+    return Fingerprints(found, problems)
 
 
-def _base(run: Invocation, asked: BuildVariables) -> str:
-    if asked.source_ami:
-        return asked.source_ami
-    name = asked.base_ami_parameter
+def _base(run: Invocation, variables: BuildVariables) -> str:
+    if variables.source_ami:
+        return variables.source_ami
+    name = variables.base_ami_parameter
     if (found := parameters.value_of(Caller(run.access), name)) is None:
         msg = f"{name} does not exist in {run.settings.region}"
         raise AwsError(msg)
     return found
 
 
-def _image(run: Invocation, asked: BuildVariables) -> str:
-    tag, digest = asked.image_tag, asked.image_digest
-    repository = ecr.parse_repository_url(asked.ecr_repository_url)
+def _image(run: Invocation, variables: BuildVariables) -> str:
+    tag, digest = variables.image_tag, variables.image_digest
+    repository = ecr.parse_repository_url(variables.ecr_repository_url)
     image = ecr.container_image(Caller(run.access), repository, tag=tag, digest=digest)
     if image is None:
         msg = f"{repository.name} has no image {digest or tag}"
@@ -98,7 +98,7 @@ def _image(run: Invocation, asked: BuildVariables) -> str:
 def _models(run: Invocation, job: Job) -> str:
     bucket, listed_in = job.variables.models_s3_bucket, job.packer.folder / "models.yaml"
     objects = s3.model_objects(Caller(run.access), bucket) if bucket else []
-    listed = [(each.key, each.size_bytes, each.etag) for each in objects]
+    listed = [(model.key, model.size_bytes, model.etag) for model in objects]
     text = read_text(listed_in, what="list of models") if listed_in.exists() else ""
     written = parse_yaml(text, source=str(listed_in))
     return fingerprint.of_models(listed, job.values().get("model_downloads"), written)

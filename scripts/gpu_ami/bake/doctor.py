@@ -1,4 +1,4 @@
-"""The preflight as a job of its own: look at everything a build needs, and show each thing with its fix."""
+"""`invoke doctor`: checks everything that a build needs and shows each result with its fix."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MARKS = {"ok": "ok", "warn": "WARN", "fail": "FAIL", "skip": "skip"}
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the caller of ``invoke doctor`` asked for.
+    """What the caller of ``invoke doctor`` requested.
 
     Attributes:
         variables: Packer variables as ``name=value``.
@@ -39,7 +39,7 @@ def run(run: Invocation, request: Request) -> None:
     """
     if run.options.dry_run:
         run.console.say(
-            "DRY RUN: would look up credentials, permissions, network, quotas, image, models, disk and tools."
+            "DRY RUN: would check credentials, permissions, network, quotas, image, models, disk and tools."
         )
         return
     checks = doctor(run, request.variables)
@@ -48,19 +48,19 @@ def run(run: Invocation, request: Request) -> None:
     raise_failed(checks)
 
 
-def doctor(run: Invocation, words: Sequence[str]) -> list[Check]:
+def doctor(run: Invocation, variables: Sequence[str]) -> list[Check]:
     """Return what every check found; a program that is missing is a failed check, not an error.
 
     Args:
         run: This invocation.
-        words: The caller's ``name=value`` variables.
+        variables: The caller's ``name=value`` variables.
 
     Raises:
         UsageError: The settings, variables or models.yaml cannot be used.
     """
-    values = _values(run, words)
+    values = _values(run, variables)
     bake = typed(values).with_listed(len(models.load(run.workspace.packer / "models.yaml")))
-    with run.console.step("looking at this machine and at AWS") as note:
+    with run.console.step("checking this machine and AWS") as note:
         return preflight.run_checks(
             run.access,
             bake,
@@ -71,8 +71,8 @@ def doctor(run: Invocation, words: Sequence[str]) -> list[Check]:
         )
 
 
-def _values(run: Invocation, words: Sequence[str]) -> dict[str, Any]:
-    given = template.parse_given(words)
+def _values(run: Invocation, variables: Sequence[str]) -> dict[str, Any]:
+    given = template.parse_given(variables)
     owned = {"region": run.settings.region, "family": run.settings.family}
     file = prepare.variables_file(run, owned, guest=False)
     return template.effective(run.workspace.packer, (file,), owned | given)

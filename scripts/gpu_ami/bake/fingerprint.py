@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from gpu_ami.errors import UsageError
 
-# Files of packer/ that do not reach the image: what a bake leaves there, values (they are settings), words for people.
+# Files of packer/ that do not reach the image: what a bake leaves there, values (they are settings), texts for people.
 _NO_INPUT = (
     ".*",
     "*.auto.pkrvars.hcl",
@@ -103,10 +103,10 @@ def of_models(objects: Iterable[tuple[str, int, str]], *downloads: object) -> st
             out: in a presigned one it is new each time, and a secret. What lies behind an address without a SHA-256
             cannot be known.
     """
-    lists = [_plain(each) for each in downloads]
-    bare = [[_without_query(entry) for entry in each] if isinstance(each, list) else each for each in lists]
+    lists = [_plain(entries) for entries in downloads]
+    bare = [[_without_query(entry) for entry in entries] if isinstance(entries, list) else entries for entries in lists]
     found = sorted([key, size, etag] for key, size, etag in objects)
-    return _digest({"objects": found, "downloads": [each for each in bare if each]})
+    return _digest({"objects": found, "downloads": [entries for entries in bare if entries]})
 
 
 def _without_query(entry: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`invoke init`: what Packer needs to know of the account, written where Packer reads it.
+"""`invoke init`: writes the values that Packer needs of the account to the file where Packer reads them.
 
 A flag goes before Terraform's output, that before what the file says, and that before a question on a terminal.
 """
@@ -30,7 +30,7 @@ _BOM = "\ufeff"
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the caller of ``invoke init`` asked for.
+    """What the caller of ``invoke init`` requested.
 
     Attributes:
         flags: Variable to the value that its flag gave, None without one.
@@ -73,7 +73,7 @@ def plan(run: Invocation, flags: Mapping[str, str | None]) -> Plan:
         found, reason = _known(run)
         values = {name: (value, source) for name, (value, source) in found.items() if name not in values} | values
     absent = variables_file.missing({name: value for name, (value, _) in values.items()}, own, defaults)
-    values |= _asked(run, absent, reason)
+    values |= _answers(run, absent, reason)
     # In the file's order, whatever the sources.
     ordered = {name: values[name] for name in variables_file.SHAPES if name in values}
     for name, (value, source) in ordered.items():
@@ -82,29 +82,29 @@ def plan(run: Invocation, flags: Mapping[str, str | None]) -> Plan:
 
 
 def finish(run: Invocation, planned: Plan, *, check: bool, yes: bool) -> None:
-    """Show the change, write it unless that was not asked for, and print the result.
+    """Show the change, write it unless *check* or a dry run forbids that, and print the result.
 
     Raises:
-        DifferenceError: There would be a change, and *check* asked.
+        DifferenceError: There would be a change, and *check* is set.
         SafetyError: Somebody's own value would be replaced without *yes*, on AWS.
         UsageError: The file cannot be written, or was changed meanwhile.
     """
     shown = run.workspace.shown(planned.file)
-    wanted = planned.changed and not (check or run.options.dry_run)
+    writes = planned.changed and not (check or run.options.dry_run)
     if planned.changed:
         run.console.say(planned.diff(shown))
     # The sandbox's own file no build reads, and values of a sandbox that has ended are nobody's to keep.
-    refused = wanted and bool(planned.replaced) and not yes and run.target.asks_first
-    if wanted and not refused:
+    refused = writes and bool(planned.replaced) and not yes and run.target.asks_first
+    if writes and not refused:
         now = _text(planned.file) if planned.file.exists() else None
         if now != planned.before:
             msg = f"{shown} was changed by somebody else meanwhile: run `invoke init` again."
             raise UsageError(msg)
         write_atomic(planned.file, planned.after, what=_WHAT)
-    written = wanted and not refused
+    written = writes and not refused
     run.console.say(_closing(run, planned, written=written))
     run.console.result(_document(planned, shown, written=written), _table(planned, shown))
-    names = ", ".join(each.name for each in planned.replaced)
+    names = ", ".join(setting.name for setting in planned.replaced)
     if check and planned.changed:
         msg = f"{shown} is not what `invoke init` would make it: run it."
         raise DifferenceError(msg)
@@ -157,7 +157,7 @@ def _check_region(run: Invocation, found: Mapping[str, str], shown: str) -> None
         raise UsageError(msg)
 
 
-def _asked(run: Invocation, names: list[str], reason: str) -> dict[str, tuple[str, str]]:
+def _answers(run: Invocation, names: list[str], reason: str) -> dict[str, tuple[str, str]]:
     """Return a person's answers for *names*.
 
     Raises:
@@ -169,7 +169,7 @@ def _asked(run: Invocation, names: list[str], reason: str) -> dict[str, tuple[st
         raise UsageError(msg)
     answers: dict[str, tuple[str, str]] = {}
     for name in names:
-        answer = run.console.ask(f"{name} ({variables_file.SHAPES[name].words})")
+        answer = run.console.ask(f"{name} ({variables_file.SHAPES[name].description})")
         answers[name] = (answer, "your answer")
     return answers
 
@@ -183,15 +183,15 @@ def _closing(run: Invocation, planned: Plan, *, written: bool) -> str:
 
 def _document(planned: Plan, shown: str, *, written: bool) -> dict[str, Any]:
     rows = [
-        {"name": each.name, "old": each.old, "new": each.new, "source": each.source, "changed": each.changed}
-        for each in planned.settings
+        {"name": value.name, "old": value.old, "new": value.new, "source": value.source, "changed": value.changed}
+        for value in planned.settings
     ]
     return {"file": shown, "changed": planned.changed, "written": written, "values": rows}
 
 
 def _table(planned: Plan, shown: str) -> Table:
     rows = [
-        (each.name, "not set" if each.old is None else each.old or '""', each.new or '""', each.source)
-        for each in planned.settings
+        (value.name, "not set" if value.old is None else value.old or '""', value.new or '""', value.source)
+        for value in planned.settings
     ]
     return Table(columns=("variable", "old", "new", "from"), rows=rows, title=shown)

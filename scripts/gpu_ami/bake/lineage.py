@@ -1,13 +1,13 @@
-"""Whether a bake may build on the family's last AMI, so that only what is new has to move."""
+"""Decides whether a bake may build on the family's last AMI, so that only what is new is transferred."""
 
 from __future__ import annotations
 
 from gpu_ami.aws.images import Image
-from gpu_ami.bake.staleness import FACTS, Fact, Facts
+from gpu_ami.bake.staleness import FACTS, Fact, Fingerprints
 from gpu_ami.records.tags import CHAIN_TAG, FINGERPRINT_PREFIX
 
 ARCHITECTURE = "x86_64"
-# What an image keeps of its parent and a step on top does not undo. Image and models are made what is wanted.
+# What an image keeps of its parent and a step on top does not undo. Image and models are made what is requested.
 _INHERITED: tuple[Fact, ...] = ("base", "scripts", "settings")
 
 
@@ -17,12 +17,12 @@ def chain_length(image: Image) -> int | None:
     return int(said) if said.isascii() and said.isdigit() else None
 
 
-def why_not(parent: Image | None, wanted: Facts, *, limit: int, volume_gib: int) -> str | None:
+def why_not(parent: Image | None, expected: Fingerprints, *, limit: int, volume_gib: int) -> str | None:
     """Return why a bake on top of *parent* would not make what a full one makes; None when it would.
 
     Args:
         parent: The family's newest finished AMI; None when there is none.
-        wanted: What a full bake would be made from now.
+        expected: What a full bake would be made from now.
         limit: So many incremental bakes may follow a full one.
         volume_gib: The root volume of the new builder; a volume cannot be smaller than its snapshot.
     """
@@ -33,9 +33,9 @@ def why_not(parent: Image | None, wanted: Facts, *, limit: int, volume_gib: int)
     if parent.architecture != ARCHITECTURE:
         return f"{parent.image_id} is for {parent.architecture or 'an unknown architecture'}, not {ARCHITECTURE}"
     for fact in _INHERITED:
-        now, then = wanted.values.get(fact), parent.tags.get(f"{FINGERPRINT_PREFIX}{fact}")
+        now, then = expected.values.get(fact), parent.tags.get(f"{FINGERPRINT_PREFIX}{fact}")
         if now is None:
-            problem = wanted.problems.get(fact, "nothing says what it is").rstrip(".")
+            problem = expected.problems.get(fact, "nothing says what it is").rstrip(".")
             return f"{FACTS[fact]} could not be looked up ({problem})"
         if then is None:
             return f"{parent.image_id} does not say which it was made from: {FACTS[fact]}"

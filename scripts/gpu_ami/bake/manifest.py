@@ -1,4 +1,4 @@
-"""`invoke manifest`: what Packer made, as its manifest says."""
+"""`invoke manifest`: shows the builds in Packer's manifest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpu_ami.records import manifest_file
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the caller of ``invoke manifest`` asked for.
+    """What the caller of ``invoke manifest`` requested.
 
     Attributes:
         file: Another manifest than the last build's.

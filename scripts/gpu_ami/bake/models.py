@@ -1,4 +1,4 @@
-"""models.yaml: the models to download, checked before Packer reads the file itself."""
+"""Loads and checks models.yaml, the models to download, before Packer reads the file itself."""
 
 from __future__ import annotations
 

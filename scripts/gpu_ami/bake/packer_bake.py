@@ -1,4 +1,4 @@
-"""The bake itself: Packer started where there is room, watched, and tidied up after."""
+"""Runs Packer in the first placement that has capacity for the builder, and removes what a failed run left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.pending_ami import snapshot_percent
 from gpu_ami.bake import template
 from gpu_ami.bake.packer_events import Progress
-from gpu_ami.bake.placement import Place, places
+from gpu_ami.bake.placement import Placement, placements
 from gpu_ami.errors import AwsError, BuildError, InterruptedRunError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
@@ -28,9 +28,9 @@ class Baked:
     """A bake that came to its end.
 
     Attributes:
-        job: The build as Packer got it, with the place that had room.
+        job: The build as Packer got it, with the placement that had room.
         progress: What Packer said; None after ``--debug``, which talks to the terminal.
-        attempts: How many places were tried.
+        attempts: How many placements were tried.
     """
 
     job: Job
@@ -39,7 +39,7 @@ class Baked:
 
 
 def bake(run: Invocation, job: Job, *, debug: bool = False, name: str = "") -> Baked:
-    """Run Packer, in the next place where one has no room for the builder, and return what it made.
+    """Run Packer, in the next placement where one has no room for the builder, and return what it made.
 
     Args:
         run: This invocation.
@@ -48,7 +48,7 @@ def bake(run: Invocation, job: Job, *, debug: bool = False, name: str = "") -> B
         name: Part of the log's name, where a build bakes twice.
 
     Raises:
-        FailedBuildError: Packer failed, or no place had room.
+        FailedBuildError: Packer failed, or no placement had room.
         BuildError: Packer failed step by step, or its log could not be written.
         InterruptedRunError: The build was cancelled; what it had started is ended.
     """
@@ -56,22 +56,22 @@ def bake(run: Invocation, job: Job, *, debug: bool = False, name: str = "") -> B
         return Baked(job, _attempt(run, job, run.workspace.logs, debug=True))
     from gpu_ami.bake.packer_run import FailedBuildError
 
-    allowed, last = places(job.variables), None
-    for number, place in enumerate(allowed, 1):
-        here = job.given(**place.variables)
+    allowed, last = placements(job.variables), None
+    for number, placement in enumerate(allowed, 1):
+        placed = job.given(**placement.variables)
         parts = ["build", job.run_id, name, str(number) if number > 1 else ""]
         log = run.workspace.logs / f"{'-'.join(filter(None, parts))}.log"
         if number > 1:
-            run.console.say(f"Attempt {number} of {len(allowed)}: {place}.")
+            run.console.say(f"Attempt {number} of {len(allowed)}: {placement}.")
         try:
-            return Baked(here, _attempt(run, here, log), number)
+            return Baked(placed, _attempt(run, placed, log), number)
         except FailedBuildError as exc:
             if exc.shortage is None:
                 raise
             last = exc
-            run.console.warn(f"Attempt {number} of {len(allowed)}, {place}: {exc.shortage}. {exc}")
+            run.console.warn(f"Attempt {number} of {len(allowed)}, {placement}: {exc.shortage}. {exc}")
     msg = (
-        f"No room for the builder in any of {len(allowed)} places: add fallback_subnet_ids in other zones or "
+        f"No room for the builder in any of {len(allowed)} placements: add fallback_subnet_ids in other zones or "
         f"fallback_instance_types to the Packer variables, or try again later. {last or ''}".rstrip()
     )
     raise BuildError(msg) from last
@@ -82,15 +82,15 @@ def fall_back_lines(job: Job) -> list[str]:
     if not all(file.exists() for file in job.inputs.files):
         return []
     try:
-        allowed = places(job.variables)
+        allowed = placements(job.variables)
     except UsageError:
         # Nothing runs in a dry run: a build says what is wrong with a variable.
         return []
-    return [f"# without room there: the same with {_words(place)}" for place in allowed[1:]]
+    return [f"# without room there: the same with {_flags(placement)}" for placement in allowed[1:]]
 
 
-def _words(place: Place) -> str:
-    return " ".join(f"-var={name}={value}" for name, value in place.variables.items())
+def _flags(placement: Placement) -> str:
+    return " ".join(f"-var={name}={value}" for name, value in placement.variables.items())
 
 
 def _attempt(run: Invocation, job: Job, log: Path, *, debug: bool = False) -> Progress | None:

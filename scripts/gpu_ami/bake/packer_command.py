@@ -1,4 +1,4 @@
-"""The Packer command lines of one build."""
+"""Builds the Packer command lines of one build."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Packer:
     folder: Path
     environment: Mapping[str, str]
 
-    def command(self, *words: str) -> Command:
-        """Return ``packer WORDS`` in the template's folder."""
-        return Command((str(self.program), *words), cwd=self.folder, env=self.environment)
+    def command(self, *arguments: str) -> Command:
+        """Return ``packer ARGUMENTS`` in the template's folder."""
+        return Command((str(self.program), *arguments), cwd=self.folder, env=self.environment)
 
     def fmt(self) -> Command:
         """Check the template's layout; prints the difference and ends with 3 when there is one."""
@@ -38,12 +38,12 @@ class Packer:
         Data sources are not evaluated: against an endpoint that does not answer that takes a minute and a
         half, and preflight has looked the parameter up already.
         """
-        return self.command("validate", *inputs.words, ".")
+        return self.command("validate", *inputs.flags, ".")
 
     def build(self, inputs: Inputs, *, debug: bool = False) -> Command:
         """Bake. Machine-readable, except with *debug*, which pauses and asks on the terminal."""
-        flags = ("-debug", "-on-error=ask") if debug else ("-machine-readable", "-on-error=cleanup")
-        return self.command("build", *flags, *inputs.words, ".")
+        mode = ("-debug", "-on-error=ask") if debug else ("-machine-readable", "-on-error=cleanup")
+        return self.command("build", *mode, *inputs.flags, ".")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Inputs:
     variables: Mapping[str, str]
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def flags(self) -> tuple[str, ...]:
         """The ``-var-file`` and ``-var`` flags."""
         files = [f"-var-file={path}" for path in self.files]
         return (*files, *(f"-var={name}={value}" for name, value in sorted(self.variables.items())))

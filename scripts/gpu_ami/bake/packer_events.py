@@ -1,4 +1,4 @@
-"""Packer's machine-readable output, turned into what a person wants to know while waiting."""
+"""Parses Packer's machine-readable output and folds its events into the progress of a build."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Progress:
         amis: Region to AMI id, as the finished artifact says.
         errors: What Packer called an error, in order.
         tail: The last lines that were said.
-        last_words: The last lines of the script that failed, before Packer's clean-up talk.
+        script_tail: The last lines of the script that failed, before Packer's clean-up talk.
     """
 
     scripts: tuple[str, ...]
@@ -54,11 +54,11 @@ class Progress:
     amis: dict[str, str] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
     tail: tuple[str, ...] = ()
-    last_words: tuple[str, ...] = ()
+    script_tail: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
-        """The phase in words, with the script's name while provisioning."""
+        """The phase for people, with the script's name while provisioning."""
         if self.phase == "provisioning" and 0 < self.step <= len(self.scripts):
             return f"step {self.step} of {len(self.scripts)}: {self.scripts[self.step - 1]}"
         return PHASE_TITLES[self.phase]
@@ -122,7 +122,7 @@ def _understood(progress: Progress, line: str) -> Progress:
                 progress = replace(progress, phase=phase)
                 break
     if line.startswith(_FAILED):
-        return replace(progress, last_words=progress.tail)
+        return replace(progress, script_tail=progress.tail)
     if script := _SCRIPT.search(line):
         # What the step before it said is no reason for this one's failure.
         return replace(progress, step=_step_of(progress, PurePosixPath(script["path"]).stem), tail=())

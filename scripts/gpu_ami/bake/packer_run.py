@@ -1,4 +1,4 @@
-"""One `packer build`: its output followed, logged and judged."""
+"""Runs one `packer build`: follows its output, logs it, and turns a failure into one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from gpu_ami import process
-from gpu_ami.bake.builder_logs import GuestLogs
+from gpu_ami.bake.builder_logs import BuilderLogs
 from gpu_ami.bake.packer_events import Progress, advance, failure, parse_line
 from gpu_ami.bake.placement import shortage
 from gpu_ami.bake.secret_values import redact
@@ -27,11 +27,10 @@ class FailedBuildError(BuildError):
     """
 
     def __init__(self, message: str, progress: Progress) -> None:
-        """Keep what a caller needs to decide whether another attempt may help."""
         super().__init__(message)
         self.shortage = shortage(progress)
         # Packer says so of a failed step, and of nothing else.
-        self.script = progress.scripts[progress.step - 1] if progress.last_words and progress.step else ""
+        self.script = progress.scripts[progress.step - 1] if progress.script_tail and progress.step else ""
 
 
 class View(Protocol):
@@ -43,7 +42,7 @@ class View(Protocol):
     def snapshot(self, percent: int) -> None:
         """Show how far the AMI's snapshot is."""
 
-    def failed(self, last_words: tuple[str, ...]) -> None:
+    def failed(self, script_tail: tuple[str, ...]) -> None:
         """Show the last lines of the script that failed."""
 
 
@@ -64,15 +63,15 @@ def bake(
         log: The file that gets every line as Packer printed it, without secrets. The builder's logs go beside it, to
             ``*.builder.log``, when a step has failed.
         view: Told about each line.
-        percent: How far the snapshot of a pending AMI is, asked every *poll_s* seconds while EC2 makes it.
-        poll_s: Seconds between two looks.
+        percent: How far the snapshot of a pending AMI is, queried every *poll_s* seconds while EC2 makes it.
+        poll_s: Seconds between two queries.
 
     Raises:
         FailedBuildError: Packer ended with another status than 0; the line names the step, the reason and the log.
         BuildError: The log could not be written on; Packer was interrupted and has cleaned up.
         KeyboardInterrupt: The build was cancelled and Packer has cleaned up.
     """
-    follower = _Follower(Progress(scripts=scripts), view, GuestLogs(log.with_suffix(".builder.log")))
+    follower = _Follower(Progress(scripts=scripts), view, BuilderLogs(log.with_suffix(".builder.log")))
     with _open_log(log) as file, _watching(follower, percent, poll_s):
 
         def on_line(line: str) -> None:
@@ -89,7 +88,7 @@ def bake(
     progress = follower.progress
     follower.logs.close()
     if status != 0:
-        view.failed(progress.last_words or progress.tail)
+        view.failed(progress.script_tail or progress.tail)
         raise FailedBuildError(_reason(progress, log, follower.logs.path), progress)
     return progress
 
@@ -110,7 +109,7 @@ def _last_step(progress: Progress) -> str:
 class _Follower:
     """Folds Packer's lines into progress and shows each change."""
 
-    def __init__(self, progress: Progress, view: View, logs: GuestLogs) -> None:
+    def __init__(self, progress: Progress, view: View, logs: BuilderLogs) -> None:
         self.progress = progress
         self.logs = logs
         self._view = view

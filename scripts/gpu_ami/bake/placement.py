@@ -1,4 +1,4 @@
-"""Where a builder may be started, in turn, and whether a failed build was only a lack of room there."""
+"""The placements (subnet and type) to try for a builder, and whether a failed build only lacked capacity there."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from gpu_ami.bake.packer_events import Progress
 from gpu_ami.bake.variables import BuildVariables
 
-# What EC2 says where another zone or type may have what this one has not: its error code, and its words, which are all
+# What EC2 says where another zone or type may have what this one has not: its error code, and its message, which is all
 # that the amazon plugin prints of a Spot request that failed. Not among them: quotas, which hold for the whole region.
 _SHORTAGES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
-    (code, re.compile(rf"\b{code}\b|{words}", re.IGNORECASE))
-    for code, words in (
+    (code, re.compile(rf"\b{code}\b|{message}", re.IGNORECASE))
+    for code, message in (
         ("InsufficientInstanceCapacity", r"do not have sufficient \S+ capacity|no spot capacity available"),
         ("SpotMaxPriceTooLow", r"lower than the minimum required spot request fulfillment price"),
         ("UnfulfillableCapacity", r"unable to fulfill capacity due to your request configuration"),
@@ -26,11 +26,11 @@ _NEVER_RAN = re.compile(r"Instance state change details:.*\bServer\.(Insufficien
 
 
 @dataclass(frozen=True)
-class Place:
-    """One way to start the builder.
+class Placement:
+    """One subnet and instance type to start the builder with.
 
     Attributes:
-        subnet_id: Its subnet, by which its zone.
+        subnet_id: Its subnet, and so its zone.
         instance_type: Its type; empty for a Spot builder, whose type EC2 picks.
     """
 
@@ -44,15 +44,15 @@ class Place:
         return {name: value for name, value in chosen.items() if value}
 
     def __str__(self) -> str:
-        """Return the place in words."""
+        """Return the placement for people."""
         return f"{self.instance_type or 'a Spot builder'} in {self.subnet_id}"
 
 
-def places(variables: BuildVariables) -> tuple[Place, ...]:
-    """Return the places that the *variables* allow, in the order to try: each type in every subnet."""
+def placements(variables: BuildVariables) -> tuple[Placement, ...]:
+    """Return the placements that the *variables* allow, in the order to try: each type in every subnet."""
     # EC2 picks a Spot builder's type.
     types = ("",) if variables.spot else variables.instance_types
-    return tuple(Place(subnet, name) for name in types for subnet in variables.subnet_ids)
+    return tuple(Placement(subnet, name) for name in types for subnet in variables.subnet_ids)
 
 
 def shortage(progress: Progress) -> str | None:

@@ -1,6 +1,6 @@
-"""The checks that must pass before an instance is paid for: what to look up, side by side, and who judges it.
+"""Runs the checks that must pass before an instance is paid for, side by side.
 
-`checks/` judges plain facts, one module per topic; `aws/` looks them up.
+`checks/` judges plain values, one module per topic; `aws/` looks them up.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from gpu_ami.aws.access import Access
-from gpu_ami.bake.checks.catalog import Look, on_aws, on_this_machine
+from gpu_ami.bake.checks.catalog import CheckSpec, on_aws, on_this_machine
 from gpu_ami.bake.checks.check import Check
-from gpu_ami.bake.checks.lookups import Facts
+from gpu_ami.bake.checks.lookups import Lookups
 from gpu_ami.bake.variables import BuildVariables
 from gpu_ami.errors import AwsError, PipelineError
 
@@ -23,7 +23,7 @@ _THREADS = 32
 
 def run_checks(
     access: Access,
-    bake: BuildVariables,
+    variables: BuildVariables,
     *,
     account: str | None,
     sandbox: bool = False,
@@ -34,21 +34,22 @@ def run_checks(
 
     Args:
         access: Where the build would run.
-        bake: The template's variables as the build would see them.
+        variables: The template's variables as the build would see them.
         account: The account that the settings insist on, if any.
         sandbox: Whether *access* leads to the sandbox.
-        programs: Whether to look for the programs too; a build has found them already.
+        programs: Whether to check the programs too; a build has found them already.
         note: Told how far it is.
     """
-    facts = Facts(access, bake)
-    looks = [*(on_this_machine(bake, sandbox=sandbox) if programs else ()), *on_aws(facts, account, sandbox=sandbox)]
-    if not facts.is_identified():
+    lookups = Lookups(access, variables)
+    local = on_this_machine(variables, sandbox=sandbox) if programs else ()
+    specs = [*local, *on_aws(lookups, account, sandbox=sandbox)]
+    if not lookups.is_identified():
         # Each of the others would wait for the same refusal, or for the same time-outs.
-        looks = [look if look.needs_no_caller else look.put_off() for look in looks]
+        specs = [spec.skipped() if spec.needs_credentials else spec for spec in specs]
     found: list[list[Check]] = []
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
-        for number, checks in enumerate(pool.map(_made, looks), 1):
-            note(f"{number} of {len(looks)}")
+        for number, checks in enumerate(pool.map(_run, specs), 1):
+            note(f"{number} of {len(specs)}")
             found.append(checks)
     return [check for checks in found for check in checks]
 
@@ -59,7 +60,7 @@ def failed(checks: Sequence[Check]) -> list[Check]:
 
 
 def remarks(checks: Sequence[Check]) -> list[Check]:
-    """Return the checks that a build goes on in spite of, but not without a word.
+    """Return the checks that a build goes on in spite of, but not without a warning.
 
     Not among them: permissions that nobody could tell, as of a role that is bound to tags; they would come each time.
     """
@@ -67,12 +68,12 @@ def remarks(checks: Sequence[Check]) -> list[Check]:
     return [check for check in told if check.status == "warn" or (check.status == "fail" and not check.is_blocking)]
 
 
-def _made(look: Look) -> list[Check]:
-    # A check that could not be made is a failed check: nothing is assumed to be fine.
+def _run(spec: CheckSpec) -> list[Check]:
+    # A check that could not be run is a failed check: nothing is assumed to be fine.
     try:
-        found = look.make()
+        found = spec.run()
     except PipelineError as exc:
-        allow = f"; if it is a permission, allow {look.permission}" if look.permission else ""
-        fix = f"Mend what the line says{allow}. Nothing was started."
-        return [Check(look.name, "fail", str(exc), fix, is_blocking=look.is_bakes or not isinstance(exc, AwsError))]
+        allow = f"; if it is a permission, allow {spec.permission}" if spec.permission else ""
+        fix = f"Fix what the line says{allow}. Nothing was started."
+        return [Check(spec.name, "fail", str(exc), fix, is_blocking=spec.is_blocking or not isinstance(exc, AwsError))]
     return [found] if isinstance(found, Check) else list(found)

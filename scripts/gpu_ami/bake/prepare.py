@@ -1,4 +1,4 @@
-"""One build, decided and not started: the programs, their folders and every variable."""
+"""Prepares one build without starting it: the programs, their folders and every variable."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Job:
 
     @functools.cached_property
     def _values(self) -> dict[str, Any]:
-        # Reading HCL takes a second, and several steps of a build ask.
+        # Reading HCL takes a second, and several steps of a build need it.
         return template.effective(self.packer.folder, self.inputs.files, self.inputs.variables)
 
     @functools.cached_property
@@ -78,22 +78,22 @@ class Job:
         return typed(self._values)
 
 
-def prepare(run: Invocation, words: Sequence[str], *, debug: bool = False) -> Job:
+def prepare(run: Invocation, variables: Sequence[str], *, debug: bool = False) -> Job:
     """Decide one build: find the programs, stage the sandbox's copies, collect the variables.
 
     Args:
         run: This invocation. In a dry run nothing is started or staged.
-        words: The caller's ``name=value`` variables.
+        variables: The caller's ``name=value`` variables.
         debug: Whether Packer will ask at each step.
 
     Raises:
-        UsageError: The settings or variables cannot be used, or there is no terminal to ask on.
+        UsageError: The settings or variables cannot be used, or there is no terminal for questions.
         ToolError: Packer, its plugin or Terraform is missing.
     """
     if debug and not run.options.dry_run and not sys.stdin.isatty():
         msg = "--debug asks at each step and needs a terminal: run it in one, or read the log of a plain build."
         raise UsageError(msg)
-    given = template.parse_given(words)
+    given = template.parse_given(variables)
     owned = {"region": run.settings.region, "family": run.settings.family}
     run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     own = {"run_id": run_id, "pipeline_version": __version__, "git_commit": git.head(run.workspace.root) or "unknown"}

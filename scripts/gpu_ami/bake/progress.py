@@ -55,9 +55,9 @@ class PlainView:
             self._percent = percent
             self._say(f"snapshot {percent} %")
 
-    def failed(self, last_words: tuple[str, ...]) -> None:
+    def failed(self, script_tail: tuple[str, ...]) -> None:
         """Say the script's last lines, set in."""
-        for line in last_words:
+        for line in script_tail:
             self._console.say(f"          {line}")
 
     def _say(self, text: str) -> None:
@@ -91,10 +91,10 @@ class LiveView:
         """Take the snapshot's percentage."""
         self._percent = percent
 
-    def failed(self, last_words: tuple[str, ...]) -> None:
+    def failed(self, script_tail: tuple[str, ...]) -> None:
         """Keep the script's last lines on the screen, above the steps."""
         if self.live is not None:
-            for line in last_words:
+            for line in script_tail:
                 self.live.console.print(f"    {line}", markup=False, style="red", soft_wrap=True)
 
     def render(self) -> Any:

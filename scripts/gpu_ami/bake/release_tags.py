@@ -1,4 +1,4 @@
-"""After the bake: the release record checked, completed, and written on the AMI and its copies as tags."""
+"""Checks and completes the release record after the bake, and tags the AMI and its copies with it."""
 
 from __future__ import annotations
 

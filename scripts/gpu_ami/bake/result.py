@@ -1,4 +1,4 @@
-"""What a build made, or found to be there already: the contract with scripts."""
+"""The result of `invoke build`, made or found to be there already, as its JSON document has it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BuildResult:
         built: Whether anything was built; otherwise everything is about the AMI that there is.
         differences: What was new compared with the family's last AMI.
         chain_length: How many incremental bakes lie between the AMI and a full one; None when it does not say.
-        attempts: How many places were tried for the builder.
+        attempts: How many placements were tried for the builder.
     """
 
     ami_id: str

@@ -1,4 +1,4 @@
-"""Whether a bake would make another image than the one there is, and why."""
+"""Decides whether a bake would make another image than the live AMI, and why, from their fingerprints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gpu_ami.records.tags import FINGERPRINT_PREFIX
 
 Fact = Literal["base", "image", "models", "scripts", "settings"]
 
-# In the order in which they are shown: what it is in words.
+# In the order in which they are shown: what it is for people.
 FACTS: dict[Fact, str] = {
     "base": "the base AMI",
     "image": "the container image",
@@ -22,7 +22,7 @@ _SHOWN = 24
 
 
 @dataclass(frozen=True)
-class Facts:
+class Fingerprints:
     """What a bake right now would be made from.
 
     Attributes:
@@ -42,7 +42,7 @@ class Difference:
         fact: What differs; ``live`` when there is no AMI to compare with.
         live: What the AMI was made from; None when it does not say.
         wanted: What a bake would be made from now; None when it could not be looked up.
-        detail: The difference in words.
+        detail: The difference for people.
     """
 
     fact: str
@@ -55,31 +55,31 @@ class Difference:
         return asdict(self)
 
 
-def differences(live: Mapping[str, str] | None, wanted: Facts) -> list[Difference]:
+def differences(live: Mapping[str, str] | None, expected: Fingerprints) -> list[Difference]:
     """Return why a bake would make another image than the live one; empty when it would not.
 
     What is not known on one of the two sides counts as different: better one bake too many than a stale image.
 
     Args:
         live: The tags of the live AMI; None when there is none.
-        wanted: What a bake would be made from now.
+        expected: What a bake would be made from now.
     """
     if live is None:
         return [Difference("live", None, None, "the family has no finished AMI yet")]
-    found = (_difference(fact, live.get(f"{FINGERPRINT_PREFIX}{fact}"), wanted) for fact in FACTS)
+    found = (_difference(fact, live.get(f"{FINGERPRINT_PREFIX}{fact}"), expected) for fact in FACTS)
     return [difference for difference in found if difference is not None]
 
 
-def _difference(fact: Fact, live: str | None, wanted: Facts) -> Difference | None:
-    words, now = FACTS[fact], wanted.values.get(fact)
+def _difference(fact: Fact, live: str | None, expected: Fingerprints) -> Difference | None:
+    title, now = FACTS[fact], expected.values.get(fact)
     if now is None:
-        problem = wanted.problems.get(fact, "nothing says what it is").rstrip(".")
-        return Difference(fact, live, None, f"{words}: could not be looked up ({problem})")
+        problem = expected.problems.get(fact, "nothing says what it is").rstrip(".")
+        return Difference(fact, live, None, f"{title}: could not be looked up ({problem})")
     if live is None:
-        return Difference(fact, None, now, f"{words}: the AMI does not say which it was made from")
+        return Difference(fact, None, now, f"{title}: the AMI does not say which it was made from")
     if live == now:
         return None
-    return Difference(fact, live, now, f"{words}: {_short(live)} is now {_short(now)}")
+    return Difference(fact, live, now, f"{title}: {_short(live)} is now {_short(now)}")
 
 
 def _short(value: str) -> str:

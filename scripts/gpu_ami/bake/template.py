@@ -1,4 +1,4 @@
-"""What the template's variables are, and which value each will have."""
+"""Reads the Packer template: its variables with the value that each will have, and its scripts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _parse_hcl(text: str, path: Path, what: str) -> dict[str, Any]:
         # hcl2 wants the final newline that editors may leave out.
         return values(text + "\n")
     except UnexpectedInput as exc:
-        msg = f"The {what} {path} does not parse at line {exc.line}, column {exc.column}: mend it there."
+        msg = f"The {what} {path} does not parse at line {exc.line}, column {exc.column}: fix it there."
         raise UsageError(msg) from exc
     except (LarkError, RecursionError) as exc:
         msg = f"The {what} {path} does not parse: {str(exc).splitlines()[0]}."
@@ -112,10 +112,10 @@ def check_owner(values: Mapping[str, Any], file: Path, owned: Mapping[str, str],
 
 
 def parse_given(pairs: Sequence[str]) -> dict[str, str]:
-    """Return the ``name=value`` words of ``--var`` as a mapping.
+    """Return the ``name=value`` arguments of ``--var`` as a mapping.
 
     Raises:
-        UsageError: A word has no ``=`` or no name.
+        UsageError: An argument has no ``=`` or no name.
     """
     given: dict[str, str] = {}
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""What the programs themselves say of the template and the Terraform folder, before anything is started."""
+"""`invoke validate`: lets Packer and Terraform check the template and the Terraform folder; nothing is started."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FMT_WOULD_CHANGE = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the caller of ``invoke validate`` asked for.
+    """What the caller of ``invoke validate`` requested.
 
     Attributes:
         variables: Packer variables as ``name=value``.
@@ -101,7 +101,7 @@ def _first_failure(kind: type[PipelineError], commands: Sequence[Command]) -> Pi
         if command.argv[1] == "fmt" and done.returncode == _FMT_WOULD_CHANGE:
             files = [line for line in done.stdout.splitlines() if line.endswith((".hcl", ".tf")) and " " not in line]
             return kind(f"`{what}` would change the layout of {', '.join(files) or 'a file'}: run `{what}` there.")
-        # The boxes of Packer stand on either stream.
+        # Packer prints its error boxes on either stream.
         problem = (
             failures.first_problem(failures.errors(done.stdout, done.stderr))
             if kind is TerraformError

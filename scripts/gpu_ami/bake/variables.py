@@ -1,4 +1,4 @@
-"""The variables of a build with the types that the template gives them, whichever way each was given."""
+"""`BuildVariables`: the template's variables with its types, whichever way each was given."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BASE_AMI_PARAMETER = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recom
 
 @dataclass(frozen=True, kw_only=True)
 class BuildVariables:
-    """What a build is to be: the variables that this package reads itself, by the template's names and with its types.
+    """What a build will make: the variables that this package reads itself, by the template's names and with its types.
 
     Attributes:
         model_downloads: How many models are downloaded; those in models.yaml only after `with_listed`.
@@ -79,9 +79,9 @@ def typed(values: Mapping[str, Any]) -> BuildVariables:
     Raises:
         UsageError: A value has another type than the template's variable.
     """
-    text, number, flag, words = (_Reader(values, kind) for kind in (_text, _number, _flag, _words))
+    text, number, flag, texts = (_Reader(values, kind) for kind in (_text, _number, _flag, _texts))
     spot = flag("spot")
-    types = words("spot_instance_types") if spot else _in_turn(text("instance_type"), words("fallback_instance_types"))
+    types = texts("spot_instance_types") if spot else _in_turn(text("instance_type"), texts("fallback_instance_types"))
     return BuildVariables(
         ecr_repository_url=text("ecr_repository_url"),
         image_tag=text("image_tag"),
@@ -90,9 +90,9 @@ def typed(values: Mapping[str, Any]) -> BuildVariables:
         model_downloads=_count(values.get("model_downloads")),
         base_ami_parameter=text("base_ami_parameter") or BASE_AMI_PARAMETER,
         source_ami=text("source_ami"),
-        subnet_ids=_unique(text("subnet_id"), *words("fallback_subnet_ids")),
+        subnet_ids=_unique(text("subnet_id"), *texts("fallback_subnet_ids")),
         security_group_id=text("security_group_id"),
-        caller_cidrs=words("caller_cidrs"),
+        caller_cidrs=texts("caller_cidrs"),
         ssh_interface=text("ssh_interface") or "public_ip",
         ssh_host=text("ssh_host"),
         ssh_port=int(number("ssh_port")),
@@ -108,8 +108,8 @@ def typed(values: Mapping[str, Any]) -> BuildVariables:
         kms_key_id=text("kms_key_id"),
         deprecate_after_days=number("deprecate_after_days"),
         is_protected=text("deregistration_protection") not in ("", "off"),
-        ami_regions=words("ami_regions"),
-        is_shared=any(words(name) for name in ("ami_users", "ami_org_arns", "ami_ou_arns")),
+        ami_regions=texts("ami_regions"),
+        is_shared=any(texts(name) for name in ("ami_users", "ami_org_arns", "ami_ou_arns")),
         family=text("family"),
         release_path=text("release_path"),
         chain_length=int(number("chain_length")),
@@ -127,8 +127,8 @@ class _Reader:
         try:
             return self._kind(given)
         except (TypeError, ValueError) as exc:
-            what = {_number: "a number", _flag: "true or false", _words: "a list of texts"}.get(self._kind, "a text")
-            msg = f"The Packer variable {name} is {given!r}, not {what}: mend it in the variables file or in --var."
+            what = {_number: "a number", _flag: "true or false", _texts: "a list of texts"}.get(self._kind, "a text")
+            msg = f"The Packer variable {name} is {given!r}, not {what}: fix it in the variables file or in --var."
             raise UsageError(msg) from exc
 
 
@@ -156,7 +156,7 @@ def _wrong() -> bool:
     raise ValueError
 
 
-def _words(given: Any) -> tuple[str, ...]:
+def _texts(given: Any) -> tuple[str, ...]:
     listed = json.loads(given) if isinstance(given, str) else given
     if listed is None:
         return ()

@@ -1,4 +1,4 @@
-"""The variables file that a person keeps for Packer: what to set in it, and whose values would be replaced."""
+"""Plans edits of Packer's variables file: what to set in it, and whose values would be replaced."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gpu_ami.errors import UsageError
 
 
 class Shape(NamedTuple):
-    """How a value must look, as the template's own rule says, and in words."""
+    """What a value must match: the template's own rule, and its description for people."""
 
     pattern: re.Pattern[str]
-    words: str
+    description: str
 
 
 # What Terraform's outputs of these names, or an answer, can fill in.
@@ -86,7 +86,7 @@ class Plan:
     @property
     def replaced(self) -> tuple[Setting, ...]:
         """The settings that would replace somebody's own value."""
-        return tuple(each for each in self.settings if each.by_hand and each.changed)
+        return tuple(setting for setting in self.settings if setting.by_hand and setting.changed)
 
     def diff(self, shown: str) -> str:
         """Return the change as a unified diff, empty when there is none."""
@@ -104,7 +104,7 @@ def checked(name: str, value: str, source: str) -> str:
     """
     shape = SHAPES[name]
     if shape.pattern.fullmatch(value) is None:
-        msg = f"{name} is {value[:80]!r} by {source}: it must be {shape.words}."
+        msg = f"{name} is {value[:80]!r} by {source}: it must be {shape.description}."
         raise UsageError(msg)
     return value
 
@@ -115,7 +115,7 @@ def own_values(text: str, example: str, *, source: str) -> dict[str, str]:
     A value that is no plain string is shown as it is written.
 
     Raises:
-        UsageError: *text* does not parse, or a variable stands twice.
+        UsageError: *text* does not parse, or a variable is set twice.
     """
     placeholders = _top_level(example, source="example")
     return {name: value for name, value in _top_level(text, source=source).items() if placeholders.get(name) != value}
@@ -142,11 +142,11 @@ def plan(
         text: What is there; None makes a new file of the example.
         example: The example file's text.
         values: Variable to its value and where that comes from.
-        defaults: The template's defaults: they take the place of the example's placeholders.
+        defaults: The template's defaults: they replace the example's placeholders.
         source: What the file is called in errors.
 
     Raises:
-        UsageError: *text* does not parse, or a variable stands twice or is an expression.
+        UsageError: *text* does not parse, or a variable is set twice or is an expression.
     """
     present = _top_level(text, source=source) if text is not None else {}
     own = own_values(text, example, source=source) if text is not None else {}
@@ -155,9 +155,9 @@ def plan(
     left = sorted(
         _top_level(start, source=source).keys() & SHAPES.keys() & defaults.keys() - own.keys() - values.keys()
     )
-    wanted = dict(values) | {name: (str(defaults[name]), "the template's default") for name in left}
-    settings = [Setting(name, present.get(name), new, where, name in own) for name, (new, where) in wanted.items()]
-    after = hcl.set_attributes(start, {each.name: each.new for each in settings}, source=source)
+    chosen = dict(values) | {name: (str(defaults[name]), "the template's default") for name in left}
+    settings = [Setting(name, present.get(name), new, where, name in own) for name, (new, where) in chosen.items()]
+    after = hcl.set_attributes(start, {setting.name: setting.new for setting in settings}, source=source)
     return Plan(file, tuple(settings), text, after)
 
 

@@ -1,4 +1,4 @@
-"""A bake to vary in one value."""
+"""The variables of a bake, to vary in one value."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ VALUES: dict[str, Any] = {
 
 
 def a_bake(**changed: Any) -> BuildVariables:
-    """Return what the variables ask for, some of them changed."""
+    """Return the variables of a bake, some of them changed."""
     return typed(VALUES | changed)

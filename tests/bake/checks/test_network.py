@@ -74,7 +74,7 @@ def test_route(changed: dict[str, Any], found: Network, status: str, said: str) 
 
 
 def test_the_main_table_is_named_as_such() -> None:
-    """A subnet without a table of its own follows the VPC's; people look in the wrong place for it."""
+    """A subnet without a table of its own follows the VPC's; people search for it in the wrong table."""
     found = a_network(default("igw-1"))
     main = Network(found.subnet, "rtb-9", is_main=True, routes=found.routes)
 
@@ -133,7 +133,7 @@ def ssh(*cidrs: str, others: tuple[str, ...] = ()) -> Rule:
         (a_group(egress=()), [], {}, "fail", "no HTTPS (443) out"),
         (a_group(egress=(Rule("udp", (443, 443), ("0.0.0.0/0",)),)), [], {}, "fail", "no HTTPS (443) out"),
         (a_group(egress=(Rule("tcp", (80, 442), ("0.0.0.0/0",)),)), [], {}, "fail", "no HTTPS (443) out"),
-        (a_group(), [], {"ssh_host": "h"}, "ok", "a guest stands in"),
+        (a_group(), [], {"ssh_host": "h"}, "ok", "a guest takes the builder's place"),
         (a_group(), [], {"ssh_interface": "session_manager"}, "ok", "nothing needs to come in"),
         (a_group(), ["203.0.113.7"], {}, "fail", "no SSH (22) in"),
         (a_group(ssh("203.0.113.0/24")), ["203.0.113.7"], {}, "ok", "SSH (22) in"),

@@ -13,10 +13,10 @@ from gpu_ami.tools import PackerTools, TerraformTools, Tool
 from tests.bake.checks.bakes import a_bake
 
 
-def looked(*, sandbox: bool = False, ssh_interface: str = "public_ip") -> dict[str, Check]:
+def checks_of(*, sandbox: bool = False, ssh_interface: str = "public_ip") -> dict[str, Check]:
     """Return every check of programs by name."""
     rows = programs.programs(a_bake(ssh_interface=ssh_interface), sandbox=sandbox)
-    return {name: make() for name, make in rows}
+    return {name: run() for name, run in rows}
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def _missing() -> None:
 
 def test_versions_are_said_with_their_place() -> None:
     """Which of several Packers it is, is the first question."""
-    assert {name: check.detail for name, check in looked().items()} == {
+    assert {name: check.detail for name, check in checks_of().items()} == {
         "Packer": "1.16.0 (cache), amazon plugin 1.8.2 (plugins)",
         "Terraform": "1.11.4 (PATH)",
     }
@@ -46,24 +46,24 @@ def test_a_missing_program_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) ->
     """Not an error that hides all other checks."""
     monkeypatch.setattr(programs, "packer_tools", _missing)
 
-    check = looked()["Packer"]
+    check = checks_of()["Packer"]
 
     assert (check.status, "1.6.6" in check.detail, "invoke setup" in check.fix) == ("fail", True, True)
 
 
 def test_the_sandbox_asks_for_its_guest(monkeypatch: pytest.MonkeyPatch) -> None:
     """A warning without: only a build logs in."""
-    assert looked(sandbox=True)["guest"].status == "ok"
+    assert checks_of(sandbox=True)["guest"].status == "ok"
     monkeypatch.setattr(programs, "guest_tools", _missing)
-    assert looked(sandbox=True)["guest"].status == "warn"
+    assert checks_of(sandbox=True)["guest"].status == "warn"
 
 
 def test_a_tunnel_asks_for_its_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Packer would find out after the instance is up."""
     monkeypatch.setattr(programs, "find_program", lambda _name: None)
-    missing = looked(ssh_interface="session_manager")["session-manager-plugin"]
+    missing = checks_of(ssh_interface="session_manager")["session-manager-plugin"]
     monkeypatch.setattr(programs, "find_program", lambda name: Path("/usr/bin") / name)
-    there = looked(ssh_interface="session_manager")["session-manager-plugin"]
+    there = checks_of(ssh_interface="session_manager")["session-manager-plugin"]
 
     assert (missing.status, there.status) == ("fail", "ok")
-    assert "session-manager-plugin" not in looked()
+    assert "session-manager-plugin" not in checks_of()

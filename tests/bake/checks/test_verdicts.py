@@ -1,4 +1,4 @@
-"""Each verdict on plain facts: account, sources, builder, disk, key, permissions, programs."""
+"""Each verdict on plain values: account, sources, builder, disk, key, permissions, programs."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def test_instance_type(
     ],
 )
 def test_a_type_with_gpus_is_known_by_its_name(name: str, *, has: bool) -> None:
-    """A fall-back of the other kind would bake something else; EC2 is not asked for a dry run."""
+    """A fall-back of the other kind would bake something else; EC2 is not called for a dry run."""
     assert has_gpu(name) is has
 
 
@@ -370,7 +370,7 @@ def parts(**changed: Any) -> dict[str, set[str]]:
 
 
 def test_each_variable_brings_its_permissions() -> None:
-    """And only then: nobody is asked for rights that the bake does not use."""
+    """And only then: nobody is told to give rights that the bake does not use."""
     plain, more = (
         parts(iam_instance_profile="p"),
         parts(

@@ -1,1 +1,1 @@
-"""What `doctor` and `build` check before an instance is paid for: one module per topic, each judging plain facts."""
+"""What `doctor` and `build` check before an instance is paid for: one module per topic, judging plain values."""

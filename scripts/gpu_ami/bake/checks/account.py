@@ -19,7 +19,7 @@ def credentials(who: Identity, region: str, account: str | None) -> Check:
             "credentials",
             "fail",
             f"these are for account {who.account}, pipeline.yaml says {account}",
-            "Choose another profile with --profile, or mend `account` in pipeline.yaml.",
+            "Choose another profile with --profile, or fix `account` in pipeline.yaml.",
         )
     if who.arn.endswith(":root"):
         return Check(

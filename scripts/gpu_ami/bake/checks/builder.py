@@ -1,4 +1,4 @@
-"""The build instance: is its type to be had, does the quota leave room for it, has it a GPU; and its disk's key."""
+"""Judges the build instance: whether its type is offered, the vCPU quota, the GPU, and the key of its volume."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _VARIABLES = "instance_type / fallback_instance_types, or spot_instance_types"
 
 
 def instance_type(
-    wanted: BuildVariables,
+    variables: BuildVariables,
     types: Mapping[str, InstanceType],
     offered: Mapping[str, frozenset[str]],
     architecture: str | None,
@@ -22,19 +22,19 @@ def instance_type(
     """Judge the builder's types against the zones of its subnets and the base AMI's architecture.
 
     Args:
-        wanted: The bake.
-        types: Those of the wanted types that the region has.
+        variables: The bake's variables.
+        types: Those of the bake's types that the region has.
         offered: Zone of each subnet, the builder's own first, to those of the types that it has.
         architecture: The base AMI's; None when it is not known.
     """
-    if not wanted.instance_types:
+    if not variables.instance_types:
         return Check(_TYPE, "fail", "no instance type is set", f"Set {_VARIABLES} in the Packer variables.")
-    unknown = [name for name in wanted.instance_types if name not in types]
+    unknown = [name for name in variables.instance_types if name not in types]
     if unknown:
         return Check(
-            _TYPE, "fail", f"EC2 has no {', '.join(unknown)} in this region", f"Mend {_VARIABLES}: is it spelt right?"
+            _TYPE, "fail", f"EC2 has no {', '.join(unknown)} in this region", f"Fix {_VARIABLES}: is it spelt right?"
         )
-    other = [name for name in wanted.instance_types if architecture not in (None, *types[name].architectures)]
+    other = [name for name in variables.instance_types if architecture not in (None, *types[name].architectures)]
     if other:
         return Check(
             _TYPE,
@@ -42,19 +42,21 @@ def instance_type(
             f"the base AMI is {architecture}, {', '.join(other)} is not",
             f"Choose {architecture} types in {_VARIABLES}.",
         )
-    return _in_zones(wanted, offered)
+    return _in_zones(variables, offered)
 
 
-def _in_zones(wanted: BuildVariables, offered: Mapping[str, frozenset[str]]) -> Check:
-    missing = {zone: [name for name in wanted.instance_types if name not in has] for zone, has in offered.items()}
+def _in_zones(variables: BuildVariables, offered: Mapping[str, frozenset[str]]) -> Check:
+    missing = {zone: [name for name in variables.instance_types if name not in has] for zone, has in offered.items()}
     gaps = "; ".join(f"{zone} has no {', '.join(names)}" for zone, names in missing.items() if names)
     fix = f"Choose types that the zone has ({_VARIABLES}), or a subnet in another zone."
-    if offered and all(len(names) == len(wanted.instance_types) for names in missing.values()):
+    if offered and all(len(names) == len(variables.instance_types) for names in missing.values()):
         return Check(_TYPE, "fail", gaps, fix)
     if gaps:
         return Check(_TYPE, "warn", f"{gaps}; the build goes on to what is left", fix)
-    market = "spot" if wanted.spot else "on-demand"
-    return Check(_TYPE, "ok", f"{', '.join(wanted.instance_types)} ({market}) in {', '.join(offered) or 'the region'}")
+    market = "spot" if variables.spot else "on-demand"
+    return Check(
+        _TYPE, "ok", f"{', '.join(variables.instance_types)} ({market}) in {', '.join(offered) or 'the region'}"
+    )
 
 
 def vcpu_quota(market: Market, types: Sequence[InstanceType], quota: Quota | None, used: int) -> Check:
@@ -83,14 +85,14 @@ def vcpu_quota(market: Market, types: Sequence[InstanceType], quota: Quota | Non
     return Check(name, "warn" if fitting and market == "spot" else "fail", said, fix)
 
 
-def gpu(wanted: BuildVariables, types: Sequence[InstanceType]) -> Check:
+def gpu(variables: BuildVariables, types: Sequence[InstanceType]) -> Check:
     """Say what verify-gpu.sh will find: nothing on a CPU builder, which is fine unless a GPU is demanded."""
     without = [kind.name for kind in types if not kind.gpus]
     if not without:
         return Check(
             "GPU", "ok", f"{', '.join(kind.name for kind in types)} has one: verify-gpu.sh checks it in the bake"
         )
-    if wanted.require_gpu:
+    if variables.require_gpu:
         return Check(
             "GPU",
             "fail",
@@ -104,14 +106,14 @@ def gpu(wanted: BuildVariables, types: Sequence[InstanceType]) -> Check:
     )
 
 
-def encryption(wanted: BuildVariables, found: Key | None) -> Check:
+def encryption(variables: BuildVariables, found: Key | None) -> Check:
     """Judge the key that encrypts the volume and the snapshot."""
     name = "encryption key"
-    if not wanted.kms_key_id:
+    if not variables.kms_key_id:
         return Check(name, "ok", "the account's default EBS key")
     if found is None:
         return Check(
-            name, "fail", f"KMS has no key {wanted.kms_key_id}", "Mend kms_key_id: a key id, alias/NAME or an ARN."
+            name, "fail", f"KMS has no key {variables.kms_key_id}", "Fix kms_key_id: a key id, alias/NAME or an ARN."
         )
     if found.state != "Enabled":
         return Check(name, "fail", f"{found.arn} is {found.state}", "Enable the key, or name another in kms_key_id.")
@@ -119,7 +121,7 @@ def encryption(wanted: BuildVariables, found: Key | None) -> Check:
         return Check(
             name, "fail", f"{found.arn} is for {found.usage} ({found.spec})", "EBS needs a symmetric encryption key."
         )
-    if wanted.is_shared and found.is_amazons:
+    if variables.is_shared and found.is_amazons:
         return Check(
             name,
             "fail",

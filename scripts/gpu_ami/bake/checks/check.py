@@ -1,4 +1,4 @@
-"""What one check found."""
+"""The result of one check of `doctor`: its status, what was found and the fix."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Check:
         status: Only ``fail`` can keep a build from starting.
         detail: What was found, with the value.
         fix: What to do; empty when there is nothing to do.
-        is_blocking: Whether a build would fail for it too: false where only the look failed, at something that the
-            bake itself never asks.
+        is_blocking: Whether a build would fail for it too: false where only the check's own query failed, one
+            that the bake itself never makes.
     """
 
     check: str

@@ -15,23 +15,23 @@ UNPACKED = 4
 BASE_USED_GIB = 12
 
 
-def disk(wanted: BuildVariables, *, image_bytes: int, models_bytes: int, base_gib: int) -> Check:
+def disk(variables: BuildVariables, *, image_bytes: int, models_bytes: int, base_gib: int) -> Check:
     """Judge the root volume.
 
     Args:
-        wanted: The bake.
+        variables: The bake's variables.
         image_bytes: The container image, compressed.
         models_bytes: The bucket's models.
         base_gib: Size of the base AMI's root volume, GiB; EC2 makes none that is smaller.
     """
-    volume = wanted.volume_size_gib
+    volume = variables.volume_size_gib
     image, models = image_bytes * UNPACKED / GIB, models_bytes / GIB
-    needed = min(base_gib or BASE_USED_GIB, BASE_USED_GIB) + image + models + wanted.min_free_gib
+    needed = min(base_gib or BASE_USED_GIB, BASE_USED_GIB) + image + models + variables.min_free_gib
     parts = f"base {BASE_USED_GIB}, image {image:.1f} unpacked and staged, models {models:.1f}"
-    if wanted.model_downloads:
+    if variables.model_downloads:
         # Nobody knows their size before they are there.
-        parts += f", {wanted.model_downloads} to download not counted"
-    said = f"{needed:.1f} of {volume:.0f} GiB ({parts}, to stay free {wanted.min_free_gib:.0f})"
+        parts += f", {variables.model_downloads} to download not counted"
+    said = f"{needed:.1f} of {volume:.0f} GiB ({parts}, to stay free {variables.min_free_gib:.0f})"
     if volume < base_gib:
         return Check(
             "disk space",

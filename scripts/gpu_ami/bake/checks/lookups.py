@@ -1,4 +1,4 @@
-"""What the checks want to know, looked up in AWS once, however many ask and whoever asks first."""
+"""The AWS queries of the checks, each made once and shared by every check that needs its answer."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _once(look: Callable[Concatenate[Facts, P], R]) -> Callable[Concatenate[Facts, P], R]:
-    def remembered(self: Facts, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self._remember((look.__name__, args), lambda: look(self, *args, **kwargs))
+def _once(query: Callable[Concatenate[Lookups, P], R]) -> Callable[Concatenate[Lookups, P], R]:
+    def remembered(self: Lookups, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._remember((query.__name__, args), lambda: query(self, *args, **kwargs))
 
     return remembered
 
 
-class Facts:
-    """Looks AWS up for one bake; safe from several threads. A look that failed fails for everyone who asks.
+class Lookups:
+    """Queries AWS for one bake and remembers the answers; thread-safe. A query that failed fails for every caller.
 
     Args:
         access: Where the build would run.
-        wanted: The bake.
+        variables: The bake's variables.
     """
 
-    def __init__(self, access: Access, wanted: BuildVariables) -> None:
-        self.access, self.wanted = access, wanted
+    def __init__(self, access: Access, variables: BuildVariables) -> None:
+        self.access, self.variables = access, variables
         self.caller = Caller(access)
         self._lock = threading.Lock()
         self._locks: dict[Any, threading.Lock] = {}
         self._known: dict[Any, tuple[Any, PipelineError | None]] = {}
 
-    def _remember(self, key: Any, look: Callable[[], R]) -> R:
+    def _remember(self, key: Any, query: Callable[[], R]) -> R:
         with self._lock:
             mine = self._locks.setdefault(key, threading.Lock())
         with mine:
             if key not in self._known:
                 try:
-                    self._known[key] = (look(), None)
+                    self._known[key] = (query(), None)
                 except PipelineError as exc:
                     self._known[key] = (None, exc)
         value, error = self._known[key]
@@ -61,7 +61,7 @@ class Facts:
         return identify(self.access)
 
     def is_identified(self) -> bool:
-        """Return whether AWS knows who is asking."""
+        """Return whether AWS accepts the credentials."""
         try:
             self.identity()
         except PipelineError:
@@ -77,8 +77,8 @@ class Facts:
     def tags(self) -> dict[str, str]:
         """The template's run_tags, which policies may insist on."""
         return {
-            "Name": f"{self.wanted.family} builder",
-            FAMILY_TAG: self.wanted.family,
+            "Name": f"{self.variables.family} builder",
+            FAMILY_TAG: self.variables.family,
             PIPELINE_TAG: "gpu-ami-pipeline",
             RUN_TAG: "doctor",
             MAY_TAKE_TAG: "300",
@@ -87,13 +87,13 @@ class Facts:
     @_once
     def recommended(self) -> str | None:
         """The AMI that the public parameter names."""
-        found = parameters.value_of(self.caller, self.wanted.base_ami_parameter)
+        found = parameters.value_of(self.caller, self.variables.base_ami_parameter)
         return found if found is not None and AMI_ID.fullmatch(found) else None
 
     @_once
     def base_image(self) -> images.Image | None:
         """The AMI that the bake starts from."""
-        image_id = self.wanted.source_ami or self.recommended()
+        image_id = self.variables.source_ami or self.recommended()
         try:
             return None if image_id is None else images.look_up(Caller(self.access, self.access.region), image_id)
         except RefusedError as exc:
@@ -104,18 +104,18 @@ class Facts:
 
     def repository(self) -> ecr.RepositoryUrl:
         """The container image's repository."""
-        return ecr.parse_repository_url(self.wanted.ecr_repository_url)
+        return ecr.parse_repository_url(self.variables.ecr_repository_url)
 
     @_once
     def image(self) -> ecr.ContainerImage | None:
         """The container image."""
-        tag, digest = self.wanted.image_tag, self.wanted.image_digest
+        tag, digest = self.variables.image_tag, self.variables.image_digest
         return ecr.container_image(self.caller, self.repository(), tag=tag, digest=digest)
 
     @_once
     def models(self) -> s3.Prefix | None:
         """What lies under the bucket's models/."""
-        return s3.models_prefix(self.caller, self.wanted.models_s3_bucket)
+        return s3.models_prefix(self.caller, self.variables.models_s3_bucket)
 
     @_once
     def subnet(self, subnet_id: str) -> vpc.Subnet | None:
@@ -125,22 +125,22 @@ class Facts:
     @_once
     def group(self) -> vpc.Group | None:
         """The builder's security group."""
-        return vpc.security_group(self.caller, self.wanted.security_group_id)
+        return vpc.security_group(self.caller, self.variables.security_group_id)
 
     @_once
     def types(self) -> dict[str, capacity.InstanceType]:
         """Those of the builder's types that the region has."""
-        return capacity.instance_types(self.caller, self.wanted.instance_types)
+        return capacity.instance_types(self.caller, self.variables.instance_types)
 
     @_once
     def role(self) -> str | None:
         """ARN of the role in the named instance profile; empty for none in it, None for no such profile."""
-        return iam.role_of_profile(self.caller, self.wanted.iam_instance_profile)
+        return iam.role_of_profile(self.caller, self.variables.iam_instance_profile)
 
     @_once
     def key(self) -> kms.Key | None:
         """The named KMS key."""
-        return kms.key(self.caller, self.wanted.kms_key_id)
+        return kms.key(self.caller, self.variables.kms_key_id)
 
     @_once
     def principal(self) -> str | None:
@@ -148,11 +148,11 @@ class Facts:
         return iam.principal(self.caller, self.identity())
 
     @_once
-    def place(self) -> iam.Launch | None:
-        """What a dry run of the launch is told; None while the subnet, the AMI or the type are not there."""
-        subnet = self.subnet(next(iter(self.wanted.subnet_ids), ""))
+    def launch(self) -> iam.Launch | None:
+        """The parameters of the launch, for dry runs; None while the subnet, the AMI or the type are not there."""
+        subnet = self.subnet(next(iter(self.variables.subnet_ids), ""))
         base = self.base_image()
-        types: Sequence[str] = self.wanted.instance_types
+        types: Sequence[str] = self.variables.instance_types
         if subnet is None or base is None or not types:
             return None
         return iam.Launch(
@@ -160,7 +160,7 @@ class Facts:
             subnet_id=subnet.subnet_id,
             vpc_id=subnet.vpc_id,
             instance_type=types[0],
-            profile=self.wanted.iam_instance_profile,
-            volume_gib=round(self.wanted.volume_size_gib),
+            profile=self.variables.iam_instance_profile,
+            volume_gib=round(self.variables.volume_size_gib),
             tags=self.tags,
         )

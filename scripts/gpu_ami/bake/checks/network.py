@@ -1,4 +1,4 @@
-"""Whether the builder can reach ECR, S3 and the package mirrors, and Packer the builder."""
+"""Judges whether the builder can reach ECR, S3 and the package mirrors, and Packer the builder."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def no_subnet(name: str, subnet_id: str, region: str) -> Check:
     if not subnet_id:
         fix = "Set subnet_id in the Packer variables, or run `invoke init`."
         return Check(name, "fail", "subnet_id is not set", fix)
-    fix = "Mend subnet_id in the Packer variables: is the region right?"
+    fix = "Fix subnet_id in the Packer variables: is the region right?"
     return Check(name, "fail", f"{subnet_id} not found in {region}", fix)
 
 
-def route(name: str, wanted: BuildVariables, found: Network) -> Check:
+def route(name: str, variables: BuildVariables, found: Network) -> Check:
     """Judge the builder's way out of its subnet, and Packer's way in."""
     subnet = found.subnet.subnet_id
     table = f"{subnet}, {'main ' if found.is_main else ''}route table {found.table_id or 'unknown'}"
@@ -34,7 +34,7 @@ def route(name: str, wanted: BuildVariables, found: Network) -> Check:
         return Check(
             name, "fail", f"{subnet} has no free address", "Choose a subnet with room, or end what runs there."
         )
-    way = next((each for each in found.routes if each.destination == "0.0.0.0/0"), None)
+    way = next((route for route in found.routes if route.destination == "0.0.0.0/0"), None)
     if way is not None and way.state != "active":
         return Check(
             name,
@@ -43,10 +43,10 @@ def route(name: str, wanted: BuildVariables, found: Network) -> Check:
             "Point 0.0.0.0/0 at a gateway that exists.",
         )
     if way is None:
-        return _without_internet(name, wanted, found, table)
+        return _without_internet(name, variables, found, table)
     if way.target.startswith("igw-"):
-        return _internet_gateway(name, wanted, found, table, way)
-    if wanted.ssh_interface == "public_ip" and wanted.is_reached_directly:
+        return _internet_gateway(name, variables, found, table, way)
+    if variables.ssh_interface == "public_ip" and variables.is_reached_directly:
         return _no_way_in(name, f"{table}: 0.0.0.0/0 goes through {way.target}")
     if way.target.startswith("nat-"):
         return Check(name, "ok", f"{table}: NAT gateway {way.target}")
@@ -54,12 +54,12 @@ def route(name: str, wanted: BuildVariables, found: Network) -> Check:
         name,
         "warn",
         f"{table}: 0.0.0.0/0 goes through {way.target}",
-        "Make sure that ECR, S3 and the package mirrors can be reached through it: what lies behind was not looked at.",
+        "Make sure that ECR, S3 and the package mirrors can be reached through it: what lies behind was not checked.",
     )
 
 
-def _internet_gateway(name: str, wanted: BuildVariables, found: Network, table: str, way: Route) -> Check:
-    if wanted.ssh_interface == "public_ip" or found.subnet.gives_public_address:
+def _internet_gateway(name: str, variables: BuildVariables, found: Network, table: str, way: Route) -> Check:
+    if variables.ssh_interface == "public_ip" or found.subnet.gives_public_address:
         return Check(name, "ok", f"{table}: internet gateway {way.target}")
     return Check(
         name,
@@ -79,8 +79,8 @@ def _no_way_in(name: str, said: str) -> Check:
     )
 
 
-def _without_internet(name: str, wanted: BuildVariables, found: Network, table: str) -> Check:
-    needed = (*_ENDPOINTS, *(_TUNNEL if wanted.ssh_interface == "session_manager" else ()))
+def _without_internet(name: str, variables: BuildVariables, found: Network, table: str) -> Check:
+    needed = (*_ENDPOINTS, *(_TUNNEL if variables.ssh_interface == "session_manager" else ()))
     missing = [service for service in needed if not _has(found.endpoints, service)]
     if missing:
         return Check(
@@ -89,10 +89,10 @@ def _without_internet(name: str, wanted: BuildVariables, found: Network, table: 
             f"{table}: no route to 0.0.0.0/0, and no endpoint for {', '.join(missing)}",
             "Add a route to an internet gateway or NAT gateway, or VPC endpoints (private DNS on) for what is missing.",
         )
-    if wanted.ssh_interface == "public_ip" and wanted.is_reached_directly:
+    if variables.ssh_interface == "public_ip" and variables.is_reached_directly:
         return _no_way_in(name, f"{table}: endpoints only")
     said = f"{table}: endpoints for {', '.join(needed)}"
-    if wanted.model_downloads:
+    if variables.model_downloads:
         fix = (
             "Put the models of model_downloads and models.yaml into the bucket, unless their addresses are reached "
             "through an endpoint."
@@ -102,29 +102,29 @@ def _without_internet(name: str, wanted: BuildVariables, found: Network, table: 
 
 
 def _has(endpoints: Sequence[Endpoint], service: str) -> bool:
-    return any(each.service == service and each.private_dns for each in endpoints)
+    return any(endpoint.service == service and endpoint.private_dns for endpoint in endpoints)
 
 
 def security_group(
-    wanted: BuildVariables, found: Group | None, *, vpc_id: str | None, callers: Sequence[str], region: str
+    variables: BuildVariables, found: Group | None, *, vpc_id: str | None, callers: Sequence[str], region: str
 ) -> Check:
     """Judge what the builder's security group lets out and in.
 
     Args:
-        wanted: The bake.
+        variables: The bake's variables.
         found: The group; None when EC2 has no such.
         vpc_id: The subnet's VPC; None when it is not known.
         callers: Where Packer comes from, as addresses or CIDRs; empty when nobody knows.
         region: Where it was looked for.
     """
-    if not wanted.security_group_id:
-        if wanted.ssh_interface == "private_ip" and wanted.is_reached_directly and not wanted.caller_cidrs:
+    if not variables.security_group_id:
+        if variables.ssh_interface == "private_ip" and variables.is_reached_directly and not variables.caller_cidrs:
             detail = "a temporary one, and nobody knows whom to let in: ssh_interface is private_ip"
             return Check(_GROUP, "fail", detail, "Set caller_cidrs to this machine's private address (10.0.0.7/32).")
         return Check(_GROUP, "ok", "a temporary one, which lets everything out and only the caller in")
-    fix = "Mend security_group_id in the Packer variables, or leave it empty for a temporary one."
+    fix = "Fix security_group_id in the Packer variables, or leave it empty for a temporary one."
     if found is None:
-        return Check(_GROUP, "fail", f"{wanted.security_group_id} not found in {region}", fix)
+        return Check(_GROUP, "fail", f"{variables.security_group_id} not found in {region}", fix)
     if vpc_id is not None and found.vpc_id != vpc_id:
         return Check(_GROUP, "fail", f"{found.group_id} is in {found.vpc_id}, the subnet in {vpc_id}", fix)
     out = [rule for rule in found.egress if rule.covers(_HTTPS)]
@@ -136,7 +136,7 @@ def security_group(
             f"aws ec2 authorize-security-group-egress --group-id {found.group_id} --protocol tcp --port 443 --cidr "
             "0.0.0.0/0",
         )
-    if wanted.is_reached_directly and wanted.ssh_interface != "session_manager":
+    if variables.is_reached_directly and variables.ssh_interface != "session_manager":
         inward = _ingress(found, callers)
         if inward is not None:
             return inward
@@ -147,13 +147,13 @@ def security_group(
             f"{found.group_id} lets HTTPS (443) out only to {_whom(out)}",
             "Make sure that ECR, S3 and the package mirrors are among them.",
         )
-    return Check(_GROUP, "ok", f"{found.group_id} lets HTTPS (443) out{_in_words(wanted)}")
+    return Check(_GROUP, "ok", f"{found.group_id} lets HTTPS (443) out{_way_in(variables)}")
 
 
-def _in_words(wanted: BuildVariables) -> str:
-    if not wanted.is_reached_directly:
-        return "; SSH (22) is not needed, a guest stands in for the builder"
-    return "; nothing needs to come in" if wanted.ssh_interface == "session_manager" else " and SSH (22) in"
+def _way_in(variables: BuildVariables) -> str:
+    if not variables.is_reached_directly:
+        return "; SSH (22) is not needed, a guest takes the builder's place"
+    return "; nothing needs to come in" if variables.ssh_interface == "session_manager" else " and SSH (22) in"
 
 
 def _ingress(found: Group, callers: Sequence[str]) -> Check | None:
@@ -182,13 +182,13 @@ def _ingress(found: Group, callers: Sequence[str]) -> Check | None:
 
 
 def _lets_in(rules: Sequence[Rule], caller: str) -> bool:
-    asked = ipaddress.ip_network(caller, strict=False)
+    source = ipaddress.ip_network(caller, strict=False)
     for cidr in (cidr for rule in rules for cidr in rule.cidrs):
         allowed = ipaddress.ip_network(cidr, strict=False)
-        if allowed.version == asked.version and asked.subnet_of(allowed):  # type: ignore[arg-type]
+        if allowed.version == source.version and source.subnet_of(allowed):  # type: ignore[arg-type]
             return True
     return False
 
 
 def _whom(rules: Sequence[Rule]) -> str:
-    return ", ".join(dict.fromkeys(each for rule in rules for each in (*rule.cidrs, *rule.others))) or "nobody"
+    return ", ".join(dict.fromkeys(source for rule in rules for source in (*rule.cidrs, *rule.others))) or "nobody"

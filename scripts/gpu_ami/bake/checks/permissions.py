@@ -148,38 +148,38 @@ def _tags(part: str, scene: Scene, *, tagged: tuple[str, ...], bare: tuple[str, 
     ]
 
 
-def needed(wanted: BuildVariables, scene: Scene, *, role: str | None, key: str | None) -> list[Needed]:
+def needed(variables: BuildVariables, scene: Scene, *, role: str | None, key: str | None) -> list[Needed]:
     """Return what the caller needs to bake.
 
     Args:
-        wanted: The bake.
+        variables: The bake's variables.
         scene: Where it is.
         role: ARN of the role in the named instance profile; None when there is none or it is not known.
         key: ARN of the named KMS key; None when there is none or it is not known.
     """
-    looks = ("Images", "Instances", "Regions", "SecurityGroups", "Snapshots", "Subnets", "Volumes")
+    described = ("Images", "Instances", "Regions", "SecurityGroups", "Snapshots", "Subnets", "Volumes")
     builder = ["CreateKeyPair", "DeleteKeyPair", "RunInstances", "StopInstances", "TerminateInstances"]
-    if wanted.spot:
+    if variables.spot:
         builder += ["CreateFleet", "CreateLaunchTemplate", "DeleteLaunchTemplate"]
     found = [
-        Needed("look-ups", tuple(f"ec2:Describe{name}" for name in looks)),
+        Needed("look-ups", tuple(f"ec2:Describe{name}" for name in described)),
         *_ec2("builder", scene, *builder),
-        *_ec2("AMI", scene, *_ami(wanted)),
+        *_ec2("AMI", scene, *_ami(variables)),
         *_tags("AMI", scene, tagged=("image", "snapshot")),
     ]
-    if wanted.spot:
+    if variables.spot:
         found += _tags("builder", scene, tagged=("instance", "volume"), bare=("spot-instances-request",))
-    for region in _copy_regions(wanted, scene):
+    for region in _copy_regions(variables, scene):
         there = replace(scene, region=region)
         found += [*_ec2("AMI", there, "CopyImage"), *_tags("AMI", there, tagged=("image",), bare=("snapshot",))]
-    if not wanted.security_group_id:
+    if not variables.security_group_id:
         group = ("AuthorizeSecurityGroupIngress", "CreateSecurityGroup", "DeleteSecurityGroup")
         found += _ec2("temporary group", scene, *group)
-    if wanted.iam_instance_profile:
+    if variables.iam_instance_profile:
         found += [Needed("instance profile", ("iam:PassRole",), role)] if role else []
     else:
         found += _temporary_profile(scene)
-    if wanted.ssh_interface == "session_manager":
+    if variables.ssh_interface == "session_manager":
         found.append(Needed("session", ("ssm:StartSession",), scene.arn("instance"), has_tags=True))
     if key is not None:
         grants = ("CreateGrant", "Decrypt", "DescribeKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom")
@@ -187,20 +187,20 @@ def needed(wanted: BuildVariables, scene: Scene, *, role: str | None, key: str |
     return found
 
 
-def _copy_regions(wanted: BuildVariables, scene: Scene) -> list[str]:
-    others = {*wanted.ami_regions} - {scene.region}
+def _copy_regions(variables: BuildVariables, scene: Scene) -> list[str]:
+    others = {*variables.ami_regions} - {scene.region}
     # For copies that are shared each has its own key, and the AMI is made a second time in its own region too.
-    return sorted(others | {scene.region}) if others and wanted.is_shared else sorted(others)
+    return sorted(others | {scene.region}) if others and variables.is_shared else sorted(others)
 
 
-def _ami(wanted: BuildVariables) -> list[str]:
+def _ami(variables: BuildVariables) -> list[str]:
     # The last two of these are for the way back: a build that fails after its AMI was made removes it.
     operations = ["CreateImage", "ModifyImageAttribute", "DeregisterImage", "DeleteSnapshot"]
-    if wanted.deprecate_after_days:
+    if variables.deprecate_after_days:
         operations.append("EnableImageDeprecation")
-    if wanted.is_protected:
+    if variables.is_protected:
         operations.append("EnableImageDeregistrationProtection")
-    if wanted.is_shared:
+    if variables.is_shared:
         operations.append("ModifySnapshotAttribute")
     return operations
 
@@ -256,15 +256,15 @@ def judge(part: str, answers: Mapping[str, Answer], *, simulated: bool, who: str
     return Check(name, "ok", f"{count} allowed, {how}")
 
 
-def profile_needs(wanted: BuildVariables, repository: RepositoryUrl, partition: str) -> tuple[Needed, ...]:
+def profile_needs(variables: BuildVariables, repository: RepositoryUrl, partition: str) -> tuple[Needed, ...]:
     """Return what the builder's own role needs: the login, the pull, the models and its side of a session."""
     arn = f"arn:{partition}:ecr:{repository.region}:{repository.account}:repository/{repository.name}"
     found = [Needed("ECR login", (LOGIN,)), Needed("ECR login", PULL, arn)]
-    if wanted.models_s3_bucket:
-        bucket = f"arn:{partition}:s3:::{wanted.models_s3_bucket}"
+    if variables.models_s3_bucket:
+        bucket = f"arn:{partition}:s3:::{variables.models_s3_bucket}"
         found.append(Needed("instance profile", ("s3:ListBucket",), bucket))
         found.append(Needed("instance profile", ("s3:GetObject",), f"{bucket}/models/*"))
-    if wanted.ssh_interface == "session_manager":
+    if variables.ssh_interface == "session_manager":
         channels = ("CreateControlChannel", "CreateDataChannel", "OpenControlChannel", "OpenDataChannel")
         tunnel = tuple(f"ssmmessages:{name}" for name in channels)
         found.append(Needed("instance profile", ("ssm:UpdateInstanceInformation", *tunnel)))
@@ -301,5 +301,5 @@ def judge_profile(check: str, profile: str, role: str, answers: Mapping[str, Ans
 def no_profile(profile: str, role: str | None) -> Check:
     """Return the verdict on an instance profile that is not there or holds no role."""
     what = "does not exist" if role is None else "holds no role"
-    fix = "Mend iam_instance_profile, or leave it empty: the template then makes a temporary one that may do just that."
+    fix = "Fix iam_instance_profile, or leave it empty: the template then makes a temporary one that may do just that."
     return Check("instance profile", "fail", f"the instance profile {profile} {what}", fix)

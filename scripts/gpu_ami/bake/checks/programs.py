@@ -1,4 +1,4 @@
-"""The programs of others that a bake runs on this machine."""
+"""Checks the programs that a bake runs on this machine: Packer, Terraform, the Session Manager plugin, the guest."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gpu_ami.tools import guest_tools, packer_tools, terraform_tools
 _SESSION_MANAGER = "session-manager-plugin"
 
 
-def programs(wanted: BuildVariables, *, sandbox: bool) -> Iterator[tuple[str, Callable[[], Check]]]:
-    """Yield a check per program that this bake needs; each looks when it is called."""
+def programs(variables: BuildVariables, *, sandbox: bool) -> Iterator[tuple[str, Callable[[], Check]]]:
+    """Yield a check per program that this bake needs; each runs when it is called."""
     yield "Packer", lambda: _found("Packer", packer_tools, _packer)
     yield "Terraform", lambda: _found("Terraform", terraform_tools, lambda tools: _shown(tools.terraform))
-    if wanted.ssh_interface == "session_manager":
+    if variables.ssh_interface == "session_manager":
         yield _SESSION_MANAGER, session_manager
     if sandbox:
         yield "guest", guest

@@ -1,4 +1,4 @@
-"""What goes into the image: the base AMI, the container image and the models."""
+"""Judges what goes into the image: the base AMI, the container image and the models."""
 
 from __future__ import annotations
 
@@ -26,12 +26,18 @@ def no_parameter(name: str, region: str) -> Check:
 
 
 def base_ami(
-    wanted: BuildVariables, image_id: str, found: Image | None, recommended: str | None, *, account: str, now: datetime
+    variables: BuildVariables,
+    image_id: str,
+    found: Image | None,
+    recommended: str | None,
+    *,
+    account: str,
+    now: datetime,
 ) -> Check:
     """Judge the AMI that the bake starts from.
 
     Args:
-        wanted: The bake.
+        variables: The bake's variables.
         image_id: The AMI's id.
         found: What EC2 has of it.
         recommended: The AMI that the public parameter names; None when it names none.
@@ -43,38 +49,38 @@ def base_ami(
         return Check("base AMI", "fail" if status == "fail" else "warn" if status == "warn" else "ok", detail, fix)
 
     if found is None:
-        return say("fail", f"EC2 has no AMI {image_id} in this region", "Mend source_ami, or leave it empty.")
+        return say("fail", f"EC2 has no AMI {image_id} in this region", "Fix source_ami, or leave it empty.")
     created = found.created or now
     age = f"{max(0, (now - created).days)} days old"
     said = f"{image_id} ({found.name}, {age})"
     if found.state != "available":
         return say("fail", f"{said} is {found.state}", "Set source_ami to an AMI that is available, or leave it empty.")
-    if not found.is_amazons and not wanted.source_ami:
+    if not found.is_amazons and not variables.source_ami:
         text = f"{said} belongs to account {found.account}, not to Amazon"
-        return say("fail", text, "Mend base_ami_parameter, or name the AMI in source_ami to say that you trust it.")
+        return say("fail", text, "Fix base_ami_parameter, or name the AMI in source_ami to say that you trust it.")
     if not found.is_amazons and found.account != account:
         text = f"{said} belongs to account {found.account}"
         return say("warn", text, "Make sure that you know its owner: the image will hold whatever is in it.")
     if found.deprecated_at is not None and found.deprecated_at < now:
         return say("warn", f"{said} is deprecated", "Leave source_ami empty to start from the recommended one.")
-    if wanted.source_ami and now - created > _OLD:
+    if variables.source_ami and now - created > _OLD:
         newer = f"; {recommended} is recommended now" if recommended not in (None, image_id) else ""
         return say("warn", f"{said}{newer}", "Name a newer AMI in source_ami: this one lacks months of security fixes.")
-    return say("ok", f"{said}, {'as source_ami says' if wanted.source_ami else 'the recommended ECS GPU AMI'}")
+    return say("ok", f"{said}, {'as source_ami says' if variables.source_ami else 'the recommended ECS GPU AMI'}")
 
 
-def container_image(wanted: BuildVariables, repository: RepositoryUrl, found: ContainerImage | None) -> Check:
+def container_image(variables: BuildVariables, repository: RepositoryUrl, found: ContainerImage | None) -> Check:
     """Judge the container image: is it there, which digest has the tag, how large is it."""
     if found is None:
         return Check(
             "container image",
             "fail",
-            f"{repository.name} in {repository.region} has no image {wanted.image_digest or wanted.image_tag}",
+            f"{repository.name} in {repository.region} has no image {variables.image_digest or variables.image_tag}",
             "Push it, or set image_tag / image_digest in the Packer variables to one that is there.",
         )
-    tag = "" if wanted.image_digest else f"{wanted.image_tag} is "
+    tag = "" if variables.image_digest else f"{variables.image_tag} is "
     said = f"{repository.name}: {tag}{found.digest}, {show_bytes(found.size_bytes)} compressed"
-    if not wanted.image_digest and wanted.image_tag == "latest":
+    if not variables.image_digest and variables.image_tag == "latest":
         return Check(
             "container image",
             "warn",
@@ -84,9 +90,9 @@ def container_image(wanted: BuildVariables, repository: RepositoryUrl, found: Co
     return Check("container image", "ok", said)
 
 
-def models(wanted: BuildVariables, found: Prefix | None) -> Check:
+def models(variables: BuildVariables, found: Prefix | None) -> Check:
     """Judge the bucket's models."""
-    bucket = wanted.models_s3_bucket
+    bucket = variables.models_s3_bucket
     if not bucket:
         return Check("models", "skip", "models_s3_bucket is not set; only the listed downloads bring models")
     if found is None or not found.objects:

@@ -91,7 +91,7 @@ class Prewarm:
 
         Readers that wait for the disk are left behind: the caller ends the process.
         """
-        # Looking for the paths reads too, and may hang as any read.
+        # Finding the paths reads too, and may hang as any read.
         threading.Thread(target=self._start, daemon=True).start()
         return self._ended.wait(self._seconds)
 
