@@ -107,7 +107,7 @@ def manifest(run: Invocation, *, file: str | None = None, all: bool = False) -> 
     var="The Terraform variable, or a path such as resource.TYPE.NAME.block.image_id; default from pipeline.yaml.",
     ami="An AMI id instead of the manifest's.",
     check="Change nothing; exit 9 when there would be a change.",
-    no_verify="Do not look the AMI up in AWS first.",
+    no_verify="Do not check the AMI in AWS first.",
 )
 def update_tfvars(
     run: Invocation,
@@ -119,7 +119,7 @@ def update_tfvars(
     check: bool = False,
     no_verify: bool = False,
 ) -> None:
-    """Look the new AMI up, write its id to the file that Terraform reads, and show the change."""
+    """Check the new AMI, write its id to the file that Terraform reads, and show the change."""
     from gpu_ami.handover import update_tfvars as command
 
     request = command.Request(manifest=manifest, file=file, variable=var, ami=ami, check=check, verified=not no_verify)
@@ -148,7 +148,7 @@ def apply(
     wait: str | None = None,
     yes: bool = False,
 ) -> None:
-    """Plan, let the guard look, apply exactly that plan and read back what is live."""
+    """Plan, let the guard judge, apply exactly that plan and read back what is live."""
     from gpu_ami.deploy import apply as command
     from gpu_ami.deploy.wait import minutes
 
@@ -178,7 +178,7 @@ def rollback(
     command.run(run, command.Request(to=to, variables=var, yes=yes, wait_minutes=minutes(wait)))
 
 
-@pipeline_task(ROOT, skip="Leave this look out; repeatable. An unknown name lists them.")
+@pipeline_task(ROOT, skip="Leave this query out; repeatable. An unknown name lists them.")
 def status(run: Invocation, *, skip: tuple[str, ...] = ()) -> None:
     """Show which AMI is live where, and exit 9 when anything is out of step."""
     from gpu_ami.status import status as command
@@ -191,7 +191,7 @@ def status(run: Invocation, *, skip: tuple[str, ...] = ()) -> None:
     manifest="Another manifest than the last build's.",
     ami="An AMI id instead of the manifest's.",
     parameter="The SSM parameter; default from pipeline.yaml, or /gpu-ami/FAMILY/ami-id.",
-    no_verify="Do not look the AMI up in AWS first.",
+    no_verify="Do not check the AMI in AWS first.",
 )
 def publish(
     run: Invocation,
@@ -259,7 +259,7 @@ def cost(
     check="Change nothing; exit 9 when a price has changed.",
 )
 def prices(run: Invocation, *, regions: str | None = None, check: bool = False) -> None:
-    """Look every price of the price table up again, and show what changed."""
+    """Query every price of the price table again, and show what changed."""
     from gpu_ami.cost import prices as command
 
     command.run(run, command.Request(regions=regions, check=check))
@@ -345,7 +345,7 @@ def cleanup(
     ROOT,
     older_than="Only builds older than this; never less than a build can take.",
     regions="Regions joined by commas; default from pipeline.yaml.",
-    skip_source="Do not look for this kind; repeatable.",
+    skip_source="Do not query this kind; repeatable.",
     allow_no_references="Unfinished AMIs may go although nothing in the account needs any AMI.",
     yes="Remove them.",
 )
@@ -358,7 +358,7 @@ def sweep(
     allow_no_references: bool = False,
     yes: bool = False,
 ) -> None:
-    """Show what dead builds left behind, and remove it with --yes."""
+    """Show the resources that incomplete builds left behind, and remove them with --yes."""
     from gpu_ami.cleanup import sweep as command
 
     request = command.Request(

@@ -24,7 +24,7 @@ variable "image_tag" {
 }
 
 variable "image_digest" {
-  description = "Digest of the container image (sha256:...); empty looks image_tag up in ECR."
+  description = "Digest of the container image (sha256:...); empty resolves image_tag in ECR."
   type        = string
   default     = ""
 

@@ -19,7 +19,7 @@ def packer_values(sandbox: Sandbox, workspace: Workspace, *, guest: bool = True)
         guest: Whether Packer will run, so that the guest has to be up.
     """
     account = sandbox.account
-    # The guest takes the instance's place.
+    # The guest replaces the instance.
     port = {"ssh_port": sandbox.guest_port} if guest else {}
     return {
         "ssh_host": sandbox.guest_host,
@@ -32,7 +32,7 @@ def packer_values(sandbox: Sandbox, workspace: Workspace, *, guest: bool = True)
         "iam_instance_profile": account.instance_profile,
         # Nothing may ask the internet for our own address.
         "caller_cidrs": ["127.0.0.1/32"],
-        # The local AWS needs no rest between two looks.
+        # The local AWS needs no rest between two polls.
         "poll_delay_seconds": 1,
         "manifest_path": str(workspace.manifest),
         "release_path": str(workspace.release),

@@ -94,7 +94,7 @@ def _session_of(document: dict[str, Any]) -> Session:
 def only_one(workspace: Workspace) -> Iterator[None]:
     """Hold the folder's lock: two sandboxes of one folder would overwrite each other's files.
 
-    Who holds it knows that a session file there is a dead sandbox's, and removes it.
+    Who holds it knows that a session file there is of a sandbox that has ended, and removes it.
     """
     from filelock import FileLock, Timeout
 
@@ -103,8 +103,8 @@ def only_one(workspace: Workspace) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as exc:
-        place = workspace.shown(workspace.state)
-        msg = f"Another invocation is using {place}/: wait for it, or run `invoke sandbox` once and let both attach."
+        folder = workspace.shown(workspace.state)
+        msg = f"Another invocation is using {folder}/: wait for it, or run `invoke sandbox` once and let both attach."
         raise SafetyError(msg) from exc
     try:
         session_path(workspace).unlink(missing_ok=True)

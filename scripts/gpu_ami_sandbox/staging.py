@@ -71,8 +71,8 @@ def _is_terraforms_source(path: Path) -> bool:
 
 def _mirror(source: Path, target: Path, is_copied: Callable[[Path], bool]) -> None:
     """Copy what differs from *source* to *target*, and remove what is not in *source* and *is_copied* owns."""
-    wanted = set(_files(source))
-    for path in wanted:
+    expected = set(_files(source))
+    for path in expected:
         here, there = source / path, target / path
         if not (there.is_file() and there.stat().st_mode == here.stat().st_mode and filecmp.cmp(here, there, False)):
             there.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def _mirror(source: Path, target: Path, is_copied: Callable[[Path], bool]) -> No
             shutil.copy2(here, new)
             new.replace(there)
     for path in [path.relative_to(target) for path in target.rglob("*") if not path.is_dir()]:
-        if path not in wanted and ".terraform" not in path.parts and is_copied(path):
+        if path not in expected and ".terraform" not in path.parts and is_copied(path):
             (target / path).unlink(missing_ok=True)  # another terminal may be at it too
 
 
@@ -88,10 +88,10 @@ def _files(folder: Path) -> Iterator[Path]:
     """Yield the files that are copied, as paths below *folder*."""
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
-    for place, folders, names in os.walk(folder):
-        out = _LEFT_OUT(place, [*folders, *names])
+    for path, folders, names in os.walk(folder):
+        out = _LEFT_OUT(path, [*folders, *names])
         folders[:] = [name for name in folders if name not in out]
-        yield from (Path(place, name).relative_to(folder) for name in names if name not in out)
+        yield from (Path(path, name).relative_to(folder) for name in names if name not in out)
 
 
 @contextlib.contextmanager

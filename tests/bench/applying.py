@@ -22,7 +22,7 @@ _MOST = 1.1
 def main() -> bool:
     """Measure both: at most 1.1 each.
 
-    The job queue is left out, because the provider waits 30 s for it: that would make any overhead look small. Every
+    The job queue is left out, because the provider waits 30 s for it: that would make any overhead seem small. Every
     apply moves the environments to another AMI, in place.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -71,10 +71,10 @@ def _bare(root: Path, sandbox: Sandbox, *more: str) -> None:
     mirror = [f"-plugin-dir={tools.provider_mirror}"] if tools.provider_mirror else []
     with tempfile.TemporaryDirectory() as folder:
         plan = str(Path(folder) / "plan")
-        words = ["plan", f"-out={plan}", "-detailed-exitcode", "-input=false", f"-var={_NO_QUEUE}"]
+        plan_arguments = ["plan", f"-out={plan}", "-detailed-exitcode", "-input=false", f"-var={_NO_QUEUE}"]
         for command in (
             ["init", "-input=false", *mirror],
-            words,
+            plan_arguments,
             ["show", "-json", plan],
             *([name, "-input=false", plan] for name in more),
         ):

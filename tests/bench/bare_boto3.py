@@ -1,7 +1,7 @@
 """The least that any boto3 program must do to clean up: ``python -m tests.bench.bare_boto3 URL REGIONS DAYS``.
 
 It lists the AMIs, reads the launch permissions of the old ones, and only then deregisters those that nobody shares.
-It looks at no use of an AMI, writes no journal, survives no fault, and is told the buckets, so it is never throttled.
+It queries no use of an AMI, writes no journal, survives no fault, and is told the buckets, so it is never throttled.
 What it takes longer than the buckets allow is boto3's work on this machine.
 """
 
@@ -35,23 +35,23 @@ def _each(items: Sequence[Any], bucket: tuple[int, int], work: Callable[[Any], A
         return list(pool.map(one, range(len(items)), items))
 
 
-def look(client: Any, older_than: timedelta) -> list[str]:
+def unused(client: Any, older_than: timedelta) -> list[str]:
     """Return the AMIs of one region that are old and shared with nobody."""
     pages = client.get_paginator("describe_images").paginate(Owners=["self"], PaginationConfig={"PageSize": 1000})
     latest = (datetime.now(timezone.utc) - older_than).strftime("%Y-%m-%dT%H:%M:%S.000Z")
     old = [image["ImageId"] for page in pages for image in page["Images"] if image["CreationDate"] < latest]
-    asked = {"Attribute": "launchPermission"}
-    answers = _each(old, READ, lambda image_id: client.describe_image_attribute(ImageId=image_id, **asked))
+    attribute = {"Attribute": "launchPermission"}
+    answers = _each(old, READ, lambda image_id: client.describe_image_attribute(ImageId=image_id, **attribute))
     return [image_id for image_id, answer in zip(old, answers, strict=True) if not answer["LaunchPermissions"]]
 
 
-def delete(client: Any, doomed: Sequence[str]) -> None:
+def delete(client: Any, selected: Sequence[str]) -> None:
     """Deregister AMIs of one region with their snapshots."""
-    _each(doomed, CHANGE, lambda image_id: client.deregister_image(ImageId=image_id, DeleteAssociatedSnapshots=True))
+    _each(selected, CHANGE, lambda image_id: client.deregister_image(ImageId=image_id, DeleteAssociatedSnapshots=True))
 
 
 def main(url: str, regions: str, days: str) -> None:
-    """Look at all regions at once, then delete in all of them; print how many AMIs went."""
+    """Query all regions at once, then delete in all of them; print how many AMIs went."""
     gc.disable()  # as ours does
     import boto3
     from botocore.config import Config
@@ -60,9 +60,9 @@ def main(url: str, regions: str, days: str) -> None:
     config = Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=_WORKERS)
     clients = [session.client("ec2", region_name=one, endpoint_url=url, config=config) for one in regions.split(",")]
     with ThreadPoolExecutor(len(clients)) as pool:
-        doomed = list(pool.map(lambda client: look(client, timedelta(days=int(days))), clients))
-        list(pool.map(delete, clients, doomed))
-    print(sum(map(len, doomed)))  # noqa: T201
+        selected = list(pool.map(lambda client: unused(client, timedelta(days=int(days))), clients))
+        list(pool.map(delete, clients, selected))
+    print(sum(map(len, selected)))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ from typing import Any
 
 REGION = "ap-northeast-2"
 ROOT = Path(__file__).parents[2]
-IMAGES, DOOMED, TEMPLATES, DELAY_S, RUNS = 1000, 200, 50, 0.05, 3
+IMAGES, SELECTED, TEMPLATES, DELAY_S, RUNS = 1000, 200, 50, 0.05, 3
 # How much faster than Cloud Custodian ours must be, and how many calls it may make beyond one page of AMIs.
 FASTER = 8.0
-MOST_CALLS = 1 + TEMPLATES + 2 * DOOMED + 80
-# The ways of being needed that are in the facts about other tools, and others that they can be asked about.
+MOST_CALLS = 1 + TEMPLATES + 2 * SELECTED + 80
+# The ways of being needed that are in the facts about other tools, and others that they can be measured on.
 MEASURED = (
     "running_instance",
     "stopped_instance",
@@ -124,9 +124,9 @@ Tool = Callable[[Account, Path, int], list[str]]
 
 
 @contextlib.contextmanager
-def account(module: str, *words: object) -> Iterator[Account]:
+def account(module: str, *arguments: object) -> Iterator[Account]:
     """Start an account in a process of its own."""
-    command = [sys.executable, "-m", f"tests.bench.{module}", *map(str, words)]
+    command = [sys.executable, "-m", f"tests.bench.{module}", *map(str, arguments)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         said = json.loads(process.stdout.readline())
@@ -204,12 +204,12 @@ def table(found: dict[str, Ran], reasons: Sequence[str]) -> str:
     return "\n".join(rows)
 
 
-def speed(tools: dict[str, Tool], module: str, *words: object, runs: int = 1) -> dict[str, list[Ran]]:
+def speed(tools: dict[str, Tool], module: str, *arguments: object, runs: int = 1) -> dict[str, list[Ran]]:
     """Return how each tool does the same work on an account of its own, in turn, *runs* times each."""
     found: dict[str, list[Ran]] = {name: [] for name in tools}
     for _ in range(runs):
         for name, tool in tools.items():
-            with account(module, *words) as here:
+            with account(module, *arguments) as here:
                 found[name].append(run(tool, here, 30))
     return found
 
@@ -221,7 +221,9 @@ def speed_table(timed: dict[str, list[Ran]]) -> str:
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, some in timed.items():
-        seconds, cpu_s = (statistics.median(each) for each in zip(*((r.seconds, r.cpu_s) for r in some), strict=True))
+        seconds, cpu_s = (
+            statistics.median(values) for values in zip(*((r.seconds, r.cpu_s) for r in some), strict=True)
+        )
         ran = some[-1]
         counted = [ran.state["calls"], ran.state["at_once"], len(ran.state["gone"]), ran.state["snapshots"]]
         cells = [f"{seconds:.1f}", f"{cpu_s:.1f}", *counted]
@@ -231,20 +233,22 @@ def speed_table(timed: dict[str, list[Ran]]) -> str:
 
 def whole(ran: Ran) -> bool:
     """Return whether a run deleted all that it should, and nothing else."""
-    return len(ran.gone(needed=False)) == DOOMED and not ran.gone(needed=True)
+    return len(ran.gone(needed=False)) == SELECTED and not ran.gone(needed=True)
 
 
 def compare_speed(tools: dict[str, Tool]) -> bool:
     """Print how long the same work takes each tool; return whether ours is fast enough with few enough calls."""
-    title = f"{IMAGES} AMIs, {DOOMED} of them to delete, {TEMPLATES} templates, {DELAY_S * 1000:.0f} ms added to a call"
-    sizes = (IMAGES, IMAGES // DOOMED, TEMPLATES)
+    title = (
+        f"{IMAGES} AMIs, {SELECTED} of them to delete, {TEMPLATES} templates, {DELAY_S * 1000:.0f} ms added to a call"
+    )
+    sizes = (IMAGES, IMAGES // SELECTED, TEMPLATES)
     first_two, rest = dict(list(tools.items())[:2]), dict(list(tools.items())[2:])
     timed = speed(first_two, "cleanup_account", "many", *sizes, DELAY_S, runs=RUNS)
     timed |= speed(rest, "cleanup_account", "many", *sizes, DELAY_S)
     _say(f"### {title}: the sandbox's AWS, medians of {RUNS} runs\n\n{speed_table(timed)}")
     light = speed(tools, "throttled_aws", *sizes, 0, DELAY_S)
-    _say(f"### The same against a light stand-in for EC2\n\n{speed_table(light)}")
-    ours_s, theirs_s = ([each.seconds for each in timed[name]] for name in ("ours", "Cloud Custodian"))
+    _say(f"### The same against a light emulation of EC2\n\n{speed_table(light)}")
+    ours_s, theirs_s = ([ran.seconds for ran in timed[name]] for name in ("ours", "Cloud Custodian"))
     ratio = statistics.median(theirs / own for own, theirs in zip(ours_s, theirs_s, strict=True))
     calls = timed["ours"][-1].state["calls"]
     good = all(map(whole, [*timed["ours"], *light["ours"]])) and ratio >= FASTER and calls <= MOST_CALLS

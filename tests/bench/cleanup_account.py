@@ -1,7 +1,7 @@
 """A local AWS in a process of its own, with an account for clean-up tools; ends when its input does.
 
 python -m tests.bench.cleanup_account reasons WAY_OF_BEING_NEEDED …
-python -m tests.bench.cleanup_account many IMAGES DOOMED_EVERY TEMPLATES DELAY_S
+python -m tests.bench.cleanup_account many IMAGES SELECTED_EVERY TEMPLATES DELAY_S
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ def with_reasons(here: World, reasons: Sequence[str]) -> dict[str, str]:
     return made | {f"unused_{n}": here.image(90 + n).id for n in (1, 2)}
 
 
-def with_many(here: World, count: int, doomed_every: int, templates: int) -> dict[str, str]:
-    """Make *count* AMIs, one of *doomed_every* old and unused, and *templates* that each name a young one."""
+def with_many(here: World, count: int, selected_every: int, templates: int) -> dict[str, str]:
+    """Make *count* AMIs, one of *selected_every* old and unused, and *templates* that each name a young one."""
     made = {}
     for number in range(count):
-        is_old = number % doomed_every == 0
+        is_old = number % selected_every == 0
         age_days = 40 + number % 400 if is_old else number % 28
         image = here.image(age_days, name=f"gpu-batch-{number}")
         made[f"unused_{number}" if is_old else f"young_{number}"] = image.id
     for number in range(templates):
-        here.maker.template(f"t{number}", made[f"young_{number * doomed_every + 1}"])
+        here.maker.template(f"t{number}", made[f"young_{number * selected_every + 1}"])
     here.maker.parameter("/in/use", made["young_1"])
     return made
 
@@ -85,20 +85,20 @@ def state(here: World, made: Mapping[str, str], most: int) -> dict[str, Any]:
     }
 
 
-def main(kind: str, *words: str) -> None:
+def main(kind: str, *arguments: str) -> None:
     """Serve until the input ends; each line of it is answered with the account's state."""
     images.PENDING_S = 0.0
     aws = LocalAws(REGION)
     aws.start()
     here = world(aws)
-    made = with_many(here, *(int(word) for word in words[:3])) if kind == "many" else with_reasons(here, words)
+    made = with_many(here, *(int(size) for size in arguments[:3])) if kind == "many" else with_reasons(here, arguments)
     # A running AWS has read its models; which tool comes first must not matter.
     make_plan(here.survey(), here.account, here.now)
     counter = AtOnce(aws.gate)
     assert aws._server is not None
     aws._server.application = counter
     aws.gate.calls.clear()
-    aws.gate.delay_s = float(words[3]) if kind == "many" else 0.0
+    aws.gate.delay_s = float(arguments[3]) if kind == "many" else 0.0
     print(json.dumps({"endpoint_url": aws.endpoint_url, "made": made}), flush=True)  # noqa: T201
     for _line in sys.stdin:
         print(json.dumps(state(here, made, counter.most)), flush=True)  # noqa: T201

@@ -20,7 +20,7 @@ python3 /srv/model_server.py /srv/files /srv/requests & server=$!
 trap 'kill $server' EXIT
 for _ in {1..500}; do (: </dev/tcp/127.0.0.1/8080) 2>/dev/null && break; sleep 0.02; done
 """
-# As the seed's script has it: look whether it is there, download, next.
+# As the seed's script has it: check whether it is there, download, next.
 _SEED = """
 for n in {0..%d}; do
   [[ -f /opt/ml/models/$n.pt ]] || curl --fail --silent --location --output "/opt/ml/models/$n.pt" "http://127.0.0.1:8080/slow/$n.pt"

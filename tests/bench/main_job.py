@@ -40,8 +40,8 @@ def listing() -> bool:
 def cost() -> bool:
     """`invoke cost` without AWS over `invoke --list`: below 2."""
 
-    def run(word: str) -> None:
-        subprocess.run([sys.executable, "-m", "invoke", word], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    def run(task: str) -> None:
+        subprocess.run([sys.executable, "-m", "invoke", task], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
 
     pair = in_turn(lambda: run("cost"), lambda: run("--list"))
     return say("invoke cost / invoke --list (below 2)", str(pair), good=pair.ratio < 2)
@@ -85,16 +85,16 @@ def _bare(checkout: Checkout, sandbox: Sandbox) -> None:
     tools, infra = packer_tools(), terraform_tools()
     env = sandbox.access.child_environment({"PACKER_PLUGIN_PATH": str(tools.plugin_path), "CHECKPOINT_DISABLE": "1"})
     values = packer_values(sandbox, workspace)
-    words = [f"-var={name}={_literal(value)}" for name, value in values.items()]
+    variables = [f"-var={name}={_literal(value)}" for name, value in values.items()]
     packer, terraform = str(tools.packer.path), str(infra.terraform.path)
     mirror = [f"-plugin-dir={infra.provider_mirror}"] if infra.provider_mirror else []
     for command, cwd in (
         ([packer, "fmt", "-check", "-recursive", "."], workspace.packer),
-        ([packer, "validate", *words, "."], workspace.packer),
+        ([packer, "validate", *variables, "."], workspace.packer),
         ([terraform, "fmt", "-check", "-recursive"], workspace.terraform),
         ([terraform, "init", "-backend=false", "-input=false", *mirror], workspace.terraform),
         ([terraform, "validate"], workspace.terraform),
-        ([packer, "build", "-machine-readable", *words, "."], workspace.packer),
+        ([packer, "build", "-machine-readable", *variables, "."], workspace.packer),
     ):
         subprocess.run(command, cwd=cwd, env=env, stdout=subprocess.DEVNULL, check=True)
 

@@ -33,12 +33,14 @@ SCRIPT = Path(__file__).parents[2] / "packer/rootfs/usr/local/libexec/gpu-ami/pr
 PROGRAMS = ("nbdkit", "nbdfuse", "losetup", "mkfs.ext4", "mount", "umount", "fusermount3")
 
 
-def _run(*words: str | Path) -> str:
-    return subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True).stdout.strip()
+def _run(*arguments: str | Path) -> str:
+    return subprocess.run(
+        [str(argument) for argument in arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def _fill(folder: Path) -> None:
-    """Write what an image looks like: many small files in folders, a few large ones."""
+    """Write files as an image has them: many small files in folders, a few large ones."""
     for n in range(SMALL):
         path = folder / f"layer{n % 5}" / f"package{n % 20}" / f"{n}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,8 +67,8 @@ def lazy_mount(image: Path, folder: Path) -> Iterator[Path]:
     for path in (disk, mounted):
         path.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
-        words = ["nbdkit", "-f", "-r", "-t", str(2 * CONNECTIONS), "-U", str(socket), "--filter=delay"]
-        server = stack.enter_context(subprocess.Popen([*words, "file", str(image), f"rdelay={DELAY_MS}ms"]))
+        command = ["nbdkit", "-f", "-r", "-t", str(2 * CONNECTIONS), "-U", str(socket), "--filter=delay"]
+        server = stack.enter_context(subprocess.Popen([*command, "file", str(image), f"rdelay={DELAY_MS}ms"]))
         stack.callback(server.terminate)
         _wait_for(socket)
         bridge = stack.enter_context(

@@ -205,7 +205,7 @@ def _answer(environ: dict[str, Any], start_response: StartResponse) -> Any:
 
 
 class _Quiet(MotoRequestHandler):  # type: ignore[misc]
-    """werkzeug's, as moto has it, without a word on the terminal."""
+    """werkzeug's, as moto has it, without output on the terminal."""
 
     def log(self, *_: Any) -> None:
         """Say nothing."""

@@ -1,6 +1,6 @@
 """An AWS that knows only what clean-up tools ask, answers fast, and throttles as AWS does.
 
-    python -m tests.bench.throttled_aws IMAGES DOOMED_EVERY TEMPLATES RATE DELAY_S
+    python -m tests.bench.throttled_aws IMAGES SELECTED_EVERY TEMPLATES RATE DELAY_S
 
 Independent of moto, which takes longer for an answer than AWS does. EC2's documented token buckets (a burst, then a
 steady rate, per API and region), the rates times RATE. It prints its address, serves until its input ends, and
@@ -78,14 +78,14 @@ class Terms:
 
     Attributes:
         images: AMIs in each region.
-        doomed_every: Every so many of them are old and unused, the others young.
+        selected_every: Every so many of them are old and unused, the others young.
         templates: Launch templates, each with one young AMI.
         rate: Times the documented rates; 0 never throttles.
         delay_s: Added to each call.
     """
 
     images: int
-    doomed_every: int
+    selected_every: int
     templates: int = 0
     rate: float = 0.0
     delay_s: float = 0.0
@@ -100,7 +100,7 @@ class Aws:
         self._buckets: dict[tuple[str, str], Bucket] = {}
         self._lock = threading.Lock()
         now = time.time()
-        self._images = [_image(number, now, old=number % terms.doomed_every == 0) for number in range(terms.images)]
+        self._images = [_image(number, now, old=number % terms.selected_every == 0) for number in range(terms.images)]
         self._gone: dict[str, set[str]] = {"image": set(), "snapshot": set()}
         self._under_way = self.most = 0
         self.calls: Counter[str] = Counter()
@@ -132,8 +132,8 @@ class Aws:
 
     def _listing(self, region: str, parameters: dict[str, str]) -> str:
         if parameters.get("Filter.1.Name") == "image-id":
-            asked = [value for name, value in parameters.items() if name.startswith("Filter.1.Value.")]
-            rows = [self._images[int(each[4:], 16)] for each in asked if f"{region} {each}" not in self._gone["image"]]
+            ids = [value for name, value in parameters.items() if name.startswith("Filter.1.Value.")]
+            rows = [self._images[int(image[4:], 16)] for image in ids if f"{region} {image}" not in self._gone["image"]]
             return f"<imagesSet>{''.join(rows)}</imagesSet>"
         start, size = int(parameters.get("NextToken", 0)), int(parameters.get("MaxResults", self._terms.images))
         rows = [
@@ -180,10 +180,10 @@ class Aws:
     def state(self) -> dict[str, Any]:
         """Return what is gone, and the calls so far."""
         numbers = {f"{_id(number)}": number for number in range(self._terms.images)}
-        gone = [numbers[each.partition(" ")[2]] for each in self._gone["image"]]
-        unused = [f"unused_{number}" for number in gone if number % self._terms.doomed_every == 0]
+        gone = [numbers[image.partition(" ")[2]] for image in self._gone["image"]]
+        unused = [f"unused_{number}" for number in gone if number % self._terms.selected_every == 0]
         return {
-            "gone": unused + [f"young_{number}" for number in gone if number % self._terms.doomed_every],
+            "gone": unused + [f"young_{number}" for number in gone if number % self._terms.selected_every],
             "snapshots": self._terms.images - len(self._gone["snapshot"]),
             "calls": sum(self.calls.values()),
             "by_action": dict(self.calls.most_common()),
@@ -262,7 +262,7 @@ def handler_of(aws: Aws) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(answer)
 
-        do_GET = do_POST  # noqa: N815 - the server looks for this name
+        do_GET = do_POST  # noqa: N815 - the server calls this name
 
         def _answer(self, body: bytes) -> tuple[int, bytes]:
             scope = re.search(r"Credential=[^/]*/[^/]*/([^/]*)/([^/]*)/", self.headers["Authorization"])
@@ -282,9 +282,9 @@ def handler_of(aws: Aws) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def main(words: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Serve until the input ends."""
-    aws = Aws(Terms(*(int(word) for word in words[:3]), *(float(word) for word in words[3:])))
+    aws = Aws(Terms(*(int(size) for size in arguments[:3]), *(float(term) for term in arguments[3:])))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(aws))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()

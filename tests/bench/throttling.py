@@ -19,7 +19,7 @@ from tests.bench.throttled_aws import CHANGE, RATE, READ
 
 ROOT = Path(__file__).parents[2]
 REGIONS = ("ap-northeast-2", "us-east-1", "eu-west-1")
-IMAGES, DOOMED_EVERY, RUNS = 5000, 10, 3
+IMAGES, SELECTED_EVERY, RUNS = 5000, 10, 3
 # The bounds: times what the buckets allow, MiB, and how much more than ten times as long ten times the AMIs may take.
 SLOWER, MOST_MIB, GROWTH = 1.2, 200, 1.5
 
@@ -40,20 +40,20 @@ def measure(images: int, rate: float, program: Sequence[str], folder: str) -> Me
     Args:
         images: In each region.
         rate: See `Terms`.
-        program: A Python module and its arguments; ``URL`` and ``FOLDER`` stand for the AWS and an empty folder.
+        program: A Python module and its arguments; ``URL`` and ``FOLDER`` are replaced by the AWS and an empty folder.
         folder: That folder.
     """
-    command = [sys.executable, "-m", "tests.bench.throttled_aws", str(images), str(DOOMED_EVERY), "0", str(rate)]
+    command = [sys.executable, "-m", "tests.bench.throttled_aws", str(images), str(SELECTED_EVERY), "0", str(rate)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None
         assert server.stdout is not None
         known = {"URL": json.loads(server.stdout.readline())["endpoint_url"], "FOLDER": folder}
-        words = [sys.executable, "-m", *(known.get(word, word) for word in program)]
+        command_line = [sys.executable, "-m", *(known.get(argument, argument) for argument in program)]
         env = {"PATH": os.environ["PATH"], "HOME": folder, "PYTHONPATH": str(ROOT / "scripts")}
         output = Path(folder) / "out"
         with output.open("w") as out:
             started = time.perf_counter()
-            process = subprocess.Popen(words, cwd=ROOT, env=env, stdout=out)
+            process = subprocess.Popen(command_line, cwd=ROOT, env=env, stdout=out)
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -78,9 +78,9 @@ def bare(images: int, regions: Sequence[str]) -> Measured:
 
 
 def allowed_s(images: int, rate: float) -> float:
-    """Return what the buckets allow: first each doomed AMI's permissions are read, then it is deregistered."""
-    doomed = images // DOOMED_EVERY
-    return sum(max(0.0, doomed - burst) / (per_s * rate) for burst, per_s in (READ, CHANGE))
+    """Return what the buckets allow: first each selected AMI's permissions are read, then it is deregistered."""
+    selected = images // SELECTED_EVERY
+    return sum(max(0.0, selected - burst) / (per_s * rate) for burst, per_s in (READ, CHANGE))
 
 
 def main() -> bool:
@@ -92,10 +92,10 @@ def main() -> bool:
     usual = ours(IMAGES, 1, REGIONS)
     runs = [(ours(IMAGES, RATE, REGIONS), bare(IMAGES, REGIONS)) for _ in range(RUNS)]
     small, large = ours(IMAGES // 10, 0, REGIONS[:1]), ours(IMAGES, 0, REGIONS[:1])
-    doomed = IMAGES // DOOMED_EVERY * len(REGIONS)
-    assert all(least.output.split() == [str(doomed)] for _, least in runs)
+    selected = IMAGES // SELECTED_EVERY * len(REGIONS)
+    assert all(least.output.split() == [str(selected)] for _, least in runs)
     whole = [usual, *(run for run, _ in runs)]
-    deleted = [sum(each["status"] == "deleted" for each in json.loads(run.output)["results"]) for run in whole]
+    deleted = [sum(result["status"] == "deleted" for result in json.loads(run.output)["results"]) for run in whole]
     pair = Pair(tuple(run.seconds for run, _ in runs), tuple(least.seconds for _, least in runs))
     usual_times = usual.seconds / allowed_s(IMAGES, 1)
     times = statistics.median(pair.ours_s) / allowed_s(IMAGES, RATE)
@@ -103,7 +103,7 @@ def main() -> bool:
         (usual_times <= SLOWER, f"{usual_times:.2f} times what the documented buckets allow (at most {SLOWER})"),
         (times <= SLOWER, f"{times:.2f} times what {RATE} times those rates allow (at most {SLOWER})"),
         (pair.ratio <= SLOWER, f"at {RATE} times those rates, of bare boto3's time {pair} (at most {SLOWER})"),
-        (set(deleted) == {doomed}, f"{deleted} AMIs deleted (each time {doomed})"),
+        (set(deleted) == {selected}, f"{deleted} AMIs deleted (each time {selected})"),
         (max(run.rss_mib for run in whole) < MOST_MIB, f"{whole[0].rss_mib:.0f} MiB (less than {MOST_MIB})"),
         (
             large.seconds <= GROWTH * 10 * small.seconds,

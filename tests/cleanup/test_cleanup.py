@@ -34,8 +34,8 @@ def unused(here: World) -> SandboxAmi:
 
 
 def _terraform(folder: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> Path:
-    """Let a program that prints *state* stand in for Terraform."""
-    program = folder / "terraform-stand-in"
+    """Put a program that prints *state* in Terraform's place."""
+    program = folder / "terraform-emulated"
     program.write_text(f"#!/bin/sh\necho '{state}'\n")
     program.chmod(0o755)
     found = SimpleNamespace(terraform=SimpleNamespace(path=program), provider_mirror=None)
@@ -204,7 +204,7 @@ def test_what_shows_no_use_of_an_own_ami_breaks_no_silence(here: World, tmp_path
 def test_a_file_written_since_the_plan_protects_what_it_names(
     here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """A hand-over can come between the look and the act: it takes minutes in a large account."""
+    """A hand-over can come between the query and the act: it takes minutes in a large account."""
 
     def meanwhile(*given: Any) -> Path:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -219,7 +219,7 @@ def test_a_file_written_since_the_plan_protects_what_it_names(
 
 
 def test_a_wrong_clock_is_noticed(here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: Any) -> None:
-    """Two years ahead, every AMI looks old enough."""
+    """Two years ahead, every AMI seems old enough."""
     ahead = SimpleNamespace(now=lambda zone: datetime.now(zone) + timedelta(days=700))
     monkeypatch.setattr("gpu_ami.cleanup.cleanup.datetime", ahead)
 
@@ -229,7 +229,7 @@ def test_a_wrong_clock_is_noticed(here: World, tmp_path: Path, unused: SandboxAm
 
 
 def test_the_wrong_account_is_never_changed(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
-    """pipeline.yaml names the account; a plan alone may be looked at."""
+    """pipeline.yaml names the account; a plan alone may be read."""
     settings = {"account": "999999999999"}
     with pytest.raises(SafetyError, match="999999999999"):
         _clean(here, tmp_path, yes=True, permanent=True, task_options=settings)
@@ -265,7 +265,7 @@ def test_a_saved_plan_is_carried_out_as_shown(here: World, tmp_path: Path, unuse
     done = _clean(here, tmp_path, flags=Flags(), apply=str(file), permanent=True)
 
     assert (unused.id in here.there(), later.id in here.there()) == (False, True)
-    assert [each["image_id"] for each in done.document["results"]] == [unused.id]
+    assert [result["image_id"] for result in done.document["results"]] == [unused.id]
 
 
 def test_a_saved_plan_gives_way_to_what_is_true_now(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
@@ -429,13 +429,13 @@ def test_a_plan_says_that_a_killed_run_waits(here: World, tmp_path: Path, unused
 
 
 def test_a_plan_is_shown_beside_a_damaged_journal(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
-    """Looking is allowed; acting is not."""
+    """Querying is allowed; acting is not."""
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "cleanup-0.jsonl").write_text("nonsense\n")
 
     done = _clean(here, tmp_path)
 
-    assert {each["image_id"] for each in done.document["verdicts"]} >= {unused.id}
+    assert {row["image_id"] for row in done.document["verdicts"]} >= {unused.id}
     assert "is not a journal" in done.err.getvalue()
     assert "--yes is refused" in done.err.getvalue()
 
@@ -445,7 +445,7 @@ def test_a_killed_run_in_another_region_is_left_to_a_run_there(here: World, tmp_
     there = other_region(here)
     there.image(1)
     abroad = there.image(200)
-    plan = here.plan(places=[here.place(), here.place(OTHER_REGION)])
+    plan = here.plan(locations=[here.location(), here.location(OTHER_REGION)])
     record = next(ImageRecord.of(v.image) for v in plan.decision.selected if v.image.image_id == abroad.id)
     journal = Journal(tmp_path / "logs" / "cleanup-0.jsonl")
     journal.write(Begin(account=here.account))
@@ -595,7 +595,7 @@ def test_a_region_that_is_named_twice_is_one(here: World, tmp_path: Path, where:
 
 
 def test_all_regions_are_those_of_the_account(here: World, tmp_path: Path) -> None:
-    """One AMI forgotten in a region nobody looks at costs as much as any."""
+    """One AMI forgotten in a region nobody queries costs as much as any."""
     here.newest()
     here.in_use()
     here.aws.gate.reply(
@@ -646,7 +646,7 @@ def test_a_role_that_is_none_is_refused(here: World, tmp_path: Path) -> None:
 
 
 def test_a_table_says_all_of_it(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
-    """What was looked at, what goes and why, what it saves, until when it can come back."""
+    """What was queried, what goes and why, what it saves, until when it can come back."""
     here.keep_deleted(14)
     done = _clean(here, tmp_path, task_options={"output": "table"})
 
@@ -688,15 +688,15 @@ def test_a_backends_state_is_pulled(
 def test_receipts_beside_a_state_in_s3_are_read(
     here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The AMI to roll back to, stored by another machine."""
+    """The AMI to roll back to, by a receipt that another machine stored."""
     _terraform(tmp_path, monkeypatch, "{}")
     backend = {"backend": {"type": "s3", "config": {"bucket": "states", "key": "gpu/terraform.tfstate"}}}
     initialized = tmp_path / "terraform" / ".terraform" / "terraform.tfstate"
     initialized.parent.mkdir(parents=True)
     initialized.write_text(json.dumps(backend))
     s3 = here.access.client("s3")
-    place: Any = {"LocationConstraint": REGION}
-    s3.create_bucket(Bucket="states", CreateBucketConfiguration=place)
+    region: Any = {"LocationConstraint": REGION}
+    s3.create_bucket(Bucket="states", CreateBucketConfiguration=region)
     change = {"address": "a", "old": unused.id, "new": here.image(2).id}
     receipt = json.dumps({"when": "2026-01-01T00:00:00Z", "changes": [change]})
     s3.put_object(Bucket="states", Key="gpu/receipts/1.json", Body=receipt.encode())

@@ -33,11 +33,11 @@ def _image(number: int, age_days: float = 100, **more: Any) -> Image:
 
 
 def _decide(*images: Image, needed: tuple[str, ...] = (), reports: tuple[SourceReport, ...] = (SEEN,)) -> Decision:
-    return decide(images, [Reference(each, "batch", "an environment") for each in needed], reports, POLICY, NOW)
+    return decide(images, [Reference(image_id, "batch", "an environment") for image_id in needed], reports, POLICY, NOW)
 
 
 def _with(policy: Policy, *images: Image, needed: tuple[str, ...] = ()) -> Decision:
-    return decide(images, [Reference(each, "batch", "an environment") for each in needed], [SEEN], policy, NOW)
+    return decide(images, [Reference(image_id, "batch", "an environment") for image_id in needed], [SEEN], policy, NOW)
 
 
 def _only(decision: Decision) -> Verdict:
@@ -251,7 +251,7 @@ def test_a_family_without_tag_is_the_name_without_its_end(name: str, family: str
 
 
 def test_an_ami_that_waits_for_its_hand_over_stays() -> None:
-    """It is new and nothing needs it yet: that is what waiting looks like."""
+    """It is new and nothing needs it yet: that is the state of one that waits."""
     pending = _image(1, 100, tags={"gpu-ami:handover": "pending", "gpu-ami:family": "f"})
     applied = _image(2, 80, tags={"gpu-ami:handover": "applied", "gpu-ami:family": "f"})
     older = _image(3, 120, tags={"gpu-ami:handover": "applied", "gpu-ami:family": "f"})
@@ -278,7 +278,7 @@ def test_a_waiting_ami_that_was_overtaken_stays_thirty_days() -> None:
 
 
 def test_a_failed_source_keeps_everything_and_says_so() -> None:
-    """What was not looked at may need anything."""
+    """What was not queried may need anything."""
     failed = SourceReport("batch", "r", "failed", account="1", error="AccessDenied")
 
     decision = _decide(_image(1), reports=(SEEN, failed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gpu_ami_sandbox.demo.uses import USES
-from tests.support.account import World, doomed
+from tests.support.account import World, selected
 
 # EC2's own second opinion would save these AMIs: the sources must do so alone.
 ALONE = {"image-references"}
@@ -26,7 +26,7 @@ NO_VALUES = b'{"Parameters": [], "InvalidParameters": []}'
     ],
 )
 def test_an_empty_list_that_cannot_be_true_keeps_everything(here: World, use: str, action: str, answer: bytes) -> None:
-    """A template has its default version, and a parameter that is asked for is there or said to be unknown."""
+    """A template has its default version, and a parameter that is requested is there or said to be unknown."""
     here.newest()
     here.in_use()
     image = here.image()
@@ -35,7 +35,7 @@ def test_an_empty_list_that_cannot_be_true_keeps_everything(here: World, use: st
 
     plan = here.plan(without=ALONE)
 
-    assert doomed(plan) == set()
+    assert selected(plan) == set()
     assert action in plan.decision.blocks[0]
 
 
@@ -50,4 +50,4 @@ def test_the_same_account_without_the_fault_keeps_its_ami_for_its_use(here: Worl
     plan = here.plan(without=ALONE)
 
     assert plan.decision.blocks == ()
-    assert doomed(plan) == {unused.id}
+    assert selected(plan) == {unused.id}

@@ -22,7 +22,7 @@ from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from gpu_ami_sandbox.aws.ec2.recycle_bin import SNAPSHOT, recycle_bin
 from gpu_ami_sandbox.aws.gate import Call, Fault
 from gpu_ami_sandbox.demo.uses import USES
-from tests.support.account import EVERYTHING, OTHER_REGION, REGION, SNAPSHOT_CLAIMS, World, doomed, other_region
+from tests.support.account import EVERYTHING, OTHER_REGION, REGION, SNAPSHOT_CLAIMS, World, other_region, selected
 
 
 @dataclasses.dataclass
@@ -43,7 +43,7 @@ def _run(
     must_recover: bool = False,
     **more: Any,
 ) -> Done:
-    survey = here.survey(policy, places=more.pop("places", None))
+    survey = here.survey(policy, locations=more.pop("locations", None))
     plan = make_plan(survey, here.account, here.now, **more)
     between()
     path = folder / f"cleanup-{len(list(folder.iterdir()))}.jsonl"
@@ -64,13 +64,13 @@ def test_unused_amis_go_with_their_snapshots_and_nothing_else(here: World, tmp_p
     done = _run(here, tmp_path)
 
     assert here.there() == {image.id for image in stay}
-    assert here.snapshots_there() == {each for image in stay for each in image.snapshot_ids}
+    assert here.snapshots_there() == {snapshot_id for image in stay for snapshot_id in image.snapshot_ids}
     assert {key: result.status for key, result in done.results.items()} == {image.id: "deleted" for image in go}
     assert all(result.snapshots == {i.snapshot_ids[0]: DELETED} for i in go for result in [done.results[i.id]])
 
 
 def test_one_call_per_ami_deletes_it_with_its_snapshots(here: World, tmp_path: Path) -> None:
-    """Speed: one look at its sharing and one deregistration each; all are read again in one call."""
+    """Speed: one query of its sharing and one deregistration each; all are read again in one call."""
     here.newest()
     here.in_use()
     for n in range(5):
@@ -91,11 +91,11 @@ def test_the_intention_is_on_the_disk_before_the_act(here: World, tmp_path: Path
     image = here.image()
     found: list[str] = []
 
-    def look(_call: Call, _environ: Any) -> None:
+    def read_journal(_call: Call, _environ: Any) -> None:
         (path,) = tmp_path.iterdir()
         found.append(read(path).entries[image.id].status)
 
-    here.aws.gate.add(Fault(look, action="DeregisterImage"))
+    here.aws.gate.add(Fault(read_journal, action="DeregisterImage"))
 
     _run(here, tmp_path)
 
@@ -197,7 +197,7 @@ def test_an_ami_that_is_used_since_the_plan_stays(here: World, tmp_path: Path, r
 
     done = _run(here, tmp_path, between=lambda: USES[reason](here.maker, image))
 
-    assert doomed(done.plan) == {image.id}
+    assert selected(done.plan) == {image.id}
     assert done.results[image.id].status == "kept"
     assert "needed since the plan" in str(done.results[image.id].error)
     assert image.id in here.there()
@@ -227,7 +227,7 @@ def test_an_ami_that_was_changed_since_the_plan_stays(here: World, tmp_path: Pat
 
     done = _run(here, tmp_path, between=lambda: change(here, image))
 
-    assert doomed(done.plan) == {image.id}
+    assert selected(done.plan) == {image.id}
     assert done.results[image.id].status == "kept"
     assert why in str(done.results[image.id].error)
     assert image.id in here.there()
@@ -241,12 +241,12 @@ def test_the_last_of_a_family_stays_when_newer_ones_went_meanwhile(here: World, 
     image, older = here.image(), here.image(220)
 
     def delete() -> None:
-        for each in newer[:gone]:
-            here.maker.ec2.deregister_image(each.id)
+        for young in newer[:gone]:
+            here.maker.ec2.deregister_image(young.id)
 
     done = _run(here, tmp_path, between=delete)
 
-    assert doomed(done.plan) == {image.id, older.id}
+    assert selected(done.plan) == {image.id, older.id}
     assert older.id not in here.there()
     assert (image.id in here.there()) is (gone == 2)
 
@@ -366,7 +366,7 @@ def _rules_begin_late(here: World) -> None:
     recycle_bin(here.maker.ec2).rules.clear()
 
 
-@pytest.mark.usefixtures("no_long_looks")
+@pytest.mark.usefixtures("no_long_waits")
 def test_a_bin_that_keeps_nothing_yet_costs_one_ami_a_region(here: World, tmp_path: Path) -> None:
     """Its rules say that they are available up to half an hour before they are; other regions' bins may work."""
     here.keep_deleted()
@@ -377,9 +377,9 @@ def test_a_bin_that_keeps_nothing_yet_costs_one_ami_a_region(here: World, tmp_pa
     there.image(1)
     abroad = [there.image(200 + n) for n in range(2)]
     here.keep_deleted(maker=there)
-    places = [here.place(), here.place(OTHER_REGION)]
+    locations = [here.location(), here.location(OTHER_REGION)]
 
-    done = _run(here, tmp_path, places=places, between=lambda: _rules_begin_late(here), must_recover=True)
+    done = _run(here, tmp_path, locations=locations, between=lambda: _rules_begin_late(here), must_recover=True)
 
     status = {image.id: done.results[image.id].status for image in (*many, *abroad)}
     assert sorted(status[image.id] for image in many) == ["deleted", "failed", "failed", "failed"]
@@ -403,7 +403,7 @@ def test_a_bin_that_works_is_looked_into_once(here: World, tmp_path: Path) -> No
     assert here.calls().count("ListImagesInRecycleBin") == 1
 
 
-@pytest.mark.usefixtures("no_long_looks")
+@pytest.mark.usefixtures("no_long_waits")
 def test_a_bin_that_keeps_nothing_yet_costs_one_orphan(here: World, tmp_path: Path) -> None:
     """Snapshots have rules of their own."""
     here.newest()
@@ -420,7 +420,7 @@ def test_a_bin_that_keeps_nothing_yet_costs_one_orphan(here: World, tmp_path: Pa
     assert len({image.snapshot_ids[0] for image in left} & here.snapshots_there()) == 2
 
 
-@pytest.mark.usefixtures("no_long_looks")
+@pytest.mark.usefixtures("no_long_waits")
 def test_a_snapshot_that_ec2_left_behind_has_its_own_proof(here: World, tmp_path: Path) -> None:
     """AMIs in the bin do not come back without their snapshots, whose rule may not work yet."""
     here.keep_deleted()
@@ -528,8 +528,8 @@ def test_a_killed_run_is_finished_by_the_next(here: World, tmp_path: Path) -> No
     make_plan(survey, here.account, here.now)
     (replay,) = unfinished(tmp_path, here.account)
     again = Journal(tmp_path / "cleanup-1.jsonl")
-    place = here.place()
-    finished = OrphanedSnapshots(survey, again).resume({place.region: place.caller}, replay.entries.values())
+    location = here.location()
+    finished = OrphanedSnapshots(survey, again).resume({location.region: location.caller}, replay.entries.values())
     again.close()
 
     assert finished == {image.id: {image.snapshot_ids[0]: DELETED}}
@@ -629,7 +629,7 @@ def test_a_snapshots_last_word_says_why(here: World, code: str | None, status: s
     else:
         here.aws.gate.fail(code, action="DeleteSnapshot")
 
-    outcome = OrphanedSnapshots.delete(here.place().caller, "snap-1")
+    outcome = OrphanedSnapshots.delete(here.location().caller, "snap-1")
 
     assert (outcome.status, "DeleteSnapshot" in str(outcome.reason)) == (status, True)
 
@@ -655,9 +655,9 @@ def test_resuming_leaves_alone_what_is_there_or_needed(here: World, tmp_path: Pa
     again = here.survey()
     again.query()
     journal = Journal(tmp_path / "j")
-    place = here.place()
+    location = here.location()
 
-    finished = OrphanedSnapshots(again, journal).resume({place.region: place.caller}, entries)
+    finished = OrphanedSnapshots(again, journal).resume({location.region: location.caller}, entries)
 
     journal.close()
     assert set(finished) == {gone.id}
@@ -666,7 +666,7 @@ def test_resuming_leaves_alone_what_is_there_or_needed(here: World, tmp_path: Pa
     assert str(outcome.reason).startswith("launch template data")
     assert gone.snapshot_ids[0] in here.snapshots_there()
     failed = [dataclasses.replace(entry, status="failed") for entry in entries]
-    assert OrphanedSnapshots(again, journal).resume({place.region: place.caller}, failed) == {}
+    assert OrphanedSnapshots(again, journal).resume({location.region: location.caller}, failed) == {}
 
 
 @pytest.mark.parametrize("action", ["ec2:ListImagesInRecycleBin", "ec2:DescribeSnapshotAttribute"])
@@ -676,35 +676,35 @@ def test_an_orphan_of_which_something_is_not_known_stays(here: World, action: st
     here.in_use()
     left = here.image(100)
     here.maker.ec2.deregister_image(left.id)
-    assert [each.action for each in here.plan(orphans=True).orphans] == ["delete"]
+    assert [orphan.action for orphan in here.plan(orphans=True).orphans] == ["delete"]
     here.aws.gate.deny(action)
 
-    assert [each.action for each in here.plan(orphans=True).orphans] == ["keep"]
+    assert [orphan.action for orphan in here.plan(orphans=True).orphans] == ["keep"]
 
 
 @pytest.mark.parametrize("deny", [None, "ec2:DescribeRegions"], ids=["read", "not read"])
 def test_a_copy_whose_ami_lives_in_another_region_stays(here: World, deny: str | None) -> None:
-    """It names an AMI that is not gone at all: that region was only not looked at."""
+    """It names an AMI that is not gone at all: that region was only not queried."""
     here.newest()
     used = here.in_use()
     there = other_region(here)
     there.parameter("/in/use", there.image(1).id)
     copy = there.image(200)
     there.ec2.deregister_image(copy.id)
-    (orphan,) = here.plan(places=[here.place(OTHER_REGION)], orphans=True).orphans
+    (orphan,) = here.plan(locations=[here.location(OTHER_REGION)], orphans=True).orphans
     assert orphan.action == "delete"
     there.ec2.snapshots[copy.snapshot_ids[0]].description = f"Created by CreateImage(i-0123456789abcdef0) for {used.id}"
     if deny:
         here.aws.gate.deny(deny)
 
-    (orphan,) = here.plan(places=[here.place(OTHER_REGION)], orphans=True).orphans
+    (orphan,) = here.plan(locations=[here.location(OTHER_REGION)], orphans=True).orphans
 
     assert (orphan.action, orphan.reasons[0].code) == ("keep", "alive-elsewhere")
     assert (REGION in orphan.reasons[0].detail) is (deny is None)
 
 
 def test_a_shared_orphan_is_seen(here: World) -> None:
-    """Through EC2's own words on who may make volumes of it."""
+    """Through EC2's own attribute of who may make volumes of it."""
     here.newest()
     here.in_use()
     left = here.image(100)
@@ -716,4 +716,4 @@ def test_a_shared_orphan_is_seen(here: World) -> None:
         UserIds=["210987654321"],
     )
 
-    assert [each.reasons[0].code for each in here.plan(orphans=True).orphans] == ["shared"]
+    assert [orphan.reasons[0].code for orphan in here.plan(orphans=True).orphans] == ["shared"]

@@ -59,7 +59,7 @@ class Account:
     def check_clean(self) -> None:
         """Fail if something that is unused is left."""
         assert self.here.there() == set(self.needed)
-        assert self.here.snapshots_there() == {each for some in self.needed.values() for each in some}
+        assert self.here.snapshots_there() == {snapshot_id for ids in self.needed.values() for snapshot_id in ids}
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_the_network_goes_away_at_every_call(account: Account, tmp_path: Path, n
 
 @contextlib.contextmanager
 def _between(account: Account, change: Callable[[dict[str, Any], Any, list[bytes]], list[bytes]]) -> Iterator[None]:
-    """Let *change* stand between AWS and the network; it gets each request, the status and the whole answer."""
+    """Put *change* between AWS and the network; it gets each request, the status and the whole answer."""
     gate = account.here.aws.gate
     inner = gate._application
 
@@ -158,7 +158,7 @@ def _between(account: Account, change: Callable[[dict[str, Any], Any, list[bytes
 
 @pytest.mark.parametrize("number", range(FIRST_ACT, LAST))
 def test_the_answer_to_every_call_is_lost_after_it_was_done(account: Account, tmp_path: Path, number: int) -> None:
-    """AWS does what was asked, and nobody hears of it: the most dangerous fault for a journal."""
+    """AWS does what was requested, and nobody hears of it: the most dangerous fault for a journal."""
 
     def lose(environ: dict[str, Any], _status: str, body: list[bytes]) -> list[bytes]:
         if environ["sandbox.call"].number >= number:
@@ -317,9 +317,9 @@ def test_a_run_that_is_killed_is_finished_by_the_next(
 ) -> None:
     """Kill -9 of the real process in the middle of its k-th deregistration."""
     url = account.here.access.endpoint_url
-    words = [sys.executable, "-m", "tests.bench.cleanup_ours", str(url), str(tmp_path), REGION, "30d"]
+    command = [sys.executable, "-m", "tests.bench.cleanup_ours", str(url), str(tmp_path), REGION, "30d"]
     seen = itertools.count(1)
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
 
         def kill(environ: dict[str, Any], _status: str, body: list[bytes]) -> list[bytes]:
             if environ["sandbox.call"].action == "DeregisterImage" and next(seen) == at:

@@ -1,4 +1,4 @@
-"""What dead builds left: found by run tag, removed when the build must be over."""
+"""The resources of incomplete builds: found by run tag, removed when the build must be over."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gpu_ami.cleanup.policy import Policy
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 LONGEST = timedelta(hours=5)
-DEAD = "20261122T120000Z-abc123"
+RUN = "20261122T120000Z-abc123"
 ALIVE = "20261123T090000Z-abc123"
 
 
-def _left(kind: str = "instance", run: str = DEAD, **more: Any) -> BuildResource:
+def _left(kind: str = "instance", run: str = RUN, **more: Any) -> BuildResource:
     values: dict[str, Any] = {
         "kind": kind,
         "identifier": f"{kind}-1",
@@ -34,12 +34,12 @@ def _left(kind: str = "instance", run: str = DEAD, **more: Any) -> BuildResource
     return BuildResource(**values | more)
 
 
-def _decide(*leftovers: BuildResource, images: Any = (), needed: Any = None) -> list[SweepVerdict]:
-    return decide_sweep(leftovers, images, needed or {}, LONGEST, NOW)
+def _decide(*resources: BuildResource, images: Any = (), needed: Any = None) -> list[SweepVerdict]:
+    return decide_sweep(resources, images, needed or {}, LONGEST, NOW)
 
 
-def _codes(leftover: BuildResource, **more: Any) -> list[str]:
-    (verdict,) = _decide(leftover, **more)
+def _codes(resource: BuildResource, **more: Any) -> list[str]:
+    (verdict,) = _decide(resource, **more)
     return [reason.code for reason in verdict.reasons]
 
 
@@ -108,7 +108,7 @@ def test_a_builds_own_tag_can_allow_it_more_time(minutes: str, codes: list[str])
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_youngest_resource_tells_even_if_the_run_id_is_old(kind: str) -> None:
-    """A second attempt under the same run id: its instance stands in a security group that has no date of its own."""
+    """A second attempt under the same run id: its instance is in a security group that has no date of its own."""
     left = _left(kind, created=None if kind == "security-group" else NOW - timedelta(days=1))
     young = _left("instance", identifier="i-2", created=NOW - timedelta(hours=1))
 
@@ -171,9 +171,9 @@ def test_a_list_that_failed_blocks_and_quiet_accounts_only_matter_for_amis() -> 
     verdicts = _decide(_left("key-pair"), _left("image"))
 
     assert sweep_blocks(quiet, policy, has_images=True) == ()
-    assert [each.action for each in without_unseen(verdicts, quiet, policy)] == ["delete", "keep"]
+    assert [verdict.action for verdict in without_unseen(verdicts, quiet, policy)] == ["delete", "keep"]
     believed = dataclasses.replace(policy, allow_no_references=True)
-    assert [each.action for each in without_unseen(verdicts, quiet, believed)] == ["delete", "delete"]
+    assert [verdict.action for verdict in without_unseen(verdicts, quiet, believed)] == ["delete", "delete"]
     seen = [SourceReport("instances", "r", "ok", references=1)]
     assert without_unseen(verdicts, seen, policy) == verdicts
     assert "denied" in sweep_blocks([SourceReport("x", "r", "failed", error="denied")], policy, has_images=False)[0]
@@ -187,9 +187,9 @@ def test_the_document_is_the_contract() -> None:
         "kind": "instance",
         "id": "instance-1",
         "region": "r",
-        "run": DEAD,
+        "run": RUN,
         "started": "2026-11-22T12:00:00Z",
         "state": "available",
         "action": "delete",
-        "reasons": [{"code": "leftover", "detail": f"build {DEAD} is over"}],
+        "reasons": [{"code": "leftover", "detail": f"build {RUN} is over"}],
     }

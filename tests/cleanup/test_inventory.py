@@ -1,4 +1,4 @@
-"""Looking at everything: a source that cannot see is reported, never counted as having seen nothing."""
+"""Querying everything: a source that cannot see is reported, never counted as having seen nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Eyes:
         return self.shows
 
 
-def _place(script: Script | None = None, region: str = "here", *, is_own: bool = True) -> Location:
+def _location(script: Script | None = None, region: str = "here", *, is_own: bool = True) -> Location:
     return Location(FakeCaller(script or {}, region=region), "1", is_own)
 
 
@@ -53,7 +53,7 @@ def _regions(*names: str) -> Script:
 @pytest.mark.parametrize("problem", [DENIED, NO_HOST, KeyError("State")])
 def test_a_source_that_cannot_see_has_failed(problem: Exception) -> None:
     """Denied, unreachable, malformed: all of them mean that AMIs may be in use unseen."""
-    state = query_source(_place(_regions("here")), Eyes("batch", problem), SourceQuery())
+    state = query_source(_location(_regions("here")), Eyes("batch", problem), SourceQuery())
 
     assert (state.report.status, state.references) == ("failed", ())
     assert state.report.error
@@ -61,7 +61,7 @@ def test_a_source_that_cannot_see_has_failed(problem: Exception) -> None:
 
 def test_only_the_public_list_can_say_that_a_service_is_not_there() -> None:
     """In a region without Batch nothing can be in use by Batch."""
-    state = query_source(_place(_regions("elsewhere")), Eyes("batch", NO_HOST), SourceQuery())
+    state = query_source(_location(_regions("elsewhere")), Eyes("batch", NO_HOST), SourceQuery())
 
     assert state.report.status == "skipped"
     assert "does not exist in here" in str(state.report.error)
@@ -79,8 +79,8 @@ def test_only_the_public_list_can_say_that_a_service_is_not_there() -> None:
     ids=["denied although absent", "empty list", "list denied", "list cut off", "no list at all"],
 )
 def test_everything_else_is_a_failure(script: Script, problem: Exception) -> None:
-    """A DNS error on this machine looks exactly like a missing service."""
-    assert query_source(_place(script), Eyes("batch", problem), SourceQuery()).report.status == "failed"
+    """A DNS error on this machine is exactly like a missing service."""
+    assert query_source(_location(script), Eyes("batch", problem), SourceQuery()).report.status == "failed"
 
 
 @pytest.mark.parametrize(("is_essential", "advice"), [(False, "--skip-source eyes"), (True, "")])
@@ -89,7 +89,7 @@ def test_a_part_of_a_service_that_a_region_lacks_can_be_left_out(*, is_essential
     eyes = Eyes("eyes", RefusedError("ec2:X in here: UnsupportedOperation: no", "UnsupportedOperation"), service="ec2")
     eyes.is_essential = is_essential
 
-    report = query_source(_place(_regions("here")), eyes, SourceQuery()).report
+    report = query_source(_location(_regions("here")), eyes, SourceQuery()).report
 
     assert report.status == "failed"
     assert ("--skip-source" in str(report.error)) == bool(advice)
@@ -99,7 +99,7 @@ def test_a_part_of_a_service_that_a_region_lacks_can_be_left_out(*, is_essential
 def test_a_source_without_service_has_no_list() -> None:
     """What reads AMIs' own properties cannot be absent."""
     assert (
-        query_source(_place(_regions("x")), Eyes("backup", NO_HOST, service=""), SourceQuery()).report.status
+        query_source(_location(_regions("x")), Eyes("backup", NO_HOST, service=""), SourceQuery()).report.status
         == "failed"
     )
 
@@ -108,21 +108,21 @@ def test_a_skipped_source_is_not_asked() -> None:
     """And the plan shows that it was not."""
     eyes = Eyes("image-builder", Found())
 
-    assert query_source(_place(), eyes, SourceQuery(), skip=True).report.status == "skipped"
+    assert query_source(_location(), eyes, SourceQuery(), skip=True).report.status == "skipped"
     assert eyes.queries == []
 
 
 def _images(*ids: str) -> Script:
-    return {"describe_images": [{"Images": [{"ImageId": each, "OwnerId": "1"} for each in ids]}]}
+    return {"describe_images": [{"Images": [{"ImageId": image_id, "OwnerId": "1"} for image_id in ids]}]}
 
 
-def _survey(*places: Location, **tables: Any) -> Survey:
-    return Survey(places, EVERYTHING, **({"uses": (), "own": (), "per_image": ()} | tables))
+def _survey(*locations: Location, **tables: Any) -> Survey:
+    return Survey(locations, EVERYTHING, **({"uses": (), "own": (), "per_image": ()} | tables))
 
 
 def test_everything_is_merged_before_anything_is_decided() -> None:
     """What one region's sources show counts in all of them."""
-    here, there = _place(_images("ami-1"), "here"), _place(_images("ami-2"), "there")
+    here, there = _location(_images("ami-1"), "here"), _location(_images("ami-2"), "there")
     eyes = Eyes("parameters", Found([Reference("ami-2", "parameters", "p")]))
 
     survey = _survey(here, there, uses=(eyes,))
@@ -135,7 +135,7 @@ def test_everything_is_merged_before_anything_is_decided() -> None:
 
 def test_two_accounts_of_one_region_are_kept_apart() -> None:
     """One account's sources know nothing of the other's AMIs, and what is gone there is not gone here."""
-    mine = _place(_images("ami-1"))
+    mine = _location(_images("ami-1"))
     listed: Script = {"describe_images": [{"Images": [{"ImageId": "ami-2", "OwnerId": "2"}]}, {"Images": []}]}
     theirs = Location(FakeCaller(listed, region="here"), "2")
     eyes = Eyes("launch-permissions", Found())
@@ -147,7 +147,7 @@ def test_two_accounts_of_one_region_are_kept_apart() -> None:
     for query, who in zip(eyes.queries, ("a", "b"), strict=True):
         query.memory["permissions"] = {image.image_id: ({"UserId": who},) for image in query.images}
     told = [survey.permissions(image) for image in survey.images]
-    assert sorted(each[0]["UserId"] for each in told if each) == ["a", "b"]
+    assert sorted(call[0]["UserId"] for call in told if call) == ["a", "b"]
     survey.query_again({"ami-2"})
     assert [image.image_id for image in survey.images] == ["ami-1"]
 
@@ -155,7 +155,7 @@ def test_two_accounts_of_one_region_are_kept_apart() -> None:
 def test_other_accounts_are_only_asked_for_uses() -> None:
     """Their AMIs are no candidates, and sharing is the owner's to tell."""
     uses, own = Eyes("instances", Found()), Eyes("locks", Found())
-    survey = _survey(_place(_images("ami-1")), _place(is_own=False, region="theirs"), uses=(uses,), own=(own,))
+    survey = _survey(_location(_images("ami-1")), _location(is_own=False, region="theirs"), uses=(uses,), own=(own,))
 
     survey.query()
 
@@ -168,17 +168,17 @@ def test_another_accounts_recipe_may_start_from_our_image() -> None:
     ours = _images("ami-1")
     ours["describe_images"][0]["Images"][0]["Tags"] = [{"Key": "Ec2ImageBuilderArn", "Value": f"{image}/1.0.0/1"}]  # type: ignore[index]
     theirs = Eyes("image-builder", Found([Reference(f"{image}/x.x.x", "image-builder", "their recipe")]))
-    survey = _survey(_place(ours), _place(is_own=False, region="theirs"), uses=(theirs,))
+    survey = _survey(_location(ours), _location(is_own=False, region="theirs"), uses=(theirs,))
 
     survey.query()
 
-    assert [each.target for each in survey.references] == ["ami-1", "ami-1"]
+    assert [reference.target for reference in survey.references] == ["ami-1", "ami-1"]
     assert {report.is_use for report in survey.reports} == {True}
 
 
 def test_sources_see_the_amis_of_their_region_only() -> None:
     """Asking EC2 in one region about another's AMIs is an error."""
-    here, there = _place(_images("ami-1"), "here"), _place(_images("ami-2"), "there")
+    here, there = _location(_images("ami-1"), "here"), _location(_images("ami-2"), "there")
     single = Eyes("image-references", Found())
     survey = _survey(here, there, per_image=(single,))
     survey.query()
@@ -194,7 +194,7 @@ def test_sources_see_the_amis_of_their_region_only() -> None:
 def test_a_second_look_replaces_the_first_and_has_its_memory() -> None:
     """A source that fails the second time must not live on its first success."""
     uses, own = Eyes("batch", Found([Reference("ami-1", "batch", "x")])), Eyes("backup", Found(), service="")
-    survey = _survey(_place(_images("ami-1")), uses=(uses,), own=(own,))
+    survey = _survey(_location(_images("ami-1")), uses=(uses,), own=(own,))
     survey.query()
     uses.queries[0].memory["seen"] = 1
     uses.shows = DENIED
@@ -209,11 +209,11 @@ def test_a_second_look_replaces_the_first_and_has_its_memory() -> None:
 
 def test_a_second_look_reads_the_files_again() -> None:
     """One that cannot be read the second time must not live on its first success."""
-    looks = [
+    answers = [
         LocalSource(SourceReport("receipts", None, "ok"), (Reference("ami-1", "receipts", "x"),)),
         LocalSource(SourceReport("receipts", None, "failed", error="gone")),
     ]
-    survey = _survey(_place(_images("ami-1")), local=lambda: [looks.pop(0)])
+    survey = _survey(_location(_images("ami-1")), local=lambda: [answers.pop(0)])
     survey.query()
     assert [r.target for r in survey.references] == ["ami-1"]
 
@@ -226,12 +226,12 @@ def test_a_second_look_reads_the_files_again() -> None:
 def test_amis_that_cannot_be_listed_end_the_look() -> None:
     """Without candidates there is nothing to decide."""
     with pytest.raises(AwsError):
-        _survey(_place({"describe_images": [DENIED]}), uses=(Eyes("batch", Found()),)).query()
+        _survey(_location({"describe_images": [DENIED]}), uses=(Eyes("batch", Found()),)).query()
 
 
 def test_permissions_are_unknown_until_they_are_looked_up() -> None:
     """Unknown is not none: the act refuses without them."""
-    survey = _survey(_place(_images("ami-1")), per_image=(Eyes("launch-permissions", Found()),))
+    survey = _survey(_location(_images("ami-1")), per_image=(Eyes("launch-permissions", Found()),))
     survey.query()
     image = Image(image_id="ami-1", account="1", region="here")
 

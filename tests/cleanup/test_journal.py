@@ -138,7 +138,7 @@ def test_a_tag_never_ends_a_line(tmp_path: Path, mark: str, *, is_ascii: bool) -
 
 
 def test_outcomes_follow_the_intention(tmp_path: Path) -> None:
-    """The last word on the AMI and on each snapshot."""
+    """The last known outcome of the AMI and of each snapshot."""
     path = _journal(
         tmp_path / "j",
         WILL,
@@ -267,7 +267,7 @@ def test_a_disk_that_refused_once_is_never_trusted_again(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("found", [2, "1", None])
 def test_a_journal_of_another_format_is_refused(tmp_path: Path, found: object) -> None:
-    """Another version's words may mean something else: what it deleted is not brought back by a guess."""
+    """Another version's events may mean something else: what it deleted is not brought back by a guess."""
     (tmp_path / "x").write_text(json.dumps({"event": "begin", "format": found, "account": "1"}) + "\n")
 
     with pytest.raises(UsageError, match=f"is a clean-up journal of format {found!r}, this version reads 1"):

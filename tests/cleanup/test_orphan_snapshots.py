@@ -107,10 +107,10 @@ def test_an_ami_in_the_recycle_bin_keeps_its_snapshots(in_bin: Any, code: str) -
 
 def test_a_shared_orphan_stays() -> None:
     """Another account may make volumes of it; what was not read counts as shared."""
-    doomed = _find(_snapshot())
+    selected = _find(_snapshot())
 
-    assert without_shared(doomed, {"snap-1": None})[0].action == "delete"
-    assert without_shared(doomed, {"snap-1": "shared with another account"})[0].reasons[0].code == "shared"
-    assert without_shared(doomed, {})[0].action == "keep"
+    assert without_shared(selected, {"snap-1": None})[0].action == "delete"
+    assert without_shared(selected, {"snap-1": "shared with another account"})[0].reasons[0].code == "shared"
+    assert without_shared(selected, {})[0].action == "keep"
     kept = _find(_snapshot(state="pending"))
     assert without_shared(kept, {}) == kept

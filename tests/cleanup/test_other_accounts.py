@@ -12,7 +12,7 @@ import pytest
 from gpu_ami.cleanup.local_references import LocalSource, scan
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from gpu_ami_sandbox.demo.uses import USES
-from tests.support.account import OTHER_REGION, REGION, World, doomed, other_region, reasons
+from tests.support.account import OTHER_REGION, REGION, World, other_region, reasons, selected
 
 # Which source is the one that sees each reason.
 SEEN_BY = {
@@ -80,7 +80,7 @@ def test_nothing_that_is_needed_goes_and_everything_else_does(here: World) -> No
     plan = here.plan()
 
     assert plan.decision.blocks == ()
-    assert doomed(plan) == unused
+    assert selected(plan) == unused
     for reason, image_id in needed.items():
         assert (SEEN_BY | PROPERTIES)[reason] in reasons(plan, image_id), reason
 
@@ -99,8 +99,8 @@ def test_without_its_source_a_needed_ami_would_go(here: World, reason: str) -> N
         here.maker.image(70)
         USES["running_instance"](here.maker, here.image(71))
 
-    assert image.id not in doomed(here.plan(without={SECOND_OPINION}))
-    assert image.id in doomed(here.plan(without=blind))
+    assert image.id not in selected(here.plan(without={SECOND_OPINION}))
+    assert image.id in selected(here.plan(without=blind))
 
 
 @pytest.mark.parametrize("reason", ["stopped_instance", "template_middle_version", "parameter_ami_id"])
@@ -115,7 +115,7 @@ def test_ec2s_own_answer_is_a_source_of_its_own(here: World, reason: str) -> Non
         USES["running_instance"](here.maker, here.image(71))
 
     assert SECOND_OPINION in reasons(here.plan(without=ours), image.id)
-    assert image.id in doomed(here.plan(without=ours | {SECOND_OPINION}))
+    assert image.id in selected(here.plan(without=ours | {SECOND_OPINION}))
 
 
 def test_a_terminated_instance_needs_nothing(here: World) -> None:
@@ -127,7 +127,7 @@ def test_a_terminated_instance_needs_nothing(here: World) -> None:
     rows = here.access.client("ec2").describe_instances()["Reservations"]
 
     assert rows[0]["Instances"][0]["State"]["Name"] == "terminated"
-    assert image.id in doomed(here.plan())
+    assert image.id in selected(here.plan())
 
 
 def _template_mapping(here: World, image: SandboxAmi) -> None:
@@ -181,11 +181,11 @@ def test_reasons_that_no_other_tool_has_either(here: World, case: str) -> None:
     use(here, image)
     USES["running_instance"](here.maker, here.image(71))
 
-    def places() -> list[Any]:
-        return [here.place(), here.place(OTHER_REGION)]
+    def locations() -> list[Any]:
+        return [here.location(), here.location(OTHER_REGION)]
 
-    assert source in reasons(here.plan(places=places()), image.id)
-    assert image.id in doomed(here.plan(places=places(), without={source, SECOND_OPINION}))
+    assert source in reasons(here.plan(locations=locations()), image.id)
+    assert image.id in selected(here.plan(locations=locations(), without={source, SECOND_OPINION}))
 
 
 TREE: dict[str, tuple[str, Callable[[str], str]]] = {
@@ -223,4 +223,4 @@ def test_what_the_working_tree_names_stays(here: World, tmp_path: Path, source: 
         return scan(tmp_path, state=lambda: None, skip=skip)
 
     assert source in reasons(here.plan(local=local()), image.id)
-    assert image.id in doomed(here.plan(local=local(frozenset({source}))))
+    assert image.id in selected(here.plan(local=local(frozenset({source}))))

@@ -16,11 +16,11 @@ from tests.support.fake_caller import FakeCaller
 
 
 def _images(*ids: str) -> dict[str, Any]:
-    return {"Images": [{"ImageId": each} for each in ids]}
+    return {"Images": [{"ImageId": image_id} for image_id in ids]}
 
 
 def _snapshots(*ids: str) -> dict[str, Any]:
-    return {"Snapshots": [{"SnapshotId": each} for each in ids]}
+    return {"Snapshots": [{"SnapshotId": snapshot_id} for snapshot_id in ids]}
 
 
 AMI = Image(image_id="ami-1", region="r", tags={"a": "1"}, snapshot_ids=("snap-1",))
@@ -55,7 +55,7 @@ class _Scene:
 
 
 def test_a_bin_that_shows_all_of_it_is_believed() -> None:
-    """One look is enough for the rest of the run."""
+    """One query is enough for the rest of the run."""
     scene = _Scene([_images("ami-1", "ami-2")], [_snapshots("snap-1")])
     assert len(scene.proof.due(scene.claims.values())) == 2
 

@@ -48,7 +48,7 @@ def test_amis_come_back_with_snapshots_tags_and_permissions(here: World, tmp_pat
     assert set(image.snapshot_ids) <= here.snapshots_there()
     assert here.maker.ec2.tags[image.id] == tags
     assert here.maker.ec2.tags[image.snapshot_ids[0]]["gpu-ami:family"] == "gpu-batch"
-    assert [each["status"] for each in back.document["results"]] == ["restored"]
+    assert [result["status"] for result in back.document["results"]] == ["restored"]
 
 
 def test_snapshots_come_back_before_their_ami(here: World, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_an_ami_that_ec2_still_lists_comes_back(here: World, tmp_path: Path) -> 
 
     back = _restore(here, tmp_path, journal)
 
-    assert [each["status"] for each in back.document["results"]] == ["restored"]
+    assert [result["status"] for result in back.document["results"]] == ["restored"]
     assert "RestoreImageFromRecycleBin" in here.calls()
 
 
@@ -304,7 +304,7 @@ def test_what_somebody_undid_already_is_unchanged(here: World, tmp_path: Path, m
 
     back = _restore(here, tmp_path, journal)
 
-    assert [each["status"] for each in back.document["results"]] == ["unchanged"]
+    assert [result["status"] for result in back.document["results"]] == ["unchanged"]
 
 
 def test_an_ami_that_was_never_deleted_is_left_alone(here: World, tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_an_ami_that_was_never_deleted_is_left_alone(here: World, tmp_path: Path
 
     back = _restore(here, tmp_path, done.journals[0])
 
-    assert [each["status"] for each in back.document["results"]] == ["unchanged"]
+    assert [result["status"] for result in back.document["results"]] == ["unchanged"]
     assert "Name" not in here.maker.ec2.tags[image.id]
 
 

@@ -18,18 +18,18 @@ from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, Usage
 from gpu_ami_sandbox.demo.factory import FAMILY
 from tests.support.account import REGION, Task, World, task
 
-DEAD = "20250115T120000Z-abc123"
+RUN = "20250115T120000Z-abc123"
 _READ = {"Effect": "Allow", "Action": "ecr:BatchGetImage", "Resource": "*"}
 POLICY = json.dumps({"Version": "2012-10-17", "Statement": [_READ]})
 TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
 
 
-def _tags(run: str = DEAD, family: str = FAMILY) -> dict[str, str]:
+def _tags(run: str = RUN, family: str = FAMILY) -> dict[str, str]:
     return {"gpu-ami:run": run, "gpu-ami:family": family, "gpu-ami:pipeline": "1"}
 
 
-def dead_build(here: World, run: str = DEAD) -> dict[str, str]:
-    """Leave one of each kind behind, through AWS's front door."""
+def incomplete_build(here: World, run: str = RUN) -> dict[str, str]:
+    """Leave one of each kind behind, through AWS's API."""
     long_ago = datetime(2025, 1, 15, 12)  # noqa: DTZ001 - moto's time has no zone
     ec2, iam = here.access.client("ec2"), here.access.client("iam")
     image = here.image(100)
@@ -80,7 +80,7 @@ def _found(done: Task) -> dict[str, str]:
 def test_every_kind_of_leftover_is_found_and_shown(here: World, tmp_path: Path) -> None:
     """Without --yes nothing is touched."""
     here.in_use()
-    left = dead_build(here)
+    left = incomplete_build(here)
 
     done = _sweep(here, tmp_path)
 
@@ -97,12 +97,12 @@ def test_leftovers_go_and_nothing_else_does(here: World, tmp_path: Path) -> None
     other = here.maker.ec2.create_security_group("other", "x", here.maker.vpc_id(), _tags(family="other"))
     workers = here.maker.ec2.create_launch_template("workers", "", {}, {"launch-template": _tags()})
     workers.create_time = datetime(2025, 1, 15, 12)  # noqa: DTZ001 - moto's time has no zone
-    left = dead_build(here)
+    left = incomplete_build(here)
     snapshots = here.maker.ec2.amis[left["image"]].snapshot_ids
 
     done = _sweep(here, tmp_path, yes=True)
 
-    assert {each["status"] for each in done.document["results"]} == {"deleted"}
+    assert {result["status"] for result in done.document["results"]} == {"deleted"}
     assert _found(_sweep(here, tmp_path)) == {}
     assert here.there() == {kept.id}
     assert not set(snapshots) & here.snapshots_there()
@@ -118,12 +118,12 @@ def test_leftovers_go_and_nothing_else_does(here: World, tmp_path: Path) -> None
 
 def test_a_first_build_that_died_can_be_swept(here: World, tmp_path: Path) -> None:
     """In a new account nothing needs any AMI: the builder, which costs by the second, goes all the same."""
-    left = dead_build(here)
+    left = incomplete_build(here)
 
     done = _sweep(here, tmp_path, yes=True)
 
-    assert {each["image_id"] for each in done.document["results"]} == set(left.values()) - {left["image"]}
-    (kept,) = [each for each in done.document["verdicts"] if each["action"] == "keep"]
+    assert {result["image_id"] for result in done.document["results"]} == set(left.values()) - {left["image"]}
+    (kept,) = [result for result in done.document["verdicts"] if result["action"] == "keep"]
     assert kept["id"] == left["image"]
     assert "--allow-no-references" in kept["reasons"][0]["detail"]
     assert left["image"] in here.there()
@@ -135,12 +135,12 @@ def test_a_first_build_that_died_can_be_swept(here: World, tmp_path: Path) -> No
 def test_a_role_that_no_build_made_stays(here: World, tmp_path: Path) -> None:
     """Every team's Packer names its roles alike: one in our profile goes only by the tag that our builds set."""
     here.in_use()
-    name = dead_build(here)["instance-profile"]
+    name = incomplete_build(here)["instance-profile"]
     here.access.client("iam").untag_role(RoleName=name, TagKeys=["gpu-ami:run"])
 
     done = _sweep(here, tmp_path, yes=True)
 
-    assert {each["status"] for each in done.document["results"]} == {"deleted"}
+    assert {result["status"] for result in done.document["results"]} == {"deleted"}
     assert _found(_sweep(here, tmp_path)) == {}
     assert name in [role.name for role in iam_backends[here.account]["aws"].roles.values()]
 
@@ -148,7 +148,7 @@ def test_a_role_that_no_build_made_stays(here: World, tmp_path: Path) -> None:
 def test_a_living_build_is_left_alone(here: World, tmp_path: Path) -> None:
     """Its run id says that it began an hour ago."""
     here.in_use()
-    dead_build(here, run=f"{here.now - timedelta(hours=1):%Y%m%dT%H%M%SZ}-abc123")
+    incomplete_build(here, run=f"{here.now - timedelta(hours=1):%Y%m%dT%H%M%SZ}-abc123")
 
     done = _sweep(here, tmp_path, yes=True)
 
@@ -160,7 +160,7 @@ def test_a_living_build_is_left_alone(here: World, tmp_path: Path) -> None:
 def test_an_unfinished_ami_that_is_needed_stays(here: World, tmp_path: Path, by: str) -> None:
     """A build that lost its tags may have made the AMI that is live: the same proofs as for `cleanup`."""
     here.in_use()
-    image_id = dead_build(here)["image"]
+    image_id = incomplete_build(here)["image"]
     if by == "tfvars":
         (tmp_path / "terraform.tfvars").write_text(f'gpu_ami_id = "{image_id}"\n')
     elif by == "sharing":
@@ -183,7 +183,7 @@ def test_an_ami_that_is_needed_since_the_plan_stays(
 ) -> None:
     """Everything that can have moved is read again before the first removal."""
     here.in_use()
-    image_id = dead_build(here)["image"]
+    image_id = incomplete_build(here)["image"]
 
     def meanwhile(*arguments: Any, **named: Any) -> Path:
         if how == "used":
@@ -198,30 +198,30 @@ def test_an_ami_that_is_needed_since_the_plan_stays(
 
     done = _sweep(here, tmp_path, yes=True)
 
-    results = {each["image_id"]: each for each in done.document["results"]}
+    results = {result["image_id"]: result for result in done.document["results"]}
     assert results[image_id]["status"] == "kept"
     assert {"used": "/now", "tagged": "gpu-ami:handover", "unread": "batch"}[how] in results[image_id]["error"]
     assert image_id in here.there()
-    assert sum(each["status"] == "deleted" for each in results.values()) == 6
+    assert sum(result["status"] == "deleted" for result in results.values()) == 6
 
 
 def test_files_that_cannot_be_read_keep_only_amis(here: World, tmp_path: Path) -> None:
     """A state behind a backend that is not initialized says nothing about instances."""
     here.in_use()
-    left = dead_build(here)
+    left = incomplete_build(here)
     (tmp_path / "a.tf").symlink_to(tmp_path / "gone")
     with pytest.raises(SafetyError, match=r"a\.tf"):
         _sweep(here, tmp_path, yes=True)
 
     here.maker.ec2.amis[left["image"]].add_tags({"gpu-ami:keep": "true"})
 
-    assert {each["status"] for each in _sweep(here, tmp_path, yes=True).document["results"]} == {"deleted"}
+    assert {result["status"] for result in _sweep(here, tmp_path, yes=True).document["results"]} == {"deleted"}
 
 
 def test_an_instance_goes_before_what_hangs_on_it(here: World, tmp_path: Path) -> None:
     """EC2 refuses to delete a group that an instance is in."""
     here.in_use()
-    dead_build(here)
+    incomplete_build(here)
     here.aws.gate.calls.clear()
 
     _sweep(here, tmp_path, yes=True)
@@ -234,7 +234,7 @@ def test_an_instance_goes_before_what_hangs_on_it(here: World, tmp_path: Path) -
 def test_one_failure_does_not_stop_the_rest(here: World, tmp_path: Path) -> None:
     """It is listed and the exit code is 7."""
     here.in_use()
-    dead_build(here)
+    incomplete_build(here)
     here.aws.gate.fail("DependencyViolation", "in use", action="DeleteSecurityGroup")
 
     with pytest.raises(PartialError, match="DependencyViolation"):
@@ -246,12 +246,12 @@ def test_one_failure_does_not_stop_the_rest(here: World, tmp_path: Path) -> None
 def test_what_is_gone_meanwhile_counts_as_removed(here: World, tmp_path: Path) -> None:
     """Packer may have come back to life and cleaned up itself."""
     here.in_use()
-    dead_build(here)
+    incomplete_build(here)
     here.aws.gate.fail("InvalidVolume.NotFound", "gone", action="DeleteVolume")
 
     results = _sweep(here, tmp_path, yes=True).document["results"]
 
-    assert {each["status"] for each in results} == {"deleted"}
+    assert {result["status"] for result in results} == {"deleted"}
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_what_is_gone_meanwhile_counts_as_removed(here: World, tmp_path: Path) -
 def test_a_list_that_cannot_be_read_keeps_everything(here: World, tmp_path: Path, action: str) -> None:
     """Half a picture is none."""
     here.in_use()
-    left = dead_build(here)
+    left = incomplete_build(here)
     here.aws.gate.deny(action)
 
     with pytest.raises(SafetyError, match="Everything is kept"):
@@ -271,7 +271,7 @@ def test_a_list_that_cannot_be_read_keeps_everything(here: World, tmp_path: Path
 def test_a_kind_can_be_left_out(here: World, tmp_path: Path) -> None:
     """A role for cleaning up may have no IAM permissions."""
     here.in_use()
-    dead_build(here)
+    incomplete_build(here)
     here.aws.gate.deny("iam:*")
 
     assert "instance-profile" not in _found(_sweep(here, tmp_path, skip_source=("instance-profile",)))
@@ -287,7 +287,7 @@ def test_an_age_that_could_hit_a_living_build_is_refused(here: World, tmp_path: 
 
 
 def test_a_longer_age_is_taken(here: World, tmp_path: Path) -> None:
-    """Whoever wants to look at a failed builder for a week can."""
+    """Whoever wants to inspect a failed builder for a week can."""
     assert _sweep(here, tmp_path, older_than="7d").document["older_than_s"] == 7 * 86400
 
 
@@ -314,7 +314,7 @@ def test_the_wrong_account_is_never_changed(here: World, tmp_path: Path) -> None
 def test_a_table_says_all_of_it(here: World, tmp_path: Path) -> None:
     """Kind, id, build, verdict, and what it adds up to."""
     here.in_use()
-    left = dead_build(here)
+    left = incomplete_build(here)
 
     text = _sweep(here, tmp_path, task_options={"output": "table"}).out.getvalue()
 
@@ -323,8 +323,8 @@ def test_a_table_says_all_of_it(here: World, tmp_path: Path) -> None:
 
 
 def test_instances_that_do_not_end_are_waited_for_and_said(here: World) -> None:
-    """Not forever: a stuck instance is somebody's to look at."""
-    caller = here.place().caller
+    """Not forever: a stuck instance is somebody's to inspect."""
+    caller = here.location().caller
     instance = here.maker.instance(here.image())
     seconds = iter(range(0, 10_000, 200))
 
@@ -337,7 +337,7 @@ def test_instances_that_do_not_end_are_waited_for_and_said(here: World) -> None:
 def test_ctrl_c_says_where_it_is_written(here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 130 and the journal's name."""
     here.in_use()
-    dead_build(here)
+    incomplete_build(here)
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -23,8 +23,8 @@ from tests.cost.builders import SEOUL, TODAY
 _SVG = "{http://www.w3.org/2000/svg}"
 
 
-def _report(**asked: Any) -> CostReport:
-    return report(CostRequest(**{"region": SEOUL, **asked}), load(), today=TODAY)
+def _report(**fields: Any) -> CostReport:
+    return report(CostRequest(**{"region": SEOUL, **fields}), load(), today=TODAY)
 
 
 def _texts(drawing: Drawing) -> list[str]:
@@ -44,7 +44,7 @@ def test_the_break_even_is_marked_where_the_lines_cross() -> None:
 
 
 def test_without_a_break_even_nothing_is_marked() -> None:
-    """Never is said in words."""
+    """Never is said as text."""
     drawing = draw(_report(instance_type="g6.xlarge"))
 
     assert not [shape for shape in drawing.shapes if isinstance(shape, Dot)]
@@ -73,7 +73,7 @@ def test_the_timeline_has_a_bar_for_each_way_to_start() -> None:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "fields",
     [
         {},
         {"preset": "seed"},
@@ -83,9 +83,9 @@ def test_the_timeline_has_a_bar_for_each_way_to_start() -> None:
     ],
     ids=["usual", "seed", "many launches", "nothing fixed", "no time at all"],
 )
-def test_every_shape_stays_in_the_frame(asked: dict[str, Any]) -> None:
+def test_every_shape_stays_in_the_frame(fields: dict[str, Any]) -> None:
     """Whatever the numbers: no label off the edge, no line outside."""
-    drawing = draw(_report(**asked))
+    drawing = draw(_report(**fields))
 
     for shape in drawing.shapes:
         if isinstance(shape, Line | Area):

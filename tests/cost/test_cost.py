@@ -144,11 +144,11 @@ cost:
     assert (flagged.request.instance_type, flagged.request.market) == ("g5.xlarge", "spot")
     assert flagged.mid.jobs_per_month == 7
     assert _figures(flagged)["models_s"].source == "given: command line"
-    assert [each.instance_type for each in flagged.compared] == ["g5.xlarge", "g4dn.xlarge"]
+    assert [row.instance_type for row in flagged.compared] == ["g5.xlarge", "g4dn.xlarge"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "problem"),
+    ("fields", "problem"),
     [
         ({"market": "cheap"}, "--market 'cheap' is not known"),
         ({"preset": "best"}, "--preset 'best' is not known"),
@@ -163,12 +163,12 @@ cost:
         ({"chart": "a.gif"}, "neither an .svg nor a .png"),
     ],
 )
-def test_bad_flags_are_refused_before_anything_is_asked(tmp_path: Path, asked: dict[str, Any], problem: str) -> None:
+def test_bad_flags_are_refused_before_anything_is_asked(tmp_path: Path, fields: dict[str, Any], problem: str) -> None:
     """One line each; AWS is not reached, or this test would fail without a network."""
     run, _ = _run(tmp_path)
 
     with pytest.raises(UsageError, match=problem):
-        cost.answer(run, cost.Request(**asked))
+        cost.answer(run, cost.Request(**fields))
 
 
 def test_a_bad_input_in_the_settings_names_the_file(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_the_size_of_the_handed_over_ami_is_asked(tmp_path: Path, local_aws: San
     """FullSnapshotSizeInBytes is what is billed at most, and less than the volume."""
     client = local_aws.access.client("ec2")
     images = client.describe_images(Owners=["self"])["Images"]
-    image = next(each for each in images if each["State"] == "available" and each["BlockDeviceMappings"])
+    image = next(row for row in images if row["State"] == "available" and row["BlockDeviceMappings"])
     run, _ = _live(tmp_path, local_aws)
     (tmp_path / ".sandbox").mkdir()
     build = {"builder_type": "amazon-ebs", "artifact_id": f"ap-northeast-2:{image['ImageId']}"}
@@ -276,7 +276,7 @@ def test_looked_up_prices_are_kept_for_a_day_and_their_age_is_said(
     """The second question in a minute must not ask AWS a hundred times again."""
     first, _ = _live(tmp_path, local_aws)
     cost.answer(first, cost.Request(live=True))
-    monkeypatch.setattr(aws_prices, "look_up", lambda *_, **__: pytest.fail("asked again"))
+    monkeypatch.setattr(aws_prices, "look_up", lambda *_, **__: pytest.fail("queried again"))
     second, err = _live(tmp_path, local_aws)
 
     cost.answer(second, cost.Request(live=True))

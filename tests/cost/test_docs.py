@@ -43,7 +43,7 @@ def _rows() -> dict[str, str]:
 _SPOT = load().hourly(SEOUL, "g5.xlarge", "spot")
 _EXPECTED = {
     "g5.xlarge at $0.20/h, Spot in Seoul": " / ".join(
-        _cents(each.value) for each in (_SPOT.low, _SPOT.mid, _SPOT.high)
+        _cents(figure.value) for figure in (_SPOT.low, _SPOT.mid, _SPOT.high)
     ),
     "a build takes 20-30 minutes": f"{_REAL.mid.build.build_min} min",
     "$0.07-0.10 per build": _builds(f"{_SPOT.mid.value}"),

@@ -8,7 +8,7 @@ from gpu_ami.cost.figure import as_json, negative, product, total
 
 
 def test_an_unknown_part_makes_a_sum_unknown() -> None:
-    """A bill with a hole in it must not look like a smaller bill."""
+    """A bill with a hole in it must not be taken for a smaller bill."""
     assert total(Decimal(1), None) is None
     assert total(Decimal(1), Decimal(2)) == 3
     assert total() == 0

@@ -27,7 +27,7 @@ def _history(*prices: str) -> SpotHistory:
 
 
 def _live(region: str = SEOUL) -> live_prices.LivePrices:
-    looked = FoundPrices(
+    answers = FoundPrices(
         on_demand={"g5.xlarge": Decimal("1.3000000000"), "p9.large": Decimal("40.0000000000")},
         spot={
             "g5.xlarge": _history("0.30", "0.40", "0.50"),
@@ -36,7 +36,7 @@ def _live(region: str = SEOUL) -> live_prices.LivePrices:
         rates={"snapshot_usd_per_gib_month": Decimal("0.0510000000")},
         problems={"nat_usd_per_gb": "no such product"},
     )
-    return live_prices.summarise(looked, region, types=["g5.xlarge", "p9.large"], now=_NOW, spot_days=30)
+    return live_prices.summarise(answers, region, types=["g5.xlarge", "p9.large"], now=_NOW, spot_days=30)
 
 
 def test_live_prices_take_the_place_of_the_tables() -> None:
@@ -75,14 +75,14 @@ def test_a_refreshed_table_can_be_written_and_forgets_unused_sources() -> None:
 
     assert parse(render(table), source="t") == table
     assert table.rate(SEOUL, "snapshot_usd_per_gib_month").source == "table of 2026-11-23 (AWS Price List)"
-    used = {rate.source for place in table.regions.values() for rate in place.rates.values()}
+    used = {rate.source for region in table.regions.values() for rate in region.rates.values()}
     assert used <= table.sources.keys()
     small = msgspec.structs.replace(load(), regions={SEOUL: load().regions[SEOUL]})
     assert "fsr" not in live_prices.overlay(small, _live()).sources
 
 
 def test_kept_prices_answer_for_a_day_and_for_the_types_that_were_asked(tmp_path: Path) -> None:
-    """A type without a price was asked for too: asking again each time would not find one."""
+    """A type without a price was requested too: querying again each time would not find one."""
     live_prices.keep(tmp_path / "prices.json", _live())
 
     kept = live_prices.load_kept(tmp_path / "prices.json")

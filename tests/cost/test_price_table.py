@@ -180,7 +180,7 @@ def test_prices_in_another_currency_are_refused() -> None:
     ],
 )
 def test_a_spoilt_table_is_refused(old: str, new: str, problem: str) -> None:
-    """Each slip of a person who edits the file is named, with the place."""
+    """Each slip of a person who edits the file is named, with where it is."""
     with pytest.raises(UsageError, match=problem) as caught:
         parse(_GOOD.replace(old, new), source="prices.yaml")
 
@@ -215,13 +215,13 @@ def test_known_names_are_all_or_called_the_nearest() -> None:
 
 def test_what_a_task_has_not_or_has_done_is_not_recommended() -> None:
     """`invoke prices` has no --live, and a price that AWS did not give will not come by asking again."""
-    asked = msgspec.structs.replace(load(), sources={"x": Source(what="AWS", date=None, kind="live")})
+    live = msgspec.structs.replace(load(), sources={"x": Source(what="AWS", date=None, kind="live")})
 
-    for table, has_live in ((load(), False), (asked, True)):
+    for table, has_live in ((load(), False), (live, True)):
         with pytest.raises(UsageError, match=r"known are [^;]*us-west-2\.$"):
             table.check_region("mars", has_live=has_live)
     with pytest.raises(UsageError, match=r"known are [^;]*\.$"):
-        asked.check_type(SEOUL, "nope.large")
+        live.check_type(SEOUL, "nope.large")
 
 
 def test_a_guess_is_a_close_one() -> None:

@@ -13,7 +13,7 @@ def test_the_bundled_file_is_laid_out_as_it_would_be_written() -> None:
 
 
 def test_what_is_written_is_read_back() -> None:
-    """Percentiles, unknown prices, odd words in names: nothing gets lost on the way."""
+    """Percentiles, unknown prices, odd characters in names: nothing gets lost on the way."""
     text = """\
 currency: USD
 compiled: 2026-11-01

@@ -16,8 +16,8 @@ from gpu_ami.errors import UsageError
 from tests.cost.builders import SEOUL, TODAY
 
 
-def _report(**asked: Any) -> CostReport:
-    return report(CostRequest(**{"region": SEOUL, **asked}), load(), today=TODAY)
+def _report(**fields: Any) -> CostReport:
+    return report(CostRequest(**{"region": SEOUL, **fields}), load(), today=TODAY)
 
 
 def test_the_documents_keys_are_the_contract() -> None:
@@ -42,7 +42,7 @@ def test_the_documents_keys_are_the_contract() -> None:
 
 
 def test_never_and_unknown_are_words_of_their_own() -> None:
-    """The word never is an answer, null is none; neither is a number."""
+    """`never` is an answer, null is none; neither is a number."""
     never = _report(instance_type="g6.xlarge").document()
     unknown = _report(region="eu-west-1").document()
 
@@ -79,7 +79,7 @@ def test_waiting_is_counted_over_the_month() -> None:
 
 
 def test_comparing_types_and_regions_gives_each_pair() -> None:
-    """The asked one first; what a region does not sell is unknown, not left out."""
+    """The requested one first; what a region does not sell is unknown, not left out."""
     found = _report(compare=("g6.xlarge",), regions=("us-east-1", "eu-west-1")).document()["compared"]
 
     assert [(row["region"], row["instance_type"]) for row in found] == [
@@ -90,7 +90,7 @@ def test_comparing_types_and_regions_gives_each_pair() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "problem"),
+    ("fields", "problem"),
     [
         ({"region": "nowhere-1"}, "No prices for region 'nowhere-1'"),
         ({"instance_type": "g5.huge"}, "No price for 'g5.huge'"),
@@ -99,18 +99,18 @@ def test_comparing_types_and_regions_gives_each_pair() -> None:
         ({"regions": ("cn-north-1",)}, "CNY"),
     ],
 )
-def test_unknown_names_are_refused(asked: dict[str, Any], problem: str) -> None:
+def test_unknown_names_are_refused(fields: dict[str, Any], problem: str) -> None:
     """A slip would otherwise be answered with "unknown"."""
     with pytest.raises(UsageError, match=problem):
-        _report(**asked)
+        _report(**fields)
 
 
 def test_with_a_given_price_any_type_and_region_can_be_asked() -> None:
     """Somebody with a private price needs no table."""
-    asked = _report(region="nowhere-1", instance_type="p9.x", given={"instance_usd_per_hour": Decimal(3)})
+    answered = _report(region="nowhere-1", instance_type="p9.x", given={"instance_usd_per_hour": Decimal(3)})
 
-    assert asked.document()["instance_usd_per_hour"] == 3.0
-    assert asked.zones == ()
+    assert answered.document()["instance_usd_per_hour"] == 3.0
+    assert answered.zones == ()
 
 
 def test_the_preset_is_led_to_the_real_thing_step_by_step() -> None:
@@ -156,12 +156,12 @@ def test_no_figure_of_the_alternatives_is_made_up() -> None:
 
 def test_keeping_instances_for_twenty_minutes_costs_what_is_published() -> None:
     """20 minutes at $0.46 are $0.15 a burst, on top of one cold start."""
-    asked = _report(given={"instance_usd_per_hour": Decimal("0.46"), "jobs_per_burst": Decimal(10)})
-    kept = next(row for row in asked.alternatives if "kept" in row.name)
+    answered = _report(given={"instance_usd_per_hour": Decimal("0.46"), "jobs_per_burst": Decimal(10)})
+    kept = next(row for row in answered.alternatives if "kept" in row.name)
 
-    assert asked.mid.launch.stock_usd is not None
+    assert answered.mid.launch.stock_usd is not None
     assert kept.usd_per_month is not None
-    assert round(kept.usd_per_month - asked.mid.launch.stock_usd, 2) == Decimal("0.15")
+    assert round(kept.usd_per_month - answered.mid.launch.stock_usd, 2) == Decimal("0.15")
 
 
 def test_other_initialization_rates_are_offered_unless_the_wait_is_stated() -> None:

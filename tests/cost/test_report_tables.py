@@ -16,8 +16,8 @@ from gpu_ami.cost.report_tables import headline, tables
 from tests.cost.builders import SEOUL, TODAY
 
 
-def _report(**asked: Any) -> CostReport:
-    return report(CostRequest(**{"region": SEOUL, **asked}), load(), today=TODAY)
+def _report(**fields: Any) -> CostReport:
+    return report(CostRequest(**{"region": SEOUL, **fields}), load(), today=TODAY)
 
 
 _LESS = "Waiting: 17 m 00 s less per cold start, 2 h 50 m a month. Money: "
@@ -26,7 +26,7 @@ _NEVER = "it never pays, a launch costs more with the AMI"
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("fields", "said"),
     [
         ({}, f"{_LESS}it pays from 663 launches a month on; -$4.84 a month at 10."),
         ({"instance_type": "g6.xlarge"}, f"{_LESS}{_NEVER}; -$5.28 a month at 10."),
@@ -38,9 +38,9 @@ _NEVER = "it never pays, a launch costs more with the AMI"
     ],
     ids=["late", "never", "slower", "unknown"],
 )
-def test_the_headline_says_waiting_first_and_money_second(asked: dict[str, Any], said: str) -> None:
+def test_the_headline_says_waiting_first_and_money_second(fields: dict[str, Any], said: str) -> None:
     """The money is small either way; the waiting is what an AMI is for."""
-    assert headline(_report(**asked)) == said
+    assert headline(_report(**fields)) == said
 
 
 def test_the_answer_comes_first_and_the_inputs_last() -> None:
@@ -70,9 +70,9 @@ def test_the_preset_shows_its_way_to_reality() -> None:
 
 def test_unknown_is_written_out() -> None:
     """No cell of a table may read $0.00 for a price that nobody knows."""
-    cells = [cell for table in tables(_report(region="eu-west-1")) for row in table.rows for cell in row]
+    texts = [cell for table in tables(_report(region="eu-west-1")) for row in table.rows for cell in row]
 
-    assert "unknown" in cells
+    assert "unknown" in texts
     answer = tables(_report(region="eu-west-1"))[0]
     assert answer.rows[4] == ("pays from launches a month", "unknown", "unknown", "unknown")
 
@@ -88,7 +88,7 @@ def test_amounts_keep_the_digits_that_matter() -> None:
 
 @pytest.mark.parametrize("output", ["table", "markdown"])
 def test_it_can_be_printed_in_each_form(output: Any) -> None:
-    """Every row has as many cells as its table has columns."""
+    """Every row has as many texts as its table has columns."""
     out = io.StringIO()
     answered = _report(preset="seed", compare=("g6.xlarge",))
 

@@ -19,7 +19,7 @@ def test_inputs_are_given_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "problem"),
+    ("argument", "problem"),
     [
         ("pull_s", "'pull_s' is not name=value: write for example --set pull_s=600"),
         ("pull=3", "no input 'pull': did you mean pull_s"),
@@ -40,10 +40,10 @@ def test_inputs_are_given_by_name() -> None:
         ("snapshot_usd_per_gib_month=x", "such as 0.05"),
     ],
 )
-def test_bad_inputs_are_refused_with_the_value(word: str, problem: str) -> None:
+def test_bad_inputs_are_refused_with_the_value(argument: str, problem: str) -> None:
     """Negative, zero, not a number, absurd: each says which, in one line."""
     with pytest.raises(UsageError, match=problem) as caught:
-        parse_inputs([word], flag="--set")
+        parse_inputs([argument], flag="--set")
 
     assert "\n" not in str(caught.value)
 
@@ -63,7 +63,7 @@ def test_every_default_is_a_value_that_could_be_given() -> None:
 
 
 def test_comma_lists() -> None:
-    """Invoke would take a second word for a task."""
+    """Invoke would take a second argument for a task."""
     assert comma_list(None, "--compare") == ()
     assert comma_list("g5.xlarge, g6.xlarge", "--compare") == ("g5.xlarge", "g6.xlarge")
     for text in ("", "a,,b", "-h"):

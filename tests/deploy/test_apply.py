@@ -201,7 +201,7 @@ def test_the_ami_and_its_copies_are_tagged_applied(terraform: FakeTerraform) -> 
     copy = other_region(here).image(5)
     for image in (first, copy):
         image.add_tags({"gpu-ami:handover": "pending"})
-    artifact = f"{here.maker.place.region}:{first.id},{OTHER_REGION}:{copy.id}"
+    artifact = f"{here.maker.location.region}:{first.id},{OTHER_REGION}:{copy.id}"
     build = {"builder_type": "amazon-ebs", "artifact_id": artifact, "packer_run_uuid": "1"}
     manifest = terraform.folder.parent / "packer" / "manifest.json"
     manifest.parent.mkdir()
@@ -335,8 +335,8 @@ def test_a_job_elsewhere_that_shows_no_cluster_is_no_reason(
     _apply(terraform)
     monkeypatch.setattr(batch, "_cluster_of", lambda _instance: None)
     maker = terraform.here.maker
-    role = service_linked_role(maker.place.account_id)
-    maker.batch.create_compute_environment("theirs", "MANAGED", "ENABLED", maker.place.compute_resources(), role, {})
+    role = service_linked_role(maker.location.account_id)
+    maker.batch.create_compute_environment("theirs", "MANAGED", "ENABLED", maker.location.compute_resources(), role, {})
     job = _run_a_job(terraform.here, 90, "theirs")
     _handed_over(terraform, 4)
     _apply(terraform)

@@ -42,10 +42,10 @@ class Checkout:
     root: Path
     env: Mapping[str, str] = field(default_factory=dict)
 
-    def popen(self, *words: str, **env: str) -> subprocess.Popen[str]:
-        """Start ``invoke WORDS`` in a session of its own."""
+    def popen(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
+        """Start ``invoke ARGUMENTS`` in a session of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "invoke", *words],
+            [sys.executable, "-m", "invoke", *arguments],
             cwd=self.root,
             env={**os.environ, "GPU_AMI_SANDBOX": "", **self.env, **env},
             stdout=subprocess.PIPE,
@@ -54,20 +54,20 @@ class Checkout:
             start_new_session=True,
         )
 
-    def invoke(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run ``invoke WORDS`` to its end; the JSON that it prints is what docs/schemas/ promises."""
-        with self.popen(*words, **env) as child:
+    def invoke(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run ``invoke ARGUMENTS`` to its end; the JSON that it prints is what docs/schemas/ promises."""
+        with self.popen(*arguments, **env) as child:
             try:
                 out, err = child.communicate(timeout=300)
             except subprocess.TimeoutExpired:
                 os.killpg(child.pid, signal.SIGKILL)
                 raise
-        assert problems_of_output(words, out) == []
-        return subprocess.CompletedProcess(words, child.returncode, out, err)
+        assert problems_of_output(arguments, out) == []
+        return subprocess.CompletedProcess(arguments, child.returncode, out, err)
 
-    def document(self, *words: str) -> Any:
+    def document(self, *arguments: str) -> Any:
         """Run a task that must succeed and return its JSON."""
-        done = self.invoke(*words, "--output", "json")
+        done = self.invoke(*arguments, "--output", "json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -110,7 +110,7 @@ def checkout(tmp_path: Path) -> Checkout:
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """One copy for tests that only look at one successful build."""
+    """One copy for tests that only read one successful build."""
     return make_checkout(tmp_path_factory.mktemp("shared") / "checkout")
 
 

@@ -1,4 +1,4 @@
-"""A build in this process, with the real Packer: so that a test can stand at the local AWS's door."""
+"""Runs a build in this process, with the real Packer, so that a test can use the gate of the local AWS."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Bench:
 
     @property
     def gate(self) -> Gate:
-        """The door of its AWS."""
+        """The gate of its AWS: records calls, injects faults."""
         assert self.sandbox.gate is not None
         return self.sandbox.gate
 
@@ -50,10 +50,10 @@ class Bench:
         """The way to its AWS."""
         return self.run.access
 
-    def build(self, *words: str, **asked: Any) -> BuildResult:
-        """Build with the variables *words*, and forget what was said before."""
+    def build(self, *variables: str, **flags: Any) -> BuildResult:
+        """Build with *variables*, and forget what was said before."""
         self.err.truncate(self.err.seek(0))
-        return build.build(self.run, prepare.prepare(self.run, words), **asked)
+        return build.build(self.run, prepare.prepare(self.run, variables), **flags)
 
     @property
     def said(self) -> str:

@@ -1,14 +1,14 @@
-"""What a build must not leave in the account."""
+"""Lists the resources that a build must not leave in the account."""
 
 from __future__ import annotations
 
 from typing import Any
 
 
-def leftovers(sandbox: Any, run_id: str) -> list[str]:
+def left_resources(sandbox: Any, run_id: str) -> list[str]:
     """Return what of the build *run_id* is still there beside its AMI and snapshot.
 
-    The demo account has a dead build of its own, for `invoke sweep`: that is not ours.
+    The demo account has an incomplete build of its own, for `invoke sweep`: that is not ours.
     """
     ec2, demo = sandbox.access.client("ec2"), set(sandbox.account.leftovers.values())
     pairs = [key for key in ec2.describe_key_pairs()["KeyPairs"] if key["KeyPairId"] not in demo]
@@ -21,13 +21,13 @@ def leftovers(sandbox: Any, run_id: str) -> list[str]:
         *(group["GroupId"] for group in ec2.describe_security_groups(Filters=mine)["SecurityGroups"]),
         *(volume["VolumeId"] for volume in ec2.describe_volumes(Filters=mine)["Volumes"]),
     ]
-    return [left for left in found if left not in demo]
+    return [name for name in found if name not in demo]
 
 
-def all_leftovers(sandbox: Any) -> list[str]:
-    """Return what any build of these tests left; the demo account's own dead build is not one of them."""
+def all_left_resources(sandbox: Any) -> list[str]:
+    """Return what any build of these tests left; the demo account's own incomplete build is not one of them."""
     ec2 = sandbox.access.client("ec2")
     instances = [{"Name": "resource-type", "Values": ["instance"]}, {"Name": "key", "Values": ["gpu-ami:run"]}]
     tags = ec2.describe_tags(Filters=instances)["Tags"]
     runs = {tag["Value"] for tag in tags if tag["ResourceId"] != sandbox.account.leftovers["instance"]}
-    return [left for run in runs for left in leftovers(sandbox, run)]
+    return [name for run in runs for name in left_resources(sandbox, run)]

@@ -1,4 +1,4 @@
-"""GitHub and one runner on this machine, for the workflows' tests: real git, a real sandbox, recording stand-ins."""
+"""GitHub and one runner on this machine, for the workflows' tests: real git, a real sandbox, emulated programs."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ class Site:
             name, Event(event, {key.replace("_", "-"): value for key, value in inputs.items()}), self.workspace
         )
 
-    def invoke(self, *words: str) -> Any:
+    def invoke(self, *arguments: str) -> Any:
         """Run a task as a person on the workspace would, and return its JSON."""
         done = subprocess.run(
-            [sys.executable, "-m", "invoke", *words, "--output", "json"],
+            [sys.executable, "-m", "invoke", *arguments, "--output", "json"],
             cwd=self.workspace,
             env=dict(self.machine.env),
             capture_output=True,
@@ -77,13 +77,13 @@ class Site:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    def called(self, *words: str) -> list[str]:
-        """Return the calls of gh that begin with *words*."""
-        return [line for line in (self.gh / "calls").read_text().splitlines() if line.startswith(" ".join(words))]
+    def called(self, *arguments: str) -> list[str]:
+        """Return the calls of gh that begin with *arguments*."""
+        return [line for line in (self.gh / "calls").read_text().splitlines() if line.startswith(" ".join(arguments))]
 
-    def git(self, *words: str) -> str:
-        """Ask the repository on GitHub."""
-        return subprocess.run(["git", *words], cwd=self.remote, capture_output=True, text=True, check=True).stdout
+    def git(self, *arguments: str) -> str:
+        """Run git in the repository on GitHub."""
+        return subprocess.run(["git", *arguments], cwd=self.remote, capture_output=True, text=True, check=True).stdout
 
     def merge(self) -> None:
         """Merge the pipeline's pull request and close it."""
@@ -100,8 +100,8 @@ def repository(folder: Path, files: Path) -> Path:
     """Return a bare repository with one commit of *files*."""
     bare = folder.with_suffix(".git")
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "init.defaultBranch=main"]
-    for words in (["init", "--quiet"], ["add", "--force", "."], ["commit", "--quiet", "-m", "Start"]):
-        subprocess.run([*git, *words], cwd=files, check=True)
+    for command in (["init", "--quiet"], ["add", "--force", "."], ["commit", "--quiet", "-m", "Start"]):
+        subprocess.run([*git, *command], cwd=files, check=True)
     subprocess.run(["git", "clone", "--quiet", "--bare", str(files), str(bare)], check=True)
     return bare
 
@@ -144,14 +144,14 @@ def sandbox(workspace: Path, env: dict[str, str]) -> Iterator[None]:
 
 
 class Vulnerabilities(BaseHTTPRequestHandler):
-    """The database of vulnerabilities: asked about each dependency, it knows of none."""
+    """The database of vulnerabilities: queried about each dependency, it knows of none."""
 
-    asked: ClassVar[list[str]] = []
+    queried: ClassVar[list[str]] = []
 
     def do_POST(self) -> None:
         """Answer as OSV does."""
         package = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["package"]["name"]
-        self.asked.append(package)
+        self.queried.append(package)
         body = b"{}"
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

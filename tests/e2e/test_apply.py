@@ -1,6 +1,6 @@
 """`invoke build apply`, again, and `invoke rollback`: real Packer, real Terraform, real provider, local AWS.
 
-The job queue is left out: the provider waits 30 s before it looks for one. `test_apply_slow.py` has it.
+The job queue is left out: the provider waits 30 s before it queries it. `test_apply_slow.py` has it.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ NO_QUEUE = ("--var", "create_job_queue=false")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout of its own: the tests below go through one history, in order."""
     return make_checkout(tmp_path_factory.mktemp("apply") / "checkout")
 
 
 @pytest.fixture(scope="module")
-def up(place: Checkout) -> Iterator[Sandbox]:
+def up(checkout: Checkout) -> Iterator[Sandbox]:
     """Its running sandbox."""
-    with place.sandbox() as sandbox:
+    with checkout.sandbox() as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="module")
-def history(place: Checkout, up: Sandbox) -> dict[str, Any]:
+def history(checkout: Checkout, up: Sandbox) -> dict[str, Any]:
     """`invoke build apply` twice and `invoke rollback`, each with what Batch shows afterwards."""
     seen: dict[str, Any] = {}
-    for name, words in {
+    for name, arguments in {
         "first": ("build", "apply", *NO_QUEUE, "--sandbox"),
         "second": ("build", "apply", *NO_QUEUE, "--sandbox"),
     }.items():
-        done = place.invoke(*words, "--output", "json")
+        done = checkout.invoke(*arguments, "--output", "json")
         assert done.returncode == 0, done.stderr
         built, applied = (json.loads(line) for line in done.stdout.splitlines())
         seen[name] = {"built": built, "applied": applied, "batch": _batch(up)}
-    seen["status"] = place.invoke("status", "--sandbox", "--output", "json")
-    done = place.invoke("rollback", *NO_QUEUE, "--sandbox", "--output", "json")
+    seen["status"] = checkout.invoke("status", "--sandbox", "--output", "json")
+    done = checkout.invoke("rollback", *NO_QUEUE, "--sandbox", "--output", "json")
     assert done.returncode == 0, done.stderr
     seen["back"] = {"applied": json.loads(done.stdout), "batch": _batch(up)}
     return seen
@@ -67,14 +67,14 @@ def _ami(row: dict[str, Any]) -> str:
     return str(row["computeResources"]["ec2Configuration"][0]["imageIdOverride"])
 
 
-def _receipts(place: Checkout) -> list[dict[str, Any]]:
-    files = sorted((place.root / ".sandbox" / "terraform" / "receipts").glob("*.json"))
+def _receipts(checkout: Checkout) -> list[dict[str, Any]]:
+    files = sorted((checkout.root / ".sandbox" / "terraform" / "receipts").glob("*.json"))
     return [json.loads(file.read_text()) for file in files]
 
 
-def _refusals(place: Checkout, *words: str) -> set[str]:
+def _refusals(checkout: Checkout, *arguments: str) -> set[str]:
     """Return the codes for which the guard refuses a plan."""
-    done = place.invoke("plan", *NO_QUEUE, *words, "--sandbox", "--output", "json")
+    done = checkout.invoke("plan", *NO_QUEUE, *arguments, "--sandbox", "--output", "json")
     assert done.returncode == 6, done.stderr
     return {finding["code"] for finding in json.loads(done.stdout)["findings"]}
 
@@ -99,7 +99,7 @@ def test_the_first_apply_points_batch_at_the_first_ami(history: dict[str, Any]) 
     assert len(rows) == 2
     assert {_ami(row) for row in rows} == {first["built"]["ami_id"]}
     assert {row["status"] for row in rows} == {"VALID"}
-    assert {each["hydration_mib_per_s"] for each in first["applied"]["live"]} == {300}
+    assert {environment["hydration_mib_per_s"] for environment in first["applied"]["live"]} == {300}
 
 
 def test_the_second_apply_updates_in_place(history: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ def test_the_second_apply_updates_in_place(history: dict[str, Any]) -> None:
     assert second["built"]["ami_id"] != first["built"]["ami_id"]
     assert second["batch"].keys() == first["batch"].keys()
     assert {_ami(row) for row in second["batch"].values()} == {second["built"]["ami_id"]}
-    assert {each["action"] for each in second["applied"]["environments"]} == {"update"}
+    assert {environment["action"] for environment in second["applied"]["environments"]} == {"update"}
 
 
 def test_after_an_apply_all_is_in_step(history: dict[str, Any]) -> None:
@@ -120,21 +120,22 @@ def test_after_an_apply_all_is_in_step(history: dict[str, Any]) -> None:
     assert json.loads(done.stdout)["drift"] == []
 
 
-def test_rollback_returns_to_the_first_ami(history: dict[str, Any], place: Checkout) -> None:
+def test_rollback_returns_to_the_first_ami(history: dict[str, Any], checkout: Checkout) -> None:
     """In place, and the variable says so too."""
     first, back = history["first"], history["back"]
 
     assert back["batch"].keys() == first["batch"].keys()
     assert {_ami(row) for row in back["batch"].values()} == {first["built"]["ami_id"]}
-    written = json.loads((place.root / ".sandbox" / "terraform" / "gpu-ami.auto.tfvars.json").read_text())
+    written = json.loads((checkout.root / ".sandbox" / "terraform" / "gpu-ami.auto.tfvars.json").read_text())
     assert written == {"gpu_ami_id": first["built"]["ami_id"]}
 
 
-def test_the_receipts_tell_the_story(history: dict[str, Any], place: Checkout) -> None:
+def test_the_receipts_tell_the_story(history: dict[str, Any], checkout: Checkout) -> None:
     """Who moved what, from which AMI to which."""
     first, second = history["first"]["built"]["ami_id"], history["second"]["built"]["ami_id"]
     told = [
-        (each["action"], each["status"], {(c["old"], c["new"]) for c in each["changes"]}) for each in _receipts(place)
+        (receipt["action"], receipt["status"], {(c["old"], c["new"]) for c in receipt["changes"]})
+        for receipt in _receipts(checkout)
     ]
 
     assert told[:3] == [
@@ -153,32 +154,34 @@ def test_the_amis_are_tagged_applied(history: dict[str, Any], up: Sandbox) -> No
     assert tags == ["applied", "applied"]
 
 
-def test_again_there_is_nothing_to_do(history: dict[str, Any], place: Checkout) -> None:
+def test_again_there_is_nothing_to_do(history: dict[str, Any], checkout: Checkout) -> None:
     """A clean plan: the provider reads back what it wrote."""
-    before = len(_receipts(place))
+    before = len(_receipts(checkout))
 
-    done = place.invoke("apply", *NO_QUEUE, "--sandbox", "--output", "json")
+    done = checkout.invoke("apply", *NO_QUEUE, "--sandbox", "--output", "json")
 
     assert done.returncode == 0, done.stderr
     assert "No changes" in done.stderr
-    assert len(_receipts(place)) == before
+    assert len(_receipts(checkout)) == before
 
 
-def test_a_locked_state_is_named(history: dict[str, Any], place: Checkout) -> None:
+def test_a_locked_state_is_named(history: dict[str, Any], checkout: Checkout) -> None:
     """Another run holds it, by the operating system's own lock."""
-    state = place.root / ".sandbox" / "terraform" / "terraform.tfstate"
+    state = checkout.root / ".sandbox" / "terraform" / "terraform.tfstate"
     with state.open("r+") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
-        done = place.invoke("apply", *NO_QUEUE, "--sandbox")
+        done = checkout.invoke("apply", *NO_QUEUE, "--sandbox")
 
     assert done.returncode == 6
     assert "is locked" in done.stderr
 
 
-def test_a_replacement_is_refused_with_the_attribute_that_forces_it(history: dict[str, Any], place: Checkout) -> None:
+def test_a_replacement_is_refused_with_the_attribute_that_forces_it(
+    history: dict[str, Any], checkout: Checkout
+) -> None:
     """The real provider below 6.10 replaces the environment when its strategy becomes this one."""
-    word = "spot_allocation_strategy=SPOT_PRICE_CAPACITY_OPTIMIZED"
-    done = place.invoke("plan", *NO_QUEUE, "--var", word, "--sandbox", "--output", "json")
+    setting = "spot_allocation_strategy=SPOT_PRICE_CAPACITY_OPTIMIZED"
+    done = checkout.invoke("plan", *NO_QUEUE, "--var", setting, "--sandbox", "--output", "json")
 
     assert done.returncode == 6, done.stderr
     codes = [finding["code"] for finding in json.loads(done.stdout)["findings"]]
@@ -186,68 +189,70 @@ def test_a_replacement_is_refused_with_the_attribute_that_forces_it(history: dic
     assert "allocation_strategy" in done.stderr
 
 
-def test_an_environment_is_not_destroyed(history: dict[str, Any], place: Checkout) -> None:
+def test_an_environment_is_not_destroyed(history: dict[str, Any], checkout: Checkout) -> None:
     """Left out of the code, it would go with the jobs in it."""
-    assert _refusals(place, "--var", "on_demand_max_vcpus=0") == {"destroyed"}
+    assert _refusals(checkout, "--var", "on_demand_max_vcpus=0") == {"destroyed"}
 
 
-def test_another_ami_than_the_one_handed_over_is_refused(history: dict[str, Any], place: Checkout) -> None:
+def test_another_ami_than_the_one_handed_over_is_refused(history: dict[str, Any], checkout: Checkout) -> None:
     """A variable that somebody left in the shell beats the file."""
     other = history["second"]["built"]["ami_id"]
 
-    assert _refusals(place, "--var", f"gpu_ami_id={other}") == {"ami-differs"}
+    assert _refusals(checkout, "--var", f"gpu_ami_id={other}") == {"ami-differs"}
 
 
-def test_an_ami_that_is_gone_is_refused(history: dict[str, Any], place: Checkout) -> None:
+def test_an_ami_that_is_gone_is_refused(history: dict[str, Any], checkout: Checkout) -> None:
     """Terraform itself would take it, and Batch would start nothing."""
-    named = place.root / ".sandbox" / "terraform" / "gpu-ami.auto.tfvars.json"
+    named = checkout.root / ".sandbox" / "terraform" / "gpu-ami.auto.tfvars.json"
     with _changed(named, history["first"]["built"]["ami_id"], "ami-0123456789abcdef0"):
-        assert _refusals(place) == {"ami-unusable"}
+        assert _refusals(checkout) == {"ami-unusable"}
 
 
-def test_environments_that_do_not_take_the_variable_are_refused(history: dict[str, Any], place: Checkout) -> None:
+def test_environments_that_do_not_take_the_variable_are_refused(history: dict[str, Any], checkout: Checkout) -> None:
     """Somebody has pinned another AMI in the code: the hand-over would change nothing, and nobody would notice."""
     other = history["second"]["built"]["ami_id"]
 
-    with _changed(place.root / "terraform" / "main.tf", "= var.gpu_ami_id", f'= "{other}"'):
-        assert _refusals(place) == {"ami-differs", "ami-unused"}
+    with _changed(checkout.root / "terraform" / "main.tf", "= var.gpu_ami_id", f'= "{other}"'):
+        assert _refusals(checkout) == {"ami-differs", "ami-unused"}
 
 
-def test_an_ami_that_only_the_apply_knows_is_refused(history: dict[str, Any], place: Checkout) -> None:
+def test_an_ami_that_only_the_apply_knows_is_refused(history: dict[str, Any], checkout: Checkout) -> None:
     """What cannot be compared is not applied."""
-    with _changed(place.root / "terraform" / "main.tf", "= var.gpu_ami_id", "= terraform_data.ami.output") as main:
+    with _changed(checkout.root / "terraform" / "main.tf", "= var.gpu_ami_id", "= terraform_data.ami.output") as main:
         main.write_text(main.read_text() + '\nresource "terraform_data" "ami" {\n  input = timestamp()\n}\n')
 
-        assert _refusals(place) == {"ami-unknown"}
+        assert _refusals(checkout) == {"ami-unknown"}
 
 
-def test_a_killed_apply_is_finished_by_the_next(history: dict[str, Any], place: Checkout, up: Sandbox) -> None:
+def test_a_killed_apply_is_finished_by_the_next(history: dict[str, Any], checkout: Checkout, up: Sandbox) -> None:
     """Kill -9 at its worst moment: Terraform goes on, the receipt says started, a re-run completes it."""
     second = history["second"]["built"]["ami_id"]
-    assert place.invoke("update-tfvars", "--ami", second, "--sandbox").returncode == 0
-    child = place.popen("apply", *NO_QUEUE, "--sandbox")
+    assert checkout.invoke("update-tfvars", "--ami", second, "--sandbox").returncode == 0
+    child = checkout.popen("apply", *NO_QUEUE, "--sandbox")
     end = time.monotonic() + 240
-    while not any(each["status"] == "started" for each in _receipts(place)):
+    while not any(receipt["status"] == "started" for receipt in _receipts(checkout)):
         assert child.poll() is None, child.communicate()
         assert time.monotonic() < end, "no receipt came"
         time.sleep(0.02)
     os.killpg(child.pid, signal.SIGKILL)
     child.communicate()
 
-    while (done := place.invoke("apply", *NO_QUEUE, "--sandbox")).returncode == 6 and "is locked" in done.stderr:
+    while (done := checkout.invoke("apply", *NO_QUEUE, "--sandbox")).returncode == 6 and "is locked" in done.stderr:
         assert time.monotonic() < end, done.stderr
         time.sleep(0.5)
 
     assert done.returncode == 0, done.stderr
     assert "was cut short" in done.stderr
-    assert {each["status"] for each in _receipts(place)} == {"applied"}
+    assert {receipt["status"] for receipt in _receipts(checkout)} == {"applied"}
     assert {_ami(row) for row in _batch(up).values()} == {second}
 
 
-def test_another_sandbox_starts_with_an_empty_state(history: dict[str, Any], place: Checkout, tmp_path: Path) -> None:
+def test_another_sandbox_starts_with_an_empty_state(
+    history: dict[str, Any], checkout: Checkout, tmp_path: Path
+) -> None:
     """Its ids are the same: a state left behind would seem to fit, and environments that are gone would be updated."""
     other = make_checkout(tmp_path / "other")
-    old, new = place.root / ".sandbox" / "terraform", other.root / ".sandbox" / "terraform"
+    old, new = checkout.root / ".sandbox" / "terraform", other.root / ".sandbox" / "terraform"
     new.mkdir(parents=True)
     for name in ("terraform.tfstate", "gpu-ami.auto.tfvars.json", ".sandbox-session"):
         (new / name).write_bytes((old / name).read_bytes())
@@ -256,5 +261,5 @@ def test_another_sandbox_starts_with_an_empty_state(history: dict[str, Any], pla
 
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert {each["action"] for each in document["environments"]} == {"create"}
+    assert {environment["action"] for environment in document["environments"]} == {"create"}
     assert document["ami_id"] is None

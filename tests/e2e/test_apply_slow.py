@@ -17,8 +17,10 @@ def test_build_and_apply_without_a_running_sandbox(checkout: Checkout) -> None:
 
     assert done.returncode == 0, done.stderr
     built, applied, status = (json.loads(line) for line in done.stdout.splitlines())
-    assert {each["ami_id"] for each in applied["live"]} == {built["ami_id"]}
-    made = {each["type"] for each in applied["resources"] if each["action"] == "create"}
+    assert {environment["ami_id"] for environment in applied["live"]} == {built["ami_id"]}
+    made = {resource["type"] for resource in applied["resources"] if resource["action"] == "create"}
     assert {"aws_batch_job_queue", "aws_batch_job_definition", "aws_launch_template"} <= made
     assert status["drift"] == []
-    assert [each["digest"] for each in status["job_definitions"]] == [status["environments"][0]["image_digest"]]
+    assert [definition["digest"] for definition in status["job_definitions"]] == [
+        status["environments"][0]["image_digest"]
+    ]

@@ -13,7 +13,7 @@ import pytest
 
 from gpu_ami.bake.template import template_scripts
 from tests.e2e.conftest import ROOT, Checkout
-from tests.e2e.leftovers import leftovers
+from tests.e2e.leftovers import left_resources
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +105,8 @@ def test_terraform_takes_exactly_this_id(shared: Checkout, built: dict[str, Any]
 def test_the_models_are_in_the_image_byte_for_byte(live: Any, root: Path) -> None:
     """They moved through S3, the AWS CLI and the guest; a job must find what was uploaded."""
     models = root / "opt" / "ml" / "models"
-    wanted = live.account.model_checksums
-    assert wanted
+    expected = live.account.model_checksums
+    assert expected
 
     found = {
         str(path.relative_to(models)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -114,7 +114,7 @@ def test_the_models_are_in_the_image_byte_for_byte(live: Any, root: Path) -> Non
         if path.is_file() and not path.name.startswith(".")
     }
 
-    assert wanted.items() <= found.items()
+    assert expected.items() <= found.items()
 
 
 def test_the_ecs_agent_will_use_the_baked_image(root: Path) -> None:
@@ -139,7 +139,7 @@ def test_nothing_of_the_build_stays_in_the_image(root: Path) -> None:
 
 def test_nothing_of_the_build_stays_in_the_account(live: Any, shared: Checkout, built: dict[str, Any]) -> None:
     """An instance, key pair, group or volume left behind is billed or fills a quota."""
-    assert leftovers(live, _run_id(shared, built)) == []
+    assert left_resources(live, _run_id(shared, built)) == []
 
 
 def test_manifest_shows_this_build(shared: Checkout, built: dict[str, Any]) -> None:
@@ -171,7 +171,7 @@ def test_the_handed_over_variable_is_in_step(shared: Checkout, built: dict[str, 
 
 
 def test_the_ami_reaches_code_that_people_keep(shared: Checkout, built: dict[str, Any]) -> None:
-    """The value that was edited by hand is replaced where it stands."""
+    """The value that was edited by hand is replaced in place."""
     code = shared.root / ".sandbox" / "by-hand.tf"
     text = 'resource "aws_launch_template" "gpu" {\n  image_id = "ami-NEW" # 새 AMI\n}\n'
     code.write_text(text)

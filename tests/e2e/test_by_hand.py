@@ -31,9 +31,9 @@ def test_packer_works_without_the_tasks(shared: Checkout, live: Any, tmp_path: P
     template = "." if folder == "packer" else "packer/"
     env = live.access.child_environment({"PACKER_PLUGIN_PATH": str(tools.plugin_path)})
 
-    def packer(*words: str) -> None:
+    def packer(*arguments: str) -> None:
         done = subprocess.run(
-            [tools.packer.path, *words],
+            [tools.packer.path, *arguments],
             cwd=shared.root / folder,
             env=env,
             capture_output=True,

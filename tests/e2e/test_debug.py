@@ -18,10 +18,10 @@ from tests.e2e.conftest import Checkout
 class Terminal:
     """A task on a terminal of its own, which it controls: Packer asks there and nowhere else."""
 
-    def __init__(self, checkout: Checkout, *words: str) -> None:
+    def __init__(self, checkout: Checkout, *arguments: str) -> None:
         """Start it."""
         self.said = ""
-        command = [sys.executable, "-m", "invoke", *words]
+        command = [sys.executable, "-m", "invoke", *arguments]
         env = {**os.environ, "GPU_AMI_SANDBOX": ""}
         self.pid, self._ours = pty.fork()
         if not self.pid:  # pragma: no cover - the child
@@ -55,7 +55,7 @@ class Terminal:
 
 
 def test_debug_says_how_to_log_in_and_it_works(shared: Checkout, live: object) -> None:
-    """A person who wants to look at the builder pastes one line into another terminal."""
+    """A person who wants to inspect the builder pastes one line into another terminal."""
     assert live
     terminal = Terminal(shared, "build", "--sandbox", "--debug")
     shown = ""
@@ -63,10 +63,10 @@ def test_debug_says_how_to_log_in_and_it_works(shared: Checkout, live: object) -
         if not shown and "Connected to SSH" in terminal.said:
             line = re.search(r"^ +(ssh -i \S+ .*?)\s*$", terminal.said, flags=re.MULTILINE)
             assert line, terminal.said
-            words = shlex.split(line[1])
+            command = shlex.split(line[1])
             quiet = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"]
             done = subprocess.run(
-                [words[0], *quiet, *words[1:], "echo logged in as $(whoami)"],
+                [command[0], *quiet, *command[1:], "echo logged in as $(whoami)"],
                 cwd=shared.root,
                 capture_output=True,
                 text=True,

@@ -1,4 +1,4 @@
-"""Builds that go wrong: the right words, the right exit code, and nothing left behind."""
+"""Builds that go wrong: the right message, the right exit code, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from gpu_ami.bake.template import template_scripts
 from tests.e2e.conftest import ROOT, Checkout
-from tests.e2e.leftovers import all_leftovers
+from tests.e2e.leftovers import all_left_resources
 
 SCRIPTS = template_scripts(ROOT / "packer")
 # The first, the last, one between two and the one that Packer brings a file from. That each of the others is named is
@@ -40,7 +40,7 @@ def test_a_step_that_fails_is_named(scene: tuple[Checkout, Any], script: str) ->
     )
     log = Path(last.rsplit(" ", 1)[-1].rstrip("."))
     assert "broken on purpose" in log.read_text()
-    assert all_leftovers(sandbox) == []
+    assert all_left_resources(sandbox) == []
     assert not (checkout.root / ".sandbox" / "terraform" / "gpu-ami.auto.tfvars.json").exists()
 
 
@@ -58,7 +58,7 @@ def test_a_missing_image_is_found_before_anything_starts(
 
     assert done.returncode == 8, done.stderr
     assert detail in done.stderr.splitlines()[-1]
-    assert all_leftovers(sandbox) == []
+    assert all_left_resources(sandbox) == []
 
 
 def test_an_empty_model_bucket_is_found_before_anything_starts(scene: tuple[Checkout, Any]) -> None:
@@ -87,7 +87,7 @@ def test_an_unreachable_guest_fails_the_launch(scene: tuple[Checkout, Any]) -> N
     assert done.returncode == 5, done.stderr
     assert "launching the builder" in done.stderr.splitlines()[-1]
     assert "imeout" in done.stderr.splitlines()[-1]
-    assert all_leftovers(sandbox) == []
+    assert all_left_resources(sandbox) == []
 
 
 @pytest.mark.parametrize(

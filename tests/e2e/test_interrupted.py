@@ -9,7 +9,7 @@ import pytest
 
 from gpu_ami.bake.template import template_scripts
 from tests.e2e.conftest import ROOT, Checkout
-from tests.e2e.leftovers import all_leftovers
+from tests.e2e.leftovers import all_left_resources
 
 SCRIPTS = template_scripts(ROOT / "packer")
 
@@ -37,4 +37,4 @@ def test_ctrl_c_leaves_nothing_behind(scene: tuple[Checkout, Any], said: str) ->
     assert said in "".join(lines), "".join(lines)
     assert child.returncode == 130, rest
     assert "interrupted" in rest.strip().splitlines()[-1]
-    assert all_leftovers(sandbox) == []
+    assert all_left_resources(sandbox) == []

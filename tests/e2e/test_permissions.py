@@ -25,8 +25,8 @@ from tests.e2e.conftest import make_checkout
 
 # A bake that needs the most: everything temporary is made, and removed again.
 TEMPORARY = ("iam_instance_profile=", "security_group_id=")
-# What the pipeline itself looks up besides, and what it may ask about itself.
-LOOKS = (
+# What the pipeline itself looks up besides, and what it may query about itself.
+QUERIES = (
     "ec2:Describe*",
     "ecr:Describe*",
     "iam:GetInstanceProfile",
@@ -90,7 +90,7 @@ def become(run: Invocation, actions: set[str]) -> Gate:
 def test_a_role_with_just_these_permissions_bakes(run: Invocation) -> None:
     """One action too few in the doctor's list and Packer is refused here; one too many is named."""
     listed = needed_by(run)
-    gate = become(run, {*listed, *LOOKS})
+    gate = become(run, {*listed, *QUERIES})
 
     built = build.build(run, prepare.prepare(run, TEMPORARY))
 
@@ -103,7 +103,7 @@ def test_a_role_with_just_these_permissions_bakes(run: Invocation) -> None:
 def test_a_role_without_one_of_them_does_not_start(run: Invocation) -> None:
     """Exit 8, before an instance is paid for."""
     action = "ec2:CreateImage"
-    gate = become(run, {*needed_by(run), *LOOKS} - {action})
+    gate = become(run, {*needed_by(run), *QUERIES} - {action})
 
     with pytest.raises(SafetyError, match=action):
         build.build(run, prepare.prepare(run, TEMPORARY))

@@ -10,7 +10,7 @@ import pytest
 from gpu_ami.errors import BuildError
 from gpu_ami_sandbox.aws.gate import Answer, Call, Environ, Fault, error_answer
 from tests.e2e.inprocess import Bench, bench
-from tests.e2e.leftovers import leftovers
+from tests.e2e.leftovers import left_resources
 from tests.support.resources import tags_of
 
 NO_ROOM = "We currently do not have sufficient {} capacity in the Availability Zone you requested."
@@ -55,7 +55,7 @@ def test_packer_is_started_again_where_there_is_room(scene: tuple[Bench, str]) -
         kind, subnet = call.parameters["InstanceType"], _subnet(call.parameters)
         if (subnet, kind) == (first, "c7i.4xlarge"):
             # AWS says it with status 500, which the plugin's SDK asks about for two minutes before it believes it;
-            # `bake/test_attempts.py` knows the words that come then.
+            # `bake/test_attempts.py` knows the message that comes then.
             return error_answer(environ, "InsufficientInstanceCapacity", NO_ROOM.format(kind))
         if (subnet, kind) == (other, "c7i.4xlarge"):
             return error_answer(environ, "Unsupported", UNSUPPORTED.format(kind))
@@ -71,11 +71,11 @@ def test_packer_is_started_again_where_there_is_room(scene: tuple[Bench, str]) -
     assert f"Attempt 3 of 8: c6i.4xlarge in {first}." in here.said
     assert built.attempts == 3
     image = here.access.client("ec2").describe_images(ImageIds=[built.ami_id])["Images"][0]
-    assert leftovers(here.sandbox, tags_of(image)["gpu-ami:run"]) == []
+    assert left_resources(here.sandbox, tags_of(image)["gpu-ami:run"]) == []
 
 
 def test_without_room_anywhere_the_build_fails_with_what_to_do(scene: tuple[Bench, str]) -> None:
-    """The last line has to help: which placements, and what would make more of them."""
+    """The last line has to help: which placements, and what would add more."""
     here, _ = scene
     here.gate.fail("Unsupported", action="RunInstances")
 
@@ -141,7 +141,7 @@ def test_a_spot_build_that_is_too_cheap_for_one_zone_runs_in_the_next(scene: tup
     kinds = {value.split("-")[0] for call in tagged for key, value in call.items() if "ResourceId" in key}
     assert kinds == {"ami", "i", "sir", "snap", "vol"}
     assert built.build_cost_usd is not None
-    assert leftovers(here.sandbox, run) == []
+    assert left_resources(here.sandbox, run) == []
     assert not [
         t for t in ec2.describe_launch_templates()["LaunchTemplates"] if t["LaunchTemplateName"].startswith("packer")
     ]

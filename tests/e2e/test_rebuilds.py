@@ -27,7 +27,7 @@ from tests.support.resources import tags_of
 COPY, COPY_KEY, USER = "us-east-1", "alias/gpu-ami-copies", "210987654321"
 UNIT = "arn:aws:organizations::123456789012:ou/o-abcde12345/ou-ab12-cdef3456"
 ORGANIZATION = "arn:aws:organizations::123456789012:organization/o-abcde12345"
-WORDS = (
+VARIABLES = (
     f'ami_regions=["{COPY}"]',
     f'region_kms_key_ids={{"{COPY}": "{COPY_KEY}"}}',
     f'ami_users=["{USER}"]',
@@ -54,15 +54,15 @@ def key(here: Bench) -> str:
 
 
 @pytest.fixture(scope="module")
-def words(key: str) -> tuple[str, ...]:
+def variables(key: str) -> tuple[str, ...]:
     """The variables of every build here: other ones would be other settings."""
-    return (f"kms_key_id={key}", *WORDS)
+    return (f"kms_key_id={key}", *VARIABLES)
 
 
 @pytest.fixture(scope="module")
-def first(here: Bench, words: tuple[str, ...]) -> BuildResult:
+def first(here: Bench, variables: tuple[str, ...]) -> BuildResult:
     """A first build that asks for everything, and to be incremental, which it cannot be."""
-    built = here.build(*words, incremental=True)
+    built = here.build(*variables, incremental=True)
     assert "A full bake: ami-" in here.said, here.said
     return built
 
@@ -98,8 +98,8 @@ def test_the_ami_and_its_copy_are_shared_with_exactly_these(here: Bench, first: 
     for region, ami in first.amis.items():
         client = here.access.client("ec2", region=region)
         shown = client.describe_image_attribute(ImageId=ami, Attribute="launchPermission")["LaunchPermissions"]
-        wanted = [{"UserId": USER}, {"OrganizationArn": ORGANIZATION}, {"OrganizationalUnitArn": UNIT}]
-        assert sorted(shown, key=str) == sorted(wanted, key=str)
+        expected = [{"UserId": USER}, {"OrganizationArn": ORGANIZATION}, {"OrganizationalUnitArn": UNIT}]
+        assert sorted(shown, key=str) == sorted(expected, key=str)
 
 
 def test_everything_that_was_made_can_be_found_by_its_tags(here: Bench, first: BuildResult) -> None:
@@ -172,12 +172,12 @@ def test_the_manifest_carries_both_regions_and_the_fingerprints(here: Bench, fir
 
 
 def test_a_build_that_would_make_the_same_again_does_nothing(
-    here: Bench, first: BuildResult, words: tuple[str, ...]
+    here: Bench, first: BuildResult, variables: tuple[str, ...]
 ) -> None:
     """A nightly build costs nothing on most nights, and says why it did nothing."""
     before = len(here.gate.calls)
 
-    again = here.build(*words, if_stale=True)
+    again = here.build(*variables, if_stale=True)
 
     assert (again.built, again.ami_id, again.name) == (False, first.ami_id, first.name)
     assert again.document()["built"] is False
@@ -185,7 +185,7 @@ def test_a_build_that_would_make_the_same_again_does_nothing(
     assert f"Nothing to build: {first.ami_id} is made from what a build would be made from." in here.said
     changing = ("Run", "Create", "Delete", "Terminate", "Modify", "Register", "Deregister", "Put")
     assert not [call.action for call in here.gate.calls[before:] if call.action.startswith(changing)]
-    assert compare.what_would_change(here.run, prepare(here.run, words)) == []
+    assert compare.what_would_change(here.run, prepare(here.run, variables)) == []
 
 
 def _push_another_image(here: Bench, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -202,7 +202,7 @@ def _push_another_image(here: Bench, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_an_incremental_build_moves_only_what_is_new(
-    here: Bench, first: BuildResult, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    here: Bench, first: BuildResult, variables: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The image and the models are what a full bake would leave; the rest was there already."""
     account, s3 = here.sandbox.account, here.access.client("s3")
@@ -215,7 +215,7 @@ def test_an_incremental_build_moves_only_what_is_new(
     blobs_before = len([call for call in here.gate.calls if "/blobs/" in call.action])
     objects_before = len([call for call in here.gate.calls if call.action.startswith("GET /gpu-ami-models")])
 
-    built = here.build(*words, incremental=True, if_stale=True)
+    built = here.build(*variables, incremental=True, if_stale=True)
 
     assert built.built
     assert [difference.fact for difference in built.differences] == ["image", "models"]
@@ -252,14 +252,14 @@ def _digests(root: Path) -> set[str]:
 
 
 def test_an_incremental_image_is_what_a_full_bake_makes(
-    here: Bench, first: BuildResult, words: tuple[str, ...]
+    here: Bench, first: BuildResult, variables: tuple[str, ...]
 ) -> None:
     """File by file: a shortcut that leads somewhere else would be found out only by a job."""
     incremental = images.newest_of_family(Caller(here.access, here.access.region), "gpu-batch")
     assert incremental is not None
     assert incremental.tags["gpu-ami:chain-length"] == "1"
 
-    full = here.build(*words)
+    full = here.build(*variables)
 
     assert full.chain_length == 0
     assert [difference.fact for difference in full.differences] == []

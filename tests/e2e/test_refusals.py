@@ -1,4 +1,4 @@
-"""What the guest's stand-ins refuse, asked by real Packer: one build whose only step runs every row of every table."""
+"""What the guest's emulated programs refuse, run by real Packer: one build whose step runs every row of every table."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ build {
 
 @pytest.fixture(scope="module")
 def answers(shared: Checkout, live: Any, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str]]:
-    """The status and the words of each row, as the guest gave them to Packer's script."""
+    """The status and the message of each row, as the guest gave them to Packer's script."""
     folder = tmp_path_factory.mktemp("refusals")
     values = packer_values(live, Workspace(shared.root, sandbox=True))
     text = TEMPLATE.replace("PORT", str(values["ssh_port"])).replace("REGION", live.access.region)
@@ -66,9 +66,9 @@ def answers(shared: Checkout, live: Any, tmp_path_factory: pytest.TempPathFactor
     (folder / "ask.sh").write_text(_script())
     tools = packer_tools()
     env = live.access.child_environment({"PACKER_PLUGIN_PATH": str(tools.plugin_path), "CHECKPOINT_DISABLE": "1"})
-    words = [str(tools.packer.path), "build", "."]
-    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=200, check=False)
-    # The script ends with 9 on purpose: no AMI is wanted.
+    command = [str(tools.packer.path), "build", "."]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=200, check=False)
+    # The script ends with 9 on purpose: no AMI is expected.
     assert "exit status: 9" in done.stdout, done.stdout + done.stderr
     reservations = live.access.client("ec2").describe_instances(Filters=[{"Name": "tag:Name", "Values": ["refusals"]}])[
         "Reservations"
@@ -79,14 +79,14 @@ def answers(shared: Checkout, live: Any, tmp_path_factory: pytest.TempPathFactor
 
 
 def _script() -> str:
-    asked = "\n".join(f"ask {base64.b64encode(row.command.encode()).decode()}" for row in ROWS)
+    commands = "\n".join(f"ask {base64.b64encode(row.command.encode()).decode()}" for row in ROWS)
     return f"""#!/bin/bash
 # Ask each command and keep what it says and how it ends.
 ask() {{
   said=$(bash -c "$(base64 -d <<<"$1")" 2>&1 </dev/null)
   printf '%s %s\\n' "$?" "$(base64 -w 0 <<<"$said")" >>/home/ec2-user/answers
 }}
-{asked}
+{commands}
 exit 9
 """
 

@@ -20,7 +20,7 @@ MARKER = "5ec2e7-s1gnature-0f-a-presigned-url"
 
 
 class ProcessList:
-    """Looks at every process's command line, of the guest's too, again and again."""
+    """Reads every process's command line, of the guest's too, again and again."""
 
     def __init__(self, typed: Sequence[str]) -> None:
         """Watch all but the command *typed*: what the user types is the user's.
@@ -62,8 +62,8 @@ def presigned(live: Any, *, key: str | None = None) -> str:
         "get_object", Params={"Bucket": account.models_bucket, "Key": key or f"{account.models_prefix}{name}"}
     )
     base, _, query = url.partition("?")
-    words = [word for word in query.split("&") if not word.startswith(("Signature=", "X-Amz-Signature="))]
-    url = "&".join([f"{base}?X-Amz-Signature={quote(MARKER)}", *words])
+    pairs = [pair for pair in query.split("&") if not pair.startswith(("Signature=", "X-Amz-Signature="))]
+    url = "&".join([f"{base}?X-Amz-Signature={quote(MARKER)}", *pairs])
     return json.dumps([{"url": url, "path": "private/listed.bin", "sha256": ""}])
 
 
@@ -79,9 +79,9 @@ def files_with_marker(folder: Path) -> list[Path]:
     return found
 
 
-def run_watched(checkout: Checkout, *words: str, **env: str) -> tuple[int, str, ProcessList]:
+def run_watched(checkout: Checkout, *arguments: str, **env: str) -> tuple[int, str, ProcessList]:
     """Run a task and return its status, both streams, and what the process list showed."""
-    child = checkout.popen(*words, **env)
+    child = checkout.popen(*arguments, **env)
     assert isinstance(child.args, list)
     with ProcessList(child.args).watching() as listed:
         out, err = child.communicate(timeout=300)
@@ -99,7 +99,7 @@ def test_a_presigned_url_is_downloaded_and_its_signature_is_nowhere(shared: Chec
     assert status == 0, said
     built = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
     assert MARKER not in said
-    assert {"packer", "bwrap"} <= listed.seen, "the builder's processes were looked at too"
+    assert {"packer", "bwrap"} <= listed.seen, "the builder's processes were read too"
     assert listed.with_marker == set()
     state = shared.root / ".sandbox"
     assert files_with_marker(state) == []
@@ -129,10 +129,10 @@ def test_a_failed_download_says_why_without_the_signature(shared: Checkout, live
     assert "--- df -h /" in logs.read_text()
 
 
-@pytest.mark.parametrize("words", [("build", "--dry-run"), ("validate", "--dry-run"), ("validate",), ("doctor",)])
-def test_no_other_task_shows_the_signature(shared: Checkout, live: Any, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("arguments", [("build", "--dry-run"), ("validate", "--dry-run"), ("validate",), ("doctor",)])
+def test_no_other_task_shows_the_signature(shared: Checkout, live: Any, arguments: tuple[str, ...]) -> None:
     """A dry run prints command lines; they name a file instead of the value."""
-    status, said, listed = run_watched(shared, *words, "--sandbox", "--var", f"model_downloads={presigned(live)}")
+    status, said, listed = run_watched(shared, *arguments, "--sandbox", "--var", f"model_downloads={presigned(live)}")
 
     assert status == 0, said
     assert MARKER not in said

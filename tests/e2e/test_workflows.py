@@ -35,8 +35,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A repository on GitHub, another that calls it, and a runner whose AWS is the sandbox."""
     folder = tmp_path_factory.mktemp("site")
     programs, gh, rooms = (folder / name for name in ("bin", "gh", "rooms"))
-    for each in (programs, gh, rooms):
-        each.mkdir()
+    for path in (programs, gh, rooms):
+        path.mkdir()
     for name, text in (("gh", GH), ("sudo", SUDO)):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
@@ -74,7 +74,7 @@ def before(site: Site) -> str:
     """The AMI that is live before: one of the demo account's, handed over by a person and applied by the workflow."""
     site.machine.checkout(site.workspace)
     verdicts = site.invoke("cleanup", "--query", "verdicts[?family=='gpu-batch']")
-    ami: str = max(verdicts, key=lambda each: each["created"])["image_id"]
+    ami: str = max(verdicts, key=lambda verdict: verdict["created"])["image_id"]
     site.invoke("update-tfvars", "--ami", ami)
     done = site.run("apply.yml", "push")
     assert done["apply"].result == "success", done["apply"].log
@@ -215,7 +215,7 @@ def test_the_night_plans_and_removes_no_ami(site: Site, night: dict[str, Job]) -
 
 
 def test_the_night_sweeps(night: dict[str, Job]) -> None:
-    """What dead builds left costs money by the hour."""
+    """What incomplete builds left costs money by the hour."""
     assert night["sweep"].result == "success", night["sweep"].log
     assert night["sweep"].roles == ["CLEANUP"]
     assert night["sweep"].summary.strip()
@@ -245,13 +245,13 @@ def database(site: Site) -> Iterator[type[Vulnerabilities]]:
 
 
 def test_security_audits_the_workflows_and_every_dependency(site: Site, database: type[Vulnerabilities]) -> None:
-    """Zizmor finds nothing; the database is asked about what runs on AWS and what only develops."""
+    """Zizmor finds nothing; the database is queried about what runs on AWS and what only develops."""
     done = site.run("security.yml", "schedule")
 
     assert done["workflows"].result == "success", done["workflows"].log
     assert "No findings to report" in done["workflows"].log
     assert done["dependencies"].result == "success", done["dependencies"].log
-    assert {"boto3", "moto", "mypy"} <= set(database.asked)
+    assert {"boto3", "moto", "mypy"} <= set(database.queried)
 
 
 def test_a_removal_by_hand_needs_the_state_and_leaves_a_journal(site: Site, rolled_back: dict[str, Job]) -> None:
@@ -267,7 +267,7 @@ def test_a_removal_by_hand_needs_the_state_and_leaves_a_journal(site: Site, roll
 
 
 def test_status_compares_what_runs_with_what_should(site: Site, rolled_back: dict[str, Job]) -> None:
-    """After the rollback the newest build is not what is live, and the run says so in words and colour."""
+    """After the rollback the newest build is not what is live, and the run says so in text and colour."""
     assert rolled_back["rollback"].result == "success"
     done = site.run("status.yml", "schedule")["status"]
 
@@ -285,8 +285,8 @@ def test_a_called_workflow_takes_the_caller_s_settings_and_the_pipeline_s_code(
 
     assert done.result == "success", done.log
     assert "Took pipeline.yaml, packer/films.auto.pkrvars.hcl from the calling repository" in done.log
-    for word in ("family=films", "image_tag=latest", "spot=true"):
-        assert word in done.log
+    for text in ("family=films", "image_tag=latest", "spot=true"):
+        assert text in done.log
     assert done.outputs == {"ami-id": "", "changed": ""}
 
 
@@ -311,6 +311,6 @@ def test_every_step_of_every_workflow_ran(site: Site) -> None:
     every = {(name, job, step["name"]) for name, job, body in ours for step in body["steps"]} | {
         ("prepare", step["name"]) for step in action_steps()
     }
-    ran = {each if each[0] != "prepare" else ("prepare", each[2]) for each in site.machine.ran}
+    ran = {step if step[0] != "prepare" else ("prepare", step[2]) for step in site.machine.ran}
 
     assert every - ran == set()

@@ -1,7 +1,7 @@
 """Nothing of the user's environment leads a sandbox call off the local AWS.
 
-Each of these variables got past a plain AWS_ENDPOINT_URL when it was tried. A trap on another loopback port stands
-for the real AWS: it must not see one connection.
+Each of these variables got past a plain AWS_ENDPOINT_URL when it was tried. A trap on another loopback port plays
+the real AWS: it must not see one connection.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Trap:
 
 @pytest.fixture
 def trap() -> Iterator[Trap]:
-    """What stands for everything that is not the local AWS."""
+    """Emulates everything that is not the local AWS."""
     trap = Trap()
     yield trap
     trap.close()

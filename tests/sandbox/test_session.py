@@ -262,7 +262,7 @@ def test_a_signal_ends_the_server(workspace: Workspace, number: signal.Signals) 
     assert running_session(workspace) is None
 
 
-def dead_pid() -> int:
+def ended_pid() -> int:
     """Return the id of a process that has ended."""
     child = os.fork()
     if child == 0:
@@ -284,9 +284,9 @@ def dead_pid() -> int:
     ids=["process gone", "nobody answers", "no port", "no URL", "another shape", "another version's"],
 )
 def test_a_stale_session_is_removed(workspace: Workspace, changed: dict[str, Any]) -> None:
-    """After a crash or a power cut the next invocation starts afresh, without a word."""
+    """After a crash or a power cut the next invocation starts afresh and says nothing."""
     if changed == {"pid": None}:
-        changed = {"pid": dead_pid()}
+        changed = {"pid": ended_pid()}
     path = write_session(workspace, **changed)
 
     with opened(workspace) as sandbox:
@@ -451,14 +451,14 @@ def test_a_sandbox_that_has_ended_leaves_no_connection(tmp_path: Path) -> None:
         descriptors = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
         return sum(str(path.readlink()).startswith("socket:") for path in descriptors)
 
-    def look() -> None:
+    def open_once() -> None:
         console = Console(err=io.StringIO())
         workspace = Workspace(tmp_path, sandbox=True)
         with open_sandbox(workspace, region=REGION, console=console, with_guest=False) as sandbox:
             sandbox.access.client("ec2").describe_vpcs()
 
-    look()
+    open_once()
     before = sockets()
-    look()
+    open_once()
 
     assert sockets() <= before

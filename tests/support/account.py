@@ -79,14 +79,14 @@ class World:
     def keep_deleted(self, days: int = 14, maker: factory.Maker | None = None) -> None:
         """Let the Recycle Bin of a region keep AMIs and snapshots of the family."""
         maker = maker or self.maker
-        region = maker.place.region
+        region = maker.location.region
         tag = {"ResourceTagKey": "gpu-ami:family", "ResourceTagValue": factory.FAMILY}
         for kind in (IMAGE, SNAPSHOT):
             period = {"RetentionPeriodValue": days, "RetentionPeriodUnit": "DAYS"}
             rule = {"ResourceType": kind, "RetentionPeriod": period, "ResourceTags": [tag]}
             recycle_bin(maker.ec2).add_rule(rule, f"arn:aws:rbin:{region}:{self.account}")
 
-    def place(self, region: str = REGION) -> Location:
+    def location(self, region: str = REGION) -> Location:
         """Return a region to query."""
         return Location(Caller(self.access, region), self.account)
 
@@ -96,14 +96,14 @@ class World:
         *,
         without: Collection[str] = (),
         local: Sequence[LocalSource] = (),
-        places: Sequence[Location] | None = None,
+        locations: Sequence[Location] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Survey:
         """Return a survey of the account that leaves out the sources *without*."""
         uses, own, per_image = (
             [source for source in table if source.name not in without] for table in (USES, OWN, PER_IMAGE)
         )
-        where = [self.place()] if places is None else places
+        where = [self.location()] if locations is None else locations
         return Survey(where, policy, local=lambda: local, uses=uses, own=own, per_image=per_image, clock=clock)
 
     def plan(self, policy: Policy = EVERYTHING, **more: Any) -> Plan:
@@ -136,7 +136,7 @@ def other_region(here: World) -> factory.Maker:
     return _maker(here.aws, OTHER_REGION, here.now)
 
 
-def doomed(plan: Plan) -> set[str]:
+def selected(plan: Plan) -> set[str]:
     """Return the AMIs that *plan* would delete."""
     return {verdict.image.image_id for verdict in plan.decision.selected}
 
@@ -158,8 +158,8 @@ def _maker(aws: LocalAws, region: str, now: datetime) -> factory.Maker:
     iam = iam_backends[aws.account_id]["aws"]
     if "worker" not in {profile.name for profile in iam.instance_profiles.values()}:
         iam.create_instance_profile("worker", "/", [])
-    place = factory.Place(aws.account_id, region, subnet.id, group.id, "worker")
-    return factory.Maker(place, now.replace(tzinfo=None))
+    location = factory.DemoLocation(aws.account_id, region, subnet.id, group.id, "worker")
+    return factory.Maker(location, now.replace(tzinfo=None))
 
 
 @dataclass

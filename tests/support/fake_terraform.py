@@ -194,13 +194,13 @@ class FakeTerraform:
         return 1 if late else 0
 
     def _move(self, market: str, ami: str | None) -> None:
-        batch, place = self.here.maker.batch, self.here.maker.place
+        batch, location = self.here.maker.batch, self.here.maker.location
         override = [{"imageType": "ECS_AL2023_NVIDIA", "imageIdOverride": ami}]
         name, template = f"gpu-{market}", {"launchTemplateId": self.template(), "version": "1"}
         found = batch.get_compute_environment(name)
         if found is None:
-            role = service_linked_role(place.account_id)
-            resources = place.compute_resources(ec2Configuration=override, launchTemplate=template)
+            role = service_linked_role(location.account_id)
+            resources = location.compute_resources(ec2Configuration=override, launchTemplate=template)
             found = batch.create_compute_environment(name, "MANAGED", "ENABLED", resources, role, {})
         found.compute_resources["ec2Configuration"] = override
         recorded = self.recorded()

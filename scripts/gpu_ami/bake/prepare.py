@@ -104,14 +104,14 @@ def prepare(run: Invocation, variables: Sequence[str], *, debug: bool = False) -
         text = secret_values.variables_text(run.workspace.root / "packer", secret)
         files.append(run.private_file("given.pkrvars.hcl", text))
     packer, terraform = packer_tools(), terraform_tools()
-    variables = {
+    own_environment = {
         "CHECKPOINT_DISABLE": "1",
         "PACKER_PLUGIN_PATH": str(packer.plugin_path),
         "PACKER_NO_COLOR": "1",
     }
     environment = (lambda _extra: {}) if run.options.dry_run else run.access.child_environment
     return Job(
-        packer=Packer(packer.packer.path, run.workspace.packer, environment(variables)),
+        packer=Packer(packer.packer.path, run.workspace.packer, environment(own_environment)),
         terraform=terraform_in(run.workspace.terraform, terraform, environment),
         inputs=Inputs(files=tuple(files), variables=owned | own | given),
         plugin_path=packer.plugin_path,

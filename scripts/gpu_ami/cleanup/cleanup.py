@@ -1,4 +1,4 @@
-"""Cleaning up, put together: the policy, the survey, the plan, the act and the way back."""
+"""`invoke cleanup`: surveys, plans, shows, deletes after confirmation, and restores from a journal."""
 
 from __future__ import annotations
 

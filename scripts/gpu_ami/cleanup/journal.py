@@ -198,7 +198,7 @@ def read(path: Path) -> Replay:
         if number == 1:
             msg = f"{path} is not a journal of `invoke cleanup`: name one of {path.parent}/cleanup-*.jsonl."
         else:
-            msg = f"{path} is damaged: line {number} does not fit what stands before it. Put a whole copy in its place."
+            msg = f"{path} is damaged: line {number} does not fit the lines before it. Put a whole copy in its place."
         raise UsageError(msg) from exc
     return replay
 

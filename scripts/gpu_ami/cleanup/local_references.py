@@ -17,7 +17,7 @@ from gpu_ami.cleanup.decide import SourceReport, Status
 from gpu_ami.errors import PipelineError, UsageError
 from gpu_ami.records import receipt
 
-# Where copies and caches lie, and at the top our own journals: what stands there needs nothing.
+# Where copies and caches lie, and at the top our own journals: what is there needs nothing.
 _LEFT_OUT = frozenset({
     ".cache", ".git", ".hypothesis", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache", ".sandbox", ".terraform",
     ".terragrunt-cache", ".tox", ".venv", "__pycache__", "node_modules",
@@ -74,13 +74,13 @@ def scan(
         ("terraform-variables", [f for f in files if _VARIABLES.search(f.name)]),
         ("workflows", [f for f in files if ".github" in f.relative_to(root).parts and _WORKFLOW.search(f.name)]),
     )
-    stored = [f for f in files if f.parent.name == "receipts" and f.suffix == ".json"]
-    manifests = [f for f in files if _MANIFEST.search(f.name) and f not in stored]
+    receipt_files = [f for f in files if f.parent.name == "receipts" and f.suffix == ".json"]
+    manifests = [f for f in files if _MANIFEST.search(f.name) and f not in receipt_files]
     readers: list[tuple[str, Callable[[], tuple[int, list[Reference]]]]] = [
         *((name, _reading(name, found, root)) for name, found in plain),
         ("terraform-state", lambda: _states([f for f in files if _STATE.search(f.name)], root, state)),
         ("manifests", lambda: _manifests(manifests, root)),
-        ("receipts", lambda: _receipts([*_texts(stored, root), *receipts()])),
+        ("receipts", lambda: _receipts([*_texts(receipt_files, root), *receipts()])),
     ]
     return [_source(name, read, problem, name in skip) for name, read in readers]
 

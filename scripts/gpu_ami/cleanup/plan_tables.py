@@ -1,4 +1,4 @@
-"""A clean-up as people read it: what was queried, what goes, what stays and why, what came of it."""
+"""The tables of a clean-up or sweep: what was queried, what goes, what stays and why, and the results."""
 
 from __future__ import annotations
 

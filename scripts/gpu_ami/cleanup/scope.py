@@ -58,7 +58,7 @@ def survey_of(
             locations += _other_account(run, role, regions)
         except AwsError as exc:
             failed.append(SourceReport("account", None, "failed", account=role, error=str(exc)))
-    # Pulling the state takes seconds; what stands in files is read anew at each query.
+    # Pulling the state takes seconds; what is in files is read anew at each query.
     state = functools.cache(lambda: _backend_state(run))
     local = functools.partial(
         local_references.scan,

@@ -24,7 +24,6 @@ class OrphanedSnapshots:
     """
 
     def __init__(self, survey: Survey, journal: Journal) -> None:
-        """Note who uses which snapshot."""
         self._survey = survey
         self._journal = journal
         self._users: dict[str, list[str]] = {}

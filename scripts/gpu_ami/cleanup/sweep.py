@@ -1,4 +1,4 @@
-"""Sweeping, put together: the resources of incomplete builds, shown and removed."""
+"""`invoke sweep`: finds, shows and removes the resources of incomplete builds."""
 
 from __future__ import annotations
 

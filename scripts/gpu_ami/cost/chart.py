@@ -1,4 +1,4 @@
-"""The answer as a picture: cost over launches with and without the AMI, and what a cold start is made of."""
+"""Draws `--chart`: cost over launches with and without the AMI, and what a cold start is made of."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def draw(report: CostReport) -> Drawing:
     if any(_costs(case) is None for case in cases):
         msg = "The chart needs figures that are unknown: see the warning above, add --live or --set NAME=VALUE."
         raise UsageError(msg)
-    asked = report.request
-    what = f"the preset {asked.preset}" if asked.preset else f"{asked.instance_type} {asked.market}"
-    title = f"Does a baked AMI pay? For {what} in {asked.region}"
+    request = report.request
+    what = f"the preset {request.preset}" if request.preset else f"{request.instance_type} {request.market}"
+    title = f"Does a baked AMI pay? For {what} in {request.region}"
     said = headline(report)
     bars = _bars(report)
     height = round(_BARS[1] + _BAR_STEP * len(bars) + 44)
@@ -161,9 +161,9 @@ def _here(axes: _Axes, launches: float) -> Iterator[Shape]:
 
 
 def _crossing(x: float, y: float, launches: float) -> Iterator[Shape]:
-    """Mark the break-even. Both lines come from below on its left, so that the place above there is free."""
-    words = f"pays from {_count(launches)} launches on"
-    yield Text(max(x - 12, _PLOT[0] + 7.8 * len(words)), y - 17, words, size=13, anchor="end", bold=True)
+    """Mark the break-even. Both lines come from below on its left, so that the space above there is free."""
+    text = f"pays from {_count(launches)} launches on"
+    yield Text(max(x - 12, _PLOT[0] + 7.8 * len(text)), y - 17, text, size=13, anchor="end", bold=True)
     yield Dot(x, y, 6, _INK)
 
 
@@ -176,10 +176,10 @@ def _legend(report: CostReport, moving: bool) -> Iterator[Shape]:
     if moving:
         hourly = report.inputs.hourly
         prices = " / ".join(f"${figure.value:.2f}" for figure in (hourly.low, hourly.mid, hourly.high))
-        words = f"USD a month; bands: instance at {prices} an hour"
+        text = f"USD a month; bands: instance at {prices} an hour"
     else:
-        words = "USD a month"
-    yield Text(_PLOT[2], y, words, size=12, fill=_SOFT, anchor="end")
+        text = "USD a month"
+    yield Text(_PLOT[2], y, text, size=12, fill=_SOFT, anchor="end")
 
 
 _Bar = tuple[str, Sequence[tuple[str, Number]]]
@@ -245,7 +245,7 @@ def _ticks(end: float) -> list[float]:
     """Return round numbers from 0 to *end*, three to eight of them."""
     rough = end / 6
     magnitude = 10.0 ** math.floor(math.log10(rough))
-    step = next(each * magnitude for each in (1, 2, 5, 10) if each * magnitude >= rough)
+    step = next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= rough)
     return [step * number for number in range(int(end / step + 1e-9) + 1)]
 
 

@@ -1,4 +1,4 @@
-"""`invoke cost`: what this checkout and AWS know, put to the arithmetic of cost/."""
+"""`invoke cost`: gathers the inputs from flags, settings, the last build and AWS, and shows the cost report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gpu_ami.cost import inputs, price_table
 from gpu_ami.cost.figure import Figure
 from gpu_ami.cost.price_table import Market, PriceTable
 from gpu_ami.cost.report import CostReport, report
-from gpu_ami.cost.specs import checked, checked_word, comma_list, parse_inputs
+from gpu_ami.cost.specs import checked, checked_name, comma_list, parse_inputs
 from gpu_ami.errors import AwsError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.invocation import Invocation
@@ -31,7 +31,7 @@ _GIB = 1024**3
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the caller of ``invoke cost`` asked for.
+    """What the caller of ``invoke cost`` requests.
 
     Attributes:
         preset: A named set of inputs.
@@ -43,7 +43,7 @@ class Request:
         regions: Regions to set beside, joined by commas.
         live: Look prices and sizes up; what AWS does not say comes from the table, with a warning.
         strict: What AWS does not say is an error.
-        chart: The file that the answer will be drawn to, checked before AWS is asked.
+        chart: The file that the answer will be drawn to, checked before AWS is queried.
     """
 
     preset: str | None = None
@@ -83,7 +83,7 @@ def answer(run: Invocation, request: Request) -> CostReport:
         region=run.settings.region,
         instance_type=chosen.instance_type
         if request.instance_type is None
-        else checked_word(request.instance_type, "--instance-type"),
+        else checked_name(request.instance_type, "--instance-type"),
         market=chosen.market if request.market is None else cast("Market", request.market),
         network=chosen.network,
         builder_type=found.builder_type or inputs.CostRequest.builder_type,
@@ -99,7 +99,7 @@ def answer(run: Invocation, request: Request) -> CostReport:
     if request.live:
         with _tolerated(run, strict=request.strict):
             prices = _live_prices(run, question, prices, strict=request.strict)
-            known = [*known, *_asked(run, found)]
+            known = [*known, *_account_figures(run, found)]
     answered = report(question, prices, today=_today(), known=known)
     for warning in answered.warnings:
         run.console.warn(warning)
@@ -187,7 +187,7 @@ def _tolerated(run: Invocation, *, strict: bool) -> Iterator[None]:
         run.console.warn(f"{exc} What is not known live comes from the table of {price_table.load().compiled}.")
 
 
-def _asked(run: Invocation, found: _Known) -> list[Figure]:
+def _account_figures(run: Invocation, found: _Known) -> list[Figure]:
     """Return what the account says about the AMIs: their size and how many there are."""
     from gpu_ami.aws import images
     from gpu_ami.aws.access import identify
@@ -240,7 +240,7 @@ def _looked_up(run: Invocation, region: str, types: tuple[str, ...], *, needed: 
     """Return the prices of *region*, kept ones when they are young enough.
 
     Raises:
-        AwsError: AWS could not be asked, or has no price of what is *needed*.
+        AwsError: AWS could not be queried, or has no price of what is *needed*.
     """
     from gpu_ami.aws.caller import Caller
     from gpu_ami.aws.price_list import SPOT_DAYS, look_up
@@ -256,11 +256,11 @@ def _looked_up(run: Invocation, region: str, types: tuple[str, ...], *, needed: 
         )
         return kept
     with run.console.step(f"prices of {region}"):
-        looked = look_up(Caller(run.access, region), types=types, rates=inputs.LOOKED_UP, now=now)
+        answers = look_up(Caller(run.access, region), types=types, rates=inputs.LOOKED_UP, now=now)
     for name in needed:
-        if name in looked.problems:
-            raise AwsError(looked.problems[name])
-    found = live_prices.summarise(looked, region, types=types, now=now, spot_days=SPOT_DAYS)
+        if name in answers.problems:
+            raise AwsError(answers.problems[name])
+    found = live_prices.summarise(answers, region, types=types, now=now, spot_days=SPOT_DAYS)
     live_prices.keep(path, found)
     return found
 

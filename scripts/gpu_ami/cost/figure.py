@@ -17,7 +17,7 @@ class Figure:
     Attributes:
         name: What it is, with its unit: ``pull_s``, ``snapshot_usd_per_gib_month``.
         value: The number; None is unknown, which is never the same as 0.
-        unit: The unit in words: ``s``, ``USD/h``.
+        unit: The unit as text: ``s``, ``USD/h``.
         source: ``measured: …``, ``live price of DATE …``, ``table of DATE …``, ``assumed: …``, ``computed: …``
             or ``given: …``.
         as_of: The day a price is known to have held; None for what is not a price.

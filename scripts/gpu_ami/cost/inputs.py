@@ -57,7 +57,7 @@ PRESETS: Mapping[str, Mapping[str, str]] = {"seed": _SEED}
 
 @dataclass(frozen=True, kw_only=True)
 class CostRequest:
-    """What is asked.
+    """One question about cost.
 
     Attributes:
         region: Where the AMI is baked and used.
@@ -86,19 +86,19 @@ class CostRequest:
     regions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse words that name nothing.
+        """Refuse values that name nothing.
 
         Raises:
             UsageError: The market, network or preset is not known.
         """
-        for flag, word, known in (
+        for flag, value, known in (
             ("--market", self.market, MARKETS),
             ("network", self.network, NETWORKS),
             ("--preset", self.preset, (None, *PRESETS)),
         ):
-            if word not in known:
+            if value not in known:
                 names = ", ".join(name for name in known if name)
-                msg = f"{flag} {word!r} is not known: give one of {names}."
+                msg = f"{flag} {value!r} is not known: give one of {names}."
                 raise UsageError(msg)
 
 
@@ -135,7 +135,7 @@ def gather(request: CostRequest, table: PriceTable, known: Iterable[Figure] = ()
     beats prices and assumptions.
 
     Args:
-        request: What is asked.
+        request: The question.
         table: The prices.
         known: What was measured.
     """
@@ -160,7 +160,7 @@ def case_of(figures: Figures) -> Case:
 
 
 def _names(kind: Any) -> list[str]:
-    return [each.name for each in fields(kind)]
+    return [field.name for field in fields(kind)]
 
 
 def _values(kind: Any, figures: Figures) -> dict[str, Number]:
@@ -196,8 +196,8 @@ def _prices(request: CostRequest, table: PriceTable) -> dict[str, Figure]:
     path = table.rate(request.region, f"{request.network}_usd_per_gb")
     builder = table.hourly(request.region, request.builder_type, request.builder_market).mid
     figures["path_usd_per_gb"] = _renamed(path, "path_usd_per_gb", request.network)
-    words = f"{request.builder_type} {request.builder_market}"
-    figures["builder_usd_per_hour"] = _renamed(builder, "builder_usd_per_hour", words)
+    what = f"{request.builder_type} {request.builder_market}"
+    figures["builder_usd_per_hour"] = _renamed(builder, "builder_usd_per_hour", what)
     return figures
 
 
@@ -239,8 +239,8 @@ def _hourly(request: CostRequest, table: PriceTable, figures: Figures) -> Range:
     if stated is not None:
         return Range(stated, stated, stated)
     prices = table.hourly(request.region, request.instance_type, request.market)
-    words = f"{request.instance_type} {request.market}"
+    what = f"{request.instance_type} {request.market}"
     low, mid, high = (
-        _renamed(figure, "instance_usd_per_hour", words) for figure in (prices.low, prices.mid, prices.high)
+        _renamed(figure, "instance_usd_per_hour", what) for figure in (prices.low, prices.mid, prices.high)
     )
     return Range(low, mid, high)

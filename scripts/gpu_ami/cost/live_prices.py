@@ -1,4 +1,4 @@
-"""Prices that were looked up: laid over the table, and kept for a day."""
+"""Live prices from AWS: summarised, cached for a day, and overlaid on the price table."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LivePrices(msgspec.Struct, frozen=True, kw_only=True):
         region: The region.
         looked_up: When.
         spot_days: How long the spot history is.
-        types: Instance types that were asked for.
+        types: Instance types that were requested.
         missing: What AWS did not give a price for.
         on_demand: USD an hour by instance type.
         spot: Spot prices by instance type.
@@ -54,10 +54,10 @@ class LivePrices(msgspec.Struct, frozen=True, kw_only=True):
         return timedelta(0) <= now - self.looked_up <= KEPT_FOR and set(types) <= set(self.types)
 
 
-def summarise(looked: FoundPrices, region: str, *, types: Iterable[str], now: datetime, spot_days: int) -> LivePrices:
-    """Return what was *looked* up for *types*, the spot histories made into percentiles."""
+def summarise(answers: FoundPrices, region: str, *, types: Iterable[str], now: datetime, spot_days: int) -> LivePrices:
+    """Return what AWS's *answers* give for *types*, the spot histories made into percentiles."""
     spot = {}
-    for name, history in looked.spot.items():
+    for name, history in answers.spot.items():
         held = held_by_zone(history)
         if held:
             spot[name] = SpotPrices(
@@ -69,10 +69,10 @@ def summarise(looked: FoundPrices, region: str, *, types: Iterable[str], now: da
         looked_up=now,
         spot_days=spot_days,
         types=list(types),
-        missing=list(looked.problems),
-        on_demand=dict(looked.on_demand),
+        missing=list(answers.problems),
+        on_demand=dict(answers.on_demand),
         spot=spot,
-        rates=dict(looked.rates),
+        rates=dict(answers.rates),
     )
 
 
@@ -145,11 +145,11 @@ def _plain(usd: Decimal) -> Decimal:
 
 def _without_unused_sources(table: PriceTable) -> PriceTable:
     used: set[str] = set()
-    for place in table.regions.values():
-        used |= {rate.source for rate in place.rates.values()}
-        for price in place.instances_usd_per_hour.values():
+    for prices in table.regions.values():
+        used |= {rate.source for rate in prices.rates.values()}
+        for price in prices.instances_usd_per_hour.values():
             used |= {price.source, price.spot_source or price.source}
-    return msgspec.structs.replace(table, sources={key: each for key, each in table.sources.items() if key in used})
+    return msgspec.structs.replace(table, sources={key: table.sources[key] for key in table.sources if key in used})
 
 
 # A price and for how many seconds it held.
@@ -181,10 +181,10 @@ def percentiles(held: Iterable[Held]) -> tuple[Decimal, Decimal, Decimal]:
     return low, mid, high
 
 
-def _at(ordered: Sequence[Held], wanted: Decimal) -> Decimal:
-    """Return the first price at which *wanted* seconds have passed."""
-    passed = itertools.accumulate(seconds for _, seconds in ordered)
-    return next(usd for (usd, _), now in zip(ordered, passed, strict=True) if now >= wanted)
+def _at(ordered: Sequence[Held], seconds: Decimal) -> Decimal:
+    """Return the first price at which *seconds* have passed."""
+    passed = itertools.accumulate(held_s for _, held_s in ordered)
+    return next(usd for (usd, _), now in zip(ordered, passed, strict=True) if now >= seconds)
 
 
 def _held(changes: list[SpotChange], start: datetime, end: datetime) -> list[Held]:

@@ -126,8 +126,8 @@ class Storage:
     @property
     def usd_per_month(self) -> Number:
         """All snapshots in all regions."""
-        places = total(Decimal(1), self.copies)
-        return product(self.retained_amis, places, self.billed_gib, self.snapshot_usd_per_gib_month)
+        regions = total(Decimal(1), self.copies)
+        return product(self.retained_amis, regions, self.billed_gib, self.snapshot_usd_per_gib_month)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,8 +67,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Say all of it, as the source of a figure does."""
         if self.kind == "assumed":
             return f"assumed: {self.what}"
-        place = "live price" if self.kind == "live" else "table"
-        return f"{place} of {self.date} ({self.what})" if self.date else f"{place}, undated ({self.what})"
+        origin = "live price" if self.kind == "live" else "table"
+        return f"{origin} of {self.date} ({self.what})" if self.date else f"{origin}, undated ({self.what})"
 
 
 class InstancePrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,8 +121,8 @@ class PriceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def rate(self, region: str, name: str) -> Figure:
         """Return the price *name* (a key of `RATES`) in *region*; unknown when the table does not have it."""
-        place = self.regions.get(region)
-        found = place.rates.get(name) if place else None
+        prices = self.regions.get(region)
+        found = prices.rates.get(name) if prices else None
         return self._figure(name, found.usd if found else None, RATES[name], found.source if found else "")
 
     def hourly(self, region: str, instance_type: str, market: Market) -> Range:
@@ -131,16 +131,16 @@ class PriceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         On-demand prices do not move. Spot prices are the tenth, half and ninetieth percentile over time and zones;
         where only one moment is known, the cheapest, middle and dearest zone of that moment.
         """
-        place = self.regions.get(region)
-        found = place.instances_usd_per_hour.get(instance_type) if place else None
+        prices = self.regions.get(region)
+        found = prices.instances_usd_per_hour.get(instance_type) if prices else None
         values, source = _hourly_values(found, market)
         figures = [self._figure(f"{instance_type}_{market}", value, "USD/h", source) for value in values]
         return Range(*figures)
 
     def zones(self, region: str, instance_type: str) -> Mapping[str, Decimal]:
         """Return the spot price by zone id."""
-        place = self.regions.get(region)
-        found = place.instances_usd_per_hour.get(instance_type) if place else None
+        prices = self.regions.get(region)
+        found = prices.instances_usd_per_hour.get(instance_type) if prices else None
         return found.spot if found else {}
 
     def check_region(self, region: str, *, has_live: bool = True) -> None:
@@ -172,9 +172,9 @@ class PriceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise UsageError(msg)
 
     def _or_live(self, has_live: bool = True) -> str:
-        """Return the offer to ask AWS, unless it has been asked already."""
-        is_asked = any(source.kind == "live" for source in self.sources.values())
-        return "; or add --live" if has_live and not is_asked else ""
+        """Return the offer to query AWS, unless it has been queried already."""
+        is_queried = any(source.kind == "live" for source in self.sources.values())
+        return "; or add --live" if has_live and not is_queried else ""
 
     def _figure(self, name: str, value: Decimal | None, unit: str, key: str) -> Figure:
         if value is None:
@@ -232,30 +232,30 @@ def parse(text: str, *, source: str) -> PriceTable:
     return table
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the names in *known*, those that look like *word* first."""
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the names in *known*, those most like *name* first."""
     names = sorted(known)
-    close = _close(word, names, cutoff=0.6)
-    return ", ".join([*close, *(name for name in names if name not in close)])
+    close = _close(name, names, cutoff=0.6)
+    return ", ".join([*close, *(other for other in names if other not in close)])
 
 
-def known_are(word: str, known: Collection[str]) -> str:
-    """Return the names in *known*, or of many the nearest to *word*, in words for an error."""
+def known_are(name: str, known: Collection[str]) -> str:
+    """Return the names in *known*, or of many the nearest to *name*, as text for an error."""
     if len(known) <= _FEW:
-        return f"known are {nearest(word, known)}"
-    return f"nearest are {', '.join(_close(word, sorted(known), cutoff=0))}"
+        return f"known are {nearest(name, known)}"
+    return f"nearest are {', '.join(_close(name, sorted(known), cutoff=0))}"
 
 
-def meant(word: str, known: Iterable[str], *, otherwise: str) -> str:
-    """Return a guess at which of the *known* names the slip *word* was to be; *otherwise* where none is close."""
-    close = _close(word, sorted(known), cutoff=0.7)
+def meant(name: str, known: Iterable[str], *, otherwise: str) -> str:
+    """Return a guess at which of the *known* names *name* is a slip of; *otherwise* where none is close."""
+    close = _close(name, sorted(known), cutoff=0.7)
     return f"did you mean {' or '.join(close)}?" if close else f"{otherwise}."
 
 
-def _close(word: str, names: Sequence[str], *, cutoff: float) -> list[str]:
+def _close(name: str, names: Sequence[str], *, cutoff: float) -> list[str]:
     import difflib
 
-    return difflib.get_close_matches(word, names, n=3, cutoff=cutoff)
+    return difflib.get_close_matches(name, names, n=3, cutoff=cutoff)
 
 
 def _without_nulls(raw: Any) -> Any:
@@ -265,14 +265,14 @@ def _without_nulls(raw: Any) -> Any:
 
 
 def _check(table: PriceTable, source: str) -> None:
-    for region, place in table.regions.items():
+    for region, prices in table.regions.items():
         where = f"{source}, {region}"
-        for name, price in place.instances_usd_per_hour.items():
-            prices = (price.on_demand, *price.spot.values(), *(price.spot_p10_p50_p90 or ()))
-            _check_prices(prices, f"{where}, {name}")
+        for name, price in prices.instances_usd_per_hour.items():
+            amounts = (price.on_demand, *price.spot.values(), *(price.spot_p10_p50_p90 or ()))
+            _check_prices(amounts, f"{where}, {name}")
             _check_source(price.source, table, f"{where}, {name}")
             _check_source(price.spot_source or price.source, table, f"{where}, {name}")
-        for name, rate in place.rates.items():
+        for name, rate in prices.rates.items():
             if name not in RATES:
                 guess = meant(name, RATES, otherwise=f"rates are {', '.join(RATES)}")
                 msg = f"{where} has the unknown rate {name!r}: {guess}"

@@ -12,7 +12,7 @@ _HEAD = """\
 # What AWS charges, in USD; null is unknown, never 0. `invoke prices` rewrites this file; what it cannot look up stays.
 # A source without a date is as old as the day the table was compiled, at least.
 """
-# Words that YAML could take for something else than text are put in quotes.
+# Text that YAML could take for something else is put in quotes.
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9 ._/()%-]*")
 
 

@@ -1,4 +1,4 @@
-"""`invoke prices`: the price table, looked up again."""
+"""`invoke prices`: refreshes the price table from the AWS Price List and spot price history."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Refreshed:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the caller of ``invoke prices`` asked for.
+    """What the caller of ``invoke prices`` requests.
 
     Attributes:
         regions: Only these, joined by commas; all regions of the table by default.
@@ -77,7 +77,7 @@ def refresh(run: Invocation, *, regions: str | None = None) -> Refreshed:
 
     Raises:
         UsageError: A region has no prices in USD.
-        AwsError: AWS could not be asked.
+        AwsError: AWS could not be queried.
     """
     file = run.target.price_table or price_table.BUNDLED
     before = price_table.load(file) if file.exists() else price_table.load()
@@ -87,10 +87,10 @@ def refresh(run: Invocation, *, regions: str | None = None) -> Refreshed:
         before.check_region(region, has_live=False)
         types = before.regions[region].instances_usd_per_hour
         with run.console.step(f"prices of {region}"):
-            looked = look_up(Caller(run.access, region), types=types, rates=RATE_QUERIES, now=now)
-        found = live_prices.summarise(looked, region, types=types, now=now, spot_days=SPOT_DAYS)
+            answers = look_up(Caller(run.access, region), types=types, rates=RATE_QUERIES, now=now)
+        found = live_prices.summarise(answers, region, types=types, now=now, spot_days=SPOT_DAYS)
         after = live_prices.overlay(after, found, kind="table")
-        problems += looked.problems.values()
+        problems += answers.problems.values()
     return Refreshed(file, price_table_yaml.render(before), price_table_yaml.render(after), problems)
 
 

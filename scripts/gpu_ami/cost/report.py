@@ -30,15 +30,15 @@ class CostReport:
     """The answer; `document` is the contract with scripts.
 
     Attributes:
-        request: What was asked.
+        request: The question.
         inputs: Every input with its source.
         low: The case at the low instance price: the smallest saving.
         mid: The case at the middle price.
         high: The case at the high price: the largest saving.
         alternatives: What else one could do.
         sensitivities: What would change the answer.
-        compared: Other instance types and regions, when asked for.
-        bridge: From a preset to the real thing, a step each, when a preset was asked for.
+        compared: Other instance types and regions, when requested.
+        bridge: From a preset to the real thing, a step each, when a preset was requested.
         zones: Spot prices by zone.
         warnings: What a reader should know before believing it.
     """
@@ -99,12 +99,11 @@ class CostReport:
                 }
                 for other in self.alternatives
             ],
-            "sensitivity": [_what_if(each) for each in self.sensitivities],
-            "bridge": [_what_if(each) for each in self.bridge],
+            "sensitivity": [_what_if(change) for change in self.sensitivities],
+            "bridge": [_what_if(step) for step in self.bridge],
             "compared": [
-                {"region": each.region, "instance_type": each.instance_type, "market": each.market}
-                | _outcome(each.case)
-                for each in self.compared
+                {"region": row.region, "instance_type": row.instance_type, "market": row.market} | _outcome(row.case)
+                for row in self.compared
             ],
             "warnings": list(self.warnings),
         }
@@ -118,7 +117,7 @@ def report(request: CostRequest, table: PriceTable, *, today: date, known: Itera
     """Return the answer to *request*.
 
     Args:
-        request: What is asked.
+        request: The question.
         table: The prices.
         today: For the prices' age.
         known: What was measured.
@@ -175,11 +174,11 @@ def _break_even_json(value: BreakEven) -> float | str | None:
     return as_json(value, 1) if isinstance(value, Decimal) else value
 
 
-def _what_if(each: Sensitivity) -> dict[str, Any]:
+def _what_if(row: Sensitivity) -> dict[str, Any]:
     return {
-        "change": each.change,
-        "saved_per_launch_usd": as_json(each.saved_per_launch_usd),
-        "break_even_launches_per_month": _break_even_json(each.break_even_launches),
+        "change": row.change,
+        "saved_per_launch_usd": as_json(row.saved_per_launch_usd),
+        "break_even_launches_per_month": _break_even_json(row.break_even_launches),
     }
 
 
@@ -189,8 +188,8 @@ def _compared(request: CostRequest, table: PriceTable, known: tuple[Figure, ...]
         return []
     types = dict.fromkeys((request.instance_type, *request.compare))
     regions = dict.fromkeys((request.region, *request.regions))
-    asked = [replace(request, region=region, instance_type=name) for region in regions for name in types]
-    return [Compared(each.region, each.instance_type, each.market, gather(each, table, known).case()) for each in asked]
+    requests = [replace(request, region=region, instance_type=name) for region in regions for name in types]
+    return [Compared(r.region, r.instance_type, r.market, gather(r, table, known).case()) for r in requests]
 
 
 # How one gets from a preset's inputs to the real ones: what changes, and the inputs that it is.

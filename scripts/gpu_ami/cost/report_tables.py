@@ -1,4 +1,4 @@
-"""A cost report as people read it."""
+"""The tables of a cost report: launch, month, alternatives, sensitivities, comparison."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def headline(report: CostReport) -> str:
     # Times are given, measured or assumed, but never unknown.
     saved_s, saved_h = launch.saved_s or Decimal(0), report.waiting_saved_h_per_month or Decimal(0)
     change = "less" if saved_s >= 0 else "more"
-    each, month = (show_duration(float(abs(seconds))) for seconds in (saved_s, saved_h * 3600))
-    waiting = f"Waiting: {each} {change} per cold start, {month} a month"
+    launch_time, month = (show_duration(float(abs(seconds))) for seconds in (saved_s, saved_h * 3600))
+    waiting = f"Waiting: {launch_time} {change} per cold start, {month} a month"
     launches = report.mid.break_even_launches
     if launches is None:
         money = "whether it pays is unknown"
@@ -76,8 +76,8 @@ def _answer(report: CostReport) -> Table:
 def _month(report: CostReport) -> Table:
     case = report.mid
     storage = case.storage
-    places = None if storage.copies is None else storage.copies + 1
-    kept = f"{_count(storage.retained_amis)} AMIs x {_count(storage.billed_gib)} GiB x {_count(places)} region(s)"
+    regions = None if storage.copies is None else storage.copies + 1
+    kept = f"{_count(storage.retained_amis)} AMIs x {_count(storage.billed_gib)} GiB x {_count(regions)} region(s)"
     hydration = _times(case.launches_per_month, case.launch.hydration_usd)
     rows = [
         ("one build", show_usd(case.build.usd), _builder(report)),
@@ -117,13 +117,13 @@ def _alternatives(report: CostReport) -> Table:
 
 def _what_ifs(title: str, rows: Sequence[Sensitivity], first: str = "if") -> Table:
     columns = (first, "saved per launch", "pays from launches a month")
-    cells = [(row.change, _exact(row.saved_per_launch_usd), _break_even(row.break_even_launches)) for row in rows]
-    return Table(columns=columns, rows=cells, title=title, numeric=frozenset(columns[1:]))
+    shown = [(row.change, _exact(row.saved_per_launch_usd), _break_even(row.break_even_launches)) for row in rows]
+    return Table(columns=columns, rows=shown, title=title, numeric=frozenset(columns[1:]))
 
 
 def _compared(report: CostReport) -> Table:
     columns = ("an hour", "saved per launch", "pays from launches a month", "net a month")
-    rows = [(each.region, each.instance_type, each.market, *_comparison(each.case)) for each in report.compared]
+    rows = [(row.region, row.instance_type, row.market, *_comparison(row.case)) for row in report.compared]
     return Table(
         columns=("region", "instance", "market", *columns), rows=rows, title="Beside it", numeric=frozenset(columns)
     )

@@ -20,7 +20,7 @@ class Spec:
     """One input.
 
     Attributes:
-        unit: In words.
+        unit: As text: ``s``, ``USD/h``.
         highest: More than this is a slip.
         default: What is assumed; None where it comes from prices or from other inputs.
         why: Where the assumption comes from.
@@ -77,17 +77,17 @@ SPECS: Mapping[str, Spec] = {
 }
 
 
-def parse_inputs(words: Iterable[str], *, flag: str) -> dict[str, Decimal]:
-    """Return the inputs that *words* of the form ``name=value`` give; *flag* names them in errors.
+def parse_inputs(arguments: Iterable[str], *, flag: str) -> dict[str, Decimal]:
+    """Return the inputs that *arguments* of the form ``name=value`` give; *flag* names them in errors.
 
     Raises:
-        UsageError: A word has another form, names no input, names one twice, or holds a value that cannot be.
+        UsageError: An argument has another form, names no input, names one twice, or holds a value that cannot be.
     """
     given: dict[str, Decimal] = {}
-    for word in words:
-        name, equals, text = word.partition("=")
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
         if not equals:
-            msg = f"{flag} {word!r} is not name=value: write for example {flag} pull_s=600."
+            msg = f"{flag} {argument!r} is not name=value: write for example {flag} pull_s=600."
             raise UsageError(msg)
         if name in given:
             msg = f"{flag} gives {name} twice: give it once."
@@ -133,24 +133,24 @@ def _number(value: object) -> Decimal | None:
 
 
 def comma_list(text: str | None, flag: str) -> tuple[str, ...]:
-    """Return the words of *text*, joined by commas: Invoke takes a second word for a task.
+    """Return the names in *text*, joined by commas: Invoke takes a second argument for a task.
 
     Raises:
-        UsageError: One of them is empty or looks like a flag.
+        UsageError: One of them is empty or begins like a flag.
     """
     if text is None:
         return ()
-    return tuple(checked_word(word, flag) for word in text.split(","))
+    return tuple(checked_name(name, flag) for name in text.split(","))
 
 
-def checked_word(text: str, flag: str) -> str:
+def checked_name(text: str, flag: str) -> str:
     """Return *text* as a name.
 
     Raises:
-        UsageError: It is empty or looks like a flag.
+        UsageError: It is empty or begins like a flag.
     """
-    word = text.strip()
-    if not word or word.startswith("-"):
+    name = text.strip()
+    if not name or name.startswith("-"):
         msg = f"{flag} {text!r} is not a name: give one, or several joined by commas without blanks."
         raise UsageError(msg)
-    return word
+    return name

@@ -25,7 +25,7 @@ def render(drawing: Drawing) -> str:
 def to_png(text: str) -> bytes:
     """Return the SVG document *text* as PNG, twice as large.
 
-    The fonts of this machine take no part: one that comes with the pipeline stands for all that *text* names.
+    The fonts of this machine take no part: one that comes with the pipeline replaces all that *text* names.
     """
     import fontpkg
     import resvg_py
@@ -47,20 +47,20 @@ def _shape(shape: Shape) -> str:
         return f'<rect {size} rx="{_n(shape.radius)}" fill="{shape.fill}"/>'
     if isinstance(shape, Line):
         dashes = f' stroke-dasharray="{_n(shape.dash)} {_n(shape.dash)}"' if shape.dash else ""
-        look = f'stroke="{shape.stroke}" stroke-width="{_n(shape.width)}" stroke-linejoin="round"{dashes}'
-        return f'<polyline points="{_points(shape.points)}" fill="none" {look}/>'
+        style = f'stroke="{shape.stroke}" stroke-width="{_n(shape.width)}" stroke-linejoin="round"{dashes}'
+        return f'<polyline points="{_points(shape.points)}" fill="none" {style}/>'
     if isinstance(shape, Area):
         return f'<polygon points="{_points(shape.points)}" fill="{shape.fill}"/>'
     if isinstance(shape, Dot):
-        place = f'cx="{_n(shape.x)}" cy="{_n(shape.y)}" r="{_n(shape.radius)}"'
-        return f'<circle {place} fill="{shape.fill}" stroke="#ffffff" stroke-width="2"/>'
+        centre = f'cx="{_n(shape.x)}" cy="{_n(shape.y)}" r="{_n(shape.radius)}"'
+        return f'<circle {centre} fill="{shape.fill}" stroke="#ffffff" stroke-width="2"/>'
     return _text(shape)
 
 
 def _text(text: Text) -> str:
     weight = ' font-weight="600"' if text.bold else ""
-    look = f'font-size="{_n(text.size)}" fill="{text.fill}" text-anchor="{text.anchor}"{weight}'
-    return f'<text x="{_n(text.x)}" y="{_n(text.y)}" {look}>{escape(text.text)}</text>'
+    style = f'font-size="{_n(text.size)}" fill="{text.fill}" text-anchor="{text.anchor}"{weight}'
+    return f'<text x="{_n(text.x)}" y="{_n(text.y)}" {style}>{escape(text.text)}</text>'
 
 
 def _points(points: tuple[Point, ...]) -> str:

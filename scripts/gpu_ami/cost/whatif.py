@@ -1,4 +1,4 @@
-"""What else one could do, and what changes the answer."""
+"""Alternatives to a baked AMI, and the sensitivity of the break-even to its inputs."""
 
 from __future__ import annotations
 
@@ -116,15 +116,15 @@ def _fast_restore(inputs: Inputs) -> list[Alternative]:
 
 def _fast_pull(case: Case) -> Alternative:
     seconds = total(case.launch.stock_boot_s, FAST_PULL_S, FAST_MODELS_S)
-    each = total(time_usd(seconds, case.launch.instance_usd_per_hour), case.launch.network_usd)
+    start_usd = total(time_usd(seconds, case.launch.instance_usd_per_hour), case.launch.network_usd)
     note = "instance store as Docker's data root; 2 to 4 min to pull, not measured"
-    return Alternative("stock AMI, fast pull", seconds, product(case.launches_per_month, each), note)
+    return Alternative("stock AMI, fast pull", seconds, product(case.launches_per_month, start_usd), note)
 
 
 def _keep_instances(inputs: Inputs, case: Case) -> Alternative:
     """Return what it costs to let instances wait 20 minutes for the next job of a burst."""
     burst = inputs.figures["jobs_per_burst"].value
     bursts = product(case.jobs_per_month, 1 / burst) if burst else None
-    each = total(case.launch.stock_usd, time_usd(_KEEP_S, case.launch.instance_usd_per_hour))
+    burst_usd = total(case.launch.stock_usd, time_usd(_KEEP_S, case.launch.instance_usd_per_hour))
     note = f"Batch minScaleDownDelayMinutes = 20; cold for one job in {burst}"
-    return Alternative("stock AMI, instances kept 20 min", case.launch.stock_s, product(bursts, each), note)
+    return Alternative("stock AMI, instances kept 20 min", case.launch.stock_s, product(bursts, burst_usd), note)

@@ -97,7 +97,6 @@ class Gate:
     """
 
     def __init__(self, application: Application) -> None:
-        """Let everything through to *application*."""
         self.calls: list[Call] = []
         self.delay_s = 0.0
         self.account_id = ""

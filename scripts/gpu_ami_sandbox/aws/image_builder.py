@@ -40,7 +40,6 @@ class ImageBuilder(BaseResponse):
     """The service imagebuilder, as far as recipes go."""
 
     def __init__(self) -> None:
-        """Let botocore's model parse the requests."""
         super().__init__(service_name="imagebuilder")
         self.automated_parameter_parsing = True
 

@@ -24,7 +24,7 @@ _FOR_ALL = "ForAllValues:"
 
 @dataclass(frozen=True)
 class Attached:
-    """One policy of a principal: its name, whose it is in IAM's words, and its document."""
+    """One policy of a principal: its name, its SourcePolicyType in IAM, and its document."""
 
     name: str
     kind: str
@@ -36,7 +36,7 @@ class Decision:
     """What the policies say of one action on one resource.
 
     Attributes:
-        verdict: As SimulatePrincipalPolicy words it.
+        verdict: As SimulatePrincipalPolicy puts it.
         matched: Policies with a statement that decided.
         missing: Condition keys that a statement tests and the request did not have.
     """

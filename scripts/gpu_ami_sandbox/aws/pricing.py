@@ -135,7 +135,6 @@ class Pricing(BaseResponse):
     """The service pricing."""
 
     def __init__(self) -> None:
-        """Let botocore's model parse the requests."""
         super().__init__(service_name="pricing")
         self.automated_parameter_parsing = True
 

@@ -40,7 +40,6 @@ class ServiceQuotas(BaseResponse):
     """The service servicequotas."""
 
     def __init__(self) -> None:
-        """Let botocore's model parse the requests."""
         super().__init__(service_name="service-quotas")
         self.automated_parameter_parsing = True
 

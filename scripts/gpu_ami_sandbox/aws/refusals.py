@@ -1,4 +1,4 @@
-"""How the local AWS says no."""
+"""The local AWS's error responses: an AWS error code and message."""
 
 from __future__ import annotations
 

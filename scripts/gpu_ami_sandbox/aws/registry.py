@@ -30,7 +30,6 @@ class Registry:
     """
 
     def __init__(self, region: str) -> None:
-        """Serve what the ECR backends hold."""
         self._region = region
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

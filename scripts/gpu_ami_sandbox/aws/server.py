@@ -87,7 +87,7 @@ class Dispatcher(DomainDispatcherApplication):
 
 @functools.cache
 def _moto_modules() -> frozenset[str]:
-    """Moto looks through its folder each time, which takes as long as answering a small request."""
+    """Moto lists its folder each time, which takes as long as answering a small request."""
     return frozenset(backends.list_of_moto_modules())
 
 
@@ -117,7 +117,6 @@ class LocalAws:
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, region: str) -> None:
-        """Prepare it; `start` opens the port."""
         extensions.install()
         self.token = secrets.token_urlsafe(24)
         self.gate = Gate(Dispatcher(region, self.token))

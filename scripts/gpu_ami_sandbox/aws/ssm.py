@@ -17,7 +17,7 @@ from gpu_ami_sandbox.demo.base_image import base_image_id, base_parameters
 _PUBLIC = "/aws/service/"
 _PAGE = 10
 _IMAGE = "aws:ec2:image"
-# How long SSM looks at an AMI id after it has answered.
+# How long SSM checks an AMI id after it has answered.
 VALIDATION_S = 0.2
 
 

@@ -36,6 +36,6 @@ def base_parameters(region: str) -> dict[str, str]:
     return whole | {f"{PARAMETER}/{key}": value for key, value in facts.items()}
 
 
-def digits(*words: str) -> str:
+def digits(*parts: str) -> str:
     """Return the 17 digits of the id of something that belongs to the base AMI."""
-    return hashlib.sha256("/".join((NAME, *words)).encode()).hexdigest()[:17]
+    return hashlib.sha256("/".join((NAME, *parts)).encode()).hexdigest()[:17]

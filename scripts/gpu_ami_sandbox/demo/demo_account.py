@@ -23,7 +23,7 @@ from gpu_ami_sandbox.aws.ecr import blobs
 from gpu_ami_sandbox.aws.iam import add_caller
 from gpu_ami_sandbox.demo.base_image import base_image_id
 from gpu_ami_sandbox.demo.content import container_image, models
-from gpu_ami_sandbox.demo.factory import FAMILY, Place
+from gpu_ami_sandbox.demo.factory import FAMILY, DemoLocation
 from gpu_ami_sandbox.demo.images import DemoImages, add_images
 
 REPOSITORY = "batch-processor"
@@ -54,10 +54,12 @@ def build_demo_account(account_id: str, region: str, now: datetime) -> DemoAccou
     digest = _repository(account_id, region)
     bucket, checksums = _model_bucket(account_id, region)
     _let_the_builder_read(account_id, region, bucket)
-    place = Place(account_id, region, network["subnet_id"], network["security_group_id"], BATCH_INSTANCE_PROFILE)
-    images = add_images(place, now.replace(tzinfo=None), digest)
+    location = DemoLocation(
+        account_id, region, network["subnet_id"], network["security_group_id"], BATCH_INSTANCE_PROFILE
+    )
+    images = add_images(location, now.replace(tzinfo=None), digest)
     url = f"{account_id}.dkr.ecr.{region}.amazonaws.com/{REPOSITORY}"
-    _batch(place, images, f"{url}@{digest}", now.replace(tzinfo=None))
+    _batch(location, images, f"{url}@{digest}", now.replace(tzinfo=None))
     add_caller(account_id, region)
     return DemoAccount(
         account_id=account_id,
@@ -138,10 +140,10 @@ def _model_bucket(account_id: str, region: str) -> tuple[str, dict[str, str]]:
     return bucket, {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
-def _batch(place: Place, images: DemoImages, image: str, now: datetime) -> None:
-    batch = batch_backends[place.account_id][place.region]
-    role = service_linked_role(place.account_id)
-    resources = place.compute_resources(
+def _batch(location: DemoLocation, images: DemoImages, image: str, now: datetime) -> None:
+    batch = batch_backends[location.account_id][location.region]
+    role = service_linked_role(location.account_id)
+    resources = location.compute_resources(
         launchTemplate={"launchTemplateId": images.batch_template_id, "version": "$Latest"},
         ec2Configuration=[{"imageType": "ECS_AL2023_NVIDIA", "imageIdOverride": images.live}],
     )

@@ -25,8 +25,8 @@ _ROOT_GIB = 80
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where instances of the demo account run."""
+class DemoLocation:
+    """Where instances of the demo account run: account, region and network."""
 
     account_id: str
     region: str
@@ -50,15 +50,15 @@ class Place:
 
 
 class Maker:
-    """Makes AMIs and what needs them, in one place."""
+    """Makes AMIs and what needs them, in one region of the demo account."""
 
-    def __init__(self, place: Place, now: datetime) -> None:
-        """Work on the backends of *place*; *now* is naive UTC, as moto keeps time."""
-        self.place, self.now = place, now
-        self.ec2 = ec2_backends[place.account_id][place.region]
-        self.autoscaling = autoscaling_backends[place.account_id][place.region]
-        self.batch = batch_backends[place.account_id][place.region]
-        self.ssm = ssm_backends[place.account_id][place.region]
+    def __init__(self, location: DemoLocation, now: datetime) -> None:
+        """Work on the backends of *location*; *now* is naive UTC, as moto keeps time."""
+        self.location, self.now = location, now
+        self.ec2 = ec2_backends[location.account_id][location.region]
+        self.autoscaling = autoscaling_backends[location.account_id][location.region]
+        self.batch = batch_backends[location.account_id][location.region]
+        self.ssm = ssm_backends[location.account_id][location.region]
 
     def image(self, age_days: int, name: str = "", snapshot_ids: list[str] | None = None) -> SandboxAmi:
         """Make an AMI of the family, as a build *age_days* ago left it."""
@@ -83,7 +83,7 @@ class Maker:
             creation_date=made,
             tags=tags | {"Name": name},
         )
-        image.source_image_id, image.source_image_region = base_image_id(self.place.region), self.place.region
+        image.source_image_id, image.source_image_region = base_image_id(self.location.region), self.location.region
         image.imds_support = "v2.0"
         snapshot = self.ec2.snapshots[snapshots[0]]
         snapshot.description = snapshot.description or f"Created by CreateImage(i-{run}000) for {image.id}"
@@ -115,9 +115,9 @@ class Maker:
             [],
             instance_type=INSTANCE_TYPE,
             is_instance_type_default=False,
-            region_name=self.place.region,
-            subnet_id=self.place.subnet_id,
-            security_group_ids=[self.place.security_group_id],
+            region_name=self.location.region,
+            subnet_id=self.location.subnet_id,
+            security_group_ids=[self.location.security_group_id],
             block_device_mappings=[mapping],
         ).instances[0]
 
@@ -130,7 +130,7 @@ class Maker:
             desired_capacity=0,
             max_size=4,
             min_size=0,
-            vpc_zone_identifier=self.place.subnet_id,
+            vpc_zone_identifier=self.location.subnet_id,
             default_cooldown=None,
             health_check_period=None,
             health_check_type=None,
@@ -150,9 +150,9 @@ class Maker:
 
     def environment(self, name: str, **resources: Any) -> None:
         """Make a Batch compute environment without instances."""
-        role = service_linked_role(self.place.account_id)
+        role = service_linked_role(self.location.account_id)
         self.batch.create_compute_environment(
-            name, "MANAGED", "ENABLED", self.place.compute_resources(**resources), role, {}
+            name, "MANAGED", "ENABLED", self.location.compute_resources(**resources), role, {}
         )
 
     def parameter(self, name: str, value: str, kind: str = "String", data_type: str = "text") -> None:
@@ -161,8 +161,8 @@ class Maker:
 
     def vpc_id(self) -> str:
         """Return the VPC of the demo account."""
-        return str(self.ec2.get_subnet(self.place.subnet_id).vpc_id)
+        return str(self.ec2.get_subnet(self.location.subnet_id).vpc_id)
 
     def filler(self) -> str:
         """Return an AMI id for versions that are not what a case is about: the base AMI."""
-        return base_image_id(self.place.region)
+        return base_image_id(self.location.region)

@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from gpu_ami_sandbox.aws.ec2.recycle_bin import IMAGE, SNAPSHOT, recycle_bin
-from gpu_ami_sandbox.demo.factory import FAMILY, PIPELINE, Maker, Place
+from gpu_ami_sandbox.demo.factory import FAMILY, PIPELINE, DemoLocation, Maker
 from gpu_ami_sandbox.demo.uses import USES
 
 # Days since the AMIs were made that are kept because they are the newest: the one before, the live one, the next.
 _NEWEST_DAYS = {"previous": 25, "live": 11, "next": 4}
 _OLDEST_DAYS, _YOUNGEST_DAYS = 730, 40
 _UNUSED = 9
-_DEAD_BUILD_DAYS = 20
+_INCOMPLETE_BUILD_DAYS = 20
 _BIN_DAYS = 14
 
 
@@ -40,15 +40,15 @@ class DemoImages:
     leftovers: dict[str, str] = field(default_factory=dict)
 
 
-def add_images(place: Place, now: datetime, digest: str) -> DemoImages:
+def add_images(location: DemoLocation, now: datetime, digest: str) -> DemoImages:
     """Add the AMIs and everything that needs one of them.
 
     Args:
-        place: Where.
+        location: Where.
         now: The time as moto keeps it, naive UTC.
         digest: Of the container image in the newest AMIs.
     """
-    make, made = Maker(place, now), DemoImages()
+    make, made = Maker(location, now), DemoImages()
     _add_bin_rules(make)
     ages = _ages(len(USES) + _UNUSED)
     # Unused AMIs lie among the used ones, so that age alone tells nothing.
@@ -70,7 +70,7 @@ def add_images(place: Place, now: datetime, digest: str) -> DemoImages:
     made.live = made.in_use["batch_compute_environment"] = newest["live"].id
     made.batch_template_id = make.template("batch-video-analysis-gpu", None)
     made.orphan_snapshots = [_orphan(make)]
-    made.leftovers = _dead_build(make)
+    made.leftovers = _incomplete_build(make)
     return made
 
 
@@ -87,7 +87,7 @@ def _add_bin_rules(make: Maker) -> None:
             "RetentionPeriod": {"RetentionPeriodValue": _BIN_DAYS, "RetentionPeriodUnit": "DAYS"},
             "ResourceTags": [{"ResourceTagKey": "gpu-ami:family", "ResourceTagValue": FAMILY}],
         }
-        recycle_bin(make.ec2).add_rule(rule, f"arn:aws:rbin:{make.place.region}:{make.place.account_id}")
+        recycle_bin(make.ec2).add_rule(rule, f"arn:aws:rbin:{make.location.region}:{make.location.account_id}")
 
 
 def _orphan(make: Maker) -> str:
@@ -97,19 +97,19 @@ def _orphan(make: Maker) -> str:
     return image.snapshot_ids[0]
 
 
-def _dead_build(make: Maker) -> dict[str, str]:
-    """Leave what a build leaves whose machine was switched off: nothing of it was ever cleaned up."""
-    image = make.image(_DEAD_BUILD_DAYS)
+def _incomplete_build(make: Maker) -> dict[str, str]:
+    """Leave the resources of a build whose machine was switched off: nothing of it was ever cleaned up."""
+    image = make.image(_INCOMPLETE_BUILD_DAYS)
     run = make.ec2.tags[image.id]["gpu-ami:run"]
     tags = {"gpu-ami:pipeline": PIPELINE, "gpu-ami:family": FAMILY, "gpu-ami:run": run}
-    began = make.now - timedelta(days=_DEAD_BUILD_DAYS)
+    began = make.now - timedelta(days=_INCOMPLETE_BUILD_DAYS)
     instance = make.instance(image)
     instance.image_id, instance.launch_time = make.filler(), began
     instance.key_name = f"packer_{run}"
     pair = make.ec2.create_key_pair(instance.key_name, "ed25519", tags)
     pair.create_time = began
     group = make.ec2.create_security_group(f"packer_{run}", "Temporary group for Packer", make.vpc_id(), tags)
-    volume = make.ec2.create_volume(8, f"{make.place.region}a", volume_type="gp3")
+    volume = make.ec2.create_volume(8, f"{make.location.region}a", volume_type="gp3")
     volume.create_time = began
     for resource in (instance, volume):
         resource.add_tags(tags | {"Name": "Packer Builder"})

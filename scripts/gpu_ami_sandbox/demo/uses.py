@@ -96,8 +96,8 @@ def _group_launch_configuration(make: Maker, image: SandboxAmi) -> None:
 
 @_use
 def _spot_fleet(make: Maker, image: SandboxAmi) -> None:
-    specification = {"ImageId": image.id, "InstanceType": INSTANCE_TYPE, "SubnetId": make.place.subnet_id}
-    role = f"arn:aws:iam::{make.place.account_id}:role/fleet"
+    specification = {"ImageId": image.id, "InstanceType": INSTANCE_TYPE, "SubnetId": make.location.subnet_id}
+    role = f"arn:aws:iam::{make.location.account_id}:role/fleet"
     make.ec2.request_spot_fleet("1", "0", role, "lowestPrice", [specification], [])
 
 
@@ -135,7 +135,7 @@ def _batch_template_override(make: Maker, image: SandboxAmi) -> None:
 
 @_use
 def _batch_frozen_latest(make: Maker, image: SandboxAmi) -> None:
-    # Batch looked at $Latest when the environment was made; a newer version exists since.
+    # Batch resolved $Latest when the environment was made; a newer version exists since.
     template = make.template("batch-frozen", image.id, make.filler())
     make.environment("batch-frozen", launchTemplate={"launchTemplateId": template, "version": "$Latest"})
 
@@ -163,23 +163,23 @@ def _parameter_json(make: Maker, image: SandboxAmi) -> None:
 @_use
 def _image_builder_recipe(make: Maker, image: SandboxAmi) -> None:
     recipe = {"name": "video tools", "version": "1.0.0", "parentImage": image.id}
-    add_recipe(make.place.account_id, make.place.region, "image", recipe)
+    add_recipe(make.location.account_id, make.location.region, "image", recipe)
 
 
 @_use
 def _image_builder_parent(make: Maker, image: SandboxAmi) -> None:
     # The AMI came out of Image Builder itself, and a recipe starts from whatever is newest of that name.
-    base = f"arn:aws:imagebuilder:{make.place.region}:{make.place.account_id}:image/base"
+    base = f"arn:aws:imagebuilder:{make.location.region}:{make.location.account_id}:image/base"
     image.add_tags({"Ec2ImageBuilderArn": f"{base}/1.0.0/1"})
     recipe = {"name": "on top of base", "version": "1.0.0", "parentImage": f"{base}/x.x.x"}
-    add_recipe(make.place.account_id, make.place.region, "image", recipe)
+    add_recipe(make.location.account_id, make.location.region, "image", recipe)
 
 
 @_use
 def _image_builder_mapping(make: Maker, image: SandboxAmi) -> None:
     mapping = {"deviceName": "/dev/sdf", "ebs": {"snapshotId": image.snapshot_ids[0]}}
     recipe = {"name": "models", "version": "1.0.0", "parentImage": make.filler(), "blockDeviceMappings": [mapping]}
-    add_recipe(make.place.account_id, make.place.region, "image", recipe)
+    add_recipe(make.location.account_id, make.location.region, "image", recipe)
 
 
 @_use
@@ -204,7 +204,7 @@ def _keep_tag(_make: Maker, image: SandboxAmi) -> None:
 
 @_use
 def _aws_backup(make: Maker, image: SandboxAmi) -> None:
-    instance = f"arn:aws:ec2:{make.place.region}:{make.place.account_id}:instance/i-0123456789abcdef0"
+    instance = f"arn:aws:ec2:{make.location.region}:{make.location.account_id}:instance/i-0123456789abcdef0"
     image.name = f"AwsBackup_{image.id}"
     image.add_tags({"aws:backup:source-resource": instance})
 
@@ -218,7 +218,7 @@ def _dlm_policy(_make: Maker, image: SandboxAmi) -> None:
 def _snapshot_lock(make: Maker, image: SandboxAmi) -> None:
     snapshot = make.ec2.snapshots[image.snapshot_ids[0]]
     snapshot.lock = {
-        "OwnerId": make.place.account_id,
+        "OwnerId": make.location.account_id,
         "SnapshotId": snapshot.id,
         "LockState": "governance",
         "LockDuration": 365,

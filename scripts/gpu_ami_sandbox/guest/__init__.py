@@ -1,4 +1,4 @@
-"""The build instance of the sandbox: an SSH server whose commands run on a walled-in ECS GPU AMI look-alike."""
+"""The build instance of the sandbox: an SSH server whose commands run isolated on an imitation of the ECS GPU AMI."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ class Guest:
 
     Args:
         home: Folder for its files. Each instance's file system stays in ``home/roots``.
-        endpoint_port: Loopback port of the local AWS, the one place outside that the guest can reach.
+        endpoint_port: Loopback port of the local AWS, all that the guest can reach outside itself.
         region: The region of the local AWS.
         builders: Returns the instances that can be logged in to right now, the newest first; called in a
             thread at each log-in.
     """
 
     def __init__(self, *, home: Path, endpoint_port: int, region: str, builders: Callable[[], list[Builder]]) -> None:
-        """Only note the values; `start` needs Linux, bubblewrap and some programs."""
         self._home, self._endpoint_port = home.absolute(), endpoint_port
         self._region, self._builders = region, builders
         self._thread: threading.Thread | None = None
@@ -86,7 +85,7 @@ class Guest:
 
     async def _serve(self, bwrap: Path, ready: threading.Event) -> None:
         from gpu_ami_sandbox.guest import machine, relay, ssh, toolbox
-        from gpu_ami_sandbox.guest.instances import Cells
+        from gpu_ami_sandbox.guest.instances import BuildInstances
 
         live = self._home / "live"  # what must not outlive this process
         machine.remove_tree(live)
@@ -96,7 +95,7 @@ class Guest:
         (self._home / "roots").chmod(0o700)
         try:
             box = toolbox.make_toolbox(live / "toolbox", region=self._region, endpoint_port=self._endpoint_port)
-            cells = Cells(
+            instances = BuildInstances(
                 bwrap=bwrap,
                 roots=self._home / "roots",
                 memory=live,
@@ -107,13 +106,13 @@ class Guest:
             self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
             way_out = relay.Relay(self._endpoint_port)
             await way_out.open(box.socket)
-            gateway = ssh.Gateway(cells, self._builders)
+            gateway = ssh.Gateway(instances, self._builders)
             compiling = asyncio.create_task(_compile_aws_cli(gateway.visited))
             self._port = await gateway.open()
             ready.set()
             await self._ending.wait()
             await gateway.close()
-            await cells.end_all()
+            await instances.end_all()
             await way_out.close()
             compiling.cancel()
             await asyncio.gather(compiling, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The walls around every command of the guest: bubblewrap's command line."""
+"""Isolates every command of the guest: builds bubblewrap's command line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Bind:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Isolation:
     """What one instance's commands can reach.
 
     Attributes:
@@ -39,31 +39,31 @@ class Cell:
     hostname: str
 
 
-def wall_in(
-    bwrap: Path, cell: Cell, command: Sequence[str], env: Mapping[str, str], *, cwd: str, as_root: bool
+def bwrap_arguments(
+    bwrap: Path, isolation: Isolation, command: Sequence[str], env: Mapping[str, str], *, cwd: str, as_root: bool
 ) -> list[str]:
-    """Return the words that run *command* in *cell* with *env* as its whole environment.
+    """Return the arguments that run *command* in *isolation* with *env* as its whole environment.
 
     Args:
         bwrap: bubblewrap.
-        cell: What it can reach.
-        command: The words to run.
+        isolation: What it can reach.
+        command: The program to run and its arguments.
         env: Names and values; nothing of this process's environment is added.
         cwd: Folder to start in, as the guest sees it.
         as_root: Whether this process is root.
     """
-    words = [str(bwrap), "--unshare-all", "--new-session", "--clearenv", "--die-with-parent"]
-    # bubblewrap started by root leaves all capabilities in place: with CAP_SYS_ADMIN the guest could remount the
+    arguments = [str(bwrap), "--unshare-all", "--new-session", "--clearenv", "--die-with-parent"]
+    # bubblewrap started by root leaves all capabilities as they are: with CAP_SYS_ADMIN the guest could remount the
     # read-only parts. Started by others it needs to be told that the guest is its own root.
-    words += ["--cap-drop", "ALL", *(() if as_root else ("--uid", "0", "--gid", "0"))]
-    words += ["--hostname", cell.hostname]
-    words += ["--bind", str(cell.root), "/"]
-    for bind in cell.binds:
-        words += ["--ro-bind", str(bind.source), bind.target]
-    words += ["--bind", str(cell.run), "/run", "--bind", str(cell.tmp), "/tmp"]  # noqa: S108 - the guest's own
+    arguments += ["--cap-drop", "ALL", *(() if as_root else ("--uid", "0", "--gid", "0"))]
+    arguments += ["--hostname", isolation.hostname]
+    arguments += ["--bind", str(isolation.root), "/"]
+    for bind in isolation.binds:
+        arguments += ["--ro-bind", str(bind.source), bind.target]
+    arguments += ["--bind", str(isolation.run), "/run", "--bind", str(isolation.tmp), "/tmp"]  # noqa: S108 - the guest's own
     # Read-only: /proc/sys asks for no capability, only for user number 0, which a guest of root's is. A writable
     # core_pattern there would be a way out.
-    words += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", "--chdir", cwd]
+    arguments += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", "--chdir", cwd]
     for name, value in env.items():
-        words += ["--setenv", name, value]
-    return [*words, "--", *command]
+        arguments += ["--setenv", name, value]
+    return [*arguments, "--", *command]

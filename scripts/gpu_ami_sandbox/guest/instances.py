@@ -1,4 +1,4 @@
-"""The build instances of one guest: each gets its file system, its user data run once, and its commands walled in."""
+"""The build instances of one guest: each gets its file system, its user data run once, its commands isolated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from gpu_ami_sandbox.guest import layout, machine
-from gpu_ami_sandbox.guest.bubblewrap import Cell, wall_in
+from gpu_ami_sandbox.guest.bubblewrap import Isolation, bwrap_arguments
 from gpu_ami_sandbox.guest.builder import Builder
 from gpu_ami_sandbox.guest.toolbox import Toolbox
 from gpu_ami_sandbox.guest.userdata import read_user_data
@@ -31,18 +31,18 @@ class Instance:
 
     Attributes:
         builder: Whose it is in the local AWS.
-        cell: What its commands can reach.
+        isolation: What its commands can reach.
         boot: Done when its user data has run.
         is_off: It has been switched off from inside.
     """
 
     builder: Builder
-    cell: Cell
+    isolation: Isolation
     boot: asyncio.Task[None] | None = None
     is_off: bool = False
 
 
-class Cells:
+class BuildInstances:
     """Makes and keeps the instances. Belongs to one asyncio loop.
 
     Args:
@@ -57,7 +57,6 @@ class Cells:
     def __init__(
         self, *, bwrap: Path, roots: Path, memory: Path, toolbox: Toolbox, region: str, endpoint_port: int
     ) -> None:
-        """Start without any instance."""
         self._bwrap, self._roots, self._memory, self._toolbox = bwrap, roots, memory, toolbox
         self._region, self._port = region, endpoint_port
         self._instances: dict[str, Instance] = {}
@@ -83,11 +82,11 @@ class Cells:
     async def start(self, instance: Instance, command: Sequence[str], *, as_root: bool = False) -> Child:
         """Start *command* in *instance* with three pipes; the caller calls `end` for it, whatever happens."""
         env = {"SHELL": "/bin/bash", "LANG": "C.UTF-8", **(_ROOT if as_root else _USER), **self._toolbox.profile}
-        enter = [layout.INTERPRETER, "-IS", f"{layout.STAND_INS}/enter.py", str(self._port), layout.SOCKET]
+        enter = [layout.INTERPRETER, "-IS", f"{layout.EMULATED}/enter.py", str(self._port), layout.SOCKET]
         child = await asyncio.create_subprocess_exec(
-            *wall_in(
+            *bwrap_arguments(
                 self._bwrap,
-                instance.cell,
+                instance.isolation,
                 [*enter, *command],
                 env,
                 cwd="/" if as_root else layout.HOME,
@@ -129,11 +128,11 @@ class Cells:
     def _switched(self, instance: Instance) -> Power | None:
         powers: tuple[Power, ...] = ("reboot", "poweroff")
         for power in powers:
-            # Only looked at, never followed: the guest can put anything there.
-            if os.path.lexists(instance.cell.run / "systemd" / "shutdown" / power):
-                machine.remove_tree(instance.cell.run)
-                machine.remove_tree(instance.cell.tmp)
-                machine.make_memory(instance.cell.run, instance.cell.tmp)
+            # Only tested for, never followed: the guest can put anything there.
+            if os.path.lexists(instance.isolation.run / "systemd" / "shutdown" / power):
+                machine.remove_tree(instance.isolation.run)
+                machine.remove_tree(instance.isolation.tmp)
+                machine.make_memory(instance.isolation.run, instance.isolation.tmp)
                 instance.is_off = power == "poweroff"
                 return power
         return None
@@ -146,7 +145,7 @@ class Cells:
         machine.make_root(root, builder, user_data, tools=self._toolbox.programs, region=self._region, parent=parent)
         run, tmp = (self._memory / builder.instance_id / name for name in ("run", "tmp"))
         machine.make_memory(run, tmp)
-        return Instance(builder, Cell(root, run, tmp, self._toolbox.binds, machine.host_name(builder.instance_id)))
+        return Instance(builder, Isolation(root, run, tmp, self._toolbox.binds, machine.host_name(builder.instance_id)))
 
     async def _boot(self, instance: Instance) -> None:
         """Start the units, at the first boot run the user data; how that went is in the instance's own log."""
@@ -172,7 +171,7 @@ class Cells:
 
     def _forget_old_roots(self, *, keep: Path | None) -> None:
         """Leave the newest roots of past builds, so that one more is within the limit, and the one to *keep*."""
-        alive = {instance.cell.root for instance in self._instances.values()} | {keep}
+        alive = {instance.isolation.root for instance in self._instances.values()} | {keep}
         old = sorted((p for p in self._roots.glob("*") if p not in alive), key=lambda p: p.lstat().st_mtime)
         for path in old[: max(0, len(old) - (_KEPT_ROOTS - 1))]:
             machine.remove_tree(path)

@@ -29,7 +29,7 @@ LD_LIBRARY_PATH={_HOME}/lib exec -a "$0" {layout.INTERPRETER}.real "$@"
 def python_binds() -> list[Bind]:
     """Return the interpreter, its standard library and, where it has one, its shared library.
 
-    Python finds its library from where its executable lies, so the three keep their places to each other:
+    Python finds its library from where its executable lies, so the three keep their positions relative to each other:
     pyenv's, the system's and uv's Pythons all do.
     """
     # In a virtual environment sys.executable is a link to this one.
@@ -44,7 +44,7 @@ def python_binds() -> list[Bind]:
 
 
 def wrapper() -> str | None:
-    """Return the script to lie at the interpreter's place where the loader has to be told of its shared library."""
+    """Return the script to bind as the interpreter where the loader has to be told of its shared library."""
     return None if shared_library() is None else _WRAPPER
 
 

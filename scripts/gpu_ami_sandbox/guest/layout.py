@@ -1,4 +1,4 @@
-"""Where things are inside the guest; shared by those who bind them there and those who look for them."""
+"""Paths inside the guest, shared by the code that binds files there and the code that uses them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PROGRAMS = f"{TOOLBOX}/bin"
 PACKAGES = f"{TOOLBOX}/packages"
 INTERPRETER = f"{TOOLBOX}/python/bin/python3"
 SITE = f"{TOOLBOX}/site"
-STAND_INS = f"{TOOLBOX}/lib/gpu_ami_sandbox/guest/programs"
+EMULATED = f"{TOOLBOX}/lib/gpu_ami_sandbox/guest/programs"
 INSTANCE = f"{TOOLBOX}/instance.json"
 LAUNCHER = f"{TOOLBOX}/launch"
 AWS_CLI = f"{TOOLBOX}/aws"

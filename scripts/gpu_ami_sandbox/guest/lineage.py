@@ -23,20 +23,20 @@ def copy(parent: Path, root: Path) -> None:
         shutil.copytree(parent, root, symlinks=True, copy_function=_copy_file)
     finally:
         for folder, mode in reversed(closed):
-            for place in (folder, root / folder.relative_to(parent)):
-                if place.is_dir():
-                    place.chmod(mode)
+            for path in (folder, root / folder.relative_to(parent)):
+                if path.is_dir():
+                    path.chmod(mode)
 
 
 def _open_folders(parent: Path) -> list[tuple[Path, int]]:
     """Let us into folders that the guest has closed to everybody; return them with their modes."""
     closed = []
     for folder, names, _ in os.walk(parent):
-        for place in (Path(folder, name) for name in names):
-            mode = stat.S_IMODE(place.lstat().st_mode)
-            if not place.is_symlink() and mode & stat.S_IRWXU != stat.S_IRWXU:
-                closed.append((place, mode))
-                place.chmod(mode | stat.S_IRWXU)
+        for path in (Path(folder, name) for name in names):
+            mode = stat.S_IMODE(path.lstat().st_mode)
+            if not path.is_symlink() and mode & stat.S_IRWXU != stat.S_IRWXU:
+                closed.append((path, mode))
+                path.chmod(mode | stat.S_IRWXU)
     return closed
 
 
@@ -76,24 +76,24 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _make_folders(root: Path, path: Path) -> None:
-    place = root
+    folder = root
     for part in path.parts:
-        place = place / part
-        _make_folder(place, 0o755)
+        folder = folder / part
+        _make_folder(folder, 0o755)
 
 
-def _make_folder(place: Path, mode: int) -> None:
-    """Make *place* a folder that can be written in; a link or a file there goes."""
-    if place.is_symlink() or not place.is_dir():
-        _remove(place)
-        place.mkdir()
-        place.chmod(mode)
-    elif not os.access(place, os.W_OK | os.X_OK):
-        place.chmod(mode | stat.S_IRWXU)
+def _make_folder(path: Path, mode: int) -> None:
+    """Make *path* a folder that can be written in; a link or a file there goes."""
+    if path.is_symlink() or not path.is_dir():
+        _remove(path)
+        path.mkdir()
+        path.chmod(mode)
+    elif not os.access(path, os.W_OK | os.X_OK):
+        path.chmod(mode | stat.S_IRWXU)
 
 
-def _remove(place: Path) -> None:
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     else:
-        place.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)

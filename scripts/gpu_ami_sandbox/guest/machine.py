@@ -224,7 +224,7 @@ def _secret(path: Path, content: str | bytes) -> None:
 
 
 def make_memory(run: Path, tmp: Path) -> None:
-    """Make the new folders that stand for the instance's ``/run`` and ``/tmp`` right after a boot."""
+    """Make the new folders that are the instance's ``/run`` and ``/tmp`` right after a boot."""
     for name in ("lock", "systemd/system", "systemd/shutdown", "cloud-init"):
         (run / name).mkdir(parents=True)
     tmp.mkdir()

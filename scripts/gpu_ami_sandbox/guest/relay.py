@@ -15,7 +15,6 @@ class Relay:
     """A server at a unix socket that joins each connection to 127.0.0.1:*port*."""
 
     def __init__(self, port: int) -> None:
-        """Only note the port; `open` starts to listen."""
         self._port = port
         self._server: asyncio.AbstractServer | None = None
         self._joined: set[asyncio.Task[None]] = set()

@@ -1,4 +1,4 @@
-"""The SSH gateway of the guest: accepts the key of a running build and runs its commands inside the walls."""
+"""The SSH gateway of the guest: accepts the key of a running build and runs its commands isolated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import asyncssh
 
 from gpu_ami_sandbox.guest import layout
 from gpu_ami_sandbox.guest.builder import Builder
-from gpu_ami_sandbox.guest.instances import Cells, Child
+from gpu_ami_sandbox.guest.instances import BuildInstances, Child
 
 Process: TypeAlias = asyncssh.SSHServerProcess[bytes]
 
@@ -23,13 +23,12 @@ class Gateway:
     """A running SSH server on a free loopback port.
 
     Args:
-        cells: Where the commands run.
+        instances: Where the commands run.
         builders: Whose keys are let in; called at each log-in, in a thread.
     """
 
-    def __init__(self, cells: Cells, builders: Callable[[], list[Builder]]) -> None:
-        """Note the values; `open` makes the server."""
-        self.cells, self.builders = cells, builders
+    def __init__(self, instances: BuildInstances, builders: Callable[[], list[Builder]]) -> None:
+        self.instances, self.builders = instances, builders
         self.connections: set[asyncssh.SSHServerConnection] = set()
         self.visited = asyncio.Event()
         self._acceptor: asyncssh.SSHAcceptor | None = None
@@ -67,7 +66,7 @@ class _Visitor(asyncssh.SSHServer):
     """One connection."""
 
     def __init__(self, gateway: Gateway) -> None:
-        self._gateway, self._cells = gateway, gateway.cells
+        self._gateway, self._instances = gateway, gateway.instances
         self._builder: Builder | None = None
         self._connection: asyncssh.SSHServerConnection | None = None
 
@@ -98,27 +97,27 @@ class _Visitor(asyncssh.SSHServer):
         for builder in await asyncio.to_thread(self._gateway.builders):
             if _public_data(builder.public_key) == expected:
                 self._builder = builder
-                return not self._cells.is_off(builder)
+                return not self._instances.is_off(builder)
         return False
 
     def session_requested(self) -> asyncssh.SSHServerSession[Any]:
-        """Open a session; its command runs in the cell of the instance whose key it was."""
+        """Open a session; its command runs in the isolation of the instance whose key it was."""
         return _Session(self._serve)
 
     async def _serve(self, process: Process) -> None:
         if self._builder is None:  # pragma: no cover - a session follows a log-in
             process.exit(255)
             return
-        instance = await self._cells.instance(self._builder)
+        instance = await self._instances.instance(self._builder)
         if instance.is_off:
             self._drop()
             return
-        child = await self._cells.start(instance, _shell(process.command))
+        child = await self._instances.start(instance, _shell(process.command))
         try:
             status = await _attend(process, child)
         finally:
-            await self._cells.end(child)
-        if self._cells.power(instance):
+            await self._instances.end(child)
+        if self._instances.power(instance):
             self._drop()
         elif status is not None and status >= 0:
             process.exit(status)
@@ -143,7 +142,7 @@ class _Session(asyncssh.SSHServerProcess[bytes]):
 
 
 def _shell(command: str | None) -> list[str]:
-    """Return the words that run *command* as a login does; without one the client gets a shell."""
+    """Return the arguments that run *command* as a login does; without one the client gets a shell."""
     return ["/bin/bash", "-c", command] if command is not None else ["/bin/bash", "-l"]
 
 

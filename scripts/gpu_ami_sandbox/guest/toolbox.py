@@ -11,7 +11,7 @@ from pathlib import Path
 from gpu_ami_sandbox.guest import host_programs, interpreter, layout
 from gpu_ami_sandbox.guest.bubblewrap import Bind
 
-_STAND_INS = Path(__file__).with_name("programs")
+_EMULATED = Path(__file__).with_name("programs")
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Toolbox:
 
     Attributes:
         socket: Where the way to the local AWS has to listen, on the host.
-        binds: What the walls let through, in the order in which it has to be mounted.
+        binds: Read-only parts of the host that the isolation lets through, in the order in which it has to be mounted.
         programs: Names of the borrowed programs that an instance has from the start.
         profile: Environment of every command: how it finds the local AWS.
     """
@@ -44,8 +44,8 @@ def make_toolbox(folder: Path, *, region: str, endpoint_port: int) -> Toolbox:
     names = host_programs.copy_programs(host(layout.PROGRAMS))
     host_programs.copy_packaged(host(layout.PACKAGES))
     for source, target in (
-        (_STAND_INS / "launch.py", layout.LAUNCHER),
-        (_STAND_INS / "aws.py", layout.AWS_CLI),
+        (_EMULATED / "launch.py", layout.LAUNCHER),
+        (_EMULATED / "aws.py", layout.AWS_CLI),
     ):
         # Copied, to be sure of the mode: an installed package may have lost it.
         shutil.copyfile(source, host(target))
@@ -55,7 +55,7 @@ def make_toolbox(folder: Path, *, region: str, endpoint_port: int) -> Toolbox:
     binds = [
         *interpreter.python_binds(),
         *interpreter.aws_cli_binds(),
-        Bind(_STAND_INS, layout.STAND_INS),
+        Bind(_EMULATED, layout.EMULATED),
     ]
     for bind in binds:
         _mount_point(host(bind.target), bind.source)
@@ -72,7 +72,7 @@ def make_toolbox(folder: Path, *, region: str, endpoint_port: int) -> Toolbox:
 
 
 def instance_profile(region: str, endpoint_port: int) -> dict[str, str]:
-    """Return the variables that stand for what a real instance gets from its metadata service."""
+    """Return the variables that replace what a real instance gets from its metadata service."""
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{endpoint_port}",
         "AWS_REGION": region,

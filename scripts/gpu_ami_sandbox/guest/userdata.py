@@ -33,7 +33,7 @@ class UserData:
 
     Attributes:
         scripts: To be run by stage and name.
-        warnings: cloud-init's words for the parts that it, or the sandbox, does not run.
+        warnings: cloud-init's messages about the parts that it, or the sandbox, does not run.
     """
 
     scripts: tuple[Script, ...] = ()

@@ -84,7 +84,7 @@ def test_a_denied_action_is_refused_as_iam_does(
     denial: str,
     status: int,
 ) -> None:
-    """Code, status and the words `not authorized to perform`."""
+    """Code, status and the text `not authorized to perform`."""
     aws.gate.deny(f"{service}:{action.upper()}")  # IAM's actions know no case
 
     with pytest.raises(ClientError) as caught:
@@ -96,7 +96,7 @@ def test_a_denied_action_is_refused_as_iam_does(
 
 
 def test_patterns_deny_only_what_they_match(ec2: Any, aws: LocalAws) -> None:
-    """A policy that denies deleting still lets the clean-up look."""
+    """A policy that denies deleting still lets the clean-up query."""
     aws.gate.deny("ec2:Delete*")
 
     ec2.describe_images()

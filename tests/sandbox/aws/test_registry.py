@@ -158,7 +158,7 @@ def test_a_token_that_is_not_good(aws: LocalAws, expired: bool) -> None:
     ids=["tag", "digest", "layer", "repository", "path"],
 )
 def test_what_is_not_there(access: Access, aws: LocalAws, path: str, code: str, text: str) -> None:
-    """Each with the registry's own code and words."""
+    """Each with the registry's own code and message."""
     answer = ask(aws, path, auth=login(access))
 
     assert answer.status == 404
@@ -176,7 +176,7 @@ def test_nothing_can_be_pushed(access: Access, aws: LocalAws) -> None:
 
 @pytest.mark.usefixtures("pushed")
 def test_ecr_describes_the_same_image(access: Access) -> None:
-    """`doctor` looks there before docker pulls."""
+    """`doctor` checks there before docker pulls."""
     (image,) = access.client("ecr").describe_images(repositoryName="batch-processor")["imageDetails"]
 
     assert (image["imageDigest"], image["imageTags"]) == (IMAGE.digest, ["v1"])

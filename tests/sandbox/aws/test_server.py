@@ -13,7 +13,7 @@ import pytest
 from gpu_ami.aws.access import Access, assume, identify
 from gpu_ami_sandbox.account import ALIVE_PATH, TOKEN_HEADER
 from gpu_ami_sandbox.aws.server import LocalAws
-from gpu_ami_sandbox.demo.factory import Maker, Place
+from gpu_ami_sandbox.demo.factory import DemoLocation, Maker
 from tests.support.resources import REGION, an_image, refused
 
 
@@ -154,7 +154,7 @@ def test_bytes_go_through_s3_unchanged(access: Access) -> None:
 def test_the_time_of_a_listing_grows_with_the_images_not_with_their_square(aws: LocalAws) -> None:
     """Moto looks through all tags for each row: four times the AMIs would take sixteen times as long."""
     ec2 = access_to(aws).client("ec2")
-    make = Maker(Place(aws.account_id, REGION, "subnet-1", "sg-1", "profile"), datetime(2026, 11, 1))  # noqa: DTZ001
+    make = Maker(DemoLocation(aws.account_id, REGION, "subnet-1", "sg-1", "profile"), datetime(2026, 11, 1))  # noqa: DTZ001
 
     ec2.describe_images()
 

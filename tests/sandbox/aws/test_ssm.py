@@ -57,7 +57,7 @@ def test_own_and_public_parameters_in_one_call(ssm: Any) -> None:
 
 
 def test_the_listing_is_only_the_accounts_own(ssm: Any) -> None:
-    """Moto shows 30,000 public parameters after the first look at one, ten a page."""
+    """Moto shows 30,000 public parameters after the first query of one, ten a page."""
     ssm.get_parameters_by_path(Path=f"{GLOBAL}/batch/regions")
     ssm.get_parameter(Name=PARAMETER)
     for number in range(25):
@@ -100,7 +100,7 @@ def test_a_public_parameter_of_an_image_that_is_not_there_is_not_there(ssm: Any)
 
 
 def test_an_amis_parameter_shows_its_value_after_the_answer(ssm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """AWS answers first and looks at the AMI afterwards; who does not read back sees the old value."""
+    """AWS answers first and checks the AMI afterwards; who does not read back sees the old value."""
     image = {"Name": "/gpu/ami-id", "Type": "String", "DataType": "aws:ec2:image"}
     monkeypatch.setattr(sandbox_ssm, "VALIDATION_S", 3600.0)
     assert ssm.put_parameter(**image, Value=BASE)["Version"] == 1

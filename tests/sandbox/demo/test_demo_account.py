@@ -92,7 +92,7 @@ def image_tags(world: World, image_id: str) -> dict[str, str]:
 
 
 def specified(world: World, name: str) -> str:
-    """Return the AMI of the template version that a group's or fleet's launch template id stands for."""
+    """Return the AMI of the template version that a group's or fleet's launch template id refers to."""
     return versions(world, name)[0]
 
 
@@ -287,7 +287,7 @@ def test_the_batch_queue_runs_on_the_live_image(world: World) -> None:
 
 
 def test_a_dead_build_left_something(world: World) -> None:
-    """`sweep` needs leftovers that carry the run's tag, and an AMI that never was handed over."""
+    """`sweep` needs resources that carry the run's tag, and an AMI that never was handed over."""
     ec2, left = world.access.client("ec2"), world.account.leftovers
     image = the_image(ec2, left["image"])
     run = tags_of(image)["gpu-ami:run"]

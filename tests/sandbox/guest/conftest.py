@@ -21,7 +21,7 @@ from tests.sandbox.guest.parts import REGION, Client, Endpoint, Inside, Watched,
 
 @pytest.fixture(scope="session")
 def endpoint() -> Iterator[Endpoint]:
-    """An HTTP server on loopback in the local AWS's place."""
+    """An HTTP server on loopback that answers instead of the local AWS."""
     here = Endpoint()
 
     class Handler(http.server.BaseHTTPRequestHandler):

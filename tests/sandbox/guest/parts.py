@@ -31,7 +31,7 @@ def sha256(content: bytes) -> str:
 
 @dataclass
 class Endpoint:
-    """What stands for the local AWS: a greeting at any path, and a registry with a few repositories.
+    """Emulates the local AWS: a greeting at any path, and a registry with a few repositories.
 
     Attributes:
         port: Where it listens.

@@ -172,7 +172,7 @@ def test_layers_are_staged_where_the_daemon_is_told(logged_in: Inside) -> None:
 
 
 def test_a_registry_that_is_down_is_told(logged_in: Inside) -> None:
-    """The daemon's words name the address."""
+    """The daemon's message names the address."""
     profile = logged_in.system.root / "usr/libexec/guest/instance.json"
     profile.write_text(json.dumps({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}))
 
@@ -217,7 +217,7 @@ def test_images_are_listed(logged_in: Inside) -> None:
 
 
 def test_one_field_is_shown_and_no_other_template_is_taken(logged_in: Inside) -> None:
-    """pull-image asks for an image's id; a template that is not emulated must not look like an empty answer."""
+    """pull-image asks for an image's id; a template that is not emulated must not be taken for an empty answer."""
     _docker(f"pull {ECR}/batch-processor:1", logged_in)
     (known,) = _docker(f"image ls --no-trunc --quiet {ECR}/batch-processor", logged_in)[1].split()
 

@@ -48,7 +48,7 @@ def test_status_streams_and_input_are_the_commands_own(client: Client) -> None:
     ("command", "status"), [("kill -TERM $$", 143), ("no-such-program", 127), ("/etc/hosts", 126), ("false", 1)]
 )
 def test_every_kind_of_end_is_told(client: Client, command: str, status: int) -> None:
-    """A provisioner that dies must not look like one that ended well."""
+    """A provisioner that dies must not be taken for one that ended well."""
     assert client.run(command).status == status
 
 
@@ -185,7 +185,7 @@ def test_a_root_is_made_quickly(world: World) -> None:
 
 
 def test_old_roots_are_kept_but_not_all(endpoint: Endpoint, tmp_path: Path) -> None:
-    """Tests look at what a bake left; a hundred bakes must not fill the disk."""
+    """Tests read what a bake left; a hundred bakes must not fill the disk."""
     home = tmp_path / "guest"
     for number in range(7):
         old = home / "roots" / f"i-old{number}"
@@ -360,7 +360,7 @@ def test_the_aws_cli_is_compiled_meanwhile(
 
 
 def test_loaders_outside_of_the_bound_folders_are_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On arm64 the loader's place is /lib itself."""
+    """On arm64 the loader is in /lib itself."""
     link = tmp_path / "ld-linux-aarch64.so.1"
     link.symlink_to("aarch64-linux-gnu/ld-linux-aarch64.so.1")
     file = tmp_path / "ld-linux.so.2"

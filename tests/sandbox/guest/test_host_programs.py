@@ -57,9 +57,9 @@ def test_the_aws_cli_comes_with_what_it_needs_and_nothing_else() -> None:
 def test_the_interpreter_starts_from_its_three_parts_alone(tmp_path: Path) -> None:
     """pyenv's, the system's and uv's Pythons lie differently; moved together they must still find themselves."""
     for bind in interpreter.python_binds():
-        place = tmp_path / Path(bind.target).relative_to(layout.TOOLBOX)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(bind.source) if bind.source.is_dir() else place.write_bytes(bind.source.read_bytes())
+        path = tmp_path / Path(bind.target).relative_to(layout.TOOLBOX)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(bind.source) if bind.source.is_dir() else path.write_bytes(bind.source.read_bytes())
     executable = max((tmp_path / "python/bin").iterdir(), key=lambda path: len(path.name))
     executable.chmod(0o755)
 

@@ -125,7 +125,7 @@ def test_a_host_secret_in_the_environment_stays_out(client: Client, monkeypatch:
 
 
 def test_the_clients_environment_requests_are_ignored(client: Client) -> None:
-    """LD_PRELOAD by SSH would be a way to run code before the walls stand."""
+    """LD_PRELOAD by SSH would be a way to run code before the isolation is up."""
     answer = client.run("env", env={"LD_PRELOAD": "/tmp/evil.so", "BASH_ENV": "/tmp/evil"})
 
     assert "evil" not in answer.text
@@ -177,7 +177,7 @@ def test_abstract_sockets_of_the_host_are_out_of_reach(client: Client) -> None:
 
 
 def test_ssh_forwards_nothing(client: Client, trap: tuple[int, list[str]]) -> None:
-    """Port forwarding runs on the host's side of the walls."""
+    """Port forwarding runs on the host, outside the isolation."""
     port, visits = trap
 
     async def try_all() -> list[str]:
@@ -275,7 +275,7 @@ async def _until(true: object, within_s: float = 60) -> None:
 
 
 def _runs(marker: str) -> bool:
-    """Return whether this machine has a process whose first word is *marker*."""
+    """Return whether this machine has a process whose first argument is *marker*."""
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             if file.read_bytes().startswith(marker.encode()):
@@ -295,17 +295,17 @@ def call(name, *arguments):
 
 
 REMOUNT_RW, DETACH = 32 | 4096, 2
-for place in (b"/usr/libexec/guest", b"/usr/lib64", b"/proc"):
-    call("mount", None, place, None, REMOUNT_RW, None)
-    call("umount2", place, DETACH)
+for path in (b"/usr/libexec/guest", b"/usr/lib64", b"/proc"):
+    call("mount", None, path, None, REMOUNT_RW, None)
+    call("umount2", path, DETACH)
 call("mknod", b"/home/ec2-user/disk", 0o60600, os.makedev(*DISK))
 call("mknod", b"/home/ec2-user/memory", 0o20600, os.makedev(1, 1))
 # The same from a user namespace of one's own, where one has all capabilities.
 if libc.unshare(0x10000000 | 0x00020000 | 0x20000000) == 0:
     print("unshared")
-    for place in (b"/usr/libexec/guest", b"/usr/lib64", b"/proc"):
-        call("mount", None, place, None, REMOUNT_RW, None)
-        call("umount2", place, DETACH)
+    for path in (b"/usr/libexec/guest", b"/usr/lib64", b"/proc"):
+        call("mount", None, path, None, REMOUNT_RW, None)
+        call("umount2", path, DETACH)
     if os.fork() == 0:
         os.makedirs("/home/ec2-user/proc", exist_ok=True)
         call("mount", b"proc", b"/home/ec2-user/proc", b"proc", 0, None)
@@ -333,7 +333,7 @@ def test_the_kernels_settings_are_read_only(client: Client) -> None:
     key = "/proc/sys/vm/overcommit_memory"
     value = Path(key).read_text().strip()
 
-    # Its own value, so that nothing happens where the wall is missing.
+    # Its own value, so that nothing happens where the isolation is missing.
     answers = client.run_all(
         [f"echo {value} > {key}", "test ! -w /proc/sys/kernel/core_pattern", "test ! -w /proc/sysrq-trigger"]
     )
@@ -370,10 +370,10 @@ def test_nothing_of_the_host_is_seen(client: Client) -> None:
     """Only the allow-list: no editor, no compiler, no home, no other process."""
     answer = client.run("ls /usr/bin /home /root /opt; ls -d /proc/[0-9]* | wc -l")
 
-    words = answer.stdout.split()
-    assert {"bash", "curl", "scp", "docker"} <= set(words)
-    assert not {"gcc", "perl", "apt-get", "mount.fuse", "git", "vi", "su", "unshare"} & set(words)
-    assert int(words[-1]) < 10
+    names = answer.stdout.split()
+    assert {"bash", "curl", "scp", "docker"} <= set(names)
+    assert not {"gcc", "perl", "apt-get", "mount.fuse", "git", "vi", "su", "unshare"} & set(names)
+    assert int(names[-1]) < 10
 
 
 def test_other_users_cannot_reach_what_the_guest_leaves(client: Client, world: World) -> None:

@@ -47,7 +47,7 @@ def test_what_was_baked_is_there_and_the_identity_is_new(tmp_path: Path) -> None
 
 
 def test_a_link_in_the_image_leads_nowhere(tmp_path: Path) -> None:
-    """The first boot is written by us, outside the walls: a link of a guest's must not lead our pen."""
+    """The first boot is written by us, outside the isolation: a link of a guest's must not lead our pen."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "authorized_keys").write_text("mine")

@@ -233,18 +233,18 @@ def test_dnf_without_an_answer_does_nothing(inside: View, command: str, status: 
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("arguments", "says"),
     [
         (["-q", "--queryformat", "%{VERSION}-%{RELEASE}\\n", "docker"], "25.0.16-1.amzn2023.0.1\n"),
         (["-qa", "--qf=%{NAME}\\t%{ARCH}\\n", "ecs-*"], "ecs-init\tx86_64\n"),
         (["-q", "-a", "--queryformat=%{NAME}\\n", "run?"], "runc\n"),
     ],
 )
-def test_rpm_formats(inside: View, words: list[str], says: str) -> None:
+def test_rpm_formats(inside: View, arguments: list[str], says: str) -> None:
     """The release record is written with these."""
     here = inside()
 
-    assert rpm.main(["rpm", *words], here.system) == 0
+    assert rpm.main(["rpm", *arguments], here.system) == 0
     assert here.out.getvalue() == says
 
 
@@ -341,7 +341,7 @@ _NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 
 
 @pytest.mark.parametrize(
-    ("words", "mode"),
+    ("arguments", "mode"),
     [
         ("-h +240", "poweroff"),
         ("-r +5", "reboot"),
@@ -349,12 +349,12 @@ _NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
         ("--poweroff +1", "poweroff"),
     ],
 )
-def test_a_shutdown_is_scheduled_in_memory(inside: View, words: str, mode: str) -> None:
+def test_a_shutdown_is_scheduled_in_memory(inside: View, arguments: str, mode: str) -> None:
     """On the volume it would end every instance of the image."""
     here = inside()
     before = {path for path in here.system.root.rglob("*") if not path.is_relative_to(here.system.root / "run")}
 
-    said = _run(shutdown, f"shutdown {words}", here)
+    said = _run(shutdown, f"shutdown {arguments}", here)
 
     assert "scheduled for" in said
     assert f"MODE={mode}" in (here.system.root / "run/systemd/shutdown/scheduled").read_text()
@@ -375,10 +375,10 @@ def test_the_power_goes_at_once(inside: View, command: str, power: str) -> None:
     assert (here.system.root / "run/systemd/shutdown" / power).exists()
 
 
-@pytest.mark.parametrize("words", ["25:00", "+x"])
-def test_times_that_are_none_are_refused(inside: View, words: str) -> None:
+@pytest.mark.parametrize("arguments", ["25:00", "+x"])
+def test_times_that_are_none_are_refused(inside: View, arguments: str) -> None:
     """A typo must not leave a builder without its end."""
-    assert "Failed to parse time specification" in _run(shutdown, f"shutdown -h {words}", inside())
+    assert "Failed to parse time specification" in _run(shutdown, f"shutdown -h {arguments}", inside())
 
 
 def test_nothing_is_killed_outside_of_a_guest(tmp_path: Path) -> None:

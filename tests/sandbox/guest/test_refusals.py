@@ -53,12 +53,12 @@ def test_refusals_that_need_two_steps_by_call(row: Refusal, inside: Callable[...
 
 
 def _call(command: str, inside: Callable[..., Inside]) -> tuple[Inside, int]:
-    words = shlex.split(command.replace("</dev/null", ""))
-    as_root = words[0] == "sudo" and words[1:2] and words[1] in COMMANDS
+    arguments = shlex.split(command.replace("</dev/null", ""))
+    as_root = arguments[0] == "sudo" and arguments[1:2] and arguments[1] in COMMANDS
     if as_root:
-        words = words[1:]
+        arguments = arguments[1:]
     here = inside("root" if as_root else "ec2-user")
-    status: int = importlib.import_module(f"{_PACKAGE}.{COMMANDS[words[0]]}").main(words, here.system)
+    status: int = importlib.import_module(f"{_PACKAGE}.{COMMANDS[arguments[0]]}").main(arguments, here.system)
     return here, status
 
 

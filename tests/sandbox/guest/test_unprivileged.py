@@ -1,4 +1,4 @@
-"""The guest of a user who is not root: the walls are the same, and so is what scripts see."""
+"""The guest of a user who is not root: the isolation is the same, and so is what scripts see."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def test_it_works_without_root(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     repository, site = Path(__file__).parents[3], Path(sysconfig.get_path("purelib"))
-    words, environment = [sys.executable], dict(os.environ)
+    command, environment = [sys.executable], dict(os.environ)
     if os.geteuid() == 0:
         os.chown(home, _NOBODY, _NOBODY)
-        words = _as_nobody(home=home, repository=repository, site=site)
+        command = _as_nobody(home=home, repository=repository, site=site)
         home, repository, site = _MOUNTED / "home", _MOUNTED / "repository", _MOUNTED / "site"
         environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home)}
         environment["XDG_CACHE_HOME"] = str(home)
     paths = [str(repository), f"{repository}/scripts", str(site)]
 
     done = subprocess.run(
-        [*words, "-c", textwrap.dedent(_PROGRAM), str(home / "guest")],
+        [*command, "-c", textwrap.dedent(_PROGRAM), str(home / "guest")],
         env=environment | {"PYTHONPATH": ":".join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
         cwd="/",
         capture_output=True,
@@ -73,7 +73,7 @@ def test_it_works_without_root(tmp_path: Path) -> None:
 
 
 def _as_nobody(**folders: Path) -> list[str]:
-    """Return the words that start this Python as nobody.
+    """Return the arguments that start this Python as nobody.
 
     Nobody may not be able to look into root's home, a private temporary folder or the checkout: each of *folders*, and
     the Python, is bound to a folder of its name in a mount namespace of the test's own.

@@ -14,7 +14,7 @@ from gpu_ami_sandbox.aws.ec2.part import EC2Part
 from gpu_ami_sandbox.aws.ec2.snapshots import new_snapshot
 from gpu_ami_sandbox.aws.refusals import refuse
 
-# Stands in a snapshot's description for the AMI that will be made of it.
+# In a snapshot's description: a placeholder for the AMI that will be made of it.
 _OF_IMAGE = "(image)"
 
 

@@ -1,4 +1,4 @@
-"""AMIs as EC2 keeps them: looked for, deprecated, protected, disabled, shared, deregistered."""
+"""AMIs as EC2 keeps them: described, deprecated, protected, disabled, shared, deregistered."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class Images(EC2Part):
             setattr(image, name, value)
         return ActionResult({"Return": True})
 
-    # --- looking at AMIs
+    # --- describing AMIs
 
     def describe_images(self) -> ActionResult:
         """List AMIs: every requested id must exist, disabled ones only on request, in pages.
@@ -220,8 +220,8 @@ class Images(EC2Part):
         return (mine or shared) and not hidden
 
     def _image_values(self, image: SandboxAmi, name: str) -> list[str] | None:
-        look = _FILTERS.get(name)
-        return look(image) if look else tag_values(self._tags_of(image.id), name)
+        values = _FILTERS.get(name)
+        return values(image) if values else tag_values(self._tags_of(image.id), name)
 
     # --- letting go of AMIs
 

@@ -37,7 +37,7 @@ def _fits(found: Iterable[str], values: set[str], patterns: list[str]) -> bool:
 
 
 def tag_values(tags: dict[str, str], filter_name: str) -> list[str] | None:
-    """Return what a tag filter looks at in *tags*; None when *filter_name* is no tag filter."""
+    """Return what a tag filter compares in *tags*; None when *filter_name* is no tag filter."""
     if filter_name.startswith("tag:"):
         key = filter_name.removeprefix("tag:")
         return [tags[key]] if key in tags else []
@@ -84,7 +84,7 @@ class EC2Part(EC2Response):
 
         Args:
             rows: What is there.
-            values: Returns what the named filter looks at in a row; None for a filter EC2 does not have.
+            values: Returns what the named filter compares in a row; None for a filter EC2 does not have.
         """
         kept = list(rows)
         for requested in self._get_param("Filters", []):
@@ -100,7 +100,7 @@ class EC2Part(EC2Response):
         return kept
 
     def _resolved_image(self, image_id: str) -> str:
-        """Return the AMI id that *image_id* is, or stands for as ``resolve:ssm:NAME[:VERSION|LABEL]``."""
+        """Return the AMI id that *image_id* is, or refers to as ``resolve:ssm:NAME[:VERSION|LABEL]``."""
         if not image_id.startswith(_ALIAS):
             return image_id
         found = parameter_value(self.current_account, self.region, image_id.removeprefix(_ALIAS))

@@ -123,7 +123,7 @@ class RecycleBinItems(EC2Part):
         """List the AMIs in the bin."""
         rows = [
             {"ImageId": kept.thing.id, "Name": kept.thing.name, "Description": kept.thing.description} | kept.shown()
-            for kept in self._asked(recycle_bin(self.ec2_backend).images, "ImageIds")
+            for kept in self._requested(recycle_bin(self.ec2_backend).images, "ImageIds")
         ]
         return self._answer_page("Images", rows)
 
@@ -131,7 +131,7 @@ class RecycleBinItems(EC2Part):
         """List the snapshots in the bin."""
         rows = [
             {"SnapshotId": s.id, "Description": s.description, "VolumeId": s.volume_id} | kept.shown()
-            for kept in self._asked(recycle_bin(self.ec2_backend).snapshots, "SnapshotIds")
+            for kept in self._requested(recycle_bin(self.ec2_backend).snapshots, "SnapshotIds")
             for s in (kept.thing,)
         ]
         return self._answer_page("Snapshots", rows)
@@ -163,7 +163,7 @@ class RecycleBinItems(EC2Part):
         backend.snapshots[snapshot_id] = snapshot
         return ActionResult(snapshot)
 
-    def _asked(self, bin_: dict[str, Kept], parameter: str) -> Iterable[Kept]:
+    def _requested(self, bin_: dict[str, Kept], parameter: str) -> Iterable[Kept]:
         requested, now = self._get_param(parameter, []), recycle_bin(self.ec2_backend).clock()
         return [kept for key, kept in bin_.items() if kept.exits > now and (not requested or key in requested)]
 
@@ -172,7 +172,6 @@ class RecycleBinRules(BaseResponse):
     """The service rbin, which moto has no backend for."""
 
     def __init__(self) -> None:
-        """Let botocore's model parse the requests."""
         super().__init__(service_name="rbin")
         self.automated_parameter_parsing = True
 

@@ -195,8 +195,8 @@ class Snapshots(EC2Part):
         return bool(snapshot.owner_id != self.current_account)
 
     def _snapshot_values(self, snapshot: Any, name: str) -> list[str] | None:
-        look = _FILTERS.get(name)
-        return look(snapshot) if look else tag_values(self._tags_of(snapshot.id), name)
+        values = _FILTERS.get(name)
+        return values(snapshot) if values else tag_values(self._tags_of(snapshot.id), name)
 
 
 def _shared_with(snapshot: Any) -> list[str]:

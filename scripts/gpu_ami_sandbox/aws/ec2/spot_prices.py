@@ -76,5 +76,5 @@ def _aware(moment: datetime | None) -> datetime | None:
     return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
-def _dice(*words: str) -> int:
-    return int.from_bytes(hashlib.sha256(" ".join(words).encode()).digest()[:4], "big")
+def _dice(*parts: str) -> int:
+    return int.from_bytes(hashlib.sha256(" ".join(parts).encode()).digest()[:4], "big")

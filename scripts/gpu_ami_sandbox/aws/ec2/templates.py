@@ -57,8 +57,8 @@ class LaunchTemplates(EC2Part):
         return self._answer_page("LaunchTemplateVersions", self._filtered(versions, _version_values))
 
     def _template_values(self, row: dict[str, Any], name: str) -> list[str] | None:
-        look = _TEMPLATE_FILTERS.get(name)
-        return look(row) if look else tag_values(self._tags_of(row["LaunchTemplateId"]), name)
+        values = _TEMPLATE_FILTERS.get(name)
+        return values(row) if values else tag_values(self._tags_of(row["LaunchTemplateId"]), name)
 
     def _resolved(self, version: dict[str, Any]) -> dict[str, Any]:
         data = version["LaunchTemplateData"]
@@ -68,12 +68,12 @@ class LaunchTemplates(EC2Part):
 
 
 def _version_values(row: dict[str, Any], name: str) -> list[str] | None:
-    look = _VERSION_FILTERS.get(name)
-    return look(row) if look else None
+    values = _VERSION_FILTERS.get(name)
+    return values(row) if values else None
 
 
 class ImageReferences(EC2Part):
-    """DescribeImageReferences: what in this account names an AMI, as far as EC2 looks."""
+    """DescribeImageReferences: what in this account names an AMI, as far as EC2 knows."""
 
     def describe_image_references(self) -> ActionResult:
         """List instances (of all states unless some are named), launch templates, recipes and parameters."""
@@ -110,7 +110,7 @@ class ImageReferences(EC2Part):
 
 
 def _version_depth(options: list[dict[str, Any]]) -> int:
-    """Return how many of a template's newest versions are looked at: 10 unless requested otherwise."""
+    """Return how many of a template's newest versions are read: 10 unless requested otherwise."""
     depth = _option(options, "version-depth")
     return int(depth[0]) if depth else 10
 

@@ -1,7 +1,7 @@
 """EC2's answers as XML, written straight from botocore's model of each operation.
 
 moto does the same in two steps, and asks for each property of each row anew under which names it may be found: for a
-thousand AMIs that takes a second. Here it is asked once for each kind of row. The bytes are the same.
+thousand AMIs that takes a second. Here it is resolved once for each kind of row. The bytes are the same.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _document(operation: str) -> tuple[str, str, _Structure | None]:
 
 
 def _changes(transformers: Mapping[str, Callable[[Any], Any]]) -> Changes:
-    """Return *transformers* by the last part of their path, so that one look tells that a property has none."""
+    """Return *transformers* by the last part of their path, so that one lookup tells that a property has none."""
     table: dict[str, list[tuple[str, Callable[[Any], Any]]]] = {}
     for path, transform in transformers.items():
         table.setdefault(path.rpartition(".")[2], []).append((path, transform))
@@ -63,7 +63,7 @@ def _changed(candidates: list[tuple[str, Callable[[Any], Any]]], path: str, valu
 
 
 class _Member(NamedTuple):
-    """A property: EC2's name, the names to look under, the tag to write, and how."""
+    """A property: EC2's name, the names to look it up under, the tag to write, and how."""
 
     key: str
     names: tuple[str, ...]
@@ -95,14 +95,14 @@ class _Structure:
         members = []
         for key, shape in self._shape.members.items():
             vars(shape)["parent"] = self._shape  # where moto looks for it
-            asked = AttributePickerContext(obj=value, key=key, shape=shape)
-            names = tuple(dict.fromkeys(_PICKER.get_possible_keys(asked)))
+            context = AttributePickerContext(obj=value, key=key, shape=shape)
+            names = tuple(dict.fromkeys(_PICKER.get_possible_keys(context)))
             tag = shape.serialization.get("name", key)
             members.append(_Member(key, names, tag, _writer(shape, f"{self._path}.{key}")))
         pick: Callable[[Any, str, object], Any] = get_value
         if type(value) is dict:
             pick = dict.get
-        elif not hasattr(value, "__getitem__") and not any("." in name for each in members for name in each.names):
+        elif not hasattr(value, "__getitem__") and not any("." in name for member in members for name in member.names):
             pick = getattr
         self._plans[type(value)] = pick, members
         return pick, members

@@ -1,4 +1,4 @@
-"""Emulates `chown`: checks its words as the real ones do; the guest has one owner for all files."""
+"""Emulates `chown`: checks its arguments as the real ones do; the guest has one owner for all files."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ REFUSALS = (
 def main(argv: list[str], system: System) -> int:
     """Check the owner and that each file is there."""
     name = argv[0]
-    words = [word for word in argv[1:] if not word.startswith("-")]
-    if any(word.startswith("--reference=") for word in argv):
-        words.insert(0, "")
-    if not words:
+    arguments = [argument for argument in argv[1:] if not argument.startswith("-")]
+    if any(argument.startswith("--reference=") for argument in argv):
+        arguments.insert(0, "")
+    if not arguments:
         return system.fail(1, f"{name}: missing operand", f"Try '{name} --help' for more information.")
-    if len(words) == 1:
-        return system.fail(1, f"{name}: missing operand after ‘{words[0]}’")
-    problem = _problem(name, words[0], system)
+    if len(arguments) == 1:
+        return system.fail(1, f"{name}: missing operand after ‘{arguments[0]}’")
+    problem = _problem(name, arguments[0], system)
     if problem:
         return system.fail(1, f"{name}: {problem}")
     status = 0
-    for file in words[1:]:
+    for file in arguments[1:]:
         if not system.path(file).exists() and not system.path(file).is_symlink():
             status = system.fail(1, f"{name}: cannot access '{file}': No such file or directory")
     return status

@@ -26,16 +26,16 @@ _LOG = "/var/log/cloud-init.log"
 
 def main(argv: list[str], system: System) -> int:
     """Run one subcommand."""
-    words = argv[1:]
-    if not words:
+    arguments = argv[1:]
+    if not arguments:
         return system.fail(2, _USAGE, "cloud-init: error: the following arguments are required: subcommand")
     known = {"modules": _modules, "status": _status, "clean": _clean}
-    if words[0] not in _COMMANDS:
-        return system.fail(2, _USAGE, f"cloud-init: error: argument subcommand: invalid choice: {words[0]!r}")
-    return known[words[0]](words[1:], system)
+    if arguments[0] not in _COMMANDS:
+        return system.fail(2, _USAGE, f"cloud-init: error: argument subcommand: invalid choice: {arguments[0]!r}")
+    return known[arguments[0]](arguments[1:], system)
 
 
-def _modules(_words: list[str], system: System) -> int:
+def _modules(_arguments: list[str], system: System) -> int:
     """Boot: start the units, at the first boot run the scripts in between; failures are only noted."""
     systemctl.boot(system)
     instance = system.path("/var/lib/cloud/instance")
@@ -70,22 +70,22 @@ def _run(script: Path, output: int) -> str:
     return f"{script} [{status}]" if status else ""
 
 
-def _status(words: list[str], system: System) -> int:
+def _status(arguments: list[str], system: System) -> int:
     """Say how the boot went; `--wait` needs no waiting, since nobody can log in before its end."""
     try:
         errors = json.loads(system.path(_RESULT).read_text())["v1"]["errors"]
     except FileNotFoundError:
         errors = []
     system.say(f"status: {'error' if errors else 'done'}")
-    if "--long" in words or "-l" in words:
+    if "--long" in arguments or "-l" in arguments:
         system.say("detail:", *(errors or ["DataSourceEc2"]))
     return 1 if errors else 0
 
 
-def _clean(words: list[str], system: System) -> int:
-    for word in words:
-        if word not in ("--logs", "-l"):
-            return system.fail(2, f"{_USAGE}\ncloud-init: error: unrecognized arguments: {word}")
+def _clean(arguments: list[str], system: System) -> int:
+    for argument in arguments:
+        if argument not in ("--logs", "-l"):
+            return system.fail(2, f"{_USAGE}\ncloud-init: error: unrecognized arguments: {argument}")
     cloud = system.path("/var/lib/cloud")
     for entry in cloud.iterdir() if cloud.is_dir() else ():
         if entry.name == "seed":
@@ -94,7 +94,7 @@ def _clean(words: list[str], system: System) -> int:
             shutil.rmtree(entry)
         else:
             entry.unlink()
-    if {"--logs", "-l"} & set(words):
+    if {"--logs", "-l"} & set(arguments):
         for name in (_LOG, _OUTPUT):
             system.path(name).unlink(missing_ok=True)
     return 0

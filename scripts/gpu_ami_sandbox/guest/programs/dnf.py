@@ -60,7 +60,7 @@ _WITH_VALUE = ("--releasever", "--setopt", "--enablerepo", "--disablerepo", "--e
 
 def main(argv: list[str], system: System) -> int:
     """Run one command."""
-    words, flags, unknown = _read(argv[1:])
+    arguments, flags, unknown = _read(argv[1:])
     if unknown:
         return system.fail(2, f"dnf: error: unrecognized arguments: {unknown}")
     known = {
@@ -70,36 +70,36 @@ def main(argv: list[str], system: System) -> int:
         "clean": _clean,
         "versionlock": _versionlock,
     }
-    if not words:
+    if not arguments:
         return system.fail(1, "usage: dnf [options] COMMAND")
-    if words[0] not in known:
-        return system.fail(1, f"No such command: {words[0]}. Please use /usr/bin/dnf --help")
+    if arguments[0] not in known:
+        return system.fail(1, f"No such command: {arguments[0]}. Please use /usr/bin/dnf --help")
     if not system.is_root:
         return system.fail(1, _NOT_ROOT)
     if flags.get("--releasever", "latest") not in ("latest", "2023") and not flags["--releasever"].startswith("2023."):
         return system.fail(
             1, "Error: Failed to download metadata for repo 'amazonlinux': Cannot prepare internal mirrorlist"
         )
-    return known[words[0]](words[1:], flags, system)
+    return known[arguments[0]](arguments[1:], flags, system)
 
 
 def _read(argv: list[str]) -> tuple[list[str], dict[str, str], str]:
-    """Return the plain words, the options and the first option that dnf does not have."""
-    words: list[str] = []
+    """Return the plain arguments, the options and the first option that dnf does not have."""
+    arguments: list[str] = []
     flags: dict[str, str] = {}
     rest = list(argv)
     while rest:
-        word = rest.pop(0)
-        name, given, value = word.partition("=")
-        if not word.startswith("-"):
-            words.append(word)
+        argument = rest.pop(0)
+        name, given, value = argument.partition("=")
+        if not argument.startswith("-"):
+            arguments.append(argument)
         elif name in _WITH_VALUE:
             flags[name] = value if given else (rest.pop(0) if rest else "")
-        elif word in _FLAGS:
-            flags[word] = ""
+        elif argument in _FLAGS:
+            flags[argument] = ""
         else:
-            return words, flags, word
-    return words, flags, ""
+            return arguments, flags, argument
+    return arguments, flags, ""
 
 
 def _agreed(flags: dict[str, str], system: System) -> bool:
@@ -167,7 +167,7 @@ def _update(names: list[str], flags: dict[str, str], system: System) -> int:
     return _done("Upgraded", [str(packages[name]) for name in newer], flags, system)
 
 
-def _clean(_words: list[str], _flags: dict[str, str], system: System) -> int:
+def _clean(_arguments: list[str], _flags: dict[str, str], system: System) -> int:
     cache = system.path("/var/cache/dnf")
     files = [path for path in cache.rglob("*") if path.is_file()] if cache.is_dir() else []
     for entry in cache.iterdir() if cache.is_dir() else ():
@@ -176,16 +176,16 @@ def _clean(_words: list[str], _flags: dict[str, str], system: System) -> int:
     return 0
 
 
-def _versionlock(words: list[str], _flags: dict[str, str], system: System) -> int:
+def _versionlock(arguments: list[str], _flags: dict[str, str], system: System) -> int:
     """List, add or delete locks."""
     path = system.path(_LOCKS)
-    verb = words[0] if words else "list"
+    verb = arguments[0] if arguments else "list"
     lines = path.read_text().splitlines() if path.exists() else []
     if verb == "list":
         system.say(*(line for line in lines if line and not line.startswith("#")))
         return 0
     packages = installed(system)
-    for pattern in words[1:]:
+    for pattern in arguments[1:]:
         found = [p for p in packages.values() if fnmatch.fnmatch(p.name, pattern)]
         if verb == "delete":
             lines = [line for line in lines if not fnmatch.fnmatch(_locked_name(line), pattern)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpu_ami_sandbox.guest.programs import docker_containers, docker_images, docker_login
-from gpu_ami_sandbox.guest.programs.docker_arguments import Command, Words
+from gpu_ami_sandbox.guest.programs.docker_arguments import Arguments, Command
 from gpu_ami_sandbox.guest.programs.system import Refusal, System
 from gpu_ami_sandbox.guest.programs.units import Units
 
@@ -62,27 +62,27 @@ REFUSALS_AFTER_LOGIN = (
 
 def main(argv: list[str], system: System) -> int:
     """Run one command."""
-    words = argv[1:]
-    while words and words[0] in ("--config", "--log-level", "-l", "-H", "--host", "--context"):
-        if words[0] == "--config" and len(words) > 1:
-            system.env["DOCKER_CONFIG"] = words[1]
-        words = words[2:]
-    if not words or words[0] in ("help", "--help"):
+    arguments = argv[1:]
+    while arguments and arguments[0] in ("--config", "--log-level", "-l", "-H", "--host", "--context"):
+        if arguments[0] == "--config" and len(arguments) > 1:
+            system.env["DOCKER_CONFIG"] = arguments[1]
+        arguments = arguments[2:]
+    if not arguments or arguments[0] in ("help", "--help"):
         system.say("Usage:  docker [OPTIONS] COMMAND")
         return 0
     for length in (2, 1):
-        command = _COMMANDS.get(" ".join(words[:length]))
+        command = _COMMANDS.get(" ".join(arguments[:length]))
         if command is not None:
-            return _run(command, words[:length], words[length:], system)
-    return system.fail(1, f"docker: '{words[0]}' is not a docker command.", "See 'docker --help'")
+            return _run(command, arguments[:length], arguments[length:], system)
+    return system.fail(1, f"docker: '{arguments[0]}' is not a docker command.", "See 'docker --help'")
 
 
 def _run(command: Command, name: list[str], rest: list[str], system: System) -> int:
-    words = Words(rest, command.flags, command.valued, until_plain=name == ["run"])
-    if words.unknown:
-        label = "unknown flag" if words.unknown.startswith("--") else "unknown shorthand flag"
-        return system.fail(125, f"{label}: {words.unknown}", f"See 'docker {' '.join(name)} --help'.")
-    if command.arguments is not None and len(words.plain) != command.arguments:
+    arguments = Arguments(rest, command.flags, command.valued, until_plain=name == ["run"])
+    if arguments.unknown:
+        label = "unknown flag" if arguments.unknown.startswith("--") else "unknown shorthand flag"
+        return system.fail(125, f"{label}: {arguments.unknown}", f"See 'docker {' '.join(name)} --help'.")
+    if command.arguments is not None and len(arguments.plain) != command.arguments:
         number = f"exactly {command.arguments} argument{'s' if command.arguments != 1 else ''}"
         return system.fail(1, f'"docker {" ".join(name)}" requires {number}.', f"See 'docker {' '.join(name)} --help'.")
     if command.needs_daemon:
@@ -92,7 +92,7 @@ def _run(command: Command, name: list[str], rest: list[str], system: System) -> 
         if not units.is_active("docker.service") and not units.is_active("docker.socket"):
             return system.fail(1, _NO_DAEMON)
         units.set_active("docker.service", True)  # its socket starts it
-    return command.function(words, system)
+    return command.function(arguments, system)
 
 
 _LISTED = "-q,--quiet -a,--all --no-trunc"

@@ -1,4 +1,4 @@
-"""A docker command's flags and words, and what a command is made of."""
+"""Parses the flags and arguments of a docker command, and describes such a command."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple
 from gpu_ami_sandbox.guest.programs.system import System
 
 
-class Words:
-    """The words behind a docker command, told apart.
+class Arguments:
+    """The arguments of a docker command, told apart.
 
     Attributes:
         plain: Those that are no flags.
@@ -17,25 +17,25 @@ class Words:
         unknown: The first flag that the command does not have.
     """
 
-    def __init__(self, words: list[str], flags: str, valued: str = "", *, until_plain: bool = False) -> None:
+    def __init__(self, arguments: list[str], flags: str, valued: str = "", *, until_plain: bool = False) -> None:
         """Tell flags from values.
 
         Args:
-            words: Behind the command's name.
+            arguments: Behind the command's name.
             flags: The command's flags without a value, such as ``-q,--quiet --no-trunc``.
             valued: Its flags with one.
-            until_plain: Everything from the first plain word on is another program's, as in `docker run`.
+            until_plain: Everything from the first plain argument on is another program's, as in `docker run`.
         """
         self.plain: list[str] = []
         self.flags: dict[str, str] = {}
         self.unknown = ""
         switches, settings = _names(flags), _names(valued)
-        rest = list(words)
+        rest = list(arguments)
         while rest:
-            word = rest.pop(0)
-            name, given, value = word.partition("=")
-            if not word.startswith("-") or word == "-":
-                self.plain.append(word)
+            argument = rest.pop(0)
+            name, given, value = argument.partition("=")
+            if not argument.startswith("-") or argument == "-":
+                self.plain.append(argument)
                 if until_plain:
                     self.plain += rest
                     return
@@ -43,10 +43,10 @@ class Words:
                 self.flags[settings[name]] = value if given or not rest else rest.pop(0)
             elif name in switches:
                 self.flags[switches[name]] = value
-            elif not word.startswith("--") and all(f"-{letter}" in switches for letter in word[1:]):
-                self.flags |= {switches[f"-{letter}"]: "" for letter in word[1:]}
+            elif not argument.startswith("--") and all(f"-{letter}" in switches for letter in argument[1:]):
+                self.flags |= {switches[f"-{letter}"]: "" for letter in argument[1:]}
             else:
-                self.unknown = self.unknown or word
+                self.unknown = self.unknown or argument
 
     def has(self, flag: str) -> bool:
         """Return whether *flag* was given, by its long name."""
@@ -65,11 +65,11 @@ class Command(NamedTuple):
         function: Runs it.
         flags: Names of its flags without a value.
         valued: Names of its flags with one.
-        arguments: How many words it wants; None is any number.
+        arguments: How many plain arguments it takes; None is any number.
         needs_daemon: Whether it asks the daemon.
     """
 
-    function: Callable[[Words, System], int]
+    function: Callable[[Arguments, System], int]
     flags: str = ""
     valued: str = ""
     arguments: int | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from gpu_ami_sandbox.guest.programs.docker_arguments import Words
+from gpu_ami_sandbox.guest.programs.docker_arguments import Arguments
 from gpu_ami_sandbox.guest.programs.images import Json, Store, normal
 from gpu_ami_sandbox.guest.programs.system import System
 
@@ -17,19 +17,19 @@ _NO_DRIVER = (
 )
 
 
-def list_containers(words: Words, system: System) -> int:
+def list_containers(arguments: Arguments, system: System) -> int:
     """Print the containers that run, with --all every one."""
-    containers = [c for c in Store(system).containers() if words.has("--all") or c["State"]["Running"]]
+    containers = [c for c in Store(system).containers() if arguments.has("--all") or c["State"]["Running"]]
     rows = [
         {
-            "ID": container["ID"][: 64 if words.has("--no-trunc") else 12],
+            "ID": container["ID"][: 64 if arguments.has("--no-trunc") else 12],
             "Image": container["Config"]["Image"],
             "Names": container["Name"].lstrip("/"),
             "Status": "Up 1 minute" if container["State"]["Running"] else "Exited (0) 1 minute ago",
         }
         for container in containers
     ]
-    if words.has("--quiet"):
+    if arguments.has("--quiet"):
         system.say(*(row["ID"] for row in rows))
         return 0
     system.say("CONTAINER ID   IMAGE     COMMAND   CREATED   STATUS    PORTS     NAMES")
@@ -42,17 +42,17 @@ def _find(name: str, system: System) -> Json | None:
     return next((c for c in containers if c["Name"] == f"/{name}" or c["ID"].startswith(name)), None)
 
 
-def remove(words: Words, system: System) -> int:
+def remove(arguments: Arguments, system: System) -> int:
     """Remove containers; running ones only with --force."""
     status = 0
-    for name in words.plain:
+    for name in arguments.plain:
         container = _find(name, system)
         if container is None:
             # With --force a missing container is no failure.
             status = system.fail(
-                0 if words.has("--force") else 1, f"Error response from daemon: No such container: {name}"
+                0 if arguments.has("--force") else 1, f"Error response from daemon: No such container: {name}"
             )
-        elif container["State"]["Running"] and not words.has("--force"):
+        elif container["State"]["Running"] and not arguments.has("--force"):
             text = f'cannot remove container "{container["Name"]}": container is running'
             status = system.fail(
                 1, f"Error response from daemon: {text}: stop the container before removing or force remove"
@@ -63,9 +63,9 @@ def remove(words: Words, system: System) -> int:
     return status
 
 
-def prune(words: Words, system: System) -> int:
+def prune(arguments: Arguments, system: System) -> int:
     """Remove the containers that do not run."""
-    if _confirmed(words, system):
+    if _confirmed(arguments, system):
         store = Store(system)
         stopped = [container for container in store.containers() if not container["State"]["Running"]]
         for container in stopped:
@@ -75,32 +75,32 @@ def prune(words: Words, system: System) -> int:
     return 0
 
 
-def prune_volumes(words: Words, system: System) -> int:
+def prune_volumes(arguments: Arguments, system: System) -> int:
     """Remove the volumes: no container uses one."""
-    if _confirmed(words, system):
+    if _confirmed(arguments, system):
         for path in Store(system).volumes():
             shutil.rmtree(path)
         system.say("Total reclaimed space: 0B")
     return 0
 
 
-def _confirmed(words: Words, system: System) -> bool:
+def _confirmed(arguments: Arguments, system: System) -> bool:
     """Return whether to go on: with --force, or when standard input says so."""
-    if words.has("--force"):
+    if arguments.has("--force"):
         return True
     system.say(_ARE_YOU_SURE)
     return system.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def run(words: Words, system: System) -> int:
+def run(arguments: Arguments, system: System) -> int:
     """Refuse, as a machine without GPU does; or say that the guest has no container engine."""
-    if not words.plain:
+    if not arguments.plain:
         return system.fail(1, '"docker run" requires at least 1 argument.', "See 'docker run --help'.")
-    if Store(system).find(words.plain[0]) is None:
-        name = normal(words.plain[0])
+    if Store(system).find(arguments.plain[0]) is None:
+        name = normal(arguments.plain[0])
         return system.fail(
             125, f"Unable to find image '{name}' locally", "docker: Error response from daemon: pull it first."
         )
-    if words.has("--gpus") or words.flags.get("--runtime") == "nvidia":
+    if arguments.has("--gpus") or arguments.flags.get("--runtime") == "nvidia":
         return system.fail(125, _NO_DRIVER)
     return system.fail(125, "docker: Error response from daemon: the sandbox's guest runs no containers.")

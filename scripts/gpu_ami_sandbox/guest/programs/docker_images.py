@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gpu_ami_sandbox.guest.programs import registry
-from gpu_ami_sandbox.guest.programs.docker_arguments import Words
+from gpu_ami_sandbox.guest.programs.docker_arguments import Arguments
 from gpu_ami_sandbox.guest.programs.docker_login import authorization
 from gpu_ami_sandbox.guest.programs.images import Image, Json, Store, normal, repository_of
 from gpu_ami_sandbox.guest.programs.system import System
 from gpu_ami_sandbox.guest.programs.units import Units
 
 
-def pull(words: Words, system: System) -> int:
+def pull(arguments: Arguments, system: System) -> int:
     """Pull one image by tag or digest."""
-    reference = registry.parse(words.plain[0])
+    reference = registry.parse(arguments.plain[0])
     if reference is None:
         return system.fail(1, "invalid reference format")
     source = registry.Registry(reference, authorization(reference.host, system), system)
-    quiet = words.has("--quiet")
+    quiet = arguments.has("--quiet")
     try:
         lines, digest = registry.pull(reference, source, Store(system), _staging(system))
     except registry.PullError as exc:
@@ -37,20 +37,20 @@ def pull(words: Words, system: System) -> int:
 
 def _staging(system: System) -> Path:
     """Return where the daemon keeps layers meanwhile: DOCKER_TMPDIR of its unit, else its own folder."""
-    for word in reversed(Units(system).setting("docker.service", "Service", "Environment")):
-        if match := re.fullmatch(r'"?DOCKER_TMPDIR=([^"]+)"?', word):
+    for value in reversed(Units(system).setting("docker.service", "Service", "Environment")):
+        if match := re.fullmatch(r'"?DOCKER_TMPDIR=([^"]+)"?', value):
             return system.path(match[1])
     return system.path("/var/lib/docker/tmp")
 
 
-def list_images(words: Words, system: System) -> int:
+def list_images(arguments: Arguments, system: System) -> int:
     """Print the images, one line for each name."""
     rows = [row for image in Store(system).images() for row in _rows(image)]
-    expected = words.plain[0] if words.plain else ""
+    expected = arguments.plain[0] if arguments.plain else ""
     rows = [row for row in rows if expected in ("", row.repository, f"{row.repository}:{row.tag}")]
-    if words.has("--quiet"):
+    if arguments.has("--quiet"):
         ids = dict.fromkeys(row.image.id for row in rows)
-        system.say(*(image_id if words.has("--no-trunc") else _short(image_id) for image_id in ids))
+        system.say(*(image_id if arguments.has("--no-trunc") else _short(image_id) for image_id in ids))
         return 0
     system.say("REPOSITORY TAG IMAGE ID CREATED SIZE")
     for row in rows:
@@ -76,20 +76,20 @@ def _short(image_id: str) -> str:
     return image_id.partition(":")[2][:12]
 
 
-def inspect_image(words: Words, system: System) -> int:
+def inspect_image(arguments: Arguments, system: System) -> int:
     """Print what is known of images; with --format one field of each."""
     store, status, found = Store(system), 0, []
-    for name in words.plain:
+    for name in arguments.plain:
         image = store.find(name)
         if image is None:
             status = system.fail(1, f"Error response from daemon: No such image: {normal(name)}")
         else:
             found.append(image.inspected())
-    if not words.has("--format"):
+    if not arguments.has("--format"):
         system.say(json.dumps(found, indent=4))
         return status
     for row in found:
-        value, problem = _field(words.flags["--format"], row)
+        value, problem = _field(arguments.flags["--format"], row)
         if problem:
             return system.fail(1, f"template parsing error: template: :1: {problem}")
         system.say(value)
@@ -109,9 +109,9 @@ def _field(template: str, row: Json) -> tuple[str, str]:
     return value, ""
 
 
-def tag(words: Words, system: System) -> int:
+def tag(arguments: Arguments, system: System) -> int:
     """Give an image another name."""
-    source, target = words.plain
+    source, target = arguments.plain
     store = Store(system)
     image = store.find(source)
     if image is None:
@@ -124,14 +124,14 @@ def tag(words: Words, system: System) -> int:
     return 0
 
 
-def remove(words: Words, system: System) -> int:
+def remove(arguments: Arguments, system: System) -> int:
     """Remove names, and images that have none left."""
     store, status = Store(system), 0
-    for name in words.plain:
+    for name in arguments.plain:
         image = store.find(name)
         if image is None:
             status = system.fail(1, f"Error response from daemon: No such image: {normal(name)}")
-        elif any(c["Image"] == image.id for c in store.containers()) and not words.has("--force"):
+        elif any(c["Image"] == image.id for c in store.containers()) and not arguments.has("--force"):
             text = f'unable to remove repository reference "{name}" (must force) - container is using its image'
             status = system.fail(1, f"Error response from daemon: conflict: {text}")
         elif normal(name) in image.names and len(image.tags) > 1:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gpu_ami_sandbox.guest.programs.docker_arguments import Words
+from gpu_ami_sandbox.guest.programs.docker_arguments import Arguments
 from gpu_ami_sandbox.guest.programs.registry import PullError, Reference, Registry
 from gpu_ami_sandbox.guest.programs.system import System
 
@@ -26,16 +26,16 @@ def authorization(host: str, system: System) -> str:
     return str(entry.get("auth", ""))
 
 
-def login(words: Words, system: System) -> int:
+def login(arguments: Arguments, system: System) -> int:
     """Check user and password with the registry and store them."""
-    host = words.plain[0].removeprefix("https://").rstrip("/") if words.plain else _DOCKER_HUB
-    user = words.flags.get("--username", "")
-    if words.has("--password-stdin"):
+    host = arguments.plain[0].removeprefix("https://").rstrip("/") if arguments.plain else _DOCKER_HUB
+    user = arguments.flags.get("--username", "")
+    if arguments.has("--password-stdin"):
         if not user:
             return system.fail(1, "Must provide --username with --password-stdin")
         password = system.stdin.read().rstrip("\r\n")
-    elif words.has("--password"):
-        password = words.flags["--password"]
+    elif arguments.has("--password"):
+        password = arguments.flags["--password"]
         system.fail(0, "WARNING! Using --password via the CLI is insecure. Use --password-stdin.")
     else:
         return system.fail(1, "Error: Cannot perform an interactive login from a non TTY device")
@@ -62,9 +62,9 @@ def login(words: Words, system: System) -> int:
     return 0
 
 
-def logout(words: Words, system: System) -> int:
+def logout(arguments: Arguments, system: System) -> int:
     """Forget the registry's login."""
-    host = words.plain[0] if words.plain else _DOCKER_HUB
+    host = arguments.plain[0] if arguments.plain else _DOCKER_HUB
     path = config_path(system)
     config = _read(path)
     if host not in config.get("auths", {}):

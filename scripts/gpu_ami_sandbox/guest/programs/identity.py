@@ -16,20 +16,22 @@ REFUSALS = (
 
 def main(argv: list[str], system: System) -> int:
     """Answer one of the three."""
-    name, words = argv[0], argv[1:]
+    name, arguments = argv[0], argv[1:]
     if name == "hostname":
         system.say(system.path("/proc/sys/kernel/hostname").read_text().strip())
         return 0
     if name == "whoami":
         system.say(_current(system).name)
         return 0
-    flags = "".join(word.lstrip("-") for word in words if word.startswith("-") and not word.startswith("--"))
-    unknown = [word for word in words if word.startswith("--")]
+    flags = "".join(
+        argument.lstrip("-") for argument in arguments if argument.startswith("-") and not argument.startswith("--")
+    )
+    unknown = [argument for argument in arguments if argument.startswith("--")]
     if unknown or not set(flags) <= set("ugn"):
         return system.fail(
-            1, f"id: unrecognized option '{(unknown or words)[0]}'", "Try 'id --help' for more information."
+            1, f"id: unrecognized option '{(unknown or arguments)[0]}'", "Try 'id --help' for more information."
         )
-    named = [word for word in words if not word.startswith("-")]
+    named = [argument for argument in arguments if not argument.startswith("-")]
     user = users(system).get(named[0]) if named else _current(system)
     if user is None:
         return system.fail(1, f"{name}: ‘{named[0]}’: no such user")

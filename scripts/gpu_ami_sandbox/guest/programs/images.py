@@ -26,7 +26,6 @@ class Image:
     """
 
     def __init__(self, image_id: str, config: Json, names: list[str], size_bytes: int) -> None:
-        """Take the values as they are."""
         self.id, self.config, self.names, self.size_bytes = image_id, config, names, size_bytes
 
     @property
@@ -60,7 +59,6 @@ class Store:
     """What lies under /var/lib/docker of one instance."""
 
     def __init__(self, system: System) -> None:
-        """Look at *system*; nothing is read before it is requested."""
         self._system = system
 
     def images(self) -> list[Image]:

@@ -23,15 +23,15 @@ _SPAN = re.compile(r"(\d+(\.\d+)?\s*(us|ms|s|sec|m|min|h|hour|d|day|w|week|M|mon
 
 def main(argv: list[str], system: System) -> int:
     """Show nothing, rotate, or vacuum."""
-    words = argv[1:]
-    changes = [word for word in words if word.startswith(("--rotate", "--vacuum"))]
-    problem = _problem(words, changes, system)
+    arguments = argv[1:]
+    changes = [argument for argument in arguments if argument.startswith(("--rotate", "--vacuum"))]
+    problem = _problem(arguments, changes, system)
     if problem:
         return system.fail(1, problem)
     for folder in system.path("/var/log/journal").glob("*/"):
         if "--rotate" in changes:
             _rotate(folder)
-        if any(word.startswith("--vacuum") for word in changes):
+        if any(argument.startswith("--vacuum") for argument in changes):
             for archived in folder.glob("*@*.journal"):
                 archived.unlink()
             system.fail(0, f"Vacuuming done, freed 0B of archived journals from /var/log/journal/{folder.name}.")
@@ -40,11 +40,11 @@ def main(argv: list[str], system: System) -> int:
     return 0
 
 
-def _problem(words: list[str], changes: list[str], system: System) -> str:
-    for word in words:
-        name, _, value = word.partition("=")
+def _problem(arguments: list[str], changes: list[str], system: System) -> str:
+    for argument in arguments:
+        name, _, value = argument.partition("=")
         if name.startswith("--") and name not in _FLAGS.split():
-            return f"journalctl: unrecognized option '{word}'"
+            return f"journalctl: unrecognized option '{argument}'"
         if name == "--vacuum-time" and not _SPAN.fullmatch(value):
             return f"Failed to parse time value: {value}"
     if changes and not system.is_root:

@@ -25,12 +25,12 @@ def main(argv: list[str], system: System) -> int:
     """Mount or unmount."""
     table = system.path(_TABLE)
     mounted = table.read_text().splitlines() if table.exists() else []
-    kind, words = _read(argv[1:])
+    kind, arguments = _read(argv[1:])
     if argv[0] == "umount":
-        return _umount(words, mounted, table, system)
-    if not words:
+        return _umount(arguments, mounted, table, system)
+    if not arguments:
         return system.fail(1, "mount: bad usage", "Try 'mount --help' for more information.")
-    source, target = words[0], str(Path(words[-1]))
+    source, target = arguments[0], str(Path(arguments[-1]))
     problem = _problem(kind, source, target, system)
     if problem:
         return system.fail(32, f"mount: {target}: {problem}")
@@ -38,17 +38,17 @@ def main(argv: list[str], system: System) -> int:
     return 0
 
 
-def _read(words: list[str]) -> tuple[str, list[str]]:
+def _read(arguments: list[str]) -> tuple[str, list[str]]:
     kind, rest = "", []
-    words = list(words)
-    while words:
-        word = words.pop(0)
-        if word in ("-t", "--types") and words:
-            kind = words.pop(0)
-        elif word in ("-o", "--options") and words:
-            words.pop(0)
-        elif not word.startswith("-"):
-            rest.append(word)
+    arguments = list(arguments)
+    while arguments:
+        argument = arguments.pop(0)
+        if argument in ("-t", "--types") and arguments:
+            kind = arguments.pop(0)
+        elif argument in ("-o", "--options") and arguments:
+            arguments.pop(0)
+        elif not argument.startswith("-"):
+            rest.append(argument)
     return kind, rest
 
 
@@ -64,9 +64,9 @@ def _problem(kind: str, source: str, target: str, system: System) -> str:
     return "permission denied."
 
 
-def _umount(words: list[str], mounted: list[str], table: Path, system: System) -> int:
-    for word in words:
-        target = str(Path(word))
+def _umount(arguments: list[str], mounted: list[str], table: Path, system: System) -> int:
+    for argument in arguments:
+        target = str(Path(argument))
         if not system.path(target).exists():
             return system.fail(32, f"umount: {target}: no mount point specified.")
         if target not in mounted:

@@ -45,7 +45,7 @@ class Reference(NamedTuple):
 
     @property
     def requested(self) -> str:
-        """What the registry is asked for: the digest, else the tag."""
+        """What is requested of the registry: the digest, else the tag."""
         return self.digest or self.tag
 
     def __str__(self) -> str:
@@ -77,17 +77,16 @@ class Registry:
     """
 
     def __init__(self, reference: Reference, authorization: str, system: System) -> None:
-        """Connect to nothing yet."""
         self._reference, self._authorization = reference, authorization
         self._endpoint = urlsplit(system.profile()["AWS_ENDPOINT_URL"])
 
     def check_login(self) -> str:
-        """Return the empty text when the registry takes the login, else its answer as Docker words it."""
+        """Return the empty text when the registry takes the login, else its answer as Docker puts it."""
         response, _ = self._get("/v2/")
         return "" if response.status == 200 else f"{response.status} {response.reason}"
 
     def manifest(self) -> tuple[dict[str, Any], str]:
-        """Return the manifest for linux/amd64 and the digest that the reference stands for."""
+        """Return the manifest for linux/amd64 and the digest that the reference names."""
         document, digest = self._manifest(self._reference.requested)
         if "manifests" in document:
             platforms = [m for m in document["manifests"] if m.get("platform", {}).get("architecture") == "amd64"]
@@ -147,7 +146,7 @@ class Registry:
         return document, digest
 
     def _explain(self, body: bytes, status: int) -> str:
-        """Return the daemon's words for the registry's refusal."""
+        """Return the daemon's message for the registry's refusal."""
         reference = self._reference
         try:
             error = json.loads(body)["errors"][0]
@@ -157,17 +156,17 @@ class Registry:
                 url = f"https://{reference.host}/v2/{reference.name}/manifests/{reference.requested}"
                 return f'Head "{url}": no basic auth credentials'
             return f"received unexpected HTTP status: {status} {http.client.responses.get(status, '')}".rstrip()
-        words = f"{code.lower().replace('_', ' ')}: {message}"
+        text = f"{code.lower().replace('_', ' ')}: {message}"
         if code == "MANIFEST_UNKNOWN":
-            return f"manifest for {reference} not found: {words}"
+            return f"manifest for {reference} not found: {text}"
         if code == "NAME_UNKNOWN":
-            return f"repository {reference.repository} not found: {words}"
+            return f"repository {reference.repository} not found: {text}"
         if code in ("DENIED", "UNAUTHORIZED"):
             return (
                 f"pull access denied for {reference.repository}, repository does not exist "
-                f"or may require 'docker login': {words}"
+                f"or may require 'docker login': {text}"
             )
-        return words
+        return text
 
     def _get(self, path: str) -> tuple[http.client.HTTPResponse, bytes]:
         connection = self._connect()

@@ -19,21 +19,21 @@ _TAGS = {"NAME": "name", "VERSION": "version", "RELEASE": "release", "ARCH": "ar
 
 def main(argv: list[str], system: System) -> int:
     """Answer a query."""
-    words = argv[1:]
+    arguments = argv[1:]
     query_all = is_query = False
     pattern, names = "%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}\n", []
-    while words:
-        word = words.pop(0)
-        if word in ("--queryformat", "--qf") and words:
-            pattern = words.pop(0).replace("\\n", "\n").replace("\\t", "\t")
-        elif word.startswith(("--queryformat=", "--qf=")):
-            pattern = word.partition("=")[2].replace("\\n", "\n").replace("\\t", "\t")
-        elif word in ("-q", "--query", "-qa", "-aq", "-a", "--all"):
-            is_query, query_all = True, query_all or "a" in word.lstrip("-")
-        elif word.startswith("-"):
-            return system.fail(1, f"rpm: {word}: unknown option")
+    while arguments:
+        argument = arguments.pop(0)
+        if argument in ("--queryformat", "--qf") and arguments:
+            pattern = arguments.pop(0).replace("\\n", "\n").replace("\\t", "\t")
+        elif argument.startswith(("--queryformat=", "--qf=")):
+            pattern = argument.partition("=")[2].replace("\\n", "\n").replace("\\t", "\t")
+        elif argument in ("-q", "--query", "-qa", "-aq", "-a", "--all"):
+            is_query, query_all = True, query_all or "a" in argument.lstrip("-")
+        elif argument.startswith("-"):
+            return system.fail(1, f"rpm: {argument}: unknown option")
         else:
-            names.append(word)
+            names.append(argument)
     if not is_query or not (names or query_all):
         return system.fail(1, "rpm: no arguments given for query")
     if unknown := _unknown_tag(pattern):

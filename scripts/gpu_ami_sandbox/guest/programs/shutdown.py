@@ -17,18 +17,18 @@ _FOLDER = "/run/systemd/shutdown"
 
 def main(argv: list[str], system: System) -> int:
     """Schedule, cancel, or switch off at once."""
-    name, words = argv[0], argv[1:]
+    name, arguments = argv[0], argv[1:]
     if name != "shutdown":
         return switch(name, system)
-    unknown = [word for word in words if re.match("--(?!(halt|poweroff|reboot|no-wall|show)$)", word)]
+    unknown = [argument for argument in arguments if re.match("--(?!(halt|poweroff|reboot|no-wall|show)$)", argument)]
     if unknown:
         return system.fail(1, f"shutdown: unrecognized option '{unknown[0]}'")
     scheduled = system.path(_FOLDER) / "scheduled"
-    if "-c" in words:
+    if "-c" in arguments:
         scheduled.unlink(missing_ok=True)
         return 0
-    power = "reboot" if {"-r", "--reboot"} & set(words) else "poweroff"
-    times = [word for word in words if not word.startswith("-")]
+    power = "reboot" if {"-r", "--reboot"} & set(arguments) else "poweroff"
+    times = [argument for argument in arguments if not argument.startswith("-")]
     now = datetime.datetime.now(datetime.timezone.utc)
     when = _when(times[0] if times else "+1", now)
     if when is None:

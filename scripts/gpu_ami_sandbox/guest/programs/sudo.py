@@ -33,14 +33,14 @@ def main(argv: list[str], system: System) -> int:
             1, f"sudo: unknown user {request.user}", "sudo: error initializing audit plugin sudoers_audit"
         )
     env = _environment(user, request.keep, system)
-    words = request.command
-    while words and re.match(r"[A-Za-z_]\w*=", words[0]):
-        name, _, value = words.pop(0).partition("=")
+    arguments = request.command
+    while arguments and re.match(r"[A-Za-z_]\w*=", arguments[0]):
+        name, _, value = arguments.pop(0).partition("=")
         env[name] = value
-    if not words:
+    if not arguments:
         return system.fail(1, _USAGE)
-    problem = "command not found" if system.become(words, env) == 127 else "permission denied"
-    return system.fail(1, f"sudo: {words[0]}: {problem}")
+    problem = "command not found" if system.become(arguments, env) == 127 else "permission denied"
+    return system.fail(1, f"sudo: {arguments[0]}: {problem}")
 
 
 class _Request(NamedTuple):
@@ -51,20 +51,20 @@ class _Request(NamedTuple):
 
 
 def _read(argv: list[str]) -> _Request:
-    user, keep, words = "root", False, list(argv)
-    while words and words[0].startswith("-"):
-        word = words.pop(0)
-        if word == "--":
+    user, keep, arguments = "root", False, list(argv)
+    while arguments and arguments[0].startswith("-"):
+        argument = arguments.pop(0)
+        if argument == "--":
             break
-        if word in ("-u", "--user") and words:
-            user = words.pop(0)
-        elif word.startswith("--user="):
-            user = word.partition("=")[2]
-        elif word.startswith("--preserve-env") or (set(word[1:]) <= set("EnH") and "E" in word):
+        if argument in ("-u", "--user") and arguments:
+            user = arguments.pop(0)
+        elif argument.startswith("--user="):
+            user = argument.partition("=")[2]
+        elif argument.startswith("--preserve-env") or (set(argument[1:]) <= set("EnH") and "E" in argument):
             keep = True
-        elif not set(word[1:]) <= set("nH") and word not in _FLAGS:
-            return _Request(user, keep, words, unknown=word)
-    return _Request(user, keep, words)
+        elif not set(argument[1:]) <= set("nH") and argument not in _FLAGS:
+            return _Request(user, keep, arguments, unknown=argument)
+    return _Request(user, keep, arguments)
 
 
 def _environment(user: User, keep: bool, system: System) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-# What stands for a real instance's metadata service; see toolbox.py.
+# What replaces a real instance's metadata service; see toolbox.py.
 _INSTANCE = "/usr/libexec/guest/instance.json"
 
 
@@ -68,7 +68,7 @@ class System:
         return status
 
     def profile(self) -> dict[str, str]:
-        """Return the variables that stand for the instance's metadata: how the local AWS is reached."""
+        """Return the variables that replace the instance's metadata service: how the local AWS is reached."""
         profile: dict[str, str] = json.loads(self.path(_INSTANCE).read_text(encoding="utf-8"))
         return profile
 

@@ -52,8 +52,8 @@ _FLAGS = """
 
 def main(argv: list[str], system: System) -> int:
     """Run one verb."""
-    words = argv[1:]
-    flags, rest, unknown = _read(words)
+    arguments = argv[1:]
+    flags, rest, unknown = _read(arguments)
     if unknown:
         return system.fail(1, f"systemctl: unrecognized option '{unknown}'")
     verb = rest[0] if rest else "list-units"
@@ -86,22 +86,22 @@ def boot_agent(system: System) -> None:
 
 def _read(argv: list[str]) -> tuple[dict[str, str], list[str], str]:
     flags: dict[str, str] = {}
-    words: list[str] = []
+    arguments: list[str] = []
     rest = list(argv)
     while rest:
-        word = rest.pop(0)
-        name, _, value = word.partition("=")
-        if word in ("-p", "-t", "-n", "-o", "-s") and rest:
-            flags[word] = rest.pop(0)
+        argument = rest.pop(0)
+        name, _, value = argument.partition("=")
+        if argument in ("-p", "-t", "-n", "-o", "-s") and rest:
+            flags[argument] = rest.pop(0)
         elif name in _FLAGS.split():
             flags[name] = value
-        elif word in ("-q", "-a", "-l", "-f"):
-            flags[{"-q": "--quiet"}.get(word, word)] = ""
-        elif word.startswith("-"):
-            return flags, words, word
+        elif argument in ("-q", "-a", "-l", "-f"):
+            flags[{"-q": "--quiet"}.get(argument, argument)] = ""
+        elif argument.startswith("-"):
+            return flags, arguments, argument
         else:
-            words.append(word)
-    return flags, words, ""
+            arguments.append(argument)
+    return flags, arguments, ""
 
 
 def _start(names: list[str], _flags: dict[str, str], system: System, verb: str = "start") -> int:

@@ -22,7 +22,6 @@ class Units:
     """All units of one instance."""
 
     def __init__(self, system: System) -> None:
-        """Look at *system*; nothing is read before it is requested."""
         self._system = system
 
     def file(self, unit: str) -> str | None:
@@ -44,7 +43,7 @@ class Units:
         return path is not None and path.is_symlink() and str(path.readlink()) == "/dev/null"
 
     def setting(self, unit: str, section: str, key: str) -> list[str]:
-        """Return the words of all *key* lines in the unit's *section*, of its drop-ins too."""
+        """Return the values of all *key* lines in the unit's *section*, of its drop-ins too."""
         file = self.file(unit)
         if file is None or self.is_masked(unit):
             return []
@@ -52,13 +51,13 @@ class Units:
         for folder in _SEARCHED:
             for drop_in in sorted(self._system.path(f"{folder}/{unit}.d").glob("*.conf")):
                 texts.append(drop_in.read_text(encoding="utf-8"))
-        words: list[str] = []
+        values: list[str] = []
         for text in texts:
-            words += _words(text, section, key)
-        return words
+            values += _values(text, section, key)
+        return values
 
     def is_enabled(self, unit: str) -> str | None:
-        """Return systemd's word for it: enabled, disabled, static, masked, linked; None for an unknown unit."""
+        """Return systemd's state of it: enabled, disabled, static, masked, linked; None for an unknown unit."""
         file = self.file(unit)
         if file is None:
             return None
@@ -135,7 +134,7 @@ class Units:
     def _read(self, file: str) -> str:
         path = self._system.path(file)
         if path.is_symlink():
-            # An absolute link means the instance's own file, also for a test that looks from outside.
+            # An absolute link means the instance's own file, also for a test that reads it from outside.
             target = str(path.readlink())
             path = self._system.path(target) if target.startswith("/") else path
         try:
@@ -144,12 +143,12 @@ class Units:
             return ""
 
 
-def _words(text: str, section: str, key: str) -> list[str]:
-    words: list[str] = []
+def _values(text: str, section: str, key: str) -> list[str]:
+    values: list[str] = []
     current = ""
     for line in map(str.strip, text.splitlines()):
         if line.startswith("[") and line.endswith("]"):
             current = line[1:-1]
         elif current == section and line.partition("=")[0].strip() == key:
-            words += line.partition("=")[2].split()
-    return words
+            values += line.partition("=")[2].split()
+    return values

@@ -101,7 +101,7 @@ def test_a_new_image_is_pending_with_a_snapshot_that_fills(ec2: Any, monkeypatch
 
 
 def test_asking_for_a_pending_image_by_id_waits_until_it_is_ready(ec2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A waiter finds it available at its first look instead of sleeping for seconds."""
+    """A waiter finds it available at its first query instead of sleeping for seconds."""
     monkeypatch.setattr(images, "PENDING_S", 0.2)
     image = an_image(ec2)
 
@@ -210,7 +210,7 @@ def test_a_dry_run_deregisters_nothing(ec2: Any) -> None:
 
 
 def test_a_deregistered_image_is_unavailable_not_unknown(ec2: Any) -> None:
-    """Twice is told apart from never; a look by id gives an empty list, as on EC2."""
+    """Twice is told apart from never; a query by id gives an empty list, as on EC2."""
     image = an_image(ec2)
     ec2.deregister_image(ImageId=image)
 
@@ -322,7 +322,7 @@ def test_copy_image_refuses_an_unknown_source(ec2: Any) -> None:
 
 
 def test_one_unknown_id_fails_the_whole_listing(ec2: Any) -> None:
-    """Moto answers with the known one: a gone AMI would look as if it had not been requested."""
+    """Moto answers with the known one: a gone AMI would seem not to have been requested."""
     with refused("InvalidAMIID.NotFound"):
         ec2.describe_images(ImageIds=[an_image(ec2), UNKNOWN])
 

@@ -127,7 +127,7 @@ def test_a_parameter_may_name_the_image(ec2: Any, access: Access) -> None:
 
 
 def test_instances_come_in_pages(ec2: Any) -> None:
-    """All of them, once each, also when the one that the token stands for is gone."""
+    """All of them, once each, also when the one that the token belongs to is gone."""
     made = {an_instance(ec2) for _ in range(3)}
 
     pages = list(ec2.get_paginator("describe_instances").paginate(MaxResults=1))

@@ -42,7 +42,7 @@ def tag(key: str, value: str) -> dict[str, str]:
     ids=["region", "tag", "other value", "one of two", "any value", "untagged", "excluded", "not", "other type"],
 )
 def test_which_rule_keeps_what(rule: dict[str, Any], tags: dict[str, str], days: int) -> None:
-    """The word recoverable may only be said where a rule really matches."""
+    """An AMI may only be called recoverable where a rule really matches."""
     bin_ = RecycleBin()
     period = {"RetentionPeriodValue": 7, "RetentionPeriodUnit": "DAYS"}
     bin_.add_rule({"ResourceType": IMAGE, "RetentionPeriod": period} | rule, "arn")

@@ -98,7 +98,7 @@ def test_a_lock_can_end_at_a_date(ec2: Any) -> None:
 
 
 def test_owners_are_told_apart(ec2: Any) -> None:
-    """Moto ignores OwnerIds: everything would look like ours."""
+    """Moto ignores OwnerIds: everything would seem ours."""
     own = a_snapshot(ec2)
 
     def ids(**arguments: Any) -> set[str]:

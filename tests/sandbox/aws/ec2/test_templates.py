@@ -74,7 +74,7 @@ def test_versions_are_found_by_their_image(ec2: Any) -> None:
 
 
 def test_templates_are_found_by_name_and_tag(ec2: Any) -> None:
-    """As Terraform and the sweep look for them."""
+    """As Terraform and the sweep query them."""
     tags = [{"ResourceType": "launch-template", "Tags": [{"Key": "of", "Value": "packer"}]}]
     template = a_template(ec2, "packer-fleet-1", BASE, TagSpecifications=tags)
     a_template(ec2, "other", BASE)

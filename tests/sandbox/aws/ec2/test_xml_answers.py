@@ -15,7 +15,7 @@ from gpu_ami_sandbox.aws.server import LocalAws
 from gpu_ami_sandbox.demo.uses import USES
 from tests.support.account import world
 
-# moto's own answers change from one look to the next: a random address, a price of this second.
+# moto's own answers change from one query to the next: a random address, a price of this second.
 _SEEN_ONCE = frozenset({"describe_spot_price_history"})
 
 
