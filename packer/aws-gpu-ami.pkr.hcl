@@ -82,7 +82,7 @@ locals {
   is_reworked = local.names_keys || local.is_keyless
 
   # Without any CIDR the amazon plugin opens the temporary group to 0.0.0.0/0, unless it may ask for our public address,
-  # which says nothing about a private one. What is no CIDR it refuses, with this message.
+  # which says nothing about a private one. What is no CIDR it refuses, in these words.
   caller_cidrs = (
     var.ssh_interface != "private_ip" || var.security_group_id != "" || length(var.caller_cidrs) > 0 ? var.caller_cidrs :
     ["(ssh_interface private_ip without a security_group_id needs caller_cidrs: who may reach the builder, such as 10.0.0.7/32)"]
@@ -94,7 +94,7 @@ locals {
     "gp3 with volume_throughput_mib_s above a quarter of volume_iops: raise volume_iops to ${var.volume_throughput_mib_s * 4}"
   )
 
-  # On everything the build makes, the AMI included while it is still pending: `invoke sweep` finds it by them.
+  # On everything the build makes, the AMI included while it is still pending: this is how leftovers are found.
   run_tags = {
     Name               = "${var.family} builder"
     "gpu-ami:family"   = var.family
@@ -234,7 +234,7 @@ source "amazon-ebs" "gpu" {
   }
   imds_support = "v2.0"
 
-  # Both values: with max_attempts alone the plugin polls every 2 seconds and gives up early.
+  # Both values: with max_attempts alone the plugin looks every 2 seconds and gives up early.
   aws_polling {
     delay_seconds = var.poll_delay_seconds
     max_attempts  = var.poll_max_attempts

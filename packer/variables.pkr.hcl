@@ -24,7 +24,7 @@ variable "image_tag" {
 }
 
 variable "image_digest" {
-  description = "Digest of the container image (sha256:...); empty resolves image_tag in ECR."
+  description = "Digest of the container image (sha256:...); empty looks image_tag up in ECR."
   type        = string
   default     = ""
 
@@ -304,7 +304,7 @@ variable "max_build_minutes" {
 }
 
 variable "poll_delay_seconds" {
-  description = "Seconds between two polls of an instance, snapshot or AMI that is not ready yet."
+  description = "Seconds between two looks at an instance, snapshot or AMI that is not ready yet."
   type        = number
   default     = 15
 
@@ -315,7 +315,7 @@ variable "poll_delay_seconds" {
 }
 
 variable "poll_max_attempts" {
-  description = "How often to poll before giving up; times poll_delay_seconds it is the longest wait, 2 hours by default."
+  description = "How often to look before giving up; times poll_delay_seconds it is the longest wait, 2 hours by default."
   type        = number
   default     = 480
 
@@ -606,7 +606,7 @@ variable "release_path" {
 # --- Only for the local AWS ----------------------------------------------------------------------
 
 variable "ssh_host" {
-  description = "Address of the guest that takes the builder's place in the sandbox; null on AWS."
+  description = "Address of the guest that stands in for the builder in the sandbox; null on AWS."
   type        = string
   default     = null
 }

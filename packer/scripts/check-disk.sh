@@ -26,7 +26,7 @@ look_up() {
 }
 
 # Print how much of the bucket's models is not on the volume yet, bytes. `aws s3 ls` ends with 1 when there are none: that
-# is 0 here, and download-models.sh has the message for it, as for the listed downloads.
+# is 0 here, and download-models.sh has the words for it, as for the listed downloads.
 models_bytes() {
   local all there
   [[ -n ${MODELS_S3_BUCKET:-} ]] || {

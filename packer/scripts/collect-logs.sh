@@ -13,7 +13,7 @@ show() {
   { timeout 20 "$@" 2>&1 || true; } | tail -n "$LINES_EACH" | without_secrets
 }
 
-# Query strings carry presigned URLs' signatures; the others are tokens and keys by their usual names and forms.
+# Query strings carry presigned URLs' signatures; the others are tokens and keys by their usual names and looks.
 without_secrets() {
   sed -E -e 's/(https?:[^ ?"]*)\?[^ "]*/\1?.../g' \
     -e 's/((token|password|secret|authorization|signature|credential)[^ :=]*[:=] *"?)((bearer|basic) +)?[^ "]+/\1.../Ig' \

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the models folder hold the models listed below, those in MODEL_DOWNLOADS, the S3 bucket's, and nothing else.
+# Make the models folder what is wanted: the models listed below, those in MODEL_DOWNLOADS and the S3 bucket's, nothing else.
 #
 # Inputs: MODELS_DIR, MODELS_S3_BUCKET (or empty), AWS_DEFAULT_REGION, MIN_FREE_GIB, MODEL_DOWNLOADS (a JSON list of {url,
 # path, sha256}, or empty), PARALLEL_DOWNLOADS, DOWNLOAD_ATTEMPTS, DOWNLOAD_PAUSE_S (base of the growing pause between two
@@ -50,7 +50,7 @@ keep() { wanted[$(realpath -ms "$1")]=1; }
 download_if_missing() {
   keep "$2"
   while (($(jobs -rp | wc -l) >= PARALLEL_DOWNLOADS)); do
-    sleep 0.1 # not `wait -n`: it would take the status that wait_for_downloads needs
+    sleep 0.1 # not `wait -n`: it would take the status that wait_for_downloads asks for
   done
   fetch "$@" &
   downloads+=("$!")
@@ -127,7 +127,7 @@ ask() {
     curl --config - --silent --show-error --location --proto '=https,http' --proto-redir '=https,http' --connect-timeout 20 "$@"
 }
 
-# Print how large the file at URL is, bytes; 0 where nobody says. A presigned URL is for GET alone, so one byte is requested
+# Print how large the file at URL is, bytes; 0 where nobody says. A presigned URL is for GET alone, so one byte is asked
 # for; of a server that would send everything nothing is taken.
 remote_size() {
   if [[ $1 == s3://* ]]; then

@@ -20,7 +20,7 @@ fail() {
   exit 1
 }
 
-# Print digest and compressed size, bytes, of the requested image; in one call, since a tag may move between two.
+# Print digest and compressed size, bytes, of the wanted image; in one call, since a tag may move between two.
 look_up() {
   local id="imageTag=${IMAGE_TAG}"
   [[ -z ${IMAGE_DIGEST:-} ]] || id="imageDigest=${IMAGE_DIGEST}"

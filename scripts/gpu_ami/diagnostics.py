@@ -52,6 +52,7 @@ class Diagnostic(msgspec.Struct, frozen=True):
         address: The resource that it is about.
         range: Where in the configuration.
         snippet: The code there.
+        whole: All that was said, where the complaint is no more than its last line.
     """
 
     summary: str
@@ -60,6 +61,12 @@ class Diagnostic(msgspec.Struct, frozen=True):
     address: str | None = None
     range: Range | None = None
     snippet: Snippet | None = None
+    whole: str = ""
+
+    @property
+    def text(self) -> str:
+        """Everything that it says."""
+        return "\n".join(part for part in (self.summary, self.detail, self.whole) if part)
 
     def one_line(self) -> str:
         """Return the complaint with its location and the first reason that it gives."""
@@ -93,7 +100,7 @@ def boxes(output: str) -> list[Diagnostic]:
             found[-1].append(line)
     if found:
         return [_diagnostic(first.removeprefix(_ERROR), box) for first, *box in found]
-    return [Diagnostic(line) for line in reversed(lines) if line][:1]
+    return [Diagnostic(line, whole=output) for line in reversed(lines) if line][:1]
 
 
 def first_problem(output: str) -> str:

@@ -239,17 +239,15 @@ class LocalSandbox(Target):
         Raises:
             ToolError: Its Python packages are not installed.
         """
+        where, region, console = self.workspace, self.settings.region, self.console
         try:
             from gpu_ami_sandbox.session import open_sandbox
+
+            opened = open_sandbox(where, region=region, console=console, with_guest=_can_have_guest())
+            return self._open.enter_context(opened)
         except ImportError as exc:
             msg = f"The sandbox needs the Python package {exc.name}: run `uv sync`, which installs the sandbox group."
             raise ToolError(msg) from exc
-
-        return self._open.enter_context(
-            open_sandbox(
-                self.workspace, region=self.settings.region, console=self.console, with_guest=_can_have_guest()
-            )
-        )
 
     @property
     def access(self) -> Access:

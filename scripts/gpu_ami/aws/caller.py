@@ -32,8 +32,12 @@ THROTTLING = frozenset(
 DENIED = frozenset(
     {"AccessDenied", "AccessDeniedException", "AuthFailure", "UnauthorizedOperation", "UnauthorizedException"}
 )
+# Final for nobody but the request that timed out; botocore's own retries know them too.
+_TRANSIENT = frozenset({"RequestTimeout", "RequestTimeoutException", "PriorRequestNotComplete"})
 _TRIES = 4
+_PATIENT_TRIES = 8
 _FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 20.0
 # Throttled for so long without a single answer, an API is taken for unreachable.
 _STARVED_S = 180.0
 
@@ -63,6 +67,7 @@ class Caller:
         region: The region to call; None is the access's own.
         paces: The pace of each API in each region; shared by all callers of the same account.
         sleep: Waits between two tries.
+        tries: How often a request is sent whose answer is lost or a breakdown of AWS.
     """
 
     def __init__(
@@ -72,22 +77,28 @@ class Caller:
         *,
         paces: dict[str, Pace] | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        tries: int = _TRIES,
     ) -> None:
         self.access = access
         self.region = region or access.region
         self._paces: dict[str, Pace] = {} if paces is None else paces
         self._sleep = sleep
+        self._tries = tries
         self._lock = threading.Lock()
         self.calls = 0
         self.aws_time: datetime | None = None
 
     def counting(self) -> Caller:
         """Return a caller for the same account and region, at the same pace, with a count of its own."""
-        return Caller(self.access, self.region, paces=self._paces, sleep=self._sleep)
+        return Caller(self.access, self.region, paces=self._paces, sleep=self._sleep, tries=self._tries)
 
     def elsewhere(self, region: str) -> Caller:
         """Return a caller for another region of the same account."""
-        return Caller(self.access, region, paces=self._paces, sleep=self._sleep)
+        return Caller(self.access, region, paces=self._paces, sleep=self._sleep, tries=self._tries)
+
+    def patient(self) -> Caller:
+        """Return a caller that sits a breakdown of AWS out, half a minute of it: for what must not be lost."""
+        return Caller(self.access, self.region, paces=self._paces, sleep=self._sleep, tries=_PATIENT_TRIES)
 
     def call(self, service: str, operation: str, *, doing: str = "", **parameters: Any) -> dict[str, Any]:
         """Return AWS's answer to one request, tried again when it was throttled or lost.
@@ -117,8 +128,8 @@ class Caller:
             else:
                 pace.succeeded()
                 tries += 1
-                if not is_final and tries < _TRIES:
-                    self._sleep(_FIRST_PAUSE_S * 2 ** (tries - 1))
+                if not is_final and tries < self._tries:
+                    self._sleep(min(_FIRST_PAUSE_S * 2 ** (tries - 1), _LONGEST_PAUSE_S))
                     continue
             raise problem
 
@@ -143,12 +154,13 @@ class Caller:
             code = error_code(exc)
             status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             message = " ".join(str(exc.response.get("Error", {}).get("Message") or "no message").split())
-            self._note_time(exc.response)
+            if status < 500:  # a breakdown's page may be of something in between, which has a clock of its own
+                self._note_time(exc.response)
             problem = RefusedError(said(exc, f"{code}: {message}"), code)
             if status >= 500 and code not in THROTTLING:
                 # Not a refusal: AWS, or something in between, broke down when it may have acted already.
                 return UnansweredError(str(problem)), False, False
-            return problem, code in THROTTLING or status == 429, True
+            return problem, code in THROTTLING or status == 429, code not in _TRANSIENT
         except (HTTPClientError, NotConnectedError) as exc:
             return UnansweredError(said(exc, f"no answer: {_one_line(exc)}")), False, False
         except BotoCoreError as exc:
@@ -212,17 +224,20 @@ class Caller:
 
         Raises:
             RefusedError: AWS answered with an error.
-            UnansweredError: A page did not come, or leads back to a page that was seen.
+            UnansweredError: A page did not come, leads back to a page that was seen, or announces one without a token.
         """
         seen: set[str] = set()
         while True:
             answer = self.call(service, operation, doing=doing, **parameters)
             yield answer
             following = answer.get(next_key or page_key)
+            what = f"{service}:{_title(operation)} in {self.region}"
             if not following:
+                if any(answer.get(flag) is True for flag in ("IsTruncated", "Truncated")):
+                    msg = f"{what}: more is announced and no page token came: the list cannot be read to its end."
+                    raise UnansweredError(msg)
                 return
             if following in seen:
-                what = f"{service}:{_title(operation)} in {self.region}"
                 msg = f"{what}: the page token repeats: the list cannot be read to its end."
                 raise UnansweredError(msg)
             seen.add(following)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpu_ami.aws.access import aws_errors
-from gpu_ami.aws.caller import Caller, RefusedError
+from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError
 
 _LARGEST_BYTES = 1024 * 1024
 
@@ -79,6 +79,9 @@ def objects(caller: Caller, bucket: str, prefix: str, *, doing: str, **parameter
         Prefix=prefix,
         **parameters,
     ):
+        if "IsTruncated" not in answer:
+            msg = f"Could not {doing}: S3's answer does not say whether it is whole: it is cut off or malformed."
+            raise UnansweredError(msg)
         yield from answer.get("Contents", [])
 
 

@@ -58,9 +58,10 @@ def compare(run: Invocation, job: Job) -> Comparison:
 def expected_fingerprints(run: Invocation, job: Job) -> Fingerprints:
     """Return what a build of *job* would be made from now; a fact that cannot be looked up has its problem."""
     given = job.values()
+    variables = job.variables  # of which one may be of a wrong type: that is one problem, not one of each fact
     queries: dict[Fact, Callable[[], str]] = {
-        "base": lambda: _base(run, job.variables),
-        "image": lambda: _image(run, job.variables),
+        "base": lambda: _base(run, variables),
+        "image": lambda: _image(run, variables),
         "models": lambda: _models(run, job),
         "scripts": lambda: fingerprint.of_folder(job.packer.folder),
         "settings": lambda: fingerprint.of_settings(given),

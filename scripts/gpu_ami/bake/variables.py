@@ -79,7 +79,7 @@ def typed(values: Mapping[str, Any]) -> BuildVariables:
     Raises:
         UsageError: A value has another type than the template's variable.
     """
-    text, number, flag, texts = (_Reader(values, kind) for kind in (_text, _number, _flag, _texts))
+    text, number, whole, flag, texts = (_Reader(values, kind) for kind in (_text, _number, _whole, _flag, _texts))
     spot = flag("spot")
     types = texts("spot_instance_types") if spot else _in_turn(text("instance_type"), texts("fallback_instance_types"))
     return BuildVariables(
@@ -95,7 +95,7 @@ def typed(values: Mapping[str, Any]) -> BuildVariables:
         caller_cidrs=texts("caller_cidrs"),
         ssh_interface=text("ssh_interface") or "public_ip",
         ssh_host=text("ssh_host"),
-        ssh_port=int(number("ssh_port")),
+        ssh_port=whole("ssh_port"),
         iam_instance_profile=text("iam_instance_profile"),
         instance_type=text("instance_type"),
         instance_types=_unique(*types),
@@ -112,7 +112,7 @@ def typed(values: Mapping[str, Any]) -> BuildVariables:
         is_shared=any(texts(name) for name in ("ami_users", "ami_org_arns", "ami_ou_arns")),
         family=text("family"),
         release_path=text("release_path"),
-        chain_length=int(number("chain_length")),
+        chain_length=whole("chain_length"),
     )
 
 
@@ -126,8 +126,8 @@ class _Reader:
         given = self._values.get(name)
         try:
             return self._kind(given)
-        except (TypeError, ValueError) as exc:
-            what = {_number: "a number", _flag: "true or false", _texts: "a list of texts"}.get(self._kind, "a text")
+        except (TypeError, ValueError, OverflowError) as exc:
+            what = _KINDS.get(self._kind, "a text")
             msg = f"The Packer variable {name} is {given!r}, not {what}: fix it in the variables file or in --var."
             raise UsageError(msg) from exc
 
@@ -142,6 +142,10 @@ def _number(given: Any) -> float:
     if isinstance(given, bool):
         raise TypeError
     return float(given) if given not in (None, "") else 0.0
+
+
+def _whole(given: Any) -> int:
+    return int(_number(given))
 
 
 def _flag(given: Any) -> bool:
@@ -181,3 +185,6 @@ def _in_turn(first: str, others: tuple[str, ...]) -> tuple[str, ...]:
 
 def _unique(*names: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, names)))
+
+
+_KINDS = {_number: "a number", _whole: "a whole number", _flag: "true or false", _texts: "a list of texts"}

@@ -280,7 +280,6 @@ def _follow(root: Root, subcommand: str, command: Command, log: Path) -> tuple[i
     Terraform writes the log itself, as JSON: it must not need us for it. When it has ended, however, a person is who
     reads there; only after a ``kill -9`` of ours the JSON stays.
     """
-    output = ""
     try:
         with root.run.console.step(f"terraform {subcommand}") as note:
             status = process.follow(
@@ -290,10 +289,22 @@ def _follow(root: Root, subcommand: str, command: Command, log: Path) -> tuple[i
                 on_interrupt=lambda: note("interrupted, ending"),
             )
     finally:
-        if log.is_file():
-            output = log.read_text(encoding="utf-8", errors="replace")
-            write_atomic(log, failures.readable(output), what="log")
+        output = _made_readable(log)
     return status, failures.errors(output)
+
+
+def _made_readable(log: Path) -> str:
+    """Put text in the place of the JSON in *log*, and return that JSON; empty where there is no log.
+
+    Terraform has ended by now: a disk that is full must not make what it did a failure.
+    """
+    try:
+        output = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    with contextlib.suppress(OSError, PipelineError):
+        write_atomic(log, failures.readable(output), what="log")
+    return output
 
 
 def _judged(

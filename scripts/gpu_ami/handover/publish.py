@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu_ami import git
 from gpu_ami.aws import parameters
-from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.console import Table
-from gpu_ami.errors import AwsError, PartialError, PipelineError
+from gpu_ami.errors import AwsError, PartialError, PipelineError, UsageError
 from gpu_ami.handover import publication as publications
 from gpu_ami.handover import update_tfvars
 from gpu_ami.handover.publication import Publication
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from gpu_ami.invocation import Invocation
 
 _PIPELINE = "gpu-ami-pipeline"
+# A publication waits a minute at most for each region: an open receipt that is older is of a run that was killed.
+_LONGEST = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +78,20 @@ def run(run: Invocation, request: Request, *, sleep: Callable[[float], None] = t
     ledger = _Ledger(run)
     _complete(ledger, planned)
     source = None if request.ami is not None else run.workspace.shown(Path(request.manifest or run.workspace.manifest))
-    done = [
-        _put(run, ledger, who, publication, source, sleep) if publication.changed else publication
-        for publication in planned
-    ]
+    try:
+        done = [
+            _put(run, ledger, who, publication, source, sleep) if publication.changed else publication
+            for publication in planned
+        ]
+    except PipelineError:
+        if (missing := ledger.missing_in_the_bucket()) is not None:
+            run.console.warn(f"Besides, {missing}")
+        raise
     _show(run, done)
-    ledger.raise_unshared()
+    if (missing := ledger.missing_in_the_bucket()) is not None:
+        what = "Published" if any(publication.changed for publication in done) else "Nothing to publish"
+        msg = f"{what}, but {missing}"
+        raise PartialError(msg)
 
 
 def parameter_name(run: Invocation) -> str:
@@ -106,20 +117,30 @@ class _Ledger:
 
     def __init__(self, run: Invocation) -> None:
         self._store = ReceiptStore(run.workspace.terraform, run.access)
-        self._unshared: dict[str, str] = {}
+        self._unshared: dict[str, AwsError] = {}
 
     def unfinished(self) -> tuple[StoredReceipt, ...]:
-        """Return the receipts of publications that were cut short; of the bucket's, where they can be read.
+        """Return the receipts of publications that were cut short: this machine's, and others' that are long over.
 
         Raises:
-            UsageError: One of them is not a receipt.
+            UsageError: One of this machine's is not a receipt.
         """
+        found = {stored.path.name: stored for stored in receipts.load(self._store.folder)}
+        found = {stored.path.name: stored for stored in self._others()} | found
+        open_ones = receipts.unfinished(found.values())
+        return tuple(stored for stored in open_ones if stored.receipt.action == "publish")
+
+    def _others(self) -> Iterator[StoredReceipt]:
+        """Yield the bucket's receipts that can be read and whose run has surely ended; a bucket holds nothing up."""
         try:
-            found = self._store.all()
+            texts = self._store.shared()
         except AwsError:
-            # Whether it can be written is tried below, and said.
-            found = receipts.load(self._store.folder)
-        return tuple(stored for stored in receipts.unfinished(found) if stored.receipt.action == "publish")
+            return  # whether it can be written is tried later, and said
+        for url, name, text in texts:
+            with contextlib.suppress(UsageError):
+                receipt = receipts.decode(text, source=url)
+                if datetime.now(timezone.utc) - receipt.when > _LONGEST:
+                    yield StoredReceipt(self._store.folder / name, receipt)
 
     def new(self, receipt: Receipt) -> StoredReceipt:
         """Write a new receipt.
@@ -140,22 +161,20 @@ class _Ledger:
             self._store.share(stored)
             self._unshared.pop(stored.path.name, None)
         except AwsError as exc:
-            self._unshared[stored.path.name] = str(exc)
+            self._unshared[stored.path.name] = exc
         return stored
 
-    def raise_unshared(self) -> None:
-        """End with exit code 7 when the bucket lacks a receipt.
+    def missing_in_the_bucket(self) -> str | None:
+        """Return what to say of a receipt that the bucket lacks; None where it has all."""
+        if not self._unshared:
+            return None
+        name, problem = next(iter(self._unshared.items()))
+        grant = ", and grant s3:PutObject on the receipts beside Terraform's state" if _is_denied(problem) else ""
+        return f"the receipt {name} is only on this machine ({str(problem).rstrip('.')}): commit it{grant}."
 
-        Raises:
-            PartialError: It does.
-        """
-        if self._unshared:
-            name, why = next(iter(self._unshared.items()))
-            msg = (
-                f"Published, but the receipt {name} is only on this machine ({why.rstrip('.')}): commit it, and grant "
-                "s3:PutObject on the receipts beside Terraform's state."
-            )
-            raise PartialError(msg)
+
+def _is_denied(problem: AwsError) -> bool:
+    return isinstance(problem, RefusedError) and problem.is_denied
 
 
 def _complete(ledger: _Ledger, planned: Sequence[Publication]) -> None:

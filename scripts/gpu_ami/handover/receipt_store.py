@@ -46,7 +46,7 @@ class ReceiptStore:
     def __init__(self, terraform: Path, access: Access) -> None:
         self.folder = receipts.folder_of(terraform)
         self.bucket = bucket_of(terraform)
-        self._caller = Caller(access, self.bucket.region if self.bucket else None)
+        self._caller = Caller(access, self.bucket.region if self.bucket else None).patient()
 
     def all(self) -> tuple[StoredReceipt, ...]:
         """Return every receipt, the oldest first; one that is in both places counts once.
@@ -56,12 +56,21 @@ class ReceiptStore:
             AwsError: The bucket cannot be read.
         """
         by_name = {stored.path.name: stored for stored in receipts.load(self.folder)}
-        if self.bucket is not None:
-            for name, text in list_texts(self._caller, self.bucket.name, self.bucket.prefix).items():
-                # The bucket's copy may be the fresher one: the run may have been another machine's.
-                receipt = receipts.decode(text, source=self.bucket.url(name))
-                by_name[name] = StoredReceipt(self.folder / name, receipt)
+        for url, name, text in self.shared():
+            # The bucket's copy may be the fresher one: the run may have been another machine's.
+            by_name[name] = StoredReceipt(self.folder / name, receipts.decode(text, source=url))
         return tuple(sorted(by_name.values(), key=lambda stored: (stored.receipt.when, stored.path.name)))
+
+    def shared(self) -> list[tuple[str, str, str]]:
+        """Return URL, name and text of each receipt in the bucket; none where there is no bucket.
+
+        Raises:
+            AwsError: The bucket cannot be read.
+        """
+        if self.bucket is None:
+            return []
+        texts = list_texts(self._caller, self.bucket.name, self.bucket.prefix)
+        return [(self.bucket.url(name), name, text) for name, text in texts.items()]
 
     def open(self, receipt: Receipt) -> StoredReceipt:
         """Store a new receipt.

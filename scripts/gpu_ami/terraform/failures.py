@@ -100,7 +100,7 @@ def first_problem(found: Sequence[Diagnostic]) -> str:
 
 def wants_init(found: Iterable[Diagnostic]) -> bool:
     """Whether `terraform init` would fix it."""
-    return any(_INIT_WANTED.search(f"{error.summary}\n{error.detail}") for error in found)
+    return any(_INIT_WANTED.search(error.text) for error in found)
 
 
 def explain(subcommand: str, found: Sequence[Diagnostic], *, folder: str) -> PipelineError:
@@ -118,7 +118,7 @@ def explain(subcommand: str, found: Sequence[Diagnostic], *, folder: str) -> Pip
             "terraform.tfstate.backup, or the version before in the bucket."
         )
     if locked := _about(found, _LOCKED):
-        return TerraformError(_locked(locked.detail, folder))
+        return TerraformError(_locked(locked.text, folder))
     if missing := _about(found, *_NO_PROVIDER):
         return ToolError(
             f"`{doing}` found no aws provider ({missing.one_line()}): `invoke setup` says where a local mirror is "
@@ -156,7 +156,7 @@ def outwaited(found: Sequence[Diagnostic]) -> frozenset[str]:
 
 def _about(found: Iterable[Diagnostic], *texts: str) -> Diagnostic | None:
     """Return the first error with one of the *texts* in it."""
-    return next((error for error in found if any(text in f"{error.summary}\n{error.detail}" for text in texts)), None)
+    return next((error for error in found if any(text in error.text for text in texts)), None)
 
 
 def _locked(detail: str, folder: str) -> str:

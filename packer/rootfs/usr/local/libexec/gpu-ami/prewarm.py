@@ -78,6 +78,7 @@ class Prewarm:
     """One run: the readers, what they share and what they have read."""
 
     def __init__(self, paths: list[str], readers: int, seconds: float) -> None:
+        """Only note what to do."""
         self._paths, self._readers, self._seconds = paths, readers, seconds
         self._queue = Queue()
         self._seen: set[tuple[int, int]] = set()
@@ -91,7 +92,7 @@ class Prewarm:
 
         Readers that wait for the disk are left behind: the caller ends the process.
         """
-        # Finding the paths reads too, and may hang as any read.
+        # Looking for the paths reads too, and may hang as any read.
         threading.Thread(target=self._start, daemon=True).start()
         return self._ended.wait(self._seconds)
 
