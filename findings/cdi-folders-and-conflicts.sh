@@ -9,6 +9,7 @@ command -v go >/dev/null || {
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
+mkdir etc run
 export GOFLAGS="-mod=mod -buildvcs=false"
 
 version=v1.1.0
@@ -31,8 +32,6 @@ func spec(path, device string) {
 }
 
 func main() {
-	os.Mkdir("etc", 0o755)
-	os.Mkdir("run", 0o755)
 	spec("etc/other.yml", "1")
 	spec("etc/nvidia.yaml", "0")
 	spec("run/nvidia.yaml", "0")
