@@ -128,6 +128,23 @@ def test_aws_failing_inside_is_tried_again(aws: LocalAws, caller: Caller) -> Non
     assert caller.call("ec2", "describe_images", Owners=["self"])["Images"] == []
 
 
+def test_what_must_not_be_lost_sits_a_breakdown_out(aws: LocalAws, caller: Caller, naps: list[float]) -> None:
+    """A receipt that is not completed for seconds of trouble in S3 would be called a run that was cut short."""
+    for at in range(1, 8):
+        aws.gate.fail("InternalError", action="DescribeImages", at=at, status=503)
+
+    assert caller.patient().call("ec2", "describe_images", Owners=["self"])["Images"] == []
+    assert len(naps) == 7
+    assert sum(naps) > 20
+
+
+def test_a_request_that_timed_out_is_sent_again(aws: LocalAws, caller: Caller) -> None:
+    """S3 calls its own time-out a fault of the request, with 400."""
+    aws.gate.fail("RequestTimeout", action="DescribeImages", at=1, status=400)
+
+    assert caller.call("ec2", "describe_images", Owners=["self"])["Images"] == []
+
+
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_aws_failing_inside_without_end_is_no_refusal(aws: LocalAws, caller: Caller, status: int) -> None:
     """It may have done what was requested before it broke down; after a refusal the thing would certainly be there."""
@@ -187,8 +204,9 @@ def test_all_pages_are_read() -> None:
         [{"Rows": ["a string"]}],
         [{"Rows": [], "NextToken": "1"}, {}],
         [{"Rows": [], "NextToken": "1"}, {"Rows": [], "NextToken": "1"}],
+        [{"Rows": [{}], "IsTruncated": True}],
     ],
-    ids=["no list", "null", "no rows", "second page without list", "token repeats"],
+    ids=["no list", "null", "no rows", "second page without list", "token repeats", "more without a token"],
 )
 def test_a_listing_that_cannot_be_read_to_its_end_is_an_error(answers: list[Any]) -> None:
     """What was read so far is never returned as if it were all."""

@@ -84,6 +84,8 @@ def test_each_way_of_sharing_counts(name: str) -> None:
         ("fallback_subnet_ids", "[", "a list of texts"),
         ("subnet_id", ["subnet-1"], "a text"),
         ("kms_key_id", 5, "a text"),
+        ("ssh_port", "inf", "a whole number"),
+        ("chain_length", "nan", "a whole number"),
     ],
 )
 def test_a_wrong_type_is_named_with_its_value(name: str, given: Any, what: str | None) -> None:

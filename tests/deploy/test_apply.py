@@ -14,7 +14,7 @@ from filelock import FileLock
 from moto.core.utils import utcnow
 
 from gpu_ami.aws import batch
-from gpu_ami.deploy import apply, history, plan, wait
+from gpu_ami.deploy import apply, history, plan, root_module, wait
 from gpu_ami.deploy.apply import Request
 from gpu_ami.errors import (
     AwsError,
@@ -546,6 +546,22 @@ def test_a_failed_apply_says_how_things_stand(terraform: FakeTerraform) -> None:
     _apply(terraform)
     assert terraform.live() == {"spot": second, "on_demand": second}
     assert [receipt.status for receipt in _receipts(terraform)] == ["applied", "failed", "applied"]
+
+
+def test_a_log_that_cannot_be_rewritten_fails_no_apply(
+    terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Terraform has done its work by then: a full disk must not call it failed, in the receipt least of all."""
+
+    def full(path: Path, _text: str, **_more: object) -> None:
+        msg = f"{path} cannot be written: No space left on device."
+        raise UsageError(msg)
+
+    _handed_over(terraform)
+    monkeypatch.setattr(root_module, "write_atomic", full)
+
+    assert _apply(terraform).document["applied"] is True
+    assert [receipt.status for receipt in _receipts(terraform)] == ["applied"]
 
 
 def test_terraforms_log_is_for_people(terraform: FakeTerraform) -> None:

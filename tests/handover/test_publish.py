@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from gpu_ami.aws import parameters
@@ -281,10 +283,17 @@ def test_a_bucket_that_refuses_holds_nothing_up(here: World, tmp_path: Path, ima
     assert "Contents" not in bucket.list_objects_v2(Bucket="state")
 
 
+@pytest.mark.parametrize(("age", "status"), [(timedelta(hours=1), "applied"), (timedelta(minutes=1), "started")])
 def test_a_killed_runs_receipt_is_completed_in_the_bucket(
-    here: World, tmp_path: Path, image: SandboxAmi, bucket: Any, monkeypatch: pytest.MonkeyPatch
+    here: World,
+    tmp_path: Path,
+    image: SandboxAmi,
+    bucket: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    age: timedelta,
+    status: str,
 ) -> None:
-    """It may have been another machine's run, whose file is not here."""
+    """It may have been another machine's run, whose file is not here; a young one may still be under way there."""
 
     def killed(*_arguments: object, **_more: object) -> None:
         raise KeyboardInterrupt
@@ -295,8 +304,22 @@ def test_a_killed_runs_receipt_is_completed_in_the_bucket(
             _publish(here, tmp_path, ami=image.id)
     (stored,) = _receipts(tmp_path)
     stored.path.unlink()
+    key = f"gpu/receipts/{stored.path.name}"
+    older = msgspec.structs.replace(stored.receipt, when=stored.receipt.when - age)
+    bucket.put_object(Bucket="state", Key=key, Body=receipt.encode(older).encode())
 
     _publish(here, tmp_path, ami=image.id)
 
-    text = bucket.get_object(Bucket="state", Key=f"gpu/receipts/{stored.path.name}")["Body"].read().decode()
-    assert json.loads(text)["status"] == "applied"
+    text = bucket.get_object(Bucket="state", Key=key)["Body"].read().decode()
+    assert json.loads(text)["status"] == status
+
+
+def test_what_else_lies_beside_the_receipts_holds_nothing_up(
+    here: World, tmp_path: Path, image: SandboxAmi, bucket: Any
+) -> None:
+    """A receipt of a later version, or somebody's file: the parameter is what the next job needs."""
+    bucket.put_object(Bucket="state", Key="gpu/receipts/x.json", Body=b'{"format": 9}')
+
+    _publish(here, tmp_path, ami=image.id)
+
+    assert _value(here)["Value"] == image.id

@@ -99,6 +99,7 @@ def late(address: str | None = SPOT, doing: str = "update", last: str = "UPDATIN
         (complaint("creating Batch: AccessDenied"), TerraformError, ("failed: creating Batch: AccessDenied.",)),
         (FLAGS, TerraformError, ("failed: Failed to parse command-line flags: flag provided but not defined: -bogus",)),
         ("", TerraformError, ("no output",)),
+        ("Error acquiring the state lock\nand that is all.\n", TerraformError, ("is locked: wait",)),
     ],
 )
 def test_each_failure_says_what_to_do(output: str, kind: type[PipelineError], texts: tuple[str, ...]) -> None:

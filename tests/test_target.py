@@ -1,0 +1,63 @@
+"""Where an invocation works: what differs between AWS and the sandbox, each in its one place."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpu_ami.console import Console
+from gpu_ami.errors import SafetyError, ToolError
+from gpu_ami.invocation import Invocation
+from gpu_ami.options import Options
+from gpu_ami.target import Aws, LocalSandbox, target_class
+
+
+def _run(root: Path, *, sandbox: bool, **options: str) -> Invocation:
+    (root / "pipeline.yaml").write_text("region: eu-west-1\naccount: '123456789012'\n")
+    return Invocation(root, Options(sandbox=sandbox, **options), Console(err=io.StringIO()))  # type: ignore[arg-type]
+
+
+def test_the_options_choose_the_target() -> None:
+    """Once, for the whole invocation."""
+    assert target_class(Options()) is Aws
+    assert target_class(Options(sandbox=True)) is LocalSandbox
+
+
+def test_on_aws_people_are_asked_and_the_account_is_checked(tmp_path: Path) -> None:
+    """What is wrong there cannot be undone."""
+    run = _run(tmp_path, sandbox=False, profile="team")
+    target = run.target
+
+    assert (target.asks_first, target.account, target.label) == (True, "123456789012", "profile team")
+    assert (target.has_backend, target.is_shared, target.is_kept, target.needs_settings) == (True, True, None, True)
+    assert target.poll_s(10.0) == 10.0
+    assert (target.staged_variables(builder=True), target.init_values()) == (None, ({}, ""))
+    target.check_hand_over(tmp_path / "terraform" / "x.auto.tfvars.json")
+
+
+def test_in_the_sandbox_nothing_is_asked_and_nothing_leaves_its_folder(tmp_path: Path) -> None:
+    """It costs nothing, and its AMIs exist nowhere else."""
+    run = _run(tmp_path, sandbox=True)
+    target = run.target
+
+    assert (target.asks_first, target.account, target.label) == (False, None, "the sandbox")
+    assert (target.has_backend, target.is_shared, target.needs_settings) == (False, False, False)
+    assert target.poll_s(10.0) < 1.0
+    assert target.user_variables == ()
+    target.check_hand_over(tmp_path / ".sandbox" / "terraform" / "x.auto.tfvars.json")
+    with pytest.raises(SafetyError, match="no file of the sandbox's"):
+        target.check_hand_over(tmp_path / "terraform" / "x.auto.tfvars.json")
+
+
+@pytest.mark.parametrize("module", ["gpu_ami_sandbox.session", "gpu_ami_sandbox.aws.server"])
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    """The sandbox's packages are a group of their own: one line says how to get it, wherever its import fails."""
+    monkeypatch.setitem(sys.modules, module, None)
+    run = _run(tmp_path, sandbox=True)
+
+    with pytest.raises(ToolError, match="uv sync"):
+        _ = run.access
+    run.close()
