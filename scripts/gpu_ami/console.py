@@ -341,7 +341,9 @@ def _search(query: Any, document: Any) -> Any:
     from jmespath.exceptions import JMESPathError
 
     try:
-        return query.search(document)
-    except JMESPathError as exc:
+        found = query.search(document)
+        json.dumps(found, allow_nan=False, default=str)  # to_number() makes NaN, which is no JSON
+        return found
+    except (JMESPathError, TypeError, ValueError) as exc:  # its comparisons and slices raise Python's own
         msg = f"--query cannot be applied to this result: {' '.join(str(exc).split())}"
         raise UsageError(msg) from exc
