@@ -1,4 +1,4 @@
-# The Windows door: runs the pipeline's tasks, which do everything. .\scripts\build-ami.ps1 -Action help lists them.
+# The entry point on Windows: runs the pipeline's tasks, which do everything. .\scripts\build-ami.ps1 -Action help lists them.
 #
 #   .\scripts\build-ami.ps1 -Action init                 first time: the tools, then Packer's variables
 #   .\scripts\build-ami.ps1 -Action validate

@@ -1,4 +1,4 @@
-"""What tests of several stations share."""
+"""What tests of several capabilities share."""
 
 from __future__ import annotations
 

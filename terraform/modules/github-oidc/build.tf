@@ -77,7 +77,7 @@ data "aws_iam_policy_document" "build" {
   }
 
   # After the launch the plugin tags the request, and once more what the fleet's template has tagged: calls of their own.
-  # Nothing here works on a request, so its tag opens no door.
+  # Nothing here works on a request, so its tag grants nothing.
   dynamic "statement" {
     for_each = var.allow_spot_builds ? ["no fleet tags it"] : []
     content {
