@@ -1,4 +1,7 @@
-"""`invoke doctor`: checks everything that a build needs and shows each result with its fix."""
+"""`invoke doctor`: checks everything that a build needs and shows each result with its fix.
+
+Each check is a row of ``checks/catalog.py``.
+"""
 
 from __future__ import annotations
 

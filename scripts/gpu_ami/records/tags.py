@@ -12,7 +12,7 @@ REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}")
 
 # Every tag of ours begins so; the template writes the same names.
 TAG_PREFIX = "gpu-ami:"
-# On everything the pipeline makes.
+# On everything the pipeline makes: by the template's run_tags, Terraform's local.tags and `publish`.
 PIPELINE_TAG = "gpu-ami:pipeline"
 FAMILY_TAG = "gpu-ami:family"
 RUN_TAG = "gpu-ami:run"

@@ -23,7 +23,7 @@ from gpu_ami.records import receipt
 from gpu_ami.records.tags import FAMILY_TAG
 from gpu_ami.status import drift
 from gpu_ami.status.drift import Seen
-from gpu_ami.status.overview import Status, tables
+from gpu_ami.status.status_tables import Status, tables
 from gpu_ami.terraform import state_file
 
 QUERIES = (

@@ -19,7 +19,7 @@ from gpu_ami.aws.ecr import ContainerImage, RepositoryUrl
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.kms import Key
 from gpu_ami.aws.s3 import Prefix
-from gpu_ami.bake.checks import account, builder, disk, permissions, sources
+from gpu_ami.bake.checks import account, builder, disk, encryption, permissions, sources
 from tests.bake.checks.bakes import a_bake
 
 SCRIPTS = Path(__file__).parents[3] / "packer" / "scripts"
@@ -351,7 +351,7 @@ def test_gpu(require_gpu: bool, types: list[InstanceType], status: str, said: st
 )
 def test_encryption(changed: dict[str, Any], found: Key | None, status: str, said: str) -> None:
     """What cannot encrypt, or cannot be shared when the AMI is, fails here and not at the end of a bake."""
-    check = builder.encryption(a_bake(**changed), found)
+    check = encryption.key(a_bake(**changed), found)
 
     assert (check.status, said in check.detail) == (status, True)
 

@@ -66,7 +66,8 @@ class SourceQuery:
 class Source(Protocol):
     """A kind of thing in an account and region that may need an AMI.
 
-    To add one: write a class with these members in its own module and name it in `references.registry.SOURCES`.
+    To add one: write a class with these members in its own module and name it in `references.registry`, in `USES`,
+    `OWN` or `PER_IMAGE`. CONTRIBUTING says what else names a source.
     """
 
     name: str

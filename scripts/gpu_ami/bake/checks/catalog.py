@@ -12,7 +12,7 @@ from typing import TypeVar
 from gpu_ami.aws import capacity, clock, iam, vpc
 from gpu_ami.aws.s3 import Prefix
 from gpu_ami.bake.checks import account as account_checks
-from gpu_ami.bake.checks import builder, disk, programs, sources
+from gpu_ami.bake.checks import builder, disk, encryption, programs, sources
 from gpu_ami.bake.checks import network as network_checks
 from gpu_ami.bake.checks import permissions as permission_checks
 from gpu_ami.bake.checks.check import Check
@@ -216,7 +216,7 @@ def _disk(lookups: Lookups) -> Check:
 
 
 def _key(lookups: Lookups) -> Check:
-    return builder.encryption(lookups.variables, lookups.key() if lookups.variables.kms_key_id else None)
+    return encryption.key(lookups.variables, lookups.key() if lookups.variables.kms_key_id else None)
 
 
 def _permissions(lookups: Lookups) -> list[Check]:
