@@ -37,7 +37,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
-# What differs between Pythons shows on the oldest and the newest; CI looks at those between, too.
+# What differs between Pythons shows on the oldest and the newest; CI runs those between, too.
 UNIT = [f"tests-{python}" for python in (PYTHONS if IN_CI else dict.fromkeys([PYTHONS[0], PYTHONS[-1]]))]
 DEFAULT = ["lint", "typing", *UNIT, "slow", "infra", "e2e", "coverage"]
 UNIT_TESTS = ("not (slow or infra or e2e)", "--ignore=tests/sandbox", "--ignore=tests/infra", "--ignore=tests/e2e")

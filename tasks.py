@@ -275,7 +275,7 @@ def prices(run: Invocation, *, regions: str | None = None, check: bool = False) 
     mode="delete, disable or deprecate.",
     include_shared="AMIs shared with others may go too.",
     max_deletions="At most so many AMIs in one run.",
-    skip_source="Do not ask this source; repeatable. Never instances, templates, groups, Batch, parameters.",
+    skip_source="Do not query this source; repeatable. Never instances, templates, groups, Batch, parameters.",
     allow_no_references="Go on although nothing in the account needs any AMI.",
     template_versions="all, or how many of the newest versions of each launch template count.",
     regions="Regions joined by commas, or all; default from pipeline.yaml.",

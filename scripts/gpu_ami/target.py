@@ -1,4 +1,4 @@
-"""The target of an invocation: AWS, or the sandbox. Nothing else in the pipeline knows the difference.
+"""The target of an invocation: AWS, or the sandbox; what differs between them is decided here.
 
 The sandbox is a package of its own, which only this module imports.
 """
@@ -37,7 +37,7 @@ class Target(ABC):
         dry_run: Whether nothing may be started or written.
 
     Attributes:
-        is_sandbox: What results say of themselves; nothing is decided by it.
+        is_sandbox: Which of the two: for what results say, the folders, and the checks that only one has.
         asks_first: Whether a person confirms what cannot be undone.
         has_backend: Whether Terraform's state is where the code says; otherwise it is a file beside the code.
         is_shared: Whether what is written is for others too, so that it is to be committed.

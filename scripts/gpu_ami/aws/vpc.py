@@ -164,9 +164,9 @@ def security_group(caller: Caller, group_id: str) -> Group | None:
 
 
 def public_address(timeout_s: float = 3.0) -> str | None:
-    """Return the public address of this machine as Amazon sees it; None when it cannot be queried.
+    """Return the public address of this machine as Amazon sees it; None when that cannot be found out.
 
-    Packer queries the same address where it makes a temporary security group.
+    Packer asks the same service where it makes a temporary security group.
     """
     import http.client
     import ipaddress

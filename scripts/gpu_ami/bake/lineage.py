@@ -7,7 +7,8 @@ from gpu_ami.bake.staleness import FACTS, Fact, Fingerprints
 from gpu_ami.records.tags import CHAIN_TAG, FINGERPRINT_PREFIX
 
 ARCHITECTURE = "x86_64"
-# What an image keeps of its parent and a step on top does not undo. Image and models are made what is requested.
+# What an image keeps of its parent and a step on top does not undo. Image and models are brought up to date by their
+# steps.
 _INHERITED: tuple[Fact, ...] = ("base", "scripts", "settings")
 
 

@@ -1,4 +1,4 @@
-"""The result of `invoke build`, made or found to be there already, as its JSON document has it."""
+"""The result of `invoke build`, for a new AMI or one that was up to date, and its JSON document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A drawing as SVG text, and that as a PNG picture."""
+"""Renders a drawing as SVG text, and SVG text as a PNG picture."""
 
 from __future__ import annotations
 

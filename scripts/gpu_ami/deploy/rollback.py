@@ -1,4 +1,4 @@
-"""`invoke rollback`: the AMI before, by the receipts, written and applied as any other."""
+"""`invoke rollback`: finds the AMI that was live before in the receipts, writes the variable and applies."""
 
 from __future__ import annotations
 

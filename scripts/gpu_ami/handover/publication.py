@@ -1,4 +1,4 @@
-"""Validates that an SSM parameter may be set to an AMI, and the document that describes a publication."""
+"""Validates that an SSM parameter may be set to an AMI, and describes a publication as a JSON document."""
 
 from __future__ import annotations
 

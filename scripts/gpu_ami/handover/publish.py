@@ -1,4 +1,4 @@
-"""`invoke publish`: AMIs put into SSM parameters, with a receipt and a check of what SSM then shows."""
+"""`invoke publish`: sets SSM parameters to AMI ids, with a receipt for each, and reads back what SSM shows."""
 
 from __future__ import annotations
 

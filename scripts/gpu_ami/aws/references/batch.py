@@ -15,7 +15,7 @@ class BatchEnvironments:
 
     AWS's documents disagree on which of imageId, imageIdOverride and the template wins, so all of them count. Batch
     also freezes ``$Latest`` and ``$Default`` when an environment is made or updated: every version of a template that
-    is used there counts, however few are requested.
+    is used there counts, however few count elsewhere.
     """
 
     name = "batch"

@@ -1,4 +1,4 @@
-"""Launch templates: all versions of each, or those that somebody pins when only the newest are requested."""
+"""Launch templates: all versions of each, or those that somebody pins where only the newest count."""
 
 from __future__ import annotations
 
