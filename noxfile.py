@@ -118,7 +118,8 @@ def slow(session: nox.Session) -> None:
     """Test the sandbox itself, and every way a run can be cut short; once, not per Python."""
     install(session, "tests")
     setup_tools(session)
-    run_pytest(session, "slow", "--ignore=tests/infra", workers=2)
+    # A third of the time is waiting: for guests to start, and for Batch.
+    run_pytest(session, "slow", "--ignore=tests/infra", workers=3)
 
 
 @nox.session
@@ -134,7 +135,7 @@ def infra(session: nox.Session) -> None:
     """Check the template, the shell scripts and the Terraform folder with the real tools."""
     install(session, "tests", "infra")
     setup_tools(session)
-    run_pytest(session, "infra", "tests/infra", workers=2, measured=False)
+    run_pytest(session, "infra", "tests/infra", workers=3, measured=False)
 
 
 @nox.session
