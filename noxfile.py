@@ -105,7 +105,7 @@ def tests(session: nox.Session) -> None:
     run_pytest(session, *UNIT_TESTS, workers=2, measured=session.python == PYTHONS[-1])
 
 
-@nox.session(python=PYTHONS[0], default=False)
+@nox.session(python=PYTHONS[0], default=False, reuse_venv=False)
 def lowest(session: nox.Session) -> None:
     """Run the unit tests on the lowest versions that pyproject.toml allows, and the oldest Python."""
     lowest = ("--resolution=lowest-direct", f"--python={session.virtualenv.location}")
@@ -150,7 +150,7 @@ def e2e(session: nox.Session) -> None:
 @nox.session(default=False)
 def audit(session: nox.Session) -> None:
     """Look up known vulnerabilities of everything that is installed, development tools too; asks the internet."""
-    install(session, "dev", "audit")
+    install(session, "dev", "audit", "mutation")
     session.run("pip-audit", "--local", "--skip-editable", *session.posargs)
 
 

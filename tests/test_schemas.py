@@ -171,6 +171,8 @@ def _invoke(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     argv = ["invoke", *arguments, "--sandbox", "--output", "json"]
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", argv)
+    # It would switch the garbage collector off for all that this process tests after this.
+    monkeypatch.setattr("gpu_ami.collector.spare", lambda: None)
     current.cache_clear()
     with contextlib.suppress(SystemExit):
         program.run(argv)

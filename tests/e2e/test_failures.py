@@ -14,8 +14,8 @@ from tests.e2e.conftest import ROOT, Checkout
 from tests.e2e.leftovers import all_left_resources
 
 SCRIPTS = template_scripts(ROOT / "packer")
-# The first, the last, one between two and the one that Packer brings a file from. That each of the others is named is
-# `bake/test_run.py`'s, that each is run in this order `test_build.py`'s, that none may fail `infra/test_template.py`'s.
+# The first, the last, one between two and the one that Packer brings a file from. `bake/test_packer_run.py` proves that
+# each of the others is named, `test_build.py` that they run in this order, `infra/test_template.py` that none may fail.
 SOME = (SCRIPTS[0], "pull-image", "write-release", SCRIPTS[-1])
 
 

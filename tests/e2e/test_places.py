@@ -55,7 +55,7 @@ def test_packer_is_started_again_where_there_is_room(scene: tuple[Bench, str]) -
         kind, subnet = call.parameters["InstanceType"], _subnet(call.parameters)
         if (subnet, kind) == (first, "c7i.4xlarge"):
             # AWS says it with status 500, which the plugin's SDK asks about for two minutes before it believes it;
-            # `bake/test_attempts.py` knows the message that comes then.
+            # `bake/test_placement.py` knows the message that comes then.
             return error_answer(environ, "InsufficientInstanceCapacity", NO_ROOM.format(kind))
         if (subnet, kind) == (other, "c7i.4xlarge"):
             return error_answer(environ, "Unsupported", UNSUPPORTED.format(kind))

@@ -24,6 +24,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([uv, "build", "--quiet", "--wheel", "--out-dir", folder, ROOT], check=True)
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as packed:
+        names = {name.partition("/")[0] for name in packed.namelist()}
+        assert {name for name in names if not name.endswith(".dist-info")} == {"gpu_ami", "gpu_ami_sandbox"}
         packed.extractall(folder / "site")
     return folder / "site"
 

@@ -74,9 +74,13 @@ def test_ci_runs_each_session_of_nox_on_every_python() -> None:
     }
     assert '[.[].session] - ["coverage"]' in listing
     assert jobs_of_ci["linux"]["strategy"]["matrix"]["session"] == "${{ fromJSON(needs.sessions.outputs.names) }}"
-    assert [step["run"] for step in jobs_of_ci["coverage"]["steps"] if "run" in step] == [
-        "uv run nox --session coverage"
+    counting = jobs_of_ci["coverage"]
+    assert [step["run"] for step in counting["steps"] if "run" in step] == [
+        'test "$SESSIONS" = success',
+        "uv run nox --session coverage",
     ]
+    # It stands for all sessions: a skipped job would count as passed.
+    assert counting["if"] == "${{ !cancelled() }}"
 
 
 def test_actionlint_finds_nothing() -> None:
