@@ -102,7 +102,7 @@ def tests(session: nox.Session) -> None:
     """Run the unit tests on each supported Python."""
     install(session, "tests")
     # Measuring costs a third of the time, and one Python covers what the others do.
-    run_pytest(session, *UNIT_TESTS, workers=2, measured=session.python == PYTHONS[-1])
+    run_pytest(session, *UNIT_TESTS, workers=3, measured=session.python == PYTHONS[-1])
 
 
 @nox.session(python=PYTHONS[0], default=False, reuse_venv=False)
@@ -110,7 +110,7 @@ def lowest(session: nox.Session) -> None:
     """Run the unit tests on the lowest versions that pyproject.toml allows, and the oldest Python."""
     lowest = ("--resolution=lowest-direct", f"--python={session.virtualenv.location}")
     session.run_install("uv", "pip", "install", "--quiet", *lowest, "--editable=.", "--group=tests", external=True)
-    run_pytest(session, *UNIT_TESTS, workers=2, measured=False)
+    run_pytest(session, *UNIT_TESTS, workers=3, measured=False)
 
 
 @nox.session
