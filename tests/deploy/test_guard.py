@@ -245,6 +245,19 @@ def test_price_capacity_needs_a_provider_that_updates_in_place(provider: str | N
     assert found == ([("provider-too-old", SPOT)] if refused else [])
 
 
+@pytest.mark.parametrize(
+    ("provider", "shown"), [("6.9.1", "provider 6.9 replaces"), (None, "provider of unknown version")]
+)
+def test_the_provider_that_is_too_old_is_named(provider: str | None, shown: str) -> None:
+    """And the one to upgrade to."""
+    after = values(B, allocation_strategy="SPOT_PRICE_CAPACITY_OPTIMIZED")
+
+    (found,) = _findings(change(actions=("create",), after=after), provider=Version(provider) if provider else None)
+
+    assert shown in found.detail
+    assert "6.10 or newer" in found.advice
+
+
 def test_a_finding_says_what_and_what_to_do() -> None:
     """Its document is part of the contract."""
     (found,) = _findings(change(QUEUE, ("delete",), kind="aws_batch_job_queue", before={}), move())

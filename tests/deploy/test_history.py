@@ -52,6 +52,11 @@ def test_rolling_back_twice_goes_two_back() -> None:
     assert _back(B, (None, A), (A, B), (B, C), (C, B, "rollback")) == A
 
 
+def test_a_rollback_ends_at_the_nearest_of_two_times() -> None:
+    """An AMI that was live twice: only what came after its last time is undone."""
+    assert _back(D, (None, A), (A, B), (B, A), (A, C), (C, A, "rollback"), (A, D)) == A
+
+
 def test_at_the_bottom_there_is_nothing_before() -> None:
     """Saying so is better than going in circles."""
     assert _back(A, (None, A), (A, B), (B, A, "rollback")) is None

@@ -160,7 +160,7 @@ def _price_capacity(plan: Planned) -> list[EnvironmentChange]:
 
 def _old_provider(plan: Planned, facts: Facts) -> Iterator[Finding]:
     for change in _price_capacity(plan):
-        if facts.provider is not None and facts.provider.release[:2] >= _STRATEGY_SINCE.release:
+        if facts.provider is not None and facts.provider.release >= _STRATEGY_SINCE.release:
             continue
         shown = f"{facts.provider.major}.{facts.provider.minor}" if facts.provider else "of unknown version"
         detail = f"with {_STRATEGY} the aws provider {shown} replaces the environment on each change of AMI"
