@@ -234,7 +234,7 @@ def test_many_jobs_are_counted_not_all_printed() -> None:
 
 @pytest.mark.parametrize(
     ("provider", "refused"),
-    [("5.100.0", True), ("6.9.1", True), (None, True), ("6.10.0", False), ("6.10.0-beta1", False)],
+    [("5.100.0", True), ("6.9.1", True), (None, True), ("6.10", False), ("6.10.0", False), ("6.10.0-beta1", False)],
 )
 def test_price_capacity_needs_a_provider_that_updates_in_place(provider: str | None, refused: bool) -> None:
     """Before 6.10 the next change of AMI would replace the environment, even if this one creates it."""
