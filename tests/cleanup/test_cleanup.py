@@ -671,9 +671,10 @@ def test_a_backends_state_is_pulled(
     here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: Any, name: str, text: str
 ) -> None:
     """Where a backend is configured the state is there, not in the folder."""
-    file = tmp_path / "terraform" / name
-    file.parent.mkdir(parents=True)
-    file.write_text(text)
+    note = tmp_path / "terraform" / ".terraform" / "terraform.tfstate"
+    note.parent.mkdir(parents=True)
+    note.write_text('{"backend": {"type": "http", "config": {}}}')
+    (tmp_path / "terraform" / name).write_text(text)
     program = _terraform(tmp_path, monkeypatch, f'{{"image": "{unused.id}"}}')
 
     document = _clean(here, tmp_path).document
@@ -712,6 +713,23 @@ def test_receipts_beside_a_state_in_s3_are_read(
     here.aws.gate.deny("s3:*")
     with pytest.raises(SafetyError, match="receipts could not be read"):
         _clean(here, tmp_path)
+
+
+def test_receipts_beside_a_state_that_was_never_connected_to_block(
+    here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fresh checkout knows no bucket: whether a receipt there names the AMI cannot be said."""
+    _terraform(tmp_path, monkeypatch, "{}")
+    (tmp_path / "terraform").mkdir()
+    (tmp_path / "terraform" / "backend.tf").write_text('terraform {\n  backend "s3" {}\n}\n')
+
+    with pytest.raises(SafetyError, match="names a backend that Terraform was not connected to"):
+        _clean(
+            here,
+            tmp_path,
+            flags=Flags(older_than="30d", keep="1", skip_source=("terraform-state",)),
+        )
+    assert unused.id in here.there()
 
 
 def test_a_backend_of_opentofu_alone_blocks(here: World, tmp_path: Path, unused: SandboxAmi) -> None:

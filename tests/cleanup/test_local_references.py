@@ -14,7 +14,7 @@ from gpu_ami.cleanup.plan_document import FORMAT
 from gpu_ami.cleanup.policy import LOCAL_SOURCES
 from gpu_ami.errors import TerraformError
 
-A, B, C, D = (f"ami-{number:017x}" for number in range(1, 5))
+A, B, C, D, E = (f"ami-{number:017x}" for number in range(1, 6))
 
 
 def tree_of(root: Path, **files: str | bytes) -> Path:
@@ -262,16 +262,18 @@ def test_manifests_and_release_records_are_found_by_name(tmp_path: Path) -> None
     assert named(found["manifests"]) == {A, B}
 
 
-def _receipt(when: str, *changes: tuple[str, str | None, str], account: str = "1", region: str = "here") -> str:
+def _receipt(
+    when: str, *changes: tuple[str, str | None, str], account: str = "1", region: str = "here", **more: Any
+) -> str:
     listed = [{"address": address, "old": old, "new": new} for address, old, new in changes]
-    return json.dumps({"when": when, "account": account, "region": region, "changes": listed})
+    return json.dumps({"when": when, "account": account, "region": region, "changes": listed} | more)
 
 
 def test_of_receipts_the_newest_of_each_address_counts() -> None:
     """Live and the one to roll back to; older ones are history. The clock's zone must not matter."""
     texts = [
         ("3", _receipt("2026-01-01T00:30:00+09:00", ("a", C, D))),
-        ("1", _receipt("2026-01-01T00:00:00Z", ("a", None, A), ("b", None, C))),
+        ("1", _receipt("2026-01-01T00:00:00Z", ("a", D, A), ("b", None, C))),
         ("2", _receipt("2026-02-01T00:00:00Z", ("a", A, B))),
     ]
 
@@ -318,14 +320,66 @@ def test_a_receipt_from_elsewhere_is_no_newer_one_of_the_same_address(name: str,
     assert {r.target for r in protected_by_receipts([("receipts/1", older), (name, newer)])} == {A, B, C, D}
 
 
+def _protected(*texts: str) -> set[str]:
+    found = protected_by_receipts([(f"s3://b/receipts/{number}.json", text) for number, text in enumerate(texts)])
+    return {reference.target for reference in found}
+
+
+@pytest.mark.parametrize("member", ["key", "workspace", "bucket", "family"])
+def test_every_state_keeps_its_own_pair(member: str) -> None:
+    """Two workspaces share the folder beside the state: what staging tries must not give up prod's way back."""
+    prod, staging = ({"backend": "s3", "key": "k", member: name} for name in ("prod", "staging"))
+
+    assert _protected(
+        _receipt("2026-01-01T00:00:00Z", ("a", A, B), state=prod),
+        _receipt("2026-02-01T00:00:00Z", ("a", B, C), state=staging),
+        _receipt("2026-03-01T00:00:00Z", ("a", C, D), state=staging),
+    ) == {A, B, C, D}
+    # One state's own history is let go of.
+    assert _protected(
+        _receipt("2026-01-01T00:00:00Z", ("a", A, B), state=prod),
+        _receipt("2026-02-01T00:00:00Z", ("a", B, C), state=prod),
+    ) == {B, C}
+
+
+def test_a_state_that_is_none_protects_every_id() -> None:
+    """Which history it belongs to cannot be told."""
+    assert _protected(
+        _receipt("2026-01-01T00:00:00Z", ("a", A, B), state="prod"), _receipt("2026-02-01T00:00:00Z", ("a", B, C))
+    ) == {A, B, C}
+
+
+def test_receipts_of_an_unknown_state_keep_the_pair_of_each_chain() -> None:
+    """Version 0.1.0 wrote no state: an act that does not go on from where another one ended may be another state's."""
+    prod, staging = _receipt("2026-01-01T00:00:00Z", ("a", A, B)), _receipt("2026-02-01T00:00:00Z", ("a", C, D))
+    later = _receipt("2026-03-01T00:00:00Z", ("a", D, E))
+
+    assert _protected(prod, staging) == {A, B, C, D}
+    assert _protected(prod, staging, later) == {A, B, D, E}
+    # The state's own receipts say nothing of whether the old ones are its.
+    known = _receipt("2026-04-01T00:00:00Z", ("a", B, E), state={"backend": "local"})
+    assert _protected(prod, known) == {A, B, E}
+
+
+@pytest.mark.parametrize("status", ["started", "failed"])
+@pytest.mark.parametrize("went_on_from", [B, C])
+def test_an_unsure_act_may_have_moved_or_not(status: str, went_on_from: str) -> None:
+    """Either way the next act goes on from there: it is one chain, and its newest pair is what counts."""
+    assert _protected(
+        _receipt("2026-01-01T00:00:00Z", ("a", A, B)),
+        _receipt("2026-02-01T00:00:00Z", ("a", B, C), status=status),
+        _receipt("2026-03-01T00:00:00Z", ("a", went_on_from, D)),
+    ) == {went_on_from, D}
+
+
 def test_receipts_of_one_folder_are_one_history(tmp_path: Path) -> None:
     """Else every AMI that was ever handed over would stay."""
     older = _receipt("2026-01-01T00:00:00Z", ("a", A, B))
-    newer = _receipt("2026-02-01T00:00:00Z", ("a", C, D))
+    newer = _receipt("2026-02-01T00:00:00Z", ("a", B, C))
 
     found = scan(tree_of(tmp_path, **{"x/receipts/1.json": older, "x/receipts/2.json": newer}), state=lambda: None)
 
-    assert {reference.target for source in found for reference in source.references} == {C, D}
+    assert {reference.target for source in found for reference in source.references} == {B, C}
 
 
 def test_receipts_beside_the_state_count_too(tmp_path: Path) -> None:

@@ -632,6 +632,7 @@ def test_a_killed_apply_that_terraform_finished_is_completed(terraform: FakeTerr
         region="r",
         changes=stored.receipt.changes,
         status="started",
+        state=stored.receipt.state,
     )
     receipts.write(stored.path, started)
     terraform.here.maker.ec2.tags[ami]["gpu-ami:handover"] = "pending"

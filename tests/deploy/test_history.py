@@ -114,11 +114,18 @@ def test_environments_that_agree_go_back_together() -> None:
     assert agreed_target([Step("a", B, A), Step("b", C, A)]) == A
 
 
+def test_receipts_of_an_unknown_state_are_offered_and_not_followed() -> None:
+    """They may be another state's: its AMI must not go live here, but the person who knows is told of it."""
+    with pytest.raises(UsageError, match=f"of an unknown state.* name {A}: if that was live here, add --to {A}"):
+        agreed_target([Step("a", B, None)], unsure=[Step("a", B, A)])
+    assert agreed_target([Step("a", C, B)], unsure=[Step("a", C, A)]) == B
+
+
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
         ([], "no compute environment"),
-        ([Step("a", A, None)], "No receipt knows"),
+        ([Step("a", A, None)], "No receipt of this state knows"),
         ([Step("a", B, A), Step("b", C, B)], "different AMIs"),
         ([Step("a", B, A), Step("b", C, None)], "different AMIs"),
     ],

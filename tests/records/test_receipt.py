@@ -5,17 +5,53 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import pytest
 
 from gpu_ami.cleanup.local_references import protected_by_receipts
 from gpu_ami.errors import UsageError
 from gpu_ami.records import receipt as receipts
-from gpu_ami.records.receipt import Change, Receipt, Status
+from gpu_ami.records.receipt import Change, Receipt, StateIdentity, Status
 
 A, B, C = (f"ami-{number:017x}" for number in range(1, 4))
 NOON = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
+PROD = StateIdentity(
+    backend="s3",
+    bucket="b",
+    key="env:/prod/batch/gpu.tfstate",
+    workspace="prod",
+    account="1",
+    region="eu-west-1",
+    family="f",
+)
+STAGING = msgspec.structs.replace(PROD, key="env:/staging/batch/gpu.tfstate", workspace="staging")
+
+
+class EarlierChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One address that moves, as version 0.1.0 (commit 4b13ee5) reads it."""
+
+    address: Annotated[str, msgspec.Meta(min_length=1)]
+    old: str | None = None
+    new: str | None = None
+
+
+class EarlierReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    """A receipt, as version 0.1.0 (commit 4b13ee5) reads it: members and types are that version's."""
+
+    when: datetime
+    who: str
+    account: str
+    region: str
+    changes: tuple[EarlierChange, ...]
+    action: Literal["apply", "rollback", "publish"] = "apply"
+    status: Literal["started", "applied", "failed"] = "applied"
+    manifest: str | None = None
+    git_commit: str | None = None
+    plan_sha256: str | None = None
+    ended: datetime | None = None
+    note: str | None = None
 
 
 def _receipt(*changes: tuple[str, str | None, str | None], **more: Any) -> Receipt:
@@ -58,14 +94,41 @@ def test_receipts_come_oldest_first_whatever_their_names(tmp_path: Path) -> None
     assert [stored.path.stem for stored in receipts.load(tmp_path)] == ["b", "c", "a"]
 
 
-def test_the_newest_receipt_of_each_address_is_found(tmp_path: Path) -> None:
-    """One apply may move one of two environments only."""
-    _stored(tmp_path, _receipt(("x", None, A), ("y", None, A)))
-    _stored(tmp_path, _receipt(("x", A, B), when=NOON + timedelta(hours=1)))
+def test_only_the_acts_on_a_state_are_its_own(tmp_path: Path) -> None:
+    """Two workspaces share a folder; a receipt that does not say its state, and a publication, are of neither."""
+    acts: list[dict[str, Any]] = [
+        {"state": PROD},
+        {"state": STAGING},
+        {},
+        {"action": "publish"},
+        {"action": "rollback", "state": PROD},
+    ]
+    for number, more in enumerate(acts):
+        receipts.write(tmp_path / f"{number}.json", _receipt(("x", A, B), when=NOON + timedelta(hours=number), **more))
+    found = receipts.load(tmp_path)
 
-    newest = receipts.newest_per_address(receipts.load(tmp_path))
+    assert [stored.path.stem for stored in receipts.of_state(found, PROD)] == ["0", "4"]
+    assert [stored.path.stem for stored in receipts.of_state(found, STAGING)] == ["1"]
+    assert [stored.path.stem for stored in receipts.of_unknown_state(found)] == ["2"]
 
-    assert {address: change.new for address, (_, change) in newest.items()} == {"x": B, "y": A}
+
+@pytest.mark.parametrize("member", StateIdentity.__struct_fields__)
+def test_every_member_tells_states_apart(member: str) -> None:
+    """The same key in another bucket, account or Region is another state, and so is another family's in one."""
+    other = msgspec.structs.replace(PROD, **{member: "other"})
+    stored = receipts.StoredReceipt(Path("x"), _receipt(("x", A, B), state=other))
+
+    assert receipts.of_state([stored], PROD) == ()
+
+
+def test_an_earlier_version_reads_a_receipt_with_a_state() -> None:
+    """Other machines run version 0.1.0 beside this one: its clean-up must go on protecting what the receipt names."""
+    text = receipts.encode(_receipt(("ce.a", A, B), state=PROD))
+
+    found = msgspec.json.decode(text, type=EarlierReceipt)
+
+    assert [(change.address, change.old, change.new) for change in found.changes] == [("ce.a", A, B)]
+    assert (found.action, found.status) == ("apply", "applied")
 
 
 def test_no_folder_is_no_history(tmp_path: Path) -> None:

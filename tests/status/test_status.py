@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from gpu_ami.bake import compare, prepare
@@ -13,7 +14,6 @@ from gpu_ami.bake.staleness import Difference
 from gpu_ami.deploy import apply
 from gpu_ami.errors import DifferenceError, UsageError
 from gpu_ami.records import receipt
-from gpu_ami.records.receipt import Receipt
 from gpu_ami.settings import Handover
 from gpu_ami.status import status
 from gpu_ami_sandbox.demo.base_image import base_image_id
@@ -249,7 +249,7 @@ def test_a_killed_and_a_failed_apply(terraform: FakeTerraform, in_step: str) -> 
 
     def mark(state: Any) -> None:
         old = stored.receipt
-        made = Receipt(when=old.when, who="x", account="1", region="r", changes=old.changes, status=state)
+        made = msgspec.structs.replace(old, status=state)
         receipt.write(stored.path, made)
 
     mark("started")

@@ -7,6 +7,7 @@ tests run the real one.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,8 +92,17 @@ class FakeTerraform:
 
     @property
     def state_file(self) -> Path:
-        """Its local state."""
-        return self.folder / "terraform.tfstate"
+        """Its state, that of the workspace; the backend's configuration plays no part here."""
+        return self.folder / ("terraform.tfstate.d/" + self.workspace if self.workspace else "") / "terraform.tfstate"
+
+    @property
+    def workspace(self) -> str:
+        """The workspace; empty for the default one."""
+        return os.environ.get("TF_WORKSPACE", "")
+
+    def name(self, market: str) -> str:
+        """Return the name on AWS of the environment for *market*: each workspace has its own."""
+        return "-".join(filter(None, ("gpu", self.workspace, market)))
 
     def recorded(self) -> dict[str, dict[str, Any]]:
         """Return market to what the state says of its environment."""
@@ -196,7 +206,7 @@ class FakeTerraform:
     def _move(self, market: str, ami: str | None) -> None:
         batch, location = self.here.maker.batch, self.here.maker.location
         override = [{"imageType": "ECS_AL2023_NVIDIA", "imageIdOverride": ami}]
-        name, template = f"gpu-{market}", {"launchTemplateId": self.template(), "version": "1"}
+        name, template = self.name(market), {"launchTemplateId": self.template(), "version": "1"}
         found = batch.get_compute_environment(name)
         if found is None:
             role = service_linked_role(location.account_id)
@@ -226,6 +236,7 @@ class FakeTerraform:
                 "instances": [{"attributes": template}],
             },
         ]
+        self.state_file.parent.mkdir(parents=True, exist_ok=True)
         self.state_file.write_text(json.dumps({"version": 4, "resources": resources}))
 
     def template(self, rate: int | None = 300) -> str:

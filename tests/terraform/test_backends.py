@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.errors import UsageError
-from gpu_ami.terraform.backends import is_tofu, naming_file
+from gpu_ami.terraform.backends import is_connected, is_tofu, location, naming_file
 
 
 def _write(folder: Path, name: str, text: str) -> Path:
@@ -46,7 +46,7 @@ def test_every_form_of_a_backend_is_seen(tmp_path: Path, name: str, text: str) -
     """Terraform takes all of them, and the AMIs in that state are in use."""
     file = _write(tmp_path, name, text)
 
-    assert naming_file(tmp_path) == file
+    assert naming_file(tmp_path, {}) == file
 
 
 @pytest.mark.parametrize(
@@ -67,15 +67,15 @@ def test_what_is_no_backend_is_none(tmp_path: Path, name: str, text: str) -> Non
     """A state beside the code can be read without Terraform, and without having run `terraform init`."""
     _write(tmp_path, name, text)
 
-    assert naming_file(tmp_path) is None
+    assert naming_file(tmp_path, {}) is None
 
 
 def test_what_init_noted_is_looked_for_where_it_is(tmp_path: Path) -> None:
     """TF_DATA_DIR moves it."""
     note = _write(tmp_path, "data/terraform.tfstate", _note("s3"))
 
-    assert naming_file(tmp_path, "data") == note
-    assert naming_file(tmp_path, str(tmp_path / "data")) == note
+    assert naming_file(tmp_path, {"TF_DATA_DIR": "data"}) == note
+    assert naming_file(tmp_path, {"TF_DATA_DIR": str(tmp_path / "data")}) == note
 
 
 def test_opentofus_file_comes_first(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_opentofus_file_comes_first(tmp_path: Path) -> None:
     _write(tmp_path, "a.tf", 'terraform {\n  backend "s3" {}\n}\n')
     tofu = _write(tmp_path, "b.tofu", 'terraform {\n  backend "s3" {}\n}\n')
 
-    assert naming_file(tmp_path) == tofu
+    assert naming_file(tmp_path, {}) == tofu
     assert is_tofu(tofu)
 
 
@@ -91,9 +91,110 @@ def test_code_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
     """It may name a backend. Reading a pipe would never end."""
     (tmp_path / "a.tf").symlink_to(tmp_path / "gone")
     with pytest.raises(UsageError, match="cannot be read"):
-        naming_file(tmp_path)
+        naming_file(tmp_path, {})
 
     (tmp_path / "a.tf").unlink()
     os.mkfifo(tmp_path / "a.tf")
     with pytest.raises(UsageError, match="is no file"):
-        naming_file(tmp_path)
+        naming_file(tmp_path, {})
+
+
+S3 = _note("s3", bucket="b", key="batch/gpu.tfstate", region="eu-west-1", workspace_key_prefix=None)
+
+
+@pytest.mark.parametrize(
+    ("environment", "files", "workspace", "key"),
+    [
+        ({}, {}, "default", "batch/gpu.tfstate"),
+        ({"TF_WORKSPACE": "prod"}, {}, "prod", "env:/prod/batch/gpu.tfstate"),
+        ({"TF_WORKSPACE": ""}, {}, "default", "batch/gpu.tfstate"),
+        ({}, {".terraform/environment": "dev\n"}, "dev", "env:/dev/batch/gpu.tfstate"),
+        ({"TF_WORKSPACE": "prod"}, {".terraform/environment": "dev"}, "prod", "env:/prod/batch/gpu.tfstate"),
+        ({"TF_WORKSPACE": "default"}, {".terraform/environment": "dev"}, "default", "batch/gpu.tfstate"),
+        ({}, {".terraform/environment": ""}, "default", "batch/gpu.tfstate"),
+    ],
+)
+def test_a_workspace_is_another_state(
+    tmp_path: Path, environment: dict[str, str], files: dict[str, str], workspace: str, key: str
+) -> None:
+    """The variable goes before what was selected in the folder, as with Terraform."""
+    _write(tmp_path, ".terraform/terraform.tfstate", S3)
+    for name, text in files.items():
+        _write(tmp_path, name, text)
+
+    found = location(tmp_path, environment)
+
+    assert (found.backend, found.bucket, found.workspace, found.key) == ("s3", "b", workspace, key)
+    assert found.shown("terraform") == f"s3://b/{key}"
+
+
+@pytest.mark.parametrize("named", ["data", ".terraform-prod"])
+def test_the_data_folder_is_terraforms(tmp_path: Path, named: str) -> None:
+    """People set TF_DATA_DIR per environment: another's backend and workspace must not be taken for theirs."""
+    _write(tmp_path, ".terraform/terraform.tfstate", S3)
+    _write(tmp_path, ".terraform/environment", "dev")
+    _write(tmp_path, f"{named}/terraform.tfstate", _note("s3", bucket="c", key="gpu.tfstate"))
+
+    for folder in (named, str(tmp_path / named)):
+        found = location(tmp_path, {"TF_DATA_DIR": folder})
+        assert (found.bucket, found.key, found.workspace) == ("c", "gpu.tfstate", "default")
+    assert location(tmp_path, {"TF_DATA_DIR": ""}).bucket == "b"
+    assert is_connected(tmp_path, {"TF_DATA_DIR": named})
+    assert not is_connected(tmp_path, {"TF_DATA_DIR": "elsewhere"})
+
+
+@pytest.mark.parametrize(
+    ("note", "workspace", "backend", "bucket", "key", "shown"),
+    [
+        (None, "", "local", None, "terraform.tfstate", "x/terraform.tfstate"),
+        (
+            None,
+            "dev",
+            "local",
+            None,
+            "terraform.tfstate.d/dev/terraform.tfstate",
+            "x/terraform.tfstate.d/dev/terraform.tfstate",
+        ),
+        (_note("local", path="/srv/gpu.state"), "", "local", None, "/srv/gpu.state", "/srv/gpu.state"),
+        (
+            _note("local", workspace_dir="states"),
+            "dev",
+            "local",
+            None,
+            "states/dev/terraform.tfstate",
+            "x/states/dev/terraform.tfstate",
+        ),
+        (
+            _note("s3", bucket="b", key="k", workspace_key_prefix="teams"),
+            "a",
+            "s3",
+            "b",
+            "teams/a/k",
+            "s3://b/teams/a/k",
+        ),
+        (_note("gcs", bucket="b", prefix="gpu"), "", "gcs", "b", "gpu", "gcs b/gpu"),
+        (_note("azurerm", storage_account_name="s", key="gpu"), "", "azurerm", "s", "gpu", "azurerm s/gpu"),
+        (_note("remote", organization="o", workspaces=[{"name": "w"}]), "", "remote", "o", None, "remote o"),
+        (
+            _note("http", address="https://x.example/s"),
+            "",
+            "http",
+            None,
+            "https://x.example/s",
+            "http https://x.example/s",
+        ),
+        ("{cut off", "", "local", None, "terraform.tfstate", "x/terraform.tfstate"),
+        ('{"backend": {"type": 3}}', "", "local", None, "terraform.tfstate", "x/terraform.tfstate"),
+    ],
+)
+def test_each_backend_names_its_state(
+    tmp_path: Path, note: str | None, workspace: str, backend: str, bucket: str | None, key: str | None, shown: str
+) -> None:
+    """Two states must never look the same; what a person reads is what Terraform's own documentation calls it."""
+    if note is not None:
+        _write(tmp_path, ".terraform/terraform.tfstate", note)
+
+    found = location(tmp_path, {"TF_WORKSPACE": workspace})
+
+    assert (found.backend, found.bucket, found.key) == (backend, bucket, key)
+    assert found.shown("x") == shown

@@ -18,7 +18,7 @@ from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError, SafetyError, UsageError
 from gpu_ami.files import check_writable, read_text, write_atomic
 from gpu_ami.invocation import Invocation
-from gpu_ami.terraform import failures, state_file
+from gpu_ami.terraform import backends, failures, state_file
 from gpu_ami.terraform.terraform_command import terraform_in
 from gpu_ami.tools import terraform_tools
 from gpu_ami.workspace import Workspace
@@ -134,7 +134,8 @@ def _known(run: Invocation) -> tuple[dict[str, tuple[str, str]], str]:
 def _from_terraform(run: Invocation) -> tuple[dict[str, tuple[str, str]], str]:
     folder = run.workspace.terraform
     shown = run.workspace.shown(folder)
-    if not any((folder / name).exists() for name in (".terraform", "terraform.tfstate")):
+    data = backends.data_folder(folder, run.access.child_environment({}))
+    if not any(path.exists() for path in (data, folder / "terraform.tfstate")):
         return {}, f"{shown} was never applied here"
     terraform = terraform_in(folder, terraform_tools(), run.access.child_environment)
     done = process.run(terraform.command("output", "-json", "-no-color"), timeout_s=_WITHIN_S)

@@ -231,43 +231,82 @@ _UNSURE = frozenset({"started", "failed"})
 
 
 class _History(NamedTuple):
-    """What the receipts with one history have in common."""
+    """What the acts of one history have in common."""
 
     folder: str
     account: str
     region: str
+    state: str
     address: str
+
+
+class _Act(NamedTuple):
+    """What one receipt says of one address."""
+
+    when: str
+    shown: str
+    change: dict[str, Any]
     is_sure: bool
 
 
 def protected_by_receipts(texts: Iterable[tuple[str, str]]) -> list[Reference]:
     """Return what the receipts *texts* (name and content) need; the folder in a name tells root modules apart.
 
-    A receipt is ``{"when": TIME, "account": …, "region": …, "changes": [{"address": …, "old": AMI, "new": AMI}, …],
-    "status": …}``. One of another form cannot be compared with the others, so every id in it is needed.
+    A receipt is ``{"when": TIME, "account": …, "region": …, "state": {…}, "changes": [{"address": …, "old": AMI,
+    "new": AMI}, …], "status": …}``. Of each state and address the newest act counts, and the newest that surely
+    happened. Acts of an unknown state may be of several states: see `_chains`. A receipt of another form cannot be
+    compared with the others, so every id in it is needed.
     """
-    newest: dict[_History, tuple[str, dict[str, Any], str]] = {}
+    histories: dict[_History, list[_Act]] = {}
     references: list[Reference] = []
     for shown, text in texts:
         try:
-            when, account, region, changes, is_sure = _read(text)
+            for history, act in _acts(shown, text):
+                histories.setdefault(history, []).append(act)
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             detail = f"named in the receipt {shown}, which cannot be understood"
             references += [Reference(target, _NAME, detail) for target in sorted(ids_in(text))]
-            continue
-        for change in changes:
-            for sure in {False, is_sure}:
-                history = _History(shown.rpartition("/")[0], account, region, change["address"], sure)
-                if history not in newest or when >= newest[history][0]:
-                    newest[history] = (when, change, shown)
-    for history, (_, change, shown) in sorted(newest.items(), key=lambda item: item[0]):
-        for key, role in (("new", "live"), ("old", "the one to roll back to")):
-            for target in sorted(ids_in(json.dumps(change.get(key)))):
-                references.append(Reference(target, _NAME, f"{role} at {history.address} by {shown}"))
+    for history, acts in sorted(histories.items()):
+        acts.sort(key=lambda act: act.when)
+        for chain in [acts] if history.state else _chains(acts):
+            references += _newest(history.address, chain)
     return list(dict.fromkeys(references))
 
 
-def _read(text: str) -> tuple[str, str, str, list[dict[str, Any]], bool]:
+def _chains(acts: Sequence[_Act]) -> list[list[_Act]]:
+    """Return the acts of an unknown state as what may be one state's each; *acts* is oldest first.
+
+    An act that begins with an AMI which another one ended with, or may have left, goes on from there; any other is of
+    another state, or came after somebody's change by hand.
+    """
+    chains: list[list[_Act]] = []
+    for act in acts:
+        old = act.change.get("old")
+        before = next((chain for chain in reversed(chains) if old in _ends(chain)), None)
+        if before is None:
+            chains.append([act])
+        else:
+            before.append(act)
+    return chains
+
+
+def _ends(chain: Sequence[_Act]) -> tuple[Any, ...]:
+    """Return the AMIs that may be live after the acts of *chain*: an unsure act has moved it, or has not."""
+    last = chain[-1].change
+    return (last.get("new"),) if chain[-1].is_sure else (last.get("new"), last.get("old"))
+
+
+def _newest(address: str, acts: Sequence[_Act]) -> Iterator[Reference]:
+    """Yield what the newest of *acts* needs, and the newest that surely happened."""
+    sure = [act for act in acts if act.is_sure]
+    for act in [*sure[-1:], *([] if acts[-1].is_sure else acts[-1:])]:
+        for key, role in (("new", "live"), ("old", "the one to roll back to")):
+            for target in sorted(ids_in(json.dumps(act.change.get(key)))):
+                yield Reference(target, _NAME, f"{role} at {address} by {act.shown}")
+
+
+def _acts(shown: str, text: str) -> Iterator[tuple[_History, _Act]]:
+    """Return what one receipt says, an address each."""
     document = json.loads(text)
     moment = parse_time(document["when"])
     changes: list[dict[str, Any]] = document["changes"]
@@ -278,4 +317,19 @@ def _read(text: str) -> tuple[str, str, str, list[dict[str, Any]], bool]:
     if any(not ids_in(json.dumps(change.get("new"))) for change in changes):
         raise ValueError(text[:40])
     account, region = (str(document.get(key)) for key in ("account", "region"))
-    return moment.isoformat(), account, region, changes, document.get("status") not in _UNSURE
+    state, is_sure = _state(document.get("state")), document.get("status") not in _UNSURE
+    folder = shown.rpartition("/")[0]
+    for change in changes:
+        yield (
+            _History(folder, account, region, state, change["address"]),
+            _Act(moment.isoformat(), shown, change, is_sure),
+        )
+
+
+def _state(found: Any) -> str:
+    """Return what tells the state of a receipt apart from others; empty for an unknown one."""
+    if found is None:
+        return ""
+    if not isinstance(found, dict):
+        raise TypeError(found)
+    return json.dumps(found, sort_keys=True)

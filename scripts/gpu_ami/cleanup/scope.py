@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gpu_ami.aws.access import assume
 from gpu_ami.aws.caller import Caller
@@ -81,7 +80,8 @@ def _other_account(run: Invocation, role: str, regions: Sequence[str]) -> list[L
 def _backend_state(run: Invocation) -> str | None:
     """Return the Terraform state in its backend; None when none is configured."""
     folder = run.workspace.terraform
-    if not run.target.has_backend or (named_in := backends.naming_file(folder, os.environ.get("TF_DATA_DIR"))) is None:
+    environment = run.access.child_environment({})
+    if not run.target.has_backend or (named_in := backends.naming_file(folder, environment)) is None:
         return None
     if backends.is_tofu(named_in):
         msg = f"{run.workspace.shown(named_in)} says where OpenTofu keeps its state, which Terraform cannot read."
@@ -105,12 +105,32 @@ def _backend_receipts(run: Invocation) -> list[tuple[str, str]]:
 
     Raises:
         AwsError: They cannot be read.
+        UsageError: Where they are is not known, or one of them is no receipt.
     """
-    bucket = bucket_of(run.workspace.terraform)
+    environment = run.access.child_environment({})
+    bucket = bucket_of(run.workspace.terraform, environment)
     if bucket is None:
+        _check_no_bucket(run, environment)
         return []
     texts = list_texts(Caller(run.access, bucket.region), bucket.name, bucket.prefix)
     if unread := next((name for name, text in texts.items() if not text), None):
         msg = f"{bucket.url(unread)} is empty or too large for a receipt: what it protects is not known."
         raise UsageError(msg)
     return [(bucket.url(name), text) for name, text in texts.items()]
+
+
+def _check_no_bucket(run: Invocation, environment: Mapping[str, str]) -> None:
+    """Make sure that there is no bucket with receipts: a backend that was never connected to may be one.
+
+    Raises:
+        UsageError: It may.
+    """
+    folder = run.workspace.terraform
+    named_in = backends.naming_file(folder, environment) if run.target.has_backend else None
+    if named_in is not None and not backends.is_connected(folder, environment):
+        shown = run.workspace.shown
+        msg = (
+            f"{shown(named_in)} names a backend that Terraform was not connected to here: whether receipts lie beside "
+            f"the state is not known. Run `terraform init` in {shown(folder)}."
+        )
+        raise UsageError(msg)

@@ -29,7 +29,7 @@ from gpu_ami.errors import (
 from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
-from gpu_ami.records.receipt import Action, StoredReceipt, unfinished
+from gpu_ami.records.receipt import Action, StoredReceipt, of_state
 from gpu_ami.units import show_duration
 
 _ON = "run `invoke apply` again."
@@ -83,14 +83,7 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
             plan.show(run, review)
             review.raise_refused()
         store = ReceiptStore(root.terraform.folder, root.run.access)
-        incomplete: Sequence[StoredReceipt] = unfinished(
-            stored for stored in store.all() if stored.receipt.action != "publish"
-        )
-        for stored in incomplete:
-            shown = run.workspace.shown(stored.path)
-            # One that Batch outlasted says so; one that was killed says nothing.
-            why = f": {stored.receipt.note}" if stored.receipt.note else "."
-            run.console.say(f"An apply of {stored.receipt.when:%Y-%m-%d %H:%M} UTC was cut short ({shown}){why}")
+        incomplete = receipts.report_incomplete(run, store.all(), review.state)
         if not review.saved.has_changes:
             acting()
             _nothing_to_do(root, review, store, incomplete, request)
@@ -197,7 +190,7 @@ def _act(
     }
     footer = (
         f"Applied in {show_duration(time.monotonic() - started)}. Receipt: {shown}.",
-        *_following(root, store, live),
+        *_following(root, of_state(store.all(), review.state), live),
     )
     run.console.result(document, live_table(live, footer))
     applied_tag.raise_untagged(problems)
@@ -293,11 +286,11 @@ def live_table(live: Sequence[Live], footer: tuple[str, ...]) -> Table:
     return Table(columns=columns, rows=rows, numeric=frozenset({"instances"}), footer=footer)
 
 
-def _following(root: Root, store: ReceiptStore, live: Sequence[Live]) -> tuple[str, ...]:
+def _following(root: Root, history: Sequence[StoredReceipt], live: Sequence[Live]) -> tuple[str, ...]:
     if not live:
         return ()
     commit = "commit the receipt and the variable; " if root.run.target.is_shared else ""
-    steps = steps_back(store.all(), {current.address: current.ami_id for current in live if current.address})
+    steps = steps_back(history, {current.address: current.ami_id for current in live if current.address})
     back = sorted({step.back for step in steps if step.back})
     way = f"; `invoke rollback` goes back to {back[0]}" if len(back) == 1 else ""
     return (f"Next: {commit}`invoke status`{way}.",)

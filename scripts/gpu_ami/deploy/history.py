@@ -66,8 +66,12 @@ def _stack(acts: Sequence[tuple[Receipt, Change]]) -> list[str | None]:
     return stack
 
 
-def agreed_target(steps: Sequence[Step]) -> str:
+def agreed_target(steps: Sequence[Step], *, unsure: Sequence[Step] = ()) -> str:
     """Return the one AMI that all addresses go back to.
+
+    Args:
+        steps: Where the receipts of this state lead.
+        unsure: Where those of an unknown state would lead: only a person can say whether they are this one's.
 
     Raises:
         UsageError: There is none, or they do not agree.
@@ -77,8 +81,7 @@ def agreed_target(steps: Sequence[Step]) -> str:
         raise UsageError(msg)
     targets = {step.back for step in steps}
     if targets == {None}:
-        msg = f"No receipt knows of an AMI before {steps[0].live or 'the first'}: name one with --to ami-…."
-        raise UsageError(msg)
+        raise UsageError(_unknown(steps[0].live or "the first", unsure))
     if len(targets) > 1:
         shown = "; ".join(f"{step.address} to {step.back or 'nothing known'}" for step in steps)
         msg = f"The environments would go back to different AMIs ({shown}): choose one with --to."
@@ -87,3 +90,13 @@ def agreed_target(steps: Sequence[Step]) -> str:
     if target is None:
         raise AssertionError
     return target
+
+
+def _unknown(live: str, unsure: Sequence[Step]) -> str:
+    found = sorted({step.back for step in unsure if step.back})
+    if not found:
+        return f"No receipt of this state knows of an AMI before {live}: name one with --to ami-…."
+    return (
+        f"No receipt of this state knows of an AMI before {live}; those of an unknown state, which an earlier version "
+        f"wrote, name {', '.join(found)}: if that was live here, add --to {found[0]}."
+    )

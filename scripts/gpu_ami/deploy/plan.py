@@ -23,6 +23,7 @@ from gpu_ami.handover import tfvars
 from gpu_ami.handover.eligibility import Expected, blocking
 from gpu_ami.hcl import find
 from gpu_ami.invocation import Invocation
+from gpu_ami.records.receipt import StateIdentity
 from gpu_ami.records.tags import AMI_ID
 from gpu_ami.terraform.plan_file import Planned
 
@@ -33,6 +34,7 @@ class Review:
 
     Attributes:
         root: The root module.
+        state: Which state it is about.
         saved: The plan's file.
         plan: What is in the plan.
         facts: What the guard was told.
@@ -40,6 +42,7 @@ class Review:
     """
 
     root: Root
+    state: StateIdentity
     saved: SavedPlan
     plan: Planned
     facts: Facts
@@ -48,6 +51,7 @@ class Review:
     def document(self) -> dict[str, Any]:
         """Return the review as the tasks print it in JSON."""
         return {
+            "state": self.state.document(),
             "changes": self.saved.has_changes,
             "ami_id": self.facts.expected_ami,
             "handed_over_in": self.facts.handed_over_in,
@@ -103,7 +107,8 @@ def reviewed(root: Root, who: Identity, *, allow_replace: Sequence[str]) -> Iter
             now=datetime.now(timezone.utc),
             allow_replace=frozenset(allow_replace),
         )
-        yield Review(root=root, saved=saved, plan=plan, facts=facts, findings=judge(plan, facts))
+        state = root_module.state_identity(root, who.account)
+        yield Review(root=root, state=state, saved=saved, plan=plan, facts=facts, findings=judge(plan, facts))
 
 
 def _jobs(plan: Planned, found: Future[list[batch.Job]]) -> tuple[RunningJob, ...]:

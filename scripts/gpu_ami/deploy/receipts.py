@@ -25,7 +25,16 @@ from gpu_ami.errors import (
 from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.records import manifest_file as manifests
-from gpu_ami.records.receipt import Action, Change, Receipt, StoredReceipt
+from gpu_ami.records.receipt import (
+    Action,
+    Change,
+    Receipt,
+    StateIdentity,
+    StoredReceipt,
+    of_state,
+    of_unknown_state,
+    unfinished,
+)
 
 
 def receipt(root: Root, review: Review, who: Identity, action: Action) -> Receipt:
@@ -47,6 +56,7 @@ def receipt(root: Root, review: Review, who: Identity, action: Action) -> Receip
         manifest=_manifest_of(run, review.facts.expected_ami),
         git_commit=git.head(run.workspace.root),
         plan_sha256=review.saved.sha256,
+        state=review.state,
     )
 
 
@@ -58,6 +68,24 @@ def _manifest_of(run: Invocation, ami_id: str | None) -> str | None:
         return None
     is_last = any(ami_id in build.amis.values() for build in made)
     return run.workspace.shown(run.workspace.manifest) if is_last else None
+
+
+def report_incomplete(
+    run: Invocation, history: Sequence[StoredReceipt], state: StateIdentity
+) -> Sequence[StoredReceipt]:
+    """Return the acts on *state* that were cut short, and say so; of *history* only those are for this run to complete.
+
+    An open receipt of an unknown state is named too: what is live here would prove nothing about it.
+    """
+    mine, unknown = unfinished(of_state(history, state)), unfinished(of_unknown_state(history))
+    for stored in (*mine, *unknown):
+        shown = run.workspace.shown(stored.path)
+        # One that Batch outlasted says so; one that was killed says nothing.
+        why = f": {stored.receipt.note}" if stored.receipt.note else "."
+        if stored in unknown:
+            why = " and does not say in which state: it stays as it is, and clean-up keeps its AMIs."
+        run.console.say(f"An apply of {stored.receipt.when:%Y-%m-%d %H:%M} UTC was cut short ({shown}){why}")
+    return mine
 
 
 def failed(root: Root, store: ReceiptStore, stored: StoredReceipt, cause: BaseException, log: Path) -> NoReturn:

@@ -16,6 +16,7 @@ from gpu_ami.handover import update_tfvars
 from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
+from gpu_ami.records.receipt import StateIdentity, of_state, of_unknown_state
 from gpu_ami.records.tags import checked_ami_id
 from gpu_ami.terraform import state_file
 
@@ -53,7 +54,7 @@ def run(run: Invocation, request: Request) -> None:
         return
     with only_one(run.workspace.logs, "apply"):
         who = root_module.begin(root)
-        target = request.to or _target(root)
+        target = request.to or _target(root, root_module.state_identity(root, who.account))
         if problem := plan.ami_problem(run, target, who.account):
             msg = f"{target} {problem}: choose another AMI with --to."
             raise UsageError(msg)
@@ -65,20 +66,18 @@ def run(run: Invocation, request: Request) -> None:
             apply.apply_root(root, apply_request, who, acting=acting)
 
 
-def _target(root: Root) -> str:
-    """Return the AMI before, by the state and the receipts.
+def _target(root: Root, state: StateIdentity) -> str:
+    """Return the AMI before, by the state and its receipts.
 
     Raises:
-        UsageError: No receipt knows of one.
+        UsageError: No receipt of *state* knows of one.
     """
-    ours = state_file.environments(root_module.state(root))
-    steps = steps_back(
-        ReceiptStore(root.terraform.folder, root.run.access).all(),
-        {recorded.address: recorded.ami_id for recorded in ours},
-    )
+    live = {recorded.address: recorded.ami_id for recorded in state_file.environments(root_module.state(root))}
+    history = ReceiptStore(root.terraform.folder, root.run.access).all()
+    steps = steps_back(of_state(history, state), live)
     for step in steps:
         root.run.console.say(f"  {step.address}: {step.live or 'no AMI'}, before it {step.back or 'nothing known'}")
-    return agreed_target(steps)
+    return agreed_target(steps, unsure=steps_back(of_unknown_state(history), live))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from gpu_ami.errors import PipelineError, SafetyError, TerraformError, UsageErro
 from gpu_ami.files import read_text, write_atomic
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
+from gpu_ami.records.receipt import StateIdentity
 from gpu_ami.terraform import backends, failures, plan_file
 from gpu_ami.terraform.plan_file import Planned
 from gpu_ami.terraform.terraform_command import Terraform, terraform_in
@@ -110,7 +111,7 @@ def command_lines(root: Root, *, apply: bool) -> list[str]:
 
 
 def begin(root: Root) -> Identity:
-    """Say in which account things will change, refuse the wrong one, and make sure that the folder is initialized.
+    """Say in which account and state things will change, refuse the wrong account, and have the folder initialized.
 
     One that was initialized before is taken as it is: `terraform plan` says when it wants `init` again.
 
@@ -121,15 +122,29 @@ def begin(root: Root) -> Identity:
         TerraformError: Terraform refused.
     """
     if _is_initialized(root):
-        return _announced(root.run)
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        who = pool.submit(_announced, root.run)
-        try:
-            _init(root)
-        except PipelineError:
-            who.result()  # wrong credentials are the likelier cause, and the clearer message
-            raise
-        return who.result()
+        who = _announced(root.run)
+    else:
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            announced = pool.submit(_announced, root.run)
+            try:
+                _init(root)
+            except PipelineError:
+                announced.result()  # wrong credentials are the likelier cause, and the clearer message
+                raise
+            who = announced.result()
+    root.run.console.say(describe_state(root))
+    return who
+
+
+def describe_state(root: Root) -> str:
+    """Return which state this is about: a workspace that the environment selects is not seen in the folder.
+
+    Raises:
+        UsageError: What Terraform noted of its backend cannot be read.
+    """
+    found = backends.location(root.terraform.folder, root.terraform.environment)
+    chosen = " by TF_WORKSPACE" if root.terraform.environment.get("TF_WORKSPACE") else ""
+    return f"Terraform state {found.shown(root.shown)}, workspace {found.workspace}{chosen}"
 
 
 def _announced(run: Invocation) -> Identity:
@@ -223,11 +238,28 @@ def state(root: Root) -> dict[str, Any]:
 
 def _is_in_a_file(root: Root) -> bool:
     """Whether the state is ``terraform.tfstate`` beside the code: no backend says otherwise, and no workspace."""
-    folder = root.terraform.folder
-    if "TF_WORKSPACE" in root.terraform.environment or (folder / ".terraform" / "environment").exists():
+    folder, environment = root.terraform.folder, root.terraform.environment
+    if "TF_WORKSPACE" in environment or (backends.data_folder(folder, environment) / "environment").exists():
         return False
-    data_dir = root.terraform.environment.get("TF_DATA_DIR")
-    return not root.run.target.has_backend or backends.naming_file(folder, data_dir) is None
+    return not root.run.target.has_backend or backends.naming_file(folder, environment) is None
+
+
+def state_identity(root: Root, account: str) -> StateIdentity:
+    """Return which state the initialized root module has, for its receipts.
+
+    Raises:
+        UsageError: What Terraform noted of its backend cannot be read.
+    """
+    found, settings = backends.location(root.terraform.folder, root.terraform.environment), root.run.settings
+    return StateIdentity(
+        backend=found.backend,
+        bucket=found.bucket,
+        key=found.key,
+        workspace=found.workspace,
+        account=account,
+        region=settings.region,
+        family=settings.family,
+    )
 
 
 def _state_in(root: Root, text: str) -> dict[str, Any]:
@@ -243,7 +275,7 @@ def _state_in(root: Root, text: str) -> dict[str, Any]:
 
 def _is_initialized(root: Root) -> bool:
     """Whether `init` has been run here before, with the backend where there is one."""
-    data = root.terraform.folder / root.terraform.environment.get("TF_DATA_DIR", ".terraform")
+    data = backends.data_folder(root.terraform.folder, root.terraform.environment)
     return (data / "providers").is_dir() and (_is_in_a_file(root) or (data / "terraform.tfstate").is_file())
 
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.s3 import list_texts, put_text
 from gpu_ami.records import receipt as receipts
 from gpu_ami.records.receipt import Receipt, StoredReceipt
-
-_BACKEND_FILE = Path(".terraform") / "terraform.tfstate"
+from gpu_ami.terraform import backends
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Where the state is in S3.
+    """Where receipts lie in S3: beside the state, whichever workspace that is of.
 
     Attributes:
         name: The bucket.
@@ -41,11 +39,14 @@ class ReceiptStore:
     Args:
         terraform: The module's folder; a backend is only known where it is initialized.
         access: The way to the bucket.
+
+    Raises:
+        UsageError: What Terraform noted of its backend cannot be read.
     """
 
     def __init__(self, terraform: Path, access: Access) -> None:
         self.folder = receipts.folder_of(terraform)
-        self.bucket = bucket_of(terraform)
+        self.bucket = bucket_of(terraform, access.child_environment({}))
         self._caller = Caller(access, self.bucket.region if self.bucket else None).patient()
 
     def all(self) -> tuple[StoredReceipt, ...]:
@@ -103,16 +104,23 @@ class ReceiptStore:
             put_text(self._caller, self.bucket.name, self.bucket.prefix + stored.path.name, text)
 
 
-def bucket_of(folder: Path) -> Bucket | None:
-    """Return where the initialized root module in *folder* keeps its state in S3; None when it is elsewhere."""
-    try:
-        document: dict[str, Any] = json.loads((folder / _BACKEND_FILE).read_text(encoding="utf-8"))
-        backend = document["backend"]
-        if backend["type"] != "s3":
-            return None
-        config = backend["config"]
-        parent, _, _ = str(config["key"]).rpartition("/")
-        prefix = f"{parent}/{receipts.FOLDER}/" if parent else f"{receipts.FOLDER}/"
-        return Bucket(str(config["bucket"]), config.get("region") or None, prefix)
-    except (OSError, ValueError, LookupError, TypeError):
+def bucket_of(folder: Path, environment: Mapping[str, str]) -> Bucket | None:
+    """Return where the receipts of the initialized root module in *folder* lie in S3; None without a state there.
+
+    All workspaces and keys of one folder of the bucket share it: versions that know of no states look there, and their
+    clean-up must see every receipt.
+
+    Args:
+        folder: The root module.
+        environment: Terraform's environment; ``TF_DATA_DIR`` counts.
+
+    Raises:
+        UsageError: What Terraform noted of its backend cannot be read.
+    """
+    config = (found := backends.location(folder, environment)).config
+    name, key, region = (config.get(member) for member in ("bucket", "key", "region"))
+    if found.backend != "s3" or not (isinstance(name, str) and isinstance(key, str)):
         return None
+    parent, _, _ = key.rpartition("/")
+    prefix = f"{parent}/{receipts.FOLDER}/" if parent else f"{receipts.FOLDER}/"
+    return Bucket(name, region if isinstance(region, str) and region else None, prefix)

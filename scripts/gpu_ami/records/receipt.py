@@ -7,7 +7,7 @@ and keep clean-up from removing an AMI that is live or may be needed again.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Literal
@@ -41,6 +41,32 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     new: _Ami | None = None
 
 
+class StateIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """The Terraform state that an act is about: acts of two states may lie in one folder, under equal addresses.
+
+    Attributes:
+        backend: Terraform's name of the backend; ``local`` without one.
+        bucket: What holds the state, such as an S3 bucket; None for ``local``.
+        key: The state in it, that of the workspace: an object's key, or a path seen from the root module.
+        workspace: The workspace.
+        account: AWS account.
+        region: AWS region that the pipeline works in.
+        family: The family of AMIs.
+    """
+
+    backend: str
+    bucket: str | None = None
+    key: str | None = None
+    workspace: str
+    account: str
+    region: str
+    family: str
+
+    def document(self) -> dict[str, str | None]:
+        """Return it as the tasks print it in JSON."""
+        return msgspec.structs.asdict(self)
+
+
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """One act on the infrastructure.
 
@@ -58,6 +84,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         plan_sha256: Digest of the plan file that was applied.
         ended: When it ended, UTC.
         note: What a person must know, such as why it failed.
+        state: The state that it is about; None when that is unknown, as in the receipts of earlier versions, or when it
+            is about none, as a publication.
     """
 
     when: datetime
@@ -72,6 +100,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     plan_sha256: str | None = None
     ended: datetime | None = None
     note: str | None = None
+    state: StateIdentity | None = None
 
     def finished(self, status: Status, *, at: datetime, note: str | None = None) -> Receipt:
         """Return the receipt as it is after the act."""
@@ -156,9 +185,19 @@ def unfinished(stored: Iterable[StoredReceipt]) -> tuple[StoredReceipt, ...]:
     return tuple(act for act in stored if act.receipt.status == "started")
 
 
-def newest_per_address(stored: Sequence[StoredReceipt]) -> dict[str, tuple[StoredReceipt, Change]]:
-    """Return for each address the newest receipt that moved it, whatever became of it; *stored* is oldest first."""
-    return {change.address: (act, change) for act in stored for change in act.receipt.changes}
+def environment_acts(stored: Iterable[StoredReceipt]) -> tuple[StoredReceipt, ...]:
+    """Return those that are about a Terraform state: all but publications."""
+    return tuple(act for act in stored if act.receipt.action != "publish")
+
+
+def of_state(stored: Iterable[StoredReceipt], state: StateIdentity) -> tuple[StoredReceipt, ...]:
+    """Return the acts on *state*; one of an unknown state may be another's, so it is none of them."""
+    return tuple(act for act in environment_acts(stored) if act.receipt.state == state)
+
+
+def of_unknown_state(stored: Iterable[StoredReceipt]) -> tuple[StoredReceipt, ...]:
+    """Return the acts that do not say which state they are about: earlier versions wrote them."""
+    return tuple(act for act in environment_acts(stored) if act.receipt.state is None)
 
 
 def _utc(moment: datetime) -> datetime:

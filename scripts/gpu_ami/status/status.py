@@ -20,6 +20,7 @@ from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.records import manifest_file as manifests
 from gpu_ami.records import receipt
+from gpu_ami.records.receipt import StateIdentity
 from gpu_ami.records.tags import FAMILY_TAG
 from gpu_ami.status import drift
 from gpu_ami.status.drift import Seen
@@ -86,9 +87,12 @@ def run(run: Invocation, request: Request) -> None:
     if run.options.dry_run:
         run.console.say(f"DRY RUN: would look up {', '.join(name for name in QUERIES if name not in skip)}.")
         return
-    run.announce()
+    account = run.announce().account
+    root = root_module.prepare(run)
     with run.console.step("querying"):
-        found = query(run, skip)
+        found = query(root, account, skip)
+    if found.state is not None:
+        run.console.say(root_module.describe_state(root))
     run.console.result(found.document(), *tables(found))
     if found.drifts:
         first = found.drifts[0]
@@ -97,15 +101,16 @@ def run(run: Invocation, request: Request) -> None:
         raise DifferenceError(msg)
 
 
-def query(run: Invocation, skip: Sequence[str] = ()) -> Status:
-    """Run all queries, side by side, and compare."""
-    root, queries = root_module.prepare(run), _Queries(skip)
+def query(root: Root, account: str, skip: Sequence[str] = ()) -> Status:
+    """Run all queries, side by side, and compare; *account* is the credentials'."""
+    run, queries = root.run, _Queries(skip)
     caller, now = Caller(run.access, run.settings.region), datetime.now(timezone.utc)
     expected = queries.run("hand-over", lambda: plan.handed_over(run, root.handed_over), None)
     # Parsed before the threads start: the HCL parser is not made for two at once, and the next build's query uses it.
     nothing: dict[str, Any] = {}
     given = queries.run("base", lambda: _template_values(run), nothing)
     state = queries.run("state", lambda: root_module.stored_state(root), nothing)
+    identity = _identity(root, account, queries)
     with ThreadPoolExecutor(max_workers=6) as pool:
         jobs = pool.submit(queries.run, "jobs", lambda: _jobs(caller), None)
         building = pool.submit(queries.run, "next-build", lambda: _next_build(run), ())
@@ -114,7 +119,7 @@ def query(run: Invocation, skip: Sequence[str] = ()) -> Status:
         defined = pool.submit(queries.run, "job-definitions", lambda: _definitions(run, caller, state), ())
         environments: Sequence[Live] = queries.run("environments", lambda: _environments(run, caller, state), ())
         manifest_ami = queries.run("manifest", lambda: _manifest_ami(run), None)
-        unfinished, broken = queries.run("receipts", lambda: _receipts(root), _NO_RECEIPTS)
+        unfinished, broken = queries.run("receipts", lambda: _receipts(root, identity), _NO_RECEIPTS)
         named = {ami for ami in (*(current.ami_id for current in environments), expected, manifest_ami) if ami}
         known: dict[str, Image | None] = queries.run("images", lambda: _images(caller, named), {})
         newest, parameter = base.result(), published.result()
@@ -138,7 +143,7 @@ def query(run: Invocation, skip: Sequence[str] = ()) -> Status:
         failed={name: queries.failed[name] for name in QUERIES if name in queries.failed},
         skipped=queries.skipped,
     )
-    return Status(seen=seen, jobs=jobs.result(), drifts=drift.find(seen), now=now)
+    return Status(state=identity, seen=seen, jobs=jobs.result(), drifts=drift.find(seen), now=now)
 
 
 def _environments(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> Sequence[Live]:
@@ -199,10 +204,18 @@ def _definitions(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> t
     )
 
 
-def _receipts(root: Root) -> tuple[tuple[str, ...], str | None]:
-    """Return the receipts of killed applies, and the newest one if its apply failed."""
+def _identity(root: Root, account: str, queries: _Queries) -> StateIdentity | None:
+    """Return which state the root module has; None when that is not known: the folder may not be connected to it."""
+    if "state" in queries.failed:
+        return None
+    name = "receipts" if "state" in queries.skipped else "state"
+    return queries.run(name, lambda: root_module.state_identity(root, account), None)
+
+
+def _receipts(root: Root, state: StateIdentity | None) -> tuple[tuple[str, ...], str | None]:
+    """Return the receipts of killed applies of *state*, and the newest one if its apply failed."""
     found = ReceiptStore(root.terraform.folder, root.run.access).all()
-    acts = [stored for stored in found if stored.receipt.action != "publish"]
+    acts = receipt.of_state(found, state) if state else ()
     shown = root.run.workspace.shown
     unfinished = tuple(shown(stored.path) for stored in receipt.unfinished(acts))
     return unfinished, shown(acts[-1].path) if acts and acts[-1].receipt.status == "failed" else None

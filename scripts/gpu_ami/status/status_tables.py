@@ -10,6 +10,7 @@ from typing import Any
 from gpu_ami.aws import batch
 from gpu_ami.console import Table
 from gpu_ami.deploy.live_environments import Live
+from gpu_ami.records.receipt import StateIdentity
 from gpu_ami.status.drift import Drift, Seen, base_of, digest_of
 
 
@@ -18,12 +19,14 @@ class Status:
     """What `invoke status` found.
 
     Attributes:
+        state: The Terraform state that it is about; None when it is not known.
         seen: The answers of all queries.
         jobs: The jobs that run; None when they could not be listed.
         drifts: The differences.
         now: When.
     """
 
+    state: StateIdentity | None
     seen: Seen
     jobs: Sequence[batch.Job] | None
     drifts: tuple[Drift, ...]
@@ -33,6 +36,7 @@ class Status:
         """Return the contract with scripts."""
         seen = self.seen
         return {
+            "state": self.state.document() if self.state else None,
             "environments": [self._environment(environment) for environment in seen.environments],
             "ami_id": seen.expected_ami,
             "handed_over_in": seen.handed_over_in,

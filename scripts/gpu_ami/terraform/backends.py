@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,126 @@ _CODE = re.compile(r"\.(?:tf|tofu)(?:\.json)?$")
 _TOFU = re.compile(r"\.tofu(?:\.json)?$")
 _DATA_DIR = ".terraform"
 _NOTE = "terraform.tfstate"
+_DEFAULT_WORKSPACE = "default"
+# What the backends call the two halves of a state's address; a member that is no text says nothing.
+_BUCKETS = ("bucket", "storage_account_name", "organization", "hostname")
+_KEYS = ("key", "prefix", "path", "address", "schema_name", "secret_suffix")
 
 
-def naming_file(folder: Path, data_dir: str | None = None) -> Path | None:
+@dataclass(frozen=True, kw_only=True)
+class StateLocation:
+    """Where Terraform keeps the state of a root module, in the workspace that is selected.
+
+    Attributes:
+        backend: Terraform's name of the backend; ``local`` without one.
+        bucket: What holds the state: a bucket, a storage account, an organization; None for ``local``.
+        key: The state in it, that of the workspace: an object's key, or a path seen from the root module.
+        workspace: The workspace.
+        config: The backend's configuration, as `terraform init` noted it.
+    """
+
+    backend: str
+    bucket: str | None
+    key: str | None
+    workspace: str
+    config: Mapping[str, Any]
+
+    def shown(self, folder: str) -> str:
+        """Return it as people write it; *folder* is the root module as a person would type it."""
+        if self.backend == "local":
+            return self.key or folder if (self.key or "").startswith("/") else f"{folder}/{self.key}"
+        inside = "/".join(part for part in (self.bucket, self.key) if part)
+        return f"{self.backend}://{inside}" if self.backend == "s3" else f"{self.backend} {inside}".strip()
+
+
+def data_folder(folder: Path, environment: Mapping[str, str]) -> Path:
+    """Return where Terraform keeps what `init` made of the root module in *folder*, by the child's *environment*."""
+    return folder / (environment.get("TF_DATA_DIR") or _DATA_DIR)
+
+
+def is_connected(folder: Path, environment: Mapping[str, str]) -> bool:
+    """Return whether `terraform init` has noted a backend for the root module in *folder*."""
+    return (data_folder(folder, environment) / _NOTE).is_file()
+
+
+def selected_workspace(folder: Path, environment: Mapping[str, str]) -> str:
+    """Return the workspace that Terraform uses in *folder*: ``TF_WORKSPACE``, else what was selected there.
+
+    Raises:
+        UsageError: The selection cannot be read.
+    """
+    if named := environment.get("TF_WORKSPACE"):
+        return named
+    file = data_folder(folder, environment) / "environment"
+    return (read_text(file, what="selected workspace").strip() if file.is_file() else "") or _DEFAULT_WORKSPACE
+
+
+def location(folder: Path, environment: Mapping[str, str]) -> StateLocation:
+    """Return where the initialized root module in *folder* keeps its state.
+
+    What `terraform init` noted is read: the code may hold half of a backend.
+
+    Args:
+        folder: The root module.
+        environment: Terraform's environment; ``TF_DATA_DIR`` and ``TF_WORKSPACE`` count.
+
+    Raises:
+        UsageError: What Terraform noted cannot be read.
+    """
+    workspace = selected_workspace(folder, environment)
+    kind, config = _noted(data_folder(folder, environment) / _NOTE)
+    if kind == "s3":
+        return StateLocation(
+            backend=kind,
+            bucket=_text(config, "bucket"),
+            key=_in_workspace(config, workspace),
+            workspace=workspace,
+            config=config,
+        )
+    if kind == "local":
+        path = _text(config, "path") or "terraform.tfstate"
+        if workspace != _DEFAULT_WORKSPACE:
+            path = f"{_text(config, 'workspace_dir') or 'terraform.tfstate.d'}/{workspace}/terraform.tfstate"
+        return StateLocation(backend=kind, bucket=None, key=path, workspace=workspace, config=config)
+    return StateLocation(
+        backend=kind,
+        bucket=_text(config, *_BUCKETS),
+        key=_text(config, *_KEYS),
+        workspace=workspace,
+        config=config,
+    )
+
+
+def _in_workspace(config: Mapping[str, Any], workspace: str) -> str | None:
+    """Return the key of an S3 object, which for a workspace lies under a prefix of its own."""
+    key = _text(config, "key")
+    if key is None or workspace == _DEFAULT_WORKSPACE:
+        return key
+    return f"{_text(config, 'workspace_key_prefix') or 'env:'}/{workspace}/{key}"
+
+
+def _text(config: Mapping[str, Any], *names: str) -> str | None:
+    return next((value for name in names if isinstance(value := config.get(name), str) and value), None)
+
+
+def _noted(note: Path) -> tuple[str, Mapping[str, Any]]:
+    """Return the backend's name and configuration; ``local`` where nothing is noted, or nothing that makes sense."""
+    try:
+        backend = json.loads(note.read_text(encoding="utf-8"))["backend"]
+        kind, config = backend["type"], backend.get("config") or {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return "local", {}
+    return (kind, config) if isinstance(kind, str) and isinstance(config, dict) else ("local", {})
+
+
+def naming_file(folder: Path, environment: Mapping[str, str]) -> Path | None:
     """Return the file that says where the state of the root module in *folder* is; None when it is beside the code.
 
     That is a file of code with a backend, OpenTofu's first, or what `terraform init` noted: the code may hold half.
 
     Args:
         folder: The root module.
-        data_dir: The value of ``TF_DATA_DIR``.
+        environment: Terraform's environment; ``TF_DATA_DIR`` counts.
 
     Raises:
         UsageError: A file cannot be read.
@@ -35,7 +147,7 @@ def naming_file(folder: Path, data_dir: str | None = None) -> Path | None:
     for path in sorted(code, key=lambda file: not is_tofu(file)):
         if _names_backend(path):
             return path
-    note = folder / (data_dir or _DATA_DIR) / _NOTE
+    note = data_folder(folder, environment) / _NOTE
     return note if note.is_file() and _notes_backend(read_text(note, what="Terraform's note of its backend")) else None
 
 
