@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.access import Access
-from gpu_ami.bake import init, prepare
+from gpu_ami.bake import build, init, prepare, validate
 from gpu_ami.cleanup import scope
 from gpu_ami.console import Console
 from gpu_ami.deploy import root_module
@@ -94,3 +94,15 @@ def test_a_settings_file_that_is_there_is_kept(tmp_path: Path) -> None:
 
     assert terraform.environment["TF_CLI_CONFIG_FILE"] == str(file)
     assert "-plugin-dir=mirror" in terraform.init().argv
+
+
+def test_a_build_needs_no_tests_of_the_terraform_folder(run: Invocation) -> None:
+    """They take Terraform twice as long as the module, and a build does not run them; `invoke validate` reads them."""
+    job = prepare.prepare(run, ())
+
+    def commands(lines: list[str]) -> list[str]:
+        return [line for line in lines if "terraform validate" in line]
+
+    assert all("-no-tests" in line for line in commands(build.command_lines(job, debug=False)))
+    assert all("-no-tests" not in line for line in commands(validate.command_lines(job)))
+    assert len(commands(build.command_lines(job, debug=False))) == len(commands(validate.command_lines(job))) == 1

@@ -57,7 +57,7 @@ def command_lines(job: Job, *, debug: bool, incremental: bool = False, if_stale:
     if incremental:
         notes.append("# on the family's last AMI instead (source_ami, chain_length) when only image or models are new")
     return [
-        *validate.command_lines(job),
+        *validate.command_lines(job, tests=False),
         str(job.packer.build(job.inputs, debug=debug)),
         *notes,
         *packer_bake.fall_back_lines(job),
@@ -121,7 +121,7 @@ def _compare(run: Invocation, job: Job) -> compare.Comparison:
             return compare.compare(run, job)
     except UsageError:
         # A template that we cannot read: Packer's own error says more.
-        validate.validate(job)
+        validate.validate(job, tests=False)
         raise
 
 
@@ -147,7 +147,7 @@ def _bake(
 def _check_and_validate(run: Invocation, job: Job) -> None:
     with run.console.step("preflight and validation"), ThreadPoolExecutor(max_workers=1) as pool:
         checking = pool.submit(check, run, job)
-        validate.validate(job)
+        validate.validate(job, tests=False)
         checks = checking.result()
     for found in preflight.remarks(checks):
         run.console.warn(f"{found.check}: {found.detail}. {found.fix}")

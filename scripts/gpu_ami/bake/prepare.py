@@ -43,12 +43,16 @@ class Job:
     run_id: str
     private: tuple[str, ...] = ()
 
-    def validation(self) -> tuple[tuple[type[PipelineError], tuple[Command, ...]], ...]:
-        """Return the validation commands: two chains that can run side by side, and what a failure of each is."""
+    def validation(self, *, tests: bool) -> tuple[tuple[type[PipelineError], tuple[Command, ...]], ...]:
+        """Return the validation commands: two chains that can run side by side, and what a failure of each is.
+
+        Args:
+            tests: Whether Terraform's tests are validated, too.
+        """
         return (
             # validate first: where the template does not parse, fmt says only that it does not.
             (BuildError, (self.packer.validate(self.inputs), self.packer.fmt())),
-            (TerraformError, (self.terraform.fmt(), self.terraform.init(), self.terraform.validate())),
+            (TerraformError, (self.terraform.fmt(), self.terraform.init(), self.terraform.validate(tests=tests))),
         )
 
     def given(self, **more: str) -> Job:

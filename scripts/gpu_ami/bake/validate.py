@@ -42,9 +42,9 @@ def run(run: Invocation, request: Request) -> None:
     report(run, job)
 
 
-def command_lines(job: Job) -> list[str]:
+def command_lines(job: Job, *, tests: bool = True) -> list[str]:
     """Return the exact commands that `validate` runs, and the one variable they need to be pasted."""
-    commands = [str(command) for _, chain in job.validation() for command in chain]
+    commands = [str(command) for _, chain in job.validation(tests=tests) for command in chain]
     if job.private:
         names = ", ".join(job.private)
         commands.insert(
@@ -53,15 +53,19 @@ def command_lines(job: Job) -> list[str]:
     return [f"export PACKER_PLUGIN_PATH={shlex.quote(str(job.plugin_path))}", *commands]
 
 
-def validate(job: Job) -> None:
+def validate(job: Job, *, tests: bool = True) -> None:
     """Run each chain of the job's validation commands, side by side.
+
+    Args:
+        job: The build.
+        tests: Whether the tests of the Terraform folder are validated, too: a build needs none.
 
     Raises:
         BuildError: The template or its variables are not valid; the line names file and line.
         TerraformError: The Terraform folder is not valid.
     """
     with ThreadPoolExecutor(max_workers=2) as pool:
-        for problem in list(pool.map(lambda chain: _first_failure(*chain), job.validation())):
+        for problem in list(pool.map(lambda chain: _first_failure(*chain), job.validation(tests=tests))):
             if problem is not None:
                 raise problem
 
