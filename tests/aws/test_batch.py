@@ -223,14 +223,14 @@ def test_the_rate_of_a_template_version(demo: Caller, local_aws: Sandbox) -> Non
     made = client.create_launch_template(LaunchTemplateName="rated", LaunchTemplateData=data)["LaunchTemplate"]
     client.create_launch_template_version(LaunchTemplateName="rated", LaunchTemplateData={"InstanceType": "g5.xlarge"})
 
-    assert batch.hydration(demo, made["LaunchTemplateId"], "1") == 200
-    assert batch.hydration(demo, "rated", "1") == 200
+    assert batch.template_version(demo, made["LaunchTemplateId"], "1").rate_mib_s == 200
+    assert batch.template_version(demo, "rated", "1").rate_mib_s == 200
     account = identify(local_aws.access).account
-    assert batch.hydration(demo, "rated", "$Latest") is None
+    assert batch.template_version(demo, "rated", "$Latest").rate_mib_s is None
     managed(ec2_backends[account][REGION]).add(made["LaunchTemplateId"])
-    assert batch.hydration(demo, "rated", "1") == 200
+    assert batch.template_version(demo, "rated", "1").rate_mib_s == 200
     with pytest.raises((RefusedError, UnansweredError)):
-        batch.hydration(demo, "lt-0123456789abcdef0", "1")
+        batch.template_version(demo, "lt-0123456789abcdef0", "1").rate_mib_s
 
 
 def _ecs(**more: Any) -> Scripted:

@@ -100,7 +100,16 @@ def test_the_document_is_the_contract(terraform: FakeTerraform) -> None:
         "plan_sha256",
         "terraform_version",
     }
-    assert planned["count"] == {"create": 2, "update": 0, "replace": 0, "delete": 0}
+    assert planned["count"] == {
+        "create": 2,
+        "update": 0,
+        "replace": 0,
+        "delete": 0,
+        "forget": 0,
+        "move": 0,
+        "import": 0,
+        "delete-deposed": 0,
+    }
     applied = _apply(terraform).document
     assert set(applied) >= {*planned, "applied", "receipt", "duration_s", "live"}
     assert (terraform.folder.parent / applied["receipt"]).is_file()
@@ -157,6 +166,9 @@ def test_a_plan_changes_nothing(terraform: FakeTerraform) -> None:
         "action": "create",
         "old_ami": None,
         "new_ami": ami,
+        "ours": True,
+        "previous_address": None,
+        "images": [{"image_type": "ECS_AL2023_NVIDIA", "old_ami": None, "new_ami": ami}],
     }
     assert "invoke apply" in done.err.getvalue()
 

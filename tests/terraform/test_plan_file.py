@@ -122,7 +122,7 @@ def test_other_resources_are_counted_and_named() -> None:
     )
     plan = read(plan_text(*rows, output_changes={"a": {"actions": ["update"]}, "b": {"actions": ["no-op"]}}))
 
-    assert plan.count() == {"create": 1, "update": 0, "replace": 0, "delete": 1}
+    assert {word: number for word, number in plan.count().items() if number} == {"create": 1, "delete": 1, "forget": 1}
     assert [act.action for act in plan.acts] == ["delete", "create", "forget"]
     assert plan.outputs == ("a",)
 

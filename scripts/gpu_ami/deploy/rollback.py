@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gpu_ami.deploy import apply, plan, root_module
+from gpu_ami.deploy import apply, ownership, plan, root_module
 from gpu_ami.deploy.history import agreed_target, steps_back
 from gpu_ami.deploy.root_module import Root
 from gpu_ami.errors import UsageError
@@ -27,12 +27,14 @@ class Request:
     Attributes:
         to: The AMI to go to; None takes the one before the live one.
         variables: Terraform variables as ``name=value``.
+        allow_deposed: Names of what earlier replacements left behind, that may go.
         yes: Whether to act without asking.
         wait_minutes: How long to wait for Batch; None takes what the environments give running jobs, and a margin.
     """
 
     to: str | None = None
     variables: Sequence[str] = ()
+    allow_deposed: Sequence[str] = ()
     yes: bool = False
     wait_minutes: int | None = None
 
@@ -59,7 +61,11 @@ def run(run: Invocation, request: Request) -> None:
             raise UsageError(msg)
         run.console.say(f"Rolling back to {target}.")
         apply_request = apply.Request(
-            variables=request.variables, yes=request.yes, action="rollback", wait_minutes=request.wait_minutes
+            variables=request.variables,
+            allow_deposed=request.allow_deposed,
+            yes=request.yes,
+            action="rollback",
+            wait_minutes=request.wait_minutes,
         )
         with _written(run, target) as acting:
             apply.apply_root(root, apply_request, who, acting=acting)
@@ -71,10 +77,12 @@ def _target(root: Root) -> str:
     Raises:
         UsageError: No receipt knows of one.
     """
-    ours = state_file.environments(root_module.state(root))
+    receipts = ReceiptStore(root.terraform.folder, root.run.access).all()
+    ours = ownership.recorded_ours(root, state_file.environments(root_module.state(root)), receipts)
     steps = steps_back(
-        ReceiptStore(root.terraform.folder, root.run.access).all(),
-        {recorded.address: recorded.ami_id for recorded in ours},
+        receipts,
+        {recorded.address: recorded.images.main(ownership.amis_of(receipts)) for recorded in ours},
+        names={recorded.address: recorded.name for recorded in ours},
     )
     for step in steps:
         root.run.console.say(f"  {step.address}: {step.live or 'no AMI'}, before it {step.back or 'nothing known'}")

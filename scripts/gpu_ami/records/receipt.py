@@ -34,11 +34,15 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         address: Terraform's address of a compute environment, or ``ssm:REGION:NAME`` of a parameter.
         old: The AMI before; None when there was none.
         new: The AMI after; None when the resource goes.
+        name: The environment's name on AWS, which a new address leaves as it is; None before it had one.
+        previous_address: Terraform's address of it before this act; None when that is the same.
     """
 
     address: Annotated[str, msgspec.Meta(min_length=1)]
     old: _Ami | None = None
     new: _Ami | None = None
+    name: str | None = None
+    previous_address: str | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
