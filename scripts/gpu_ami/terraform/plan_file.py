@@ -15,9 +15,6 @@ from packaging.version import Version
 from gpu_ami.errors import TerraformError
 from gpu_ami.terraform import plan_references
 from gpu_ami.terraform.plan_changes import ACTIONS, EnvironmentChange, ResourceChange, Word, parse
-from gpu_ami.terraform.plan_changes import ENVIRONMENT as ENVIRONMENT
-from gpu_ami.terraform.plan_changes import QUEUE as QUEUE
-from gpu_ami.terraform.plan_changes import Action as Action
 
 _UNDONE = ("no-op", "read")
 

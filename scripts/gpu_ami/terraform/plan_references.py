@@ -18,7 +18,6 @@ _NAME = re.compile(r"[^.\[]+")
 _SHOWN_AS = {("terraform_data", "output"): "input", ("null_data_source", "outputs"): "inputs"}
 # What differs between the instances of one resource: what they refer to is not what each of them takes.
 _PER_INSTANCE = frozenset({"each", "count", "self"})
-_DEEPEST = 32
 
 
 @dataclass(frozen=True)
@@ -40,31 +39,34 @@ class Configuration:
 
         False also where that cannot be said: a local value, or one that differs between instances.
         """
-        found = set(self._sources(_path(module_address), expression, _DEEPEST))
+        found = set(self._sources(_path(module_address), expression, set()))
         return variable in found and not found & {f"{word}." for word in _PER_INSTANCE}
 
-    def _sources(self, path: tuple[str, ...], expression: Any, depth: int) -> Iterator[str]:
-        """Yield names of root variables, and ``each.`` and its like as they are."""
-        if depth == 0 or not isinstance(expression, Mapping):
+    def _sources(self, path: tuple[str, ...], expression: Any, seen: set[tuple[tuple[str, ...], str]]) -> Iterator[str]:
+        """Yield names of root variables, and ``each.`` and its like as they are; each reference is followed once."""
+        if not isinstance(expression, Mapping):
             return
         for reference in _longest(expression.get("references") or []):
+            if (path, reference) in seen:
+                continue
+            seen.add((path, reference))
             first, *rest = _NAME.findall(reference)
             if first in _PER_INSTANCE:
                 yield f"{first}."
             elif first == "var" and rest:
                 if path:
                     call = (self._module(path[:-1]).get("module_calls") or {}).get(path[-1]) or {}
-                    yield from self._sources(path[:-1], (call.get("expressions") or {}).get(rest[0]), depth - 1)
+                    yield from self._sources(path[:-1], (call.get("expressions") or {}).get(rest[0]), seen)
                 else:
                     yield rest[0]
             elif first == "module" and len(rest) > 1:
                 inner = (*path, rest[0])
                 output = (self._module(inner).get("outputs") or {}).get(rest[1]) or {}
-                yield from self._sources(inner, output.get("expression"), depth - 1)
+                yield from self._sources(inner, output.get("expression"), seen)
             elif len(rest) > 1:
                 arguments = _resource(self._module(path), first, rest[0])
                 argument = arguments.get(_SHOWN_AS.get((first, rest[1]), rest[1]))
-                yield from self._sources(path, argument, depth - 1)
+                yield from self._sources(path, argument, seen)
 
     def _module(self, path: Iterable[str]) -> Mapping[str, Any]:
         module = self.root
