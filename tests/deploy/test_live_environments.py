@@ -51,6 +51,7 @@ def test_what_differs_is_named(more: dict[str, Any], problem: str | None) -> Non
 
 
 CPU, GPU = "ECS_AL2023", "ECS_AL2023_NVIDIA"
+CONFLICT = f"a launch template override says {B}, image_id_override of {GPU} says {A}"
 
 
 @pytest.mark.parametrize(
@@ -61,10 +62,7 @@ CPU, GPU = "ECS_AL2023", "ECS_AL2023_NVIDIA"
         (
             Images(overrides={GPU: A}),
             Images(overrides={GPU: A}, template_overrides=(B,)),
-            [
-                f"gpu has several AMIs for one instance: a launch template override says {B}, "
-                f"image_id_override of {GPU} says {A}"
-            ],
+            [f"gpu has several AMIs for one instance: {CONFLICT}"],
         ),
     ],
 )
