@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from gpu_ami.console import Console
 from gpu_ami.deploy import apply, plan, rollback
 from gpu_ami.errors import DifferenceError, TerraformError
 from gpu_ami.invocation import Invocation
-from gpu_ami.options import Options
 from gpu_ami.status import status
 from tests.e2e.inprocess import Bench, bench
 
