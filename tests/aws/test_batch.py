@@ -59,7 +59,7 @@ def test_the_demo_environment_is_read_whole(demo: Caller, local_aws: Sandbox) ->
 
 
 def _row(**resources: Any) -> dict[str, Any]:
-    more = {name: resources.pop(name) for name in ("type", "eksConfiguration") if name in resources}
+    more: dict[str, Any] = {name: resources.pop(name) for name in ("type", "eksConfiguration") if name in resources}
     return {"computeEnvironmentName": "gpu", "computeEnvironmentArn": "arn", "computeResources": resources, **more}
 
 
@@ -369,4 +369,4 @@ def test_a_cluster_that_is_gone_has_no_volumes() -> None:
 
 def test_what_is_read_can_be_shown_as_json(demo: Caller) -> None:
     """Nothing of botocore's own types gets out."""
-    assert json.dumps([dict(vars(environment)) for environment in batch.environments(demo)])
+    assert json.dumps(batch.environments(demo), default=vars)

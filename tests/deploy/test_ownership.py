@@ -19,7 +19,7 @@ from tests.support.plans import A, B, C, by_type, change, document, values
 
 KIND = "aws_batch_compute_environment"
 CPU, GPU = "ECS_AL2023", "ECS_AL2023_NVIDIA"
-FARGATE = {"type": "FARGATE", "ec2_configuration": [], "image_id": None}
+FARGATE: dict[str, Any] = {"type": "FARGATE", "ec2_configuration": [], "image_id": None}
 
 
 def _plan(*rows: dict[str, Any], takes: tuple[str, ...] = ("gpu",)) -> Planned:
@@ -147,7 +147,7 @@ def _filed(*changes: tuple[str, str | None, str | None]) -> list[StoredReceipt]:
 
 
 def _names(*recorded: Recorded, known: tuple[str, ...] = (), filed: list[StoredReceipt] | None = None) -> list[str]:
-    found = ownership.split_recorded(recorded, known=known, family="video", filed=lambda: filed or [])
+    found = ownership.split_recorded(recorded, known=known, filed=lambda: filed or [])
     return [one.name for one in found]
 
 
@@ -157,10 +157,9 @@ def _names(*recorded: Recorded, known: tuple[str, ...] = (), filed: list[StoredR
         (_recorded("gpu", A), _filed(("gpu", None, A))),
         (_recorded("gpu", A), _filed(("renamed", None, A))),
         (_recorded("gpu", B), _filed(("gpu", None, A))),
-        (_recorded("gpu", A, tags={"gpu-ami:family": "video"}), []),
     ],
 )
-def test_a_states_environments_are_told_by_receipts_amis_and_tags(gpu: Recorded, filed: list[StoredReceipt]) -> None:
+def test_a_states_environments_are_told_by_receipts_and_amis(gpu: Recorded, filed: list[StoredReceipt]) -> None:
     """A state has no configuration: what rollback and status look after must still be ours alone."""
     others = [_recorded("cpu"), _recorded("theirs", C), _recorded("fargate", kind="FARGATE")]
 
@@ -183,7 +182,7 @@ def test_receipts_are_not_read_where_the_rest_tells() -> None:
     def filed() -> list[StoredReceipt]:
         raise AssertionError
 
-    found = ownership.split_recorded([_recorded("gpu", A)], known={A}, family="video", filed=filed)
+    found = ownership.split_recorded([_recorded("gpu", A)], known={A}, filed=filed)
 
     assert [one.name for one in found] == ["gpu"]
 
@@ -216,6 +215,6 @@ def test_what_is_live_shows_our_ami_first() -> None:
         recorded=images,
     )
 
-    ours, others = ownership.split_live([live], known={A}, family="video", filed=list)
+    ours, others = ownership.split_live([live], known={A}, filed=list)
 
     assert ([one.ami_id for one in ours], others) == ([A], [])

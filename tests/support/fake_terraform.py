@@ -177,7 +177,7 @@ class FakeTerraform:
         rows, recorded = [], self.recorded()
         for market in self.markets:
             was = self.renamed.get(market, market)
-            moved = {"previous_address": address(was)} if was != market and was in recorded else {}
+            moved: dict[str, Any] = {"previous_address": address(was)} if was != market and was in recorded else {}
             before = recorded.get(was if moved else market)
             old = (before or {}).get("compute_resources", [{}])[0]
             is_same = before is not None and old["ec2_configuration"][0]["image_id_override"] == ami

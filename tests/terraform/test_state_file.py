@@ -84,14 +84,10 @@ def test_two_image_types_and_what_takes_no_ami() -> None:
     ]
     two = _environment("two", ec2_configuration=blocks)
     fargate = _environment("fargate", type="FARGATE", ec2_configuration=[])
-    fargate["attributes"] |= {"tags_all": {"gpu-ami:family": "video"}}
 
     found = state_file.environments(_state(_resource(kind, two, fargate)))
 
-    assert [(one.ami_id, one.kind, dict(one.tags)) for one in found] == [
-        (A, "EC2", {}),
-        (None, "FARGATE", {"gpu-ami:family": "video"}),
-    ]
+    assert [(one.ami_id, one.kind) for one in found] == [(A, "EC2"), (None, "FARGATE")]
     assert found[0].images.overrides == {"ECS_AL2023": "ami-00000001", "ECS_AL2023_NVIDIA": A}
 
 

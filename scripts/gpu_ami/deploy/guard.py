@@ -262,7 +262,8 @@ def _untold(plan: Planned) -> list[EnvironmentChange]:
 
 
 def _may_use(change: EnvironmentChange, expected: str) -> bool:
-    return any(slot.new == expected or not slot.is_known for slot in change.ours)
+    among = {ami for _, ami in change.conflict}
+    return expected in among or any(slot.new == expected or not slot.is_known for slot in change.ours)
 
 
 def _wrong_amis(change: EnvironmentChange, expected: str, variable: str) -> Iterator[Finding]:

@@ -33,7 +33,6 @@ class Live:
         recorded_rate: The rate that Terraform gave the template; None when it gave none.
         volumes: Root volumes of its running instances; empty when none runs.
         recorded: Every AMI that Terraform gave it; None where only `recorded_ami` is known.
-        tags: Its tags in Terraform's state.
         kind: What it runs on.
     """
 
@@ -45,7 +44,6 @@ class Live:
     recorded_rate: int | None
     volumes: tuple[batch.Volume, ...] = ()
     recorded: Images | None = None
-    tags: Mapping[str, str] | None = None
     kind: Kind = "EC2"
 
     @property
@@ -204,7 +202,6 @@ def _live(
         recorded_rate=rates.get(recorded.template_id or "") if is_told else None,
         volumes=_volumes(caller, environment) if with_volumes and is_told else (),
         recorded=recorded.images,
-        tags=recorded.tags,
         kind=recorded.kind,
     )
 

@@ -1,12 +1,13 @@
 """Tells which compute environments are the pipeline's: they take the handed-over variable, or had one of our AMIs.
 
 A root module may hold others: on Fargate, on EKS, unmanaged, or on EC2 with another AMI or none. They are left alone.
-A plan has the configuration, which says what takes the variable; a state has not, so there the AMIs and tags speak.
+A plan has the configuration, which says what takes the variable; a state has not, so there AMIs and receipts speak. An
+environment's tags do not: the provider's default tags give the family's to everything in the root module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -121,30 +122,27 @@ class _Seen:
     address: str | None
     kind: Kind
     amis: frozenset[str]
-    tags: tuple[Mapping[str, str], ...]
 
 
 def split_live(
-    live: Sequence[Live], *, known: Collection[str], family: str, filed: Callable[[], Sequence[StoredReceipt]]
+    live: Sequence[Live], *, known: Collection[str], filed: Callable[[], Sequence[StoredReceipt]]
 ) -> tuple[list[Live], list[LeftAlone]]:
     """Return which of *live* are ours, and those that are left alone; of the first kind if nothing tells them apart.
 
     Args:
         live: The environments of a state, beside what AWS shows of them.
         known: AMIs that are ours.
-        family: The pipeline's family, which may be in an environment's tags.
-        filed: Returns the receipts, whose addresses and AMIs are ours; called where AMIs and tags leave one open.
+        filed: Returns the receipts, whose addresses and AMIs are ours; called where the known AMIs leave one open.
     """
     seen = [
         _Seen(
             address=current.address,
             kind=current.kind,
             amis=current.images.named | current.known_types.named,
-            tags=(current.tags or {}, current.environment.tags if current.environment else {}),
         )
         for current in live
     ]
-    is_ours, amis = _whose(seen, known, family, filed)
+    is_ours, amis = _whose(seen, known, filed)
     others = [current for current, ours in zip(live, is_ours, strict=True) if not ours]
     return (
         [_showing(current, amis) for current, ours in zip(live, is_ours, strict=True) if ours],
@@ -164,24 +162,20 @@ def _showing(current: Live, amis: Collection[str]) -> Live:
 
 
 def split_recorded(
-    recorded: Sequence[Recorded], *, known: Collection[str], family: str, filed: Callable[[], Sequence[StoredReceipt]]
+    recorded: Sequence[Recorded], *, known: Collection[str], filed: Callable[[], Sequence[StoredReceipt]]
 ) -> list[Recorded]:
     """Return which environments of a state are ours, as `split_live` does."""
-    seen = [_Seen(address=one.address, kind=one.kind, amis=one.images.named, tags=(one.tags,)) for one in recorded]
-    is_ours, _ = _whose(seen, known, family, filed)
+    seen = [_Seen(address=one.address, kind=one.kind, amis=one.images.named) for one in recorded]
+    is_ours, _ = _whose(seen, known, filed)
     return [one for one, ours in zip(recorded, is_ours, strict=True) if ours]
 
 
 def _whose(
-    seen: Sequence[_Seen], known: Collection[str], family: str, filed: Callable[[], Sequence[StoredReceipt]]
+    seen: Sequence[_Seen], known: Collection[str], filed: Callable[[], Sequence[StoredReceipt]]
 ) -> tuple[list[bool], set[str]]:
     """Return of each whether it is ours, and the AMIs that are."""
     may_be = [one.kind == "EC2" for one in seen]
-    told = [
-        one.kind == "EC2"
-        and (not one.amis.isdisjoint(known) or any(tags.get(FAMILY_TAG) == family for tags in one.tags))
-        for one in seen
-    ]
+    told = [one.kind == "EC2" and not one.amis.isdisjoint(known) for one in seen]
     amis = {*known}
     if told != may_be:
         receipts = filed()
@@ -232,4 +226,4 @@ def recorded_ours(root: Root, recorded: Sequence[Recorded], receipts: Sequence[S
     """
     named = {ami for one in recorded if one.kind == "EC2" for ami in one.images.named}
     known = ours_among(root, named, receipts)
-    return split_recorded(recorded, known=known, family=root.run.settings.family, filed=lambda: receipts)
+    return split_recorded(recorded, known=known, filed=lambda: receipts)

@@ -177,7 +177,11 @@ def _environments_ami(seen: Seen, found: Live, drift: Any) -> Iterator[Drift]:
     if not found.images.named:
         detail = "it has no AMI of its own: jobs pull image and models at each start"
         yield drift("ami-missing", detail, "Run `invoke apply`.")
-    elif found.ami_id in seen.images and (state := _state(seen.images[found.ami_id])) != "available":
+    elif (
+        found.ami_id is not None
+        and found.ami_id in seen.images
+        and (state := _state(seen.images[found.ami_id])) != "available"
+    ):
         what = f"is {state}" if state else "does not exist any more"
         yield drift("ami-gone", f"its AMI {found.ami_id} {what}: no instance can start", "Run `invoke rollback`.")
     yield from _other_amis(seen, found, drift)

@@ -172,7 +172,7 @@ def _ours(
     def filed() -> Sequence[StoredReceipt]:
         return queries.run("receipts", lambda: ReceiptStore(root.terraform.folder, root.run.access).all(), ())
 
-    return ownership.split_live(live, known=known, family=root.run.settings.family, filed=filed)
+    return ownership.split_live(live, known=known, filed=filed)
 
 
 def _images(caller: Caller, named: set[str]) -> dict[str, Image | None]:

@@ -69,10 +69,10 @@ class Planned:
     def count(self) -> dict[str, int]:
         """Return how many resources each word of `Word` is said of; a moved or imported one may change as well."""
         kinds: tuple[Word, ...] = get_args(Word)
-        found = {kind: sum(1 for change in self.changes if change.word == kind) for kind in kinds}
+        found: dict[str, int] = {kind: sum(1 for change in self.changes if change.word == kind) for kind in kinds}
         found["move"] = sum(1 for change in self.changes if change.previous_address)
         found["import"] = sum(1 for change in self.changes if change.imported)
-        return dict(found)
+        return found
 
 
 def read(text: str, variable: str | None = None) -> Planned:

@@ -29,7 +29,6 @@ class Recorded:
         template_id: Its launch template; None without one.
         images: Every AMI that it was given.
         kind: What it runs on.
-        tags: Its tags, those of the provider's default included.
     """
 
     address: str
@@ -38,7 +37,6 @@ class Recorded:
     template_id: str | None
     images: Images = field(default_factory=Images)
     kind: Kind = "EC2"
-    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 def environments(state: Mapping[str, Any]) -> tuple[Recorded, ...]:
@@ -59,7 +57,6 @@ def environments(state: Mapping[str, Any]) -> tuple[Recorded, ...]:
                 template_id=_first(resources.get("launch_template")).get("launch_template_id") or None,
                 images=images,
                 kind=kind_of(values.get("type"), resources.get("type"), has_eks=bool(values.get("eks_configuration"))),
-                tags=dict(values.get("tags_all") or values.get("tags") or {}),
             )
         )
     return tuple(found)
