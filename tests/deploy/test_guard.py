@@ -152,6 +152,22 @@ def test_jobs_in_what_was_left_behind_are_named() -> None:
     assert found[1].advice == "Wait for them."
 
 
+def test_to_let_go_of_what_was_left_behind_is_told_too() -> None:
+    """A `removed` block with `destroy = false` reaches both objects at its address, each by a permission of its own."""
+    rows = [_old() | {"change": _old()["change"] | {"actions": ["forget"]}}, move(address=ON_DEMAND)]
+    rows.append(change(actions=("forget",), before=values(B)))
+
+    (live, old) = _findings(*rows)
+    assert (live.code, old.code, "gpu-old" in old.detail, "let go of" in old.detail) == (
+        "forgotten",
+        "deposed",
+        True,
+        True,
+    )
+    assert _judge(*rows, allow_replace=frozenset({SPOT})) == [("deposed", SPOT)]
+    assert _judge(*rows, allow_deposed=frozenset({"gpu-old"})) == [("forgotten", SPOT)]
+
+
 def test_a_queue_that_was_left_behind_is_told_too() -> None:
     """And anything else that was is not the guard's affair."""
     queue = change(QUEUE, ("delete",), kind="aws_batch_job_queue", before={"name": "q"}, deposed="0a1b2c3d")

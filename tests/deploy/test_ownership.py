@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.deploy import ownership
+from gpu_ami.deploy import ownership, root_module
 from gpu_ami.deploy.live_environments import Live
 from gpu_ami.records.batch_images import Images
-from gpu_ami.records.receipt import Change, Receipt, StoredReceipt
+from gpu_ami.records.receipt import Change, Receipt, StoredReceipt, write
 from gpu_ami.terraform.plan_file import Planned, read
 from gpu_ami.terraform.state_file import Recorded
+from tests.support.account import task
+from tests.support.fake_terraform import FakeTerraform
 from tests.support.plans import A, B, C, by_type, change, document, values
 
 KIND = "aws_batch_compute_environment"
@@ -218,3 +220,31 @@ def test_what_is_live_shows_our_ami_first() -> None:
     ours, others = ownership.split_live([live], known={A}, filed=list)
 
     assert ([one.ami_id for one in ours], others) == ([A], [])
+
+
+# --- which AMIs are ours
+
+
+def test_receipts_and_tags_say_whose_an_ami_is(terraform: FakeTerraform) -> None:
+    """A receipt names one that is gone by now; of the others EC2 tells the family, and nothing is asked needlessly."""
+    root = root_module.prepare(task(terraform.here, terraform.folder.parent).run)
+    tagged, theirs = terraform.here.image(5).id, terraform.here.image(9).id
+    terraform.here.access.client("ec2").delete_tags(Resources=[theirs], Tags=[{"Key": "gpu-ami:family"}])
+    before = len(terraform.here.calls())
+
+    assert ownership.ours_among(root, set()) == set()
+    assert ownership.ours_among(root, {A}, _filed(("gpu", None, A))) == {A}
+    assert len(terraform.here.calls()) == before
+    assert ownership.ours_among(root, {A, tagged, theirs}, _filed(("gpu", None, A))) == {A, tagged}
+
+
+def test_a_pinned_environment_is_ours_by_what_is_filed(terraform: FakeTerraform) -> None:
+    """Its old AMI is neither the one handed over nor in another environment: only the receipts know it."""
+    root = root_module.prepare(task(terraform.here, terraform.folder.parent).run)
+    (stored,) = _filed(("gpu", None, A))
+    write(terraform.folder / "receipts" / "1.json", stored.receipt)
+    plan = _plan(_row("gpu", values(A), values(C)), takes=())
+
+    known = ownership.ours_among(root, ownership.undecided(plan, {B}))
+
+    assert [change.address for change in ownership.settled(plan, {B, *known}).ours] == [f"{KIND}.gpu"]
