@@ -126,24 +126,39 @@ def update_tfvars(
     command.run(run, request)
 
 
-_ALLOW_REPLACE = "An address that may be replaced or destroyed; exact, repeatable."
+_ALLOW_REPLACE = "An address that may be replaced, destroyed or forgotten; exact, repeatable."
+_ALLOW_DEPOSED = "The name of a deposed environment or queue that may be destroyed; exact, repeatable."
 _TERRAFORM_VAR = "A Terraform variable as name=value; repeatable."
 _WAIT = "Minutes to wait for Batch to replace its instances; default what it gives running jobs, and half an hour."
 
 
-@pipeline_task(ROOT, allow_replace=_ALLOW_REPLACE, var=_TERRAFORM_VAR)
-def plan(run: Invocation, *, allow_replace: tuple[str, ...] = (), var: tuple[str, ...] = ()) -> None:
+@pipeline_task(ROOT, allow_replace=_ALLOW_REPLACE, allow_deposed=_ALLOW_DEPOSED, var=_TERRAFORM_VAR)
+def plan(
+    run: Invocation,
+    *,
+    allow_replace: tuple[str, ...] = (),
+    allow_deposed: tuple[str, ...] = (),
+    var: tuple[str, ...] = (),
+) -> None:
     """Show what Terraform would change, and whether the guard lets it."""
     from gpu_ami.deploy import plan as command
 
-    command.run(run, command.Request(variables=var, allow_replace=allow_replace))
+    command.run(run, command.Request(variables=var, allow_replace=allow_replace, allow_deposed=allow_deposed))
 
 
-@pipeline_task(ROOT, allow_replace=_ALLOW_REPLACE, var=_TERRAFORM_VAR, wait=_WAIT, yes="Apply without asking.")
+@pipeline_task(
+    ROOT,
+    allow_replace=_ALLOW_REPLACE,
+    allow_deposed=_ALLOW_DEPOSED,
+    var=_TERRAFORM_VAR,
+    wait=_WAIT,
+    yes="Apply without asking.",
+)
 def apply(
     run: Invocation,
     *,
     allow_replace: tuple[str, ...] = (),
+    allow_deposed: tuple[str, ...] = (),
     var: tuple[str, ...] = (),
     wait: str | None = None,
     yes: bool = False,
@@ -152,13 +167,20 @@ def apply(
     from gpu_ami.deploy import apply as command
     from gpu_ami.deploy.wait import minutes
 
-    request = command.Request(variables=var, allow_replace=allow_replace, yes=yes, wait_minutes=minutes(wait))
+    request = command.Request(
+        variables=var,
+        allow_replace=allow_replace,
+        allow_deposed=allow_deposed,
+        yes=yes,
+        wait_minutes=minutes(wait),
+    )
     command.run(run, request)
 
 
 @pipeline_task(
     ROOT,
     to="The AMI to go to, instead of the one before.",
+    allow_deposed=_ALLOW_DEPOSED,
     var=_TERRAFORM_VAR,
     wait=_WAIT,
     yes="Apply without asking.",
@@ -167,6 +189,7 @@ def rollback(
     run: Invocation,
     *,
     to: str | None = None,
+    allow_deposed: tuple[str, ...] = (),
     var: tuple[str, ...] = (),
     wait: str | None = None,
     yes: bool = False,
@@ -175,7 +198,8 @@ def rollback(
     from gpu_ami.deploy import rollback as command
     from gpu_ami.deploy.wait import minutes
 
-    command.run(run, command.Request(to=to, variables=var, yes=yes, wait_minutes=minutes(wait)))
+    request = command.Request(to=to, variables=var, allow_deposed=allow_deposed, yes=yes, wait_minutes=minutes(wait))
+    command.run(run, request)
 
 
 @pipeline_task(ROOT, skip="Leave this query out; repeatable. An unknown name lists them.")

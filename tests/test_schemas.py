@@ -29,7 +29,7 @@ from gpu_ami.deploy import guard
 from gpu_ami.invocation import current
 from gpu_ami.status import drift
 from gpu_ami.status.status import QUERIES
-from gpu_ami.terraform import plan_file
+from gpu_ami.terraform import plan_changes
 from tests.support.schemas import objects, problems, problems_of_output, schemas
 
 ROOT = Path(__file__).parents[1]
@@ -101,7 +101,9 @@ def _of(items: str, key: str) -> tuple[str, ...]:
     ("found", "known"),
     [
         (_enum("plan", *_of("findings", "code")), get_args(guard.Code)),
-        (_enum("plan", *_of("environments", "action")), get_args(plan_file.Action)),
+        (_enum("plan", *_of("environments", "action")), get_args(plan_changes.Action)),
+        (_enum("plan", *_of("resources", "action")), get_args(plan_changes.Word)),
+        (set(schemas()["plan"]["properties"]["count"]["required"]), get_args(plan_changes.Word)),
         (_enum("status", *_of("drift", "code")), get_args(drift.Code)),
         (_enum("status", "properties", "skipped", "items"), QUERIES),
         (_enum("doctor", "items", "properties", "status"), get_args(CheckStatus)),
@@ -116,6 +118,8 @@ def _of(items: str, key: str) -> tuple[str, ...]:
     ids=[
         "guard codes",
         "plan actions",
+        "plan words",
+        "plan counts",
         "drift codes",
         "skipped queries",
         "check statuses",

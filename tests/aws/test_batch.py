@@ -58,6 +58,64 @@ def test_the_demo_environment_is_read_whole(demo: Caller, local_aws: Sandbox) ->
     assert name in {environment.name for environment in batch.environments(demo)}
 
 
+def _row(**resources: Any) -> dict[str, Any]:
+    more: dict[str, Any] = {name: resources.pop(name) for name in ("type", "eksConfiguration") if name in resources}
+    return {"computeEnvironmentName": "gpu", "computeEnvironmentArn": "arn", "computeResources": resources, **more}
+
+
+def _only(row: dict[str, Any]) -> batch.Environment:
+    (found,) = batch.environments(
+        Scripted(describe_compute_environments=lambda **_: {"computeEnvironments": [row]}), ["gpu"]
+    )
+    return found
+
+
+OURS, OLD = "ami-0123456789abcdef0", "ami-0123456789abcdef1"
+
+
+def test_the_amis_are_read_by_image_type() -> None:
+    """Batch takes one or two blocks; the first one may be a CPU type's."""
+    blocks = [
+        {"imageType": "ECS_AL2023", "imageIdOverride": OLD},
+        {"imageType": "ECS_AL2023_NVIDIA", "imageIdOverride": OURS},
+    ]
+    found = _only(_row(ec2Configuration=blocks))
+
+    assert found.ami_id == OURS
+    assert found.images.named == {OLD, OURS}
+
+
+@pytest.mark.parametrize(
+    ("old", "override", "ami", "conflict"),
+    [(OLD, OURS, None, True), (OURS, OURS, OURS, False), (OLD, None, OLD, False), ("", OURS, OURS, False)],
+)
+def test_the_old_field_and_the_override_may_disagree(
+    old: str, override: str | None, ami: str | None, conflict: bool
+) -> None:
+    """The user guide puts imageId first, the API's model imageIdOverride: where both are set, it is not known."""
+    found = _only(_row(imageId=old, ec2Configuration=[{"imageType": "ECS_AL2023_NVIDIA", "imageIdOverride": override}]))
+
+    assert (found.ami_id, bool(found.images.conflict)) == (ami, conflict)
+
+
+def test_overrides_of_the_launch_template_are_read() -> None:
+    """Each with its version, like the template itself."""
+    overrides = [{"launchTemplateId": "lt-2", "version": "3"}, {"launchTemplateName": "big"}]
+    found = _only(_row(launchTemplate={"launchTemplateId": "lt-1", "overrides": overrides}))
+
+    assert (found.template, found.version) == ("lt-1", "$Default")
+    assert found.template_overrides == (("lt-2", "3"), ("big", "$Default"))
+
+
+@pytest.mark.parametrize(
+    ("more", "kind"),
+    [({"type": "MANAGED"}, "EC2"), ({"type": "UNMANAGED"}, "UNMANAGED"), ({"eksConfiguration": {"a": "b"}}, "EKS")],
+)
+def test_what_an_environment_runs_on_is_read(more: dict[str, Any], kind: str) -> None:
+    """EKS, unmanaged ones and Fargate are left alone."""
+    assert _only(_row(**more)).kind == kind
+
+
 def test_the_demo_job_is_seen_running(demo: Caller, local_aws: Sandbox) -> None:
     """With its queue, since when, and in which environment."""
     (environment,) = batch.environments(demo, [local_aws.account.compute_environment])
@@ -223,14 +281,25 @@ def test_the_rate_of_a_template_version(demo: Caller, local_aws: Sandbox) -> Non
     made = client.create_launch_template(LaunchTemplateName="rated", LaunchTemplateData=data)["LaunchTemplate"]
     client.create_launch_template_version(LaunchTemplateName="rated", LaunchTemplateData={"InstanceType": "g5.xlarge"})
 
-    assert batch.hydration(demo, made["LaunchTemplateId"], "1") == 200
-    assert batch.hydration(demo, "rated", "1") == 200
+    assert batch.template_version(demo, made["LaunchTemplateId"], "1").rate_mib_s == 200
+    assert batch.template_version(demo, "rated", "1").rate_mib_s == 200
     account = identify(local_aws.access).account
-    assert batch.hydration(demo, "rated", "$Latest") is None
+    assert batch.template_version(demo, "rated", "$Latest").rate_mib_s is None
     managed(ec2_backends[account][REGION]).add(made["LaunchTemplateId"])
-    assert batch.hydration(demo, "rated", "1") == 200
+    assert batch.template_version(demo, "rated", "1").rate_mib_s == 200
     with pytest.raises((RefusedError, UnansweredError)):
-        batch.hydration(demo, "lt-0123456789abcdef0", "1")
+        batch.template_version(demo, "lt-0123456789abcdef0", "1")
+
+
+@pytest.mark.parametrize(("image", "ami"), [(OURS, OURS), ("resolve:ssm:/ours", None), (None, None)])
+def test_the_ami_of_a_template_version(image: str | None, ami: str | None) -> None:
+    """It comes last in Batch's order; one that is looked up elsewhere is not known."""
+    data = {"ImageId": image} if image else {}
+    versions = {"LaunchTemplateVersions": [{"LaunchTemplateData": data}]}
+
+    caller = Scripted(describe_launch_template_versions=lambda **_: versions)
+
+    assert batch.template_version(caller, "lt-1", "1").ami_id == ami
 
 
 def _ecs(**more: Any) -> Scripted:
@@ -300,4 +369,4 @@ def test_a_cluster_that_is_gone_has_no_volumes() -> None:
 
 def test_what_is_read_can_be_shown_as_json(demo: Caller) -> None:
     """Nothing of botocore's own types gets out."""
-    assert json.dumps([dict(vars(environment)) for environment in batch.environments(demo)])
+    assert json.dumps(batch.environments(demo), default=vars)

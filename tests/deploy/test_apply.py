@@ -100,7 +100,16 @@ def test_the_document_is_the_contract(terraform: FakeTerraform) -> None:
         "plan_sha256",
         "terraform_version",
     }
-    assert planned["count"] == {"create": 2, "update": 0, "replace": 0, "delete": 0}
+    assert planned["count"] == {
+        "create": 2,
+        "update": 0,
+        "replace": 0,
+        "delete": 0,
+        "forget": 0,
+        "move": 0,
+        "import": 0,
+        "delete-deposed": 0,
+    }
     applied = _apply(terraform).document
     assert set(applied) >= {*planned, "applied", "receipt", "duration_s", "live"}
     assert (terraform.folder.parent / applied["receipt"]).is_file()
@@ -157,6 +166,9 @@ def test_a_plan_changes_nothing(terraform: FakeTerraform) -> None:
         "action": "create",
         "old_ami": None,
         "new_ami": ami,
+        "ours": True,
+        "previous_address": None,
+        "images": [{"image_type": "ECS_AL2023_NVIDIA", "old_ami": None, "new_ami": ami}],
     }
     assert "invoke apply" in done.err.getvalue()
 
@@ -520,6 +532,169 @@ def test_a_dry_run_prints_the_commands(terraform: FakeTerraform) -> None:
     assert terraform.calls == []
 
 
+# --- other environments, other words
+
+
+def _others() -> list[dict[str, Any]]:
+    """Environments of the same root module that are not ours."""
+    fargate = values(None, name="fargate", type="FARGATE", ec2_configuration=[])
+    return [change("ce.fargate", ("create",), after=fargate)]
+
+
+def test_others_are_left_alone_and_that_is_said_once(terraform: FakeTerraform) -> None:
+    """They take no AMI of ours: no finding, no receipt, one line."""
+    _handed_over(terraform)
+    terraform.extra = _others()
+
+    planned = _plan(terraform)
+
+    assert planned.document["findings"] == []
+    assert planned.document["left_alone"] == [
+        {"address": "ce.fargate", "name": "fargate", "why": "Fargate takes no AMI"}
+    ]
+    assert planned.err.getvalue().count("Left alone: ce.fargate (Fargate takes no AMI).") == 1
+    assert [one["ours"] for one in planned.document["environments"]] == [True, True, False]
+
+
+@pytest.mark.parametrize("action", ["forget", "move", "import"])
+def test_what_is_done_without_a_change_is_said(terraform: FakeTerraform, action: str) -> None:
+    """Twelve resources were let go of under the words "outputs only"."""
+    _handed_over(terraform)
+    _apply(terraform)
+    kind = "aws_s3_bucket"
+    rows = {
+        "forget": change("aws_s3_bucket.a", ("forget",), kind=kind, before={}),
+        "move": change(
+            "aws_s3_bucket.a", ("no-op",), kind=kind, before={}, after={}, previous_address="aws_s3_bucket.b"
+        ),
+        "import": change("aws_s3_bucket.a", ("no-op",), kind=kind, before={}, after={}, importing={"id": "bucket-a"}),
+    }
+    terraform.extra = [rows[action]]
+    done = task(terraform.here, terraform.folder.parent, output="table")
+
+    plan.run(done.run, plan.Request())
+
+    said = done.out.getvalue()
+    assert f"1 to {action}" in said
+    assert "No resource changes" not in said
+    assert any(line.split()[:2] == [action, "aws_s3_bucket.a"] for line in said.splitlines())
+    assert f"1 to {action}" in _summary_of(terraform)
+
+
+def _summary_of(terraform: FakeTerraform) -> str:
+    """Apply, and return what was said before it began."""
+    done = task(terraform.here, terraform.folder.parent)
+    terraform.during = lambda: terraform.extra.clear()
+    apply.run(done.run, Request(yes=True))
+    return done.err.getvalue()
+
+
+def test_outputs_alone_are_still_outputs_only(terraform: FakeTerraform) -> None:
+    """Nothing else happens then."""
+    _handed_over(terraform)
+    _apply(terraform)
+    terraform.outputs = {"url": {"actions": ["update"]}}
+
+    assert "outputs only" in _summary_of(terraform)
+
+
+def test_a_moved_environment_is_in_the_receipt(terraform: FakeTerraform) -> None:
+    """Nothing else would lead from its new address to what was live before."""
+    first = _handed_over(terraform)
+    _apply(terraform)
+    second = _handed_over(terraform, 4)
+    _apply(terraform)
+    terraform.rename("spot", "cheap")
+
+    _apply(terraform)
+
+    moved = next(c for c in _receipts(terraform)[-1].changes if c.address == address("cheap"))
+    assert (moved.old, moved.new, moved.previous_address, moved.name) == (second, second, address("spot"), "gpu-spot")
+    steps = history.steps_back(receipts.load(terraform.folder / "receipts"), {address("cheap"): second})
+    assert [step.back for step in steps] == [first]
+
+
+def test_what_was_left_behind_is_in_no_receipt(terraform: FakeTerraform) -> None:
+    """Under the live address it said "new": null, and the rollback after next broke."""
+    _handed_over(terraform)
+    _apply(terraform)
+    second = _handed_over(terraform, 4)
+    old = values(terraform.here.image(9).id, name="gpu-old", arn="arn:old", ecs_cluster_arn="old")
+    terraform.extra = [change(address("spot"), ("delete",), before=old, deposed="0a1b2c3d")]
+
+    with pytest.raises(TerraformError, match="--allow-deposed 'gpu-old'"):
+        _apply(terraform)
+    with pytest.raises(TerraformError, match="--allow-deposed 'gpu-old'"):
+        _apply(terraform, allow_replace=(address("spot"),))
+    done = _apply(terraform, allow_deposed=("gpu-old",))
+
+    assert {(c.address, c.new) for c in _receipts(terraform)[-1].changes} == {
+        (address("spot"), second),
+        (address("on_demand"), second),
+    }
+    assert [row["action"] for row in done.document["resources"]] == ["update", "update", "delete-deposed"]
+    assert "1 left behind to delete" in done.err.getvalue()
+
+
+# --- an environment that Batch calls INVALID
+
+
+@pytest.fixture
+def invalid(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment that an update has left INVALID: Terraform's state has the new AMI, and finds nothing to do."""
+    _handed_over(terraform)
+    _apply(terraform)
+    real = batch.environments
+
+    def environments(*given: Any) -> list[batch.Environment]:
+        return [
+            replace(found, status="INVALID", reason="no instance profile") if found.name == "gpu-spot" else found
+            for found in real(*given)
+        ]
+
+    monkeypatch.setattr(batch, "environments", environments)
+
+
+@pytest.mark.usefixtures("invalid")
+@pytest.mark.parametrize("command", [_plan, _apply])
+def test_no_changes_is_not_all_well_where_batch_says_invalid(terraform: FakeTerraform, command: Any) -> None:
+    """With Batch's reason, and what to do: to apply the same again does nothing."""
+    with pytest.raises(TerraformError, match=r"gpu-spot is INVALID \(no instance profile\)\. Mend .*`invoke rollback`"):
+        command(terraform)
+
+
+@pytest.mark.usefixtures("invalid")
+def test_what_moves_on_from_invalid_is_let_through(terraform: FakeTerraform) -> None:
+    """Another AMI is the way out; that it is INVALID is said."""
+    _handed_over(terraform, 4)
+
+    done = _plan(terraform)
+
+    assert done.document["findings"] == []
+    assert [(one["name"], one["reason"]) for one in done.document["invalid"]] == [("gpu-spot", "no instance profile")]
+
+
+@pytest.mark.usefixtures("invalid")
+def test_an_invalid_environment_that_is_not_touched_is_said_after_an_apply(terraform: FakeTerraform) -> None:
+    """Something else was applied, and is; exit 7."""
+    kind = "aws_iam_role"
+    terraform.extra = [change("aws_iam_role.x", ("create",), kind=kind, after={})]
+
+    with pytest.raises(PartialError, match=r"Applied, but gpu-spot is INVALID \(no instance profile\)"):
+        _apply(terraform)
+
+    assert _receipts(terraform)[-1].status == "applied"
+
+
+def test_who_may_not_ask_batch_can_still_plan(terraform: FakeTerraform) -> None:
+    """That it is not known is said."""
+    _handed_over(terraform)
+    _apply(terraform)
+    terraform.here.aws.gate.deny("batch:DescribeComputeEnvironments")
+
+    assert "INVALID is not known" in _plan(terraform).err.getvalue()
+
+
 # --- failures of the act
 
 
@@ -710,6 +885,8 @@ def polls(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> list[str
         statuses.append({environment.name: environment.status for environment in found}["gpu-spot"])
         return found
 
+    # The look while planning, whether one is INVALID, has tests of its own.
+    monkeypatch.setattr(plan, "_there", lambda *_args: [])
     monkeypatch.setattr(batch, "environments", environments)
     monkeypatch.setattr(wait, "_POLL_S", 0.01)
     return statuses

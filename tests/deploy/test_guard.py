@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from gpu_ami.deploy.guard import Facts, Finding, RunningJob, judge
 from gpu_ami.terraform.plan_file import read
-from tests.support.plans import ARN, CLUSTER, ON_DEMAND, QUEUE, SPOT, A, B, C, change, move, plan_text, values
+from tests.support.plans import ARN, CLUSTER, ON_DEMAND, QUEUE, SPOT, A, B, C, by_type, change, move, plan_text, values
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 FACTS = Facts(
@@ -81,6 +81,102 @@ def test_the_cause_of_a_replacement_is_named() -> None:
     assert f"--allow-replace '{SPOT}'" in found.advice
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "said", "advised"),
+    [
+        (1, 2, "the number of ec2_configuration blocks, 1 and then 2", "a second environment of the same queue"),
+        (2, 1, "the number of ec2_configuration blocks, 2 and then 1", "a second environment of the same queue"),
+    ],
+)
+def test_another_number_of_image_types_is_said_to_be_the_cause(
+    before: int, after: int, said: str, advised: str
+) -> None:
+    """The provider then replaces the environment, whatever role and strategy: advice about those leads nowhere."""
+    blocks = [by_type(ECS_AL2023_NVIDIA=A), by_type(ECS_AL2023_NVIDIA=A, ECS_AL2023=None)]
+    row = change(
+        actions=("create", "delete"),
+        before=values(ec2_configuration=blocks[before - 1]),
+        after=values(ec2_configuration=blocks[after - 1]),
+        because=[["compute_resources", 0, "ec2_configuration"], ["compute_resources", 0, "type"]],
+    )
+    (found,) = _findings(row, ami=A, expected_ami=A)
+
+    assert f"{said}, compute_resources.0.type cannot be changed in place, whatever its role" in found.detail
+    assert advised in found.advice
+    assert "service_role" not in found.advice
+
+
+@pytest.mark.parametrize(("address", "kind"), [(SPOT, "compute_environment"), (QUEUE, "job_queue")])
+def test_letting_go_asks_like_destroying(address: str, kind: str) -> None:
+    """It stays on AWS, and no apply gives it an AMI again."""
+    row = change(address, ("forget",), kind=f"aws_batch_{kind}", before=values(B))
+
+    (found,) = [finding for finding in _findings(row, move()) if finding.code != "ami-unused"]
+    assert (found.code, found.address) == ("forgotten", address)
+    assert f"--allow-replace '{address}'" in found.advice
+    assert _judge(row, move(), allow_replace=frozenset({address})) == []
+
+
+def _old(**more: Any) -> dict[str, Any]:
+    """The environment that a replacement left behind, at the address of the live one."""
+    before = values(A, name="gpu-old", arn=f"{ARN}-old", ecs_cluster_arn=f"{CLUSTER}-old")
+    return change(actions=("delete",), before=before, deposed="0a1b2c3d", **more)
+
+
+def test_what_was_left_behind_goes_by_its_own_permission() -> None:
+    """It stands at the live environment's address: "Put it back into the code" was advised of what is in there."""
+    (found,) = _findings(move(), _old())
+
+    assert (found.code, found.address) == ("deposed", SPOT)
+    assert "gpu-old" in found.detail
+    assert "deposed" in found.detail
+    assert "--allow-deposed 'gpu-old'" in found.advice
+    assert _judge(move(), _old(), allow_replace=frozenset({SPOT})) == [("deposed", SPOT)]
+    assert _judge(move(), _old(), allow_deposed=frozenset({"gpu-old"})) == []
+
+
+def test_its_permission_ends_no_job_of_the_live_environment() -> None:
+    """--allow-replace of that address did: it silences what is said of jobs there."""
+    job = _job(600)
+
+    assert _judge(move(), _old(), jobs=(job,), allow_deposed=frozenset({"gpu-old"})) == [("long-jobs", SPOT)]
+
+
+def test_jobs_in_what_was_left_behind_are_named() -> None:
+    """Any of them: no time-out of an update counts where the environment itself goes."""
+    job = _job(1, cluster_arn=f"{CLUSTER}-old")
+    found = _findings(move(), _old(), jobs=(job,))
+
+    assert [finding.code for finding in found] == ["deposed", "long-jobs"]
+    assert found[1].detail.startswith("to destroy gpu-old ends the jobs in it: video")
+    assert found[1].advice == "Wait for them."
+
+
+def test_to_let_go_of_what_was_left_behind_is_told_too() -> None:
+    """A `removed` block with `destroy = false` reaches both objects at its address, each by a permission of its own."""
+    rows = [_old() | {"change": _old()["change"] | {"actions": ["forget"]}}, move(address=ON_DEMAND)]
+    rows.append(change(actions=("forget",), before=values(B)))
+
+    (live, old) = _findings(*rows)
+    assert (live.code, old.code, "gpu-old" in old.detail, "let go of" in old.detail) == (
+        "forgotten",
+        "deposed",
+        True,
+        True,
+    )
+    assert _judge(*rows, allow_replace=frozenset({SPOT})) == [("deposed", SPOT)]
+    assert _judge(*rows, allow_deposed=frozenset({"gpu-old"})) == [("forgotten", SPOT)]
+
+
+def test_a_queue_that_was_left_behind_is_told_too() -> None:
+    """And anything else that was is not the guard's affair."""
+    queue = change(QUEUE, ("delete",), kind="aws_batch_job_queue", before={"name": "q"}, deposed="0a1b2c3d")
+    role = change("aws_iam_role.x", ("delete",), kind="aws_iam_role", before={}, deposed="0a1b2c3d")
+
+    (found,) = _findings(move(), queue, role)
+    assert (found.code, "job queue q" in found.detail) == ("deposed", True)
+
+
 def test_losing_anything_else_is_not_the_guards_affair() -> None:
     """The table shows it; a job definition or a log group takes no job with it."""
     row = change("aws_batch_job_definition.this", ("delete",), kind="aws_batch_job_definition", before={})
@@ -125,6 +221,63 @@ def test_an_unknown_ami_is_refused() -> None:
     unknown = {"compute_resources": [{"ec2_configuration": [{"image_id_override": True}]}]}
 
     assert _judge(change(before=values(A), after=values(None), unknown=unknown)) == [("ami-unknown", SPOT)]
+
+
+CPU, GPU = "ECS_AL2023", "ECS_AL2023_NVIDIA"
+
+
+def _two(before: tuple[str | None, str | None], after: tuple[str | None, str | None]) -> dict[str, Any]:
+    cpu_and_gpu = [values(ec2_configuration=by_type(**{CPU: cpu, GPU: gpu})) for cpu, gpu in (before, after)]
+    return change(before=cpu_and_gpu[0], after=cpu_and_gpu[1])
+
+
+def test_a_cpu_ami_before_ours_is_not_compared_with_it() -> None:
+    """Read as the environment's, it was refused as another AMI, and ours as unused."""
+    assert _judge(_two((C, A), (C, B))) == []
+
+
+def test_the_second_image_type_is_compared_as_well() -> None:
+    """What it would become went unseen."""
+    (found,) = _findings(_two((B, A), (B, C)))
+
+    assert found.code == "ami-differs"
+    assert f"its AMI for {GPU} would become {C}, not {B}" in found.detail
+
+
+def test_an_environment_may_move_on_to_another_image_type() -> None:
+    """From Amazon Linux 2 to 2023: the old type goes, the AMI is the one that was handed over."""
+    row = change(before=values(ec2_configuration=by_type(ECS_AL2_NVIDIA=A)), after=values(B))
+
+    assert _judge(row) == []
+
+
+def test_several_amis_for_one_instance_cannot_be_compared() -> None:
+    """AWS's documents disagree on whether image_id or image_id_override counts."""
+    (found,) = _findings(change(before=values(A), after=values(B, image_id=C)))
+
+    assert found.code == "ami-unknown"
+    assert B in found.detail
+    assert C in found.detail
+    assert "leave image_id out" in found.advice
+    # What has been so is left as it is.
+    assert _judge(change(actions=("no-op",), before=values(B, image_id=C), after=values(B, image_id=C))) == []
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        values(None, type="FARGATE", ec2_configuration=[]),
+        values(C) | {"eks_configuration": [{}]},
+        {"compute_environment_name": "theirs", "type": "UNMANAGED", "compute_resources": []},
+    ],
+)
+def test_what_takes_no_ami_of_ours_is_left_alone(theirs: dict[str, Any]) -> None:
+    """With advice that nobody can follow it was refused for ever."""
+    unknown = {"compute_resources": [{"ec2_configuration": True}]}
+    row = change("ce.theirs", ("create",), after=theirs, unknown=unknown)
+
+    assert _judge(move(), row) == []
+    assert _judge(row) == []
 
 
 def test_an_ami_that_cannot_be_launched_is_refused() -> None:

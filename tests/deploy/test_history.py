@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gpu_ami.deploy.history import Step, agreed_target, steps_back
@@ -102,6 +103,80 @@ def test_a_live_ami_that_no_receipt_knows_goes_back_to_the_last_known() -> None:
 def test_published_parameters_are_another_history() -> None:
     """Their addresses are not environments, and their acts no applies."""
     assert _back(B, (None, A), (A, B), (B, C, "publish")) == A
+
+
+def _moved(*acts: tuple[str, str | None, str | None, dict[str, str]]) -> list[StoredReceipt]:
+    """Receipts of one environment at several addresses: address, AMI before, AMI after, and what else is said."""
+    found = []
+    for number, (address, old, new, more) in enumerate(acts):
+        changes = (Change(address=address, old=old, new=new, **more),)
+        when = _NOON + timedelta(hours=number)
+        found.append(
+            StoredReceipt(Path(f"{number}"), Receipt(when=when, who="", account="1", region="r", changes=changes))
+        )
+    return found
+
+
+def _back_of(receipts: list[StoredReceipt], address: str, live: str, **names: str) -> str | None:
+    (step,) = steps_back(receipts, {address: live}, names=names or None)
+    return step.back
+
+
+def test_the_way_back_follows_a_moved_block() -> None:
+    """`moved`, `count` to `for_each`, into a module: the plan says which address it was before."""
+    acts = _moved(
+        ("old", None, A, {}),
+        ("old", A, B, {}),
+        ("new", B, C, {"previous_address": "old"}),
+        ("newest", C, C, {"previous_address": "new"}),
+    )
+
+    assert _back_of(acts, "newest", C) == B
+    assert _back_of(acts[:3], "new", C) == B
+    assert _back_of(acts[:2], "new", B) is None
+
+
+def test_the_way_back_follows_the_name() -> None:
+    """`terraform apply` by hand, or `state mv`: no receipt of ours says that the address changed; the name did not."""
+    acts = _moved(("old", None, A, {"name": "gpu"}), ("old", A, B, {"name": "gpu"}))
+
+    assert _back_of(acts, "new", B, new="gpu") == A
+    assert _back_of(acts, "new", B, new="other") is None
+
+
+def test_an_environment_that_was_replaced_keeps_its_address() -> None:
+    """Its name is another one then."""
+    acts = _moved(("ce", None, A, {"name": "first"}), ("ce", A, B, {"name": "first"}))
+
+    assert _back_of(acts, "ce", B, ce="second") == A
+
+
+def test_two_that_change_places_keep_their_histories() -> None:
+    """By address each would go back to the other's AMI."""
+    first = [Change(address="a", old=None, new=A, name="one"), Change(address="b", old=None, new=B, name="two")]
+    swap = [
+        Change(address="b", old=A, new=C, name="one", previous_address="a"),
+        Change(address="a", old=B, new=D, name="two", previous_address="b"),
+    ]
+    acts = [
+        StoredReceipt(
+            Path(f"{number}"),
+            Receipt(when=_NOON + timedelta(hours=number), who="", account="1", region="r", changes=tuple(changes)),
+        )
+        for number, changes in enumerate((first, swap))
+    ]
+
+    steps = steps_back(acts, {"a": D, "b": C}, names={"a": "two", "b": "one"})
+
+    assert [(step.address, step.back) for step in steps] == [("a", B), ("b", A)]
+
+
+def test_a_move_that_failed_is_no_way_back() -> None:
+    """It changed no AMI: what was live before it is live now."""
+    acts = _moved(("old", None, A, {}), ("old", A, B, {}), ("new", B, B, {"previous_address": "old"}))
+    failed = msgspec.structs.replace(acts[-1].receipt, status="failed")
+
+    assert _back_of([*acts[:-1], StoredReceipt(Path("2"), failed)], "new", B) == A
 
 
 def test_without_receipts_nothing_is_known() -> None:

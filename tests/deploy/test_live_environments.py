@@ -8,6 +8,7 @@ import pytest
 
 from gpu_ami.aws import batch
 from gpu_ami.deploy.live_environments import Live
+from gpu_ami.records.batch_images import Images
 from tests.support.environments import A, environment
 
 B = "ami-0123456789abcdef1"
@@ -47,6 +48,43 @@ def test_what_differs_is_named(more: dict[str, Any], problem: str | None) -> Non
     assert bool(found) is (problem is not None)
     if problem is not None:
         assert re.search(problem, found[0])
+
+
+CPU, GPU = "ECS_AL2023", "ECS_AL2023_NVIDIA"
+CONFLICT = f"a launch template override says {B}, image_id_override of {GPU} says {A}"
+
+
+@pytest.mark.parametrize(
+    ("given", "there", "problems"),
+    [
+        (Images(overrides={CPU: B, GPU: A}), Images(overrides={CPU: B, GPU: A}), []),
+        (Images(overrides={CPU: A, GPU: A}), Images(overrides={CPU: A, GPU: B}), [f"gpu has {B} for {GPU}, not {A}"]),
+        (
+            Images(overrides={GPU: A}),
+            Images(overrides={GPU: A}, template_overrides=(B,)),
+            [f"gpu has several AMIs for one instance: {CONFLICT}"],
+        ),
+    ],
+)
+def test_each_image_type_is_read_back(given: Images, there: Images, problems: list[str]) -> None:
+    """An update of the second block that did not stick was called applied."""
+    assert _live(recorded=given, environment=environment(ami_id=there.main(), images=there)).problems() == problems
+
+
+@pytest.mark.parametrize(
+    ("images", "ami", "has"),
+    [
+        (Images(overrides={CPU: B, GPU: A}), A, True),
+        (Images(overrides={CPU: B, GPU: A}), B, True),
+        (Images(overrides={GPU: A}), B, False),
+        (Images(overrides={GPU: None}), None, True),
+        (Images(overrides={GPU: A}), None, False),
+        (Images(image_id=B, overrides={GPU: A}), A, False),
+    ],
+)
+def test_a_receipt_is_confirmed_by_what_is_live(images: Images, ami: str | None, has: bool) -> None:
+    """Where several AMIs are named for one instance, nothing is confirmed."""
+    assert _live(environment=environment(ami_id=images.main(), images=images)).has(ami) is has
 
 
 def test_instances_are_remarked_upon() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ from gpu_ami.deploy.rollback import Request
 from gpu_ami.errors import SafetyError, TerraformError, UsageError
 from gpu_ami.records import receipt as receipts
 from tests.support.account import Task, task
-from tests.support.fake_terraform import FakeTerraform
-from tests.support.plans import change, complaint
+from tests.support.fake_terraform import FakeTerraform, address
+from tests.support.plans import change, complaint, values
 
 
 @pytest.fixture
@@ -155,3 +156,41 @@ def test_a_dry_run_prints_the_commands(terraform: FakeTerraform) -> None:
 
     assert "apply -input=false" in done.err.getvalue()
     assert terraform.calls == []
+
+
+def test_other_environments_do_not_stop_it(terraform: FakeTerraform, amis: list[str]) -> None:
+    """A CPU environment, which no receipt knows, would have to go back to "nothing known"."""
+    state = json.loads(terraform.state_file.read_text())
+    attributes = {"compute_environment_name": "cpu", "compute_resources": [{"type": "EC2", "ec2_configuration": []}]}
+    kind = "aws_batch_compute_environment"
+    state["resources"].append(
+        {"mode": "managed", "type": kind, "name": "cpu", "instances": [{"attributes": attributes}]}
+    )
+    terraform.state_file.write_text(json.dumps(state))
+
+    _back(terraform)
+
+    assert terraform.handed_over == amis[1]
+
+
+def test_it_follows_an_environment_to_its_new_address(terraform: FakeTerraform, amis: list[str]) -> None:
+    """After a `moved` block it said that no receipt knows of an AMI before."""
+    terraform.rename("spot", "cheap")
+    apply.run(task(terraform.here, terraform.folder.parent).run, apply.Request(yes=True))
+
+    _back(terraform)
+
+    assert terraform.live() == {"cheap": amis[1], "on_demand": amis[1]}
+
+
+def test_it_takes_what_was_left_behind_by_its_own_permission(terraform: FakeTerraform, amis: list[str]) -> None:
+    """An old environment that Batch would not delete must not stand in the way back."""
+    old = values(amis[0], name="gpu-old", arn="arn:old", ecs_cluster_arn="old")
+    at = address("spot")
+    terraform.extra = [change(at, ("delete",), before=old, deposed="0a1b2c3d")]
+
+    with pytest.raises(TerraformError, match="--allow-deposed 'gpu-old'"):
+        _back(terraform)
+    _back(terraform, allow_deposed=("gpu-old",))
+
+    assert _is_on(terraform, amis[1])

@@ -1,6 +1,7 @@
 """`invoke build apply`, again, and `invoke rollback`: real Packer, real Terraform, real provider, local AWS.
 
-The job queue is left out: the provider waits 30 s before it queries it. `test_apply_slow.py` has it.
+The job queue is left out: the provider waits 30 s before it queries it. `test_apply_slow.py` has it. The root module
+holds more than the pipeline brings (`others.py`), and that goes through a life beside it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from gpu_ami_sandbox.session import Sandbox
+from tests.e2e import others
 from tests.e2e.conftest import Checkout, make_checkout
 
 NO_QUEUE = ("--var", "create_job_queue=false")
@@ -40,18 +42,21 @@ def up(checkout: Checkout) -> Iterator[Sandbox]:
 def history(checkout: Checkout, up: Sandbox) -> dict[str, Any]:
     """`invoke build apply` twice and `invoke rollback`, each with what Batch shows afterwards."""
     seen: dict[str, Any] = {}
-    for name, arguments in {
-        "first": ("build", "apply", *NO_QUEUE, "--sandbox"),
-        "second": ("build", "apply", *NO_QUEUE, "--sandbox"),
-    }.items():
-        done = checkout.invoke(*arguments, "--output", "json")
+    more = others.Others(checkout.root / "terraform" / "main.tf", up)
+    for name in ("first", "second"):
+        more.write(name)
+        done = checkout.invoke("build", "apply", *NO_QUEUE, "--sandbox", "--output", "json")
         assert done.returncode == 0, done.stderr
         built, applied = (json.loads(line) for line in done.stdout.splitlines())
-        seen[name] = {"built": built, "applied": applied, "batch": _batch(up)}
+        seen[name] = {"built": built, "applied": applied, "batch": _batch(up), "said": done.stderr}
     seen["status"] = checkout.invoke("status", "--sandbox", "--output", "json")
-    done = checkout.invoke("rollback", *NO_QUEUE, "--sandbox", "--output", "json")
+    others.leave_behind(checkout.root / ".sandbox" / "terraform" / "terraform.tfstate", up)
+    more.write_refused()
+    seen["refused"] = checkout.invoke("plan", *NO_QUEUE, "--sandbox", "--output", "json")
+    more.write("second")
+    done = checkout.invoke("rollback", *NO_QUEUE, "--allow-deposed", others.OLD, "--sandbox", "--output", "json")
     assert done.returncode == 0, done.stderr
-    seen["back"] = {"applied": json.loads(done.stdout), "batch": _batch(up)}
+    seen["back"] = {"applied": json.loads(done.stdout), "batch": _batch(up), "images": _images(up)}
     return seen
 
 
@@ -61,6 +66,23 @@ def _batch(sandbox: Sandbox) -> dict[str, Any]:
     return {
         row["computeEnvironmentName"]: row for row in rows if row["computeEnvironmentName"].startswith("terraform-")
     }
+
+
+def _images(sandbox: Sandbox) -> dict[str, dict[str, str]]:
+    """Return for each environment that Batch shows image type to AMI."""
+    rows = sandbox.access.client("batch").describe_compute_environments()["computeEnvironments"]
+    return {
+        row["computeEnvironmentName"]: {
+            block["imageType"]: block["imageIdOverride"]
+            for block in row["computeResources"].get("ec2Configuration", [])
+        }
+        for row in rows
+    }
+
+
+def _ours(applied: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of the pipeline's own environments."""
+    return [row for row in applied["environments"] if row["ours"]]
 
 
 def _ami(row: dict[str, Any]) -> str:
@@ -99,7 +121,8 @@ def test_the_first_apply_points_batch_at_the_first_ami(history: dict[str, Any]) 
     assert len(rows) == 2
     assert {_ami(row) for row in rows} == {first["built"]["ami_id"]}
     assert {row["status"] for row in rows} == {"VALID"}
-    assert {environment["hydration_mib_per_s"] for environment in first["applied"]["live"]} == {300}
+    hydrated = {row["address"]: row["hydration_mib_per_s"] for row in first["applied"]["live"]}
+    assert {hydrated[row["address"]] for row in _ours(first["applied"])} == {300}
 
 
 def test_the_second_apply_updates_in_place(history: dict[str, Any]) -> None:
@@ -109,7 +132,7 @@ def test_the_second_apply_updates_in_place(history: dict[str, Any]) -> None:
     assert second["built"]["ami_id"] != first["built"]["ami_id"]
     assert second["batch"].keys() == first["batch"].keys()
     assert {_ami(row) for row in second["batch"].values()} == {second["built"]["ami_id"]}
-    assert {environment["action"] for environment in second["applied"]["environments"]} == {"update"}
+    assert {environment["action"] for environment in _ours(second["applied"])} == {"update"}
 
 
 def test_after_an_apply_all_is_in_step(history: dict[str, Any]) -> None:
@@ -143,6 +166,77 @@ def test_the_receipts_tell_the_story(history: dict[str, Any], checkout: Checkout
         ("apply", "applied", {(first, second)}),
         ("rollback", "applied", {(second, first)}),
     ]
+
+
+def test_environments_of_others_are_left_alone(history: dict[str, Any], checkout: Checkout) -> None:
+    """On Fargate, without an AMI, with another's: each was refused with impossible advice, and out of step for ever."""
+    first, status = history["first"], json.loads(history["status"].stdout)
+
+    assert {one["address"]: one["why"] for one in first["applied"]["left_alone"]} == others.OTHERS
+    assert first["said"].count("Left alone: ") == 1
+    assert {one["address"] for one in status["left_alone"]} == set(others.OTHERS)
+    assert not {row["address"] for row in status["environments"]} & set(others.OTHERS)
+    assert not {c["address"] for receipt in _receipts(checkout) for c in receipt["changes"]} & set(others.OTHERS)
+
+
+def test_each_image_type_is_compared(history: dict[str, Any]) -> None:
+    """A CPU type comes first, with somebody else's AMI: that was compared with ours, and ours not seen at all."""
+    first, second = history["first"]["built"]["ami_id"], history["second"]["built"]["ami_id"]
+    (ours,) = [row for row in _ours(history["second"]["applied"]) if row["address"] == others.AFTER]
+    (shown,) = [row for row in history["second"]["applied"]["live"] if row["address"] == others.AFTER]
+
+    assert (ours["old_ami"], ours["new_ami"]) == (first, second)
+    assert ours["images"] == [
+        {"image_type": others.CPU, "old_ami": others.THEIRS, "new_ami": others.THEIRS},
+        {"image_type": others.GPU, "old_ami": first, "new_ami": second},
+    ]
+    assert shown["ami_id"] == second
+
+
+def test_what_moves_is_imported_or_let_go_of_is_counted(history: dict[str, Any]) -> None:
+    """Nothing of that was named; alone it was called "No resource changes.", and applied as "outputs only"."""
+    applied = history["second"]["applied"]
+
+    assert {word: applied["count"][word] for word in ("forget", "move", "import")} == {
+        "forget": 1,
+        "move": 1,
+        "import": 1,
+    }
+    assert "1 to forget, 1 to move, 1 to import" in history["second"]["said"]
+    (moved,) = [row for row in applied["resources"] if row["previous_address"]]
+    assert (moved["address"], moved["previous_address"]) == (others.AFTER, others.BEFORE)
+
+
+def test_rollback_follows_a_renamed_environment(history: dict[str, Any], checkout: Checkout) -> None:
+    """No receipt knew of an AMI before at the new address: it would have refused to go back at all."""
+    first, second = history["first"]["built"]["ami_id"], history["second"]["built"]["ami_id"]
+    (change,) = [c for c in _receipts(checkout)[2]["changes"] if c["address"] == others.AFTER]
+
+    assert (change["old"], change["new"]) == (second, first)
+    assert history["back"]["images"][others.OURS] == {others.CPU: others.THEIRS, others.GPU: first}
+
+
+def test_what_was_left_behind_has_its_own_word_and_permission(history: dict[str, Any], checkout: Checkout) -> None:
+    """It stands in the plan at the live address, and was taken for the live environment: plan, jobs and receipt."""
+    refused, back = json.loads(history["refused"].stdout), history["back"]
+    (found,) = [finding for finding in refused["findings"] if finding["code"] == "deposed"]
+
+    assert others.OLD in found["detail"]
+    assert f"--allow-deposed '{others.OLD}'" in found["advice"]
+    assert refused["count"]["delete-deposed"] == 1
+    assert others.OLD not in back["images"]
+    assert {c["new"] for c in _receipts(checkout)[2]["changes"]} == {history["first"]["built"]["ami_id"]}
+
+
+def test_another_number_of_image_types_and_letting_go_are_refused(history: dict[str, Any]) -> None:
+    """The provider replaces the environment for it, whatever role and strategy; forgetting asks like destroying."""
+    assert history["refused"].returncode == 6
+    found = {finding["code"]: finding for finding in json.loads(history["refused"].stdout)["findings"]}
+
+    assert set(found) == {"deposed", "replaced", "forgotten"}
+    assert found["replaced"]["address"] == others.AFTER
+    assert "the number of ec2_configuration blocks, 2 and then 1" in found["replaced"]["detail"]
+    assert found["forgotten"]["address"] == others.FARGATE
 
 
 def test_the_amis_are_tagged_applied(history: dict[str, Any], up: Sandbox) -> None:

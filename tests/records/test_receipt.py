@@ -82,7 +82,10 @@ def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
     document = json.loads(path.read_text())
 
     assert document["when"] == "2026-11-24T12:00:00Z"
-    assert document["changes"] == [{"address": "ce.a", "old": A, "new": B}]
+    (change,) = document["changes"]
+    assert change.items() >= {"address": "ce.a", "old": A, "new": B}.items()
+    # Where an environment was before it moved, and what keeps its name.
+    assert change.keys() - {"address", "old", "new"} == {"name", "previous_address"}
     assert set(document) >= {"who", "account", "region", "manifest", "git_commit", "plan_sha256", "status", "action"}
 
 

@@ -10,6 +10,7 @@ import pytest
 from gpu_ami.aws.batch import Environment, JobDefinition, Volume
 from gpu_ami.aws.images import Image
 from gpu_ami.deploy.live_environments import Live
+from gpu_ami.records.batch_images import Images
 from gpu_ami.status.drift import Seen, base_of, digest_of, find
 
 A, B, BASE, NEWER = (f"ami-{number:017x}" for number in range(1, 5))
@@ -34,6 +35,7 @@ def _environment(*, exists: bool = True, **more: Any) -> Live:
         "version": "2",
         "cluster_arn": None,
         "tags": {},
+        "images": Images(),
     }
     told = {name: more.pop(name) for name in tuple(more) if name in there}
     given = values | more
@@ -124,6 +126,63 @@ def _other(**more: Any) -> Seen:
 def test_each_difference_has_its_code(seen: Seen, codes: list[str]) -> None:
     """A script, and a person, must know which one it is."""
     assert [drift.code for drift in find(seen)] == codes
+
+
+CPU, GPU = "ECS_AL2023", "ECS_AL2023_NVIDIA"
+
+
+def _two(cpu: str | None, gpu: str | None, recorded: tuple[str | None, str | None] | None = None, **more: Any) -> Seen:
+    """An environment with two image types, as Batch shows it and as Terraform gave it."""
+    images = Images(overrides={CPU: cpu, GPU: gpu})
+    given = images if recorded is None else Images(overrides={CPU: recorded[0], GPU: recorded[1]})
+    return _other(ami_id=images.main(), recorded_ami=given.main(), images=images, recorded=given, **more)
+
+
+@pytest.mark.parametrize(
+    ("seen", "codes"),
+    [
+        (_two(B, A), []),
+        (_two(None, A), []),
+        (_two(B, A, volumes=(_volume(B, 300), _volume(A, 300))), []),
+        (_two(B, A, volumes=(_volume(NEWER, 300),)), ["instances-behind"]),
+        # Batch's own AMI for the CPU type: it does not show which.
+        (_two(None, A, volumes=(_volume(NEWER, 300),)), []),
+        (_two(B, NEWER), ["not-applied"]),
+        (_two(B, NEWER, (B, A)), ["changed-outside"]),
+        (_two(NEWER, A, (B, A)), ["changed-outside"]),
+        (_two(None, None), ["ami-missing"]),
+    ],
+)
+def test_each_image_type_is_compared(seen: Seen, codes: list[str]) -> None:
+    """A CPU AMI before ours was taken for the environment's, and what changed in the second block went unseen."""
+    assert [drift.code for drift in find(seen)] == codes
+
+
+def test_what_differs_names_its_image_type() -> None:
+    """Of two."""
+    (found,) = find(_two(B, NEWER, (B, A)))
+
+    assert f"it has {NEWER} for {GPU}, Terraform gave it {A}" in found.detail
+
+
+def test_several_amis_for_one_instance_are_not_in_step() -> None:
+    """The user guide puts imageId first, the API's model imageIdOverride: which one is live cannot be said."""
+    images = Images(image_id=B, overrides={GPU: A})
+
+    (found,) = find(_other(ami_id=None, images=images, recorded=images))
+
+    assert found.code == "ami-unknown"
+    assert A in found.detail
+    assert B in found.detail
+
+
+def test_an_invalid_environment_says_batchs_reason_and_the_way_out() -> None:
+    """Terraform's state holds the new AMI already: to apply it again does nothing."""
+    (found,) = find(_other(status="INVALID", reason="CLIENT_ERROR - no instance profile"))
+
+    assert "CLIENT_ERROR - no instance profile" in found.detail
+    assert "`invoke rollback`" in found.advice
+    assert "does nothing" in found.advice
 
 
 def test_a_difference_says_what_and_what_to_do() -> None:

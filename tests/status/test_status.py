@@ -16,6 +16,7 @@ from gpu_ami.errors import DifferenceError, UsageError
 from gpu_ami.records import receipt
 from gpu_ami.settings import Handover
 from gpu_ami.status import status
+from gpu_ami_sandbox.aws.batch import service_linked_role
 from gpu_ami_sandbox.demo.base_image import base_image_id
 from gpu_ami_sandbox.demo.factory import FAMILY
 from tests.support.account import REGION, Task, task
@@ -109,6 +110,68 @@ def test_a_change_by_hand_is_told_from_one_to_come(terraform: FakeTerraform, in_
     environment.compute_resources["ec2Configuration"] = [{"imageIdOverride": terraform.here.image(9).id}]
 
     assert _drift(terraform) == [("changed-outside", "gpu-spot")]
+
+
+def _add(terraform: FakeTerraform, name: str, **resources: Any) -> None:
+    """Put another environment into Terraform's state, and make it on AWS."""
+    maker = terraform.here.maker
+    given = maker.location.compute_resources(**resources)
+    maker.batch.create_compute_environment(
+        name, "MANAGED", "ENABLED", given, service_linked_role(maker.location.account_id), {}
+    )
+    state = json.loads(terraform.state_file.read_text())
+    rows = [
+        {"image_type": row.get("imageType"), "image_id_override": row.get("imageIdOverride")}
+        for row in resources.get("ec2Configuration", [])
+    ]
+    attributes = {
+        "compute_environment_name": name,
+        "arn": f"arn:aws:batch:r:1:compute-environment/{name}",
+        "type": "MANAGED",
+        "compute_resources": [{"type": given["type"], "ec2_configuration": rows}],
+    }
+    kind = "aws_batch_compute_environment"
+    state["resources"].append(
+        {"mode": "managed", "type": kind, "name": name, "instances": [{"attributes": attributes}]}
+    )
+    terraform.state_file.write_text(json.dumps(state))
+
+
+def test_other_environments_of_the_root_module_are_left_alone(terraform: FakeTerraform, in_step: str) -> None:
+    """One without an AMI, one with another team's, one on Fargate: each was out of step for ever."""
+    theirs = terraform.here.image(9)
+    terraform.here.access.client("ec2").delete_tags(Resources=[theirs.id], Tags=[{"Key": "gpu-ami:family"}])
+    _add(terraform, "cpu")
+    _add(terraform, "theirs", ec2Configuration=[{"imageType": "ECS_AL2023", "imageIdOverride": theirs.id}])
+    _add(terraform, "fargate", type="FARGATE")
+
+    document = _look(terraform).document
+
+    assert [environment["name"] for environment in document["environments"]] == ["gpu-spot", "gpu-on_demand"]
+    assert [(one["name"], one["why"]) for one in document["left_alone"]] == [
+        ("cpu", "it has none of our AMIs"),
+        ("theirs", "it has none of our AMIs"),
+        ("fargate", "Fargate takes no AMI"),
+    ]
+    said = _look(terraform, output="table").out.getvalue()
+    assert said.count("Left alone: aws_batch_compute_environment.cpu") == 1
+    assert "In step." in said
+
+
+def test_an_override_of_the_launch_template_counts(terraform: FakeTerraform, in_step: str) -> None:
+    """Batch takes its AMI first, for some instance types: which AMI a job starts on cannot be said in a word."""
+    other = terraform.here.image(9).id
+    template = terraform.here.maker.ec2.create_launch_template("other", "", {"ImageId": other}, {})
+    environment = terraform.here.maker.batch.get_compute_environment("gpu-spot")
+    assert environment is not None
+    override = {"launchTemplateId": template.id, "version": "$Latest", "targetInstanceTypes": ["g5.xlarge"]}
+    environment.compute_resources["launchTemplate"] |= {"overrides": [override]}
+
+    done = task(terraform.here, terraform.folder.parent)
+    with pytest.raises(DifferenceError, match=f"{other}.*{in_step}"):
+        status.run(done.run, status.Request())
+    assert [(drift["code"], drift["subject"]) for drift in done.document["drift"]] == [("ami-unknown", "gpu-spot")]
+    assert done.document["environments"][0]["ami_id"] is None
 
 
 def test_an_environment_that_was_deleted(terraform: FakeTerraform, in_step: str) -> None:

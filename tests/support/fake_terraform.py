@@ -46,6 +46,10 @@ def address(market: str) -> str:
     return f'{KIND}.gpu["{market}"]'
 
 
+def _is_moved(row: dict[str, Any]) -> bool:
+    return "previous_address" in row or "importing" in row["change"]
+
+
 @dataclass
 class FakeTerraform:
     """The program in one root module.
@@ -56,6 +60,8 @@ class FakeTerraform:
         markets: Its compute environments.
         rate: The rate of its launch template.
         extra: More rows of the plan.
+        outputs: Outputs that change.
+        renamed: Market to what it was called in the last state, by a `moved` block.
         provider: The aws provider's version.
         fails: Command to what it prints when it fails; taken off when it has.
         stops_after: How many environments an apply does before it fails.
@@ -70,6 +76,8 @@ class FakeTerraform:
     markets: list[str] = field(default_factory=lambda: ["spot", "on_demand"])
     rate: int = 300
     extra: list[dict[str, Any]] = field(default_factory=list)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
     provider: str = "5.100.0"
     fails: dict[str, str] = field(default_factory=dict)
     stops_after: int | None = None
@@ -115,6 +123,11 @@ class FakeTerraform:
     def hand_over(self, ami: str) -> None:
         """Name the AMI as `invoke update-tfvars` does."""
         (self.folder / "gpu-ami.auto.tfvars.json").write_text(json.dumps({"gpu_ami_id": ami}))
+
+    def rename(self, market: str, name: str) -> None:
+        """Give an environment another address by a `moved` block."""
+        self.markets = [name if other == market else other for other in self.markets]
+        self.renamed = {name: market}
 
     @property
     def handed_over(self) -> str | None:
@@ -173,19 +186,25 @@ class FakeTerraform:
         ami = given.get("gpu_ami_id", self.handed_over)
         rows, recorded = [], self.recorded()
         for market in self.markets:
-            old = recorded.get(market, {}).get("compute_resources", [{}])[0]
-            before = recorded.get(market)
+            was = self.renamed.get(market, market)
+            moved: dict[str, Any] = {"previous_address": address(was)} if was != market and was in recorded else {}
+            before = recorded.get(was if moved else market)
+            old = (before or {}).get("compute_resources", [{}])[0]
             is_same = before is not None and old["ec2_configuration"][0]["image_id_override"] == ami
             actions = ("create",) if before is None else ("no-op",) if is_same else ("update",)
             after = values(ami, name=None if before is None else str(before["compute_environment_name"]))
-            rows.append(change(address(market), actions, before=before, after=after))
+            rows.append(change(address(market), actions, before=before, after=after, **moved))
         rows += [*self.extra, *self.skipped]
-        file.write_text(json.dumps(document(*rows, ami=ami)))
-        return 0 if all(row["change"]["actions"] == ["no-op"] for row in rows) else 2
+        file.write_text(json.dumps(document(*rows, ami=ami, output_changes=self.outputs)))
+        is_idle = all(row["change"]["actions"] == ["no-op"] and not _is_moved(row) for row in rows)
+        return 0 if is_idle and not self.outputs else 2
 
     def _apply(self, log: Path, plan: dict[str, Any]) -> int:
         self.during()
-        acts = [row for row in plan["resource_changes"] if row["type"] == KIND]
+        acts = [row for row in plan["resource_changes"] if row["type"] == KIND and row["change"]["after"]]
+        acts = [row for row in acts if "gpu[" in row["address"]]
+        self.outputs = {}
+        self._follow_moves()
         for number, row in enumerate(acts):
             if self.stops_after is not None and number >= self.stops_after:
                 log.write_text(complaint("updating Batch Compute Environment: no capacity"))
@@ -203,10 +222,18 @@ class FakeTerraform:
                 file.write(outwaited_message(market))
         return 1 if late else 0
 
+    def _follow_moves(self) -> None:
+        new_names = {old: new for new, old in self.renamed.items()}
+        if recorded := self.recorded():
+            self.write_state({new_names.get(market, market): row for market, row in recorded.items()})
+
     def _move(self, market: str, ami: str | None) -> None:
         batch, location = self.here.maker.batch, self.here.maker.location
         override = [{"imageType": "ECS_AL2023_NVIDIA", "imageIdOverride": ami}]
-        name, template = self.name(market), {"launchTemplateId": self.template(), "version": "1"}
+        name, template = (
+            self.name(self.renamed.get(market, market)),
+            {"launchTemplateId": self.template(), "version": "1"},
+        )
         found = batch.get_compute_environment(name)
         if found is None:
             role = service_linked_role(location.account_id)

@@ -47,9 +47,11 @@ def change(
     unknown: dict[str, Any] | None = None,
     because: list[list[Any]] | None = None,
     mode: str = "managed",
+    **row: Any,
 ) -> dict[str, Any]:
-    """One row of resource_changes."""
-    return {
+    """One row of resource_changes; *row* goes into it, `importing` into its change."""
+    importing = {"importing": row.pop("importing")} if "importing" in row else {}
+    return row | {
         "address": address,
         "mode": mode,
         "type": kind,
@@ -59,8 +61,14 @@ def change(
             "after": after,
             "after_unknown": unknown or {},
             **({"replace_paths": because} if because else {}),
+            **importing,
         },
     }
+
+
+def by_type(**amis: str | None) -> list[dict[str, Any]]:
+    """The blocks of an environment with several image types."""
+    return [{"image_type": name, "image_id_override": ami} for name, ami in amis.items()]
 
 
 def move(old: str | None = A, new: str | None = B, address: str = SPOT, **more: Any) -> dict[str, Any]:

@@ -9,7 +9,22 @@ import pytest
 
 from gpu_ami.errors import TerraformError
 from gpu_ami.terraform.plan_file import differences, read
-from tests.support.plans import ARN, CLUSTER, ON_DEMAND, QUEUE, SPOT, A, B, change, document, move, plan_text, values
+from tests.support.plans import (
+    ARN,
+    CLUSTER,
+    ON_DEMAND,
+    QUEUE,
+    SPOT,
+    A,
+    B,
+    C,
+    by_type,
+    change,
+    document,
+    move,
+    plan_text,
+    values,
+)
 
 
 def test_an_update_in_place_is_read_whole() -> None:
@@ -106,6 +121,172 @@ def test_the_old_image_field_counts_where_there_is_no_override() -> None:
     assert (found.old_ami, found.new_ami) == (A, B)
 
 
+CPU, GPU = "ECS_AL2023", "ECS_AL2023_NVIDIA"
+
+
+def _two(cpu: str | None, gpu: str | None) -> dict[str, Any]:
+    return values(None, ec2_configuration=by_type(**{CPU: cpu, GPU: gpu}))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "slots", "main"),
+    [
+        (_two(C, A), _two(C, B), [(CPU, C, C), (GPU, A, B)], (A, B)),
+        (_two(C, A), _two(B, A), [(CPU, C, B), (GPU, A, A)], (C, B)),
+        (_two(C, A), values(B), [(GPU, A, B), (CPU, C, None)], (A, B)),
+        (values(A), _two(C, B), [(CPU, None, C), (GPU, A, B)], (A, B)),
+        (
+            values(None, ec2_configuration=by_type(ECS_AL2_NVIDIA=A)),
+            values(B),
+            [(GPU, A, B)],
+            (A, B),
+        ),
+        (values(None, ec2_configuration=[], image_id=A), values(B), [(GPU, A, B)], (A, B)),
+        (values(None, ec2_configuration=[]), values(None, ec2_configuration=[]), [("", None, None)], (None, None)),
+    ],
+)
+def test_each_image_type_has_its_ami(
+    before: dict[str, Any], after: dict[str, Any], slots: list[Any], main: tuple[Any, Any]
+) -> None:
+    """A CPU type with an AMI of its own before ours: read as the environment's, ours was neither seen nor moved."""
+    (found,) = read(plan_text(change(before=before, after=after))).environments
+
+    assert [(slot.image_type, slot.old, slot.new) for slot in found.slots] == slots
+    assert (found.old_ami, found.new_ami) == main
+
+
+def test_one_unknown_ami_of_two_is_that_types() -> None:
+    """The other one is said."""
+    unknown = {"compute_resources": [{"ec2_configuration": [{}, {"image_id_override": True}]}]}
+    (found,) = read(plan_text(change(before=_two(C, A), after=_two(C, None), unknown=unknown))).environments
+
+    assert [(slot.image_type, slot.is_known) for slot in found.slots] == [(CPU, True), (GPU, False)]
+    assert not found.is_ami_known
+
+
+def test_an_old_image_field_that_comes_later_is_unknown() -> None:
+    """It goes before the override: nobody could say what would be live."""
+    unknown = {"compute_resources": [{"image_id": True}]}
+    (found,) = read(plan_text(change(before=values(A), after=values(A), unknown=unknown))).environments
+
+    assert not found.is_ami_known
+
+
+@pytest.mark.parametrize(
+    ("more", "kind"),
+    [
+        ({"type": "FARGATE"}, "FARGATE"),
+        ({"type": "SPOT"}, "EC2"),
+        ({}, "EC2"),
+    ],
+)
+def test_what_an_environment_runs_on(more: dict[str, Any], kind: str) -> None:
+    """Fargate takes no AMI, and has no instances that an update would replace."""
+    row = change(before=values(None, **more), after=values(None, **more, security_group_ids=["sg-2"]))
+    (found,) = read(plan_text(row)).environments
+
+    assert (found.kind, found.is_ours, found.replaces_instances) == (kind, kind == "EC2", kind == "EC2")
+
+
+def test_eks_and_unmanaged_are_told() -> None:
+    """Their instances are another matter."""
+    eks = values(A) | {"eks_configuration": [{"eks_cluster_arn": "arn"}]}
+    unmanaged = {"compute_environment_name": "ours", "type": "UNMANAGED", "compute_resources": []}
+    rows = [change(address, ("create",), after=after) for address, after in (("a", eks), ("b", unmanaged))]
+
+    found = read(plan_text(*rows)).environments
+
+    assert [(change.kind, change.is_ours) for change in found] == [("EKS", False), ("UNMANAGED", False)]
+
+
+def test_what_was_left_behind_is_not_the_live_one() -> None:
+    """Batch refused to delete the old environment: it stands at the live address, and is another one."""
+    old = change(actions=("delete",), before=values(A, name="gpu-old"), deposed="0a1b2c3d")
+    plan = read(plan_text(move(), old))
+
+    assert [(change.name, change.action) for change in plan.environments] == [("gpu-spot", "update")]
+    (left,) = plan.deposed
+    assert (left.address, left.name, left.word, left.deposed) == (SPOT, "gpu-old", "delete-deposed", "0a1b2c3d")
+    assert "gpu-old, which an earlier replacement left behind" in left.remark
+    assert [act.word for act in plan.acts] == ["update", "delete-deposed"]
+    assert (plan.count()["delete"], plan.count()["delete-deposed"]) == (0, 1)
+    assert [change.name for change in plan.ending] == ["gpu-spot", "gpu-old"]
+
+
+def test_what_only_moves_or_is_imported_happens() -> None:
+    """Twelve resources let go of, moved or taken up were called "No resource changes."."""
+    kind = "aws_s3_bucket"
+    rows = (
+        change(ON_DEMAND, ("no-op",), before=values(A), after=values(A), previous_address=SPOT),
+        change("aws_s3_bucket.a", ("no-op",), kind=kind, before={}, after={}, importing={"id": "bucket-a"}),
+        change("aws_s3_bucket.b", ("update",), kind=kind, before={}, after={}, importing={"id": "bucket-b"}),
+        change("aws_s3_bucket.c", ("forget",), kind=kind, before={}),
+        change("aws_s3_bucket.d", ("no-op",), kind=kind, before={}, after={}),
+    )
+    plan = read(plan_text(*rows))
+
+    assert [(act.word, act.remark) for act in plan.acts] == [
+        ("move", f"from {SPOT}"),
+        ("import", "id bucket-a"),
+        ("update", "id bucket-b"),
+        ("forget", ""),
+    ]
+    assert {word: number for word, number in plan.count().items() if number} == {
+        "update": 1,
+        "forget": 1,
+        "move": 1,
+        "import": 2,
+    }
+    (environment,) = plan.environments
+    assert (environment.previous_address, environment.moves_ami) == (SPOT, False)
+
+
+def test_the_log_names_moves_and_what_was_left_behind() -> None:
+    """Terraform's own log of a plan in JSON does not say it in a way that a person finds."""
+    text = differences(
+        plan_text(
+            change(ON_DEMAND, ("no-op",), before=values(A), after=values(A), previous_address=SPOT),
+            change(actions=("delete",), before={}, deposed="0a1b2c3d"),
+        )
+    )
+
+    assert f"no-op {ON_DEMAND} (from {SPOT})" in text
+    assert f"delete {SPOT} (the deposed object 0a1b2c3d)" in text
+
+
+def test_the_variable_is_found_behind_a_module() -> None:
+    """By image type, or by place where the type is no constant."""
+    block = {"image_id_override": {"references": ["var.ami"]}}
+    resource = {
+        "mode": "managed",
+        "type": "aws_batch_compute_environment",
+        "name": "this",
+        "expressions": {
+            "compute_resources": [
+                {
+                    "ec2_configuration": [
+                        {"image_type": {"constant_value": CPU}, "image_id_override": {"references": ["var.cpu"]}},
+                        {"image_type": {"references": ["var.type"]}, **block},
+                    ]
+                }
+            ]
+        },
+    }
+    calls = {
+        "pipeline": {
+            "expressions": {"ami": {"references": ["var.gpu_ami_id"]}, "cpu": {"references": ["var.cpu_ami"]}},
+            "module": {"resources": [resource]},
+        }
+    }
+    row = change(before=_two(C, A), after=_two(C, B), module_address="module.pipeline", name="this")
+    text = plan_text(row, configuration={"root_module": {"module_calls": calls}})
+
+    assert [slot.takes for slot in read(text, "gpu_ami_id").environments[0].slots] == [False, True]
+    assert [slot.takes for slot in read(text, "cpu_ami").environments[0].slots] == [True, False]
+    assert [slot.takes for slot in read(text).environments[0].slots] == [False, False]
+    assert read(text).is_traced
+
+
 def test_data_sources_are_not_changes() -> None:
     """Reading something is not acting on it."""
     row = change("data.aws_caller_identity.this", ("read",), kind="aws_caller_identity", mode="data")
@@ -122,7 +303,7 @@ def test_other_resources_are_counted_and_named() -> None:
     )
     plan = read(plan_text(*rows, output_changes={"a": {"actions": ["update"]}, "b": {"actions": ["no-op"]}}))
 
-    assert plan.count() == {"create": 1, "update": 0, "replace": 0, "delete": 1}
+    assert {word: number for word, number in plan.count().items() if number} == {"create": 1, "delete": 1, "forget": 1}
     assert [act.action for act in plan.acts] == ["delete", "create", "forget"]
     assert plan.outputs == ("a",)
 

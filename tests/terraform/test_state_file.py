@@ -75,6 +75,22 @@ def test_the_old_image_field_and_none() -> None:
     ]
 
 
+def test_two_image_types_and_what_takes_no_ami() -> None:
+    """The same reader as of plans and of Batch: a CPU type before ours hides nothing."""
+    kind = "aws_batch_compute_environment"
+    blocks = [
+        {"image_type": "ECS_AL2023", "image_id_override": "ami-00000001"},
+        {"image_type": "ECS_AL2023_NVIDIA", "image_id_override": A},
+    ]
+    two = _environment("two", ec2_configuration=blocks)
+    fargate = _environment("fargate", type="FARGATE", ec2_configuration=[])
+
+    found = state_file.environments(_state(_resource(kind, two, fargate)))
+
+    assert [(one.ami_id, one.kind) for one in found] == [(A, "EC2"), (None, "FARGATE")]
+    assert found[0].images.overrides == {"ECS_AL2023": "ami-00000001", "ECS_AL2023_NVIDIA": A}
+
+
 def test_rates_and_definitions() -> None:
     """What status compares with AWS."""
     rated = {"attributes": {"id": "lt-1", "block_device_mappings": [{"ebs": [{"volume_initialization_rate": 300}]}]}}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from gpu_ami.aws.caller import Caller, RefusedError, making_sense
+from gpu_ami.records.batch_images import Images, Kind, in_batch, kind_of
+from gpu_ami.records.tags import AMI_ID
 
 _PAGE = 100
 # Batch describes, ECS describes and EC2 lists at most so many at once.
@@ -29,9 +31,13 @@ class Environment:
         state: ``ENABLED`` or ``DISABLED``.
         status: ``VALID``, ``UPDATING``, ``INVALID``, …
         reason: Why: Batch's message.
-        ami_id: The AMI its instances are launched from; None for Batch's own, or a launch template's.
+        ami_id: The AMI its instances are launched from; None for Batch's own, or a launch template's, and where it
+            names several for one instance. Of several image types, a GPU's.
         template: Id or name of its launch template; None without one.
         version: The template version it requests: a number, ``$Latest`` or ``$Default``.
+        template_overrides: Launch templates that go before that one for some instance types, each with its version.
+        images: Every AMI that it names; without those of launch templates.
+        kind: What it runs on.
         cluster_arn: The ECS cluster of its instances.
         timeout_minutes: How long jobs may go on in an update.
         terminates_jobs: Whether an update ends jobs at once.
@@ -50,6 +56,22 @@ class Environment:
     timeout_minutes: int = _TIMEOUT_MINUTES
     terminates_jobs: bool = False
     tags: Mapping[str, str]
+    template_overrides: tuple[tuple[str, str], ...] = ()
+    images: Images = field(default_factory=Images)
+    kind: Kind = "EC2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateVersion:
+    """What one version of a launch template says of instances.
+
+    Attributes:
+        rate_mib_s: Its volume initialization rate, MiB/s; None when it sets none.
+        ami_id: Its AMI; None when it names none, or not by its id.
+    """
+
+    rate_mib_s: int | None = None
+    ami_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,24 +159,34 @@ def _environment_rows(caller: Caller, **which: Any) -> Iterator[dict[str, Any]]:
 
 def _environment(row: Mapping[str, Any]) -> Environment:
     resources = row.get("computeResources") or {}
-    configurations = resources.get("ec2Configuration") or []
-    overrides = [item["imageIdOverride"] for item in configurations if item.get("imageIdOverride")]
     template = resources.get("launchTemplate") or {}
+    overrides = [_template(item) for item in template.get("overrides") or []]
+    name, version = _template(template)
     policy = row.get("updatePolicy") or {}
+    images = in_batch(resources)
     return Environment(
         name=row["computeEnvironmentName"],
         arn=row["computeEnvironmentArn"],
         state=row.get("state") or "unknown",
         status=row.get("status") or "unknown",
         reason=row.get("statusReason") or "",
-        ami_id=next(iter(overrides), None) or resources.get("imageId") or None,
-        template=template.get("launchTemplateId") or template.get("launchTemplateName") or None,
-        version=str(template.get("version") or "$Default"),
+        ami_id=None if images.conflict else images.main(),
+        template=name,
+        version=version,
         cluster_arn=row.get("ecsClusterArn") or None,
         timeout_minutes=int(policy.get("jobExecutionTimeoutMinutes") or _TIMEOUT_MINUTES),
         terminates_jobs=bool(policy.get("terminateJobsOnUpdate")),
         tags=dict(row.get("tags") or {}),
+        template_overrides=tuple((other, its_version) for other, its_version in overrides if other),
+        images=images,
+        kind=kind_of(row.get("type"), resources.get("type"), has_eks=bool(row.get("eksConfiguration"))),
     )
+
+
+def _template(row: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Return id or name of a launch template, and the version that is requested of it."""
+    name = row.get("launchTemplateId") or row.get("launchTemplateName") or None
+    return name, str(row.get("version") or "$Default")
 
 
 def running_jobs(caller: Caller) -> list[Job]:
@@ -241,8 +273,8 @@ def job_definitions(caller: Caller) -> list[JobDefinition]:
     return [newest[name] for name in sorted(newest)]
 
 
-def hydration(caller: Caller, template: str, version: str) -> int | None:
-    """Return the volume initialization rate of a launch template version, MiB/s; None when it sets none.
+def template_version(caller: Caller, template: str, version: str) -> TemplateVersion:
+    """Return what a launch template version says.
 
     Raises:
         AwsError: EC2 refused, or there is no such version.
@@ -252,9 +284,14 @@ def hydration(caller: Caller, template: str, version: str) -> int | None:
         "ec2", "describe_launch_template_versions", Versions=[version], **{which: template}, **_HIDDEN_TOO
     )
     with making_sense(f"ec2:DescribeLaunchTemplateVersions {template}"):
-        mappings = answer["LaunchTemplateVersions"][0]["LaunchTemplateData"].get("BlockDeviceMappings") or []
+        data = answer["LaunchTemplateVersions"][0]["LaunchTemplateData"]
+        mappings = data.get("BlockDeviceMappings") or []
         rates = [mapping.get("Ebs", {}).get("VolumeInitializationRate") for mapping in mappings]
-        return next((int(rate) for rate in rates if rate), None)
+        named = str(data.get("ImageId") or "")
+        return TemplateVersion(
+            rate_mib_s=next((int(rate) for rate in rates if rate), None),
+            ami_id=named if AMI_ID.fullmatch(named) else None,
+        )
 
 
 def volumes(caller: Caller, cluster_arn: str) -> list[Volume]:

@@ -15,7 +15,7 @@ from gpu_ami.records.tags import HANDOVER_TAG
 
 def mark_applied(run: Invocation, ami_id: str | None, live: Sequence[Live]) -> list[str]:
     """Mark the AMI and its copies as handed over, once an environment has it; return what went wrong."""
-    if ami_id is None or ami_id not in {current.ami_id for current in live}:
+    if ami_id is None or not any(current.has(ami_id) for current in live):
         return []
     problems = []
     for region, ami in _copies(run, ami_id).items():

@@ -41,7 +41,8 @@ class Request:
 
     Attributes:
         variables: Terraform variables as ``name=value``.
-        allow_replace: Addresses that may be replaced or destroyed.
+        allow_replace: Addresses that may be replaced, destroyed or let go of.
+        allow_deposed: Names of what earlier replacements left behind, that may go.
         yes: Whether to act without asking.
         action: What the receipt says that this is.
         wait_minutes: How long to wait for Batch; None takes what the environments give running jobs, and a margin.
@@ -49,6 +50,7 @@ class Request:
 
     variables: Sequence[str] = ()
     allow_replace: Sequence[str] = ()
+    allow_deposed: Sequence[str] = ()
     yes: bool = False
     action: Action = "apply"
     wait_minutes: int | None = None
@@ -78,7 +80,8 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
     *acting* is called when what was only planned begins to happen, or has happened already.
     """
     run = root.run
-    with plan.reviewed(root, who, allow_replace=request.allow_replace) as review:
+    allowed = {"allow_replace": request.allow_replace, "allow_deposed": request.allow_deposed}
+    with plan.reviewed(root, who, **allowed) as review:
         if review.findings:
             plan.show(run, review)
             review.raise_refused()
@@ -118,12 +121,26 @@ def _nothing_to_do(
     run.console.say(f"No changes: what {root.shown} describes is what there is.")
     live: Sequence[Live] = live_environments.query(_caller(run), root_module.state(root))
     if incomplete:
-        live = wait.until_ended(root, live, request.wait_minutes)
+        live = wait.until_ended(root, live, request.wait_minutes, only=_ours(review))
     receipts.complete(store, incomplete, live)
     tagged = applied_tag.mark_applied(run, review.facts.expected_ami, live)
     document = review.document() | {"applied": False, "receipt": None} | _live_document(live)
     run.console.result(document, live_table(live, ()))
     applied_tag.raise_untagged(tagged)
+    if lines := _invalid_lines(review, live):
+        raise TerraformError(lines[0])
+
+
+def _ours(review: Review) -> frozenset[str]:
+    """Return the addresses of the environments that are the pipeline's."""
+    return frozenset(change.address for change in review.plan.ours)
+
+
+def _invalid_lines(review: Review, live: Sequence[Live]) -> list[str]:
+    """Return what to say of our environments that Batch calls INVALID; nothing of those that are deleted."""
+    ours = _ours(review)
+    found = [current.environment for current in live if current.is_invalid and current.address in ours]
+    return [live_environments.invalid_line(one.name, one.reason) for one in found if one is not None]
 
 
 def _confirm(run: Invocation, review: Review, request: Request) -> None:
@@ -145,8 +162,7 @@ def _summary(review: Review) -> str:
         for change in review.plan.environments
         if change.moves_ami
     ]
-    count = ", ".join(f"{number} to {kind}" for kind, number in review.plan.count().items() if number)
-    return "\n".join([*moves, count or "outputs only"])
+    return "\n".join([*moves, plan.counted(review.plan) or "outputs only", *review.invalid_lines])
 
 
 def _show_plan(run: Invocation, review: Review) -> None:
@@ -190,12 +206,19 @@ def _act(
     }
     footer = (
         f"Applied in {show_duration(time.monotonic() - started)}. Receipt: {shown}.",
-        *_following(root, of_state(store.all(), review.state), live),
+        *_following(
+            root,
+            of_state(store.all(), review.state),
+            [current for current in live if current.address in _ours(review)],
+        ),
     )
     run.console.result(document, live_table(live, footer))
     applied_tag.raise_untagged(problems)
     if left is not None:
         raise PartialError(left)
+    if lines := _invalid_lines(review, live):
+        msg = f"Applied, but {lines[0]}"
+        raise PartialError(msg)
 
 
 def _outwaited_note(live: Sequence[Live], late: Set[str]) -> str:
@@ -227,7 +250,7 @@ def _judge_again(run: Invocation, review: Review, who: Identity) -> None:
     """
     caller, facts = _caller(run), review.facts
     jobs = facts.jobs
-    if any(change.replaces_instances for change in review.plan.environments):
+    if review.plan.ending:
         jobs = plan.running(batch.running_jobs(caller))
     problem = plan.ami_problem(run, facts.expected_ami, who.account)
     again = replace(facts, jobs=jobs, ami_problem=problem, now=_now())
@@ -254,13 +277,14 @@ def _read_back(root: Root, review: Review, request: Request, late: Set[str]) -> 
         live: Sequence[Live] = live_environments.query(_caller(run), root_module.state(root))
     if late:
         run.console.say(f"Terraform stopped waiting for {', '.join(sorted(late))}; Batch goes on, and so does this.")
-    live = wait.until_ended(root, live, request.wait_minutes)
-    touched = {change.address for change in review.plan.environments if change.action != "no-op"}
+    live = wait.until_ended(root, live, request.wait_minutes, only=_ours(review) | late)
+    touched = {change.address for change in review.plan.ours if change.action != "no-op"}
     problems = [problem for current in live if current.address in touched for problem in current.problems()]
     if problems:
         msg = f"Terraform is done, but AWS shows something else: {'; '.join(problems)}. Run `invoke status`."
         raise TerraformError(msg)
-    for remark in (remark for current in live for remark in current.remarks()):
+    ours = [current for current in live if current.address in _ours(review)]
+    for remark in (remark for current in ours for remark in current.remarks()):
         run.console.warn(remark)
     return live
 
@@ -275,7 +299,7 @@ def live_table(live: Sequence[Live], footer: tuple[str, ...]) -> Table:
         (
             current.address or "",
             current.name,
-            current.ami_id or "Batch's own",
+            current.shown_ami,
             current.environment.status if current.environment else "gone",
             f"{current.rate_mib_s} MiB/s" if current.rate_mib_s else "none",
             str(len(current.volumes)),
@@ -290,7 +314,12 @@ def _following(root: Root, history: Sequence[StoredReceipt], live: Sequence[Live
     if not live:
         return ()
     commit = "commit the receipt and the variable; " if root.run.target.is_shared else ""
-    steps = steps_back(history, {current.address: current.ami_id for current in live if current.address})
+    at = {current.address: current for current in live if current.address}
+    steps = steps_back(
+        history,
+        {address: current.ami_id for address, current in at.items()},
+        names={address: current.name for address, current in at.items()},
+    )
     back = sorted({step.back for step in steps if step.back})
     way = f"; `invoke rollback` goes back to {back[0]}" if len(back) == 1 else ""
     return (f"Next: {commit}`invoke status`{way}.",)

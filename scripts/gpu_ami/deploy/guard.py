@@ -9,11 +9,14 @@ from typing import Any, Literal
 
 from packaging.version import Version
 
-from gpu_ami.terraform.plan_file import ENVIRONMENT, QUEUE, EnvironmentChange, Planned
+from gpu_ami.terraform.plan_changes import ENVIRONMENT, QUEUE, EnvironmentChange, ResourceChange, Slot
+from gpu_ami.terraform.plan_file import Planned
 
 Code = Literal[
     "replaced",
     "destroyed",
+    "forgotten",
+    "deposed",
     "provider-too-old",
     "ami-unusable",
     "ami-differs",
@@ -83,7 +86,8 @@ class Facts:
         jobs: The jobs that run now.
         provider: The version of the aws provider, where `needs_provider_version`; None when nobody knows.
         now: The time.
-        allow_replace: Addresses that may be replaced or destroyed.
+        allow_replace: Addresses that may be replaced, destroyed or let go of.
+        allow_deposed: Names of what earlier replacements left behind, that may be destroyed or let go of.
     """
 
     expected_ami: str | None
@@ -95,6 +99,13 @@ class Facts:
     provider: Version | None = None
     now: datetime
     allow_replace: frozenset[str] = frozenset()
+    allow_deposed: frozenset[str] = frozenset()
+
+    def allows(self, change: ResourceChange) -> bool:
+        """Whether the caller has allowed that the resource goes; one at a live address never by what was left there."""
+        if change.deposed is not None:
+            return change.shown_name in self.allow_deposed
+        return change.address in self.allow_replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,14 +131,20 @@ class Finding:
 
 def judge(plan: Planned, facts: Facts) -> tuple[Finding, ...]:
     """Return every reason not to apply *plan*, the gravest first; none when it may be applied."""
-    found = [*_losses(plan, facts), *_old_provider(plan, facts), *_amis(plan, facts), *_jobs(plan, facts)]
+    found = [
+        *_losses(plan, facts),
+        *_left_behind(plan, facts),
+        *_old_provider(plan, facts),
+        *_amis(plan, facts),
+        *_jobs(plan, facts),
+    ]
     return tuple(found)
 
 
 def _losses(plan: Planned, facts: Facts) -> Iterator[Finding]:
     for change in plan.changes:
         what = _GUARDED.get(change.type)
-        if what is None or change.action not in ("replace", "delete") or change.address in facts.allow_replace:
+        if what is None or change.deposed is not None or facts.allows(change):
             continue
         allow = f"or allow it with --allow-replace '{change.address}'"
         if change.action == "delete":
@@ -135,17 +152,59 @@ def _losses(plan: Planned, facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 code="destroyed", address=change.address, detail=detail, advice=f"Put it back into the code, {allow}."
             )
-        else:
-            why = f" ({', '.join(change.because)} cannot be changed in place)" if change.because else ""
+        elif change.action == "forget":
+            detail = f"Terraform would let go of the {what}: it stays on AWS, and no apply gives it an AMI again"
+            advice = f"Take its `removed` block out of the code, {allow}."
+            yield Finding(code="forgotten", address=change.address, detail=detail, advice=advice)
+        elif change.action == "replace":
+            why = _why_replaced(change)
             detail = f"the {what} would be replaced{why}, with the jobs in it"
-            advice = f"{_in_place(change.type)}, {allow}."
+            advice = f"{_in_place(change)}, {allow}."
             yield Finding(code="replaced", address=change.address, detail=detail, advice=advice)
 
 
-def _in_place(kind: str) -> str:
-    if kind == QUEUE:
+def _why_replaced(change: ResourceChange) -> str:
+    because = list(change.because)
+    always = ""
+    if (blocks := _other_number_of_blocks(change)) is not None:
+        rest = [name for name in because if "ec2_configuration" not in name]
+        because = [f"the number of ec2_configuration blocks, {blocks[0]} and then {blocks[1]}", *rest]
+        always = ", whatever its role and strategy"
+    return f" ({', '.join(because)} cannot be changed in place{always})" if because else ""
+
+
+def _other_number_of_blocks(change: ResourceChange) -> tuple[int, int] | None:
+    """Return how many ``ec2_configuration`` blocks there are and would be, where that differs.
+
+    The aws provider then replaces the environment, whatever else there is (5.100).
+    """
+    blocks = change.blocks if isinstance(change, EnvironmentChange) else None
+    return blocks if blocks is not None and blocks[0] != blocks[1] else None
+
+
+def _in_place(change: ResourceChange) -> str:
+    if change.type == QUEUE:
         return "Leave its name alone"
+    if (blocks := _other_number_of_blocks(change)) is not None:
+        if blocks[1] > blocks[0]:
+            return "Put the other image type into a second environment of the same queue and leave this one as it is"
+        return "Leave the blocks as they are, or make a second environment of the same queue and let this one run empty"
     return "Leave service_role out and use SPOT_CAPACITY_OPTIMIZED or BEST_FIT_PROGRESSIVE"
+
+
+def _left_behind(plan: Planned, facts: Facts) -> Iterator[Finding]:
+    """What an earlier replacement left behind goes by a permission of its own, by its own name."""
+    for change in plan.deposed:
+        what = _GUARDED.get(change.type)
+        if what is None or facts.allows(change):
+            continue
+        does = "destroyed, with the jobs in it" if change.action == "delete" else "let go of"
+        detail = (
+            f"the old {what} {change.shown_name}, which an earlier replacement left behind (deposed), would be {does}; "
+            "the one that is live stays"
+        )
+        advice = f"When no job is left in it, allow that with --allow-deposed '{change.shown_name}'."
+        yield Finding(code="deposed", address=change.address, detail=detail, advice=advice)
 
 
 def needs_provider_version(plan: Planned) -> bool:
@@ -155,7 +214,7 @@ def needs_provider_version(plan: Planned) -> bool:
 
 def _price_capacity(plan: Planned) -> list[EnvironmentChange]:
     idle = ("no-op", "delete", "forget")
-    return [change for change in plan.environments if change.action not in idle and change.strategy == _STRATEGY]
+    return [change for change in plan.ours if change.action not in idle and change.strategy == _STRATEGY]
 
 
 def _old_provider(plan: Planned, facts: Facts) -> Iterator[Finding]:
@@ -185,25 +244,56 @@ def _amis(plan: Planned, facts: Facts) -> Iterator[Finding]:
         advice = f"Something sets it elsewhere (TF_VAR_{facts.variable}, -var, another .tfvars): {fix}."
         yield Finding(code="ami-differs", address=f"var.{facts.variable}", detail=detail, advice=advice)
         return
-    stay = [change for change in plan.environments if change.action not in ("delete", "forget")]
+    stay = [change for change in plan.ours if change.action not in ("delete", "forget")]
     for change in stay:
-        if not change.is_ami_known and change.action != "no-op":
-            detail = "the AMI of this environment is known only after the apply"
-            advice = f"Give it var.{facts.variable} itself: what cannot be compared is not applied."
-            yield Finding(code="ami-unknown", address=change.address, detail=detail, advice=advice)
-        elif change.moves_ami and change.new_ami != expected:
-            detail = f"its AMI would become {change.new_ami or 'the one that Batch chooses'}, not {expected}"
-            advice = f"Give it var.{facts.variable}, or hand over the AMI that is meant."
-            yield Finding(code="ami-differs", address=change.address, detail=detail, advice=advice)
-    if stay and not any(change.new_ami == expected or not change.is_ami_known for change in stay):
+        if change.action != "no-op":
+            yield from _wrong_amis(change, expected, facts.variable)
+    candidates = stay or _untold(plan)
+    if candidates and not any(_may_use(change, expected) for change in stay):
         detail = f"no compute environment of the plan would use {expected}"
         advice = f"Set ec2_configuration.image_id_override to var.{facts.variable}."
         yield Finding(code="ami-unused", address=f"var.{facts.variable}", detail=detail, advice=advice)
 
 
+def _untold(plan: Planned) -> list[EnvironmentChange]:
+    """Return the environments on EC2 that stay, where none is ours: one of them was meant, or the hand-over is idle."""
+    stay = [change for change in plan.environments if change.action not in ("delete", "forget")]
+    return [] if plan.ours else [change for change in stay if change.kind == "EC2"]
+
+
+def _may_use(change: EnvironmentChange, expected: str) -> bool:
+    among = {ami for _, ami in change.conflict}
+    return expected in among or any(slot.new == expected or not slot.is_known for slot in change.ours)
+
+
+def _wrong_amis(change: EnvironmentChange, expected: str, variable: str) -> Iterator[Finding]:
+    if change.conflict and change.moves_ami:
+        says = ", ".join(f"{where} says {ami}" for where, ami in change.conflict)
+        detail = f"it would name several AMIs for one instance ({says}), and AWS's documents disagree on which counts"
+        advice = "Name it in image_id_override alone: leave image_id out."
+        yield Finding(code="ami-unknown", address=change.address, detail=detail, advice=advice)
+        return
+    for slot in change.ours:
+        of = f" for {slot.image_type}" if slot.image_type and len(change.slots) > 1 else ""
+        if not slot.is_known:
+            detail = f"the AMI of this environment{of} is known only after the apply"
+            advice = f"Give it var.{variable} itself: what cannot be compared is not applied."
+            yield Finding(code="ami-unknown", address=change.address, detail=detail, advice=advice)
+        elif slot.moves and slot.new != expected and not _is_elsewhere(slot, change, expected):
+            detail = f"its AMI{of} would become {slot.new or 'the one that Batch chooses'}, not {expected}"
+            advice = f"Give it var.{variable}, or hand over the AMI that is meant."
+            yield Finding(code="ami-differs", address=change.address, detail=detail, advice=advice)
+
+
+def _is_elsewhere(slot: Slot, change: EnvironmentChange, expected: str) -> bool:
+    """Whether an image type goes whose AMI another one takes over: the environment moves on to another image type."""
+    is_gone = slot.new is None and not slot.takes
+    return is_gone and any(other.new == expected for other in change.ours if other is not slot)
+
+
 def _lost_amis(plan: Planned, facts: Facts) -> Iterator[Finding]:
     """Without a hand-over nothing is expected, but an AMI that is live must not silently give way to Batch's own."""
-    for change in plan.environments:
+    for change in plan.ours:
         if change.moves_ami and change.action == "update" and change.is_ami_known and change.new_ami is None:
             detail = f"its AMI {change.old_ami} would give way to the one that Batch chooses: nothing was handed over"
             advice = f"Run `invoke update-tfvars`, which writes {facts.handed_over_in}."
@@ -211,25 +301,37 @@ def _lost_amis(plan: Planned, facts: Facts) -> Iterator[Finding]:
 
 
 def _jobs(plan: Planned, facts: Facts) -> Iterator[Finding]:
-    for change in plan.environments:
-        if not change.replaces_instances or change.address in facts.allow_replace:
+    for change in plan.ending:
+        if facts.allows(change):
             continue
         mine = [job for job in facts.jobs if job.is_in(change)]
-        if not change.terminates_jobs:
+        # What was left behind is taken away whole: no time-out of an update counts there.
+        if not change.terminates_jobs and change.deposed is None:
             mine = [job for job in mine if job.outlasts(change.timeout_minutes, facts.now)]
         if not mine:
             continue
         shown = ", ".join(_shown(job, facts.now) for job in mine[:_SHOWN_JOBS])
         more = f" and {len(mine) - _SHOWN_JOBS} more" if len(mine) > _SHOWN_JOBS else ""
-        rule = (
-            "ends running jobs at once (terminate_jobs_on_update)"
-            if change.terminates_jobs
-            else f"ends jobs that still run after {change.timeout_minutes} min (job_execution_timeout_minutes)"
-        )
-        advice = "Wait for them, or raise job_execution_timeout_minutes above what a job can take."
         yield Finding(
-            code="long-jobs", address=change.address, detail=f"the update {rule}: {shown}{more}", advice=advice
+            code="long-jobs",
+            address=change.address,
+            detail=f"{_ends_jobs(change)}: {shown}{more}",
+            advice=_wait(change),
         )
+
+
+def _ends_jobs(change: EnvironmentChange) -> str:
+    if change.deposed is not None:
+        return f"to destroy {change.shown_name} ends the jobs in it"
+    if change.terminates_jobs:
+        return "the update ends running jobs at once (terminate_jobs_on_update)"
+    return f"the update ends jobs that still run after {change.timeout_minutes} min (job_execution_timeout_minutes)"
+
+
+def _wait(change: EnvironmentChange) -> str:
+    if change.deposed is not None:
+        return "Wait for them."
+    return "Wait for them, or raise job_execution_timeout_minutes above what a job can take."
 
 
 def _shown(job: RunningJob, now: datetime) -> str:

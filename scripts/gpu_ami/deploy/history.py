@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpu_ami.errors import UsageError
@@ -26,24 +26,24 @@ class Step:
     back: str | None
 
 
-def steps_back(receipts: Sequence[StoredReceipt], live: Mapping[str, str | None]) -> tuple[Step, ...]:
+def steps_back(
+    receipts: Sequence[StoredReceipt], live: Mapping[str, str | None], *, names: Mapping[str, str] | None = None
+) -> tuple[Step, ...]:
     """Return for each address of *live* (address to AMI) the AMI that was live before.
+
+    *names* (address to name on AWS) follows an environment to addresses that it had before, beside what the receipts
+    say of moves: its name stays.
 
     The receipts make a stack per address: an apply pushes its AMI, a rollback pops AMIs down to the one that it goes
     back to. One back is therefore the AMI below the live one, and rolling back twice goes two back. Where the
     newest act was killed or failed, one back is what was live before it.
     """
-    return tuple(Step(address, ami, _back(receipts, address, ami)) for address, ami in live.items())
+    return tuple(Step(address, ami, _back(receipts, address, ami, names or {})) for address, ami in live.items())
 
 
-def _back(receipts: Sequence[StoredReceipt], address: str, live: str | None) -> str | None:
-    acts = [
-        (stored.receipt, change)
-        for stored in receipts
-        if stored.receipt.action != "publish"
-        for change in stored.receipt.changes
-        if change.address == address
-    ]
+def _back(receipts: Sequence[StoredReceipt], address: str, live: str | None, names: Mapping[str, str]) -> str | None:
+    # One that only moved to another address has the AMI that it had.
+    acts = [act for act in _acts_on(receipts, address, names) if act[1].old != act[1].new]
     if acts and acts[-1][0].status in _UNSURE:
         return acts[-1][1].old
     stack = _stack([(receipt, change) for receipt, change in acts if receipt.status not in _UNSURE])
@@ -51,6 +51,28 @@ def _back(receipts: Sequence[StoredReceipt], address: str, live: str | None) -> 
         at = len(stack) - 1 - stack[::-1].index(live)
         return stack[at - 1] if at else None
     return stack[-1] if stack else None
+
+
+def _acts_on(receipts: Sequence[StoredReceipt], address: str, names: Mapping[str, str]) -> list[tuple[Receipt, Change]]:
+    """Return what was done to the environment that is at *address* now, at whichever addresses it was, oldest first."""
+    name = names.get(address)
+    others = {other for at, other in names.items() if at != address}
+    found = []
+    for stored in reversed(receipts):
+        if stored.receipt.action == "publish":
+            continue
+        change = _change_of(stored.receipt.changes, address, name, others)
+        if change is not None:
+            found.append((stored.receipt, change))
+            address = change.previous_address or change.address
+    return found[::-1]
+
+
+def _change_of(changes: Sequence[Change], address: str, name: str | None, others: Collection[str]) -> Change | None:
+    """Return the change of the environment with that name, else the one at that address; it may have been replaced."""
+    by_name = next((change for change in changes if name is not None and change.name == name), None)
+    at_address = (change for change in changes if change.address == address and change.name not in others)
+    return by_name or next(at_address, None)
 
 
 def _stack(acts: Sequence[tuple[Receipt, Change]]) -> list[str | None]:

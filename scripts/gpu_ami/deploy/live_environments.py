@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gpu_ami.aws import batch
+from gpu_ami.aws.batch import TemplateVersion
 from gpu_ami.aws.caller import Caller
+from gpu_ami.records.batch_images import Images, Kind
 from gpu_ami.terraform import state_file
+from gpu_ami.terraform.state_file import Recorded
+
+# The provider writes the new AMI to the state before Batch has ended, and the next plan finds nothing to do.
+AFTER_INVALID = (
+    "Mend what Batch names, then go to another AMI (`invoke rollback`, or hand one over and `invoke apply`): "
+    "Terraform's state has this one already, and does nothing for it."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +32,8 @@ class Live:
         rate_mib_s: The volume initialization rate of its launch template version; None when that sets none.
         recorded_rate: The rate that Terraform gave the template; None when it gave none.
         volumes: Root volumes of its running instances; empty when none runs.
+        recorded: Every AMI that Terraform gave it; None where only `recorded_ami` is known.
+        kind: What it runs on.
     """
 
     address: str | None
@@ -32,11 +43,53 @@ class Live:
     rate_mib_s: int | None
     recorded_rate: int | None
     volumes: tuple[batch.Volume, ...] = ()
+    recorded: Images | None = None
+    kind: Kind = "EC2"
 
     @property
     def ami_id(self) -> str | None:
-        """The AMI that Batch shows."""
+        """The AMI that Batch shows; None for Batch's own, and where it shows several for one instance."""
         return self.environment.ami_id if self.environment else None
+
+    @property
+    def images(self) -> Images:
+        """Every AMI that Batch shows."""
+        found = self.environment
+        if found is None or found.images.named or found.ami_id is None:
+            return found.images if found else Images()
+        return Images(overrides={"": found.ami_id})
+
+    @property
+    def known_types(self) -> Images:
+        """Every AMI that Terraform gave it."""
+        return self.recorded or Images(overrides={"": self.recorded_ami})
+
+    @property
+    def shown_ami(self) -> str:
+        """Which AMI it has, for people."""
+        if self.kind != "EC2":
+            return "none"
+        return "unknown" if self.images.conflict else self.ami_id or "Batch's own"
+
+    def has(self, ami: str | None) -> bool:
+        """Whether its instances, or those of one of its image types, are launched from *ami*; None is Batch's own."""
+        if self.images.conflict:
+            return False
+        return ami in self.images.named if ami is not None else not self.images.own
+
+    @property
+    def is_invalid(self) -> bool:
+        """Whether Batch calls it INVALID."""
+        return self.environment is not None and self.environment.status == "INVALID"
+
+    def differences(self) -> list[str]:
+        """Return where Batch shows another AMI than Terraform gave it; without an AMI it has Batch's own."""
+        given = self.known_types
+        found = []
+        for image_type, ami, there in given.differences(self.images):
+            of = f" for {image_type}" if image_type and len(given.types) > 1 else ""
+            found.append(f"{there or 'no AMI of its own'}{of}, not {ami}")
+        return found
 
     def document(self) -> dict[str, Any]:
         """Return it as the tasks print it in JSON."""
@@ -48,6 +101,7 @@ class Live:
             "state": found.state if found else None,
             "status": found.status if found else None,
             "hydration_mib_per_s": self.rate_mib_s,
+            "images": images_document(self.images),
             "instances": [
                 {"instance_id": volume.instance_id, "ami_id": volume.ami_id, "hydration_mib_per_s": volume.rate_mib_s}
                 for volume in self.volumes
@@ -59,10 +113,9 @@ class Live:
         found = self.environment
         if found is None:
             return [f"{self.name} is not there"]
-        problems = []
-        # Without an AMI of its own the environment has Batch's, which it need not show.
-        if self.recorded_ami is not None and found.ami_id != self.recorded_ami:
-            problems.append(f"{self.name} has {found.ami_id or 'no AMI of its own'}, not {self.recorded_ami}")
+        problems = [f"{self.name} has {difference}" for difference in self.differences()]
+        if self.images.conflict and not self.known_types.conflict:
+            problems.append(f"{self.name} has several AMIs for one instance: {shown_conflict(self.images)}")
         if found.status != "VALID":
             problems.append(f"{self.name} is {found.status}" + (f" ({found.reason})" if found.reason else ""))
         if self.recorded_rate != self.rate_mib_s:
@@ -77,10 +130,35 @@ class Live:
         cold = [volume.instance_id for volume in self.volumes if self.rate_mib_s and not volume.rate_mib_s]
         if cold:
             said.append(f"{self.name}: volumes without the template's rate at {', '.join(cold[:5])}")
-        old = [volume.instance_id for volume in self.volumes if self.ami_id and volume.ami_id != self.ami_id]
+        old = self.behind
         if old:
             said.append(f"{self.name}: {len(old)} instances still on the AMI before, until their jobs end")
         return said
+
+    @property
+    def behind(self) -> list[str]:
+        """The instances on an AMI that the environment does not name any more.
+
+        Where instances of some image type are on Batch's own AMI, none can be told.
+        """
+        if not self.images.named or self.images.has_open_type:
+            return []
+        return [volume.instance_id for volume in self.volumes if volume.ami_id not in self.images.named]
+
+
+def images_document(images: Images) -> list[dict[str, str | None]]:
+    """Return image types and their AMIs as the tasks print them in JSON."""
+    return [{"image_type": image_type or None, "ami_id": images.of(image_type)} for image_type in images.types]
+
+
+def shown_conflict(images: Images) -> str:
+    """Return where an environment names different AMIs, for people."""
+    return ", ".join(f"{where} says {ami}" for where, ami in images.conflict)
+
+
+def invalid_line(name: str, reason: str) -> str:
+    """Return what to say of an environment that Batch calls INVALID."""
+    return f"{name} is INVALID ({reason or 'Batch does not say why'}). {AFTER_INVALID}"
 
 
 def query(caller: Caller, state: Mapping[str, Any], *, with_volumes: bool = True) -> list[Live]:
@@ -98,19 +176,34 @@ def query(caller: Caller, state: Mapping[str, Any], *, with_volumes: bool = True
         environment.name: environment
         for environment in batch.environments(caller, [recorded.name for recorded in ours])
     }
-    rate = _rates(caller)
+    templates = _Templates(caller)
     return [
-        Live(
-            address=recorded.address,
-            name=recorded.name,
-            recorded_ami=recorded.ami_id,
-            environment=found.get(recorded.name),
-            rate_mib_s=rate(found.get(recorded.name)),
-            recorded_rate=rates.get(recorded.template_id or ""),
-            volumes=_volumes(caller, found.get(recorded.name)) if with_volumes else (),
-        )
+        _live(caller, recorded, found.get(recorded.name), rates, templates, with_volumes=with_volumes)
         for recorded in ours
     ]
+
+
+def _live(
+    caller: Caller,
+    recorded: Recorded,
+    environment: batch.Environment | None,
+    rates: Mapping[str, int],
+    templates: _Templates,
+    *,
+    with_volumes: bool,
+) -> Live:
+    is_told = recorded.kind == "EC2"
+    return Live(
+        address=recorded.address,
+        name=recorded.name,
+        recorded_ami=recorded.ami_id,
+        environment=templates.with_amis(environment) if is_told else environment,
+        rate_mib_s=templates.of(environment).rate_mib_s if is_told else None,
+        recorded_rate=rates.get(recorded.template_id or "") if is_told else None,
+        volumes=_volumes(caller, environment) if with_volumes and is_told else (),
+        recorded=recorded.images,
+        kind=recorded.kind,
+    )
 
 
 def without_state(caller: Caller, environments: Sequence[batch.Environment]) -> list[Live]:
@@ -119,34 +212,49 @@ def without_state(caller: Caller, environments: Sequence[batch.Environment]) -> 
     Raises:
         AwsError: AWS refused or cannot be reached.
     """
-    rate = _rates(caller)
+    templates = _Templates(caller)
     return [
         Live(
             address=None,
             name=environment.name,
             recorded_ami=None,
-            environment=environment,
-            rate_mib_s=rate(environment),
+            environment=templates.with_amis(environment),
+            rate_mib_s=templates.of(environment).rate_mib_s,
             recorded_rate=None,
             volumes=_volumes(caller, environment),
+            kind=environment.kind,
         )
         for environment in environments
     ]
 
 
-def _rates(caller: Caller) -> Callable[[batch.Environment | None], int | None]:
-    """Return what looks a template version's rate up, each version once."""
-    known: dict[tuple[str, str], int | None] = {}
+class _Templates:
+    """Looks launch template versions up, each once."""
 
-    def rate(environment: batch.Environment | None) -> int | None:
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self._known: dict[tuple[str, str], TemplateVersion] = {}
+
+    def of(self, environment: batch.Environment | None) -> TemplateVersion:
+        """Return what the environment's template says; nothing when it has none."""
         if environment is None or environment.template is None:
-            return None
-        key = (environment.template, environment.version)
-        if key not in known:
-            known[key] = batch.hydration(caller, *key)
-        return known[key]
+            return TemplateVersion()
+        return self._version(environment.template, environment.version)
 
-    return rate
+    def with_amis(self, environment: batch.Environment | None) -> batch.Environment | None:
+        """Return the environment with the AMIs that its launch templates name."""
+        if environment is None:
+            return None
+        overrides = [self._version(*which).ami_id for which in environment.template_overrides]
+        images = environment.images.with_templates(self.of(environment).ami_id, filter(None, overrides))
+        ami = None if images.conflict else images.main()
+        return replace(environment, images=images, ami_id=ami)
+
+    def _version(self, template: str, version: str) -> TemplateVersion:
+        key = (template, version)
+        if key not in self._known:
+            self._known[key] = batch.template_version(self._caller, *key)
+        return self._known[key]
 
 
 def _volumes(caller: Caller, environment: batch.Environment | None) -> tuple[batch.Volume, ...]:

@@ -14,10 +14,12 @@ from gpu_ami.aws import batch, images
 from gpu_ami.aws.access import Identity
 from gpu_ami.aws.caller import Caller
 from gpu_ami.console import Table
-from gpu_ami.deploy import root_module
+from gpu_ami.deploy import ownership, root_module
 from gpu_ami.deploy.guard import Facts, Finding, RunningJob, judge, needs_provider_version
+from gpu_ami.deploy.live_environments import AFTER_INVALID, invalid_line
+from gpu_ami.deploy.ownership import LeftAlone
 from gpu_ami.deploy.root_module import Root, SavedPlan
-from gpu_ami.errors import TerraformError, UsageError
+from gpu_ami.errors import AwsError, TerraformError, UsageError
 from gpu_ami.handover import change as changes
 from gpu_ami.handover import tfvars
 from gpu_ami.handover.eligibility import Expected, blocking
@@ -25,6 +27,7 @@ from gpu_ami.hcl import find
 from gpu_ami.invocation import Invocation
 from gpu_ami.records.receipt import StateIdentity
 from gpu_ami.records.tags import AMI_ID
+from gpu_ami.terraform.plan_changes import EnvironmentChange, ResourceChange
 from gpu_ami.terraform.plan_file import Planned
 
 
@@ -39,6 +42,8 @@ class Review:
         plan: What is in the plan.
         facts: What the guard was told.
         findings: Its reasons not to apply the plan; none when it may be.
+        left_alone: Compute environments that are not the pipeline's.
+        invalid: Environments of ours that Batch calls INVALID now.
     """
 
     root: Root
@@ -47,6 +52,8 @@ class Review:
     plan: Planned
     facts: Facts
     findings: tuple[Finding, ...]
+    left_alone: tuple[LeftAlone, ...] = ()
+    invalid: tuple[batch.Environment, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return the review as the tasks print it in JSON."""
@@ -56,12 +63,12 @@ class Review:
             "ami_id": self.facts.expected_ami,
             "handed_over_in": self.facts.handed_over_in,
             "environments": [change.document() for change in self.plan.environments],
-            "resources": [
-                {"address": change.address, "type": change.type, "action": change.action} for change in self.plan.acts
-            ],
+            "resources": [_resource(change) for change in self.plan.acts],
             "count": self.plan.count(),
             "outputs": list(self.plan.outputs),
             "findings": [finding.document() for finding in self.findings],
+            "left_alone": [one.document() for one in self.left_alone],
+            "invalid": [{"name": one.name, "reason": one.reason, "advice": AFTER_INVALID} for one in self.invalid],
             "plan_sha256": self.saved.sha256,
             "terraform_version": self.plan.terraform_version,
         }
@@ -78,9 +85,36 @@ class Review:
             msg = f"The guard refuses the plan: {first.address}: {first.detail}. {first.advice}{more}"
             raise TerraformError(msg)
 
+    def raise_invalid(self) -> None:
+        """End with exit code 6 when there is nothing to do, and Batch calls an environment INVALID all the same.
+
+        Raises:
+            TerraformError: It does.
+        """
+        if self.invalid and not self.saved.has_changes:
+            raise TerraformError(invalid_line(self.invalid[0].name, self.invalid[0].reason))
+
+    @property
+    def invalid_lines(self) -> list[str]:
+        """What to say of the environments that Batch calls INVALID."""
+        return [invalid_line(one.name, one.reason) for one in self.invalid]
+
+
+def _resource(change: ResourceChange) -> dict[str, Any]:
+    return {
+        "address": change.address,
+        "type": change.type,
+        "action": change.word,
+        "name": change.name,
+        "previous_address": change.previous_address,
+        "deposed": change.deposed,
+    }
+
 
 @contextmanager
-def reviewed(root: Root, who: Identity, *, allow_replace: Sequence[str]) -> Iterator[Review]:
+def reviewed(
+    root: Root, who: Identity, *, allow_replace: Sequence[str], allow_deposed: Sequence[str] = ()
+) -> Iterator[Review]:
     """Make a plan and let the guard judge it; what it needs to know is looked up meanwhile.
 
     Raises:
@@ -96,6 +130,9 @@ def reviewed(root: Root, who: Identity, *, allow_replace: Sequence[str]) -> Iter
         jobs = pool.submit(batch.running_jobs, caller)
         problem = pool.submit(ami_problem, run, expected, who.account)
         plan = root_module.read_plan(root, saved)
+        names = [change.name for change in plan.environments if change.name and change.arn and change.kind == "EC2"]
+        there = pool.submit(_there, run, names)
+        plan = _settled(root, plan, expected)
         facts = Facts(
             expected_ami=expected,
             ami_problem=problem.result(),
@@ -106,16 +143,51 @@ def reviewed(root: Root, who: Identity, *, allow_replace: Sequence[str]) -> Iter
             provider=root_module.provider_version(root) if needs_provider_version(plan) else None,
             now=datetime.now(timezone.utc),
             allow_replace=frozenset(allow_replace),
+            allow_deposed=frozenset(allow_deposed),
         )
-        state = root_module.state_identity(root, who.account)
-        yield Review(root=root, state=state, saved=saved, plan=plan, facts=facts, findings=judge(plan, facts))
+        left_alone = ownership.left_alone(plan, facts.variable)
+        if left_alone:
+            run.console.say(ownership.shown(left_alone))
+        yield Review(
+            root=root,
+            state=root_module.state_identity(root, who.account),
+            saved=saved,
+            plan=plan,
+            facts=facts,
+            findings=judge(plan, facts),
+            left_alone=left_alone,
+            invalid=_invalid(plan, there.result()),
+        )
+
+
+def _settled(root: Root, plan: Planned, expected: str | None) -> Planned:
+    """Return the plan with what is ours marked; whose an AMI is gets looked up only where the plan does not say it."""
+    given = plan.variables.get(root.run.settings.handover.variable)
+    given = given.get(root.run.settings.region) if isinstance(given, dict) else given
+    known = {ami for ami in (expected, given) if isinstance(ami, str) and ami}
+    return ownership.settled(plan, known | ownership.ours_among(root, ownership.undecided(plan, known)))
+
+
+def _there(run: Invocation, names: Sequence[str]) -> list[batch.Environment]:
+    """Return the environments as Batch shows them; none, with a warning, where it may not be asked."""
+    if not names:
+        return []
+    try:
+        return batch.environments(Caller(run.access, run.settings.region), names)
+    except AwsError as exc:
+        run.console.warn(f"Whether Batch calls an environment INVALID is not known: {str(exc).rstrip('.')}.")
+        return []
+
+
+def _invalid(plan: Planned, there: Sequence[batch.Environment]) -> tuple[batch.Environment, ...]:
+    """Return those of ours that Batch calls INVALID: Terraform's state does not say it, and finds nothing to do."""
+    ours = {change.name for change in plan.ours}
+    return tuple(found for found in there if found.status == "INVALID" and found.name in ours)
 
 
 def _jobs(plan: Planned, found: Future[list[batch.Job]]) -> tuple[RunningJob, ...]:
     """Return the jobs that run; not being allowed to list them matters only where instances are replaced."""
-    if not any(change.replaces_instances for change in plan.environments):
-        return ()
-    return running(found.result())
+    return running(found.result()) if plan.ending else ()
 
 
 def running(jobs: Sequence[batch.Job]) -> tuple[RunningJob, ...]:
@@ -178,29 +250,39 @@ def ami_problem(run: Invocation, ami_id: str | None, account: str) -> str | None
 
 def changes_table(review: Review) -> Table:
     """Return what the plan does: the AMIs first, then everything else."""
-    rows: list[tuple[str, str, str]] = []
-    rest: list[tuple[str, str, str]] = []
-    moved = {change.address for change in review.plan.environments if change.moves_ami}
-    for change in review.plan.environments:
-        if change.moves_ami:
-            new = _new_ami(change.is_ami_known, change.new_ami)
-            rows.append((change.action, change.address, f"{change.old_ami or 'none'} -> {new}"))
-    for act in review.plan.acts:
-        if act.address not in moved:
-            rest.append((act.action, act.address, ", ".join(act.because)))
+    plan = review.plan
+    moving = [change for change in plan.environments if change.moves_ami]
+    rows = [(str(change.word), change.address, "; ".join(_moves(change))) for change in moving]
+    rest = [(str(act.word), act.address, act.remark) for act in plan.acts if act not in moving]
     if not rows and not rest:
-        rest = [("output", name, "") for name in review.plan.outputs]
+        rest = [("output", name, "") for name in plan.outputs]
     return Table(columns=("action", "address", "what"), rows=[*rows, *rest], footer=_footer(review))
+
+
+def _moves(change: EnvironmentChange) -> Iterator[str]:
+    """Yield each AMI that moves, with its image type where there are several, and what else must be known."""
+    several = len(change.slots) > 1
+    for slot in change.slots:
+        if slot.moves:
+            of = f"{slot.image_type}: " if several and slot.image_type else ""
+            yield f"{of}{slot.old or 'none'} -> {_new_ami(slot.is_known, slot.new)}"
+    if change.previous_address:
+        yield f"from {change.previous_address}"
 
 
 def _new_ami(is_known: bool, ami: str | None) -> str:
     return (ami or "Batch's own") if is_known else "known after the apply"
 
 
+def counted(plan: Planned) -> str:
+    """Return how many resources each thing happens to, for people; empty when nothing happens to any."""
+    words = {"delete-deposed": "left behind to delete"}
+    return ", ".join(f"{number} {words.get(kind, f'to {kind}')}" for kind, number in plan.count().items() if number)
+
+
 def _footer(review: Review) -> tuple[str, ...]:
-    count = review.plan.count()
-    summary = ", ".join(f"{number} to {kind}" for kind, number in count.items() if number)
-    lines = [summary or "No resource changes."]
+    lines = [counted(review.plan) or "No resource changes."]
+    lines += review.invalid_lines
     lines += [f"REFUSED {finding.address}: {finding.detail}. {finding.advice}" for finding in review.findings]
     return tuple(lines)
 
@@ -211,11 +293,13 @@ class Request:
 
     Attributes:
         variables: Terraform variables as ``name=value``.
-        allow_replace: Addresses that may be replaced or destroyed.
+        allow_replace: Addresses that may be replaced, destroyed or let go of.
+        allow_deposed: Names of what earlier replacements left behind, that may go.
     """
 
     variables: Sequence[str] = ()
     allow_replace: Sequence[str] = ()
+    allow_deposed: Sequence[str] = ()
 
 
 def run(run: Invocation, request: Request) -> None:
@@ -229,9 +313,10 @@ def run(run: Invocation, request: Request) -> None:
         run.console.say("\n".join(root_module.command_lines(root, apply=False)))
         return
     who = root_module.begin(root)
-    with reviewed(root, who, allow_replace=request.allow_replace) as review:
+    with reviewed(root, who, allow_replace=request.allow_replace, allow_deposed=request.allow_deposed) as review:
         show(run, review)
         review.raise_refused()
+        review.raise_invalid()
         if review.saved.has_changes:
             run.console.say("Next: `invoke apply`.")
 

@@ -35,15 +35,22 @@ from gpu_ami.records.receipt import (
     of_unknown_state,
     unfinished,
 )
+from gpu_ami.terraform.plan_changes import EnvironmentChange
 
 
 def receipt(root: Root, review: Review, who: Identity, action: Action) -> Receipt:
     """Return the receipt of an act that is about to begin."""
     run = root.run
     moves = tuple(
-        Change(address=change.address, old=change.old_ami, new=change.new_ami)
-        for change in review.plan.environments
-        if change.moves_ami and (change.old_ami or change.new_ami)
+        Change(
+            address=change.address,
+            old=change.old_ami,
+            new=change.new_ami,
+            name=change.name,
+            previous_address=change.previous_address,
+        )
+        for change in review.plan.ours
+        if _is_history(change)
     )
     return Receipt(
         when=_now(),
@@ -58,6 +65,11 @@ def receipt(root: Root, review: Review, who: Identity, action: Action) -> Receip
         plan_sha256=review.saved.sha256,
         state=review.state,
     )
+
+
+def _is_history(change: EnvironmentChange) -> bool:
+    """Whether the change moves an AMI, or an environment with one to another address: the way back goes through it."""
+    return (change.moves_ami or change.previous_address is not None) and bool(change.old_ami or change.new_ami)
 
 
 def _manifest_of(run: Invocation, ami_id: str | None) -> str | None:
@@ -145,8 +157,9 @@ def _describe_state(root: Root, stored: StoredReceipt) -> str:
         if found is None or found.environment is None:
             parts.append(f"{address} is not there")
         else:
-            moved = "has moved to" if found.ami_id == change.new else "is still on"
-            parts.append(f"{address} {moved} {found.ami_id or 'no AMI of its own'} and is {found.environment.status}")
+            moved = "has moved to" if found.has(change.new) else "is still on"
+            ami = change.new if found.has(change.new) else found.ami_id
+            parts.append(f"{address} {moved} {ami or 'no AMI of its own'} and is {found.environment.status}")
     return f"{'; '.join(parts)}." if parts else "No compute environment was to move."
 
 
@@ -177,7 +190,7 @@ def _is_done(change: Change, live: Live | None) -> bool:
     if live is None or live.environment is None:
         return change.new is None
     # Batch shows the new AMI from the first moment of an update, also of one that fails.
-    return live.ami_id == change.new and live.environment.status == "VALID"
+    return live.has(change.new) and live.environment.status == "VALID"
 
 
 def _now() -> datetime:

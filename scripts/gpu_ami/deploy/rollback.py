@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gpu_ami.deploy import apply, plan, root_module
+from gpu_ami.deploy import apply, ownership, plan, root_module
 from gpu_ami.deploy.history import agreed_target, steps_back
 from gpu_ami.deploy.root_module import Root
 from gpu_ami.errors import UsageError
@@ -16,7 +16,7 @@ from gpu_ami.handover import update_tfvars
 from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
-from gpu_ami.records.receipt import StateIdentity, of_state, of_unknown_state
+from gpu_ami.records.receipt import StateIdentity, maybe_of_state, of_state, of_unknown_state
 from gpu_ami.records.tags import checked_ami_id
 from gpu_ami.terraform import state_file
 
@@ -28,12 +28,14 @@ class Request:
     Attributes:
         to: The AMI to go to; None takes the one before the live one.
         variables: Terraform variables as ``name=value``.
+        allow_deposed: Names of what earlier replacements left behind, that may go.
         yes: Whether to act without asking.
         wait_minutes: How long to wait for Batch; None takes what the environments give running jobs, and a margin.
     """
 
     to: str | None = None
     variables: Sequence[str] = ()
+    allow_deposed: Sequence[str] = ()
     yes: bool = False
     wait_minutes: int | None = None
 
@@ -60,7 +62,11 @@ def run(run: Invocation, request: Request) -> None:
             raise UsageError(msg)
         run.console.say(f"Rolling back to {target}.")
         apply_request = apply.Request(
-            variables=request.variables, yes=request.yes, action="rollback", wait_minutes=request.wait_minutes
+            variables=request.variables,
+            allow_deposed=request.allow_deposed,
+            yes=request.yes,
+            action="rollback",
+            wait_minutes=request.wait_minutes,
         )
         with _written(run, target) as acting:
             apply.apply_root(root, apply_request, who, acting=acting)
@@ -72,12 +78,15 @@ def _target(root: Root, state: StateIdentity) -> str:
     Raises:
         UsageError: No receipt of *state* knows of one.
     """
-    live = {recorded.address: recorded.ami_id for recorded in state_file.environments(root_module.state(root))}
     history = ReceiptStore(root.terraform.folder, root.run.access).all()
-    steps = steps_back(of_state(history, state), live)
+    filed = maybe_of_state(history, state)
+    ours = ownership.recorded_ours(root, state_file.environments(root_module.state(root)), filed)
+    live = {recorded.address: recorded.images.main(ownership.amis_of(filed)) for recorded in ours}
+    names = {recorded.address: recorded.name for recorded in ours}
+    steps = steps_back(of_state(history, state), live, names=names)
     for step in steps:
         root.run.console.say(f"  {step.address}: {step.live or 'no AMI'}, before it {step.back or 'nothing known'}")
-    return agreed_target(steps, unsure=steps_back(of_unknown_state(history), live))
+    return agreed_target(steps, unsure=steps_back(of_unknown_state(history), live, names=names))
 
 
 @contextmanager

@@ -174,7 +174,7 @@ def read_plan(root: Root, saved: SavedPlan) -> Planned:
         TerraformError: Terraform refused, or its plan makes no sense.
     """
     text = _captured(root, "show", root.terraform.show(saved.file))
-    plan = plan_file.read(text)
+    plan = plan_file.read(text, root.run.settings.handover.variable)
     # The log is for reading; a disk that is full now stops the act where it writes its receipt.
     with contextlib.suppress(OSError), (root.run.workspace.logs / _log("plan")).open("a", encoding="utf-8") as log:
         log.write(plan_file.differences(text))

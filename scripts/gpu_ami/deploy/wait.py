@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 from gpu_ami.aws import batch
 from gpu_ami.aws.caller import Caller
@@ -36,20 +36,24 @@ def minutes(text: str | None) -> int | None:
     return None if text is None else int(text)
 
 
-def until_ended(root: Root, live: Sequence[Live], wait_minutes: int | None) -> Sequence[Live]:
+def until_ended(
+    root: Root, live: Sequence[Live], wait_minutes: int | None, *, only: Set[str] | None = None
+) -> Sequence[Live]:
     """Wait until Batch has ended the updates under way, and return the environments' state then.
 
     Args:
         root: The root module.
         live: The environments' state now.
         wait_minutes: How long to wait; None takes what the environments give running jobs, and a margin.
+        only: The addresses that matter; None for all.
 
     Raises:
         OutcomeUnknownError: The wait timed out, or Batch cannot be queried any more.
         InterruptedRunError: Interrupted meanwhile.
     """
     run = root.run
-    busy = [current.environment for current in live if current.environment and not is_ended(current)]
+    ours = [current for current in live if only is None or current.address in only]
+    busy = [current.environment for current in ours if current.environment and not is_ended(current)]
     if not busy:
         return live
     caller = Caller(run.access, run.settings.region)

@@ -34,11 +34,15 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         address: Terraform's address of a compute environment, or ``ssm:REGION:NAME`` of a parameter.
         old: The AMI before; None when there was none.
         new: The AMI after; None when the resource goes.
+        name: The environment's name on AWS, which a new address leaves as it is; None before it had one.
+        previous_address: Terraform's address of it before this act; None when that is the same.
     """
 
     address: Annotated[str, msgspec.Meta(min_length=1)]
     old: _Ami | None = None
     new: _Ami | None = None
+    name: str | None = None
+    previous_address: str | None = None
 
 
 class StateIdentity(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +197,12 @@ def environment_acts(stored: Iterable[StoredReceipt]) -> tuple[StoredReceipt, ..
 def of_state(stored: Iterable[StoredReceipt], state: StateIdentity) -> tuple[StoredReceipt, ...]:
     """Return the acts on *state*; one of an unknown state may be another's, so it is none of them."""
     return tuple(act for act in environment_acts(stored) if act.receipt.state == state)
+
+
+def maybe_of_state(stored: Iterable[StoredReceipt], state: StateIdentity | None) -> tuple[StoredReceipt, ...]:
+    """Return the acts that may be on *state*: its own, and those of an unknown one; all, if *state* is not known."""
+    acts = environment_acts(stored)
+    return tuple(act for act in acts if state is None or act.receipt.state in (None, state))
 
 
 def of_unknown_state(stored: Iterable[StoredReceipt]) -> tuple[StoredReceipt, ...]:

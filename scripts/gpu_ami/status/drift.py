@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from gpu_ami.aws.batch import JobDefinition
 from gpu_ami.aws.images import Image
-from gpu_ami.deploy.live_environments import Live
+from gpu_ami.deploy.live_environments import AFTER_INVALID, Live, shown_conflict
+from gpu_ami.deploy.ownership import LeftAlone
 from gpu_ami.handover.eligibility import WHERE_GONE
 from gpu_ami.records.tags import FINGERPRINT_PREFIX, IMAGE_DIGEST_TAG, IMAGE_TAG, SOURCE_AMI_TAG
 
@@ -23,6 +24,7 @@ Code = Literal[
     "environment-gone",
     "environment-invalid",
     "environment-disabled",
+    "ami-unknown",
     "ami-gone",
     "ami-missing",
     "not-applied",
@@ -83,6 +85,7 @@ class Seen:
         broken: The newest receipt, when its apply failed.
         failed: Query to reason.
         skipped: Queries that were left out.
+        left_alone: Compute environments of the state that are not the pipeline's.
     """
 
     handed_over_in: str
@@ -101,6 +104,7 @@ class Seen:
     broken: str | None = None
     failed: Mapping[str, str] = field(default_factory=dict)
     skipped: Sequence[str] = ()
+    left_alone: Sequence[LeftAlone] = ()
 
 
 def base_of(image: Image) -> str | None:
@@ -157,7 +161,8 @@ def _environment(seen: Seen, found: Live) -> Iterator[Drift]:
         )
         return
     if there.status == "INVALID":
-        yield drift("environment-invalid", f"Batch calls it INVALID: {there.reason}", "Fix what Batch says.")
+        detail = f"Batch calls it INVALID: {there.reason or 'it does not say why'}"
+        yield drift("environment-invalid", detail, AFTER_INVALID)
     if there.state == "DISABLED":
         yield drift("environment-disabled", "it starts no jobs: its state is DISABLED", "Enable it in Terraform.")
     yield from _environments_ami(seen, found, drift)
@@ -165,23 +170,37 @@ def _environment(seen: Seen, found: Live) -> Iterator[Drift]:
 
 
 def _environments_ami(seen: Seen, found: Live, drift: Any) -> Iterator[Drift]:
-    apply = "Run `invoke apply`."
-    ami = found.ami_id
-    if ami is None:
-        yield drift("ami-missing", "it has no AMI of its own: jobs pull image and models at each start", apply)
-    elif ami in seen.images and (state := _state(seen.images[ami])) != "available":
+    if found.images.conflict:
+        detail = f"which AMI it starts instances from is not known: {shown_conflict(found.images)}"
+        yield drift("ami-unknown", detail, "AWS's documents disagree on which counts: name one AMI in one place.")
+        return
+    if not found.images.named:
+        detail = "it has no AMI of its own: jobs pull image and models at each start"
+        yield drift("ami-missing", detail, "Run `invoke apply`.")
+    elif (
+        found.ami_id is not None
+        and found.ami_id in seen.images
+        and (state := _state(seen.images[found.ami_id])) != "available"
+    ):
         what = f"is {state}" if state else "does not exist any more"
-        yield drift("ami-gone", f"its AMI {ami} {what}: no instance can start", "Run `invoke rollback`.")
-    if found.address is not None and found.recorded_ami is not None and found.ami_id != found.recorded_ami:
-        detail = f"it has {found.ami_id or 'no AMI'}, Terraform gave it {found.recorded_ami}: somebody changed it"
-        yield drift("changed-outside", detail, f"{apply} It sets it back.")
-    elif seen.expected_ami is not None and found.ami_id not in (None, seen.expected_ami):
+        yield drift("ami-gone", f"its AMI {found.ami_id} {what}: no instance can start", "Run `invoke rollback`.")
+    yield from _other_amis(seen, found, drift)
+    if found.behind:
+        detail = f"{_some(found.behind)} still on another AMI than {found.ami_id}"
+        yield drift("instances-behind", detail, "Batch replaces them when their jobs end.")
+
+
+def _other_amis(seen: Seen, found: Live, drift: Any) -> Iterator[Drift]:
+    apply = "Run `invoke apply`."
+    differences = list(found.known_types.differences(found.images)) if found.address is not None else []
+    if differences:
+        for image_type, given, there in differences:
+            of = f" for {image_type}" if image_type and len(found.known_types.types) > 1 else ""
+            detail = f"it has {there or 'no AMI'}{of}, Terraform gave it {given}: somebody changed it"
+            yield drift("changed-outside", detail, f"{apply} It sets it back.")
+    elif seen.expected_ami is not None and found.images.named and not found.has(seen.expected_ami):
         detail = f"it has {found.ami_id}, {seen.handed_over_in} says {seen.expected_ami}"
         yield drift("not-applied", detail, apply)
-    behind = [volume.instance_id for volume in found.volumes if found.ami_id and volume.ami_id != found.ami_id]
-    if behind:
-        detail = f"{_some(behind)} still on another AMI than {found.ami_id}"
-        yield drift("instances-behind", detail, "Batch replaces them when their jobs end.")
 
 
 def _hydration(found: Live, drift: Any) -> Iterator[Drift]:

@@ -12,15 +12,16 @@ from gpu_ami.aws import batch, images, parameters
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image
 from gpu_ami.bake import compare, template
-from gpu_ami.deploy import live_environments, plan, root_module
+from gpu_ami.deploy import live_environments, ownership, plan, root_module
 from gpu_ami.deploy.live_environments import Live
+from gpu_ami.deploy.ownership import LeftAlone
 from gpu_ami.deploy.root_module import Root
 from gpu_ami.errors import DifferenceError, PipelineError, UsageError
 from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.records import manifest_file as manifests
 from gpu_ami.records import receipt
-from gpu_ami.records.receipt import StateIdentity
+from gpu_ami.records.receipt import StateIdentity, StoredReceipt
 from gpu_ami.records.tags import FAMILY_TAG
 from gpu_ami.status import drift
 from gpu_ami.status.drift import Seen
@@ -120,8 +121,12 @@ def query(root: Root, account: str, skip: Sequence[str] = ()) -> Status:
         environments: Sequence[Live] = queries.run("environments", lambda: _environments(run, caller, state), ())
         manifest_ami = queries.run("manifest", lambda: _manifest_ami(run), None)
         unfinished, broken = queries.run("receipts", lambda: _receipts(root, identity), _NO_RECEIPTS)
-        named = {ami for ami in (*(current.ami_id for current in environments), expected, manifest_ami) if ami}
+        live = {ami for current in environments for ami in current.images.named | current.known_types.named}
+        named = live | {ami for ami in (expected, manifest_ami) if ami}
         known: dict[str, Image | None] = queries.run("images", lambda: _images(caller, named), {})
+        told = [ami for ami, image in known.items() if image and image.tags.get(FAMILY_TAG) == run.settings.family]
+        ours = {ami for ami in (expected, manifest_ami, *told) if ami}
+        environments, left_alone = _ours(root, identity, queries, environments, ours)
         newest, parameter = base.result(), published.result()
         bases = {newest, *(drift.base_of(image) for image in known.values() if image)}
         made: dict[str, datetime] = queries.run("base", lambda: images.made_at(caller, filter(None, bases)), {})
@@ -142,6 +147,7 @@ def query(root: Root, account: str, skip: Sequence[str] = ()) -> Status:
         broken=broken,
         failed={name: queries.failed[name] for name in QUERIES if name in queries.failed},
         skipped=queries.skipped,
+        left_alone=left_alone,
     )
     return Status(state=identity, seen=seen, jobs=jobs.result(), drifts=drift.find(seen), now=now)
 
@@ -157,6 +163,22 @@ def _environments(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> 
         ]
         ours = live_environments.without_state(caller, tagged)
     return ours
+
+
+def _ours(
+    root: Root, state: StateIdentity | None, queries: _Queries, live: Sequence[Live], known: set[str]
+) -> tuple[Sequence[Live], Sequence[LeftAlone]]:
+    """Return which environments are the pipeline's, and which are left alone.
+
+    The receipts are asked only where AMIs and tags leave one open, or tell nothing.
+    """
+
+    def filed() -> Sequence[StoredReceipt]:
+        nothing: tuple[StoredReceipt, ...] = ()
+        found = queries.run("receipts", lambda: ReceiptStore(root.terraform.folder, root.run.access).all(), nothing)
+        return receipt.maybe_of_state(found, state)
+
+    return ownership.split_live(live, known=known, filed=filed)
 
 
 def _images(caller: Caller, named: set[str]) -> dict[str, Image | None]:

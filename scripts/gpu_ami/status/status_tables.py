@@ -9,7 +9,8 @@ from typing import Any
 
 from gpu_ami.aws import batch
 from gpu_ami.console import Table
-from gpu_ami.deploy.live_environments import Live
+from gpu_ami.deploy import ownership
+from gpu_ami.deploy.live_environments import Live, images_document
 from gpu_ami.records.receipt import StateIdentity
 from gpu_ami.status.drift import Drift, Seen, base_of, digest_of
 
@@ -47,6 +48,7 @@ class Status:
             "jobs": None if self.jobs is None else [_job(job) for job in self.jobs],
             "next_build": None if "next-build" in {*seen.failed, *seen.skipped} else list(seen.next_build),
             "skipped": list(seen.skipped),
+            "left_alone": [one.document() for one in seen.left_alone],
             "drift": [drift.document() for drift in self.drifts],
         }
 
@@ -63,6 +65,7 @@ class Status:
             "state": there.state if there else None,
             "status": there.status if there else None,
             "hydration_mib_per_s": current.rate_mib_s,
+            "images": images_document(current.images),
             "instances": [_instance(volume) for volume in current.volumes],
             "base_ami_id": base,
             "base_age_days": self.age_days(base),
@@ -99,7 +102,7 @@ def tables(found: Status) -> list[Table]:
     rows = [
         (
             current.name,
-            current.ami_id or ("Batch's own" if current.environment else "gone"),
+            current.shown_ami if current.environment else "gone",
             seen.expected_ami or "nothing",
             f"{current.environment.state} {current.environment.status}" if current.environment else "gone",
             f"{current.rate_mib_s} MiB/s" if current.rate_mib_s else "none",
@@ -113,6 +116,8 @@ def tables(found: Status) -> list[Table]:
     if seen.newest_base:
         age = found.age_days(seen.newest_base)
         footer.append(f"A build starts from {seen.newest_base}" + (f", {age} days old." if age is not None else "."))
+    if seen.left_alone:
+        footer.append(ownership.shown(seen.left_alone))
     if not found.drifts:
         footer.append("In step." if not seen.skipped else f"In step; not queried: {', '.join(seen.skipped)}.")
     shown = [Table(columns=columns, rows=rows, footer=tuple(footer), numeric=frozenset({"instances"}))]

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gpu_ami.errors import TerraformError
-from gpu_ami.terraform.plan_file import ENVIRONMENT
+from gpu_ami.records.batch_images import Images, Kind, in_terraform, kind_of
+from gpu_ami.terraform.plan_changes import ENVIRONMENT
 
 _TEMPLATE = "aws_launch_template"
 _DEFINITION = "aws_batch_job_definition"
@@ -24,14 +25,18 @@ class Recorded:
     Attributes:
         address: Terraform's address.
         name: Its name on AWS.
-        ami_id: The AMI that it was given; None for Batch's own.
+        ami_id: The AMI that it was given; None for Batch's own. Of several image types, a GPU's.
         template_id: Its launch template; None without one.
+        images: Every AMI that it was given.
+        kind: What it runs on.
     """
 
     address: str
     name: str
     ami_id: str | None
     template_id: str | None
+    images: Images = field(default_factory=Images)
+    kind: Kind = "EC2"
 
 
 def environments(state: Mapping[str, Any]) -> tuple[Recorded, ...]:
@@ -43,15 +48,15 @@ def environments(state: Mapping[str, Any]) -> tuple[Recorded, ...]:
     found = []
     for address, values in _instances(state, ENVIRONMENT):
         resources = _first(values.get("compute_resources"))
-        overrides = [
-            configuration.get("image_id_override") for configuration in resources.get("ec2_configuration") or []
-        ]
+        images = in_terraform(resources)
         found.append(
             Recorded(
                 address=address,
                 name=str(values.get("compute_environment_name") or values.get("name") or values["arn"].split("/")[-1]),
-                ami_id=next(filter(None, overrides), None) or resources.get("image_id") or None,
+                ami_id=images.main(),
                 template_id=_first(resources.get("launch_template")).get("launch_template_id") or None,
+                images=images,
+                kind=kind_of(values.get("type"), resources.get("type"), has_eks=bool(values.get("eks_configuration"))),
             )
         )
     return tuple(found)

@@ -52,7 +52,7 @@ class Terraform:
     def validate(self, *, tests: bool = True) -> Command:
         """Check that the module is consistent; says nothing about variable values.
 
-        Its *tests* (``*.tftest.hcl``) take longer than the module itself: Terraform reads the provider's schema for each.
+        Its *tests* (``*.tftest.hcl``) take longer than the module: Terraform reads the provider's schema for each.
         """
         return self.command("validate", *([] if tests else ["-no-tests"]), "-json", "-no-color")
 
