@@ -19,7 +19,7 @@ from gpu_ami.deploy.guard import Facts, Finding, RunningJob, judge, needs_provid
 from gpu_ami.deploy.root_module import Root, SavedPlan
 from gpu_ami.errors import TerraformError, UsageError
 from gpu_ami.handover import change as changes
-from gpu_ami.handover import tfvars
+from gpu_ami.handover import conflicts, tfvars
 from gpu_ami.handover.eligibility import Expected, blocking
 from gpu_ami.hcl import find
 from gpu_ami.invocation import Invocation
@@ -96,6 +96,7 @@ def reviewed(root: Root, who: Identity, *, allow_replace: Sequence[str]) -> Iter
             expected_ami=expected,
             ami_problem=problem.result(),
             handed_over_in=run.workspace.shown(root.handed_over),
+            is_taken=conflicts.is_taken(root.handed_over, root.terraform.folder),
             variable=run.settings.handover.variable,
             region=run.settings.region,
             jobs=_jobs(plan, jobs),
