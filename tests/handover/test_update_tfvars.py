@@ -166,7 +166,7 @@ def test_a_file_that_cannot_take_an_id_is_known_before_a_build(here: World, tmp_
 
     assert file.read_text() == "gpu_ami_id = null\n"
     file.write_text("gpu_ami_id = null\na = 1\na = 2\n")
-    with pytest.raises(UsageError, match="a occurs twice in .*, which Terraform refuses"):
+    with pytest.raises(UsageError, match=r"a occurs twice in .*, which Terraform refuses"):
         update_tfvars.check_target(run)
 
 

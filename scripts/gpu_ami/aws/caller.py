@@ -246,10 +246,11 @@ class Caller:
     def _note_time(self, answer: Mapping[str, Any]) -> None:
         said = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
         if said and self.aws_time is None:
-            # A date that cannot be read says as little as a missing one.
-            with contextlib.suppress(ValueError, TypeError):
+            # A date that cannot be read says as little as a missing one; so does one without a zone (a bare time, -0000),
+            # which AWS never sends: two headers joined by something in between, with a clock of its own, read so too.
+            with contextlib.suppress(ValueError, TypeError, OverflowError):
                 moment = parsedate_to_datetime(said)
-                self.aws_time = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+                self.aws_time = moment.astimezone(timezone.utc) if moment.tzinfo else None
 
 
 @contextlib.contextmanager
