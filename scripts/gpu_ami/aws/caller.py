@@ -246,8 +246,8 @@ class Caller:
     def _note_time(self, answer: Mapping[str, Any]) -> None:
         said = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
         if said and self.aws_time is None:
-            # A date that cannot be read says as little as a missing one; so does one without a zone (a bare time, -0000),
-            # which AWS never sends: two headers joined by something in between, with a clock of its own, read so too.
+            # A date that cannot be read says as little as a missing one. So does one without a zone, as -0000 is: AWS's
+            # has one; of two dates, where a proxy adds its own, nobody knows whose is whose.
             with contextlib.suppress(ValueError, TypeError, OverflowError):
                 moment = parsedate_to_datetime(said)
                 self.aws_time = moment.astimezone(timezone.utc) if moment.tzinfo else None
