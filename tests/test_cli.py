@@ -89,6 +89,73 @@ def test_help_runs_nothing(helps: dict[str, tuple[int | None, str]], task: str) 
         assert flag in said
 
 
+MISSPELT = {
+    "cleanup --older-then 30d": ["--older-then", "Did you mean --older-than?", "`invoke --help cleanup` lists"],
+    "cleanup --older_than=30d": ["--older_than", "Did you mean --older-than?"],
+    "cleanup -older-than 30d": ["'-o'", "Did you mean --older-than?"],
+    "build --incremantal --sandbox": ["Did you mean --incremental?", "`invoke --help build`"],
+    "setup --no-gest": ["Did you mean --no-guest", "`invoke --help setup`"],
+    "cleanup --incremental": ["It is a flag of build, given behind the task", "`invoke --help cleanup`"],
+    "--yes cleanup": ["It is a flag of init, apply,", "given behind the task: `invoke --help TASK` lists"],
+    "--region x build": ["It is a flag of every task, given behind the task"],
+    "--older-then 30d cleanup": ["Did you mean --older-than?", "`invoke --help TASK` lists the flags of a task"],
+    "clenup --yes": ["'clenup'", "Did you mean cleanup? `invoke --help cleanup` explains it."],
+    "build update_tfvar": ["Did you mean update-tfvars? `invoke --help update-tfvars`"],
+    "--help rollbak": ["Did you mean rollback? `invoke --help rollback`"],
+    "build --sandbox true": ["'true'", "There is no such task: `invoke --list` lists them, `invoke --help build`"],
+    "cleanup --qqq": ["'--qqq'", "`invoke --help cleanup` lists the flags."],
+    "cleanup --older-than": ["needed value and was not given one! `invoke --help cleanup` lists the flags."],
+}
+PARSE = f"""
+import contextlib, io, json, sys
+from invoke.main import program
+said = {{}}
+for line in {list(MISSPELT)!r}:
+    sys.argv = ["invoke", *line.split()]
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err):
+        try:
+            program.run()
+            status = None
+        except SystemExit as end:
+            status = end.code
+    said[line] = status, err.getvalue()
+json.dump(said, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def misspelt() -> dict[str, tuple[int | None, str]]:
+    """Each line's exit status and what is said to it; one process reads them all."""
+    done = subprocess.run([sys.executable, "-c", PARSE], cwd=ROOT, capture_output=True, text=True, check=True)
+    said: dict[str, tuple[int | None, str]] = json.loads(done.stdout)
+    return said
+
+
+@pytest.mark.parametrize("line", MISSPELT)
+def test_a_misspelt_word_is_an_error_that_helps(misspelt: dict[str, tuple[int | None, str]], line: str) -> None:
+    """Invoke's own says only "No idea what … is!"; its line and its exit status stay."""
+    status, said = misspelt[line]
+
+    assert status == 1
+    assert said.startswith("Flag <" if line.endswith("--older-than") else "No idea what '")
+    assert said.count("\n") == 1
+    for part in MISSPELT[line]:
+        assert part in said
+
+
+def test_equal_calls_of_one_line_run_each_in_order(tmp_path: Path) -> None:
+    """Invoke leaves an equal call out: of `build apply build apply --sandbox` the second build."""
+    for name in "ab":
+        build = {"name": name, "builder_type": "amazon-ebs", "artifact_id": ""}
+        (tmp_path / name).write_text(json.dumps({"builds": [build]}))
+    calls = [argument for name in "abaab" for argument in ("manifest", "--file", str(tmp_path / name))]
+
+    done = _invoke(*calls, "--output", "json")
+
+    assert [build["name"] for line in done.stdout.splitlines() for build in json.loads(line)] == list("abaab")
+
+
 def test_list_imports_nothing_heavy() -> None:
     """`invoke --list` and completion must answer at once."""
     code = f"""
