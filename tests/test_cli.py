@@ -196,6 +196,110 @@ def test_bad_usage_is_one_line_and_its_own_exit_code(arguments: Sequence[str], s
     _one_line(_invoke(*arguments), status, problem)
 
 
+WRONG = {
+    "apply --var x": "--var 'x' is not name=value",
+    "apply --wait soon": "--wait 'soon' is no number",
+    "build --debug": "needs a terminal",
+    "build --var x": "'x' is not name=value",
+    "cleanup --account x": "--account 'x' is not the ARN",
+    "cleanup --all-owned --name x": "--all-owned takes every AMI",
+    "cleanup --apply none.json": "none.json",
+    "cleanup --keep x": "--keep 'x' is not",
+    "cleanup --max-deletions 0": "--max-deletions '0' is not",
+    "cleanup --mode purge": "--mode 'purge' is not known",
+    "cleanup --older-than 30": "--older-than",
+    "cleanup --older-than 30 --yes": "--older-than",
+    "cleanup --plan /": "is a directory",
+    "cleanup --regions Seoul": "--regions 'Seoul' is not",
+    "cleanup --regions all,us-east-1": "--regions 'all' is not",
+    "cleanup --restore none.jsonl": "none.jsonl",
+    "cleanup --skip-source x": "--skip-source 'x' is not",
+    "cleanup --tag x": "--tag 'x' is not KEY=VALUE",
+    "cleanup --template-versions 0": "--template-versions '0' is not",
+    "cost --live --chart x.gif": "--chart 'x.gif'",
+    "cost --live --compare ,": "--compare",
+    "cost --live --instance-type=-x": "--instance-type '-x' is not a name",
+    "cost --live --jobs-per-month x": "--jobs-per-month",
+    "cost --live --market x": "--market 'x' is not known",
+    "cost --live --preset x": "--preset 'x' is not known",
+    "cost --live --regions us-east-1,Seoul": "No prices for region 'Seoul'",
+    "cost --live --regions us-east-1,cn-north-1": "Prices in cn-north-1 are in CNY",
+    "cost --live --set x": "--set 'x' is not name=value",
+    "doctor --var x": "'x' is not name=value",
+    "init --iam-instance-profile a:b": "iam_instance_profile is 'a:b' by --iam-instance-profile",
+    "init --subnet-id x": "subnet_id is 'x' by --subnet-id",
+    "manifest --file none.json": "none.json does not exist",
+    "plan --var x": "--var 'x' is not name=value",
+    "prices --regions us-east-1,x": "No prices for region 'x'",
+    "publish --ami x": "'x' is not an AMI id",
+    "publish --manifest none.json": "none.json does not exist",
+    "publish --parameter /aws/x --ami ami-12345678": "'/aws/x' is no parameter name",
+    "rollback --to x": "'x' is not an AMI id",
+    "rollback --var x": "--var 'x' is not name=value",
+    "rollback --wait soon": "--wait 'soon' is no number",
+    "status --region Seoul": "'Seoul' is not an AWS region",
+    "status --skip x": "--skip x is no query",
+    "sweep --older-than 1m": "--older-than",
+    "sweep --regions Seoul": "--regions 'Seoul' is not",
+    "sweep --skip-source x": "--skip-source 'x' is not",
+    "update-tfvars --ami x": "'x' is not an AMI id",
+    "update-tfvars --file x.json --ami ami-12345678": "x.json is not a .tfvars",
+    "update-tfvars --manifest none.json": "none.json does not exist",
+    "update-tfvars --var a..b --ami ami-12345678": "'a..b' is not a variable",
+    "validate --var x": "'x' is not name=value",
+}
+USE = f"""
+import contextlib, io, json, sys
+from invoke.main import program
+from gpu_ami.invocation import current
+said = {{}}
+for line in {list(WRONG)!r}:
+    sys.argv = ["invoke", *line.split()]
+    current.cache_clear()
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err):
+        try:
+            program.run()
+            status = None
+        except SystemExit as end:
+            status = end.code
+    said[line] = status, err.getvalue()
+json.dump(said, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def wrong(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int | None, str]]:
+    """What is said to each wrong line where there are no credentials; one process reads them all."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GPU_AMI_"))}
+    env |= {"HOME": str(tmp_path_factory.mktemp("home")), "AWS_EC2_METADATA_DISABLED": "true"}
+    done = subprocess.run(
+        [sys.executable, "-c", USE],
+        cwd=ROOT,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said: dict[str, tuple[int | None, str]] = json.loads(done.stdout)
+    return said
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_wrong_flag_is_told_without_credentials(wrong: dict[str, tuple[int | None, str]], line: str) -> None:
+    """Who is told of credentials first signs in, waits, and only then learns that 30 wants a unit."""
+    status, said = wrong[line]
+
+    assert (status, said.count("\n")) == (2, 1), said
+    assert WRONG[line] in said
+
+
+def test_every_task_with_a_value_to_check_is_among_them() -> None:
+    """A task that is added is held to it too; setup and sandbox take no values."""
+    assert {line.split()[0] for line in WRONG} == set(TASKS) - {"setup", "sandbox"}
+
+
 def test_no_settings_file_is_exit_2_on_aws(bare: Path) -> None:
     """Without settings nobody guesses where to build."""
     _one_line(_invoke("build", cwd=bare), 2, r"pipeline\.yaml does not exist")

@@ -13,14 +13,14 @@ from filelock import FileLock
 
 from gpu_ami.aws import capacity, image_changes
 from gpu_ami.aws.caller import Caller
-from gpu_ami.bake import base, build, build_tables, packer_bake, release_tags, result
+from gpu_ami.bake import base, build, build_tables, packer_bake, release_tags, result, validate
 from gpu_ami.bake.compare import Comparison, expected_fingerprints
 from gpu_ami.bake.packer_bake import Baked
 from gpu_ami.bake.packer_events import Progress
 from gpu_ami.bake.packer_run import FailedBuildError
 from gpu_ami.bake.prepare import Job
 from gpu_ami.bake.staleness import FACTS, Difference
-from gpu_ami.errors import BuildError, SafetyError
+from gpu_ami.errors import BuildError, SafetyError, UsageError
 from gpu_ami.records.manifest_file import Build
 from gpu_ami.records.tags import FINGERPRINT_PREFIX
 from tests.bake.test_compare import _job, _live, prepared
@@ -88,6 +88,21 @@ def test_a_bake_is_made_of_what_was_looked_up(here: World, prepared: Task) -> No
     assert f"v1@{given['image_digest']}" == expected.values["image"]
     assert json.loads(given["fingerprints"]) == expected.values
     assert set(expected.values) == set(FACTS)
+
+
+def test_a_value_of_the_wrong_type_is_told_before_credentials(
+    here: World, prepared: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--var volume_size_gib=abc` needs nobody to sign in first; Packer may say more of it."""
+    asked: list[Job] = []
+    monkeypatch.setattr(validate, "validate", asked.append)
+    job = _job(here, volume_size_gib="abc")
+    here.aws.gate.calls.clear()
+
+    with pytest.raises(UsageError, match="volume_size_gib is 'abc', not a number"):
+        build.build(prepared.run, job)
+
+    assert (asked, here.aws.gate.calls) == ([job], [])
 
 
 def test_what_cannot_be_looked_up_is_not_pinned(here: World, prepared: Task) -> None:
