@@ -26,6 +26,7 @@ from gpu_ami.records.tags import FINGERPRINT_PREFIX
 from tests.bake.test_compare import _job, _live, prepared
 from tests.records.test_release import RECORD
 from tests.support.account import Task, World
+from tests.support.clock import Clock
 from tests.support.resources import tags_of
 
 __all__ = ["prepared"]
@@ -253,6 +254,35 @@ def test_tags_that_ec2_refuses_are_a_warning(here: World, prepared: Task, made: 
     release_tags.record(prepared.run, baked, build)
 
     assert "has no tags with its release facts" in prepared.err.getvalue()
+
+
+def test_tags_are_written_once_ec2_knows_the_ami(
+    here: World, prepared: Task, made: tuple[Baked, Build], clock: Clock
+) -> None:
+    """A copy that is seconds old is not known everywhere, and no later run writes its tags."""
+    baked, build = made
+    for number in (1, 2, 3):
+        here.aws.gate.fail("InvalidAMIID.NotFound", action="CreateTags", at=number)
+
+    release_tags.record(prepared.run, baked, build)
+
+    (image,) = here.access.client("ec2").describe_images(ImageIds=list(build.amis.values()))["Images"]
+    assert tags_of(image)["gpu-ami:kernel"] == RECORD["kernel"]
+    assert "has no tags" not in prepared.err.getvalue()
+    assert 0 < sum(clock.naps) < 60
+
+
+def test_an_ami_that_never_is_known_is_a_warning_after_half_a_minute(
+    here: World, prepared: Task, made: tuple[Baked, Build], clock: Clock
+) -> None:
+    """Somebody deregistered it meanwhile: the build says so and ends."""
+    baked, build = made
+    here.aws.gate.fail("InvalidAMIID.NotFound", action="CreateTags")
+
+    release_tags.record(prepared.run, baked, build)
+
+    assert "has no tags with its release facts" in prepared.err.getvalue()
+    assert 10 < sum(clock.naps) < 60
 
 
 def test_a_build_with_nothing_to_do_shows_the_ami_that_there_is(here: World, prepared: Task) -> None:
