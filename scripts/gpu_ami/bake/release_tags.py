@@ -38,8 +38,8 @@ class Recorded:
 def record(run: Invocation, baked: Baked, made: manifests.Build) -> Recorded:
     """Check the release record of what was made, complete it and tag each AMI with it; return the AMI.
 
-    Packer cannot know these facts before the bake. Tags that EC2 refuses are a warning: the AMI is as good without. An AMI
-    that it does not know yet, most likely a copy that is seconds old, is waited for: nothing writes the tags later.
+    Packer cannot know these facts before the bake. Tags that EC2 refuses are a warning: the AMI is as good without. An
+    AMI that EC2 does not know yet, most likely a copy, is waited for: nothing writes the tags later.
 
     Raises:
         BuildError: The record is missing, of another build or not what a bake writes: what else in the image is not?
