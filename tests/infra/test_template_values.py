@@ -35,12 +35,18 @@ ACCEPTED |= {
         "security_group_id": "",
         "caller_cidrs": ["10.0.0.7/32"],
     },
-    "by Session Manager": {"ssh_interface": "session_manager"},
+    "by Session Manager, an image in the European Sovereign Cloud": {
+        "ssh_interface": "session_manager",
+        "ecr_repository_url": "123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu/app",
+    },
     "by Session Manager, own profile": {"ssh_interface": "session_manager", "iam_instance_profile": "builder"},
     "a temporary group for these only": {"security_group_id": "", "caller_cidrs": ["203.0.113.7/32"]},
     "a GPU builder": {"instance_type": "g5.xlarge", "require_gpu": True},
     "a Spot builder": {"spot": True, "spot_allocation_strategy": "capacity-optimized"},
-    "protected": {"deregistration_protection": "with-cooldown"},
+    "protected, an image by IPv6": {
+        "deregistration_protection": "with-cooldown",
+        "ecr_repository_url": "123456789012.dkr-ecr-fips.us-east-1.on.aws/app",
+    },
     "as much throughput as the IOPS allow": {"volume_iops": 3000, "volume_throughput_mib_s": 750},
 }
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -75,6 +81,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "volume_throughput_mib_s above a quarter of volume_iops: raise volume_iops to 4000",
     ),
     "not a protection": ({"deregistration_protection": "yes"}, "must be off, on or with-cooldown"),
+    "not a registry": (
+        {"ecr_repository_url": "123456789012.dkr.ecr.eu-west-1.on.aws/app"},
+        "ecr_repository_url must look like",
+    ),
     "not a strategy": ({"spot_allocation_strategy": "cheap"}, "spot_allocation_strategy must be"),
     "not a type": ({"fallback_instance_types": ["big"]}, "must be an EC2 instance type"),
     "not a subnet": ({"fallback_subnet_ids": ["subnet"]}, "must be subnet-"),
