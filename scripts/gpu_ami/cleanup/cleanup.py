@@ -107,6 +107,7 @@ def run(run: Invocation, request: Request) -> None:
     with run.console.step(f"querying {len(survey.locations)} regions and the working tree"):
         prices = {location.region: _price(location.region) for location in survey.own_locations}
         plan = make_plan(survey, account, now, orphans=wants_orphans, usd_per_gib_month=prices, roles=roles)
+    _tell_unmatched(run, survey)
     if request.plan:
         write_atomic(Path(request.plan), json.dumps(plan.document(), indent=1) + "\n", what=_PLAN)
         run.console.say(f"Wrote {request.plan}; carry it out with `invoke cleanup --apply {request.plan}`.")
@@ -134,6 +135,20 @@ def _check_without_credentials(run: Invocation, request: Request, now: datetime)
         account_of(role)
     if request.plan:
         check_writable(Path(request.plan), what=_PLAN)
+
+
+def _tell_unmatched(run: Invocation, survey: Survey) -> None:
+    """Say that no AMI is in the scope that was asked for: a slip in a pattern reads like an account without old AMIs."""
+    scope = survey.policy.scope
+    if scope.name is None and not scope.tags:
+        return
+    if not any(scope.covers(image.name, image.tags) for image in survey.images):
+        flags = [f"--name {scope.name!r}"] if scope.name is not None else []
+        flags += [f"--tag {key}={value}" for key, value in scope.tags.items()]
+        run.console.warn(
+            f"{' with '.join(flags)} matches none of the {len(survey.images)} AMIs; * and ? stand for any characters, "
+            "every other one for itself."
+        )
 
 
 def _tell_unfinished(run: Invocation, account: str, survey: Survey) -> None:
