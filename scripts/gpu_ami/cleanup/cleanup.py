@@ -138,7 +138,7 @@ def _check_without_credentials(run: Invocation, request: Request, now: datetime)
 
 
 def _tell_unmatched(run: Invocation, survey: Survey) -> None:
-    """Say that no AMI is in the scope that was asked for: a slip in a pattern reads like an account without old AMIs."""
+    """Say that no AMI is in the scope that was asked for: a slip in a pattern reads like an account that is clean."""
     scope = survey.policy.scope
     if scope.name is None and not scope.tags:
         return
