@@ -199,6 +199,7 @@ def test_bad_usage_is_one_line_and_its_own_exit_code(arguments: Sequence[str], s
 WRONG = {
     "apply --var x": "--var 'x' is not name=value",
     "apply --wait soon": "--wait 'soon' is no number",
+    f"apply --wait {'9' * 400}": "is no number of minutes",
     "build --debug": "needs a terminal",
     "build --var x": "'x' is not name=value",
     "cleanup --account x": "--account 'x' is not the ARN",
