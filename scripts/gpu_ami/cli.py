@@ -20,7 +20,7 @@ from typing import Any
 from invoke.context import Context
 from invoke.exceptions import Exit, ParseError
 from invoke.main import program
-from invoke.parser import ParserContext
+from invoke.parser.context import ParserContext
 from invoke.program import Program
 from invoke.tasks import Task, task
 
@@ -123,7 +123,7 @@ def _flags(context: ParserContext) -> list[str]:
 def _near(word: str, names: Iterable[str]) -> list[str]:
     import difflib
 
-    return difflib.get_close_matches(word.replace("_", "-"), sorted(set(names)), n=3)
+    return difflib.get_close_matches(word.replace("_", "-"), sorted(set(names)), n=3, cutoff=0.7)
 
 
 def _either(names: list[str]) -> str:

@@ -101,7 +101,7 @@ def test_what_is_proposed_is_the_file_byte_for_byte(github: GitHub) -> None:
 
     assert collect(BUILD, "x", RunFiles(Workspace(root), HANDOVER, before, root / "artifacts"), github.runner)
     assert (root / "artifacts" / "handover" / HANDOVER).read_bytes() == after.read_bytes()
-    changed = [line for line in github.summary.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    changed = [line for line in github.summary.splitlines() if line.startswith(("+ ", "- "))]
     assert changed == ['-  "gpu_ami_id": "ami-0aaaaaaaaaaaaaaaa"', '+  "gpu_ami_id": "ami-0bbbbbbbbbbbbbbbb"']
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.errors import UsageError
 
-# A registry's hosts: plain or FIPS (ecr-fips), by IPv4 (dkr.ecr…amazonaws…) or dual-stack (dkr-ecr…on.…), in the
+# A registry's hosts: plain or FIPS, by IPv4 (dkr.ecr.REGION.amazonaws…) or dual-stack (dkr-ecr.REGION.on.…), in the
 # partitions aws, aws-us-gov, aws-cn and aws-eusc. The template and terraform/modules/bake have the same rule.
 REPOSITORY_URL = re.compile(
-    r"(?P<account>[0-9]{12})\.(?:"
-    r"dkr\.ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.(?:com(?:\.cn)?|eu)"
-    r"|dkr-ecr(?:-fips)?\.(?P<dual_stack_region>[a-z0-9-]+)\.on\.(?:aws|amazonwebservices\.(?:com\.cn|eu))"
-    r")/(?P<name>[a-z0-9][a-z0-9._/-]*)"
+    r"[0-9]{12}\."
+    r"(dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.(com(\.cn)?|eu)"
+    r"|dkr-ecr(-fips)?\.[a-z0-9-]+\.on\.(aws|amazonwebservices\.(com\.cn|eu)))"
+    r"/[a-z0-9][a-z0-9._/-]*"
 )
 
 
@@ -41,15 +41,15 @@ def parse_repository_url(url: str) -> RepositoryUrl:
     Raises:
         UsageError: *url* is not one.
     """
-    match = REPOSITORY_URL.fullmatch(url)
-    if match is None:
+    if REPOSITORY_URL.fullmatch(url) is None:
         msg = (
             f"ecr_repository_url {url!r} is not an ECR repository: "
             "give ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME, without tag."
         )
         raise UsageError(msg)
-    region = match["region"] or match["dual_stack_region"]
-    return RepositoryUrl(account=match["account"], region=region, name=match["name"])
+    host, _, name = url.partition("/")
+    parts = host.split(".")
+    return RepositoryUrl(account=parts[0], region=parts[3] if parts[1] == "dkr" else parts[2], name=name)
 
 
 def container_image(caller: Caller, repository: RepositoryUrl, *, tag: str, digest: str) -> ContainerImage | None:

@@ -278,13 +278,13 @@ def _restore(run: Invocation, path: Path) -> None:
     if run.options.dry_run:
         run.console.say(f"DRY RUN: would bring back {len(replay.entries)} AMIs of {path}.")
         return
-    if not replay.entries and not replay.orphans:
-        msg = f"{path} names no AMI or snapshot that `invoke cleanup` changed: there is nothing to bring back."
-        raise UsageError(msg)
     account = run.announce().account
     if replay.account != account:
         msg = f"{path} is of account {replay.account}, the credentials are for {account}: choose another --profile."
         raise SafetyError(msg)
+    if not replay.entries and not replay.orphans:
+        msg = f"{path} names no AMI or snapshot that `invoke cleanup` changed: there is nothing to bring back."
+        raise UsageError(msg)
     with (
         only_one(run.workspace.logs, "cleanup"),
         Journal(path, is_new=False) as journal,
