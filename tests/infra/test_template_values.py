@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -123,3 +124,36 @@ def test_values_that_fit_are_accepted(verdicts: dict[str, str], case: str) -> No
 def test_what_cannot_work_is_refused_before_an_instance_is_paid_for(verdicts: dict[str, str], case: str) -> None:
     """An AMI under EBS's default key can be shared, but nobody else can start it: an hour's bake for nothing."""
     assert REFUSED[case][1] in verdicts[case]
+
+
+@pytest.mark.parametrize(
+    ("region", "host", "partition"),
+    [
+        ("eusc-de-east-1", "dkr.ecr.eusc-de-east-1.amazonaws.eu", "aws-eusc"),
+        ("us-gov-west-1", "dkr-ecr-fips.us-gov-west-1.on.aws", "aws-us-gov"),
+    ],
+)
+def test_the_arns_of_the_temporary_profile_are_of_the_regions_partition(
+    tmp_path: Path, region: str, host: str, partition: str
+) -> None:
+    """An ARN of another partition grants nothing: the builder could not pull its image."""
+    # These two of the template's locals alone: of all of them the console evaluates some, in no order.
+    template = (ROOT / "packer" / "aws-gpu-ami.pkr.hcl").read_text(encoding="utf-8")
+    lines = re.findall(r"^  (?:ecr|partition) += .*$", template, re.MULTILINE)
+    text = "\n".join(['variable "region" {}', 'variable "ecr_repository_url" {}', "locals {", *lines, "}", ""])
+    (tmp_path / "locals.pkr.hcl").write_text(text, encoding="utf-8")
+    url = f"123456789012.{host}/team/app"
+    given = ("-var", f"region={region}", "-var", f"ecr_repository_url={url}")
+    asked = 'join(" ", [local.partition, local.ecr.registry, local.ecr.account, local.ecr.region, local.ecr.name])\n'
+
+    done = subprocess.run(
+        (str(packer_tools().packer.path), "console", *given, "."),
+        cwd=tmp_path,
+        env={**os.environ, "CHECKPOINT_DISABLE": "1"},
+        input=asked,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout.split() == [partition, f"123456789012.{host}", "123456789012", region, "team/app"], done.stderr
