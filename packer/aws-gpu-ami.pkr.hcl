@@ -26,8 +26,8 @@ locals {
   manifest_path = var.manifest_path != null ? var.manifest_path : "${path.root}/manifest.json"
   release_path  = var.release_path != null ? var.release_path : "${path.root}/release.json"
 
-  ecr       = regex("^(?P<registry>(?P<account>[0-9]+)\\.dkr\\.ecr\\.(?P<region>[a-z0-9-]+)\\.amazonaws\\.com(?:\\.cn)?)/(?P<name>.+)$", var.ecr_repository_url)
-  partition = startswith(var.region, "cn-") ? "aws-cn" : startswith(var.region, "us-gov-") ? "aws-us-gov" : "aws"
+  ecr       = regex("^(?P<registry>(?P<account>[0-9]+)\\.dkr[.-]ecr(?:-fips)?\\.(?P<region>[a-z0-9-]+)\\.[a-z.]+)/(?P<name>.+)$", var.ecr_repository_url)
+  partition = startswith(var.region, "cn-") ? "aws-cn" : startswith(var.region, "us-gov-") ? "aws-us-gov" : startswith(var.region, "eusc-") ? "aws-eusc" : "aws"
 
   image_env = {
     ECR_REGISTRY   = local.ecr.registry

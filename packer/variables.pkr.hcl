@@ -3,11 +3,11 @@
 # --- What is baked -------------------------------------------------------------------------------
 
 variable "ecr_repository_url" {
-  description = "ECR repository of the container image to bake in, without tag: ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME."
+  description = "ECR repository of the container image to bake in, without tag: ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME, or its FIPS or dual-stack host."
   type        = string
 
   validation {
-    condition     = can(regex("^[0-9]{12}\\.dkr\\.ecr\\.[a-z0-9-]+\\.amazonaws\\.com(\\.cn)?/[a-z0-9][a-z0-9._/-]*$", var.ecr_repository_url))
+    condition     = can(regex("^[0-9]{12}\\.(dkr\\.ecr(-fips)?\\.[a-z0-9-]+\\.amazonaws\\.(com(\\.cn)?|eu)|dkr-ecr(-fips)?\\.[a-z0-9-]+\\.on\\.(aws|amazonwebservices\\.(com\\.cn|eu)))/[a-z0-9][a-z0-9._/-]*$", var.ecr_repository_url))
     error_message = "The ecr_repository_url must look like 123456789012.dkr.ecr.ap-northeast-2.amazonaws.com/batch-processor, without a tag."
   }
 }

@@ -89,6 +89,73 @@ def test_help_runs_nothing(helps: dict[str, tuple[int | None, str]], task: str) 
         assert flag in said
 
 
+MISSPELT = {
+    "cleanup --older-then 30d": ["--older-then", "Did you mean --older-than?", "`invoke --help cleanup` lists"],
+    "cleanup --older_than=30d": ["--older_than", "Did you mean --older-than?"],
+    "cleanup -older-than 30d": ["'-o'", "Did you mean --older-than?"],
+    "build --incremantal --sandbox": ["Did you mean --incremental?", "`invoke --help build`"],
+    "setup --no-gest": ["Did you mean --no-guest", "`invoke --help setup`"],
+    "cleanup --incremental": ["It is a flag of build, given behind the task", "`invoke --help cleanup`"],
+    "--yes cleanup": ["It is a flag of init, apply,", "given behind the task: `invoke --help TASK` lists"],
+    "--region x build": ["It is a flag of every task, given behind the task"],
+    "--older-then 30d cleanup": ["Did you mean --older-than?", "`invoke --help TASK` lists the flags of a task"],
+    "clenup --yes": ["'clenup'", "Did you mean cleanup? `invoke --help cleanup` explains it."],
+    "build update_tfvar": ["Did you mean update-tfvars? `invoke --help update-tfvars`"],
+    "--help rollbak": ["Did you mean rollback? `invoke --help rollback`"],
+    "build --sandbox true": ["'true'", "There is no such task: `invoke --list` lists them, `invoke --help build`"],
+    "cleanup --qqq": ["'--qqq'", "`invoke --help cleanup` lists the flags."],
+    "cleanup --older-than": ["needed value and was not given one! `invoke --help cleanup` lists the flags."],
+}
+PARSE = f"""
+import contextlib, io, json, sys
+from invoke.main import program
+said = {{}}
+for line in {list(MISSPELT)!r}:
+    sys.argv = ["invoke", *line.split()]
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err):
+        try:
+            program.run()
+            status = None
+        except SystemExit as end:
+            status = end.code
+    said[line] = status, err.getvalue()
+json.dump(said, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def misspelt() -> dict[str, tuple[int | None, str]]:
+    """Each line's exit status and what is said to it; one process reads them all."""
+    done = subprocess.run([sys.executable, "-c", PARSE], cwd=ROOT, capture_output=True, text=True, check=True)
+    said: dict[str, tuple[int | None, str]] = json.loads(done.stdout)
+    return said
+
+
+@pytest.mark.parametrize("line", MISSPELT)
+def test_a_misspelt_word_is_an_error_that_helps(misspelt: dict[str, tuple[int | None, str]], line: str) -> None:
+    """Invoke's own says only "No idea what … is!"; its line and its exit status stay."""
+    status, said = misspelt[line]
+
+    assert status == 1
+    assert said.startswith("Flag <" if line.endswith("--older-than") else "No idea what '")
+    assert said.count("\n") == 1
+    for part in MISSPELT[line]:
+        assert part in said
+
+
+def test_equal_calls_of_one_line_run_each_in_order(tmp_path: Path) -> None:
+    """Invoke leaves an equal call out: of `build apply build apply --sandbox` the second build."""
+    for name in "ab":
+        build = {"name": name, "builder_type": "amazon-ebs", "artifact_id": ""}
+        (tmp_path / name).write_text(json.dumps({"builds": [build]}))
+    calls = [argument for name in "abaab" for argument in ("manifest", "--file", str(tmp_path / name))]
+
+    done = _invoke(*calls, "--output", "json")
+
+    assert [build["name"] for line in done.stdout.splitlines() for build in json.loads(line)] == list("abaab")
+
+
 def test_list_imports_nothing_heavy() -> None:
     """`invoke --list` and completion must answer at once."""
     code = f"""
@@ -127,6 +194,111 @@ def _one_line(done: subprocess.CompletedProcess[str], status: int, problem: str)
 def test_bad_usage_is_one_line_and_its_own_exit_code(arguments: Sequence[str], status: int, problem: str) -> None:
     """A person reads the line, a script the code; neither gets a traceback."""
     _one_line(_invoke(*arguments), status, problem)
+
+
+WRONG = {
+    "apply --var x": "--var 'x' is not name=value",
+    "apply --wait soon": "--wait 'soon' is no number",
+    f"apply --wait {'9' * 400}": "is no number of minutes",
+    "build --debug": "needs a terminal",
+    "build --var x": "'x' is not name=value",
+    "cleanup --account x": "--account 'x' is not the ARN",
+    "cleanup --all-owned --name x": "--all-owned takes every AMI",
+    "cleanup --apply none.json": "none.json",
+    "cleanup --keep x": "--keep 'x' is not",
+    "cleanup --max-deletions 0": "--max-deletions '0' is not",
+    "cleanup --mode purge": "--mode 'purge' is not known",
+    "cleanup --older-than 30": "--older-than",
+    "cleanup --older-than 30 --yes": "--older-than",
+    "cleanup --plan /": "is a directory",
+    "cleanup --regions Seoul": "--regions 'Seoul' is not",
+    "cleanup --regions all,us-east-1": "--regions 'all' is not",
+    "cleanup --restore none.jsonl": "none.jsonl",
+    "cleanup --skip-source x": "--skip-source 'x' is not",
+    "cleanup --tag x": "--tag 'x' is not KEY=VALUE",
+    "cleanup --template-versions 0": "--template-versions '0' is not",
+    "cost --live --chart x.gif": "--chart 'x.gif'",
+    "cost --live --compare ,": "--compare",
+    "cost --live --instance-type=-x": "--instance-type '-x' is not a name",
+    "cost --live --jobs-per-month x": "--jobs-per-month",
+    "cost --live --market x": "--market 'x' is not known",
+    "cost --live --preset x": "--preset 'x' is not known",
+    "cost --live --regions us-east-1,Seoul": "No prices for region 'Seoul'",
+    "cost --live --regions us-east-1,cn-north-1": "Prices in cn-north-1 are in CNY",
+    "cost --live --set x": "--set 'x' is not name=value",
+    "doctor --var x": "'x' is not name=value",
+    "init --iam-instance-profile a:b": "iam_instance_profile is 'a:b' by --iam-instance-profile",
+    "init --subnet-id x": "subnet_id is 'x' by --subnet-id",
+    "manifest --file none.json": "none.json does not exist",
+    "plan --var x": "--var 'x' is not name=value",
+    "prices --regions us-east-1,x": "No prices for region 'x'",
+    "publish --ami x": "'x' is not an AMI id",
+    "publish --manifest none.json": "none.json does not exist",
+    "publish --parameter /aws/x --ami ami-12345678": "'/aws/x' is no parameter name",
+    "rollback --to x": "'x' is not an AMI id",
+    "rollback --var x": "--var 'x' is not name=value",
+    "rollback --wait soon": "--wait 'soon' is no number",
+    "status --region Seoul": "'Seoul' is not an AWS region",
+    "status --skip x": "--skip x is no query",
+    "sweep --older-than 1m": "--older-than",
+    "sweep --regions Seoul": "--regions 'Seoul' is not",
+    "sweep --skip-source x": "--skip-source 'x' is not",
+    "update-tfvars --ami x": "'x' is not an AMI id",
+    "update-tfvars --file x.json --ami ami-12345678": "x.json is not a .tfvars",
+    "update-tfvars --manifest none.json": "none.json does not exist",
+    "update-tfvars --var a..b --ami ami-12345678": "'a..b' is not a variable",
+    "validate --var x": "'x' is not name=value",
+}
+USE = f"""
+import contextlib, io, json, sys
+from invoke.main import program
+from gpu_ami.invocation import current
+said = {{}}
+for line in {list(WRONG)!r}:
+    sys.argv = ["invoke", *line.split()]
+    current.cache_clear()
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err):
+        try:
+            program.run()
+            status = None
+        except SystemExit as end:
+            status = end.code
+    said[line] = status, err.getvalue()
+json.dump(said, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def wrong(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int | None, str]]:
+    """What is said to each wrong line where there are no credentials; one process reads them all."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GPU_AMI_"))}
+    env |= {"HOME": str(tmp_path_factory.mktemp("home")), "AWS_EC2_METADATA_DISABLED": "true"}
+    done = subprocess.run(
+        [sys.executable, "-c", USE],
+        cwd=ROOT,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said: dict[str, tuple[int | None, str]] = json.loads(done.stdout)
+    return said
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_wrong_flag_is_told_without_credentials(wrong: dict[str, tuple[int | None, str]], line: str) -> None:
+    """Who is told of credentials first signs in, waits, and only then learns that 30 wants a unit."""
+    status, said = wrong[line]
+
+    assert (status, said.count("\n")) == (2, 1), said
+    assert WRONG[line] in said
+
+
+def test_every_task_with_a_value_to_check_is_among_them() -> None:
+    """A task that is added is held to it too; setup and sandbox take no values."""
+    assert {line.split()[0] for line in WRONG} == set(TASKS) - {"setup", "sandbox"}
 
 
 def test_no_settings_file_is_exit_2_on_aws(bare: Path) -> None:

@@ -125,7 +125,31 @@ def test_a_broken_query_fails_before_any_work() -> None:
         _console(query="a[")
 
 
-@pytest.mark.parametrize("query", ["length(@)", "[?a > `1`]", "[::`0`]", "[::0]", 'to_number(`"nan"`)'])
+@pytest.mark.parametrize(
+    "query", [f"[{'9' * 5000}]", "(" * 100_000, "`" + "[" * 100_000 + "`"], ids=["long", "deep", "literal"]
+)
+def test_a_query_of_any_size_fails_before_any_work(query: str) -> None:
+    """In one line of bounded length: Python's own errors come through the parser, too."""
+    with pytest.raises(UsageError, match="is not a JMESPath") as caught:
+        _console(query=query)
+
+    assert len(str(caught.value)) < 2_000
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "length(@)",
+        "[?a > `1`]",
+        "[::`0`]",
+        "[::0]",
+        'to_number(`"nan"`)',
+        '[].to_number(`"-inf"`)',
+        'ceil(to_number(`"inf"`))',
+        'floor(to_number(`"nan"`))',
+        'contains(`"a"`, `1`)',
+    ],
+)
 def test_a_query_that_does_not_fit_is_one_line(query: str) -> None:
     """Not a traceback out of jmespath, whose comparisons and slices raise Python's own errors."""
     document: Any = 3 if query == "length(@)" else [{"a": "x"}]

@@ -14,7 +14,7 @@ import pytest
 
 from gpu_ami import process
 from gpu_ami.errors import ToolError
-from gpu_ami.process import Command, clean_environment, follow, run, stream
+from gpu_ami.process import Command, clean_environment, follow, output, run, stream
 
 
 def _python(code: str, *, cwd: Path | None = None) -> Command:
@@ -39,6 +39,14 @@ def test_run_passes_stdin_and_survives_bad_bytes() -> None:
     done = run(_python("import sys; sys.stdout.buffer.write(sys.stdin.buffer.read() + b'\\xff')"), stdin="hi")
 
     assert done.stdout == "hi\ufffd"
+
+
+def test_output_is_every_byte_and_nothing_of_a_failure() -> None:
+    """A file out of git keeps its line ends; `run` would make them all line feeds."""
+    assert output(_python("import sys; sys.stdout.buffer.write(b'a\\r\\n\\xff')")) == b"a\r\n\xff"
+    assert output(_python("print('half'); raise SystemExit(1)")) is None
+    with pytest.raises(ToolError, match="did not answer within 1 s"):
+        output(_python("import time; time.sleep(60)"), timeout_s=0.6)
 
 
 def test_a_missing_program_names_setup(tmp_path: Path) -> None:

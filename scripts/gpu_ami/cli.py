@@ -1,22 +1,27 @@
 """Turns plain functions into Invoke tasks with the common flags and one-line errors.
 
 Every task gets the common flags, an `Invocation` as its first argument, and errors of one line with an exit
-code of their own.
+code of their own. Invoke itself runs each call of a line, equal ones too, and says what a misspelt word is near to.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import inspect
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from invoke.context import Context
-from invoke.exceptions import Exit
+from invoke.exceptions import Exit, ParseError
+from invoke.main import program
+from invoke.parser.context import ParserContext
+from invoke.program import Program
 from invoke.tasks import Task, task
 
 from gpu_ami.errors import InterruptedRunError, PipelineError
@@ -43,6 +48,86 @@ _COMMON_DEFAULTS: dict[str, Any] = {
     "query": None,
     "dry_run": False,
 }
+
+
+_UNKNOWN = re.compile(r"No idea what (.+) is!", re.DOTALL)
+
+
+class PipelineProgram(Program):
+    """Invoke's command line, with what this pipeline needs of it; `program` becomes one below."""
+
+    def parse_tasks(self) -> None:
+        """Read tasks and flags; a word that is neither is an error that says what it is near to."""
+        with self._hinting():
+            super().parse_tasks()
+
+    def parse_cleanup(self) -> None:
+        """Carry out ``--help TASK`` and the like, with the same errors."""
+        with self._hinting():
+            super().parse_cleanup()
+
+    def update_config(self, merge: bool = True) -> None:
+        """Read the configuration, and run equal calls of one line each, in order.
+
+        Of ``invoke build apply build apply --sandbox`` Invoke would leave the second build out, in silence.
+        """
+        super().update_config(merge)
+        self.config.tasks.dedupe = False
+
+    @contextlib.contextmanager
+    def _hinting(self) -> Iterator[None]:
+        try:
+            yield
+        except ParseError as exc:
+            tasks: Mapping[str, ParserContext] = self.parser.contexts
+            context = exc.context or self.initial_context
+            msg = f"{exc} {_hint(str(exc), context, tasks, self.initial_context.flags, self.argv)}"
+            raise ParseError(msg, exc.context) from exc
+
+
+# The program that is running: `invoke` and `python -m invoke` make it, before they read the tasks.
+program.__class__ = PipelineProgram
+
+
+def _hint(
+    problem: str, context: ParserContext, tasks: Mapping[str, ParserContext], core: Iterable[str], argv: Iterable[str]
+) -> str:
+    """Return what to do about *problem*, one of Invoke's parser, in the *context* of a task or of the line's start."""
+    unknown = _UNKNOWN.fullmatch(problem)
+    lists = f"`invoke --help {context.name or 'TASK'}` lists the flags{'' if context.name else ' of a task'}."
+    if unknown is None:
+        return lists
+    word = _typed(str(ast.literal_eval(unknown[1])), argv)
+    if not word.startswith("-"):
+        near = _near(word, tasks)
+        explains = f"Did you mean {_either(near)}? `invoke --help {near[0]}` explains it." if near else ""
+        return explains or f"There is no such task: `invoke --list` lists them, {lists}"
+    if owners := [name for name, other in tasks.items() if word in _flags(other)]:
+        of = "every task" if len(owners) == len(tasks) else _either(owners)
+        return f"It is a flag of {of}, given behind the task: {lists}"
+    flags = [*_flags(context), *core] if context.name else [flag for other in tasks.values() for flag in _flags(other)]
+    near = _near(word, flags)
+    return f"Did you mean {_either(near)}? {lists}" if near else lists
+
+
+def _typed(token: str, argv: Iterable[str]) -> str:
+    """Return the flag as it was typed, where Invoke took the letters of ``-older-than`` for a flag each."""
+    typed = (word for word in argv if len(word) > 2 and word.startswith(token) and not word.startswith("--"))
+    return next(typed, token) if re.fullmatch("-[^-]", token) else token
+
+
+def _flags(context: ParserContext) -> list[str]:
+    return [*context.flags, *context.inverse_flags]
+
+
+def _near(word: str, names: Iterable[str]) -> list[str]:
+    import difflib
+
+    return difflib.get_close_matches(word.replace("_", "-"), sorted(set(names)), n=3, cutoff=0.7)
+
+
+def _either(names: list[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def pipeline_task(root: Path, **flags: str) -> Callable[[Callable[..., None]], Task[Callable[..., None]]]:

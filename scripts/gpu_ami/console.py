@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _HEARTBEAT_S = 15.0
 # A command of ours, as messages name it; those that are about the sandbox itself or this machine are as they are.
 _COMMAND = re.compile(r"`(invoke (?!sandbox\b|setup\b|\.\.\.)(?:(?!--sandbox)[^`])+)`")
+# What jmespath lets through of its comparisons, slices, ceil() and floor(), of long numbers and of deep nesting.
+_PYTHONS_OWN = (TypeError, ValueError, ArithmeticError, RecursionError)
+_LONGEST_QUERY = 500
 _LONGEST_ID = len("ami-0123456789abcdef0")
 
 
@@ -332,8 +335,9 @@ def _compile(query: str) -> Any:
 
     try:
         return jmespath.compile(query)
-    except JMESPathError as exc:
-        msg = f"--query {query!r} is not a JMESPath expression: {' '.join(str(exc).split())}"
+    except (JMESPathError, *_PYTHONS_OWN) as exc:
+        shown = query if len(query) <= _LONGEST_QUERY else f"{query[:_LONGEST_QUERY]}…"
+        msg = f"--query {shown!r} is not a JMESPath expression: {' '.join(str(exc).split())[:1000]}"
         raise UsageError(msg) from exc
 
 
@@ -344,6 +348,6 @@ def _search(query: Any, document: Any) -> Any:
         found = query.search(document)
         json.dumps(found, allow_nan=False, default=str)  # to_number() makes NaN, which is no JSON
         return found
-    except (JMESPathError, TypeError, ValueError) as exc:  # its comparisons and slices raise Python's own
+    except (JMESPathError, *_PYTHONS_OWN) as exc:
         msg = f"--query cannot be applied to this result: {' '.join(str(exc).split())}"
         raise UsageError(msg) from exc

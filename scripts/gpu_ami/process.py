@@ -77,7 +77,7 @@ def run(command: Command, *, stdin: str | None = None, timeout_s: float | None =
     Raises:
         ToolError: The program is not there, cannot be executed, or did not end within *timeout_s*.
     """
-    try:
+    with _explained(command, timeout_s):
         done = subprocess.run(
             command.argv,
             cwd=command.cwd,
@@ -90,12 +90,38 @@ def run(command: Command, *, stdin: str | None = None, timeout_s: float | None =
             timeout=timeout_s,
             check=False,
         )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def output(command: Command, *, timeout_s: float | None = None) -> bytes | None:
+    """Return the very bytes that *command* prints, its line ends as they are; None when it fails.
+
+    Raises:
+        ToolError: As `run`.
+    """
+    with _explained(command, timeout_s):
+        done = subprocess.run(
+            command.argv,
+            cwd=command.cwd,
+            env=None if command.env is None else dict(command.env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    return done.stdout if done.returncode == 0 else None
+
+
+@contextlib.contextmanager
+def _explained(command: Command, timeout_s: float | None) -> Iterator[None]:
+    """Turn a program that is not there or does not answer into one line."""
+    try:
+        yield
     except OSError as exc:
         raise _not_started(command, exc) from exc
     except subprocess.TimeoutExpired as exc:
         msg = f"{Path(command.argv[0]).name} did not answer within {timeout_s:.0f} s: {command}"
         raise ToolError(msg) from exc
-    return Finished(done.returncode, done.stdout, done.stderr)
 
 
 def become(argv: tuple[str, ...]) -> NoReturn:

@@ -32,3 +32,20 @@ run "refuses_wrong_values_1" {
     var.models_bucket,
   ]
 }
+
+run "takes_every_host_of_ecr" {
+  command = plan
+
+  module {
+    source = "./modules/bake"
+  }
+
+  variables {
+    ecr_repository_url = "123456789012.dkr-ecr-fips.us-gov-west-1.on.aws/team/own"
+  }
+
+  assert {
+    condition     = endswith(output.ecr_repository_arn, ":ecr:us-gov-west-1:123456789012:repository/team/own")
+    error_message = "The builder may pull from the repository that the URL names, whatever its host."
+  }
+}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gpu_ami.aws.access import Access, assume, identify
 from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError, making_sense
+from gpu_ami.aws.clock import ahead
 from gpu_ami.errors import AwsError
 from gpu_ami_sandbox.aws.server import LocalAws
 from tests.support.clock import Clock
@@ -44,6 +47,42 @@ def test_a_call_is_answered_counted_and_timed(caller: Caller) -> None:
     assert caller.calls == 1
     assert caller.aws_time is not None
     assert abs((caller.aws_time - datetime.now(timezone.utc)).total_seconds()) < 60
+
+
+@dataclass(frozen=True)
+class _Dated(Access):
+    """AWS as it is behind a proxy: each answer has this Date header."""
+
+    said: str = ""
+
+    def client(self, service: str, *, region: str | None = None, retries: bool = True) -> Any:
+        """Return a client of STS."""
+        answer = {"Account": "1", "ResponseMetadata": {"HTTPHeaders": {"date": self.said}}}
+        return SimpleNamespace(get_caller_identity=lambda: answer)
+
+
+@pytest.mark.parametrize(
+    ("said", "time"),
+    [
+        ("Mon, 30 Nov 2026 07:00:00 GMT", "2026-11-30T07:00:00+00:00"),
+        ("Mon, 30 Nov 2026 08:00:00 +0100", "2026-11-30T07:00:00+00:00"),
+        ("Mon, 30 Nov 2026 07:00:00 -0000", None),
+        ("Mon, 30 Nov 2026 07:00:00", None),
+        ("Mon, 30 Nov 2026 07:00:00 GMT, Mon, 30 Nov 2026 09:30:00 GMT", None),
+        ("Mon, 30 Nov 2026 07:00:00 +0000, Mon, 30 Nov 2026 09:30:00 +0000", None),
+        ("Fri, 31 Dec 9999 23:59:59 -1200", None),
+        ("Mon, 99 Nov 2026 07:00:00 GMT", None),
+        ("soon", None),
+        ("", None),
+    ],
+)
+def test_an_odd_date_is_no_time_of_awss(said: str, time: str | None) -> None:
+    """A proxy adds its own, or spells it in its own way: `doctor` then says that AWS did not say, and goes on."""
+    caller = Caller(_Dated("r", said=said))
+    caller.call("sts", "get_caller_identity")
+
+    assert (caller.aws_time.isoformat() if caller.aws_time else None) == time
+    assert (ahead(caller) is None) == (time is None)
 
 
 def test_each_source_counts_its_own_calls(caller: Caller) -> None:

@@ -13,19 +13,20 @@ from filelock import FileLock
 
 from gpu_ami.aws import capacity, image_changes
 from gpu_ami.aws.caller import Caller
-from gpu_ami.bake import base, build, build_tables, packer_bake, release_tags, result
+from gpu_ami.bake import base, build, build_tables, packer_bake, release_tags, result, validate
 from gpu_ami.bake.compare import Comparison, expected_fingerprints
 from gpu_ami.bake.packer_bake import Baked
 from gpu_ami.bake.packer_events import Progress
 from gpu_ami.bake.packer_run import FailedBuildError
 from gpu_ami.bake.prepare import Job
 from gpu_ami.bake.staleness import FACTS, Difference
-from gpu_ami.errors import BuildError, SafetyError
+from gpu_ami.errors import BuildError, SafetyError, UsageError
 from gpu_ami.records.manifest_file import Build
 from gpu_ami.records.tags import FINGERPRINT_PREFIX
 from tests.bake.test_compare import _job, _live, prepared
 from tests.records.test_release import RECORD
 from tests.support.account import Task, World
+from tests.support.clock import Clock
 from tests.support.resources import tags_of
 
 __all__ = ["prepared"]
@@ -88,6 +89,21 @@ def test_a_bake_is_made_of_what_was_looked_up(here: World, prepared: Task) -> No
     assert f"v1@{given['image_digest']}" == expected.values["image"]
     assert json.loads(given["fingerprints"]) == expected.values
     assert set(expected.values) == set(FACTS)
+
+
+def test_a_value_of_the_wrong_type_is_told_before_credentials(
+    here: World, prepared: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--var volume_size_gib=abc` needs nobody to sign in first; Packer may say more of it."""
+    asked: list[Job] = []
+    monkeypatch.setattr(validate, "validate", asked.append)
+    job = _job(here, volume_size_gib="abc")
+    here.aws.gate.calls.clear()
+
+    with pytest.raises(UsageError, match="volume_size_gib is 'abc', not a number"):
+        build.build(prepared.run, job)
+
+    assert (asked, here.aws.gate.calls) == ([job], [])
 
 
 def test_what_cannot_be_looked_up_is_not_pinned(here: World, prepared: Task) -> None:
@@ -238,6 +254,35 @@ def test_tags_that_ec2_refuses_are_a_warning(here: World, prepared: Task, made: 
     release_tags.record(prepared.run, baked, build)
 
     assert "has no tags with its release facts" in prepared.err.getvalue()
+
+
+def test_tags_are_written_once_ec2_knows_the_ami(
+    here: World, prepared: Task, made: tuple[Baked, Build], clock: Clock
+) -> None:
+    """A copy that is seconds old is not known everywhere, and no later run writes its tags."""
+    baked, build = made
+    for number in (1, 2, 3):
+        here.aws.gate.fail("InvalidAMIID.NotFound", action="CreateTags", at=number)
+
+    release_tags.record(prepared.run, baked, build)
+
+    (image,) = here.access.client("ec2").describe_images(ImageIds=list(build.amis.values()))["Images"]
+    assert tags_of(image)["gpu-ami:kernel"] == RECORD["kernel"]
+    assert "has no tags" not in prepared.err.getvalue()
+    assert 0 < sum(clock.naps) < 60
+
+
+def test_an_ami_that_never_is_known_is_a_warning_after_half_a_minute(
+    here: World, prepared: Task, made: tuple[Baked, Build], clock: Clock
+) -> None:
+    """Somebody deregistered it meanwhile: the build says so and ends."""
+    baked, build = made
+    here.aws.gate.fail("InvalidAMIID.NotFound", action="CreateTags")
+
+    release_tags.record(prepared.run, baked, build)
+
+    assert "has no tags with its release facts" in prepared.err.getvalue()
+    assert 10 < sum(clock.naps) < 60
 
 
 def test_a_build_with_nothing_to_do_shows_the_ami_that_there_is(here: World, prepared: Task) -> None:

@@ -70,6 +70,8 @@ def test_a_first_validation_has_neither_file(folder: Path) -> None:
     ("text", "problem"),
     [
         ('{"gpu_ami_id": "ami-', r"tfvars\.json is not JSON at line 1"),
+        ("\ufeff{}", r"begins with a byte-order mark.*run `invoke update-tfvars`"),
+        ('{"a": 1, "a": 2}', r"a occurs twice in .*gpu-ami\.auto\.tfvars\.json"),
         ('{"gpu_ami_id": "TODO"}', "no AMI id: if it is to hold the id, write null"),
     ],
 )
@@ -78,4 +80,12 @@ def test_a_hand_over_that_plan_would_refuse_is_refused(folder: Path, text: str, 
     (folder / "gpu-ami.auto.tfvars.json").write_text(text)
 
     with pytest.raises(UsageError, match=problem):
+        report(folder)
+
+
+def test_a_file_beside_it_that_plan_would_refuse_is_refused(folder: Path) -> None:
+    """Terraform reads it by itself, so no plan would get further."""
+    (folder / "terraform.tfvars.json").write_text("\ufeff{}")
+
+    with pytest.raises(UsageError, match=r"terraform\.tfvars\.json begins with a byte-order mark.*save it without"):
         report(folder)

@@ -59,6 +59,26 @@ def test_without_yes_nothing_changes(here: World, tmp_path: Path, unused: Sandbo
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "warned"),
+    [
+        (Flags(name="web [v1]-*"), ""),
+        (Flags(name="web-*", tag=("team=x",)), "--name 'web-*' with --tag team=x matches none of the 3 AMIs"),
+        (Flags(tag=("team=x",)), "--tag team=x matches none of the 3 AMIs"),
+        (FLAGS, ""),
+    ],
+)
+def test_a_scope_without_an_ami_is_said(
+    here: World, tmp_path: Path, unused: SandboxAmi, flags: Flags, warned: str
+) -> None:
+    """A slip in a pattern reads like an account in which nothing is left to do; brackets in a name are themselves."""
+    unused.name = "web [v1]-2"
+
+    said = _clean(here, tmp_path, flags=flags).err.getvalue()
+
+    assert (warned in said, "matches none" in said) == (True, bool(warned))
+
+
 def test_the_document_is_the_contract(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
     """Scripts read these keys."""
     here.keep_deleted()

@@ -197,6 +197,17 @@ def test_of_a_manifest_only_the_last_build_counts() -> None:
     assert last_build_ids(json.dumps({"builds": builds, "last_run_uuid": "2"})) == {B}
 
 
+def test_the_newest_build_is_the_newest_whatever_the_unit_of_its_time() -> None:
+    """A year ago in milliseconds is a greater number than today in seconds; today's AMI must stay."""
+    builds = [
+        _build(A, build_time=1732364000000),
+        _build(B, build_time=1763900000),
+        _build(C, name="y", packer_run_uuid="3"),
+    ]
+
+    assert last_build_ids(json.dumps({"builds": builds, "last_run_uuid": "3"})) == {B, C}
+
+
 def test_of_a_manifest_the_newest_build_of_each_name_counts() -> None:
     """A run of one source alone must not unprotect what the others made last."""
     builds = [

@@ -89,6 +89,8 @@ def test_every_other_source_can_be_skipped() -> None:
     [
         ({"name": "web-*"}, ("web-1", {}), ("db-1", {})),
         ({"tag": ("a=1", "b=2")}, ("x", {"a": "1", "b": "2"}), ("x", {"a": "1"})),
+        ({"name": "gpu [v1] *"}, ("gpu [v1] 2", {}), ("gpu v 2", {})),
+        ({"name": "[!a]?"}, ("[!a]b", {}), ("bb", {})),
         ({"name": "w*", "tag": ("a=1",)}, ("web", {"a": "1"}), ("web", {"a": "2"})),
         ({}, ("x", {"gpu-ami:family": "gpu-batch"}), ("gpu-batch-1", {})),
     ],

@@ -194,6 +194,20 @@ def test_a_variable_that_is_set_elsewhere_is_refused() -> None:
     assert "TF_VAR_gpu_ami_id" in found.advice
 
 
+@pytest.mark.parametrize(
+    ("row", "ami"), [(change(actions=("no-op",), before=values(A), after=values(A)), A), (move(A, None), None)]
+)
+def test_a_hand_over_that_terraform_does_not_see_is_said_so(row: dict[str, Any], ami: str | None) -> None:
+    """A prod.tfvars.json is read only when it is named: to search for another setter of the variable leads away."""
+    file = "terraform/prod.tfvars.json"
+    found = _findings(row, ami=ami, handed_over_in=file, is_taken=False)
+    named = _findings(move(A, C), ami=B, handed_over_in=file, is_taken=False)
+
+    assert "ami-differs" in [finding.code for finding in found]
+    assert all(f"Terraform does not take {file} by itself: let handover.file" in finding.advice for finding in found)
+    assert [finding.advice for finding in named] == [finding.advice for finding in _findings(move(A, C), ami=B)]
+
+
 def test_an_environment_that_goes_elsewhere_is_refused() -> None:
     """A literal in the code: the variable is right, the environment is not."""
     assert _judge(move(), move(A, C, ON_DEMAND)) == [("ami-differs", ON_DEMAND)]

@@ -76,6 +76,46 @@ def test_a_fresh_ami_changes_nothing(github: GitHub) -> None:
     assert not (folder / "handover").exists()
 
 
+@pytest.mark.parametrize(
+    "content", [b'{\r\n  "gpu_ami_id": null\r\n}\r\n', b'{"gpu_ami_id": null}', b"\xef\xbb\xbf{}\n\x0b"]
+)
+def test_a_file_of_any_layout_that_did_not_change_is_not_proposed(github: GitHub, content: bytes) -> None:
+    """A pull request each Monday that only rewrites line ends is one that nobody reads any more."""
+    root = github.clone.parent / "root"
+    before, after = github.clone / HANDOVER, root / HANDOVER
+    after.parent.mkdir(parents=True)
+    before.write_bytes(content)
+    after.write_bytes(content)
+
+    assert not collect({}, "x", RunFiles(Workspace(root), HANDOVER, before, root / "artifacts"), github.runner)
+    assert github.outputs[-1] == "changed=false"
+
+
+def test_what_is_proposed_is_the_file_byte_for_byte(github: GitHub) -> None:
+    """The AMI changes, and not a line end beside it; the diff shows one line."""
+    root = github.clone.parent / "root"
+    before, after = github.clone / HANDOVER, root / HANDOVER
+    after.parent.mkdir(parents=True)
+    before.write_bytes(b'{\r\n  "gpu_ami_id": "ami-0aaaaaaaaaaaaaaaa"\r\n}')
+    after.write_bytes(b'{\r\n  "gpu_ami_id": "ami-0bbbbbbbbbbbbbbbb"\r\n}')
+
+    assert collect(BUILD, "x", RunFiles(Workspace(root), HANDOVER, before, root / "artifacts"), github.runner)
+    assert (root / "artifacts" / "handover" / HANDOVER).read_bytes() == after.read_bytes()
+    changed = [line for line in github.summary.splitlines() if line.startswith(("+ ", "- "))]
+    assert changed == ['-  "gpu_ami_id": "ami-0aaaaaaaaaaaaaaaa"', '+  "gpu_ami_id": "ami-0bbbbbbbbbbbbbbbb"']
+
+
+def test_other_line_ends_alone_are_a_change(github: GitHub) -> None:
+    """Whoever changed them on purpose gets them proposed."""
+    root = github.clone.parent / "root"
+    before, after = github.clone / HANDOVER, root / HANDOVER
+    after.parent.mkdir(parents=True)
+    before.write_bytes(b'{"gpu_ami_id": null}\r\n')
+    after.write_bytes(b'{"gpu_ami_id": null}\n')
+
+    assert collect({}, "x", RunFiles(Workspace(root), HANDOVER, before, root / "artifacts"), github.runner)
+
+
 def test_the_first_ami_of_a_repository_is_a_change(github: GitHub) -> None:
     """There is no file before."""
     assert gathered(github, BUILD, new="{}\n", before=False)[0]

@@ -50,6 +50,23 @@ def test_collect_where_git_has_no_file_yet(github: GitHub) -> None:
     assert github.outputs[-1] == "changed=true"
 
 
+@pytest.mark.parametrize("content", [b'{\r\n  "gpu_ami_id": null\r\n}\r\n', b'{"gpu_ami_id": null}', b'\n{"a": 1}\n\n'])
+@pytest.mark.parametrize("attributes", ["", "* text=auto eol=crlf\n"], ids=["as-it-is", "eol=crlf"])
+def test_a_file_that_is_as_git_has_it_did_not_change(github: GitHub, content: bytes, attributes: str) -> None:
+    """Whatever its line ends, with or without the last one, and whatever git itself makes of them."""
+    (github.clone / ".gitattributes").write_text(attributes)
+    (github.clone / HANDOVER).write_bytes(content)
+    github.git("add", ".")
+    github.git("-c", "user.name=x", "-c", "user.email=x@y", "commit", "--quiet", "-m", "Another layout")
+    (github.clone / HANDOVER).unlink()
+    github.git("checkout", "--quiet", "--", HANDOVER)
+    file = github.clone.parent / "build.json"
+    file.write_text('{"ami_id": null}')
+
+    assert main(["collect", str(file), "--title", "x"], github.env, github.clone) == 0
+    assert github.outputs[-1] == "changed=false"
+
+
 def test_propose_uses_the_family_s_branch(github: GitHub, capsys: pytest.CaptureFixture[str]) -> None:
     """Two pipelines in one repository do not push to one branch."""
     main(["collect", str(build_result(github)), "--title", "x"], github.env, github.clone)

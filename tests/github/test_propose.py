@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,16 @@ def test_a_plan_of_any_size_fits(github: GitHub, proposal: Proposal) -> None:
     propose(proposal, github.runner)
 
     assert len((proposal.artifacts / "pull-request.md").read_text()) < 65_536
+
+
+def test_the_bytes_of_the_file_are_pushed(github: GitHub, proposal: Proposal) -> None:
+    """A pull request that rewrites every line end hides the one line that matters."""
+    content = b'{\r\n  "gpu_ami_id": "ami-0bbbbbbbbbbbbbbbb"\r\n}'
+    (proposal.artifacts / "handover" / HANDOVER).write_bytes(content)
+    propose(proposal, github.runner)
+
+    done = ("git", "show", f"gpu-ami/films:{HANDOVER}")
+    assert subprocess.run(done, cwd=github.remote, capture_output=True, check=True).stdout == content
 
 
 def test_nothing_collected_is_nothing_proposed(github: GitHub, proposal: Proposal) -> None:

@@ -87,3 +87,24 @@ def test_a_neighbour_that_does_not_parse_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match=r"terraform\.tfvars does not parse at line 1"):
         _check(tmp_path, "gpu-ami.auto.tfvars.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("terraform.tfvars", True),
+        ("gpu.auto.tfvars.json", True),
+        ("gpu.tf", True),
+        ("modules/gpu/main.tf", True),
+        ("gpu.tfvars", False),
+        ("gpu.tfvars.json", False),
+        ("../gpu.auto.tfvars", False),
+        ("envs/gpu.auto.tfvars.json", False),
+        ("envs/../gpu.auto.tfvars", True),
+    ],
+)
+def test_terraform_takes_only_some_files_by_itself(tmp_path: Path, name: str, taken: bool) -> None:
+    """By their names, and only from the folder it runs in."""
+    (tmp_path / "root" / "envs").mkdir(parents=True)
+
+    assert conflicts.is_taken(tmp_path / "root" / name, tmp_path / "root") is taken

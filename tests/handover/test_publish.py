@@ -142,6 +142,45 @@ def test_every_region_is_looked_at_before_one_is_changed(here: World, tmp_path: 
     assert "PutParameter" not in here.calls()
 
 
+@pytest.mark.parametrize(("refused", "region", "ours"), [(1, REGION, OTHER_REGION), (2, OTHER_REGION, REGION)])
+def test_a_region_that_fails_leaves_the_others_published(
+    here: World, tmp_path: Path, image: SandboxAmi, refused: int, region: str, ours: str
+) -> None:
+    """Exit 7, and both in the result: exit 4 alone read as if nothing had been set anywhere."""
+    ids = {REGION: image.id, OTHER_REGION: other_region(here).image(0).id}
+    artifact = ",".join(f"{name}:{ami}" for name, ami in ids.items())
+    build = {"builder_type": "amazon-ebs", "artifact_id": artifact, "packer_run_uuid": "r"}
+    (tmp_path / "m.json").write_text(json.dumps({"builds": [build], "last_run_uuid": "r"}))
+    done = task(here, tmp_path)
+    here.aws.gate.fail("AccessDeniedException", action="PutParameter", at=refused)
+
+    with pytest.raises(PartialError, match=rf"Published in {ours}, but not in {region} \({region}: .*AccessDenied"):
+        publish.run(done.run, publish.Request(manifest=str(tmp_path / "m.json")), sleep=lambda _seconds: None)
+
+    assert _value(here, region=ours)["Value"] == ids[ours]
+    rows = {row["region"]: row for row in done.document["regions"]}
+    assert (rows[ours]["changed"], rows[region]["changed"]) == (True, False)
+    assert "error" not in rows[ours]
+    assert "AccessDenied" in rows[region]["error"]
+    told = {stored.receipt.region: stored for stored in _receipts(tmp_path)}
+    assert {name: stored.receipt.status for name, stored in told.items()} == {ours: "applied", region: "failed"}
+    assert rows[region]["receipt"] == str(told[region].path.relative_to(tmp_path))
+    assert f"in {region} failed: " in done.err.getvalue()
+
+
+def test_where_every_region_fails_it_is_the_first_ones_error(here: World, tmp_path: Path, image: SandboxAmi) -> None:
+    """Nothing was set, so it is not partly done."""
+    artifact = f"{REGION}:{image.id},{OTHER_REGION}:{other_region(here).image(0).id}"
+    build = {"builder_type": "amazon-ebs", "artifact_id": artifact, "packer_run_uuid": "r"}
+    (tmp_path / "m.json").write_text(json.dumps({"builds": [build], "last_run_uuid": "r"}))
+    here.aws.gate.deny("ssm:PutParameter")
+
+    with pytest.raises(AwsError, match=REGION):
+        _publish(here, tmp_path, manifest=str(tmp_path / "m.json"))
+
+    assert [stored.receipt.status for stored in _receipts(tmp_path)] == ["failed", "failed"]
+
+
 def test_an_ami_that_would_not_do_is_not_published(here: World, tmp_path: Path, image: SandboxAmi) -> None:
     """The same check as for the Terraform variable."""
     image._state = "pending"

@@ -13,7 +13,7 @@ from gpu_ami.errors import SafetyError, UsageError
 from gpu_ami.handover import change as changes
 from gpu_ami.handover import tfvars
 from gpu_ami.handover.change import Change, apply
-from gpu_ami.hcl import find, parse_json
+from gpu_ami.hcl import find, insert, parse_json
 
 OLD, NEW, OTHER = "ami-0123456789abcdef0", "ami-12345678", "ami-0fedcba9876543210"
 SEOUL, VIRGINIA = "ap-northeast-2", "us-east-1"
@@ -40,19 +40,78 @@ def test_a_new_file_holds_the_variable_alone(tmp_path: Path) -> None:
     assert change.file.read_text() == f'{{\n  "gpu_ami_id": "{NEW}"\n}}\n'
 
 
-def test_an_added_variable_stands_among_the_others(tmp_path: Path) -> None:
-    """Nobody has chosen an order yet, so the keys are sorted."""
-    file = _file(tmp_path, json.dumps({"z": [1], "a": {"한": "글"}}))
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('{"z": [1], "a": {"한": "글"}}', '{"z": [1], "a": {"한": "글"}, NEW}'),
+        ('{\r\n\t"z" : 1E400,\r\n\t"a" : 0.10000000000000000000001\r\n}', None),
+        ('{"//": "x", "//": "y",\n "a": 1.0}\n', '{"//": "x", "//": "y",\n "a": 1.0,\n NEW}\n'),
+        ('{\n  "a": "\\u0041}"\n}\n', '{\n  "a": "\\u0041}",\n  NEW\n}\n'),
+        ('{"a": 1}', '{"a": 1, NEW}'),
+        ('{ "a": {"b": [ ] } }', '{ "a": {"b": [ ] }, NEW }'),
+        ('{"b":1,"a":2}', '{"b":1,"a":2,"gpu_ami_id":"ami-12345678"}'),
+        ('{"a":1}', '{"a":1,"gpu_ami_id":"ami-12345678"}'),
+        ('{ "a": 1\n, "b": 2\n}', '{ "a": 1\n, "b": 2\n, NEW\n}'),
+        ("{}", "{\n  NEW\n}"),
+        ("{\n}\n", "{\n  NEW\n}\n"),
+        (" {\r\n}\r\n", " {\r\n  NEW\r\n}\r\n"),
+    ],
+)
+def test_an_added_variable_is_one_member_more(tmp_path: Path, before: str, after: str | None) -> None:
+    """Whoever keeps other variables there finds them as they were: order, numbers, comments, layout and line ends."""
+    file = _file(tmp_path, before)
 
-    apply(_plan(file))
+    change = _plan(file)
+    apply(change)
 
-    assert list(json.loads(file.read_text()).items()) == [("a", {"한": "글"}), ("gpu_ami_id", NEW), ("z", [1])]
+    if after is None:
+        after = before.replace("0001\r\n", f'0001,\r\n\t"gpu_ami_id" : "{NEW}"\r\n')
+    assert file.read_bytes() == after.replace("NEW", f'"gpu_ami_id": "{NEW}"').encode()
+    assert change.document("f") == {"file": "f", "variable": "gpu_ami_id", "old": None, "new": NEW, "changed": True}
+
+
+@pytest.mark.parametrize("text", ['{"gpu_ami_id": "OLD"}\r\n', '{"a": 1}', "{}", "", " \r\n"])
+def test_a_byte_order_mark_goes_from_json(tmp_path: Path, text: str) -> None:
+    """Terraform refuses it ("Invalid start of value"), after the whole bake; that it went is said."""
+    plain, marked = (
+        _file(tmp_path, text.replace("OLD", OLD)),
+        _file(tmp_path, "\ufeff" + text.replace("OLD", OLD), "m.tfvars.json"),
+    )
+
+    change = _plan(marked)
+    apply(change)
+    apply(_plan(plain))
+
+    assert marked.read_bytes() == plain.read_bytes()
+    assert change.notes == (
+        "m.tfvars.json begins with a byte-order mark, which Terraform takes for no JSON: it is left out.",
+    )
+
+
+def test_a_byte_order_mark_alone_is_a_change(tmp_path: Path) -> None:
+    """The id is right, and yet Terraform reads nothing of the file."""
+    file = _file(tmp_path, f'\ufeff{{"gpu_ami_id": "{OLD}"}}')
+
+    change = _plan(file, ami=OLD)
+    apply(change)
+
+    assert (change.changed, change.old, change.new, change.diff("f")) == (True, OLD, OLD, "")
+    assert file.read_text() == f'{{"gpu_ami_id": "{OLD}"}}'
+    assert not _plan(file, ami=OLD).changed
+
+
+@given(st.text(max_size=5).filter(lambda name: name != "gpu_ami_id"))
+def test_any_member_keeps_its_bytes(name: str) -> None:
+    """Keys and values of every kind, as Python writes them."""
+    text = json.dumps({name: [name, {name: 1.5}]}, indent=1)
+
+    assert json.loads(insert(parse_json(text, "f"), "gpu_ami_id", NEW)) == {**json.loads(text), "gpu_ami_id": NEW}
 
 
 @pytest.mark.parametrize(
     ("name", "text", "variable"),
     [
-        ("x.tfvars.json", '\ufeff{"z": 1e2,\r\n\t"gpu_ami_id" : "OLD" ,"a":"한"}', "gpu_ami_id"),
+        ("x.tfvars.json", '{"z": 1e2,\r\n\t"gpu_ami_id" : "OLD" ,"a":"한"}', "gpu_ami_id"),
         ("x.tfvars.json", '{"amis": {"us-east-1": "ami-1", "ap-northeast-2": "OLD"}}\n', 'amis["ap-northeast-2"]'),
         ("x.tfvars.json", '{"a": [{"b": "ami-1"}, {"b": "OLD"}]}', "a[1].b"),
         ("x.auto.tfvars", '# gpu_ami_id = "x"\r\ngpu_ami_id = "OLD" # Seoul', "gpu_ami_id"),
@@ -165,6 +224,8 @@ def test_only_an_ami_id_is_handed_over(tmp_path: Path, ami: str) -> None:
         ("x.tfvars.json", '{"gpu_ami_id": {"eu-west-1": "ami-12345678"}}', "has no 'ap-northeast-2' but eu-west-1"),
         ("x.tfvars.json", '{"gpu_ami_id": 1}', "is 1 at line 1 of .*, not a string"),
         ("x.tfvars.json", '{"gpu_ami_id": "a", "gpu_ami_id": "b"}', "occurs twice"),
+        ("x.tfvars.json", '{"a": 1,\n "b": NaN}', "is not JSON at line 2: NaN is no number"),
+        ("x.tfvars.json", '{"a": [-Infinity], "gpu_ami_id": null}', "is not JSON at line 1: -Infinity is no number"),
         ("x.tfvars.json", '{"gpu_ami_id": "g5.xlarge"}', 'is "g5.xlarge", no AMI id'),
         ("x.tfvars.json", "\udcff", "not UTF-8"),
         ("x.tfvars.json", " " * 1024 * 1024 + "{}", "larger than 1 MiB"),

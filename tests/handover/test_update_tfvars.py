@@ -165,6 +165,24 @@ def test_a_file_that_cannot_take_an_id_is_known_before_a_build(here: World, tmp_
     update_tfvars.check_target(run)
 
     assert file.read_text() == "gpu_ami_id = null\n"
+    file.write_text("gpu_ami_id = null\na = 1\na = 2\n")
+    with pytest.raises(UsageError, match=r"a occurs twice in .*, which Terraform refuses"):
+        update_tfvars.check_target(run)
+
+
+def test_a_byte_order_mark_alone_is_a_difference(here: World, tmp_path: Path, image: SandboxAmi) -> None:
+    """The id in the file is right, and Terraform reads nothing of it."""
+    (tmp_path / "terraform").mkdir()
+    file = tmp_path / "terraform" / "gpu-ami.auto.tfvars.json"
+    file.write_text(f'\ufeff{{"gpu_ami_id": "{image.id}"}}')
+
+    with pytest.raises(DifferenceError, match="begins with a byte-order mark, so Terraform cannot read it: run"):
+        _hand_over(here, tmp_path, ami=image.id, check=True)
+    done = _hand_over(here, tmp_path, ami=image.id)
+
+    assert file.read_text() == f'{{"gpu_ami_id": "{image.id}"}}'
+    assert done.document["changed"] is True
+    assert "which Terraform takes for no JSON: it is left out." in done.err.getvalue()
 
 
 def test_two_ways_to_name_the_ami_are_refused(here: World, tmp_path: Path) -> None:

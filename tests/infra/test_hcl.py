@@ -10,6 +10,7 @@ import unicodedata
 from pathlib import Path
 
 from gpu_ami.errors import UsageError
+from gpu_ami.handover.readable import check
 from gpu_ami.hcl import parse, quoted
 from gpu_ami.tools import terraform_tools
 
@@ -90,6 +91,55 @@ def test_a_quoted_string_means_the_same_to_terraform(tmp_path: Path) -> None:
     # Terraform normalizes every string.
     theirs = [outputs[f"o{number}"]["value"] for number in range(len(values))]
     assert theirs == [unicodedata.normalize("NFC", value) for value in values]
+
+
+VARIABLES = {
+    "a.auto.tfvars.json": '{"a": 1}',
+    "b.auto.tfvars.json": '\ufeff{"a": 1}',
+    "c.auto.tfvars.json": '{"a": 1, "a": 2}',
+    "d.auto.tfvars.json": '{"//": 1, "//": {"b": 1, "b": 2}, "a": 1E400}',
+    "e.auto.tfvars.json": '{"a": NaN}',
+    "g.auto.tfvars.json": "",
+    "h.auto.tfvars.json": '{"a": [-Infinity]}',
+    "i.auto.tfvars.json": '{\r\n\t"a" : 0.10000000000000000000001\r\n}',
+    "j.auto.tfvars": "\ufeffa = 1\n",
+    "k.auto.tfvars": "a = 1\na = 2\n",
+    "l.auto.tfvars": 'a = 1\nx "y" {\n}\n',
+    "n.auto.tfvars.json": '[{"a": 1}]',
+}
+# What Terraform finds only once every file has been parsed.
+VALUES = {
+    "f.auto.tfvars.json": '{"f": {"b": 1, "b": 2}}',
+    "g.auto.tfvars.json": '{"g": [{"//": 1, "//": 2}]}',
+    "h.auto.tfvars.json": '{"h": {"b": "\\ud800"}}',
+    "m.auto.tfvars": "m = { b = 1, b = 2 }\n",
+}
+
+
+def test_a_variables_file_is_refused_where_terraform_refuses_it(tmp_path: Path) -> None:
+    """`validate` answers for Terraform, which says so only in a plan, after the bake."""
+    for texts in (VARIABLES, VALUES):
+        folder = tmp_path / str(len(texts))
+        folder.mkdir()
+        variables = [f'variable "{name}" {{\n  type    = any\n  default = 1\n}}\n' for name in "afghm"]
+        (folder / "main.tf").write_text("".join(variables))
+        for name, text in texts.items():
+            (folder / name).write_bytes(text.encode())
+
+        said = _terraform(folder, "plan", "-no-color").stderr
+
+        theirs = {name for name in texts if f"on {name} line" in said}
+        assert {name for name in texts if not _is_readable(folder / name)} == theirs
+        assert 1 < len(theirs) < len(texts) - 1
+
+
+def _is_readable(file: Path) -> bool:
+    folder = file.parent / "none"
+    try:
+        check(file, folder)
+    except UsageError:
+        return False
+    return True
 
 
 def _parses(text: str) -> bool:

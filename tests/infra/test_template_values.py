@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -35,12 +36,18 @@ ACCEPTED |= {
         "security_group_id": "",
         "caller_cidrs": ["10.0.0.7/32"],
     },
-    "by Session Manager": {"ssh_interface": "session_manager"},
+    "by Session Manager, an image in the European Sovereign Cloud": {
+        "ssh_interface": "session_manager",
+        "ecr_repository_url": "123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu/app",
+    },
     "by Session Manager, own profile": {"ssh_interface": "session_manager", "iam_instance_profile": "builder"},
     "a temporary group for these only": {"security_group_id": "", "caller_cidrs": ["203.0.113.7/32"]},
     "a GPU builder": {"instance_type": "g5.xlarge", "require_gpu": True},
     "a Spot builder": {"spot": True, "spot_allocation_strategy": "capacity-optimized"},
-    "protected": {"deregistration_protection": "with-cooldown"},
+    "protected, an image by IPv6": {
+        "deregistration_protection": "with-cooldown",
+        "ecr_repository_url": "123456789012.dkr-ecr-fips.us-east-1.on.aws/app",
+    },
     "as much throughput as the IOPS allow": {"volume_iops": 3000, "volume_throughput_mib_s": 750},
 }
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -75,6 +82,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "volume_throughput_mib_s above a quarter of volume_iops: raise volume_iops to 4000",
     ),
     "not a protection": ({"deregistration_protection": "yes"}, "must be off, on or with-cooldown"),
+    "not a registry": (
+        {"ecr_repository_url": "123456789012.dkr.ecr.eu-west-1.on.aws/app"},
+        "ecr_repository_url must look like",
+    ),
     "not a strategy": ({"spot_allocation_strategy": "cheap"}, "spot_allocation_strategy must be"),
     "not a type": ({"fallback_instance_types": ["big"]}, "must be an EC2 instance type"),
     "not a subnet": ({"fallback_subnet_ids": ["subnet"]}, "must be subnet-"),
@@ -113,3 +124,36 @@ def test_values_that_fit_are_accepted(verdicts: dict[str, str], case: str) -> No
 def test_what_cannot_work_is_refused_before_an_instance_is_paid_for(verdicts: dict[str, str], case: str) -> None:
     """An AMI under EBS's default key can be shared, but nobody else can start it: an hour's bake for nothing."""
     assert REFUSED[case][1] in verdicts[case]
+
+
+@pytest.mark.parametrize(
+    ("region", "host", "partition"),
+    [
+        ("eusc-de-east-1", "dkr.ecr.eusc-de-east-1.amazonaws.eu", "aws-eusc"),
+        ("us-gov-west-1", "dkr-ecr-fips.us-gov-west-1.on.aws", "aws-us-gov"),
+    ],
+)
+def test_the_arns_of_the_temporary_profile_are_of_the_regions_partition(
+    tmp_path: Path, region: str, host: str, partition: str
+) -> None:
+    """An ARN of another partition grants nothing: the builder could not pull its image."""
+    # These two of the template's locals alone: of all of them the console evaluates some, in no order.
+    template = (ROOT / "packer" / "aws-gpu-ami.pkr.hcl").read_text(encoding="utf-8")
+    lines = re.findall(r"^  (?:ecr|partition) += .*$", template, re.MULTILINE)
+    text = "\n".join(['variable "region" {}', 'variable "ecr_repository_url" {}', "locals {", *lines, "}", ""])
+    (tmp_path / "locals.pkr.hcl").write_text(text, encoding="utf-8")
+    url = f"123456789012.{host}/team/app"
+    given = ("-var", f"region={region}", "-var", f"ecr_repository_url={url}")
+    asked = 'join(" ", [local.partition, local.ecr.registry, local.ecr.account, local.ecr.region, local.ecr.name])\n'
+
+    done = subprocess.run(
+        (str(packer_tools().packer.path), "console", *given, "."),
+        cwd=tmp_path,
+        env={**os.environ, "CHECKPOINT_DISABLE": "1"},
+        input=asked,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout.split() == [partition, f"123456789012.{host}", "123456789012", region, "team/app"], done.stderr

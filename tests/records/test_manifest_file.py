@@ -55,6 +55,50 @@ def test_other_builders_are_listed_but_have_no_amis() -> None:
     assert the_build(manifest.last_run, source="m").name == "gpu"
 
 
+@pytest.mark.parametrize("builder", ["amazon-import", "qemu", "virtualbox-iso"])
+def test_an_imported_ami_is_one(builder: str) -> None:
+    """The post-processor amazon-import makes an AMI of another builder's image: what counts is what was made."""
+    imported = _build(builder_type=builder, artifact_id=f"ap-northeast-2:{AMI}")
+
+    assert the_build(parse(_text(imported), source="m").last_run, source="m").amis == {"ap-northeast-2": AMI}
+
+
+@pytest.mark.parametrize(
+    "artifact", ["ap-northeast-2:snap-0123456789abcdef0", f"{AMI}", f"eu-west-1:{AMI},x", ":ami-12345678", ""]
+)
+def test_another_builders_other_artifact_is_none(artifact: str) -> None:
+    """amazon-ebsvolume names volumes and snapshots in the same form."""
+    assert parse(_text(_build(builder_type="amazon-ebsvolume", artifact_id=artifact)), source="m").last_amis == {}
+
+
+def test_a_manifest_whose_builds_are_null_is_empty() -> None:
+    """Packer writes and reads it so."""
+    assert parse('{"builds": null, "last_run_uuid": null}', source="m").builds == ()
+    assert parse('{"builds": null}', source="m").last_run == ()
+
+
+@pytest.mark.parametrize(
+    ("written", "time"),
+    [
+        (1763900000, "2025-11-23T12:13:20Z"),
+        (1763900000123, "2025-11-23T12:13:20Z"),
+        (1763900000123456789, "2025-11-23T12:13:20Z"),
+        (-1763900000, None),
+        (-(10**18), None),
+    ],
+)
+def test_a_time_in_another_unit_is_read(written: int, time: str | None) -> None:
+    """Other writers note milliseconds, and a number of any size must not end in a traceback."""
+    assert parse(_text(_build(build_time=written)), source="m").builds[0].document()["build_time"] == time
+
+
+def test_the_newest_build_is_found_whatever_the_unit() -> None:
+    """A year ago in milliseconds is before today in seconds."""
+    old, new = (_build(build_time=time, packer_run_uuid=None, name=str(time)) for time in (1732364000000, 1763900000))
+
+    assert [build.name for build in parse(_text(old, new, last=None), source="m").last_run] == ["1763900000"]
+
+
 def test_a_manifest_without_run_ids_falls_back_to_the_newest_build() -> None:
     """strip_time and other writers leave fields out."""
     old, new = _build(build_time=1, packer_run_uuid=None), _build(build_time=2, packer_run_uuid=None, name="new")

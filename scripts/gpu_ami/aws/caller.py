@@ -84,6 +84,7 @@ class Caller:
         self._paces: dict[str, Pace] = {} if paces is None else paces
         self._sleep = sleep
         self._tries = tries
+        self._passing: frozenset[str] = frozenset()  # refusals, by their codes, that are tried again
         self._lock = threading.Lock()
         self.calls = 0
         self.aws_time: datetime | None = None
@@ -99,6 +100,16 @@ class Caller:
     def patient(self) -> Caller:
         """Return a caller that sits a breakdown of AWS out, half a minute of it: for what must not be lost."""
         return Caller(self.access, self.region, paces=self._paces, sleep=self._sleep, tries=_PATIENT_TRIES)
+
+    def expecting(self, *codes: str) -> Caller:
+        """Return a patient caller for what was made a moment ago, of which not every part of AWS knows yet.
+
+        Args:
+            codes: How AWS refuses meanwhile, such as ``InvalidAMIID.NotFound``; after half a minute it is the answer.
+        """
+        made = self.patient()
+        made._passing = frozenset(codes)
+        return made
 
     def call(self, service: str, operation: str, *, doing: str = "", **parameters: Any) -> dict[str, Any]:
         """Return AWS's answer to one request, tried again when it was throttled or lost.
@@ -160,7 +171,7 @@ class Caller:
             if status >= 500 and code not in THROTTLING:
                 # Not a refusal: AWS, or something in between, broke down when it may have acted already.
                 return UnansweredError(str(problem)), False, False
-            return problem, code in THROTTLING or status == 429, code not in _TRANSIENT
+            return problem, code in THROTTLING or status == 429, code not in _TRANSIENT | self._passing
         except (HTTPClientError, NotConnectedError) as exc:
             return UnansweredError(said(exc, f"no answer: {_one_line(exc)}")), False, False
         except BotoCoreError as exc:
@@ -246,10 +257,11 @@ class Caller:
     def _note_time(self, answer: Mapping[str, Any]) -> None:
         said = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
         if said and self.aws_time is None:
-            # A date that cannot be read says as little as a missing one.
-            with contextlib.suppress(ValueError, TypeError):
+            # A date that cannot be read says as little as a missing one. So does one without a zone, as -0000 is: AWS's
+            # has one; of two dates, where a proxy adds its own, nobody knows whose is whose.
+            with contextlib.suppress(ValueError, TypeError, OverflowError):
                 moment = parsedate_to_datetime(said)
-                self.aws_time = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+                self.aws_time = moment.astimezone(timezone.utc) if moment.tzinfo else None
 
 
 @contextlib.contextmanager

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.errors import UsageError
 
+# A registry's hosts: plain or FIPS, by IPv4 (dkr.ecr.REGION.amazonaws…) or dual-stack (dkr-ecr.REGION.on.…), in the
+# partitions aws, aws-us-gov, aws-cn and aws-eusc. The template and terraform/modules/bake have the same rule.
+REPOSITORY_URL = re.compile(
+    r"[0-9]{12}\."
+    r"(dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.(com(\.cn)?|eu)"
+    r"|dkr-ecr(-fips)?\.[a-z0-9-]+\.on\.(aws|amazonwebservices\.(com\.cn|eu)))"
+    r"/[a-z0-9][a-z0-9._/-]*"
+)
+
 
 @dataclass(frozen=True)
 class RepositoryUrl:
-    """The parts of ``ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME``."""
+    """The parts of a repository's URL, such as ``ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME``."""
 
     account: str
     region: str
@@ -31,15 +41,15 @@ def parse_repository_url(url: str) -> RepositoryUrl:
     Raises:
         UsageError: *url* is not one.
     """
-    host, _, name = url.partition("/")
-    parts = host.split(".")
-    if len(parts) < 6 or parts[1:3] != ["dkr", "ecr"] or not parts[0].isdigit() or not name:
+    if REPOSITORY_URL.fullmatch(url) is None:
         msg = (
             f"ecr_repository_url {url!r} is not an ECR repository: "
             "give ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME, without tag."
         )
         raise UsageError(msg)
-    return RepositoryUrl(account=parts[0], region=parts[3], name=name)
+    host, _, name = url.partition("/")
+    parts = host.split(".")
+    return RepositoryUrl(account=parts[0], region=parts[3] if parts[1] == "dkr" else parts[2], name=name)
 
 
 def container_image(caller: Caller, repository: RepositoryUrl, *, tag: str, digest: str) -> ContainerImage | None:

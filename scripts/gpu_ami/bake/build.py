@@ -95,6 +95,7 @@ def build(
 
 
 def _build(run: Invocation, job: Job, *, debug: bool, incremental: bool, if_stale: bool) -> BuildResult:
+    _check_values(job)
     run.announce()
     compared = _compare(run, job)
     if if_stale:
@@ -115,14 +116,19 @@ def _build(run: Invocation, job: Job, *, debug: bool, incremental: bool, if_stal
     return result.made(run, baked, made, recorded, change, duration_s, compared.differences)
 
 
-def _compare(run: Invocation, job: Job) -> compare.Comparison:
+def _check_values(job: Job) -> None:
+    """Refuse values that cannot be used, before credentials are asked for."""
     try:
-        with run.console.step("comparing with the live AMI"):
-            return compare.compare(run, job)
+        _ = job.variables
     except UsageError:
         # A template that we cannot read: Packer's own error says more.
         validate.validate(job, tests=False)
         raise
+
+
+def _compare(run: Invocation, job: Job) -> compare.Comparison:
+    with run.console.step("comparing with the live AMI"):
+        return compare.compare(run, job)
 
 
 def _bake(

@@ -59,6 +59,9 @@ def plan(run: Invocation, flags: Mapping[str, str | None]) -> Plan:
         UsageError: A value cannot be used, one is missing and there is nobody to ask, or the file cannot be changed.
         TerraformError: Terraform's answer is no list of outputs.
     """
+    values = {name: (value, f"--{name.replace('_', '-')}") for name, value in flags.items() if value is not None}
+    for name, (value, source) in values.items():
+        variables_file.checked(name, value, source)  # before anything is asked for
     packer = Workspace(run.workspace.root).packer  # the sandbox's copy leaves the example out
     file, example = run.target.init_file, read_text(packer / "variables.auto.pkrvars.hcl.example", what="example")
     defaults = template.template_defaults(packer)
@@ -67,7 +70,6 @@ def plan(run: Invocation, flags: Mapping[str, str | None]) -> Plan:
     shown = run.workspace.shown(file)
     own = variables_file.own_values(text, example, source=shown) if text is not None else {}
 
-    values = {name: (value, f"--{name.replace('_', '-')}") for name, value in flags.items() if value is not None}
     reason = "each value was given"
     if values.keys() < variables_file.SHAPES.keys():
         found, reason = _known(run)

@@ -18,6 +18,9 @@ from gpu_ami.records import release as releases
 if TYPE_CHECKING:
     from gpu_ami.bake.packer_bake import Baked
 
+# EC2 answers so until each of its parts knows an AMI.
+NOT_FOUND = ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
@@ -35,7 +38,8 @@ class Recorded:
 def record(run: Invocation, baked: Baked, made: manifests.Build) -> Recorded:
     """Check the release record of what was made, complete it and tag each AMI with it; return the AMI.
 
-    Packer cannot know these facts before the bake. Tags that EC2 refuses are a warning: the AMI is as good without.
+    Packer cannot know these facts before the bake. Tags that EC2 refuses are a warning: the AMI is as good without. An
+    AMI that EC2 does not know yet, most likely a copy, is waited for: nothing writes the tags later.
 
     Raises:
         BuildError: The record is missing, of another build or not what a bake writes: what else in the image is not?
@@ -57,7 +61,7 @@ def record(run: Invocation, baked: Baked, made: manifests.Build) -> Recorded:
     tags = releases.tags(release, snapshot_gib=snapshot_gib)
     for region, ami in made.amis.items():
         try:
-            add_tags(Caller(run.access, region), ami, tags)
+            add_tags(Caller(run.access, region).expecting(*NOT_FOUND), ami, tags)
         except AwsError as exc:
             run.console.warn(f"{ami} in {region} has no tags with its release facts: {exc}")
     return Recorded(image=image, snapshot_gib=snapshot_gib)

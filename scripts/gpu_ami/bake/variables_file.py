@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpu_ami import hcl
+from gpu_ami.aws.ecr import REPOSITORY_URL
 from gpu_ami.errors import UsageError
 
 
@@ -22,7 +23,7 @@ class Shape(NamedTuple):
 # What Terraform's outputs of these names, or an answer, can fill in.
 SHAPES: dict[str, Shape] = {
     "ecr_repository_url": Shape(
-        re.compile(r"[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[a-z0-9][a-z0-9._/-]*"),
+        REPOSITORY_URL,
         "an ECR repository without tag, such as 123456789012.dkr.ecr.ap-northeast-2.amazonaws.com/batch-processor",
     ),
     "subnet_id": Shape(re.compile(r"subnet-([0-9a-f]{8}|[0-9a-f]{17})"), "subnet- and 8 or 17 hexadecimal digits"),

@@ -24,15 +24,18 @@ from gpu_ami.cleanup.plan_document import Plan, SavedPlan
 from gpu_ami.cleanup.planner import make_plan
 from gpu_ami.cleanup.policy import Flags, policy_from
 from gpu_ami.cleanup.restore import restore
-from gpu_ami.cleanup.scope import chosen_regions, survey_of
+from gpu_ami.cleanup.scope import account_of, chosen_regions, requested_regions, survey_of
 from gpu_ami.cleanup.snapshots import OrphanedSnapshots, to_finish
 from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, UsageError
-from gpu_ami.files import write_atomic
+from gpu_ami.files import check_writable, write_atomic
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 
 if TYPE_CHECKING:
     from gpu_ami.console import Table
+
+
+_PLAN = "clean-up plan"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +92,7 @@ def run(run: Invocation, request: Request) -> None:
         _restore(run, _file(run, request.restore))
         return
     now = datetime.now(timezone.utc)
+    _check_without_credentials(run, request, now)
     acts = (request.yes or request.apply is not None) and not run.options.dry_run
     account = (run.announce() if acts else identify(run.access)).account
     saved = plans.load(_file(run, request.apply), account=account, now=now) if request.apply else None
@@ -103,8 +107,9 @@ def run(run: Invocation, request: Request) -> None:
     with run.console.step(f"querying {len(survey.locations)} regions and the working tree"):
         prices = {location.region: _price(location.region) for location in survey.own_locations}
         plan = make_plan(survey, account, now, orphans=wants_orphans, usd_per_gib_month=prices, roles=roles)
+    _tell_unmatched(run, survey)
     if request.plan:
-        write_atomic(Path(request.plan), json.dumps(plan.document(), indent=1) + "\n", what="clean-up plan")
+        write_atomic(Path(request.plan), json.dumps(plan.document(), indent=1) + "\n", what=_PLAN)
         run.console.say(f"Wrote {request.plan}; carry it out with `invoke cleanup --apply {request.plan}`.")
     if acts:
         _carry_out(run, plan, survey, saved, permanent=request.permanent)
@@ -112,6 +117,38 @@ def run(run: Invocation, request: Request) -> None:
         _show(run, plan)
         _tell_unfinished(run, plan.account, survey)
     _raise_blocks(plan)
+
+
+def _check_without_credentials(run: Invocation, request: Request, now: datetime) -> None:
+    """Refuse flags that cannot be used: somebody without credentials is told of these first, not of those.
+
+    Raises:
+        UsageError: A flag's value, or the plan's file, cannot be used.
+        SafetyError: The plan is not to be carried out any more.
+    """
+    if request.apply:
+        plans.load(_file(run, request.apply), account=None, now=now)
+        return
+    policy_from(run.settings, request.flags)
+    requested_regions(request.regions)
+    for role in (*run.settings.cleanup.accounts, *request.accounts):
+        account_of(role)
+    if request.plan:
+        check_writable(Path(request.plan), what=_PLAN)
+
+
+def _tell_unmatched(run: Invocation, survey: Survey) -> None:
+    """Say that no AMI is in the scope that was asked for: a slip in a pattern reads like an account that is clean."""
+    scope = survey.policy.scope
+    if scope.name is None and not scope.tags:
+        return
+    if not any(scope.covers(image.name, image.tags) for image in survey.images):
+        flags = [f"--name {scope.name!r}"] if scope.name is not None else []
+        flags += [f"--tag {key}={value}" for key, value in scope.tags.items()]
+        run.console.warn(
+            f"{' with '.join(flags)} matches none of the {len(survey.images)} AMIs; * and ? stand for any characters, "
+            "every other one for itself."
+        )
 
 
 def _tell_unfinished(run: Invocation, account: str, survey: Survey) -> None:

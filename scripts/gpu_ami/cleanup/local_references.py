@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from gpu_ami.cleanup import plan_document
 from gpu_ami.cleanup.decide import SourceReport, Status
 from gpu_ami.errors import PipelineError, UsageError
 from gpu_ami.records import receipt
+from gpu_ami.records.manifest_file import unix_seconds
 
 # Where copies and caches lie, and at the top our own journals: what is there needs nothing.
 _LEFT_OUT = frozenset({
@@ -160,12 +161,16 @@ def last_build_ids(text: str) -> set[str] | None:
         newest: dict[object, dict[str, Any]] = {}
         for build in builds:
             other = newest.get(build.get("name"))
-            if other is None or int(build.get("build_time") or 0) >= int(other.get("build_time") or 0):
+            if other is None or _built_s(build) >= _built_s(other):
                 newest[build.get("name")] = build
         counted = [*newest.values(), *(b for b in builds if last_run and b.get("packer_run_uuid") == last_run)]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return everything or None
     return {target for build in counted for target in ids_in(build["artifact_id"])} or everything or None
+
+
+def _built_s(build: Mapping[str, Any]) -> int:
+    return unix_seconds(int(build.get("build_time") or 0))
 
 
 def _texts(files: Iterable[Path], root: Path) -> Iterator[tuple[str, str]]:

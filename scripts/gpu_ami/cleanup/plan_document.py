@@ -233,8 +233,8 @@ class SavedPlan:
     roles: tuple[str, ...]
 
 
-def load(path: Path, *, account: str, now: datetime) -> SavedPlan:
-    """Return the plan in the file *path*, made by ``--plan``.
+def load(path: Path, *, account: str | None, now: datetime) -> SavedPlan:
+    """Return the plan in the file *path*, made by ``--plan``; *account* is None where it is not known yet.
 
     Raises:
         UsageError: The file is not a plan, or one of another version's format.
@@ -256,7 +256,7 @@ def load(path: Path, *, account: str, now: datetime) -> SavedPlan:
         blocks = list(raw["blocks"])
     except (UsageError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
         raise _no_plan(path) from exc
-    if saved.account != account:
+    if account is not None and saved.account != account:
         msg = (
             f"{path} was made for account {saved.account}, the credentials are for {account}: choose another --profile."
         )

@@ -34,7 +34,7 @@ class Scope:
 
     Attributes:
         family: The tag that this pipeline's AMIs carry; None when something else is requested.
-        name: A pattern of names, with ``*`` and ``?``.
+        name: A pattern of names, with ``*`` and ``?``; a bracket is itself, as EC2's names may have some.
         tags: Tags that must all be there, with these values.
     """
 
@@ -46,7 +46,7 @@ class Scope:
         """Return whether an AMI or snapshot of this name and these tags may be considered."""
         if self.family is not None and tags.get(FAMILY_TAG) != self.family:
             return False
-        if self.name is not None and not fnmatchcase(name, self.name):
+        if self.name is not None and not fnmatchcase(name, self.name.replace("[", "[[]")):
             return False
         return all(tags.get(key) == value for key, value in self.tags.items())
 

@@ -22,6 +22,7 @@ from gpu_ami.terraform import backends
 
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::([0-9]{12}):role/.+")
 _STATE_WITHIN_S = 120.0
+_ALL = "all"
 
 
 def chosen_regions(run: Invocation, arguments: Sequence[str]) -> list[str]:
@@ -34,16 +35,40 @@ def chosen_regions(run: Invocation, arguments: Sequence[str]) -> list[str]:
     Raises:
         UsageError: An argument is not a region.
     """
-    requested = [region for argument in arguments for region in argument.split(",") if region]
-    if requested == ["all"]:
+    requested = requested_regions(arguments)
+    if requested == [_ALL]:
         return enabled_regions(Caller(run.access, run.settings.region))
-    if wrong := [region for region in requested if REGION.fullmatch(region) is None]:
-        msg = f"--regions {wrong[0]!r} is not an AWS region: give some such as ap-northeast-2,us-east-1, or all."
-        raise UsageError(msg)
     if requested:
-        return list(dict.fromkeys(requested))
+        return requested
     own = [run.settings.region]
     return own if run.options.region else list(run.settings.cleanup.regions) or own
+
+
+def requested_regions(arguments: Sequence[str]) -> list[str]:
+    """Return the regions of *arguments*, each once, or ``all`` alone; this much needs no credentials.
+
+    Raises:
+        UsageError: An argument is not a region.
+    """
+    requested = [region for argument in arguments for region in argument.split(",") if region]
+    wrong = [region for region in requested if REGION.fullmatch(region) is None]
+    if wrong and requested != [_ALL]:
+        msg = f"--regions {wrong[0]!r} is not an AWS region: give some such as ap-northeast-2,us-east-1, or all."
+        raise UsageError(msg)
+    return list(dict.fromkeys(requested))
+
+
+def account_of(role: str) -> str:
+    """Return the account of *role*, the ARN of a role.
+
+    Raises:
+        UsageError: It is none.
+    """
+    match = _ROLE.fullmatch(role)
+    if match is None:
+        msg = f"--account {role!r} is not the ARN of a role: arn:aws:iam::123456789012:role/NAME."
+        raise UsageError(msg)
+    return match[1]
 
 
 def survey_of(
@@ -70,11 +95,8 @@ def survey_of(
 
 
 def _other_account(run: Invocation, role: str, regions: Sequence[str]) -> list[Location]:
-    match = _ROLE.fullmatch(role)
-    if match is None:
-        msg = f"--account {role!r} is not the ARN of a role: arn:aws:iam::123456789012:role/NAME."
-        raise UsageError(msg)
-    return locations_of(assume(run.access, role), match[1], regions, is_own=False)
+    account = account_of(role)
+    return locations_of(assume(run.access, role), account, regions, is_own=False)
 
 
 def _backend_state(run: Invocation) -> str | None:

@@ -20,7 +20,7 @@ from gpu_ami.cleanup.journal import Journal, new_path
 from gpu_ami.cleanup.journal_events import Begin, End
 from gpu_ami.cleanup.planner import clock_reports
 from gpu_ami.cleanup.policy import Policy
-from gpu_ami.cleanup.scope import chosen_regions, survey_of
+from gpu_ami.cleanup.scope import chosen_regions, requested_regions, survey_of
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
@@ -62,6 +62,7 @@ def run(run: Invocation, request: Request) -> None:
     """
     older_than = _older_than(run, request.older_than)
     kinds = _kinds(request.skip_source)
+    requested_regions(request.regions)  # before credentials are asked for
     acts = request.yes and not run.options.dry_run
     account = (run.announce() if acts else identify(run.access)).account
     regions = chosen_regions(run, request.regions)

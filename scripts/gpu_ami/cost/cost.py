@@ -20,7 +20,7 @@ from gpu_ami.files import read_text
 from gpu_ami.invocation import Invocation
 from gpu_ami.records import manifest_file as manifests
 from gpu_ami.records import release as releases
-from gpu_ami.records.tags import FAMILY_TAG
+from gpu_ami.records.tags import FAMILY_TAG, REGION
 from gpu_ami.units import show_duration
 
 if TYPE_CHECKING:
@@ -219,9 +219,11 @@ def _live_prices(run: Invocation, request: inputs.CostRequest, prices: PriceTabl
     from gpu_ami.cost import live_prices
 
     types = tuple(dict.fromkeys((request.instance_type, *request.compare, request.builder_type)))
-    for region in dict.fromkeys((request.region, *request.regions)):
-        if region.startswith("cn-"):
-            prices.check_region(region)
+    regions = tuple(dict.fromkeys((request.region, *request.regions)))
+    for region in regions:
+        if region.startswith("cn-") or REGION.fullmatch(region) is None:
+            prices.check_region(region)  # before AWS is asked about the first
+    for region in regions:
         found = _looked_up(run, region, types, needed=_needed(request) if strict else ())
         if found.missing:
             names = ", ".join(found.missing)

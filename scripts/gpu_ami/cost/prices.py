@@ -83,8 +83,10 @@ def refresh(run: Invocation, *, regions: str | None = None) -> Refreshed:
     before = price_table.load(file) if file.exists() else price_table.load()
     after, now = before, datetime.now(timezone.utc)
     problems: list[str] = []
-    for region in comma_list(regions, "--regions") or before.regions:
-        before.check_region(region, has_live=False)
+    chosen = comma_list(regions, "--regions") or tuple(before.regions)
+    for region in chosen:
+        before.check_region(region, has_live=False)  # all of them, before AWS is asked about the first
+    for region in chosen:
         types = before.regions[region].instances_usd_per_hour
         with run.console.step(f"prices of {region}"):
             answers = look_up(Caller(run.access, region), types=types, rates=RATE_QUERIES, now=now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -81,6 +81,7 @@ class Facts:
         expected_ami: The AMI that was handed over; None when nothing was.
         ami_problem: Why that AMI must not be applied; None when nothing speaks against it.
         handed_over_in: The file that says so, as a person would type it.
+        is_taken: Whether Terraform takes that file without being told.
         variable: The root variable that takes it.
         region: The region, for variables that map regions to AMIs.
         jobs: The jobs that run now.
@@ -94,6 +95,7 @@ class Facts:
     handed_over_in: str
     variable: str
     region: str
+    is_taken: bool = True
     ami_problem: str | None = None
     jobs: tuple[RunningJob, ...] = ()
     provider: Version | None = None
@@ -138,7 +140,23 @@ def judge(plan: Planned, facts: Facts) -> tuple[Finding, ...]:
         *_amis(plan, facts),
         *_jobs(plan, facts),
     ]
-    return tuple(found)
+    if facts.is_taken or (
+        facts.expected_ami is not None and plan.given(facts.variable, facts.region) == facts.expected_ami
+    ):
+        return tuple(found)
+    return tuple(_as_not_taken(finding, facts) for finding in found)
+
+
+def _as_not_taken(finding: Finding, facts: Facts) -> Finding:
+    """Return *finding* with the advice for a hand-over that Terraform does not see: any other leads away from it."""
+    if finding.code not in ("ami-differs", "ami-unused"):
+        return finding
+    advice = (
+        f"Terraform does not take {facts.handed_over_in} by itself: let handover.file in pipeline.yaml name a "
+        "*.auto.tfvars or *.auto.tfvars.json file in Terraform's own folder, or name this one in "
+        "TF_CLI_ARGS_plan=-var-file=FILE."
+    )
+    return replace(finding, advice=advice)
 
 
 def _losses(plan: Planned, facts: Facts) -> Iterator[Finding]:
@@ -237,8 +255,7 @@ def _amis(plan: Planned, facts: Facts) -> Iterator[Finding]:
         advice = "Hand over another one: `invoke build`, `invoke update-tfvars --ami …` or `invoke rollback`."
         yield Finding(code="ami-unusable", address=f"var.{facts.variable}", detail=detail, advice=advice)
     fix = f"run `terraform plan` with only {facts.handed_over_in} setting it, or hand over again"
-    given = plan.variables.get(facts.variable)
-    given = given.get(facts.region) if isinstance(given, dict) else given
+    given = plan.given(facts.variable, facts.region)
     if given is not None and given != expected:
         detail = f"the plan takes {given}, but {facts.handed_over_in} says {expected}"
         advice = f"Something sets it elsewhere (TF_VAR_{facts.variable}, -var, another .tfvars): {fix}."

@@ -21,7 +21,7 @@ from gpu_ami.deploy.ownership import LeftAlone
 from gpu_ami.deploy.root_module import Root, SavedPlan
 from gpu_ami.errors import AwsError, TerraformError, UsageError
 from gpu_ami.handover import change as changes
-from gpu_ami.handover import tfvars
+from gpu_ami.handover import conflicts, tfvars
 from gpu_ami.handover.eligibility import Expected, blocking
 from gpu_ami.hcl import find
 from gpu_ami.invocation import Invocation
@@ -137,6 +137,7 @@ def reviewed(
             expected_ami=expected,
             ami_problem=problem.result(),
             handed_over_in=run.workspace.shown(root.handed_over),
+            is_taken=conflicts.is_taken(root.handed_over, root.terraform.folder),
             variable=run.settings.handover.variable,
             region=run.settings.region,
             jobs=_jobs(plan, jobs),
@@ -162,8 +163,7 @@ def reviewed(
 
 def _settled(root: Root, plan: Planned, expected: str | None) -> Planned:
     """Return the plan with what is ours marked; whose an AMI is gets looked up only where the plan does not say it."""
-    given = plan.variables.get(root.run.settings.handover.variable)
-    given = given.get(root.run.settings.region) if isinstance(given, dict) else given
+    given = plan.given(root.run.settings.handover.variable, root.run.settings.region)
     known = {ami for ami in (expected, given) if isinstance(ami, str) and ami}
     return ownership.settled(plan, known | ownership.ours_among(root, ownership.undecided(plan, known)))
 

@@ -18,6 +18,8 @@ _LATER = "`invoke status` shows how it ends; `invoke apply` then completes the r
 # Beside the time that the environment gives its running jobs: for Batch to start instances and to end the old ones.
 _MARGIN_S = 30 * 60.0
 _ENDED = ("VALID", "INVALID")
+# Of --wait, in minutes: nearly two years.
+_MOST_DIGITS = 6
 
 
 class OutcomeUnknownError(TerraformError):
@@ -30,7 +32,7 @@ def minutes(text: str | None) -> int | None:
     Raises:
         UsageError: It is no number.
     """
-    if text is not None and not (text.isascii() and text.isdecimal()):
+    if text is not None and not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
         msg = f"--wait {text[:20]!r} is no number of minutes: give for example --wait 90."
         raise UsageError(msg)
     return None if text is None else int(text)

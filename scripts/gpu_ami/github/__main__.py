@@ -96,13 +96,12 @@ def _before(step: Step, handover: str) -> Path | None:
     """Return the hand-over file as the repository has it: in the caller's clone, else in git."""
     if (step.root / _CALLER).is_dir():
         return step.root / _CALLER / handover
-    try:
-        text = propose.said(("git", "show", f"HEAD:{handover}"), step.root)
-    except PipelineError:
+    content = propose.stored(step.root, handover)
+    if content is None:
         return None
     kept = step.root / collect.ARTIFACTS / "before" / handover
     kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(f"{text}\n", encoding="utf-8")
+    kept.write_bytes(content)
     return kept
 
 

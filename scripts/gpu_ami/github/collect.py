@@ -73,28 +73,34 @@ def collect(document: Mapping[str, Any], title: str, files: RunFiles, runner: Ru
     for record in (files.workspace.manifest, files.workspace.release):
         if record.is_file():
             shutil.copy2(record, folder / record.name)
-    after = files.workspace.state / files.handover
-    new = after.read_text(encoding="utf-8") if after.is_file() else ""
-    old = files.before.read_text(encoding="utf-8") if files.before and files.before.is_file() else ""
-    diff = "".join(
-        difflib.unified_diff(
-            old.splitlines(keepends=True), new.splitlines(keepends=True), files.handover, files.handover
-        )
-    )
+    old, new = _content(files.before), _content(files.workspace.state / files.handover)
+    diff = _diff(old, new, files.handover)
     # A rollback's document names environments: what was handed over is in the file.
-    ami = str(document.get("ami_id") or next(iter(_AMI.findall(new)), ""))
+    ami = str(document.get("ami_id") or next(iter(_AMI.findall(new.decode("utf-8", "replace"))), ""))
     title = title.replace("{ami}", ami or "no AMI")
     text = f"{facts_table({'AMI': ami} | _facts(document) if ami else _facts(document))}\n"
-    text += f"\n```diff\n{diff.rstrip()}\n```\n" if diff else "\nTerraform's variable is up to date.\n"
+    text += f"\n```diff\n{diff}\n```\n" if diff else "\nTerraform's variable is up to date.\n"
     if diff:
         target = folder / HANDOVER / files.handover
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(new, encoding="utf-8")
+        target.write_bytes(new)
         (folder / TITLE).write_text(f"{title}\n", encoding="utf-8")
         (folder / BODY).write_text(text, encoding="utf-8")
     runner.say(f"### {title}\n\n{text}")
     runner.set(ami_id=ami, changed="true" if diff else "false")
     return bool(diff)
+
+
+def _content(file: Path | None) -> bytes:
+    """Return the bytes of *file*, none where it is not there: a text would lose the kind of its line ends."""
+    return file.read_bytes() if file is not None and file.is_file() else b""
+
+
+def _diff(old: bytes, new: bytes, name: str) -> str:
+    """Return the change as a unified diff; empty only when not a byte differs."""
+    before, after = (content.decode("utf-8", "backslashreplace").split("\n") for content in (old, new))
+    lines = difflib.unified_diff(before, after, name, name, lineterm="")
+    return "\n".join(line.rstrip("\r") for line in lines).rstrip()
 
 
 def _facts(document: Mapping[str, Any]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_ami import process
-from gpu_ami.errors import PipelineError, UsageError
+from gpu_ami.errors import PipelineError, ToolError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.github.collect import BODY, HANDOVER, TITLE
 from gpu_ami.github.runner import TEXT_LIMIT, Runner, shortened
@@ -116,3 +116,15 @@ def said(argv: tuple[str, ...], cwd: Path) -> str:
         msg = f"`{' '.join(argv[:3])}` refused: {done.last_line}. docs/github-actions.md lists what the job may need."
         raise PipelineError(msg)
     return done.stdout.strip()
+
+
+def stored(root: Path, file: str) -> bytes | None:
+    """Return *file* as a checkout of the commit in *root* has it, byte for byte; None where there is none.
+
+    ``--filters`` makes the line ends those of a checkout (``eol=crlf`` in .gitattributes): what git keeps has others.
+    """
+    try:
+        command = process.Command(("git", "cat-file", "--filters", f"HEAD:{file}"), cwd=root)
+        return process.output(command, timeout_s=_WITHIN_S)
+    except ToolError:
+        return None

@@ -51,8 +51,8 @@ class Change:
 
     @property
     def changed(self) -> bool:
-        """Whether a value would change at all; a file of the same values in another layout stays as it is."""
-        return any(edit.old != edit.new for edit in self.edits)
+        """Whether a byte would change at all; a file of the same values in another layout stays as it is."""
+        return self.before != self.after
 
     @property
     def old(self) -> str | dict[str, str | None] | None:

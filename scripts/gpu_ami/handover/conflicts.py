@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,16 @@ def is_read_by_itself(file: Path) -> bool:
     )
 
 
+def read_by_itself(folder: Path) -> list[Path]:
+    """Return the files in *folder* that Terraform reads without being told, were it run there."""
+    return [path for path in sorted(folder.iterdir()) if is_read_by_itself(path)] if folder.is_dir() else []
+
+
+def is_taken(file: Path, folder: Path) -> bool:
+    """Return whether Terraform, run in *folder*, takes *file* without being told; code may be a module's."""
+    return file.name.endswith(".tf") or (is_read_by_itself(file) and file.parent.resolve() == folder.resolve())
+
+
 def check(change: Change) -> None:
     """Refuse a change of a variable that another file beside it gives another value.
 
@@ -40,7 +49,9 @@ def check(change: Change) -> None:
         return
     name, top = (str(path[1]), path[:3]) if is_code else (str(path[0]), path[:1])
     ours = _plain(find(document, top))
-    for other in _others(change.file):
+    for other in read_by_itself(change.file.parent):
+        if other == change.file:
+            continue
         text = read_text(other, what=WHAT, keep_mark=True)
         theirs = (
             [attribute for attribute in load(other, text).body.attributes if attribute.name == name]
@@ -53,12 +64,6 @@ def check(change: Change) -> None:
                 f"{theirs[0].line} of {other}: keep it in one of them."
             )
             raise UsageError(msg)
-
-
-def _others(file: Path) -> Iterable[Path]:
-    if not file.parent.is_dir():
-        return []
-    return [path for path in sorted(file.parent.iterdir()) if path != file and is_read_by_itself(path)]
 
 
 def _plain(value: Value) -> object:

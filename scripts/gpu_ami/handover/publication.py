@@ -30,6 +30,7 @@ class Publication:
         new: The AMI then.
         version: The parameter's version; None when nothing was put.
         receipt: The receipt's file, as a person would type it; None when nothing was put.
+        error: Why the parameter is not proved to hold the new AMI; None when it is, or was not to be put.
     """
 
     parameter: str
@@ -38,15 +39,17 @@ class Publication:
     new: str
     version: int | None = None
     receipt: str | None = None
+    error: str | None = None
 
     @property
     def changed(self) -> bool:
         """Whether the value is, or would be, another one."""
-        return self.old != self.new
+        return self.error is None and self.old != self.new
 
     def document(self) -> dict[str, Any]:
-        """Return it as the ``publish`` task prints it."""
-        return {
+        """Return it as the ``publish`` task prints it; only what failed has an error."""
+        failed = {} if self.error is None else {"error": self.error}
+        return failed | {
             "parameter": self.parameter,
             "region": self.region,
             "old": self.old,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from gpu_ami import git
 from gpu_ami.aws import parameters
@@ -52,7 +53,7 @@ class Request:
 def run(run: Invocation, request: Request, *, sleep: Callable[[float], None] = time.sleep) -> None:
     """Set the parameter of each region to its AMI, and print what came of it.
 
-    Every region is checked before the first one is changed.
+    Every region is checked before the first one is changed. One that fails then does not keep the others from theirs.
 
     Args:
         run: This invocation.
@@ -62,8 +63,8 @@ def run(run: Invocation, request: Request, *, sleep: Callable[[float], None] = t
     Raises:
         UsageError: The manifest, the id or the name cannot be used.
         SafetyError: The wrong account, an AMI that must not be handed over, or a parameter that is not ours.
-        AwsError: SSM refused, or does not show the AMI.
-        PartialError: Published, but the bucket with the receipts does not know of it.
+        AwsError: SSM refused, or does not show the AMI; no parameter was set.
+        PartialError: Published in some regions only, or the bucket with the receipts does not know of it.
     """
     chosen = update_tfvars.chosen_amis(run, manifest=request.manifest, ami=request.ami)
     amis = {region: checked_ami_id(ami) for region, ami in chosen.items()}
@@ -78,20 +79,50 @@ def run(run: Invocation, request: Request, *, sleep: Callable[[float], None] = t
     ledger = _Ledger(run)
     _complete(ledger, planned)
     source = None if request.ami is not None else run.workspace.shown(Path(request.manifest or run.workspace.manifest))
-    try:
-        done = [
-            _put(run, ledger, who, publication, source, sleep) if publication.changed else publication
-            for publication in planned
-        ]
-    except PipelineError:
-        if (missing := ledger.missing_in_the_bucket()) is not None:
+    done: list[Publication] = []
+    problems: dict[str, PipelineError] = {}
+    for publication in planned:
+        if publication.changed:
+            try:
+                publication = _put(run, ledger, who, publication, source, sleep)
+            except _NotPutError as exc:
+                publication, problems[publication.region] = exc.publication, exc.problem
+        done.append(publication)
+    missing = ledger.missing_in_the_bucket()
+    if problems:
+        if missing is not None:
             run.console.warn(f"Besides, {missing}")
-        raise
+        _raise_problems(run, done, problems)
     _show(run, done)
-    if (missing := ledger.missing_in_the_bucket()) is not None:
+    if missing is not None:
         what = "Published" if any(publication.changed for publication in done) else "Nothing to publish"
         msg = f"{what}, but {missing}"
         raise PartialError(msg)
+
+
+class _NotPutError(Exception):
+    """A parameter was not set, or does not show the AMI: *publication* says so in the result, *problem* why."""
+
+    def __init__(self, publication: Publication, problem: PipelineError) -> None:
+        super().__init__(str(problem))
+        self.publication = publication
+        self.problem = problem
+
+
+def _raise_problems(run: Invocation, done: list[Publication], problems: Mapping[str, PipelineError]) -> NoReturn:
+    """End with the first problem; where some regions were set it is one of several, and the result names them all.
+
+    Raises:
+        PipelineError: No parameter was set.
+        PartialError: Some were.
+    """
+    region, first = next(iter(problems.items()))
+    if not any(publication.changed for publication in done):
+        raise first
+    _show(run, done)
+    ours = ", ".join(publication.region for publication in done if publication.changed)
+    msg = f"Published in {ours}, but not in {', '.join(problems)} ({region}: {str(first).rstrip('.')}): run it again."
+    raise PartialError(msg) from first
 
 
 def parameter_name(run: Invocation) -> str:
@@ -198,7 +229,11 @@ def _put(
     manifest: str | None,
     sleep: Callable[[float], None],
 ) -> Publication:
-    """Set one parameter, with a receipt that is there before the act and tells how it ended."""
+    """Set one parameter, with a receipt that is there before the act and tells how it ended.
+
+    Raises:
+        _NotPutError: SSM refused, or does not show the AMI, or the receipt cannot be written.
+    """
     region, name = planned.region, planned.parameter
     change = Change(address=publications.address(region, name), old=planned.old, new=planned.new)
     receipt = Receipt(
@@ -212,7 +247,11 @@ def _put(
         manifest=manifest,
         git_commit=git.head(run.workspace.root),
     )
-    stored = ledger.new(receipt)
+    try:
+        stored = ledger.new(receipt)
+    except PipelineError as exc:
+        raise _NotPutError(dataclasses.replace(planned, error=str(exc)), exc) from exc
+    shown_path = run.workspace.shown(stored.path)
     caller, tags = Caller(run.access, region), {PIPELINE_TAG: _PIPELINE, FAMILY_TAG: run.settings.family}
     try:
         with run.console.step(f"publishing {planned.new} to {name} in {region}"):
@@ -220,21 +259,16 @@ def _put(
             shown = parameters.wait_for(caller, name, planned.new, version, sleep=sleep)
     except PipelineError as exc:
         ledger.put(StoredReceipt(stored.path, receipt.finished("failed", at=datetime.now(timezone.utc), note=str(exc))))
-        raise
+        raise _NotPutError(dataclasses.replace(planned, error=str(exc), receipt=shown_path), exc) from exc
     ledger.put(StoredReceipt(stored.path, receipt.finished("applied", at=datetime.now(timezone.utc))))
-    return Publication(
-        parameter=name,
-        region=region,
-        old=planned.old,
-        new=planned.new,
-        version=shown.version,
-        receipt=run.workspace.shown(stored.path),
-    )
+    return dataclasses.replace(planned, version=shown.version, receipt=shown_path)
 
 
 def _show(run: Invocation, done: list[Publication]) -> None:
     for publication in done:
-        if not publication.changed:
+        if publication.error is not None:
+            run.console.say(f"{publication.parameter} in {publication.region} failed: {publication.error}")
+        elif not publication.changed:
             run.console.say(
                 f"{publication.parameter} in {publication.region} is {publication.new} already; left alone."
             )
@@ -246,7 +280,7 @@ def _show(run: Invocation, done: list[Publication]) -> None:
             publication.region,
             publication.old or "not there",
             publication.new,
-            "yes" if publication.changed else "no",
+            "failed" if publication.error else "yes" if publication.changed else "no",
             str(publication.version or "none"),
             publication.receipt or "none",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
     from gpu_ami.hcl.tree import Document, Value
 
 JSON = ".tfvars.json"
+MARK = "\ufeff"
 KINDS = (".tfvars", ".tf", JSON)
 
 
 def plan(file: Path, variable: str, amis: Mapping[str, str], *, region: str) -> Change:
     """Return what handing *amis* over changes in *file*.
 
-    Exactly the values' bytes change. Only a ``.tfvars.json`` file may lack the variable or not be there yet.
+    Exactly the values' bytes change; a byte-order mark goes where Terraform would not read the file with it. Only a
+    ``.tfvars.json`` file may lack the variable, which is added behind the others, or not be there yet.
 
     Args:
         file: A ``.tfvars``, ``.tf`` or ``.tfvars.json`` file.
@@ -39,19 +42,33 @@ def plan(file: Path, variable: str, amis: Mapping[str, str], *, region: str) -> 
     """
     for ami in amis.values():
         checked_ami_id(ami)
-    path = parse_path(variable)
+    parse_path(variable)
     if not file.name.endswith(KINDS):
         msg = f"{file} is not a .tfvars, .tf or .tfvars.json file: Terraform would not read the id from it. Name one."
         raise UsageError(msg)
     before = read(file)
-    if file.name.endswith(JSON) and not before.strip("\ufeff \t\r\n"):
-        return _added(file, path, amis[region], before, {})
+    # Terraform takes a byte-order mark in HCL, but for no JSON.
+    text = before.removeprefix(MARK) if file.name.endswith(JSON) else before
+    change = _planned(file, variable, amis, region, text)
+    if text == before:
+        return change
+    note = f"{file.name} begins with a byte-order mark, which Terraform takes for no JSON: it is left out."
+    return replace(change, before=before, notes=(*change.notes, note))
+
+
+def _planned(file: Path, variable: str, amis: Mapping[str, str], region: str, text: str) -> Change:
+    """Return what handing *amis* over changes in *file*, which holds *text*."""
+    path = parse_path(variable)
+    if file.name.endswith(JSON) and not text.strip(" \t\r\n"):
+        name = _plain_name(file, path)
+        after = json.dumps({name: amis[region]}, indent=2, ensure_ascii=False) + "\n"
+        return Change(file, name, (Edit(None, amis[region]),), text, after)
     if not file.exists():
         msg = f"The {WHAT} {file} does not exist: name one that has {variable}, or a .tfvars.json file, which is made."
         raise UsageError(msg)
-    document = load(file, before)
+    document = load(file, text)
     if file.name.endswith(JSON) and all(attribute.name != path[0] for attribute in document.body.attributes):
-        return _added(file, path, amis[region], before, json.loads(before.lstrip("\ufeff")))
+        return _added(document, file, path, amis[region])
     return _replaced(document, file, variable, amis, region)
 
 
@@ -85,14 +102,19 @@ def path_in(document: Document, file: Path, variable: str) -> ValuePath:
     return ("variable", path[0], "default", *path[1:]) if blocks else path
 
 
-def _added(file: Path, path: ValuePath, ami: str, before: str, values: Mapping[str, object]) -> Change:
-    """Return the change that adds a variable; the keys are sorted, as nobody has chosen an order."""
+def _plain_name(file: Path, path: ValuePath) -> str:
     if len(path) > 1:
         msg = f"{file} has no {path[0]}: add the map by hand, or name a plain variable."
         raise UsageError(msg)
-    name = str(path[0])
-    after = json.dumps({**values, name: ami}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    return Change(file, name, (Edit(None, ami),), before, after)
+    return str(path[0])
+
+
+def _added(document: Document, file: Path, path: ValuePath, ami: str) -> Change:
+    """Return the change that adds a variable behind the others; not a byte of theirs changes."""
+    from gpu_ami import hcl
+
+    name = _plain_name(file, path)
+    return Change(file, name, (Edit(None, ami),), document.text, hcl.insert(document, name, ami))
 
 
 def _replaced(document: Document, file: Path, variable: str, amis: Mapping[str, str], region: str) -> Change:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError, SafetyError, UsageError
 from gpu_ami.handover import change as changes
-from gpu_ami.handover import conflicts, tfvars
+from gpu_ami.handover import conflicts, readable, tfvars
 from gpu_ami.handover.change import Change
 from gpu_ami.handover.eligibility import Code, Expected, Problem, problems
 from gpu_ami.records import manifest_file as manifests
@@ -98,9 +98,10 @@ def check_target(run: Invocation) -> None:
     """Refuse settings whose file could not take an AMI id: to be known before a build, not half an hour later.
 
     Raises:
-        UsageError: The file or the variable in it cannot be used.
+        UsageError: The file or the variable in it cannot be used, or Terraform would not read the file.
     """
-    plan_hand_over(run, {run.settings.region: _ANY_AMI})
+    change = plan_hand_over(run, {run.settings.region: _ANY_AMI})
+    readable.check_text(change.file, change.after)
 
 
 def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code] = ()) -> None:
@@ -169,7 +170,8 @@ def show_change(run: Invocation, change: Change, *, written: bool) -> None:
     """Print the change of the Terraform variable: a diff to read, a document for programs."""
     shown = run.workspace.shown(change.file)
     if change.changed:
-        run.console.say(change.diff(shown))
+        if diff := change.diff(shown):
+            run.console.say(diff)
         run.console.say(f"{'Wrote' if written else 'Would write'} {change.variable} to {shown}.")
     else:
         new = ", ".join(edit.new for edit in change.edits)
@@ -198,6 +200,9 @@ def raise_changed(run: Invocation, change: Change) -> None:
     """
     if change.changed:
         shown = run.workspace.shown(change.file)
-        first = next(edit for edit in change.edits if edit.old != edit.new)
+        first = next((edit for edit in change.edits if edit.old != edit.new), None)
+        if first is None:
+            msg = f"{shown} begins with a byte-order mark, so Terraform cannot read it: run `invoke update-tfvars`."
+            raise DifferenceError(msg)
         msg = f"{change.variable} in {shown} is {first.old or 'not set'}, not {first.new}: run `invoke update-tfvars`."
         raise DifferenceError(msg)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from gpu_ami.errors import UsageError
+from gpu_ami.hcl.jsontext import with_member
 from gpu_ami.hcl.lookup import described, find
 from gpu_ami.hcl.paths import Path, show_path
 from gpu_ami.hcl.tree import Document, Value, parse
@@ -50,6 +52,21 @@ def replace(document: Document, changes: Mapping[Path, str]) -> str:
     after = _checked(document, text, edits, {})
     if any(find(after, path).literal != new for path, new in changes.items()):
         _refuse_result(document)
+    return text
+
+
+def insert(document: Document, name: str, value: str) -> str:
+    """Return the text of *document*, a JSON object, with the member *name* behind the others, set to a string.
+
+    No other byte changes: numbers, key order, line ends and layout stay as somebody wrote them. The result is parsed
+    again, as by `replace`.
+
+    Raises:
+        UsageError: The result would not read as intended.
+    """
+    literal = json.dumps(value)
+    text = with_member(document, name, literal)
+    _checked(document, text, (), {name: literal})
     return text
 
 

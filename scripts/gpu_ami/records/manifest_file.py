@@ -14,8 +14,18 @@ from gpu_ami.files import read_text
 from gpu_ami.records.tags import AMI_ID
 from gpu_ami.workspace import Workspace
 
+# As seconds that is the year 5138; as milliseconds it is 1973.
+_NO_SECONDS = 10**11
 _LIMIT_BYTES = 16 * 1024 * 1024
 _AMI_BUILDERS = ("amazon-ebs", "amazon-ebssurrogate", "amazon-chroot", "amazon-instance")
+
+
+def unix_seconds(written: int) -> int:
+    """Return the Unix time *written* in seconds, 0 for unknown: other writers than Packer note milliseconds."""
+    seconds = max(written, 0)
+    while seconds >= _NO_SECONDS:
+        seconds //= 1000
+    return seconds
 
 
 class Build(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,9 +34,10 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: The source's name in the template.
         builder_type: Such as ``amazon-ebs``.
-        build_time: Unix seconds; 0 when the manifest has none (``strip_time``).
+        build_time: Unix time as it is written; 0 when the manifest has none (``strip_time``). See `built_s`.
         packer_run_uuid: The run that made it; a manifest keeps the builds of many runs.
-        artifact_id: For AMIs ``region:ami`` pairs joined by commas.
+        artifact_id: For AMIs ``region:ami`` pairs joined by commas, also of other builders: amazon-import makes AMIs of
+            their images.
         custom_data: What the template chose to note.
     """
 
@@ -44,25 +55,30 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def amis(self) -> dict[str, str]:
-        """Region to AMI id; empty for other builders.
+        """Region to AMI id; empty where the artifact is something else.
 
         Raises:
             UsageError: An AMI builder's artifact id is not made of ``region:ami`` pairs.
         """
-        if not self.makes_ami:
-            return {}
         pairs: dict[str, str] = {}
         for part in filter(None, self.artifact_id.split(",")):
             region, _, ami = part.strip().partition(":")
             if not region or AMI_ID.fullmatch(ami) is None:
+                if not self.makes_ami:
+                    return {}
                 msg = f"Build {self.name!r} has the artifact id {self.artifact_id[:80]!r}: expected region:ami-… pairs."
                 raise UsageError(msg)
             pairs[region] = ami
         return dict(sorted(pairs.items()))
 
+    @property
+    def built_s(self) -> int:
+        """When it was built, in Unix seconds; 0 when that is not known."""
+        return unix_seconds(self.build_time)
+
     def document(self) -> dict[str, Any]:
         """Return the build as the ``manifest`` task prints it in JSON."""
-        built = datetime.fromtimestamp(self.build_time, tz=timezone.utc) if self.build_time else None
+        built = datetime.fromtimestamp(self.built_s, tz=timezone.utc) if self.built_s else None
         return {
             "name": self.name,
             "builder_type": self.builder_type,
@@ -87,7 +103,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.last_run_uuid:
             return tuple(build for build in self.builds if build.packer_run_uuid == self.last_run_uuid)
-        newest = max(self.builds, key=lambda build: build.build_time, default=None)
+        newest = max(self.builds, key=lambda build: build.built_s, default=None)
         return (newest,) if newest is not None else ()
 
     @property
@@ -177,8 +193,8 @@ def the_build(builds: Iterable[Build], *, source: str) -> Build:
 
 
 def _without_nulls(raw: dict[str, Any]) -> dict[str, Any]:
-    """Drop null fields: Packer writes ``files: null`` and others leave out what they do not know."""
-    builds = raw["builds"]
+    """Drop null fields: Packer writes ``files: null``, ``builds: null`` where there are none, and others likewise."""
+    builds = raw["builds"] if raw["builds"] is not None else []
     if isinstance(builds, list):
         builds = [
             {key: value for key, value in build.items() if value is not None} if isinstance(build, dict) else build

@@ -37,6 +37,11 @@ class Planned:
     outputs: tuple[str, ...] = ()
     is_traced: bool = False
 
+    def given(self, variable: str, region: str) -> Any:
+        """Return the value of a root variable, of one that maps regions to values that of *region*."""
+        value = self.variables.get(variable)
+        return value.get(region) if isinstance(value, dict) else value
+
     @property
     def environments(self) -> tuple[EnvironmentChange, ...]:
         """The compute environments, unchanged ones too; not those that an earlier replacement left behind."""

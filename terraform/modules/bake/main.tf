@@ -10,7 +10,7 @@ locals {
   make_bucket     = var.models_bucket == null
 
   repository_url = local.make_repository ? aws_ecr_repository.image[0].repository_url : var.ecr_repository_url
-  existing       = try(regex("^(?P<account>[0-9]+)\\.dkr\\.ecr\\.(?P<region>[a-z0-9-]+)\\.amazonaws\\.com(?:\\.cn)?/(?P<name>.+)$", var.ecr_repository_url), null)
+  existing       = try(regex("^(?P<account>[0-9]+)\\.dkr[.-]ecr(?:-fips)?\\.(?P<region>[a-z0-9-]+)\\.[a-z.]+/(?P<name>.+)$", var.ecr_repository_url), null)
   repository_arn = local.make_repository ? aws_ecr_repository.image[0].arn : "arn:${data.aws_partition.current.partition}:ecr:${local.existing.region}:${local.existing.account}:repository/${local.existing.name}"
   bucket         = local.make_bucket ? aws_s3_bucket.models[0].bucket : var.models_bucket
   bucket_arn     = "arn:${data.aws_partition.current.partition}:s3:::${local.bucket}"

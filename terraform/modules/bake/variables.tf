@@ -15,7 +15,7 @@ variable "ecr_repository_url" {
   default     = null
 
   validation {
-    condition     = var.ecr_repository_url == null || can(regex("^[0-9]{12}\\.dkr\\.ecr\\.[a-z0-9-]+\\.amazonaws\\.com(\\.cn)?/[a-z0-9][a-z0-9._/-]*$", var.ecr_repository_url))
+    condition     = var.ecr_repository_url == null || can(regex("^[0-9]{12}\\.(dkr\\.ecr(-fips)?\\.[a-z0-9-]+\\.amazonaws\\.(com(\\.cn)?|eu)|dkr-ecr(-fips)?\\.[a-z0-9-]+\\.on\\.(aws|amazonwebservices\\.(com\\.cn|eu)))/[a-z0-9][a-z0-9._/-]*$", var.ecr_repository_url))
     error_message = "The ecr_repository_url must look like 123456789012.dkr.ecr.ap-northeast-2.amazonaws.com/batch-processor, without a tag."
   }
 }

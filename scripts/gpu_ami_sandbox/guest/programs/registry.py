@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 from gpu_ami_sandbox.guest.programs.images import Store
 from gpu_ami_sandbox.guest.programs.system import System
 
-_ECR = re.compile(r"[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?")
+_ECR = re.compile(
+    r"[0-9]{12}\.dkr[.-]ecr(-fips)?\.[a-z0-9-]+\.(amazonaws\.(com(\.cn)?|eu)|on\.(aws|amazonwebservices\.(com\.cn|eu)))"
+)
 _CHUNK = 1024 * 1024
 _ACCEPT = ", ".join(
     (
