@@ -324,6 +324,33 @@ def test_a_snapshot_that_is_gone_already_counts_as_gone() -> None:
         image_changes.delete_snapshot(caller, "snap-1")
 
 
+def test_an_ami_that_ec2_does_not_know_everywhere_yet_is_marked_a_little_later() -> None:
+    """The mark decides whether the next build takes the AMI for finished; one lost answer of EC2 must not."""
+    pauses: list[float] = []
+    caller = FakeCaller({"create_tags": [_refused("InvalidAMIID.NotFound"), _refused("InvalidSnapshot.NotFound"), {}]})
+    image = images.Image(image_id="ami-1", region="r", snapshot_ids=("snap-1",))
+
+    image_changes.mark_finished(caller, image, sleep=pauses.append)
+
+    assert len(caller.requests) == 3
+    assert caller.requests[-1][1] == {
+        "Resources": ["ami-1", "snap-1"],
+        "Tags": [{"Key": "gpu-ami:finished", "Value": "true"}],
+    }
+    assert len(pauses) == 2
+
+
+@pytest.mark.parametrize(("code", "tries"), [("InvalidAMIID.NotFound", 5), ("UnauthorizedOperation", 1)])
+def test_an_ami_that_cannot_be_marked_is_an_error(code: str, tries: int) -> None:
+    """Tries end, and a refusal that will not change is told at once."""
+    caller = FakeCaller({"create_tags": [_refused(code)]})
+
+    with pytest.raises(RefusedError, match=code):
+        image_changes.mark_finished(caller, images.Image(image_id="ami-1", region="r"), sleep=lambda _seconds: None)
+
+    assert len(caller.requests) == tries
+
+
 def test_tags_of_aws_are_left_out() -> None:
     """EC2 refuses a whole request over one tag that starts with aws:."""
     caller = FakeCaller({"create_tags": [{}]})

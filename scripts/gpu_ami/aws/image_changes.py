@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError, making_sense
-from gpu_ami.aws.images import is_gone
-from gpu_ami.records.tags import HANDOVER_TAG
+from gpu_ami.aws.images import Image, is_gone
+from gpu_ami.records.tags import FINISHED_TAG, HANDOVER_TAG
+
+# EC2 may not know an AMI everywhere yet that it has just said is available.
+_NOT_YET = frozenset({"InvalidAMIID.NotFound", "InvalidSnapshot.NotFound"})
+_NOT_YET_TRIES, _NOT_YET_PAUSE_S = 5, 3.0
 
 
 def deregister(caller: Caller, image_id: str) -> dict[str, str]:
@@ -94,6 +99,24 @@ def mark_handed_over(caller: Caller, image_id: str) -> None:
         AwsError: EC2 refused, or nobody knows.
     """
     add_tags(caller, image_id, {HANDOVER_TAG: "applied"})
+
+
+def mark_finished(caller: Caller, image: Image, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Tag an AMI and its snapshots as finished: the build that made it has come to its end.
+
+    Raises:
+        AwsError: EC2 refused, or nobody knows; what it does not know yet is tried again for a quarter of a minute.
+    """
+    tags = [{"Key": FINISHED_TAG, "Value": "true"}]
+    for tries_left in reversed(range(_NOT_YET_TRIES)):
+        try:
+            caller.call("ec2", "create_tags", Resources=[image.image_id, *image.snapshot_ids], Tags=tags)
+        except RefusedError as exc:
+            if exc.code not in _NOT_YET or not tries_left:
+                raise
+            sleep(_NOT_YET_PAUSE_S)
+        else:
+            return
 
 
 def share(caller: Caller, image_id: str, permissions: Sequence[Mapping[str, str]]) -> None:
