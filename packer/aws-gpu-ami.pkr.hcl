@@ -105,6 +105,10 @@ locals {
     "gpu-ami:may-take" = "${var.max_build_minutes + ceil(var.poll_delay_seconds * var.poll_max_attempts / 60)}"
   }
 
+  # "false" while the build runs: `invoke build` makes it "true" on the AMI when Packer has ended well. Without it (by hand)
+  # an AMI counts as finished when it has the tags below.
+  begun_tags = { for value in [var.finished] : "gpu-ami:finished" => value ? "true" : "false" if value != null }
+
   # Only the finished AMI and its snapshots get these, "pending" until Terraform has taken it.
   image_tags = {
     Name                       = "${var.family}-${local.run_id}"
@@ -260,9 +264,9 @@ source "amazon-ebs" "gpu" {
   ami_org_arns       = var.ami_org_arns
   ami_ou_arns        = var.ami_ou_arns
 
-  run_tags        = local.run_tags
+  run_tags        = merge(local.run_tags, local.begun_tags)
   run_volume_tags = local.run_tags
-  tags            = merge(var.extra_tags, local.run_tags, local.image_tags, local.fingerprint_tags)
+  tags            = merge(var.extra_tags, local.run_tags, local.begun_tags, local.image_tags, local.fingerprint_tags)
 }
 
 build {

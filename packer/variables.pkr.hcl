@@ -573,6 +573,12 @@ variable "chain_length" {
   }
 }
 
+variable "finished" {
+  description = "The tag gpu-ami:finished of this one build: `invoke build` gives false, and makes it true when Packer has ended well; null sets none."
+  type        = bool
+  default     = null
+}
+
 variable "extra_tags" {
   description = "More tags for the AMI and its snapshots, 20 at most: EC2 allows 50 in all."
   type        = map(string)

@@ -41,6 +41,7 @@ LONGEST_FIRST = (
     "e2e/test_failures.py",
     "e2e/test_rebuilds.py",
     "e2e/test_places.py",
+    "e2e/test_last_words.py",
     "e2e/test_secrets.py",
     "e2e/test_interrupted.py",
     "e2e/test_permissions.py",

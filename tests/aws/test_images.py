@@ -324,6 +324,16 @@ def test_a_snapshot_that_is_gone_already_counts_as_gone() -> None:
         image_changes.delete_snapshot(caller, "snap-1")
 
 
+def test_an_ami_is_marked_with_its_snapshots() -> None:
+    """A sweep looks at either."""
+    caller = FakeCaller({"create_tags": [{}]})
+
+    image_changes.mark_finished(caller, images.Image(image_id="ami-1", region="r", snapshot_ids=("snap-1",)))
+
+    tags = [{"Key": "gpu-ami:finished", "Value": "true"}]
+    assert caller.requests == [("create_tags", {"Resources": ["ami-1", "snap-1"], "Tags": tags})]
+
+
 def test_tags_of_aws_are_left_out() -> None:
     """EC2 refuses a whole request over one tag that starts with aws:."""
     caller = FakeCaller({"create_tags": [{}]})

@@ -20,12 +20,12 @@ from gpu_ami.bake.packer_events import Progress
 from gpu_ami.bake.packer_run import FailedBuildError
 from gpu_ami.bake.prepare import Job
 from gpu_ami.bake.staleness import FACTS, Difference
-from gpu_ami.errors import BuildError, SafetyError, UsageError
+from gpu_ami.errors import BuildError, InterruptedRunError, SafetyError, UsageError
 from gpu_ami.records.manifest_file import Build
 from gpu_ami.records.tags import FINGERPRINT_PREFIX
 from tests.bake.test_compare import _job, _live, prepared
 from tests.records.test_release import RECORD
-from tests.support.account import Task, World
+from tests.support.account import OTHER_REGION, REGION, Task, World, other_region
 from tests.support.clock import Clock
 from tests.support.resources import tags_of
 
@@ -41,6 +41,8 @@ def _failed(progress: Progress) -> FailedBuildError:
 STEP_FAILED = Progress(scripts=SCRIPTS, instance_id="i-1", step=2, script_tail=("FAIL  free space",))
 NO_ROOM = Progress(scripts=SCRIPTS, errors=("api error InsufficientInstanceCapacity: x",))
 NO_SSH = Progress(scripts=SCRIPTS, instance_id="i-1", errors=("Timeout waiting for SSH.",))
+# Packer says "provisioning had errors" then, too.
+NO_TAG = replace(STEP_FAILED, part="tagging the AMI ami-1", reason="TagPolicyViolation")
 
 
 class Packer:
@@ -96,7 +98,7 @@ def test_a_value_of_the_wrong_type_is_told_before_credentials(
 ) -> None:
     """`--var volume_size_gib=abc` needs nobody to sign in first; Packer may say more of it."""
     asked: list[Job] = []
-    monkeypatch.setattr(validate, "validate", asked.append)
+    monkeypatch.setattr(validate, "validate", lambda job, tests: asked.append(job))
     job = _job(here, volume_size_gib="abc")
     here.aws.gate.calls.clear()
 
@@ -162,11 +164,11 @@ def test_a_parent_that_does_not_pass_is_followed_by_a_full_bake(
     assert "validate-image failed on top of the last AMI, so a full bake follows." in prepared.err.getvalue()
 
 
-@pytest.mark.parametrize("end", [NO_SSH])
-def test_a_bake_that_never_reached_a_step_is_not_the_parents_fault(
+@pytest.mark.parametrize("end", [NO_SSH, NO_TAG], ids=["no step reached", "every step passed"])
+def test_a_bake_that_no_step_ended_is_not_the_parents_fault(
     here: World, prepared: Task, play: Callable[..., Packer], end: Progress
 ) -> None:
-    """A network without a way in fails a full bake too, an hour later."""
+    """A network without a way in, or a tag that is refused, fails a full bake too, an hour later."""
     _live(here, prepared).add_tags({"gpu-ami:chain-length": "0"})
     packer, job = play(_failed(end)), _job(here, **PLACE)
 
@@ -272,6 +274,18 @@ def test_tags_are_written_once_ec2_knows_the_ami(
     assert 0 < sum(clock.naps) < 60
 
 
+def test_an_ami_is_called_finished_once_ec2_knows_it(here: World, prepared: Task, clock: Clock) -> None:
+    """A paid bake must not end as a failed one because a part of EC2 is seconds behind."""
+    image = here.image(1)
+    for number in (1, 2):
+        here.aws.gate.fail("InvalidSnapshot.NotFound", action="CreateTags", at=number)
+
+    release_tags.finish(prepared.run, Build(builder_type="amazon-ebs", artifact_id=f"{REGION}:{image.id}"))
+
+    assert here.maker.ec2.tags[image.id]["gpu-ami:finished"] == "true"
+    assert 0 < sum(clock.naps) < 60
+
+
 def test_an_ami_that_never_is_known_is_a_warning_after_half_a_minute(
     here: World, prepared: Task, made: tuple[Baked, Build], clock: Clock
 ) -> None:
@@ -283,6 +297,48 @@ def test_an_ami_that_never_is_known_is_a_warning_after_half_a_minute(
 
     assert "has no tags with its release facts" in prepared.err.getvalue()
     assert 10 < sum(clock.naps) < 60
+
+
+def test_every_ami_is_called_finished_that_of_the_pipelines_region_last(here: World, prepared: Task) -> None:
+    """`--if-stale` goes by it: where a copy's mark fails, the build has not come to its end."""
+    there = other_region(here)
+    image, copy = here.image(1), there.image(1)
+    made = Build(builder_type="amazon-ebs", artifact_id=f"{REGION}:{image.id},{OTHER_REGION}:{copy.id}")
+    here.aws.gate.calls.clear()
+
+    release_tags.finish(prepared.run, made)
+
+    marks = [call for call in here.aws.gate.calls if call.action == "CreateTags"]
+    assert [call.region for call in marks] == [OTHER_REGION, REGION]
+    for maker, found in ((here.maker, image), (there, copy)):
+        for resource in (found.id, *found.snapshot_ids):
+            assert maker.ec2.tags[resource]["gpu-ami:finished"] == "true"
+
+
+def test_an_ami_that_cannot_be_called_finished_is_not_handed_over(here: World, prepared: Task) -> None:
+    """A sweep would take it for a failed build's; the line names every AMI and what to do by hand."""
+    image = here.image(1)
+    here.aws.gate.deny("ec2:CreateTags")
+
+    with pytest.raises(BuildError, match=f"^{image.id} was made but is not handed over: .*gpu-ami:finished=true") as no:
+        release_tags.finish(prepared.run, Build(builder_type="amazon-ebs", artifact_id=f"{REGION}:{image.id}"))
+
+    assert "invoke update-tfvars" in str(no.value)
+
+
+def test_release_facts_leave_room_for_all_other_tags(here: World, prepared: Task, made: tuple[Baked, Build]) -> None:
+    """EC2 takes 50 and refuses all for one too many; twenty of the user's own and the pipeline's come near."""
+    baked, build = made
+    (ami,) = build.amis.values()
+    present = here.maker.ec2.tags[ami]
+    present |= {f"t{number}": "x" for number in range(38 - len(present))}
+
+    release_tags.record(prepared.run, baked, build)
+
+    tags = here.maker.ec2.tags[ami]
+    assert len(tags) == 50
+    assert tags["gpu-ami:kernel"] == RECORD["kernel"]
+    assert "gpu-ami:image-tag" not in tags
 
 
 def test_a_build_with_nothing_to_do_shows_the_ami_that_there_is(here: World, prepared: Task) -> None:
@@ -367,6 +423,31 @@ def test_a_builder_s_type_is_asked_for_and_never_costs_a_build(here: World) -> N
     assert capacity.type_of_instance(caller, instance.id) == "g5.xlarge"
     assert capacity.type_of_instance(caller, "") is None
     assert capacity.type_of_instance(caller, "i-0123456789abcdef0") is None
+
+
+@pytest.mark.parametrize(
+    ("end", "raised", "said"),
+    [
+        (
+            BuildError("Another build ran."),
+            BuildError,
+            "ami-1, ami-2 was made but is not handed over. Another build ran.",
+        ),
+        (BuildError("ami-2 has no tag."), BuildError, "ami-2 has no tag."),
+        (
+            KeyboardInterrupt(),
+            InterruptedRunError,
+            "The build was interrupted. ami-1, ami-2 was made but is not handed",
+        ),
+    ],
+    ids=["unnamed", "named already", "Ctrl-C"],
+)
+def test_what_ends_a_build_after_packer_names_its_amis(end: BaseException, raised: type[Exception], said: str) -> None:
+    """They are there, cost money, and no manifest or tfvars file may know of them."""
+    baked = Baked(None, Progress(scripts=(), amis={"r": "ami-1", "s": "ami-2"}))  # type: ignore[arg-type]
+
+    with pytest.raises(raised, match=f"^{said}"), build._naming_what_was_made(baked):
+        raise end
 
 
 def test_a_second_build_of_the_folder_is_kept_out(here: World, prepared: Task) -> None:

@@ -163,6 +163,28 @@ def test_only_a_finished_ami_that_can_be_launched_is_the_live_one(here: World, p
     assert found.architecture == "x86_64"
 
 
+@pytest.mark.parametrize(
+    ("tags", "is_live"),
+    [
+        ({}, True),
+        ({"gpu-ami:finished": "true"}, True),
+        ({"gpu-ami:finished": "false"}, False),
+        ({"gpu-ami:finished": "false", "gpu-ami:handover": "applied"}, True),
+    ],
+    ids=["from before, or by hand", "finished", "of a failed build", "applied all the same"],
+)
+def test_an_ami_of_a_failed_build_is_not_the_live_one(
+    here: World, prepared: Task, tags: dict[str, str], *, is_live: bool
+) -> None:
+    """Packer had put all its tags on it before a copy was refused: the next nightly build must not stop at it."""
+    _live(here, prepared).add_tags(tags)
+
+    found = compare(prepared.run, _job(here))
+
+    assert (found.live is not None) is is_live
+    assert [difference.fact for difference in found.differences] == ([] if is_live else ["live"])
+
+
 def test_the_first_build_of_a_family_has_nothing_to_compare_with(here: World, prepared: Task) -> None:
     """No AMI is a reason of its own."""
     (found,) = what_would_change(prepared.run, _job(here))

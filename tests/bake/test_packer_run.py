@@ -151,6 +151,30 @@ def test_each_step_of_the_template_is_named_when_it_fails(tmp_path: Path, script
     assert f"failed at step {position} of {len(TEMPLATE_SCRIPTS)}: {script}: Script exited" in str(caught.value)
 
 
+def test_after_the_last_script_no_script_has_failed(tmp_path: Path) -> None:
+    """Packer says "provisioning had errors" of a refused CreateImage, too; what is left comes before the log."""
+    lines = [
+        *(f"1,,ui,say,==> amazon-ebs.gpu: Provisioning with shell script: s/{name}.sh" for name in SCRIPTS),
+        "1,,ui,say,==> amazon-ebs.gpu: Creating AMI gpu-batch-r1 from instance i-0123456789abcdef0",
+        "1,,ui,error,==> amazon-ebs.gpu: Error creating AMI: not allowed",
+        *BAD[2:4],
+        "1,,ui,say,==> amazon-ebs.gpu: Provisioning with shell script: s/collect-logs.sh",
+        BAD[4],
+        "1,amazon-ebs.gpu,error,Cleanup failed: no builder. Original Provisioning error: Error creating AMI",
+    ]
+
+    with pytest.raises(FailedBuildError) as caught:
+        _bake(_packer(lines, 1), tmp_path / "b.log", Recorder())
+    caught.value.say_left("Left: the AMI ami-1.")
+
+    log = tmp_path / "b.log"
+    assert caught.value.script == ""
+    assert str(caught.value) == (
+        "The build failed at making the AMI: Error creating AMI: not allowed. Left: the AMI ami-1. "
+        f"The whole log is in {log}."
+    )
+
+
 def test_a_build_that_dies_at_once_says_its_last_words(tmp_path: Path) -> None:
     """A panic is no event but the only reason there is."""
     with pytest.raises(BuildError, match="checking inputs: panic: nil map"):

@@ -226,6 +226,14 @@ def test_an_ami_that_cannot_be_launched_takes_no_place_among_the_newest(state: s
     assert "1" in _stay(_with(policy, *_family(100), broken))
 
 
+def test_an_ami_that_a_failed_build_left_takes_no_place_among_the_newest() -> None:
+    """It can be launched, but nobody should: three bad nights would push out the AMIs to go back to."""
+    left = _image(5, 40, tags={"gpu-ami:family": "f", "gpu-ami:handover": "pending", "gpu-ami:finished": "false"})
+    policy = dataclasses.replace(POLICY, keep=1)
+
+    assert "1" in _stay(_with(policy, *_family(100), left))
+
+
 def test_an_ami_without_date_pushes_none_out() -> None:
     """Taken for the newest, it would let the real newest go."""
     policy = dataclasses.replace(POLICY, keep=1)

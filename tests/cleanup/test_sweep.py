@@ -16,7 +16,7 @@ from gpu_ami.cleanup.journal import new_path
 from gpu_ami.cleanup.sweep import Request, longest_build
 from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami_sandbox.demo.factory import FAMILY
-from tests.support.account import REGION, Task, World, task
+from tests.support.account import OTHER_REGION, REGION, Task, World, other_region, task
 
 RUN = "20250115T120000Z-abc123"
 _READ = {"Effect": "Allow", "Action": "ecr:BatchGetImage", "Resource": "*"}
@@ -130,6 +130,120 @@ def test_a_first_build_that_died_can_be_swept(here: World, tmp_path: Path) -> No
 
     _sweep(here, tmp_path, yes=True, allow_no_references=True)
     assert here.there() == set()
+
+
+def _lone_role(here: World, name: str = "packer-lone", **tags: str) -> str:
+    """Leave a role without its profile, as DeleteRole does that is refused at the end of a build."""
+    iam = here.access.client("iam")
+    said = [{"Key": key, "Value": value} for key, value in (_tags() | tags).items()]
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST, Tags=said)
+    iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=POLICY)
+    iam_backends[here.account]["aws"].get_role(name).create_date = datetime(2025, 1, 15, 12)  # noqa: DTZ001 - as moto's
+    return name
+
+
+def _roles(here: World) -> set[str]:
+    return {role.name for role in iam_backends[here.account]["aws"].roles.values()}
+
+
+def test_a_role_without_its_profile_is_found(here: World, tmp_path: Path) -> None:
+    """Whatever ended the build took the profile, or died before it was filled; one in a profile goes with that."""
+    here.in_use()
+    in_profile = incomplete_build(here)["instance-profile"]
+    lone = _lone_role(here)
+    others = {_lone_role(here, "packer-other", **{"gpu-ami:family": "other"}), _lone_role(here, "lone")}
+    others.add(_lone_role(here, "packer-theirs"))
+    here.access.client("iam").untag_role(RoleName="packer-theirs", TagKeys=["gpu-ami:run"])
+
+    assert _found(_sweep(here, tmp_path))["role"] == lone
+    done = _sweep(here, tmp_path, yes=True)
+
+    assert {result["status"] for result in done.document["results"]} == {"deleted"}
+    assert not {in_profile, lone} & _roles(here)
+    assert others <= _roles(here)
+
+
+def test_a_role_in_somebody_elses_profile_is_taken_out_of_it(here: World, tmp_path: Path) -> None:
+    """IAM refuses to delete a role that a profile holds, and that profile is not ours to delete."""
+    here.in_use()
+    lone, iam = _lone_role(here), here.access.client("iam")
+    iam.create_instance_profile(InstanceProfileName="theirs")
+    iam.add_role_to_instance_profile(InstanceProfileName="theirs", RoleName=lone)
+
+    _sweep(here, tmp_path, yes=True)
+
+    assert lone not in _roles(here)
+    assert not iam.get_instance_profile(InstanceProfileName="theirs")["InstanceProfile"]["Roles"]
+
+
+def test_who_may_not_list_roles_sweeps_the_rest(here: World, tmp_path: Path) -> None:
+    """A role from before roles were looked for: the builder that costs by the second must go all the same."""
+    here.in_use()
+    left = incomplete_build(here)
+    here.aws.gate.deny("iam:ListRoles")
+
+    done = _sweep(here, tmp_path)
+
+    assert _found(done) == left
+    (source,) = [found for found in done.document["sources"] if found["name"] == "leftover-roles"]
+    assert (source["status"], "ListRoles" in source["error"]) == ("skipped", True)
+
+
+def test_an_unfinished_ami_goes_although_it_waits_for_its_hand_over(here: World, tmp_path: Path) -> None:
+    """A copy that was refused at the last call has every tag of a finished AMI but the pipeline's own word."""
+    here.in_use()
+    image_id = incomplete_build(here)["image"]
+    here.maker.ec2.amis[image_id].add_tags({"gpu-ami:handover": "pending", "gpu-ami:finished": "false"})
+
+    assert _found(_sweep(here, tmp_path))["image"] == image_id
+    _sweep(here, tmp_path, yes=True)
+
+    assert image_id not in here.there()
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"gpu-ami:handover": "pending"},
+        {"gpu-ami:handover": "pending", "gpu-ami:finished": "true"},
+        {"gpu-ami:handover": "applied", "gpu-ami:finished": "false"},
+    ],
+    ids=["from before, or by hand", "finished", "applied all the same"],
+)
+def test_a_finished_ami_is_none_of_a_sweeps(here: World, tmp_path: Path, tags: dict[str, str]) -> None:
+    """It is for `cleanup`, which knows ages, families and who may go back to what."""
+    here.in_use()
+    image_id = incomplete_build(here)["image"]
+    here.maker.ec2.amis[image_id].add_tags(tags)
+
+    assert "image" not in _found(_sweep(here, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("options", "request_", "regions"),
+    [
+        ({}, {}, [REGION, OTHER_REGION]),
+        ({"region": REGION}, {}, [REGION, OTHER_REGION]),
+        ({}, {"regions": (REGION,)}, [REGION]),
+    ],
+    ids=["default", "--region", "--regions"],
+)
+def test_copies_are_looked_for_where_the_template_makes_them(
+    here: World, tmp_path: Path, options: dict[str, Any], request_: dict[str, Any], regions: list[str]
+) -> None:
+    """A failed copy lies in a region that nobody names on a nightly sweep's command line."""
+    here.in_use()
+    (tmp_path / "packer").mkdir()
+    variables = tmp_path / "packer" / "variables.auto.pkrvars.hcl"
+    variables.write_text(f'ami_regions = ["{OTHER_REGION}", "nowhere", "{OTHER_REGION}"]\n')
+    there = other_region(here)
+    copy = there.image(100)
+    there.ec2.tags[copy.id] = _tags()
+
+    done = _sweep(here, tmp_path, task_options=options, **request_)
+
+    assert done.document["regions"] == regions
+    assert ("image" in _found(done)) is (OTHER_REGION in regions)
 
 
 def test_a_role_that_no_build_made_stays(here: World, tmp_path: Path) -> None:

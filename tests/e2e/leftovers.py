@@ -6,13 +6,14 @@ from typing import Any
 
 
 def left_resources(sandbox: Any, run_id: str) -> list[str]:
-    """Return what of the build *run_id* is still there beside its AMI and snapshot.
+    """Return what of the build *run_id* is still there beside a finished AMI and its snapshot.
 
     The demo account has an incomplete build of its own, for `invoke sweep`: that is not ours.
     """
     ec2, demo = sandbox.access.client("ec2"), set(sandbox.account.leftovers.values())
     pairs = [key for key in ec2.describe_key_pairs()["KeyPairs"] if key["KeyPairId"] not in demo]
     mine = [{"Name": "tag:gpu-ami:run", "Values": [run_id]}]
+    unfinished = [*mine, {"Name": "tag:gpu-ami:finished", "Values": ["false"]}]
     reservations = ec2.describe_instances(Filters=mine)["Reservations"]
     instances = [i for reservation in reservations for i in reservation["Instances"]]
     found = [
@@ -20,6 +21,7 @@ def left_resources(sandbox: Any, run_id: str) -> list[str]:
         *(key["KeyName"] for key in pairs if key["KeyName"].startswith("packer_")),
         *(group["GroupId"] for group in ec2.describe_security_groups(Filters=mine)["SecurityGroups"]),
         *(volume["VolumeId"] for volume in ec2.describe_volumes(Filters=mine)["Volumes"]),
+        *(image["ImageId"] for image in ec2.describe_images(Owners=["self"], Filters=unfinished)["Images"]),
     ]
     return [name for name in found if name not in demo]
 

@@ -111,6 +111,7 @@ def test_everything_that_was_made_can_be_found_by_its_tags(here: Bench, first: B
         for tags in (tags_of(image), tags_of(_snapshot(here, image, region))):
             assert ours.items() <= tags.items()
             assert (tags["gpu-ami:handover"], tags["team"]) == ("pending", "video")
+            assert tags["gpu-ami:finished"] == "true"
     builder = _builder(here, run)
     assert ours.items() <= tags_of(builder).items()
     assert "gpu-ami:handover" not in tags_of(builder)
@@ -119,7 +120,7 @@ def test_everything_that_was_made_can_be_found_by_its_tags(here: Bench, first: B
     assert {"instance", "volume", "network-interface"} <= specified
     # Kept on the pending AMI and its snapshots: no skip_ami_run_tags.
     pending = [value for key, value in here.calls("CreateImage")[-1].items() if key.startswith("TagSpecification")]
-    assert {run, "gpu-ami:run", "image", "snapshot"} <= set(pending)
+    assert {run, "gpu-ami:run", "image", "snapshot", "gpu-ami:finished", "false"} <= set(pending)
     assert "gpu-ami:handover" not in pending
 
 

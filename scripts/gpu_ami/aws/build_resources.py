@@ -1,7 +1,11 @@
-"""Lists the resources of incomplete builds by their run tag, and removes them kind by kind."""
+"""Lists the resources of incomplete builds by their run tag, and removes them kind by kind.
+
+Packer names the instance profile that it makes for one build ``packer-…`` and the role in it alike.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +14,7 @@ from typing import Any
 
 from gpu_ami.aws.caller import Caller, RefusedError, making_sense
 from gpu_ami.aws.image_changes import deregister
-from gpu_ami.aws.images import images_with, parse_time
+from gpu_ami.aws.images import Image, images_with, parse_time
 from gpu_ami.errors import AwsError
 from gpu_ami.records.tags import FAMILY_TAG, RUN_TAG
 
@@ -60,11 +64,77 @@ def remove(caller: Caller, resource: BuildResource) -> None:
     Raises:
         AwsError: AWS refused, or nobody knows.
     """
-    try:
+    with _unless_gone():
         KINDS[resource.kind].remove(caller, resource.identifier)
+
+
+@contextlib.contextmanager
+def _unless_gone() -> Iterator[None]:
+    """Take a refusal that says "there is no such thing" for done."""
+    try:
+        yield
     except RefusedError as exc:
         if not exc.code.endswith((".NotFound", "NoSuchEntity", ".NotFoundException")):
             raise
+
+
+def images_of_run(caller: Caller, run: str) -> list[Image]:
+    """Return the AMIs that the build *run* has made in the caller's region, by its tag.
+
+    Raises:
+        AwsError: EC2 refused, or the list could not be read to its end.
+    """
+    return images_with(caller, {f"tag:{RUN_TAG}": run})
+
+
+def snapshots_of_run(caller: Caller, run: str, image_ids: Iterable[str]) -> list[str]:
+    """Return the snapshots that the build *run* has made for AMIs in the caller's region.
+
+    They are found by the run's tag, which a copy's have not, and by EC2's own description, which names the AMI.
+
+    Raises:
+        AwsError: EC2 refused, or the list could not be read to its end.
+    """
+    wanted = [{"Name": f"tag:{RUN_TAG}", "Values": [run]}]
+    forms = ("*) for {}", "*) for {} *", "*DestinationAmi {} *")
+    wanted += [{"Name": "description", "Values": [form.format(image) for form in forms]} for image in image_ids]
+    found: dict[str, None] = {}
+    for which in wanted:
+        rows = caller.pages("ec2", "describe_snapshots", "Snapshots", OwnerIds=["self"], Filters=[which])
+        with making_sense(f"ec2:DescribeSnapshots in {caller.region}"):
+            found |= {str(row["SnapshotId"]): None for row in rows}
+    return list(found)
+
+
+def remove_temporary_profile(caller: Caller, name: str, run: str) -> list[str]:
+    """Remove what is left of the instance profile and role *name* of the build *run*; return what there was of them.
+
+    By name and with the very calls that Packer makes itself: a caller who may bake may make them.
+
+    Raises:
+        AwsError: IAM refused, or nobody knows.
+    """
+    there = []
+    if _is_of_run(caller, "get_role", "Role", run, RoleName=name):
+        there.append(f"role {name}")
+        with _unless_gone():
+            caller.call("iam", "remove_role_from_instance_profile", InstanceProfileName=name, RoleName=name)
+        with _unless_gone():
+            caller.call("iam", "delete_role_policy", RoleName=name, PolicyName=name)
+        with _unless_gone():
+            caller.call("iam", "delete_role", RoleName=name)
+    if _is_of_run(caller, "get_instance_profile", "InstanceProfile", run, InstanceProfileName=name):
+        there.append(f"instance profile {name}")
+        with _unless_gone():
+            caller.call("iam", "delete_instance_profile", InstanceProfileName=name)
+    return there
+
+
+def _is_of_run(caller: Caller, operation: str, key: str, run: str, **named: str) -> bool:
+    tags: list[dict[str, str]] = []
+    with _unless_gone(), making_sense(f"iam {key}"):
+        tags = caller.call("iam", operation, **named)[key].get("Tags") or []
+    return any((tag["Key"], tag.get("Value")) == (RUN_TAG, run) for tag in tags)
 
 
 def wait_until_terminated(
@@ -184,6 +254,48 @@ def _remove_profile(caller: Caller, name: str) -> None:
     caller.call("iam", "delete_instance_profile", InstanceProfileName=name)
 
 
+def _roles(caller: Caller) -> Iterator[BuildResource]:
+    """Roles that Packer named and that are in no profile of a build: the others go with theirs. No list has tags."""
+    for row in caller.pages("iam", "list_roles", "Roles", page_key="Marker", MaxItems=_PAGE):
+        name = row["RoleName"]
+        if not name.startswith("packer-"):
+            continue
+        role = _resource("role", caller, _role(caller, name), name, parse_time(row.get("CreateDate")), "")
+        if role.run and not any(_is_builds_profile(caller, profile) for profile in _profiles_with(caller, name)):
+            yield role
+
+
+def _profiles_with(caller: Caller, role: str) -> list[str]:
+    key = {"page_key": "Marker", "RoleName": role}
+    rows = caller.pages("iam", "list_instance_profiles_for_role", "InstanceProfiles", **key)
+    return [row["InstanceProfileName"] for row in rows]
+
+
+def _is_builds_profile(caller: Caller, name: str) -> bool:
+    """Whether `_profiles` finds the profile, too."""
+    tags: list[dict[str, str]] = []
+    with _unless_gone():
+        found = caller.call("iam", "get_instance_profile", InstanceProfileName=name)["InstanceProfile"]
+        tags = found.get("Tags") or []
+    return name.startswith("packer-") and any(tag["Key"] == RUN_TAG for tag in tags)
+
+
+def _remove_lone_role(caller: Caller, role: str) -> None:
+    for profile in _profiles_with(caller, role):
+        caller.call("iam", "remove_role_from_instance_profile", InstanceProfileName=profile, RoleName=role)
+    _remove_role(caller, role)
+
+
+def _role(caller: Caller, name: str) -> Mapping[str, Any]:
+    try:
+        found: Mapping[str, Any] = caller.call("iam", "get_role", RoleName=name)["Role"]
+    except RefusedError as exc:
+        if exc.code != "NoSuchEntity":  # it went since the list was made
+            raise
+        return {}
+    return found
+
+
 def _is_builds(caller: Caller, role: str) -> bool:
     """Whether one of our builds made the role; Packer tags it as it does the profile. A profile leaves the tags out."""
     row = caller.call("iam", "get_role", RoleName=role)["Role"]
@@ -215,5 +327,6 @@ KINDS: dict[str, Kind] = {
         lambda c, i: c.call("ec2", "delete_launch_template", LaunchTemplateId=i),
     ),
     "instance-profile": Kind(_profiles, _remove_profile),
+    "role": Kind(_roles, _remove_lone_role),
     "image": Kind(_images, deregister),
 }

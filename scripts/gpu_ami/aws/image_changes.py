@@ -7,8 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError, making_sense
-from gpu_ami.aws.images import is_gone
-from gpu_ami.records.tags import HANDOVER_TAG
+from gpu_ami.aws.images import Image, is_gone
+from gpu_ami.records.tags import FINISHED_TAG, HANDOVER_TAG
+
+# EC2 may not know an AMI everywhere yet that it has just said is available; see `Caller.expecting`.
+NOT_YET = ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSnapshot.NotFound")
 
 
 def deregister(caller: Caller, image_id: str) -> dict[str, str]:
@@ -94,6 +97,16 @@ def mark_handed_over(caller: Caller, image_id: str) -> None:
         AwsError: EC2 refused, or nobody knows.
     """
     add_tags(caller, image_id, {HANDOVER_TAG: "applied"})
+
+
+def mark_finished(caller: Caller, image: Image) -> None:
+    """Tag an AMI and its snapshots as finished: the build that made it has come to its end.
+
+    Raises:
+        AwsError: EC2 refused, or nobody knows.
+    """
+    tags = [{"Key": FINISHED_TAG, "Value": "true"}]
+    caller.call("ec2", "create_tags", Resources=[image.image_id, *image.snapshot_ids], Tags=tags)
 
 
 def share(caller: Caller, image_id: str, permissions: Sequence[Mapping[str, str]]) -> None:

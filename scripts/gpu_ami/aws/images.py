@@ -15,7 +15,7 @@ import msgspec
 
 from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError, making_sense
 from gpu_ami.errors import AwsError
-from gpu_ami.records.tags import FAMILY_TAG, HANDOVER_TAG, PIPELINE_TAG
+from gpu_ami.records.tags import FAMILY_TAG, HANDOVER_TAG, PIPELINE_TAG, is_finished
 
 _GIB = 1024**3
 _LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
@@ -378,9 +378,12 @@ def _chunks(values: Sequence[str], size: int) -> Iterator[list[str]]:
 def newest_of_family(caller: Caller, family: str) -> Image | None:
     """Return the newest finished AMI of ours in *family* that can be launched; None when there is none.
 
+    One that a failed build has left is none, although Packer may have put all its own tags on it.
+
     Raises:
         AwsError: EC2 refused, or the list could not be read to its end.
     """
     filters = {f"tag:{FAMILY_TAG}": family, "tag-key": HANDOVER_TAG, "state": "available"}
-    finished = [image for image in images_with(caller, filters) if PIPELINE_TAG in image.tags and not image.problems]
+    ours = [image for image in images_with(caller, filters) if PIPELINE_TAG in image.tags and not image.problems]
+    finished = [image for image in ours if is_finished(image.tags)]
     return max(finished, key=lambda image: (image.created or _LONG_AGO, image.image_id), default=None)

@@ -20,7 +20,8 @@ def full(job: Job, expected: Fingerprints) -> Job:
     Without the pins a base AMI or a tag that moves meanwhile would be baked under the fingerprint of the old one. What
     could not be looked up is not pinned; the template finds it, or its absence, itself.
     """
-    pins = {"fingerprints": json.dumps(dict(expected.values), sort_keys=True)}
+    # Not in `prepare`: the commands of a dry run may be run by hand, and nobody would then call the AMI finished.
+    pins = {"fingerprints": json.dumps(dict(expected.values), sort_keys=True), "finished": "false"}
     if "base" in expected.values:
         pins["source_ami"] = expected.values["base"]
     if "image" in expected.values:

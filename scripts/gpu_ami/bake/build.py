@@ -5,8 +5,9 @@ Reads from top to bottom as the README's table does: check, validate, bake, read
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from gpu_ami.bake import base, compare, models, packer_bake, preflight, release_
 from gpu_ami.bake.build_tables import built_table
 from gpu_ami.bake.prepare import Job, prepare
 from gpu_ami.bake.result import BuildResult
-from gpu_ami.errors import SafetyError, UsageError
+from gpu_ami.errors import InterruptedRunError, PipelineError, SafetyError, UsageError
 from gpu_ami.handover import change as changes
 from gpu_ami.handover import update_tfvars
 from gpu_ami.invocation import Invocation
@@ -87,7 +88,7 @@ def build(
         SafetyError: A preflight check failed, the credentials are for the wrong account, or another build is under way.
         BuildError: Packer refused or failed.
         TerraformError: The Terraform folder is not valid.
-        InterruptedRunError: The build was cancelled; what it had started is ended.
+        InterruptedRunError: The build was cancelled; what it had started is ended, or named where it could not be.
     """
     run.target.check_builder()
     with only_one(run.workspace.logs, "build"):
@@ -109,11 +110,29 @@ def _build(run: Invocation, job: Job, *, debug: bool, incremental: bool, if_stal
     started = time.monotonic()
     baked = _bake(run, job, compared, debug=debug, incremental=incremental)
     duration_s = time.monotonic() - started
-    made = packer_bake.read_manifest(run, baked)
-    recorded = release_tags.record(run, baked, made)
-    change = update_tfvars.plan_hand_over(run, made.amis)
-    changes.apply(change)
+    with _naming_what_was_made(baked):
+        made = packer_bake.read_manifest(run, baked)
+        recorded = release_tags.record(run, baked, made)
+        release_tags.finish(run, made)
+        change = update_tfvars.plan_hand_over(run, made.amis)
+        changes.apply(change)
     return result.made(run, baked, made, recorded, change, duration_s, compared.differences)
+
+
+@contextlib.contextmanager
+def _naming_what_was_made(baked: packer_bake.Baked) -> Iterator[None]:
+    """Name the AMIs that there are when something ends the build before they are handed over."""
+    amis = list(baked.progress.amis.values()) if baked.progress else []
+    made = f"{', '.join(amis) or 'An AMI'} was made but is not handed over."
+    try:
+        yield
+    except KeyboardInterrupt as exc:
+        msg = f"The build was interrupted. {made}"
+        raise InterruptedRunError(msg) from exc
+    except PipelineError as exc:
+        if amis and not any(ami in str(exc) for ami in amis):
+            exc.args = (f"{made} {exc}",)
+        raise
 
 
 def _check_values(job: Job) -> None:

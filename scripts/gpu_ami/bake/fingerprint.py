@@ -37,6 +37,7 @@ ELSEWHERE = frozenset(
         "fallback_instance_types",
         "fallback_subnet_ids",
         "fingerprints",
+        "finished",
         "git_commit",
         "iam_instance_profile",
         "image_digest",

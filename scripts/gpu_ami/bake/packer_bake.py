@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 from gpu_ami import process
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.pending_ami import snapshot_percent
-from gpu_ami.bake import template
+from gpu_ami.bake import leftovers, template
 from gpu_ami.bake.packer_events import Progress
 from gpu_ami.bake.placement import Placement, placements
-from gpu_ami.errors import AwsError, BuildError, InterruptedRunError, UsageError
+from gpu_ami.errors import BuildError, InterruptedRunError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
 from gpu_ami.records import manifest_file as manifests
 
 if TYPE_CHECKING:
+    from gpu_ami.bake.packer_run import View
     from gpu_ami.bake.prepare import Job
 
 _SNAPSHOT_POLL_S = 10.0
@@ -50,7 +51,7 @@ def bake(run: Invocation, job: Job, *, debug: bool = False, name: str = "") -> B
     Raises:
         FailedBuildError: Packer failed, or no placement had room.
         BuildError: Packer failed step by step, or its log could not be written.
-        InterruptedRunError: The build was cancelled; what it had started is ended.
+        InterruptedRunError: The build was cancelled; what it had started is ended, or named where it could not be.
     """
     if debug:
         return Baked(job, _attempt(run, job, run.workspace.logs, debug=True))
@@ -96,6 +97,7 @@ def _flags(placement: Placement) -> str:
 def _attempt(run: Invocation, job: Job, log: Path, *, debug: bool = False) -> Progress | None:
     command = job.packer.build(job.inputs, debug=debug)
     shown = run.workspace.shown(log)
+    seen: _Seen | None = None
     try:
         if debug:
             _step_by_step(run, job, command)
@@ -106,22 +108,49 @@ def _attempt(run: Invocation, job: Job, log: Path, *, debug: bool = False) -> Pr
         caller = Caller(run.access, run.access.region)
         run.console.say(f"Packer's log: {shown}")
         with build_view(run.console) as view:
-            return follow(
+            seen = _Seen(view)
+            progress = follow(
                 command,
                 scripts=template.template_scripts(job.packer.folder),
                 log=log,
-                view=view,
+                view=seen,
                 percent=lambda ami: snapshot_percent(caller, ami),
                 poll_s=run.target.poll_s(_SNAPSHOT_POLL_S),
             )
     except KeyboardInterrupt as exc:
-        _tidy(run, job)
+        left = leftovers.after_interrupt(run, job, seen.progress if seen else None)
+        ended = f". {left}" if left else "; what it had started is ended."
         where = "" if debug else f" Packer's log: {shown}."
-        msg = f"The build was interrupted; what it had started is ended.{where}"
+        msg = f"The build was interrupted{ended}{where}"
         raise InterruptedRunError(msg) from exc
-    except BuildError:
-        _tidy(run, job)
+    except BuildError as exc:
+        _say_left(exc, leftovers.after_failure(run, job, seen.progress if seen else None))
         raise
+    leftovers.after_success(run, job, progress)
+    return progress
+
+
+def _say_left(failed: BuildError, left: str) -> None:
+    from gpu_ami.bake.packer_run import FailedBuildError
+
+    if isinstance(failed, FailedBuildError):
+        failed.say_left(left)
+    elif left:
+        failed.args = (f"{failed} {left}",)
+
+
+class _Seen:
+    """A view that remembers how far the build came, for what has to be done when it ends in an error."""
+
+    def __init__(self, view: View) -> None:
+        self.progress: Progress | None = None
+        self.snapshot, self.failed = view.snapshot, view.failed
+        self._view = view
+
+    def update(self, progress: Progress) -> None:
+        """Remember and show *progress*."""
+        self.progress = progress
+        self._view.update(progress)
 
 
 def _step_by_step(run: Invocation, job: Job, command: Command) -> None:
@@ -131,28 +160,6 @@ def _step_by_step(run: Invocation, job: Job, command: Command) -> None:
     if process.foreground(command) != 0:
         msg = "The build failed; Packer's own output above says where."
         raise BuildError(msg)
-
-
-def _tidy(run: Invocation, job: Job) -> None:
-    """Remove what Packer itself left of this run.
-
-    An interrupt can cut the answer to a call that AWS has carried out: Packer then knows of no key pair or instance
-    to end. Only what carries this run's own id is touched, and what cannot be removed is named for later.
-    """
-    from gpu_ami.aws import build_resources
-    from gpu_ami.aws.caller import Caller
-
-    caller = Caller(run.access, run.settings.region)
-    try:
-        for kind in ("instance", "volume", "security-group", "key-pair"):
-            mine = [left for left in build_resources.find(caller, kind, run.settings.family) if left.run == job.run_id]
-            for left in mine:
-                build_resources.remove(caller, left)
-                run.console.say(f"Removed the {left.kind} {left.identifier} that Packer had left.")
-            if kind == "instance" and mine:
-                build_resources.wait_until_terminated(caller, [left.identifier for left in mine])
-    except AwsError as exc:
-        run.console.warn(f"Something of run {job.run_id} may be left: {exc} Run `invoke sweep` later.")
 
 
 def read_manifest(run: Invocation, baked: Baked) -> manifests.Build:

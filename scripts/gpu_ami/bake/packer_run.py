@@ -23,14 +23,22 @@ class FailedBuildError(BuildError):
 
     Attributes:
         shortage: EC2's code where only the room for the builder was lacking; None otherwise.
-        script: The provisioning script that failed; empty when it was none.
+        script: The provisioning script that failed; empty when it was none, as after the last one has passed.
+        progress: How far it came.
     """
 
-    def __init__(self, message: str, progress: Progress) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, progress: Progress, logs: str = "") -> None:
+        super().__init__(" ".join(filter(None, (message, logs))))
+        self.progress = progress
         self.shortage = shortage(progress)
-        # Packer says so of a failed step, and of nothing else.
-        self.script = progress.scripts[progress.step - 1] if progress.script_tail and progress.step else ""
+        # Packer says that "provisioning had errors" of whatever fails once there is a builder.
+        is_script = bool(progress.script_tail and progress.step and not progress.part)
+        self.script = progress.scripts[progress.step - 1] if is_script else ""
+        self._message, self._logs = message, logs
+
+    def say_left(self, left: str) -> None:
+        """Add what the build has left in the account to the message, before the logs."""
+        self.args = (" ".join(filter(None, (self._message, left, self._logs))),)
 
 
 class View(Protocol):
@@ -67,7 +75,8 @@ def bake(
         poll_s: Seconds between two queries.
 
     Raises:
-        FailedBuildError: Packer ended with another status than 0; the line names the step, the reason and the log.
+        FailedBuildError: Packer ended with another status than 0; the line names the step or what came after the steps,
+            the first reason and the log.
         BuildError: The log could not be written on; Packer was interrupted and has cleaned up.
         KeyboardInterrupt: The build was cancelled and Packer has cleaned up.
     """
@@ -89,21 +98,11 @@ def bake(
     follower.logs.close()
     if status != 0:
         view.failed(progress.script_tail or progress.tail)
-        raise FailedBuildError(_reason(progress, log, follower.logs.path), progress)
+        message = f"The build failed at {progress.place}: {failure(progress).rstrip('.')}."
+        builder = follower.logs.path
+        logs = f"The builder's own logs are in {builder}. " if builder else ""
+        raise FailedBuildError(message, progress, f"{logs}The whole log is in {log}.")
     return progress
-
-
-def _reason(progress: Progress, log: Path, builder: Path | None) -> str:
-    where = progress.title if progress.phase != "finishing" else _last_step(progress)
-    logs = f" The builder's own logs are in {builder}." if builder else ""
-    return f"The build failed at {where}: {failure(progress).rstrip('.')}.{logs} The whole log is in {log}."
-
-
-def _last_step(progress: Progress) -> str:
-    # A failed script sends Packer straight to its clean-up: the step before that is the one to name.
-    if 0 < progress.step <= len(progress.scripts):
-        return f"step {progress.step} of {len(progress.scripts)}: {progress.scripts[progress.step - 1]}"
-    return "launching the builder"
 
 
 class _Follower:

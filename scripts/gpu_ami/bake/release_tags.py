@@ -1,25 +1,29 @@
-"""Checks and completes the release record after the bake, and tags the AMI and its copies with it."""
+"""Checks and completes the release record after the bake, and tags the AMI and its copies: with it, and as finished."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu_ami.aws import images
 from gpu_ami.aws.caller import Caller
-from gpu_ami.aws.image_changes import add_tags
+from gpu_ami.aws.image_changes import NOT_YET, add_tags, mark_finished
 from gpu_ami.errors import AwsError, BuildError
 from gpu_ami.files import read_text, write_atomic
 from gpu_ami.invocation import Invocation
 from gpu_ami.records import manifest_file as manifests
 from gpu_ami.records import release as releases
+from gpu_ami.records.tags import FINISHED_TAG, TAG_PREFIX
 
 if TYPE_CHECKING:
     from gpu_ami.bake.packer_bake import Baked
 
-# EC2 answers so until each of its parts knows an AMI.
-NOT_FOUND = ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable")
+# EC2's limit for one AMI, which the template's tags and twenty of the user's own nearly reach.
+_MOST_TAGS = 50
+# Left out first: the tag gpu-ami:fingerprint-image begins with the same.
+_SPARE = f"{TAG_PREFIX}image-tag"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +62,35 @@ def record(run: Invocation, baked: Baked, made: manifests.Build) -> Recorded:
     text = read_text(path, what="release record", limit_bytes=releases.LIMIT_BYTES)
     completed = releases.completed(text, snapshot_gib=snapshot_gib)
     write_atomic(path, completed, what="release record")
-    tags = releases.tags(release, snapshot_gib=snapshot_gib)
+    tags = _fitting(releases.tags(release, snapshot_gib=snapshot_gib), image.tags)
     for region, ami in made.amis.items():
         try:
-            add_tags(Caller(run.access, region).expecting(*NOT_FOUND), ami, tags)
+            add_tags(Caller(run.access, region).expecting(*NOT_YET), ami, tags)
         except AwsError as exc:
             run.console.warn(f"{ami} in {region} has no tags with its release facts: {exc}")
     return Recorded(image=image, snapshot_gib=snapshot_gib)
+
+
+def _fitting(tags: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
+    """Return those of *tags* for which there is room beside those *present*: EC2 would refuse all of them at once."""
+    room = max(0, _MOST_TAGS - len(set(present) - set(tags)))
+    return dict(sorted(tags.items(), key=lambda tag: tag[0] == _SPARE)[:room])
+
+
+def finish(run: Invocation, made: manifests.Build) -> None:
+    """Tag every AMI of the build as finished, the one of the pipeline's region last: `--if-stale` and sweep go by it.
+
+    Raises:
+        BuildError: EC2 refused. An AMI that looks like a failed build's must not be handed over: a sweep would take it.
+    """
+    home = run.access.region
+    for region, ami in sorted(made.amis.items(), key=lambda pair: (pair[0] == home, pair)):
+        caller = Caller(run.access, region).expecting(*NOT_YET)
+        try:
+            mark_finished(caller, images.describe(caller, ami))
+        except AwsError as exc:
+            msg = (
+                f"{', '.join(made.amis.values())} was made but is not handed over: {ami} in {region} could not be "
+                f"tagged {FINISHED_TAG}=true. {exc} Tag each so yourself, then run `invoke update-tfvars`."
+            )
+            raise BuildError(msg) from exc

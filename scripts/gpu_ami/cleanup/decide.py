@@ -13,7 +13,7 @@ from typing import Any, Literal
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.source import Reference
 from gpu_ami.cleanup.policy import FamilyKey, Mode, Policy, family_key
-from gpu_ami.records.tags import HANDOVER_TAG, KEEP_TAG
+from gpu_ami.records.tags import HANDOVER_TAG, KEEP_TAG, is_unfinished
 
 Action = Literal["delete", "disable", "deprecate", "keep"]
 Status = Literal["ok", "failed", "skipped"]
@@ -305,7 +305,10 @@ def _family(members: Sequence[Image], keep: int) -> Family:
     done = [image for image in members if image.state not in _BROKEN]
     # A disabled AMI cannot be launched, so it never takes the place of one that can.
     launchable = [image for image in done if image.state == "available"]
-    newest = [image.image_id for some in (done, launchable) for image in heapq.nsmallest(keep, some, key=_newest_first)]
+    # Nor does one that a failed build has left.
+    finished = [image for image in launchable if not is_unfinished(image.tags)]
+    groups = (done, launchable, finished)
+    newest = [image.image_id for some in groups for image in heapq.nsmallest(keep, some, key=_newest_first)]
     applied = [image.created for image in members if image.tags.get(HANDOVER_TAG) == "applied" and image.created]
     return Family(frozenset(newest), max(applied, default=None))
 

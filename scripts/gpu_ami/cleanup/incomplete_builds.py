@@ -21,7 +21,7 @@ from gpu_ami.cleanup.plan_document import iso, reason_list
 from gpu_ami.cleanup.policy import LOCAL_SOURCES, Policy
 from gpu_ami.cleanup.snapshots import OrphanedSnapshots
 from gpu_ami.errors import AwsError
-from gpu_ami.records.tags import HANDOVER_TAG, KEEP_TAG, MAY_TAKE_TAG
+from gpu_ami.records.tags import HANDOVER_TAG, KEEP_TAG, MAY_TAKE_TAG, is_finished
 
 # Our run ids begin with the time of the build's start.
 _RUN_TIME = re.compile(r"^(20\d{2})-?([01]\d)-?([0-3]\d)T?([0-2]\d)([0-5]\d)([0-5]\d)Z?(?:-|$)")
@@ -124,8 +124,8 @@ def decide_sweep(
         if resource.identifier in known:
             targets += known[resource.identifier].snapshot_ids
         uses = [use for target in targets for use in needed.get(target, ())] if resource.kind == "image" else []
-        if resource.kind == "image" and HANDOVER_TAG in resource.tags:
-            continue  # a finished AMI: it is for `cleanup`
+        if resource.kind == "image" and is_finished(resource.tags):
+            continue  # it is for `cleanup`
         began = started[resource.run]
         reasons = tuple(_reasons(resource, (began, youngest[resource.run]), uses, longest[resource.run], now))
         gone = (Reason("leftover", f"build {resource.run} is over"),)
@@ -215,7 +215,8 @@ def kept_after_all(survey: Survey, selected: Sequence[SweepVerdict]) -> dict[str
     kept = dict.fromkeys(ids - listed, "the list of AMIs does not have it: nobody knows what needs it")
     for image in (image for image in survey.images if image.image_id in ids):
         uses = [use.detail for target in (image.image_id, *image.snapshot_ids) for use in needed.get(target, ())]
-        uses += [f"tagged {tag}={image.tags[tag]}" for tag in (HANDOVER_TAG, KEEP_TAG) if tag in image.tags]
+        finished = [HANDOVER_TAG] if is_finished(image.tags) else []
+        uses += [f"tagged {tag}={image.tags[tag]}" for tag in (*finished, KEEP_TAG) if tag in image.tags]
         if uses:
             kept[image.image_id] = f"needed since the plan: {uses[0]}"
     return kept

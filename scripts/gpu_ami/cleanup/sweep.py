@@ -10,6 +10,7 @@ from typing import Any
 
 from gpu_ami.aws.access import identify
 from gpu_ami.aws.build_resources import KINDS, BuildResource, find
+from gpu_ami.aws.caller import RefusedError
 from gpu_ami.bake import template
 from gpu_ami.cleanup import plan_tables
 from gpu_ami.cleanup.decide import SourceReport, by_target
@@ -24,10 +25,14 @@ from gpu_ami.cleanup.scope import chosen_regions, requested_regions, survey_of
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
+from gpu_ami.records.tags import REGION
 from gpu_ami.units import parse_duration
 
 # IAM is one for all regions: its resources are listed with the first.
-_GLOBAL = frozenset({"instance-profile"})
+_GLOBAL = frozenset({"instance-profile", "role"})
+# A role may go unseen: it costs nothing. Who grants a sweep what it needed before roles were looked for must not lose
+# the rest of it.
+_MAY_BE_DENIED = frozenset({"role"})
 # The template's defaults, for a checkout without it.
 _TIMES = {"max_build_minutes": 180, "poll_delay_seconds": 15, "poll_max_attempts": 480}
 
@@ -38,7 +43,7 @@ class Request:
 
     Attributes:
         older_than: Only builds older than this; never less than a build can take.
-        regions: Regions; empty takes the settings'.
+        regions: Regions; empty takes the settings' and those that the template copies the family's AMIs to.
         skip_source: Kinds that are not queried.
         allow_no_references: Whether an account in which nothing at all needs any AMI is believed.
         yes: Whether to act.
@@ -65,7 +70,7 @@ def run(run: Invocation, request: Request) -> None:
     requested_regions(request.regions)  # before credentials are asked for
     acts = request.yes and not run.options.dry_run
     account = (run.announce() if acts else identify(run.access)).account
-    regions = chosen_regions(run, request.regions)
+    regions = _regions(run, request.regions)
     policy = Policy(older_than=older_than, keep=1, allow_no_references=request.allow_no_references)
     survey = survey_of(run, policy, account, regions)
     with run.console.step("querying what incomplete builds left"):
@@ -134,7 +139,8 @@ def _find(location: Location, kind: str, family: str) -> tuple[list[BuildResourc
     try:
         return find(caller, kind, family), report("ok")
     except AwsError as exc:
-        return [], report("failed", str(exc))
+        is_let_pass = kind in _MAY_BE_DENIED and isinstance(exc, RefusedError) and exc.is_denied
+        return [], report("skipped" if is_let_pass else "failed", str(exc))
 
 
 def _act(run: Invocation, plan: SweepPlan, survey: Survey) -> tuple[list[Result], Path | None]:
@@ -173,15 +179,30 @@ def longest_build(run: Invocation) -> timedelta:
     Raises:
         UsageError: The template or its variables cannot be read.
     """
-    file = run.workspace.root / run.settings.variables_file
-    files = [file] if file.exists() else []
-    values = _TIMES | template.effective(run.workspace.root / "packer", files, {})
+    values = _TIMES | _template_values(run)
     try:
         minutes, delay, attempts = (int(values[name]) for name in _TIMES)
     except (TypeError, ValueError) as exc:
+        file = run.workspace.root / run.settings.variables_file
         msg = f"{', '.join(_TIMES)} in {file} are not whole numbers: give numbers."
         raise UsageError(msg) from exc
     return timedelta(minutes=minutes, seconds=delay * attempts)
+
+
+def _template_values(run: Invocation) -> dict[str, Any]:
+    file = run.workspace.root / run.settings.variables_file
+    return template.effective(run.workspace.root / "packer", [file] if file.exists() else [], {})
+
+
+def _regions(run: Invocation, requested: Sequence[str]) -> list[str]:
+    """Return where to look: as requested, else where a build of the family makes AMIs, its copies included."""
+    chosen = chosen_regions(run, requested)
+    if requested:
+        return chosen
+    copies = _template_values(run).get("ami_regions")
+    named = [name for name in copies if isinstance(name, str)] if isinstance(copies, list) else []
+    # What is no region is Packer's to refuse.
+    return list(dict.fromkeys([*chosen, *(name for name in named if REGION.fullmatch(name))]))
 
 
 def _kinds(skipped: Sequence[str]) -> list[str]:

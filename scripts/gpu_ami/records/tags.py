@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from gpu_ami.errors import UsageError
 
@@ -18,9 +19,12 @@ FAMILY_TAG = "gpu-ami:family"
 RUN_TAG = "gpu-ami:run"
 # How many minutes the build itself was allowed.
 MAY_TAKE_TAG = "gpu-ami:may-take"
-# ``pending`` from the bake on, ``applied`` once Terraform has taken the AMI. Only a bake that came to its end leaves
-# it: Packer sets it on the finished AMI, not on the pending one.
+# ``pending`` from the bake on, ``applied`` once Terraform has taken the AMI. Packer sets it on the finished AMI, not on
+# the pending one; what fails later than that (a copy in another region, say) may leave an AMI with it.
 HANDOVER_TAG = "gpu-ami:handover"
+# ``false`` on what `invoke build` makes, from the start; ``true`` on an AMI, written last and by the pipeline itself,
+# once Packer has ended well. What was made before there was this tag, or by hand, has none.
+FINISHED_TAG = "gpu-ami:finished"
 # A person's: clean-up leaves alone what carries it.
 KEEP_TAG = "gpu-ami:keep"
 # What an AMI was made from.
@@ -31,6 +35,16 @@ IMAGE_DIGEST_TAG = "gpu-ami:image-digest"
 FINGERPRINT_PREFIX = "gpu-ami:fingerprint-"
 # How many AMIs of ours there are between it and the base.
 CHAIN_TAG = "gpu-ami:chain-length"
+
+
+def is_unfinished(tags: Mapping[str, str]) -> bool:
+    """Whether *tags* of an AMI say that its build has not come to its end; one that was applied counts all the same."""
+    return tags.get(FINISHED_TAG) == "false" and tags.get(HANDOVER_TAG) != "applied"
+
+
+def is_finished(tags: Mapping[str, str]) -> bool:
+    """Whether *tags* are those of an AMI whose build has come to its end."""
+    return HANDOVER_TAG in tags and not is_unfinished(tags)
 
 
 def checked_ami_id(text: str, *, name: str = "AMI id") -> str:

@@ -67,7 +67,7 @@ data "aws_iam_policy_document" "cleanup" {
 
   statement {
     sid       = "FindProfilesThatBuildsLeft"
-    actions   = ["iam:ListInstanceProfiles"]
+    actions   = ["iam:ListInstanceProfiles", "iam:ListRoles"]
     resources = ["*"]
   }
 
@@ -77,6 +77,7 @@ data "aws_iam_policy_document" "cleanup" {
       "iam:GetInstanceProfile",
       "iam:GetRole",
       "iam:ListAttachedRolePolicies",
+      "iam:ListInstanceProfilesForRole",
       "iam:ListRolePolicies",
     ]
     resources = local.temporary

@@ -12,7 +12,7 @@ from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.bake.checks.permissions import Scene
 from gpu_ami.bake.variables import BuildVariables
 from gpu_ami.errors import PipelineError
-from gpu_ami.records.tags import AMI_ID, FAMILY_TAG, MAY_TAKE_TAG, PIPELINE_TAG, RUN_TAG
+from gpu_ami.records.tags import AMI_ID, FAMILY_TAG, FINISHED_TAG, MAY_TAKE_TAG, PIPELINE_TAG, RUN_TAG
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,6 +82,7 @@ class Lookups:
             PIPELINE_TAG: "gpu-ami-pipeline",
             RUN_TAG: "doctor",
             MAY_TAKE_TAG: "300",
+            FINISHED_TAG: "false",
         }
 
     @_once
