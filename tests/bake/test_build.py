@@ -20,7 +20,7 @@ from gpu_ami.bake.packer_events import Progress
 from gpu_ami.bake.packer_run import FailedBuildError
 from gpu_ami.bake.prepare import Job
 from gpu_ami.bake.staleness import FACTS, Difference
-from gpu_ami.errors import BuildError, SafetyError
+from gpu_ami.errors import BuildError, SafetyError, UsageError
 from gpu_ami.records.manifest_file import Build
 from gpu_ami.records.tags import FINGERPRINT_PREFIX
 from tests.bake.test_compare import _job, _live, prepared
@@ -99,6 +99,22 @@ def test_what_cannot_be_looked_up_is_not_pinned(here: World, prepared: Task) -> 
 
     assert not {"source_ami", "image_digest"} & set(given)
     assert set(json.loads(given["fingerprints"])) == {"models", "scripts", "settings"}
+
+
+def test_a_manifest_that_goes_elsewhere_is_refused_before_the_bake(here: World, prepared: Task, tmp_path: Path) -> None:
+    """The AMI's id is read there: after the whole bake nobody would find it."""
+    manifest = prepared.run.workspace.manifest
+    packer_bake.check_manifest_path(prepared.run, _job(here))
+    packer_bake.check_manifest_path(prepared.run, _job(here, manifest_path=str(manifest)))
+
+    with pytest.raises(UsageError, match=r"manifest_path to '.*other\.json', but a build reads packer/manifest\.json"):
+        build._build(
+            prepared.run,
+            _job(here, manifest_path=str(tmp_path / "other.json")),
+            debug=False,
+            incremental=False,
+            if_stale=False,
+        )
 
 
 def test_an_incremental_bake_starts_from_the_last_ami(here: World, prepared: Task, play: Callable[..., Packer]) -> None:

@@ -172,13 +172,13 @@ def longest_build(run: Invocation) -> timedelta:
     Raises:
         UsageError: The template or its variables cannot be read.
     """
-    file = run.workspace.root / run.settings.variables_file
-    files = [file] if file.exists() else []
-    values = _TIMES | template.effective(run.workspace.root / "packer", files, {})
+    folder, target = run.workspace.root / "packer", run.target
+    values = _TIMES | template.effective(folder, target.user_variables, {}, environment=target.environment)
     try:
         minutes, delay, attempts = (int(values[name]) for name in _TIMES)
-    except (TypeError, ValueError) as exc:
-        msg = f"{', '.join(_TIMES)} in {file} are not whole numbers: give numbers."
+    except (TypeError, ValueError, OverflowError) as exc:
+        given = ", ".join(f"{name} is {values[name]!r}" for name in _TIMES)
+        msg = f"Packer's variables {', '.join(_TIMES)} must be whole numbers ({given}): give numbers."
         raise UsageError(msg) from exc
     return timedelta(minutes=minutes, seconds=delay * attempts)
 
