@@ -284,11 +284,22 @@ def _tried(lookups: Lookups, action: str, about: str) -> iam.Answer:
     return "unknown" if launch is None else iam.dry_run(lookups.caller, action, launch, about)
 
 
+def _temporary_profile(lookups: Lookups, check: str) -> Check:
+    region, base = lookups.access.region, _if_known(lookups.base_image)
+    if check == "ECR login" or base is None or not programs.plugin_tries_profiles():
+        return permission_checks.temporary_profile(check, region, "x86_64", has_default_vpc=None, refusal=None)
+    has_default_vpc = _if_known(lambda: vpc.default_vpc(lookups.caller) is not None)
+    refusal = iam.try_profile(lookups.caller, base.image_id)
+    return permission_checks.temporary_profile(
+        check, region, base.architecture, has_default_vpc=has_default_vpc, refusal=refusal
+    )
+
+
 def _profile(lookups: Lookups, check: str) -> Check:
     variables = lookups.variables
     profile = variables.iam_instance_profile
     if not profile:
-        return Check(check, "ok", "a temporary profile, which may just log in, pull the image and read the models")
+        return _temporary_profile(lookups, check)
     role = lookups.role()
     if not role:
         is_login = check == "ECR login"
