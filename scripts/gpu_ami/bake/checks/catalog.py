@@ -12,7 +12,7 @@ from typing import TypeVar
 from gpu_ami.aws import capacity, clock, iam, vpc
 from gpu_ami.aws.s3 import Prefix
 from gpu_ami.bake.checks import account as account_checks
-from gpu_ami.bake.checks import builder, disk, encryption, programs, sources
+from gpu_ami.bake.checks import agent, builder, disk, encryption, programs, sources
 from gpu_ami.bake.checks import network as network_checks
 from gpu_ami.bake.checks import permissions as permission_checks
 from gpu_ami.bake.checks.check import Check
@@ -111,6 +111,8 @@ def on_aws(lookups: Lookups, account: str | None, *, sandbox: bool) -> Iterator[
     yield CheckSpec("GPU", lambda: _gpu(lookups), "ec2:DescribeInstanceTypes", is_blocking=False)
     yield CheckSpec("disk space", lambda: _disk(lookups), "")
     yield CheckSpec("encryption key", lambda: _key(lookups), "kms:DescribeKey on the key", is_blocking=False)
+    yield CheckSpec("ECS agent settings", lambda: agent.settings(variables), "", needs_credentials=False)
+    yield CheckSpec("waits", lambda: builder.waits(variables), "", needs_credentials=False)
 
 
 def _waits_for(name: str, *others: str) -> Check:
