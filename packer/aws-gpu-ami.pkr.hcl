@@ -50,6 +50,7 @@ locals {
     ECS_CONTAINER_START_TIMEOUT       = var.ecs_container_start_timeout
     ECS_CONTAINER_CREATE_TIMEOUT      = var.ecs_container_create_timeout
     ECS_IMAGE_PULL_INACTIVITY_TIMEOUT = var.ecs_image_pull_inactivity_timeout
+    ECS_ENABLE_SPOT_INSTANCE_DRAINING = var.ecs_spot_instance_draining ? "true" : "false"
     ECS_EXTRA_CONFIG                  = jsonencode(var.ecs_extra_config)
   }
 
@@ -238,7 +239,7 @@ source "amazon-ebs" "gpu" {
   }
   imds_support = "v2.0"
 
-  # Both values: with max_attempts alone the plugin looks every 2 seconds and gives up early.
+  # Both values: the plugin gives each wait their product, and with max_attempts alone only 2 seconds for each of them.
   aws_polling {
     delay_seconds = var.poll_delay_seconds
     max_attempts  = var.poll_max_attempts

@@ -147,7 +147,7 @@ variable "ssh_interface" {
 }
 
 variable "iam_instance_profile" {
-  description = "Instance profile of the builder; empty makes a temporary one that may only read this image and these models."
+  description = "Instance profile of the builder; empty makes a temporary one that may only read this image and these models, which takes a default VPC in the region and an x86_64 AMI."
   type        = string
   default     = ""
 
@@ -304,24 +304,24 @@ variable "max_build_minutes" {
 }
 
 variable "poll_delay_seconds" {
-  description = "Seconds between two looks at an instance, snapshot or AMI that is not ready yet."
+  description = "A budget, no interval: poll_delay_seconds times poll_max_attempts is the longest that Packer waits for the instance, the AMI or its snapshots. For an AMI the amazon plugin looks every 15 to 120 s whatever this is."
   type        = number
   default     = 15
 
   validation {
-    condition     = var.poll_delay_seconds >= 1 && var.poll_delay_seconds <= 120
-    error_message = "The poll_delay_seconds must be 1 to 120."
+    condition     = var.poll_delay_seconds >= 1 && var.poll_delay_seconds <= 120 && floor(var.poll_delay_seconds) == var.poll_delay_seconds
+    error_message = "The poll_delay_seconds must be a whole number from 1 to 120: with more the amazon plugin fails at its first wait. For more time raise poll_max_attempts."
   }
 }
 
 variable "poll_max_attempts" {
-  description = "How often to look before giving up; times poll_delay_seconds it is the longest wait, 2 hours by default."
+  description = "The other factor of that budget, 2 hours by default; raise this one for more time."
   type        = number
   default     = 480
 
   validation {
-    condition     = var.poll_max_attempts >= 10 && var.poll_max_attempts <= 5000
-    error_message = "The poll_max_attempts must be 10 to 5000."
+    condition     = var.poll_max_attempts >= 10 && var.poll_max_attempts <= 5000 && floor(var.poll_max_attempts) == var.poll_max_attempts
+    error_message = "The poll_max_attempts must be a whole number from 10 to 5000."
   }
 }
 
@@ -371,14 +371,28 @@ variable "ecs_image_pull_inactivity_timeout" {
   }
 }
 
+variable "ecs_spot_instance_draining" {
+  description = "ECS_ENABLE_SPOT_INSTANCE_DRAINING: whether the agent stops taking tasks when Spot announces that it takes the instance back."
+  type        = bool
+  default     = true
+}
+
 variable "ecs_extra_config" {
-  description = "More ECS agent settings by name; each value is one line."
+  description = "More ECS agent settings by name; each value is one line. Settings that have a variable of their own are refused here."
   type        = map(string)
   default     = {}
 
   validation {
     condition     = alltrue([for key, value in var.ecs_extra_config : can(regex("^ECS_[A-Z0-9_]+$", key)) && !can(regex("\\s", value))])
     error_message = "The ecs_extra_config keys must look like ECS_NAME and the values must hold no blanks."
+  }
+
+  validation {
+    condition = !anytrue([for key in keys(var.ecs_extra_config) : contains([
+      "ECS_IMAGE_PULL_BEHAVIOR", "ECS_CONTAINER_START_TIMEOUT", "ECS_CONTAINER_CREATE_TIMEOUT",
+      "ECS_IMAGE_PULL_INACTIVITY_TIMEOUT", "ECS_ENABLE_SPOT_INSTANCE_DRAINING", "ECS_ENABLE_GPU_SUPPORT",
+    ], key)])
+    error_message = "The ecs_extra_config must not hold what has a variable of its own (ecs_image_pull_behavior, ecs_container_start_timeout, ecs_container_create_timeout, ecs_image_pull_inactivity_timeout, ecs_spot_instance_draining), nor ECS_ENABLE_GPU_SUPPORT, which is always true."
   }
 
   validation {

@@ -26,14 +26,20 @@ def test_the_options_choose_the_target() -> None:
     assert target_class(Options(sandbox=True)) is LocalSandbox
 
 
-def test_on_aws_people_are_asked_and_the_account_is_checked(tmp_path: Path) -> None:
+def test_on_aws_people_are_asked_and_the_account_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is wrong there cannot be undone."""
+    monkeypatch.setenv("HOME", "/here")
     run = _run(tmp_path, sandbox=False, profile="team")
     target = run.target
 
     assert (target.asks_first, target.account, target.label) == (True, "123456789012", "profile team")
     assert (target.has_backend, target.is_shared, target.is_kept, target.needs_settings) == (True, True, None, True)
     assert target.poll_s(10.0) == 10.0
+    assert (target.environment["HOME"], target.user_variables) == ("/here", ())
+    (tmp_path / "packer").mkdir()
+    for name in ("z.auto.pkrvars.hcl", "variables.auto.pkrvars.hcl"):
+        (tmp_path / "packer" / name).write_text("")
+    assert [path.name[0] for path in target.user_variables] == ["v", "z", "v"]
     assert (target.staged_variables(builder=True), target.init_values()) == (None, ({}, ""))
     target.check_hand_over(tmp_path / "terraform" / "x.auto.tfvars.json")
 
@@ -46,7 +52,7 @@ def test_in_the_sandbox_nothing_is_asked_and_nothing_leaves_its_folder(tmp_path:
     assert (target.asks_first, target.account, target.label) == (False, None, "the sandbox")
     assert (target.has_backend, target.is_shared, target.needs_settings) == (False, False, False)
     assert target.poll_s(10.0) < 1.0
-    assert target.user_variables == ()
+    assert (target.user_variables, target.environment) == ((), {})
     target.check_hand_over(tmp_path / ".sandbox" / "terraform" / "x.auto.tfvars.json")
     with pytest.raises(SafetyError, match="no file of the sandbox's"):
         target.check_hand_over(tmp_path / "terraform" / "x.auto.tfvars.json")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from gpu_ami.console import Console
 from gpu_ami.errors import SafetyError, ToolError
 from gpu_ami.options import Options
-from gpu_ami.workspace import Workspace
+from gpu_ami.workspace import Workspace, auto_variables
 
 if TYPE_CHECKING:
     from gpu_ami.aws.access import Access
@@ -106,7 +106,12 @@ class Target(ABC):
     @property
     @abstractmethod
     def user_variables(self) -> tuple[Path, ...]:
-        """The files with the user's own Packer variables that a build reads."""
+        """The files with the user's own Packer variables that a build reads, in Packer's order: the last counts."""
+
+    @property
+    @abstractmethod
+    def environment(self) -> Mapping[str, str]:
+        """The caller's environment as far as programs get it: ``PKR_VAR_…`` in it are values of Packer's variables."""
 
     @abstractmethod
     def poll_s(self, aws_s: float) -> float:
@@ -200,8 +205,15 @@ class Aws(Target):
 
     @property
     def user_variables(self) -> tuple[Path, ...]:
+        # A build hands its own file over by name, and so behind what Packer finds by itself.
         file = self.workspace.root / self.settings.variables_file
-        return (file,) if file.exists() else ()
+        return (*auto_variables(self.workspace.packer), *((file,) if file.exists() else ()))
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        import os
+
+        return os.environ
 
     def poll_s(self, aws_s: float) -> float:
         return aws_s
@@ -281,6 +293,11 @@ class LocalSandbox(Target):
     @property
     def user_variables(self) -> tuple[Path, ...]:
         return ()
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        # Programs get an allow-list of ours, without any PKR_VAR_: see `sandbox_environment`.
+        return {}
 
     def poll_s(self, aws_s: float) -> float:
         return min(aws_s, 0.1)

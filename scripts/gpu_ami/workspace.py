@@ -58,3 +58,13 @@ class Workspace:
     def shown(self, path: Path) -> str:
         """Return *path* as a person in the repository would type it."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+
+def auto_variables(folder: Path) -> tuple[Path, ...]:
+    """Return the variables files that Packer reads in the template's *folder* by itself, in its order: the last counts.
+
+    Those in HCL by name, then those in JSON by name: JSON wins whatever the letters are (Packer 1.16.0's
+    ``hcl2template.Parser.Parse``).
+    """
+    found = ((path for path in folder.glob(f"*.auto.pkrvars.{kind}") if not path.is_dir()) for kind in ("hcl", "json"))
+    return tuple(path for files in found for path in sorted(files, key=lambda path: path.name))

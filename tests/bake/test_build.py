@@ -119,6 +119,22 @@ def test_what_cannot_be_looked_up_is_not_pinned(here: World, prepared: Task) -> 
     assert set(json.loads(given["fingerprints"])) == {"models", "scripts", "settings"}
 
 
+def test_a_manifest_that_goes_elsewhere_is_refused_before_the_bake(here: World, prepared: Task, tmp_path: Path) -> None:
+    """The AMI's id is read there: after the whole bake nobody would find it."""
+    manifest = prepared.run.workspace.manifest
+    packer_bake.check_manifest_path(prepared.run, _job(here))
+    packer_bake.check_manifest_path(prepared.run, _job(here, manifest_path=str(manifest)))
+
+    with pytest.raises(UsageError, match=r"manifest_path to '.*other\.json', but a build reads packer/manifest\.json"):
+        build._build(
+            prepared.run,
+            _job(here, manifest_path=str(tmp_path / "other.json")),
+            debug=False,
+            incremental=False,
+            if_stale=False,
+        )
+
+
 def test_an_incremental_bake_starts_from_the_last_ami(here: World, prepared: Task, play: Callable[..., Packer]) -> None:
     """The parent is the source; the fingerprints say what a full bake would say."""
     live = _live(here, prepared)

@@ -112,6 +112,24 @@ def test_another_setting_is_another_image_and_another_subnet_is_not(here: World,
     assert _facts(here, prepared, subnet_id="subnet-0123456789abcdef0", volume_size_gib="80") == []
 
 
+def test_a_setting_from_the_environment_or_another_file_is_one(here: World, prepared: Task, tmp_path: Path) -> None:
+    """`--if-stale` says "Nothing to build" of an image of 80 GiB, while Packer would make one of 90."""
+    _live(here, prepared)
+    job = _job(here)
+    folder = tmp_path / "packer"
+    shutil.copytree(job.packer.folder, folder, ignore=shutil.ignore_patterns("*.pkrvars.*"))
+    job = dataclasses.replace(job, packer=dataclasses.replace(job.packer, folder=folder))
+    there = dataclasses.replace(job, environment={"PKR_VAR_volume_size_gib": "90", "PKR_VAR_subnet_id": "subnet-1"})
+    assert what_would_change(prepared.run, job) == []
+
+    assert [change.fact for change in what_would_change(prepared.run, there)] == ["settings"]
+    assert (there.variables.volume_size_gib, there.variables.subnet_ids) == (90, ("subnet-1",))
+    (folder / "more.auto.pkrvars.json").write_text('{"volume_size_gib": 80}')
+    assert what_would_change(prepared.run, dataclasses.replace(there)) == []
+    (folder / "more.auto.pkrvars.json").write_text('{"volume_size_gib": 80, "ecs_spot_instance_draining": false}')
+    assert [change.fact for change in what_would_change(prepared.run, dataclasses.replace(job))] == ["settings"]
+
+
 def test_each_look_that_fails_says_why(here: World, prepared: Task) -> None:
     """Without an answer nothing is equal."""
     _live(here, prepared)

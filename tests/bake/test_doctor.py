@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake import build, doctor
+from gpu_ami.bake import build, doctor, prepare
 from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.variables import BuildVariables, typed
 from gpu_ami.console import Console
-from gpu_ami.errors import DifferenceError
+from gpu_ami.errors import DifferenceError, UsageError
 from gpu_ami.invocation import Invocation
-from gpu_ami.options import options_from
+from gpu_ami.options import Options, options_from
 
 ROOT = Path(__file__).parents[2]
 CHECKS = [
@@ -90,6 +90,21 @@ def test_the_demo_account_is_all_green(run: Invocation) -> None:
         "container image"
     ]
     assert next(check for check in spoilt if check.check == "disk space").status == "skip"
+
+
+def test_every_file_that_packer_reads_is_held_to_the_settings(tmp_path: Path) -> None:
+    """A region given twice bakes in one and hands over to the other, whichever of the files it is in."""
+    (tmp_path / "pipeline.yaml").write_text("region: ap-northeast-2\n")
+    (tmp_path / "packer").mkdir()
+    (tmp_path / "packer" / "variables.auto.pkrvars.hcl").write_text('region = "ap-northeast-2"\n')
+    other = tmp_path / "packer" / "a.auto.pkrvars.json"
+    run, owned = Invocation(tmp_path, Options(), Console(err=io.StringIO())), {"region": "ap-northeast-2"}
+
+    other.write_text('{"region": "ap-northeast-2"}')
+    assert prepare.variables_file(run, owned) == tmp_path / "packer" / "variables.auto.pkrvars.hcl"
+    other.write_text('{"region": "us-east-1"}')
+    with pytest.raises(UsageError, match=r"region is 'us-east-1' in .*a\.auto\.pkrvars\.json but 'ap-northeast-2' in"):
+        prepare.variables_file(run, owned)
 
 
 def test_models_that_the_folder_lists_count(run: Invocation, monkeypatch: pytest.MonkeyPatch) -> None:

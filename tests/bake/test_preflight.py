@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gpu_ami.aws.access import Access, Identity
-from gpu_ami.bake.checks import lookups
+from gpu_ami.bake.checks import lookups, programs
 from gpu_ami.bake.preflight import Check, failed, remarks, run_checks
 from gpu_ami.bake.variables import typed
 from gpu_ami.errors import AwsError, UsageError
+from gpu_ami.tools import Tool
 from gpu_ami_sandbox.account import DemoAccount
 from gpu_ami_sandbox.session import Sandbox
+from tests.bake.conftest import REGION, World
 
 NAMES = [
     "credentials",
@@ -33,7 +36,11 @@ NAMES = [
     "GPU",
     "disk space",
     "encryption key",
+    "ECS agent settings",
+    "waits",
 ]
+# What needs no look at AWS.
+LOCAL = {"clock", "ECS agent settings", "waits"}
 
 
 def values_of(account: DemoAccount, **changed: Any) -> dict[str, Any]:
@@ -52,6 +59,8 @@ def values_of(account: DemoAccount, **changed: Any) -> dict[str, Any]:
         "deprecate_after_days": 180,
         "family": "gpu-batch",
         "ssh_host": "127.0.0.1",
+        "poll_delay_seconds": 15,
+        "poll_max_attempts": 480,
     } | changed
 
 
@@ -120,6 +129,12 @@ def test_nothing_is_changed_and_nothing_asked_twice(local_aws: Sandbox) -> None:
         ({"require_gpu": True}, "GPU", "c7i.4xlarge has no GPU"),
         ({"volume_size_gib": 20}, "disk space", "less than the base AMI's own root volume"),
         ({"kms_key_id": "alias/none"}, "encryption key", "no key alias/none"),
+        (
+            {"ecs_extra_config": {"ECS_IMAGE_PULL_BEHAVIOR": "once"}},
+            "ECS agent settings",
+            "sets ECS_IMAGE_PULL_BEHAVIOR",
+        ),
+        ({"poll_delay_seconds": 150}, "waits", "above 120"),
     ],
 )
 def test_each_missing_input_is_named_with_its_fix(
@@ -178,6 +193,91 @@ def test_optional_inputs_may_be_left_out(local_aws: Sandbox) -> None:
     assert "permissions: instance profile" not in checks
 
 
+def without_default_vpc(access: Access) -> None:
+    """Take the default VPC away, as teams do that build their own."""
+    ec2 = access.client("ec2")
+    (vpc,) = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
+    inside = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
+    for subnet in ec2.describe_subnets(Filters=inside)["Subnets"]:
+        ec2.delete_subnet(SubnetId=subnet["SubnetId"])
+    ec2.delete_vpc(VpcId=vpc["VpcId"])
+
+
+def profile_check(world: World, access: Access | None = None, **changed: Any) -> Check:
+    """Return the verdict on the builder's profile in the world's account."""
+    return checks_of(access or world.access, world.account, **changed)["instance profile"]
+
+
+def test_a_temporary_profile_needs_a_default_vpc(world: World) -> None:
+    """Packer tries it with a dry run that names no subnet: each build would end there and leave a role behind."""
+    assert profile_check(world, iam_instance_profile="").status == "ok"
+    without_default_vpc(world.access)
+
+    check = profile_check(world, iam_instance_profile="")
+
+    assert (check.status, check.is_blocking) == ("fail", True)
+    assert f"{REGION} has no default VPC" in check.detail
+    assert "timed out waiting for IAM changes to propagate to EC2" in check.detail
+    assert check.fix.startswith("Give iam_instance_profile")
+    assert profile_check(world).status == "ok", "a profile of one's own needs none"
+
+
+def test_a_temporary_profile_needs_an_amd_or_intel_ami(world: World) -> None:
+    """The dry run is of a t3.nano, whatever the builder is."""
+    images = world.client("ec2")
+    source = images.describe_images(ImageIds=[world.account.source_ami_id])["Images"][0]
+    mapping = {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": source["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]}}
+    arm = images.register_image(
+        Name="arm", Architecture="arm64", RootDeviceName="/dev/xvda", BlockDeviceMappings=[mapping]
+    )["ImageId"]
+
+    check = profile_check(world, iam_instance_profile="", source_ami=arm, instance_type="c7g.4xlarge")
+
+    assert (check.status, "the base AMI is arm64" in check.detail) == ("fail", True)
+
+
+def test_a_temporary_profile_needs_a_launch_without_tags(world: World) -> None:
+    """A role that may launch what it tags bakes with a profile of its own, and cannot without one."""
+    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    bound = {"StringNotEquals": {"aws:RequestTag/gpu-ami:family": "gpu-batch"}}
+    role = world.as_role(
+        everything, {"Effect": "Deny", "Action": "ec2:RunInstances", "Resource": "*", "Condition": bound}
+    )
+
+    check = profile_check(world, role, iam_instance_profile="")
+
+    assert (check.status, "these credentials may not do that (UnauthorizedOperation)" in check.detail) == ("fail", True)
+    assert profile_check(world, role).status == "ok"
+
+
+def test_whatever_ec2_refuses_is_said(world: World) -> None:
+    """Packer takes every refusal of its dry run for a profile that is not there yet."""
+    world.aws.gate.fail("Unsupported", "no t3.nano here", action="RunInstances")
+
+    check = profile_check(world, iam_instance_profile="")
+
+    assert (check.status, "no t3.nano here" in check.detail) == ("fail", True)
+
+
+def test_a_plugin_that_is_mended_needs_none_of_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check goes with the fault: it must not refuse what works."""
+    without_default_vpc(world.access)
+    monkeypatch.setattr(programs, "find_plugin", lambda _cache: (Tool("plugin", "1.8.3", Path("p"), "cache"), Path()))
+
+    assert profile_check(world, iam_instance_profile="").status == "ok"
+
+
+def test_who_may_not_look_at_vpcs_is_told_by_the_dry_run(world: World) -> None:
+    """A look of ours that is denied is no reason not to bake."""
+    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    role = world.as_role(everything, {"Effect": "Deny", "Action": "ec2:DescribeVpcs", "Resource": "*"})
+
+    assert profile_check(world, role, iam_instance_profile="").status == "ok"
+    without_default_vpc(world.access)
+    check = profile_check(world, role, iam_instance_profile="")
+    assert (check.status, "VPCIdNotSpecified" in check.detail) == ("fail", True)
+
+
 def test_a_tunnel_asks_for_more(local_aws: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions need permissions of the caller and of the builder, whose role here has none."""
     checks = checks_of(local_aws.access, local_aws.account, ssh_interface="session_manager")
@@ -214,7 +314,7 @@ def test_without_credentials_nothing_else_is_asked(local_aws: Sandbox, monkeypat
     assert bad(checks) == ["credentials"]
     assert checks["credentials"].detail == "No AWS credentials to say whose credentials these are"
     assert failed(list(checks.values())) == [checks["credentials"]]
-    assert {name: check.detail for name, check in checks.items() if check.status == "ok" and name != "clock"} == {}
+    assert {name for name, check in checks.items() if check.status == "ok"} == LOCAL
     assert checks["network"].detail == "not checked: fix credentials first"
 
 

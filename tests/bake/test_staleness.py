@@ -24,6 +24,7 @@ COUNTS = (
     "ecs_extra_config",
     "ecs_image_pull_behavior",
     "ecs_image_pull_inactivity_timeout",
+    "ecs_spot_instance_draining",
     "models_dir",
     "models_s3_bucket",  # lines of one's own in download-models.sh may take more from it than the listing says
     "prewarm",

@@ -9,7 +9,15 @@ import pytest
 
 from gpu_ami.bake import template
 from gpu_ami.bake.secret_values import private_names
-from gpu_ami.bake.template import check_owner, effective, load_hcl, parse_given, template_defaults, template_scripts
+from gpu_ami.bake.template import (
+    check_owner,
+    effective,
+    load_hcl,
+    parse_given,
+    template_defaults,
+    template_kinds,
+    template_scripts,
+)
 from gpu_ami.errors import UsageError
 
 TEMPLATE = """
@@ -49,13 +57,35 @@ def test_defaults_and_scripts_are_read_from_the_template(tmp_path: Path) -> None
     assert template_scripts(tmp_path) == ("update-system", "pull-image", "cleanup")
 
 
-def test_later_values_beat_earlier_ones(tmp_path: Path) -> None:
-    """The order is Packer's: default, file, -var."""
-    folder = _template(tmp_path)
-    file = tmp_path / "v.pkrvars.hcl"
-    file.write_text('volume_gib = 80 # bigger\nregion = "a"')
+def test_types_are_read_from_the_template(tmp_path: Path) -> None:
+    """They decide what a value becomes; without a type Packer takes what comes."""
+    listed = "list( object({ url = string, path = string }) )"
+    (tmp_path / "b.pkr.hcl").write_text(f'variable "a" {{\n  type = {listed}\n}}\nvariable "b" {{\n  default = 1\n}}\n')
 
-    assert effective(folder, [file], {"region": "b"}) == {"volume_gib": 80, "region": "b"}
+    assert template_kinds(_template(tmp_path)) == {
+        "region": "string",
+        "volume_gib": "number",
+        "a": "list(object({url=string,path=string}))",
+        "b": "",
+    }
+
+
+def test_later_values_beat_earlier_ones(tmp_path: Path) -> None:
+    """The order is Packer's: default, PKR_VAR_, files in turn, -var."""
+    folder = _template(tmp_path)
+    first, second = tmp_path / "v.pkrvars.hcl", tmp_path / "a.pkrvars.json"
+    first.write_text('volume_gib = 80 # bigger\nregion = "a"')
+    second.write_text('{"volume_gib": 90}')
+    environment = {"PKR_VAR_volume_gib": "70", "PKR_VAR_region": "e", "PKR_VAR_other": "1"}
+
+    assert effective(folder, [], {}, environment={}) == {"volume_gib": 60}
+    assert effective(folder, [], {}, environment=environment) == {"volume_gib": 70, "region": "e"}
+    assert effective(folder, [first], {}, environment=environment) == {"volume_gib": 80, "region": "a"}
+    assert effective(folder, [first, second], {}, environment=environment) == {"volume_gib": 90, "region": "a"}
+    assert effective(folder, [first, second], {"volume_gib": "1e2"}, environment=environment) == {
+        "volume_gib": 100,
+        "region": "a",
+    }
 
 
 def test_json_variables_are_read_too(tmp_path: Path) -> None:

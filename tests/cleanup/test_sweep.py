@@ -414,6 +414,10 @@ def test_a_builds_longest_time_comes_from_its_variables(here: World, tmp_path: P
     variables.write_text("max_build_minutes = 600\n")
     assert longest_build(run) == timedelta(hours=12)
 
+    (tmp_path / "packer" / "more.auto.pkrvars.json").write_text('{"max_build_minutes": 700}')
+    variables.write_text("poll_max_attempts = 1e3\n")
+    assert longest_build(run) == timedelta(minutes=700, seconds=15000)
+
     variables.write_text('max_build_minutes = "long"\n')
     with pytest.raises(UsageError, match="whole numbers"):
         longest_build(run)

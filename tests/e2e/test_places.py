@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.errors import BuildError
+from gpu_ami.bake import validate
+from gpu_ami.bake.checks import programs
+from gpu_ami.errors import BuildError, SafetyError
 from gpu_ami_sandbox.aws.gate import Answer, Call, Environ, Fault, error_answer
 from tests.e2e.inprocess import Bench, bench
 from tests.e2e.leftovers import left_resources
@@ -145,3 +147,29 @@ def test_a_spot_build_that_is_too_cheap_for_one_zone_runs_in_the_next(scene: tup
     assert not [
         t for t in ec2.describe_launch_templates()["LaunchTemplates"] if t["LaunchTemplateName"].startswith("packer")
     ]
+
+
+def test_a_temporary_profile_without_a_default_vpc_is_refused_before_anything_is_made(
+    scene: tuple[Bench, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packer's own trial of the profile names no subnet: that ends each build, in words that do not speak of a VPC."""
+    here, _ = scene
+    ec2 = here.access.client("ec2")
+    (vpc,) = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
+    for subnet in ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc["VpcId"]]}])["Subnets"]:
+        ec2.delete_subnet(SubnetId=subnet["SubnetId"])
+    ec2.delete_vpc(VpcId=vpc["VpcId"])
+    # Not this test's, and the longer part of the time.
+    monkeypatch.setattr(validate, "validate", lambda _job: None)
+
+    with pytest.raises(SafetyError, match=r"no default VPC.*Give iam_instance_profile"):
+        here.build("iam_instance_profile=")
+
+    assert (here.calls("CreateInstanceProfile"), here.calls("RunInstances")) == ([], [])
+    # What the check spares people, and the reason that it is there: the real plugin's end.
+    monkeypatch.setattr(programs, "plugin_tries_profiles", lambda: False)
+    with pytest.raises(BuildError, match=r"timed out waiting for IAM changes to propagate to EC2.*VPCIdNotSpecified"):
+        here.build("iam_instance_profile=")
+    (tried,) = [call for call in here.gate.calls if call.parameters.get("InstanceType") == "t3.nano"][-1:]
+    assert "SubnetId" not in tried.parameters
+    assert here.calls("RunInstances") == []

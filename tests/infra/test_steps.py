@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
-from tests.infra.box import Box
+from gpu_ami.bake.checks import agent
+from gpu_ami.bake.template import load_hcl
+from tests.infra.box import PACKER, Box
 from tests.infra.finished import DIGEST, INPUTS, REFERENCE, finish
 
 ECS = {
@@ -14,6 +17,7 @@ ECS = {
     "ECS_CONTAINER_START_TIMEOUT": "15m",
     "ECS_CONTAINER_CREATE_TIMEOUT": "15m",
     "ECS_IMAGE_PULL_INACTIVITY_TIMEOUT": "5m",
+    "ECS_ENABLE_SPOT_INSTANCE_DRAINING": "true",
     "ECS_EXTRA_CONFIG": "{}",
 }
 
@@ -75,6 +79,30 @@ def test_extra_ecs_settings_are_set_as_given(box: Box) -> None:
 
     assert result.status == 0, result.said
     assert extra.items() <= effective(box.read("/etc/ecs/ecs.config")).items()
+
+
+def test_spot_draining_can_be_switched_off(box: Box) -> None:
+    """Jobs that save their state themselves lose what the agent ends early."""
+    result = box.run("configure-ecs.sh", **ECS | {"ECS_ENABLE_SPOT_INSTANCE_DRAINING": "false"})
+
+    assert result.status == 0, result.said
+    assert effective(box.read("/etc/ecs/ecs.config"))["ECS_ENABLE_SPOT_INSTANCE_DRAINING"] == "false"
+
+
+def test_the_doctor_knows_every_setting_that_the_step_sets() -> None:
+    """One that it does not know, given in ecs_extra_config too, would fail the bake's last step: after all the work."""
+    script = (PACKER / "scripts" / "configure-ecs.sh").read_text(encoding="utf-8")
+    sets = set(re.findall(r"^set_key (ECS_\w+) ", script, flags=re.MULTILINE))
+    variables = {
+        name: body
+        for block in load_hcl(PACKER / "variables.pkr.hcl", what="x")["variable"]
+        for name, body in block.items()
+    }
+    rules = " ".join(str(rule["condition"]) for rule in variables["ecs_extra_config"]["validation"])
+
+    assert set(agent.OWN) == sets
+    assert {name for name in re.findall(r"ECS_[A-Z_]+", rules) if name in sets} == sets
+    assert set(filter(None, agent.OWN.values())) <= set(variables)
 
 
 def keeps_its_images(settings: dict[str, str]) -> bool:

@@ -48,6 +48,11 @@ ACCEPTED |= {
         "deregistration_protection": "with-cooldown",
         "ecr_repository_url": "123456789012.dkr-ecr-fips.us-east-1.on.aws/app",
     },
+    "more settings of the agent, and the longest pause between two looks": {
+        "ecs_extra_config": {"ECS_RESERVED_MEMORY": "256"},
+        "ecs_spot_instance_draining": False,
+        "poll_delay_seconds": 120,
+    },
     "as much throughput as the IOPS allow": {"volume_iops": 3000, "volume_throughput_mib_s": 750},
 }
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -77,6 +82,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"ecs_extra_config": {"ECS_ENGINE_AUTH_DATA": "{}"}},
         "must not hold a registry's password",
     ),
+    "a setting of the agent given twice": (
+        {"ecs_extra_config": {"ECS_ENABLE_SPOT_INSTANCE_DRAINING": "false"}},
+        "must not hold what has a variable of its own",
+    ),
+    "a longer pause than the plugin can make": ({"poll_delay_seconds": 121}, "whole number from 1 to 120"),
+    "a part of a second": ({"poll_delay_seconds": 1.5}, "whole number from 1 to 120"),
     "more throughput than the IOPS allow": (
         {"volume_iops": 3000},
         "volume_throughput_mib_s above a quarter of volume_iops: raise volume_iops to 4000",

@@ -291,6 +291,17 @@ def test_the_base_that_a_build_would_use_is_compared(terraform: FakeTerraform, i
     assert _look(terraform, **settings).document["base"]["newest_ami_id"] == ours
 
 
+def test_a_base_from_the_environment_is_what_a_build_would_use(
+    terraform: FakeTerraform, in_step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packer takes PKR_VAR_ as any other value."""
+    ours = terraform.here.image(9).id
+    terraform.here.maker.parameter("/our/base", ours)
+    monkeypatch.setenv("PKR_VAR_base_ami_parameter", "/our/base")
+
+    assert _drift(terraform) == [("base-outdated", in_step)]
+
+
 def test_what_the_next_build_would_change(
     terraform: FakeTerraform, in_step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

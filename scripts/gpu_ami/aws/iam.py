@@ -16,6 +16,8 @@ _ROLE = re.compile(r"arn:(?P<partition>[a-z-]+):sts::(?P<account>\d+):assumed-ro
 # Who may not call IAM at all, and principals that it cannot simulate (root, federated users).
 _NOT_SIMULATED = ("AccessDenied", "AccessDeniedException", "NoSuchEntity", "InvalidInput", "UnsupportedOperation")
 _DENIED = "UnauthorizedOperation"
+# What the amazon plugin launches, as a dry run, to see a temporary profile through EC2's eyes.
+PROFILE_TRIAL_TYPE = "t3.nano"
 # Well formed, and nobody's: a dry run changes nothing, and with these there is nothing to change either.
 _NOBODYS = "00000000000000000"
 
@@ -140,6 +142,30 @@ def dry_run(caller: Caller, action: str, launch: Launch, about: str = "") -> Ans
         is_proof = operation not in _ABOUT_NOTHING or "explicit deny" in str(exc)
         return "denied" if exc.code == _DENIED and is_proof else "unknown"
     return "unknown"
+
+
+def try_profile(caller: Caller, image_id: str) -> RefusedError | None:
+    """Make the dry run by which Packer finds out whether EC2 knows its temporary instance profile.
+
+    A t3.nano of the base AMI in no subnet and without tags, whatever the builder will be (``StepIamInstanceProfile`` of
+    the amazon plugin 1.8.1 and 1.8.2); here without a profile, which is not made yet.
+
+    Args:
+        caller: Calls EC2.
+        image_id: The base AMI.
+
+    Returns:
+        What EC2 says against it; None where it would launch.
+
+    Raises:
+        AwsError: EC2 could not be reached.
+    """
+    launch: dict[str, Any] = {"ImageId": image_id, "InstanceType": PROFILE_TRIAL_TYPE, "MinCount": 1, "MaxCount": 1}
+    try:
+        caller.call("ec2", "run_instances", doing=f"try a launch of {image_id}", **launch, DryRun=True)
+    except RefusedError as exc:
+        return None if exc.code == "DryRunOperation" else exc
+    return None
 
 
 def role_of_profile(caller: Caller, name: str) -> str | None:

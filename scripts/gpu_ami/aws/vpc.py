@@ -122,6 +122,17 @@ def subnet(caller: Caller, subnet_id: str) -> Subnet | None:
     )
 
 
+def default_vpc(caller: Caller) -> str | None:
+    """Return the id of the region's default VPC; None when it has none.
+
+    Raises:
+        AwsError: EC2 refused.
+    """
+    mine = [{"Name": "is-default", "Values": ["true"]}]
+    found = caller.pages("ec2", "describe_vpcs", "Vpcs", doing="look up the default VPC", Filters=mine)
+    return next((str(vpc["VpcId"]) for vpc in found), None)
+
+
 def network(caller: Caller, of: Subnet) -> Network:
     """Return the routes and endpoints of a subnet; without an association of its own, those of the VPC's main table.
 

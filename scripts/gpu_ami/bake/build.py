@@ -98,6 +98,7 @@ def build(
 def _build(run: Invocation, job: Job, *, debug: bool, incremental: bool, if_stale: bool) -> BuildResult:
     _check_values(job)
     run.announce()
+    packer_bake.check_manifest_path(run, job)
     compared = _compare(run, job)
     if if_stale:
         if compared.live is not None and not compared.differences:

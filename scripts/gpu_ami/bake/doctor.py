@@ -13,6 +13,7 @@ from gpu_ami.bake import models, preflight, prepare, template
 from gpu_ami.bake.variables import typed
 from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError
+from gpu_ami.workspace import auto_variables
 
 if TYPE_CHECKING:
     from gpu_ami.bake.preflight import Check
@@ -77,8 +78,9 @@ def doctor(run: Invocation, variables: Sequence[str]) -> list[Check]:
 def _values(run: Invocation, variables: Sequence[str]) -> dict[str, Any]:
     given = template.parse_given(variables)
     owned = {"region": run.settings.region, "family": run.settings.family}
-    file = prepare.variables_file(run, owned, guest=False)
-    return template.effective(run.workspace.packer, (file,), owned | given)
+    file, folder = prepare.variables_file(run, owned, guest=False), run.workspace.packer
+    files = (*auto_variables(folder), file)
+    return template.effective(folder, files, owned | given, environment=run.target.environment)
 
 
 def checks_table(checks: Sequence[Check], *, markdown: bool) -> Table:

@@ -162,6 +162,19 @@ def _step_by_step(run: Invocation, job: Job, command: Command) -> None:
         raise BuildError(msg)
 
 
+def check_manifest_path(run: Invocation, job: Job) -> None:
+    """Make sure that Packer writes its manifest where `read_manifest` reads it, before a bake is paid for.
+
+    Raises:
+        UsageError: Packer's variables lead it elsewhere.
+    """
+    named = job.values().get("manifest_path")
+    if isinstance(named, str) and (job.packer.folder / named).resolve() != run.workspace.manifest.resolve():
+        shown = run.workspace.shown(run.workspace.manifest)
+        msg = f"Packer's variables set manifest_path to {named!r}, but a build reads {shown}: leave manifest_path out."
+        raise UsageError(msg)
+
+
 def read_manifest(run: Invocation, baked: Baked) -> manifests.Build:
     """Return this build from the manifest: the last run, which must be ours and agree with Packer's output.
 

@@ -7,13 +7,13 @@ import functools
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from gpu_ami import __version__, git
-from gpu_ami.bake import models, secret_values, template
+from gpu_ami.bake import models, secret_values, template, variable_values
 from gpu_ami.bake.packer_command import Inputs, Packer
 from gpu_ami.bake.variables import BuildVariables, typed
 from gpu_ami.errors import BuildError, PipelineError, TerraformError, UsageError
@@ -21,6 +21,7 @@ from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
 from gpu_ami.terraform.terraform_command import Terraform, terraform_in
 from gpu_ami.tools import packer_tools, terraform_tools
+from gpu_ami.workspace import auto_variables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class Job:
         plugin_path: Where Packer finds its amazon plugin.
         run_id: Names this build in tags, manifest and log.
         private: Variables that were given and are secrets: the last of the inputs' files holds them.
+        environment: Where Packer finds ``PKR_VAR_…``.
     """
 
     packer: Packer
@@ -42,6 +44,7 @@ class Job:
     plugin_path: Path
     run_id: str
     private: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def validation(self, *, tests: bool) -> tuple[tuple[type[PipelineError], tuple[Command, ...]], ...]:
         """Return the validation commands: two chains that can run side by side, and what a failure of each is.
@@ -60,7 +63,8 @@ class Job:
         changed = dataclasses.replace(self, inputs=Inputs(self.inputs.files, {**self.inputs.variables, **more}))
         if "_values" in vars(self):
             # Nothing else has changed: the files need not be read anew.
-            vars(changed)["_values"] = self._values | more
+            kinds = template.template_kinds(self.packer.folder)
+            vars(changed)["_values"] = self._values | variable_values.from_texts(more, kinds)
         return changed
 
     def values(self) -> dict[str, Any]:
@@ -70,7 +74,9 @@ class Job:
     @functools.cached_property
     def _values(self) -> dict[str, Any]:
         # Reading HCL takes a second, and several steps of a build need it.
-        return template.effective(self.packer.folder, self.inputs.files, self.inputs.variables)
+        folder = self.packer.folder
+        files = (*auto_variables(folder), *self.inputs.files)
+        return template.effective(folder, files, self.inputs.variables, environment=self.environment)
 
     @functools.cached_property
     def variables(self) -> BuildVariables:
@@ -121,6 +127,7 @@ def prepare(run: Invocation, variables: Sequence[str], *, debug: bool = False) -
         plugin_path=packer.plugin_path,
         run_id=run_id,
         private=tuple(secret),
+        environment=run.target.environment,
     )
 
 
@@ -133,13 +140,17 @@ def variables_file(run: Invocation, owned: Mapping[str, str], *, guest: bool = T
         guest: Whether Packer is going to run; only then the sandbox needs a build instance.
 
     Raises:
-        UsageError: The file cannot be used, or says other than the settings about one of *owned*.
+        UsageError: The file cannot be used, or it or one that Packer finds by itself says other than the settings about
+            one of *owned*.
     """
     staged = run.target.staged_variables(builder=guest)
     if staged is not None:
         return staged
     file = run.workspace.root / run.settings.variables_file
-    hint = "Run `invoke init`, which writes it."
-    loaded = template.load_hcl(file, what="Packer variables file", hint=hint)
-    template.check_owner(loaded, file, owned, run.workspace.settings)
+    loaded = {file: variable_values.load(file, hint="Run `invoke init`, which writes it.")}
+    for path in run.target.user_variables:
+        if path not in loaded:
+            loaded[path] = variable_values.load(path)
+    for path, values in loaded.items():
+        template.check_owner(values, path, owned, run.workspace.settings)
     return file

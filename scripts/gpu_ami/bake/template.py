@@ -1,13 +1,14 @@
-"""Reads the Packer template: its variables with the value that each will have, and its scripts."""
+"""Reads the Packer template: its variables with the value that each has in effect, and its scripts."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from gpu_ami.bake import variable_values
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
 
@@ -68,15 +69,21 @@ _parsed: dict[str, Mapping[str, Any]] = {}
 
 def template_defaults(folder: Path) -> dict[str, Any]:
     """Return variable name to default of the template in *folder*; a variable without one is absent."""
-    found: dict[str, Any] = {}
+    return {name: body["default"] for name, body in _variables(folder) if "default" in body}
+
+
+def template_kinds(folder: Path) -> dict[str, str]:
+    """Return variable name to type of the template in *folder*, as ``list(string)``: without blanks, empty for any."""
+    kinds = {name: str(body.get("type", "")) for name, body in _variables(folder)}
+    return {name: re.sub(r"\s", "", kind.removeprefix("${").removesuffix("}")) for name, kind in kinds.items()}
+
+
+def _variables(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for path in sorted(folder.glob("*.pkr.hcl")):
         if not _VARIABLE.search(read_text(path, what="template")):
             continue  # to parse the largest file for nothing takes longer than most tasks do
         for block in template(path).get("variable", []):
-            for name, body in block.items():
-                if "default" in body:
-                    found[name] = body["default"]
-    return found
+            yield from block.items()
 
 
 def template_scripts(folder: Path) -> tuple[str, ...]:
@@ -91,12 +98,29 @@ def template_scripts(folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def effective(folder: Path, files: Sequence[Path], given: Mapping[str, str]) -> dict[str, Any]:
-    """Return each variable's value: *given* beats later *files*, which beat the template's defaults."""
-    values = template_defaults(folder)
+def effective(
+    folder: Path, files: Sequence[Path], given: Mapping[str, str], *, environment: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the value that Packer gives each variable of the template in *folder*, as Packer would convert it.
+
+    The order is Packer's, the last one counts: the template's defaults, ``PKR_VAR_…``, the variables files, ``-var``
+    (Packer 1.16.0's ``collectInputVariableValues``).
+
+    Args:
+        folder: The template's.
+        files: The variables files in Packer's order: those that it finds itself (`workspace.auto_variables`), then
+            those of ``-var-file``.
+        given: The ``-var`` of the command line.
+        environment: Packer's environment.
+
+    Raises:
+        UsageError: A file cannot be used, or a value is an expression that only Packer evaluates.
+    """
+    kinds = template_kinds(folder)
+    values = template_defaults(folder) | variable_values.from_environment(environment, kinds)
     for path in files:
-        values |= load_hcl(path, what="Packer variables file")
-    return values | dict(given)
+        values |= variable_values.from_file(path, kinds)
+    return values | variable_values.from_texts(given, kinds)
 
 
 def check_owner(values: Mapping[str, Any], file: Path, owned: Mapping[str, str], owner: Path) -> None:

@@ -27,6 +27,9 @@ class BuildVariables:
         ssh_port: Its port; 0 for SSH's own.
         release_path: Where the release record is written; empty for the template's own choice.
         chain_length: How many incremental bakes lie between the AMI and a full one.
+        ecs_extra_keys: The ECS agent's settings that are added by name.
+        poll_delay_seconds: One factor of the time that Packer gives each wait, seconds.
+        poll_max_attempts: The other factor.
     """
 
     ecr_repository_url: str
@@ -59,6 +62,9 @@ class BuildVariables:
     family: str
     release_path: str
     chain_length: int
+    ecs_extra_keys: tuple[str, ...]
+    poll_delay_seconds: float
+    poll_max_attempts: float
 
     @property
     def is_reached_directly(self) -> bool:
@@ -79,7 +85,8 @@ def typed(values: Mapping[str, Any]) -> BuildVariables:
     Raises:
         UsageError: A value has another type than the template's variable.
     """
-    text, number, whole, flag, texts = (_Reader(values, kind) for kind in (_text, _number, _whole, _flag, _texts))
+    kinds = (_text, _number, _whole, _flag, _texts, _names)
+    text, number, whole, flag, texts, names = (_Reader(values, kind) for kind in kinds)
     spot = flag("spot")
     types = texts("spot_instance_types") if spot else _in_turn(text("instance_type"), texts("fallback_instance_types"))
     return BuildVariables(
@@ -113,6 +120,9 @@ def typed(values: Mapping[str, Any]) -> BuildVariables:
         family=text("family"),
         release_path=text("release_path"),
         chain_length=whole("chain_length"),
+        ecs_extra_keys=names("ecs_extra_config"),
+        poll_delay_seconds=number("poll_delay_seconds"),
+        poll_max_attempts=number("poll_max_attempts"),
     )
 
 
@@ -169,6 +179,14 @@ def _texts(given: Any) -> tuple[str, ...]:
     return tuple(listed)
 
 
+def _names(given: Any) -> tuple[str, ...]:
+    """Return the names in a map."""
+    entries = json.loads(given) if isinstance(given, str) else given
+    if entries is not None and not isinstance(entries, dict):
+        raise TypeError
+    return tuple(entries or ())
+
+
 def _count(given: Any) -> int:
     """Return how many entries a list of objects has; what is no list is Packer's to refuse."""
     try:
@@ -187,4 +205,10 @@ def _unique(*names: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, names)))
 
 
-_KINDS = {_number: "a number", _whole: "a whole number", _flag: "true or false", _texts: "a list of texts"}
+_KINDS = {
+    _number: "a number",
+    _whole: "a whole number",
+    _flag: "true or false",
+    _texts: "a list of texts",
+    _names: "a map",
+}

@@ -182,16 +182,16 @@ def longest_build(run: Invocation) -> timedelta:
     values = _TIMES | _template_values(run)
     try:
         minutes, delay, attempts = (int(values[name]) for name in _TIMES)
-    except (TypeError, ValueError) as exc:
-        file = run.workspace.root / run.settings.variables_file
-        msg = f"{', '.join(_TIMES)} in {file} are not whole numbers: give numbers."
+    except (TypeError, ValueError, OverflowError) as exc:
+        given = ", ".join(f"{name} is {values[name]!r}" for name in _TIMES)
+        msg = f"Packer's variables {', '.join(_TIMES)} must be whole numbers ({given}): give numbers."
         raise UsageError(msg) from exc
     return timedelta(minutes=minutes, seconds=delay * attempts)
 
 
 def _template_values(run: Invocation) -> dict[str, Any]:
-    file = run.workspace.root / run.settings.variables_file
-    return template.effective(run.workspace.root / "packer", [file] if file.exists() else [], {})
+    folder, target = run.workspace.root / "packer", run.target
+    return template.effective(folder, target.user_variables, {}, environment=target.environment)
 
 
 def _regions(run: Invocation, requested: Sequence[str]) -> list[str]:

@@ -201,7 +201,8 @@ def _parameter(run: Invocation) -> tuple[str | None, str | None]:
 
 def _template_values(run: Invocation) -> dict[str, Any]:
     """Return the template's variables as a build has them; without a variables file, its defaults."""
-    return template.effective(run.workspace.root / "packer", run.target.user_variables, {})
+    folder, target = run.workspace.root / "packer", run.target
+    return template.effective(folder, target.user_variables, {}, environment=target.environment)
 
 
 def _newest_base(run: Invocation, given: Mapping[str, Any]) -> str | None:

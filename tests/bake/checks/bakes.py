@@ -16,6 +16,8 @@ VALUES: dict[str, Any] = {
     "volume_size_gib": 80,
     "min_free_gib": 5,
     "family": "gpu-batch",
+    "poll_delay_seconds": 15,
+    "poll_max_attempts": 480,
 }
 
 

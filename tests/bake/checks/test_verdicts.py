@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_ami.aws.access import Identity
+from gpu_ami.aws.caller import RefusedError
 from gpu_ami.aws.capacity import InstanceType, Quota, has_gpu, quota_class
 from gpu_ami.aws.ecr import ContainerImage, RepositoryUrl
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.kms import Key
 from gpu_ami.aws.s3 import Prefix
-from gpu_ami.bake.checks import account, builder, disk, encryption, permissions, sources
+from gpu_ami.bake.checks import account, agent, builder, disk, encryption, permissions, sources
 from tests.bake.checks.bakes import a_bake
 
 SCRIPTS = Path(__file__).parents[3] / "packer" / "scripts"
@@ -356,7 +357,83 @@ def test_encryption(changed: dict[str, Any], found: Key | None, status: str, sai
     assert (check.status, said in check.detail) == (status, True)
 
 
+@pytest.mark.parametrize(
+    ("delay", "attempts", "status", "said"),
+    [
+        (15, 480, "ok", "120 minutes each"),
+        (120, 10, "ok", "20 minutes each"),
+        (121, 480, "fail", "above 120 the amazon plugin fails at its first wait"),
+        (1, 16, "ok", "0 minutes each"),
+        (1, 15, "fail", "is 15 s: time for one look at the AMI"),
+        (15, 1, "fail", "is 15 s"),
+    ],
+)
+def test_waits_that_cannot_work_are_told_before_an_instance_is_paid_for(
+    delay: float, attempts: float, status: str, said: str
+) -> None:
+    """The two are a budget of time; one that the plugin cannot keep ends a build at a wait, maybe the last one."""
+    check = builder.waits(a_bake(poll_delay_seconds=delay, poll_max_attempts=attempts))
+
+    assert (check.status, said in check.detail) == (status, True)
+
+
+# --- the agent's settings --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("extra", "status", "said", "fix"),
+    [
+        ({}, "ok", "the template's own", ""),
+        ({"ECS_RESERVED_MEMORY": "256"}, "ok", "and 1 of ecs_extra_config", ""),
+        (
+            {"ECS_CONTAINER_START_TIMEOUT": "9m", "ECS_RESERVED_MEMORY": "1"},
+            "fail",
+            "sets ECS_CONTAINER_START_TIMEOUT",
+            "Set ecs_container_start_timeout for ECS_CONTAINER_START_TIMEOUT instead.",
+        ),
+        ({"ECS_ENABLE_GPU_SUPPORT": "true"}, "fail", "sets ECS_ENABLE_GPU_SUPPORT", "always sets it to true"),
+        ({"ECS_ENGINE_AUTH_DATA": "{}"}, "fail", "a registry's password", "repository credentials"),
+        (
+            {"ECS_ENABLE_SPOT_INSTANCE_DRAINING": "false", "ECS_ENABLE_GPU_SUPPORT": "true"},
+            "fail",
+            "ECS_ENABLE_SPOT_INSTANCE_DRAINING, ECS_ENABLE_GPU_SUPPORT",
+            "ecs_spot_instance_draining",
+        ),
+    ],
+)
+def test_a_setting_of_two_values_does_not_start_a_bake(extra: dict[str, str], status: str, said: str, fix: str) -> None:
+    """The last step of the bake finds it, after a quarter of an hour or more that is paid for."""
+    check = agent.settings(a_bake(ecs_extra_config=extra))
+
+    assert (check.status, said in check.detail, fix in check.fix) == (status, True, True)
+
+
 # --- permissions -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("architecture", "has_vpc", "refusal", "said"),
+    [
+        ("x86_64", True, None, ""),
+        ("x86_64", None, None, ""),
+        ("x86_64", False, None, "r has no default VPC"),
+        ("x86_64", False, "VPCIdNotSpecified", "r has no default VPC"),
+        ("arm64", True, "InvalidParameterValue", "the base AMI is arm64"),
+        ("x86_64", True, "UnauthorizedOperation", "these credentials may not do that"),
+        ("x86_64", True, "Unsupported", "EC2 refuses that (no such type)"),
+    ],
+)
+def test_a_temporary_profile_has_to_pass_packers_own_trial(
+    architecture: str, has_vpc: bool | None, refusal: str | None, said: str
+) -> None:
+    """A refusal of it ends each build, under a name that says nothing of the cause."""
+    error = RefusedError("no such type", refusal) if refusal else None
+
+    check = permissions.temporary_profile("x", "r", architecture, has_default_vpc=has_vpc, refusal=error)
+
+    assert check.status == ("fail" if said else "ok")
+    assert said in check.detail
+    assert ("Give iam_instance_profile" in check.fix) is bool(said)
 
 
 def parts(**changed: Any) -> dict[str, set[str]]:

@@ -9,6 +9,9 @@ from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.variables import BuildVariables
 
 _TYPE = "instance type"
+# The longest pause that the SDK's waiters make, and the shortest between two looks for an AMI.
+_LONGEST_PAUSE_S = 120
+_AMI_PAUSE_S = 15
 _VARIABLES = "instance_type / fallback_instance_types, or spot_instance_types"
 
 
@@ -82,6 +85,23 @@ def vcpu_quota(market: Market, types: Sequence[InstanceType], quota: Quota | Non
     if len(fitting) == len(types):
         return Check(name, "ok", said)
     return Check(name, "warn" if fitting and market == "spot" else "fail", said, fix)
+
+
+def waits(variables: BuildVariables) -> Check:
+    """Judge the time that each wait for EC2 gets: ``poll_delay_seconds`` times ``poll_max_attempts``.
+
+    Seen with the amazon plugin 1.8.2: with a delay above the SDK's longest pause it fails at its first wait, when the
+    security group is made. It looks for the AMI at once, and then every 15 s at least.
+    """
+    delay, attempts = variables.poll_delay_seconds, variables.poll_max_attempts
+    budget = delay * attempts
+    if delay > _LONGEST_PAUSE_S:
+        text = f"poll_delay_seconds is {delay:g}: above {_LONGEST_PAUSE_S} the amazon plugin fails at its first wait"
+        return Check("waits", "fail", text, "Set poll_delay_seconds to 15; for more time raise poll_max_attempts.")
+    if budget <= _AMI_PAUSE_S:
+        text = f"poll_delay_seconds times poll_max_attempts is {budget:g} s: time for one look at the AMI and no more"
+        return Check("waits", "fail", text, "Raise poll_max_attempts: with 15 s each, 480 are the default's 2 hours.")
+    return Check("waits", "ok", f"{budget / 60:.0f} minutes each for the instance, the AMI and its snapshots")
 
 
 def gpu(variables: BuildVariables, types: Sequence[InstanceType]) -> Check:

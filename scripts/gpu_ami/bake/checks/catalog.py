@@ -12,7 +12,7 @@ from typing import TypeVar
 from gpu_ami.aws import capacity, clock, iam, vpc
 from gpu_ami.aws.s3 import Prefix
 from gpu_ami.bake.checks import account as account_checks
-from gpu_ami.bake.checks import builder, disk, encryption, programs, sources
+from gpu_ami.bake.checks import agent, builder, disk, encryption, programs, sources
 from gpu_ami.bake.checks import network as network_checks
 from gpu_ami.bake.checks import permissions as permission_checks
 from gpu_ami.bake.checks.check import Check
@@ -111,6 +111,8 @@ def on_aws(lookups: Lookups, account: str | None, *, sandbox: bool) -> Iterator[
     yield CheckSpec("GPU", lambda: _gpu(lookups), "ec2:DescribeInstanceTypes", is_blocking=False)
     yield CheckSpec("disk space", lambda: _disk(lookups), "")
     yield CheckSpec("encryption key", lambda: _key(lookups), "kms:DescribeKey on the key", is_blocking=False)
+    yield CheckSpec("ECS agent settings", lambda: agent.settings(variables), "", needs_credentials=False)
+    yield CheckSpec("waits", lambda: builder.waits(variables), "", needs_credentials=False)
 
 
 def _waits_for(name: str, *others: str) -> Check:
@@ -284,11 +286,22 @@ def _tried(lookups: Lookups, action: str, about: str) -> iam.Answer:
     return "unknown" if launch is None else iam.dry_run(lookups.caller, action, launch, about)
 
 
+def _temporary_profile(lookups: Lookups, check: str) -> Check:
+    region, base = lookups.access.region, _if_known(lookups.base_image)
+    if check == "ECR login" or base is None or not programs.plugin_tries_profiles():
+        return permission_checks.temporary_profile(check, region, "x86_64", has_default_vpc=None, refusal=None)
+    has_default_vpc = _if_known(lambda: vpc.default_vpc(lookups.caller) is not None)
+    refusal = iam.try_profile(lookups.caller, base.image_id)
+    return permission_checks.temporary_profile(
+        check, region, base.architecture, has_default_vpc=has_default_vpc, refusal=refusal
+    )
+
+
 def _profile(lookups: Lookups, check: str) -> Check:
     variables = lookups.variables
     profile = variables.iam_instance_profile
     if not profile:
-        return Check(check, "ok", "a temporary profile, which may just log in, pull the image and read the models")
+        return _temporary_profile(lookups, check)
     role = lookups.role()
     if not role:
         is_login = check == "ECR login"

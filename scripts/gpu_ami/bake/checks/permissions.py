@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from gpu_ami.aws.caller import RefusedError
 from gpu_ami.aws.ecr import RepositoryUrl
-from gpu_ami.aws.iam import Answer
+from gpu_ami.aws.iam import PROFILE_TRIAL_TYPE, Answer
 from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.variables import BuildVariables
 
@@ -296,6 +297,41 @@ def judge_profile(check: str, profile: str, role: str, answers: Mapping[str, Ans
         return Check(check, "fail", f"the role {name} of {profile} may not {', '.join(denied)}", advice)
     what = "log in and pull the image" if check == "ECR login" else "read the models and the rest it needs"
     return Check(check, "ok", f"{profile} may {what}: all {len(answers)} actions allowed, simulated by IAM")
+
+
+def temporary_profile(
+    check: str, region: str, architecture: str, *, has_default_vpc: bool | None, refusal: RefusedError | None
+) -> Check:
+    """Judge whether Packer gets past its own look at the temporary instance profile that it makes.
+
+    Args:
+        check: ``ECR login`` or ``instance profile``.
+        region: The build's.
+        architecture: The base AMI's.
+        has_default_vpc: Whether the region has a default VPC; None when that is not known.
+        refusal: What EC2 said against the dry run that Packer will make; None when nothing.
+    """
+    if has_default_vpc is False:
+        why = f"{region} has no default VPC, where that dry run would go"
+    elif architecture != "x86_64":
+        why = f"the base AMI is {architecture}, that type is not"
+    elif refusal is not None and refusal.is_denied:
+        why = f"these credentials may not do that ({refusal.code}): is a policy bound to tags, a type or a subnet?"
+    elif refusal is not None:
+        why = f"EC2 refuses that ({refusal})"
+    else:
+        return Check(check, "ok", "a temporary profile, which may just log in, pull the image and read the models")
+    return Check(
+        check,
+        "fail",
+        f"a temporary profile cannot work: Packer's plugin tries it with a {PROFILE_TRIAL_TYPE} as a dry run, without "
+        f"subnet and tags, and {why}. The build would end with {_NEVER_SEEN} and leave role and profile",
+        "Give iam_instance_profile in the Packer variables: a profile that may pull the image and read the models.",
+    )
+
+
+# The plugin's words for every refusal of that dry run but one.
+_NEVER_SEEN = '"timed out waiting for IAM changes to propagate to EC2"'
 
 
 def no_profile(profile: str, role: str | None) -> Check:

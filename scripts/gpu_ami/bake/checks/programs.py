@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from packaging.version import Version
+
 from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.variables import BuildVariables
 from gpu_ami.errors import ToolError
 from gpu_ami.process import find_program
 from gpu_ami.tools import guest_tools, packer_tools, terraform_tools
+from gpu_ami.tools.cache import user_cache
+from gpu_ami.tools.locate import find_plugin
 
 _SESSION_MANAGER = "session-manager-plugin"
+# The last release before hashicorp/packer-plugin-amazon #700, which mends #675.
+_TRIES_PROFILES = Version("1.8.2")
 
 
 def programs(variables: BuildVariables, *, sandbox: bool) -> Iterator[tuple[str, Callable[[], Check]]]:
@@ -37,6 +43,15 @@ def _packer(tools: Any) -> str:
 
 def _shown(tool: Any) -> str:
     return f"{tool.version} ({tool.source})"
+
+
+def plugin_tries_profiles() -> bool:
+    """Return whether Packer's amazon plugin looks at a temporary profile through a launch that may fail on its own.
+
+    True where there is no plugin yet: the one that `invoke setup` installs does.
+    """
+    found = find_plugin(user_cache())
+    return found is None or Version(found[0].version) <= _TRIES_PROFILES
 
 
 def session_manager() -> Check:

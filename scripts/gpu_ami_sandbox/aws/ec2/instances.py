@@ -6,6 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 from moto.core.responses import ActionResult
+from moto.ec2.models.instance_types import INSTANCE_TYPES
 
 from gpu_ami_sandbox.aws.ec2.images import Images, note_launch
 from gpu_ami_sandbox.aws.ec2.part import ALL_ROWS, EC2Part
@@ -24,6 +25,8 @@ class Instances(Images, EC2Part):
         image = self._known_image(self._resolved_image(named))
         if image.state != "available":
             refuse("InvalidAMIID.Unavailable", f"The image ID '{image.id}' is not available")
+        self._check_place(template)
+        self._check_architecture(template, image.architecture)
         requested = self._get_param("BlockDeviceMappings", [])
         merged = merge_mappings(image.mappings, template.get("BlockDeviceMappings") or [], requested)
         self._check_sizes(merged)
@@ -41,6 +44,25 @@ class Instances(Images, EC2Part):
             row for row in answer["Reservations"] if not all(self._hides(instance.id) for instance in row.instances)
         ]
         return self._answer_page("Reservations", shown)
+
+    def _check_place(self, template: dict[str, Any]) -> None:
+        """Refuse a launch that names no subnet where there is no default VPC, a dry run too: moto does not that one."""
+        is_named = any(self._get_param(name) or template.get(name) for name in ("SubnetId", "NetworkInterfaces"))
+        if not is_named and self.ec2_backend.get_default_vpc() is None:
+            text = "No default VPC for this user. GroupName is only supported for EC2-Classic and default VPC."
+            refuse("VPCIdNotSpecified", text)
+
+    def _check_architecture(self, template: dict[str, Any], architecture: str) -> None:
+        """Refuse a type that the AMI cannot run on; a type that moto does not know is moto's to refuse."""
+        kind = self._get_param("InstanceType") or template.get("InstanceType")
+        known = INSTANCE_TYPES.get(kind, {}).get("ProcessorInfo", {}).get("SupportedArchitectures", [])
+        if known and architecture not in known:
+            text = (
+                f"The architecture '{','.join(known)}' of the specified instance type does not match the architecture "
+                f"'{architecture}' of the specified AMI. Specify an instance type and an AMI that have matching "
+                "architectures, and try again."
+            )
+            refuse("InvalidParameterValue", text)
 
     def _template_data(self) -> dict[str, Any]:
         named = self._get_param("LaunchTemplate", {})
