@@ -169,7 +169,7 @@ def show_change(run: Invocation, change: Change, *, written: bool) -> None:
     """Print the change of the Terraform variable: a diff to read, a document for programs."""
     shown = run.workspace.shown(change.file)
     if change.changed:
-        run.console.say(change.diff(shown))
+        run.console.say_text(change.diff(shown))
         run.console.say(f"{'Wrote' if written else 'Would write'} {change.variable} to {shown}.")
     else:
         new = ", ".join(edit.new for edit in change.edits)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from packaging.version import Version
 
 from gpu_ami.errors import TerraformError
+from gpu_ami.foreign_text import bare_reason, visible
 
 Action = Literal["create", "update", "replace", "delete", "forget", "read", "no-op"]
 ENVIRONMENT = "aws_batch_compute_environment"
@@ -150,7 +151,7 @@ def read(text: str) -> Planned:
             ),
         )
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
-        msg = f"Terraform's plan makes no sense ({type(exc).__name__}: {str(exc)[:80]}): run `invoke plan` again."
+        msg = f"Terraform's plan makes no sense ({bare_reason(exc)}): run `invoke plan` again."
         raise TerraformError(msg) from exc
 
 
@@ -164,7 +165,7 @@ def differences(text: str) -> str:
         action = _ACTIONS[tuple(row["change"]["actions"])]
         if action not in ("no-op", "read"):
             lines += ["", f"{action} {row['address']}", *_differing(row["change"])]
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{visible(line)}\n" for line in lines)
 
 
 def _differing(change: Mapping[str, Any]) -> Iterator[str]:
