@@ -472,6 +472,26 @@ def test_a_restore_that_was_cut_short_is_finished(here: World, tmp_path: Path, m
     assert image.launch_permissions == [PARTNER]
 
 
+def test_what_is_given_without_consent_is_said(here: World, tmp_path: Path) -> None:
+    """A run that is finished by the next one: the partner's permission is a change, although the world's stays away."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    image, journal = _gone(here, tmp_path, "delete", PUBLIC, PARTNER)
+    here.aws.gate.cut(action="ModifyImageAttribute")
+    with pytest.raises(PartialError):
+        _restore(here, tmp_path, journal)
+    here.aws.gate.clear()
+
+    back = task(here, tmp_path)
+    with pytest.raises(SafetyError, match="--make-public"):
+        cleanup.run(back.run, Request(restore=str(journal)))
+
+    (result,) = back.document["results"]
+    assert (result["status"], result["stays_private"]) == ("restored", True)
+    assert image.launch_permissions == [PARTNER]
+
+
 def test_permissions_that_were_taken_away_later_stay_away(here: World, tmp_path: Path) -> None:
     """A restore that is run once more must not undo what somebody decided since."""
     here.keep_deleted()

@@ -269,8 +269,9 @@ def _restore(run: Invocation, path: Path, *, make_public: bool) -> None:
         raise PartialError(msg)
     private = [result.image_id for result in results if result.stays_private]
     if private:
+        more = f" and {len(private) - 1} more" if len(private) > 1 else ""
         msg = (
-            f"Everybody could launch {', '.join(private)} before, and cannot now; all else is brought back. Add "
+            f"Everybody could launch {private[0]}{more} before, and cannot now; all else is brought back. Add "
             "--make-public if the whole world is to launch it again."
         )
         raise SafetyError(msg)

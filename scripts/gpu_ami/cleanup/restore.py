@@ -24,6 +24,7 @@ _NOT_GIVEN = {
     "withheld": "everybody could launch it before: --make-public lets them again",
     "left": "its launch permissions are not the journal's: those get only AMIs that a restore brings back or enables",
 }
+# What a journal says last of an AMI that its run, or a restore, may have changed.
 _CHANGED = ("done", "unknown", "restoring", "restored")
 _FOUND_AGAIN = "is not there and not in the Recycle Bin: it is gone for good"
 
@@ -144,13 +145,13 @@ def _image(entry: Entry, region: Region, journal: Journal, *, make_public: bool)
     try:
         back = _bring_back(entry, region) if entry.mode == "delete" else _set_free(entry, region)
         changed = _add_tags(entry, region, back) or back
-        shared = _share(entry, region, back, make_public=make_public)
+        shared, not_given = _share(entry, region, back, make_public=make_public)
         if back and entry.mode == "delete":
             _disable_again(entry, region)
     except AwsError as exc:
         return Restored(image.image_id, image.region, "failed", str(exc))
-    withheld, remark = shared == "withheld", _NOT_GIVEN.get(shared)
-    if not changed and shared != "given":
+    withheld, remark = not_given == "withheld", _NOT_GIVEN.get(not_given)
+    if not changed and not shared:
         reason = _THERE if image.image_id in region.images else "the run of this journal did not delete it"
         reason = f"{reason}; {remark}" if remark else reason
         return Restored(image.image_id, image.region, "unchanged", reason=reason, stays_private=withheld)
@@ -217,27 +218,27 @@ def _add_tags(entry: Entry, region: Region, back: bool) -> bool:
 
 def _share(
     entry: Entry, region: Region, back: bool, *, make_public: bool
-) -> Literal["nothing", "given", "withheld", "left"]:
+) -> tuple[bool, Literal["", "withheld", "left"]]:
     """Give the launch permissions that are missing to an AMI that this restore, or one cut short, has brought back.
 
     Only what was in the bin or disabled can have lost them; of any other AMI they may have been taken away on purpose,
     or never been given: then the journal was edited.
 
     Returns:
-        ``nothing`` where none are missing; ``withheld`` where the world's are, and may be given with consent.
+        Whether some were given, and why others were not: ``withheld`` are the world's, which may be given with consent.
     """
     if not entry.permissions or not (back or entry.status in _CHANGED):
-        return "nothing"
+        return False, ""
     caller, image_id = region.caller, entry.image.image_id
     now = images.launch_permissions(caller, image_id)
     missing = [permission for permission in entry.permissions if permission not in now]
     if not missing:
-        return "nothing"
+        return False, ""
     if entry.mode == "deprecate" or not (back or entry.status == "restoring"):
-        return "left"
+        return False, "left"
     given = [permission for permission in missing if make_public or "Group" not in permission]
     image_changes.share(caller, image_id, given)
-    return "given" if given == missing else "withheld"
+    return bool(given), "" if given == missing else "withheld"
 
 
 def _disable_again(entry: Entry, region: Region) -> None:
