@@ -310,6 +310,7 @@ def prices(run: Invocation, *, regions: str | None = None, check: bool = False) 
     restore="Bring back what the journal FILE says was deleted.",
     yes="Carry the plan out.",
     permanent="What no Recycle Bin keeps may go too.",
+    make_public="With --restore: what everybody could launch before may be launched by everybody again.",
 )
 def cleanup(
     run: Invocation,
@@ -333,6 +334,7 @@ def cleanup(
     restore: str | None = None,
     yes: bool = False,
     permanent: bool = False,
+    make_public: bool = False,
 ) -> None:
     """Show which old AMIs nothing needs, and remove them with --yes."""
     from gpu_ami.cleanup import cleanup as command
@@ -361,6 +363,7 @@ def cleanup(
         restore=restore,
         yes=yes,
         permanent=permanent,
+        make_public=make_public,
     )
     command.run(run, request)
 

@@ -297,3 +297,107 @@ def test_a_folded_table_breaks_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
     console.result({}, Table(columns=("AMI", "reason"), rows=[(ami, "nothing that was looked at needs it " * 4)]))
 
     assert ami in _printed(console)[0]
+
+
+# Newline, workflow command, escape sequences of C0 and C1, a bidi mark, and what is markup to Markdown and rich.
+HOSTILE = "a|b\n::error ::forged\x1b[2J\x9b2J\u202e`<b>[red](x)##[error]y"
+SHOWN = "a|b\\x0a::error ::forged\\x1b[2J\\x9b2J\\u202e`<b>[red](x)\\x23#[error]y"
+FORGED = Table(
+    columns=("what", "why"),
+    rows=[("::error ::x", HOSTILE), (HOSTILE, "::warning ::y")],
+    title=HOSTILE,
+    footer=(HOSTILE, "::add-mask::x"),
+)
+
+
+def _obeyed(text: str) -> list[str]:
+    """Return the lines of *text* that a terminal or GitHub's runner would obey; our own colours are no such."""
+    lines = re.sub(r"\x1b\[\d*m|\r\x1b\[2K", "", text).split("\n")
+    return [
+        line
+        for line in lines
+        if line.lstrip().startswith("::") or "##[" in line or not line.replace("\u2500", "").isprintable()
+    ]
+
+
+def test_talk_obeys_nothing_that_it_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may tag an AMI would else write errors, hide lines and mask words in the log of a workflow."""
+    monkeypatch.setattr(console_module, "_HEARTBEAT_S", 0.05)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))
+    for err in (io.StringIO(), Terminal()):
+        console = _console(err=err)
+        for tell in (console.say, console.warn, console.fail):
+            tell(HOSTILE)
+            tell("::error ::x")
+        console.say("  ::group::x")
+        console.ask(HOSTILE)
+        console.say_text("--- a\n+++ b\n::error ::x\x1b")
+        with console.step(HOSTILE) as note:
+            note(HOSTILE)
+            _until(console, "forged.*a.b.x0a")
+
+        _, printed = _printed(console)
+        assert _obeyed(printed) == []
+        assert re.sub(r"\x1b\[\d*m", "", printed).startswith(
+            f"{SHOWN}\n\\x3a:error ::x\nwarning: {SHOWN}\nwarning: ::error ::x\nerror: {SHOWN}\n"
+        )
+        assert "\n  \\x3a:group::x\n" in printed
+        assert "--- a\n+++ b\n\\x3a:error ::x\\x1b\n" in printed
+
+
+@pytest.mark.parametrize(
+    ("columns", "whole"),
+    [(None, 4), ("300", 4), ("110", 2), ("40", 3)],
+    ids=["no terminal", "plain", "folded", "stacked"],
+)
+def test_a_table_has_the_rows_that_it_has(monkeypatch: pytest.MonkeyPatch, columns: str | None, whole: int) -> None:
+    """A line break in a tag would forge a verdict; each form of a table shows it instead."""
+    console = Console(out=io.StringIO() if columns is None else Terminal(), err=io.StringIO())
+    monkeypatch.setenv("TERM", "xterm")
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+
+    console.result({}, FORGED)
+
+    printed, _ = _printed(console)
+    assert _obeyed(printed) == []
+    assert re.sub(r"\s|\x1b\[\d*m", "", printed).count(re.sub(r"\s", "", SHOWN)) == whole
+    assert "\\x3a:error ::x" in printed
+    assert "\\x3a:add-mask::x" in printed
+
+
+def test_markdown_shows_what_it_is_given() -> None:
+    """A job summary and a pull request are pages: a tag must put neither a link nor a row into them."""
+    console = _console("markdown")
+
+    console.result({}, FORGED)
+
+    printed, _ = _printed(console)
+    cell = SHOWN.replace("\\", "\\\\")
+    for mark in "|`<[":
+        cell = cell.replace(mark, f"\\{mark}")
+    assert printed.split("\n") == [
+        f"### {cell}",
+        "",
+        "| what | why |",
+        "| --- | --- |",
+        f"| ::error ::x | {cell} |",
+        f"| {cell} | ::warning ::y |",
+        "",
+        cell,
+        "\\x3a:add-mask::x",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("query", [None, "[*]"])
+def test_json_is_the_data_itself(query: str | None) -> None:
+    """Scripts compare with AWS's own names; what shows the JSON obeys nothing in it."""
+    console = _console("json" if query is None else "table", query)
+
+    console.result([HOSTILE, "\ud800"], FORGED)
+
+    printed, _ = _printed(console)
+    assert json.loads(printed) == [HOSTILE, "\ud800"]
+    assert _obeyed(printed) == []

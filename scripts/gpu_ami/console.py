@@ -1,4 +1,8 @@
-"""The gateway to the terminal: results on stdout, messages and progress on stderr."""
+"""The gateway to the terminal: results on stdout, messages and progress on stderr.
+
+What is printed may come from AWS: every line goes through `gpu_ami.foreign_text`, which leaves nothing in it that a
+terminal, Markdown or GitHub's runner would obey.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from gpu_ami.errors import UsageError
+from gpu_ami.foreign_text import guarded, in_json, in_markdown, limited, visible
 from gpu_ami.options import Output
 from gpu_ami.units import show_duration
 
@@ -97,10 +102,22 @@ class Console:
         return self.err.isatty() and os.environ.get("TERM") != "dumb"
 
     def say(self, message: str = "") -> None:
-        """Print a line of talk."""
+        """Print a line of talk; a line break in it is shown, not obeyed: it came with something from elsewhere."""
+        self._talk([self._shown(message)])
+
+    def say_text(self, text: str) -> None:
+        """Print a text of several lines, such as a diff, in which nothing from elsewhere can break a line."""
+        self._talk([self._shown(line) for line in text.split("\n")])
+
+    def _talk(self, lines: Sequence[str]) -> None:
+        """Print *lines* that are fit to be shown."""
         with self._lock:
-            self.err.write(f"{self._pasted(message)}\n")
+            self.err.write("".join(f"{guarded(line)}\n" for line in lines))
             self.err.flush()
+
+    def _shown(self, text: str) -> str:
+        """Return *text* as a line of talk: tabs may stay, which only push what follows to the right."""
+        return self._pasted(visible(text, keep="\t"))
 
     def _pasted(self, text: str) -> str:
         """Return *text* with commands that work when they are pasted: without --sandbox they would go to AWS."""
@@ -108,16 +125,16 @@ class Console:
 
     def warn(self, message: str) -> None:
         """Print a warning; coloured on a terminal."""
-        self.say(f"{self._paint('33', 'warning')}: {message}")
+        self._talk([f"{self._paint('33', 'warning')}: {self._shown(message)}"])
 
     def fail(self, message: str) -> None:
         """Print the one line of an error; coloured on a terminal."""
-        self.say(f"{self._paint('31', 'error')}: {message}")
+        self._talk([f"{self._paint('31', 'error')}: {self._shown(message)}"])
 
     def ask(self, question: str) -> str:
         """Return a person's answer; the end of the input is an empty one."""
         with self._lock:
-            self.err.write(f"{question}: ")
+            self.err.write(f"{guarded(self._shown(question))}: ")
             self.err.flush()
         return sys.stdin.readline().strip()
 
@@ -131,24 +148,18 @@ class Console:
         """
         if self._query is not None:
             document = _search(self._query, document)
-        tables = tuple(self._with_pasted(table) for table in tables)
         if self.output == "json":
-            self._write(json.dumps(document, ensure_ascii=False, default=str))
+            self._write(in_json(json.dumps(document, ensure_ascii=False, default=str)))
         elif self._query is not None:
-            self._write(json.dumps(document, ensure_ascii=False, default=str, indent=2))
+            self._write(in_json(json.dumps(document, ensure_ascii=False, default=str, indent=2)))
         elif self.output == "markdown":
-            self._write("\n\n".join(map(_markdown, tables)))
+            self._write("\n\n".join(_markdown(_changed(table, self._pasted)) for table in tables))
         else:
+            tables = tuple(_changed(table, lambda text: self._pasted(visible(text))) for table in tables)
             for number, table in enumerate(tables):
                 if number and tables[number - 1].footer:
                     self._write("")
                 self._print_table(table)
-
-    def _with_pasted(self, table: Table) -> Table:
-        if not self._sandbox:
-            return table
-        rows = [tuple(map(self._pasted, row)) for row in table.rows]
-        return dataclasses.replace(table, rows=rows, footer=tuple(map(self._pasted, table.footer)))
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Callable[[str], None]]:
@@ -158,6 +169,7 @@ class Console:
         for steps so long that a log reader would wonder. What is yielded takes a note of how far the step is,
         shown with the next tick.
         """
+        title = visible(title)
         started = time.monotonic()
         ended = threading.Event()
         notes: list[str] = []
@@ -174,7 +186,7 @@ class Console:
 
     def _watch(self, title: str, started: float, ended: threading.Event, notes: Sequence[str]) -> None:
         def far() -> str:
-            return f", {note[:60]}" if (note := next(iter(notes), "")) else ""
+            return f", {visible(note[:60])}" if (note := next(iter(notes), "")) else ""
 
         if not self.is_terminal:
             while not ended.wait(_HEARTBEAT_S):
@@ -201,7 +213,7 @@ class Console:
 
     def _write(self, text: str) -> None:
         with self._lock:
-            self.out.write(f"{text}\n")
+            self.out.write("".join(f"{guarded(line)}\n" for line in text.split("\n")))
             self.out.flush()
 
     def _print_table(self, table: Table) -> None:
@@ -225,15 +237,32 @@ class Console:
         from rich.text import Text
 
         console = RichConsole(file=self.out, highlight=False)
-        shown = RichTable(box=SIMPLE_HEAD, title=table.title or None, title_justify="left", title_style="bold")
+        # As Text: in a string rich would look for markup.
+        title = Text(table.title, style="bold") if table.title else None
+        shown = RichTable(box=SIMPLE_HEAD, title=title, title_justify="left")
         for column in table.columns:
             justify: Literal["left", "right"] = "right" if column in table.numeric else "left"
-            shown.add_column(column, justify=justify, overflow="fold", min_width=_longest_word(table, column))
+            width = _longest_word(table, column)
+            shown.add_column(Text(column), justify=justify, overflow="fold", min_width=width)
         for row in table.rows:
             shown.add_row(*(Text(cell) for cell in row))
-        console.print(shown)
-        for line in table.footer:
-            console.print(Text(line), soft_wrap=True)
+        with console.capture() as printed:
+            console.print(shown)
+            for line in table.footer:
+                console.print(Text(line), soft_wrap=True)
+        self._write(printed.get().removesuffix("\n"))
+
+
+def _changed(table: Table, change: Callable[[str], str]) -> Table:
+    """Return *table* with each of its texts changed."""
+    return dataclasses.replace(
+        table,
+        columns=tuple(map(change, table.columns)),
+        rows=[tuple(map(change, row)) for row in table.rows],
+        title=change(table.title),
+        footer=tuple(map(change, table.footer)),
+        numeric=frozenset(map(change, table.numeric)),
+    )
 
 
 def _widths(table: Table) -> list[int]:
@@ -316,8 +345,10 @@ def _stacked(table: Table, edge: int, *, bold: bool) -> list[str]:
 
 
 def _markdown(table: Table) -> str:
+    table = _changed(table, in_markdown)
+
     def row(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+        return f"| {' | '.join(cells)} |"
 
     if table.footer and not table.rows:
         return "\n".join([*([f"### {table.title}", ""] if table.title else []), *table.footer])
@@ -337,7 +368,7 @@ def _compile(query: str) -> Any:
         return jmespath.compile(query)
     except (JMESPathError, *_PYTHONS_OWN) as exc:
         shown = query if len(query) <= _LONGEST_QUERY else f"{query[:_LONGEST_QUERY]}…"
-        msg = f"--query {shown!r} is not a JMESPath expression: {' '.join(str(exc).split())[:1000]}"
+        msg = f"--query {shown!r} is not a JMESPath expression: {limited(exc)}"
         raise UsageError(msg) from exc
 
 
@@ -349,5 +380,5 @@ def _search(query: Any, document: Any) -> Any:
         json.dumps(found, allow_nan=False, default=str)  # to_number() makes NaN, which is no JSON
         return found
     except (JMESPathError, *_PYTHONS_OWN) as exc:
-        msg = f"--query cannot be applied to this result: {' '.join(str(exc).split())}"
+        msg = f"--query cannot be applied to this result: {limited(exc)}"
         raise UsageError(msg) from exc

@@ -12,6 +12,8 @@ import re
 
 import msgspec
 
+from gpu_ami.foreign_text import limited
+
 _FRAME = re.compile(r"^[\s╷│╵|]+")
 _ERROR = "Error: "
 _BOXES = (_ERROR, "Warning: ")
@@ -70,7 +72,8 @@ class Diagnostic(msgspec.Struct, frozen=True):
 
     def one_line(self) -> str:
         """Return the complaint with its location and the first reason that it gives."""
-        summary = " ".join(self.summary.split()).rstrip(".")
+        # Of output without boxes it is the last line, which may be a whole document.
+        summary = limited(self.summary, _LONGEST).rstrip(".")
         location = f" ({self.range.filename} line {self.range.start.line})" if self.range else ""
         reason = self._reason()
         return f"{summary}{location}{': ' if reason else ''}{reason}"

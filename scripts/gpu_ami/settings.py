@@ -10,6 +10,7 @@ import msgspec
 
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
+from gpu_ami.foreign_text import limited
 from gpu_ami.options import Options
 from gpu_ami.units import parse_duration
 from gpu_ami.yamltext import as_written, parse_yaml
@@ -199,7 +200,7 @@ def _explain(problem: str, raw: dict[Any, Any], text: str, source: str) -> str:
     quotes = (
         ": put it in quotes" if "Expected `str" in what and not isinstance(value, (str, list, dict, type(None))) else ""
     )
-    return f"{source}: {at or 'the document'}{shown}, {message[0].lower() + message[1:]}{quotes}."
+    return f"{source}: {at or 'the document'}{shown}, {limited(message[0].lower() + message[1:])}{quotes}."
 
 
 def _followed(raw: Any, path: str, got: str) -> tuple[list[str | int], Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gpu_ami.errors import UsageError
+from gpu_ami.foreign_text import limited
 
 if TYPE_CHECKING:
     import yaml
@@ -28,7 +29,7 @@ def parse_yaml(text: str, *, source: str) -> Any:
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(exc, "problem", None) or str(exc).splitlines()[0]
+        problem = limited(getattr(exc, "problem", None) or str(exc).splitlines()[0])
         msg = f"{source}{where} is not YAML: {problem}."
         raise UsageError(msg) from exc
     except RecursionError as exc:

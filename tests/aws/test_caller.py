@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import traceback
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from gpu_ami.aws.access import Access, assume, identify
 from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError, making_sense
 from gpu_ami.aws.clock import ahead
 from gpu_ami.errors import AwsError
+from gpu_ami_sandbox.aws.gate import Fault
 from gpu_ami_sandbox.aws.server import LocalAws
 from tests.support.clock import Clock
 from tests.support.fake_caller import FakeCaller
@@ -319,3 +321,78 @@ def test_a_role_in_another_account_is_entered(aws: LocalAws) -> None:
 
     assert (identify(theirs).account, identify(own).account) == ("210987654321", aws.account_id)
     assert "session_token" not in repr(theirs)
+
+
+SECRET = "cGFzc3dvcmQ9aHVudGVyMg"
+_VERSION = f"<item><launchTemplateData><userData>{SECRET}</userData></launchTemplateData></item>"
+CUT = f"<DescribeLaunchTemplateVersionsResponse><launchTemplateVersionSet>{_VERSION * 900}<item>"
+ODD = CUT[: -len("<item>")] + (
+    f"<item><versionNumber>{SECRET}</versionNumber></item></launchTemplateVersionSet>"
+    "</DescribeLaunchTemplateVersionsResponse>"
+)
+
+
+@pytest.mark.parametrize("body", [CUT, ODD, f"{SECRET} &", f"{SECRET}\xff"], ids=["cut", "odd", "text", "bytes"])
+@pytest.mark.parametrize("doing", ["", "look up lt-1"])
+def test_a_malformed_answer_is_not_shown(aws: LocalAws, caller: Caller, body: str, doing: str) -> None:
+    """Launch templates hold user data and user data holds passwords; 98 kB of it also hide what is wrong."""
+    aws.gate.reply(body.encode("latin-1"), action="DescribeLaunchTemplateVersions")
+
+    with pytest.raises(UnansweredError, match="malformed") as caught:
+        caller.call("ec2", "describe_launch_template_versions", doing=doing, LaunchTemplateId="lt-1")
+
+    said = "".join(traceback.format_exception(caught.value))
+    assert SECRET not in said
+    assert len(str(caught.value)) < 300
+    if body == CUT and not doing:
+        assert "no element found: line 1, column" in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [403, 502])
+@pytest.mark.parametrize("service", ["ec2", "batch"])
+def test_a_page_in_awss_place_is_not_shown(aws: LocalAws, caller: Caller, service: str, status: int) -> None:
+    """A proxy's page has no error code: botocore takes the whole of it for AWS's message."""
+    page = f"<html><p>Ask {SECRET}{'x' * 40_000}".encode()
+    aws.gate.add(Fault(lambda _call, _environ: (status, {"Content-Type": "text/html"}, page), service=service))
+    operation = {"ec2": "describe_images", "batch": "describe_compute_environments"}[service]
+
+    with pytest.raises(AwsError) as caught:
+        caller.call(service, operation)
+
+    assert SECRET not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_a_long_message_of_awss_is_shortened(aws: LocalAws, caller: Caller) -> None:
+    """The line that says what to do next must not be a screen away; that something denies outright still counts."""
+    aws.gate.fail("UnauthorizedOperation", f"explicit deny {'x' * 40_000} by p-1", action="DescribeImages")
+
+    with pytest.raises(RefusedError, match=r"UnauthorizedOperation: explicit deny x+ \[…\] x+ by p-1$") as caught:
+        caller.call("ec2", "describe_images")
+
+    assert len(str(caught.value)) < 300
+    assert caught.value.is_explicit
+
+
+@pytest.mark.parametrize("doing", ["", "look up ami-1"])
+def test_what_only_aws_can_decode_stays_whole(aws: LocalAws, caller: Caller, doing: str) -> None:
+    """`aws sts decode-authorization-message` takes it as it is, or not at all."""
+    encoded = "Aa1_-" * 200
+    message = f"You are not authorized. Encoded authorization failure message: {encoded}"
+    aws.gate.fail("UnauthorizedOperation", message, action="DescribeImages", status=403)
+
+    with pytest.raises(RefusedError) as caught:
+        caller.call("ec2", "describe_images", doing=doing)
+
+    assert str(caught.value).endswith(f"UnauthorizedOperation: {message}")
+
+
+def test_a_malformed_answer_about_ones_own_credentials_is_not_shown(aws: LocalAws) -> None:
+    """Not in a traceback either, which a workflow would print with GPU_AMI_TRACEBACK=1."""
+    aws.gate.reply(f"<AssumeRoleResponse><AssumeRoleResult><Credentials>{SECRET}".encode(), action="AssumeRole")
+    own = Access(region=REGION, endpoint_url=aws.endpoint_url)
+
+    with pytest.raises(AwsError, match="malformed") as caught:
+        assume(own, "arn:aws:iam::210987654321:role/reader")
+
+    assert SECRET not in "".join(traceback.format_exception(caught.value))

@@ -254,3 +254,16 @@ def test_ctrl_c_is_shown_as_cancelling(tmp_path: Path, *, waits: bool) -> None:
 
     assert view.titles[-1] == "cancelling: Packer ends what it started"
     assert "==> a: y" in (tmp_path / "b.log").read_text()
+
+
+def test_what_a_script_prints_is_shown_and_not_obeyed(tmp_path: Path) -> None:
+    """It may print a tag or an answer: the log, the last lines and the error must not clear anybody's screen."""
+    said = "1,,ui,message,    amazon-ebs.gpu: \ttagged \x1b[2J\x9b2J\u202eevil"
+    view, log = Recorder(), tmp_path / "b.log"
+
+    with pytest.raises(BuildError):
+        _bake(_packer([BAD[0], said, *BAD[2:]], 1), log, view)
+
+    shown = "tagged \\x1b[2J\\x9b2J\\u202eevil"
+    assert shown in view.script_tail
+    assert f"\t{shown}\n" in log.read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 from gpu_ami.cleanup import cleanup
 from gpu_ami.cleanup.cleanup import Request
 from gpu_ami.cleanup.journal import Journal, read
-from gpu_ami.cleanup.journal_events import Begin, End, Removed, WillRemove
+from gpu_ami.cleanup.journal_events import Begin, Done, End, ImageRecord, Removed, Restoring, Will, WillRemove
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import PartialError, SafetyError, UsageError
+from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from gpu_ami_sandbox.aws.ec2.recycle_bin import recycle_bin
 from tests.support.account import Task, World, task
 
@@ -345,3 +347,203 @@ def test_what_another_run_deleted_is_left_to_its_journal(here: World, tmp_path: 
     (result,) = back.document["results"]
     assert (result["status"], result["reason"]) == ("unchanged", "the run of this journal did not delete it")
     assert image.id not in here.there()
+
+
+def _share(image: SandboxAmi, *who: dict[str, str]) -> None:
+    image.launch_permissions.extend(dict(permission) for permission in who)
+
+
+def _edited(journal: Path, image: SandboxAmi, *who: dict[str, str], event: str = "done") -> None:
+    """Make a journal say that its run deleted *image*, which such people could launch."""
+    record = ImageRecord(
+        image_id=image.id,
+        region="ap-northeast-2",
+        name=image.name,
+        state="available",
+        created=None,
+        deprecated_at=None,
+        tags={},
+        snapshot_ids=tuple(image.snapshot_ids),
+    )
+    with Journal(journal, is_new=False) as edited:
+        edited.write(Will(mode="delete", image=record, permissions=who, snapshots=()))
+        edited.write(Done(image_id=image.id))
+        if event == "restoring":
+            edited.write(Restoring(image_id=image.id))
+
+
+def _gone(here: World, root: Path, mode: str, *who: dict[str, str]) -> tuple[SandboxAmi, Path]:
+    """Return an AMI that such people could launch, by now deleted or disabled, and the journal of that."""
+    image = here.image()
+    if mode == "delete":
+        _share(image, *who)
+    done = task(here, root)
+    flags = Flags(older_than="30d", keep="1", include_shared=True, mode=mode)
+    cleanup.run(done.run, Request(flags=flags, yes=True))
+    (journal,) = done.journals
+    if mode == "delete":
+        recycle_bin(here.maker.ec2).images[image.id].thing.launch_permissions.clear()
+    else:
+        # A shared AMI is never disabled; one may be given away between the look and the act.
+        journal.write_text(journal.read_text().replace('"permissions": []', f'"permissions": {json.dumps(who)}'))
+    return image, journal
+
+
+PUBLIC = {"Group": "all"}
+PARTNER = {"UserId": "210987654321"}
+
+
+def test_an_edited_journal_makes_no_live_ami_public(here: World, tmp_path: Path) -> None:
+    """Nobody took that AMI's permissions away: a file that anybody may have written must not give it to the world."""
+    here.keep_deleted()
+    newest = here.newest()
+    here.in_use()
+    here.image()
+    journal = _clean(here, tmp_path).journals[0]
+    _edited(journal, newest, PUBLIC, PARTNER)
+    here.aws.gate.calls.clear()
+
+    back = task(here, tmp_path)
+    cleanup.run(back.run, Request(restore=str(journal), make_public=True))
+
+    assert newest.launch_permissions == []
+    assert "ModifyImageAttribute" not in here.calls()
+    found = {result["image_id"]: (result["status"], result["reason"]) for result in back.document["results"]}
+    status, reason = found[newest.id]
+    assert status == "unchanged"
+    assert reason.startswith("it is there; its launch permissions are not the journal's")
+
+
+def test_a_journal_alone_makes_nothing_public(here: World, tmp_path: Path) -> None:
+    """An edited one can say that a restore was cut short: what the whole world may do needs somebody's word."""
+    here.keep_deleted()
+    newest = here.newest()
+    here.in_use()
+    here.image()
+    journal = _clean(here, tmp_path).journals[0]
+    _edited(journal, newest, PUBLIC, event="restoring")
+
+    with pytest.raises(SafetyError, match=f"{newest.id}.*--make-public"):
+        _restore(here, tmp_path, journal)
+
+    assert newest.launch_permissions == []
+
+
+@pytest.mark.parametrize("mode", ["delete", "disable"])
+def test_what_was_public_is_so_again_with_consent_only(here: World, tmp_path: Path, mode: str) -> None:
+    """The AMI and everybody else's permissions come back at once; the consent may come later."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    image, journal = _gone(here, tmp_path, mode, PUBLIC, PARTNER)
+
+    for status in ("restored", "unchanged"):
+        back = task(here, tmp_path)
+        with pytest.raises(SafetyError, match=f"Everybody could launch {image.id} before.*--make-public"):
+            cleanup.run(back.run, Request(restore=str(journal)))
+        (result,) = back.document["results"]
+        assert (result["status"], result["stays_private"]) == (status, True)
+        assert "--make-public" in result["reason"]
+        assert (image.state, image.launch_permissions) == ("available", [PARTNER])
+
+    back = task(here, tmp_path)
+    cleanup.run(back.run, Request(restore=str(journal), make_public=True))
+
+    assert image.launch_permissions == [PARTNER, PUBLIC]
+    (result,) = back.document["results"]
+    assert (result["status"], result["stays_private"]) == ("restored", False)
+
+
+@pytest.mark.parametrize("mode", ["delete", "disable"])
+def test_a_restore_that_was_cut_short_is_finished(here: World, tmp_path: Path, mode: str) -> None:
+    """The AMI is back, who may launch it was not said yet: the next run says it."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    image, journal = _gone(here, tmp_path, mode, PARTNER)
+    here.aws.gate.cut(action="ModifyImageAttribute")
+    with pytest.raises(PartialError):
+        _restore(here, tmp_path, journal)
+    assert (image.state, image.launch_permissions) == ("available", [])
+    here.aws.gate.clear()
+
+    _restore(here, tmp_path, journal)
+
+    assert image.launch_permissions == [PARTNER]
+
+
+def test_what_is_given_without_consent_is_said(here: World, tmp_path: Path) -> None:
+    """A run that is finished by the next one: the partner's permission is a change, although the world's stays away."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    image, journal = _gone(here, tmp_path, "delete", PUBLIC, PARTNER)
+    here.aws.gate.cut(action="ModifyImageAttribute")
+    with pytest.raises(PartialError):
+        _restore(here, tmp_path, journal)
+    here.aws.gate.clear()
+
+    back = task(here, tmp_path)
+    with pytest.raises(SafetyError, match="--make-public"):
+        cleanup.run(back.run, Request(restore=str(journal)))
+
+    (result,) = back.document["results"]
+    assert (result["status"], result["stays_private"]) == ("restored", True)
+    assert image.launch_permissions == [PARTNER]
+
+
+def test_permissions_that_were_taken_away_later_stay_away(here: World, tmp_path: Path) -> None:
+    """A restore that is run once more must not undo what somebody decided since."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    image = here.image()
+    _share(image, PARTNER)
+    done = task(here, tmp_path)
+    cleanup.run(done.run, Request(flags=Flags(older_than="30d", keep="1", include_shared=True), yes=True))
+    (journal,) = done.journals
+    _restore(here, tmp_path, journal)
+    image.launch_permissions.clear()
+
+    back = _restore(here, tmp_path, journal)
+
+    assert image.launch_permissions == []
+    assert [result["status"] for result in back.document["results"]] == ["unchanged"]
+
+
+def test_what_another_run_disabled_is_left_to_its_journal(here: World, tmp_path: Path) -> None:
+    """The first run was refused; that the AMI is disabled by now is not its doing."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+    here.aws.gate.fail("OperationNotPermitted", "It is protected.", action="DisableImage", at=1)
+    first = task(here, tmp_path)
+    flags = Flags(older_than="30d", keep="1", mode="disable")
+    with pytest.raises(PartialError):
+        cleanup.run(first.run, Request(flags=flags, yes=True))
+    (failed,) = first.journals
+    _clean(here, tmp_path, mode="disable")
+
+    _restore(here, tmp_path, failed)
+
+    assert image.state == "disabled"
+
+
+def test_a_dry_run_says_what_would_stay_private(here: World, tmp_path: Path) -> None:
+    """That is the moment to think about it."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    _share(here.image(), PUBLIC)
+    done = task(here, tmp_path)
+    cleanup.run(done.run, Request(flags=Flags(older_than="30d", keep="1", include_shared=True), yes=True))
+
+    back = _restore(here, tmp_path, done.journals[0], dry_run=True)
+
+    assert "Stay private without --make-public: 1." in back.err.getvalue()
+
+
+def test_consent_without_a_restore_is_refused(here: World, tmp_path: Path) -> None:
+    """Nothing else ever makes an AMI public: whoever thinks so should hear it."""
+    with pytest.raises(UsageError, match="--restore"):
+        cleanup.run(task(here, tmp_path).run, Request(make_public=True, yes=True))

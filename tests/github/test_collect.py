@@ -152,3 +152,15 @@ def test_an_empty_result_is_nothing(tmp_path: Path) -> None:
     file.write_text("\n")
 
     assert document_in(file) == {}
+
+
+def test_neither_a_fact_nor_the_file_breaks_out_of_its_place(github: GitHub) -> None:
+    """A line of the file that is a fence would end the block, and what follows it would be the page's own text."""
+    document = BUILD | {"reason": "<b>|[x](y)\x9b"}
+    gathered(github, document, new='{\n```\n"gpu_ami_id": "ami-0bbbbbbbbbbbbbbbb\x1b"\n<i>\n}\n')
+
+    assert "| Why | \\<b>\\|\\[x](y)\\\\x9b |" in github.summary
+    block = github.summary.partition("````diff\n")[2].partition("\n````\n")[0]
+    assert "+```" in block
+    assert '+"gpu_ami_id": "ami-0bbbbbbbbbbbbbbbb\\x1b"' in block
+    assert "+<i>" in block

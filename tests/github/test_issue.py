@@ -67,3 +67,17 @@ def test_what_could_not_be_looked_at_is_work(github: GitHub) -> None:
     text = (github.clone / "cleanup-issue.md").read_text()
     assert "- batch (eu-west-1): AccessDenied" in text
     assert "a month" not in text
+
+
+def test_what_aws_says_is_no_markup(github: GitHub) -> None:
+    """The issue is the team's word: a resource's name must put no link, picture or row into it."""
+    (github.answers / "issue-create").write_text("https://github.example/team/ami/issues/14\n")
+    document = plan(delete=1, failed=True)
+    document["sources"][-1]["error"] = "no\n| x | <img src=y> [z](q) `r`"
+    document["verdicts"][0]["region"] = "a|b"
+
+    report(document, github.runner, github.clone)
+
+    text = (github.clone / "cleanup-issue.md").read_text()
+    assert "- batch (eu-west-1): no\\\\x0a\\| x \\| \\<img src=y> \\[z](q) \\`r\\`\n" in text
+    assert "| ami-0 | a\\|b | 2025-01-02 | delete |" in text

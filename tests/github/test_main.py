@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -134,8 +135,14 @@ def test_require_lets_only_a_source_pass_that_was_read(github: GitHub, sources: 
 def test_task_becomes_the_task(github: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process's place, so that the signal of a cancelled job reaches it."""
     seen: list[tuple[str, ...]] = []
-    monkeypatch.setattr(process, "become", lambda argv: seen.append(argv))
 
-    main(["task", "build", "--output", "json"], {"INPUT_IMAGE_TAG": "v2"}, github.clone)
+    def become(argv: tuple[str, ...]) -> NoReturn:
+        seen.append(argv)
+        raise SystemExit
+
+    monkeypatch.setattr(process, "become", become)
+
+    with pytest.raises(SystemExit):
+        main(["task", "build", "--output", "json"], {"INPUT_IMAGE_TAG": "v2"}, github.clone)
 
     assert seen[0][1:] == ("-m", "invoke", "build", "--var", "image_tag=v2", "--if-stale", "--output", "json")

@@ -231,3 +231,17 @@ def test_what_is_no_message_is_kept() -> None:
     strange = json.dumps({"@message": 5})
 
     assert readable(f"{strange}\n") == f"{strange}\n"
+
+
+def test_a_log_is_shown_and_not_obeyed() -> None:
+    """Terraform repeats tags and names of AWS; a log is paged through in a terminal."""
+    output = message("aws_x.y: \x1b[2J\x9b\u202e") + "plain \x9b2J\n"
+
+    assert readable(output) == "aws_x.y: \\x1b[2J\\x9b\\u202e\nplain \\x9b2J\n"
+
+
+def test_a_last_line_that_is_a_whole_document_is_not_repeated_whole() -> None:
+    """A plan that was cut short is one line of JSON, with secrets in it."""
+    found = errors('{"planned_values": "' + "hunter2 " * 5_000)
+
+    assert len(first_problem(found)) <= 400

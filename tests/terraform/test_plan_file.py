@@ -382,3 +382,15 @@ def test_a_resource_that_is_all_secret_shows_nothing() -> None:
     row["change"] |= {"after_sensitive": True, "before_sensitive": False}
 
     assert differences(plan_text(row)) == "\nupdate aws_x.y\n  a: (sensitive value)\n"
+
+
+def test_a_plan_s_differences_are_lines_that_no_terminal_obeys() -> None:
+    """A tag's key may hold a line break or an escape sequence, and people page through this log."""
+    row = {
+        "address": "aws_x.y",
+        "mode": "managed",
+        "type": "aws_x",
+        "change": {"actions": ["update"], "before": {"tags": {}}, "after": {"tags": {"a\n::b": "\x9b2J\u202e"}}},
+    }
+
+    assert differences(plan_text(row)) == ('\nupdate aws_x.y\n  tags.a\\x0a::b: null -> "\\x9b2J\\u202e"\n')

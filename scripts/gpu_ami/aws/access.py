@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import http
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gpu_ami.errors import AwsError
+from gpu_ami.foreign_text import bare_reason, limited, reason
 from gpu_ami.process import clean_environment
 
 
@@ -103,6 +106,10 @@ def sandbox_environment(endpoint_url: str, *, region: str, home: Path) -> dict[s
     )
 
 
+# EC2's details of a refusal, and botocore's words for XML that does not parse.
+_ENCODED = re.compile(r" Encoded authorization failure message: [\w-]{40,4000}$", re.ASCII)
+_PARSER = re.compile(r"Unable to parse response \((?P<why>[^\n]{0,400}?)\), invalid XML")
+
 # A sandbox that nobody refers to any more ends in the midst of anything, also while its thread makes a client here.
 _making = threading.RLock()
 _Key: TypeAlias = "tuple[str, str | None, str | None, Credentials | None, str, str, bool]"
@@ -193,7 +200,9 @@ def aws_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except (ClientError, BotoCoreError, ResponseParserError) as exc:
-        raise AwsError(explain(exc, doing)) from exc
+        # A traceback would print the whole of an answer that is none.
+        is_no_answer = isinstance(exc, ResponseParserError) or error_code(exc).isdigit()
+        raise AwsError(explain(exc, doing)) from (None if is_no_answer else exc)
 
 
 def explain(exc: Exception, doing: str) -> str:
@@ -201,13 +210,37 @@ def explain(exc: Exception, doing: str) -> str:
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
     if isinstance(exc, ClientError):
-        error = exc.response.get("Error", {})
-        return f"AWS refused to {doing}: {error.get('Code', 'Unknown')}: {_one_line(error.get('Message'))}"
+        return f"AWS refused to {doing}: {refusal(exc.response)}"
     if isinstance(exc, (NoCredentialsError, PartialCredentialsError)):
         return f"No AWS credentials to {doing}: set AWS_PROFILE or run `aws sso login`, or add --sandbox."
     if isinstance(exc, BotoCoreError):
-        return f"AWS could not be asked to {doing}: {_one_line(str(exc))}"
+        return f"AWS could not be asked to {doing}: {reason(exc)}"
     return f"AWS was asked to {doing}, but its answer is cut off or malformed: is a proxy in between?"
+
+
+def refusal(response: Mapping[str, Any]) -> str:
+    """Return the code and the message of AWS's error answer *response*, in one line.
+
+    The message is 200 characters at most, beside what EC2 has encoded for `aws sts decode-authorization-message`,
+    which is of no use in part.
+    """
+    error = response.get("Error", {})
+    code = str(error.get("Code") or "Unknown")
+    message = " ".join(str(error.get("Message") or "no message").split())
+    if code.isdigit():
+        # No error of AWS's, which has a name: where botocore finds none, it takes the whole body for the message.
+        phrases = {str(status.value): status.phrase for status in http.HTTPStatus}
+        message = phrases.get(code, "no message")
+    encoded = _ENCODED.search(message)
+    said = limited(message[: encoded.start()]) if encoded else limited(message)
+    return f"{limited(code)}: {said}{encoded[0] if encoded else ''}"
+
+
+def malformed(exc: Exception) -> str:
+    """Return what is wrong with an answer over which botocore's parsers raised *exc*, and nothing of the answer."""
+    # Of XML that does not parse, botocore's text has the whole answer behind it.
+    found = _PARSER.match(str(exc)) if type(exc).__name__ == "ResponseParserError" else None
+    return limited(found["why"]) if found else bare_reason(exc)
 
 
 def error_code(exc: Exception) -> str:
@@ -243,7 +276,3 @@ def assume(access: Access, role_arn: str) -> Access:
     given = answer["Credentials"]
     credentials = Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
     return dataclasses.replace(access, credentials=credentials)
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text or "no message").split())

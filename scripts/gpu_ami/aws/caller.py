@@ -10,9 +10,10 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from gpu_ami.aws.access import Access, error_code, explain
+from gpu_ami.aws.access import Access, error_code, explain, malformed, refusal
 from gpu_ami.aws.throttle import Pace
 from gpu_ami.errors import AwsError
+from gpu_ami.foreign_text import bare_reason, reason
 
 THROTTLING = frozenset(
     {
@@ -43,11 +44,17 @@ _STARVED_S = 180.0
 
 
 class RefusedError(AwsError):
-    """AWS answered with an error; `code` is its name for it, such as ``InvalidAMIID.NotFound``."""
+    """AWS answered with an error.
 
-    def __init__(self, message: str, code: str) -> None:
+    Attributes:
+        code: AWS's name for it, such as ``InvalidAMIID.NotFound``.
+        is_explicit: Whether AWS says that something denies the action outright.
+    """
+
+    def __init__(self, message: str, code: str, *, is_explicit: bool = False) -> None:
         super().__init__(message)
         self.code = code
+        self.is_explicit = is_explicit
 
     @property
     def is_denied(self) -> bool:
@@ -164,21 +171,22 @@ class Caller:
         except ClientError as exc:
             code = error_code(exc)
             status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            message = " ".join(str(exc.response.get("Error", {}).get("Message") or "no message").split())
+            message = str(exc.response.get("Error", {}).get("Message"))
             if status < 500:  # a breakdown's page may be of something in between, which has a clock of its own
                 self._note_time(exc.response)
-            problem = RefusedError(said(exc, f"{code}: {message}"), code)
+            is_explicit = "explicit deny" in message
+            problem = RefusedError(said(exc, refusal(exc.response)), code, is_explicit=is_explicit)
             if status >= 500 and code not in THROTTLING:
                 # Not a refusal: AWS, or something in between, broke down when it may have acted already.
                 return UnansweredError(str(problem)), False, False
             return problem, code in THROTTLING or status == 429, code not in _TRANSIENT | self._passing
         except (HTTPClientError, NotConnectedError) as exc:
-            return UnansweredError(said(exc, f"no answer: {_one_line(exc)}")), False, False
+            return UnansweredError(said(exc, f"no answer: {reason(exc)}")), False, False
         except BotoCoreError as exc:
-            return UnansweredError(said(exc, _one_line(exc))), False, True
+            return UnansweredError(said(exc, reason(exc))), False, True
         except (ResponseParserError, ValueError, TypeError, LookupError, AttributeError) as exc:
             # What botocore raises when it cannot make sense of an answer depends on where it stumbles.
-            return UnansweredError(said(exc, f"the answer is cut off or malformed: {_one_line(exc)}")), False, False
+            return UnansweredError(said(exc, f"the answer is cut off or malformed: {malformed(exc)}")), False, False
         return answer, False, True
 
     def pages(
@@ -274,13 +282,9 @@ def making_sense(what: str) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError) as exc:
-        msg = f"{what}: the answer makes no sense ({type(exc).__name__}: {_one_line(exc)}): it is malformed."
+        msg = f"{what}: the answer makes no sense ({bare_reason(exc)}): it is malformed."
         raise UnansweredError(msg) from exc
 
 
 def _title(operation: str) -> str:
     return "".join(part.capitalize() for part in operation.split("_"))
-
-
-def _one_line(exc: Exception) -> str:
-    return " ".join(str(exc).split()) or type(exc).__name__

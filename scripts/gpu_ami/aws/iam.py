@@ -139,7 +139,7 @@ def dry_run(caller: Caller, action: str, launch: Launch, about: str = "") -> Ans
     except RefusedError as exc:
         if exc.code == "DryRunOperation":
             return "allowed"
-        is_proof = operation not in _ABOUT_NOTHING or "explicit deny" in str(exc)
+        is_proof = operation not in _ABOUT_NOTHING or exc.is_explicit
         return "denied" if exc.code == _DENIED and is_proof else "unknown"
     return "unknown"
 

@@ -44,7 +44,7 @@ def run(run: Invocation, request: Request) -> None:
     job = prepare(run, request.variables, debug=request.debug)
     flags = {"debug": request.debug, "incremental": request.incremental, "if_stale": request.if_stale}
     if run.options.dry_run:
-        run.console.say("\n".join(command_lines(job, **flags)))
+        run.console.say_text("\n".join(command_lines(job, **flags)))
         return
     built = build(run, job, **flags)
     run.console.result(built.document(), built_table(built))

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from gpu_ami.errors import UsageError
+from gpu_ami.foreign_text import reason
 
 # Files of packer/ that do not reach the image: what a bake leaves there, values (they are settings), texts for people.
 _NO_INPUT = (
@@ -90,7 +91,7 @@ def of_folder(folder: Path) -> str:
             executable = "x" if path.stat().st_mode & 0o100 else "-"
             found["/".join(parts)] = [executable, hashlib.sha256(path.read_bytes()).hexdigest()]
     except OSError as exc:
-        msg = f"The template's folder {folder} cannot be read: {exc}."
+        msg = f"The template's folder {folder} cannot be read: {reason(exc)}."
         raise UsageError(msg) from exc
     return _digest(found)
 

@@ -10,6 +10,7 @@ import msgspec
 
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
+from gpu_ami.foreign_text import limited
 from gpu_ami.yamltext import parse_yaml
 
 
@@ -58,10 +59,10 @@ def load(path: Path) -> tuple[Model, ...]:
 def _explain(problem: str, path: Path) -> str:
     match = _AT.match(problem)
     if match is None:
-        return f"{path}: {problem[0].lower() + problem[1:]}: write a list of url, path and sha256."
+        return f"{path}: {limited(problem[0].lower() + problem[1:])}: write a list of url, path and sha256."
     if match["key"]:
         return _refused(path, int(match["number"]) + 1, match["key"])
-    return f"{path}, entry {int(match['number']) + 1}: {match['what'][0].lower() + match['what'][1:]}."
+    return f"{path}, entry {int(match['number']) + 1}: {limited(match['what'][0].lower() + match['what'][1:])}."
 
 
 def _refused(path: Path, number: int, key: str) -> str:

@@ -156,7 +156,7 @@ class _Seen:
 def _step_by_step(run: Invocation, job: Job, command: Command) -> None:
     from gpu_ami.bake.login import login_lines
 
-    run.console.say("\n".join(login_lines(job.variables, Path(run.workspace.shown(job.packer.folder)))))
+    run.console.say_text("\n".join(login_lines(job.variables, Path(run.workspace.shown(job.packer.folder)))))
     if process.foreground(command) != 0:
         msg = "The build failed; Packer's own output above says where."
         raise BuildError(msg)

@@ -15,6 +15,7 @@ from gpu_ami.bake.packer_events import Progress, advance, failure, parse_line
 from gpu_ami.bake.placement import shortage
 from gpu_ami.bake.secret_values import redact
 from gpu_ami.errors import BuildError, UsageError
+from gpu_ami.foreign_text import visible
 from gpu_ami.process import Command
 
 
@@ -68,7 +69,8 @@ def bake(
     Args:
         command: ``packer build -machine-readable …``.
         scripts: The template's provisioning scripts, in order.
-        log: The file that gets every line as Packer printed it, without secrets. The builder's logs go beside it, to
+        log: The file that gets every line that Packer printed, without secrets and with what a terminal would obey made
+            visible. The builder's logs go beside it, to
             ``*.builder.log``, when a step has failed.
         view: Told about each line.
         percent: How far the snapshot of a pending AMI is, queried every *poll_s* seconds while EC2 makes it.
@@ -84,7 +86,8 @@ def bake(
     with _open_log(log) as file, _watching(follower, percent, poll_s):
 
         def on_line(line: str) -> None:
-            line = redact(line)
+            # A script may print what the builder was told by somebody else; tabs are no harm.
+            line = visible(redact(line), keep="\t")
             file.write(f"{line}\n")
             file.flush()
             follower.feed(line)

@@ -11,6 +11,7 @@ from typing import Any
 from gpu_ami.bake import variable_values
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
+from gpu_ami.foreign_text import limited, reason
 
 _VARIABLE = re.compile(r"^[\t ]*variable\b", re.MULTILINE)
 
@@ -26,7 +27,7 @@ def load_hcl(path: Path, *, what: str, hint: str = "") -> dict[str, Any]:
         try:
             document = json.loads(text)
         except ValueError as exc:
-            msg = f"The {what} {path} is not JSON: {exc}."
+            msg = f"The {what} {path} is not JSON: {reason(exc)}."
             raise UsageError(msg) from exc
         if not isinstance(document, dict):
             msg = f'The {what} {path} holds no object: write {{"name": value}}.'
@@ -47,7 +48,7 @@ def _parse_hcl(text: str, path: Path, what: str) -> dict[str, Any]:
         msg = f"The {what} {path} does not parse at line {exc.line}, column {exc.column}: fix it there."
         raise UsageError(msg) from exc
     except (LarkError, RecursionError) as exc:
-        msg = f"The {what} {path} does not parse: {str(exc).splitlines()[0]}."
+        msg = f"The {what} {path} does not parse: {limited(str(exc).splitlines()[0])}."
         raise UsageError(msg) from exc
 
 

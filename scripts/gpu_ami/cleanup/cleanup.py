@@ -52,6 +52,7 @@ class Request:
         restore: The journal to undo.
         yes: Whether to act.
         permanent: Whether what cannot be brought back may go.
+        make_public: Whether what everybody could launch before may be such again when it is brought back.
     """
 
     flags: Flags = field(default_factory=Flags)
@@ -63,6 +64,7 @@ class Request:
     restore: str | None = None
     yes: bool = False
     permanent: bool = False
+    make_public: bool = False
 
     def check(self) -> None:
         """Refuse flags that contradict each other.
@@ -74,7 +76,10 @@ class Request:
             msg = "--apply takes everything from its plan: leave out the other flags but --permanent."
             raise UsageError(msg)
         if self.restore and (self.plan or self.apply or self.orphans or self.yes or self.flags != Flags()):
-            msg = "--restore takes everything from its journal: leave out the other flags."
+            msg = "--restore takes everything from its journal: leave out the other flags but --make-public."
+            raise UsageError(msg)
+        if self.make_public and not self.restore:
+            msg = "--make-public is about what --restore brings back: add --restore JOURNAL, or leave it out."
             raise UsageError(msg)
 
 
@@ -89,7 +94,7 @@ def run(run: Invocation, request: Request) -> None:
     """
     request.check()
     if request.restore:
-        _restore(run, _file(run, request.restore))
+        _restore(run, _file(run, request.restore), make_public=request.make_public)
         return
     now = datetime.now(timezone.utc)
     _check_without_credentials(run, request, now)
@@ -273,10 +278,12 @@ def _finish(run: Invocation, plan: Plan, results: Sequence[Result], journal: str
         raise PartialError(msg)
 
 
-def _restore(run: Invocation, path: Path) -> None:
+def _restore(run: Invocation, path: Path, *, make_public: bool) -> None:
     replay = read(path)
     if run.options.dry_run:
-        run.console.say(f"DRY RUN: would bring back {len(replay.entries)} AMIs of {path}.")
+        public = sum(any("Group" in who for who in entry.permissions) for entry in replay.entries.values())
+        more = "" if make_public or not public else f" Stay private without --make-public: {public}."
+        run.console.say(f"DRY RUN: would bring back {len(replay.entries)} AMIs of {path}.{more}")
         return
     account = run.announce().account
     if replay.account != account:
@@ -290,13 +297,21 @@ def _restore(run: Invocation, path: Path) -> None:
         Journal(path, is_new=False) as journal,
         run.console.step(f"bringing back {len(replay.entries)} AMIs"),
     ):
-        results = restore(replay, journal, lambda region: Caller(run.access, region))
+        results = restore(replay, journal, lambda region: Caller(run.access, region), make_public=make_public)
     document = {"account": account, "journal": str(path), "results": [result.document() for result in results]}
     run.console.result(document, plan_tables.restored_table(results))
     failed = [result for result in results if result.status == "failed"]
     if failed:
         msg = f"{len(failed)} of {len(results)} could not be brought back: {failed[0].error}"
         raise PartialError(msg)
+    private = [result.image_id for result in results if result.stays_private]
+    if private:
+        more = f" and {len(private) - 1} more" if len(private) > 1 else ""
+        msg = (
+            f"Everybody could launch {private[0]}{more} before, and cannot now; all else is brought back. Add "
+            "--make-public if the whole world is to launch it again."
+        )
+        raise SafetyError(msg)
 
 
 def _file(run: Invocation, name: str) -> Path:

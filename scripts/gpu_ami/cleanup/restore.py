@@ -1,11 +1,15 @@
-"""Undoes a clean-up from its journal: snapshots first, then the AMI, then its tags and permissions."""
+"""Undoes a clean-up from its journal: snapshots first, then the AMI, then its tags and permissions.
+
+A journal is a file that can be edited: who may launch an AMI changes only where a restore has brought it back or
+enabled it, and the world may launch it again only with consent of its own.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from gpu_ami.aws import image_changes, images, recycle_bin
 from gpu_ami.aws.caller import Caller
@@ -15,6 +19,13 @@ from gpu_ami.cleanup.journal import Entry, Journal, Replay
 from gpu_ami.errors import AwsError
 
 _THERE = "it is there"
+# Why launch permissions that are in the journal were not given.
+_NOT_GIVEN = {
+    "withheld": "everybody could launch it before: --make-public lets them again",
+    "left": "its launch permissions are not the journal's: those get only AMIs that a restore brings back or enables",
+}
+# What a journal says last of an AMI that its run, or a restore, may have changed.
+_CHANGED = ("done", "unknown", "restoring", "restored")
 _FOUND_AGAIN = "is not there and not in the Recycle Bin: it is gone for good"
 
 
@@ -27,7 +38,8 @@ class Restored:
         region: Where.
         status: restored, unchanged or failed.
         error: Why it failed.
-        reason: Why nothing was to do.
+        reason: Why nothing was to do, or what was left as it is.
+        stays_private: Whether everybody could launch the AMI before, and cannot until the caller consents.
     """
 
     image_id: str
@@ -35,6 +47,7 @@ class Restored:
     status: str
     error: str | None = None
     reason: str | None = None
+    stays_private: bool = False
 
     def document(self) -> dict[str, Any]:
         """Return the result as the JSON has it."""
@@ -64,13 +77,16 @@ class Region:
         return image_id in self.images and image_id not in self.binned_images
 
 
-def restore(replay: Replay, journal: Journal, caller_of: Callable[[str], Caller]) -> list[Restored]:
+def restore(
+    replay: Replay, journal: Journal, caller_of: Callable[[str], Caller], *, make_public: bool = False
+) -> list[Restored]:
     """Bring back what the journal says was deleted, disabled or deprecated; one failure never stops the rest.
 
     Args:
         replay: What the journal says.
         journal: The same journal, to be continued.
         caller_of: Returns the caller of a region.
+        make_public: Whether an AMI that everybody could launch may be such a one again.
 
     Raises:
         AwsError: What is in a region could not be listed.
@@ -78,10 +94,11 @@ def restore(replay: Replay, journal: Journal, caller_of: Callable[[str], Caller]
     regions = {name: _region(replay, caller_of(name)) for name in sorted(_region_names(replay))}
     for entry in replay.entries.values():
         image = entry.image
-        if _was_deleted(entry) and not regions[image.region].has(image.image_id):
-            # Should this run end here, the next one must not take the snapshots for left behind.
+        if _is_brought_back(entry, regions[image.region]):
+            # Should this run end here, the next one must not take the snapshots for left behind, and has to finish.
             journal.write(events.Restoring(image_id=image.image_id))
-    results = [_image(entry, regions[entry.image.region], journal) for entry in replay.entries.values()]
+    entries = replay.entries.values()
+    results = [_image(entry, regions[entry.image.region], journal, make_public=make_public) for entry in entries]
     return results + [_orphan(snapshot, regions[snapshot.region], journal) for snapshot, _ in replay.orphans.values()]
 
 
@@ -108,28 +125,45 @@ def _region(replay: Replay, caller: Caller) -> Region:
     )
 
 
-def _was_deleted(entry: Entry) -> bool:
-    """Return whether it may be this run's doing that the AMI is gone."""
-    return entry.mode == "delete" and entry.status not in ("failed", "left")
+def _is_its_doing(entry: Entry) -> bool:
+    """Return whether it may be the doing of the journal's run that the AMI is gone or set aside."""
+    return entry.status not in ("failed", "left")
 
 
-def _image(entry: Entry, region: Region, journal: Journal) -> Restored:
+def _is_brought_back(entry: Entry, region: Region) -> bool:
+    """Return whether this restore takes the AMI out of the bin, or enables it."""
+    if not _is_its_doing(entry):
+        return False
+    image_id = entry.image.image_id
+    if entry.mode == "delete":
+        return not region.has(image_id)
+    return entry.mode == "disable" and image_id in region.images and region.images[image_id].state == "disabled"
+
+
+def _image(entry: Entry, region: Region, journal: Journal, *, make_public: bool) -> Restored:
     image = entry.image
     try:
-        changed = _bring_back(entry, region) if entry.mode == "delete" else _set_free(entry, region)
-        changed = _complete(entry, region, changed)
+        back = _bring_back(entry, region) if entry.mode == "delete" else _set_free(entry, region)
+        changed = _add_tags(entry, region, back) or back
+        shared, not_given = _share(entry, region, back, make_public=make_public)
+        if back and entry.mode == "delete":
+            _disable_again(entry, region)
     except AwsError as exc:
         return Restored(image.image_id, image.region, "failed", str(exc))
-    if not changed:
+    withheld, remark = not_given == "withheld", _NOT_GIVEN.get(not_given)
+    if not changed and not shared:
         reason = _THERE if image.image_id in region.images else "the run of this journal did not delete it"
-        return Restored(image.image_id, image.region, "unchanged", reason=reason)
-    journal.write(events.Restored(image_id=image.image_id))
-    return Restored(image.image_id, image.region, "restored")
+        reason = f"{reason}; {remark}" if remark else reason
+        return Restored(image.image_id, image.region, "unchanged", reason=reason, stays_private=withheld)
+    if not withheld:
+        # Else the restore is not over: with consent the next one gives what is missing.
+        journal.write(events.Restored(image_id=image.image_id))
+    return Restored(image.image_id, image.region, "restored", reason=remark, stays_private=withheld)
 
 
 def _bring_back(entry: Entry, region: Region) -> bool:
     image = entry.image
-    if region.has(image.image_id) or not _was_deleted(entry):
+    if not _is_brought_back(entry, region):
         return False
     missing = [snapshot_id for snapshot_id in image.snapshot_ids if snapshot_id not in region.snapshots]
     for snapshot_id in missing:
@@ -152,19 +186,25 @@ def _set_free(entry: Entry, region: Region) -> bool:
     if now is None:
         msg = f"{entry.image.image_id} {_FOUND_AGAIN}"
         raise AwsError(msg)
-    if entry.mode == "disable" and now.state == "disabled":
+    if _is_brought_back(entry, region):
         image_changes.enable(region.caller, now.image_id)
         return True
-    if entry.mode == "deprecate" and now.deprecated_at is not None:
+    if entry.mode == "deprecate" and _is_its_doing(entry) and now.deprecated_at is not None:
         image_changes.deprecate(region.caller, now.image_id, None)
         return True
     return False
 
 
-def _complete(entry: Entry, region: Region, changed: bool) -> bool:
-    """Put back the tags and permissions that are missing; a second restore after a failure finishes the first."""
+def _add_tags(entry: Entry, region: Region, back: bool) -> bool:
+    """Put back the tags that are missing; a second restore after a failure finishes the first.
+
+    Args:
+        entry: What the journal says.
+        region: Where.
+        back: Whether this restore has changed the AMI.
+    """
     caller, image = region.caller, entry.image
-    if not changed and entry.status not in ("done", "unknown", "restoring", "restored"):
+    if not back and entry.status not in _CHANGED:
         return False
     now = {found.image_id: found for found in images.some_images(caller, [image.image_id])}
     added = _add_missing(caller, image.image_id, image.tags, now[image.image_id].tags if now else {})
@@ -173,12 +213,42 @@ def _complete(entry: Entry, region: Region, changed: bool) -> bool:
         if snapshot.snapshot_id in snapshots_now:
             tags = snapshots_now[snapshot.snapshot_id].tags
             added = _add_missing(caller, snapshot.snapshot_id, snapshot.tags, tags) or added
-    if entry.permissions and images.launch_permissions(caller, image.image_id) != entry.permissions:
-        image_changes.share(caller, image.image_id, entry.permissions)
-        added = True
-    if changed and image.state == "disabled" and now and now[image.image_id].state != "disabled":
-        image_changes.disable(caller, image.image_id)
-    return changed or added
+    return added
+
+
+def _share(
+    entry: Entry, region: Region, back: bool, *, make_public: bool
+) -> tuple[bool, Literal["", "withheld", "left"]]:
+    """Give the launch permissions that are missing to an AMI that this restore, or one cut short, has brought back.
+
+    Only what was in the bin or disabled can have lost them; of any other AMI they may have been taken away on purpose,
+    or never been given: then the journal was edited.
+
+    Returns:
+        Whether some were given, and why others were not: ``withheld`` are the world's, which may be given with consent.
+    """
+    if not entry.permissions or not (back or entry.status in _CHANGED):
+        return False, ""
+    caller, image_id = region.caller, entry.image.image_id
+    now = images.launch_permissions(caller, image_id)
+    missing = [permission for permission in entry.permissions if permission not in now]
+    if not missing:
+        return False, ""
+    if entry.mode == "deprecate" or not (back or entry.status == "restoring"):
+        return False, "left"
+    given = [permission for permission in missing if make_public or "Group" not in permission]
+    image_changes.share(caller, image_id, given)
+    return bool(given), "" if given == missing else "withheld"
+
+
+def _disable_again(entry: Entry, region: Region) -> None:
+    """Disable an AMI that was disabled before it was deleted."""
+    image = entry.image
+    if image.state != "disabled":
+        return
+    now = {found.image_id: found for found in images.some_images(region.caller, [image.image_id])}
+    if now and now[image.image_id].state != "disabled":
+        image_changes.disable(region.caller, image.image_id)
 
 
 def _add_missing(caller: Caller, resource_id: str, tags: Mapping[str, str], now: Mapping[str, str]) -> bool:

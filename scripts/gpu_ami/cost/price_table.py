@@ -14,6 +14,7 @@ import msgspec
 from gpu_ami.cost.figure import Figure, Range
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
+from gpu_ami.foreign_text import limited, reason
 
 BUNDLED = Path(__file__).with_name("prices.yaml")
 Market = Literal["on-demand", "spot"]
@@ -223,10 +224,10 @@ def parse(text: str, *, source: str) -> PriceTable:
         raw = yaml.load(text, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))  # noqa: S506 - makes only text
         table = msgspec.convert(_without_nulls(raw), PriceTable)
     except (yaml.YAMLError, RecursionError) as exc:
-        msg = f"{source} is not YAML: {getattr(exc, 'problem', None) or 'it cannot be read'}."
+        msg = f"{source} is not YAML: {limited(getattr(exc, 'problem', None) or 'it cannot be read')}."
         raise UsageError(msg) from exc
     except msgspec.ValidationError as exc:
-        msg = f"{source} is not a price table: {exc}."
+        msg = f"{source} is not a price table: {reason(exc)}."
         raise UsageError(msg) from exc
     _check(table, source)
     return table

@@ -67,7 +67,7 @@ def run(run: Invocation, request: Request) -> None:
     """
     root = root_module.prepare(run, request.variables)
     if run.options.dry_run:
-        run.console.say("\n".join(root_module.command_lines(root, apply=True)))
+        run.console.say_text("\n".join(root_module.command_lines(root, apply=True)))
         return
     with only_one(run.workspace.logs, "apply"):
         who = root_module.begin(root)
@@ -145,7 +145,7 @@ def _invalid_lines(review: Review, live: Sequence[Live]) -> list[str]:
 
 def _confirm(run: Invocation, review: Review, request: Request) -> None:
     if request.yes or not run.target.asks_first:
-        run.console.say(_summary(review))
+        run.console.say_text(_summary(review))
         return
     _show_plan(run, review)
     if not sys.stdin.isatty():
@@ -167,8 +167,9 @@ def _summary(review: Review) -> str:
 
 def _show_plan(run: Invocation, review: Review) -> None:
     table = plan.changes_table(review)
-    run.console.say("\n".join(f"  {action:8} {address}  {what}".rstrip() for action, address, what in table.rows))
-    run.console.say(_summary(review))
+    for action, address, what in table.rows:
+        run.console.say(f"  {action:8} {address}  {what}".rstrip())
+    run.console.say_text(_summary(review))
 
 
 def _act(

@@ -310,7 +310,7 @@ def run(run: Invocation, request: Request) -> None:
     """
     root = root_module.prepare(run, request.variables)
     if run.options.dry_run:
-        run.console.say("\n".join(root_module.command_lines(root, apply=False)))
+        run.console.say_text("\n".join(root_module.command_lines(root, apply=False)))
         return
     who = root_module.begin(root)
     with reviewed(root, who, allow_replace=request.allow_replace, allow_deposed=request.allow_deposed) as review:

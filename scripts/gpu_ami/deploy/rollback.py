@@ -52,7 +52,7 @@ def run(run: Invocation, request: Request) -> None:
         checked_ami_id(request.to, name="--to")
     root = root_module.prepare(run, request.variables)
     if run.options.dry_run:
-        run.console.say("\n".join(root_module.command_lines(root, apply=True)))
+        run.console.say_text("\n".join(root_module.command_lines(root, apply=True)))
         return
     with only_one(run.workspace.logs, "apply"):
         who = root_module.begin(root)
@@ -100,7 +100,7 @@ def _written(run: Invocation, ami_id: str) -> Iterator[Callable[[], None]]:
     changes.apply(change)
     shown = run.workspace.shown(change.file)
     if change.changed:
-        run.console.say(change.diff(shown))
+        run.console.say_text(change.diff(shown))
     begun: list[bool] = []
     try:
         yield lambda: begun.append(True)

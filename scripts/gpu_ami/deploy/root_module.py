@@ -20,6 +20,7 @@ from gpu_ami.aws.access import Identity
 from gpu_ami.diagnostics import Diagnostic
 from gpu_ami.errors import PipelineError, SafetyError, TerraformError, UsageError
 from gpu_ami.files import read_text, write_atomic
+from gpu_ami.foreign_text import reason
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
 from gpu_ami.records.receipt import StateIdentity
@@ -268,7 +269,7 @@ def _state_in(root: Root, text: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except ValueError as exc:
-        msg = f"The Terraform state of {root.shown} is not JSON: {exc}."
+        msg = f"The Terraform state of {root.shown} is not JSON: {reason(exc)}."
         raise TerraformError(msg) from exc
     return document if isinstance(document, dict) else {}
 

@@ -12,6 +12,7 @@ from gpu_ami import process
 from gpu_ami import settings as settings_
 from gpu_ami.console import Console
 from gpu_ami.errors import PipelineError, SafetyError
+from gpu_ami.foreign_text import in_markdown
 from gpu_ami.github import adopt, collect, issue, propose, state_backend, task_arguments
 from gpu_ami.github.runner import Runner, runner_from
 from gpu_ami.options import Options, options_from
@@ -74,7 +75,7 @@ def _adopt(_parsed: argparse.Namespace, step: Step) -> str:
 
 def _task(parsed: argparse.Namespace, step: Step) -> str:
     argv = ("invoke", *task_arguments.invoke_arguments(parsed.task, step.env), *parsed.arguments)
-    Console().say(str(process.Command(argv)))
+    Console().say_text(str(process.Command(argv)))
     # In this process's place: the signal of a cancelled job must reach the task, and it alone.
     process.become((sys.executable, "-m", *argv))
 
@@ -127,7 +128,7 @@ def _require(parsed: argparse.Namespace, step: Step) -> str:
     if found.get("status") != "ok":
         said = found.get("error") or "it was not queried"
         msg = f"Nothing is removed: {parsed.source} could not be read ({said}). It names AMIs that are in use."
-        step.runner.say(f"> {msg}")
+        step.runner.say(f"> {in_markdown(msg)}")
         raise SafetyError(msg)
     return f"{parsed.source} was read and names {found.get('references', 0)} AMIs."
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
+from gpu_ami.foreign_text import in_markdown, reason, visible
 from gpu_ami.github.runner import Runner, facts_table
 from gpu_ami.records.tags import AMI_ID
 from gpu_ami.units import show_duration
@@ -54,7 +55,7 @@ def document_in(path: Path) -> Mapping[str, Any]:
         # A file that a task wrote is one document; on stdout each task has a line of its own.
         document = json.loads(lines[-1] if len(lines) > 1 and lines[-1].startswith("{") else text) if text else {}
     except ValueError as exc:
-        msg = f"{path} is not the JSON of a task: {exc}. Run the task with --output json."
+        msg = f"{path} is not the JSON of a task: {reason(exc)}. Run the task with --output json."
         raise UsageError(msg) from exc
     if not isinstance(document, dict):
         msg = f"{path} holds a {type(document).__name__}, not the JSON object of a task."
@@ -77,16 +78,16 @@ def collect(document: Mapping[str, Any], title: str, files: RunFiles, runner: Ru
     diff = _diff(old, new, files.handover)
     # A rollback's document names environments: what was handed over is in the file.
     ami = str(document.get("ami_id") or next(iter(_AMI.findall(new.decode("utf-8", "replace"))), ""))
-    title = title.replace("{ami}", ami or "no AMI")
+    title = visible(title.replace("{ami}", ami or "no AMI"))
     text = f"{facts_table({'AMI': ami} | _facts(document) if ami else _facts(document))}\n"
-    text += f"\n```diff\n{diff}\n```\n" if diff else "\nTerraform's variable is up to date.\n"
+    text += f"\n{_fenced(diff)}\n" if diff else "\nTerraform's variable is up to date.\n"
     if diff:
         target = folder / HANDOVER / files.handover
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(new)
         (folder / TITLE).write_text(f"{title}\n", encoding="utf-8")
         (folder / BODY).write_text(text, encoding="utf-8")
-    runner.say(f"### {title}\n\n{text}")
+    runner.say(f"### {in_markdown(title)}\n\n{text}")
     runner.set(ami_id=ami, changed="true" if diff else "false")
     return bool(diff)
 
@@ -101,6 +102,12 @@ def _diff(old: bytes, new: bytes, name: str) -> str:
     before, after = (content.decode("utf-8", "backslashreplace").split("\n") for content in (old, new))
     lines = difflib.unified_diff(before, after, name, name, lineterm="")
     return "\n".join(line.rstrip("\r") for line in lines).rstrip()
+
+
+def _fenced(diff: str) -> str:
+    """Return *diff* as a code block of Markdown, with a fence that no line of it can close."""
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", diff))])
+    return "\n".join([f"{fence}diff", *(visible(line, keep="\t") for line in diff.rstrip().split("\n")), fence])
 
 
 def _facts(document: Mapping[str, Any]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gpu_ami.foreign_text import in_markdown
 from gpu_ami.github.propose import said
 from gpu_ami.github.runner import TEXT_LIMIT, Runner, shortened
 
@@ -62,14 +63,15 @@ def text(document: Mapping[str, Any], runner: Runner) -> str:
 
 def _failures(sources: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(
-        f"- {source.get('name')} ({source.get('region') or 'here'}): {source.get('error')}" for source in sources
+        "- " + in_markdown(f"{source.get('name')} ({source.get('region') or 'here'}): {source.get('error')}")
+        for source in sources
     )
 
 
 def _table(verdicts: Sequence[Mapping[str, Any]]) -> str:
     rows = [
-        f"| {verdict.get('image_id')} | {verdict.get('region')} | {str(verdict.get('created'))[:10]} "
-        f"| {verdict.get('action')} |"
+        (verdict.get("image_id"), verdict.get("region"), str(verdict.get("created"))[:10], verdict.get("action"))
         for verdict in verdicts
     ]
-    return "\n".join(["| AMI | region | made | would be |", "| --- | --- | --- | --- |", *rows])
+    lines = [f"| {' | '.join(in_markdown(str(cell)) for cell in row)} |" for row in rows]
+    return "\n".join(["| AMI | region | made | would be |", "| --- | --- | --- | --- |", *lines])

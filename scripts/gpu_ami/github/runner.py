@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_ami.errors import UsageError
+from gpu_ami.foreign_text import in_markdown
 
 # GitHub refuses a step's summary above 1 MiB, and the text of an issue or pull request above 65,536 characters.
 SUMMARY_LIMIT = 1_000_000
@@ -75,5 +76,5 @@ def shortened(text: str, limit: int) -> str:
 
 def facts_table(facts: Mapping[str, str]) -> str:
     """Return *facts* as a Markdown table of two columns, which a phone shows without scrolling."""
-    rows = [f"| {name} | {' '.join(value.split()).replace('|', chr(92) + '|')} |" for name, value in facts.items()]
+    rows = [f"| {name} | {in_markdown(' '.join(value.split()))} |" for name, value in facts.items()]
     return "\n".join(["| | |", "| --- | --- |", *rows])

@@ -171,7 +171,7 @@ def show_change(run: Invocation, change: Change, *, written: bool) -> None:
     shown = run.workspace.shown(change.file)
     if change.changed:
         if diff := change.diff(shown):
-            run.console.say(diff)
+            run.console.say_text(diff)
         run.console.say(f"{'Wrote' if written else 'Would write'} {change.variable} to {shown}.")
     else:
         new = ", ".join(edit.new for edit in change.edits)

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from gpu_ami.errors import UsageError
+from gpu_ami.foreign_text import limited
 from gpu_ami.hcl.lines import Lines
 from gpu_ami.hcl.paths import Path, Step
 from gpu_ami.hcl.shadow import UnreadableTextError, shadow
@@ -134,7 +135,7 @@ def parse(text: str, source: str) -> Document:
         # A file that ends too early is blamed on its end.
         position, problem = exc.pos_in_stream, "something is missing or unexpected there"
     except LarkError as exc:
-        position, problem = None, str(exc).splitlines()[0]
+        position, problem = None, limited(str(exc).splitlines()[0])
     except RecursionError:
         position, problem = None, "it is nested too deeply"
     end = len(text.rstrip())

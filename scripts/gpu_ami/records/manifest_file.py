@@ -11,6 +11,7 @@ import msgspec
 
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
+from gpu_ami.foreign_text import reason
 from gpu_ami.records.tags import AMI_ID
 from gpu_ami.workspace import Workspace
 
@@ -161,7 +162,7 @@ def parse(text: str, *, source: str) -> Manifest:
     try:
         raw = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError) as exc:
-        msg = f"The manifest {source} is not JSON ({exc}): is the file cut off? Run `invoke build` again."
+        msg = f"The manifest {source} is not JSON ({reason(exc)}): is the file cut off? Run `invoke build` again."
         raise UsageError(msg) from exc
     if not isinstance(raw, dict) or "builds" not in raw:
         msg = f"The manifest {source} holds {_kind(raw)}, not Packer's {{builds, last_run_uuid}}: check the path."
@@ -170,7 +171,7 @@ def parse(text: str, *, source: str) -> Manifest:
         manifest = msgspec.convert(_without_nulls(raw), Manifest)
         _ = [build.amis for build in manifest.builds]
     except msgspec.ValidationError as exc:
-        msg = f"The manifest {source} is not one that Packer wrote: {exc}."
+        msg = f"The manifest {source} is not one that Packer wrote: {reason(exc)}."
         raise UsageError(msg) from exc
     return manifest
 

@@ -16,6 +16,7 @@ import msgspec
 
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text, write_atomic
+from gpu_ami.foreign_text import reason
 from gpu_ami.records.tags import AMI_ID
 
 _WHAT = "receipt"
@@ -166,7 +167,7 @@ def decode(text: str, *, source: str) -> Receipt:
             raise UsageError(msg)
         receipt = msgspec.json.decode(text, type=Receipt)
     except (msgspec.DecodeError, RecursionError) as exc:
-        msg = f"{source} is not a receipt ({exc}): restore it from git; nothing is guessed from the others."
+        msg = f"{source} is not a receipt ({reason(exc)}): restore it from git; nothing is guessed from the others."
         raise UsageError(msg) from exc
     return msgspec.structs.replace(receipt, when=_utc(receipt.when))
 

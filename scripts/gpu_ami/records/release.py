@@ -12,6 +12,7 @@ import msgspec
 
 from gpu_ami.errors import BuildError, UsageError
 from gpu_ami.files import read_text
+from gpu_ami.foreign_text import reason
 from gpu_ami.records.tags import TAG_PREFIX
 
 LIMIT_BYTES = 16 * 1024 * 1024
@@ -117,7 +118,7 @@ def _decoded(text: str, kind: type[_Kind], *, source: str) -> _Kind:
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, RecursionError) as exc:
-        msg = f"{source} is not a release record that can be used: {exc}."
+        msg = f"{source} is not a release record that can be used: {reason(exc)}."
         raise UsageError(msg) from exc
 
 

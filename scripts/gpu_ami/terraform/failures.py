@@ -16,6 +16,7 @@ import msgspec
 
 from gpu_ami.diagnostics import Diagnostic, boxes
 from gpu_ami.errors import PipelineError, TerraformError, ToolError
+from gpu_ami.foreign_text import visible
 
 _LOCKED = "Error acquiring the state lock"
 # Terraform reads the state as it takes the lock, so it calls a damaged one a matter of locks.
@@ -89,8 +90,10 @@ def said(line: str) -> str:
 
 
 def readable(output: str) -> str:
-    """Return ``-json`` output as Terraform would have printed it for a person; other lines stay as they are."""
-    return "".join(f"{text}\n" for line in output.splitlines() for text in _readable(line))
+    """Return ``-json`` output as Terraform would have printed it for a person, with nothing that a terminal obeys."""
+    texts = (text for line in output.splitlines() for text in _readable(line))
+    lines = [visible(line, keep="\t") for text in texts for line in text.split("\n")]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def first_problem(found: Sequence[Diagnostic]) -> str:

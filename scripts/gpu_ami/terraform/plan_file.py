@@ -13,6 +13,7 @@ from typing import Any, get_args
 from packaging.version import Version
 
 from gpu_ami.errors import TerraformError
+from gpu_ami.foreign_text import bare_reason, visible
 from gpu_ami.terraform import plan_references
 from gpu_ami.terraform.plan_changes import ACTIONS, EnvironmentChange, ResourceChange, Word, parse
 
@@ -110,7 +111,7 @@ def read(text: str, variable: str | None = None) -> Planned:
             is_traced=configuration is not None,
         )
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
-        msg = f"Terraform's plan makes no sense ({type(exc).__name__}: {str(exc)[:80]}): run `invoke plan` again."
+        msg = f"Terraform's plan makes no sense ({bare_reason(exc)}): run `invoke plan` again."
         raise TerraformError(msg) from exc
 
 
@@ -130,7 +131,7 @@ def differences(text: str) -> str:
         if action not in _UNDONE or notes:
             shown = f" ({', '.join(notes)})" if notes else ""
             lines += ["", f"{action} {row['address']}{shown}", *_differing(row["change"])]
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{visible(line)}\n" for line in lines)
 
 
 def _differing(change: Mapping[str, Any]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpu_ami.errors import TerraformError
+from gpu_ami.foreign_text import bare_reason, limited
 from gpu_ami.records.batch_images import Images, Kind, in_terraform, kind_of
 from gpu_ami.terraform.plan_changes import ENVIRONMENT
 
@@ -93,7 +94,8 @@ def _instances(state: Mapping[str, Any], kind: str) -> list[tuple[str, Mapping[s
         return []
     try:
         if state["version"] != 4:
-            msg = f"The Terraform state has version {state['version']}, not 4: use a Terraform of series 1."
+            found = limited(state["version"], 20)
+            msg = f"The Terraform state has version {found}, not 4: use a Terraform of series 1."
             raise TerraformError(msg)
         return [
             (_address(resource, instance.get("index_key")), instance["attributes"])
@@ -103,8 +105,7 @@ def _instances(state: Mapping[str, Any], kind: str) -> list[tuple[str, Mapping[s
             if "deposed" not in instance
         ]
     except (LookupError, TypeError, AttributeError) as exc:
-        problem = f"{type(exc).__name__}: {exc}"
-        msg = f"The Terraform state makes no sense ({problem}): run `terraform state list` in its folder."
+        msg = f"The Terraform state makes no sense ({bare_reason(exc)}): run `terraform state list` in its folder."
         raise TerraformError(msg) from exc
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from gpu_ami.errors import ToolError
+from gpu_ami.foreign_text import limited, reason
 from gpu_ami.tools.pins import pins
 from gpu_ami.tools.tool import executable, host_platform
 from gpu_ami.units import show_bytes
@@ -87,7 +88,7 @@ def _download(url: str, target: Path, note: Callable[[str], None]) -> str:
                     note(f"{show_bytes(received)} of {show_bytes(announced)}" if announced else show_bytes(received))
         except (OSError, http.client.HTTPException, ValueError) as exc:
             cause = getattr(exc, "reason", None) or exc
-            msg = f"{url} cannot be fetched: {getattr(cause, 'strerror', None) or cause}"
+            msg = f"{url} cannot be fetched: {limited(getattr(cause, 'strerror', None) or cause)}"
             raise RouteClosedError(msg) from exc
     if received < announced:
         msg = f"{url} broke off after {show_bytes(received)} of {show_bytes(announced)}"
@@ -126,7 +127,7 @@ def _unpack(archive: Path, product: str, folder: Path) -> Path:
             with zipped.open(names[0]) as source, program.open("wb") as target:
                 shutil.copyfileobj(source, target, _CHUNK_BYTES)
     except BadZipFile as exc:
-        msg = f"The release of {product} is not a zip file, although its checksum is right: {exc}."
+        msg = f"The release of {product} is not a zip file, although its checksum is right: {reason(exc)}."
         raise ToolError(msg) from exc
     program.chmod(0o755)
     return program

@@ -141,7 +141,7 @@ def _install_guest(cache: Cache, console: Console) -> list[Tool]:
     if refusal := isolation.refusal(bwrap.path):
         if not refusal.commands:
             raise ToolError(refusal.cause)
-        console.say(refusal.commands)
+        console.say_text(refusal.commands)
         msg = f"{refusal.cause}: run the commands above, then `invoke setup` again."
         raise ToolError(msg)
     return _guest()
