@@ -9,6 +9,7 @@ from typing import Any
 from gpu_ami.aws import batch
 from gpu_ami.aws.caller import Caller
 from gpu_ami.terraform import state_file
+from gpu_ami.units import show_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,8 @@ class Live:
             said.append(f"{self.name}: volumes without the template's rate at {', '.join(cold[:5])}")
         old = [volume.instance_id for volume in self.volumes if self.ami_id and volume.ami_id != self.ami_id]
         if old:
-            said.append(f"{self.name}: {len(old)} instances still on the AMI before, until their jobs end")
+            instances, whose = show_count(len(old), "instance"), "its" if len(old) == 1 else "their"
+            said.append(f"{self.name}: {instances} still on the AMI before, until {whose} jobs end")
         return said
 
 
