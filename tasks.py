@@ -286,6 +286,8 @@ def prices(run: Invocation, *, regions: str | None = None, check: bool = False) 
     restore="Bring back what the journal FILE says was deleted.",
     yes="Carry the plan out.",
     permanent="What no Recycle Bin keeps may go too.",
+    all="List each AMI that stays, and each source.",
+    wide="List them with every reason in full, however long the lines get.",
 )
 def cleanup(
     run: Invocation,
@@ -309,6 +311,8 @@ def cleanup(
     restore: str | None = None,
     yes: bool = False,
     permanent: bool = False,
+    all: bool = False,
+    wide: bool = False,
 ) -> None:
     """Show which old AMIs nothing needs, and remove them with --yes."""
     from gpu_ami.cleanup import cleanup as command
@@ -337,6 +341,8 @@ def cleanup(
         restore=restore,
         yes=yes,
         permanent=permanent,
+        all=all,
+        wide=wide,
     )
     command.run(run, request)
 
