@@ -287,7 +287,7 @@ def prices(run: Invocation, *, regions: str | None = None, check: bool = False) 
     yes="Carry the plan out.",
     permanent="What no Recycle Bin keeps may go too.",
     all="List each AMI that stays, and each source.",
-    wide="List them with every reason in full, however long the lines get.",
+    wide="The verdict on each AMI with every reason in full, however long the lines get.",
 )
 def cleanup(
     run: Invocation,

@@ -176,6 +176,7 @@ def test_orphans_that_stay_are_counted_by_reason() -> None:
 
     assert "snapshots | reason | such as\n2 | too-young | made 3 days ago\n" in _text(plan)
     assert "snap-9 | ami-8 | 2026-11-23 | made 3 days ago" in _text(plan, all=True)
+    assert "snap-9 | ami-8 | 2026-11-23 | 20.0 | keep | made 3 days ago" in _text(plan, all=True, wide=True)
 
 
 def test_the_table_says_until_when_and_what_to_do_otherwise() -> None:
@@ -259,6 +260,16 @@ def test_amis_that_stay_are_counted_by_their_first_reason() -> None:
     listed = [line for line in _text(plan, all=True).splitlines() if line.startswith("ami-")]
     assert [line.split(" | ")[0] for line in listed] == ["ami-2", "ami-4", "ami-1", "ami-3"]
     assert listed[0].endswith("environment a; i-1")
+
+
+def test_a_wide_plan_is_the_whole_record() -> None:
+    """For a report: the verdict on each, those that go first, with every reason, of those that go as well."""
+    kept = Verdict(msgspec.structs.replace(AMI, image_id="ami-0"), "f", "keep", (Reason("batch", "environment a"),))
+    text = _text(_plan(decision=Decision((kept, _old("ami-1", 100)))), all=True, wide=True)
+
+    assert "AMIs\nAMI | made | launched | unused for | GiB | verdict | reason\nami-1 | " in text
+    assert "not made or launched for 100 days; not among the 1 newest of f\nami-0 | " in text
+    assert "| 20.0 | keep | environment a\n" in text
 
 
 def _saved(*images: str) -> SavedPlan:

@@ -49,7 +49,7 @@ class Request:
         yes: Whether to act.
         permanent: Whether what cannot be brought back may go.
         all: Whether each AMI that stays is shown.
-        wide: Whether every reason is shown in full, of each AMI.
+        wide: Whether the verdict on each AMI is shown with every reason in full.
     """
 
     flags: Flags = field(default_factory=Flags)

@@ -25,7 +25,7 @@ class View:
 
     Attributes:
         all: Whether each AMI that stays and each source has a line; otherwise only counts and what is unusual.
-        wide: Whether every reason is given in full, however long the lines get.
+        wide: Whether each AMI has a line with its verdict and every reason in full, however long that gets.
         saved: The earlier plan that is carried out; None where there is none.
         file: Its name, as the caller typed it.
     """
@@ -53,7 +53,8 @@ class View:
 
 def plan_tables(plan: Plan, view: View) -> list[Table]:
     """Return a plan: what it adds up to, what goes, what stays and why, what was queried."""
-    return [lines(_answer(plan, view), view), *_going(plan, view), *staying(plan, view), _sources(plan, view)]
+    verdicts = _every(plan, view) if view.wide else [*_going(plan, view), *staying(plan, view)]
+    return [lines(_answer(plan, view), view), *verdicts, _sources(plan, view)]
 
 
 def sweep_table(plan: SweepPlan) -> Table:
@@ -157,6 +158,26 @@ def _recovery(plan: Plan) -> str:
     spans = [span for verdict in plan.decision.selected if (span := plan.kept_for(verdict.image)) is not None]
     until = plan.made_at + min(spans) if spans else None
     return f"Recoverable from the Recycle Bin until {until:%Y-%m-%d}." if until else "Recoverable from the Recycle Bin."
+
+
+def _every(plan: Plan, view: View) -> list[Table]:
+    """Return the verdict on each AMI and orphan snapshot with every reason, those that go first."""
+    tables = []
+    if plan.decision.verdicts:
+        verdicts = sorted(plan.decision.verdicts, key=lambda verdict: not verdict.is_selected)
+        rows = [
+            (*cells, f"{plan.gib_of(v.image):.1f}", v.action, view.details(v.reasons))
+            for v, cells in _image_rows(plan, verdicts)
+        ]
+        tables.append(_table((*_image_columns(plan, verdicts), "GiB", "verdict", "reason"), rows, "AMIs", view))
+    if plan.orphans:
+        rows = [
+            (*_orphan_row(plan, orphan), f"{orphan.gib:.1f}", orphan.action, view.details(orphan.reasons))
+            for orphan in sorted(plan.orphans, key=lambda orphan: orphan.action)
+        ]
+        columns = (*_orphan_columns(plan), "GiB", "verdict", "reason")
+        tables.append(_table(columns, rows, "Orphan snapshots", view))
+    return tables
 
 
 def _going(plan: Plan, view: View) -> list[Table]:
