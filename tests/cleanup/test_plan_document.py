@@ -19,7 +19,8 @@ from gpu_ami.cleanup.plan_document import Bin, Orphan, Plan, SavedPlan
 from gpu_ami.cleanup.plan_tables import View, plan_tables, what_goes
 from gpu_ami.cleanup.planner import clock_reports
 from gpu_ami.cleanup.policy import Policy
-from gpu_ami.cleanup.result_tables import result_tables
+from gpu_ami.cleanup.restore import Restored
+from gpu_ami.cleanup.result_tables import restored_table, result_tables
 from gpu_ami.console import Table
 
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
@@ -185,7 +186,7 @@ def test_the_table_says_until_when_and_what_to_do_otherwise() -> None:
     lost = _text(_plan(bins={"r": Bin(error="rbin:ListRules: denied")}))
     assert "1 of them cannot be brought back" in lost
     assert "rbin:ListRules: denied" in lost
-    assert "--yes needs --permanent." in lost
+    assert "Deleting them needs --permanent." in lost
     only_orphans = _plan(decision=Decision(()), orphans=(_orphan(),), bins={"r": BOTH})
     assert "Recoverable from the Recycle Bin." in _text(only_orphans)
 
@@ -377,3 +378,8 @@ def test_a_clock_that_is_minutes_off_fails(minutes: int, failed: bool) -> None:
     """Five minutes is what AWS itself allows; every age depends on it."""
     assert bool(clock_reports(NOW, NOW + timedelta(minutes=minutes))) is failed
     assert clock_reports(None, NOW) == []
+
+
+def test_what_was_brought_back_keeps_to_the_edge_too() -> None:
+    """Its errors are a sentence or two."""
+    assert restored_table([Restored("ami-1", "r", "failed", "it is gone " * 20)]).edge == 100

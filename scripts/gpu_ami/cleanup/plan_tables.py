@@ -16,7 +16,7 @@ from gpu_ami.units import show_count, show_usd
 _T = TypeVar("_T")
 _SHOWN_REASONS = 3
 # As much as two windows side by side, a mail and a job's log show without breaking lines.
-_EDGE = 100
+EDGE = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class View:
     @property
     def edge(self) -> int | None:
         """So many columns at most; None for no limit."""
-        return None if self.wide else _EDGE
+        return None if self.wide else EDGE
 
     def covers(self, image: tuple[str, str]) -> bool:
         """Return whether an AMI, by its region and id, is what the plan that is carried out is about."""
@@ -91,7 +91,7 @@ def _answer(plan: Plan, view: View) -> list[str]:
         said.append(f"{show_count(len(plan.selected_orphans), 'orphan snapshot')} to delete.")
     said += gains(plan)
     if loses(plan):
-        said[-1] += " --yes needs --permanent."
+        said[-1] += " Deleting them needs --permanent."
     return said + [f"Nothing may be changed: {block}" for block in decision.blocks]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gpu_ami.cleanup.decide import Reason
 from gpu_ami.cleanup.execute import Result
 from gpu_ami.cleanup.plan_document import Plan
-from gpu_ami.cleanup.plan_tables import View, count_of, gains, key_of, lines, staying
+from gpu_ami.cleanup.plan_tables import EDGE, View, count_of, gains, key_of, lines, staying
 from gpu_ami.cleanup.restore import Restored
 from gpu_ami.console import Table
 from gpu_ami.units import show_count
@@ -74,7 +74,7 @@ def result_table(
 def restored_table(results: Sequence[Restored]) -> Table:
     """Return what was brought back."""
     rows = [(result.image_id, result.region, result.status, result.error or result.reason or "") for result in results]
-    return Table(columns=("what", "region", "outcome", "why"), rows=rows)
+    return Table(columns=("what", "region", "outcome", "why"), rows=rows, edge=EDGE)
 
 
 def _outcome(plan: Plan, results: Sequence[Result], view: View) -> list[str]:
