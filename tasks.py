@@ -311,6 +311,8 @@ def prices(run: Invocation, *, regions: str | None = None, check: bool = False) 
     yes="Carry the plan out.",
     permanent="What no Recycle Bin keeps may go too.",
     make_public="With --restore: what everybody could launch before may be launched by everybody again.",
+    all="List each AMI that stays, and each source.",
+    wide="The verdict on each AMI with every reason in full, however long the lines get.",
 )
 def cleanup(
     run: Invocation,
@@ -335,6 +337,8 @@ def cleanup(
     yes: bool = False,
     permanent: bool = False,
     make_public: bool = False,
+    all: bool = False,
+    wide: bool = False,
 ) -> None:
     """Show which old AMIs nothing needs, and remove them with --yes."""
     from gpu_ami.cleanup import cleanup as command
@@ -364,6 +368,8 @@ def cleanup(
         yes=yes,
         permanent=permanent,
         make_public=make_public,
+        all=all,
+        wide=wide,
     )
     command.run(run, request)
 

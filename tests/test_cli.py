@@ -156,6 +156,23 @@ def test_equal_calls_of_one_line_run_each_in_order(tmp_path: Path) -> None:
     assert [build["name"] for line in done.stdout.splitlines() for build in json.loads(line)] == list("abaab")
 
 
+def test_help_survives_without_docstrings(helps: dict[str, tuple[int | None, str]]) -> None:
+    """`python -OO` drops docstrings, and a task's help text is one: what `invoke` can do must not depend on that."""
+    done = subprocess.run([sys.executable, "-OO", "-c", HELP], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        [sys.executable, "-OO", "-m", "invoke", "--list"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    github = subprocess.run(
+        [sys.executable, "-OO", "-m", "gpu_ami.github", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert {name: tuple(said) for name, said in json.loads(done.stdout).items()} == {
+        name: tuple(said) for name, said in helps.items()
+    }
+    assert listed.stdout == _invoke("--list").stdout
+    assert "The steps of the workflows that are not tasks." in github.stdout
+
+
 def test_list_imports_nothing_heavy() -> None:
     """`invoke --list` and completion must answer at once."""
     code = f"""

@@ -292,11 +292,10 @@ def test_a_folded_table_breaks_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """An id in two halves can be neither copied nor searched for."""
     monkeypatch.setenv("COLUMNS", "60")
     console = Console(out=Terminal(), err=io.StringIO())
-    ami = "ami-0123456789abcdef0"
+    for name in ("ami-0123456789abcdef0", "snap-0123456789abcdef0", "deregistration-protection"):
+        console.result({}, Table(columns=("AMI", "reason"), rows=[(name, "nothing that was looked at needs it " * 4)]))
 
-    console.result({}, Table(columns=("AMI", "reason"), rows=[(ami, "nothing that was looked at needs it " * 4)]))
-
-    assert ami in _printed(console)[0]
+        assert name in _printed(console)[0]
 
 
 # Newline, workflow command, escape sequences of C0 and C1, a bidi mark, and what is markup to Markdown and rich.
@@ -401,3 +400,50 @@ def test_json_is_the_data_itself(query: str | None) -> None:
     printed, _ = _printed(console)
     assert json.loads(printed) == [HOSTILE, "\ud800"]
     assert _obeyed(printed) == []
+
+
+def test_a_folded_table_is_never_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The widest columns hold what must not be broken: others have to fold, or the last one falls over the edge."""
+    monkeypatch.setenv("COLUMNS", "98")
+    monkeypatch.setenv("TERM", "dumb")
+    console = Console(out=Terminal(), err=io.StringIO())
+    columns = ("environment", "AMI", "handed over", "state", "hydration", "instances")
+    row = ("batch-video-analysis-gpu", "ami-0123456789abcdef0", "nothing", "ENABLED VALID", "none", "12345")
+
+    console.result({}, Table(columns=columns, rows=[row], numeric=frozenset({"instances"})))
+
+    text = _printed(console)[0]
+    assert all(word in text for cell in (*columns, *row) for word in cell.split())
+    assert max(map(len, text.splitlines())) <= 98
+
+
+def test_a_table_with_an_edge_keeps_to_it_without_a_terminal() -> None:
+    """A log, a mail and a second window have no right edge either, and nobody reads lines of 273 characters there."""
+    console = _console()
+    ami, command = "ami-0123456789abcdef0", "`invoke cleanup --restore logs/cleanup-20261130T120000Z-abcdef.jsonl`"
+    footer = (f"{'words ' * 20}{command} {'words ' * 20}", "", "short")
+    table = Table(columns=("AMI", "reason"), rows=[(ami, "because " * 20)], title="Cut", footer=footer, edge=100)
+
+    console.result({}, table)
+
+    lines = _printed(console)[0].splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines == [line.rstrip() for line in lines]
+    assert ami in "\n".join(lines)
+    assert command in "\n".join(lines)
+    assert " ".join(lines).count("because") == 20
+    assert " ".join(lines).count("words") == 40
+    assert lines[-2:] == ["", "short"]
+
+
+def test_an_edge_widens_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The narrower of the two holds."""
+    monkeypatch.setenv("COLUMNS", "60")
+    console = Console(out=Terminal(), err=io.StringIO())
+    footer = ("words " * 20,)
+
+    console.result({}, Table(columns=("what", "note"), rows=[("a", "word " * 12)], footer=footer, edge=100))
+
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", _printed(console)[0]).splitlines()
+    assert max(map(len, shown)) <= 60
+    assert " ".join(shown).count("words") == 20

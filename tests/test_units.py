@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 from gpu_ami.errors import UsageError
-from gpu_ami.units import parse_duration, show_bytes, show_duration, show_usd
+from gpu_ami.units import parse_duration, show_bytes, show_count, show_duration, show_usd
+
+PRODUCT = Path(__file__).parents[1] / "scripts" / "gpu_ami"
 
 
 @pytest.mark.parametrize(
@@ -68,3 +73,40 @@ def test_show_bytes_uses_binary_units(count: float, shown: str) -> None:
 def test_show_usd_never_prints_zero_for_unknown(amount: Decimal | None, shown: str) -> None:
     """An unknown price that reads as free would be believed."""
     assert show_usd(amount) == shown
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ((0, "AMI"), "0 AMIs"),
+        ((1, "AMI"), "1 AMI"),
+        ((2, "AMI"), "2 AMIs"),
+        ((1, "launch", "launches"), "1 launch"),
+        ((2, "launch", "launches"), "2 launches"),
+    ],
+)
+def test_show_count_knows_one_from_many(given: tuple[int, str], shown: str) -> None:
+    """A reader of "1 AMIs" doubts the number."""
+    assert show_count(*given) == shown
+
+
+def test_no_message_counts_one_amis() -> None:
+    """Where a message says how many there are of something, one of it is possible: `show_count` knows that."""
+    # A number of a whole ("2 of 3 checks", "all 3 actions") has a plural that is right.
+    whole, plural = re.compile(r"\b(of|all) $"), re.compile(r" (?!of\b)([a-z]+ )?[A-Za-z-]+s\b")
+    wrong = []
+    for path in PRODUCT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            parts = [ast.Constant(""), *node.values] if isinstance(node, ast.JoinedStr) else []
+            for before, number, after in zip(parts, parts[1:], parts[2:], strict=False):
+                is_count = isinstance(number, ast.FormattedValue) and re.match(
+                    r"len\(|sum\(", ast.unparse(number.value)
+                )
+                if is_count and plural.match(_text(after)) and not whole.search(_text(before)):
+                    wrong.append(f"{path.name}:{number.lineno}: {_text(after)}")
+
+    assert wrong == []
+
+
+def _text(part: ast.expr) -> str:
+    return str(part.value) if isinstance(part, ast.Constant) else ""

@@ -143,6 +143,8 @@ def pipeline_task(root: Path, **flags: str) -> Callable[[Callable[..., None]], T
     def decorate(body: Callable[..., None]) -> Task[Callable[..., None]]:
         own = list(inspect.signature(body).parameters.values())[1:]
 
+        body.__doc__ = _help_text(body)
+
         @functools.wraps(body)
         def call(context: Context, **given: Any) -> None:
             arguments = {p.name: tuple(given[p.name]) if isinstance(p.default, tuple) else given[p.name] for p in own}
@@ -163,6 +165,18 @@ def pipeline_task(root: Path, **flags: str) -> Callable[[Callable[..., None]], T
         return made
 
     return decorate
+
+
+def _help_text(body: Callable[..., None]) -> str | None:
+    """Return a task's docstring, which is its help text; from its source where ``python -OO`` has dropped it."""
+    if body.__doc__ is not None:
+        return body.__doc__
+    import ast
+    import textwrap
+
+    (function,) = ast.parse(textwrap.dedent(inspect.getsource(body))).body
+    assert isinstance(function, ast.FunctionDef)
+    return ast.get_docstring(function)
 
 
 def _parameter(name: str, default: object) -> inspect.Parameter:

@@ -36,7 +36,8 @@ _COMMAND = re.compile(r"`(invoke (?!sandbox\b|setup\b|\.\.\.)(?:(?!--sandbox)[^`
 # What jmespath lets through of its comparisons, slices, ceil() and floor(), of long numbers and of deep nesting.
 _PYTHONS_OWN = (TypeError, ValueError, ArithmeticError, RecursionError)
 _LONGEST_QUERY = 500
-_LONGEST_ID = len("ami-0123456789abcdef0")
+# What people copy, ids and names of ours, is no longer than this and never broken.
+_LONGEST_ID = len("deregistration-protection")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Table:
         title: Said above the rows.
         footer: Lines said below the rows: totals, the next command.
         numeric: Headings of the columns that are set flush right.
+        edge: So many columns at most on a terminal, too, and where there is none; None is as wide as it gets there.
     """
 
     columns: tuple[str, ...]
@@ -56,6 +58,7 @@ class Table:
     title: str = ""
     footer: tuple[str, ...] = ()
     numeric: frozenset[str] = field(default_factory=frozenset)
+    edge: int | None = None
 
 
 class Console:
@@ -217,40 +220,52 @@ class Console:
             self.out.flush()
 
     def _print_table(self, table: Table) -> None:
-        widths = _widths(table)
         bold = self.out.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
         # Without a terminal nothing may be cut: a log has no right edge.
         edge = _columns(self.out) if self.out.isatty() else None
+        if table.edge is not None:
+            edge = min(edge or table.edge, table.edge)
+            table = dataclasses.replace(table, footer=tuple(_wrapped(table.footer, edge)))
+        widths = _widths(table)
         if edge is not None and sum(widths) + 3 * len(widths) > edge:
             if sum(_longest_word(table, column) + 3 for column in table.columns) + 1 <= edge:
-                self._print_folded(table)
+                self._print_folded(table, edge, _narrowed(table, widths, edge))
             else:
                 self._write("\n".join(_stacked(table, edge, bold=bold)))
         else:
             self._write("\n".join(_plain(table, widths, bold=bold)))
 
-    def _print_folded(self, table: Table) -> None:
-        """Print a table that is wider than the terminal, its cells folded."""
+    def _print_folded(self, table: Table, edge: int, widths: Sequence[int]) -> None:
+        """Print a table that is wider than *edge*, its cells folded to *widths*."""
         from rich.box import SIMPLE_HEAD
         from rich.console import Console as RichConsole
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        console = RichConsole(file=self.out, highlight=False)
+        # Without a height rich takes a dumb terminal for one of 80 columns.
+        console = RichConsole(file=self.out, highlight=False, width=edge, height=25)
         # As Text: in a string rich would look for markup.
         title = Text(table.title, style="bold") if table.title else None
         shown = RichTable(box=SIMPLE_HEAD, title=title, title_justify="left")
-        for column in table.columns:
+        for column, width in zip(table.columns, widths, strict=True):
             justify: Literal["left", "right"] = "right" if column in table.numeric else "left"
-            width = _longest_word(table, column)
-            shown.add_column(Text(column), justify=justify, overflow="fold", min_width=width)
+            shown.add_column(Text(column), justify=justify, overflow="fold", width=width)
         for row in table.rows:
             shown.add_row(*(Text(cell) for cell in row))
-        with console.capture() as printed:
+        with console.capture() as drawn:
             console.print(shown)
             for line in table.footer:
                 console.print(Text(line), soft_wrap=True)
-        self._write(printed.get().removesuffix("\n"))
+        # Rich fills each line with blanks up to the edge: nobody sees them, and a file is longer for them.
+        self._write("\n".join(line.rstrip() for line in drawn.get().removesuffix("\n").split("\n")))
+
+
+def _wrapped(lines: Sequence[str], edge: int) -> Iterator[str]:
+    """Yield *lines*, those longer than *edge* broken between words; never within a command, an id or an address."""
+    for line in lines:
+        whole = re.sub(r"`[^`]+`", lambda command: command[0].replace(" ", "\0"), line)
+        broken = textwrap.wrap(whole, edge, break_long_words=False, break_on_hyphens=False) or [""]
+        yield from (part.replace("\0", " ") for part in broken)
 
 
 def _changed(table: Table, change: Callable[[str], str]) -> Table:
@@ -269,6 +284,19 @@ def _widths(table: Table) -> list[int]:
     """Return how wide each column must be, in the terminal's cells."""
     rows = [table.columns, *table.rows]
     return [max(_cells(row[number]) for row in rows) for number in range(len(table.columns))]
+
+
+def _narrowed(table: Table, widths: Sequence[int], edge: int) -> list[int]:
+    """Return *widths*, the widest that can be folded made narrower until all fit; the longest words must.
+
+    Rich would narrow the widest of all, give them their room back, and let the last column fall over the edge.
+    """
+    least = [_longest_word(table, column) for column in table.columns]
+    narrowed = list(widths)
+    while sum(narrowed) + 3 * len(narrowed) + 1 > edge:
+        foldable = [number for number, width in enumerate(narrowed) if width > least[number]]
+        narrowed[max(foldable, key=narrowed.__getitem__)] -= 1
+    return narrowed
 
 
 def _longest_word(table: Table, column: str) -> int:

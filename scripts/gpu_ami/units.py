@@ -50,6 +50,17 @@ def show_duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} m"
 
 
+def show_count(number: int, noun: str, plural: str = "") -> str:
+    """Return *number* with its noun: ``1 AMI``, ``3 AMIs``.
+
+    Args:
+        number: How many.
+        noun: Of what, in the singular.
+        plural: The plural where an ``s`` does not make it.
+    """
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def show_bytes(count: float) -> str:
     """Return *count* bytes in binary units with one decimal: ``17.0 GiB``."""
     size = float(count)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +23,7 @@ from gpu_ami.settings import Cleanup
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from gpu_ami_sandbox.demo.uses import USES
 from tests.support.account import OTHER_REGION, REGION, SNAPSHOT_CLAIMS, Task, World, other_region, task
+from tests.support.schemas import problems
 
 FLAGS = Flags(older_than="30d", keep="1")
 
@@ -77,6 +80,67 @@ def test_a_scope_without_an_ami_is_said(
     said = _clean(here, tmp_path, flags=flags).err.getvalue()
 
     assert (warned in said, "matches none" in said) == (True, bool(warned))
+
+
+@pytest.mark.parametrize(
+    ("request_", "dry_run", "advice"),
+    [
+        ({}, False, "Nothing was changed. Add --yes to delete 1 AMI."),
+        ({}, True, "Nothing was changed. Leave out --dry-run and add --yes to delete 1 AMI."),
+        ({"yes": True}, True, "Nothing was changed. Leave out --dry-run to delete 1 AMI."),
+        (
+            {"plan": "a plan.json"},
+            False,
+            "Nothing was changed. Run `invoke cleanup --apply 'a plan.json'` to delete 1 AMI.",
+        ),
+    ],
+)
+def test_a_plan_ends_with_one_advice(
+    here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: Any, request_: Any, dry_run: bool, advice: str
+) -> None:
+    """And with one that works: what the next command needs is in it, and nothing that another line takes back."""
+    monkeypatch.chdir(tmp_path)
+    here.keep_deleted()
+
+    said = _clean(here, tmp_path, task_options={"dry_run": dry_run}, **request_).err.getvalue().splitlines()
+
+    assert said[-1] == advice
+    assert sum("--yes" in line or "--apply" in line for line in said) == (0 if request_.get("yes") else 1)
+    assert ("Wrote a plan.json." in said) is ("plan" in request_)
+
+
+@pytest.mark.parametrize(
+    ("request_", "advice"),
+    [
+        ({}, "Add --yes --permanent to delete 1 AMI."),
+        ({"yes": True}, "Leave out --dry-run and add --permanent to delete 1 AMI."),
+        ({"yes": True, "permanent": True}, "Leave out --dry-run to delete 1 AMI."),
+        ({"plan": "p"}, "Run `invoke cleanup --apply p --permanent` to delete 1 AMI."),
+    ],
+)
+def test_an_advice_says_that_there_is_no_way_back(
+    here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: Any, request_: Any, advice: str
+) -> None:
+    """`--yes` alone would be refused, half a minute later."""
+    monkeypatch.chdir(tmp_path)
+
+    done = _clean(here, tmp_path, task_options={"dry_run": bool(request_.get("yes"))}, **request_)
+
+    assert done.err.getvalue().splitlines()[-1] == f"Nothing was changed. {advice}"
+
+
+def test_a_plan_that_cannot_be_carried_out_advises_nothing(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """`--apply` would refuse a blocked plan, and an empty one does nothing."""
+    USES["parameter_ami_id"](here.maker, unused)
+    file = str(tmp_path / "plan.json")
+    assert _clean(here, tmp_path, plan=file).err.getvalue().splitlines()[-1] == f"Wrote {file}."
+
+    here.image()
+    here.aws.gate.deny("batch:*")
+    done = task(here, tmp_path)
+    with pytest.raises(SafetyError):
+        cleanup.run(done.run, Request(flags=FLAGS, plan=file))
+    assert "--apply" not in done.err.getvalue()
 
 
 def test_the_document_is_the_contract(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
@@ -288,6 +352,46 @@ def test_a_saved_plan_is_carried_out_as_shown(here: World, tmp_path: Path, unuse
     assert [result["image_id"] for result in done.document["results"]] == [unused.id]
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_saved_plan_announces_what_it_names(
+    here: World, tmp_path: Path, unused: SandboxAmi, *, dry_run: bool
+) -> None:
+    """Three AMIs could go by now, one was approved: tables and totals are of that one, before and after."""
+    here.keep_deleted()
+    file = tmp_path / "plan.json"
+    _clean(here, tmp_path, plan=str(file))
+    later = [here.image(300), here.image(310)]
+
+    def carried_out(output: str, **more: Any) -> Task:
+        return _clean(here, tmp_path, flags=Flags(), apply=str(file), task_options={"output": output, **more})
+
+    document = carried_out("json", dry_run=True).document
+    assert problems("cleanup", document) == []
+    assert (document["totals"]["delete"], document["totals"]["gib"]) == (1, 28.0)
+    assert {v["image_id"] for v in document["verdicts"] if v["action"] == "delete"} == {unused.id}
+    text = carried_out("table", dry_run=dry_run).out.getvalue()
+
+    said = "1 AMI to delete, of 1 in " if dry_run else "1 AMI deleted.\nSaves at most 28.0 GiB"
+    assert text.startswith(said)
+    assert unused.id in text
+    assert not any(image.id in text for image in later)
+    assert (unused.id in here.there()) is dry_run
+
+
+def test_a_saved_plan_is_not_held_up_by_what_it_does_not_name(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """The approved AMI can come back; one that could go by now, too, could not, and is left alone."""
+    here.keep_deleted()
+    file = tmp_path / "plan.json"
+    _clean(here, tmp_path, plan=str(file))
+    lost = here.image(300)
+    lost.root_device_type = "instance-store"
+
+    done = _clean(here, tmp_path, flags=Flags(), apply=str(file))
+
+    assert [result["image_id"] for result in done.document["results"]] == [unused.id]
+    assert lost.id in here.there()
+
+
 def test_a_saved_plan_gives_way_to_what_is_true_now(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
     """An AMI that is used since the plan was saved stays."""
     file = tmp_path / "plan.json"
@@ -456,8 +560,23 @@ def test_a_plan_is_shown_beside_a_damaged_journal(here: World, tmp_path: Path, u
     done = _clean(here, tmp_path)
 
     assert {row["image_id"] for row in done.document["verdicts"]} >= {unused.id}
-    assert "is not a journal" in done.err.getvalue()
+    assert "cleanup-0.jsonl is not a journal" in done.err.getvalue()
+    assert "Move it away" in done.err.getvalue()
     assert "--yes is refused" in done.err.getvalue()
+
+
+def test_a_damaged_journal_that_was_moved_away_stops_nothing(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """What the message advises has to work."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "cleanup-0.jsonl").write_text("nonsense\n")
+    with pytest.raises(UsageError, match=r"cleanup-0\.jsonl is not a journal .* Move it away"):
+        _clean(here, tmp_path, yes=True, permanent=True)
+    assert unused.id in here.there()
+
+    (logs / "cleanup-0.jsonl").rename(tmp_path / "cleanup-0.jsonl")
+    _clean(here, tmp_path, yes=True, permanent=True)
+    assert unused.id not in here.there()
 
 
 def test_a_killed_run_in_another_region_is_left_to_a_run_there(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
@@ -668,7 +787,7 @@ def test_a_role_that_is_none_is_refused(here: World, tmp_path: Path) -> None:
 def test_a_table_says_all_of_it(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
     """What was queried, what goes and why, what it saves, until when it can come back."""
     here.keep_deleted(14)
-    done = _clean(here, tmp_path, task_options={"output": "table"})
+    done = _clean(here, tmp_path, task_options={"output": "table"}, all=True)
 
     text = done.out.getvalue()
     until = datetime.now(timezone.utc) + timedelta(days=14)
@@ -676,7 +795,40 @@ def test_a_table_says_all_of_it(here: World, tmp_path: Path, unused: SandboxAmi)
     assert unused.id in text
     assert "Saves at most 28.0 GiB of snapshots, $1.40 a month" in text
     assert f"until {until:%Y-%m-%d}" in text
-    assert "1 AMI to delete, 2 to keep" in text
+    assert text.startswith("1 AMI to delete, 2 to keep.\n")
+
+
+def test_an_account_in_which_everything_is_in_use_fits_a_page(here: World, tmp_path: Path) -> None:
+    """Thirty-two ways to need an AMI, ten AMIs that nothing needs: the answer, then what goes, then counts."""
+    here.keep_deleted()
+    here.newest()
+    used = {name: here.image(100 + number) for number, name in enumerate(USES)}
+    for name, image in used.items():
+        USES[name](here.maker, image)
+    unused = [here.image(300 + number) for number in range(10)]
+
+    def shown(output: str = "table", **more: Any) -> str:
+        return _clean(here, tmp_path, task_options={"output": output}, **more).out.getvalue()
+
+    text = shown()
+    assert text.startswith(f"10 AMIs to delete, {len(used) + 1} to keep.\nEach of them: no source that was queried")
+    assert max(map(len, text.splitlines())) <= 100
+    assert len(text.splitlines()) <= 75
+    assert all(image.id in text for image in unused)
+    assert not any(image.id in text for image in used.values())
+    assert sum("not made or launched for" in line for line in text.splitlines()) == 1
+    every = shown(all=True)
+    assert all(image.id in every for image in used.values())
+    assert max(map(len, every.splitlines())) <= 100
+    wide = shown(wide=True)
+    # Whatever Markdown escapes.
+    report = html.unescape(re.sub(r"\\(\W)", r"\1", shown("markdown")))
+    document = json.loads(shown("json"))
+    for verdict in document["verdicts"]:
+        if verdict["action"] == "keep":
+            full = "; ".join(reason["detail"] for reason in verdict["reasons"])
+            assert full in wide
+            assert full in report
 
 
 @pytest.mark.parametrize(

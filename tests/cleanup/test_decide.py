@@ -417,7 +417,15 @@ def test_verdicts_come_oldest_first() -> None:
     assert [v.image.image_id[-1] for v in decision.verdicts] == ["3", "2", "1"]
 
 
-@pytest.mark.parametrize(("span", "text"), [(timedelta(days=30), "30 days"), (timedelta(hours=36), "36 hours")])
+SPANS = [
+    (timedelta(days=30), "30 days"),
+    (timedelta(days=1), "1 day"),
+    (timedelta(hours=36), "36 hours"),
+    (timedelta(hours=1), "1 hour"),
+]
+
+
+@pytest.mark.parametrize(("span", "text"), SPANS)
 def test_spans_are_said_in_days_or_hours(span: timedelta, text: str) -> None:
     """A reason must not round 36 hours to a day."""
     assert show_span(span) == text

@@ -311,8 +311,34 @@ def test_what_only_has_a_journals_name_is_said(tmp_path: Path, kind: str) -> Non
     path = tmp_path / "cleanup-1.jsonl"
     path.mkdir() if kind == "folder" else path.symlink_to(tmp_path / "none")
 
-    with pytest.raises(UsageError, match=r"cleanup-1\.jsonl"):
+    with pytest.raises(UsageError, match=r"cleanup-1\.jsonl .* Move it away"):
         unfinished(tmp_path, "1")
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("nonsense\n", "is not a journal of `invoke cleanup`"),
+        (
+            '{"event": "begin", "format": 1, "account": "1"}\n{"event": "done", "image_id": "ami-1"}\n',
+            "damaged: line 2",
+        ),
+        ('{"event": "begin", "format": 9, "account": "1"}\n', "of format 9, this version reads 1"),
+        ("\udcff\n", "is not UTF-8"),
+    ],
+)
+def test_a_broken_journal_among_the_logs_is_to_be_moved_away(tmp_path: Path, text: str, wrong: str) -> None:
+    """Nobody named it: to name another one, as a restore advises, helps nobody."""
+    path = tmp_path / "cleanup-1.jsonl"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+
+    with pytest.raises(UsageError, match=wrong) as caught:
+        unfinished(tmp_path, "1")
+
+    assert str(caught.value).startswith(("The clean-up journal ", str(path)))
+    assert str(path) in str(caught.value)
+    assert "name one of" not in str(caught.value)
+    assert ". Move it away; should that run have left snapshots, `invoke cleanup --orphans` finds" in str(caught.value)
 
 
 def test_journals_are_named_by_time_and_never_twice(tmp_path: Path) -> None:

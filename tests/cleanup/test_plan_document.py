@@ -12,11 +12,15 @@ import pytest
 
 from gpu_ami.aws.images import Image, Snapshot
 from gpu_ami.aws.recycle_bin import IMAGE, SNAPSHOT, Rule
-from gpu_ami.cleanup import plan_tables
 from gpu_ami.cleanup.decide import Decision, Reason, SourceReport, Verdict
-from gpu_ami.cleanup.plan_document import Bin, Orphan, Plan
+from gpu_ami.cleanup.execute import Result
+from gpu_ami.cleanup.journal_events import DELETED
+from gpu_ami.cleanup.plan_document import Bin, Orphan, Plan, SavedPlan
+from gpu_ami.cleanup.plan_tables import View, plan_tables, what_goes
 from gpu_ami.cleanup.planner import clock_reports
 from gpu_ami.cleanup.policy import Policy
+from gpu_ami.cleanup.restore import Restored
+from gpu_ami.cleanup.result_tables import restored_table, result_tables
 from gpu_ami.console import Table
 
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
@@ -54,8 +58,16 @@ def _plan(image: Image = AMI, **more: Any) -> Plan:
     return Plan(**values | more)
 
 
-def _text(*tables: Table) -> str:
-    return "\n".join("\n".join([*(" | ".join(row) for row in table.rows), *table.footer]) for table in tables)
+def _text(plan: Plan, **view: Any) -> str:
+    return _joined(plan_tables(plan, View(**view)))
+
+
+def _joined(tables: list[Table]) -> str:
+    rows = [
+        [table.title, " | ".join(table.columns), *(" | ".join(row) for row in table.rows), *table.footer]
+        for table in tables
+    ]
+    return "\n".join(line for some in rows for line in some if line)
 
 
 def test_an_ami_can_come_back_as_long_as_all_of_it_can() -> None:
@@ -120,7 +132,7 @@ def test_an_unknown_price_makes_unknown_savings() -> None:
 
     assert plan.usd_per_month is None
     assert plan.document()["totals"]["usd_per_month"] is None
-    assert "unknown a month" in _text(plan_tables.plan_table(plan))
+    assert "unknown a month" in _text(plan)
 
 
 def test_only_deletions_save_anything() -> None:
@@ -129,7 +141,7 @@ def test_only_deletions_save_anything() -> None:
     plan = _plan(decision=Decision((verdict,)), policy=Policy(older_than=timedelta(days=30), keep=1, mode="disable"))
 
     assert (plan.gib, plan.irrecoverable()) == (0.0, [])
-    assert "1 AMI to disable" in _text(plan_tables.plan_table(plan))
+    assert _text(plan).startswith("1 AMI to disable, 0 to keep.\n")
 
 
 def _orphan(**more: Any) -> Orphan:
@@ -143,41 +155,200 @@ def test_orphans_count_too() -> None:
 
     assert plan.gib == 28.0
     assert plan.irrecoverable() == ["ami-1", "snap-9"]
-    assert "snap-9 | r | ami-9 | 2026-11-23 (0 d) | 8.0 | delete" in _text(*plan_tables.orphan_tables(plan))
-    assert "1 orphan snapshot to delete" in _text(plan_tables.plan_table(plan))
-    assert plan_tables.orphan_tables(_plan()) == []
+    assert "snapshot | was for | made | GiB\nsnap-9 | ami-9 | 2026-11-23 | 8.0" in _text(plan)
+    assert "1 orphan snapshot to delete." in _text(plan)
+    assert "rphan" not in _text(_plan())
+
+
+def test_the_last_line_says_what_would_be_done() -> None:
+    """A terminal of 24 lines shows the end of a plan, not its first line."""
+    disable = Policy(older_than=timedelta(days=30), keep=1, mode="disable")
+
+    assert what_goes(_plan()) == "delete 1 AMI"
+    assert what_goes(_plan(orphans=(_orphan(), _orphan()))) == "delete 1 AMI and 2 orphan snapshots"
+    assert what_goes(_plan(orphans=(_orphan(),), policy=disable)) == "disable 1 AMI and delete 1 orphan snapshot"
+    assert what_goes(_plan(orphans=(_orphan(),), decision=Decision(()))) == "delete 1 orphan snapshot"
+
+
+def test_orphans_that_stay_are_counted_by_reason() -> None:
+    """As the AMIs are; `--all` lists each."""
+    kept = dataclasses.replace(_orphan(), action="keep", reasons=(Reason("too-young", "made 3 days ago"),))
+    plan = _plan(orphans=(kept, dataclasses.replace(kept, image_id="ami-8")))
+
+    assert "snapshots | reason | such as\n2 | too-young | made 3 days ago\n" in _text(plan)
+    assert "snap-9 | ami-8 | 2026-11-23 | made 3 days ago" in _text(plan, all=True)
+    assert "snap-9 | ami-8 | 2026-11-23 | 20.0 | keep | made 3 days ago" in _text(plan, all=True, wide=True)
 
 
 def test_the_table_says_until_when_and_what_to_do_otherwise() -> None:
     """Before --yes the reader must know whether there is a way back."""
-    assert "Recoverable from the Recycle Bin until 2026-11-30." in _text(plan_tables.plan_table(_plan()))
-    lost = _text(plan_tables.plan_table(_plan(bins={"r": Bin(error="rbin:ListRules: denied")})))
+    assert "Recoverable from the Recycle Bin until 2026-11-30." in _text(_plan())
+    lost = _text(_plan(bins={"r": Bin(error="rbin:ListRules: denied")}))
     assert "1 of them cannot be brought back" in lost
     assert "rbin:ListRules: denied" in lost
-    assert "--permanent" in lost
+    assert "Deleting them needs --permanent." in lost
     only_orphans = _plan(decision=Decision(()), orphans=(_orphan(),), bins={"r": BOTH})
-    assert "Recoverable from the Recycle Bin." in _text(plan_tables.plan_table(only_orphans))
+    assert "Recoverable from the Recycle Bin." in _text(only_orphans)
 
 
 def test_the_table_shows_three_reasons_and_how_many_more() -> None:
-    """The JSON has them all."""
+    """The JSON and `--wide` have them all."""
     reasons = tuple(Reason(str(n), f"reason {n}") for n in range(5))
     kept = Verdict(AMI, "f", "keep", reasons)
-    text = _text(plan_tables.plan_table(_plan(decision=Decision((kept,), ("batch failed",), outside=3))))
+    plan = _plan(decision=Decision((kept,), ("batch failed",), outside=3))
 
-    assert "reason 0; reason 1; reason 2; and 2 more" in text
-    assert "0 AMIs to delete, 1 to keep, 3 outside the scope" in text
-    assert "Nothing may be changed: batch failed" in text
+    assert "reason 0; reason 1; reason 2; and 2 more" in _text(plan, all=True)
+    assert "reason 0; reason 1; reason 2; reason 3; reason 4" in _text(plan, all=True, wide=True)
+    assert "1 | 0 | reason 0\n" in _text(plan)
+    assert "0 AMIs to delete, 1 to keep, 3 outside the scope.\nNothing may be changed: batch failed\n" in _text(plan)
+
+
+def test_what_blocks_everything_is_said_once() -> None:
+    """It may be a line long, and would stand beside each AMI."""
+    kept = Verdict(AMI, "f", "keep", (Reason("blocked", "batch failed"), Reason("old", "it is old")))
+    plan = _plan(decision=Decision((kept, kept), ("batch failed",)))
+
+    for view in ({}, {"all": True}):
+        assert _text(plan, **view).count("batch failed") == 1
+        assert "would go, were not everything kept" in _text(plan, **view)
+
+
+def _old(image_id: str, days: int, family: str = "f", **more: Any) -> Verdict:
+    image = msgspec.structs.replace(AMI, image_id=image_id, created=NOW - timedelta(days=days), **more)
+    why = (
+        Reason("unneeded", "no source that was queried needs it"),
+        Reason("old", f"not made or launched for {days} days"),
+        Reason("not-among-newest", f"not among the 1 newest of {family}"),
+    )
+    return Verdict(image, family, "delete", why)
+
+
+def test_what_is_the_same_for_all_that_go_is_said_once() -> None:
+    """Beside each AMI it would push what differs, its age and size, off the line."""
+    one = _text(_plan(decision=Decision((_old("ami-1", 100), _old("ami-2", 90)))))
+    two = _text(_plan(decision=Decision((_old("ami-1", 100), _old("ami-2", 90, "g")))))
+
+    why = "no source that was queried needs it; not made or launched for 30 days or more; not among the 1 newest of"
+    assert f"Each of them: {why} f.\n" in one
+    assert f"Each of them: {why} their family.\n" in two
+    assert "AMI | made | launched | unused for | GiB\nami-1 | 2026-08-15 | never | 100 d | 20.0\n" in one
+    assert "AMI | family | made | launched | unused for | GiB\nami-1 | f | 2026-08-15 | never | 100 d | 20.0\n" in two
+
+
+def test_amis_that_stay_are_counted_by_their_first_reason() -> None:
+    """Hundreds of lines hide the answer; `--all` lists each, group by group."""
+
+    def kept(image_id: str, *reasons: tuple[str, str]) -> Verdict:
+        image = msgspec.structs.replace(AMI, image_id=image_id)
+        return Verdict(image, "f", "keep", tuple(Reason(*reason) for reason in reasons))
+
+    plan = _plan(
+        decision=Decision(
+            (
+                kept("ami-1", ("keep-newest", "among the 1 newest of f")),
+                kept("ami-2", ("batch", "environment a"), ("instances", "i-1")),
+                kept("ami-3", ("instances", "i-2")),
+                kept("ami-4", ("batch", "environment b")),
+            )
+        )
+    )
+
+    text = _text(plan)
+    assert text.startswith("0 AMIs to delete, 4 to keep.\nTo keep, by the first reason\nAMIs | reason | such as\n")
+    assert "2 | batch | environment a …\n1 | keep-newest | among the 1 newest of f\n1 | instances | i-2\n" in text
+    assert "--all" in text
+    assert "ami-1" not in text
+    listed = [line for line in _text(plan, all=True).splitlines() if line.startswith("ami-")]
+    assert [line.split(" | ")[0] for line in listed] == ["ami-2", "ami-4", "ami-1", "ami-3"]
+    assert listed[0].endswith("environment a; i-1")
+
+
+def test_a_wide_plan_is_the_whole_record() -> None:
+    """For a report: the verdict on each, those that go first, with every reason, of those that go as well."""
+    kept = Verdict(msgspec.structs.replace(AMI, image_id="ami-0"), "f", "keep", (Reason("batch", "environment a"),))
+    text = _text(_plan(decision=Decision((kept, _old("ami-1", 100)))), all=True, wide=True)
+
+    assert "AMIs\nAMI | made | launched | unused for | GiB | verdict | reason\nami-1 | " in text
+    assert "not made or launched for 100 days; not among the 1 newest of f\nami-0 | " in text
+    assert "| 20.0 | keep | environment a\n" in text
+
+
+def _saved(*images: str) -> SavedPlan:
+    policy = Policy(older_than=timedelta(days=30), keep=1)
+    return SavedPlan("1", ("r",), policy, frozenset(("r", image) for image in images), frozenset(), ())
+
+
+def test_a_plan_that_is_carried_out_is_about_what_it_names() -> None:
+    """Not the eight AMIs that may go by now, but the one that was approved, what became of the others, and no more."""
+    used = Verdict(msgspec.structs.replace(AMI, image_id="ami-3"), "f", "keep", (Reason("batch", "environment a"),))
+    saved = _saved("ami-1", "ami-3", "ami-9")
+    plan = saved.cut(_plan(decision=Decision((_old("ami-1", 100), _old("ami-2", 90), used), outside=5)))
+
+    text = _text(plan, saved=saved, file="plan.json")
+
+    said = "1 AMI to delete, of 3 in plan.json, 1 to keep by now, 1 gone already or out of the scope. "
+    assert text.startswith(f"{said}1 other to keep, 5 outside the scope.\n")
+    assert "Saves at most 20.0 GiB" in text
+    assert "ami-3 | 2026-08-15 | environment a" in text
+    assert "ami-2" not in text
+    totals = plan.document()["totals"]
+    assert (totals["delete"], totals["keep"], totals["gib"]) == (1, 2, 20.0)
+    (left,) = [verdict for verdict in plan.document()["verdicts"] if verdict["image_id"] == "ami-2"]
+    assert (left["action"], left["reasons"][0]["code"]) == ("keep", "not-in-plan")
+
+
+def test_what_a_plan_does_not_name_needs_no_way_back() -> None:
+    """An AMI that nobody approved must not hold up the one that was approved."""
+    lost = _old("ami-2", 90, root_device="instance-store")
+    plan = _plan(decision=Decision((_old("ami-1", 100), lost)), orphans=(_orphan(tags={}),), bins={"r": BOTH})
+    assert plan.irrecoverable() == ["ami-2"]
+
+    cut = _saved("ami-1").cut(plan)
+
+    assert (cut.irrecoverable(), cut.selected_orphans) == ([], ())
+    assert cut.document()["orphans"][0]["reasons"][0]["code"] == "not-in-plan"
+
+
+def test_a_result_counts_what_was_done() -> None:
+    """One of three went: 60 GiB are not saved, and the plan's own table would say that three go."""
+    plan = _plan(decision=Decision((_old("ami-1", 100), _old("ami-2", 90), _old("ami-3", 80))))
+    results = [
+        Result("ami-1", "r", "failed", error="denied"),
+        Result("ami-2", "r", "deleted", {"snap-1": DELETED}),
+        Result("ami-3", "r", "kept", error="needed since the plan"),
+    ]
+
+    text = _joined(result_tables(plan, results, "logs/j.jsonl", View()))
+
+    assert text.startswith("1 AMI deleted, 1 failed, 1 kept.\nSaves at most 20.0 GiB of snapshots, $1.00 a month")
+    undo = "Undo: `invoke cleanup --restore logs/j.jsonl`"
+    assert f"{undo}\nResults\nwhat | outcome | snapshots | error\nami-2 | deleted" in text
+    assert "ami-1 | failed | none | denied" in text.splitlines()[-1]
+    lost = [Result("ami-2", "r", "deleted", {"snap-1": DELETED}, "not in the bin", is_lost=True)]
+    assert "Recoverable" not in _joined(result_tables(plan, lost, None, View()))
+    nothing = _joined(result_tables(_plan(decision=Decision(())), [], None, View()))
+    assert nothing == "0 AMIs to delete, 0 to keep."
+
+
+def test_orphans_that_went_are_counted_apart() -> None:
+    """They are snapshots, not AMIs."""
+    plan = _plan(decision=Decision(()), orphans=(_orphan(),), bins={"r": BOTH})
+    result = Result("ami-9", "r", "deleted", {"snap-9": DELETED})
+
+    text = _joined(result_tables(plan, [result], None, View()))
+
+    assert text.startswith("1 of 1 orphan snapshot deleted.\nSaves at most 20.0 GiB")
 
 
 def test_regions_have_a_column_when_there_are_several() -> None:
     """With one region it would say the same in each line."""
     undated = msgspec.structs.replace(AMI, created=None, last_launched=NOW)
 
-    assert "region" not in plan_tables.plan_table(_plan()).columns
-    table = plan_tables.plan_table(_plan(undated, regions=("r", "s")))
-    assert "region" in table.columns
-    assert "ami-1 | r | f | unknown | 2026-11-23 (0 d)" in _text(table)
+    assert "region" not in _text(_plan())
+    text = _text(_plan(undated, regions=("r", "s")))
+    assert (
+        "AMI | region | made | launched | unused for | GiB\nami-1 | r | unknown | 2026-11-23 | unknown | 20.0" in text
+    )
 
 
 def test_sources_are_shown_once_with_their_worst_status() -> None:
@@ -186,13 +357,20 @@ def test_sources_are_shown_once_with_their_worst_status() -> None:
         SourceReport("batch", "a", "ok", calls=1, references=2, notes=("a note",)),
         SourceReport("batch", "b", "failed", calls=3, error="denied"),
         SourceReport("receipts", None, "skipped", error="none"),
+        SourceReport("workflows", None, "skipped", error="none"),
         *(SourceReport("parameters", r, "ok", notes=(f"note {r}",)) for r in "abcde"),
     ]
-    rows = plan_tables.source_table(_plan(reports=reports)).rows
+    plan = _plan(reports=[*reports, SourceReport("instances", "a", "ok", calls=1)])
 
-    assert rows[0] == ("batch", "failed", "4", "2", "denied; a note")
-    assert rows[1][:2] == ("receipts", "skipped")
-    assert rows[2][4] == "note a; note b; note c; and 2 more"
+    text = _text(plan)
+    assert "failed | batch | denied; a note\nskipped | receipts, workflows | none\nok | parameters | note a;" in text
+    assert "note a; note b; note c; and 2 more\n" in text
+    assert text.endswith("5 sources: 1 failed, 2 skipped, 2 ok.")
+    assert "instances" not in text
+    every = _text(plan, all=True)
+    assert "batch | failed | 4 | 2 | denied; a note\nreceipts | skipped | 0 | 0 | none\n" in every
+    assert "instances | ok | 1 | 0 | \n" in every
+    assert "note c; note d; note e\n" in _text(plan, wide=True)
 
 
 @pytest.mark.parametrize(("minutes", "failed"), [(0, False), (4, False), (-4, False), (6, True), (-6, True)])
@@ -200,3 +378,8 @@ def test_a_clock_that_is_minutes_off_fails(minutes: int, failed: bool) -> None:
     """Five minutes is what AWS itself allows; every age depends on it."""
     assert bool(clock_reports(NOW, NOW + timedelta(minutes=minutes))) is failed
     assert clock_reports(None, NOW) == []
+
+
+def test_what_was_brought_back_keeps_to_the_edge_too() -> None:
+    """Its errors are a sentence or two."""
+    assert restored_table([Restored("ami-1", "r", "failed", "it is gone " * 20)]).edge == 100

@@ -11,7 +11,19 @@ import pytest
 from gpu_ami.cleanup import cleanup
 from gpu_ami.cleanup.cleanup import Request
 from gpu_ami.cleanup.journal import Journal, read
-from gpu_ami.cleanup.journal_events import Begin, Done, End, ImageRecord, Removed, Restoring, Will, WillRemove
+from gpu_ami.cleanup.journal_events import (
+    Begin,
+    Done,
+    End,
+    ImageRecord,
+    OrphanDone,
+    Removed,
+    Restoring,
+    SnapshotRecord,
+    Will,
+    WillDeleteOrphan,
+    WillRemove,
+)
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import PartialError, SafetyError, UsageError
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
@@ -250,8 +262,27 @@ def test_a_dry_run_says_what_would_come_back(here: World, tmp_path: Path) -> Non
 
     back = _restore(here, tmp_path, journal, dry_run=True)
 
-    assert "would bring back 1" in back.err.getvalue()
+    assert f"would bring back 1 AMI of {journal}" in back.err.getvalue()
     assert image.id not in here.there()
+
+    _restore(here, tmp_path, journal)
+    assert "would bring back 0 AMIs of" in _restore(here, tmp_path, journal, dry_run=True).err.getvalue()
+
+
+def test_a_dry_run_counts_orphans_too(here: World, tmp_path: Path) -> None:
+    """A snapshot without an AMI is all that such a journal brings back; one that was kept is nothing."""
+    journal = Journal(tmp_path / "logs" / "cleanup-0.jsonl")
+    journal.write(Begin(account=here.account))
+    for number, status in enumerate(("deleted", "kept: it is shared", "failed: denied"), 1):
+        name = f"snap-0000000{number}"
+        record = SnapshotRecord(snapshot_id=name, region="ap-northeast-2", description="", tags={})
+        journal.write(WillDeleteOrphan(snapshot=record))
+        journal.write(OrphanDone(snapshot_id=name, status=status))
+    journal.close()
+
+    said = _restore(here, tmp_path, journal.path, dry_run=True).err.getvalue()
+
+    assert f"would bring back 0 AMIs and 1 orphan snapshot of {journal.path}" in said
 
 
 def test_a_sweeps_journal_is_refused(here: World, tmp_path: Path) -> None:

@@ -87,7 +87,10 @@ def test_every_kind_of_leftover_is_found_and_shown(here: World, tmp_path: Path) 
     assert _found(done) == left
     assert left["image"] in here.there()
     assert done.journals == []
-    assert "Add --yes" in done.err.getvalue()
+    assert "Nothing was removed. Add --yes to carry this out." in done.err.getvalue()
+    dry = _sweep(here, tmp_path, yes=True, task_options={"dry_run": True})
+    assert "Nothing was removed. Leave out --dry-run to carry this out." in dry.err.getvalue()
+    assert left["image"] in here.there()
 
 
 def test_leftovers_go_and_nothing_else_does(here: World, tmp_path: Path) -> None:

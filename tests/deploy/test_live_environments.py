@@ -99,6 +99,6 @@ def test_instances_are_remarked_upon() -> None:
     cold, old = live.remarks()
 
     assert "i-1" in cold
-    assert "1 instances still on the AMI before" in old
+    assert "1 instance still on the AMI before, until its jobs end" in old
     assert live.problems() == []
     assert live.document()["instances"][0] == {"instance_id": "i-1", "ami_id": A, "hydration_mib_per_s": None}

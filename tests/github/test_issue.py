@@ -29,10 +29,19 @@ def test_the_first_plan_with_work_opens_an_issue(github: GitHub) -> None:
 
     assert report(plan(delete=2), github.runner, github.clone) == "12"
     text = (github.clone / "cleanup-issue.md").read_text()
-    assert "Nothing needs 2 AMIs (56 GiB, $4.20 a month); 1 are kept." in text
+    assert "Nothing needs 2 AMIs (56 GiB, $4.20 a month); 1 is kept." in text
     assert "| ami-0 | eu-west-1 | 2025-01-02 | delete |" in text
     assert "ami-kept" not in text
     assert "actions/runs/7" in text
+
+
+def test_one_ami_is_no_plural(github: GitHub) -> None:
+    """The everyday case of an account that is cleaned up each month."""
+    (github.answers / "issue-create").write_text("https://github.example/team/ami/issues/12\n")
+
+    report(plan(delete=1), github.runner, github.clone)
+
+    assert "Nothing needs 1 AMI (28 GiB" in (github.clone / "cleanup-issue.md").read_text()
 
 
 def test_the_next_one_updates_it(github: GitHub) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gpu_ami.aws import batch
 from gpu_ami.bake import compare, prepare
 from gpu_ami.bake.staleness import Difference
 from gpu_ami.deploy import apply
@@ -101,6 +102,27 @@ def test_a_handed_over_ami_that_is_not_applied(terraform: FakeTerraform, in_step
     terraform.hand_over(terraform.here.image(3).id)
 
     assert _drift(terraform) == [("not-applied", "gpu-spot"), ("not-applied", "gpu-on_demand")]
+
+
+def test_a_finding_is_said_once(terraform: FakeTerraform, in_step: str) -> None:
+    """The table has it with what to do; the error's line counts, so that nobody reads it twice, the long one first."""
+    terraform.hand_over(terraform.here.image(3).id)
+    done = task(terraform.here, terraform.folder.parent, output="table")
+
+    with pytest.raises(DifferenceError) as caught:
+        status.run(done.run, status.Request())
+
+    assert str(caught.value) == "Not in step: 2 differences (not-applied). Each says above what to do."
+    assert done.out.getvalue().count("Run `invoke apply`.") == 2
+
+
+def test_one_job_runs(terraform: FakeTerraform, in_step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not "1 jobs run"; where they could not be listed that is said."""
+    job = batch.Job(job_id="1", name="n", queue="q", status="RUNNING", started=None, limit=None, cluster_arn=None)
+    monkeypatch.setattr(status, "_jobs", lambda _caller: [job])
+    assert "\n1 job runs.\n" in _look(terraform, output="table").out.getvalue()
+
+    assert "\nWhether jobs run is not known.\n" in _look(terraform, "jobs", output="table").out.getvalue()
 
 
 def test_a_change_by_hand_is_told_from_one_to_come(terraform: FakeTerraform, in_step: str) -> None:
@@ -256,8 +278,11 @@ def test_a_build_that_was_not_handed_over(terraform: FakeTerraform, in_step: str
 
     assert _drift(terraform) == [("not-handed-over", "manifest")]
     done = task(terraform.here, terraform.folder.parent)
-    with pytest.raises(DifferenceError, match=r"which does not exist any more; .*Run `invoke build`"):
+    with pytest.raises(DifferenceError):
         status.run(done.run, status.Request())
+    (found,) = done.document["drift"]
+    assert "which does not exist any more; " in found["detail"]
+    assert found["advice"].startswith("Run `invoke build`")
 
 
 def test_a_newer_base_ami(terraform: FakeTerraform, in_step: str) -> None:
@@ -313,7 +338,10 @@ def test_what_the_next_build_would_change(
     done = task(terraform.here, terraform.folder.parent, output="table")
     with pytest.raises(DifferenceError):
         status.run(done.run, status.Request())
-    assert "the base AMI: a" in done.out.getvalue()
+    said = done.out.getvalue()
+    assert "the base AMI: a" in said
+    assert "a build would make another image: 2 changes, below" in said
+    assert said.count("the models: 1 is now 2") == 1
 
 
 def test_a_killed_and_a_failed_apply(terraform: FakeTerraform, in_step: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from gpu_ami.aws.caller import Caller
 from gpu_ami.errors import AwsError
+from gpu_ami.units import show_count
 
 # The Price List API answers in a few regions only, for all of them.
 _PRICE_LIST_REGION = "us-east-1"
@@ -200,7 +201,8 @@ def one_price(caller: Caller, query: Query, *, what: str) -> Decimal:
         return Decimal(paid[0].usd or 0) * query.times.get(paid[0].unit, query.times.get("", Decimal(1)))
     if paid:
         shown = ", ".join(map(str, paid[:_SHOWN_CANDIDATES]))
-        msg = f"{len(paid)} products fit {what} in {region}, one was expected: {shown}. Give the price with --set."
+        count = show_count(len(paid), "product")
+        msg = f"{count} fit {what} in {region}, one was expected: {shown}. Give the price with --set."
     elif any(product.currencies for product in products):
         currencies = ", ".join(sorted({currency for product in products for currency in product.currencies}))
         msg = f"The price of {what} in {region} is in {currencies}, not in USD: give it with --set."

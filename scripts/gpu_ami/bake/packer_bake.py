@@ -71,8 +71,9 @@ def bake(run: Invocation, job: Job, *, debug: bool = False, name: str = "") -> B
                 raise
             last = exc
             run.console.warn(f"Attempt {number} of {len(allowed)}, {placement}: {exc.shortage}. {exc}")
+    tried = "the one placement" if len(allowed) == 1 else f"any of {len(allowed)} placements"
     msg = (
-        f"No room for the builder in any of {len(allowed)} placements: add fallback_subnet_ids in other zones or "
+        f"No room for the builder in {tried}: add fallback_subnet_ids in other zones or "
         f"fallback_instance_types to the Packer variables, or try again later. {last or ''}".rstrip()
     )
     raise BuildError(msg) from last

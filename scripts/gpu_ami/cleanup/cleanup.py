@@ -4,36 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gpu_ami.aws.access import identify
 from gpu_ami.aws.caller import Caller
 from gpu_ami.cleanup import plan_document as plans
-from gpu_ami.cleanup import plan_tables
 from gpu_ami.cleanup.decide import find_blocks
-from gpu_ami.cleanup.execute import Apply, Result, selected_verdicts
+from gpu_ami.cleanup.execute import Apply, Result
 from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.journal import Journal, Replay, new_path, read, unfinished
 from gpu_ami.cleanup.journal_events import Begin, Done, End, Left, outcome_texts
-from gpu_ami.cleanup.plan_document import Plan, SavedPlan
+from gpu_ami.cleanup.plan_document import Plan
+from gpu_ami.cleanup.plan_tables import View, loses, plan_tables, what_goes
 from gpu_ami.cleanup.planner import make_plan
 from gpu_ami.cleanup.policy import Flags, policy_from
 from gpu_ami.cleanup.restore import restore
+from gpu_ami.cleanup.result_tables import restored_table, result_tables
 from gpu_ami.cleanup.scope import account_of, chosen_regions, requested_regions, survey_of
 from gpu_ami.cleanup.snapshots import OrphanedSnapshots, to_finish
 from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.files import check_writable, write_atomic
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
-
-if TYPE_CHECKING:
-    from gpu_ami.console import Table
-
+from gpu_ami.units import show_count
 
 _PLAN = "clean-up plan"
 
@@ -53,6 +51,8 @@ class Request:
         yes: Whether to act.
         permanent: Whether what cannot be brought back may go.
         make_public: Whether what everybody could launch before may be such again when it is brought back.
+        all: Whether each AMI that stays is shown.
+        wide: Whether the verdict on each AMI is shown with every reason in full.
     """
 
     flags: Flags = field(default_factory=Flags)
@@ -65,6 +65,8 @@ class Request:
     yes: bool = False
     permanent: bool = False
     make_public: bool = False
+    all: bool = False
+    wide: bool = False
 
     def check(self) -> None:
         """Refuse flags that contradict each other.
@@ -109,18 +111,26 @@ def run(run: Invocation, request: Request) -> None:
     roles = list(dict.fromkeys([*run.settings.cleanup.accounts, *(saved.roles if saved else request.accounts)]))
     survey = survey_of(run, policy, account, regions, roles=roles)
     wants_orphans = request.orphans or bool(saved and saved.orphans)
-    with run.console.step(f"querying {len(survey.locations)} regions and the working tree"):
+    with run.console.step(f"querying {show_count(len(survey.locations), 'region')} and the working tree"):
         prices = {location.region: _price(location.region) for location in survey.own_locations}
         plan = make_plan(survey, account, now, orphans=wants_orphans, usd_per_gib_month=prices, roles=roles)
     _tell_unmatched(run, survey)
+    if saved:
+        # What else may go by now is not what somebody approved: neither done nor announced.
+        plan = saved.cut(plan)
     if request.plan:
         write_atomic(Path(request.plan), json.dumps(plan.document(), indent=1) + "\n", what=_PLAN)
-        run.console.say(f"Wrote {request.plan}; carry it out with `invoke cleanup --apply {request.plan}`.")
+        run.console.say(f"Wrote {request.plan}.")
+    # Markdown is for a report: whoever reads it cannot ask for more.
+    is_full = request.wide or run.console.output == "markdown"
+    view = View(all=request.all or is_full, wide=is_full, saved=saved, file=request.apply or "")
     if acts:
-        _carry_out(run, plan, survey, saved, permanent=request.permanent)
+        _carry_out(run, plan, survey, view, permanent=request.permanent)
     else:
-        _show(run, plan)
+        _show(run, plan, view)
         _tell_unfinished(run, plan.account, survey)
+        if advice := _next_step(request, plan, dry_run=run.options.dry_run):
+            run.console.say(advice)
     _raise_blocks(plan)
 
 
@@ -173,16 +183,23 @@ def _tell_unfinished(run: Invocation, account: str, survey: Survey) -> None:
             run.console.warn(f"{name} is of a run that was cut off: --yes finishes it first ({what}).")
 
 
-def _show(run: Invocation, plan: Plan) -> None:
-    tables = [] if run.console.output == "json" else [plan_tables.source_table(plan), *_plan_tables(plan)]
+def _show(run: Invocation, plan: Plan, view: View) -> None:
+    tables = [] if run.console.output == "json" else plan_tables(plan, view)
     run.console.result(plan.document(), *tables)
-    if (plan.decision.selected or plan.selected_orphans) and not plan.decision.blocks:
-        how = "Leave out --dry-run" if run.options.dry_run else "Add --yes"
-        run.console.say(f"Nothing was changed. {how} to carry this out.")
 
 
-def _plan_tables(plan: Plan) -> list[Table]:
-    return [plan_tables.plan_table(plan), *plan_tables.orphan_tables(plan)]
+def _next_step(request: Request, plan: Plan, *, dry_run: bool) -> str:
+    """Return the one thing to do next after a plan was shown; empty where there is nothing to do."""
+    if plan.decision.blocks or not (plan.decision.selected or plan.selected_orphans):
+        return ""
+    permanent = " --permanent" if loses(plan) and not request.permanent else ""
+    if request.plan:
+        how = f"run `invoke cleanup --apply {shlex.quote(request.plan)}{permanent}`"
+    else:
+        added = f"{'' if request.yes or request.apply else ' --yes'}{permanent}"
+        how = " and ".join([*(["leave out --dry-run"] if dry_run else []), *([f"add{added}"] if added else [])])
+    # Said again, as a small terminal shows no more than the end.
+    return f"Nothing was changed. {how[0].upper()}{how[1:]} to {what_goes(plan)}."
 
 
 def _raise_blocks(plan: Plan) -> None:
@@ -193,10 +210,10 @@ def _raise_blocks(plan: Plan) -> None:
         raise SafetyError(msg)
 
 
-def _carry_out(run: Invocation, plan: Plan, survey: Survey, saved: SavedPlan | None, *, permanent: bool) -> None:
+def _carry_out(run: Invocation, plan: Plan, survey: Survey, view: View, *, permanent: bool) -> None:
     lost = plan.irrecoverable() if plan.policy.mode == "delete" or plan.selected_orphans else []
     if plan.decision.blocks or (lost and not permanent):
-        _show(run, plan)
+        _show(run, plan, view)
         _raise_blocks(plan)
         msg = (
             f"{len(lost)} of the AMIs and snapshots could not be brought back ({lost[0]}, …): make Recycle Bin rules "
@@ -210,28 +227,22 @@ def _carry_out(run: Invocation, plan: Plan, survey: Survey, saved: SavedPlan | N
         if left and (blocks := find_blocks(plan.reports, plan.policy)):
             why = f"{run.workspace.shown(left[0].path)} of a killed run is to be finished, but {blocks[0]}"
             plan = dataclasses.replace(plan, decision=dataclasses.replace(plan.decision, blocks=(why,)))
-            _show(run, plan)
+            _show(run, plan, view)
             _raise_blocks(plan)
-        results, journal = _act(run, plan, survey, saved, replays, must_recover=not permanent)
+        results, journal = _act(run, plan, survey, replays, must_recover=not permanent)
     shown = run.workspace.shown(journal) if journal else None
-    _finish(run, plan, results, shown)
+    _finish(run, plan, results, shown, view)
 
 
 def _act(
     run: Invocation,
     plan: Plan,
     survey: Survey,
-    saved: SavedPlan | None,
     replays: Sequence[Replay],
     *,
     must_recover: bool,
 ) -> tuple[list[Result], Path | None]:
-    selected = selected_verdicts(plan, saved.images if saved else None)
-    orphans = [
-        orphan
-        for orphan in plan.selected_orphans
-        if saved is None or (orphan.snapshot.region, orphan.snapshot.snapshot_id) in saved.orphans
-    ]
+    selected, orphans = plan.decision.selected, plan.selected_orphans
     if not selected and not orphans and not replays:
         return [], None
     path = new_path(run.workspace.logs, plan.made_at)
@@ -240,7 +251,7 @@ def _act(
             journal.write(Begin(account=plan.account, policy=plan.policy.document()))
             _resume(run, survey, replays, journal)
             apply = Apply(plan, survey, journal, now=lambda: datetime.now(timezone.utc), must_recover=must_recover)
-            with run.console.step(f"{plan.policy.mode} {len(selected)} AMIs"):
+            with run.console.step(f"{plan.policy.mode} {show_count(len(selected), 'AMI')}"):
                 results = [*apply.images(selected), *apply.orphans(orphans)]
             journal.write(End(failed=sum(result.is_failed for result in results)))
     except KeyboardInterrupt as exc:
@@ -267,10 +278,10 @@ def _resume(run: Invocation, survey: Survey, replays: Sequence[Replay], journal:
         run.console.say(f"Finished what {run.workspace.shown(replay.path)} had begun.")
 
 
-def _finish(run: Invocation, plan: Plan, results: Sequence[Result], journal: str | None) -> None:
+def _finish(run: Invocation, plan: Plan, results: Sequence[Result], journal: str | None, view: View) -> None:
     document = plan.document()
     document |= {"applied": True, "results": [result.document() for result in results], "journal": journal}
-    tables = [] if run.console.output == "json" else [*_plan_tables(plan), plan_tables.result_table(results, journal)]
+    tables = [] if run.console.output == "json" else result_tables(plan, results, journal, view)
     run.console.result(document, *tables)
     failed = [result for result in results if result.is_failed]
     if failed:
@@ -283,7 +294,7 @@ def _restore(run: Invocation, path: Path, *, make_public: bool) -> None:
     if run.options.dry_run:
         public = sum(any("Group" in who for who in entry.permissions) for entry in replay.entries.values())
         more = "" if make_public or not public else f" Stay private without --make-public: {public}."
-        run.console.say(f"DRY RUN: would bring back {len(replay.entries)} AMIs of {path}.{more}")
+        run.console.say(f"DRY RUN: would bring back {_left_to_restore(replay)} of {path}.{more}")
         return
     account = run.announce().account
     if replay.account != account:
@@ -295,11 +306,11 @@ def _restore(run: Invocation, path: Path, *, make_public: bool) -> None:
     with (
         only_one(run.workspace.logs, "cleanup"),
         Journal(path, is_new=False) as journal,
-        run.console.step(f"bringing back {len(replay.entries)} AMIs"),
+        run.console.step(f"bringing back {_left_to_restore(replay)}"),
     ):
         results = restore(replay, journal, lambda region: Caller(run.access, region), make_public=make_public)
     document = {"account": account, "journal": str(path), "results": [result.document() for result in results]}
-    run.console.result(document, plan_tables.restored_table(results))
+    run.console.result(document, restored_table(results))
     failed = [result for result in results if result.status == "failed"]
     if failed:
         msg = f"{len(failed)} of {len(results)} could not be brought back: {failed[0].error}"
@@ -312,6 +323,13 @@ def _restore(run: Invocation, path: Path, *, make_public: bool) -> None:
             "--make-public if the whole world is to launch it again."
         )
         raise SafetyError(msg)
+
+
+def _left_to_restore(replay: Replay) -> str:
+    """Return how much a restore has to bring back, as far as the journal knows."""
+    images = show_count(sum(entry.is_to_restore for entry in replay.entries.values()), "AMI")
+    snapshots = sum(outcome.status not in ("kept", "failed", "restored") for _, outcome in replay.orphans.values())
+    return f"{images} and {show_count(snapshots, 'orphan snapshot')}" if snapshots else images
 
 
 def _file(run: Invocation, name: str) -> Path:

@@ -14,6 +14,7 @@ from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.source import Reference
 from gpu_ami.cleanup.policy import FamilyKey, Mode, Policy, family_key
 from gpu_ami.records.tags import HANDOVER_TAG, KEEP_TAG, is_unfinished
+from gpu_ami.units import show_count
 
 Action = Literal["delete", "disable", "deprecate", "keep"]
 Status = Literal["ok", "failed", "skipped"]
@@ -155,7 +156,7 @@ def decide(
     is_change = with_orphans or any(verdict.is_selected for verdict in verdicts)
     blocks = find_blocks(reports, policy, is_change=is_change)
     if blocks:
-        verdicts = [_kept(verdict, Reason("blocked", blocks[0])) for verdict in verdicts]
+        verdicts = [kept(verdict, Reason("blocked", blocks[0])) for verdict in verdicts]
     elif policy.max_deletions is not None:
         verdicts = _limited(verdicts, policy.max_deletions)
     return Decision(tuple(verdicts), blocks, outside=len(images) - len(covered))
@@ -221,7 +222,7 @@ def _verdict(
     days = age.days if age is not None else 0
     why = (
         Reason("unneeded", "no source that was queried needs it"),
-        Reason("old", f"not made or launched for {days} days"),
+        Reason("old", f"not made or launched for {show_count(days, 'day')}"),
         Reason("not-among-newest", f"not among the {policy.keep} newest of {family}"),
     )
     return Verdict(image, family, policy.mode, why)
@@ -255,9 +256,9 @@ def _age_reasons(image: Image, policy: Policy, now: datetime) -> Iterable[Reason
 
 @functools.lru_cache(maxsize=8)
 def show_span(span: timedelta) -> str:
-    """Return a policy's time span as people say it: ``30 days``, ``12 hours``."""
-    hours = int(span.total_seconds() // 3600)
-    return f"{hours // 24} days" if hours % 24 == 0 else f"{hours} hours"
+    """Return a policy's time span as people say it: ``30 days``, ``12 hours``, ``1 day``."""
+    days, hours = divmod(int(span.total_seconds() // 3600), 24)
+    return show_count(24 * days + hours, "hour") if hours else show_count(days, "day")
 
 
 def _family_reasons(image: Image, family: str, relatives: Family, policy: Policy, now: datetime) -> Iterable[Reason]:
@@ -316,10 +317,11 @@ def _family(members: Sequence[Image], keep: int) -> Family:
 def _limited(verdicts: Sequence[Verdict], most: int) -> list[Verdict]:
     reason = Reason("max-deletions", f"only the {most} oldest go in one run")
     chosen = {id(verdict) for verdict in [verdict for verdict in verdicts if verdict.is_selected][:most]}
-    return [verdict if id(verdict) in chosen else _kept(verdict, reason) for verdict in verdicts]
+    return [verdict if id(verdict) in chosen else kept(verdict, reason) for verdict in verdicts]
 
 
-def _kept(verdict: Verdict, reason: Reason) -> Verdict:
+def kept(verdict: Verdict, reason: Reason) -> Verdict:
+    """Return *verdict*, its AMI kept for *reason* if it was to go."""
     if not verdict.is_selected:
         return verdict
     return Verdict(verdict.image, verdict.family, "keep", (reason, *verdict.reasons))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -274,8 +274,3 @@ class Apply:
 def _deleted(results: Iterable[Result]) -> list[Result]:
     """Return those of *results* whose AMI is gone."""
     return [result for result in results if result.status == "deleted"]
-
-
-def selected_verdicts(plan: Plan, only: Collection[tuple[str, str]] | None) -> list[Verdict]:
-    """Return the verdicts to carry out, oldest first; *only* those of an earlier plan when one is given."""
-    return [v for v in plan.decision.selected if only is None or (v.image.region, v.image.image_id) in only]

@@ -42,6 +42,14 @@ _WHAT = "clean-up journal"
 _LIMIT_BYTES = 512 * 1024 * 1024
 
 
+class _BrokenError(UsageError):
+    """A file that is no journal, or not a whole one: *what* is wrong with it, and what whoever named it is to do."""
+
+    def __init__(self, what: str, advice: str) -> None:
+        super().__init__(f"{what}{advice}")
+        self.what = what
+
+
 @dataclass
 class Entry:
     """What a journal says about one AMI.
@@ -68,6 +76,11 @@ class Entry:
     def is_open(self) -> bool:
         """Whether nobody knows yet what became of the AMI."""
         return self.status in ("intended", "unknown")
+
+    @property
+    def is_to_restore(self) -> bool:
+        """Whether a restore has something to bring back, as far as the journal knows."""
+        return self.status not in ("failed", "left", "restored")
 
 
 @dataclass
@@ -196,10 +209,10 @@ def read(path: Path) -> Replay:
                 _follow(replay, event)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
         if number == 1:
-            msg = f"{path} is not a journal of `invoke cleanup`: name one of {path.parent}/cleanup-*.jsonl."
-        else:
-            msg = f"{path} is damaged: line {number} does not fit the lines before it. Put a whole copy in its place."
-        raise UsageError(msg) from exc
+            what = f"{path} is not a journal of `invoke cleanup`"
+            raise _BrokenError(what, f": name one of {path.parent}/cleanup-*.jsonl.") from exc
+        what = f"{path} is damaged: line {number} does not fit the lines before it"
+        raise _BrokenError(what, ". Put a whole copy in its place.") from exc
     return replay
 
 
@@ -209,9 +222,17 @@ def unfinished(logs: Path, account: str) -> list[Replay]:
     Raises:
         UsageError: A file there is not a journal, or what has a journal's name cannot be read.
     """
-    # Without a whole first line a run was killed before it did anything.
-    written = (path for path in sorted(logs.glob("cleanup-*.jsonl")) if "\n" in _text(path))
-    return [replay for replay in map(read, written) if replay.account == account and not replay.is_settled]
+    replays = []
+    for path in sorted(logs.glob("cleanup-*.jsonl")):
+        try:
+            # Without a whole first line a run was killed before it did anything.
+            if "\n" in _text(path):
+                replays.append(read(path))
+        except UsageError as exc:
+            what = exc.what if isinstance(exc, _BrokenError) else str(exc).rstrip(".")
+            msg = f"{what}. Move it away; should that run have left snapshots, `invoke cleanup --orphans` finds them."
+            raise UsageError(msg) from exc
+    return [replay for replay in replays if replay.account == account and not replay.is_settled]
 
 
 def _text(path: Path) -> str:

@@ -12,6 +12,7 @@ from gpu_ami.cleanup.decide import Reason
 from gpu_ami.cleanup.plan_document import Orphan
 from gpu_ami.cleanup.policy import Policy
 from gpu_ami.records.tags import KEEP_TAG
+from gpu_ami.units import show_count
 
 # What EC2 writes on the snapshots that it makes for an AMI.
 _MADE_FOR = re.compile(
@@ -74,7 +75,7 @@ def _reasons(
     if snapshot.started is None:
         yield Reason("no-date", "EC2 gives no date")
     elif now - snapshot.started < policy.older_than:
-        yield Reason("too-young", f"made {(now - snapshot.started).days} days ago")
+        yield Reason("too-young", f"made {show_count((now - snapshot.started).days, 'day')} ago")
     if snapshot.state != "completed":
         yield Reason("not-finished", f"its state is {snapshot.state}")
     yield from tag_reasons(snapshot)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -13,7 +14,7 @@ from typing import Any
 
 from gpu_ami.aws.images import Image, Snapshot, parse_time
 from gpu_ami.aws.recycle_bin import IMAGE, SNAPSHOT, Kind, Rule
-from gpu_ami.cleanup.decide import Decision, Reason, SourceReport, Verdict
+from gpu_ami.cleanup.decide import Decision, Reason, SourceReport, Verdict, kept
 from gpu_ami.cleanup.policy import Policy, policy_of
 from gpu_ami.errors import SafetyError, UsageError
 from gpu_ami.files import read_text
@@ -21,6 +22,7 @@ from gpu_ami.records.tags import REGION
 
 _FORMATS = "gpu-ami-cleanup-plan-"
 FORMAT = f"{_FORMATS}1"
+_NOT_IN_PLAN = Reason("not-in-plan", "the plan that is carried out does not name it")
 # An older plan was made of an account that has moved on.
 _PLAN_LIFE = timedelta(hours=24)
 _WHAT = "clean-up plan"
@@ -165,6 +167,27 @@ class Plan:
         ]
         return images + orphans
 
+    def only(self, images: Collection[tuple[str, str]], orphans: Collection[tuple[str, str]], why: Reason) -> Plan:
+        """Return the plan in which nothing but these AMIs and orphan snapshots goes; the others stay, and *why*.
+
+        Args:
+            images: Region and id of each AMI that may go.
+            orphans: Region and id of each orphan snapshot that may go.
+            why: What is said of the others.
+        """
+        verdicts = tuple(
+            verdict if (verdict.image.region, verdict.image.image_id) in images else kept(verdict, why)
+            for verdict in self.decision.verdicts
+        )
+        found = tuple(
+            dataclasses.replace(orphan, action="keep", reasons=(why, *orphan.reasons))
+            if orphan.action == "delete" and (orphan.snapshot.region, orphan.snapshot.snapshot_id) not in orphans
+            else orphan
+            for orphan in self.orphans
+        )
+        decision = dataclasses.replace(self.decision, verdicts=verdicts)
+        return dataclasses.replace(self, decision=decision, orphans=found)
+
     def document(self) -> dict[str, Any]:
         """Return the plan as JSON-ready values; the contract with scripts."""
         selected, verdicts = self.decision.selected, self.decision.verdicts
@@ -232,6 +255,10 @@ class SavedPlan:
     orphans: frozenset[tuple[str, str]]
     roles: tuple[str, ...]
 
+    def cut(self, plan: Plan) -> Plan:
+        """Return what of *plan*, made now, is carried out: not one AMI or snapshot that this plan does not name."""
+        return plan.only(self.images, self.orphans, _NOT_IN_PLAN)
+
 
 def load(path: Path, *, account: str | None, now: datetime) -> SavedPlan:
     """Return the plan in the file *path*, made by ``--plan``; *account* is None where it is not known yet.
@@ -295,7 +322,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _no_plan(path: Path) -> UsageError:
-    return UsageError(f"{path} is not a {_WHAT}: make one with `invoke cleanup --plan {path}`.")
+    return UsageError(f"{path} is not a {_WHAT}: move it away, and make one with `invoke cleanup --plan {path}`.")
 
 
 def reason_list(reasons: Iterable[Reason]) -> list[dict[str, str]]:

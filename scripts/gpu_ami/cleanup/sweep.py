@@ -12,21 +12,22 @@ from gpu_ami.aws.access import identify
 from gpu_ami.aws.build_resources import KINDS, BuildResource, find
 from gpu_ami.aws.caller import RefusedError
 from gpu_ami.bake import template
-from gpu_ami.cleanup import plan_tables
 from gpu_ami.cleanup.decide import SourceReport, by_target
 from gpu_ami.cleanup.execute import Result
 from gpu_ami.cleanup.incomplete_builds import Sweep, SweepPlan, SweepVerdict, decide_sweep, sweep_blocks, without_unseen
 from gpu_ami.cleanup.inventory import Location, Survey, in_parallel
 from gpu_ami.cleanup.journal import Journal, new_path
 from gpu_ami.cleanup.journal_events import Begin, End
+from gpu_ami.cleanup.plan_tables import sweep_table
 from gpu_ami.cleanup.planner import clock_reports
 from gpu_ami.cleanup.policy import Policy
+from gpu_ami.cleanup.result_tables import sweep_result_table
 from gpu_ami.cleanup.scope import chosen_regions, requested_regions, survey_of
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 from gpu_ami.records.tags import REGION
-from gpu_ami.units import parse_duration
+from gpu_ami.units import parse_duration, show_count
 
 # IAM is one for all regions: its resources are listed with the first.
 _GLOBAL = frozenset({"instance-profile", "role"})
@@ -76,12 +77,14 @@ def run(run: Invocation, request: Request) -> None:
     with run.console.step("querying what incomplete builds left"):
         plan = _plan(run, survey, account, older_than, kinds)
     if not acts or plan.blocks:
-        run.console.result(plan.document(), plan_tables.sweep_table(plan))
+        run.console.result(plan.document(), sweep_table(plan))
         if plan.blocks:
             msg = f"Everything is kept: {plan.blocks[0]}"
             raise SafetyError(msg)
         if plan.selected:
-            run.console.say("Nothing was removed. Add --yes to carry this out.")
+            parts = ["leave out --dry-run"] if run.options.dry_run else []
+            how = " and ".join([*parts, *([] if request.yes else ["add --yes"])])
+            run.console.say(f"Nothing was removed. {how[0].upper()}{how[1:]} to carry this out.")
         return
     with only_one(run.workspace.logs, "cleanup"):
         results, journal = _act(run, plan, survey)
@@ -91,7 +94,7 @@ def run(run: Invocation, request: Request) -> None:
         "results": [result.document() for result in results],
         "journal": shown,
     }
-    run.console.result(document, plan_tables.sweep_table(plan), plan_tables.result_table(results, shown, undo=False))
+    run.console.result(document, sweep_table(plan), sweep_result_table(results, shown))
     if failed := [result for result in results if result.is_failed]:
         msg = f"{len(failed)} of {len(results)} were not removed, {failed[0].image_id} first: {failed[0].error}"
         raise PartialError(msg)
@@ -151,7 +154,7 @@ def _act(run: Invocation, plan: SweepPlan, survey: Survey) -> tuple[list[Result]
         with Journal(path) as journal:
             journal.write(Begin(account=plan.account, older_than_s=int(plan.older_than.total_seconds())))
             act = Sweep(survey, run.settings.family, plan.older_than, journal)
-            with run.console.step(f"removing {len(plan.selected)} resources"):
+            with run.console.step(f"removing {show_count(len(plan.selected), 'resource')}"):
                 results = act.run(plan.selected)
             journal.write(End(failed=sum(result.is_failed for result in results)))
     except KeyboardInterrupt as exc:

@@ -162,7 +162,8 @@ def _here(axes: _Axes, launches: float) -> Iterator[Shape]:
 
 def _crossing(x: float, y: float, launches: float) -> Iterator[Shape]:
     """Mark the break-even. Both lines come from below on its left, so that the space above there is free."""
-    text = f"pays from {_count(launches)} launches on"
+    count = _count(launches)
+    text = f"pays from {count} {'launch' if count == '1' else 'launches'} on"
     yield Text(max(x - 12, _PLOT[0] + 7.8 * len(text)), y - 17, text, size=13, anchor="end", bold=True)
     yield Dot(x, y, 6, _INK)
 

@@ -17,6 +17,7 @@ from gpu_ami.cost.specs import comma_list
 from gpu_ami.errors import DifferenceError, PartialError
 from gpu_ami.files import write_atomic
 from gpu_ami.invocation import Invocation
+from gpu_ami.units import show_count
 
 
 @dataclass(frozen=True)
@@ -120,5 +121,7 @@ def finish(run: Invocation, refreshed: Refreshed, *, check: bool = False) -> Non
         msg = f"Prices in {shown} have changed: run `invoke prices`."
         raise DifferenceError(msg)
     if refreshed.problems:
-        msg = f"{len(refreshed.problems)} prices were not found and stay as they were in {shown}: see the warnings."
+        missing = len(refreshed.problems)
+        fate = "was not found and stays as it was" if missing == 1 else "were not found and stay as they were"
+        msg = f"{show_count(missing, 'price')} {fate} in {shown}: see the warnings."
         raise PartialError(msg)

@@ -43,7 +43,7 @@ def headline(report: CostReport) -> str:
     elif launches == "never":
         money = "it never pays, a launch costs more with the AMI"
     else:
-        money = f"it pays from {_count(launches)} launches a month on"
+        money = f"it pays from {_counted(launches, 'launch', 'launches')} a month on"
     net = report.mid.net_usd_per_month(report.mid.launches_per_month)
     return f"{waiting}. Money: {money}; {_signed(net)} a month at {_count(report.mid.launches_per_month)}."
 
@@ -52,7 +52,8 @@ def _answer(report: CostReport) -> Table:
     request = report.request
     cases = [report.mid] if report.low == report.high else [report.low, report.mid, report.high]
     columns = ("price",) if len(cases) == 1 else ("low price", "middle price", "high price")
-    launches = report.mid.launches_per_month
+    a_month = report.mid.launches_per_month
+    launches = _counted(a_month, "launch", "launches")
     rows = [
         ("instance, an hour", *(_unit(case.launch.instance_usd_per_hour) for case in cases)),
         ("a cold start without the AMI", *(_exact(case.launch.stock_usd) for case in cases)),
@@ -60,7 +61,7 @@ def _answer(report: CostReport) -> Table:
         ("saved per launch", *(_exact(case.launch.saved_usd) for case in cases)),
         ("pays from launches a month", *(_break_even(case.break_even_launches) for case in cases)),
         ("pays from jobs a month", *(_break_even(case.break_even_jobs) for case in cases)),
-        (f"net at {_count(launches)} launches a month", *(_signed(case.net_usd_per_month(launches)) for case in cases)),
+        (f"net at {launches} a month", *(_signed(case.net_usd_per_month(a_month)) for case in cases)),
     ]
     zones = [f"Spot by zone: {', '.join(f'{zone} ${usd:f}' for zone, usd in report.zones)}."] if report.zones else []
     what = f"preset {request.preset}" if request.preset else f"{request.instance_type} {request.market}"
@@ -77,14 +78,16 @@ def _month(report: CostReport) -> Table:
     case = report.mid
     storage = case.storage
     regions = None if storage.copies is None else storage.copies + 1
-    kept = f"{_count(storage.retained_amis)} AMIs x {_count(storage.billed_gib)} GiB x {_count(regions)} region(s)"
+    amis = _counted(storage.retained_amis, "AMI")
+    kept = f"{amis} x {_count(storage.billed_gib)} GiB x {_counted(regions, 'region')}"
+    launches = _counted(case.launches_per_month, "launch", "launches")
     hydration = _times(case.launches_per_month, case.launch.hydration_usd)
     rows = [
         ("one build", show_usd(case.build.usd), _builder(report)),
         ("builds", show_usd(_times(case.builds_per_month, case.build.usd)), f"{_count(case.builds_per_month)} a month"),
         ("snapshots", show_usd(storage.usd_per_month), f"{kept}, an upper bound"),
         ("AMI, all of it", show_usd(case.fixed_usd_per_month), "however little it is used"),
-        ("volume initialization", show_usd(hydration), f"with {_count(case.launches_per_month)} launches"),
+        ("volume initialization", show_usd(hydration), f"with {launches}"),
     ]
     return Table(columns=("a month", "USD", "of"), rows=rows, title="What the AMI costs", numeric=frozenset({"USD"}))
 
@@ -110,7 +113,7 @@ def _alternatives(report: CostReport) -> Table:
     return Table(
         columns=("way", "cold start", "USD a month", "against today", "note"),
         rows=rows,
-        title=f"Other ways to start {_count(report.mid.jobs_per_month)} jobs a month",
+        title=f"Other ways to start {_counted(report.mid.jobs_per_month, 'job')} a month",
         numeric=frozenset({"cold start", "USD a month", "against today"}),
     )
 
@@ -162,6 +165,12 @@ def _count(number: Number) -> str:
     if number >= 100:
         return f"{number:,.0f}"
     return f"{number:.1f}".removesuffix(".0")
+
+
+def _counted(number: Number, noun: str, plural: str = "") -> str:
+    """Return a count with its noun: ``1 launch``, ``10.1 launches``, ``unknown launches``."""
+    text = _count(number)
+    return f"{text} {noun if text == '1' else plural or f'{noun}s'}"
 
 
 def _break_even(value: BreakEven) -> str:

@@ -10,6 +10,7 @@ from gpu_ami.cost import coldstart
 from gpu_ami.cost.figure import Number, product, total
 from gpu_ami.cost.inputs import Inputs
 from gpu_ami.cost.model import HOURS_PER_MONTH, BreakEven, Case, time_usd
+from gpu_ami.units import show_count
 
 # A pull that is bound by the CPU, to instance store: 2 to 4 minutes for 17 GB; models from S3 take 2 to 15 s.
 FAST_PULL_S = Decimal(180)
@@ -109,7 +110,7 @@ def _fast_restore(inputs: Inputs) -> list[Alternative]:
     found = []
     for hours, when in ((Decimal(10), "10 h a month"), (HOURS_PER_MONTH, "always")):
         changes = {"initialization_mib_s": Decimal(0), "lazy_load_s": Decimal(60), "fsr_hours_per_month": hours}
-        note = f"in one zone, {refill:.0f} launches an hour at most"
+        note = f"in one zone, {show_count(round(refill), 'launch', 'launches')} an hour at most"
         found.append(_baked(f"baked AMI, Fast Snapshot Restore {when}", inputs.changed(changes), note))
     return found
 

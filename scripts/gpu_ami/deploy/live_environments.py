@@ -12,6 +12,7 @@ from gpu_ami.aws.caller import Caller
 from gpu_ami.records.batch_images import Images, Kind
 from gpu_ami.terraform import state_file
 from gpu_ami.terraform.state_file import Recorded
+from gpu_ami.units import show_count
 
 # The provider writes the new AMI to the state before Batch has ended, and the next plan finds nothing to do.
 AFTER_INVALID = (
@@ -132,7 +133,8 @@ class Live:
             said.append(f"{self.name}: volumes without the template's rate at {', '.join(cold[:5])}")
         old = self.behind
         if old:
-            said.append(f"{self.name}: {len(old)} instances still on the AMI before, until their jobs end")
+            instances, whose = show_count(len(old), "instance"), "its" if len(old) == 1 else "their"
+            said.append(f"{self.name}: {instances} still on the AMI before, until {whose} jobs end")
         return said
 
     @property

@@ -17,8 +17,11 @@ from gpu_ami.github import adopt, collect, issue, propose, state_backend, task_a
 from gpu_ami.github.runner import Runner, runner_from
 from gpu_ami.options import Options, options_from
 from gpu_ami.target import Target, target_class
+from gpu_ami.units import show_count
 from gpu_ami.workspace import Workspace
 
+# Not the docstring, which `python -OO` drops.
+_DESCRIPTION = "The steps of the workflows that are not tasks."
 _CALLER = Path("caller")
 
 
@@ -130,11 +133,11 @@ def _require(parsed: argparse.Namespace, step: Step) -> str:
         msg = f"Nothing is removed: {parsed.source} could not be read ({said}). It names AMIs that are in use."
         step.runner.say(f"> {in_markdown(msg)}")
         raise SafetyError(msg)
-    return f"{parsed.source} was read and names {found.get('references', 0)} AMIs."
+    return f"{parsed.source} was read and names {show_count(found.get('references', 0), 'AMI')}."
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m gpu_ami.github", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m gpu_ami.github", description=_DESCRIPTION)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: Callable[[argparse.Namespace, Step], str], text: str) -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ from typing import Any
 from gpu_ami.foreign_text import in_markdown
 from gpu_ami.github.propose import said
 from gpu_ami.github.runner import TEXT_LIMIT, Runner, shortened
+from gpu_ami.units import show_count
 
 LABEL = "gpu-ami-cleanup"
 TITLE = "AMIs that nothing needs"
@@ -47,7 +48,9 @@ def text(document: Mapping[str, Any], runner: Runner) -> str:
     monthly = totals.get("usd_per_month")
     saved = "" if monthly is None else f", ${float(monthly):.2f} a month"
     size = f"{float(totals.get('gib') or 0):.0f} GiB{saved}"
-    parts = [f"Nothing needs {totals.get('delete', 0)} AMIs ({size}); {totals.get('keep', 0)} are kept."]
+    kept = totals.get("keep", 0)
+    unneeded = show_count(totals.get("delete", 0), "AMI")
+    parts = [f"Nothing needs {unneeded} ({size}); {kept} {'is' if kept == 1 else 'are'} kept."]
     if failed:
         parts += ["Everything is kept while this cannot be queried:", _failures(failed)]
     if selected:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gpu_ami.errors import UsageError
 from gpu_ami.foreign_text import in_markdown
+from gpu_ami.units import show_count
 
 # GitHub refuses a step's summary above 1 MiB, and the text of an issue or pull request above 65,536 characters.
 SUMMARY_LIMIT = 1_000_000
@@ -71,7 +72,7 @@ def shortened(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     kept = text[:limit].rpartition("\n")[0] or text[:limit]
-    return f"{kept}\n\n… {len(text) - len(kept)} more characters: see the run's artifacts.\n"
+    return f"{kept}\n\n… {show_count(len(text) - len(kept), 'more character')}: see the run's artifacts.\n"
 
 
 def facts_table(facts: Mapping[str, str]) -> str:

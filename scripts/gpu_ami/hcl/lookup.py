@@ -7,6 +7,7 @@ from typing import NoReturn
 from gpu_ami.errors import UsageError
 from gpu_ami.hcl.paths import Path, show_path
 from gpu_ami.hcl.tree import Attribute, Block, Body, Document, Entry, Value
+from gpu_ami.units import show_count
 
 _SHOWN = 6
 
@@ -80,7 +81,7 @@ def described(value: Value) -> str:
 
 def _refuse_several(document: Document, found: list[Attribute | Block], path: Path) -> NoReturn:
     lines = " and ".join(str(item.line) for item in found)
-    times = "twice" if len(found) == 2 else f"{len(found)} times"
+    times = "twice" if len(found) == 2 else show_count(len(found), "time")
     is_block = all(isinstance(item, Block) for item in found)
     fix = f"choose one by its number, {show_path(path)}[0] to [{len(found) - 1}]" if is_block else "keep one"
     msg = f"{show_path(path)} occurs {times} in {document.source}, at lines {lines}: {fix}."

@@ -27,6 +27,7 @@ from gpu_ami.status import drift
 from gpu_ami.status.drift import Seen
 from gpu_ami.status.status_tables import Status, tables
 from gpu_ami.terraform import state_file
+from gpu_ami.units import show_count
 
 QUERIES = (
     "hand-over",
@@ -96,9 +97,9 @@ def run(run: Invocation, request: Request) -> None:
         run.console.say(root_module.describe_state(root))
     run.console.result(found.document(), *tables(found))
     if found.drifts:
-        first = found.drifts[0]
-        more = f" ({len(found.drifts) - 1} more above)" if len(found.drifts) > 1 else ""
-        msg = f"Not in step: {first.subject}: {first.detail}. {first.advice}{more}"
+        codes = ", ".join(dict.fromkeys(difference.code for difference in found.drifts))
+        count = show_count(len(found.drifts), "difference")
+        msg = f"Not in step: {count} ({codes}). Each says above what to do."
         raise DifferenceError(msg)
 
 

@@ -13,6 +13,7 @@ from gpu_ami.deploy import ownership
 from gpu_ami.deploy.live_environments import Live, images_document
 from gpu_ami.records.receipt import StateIdentity
 from gpu_ami.status.drift import Drift, Seen, base_of, digest_of
+from gpu_ami.units import show_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,17 @@ class Status:
         return (self.now - made).days if made else None
 
 
+def _detail(drift: Drift, seen: Seen) -> str:
+    """Return the difference; of those that have a table of their own only how many there are."""
+    if drift.code == "build-pending" and len(seen.next_build) > 1:
+        return f"a build would make another image: {show_count(len(seen.next_build), 'change')}, below"
+    return drift.detail
+
+
+def _running(jobs: int) -> str:
+    return f"{show_count(jobs, 'job')} {'runs' if jobs == 1 else 'run'}."
+
+
 def _definition(definition: batch.JobDefinition) -> dict[str, Any]:
     return {
         "name": definition.name,
@@ -111,18 +123,18 @@ def tables(found: Status) -> list[Table]:
         for current in seen.environments
     ]
     columns = ("environment", "AMI", "handed over", "state", "hydration", "instances")
-    running = "not known" if found.jobs is None else str(len(found.jobs))
-    footer = [f"{running} jobs run."]
+    footer = ["Whether jobs run is not known." if found.jobs is None else _running(len(found.jobs))]
     if seen.newest_base:
         age = found.age_days(seen.newest_base)
-        footer.append(f"A build starts from {seen.newest_base}" + (f", {age} days old." if age is not None else "."))
+        old = "" if age is None else f", {show_count(age, 'day')} old"
+        footer.append(f"A build starts from {seen.newest_base}{old}.")
     if seen.left_alone:
         footer.append(ownership.shown(seen.left_alone))
     if not found.drifts:
         footer.append("In step." if not seen.skipped else f"In step; not queried: {', '.join(seen.skipped)}.")
     shown = [Table(columns=columns, rows=rows, footer=tuple(footer), numeric=frozenset({"instances"}))]
     if found.drifts:
-        lines = [(drift.code, drift.subject, drift.detail, drift.advice) for drift in found.drifts]
+        lines = [(drift.code, drift.subject, _detail(drift, seen), drift.advice) for drift in found.drifts]
         shown.append(Table(columns=("code", "what", "difference", "what to do"), rows=lines))
     if len(seen.next_build) > 1:
         shown.append(Table(columns=("the next build would change",), rows=[(change,) for change in seen.next_build]))

@@ -20,6 +20,7 @@ from gpu_ami.tools import locate
 from gpu_ami.tools.cache import Cache
 from gpu_ami.tools.pins import GO_MINIMUM, pins
 from gpu_ami.tools.tool import executable
+from gpu_ami.units import show_count
 
 _GIB = 1024**3
 # Measured with Packer 1.16.0: 2.7 GiB of modules and 1.2 GiB of compiled packages, nearly nothing once they are there.
@@ -143,7 +144,7 @@ class _Fetching:
     def _on_line(self, line: str) -> None:
         self._start_waiting()
         if line.startswith(_DOWNLOADING):
-            self._note(f"{self._fetched()} modules fetched")
+            self._note(f"{show_count(self._fetched(), 'module')} fetched")
 
     def _fetched(self) -> int:
         """Return how many modules have been fetched, by those too whose lines are not being read at the moment."""
@@ -167,7 +168,8 @@ class _Listener:
             self._compiled += 1
         elif line.strip() and not line.startswith(("go: finding", "go: found", "go: added", "#")):
             self._complaints.append(line.strip())
-        self._note(f"{self._fetched} modules fetched, {self._compiled} packages compiled")
+        fetched, compiled = show_count(self._fetched, "module"), show_count(self._compiled, "package")
+        self._note(f"{fetched} fetched, {compiled} compiled")
 
     def reason(self) -> str:
         """Return one line about why the build failed."""

@@ -514,6 +514,8 @@ def test_secrets_are_named_but_never_read() -> None:
         "7 SecureString parameters were not read: /secret0, /secret1, /secret2, /secret3, /secret4 and 2 more"
     ]
     assert caller.calls == 1
+    one = Parameters().find(FakeCaller({"describe_parameters": [{"Parameters": rows[:1]}]}), SourceQuery())
+    assert one.notes == ["1 SecureString parameter was not read: /secret0"]
 
 
 def test_a_second_look_reads_only_values_that_changed() -> None:

@@ -93,6 +93,7 @@ def test_an_answer_without_a_date_is_no_clock() -> None:
     ("source_ami", "changed", "status", "said"),
     [
         ("", {}, "ok", "20 days old"),
+        ("", {"created": NOW - timedelta(days=1)}, "ok", "1 day old"),
         ("", {"created": NOW - timedelta(days=400)}, "ok", "the recommended"),
         ("", {"deprecated_at": NOW + timedelta(days=1)}, "ok", "the recommended"),
         ("", {"deprecated_at": NOW - timedelta(days=1)}, "warn", "is deprecated"),

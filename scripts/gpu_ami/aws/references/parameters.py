@@ -8,6 +8,7 @@ from typing import Any
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.references.aliases import get_values
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery, ids_in
+from gpu_ami.units import show_count
 
 _WORKERS = 8
 _SECRET = "SecureString"  # noqa: S105 - SSM's name of a type
@@ -50,4 +51,5 @@ def _unread(secret: list[str]) -> list[str]:
     if not secret:
         return []
     shown = ", ".join(secret[:5]) + (f" and {len(secret) - 5} more" if len(secret) > 5 else "")
-    return [f"{len(secret)} SecureString parameters were not read: {shown}"]
+    were = "was" if len(secret) == 1 else "were"
+    return [f"{show_count(len(secret), 'SecureString parameter')} {were} not read: {shown}"]

@@ -9,7 +9,7 @@ from gpu_ami.aws.images import Image
 from gpu_ami.aws.s3 import Prefix
 from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.variables import BuildVariables
-from gpu_ami.units import show_bytes
+from gpu_ami.units import show_bytes, show_count
 
 # AWS makes new ECS AMIs about every other week.
 _OLD = timedelta(days=180)
@@ -51,7 +51,7 @@ def base_ami(
     if found is None:
         return say("fail", f"EC2 has no AMI {image_id} in this region", "Fix source_ami, or leave it empty.")
     created = found.created or now
-    age = f"{max(0, (now - created).days)} days old"
+    age = f"{show_count(max(0, (now - created).days), 'day')} old"
     said = f"{image_id} ({found.name}, {age})"
     if found.state != "available":
         return say("fail", f"{said} is {found.state}", "Set source_ami to an AMI that is available, or leave it empty.")
@@ -103,5 +103,5 @@ def models(variables: BuildVariables, found: Prefix | None) -> Check:
             f"the bucket {bucket} {what}",
             f"Upload the models to s3://{bucket}/models/, or leave models_s3_bucket empty.",
         )
-    files = "1 file" if found.objects == 1 else f"{found.objects} files"
+    files = show_count(found.objects, "file")
     return Check("models", "ok", f"{files}, {show_bytes(found.size_bytes)} in s3://{bucket}/models/")
