@@ -14,6 +14,7 @@ from gpu_ami.console import Table
 from gpu_ami.deploy import plan
 from gpu_ami.diagnostics import first_problem
 from gpu_ami.errors import PipelineError, TerraformError
+from gpu_ami.handover.change import settings_file
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
 from gpu_ami.terraform import failures
@@ -70,11 +71,12 @@ def report(run: Invocation, job: Job) -> None:
     """Validate *job* and what was handed over, and print what was found valid.
 
     Raises:
-        UsageError: The file that was handed over cannot be read, or holds no AMI id.
+        UsageError: The file that was handed over cannot be read, holds no AMI id, or is not in the repository.
+        SafetyError: It is not in the sandbox.
         BuildError: See `validate`.
         TerraformError: See `validate`.
     """
-    file, shown = run.workspace.state / run.settings.handover.file, run.workspace.shown
+    file, shown = settings_file(run.workspace, run.settings.handover.file), run.workspace.shown
     ami = plan.handed_over(run, file)
     with run.console.step("validation"):
         validate(job)
