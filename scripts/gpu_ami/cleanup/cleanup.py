@@ -18,7 +18,7 @@ from gpu_ami.cleanup import plan_tables
 from gpu_ami.cleanup.decide import find_blocks
 from gpu_ami.cleanup.execute import Apply, Result, selected_verdicts
 from gpu_ami.cleanup.inventory import Survey
-from gpu_ami.cleanup.journal import Journal, Replay, new_path, read, unfinished
+from gpu_ami.cleanup.journal import Journal, JournalError, Replay, cut_short, new_path, read, unfinished
 from gpu_ami.cleanup.journal_events import Begin, Done, End, Left, outcome_texts
 from gpu_ami.cleanup.plan_document import Plan, SavedPlan
 from gpu_ami.cleanup.planner import make_plan
@@ -170,9 +170,9 @@ def _carry_out(run: Invocation, plan: Plan, survey: Survey, saved: SavedPlan | N
             plan = dataclasses.replace(plan, decision=dataclasses.replace(plan.decision, blocks=(why,)))
             _show(run, plan)
             _raise_blocks(plan)
-        results, journal = _act(run, plan, survey, saved, replays, must_recover=not permanent)
+        results, journal, refused = _act(run, plan, survey, saved, replays, must_recover=not permanent)
     shown = run.workspace.shown(journal) if journal else None
-    _finish(run, plan, results, shown)
+    _finish(run, plan, results, shown, refused)
 
 
 def _act(
@@ -183,7 +183,8 @@ def _act(
     replays: Sequence[Replay],
     *,
     must_recover: bool,
-) -> tuple[list[Result], Path | None]:
+) -> tuple[list[Result], Path | None, str | None]:
+    """Carry the plan out; return what came of it, the journal, and why that could not be written on, if so."""
     selected = selected_verdicts(plan, saved.images if saved else None)
     orphans = [
         orphan
@@ -191,20 +192,25 @@ def _act(
         if saved is None or (orphan.snapshot.region, orphan.snapshot.snapshot_id) in saved.orphans
     ]
     if not selected and not orphans and not replays:
-        return [], None
+        return [], None, None
     path = new_path(run.workspace.logs, plan.made_at)
     try:
         with Journal(path) as journal:
             journal.write(Begin(account=plan.account, policy=plan.policy.document()))
-            _resume(run, survey, replays, journal)
-            apply = Apply(plan, survey, journal, now=lambda: datetime.now(timezone.utc), must_recover=must_recover)
-            with run.console.step(f"{plan.policy.mode} {len(selected)} AMIs"):
-                results = [*apply.images(selected), *apply.orphans(orphans)]
-            journal.write(End(failed=sum(result.is_failed for result in results)))
+            results: list[Result] = []
+            try:
+                _resume(run, survey, replays, journal)
+                apply = Apply(plan, survey, journal, now=lambda: datetime.now(timezone.utc), must_recover=must_recover)
+                with run.console.step(f"{plan.policy.mode} {len(selected)} AMIs"):
+                    results = [*apply.images(selected), *apply.orphans(orphans)]
+                journal.write(End(failed=sum(result.is_failed for result in results)))
+            except JournalError as exc:
+                # What has gone by now is to be shown.
+                return results, path, str(exc)
     except KeyboardInterrupt as exc:
         msg = f"Interrupted; what was done is in {run.workspace.shown(path)}, and a new run finishes it."
         raise InterruptedRunError(msg) from exc
-    return results, path
+    return results, path, None
 
 
 def _resume(run: Invocation, survey: Survey, replays: Sequence[Replay], journal: Journal) -> None:
@@ -225,11 +231,15 @@ def _resume(run: Invocation, survey: Survey, replays: Sequence[Replay], journal:
         run.console.say(f"Finished what {run.workspace.shown(replay.path)} had begun.")
 
 
-def _finish(run: Invocation, plan: Plan, results: Sequence[Result], journal: str | None) -> None:
+def _finish(
+    run: Invocation, plan: Plan, results: Sequence[Result], journal: str | None, refused: str | None = None
+) -> None:
     document = plan.document()
     document |= {"applied": True, "results": [result.document() for result in results], "journal": journal}
     tables = [] if run.console.output == "json" else [*_plan_tables(plan), plan_tables.result_table(results, journal)]
     run.console.result(document, *tables)
+    if refused:
+        raise cut_short(refused, sum(result.is_done for result in results), len(results))
     failed = [result for result in results if result.is_failed]
     if failed:
         msg = f"{len(failed)} of {len(results)} failed, {failed[0].image_id} first: {failed[0].error}"
@@ -254,8 +264,11 @@ def _restore(run: Invocation, path: Path) -> None:
         run.console.step(f"bringing back {len(replay.entries)} AMIs"),
     ):
         results = restore(replay, journal, lambda region: Caller(run.access, region))
+        refused = journal.refused
     document = {"account": account, "journal": str(path), "results": [result.document() for result in results]}
     run.console.result(document, plan_tables.restored_table(results))
+    if refused:
+        raise cut_short(refused, sum(result.status == "restored" for result in results), len(results))
     failed = [result for result in results if result.status == "failed"]
     if failed:
         msg = f"{len(failed)} of {len(results)} could not be brought back: {failed[0].error}"

@@ -123,8 +123,8 @@ def _image(entry: Entry, region: Region, journal: Journal) -> Restored:
     if not changed:
         reason = _THERE if image.image_id in region.images else "the run of this journal did not delete it"
         return Restored(image.image_id, image.region, "unchanged", reason=reason)
-    journal.write(events.Restored(image_id=image.image_id))
-    return Restored(image.image_id, image.region, "restored")
+    # It is back, whether or not the disk takes the word; the others are to come back as well.
+    return Restored(image.image_id, image.region, "restored", journal.note(events.Restored(image_id=image.image_id)))
 
 
 def _bring_back(entry: Entry, region: Region) -> bool:
@@ -200,5 +200,9 @@ def _orphan(snapshot: Snapshot, region: Region, journal: Journal) -> Restored:
         _add_missing(region.caller, identifier, snapshot.tags, now[identifier].tags if identifier in now else {})
     except AwsError as exc:
         return Restored(identifier, snapshot.region, "failed", str(exc))
-    journal.write(events.OrphanDone(snapshot_id=identifier, status="restored"))
-    return Restored(identifier, snapshot.region, "restored")
+    return Restored(
+        identifier,
+        snapshot.region,
+        "restored",
+        journal.note(events.OrphanDone(snapshot_id=identifier, status="restored")),
+    )
