@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -361,6 +362,66 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
         said = child.stderr.read() if child.stderr else ""
 
     assert (child.returncode, said) == (0, "")
+
+
+WAITING = """
+import time
+from pathlib import Path
+from gpu_ami.cli import pipeline_task
+
+@pipeline_task(Path(__file__).parent)
+def wait(run):
+    try:
+        with run.console.step("waiting"):
+            run.console.say("ready")
+            time.sleep(60)
+    except KeyboardInterrupt:
+        run.console.say("tidying")
+        time.sleep(0.3)
+        Path("tidied").touch()
+        raise
+"""
+# In a process of its own: the tests' own one has threads, and must not be forked.
+CLOSED_TERMINAL = """
+import os, pty, sys
+pid, ours = pty.fork()
+if not pid:
+    os.execv(sys.executable, [sys.executable, "-m", "invoke", "wait"])
+said = b""
+while b"ready" not in said:
+    said += os.read(ours, 4096)
+os.close(ours)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_task_that_is_asked_to_end_says_so(tmp_path: Path, number: signal.Signals) -> None:
+    """`kill` and SIGQUIT are as Ctrl-C: what is under way is tidied, and exit code 130 says that it was interrupted."""
+    (tmp_path / "tasks.py").write_text(WAITING)
+    with subprocess.Popen(
+        [sys.executable, "-m", "invoke", "wait"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stderr is not None
+        assert child.stderr.readline() == "ready\n"
+        child.send_signal(number)
+        said = child.stderr.read()
+
+    assert child.returncode == 130
+    assert re.fullmatch(r"waiting: failed after .+\ntidying\nerror: interrupted\.\n", said)
+    assert (tmp_path / "tidied").exists()
+
+
+def test_a_task_whose_terminal_is_closed_tidies(tmp_path: Path) -> None:
+    """Nobody hears a word any more, and every word fails: that must not cut off what there is to tidy."""
+    (tmp_path / "tasks.py").write_text(WAITING)
+
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSED_TERMINAL], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert done.stdout == "130\n"
+    assert (tmp_path / "tidied").exists()
 
 
 def test_a_traceback_can_be_asked_for() -> None:

@@ -21,7 +21,8 @@ def test_the_troubleshooting_page_explains_every_check() -> None:
     values = {"ssh_interface": "session_manager", "subnet_id": "subnet-1"}
     bake = variables.typed(values)
     lookups = Lookups(Access(region="ap-northeast-2"), bake)
-    rows = (*catalog.on_this_machine(bake, sandbox=True), *catalog.on_aws(lookups, None, sandbox=True))
+    on_aws = catalog.on_aws(lookups, None, sandbox=True, folder=Path())
+    rows = (*catalog.on_this_machine(bake, sandbox=True), *on_aws)
     names = {spec.name for spec in rows} - {"permissions"}
     table = " ".join(re.findall(r"^\| (`.+?) \|", TROUBLE, re.MULTILINE))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from gpu_ami.errors import SafetyError
+from gpu_ami.errors import SafetyError, UsageError
 from gpu_ami.locks import Work, held, only_one, waited_for
 
 
@@ -39,6 +39,27 @@ def test_a_lock_is_given_back_whatever_happens(tmp_path: Path) -> None:
         raise KeyError
 
     with held(file, busy="busy"), pytest.raises(SafetyError, match="busy"), held(file, busy="busy"):
+        raise AssertionError
+
+
+def test_a_folder_that_is_none_is_one_line(tmp_path: Path) -> None:
+    """logs/ is a file, or of another user: every task that changes something begins with a lock there."""
+    (tmp_path / "logs").write_text("")
+
+    with pytest.raises(UsageError) as caught, only_one(tmp_path / "logs", "build"):
+        raise AssertionError
+
+    assert "build.lock cannot be locked: a file has the name of its folder" in str(caught.value)
+    assert f"Make {tmp_path / 'logs'} a folder that you can write to" in str(caught.value)
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").exists(), reason="no folder that not even root can write to")
+def test_a_folder_that_cannot_be_written_to_is_one_line() -> None:
+    """As a file system that is mounted read-only."""
+    with (
+        pytest.raises(UsageError, match=r"/sys/kernel/build\.lock cannot be locked: .+ Make /sys/kernel a folder"),
+        only_one(Path("/sys/kernel"), "build"),
+    ):
         raise AssertionError
 
 

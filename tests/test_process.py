@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gpu_ami import process
-from gpu_ami.errors import ToolError
+from gpu_ami.errors import ToolError, UsageError
 from gpu_ami.process import Command, clean_environment, follow, output, run, stream
 
 
@@ -140,7 +140,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_interrupting_sends_exactly_one_sigint_and_waits(number: signal.Signals) -> None:
     """Packer drops its clean-up at the second SIGINT and leaves the instance running."""
     parent = subprocess.Popen(
@@ -218,6 +218,87 @@ def test_foreground_waits_through_ctrl_c() -> None:
     said, _ = parent.communicate(timeout=30)
 
     assert said.splitlines() == ["heard", "interrupts 1", "ended"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_foreground_passes_on_what_the_terminal_does_not_send(number: signal.Signals) -> None:
+    """`kill` reaches us alone: Packer would go on at the terminal of a shell that has its prompt again."""
+    code = """
+        import sys
+        from gpu_ami.process import Command, foreground
+        try:
+            foreground(Command((sys.executable, "-c", sys.argv[1])))
+        except KeyboardInterrupt:
+            print("ended", flush=True)
+    """
+    child = CHILD.replace("signal.SIGINT, on", "signal.SIGTERM, on")
+    parent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), child], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "ready\n"
+
+    parent.send_signal(number)
+    said, _ = parent.communicate(timeout=30)
+
+    assert said.splitlines() == ["heard", "interrupts 1", "ended"]
+
+
+def test_nohup_keeps_a_closed_terminal_from_ending_anything() -> None:
+    """Who starts a build with `nohup` wants it to go on."""
+    child = "import time; print('ready', flush=True); time.sleep(0.5); print('done', flush=True)"
+    ignoring = f"import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n{PARENT}"
+    parent = subprocess.Popen([sys.executable, "-c", ignoring, child], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "ready\n"
+
+    parent.send_signal(signal.SIGHUP)
+
+    assert parent.communicate(timeout=30)[0] == "done\n"
+
+
+INTERRUPTIBLE = """
+import os, signal, sys
+from gpu_ami.process import interruptible
+def send(name):
+    os.kill(os.getpid(), getattr(signal, name))
+with interruptible():
+    try:
+        send(sys.argv[1])
+        print("went on")
+    except KeyboardInterrupt:
+        try:
+            send(sys.argv[2])
+            print("tidied")
+        except KeyboardInterrupt:
+            print("cut off")
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ("SIGHUP", "SIGHUP", "tidied"),  # a terminal that is closed sends two
+        ("SIGINT", "SIGTERM", "tidied"),  # as a CI runner does
+        ("SIGTERM", "SIGQUIT", "tidied"),
+        ("SIGTERM", "SIGINT", "cut off"),  # a person who insists
+    ],
+)
+def test_the_first_request_to_end_is_heard_and_its_echo_cuts_nothing_off(first: str, second: str, said: str) -> None:
+    """What has begun to tidy after the first signal must come to its end."""
+    done = run(Command((sys.executable, "-c", INTERRUPTIBLE, first, second)))
+
+    assert done.stdout == f"{said}\n"
+
+
+def test_signals_are_as_before_once_nobody_was_interrupted() -> None:
+    """Tasks of one line follow one another, and so do tests of one process."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)]
+
+    with process.interruptible():
+        assert signal.getsignal(signal.SIGHUP) not in before
+
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)] == before
 
 
 def test_foreground_returns_the_status(tmp_path: Path) -> None:
@@ -319,5 +400,5 @@ def test_what_cannot_be_followed_is_named(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="run `invoke setup`"):
         follow(Command((str(tmp_path / "terraform"),)), tmp_path / "a.log", print, on_interrupt=lambda: None)
     (tmp_path / "file").write_text("")
-    with pytest.raises(ToolError, match="cannot be written"):
+    with pytest.raises(UsageError, match=r"a\.log cannot be written: is no folder. Make .*file a folder"):
         follow(_python("pass"), tmp_path / "file" / "a.log", print, on_interrupt=lambda: None)

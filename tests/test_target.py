@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.console import Console
-from gpu_ami.errors import SafetyError, ToolError
+from gpu_ami.errors import SafetyError, ToolError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.options import Options
 from gpu_ami.target import Aws, LocalSandbox, target_class
@@ -56,6 +56,48 @@ def test_in_the_sandbox_nothing_is_asked_and_nothing_leaves_its_folder(tmp_path:
     target.check_hand_over(tmp_path / ".sandbox" / "terraform" / "x.auto.tfvars.json")
     with pytest.raises(SafetyError, match="no file of the sandbox's"):
         target.check_hand_over(tmp_path / "terraform" / "x.auto.tfvars.json")
+
+
+def _disk(root: Path) -> Path:
+    disk = root.parent / f"{root.name}-disk"
+    disk.mkdir()
+    (root / ".sandbox").symlink_to(disk)
+    return disk
+
+
+def test_a_sandbox_may_be_on_another_disk(tmp_path: Path) -> None:
+    """A new disk, or one to which the folder was moved."""
+    disk = _disk(tmp_path)
+    (disk / "lost+found").mkdir()
+    assert _run(tmp_path, sandbox=True).workspace.state == disk
+    (disk / "packer").mkdir()
+    for name in ("lock", "home/empty"):
+        (disk / name).parent.mkdir(exist_ok=True)
+        (disk / name).write_text("")
+
+    assert _run(tmp_path, sandbox=True).workspace.packer == disk / "packer"
+    assert _run(tmp_path, sandbox=False).workspace.state == tmp_path
+
+
+def test_a_link_to_a_folder_of_the_users_is_refused_before_anything_goes(tmp_path: Path) -> None:
+    """The sandbox's copies would take the place of what is there; before this that was said half a minute after it."""
+    disk = _disk(tmp_path)
+    mine = disk / "packer" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+
+    with pytest.raises(UsageError, match=r"\.sandbox is a link to \S+-disk, which holds other things than a sandbox"):
+        _run(tmp_path, sandbox=True)
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("target", ["nowhere", ".sandbox", "pipeline.yaml"])
+def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path, target: str) -> None:
+    """A disk that is not there: everything would be made anew on the small one."""
+    (tmp_path / ".sandbox").symlink_to(target)
+
+    with pytest.raises(UsageError, match=r"\.sandbox is a link to .+, which cannot be read \(.+\): is its disk there"):
+        _run(tmp_path, sandbox=True)
 
 
 @pytest.mark.parametrize("module", ["gpu_ami_sandbox.session", "gpu_ami_sandbox.aws.server"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import errno
 import functools
 import inspect
 import os
@@ -24,8 +25,11 @@ from invoke.parser.context import ParserContext
 from invoke.program import Program
 from invoke.tasks import Task, task
 
-from gpu_ami.errors import InterruptedRunError, PipelineError
+from gpu_ami.console import Console
+from gpu_ami.errors import InterruptedRunError, PipelineError, UsageError
 from gpu_ami.invocation import Invocation, current
+from gpu_ami.process import interruptible
+from gpu_ami.streams import to_nowhere
 
 # Invoke keeps Python from writing bytecode, and without it each command compiles moto and botocore anew: two seconds.
 # What the user says with -B or PYTHONDONTWRITEBYTECODE stays.
@@ -50,6 +54,8 @@ _COMMON_DEFAULTS: dict[str, Any] = {
 }
 
 
+# What need not be told of builds that were cut off: the one shows what is left of them, the other begins anew.
+_ABOUT_LEFTOVERS = ("sweep", "sandbox")
 _UNKNOWN = re.compile(r"No idea what (.+) is!", re.DOTALL)
 
 
@@ -148,9 +154,12 @@ def pipeline_task(root: Path, **flags: str) -> Callable[[Callable[..., None]], T
         @functools.wraps(body)
         def call(context: Context, **given: Any) -> None:
             arguments = {p.name: tuple(given[p.name]) if isinstance(p.default, tuple) else given[p.name] for p in own}
-            with friendly():
+            with interruptible(), friendly():
                 # Invoke knows its dry run in forms that the command line does not show: -eR, INVOKE_RUN_DRY.
-                body(current(root, dry_run=bool(context.config.run.dry)), **arguments)
+                run = current(root, dry_run=bool(context.config.run.dry))
+                if body.__name__ not in _ABOUT_LEFTOVERS:
+                    run.tell_cut_off_builds()
+                body(run, **arguments)
 
         first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         common = [_parameter(name, default) for name, default in _COMMON_DEFAULTS.items()]
@@ -195,18 +204,35 @@ def friendly() -> Iterator[None]:
         _leave(str(exc), exc)
     except BrokenPipeError:
         # `invoke cost | head`: whoever read the result has read enough, and the work itself is done.
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        to_nowhere(sys.stdout)
         raise Exit(code=0) from None
+    except OSError as exc:
+        _leave(*_explained(exc))
     except KeyboardInterrupt as exc:
         _leave("interrupted.", InterruptedRunError(str(exc)))
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_CLOSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+# What a disk or a file refuses, wherever it turns up; anything else, as of the network, nobody expected here.
+_OF_FILES = _FULL | _CLOSED | {errno.EFBIG, errno.EIO}
+
+
+def _explained(exc: OSError) -> tuple[str, PipelineError]:
+    """Return the line and the error for what the system refused and nobody has words for."""
+    why = exc.strerror or str(exc) or type(exc).__name__
+    if exc.filename is None and exc.errno not in _OF_FILES:
+        return f"{why} ({type(exc).__name__}): GPU_AMI_TRACEBACK=1 shows where.", PipelineError(why)
+    where = f"{exc.filename}: " if exc.filename is not None else ""
+    closed = "make it a place that you can write to" if exc.errno in _CLOSED else "look what is there"
+    advice = "free some space" if exc.errno in _FULL else closed
+    msg = f"{where}{why}: {advice}, then run it again."
+    return msg, UsageError(msg)
 
 
 def _leave(message: str, error: PipelineError) -> None:
     if os.environ.get("GPU_AMI_TRACEBACK") == "1":
         raise error
-    from gpu_ami.console import Console
-
     Console(sandbox="--sandbox" in sys.argv).fail(message)
     raise Exit(code=error.exit_code) from error
 

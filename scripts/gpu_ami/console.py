@@ -19,11 +19,12 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from gpu_ami.errors import UsageError
 from gpu_ami.foreign_text import guarded, in_json, in_markdown, limited, visible
 from gpu_ami.options import Output
+from gpu_ami.streams import Results, Talk
 from gpu_ami.units import show_duration
 
 if TYPE_CHECKING:
@@ -92,12 +93,12 @@ class Console:
     @property
     def out(self) -> IO[str]:
         """Where results go; looked up late, so that a redirected sys.stdout is honoured."""
-        return self._out or sys.stdout
+        return self._out or cast("IO[str]", Results(sys.stdout))
 
     @property
     def err(self) -> IO[str]:
         """Where talk and progress go."""
-        return self._err or sys.stderr
+        return self._err or cast("IO[str]", Talk(sys.stderr))
 
     @property
     def is_terminal(self) -> bool:
@@ -135,11 +136,13 @@ class Console:
         self._talk([f"{self._paint('31', 'error')}: {self._shown(message)}"])
 
     def ask(self, question: str) -> str:
-        """Return a person's answer; the end of the input is an empty one."""
+        """Return a person's answer; the end of the input is an empty one, and so is a terminal that was closed."""
         with self._lock:
             self.err.write(f"{guarded(self._shown(question))}: ")
             self.err.flush()
-        return sys.stdin.readline().strip()
+        with contextlib.suppress(OSError):
+            return sys.stdin.readline().strip()
+        return ""
 
     def result(self, document: Any, *tables: Table) -> None:
         """Print a task's result: *tables* for people, *document* as JSON for programs.

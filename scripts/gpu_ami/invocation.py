@@ -11,10 +11,11 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpu_ami import collector
+from gpu_ami import collector, scratch
 from gpu_ami.console import Console
-from gpu_ami.errors import SafetyError
+from gpu_ami.errors import PipelineError, SafetyError
 from gpu_ami.options import Options, options_from
+from gpu_ami.records import unfinished_build
 from gpu_ami.target import LocalSandbox, Target, target_class
 from gpu_ami.workspace import Workspace
 
@@ -39,6 +40,7 @@ class Invocation:
         kind = target_class(options)
         self.workspace = Workspace(root=root, sandbox=kind.is_sandbox)
         self._open = contextlib.ExitStack()
+        self._has_told = False
         # A circle of references would leave the sandbox's end to the garbage collector, in whatever thread that runs.
         me = weakref.ref(self)
 
@@ -96,12 +98,29 @@ class Invocation:
             raise SafetyError(msg)
         return who
 
+    def tell_cut_off_builds(self) -> None:
+        """Name, once, the builds that were killed before they could clean up: a builder goes on, and costs."""
+        if self._has_told:
+            return
+        self._has_told = True
+        found = unfinished_build.cut_off(self.workspace.logs)
+        for build in found if found and self.target.is_lasting else ():
+            elsewhere = "" if build.region == self._region() else f" --region {build.region}"
+            self.console.warn(
+                f"Build {build.run_id} was killed before it had cleaned up; its builder may still run, and cost. "
+                f"`invoke sweep{elsewhere}` shows what is left, and removes it with --yes once it cannot be alive."
+            )
+
+    def _region(self) -> str | None:
+        """Return the region of this invocation; None where the settings cannot be used, of which the task tells."""
+        try:
+            return self.settings.region
+        except PipelineError:
+            return None
+
     def private_file(self, name: str, text: str) -> Path:
         """Write *text* to a new file that only this user may read and return it; it is removed when the run ends."""
-        import tempfile
-
-        folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="gpu-ami-"))
-        path = Path(folder) / name
+        path = self._open.enter_context(scratch.subfolder()) / name
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
@@ -126,6 +145,7 @@ def current(root: Path, *, dry_run: bool = False) -> Invocation:
     import atexit
 
     collector.spare()
+    scratch.remove_dead()
     options = options_from(sys.argv[1:], os.environ)
     options = dataclasses.replace(options, dry_run=options.dry_run or dry_run)
     console = Console(options.output, options.query, sandbox=target_class(options).is_sandbox)

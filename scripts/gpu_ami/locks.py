@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from gpu_ami.errors import SafetyError
+from gpu_ami.errors import SafetyError, UsageError
 
 Work = Literal["build", "apply", "cleanup"]
 # What holds a lock, for messages.
@@ -20,16 +20,18 @@ def held(file: Path, *, busy: str) -> Iterator[None]:
 
     Raises:
         SafetyError: Another process holds it; *busy* is what it says.
-        OSError: The file cannot be made.
+        UsageError: The file cannot be made.
     """
     from filelock import FileLock, Timeout
 
-    file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as exc:
         raise SafetyError(busy) from exc
+    except OSError as exc:
+        raise UsageError(_no_lock(file, exc)) from exc
     try:
         yield
     finally:
@@ -58,10 +60,18 @@ def waited_for(file: Path, waiting: AbstractContextManager[Any]) -> Iterator[Non
         lock.release()
 
 
+def _no_lock(file: Path, cause: OSError) -> str:
+    why = cause.strerror
+    if isinstance(cause, (FileExistsError, NotADirectoryError)):
+        why = "a file has the name of its folder, or of one above it"
+    return f"{file} cannot be locked: {why}. Make {file.parent} a folder that you can write to, with some space."
+
+
 def only_one(folder: Path, work: Work) -> AbstractContextManager[None]:
     """Keep a second run of *work* out, rollbacks and sweeps too: two would overwrite each other's files.
 
     Raises:
         SafetyError: One is under way.
+        UsageError: *folder* is none that can be written to.
     """
     return held(folder / f"{work}.lock", busy=f"Another {_NAMES[work]} is under way here: wait for it to end.")

@@ -17,12 +17,16 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from gpu_ami.errors import ToolError
+from gpu_ami import scratch
+from gpu_ami.errors import ToolError, UsageError
 
 # What a child may know of the caller's environment when it must not reach AWS: no AWS_*, TF_*, PKR_VAR_*,
 # PACKER_* or proxy variable is on the list, so none of them can lead it astray.
 _HARMLESS = ("PATH", "LANG", "LC_ALL", "TERM", "TZ", "TMPDIR", "SYSTEMROOT", "PATHEXT")
-_INTERRUPTS = frozenset({signal.SIGINT, signal.SIGTERM})
+# What asks a process to end: Ctrl-C, `kill`, a terminal that is closed, Ctrl-\. Windows has not all of them.
+_INTERRUPTS = frozenset(
+    number for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if (number := getattr(signal, name, None)) is not None
+)
 
 # How often the log of a followed program is read.
 _POLL_EVERY_S = 0.05
@@ -32,12 +36,13 @@ _POLL_EVERY_S = 0.05
 class Command:
     """One program run: the arguments, the folder and the child's whole environment.
 
-    ``env`` None means this process's own environment.
+    ``env`` None means this process's own environment; ``needs_us``, that it works in vain once this process is dead.
     """
 
     argv: tuple[str, ...]
     cwd: Path | None = None
     env: Mapping[str, str] | None = field(default=None, repr=False)
+    needs_us: bool = False
 
     def __str__(self) -> str:
         """Return the command as a person would type it."""
@@ -131,25 +136,68 @@ def become(argv: tuple[str, ...]) -> NoReturn:
     os.execvp(argv[0], argv)  # noqa: S606 - no shell is needed
 
 
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let each signal that asks this process to end raise KeyboardInterrupt meanwhile, as Ctrl-C does.
+
+    Only the first one does. The others come in pairs by themselves: a terminal that is closed sends two, and a CI
+    runner lets SIGTERM follow its SIGINT; what the first one has begun to tidy must not be cut off. Ctrl-C insists.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _ENDING.is_asked = False
+    before = {number: signal.signal(number, _raise_interrupt) for number in _heard()}
+    try:
+        yield
+    finally:
+        # One that was asked to end goes on tidying until it is gone.
+        if not _ENDING.is_asked:
+            for number, old in before.items():
+                signal.signal(number, old)
+
+
+class _Ending:
+    """Whether this process was asked to end."""
+
+    is_asked = False
+
+
+_ENDING = _Ending()
+
+
+def _raise_interrupt(number: int, _frame: FrameType | None) -> None:
+    is_again, _ENDING.is_asked = _ENDING.is_asked, True
+    if number == signal.SIGINT or not is_again:
+        raise KeyboardInterrupt
+
+
+def _heard(*always: signal.Signals) -> list[signal.Signals]:
+    """Return the interrupts that whoever started us has not told us to ignore, as `nohup` does, and *always*."""
+    return [number for number in _INTERRUPTS if number in always or signal.getsignal(number) is not signal.SIG_IGN]
+
+
 def foreground(command: Command) -> int:
     """Run *command* on the user's terminal, in our own process group, and return its exit status.
 
     For programs that ask questions (``packer build -debug``): the terminal sends Ctrl-C to them itself, so
-    it is left to them to react and waited for.
+    it is left to them to react and waited for. Any other interrupt is passed on, as SIGTERM.
+
+    Raises:
+        ToolError: The program is not there or cannot be executed.
+        KeyboardInterrupt: The run was interrupted and has ended.
     """
-    try:
-        child = subprocess.Popen(command.argv, cwd=command.cwd, env=None if command.env is None else dict(command.env))
-    except OSError as exc:
-        raise _not_started(command, exc) from exc
-    interrupted = False
-    while True:
+    interrupts = _Interrupts(_send_end, sent_by_terminal=frozenset({signal.SIGINT}))
+    with signals_to(interrupts.receive):
         try:
+            env = None if command.env is None else dict(command.env)
+            child = subprocess.Popen(command.argv, cwd=command.cwd, env=env, text=True)
+        except OSError as exc:
+            raise _not_started(command, exc) from exc
+        interrupts.watch(child)
+        with scratch.used_by(child.pid, needs_us=False):
             status = child.wait()
-        except KeyboardInterrupt:
-            interrupted = True
-            continue
-        break
-    if interrupted:
+    if interrupts.received:
         raise KeyboardInterrupt
     return status
 
@@ -157,8 +205,8 @@ def foreground(command: Command) -> int:
 def stream(command: Command, on_line: Callable[[str], None], *, on_interrupt: Callable[[], None]) -> int:
     """Run *command* in a process group of its own, hand each line it prints to *on_line*, return its status.
 
-    Ctrl-C and SIGTERM reach this process alone. The first of them sends exactly one SIGINT to the child's group
-    (Packer ignores one sent to its own process only, and treats a second one as "drop everything");
+    Ctrl-C, SIGTERM, SIGHUP and SIGQUIT reach this process alone. The first of them sends exactly one SIGINT to the
+    child's group (Packer ignores one sent to its own process only, and treats a second one as "drop everything");
     *on_interrupt* is called before the next line, the child is waited for, however long its clean-up takes, and
     KeyboardInterrupt is raised.
 
@@ -168,13 +216,13 @@ def stream(command: Command, on_line: Callable[[str], None], *, on_interrupt: Ca
     """
     interrupts = _Interrupts()
     # Before there is a child, so that no moment is left in which Ctrl-C ends us and not the child.
-    with _signals(interrupts.receive):
+    with signals_to(interrupts.receive):
         child = _start_streamed(command)
         interrupts.watch(child)
         if child.stdout is None:  # pragma: no cover - Popen was given a pipe
             msg = "no pipe"
             raise AssertionError(msg)
-        with child, child.stdout:
+        with scratch.used_by(child.pid, needs_us=command.needs_us), child, child.stdout:
             try:
                 told = False
                 for line in child.stdout:
@@ -202,19 +250,21 @@ def follow(command: Command, log: Path, on_line: Callable[[str], None], *, on_in
     noted): nobody needs to read for it to go on. Interrupts are passed on as in `stream`.
 
     Raises:
-        ToolError: The program is not there or cannot be executed, or the log cannot be written.
+        ToolError: The program is not there or cannot be executed.
+        UsageError: The log cannot be written.
         KeyboardInterrupt: The run was interrupted and has ended.
     """
     interrupts = _Interrupts()
-    with _signals(interrupts.receive):
+    with signals_to(interrupts.receive):
         child = _start_logged(command, log)
         interrupts.watch(child)
-        try:
-            _tail(child, log, on_line, interrupts.once(on_interrupt))
-        except BaseException:
-            interrupts.send()
-            child.wait()
-            raise
+        with scratch.used_by(child.pid, needs_us=command.needs_us):
+            try:
+                _tail(child, log, on_line, interrupts.once(on_interrupt))
+            except BaseException:
+                interrupts.send()
+                child.wait()
+                raise
     if interrupts.received:
         raise KeyboardInterrupt
     return child.returncode
@@ -255,8 +305,7 @@ def _start_logged(command: Command, log: Path) -> subprocess.Popen[str]:
             )
     except OSError as exc:
         if exc.filename is not None and Path(exc.filename) in (log, log.parent):
-            msg = f"The log {log} cannot be written: {exc.strerror}."
-            raise ToolError(msg) from exc
+            raise UsageError(no_log(log, exc)) from exc
         raise _not_started(command, exc) from exc
 
 
@@ -278,11 +327,28 @@ def _start_streamed(command: Command) -> subprocess.Popen[str]:
         raise _not_started(command, exc) from exc
 
 
-class _Interrupts:
-    """Passes the first interrupt on to a child, exactly once."""
+def no_log(log: Path, cause: OSError) -> str:
+    """Return what to say of a *log* that cannot be written."""
+    why = "is no folder" if isinstance(cause, (FileExistsError, NotADirectoryError)) else cause.strerror
+    return f"The log {log} cannot be written: {why}. Make {log.parent} a folder that you can write to, with some space."
 
-    def __init__(self) -> None:
+
+class _Interrupts:
+    """Passes the first interrupt on to a child, exactly once.
+
+    Args:
+        send: Interrupts a child.
+        sent_by_terminal: What a child on our terminal hears by itself.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[subprocess.Popen[str]], None] | None = None,
+        *,
+        sent_by_terminal: frozenset[int] = frozenset(),
+    ) -> None:
         self.received = False
+        self._send, self._sent_by_terminal = send or _send_interrupt, sent_by_terminal
         self._unsent = [signal.SIGINT]  # popping is atomic: a handler cannot come between test and act
         self._child: subprocess.Popen[str] | None = None
 
@@ -297,17 +363,18 @@ class _Interrupts:
         untold = [tell]
         return lambda: untold.pop()() if self.received and untold else None
 
-    def receive(self, _signal: int, _frame: FrameType | None) -> None:
+    def receive(self, number: int, _frame: FrameType | None) -> None:
         """Take a signal; print nothing, because it may have cut a print of ours in half."""
-        self.received = True
-        self.send()
+        self.received = _ENDING.is_asked = True
+        if number not in self._sent_by_terminal:
+            self.send()
 
     def send(self) -> None:
         """Interrupt the child's group, unless that has been done."""
         if self._child is not None and self._unsent:
             with contextlib.suppress(IndexError):
                 self._unsent.pop()
-                _send_interrupt(self._child)
+                self._send(self._child)
 
 
 def _send_interrupt(child: subprocess.Popen[str]) -> None:
@@ -318,9 +385,17 @@ def _send_interrupt(child: subprocess.Popen[str]) -> None:
             os.killpg(child.pid, signal.SIGINT)
 
 
+def _send_end(child: subprocess.Popen[str]) -> None:
+    # To a Packer of its own group's: the wrapper passes on SIGTERM alone.
+    child.terminate()
+
+
 @contextlib.contextmanager
-def _signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Route SIGINT and SIGTERM to *handler* meanwhile; only the main thread may.
+def signals_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Route what asks this process to end to *handler* meanwhile; only the main thread may.
+
+    That is Ctrl-C, SIGTERM, and unless they are ignored, as under `nohup`, SIGHUP and SIGQUIT. For each of them
+    *handler* is called twice.
 
     Python runs a handler when the main thread next runs Python. A signal that comes right before that thread begins to
     wait for a line would be seen only with the line, minutes later perhaps. So a thread of its own hears of it at once.
@@ -333,7 +408,8 @@ def _signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
     listener = threading.Thread(target=_listen, args=(heard, handler), daemon=True, name="signals")
     listener.start()
     told_before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
-    before = {number: signal.signal(number, handler) for number in _INTERRUPTS}
+    # A build in a shell's background ignores Ctrl-C, of which its Packer must hear all the same.
+    before = {number: signal.signal(number, handler) for number in _heard(signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

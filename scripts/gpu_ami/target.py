@@ -90,6 +90,11 @@ class Target(ABC):
 
     @property
     @abstractmethod
+    def is_lasting(self) -> bool:
+        """Whether what earlier invocations made can still be there."""
+
+    @property
+    @abstractmethod
     def cache(self) -> Path:
         """The folder for prices that were looked up."""
 
@@ -190,6 +195,10 @@ class Aws(Target):
         return None
 
     @property
+    def is_lasting(self) -> bool:
+        return True
+
+    @property
     def cache(self) -> Path:
         from gpu_ami.tools.cache import user_cache
 
@@ -244,6 +253,12 @@ class LocalSandbox(Target):
     is_shared = False
     needs_settings = False
 
+    def __init__(
+        self, workspace: Workspace, settings: Callable[[], Settings], *, console: Console, dry_run: bool = False
+    ) -> None:
+        super().__init__(workspace, settings, console=console, dry_run=dry_run)
+        workspace.check_sandbox_folder()
+
     @functools.cached_property
     def sandbox(self) -> Sandbox:
         """The open sandbox.
@@ -276,6 +291,12 @@ class LocalSandbox(Target):
     @property
     def is_kept(self) -> bool | None:
         return self.sandbox.attached
+
+    @property
+    def is_lasting(self) -> bool:
+        from gpu_ami_sandbox.session_file import running_session
+
+        return running_session(self.workspace) is not None
 
     @property
     def cache(self) -> Path:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpu_ami.errors import UsageError
+
 SETTINGS_FILE = "pipeline.yaml"
+_SANDBOX = Path(".sandbox")
+# Each sandbox makes these first.
+_OF_A_SANDBOX = ("lock", "home/empty")
+_OF_A_NEW_DISK = {"lost+found"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,35 @@ class Workspace:
     @property
     def state(self) -> Path:
         """The folder that holds what the pipeline writes."""
-        return self.root / ".sandbox" if self.sandbox else self.root
+        return self.sandbox_folder if self.sandbox else self.root
+
+    @property
+    def sandbox_folder(self) -> Path:
+        """The sandbox's folder: where a link leads that has its name, for example to a larger disk."""
+        named = self.root / _SANDBOX
+        # What is written below a link would be taken for what leads out of the repository, file by file.
+        return Path(os.path.realpath(named)) if named.is_symlink() else named
+
+    def check_sandbox_folder(self) -> None:
+        """Refuse a link that leads to anything but a folder for the sandbox alone: what else is there would be removed.
+
+        Raises:
+            UsageError: It does.
+        """
+        named, folder = self.root / _SANDBOX, self.sandbox_folder
+        if not named.is_symlink():
+            return
+        try:
+            there = {path.name for path in folder.iterdir()} - _OF_A_NEW_DISK
+        except OSError as exc:
+            msg = f"{_SANDBOX} is a link to {folder}, which cannot be read ({exc.strerror}): is its disk there?"
+            raise UsageError(msg) from exc
+        if there and not all((folder / name).is_file() for name in _OF_A_SANDBOX):
+            msg = (
+                f"{_SANDBOX} is a link to {folder}, which holds other things than a sandbox, and these would be "
+                "removed: link to an empty folder, or to a sandbox's that was moved."
+            )
+            raise UsageError(msg)
 
     @property
     def settings(self) -> Path:
@@ -57,7 +92,10 @@ class Workspace:
 
     def shown(self, path: Path) -> str:
         """Return *path* as a person in the repository would type it."""
-        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+        if path.is_relative_to(self.root):
+            return str(path.relative_to(self.root))
+        folder = self.sandbox_folder
+        return str(_SANDBOX / path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
 
 
 def auto_variables(folder: Path) -> tuple[Path, ...]:

@@ -7,13 +7,11 @@ import contextlib
 import functools
 import hashlib
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -22,6 +20,7 @@ from gpu_ami.aws.access import Access, sandbox_environment
 from gpu_ami.console import Console
 from gpu_ami.errors import SafetyError, ToolError, UsageError
 from gpu_ami.files import write_atomic
+from gpu_ami.process import signals_to
 from gpu_ami.workspace import Workspace
 from gpu_ami_sandbox.account import LOOPBACK, DemoAccount
 from gpu_ami_sandbox.session_file import Session, only_one, running_session, session_path
@@ -104,17 +103,35 @@ def open_sandbox(workspace: Workspace, *, region: str, console: Console, with_gu
     Raises:
         SafetyError: Another invocation has a sandbox of its own in this folder right now.
         ToolError: A guest was requested and the running sandbox has none.
-        UsageError: The running sandbox is of another version or in another region, or there is no such region.
+        UsageError: The running sandbox is of another version or in another region, there is no such region, or the
+            sandbox's folder cannot be written to.
     """
     session = running_session(workspace)
     if session is not None:
-        yield _attach(workspace, session, region=region, with_guest=with_guest)
+        with _needing_the_disk(workspace):
+            attached = _attach(workspace, session, region=region, with_guest=with_guest)
+        yield attached
         return
     with contextlib.ExitStack() as stack:
-        stack.enter_context(only_one(workspace))
-        with console.step("Starting the sandbox"):
-            sandbox, _ = _start(stack, workspace, region=region, with_guest=with_guest)
+        with _needing_the_disk(workspace):
+            stack.enter_context(only_one(workspace))
+            with console.step("Starting the sandbox"):
+                sandbox, _ = _start(stack, workspace, region=region, with_guest=with_guest)
         yield sandbox
+
+
+@contextlib.contextmanager
+def _needing_the_disk(workspace: Workspace) -> Iterator[None]:
+    """Turn what the system refuses while a sandbox starts into one line."""
+    try:
+        yield
+    except OSError as exc:
+        where = f" ({exc.filename})" if exc.filename else ""
+        msg = (
+            f"The sandbox cannot start: {exc.strerror or exc}{where}. Make {workspace.shown(workspace.state)} a folder "
+            "that you can write to, with some space, or a link to one on another disk."
+        )
+        raise UsageError(msg) from exc
 
 
 def serve(
@@ -124,10 +141,11 @@ def serve(
     console: Console,
     stop: threading.Event | None = None,
 ) -> None:
-    """Keep a sandbox up for other invocations until SIGINT or SIGTERM (or *stop*).
+    """Keep a sandbox up for other invocations until SIGINT, SIGTERM, SIGHUP or SIGQUIT (or *stop*).
 
     Raises:
         SafetyError: One runs already.
+        UsageError: The sandbox's folder cannot be written to.
     """
     if (session := running_session(workspace)) is not None:
         msg = f"A sandbox runs already (process {session.pid}): use it, or end it with Ctrl-C in its terminal."
@@ -135,10 +153,11 @@ def serve(
     stop = stop or threading.Event()
     collector.resume()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(only_one(workspace))
-        stack.enter_context(_stopped_by_signals(stop))
-        with console.step("Starting the sandbox"):
-            sandbox, token = _start_with_guest_if_possible(stack, workspace, region=region, console=console)
+        with _needing_the_disk(workspace):
+            stack.enter_context(only_one(workspace))
+            stack.enter_context(signals_to(lambda _number, _frame: stop.set()))
+            with console.step("Starting the sandbox"):
+                sandbox, token = _start_with_guest_if_possible(stack, workspace, region=region, console=console)
         stack.callback(session_path(workspace).unlink, missing_ok=True)
         write_atomic(session_path(workspace), _session_of(sandbox, token).as_json(), what="session file", mode=0o600)
         _announce(sandbox, console)
@@ -189,7 +208,7 @@ def _start(stack: contextlib.ExitStack, workspace: Workspace, *, region: str, wi
     entry_point = None
     if with_guest:
         found = functools.partial(builders, aws.account_id, region)
-        entry_point = _late(stack, _guest(workspace, aws.port, region, found))
+        entry_point = _late(stack, workspace, _guest(workspace, aws.port, region, found))
     sandbox = Sandbox(
         access=_access(workspace, aws.endpoint_url, region),
         account=account,
@@ -211,12 +230,13 @@ def _check_region(region: str) -> None:
         raise UsageError(msg)
 
 
-def _late(stack: contextlib.ExitStack, guest: Guest) -> _EntryPoint:
+def _late(stack: contextlib.ExitStack, workspace: Workspace, guest: Guest) -> _EntryPoint:
     """Return the entry point of a *guest* that starts when its port is first requested, and ends with *stack*."""
 
     @functools.cache
     def port() -> int:
-        guest.start()
+        with _needing_the_disk(workspace):
+            guest.start()
         stack.callback(guest.stop)
         return guest.port
 
@@ -281,22 +301,6 @@ def _without_aws_variables() -> Iterator[None]:
         yield
     finally:
         os.environ.update(hidden)
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 def _session_of(sandbox: Sandbox, token: str) -> Session:

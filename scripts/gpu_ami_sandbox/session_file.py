@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from gpu_ami import __version__
 from gpu_ami.errors import SafetyError
+from gpu_ami.records import unfinished_build
 from gpu_ami.workspace import Workspace
 from gpu_ami_sandbox.account import ALIVE_PATH, TOKEN_HEADER
 
@@ -94,7 +95,12 @@ def _session_of(document: dict[str, Any]) -> Session:
 def only_one(workspace: Workspace) -> Iterator[None]:
     """Hold the folder's lock: two sandboxes of one folder would overwrite each other's files.
 
-    Who holds it knows that a session file there is of a sandbox that has ended, and removes it.
+    Who holds it knows that a session file there is of a sandbox that has ended, and removes it; so are the notes of
+    builds that were killed: what they left went with their sandbox.
+
+    Raises:
+        SafetyError: Another process holds it.
+        OSError: The folder cannot be written to.
     """
     from filelock import FileLock, Timeout
 
@@ -108,6 +114,7 @@ def only_one(workspace: Workspace) -> Iterator[None]:
         raise SafetyError(msg) from exc
     try:
         session_path(workspace).unlink(missing_ok=True)
+        unfinished_build.forget(unfinished_build.cut_off(workspace.logs))
         yield
     finally:
         lock.release()

@@ -225,6 +225,17 @@ def test_a_full_disk_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     journal.close()
 
 
+def test_a_journal_on_a_full_disk_is_closed_without_a_word(tmp_path: Path) -> None:
+    """The line that was refused is still in the file's buffer, and is refused once more at the end."""
+    journal = Journal(tmp_path / "j")
+    with Path("/dev/full").open("w") as full:
+        os.dup2(full.fileno(), journal._file.fileno())
+
+    assert "No space left on device; nothing more is changed." in str(journal.note(WILL))
+    assert journal.refused is not None
+    journal.close()
+
+
 def test_lines_of_many_threads_wait_for_the_disk_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two hundred waits of milliseconds, one after another, would be longer than all calls to AWS."""
     begun, go_on = threading.Event(), threading.Event()

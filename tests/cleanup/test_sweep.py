@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,12 @@ from gpu_ami.cleanup import sweep
 from gpu_ami.cleanup.journal import new_path
 from gpu_ami.cleanup.sweep import Request, longest_build
 from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, UsageError
+from gpu_ami.process import interruptible
 from gpu_ami_sandbox.demo.factory import FAMILY
 from tests.support.account import OTHER_REGION, REGION, Task, World, other_region, task
+from tests.support.interrupts import ENDS, interrupts
 
+__all__ = ["interrupts"]
 RUN = "20250115T120000Z-abc123"
 _READ = {"Effect": "Allow", "Action": "ecr:BatchGetImage", "Resource": "*"}
 POLICY = json.dumps({"Version": "2012-10-17", "Statement": [_READ]})
@@ -455,15 +460,59 @@ def test_instances_that_do_not_end_are_waited_for_and_said(here: World) -> None:
         )
 
 
-def test_ctrl_c_says_where_it_is_written(here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit code 130 and the journal's name."""
+@pytest.mark.parametrize("number", ENDS)
+def test_a_signal_says_where_it_is_written(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupts: None, number: signal.Signals
+) -> None:
+    """Exit code 130 and the journal's name; `kill` and a closed terminal say what Ctrl-C says."""
     here.in_use()
     incomplete_build(here)
+    monkeypatch.setattr("gpu_ami.cleanup.sweep.Sweep.run", lambda *_: signal.raise_signal(number))
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("gpu_ami.cleanup.sweep.Sweep.run", interrupt)
-
-    with pytest.raises(InterruptedRunError, match=r"sweep-.*\.jsonl"):
+    with interruptible(), pytest.raises(InterruptedRunError, match=r"sweep-.*\.jsonl"):
         _sweep(here, tmp_path, yes=True)
+
+
+def test_a_disk_that_fills_up_shows_what_was_removed(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 7 and the table, and nothing goes that the journal does not have."""
+    here.in_use()
+    incomplete_build(here)
+    lines, sync = iter(range(1, 1000)), os.fsync
+
+    def full(handle: int) -> None:
+        if next(lines) >= 4:
+            raise OSError(28, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr("os.fsync", full)
+    done = task(here, tmp_path)
+    with pytest.raises(PartialError, match=r"No space left on device; .+ Done before that: 1 of"):
+        sweep.run(done.run, Request(yes=True))
+
+    statuses = [result["status"] for result in done.document["results"]]
+    assert statuses[:2] == ["deleted", "failed"]
+    assert set(statuses[2:]) == {"kept"}
+
+
+def test_a_killed_build_is_named_until_nothing_is_left_of_it(here: World, tmp_path: Path) -> None:
+    """Its note goes with its last resource; one of another region is not this sweep's to judge."""
+    here.in_use()
+    incomplete_build(here)
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    note, clean, elsewhere = (
+        logs / f"build-{name}.unfinished"
+        for name in (f"{RUN}.{REGION}", f"20261130T080000Z-abcdef.{REGION}", "20261130T080001Z-abcdef.us-east-1")
+    )
+    for file in (note, clean, elsewhere):
+        file.write_text("")
+
+    _sweep(here, tmp_path, task_options={"dry_run": True})
+    assert clean.exists()
+    _sweep(here, tmp_path)
+    assert (note.exists(), clean.exists(), elsewhere.exists()) == (True, False, True)
+
+    _sweep(here, tmp_path, yes=True)
+    assert (note.exists(), elsewhere.exists()) == (False, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,14 +26,17 @@ from gpu_ami.errors import (
     ToolError,
     UsageError,
 )
+from gpu_ami.process import interruptible
 from gpu_ami.records import receipt as receipts
 from gpu_ami.records.receipt import Receipt
 from gpu_ami_sandbox.aws.batch import service_linked_role
 from gpu_ami_sandbox.demo.factory import FAMILY
 from tests.support.account import OTHER_REGION, Task, World, other_region, task
 from tests.support.fake_terraform import LOCKED, FakeTerraform, address
+from tests.support.interrupts import ENDS, interrupts
 from tests.support.plans import change, complaint, values
 
+__all__ = ["interrupts"]
 QUEUE = "aws_batch_job_queue"
 
 
@@ -755,16 +759,38 @@ def test_terraforms_log_is_for_people(terraform: FakeTerraform) -> None:
     assert f'  compute_resources[0].ec2_configuration[0].image_id_override: null -> "{ami}"\n' in planned
 
 
-def test_ctrl_c_during_the_act_is_a_failed_act(terraform: FakeTerraform) -> None:
-    """Terraform has ended and noted what it did; the exit code is the interrupt's."""
+def test_a_disk_that_is_full_after_the_act_shows_what_is_live(
+    terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 7 and the table; the receipt stays open, and the next run completes it."""
+    ami = _handed_over(terraform)
+    write = receipts.write
+
+    def full(path: Path, receipt: Receipt) -> None:
+        if receipt.status == "applied":
+            msg = f"The receipt {path} was not written: No space left on device."
+            raise UsageError(msg)
+        write(path, receipt)
+
+    monkeypatch.setattr("gpu_ami.records.receipt.write", full)
+    done = task(terraform.here, terraform.folder.parent)
+
+    with pytest.raises(PartialError, match=r"is applied, but its receipt is not complete: .+No space left on device"):
+        apply.run(done.run, Request(yes=True))
+
+    assert {row["ami_id"] for row in done.document["live"]} == {ami}
+    assert [receipt.status for receipt in _receipts(terraform)] == ["started"]
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_a_signal_during_the_act_is_a_failed_act(
+    terraform: FakeTerraform, interrupts: None, number: signal.Signals
+) -> None:
+    """Terraform has ended and noted what it did; `kill` and a closed terminal have the exit code of Ctrl-C."""
     _handed_over(terraform)
+    terraform.during = lambda: signal.raise_signal(number)
 
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    terraform.during = interrupt
-
-    with pytest.raises(InterruptedRunError, match="is not there"):
+    with interruptible(), pytest.raises(InterruptedRunError, match="is not there"):
         _apply(terraform)
 
     assert _receipts(terraform)[-1].status == "failed"

@@ -1,4 +1,4 @@
-"""Symbolic links: followed inside the repository, refused where they lead out of it."""
+"""Symbolic links and settings: followed inside the repository, refused where they lead out of it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gpu_ami.errors import UsageError
-from gpu_ami.handover.change import resolve
+from gpu_ami.errors import SafetyError, UsageError
+from gpu_ami.handover.change import resolve, settings_file
+from gpu_ami.workspace import Workspace
 
 
 @pytest.fixture
@@ -74,3 +75,34 @@ def test_a_repository_behind_a_link_is_still_one(root: Path) -> None:
     assert resolve(file, alias).resolve() == root / "shared" / "x.tfvars"
     with pytest.raises(UsageError, match="leads out of the repository"):
         resolve(alias / "terraform" / "x.tfvars", alias)
+
+
+@pytest.mark.parametrize("setting", ["../x.tfvars", "terraform/../../x.tfvars", "../repository/x.tfvars"])
+def test_a_setting_that_leads_out_is_refused_as_a_link_is(root: Path, setting: str) -> None:
+    """Before this it was written there without a word."""
+    with pytest.raises(UsageError, match=r"handover\.file \S+ leads out of the repository: name /\S+x\.tfvars itself"):
+        settings_file(Workspace(root), setting)
+
+
+def test_a_setting_inside_or_by_its_whole_path_is_meant(root: Path) -> None:
+    """Terraform's code may be a neighbour of this repository: who writes the whole path has decided that."""
+    outside = root.parent / "outside" / "x.tfvars"
+
+    assert settings_file(Workspace(root), "terraform/../shared/x.tfvars") == root / "terraform/../shared/x.tfvars"
+    assert settings_file(Workspace(root), str(outside)) == outside
+
+
+@pytest.mark.parametrize("setting", ["../terraform/x.tfvars", "/outside/x.tfvars"])
+def test_the_sandbox_leaves_what_is_not_its_own_alone(root: Path, setting: str) -> None:
+    """It would write its AMI there, or remove a file that names an AMI of AWS."""
+    with pytest.raises(SafetyError, match=r"leads out of \.sandbox/"):
+        settings_file(Workspace(root, sandbox=True), setting)
+
+
+def test_a_file_of_a_sandbox_on_another_disk_is_in_the_sandbox(root: Path) -> None:
+    """Named as messages name it, by the link."""
+    (root / ".sandbox").symlink_to("../outside")
+    folder = Workspace(root, sandbox=True).sandbox_folder
+
+    assert resolve(root / ".sandbox" / "x.tfvars", root, sandbox=folder) == root.parent / "outside" / "x.tfvars"
+    assert settings_file(Workspace(root, sandbox=True), "x.tfvars") == root.parent / "outside" / "x.tfvars"

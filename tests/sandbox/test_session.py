@@ -183,6 +183,43 @@ def test_two_at_once_in_one_folder_are_refused(workspace: Workspace) -> None:
         pass
 
 
+def test_a_folder_that_cannot_be_written_to_is_one_line(workspace: Workspace) -> None:
+    """A full disk, or another user's folder: it is named, and a way out."""
+    workspace.state.mkdir()
+    (workspace.state / "home").write_text("")
+
+    with (
+        pytest.raises(UsageError, match=r"cannot start: .+home\)\. Make \.sandbox a folder .* or a link"),
+        opened(workspace),
+    ):
+        pass
+
+
+def test_a_link_to_another_disk_is_where_everything_is(
+    workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The file systems of builders take room: people move the folder and leave a link."""
+    disk = tmp_path_factory.mktemp("disk")
+    (workspace.root / ".sandbox").symlink_to(disk)
+
+    for _ in range(2):  # the second one finds what the first has left
+        workspace.check_sandbox_folder()
+        with opened(workspace) as sandbox:
+            assert sandbox.access.child_environment({})["HOME"] == str(disk / "home")
+    assert workspace.state == disk
+    assert workspace.shown(workspace.manifest) == ".sandbox/manifest.json"
+
+
+def test_the_notes_of_killed_builds_go_with_their_sandbox(workspace: Workspace) -> None:
+    """What they left was in an AWS that is gone."""
+    workspace.logs.mkdir(parents=True)
+    note = workspace.logs / f"build-20261130T080000Z-abcdef.{REGION}.unfinished"
+    note.write_text("")
+
+    with opened(workspace):
+        assert not note.exists()
+
+
 def test_two_at_once_in_two_folders_are_fine(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Two checkouts on one machine."""
     other = Workspace(tmp_path_factory.mktemp("other"), sandbox=True)
@@ -244,7 +281,7 @@ def test_another_region_than_the_running_ones_is_refused(workspace: Workspace) -
         pass
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_server(workspace: Workspace, number: signal.Signals) -> None:
     """Ctrl-C is the way to end it, and no error; the old handlers are back afterwards."""
     before = signal.getsignal(number)

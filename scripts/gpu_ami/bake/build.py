@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from gpu_ami.bake import base, compare, models, packer_bake, preflight, release_tags, result, validate
@@ -20,6 +21,7 @@ from gpu_ami.handover import change as changes
 from gpu_ami.handover import update_tfvars
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
+from gpu_ami.records import unfinished_build
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,13 @@ def command_lines(job: Job, *, debug: bool, incremental: bool = False, if_stale:
 def check(run: Invocation, job: Job) -> list[preflight.Check]:
     """Return what preflight found for *job*."""
     variables = job.variables.with_listed(len(models.load(job.packer.folder / "models.yaml")))
-    return preflight.run_checks(run.access, variables, account=run.target.account, sandbox=run.target.is_sandbox)
+    return preflight.run_checks(
+        run.access,
+        variables,
+        account=run.target.account,
+        sandbox=run.target.is_sandbox,
+        folder=run.workspace.state if run.target.is_sandbox else None,
+    )
 
 
 def build(
@@ -109,7 +117,8 @@ def _build(run: Invocation, job: Job, *, debug: bool, incremental: bool, if_stal
     _check_and_validate(run, job)
     update_tfvars.check_target(run)
     started = time.monotonic()
-    baked = _bake(run, job, compared, debug=debug, incremental=incremental)
+    with _noted(run, job):
+        baked = _bake(run, job, compared, debug=debug, incremental=incremental)
     duration_s = time.monotonic() - started
     with _naming_what_was_made(baked):
         made = packer_bake.read_manifest(run, baked)
@@ -118,6 +127,13 @@ def _build(run: Invocation, job: Job, *, debug: bool, incremental: bool, if_stal
         change = update_tfvars.plan_hand_over(run, made.amis)
         changes.apply(change)
     return result.made(run, baked, made, recorded, change, duration_s, compared.differences)
+
+
+def _noted(run: Invocation, job: Job) -> AbstractContextManager[None]:
+    """Keep a note of the build meanwhile, for the case that it is killed; a sandbox of its own ends with it."""
+    if run.target.is_kept is False:
+        return nullcontext()
+    return unfinished_build.under_way(run.workspace.logs, job.run_id, run.settings.region)
 
 
 @contextlib.contextmanager

@@ -70,6 +70,7 @@ def doctor(run: Invocation, variables: Sequence[str]) -> list[Check]:
             bake,
             account=run.target.account,
             sandbox=run.target.is_sandbox,
+            folder=run.workspace.state if run.target.is_sandbox else None,
             programs=True,
             note=note,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,7 +96,7 @@ def _flags(placement: Placement) -> str:
 
 
 def _attempt(run: Invocation, job: Job, log: Path, *, debug: bool = False) -> Progress | None:
-    command = job.packer.build(job.inputs, debug=debug)
+    command = replace(job.packer.build(job.inputs, debug=debug), needs_us=run.target.is_kept is False)
     shown = run.workspace.shown(log)
     seen: _Seen | None = None
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from gpu_ami.aws.access import Access
 from gpu_ami.bake.checks.catalog import CheckSpec, on_aws, on_this_machine
@@ -27,6 +28,7 @@ def run_checks(
     *,
     account: str | None,
     sandbox: bool = False,
+    folder: Path | None = None,
     programs: bool = False,
     note: Callable[[str], None] = lambda _text: None,
 ) -> list[Check]:
@@ -37,12 +39,13 @@ def run_checks(
         variables: The template's variables as the build would see them.
         account: The account that the settings insist on, if any.
         sandbox: Whether *access* leads to the sandbox.
+        folder: The sandbox's folder, whose disk is the builder's; None on AWS.
         programs: Whether to check the programs too; a build has found them already.
         note: Told how far it is.
     """
     lookups = Lookups(access, variables)
     local = on_this_machine(variables, sandbox=sandbox) if programs else ()
-    specs = [*local, *on_aws(lookups, account, sandbox=sandbox)]
+    specs = [*local, *on_aws(lookups, account, sandbox=sandbox, folder=folder)]
     if not lookups.is_identified():
         # Each of the others would wait for the same refusal, or for the same time-outs.
         specs = [spec.skipped() if spec.needs_credentials else spec for spec in specs]

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from gpu_ami import __version__, git
+from gpu_ami import __version__, git, scratch
 from gpu_ami.bake import models, secret_values, template, variable_values
 from gpu_ami.bake.packer_command import Inputs, Packer
 from gpu_ami.bake.variables import BuildVariables, typed
@@ -22,6 +22,11 @@ from gpu_ami.process import Command
 from gpu_ami.terraform.terraform_command import Terraform, terraform_in
 from gpu_ami.tools import packer_tools, terraform_tools
 from gpu_ami.workspace import auto_variables
+
+# Where Packer makes temporary files: Go's os.TempDir, which is below the one that the caller may have set.
+_TEMPORARY = "TMP" if sys.platform == "win32" else "TMPDIR"
+# Packer's plugins answer at sockets there, whose paths macOS cuts at 104 bytes; their names take some 30.
+_LONGEST_FOLDER = 72
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +123,7 @@ def prepare(run: Invocation, variables: Sequence[str], *, debug: bool = False) -
         "CHECKPOINT_DISABLE": "1",
         "PACKER_PLUGIN_PATH": str(packer.plugin_path),
         "PACKER_NO_COLOR": "1",
+        **_temporary_files(run),
     }
     environment = (lambda _extra: {}) if run.options.dry_run else run.access.child_environment
     return Job(
@@ -129,6 +135,14 @@ def prepare(run: Invocation, variables: Sequence[str], *, debug: bool = False) -
         private=tuple(secret),
         environment=run.target.environment,
     )
+
+
+def _temporary_files(run: Invocation) -> dict[str, str]:
+    """Return what leads Packer's temporary files, logs among them, to where a kill does not leave them for good."""
+    if run.options.dry_run:
+        return {}
+    folder = str(scratch.folder())
+    return {_TEMPORARY: folder} if len(folder) <= _LONGEST_FOLDER else {}
 
 
 def variables_file(run: Invocation, owned: Mapping[str, str], *, guest: bool = True) -> Path:

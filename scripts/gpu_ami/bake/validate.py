@@ -15,6 +15,7 @@ from gpu_ami.deploy import plan
 from gpu_ami.diagnostics import first_problem
 from gpu_ami.errors import PipelineError, TerraformError
 from gpu_ami.handover import readable
+from gpu_ami.handover.change import settings_file
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
 from gpu_ami.terraform import failures
@@ -75,11 +76,13 @@ def report(run: Invocation, job: Job) -> None:
     """Validate *job* and what was handed over, and print what was found valid.
 
     Raises:
-        UsageError: The file that was handed over cannot be read, by us or by Terraform, or holds no AMI id.
+        UsageError: The file that was handed over cannot be read, by us or by Terraform, holds no AMI id, or is not in
+            the repository.
+        SafetyError: It is not in the sandbox.
         BuildError: See `validate`.
         TerraformError: See `validate`.
     """
-    file, shown = run.workspace.state / run.settings.handover.file, run.workspace.shown
+    file, shown = settings_file(run.workspace, run.settings.handover.file), run.workspace.shown
     readable.check(file, run.workspace.terraform)
     ami = plan.handed_over(run, file)
     with run.console.step("validation"):

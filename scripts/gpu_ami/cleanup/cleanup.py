@@ -17,7 +17,7 @@ from gpu_ami.cleanup import plan_document as plans
 from gpu_ami.cleanup.decide import find_blocks
 from gpu_ami.cleanup.execute import Apply, Result
 from gpu_ami.cleanup.inventory import Survey
-from gpu_ami.cleanup.journal import Journal, Replay, new_path, read, unfinished
+from gpu_ami.cleanup.journal import Journal, JournalError, Replay, cut_short, new_path, read, unfinished
 from gpu_ami.cleanup.journal_events import Begin, Done, End, Left, outcome_texts
 from gpu_ami.cleanup.plan_document import Plan
 from gpu_ami.cleanup.plan_tables import View, loses, plan_tables, what_goes
@@ -161,8 +161,8 @@ def _tell_unmatched(run: Invocation, survey: Survey) -> None:
         flags = [f"--name {scope.name!r}"] if scope.name is not None else []
         flags += [f"--tag {key}={value}" for key, value in scope.tags.items()]
         run.console.warn(
-            f"{' with '.join(flags)} matches none of the {len(survey.images)} AMIs; * and ? stand for any characters, "
-            "every other one for itself."
+            f"{' with '.join(flags)} matches no AMI of {show_count(len(survey.images), 'AMI')}; * and ? stand for any "
+            "characters, every other one for itself."
         )
 
 
@@ -229,9 +229,9 @@ def _carry_out(run: Invocation, plan: Plan, survey: Survey, view: View, *, perma
             plan = dataclasses.replace(plan, decision=dataclasses.replace(plan.decision, blocks=(why,)))
             _show(run, plan, view)
             _raise_blocks(plan)
-        results, journal = _act(run, plan, survey, replays, must_recover=not permanent)
+        results, journal, refused = _act(run, plan, survey, replays, must_recover=not permanent)
     shown = run.workspace.shown(journal) if journal else None
-    _finish(run, plan, results, shown, view)
+    _finish(run, plan, results, shown, view, refused)
 
 
 def _act(
@@ -241,23 +241,29 @@ def _act(
     replays: Sequence[Replay],
     *,
     must_recover: bool,
-) -> tuple[list[Result], Path | None]:
+) -> tuple[list[Result], Path | None, str | None]:
+    """Carry the plan out; return what came of it, the journal, and why that could not be written on, if so."""
     selected, orphans = plan.decision.selected, plan.selected_orphans
     if not selected and not orphans and not replays:
-        return [], None
+        return [], None, None
     path = new_path(run.workspace.logs, plan.made_at)
     try:
         with Journal(path) as journal:
             journal.write(Begin(account=plan.account, policy=plan.policy.document()))
-            _resume(run, survey, replays, journal)
-            apply = Apply(plan, survey, journal, now=lambda: datetime.now(timezone.utc), must_recover=must_recover)
-            with run.console.step(f"{plan.policy.mode} {show_count(len(selected), 'AMI')}"):
-                results = [*apply.images(selected), *apply.orphans(orphans)]
-            journal.write(End(failed=sum(result.is_failed for result in results)))
+            results: list[Result] = []
+            try:
+                _resume(run, survey, replays, journal)
+                apply = Apply(plan, survey, journal, now=lambda: datetime.now(timezone.utc), must_recover=must_recover)
+                with run.console.step(f"{plan.policy.mode} {show_count(len(selected), 'AMI')}"):
+                    results = [*apply.images(selected), *apply.orphans(orphans)]
+                journal.write(End(failed=sum(result.is_failed for result in results)))
+            except JournalError as exc:
+                # What has gone by now is to be shown.
+                return results, path, str(exc)
     except KeyboardInterrupt as exc:
         msg = f"Interrupted; what was done is in {run.workspace.shown(path)}, and a new run finishes it."
         raise InterruptedRunError(msg) from exc
-    return results, path
+    return results, path, None
 
 
 def _resume(run: Invocation, survey: Survey, replays: Sequence[Replay], journal: Journal) -> None:
@@ -278,11 +284,20 @@ def _resume(run: Invocation, survey: Survey, replays: Sequence[Replay], journal:
         run.console.say(f"Finished what {run.workspace.shown(replay.path)} had begun.")
 
 
-def _finish(run: Invocation, plan: Plan, results: Sequence[Result], journal: str | None, view: View) -> None:
+def _finish(
+    run: Invocation,
+    plan: Plan,
+    results: Sequence[Result],
+    journal: str | None,
+    view: View,
+    refused: str | None = None,
+) -> None:
     document = plan.document()
     document |= {"applied": True, "results": [result.document() for result in results], "journal": journal}
     tables = [] if run.console.output == "json" else result_tables(plan, results, journal, view)
     run.console.result(document, *tables)
+    if refused:
+        raise cut_short(refused, sum(result.is_done for result in results), len(results))
     failed = [result for result in results if result.is_failed]
     if failed:
         msg = f"{len(failed)} of {len(results)} failed, {failed[0].image_id} first: {failed[0].error}"
@@ -309,8 +324,11 @@ def _restore(run: Invocation, path: Path, *, make_public: bool) -> None:
         run.console.step(f"bringing back {_left_to_restore(replay)}"),
     ):
         results = restore(replay, journal, lambda region: Caller(run.access, region), make_public=make_public)
+        refused = journal.refused
     document = {"account": account, "journal": str(path), "results": [result.document() for result in results]}
     run.console.result(document, restored_table(results))
+    if refused:
+        raise cut_short(refused, sum(result.status == "restored" for result in results), len(results))
     failed = [result for result in results if result.status == "failed"]
     if failed:
         msg = f"{len(failed)} of {len(results)} could not be brought back: {failed[0].error}"

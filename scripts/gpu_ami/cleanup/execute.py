@@ -62,6 +62,11 @@ class Result:
     is_lost: bool = False
 
     @property
+    def is_done(self) -> bool:
+        """Whether AWS was changed as planned."""
+        return self.status in _DONE.values()
+
+    @property
     def is_failed(self) -> bool:
         """Whether something of it failed, a snapshot included."""
         is_broken = any(outcome.is_failed for outcome in self.snapshots.values())
@@ -118,7 +123,8 @@ class Apply:
     def images(self, verdicts: Sequence[Verdict]) -> list[Result]:
         """Delete, disable or deprecate the AMIs of *verdicts*, then the snapshots that they left behind.
 
-        One AMI's failure never stops the others. An interrupt lets acts under way end and starts no other.
+        One AMI's failure never stops the others. An interrupt lets acts under way end and starts no other, and so does
+        a journal that cannot be written any more.
         """
         waiting = list(verdicts)
         results: list[Result] = []
@@ -178,14 +184,17 @@ class Apply:
         for orphan in orphans:
             snapshot = orphan.snapshot
             claim = self._bin.of_snapshot(snapshot)
-            if why_not := self._bin.why_not([claim]):
+            if why_not := self._journal.refused:
+                outcome = SnapshotOutcome.kept(why_not)
+            elif why_not := self._bin.why_not([claim]):
                 outcome = SnapshotOutcome.failed(why_not)
             elif reason := self._guard.keeps_snapshot(snapshot.snapshot_id, orphan.image_id) or self._why_kept(orphan):
                 outcome = SnapshotOutcome.kept(reason)
+            elif why_not := self._journal.note(WillDeleteOrphan(snapshot=SnapshotRecord.of(snapshot))):
+                outcome = SnapshotOutcome.failed(why_not)
             else:
-                self._journal.write(WillDeleteOrphan(snapshot=SnapshotRecord.of(snapshot)))
                 outcome = self._snapshots.delete(self._callers[snapshot.region], snapshot.snapshot_id)
-                self._journal.write(OrphanDone(snapshot_id=snapshot.snapshot_id, status=str(outcome)))
+                self._journal.note(OrphanDone(snapshot_id=snapshot.snapshot_id, status=str(outcome)))
             outcomes = {snapshot.snapshot_id: outcome}
             result = Result(orphan.image_id, snapshot.region, outcome.status, outcomes, outcome.reason)
             if outcome == DELETED:
@@ -206,6 +215,8 @@ class Apply:
         image = verdict.image
         if self._stop.is_set():
             return Result(image.image_id, image.region, "kept", error="the run was interrupted")
+        if why_not := self._journal.refused:
+            return Result(image.image_id, image.region, "kept", error=why_not)
         if why_not := self._bin.why_not(self._claims(image).values()):
             return Result(image.image_id, image.region, "failed", error=why_not)
         if reason := self._guard.keeps(image):
@@ -214,14 +225,14 @@ class Apply:
         if permissions is None and not self._may_be_unread(verdict):
             return Result(image.image_id, image.region, "kept", error="its launch permissions were not read")
         known = [self._plan.snapshots[key] for key in image.snapshot_ids if key in self._plan.snapshots]
-        self._journal.write(
-            Will(
-                mode=verdict.action,
-                image=ImageRecord.of(image),
-                permissions=permissions,
-                snapshots=tuple(map(SnapshotRecord.of, known)),
-            )
+        will = Will(
+            mode=verdict.action,
+            image=ImageRecord.of(image),
+            permissions=permissions,
+            snapshots=tuple(map(SnapshotRecord.of, known)),
         )
+        if why_not := self._journal.note(will):
+            return Result(image.image_id, image.region, "failed", error=why_not)
         result = self._act(verdict)
         with self._lock:
             self._done += 1
@@ -241,14 +252,14 @@ class Apply:
                 outcomes = {}
                 self._set_aside(verdict, caller)
         except RefusedError as exc:
-            self._journal.write(Failed(image_id=image.image_id, error=str(exc)))
+            self._journal.note(Failed(image_id=image.image_id, error=str(exc)))
             return Result(image.image_id, image.region, "failed", error=str(exc))
         except AwsError as exc:
-            self._journal.write(Unknown(image_id=image.image_id, error=str(exc)))
+            self._journal.note(Unknown(image_id=image.image_id, error=str(exc)))
             error = f"nobody knows whether it was done, run it again: {exc}"
             return Result(image.image_id, image.region, "failed", error=error)
-        self._journal.write(Done(image_id=image.image_id, snapshots=outcome_texts(outcomes)))
-        return Result(image.image_id, image.region, _DONE[verdict.action], outcomes)
+        unnoted = self._journal.note(Done(image_id=image.image_id, snapshots=outcome_texts(outcomes)))
+        return Result(image.image_id, image.region, _DONE[verdict.action], outcomes, unnoted)
 
     def _set_aside(self, verdict: Verdict, caller: Caller) -> None:
         if verdict.action == "disable":
@@ -259,6 +270,8 @@ class Apply:
     def _delete_left_behind(self, results: Sequence[Result], images: Mapping[str, Image]) -> None:
         gone = {result.image_id for result in _deleted(results)}
         for result in _deleted(results):
+            if self._journal.refused:
+                return
             caller, image = self._callers[result.region], images[result.image_id]
             claims = {key: claim for key, claim in self._claims(image).items() if result.snapshots.get(key) == LEFT}
             if why := self._bin.why_not(claims.values()):

@@ -285,20 +285,22 @@ class Sweep:
             try:
                 wait_until_terminated(self._callers[region], ids)
             except AwsError as exc:
-                self._journal.write(Waited(region=region, error=str(exc)))
+                self._journal.note(Waited(region=region, error=str(exc)))
 
     def _one(self, resource: BuildResource, kept: Mapping[tuple[str, str], str]) -> Result:
         identifier, caller = resource.identifier, self._callers[resource.region]
-        if why := kept.get((resource.region, identifier)):
+        if why := kept.get((resource.region, identifier)) or self._journal.refused:
             return Result(identifier, resource.region, "kept", error=why)
         image = self._images.get(identifier)
         record = ImageRecord.of(image) if image else None
-        self._journal.write(WillRemove(kind=resource.kind, id=identifier, region=resource.region, image=record))
+        will = WillRemove(kind=resource.kind, id=identifier, region=resource.region, image=record)
+        if why := self._journal.note(will):
+            return Result(identifier, resource.region, "failed", error=why)
         try:
             remove(caller, resource)
         except AwsError as exc:
-            self._journal.write(Failed(kind=resource.kind, id=identifier, error=str(exc)))
+            self._journal.note(Failed(kind=resource.kind, id=identifier, error=str(exc)))
             return Result(identifier, resource.region, "failed", error=str(exc))
-        self._journal.write(Removed(kind=resource.kind, id=identifier))
+        error = self._journal.note(Removed(kind=resource.kind, id=identifier))
         snapshots = self._snapshots.finish(caller, image, {}, {identifier}) if image else {}
-        return Result(identifier, resource.region, "deleted", snapshots)
+        return Result(identifier, resource.region, "deleted", snapshots, error)

@@ -35,7 +35,7 @@ from gpu_ami.cleanup.journal_events import (
     from_line,
     to_line,
 )
-from gpu_ami.errors import UsageError
+from gpu_ami.errors import PartialError, UsageError
 from gpu_ami.files import read_text
 
 _WHAT = "clean-up journal"
@@ -107,6 +107,10 @@ class Replay:
         return self.is_ended and not any(entry.is_open for entry in self.entries.values())
 
 
+class JournalError(UsageError):
+    """The disk refused a line: nothing more may be changed."""
+
+
 class Journal:
     """Writes a journal; each line is on the disk before the call returns.
 
@@ -138,12 +142,28 @@ class Journal:
             msg = f"The {_WHAT} {path} cannot be written: {exc.strerror}; nothing was changed."
             raise UsageError(msg) from exc
 
+    @property
+    def refused(self) -> str | None:
+        """Why nothing more may be changed: the disk has refused a line; None while it has not."""
+        return None if self._refused is None else str(self._error(self._refused))
+
+    def note(self, event: Event) -> str | None:
+        """Add the line of *event*, as `write`; return why it could not be, for what has been done already."""
+        try:
+            self.write(event)
+        except JournalError as exc:
+            return str(exc)
+        return None
+
     def write(self, event: Event) -> None:
         """Add the line of *event* and wait until the disk has it.
 
         Raises:
-            UsageError: The disk refused.
+            JournalError: The disk refused.
         """
+        if self._refused is not None:
+            # Not even into the file's buffer: the end would write it out, and say that the run had come to its end.
+            raise self._error(self._refused)
         at = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         # ASCII only: nothing that a tag may hold could end a line for anything that reads this.
         line = json.dumps(to_line(event, at))
@@ -154,8 +174,8 @@ class Journal:
                 number = self._added
             self._wait_for(number)
         except OSError as exc:
-            msg = f"The {_WHAT} {self.path} cannot be written: {exc.strerror}; nothing more is changed."
-            raise UsageError(msg) from exc
+            self._refused = exc
+            raise self._error(exc) from exc
 
     def _wait_for(self, number: int) -> None:
         """Wait until the disk has line *number*."""
@@ -175,9 +195,17 @@ class Journal:
                 raise
             self._safe = added
 
+    def _error(self, cause: OSError) -> JournalError:
+        return JournalError(f"The {_WHAT} {self.path} cannot be written: {cause.strerror}; nothing more is changed.")
+
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as exc:
+            # What waits in the file's buffer is written at the end, and refused once more.
+            if self._refused is None:
+                raise self._error(exc) from exc
 
     def __enter__(self) -> Journal:
         """Return the journal itself."""
@@ -186,6 +214,12 @@ class Journal:
     def __exit__(self, *_exc: object) -> None:
         """Close the file, however the block ended."""
         self.close()
+
+
+def cut_short(refused: str, done: int, total: int) -> PartialError:
+    """Return the error of a run whose journal could not be written any more when *done* of *total* were done."""
+    msg = f"{refused} Done before that: {done} of {total}. Free some space, then run it again: it goes on from there."
+    return PartialError(msg)
 
 
 def new_path(logs: Path, now: datetime, *, task: str = "cleanup") -> Path:

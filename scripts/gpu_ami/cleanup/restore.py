@@ -155,10 +155,10 @@ def _image(entry: Entry, region: Region, journal: Journal, *, make_public: bool)
         reason = _THERE if image.image_id in region.images else "the run of this journal did not delete it"
         reason = f"{reason}; {remark}" if remark else reason
         return Restored(image.image_id, image.region, "unchanged", reason=reason, stays_private=withheld)
-    if not withheld:
-        # Else the restore is not over: with consent the next one gives what is missing.
-        journal.write(events.Restored(image_id=image.image_id))
-    return Restored(image.image_id, image.region, "restored", reason=remark, stays_private=withheld)
+    # It is back, whether or not the disk takes the word; the others are to come back as well. Where something is
+    # withheld the restore is not over: with consent the next one gives what is missing.
+    error = None if withheld else journal.note(events.Restored(image_id=image.image_id))
+    return Restored(image.image_id, image.region, "restored", error, reason=remark, stays_private=withheld)
 
 
 def _bring_back(entry: Entry, region: Region) -> bool:
@@ -270,5 +270,9 @@ def _orphan(snapshot: Snapshot, region: Region, journal: Journal) -> Restored:
         _add_missing(region.caller, identifier, snapshot.tags, now[identifier].tags if identifier in now else {})
     except AwsError as exc:
         return Restored(identifier, snapshot.region, "failed", str(exc))
-    journal.write(events.OrphanDone(snapshot_id=identifier, status="restored"))
-    return Restored(identifier, snapshot.region, "restored")
+    return Restored(
+        identifier,
+        snapshot.region,
+        "restored",
+        journal.note(events.OrphanDone(snapshot_id=identifier, status="restored")),
+    )

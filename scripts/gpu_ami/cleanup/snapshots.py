@@ -41,6 +41,8 @@ class OrphanedSnapshots:
     ) -> dict[str, SnapshotOutcome]:
         """Delete the snapshots of *image* that were left; return the outcome of each of them.
 
+        With a journal that cannot be written any more the others stay as they are.
+
         Args:
             caller: Where they are.
             image: The AMI that is gone.
@@ -49,6 +51,8 @@ class OrphanedSnapshots:
         """
         final = {}
         for snapshot_id in _left(image, known):
+            if self._journal.refused:
+                break
             others = [other for other in self._users.get(snapshot_id, ()) if other not in {*gone, image.image_id}]
             is_used = bool(others)
             final[snapshot_id] = (
@@ -65,7 +69,7 @@ class OrphanedSnapshots:
         return final
 
     def _note(self, image: Image, snapshot_id: str, outcome: SnapshotOutcome) -> None:
-        self._journal.write(SnapshotDone(image_id=image.image_id, snapshot_id=snapshot_id, status=str(outcome)))
+        self._journal.note(SnapshotDone(image_id=image.image_id, snapshot_id=snapshot_id, status=str(outcome)))
 
     @staticmethod
     def delete(caller: Caller, snapshot_id: str) -> SnapshotOutcome:

@@ -16,7 +16,7 @@ from gpu_ami.cleanup.decide import SourceReport, by_target
 from gpu_ami.cleanup.execute import Result
 from gpu_ami.cleanup.incomplete_builds import Sweep, SweepPlan, SweepVerdict, decide_sweep, sweep_blocks, without_unseen
 from gpu_ami.cleanup.inventory import Location, Survey, in_parallel
-from gpu_ami.cleanup.journal import Journal, new_path
+from gpu_ami.cleanup.journal import Journal, cut_short, new_path
 from gpu_ami.cleanup.journal_events import Begin, End
 from gpu_ami.cleanup.plan_tables import sweep_table
 from gpu_ami.cleanup.planner import clock_reports
@@ -26,6 +26,7 @@ from gpu_ami.cleanup.scope import chosen_regions, requested_regions, survey_of
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
+from gpu_ami.records import unfinished_build
 from gpu_ami.records.tags import REGION
 from gpu_ami.units import parse_duration, show_count
 
@@ -77,6 +78,7 @@ def run(run: Invocation, request: Request) -> None:
     with run.console.step("querying what incomplete builds left"):
         plan = _plan(run, survey, account, older_than, kinds)
     if not acts or plan.blocks:
+        _forget_builds(run, plan, request, ())
         run.console.result(plan.document(), sweep_table(plan))
         if plan.blocks:
             msg = f"Everything is kept: {plan.blocks[0]}"
@@ -87,7 +89,8 @@ def run(run: Invocation, request: Request) -> None:
             run.console.say(f"Nothing was removed. {how[0].upper()}{how[1:]} to carry this out.")
         return
     with only_one(run.workspace.logs, "cleanup"):
-        results, journal = _act(run, plan, survey)
+        results, journal, refused = _act(run, plan, survey)
+    _forget_builds(run, plan, request, results)
     shown = run.workspace.shown(journal) if journal else None
     document = plan.document() | {
         "applied": True,
@@ -95,6 +98,8 @@ def run(run: Invocation, request: Request) -> None:
         "journal": shown,
     }
     run.console.result(document, sweep_table(plan), sweep_result_table(results, shown))
+    if refused:
+        raise cut_short(refused, sum(result.is_done for result in results), len(results))
     if failed := [result for result in results if result.is_failed]:
         msg = f"{len(failed)} of {len(results)} were not removed, {failed[0].image_id} first: {failed[0].error}"
         raise PartialError(msg)
@@ -146,9 +151,10 @@ def _find(location: Location, kind: str, family: str) -> tuple[list[BuildResourc
         return [], report("skipped" if is_let_pass else "failed", str(exc))
 
 
-def _act(run: Invocation, plan: SweepPlan, survey: Survey) -> tuple[list[Result], Path | None]:
+def _act(run: Invocation, plan: SweepPlan, survey: Survey) -> tuple[list[Result], Path | None, str | None]:
+    """Remove what is selected; return what came of it, the journal, and why that could not be written on, if so."""
     if not plan.selected:
-        return [], None
+        return [], None, None
     path = new_path(run.workspace.logs, datetime.now(timezone.utc), task="sweep")
     try:
         with Journal(path) as journal:
@@ -156,11 +162,22 @@ def _act(run: Invocation, plan: SweepPlan, survey: Survey) -> tuple[list[Result]
             act = Sweep(survey, run.settings.family, plan.older_than, journal)
             with run.console.step(f"removing {show_count(len(plan.selected), 'resource')}"):
                 results = act.run(plan.selected)
-            journal.write(End(failed=sum(result.is_failed for result in results)))
+            journal.note(End(failed=sum(result.is_failed for result in results)))
+            refused = journal.refused
     except KeyboardInterrupt as exc:
         msg = f"Interrupted; what was removed is in {run.workspace.shown(path)}."
         raise InterruptedRunError(msg) from exc
-    return results, path
+    return results, path, refused
+
+
+def _forget_builds(run: Invocation, plan: SweepPlan, request: Request, results: Sequence[Result]) -> None:
+    """Drop the notes of builds that were killed and of which nothing is left: nobody need be told of them any more."""
+    if run.options.dry_run or request.skip_source or any(report.status == "failed" for report in plan.reports):
+        return
+    gone = {result.image_id for result in results if result.is_done}
+    left = {verdict.resource.run for verdict in plan.verdicts if verdict.resource.identifier not in gone}
+    builds = unfinished_build.cut_off(run.workspace.logs)
+    unfinished_build.forget(b for b in builds if b.region in plan.regions and b.run_id not in left)
 
 
 def _older_than(run: Invocation, requested: str | None) -> timedelta:

@@ -194,8 +194,8 @@ def _act(
     except (PipelineError, KeyboardInterrupt) as exc:
         receipts.failed(root, store, stored, exc, log)
     note = _outwaited_note(live, late) if late else None
-    done = store.put(StoredReceipt(stored.path, stored.receipt.finished("applied", at=_now(), note=note)))
-    receipts.complete(store, incomplete, live)
+    done = StoredReceipt(stored.path, stored.receipt.finished("applied", at=_now(), note=note))
+    unrecorded = _recorded(store, done, incomplete, live)
     problems = applied_tag.mark_applied(run, review.facts.expected_ami, live)
     left = _left_to_do(root) if late else None
     shown = run.workspace.shown(done.path)
@@ -214,12 +214,26 @@ def _act(
         ),
     )
     run.console.result(document, live_table(live, footer))
+    if unrecorded is not None:
+        raise PartialError(unrecorded)
     applied_tag.raise_untagged(problems)
     if left is not None:
         raise PartialError(left)
     if lines := _invalid_lines(review, live):
         msg = f"Applied, but {lines[0]}"
         raise PartialError(msg)
+
+
+def _recorded(
+    store: ReceiptStore, done: StoredReceipt, incomplete: Sequence[StoredReceipt], live: Sequence[Live]
+) -> str | None:
+    """Complete the receipts; return what to say when that fails, as on a full disk: what is live is to be shown."""
+    try:
+        store.put(done)
+        receipts.complete(store, incomplete, live)
+    except PipelineError as exc:
+        return f"The AMI is applied, but its receipt is not complete: {exc} Then {_ON}"
+    return None
 
 
 def _outwaited_note(live: Sequence[Live], late: Set[str]) -> str:

@@ -212,7 +212,7 @@ def handed_over(run: Invocation, file: Path) -> str | None:
     Raises:
         UsageError: The file cannot be read, or holds something else.
     """
-    real = changes.resolve(file, run.workspace.root)
+    real = changes.resolve(file, run.workspace.root, sandbox=run.workspace.sandbox_folder)
     if not real.exists():
         return None
     variable = run.settings.handover.variable

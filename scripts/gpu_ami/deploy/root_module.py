@@ -8,19 +8,19 @@ import json
 import re
 from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from packaging.version import Version
 
-from gpu_ami import process
+from gpu_ami import process, scratch
 from gpu_ami.aws.access import Identity
 from gpu_ami.diagnostics import Diagnostic
 from gpu_ami.errors import PipelineError, SafetyError, TerraformError, UsageError
 from gpu_ami.files import read_text, write_atomic
 from gpu_ami.foreign_text import reason
+from gpu_ami.handover.change import settings_file
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
 from gpu_ami.records.receipt import StateIdentity
@@ -88,13 +88,15 @@ def prepare(run: Invocation, variables: Sequence[str] = ()) -> Root:
 
     Raises:
         ToolError: Terraform is missing.
-        UsageError: A variable is not ``name=value``, or the folder cannot be made.
+        UsageError: A variable is not ``name=value``, ``handover.file`` leads out of the repository, or the folder
+            cannot be made.
+        SafetyError: ``handover.file`` leads out of the sandbox.
     """
     for variable in variables:
         if _VARIABLE.fullmatch(variable) is None:
             msg = f"--var {variable[:60]!r} is not name=value: give for example --var spot_max_vcpus=32."
             raise UsageError(msg)
-    handed_over = run.workspace.state / run.settings.handover.file
+    handed_over = settings_file(run.workspace, run.settings.handover.file)
     tools = terraform_tools()
     if not run.options.dry_run:
         run.target.stage_terraform(handed_over)
@@ -162,8 +164,8 @@ def saved_plan(root: Root) -> Iterator[SavedPlan]:
     Raises:
         TerraformError: Terraform refused, or its state is locked.
     """
-    with TemporaryDirectory(prefix="gpu-ami-plan-") as folder:
-        file = Path(folder) / "plan"
+    with scratch.subfolder() as folder:
+        file = folder / "plan"
         status = _plan_into(root, file)
         yield SavedPlan(file=file, sha256=_digest(file), has_changes=status == _CHANGES)
 
@@ -316,7 +318,7 @@ def _follow(root: Root, subcommand: str, command: Command, log: Path) -> tuple[i
     try:
         with root.run.console.step(f"terraform {subcommand}") as note:
             status = process.follow(
-                command,
+                replace(command, needs_us=root.run.target.is_kept is False),
                 log,
                 lambda line: note(failures.said(line)),
                 on_interrupt=lambda: note("interrupted, ending"),

@@ -15,6 +15,7 @@ from gpu_ami.errors import PipelineError, SafetyError
 from gpu_ami.foreign_text import in_markdown
 from gpu_ami.github import adopt, collect, issue, propose, state_backend, task_arguments
 from gpu_ami.github.runner import Runner, runner_from
+from gpu_ami.handover.change import settings_file
 from gpu_ami.options import Options, options_from
 from gpu_ami.target import Target, target_class
 from gpu_ami.units import show_count
@@ -58,6 +59,18 @@ class Step:
         return settings_.load(self.workspace.settings, self._options, is_required=self._target.needs_settings)
 
     @property
+    def handover(self) -> str:
+        """The file that Terraform reads, from the repository's root.
+
+        Raises:
+            UsageError: It leads out of the repository.
+            SafetyError: It leads out of the sandbox.
+        """
+        setting = self.settings.handover.file
+        settings_file(self.workspace, setting)
+        return setting
+
+    @property
     def workspace(self) -> Workspace:
         """Where the tasks write."""
         return Workspace(self.root, sandbox=self._target.is_sandbox)
@@ -90,7 +103,7 @@ def _backend(_parsed: argparse.Namespace, step: Step) -> str:
 
 def _collect(parsed: argparse.Namespace, step: Step) -> str:
     document = collect.document_in(Path(parsed.file))
-    handover = step.settings.handover.file
+    handover = step.handover
     files = collect.RunFiles(step.workspace, handover, _before(step, handover), step.root / collect.ARTIFACTS)
     changed = collect.collect(document, parsed.title, files, step.runner)
     return f"Collected {collect.ARTIFACTS}/; the hand-over {'changed' if changed else 'did not change'}."
@@ -113,7 +126,7 @@ def _propose(parsed: argparse.Namespace, step: Step) -> str:
     proposal = propose.Proposal(
         repository=Path(parsed.repository),
         artifacts=step.root / collect.ARTIFACTS,
-        handover=step.settings.handover.file,
+        handover=step.handover,
         branch=f"gpu-ami/{step.settings.family}",
     )
     return propose.propose(proposal, step.runner) or "Nothing to propose."

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_ami.errors import UsageError
+from gpu_ami.errors import SafetyError, UsageError
 from gpu_ami.files import check_writable, read_text, write_atomic
 from gpu_ami.locks import held
+from gpu_ami.workspace import Workspace
 
 WHAT = "Terraform variables file"
 
@@ -95,15 +96,11 @@ def apply(change: Change) -> None:
         return
     file = change.file
     lock = file.with_name(f".{file.name}.lock")
-    try:
-        with held(lock, busy=f"Another run is writing {file} (it holds {lock.name}): wait for it to end."):
-            if read(file) != change.before:
-                msg = f"{file} was changed by somebody else meanwhile: run `invoke update-tfvars` again."
-                raise UsageError(msg)
-            write_atomic(file, change.after, what=WHAT)
-    except OSError as exc:
-        msg = f"The {WHAT} {file} cannot be locked: {exc.strerror}."
-        raise UsageError(msg) from exc
+    with held(lock, busy=f"Another run is writing {file} (it holds {lock.name}): wait for it to end."):
+        if read(file) != change.before:
+            msg = f"{file} was changed by somebody else meanwhile: run `invoke update-tfvars` again."
+            raise UsageError(msg)
+        write_atomic(file, change.after, what=WHAT)
 
 
 def read(file: Path) -> str:
@@ -116,15 +113,44 @@ def read(file: Path) -> str:
     return read_text(file, what=WHAT, keep_mark=True) if file.exists() else ""
 
 
-def resolve(file: Path, root: Path) -> Path:
+def settings_file(workspace: Workspace, setting: str) -> Path:
+    """Return the file that *setting*, ``handover.file``, names; in the sandbox it is the sandbox's own.
+
+    Raises:
+        UsageError: It leads out of the repository.
+        SafetyError: It leads out of the sandbox, which would write, or remove, the AMI in a file of the user's.
+    """
+    file = workspace.state / setting
+    plain = _absolute(file)
+    if plain.is_relative_to(_absolute(workspace.state)):
+        return file
+    if workspace.sandbox:
+        shown = workspace.shown(workspace.state)
+        msg = (
+            f"handover.file {setting} leads out of {shown}/, and the sandbox writes nowhere else: "
+            "name a file in the repository, from its root."
+        )
+        raise SafetyError(msg)
+    if not Path(setting).is_absolute():
+        msg = f"handover.file {setting} leads out of the repository: name {plain} itself if you mean it."
+        raise UsageError(msg)
+    return file
+
+
+def resolve(file: Path, root: Path, *, sandbox: Path | None = None) -> Path:
     """Return the file that *file* leads to, symbolic links inside the repository *root* followed.
+
+    Args:
+        file: As it is named.
+        root: The repository.
+        sandbox: The sandbox's folder, which a link may have moved out of the repository.
 
     Raises:
         UsageError: A link leads out of the repository, or round in a circle.
     """
     home = Path(os.path.realpath(root))
-    named = Path(os.path.abspath(file))  # noqa: PTH100 - links must stay
-    inside = next((top for top in (home, Path(os.path.abspath(root))) if named.is_relative_to(top)), None)  # noqa: PTH100
+    named = _absolute(file)
+    inside = next((top for top in (home, _absolute(root)) if named.is_relative_to(top)), None)
     if inside is None:
         return file
     try:
@@ -135,7 +161,11 @@ def resolve(file: Path, root: Path) -> Path:
     if real.is_symlink():
         msg = f"{file} cannot be followed: its symbolic links lead round in a circle."
         raise UsageError(msg)
-    if not real.is_relative_to(home):
+    if not real.is_relative_to(home) and not (sandbox and real.is_relative_to(sandbox)):
         msg = f"{file} leads out of the repository through a symbolic link: name {real} itself if you mean it."
         raise UsageError(msg)
     return file if real == home / named.relative_to(inside) else real
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - links must stay

@@ -82,12 +82,12 @@ def plan_hand_over(
         variable: Another variable than the settings' one, or a path to a value.
 
     Raises:
-        UsageError: The file or an id cannot be used.
+        UsageError: The file or an id cannot be used, or the settings' file leads out of the repository.
         SafetyError: The sandbox's AMI would get into the repository's own files.
     """
     settings = run.settings.handover
-    named = Path(file) if file is not None else run.workspace.state / settings.file
-    real = changes.resolve(named, run.workspace.root)
+    named = Path(file) if file is not None else changes.settings_file(run.workspace, settings.file)
+    real = changes.resolve(named, run.workspace.root, sandbox=run.workspace.sandbox_folder)
     run.target.check_hand_over(real)
     change = tfvars.plan(real, variable or settings.variable, amis, region=run.settings.region)
     conflicts.check(change)

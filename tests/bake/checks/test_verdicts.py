@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -190,6 +191,29 @@ def test_models_to_download_are_said_not_to_count() -> None:
 
     assert "download" not in disk.disk(plain, image_bytes=1, models_bytes=1, base_gib=30).detail
     assert "2 to download not counted" in disk.disk(more, image_bytes=1, models_bytes=1, base_gib=30).detail
+
+
+@pytest.mark.parametrize(("free_gib", "status"), [(4.0, "fail"), (11.9, "fail"), (12.1, "ok")])
+def test_the_sandbox_needs_room_on_this_machine(
+    free_gib: float, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There a build volume of a terabyte has what the machine's disk has; to enlarge the volume is no help."""
+    asked: list[Path] = []
+
+    def usage(folder: Path) -> Any:
+        asked.append(folder)
+        return SimpleNamespace(free=int(free_gib * disk.GIB))
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    folder = tmp_path / ".sandbox"
+
+    found = disk.host(folder, a_bake(volume_size_gib=1000), image_bytes=disk.GIB, models_bytes=3 * disk.GIB)
+
+    assert (found.status, asked) == (status, [tmp_path])
+    assert (
+        f"{free_gib:.1f} GiB free where {folder} is, on this machine; the sandbox's builder needs 12.0" in found.detail
+    )
+    assert (f"make {folder} a link to a folder on a larger disk" in found.fix) == (status == "fail")
 
 
 @given(

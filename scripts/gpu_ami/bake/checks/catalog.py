@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TypeVar
 
 from gpu_ami.aws import capacity, clock, iam, vpc
@@ -55,13 +56,14 @@ def on_this_machine(variables: BuildVariables, *, sandbox: bool) -> Iterator[Che
         yield CheckSpec(name, run, "", needs_credentials=False)
 
 
-def on_aws(lookups: Lookups, account: str | None, *, sandbox: bool) -> Iterator[CheckSpec]:
+def on_aws(lookups: Lookups, account: str | None, *, sandbox: bool, folder: Path | None = None) -> Iterator[CheckSpec]:
     """Yield the checks of what is on AWS.
 
     Args:
         lookups: The bake's variables and its queries of AWS.
         account: The account that the settings insist on, if any.
         sandbox: Whether that AWS is the sandbox's: then nothing on the internet is queried.
+        folder: The sandbox's folder, whose disk is the builder's; None on AWS.
     """
     variables, region = lookups.variables, lookups.access.region
     yield CheckSpec(
@@ -110,6 +112,8 @@ def on_aws(lookups: Lookups, account: str | None, *, sandbox: bool) -> Iterator[
     )
     yield CheckSpec("GPU", lambda: _gpu(lookups), "ec2:DescribeInstanceTypes", is_blocking=False)
     yield CheckSpec("disk space", lambda: _disk(lookups), "")
+    if folder is not None:
+        yield CheckSpec("host disk", lambda: _host_disk(lookups, folder), "")
     yield CheckSpec("encryption key", lambda: _key(lookups), "kms:DescribeKey on the key", is_blocking=False)
     yield CheckSpec("ECS agent settings", lambda: agent.settings(variables), "", needs_credentials=False)
     yield CheckSpec("waits", lambda: builder.waits(variables), "", needs_credentials=False)
@@ -215,6 +219,18 @@ def _disk(lookups: Lookups) -> Check:
         parts = (("container image", image), ("base AMI", base), ("models", models))
         return _waits_for("disk space", *(name for name, found in parts if found is None))
     return disk.disk(variables, image_bytes=image.size_bytes, models_bytes=models.size_bytes, base_gib=base.root_gib)
+
+
+def _host_disk(lookups: Lookups, folder: Path) -> Check:
+    image = _if_known(lookups.image)
+    models = _if_known(lookups.models) if lookups.variables.models_s3_bucket else Prefix(objects=0, size_bytes=0)
+    return disk.host(
+        folder,
+        lookups.variables,
+        # Each is a check of its own; the disk must have room for what is known.
+        image_bytes=0 if image is None else image.size_bytes,
+        models_bytes=0 if models is None else models.size_bytes,
+    )
 
 
 def _key(lookups: Lookups) -> Check:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+from pathlib import Path
 
 from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.variables import BuildVariables
@@ -47,3 +49,22 @@ def disk(variables: BuildVariables, *, image_bytes: int, models_bytes: int, base
             f"Set volume_size_gib in the Packer variables to {math.ceil(needed)} or more, or make the image smaller.",
         )
     return Check("disk space", "ok", said)
+
+
+def host(folder: Path, variables: BuildVariables, *, image_bytes: int, models_bytes: int) -> Check:
+    """Judge the disk of this machine, which is the sandbox's builder's root volume.
+
+    Args:
+        folder: The sandbox's.
+        variables: The bake's variables.
+        image_bytes: The container image, compressed.
+        models_bytes: The bucket's models.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free / GIB
+    needed = (image_bytes * UNPACKED + models_bytes) / GIB + variables.min_free_gib
+    said = f"{free:.1f} GiB free where {folder} is, on this machine; the sandbox's builder needs {needed:.1f}"
+    if free < needed:
+        fix = f"Free {math.ceil(needed - free)} GiB there, or make {folder} a link to a folder on a larger disk."
+        return Check("host disk", "fail", said, fix)
+    return Check("host disk", "ok", said)
