@@ -49,8 +49,9 @@ LONGEST_FIRST = (
 
 
 def pytest_configure() -> None:
-    """Let the programs that tests start hear Ctrl-C: a background job of a shell has inherited an ignored SIGINT."""
+    """Let the programs that tests start hear what a terminal sends: a shell's background job ignores it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 # On a busy machine an example takes longer than Hypothesis's 200 ms: that says nothing of the code.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 from dataclasses import replace
@@ -194,8 +195,6 @@ def test_a_person_confirms_with_the_whole_word(
     terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch, answer: str, applied: bool
 ) -> None:
     """A slip of a finger must not move a fleet."""
-    import io
-
     _handed_over(terraform)
     stdin = io.StringIO(answer)
     stdin.isatty = lambda: True  # type: ignore[method-assign]
@@ -208,6 +207,65 @@ def test_a_person_confirms_with_the_whole_word(
             _apply(terraform, yes=False)
 
     assert bool(terraform.live()) is applied
+
+
+UPROOTED = [
+    change("aws_s3_bucket.old", ("delete",), kind="aws_s3_bucket", before={"bucket": "films"}),
+    change("aws_iam_role.job", ("delete", "create"), kind="aws_iam_role", before={}, after={}, because=[["name"]]),
+    change("aws_s3_bucket.kept", ("forget",), kind="aws_s3_bucket", before={}),
+    change(
+        "aws_sns_topic.b", ("no-op",), kind="aws_sns_topic", before={}, after={}, previous_address="aws_sns_topic.a"
+    ),
+]
+
+
+def test_nothing_goes_unnamed(terraform: FakeTerraform) -> None:
+    """With --yes nobody reads a plan first: "1 to delete" named neither what went nor, in the receipt, that it had."""
+    _handed_over(terraform)
+    terraform.extra = UPROOTED
+
+    said = _apply(terraform).err.getvalue()
+
+    for line in (
+        "  delete aws_s3_bucket.old",
+        "  replace aws_iam_role.job (name)",
+        "  forget aws_s3_bucket.kept",
+        "  move aws_sns_topic.b (from aws_sns_topic.a)",
+    ):
+        assert line in said.splitlines()
+    (receipt,) = _receipts(terraform)
+    assert [(act.action, act.address, act.previous_address) for act in receipt.resources] == [
+        ("delete", "aws_s3_bucket.old", None),
+        ("replace", "aws_iam_role.job", None),
+        ("forget", "aws_s3_bucket.kept", None),
+        ("move", "aws_sns_topic.b", "aws_sns_topic.a"),
+    ]
+
+
+def test_the_question_says_where_and_what_an_update_changes(
+    terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account was said half a minute of output earlier, and "update" alone says nothing of what it does."""
+    _handed_over(terraform)
+    before = {"description": "old", "tags": {f"t{number}": "x" for number in range(20)}, "secret": "s3cret"}
+    after = {"description": "new", "tags": {f"t{number}": "y" for number in range(20)}, "secret": "other"}
+    row = change("aws_sns_topic.a", kind="aws_sns_topic", before=before, after=after)
+    row["change"]["after_sensitive"] = {"secret": True}
+    terraform.extra = [row]
+    stdin = io.StringIO("no\n")
+    stdin.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", stdin)
+    done = task(terraform.here, terraform.folder.parent)
+
+    with pytest.raises(SafetyError, match="not confirmed"):
+        apply.run(done.run, Request())
+
+    said = done.err.getvalue()
+    assert f"Apply this plan in account {terraform.here.account}, region ap-northeast-2?" in said
+    assert 'description: "old" -> "new"' in said
+    assert "secret: (sensitive value)" in said
+    assert "s3cret" not in said
+    assert "… 10 more attributes: logs/terraform-plan.log" in said
 
 
 def test_the_ami_and_its_copies_are_tagged_applied(terraform: FakeTerraform) -> None:

@@ -106,7 +106,7 @@ def build(
 def _build(run: Invocation, job: Job, *, debug: bool, incremental: bool, if_stale: bool) -> BuildResult:
     _check_values(job)
     run.announce()
-    packer_bake.check_manifest_path(run, job)
+    packer_bake.check_manifest(run, job)
     compared = _compare(run, job)
     if if_stale:
         if compared.live is not None and not compared.differences:
@@ -138,17 +138,18 @@ def _noted(run: Invocation, job: Job) -> AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def _naming_what_was_made(baked: packer_bake.Baked) -> Iterator[None]:
-    """Name the AMIs that there are when something ends the build before they are handed over."""
-    amis = list(baked.progress.amis.values()) if baked.progress else []
-    made = f"{', '.join(amis) or 'An AMI'} was made but is not handed over."
+    """Name the AMIs that there are, and what hands them over, when something ends the build before it has done so."""
+    amis = baked.progress.amis if baked.progress else {}
+    made = ", ".join(f"{ami} in {region}" for region, ami in amis.items()) or "An AMI"
+    made = f"{made} was made but is not handed over:"
+    by_hand = f"`invoke update-tfvars --ami {next(iter(amis.values()), 'ami-…')}` does it."
     try:
         yield
     except KeyboardInterrupt as exc:
-        msg = f"The build was interrupted. {made}"
+        msg = f"{made} the build was interrupted. {by_hand}"
         raise InterruptedRunError(msg) from exc
     except PipelineError as exc:
-        if amis and not any(ami in str(exc) for ami in amis):
-            exc.args = (f"{made} {exc}",)
+        exc.args = (f"{made} {exc} {by_hand}",)
         raise
 
 

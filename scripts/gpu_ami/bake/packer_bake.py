@@ -13,6 +13,7 @@ from gpu_ami.bake import leftovers, template
 from gpu_ami.bake.packer_events import Progress
 from gpu_ami.bake.placement import Placement, placements
 from gpu_ami.errors import BuildError, InterruptedRunError, UsageError
+from gpu_ami.files import check_writable
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
 from gpu_ami.records import manifest_file as manifests
@@ -163,17 +164,25 @@ def _step_by_step(run: Invocation, job: Job, command: Command) -> None:
         raise BuildError(msg)
 
 
-def check_manifest_path(run: Invocation, job: Job) -> None:
-    """Make sure that Packer writes its manifest where `read_manifest` reads it, before a bake is paid for.
+def manifest_of(run: Invocation, job: Job) -> Path:
+    """Return where Packer writes the build's manifest: as its variable ``manifest_path`` says, seen from its folder."""
+    named = job.values().get("manifest_path")
+    return job.packer.folder / named if isinstance(named, str) and named else run.workspace.manifest
+
+
+def check_manifest(run: Invocation, job: Job) -> None:
+    """Make sure that Packer can write a manifest of another place: it does so after the bake, and makes no folder.
 
     Raises:
-        UsageError: Packer's variables lead it elsewhere.
+        UsageError: It cannot.
     """
-    named = job.values().get("manifest_path")
-    if isinstance(named, str) and (job.packer.folder / named).resolve() != run.workspace.manifest.resolve():
-        shown = run.workspace.shown(run.workspace.manifest)
-        msg = f"Packer's variables set manifest_path to {named!r}, but a build reads {shown}: leave manifest_path out."
+    path = manifest_of(run, job)
+    if path == run.workspace.manifest:
+        return
+    if not path.parent.is_dir():
+        msg = f"manifest_path names {path}, but {path.parent} is no folder: make it, or leave manifest_path out."
         raise UsageError(msg)
+    check_writable(path, what="Packer manifest")
 
 
 def read_manifest(run: Invocation, baked: Baked) -> manifests.Build:
@@ -184,10 +193,10 @@ def read_manifest(run: Invocation, baked: Baked) -> manifests.Build:
         BuildError: It is of another build.
     """
     job, progress = baked.job, baked.progress
-    made = manifests.last_build(run.workspace)
+    path = manifest_of(run, job)
+    made = manifests.last_build(run.workspace, str(path))
     ours = (made.custom_data or {}).get("run_id")
     if ours != job.run_id or (progress is not None and progress.amis != made.amis):
-        path = run.workspace.manifest
         msg = f"The last run in {path} is {ours!r}, not this build {job.run_id!r}: did another build run meanwhile?"
         raise BuildError(msg)
     return made

@@ -51,11 +51,7 @@ def record(run: Invocation, baked: Baked, made: manifests.Build) -> Recorded:
     """
     path = Path(baked.job.variables.release_path or run.workspace.release)
     path = path if path.is_absolute() else baked.job.packer.folder / path
-    try:
-        release = releases.load(path, run_id=baked.job.run_id)
-    except BuildError as exc:
-        msg = f"{', '.join(made.amis.values())} was made but is not handed over. {exc}"
-        raise BuildError(msg) from exc
+    release = releases.load(path, run_id=baked.job.run_id)
     caller = Caller(run.access, run.access.region)
     image = images.describe(caller, made.amis[run.access.region])
     snapshot_gib = images.written_gib(caller, image)
@@ -90,7 +86,7 @@ def finish(run: Invocation, made: manifests.Build) -> None:
             mark_finished(caller, images.describe(caller, ami))
         except AwsError as exc:
             msg = (
-                f"{', '.join(made.amis.values())} was made but is not handed over: {ami} in {region} could not be "
-                f"tagged {FINISHED_TAG}=true. {exc} Tag each so yourself, then run `invoke update-tfvars`."
+                f"{ami} in {region} could not be tagged {FINISHED_TAG}=true ({str(exc).rstrip('.')}): tag each so "
+                "yourself first, or a sweep takes it for a failed build's."
             )
             raise BuildError(msg) from exc

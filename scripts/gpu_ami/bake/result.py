@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpu_ami.aws import capacity, images
 from gpu_ami.aws.caller import Caller
-from gpu_ami.bake import lineage
+from gpu_ami.bake import lineage, packer_bake
 from gpu_ami.bake.staleness import Difference
 from gpu_ami.handover import change as changes
 from gpu_ami.invocation import Invocation
@@ -132,7 +132,7 @@ def made(
         source_ami_id=(build.custom_data or {}).get("source_ami", "") or recorded.image.source_ami_id,
         snapshot_gib=recorded.snapshot_gib,
         duration_s=duration_s,
-        manifest=run.workspace.shown(run.workspace.manifest),
+        manifest=run.workspace.shown(packer_bake.manifest_of(run, baked.job)),
         tfvars=run.workspace.shown(change.file),
         build_cost_usd=price.build_cost_usd,
         cost_line=price.line,

@@ -30,9 +30,11 @@ from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 from gpu_ami.records.receipt import Action, StoredReceipt, of_state
-from gpu_ami.units import show_duration
+from gpu_ami.units import show_count, show_duration
 
 _ON = "run `invoke apply` again."
+# Of one resource's, before the question: the log has all.
+_SHOWN_CHANGES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +93,7 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
             acting()
             _nothing_to_do(root, review, store, incomplete, request)
             return
-        _confirm(run, review, request)
+        _confirm(run, review, request, who)
         _judge_again(run, review, who)
         incomplete = _complete_confirmed(root, store, incomplete)
         acting()
@@ -143,7 +145,7 @@ def _invalid_lines(review: Review, live: Sequence[Live]) -> list[str]:
     return [live_environments.invalid_line(one.name, one.reason) for one in found if one is not None]
 
 
-def _confirm(run: Invocation, review: Review, request: Request) -> None:
+def _confirm(run: Invocation, review: Review, request: Request, who: Identity) -> None:
     if request.yes or not run.target.asks_first:
         run.console.say_text(_summary(review))
         return
@@ -151,7 +153,8 @@ def _confirm(run: Invocation, review: Review, request: Request) -> None:
     if not sys.stdin.isatty():
         msg = "Nothing was applied: nobody is here to confirm. Read the plan above, then add --yes."
         raise SafetyError(msg)
-    if run.console.ask("Apply this plan? Only `yes` does") != "yes":
+    where = f"account {who.account}, region {run.settings.region}"
+    if run.console.ask(f"Apply this plan in {where}? Only `yes` does") != "yes":
         msg = "Nothing was applied: not confirmed."
         raise SafetyError(msg)
 
@@ -162,13 +165,20 @@ def _summary(review: Review) -> str:
         for change in review.plan.environments
         if change.moves_ami
     ]
-    return "\n".join([*moves, plan.counted(review.plan) or "outputs only", *review.invalid_lines])
+    lost = [f"  {act.word} {act.address}{f' ({act.remark})' if act.remark else ''}" for act in review.plan.uprooted]
+    return "\n".join([*lost, *moves, plan.counted(review.plan) or "outputs only", *review.invalid_lines])
 
 
 def _show_plan(run: Invocation, review: Review) -> None:
     table = plan.changes_table(review)
     for action, address, what in table.rows:
         run.console.say(f"  {action:8} {address}  {what}".rstrip())
+        changed = review.plan.updates.get(address, ())
+        for line in changed[:_SHOWN_CHANGES]:
+            run.console.say(f"         {line}")
+        if len(changed) > _SHOWN_CHANGES:
+            log = run.workspace.shown(run.workspace.logs / "terraform-plan.log")
+            run.console.say(f"           … {show_count(len(changed) - _SHOWN_CHANGES, 'more attribute')}: {log}")
     run.console.say_text(_summary(review))
 
 

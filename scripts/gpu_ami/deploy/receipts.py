@@ -29,6 +29,7 @@ from gpu_ami.records.receipt import (
     Action,
     Change,
     Receipt,
+    ResourceAct,
     StateIdentity,
     StoredReceipt,
     of_state,
@@ -64,6 +65,10 @@ def receipt(root: Root, review: Review, who: Identity, action: Action) -> Receip
         git_commit=git.head(run.workspace.root),
         plan_sha256=review.saved.sha256,
         state=review.state,
+        resources=tuple(
+            ResourceAct(action=str(act.word), address=act.address, name=act.name, previous_address=act.previous_address)
+            for act in review.plan.uprooted
+        ),
     )
 
 

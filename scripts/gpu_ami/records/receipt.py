@@ -46,6 +46,23 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     previous_address: str | None = None
 
 
+class ResourceAct(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens to a resource that does not stay what and where it was.
+
+    Attributes:
+        action: ``replace``, ``delete``, ``delete-deposed``, ``forget``, ``move`` or ``import``; ``update`` of one that
+            moves as well.
+        address: Terraform's address.
+        name: Its name on AWS; None when it has none, or nobody knows it yet.
+        previous_address: The address that it had before; None when it keeps its own.
+    """
+
+    action: str
+    address: str
+    name: str | None = None
+    previous_address: str | None = None
+
+
 class StateIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """The Terraform state that an act is about: acts of two states may lie in one folder, under equal addresses.
 
@@ -91,6 +108,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         note: What a person must know, such as why it failed.
         state: The state that it is about; None when that is unknown, as in the receipts of earlier versions, or when it
             is about none, as a publication.
+        resources: What is replaced, deleted, let go of, moved or imported; empty in receipts of earlier versions.
     """
 
     when: datetime
@@ -106,6 +124,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     ended: datetime | None = None
     note: str | None = None
     state: StateIdentity | None = None
+    resources: tuple[ResourceAct, ...] = ()
 
     def finished(self, status: Status, *, at: datetime, note: str | None = None) -> Receipt:
         """Return the receipt as it is after the act."""

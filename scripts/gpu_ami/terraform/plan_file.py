@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from packaging.version import Version
@@ -30,6 +30,7 @@ class Planned:
         changes: Managed resources, in Terraform's order.
         outputs: Names of outputs that change.
         is_traced: Whether the plan has the configuration that it was made from.
+        updates: Address to what an update in place changes, an attribute a line; sensitive values are left out.
     """
 
     terraform_version: str
@@ -37,6 +38,7 @@ class Planned:
     changes: tuple[ResourceChange, ...]
     outputs: tuple[str, ...] = ()
     is_traced: bool = False
+    updates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def given(self, variable: str, region: str) -> Any:
         """Return the value of a root variable, of one that maps regions to values that of *region*."""
@@ -71,6 +73,11 @@ class Planned:
     def acts(self) -> tuple[ResourceChange, ...]:
         """The resources that something happens to; also those that only move, or that Terraform only takes up."""
         return tuple(change for change in self.changes if change.word)
+
+    @property
+    def uprooted(self) -> tuple[ResourceChange, ...]:
+        """Those of `acts` that do not stay what and where they were: nothing of them happens unsaid."""
+        return tuple(act for act in self.acts if act.word not in ("create", "update") or act.previous_address)
 
     def count(self) -> dict[str, int]:
         """Return how many resources each word of `Word` is said of; a moved or imported one may change as well."""
@@ -109,6 +116,11 @@ def read(text: str, variable: str | None = None) -> Planned:
                 name for name, change in document.get("output_changes", {}).items() if change["actions"] != ["no-op"]
             ),
             is_traced=configuration is not None,
+            updates={
+                str(row["address"]): tuple(map(visible, _differing(row["change"])))
+                for row in rows
+                if row["change"]["actions"] == ["update"]
+            },
         )
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
         msg = f"Terraform's plan makes no sense ({bare_reason(exc)}): run `invoke plan` again."
