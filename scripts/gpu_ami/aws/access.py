@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gpu_ami.errors import AwsError
-from gpu_ami.foreign_text import bare_reason, limited, reason
+from gpu_ami.foreign_text import LONGEST_REASON, bare_reason, limited, reason
 from gpu_ami.process import clean_environment
 
 
@@ -107,6 +107,7 @@ def sandbox_environment(endpoint_url: str, *, region: str, home: Path) -> dict[s
 
 
 # EC2's details of a refusal, and botocore's words for XML that does not parse.
+_LONGEST_DENIAL = 400
 _ENCODED = re.compile(r" Encoded authorization failure message: [\w-]{40,4000}$", re.ASCII)
 _PARSER = re.compile(r"Unable to parse response \((?P<why>[^\n]{0,400}?)\), invalid XML")
 
@@ -221,8 +222,8 @@ def explain(exc: Exception, doing: str) -> str:
 def refusal(response: Mapping[str, Any]) -> str:
     """Return the code and the message of AWS's error answer *response*, in one line.
 
-    The message is 200 characters at most, beside what EC2 has encoded for `aws sts decode-authorization-message`,
-    which is of no use in part.
+    The message is 200 characters at most, or 400 where it says who may not do what, to what and by which policy: two
+    ARNs are long, and of no use in part. Nor is what EC2 has encoded for `aws sts decode-authorization-message`.
     """
     error = response.get("Error", {})
     code = str(error.get("Code") or "Unknown")
@@ -232,7 +233,8 @@ def refusal(response: Mapping[str, Any]) -> str:
         phrases = {str(status.value): status.phrase for status in http.HTTPStatus}
         message = phrases.get(code, "no message")
     encoded = _ENCODED.search(message)
-    said = limited(message[: encoded.start()]) if encoded else limited(message)
+    plain = message[: encoded.start()] if encoded else message
+    said = limited(plain, _LONGEST_DENIAL if "is not authorized to perform" in plain else LONGEST_REASON)
     return f"{limited(code)}: {said}{encoded[0] if encoded else ''}"
 
 
