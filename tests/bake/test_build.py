@@ -134,8 +134,22 @@ def test_the_manifest_is_read_where_packer_writes_it(here: World, prepared: Task
     }
     (tmp_path / "out" / "m.json").write_text(json.dumps({"builds": [entry], "last_run_uuid": "u"}))
 
+    before = entry | {"artifact_id": f"{REGION}:ami-11111111", "packer_run_uuid": "t"}
+    workspace.packer.mkdir()
+    workspace.manifest.write_text(json.dumps({"builds": [before], "last_run_uuid": "t"}))
+
     made = packer_bake.read_manifest(prepared.run, Baked(job, None))
 
+    # Every other task reads the workspace's: `status` would have advised going back to the AMI before.
+    noted = json.loads(workspace.manifest.read_text())
+    assert noted == {"builds": [before, entry], "last_run_uuid": "u"}
+    assert "Noted in packer/manifest.json as well" in prepared.err.getvalue()
+    workspace.manifest.write_text("{")
+    assert packer_bake.read_manifest(prepared.run, Baked(job, None)) == made
+    assert "Other tasks read packer/manifest.json, which does not name this build:" in prepared.err.getvalue()
+    workspace.manifest.unlink()
+    packer_bake.read_manifest(prepared.run, Baked(job, None))
+    assert workspace.manifest.read_bytes() == (tmp_path / "out" / "m.json").read_bytes()
     assert made.amis == {REGION: "ami-0123456789abcdef0"}
     assert packer_bake.manifest_of(prepared.run, _job(here, manifest_path="m.json")) == job.packer.folder / "m.json"
 
@@ -466,14 +480,55 @@ def test_a_builder_s_type_is_asked_for_and_never_costs_a_build(here: World) -> N
 )
 def test_what_ends_a_build_after_packer_names_its_amis(end: BaseException, raised: type[Exception], why: str) -> None:
     """They are there, cost money, and no manifest or tfvars file may know of them."""
-    baked = Baked(None, Progress(scripts=(), amis={"r": "ami-1", "s": "ami-2"}))  # type: ignore[arg-type]
+    amis = {"r": "ami-1", "s": "ami-2"}
 
-    with pytest.raises(raised) as caught, build._naming_what_was_made(baked):
+    with pytest.raises(raised) as caught, build._naming_what_was_made("s", amis, is_finished=True):
         raise end
 
     assert str(caught.value) == (
-        f"ami-1 in r, ami-2 in s was made but is not handed over: {why} `invoke update-tfvars --ami ami-1` does it."
+        f"ami-1 in r, ami-2 in s was made but is not handed over: {why} `invoke update-tfvars --ami ami-2` does it."
     )
+
+
+def test_what_nobody_called_finished_is_not_advised_as_it_is() -> None:
+    """The next sweep would take it for a failed build's, hours after it went live: each one needs its tag first."""
+    tags = "--tags Key=gpu-ami:finished,Value=true Key=gpu-ami:handover,Value=pending"
+
+    with (
+        pytest.raises(BuildError) as caught,
+        build._naming_what_was_made("s", {"r": "ami-1", "s": "ami-2"}),
+    ):
+        raise BuildError("No.")  # noqa: EM101 - its own text
+
+    assert str(caught.value).endswith(
+        f"To use it, tag it as finished (`aws ec2 create-tags --region r --resources ami-1 {tags}`, "
+        f"`aws ec2 create-tags --region s --resources ami-2 {tags}`), then run `invoke update-tfvars --ami ami-2`."
+    )
+
+
+@pytest.mark.parametrize("is_made", [False, True], ids=["Packer cut short", "Packer was done"])
+def test_an_interrupt_takes_back_no_ami_that_packer_has_named(
+    here: World, prepared: Task, monkeypatch: pytest.MonkeyPatch, *, is_made: bool
+) -> None:
+    """It comes while Packer ends with 0: the AMI is whole and paid for. One that Packer has not named goes."""
+    left = here.image(1)
+    left.add_tags({"gpu-ami:run": "r1", "gpu-ami:finished": "false"})
+    amis = {REGION: left.id} if is_made else {}
+
+    def cut(*_: object, view: Any, **__: object) -> Progress:
+        view.update(Progress(scripts=SCRIPTS, step=2, amis=amis))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gpu_ami.bake.packer_run.bake", cut)
+
+    with pytest.raises(InterruptedRunError) as caught:
+        packer_bake.bake(prepared.run, _job(here, **PLACE))
+
+    said = str(caught.value)
+    assert (left.id in here.there()) is is_made
+    assert said.startswith(f"{left.id} in {REGION} was made but is not handed over:") is is_made
+    assert (f"create-tags --region {REGION} --resources {left.id}" in said) is is_made
+    assert said.endswith("Packer's log: logs/build-r1.log.")
 
 
 def test_a_second_build_of_the_folder_is_kept_out(here: World, prepared: Task) -> None:

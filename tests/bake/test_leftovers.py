@@ -14,6 +14,7 @@ from moto.iam.models import iam_backends
 from gpu_ami.aws import caller
 from gpu_ami.bake import leftovers
 from gpu_ami.bake.packer_events import POST_PROCESSING, WAITING, Progress
+from gpu_ami.records.tags import is_finished
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from gpu_ami_sandbox.demo.factory import FAMILY, Maker
 from tests.bake.test_compare import _job, prepared
@@ -63,17 +64,25 @@ def _failed(here: World, prepared: Task, progress: Progress | None = SHARING, **
     return leftovers.after_failure(prepared.run, _job(here, **variables), progress)
 
 
-@pytest.mark.parametrize("part", [WAITING, POST_PROCESSING])
+@pytest.mark.parametrize("part", [WAITING, POST_PROCESSING, None])
 @pytest.mark.parametrize("state", ["available", "pending"])
 def test_an_ami_that_the_failure_says_nothing_against_is_named(
-    here: World, prepared: Task, part: str, state: str
+    here: World, prepared: Task, part: str | None, state: str
 ) -> None:
     """EC2 goes on making it, or it is whole: hours of work that only a person may throw away."""
     image = _ami(here.maker, state=state)
 
-    left = _failed(here, prepared, replace(SHARING, part=part))
+    # Step by step nobody reads how far it came.
+    left = _failed(here, prepared, replace(SHARING, part=part) if part else None)
 
     assert left.startswith(f"Left: the AMI {image.id} in {REGION} ({state}). `invoke sweep` removes")
+    assert f"--region {REGION} --resources {image.id} --tags Key=gpu-ami:finished,Value=true " in left
+    assert left.endswith(f"then run `invoke update-tfvars --ami {image.id}`.")
+    assert ("aws ec2 wait image-available" in left) is (state == "pending")
+    # Where the wait failed, Packer has not set its own tag either, and a sweep goes by both.
+    given = dict(re.findall(r"Key=([\w:-]+),Value=(\w+)", left))
+    assert not is_finished(here.maker.ec2.tags[image.id])
+    assert is_finished(here.maker.ec2.tags[image.id] | given)
     assert here.there() == {image.id}
     assert set(image.snapshot_ids) <= here.snapshots_there()
 
@@ -86,16 +95,25 @@ def test_an_ami_that_ec2_could_not_make_goes(here: World, prepared: Task) -> Non
     assert here.there() == here.snapshots_there() == set()
 
 
-@pytest.mark.parametrize("progress", [SHARING, None], ids=["followed", "step by step"])
-def test_what_a_failed_build_made_is_taken_back_in_every_region(
-    here: World, prepared: Task, progress: Progress | None
-) -> None:
+def test_the_snapshots_of_an_ami_that_ec2_does_not_list_yet_stay(here: World, prepared: Task) -> None:
+    """Its lists are seconds behind; the AMI that is to stay could start no instance without them."""
+    image = _ami(here.maker)
+    here.maker.ec2.tags[image.id].pop("gpu-ami:run")
+
+    left = _failed(here, prepared, replace(SHARING, part=WAITING, ami_id=image.id))
+
+    assert left.startswith(f"Left: the AMI {image.id} in {REGION}, which EC2 does not list yet. ")
+    assert f"--resources {image.id}" in left
+    assert set(image.snapshot_ids) <= here.snapshots_there()
+
+
+def test_what_a_failed_build_made_is_taken_back_in_every_region(here: World, prepared: Task) -> None:
     """The plugin takes back the one of its own region at most; a copy would be found by nobody. Others' AMIs stay."""
     there = other_region(here)
     made, copy = _ami(here.maker), _ami(there)
     other = _ami(here.maker, run="r2")
 
-    assert _failed(here, prepared, progress, **COPIED) == ""
+    assert _failed(here, prepared, SHARING, **COPIED) == ""
 
     assert here.there() == {other.id}
     assert here.snapshots_there() == set(other.snapshot_ids)

@@ -246,8 +246,23 @@ def test_a_temporary_profile_needs_a_launch_without_tags(world: World) -> None:
 
     check = profile_check(world, role, iam_instance_profile="")
 
-    assert (check.status, "these credentials may not do that (UnauthorizedOperation)" in check.detail) == ("fail", True)
+    assert (check.status, "these credentials may not do that (UnauthorizedOperation)" in check.detail) == ("warn", True)
     assert profile_check(world, role).status == "ok"
+
+
+def test_a_policy_that_insists_on_a_profile_refuses_no_build(world: World) -> None:
+    """Our trial has none to name, Packer's has: that this one is denied proves nothing."""
+    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    bound = {"Null": {"ec2:InstanceProfile": "true"}}
+    role = world.as_role(
+        everything, {"Effect": "Deny", "Action": "ec2:RunInstances", "Resource": "*", "Condition": bound}
+    )
+
+    check = profile_check(world, role, iam_instance_profile="")
+
+    assert check.status == "warn"
+    assert failed([check]) == []
+    assert remarks([check]) == [check]
 
 
 def test_whatever_ec2_refuses_is_said(world: World) -> None:

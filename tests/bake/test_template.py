@@ -70,6 +70,17 @@ def test_types_are_read_from_the_template(tmp_path: Path) -> None:
     }
 
 
+def test_who_needs_few_values_fails_by_no_other(tmp_path: Path) -> None:
+    """An expression that only Packer evaluates is no hindrance where nobody asks for it."""
+    file = tmp_path / "v.pkrvars.hcl"
+    file.write_text('volume_gib = 80\nregion = "${1}"\n')
+    folder, given = _template(tmp_path), {"PKR_VAR_region": "x"}
+
+    assert effective(folder, [file], {}, environment=given, wanted={"volume_gib"}) == {"volume_gib": 80}
+    with pytest.raises(UsageError, match="region is the expression"):
+        effective(folder, [file], {}, environment={}, wanted={"region"})
+
+
 def test_later_values_beat_earlier_ones(tmp_path: Path) -> None:
     """The order is Packer's: default, PKR_VAR_, files in turn, -var."""
     folder = _template(tmp_path)

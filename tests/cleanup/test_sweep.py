@@ -181,6 +181,8 @@ def test_a_role_in_somebody_elses_profile_is_taken_out_of_it(here: World, tmp_pa
     _sweep(here, tmp_path, yes=True)
 
     assert lone not in _roles(here)
+    # Who may see Packer's profiles alone would lose the whole kind by a denial.
+    assert "GetInstanceProfile" not in here.calls()
     assert not iam.get_instance_profile(InstanceProfileName="theirs")["InstanceProfile"]["Roles"]
 
 
@@ -425,6 +427,16 @@ def test_a_builds_longest_time_comes_from_its_variables(here: World, tmp_path: P
     (tmp_path / "packer" / "more.auto.pkrvars.json").write_text('{"max_build_minutes": 700}')
     variables.write_text("poll_max_attempts = 1e3\n")
     assert longest_build(run) == timedelta(minutes=700, seconds=15000)
+
+    (tmp_path / "packer" / "variables.pkr.hcl").write_text(
+        'variable "family" {\n  type = string\n}\nvariable "max_build_minutes" {\n  type = number\n}\n'
+    )
+    variables.write_text('poll_max_attempts = 1e3\nfamily = "${1}"\n')
+    assert longest_build(run) == timedelta(minutes=700, seconds=15000), "what a sweep does not need may be anything"
+    (tmp_path / "packer" / "more.auto.pkrvars.json").unlink()
+    variables.write_text('max_build_minutes = length("x")\n')
+    with pytest.raises(UsageError, match="max_build_minutes is the expression"):
+        longest_build(run)
 
     variables.write_text('max_build_minutes = "long"\n')
     with pytest.raises(UsageError, match="whole numbers"):

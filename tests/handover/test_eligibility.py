@@ -45,6 +45,11 @@ def test_our_own_available_ami_may_go() -> None:
         ({"tags": {**GOOD.tags, "gpu-ami:family": "x"}}, "foreign", "carries gpu-ami:family=x"),
         ({"architecture": "arm64"}, "architecture", "is arm64, but g5.xlarge, which runs the jobs, takes x86_64"),
         ({"deprecated_at": NOW}, "deprecated", "is deprecated since 2026-11-24"),
+        (
+            {"tags": {**GOOD.tags, "gpu-ami:handover": "pending", "gpu-ami:finished": "false"}},
+            "unfinished",
+            "--resources ami-12345678 --tags Key=gpu-ami:finished,Value=true Key=gpu-ami:handover,Value=pending",
+        ),
     ],
 )
 def test_what_speaks_against_an_ami_is_said(changed: dict[str, Any], code: str, message: str) -> None:
@@ -80,6 +85,14 @@ def test_in_the_sandbox_the_ami_went_with_its_sandbox(kept: bool | None, message
     assert message in found.text
 
 
+@pytest.mark.parametrize("tags", [{"gpu-ami:finished": "true"}, {"gpu-ami:handover": "applied"}])
+def test_an_ami_that_no_sweep_takes_may_go(tags: dict[str, str]) -> None:
+    """What is finished, and what was applied although nobody called it finished."""
+    kept = {**GOOD.tags, "gpu-ami:finished": "false", **tags}
+
+    assert problems(GOOD.region, msgspec.structs.replace(GOOD, tags=kept), EXPECTED) == []
+
+
 def test_everything_is_said_at_once() -> None:
     """A person should not find one problem after the other."""
     bad = msgspec.structs.replace(GOOD, state="pending", architecture="arm64", tags={})
@@ -97,6 +110,7 @@ def test_everything_is_said_at_once() -> None:
         ({"tags": {}}, []),
         ({"architecture": "arm64"}, []),
         ({"deprecated_at": NOW}, []),
+        ({"tags": {**GOOD.tags, "gpu-ami:finished": "false"}}, []),
     ],
 )
 def test_apply_refuses_only_what_batch_could_not_use(changed: dict[str, Any], blocks: list[str]) -> None:

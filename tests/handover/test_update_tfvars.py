@@ -69,6 +69,7 @@ def _give_away(_here: World, image: SandboxAmi) -> None:
         (lambda _here, image: setattr(image, "deprecation_time", "2026-01-01T00:00:00.000Z"), "since 2026-01-01"),
         (lambda here, image: here.maker.ec2.tags[image.id].pop("gpu-ami:family"), "carries no gpu-ami:pipeline"),
         (lambda here, image: here.maker.ec2.amis.pop(image.id), f"does not exist in {REGION}"),
+        (lambda _here, image: image.add_tags({"gpu-ami:finished": "false"}), "the next sweep takes it .* create-tags"),
         (_give_away, "belongs to account 210987654321"),
     ],
 )

@@ -311,7 +311,9 @@ def test_the_base_that_a_build_would_use_is_compared(terraform: FakeTerraform, i
     ours = terraform.here.image(9).id
     terraform.here.maker.parameter("/our/base", ours)
     file = terraform.folder.parent / "packer" / "ours.pkrvars.hcl"
-    file.write_text(named.format(ami=ours) + "\n")
+    # An expression elsewhere is no reason not to know the base.
+    (file.parent / "b.pkr.hcl").write_text('variable "family" {\n  type = string\n}\n')
+    file.write_text(named.format(ami=ours) + '\nfamily = "${1}"\n')
     settings = {"variables_file": "packer/ours.pkrvars.hcl"}
 
     assert _drift(terraform, **settings) == [("base-outdated", in_step)]

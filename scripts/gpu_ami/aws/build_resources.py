@@ -273,11 +273,13 @@ def _profiles_with(caller: Caller, role: str) -> list[str]:
 
 def _is_builds_profile(caller: Caller, name: str) -> bool:
     """Whether `_profiles` finds the profile, too."""
+    if not name.startswith("packer-"):
+        return False  # a caller may be allowed to see Packer's alone
     tags: list[dict[str, str]] = []
     with _unless_gone():
         found = caller.call("iam", "get_instance_profile", InstanceProfileName=name)["InstanceProfile"]
         tags = found.get("Tags") or []
-    return name.startswith("packer-") and any(tag["Key"] == RUN_TAG for tag in tags)
+    return any(tag["Key"] == RUN_TAG for tag in tags)
 
 
 def _remove_lone_role(caller: Caller, role: str) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from gpu_ami.bake import base, compare, models, packer_bake, preflight, release_tags, result, validate
+from gpu_ami.bake import base, by_hand, compare, models, packer_bake, preflight, release_tags, result, validate
 from gpu_ami.bake.build_tables import built_table
 from gpu_ami.bake.prepare import Job, prepare
 from gpu_ami.bake.result import BuildResult
@@ -120,10 +120,13 @@ def _build(run: Invocation, job: Job, *, debug: bool, incremental: bool, if_stal
     with _noted(run, job):
         baked = _bake(run, job, compared, debug=debug, incremental=incremental)
     duration_s = time.monotonic() - started
-    with _naming_what_was_made(baked):
+    home = run.access.region
+    with _naming_what_was_made(home, baked.progress.amis if baked.progress else {}):
         made = packer_bake.read_manifest(run, baked)
+    with _naming_what_was_made(home, made.amis):
         recorded = release_tags.record(run, baked, made)
         release_tags.finish(run, made)
+    with _naming_what_was_made(home, made.amis, is_finished=True):
         change = update_tfvars.plan_hand_over(run, made.amis)
         changes.apply(change)
     return result.made(run, baked, made, recorded, change, duration_s, compared.differences)
@@ -137,19 +140,23 @@ def _noted(run: Invocation, job: Job) -> AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def _naming_what_was_made(baked: packer_bake.Baked) -> Iterator[None]:
-    """Name the AMIs that there are, and what hands them over, when something ends the build before it has done so."""
-    amis = baked.progress.amis if baked.progress else {}
-    made = ", ".join(f"{ami} in {region}" for region, ami in amis.items()) or "An AMI"
-    made = f"{made} was made but is not handed over:"
-    by_hand = f"`invoke update-tfvars --ami {next(iter(amis.values()), 'ami-…')}` does it."
+def _naming_what_was_made(home: str, amis: Mapping[str, str], *, is_finished: bool = False) -> Iterator[None]:
+    """Name the AMIs that there are, and what hands them over, when something ends the build before it has done so.
+
+    Args:
+        home: The pipeline's region: its AMI is the one to hand over.
+        amis: Region to AMI id; empty where that is not known.
+        is_finished: Whether they are tagged so; as long as they are not, a sweep takes them.
+    """
+    made, does_it = by_hand.named(amis), f"{by_hand.hand_over_command(home, amis)} does it."
+    how = does_it if is_finished else by_hand.how_to_use(home, amis)
     try:
         yield
     except KeyboardInterrupt as exc:
-        msg = f"{made} the build was interrupted. {by_hand}"
+        msg = f"{made} the build was interrupted. {how}"
         raise InterruptedRunError(msg) from exc
     except PipelineError as exc:
-        exc.args = (f"{made} {exc} {by_hand}",)
+        exc.args = (f"{made} {exc} {how}",)
         raise
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gpu_ami.aws import build_resources, image_changes
 from gpu_ami.aws.caller import Caller, UnansweredError
+from gpu_ami.bake import by_hand
 from gpu_ami.bake.packer_events import POST_PROCESSING, WAITING, Progress
 from gpu_ami.errors import AwsError
 from gpu_ami.invocation import Invocation
@@ -33,18 +34,20 @@ def after_failure(run: Invocation, job: Job, progress: Progress | None) -> str:
     Args:
         run: This invocation.
         job: The build.
-        progress: How far it came; None where nobody read what Packer said.
+        progress: How far it came; None where nobody read what Packer said: its AMI, if it came to one, may be whole.
     """
-    keeps = progress is not None and progress.part in _KEEPS_THE_AMI
+    keeps = progress is None or progress.part in _KEEPS_THE_AMI
     return _Tidying(run, job).all(progress, keeps_the_ami=keeps)
 
 
 def after_interrupt(run: Invocation, job: Job, progress: Progress | None) -> str:
-    """Remove what an interrupted build has left, its AMI as well; return what `after_failure` does.
+    """Remove what an interrupted build has left, its AMI as well unless Packer has named it as its result.
 
-    An interrupt can cut the answer to a call that AWS has carried out: Packer then knows of nothing to end.
+    Returns what `after_failure` does. An interrupt can cut the answer to a call that AWS has carried out: Packer then
+    knows of nothing to end.
     """
-    return _Tidying(run, job).all(progress, keeps_the_ami=False)
+    is_made = progress is not None and bool(progress.amis)
+    return _Tidying(run, job).all(progress, with_images=not is_made)
 
 
 def after_success(run: Invocation, job: Job, progress: Progress) -> None:
@@ -61,6 +64,9 @@ class _Tidying:
         self._caller = Caller(run.access, run.settings.region)
         self._left: list[str] = []
         self._unknown: list[str] = []
+        # AMIs that stay and may be used, by region, and those of them that EC2 may still be making.
+        self._kept: dict[str, str] = {}
+        self._pending: set[str] = set()
 
     def all(self, progress: Progress | None, *, keeps_the_ami: bool = False, with_images: bool = True) -> str:
         """Remove the builder and what was made for it, then AMIs; return what stays."""
@@ -82,7 +88,9 @@ class _Tidying:
         # Before the first script there is nothing to make an AMI of.
         if with_images and (progress is None or progress.step):
             for region in dict.fromkeys((self._caller.region, *self._job.variables.ami_regions)):
-                self._remove_images(region, keeps=keeps_the_ami)
+                is_home = progress is not None and region == self._caller.region
+                expected = progress.ami_id if progress is not None and is_home else ""
+                self._remove_images(region, keeps=keeps_the_ami, expected=expected)
 
     def _remove_kind(self, kind: str) -> None:
         with self._noting(f"{kind}s"):
@@ -100,12 +108,16 @@ class _Tidying:
             for what in build_resources.remove_temporary_profile(self._caller, name, self._job.run_id):
                 self._removed(f"the {what}")
 
-    def _remove_images(self, region: str, *, keeps: bool) -> None:
+    def _remove_images(self, region: str, *, keeps: bool, expected: str) -> None:
         caller = self._caller.elsewhere(region)
         with self._noting(f"AMIs in {region}"):
             images = build_resources.images_of_run(caller, self._job.run_id)
             gone = [self._take_back(caller, image, keeps=keeps) for image in images]
-            if all(gone):
+            if keeps and expected and expected not in {image.image_id for image in images}:
+                # EC2's lists may be seconds behind: an AMI that is to stay needs its snapshots.
+                self._left.append(f"the AMI {expected} in {region}, which EC2 does not list yet")
+                self._keep(region, expected, is_pending=True)
+            elif all(gone) and (gone or not keeps):
                 self._remove_snapshots(caller, [image.image_id for image in images])
 
     def _remove_snapshots(self, caller: Caller, image_ids: Sequence[str]) -> None:
@@ -118,6 +130,7 @@ class _Tidying:
         shown = f"the AMI {image.image_id} in {image.region} ({image.state})"
         if keeps and image.state in _USABLE:
             self._left.append(shown)
+            self._keep(image.region, image.image_id, is_pending=image.state == "pending")
             return False
         if image.protection.startswith("enabled"):
             where = f"--image-id {image.image_id} --region {image.region}"
@@ -128,6 +141,10 @@ class _Tidying:
             image_changes.deregister(caller, image.image_id)
             self._removed(shown)
         return len(self._left) == before
+
+    def _keep(self, region: str, ami_id: str, *, is_pending: bool) -> None:
+        self._kept[region] = ami_id
+        self._pending |= {region} if is_pending else set()
 
     def _removed(self, what: str) -> None:
         self._run.console.say(f"Removed {what} that Packer had left.")
@@ -156,6 +173,8 @@ class _Tidying:
         said = []
         if self._left:
             said.append(f"Left: {'; '.join(self._left)}. `invoke sweep` removes that once the build must be over.")
+        if self._kept:
+            said.append(by_hand.how_to_use(self._caller.region, self._kept, pending=self._pending))
         if self._unknown:
             run = self._job.run_id
             said.append(f"More of run {run} may be left ({self._unknown[0]}): run `invoke sweep` later.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gpu_ami import process
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.pending_ami import snapshot_percent
-from gpu_ami.bake import leftovers, template
+from gpu_ami.bake import by_hand, leftovers, template
 from gpu_ami.bake.packer_events import Progress
 from gpu_ami.bake.placement import Placement, placements
 from gpu_ami.errors import BuildError, InterruptedRunError, UsageError
@@ -120,16 +120,22 @@ def _attempt(run: Invocation, job: Job, log: Path, *, debug: bool = False) -> Pr
                 poll_s=run.target.poll_s(_SNAPSHOT_POLL_S),
             )
     except KeyboardInterrupt as exc:
-        left = leftovers.after_interrupt(run, job, seen.progress if seen else None)
-        ended = f". {left}" if left else "; what it had started is ended."
-        where = "" if debug else f" Packer's log: {shown}."
-        msg = f"The build was interrupted{ended}{where}"
+        msg = _interrupted(run, job, seen.progress if seen else None, "" if debug else f" Packer's log: {shown}.")
         raise InterruptedRunError(msg) from exc
     except BuildError as exc:
         _say_left(exc, leftovers.after_failure(run, job, seen.progress if seen else None))
         raise
     leftovers.after_success(run, job, progress)
     return progress
+
+
+def _interrupted(run: Invocation, job: Job, progress: Progress | None, where: str) -> str:
+    """Remove what an interrupted run of Packer has left, and return what came of it, with *where* its log is."""
+    left = leftovers.after_interrupt(run, job, progress)
+    if progress is not None and progress.amis:
+        how = by_hand.how_to_use(run.access.region, progress.amis)
+        return f"{by_hand.named(progress.amis)} the build was interrupted. {how} {left}".rstrip() + where
+    return f"The build was interrupted{f'. {left}' if left else '; what it had started is ended.'}{where}"
 
 
 def _say_left(failed: BuildError, left: str) -> None:
@@ -199,4 +205,22 @@ def read_manifest(run: Invocation, baked: Baked) -> manifests.Build:
     if ours != job.run_id or (progress is not None and progress.amis != made.amis):
         msg = f"The last run in {path} is {ours!r}, not this build {job.run_id!r}: did another build run meanwhile?"
         raise BuildError(msg)
+    _note_in_the_workspace(run, path)
     return made
+
+
+def _note_in_the_workspace(run: Invocation, path: Path) -> None:
+    """Note the last run of the manifest *path* where the other tasks look, if that is another file.
+
+    With an older manifest there, `status` would advise going back to the AMI before. Its earlier runs stay.
+    """
+    ours = run.workspace.manifest
+    if path.resolve() == ours.resolve():
+        return
+    shown = run.workspace.shown(ours)
+    try:
+        manifests.add_last_run(ours, path)
+    except UsageError as exc:
+        run.console.warn(f"Other tasks read {shown}, which does not name this build: {exc}")
+        return
+    run.console.say(f"Noted in {shown} as well, which the other tasks read.")

@@ -86,7 +86,7 @@ def finish(run: Invocation, made: manifests.Build) -> None:
             mark_finished(caller, images.describe(caller, ami))
         except AwsError as exc:
             msg = (
-                f"{ami} in {region} could not be tagged {FINISHED_TAG}=true ({str(exc).rstrip('.')}): tag each so "
-                "yourself first, or a sweep takes it for a failed build's."
+                f"{ami} in {region} could not be tagged {FINISHED_TAG}=true ({str(exc).rstrip('.')}): a sweep "
+                "takes it for a failed build's."
             )
             raise BuildError(msg) from exc

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -100,7 +100,12 @@ def template_scripts(folder: Path) -> tuple[str, ...]:
 
 
 def effective(
-    folder: Path, files: Sequence[Path], given: Mapping[str, str], *, environment: Mapping[str, str]
+    folder: Path,
+    files: Sequence[Path],
+    given: Mapping[str, str],
+    *,
+    environment: Mapping[str, str],
+    wanted: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Return the value that Packer gives each variable of the template in *folder*, as Packer would convert it.
 
@@ -113,15 +118,20 @@ def effective(
             those of ``-var-file``.
         given: The ``-var`` of the command line.
         environment: Packer's environment.
+        wanted: The variables to return, for a caller that must not fail because of another one; None for all.
 
     Raises:
         UsageError: A file cannot be used, or a value is an expression that only Packer evaluates.
     """
-    kinds = template_kinds(folder)
+
+    def chosen(named: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in named.items() if wanted is None or name in wanted}
+
+    kinds = chosen(template_kinds(folder))
     values = template_defaults(folder) | variable_values.from_environment(environment, kinds)
     for path in files:
         values |= variable_values.from_file(path, kinds)
-    return values | variable_values.from_texts(given, kinds)
+    return chosen(values | variable_values.from_texts(chosen(given), kinds))
 
 
 def check_owner(values: Mapping[str, Any], file: Path, owned: Mapping[str, str], owner: Path) -> None:

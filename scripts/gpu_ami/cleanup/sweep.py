@@ -211,7 +211,9 @@ def longest_build(run: Invocation) -> timedelta:
 
 def _template_values(run: Invocation) -> dict[str, Any]:
     folder, target = run.workspace.root / "packer", run.target
-    return template.effective(folder, target.user_variables, {}, environment=target.environment)
+    # Of a variable that a sweep does not need it may not know the value.
+    wanted = {*_TIMES, "ami_regions"}
+    return template.effective(folder, target.user_variables, {}, environment=target.environment, wanted=wanted)
 
 
 def _regions(run: Invocation, requested: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from gpu_ami.records.tags import FAMILY_TAG, PIPELINE_TAG
+from gpu_ami.records.tags import FAMILY_TAG, FINISHED_TAG, PIPELINE_TAG, finishing_command, is_unfinished
 
 if TYPE_CHECKING:
     from gpu_ami.aws.images import Image
@@ -26,7 +26,7 @@ WHERE_GONE = {
     ),
 }
 
-Code = Literal["gone", "pending", "state", "owner", "architecture", "foreign", "deprecated"]
+Code = Literal["gone", "pending", "state", "owner", "architecture", "foreign", "deprecated", "unfinished"]
 # With these Batch could start no instance of the AMI, or its owner could take it away at any time.
 BLOCKS_APPLY: frozenset[Code] = frozenset({"gone", "pending", "state", "owner"})
 
@@ -114,6 +114,10 @@ def _origin(found: Image, expected: Expected) -> list[Problem]:
 
 def _fitness(found: Image, expected: Expected) -> list[Problem]:
     made: list[Problem] = []
+    if is_unfinished(found.tags):
+        detail = f"carries {FINISHED_TAG}=false, so the next sweep takes it for a failed build's and removes it"
+        advice = f"if it is whole, tag it (`{finishing_command(found.region, found.image_id)}`) and run this again."
+        made.append(Problem("unfinished", detail, advice))
     if expected.architectures is not None and found.architecture not in expected.architectures:
         runs = " or ".join(expected.architectures)
         detail = f"is {found.architecture}, but {expected.instance_type}, which runs the jobs, takes {runs}"

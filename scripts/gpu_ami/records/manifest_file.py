@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from gpu_ami.errors import UsageError
-from gpu_ami.files import read_text
+from gpu_ami.files import read_text, write_atomic
 from gpu_ami.foreign_text import reason
 from gpu_ami.records.tags import AMI_ID
 from gpu_ami.workspace import Workspace
@@ -145,6 +145,29 @@ def load(path: Path) -> Manifest:
     """
     text = read_text(path, what="manifest", limit_bytes=_LIMIT_BYTES, hint="Run `invoke build` first.")
     return parse(text, source=str(path))
+
+
+def add_last_run(path: Path, other: Path) -> None:
+    """Add the last run in the manifest *other* to the manifest *path*, as Packer would; a missing one is made.
+
+    Raises:
+        UsageError: One of them cannot be used, or *path* cannot be written.
+    """
+    added = text = read_text(other, what="manifest", limit_bytes=_LIMIT_BYTES)
+    if path.exists():
+        before = read_text(path, what="manifest", limit_bytes=_LIMIT_BYTES)
+        parse(before, source=str(path))
+        added = _joined(before, text)
+    write_atomic(path, added, what="manifest")
+
+
+def _joined(before: str, text: str) -> str:
+    """Return the manifest *before* with the last run of the manifest *text*; both were parsed already."""
+    raw = msgspec.json.decode(text)
+    last = raw.get("last_run_uuid") or ""
+    builds = [build for build in raw["builds"] or [] if (build.get("packer_run_uuid") or "") == last]
+    earlier = [build for build in msgspec.json.decode(before)["builds"] or [] if build not in builds]
+    return msgspec.json.format(msgspec.json.encode({"builds": [*earlier, *builds], "last_run_uuid": last})).decode()
 
 
 def parse(text: str, *, source: str) -> Manifest:

@@ -47,6 +47,15 @@ def is_finished(tags: Mapping[str, str]) -> bool:
     return HANDOVER_TAG in tags and not is_unfinished(tags)
 
 
+def finishing_command(region: str, ami_id: str) -> str:
+    """Return the command by which a person calls an AMI finished whose build could not, so that no sweep takes it.
+
+    It sets both tags that `is_finished` asks for: where the wait for the AMI failed, Packer has not set its own.
+    """
+    tags = f"Key={FINISHED_TAG},Value=true Key={HANDOVER_TAG},Value=pending"
+    return f"aws ec2 create-tags --region {region} --resources {ami_id} --tags {tags}"
+
+
 def checked_ami_id(text: str, *, name: str = "AMI id") -> str:
     """Return *text* when it is an AMI id.
 

@@ -201,9 +201,9 @@ def _parameter(run: Invocation) -> tuple[str | None, str | None]:
 
 
 def _template_values(run: Invocation) -> dict[str, Any]:
-    """Return the template's variables as a build has them; without a variables file, its defaults."""
-    folder, target = run.workspace.root / "packer", run.target
-    return template.effective(folder, target.user_variables, {}, environment=target.environment)
+    """Return what names the base AMI, as a build has it; without a variables file, the template's defaults."""
+    folder, target, wanted = run.workspace.root / "packer", run.target, {"source_ami", "base_ami_parameter"}
+    return template.effective(folder, target.user_variables, {}, environment=target.environment, wanted=wanted)
 
 
 def _newest_base(run: Invocation, given: Mapping[str, Any]) -> str | None:

@@ -444,6 +444,8 @@ def test_a_setting_of_two_values_does_not_start_a_bake(extra: dict[str, str], st
         ("x86_64", False, None, "r has no default VPC"),
         ("x86_64", False, "VPCIdNotSpecified", "r has no default VPC"),
         ("arm64", True, "InvalidParameterValue", "the base AMI is arm64"),
+        ("x86_64", False, "UnauthorizedOperation", "r has no default VPC"),
+        ("arm64", True, "UnauthorizedOperation", "the base AMI is arm64"),
         ("x86_64", True, "UnauthorizedOperation", "these credentials may not do that"),
         ("x86_64", True, "Unsupported", "EC2 refuses that (no such type)"),
     ],
@@ -456,7 +458,9 @@ def test_a_temporary_profile_has_to_pass_packers_own_trial(
 
     check = permissions.temporary_profile("x", "r", architecture, has_default_vpc=has_vpc, refusal=error)
 
-    assert check.status == ("fail" if said else "ok")
+    # Of a denial nobody knows: Packer's own trial names the profile, and a policy may insist on one.
+    bad = "warn" if refusal == "UnauthorizedOperation" and has_vpc and architecture == "x86_64" else "fail"
+    assert check.status == (bad if said else "ok")
     assert said in check.detail
     assert ("Give iam_instance_profile" in check.fix) is bool(said)
 

@@ -311,12 +311,17 @@ def temporary_profile(
         has_default_vpc: Whether the region has a default VPC; None when that is not known.
         refusal: What EC2 said against the dry run that Packer will make; None when nothing.
     """
+    trial = f"Packer's plugin tries it with a {PROFILE_TRIAL_TYPE} as a dry run, without subnet and tags"
+    fix = "Give iam_instance_profile in the Packer variables: a profile that may pull the image and read the models."
     if has_default_vpc is False:
         why = f"{region} has no default VPC, where that dry run would go"
     elif architecture != "x86_64":
         why = f"the base AMI is {architecture}, that type is not"
     elif refusal is not None and refusal.is_denied:
-        why = f"these credentials may not do that ({refusal.code}): is a policy bound to tags, a type or a subnet?"
+        # No proof: Packer's trial names the profile, which is not made yet, and a policy may insist on one.
+        why = f"without a profile these credentials may not do that ({refusal.code})"
+        bound = f"If that is a policy bound to tags, a type or a subnet, the build ends with {_NEVER_SEEN}"
+        return Check(check, "warn", f"a temporary profile may not work: {trial}; {why}. {bound}", fix)
     elif refusal is not None:
         why = f"EC2 refuses that ({refusal})"
     else:
@@ -324,9 +329,9 @@ def temporary_profile(
     return Check(
         check,
         "fail",
-        f"a temporary profile cannot work: Packer's plugin tries it with a {PROFILE_TRIAL_TYPE} as a dry run, without "
-        f"subnet and tags, and {why}. The build would end with {_NEVER_SEEN} and leave role and profile",
-        "Give iam_instance_profile in the Packer variables: a profile that may pull the image and read the models.",
+        f"a temporary profile cannot work: {trial}, and {why}. "
+        f"The build would end with {_NEVER_SEEN} and leave role and profile",
+        fix,
     )
 
 
