@@ -57,6 +57,13 @@ def _ours(plan: Planned, *known: str) -> list[str]:
     return [change.address.split(".")[1] for change in ownership.settled(plan, known).ours]
 
 
+def test_ours_beside_an_old_image_id_is_ours() -> None:
+    """Of several AMIs a slot shows image_id's: the override that moves to ours was nobody's."""
+    row = _row("gpu", values(A, image_id=C), values(B, image_id=C))
+
+    assert _ours(_plan(row, takes=()), B) == ["gpu"]
+
+
 def test_only_what_takes_the_variable_is_ours() -> None:
     """A CPU environment without an AMI, one of another team's, one on Fargate: each was refused with no way round."""
     plan = _plan(

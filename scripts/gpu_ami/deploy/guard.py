@@ -284,7 +284,8 @@ def _may_use(change: EnvironmentChange, expected: str) -> bool:
 
 
 def _wrong_amis(change: EnvironmentChange, expected: str, variable: str) -> Iterator[Finding]:
-    if change.conflict and change.moves_ami:
+    # The AMI that a slot shows may be the one place that stays.
+    if change.conflict and (change.moves_conflict or change.moves_ami):
         says = ", ".join(f"{where} says {ami}" for where, ami in change.conflict)
         detail = f"it would name several AMIs for one instance ({says}), and AWS's documents disagree on which counts"
         advice = "Name it in image_id_override alone: leave image_id out."
@@ -296,7 +297,7 @@ def _wrong_amis(change: EnvironmentChange, expected: str, variable: str) -> Iter
             detail = f"the AMI of this environment{of} is known only after the apply"
             advice = f"Give it var.{variable} itself: what cannot be compared is not applied."
             yield Finding(code="ami-unknown", address=change.address, detail=detail, advice=advice)
-        elif slot.moves and slot.new != expected and not _is_elsewhere(slot, change, expected):
+        elif (slot.moves or change.moves_conflict) and slot.new != expected and not _is_elsewhere(slot, change, expected):
             detail = f"its AMI{of} would become {slot.new or 'the one that Batch chooses'}, not {expected}"
             advice = f"Give it var.{variable}, or hand over the AMI that is meant."
             yield Finding(code="ami-differs", address=change.address, detail=detail, advice=advice)
