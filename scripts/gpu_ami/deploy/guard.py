@@ -293,11 +293,12 @@ def _wrong_amis(change: EnvironmentChange, expected: str, variable: str) -> Iter
         return
     for slot in change.ours:
         of = f" for {slot.image_type}" if slot.image_type and len(change.slots) > 1 else ""
+        may_move = slot.moves or change.moves_conflict
         if not slot.is_known:
             detail = f"the AMI of this environment{of} is known only after the apply"
             advice = f"Give it var.{variable} itself: what cannot be compared is not applied."
             yield Finding(code="ami-unknown", address=change.address, detail=detail, advice=advice)
-        elif (slot.moves or change.moves_conflict) and slot.new != expected and not _is_elsewhere(slot, change, expected):
+        elif may_move and slot.new != expected and not _is_elsewhere(slot, change, expected):
             detail = f"its AMI{of} would become {slot.new or 'the one that Batch chooses'}, not {expected}"
             advice = f"Give it var.{variable}, or hand over the AMI that is meant."
             yield Finding(code="ami-differs", address=change.address, detail=detail, advice=advice)
