@@ -733,7 +733,31 @@ def test_what_moves_on_from_invalid_is_let_through(terraform: FakeTerraform) -> 
     done = _plan(terraform)
 
     assert done.document["findings"] == []
-    assert [(one["name"], one["reason"]) for one in done.document["invalid"]] == [("gpu-spot", "no instance profile")]
+    (said,) = done.document["invalid"]
+    assert (said["name"], said["reason"]) == ("gpu-spot", "no instance profile")
+    assert said["advice"].startswith("This plan goes to another AMI")
+    assert said["advice"] in done.err.getvalue()
+    assert "does nothing for it" not in done.err.getvalue()
+
+
+def test_an_ami_that_only_an_invalid_environment_has_is_not_called_applied(
+    terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The apply after the one that failed has nothing to do, and tagged it: clean-up kept it as a good one."""
+    ami = _handed_over(terraform)
+    _apply(terraform)
+    real = batch.environments
+    monkeypatch.setattr(
+        batch, "environments", lambda *given: [replace(found, status="INVALID") for found in real(*given)]
+    )
+    terraform.here.maker.ec2.tags[ami]["gpu-ami:handover"] = "pending"
+
+    with pytest.raises(TerraformError, match="is INVALID"):
+        _apply(terraform)
+    assert terraform.here.maker.ec2.tags[ami]["gpu-ami:handover"] == "pending"
+    monkeypatch.setattr(batch, "environments", real)
+    _apply(terraform)
+    assert terraform.here.maker.ec2.tags[ami]["gpu-ami:handover"] == "applied"
 
 
 @pytest.mark.usefixtures("invalid")

@@ -342,7 +342,7 @@ def _following(root: Root, history: Sequence[StoredReceipt], live: Sequence[Live
     at = {current.address: current for current in live if current.address}
     steps = steps_back(
         history,
-        {address: current.ami_id for address, current in at.items()},
+        {address: current.ami_id or current.known_types.main() for address, current in at.items()},
         names={address: current.name for address, current in at.items()},
     )
     back = sorted({step.back for step in steps if step.back})

@@ -16,7 +16,7 @@ from gpu_ami.aws.caller import Caller
 from gpu_ami.console import Table
 from gpu_ami.deploy import ownership, root_module
 from gpu_ami.deploy.guard import Facts, Finding, RunningJob, judge, needs_provider_version
-from gpu_ami.deploy.live_environments import AFTER_INVALID, invalid_line
+from gpu_ami.deploy.live_environments import AFTER_INVALID, GOING_ON, invalid_line
 from gpu_ami.deploy.ownership import LeftAlone
 from gpu_ami.deploy.root_module import Root, SavedPlan
 from gpu_ami.errors import AwsError, TerraformError, UsageError
@@ -68,7 +68,10 @@ class Review:
             "outputs": list(self.plan.outputs),
             "findings": [finding.document() for finding in self.findings],
             "left_alone": [one.document() for one in self.left_alone],
-            "invalid": [{"name": one.name, "reason": one.reason, "advice": AFTER_INVALID} for one in self.invalid],
+            "invalid": [
+                {"name": one.name, "reason": one.reason, "advice": self._after_invalid(one.name)}
+                for one in self.invalid
+            ],
             "plan_sha256": self.saved.sha256,
             "terraform_version": self.plan.terraform_version,
         }
@@ -97,7 +100,11 @@ class Review:
     @property
     def invalid_lines(self) -> list[str]:
         """What to say of the environments that Batch calls INVALID."""
-        return [invalid_line(one.name, one.reason) for one in self.invalid]
+        return [invalid_line(one.name, one.reason, self._after_invalid(one.name)) for one in self.invalid]
+
+    def _after_invalid(self, name: str) -> str:
+        goes_on = any(change.name == name and change.moves_ami for change in self.plan.ours)
+        return GOING_ON if goes_on else AFTER_INVALID
 
 
 def _resource(change: ResourceChange) -> dict[str, Any]:
