@@ -736,8 +736,6 @@ def test_what_moves_on_from_invalid_is_let_through(terraform: FakeTerraform) -> 
     (said,) = done.document["invalid"]
     assert (said["name"], said["reason"]) == ("gpu-spot", "no instance profile")
     assert said["advice"].startswith("This plan goes to another AMI")
-    assert said["advice"] in done.err.getvalue()
-    assert "does nothing for it" not in done.err.getvalue()
 
 
 def test_an_ami_that_only_an_invalid_environment_has_is_not_called_applied(

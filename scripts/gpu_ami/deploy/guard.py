@@ -269,13 +269,18 @@ def _amis(plan: Planned, facts: Facts) -> Iterator[Finding]:
     if candidates and not any(_may_use(change, expected) for change in stay):
         detail = f"no compute environment of the plan would use {expected}"
         advice = f"Set ec2_configuration.image_id_override to var.{facts.variable}."
+        if not stay:
+            advice = f"{advice[:-1]}, or set the variable to null in {facts.handed_over_in}."
         yield Finding(code="ami-unused", address=f"var.{facts.variable}", detail=detail, advice=advice)
 
 
 def _untold(plan: Planned) -> list[EnvironmentChange]:
-    """Return the environments on EC2 that stay, where none is ours: one of them was meant, or the hand-over is idle."""
+    """Return the environments on EC2 that stay, where none is ours: one of them was meant, or the hand-over is idle.
+
+    None where the code has one that takes the variable, but makes none of it now, as with a ``count`` of 0.
+    """
     stay = [change for change in plan.environments if change.action not in ("delete", "forget")]
-    return [] if plan.ours else [change for change in stay if change.kind == "EC2"]
+    return [] if plan.ours or plan.is_taken else [change for change in stay if change.kind == "EC2"]
 
 
 def _may_use(change: EnvironmentChange, expected: str) -> bool:

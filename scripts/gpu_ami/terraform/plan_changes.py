@@ -282,6 +282,18 @@ def _takes(row: Mapping[str, Any], configuration: Configuration | None, variable
         return _Takes()
     module = str(row.get("module_address") or "")
     arguments = configuration.expressions(module, str(row["type"]), str(row.get("name")))
+    return _taken(module, arguments, configuration, variable)
+
+
+def is_taken(configuration: Configuration | None, variable: str | None) -> bool:
+    """Whether the configuration gives *variable* to an environment, also to one of which it now makes none."""
+    if configuration is None or variable is None:
+        return False
+    found = configuration.all_of(ENVIRONMENT)
+    return any(_taken(module, arguments, configuration, variable) != _Takes() for module, arguments in found)
+
+
+def _taken(module: str, arguments: Mapping[str, Any], configuration: Configuration, variable: str) -> _Takes:
     by_type: set[str] = set()
     by_place: set[int] = set()
     in_image_id = False
