@@ -385,7 +385,7 @@ def test_an_unsure_act_may_have_moved_or_not(status: str, went_on_from: str) -> 
 
 def test_a_move_there_and_back_keeps_the_way_back() -> None:
     """The newest receipt of the address names the live AMI twice; a rollback goes past it."""
-    state = {"state": {"backend": "local"}}
+    state: dict[str, Any] = {"state": {"backend": "local"}}
     acts = [
         _receipt("2026-01-01T00:00:00Z", ("a", A, B), **state),
         _receipt("2026-02-01T00:00:00Z", ("a", B, C), **state),

@@ -27,6 +27,7 @@ from gpu_ami.errors import (
     ToolError,
     UsageError,
 )
+from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.process import interruptible
 from gpu_ami.records import receipt as receipts
 from gpu_ami.records.receipt import Receipt
@@ -251,7 +252,9 @@ def test_the_question_says_where_and_what_an_update_changes(
     after = {"description": "new", "tags": {f"t{number}": "y" for number in range(20)}, "secret": "other"}
     row = change("aws_sns_topic.a", kind="aws_sns_topic", before=before, after=after)
     row["change"]["after_sensitive"] = {"secret": True}
-    terraform.extra = [row]
+    gone = change("aws_s3_bucket.old", ("delete",), kind="aws_s3_bucket", before={})
+    left = change("aws_sns_topic.a", ("delete",), kind="aws_sns_topic", before={}, deposed="0a1b2c3d")
+    terraform.extra = [row, gone, left]
     stdin = io.StringIO("no\n")
     stdin.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr("sys.stdin", stdin)
@@ -262,8 +265,10 @@ def test_the_question_says_where_and_what_an_update_changes(
 
     said = done.err.getvalue()
     assert f"Apply this plan in account {terraform.here.account}, region ap-northeast-2?" in said
-    assert 'description: "old" -> "new"' in said
-    assert "secret: (sensitive value)" in said
+    # Not of what was left behind at the same address as well.
+    assert said.count('description: "old" -> "new"') == 1
+    assert said.count("secret: (sensitive value)") == 1
+    assert said.count("aws_s3_bucket.old") == 1
     assert "s3cret" not in said
     assert "… 10 more attributes: logs/terraform-plan.log" in said
 
@@ -860,6 +865,25 @@ def test_a_disk_that_is_full_after_the_act_shows_what_is_live(
 
     assert {row["ami_id"] for row in done.document["live"]} == {ami}
     assert [receipt.status for receipt in _receipts(terraform)] == ["started"]
+
+
+def test_receipts_that_cannot_be_read_after_the_act_hide_nothing(
+    terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket that is out of reach just then: all is applied, and the table was not printed."""
+    ami = _handed_over(terraform)
+    real = ReceiptStore.all
+
+    def out_of_reach(store: ReceiptStore) -> Any:
+        if "apply" in terraform.calls:
+            msg = "s3:ListBucket: Could not connect."
+            raise AwsError(msg)
+        return real(store)
+
+    monkeypatch.setattr(ReceiptStore, "all", out_of_reach)
+
+    assert {row["ami_id"] for row in _apply(terraform).document["live"]} == {ami}
+    assert [receipt.status for receipt in _receipts(terraform)] == ["applied"]
 
 
 @pytest.mark.parametrize("number", ENDS)

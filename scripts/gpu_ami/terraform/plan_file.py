@@ -80,7 +80,8 @@ class Planned:
     @property
     def uprooted(self) -> tuple[ResourceChange, ...]:
         """Those of `acts` that do not stay what and where they were: nothing of them happens unsaid."""
-        return tuple(act for act in self.acts if act.word not in ("create", "update") or act.previous_address)
+        stays = ("create", "update")
+        return tuple(act for act in self.acts if act.word not in stays or act.previous_address or act.imported)
 
     def count(self) -> dict[str, int]:
         """Return how many resources each word of `Word` is said of; a moved or imported one may change as well."""
