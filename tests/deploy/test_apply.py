@@ -31,6 +31,7 @@ from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.process import interruptible
 from gpu_ami.records import receipt as receipts
 from gpu_ami.records.receipt import Receipt
+from gpu_ami.settings import Handover
 from gpu_ami_sandbox.aws.batch import service_linked_role
 from gpu_ami_sandbox.demo.factory import FAMILY
 from tests.support.account import OTHER_REGION, Task, World, other_region, task
@@ -457,7 +458,7 @@ def test_a_plan_file_that_changes_is_not_applied(terraform: FakeTerraform, monke
     """Exactly what was judged is applied."""
     _handed_over(terraform)
 
-    def confirm(_run: Any, review: Any, _request: Any) -> None:
+    def confirm(_run: Any, review: Any, *_more: Any) -> None:
         review.saved.file.write_text("{}")
 
     monkeypatch.setattr(apply, "_confirm", confirm)
@@ -540,6 +541,17 @@ def test_a_plan_that_init_does_not_mend_fails_in_inits_words(terraform: FakeTerr
         _plan(terraform)
 
     assert terraform.calls == ["plan", "init"]
+
+
+def test_a_hand_over_that_terraform_does_not_take_is_not_called_missing(terraform: FakeTerraform) -> None:
+    """`invoke update-tfvars` had been run, and was what the line sent to."""
+    (terraform.folder.parent / "gpu.tfvars").write_text(f'gpu_ami_id = "{terraform.here.image(5).id}"\n')
+    unset = complaint("No value for required variable", 'The root module input variable "gpu_ami_id" is not set.')
+    terraform.fails = {"plan": unset}
+    done = task(terraform.here, terraform.folder.parent, handover=Handover(file="gpu.tfvars"))
+
+    with pytest.raises(TerraformError, match=r"Terraform does not take gpu.tfvars by itself: let handover\.file"):
+        plan.run(done.run, plan.Request())
 
 
 def test_a_backend_that_is_not_connected_is_initialized(terraform: FakeTerraform) -> None:

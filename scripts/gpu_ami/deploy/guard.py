@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from packaging.version import Version
 
+from gpu_ami.handover.conflicts import not_taken
 from gpu_ami.terraform.plan_changes import ENVIRONMENT, QUEUE, EnvironmentChange, ResourceChange, Slot
 from gpu_ami.terraform.plan_file import Planned
 
@@ -151,12 +152,7 @@ def _as_not_taken(finding: Finding, facts: Facts) -> Finding:
     """Return *finding* with the advice for a hand-over that Terraform does not see: any other leads away from it."""
     if finding.code not in ("ami-differs", "ami-unused"):
         return finding
-    advice = (
-        f"Terraform does not take {facts.handed_over_in} by itself: let handover.file in pipeline.yaml name a "
-        "*.auto.tfvars or *.auto.tfvars.json file in Terraform's own folder, or name this one in "
-        "TF_CLI_ARGS_plan=-var-file=FILE."
-    )
-    return replace(finding, advice=advice)
+    return replace(finding, advice=not_taken(facts.handed_over_in))
 
 
 def _losses(plan: Planned, facts: Facts) -> Iterator[Finding]:
