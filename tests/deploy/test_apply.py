@@ -16,7 +16,7 @@ from filelock import FileLock
 from moto.core.utils import utcnow
 
 from gpu_ami.aws import batch
-from gpu_ami.deploy import apply, history, plan, root_module, wait
+from gpu_ami.deploy import apply, history, ownership, plan, root_module, wait
 from gpu_ami.deploy.apply import Request
 from gpu_ami.errors import (
     AwsError,
@@ -633,6 +633,27 @@ def test_others_are_left_alone_and_that_is_said_once(terraform: FakeTerraform) -
     ]
     assert planned.err.getvalue().count("Left alone: ce.fargate (Fargate takes no AMI).") == 1
     assert [one["ours"] for one in planned.document["environments"]] == [True, True, False]
+
+
+def test_only_an_apply_needs_the_buckets_receipts(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another team's AMI in the root: a role that may only plan could not even do that any more."""
+    _handed_over(terraform)
+    theirs = terraform.here.image(9).id
+    monkeypatch.setattr(ownership, "undecided", lambda *_given: frozenset({theirs}))
+
+    def denied(_store: ReceiptStore) -> Any:
+        msg = "s3:ListBucket: AccessDenied."
+        raise AwsError(msg)
+
+    monkeypatch.setattr(ReceiptStore, "shared", denied)
+
+    planned = _plan(terraform)
+
+    assert planned.document["findings"] == []
+    assert "only tags and this machine's receipts say: s3:ListBucket: AccessDenied." in planned.err.getvalue()
+    with pytest.raises(AwsError, match="AccessDenied"):
+        _apply(terraform)
+    assert not terraform.live()
 
 
 @pytest.mark.parametrize("action", ["forget", "move", "import"])

@@ -82,8 +82,8 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
     *acting* is called when what was only planned begins to happen, or has happened already.
     """
     run = root.run
-    allowed = {"allow_replace": request.allow_replace, "allow_deposed": request.allow_deposed}
-    with plan.reviewed(root, who, **allowed) as review:
+    allow_replace, allow_deposed = request.allow_replace, request.allow_deposed
+    with plan.reviewed(root, who, allow_replace=allow_replace, allow_deposed=allow_deposed) as review:
         if review.findings:
             plan.show(run, review)
             review.raise_refused()
