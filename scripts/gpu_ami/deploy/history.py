@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from gpu_ami.errors import UsageError
 from gpu_ami.records.receipt import Change, Receipt, StoredReceipt
 
@@ -39,6 +41,23 @@ def steps_back(
     newest act was killed or failed, one back is what was live before it.
     """
     return tuple(Step(address, ami, _back(receipts, address, ami, names or {})) for address, ami in live.items())
+
+
+def about(receipts: Sequence[StoredReceipt], names: Collection[str]) -> tuple[StoredReceipt, ...]:
+    """Return *receipts* with only what was done to environments with these *names* on AWS.
+
+    Another workspace has the same addresses, but never the same environment.
+    """
+    wanted = {*names}
+    return tuple(
+        msgspec.structs.replace(
+            stored,
+            receipt=msgspec.structs.replace(
+                stored.receipt, changes=tuple(change for change in stored.receipt.changes if change.name in wanted)
+            ),
+        )
+        for stored in receipts
+    )
 
 
 def _back(receipts: Sequence[StoredReceipt], address: str, live: str | None, names: Mapping[str, str]) -> str | None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gpu_ami.deploy import apply, ownership, plan, root_module
-from gpu_ami.deploy.history import agreed_target, steps_back
+from gpu_ami.deploy.history import about, agreed_target, steps_back
 from gpu_ami.deploy.root_module import Root
 from gpu_ami.errors import UsageError
 from gpu_ami.files import write_atomic
@@ -87,7 +87,7 @@ def _target(root: Root, state: StateIdentity) -> str:
     for step in steps:
         root.run.console.say(f"  {step.address}: {step.live or 'no AMI'}, before it {step.back or 'nothing known'}")
     elsewhere = {
-        other.shown_beside(state): steps_back(of_state(history, other), live, names=names)
+        other.shown_beside(state): steps_back(about(of_state(history, other), names.values()), live, names=names)
         for other in other_states(history, state)
     }
     return agreed_target(steps, unsure=steps_back(of_unknown_state(history), live, names=names), elsewhere=elsewhere)
