@@ -383,6 +383,34 @@ def test_an_unsure_act_may_have_moved_or_not(status: str, went_on_from: str) -> 
     ) == {went_on_from, D}
 
 
+def test_a_move_there_and_back_keeps_the_way_back() -> None:
+    """The newest receipt of the address names the live AMI twice; a rollback goes past it."""
+    state: dict[str, Any] = {"state": {"backend": "local"}}
+    acts = [
+        _receipt("2026-01-01T00:00:00Z", ("a", A, B), **state),
+        _receipt("2026-02-01T00:00:00Z", ("a", B, C), **state),
+        _receipt("2026-03-01T00:00:00Z", ("b", C, C), **state),
+        _receipt("2026-04-01T00:00:00Z", ("a", C, C), **state),
+    ]
+
+    assert _protected(*acts) == {B, C}
+    # What came with the environment is live, and what an act that failed came from is the way back.
+    assert _protected(acts[0], _receipt("2026-05-01T00:00:00Z", ("a", D, D), **state)) == {A, B, D}
+    unsure = _receipt("2026-02-02T00:00:00Z", ("a", C, D), status="failed", **state)
+    assert _protected(*acts[:2], unsure, *acts[2:]) == {B, C, D}
+    assert _protected(acts[2]) == {C}
+
+
+def test_a_parameter_has_one_history() -> None:
+    """A publication is about no state, and somebody may set it in between: all before was kept for ever."""
+    ssm = "ssm:us-west-2:/gpu-ami/ami-id"
+
+    assert _protected(
+        _receipt("2026-01-01T00:00:00Z", (ssm, A, B), action="publish"),
+        _receipt("2026-02-01T00:00:00Z", (ssm, C, D), action="publish"),
+    ) == {C, D}
+
+
 def test_receipts_of_one_folder_are_one_history(tmp_path: Path) -> None:
     """Else every AMI that was ever handed over would stay."""
     older = _receipt("2026-01-01T00:00:00Z", ("a", A, B))

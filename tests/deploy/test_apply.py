@@ -16,7 +16,7 @@ from filelock import FileLock
 from moto.core.utils import utcnow
 
 from gpu_ami.aws import batch
-from gpu_ami.deploy import apply, history, plan, root_module, wait
+from gpu_ami.deploy import apply, history, ownership, plan, root_module, wait
 from gpu_ami.deploy.apply import Request
 from gpu_ami.errors import (
     AwsError,
@@ -27,9 +27,11 @@ from gpu_ami.errors import (
     ToolError,
     UsageError,
 )
+from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.process import interruptible
 from gpu_ami.records import receipt as receipts
 from gpu_ami.records.receipt import Receipt
+from gpu_ami.settings import Handover
 from gpu_ami_sandbox.aws.batch import service_linked_role
 from gpu_ami_sandbox.demo.factory import FAMILY
 from tests.support.account import OTHER_REGION, Task, World, other_region, task
@@ -251,7 +253,9 @@ def test_the_question_says_where_and_what_an_update_changes(
     after = {"description": "new", "tags": {f"t{number}": "y" for number in range(20)}, "secret": "other"}
     row = change("aws_sns_topic.a", kind="aws_sns_topic", before=before, after=after)
     row["change"]["after_sensitive"] = {"secret": True}
-    terraform.extra = [row]
+    gone = change("aws_s3_bucket.old", ("delete",), kind="aws_s3_bucket", before={})
+    left = change("aws_sns_topic.a", ("delete",), kind="aws_sns_topic", before={}, deposed="0a1b2c3d")
+    terraform.extra = [row, gone, left]
     stdin = io.StringIO("no\n")
     stdin.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr("sys.stdin", stdin)
@@ -262,8 +266,10 @@ def test_the_question_says_where_and_what_an_update_changes(
 
     said = done.err.getvalue()
     assert f"Apply this plan in account {terraform.here.account}, region ap-northeast-2?" in said
-    assert 'description: "old" -> "new"' in said
-    assert "secret: (sensitive value)" in said
+    # Not of what was left behind at the same address as well.
+    assert said.count('description: "old" -> "new"') == 1
+    assert said.count("secret: (sensitive value)") == 1
+    assert said.count("aws_s3_bucket.old") == 1
     assert "s3cret" not in said
     assert "… 10 more attributes: logs/terraform-plan.log" in said
 
@@ -452,7 +458,7 @@ def test_a_plan_file_that_changes_is_not_applied(terraform: FakeTerraform, monke
     """Exactly what was judged is applied."""
     _handed_over(terraform)
 
-    def confirm(_run: Any, review: Any, _request: Any) -> None:
+    def confirm(_run: Any, review: Any, *_more: Any) -> None:
         review.saved.file.write_text("{}")
 
     monkeypatch.setattr(apply, "_confirm", confirm)
@@ -537,6 +543,17 @@ def test_a_plan_that_init_does_not_mend_fails_in_inits_words(terraform: FakeTerr
     assert terraform.calls == ["plan", "init"]
 
 
+def test_a_hand_over_that_terraform_does_not_take_is_not_called_missing(terraform: FakeTerraform) -> None:
+    """`invoke update-tfvars` had been run, and was what the line sent to."""
+    (terraform.folder.parent / "gpu.tfvars").write_text(f'gpu_ami_id = "{terraform.here.image(5).id}"\n')
+    unset = complaint("No value for required variable", 'The root module input variable "gpu_ami_id" is not set.')
+    terraform.fails = {"plan": unset}
+    done = task(terraform.here, terraform.folder.parent, handover=Handover(file="gpu.tfvars"))
+
+    with pytest.raises(TerraformError, match=r"Terraform does not take gpu.tfvars by itself: let handover\.file"):
+        plan.run(done.run, plan.Request())
+
+
 def test_a_backend_that_is_not_connected_is_initialized(terraform: FakeTerraform) -> None:
     """`invoke validate` initializes without the backend: the state would be looked for in the wrong place."""
     _handed_over(terraform)
@@ -616,6 +633,27 @@ def test_others_are_left_alone_and_that_is_said_once(terraform: FakeTerraform) -
     ]
     assert planned.err.getvalue().count("Left alone: ce.fargate (Fargate takes no AMI).") == 1
     assert [one["ours"] for one in planned.document["environments"]] == [True, True, False]
+
+
+def test_only_an_apply_needs_the_buckets_receipts(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another team's AMI in the root: a role that may only plan could not even do that any more."""
+    _handed_over(terraform)
+    theirs = terraform.here.image(9).id
+    monkeypatch.setattr(ownership, "undecided", lambda *_given: frozenset({theirs}))
+
+    def denied(_store: ReceiptStore) -> Any:
+        msg = "s3:ListBucket: AccessDenied."
+        raise AwsError(msg)
+
+    monkeypatch.setattr(ReceiptStore, "shared", denied)
+
+    planned = _plan(terraform)
+
+    assert planned.document["findings"] == []
+    assert "only tags and this machine's receipts say: s3:ListBucket: AccessDenied." in planned.err.getvalue()
+    with pytest.raises(AwsError, match="AccessDenied"):
+        _apply(terraform)
+    assert not terraform.live()
 
 
 @pytest.mark.parametrize("action", ["forget", "move", "import"])
@@ -733,7 +771,29 @@ def test_what_moves_on_from_invalid_is_let_through(terraform: FakeTerraform) -> 
     done = _plan(terraform)
 
     assert done.document["findings"] == []
-    assert [(one["name"], one["reason"]) for one in done.document["invalid"]] == [("gpu-spot", "no instance profile")]
+    (said,) = done.document["invalid"]
+    assert (said["name"], said["reason"]) == ("gpu-spot", "no instance profile")
+    assert said["advice"].startswith("This plan goes to another AMI")
+
+
+def test_an_ami_that_only_an_invalid_environment_has_is_not_called_applied(
+    terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The apply after the one that failed has nothing to do, and tagged it: clean-up kept it as a good one."""
+    ami = _handed_over(terraform)
+    _apply(terraform)
+    real = batch.environments
+    monkeypatch.setattr(
+        batch, "environments", lambda *given: [replace(found, status="INVALID") for found in real(*given)]
+    )
+    terraform.here.maker.ec2.tags[ami]["gpu-ami:handover"] = "pending"
+
+    with pytest.raises(TerraformError, match="is INVALID"):
+        _apply(terraform)
+    assert terraform.here.maker.ec2.tags[ami]["gpu-ami:handover"] == "pending"
+    monkeypatch.setattr(batch, "environments", real)
+    _apply(terraform)
+    assert terraform.here.maker.ec2.tags[ami]["gpu-ami:handover"] == "applied"
 
 
 @pytest.mark.usefixtures("invalid")
@@ -838,6 +898,25 @@ def test_a_disk_that_is_full_after_the_act_shows_what_is_live(
 
     assert {row["ami_id"] for row in done.document["live"]} == {ami}
     assert [receipt.status for receipt in _receipts(terraform)] == ["started"]
+
+
+def test_receipts_that_cannot_be_read_after_the_act_hide_nothing(
+    terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket that is out of reach just then: all is applied, and the table was not printed."""
+    ami = _handed_over(terraform)
+    real = ReceiptStore.all
+
+    def out_of_reach(store: ReceiptStore) -> Any:
+        if "apply" in terraform.calls:
+            msg = "s3:ListBucket: Could not connect."
+            raise AwsError(msg)
+        return real(store)
+
+    monkeypatch.setattr(ReceiptStore, "all", out_of_reach)
+
+    assert {row["ami_id"] for row in _apply(terraform).document["live"]} == {ami}
+    assert [receipt.status for receipt in _receipts(terraform)] == ["applied"]
 
 
 @pytest.mark.parametrize("number", ENDS)

@@ -278,6 +278,37 @@ def test_several_amis_for_one_instance_cannot_be_compared() -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (values(A, image_id=C), values(B, image_id=C)),
+        (values(A, image_id=C), values("ami-0000000000000000f", image_id=C)),
+        (values(None, image_id=A), values(B, image_id=A)),
+    ],
+)
+def test_an_override_that_moves_beside_image_id_is_seen(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """The AMI that is shown, image_id's, stays: the wrong AMI passed, and no receipt knew a way back."""
+    (found,) = _findings(change(before=before, after=after), move(address=ON_DEMAND))
+
+    assert (found.code, found.address) == ("ami-unknown", SPOT)
+    assert str(after["compute_resources"][0]["ec2_configuration"][0]["image_id_override"]) in found.detail
+
+
+def test_one_place_that_is_left_of_several_is_compared() -> None:
+    """Which of the two was live is not known: that image_id's is the one that stays proves nothing."""
+    row = change(before=values(A, image_id=C), after=values(C))
+
+    assert _judge(row, move(address=ON_DEMAND)) == [("ami-differs", SPOT)]
+    assert _judge(change(before=values(B, image_id=C), after=values(B)), move(address=ON_DEMAND)) == []
+
+
+def test_several_amis_that_stay_do_not_stop_another_change() -> None:
+    """What has been so is left as it is, also where something else of the environment changes."""
+    row = change(before=values(B, image_id=C, max_vcpus=8), after=values(B, image_id=C))
+
+    assert _judge(row, move(address=ON_DEMAND)) == []
+
+
+@pytest.mark.parametrize(
     "theirs",
     [
         values(None, type="FARGATE", ec2_configuration=[]),

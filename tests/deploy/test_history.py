@@ -196,6 +196,15 @@ def test_receipts_of_an_unknown_state_are_offered_and_not_followed() -> None:
     assert agreed_target([Step("a", C, B)], unsure=[Step("a", C, A)]) == B
 
 
+def test_receipts_of_other_states_are_offered_with_their_state() -> None:
+    """A state that moved to another backend has no receipts: that all is lost was all that a person heard."""
+    elsewhere = {"local x, workspace default": [Step("a", B, A)], "s3://b/k, workspace default": [Step("a", B, None)]}
+    with pytest.raises(UsageError, match=f"those of local x, workspace default name {A}: if .* add --to {A}") as error:
+        agreed_target([Step("a", B, None)], elsewhere=elsewhere)
+    assert "s3://" not in str(error.value)
+    assert agreed_target([Step("a", C, B)], elsewhere=elsewhere) == B
+
+
 @pytest.mark.parametrize(
     ("steps", "message"),
     [

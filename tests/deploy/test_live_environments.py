@@ -61,9 +61,11 @@ CONFLICT = f"a launch template override says {B}, image_id_override of {GPU} say
         (Images(overrides={CPU: A, GPU: A}), Images(overrides={CPU: A, GPU: B}), [f"gpu has {B} for {GPU}, not {A}"]),
         (
             Images(overrides={GPU: A}),
-            Images(overrides={GPU: A}, template_overrides=(B,)),
-            [f"gpu has several AMIs for one instance: {CONFLICT}"],
+            Images(overrides={GPU: A}, image_id=B),
+            [f"gpu has several AMIs for one instance: image_id says {B}, image_id_override of {GPU} says {A}"],
         ),
+        # Of its template's overrides Terraform's record says nothing: no apply could ever end well.
+        (Images(overrides={GPU: A}), Images(overrides={GPU: A}, template_overrides=(B,)), []),
     ],
 )
 def test_each_image_type_is_read_back(given: Images, there: Images, problems: list[str]) -> None:
@@ -80,11 +82,23 @@ def test_each_image_type_is_read_back(given: Images, there: Images, problems: li
         (Images(overrides={GPU: None}), None, True),
         (Images(overrides={GPU: A}), None, False),
         (Images(image_id=B, overrides={GPU: A}), A, False),
+        (Images(overrides={GPU: A}, template_overrides=(B,)), A, True),
+        (Images(overrides={GPU: A}, template_overrides=(B,)), B, False),
+        (Images(image_id=B, overrides={GPU: A}, template_overrides=(A,)), A, False),
     ],
 )
 def test_a_receipt_is_confirmed_by_what_is_live(images: Images, ami: str | None, has: bool) -> None:
     """Where several AMIs are named for one instance, nothing is confirmed."""
     assert _live(environment=environment(ami_id=images.main(), images=images)).has(ami) is has
+
+
+def test_a_template_override_is_remarked_upon() -> None:
+    """It is live for some instance types, and nothing that Terraform did."""
+    images = Images(overrides={GPU: A}, template_overrides=(B,))
+
+    (remark,) = _live(environment=environment(ami_id=None, images=images)).remarks()
+
+    assert remark == f"gpu: some instance types get another AMI ({CONFLICT})"
 
 
 def test_instances_are_remarked_upon() -> None:

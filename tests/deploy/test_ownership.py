@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.deploy import ownership, root_module
+from gpu_ami.deploy.guard import Facts, Finding, judge
 from gpu_ami.deploy.live_environments import Live
 from gpu_ami.records.batch_images import Images
 from gpu_ami.records.receipt import Change, Receipt, StoredReceipt, write
@@ -57,6 +59,13 @@ def _ours(plan: Planned, *known: str) -> list[str]:
     return [change.address.split(".")[1] for change in ownership.settled(plan, known).ours]
 
 
+def test_ours_beside_an_old_image_id_is_ours() -> None:
+    """Of several AMIs a slot shows image_id's: the override that moves to ours was nobody's."""
+    row = _row("gpu", values(A, image_id=C), values(B, image_id=C))
+
+    assert _ours(_plan(row, takes=()), B) == ["gpu"]
+
+
 def test_only_what_takes_the_variable_is_ours() -> None:
     """A CPU environment without an AMI, one of another team's, one on Fargate: each was refused with no way round."""
     plan = _plan(
@@ -78,6 +87,35 @@ def test_only_what_takes_the_variable_is_ours() -> None:
         (f"{KIND}.theirs", "it does not take var.gpu_ami_id"),
         (f"{KIND}.fargate", "Fargate takes no AMI"),
     ]
+
+
+def _refused(plan: Planned) -> list[Finding]:
+    facts = Facts(
+        expected_ami=B,
+        handed_over_in="x.tfvars",
+        variable="gpu_ami_id",
+        region="r",
+        now=datetime(2026, 11, 30, tzinfo=timezone.utc),
+    )
+    return [*judge(ownership.settled(plan, {B}), facts)]
+
+
+def test_an_environment_that_is_made_nowhere_stops_nobody() -> None:
+    """With a count of 0 in this workspace every plan was refused, for another team's environment beside it."""
+    theirs = _row("theirs", values(C), values(C))
+    rows = [theirs, _row("gpu", None, values(B))]
+    configured = _plan(*rows)
+    plan = replace(configured, changes=configured.changes[:1])
+
+    assert _refused(plan) == []
+
+
+def test_a_hand_over_that_nothing_takes_can_be_taken_back() -> None:
+    """That is the way round where the environments are all another team's."""
+    (found,) = _refused(_plan(_row("theirs", values(C), values(C)), takes=()))
+
+    assert found.code == "ami-unused"
+    assert "or set the variable to null in x.tfvars" in found.advice
 
 
 def test_what_had_one_of_our_amis_is_ours() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from gpu_ami.deploy import apply, rollback
@@ -156,6 +157,19 @@ def test_a_dry_run_prints_the_commands(terraform: FakeTerraform) -> None:
 
     assert "apply -input=false" in done.err.getvalue()
     assert terraform.calls == []
+
+
+def test_after_the_state_moved_the_way_back_is_named(terraform: FakeTerraform, amis: list[str]) -> None:
+    """`terraform init -migrate-state` makes it another state, of which no receipt knows."""
+    folder = terraform.folder / "receipts"
+    for stored in receipts.load(folder):
+        assert stored.receipt.state is not None
+        moved = msgspec.structs.replace(stored.receipt.state, backend="s3", bucket="b", key="k", family="old")
+        receipts.write(stored.path, msgspec.structs.replace(stored.receipt, state=moved))
+
+    with pytest.raises(UsageError, match=f"s3://b/k, workspace default, family old name {amis[1]}.*--to {amis[1]}"):
+        _back(terraform)
+    assert _is_on(terraform, amis[2])
 
 
 def test_other_environments_do_not_stop_it(terraform: FakeTerraform, amis: list[str]) -> None:

@@ -168,6 +168,42 @@ def test_a_region_that_fails_leaves_the_others_published(
     assert f"in {region} failed: " in done.err.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("refused", "says"), [(None, "Published, but the receipt .*No space left"), (2, "Published in .*, but not in ")]
+)
+def test_a_disk_that_is_full_after_the_act_hides_nothing(
+    here: World, tmp_path: Path, image: SandboxAmi, monkeypatch: pytest.MonkeyPatch, refused: int | None, says: str
+) -> None:
+    """Exit 7, and every region in the result: with 2 and no result it read as if nothing had been set anywhere."""
+    ids = {REGION: image.id, OTHER_REGION: other_region(here).image(0).id}
+    artifact = ",".join(f"{name}:{ami}" for name, ami in ids.items())
+    build = {"builder_type": "amazon-ebs", "artifact_id": artifact, "packer_run_uuid": "r"}
+    (tmp_path / "m.json").write_text(json.dumps({"builds": [build], "last_run_uuid": "r"}))
+    write = receipt.write
+
+    def full(path: Path, act: receipt.Receipt) -> None:
+        if act.status != "started":
+            msg = f"The receipt {path} was not written: No space left on device."
+            raise UsageError(msg)
+        write(path, act)
+
+    monkeypatch.setattr(receipt, "write", full)
+    done = task(here, tmp_path)
+    if refused is not None:
+        here.aws.gate.fail("AccessDeniedException", action="PutParameter", at=refused)
+
+    with pytest.raises(PartialError, match=says):
+        publish.run(done.run, publish.Request(manifest=str(tmp_path / "m.json")), sleep=lambda _seconds: None)
+
+    assert [row["changed"] for row in done.document["regions"]] == [True, refused is None]
+    assert [stored.receipt.status for stored in _receipts(tmp_path)] == ["started", "started"]
+    assert refused is None or "No space left" in done.err.getvalue()
+    # What the parameters show completes them.
+    monkeypatch.setattr(receipt, "write", write)
+    _publish(here, tmp_path, manifest=str(tmp_path / "m.json"))
+    assert "started" not in {stored.receipt.status for stored in _receipts(tmp_path)}
+
+
 def test_where_every_region_fails_it_is_the_first_ones_error(here: World, tmp_path: Path, image: SandboxAmi) -> None:
     """Nothing was set, so it is not partly done."""
     artifact = f"{REGION}:{image.id},{OTHER_REGION}:{other_region(here).image(0).id}"

@@ -174,7 +174,9 @@ def test_the_data_folder_is_terraforms(tmp_path: Path, named: str) -> None:
         ),
         (_note("gcs", bucket="b", prefix="gpu"), "", "gcs", "b", "gpu", "gcs b/gpu"),
         (_note("azurerm", storage_account_name="s", key="gpu"), "", "azurerm", "s", "gpu", "azurerm s/gpu"),
-        (_note("remote", organization="o", workspaces=[{"name": "w"}]), "", "remote", "o", None, "remote o"),
+        (_note("remote", organization="o", workspaces=[{"name": "w"}]), "", "remote", "o", "w", "remote o/w"),
+        (_note("cloud", organization="o", workspaces={"name": "w"}), "", "cloud", "o", "w", "cloud o/w"),
+        (_note("cloud", organization="o", workspaces={"tags": ["w"]}), "w", "cloud", "o", None, "cloud o"),
         (
             _note("http", address="https://x.example/s"),
             "",
@@ -198,3 +200,61 @@ def test_each_backend_names_its_state(
 
     assert (found.backend, found.bucket, found.key) == (backend, bucket, key)
     assert found.shown("x") == shown
+
+
+@pytest.mark.parametrize(
+    ("backend", "one", "other"),
+    [
+        ("azurerm", {"container_name": "prod"}, {"container_name": "staging"}),
+        ("remote", {"workspaces": [{"name": "prod"}]}, {"workspaces": [{"name": "staging"}]}),
+        ("remote", {"workspaces": [{"prefix": "gpu-"}]}, {"workspaces": [{"prefix": "cpu-"}]}),
+        ("remote", {"hostname": "a.example"}, {"hostname": "b.example"}),
+        ("cloud", {"workspaces": {"name": "prod"}}, {"workspaces": {"name": "staging"}}),
+        ("oss", {"prefix": "prod"}, {"prefix": "staging"}),
+        ("cos", {"prefix": "prod"}, {"prefix": "staging"}),
+        ("kubernetes", {"namespace": "prod"}, {"namespace": "staging"}),
+        ("kubernetes", {"config_context": "prod"}, {"config_context": "staging"}),
+        ("consul", {"address": "prod:8500", "path": "x"}, {"address": "staging:8500", "path": "x"}),
+        ("http", {"address": "https://x.example/s?of=prod"}, {"address": "https://x.example/s?of=staging"}),
+        ("pg", {"conn_str": "postgres://a/prod"}, {"conn_str": "postgres://a/staging"}),
+        ("pg", {"conn_str": "host=prod password='a b'"}, {"conn_str": "host=staging password='a b'"}),
+    ],
+)
+def test_two_states_never_look_the_same(
+    tmp_path: Path, backend: str, one: dict[str, object], other: dict[str, object]
+) -> None:
+    """A rollback of one went by the other's receipts."""
+    common = {"key": "gpu", "storage_account_name": "s", "organization": "o", "secret_suffix": "s"}
+    found = []
+    for config in (one, other):
+        _write(tmp_path, ".terraform/terraform.tfstate", _note(backend, **(common | config)))
+        found.append(location(tmp_path, {}))
+
+    assert (found[0].bucket, found[0].key) != (found[1].bucket, found[1].key)
+    assert found[0].shown("x") != found[1].shown("x")
+
+
+@pytest.mark.parametrize(
+    ("backend", "config"),
+    [
+        ("http", {"address": "https://user:{}@x.example/s"}),
+        ("http", {"address": "https://{}@x.example/s"}),
+        ("http", {"address": "https://x.example/s?token={}"}),
+        ("consul", {"address": "user:{}@x.example:8500", "path": "gpu"}),
+        ("pg", {"conn_str": "postgres://user:{}@db.example/terraform"}),
+        ("pg", {"conn_str": "host=db.example password={} dbname=terraform"}),
+        ("pg", {"conn_str": "postgres://db.example/terraform?password={}&sslmode=require"}),
+    ],
+)
+def test_no_secret_of_an_address_gets_into_a_receipt(tmp_path: Path, backend: str, config: dict[str, str]) -> None:
+    """Receipts are committed, and the line with the state is in every log."""
+    shown = []
+    for secret in ("hunter2", "correct-horse"):
+        note = _note(backend, **{name: text.format(secret) for name, text in config.items()})
+        _write(tmp_path, ".terraform/terraform.tfstate", note)
+        found = location(tmp_path, {})
+        assert secret not in f"{found.bucket} {found.key} {found.shown('x')}"
+        shown.append(found.shown("x"))
+
+    if "token" not in str(config):
+        assert shown[0] == shown[1], "a new password is no other state"

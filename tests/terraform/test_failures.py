@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from gpu_ami.errors import PipelineError, TerraformError, ToolError
-from gpu_ami.terraform.failures import errors, explain, first_problem, outwaited, readable, said, wants_init
+from gpu_ami.terraform.failures import NotTaken, errors, explain, first_problem, outwaited, readable, said, wants_init
 from tests.support.plans import complaint, message
 
 # Summaries and details are those of Terraform 1.11.4.
@@ -110,6 +111,17 @@ def test_each_failure_says_what_to_do(output: str, kind: type[PipelineError], te
     for text in texts:
         assert text in str(error)
     assert "\n" not in str(error)
+
+
+def test_a_hand_over_that_terraform_does_not_take_is_said_so() -> None:
+    """That the AMI comes from `invoke update-tfvars` was said to people who had just run it."""
+    not_taken = NotTaken(variable="gpu_ami_id", advice="Name it in TF_CLI_ARGS_plan.")
+    found = errors(UNSET)
+
+    said_of_it = str(explain("plan", found, folder="x", not_taken=not_taken))
+    assert said_of_it.endswith("no default value. Name it in TF_CLI_ARGS_plan.")
+    other = replace(not_taken, variable="other")
+    assert "update-tfvars" in str(explain("plan", found, folder="x", not_taken=other))
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,7 @@ def test_what_only_moves_or_is_imported_happens() -> None:
         ("update", "id bucket-b"),
         ("forget", ""),
     ]
+    assert plan.uprooted == plan.acts
     assert {word: number for word, number in plan.count().items() if number} == {
         "update": 1,
         "forget": 1,

@@ -84,6 +84,16 @@ def test_what_refers_to_itself_ends() -> None:
     assert not _configuration(_refers("var.ami"), call=loop).takes("", loop, "gpu_ami_id")
 
 
+def test_a_resource_is_found_in_whichever_module() -> None:
+    """Also in one of which there is none: only the code says that it would take the variable."""
+    row = {"mode": "managed", "type": "terraform_data", "expressions": {"input": {}}}
+    inner = {"module_calls": {"b": {"module": {"resources": [row]}}}}
+    configuration = Configuration({"module_calls": {"a": {"module": inner}}, "resources": [row | {"mode": "data"}]})
+
+    assert [*configuration.all_of("terraform_data")] == [("module.a.module.b", {"input": {}})]
+    assert [*configuration.all_of("other")] == []
+
+
 def test_a_plan_may_have_no_configuration() -> None:
     """Of such a plan nothing can be followed."""
     assert plan_references.of({}) is None

@@ -233,6 +233,8 @@ def _plain(raw: bytes) -> str:
 
 _NAME = "receipts"
 _UNSURE = frozenset({"started", "failed"})
+# What receipts call a published SSM parameter begins so; see `handover.publication.address`.
+_PARAMETER = "ssm:"
 
 
 class _History(NamedTuple):
@@ -252,6 +254,11 @@ class _Act(NamedTuple):
     shown: str
     change: dict[str, Any]
     is_sure: bool
+
+    @property
+    def moves(self) -> bool:
+        """Whether it gave the address another AMI; else it gave the environment another address."""
+        return self.change.get("old") != self.change.get("new")
 
 
 def protected_by_receipts(texts: Iterable[tuple[str, str]]) -> list[Reference]:
@@ -273,7 +280,9 @@ def protected_by_receipts(texts: Iterable[tuple[str, str]]) -> list[Reference]:
             references += [Reference(target, _NAME, detail) for target in sorted(ids_in(text))]
     for history, acts in sorted(histories.items()):
         acts.sort(key=lambda act: act.when)
-        for chain in [acts] if history.state else _chains(acts):
+        # A parameter belongs to no state, and its name says which one it is.
+        is_one = bool(history.state) or history.address.startswith(_PARAMETER)
+        for chain in [acts] if is_one else _chains(acts):
             references += _newest(history.address, chain)
     return list(dict.fromkeys(references))
 
@@ -302,12 +311,22 @@ def _ends(chain: Sequence[_Act]) -> tuple[Any, ...]:
 
 
 def _newest(address: str, acts: Sequence[_Act]) -> Iterator[Reference]:
-    """Yield what the newest of *acts* needs, and the newest that surely happened."""
-    sure = [act for act in acts if act.is_sure]
-    for act in [*sure[-1:], *([] if acts[-1].is_sure else acts[-1:])]:
-        for key, role in (("new", "live"), ("old", "the one to roll back to")):
+    """Yield what the newest of *acts* needs, and the newest that surely happened.
+
+    One that only moved to this address kept its AMI: the way back is what the newest act that moved the AMI says.
+    """
+    moving = [act for act in acts if act.moves]
+    for act in [*_latest(acts), *_latest(moving)]:
+        roles = (("new", "live"), ("old", "the one to roll back to"))
+        for key, role in roles if act.moves else roles[:1]:
             for target in sorted(ids_in(json.dumps(act.change.get(key)))):
                 yield Reference(target, _NAME, f"{role} at {address} by {act.shown}")
+
+
+def _latest(acts: Sequence[_Act]) -> Sequence[_Act]:
+    """Return the newest act that surely happened, and the newest where that is another one."""
+    sure = [act for act in acts if act.is_sure]
+    return [*sure[-1:], *(act for act in acts[-1:] if not act.is_sure)]
 
 
 def _acts(shown: str, text: str) -> Iterator[tuple[_History, _Act]]:

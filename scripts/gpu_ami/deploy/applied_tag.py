@@ -14,8 +14,8 @@ from gpu_ami.records.tags import HANDOVER_TAG
 
 
 def mark_applied(run: Invocation, ami_id: str | None, live: Sequence[Live]) -> list[str]:
-    """Mark the AMI and its copies as handed over, once an environment has it; return what went wrong."""
-    if ami_id is None or not any(current.has(ami_id) for current in live):
+    """Mark the AMI and its copies as handed over, once an environment has it and works; return what went wrong."""
+    if ami_id is None or not any(current.has(ami_id) and not current.is_invalid for current in live):
         return []
     problems = []
     for region, ami in _copies(run, ami_id).items():

@@ -82,8 +82,8 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
     *acting* is called when what was only planned begins to happen, or has happened already.
     """
     run = root.run
-    allowed = {"allow_replace": request.allow_replace, "allow_deposed": request.allow_deposed}
-    with plan.reviewed(root, who, **allowed) as review:
+    allow_replace, allow_deposed = request.allow_replace, request.allow_deposed
+    with plan.reviewed(root, who, allow_replace=allow_replace, allow_deposed=allow_deposed) as review:
         if review.findings:
             plan.show(run, review)
             review.raise_refused()
@@ -159,13 +159,15 @@ def _confirm(run: Invocation, review: Review, request: Request, who: Identity) -
         raise SafetyError(msg)
 
 
-def _summary(review: Review) -> str:
+def _summary(review: Review, *, is_listed: bool = False) -> str:
+    """Return what the plan does in a few lines; what is uprooted is left out where it is listed already."""
     moves = [
         f"  {change.address}: {change.old_ami or 'none'} -> {change.new_ami or 'known after the apply'}"
         for change in review.plan.environments
         if change.moves_ami
     ]
-    lost = [f"  {act.word} {act.address}{f' ({act.remark})' if act.remark else ''}" for act in review.plan.uprooted]
+    uprooted = () if is_listed else review.plan.uprooted
+    lost = [f"  {act.word} {act.address}{f' ({act.remark})' if act.remark else ''}" for act in uprooted]
     return "\n".join([*lost, *moves, plan.counted(review.plan) or "outputs only", *review.invalid_lines])
 
 
@@ -173,13 +175,14 @@ def _show_plan(run: Invocation, review: Review) -> None:
     table = plan.changes_table(review)
     for action, address, what in table.rows:
         run.console.say(f"  {action:8} {address}  {what}".rstrip())
-        changed = review.plan.updates.get(address, ())
+        # At the address of what is updated there may be something that was left behind.
+        changed = review.plan.updates.get(address, ()) if action == "update" else ()
         for line in changed[:_SHOWN_CHANGES]:
             run.console.say(f"         {line}")
         if len(changed) > _SHOWN_CHANGES:
             log = run.workspace.shown(run.workspace.logs / "terraform-plan.log")
             run.console.say(f"           … {show_count(len(changed) - _SHOWN_CHANGES, 'more attribute')}: {log}")
-    run.console.say_text(_summary(review))
+    run.console.say_text(_summary(review, is_listed=True))
 
 
 def _act(
@@ -219,7 +222,7 @@ def _act(
         f"Applied in {show_duration(time.monotonic() - started)}. Receipt: {shown}.",
         *_following(
             root,
-            of_state(store.all(), review.state),
+            _history(store, review),
             [current for current in live if current.address in _ours(review)],
         ),
     )
@@ -244,6 +247,14 @@ def _recorded(
     except PipelineError as exc:
         return f"The AMI is applied, but its receipt is not complete: {exc} Then {_ON}"
     return None
+
+
+def _history(store: ReceiptStore, review: Review) -> Sequence[StoredReceipt]:
+    """Return the receipts of the state; none where they cannot be read: what is live is to be shown all the same."""
+    try:
+        return of_state(store.all(), review.state)
+    except PipelineError:
+        return ()
 
 
 def _outwaited_note(live: Sequence[Live], late: Set[str]) -> str:
@@ -342,7 +353,7 @@ def _following(root: Root, history: Sequence[StoredReceipt], live: Sequence[Live
     at = {current.address: current for current in live if current.address}
     steps = steps_back(
         history,
-        {address: current.ami_id for address, current in at.items()},
+        {address: current.ami_id or current.known_types.main() for address, current in at.items()},
         names={address: current.name for address, current in at.items()},
     )
     back = sorted({step.back for step in steps if step.back})

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from packaging.version import Version
 
+from gpu_ami.handover.conflicts import not_taken
 from gpu_ami.terraform.plan_changes import ENVIRONMENT, QUEUE, EnvironmentChange, ResourceChange, Slot
 from gpu_ami.terraform.plan_file import Planned
 
@@ -151,12 +152,7 @@ def _as_not_taken(finding: Finding, facts: Facts) -> Finding:
     """Return *finding* with the advice for a hand-over that Terraform does not see: any other leads away from it."""
     if finding.code not in ("ami-differs", "ami-unused"):
         return finding
-    advice = (
-        f"Terraform does not take {facts.handed_over_in} by itself: let handover.file in pipeline.yaml name a "
-        "*.auto.tfvars or *.auto.tfvars.json file in Terraform's own folder, or name this one in "
-        "TF_CLI_ARGS_plan=-var-file=FILE."
-    )
-    return replace(finding, advice=advice)
+    return replace(finding, advice=not_taken(facts.handed_over_in))
 
 
 def _losses(plan: Planned, facts: Facts) -> Iterator[Finding]:
@@ -269,13 +265,18 @@ def _amis(plan: Planned, facts: Facts) -> Iterator[Finding]:
     if candidates and not any(_may_use(change, expected) for change in stay):
         detail = f"no compute environment of the plan would use {expected}"
         advice = f"Set ec2_configuration.image_id_override to var.{facts.variable}."
+        if not stay:
+            advice = f"{advice[:-1]}, or set the variable to null in {facts.handed_over_in}."
         yield Finding(code="ami-unused", address=f"var.{facts.variable}", detail=detail, advice=advice)
 
 
 def _untold(plan: Planned) -> list[EnvironmentChange]:
-    """Return the environments on EC2 that stay, where none is ours: one of them was meant, or the hand-over is idle."""
+    """Return the environments on EC2 that stay, where none is ours: one of them was meant, or the hand-over is idle.
+
+    None where the code has one that takes the variable, but makes none of it now, as with a ``count`` of 0.
+    """
     stay = [change for change in plan.environments if change.action not in ("delete", "forget")]
-    return [] if plan.ours else [change for change in stay if change.kind == "EC2"]
+    return [] if plan.ours or plan.is_taken else [change for change in stay if change.kind == "EC2"]
 
 
 def _may_use(change: EnvironmentChange, expected: str) -> bool:
@@ -284,7 +285,8 @@ def _may_use(change: EnvironmentChange, expected: str) -> bool:
 
 
 def _wrong_amis(change: EnvironmentChange, expected: str, variable: str) -> Iterator[Finding]:
-    if change.conflict and change.moves_ami:
+    # The AMI that a slot shows may be the one place that stays.
+    if change.conflict and (change.moves_conflict or change.moves_ami):
         says = ", ".join(f"{where} says {ami}" for where, ami in change.conflict)
         detail = f"it would name several AMIs for one instance ({says}), and AWS's documents disagree on which counts"
         advice = "Name it in image_id_override alone: leave image_id out."
@@ -292,11 +294,12 @@ def _wrong_amis(change: EnvironmentChange, expected: str, variable: str) -> Iter
         return
     for slot in change.ours:
         of = f" for {slot.image_type}" if slot.image_type and len(change.slots) > 1 else ""
+        may_move = slot.moves or change.moves_conflict
         if not slot.is_known:
             detail = f"the AMI of this environment{of} is known only after the apply"
             advice = f"Give it var.{variable} itself: what cannot be compared is not applied."
             yield Finding(code="ami-unknown", address=change.address, detail=detail, advice=advice)
-        elif slot.moves and slot.new != expected and not _is_elsewhere(slot, change, expected):
+        elif may_move and slot.new != expected and not _is_elsewhere(slot, change, expected):
             detail = f"its AMI{of} would become {slot.new or 'the one that Batch chooses'}, not {expected}"
             advice = f"Give it var.{variable}, or hand over the AMI that is meant."
             yield Finding(code="ami-differs", address=change.address, detail=detail, advice=advice)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from gpu_ami.errors import UsageError
 from gpu_ami.records.receipt import Change, Receipt, StoredReceipt
 
@@ -39,6 +41,23 @@ def steps_back(
     newest act was killed or failed, one back is what was live before it.
     """
     return tuple(Step(address, ami, _back(receipts, address, ami, names or {})) for address, ami in live.items())
+
+
+def about(receipts: Sequence[StoredReceipt], names: Collection[str]) -> tuple[StoredReceipt, ...]:
+    """Return *receipts* with only what was done to environments with these *names* on AWS.
+
+    Another workspace has the same addresses, but never the same environment.
+    """
+    wanted = {*names}
+    return tuple(
+        msgspec.structs.replace(
+            stored,
+            receipt=msgspec.structs.replace(
+                stored.receipt, changes=tuple(change for change in stored.receipt.changes if change.name in wanted)
+            ),
+        )
+        for stored in receipts
+    )
 
 
 def _back(receipts: Sequence[StoredReceipt], address: str, live: str | None, names: Mapping[str, str]) -> str | None:
@@ -88,12 +107,16 @@ def _stack(acts: Sequence[tuple[Receipt, Change]]) -> list[str | None]:
     return stack
 
 
-def agreed_target(steps: Sequence[Step], *, unsure: Sequence[Step] = ()) -> str:
+def agreed_target(
+    steps: Sequence[Step], *, unsure: Sequence[Step] = (), elsewhere: Mapping[str, Sequence[Step]] | None = None
+) -> str:
     """Return the one AMI that all addresses go back to.
 
     Args:
         steps: Where the receipts of this state lead.
         unsure: Where those of an unknown state would lead: only a person can say whether they are this one's.
+        elsewhere: Where those of other states would lead, by what people call the state: it may have been this one
+            before it moved to another backend, or before the settings named another family.
 
     Raises:
         UsageError: There is none, or they do not agree.
@@ -103,7 +126,7 @@ def agreed_target(steps: Sequence[Step], *, unsure: Sequence[Step] = ()) -> str:
         raise UsageError(msg)
     targets = {step.back for step in steps}
     if targets == {None}:
-        raise UsageError(_unknown(steps[0].live or "the first", unsure))
+        raise UsageError(_unknown(steps[0].live or "the first", unsure, elsewhere or {}))
     if len(targets) > 1:
         shown = "; ".join(f"{step.address} to {step.back or 'nothing known'}" for step in steps)
         msg = f"The environments would go back to different AMIs ({shown}): choose one with --to."
@@ -114,11 +137,13 @@ def agreed_target(steps: Sequence[Step], *, unsure: Sequence[Step] = ()) -> str:
     return target
 
 
-def _unknown(live: str, unsure: Sequence[Step]) -> str:
-    found = sorted({step.back for step in unsure if step.back})
-    if not found:
+def _unknown(live: str, unsure: Sequence[Step], elsewhere: Mapping[str, Sequence[Step]]) -> str:
+    of_others = {"an unknown state, which an earlier version wrote,": unsure, **elsewhere}
+    offered = {
+        whose: found for whose, steps in of_others.items() if (found := sorted({s.back for s in steps if s.back}))
+    }
+    if not offered:
         return f"No receipt of this state knows of an AMI before {live}: name one with --to ami-…."
-    return (
-        f"No receipt of this state knows of an AMI before {live}; those of an unknown state, which an earlier version "
-        f"wrote, name {', '.join(found)}: if that was live here, add --to {found[0]}."
-    )
+    named = ", ".join(f"those of {whose} name {', '.join(found)}" for whose, found in offered.items())
+    (first, *_), *_ = offered.values()
+    return f"No receipt of this state knows of an AMI before {live}; {named}: if that was live here, add --to {first}."

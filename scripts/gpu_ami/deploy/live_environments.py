@@ -19,6 +19,7 @@ AFTER_INVALID = (
     "Mend what Batch names, then go to another AMI (`invoke rollback`, or hand one over and `invoke apply`): "
     "Terraform's state has this one already, and does nothing for it."
 )
+GOING_ON = "This plan goes to another AMI; where that one is not the reason, mend what Batch names first."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +74,14 @@ class Live:
         return "unknown" if self.images.conflict else self.ami_id or "Batch's own"
 
     def has(self, ami: str | None) -> bool:
-        """Whether its instances, or those of one of its image types, are launched from *ami*; None is Batch's own."""
-        if self.images.conflict:
+        """Whether its instances, or those of one of its image types, are launched from *ami*; None is Batch's own.
+
+        Where an override of its launch template gives some instance types another AMI, those of the other types are.
+        """
+        images = self.images.without_overrides if self.images.conflict else self.images
+        if images.conflict:
             return False
-        return ami in self.images.named if ami is not None else not self.images.own
+        return ami in images.named if ami is not None else not images.own
 
     @property
     def is_invalid(self) -> bool:
@@ -115,8 +120,10 @@ class Live:
         if found is None:
             return [f"{self.name} is not there"]
         problems = [f"{self.name} has {difference}" for difference in self.differences()]
-        if self.images.conflict and not self.known_types.conflict:
-            problems.append(f"{self.name} has several AMIs for one instance: {shown_conflict(self.images)}")
+        # Terraform's record of an environment has no template overrides: see `remarks`.
+        images = self.images.without_overrides
+        if images.conflict and not self.known_types.conflict:
+            problems.append(f"{self.name} has several AMIs for one instance: {shown_conflict(images)}")
         if found.status != "VALID":
             problems.append(f"{self.name} is {found.status}" + (f" ({found.reason})" if found.reason else ""))
         if self.recorded_rate != self.rate_mib_s:
@@ -126,8 +133,10 @@ class Live:
         return problems
 
     def remarks(self) -> list[str]:
-        """Return what is worth knowing of the instances that run."""
+        """Return what is worth knowing of its launch template and of the instances that run."""
         said = []
+        if self.images.conflict and not self.images.without_overrides.conflict:
+            said.append(f"{self.name}: some instance types get another AMI ({shown_conflict(self.images)})")
         cold = [volume.instance_id for volume in self.volumes if self.rate_mib_s and not volume.rate_mib_s]
         if cold:
             said.append(f"{self.name}: volumes without the template's rate at {', '.join(cold[:5])}")
@@ -158,9 +167,9 @@ def shown_conflict(images: Images) -> str:
     return ", ".join(f"{where} says {ami}" for where, ami in images.conflict)
 
 
-def invalid_line(name: str, reason: str) -> str:
+def invalid_line(name: str, reason: str, advice: str = AFTER_INVALID) -> str:
     """Return what to say of an environment that Batch calls INVALID."""
-    return f"{name} is INVALID ({reason or 'Batch does not say why'}). {AFTER_INVALID}"
+    return f"{name} is INVALID ({reason or 'Batch does not say why'}). {advice}"
 
 
 def query(caller: Caller, state: Mapping[str, Any], *, with_volumes: bool = True) -> list[Live]:

@@ -75,7 +75,9 @@ def settled(plan: Planned, known: Collection[str]) -> Planned:
 
 
 def _settled(change: EnvironmentChange, amis: Collection[str]) -> EnvironmentChange:
-    return replace(change, slots=tuple(replace(slot, is_ours=_is_ours(slot, amis)) for slot in change.slots))
+    # Of several AMIs for one instance a slot shows one.
+    among = not {ami for _, ami in (*change.old_conflict, *change.conflict)}.isdisjoint(amis)
+    return replace(change, slots=tuple(replace(slot, is_ours=among or _is_ours(slot, amis)) for slot in change.slots))
 
 
 def _is_ours(slot: Slot, amis: Collection[str]) -> bool:

@@ -16,16 +16,18 @@ from gpu_ami.aws.caller import Caller
 from gpu_ami.console import Table
 from gpu_ami.deploy import ownership, root_module
 from gpu_ami.deploy.guard import Facts, Finding, RunningJob, judge, needs_provider_version
-from gpu_ami.deploy.live_environments import AFTER_INVALID, invalid_line
+from gpu_ami.deploy.live_environments import AFTER_INVALID, GOING_ON, invalid_line
 from gpu_ami.deploy.ownership import LeftAlone
 from gpu_ami.deploy.root_module import Root, SavedPlan
 from gpu_ami.errors import AwsError, TerraformError, UsageError
 from gpu_ami.handover import change as changes
 from gpu_ami.handover import conflicts, tfvars
 from gpu_ami.handover.eligibility import Expected, blocking
+from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.hcl import find
 from gpu_ami.invocation import Invocation
-from gpu_ami.records.receipt import StateIdentity
+from gpu_ami.records import receipt
+from gpu_ami.records.receipt import StateIdentity, StoredReceipt
 from gpu_ami.records.tags import AMI_ID
 from gpu_ami.terraform.plan_changes import EnvironmentChange, ResourceChange
 from gpu_ami.terraform.plan_file import Planned
@@ -68,7 +70,10 @@ class Review:
             "outputs": list(self.plan.outputs),
             "findings": [finding.document() for finding in self.findings],
             "left_alone": [one.document() for one in self.left_alone],
-            "invalid": [{"name": one.name, "reason": one.reason, "advice": AFTER_INVALID} for one in self.invalid],
+            "invalid": [
+                {"name": one.name, "reason": one.reason, "advice": self._after_invalid(one.name)}
+                for one in self.invalid
+            ],
             "plan_sha256": self.saved.sha256,
             "terraform_version": self.plan.terraform_version,
         }
@@ -97,7 +102,11 @@ class Review:
     @property
     def invalid_lines(self) -> list[str]:
         """What to say of the environments that Batch calls INVALID."""
-        return [invalid_line(one.name, one.reason) for one in self.invalid]
+        return [invalid_line(one.name, one.reason, self._after_invalid(one.name)) for one in self.invalid]
+
+    def _after_invalid(self, name: str) -> str:
+        goes_on = any(change.name == name and change.moves_ami for change in self.plan.ours)
+        return GOING_ON if goes_on else AFTER_INVALID
 
 
 def _resource(change: ResourceChange) -> dict[str, Any]:
@@ -113,9 +122,16 @@ def _resource(change: ResourceChange) -> dict[str, Any]:
 
 @contextmanager
 def reviewed(
-    root: Root, who: Identity, *, allow_replace: Sequence[str], allow_deposed: Sequence[str] = ()
+    root: Root,
+    who: Identity,
+    *,
+    allow_replace: Sequence[str],
+    allow_deposed: Sequence[str] = (),
+    must_know: bool = True,
 ) -> Iterator[Review]:
     """Make a plan and let the guard judge it; what it needs to know is looked up meanwhile.
+
+    Where nothing is carried out, *must_know* may be false: receipts that may not be read are then warned of.
 
     Raises:
         AwsError: What the guard must know cannot be looked up.
@@ -132,7 +148,7 @@ def reviewed(
         plan = root_module.read_plan(root, saved)
         names = [change.name for change in plan.environments if change.name and change.arn and change.kind == "EC2"]
         there = pool.submit(_there, run, names)
-        plan = _settled(root, plan, expected)
+        plan = _settled(root, plan, expected, must_know=must_know)
         facts = Facts(
             expected_ami=expected,
             ami_problem=problem.result(),
@@ -161,11 +177,23 @@ def reviewed(
         )
 
 
-def _settled(root: Root, plan: Planned, expected: str | None) -> Planned:
+def _settled(root: Root, plan: Planned, expected: str | None, *, must_know: bool) -> Planned:
     """Return the plan with what is ours marked; whose an AMI is gets looked up only where the plan does not say it."""
     given = plan.given(root.run.settings.handover.variable, root.run.settings.region)
     known = {ami for ami in (expected, given) if isinstance(ami, str) and ami}
-    return ownership.settled(plan, known | ownership.ours_among(root, ownership.undecided(plan, known)))
+    undecided = ownership.undecided(plan, known)
+    filed = None if must_know or not undecided else _receipts(root)
+    return ownership.settled(plan, known | ownership.ours_among(root, undecided, filed))
+
+
+def _receipts(root: Root) -> tuple[StoredReceipt, ...]:
+    """Return the receipts; only this machine's, with a warning, where the bucket may not be read."""
+    store = ReceiptStore(root.terraform.folder, root.run.access)
+    try:
+        return store.all()
+    except AwsError as exc:
+        root.run.console.warn(f"Whose the AMIs are, only tags and this machine's receipts say: {str(exc).rstrip('.')}.")
+        return receipt.load(store.folder)
 
 
 def _there(run: Invocation, names: Sequence[str]) -> list[batch.Environment]:
@@ -313,7 +341,8 @@ def run(run: Invocation, request: Request) -> None:
         run.console.say_text("\n".join(root_module.command_lines(root, apply=False)))
         return
     who = root_module.begin(root)
-    with reviewed(root, who, allow_replace=request.allow_replace, allow_deposed=request.allow_deposed) as review:
+    allow_replace, allow_deposed = request.allow_replace, request.allow_deposed
+    with reviewed(root, who, allow_replace=allow_replace, allow_deposed=allow_deposed, must_know=False) as review:
         show(run, review)
         review.raise_refused()
         review.raise_invalid()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gpu_ami.deploy import apply, ownership, plan, root_module
-from gpu_ami.deploy.history import agreed_target, steps_back
+from gpu_ami.deploy.history import about, agreed_target, steps_back
 from gpu_ami.deploy.root_module import Root
 from gpu_ami.errors import UsageError
 from gpu_ami.files import write_atomic
@@ -16,7 +16,7 @@ from gpu_ami.handover import update_tfvars
 from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
-from gpu_ami.records.receipt import StateIdentity, maybe_of_state, of_state, of_unknown_state
+from gpu_ami.records.receipt import StateIdentity, maybe_of_state, of_state, of_unknown_state, other_states
 from gpu_ami.records.tags import checked_ami_id
 from gpu_ami.terraform import state_file
 
@@ -86,7 +86,11 @@ def _target(root: Root, state: StateIdentity) -> str:
     steps = steps_back(of_state(history, state), live, names=names)
     for step in steps:
         root.run.console.say(f"  {step.address}: {step.live or 'no AMI'}, before it {step.back or 'nothing known'}")
-    return agreed_target(steps, unsure=steps_back(of_unknown_state(history), live, names=names))
+    elsewhere = {
+        other.shown_beside(state): steps_back(about(of_state(history, other), names.values()), live, names=names)
+        for other in other_states(history, state)
+    }
+    return agreed_target(steps, unsure=steps_back(of_unknown_state(history), live, names=names), elsewhere=elsewhere)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from gpu_ami.diagnostics import Diagnostic
 from gpu_ami.errors import PipelineError, SafetyError, TerraformError, UsageError
 from gpu_ami.files import read_text, write_atomic
 from gpu_ami.foreign_text import reason
+from gpu_ami.handover import conflicts
 from gpu_ami.handover.change import settings_file
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
@@ -346,14 +347,24 @@ def _judged(
     root: Root, subcommand: str, status: int, found: Sequence[Diagnostic], *, good: tuple[int, ...] = (0,)
 ) -> int:
     if status not in good:
-        raise failures.explain(subcommand, found, folder=root.shown)
+        raise _explained(root, subcommand, found)
     return status
+
+
+def _explained(root: Root, subcommand: str, found: Sequence[Diagnostic]) -> PipelineError:
+    file, not_taken = root.handed_over, None
+    if file.exists() and not conflicts.is_taken(file, root.terraform.folder):
+        not_taken = failures.NotTaken(
+            variable=root.run.settings.handover.variable,
+            advice=conflicts.not_taken(root.run.workspace.shown(file)),
+        )
+    return failures.explain(subcommand, found, folder=root.shown, not_taken=not_taken)
 
 
 def _captured(root: Root, subcommand: str, command: Command) -> str:
     done = process.run(command)
     if done.returncode != 0:
-        raise failures.explain(subcommand, failures.errors(done.stdout, done.stderr), folder=root.shown)
+        raise _explained(root, subcommand, failures.errors(done.stdout, done.stderr))
     return done.stdout
 
 

@@ -32,6 +32,15 @@ def is_taken(file: Path, folder: Path) -> bool:
     return file.name.endswith(".tf") or (is_read_by_itself(file) and file.parent.resolve() == folder.resolve())
 
 
+def not_taken(shown: str) -> str:
+    """Return what to do where Terraform does not take the file *shown*; every other advice leads away from it."""
+    return (
+        f"Terraform does not take {shown} by itself: let handover.file in pipeline.yaml name a "
+        "*.auto.tfvars or *.auto.tfvars.json file in Terraform's own folder, or name this one in "
+        "TF_CLI_ARGS_plan=-var-file=FILE."
+    )
+
+
 def check(change: Change) -> None:
     """Refuse a change of a variable that another file beside it gives another value.
 

@@ -64,7 +64,7 @@ def run(run: Invocation, request: Request, *, sleep: Callable[[float], None] = t
         UsageError: The manifest, the id or the name cannot be used.
         SafetyError: The wrong account, an AMI that must not be handed over, or a parameter that is not ours.
         AwsError: SSM refused, or does not show the AMI; no parameter was set.
-        PartialError: Published in some regions only, or the bucket with the receipts does not know of it.
+        PartialError: Published in some regions only, or a receipt is not complete or not in the bucket.
     """
     chosen = update_tfvars.chosen_amis(run, manifest=request.manifest, ami=request.ami)
     amis = {region: checked_ami_id(ami) for region, ami in chosen.items()}
@@ -88,15 +88,15 @@ def run(run: Invocation, request: Request, *, sleep: Callable[[float], None] = t
             except _NotPutError as exc:
                 publication, problems[publication.region] = exc.publication, exc.problem
         done.append(publication)
-    missing = ledger.missing_in_the_bucket()
+    lacking = ledger.lacking()
     if problems:
-        if missing is not None:
-            run.console.warn(f"Besides, {missing}")
+        if lacking is not None:
+            run.console.warn(f"Besides, {lacking}")
         _raise_problems(run, done, problems)
     _show(run, done)
-    if missing is not None:
+    if lacking is not None:
         what = "Published" if any(publication.changed for publication in done) else "Nothing to publish"
-        msg = f"{what}, but {missing}"
+        msg = f"{what}, but {lacking}"
         raise PartialError(msg)
 
 
@@ -149,6 +149,7 @@ class _Ledger:
     def __init__(self, run: Invocation) -> None:
         self._store = ReceiptStore(run.workspace.terraform, run.access)
         self._unshared: dict[str, AwsError] = {}
+        self._incomplete: dict[str, UsageError] = {}
 
     def unfinished(self) -> tuple[StoredReceipt, ...]:
         """Return the receipts of publications that were cut short: this machine's, and others' that are long over.
@@ -195,8 +196,19 @@ class _Ledger:
             self._unshared[stored.path.name] = exc
         return stored
 
-    def missing_in_the_bucket(self) -> str | None:
-        """Return what to say of a receipt that the bucket lacks; None where it has all."""
+    def end(self, stored: StoredReceipt) -> None:
+        """Complete a receipt; one that cannot be, as on a full disk, is kept to be reported: the act is done."""
+        try:
+            self.put(stored)
+        except UsageError as exc:
+            self._incomplete[stored.path.name] = exc
+
+    def lacking(self) -> str | None:
+        """Return what to say of a receipt that is not complete, or that the bucket lacks; None where all is there."""
+        if self._incomplete:
+            file, reason = next(iter(self._incomplete.items()))
+            left = f"the receipt {file} is not complete ({str(reason).rstrip('.')})"
+            return f"{left}: the next `invoke publish` completes it."
         if not self._unshared:
             return None
         name, problem = next(iter(self._unshared.items()))
@@ -258,9 +270,9 @@ def _put(
             version = parameters.put_image(caller, name, planned.new, exists=planned.old is not None, tags=tags)
             shown = parameters.wait_for(caller, name, planned.new, version, sleep=sleep)
     except PipelineError as exc:
-        ledger.put(StoredReceipt(stored.path, receipt.finished("failed", at=datetime.now(timezone.utc), note=str(exc))))
+        ledger.end(StoredReceipt(stored.path, receipt.finished("failed", at=datetime.now(timezone.utc), note=str(exc))))
         raise _NotPutError(dataclasses.replace(planned, error=str(exc), receipt=shown_path), exc) from exc
-    ledger.put(StoredReceipt(stored.path, receipt.finished("applied", at=datetime.now(timezone.utc))))
+    ledger.end(StoredReceipt(stored.path, receipt.finished("applied", at=datetime.now(timezone.utc))))
     return dataclasses.replace(planned, version=shown.version, receipt=shown_path)
 
 

@@ -85,6 +85,11 @@ class Images:
         found = tuple(dict.fromkeys(over_all + others))
         return found if over_all and len({ami for _, ami in found}) > 1 else ()
 
+    @property
+    def without_overrides(self) -> Images:
+        """This without what its launch template gives some instance types; Terraform's record never has that."""
+        return replace(self, template_overrides=())
+
     def main(self, prefer: Collection[str] = ()) -> str | None:
         """Return the AMI to show for the environment: one of *prefer*, else that of a GPU type, else the first."""
         found = [(name, ami) for name in self.types if (ami := self.of(name))]

@@ -88,6 +88,17 @@ class StateIdentity(msgspec.Struct, frozen=True, kw_only=True):
         """Return it as the tasks print it in JSON."""
         return msgspec.structs.asdict(self)
 
+    def shown_beside(self, other: StateIdentity) -> str:
+        """Return what people call it, and what else tells it from *other*."""
+        inside = "/".join(part for part in (self.bucket, self.key) if part)
+        where = f"s3://{inside}" if self.backend == "s3" else f"{self.backend} {inside}".strip()
+        rest = [
+            f"{name} {value}"
+            for name in ("account", "region", "family")
+            if (value := getattr(self, name)) != getattr(other, name)
+        ]
+        return ", ".join([where, f"workspace {self.workspace}", *rest])
+
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """One act on the infrastructure.
@@ -223,6 +234,12 @@ def maybe_of_state(stored: Iterable[StoredReceipt], state: StateIdentity | None)
     """Return the acts that may be on *state*: its own, and those of an unknown one; all, if *state* is not known."""
     acts = environment_acts(stored)
     return tuple(act for act in acts if state is None or act.receipt.state in (None, state))
+
+
+def other_states(stored: Iterable[StoredReceipt], state: StateIdentity) -> tuple[StateIdentity, ...]:
+    """Return the known states but *state* that there are acts on, that of the newest act first."""
+    acts = [act.receipt.state for act in environment_acts(stored)][::-1]
+    return tuple(other for other in dict.fromkeys(acts) if other is not None and other != state)
 
 
 def of_unknown_state(stored: Iterable[StoredReceipt]) -> tuple[StoredReceipt, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,17 @@ _TOFU = re.compile(r"\.tofu(?:\.json)?$")
 _DATA_DIR = ".terraform"
 _NOTE = "terraform.tfstate"
 _DEFAULT_WORKSPACE = "default"
-# What the backends call the two halves of a state's address; a member that is no text says nothing.
-_BUCKETS = ("bucket", "storage_account_name", "organization", "hostname")
-_KEYS = ("key", "prefix", "path", "address", "schema_name", "secret_suffix")
+# What the backends of Terraform 1.11 call the parts of a state's address; a member that is no text says nothing.
+# Two states must never look the same, so every part counts.
+_BUCKETS = (
+    "hostname", "organization", "bucket", "storage_account_name", "container_name", "host", "config_context",
+    "namespace",
+)  # fmt: skip
+_KEYS = ("address", "path", "prefix", "key", "schema_name", "secret_suffix")
+_URLS = ("address", "host")
+_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*://)?(?:[^/?#]*@)?(?P<rest>[^?#]*)(?:\?(?P<query>[^#]*))?")
+_PASSWORD = re.compile(r"(?<=:)[^:/@]*(?=@)|\bpassword\s*=\s*(?:'(?:[^'\\]|\\.)*'|[^\s&]*)", re.IGNORECASE)
+_DIGITS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +40,9 @@ class StateLocation:
 
     Attributes:
         backend: Terraform's name of the backend; ``local`` without one.
-        bucket: What holds the state: a bucket, a storage account, an organization; None for ``local``.
-        key: The state in it, that of the workspace: an object's key, or a path seen from the root module.
+        bucket: What holds the state: a bucket, a storage account's container, an organization; None for ``local``.
+        key: The state in it, that of the workspace: an object's key, or a path seen from the root module. Without
+            passwords; of a database's connection string and of an address's query a digest.
         workspace: The workspace.
         config: The backend's configuration, as `terraform init` noted it.
     """
@@ -102,8 +112,8 @@ def location(folder: Path, environment: Mapping[str, str]) -> StateLocation:
         return StateLocation(backend=kind, bucket=None, key=path, workspace=workspace, config=config)
     return StateLocation(
         backend=kind,
-        bucket=_text(config, *_BUCKETS),
-        key=_text(config, *_KEYS),
+        bucket=_joined(_part(config, name) for name in _BUCKETS),
+        key=_joined([_database(config), *(_part(config, name) for name in _KEYS), _remote_workspace(config)]),
         workspace=workspace,
         config=config,
     )
@@ -119,6 +129,40 @@ def _in_workspace(config: Mapping[str, Any], workspace: str) -> str | None:
 
 def _text(config: Mapping[str, Any], *names: str) -> str | None:
     return next((value for name in names if isinstance(value := config.get(name), str) and value), None)
+
+
+def _joined(parts: Iterable[str | None]) -> str | None:
+    return "/".join(part for part in parts if part) or None
+
+
+def _part(config: Mapping[str, Any], name: str) -> str | None:
+    """Return a part of a state's address as anybody may read it, for it goes into receipts, which are committed.
+
+    A URL is without who asks, and has a digest for a query, which may hold a token.
+    """
+    text = _text(config, name)
+    found = _ADDRESS.match(text) if text and name in _URLS else None
+    if found is None:
+        return text
+    query = f"?{_digest(found['query'])}" if found["query"] else ""
+    return f"{found['scheme'] or ''}{found['rest']}{query}"
+
+
+def _database(config: Mapping[str, Any]) -> str | None:
+    """Return what tells the database of the ``pg`` backend; a connection string has many forms, and a password."""
+    text = _text(config, "conn_str")
+    return _digest(_PASSWORD.sub("", text)) if text else None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def _remote_workspace(config: Mapping[str, Any]) -> str | None:
+    """Return the workspace of HCP Terraform, or the prefix of several; `remote` notes a list, `cloud` an object."""
+    blocks = config.get("workspaces")
+    first = next(iter(blocks), None) if isinstance(blocks, list) else blocks
+    return _text(first, "name", "prefix") if isinstance(first, dict) else None
 
 
 def _noted(note: Path) -> tuple[str, Mapping[str, Any]]:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -32,6 +33,7 @@ _OUTWAITED = re.compile(
 )
 # Each of Terraform's errors that `init` fixes names it.
 _INIT_WANTED = re.compile(r"\bterraform\s+init\b")
+_UNSET = "No value for required variable"
 _NO_PROVIDER = (
     "Failed to query available provider packages",
     "Could not retrieve the list of available versions",
@@ -106,13 +108,29 @@ def wants_init(found: Iterable[Diagnostic]) -> bool:
     return any(_INIT_WANTED.search(error.text) for error in found)
 
 
-def explain(subcommand: str, found: Sequence[Diagnostic], *, folder: str) -> PipelineError:
+@dataclass(frozen=True, kw_only=True)
+class NotTaken:
+    """A hand-over that Terraform does not see by itself.
+
+    Attributes:
+        variable: The variable that is handed over.
+        advice: What to do so that Terraform takes it.
+    """
+
+    variable: str
+    advice: str
+
+
+def explain(
+    subcommand: str, found: Sequence[Diagnostic], *, folder: str, not_taken: NotTaken | None = None
+) -> PipelineError:
     """Return the error that Terraform's errors amount to.
 
     Args:
         subcommand: Terraform's subcommand that failed, such as ``plan``.
         found: The errors that it printed; see `errors`.
         folder: The root module's folder, as a person would type it.
+        not_taken: The hand-over that is in its file, but that Terraform does not take; None where it does.
     """
     doing = f"terraform {subcommand}"
     if _about(found, _DAMAGED):
@@ -132,11 +150,8 @@ def explain(subcommand: str, found: Sequence[Diagnostic], *, folder: str) -> Pip
             f"`{doing}`: the backend of {folder} changed: run `terraform init -migrate-state` there to take the state "
             "along, or `terraform init -reconfigure` to leave it."
         )
-    if unset := _about(found, "No value for required variable"):
-        return TerraformError(
-            f"`{doing}` refuses: {unset.one_line()}. Set it in {folder}/terraform.tfvars; the AMI's comes from "
-            "`invoke update-tfvars`."
-        )
+    if unset := [error for error in found if _UNSET in error.text]:
+        return TerraformError(f"`{doing}` refuses: {_unset(unset, folder, not_taken)}")
     if _about(found, "Saved plan is stale"):
         return TerraformError(
             f"`{doing}`: the state changed since the plan was made, so nothing was applied: run `invoke apply` again."
@@ -144,6 +159,13 @@ def explain(subcommand: str, found: Sequence[Diagnostic], *, folder: str) -> Pip
     # An update that only takes long is never the reason when there is another one.
     graver = [error for error in found if not _OUTWAITED.match(error.summary)]
     return TerraformError(f"`{doing}` failed: {first_problem(graver or found)}.")
+
+
+def _unset(found: Sequence[Diagnostic], folder: str, not_taken: NotTaken | None) -> str:
+    if not_taken is not None and (ours := _about(found, f'"{not_taken.variable}"')):
+        return f"{ours.one_line()}. {not_taken.advice}"
+    from_us = "the AMI's comes from `invoke update-tfvars`"
+    return f"{found[0].one_line()}. Set it in {folder}/terraform.tfvars; {from_us}."
 
 
 def outwaited(found: Sequence[Diagnostic]) -> frozenset[str]:

@@ -120,6 +120,7 @@ class EnvironmentChange(ResourceChange):
         cluster_arn: The ECS cluster of its instances; None before it exists.
         slots: What happens to its AMIs, by image type.
         conflict: Where and AMI, when it would name several for one instance; empty when it would not.
+        old_conflict: The same of what it names now.
         blocks: How many ``ec2_configuration`` blocks it has and would have; None when that is not known.
         strategy: Its allocation strategy then.
         timeout_minutes: How long running jobs may go on when its instances are replaced.
@@ -132,6 +133,7 @@ class EnvironmentChange(ResourceChange):
     cluster_arn: str | None = None
     slots: tuple[Slot, ...] = ()
     conflict: tuple[tuple[str, str], ...] = ()
+    old_conflict: tuple[tuple[str, str], ...] = ()
     blocks: tuple[int, int] | None = None
     strategy: str | None = None
     timeout_minutes: int = DEFAULT_TIMEOUT_MINUTES
@@ -167,6 +169,11 @@ class EnvironmentChange(ResourceChange):
     def is_ami_known(self) -> bool:
         """Whether the plan says the AMI."""
         return self._main.is_known
+
+    @property
+    def moves_conflict(self) -> bool:
+        """Whether what it names for one instance, in several places, changes: its `slots` show one of the places."""
+        return self.action != "no-op" and {*self.conflict} != {*self.old_conflict}
 
     @property
     def moves_ami(self) -> bool:
@@ -223,14 +230,15 @@ def parse(row: Mapping[str, Any], configuration: Configuration | None, variable:
     action = common["action"]
     updates = action == "update" and kind != "FARGATE" and _replaces_instances(before, after, unknown)
     takes = _takes(row, configuration, variable)
-    new = in_terraform(_resources(after))
+    old, new = (in_terraform(_resources(values)) for values in (before, after))
     return EnvironmentChange(
         **common,
         kind=kind,
         arn=before.get("arn") or None,
         cluster_arn=before.get("ecs_cluster_arn"),
-        slots=_slots(in_terraform(_resources(before)), new, _resources_unknown(unknown), takes),
+        slots=_slots(old, new, _resources_unknown(unknown), takes),
         conflict=new.conflict,
+        old_conflict=old.conflict,
         blocks=_blocks(before, after, unknown),
         strategy=_resources(then).get("allocation_strategy"),
         timeout_minutes=int(policy.get("job_execution_timeout_minutes") or DEFAULT_TIMEOUT_MINUTES),
@@ -274,6 +282,18 @@ def _takes(row: Mapping[str, Any], configuration: Configuration | None, variable
         return _Takes()
     module = str(row.get("module_address") or "")
     arguments = configuration.expressions(module, str(row["type"]), str(row.get("name")))
+    return _taken(module, arguments, configuration, variable)
+
+
+def is_taken(configuration: Configuration | None, variable: str | None) -> bool:
+    """Whether the configuration gives *variable* to an environment, also to one of which it now makes none."""
+    if configuration is None or variable is None:
+        return False
+    found = configuration.all_of(ENVIRONMENT)
+    return any(_taken(module, arguments, configuration, variable) != _Takes() for module, arguments in found)
+
+
+def _taken(module: str, arguments: Mapping[str, Any], configuration: Configuration, variable: str) -> _Takes:
     by_type: set[str] = set()
     by_place: set[int] = set()
     in_image_id = False

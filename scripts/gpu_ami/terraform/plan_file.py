@@ -15,7 +15,7 @@ from packaging.version import Version
 from gpu_ami.errors import TerraformError
 from gpu_ami.foreign_text import bare_reason, visible
 from gpu_ami.terraform import plan_references
-from gpu_ami.terraform.plan_changes import ACTIONS, EnvironmentChange, ResourceChange, Word, parse
+from gpu_ami.terraform.plan_changes import ACTIONS, EnvironmentChange, ResourceChange, Word, is_taken, parse
 
 _UNDONE = ("no-op", "read")
 
@@ -30,6 +30,8 @@ class Planned:
         changes: Managed resources, in Terraform's order.
         outputs: Names of outputs that change.
         is_traced: Whether the plan has the configuration that it was made from.
+        is_taken: Whether that gives the variable that is handed over to an environment, also to one that it now makes
+            none of.
         updates: Address to what an update in place changes, an attribute a line; sensitive values are left out.
     """
 
@@ -38,6 +40,7 @@ class Planned:
     changes: tuple[ResourceChange, ...]
     outputs: tuple[str, ...] = ()
     is_traced: bool = False
+    is_taken: bool = False
     updates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def given(self, variable: str, region: str) -> Any:
@@ -77,7 +80,8 @@ class Planned:
     @property
     def uprooted(self) -> tuple[ResourceChange, ...]:
         """Those of `acts` that do not stay what and where they were: nothing of them happens unsaid."""
-        return tuple(act for act in self.acts if act.word not in ("create", "update") or act.previous_address)
+        stays = ("create", "update")
+        return tuple(act for act in self.acts if act.word not in stays or act.previous_address or act.imported)
 
     def count(self) -> dict[str, int]:
         """Return how many resources each word of `Word` is said of; a moved or imported one may change as well."""
@@ -116,6 +120,7 @@ def read(text: str, variable: str | None = None) -> Planned:
                 name for name, change in document.get("output_changes", {}).items() if change["actions"] != ["no-op"]
             ),
             is_traced=configuration is not None,
+            is_taken=is_taken(configuration, variable),
             updates={
                 str(row["address"]): tuple(map(visible, _differing(row["change"])))
                 for row in rows

@@ -34,6 +34,17 @@ class Configuration:
         """Return the arguments of a managed resource; empty when the configuration does not have it."""
         return _resource(self._module(_path(module_address)), kind, name)
 
+    def all_of(self, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield module address, without keys, and arguments of each managed resource, also where ``count`` is 0."""
+        modules = [("", self.root)]
+        while modules:
+            address, module = modules.pop()
+            for row in module.get("resources") or []:
+                if row.get("mode") == "managed" and row.get("type") == kind:
+                    yield address, row.get("expressions") or {}
+            for name, call in (module.get("module_calls") or {}).items():
+                modules.append((f"{address}.module.{name}".lstrip("."), call.get("module") or {}))
+
     def takes(self, module_address: str, expression: Any, variable: str) -> bool:
         """Whether *expression*, written in that module, is the root's *variable*, alone or with others beside it.
 
