@@ -51,10 +51,6 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = DEFAULT
 
 
-# Terraform and Packer live for seconds: collecting garbage is a fifth of their processor time, and memory spares most.
-GO = {"GOGC": "400"}
-
-
 def run_pytest(session: nox.Session, marks: str, *where: str, workers: int, measured: bool = True) -> None:
     """Run the tests with *marks* side by side, and measure what they cover.
 
@@ -63,7 +59,7 @@ def run_pytest(session: nox.Session, marks: str, *where: str, workers: int, meas
     """
     program = ("coverage", "run", "-m", "pytest") if measured else ("pytest",)
     options = (f"--numprocesses={workers}", "--dist=loadfile", "--no-loadscope-reorder", "--quiet", "-m", marks)
-    session.run(*program, *options, *(session.posargs or where), env=GO)
+    session.run(*program, *options, *(session.posargs or where))
 
 
 def install(session: nox.Session, *groups: str) -> None:
@@ -148,7 +144,7 @@ def e2e(session: nox.Session) -> None:
     install(session, "tests")
     setup_tools(session)
     # They mostly wait: for Packer, Terraform, EC2 and each other.
-    run_pytest(session, "e2e", "tests/e2e", workers=6)
+    run_pytest(session, "e2e", "tests/e2e", workers=4)
 
 
 @nox.session(default=False)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import re
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -89,6 +93,39 @@ def test_a_link_to_a_folder_of_the_users_is_refused_before_anything_goes(tmp_pat
     with pytest.raises(UsageError, match=r"\.sandbox is a link to \S+-disk, which holds other things than a sandbox"):
         _run(tmp_path, sandbox=True)
     assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("left", ["lock", "packer/x.pkr.hcl", "terraform/main.tf"])
+def test_a_first_sandbox_that_did_not_start_locks_nobody_out(tmp_path: Path, left: str) -> None:
+    """A disk that was too small, a kill: what is there then is ours, although a whole sandbox has more."""
+    disk = _disk(tmp_path)
+    assert _run(tmp_path, sandbox=True).workspace.state == disk
+    (disk / left).parent.mkdir(exist_ok=True)
+    (disk / left).write_text("")
+
+    assert _run(tmp_path, sandbox=True).workspace.state == disk
+
+
+def test_a_folder_that_is_not_marked_says_how_to(tmp_path: Path) -> None:
+    """One that was moved after such a start has no mark: the message has a way out."""
+    disk = _disk(tmp_path)
+    (disk / "lock").write_text("")
+
+    with pytest.raises(UsageError) as caught:
+        _run(tmp_path, sandbox=True)
+    (command,) = re.findall("`(touch .+?)`", str(caught.value))
+    subprocess.run(shlex.split(command), check=True)
+
+    assert _run(tmp_path, sandbox=True).workspace.state == disk
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_empty_folder_of_another_user_is_one_line(tmp_path: Path) -> None:
+    """As of a new disk, which belongs to root."""
+    _disk(tmp_path).chmod(0o500)
+
+    with pytest.raises(UsageError, match="cannot be written to"):
+        _run(tmp_path, sandbox=True)
 
 
 @pytest.mark.parametrize("target", ["nowhere", ".sandbox", "pipeline.yaml"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import errno
 import functools
 import inspect
 import os
@@ -27,6 +26,7 @@ from invoke.tasks import Task, task
 
 from gpu_ami.console import Console
 from gpu_ami.errors import InterruptedRunError, PipelineError, UsageError
+from gpu_ami.files import CLOSED, FULL, is_of_files
 from gpu_ami.invocation import Invocation, current
 from gpu_ami.process import interruptible
 from gpu_ami.streams import to_nowhere
@@ -212,20 +212,14 @@ def friendly() -> Iterator[None]:
         _leave("interrupted.", InterruptedRunError(str(exc)))
 
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_CLOSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
-# What a disk or a file refuses, wherever it turns up; anything else, as of the network, nobody expected here.
-_OF_FILES = _FULL | _CLOSED | {errno.EFBIG, errno.EIO}
-
-
 def _explained(exc: OSError) -> tuple[str, PipelineError]:
     """Return the line and the error for what the system refused and nobody has words for."""
     why = exc.strerror or str(exc) or type(exc).__name__
-    if exc.filename is None and exc.errno not in _OF_FILES:
+    if not is_of_files(exc):
         return f"{why} ({type(exc).__name__}): GPU_AMI_TRACEBACK=1 shows where.", PipelineError(why)
     where = f"{exc.filename}: " if exc.filename is not None else ""
-    closed = "make it a place that you can write to" if exc.errno in _CLOSED else "look what is there"
-    advice = "free some space" if exc.errno in _FULL else closed
+    closed = "make it a place that you can write to" if exc.errno in CLOSED else "look what is there"
+    advice = "free some space" if exc.errno in FULL else closed
     msg = f"{where}{why}: {advice}, then run it again."
     return msg, UsageError(msg)
 

@@ -5,6 +5,9 @@ A message is one line: what is wrong, with the value, and what to do next.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 class PipelineError(Exception):
     """An expected failure with a message for the user; subclasses say of which kind."""
@@ -64,3 +67,21 @@ class InterruptedRunError(PipelineError):
     """The user interrupted the run; what had been started was ended first."""
 
     exit_code = 130
+
+
+@contextlib.contextmanager
+def then_raised(error: PipelineError | None) -> Iterator[None]:
+    """Raise *error*, if any, after a block that shows what it is about; if that cannot be shown, with the reason added.
+
+    What became of the work counts for more than what became of its report, the exit code above all.
+    """
+    try:
+        yield
+    except (PipelineError, BrokenPipeError) as exc:
+        if error is None:
+            raise
+        if isinstance(exc, PipelineError):
+            error.args = (f"{error} {exc}",)
+        raise error from exc
+    if error is not None:
+        raise error

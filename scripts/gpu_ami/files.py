@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import tempfile
@@ -11,6 +12,15 @@ from pathlib import Path
 from gpu_ami.errors import UsageError
 
 _MIB = 1024 * 1024
+# What a full disk, and a closed place, answers.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+CLOSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_OF_FILES = FULL | CLOSED | {errno.EFBIG, errno.EIO}
+
+
+def is_of_files(exc: OSError) -> bool:
+    """Return whether a file or its disk refused something; anything else, as of the network, is about no place."""
+    return exc.filename is not None or exc.errno in _OF_FILES
 
 
 def read_text(path: Path, *, what: str, limit_bytes: int = _MIB, hint: str = "", keep_mark: bool = False) -> str:

@@ -6,10 +6,11 @@ import contextlib
 import dataclasses
 import functools
 import os
+import shlex
 import sys
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gpu_ami import collector, scratch
 from gpu_ami.console import Console
@@ -105,16 +106,24 @@ class Invocation:
         self._has_told = True
         found = unfinished_build.cut_off(self.workspace.logs)
         for build in found if found and self.target.is_lasting else ():
-            elsewhere = "" if build.region == self._region() else f" --region {build.region}"
+            where = "" if build.region == self._setting("region") else f" --region {build.region}"
+            where += f" --profile {shlex.quote(build.profile)}" if build.profile else ""
+            family = self._setting("family")
+            other = (
+                ""
+                if family in (None, build.whose.family)
+                else f", with `family: {build.whose.family}` in the settings,"
+            )
             self.console.warn(
                 f"Build {build.run_id} was killed before it had cleaned up; its builder may still run, and cost. "
-                f"`invoke sweep{elsewhere}` shows what is left, and removes it with --yes once it cannot be alive."
+                f"`invoke sweep{where}`{other} shows what is left in account {build.whose.account}, and removes it "
+                "with --yes once it cannot be alive."
             )
 
-    def _region(self) -> str | None:
-        """Return the region of this invocation; None where the settings cannot be used, of which the task tells."""
+    def _setting(self, name: Literal["region", "family"]) -> str | None:
+        """Return a setting of this invocation; None where the settings cannot be used, of which the task tells."""
         try:
-            return self.settings.region
+            return str(getattr(self.settings, name))
         except PipelineError:
             return None
 

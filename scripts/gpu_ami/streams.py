@@ -59,7 +59,7 @@ class Results(_Stream):
         # A terminal that is closed is a reader that has gone, as at the end of a pipe.
         if cause.errno in (errno.EPIPE, errno.EIO):
             raise BrokenPipeError from cause
-        msg = f"The result cannot be written to standard output: {cause.strerror}. What it is about is done."
+        msg = f"The result cannot be written to standard output: {cause.strerror}."
         raise UsageError(msg) from cause
 
 

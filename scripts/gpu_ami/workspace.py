@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from gpu_ami.errors import UsageError
 
 SETTINGS_FILE = "pipeline.yaml"
 _SANDBOX = Path(".sandbox")
-# Each sandbox makes these first.
+# Each sandbox makes these, the last of them when it has started.
 _OF_A_SANDBOX = ("lock", "home/empty")
+# Says of a folder behind a link that it was empty when the first sandbox came, however far that got.
+_MARK = "gpu-ami-sandbox"
 _OF_A_NEW_DISK = {"lost+found"}
 
 
@@ -42,8 +45,10 @@ class Workspace:
     def check_sandbox_folder(self) -> None:
         """Refuse a link that leads to anything but a folder for the sandbox alone: what else is there would be removed.
 
+        One that is empty is marked: what is in it later is a sandbox's, even of one that did not start.
+
         Raises:
-            UsageError: It does.
+            UsageError: It does, or an empty one cannot be marked.
         """
         named, folder = self.root / _SANDBOX, self.sandbox_folder
         if not named.is_symlink():
@@ -53,12 +58,23 @@ class Workspace:
         except OSError as exc:
             msg = f"{_SANDBOX} is a link to {folder}, which cannot be read ({exc.strerror}): is its disk there?"
             raise UsageError(msg) from exc
-        if there and not all((folder / name).is_file() for name in _OF_A_SANDBOX):
+        if not there:
+            self._mark(folder)
+        elif _MARK not in there and not all((folder / name).is_file() for name in _OF_A_SANDBOX):
             msg = (
                 f"{_SANDBOX} is a link to {folder}, which holds other things than a sandbox, and these would be "
-                "removed: link to an empty folder, or to a sandbox's that was moved."
+                "removed: link to an empty folder, or to a sandbox's that was moved. If all in it is a sandbox's, "
+                f"`touch {shlex.quote(str(folder / _MARK))}` says so."
             )
             raise UsageError(msg)
+
+    @staticmethod
+    def _mark(folder: Path) -> None:
+        try:
+            (folder / _MARK).touch()
+        except OSError as exc:
+            msg = f"{_SANDBOX} is a link to {folder}, which cannot be written to ({exc.strerror}): make it your own."
+            raise UsageError(msg) from exc
 
     @property
     def settings(self) -> Path:

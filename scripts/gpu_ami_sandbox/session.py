@@ -19,7 +19,7 @@ from gpu_ami import __version__, collector
 from gpu_ami.aws.access import Access, sandbox_environment
 from gpu_ami.console import Console
 from gpu_ami.errors import SafetyError, ToolError, UsageError
-from gpu_ami.files import write_atomic
+from gpu_ami.files import is_of_files, write_atomic
 from gpu_ami.process import signals_to
 from gpu_ami.workspace import Workspace
 from gpu_ami_sandbox.account import LOOPBACK, DemoAccount
@@ -122,10 +122,13 @@ def open_sandbox(workspace: Workspace, *, region: str, console: Console, with_gu
 
 @contextlib.contextmanager
 def _needing_the_disk(workspace: Workspace) -> Iterator[None]:
-    """Turn what the system refuses while a sandbox starts into one line."""
+    """Turn what a file or the disk refuses while a sandbox starts into one line."""
     try:
         yield
     except OSError as exc:
+        if not is_of_files(exc):
+            # As a port that is taken: no folder would change that.
+            raise
         where = f" ({exc.filename})" if exc.filename else ""
         msg = (
             f"The sandbox cannot start: {exc.strerror or exc}{where}. Make {workspace.shown(workspace.state)} a folder "

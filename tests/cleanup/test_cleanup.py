@@ -23,6 +23,7 @@ from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.process import interruptible
 from gpu_ami.settings import Cleanup
+from gpu_ami.streams import Results
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from gpu_ami_sandbox.demo.uses import USES
 from tests.support.account import OTHER_REGION, REGION, SNAPSHOT_CLAIMS, Task, World, other_region, task
@@ -1019,3 +1020,69 @@ def test_a_disk_that_fills_up_restores_all_the_same(
 
     assert unused.id in here.there()
     assert [result["status"] for result in done.document["results"]] == ["restored"]
+
+
+def test_a_killed_run_is_not_finished_where_the_next_one_cannot_write(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last block of the old journal has room, the new one has not: what is left must not count as finished."""
+    here.newest()
+    here.in_use()
+    images = [here.image(100 + number) for number in range(2)]
+    late = here.image(110)
+    old = Journal(tmp_path / "logs" / "cleanup-0.jsonl")
+    old.write(Begin(account=here.account))
+    for verdict in here.plan().decision.selected:
+        if verdict.image.image_id != late.id:
+            old.write(Will(mode="delete", image=ImageRecord.of(verdict.image), permissions=(), snapshots=()))
+    old.close()
+    for image in images:
+        here.maker.ec2.deregister_image(image.id)
+    sync, lines = os.fsync, iter(range(1, 1000))
+
+    def full(handle: int) -> None:
+        if not os.path.samestat(os.fstat(handle), old.path.stat()) and next(lines) >= 2:
+            raise OSError(28, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr("os.fsync", full)
+    done = task(here, tmp_path, output="table")
+    with pytest.raises(PartialError) as caught:
+        cleanup.run(done.run, Request(flags=FLAGS, yes=True, permanent=True))
+    monkeypatch.undo()
+
+    said = (
+        r"cleanup-2.+ No space left on device; .* while finishing logs/cleanup-0\.jsonl; nothing of this plan was begun"
+    )
+    assert re.search(said, str(caught.value))
+    assert done.out.getvalue().startswith("Nothing of this plan was begun: 1 AMI to delete")
+    assert "Undo" not in done.out.getvalue()
+    assert late.id in here.there()
+    left = {key for image in images for key in image.snapshot_ids} & here.snapshots_there()
+    assert len(left) == 1
+    assert old.path in [replay.path for replay in unfinished(tmp_path / "logs", here.account)]
+
+    _clean(here, tmp_path, yes=True, permanent=True)
+    assert not left & here.snapshots_there()
+    assert unfinished(tmp_path / "logs", here.account) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("restores", [False, True])
+def test_what_failed_counts_for_more_than_its_report(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused: SandboxAmi, restores: bool
+) -> None:
+    """`invoke cleanup --yes > file` on a full disk: exit code 7, for what failed, and not 2 for the table."""
+    here.keep_deleted()
+    request = Request(flags=FLAGS, yes=True)
+    if restores:
+        request = Request(restore=str(tmp_path / _clean(here, tmp_path, yes=True).document["journal"]))
+        here.aws.gate.deny("ec2:RestoreImageFromRecycleBin")
+    else:
+        here.aws.gate.deny("ec2:DeregisterImage")
+    done = task(here, tmp_path)
+
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(done.run.console, "_out", Results(full))
+        with pytest.raises(PartialError, match=r"1 of 1 .+ The result cannot be written to standard output"):
+            cleanup.run(done.run, request)

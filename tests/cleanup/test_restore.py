@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -468,9 +469,12 @@ def test_what_was_public_is_so_again_with_consent_only(here: World, tmp_path: Pa
     here.in_use()
     image, journal = _gone(here, tmp_path, mode, PUBLIC, PARTNER)
 
-    for status in ("restored", "unchanged"):
+    for status, ends in (
+        ("restored", pytest.raises(SafetyError, match=f"Everybody could launch {image.id} before.*--make-public")),
+        ("unchanged", contextlib.nullcontext()),  # whoever keeps it private knows by now
+    ):
         back = task(here, tmp_path)
-        with pytest.raises(SafetyError, match=f"Everybody could launch {image.id} before.*--make-public"):
+        with ends:
             cleanup.run(back.run, Request(restore=str(journal)))
         (result,) = back.document["results"]
         assert (result["status"], result["stays_private"]) == (status, True)
@@ -542,6 +546,43 @@ def test_permissions_that_were_taken_away_later_stay_away(here: World, tmp_path:
     assert [result["status"] for result in back.document["results"]] == ["unchanged"]
 
 
+@pytest.mark.parametrize("mode", ["delete", "disable"])
+def test_consent_that_comes_later_is_for_the_world_alone(here: World, tmp_path: Path, mode: str) -> None:
+    """The partner's permission was taken away on purpose since: the world's consent does not give it back."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    image, journal = _gone(here, tmp_path, mode, PUBLIC, PARTNER)
+    with pytest.raises(SafetyError):
+        _restore(here, tmp_path, journal)
+    image.launch_permissions.clear()
+
+    _restore(here, tmp_path, journal)
+    assert image.launch_permissions == []
+    cleanup.run(task(here, tmp_path).run, Request(restore=str(journal), make_public=True))
+    assert image.launch_permissions == [PUBLIC]
+    image.launch_permissions.clear()
+    cleanup.run(task(here, tmp_path).run, Request(restore=str(journal), make_public=True))
+    assert image.launch_permissions == []
+
+
+def test_a_restore_whose_last_word_was_lost_is_over_with_the_next(here: World, tmp_path: Path) -> None:
+    """All was given already: from then on what is taken away stays away."""
+    here.keep_deleted()
+    here.newest()
+    here.in_use()
+    image, journal = _gone(here, tmp_path, "delete", PARTNER)
+    _restore(here, tmp_path, journal)
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(line for line in lines if '"restored"' not in line))
+
+    _restore(here, tmp_path, journal)
+    image.launch_permissions.clear()
+    _restore(here, tmp_path, journal)
+
+    assert image.launch_permissions == []
+
+
 def test_what_another_run_disabled_is_left_to_its_journal(here: World, tmp_path: Path) -> None:
     """The first run was refused; that the AMI is disabled by now is not its doing."""
     here.newest()
@@ -565,13 +606,37 @@ def test_a_dry_run_says_what_would_stay_private(here: World, tmp_path: Path) -> 
     here.keep_deleted()
     here.newest()
     here.in_use()
+    _, journal = _gone(here, tmp_path, "delete", PUBLIC)
+
+    def said() -> str:
+        return _restore(here, tmp_path, journal, dry_run=True).err.getvalue()
+
+    assert "Stay private without --make-public: 1." in said()
+    with pytest.raises(SafetyError):
+        _restore(here, tmp_path, journal)
+    assert "Stay private without --make-public: 1." in said()
+    cleanup.run(task(here, tmp_path).run, Request(restore=str(journal), make_public=True))
+    assert "Stay private" not in said()
+
+
+def test_what_was_never_private_does_not_stay_so(here: World, tmp_path: Path) -> None:
+    """A deprecated AMI stays public all the time, and one that was not deleted does, too."""
+    here.newest()
+    here.in_use()
     _share(here.image(), PUBLIC)
     done = task(here, tmp_path)
-    cleanup.run(done.run, Request(flags=Flags(older_than="30d", keep="1", include_shared=True), yes=True))
+    flags = Flags(older_than="30d", keep="1", include_shared=True, mode="deprecate")
+    cleanup.run(done.run, Request(flags=flags, yes=True))
+    here.keep_deleted()
+    here.aws.gate.deny("ec2:DeregisterImage")
+    refused = task(here, tmp_path)
+    with pytest.raises(PartialError):
+        cleanup.run(refused.run, Request(flags=Flags(older_than="30d", keep="1", include_shared=True), yes=True))
 
-    back = _restore(here, tmp_path, done.journals[0], dry_run=True)
-
-    assert "Stay private without --make-public: 1." in back.err.getvalue()
+    assert len(refused.journals) == 2
+    for journal in refused.journals:
+        assert '"Group": "all"' in journal.read_text()
+        assert "Stay private" not in _restore(here, tmp_path, journal, dry_run=True).err.getvalue()
 
 
 def test_consent_without_a_restore_is_refused(here: World, tmp_path: Path) -> None:

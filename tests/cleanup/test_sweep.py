@@ -18,6 +18,7 @@ from gpu_ami.cleanup.journal import new_path
 from gpu_ami.cleanup.sweep import Request, longest_build
 from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.process import interruptible
+from gpu_ami.streams import Results
 from gpu_ami_sandbox.demo.factory import FAMILY
 from tests.support.account import OTHER_REGION, REGION, Task, World, other_region, task
 from tests.support.interrupts import ENDS, interrupts
@@ -516,7 +517,11 @@ def test_a_killed_build_is_named_until_nothing_is_left_of_it(here: World, tmp_pa
     logs.mkdir()
     note, clean, elsewhere = (
         logs / f"build-{name}.unfinished"
-        for name in (f"{RUN}.{REGION}", f"20261130T080000Z-abcdef.{REGION}", "20261130T080001Z-abcdef.us-east-1")
+        for name in (
+            f"{RUN}.{REGION}.{here.account}.{FAMILY}",
+            f"20261130T080000Z-abcdef.{REGION}.{here.account}.{FAMILY}",
+            f"20261130T080001Z-abcdef.us-east-1.{here.account}.{FAMILY}",
+        )
     )
     for file in (note, clean, elsewhere):
         file.write_text("")
@@ -528,3 +533,53 @@ def test_a_killed_build_is_named_until_nothing_is_left_of_it(here: World, tmp_pa
 
     _sweep(here, tmp_path, yes=True)
     assert (note.exists(), elsewhere.exists()) == (False, True)
+
+
+@pytest.mark.parametrize("where", ["210987654321.{family}", "{account}.another"])
+def test_a_build_that_was_not_looked_for_stays_named(here: World, tmp_path: Path, where: str) -> None:
+    """With other credentials, or another family, a sweep finds nothing: the builder still runs, and costs."""
+    here.in_use()
+    (tmp_path / "logs").mkdir()
+    whose = where.format(account=here.account, family=FAMILY)
+    note = tmp_path / "logs" / f"build-{RUN}.{REGION}.{whose}.unfinished"
+    note.write_text("")
+
+    _sweep(here, tmp_path, yes=True)
+
+    assert note.exists()
+
+
+def test_a_file_that_cannot_be_read_keeps_no_build_named(here: World, tmp_path: Path) -> None:
+    """It may be broken for good, and says nothing about what the build left; a list that failed does."""
+    here.in_use()
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    note = logs / f"build-{RUN}.{REGION}.{here.account}.{FAMILY}.unfinished"
+    note.write_text("")
+    (tmp_path / "a.tf").symlink_to(tmp_path / "gone")
+
+    here.aws.gate.deny("ec2:DescribeVolumes")
+    with pytest.raises(SafetyError):
+        _sweep(here, tmp_path, yes=True)
+    assert note.exists()
+    here.aws.gate.clear()
+    done = _sweep(here, tmp_path, yes=True)
+
+    assert "failed" in {source["status"] for source in done.document["sources"]}
+    assert not note.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_what_failed_counts_for_more_than_its_report(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 7 although the table does not fit on the disk: what was not removed goes on, and costs."""
+    here.in_use()
+    incomplete_build(here)
+    here.aws.gate.deny("ec2:TerminateInstances")
+    done = task(here, tmp_path)
+
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(done.run.console, "_out", Results(full))
+        with pytest.raises(PartialError, match=r"were not removed, .* The result cannot be written to standard output"):
+            sweep.run(done.run, Request(yes=True))

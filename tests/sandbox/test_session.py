@@ -195,6 +195,18 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(workspace: Workspace) ->
         pass
 
 
+def test_what_is_not_the_disks_fault_is_not_put_on_it(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that is taken: another folder would not help."""
+
+    def taken(*_: object, **__: object) -> None:
+        raise OSError(98, "Address already in use")
+
+    monkeypatch.setattr("gpu_ami_sandbox.session._start", taken)
+
+    with pytest.raises(OSError, match="Address already in use"), opened(workspace):
+        pass
+
+
 def test_a_link_to_another_disk_is_where_everything_is(
     workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -213,7 +225,7 @@ def test_a_link_to_another_disk_is_where_everything_is(
 def test_the_notes_of_killed_builds_go_with_their_sandbox(workspace: Workspace) -> None:
     """What they left was in an AWS that is gone."""
     workspace.logs.mkdir(parents=True)
-    note = workspace.logs / f"build-20261130T080000Z-abcdef.{REGION}.unfinished"
+    note = workspace.logs / f"build-20261130T080000Z-abcdef.{REGION}.123456789012.gpu-batch.unfinished"
     note.write_text("")
 
     with opened(workspace):

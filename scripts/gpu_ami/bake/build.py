@@ -6,6 +6,7 @@ Reads from top to bottom as the README's table does: check, validate, bake, read
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -105,7 +106,7 @@ def build(
 
 def _build(run: Invocation, job: Job, *, debug: bool, incremental: bool, if_stale: bool) -> BuildResult:
     _check_values(job)
-    run.announce()
+    account = run.announce().account
     packer_bake.check_manifest(run, job)
     compared = _compare(run, job)
     if if_stale:
@@ -117,7 +118,7 @@ def _build(run: Invocation, job: Job, *, debug: bool, incremental: bool, if_stal
     _check_and_validate(run, job)
     update_tfvars.check_target(run)
     started = time.monotonic()
-    with _noted(run, job):
+    with _noted(run, job, account):
         baked = _bake(run, job, compared, debug=debug, incremental=incremental)
     duration_s = time.monotonic() - started
     home = run.access.region
@@ -132,11 +133,14 @@ def _build(run: Invocation, job: Job, *, debug: bool, incremental: bool, if_stal
     return result.made(run, baked, made, recorded, change, duration_s, compared.differences)
 
 
-def _noted(run: Invocation, job: Job) -> AbstractContextManager[None]:
+def _noted(run: Invocation, job: Job, account: str) -> AbstractContextManager[None]:
     """Keep a note of the build meanwhile, for the case that it is killed; a sandbox of its own ends with it."""
     if run.target.is_kept is False:
         return nullcontext()
-    return unfinished_build.under_way(run.workspace.logs, job.run_id, run.settings.region)
+    whose = unfinished_build.Whose(account=account, family=run.settings.family)
+    # Of the settings' own profile nobody need be told.
+    profile = None if run.target.is_sandbox else run.options.profile or os.environ.get("AWS_PROFILE")
+    return unfinished_build.under_way(run.workspace.logs, job.run_id, run.settings.region, whose, profile)
 
 
 @contextlib.contextmanager

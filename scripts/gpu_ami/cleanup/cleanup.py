@@ -18,16 +18,16 @@ from gpu_ami.cleanup.decide import find_blocks
 from gpu_ami.cleanup.execute import Apply, Result
 from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.journal import Journal, JournalError, Replay, cut_short, new_path, read, unfinished
-from gpu_ami.cleanup.journal_events import Begin, Done, End, Left, outcome_texts
+from gpu_ami.cleanup.journal_events import LEFT, Begin, Done, End, Left, outcome_texts
 from gpu_ami.cleanup.plan_document import Plan
 from gpu_ami.cleanup.plan_tables import View, loses, plan_tables, what_goes
 from gpu_ami.cleanup.planner import make_plan
 from gpu_ami.cleanup.policy import Flags, policy_from
-from gpu_ami.cleanup.restore import restore
+from gpu_ami.cleanup.restore import Restored, restore
 from gpu_ami.cleanup.result_tables import restored_table, result_tables
 from gpu_ami.cleanup.scope import account_of, chosen_regions, requested_regions, survey_of
 from gpu_ami.cleanup.snapshots import OrphanedSnapshots, to_finish
-from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, UsageError
+from gpu_ami.errors import InterruptedRunError, PartialError, PipelineError, SafetyError, UsageError, then_raised
 from gpu_ami.files import check_writable, write_atomic
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
@@ -229,9 +229,9 @@ def _carry_out(run: Invocation, plan: Plan, survey: Survey, view: View, *, perma
             plan = dataclasses.replace(plan, decision=dataclasses.replace(plan.decision, blocks=(why,)))
             _show(run, plan, view)
             _raise_blocks(plan)
-        results, journal, refused = _act(run, plan, survey, replays, must_recover=not permanent)
+        results, journal, cut = _act(run, plan, survey, replays, must_recover=not permanent)
     shown = run.workspace.shown(journal) if journal else None
-    _finish(run, plan, results, shown, view, refused)
+    _finish(run, plan, results, shown, view, cut)
 
 
 def _act(
@@ -241,8 +241,8 @@ def _act(
     replays: Sequence[Replay],
     *,
     must_recover: bool,
-) -> tuple[list[Result], Path | None, str | None]:
-    """Carry the plan out; return what came of it, the journal, and why that could not be written on, if so."""
+) -> tuple[list[Result], Path | None, PartialError | None]:
+    """Carry the plan out; return what came of it, the journal, and the error where a journal could not be written."""
     selected, orphans = plan.decision.selected, plan.selected_orphans
     if not selected and not orphans and not replays:
         return [], None, None
@@ -257,31 +257,57 @@ def _act(
                 with run.console.step(f"{plan.policy.mode} {show_count(len(selected), 'AMI')}"):
                     results = [*apply.images(selected), *apply.orphans(orphans)]
                 journal.write(End(failed=sum(result.is_failed for result in results)))
+            except _NotBegunError as exc:
+                return [], path, exc
             except JournalError as exc:
                 # What has gone by now is to be shown.
-                return results, path, str(exc)
+                return results, path, cut_short(str(exc), sum(result.is_done for result in results), len(results))
     except KeyboardInterrupt as exc:
         msg = f"Interrupted; what was done is in {run.workspace.shown(path)}, and a new run finishes it."
         raise InterruptedRunError(msg) from exc
     return results, path, None
 
 
+class _NotBegunError(PartialError):
+    """A journal could not be written while an earlier run was finished: this plan's turn did not come."""
+
+
 def _resume(run: Invocation, survey: Survey, replays: Sequence[Replay], journal: Journal) -> None:
-    """Finish the runs that were killed or lost an answer, and say in their journals who did."""
+    """Finish the runs that were killed or lost an answer, and say in their journals who did.
+
+    Raises:
+        _NotBegunError: The journal of one of them, or this run's own, cannot be written.
+    """
+    for replay in replays:
+        shown = run.workspace.shown(replay.path)
+        try:
+            _resume_one(survey, replay, journal)
+        except UsageError as exc:
+            msg = (
+                f"{exc} That was while finishing {shown}; nothing of this plan was begun. Free some space, then run it "
+                "again: it goes on from there."
+            )
+            raise _NotBegunError(msg) from exc
+        run.console.say(f"Finished what {shown} had begun.")
+
+
+def _resume_one(survey: Survey, replay: Replay, journal: Journal) -> None:
     callers = {location.region: location.caller for location in survey.own_locations}
     alive = {image.image_id for image in survey.images}
-    for replay in replays:
-        finished = OrphanedSnapshots(survey, journal).resume(callers, replay.entries.values())
-        with Journal(replay.path, is_new=False) as old:
-            for image_id, outcomes in finished.items():
-                old.write(Done(image_id=image_id, snapshots=outcome_texts(outcomes)))
-            for image_id in sorted(alive & {key for key, entry in replay.entries.items() if entry.is_open}):
-                old.write(Left(image_id=image_id))
-            is_failed = any(outcome.is_failed for outcomes in finished.values() for outcome in outcomes.values())
-            elsewhere = {entry.image.region for entry in replay.entries.values()} - set(callers)
-            if not is_failed and not elsewhere:
-                old.write(End(by=journal.path.name))
-        run.console.say(f"Finished what {run.workspace.shown(replay.path)} had begun.")
+    finished = OrphanedSnapshots(survey, journal).resume(callers, replay.entries.values())
+    if journal.refused:
+        # The rest of the snapshots was left for the next run: the earlier journal must not say that it is finished.
+        raise JournalError(journal.refused)
+    with Journal(replay.path, is_new=False) as old:
+        for image_id, outcomes in finished.items():
+            old.write(Done(image_id=image_id, snapshots=outcome_texts(outcomes)))
+        for image_id in sorted(alive & {key for key, entry in replay.entries.items() if entry.is_open}):
+            old.write(Left(image_id=image_id))
+        outcomes_of_all = [outcome for outcomes in finished.values() for outcome in outcomes.values()]
+        is_open = any(outcome.is_failed or outcome == LEFT for outcome in outcomes_of_all)
+        elsewhere = {entry.image.region for entry in replay.entries.values()} - set(callers)
+        if not is_open and not elsewhere:
+            old.write(End(by=journal.path.name))
 
 
 def _finish(
@@ -290,24 +316,23 @@ def _finish(
     results: Sequence[Result],
     journal: str | None,
     view: View,
-    refused: str | None = None,
+    cut: PartialError | None,
 ) -> None:
     document = plan.document()
     document |= {"applied": True, "results": [result.document() for result in results], "journal": journal}
     tables = [] if run.console.output == "json" else result_tables(plan, results, journal, view)
-    run.console.result(document, *tables)
-    if refused:
-        raise cut_short(refused, sum(result.is_done for result in results), len(results))
+    error = cut
     failed = [result for result in results if result.is_failed]
-    if failed:
-        msg = f"{len(failed)} of {len(results)} failed, {failed[0].image_id} first: {failed[0].error}"
-        raise PartialError(msg)
+    if failed and error is None:
+        error = PartialError(f"{len(failed)} of {len(results)} failed, {failed[0].image_id} first: {failed[0].error}")
+    with then_raised(error):
+        run.console.result(document, *tables)
 
 
 def _restore(run: Invocation, path: Path, *, make_public: bool) -> None:
     replay = read(path)
     if run.options.dry_run:
-        public = sum(any("Group" in who for who in entry.permissions) for entry in replay.entries.values())
+        public = sum(entry.would_be_public for entry in replay.entries.values())
         more = "" if make_public or not public else f" Stay private without --make-public: {public}."
         run.console.say(f"DRY RUN: would bring back {_left_to_restore(replay)} of {path}.{more}")
         return
@@ -326,21 +351,27 @@ def _restore(run: Invocation, path: Path, *, make_public: bool) -> None:
         results = restore(replay, journal, lambda region: Caller(run.access, region), make_public=make_public)
         refused = journal.refused
     document = {"account": account, "journal": str(path), "results": [result.document() for result in results]}
-    run.console.result(document, restored_table(results))
+    with then_raised(_restore_error(replay, results, refused)):
+        run.console.result(document, restored_table(results))
+
+
+def _restore_error(replay: Replay, results: Sequence[Restored], refused: str | None) -> PipelineError | None:
+    """Return how a restore ends: what failed, or what waits for somebody's word; None where all is well."""
     if refused:
-        raise cut_short(refused, sum(result.status == "restored" for result in results), len(results))
+        return cut_short(refused, sum(result.status == "restored" for result in results), len(results))
     failed = [result for result in results if result.status == "failed"]
     if failed:
-        msg = f"{len(failed)} of {len(results)} could not be brought back: {failed[0].error}"
-        raise PartialError(msg)
-    private = [result.image_id for result in results if result.stays_private]
-    if private:
-        more = f" and {len(private) - 1} more" if len(private) > 1 else ""
-        msg = (
-            f"Everybody could launch {private[0]}{more} before, and cannot now; all else is brought back. Add "
-            "--make-public if the whole world is to launch it again."
-        )
-        raise SafetyError(msg)
+        return PartialError(f"{len(failed)} of {len(results)} could not be brought back: {failed[0].error}")
+    # Who was told already and did not consent keeps it private on purpose.
+    told = {image_id for image_id, entry in replay.entries.items() if entry.stays_private}
+    private = [r.image_id for r in results if r.stays_private and not (r.status == "unchanged" and r.image_id in told)]
+    if not private:
+        return None
+    more = f" and {len(private) - 1} more" if len(private) > 1 else ""
+    return SafetyError(
+        f"Everybody could launch {private[0]}{more} before, and cannot now; all else is brought back. Add "
+        "--make-public if the whole world is to launch it again."
+    )
 
 
 def _left_to_restore(replay: Replay) -> str:

@@ -63,6 +63,7 @@ class Entry:
             the moment that a restore begins, ``restored`` later; ``left`` when a later run found an AMI of unknown
             fate still there.
         snapshot_status: The last known outcome of each snapshot, by its id.
+        stays_private: Whether a restore has brought it back but for the world's permission to launch it.
     """
 
     image: Image
@@ -71,6 +72,7 @@ class Entry:
     snapshots: tuple[Snapshot, ...] = ()
     status: str = "intended"
     snapshot_status: dict[str, SnapshotOutcome] = field(default_factory=dict)
+    stays_private: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -81,6 +83,12 @@ class Entry:
     def is_to_restore(self) -> bool:
         """Whether a restore has something to bring back, as far as the journal knows."""
         return self.status not in ("failed", "left", "restored")
+
+    @property
+    def would_be_public(self) -> bool:
+        """Whether a restore, with consent, would let everybody launch the AMI; a deprecated one never lost that."""
+        is_due = (self.is_to_restore and self.mode != "deprecate") or self.stays_private
+        return is_due and any("Group" in who for who in self.permissions)
 
 
 @dataclass
@@ -320,6 +328,7 @@ def _follow_image(replay: Replay, event: Done | Failed | Unknown | Left | Restor
         return
     entry = replay.entries[event.image_id]
     entry.status = event.name
+    entry.stays_private = isinstance(event, Restored) and event.stays_private is True
     if isinstance(event, Done):
         entry.snapshot_status |= {key: SnapshotOutcome.parse(text) for key, text in event.snapshots.items()}
 

@@ -195,9 +195,10 @@ class Restoring(Event, frozen=True, kw_only=True, tag="restoring"):
 
 
 class Restored(Event, frozen=True, kw_only=True, tag="restored"):
-    """The AMI was brought back."""
+    """The AMI was brought back; `stays_private` where everybody could launch it, and nobody consented to that yet."""
 
     image_id: str
+    stays_private: bool | UnsetType = UNSET
 
 
 class SnapshotDone(Event, frozen=True, kw_only=True, tag="snapshot"):

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from msgspec import UNSET
+
 from gpu_ami.aws import image_changes, images, recycle_bin
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image, Snapshot
@@ -151,13 +153,16 @@ def _image(entry: Entry, region: Region, journal: Journal, *, make_public: bool)
     except AwsError as exc:
         return Restored(image.image_id, image.region, "failed", str(exc))
     withheld, remark = not_given == "withheld", _NOT_GIVEN.get(not_given)
+    error = None
+    if changed or shared or entry.status == "restoring":
+        # It is back, whether or not the disk takes the word; the others are to come back as well. From now on only the
+        # world's permission may still be given: others may have been taken away on purpose.
+        over = events.Restored(image_id=image.image_id, stays_private=withheld or UNSET)
+        error = journal.note(over)
     if not changed and not shared:
         reason = _THERE if image.image_id in region.images else "the run of this journal did not delete it"
         reason = f"{reason}; {remark}" if remark else reason
-        return Restored(image.image_id, image.region, "unchanged", reason=reason, stays_private=withheld)
-    # It is back, whether or not the disk takes the word; the others are to come back as well. Where something is
-    # withheld the restore is not over: with consent the next one gives what is missing.
-    error = None if withheld else journal.note(events.Restored(image_id=image.image_id))
+        return Restored(image.image_id, image.region, "unchanged", error, reason=reason, stays_private=withheld)
     return Restored(image.image_id, image.region, "restored", error, reason=remark, stays_private=withheld)
 
 
@@ -222,7 +227,7 @@ def _share(
     """Give the launch permissions that are missing to an AMI that this restore, or one cut short, has brought back.
 
     Only what was in the bin or disabled can have lost them; of any other AMI they may have been taken away on purpose,
-    or never been given: then the journal was edited.
+    or never been given: then the journal was edited. Where a restore has given all but the world's, that one is left.
 
     Returns:
         Whether some were given, and why others were not: ``withheld`` are the world's, which may be given with consent.
@@ -234,11 +239,15 @@ def _share(
     missing = [permission for permission in entry.permissions if permission not in now]
     if not missing:
         return False, ""
-    if entry.mode == "deprecate" or not (back or entry.status == "restoring"):
-        return False, "left"
-    given = [permission for permission in missing if make_public or "Group" not in permission]
+    due: list[dict[str, str]] = []
+    if entry.mode != "deprecate":
+        is_under_way = back or entry.status == "restoring"
+        due = [who for who in missing if is_under_way or (entry.stays_private and "Group" in who)]
+    given = [who for who in due if make_public or "Group" not in who]
     image_changes.share(caller, image_id, given)
-    return bool(given), "" if given == missing else "withheld"
+    if given != due:
+        return bool(given), "withheld"
+    return bool(given), "" if due == missing else "left"
 
 
 def _disable_again(entry: Entry, region: Region) -> None:

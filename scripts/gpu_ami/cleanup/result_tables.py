@@ -27,7 +27,9 @@ def result_tables(plan: Plan, results: Sequence[Result], journal: str | None, vi
     """
     said = _outcome(plan, results, view)
     if journal:
-        said += [f"Journal: {journal}", f"Undo: `invoke cleanup --restore {journal}`"]
+        said.append(f"Journal: {journal}")
+        # One that names nothing that was changed has nothing to undo.
+        said += [f"Undo: `invoke cleanup --restore {journal}`"] if any(r.status != "kept" for r in results) else []
     many = len(plan.regions) > 1
     tables = [result_table(results, title="Results", many=many, edge=view.edge)] if results else []
     return [lines(said, view), *tables, *staying(plan, view)]
@@ -80,7 +82,8 @@ def restored_table(results: Sequence[Restored]) -> Table:
 def _outcome(plan: Plan, results: Sequence[Result], view: View) -> list[str]:
     """Return what was done and what it saves; only what was done counts."""
     if not results:
-        return [count_of(plan, view)]
+        is_cut = plan.decision.selected or plan.selected_orphans
+        return [f"Nothing of this plan was begun: {count_of(plan, view)}" if is_cut else count_of(plan, view)]
     mode = plan.policy.mode
     planned = {key_of(verdict) for verdict in plan.decision.selected}
     images = {

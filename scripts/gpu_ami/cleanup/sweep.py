@@ -23,7 +23,7 @@ from gpu_ami.cleanup.planner import clock_reports
 from gpu_ami.cleanup.policy import Policy
 from gpu_ami.cleanup.result_tables import sweep_result_table
 from gpu_ami.cleanup.scope import chosen_regions, requested_regions, survey_of
-from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
+from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError, then_raised
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 from gpu_ami.records import unfinished_build
@@ -35,6 +35,8 @@ _GLOBAL = frozenset({"instance-profile", "role"})
 # A role may go unseen: it costs nothing. Who grants a sweep what it needed before roles were looked for must not lose
 # the rest of it.
 _MAY_BE_DENIED = frozenset({"role"})
+# What the names of this task's own sources begin with.
+_LEFTOVER = "leftover-"
 # The template's defaults, for a checkout without it.
 _TIMES = {"max_build_minutes": 180, "poll_delay_seconds": 15, "poll_max_attempts": 480}
 
@@ -97,12 +99,18 @@ def run(run: Invocation, request: Request) -> None:
         "results": [result.document() for result in results],
         "journal": shown,
     }
-    run.console.result(document, sweep_table(plan), sweep_result_table(results, shown))
+    with then_raised(_error(results, refused)):
+        run.console.result(document, sweep_table(plan), sweep_result_table(results, shown))
+
+
+def _error(results: Sequence[Result], refused: str | None) -> PartialError | None:
+    """Return how a sweep ends that could not remove all of it; None where it could."""
     if refused:
-        raise cut_short(refused, sum(result.is_done for result in results), len(results))
+        return cut_short(refused, sum(result.is_done for result in results), len(results))
     if failed := [result for result in results if result.is_failed]:
-        msg = f"{len(failed)} of {len(results)} were not removed, {failed[0].image_id} first: {failed[0].error}"
-        raise PartialError(msg)
+        first = f"{failed[0].image_id} first: {failed[0].error}"
+        return PartialError(f"{len(failed)} of {len(results)} were not removed, {first}")
+    return None
 
 
 def _plan(run: Invocation, survey: Survey, account: str, older_than: timedelta, kinds: Sequence[str]) -> SweepPlan:
@@ -141,7 +149,7 @@ def _find(location: Location, kind: str, family: str) -> tuple[list[BuildResourc
     caller = location.caller.counting()
 
     def report(status: Any, error: str | None = None) -> SourceReport:
-        name = f"leftover-{kind}s"
+        name = f"{_LEFTOVER}{kind}s"
         return SourceReport(name, location.region, status, location.account, caller.calls, error=error, is_use=False)
 
     try:
@@ -171,13 +179,21 @@ def _act(run: Invocation, plan: SweepPlan, survey: Survey) -> tuple[list[Result]
 
 
 def _forget_builds(run: Invocation, plan: SweepPlan, request: Request, results: Sequence[Result]) -> None:
-    """Drop the notes of builds that were killed and of which nothing is left: nobody need be told of them any more."""
-    if run.options.dry_run or request.skip_source or any(report.status == "failed" for report in plan.reports):
+    """Drop the notes of builds that were killed and of which nothing is left: nobody need be told of them any more.
+
+    What a build of another account or family left is not what was listed here. Of sources of uses that failed, as a
+    receipt that cannot be read, no build is kept in mind: they are not about what is left.
+    """
+    looked = [report for report in plan.reports if report.name.startswith(_LEFTOVER)]
+    if run.options.dry_run or request.skip_source or any(report.status == "failed" for report in looked):
         return
     gone = {result.image_id for result in results if result.is_done}
     left = {verdict.resource.run for verdict in plan.verdicts if verdict.resource.identifier not in gone}
     builds = unfinished_build.cut_off(run.workspace.logs)
-    unfinished_build.forget(b for b in builds if b.region in plan.regions and b.run_id not in left)
+    listed = unfinished_build.Whose(account=plan.account, family=run.settings.family)
+    unfinished_build.forget(
+        build for build in builds if build.whose == listed and build.region in plan.regions and build.run_id not in left
+    )
 
 
 def _older_than(run: Invocation, requested: str | None) -> timedelta:
