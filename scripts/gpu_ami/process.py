@@ -22,7 +22,8 @@ from gpu_ami.errors import ToolError, UsageError
 
 # What a child may know of the caller's environment when it must not reach AWS: no AWS_*, TF_*, PKR_VAR_*,
 # PACKER_* or proxy variable is on the list, so none of them can lead it astray.
-_HARMLESS = ("PATH", "LANG", "LC_ALL", "TERM", "TZ", "TMPDIR", "SYSTEMROOT", "PATHEXT")
+# The last two are how much memory Terraform and Packer, which are written in Go, may trade for time.
+_HARMLESS = ("PATH", "LANG", "LC_ALL", "TERM", "TZ", "TMPDIR", "SYSTEMROOT", "PATHEXT", "GOGC", "GOMEMLIMIT")
 # What asks a process to end: Ctrl-C, `kill`, a terminal that is closed, Ctrl-\. Windows has not all of them.
 _INTERRUPTS = frozenset(
     number for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if (number := getattr(signal, name, None)) is not None

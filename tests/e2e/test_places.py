@@ -160,7 +160,7 @@ def test_a_temporary_profile_without_a_default_vpc_is_refused_before_anything_is
         ec2.delete_subnet(SubnetId=subnet["SubnetId"])
     ec2.delete_vpc(VpcId=vpc["VpcId"])
     # Not this test's, and the longer part of the time.
-    monkeypatch.setattr(validate, "validate", lambda _job: None)
+    monkeypatch.setattr(validate, "validate", lambda _job, tests: None)
 
     with pytest.raises(SafetyError, match=r"no default VPC.*Give iam_instance_profile"):
         here.build("iam_instance_profile=")
