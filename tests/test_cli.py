@@ -383,10 +383,15 @@ def test_debug_needs_a_terminal(bare: Path) -> None:
     assert "--debug asks at each step and needs a terminal" in done.stderr
 
 
-def test_a_reader_that_stops_early_is_no_error() -> None:
+@pytest.mark.parametrize("arguments", [("cost",), ()])
+def test_a_reader_that_stops_early_is_no_error(arguments: tuple[str, ...]) -> None:
     """`invoke cost | head` is how people read a long answer."""
     with subprocess.Popen(
-        [sys.executable, "-m", "invoke", "cost"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "invoke", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as child:
         assert child.stdout is not None
         child.stdout.close()

@@ -77,8 +77,8 @@ class PipelineProgram(Program):
             _check_var(self.tasks)
 
     def parse_cleanup(self) -> None:
-        """Carry out ``--help TASK`` and the like, with the same errors."""
-        with self._hinting():
+        """Carry out ``--help TASK``, ``--list`` and the like, with the same errors; a reader may have read enough."""
+        with self._hinting(), friendly():
             super().parse_cleanup()
 
     def no_tasks_given(self) -> None:

@@ -67,15 +67,15 @@ class Step:
 
     def __init__(self) -> None:
         self.note = ""
-        self.has_failed = False
+        self.verb = "done in"
 
     def __call__(self, note: str) -> None:
         """Take a note of how far the step is, shown with the next tick."""
         self.note = note
 
-    def fail(self) -> None:
-        """Let the step end as one that failed, although nothing is raised in it."""
-        self.has_failed = True
+    def fail(self, verb: str = "failed after") -> None:
+        """Let the step end as one that failed, although nothing is raised in it; *verb* says how."""
+        self.verb = verb
 
 
 class Console:
@@ -214,7 +214,7 @@ class Console:
         verb = "failed after"
         try:
             yield step
-            verb = "failed after" if step.has_failed else "done in"
+            verb = step.verb
         finally:
             ended.set()
             watcher.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from dataclasses import replace
 from datetime import timedelta
@@ -216,7 +217,7 @@ def test_the_sandbox_asks_only_when_it_is_told_to(terraform: FakeTerraform, monk
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     _handed_over(terraform)
 
-    with pytest.raises(SafetyError, match="nobody is here to confirm"):
+    with pytest.raises(SafetyError, match=r"nobody is here to confirm.+ give --yes instead of --ask"):
         _apply(terraform, yes=False, ask=True)
     assert terraform.live() == {}
 
@@ -499,6 +500,8 @@ def test_a_plan_that_asks_for_init_gets_it(terraform: FakeTerraform) -> None:
 
     assert terraform.calls == ["plan", "init", "plan", "show"]
     assert done.document["findings"] == []
+    steps = re.findall(r"^(terraform \w+: .+?) [\d.]+ s$", done.err.getvalue(), re.MULTILINE)
+    assert steps == ["terraform plan: asked for `init` after", "terraform init: done in", "terraform plan: done in"]
 
 
 def test_a_plan_that_init_does_not_mend_fails_in_inits_words(terraform: FakeTerraform) -> None:

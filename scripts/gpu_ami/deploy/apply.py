@@ -165,7 +165,8 @@ def _confirm(run: Invocation, review: Review, request: Request) -> None:
         return
     _show_plan(run, review)
     if not sys.stdin.isatty():
-        msg = "Nothing was applied: nobody is here to confirm. Read the plan above, then add --yes."
+        how = "give --yes instead of --ask" if request.ask else "add --yes"
+        msg = f"Nothing was applied: nobody is here to confirm. Read the plan above, then {how}."
         raise SafetyError(msg)
     if run.console.ask("Apply this plan? Only `yes` does") != "yes":
         msg = "Nothing was applied: not confirmed."

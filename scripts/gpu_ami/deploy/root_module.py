@@ -350,7 +350,8 @@ def _follow(
             output = _made_readable(log)
         found = failures.errors(output)
         if not is_good(status, found):
-            step.fail()
+            wants_init = subcommand == "plan" and failures.wants_init(found)
+            step.fail("asked for `init` after" if wants_init else "failed after")
     return status, found
 
 
