@@ -7,6 +7,7 @@ from pathlib import Path
 from gpu_ami.cli import Invocation, pipeline_task
 
 ROOT = Path(__file__).resolve().parent
+_PACKER_VAR = "A Packer variable as name=value; repeatable."
 
 
 @pipeline_task(ROOT, guest="Also what isolates the sandbox's guest; --no-guest where only AWS is worked on.")
@@ -51,25 +52,25 @@ def init(
     command.run(run, command.Request(flags=flags, check=check, yes=yes))
 
 
-@pipeline_task(ROOT, var="A Packer variable as name=value; repeatable.")
-def doctor(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
+@pipeline_task(ROOT, packer_var=_PACKER_VAR)
+def doctor(run: Invocation, *, packer_var: tuple[str, ...] = ()) -> None:
     """Check what a build needs, on this machine and on AWS, each with its fix; changes nothing."""
     from gpu_ami.bake import doctor as command
 
-    command.run(run, command.Request(variables=var))
+    command.run(run, command.Request(variables=packer_var))
 
 
-@pipeline_task(ROOT, var="A Packer variable as name=value; repeatable.")
-def validate(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
+@pipeline_task(ROOT, packer_var=_PACKER_VAR)
+def validate(run: Invocation, *, packer_var: tuple[str, ...] = ()) -> None:
     """Check the settings, the Packer template, the Terraform folder and the AMI handed over; changes nothing."""
     from gpu_ami.bake import validate as command
 
-    command.run(run, command.Request(variables=var))
+    command.run(run, command.Request(variables=packer_var))
 
 
 @pipeline_task(
     ROOT,
-    var="A Packer variable as name=value; repeatable.",
+    packer_var=_PACKER_VAR,
     debug="Packer's step-by-step mode, on a terminal.",
     incremental="Bake on the family's last AMI where only image or models are new.",
     if_stale="Do nothing when the last AMI is what a build would make.",
@@ -77,7 +78,7 @@ def validate(run: Invocation, *, var: tuple[str, ...] = ()) -> None:
 def build(
     run: Invocation,
     *,
-    var: tuple[str, ...] = (),
+    packer_var: tuple[str, ...] = (),
     debug: bool = False,
     incremental: bool = False,
     if_stale: bool = False,
@@ -85,7 +86,7 @@ def build(
     """Bake the AMI with Packer and hand it to Terraform."""
     from gpu_ami.bake import build as command
 
-    command.run(run, command.Request(variables=var, debug=debug, incremental=incremental, if_stale=if_stale))
+    command.run(run, command.Request(variables=packer_var, debug=debug, incremental=incremental, if_stale=if_stale))
 
 
 @pipeline_task(
@@ -104,7 +105,7 @@ def manifest(run: Invocation, *, file: str | None = None, all: bool = False) -> 
     ROOT,
     manifest="Another manifest than the last build's.",
     file="A .tfvars, .tf or .tfvars.json file; default from pipeline.yaml.",
-    var="The Terraform variable, or a path such as resource.TYPE.NAME.block.image_id; default from pipeline.yaml.",
+    variable="The Terraform variable, or a path such as resource.TYPE.NAME.block.image_id; default from pipeline.yaml.",
     ami="An AMI id instead of the manifest's.",
     check="Change nothing; exit 9 when there would be a change.",
     no_verify="Do not check the AMI in AWS first.",
@@ -114,7 +115,7 @@ def update_tfvars(
     *,
     manifest: str | None = None,
     file: str | None = None,
-    var: str | None = None,
+    variable: str | None = None,
     ami: str | None = None,
     check: bool = False,
     no_verify: bool = False,
@@ -122,7 +123,9 @@ def update_tfvars(
     """Check the new AMI, write its id to the file that Terraform reads, and show the change."""
     from gpu_ami.handover import update_tfvars as command
 
-    request = command.Request(manifest=manifest, file=file, variable=var, ami=ami, check=check, verified=not no_verify)
+    request = command.Request(
+        manifest=manifest, file=file, variable=variable, ami=ami, check=check, verified=not no_verify
+    )
     command.run(run, request)
 
 
@@ -132,46 +135,49 @@ _TERRAFORM_VAR = "A Terraform variable as name=value; repeatable."
 _WAIT = "Minutes to wait for Batch to replace its instances; default what it gives running jobs, and half an hour."
 
 
-@pipeline_task(ROOT, allow_replace=_ALLOW_REPLACE, allow_deposed=_ALLOW_DEPOSED, var=_TERRAFORM_VAR)
+@pipeline_task(ROOT, allow_replace=_ALLOW_REPLACE, allow_deposed=_ALLOW_DEPOSED, terraform_var=_TERRAFORM_VAR)
 def plan(
     run: Invocation,
     *,
     allow_replace: tuple[str, ...] = (),
     allow_deposed: tuple[str, ...] = (),
-    var: tuple[str, ...] = (),
+    terraform_var: tuple[str, ...] = (),
 ) -> None:
     """Show what Terraform would change, and whether the guard lets it."""
     from gpu_ami.deploy import plan as command
 
-    command.run(run, command.Request(variables=var, allow_replace=allow_replace, allow_deposed=allow_deposed))
+    command.run(run, command.Request(variables=terraform_var, allow_replace=allow_replace, allow_deposed=allow_deposed))
 
 
 @pipeline_task(
     ROOT,
     allow_replace=_ALLOW_REPLACE,
     allow_deposed=_ALLOW_DEPOSED,
-    var=_TERRAFORM_VAR,
+    terraform_var=_TERRAFORM_VAR,
     wait=_WAIT,
     yes="Apply without asking.",
+    ask="Ask in the sandbox, too, which otherwise does not.",
 )
 def apply(
     run: Invocation,
     *,
     allow_replace: tuple[str, ...] = (),
     allow_deposed: tuple[str, ...] = (),
-    var: tuple[str, ...] = (),
+    terraform_var: tuple[str, ...] = (),
     wait: str | None = None,
     yes: bool = False,
+    ask: bool = False,
 ) -> None:
     """Plan, let the guard judge, apply exactly that plan and read back what is live."""
     from gpu_ami.deploy import apply as command
     from gpu_ami.deploy.wait import minutes
 
     request = command.Request(
-        variables=var,
+        variables=terraform_var,
         allow_replace=allow_replace,
         allow_deposed=allow_deposed,
         yes=yes,
+        ask=ask,
         wait_minutes=minutes(wait),
     )
     command.run(run, request)
@@ -181,24 +187,33 @@ def apply(
     ROOT,
     to="The AMI to go to, instead of the one before.",
     allow_deposed=_ALLOW_DEPOSED,
-    var=_TERRAFORM_VAR,
+    terraform_var=_TERRAFORM_VAR,
     wait=_WAIT,
     yes="Apply without asking.",
+    ask="Ask in the sandbox, too, which otherwise does not.",
 )
 def rollback(
     run: Invocation,
     *,
     to: str | None = None,
     allow_deposed: tuple[str, ...] = (),
-    var: tuple[str, ...] = (),
+    terraform_var: tuple[str, ...] = (),
     wait: str | None = None,
     yes: bool = False,
+    ask: bool = False,
 ) -> None:
     """Go back to the AMI that was live before, and apply."""
     from gpu_ami.deploy import rollback as command
     from gpu_ami.deploy.wait import minutes
 
-    request = command.Request(to=to, variables=var, allow_deposed=allow_deposed, yes=yes, wait_minutes=minutes(wait))
+    request = command.Request(
+        to=to,
+        variables=terraform_var,
+        allow_deposed=allow_deposed,
+        yes=yes,
+        ask=ask,
+        wait_minutes=minutes(wait),
+    )
     command.run(run, request)
 
 

@@ -63,8 +63,8 @@ def draw(screen: pyte.Screen, title: str, *, first: int = 0) -> str:
             line.append("".join(cell.data for cell in piece), style=style)
         console.print(line, no_wrap=True, crop=True)
     svg = console.export_svg(title=title)
-    # Without the fonts that rich would fetch from elsewhere.
-    return re.sub(r"\s*@font-face \{[^}]*\}", "", svg)
+    # Without the fonts that rich would fetch from elsewhere, and its own address.
+    return re.sub(r"\s*(?:@font-face \{[^}]*\}|<!--.*?-->)", "", svg)
 
 
 if __name__ == "__main__":

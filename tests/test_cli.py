@@ -53,6 +53,22 @@ def test_list_shows_each_task_with_its_help() -> None:
         assert re.search(rf"^  {name} +\S.+", shown, re.MULTILINE), name
 
 
+def test_invoke_alone_lists_the_tasks() -> None:
+    """It is what a newcomer types before that; Invoke would explain twenty flags of its own and name no task."""
+    done = _invoke()
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == _invoke("--list").stdout
+
+
+def test_an_advice_stays_in_the_sandbox_that_the_environment_chose(bare: Path) -> None:
+    """Pasted without --sandbox into another shell it would build on AWS, and cost."""
+    for switch, advice in (("yes", "Run `invoke build --sandbox` first."), ("no", "Run `invoke build` first.")):
+        (bare / "pipeline.yaml").write_text("region: eu-west-1\n")
+
+        assert advice in _invoke("manifest", cwd=bare, GPU_AMI_SANDBOX=switch).stderr
+
+
 HELP = f"""
 import contextlib, io, json, sys
 from invoke.main import program
@@ -105,6 +121,7 @@ MISSPELT = {
     "--help rollbak": ["Did you mean rollback? `invoke --help rollback`"],
     "build --sandbox true": ["'true'", "There is no such task: `invoke --list` lists them, `invoke --help build`"],
     "cleanup --qqq": ["'--qqq'", "`invoke --help cleanup` lists the flags."],
+    "build apply --packer-var a=b": ["It is a flag of doctor, validate or build, given behind the task"],
     "cleanup --older-than": ["needed value and was not given one! `invoke --help cleanup` lists the flags."],
 }
 PARSE = f"""
@@ -215,11 +232,17 @@ def test_bad_usage_is_one_line_and_its_own_exit_code(arguments: Sequence[str], s
 
 
 WRONG = {
-    "apply --var x": "--var 'x' is not name=value",
+    "apply --terraform-var x": "--terraform-var 'x' is not name=value",
+    "apply --var x": "--terraform-var 'x' is not name=value",
     "apply --wait soon": "--wait 'soon' is no number",
     f"apply --wait {'9' * 400}": "is no number of minutes",
+    "apply --yes --ask": "--yes applies without asking and --ask asks",
     "build --debug": "needs a terminal",
+    "build --packer-var x": "--packer-var 'x' is not name=value",
     "build --var x": "'x' is not name=value",
+    "build apply --var image_tag=v2": "could be meant for build, to which it is a Packer variable and not",
+    "build apply apply --var image_tag=v2": "give --packer-var behind build, or --terraform-var behind apply.",
+    "build update-tfvars --var=gpu_ami_id apply": "--variable behind update-tfvars",
     "cleanup --account x": "--account 'x' is not the ARN",
     "cleanup --all-owned --name x": "--all-owned takes every AMI",
     "cleanup --apply none.json": "none.json",
@@ -245,16 +268,19 @@ WRONG = {
     "cost --live --regions us-east-1,cn-north-1": "Prices in cn-north-1 are in CNY",
     "cost --live --set x": "--set 'x' is not name=value",
     "doctor --var x": "'x' is not name=value",
+    "doctor --packer-var a=1 --var x": "'x' is not name=value",
     "init --iam-instance-profile a:b": "iam_instance_profile is 'a:b' by --iam-instance-profile",
     "init --subnet-id x": "subnet_id is 'x' by --subnet-id",
     "manifest --file none.json": "none.json does not exist",
-    "plan --var x": "--var 'x' is not name=value",
+    "plan --var x": "--terraform-var 'x' is not name=value",
+    "plan validate --var x": "--var behind validate could be meant for plan",
     "prices --regions us-east-1,x": "No prices for region 'x'",
     "publish --ami x": "'x' is not an AMI id",
     "publish --manifest none.json": "none.json does not exist",
     "publish --parameter /aws/x --ami ami-12345678": "'/aws/x' is no parameter name",
     "rollback --to x": "'x' is not an AMI id",
-    "rollback --var x": "--var 'x' is not name=value",
+    "rollback --var x": "--terraform-var 'x' is not name=value",
+    "rollback --yes --ask": "--yes applies without asking and --ask asks",
     "rollback --wait soon": "--wait 'soon' is no number",
     "status --region Seoul": "'Seoul' is not an AWS region",
     "status --skip x": "--skip x is no query",
@@ -265,7 +291,12 @@ WRONG = {
     "update-tfvars --file x.json --ami ami-12345678": "x.json is not a .tfvars",
     "update-tfvars --manifest none.json": "none.json does not exist",
     "update-tfvars --var a..b --ami ami-12345678": "'a..b' is not a variable",
+    "update-tfvars --variable a --var b": "--variable 'a' and --var 'b' are the same flag",
+    "update-tfvars --variable a..b --ami ami-12345678": "'a..b' is not a variable",
     "validate --var x": "'x' is not name=value",
+    "validate --var x apply": "--packer-var 'x' is not name=value",
+    "validate --var x apply --var y=1": "--packer-var 'x' is not name=value",
+    "validate --packer-var x apply --var y=1": "--packer-var 'x' is not name=value",
 }
 USE = f"""
 import contextlib, io, json, sys
@@ -352,10 +383,15 @@ def test_debug_needs_a_terminal(bare: Path) -> None:
     assert "--debug asks at each step and needs a terminal" in done.stderr
 
 
-def test_a_reader_that_stops_early_is_no_error() -> None:
+@pytest.mark.parametrize("arguments", [("cost",), ()])
+def test_a_reader_that_stops_early_is_no_error(arguments: tuple[str, ...]) -> None:
     """`invoke cost | head` is how people read a long answer."""
     with subprocess.Popen(
-        [sys.executable, "-m", "invoke", "cost"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "invoke", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as child:
         assert child.stdout is not None
         child.stdout.close()

@@ -181,7 +181,11 @@ def test_a_step_says_how_long_it_took_and_whether_it_failed() -> None:
     with pytest.raises(ValueError, match="no"), console.step("bad"):
         raise ValueError("no")  # noqa: EM101
 
+    with console.step("told") as step:
+        step.fail()
+
     out = _printed(console)[1]
+    assert re.search(r"^told: failed after \d\.\d s$", out, re.MULTILINE)
     assert re.search(r"^good: done in \d\.\d s$", out, re.MULTILINE)
     assert re.search(r"^bad: failed after \d\.\d s$", out, re.MULTILINE)
 
@@ -214,6 +218,20 @@ def test_a_long_step_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None
         _until(console, "so far, 2 of 9\n")
 
     assert "1 of 9" not in _printed(console)[1]
+
+
+def test_a_dry_run_is_a_document_for_programs() -> None:
+    """A script that asks for JSON must not have to read what is said to people; they see what they saw."""
+    lines = ["packer build .", "# with what is looked up"]
+    people, programs, asked = _console(), _console("json"), _console(query="commands[0]")
+    for console in (people, programs, asked):
+        console.dry_run(lines)
+
+    talk = "packer build .\n# with what is looked up\n"
+    document = {"dry_run": True, "commands": ["packer build ."], "notes": ["with what is looked up"]}
+    assert _printed(people) == ("", talk)
+    assert (json.loads(_printed(programs)[0]), _printed(programs)[1]) == (document, talk)
+    assert json.loads(_printed(asked)[0]) == "packer build ."
 
 
 def test_streams_are_looked_up_late(capsys: pytest.CaptureFixture[str]) -> None:

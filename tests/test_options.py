@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gpu_ami.errors import UsageError
-from gpu_ami.options import Options, options_from
+from gpu_ami.options import Options, options_from, wants_sandbox
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,19 @@ def test_unclear_options_are_refused(argv: list[str], problem: str) -> None:
 def test_the_same_value_twice_is_fine() -> None:
     """A script that adds the flag to each task says nothing contradictory."""
     assert options_from(["a", "--region", "us-east-1", "b", "--region", "us-east-1"], {}).region == "us-east-1"
+
+
+@pytest.mark.parametrize(
+    ("argv", "switch", "wanted"),
+    [
+        (["build", "--sandbox"], "", True),
+        (["build", "--output", "xml"], "yes", True),
+        (["build"], "ture", False),
+        (["build", "--", "--sandbox"], "", False),
+    ],
+)
+def test_whether_it_is_about_the_sandbox_is_known_whatever_else_is_wrong(
+    argv: list[str], switch: str, wanted: bool
+) -> None:
+    """The line that says what is wrong names commands, too: they must not lead to AWS."""
+    assert wants_sandbox(argv, {"GPU_AMI_SANDBOX": switch}) is wanted

@@ -226,6 +226,11 @@ def test_the_recording_is_of_a_whole_build() -> None:
 
     steps = template_scripts(ROOT / "packer")
     assert [step for step in steps if step not in text] == []
+    # Each of them, the last too, has ended well: a spinner that stands still looks like a build that was given up.
+    shown = [line.strip() for line in re.findall(r">([^<>]+)<", text)]
+    ended = [after for before, after in itertools.pairwise(shown) if before == "✓"]
+    assert [step for step in steps if not any(re.search(rf"{step} +[\d.]+ s$", row) for row in ended)] == []
+    assert ended[-1].startswith("ending the builder")
     assert "in all" in text
 
 

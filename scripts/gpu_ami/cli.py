@@ -28,6 +28,7 @@ from gpu_ami.console import Console
 from gpu_ami.errors import InterruptedRunError, PipelineError, UsageError
 from gpu_ami.files import CLOSED, FULL, is_of_files
 from gpu_ami.invocation import Invocation, current
+from gpu_ami.options import wants_sandbox
 from gpu_ami.process import interruptible
 from gpu_ami.streams import to_nowhere
 
@@ -57,6 +58,12 @@ _COMMON_DEFAULTS: dict[str, Any] = {
 # What need not be told of builds that were cut off: the one shows what is left of them, the other begins anew.
 _ABOUT_LEFTOVERS = ("sweep", "sandbox")
 _UNKNOWN = re.compile(r"No idea what (.+) is!", re.DOTALL)
+# What `--var`, which each of them may still be given as, is to a task that has the parameter.
+_VAR = {
+    "packer_var": "a Packer variable",
+    "terraform_var": "a Terraform variable",
+    "variable": "the name of the variable that takes the AMI",
+}
 
 
 class PipelineProgram(Program):
@@ -66,11 +73,18 @@ class PipelineProgram(Program):
         """Read tasks and flags; a word that is neither is an error that says what it is near to."""
         with self._hinting():
             super().parse_tasks()
+        with friendly():
+            _check_var(self.tasks)
 
     def parse_cleanup(self) -> None:
-        """Carry out ``--help TASK`` and the like, with the same errors."""
-        with self._hinting():
+        """Carry out ``--help TASK``, ``--list`` and the like, with the same errors; a reader may have read enough."""
+        with self._hinting(), friendly():
             super().parse_cleanup()
+
+    def no_tasks_given(self) -> None:
+        """List the tasks: Invoke would show its own flags, and none of what there is to do."""
+        self.list_tasks()
+        raise Exit
 
     def update_config(self, merge: bool = True) -> None:
         """Read the configuration, and run equal calls of one line each, in order.
@@ -116,6 +130,34 @@ def _hint(
     return f"Did you mean {_either(near)}? {lists}" if near else lists
 
 
+def _check_var(calls: Iterable[ParserContext]) -> None:
+    """Refuse a ``--var`` that an earlier task of the line, without one, would have taken for something else.
+
+    Of ``invoke build apply --var image_tag=v2`` Terraform would be given the tag, after the bake.
+
+    Raises:
+        UsageError: There is one.
+    """
+    without: dict[str, str] = {}
+    for call in calls:
+        own = next((name for name in _VAR if _flag(name) in call.flags), None)
+        if own is None:
+            continue
+        other = next((name for name in without if name != own), None)
+        if other is not None and call.flags["--var"].got_value:
+            msg = (
+                f"--var behind {call.name} could be meant for {without[other]}, to which it is {_VAR[other]} and not "
+                f"{_VAR[own]}: give {_flag(other)} behind {without[other]}, or {_flag(own)} behind {call.name}."
+            )
+            raise UsageError(msg)
+        if not (call.flags["--var"].got_value or call.flags[_flag(own)].got_value):
+            without[own] = str(call.name)
+
+
+def _flag(parameter: str) -> str:
+    return f"--{parameter.replace('_', '-')}"
+
+
 def _typed(token: str, argv: Iterable[str]) -> str:
     """Return the flag as it was typed, where Invoke took the letters of ``-older-than`` for a flag each."""
     typed = (word for word in argv if len(word) > 2 and word.startswith(token) and not word.startswith("--"))
@@ -143,11 +185,14 @@ def pipeline_task(root: Path, **flags: str) -> Callable[[Callable[..., None]], T
         root: The repository: the folder of tasks.py.
         flags: The help text of each parameter. A parameter whose default is a tuple can be repeated on the
             command line. Every parameter needs a default: Invoke takes ``--help`` for the value of a missing
-            positional argument and runs the task.
+            positional argument and runs the task. One that `_VAR` names is also taken as ``--var``.
     """
 
     def decorate(body: Callable[..., None]) -> Task[Callable[..., None]]:
         own = list(inspect.signature(body).parameters.values())[1:]
+        # The earlier name of one of them, as a parameter of the same kind.
+        renamed = {p.name: p.replace(name="var") for p in own if p.name in _VAR}
+        declared = [*own, *renamed.values()]
 
         body.__doc__ = _help_text(body)
 
@@ -155,6 +200,8 @@ def pipeline_task(root: Path, **flags: str) -> Callable[[Callable[..., None]], T
         def call(context: Context, **given: Any) -> None:
             arguments = {p.name: tuple(given[p.name]) if isinstance(p.default, tuple) else given[p.name] for p in own}
             with interruptible(), friendly():
+                for name in renamed:
+                    arguments[name] = _merged(name, arguments[name], given["var"])
                 # Invoke knows its dry run in forms that the command line does not show: -eR, INVOKE_RUN_DRY.
                 run = current(root, dry_run=bool(context.config.run.dry))
                 if body.__name__ not in _ABOUT_LEFTOVERS:
@@ -163,17 +210,33 @@ def pipeline_task(root: Path, **flags: str) -> Callable[[Callable[..., None]], T
 
         first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         common = [_parameter(name, default) for name, default in _COMMON_DEFAULTS.items()]
-        mine = [_parameter(p.name, [] if isinstance(p.default, tuple) else p.default) for p in own]
+        mine = [_parameter(p.name, [] if isinstance(p.default, tuple) else p.default) for p in declared]
         call.__signature__ = inspect.Signature([first, *mine, *common])  # type: ignore[attr-defined]
         made: Task[Callable[..., None]] = task(
-            help={name.replace("_", "-"): text for name, text in flags.items()} | COMMON_HELP,
-            iterable=[p.name for p in own if isinstance(p.default, tuple)],
+            help={name.replace("_", "-"): text for name, text in flags.items()}
+            | {old.name: f"What {_flag(name)} was called before; the same." for name, old in renamed.items()}
+            | COMMON_HELP,
+            iterable=[p.name for p in declared if isinstance(p.default, tuple)],
             auto_shortflags=False,
             positional=[],
         )(call)
         return made
 
     return decorate
+
+
+def _merged(name: str, value: Any, old: Any) -> Any:
+    """Return what was given for the parameter *name* by its name, *value*, and by ``--var``, *old*.
+
+    Raises:
+        UsageError: It takes one value and both were given.
+    """
+    if isinstance(value, tuple):
+        return (*value, *old)
+    if value is not None and old is not None:
+        msg = f"{_flag(name)} {value!r} and --var {old!r} are the same flag: give one of them."
+        raise UsageError(msg)
+    return old if value is None else value
 
 
 def _help_text(body: Callable[..., None]) -> str | None:
@@ -227,7 +290,7 @@ def _explained(exc: OSError) -> tuple[str, PipelineError]:
 def _leave(message: str, error: PipelineError) -> None:
     if os.environ.get("GPU_AMI_TRACEBACK") == "1":
         raise error
-    Console(sandbox="--sandbox" in sys.argv).fail(message)
+    Console(sandbox=wants_sandbox(sys.argv[1:], os.environ)).fail(message)
     raise Exit(code=error.exit_code) from error
 
 

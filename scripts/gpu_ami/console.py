@@ -62,6 +62,22 @@ class Table:
     edge: int | None = None
 
 
+class Step:
+    """A step that is under way, for who carries it out."""
+
+    def __init__(self) -> None:
+        self.note = ""
+        self.verb = "done in"
+
+    def __call__(self, note: str) -> None:
+        """Take a note of how far the step is, shown with the next tick."""
+        self.note = note
+
+    def fail(self, verb: str = "failed after") -> None:
+        """Let the step end as one that failed, although nothing is raised in it; *verb* says how."""
+        self.verb = verb
+
+
 class Console:
     """Prints for people and for programs, and never mixes the two.
 
@@ -167,32 +183,46 @@ class Console:
                     self._write("")
                 self._print_table(table)
 
+    def dry_run(self, lines: Sequence[str]) -> None:
+        """Say which commands a task would run; for programs as the document of `docs/schemas/`, too.
+
+        Args:
+            lines: The commands; what begins with ``#`` is a note about them.
+
+        Raises:
+            UsageError: The query cannot be applied to the document.
+        """
+        self.say_text("\n".join(lines))
+        if self.output == "json" or self._query is not None:
+            notes = [line.lstrip("# ") for line in lines if line.startswith("#")]
+            commands = [line for line in lines if not line.startswith("#")]
+            self.result({"dry_run": True, "commands": commands, "notes": notes})
+
     @contextlib.contextmanager
-    def step(self, title: str) -> Iterator[Callable[[str], None]]:
+    def step(self, title: str) -> Iterator[Step]:
         """Show that *title* is under way, then how long it took.
 
         On a terminal a line that counts the seconds; elsewhere a plain line at the end, and a heartbeat
-        for steps so long that a log reader would wonder. What is yielded takes a note of how far the step is,
-        shown with the next tick.
+        for steps so long that a log reader would wonder.
         """
         title = visible(title)
         started = time.monotonic()
         ended = threading.Event()
-        notes: list[str] = []
-        watcher = threading.Thread(target=self._watch, args=(title, started, ended, notes), daemon=True)
+        step = Step()
+        watcher = threading.Thread(target=self._watch, args=(title, started, ended, step), daemon=True)
         watcher.start()
         verb = "failed after"
         try:
-            yield lambda note: notes.__setitem__(slice(None), [note])
-            verb = "done in"
+            yield step
+            verb = step.verb
         finally:
             ended.set()
             watcher.join()
             self.say(f"{title}: {verb} {show_duration(time.monotonic() - started)}")
 
-    def _watch(self, title: str, started: float, ended: threading.Event, notes: Sequence[str]) -> None:
+    def _watch(self, title: str, started: float, ended: threading.Event, step: Step) -> None:
         def far() -> str:
-            return f", {visible(note[:60])}" if (note := next(iter(notes), "")) else ""
+            return f", {visible(note[:60])}" if (note := step.note) else ""
 
         if not self.is_terminal:
             while not ended.wait(_HEARTBEAT_S):

@@ -38,24 +38,36 @@ def options_from(argv: Sequence[str], env: Mapping[str, str]) -> Options:
     Raises:
         UsageError: A flag without its value, the same flag with two values, or an unknown output form.
     """
-    arguments = list(argv[: argv.index("--")] if "--" in argv else argv)
+    arguments = _ours(argv)
     given = {name: _value(arguments, f"--{name}") for name in ("region", "profile", "output", "query")}
     output = given["output"] or "table"
     if output not in OUTPUTS:
         msg = f"--output {output!r} is not known: give one of {', '.join(OUTPUTS)}."
         raise UsageError(msg)
-    sandbox = env.get("GPU_AMI_SANDBOX", "").strip().lower()
-    if sandbox not in _TRUE | _FALSE:
-        msg = f"GPU_AMI_SANDBOX={sandbox!r} is neither on nor off: set it to 1 or 0."
+    if _switch(env) not in _TRUE | _FALSE:
+        msg = f"GPU_AMI_SANDBOX={_switch(env)!r} is neither on nor off: set it to 1 or 0."
         raise UsageError(msg)
     return Options(
         region=given["region"] or env.get("GPU_AMI_REGION") or None,
         profile=given["profile"],
-        sandbox="--sandbox" in arguments or sandbox in _TRUE,
+        sandbox=wants_sandbox(argv, env),
         output=output,
         query=given["query"],
         dry_run=any(argument in arguments for argument in ("--dry", "-R", "--dry-run")),
     )
+
+
+def wants_sandbox(argv: Sequence[str], env: Mapping[str, str]) -> bool:
+    """Whether *argv* or *env* chooses the sandbox, also where other options make no sense; what is no switch is off."""
+    return "--sandbox" in _ours(argv) or _switch(env) in _TRUE
+
+
+def _ours(argv: Sequence[str]) -> list[str]:
+    return list(argv[: argv.index("--")] if "--" in argv else argv)
+
+
+def _switch(env: Mapping[str, str]) -> str:
+    return env.get("GPU_AMI_SANDBOX", "").strip().lower()
 
 
 def _value(arguments: Sequence[str], flag: str) -> str | None:

@@ -91,7 +91,7 @@ class Target(ABC):
     @property
     @abstractmethod
     def is_lasting(self) -> bool:
-        """Whether what earlier invocations made can still be there."""
+        """Whether what earlier invocations, or earlier tasks of this one, made can still be there."""
 
     @property
     @abstractmethod
@@ -296,7 +296,7 @@ class LocalSandbox(Target):
     def is_lasting(self) -> bool:
         from gpu_ami_sandbox.session_file import running_session
 
-        return running_session(self.workspace) is not None
+        return "sandbox" in vars(self) or running_session(self.workspace) is not None
 
     @property
     def cache(self) -> Path:

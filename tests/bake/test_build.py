@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from gpu_ami.aws import capacity, image_changes
 from gpu_ami.aws.caller import Caller
-from gpu_ami.bake import base, build, build_tables, packer_bake, release_tags, result, validate
+from gpu_ami.bake import base, build, build_tables, packer_bake, preflight, release_tags, result, validate
 from gpu_ami.bake.compare import Comparison, expected_fingerprints
 from gpu_ami.bake.packer_bake import Baked
 from gpu_ami.bake.packer_events import Progress
@@ -25,9 +25,10 @@ from gpu_ami.records.manifest_file import Build
 from gpu_ami.records.tags import FINGERPRINT_PREFIX
 from tests.bake.test_compare import _job, _live, prepared
 from tests.records.test_release import RECORD
-from tests.support.account import OTHER_REGION, REGION, Task, World, other_region
+from tests.support.account import OTHER_REGION, REGION, Task, World, other_region, task
 from tests.support.clock import Clock
 from tests.support.resources import tags_of
+from tests.support.schemas import problems
 
 __all__ = ["prepared"]
 PLACE = {"subnet_id": "subnet-0123456789abcdef0"}
@@ -96,7 +97,7 @@ def test_a_bake_is_made_of_what_was_looked_up(here: World, prepared: Task) -> No
 def test_a_value_of_the_wrong_type_is_told_before_credentials(
     here: World, prepared: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`--var volume_size_gib=abc` needs nobody to sign in first; Packer may say more of it."""
+    """`--packer-var volume_size_gib=abc` needs nobody to sign in first; Packer may say more of it."""
     asked: list[Job] = []
     monkeypatch.setattr(validate, "validate", lambda job, tests: asked.append(job))
     job = _job(here, volume_size_gib="abc")
@@ -428,6 +429,49 @@ def test_a_dry_run_says_what_depends_on_a_look_at_aws(here: World, flags: dict[s
         == "# without room there: the same with -var=subnet_id=subnet-0123456789abcdef0 -var=instance_type=m6i.4xlarge"
     )
     assert FINGERPRINT_PREFIX not in "".join(lines)
+
+
+def test_a_dry_run_is_json_where_that_is_requested(
+    here: World, prepared: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script got nothing to read, and no error either."""
+    monkeypatch.setattr(build, "prepare", lambda *_args, **_more: _job(here, **PLACE))
+    done = task(here, prepared.run.workspace.root, dry_run=True)
+
+    build.run(done.run, build.Request(if_stale=True))
+
+    assert problems("build", done.document) == []
+    assert " build -machine-readable " in done.document["commands"][-1]
+    assert "nothing at all when the family's last AMI was made from the same" in done.document["notes"]
+
+
+def test_an_ami_of_a_sandbox_that_ends_is_not_what_to_go_on_with(here: World, prepared: Task) -> None:
+    """`invoke manifest` would show an id that no later command finds; the way to keep one is what helps."""
+    _live(here, prepared)
+    found = _compared(here, prepared, _job(here)).live
+    assert found is not None
+    built = replace(result.unchanged(prepared.run, found), built=True, sandbox=True)
+
+    fresh = " ".join(build_tables.built_table(built, kept=False).footer)
+    (kept,) = build_tables.built_table(built, kept=True).footer
+
+    assert "This AMI ends with the command: `invoke sandbox` in another terminal keeps the next one." in fresh
+    assert "invoke manifest" not in fresh
+    assert "invoke manifest" in kept
+
+
+def test_a_preflight_that_fails_is_not_called_done(
+    here: World, prepared: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that is done, above the error, reads as if something else had failed."""
+    monkeypatch.setattr(validate, "validate", lambda job, tests: None)
+    found = preflight.Check("clock", "fail", "off", "Set it.")
+    monkeypatch.setattr(build, "check", lambda *_: [found])
+
+    with pytest.raises(SafetyError, match="Preflight failed"):
+        build._check_and_validate(prepared.run, _job(here))
+
+    assert "preflight and validation: failed after" in prepared.err.getvalue()
 
 
 def test_if_stale_ends_before_anything_is_checked_or_started(

@@ -13,7 +13,7 @@ from tests.bake.checks.bakes import VALUES, a_bake
 
 
 def test_a_flag_gives_text_and_a_file_gives_types() -> None:
-    """`--var volume_size_gib=100` is the text 100, a variables file has the number."""
+    """`--packer-var volume_size_gib=100` is the text 100, a variables file has the number."""
     numbers = a_bake(volume_size_gib=100, spot=True, spot_instance_types=["a.b", "c.d"], caller_cidrs=["10.0.0.0/8"])
     text = a_bake(
         volume_size_gib="100", spot="true", spot_instance_types='["a.b", "c.d"]', caller_cidrs='["10.0.0.0/8"]'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import signal
 from dataclasses import replace
 from datetime import timedelta
@@ -274,6 +275,33 @@ def test_the_question_says_where_and_what_an_update_changes(
     assert "… 10 more attributes: logs/terraform-plan.log" in said
 
 
+def test_the_sandbox_asks_only_when_it_is_told_to(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the question can be met before it is about a fleet."""
+    monkeypatch.setattr("gpu_ami.target.Aws.asks_first", False)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    _handed_over(terraform)
+
+    with pytest.raises(SafetyError, match=r"nobody is here to confirm.+ give --yes instead of --ask"):
+        _apply(terraform, yes=False, ask=True)
+    assert terraform.live() == {}
+
+    _apply(terraform, yes=False)
+    assert terraform.live() != {}
+
+
+def test_what_is_applied_in_a_sandbox_that_ends_is_not_what_to_go_on_with(
+    terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`invoke status` would show another AWS."""
+    monkeypatch.setattr("gpu_ami.target.Aws.is_kept", False)
+    _handed_over(terraform)
+
+    said = _apply(terraform, settings={"output": "table"}).out.getvalue()
+
+    assert "This sandbox ends with the command: `invoke sandbox` in another terminal keeps one up." in said
+    assert "invoke status" not in said
+
+
 def test_the_ami_and_its_copies_are_tagged_applied(terraform: FakeTerraform) -> None:
     """Clean-up protects what is pending: it must learn what no longer is."""
     here = terraform.here
@@ -343,6 +371,17 @@ def test_the_providers_version_is_asked_where_it_matters(
     assert terraform.calls == ["init", "plan", "show", "version"]
 
 
+def test_a_permission_for_nothing_is_said(terraform: FakeTerraform) -> None:
+    """A slip in an address permits nothing; the plan that is then refused does not say why."""
+    _handed_over(terraform)
+
+    said = _plan(terraform, address("spot"), address("spto")).err.getvalue()
+
+    assert f"warning: --allow-replace {address('spto')!r} names nothing of the plan" in said
+    assert f"did you mean {address('spot')!r}?" in said
+    assert said.count("--allow-replace") == 1
+
+
 def test_plan_is_refused_by_the_same_guard(terraform: FakeTerraform) -> None:
     """CI sees it on the pull request."""
     _handed_over(terraform)
@@ -354,7 +393,7 @@ def test_plan_is_refused_by_the_same_guard(terraform: FakeTerraform) -> None:
 
 
 def test_a_variable_set_elsewhere_is_refused(terraform: FakeTerraform) -> None:
-    """--var goes before the file."""
+    """--terraform-var goes before the file."""
     _handed_over(terraform)
     other = terraform.here.image(9).id
 
@@ -525,6 +564,8 @@ def test_a_plan_that_asks_for_init_gets_it(terraform: FakeTerraform) -> None:
 
     assert terraform.calls == ["plan", "init", "plan", "show"]
     assert done.document["findings"] == []
+    steps = re.findall(r"^(terraform \w+: .+?) [\d.]+ s$", done.err.getvalue(), re.MULTILINE)
+    assert steps == ["terraform plan: asked for `init` after", "terraform init: done in", "terraform plan: done in"]
 
 
 def test_a_plan_that_init_does_not_mend_fails_in_inits_words(terraform: FakeTerraform) -> None:
@@ -845,6 +886,30 @@ def test_a_failed_apply_says_how_things_stand(terraform: FakeTerraform) -> None:
     assert [receipt.status for receipt in _receipts(terraform)] == ["applied", "failed", "applied"]
 
 
+def test_a_first_apply_that_fails_offers_no_rollback(terraform: FakeTerraform) -> None:
+    """It would only say that nothing is known before."""
+    _handed_over(terraform)
+    terraform.stops_after = 1
+
+    with pytest.raises(TerraformError, match="Run `invoke apply` again to go on; Terraform's log") as caught:
+        _apply(terraform)
+
+    assert "rollback" not in str(caught.value)
+
+
+def test_a_terraform_that_failed_is_not_called_done(terraform: FakeTerraform) -> None:
+    """The step's last word is what a person reads first."""
+    _handed_over(terraform)
+    done = task(terraform.here, terraform.folder.parent)
+    terraform.stops_after = 1
+
+    with pytest.raises(TerraformError):
+        apply.run(done.run, Request(yes=True))
+
+    assert "terraform plan: done in" in done.err.getvalue()
+    assert "terraform apply: failed after" in done.err.getvalue()
+
+
 def test_a_log_that_cannot_be_rewritten_fails_no_apply(
     terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1066,6 +1131,7 @@ def test_an_update_that_outlasts_the_provider_is_waited_for(terraform: FakeTerra
     assert f"Terraform stopped waiting for {address('spot')}" in said
     assert "gpu-spot as their jobs end: 1 h 00 m at most" in said
     assert "waiting for Batch: done in" in said
+    assert "terraform apply: done in" in said
     receipt = _receipts(terraform)[-1]
     assert receipt.status == "applied"
     assert "Batch then showed gpu-spot VALID" in (receipt.note or "")

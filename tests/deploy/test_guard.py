@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from gpu_ami.deploy.guard import Facts, Finding, RunningJob, judge
+from gpu_ami.deploy.guard import Facts, Finding, RunningJob, judge, unknown_permissions
 from gpu_ami.terraform.plan_file import read
 from tests.support.plans import ARN, CLUSTER, ON_DEMAND, QUEUE, SPOT, A, B, C, by_type, change, move, plan_text, values
 
@@ -461,3 +461,14 @@ def test_a_finding_says_what_and_what_to_do() -> None:
     (found,) = _findings(change(QUEUE, ("delete",), kind="aws_batch_job_queue", before={}), move())
 
     assert set(found.document()) == {"code", "address", "detail", "advice"}
+
+
+def test_a_permission_that_names_nothing_is_told_from_one_that_is_not_needed() -> None:
+    """A script may give the same permissions at each run; a name that the plan has never heard of is a slip."""
+    plan = read(plan_text(move(), change(QUEUE, ("no-op",), kind="aws_batch_job_queue"), ami=B))
+    facts = replace(FACTS, allow_replace=frozenset({SPOT, QUEUE, "foo"}), allow_deposed=frozenset({"gpu-old"}))
+
+    assert unknown_permissions(plan, facts) == [
+        "--allow-replace 'foo' names nothing of the plan, and so permits nothing: give it as the plan shows it.",
+        "--allow-deposed 'gpu-old' names nothing of the plan, and so permits nothing: give it as the plan shows it.",
+    ]

@@ -143,6 +143,18 @@ def test_without_an_environment_there_is_nothing_to_roll_back(terraform: FakeTer
         _back(terraform)
 
 
+def test_in_a_sandbox_that_ends_with_the_command_the_advice_is_to_keep_one(
+    terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An `invoke apply` of its own would be to another AWS, and the next rollback to a third."""
+    monkeypatch.setattr("gpu_ami.target.Aws.is_kept", False)
+
+    for to in (None, "ami-0123456789abcdef0"):
+        with pytest.raises(UsageError, match="run `invoke sandbox` in another terminal, which keeps one up") as caught:
+            _back(terraform, to=to)
+        assert "invoke apply`" not in str(caught.value)
+
+
 @pytest.mark.parametrize("ami", ["", "ami-", "i-0123456789abcdef0", "ami-<x>"])
 def test_what_is_no_ami_id_is_refused(terraform: FakeTerraform, ami: str) -> None:
     """Before Terraform runs."""

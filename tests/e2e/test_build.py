@@ -147,6 +147,7 @@ def test_manifest_shows_this_build(shared: Checkout, built: dict[str, Any]) -> N
     (build,) = shared.document("manifest", "--sandbox")
 
     assert build["amis"] == built["amis"]
+    assert build["gone"] == []
     assert build["builder_type"] == "amazon-ebs"
     assert build["custom_data"]["source_ami"] == built["source_ami_id"]
 

@@ -145,4 +145,4 @@ def test_task_becomes_the_task(github: GitHub, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(SystemExit):
         main(["task", "build", "--output", "json"], {"INPUT_IMAGE_TAG": "v2"}, github.clone)
 
-    assert seen[0][1:] == ("-m", "invoke", "build", "--var", "image_tag=v2", "--if-stale", "--output", "json")
+    assert seen[0][1:] == ("-m", "invoke", "build", "--packer-var", "image_tag=v2", "--if-stale", "--output", "json")

@@ -26,7 +26,7 @@ def test_every_input_reaches_the_build() -> None:
     }
 
     assert invoke_arguments("build", env) == [
-        *("build", "--var", "spot=true", "--var", "image_tag=v2"),
+        *("build", "--packer-var", "spot=true", "--packer-var", "image_tag=v2"),
         *("--incremental", "--dry-run"),
     ]
 
@@ -35,7 +35,7 @@ def test_doctor_looks_at_what_will_be_built() -> None:
     """The same image and market, but none of the build's own flags."""
     env = {"INPUT_IMAGE_TAG": "v2", "INPUT_INCREMENTAL": "true", "INPUT_MARKET": "on-demand"}
 
-    assert invoke_arguments("doctor", env) == ["doctor", "--var", "image_tag=v2"]
+    assert invoke_arguments("doctor", env) == ["doctor", "--packer-var", "image_tag=v2"]
 
 
 def test_a_hostile_tag_stays_one_word() -> None:

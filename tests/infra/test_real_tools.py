@@ -146,6 +146,29 @@ def test_the_words_that_are_looked_for_are_terraforms(bare: Terraform) -> None:
     assert isinstance(found["no provider"], ToolError)
 
 
+def test_what_tf_cli_args_breaks_is_named(tmp_path: Path) -> None:
+    """A flag that fits `plan` breaks `show`: each command says so in a form of its own, some above a page of usage."""
+    environment = {"PATH": os.environ["PATH"], "CHECKPOINT_DISABLE": "1", "TF_CLI_ARGS": "-bogus=hunter2"}
+    terraform = Terraform(terraform_tools().terraform.path, tmp_path, environment)
+    plan = tmp_path / "plan"
+
+    for words, command in {
+        "init": terraform.init(),
+        "plan": terraform.plan(plan),
+        "show": terraform.show(plan),
+        "apply": terraform.apply(plan),
+        "state pull": terraform.state(),
+        "fmt": terraform.fmt(),
+    }.items():
+        done = run(command, timeout_s=60)
+        found = failures.errors(done.stdout, done.stderr)
+        assert done.returncode != 0, words
+        assert str(failures.explain(words, found, folder="terraform", environment=environment)) == (
+            f"`terraform {words}` failed: flag provided but not defined: -bogus. "
+            "TF_CLI_ARGS in the environment changes that command: see whether it goes without."
+        )
+
+
 def test_terraform_asks_for_init_where_init_helps(bare: Terraform) -> None:
     """`invoke plan` runs it then, and only then."""
     (bare.folder / "more.tf").write_text('provider "aws" {}\n')

@@ -124,6 +124,34 @@ def test_a_hand_over_that_terraform_does_not_take_is_said_so() -> None:
     assert "update-tfvars" in str(explain("plan", found, folder="x", not_taken=other))
 
 
+OF_INIT = (
+    "Error parsing command-line flags: flag provided but not defined: -lock-timeout\n\nUsage: terraform fmt\n\n  x\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("output", "variables", "texts"),
+    [
+        (FLAGS, ["TF_CLI_ARGS_plan"], ["failed: flag provided but not defined: -bogus. TF_CLI_ARGS_plan in the"]),
+        (OF_INIT, ["TF_CLI_ARGS"], ["not defined: -lock-timeout. TF_CLI_ARGS in the environment changes that command"]),
+        (complaint("No"), ["TF_CLI_ARGS", "TF_CLI_ARGS_plan"], ["No. TF_CLI_ARGS and TF_CLI_ARGS_plan in the"]),
+        (complaint("No"), ["TF_CLI_ARGS_apply"], []),
+        (complaint("Saved plan is stale"), ["TF_CLI_ARGS"], []),
+    ],
+)
+def test_what_the_environment_adds_to_a_command_that_failed_is_named(
+    output: str, variables: list[str], texts: list[str]
+) -> None:
+    """Nobody looks for it there: the command that is shown has no such flag. By name, as a value may be a secret."""
+    environment = dict.fromkeys(variables, "-var=key=hunter2")
+
+    said = str(explain("plan", errors(output), folder="terraform", environment=environment))
+
+    assert ("TF_CLI_ARGS" in said) is bool(texts)
+    assert all(text in said for text in texts), said
+    assert "hunter2" not in said
+
+
 @pytest.mark.parametrize(
     ("outputs", "problem"),
     [

@@ -47,10 +47,10 @@ def run(run: Invocation, request: Request) -> None:
     job = prepare(run, request.variables, debug=request.debug)
     flags = {"debug": request.debug, "incremental": request.incremental, "if_stale": request.if_stale}
     if run.options.dry_run:
-        run.console.say_text("\n".join(command_lines(job, **flags)))
+        run.console.dry_run(command_lines(job, **flags))
         return
     built = build(run, job, **flags)
-    run.console.result(built.document(), built_table(built))
+    run.console.result(built.document(), built_table(built, kept=run.target.is_kept))
 
 
 def command_lines(job: Job, *, debug: bool, incremental: bool = False, if_stale: bool = False) -> list[str]:
@@ -199,10 +199,12 @@ def _bake(
 
 
 def _check_and_validate(run: Invocation, job: Job) -> None:
-    with run.console.step("preflight and validation"), ThreadPoolExecutor(max_workers=1) as pool:
+    with run.console.step("preflight and validation") as step, ThreadPoolExecutor(max_workers=1) as pool:
         checking = pool.submit(check, run, job)
         validate.validate(job, tests=False)
         checks = checking.result()
+        if preflight.failed(checks):
+            step.fail()
     for found in preflight.remarks(checks):
         run.console.warn(f"{found.check}: {found.detail}. {found.fix}")
     if bad := preflight.failed(checks):

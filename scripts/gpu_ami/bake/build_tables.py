@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu_ami.console import Table
+from gpu_ami.handover.eligibility import WHERE_GONE
 from gpu_ami.units import show_duration
 
 if TYPE_CHECKING:
@@ -14,8 +15,13 @@ if TYPE_CHECKING:
     from gpu_ami.records.manifest_file import Build
 
 
-def built_table(built: BuildResult) -> Table:
-    """Return what a build made, and what to do next."""
+def built_table(built: BuildResult, *, kept: bool | None = None) -> Table:
+    """Return what a build made, and what to do next.
+
+    Args:
+        built: What it made.
+        kept: Whether the sandbox outlives this command; None on AWS.
+    """
     size = "unknown" if built.snapshot_gib is None else f"{built.snapshot_gib:.2f} GiB"
     rows = [
         ("AMI", built.ami_id),
@@ -30,20 +36,40 @@ def built_table(built: BuildResult) -> Table:
         ("Terraform variable", built.tfvars),
     ]
     if not built.built:
-        following = "Nothing was built: this AMI is what a build would make."
+        following = ["Nothing was built: this AMI is what a build would make."]
+    elif kept is False:
+        following = [
+            "This AMI ends with the command: `invoke sandbox` in another terminal keeps the next one.",
+            "For a real AMI fill in pipeline.yaml and leave --sandbox out.",
+        ]
     elif built.sandbox:
-        following = "Next: `invoke manifest --sandbox`; for a real AMI fill in pipeline.yaml and leave --sandbox out."
+        following = ["Next: `invoke manifest --sandbox`; for a real AMI fill in pipeline.yaml and leave --sandbox out."]
     else:
-        following = f"Next: review and commit {built.tfvars}, then run `invoke apply`."
-    return Table(columns=("built" if built.built else "live", ""), rows=rows, footer=(following,))
+        following = [f"Next: review and commit {built.tfvars}, then run `invoke apply`."]
+    return Table(columns=("built" if built.built else "live", ""), rows=rows, footer=tuple(following))
 
 
-def builds_table(builds: Sequence[Build], path: Path) -> Table:
-    """Return the builds of a manifest, one row per AMI."""
+def builds_table(builds: Sequence[Build], path: Path, *, gone: Collection[str] = (), kept: bool | None = None) -> Table:
+    """Return the builds of a manifest, one row per AMI.
+
+    Args:
+        builds: The builds.
+        path: The manifest.
+        gone: The AMIs that went with the sandbox that made them.
+        kept: Whether there is a sandbox that outlives this command; None on AWS.
+    """
     rows = [
-        (build.name or "unnamed", build.builder_type, build.document()["build_time"] or "unknown", region, ami)
+        (
+            build.name or "unnamed",
+            build.builder_type,
+            build.document()["build_time"] or "unknown",
+            region,
+            f"{artifact} (gone)" if artifact in gone else artifact,
+        )
         for build in builds
-        for region, ami in (build.amis or {"": build.artifact_id}).items()
+        for region, artifact in (build.amis or {"": build.artifact_id}).items()
     ]
     footer = () if rows else (f"The last run in {path} has no builds.",)
+    if gone:
+        footer = (f"(gone): {WHERE_GONE[kept]}",)
     return Table(columns=("build", "builder", "built at", "region", "artifact"), rows=rows, footer=footer)

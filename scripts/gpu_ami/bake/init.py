@@ -143,7 +143,8 @@ def _from_terraform(run: Invocation) -> tuple[dict[str, tuple[str, str]], str]:
     done = process.run(terraform.command("output", "-json", "-no-color"), timeout_s=_WITHIN_S)
     if done.returncode != 0:
         problem = failures.first_problem(failures.errors(done.stdout, done.stderr))
-        return {}, f"`terraform output` in {shown} refuses: {problem}"
+        added = failures.meddled("output", terraform.environment)
+        return {}, f"`terraform output` in {shown} refuses: {problem}. {added}".rstrip(". ")
     found = state_file.parse_outputs(done.stdout)
     _check_region(run, found, shown)
     named = {name: (found[name], f"terraform output {name}") for name in variables_file.SHAPES if name in found}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_ami.bake.build_tables import builds_table
+from gpu_ami.errors import PipelineError
 from gpu_ami.invocation import Invocation
 from gpu_ami.records import manifest_file
+from gpu_ami.records.manifest_file import Build
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,4 +35,24 @@ def run(run: Invocation, request: Request) -> None:
     path = Path(request.file) if request.file else run.workspace.manifest
     found = manifest_file.load(path)
     builds = found.builds if request.all else found.last_run
-    run.console.result([build.document() for build in builds], builds_table(builds, path))
+    gone = _gone(run, builds)
+    kept = run.target.is_lasting if run.target.is_sandbox else None
+    documents = [build.document() | {"gone": sorted({*build.amis.values()} & gone)} for build in builds]
+    run.console.result(documents, builds_table(builds, path, gone=gone, kept=kept))
+
+
+def _gone(run: Invocation, builds: Sequence[Build]) -> frozenset[str]:
+    """Return the AMIs that went with the sandbox that made them: its file stays. On AWS nobody is asked."""
+    made = {(region, ami) for build in builds for region, ami in build.amis.items()}
+    if not (made and run.target.is_sandbox):
+        return frozenset()
+    if not run.target.is_lasting:
+        return frozenset(ami for _, ami in made)
+    from gpu_ami.aws import images
+    from gpu_ami.aws.caller import Caller
+
+    try:
+        return frozenset(ami for region, ami in made if images.look_up(Caller(run.access, region), ami) is None)
+    except PipelineError as exc:
+        run.console.warn(f"Whether the AMIs are still there is not known. {exc}")
+        return frozenset()

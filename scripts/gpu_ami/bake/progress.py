@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from gpu_ami.bake.packer_events import Progress
+from gpu_ami.bake.packer_events import PHASE_TITLES, POST_PROCESSING, Progress
 from gpu_ami.bake.packer_run import View
 from gpu_ami.console import Console
 from gpu_ami.units import show_duration
@@ -29,7 +29,12 @@ def build_view(console: Console) -> Iterator[View]:
     view = LiveView()
     with Live(get_renderable=view.render, console=console.rich(), refresh_per_second=8, transient=False) as live:
         view.live = live
-        yield view
+        has_failed = True
+        try:
+            yield view
+            has_failed = False
+        finally:
+            view.end(has_failed=has_failed)
 
 
 class PlainView:
@@ -65,7 +70,7 @@ class PlainView:
 
 
 class LiveView:
-    """Finished steps with their times, the running one with a spinner, and what it said last."""
+    """Finished steps with their times, the one at fault marked; the running one with what it said last."""
 
     live: Live | None = None
 
@@ -77,15 +82,28 @@ class LiveView:
         self._progress: Progress | None = None
         self._percent: int | None = None
         self._spinner: Any = None
+        self._interrupted = ""
+        self._has_failed = self._has_ended = False
 
     def update(self, progress: Progress) -> None:
         """Take *progress*; a changed title closes the step before it."""
         before = self._progress
         if before is not None and before.title != progress.title:
-            now = self._clock()
-            self._finished.append((before.title, now - self._since))
-            self._since = now
+            self._close(before)
+            if progress.phase == "cancelling":
+                self._interrupted = before.title
         self._progress = progress
+
+    def end(self, *, has_failed: bool) -> None:
+        """Close the last step: nothing runs any more."""
+        self._has_failed, self._has_ended = has_failed, True
+        if self._progress is not None:
+            self._close(self._progress)
+
+    def _close(self, progress: Progress) -> None:
+        now = self._clock()
+        self._finished.append((progress.title, now - self._since))
+        self._since = now
 
     def snapshot(self, percent: int) -> None:
         """Take the snapshot's percentage."""
@@ -104,12 +122,17 @@ class LiveView:
         from rich.spinner import Spinner
         from rich.text import Text
 
+        at_fault = self._at_fault()
         lines: list[Any] = [
-            Text.assemble(("  ✓ ", "green"), f"{title:<44}", (show_duration(taken), "dim"))
+            Text.assemble(
+                ("  ✗ ", "red") if title == at_fault else ("  ✓ ", "green"),
+                f"{title:<44}",
+                (show_duration(taken), "dim"),
+            )
             for title, taken in self._finished
         ]
         progress = self._progress
-        if progress is not None:
+        if progress is not None and not self._has_ended:
             label = progress.title
             if progress.phase == "imaging" and self._percent is not None:
                 label = f"{label}, snapshot {self._percent} %"
@@ -123,3 +146,14 @@ class LiveView:
         total = show_duration(self._clock() - self._started)
         lines.append(Text(f"  {total} in all", style="bold"))
         return Group(*lines)
+
+    def _at_fault(self) -> str:
+        """Return the title of the step that failed or was interrupted; empty while none did."""
+        progress = self._progress
+        if self._interrupted or progress is None or not (progress.script_tail or self._has_failed):
+            return self._interrupted
+        # What Packer does after the scripts has no title of its own.
+        after = progress.title if progress.part == POST_PROCESSING else PHASE_TITLES["imaging"]
+        title = after if progress.part else progress.place
+        shown = [title for title, _ in self._finished]
+        return title if title in shown or not self._has_ended else shown[-1]

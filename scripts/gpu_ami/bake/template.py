@@ -147,7 +147,7 @@ def check_owner(values: Mapping[str, Any], file: Path, owned: Mapping[str, str],
 
 
 def parse_given(pairs: Sequence[str]) -> dict[str, str]:
-    """Return the ``name=value`` arguments of ``--var`` as a mapping.
+    """Return the ``name=value`` arguments of ``--packer-var`` as a mapping.
 
     Raises:
         UsageError: An argument has no ``=`` or no name.
@@ -156,7 +156,7 @@ def parse_given(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.isidentifier():
-            msg = f"--var {pair!r} is not name=value: write --var image_tag=v3."
+            msg = f"--packer-var {pair!r} is not name=value: write --packer-var image_tag=v3."
             raise UsageError(msg)
         given[name] = value
     return given

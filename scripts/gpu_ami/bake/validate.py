@@ -116,5 +116,6 @@ def _first_failure(kind: type[PipelineError], commands: Sequence[Command]) -> Pi
             if kind is TerraformError
             else first_problem(done.stdout + done.stderr)
         )
-        return kind(f"`{what}` refuses: {problem}.")
+        added = failures.meddled(command.argv[1], command.env or {}) if kind is TerraformError else ""
+        return kind(f"`{what}` refuses: {problem}. {added}".rstrip())
     return None

@@ -90,7 +90,7 @@ def from_environment(environment: Mapping[str, str], kinds: Mapping[str, str]) -
     return from_texts({name: text for name, text in given.items() if name in kinds}, kinds, prefix)
 
 
-def from_texts(given: Mapping[str, str], kinds: Mapping[str, str], prefix: str = "--var ") -> dict[str, Any]:
+def from_texts(given: Mapping[str, str], kinds: Mapping[str, str], prefix: str = "--packer-var ") -> dict[str, Any]:
     """Return values that were *given* as texts: text for a string or a number, an expression for every other type.
 
     Args:

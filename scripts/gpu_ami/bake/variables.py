@@ -127,7 +127,7 @@ def typed(values: Mapping[str, Any]) -> BuildVariables:
 
 
 class _Reader:
-    """Reads variables of one type; `--var` gives each as text."""
+    """Reads variables of one type; `--packer-var` gives each as text."""
 
     def __init__(self, values: Mapping[str, Any], kind: Any) -> None:
         self._values, self._kind = values, kind
@@ -138,7 +138,9 @@ class _Reader:
             return self._kind(given)
         except (TypeError, ValueError, OverflowError) as exc:
             what = _KINDS.get(self._kind, "a text")
-            msg = f"The Packer variable {name} is {given!r}, not {what}: fix it in the variables file or in --var."
+            msg = (
+                f"The Packer variable {name} is {given!r}, not {what}: fix it in the variables file or in --packer-var."
+            )
             raise UsageError(msg) from exc
 
 

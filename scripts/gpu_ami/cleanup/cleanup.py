@@ -254,8 +254,10 @@ def _act(
             try:
                 _resume(run, survey, replays, journal)
                 apply = Apply(plan, survey, journal, now=lambda: datetime.now(timezone.utc), must_recover=must_recover)
-                with run.console.step(f"{plan.policy.mode} {show_count(len(selected), 'AMI')}"):
+                with run.console.step(f"{plan.policy.mode} {show_count(len(selected), 'AMI')}") as step:
                     results = [*apply.images(selected), *apply.orphans(orphans)]
+                    if results and all(result.is_failed for result in results):
+                        step.fail()
                 journal.write(End(failed=sum(result.is_failed for result in results)))
             except _NotBegunError as exc:
                 return [], path, exc
@@ -346,9 +348,11 @@ def _restore(run: Invocation, path: Path, *, make_public: bool) -> None:
     with (
         only_one(run.workspace.logs, "cleanup"),
         Journal(path, is_new=False) as journal,
-        run.console.step(f"bringing back {_left_to_restore(replay)}"),
+        run.console.step(f"bringing back {_left_to_restore(replay)}") as step,
     ):
         results = restore(replay, journal, lambda region: Caller(run.access, region), make_public=make_public)
+        if results and all(result.status == "failed" for result in results):
+            step.fail()
         refused = journal.refused
     document = {"account": account, "journal": str(path), "results": [result.document() for result in results]}
     with then_raised(_restore_error(replay, results, refused)):

@@ -117,8 +117,11 @@ def _backend_state(run: Invocation) -> str | None:
     done = process.run(terraform.state(), timeout_s=_STATE_WITHIN_S)
     if done.returncode != 0:
         problem = failures.first_problem(failures.errors(done.stdout, done.stderr))
-        msg = f"`terraform state pull` failed: {problem}. Run `terraform init` in {run.workspace.shown(folder)}."
-        raise TerraformError(msg)
+        added = failures.meddled("state pull", terraform.environment)
+        msg = (
+            f"`terraform state pull` failed: {problem}. Run `terraform init` in {run.workspace.shown(folder)}. {added}"
+        )
+        raise TerraformError(msg.rstrip())
     return done.stdout
 
 

@@ -168,8 +168,10 @@ def _act(run: Invocation, plan: SweepPlan, survey: Survey) -> tuple[list[Result]
         with Journal(path) as journal:
             journal.write(Begin(account=plan.account, older_than_s=int(plan.older_than.total_seconds())))
             act = Sweep(survey, run.settings.family, plan.older_than, journal)
-            with run.console.step(f"removing {show_count(len(plan.selected), 'resource')}"):
+            with run.console.step(f"removing {show_count(len(plan.selected), 'resource')}") as step:
                 results = act.run(plan.selected)
+                if results and all(result.is_failed for result in results):
+                    step.fail()
             journal.note(End(failed=sum(result.is_failed for result in results)))
             refused = journal.refused
     except KeyboardInterrupt as exc:

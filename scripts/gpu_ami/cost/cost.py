@@ -259,9 +259,9 @@ def _looked_up(run: Invocation, region: str, types: tuple[str, ...], *, needed: 
         return kept
     with run.console.step(f"prices of {region}"):
         answers = look_up(Caller(run.access, region), types=types, rates=inputs.LOOKED_UP, now=now)
-    for name in needed:
-        if name in answers.problems:
-            raise AwsError(answers.problems[name])
+        for name in needed:
+            if name in answers.problems:
+                raise AwsError(answers.problems[name])
     found = live_prices.summarise(answers, region, types=types, now=now, spot_days=SPOT_DAYS)
     live_prices.keep(path, found)
     return found

@@ -25,6 +25,7 @@ from gpu_ami.errors import (
     PipelineError,
     SafetyError,
     TerraformError,
+    UsageError,
 )
 from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
@@ -46,6 +47,7 @@ class Request:
         allow_replace: Addresses that may be replaced, destroyed or let go of.
         allow_deposed: Names of what earlier replacements left behind, that may go.
         yes: Whether to act without asking.
+        ask: Whether to ask where nobody is asked otherwise: in the sandbox.
         action: What the receipt says that this is.
         wait_minutes: How long to wait for Batch; None takes what the environments give running jobs, and a margin.
     """
@@ -54,6 +56,7 @@ class Request:
     allow_replace: Sequence[str] = ()
     allow_deposed: Sequence[str] = ()
     yes: bool = False
+    ask: bool = False
     action: Action = "apply"
     wait_minutes: int | None = None
 
@@ -62,11 +65,13 @@ def run(run: Invocation, request: Request) -> None:
     """Carry out what Terraform would do, unless the guard refuses it.
 
     Raises:
+        UsageError: The flags contradict each other.
         SafetyError: Another apply is under way here, or nobody confirmed this one.
         TerraformError: The guard refuses, or Terraform failed; the line says what state the environments are in.
         PartialError: Applied, but the AMI could not be tagged.
         InterruptedRunError: Interrupted; Terraform has ended and noted what it did.
     """
+    check_answer(yes=request.yes, ask=request.ask)
     root = root_module.prepare(run, request.variables)
     if run.options.dry_run:
         run.console.say_text("\n".join(root_module.command_lines(root, apply=True)))
@@ -74,6 +79,17 @@ def run(run: Invocation, request: Request) -> None:
     with only_one(run.workspace.logs, "apply"):
         who = root_module.begin(root)
         apply_root(root, request, who)
+
+
+def check_answer(*, yes: bool, ask: bool) -> None:
+    """Refuse to both ask and not ask.
+
+    Raises:
+        UsageError: Both were requested.
+    """
+    if yes and ask:
+        msg = "--yes applies without asking and --ask asks: give one of them."
+        raise UsageError(msg)
 
 
 def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[[], None] = lambda: None) -> None:
@@ -146,12 +162,13 @@ def _invalid_lines(review: Review, live: Sequence[Live]) -> list[str]:
 
 
 def _confirm(run: Invocation, review: Review, request: Request, who: Identity) -> None:
-    if request.yes or not run.target.asks_first:
+    if request.yes or not (request.ask or run.target.asks_first):
         run.console.say_text(_summary(review))
         return
     _show_plan(run, review)
     if not sys.stdin.isatty():
-        msg = "Nothing was applied: nobody is here to confirm. Read the plan above, then add --yes."
+        how = "give --yes instead of --ask" if request.ask else "add --yes"
+        msg = f"Nothing was applied: nobody is here to confirm. Read the plan above, then {how}."
         raise SafetyError(msg)
     where = f"account {who.account}, region {run.settings.region}"
     if run.console.ask(f"Apply this plan in {where}? Only `yes` does") != "yes":
@@ -349,6 +366,8 @@ def live_table(live: Sequence[Live], footer: tuple[str, ...]) -> Table:
 def _following(root: Root, history: Sequence[StoredReceipt], live: Sequence[Live]) -> tuple[str, ...]:
     if not live:
         return ()
+    if root.run.target.is_kept is False:
+        return ("This sandbox ends with the command: `invoke sandbox` in another terminal keeps one up.",)
     commit = "commit the receipt and the variable; " if root.run.target.is_shared else ""
     at = {current.address: current for current in live if current.address}
     steps = steps_back(

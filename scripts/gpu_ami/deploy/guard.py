@@ -155,6 +155,22 @@ def _as_not_taken(finding: Finding, facts: Facts) -> Finding:
     return replace(finding, advice=not_taken(facts.handed_over_in))
 
 
+def unknown_permissions(plan: Planned, facts: Facts) -> list[str]:
+    """Return what to say of each permission that names nothing of the plan: a slip of the pen permits nothing."""
+    import difflib
+
+    addresses = {change.address for change in plan.changes if change.deposed is None}
+    deposed = {change.shown_name for change in plan.deposed}
+    given = [("--allow-replace", name, addresses) for name in sorted(facts.allow_replace - addresses)]
+    given += [("--allow-deposed", name, deposed) for name in sorted(facts.allow_deposed - deposed)]
+    said = []
+    for flag, name, known in given:
+        near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+        meant = f"did you mean {near[0]!r}?" if near else "give it as the plan shows it."
+        said.append(f"{flag} {name!r} names nothing of the plan, and so permits nothing: {meant}")
+    return said
+
+
 def _losses(plan: Planned, facts: Facts) -> Iterator[Finding]:
     for change in plan.changes:
         what = _GUARDED.get(change.type)

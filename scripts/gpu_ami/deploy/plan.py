@@ -15,7 +15,7 @@ from gpu_ami.aws.access import Identity
 from gpu_ami.aws.caller import Caller
 from gpu_ami.console import Table
 from gpu_ami.deploy import ownership, root_module
-from gpu_ami.deploy.guard import Facts, Finding, RunningJob, judge, needs_provider_version
+from gpu_ami.deploy.guard import Facts, Finding, RunningJob, judge, needs_provider_version, unknown_permissions
 from gpu_ami.deploy.live_environments import AFTER_INVALID, GOING_ON, invalid_line
 from gpu_ami.deploy.ownership import LeftAlone
 from gpu_ami.deploy.root_module import Root, SavedPlan
@@ -165,6 +165,8 @@ def reviewed(
         left_alone = ownership.left_alone(plan, facts.variable)
         if left_alone:
             run.console.say(ownership.shown(left_alone))
+        for line in unknown_permissions(plan, facts):
+            run.console.warn(line)
         yield Review(
             root=root,
             state=root_module.state_identity(root, who.account),

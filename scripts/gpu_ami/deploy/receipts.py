@@ -122,8 +122,11 @@ def failed(root: Root, store: ReceiptStore, stored: StoredReceipt, cause: BaseEx
     except PipelineError as exc:
         # What went wrong first is what a person must hear of; the next run finds the receipt open.
         run.console.warn(f"The receipt {run.workspace.shown(stored.path)} could not be completed: {exc}")
+    # A rollback goes back to what this act moved away from; where nothing was before, it would only say so.
+    before = {change.old for change in stored.receipt.changes if change.old != change.new}
+    back = ", or `invoke rollback` to go back" if len(before) == 1 and None not in before else ""
     following = (
-        f"{state} Run `invoke apply` again to go on, or `invoke rollback` to go back; "
+        f"{state} Run `invoke apply` again to go on{back}; "
         f"Terraform's log: {run.workspace.shown(log)}, receipt: {run.workspace.shown(stored.path)}."
     )
     if isinstance(cause, KeyboardInterrupt):

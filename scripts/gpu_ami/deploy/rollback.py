@@ -20,6 +20,12 @@ from gpu_ami.records.receipt import StateIdentity, maybe_of_state, of_state, of_
 from gpu_ami.records.tags import checked_ami_id
 from gpu_ami.terraform import state_file
 
+# Where each command has an AWS of its own, no advice for the next one helps.
+_FRESH = (
+    "each --sandbox command starts a fresh AWS; run `invoke sandbox` in another terminal, which keeps one up, then "
+    "`invoke build apply` twice, and this again."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -30,6 +36,7 @@ class Request:
         variables: Terraform variables as ``name=value``.
         allow_deposed: Names of what earlier replacements left behind, that may go.
         yes: Whether to act without asking.
+        ask: Whether to ask where nobody is asked otherwise: in the sandbox.
         wait_minutes: How long to wait for Batch; None takes what the environments give running jobs, and a margin.
     """
 
@@ -37,6 +44,7 @@ class Request:
     variables: Sequence[str] = ()
     allow_deposed: Sequence[str] = ()
     yes: bool = False
+    ask: bool = False
     wait_minutes: int | None = None
 
 
@@ -50,6 +58,7 @@ def run(run: Invocation, request: Request) -> None:
     """
     if request.to is not None:
         checked_ami_id(request.to, name="--to")
+    apply.check_answer(yes=request.yes, ask=request.ask)
     root = root_module.prepare(run, request.variables)
     if run.options.dry_run:
         run.console.say_text("\n".join(root_module.command_lines(root, apply=True)))
@@ -58,13 +67,15 @@ def run(run: Invocation, request: Request) -> None:
         who = root_module.begin(root)
         target = request.to or _target(root, root_module.state_identity(root, who.account))
         if problem := plan.ami_problem(run, target, who.account):
-            msg = f"{target} {problem}: choose another AMI with --to."
+            advice = _FRESH if run.target.is_kept is False else "choose another AMI with --to."
+            msg = f"{target} {problem}: {advice}"
             raise UsageError(msg)
         run.console.say(f"Rolling back to {target}.")
         apply_request = apply.Request(
             variables=request.variables,
             allow_deposed=request.allow_deposed,
             yes=request.yes,
+            ask=request.ask,
             action="rollback",
             wait_minutes=request.wait_minutes,
         )
@@ -84,6 +95,9 @@ def _target(root: Root, state: StateIdentity) -> str:
     live = {recorded.address: recorded.images.main(ownership.amis_of(filed)) for recorded in ours}
     names = {recorded.address: recorded.name for recorded in ours}
     steps = steps_back(of_state(history, state), live, names=names)
+    if not steps and root.run.target.is_kept is False:
+        msg = f"There is nothing to roll back: {_FRESH}"
+        raise UsageError(msg)
     for step in steps:
         root.run.console.say(f"  {step.address}: {step.live or 'no AMI'}, before it {step.back or 'nothing known'}")
     elsewhere = {

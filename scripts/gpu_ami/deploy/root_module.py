@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -95,7 +95,8 @@ def prepare(run: Invocation, variables: Sequence[str] = ()) -> Root:
     """
     for variable in variables:
         if _VARIABLE.fullmatch(variable) is None:
-            msg = f"--var {variable[:60]!r} is not name=value: give for example --var spot_max_vcpus=32."
+            shown = f"--terraform-var {variable[:60]!r}"
+            msg = f"{shown} is not name=value: give for example --terraform-var spot_max_vcpus=32."
             raise UsageError(msg)
     handed_over = settings_file(run.workspace, run.settings.handover.file)
     tools = terraform_tools()
@@ -168,6 +169,10 @@ def saved_plan(root: Root) -> Iterator[SavedPlan]:
     with scratch.subfolder() as folder:
         file = folder / "plan"
         status = _plan_into(root, file)
+        if not file.is_file():
+            meddled = failures.meddled("plan", root.terraform.environment)
+            msg = f"`terraform plan` ended without a plan, as with -help or another -out. {meddled}".rstrip()
+            raise TerraformError(msg)
         yield SavedPlan(file=file, sha256=_digest(file), has_changes=status == _CHANGES)
 
 
@@ -197,12 +202,21 @@ def apply(root: Root, saved: SavedPlan, log: Path, *, updates: Set[str] = frozen
         KeyboardInterrupt: The run was interrupted; Terraform has ended and noted what it did.
     """
     saved.check_unchanged()
-    status, found = _follow(root, "apply", root.terraform.apply(saved.file), log)
-    if status != 0:
-        late = failures.outwaited(found)
+
+    def late(status: int, found: Sequence[Diagnostic]) -> frozenset[str]:
+        outwaited = failures.outwaited(found) if status != 0 else frozenset()
         # One that was being made is tainted now, whatever Batch makes of it.
-        if late and late <= updates:
-            return late
+        return outwaited if outwaited <= updates else frozenset()
+
+    status, found = _follow(
+        root,
+        "apply",
+        root.terraform.apply(saved.file),
+        log,
+        is_good=lambda status, found: status == 0 or bool(late(status, found)),
+    )
+    if left := late(status, found):
+        return left
     _judged(root, "apply", status, found)
     return frozenset()
 
@@ -293,10 +307,10 @@ def _plan_into(root: Root, file: Path) -> int:
     """Run `terraform plan`, and `init` before a second one where the first asks for it; return its status."""
     log = root.run.workspace.logs / _log("plan")
     command, good = _plan_command(root, file), (0, _CHANGES)
-    status, found = _follow(root, "plan", command, log)
+    status, found = _follow(root, "plan", command, log, is_good=lambda status, _found: status in good)
     if status not in good and failures.wants_init(found):
         _init(root)
-        status, found = _follow(root, "plan", command, log)
+        status, found = _follow(root, "plan", command, log, is_good=lambda status, _found: status in good)
     return _judged(root, "plan", status, found, good=good)
 
 
@@ -310,23 +324,36 @@ def _plan_command(root: Root, file: Path) -> Command:
     return Command((*command.argv, *given), cwd=command.cwd, env=command.env)
 
 
-def _follow(root: Root, subcommand: str, command: Command, log: Path) -> tuple[int, list[Diagnostic]]:
+def _follow(
+    root: Root,
+    subcommand: str,
+    command: Command,
+    log: Path,
+    *,
+    is_good: Callable[[int, Sequence[Diagnostic]], bool] = lambda status, _found: status == 0,
+) -> tuple[int, list[Diagnostic]]:
     """Run one of Terraform's long commands under the user's eyes; return its status and its errors.
+
+    Whether the step is shown as one that failed is up to *is_good*, by the same two.
 
     Terraform writes the log itself, as JSON: it must not need us for it. When it has ended, however, a person is who
     reads there; only after a ``kill -9`` of ours the JSON stays.
     """
-    try:
-        with root.run.console.step(f"terraform {subcommand}") as note:
+    with root.run.console.step(f"terraform {subcommand}") as step:
+        try:
             status = process.follow(
                 replace(command, needs_us=root.run.target.is_kept is False),
                 log,
-                lambda line: note(failures.said(line)),
-                on_interrupt=lambda: note("interrupted, ending"),
+                lambda line: step(failures.said(line)),
+                on_interrupt=lambda: step("interrupted, ending"),
             )
-    finally:
-        output = _made_readable(log)
-    return status, failures.errors(output)
+        finally:
+            output = _made_readable(log)
+        found = failures.errors(output)
+        if not is_good(status, found):
+            wants_init = subcommand == "plan" and failures.wants_init(found)
+            step.fail("asked for `init` after" if wants_init else "failed after")
+    return status, found
 
 
 def _made_readable(log: Path) -> str:
@@ -358,7 +385,8 @@ def _explained(root: Root, subcommand: str, found: Sequence[Diagnostic]) -> Pipe
             variable=root.run.settings.handover.variable,
             advice=conflicts.not_taken(root.run.workspace.shown(file)),
         )
-    return failures.explain(subcommand, found, folder=root.shown, not_taken=not_taken)
+    environment = root.terraform.environment
+    return failures.explain(subcommand, found, folder=root.shown, not_taken=not_taken, environment=environment)
 
 
 def _captured(root: Root, subcommand: str, command: Command) -> str:

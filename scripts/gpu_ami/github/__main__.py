@@ -16,7 +16,7 @@ from gpu_ami.foreign_text import in_markdown
 from gpu_ami.github import adopt, collect, issue, propose, state_backend, task_arguments
 from gpu_ami.github.runner import Runner, runner_from
 from gpu_ami.handover.change import settings_file
-from gpu_ami.options import Options, options_from
+from gpu_ami.options import Options, options_from, wants_sandbox
 from gpu_ami.target import Target, target_class
 from gpu_ami.units import show_count
 from gpu_ami.workspace import Workspace
@@ -28,7 +28,7 @@ _CALLER = Path("caller")
 
 def main(argv: Sequence[str], env: Mapping[str, str], root: Path) -> int:
     """Run one command in the repository *root* and return its exit code."""
-    console = Console()
+    console = Console(sandbox=wants_sandbox([], env))
     parsed = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace, Step], str] = parsed.run
     try:

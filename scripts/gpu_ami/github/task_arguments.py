@@ -23,9 +23,9 @@ def invoke_arguments(task: str, env: Mapping[str, str]) -> list[str]:
         msg = f"market is {market!r}: give on-demand or spot."
         raise UsageError(msg)
     if market == "spot":
-        arguments += ["--var", "spot=true"]
+        arguments += ["--packer-var", "spot=true"]
     if tag := env.get("INPUT_IMAGE_TAG"):
-        arguments += ["--var", f"image_tag={tag}"]
+        arguments += ["--packer-var", f"image_tag={tag}"]
     if task == "build":
         arguments += ["--incremental"] if _switch(env, "INPUT_INCREMENTAL") else []
         # Whoever requests a rebuild gets one, however fresh the live AMI is.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,11 @@ _BACKEND = (
     "Backend configuration changed",
     "Backend initialization required",
     "Backend configuration block has changed",
+)
+# What Terraform and Go's flag package say of a command line; in a box, or above a page of usage.
+_COMMAND_LINE = re.compile(
+    r"flag provided but not defined: [^\s=]+|flag needs an argument: \S+|invalid (?:boolean )?value .{1,80}? for "
+    r"(?:flag )?-[\w-]+"
 )
 
 
@@ -121,8 +126,23 @@ class NotTaken:
     advice: str
 
 
+def meddled(subcommand: str, environment: Mapping[str, str]) -> str:
+    """Return what to say of a *subcommand* that failed where *environment* adds to its command line; else nothing.
+
+    Only by name: a value of ``-var`` may be a secret.
+    """
+    names = ("TF_CLI_ARGS", f"TF_CLI_ARGS_{subcommand.replace(' ', '_')}")
+    added = " and ".join(name for name in names if environment.get(name, "").strip())
+    return f"{added} in the environment changes that command: see whether it goes without." if added else ""
+
+
 def explain(
-    subcommand: str, found: Sequence[Diagnostic], *, folder: str, not_taken: NotTaken | None = None
+    subcommand: str,
+    found: Sequence[Diagnostic],
+    *,
+    folder: str,
+    not_taken: NotTaken | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> PipelineError:
     """Return the error that Terraform's errors amount to.
 
@@ -131,6 +151,7 @@ def explain(
         found: The errors that it printed; see `errors`.
         folder: The root module's folder, as a person would type it.
         not_taken: The hand-over that is in its file, but that Terraform does not take; None where it does.
+        environment: Terraform's.
     """
     doing = f"terraform {subcommand}"
     if _about(found, _DAMAGED):
@@ -158,7 +179,10 @@ def explain(
         )
     # An update that only takes long is never the reason when there is another one.
     graver = [error for error in found if not _OUTWAITED.match(error.summary)]
-    return TerraformError(f"`{doing}` failed: {first_problem(graver or found)}.")
+    why = next((match[0] for error in found if (match := _COMMAND_LINE.search(error.text))), None)
+    added = meddled(subcommand, environment or {})
+    problem = why if added and why is not None else first_problem(graver or found)
+    return TerraformError(f"`{doing}` failed: {problem}. {added}".rstrip())
 
 
 def _unset(found: Sequence[Diagnostic], folder: str, not_taken: NotTaken | None) -> str:
