@@ -24,7 +24,7 @@ from gpu_ami_sandbox.session import Sandbox
 from tests.e2e import others
 from tests.e2e.conftest import Checkout, make_checkout
 
-NO_QUEUE = ("--var", "create_job_queue=false")
+NO_QUEUE = ("--terraform-var", "create_job_queue=false")
 
 
 @pytest.fixture(scope="module")
