@@ -58,3 +58,10 @@ def test_clean_up_can_price_what_it_would_free() -> None:
     assert storage_usd_per_month(SEOUL, 30) == Decimal("1.5000")
     assert storage_usd_per_month(SEOUL, None) is None
     assert storage_usd_per_month("eu-west-1", 30) is None
+
+
+def test_next_to_nothing_is_not_about_less_than_a_cent() -> None:
+    """A build in the sandbox takes seconds."""
+    price = build_line(duration_s=16, region=SEOUL, instance_type="c7i.4xlarge", volume_gib=80, snapshot_gib=None)
+
+    assert price.line.startswith("this build < $0.01 (c7i.4xlarge 16 s")

@@ -94,6 +94,8 @@ def _rounded(usd: Number) -> Number:
 
 
 def _line(cost: Number, storage: Number, basis: str) -> str:
-    spent = "this build: price unknown" if cost is None else f"this build about {show_usd(cost)} ({basis})"
+    shown = "" if cost is None else show_usd(cost)
+    about = "" if shown.startswith("<") else "about "
+    spent = "this build: price unknown" if cost is None else f"this build {about}{shown} ({basis})"
     kept = "storage: price unknown" if storage is None else f"storage up to {show_usd(storage)} a month"
     return f"{spent}, {kept}"
