@@ -148,7 +148,7 @@ def e2e(session: nox.Session) -> None:
     install(session, "tests")
     setup_tools(session)
     # They mostly wait: for Packer, Terraform, EC2 and each other.
-    run_pytest(session, "e2e", "tests/e2e", workers=6)
+    run_pytest(session, "e2e", "tests/e2e", workers=5)
 
 
 @nox.session(default=False)
