@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -69,30 +69,42 @@ def test_an_advice_stays_in_the_sandbox_that_the_environment_chose(bare: Path) -
         assert advice in _invoke("manifest", cwd=bare, GPU_AMI_SANDBOX=switch).stderr
 
 
-HELP = f"""
+EACH = """
 import contextlib, io, json, sys
 from invoke.main import program
-said = {{}}
-for name in {TASKS!r}:
-    sys.argv = ["invoke", name, "--help"]
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
+said = {}
+for line in json.loads(sys.argv[1]):
+    sys.argv = ["invoke", *line.split()]
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
         try:
             program.run()
             status = None
         except SystemExit as end:
             status = end.code
-    said[name] = status, out.getvalue()
+    said[line] = status, text.getvalue()
 json.dump(said, sys.stdout)
 """
 
 
-@pytest.fixture(scope="module")
-def helps() -> dict[str, tuple[int | None, str]]:
-    """Each task's exit status and what it says to ``--help``; one process runs them all."""
-    done = subprocess.run([sys.executable, "-c", HELP], cwd=ROOT, capture_output=True, text=True, check=True)
+def _each(lines: Iterable[str], *flags: str) -> dict[str, tuple[int | None, str]]:
+    """Return what each command line ends with and says; one process, Python with *flags*, reads them all."""
+    command = [sys.executable, *flags, "-c", EACH, json.dumps(list(lines))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     said: dict[str, tuple[int | None, str]] = json.loads(done.stdout)
     return said
+
+
+def _helps(*flags: str) -> dict[str, tuple[int | None, str]]:
+    """Return what each task ends with and says to ``--help``."""
+    said = _each((f"{task} --help" for task in TASKS), *flags)
+    return {line.split()[0]: of_it for line, of_it in said.items()}
+
+
+@pytest.fixture(scope="module")
+def helps() -> dict[str, tuple[int | None, str]]:
+    """Each task's exit status and what it says to ``--help``."""
+    return _helps()
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -124,30 +136,12 @@ MISSPELT = {
     "build apply --packer-var a=b": ["It is a flag of doctor, validate or build, given behind the task"],
     "cleanup --older-than": ["needed value and was not given one! `invoke --help cleanup` lists the flags."],
 }
-PARSE = f"""
-import contextlib, io, json, sys
-from invoke.main import program
-said = {{}}
-for line in {list(MISSPELT)!r}:
-    sys.argv = ["invoke", *line.split()]
-    err = io.StringIO()
-    with contextlib.redirect_stderr(err):
-        try:
-            program.run()
-            status = None
-        except SystemExit as end:
-            status = end.code
-    said[line] = status, err.getvalue()
-json.dump(said, sys.stdout)
-"""
 
 
 @pytest.fixture(scope="module")
 def misspelt() -> dict[str, tuple[int | None, str]]:
-    """Each line's exit status and what is said to it; one process reads them all."""
-    done = subprocess.run([sys.executable, "-c", PARSE], cwd=ROOT, capture_output=True, text=True, check=True)
-    said: dict[str, tuple[int | None, str]] = json.loads(done.stdout)
-    return said
+    """Each line's exit status and what is said to it."""
+    return _each(MISSPELT)
 
 
 @pytest.mark.parametrize("line", MISSPELT)
@@ -176,7 +170,6 @@ def test_equal_calls_of_one_line_run_each_in_order(tmp_path: Path) -> None:
 
 def test_help_survives_without_docstrings(helps: dict[str, tuple[int | None, str]]) -> None:
     """`python -OO` drops docstrings, and a task's help text is one: what `invoke` can do must not depend on that."""
-    done = subprocess.run([sys.executable, "-OO", "-c", HELP], cwd=ROOT, capture_output=True, text=True, check=True)
     listed = subprocess.run(
         [sys.executable, "-OO", "-m", "invoke", "--list"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -184,9 +177,7 @@ def test_help_survives_without_docstrings(helps: dict[str, tuple[int | None, str
         [sys.executable, "-OO", "-m", "gpu_ami.github", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
 
-    assert {name: tuple(said) for name, said in json.loads(done.stdout).items()} == {
-        name: tuple(said) for name, said in helps.items()
-    }
+    assert _helps("-OO") == helps
     assert listed.stdout == _invoke("--list").stdout
     assert "The steps of the workflows that are not tasks." in github.stdout
 

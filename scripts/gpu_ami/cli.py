@@ -29,7 +29,6 @@ from gpu_ami.errors import InterruptedRunError, PipelineError, UsageError
 from gpu_ami.files import CLOSED, FULL, is_of_files
 from gpu_ami.invocation import Invocation, current
 from gpu_ami.options import wants_sandbox
-from gpu_ami.process import interruptible
 from gpu_ami.streams import to_nowhere
 
 # Invoke keeps Python from writing bytecode, and without it each command compiles moto and botocore anew: two seconds.
@@ -199,6 +198,8 @@ def pipeline_task(root: Path, **flags: str) -> Callable[[Callable[..., None]], T
         @functools.wraps(body)
         def call(context: Context, **given: Any) -> None:
             arguments = {p.name: tuple(given[p.name]) if isinstance(p.default, tuple) else given[p.name] for p in own}
+            from gpu_ami.process import interruptible
+
             with interruptible(), friendly():
                 for name in renamed:
                     arguments[name] = _merged(name, arguments[name], given["var"])
@@ -243,7 +244,6 @@ def _help_text(body: Callable[..., None]) -> str | None:
     """Return a task's docstring, which is its help text; from its source where ``python -OO`` has dropped it."""
     if body.__doc__ is not None:
         return body.__doc__
-    import ast
     import textwrap
 
     (function,) = ast.parse(textwrap.dedent(inspect.getsource(body))).body

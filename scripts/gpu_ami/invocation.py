@@ -12,11 +12,10 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gpu_ami import collector, scratch
+from gpu_ami import collector
 from gpu_ami.console import Console
 from gpu_ami.errors import PipelineError, SafetyError
 from gpu_ami.options import Options, options_from
-from gpu_ami.records import unfinished_build
 from gpu_ami.target import LocalSandbox, Target, target_class
 from gpu_ami.workspace import Workspace
 
@@ -104,6 +103,8 @@ class Invocation:
         if self._has_told:
             return
         self._has_told = True
+        from gpu_ami.records import unfinished_build
+
         found = unfinished_build.cut_off(self.workspace.logs)
         for build in found if found and self.target.is_lasting else ():
             where = "" if build.region == self._setting("region") else f" --region {build.region}"
@@ -129,6 +130,8 @@ class Invocation:
 
     def private_file(self, name: str, text: str) -> Path:
         """Write *text* to a new file that only this user may read and return it; it is removed when the run ends."""
+        from gpu_ami import scratch
+
         path = self._open.enter_context(scratch.subfolder()) / name
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -154,6 +157,8 @@ def current(root: Path, *, dry_run: bool = False) -> Invocation:
     import atexit
 
     collector.spare()
+    from gpu_ami import scratch
+
     scratch.remove_dead()
     options = options_from(sys.argv[1:], os.environ)
     options = dataclasses.replace(options, dry_run=options.dry_run or dry_run)

@@ -372,6 +372,13 @@ def test_receipts_of_an_unknown_state_keep_the_pair_of_each_chain() -> None:
     assert _protected(prod, known) == {A, B, E}
 
 
+def test_two_first_acts_of_an_unknown_state_are_two_chains() -> None:
+    """One that failed half-way may have left its AMI live; another environment's first apply is no sequel to it."""
+    failed = _receipt("2026-01-01T00:00:00Z", ("a", None, A), status="failed")
+
+    assert _protected(failed, _receipt("2026-02-01T00:00:00Z", ("a", None, B))) == {A, B}
+
+
 @pytest.mark.parametrize("status", ["started", "failed"])
 @pytest.mark.parametrize("went_on_from", [B, C])
 def test_an_unsure_act_may_have_moved_or_not(status: str, went_on_from: str) -> None:

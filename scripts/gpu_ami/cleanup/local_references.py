@@ -296,7 +296,8 @@ def _chains(acts: Sequence[_Act]) -> list[list[_Act]]:
     chains: list[list[_Act]] = []
     for act in acts:
         old = act.change.get("old")
-        before = next((chain for chain in reversed(chains) if old in _ends(chain)), None)
+        # From Batch's own AMI every state begins: two that do are not one.
+        before = next((chain for chain in reversed(chains) if old is not None and old in _ends(chain)), None)
         if before is None:
             chains.append([act])
         else:
