@@ -26,6 +26,7 @@ class Eyes:
     service = "batch"
     is_essential = True
     is_use = True
+    reads: tuple[str, ...] = ()
 
     def __init__(self, name: str, shows: Found | Exception, *, service: str = "batch") -> None:
         """Show *shows*."""
@@ -57,6 +58,20 @@ def test_a_source_that_cannot_see_has_failed(problem: Exception) -> None:
 
     assert (state.report.status, state.references) == ("failed", ())
     assert state.report.error
+
+
+@pytest.mark.parametrize("read", ["batch:DescribeWishes wishes[]", "batch:DescribeComputeEnvironments wishes[]"])
+def test_a_source_whose_members_botocore_lacks_has_failed(read: str) -> None:
+    """Botocore drops a member that it does not know: an old one would find nothing where an AMI is named."""
+    eyes = Eyes("batch", Found())
+    eyes.reads = ("batch:DescribeComputeEnvironments computeEnvironments[].computeResources.imageId", read)
+
+    state = query_source(_location(), eyes, SourceQuery())
+
+    assert state.report.status == "failed"
+    assert read in str(state.report.error)
+    assert "upgrade boto3" in str(state.report.error)
+    assert not eyes.queries
 
 
 def test_only_the_public_list_can_say_that_a_service_is_not_there() -> None:

@@ -14,6 +14,7 @@ from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller, RefusedError, making_sense
 from gpu_ami.aws.images import Image, own_images, some_images
 from gpu_ami.aws.references.image_builder import own_images_of
+from gpu_ami.aws.references.known_members import unknown
 from gpu_ami.aws.references.registry import OWN, PER_IMAGE, USES
 from gpu_ami.aws.references.source import Found, Reference, Source, SourceQuery
 from gpu_ami.aws.regions import has_service
@@ -263,6 +264,8 @@ def query_source(location: Location, source: Source, query: SourceQuery, *, skip
 
     if skip:
         return state("skipped", error="left out by --skip-source")
+    if lacking := unknown(source.reads):
+        return state("failed", error=f"The installed botocore does not know {lacking[0]}: upgrade boto3.")
     try:
         with making_sense(f"{source.name} in {location.region}"):
             return state("ok", source.find(caller, query))

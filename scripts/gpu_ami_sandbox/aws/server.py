@@ -21,6 +21,7 @@ from gpu_ami.aws.access import drop_clients
 from gpu_ami_sandbox.account import ALIVE_PATH, LOOPBACK, TOKEN_HEADER
 from gpu_ami_sandbox.aws import extensions, pricing
 from gpu_ami_sandbox.aws.gate import CALL, Application, Call, Environ, Gate, StartResponse, error_answer, send
+from gpu_ami_sandbox.aws.held import HELD, HeldService
 from gpu_ami_sandbox.aws.http import HttpServer
 from gpu_ami_sandbox.aws.registry import Registry
 from gpu_ami_sandbox.aws.services import application_of, straight
@@ -42,6 +43,7 @@ class Dispatcher(DomainDispatcherApplication):
         always = {name: application_of(name) for name in _ALWAYS}
         self._known = {name: application for name, application in always.items() if name not in _BY_PATH}
         self._known |= {name: straight(response.dispatch) for name, response in extensions.ADDED.items()}
+        self._known |= {name: HeldService(name) for name in HELD}
         self._registry = Registry(region)
         self._token = token
         self._one_at_a_time = threading.RLock()

@@ -31,7 +31,12 @@ def test_an_id_is_found_wherever_it_stands(text: str) -> None:
 def test_old_ids_and_snapshots_are_found_too() -> None:
     """EC2 gave out 8 digits until 2018, and those AMIs live."""
     assert ids_in(f"{SHORT} snap-12345678") == {SHORT, "snap-12345678"}
-    assert ids_in(f"{SHORT}0") == {SHORT}
+
+
+@pytest.mark.parametrize("digits", [7, 9, 12, 16, 18, 40])
+def test_ids_of_other_lengths_are_no_ids(digits: int) -> None:
+    """AWS gives out 8 digits or 17; the first eight of a longer run are some other AMI's by chance."""
+    assert ids_in(f"ami-{'a' * digits} {SHORT}") == {SHORT}
 
 
 @pytest.mark.parametrize("text", ["", "ami-", "ami-xyz", "ami-1234567", "family-12345678x"[1:5]])
@@ -40,9 +45,12 @@ def test_other_texts_name_nothing(text: str) -> None:
     assert ids_in(text) == set()
 
 
-@given(st.text(), st.text(), st.sampled_from([LONG, "snap-0123456789abcdef0"]))
+_NO_DIGIT_FIRST = st.text().filter(lambda text: text[:1].lower() not in "0123456789abcdef" or not text)
+
+
+@given(st.text(), _NO_DIGIT_FIRST, st.sampled_from([LONG, "snap-0123456789abcdef0"]))
 def test_no_surrounding_text_hides_an_id(before: str, after: str, identifier: str) -> None:
-    """Comments, JSON, separators, letters: whatever is around it."""
+    """Comments, JSON, separators, letters: whatever is around it, but for digits that would make it another id."""
     assert identifier in ids_in(before + identifier + after)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.references.aliases import with_aliases
-from gpu_ami.aws.references.source import Found, SourceQuery
+from gpu_ami.aws.references.source import Found, SourceQuery, members
 from gpu_ami.aws.references.templates import template_references
 
 
@@ -15,6 +15,10 @@ class AutoScalingGroups:
     service = "autoscaling"
     is_essential = True
     is_use = True
+    reads = members(
+        "autoscaling:DescribeAutoScalingGroups",
+        "AutoScalingGroups[].MixedInstancesPolicy.LaunchTemplate.Overrides[].ImageId",
+    )
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return what each group names; its templates are read by launch-templates."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.references.aliases import with_aliases
-from gpu_ami.aws.references.source import Found, SourceQuery
+from gpu_ami.aws.references.source import Found, SourceQuery, members
 from gpu_ami.aws.references.templates import template_references
 
 _GONE = "DELETED"
@@ -22,6 +22,11 @@ class BatchEnvironments:
     service = "batch"
     is_essential = True
     is_use = True
+    reads = members(
+        "batch:DescribeComputeEnvironments",
+        "computeEnvironments[].computeResources.imageId",
+        "computeEnvironments[].computeResources.ec2Configuration[].imageIdOverride",
+    )
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return every AMI that each environment names, and those of its templates when not all versions are read."""

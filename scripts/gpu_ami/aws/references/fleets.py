@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.references.aliases import with_aliases
-from gpu_ami.aws.references.source import Found, SourceQuery
+from gpu_ami.aws.references.source import Found, SourceQuery, members
 from gpu_ami.aws.references.templates import template_references
 
 _FLEET_OVER = frozenset({"deleted", "failed"})
@@ -18,6 +18,11 @@ class Fleets:
     service = "ec2"
     is_essential = False
     is_use = True
+    reads = members(
+        "ec2:DescribeFleets",
+        "Fleets[].LaunchTemplateConfigs[].Overrides[].ImageId",
+        "Fleets[].LaunchTemplateConfigs[].Overrides[].BlockDeviceMappings[].Ebs.SnapshotId",
+    )
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return what the overrides of each fleet name; its templates are read by launch-templates."""
@@ -35,6 +40,11 @@ class SpotFleets:
     service = "ec2"
     is_essential = False
     is_use = True
+    reads = members(
+        "ec2:DescribeSpotFleetRequests",
+        "SpotFleetRequestConfigs[].SpotFleetRequestConfig.LaunchSpecifications[].ImageId",
+        "SpotFleetRequestConfigs[].SpotFleetRequestConfig.LaunchSpecifications[].BlockDeviceMappings[].Ebs.SnapshotId",
+    )
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return what the launch specifications of each fleet name; its templates are read by launch-templates."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.images import Image
-from gpu_ami.aws.references.source import Found, Reference, SourceQuery, references_in
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members, references_in
 
 _WORKERS = 8
 # Image Builder says on each AMI which of its images it is.
@@ -59,6 +59,17 @@ class ImageBuilder:
     service = "imagebuilder"
     is_essential = False
     is_use = True
+    reads = (
+        *members(
+            "imagebuilder:GetImageRecipe", "imageRecipe.parentImage", "imageRecipe.blockDeviceMappings[].ebs.snapshotId"
+        ),
+        *members(
+            "imagebuilder:GetContainerRecipe",
+            "containerRecipe.parentImage",
+            "containerRecipe.instanceConfiguration.image",
+            "containerRecipe.instanceConfiguration.blockDeviceMappings[].ebs.snapshotId",
+        ),
+    )
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the parent image, the instance image and the snapshots of each recipe.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from gpu_ami.aws.caller import Caller
-from gpu_ami.aws.references.source import Found, Reference, SourceQuery
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members
 
 _WORKERS = 8
 _MOST_IMAGES = 10
@@ -36,6 +36,7 @@ class ImageReferences:
     service = "ec2"
     is_essential = False
     is_use = True
+    reads = members("ec2:DescribeImageReferences", "ImageReferences[].ImageId")
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return what EC2 says; ten AMIs a call."""

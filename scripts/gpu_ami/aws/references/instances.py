@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpu_ami.aws.caller import Caller
-from gpu_ami.aws.references.source import Found, Reference, SourceQuery, ids_in, show_name
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery, ids_in, members, show_name
 
 _GONE = "terminated"
 
@@ -15,6 +15,7 @@ class Instances:
     service = "ec2"
     is_essential = True
     is_use = True
+    reads = members("ec2:DescribeInstances", "Reservations[].Instances[].ImageId")
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the AMI of each instance."""

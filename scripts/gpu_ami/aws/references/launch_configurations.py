@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpu_ami.aws.caller import Caller
-from gpu_ami.aws.references.source import Found, SourceQuery, references_in
+from gpu_ami.aws.references.source import Found, SourceQuery, members, references_in
 
 
 class LaunchConfigurations:
@@ -13,6 +13,11 @@ class LaunchConfigurations:
     service = "autoscaling"
     is_essential = False
     is_use = True
+    reads = members(
+        "autoscaling:DescribeLaunchConfigurations",
+        "LaunchConfigurations[].ImageId",
+        "LaunchConfigurations[].BlockDeviceMappings[].Ebs.SnapshotId",
+    )
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the AMI and the mapped snapshots of each."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.references.aliases import get_values
-from gpu_ami.aws.references.source import Found, Reference, SourceQuery, ids_in
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery, ids_in, members
 from gpu_ami.units import show_count
 
 _WORKERS = 8
@@ -22,6 +22,7 @@ class Parameters:
     service = "ssm"
     is_essential = True
     is_use = True
+    reads = members("ssm:GetParameters", "Parameters[].Value")
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the AMIs in each value; a second query reads only the values that changed."""

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.images import is_gone, launch_permissions, public_snapshots
-from gpu_ami.aws.references.source import Found, Reference, SourceQuery
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members
 
 _WORKERS = 32
 
@@ -18,6 +18,7 @@ class LaunchPermissions:
     service = "ec2"
     is_essential = False
     is_use = False
+    reads = members("ec2:DescribeImageAttribute", "LaunchPermissions[].UserId")
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the public AMIs, and of those that would go the shared ones; one call each, public or not.
@@ -53,6 +54,7 @@ class AwsBackup:
     service = ""
     is_essential = False
     is_use = False
+    reads: tuple[str, ...] = ()
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the AMIs with Backup's name or tags."""
@@ -73,6 +75,7 @@ class LifecycleManager:
     service = ""
     is_essential = False
     is_use = False
+    reads: tuple[str, ...] = ()
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the AMIs with the policy's tags."""
@@ -93,6 +96,7 @@ class DeregistrationProtection:
     service = ""
     is_essential = False
     is_use = False
+    reads: tuple[str, ...] = ()
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the AMIs whose protection is anything but off."""
@@ -113,6 +117,7 @@ class SnapshotLocks:
     service = "ec2"
     is_essential = False
     is_use = False
+    reads = members("ec2:DescribeLockedSnapshots", "Snapshots[].SnapshotId")
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the snapshots with a lock that holds."""
@@ -138,6 +143,7 @@ class PublicSnapshots:
     service = "ec2"
     is_essential = False
     is_use = False
+    reads = members("ec2:DescribeSnapshots", "Snapshots[].SnapshotId")
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the account's own public snapshots."""
@@ -153,6 +159,7 @@ class AllowedImages:
     service = "ec2"
     is_essential = False
     is_use = False
+    reads = members("ec2:GetAllowedImagesSettings", "State")
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return no reference, but a note when the setting is on."""

@@ -11,7 +11,8 @@ from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image
 
 # An id inside a longer text; reading too much into a text only keeps an AMI that could have gone.
-_IDS = re.compile(r"(?:ami|snap)-(?:[0-9a-f]{17}|[0-9a-f]{8})", re.IGNORECASE)
+# Of AWS's two lengths alone: in an id of any other the first eight digits are nobody's.
+_IDS = re.compile(r"(?:ami|snap)-(?:[0-9a-f]{17}|[0-9a-f]{8})(?![0-9a-f])", re.IGNORECASE)
 # How launch templates and overrides name an SSM parameter instead of an AMI.
 ALIAS = "resolve:ssm:"
 # Tags describe; they do not make anything launch.
@@ -77,7 +78,12 @@ class Source(Protocol):
     is_essential: bool
     """Whether ``--skip-source`` is refused."""
     is_use: bool
-    """Whether what it finds is a use; otherwise it is a protection, which says nothing about how well uses are seen."""
+    """Whether what it finds is a use; otherwise it is a protection, or an id in a text that may be about anything: both
+    keep an AMI and say nothing about how well uses are seen."""
+    reads: tuple[str, ...]
+    """The members of AWS's answers that it reads, as ``service:Operation Member[].Member``: the service by botocore's
+    name, ``[]`` after a list, ``{}`` after a map. A source whose members the installed botocore lacks has failed:
+    botocore drops members that it does not know without a word. Empty for a source that calls nothing."""
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return everything in the caller's region that this source knows to need an AMI.
@@ -86,6 +92,11 @@ class Source(Protocol):
             AwsError: AWS refused, or an answer was lost, cut off or malformed. Never returns a part.
         """
         ...
+
+
+def members(operation: str, *paths: str) -> tuple[str, ...]:
+    """Return what a source reads of the answers of *operation*, such as ``ec2:DescribeFleets``, for `Source.reads`."""
+    return tuple(f"{operation} {path}" for path in paths)
 
 
 def ids_in(text: str) -> set[str]:

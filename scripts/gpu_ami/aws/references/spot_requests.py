@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpu_ami.aws.caller import Caller
-from gpu_ami.aws.references.source import Found, SourceQuery, references_in
+from gpu_ami.aws.references.source import Found, SourceQuery, members, references_in
 
 _OVER = frozenset({"closed", "cancelled", "failed"})
 
@@ -15,6 +15,11 @@ class SpotRequests:
     service = "ec2"
     is_essential = False
     is_use = True
+    reads = members(
+        "ec2:DescribeSpotInstanceRequests",
+        "SpotInstanceRequests[].LaunchSpecification.ImageId",
+        "SpotInstanceRequests[].LaunchSpecification.BlockDeviceMappings[].Ebs.SnapshotId",
+    )
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the AMI of each request that is not over."""

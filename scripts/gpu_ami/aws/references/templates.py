@@ -8,7 +8,7 @@ from typing import Any
 
 from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError
 from gpu_ami.aws.references.aliases import with_aliases
-from gpu_ami.aws.references.source import Found, Reference, SourceQuery, relevant
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members, relevant
 
 _WORKERS = 16
 _MOST_VERSIONS = 200
@@ -28,6 +28,11 @@ class LaunchTemplates:
     service = "ec2"
     is_essential = True
     is_use = True
+    reads = members(
+        "ec2:DescribeLaunchTemplateVersions",
+        "LaunchTemplateVersions[].LaunchTemplateData.ImageId",
+        "LaunchTemplateVersions[].LaunchTemplateData.BlockDeviceMappings[].Ebs.SnapshotId",
+    )
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the AMI and the mapped snapshots of each version."""

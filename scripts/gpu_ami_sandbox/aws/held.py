@@ -1,0 +1,146 @@
+"""Services of which the sandbox only lists and shows what was put there: clean-up looks there for AMIs, and no more.
+
+moto has most of them, too; loading those takes longer than a whole clean-up. So moto's answers for a service only once
+something is done there that is not in the table below, such as making a function by Terraform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from botocore import xform_name
+from moto.core.responses import ActionResult, BaseResponse
+from moto.ec2.models import ec2_backends
+
+from gpu_ami_sandbox.aws.gate import ACCOUNT_HEADER, CALL, Call, Environ, StartResponse
+from gpu_ami_sandbox.aws.paging import PAGE_SIZES, page
+from gpu_ami_sandbox.aws.refusals import refuse
+from gpu_ami_sandbox.aws.services import application_of, straight
+
+_PAGE = 100
+_LOOKING = ("BatchGet", "Describe", "Get", "List")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """An operation that lists rows.
+
+    Attributes:
+        rows: The answer's list.
+        token: What the request calls the page token.
+        following: What the answer calls it; empty when that is the same.
+        size: What the request calls the number of rows on a page; empty when it has none.
+    """
+
+    rows: str
+    token: str = "NextToken"  # noqa: S105 - a page's
+    following: str = ""
+    size: str = ""
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """An operation that shows one thing.
+
+    Attributes:
+        key: What the request calls the thing: its name, id or ARN.
+        answer: The answer's member that holds it; empty when the answer is the thing itself.
+        missing: AWS's code for a thing that is not there.
+    """
+
+    key: str
+    answer: str = ""
+    missing: str = "ResourceNotFoundException"
+
+
+# By signing name and operation.
+HELD: dict[str, dict[str, Listing | Lookup]] = {
+    "cloudformation": {"DescribeStacks": Listing("Stacks")},
+    "lambda": {"ListFunctions": Listing("Functions", "Marker", "NextMarker", "MaxItems")},
+}
+
+
+def rows(account: str, region: str, service: str, operation: str) -> list[dict[str, Any]]:
+    """Return the rows of the listing *operation*, to add to; a reset of moto empties them."""
+    kept: list[dict[str, Any]] = _kept(account, region).setdefault((service, operation), [])
+    return kept
+
+
+def things(account: str, region: str, service: str, operation: str) -> dict[str, dict[str, Any]]:
+    """Return what the look-up *operation* shows, by its key, to add to; a reset of moto empties it."""
+    kept: dict[str, dict[str, Any]] = _kept(account, region).setdefault((service, operation), {})
+    return kept
+
+
+def _kept(account: str, region: str) -> dict[tuple[str, str], Any]:
+    kept: dict[tuple[str, str], Any] = vars(ec2_backends[account][region]).setdefault("sandbox_held", {})
+    return kept
+
+
+class _Held(BaseResponse):
+    """Answers the operations of one service in `HELD`."""
+
+    signing_name: str
+    model_name: str
+
+    def __init__(self) -> None:
+        super().__init__(service_name=self.model_name)
+        self.automated_parameter_parsing = True
+
+    def list_rows(self, operation: str, listing: Listing) -> ActionResult:
+        """Answer *operation* with a page of its rows."""
+        given = self._get_param(listing.size) if listing.size else None
+        size = min(int(given or _PAGE), PAGE_SIZES.get(operation, _PAGE))
+        all_rows = rows(self.current_account, self.region, self.signing_name, operation)
+        shown, token = page(all_rows, self._get_param(listing.token), size)
+        return ActionResult({listing.rows: shown, listing.following or listing.token: token})
+
+    def show(self, operation: str, lookup: Lookup) -> ActionResult:
+        """Answer *operation* with the thing that the request names."""
+        key = str(self._get_param(lookup.key))
+        thing = things(self.current_account, self.region, self.signing_name, operation).get(key)
+        if thing is None:
+            refuse(lookup.missing, f"{lookup.key} {key} does not exist.")
+        return ActionResult({lookup.answer: thing} if lookup.answer else thing)
+
+
+def _response(service: str, model: str, operations: Mapping[str, Listing | Lookup]) -> type[_Held]:
+    members: dict[str, Any] = {"signing_name": service, "model_name": model}
+    for operation, kind in operations.items():
+        members[xform_name(operation)] = _answering(operation, kind)
+    return type(f"Held{service.title().replace('-', '')}", (_Held,), members)
+
+
+def _answering(operation: str, kind: Listing | Lookup) -> Any:
+    if isinstance(kind, Listing):
+        return lambda self: self.list_rows(operation, kind)
+    return lambda self: self.show(operation, kind)
+
+
+# botocore's names of models, where they are not the signing name.
+_MODELS: dict[str, str] = {"states": "stepfunctions"}
+# moto's names of its services, where they are not the signing name.
+_MOTO: dict[str, str] = {"lambda": "awslambda", "states": "stepfunctions"}
+
+
+class HeldService:
+    """The application of one service: ours for what `HELD` has, moto's once anything else was requested there."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._operations = HELD[service]
+        self._ours = straight(_response(service, _MODELS.get(service, service), self._operations).dispatch)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        call: Call = environ[CALL]
+        kept = _kept(environ[ACCOUNT_HEADER], call.region)
+        is_held = call.action in self._operations
+        if not is_held and not call.action.startswith(_LOOKING):
+            kept[self._service, ""] = True
+        if not is_held or (self._service, "") in kept:
+            # moto calls its folders as the services sign, with a few exceptions; what it lacks is refused as ever.
+            return application_of(_MOTO.get(self._service, self._service))(environ, start_response)
+        return self._ours(environ, start_response)

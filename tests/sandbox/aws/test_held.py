@@ -1,0 +1,49 @@
+"""Services that the sandbox only lists: pages, look-ups, refusals, and moto once something is made there."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpu_ami.aws.caller import Caller, RefusedError
+from gpu_ami_sandbox.aws.held import rows, things
+from gpu_ami_sandbox.aws.server import LocalAws
+from tests.support.account import REGION, world
+
+
+@pytest.fixture
+def caller(aws: LocalAws) -> Caller:
+    """Return a caller of an empty account."""
+    return world(aws).location().caller
+
+
+def test_a_listing_shows_what_was_put_there_in_pages(aws: LocalAws, caller: Caller) -> None:
+    """Clean-up reads all pages of every service; an account has more stacks than a page."""
+    stacks = rows(aws.account_id, REGION, "cloudformation", "DescribeStacks")
+    stacks.extend({"StackName": f"s{n}", "StackStatus": "CREATE_COMPLETE"} for n in range(150))
+
+    shown = [row["StackName"] for row in caller.pages("cloudformation", "describe_stacks", "Stacks")]
+
+    assert shown == [f"s{n}" for n in range(150)]
+    assert caller.calls == 2
+
+
+def test_a_reset_empties_it(aws: LocalAws, caller: Caller) -> None:
+    """Each test, and each sandbox, begins with an account of its own."""
+    rows(aws.account_id, REGION, "lambda", "ListFunctions").append({"FunctionName": "f"})
+    assert len(caller.call("lambda", "list_functions")["Functions"]) == 1
+
+    aws.reset()
+
+    assert caller.call("lambda", "list_functions")["Functions"] == []
+    assert not things(aws.account_id, REGION, "lambda", "GetFunction")
+
+
+def test_moto_answers_once_something_is_made_there(caller: Caller) -> None:
+    """Terraform may make its own things in the sandbox, and finds them again."""
+    with pytest.raises(RefusedError, match="ResourceNotFoundException"):
+        caller.call("lambda", "get_function", FunctionName="gone")
+    assert caller.call("lambda", "list_functions")["Functions"] == []
+
+    caller.call("cloudformation", "create_stack", StackName="theirs", TemplateBody='{"Resources": {}}')
+
+    assert [row["StackName"] for row in caller.call("cloudformation", "describe_stacks")["Stacks"]] == ["theirs"]
