@@ -11,6 +11,7 @@ import pytest
 
 from gpu_ami.cleanup.local_references import LocalSource, scan
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
+from gpu_ami_sandbox.demo.rare_uses import RARE_USES
 from gpu_ami_sandbox.demo.uses import USES
 from tests.support.account import OTHER_REGION, REGION, World, other_region, reasons, selected
 
@@ -43,6 +44,15 @@ SEEN_BY = {
     "image_builder_recipe": "image-builder",
     "image_builder_parent": "image-builder",
     "image_builder_mapping": "image-builder",
+    "stack_parameter": "stacks",
+    "stack_resolved_parameter": "stacks",
+    "stack_output": "stacks",
+    "lambda_variable": "lambda-functions",
+    "lambda_published_version": "lambda-functions",
+    "state_machine": "state-machines",
+    "state_machine_version": "state-machines",
+    "schedule_input": "schedules",
+    "maintenance_window_task": "maintenance-windows",
     "launch_permission": "launch-permissions",
     "public_launch_permission": "launch-permissions",
     "deregistration_protection": "deregistration-protection",
@@ -51,6 +61,7 @@ SEEN_BY = {
     "snapshot_lock": "snapshot-locks",
     "public_snapshot": "public-snapshots",
 }
+EVERY_USE = USES | RARE_USES
 # Reasons that no source sees: they are properties of the AMI.
 PROPERTIES = {"keep_tag": "keep-tag", "recent_launch": "too-young"}
 # EC2's own answer sees some of these too; it is left out where another source is to be judged.
@@ -60,7 +71,7 @@ SECOND_OPINION = "image-references"
 def _with_every_use(here: World) -> dict[str, str]:
     here.newest()
     made = {}
-    for number, (reason, use) in enumerate(USES.items()):
+    for number, (reason, use) in enumerate(EVERY_USE.items()):
         image = here.image(60 + number)
         use(here.maker, image)
         made[reason] = image.id
@@ -69,7 +80,7 @@ def _with_every_use(here: World) -> dict[str, str]:
 
 def test_every_reason_of_the_sandbox_is_judged_here() -> None:
     """A reason that somebody adds to the sandbox must get its line above."""
-    assert set(USES) == set(SEEN_BY) | set(PROPERTIES)
+    assert set(EVERY_USE) == set(SEEN_BY) | set(PROPERTIES)
 
 
 def test_nothing_that_is_needed_goes_and_everything_else_does(here: World) -> None:
@@ -91,7 +102,7 @@ def test_without_its_source_a_needed_ami_would_go(here: World, reason: str) -> N
     here.newest()
     here.in_use()
     image = here.image()
-    USES[reason](here.maker, image)
+    EVERY_USE[reason](here.maker, image)
     source = SEEN_BY[reason]
     # A template with an alias also needs the parameter.
     blind = {source, SECOND_OPINION} | ({"parameters"} if reason == "template_alias" else set())

@@ -32,12 +32,14 @@ class Listing:
         token: What the request calls the page token.
         following: What the answer calls it; empty when that is the same.
         size: What the request calls the number of rows on a page; empty when it has none.
+        of: What the request and each row call the thing whose rows are listed; empty when all are.
     """
 
     rows: str
     token: str = "NextToken"  # noqa: S105 - a page's
     following: str = ""
     size: str = ""
+    of: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,14 @@ class Lookup:
 HELD: dict[str, dict[str, Listing | Lookup]] = {
     "cloudformation": {"DescribeStacks": Listing("Stacks")},
     "lambda": {"ListFunctions": Listing("Functions", "Marker", "NextMarker", "MaxItems")},
+    "scheduler": {"GetSchedule": Lookup("Name"), "ListSchedules": Listing("Schedules", size="MaxResults")},
+    "states": {
+        "DescribeStateMachine": Lookup("stateMachineArn", missing="StateMachineDoesNotExist"),
+        "ListStateMachineVersions": Listing(
+            "stateMachineVersions", "nextToken", size="maxResults", of="stateMachineArn"
+        ),
+        "ListStateMachines": Listing("stateMachines", "nextToken", size="maxResults"),
+    },
 }
 
 
@@ -94,6 +104,8 @@ class _Held(BaseResponse):
         given = self._get_param(listing.size) if listing.size else None
         size = min(int(given or _PAGE), PAGE_SIZES.get(operation, _PAGE))
         all_rows = rows(self.current_account, self.region, self.signing_name, operation)
+        if listing.of:
+            all_rows = [row for row in all_rows if row[listing.of] == self._get_param(listing.of)]
         shown, token = page(all_rows, self._get_param(listing.token), size)
         return ActionResult({listing.rows: shown, listing.following or listing.token: token})
 
