@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,12 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.aws.access import assume
+from gpu_ami.aws.caller import Caller
+from gpu_ami.cleanup.inventory import Location
 from gpu_ami.cleanup.local_references import LocalSource, scan
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
+from gpu_ami_sandbox.demo import factory
 from gpu_ami_sandbox.demo.rare_uses import RARE_USES
 from gpu_ami_sandbox.demo.uses import USES
 from tests.support.account import OTHER_REGION, REGION, World, other_region, reasons, selected
@@ -235,3 +240,25 @@ def test_what_the_working_tree_names_stays(here: World, tmp_path: Path, source: 
 
     assert source in reasons(here.plan(local=local()), image.id)
     assert image.id in selected(here.plan(local=local(frozenset({source}))))
+
+
+def test_what_texts_of_another_account_mention_stays(here: World) -> None:
+    """A pipeline account bakes and shares; the stacks and functions that launch its AMIs are elsewhere."""
+    other = "310987654321"  # no other test's: only the own account is emptied
+    here.newest()
+    here.in_use()
+    elsewhere = dataclasses.replace(here.maker.location, account_id=other)
+    texts = ("stack_parameter", "lambda_variable", "state_machine", "schedule_input", "maintenance_window_task")
+    images = {reason: here.image(100 + number) for number, reason in enumerate(texts)}
+    for reason, image in images.items():
+        EVERY_USE[reason](factory.Maker(elsewhere, here.maker.now), image)
+    access = assume(here.access, f"arn:aws:iam::{other}:role/reader")
+    there = Location(Caller(access, REGION), other, is_own=False)
+
+    plan = here.plan(locations=[here.location(), there])
+
+    assert plan.decision.blocks == ()
+    assert {reason: reasons(plan, image.id) for reason, image in images.items()} == {
+        reason: [SEEN_BY[reason]] for reason in texts
+    }
+    assert selected(here.plan(locations=[here.location()])) == {image.id for image in images.values()}

@@ -183,8 +183,8 @@ class Maker:
         for number, text in (versions or {}).items():
             version = f"{arn}:{number}"
             described[version] = {**shown, "stateMachineArn": version, "definition": text}
-            row = {"stateMachineArn": arn, "stateMachineVersionArn": version, "creationDate": self.now}
-            self._rows("states", "ListStateMachineVersions").append(row)
+            row = {"stateMachineVersionArn": version, "creationDate": self.now}
+            self._rows("states", "ListStateMachineVersions", arn).append(row)
 
     def definition(self, image_id: str) -> str:
         """Return the definition of a state machine that launches an AMI."""
@@ -196,8 +196,8 @@ class Maker:
         }
         return json.dumps({"StartAt": "Launch", "States": {"Launch": launch}})
 
-    def _rows(self, service: str, operation: str) -> list[dict[str, Any]]:
-        return rows(self.location.account_id, self.location.region, service, operation)
+    def _rows(self, service: str, operation: str, of: str = "") -> list[Any]:
+        return rows(self.location.account_id, self.location.region, service, operation, of)
 
     def vpc_id(self) -> str:
         """Return the VPC of the demo account."""
