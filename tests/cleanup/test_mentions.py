@@ -18,15 +18,11 @@ from gpu_ami_sandbox.demo.rare_uses import RARE_USES
 from gpu_ami_sandbox.demo.uses import USES
 from tests.support.account import EVERYTHING, OTHER_REGION, REGION, World, other_region, reasons, selected, task
 
-# Each way in which a text mentions an AMI, and the source that reads it.
+# A text of each kind, and the source that reads it.
 SEEN_BY = {
     "stack_parameter": "stacks",
-    "stack_resolved_parameter": "stacks",
-    "stack_output": "stacks",
     "lambda_variable": "lambda-functions",
-    "lambda_published_version": "lambda-functions",
     "state_machine": "state-machines",
-    "state_machine_version": "state-machines",
     "schedule_input": "schedules",
     "maintenance_window_task": "maintenance-windows",
 }
@@ -152,3 +148,99 @@ def test_no_value_is_shown_by_a_failure(here: World, tmp_path: Path) -> None:
     assert failed["state-machines"].startswith("state machine m")
     assert SECRET not in str(caught.value) + done.out.getvalue() + done.err.getvalue()
     assert image.id in here.there()
+
+
+# What a source reads of single things, the use that makes it do so, how an error calls the thing, and AWS's word when
+# it is gone.
+READS = {
+    "states:DescribeStateMachine": ("state_machine", "state machine reprocess: ", "StateMachineDoesNotExist"),
+    "states:ListStateMachineVersions": ("state_machine", "state machine reprocess: ", "StateMachineDoesNotExist"),
+    "scheduler:GetSchedule": ("schedule_input", "schedule nightly: ", "ResourceNotFoundException"),
+    "ssm:DescribeMaintenanceWindowTasks": (
+        "maintenance_window_task",
+        "maintenance window patching: ",
+        "DoesNotExistException",
+    ),
+    "ssm:GetMaintenanceWindowTask": (
+        "maintenance_window_task",
+        "maintenance window patching task ",
+        "DoesNotExistException",
+    ),
+}
+
+
+# A page in the place of one of these is no error to botocore: it leaves all members out.
+SILENT = ("states:DescribeStateMachine", "scheduler:GetSchedule", "ssm:GetMaintenanceWindowTask")
+
+
+@pytest.mark.parametrize(
+    ("action", "fault"), [*((action, "denied") for action in READS), *((action, "login page") for action in SILENT)]
+)
+def test_a_text_that_cannot_be_read_keeps_everything_and_is_named(here: World, action: str, fault: str) -> None:
+    """Its listing came; of the thing itself nobody knows what it mentions."""
+    use, who, _ = READS[action]
+    service, _, operation = action.partition(":")
+    here.newest()
+    here.in_use()
+    image, unused = here.image(), here.image(250)
+    (USES | RARE_USES)[use](here.maker, image)
+    assert selected(here.plan()) == {unused.id}
+    if fault == "denied":
+        here.aws.gate.deny(action)
+    else:
+        here.aws.gate.reply(b"<html>log in</html>", service=service, action=operation)
+
+    plan = here.plan()
+
+    assert selected(plan) == set()
+    (failed,) = [report for report in plan.reports if report.status == "failed"]
+    assert failed.name == SEEN_BY[use]
+    assert who in str(failed.error)
+    assert (action if fault == "denied" else "cut off") in str(failed.error)
+
+
+@pytest.mark.parametrize("action", READS)
+def test_what_is_gone_between_list_and_read_is_no_failure(here: World, action: str) -> None:
+    """Schedules and machines come and go; what is deleted needs nothing any more."""
+    use, _, code = READS[action]
+    service, _, operation = action.partition(":")
+    here.newest()
+    here.in_use()
+    image = here.image()
+    (USES | RARE_USES)[use](here.maker, image)
+    here.aws.gate.fail(code, service=service, action=operation)
+
+    plan = here.plan()
+
+    assert plan.decision.blocks == ()
+    is_read_elsewhere = operation == "ListStateMachineVersions"  # the machine itself is still there
+    assert selected(plan) == (set() if is_read_elsewhere else {image.id})
+
+
+def test_a_key_that_throttles_is_waited_for(here: World) -> None:
+    """Step Functions passes on what KMS says; a busy key is no missing permission."""
+    here.newest()
+    here.in_use()
+    image, unused = here.image(), here.image(250)
+    USES["state_machine"](here.maker, image)
+    here.aws.gate.fail("KmsThrottlingException", action="DescribeStateMachine", at=1)
+
+    plan = here.plan()
+
+    assert plan.decision.blocks == ()
+    assert selected(plan) == {unused.id}
+
+
+def test_a_key_that_may_not_be_used_keeps_everything(here: World, tmp_path: Path) -> None:
+    """The line names the machine and both ways out; left out, the source no longer stops anything."""
+    here.newest()
+    here.in_use()
+    image = here.image()
+    USES["state_machine"](here.maker, image)
+    here.aws.gate.fail("KmsAccessDeniedException", "no kms:Decrypt on key/1", action="DescribeStateMachine")
+
+    with pytest.raises(SafetyError, match=r"state machine reprocess: .*KmsAccessDeniedException") as caught:
+        cleanup.run(task(here, tmp_path).run, Request(flags=FLAGS))
+    assert "Allow kms:Decrypt on its key" in str(caught.value)
+    skipping = dataclasses.replace(FLAGS, skip_source=("state-machines",))
+    cleanup.run(task(here, tmp_path).run, Request(flags=skipping))

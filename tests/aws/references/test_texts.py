@@ -123,7 +123,7 @@ def test_masked_parameters_are_said_once_and_are_no_failure() -> None:
 
 
 def test_the_values_before_an_update_are_said_not_to_be_seen() -> None:
-    """DescribeStacks shows the new values while an update may still go back to the old ones."""
+    """Whichever values AWS shows meanwhile, the stack may end with the others: a reader should know."""
     rows = [_stack("a", "UPDATE_IN_PROGRESS"), _stack("b", "UPDATE_ROLLBACK_IN_PROGRESS"), _stack("c")]
 
     (note,) = _find(Stacks(), {"describe_stacks": [{"Stacks": rows}]}).notes
@@ -292,7 +292,7 @@ def test_a_second_query_reads_what_can_have_changed() -> None:
     aws, query = Machines("a", "b", "old"), SourceQuery()
     for name in "ab":
         aws.define(f"arn:{name}", _definition(_ami(1)))
-    aws.define("arn:old", _definition(_ami(1)), None)  # AWS does not say which revision it is
+    aws.define("arn:old", _definition(_ami(1)), None)  # it was never updated
     aws.versions["arn:a"] = ["arn:a:1"]
     aws.define("arn:a:1", _definition(_ami(2)))
     first = aws.read(query)
@@ -305,7 +305,21 @@ def test_a_second_query_reads_what_can_have_changed() -> None:
     assert sorted(first) == [_ami(1), _ami(2)]
     assert sorted(second) == [_ami(n) for n in (1, 2, 3, 4)]
     assert aws.requested("describe_state_machine") == ["arn:a", "arn:b", "arn:b:1", "arn:old"]
-    assert aws.requested("list_state_machine_versions") == ["arn:b", "arn:old"]
+    assert aws.requested("list_state_machine_versions") == ["arn:b"]
+
+
+@pytest.mark.parametrize("revision", ["1", None])
+def test_a_definition_that_is_another_has_versions_of_its_own(revision: str | None) -> None:
+    """Whatever AWS calls its revision."""
+    aws, query = Machines("a"), SourceQuery()
+    aws.define("arn:a", _definition(_ami(1)), revision)
+    assert sorted(aws.read(query)) == [_ami(1)]
+
+    aws.define("arn:a", _definition(_ami(2)), revision)
+    aws.define("arn:a:1", _definition(_ami(3)))
+    aws.versions["arn:a"] = ["arn:a:1"]
+
+    assert sorted(aws.read(query)) == [_ami(2), _ami(3)]
 
 
 def test_a_version_that_is_not_shown_yet_is_read_the_next_time() -> None:

@@ -24,11 +24,7 @@ class LambdaFunctions:
     service = "lambda"
     is_essential = False
     is_use = False
-    reads = members(
-        "lambda:ListFunctions",
-        "Functions[].Environment.Variables{}",
-        "Functions[].Environment.Error.ErrorCode",
-    )
+    reads = members("lambda:ListFunctions", "Functions[].Environment.Variables{}")
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return what the variables of each function and version name."""

@@ -30,14 +30,11 @@ class Schedules:
     service = "scheduler"
     is_essential = False
     is_use = False
-    reads = (
-        *members("scheduler:ListSchedules", "Schedules[].LastModificationDate"),
-        *members(
-            "scheduler:GetSchedule",
-            "Target.Input",
-            "Target.EcsParameters.PlacementConstraints[].expression",
-            "Target.SageMakerPipelineParameters.PipelineParameterList[].Value",
-        ),
+    reads = members(
+        "scheduler:GetSchedule",
+        "Target.Input",
+        "Target.EcsParameters.PlacementConstraints[].expression",
+        "Target.SageMakerPipelineParameters.PipelineParameterList[].Value",
     )
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:

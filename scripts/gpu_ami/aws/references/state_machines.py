@@ -25,7 +25,7 @@ class _Machine:
 
     Attributes:
         who: As an error and a reason call it.
-        revision: What it is a revision of; None when AWS does not say.
+        revision: Its current revision; None when it was never updated.
         ids: What its definition names.
         versions: Its published versions, with when each was made: a number is never used twice for one machine.
     """
@@ -40,8 +40,9 @@ class StateMachines:
     """All state machines and all their published versions: an alias, a rule or a schedule may start any of them.
 
     The listing does not say when a machine was changed last, so each is read again by a second query. A version never
-    changes, and publishing makes one of the machine's current revision (API reference of PublishStateMachineVersion):
-    versions are listed again only where the revision is another, and read once.
+    changes and is read once. Publishing makes one of the machine's current revision, which is the first as long as it
+    has no id (API reference of PublishStateMachineVersion), so versions are listed again only of a changed machine:
+    any that was published of the same revision says what the machine itself says.
 
     AWS refuses to show a definition that is encrypted with a key that the caller may not use
     (``KmsAccessDeniedException``), or shows ``{}`` in its stead to whoever requests no more than metadata (API
@@ -52,7 +53,7 @@ class StateMachines:
     service = "stepfunctions"
     is_essential = False
     is_use = False
-    reads = members("stepfunctions:DescribeStateMachine", "definition", "revisionId")
+    reads = members("stepfunctions:DescribeStateMachine", "definition")
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return what each definition names."""
@@ -89,10 +90,10 @@ def _read_machine(caller: Caller, row: Mapping[str, Any], before: _Machine | Non
     described = _described(caller, arn, who)
     if described is None:
         return None
-    revision = described.get("revisionId")
-    is_same = before is not None and revision is not None and before.revision == revision
-    versions = before.versions if before is not None and is_same else _versions(caller, arn, who)
-    return _Machine(who, revision, _ids(who, described), versions)
+    revision, ids = described.get("revisionId"), _ids(who, described)
+    if before is not None and (before.revision, before.ids) == (revision, ids):
+        return before
+    return _Machine(who, revision, ids, _versions(caller, arn, who))
 
 
 def _described(caller: Caller, arn: str, who: str) -> Mapping[str, Any] | None:
