@@ -83,6 +83,7 @@ def test_parameters_resolved_values_and_outputs_of_stacks_count() -> None:
     """A stack that is updated or rolled back launches what its values say; the reason names them, never a value."""
     rows = [
         _stack("plain", Parameters=[_parameter("Image", f"{_ami(1)},{_ami(2)}"), _parameter("Key", SECRET)]),
+        _stack("open", Parameters=[_parameter("Principal", "*")]),
         _stack("ssm", Parameters=[_parameter("Image", "/golden", ResolvedValue=_ami(3))]),
         _stack("out", Outputs=[{"OutputKey": "Image", "OutputValue": json.dumps({"r": _ami(4).upper()})}]),
         _stack("neither", Description=_ami(5), Tags=[{"Key": "image", "Value": _ami(6)}]),

@@ -12,8 +12,9 @@ from gpu_ami.aws.references.source import Found, Reference, SourceQuery, ids_in,
 _GONE = "DELETE_COMPLETE"
 # Either the new values will be in force or those from before, which DescribeStacks does not show meanwhile.
 _UPDATING = frozenset({"UPDATE_IN_PROGRESS", "UPDATE_FAILED", "UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_FAILED"})
-# What stands for the value of a NoEcho parameter, and for what an SSM parameter of that kind resolves to.
-_MASK = re.compile(r"\*+")
+# What stands for the value of a NoEcho parameter, and for what an SSM parameter of that kind resolves to; a single
+# asterisk is a value like any other.
+_MASK = re.compile(r"\*{4,}")
 # The same in every region and for every stack, so that a plan says it once.
 _MASKED = "NoEcho parameters of stacks come masked and were not read"
 _UNDER_WAY = "of stacks whose update is under way or failed only the values shown now were read"
