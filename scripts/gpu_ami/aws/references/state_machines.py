@@ -75,10 +75,9 @@ class StateMachines:
                 for version in machine.versions
                 if version not in published
             ]
-            texts = list(pool.map(lambda pair: _described(caller, pair[0][0], pair[1]), new))
+            named = list(pool.map(lambda pair: _version_ids(caller, pair[0][0], pair[1]), new))
         # One that was deleted, or is not shown yet, is not remembered: the next query looks again.
-        read_now = [(pair, text) for pair, text in zip(new, texts, strict=True) if text is not None]
-        published.update({version: _ids(who, text) for (version, who), text in read_now})
+        published.update({version: ids for (version, _), ids in zip(new, named, strict=True) if ids is not None})
         known.clear()
         known.update(machines)
         return Found([reference for machine in machines.values() for reference in _references(machine, published)])
@@ -94,6 +93,12 @@ def _read_machine(caller: Caller, row: Mapping[str, Any], before: _Machine | Non
     if before is not None and (before.revision, before.ids) == (revision, ids):
         return before
     return _Machine(who, revision, ids, _versions(caller, arn, who))
+
+
+def _version_ids(caller: Caller, arn: str, who: str) -> tuple[str, ...] | None:
+    """Return what a version names; None when it was deleted meanwhile."""
+    described = _described(caller, arn, who)
+    return None if described is None else _ids(who, described)
 
 
 def _described(caller: Caller, arn: str, who: str) -> Mapping[str, Any] | None:
