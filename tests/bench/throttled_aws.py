@@ -47,7 +47,9 @@ JSON = {
     "/ListImageRecipes": {"requestId": "1", "imageRecipeSummaryList": []},
     "/ListContainerRecipes": {"requestId": "1", "containerRecipeSummaryList": []},
     "/list-rules": {"Rules": []},
-    "/": {"Parameters": [], "InvalidParameters": []},
+    "/2015-03-31/functions": {"Functions": []},
+    "/schedules": {"Schedules": []},
+    "/": {"Parameters": [], "InvalidParameters": [], "WindowIdentities": [], "stateMachines": []},
 }
 
 
@@ -241,6 +243,7 @@ STS = "<Account>123456789012</Account><Arn>arn:aws:iam::123456789012:user/bench<
 QUERY = {
     "GetCallerIdentity": _query("GetCallerIdentity", STS),
     "DescribeAutoScalingGroups": _query("DescribeAutoScalingGroups", "<AutoScalingGroups/>"),
+    "DescribeStacks": _query("DescribeStacks", "<Stacks/>"),
     "DescribeLaunchConfigurations": _query("DescribeLaunchConfigurations", "<LaunchConfigurations/>"),
 }
 

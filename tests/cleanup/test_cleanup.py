@@ -805,7 +805,7 @@ def test_a_table_says_all_of_it(here: World, tmp_path: Path, unused: SandboxAmi)
 
 
 def test_an_account_in_which_everything_is_in_use_fits_a_page(here: World, tmp_path: Path) -> None:
-    """Thirty-two ways to need an AMI, ten AMIs that nothing needs: the answer, then what goes, then counts."""
+    """Each way to need an AMI, ten AMIs that nothing needs: the answer, then what goes, then counts."""
     here.keep_deleted()
     here.newest()
     used = {name: here.image(100 + number) for number, name in enumerate(USES)}

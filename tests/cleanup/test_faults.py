@@ -29,7 +29,7 @@ from tests.support.account import REGION, World, task
 ROOT = Path(__file__).parents[2]
 YES = Request(flags=Flags(older_than="30d", keep="1"), yes=True, permanent=True)
 # A run has fewer calls than LAST, and none of those before FIRST_ACT changes anything.
-FIRST_ACT, LAST = 25, 48
+FIRST_ACT, LAST = 30, 58
 
 
 @dataclass
@@ -237,6 +237,11 @@ ACTIONS = [
     ("ssm:GetParameters", 8),
     ("imagebuilder:ListImageRecipes", 8),
     ("imagebuilder:ListContainerRecipes", 8),
+    ("cloudformation:DescribeStacks", 8),
+    ("lambda:ListFunctions", 8),
+    ("states:ListStateMachines", 8),
+    ("scheduler:ListSchedules", 8),
+    ("ssm:DescribeMaintenanceWindows", 8),
     ("ec2:DeregisterImage", 7),
 ]
 

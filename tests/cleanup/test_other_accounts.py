@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,13 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.aws.access import assume
+from gpu_ami.aws.caller import Caller
+from gpu_ami.cleanup.inventory import Location
 from gpu_ami.cleanup.local_references import LocalSource, scan
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
+from gpu_ami_sandbox.demo import factory
+from gpu_ami_sandbox.demo.rare_uses import RARE_USES
 from gpu_ami_sandbox.demo.uses import USES
 from tests.support.account import OTHER_REGION, REGION, World, other_region, reasons, selected
 
@@ -43,6 +49,15 @@ SEEN_BY = {
     "image_builder_recipe": "image-builder",
     "image_builder_parent": "image-builder",
     "image_builder_mapping": "image-builder",
+    "stack_parameter": "stacks",
+    "stack_resolved_parameter": "stacks",
+    "stack_output": "stacks",
+    "lambda_variable": "lambda-functions",
+    "lambda_published_version": "lambda-functions",
+    "state_machine": "state-machines",
+    "state_machine_version": "state-machines",
+    "schedule_input": "schedules",
+    "maintenance_window_task": "maintenance-windows",
     "launch_permission": "launch-permissions",
     "public_launch_permission": "launch-permissions",
     "deregistration_protection": "deregistration-protection",
@@ -51,6 +66,7 @@ SEEN_BY = {
     "snapshot_lock": "snapshot-locks",
     "public_snapshot": "public-snapshots",
 }
+EVERY_USE = USES | RARE_USES
 # Reasons that no source sees: they are properties of the AMI.
 PROPERTIES = {"keep_tag": "keep-tag", "recent_launch": "too-young"}
 # EC2's own answer sees some of these too; it is left out where another source is to be judged.
@@ -60,7 +76,7 @@ SECOND_OPINION = "image-references"
 def _with_every_use(here: World) -> dict[str, str]:
     here.newest()
     made = {}
-    for number, (reason, use) in enumerate(USES.items()):
+    for number, (reason, use) in enumerate(EVERY_USE.items()):
         image = here.image(60 + number)
         use(here.maker, image)
         made[reason] = image.id
@@ -69,7 +85,7 @@ def _with_every_use(here: World) -> dict[str, str]:
 
 def test_every_reason_of_the_sandbox_is_judged_here() -> None:
     """A reason that somebody adds to the sandbox must get its line above."""
-    assert set(USES) == set(SEEN_BY) | set(PROPERTIES)
+    assert set(EVERY_USE) == set(SEEN_BY) | set(PROPERTIES)
 
 
 def test_nothing_that_is_needed_goes_and_everything_else_does(here: World) -> None:
@@ -91,7 +107,7 @@ def test_without_its_source_a_needed_ami_would_go(here: World, reason: str) -> N
     here.newest()
     here.in_use()
     image = here.image()
-    USES[reason](here.maker, image)
+    EVERY_USE[reason](here.maker, image)
     source = SEEN_BY[reason]
     # A template with an alias also needs the parameter.
     blind = {source, SECOND_OPINION} | ({"parameters"} if reason == "template_alias" else set())
@@ -224,3 +240,25 @@ def test_what_the_working_tree_names_stays(here: World, tmp_path: Path, source: 
 
     assert source in reasons(here.plan(local=local()), image.id)
     assert image.id in selected(here.plan(local=local(frozenset({source}))))
+
+
+def test_what_texts_of_another_account_mention_stays(here: World) -> None:
+    """A pipeline account bakes and shares; the stacks and functions that launch its AMIs are elsewhere."""
+    other = "310987654321"  # no other test's: only the own account is emptied
+    here.newest()
+    here.in_use()
+    elsewhere = dataclasses.replace(here.maker.location, account_id=other)
+    texts = ("stack_parameter", "lambda_variable", "state_machine", "schedule_input", "maintenance_window_task")
+    images = {reason: here.image(100 + number) for number, reason in enumerate(texts)}
+    for reason, image in images.items():
+        EVERY_USE[reason](factory.Maker(elsewhere, here.maker.now), image)
+    access = assume(here.access, f"arn:aws:iam::{other}:role/reader")
+    there = Location(Caller(access, REGION), other, is_own=False)
+
+    plan = here.plan(locations=[here.location(), there])
+
+    assert plan.decision.blocks == ()
+    assert {reason: reasons(plan, image.id) for reason, image in images.items()} == {
+        reason: [SEEN_BY[reason]] for reason in texts
+    }
+    assert selected(here.plan(locations=[here.location()])) == {image.id for image in images.values()}

@@ -19,6 +19,7 @@ THROTTLING = frozenset(
     {
         "BandwidthLimitExceeded",
         "EC2ThrottledException",
+        "KmsThrottlingException",
         "PriorRequestNotComplete",
         "RequestLimitExceeded",
         "RequestThrottled",
@@ -196,6 +197,7 @@ class Caller:
         key: str,
         *,
         page_key: str = "NextToken",
+        next_key: str = "",
         doing: str = "",
         **parameters: Any,
     ) -> Iterator[dict[str, Any]]:
@@ -205,7 +207,8 @@ class Caller:
             service: Such as ``ec2``.
             operation: Such as ``describe_images``.
             key: The answer's list. An answer without it is not an empty one: it is cut off.
-            page_key: What the listing calls its page token, in the request and in the answer.
+            page_key: What the request calls the page token.
+            next_key: What the answer calls it; empty when that is the same.
             doing: See `call`.
             parameters: The request's parameters.
 
@@ -213,7 +216,9 @@ class Caller:
             RefusedError: AWS answered with an error.
             UnansweredError: A page did not come, lacks its list, or leads back to a page that was seen.
         """
-        for answer in self.whole_pages(service, operation, page_key=page_key, doing=doing, **parameters):
+        for answer in self.whole_pages(
+            service, operation, page_key=page_key, next_key=next_key, doing=doing, **parameters
+        ):
             rows = answer.get(key)
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
                 what = f"{service}:{_title(operation)} in {self.region}"

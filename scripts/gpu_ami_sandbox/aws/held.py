@@ -13,6 +13,7 @@ from typing import Any
 from botocore import xform_name
 from moto.core.responses import ActionResult, BaseResponse
 from moto.ec2.models import ec2_backends
+from moto.iam.models import get_account_id_from
 
 from gpu_ami_sandbox.aws.gate import ACCOUNT_HEADER, CALL, Call, Environ, StartResponse
 from gpu_ami_sandbox.aws.paging import PAGE_SIZES, page
@@ -32,12 +33,14 @@ class Listing:
         token: What the request calls the page token.
         following: What the answer calls it; empty when that is the same.
         size: What the request calls the number of rows on a page; empty when it has none.
+        of: What the request may call the thing whose rows are listed, such as a cluster; each has rows of its own then.
     """
 
     rows: str
     token: str = "NextToken"  # noqa: S105 - a page's
     following: str = ""
     size: str = ""
+    of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,28 @@ class Lookup:
 HELD: dict[str, dict[str, Listing | Lookup]] = {
     "cloudformation": {"DescribeStacks": Listing("Stacks")},
     "lambda": {"ListFunctions": Listing("Functions", "Marker", "NextMarker", "MaxItems")},
+    "scheduler": {"GetSchedule": Lookup("Name"), "ListSchedules": Listing("Schedules", size="MaxResults")},
+    "states": {
+        "DescribeStateMachine": Lookup("stateMachineArn", missing="StateMachineDoesNotExist"),
+        "ListStateMachineVersions": Listing(
+            "stateMachineVersions", "nextToken", size="maxResults", of=("stateMachineArn",)
+        ),
+        "ListStateMachines": Listing("stateMachines", "nextToken", size="maxResults"),
+    },
 }
 
 
-def rows(account: str, region: str, service: str, operation: str) -> list[dict[str, Any]]:
-    """Return the rows of the listing *operation*, to add to; a reset of moto empties them."""
-    kept: list[dict[str, Any]] = _kept(account, region).setdefault((service, operation), [])
+def rows(account: str, region: str, service: str, operation: str, of: str = "") -> list[Any]:
+    """Return the rows of the listing *operation*, to add to; a reset of moto empties them.
+
+    Args:
+        account: Whose.
+        region: Where.
+        service: Its signing name.
+        operation: The listing.
+        of: The thing whose rows they are, where the listing has an `of`.
+    """
+    kept: list[Any] = _kept(account, region).setdefault((service, f"{operation} {of}".strip()), [])
     return kept
 
 
@@ -93,7 +112,8 @@ class _Held(BaseResponse):
         """Answer *operation* with a page of its rows."""
         given = self._get_param(listing.size) if listing.size else None
         size = min(int(given or _PAGE), PAGE_SIZES.get(operation, _PAGE))
-        all_rows = rows(self.current_account, self.region, self.signing_name, operation)
+        of = next((str(key) for name in listing.of if (key := self._get_param(name))), "")
+        all_rows = rows(self.current_account, self.region, self.signing_name, operation, of)
         shown, token = page(all_rows, self._get_param(listing.token), size)
         return ActionResult({listing.rows: shown, listing.following or listing.token: token})
 
@@ -136,7 +156,7 @@ class HeldService:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         call: Call = environ[CALL]
-        kept = _kept(environ[ACCOUNT_HEADER], call.region)
+        kept = _kept(environ.get(ACCOUNT_HEADER) or get_account_id_from(_access_key(environ)), call.region)
         is_held = call.action in self._operations
         if not is_held and not call.action.startswith(_LOOKING):
             kept[self._service, ""] = True
@@ -144,3 +164,9 @@ class HeldService:
             # moto calls its folders as the services sign, with a few exceptions; what it lacks is refused as ever.
             return application_of(_MOTO.get(self._service, self._service))(environ, start_response)
         return self._ours(environ, start_response)
+
+
+def _access_key(environ: Environ) -> str:
+    """Return the key that signed a request; moto knows whose those are that it gave out itself, as for a role."""
+    signature: str = environ.get("HTTP_AUTHORIZATION", "")
+    return signature.partition("Credential=")[2].partition("/")[0]

@@ -31,6 +31,7 @@ PAGE_SIZES: dict[str, int] = {
     "DescribeJobDefinitions": 100,
     "ListJobs": 100,
     "GetProducts": 100,
+    "ListFunctions": 50,
 }
 _MOST_OPEN_LISTINGS = 1000
 

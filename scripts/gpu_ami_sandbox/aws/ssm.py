@@ -11,18 +11,20 @@ from moto.ec2.models import ec2_backends
 from moto.ssm.models import Parameter, SimpleSystemManagerBackend, ssm_backends
 from moto.ssm.responses import SimpleSystemManagerResponse
 
+from gpu_ami_sandbox.aws.paging import page
 from gpu_ami_sandbox.aws.refusals import refuse
 from gpu_ami_sandbox.demo.base_image import base_image_id, base_parameters
 
 _PUBLIC = "/aws/service/"
 _PAGE = 10
+_WINDOWS_PAGE = 50
 _IMAGE = "aws:ec2:image"
 # How long SSM checks an AMI id after it has answered.
 VALIDATION_S = 0.2
 
 
 class SandboxSSM(SimpleSystemManagerResponse):
-    """SSM; moto mixes 30,000 public parameters into the account's own listing and gives JSON single quotes."""
+    """SSM; moto mixes 30,000 public parameters into the account's own, misquotes JSON and shows no window's task."""
 
     @property
     def ssm_backend(self) -> Any:
@@ -74,6 +76,36 @@ class SandboxSSM(SimpleSystemManagerResponse):
         shown = [row.describe_response_object(False) for row in rows[start : start + size]]
         token = str(start + size) if start + size < len(rows) else None
         return ActionResult({"Parameters": shown, "NextToken": token})
+
+    def describe_maintenance_windows(self) -> ActionResult:
+        """List the maintenance windows in pages, as AWS does."""
+        windows = self.ssm_backend.describe_maintenance_windows(self._get_param("Filters"))
+        return self._page("WindowIdentities", [window.to_json() for window in windows])
+
+    def describe_maintenance_window_tasks(self) -> ActionResult:
+        """List the tasks of a window without what is passed to them, as AWS does."""
+        tasks = [task.to_json() for task in self._window().tasks.values()]
+        shown = [{**row, "Type": row["TaskType"]} for row in tasks]
+        for row in shown:
+            del row["TaskInvocationParameters"]
+        return self._page("Tasks", shown)
+
+    def get_maintenance_window_task(self) -> ActionResult:
+        """Show a task with what is passed to it; moto lacks it."""
+        task = self._window().tasks.get(str(self._get_param("WindowTaskId")))
+        if task is None:
+            refuse("DoesNotExistException", f"Maintenance window task {self._get_param('WindowTaskId')} does not exist")
+        return ActionResult(task.to_json())
+
+    def _window(self) -> Any:
+        window = self.ssm_backend.windows.get(str(self._get_param("WindowId")))
+        if window is None:
+            refuse("DoesNotExistException", f"Maintenance window {self._get_param('WindowId')} does not exist")
+        return window
+
+    def _page(self, key: str, rows: list[dict[str, Any]]) -> ActionResult:
+        shown, token = page(rows, self._get_param("NextToken"), int(self._get_param("MaxResults") or _WINDOWS_PAGE))
+        return ActionResult({key: shown, "NextToken": token})
 
 
 def parameter_value(account_id: str, region: str, name: str) -> str | None:

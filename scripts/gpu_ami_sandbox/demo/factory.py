@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +18,7 @@ from moto.ssm.models import ssm_backends
 from gpu_ami_sandbox.aws.batch import service_linked_role
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from gpu_ami_sandbox.aws.ec2.snapshots import new_snapshot
+from gpu_ami_sandbox.aws.held import rows, things
 from gpu_ami_sandbox.demo.base_image import base_image_id
 
 FAMILY = "gpu-batch"
@@ -158,6 +161,43 @@ class Maker:
     def parameter(self, name: str, value: str, kind: str = "String", data_type: str = "text") -> None:
         """Put an SSM parameter."""
         self.ssm.put_parameter(name, "", value, kind, "", "", False, [], data_type, None, None)
+
+    def stack(self, name: str, **shown: Any) -> None:
+        """Make a CloudFormation stack that shows what is given: parameters, outputs, another state."""
+        row = {"StackName": name, "CreationTime": self.now, "StackStatus": "CREATE_COMPLETE", **shown}
+        self._rows("cloudformation", "DescribeStacks").append(row)
+
+    def function(self, name: str, variables: dict[str, str], version: str = "$LATEST") -> None:
+        """Make a Lambda function, or one more version of it, with environment variables."""
+        row = {"FunctionName": name, "Version": version, "Environment": {"Variables": variables}}
+        self._rows("lambda", "ListFunctions").append(row)
+
+    def state_machine(self, name: str, definition: str, versions: Mapping[str, str] | None = None) -> None:
+        """Make a state machine, with the definitions of its published *versions* by their numbers."""
+        where = self.location
+        arn = f"arn:aws:states:{where.region}:{where.account_id}:stateMachine:{name}"
+        shown = {"stateMachineArn": arn, "name": name, "type": "STANDARD", "creationDate": self.now}
+        described = things(where.account_id, where.region, "states", "DescribeStateMachine")
+        described[arn] = {**shown, "definition": definition, "revisionId": "1"}
+        self._rows("states", "ListStateMachines").append(shown)
+        for number, text in (versions or {}).items():
+            version = f"{arn}:{number}"
+            described[version] = {**shown, "stateMachineArn": version, "definition": text}
+            row = {"stateMachineVersionArn": version, "creationDate": self.now}
+            self._rows("states", "ListStateMachineVersions", arn).append(row)
+
+    def definition(self, image_id: str) -> str:
+        """Return the definition of a state machine that launches an AMI."""
+        launch = {
+            "Type": "Task",
+            "Resource": "arn:aws:states:::aws-sdk:ec2:runInstances",
+            "Parameters": {"ImageId": image_id, "MinCount": 1, "MaxCount": 1},
+            "End": True,
+        }
+        return json.dumps({"StartAt": "Launch", "States": {"Launch": launch}})
+
+    def _rows(self, service: str, operation: str, of: str = "") -> list[Any]:
+        return rows(self.location.account_id, self.location.region, service, operation, of)
 
     def vpc_id(self) -> str:
         """Return the VPC of the demo account."""

@@ -183,6 +183,22 @@ def _image_builder_mapping(make: Maker, image: SandboxAmi) -> None:
 
 
 @_use
+def _stack_parameter(make: Maker, image: SandboxAmi) -> None:
+    parameters = [{"ParameterKey": "Workers", "ParameterValue": "4"}]
+    make.stack("video", Parameters=[*parameters, {"ParameterKey": "GpuImage", "ParameterValue": image.id}])
+
+
+@_use
+def _lambda_variable(make: Maker, image: SandboxAmi) -> None:
+    make.function("resize-environment", {"QUEUE": "batch-video-analysis", "GPU_AMI": image.id})
+
+
+@_use
+def _state_machine(make: Maker, image: SandboxAmi) -> None:
+    make.state_machine("reprocess", make.definition(image.id))
+
+
+@_use
 def _launch_permission(_make: Maker, image: SandboxAmi) -> None:
     image.launch_permissions.append({"UserId": OTHER_ACCOUNT})
 

@@ -38,6 +38,42 @@ data "aws_iam_policy_document" "look" {
     ]
   }
 
+  # What people wrote in these may mention an AMI. It may hold secrets, too: of what is read only ids are kept.
+  statement {
+    sid = "ReadStacks"
+    # Without the name of a stack DescribeStacks needs ListStacks, too.
+    actions   = ["cloudformation:DescribeStacks", "cloudformation:ListStacks"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "ReadFunctions"
+    actions   = ["lambda:ListFunctions"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "ReadStateMachines"
+    actions   = ["states:DescribeStateMachine", "states:ListStateMachineVersions", "states:ListStateMachines"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "ReadSchedules"
+    actions   = ["scheduler:GetSchedule", "scheduler:ListSchedules"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid = "ReadMaintenanceWindows"
+    actions = [
+      "ssm:DescribeMaintenanceWindowTasks",
+      "ssm:DescribeMaintenanceWindows",
+      "ssm:GetMaintenanceWindowTask",
+    ]
+    resources = ["*"]
+  }
+
   dynamic "statement" {
     for_each = length(var.reader_role_arns) > 0 ? [var.reader_role_arns] : []
     content {

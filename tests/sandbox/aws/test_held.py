@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from gpu_ami.aws.caller import Caller, RefusedError
@@ -47,3 +49,14 @@ def test_moto_answers_once_something_is_made_there(caller: Caller) -> None:
     caller.call("cloudformation", "create_stack", StackName="theirs", TemplateBody='{"Resources": {}}')
 
     assert [row["StackName"] for row in caller.call("cloudformation", "describe_stacks")["Stacks"]] == ["theirs"]
+
+
+def test_rows_of_one_thing_are_its_own(aws: LocalAws, caller: Caller) -> None:
+    """A state machine's versions are listed by its ARN."""
+    for name in ("a", "b"):
+        version = {"stateMachineVersionArn": f"arn:{name}:1", "creationDate": datetime(2026, 11, 1)}  # noqa: DTZ001
+        rows(aws.account_id, REGION, "states", "ListStateMachineVersions", f"arn:{name}").append(version)
+
+    shown = caller.call("stepfunctions", "list_state_machine_versions", stateMachineArn="arn:a")
+
+    assert [row["stateMachineVersionArn"] for row in shown["stateMachineVersions"]] == ["arn:a:1"]

@@ -142,3 +142,35 @@ def test_a_data_type_never_changes(ssm: Any, monkeypatch: pytest.MonkeyPatch) ->
 
     found = ssm.get_parameter(Name="/image")["Parameter"]
     assert (found["DataType"], found["Version"]) == ("aws:ec2:image", 2)
+
+
+def test_only_a_task_itself_shows_what_a_window_passes_to_it(ssm: Any) -> None:
+    """As on AWS: the listing of tasks has the parameters of an early form alone."""
+    window = ssm.create_maintenance_window(
+        Name="patching", Schedule="rate(7 days)", Duration=2, Cutoff=0, AllowUnassociatedTargets=True
+    )["WindowId"]
+    passed = {"Automation": {"DocumentVersion": "1", "Parameters": {"SourceAmiId": [BASE]}}}
+    task = ssm.register_task_with_maintenance_window(
+        WindowId=window, TaskArn="AWS-UpdateLinuxAmi", TaskType="AUTOMATION", TaskInvocationParameters=passed
+    )["WindowTaskId"]
+
+    assert [row["WindowId"] for row in ssm.describe_maintenance_windows()["WindowIdentities"]] == [window]
+    (row,) = ssm.describe_maintenance_window_tasks(WindowId=window)["Tasks"]
+    assert (row["WindowTaskId"], row["Type"]) == (task, "AUTOMATION")
+    assert BASE not in json.dumps(row)
+    shown = ssm.get_maintenance_window_task(WindowId=window, WindowTaskId=task)
+    assert shown["TaskInvocationParameters"] == passed
+
+
+def test_a_window_or_task_that_is_gone_is_refused(ssm: Any) -> None:
+    """Clean-up tells what was deleted meanwhile from what it may not read by AWS's word for it."""
+    window = ssm.create_maintenance_window(
+        Name="patching", Schedule="rate(7 days)", Duration=2, Cutoff=0, AllowUnassociatedTargets=True
+    )["WindowId"]
+    nobody = "00000000-0000-0000-0000-000000000000"
+
+    with refused("DoesNotExistException"):
+        ssm.get_maintenance_window_task(WindowId=window, WindowTaskId=nobody)
+    ssm.delete_maintenance_window(WindowId=window)
+    with refused("DoesNotExistException"):
+        ssm.describe_maintenance_window_tasks(WindowId=window)

@@ -159,6 +159,12 @@ PROOFS: dict[str, Callable[[World, str], bool]] = {
         the_image(w.access.client("ec2"), i)["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
         == recipe(w, "models")["blockDeviceMappings"][0]["ebs"]["snapshotId"]
     ),
+    "stack_parameter": lambda w, i: i in named_in(w.all("cloudformation", "describe_stacks", "Stacks")),
+    "lambda_variable": lambda w, i: i in named_in(w.all("lambda", "list_functions", "Functions")),
+    "state_machine": lambda w, i: any(
+        i in w.access.client("stepfunctions").describe_state_machine(stateMachineArn=m["stateMachineArn"])["definition"]
+        for m in w.all("stepfunctions", "list_state_machines", "stateMachines")
+    ),
     "launch_permission": lambda w, i: OTHER_ACCOUNT in attribute(w, i, "launchPermission"),
     "public_launch_permission": lambda w, i: '"Group": "all"' in attribute(w, i, "launchPermission"),
     "deregistration_protection": lambda w, i: "enabled-with" in attribute(w, i, "deregistrationProtection"),

@@ -8,7 +8,9 @@ from gpu_ami.aws.references.fleets import Fleets, SpotFleets
 from gpu_ami.aws.references.image_builder import ImageBuilder
 from gpu_ami.aws.references.image_references import ImageReferences
 from gpu_ami.aws.references.instances import Instances
+from gpu_ami.aws.references.lambda_functions import LambdaFunctions
 from gpu_ami.aws.references.launch_configurations import LaunchConfigurations
+from gpu_ami.aws.references.maintenance_windows import MaintenanceWindows
 from gpu_ami.aws.references.parameters import Parameters
 from gpu_ami.aws.references.protections import (
     AllowedImages,
@@ -19,11 +21,15 @@ from gpu_ami.aws.references.protections import (
     PublicSnapshots,
     SnapshotLocks,
 )
+from gpu_ami.aws.references.schedules import Schedules
 from gpu_ami.aws.references.source import Source
 from gpu_ami.aws.references.spot_requests import SpotRequests
+from gpu_ami.aws.references.stacks import Stacks
+from gpu_ami.aws.references.state_machines import StateMachines
 from gpu_ami.aws.references.templates import LaunchTemplates
 
-# What is queried for a whole region at once, in this account and in every account of --account.
+# What is queried for a whole region at once, in this account and in every account of --account. The last of them find
+# mentions in texts, which keep an AMI and are no uses (`Source.is_use`).
 USES: tuple[Source, ...] = (
     Instances(),
     LaunchTemplates(),
@@ -35,6 +41,11 @@ USES: tuple[Source, ...] = (
     BatchEnvironments(),
     Parameters(),
     ImageBuilder(),
+    Stacks(),
+    LambdaFunctions(),
+    StateMachines(),
+    Schedules(),
+    MaintenanceWindows(),
 )
 # What only the owning account can say.
 OWN: tuple[Source, ...] = (

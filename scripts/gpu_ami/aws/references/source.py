@@ -78,8 +78,9 @@ class Source(Protocol):
     is_essential: bool
     """Whether ``--skip-source`` is refused."""
     is_use: bool
-    """Whether what it finds is a use; otherwise it is a protection, or an id in a text that may be about anything: both
-    keep an AMI and say nothing about how well uses are seen."""
+    """Whether what it finds is a use. Otherwise it is a protection, or a mention: an id in a text that people wrote,
+    such as a variable or a definition, which may be about anything. Both keep an AMI, and neither proves that uses are
+    seen: an account in which only mentions are found still counts as one where nothing needs any AMI."""
     reads: tuple[str, ...]
     """The members of AWS's answers that it reads, as ``service:Operation Member[].Member``: the service by botocore's
     name, ``[]`` after a list, ``{}`` after a map. A source whose members the installed botocore lacks has failed:
@@ -104,20 +105,20 @@ def ids_in(text: str) -> set[str]:
     return {match.lower() for match in _IDS.findall(text)}
 
 
-def strings_in(document: object, path: str = "") -> Iterator[tuple[str, str]]:
+def strings_in(document: object, path: str = "", *, without: Collection[str] = _NOT_USED) -> Iterator[tuple[str, str]]:
     """Yield each string of a nested *document* with its path, such as ``ec2Configuration[0].imageIdOverride``.
 
-    Tags and user data are left out.
+    What stands under a key of *without* is left out: tags and user data, unless people chose the keys themselves.
     """
     if isinstance(document, str):
         yield path, document
     elif isinstance(document, Mapping):
         for key, value in document.items():
-            if key not in _NOT_USED:
-                yield from strings_in(value, f"{path}.{key}" if path else str(key))
+            if key not in without:
+                yield from strings_in(value, f"{path}.{key}" if path else str(key), without=without)
     elif isinstance(document, (list, tuple)):
         for position, value in enumerate(document):
-            yield from strings_in(value, f"{path}[{position}]")
+            yield from strings_in(value, f"{path}[{position}]", without=without)
 
 
 def relevant(document: object) -> dict[str, str]:
