@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gpu_ami.aws.access import Access
+from gpu_ami.aws.caller import RefusedError
 from gpu_ami.bake.checks.catalog import CheckSpec, on_aws, on_this_machine
 from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.checks.lookups import Lookups
@@ -76,6 +77,8 @@ def _run(spec: CheckSpec) -> list[Check]:
     try:
         found = spec.run()
     except PipelineError as exc:
+        if not spec.needs_permission and isinstance(exc, RefusedError) and exc.is_denied:
+            return [Check(spec.name, "skip", f"not checked: {exc}", f"To have it checked, allow {spec.permission}.")]
         allow = f"; if it is a permission, allow {spec.permission}" if spec.permission else ""
         fix = f"Fix what the line says{allow}. Nothing was started."
         return [Check(spec.name, "fail", str(exc), fix, is_blocking=spec.is_blocking or not isinstance(exc, AwsError))]
