@@ -414,6 +414,16 @@ def test_a_new_look_that_is_denied_is_skipped(world: World, denied: str) -> None
     assert remarks(list(checks.values())) == failed(list(checks.values())) == []
 
 
+def test_a_region_that_does_not_know_the_setting_is_skipped(world: World) -> None:
+    """Newer actions come to some partitions years later; there is nothing to allow."""
+    world.aws.gate.fail("InvalidAction", action="GetAllowedImagesSettings")
+
+    checks = checks_of(world.access, world.account)
+
+    assert (checks["Allowed AMIs"].status, checks["Allowed AMIs"].fix) == ("skip", "")
+    assert remarks(list(checks.values())) == []
+
+
 def test_a_new_look_that_fails_otherwise_warns_and_stops_nothing(world: World) -> None:
     """The bake itself never asks for it."""
     world.aws.gate.fail("InternalError", action="GetLifecyclePolicy", status=503)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import Any
 
 from gpu_ami.aws.caller import Caller, making_sense
@@ -251,8 +252,7 @@ def _within(what: str, moment: datetime, days: int, now: datetime) -> Verdict:
 
 def _fits(pattern: str, text: str) -> bool:
     """Return whether *text* fits: ``*`` is any characters, ``?`` is one, all else stands for itself."""
-    parts = {"*": ".*", "?": "."}
-    return re.fullmatch("".join(parts.get(char) or re.escape(char) for char in pattern), text, re.DOTALL) is not None
+    return fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
 def _some(values: Any) -> str:

@@ -177,6 +177,18 @@ def test_which_images_a_rule_is_about(selection: dict[str, Any], tags: tuple[str
         assert check.detail == "no rule of batch-processor selects the image"
 
 
+def test_a_pattern_of_stars_is_read_in_no_time() -> None:
+    """ECR takes four of them; a text that has hundreds must not keep a build waiting."""
+    rule = a_rule(tagStatus="tagged", tagPatternList=["*a" * 500 + "b"])
+
+    assert judged(a_policy(rule), replace(IMAGE, tags=("a" * 128,))).status == "ok"
+
+
+def test_what_is_quoted_of_a_policy_is_short() -> None:
+    """A line of a table, not thirty thousand characters of somebody's text."""
+    assert len(judged(a_policy(a_rule(countType="x" * 30_000))).detail) < 400
+
+
 def test_a_rule_that_fits_first_keeps_the_others_off() -> None:
     """ECR: what fits the tags of a rule cannot be taken by one of a higher number, acting or not."""
     keeps = a_rule(2, tagStatus="tagged", tagPatternList=["v*"], countType="imageCountMoreThan", countNumber=9999)

@@ -313,7 +313,7 @@ SPOT = {"spot": True, "spot_instance_types": ["c7i.4xlarge", "c7i.large"]}
         (FALL_BACK, TypeRules(unsupported=("c7i.large",)), "warn", "comes to it ends there; left: c7i.4xlarge"),
         (SPOT, TypeRules(unsupported=("c7i.4xlarge",)), "warn", "EC2 does not pick it; left: c7i.large"),
         (SPOT, TypeRules(supported=("g*",)), "fail", "may not run on c7i.4xlarge, c7i.large"),
-        # Patterns are whole names: c7i.4xlarge is no c7i.4x, and a bracket stands for itself.
+        # Patterns are whole names.
         ({}, TypeRules(unsupported=("c7i.4x", "C7I.4XLARGE")), "ok", "(on-demand)"),
     ],
 )

@@ -9,16 +9,17 @@ An image that a manifest list names goes only after the list, which is not looke
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from gpu_ami.aws.ecr import ContainerImage, RepositoryUrl
 from gpu_ami.bake.checks.check import Check
+from gpu_ami.foreign_text import reason
 from gpu_ami.units import show_count
 
 NAME = "lifecycle policy"
@@ -125,7 +126,7 @@ def _rule(entry: Any) -> Rule | Unread:
     try:
         return msgspec.convert(entry, Rule)
     except msgspec.ValidationError as exc:
-        return Unread(priority, str(exc))
+        return Unread(priority, reason(exc))
 
 
 def counts(policy: str | None, image: ContainerImage) -> bool:
@@ -309,4 +310,4 @@ def _literal(prefix: str) -> str:
 
 def _fits(pattern: str, tag: str) -> bool:
     """Return whether *tag* fits: ``*`` is any characters, all else stands for itself."""
-    return re.fullmatch(".*".join(re.escape(part) for part in pattern.split("*")), tag, re.DOTALL) is not None
+    return fnmatchcase(tag, pattern.replace("[", "[[]").replace("?", "[?]"))
