@@ -426,7 +426,7 @@ def test_a_region_that_does_not_know_the_setting_is_skipped(world: World) -> Non
 
 def test_a_new_look_that_fails_otherwise_warns_and_stops_nothing(world: World) -> None:
     """The bake itself never asks for it."""
-    world.aws.gate.fail("InternalError", action="GetLifecyclePolicy", status=503)
+    world.aws.gate.fail("ServerException", action="GetLifecyclePolicy")
 
     checks = checks_of(world.access, world.account)
 
