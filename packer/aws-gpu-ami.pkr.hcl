@@ -265,6 +265,9 @@ source "amazon-ebs" "gpu" {
   ami_org_arns       = var.ami_org_arns
   ami_ou_arns        = var.ami_ou_arns
 
+  # Copies only: without one the plugin has nothing to promise.
+  snapshot_copy_duration_minutes = length(local.copies) > 0 && var.snapshot_copy_duration_minutes > 0 ? var.snapshot_copy_duration_minutes : null
+
   run_tags        = merge(local.run_tags, local.begun_tags)
   run_volume_tags = local.run_tags
   tags            = merge(var.extra_tags, local.run_tags, local.begun_tags, local.image_tags, local.fingerprint_tags)

@@ -489,7 +489,7 @@ variable "git_commit" {
 }
 
 variable "deprecate_after_days" {
-  description = "Days after which EC2 marks the AMI deprecated (it still works); 0 never."
+  description = "Days after which EC2 marks the AMI deprecated (it still works, but accounts that it is shared with may refuse it by their Allowed AMIs settings); 0 never."
   type        = number
   default     = 180
 
@@ -518,6 +518,17 @@ variable "ami_regions" {
   validation {
     condition     = alltrue([for name in var.ami_regions : can(regex("^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$", name))])
     error_message = "Each of ami_regions must be an AWS region, such as us-east-1."
+  }
+}
+
+variable "snapshot_copy_duration_minutes" {
+  description = "Within how many minutes, a multiple of 15 up to 2880, EC2 is to finish each copy of ami_regions; AWS charges $0.005 to $0.020 per GiB more for it. 0 copies without such a promise."
+  type        = number
+  default     = 0
+
+  validation {
+    condition     = var.snapshot_copy_duration_minutes == 0 || (var.snapshot_copy_duration_minutes >= 15 && var.snapshot_copy_duration_minutes <= 2880 && floor(var.snapshot_copy_duration_minutes / 15) * 15 == var.snapshot_copy_duration_minutes)
+    error_message = "The snapshot_copy_duration_minutes must be 0, or a multiple of 15 from 15 to 2880 (48 hours)."
   }
 }
 

@@ -171,6 +171,26 @@ def test_an_ami_is_looked_up_whoever_owns_it_and_whatever_became_of_it() -> None
     assert caller.requests[0][1] == {"ImageIds": ["ami-1"], "IncludeDeprecated": True, "IncludeDisabled": True}
 
 
+def test_the_instance_types_of_an_ami_are_read_as_two_lists() -> None:
+    """Most AMIs have none; one with an empty list of supported types runs on all."""
+
+    def rules(given: Any) -> images.TypeRules | None:
+        row = {**FOUND, "InstanceTypeSpecification": given}
+        found = images.look_up(FakeCaller({"describe_images": [{"Images": [row]}]}), "ami-1")
+        assert found is not None
+        return found.type_rules
+
+    both = {
+        "SupportedInstanceTypes": [{"InstanceType": "g5.*"}, {"InstanceType": "p5.*"}],
+        "UnsupportedInstanceTypes": [{"InstanceType": "g5.xlarge"}],
+    }
+    assert rules(None) is None
+    assert rules(both) == images.TypeRules(("g5.*", "p5.*"), ("g5.xlarge",))
+    assert rules({"UnsupportedInstanceTypes": both["UnsupportedInstanceTypes"]}) == images.TypeRules((), ("g5.xlarge",))
+    with pytest.raises(UnansweredError):
+        rules({"SupportedInstanceTypes": ["g5.*"]})
+
+
 @pytest.mark.parametrize("answer", [{"Images": []}, RefusedError("x", "InvalidAMIID.NotFound")])
 def test_an_ami_that_is_gone_is_none(answer: Any) -> None:
     """EC2 says so in two ways; who needs it hears which one it was."""

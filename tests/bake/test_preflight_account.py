@@ -326,6 +326,179 @@ def test_a_clock_that_is_off_is_the_answer_to_every_other_refusal(
     assert (checks["clock"].status, "360 s ahead" in checks["clock"].detail) == ("fail", True)
 
 
+# --- what ECR and EC2 would do to the bake ----------------------------------------------------------
+
+
+def repository_of(world: World) -> str:
+    """Return the name of the demo account's repository."""
+    return world.account.ecr_repository_url.partition("/")[2]
+
+
+def archive(world: World, storage_class: str = "ARCHIVE") -> dict[str, Any]:
+    """Put the image into the archive, or bring it back."""
+    answer: dict[str, Any] = world.client("ecr").update_image_storage_class(
+        repositoryName=repository_of(world),
+        imageId={"imageDigest": world.account.image_digest},
+        targetStorageClass=storage_class,
+    )
+    return answer
+
+
+def test_an_archived_image_fails_until_it_is_brought_back(world: World) -> None:
+    """It is listed and cannot be pulled: the build would be paid for until docker says 404."""
+    assert archive(world)["imageStatus"] == "ARCHIVED"
+
+    checks = checks_of(world.access, world.account)
+    archive(world, "STANDARD")
+    again = checks_of(world.access, world.account)
+
+    assert bad(checks) == ["container image"]
+    assert "is ARCHIVED: in the archive it cannot be pulled" in checks["container image"].detail
+    assert "--target-storage-class STANDARD" in checks["container image"].fix
+    assert failed(list(checks.values())) == [checks["container image"]]
+    assert again["container image"].status == "ok"
+
+
+def a_policy(world: World, **selection: Any) -> None:
+    """Give the repository a lifecycle policy of one rule."""
+    rule = {"rulePriority": 7, "selection": {"tagStatus": "any", **selection}, "action": {"type": "expire"}}
+    if selection["countType"] == "sinceImagePulled":
+        rule["action"] = {"type": "transition", "targetStorageClass": "archive"}
+    world.client("ecr").put_lifecycle_policy(
+        repositoryName=repository_of(world), lifecyclePolicyText=json.dumps({"rules": [rule]})
+    )
+
+
+@pytest.mark.parametrize(
+    ("selection", "said"),
+    [
+        ({"countType": "sinceImagePushed", "countUnit": "days", "countNumber": 14}, "rule 7 deletes it 14 days after"),
+        ({"countType": "imageCountMoreThan", "countNumber": 5}, "rule 7 deletes it when it is not among the newest 5"),
+        ({"countType": "sinceImagePulled", "countUnit": "days", "countNumber": 90}, "rule 7 archives it 90 days after"),
+    ],
+)
+def test_a_policy_that_takes_the_image_away_is_a_warning(world: World, selection: dict[str, Any], said: str) -> None:
+    """The bake works; the next one, and every instance without the AMI, finds no image."""
+    a_policy(world, **selection)
+    before = len(world.aws.gate.calls)
+
+    checks = checks_of(world.access, world.account)
+
+    check = checks["lifecycle policy"]
+    assert (check.status, said in check.detail) == ("warn", True), check
+    assert bad(checks) == []
+    assert remarks(list(checks.values())) == [check]
+    # All images are listed only for a rule that counts them.
+    looks = sum(call.action == "DescribeImages" and call.service == "ecr" for call in world.aws.gate.calls[before:])
+    assert looks == (2 if "Count" in selection["countType"] else 1)
+
+
+def test_a_policy_that_keeps_the_image_is_none(world: World) -> None:
+    """The way to keep it is the one that the warning names."""
+    a_policy(world, countType="imageCountMoreThan", countNumber=9999)
+
+    check = checks_of(world.access, world.account)["lifecycle policy"]
+
+    assert (check.status, "9999" in check.detail) == ("ok", True)
+
+
+@pytest.mark.parametrize("denied", ["ecr:GetLifecyclePolicy", "ec2:GetAllowedImagesSettings"])
+def test_a_new_look_that_is_denied_is_skipped(world: World, denied: str) -> None:
+    """Roles of earlier versions do not have it, and their builds must go on as before."""
+    checks = checks_of(world.as_role(ALLOW_ALL, deny(denied)), world.account)
+
+    name = {"ecr": "lifecycle policy", "ec2": "Allowed AMIs"}[denied[:3]]
+    assert {found.check: found.status for found in checks.values() if found.status != "ok"} == {name: "skip"}
+    assert f"not authorized to perform: {denied}" in checks[name].detail
+    assert denied in checks[name].fix
+    assert remarks(list(checks.values())) == failed(list(checks.values())) == []
+
+
+def test_a_region_that_does_not_know_the_setting_is_skipped(world: World) -> None:
+    """Newer actions come to some partitions years later; there is nothing to allow."""
+    world.aws.gate.fail("InvalidAction", action="GetAllowedImagesSettings")
+
+    checks = checks_of(world.access, world.account)
+
+    assert (checks["Allowed AMIs"].status, checks["Allowed AMIs"].fix) == ("skip", "")
+    assert remarks(list(checks.values())) == []
+
+
+def test_a_new_look_that_fails_otherwise_warns_and_stops_nothing(world: World) -> None:
+    """The bake itself never asks for it."""
+    world.aws.gate.fail("ServerException", action="GetLifecyclePolicy")
+
+    checks = checks_of(world.access, world.account)
+
+    assert bad(checks) == ["lifecycle policy"]
+    assert failed(list(checks.values())) == []
+    assert remarks(list(checks.values())) == [checks["lifecycle policy"]]
+
+
+def allow(world: World, state: str, *criteria: dict[str, Any]) -> None:
+    """Set the account's Allowed AMIs."""
+    ec2 = world.client("ec2")
+    ec2.replace_image_criteria_in_allowed_images_settings(ImageCriteria=list(criteria))
+    if state == "disabled":
+        ec2.disable_allowed_images_settings()
+    else:
+        ec2.enable_allowed_images_settings(AllowedImagesSettingsState=state)
+
+
+AMAZONS, OTHERS = {"ImageProviders": ["amazon"]}, {"ImageProviders": ["210987654321"]}
+
+
+@pytest.mark.parametrize(
+    ("state", "criterion", "status", "said"),
+    [
+        ("disabled", OTHERS, "ok", "the setting is off"),
+        ("audit-mode", AMAZONS, "ok", "is allowed by criterion 1"),
+        ("audit-mode", OTHERS, "warn", "would be refused if it were enabled: criterion 1: its owner"),
+        ("enabled", AMAZONS, "ok", "is allowed by criterion 1"),
+        ("enabled", OTHERS, "fail", "is refused: EC2 hides it, so none of its 1 criteria fits"),
+        ("enabled", AMAZONS | {"CreationDateCondition": {"MaximumDaysSinceCreated": 1}}, "fail", "EC2 hides it"),
+    ],
+)
+def test_allowed_amis_may_refuse_the_base(
+    world: World, state: str, criterion: dict[str, Any], status: str, said: str
+) -> None:
+    """EC2 hides what it refuses: without this check the base AMI seems to be gone."""
+    allow(world, state, criterion)
+
+    checks = checks_of(world.access, world.account)
+
+    check = checks["Allowed AMIs"]
+    assert (check.status, said in check.detail) == (status, True), check
+    assert bad(checks) == (["base AMI", "Allowed AMIs"] if status == "fail" else [])
+    assert ("replace-image-criteria" in check.fix) is (status in ("warn", "fail"))
+
+
+def test_an_ami_of_ones_own_is_always_allowed(world: World) -> None:
+    """The setting is about others' AMIs only; so the baked AMI itself is never hit in its own account."""
+    allow(world, "enabled", OTHERS)
+
+    check = checks_of(world.access, world.account, source_ami=world.account.live_ami_id)["Allowed AMIs"]
+    gone = checks_of(world.access, world.account, source_ami="ami-0123456789abcdef0")["Allowed AMIs"]
+
+    assert (check.status, "is this account's own" in check.detail) == ("ok", True)
+    assert (gone.status, "it is gone, or none of the criteria fits" in gone.detail) == ("skip", True)
+
+
+def test_a_base_ami_that_excludes_the_builder_fails_before_the_launch(world: World) -> None:
+    """An AMI for GPUs only refuses the CPU builder that is the default."""
+    ec2, own = world.client("ec2"), world.account.live_ami_id
+    ec2.replace_image_instance_type_specification(
+        ImageId=own, InstanceTypeSpecification={"SupportedInstanceTypes": ["g5.*"]}
+    )
+
+    cpu = checks_of(world.access, world.account, source_ami=own)
+    gpu = checks_of(world.access, world.account, source_ami=own, instance_type="g5.xlarge")
+
+    assert bad(cpu) == ["instance type"]
+    assert f"{own} may not run on c7i.4xlarge" in cpu["instance type"].detail
+    assert gpu["instance type"].status == "ok"
+
+
 # --- denied by policy ------------------------------------------------------------------------------
 
 
@@ -423,7 +596,18 @@ def bound_to_tags(*more: str) -> list[dict[str, Any]]:
     ec2 = "arn:aws:ec2:*:*:"
     making = ["ec2:CreateImage", "ec2:CreateKeyPair", "ec2:CreateSecurityGroup", "ec2:CreateTags", "ec2:RunInstances"]
     own = ["ec2:Create*", "ec2:De*", "ec2:EnableImageDeprecation", "ec2:ModifyImageAttribute", "ec2:*Instances"]
-    reading = ["ec2:Describe*", "ecr:*", "kms:*", "s3:*", "servicequotas:*", "ssm:*", "sts:*", "iam:Get*", *more]
+    reading = [
+        "ec2:Describe*",
+        "ec2:GetAllowedImagesSettings",
+        "ecr:*",
+        "kms:*",
+        "s3:*",
+        "servicequotas:*",
+        "ssm:*",
+        "sts:*",
+        "iam:Get*",
+        *more,
+    ]
     return [
         {"Effect": "Allow", "Action": reading, "Resource": "*"},
         {"Effect": "Allow", "Action": making, "Resource": "*", "Condition": TAG},

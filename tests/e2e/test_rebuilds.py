@@ -30,6 +30,7 @@ ORGANIZATION = "arn:aws:organizations::123456789012:organization/o-abcde12345"
 VARIABLES = (
     f'ami_regions=["{COPY}"]',
     f'region_kms_key_ids={{"{COPY}": "{COPY_KEY}"}}',
+    "snapshot_copy_duration_minutes=30",
     f'ami_users=["{USER}"]',
     f'ami_ou_arns=["{UNIT}"]',
     f'ami_org_arns=["{ORGANIZATION}"]',
@@ -91,6 +92,12 @@ def test_the_ami_and_its_copy_are_encrypted_with_their_own_keys(here: Bench, fir
     for region, own in ((here.access.region, key), (COPY, COPY_KEY)):
         snapshot = _snapshot(here, _image(here, first, region), region)
         assert (snapshot["Encrypted"], snapshot["KmsKeyId"]) == (True, own)
+
+
+def test_copies_are_asked_for_in_time(here: Bench, first: BuildResult) -> None:
+    """With named keys the AMI of the own region is a copy too, and its price with it."""
+    for region in (here.access.region, COPY):
+        assert _snapshot(here, _image(here, first, region), region)["CompletionDurationMinutes"] == 30
 
 
 def test_the_ami_and_its_copy_are_shared_with_exactly_these(here: Bench, first: BuildResult) -> None:

@@ -25,6 +25,7 @@ DEFAULT_KEY = "Cannot share AMI encrypted with default KMS key"
 ACCEPTED: dict[str, dict[str, Any]] = {
     "a copy with the default keys": COPY,
     "a copy with a named key": COPY | {"region_kms_key_ids": {"us-east-1": OTHER}},
+    "a copy within 48 hours": COPY | {"snapshot_copy_duration_minutes": 2880},
     "a copy to the own region is none": {"ami_regions": ["ap-northeast-2"], "region_kms_key_ids": {}},
     "shared with a named key": USERS | {"kms_key_id": KEY},
     "a shared copy with named keys": USERS | COPY | {"kms_key_id": KEY, "region_kms_key_ids": {"us-east-1": OTHER}},
@@ -71,6 +72,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "not an organization": ({"ami_org_arns": ["o-abcde12345"]}, "must be like arn:aws:organizations"),
     "not a unit": ({"ami_ou_arns": ["ou-ab12-cdef3456"]}, "must be like arn:aws:organizations"),
     "not a region": ({"ami_regions": ["seoul"]}, "must be an AWS region"),
+    "a promise in other steps than EC2's": (
+        COPY | {"snapshot_copy_duration_minutes": 20},
+        "must be 0, or a multiple of 15",
+    ),
+    "a promise of less than EC2's": (COPY | {"snapshot_copy_duration_minutes": 7.5}, "must be 0, or a multiple of 15"),
+    "a promise of more than EC2's": (COPY | {"snapshot_copy_duration_minutes": 2895}, "from 15 to 2880"),
     "not a key": ({"region_kms_key_ids": {"us-east-1": "mine"}}, "must be a key id"),
     "open to everybody": ({"caller_cidrs": ["0.0.0.0/0"]}, "not the whole internet"),
     "by private address, open to everybody": (

@@ -110,6 +110,17 @@ def test_a_build_may_whatever_the_doctor_says_that_it_needs(copying: dict[str, A
     assert refused == []
 
 
+@pytest.mark.parametrize("action", ["ecr:DescribeImages", "ecr:GetLifecyclePolicy", "ec2:GetAllowedImagesSettings"])
+def test_a_build_may_look_at_what_the_doctor_skips_without(policies: dict[str, Any], action: str) -> None:
+    """A skipped check fails nothing, so nobody would notice that the module's own role has it skipped each time."""
+    repository = f"arn:aws:ecr:{SEOUL}:{ACCOUNT}:repository/own"
+    on = repository if action.startswith("ecr:") else "*"
+
+    assert may(policies["build"], action, on)
+    assert not may(policies["build"], action.replace("Get", "Put").replace("Describe", "Put"), on)
+    assert not may(policies["build"], "ecr:GetLifecyclePolicy", repository.replace("/own", "/other"))
+
+
 def test_a_build_launches_only_what_it_tags(policies: dict[str, Any]) -> None:
     """An instance without the tags would never be swept."""
     build = policies["build"]

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -26,6 +27,26 @@ _PAGE = 1000
 _DEREGISTERED = "deregistered"
 _EBS = "ebs"
 _TIMES = ("CreationDate", "LastLaunchedTime", "DeprecationTime")
+
+
+class TypeRules(msgspec.Struct, frozen=True):
+    """Which instance types an AMI's owner lets it run on (``InstanceTypeSpecification``); EC2 enforces it at a launch.
+
+    How the two lists go together is from the reference of ReplaceImageInstanceTypeSpecification.
+
+    Attributes:
+        supported: Names, with ``*`` for any characters; empty for all types.
+        unsupported: Those that are excluded even so.
+    """
+
+    supported: tuple[str, ...] = ()
+    unsupported: tuple[str, ...] = ()
+
+    def allow(self, instance_type: str) -> bool:
+        """Return whether EC2 starts the AMI on *instance_type*."""
+        if any(fnmatchcase(instance_type, pattern) for pattern in self.unsupported):
+            return False
+        return not self.supported or any(fnmatchcase(instance_type, pattern) for pattern in self.supported)
 
 
 # A struct is made in a fifth of a frozen dataclass's time: clean-up makes one for each of thousands of AMIs.
@@ -52,6 +73,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
         public: Whether every account may launch it.
         architecture: Such as ``x86_64``; empty when EC2 says nothing.
         root_device: ``ebs`` or ``instance-store``; empty when EC2 says nothing.
+        type_rules: Which instance types it may run on; None when its owner says nothing.
         problems: What in EC2's description made no sense; such an AMI is never touched.
     """
 
@@ -74,6 +96,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     public: bool = False
     architecture: str = ""
     root_device: str = _EBS
+    type_rules: TypeRules | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -154,6 +177,16 @@ def look_up(caller: Caller, image_id: str) -> Image | None:
     Raises:
         AwsError: EC2 refused or gave no usable answer.
     """
+    row = look_up_row(caller, image_id)
+    return None if row is None else image_of(caller, row)
+
+
+def look_up_row(caller: Caller, image_id: str) -> dict[str, Any] | None:
+    """Return all that EC2 says of the AMI *image_id*, for `image_of` and for what is judged by other rules of EC2's.
+
+    Raises:
+        AwsError: EC2 refused or gave no usable answer.
+    """
     try:
         answer = caller.call(
             "ec2", "describe_images", ImageIds=[image_id], IncludeDeprecated=True, IncludeDisabled=True
@@ -163,13 +196,20 @@ def look_up(caller: Caller, image_id: str) -> Image | None:
             return None
         raise
     with making_sense(f"ec2:DescribeImages in {caller.region}"):
-        rows = [row for row in answer["Images"] if row["ImageId"] == image_id]
-        if not rows:
-            return None
+        return next((row for row in answer["Images"] if row["ImageId"] == image_id), None)
+
+
+def image_of(caller: Caller, row: Mapping[str, Any]) -> Image:
+    """Return the AMI that *row* of the caller's region is about.
+
+    Raises:
+        AwsError: The row makes no sense, or lacks what an AMI is judged by.
+    """
+    with making_sense(f"ec2:DescribeImages in {caller.region}"):
         # What an AMI is judged by is never made up; a listing goes on without it.
-        if missing := [key for key in ("State", "Architecture") if not rows[0].get(key)]:
+        if missing := [key for key in ("State", "Architecture") if not row.get(key)]:
             raise KeyError(*missing)
-        return _image(rows[0], caller.region)
+        return _image(row, caller.region)
 
 
 def describe(caller: Caller, image_id: str) -> Image:
@@ -341,8 +381,20 @@ def _image(row: Mapping[str, Any], region: str) -> Image:
         public=bool(row.get("Public")),
         architecture=row.get("Architecture") or "",
         root_device=row.get("RootDeviceType") or "",
+        type_rules=_type_rules(row),
         problems=tuple(f"{key} {row[key]!r} is not a date" for key in unread),
     )
+
+
+def _type_rules(row: Mapping[str, Any]) -> TypeRules | None:
+    given = row.get("InstanceTypeSpecification")
+    if not given:
+        return None
+    supported, unsupported = (
+        tuple(entry["InstanceType"] for entry in given.get(key) or [])
+        for key in ("SupportedInstanceTypes", "UnsupportedInstanceTypes")
+    )
+    return TypeRules(supported, unsupported)
 
 
 def _root_gib(mappings: Iterable[Mapping[str, Any]], root: str | None) -> int:

@@ -55,6 +55,7 @@ ELSEWHERE = frozenset(
         "require_gpu",
         "run_id",
         "security_group_id",
+        "snapshot_copy_duration_minutes",
         "source_ami",
         "spot",
         "spot_allocation_strategy",

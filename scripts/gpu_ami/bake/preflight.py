@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gpu_ami.aws.access import Access
+from gpu_ami.aws.caller import RefusedError
 from gpu_ami.bake.checks.catalog import CheckSpec, on_aws, on_this_machine
 from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.checks.lookups import Lookups
@@ -20,6 +21,8 @@ __all__ = ["Check", "failed", "remarks", "run_checks"]
 
 # More than there are checks: all of them wait for AWS at the same time.
 _THREADS = 32
+# How regions refuse what they have not got yet.
+_NOT_THERE = frozenset({"InvalidAction", "UnsupportedOperation", "UnknownOperationException"})
 
 
 def run_checks(
@@ -76,6 +79,9 @@ def _run(spec: CheckSpec) -> list[Check]:
     try:
         found = spec.run()
     except PipelineError as exc:
+        if not spec.needs_permission and isinstance(exc, RefusedError) and (exc.is_denied or exc.code in _NOT_THERE):
+            fix = f"To have it checked, allow {spec.permission}." if exc.is_denied else ""
+            return [Check(spec.name, "skip", f"not checked: {exc}", fix)]
         allow = f"; if it is a permission, allow {spec.permission}" if spec.permission else ""
         fix = f"Fix what the line says{allow}. Nothing was started."
         return [Check(spec.name, "fail", str(exc), fix, is_blocking=spec.is_blocking or not isinstance(exc, AwsError))]

@@ -22,6 +22,7 @@ class BuildVariables:
         subnet_ids: The builder's subnet, then those to fall back to.
         instance_types: The builder's type, then those to fall back to; for a Spot builder all that it may have.
         instance_type: The builder's type alone; of a Spot builder only what a build without Spot would have.
+        snapshot_copy_duration_minutes: Within how long EC2 is to finish each copy; 0 for no promise.
         is_protected: Whether EC2 is to refuse to deregister the AMI; an action of its own.
         ssh_host: Where the sandbox's guest takes the builder's place; empty on AWS.
         ssh_port: Its port; 0 for SSH's own.
@@ -58,6 +59,7 @@ class BuildVariables:
     deprecate_after_days: float
     is_protected: bool
     ami_regions: tuple[str, ...]
+    snapshot_copy_duration_minutes: float
     is_shared: bool
     family: str
     release_path: str
@@ -116,6 +118,7 @@ def typed(values: Mapping[str, Any]) -> BuildVariables:
         deprecate_after_days=number("deprecate_after_days"),
         is_protected=text("deregistration_protection") not in ("", "off"),
         ami_regions=texts("ami_regions"),
+        snapshot_copy_duration_minutes=number("snapshot_copy_duration_minutes"),
         is_shared=any(texts(name) for name in ("ami_users", "ami_org_arns", "ami_ou_arns")),
         family=text("family"),
         release_path=text("release_path"),

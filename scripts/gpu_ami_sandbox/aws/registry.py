@@ -12,7 +12,7 @@ from typing import Any
 
 from moto.ecr.models import ecr_backends
 
-from gpu_ami_sandbox.aws.ecr import blobs, passwords
+from gpu_ami_sandbox.aws.ecr import blobs, passwords, storage
 from gpu_ami_sandbox.aws.gate import ACCOUNT_HEADER, Environ, StartResponse, send
 
 _HOST = re.compile(r"(?P<account>[0-9]{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?::[0-9]+)?")
@@ -79,8 +79,9 @@ def _content(account: str, region: str, name: str, kind: str, reference: str) ->
             return _error(404, "BLOB_UNKNOWN", "blob unknown to registry")
         return 200, {"Content-Type": "application/octet-stream", "Docker-Content-Digest": reference}, blob
     image = _find(repository, reference)
-    if image is None:
+    if image is None or storage(image).status != "ACTIVE":
         return _error(404, "MANIFEST_UNKNOWN", "Requested image not found")
+    storage(image).pulled_at = datetime.now(timezone.utc)
     headers = {"Content-Type": image.image_manifest_media_type, "Docker-Content-Digest": image.image_digest}
     return 200, headers, image.image_manifest.encode()
 

@@ -292,7 +292,7 @@ data "aws_iam_policy_document" "build" {
 
   statement {
     sid       = "LookAtTheImageBeforeABuild"
-    actions   = ["ecr:BatchGetImage", "ecr:DescribeImages", "ecr:DescribeRepositories"]
+    actions   = ["ecr:BatchGetImage", "ecr:DescribeImages", "ecr:DescribeRepositories", "ecr:GetLifecyclePolicy"]
     resources = [var.ecr_repository_arn]
   }
 

@@ -18,7 +18,7 @@ from gpu_ami.aws.access import Identity
 from gpu_ami.aws.caller import RefusedError
 from gpu_ami.aws.capacity import InstanceType, Quota, has_gpu, quota_class
 from gpu_ami.aws.ecr import ContainerImage, RepositoryUrl
-from gpu_ami.aws.images import Image
+from gpu_ami.aws.images import Image, TypeRules
 from gpu_ami.aws.kms import Key
 from gpu_ami.aws.s3 import Prefix
 from gpu_ami.bake.checks import account, agent, builder, disk, encryption, permissions, sources
@@ -134,6 +134,25 @@ def test_an_ami_that_is_gone() -> None:
 def test_container_image(changed: dict[str, Any], found: ContainerImage | None, status: str) -> None:
     """A tag that moves is frozen in the image: said, not refused."""
     assert sources.container_image(a_bake(**changed), REPOSITORY, found).status == status
+
+
+@pytest.mark.parametrize(
+    ("image_status", "status", "detail", "fix"),
+    [
+        ("", "ok", "10 B compressed", ""),
+        ("ACTIVE", "ok", "10 B compressed", ""),
+        ("ARCHIVED", "fail", "in the archive it cannot be pulled", "--image-id imageDigest=sha256:1 --target-storage-"),
+        ("ACTIVATING", "fail", "cannot be pulled yet", "up to 20 minutes"),
+        ("FROZEN", "warn", "is FROZEN, which this version does not know", "Make sure"),
+    ],
+)
+def test_an_image_that_is_there_may_be_out_of_reach(image_status: str, status: str, detail: str, fix: str) -> None:
+    """ECR lists what it has archived, and answers a pull with 404: the builder would find out after it was paid for."""
+    check = sources.container_image(a_bake(), REPOSITORY, ContainerImage("sha256:1", 10, status=image_status))
+
+    assert (check.status, detail in check.detail, fix in check.fix) == (status, True, True), check
+    assert check.is_blocking
+    assert ("update-image-storage-class --registry-id 123456789012" in check.fix) is (image_status == "ARCHIVED")
 
 
 @pytest.mark.parametrize(
@@ -268,9 +287,80 @@ def test_instance_type(
     known = {kind.name: kind for kind in types}
     has = {zone: frozenset(names) for zone, names in offered.items()}
 
-    check = builder.instance_type(a_bake(**changed), known, has, architecture)
+    base = None if architecture is None else msgspec.structs.replace(BASE, architecture=architecture)
+
+    check = builder.instance_type(a_bake(**changed), known, has, base)
 
     assert (check.status, said in check.detail) == (status, True)
+
+
+FALL_BACK = {"fallback_instance_types": ["c7i.large"]}
+SPOT = {"spot": True, "spot_instance_types": ["c7i.4xlarge", "c7i.large"]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "rules", "status", "said"),
+    [
+        ({}, None, "ok", "(on-demand)"),
+        ({}, TypeRules(), "ok", "(on-demand)"),
+        ({}, TypeRules(supported=("c7i.*",)), "ok", "(on-demand)"),
+        ({}, TypeRules(unsupported=("t3.*",)), "ok", "(on-demand)"),
+        ({}, TypeRules(supported=("g5.*", "p5.*")), "fail", "it allows g5.*, p5.*"),
+        ({}, TypeRules(unsupported=("c7i.*",)), "fail", "it allows all types but c7i.*"),
+        # What both lists have is excluded.
+        ({}, TypeRules(supported=("c7i.*",), unsupported=("c7i.4xlarge",)), "fail", "ami-1 may not run on c7i.4xlarge"),
+        (FALL_BACK, TypeRules(unsupported=("c7i.4xlarge",)), "fail", "left: c7i.large"),
+        (FALL_BACK, TypeRules(unsupported=("c7i.large",)), "warn", "comes to it ends there; left: c7i.4xlarge"),
+        (SPOT, TypeRules(unsupported=("c7i.4xlarge",)), "warn", "EC2 does not pick it; left: c7i.large"),
+        (SPOT, TypeRules(supported=("g*",)), "fail", "may not run on c7i.4xlarge, c7i.large"),
+        # Patterns are whole names.
+        ({}, TypeRules(unsupported=("c7i.4x", "C7I.4XLARGE")), "ok", "(on-demand)"),
+    ],
+)
+def test_an_ami_may_exclude_the_builder(
+    changed: dict[str, Any], rules: TypeRules | None, status: str, said: str
+) -> None:
+    """EC2 enforces the owner's InstanceTypeSpecification at the launch: an AMI for GPUs refuses a CPU builder there."""
+    known, has = {kind.name: kind for kind in (CPU, SMALL)}, {"za": frozenset({"c7i.4xlarge", "c7i.large"})}
+    base = msgspec.structs.replace(BASE, type_rules=rules)
+
+    check = builder.instance_type(a_bake(**changed), known, has, base)
+
+    assert (check.status, said in check.detail) == (status, True), check
+    assert bool(check.fix) is (status != "ok")
+    assert check.is_blocking
+
+
+@pytest.mark.parametrize(("in_zone", "status"), [(["c7i.4xlarge"], "warn"), ([], "fail")])
+def test_an_excluded_fall_back_hides_nothing_of_the_zones(in_zone: list[str], status: str) -> None:
+    """One finding must not cover the other: what the zones lack is said as well."""
+    known = {kind.name: kind for kind in (CPU, SMALL)}
+    base = msgspec.structs.replace(BASE, type_rules=TypeRules(unsupported=("c7i.large",)))
+
+    check = builder.instance_type(a_bake(**FALL_BACK), known, {"za": frozenset(in_zone)}, base)
+
+    assert (check.status, "za has no" in check.detail) == (status, True)
+    assert ("may not run on c7i.large" in check.detail) is (status == "warn")
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({"snapshot_copy_duration_minutes": 120, "ami_regions": ["us-east-1"]}, "ok"),
+        ({"snapshot_copy_duration_minutes": 135, "ami_regions": ["us-east-1"]}, "warn"),
+        ({"snapshot_copy_duration_minutes": 135, "ami_regions": ["r"]}, "ok"),
+        ({"snapshot_copy_duration_minutes": 135}, "ok"),
+        ({"ami_regions": ["us-east-1"]}, "ok"),
+    ],
+)
+def test_a_copy_may_not_take_longer_than_packer_waits(changed: dict[str, Any], status: str) -> None:
+    """EC2 keeps its promise, and Packer has given the copy up by then: two hours are its default."""
+    check = builder.waits(a_bake(**changed), "r")
+
+    assert check.status == status
+    assert ("Set poll_max_attempts to 540 or more" in check.fix) is (status == "warn")
+    if status == "warn":
+        assert builder.waits(a_bake(**changed, poll_max_attempts=540), "r").status == "ok", "the advice is enough"
 
 
 @pytest.mark.parametrize(

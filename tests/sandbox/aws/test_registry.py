@@ -175,6 +175,21 @@ def test_nothing_can_be_pushed(access: Access, aws: LocalAws) -> None:
 
 
 @pytest.mark.usefixtures("pushed")
+def test_what_is_archived_cannot_be_pulled(access: Access, aws: LocalAws) -> None:
+    """ECR answers 404, as for one that is not there; a pull that works is noted."""
+    ecr, path, token = access.client("ecr"), "/v2/batch-processor/manifests/v1", login(access)
+    moved: dict[str, Any] = {"repositoryName": "batch-processor", "imageId": {"imageDigest": IMAGE.digest}}
+    assert "lastRecordedPullTime" not in ecr.describe_images(repositoryName="batch-processor")["imageDetails"][0]
+    ecr.update_image_storage_class(**moved, targetStorageClass="ARCHIVE")
+    archived = ask(aws, path, auth=token)
+    ecr.update_image_storage_class(**moved, targetStorageClass="STANDARD")
+
+    assert (archived.status, archived.error[0]) == (404, "MANIFEST_UNKNOWN")
+    assert ask(aws, path, auth=token).status == 200
+    assert "lastRecordedPullTime" in ecr.describe_images(repositoryName="batch-processor")["imageDetails"][0]
+
+
+@pytest.mark.usefixtures("pushed")
 def test_ecr_describes_the_same_image(access: Access) -> None:
     """`doctor` checks there before docker pulls."""
     (image,) = access.client("ecr").describe_images(repositoryName="batch-processor")["imageDetails"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from gpu_ami.aws.capacity import InstanceType, Market, Quota
+from gpu_ami.aws.images import Image, TypeRules
 from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.variables import BuildVariables
 
@@ -19,16 +21,17 @@ def instance_type(
     variables: BuildVariables,
     types: Mapping[str, InstanceType],
     offered: Mapping[str, frozenset[str]],
-    architecture: str | None,
+    base: Image | None,
 ) -> Check:
-    """Judge the builder's types against the zones of its subnets and the base AMI's architecture.
+    """Judge the builder's types against the zones of its subnets and what the base AMI runs on.
 
     Args:
         variables: The bake's variables.
         types: Those of the bake's types that the region has.
         offered: Zone of each subnet, the builder's own first, to those of the types that it has.
-        architecture: The base AMI's; None when it is not known.
+        base: The base AMI; None when it is not known.
     """
+    architecture = None if base is None else base.architecture
     if not variables.instance_types:
         return Check(_TYPE, "fail", "no instance type is set", f"Set {_VARIABLES} in the Packer variables.")
     unknown = [name for name in variables.instance_types if name not in types]
@@ -44,7 +47,37 @@ def instance_type(
             f"the base AMI is {architecture}, {', '.join(other)} is not",
             f"Choose {architecture} types in {_VARIABLES}.",
         )
-    return _in_zones(variables, offered)
+    ruled, found = _by_rules(variables, base), _in_zones(variables, offered)
+    if ruled is None or (found.status == "fail" and ruled.status != "fail"):
+        return found
+    if ruled.status == "fail" or found.status == "ok":
+        return ruled
+    return Check(_TYPE, "warn", f"{ruled.detail}; {found.detail}", f"{ruled.fix} {found.fix}")
+
+
+def _by_rules(variables: BuildVariables, base: Image | None) -> Check | None:
+    """Judge the types by the base AMI's own rules, which EC2 enforces at the launch; None when they let all of them in.
+
+    A build goes on to the next type only where one has no room, so what its first type is refused for ends it. Of a
+    Spot builder's types EC2 picks among those that can be started.
+    """
+    rules = TypeRules() if base is None or base.type_rules is None else base.type_rules
+    left = [name for name in variables.instance_types if rules.allow(name)]
+    refused = [name for name in variables.instance_types if name not in left]
+    if base is None or not refused:
+        return None
+    said = f"{base.image_id} may not run on {', '.join(refused)} (its InstanceTypeSpecification)"
+    rest = f"left: {', '.join(left)}" if left else f"it allows {_shown(rules)}"
+    if not left or (not variables.spot and variables.instance_types[0] in refused):
+        text = f"{said}; EC2 would refuse the launch; {rest}"
+        return Check(_TYPE, "fail", text, f"Choose types that it allows in {_VARIABLES}, or another source_ami.")
+    ends = "EC2 does not pick it" if variables.spot else "a build that comes to it ends there"
+    return Check(_TYPE, "warn", f"{said}: {ends}; {rest}", f"Take {', '.join(refused)} out of {_VARIABLES}.")
+
+
+def _shown(rules: TypeRules) -> str:
+    supported = ", ".join(rules.supported) or "all types"
+    return f"{supported} but {', '.join(rules.unsupported)}" if rules.unsupported else supported
 
 
 def _in_zones(variables: BuildVariables, offered: Mapping[str, frozenset[str]]) -> Check:
@@ -87,7 +120,7 @@ def vcpu_quota(market: Market, types: Sequence[InstanceType], quota: Quota | Non
     return Check(name, "warn" if fitting and market == "spot" else "fail", said, fix)
 
 
-def waits(variables: BuildVariables) -> Check:
+def waits(variables: BuildVariables, region: str = "") -> Check:
     """Judge the time that each wait for EC2 gets: ``poll_delay_seconds`` times ``poll_max_attempts``.
 
     Seen with the amazon plugin 1.8.2: with a delay above the SDK's longest pause it fails at its first wait, when the
@@ -101,6 +134,12 @@ def waits(variables: BuildVariables) -> Check:
     if budget <= _AMI_PAUSE_S:
         text = f"poll_delay_seconds times poll_max_attempts is {budget:g} s: time for one look at the AMI and no more"
         return Check("waits", "fail", text, "Raise poll_max_attempts: with 15 s each, 480 are the default's 2 hours.")
+    copies_s = variables.snapshot_copy_duration_minutes * 60 if {*variables.ami_regions} - {region} else 0
+    if copies_s > budget:
+        text = f"EC2 may take {copies_s / 60:.0f} minutes for a copy, and each wait ends after {budget / 60:.0f}"
+        more = math.ceil(copies_s / delay)
+        fix = f"Set poll_max_attempts to {more} or more, or snapshot_copy_duration_minutes to less."
+        return Check("waits", "warn", text, fix)
     return Check("waits", "ok", f"{budget / 60:.0f} minutes each for the instance, the AMI and its snapshots")
 
 

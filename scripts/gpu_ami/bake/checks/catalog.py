@@ -13,7 +13,7 @@ from typing import TypeVar
 from gpu_ami.aws import capacity, clock, iam, vpc
 from gpu_ami.aws.s3 import Prefix
 from gpu_ami.bake.checks import account as account_checks
-from gpu_ami.bake.checks import agent, builder, disk, encryption, programs, sources
+from gpu_ami.bake.checks import agent, allowed_images, builder, disk, encryption, lifecycle, programs, sources
 from gpu_ami.bake.checks import network as network_checks
 from gpu_ami.bake.checks import permissions as permission_checks
 from gpu_ami.bake.checks.check import Check
@@ -23,6 +23,8 @@ from gpu_ami.bake.variables import BuildVariables
 from gpu_ami.errors import PipelineError
 
 R = TypeVar("R")
+# Parameters that only AWS can write.
+_PUBLIC = "/aws/service/"
 # Of a part's actions, simulated at the same time.
 _THREADS = 16
 
@@ -37,6 +39,7 @@ class CheckSpec:
         permission: What the queries need; empty where it is no permission that is missing.
         is_blocking: Whether a build may not start when AWS refuses a query; false where the bake itself never makes it.
         needs_credentials: Whether there is nothing to say while AWS does not accept the credentials.
+        needs_permission: Whether it has failed where the permission is denied; otherwise it is skipped.
     """
 
     name: str
@@ -44,6 +47,7 @@ class CheckSpec:
     permission: str
     is_blocking: bool = True
     needs_credentials: bool = True
+    needs_permission: bool = True
 
     def skipped(self) -> CheckSpec:
         """Return this check as one that is skipped until the credentials work."""
@@ -84,9 +88,23 @@ def on_aws(lookups: Lookups, account: str | None, *, sandbox: bool, folder: Path
         yield CheckSpec(name, lambda name=name: _profile(lookups, name), "iam:GetInstanceProfile")  # type: ignore[misc]
     yield CheckSpec("base AMI", lambda: _base_ami(lookups), "ssm:GetParameter and ec2:DescribeImages")
     yield CheckSpec(
+        allowed_images.NAME,
+        lambda: _allowed_images(lookups),
+        "ec2:GetAllowedImagesSettings",
+        is_blocking=False,
+        needs_permission=False,
+    )
+    yield CheckSpec(
         "container image",
         lambda: sources.container_image(variables, lookups.repository(), lookups.image()),
         "ecr:DescribeImages on the repository",
+    )
+    yield CheckSpec(
+        lifecycle.NAME,
+        lambda: _lifecycle(lookups),
+        "ecr:GetLifecyclePolicy and ecr:DescribeImages on the repository",
+        is_blocking=False,
+        needs_permission=False,
     )
     yield CheckSpec("models", lambda: _models(lookups), "s3:ListBucket on the bucket")
     for number, subnet_id in enumerate(variables.subnet_ids or ("",)):
@@ -116,7 +134,7 @@ def on_aws(lookups: Lookups, account: str | None, *, sandbox: bool, folder: Path
         yield CheckSpec("host disk", lambda: _host_disk(lookups, folder), "")
     yield CheckSpec("encryption key", lambda: _key(lookups), "kms:DescribeKey on the key", is_blocking=False)
     yield CheckSpec("ECS agent settings", lambda: agent.settings(variables), "", needs_credentials=False)
-    yield CheckSpec("waits", lambda: builder.waits(variables), "", needs_credentials=False)
+    yield CheckSpec("waits", lambda: builder.waits(variables, region), "", needs_credentials=False)
 
 
 def _waits_for(name: str, *others: str) -> Check:
@@ -140,6 +158,34 @@ def _base_ami(lookups: Lookups) -> Check:
     found, now = lookups.base_image(), datetime.now(timezone.utc)
     given = variables.source_ami or str(recommended)
     return sources.base_ami(variables, given, found, recommended, account=lookups.identity().account, now=now)
+
+
+def _allowed_images(lookups: Lookups) -> Check:
+    variables, found = lookups.variables, lookups.allowed_images()
+    try:
+        named, row = variables.source_ami or lookups.recommended(), lookups.base_row()
+    except PipelineError:
+        named, row = None, None
+    if named is None:
+        return _waits_for(allowed_images.NAME, "base AMI")
+    is_there = not variables.source_ami and variables.base_ami_parameter.startswith(_PUBLIC)
+    account, now = lookups.identity().account, datetime.now(timezone.utc)
+    return allowed_images.judge(found, named, row, account=account, is_there=is_there, now=now)
+
+
+def _lifecycle(lookups: Lookups) -> Check:
+    image = _if_known(lookups.image)
+    if image is None:
+        return _waits_for(lifecycle.NAME, "container image")
+    policy = lookups.lifecycle_policy()
+    return lifecycle.judge(
+        policy,
+        image,
+        lookups.repository(),
+        lookups.active_images() if lifecycle.counts(policy, image) else (),
+        deprecate_after_days=lookups.variables.deprecate_after_days,
+        now=datetime.now(timezone.utc),
+    )
 
 
 def _models(lookups: Lookups) -> Check:
@@ -181,7 +227,7 @@ def _instance_type(lookups: Lookups) -> Check:
     offered = {zone: capacity.offered(lookups.caller, zone, variables.instance_types) for zone in zones}
     base = _if_known(lookups.base_image)
     types = lookups.types() if variables.instance_types else {}
-    return builder.instance_type(variables, types, offered, None if base is None else base.architecture)
+    return builder.instance_type(variables, types, offered, base)
 
 
 def _known_types(lookups: Lookups) -> list[capacity.InstanceType]:

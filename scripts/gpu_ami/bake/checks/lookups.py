@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from gpu_ami.aws import capacity, ecr, iam, images, kms, parameters, s3, vpc
+from gpu_ami.aws import allowed_images, capacity, ecr, iam, images, kms, parameters, s3, vpc
 from gpu_ami.aws.access import Access, Identity, identify
 from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.bake.checks.permissions import Scene
@@ -92,16 +92,29 @@ class Lookups:
         return found if found is not None and AMI_ID.fullmatch(found) else None
 
     @_once
-    def base_image(self) -> images.Image | None:
-        """The AMI that the bake starts from."""
+    def base_row(self) -> dict[str, Any] | None:
+        """All that EC2 says of the AMI that the bake starts from."""
         image_id = self.variables.source_ami or self.recommended()
         try:
-            return None if image_id is None else images.look_up(Caller(self.access, self.access.region), image_id)
+            return None if image_id is None else images.look_up_row(self._in_region(), image_id)
         except RefusedError as exc:
             # What is no id at all names no AMI either.
             if exc.code == "InvalidAMIID.Malformed":
                 return None
             raise
+
+    def base_image(self) -> images.Image | None:
+        """The AMI that the bake starts from."""
+        row = self.base_row()
+        return None if row is None else images.image_of(self._in_region(), row)
+
+    @_once
+    def allowed_images(self) -> allowed_images.Settings:
+        """Which AMIs of others the account lets be started."""
+        return allowed_images.settings(self._in_region())
+
+    def _in_region(self) -> Caller:
+        return Caller(self.access, self.access.region)
 
     def repository(self) -> ecr.RepositoryUrl:
         """The container image's repository."""
@@ -112,6 +125,16 @@ class Lookups:
         """The container image."""
         tag, digest = self.variables.image_tag, self.variables.image_digest
         return ecr.container_image(self.caller, self.repository(), tag=tag, digest=digest)
+
+    @_once
+    def active_images(self) -> list[ecr.ContainerImage]:
+        """Every image of the repository that can be pulled."""
+        return ecr.active_images(self.caller, self.repository())
+
+    @_once
+    def lifecycle_policy(self) -> str | None:
+        """The text of the repository's lifecycle policy."""
+        return ecr.lifecycle_policy(self.caller, self.repository())
 
     @_once
     def models(self) -> s3.Prefix | None:

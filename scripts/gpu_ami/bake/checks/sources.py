@@ -13,6 +13,8 @@ from gpu_ami.units import show_bytes, show_count
 
 # AWS makes new ECS AMIs about every other week.
 _OLD = timedelta(days=180)
+# ECR's name for the status of an image that can be pulled.
+_PULLABLE = "ACTIVE"
 
 
 def no_parameter(name: str, region: str) -> Check:
@@ -49,7 +51,10 @@ def base_ami(
         return Check("base AMI", "fail" if status == "fail" else "warn" if status == "warn" else "ok", detail, fix)
 
     if found is None:
-        return say("fail", f"EC2 has no AMI {image_id} in this region", "Fix source_ami, or leave it empty.")
+        text = f"EC2 has no AMI {image_id} in this region"
+        return say(
+            "fail", text, "Fix source_ami, or leave it empty; the line `Allowed AMIs` says whether EC2 hides it."
+        )
     created = found.created or now
     age = f"{show_count(max(0, (now - created).days), 'day')} old"
     said = f"{image_id} ({found.name}, {age})"
@@ -80,6 +85,8 @@ def container_image(variables: BuildVariables, repository: RepositoryUrl, found:
         )
     tag = "" if variables.image_digest else f"{variables.image_tag} is "
     said = f"{repository.name}: {tag}{found.digest}, {show_bytes(found.size_bytes)} compressed"
+    if found.status not in ("", _PULLABLE):
+        return _not_pullable(said, repository, found)
     if not variables.image_digest and variables.image_tag == "latest":
         return Check(
             "container image",
@@ -88,6 +95,22 @@ def container_image(variables: BuildVariables, repository: RepositoryUrl, found:
             "Name an immutable tag or the digest: the AMI keeps what `latest` names now, jobs do not see it move.",
         )
     return Check("container image", "ok", said)
+
+
+def _not_pullable(said: str, repository: RepositoryUrl, found: ContainerImage) -> Check:
+    """Return the verdict on an image that a pull does not get: ECR answers 404 (its guide, Archiving an image)."""
+    name, text = "container image", f"{said}, is {found.status}"
+    if found.status == "ACTIVATING":
+        back = f"{text}: it is on its way back from the archive and cannot be pulled yet"
+        return Check(name, "fail", back, "Wait: ECR's guide says up to 20 minutes.")
+    if found.status != "ARCHIVED":
+        return Check(name, "warn", f"{text}, which this version does not know", "Make sure that it can be pulled.")
+    restore = (
+        f"`aws ecr update-image-storage-class --registry-id {repository.account} --repository-name {repository.name} "
+        f"--region {repository.region} --image-id imageDigest={found.digest} --target-storage-class STANDARD`"
+    )
+    fix = f"Bring it back (up to 20 minutes): {restore}, or push it again, which does so at once."
+    return Check(name, "fail", f"{text}: in the archive it cannot be pulled", fix)
 
 
 def models(variables: BuildVariables, found: Prefix | None) -> Check:

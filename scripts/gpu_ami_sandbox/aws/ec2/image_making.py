@@ -84,6 +84,7 @@ class ImageMaking(EC2Part):
         """Copy an AMI with its snapshots from another region (or this one)."""
         self.error_on_dryrun()
         self._check_name()
+        self._check_duration()
         source = ec2_backends[self.current_account][self._get_param("SourceRegion")]
         original = source.amis.get(self._get_param("SourceImageId"))
         if original is None:
@@ -107,6 +108,15 @@ class ImageMaking(EC2Part):
             root_device_name=original.root_device_name,
         )
 
+    def _check_duration(self) -> None:
+        """Refuse a time for the copy that EC2 does not promise: it goes by quarters of an hour, up to two days."""
+        minutes = self._get_param("SnapshotCopyCompletionDurationMinutes")
+        if minutes is not None and int(minutes) not in range(15, 48 * 60 + 1, 15):
+            text = (
+                f"Value ({minutes}) for SnapshotCopyCompletionDurationMinutes is invalid: 15 to 2880, in steps of 15."
+            )
+            refuse("InvalidParameterValue", text)
+
     def _copied_snapshot(self, source: Any, image: images.SandboxAmi, snapshot_id: str) -> dict[str, Any]:
         old = source.snapshots[snapshot_id]
         text = f"Copied for DestinationAmi {_OF_IMAGE} from SourceAmi {image.id} for SourceSnapshot {snapshot_id}."
@@ -115,6 +125,7 @@ class ImageMaking(EC2Part):
         if new.encrypted:
             new.kms_key_id = self._get_param("KmsKeyId") or None
         new.full_snapshot_size_in_bytes = old.full_snapshot_size_in_bytes
+        new.completion_duration_minutes = self._get_param("SnapshotCopyCompletionDurationMinutes")
         return {"SnapshotId": new.id, "Encrypted": new.encrypted}
 
     def _add_image(

@@ -15,6 +15,7 @@ from moto.ec2.models.amis import Ami
 from moto.ec2.utils import random_ami_id
 
 from gpu_ami.records.tags import AMI_ID
+from gpu_ami_sandbox.aws.ec2.allowed_images import allowed
 from gpu_ami_sandbox.aws.ec2.part import EC2Part, tag_values
 from gpu_ami_sandbox.aws.ec2.recycle_bin import recycle_bin
 from gpu_ami_sandbox.aws.ec2.snapshots import image_using, remove_snapshot
@@ -80,6 +81,8 @@ class SandboxAmi(Ami):
         self.last_launched_time: str | None = None
         self.deregistration_protection = _UNPROTECTED
         self.imds_support: str | None = None
+        self.instance_type_specification: dict[str, list[dict[str, str]]] | None = None
+        self.image_allowed: bool | None = None
         self.ena_support = True
         self.platform_details, self.usage_operation = "Linux/UNIX", "RunInstances"
         super().__init__(backend, ami_id or random_ami_id(), root_device_type="ebs", **details)
@@ -182,6 +185,7 @@ class Images(EC2Part):
         if owners:
             images = [image for image in images if {image.owner_id, image.owner_alias} & set(owners)]
         images = [image for image in images if self._is_visible(image, named=image.id in requested)]
+        images = allowed(backend, self.current_account, images, named=requested)
         answer = self._answer_page("Images", self._filtered(images, self._image_values))
         answer.result["Images"] = [_shown(image) for image in answer.result["Images"]]
         return answer
@@ -209,9 +213,12 @@ class Images(EC2Part):
                 setattr(image, attribute, given["Value"])
         return answer
 
-    def get_allowed_images_settings(self) -> ActionResult:
-        """Say that the account allows every AMI."""
-        return ActionResult({"State": "disabled", "ImageCriteria": []})
+    def replace_image_instance_type_specification(self) -> ActionResult:
+        """Say on which instance types an own AMI may run, or no longer."""
+        given = self._get_param("InstanceTypeSpecification")
+        lists = {name: [{"InstanceType": kind} for kind in kinds] for name, kinds in (given or {}).items()}
+        self._change_image(instance_type_specification=lists or None)
+        return ActionResult({"ReturnValue": True})
 
     def _is_visible(self, image: SandboxAmi, *, named: bool) -> bool:
         mine = image.owner_id == self.current_account

@@ -6,10 +6,12 @@ from copy import deepcopy
 from typing import Any
 
 from moto.core.responses import ActionResult
+from moto.ec2.exceptions import InvalidAMIIdError
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
+from gpu_ami_sandbox.aws.ec2.allowed_images import is_hidden
 from gpu_ami_sandbox.aws.ec2.images import Images, note_launch
-from gpu_ami_sandbox.aws.ec2.part import ALL_ROWS, EC2Part
+from gpu_ami_sandbox.aws.ec2.part import ALL_ROWS, EC2Part, matches
 from gpu_ami_sandbox.aws.refusals import refuse
 
 
@@ -23,10 +25,13 @@ class Instances(Images, EC2Part):
         if named is None:
             refuse("MissingParameter", "The request must contain the parameter ImageId")
         image = self._known_image(self._resolved_image(named))
+        if is_hidden(self.ec2_backend, self.current_account, image):
+            raise InvalidAMIIdError(image.id)
         if image.state != "available":
             refuse("InvalidAMIID.Unavailable", f"The image ID '{image.id}' is not available")
         self._check_place(template)
         self._check_architecture(template, image.architecture)
+        self._check_type(template, image)
         requested = self._get_param("BlockDeviceMappings", [])
         merged = merge_mappings(image.mappings, template.get("BlockDeviceMappings") or [], requested)
         self._check_sizes(merged)
@@ -63,6 +68,18 @@ class Instances(Images, EC2Part):
                 "architectures, and try again."
             )
             refuse("InvalidParameterValue", text)
+
+    def _check_type(self, template: dict[str, Any], image: Any) -> None:
+        """Refuse a type that the AMI's owner excludes."""
+        kind = self._get_param("InstanceType") or template.get("InstanceType") or ""
+        rules = image.instance_type_specification or {}
+        supported, unsupported = (
+            [entry["InstanceType"] for entry in rules.get(name, [])]
+            for name in ("SupportedInstanceTypes", "UnsupportedInstanceTypes")
+        )
+        if (supported and not matches([kind], supported)) or matches([kind], unsupported):
+            text = f"The instance type '{kind}' is not supported by the specified AMI '{image.id}'."
+            refuse("InvalidParameterCombination", text)
 
     def _template_data(self) -> dict[str, Any]:
         named = self._get_param("LaunchTemplate", {})

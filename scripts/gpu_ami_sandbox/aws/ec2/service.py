@@ -8,6 +8,7 @@ from moto.core.responses import ActionResult
 from moto.ec2.models.elastic_block_store import Volume
 
 from gpu_ami_sandbox.aws.ec2 import xml_answers
+from gpu_ami_sandbox.aws.ec2.allowed_images import AllowedImages
 from gpu_ami_sandbox.aws.ec2.fleets import InstantFleets
 from gpu_ami_sandbox.aws.ec2.image_making import ImageMaking
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
@@ -18,7 +19,16 @@ from gpu_ami_sandbox.aws.ec2.templates import ImageReferences, LaunchTemplates
 from gpu_ami_sandbox.demo import base_image
 
 
-class SandboxEC2(InstantFleets, ImageMaking, Snapshots, LaunchTemplates, ImageReferences, RecycleBinItems, SpotPrices):
+class SandboxEC2(
+    InstantFleets,
+    ImageMaking,
+    AllowedImages,
+    Snapshots,
+    LaunchTemplates,
+    ImageReferences,
+    RecycleBinItems,
+    SpotPrices,
+):
     """Every EC2 action; to add some, write a part (a subclass of `EC2Part`) and name it here."""
 
     def serialized(self, action_result: ActionResult) -> Any:

@@ -39,6 +39,7 @@ class SandboxSnapshot(Snapshot):
     Attributes:
         began_at: The monotonic time at which it was started.
         ready_at: The monotonic time from which on it is complete.
+        completion_duration_minutes: Of a copy, how long it was to take at most; None without such a promise.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -46,6 +47,7 @@ class SandboxSnapshot(Snapshot):
         self._status = "completed"
         self.began_at = self.ready_at = time.monotonic()
         self.lock: dict[str, Any] | None = None
+        self.completion_duration_minutes: int | None = None
         super().__init__(*arguments, **named)
         self.full_snapshot_size_in_bytes = self.volume_size * _GIB * _WRITTEN_PER_CENT // 100
 

@@ -315,6 +315,21 @@ def test_copy_image_leaves_instance_store_devices_as_they_are(ec2: Any) -> None:
     assert (second["Ebs"]["VolumeSize"], third) == (4, ephemeral)
 
 
+@pytest.mark.parametrize(("minutes", "is_taken"), [(15, True), (2880, True), (0, False), (20, False), (2895, False)])
+def test_a_copy_may_be_promised_in_quarters_of_an_hour(ec2: Any, minutes: int, *, is_taken: bool) -> None:
+    """EC2's guide: 15 minutes to 48 hours, in steps of 15; the copy's snapshots show what was asked for."""
+    request = {"SourceImageId": an_image(ec2), "SourceRegion": REGION, "Name": "copy"}
+    if not is_taken:
+        with refused("InvalidParameterValue"):
+            ec2.copy_image(**request, SnapshotCopyCompletionDurationMinutes=minutes)
+        return
+
+    copy = ec2.copy_image(**request, SnapshotCopyCompletionDurationMinutes=minutes)["ImageId"]
+
+    (snapshot,) = ec2.describe_snapshots(SnapshotIds=[snapshot_of(ec2, copy)])["Snapshots"]
+    assert snapshot["CompletionDurationMinutes"] == minutes
+
+
 def test_copy_image_refuses_an_unknown_source(ec2: Any) -> None:
     """A typing error in an id is told at once."""
     with refused("InvalidAMIID.NotFound"):
@@ -475,13 +490,6 @@ def test_images_of_another_account_show_only_when_shared(ec2: Any, access: Acces
     assert other.describe_images(Owners=["self"])["Images"] == []
     with refused("InvalidAMIID.NotFound"):
         other.describe_images(ImageIds=[private])
-
-
-def test_allowed_images_settings_are_off(ec2: Any) -> None:
-    """The clean-up must be able to see that no AMI is hidden by them."""
-    answer = ec2.get_allowed_images_settings()
-
-    assert answer["State"] == "disabled"
 
 
 def _a_volume(ec2: Any, gib: int = 8) -> str:
