@@ -286,6 +286,7 @@ build {
     script           = "${path.root}/scripts/update-system.sh"
     execute_command  = local.as_root
     use_env_var_file = true
+    env              = { UPDATE_CONTAINER_STACK = var.update_container_stack ? "1" : "0" }
   }
 
   provisioner "shell" {
@@ -352,6 +353,7 @@ build {
     execute_command  = local.as_root
     use_env_var_file = true
     env = {
+      MPS_PIPE    = var.mps_pipe
       REQUIRE_GPU = var.require_gpu ? "1" : "0"
       TEST_IMAGE  = "${var.ecr_repository_url}:${var.image_tag}"
     }
@@ -365,6 +367,7 @@ build {
       FAMILY           = var.family
       GIT_COMMIT       = var.git_commit
       MODELS_DIR       = var.models_dir
+      MPS_PIPE         = var.mps_pipe
       PIPELINE_VERSION = var.pipeline_version
       RUN_ID           = local.run_id
       SOURCE_AMI       = build.SourceAMI
@@ -393,6 +396,7 @@ build {
     env = merge(local.image_env, local.ecs_env, local.prewarm_env, {
       MIN_FREE_GIB = var.min_free_gib
       MODELS_DIR   = var.models_dir
+      MPS_PIPE     = var.mps_pipe
       RUN_ID       = local.run_id
     })
   }

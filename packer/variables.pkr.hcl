@@ -292,6 +292,23 @@ variable "require_gpu" {
   default     = false
 }
 
+variable "update_container_stack" {
+  description = "Whether update-system.sh also moves docker, containerd, runc and ecs-init, which the base AMI has in versions that were tested together."
+  type        = bool
+  default     = false
+}
+
+variable "mps_pipe" {
+  description = "Where the base AMI starts NVIDIA MPS with its pipe under /tmp, which makes every GPU job a client of MPS: repair moves the pipe as newer base AMIs do, fail fails the bake."
+  type        = string
+  default     = "repair"
+
+  validation {
+    condition     = contains(["repair", "fail"], var.mps_pipe)
+    error_message = "The mps_pipe must be repair or fail."
+  }
+}
+
 variable "max_build_minutes" {
   description = "After so long the builder shuts down, even if Packer's machine has died: On-Demand that ends it, a Spot builder is left for `invoke sweep`."
   type        = number

@@ -1,19 +1,26 @@
 #!/usr/bin/env bash
-# Fail the bake unless the image is clean and complete. Runs last, prints every check, and changes nothing.
+# Fail the bake unless the image is clean and complete. Runs last, prints every check, and changes nothing but MPS's pipe.
 #
 # Inputs: ECR_REGISTRY, ECR_REPOSITORY, IMAGE_TAG, IMAGE_DIGEST (or empty), ECS_IMAGE_PULL_BEHAVIOR,
 # ECS_CONTAINER_START_TIMEOUT, ECS_CONTAINER_CREATE_TIMEOUT, ECS_IMAGE_PULL_INACTIVITY_TIMEOUT,
 # ECS_ENABLE_SPOT_INSTANCE_DRAINING, ECS_EXTRA_CONFIG (a JSON object, or empty), MODELS_DIR, MIN_FREE_GIB, RUN_ID, PREWARM (1
-# or 0), PREWARM_READERS, PREWARM_SECONDS, PREWARM_PATHS (a JSON list).
+# or 0), PREWARM_READERS, PREWARM_SECONDS, PREWARM_PATHS (a JSON list), MPS_PIPE (repair or fail, where the base AMI starts
+# NVIDIA MPS with its pipe under /tmp).
 set -euo pipefail
 shopt -s nullglob dotglob
 
 : "${ECR_REGISTRY:?}" "${ECR_REPOSITORY:?}" "${IMAGE_TAG:?}" "${ECS_IMAGE_PULL_BEHAVIOR:?}" "${MODELS_DIR:?}" "${MIN_FREE_GIB:?}"
 : "${ECS_CONTAINER_START_TIMEOUT:?}" "${ECS_CONTAINER_CREATE_TIMEOUT:?}" "${ECS_IMAGE_PULL_INACTIVITY_TIMEOUT:?}"
 : "${ECS_ENABLE_SPOT_INSTANCE_DRAINING:?}"
-: "${RUN_ID:?}" "${PREWARM:?}" "${PREWARM_READERS:?}" "${PREWARM_SECONDS:?}" "${PREWARM_PATHS:?}"
+: "${RUN_ID:?}" "${PREWARM:?}" "${PREWARM_READERS:?}" "${PREWARM_SECONDS:?}" "${PREWARM_PATHS:?}" "${MPS_PIPE:?}"
 readonly RELEASE=/etc/gpu-ami-release.json
 readonly REPOSITORY_URL="${ECR_REGISTRY}/${ECR_REPOSITORY}"
+readonly MPS_UNIT=nvidia-mps.service
+readonly MPS_VARIABLE=CUDA_MPS_PIPE_DIRECTORY
+# Where MPS has its pipe when nobody says otherwise, and where the base AMIs after 20260820 have it (amazon-ecs-ami #771).
+readonly MPS_DEFAULT=/tmp/nvidia-mps MPS_MOVED=/run/mps-ecs
+# Behind every other drop-in of the unit.
+readonly MPS_DROP_IN=/etc/systemd/system/${MPS_UNIT}.d/zz-gpu-ami.conf
 
 checks=0
 failures=0
@@ -186,6 +193,47 @@ nvidia_packages() {
   (($(wc -w <<<"$toolkit") <= 1)) || echo "container toolkit packages of several versions: $toolkit"
 }
 
+# Print the folder in which MPS will have its pipe, nothing where no boot starts MPS. An EnvironmentFile goes before
+# Environment, and in each the last value counts (systemd.exec).
+mps_pipe() {
+  local state files file words word pipe=
+  state=$(systemctl is-enabled "$MPS_UNIT" 2>/dev/null || true)
+  [[ -n $state && $state != disabled && $state != masked* && $state != not-found ]] || return 0
+  words=$(systemctl show "$MPS_UNIT" --property=Environment --value | tr ' ' '\n') || return
+  files=$(systemctl show "$MPS_UNIT" --property=EnvironmentFiles --value) || return
+  while IFS= read -r file; do
+    words+=$'\n'$(cat "${file%% (ignore_errors=*}" 2>/dev/null || true)
+  done <<<"$files"
+  while IFS= read -r word; do
+    word=${word#[\"\']}
+    [[ $word != "${MPS_VARIABLE}="* ]] || pipe=$(tr -d "\"'" <<<"${word#*=}")
+  done <<<"$words"
+  realpath --canonicalize-missing -- "${pipe:-$MPS_DEFAULT}"
+}
+
+# NVIDIA's runtime puts this folder of the host into every container with a GPU, where CUDA finds the pipe and makes the job
+# a client of MPS whether it asked for that or not (amazon-ecs-ami #771).
+mps() {
+  local pipe advice='take a base AMI after 20260820, or mps_pipe = "repair"'
+  pipe=$(mps_pipe) || return
+  [[ $pipe == /tmp || $pipe == /tmp/* ]] || return 0
+  [[ $MPS_PIPE != repair ]] || advice="${MPS_DROP_IN} says otherwise; which EnvironmentFile of the unit says so?"
+  echo "$MPS_UNIT has its pipe in $pipe, which makes every GPU job a client of MPS; $advice"
+}
+
+# Have the base AMI's MPS as the newer base AMIs have it. What could not be judged is left alone: the check says so.
+repair_mps() {
+  local wrong
+  wrong=$(mps 2>&1) || return 0
+  [[ -n $wrong ]] || return 0
+  mkdir -p "${MPS_DROP_IN%/*}"
+  printf '[Service]\nEnvironment=%s=%s\n' "$MPS_VARIABLE" "$MPS_MOVED" >"$MPS_DROP_IN"
+  chmod 0644 "$MPS_DROP_IN"
+  # Without it systemd goes on showing the old value, and the check fails.
+  systemctl daemon-reload || true
+  printf 'validate-image: %s is to have its pipe in %s\n' "$MPS_UNIT" "$MPS_MOVED"
+}
+
 prewarm() {
   local unit=gpu-ami-prewarm.service script=/usr/local/libexec/gpu-ami/prewarm.py config=/etc/gpu-ami/prewarm.json state
   if [[ $PREWARM != 1 ]]; then
@@ -204,6 +252,8 @@ free_space() {
   free=$(df --output=avail --block-size=1M / | tail -n 1)
   ((free >= MIN_FREE_GIB * 1024)) || echo "only $((free)) MiB free, wanted ${MIN_FREE_GIB} GiB; raise volume_size_gib"
 }
+
+if [[ $MPS_PIPE == repair ]]; then repair_mps; fi
 
 check "no AWS credentials" existing /root/.aws /home/*/.aws
 check "no SSM registration" existing /var/lib/amazon/ssm/registration
@@ -226,6 +276,7 @@ check "release record" release
 check "models as recorded" models
 check "models not writable for all" writable_models
 check "one NVIDIA driver version" nvidia_packages
+check "no MPS pipe under /tmp" mps
 check "reading ahead as set" prewarm
 check "free space" free_space
 

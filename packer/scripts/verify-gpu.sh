@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
 # Check the GPU stack where there is a GPU; say so and pass where there is none. Reads only, sets nothing.
 #
-# Inputs: REQUIRE_GPU (1 fails without a GPU; default 0), TEST_IMAGE (a local image to start with --gpus all, or empty).
+# Inputs: REQUIRE_GPU (1 fails without a GPU; default 0), TEST_IMAGE (a local image to start as the ECS agent starts a job,
+# or empty), MPS_PIPE (repair or fail: what validate-image.sh does about NVIDIA MPS with its pipe under /tmp).
 set -euo pipefail
 
 readonly REQUIRE_GPU=${REQUIRE_GPU:-0}
 readonly TEST_IMAGE=${TEST_IMAGE:-}
+readonly MPS_PIPE=${MPS_PIPE:-fail}
+readonly MPS_UNIT=nvidia-mps.service
+# A container has nothing there, so CUDA finds no pipe of MPS.
+readonly NO_MPS=CUDA_MPS_PIPE_DIRECTORY=/run/mps-ecs
 readonly NVIDIA_VENDOR=0x10de
 
 say() { printf 'verify-gpu: %s\n' "$*"; }
@@ -41,6 +46,80 @@ check_driver() {
   while IFS= read -r gpu; do say "GPU (index, name, memory, MIG, persistence): ${gpu}"; done <<<"$gpus"
 }
 
+# Make a CUDA context on each GPU, as a job does first: only then do a driver of another version and error 805 show, which
+# nvidia-smi does not ask for. For Python 2 and 3; ends with 3 where CUDA refuses and with 4 where this Python has no ctypes.
+readonly CUDA_REFUSED=3 NO_CTYPES=4
+readonly CUDA_PROGRAM='
+import sys
+try:
+    import ctypes
+except ImportError:
+    sys.exit(4)
+try:
+    cuda = ctypes.CDLL("libcuda.so.1")
+except OSError as problem:
+    print("libcuda.so.1 cannot be loaded: %s" % problem)
+    sys.exit(3)
+def call(name, *arguments):
+    code = getattr(cuda, name)(*arguments)
+    if code:
+        text = ctypes.c_char_p()
+        cuda.cuGetErrorString(code, ctypes.byref(text))
+        print("%s: error %d (%s)" % (name, code, (text.value or b"unknown").decode()))
+        sys.exit(3)
+count = ctypes.c_int()
+call("cuInit", 0)
+call("cuDeviceGetCount", ctypes.byref(count))
+if not count.value:
+    print("CUDA sees no GPU")
+    sys.exit(3)
+for index in range(count.value):
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    call("cuDeviceGet", ctypes.byref(device), index)
+    call("cuCtxCreate_v2", ctypes.byref(context), 0, device)
+    call("cuCtxDestroy_v2", context)
+print("CUDA contexts made: %d" % count.value)
+'
+
+# Start a container as the ECS agent starts a job's: this runtime and this variable, no --gpus (agent/api/task/task.go).
+start() { docker run --rm --pull never --runtime nvidia --env NVIDIA_VISIBLE_DEVICES=all "$@"; }
+
+# Run CUDA_PROGRAM in TEST_IMAGE, with more options of `docker run`; ends with 127 where the image has no Python.
+run_cuda() {
+  local python status=127
+  for python in python3 python; do
+    status=0
+    start "$@" --entrypoint "$python" "$TEST_IMAGE" -c "$CUDA_PROGRAM" 2>&1 || status=$?
+    ((status == 127)) || break
+  done
+  return "$status"
+}
+
+# Whether error 805 is the doing of the base AMI's MPS, which validate-image.sh repairs, and CUDA works without it.
+is_repaired_later() {
+  [[ $MPS_PIPE == repair ]] && systemctl is-enabled "$MPS_UNIT" >/dev/null 2>&1 && run_cuda --env "$NO_MPS" >/dev/null
+}
+
+check_cuda() {
+  local said status=0
+  said=$(run_cuda) || status=$?
+  case $status in
+    0) say "${said##*$'\n'}, in a container of ${TEST_IMAGE}" ;;
+    127) say "no Python in ${TEST_IMAGE}: whether a job can make a CUDA context was not tried" ;;
+    "$NO_CTYPES") say "the Python in ${TEST_IMAGE} has no ctypes: whether a job can make a CUDA context was not tried" ;;
+    *)
+      say "$said" >&2
+      if [[ $status != "$CUDA_REFUSED" || $said != *"error 80"[5-9]* ]]; then
+        fail "a job could not use CUDA in ${TEST_IMAGE}; do the driver's packages and its kernel module have one version?"
+      elif is_repaired_later; then
+        say "that is the base AMI's ${MPS_UNIT}, whose pipe validate-image.sh moves; without it CUDA works"
+      else
+        fail "a job would be a client of NVIDIA MPS and could not connect; see \"MPS client failed to connect\" in docs/troubleshooting.md"
+      fi
+      ;;
+  esac
+}
+
 # The way from Docker to the GPU, with the image that was baked in: another one would be pulled into the AMI.
 check_containers() {
   if [[ -z $TEST_IMAGE ]]; then
@@ -48,9 +127,11 @@ check_containers() {
     return
   fi
   docker image inspect "$TEST_IMAGE" >/dev/null 2>&1 || fail "${TEST_IMAGE} is not there to try the GPU with; did pull-image.sh run?"
-  docker run --rm --pull never --gpus all --env NVIDIA_DRIVER_CAPABILITIES=compute,utility --entrypoint nvidia-smi "$TEST_IMAGE" -L ||
+  # The capabilities only for nvidia-smi itself, which an image for compute alone is not given; CUDA must do with the image's.
+  start --env NVIDIA_DRIVER_CAPABILITIES=compute,utility --entrypoint nvidia-smi "$TEST_IMAGE" -L ||
     fail "a container does not see the GPU; is the NVIDIA runtime in /etc/docker-runtimes.d, and can ${TEST_IMAGE} run?"
   say "a container of ${TEST_IMAGE} sees the GPU"
+  check_cuda
 }
 
 if ! has_gpu; then

@@ -2,12 +2,13 @@
 # Write down what the image consists of: /etc/gpu-ami-release.json, which stays in it and is downloaded to the caller.
 #
 # Inputs: RUN_ID, FAMILY, PIPELINE_VERSION, GIT_COMMIT, SOURCE_AMI, SOURCE_AMI_NAME, STARTED_AT (ISO 8601), MODELS_DIR,
-# ECR_REGISTRY, ECR_REPOSITORY, IMAGE_TAG.
+# ECR_REGISTRY, ECR_REPOSITORY, IMAGE_TAG, MPS_PIPE (what validate-image.sh does about MPS with its pipe under /tmp).
 set -euo pipefail
 
 : "${RUN_ID:?}" "${FAMILY:?}" "${PIPELINE_VERSION:?}" "${GIT_COMMIT:?}" "${SOURCE_AMI:?}" "${STARTED_AT:?}" "${MODELS_DIR:?}"
-: "${ECR_REGISTRY:?}" "${ECR_REPOSITORY:?}" "${IMAGE_TAG:?}"
+: "${ECR_REGISTRY:?}" "${ECR_REPOSITORY:?}" "${IMAGE_TAG:?}" "${MPS_PIPE:?}"
 readonly RELEASE=/etc/gpu-ami-release.json
+readonly BEFORE=/run/gpu-ami/packages-before
 readonly REPOSITORY_URL="${ECR_REGISTRY}/${ECR_REPOSITORY}"
 
 say() { printf 'write-release: %s\n' "$*"; }
@@ -23,6 +24,20 @@ package() { rpm -q --queryformat '%{VERSION}-%{RELEASE}\n' "$1" 2>/dev/null | gr
 driver() {
   rpm -qa --queryformat '%{NAME} %{VERSION}\n' | awk '$1 ~ /^(nvidia-driver|nvidia-kmod|kmod-nvidia|nvidia-open)/ { print $2 }' |
     sort -uV | tail -n 1 | grep . || echo none
+}
+
+# Print [{name, old, new}] of the packages that this bake has moved, added (old is null) or removed (new is null); null where
+# update-system.sh did not note what was there. Of a package in several versions, a kernel say, all are named.
+packages() {
+  [[ -s $BEFORE ]] || {
+    echo null
+    return
+  }
+  rpm -qa --queryformat '%{NAME} %{VERSION}-%{RELEASE}\n' | jq --raw-input --slurp --rawfile before "$BEFORE" '
+    def versions: split("\n") | map(select(. != "") | split(" ")) | group_by(.[0])
+      | map({key: .[0][0], value: (map(.[1]) | unique | join(", "))}) | from_entries;
+    ($before | versions) as $old | versions as $new
+    | [($old + $new | keys_unsorted | unique)[] | select($old[.] != $new[.]) | {name: ., old: $old[.], new: $new[.]}]'
 }
 
 # Print {digest, size_bytes} of the baked image.
@@ -41,6 +56,7 @@ models() {
 
 image=$(image) || fail "Docker does not have ${REPOSITORY_URL}:${IMAGE_TAG} with its digest; did pull-image.sh run?"
 models=$(models)
+packages=$(packages) || fail "the packages that have moved cannot be told; does rpm list what is installed?"
 os=$(sed -n 's/^PRETTY_NAME="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release)
 used=$(df --output=used --block-size=1 / | tail -n 1)
 took=$(($(date +%s) - $(date --date="$STARTED_AT" +%s)))
@@ -52,7 +68,8 @@ jq --null-input \
   --arg os "$os" --arg kernel "$(uname -r)" --arg driver "$(driver)" --arg docker "$(package docker)" \
   --arg agent "$(package ecs-init)" --arg toolkit "$(package nvidia-container-toolkit)" \
   --arg repository "$REPOSITORY_URL" --arg tag "$IMAGE_TAG" --argjson image "$image" \
-  --arg models_dir "$MODELS_DIR" --argjson models "$models" --argjson used "$used" \
+  --arg models_dir "$MODELS_DIR" --argjson models "$models" --argjson used "$used" --argjson packages "$packages" \
+  --arg mps "$MPS_PIPE" \
   '{
     run_id: $run_id, family: $family, pipeline_version: $version, git_commit: $commit,
     started_at: $started, bake_seconds: $took,
@@ -60,10 +77,14 @@ jq --null-input \
     os: $os, kernel: $kernel, nvidia_driver: $driver, nvidia_container_toolkit: $toolkit, docker: $docker, ecs_agent: $agent,
     image: ({repository: $repository, tag: $tag} + $image),
     models: {dir: $models_dir, files: $models},
-    used_bytes: $used
+    used_bytes: $used,
+    mps_pipe: $mps,
+    packages_moved: $packages
   }' >"$new"
 chmod 0644 "$new"
 mv -f "$new" "$RELEASE"
 
+say "$(jq --raw-output 'if .packages_moved == null then "what dnf has moved is not known" else
+  "\(.packages_moved | map(select(.old and .new)) | length) packages moved, \(.packages_moved | map(select(.old == null)) | length) came new" end' "$RELEASE")"
 say "$(jq --raw-output '"\(.os), driver \(.nvidia_driver), ECS agent \(.ecs_agent), image \(.image.digest), \(.models.files | length) model files"' "$RELEASE")"
 say "done in ${SECONDS} s"

@@ -275,10 +275,12 @@ def builders(account_id: str, region: str) -> list[Builder]:
             instance.id,
             pair.public_key,
             base64.b64decode(str(instance.user_data or "")),
-            getattr(backend.amis.get(instance.image_id), "made_of", None) or "",
+            getattr(image, "made_of", None) or "",
+            getattr(image, "name", None) or "",
         )
         for instance in reversed(instances)
         if (pair := backend.key_pairs.get(instance.key_name)) is not None
+        for image in (backend.amis.get(instance.image_id),)
     ]
 
 

@@ -31,6 +31,7 @@ COUNTS = (
     "prewarm_paths",
     "prewarm_readers",
     "prewarm_seconds",
+    "update_container_stack",
     # what is promised of it
     "min_free_gib",
     # its volume, as the AMI maps it

@@ -161,6 +161,9 @@ def test_the_release_record_came_out_of_the_image(shared: Checkout, built: dict[
     assert outside.pop("snapshot_gib") == built["snapshot_gib"]
     assert outside == inside
     assert outside["run_id"] == _run_id(shared, built)
+    moved = {row["name"]: row["old"] for row in outside["packages_moved"]}
+    assert {"glibc", "jq"} <= set(moved)
+    assert not {"docker", "containerd", "runc", "ecs-init"} & set(moved), "AWS tests these together"
 
 
 def test_the_handed_over_variable_is_in_step(shared: Checkout, built: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ INPUTS = {
     "MODELS_DIR": "/opt/ml/models",
     "MIN_FREE_GIB": "1",
     "RUN_ID": "run-1",
+    "MPS_PIPE": "repair",
 }
 
 CONFIG = """ECS_IMAGE_PULL_BEHAVIOR=prefer-cached
@@ -61,8 +62,15 @@ esac
 """
 
 _SYSTEMCTL = r"""
+case "$1 $2" in
+  "is-enabled nvidia-mps.service") cat /srv/mps-unit ;;
+  "show nvidia-mps.service")
+    [[ $3 == --property=Environment ]] || { cat /srv/mps-files 2>/dev/null; exit 0; }
+    { cat /srv/mps-environment; sed -n 's/^Environment=//p' /etc/systemd/system/$2.d/*.conf; } 2>/dev/null || true ;;
+esac
 case "$1" in
   is-enabled)
+    [[ $2 != nvidia-mps.service ]] || exit 0
     [[ $2 == ecs.service ]] || { cat /srv/prewarm-unit; exit; }
     cat /srv/ecs-unit; [[ $(cat /srv/ecs-unit) == enabled ]] ;;
   mask) echo masked >/srv/ecs-unit ;;

@@ -172,25 +172,50 @@ def test_agent_that_user_data_did_not_mask_is_masked(box: Box) -> None:
 
 def test_system_update_brings_aws_cli_and_jq(box: Box) -> None:
     """The minimal base AMI has neither, and AL2023 updates nothing without --releasever."""
-    box.fake("dnf", "exit 0")
-    box.fake("aws", "echo aws-cli/2.31.0 Python/3.13")
-    box.fake("jq", "echo jq-1.7.1")
+    updatable(box)
 
     result = box.run("update-system.sh")
 
     assert result.status == 0, result.said
-    assert box.calls()[:2] == [
-        "dnf -y --quiet --releasever=latest update",
-        "dnf -y --quiet --releasever=latest install awscli-2 jq",
+    kept = "--exclude=docker,containerd,runc,ecs-init"
+    assert [call for call in box.calls() if call.startswith("dnf")] == [
+        f"dnf -y --quiet --releasever=latest {kept} update",
+        f"dnf -y --quiet --releasever=latest {kept} install awscli-2 jq",
     ]
     assert "installed aws-cli/2.31.0 and jq-1.7.1" in result.said
+
+
+def updatable(box: Box) -> None:
+    """Give *box* what update-system.sh calls."""
+    box.fake("dnf", "exit 0")
+    box.fake("aws", "echo aws-cli/2.31.0 Python/3.13")
+    box.fake("jq", "echo jq-1.7.1")
+    box.fake("rpm", "echo 'docker 25.0.16-1'")
+
+
+def test_what_the_base_brought_is_noted_before_anything_moves(box: Box) -> None:
+    """A second run of the step, after what the first one moved, must not take that for the base's; none, no update."""
+    updatable(box)
+    box.run("update-system.sh")
+    assert box.calls()[0].startswith("rpm -qa")
+    box.fake("rpm", "echo 'docker 25.0.17-1'")
+
+    box.run("update-system.sh")
+
+    assert box.read("/run/gpu-ami/packages-before") == "docker 25.0.16-1\n"
+    box.path("/run/gpu-ami/packages-before").unlink()
+    box.fake("rpm", "echo 'rpmdb: damaged' >&2; exit 3")
+    box.path("/srv/calls").unlink()
+    failed = box.run("update-system.sh")
+    assert (failed.status, failed.tail()) == (1, "update-system: rpm does not list what is installed")
+    assert not [call for call in box.calls() if call.startswith("dnf")]
 
 
 @pytest.mark.parametrize("fails", ["update", "install"])
 def test_unreachable_mirrors_fail_with_the_network_question(box: Box, fails: str) -> None:
     """The seed's second case: the subnet has no way out."""
-    box.fake("dnf", f'[[ "$*" != *{fails}* ]]')
-    box.fake("aws", "echo aws-cli/2.31.0")
+    updatable(box)
+    box.fake("dnf", f'[[ "$*" != *" {fails}"* ]]')
 
     result = box.run("update-system.sh")
 
@@ -231,6 +256,66 @@ def test_release_record_says_what_the_image_consists_of(box: Box) -> None:
     assert release["bake_seconds"] > 0
     # Packer downloads it as the login user.
     assert box.path("/etc/gpu-ami-release.json").stat().st_mode & 0o777 == 0o644
+
+
+BEFORE = """docker 25.0.16-1
+gpg-pubkey d832c631-6515c85e
+gpg-pubkey 1-2
+kernel 6.1.1-1
+kernel 6.1.2-1
+left 1.0-1
+openssl-libs 3.2.2-2
+"""
+NOW = """awscli-2 2.30.4-1
+docker 25.0.16-1
+gpg-pubkey 1-2
+gpg-pubkey d832c631-6515c85e
+kernel 6.1.2-1
+kernel 6.1.3-1
+openssl-libs 3.2.2-5
+"""
+
+
+def test_release_record_says_what_the_bake_has_moved(box: Box) -> None:
+    """A job that fails since the last bake: which library is another one? Order and several versions are no change."""
+    finish(box)
+    box.write("/run/gpu-ami/packages-before", BEFORE)
+    # The driver's and the agent's version are asked of it too.
+    box.write("/srv/packages", NOW)
+
+    result = box.run("write-release.sh", **RELEASE_INPUTS)
+
+    assert result.status == 0, result.said
+    assert json.loads(box.read("/etc/gpu-ami-release.json"))["packages_moved"] == [
+        {"name": "awscli-2", "old": None, "new": "2.30.4-1"},
+        {"name": "kernel", "old": "6.1.1-1, 6.1.2-1", "new": "6.1.2-1, 6.1.3-1"},
+        {"name": "left", "old": "1.0-1", "new": None},
+        {"name": "openssl-libs", "old": "3.2.2-2", "new": "3.2.2-5"},
+    ]
+    assert "2 packages moved, 1 came new" in result.said
+
+
+@pytest.mark.parametrize(("before", "moved"), [(None, None), ("", None), (NOW, [])], ids=["none", "empty", "the same"])
+def test_what_was_not_noted_is_not_called_unmoved(box: Box, before: str | None, moved: list[str] | None) -> None:
+    """An empty list says that nothing moved; where nobody looked it is null."""
+    finish(box)
+    if before is not None:
+        box.write("/run/gpu-ami/packages-before", before)
+    box.write("/srv/packages", NOW)
+
+    result = box.run("write-release.sh", **RELEASE_INPUTS)
+
+    assert json.loads(box.read("/etc/gpu-ami-release.json"))["packages_moved"] == moved, result.said
+    assert ("is not known" in result.said) is (moved is None)
+
+
+def test_release_record_says_what_is_done_about_mps(box: Box) -> None:
+    """The tag that spares `invoke status` its warning comes from here."""
+    finish(box)
+
+    box.run("write-release.sh", **RELEASE_INPUTS)
+
+    assert json.loads(box.read("/etc/gpu-ami-release.json"))["mps_pipe"] == "repair"
 
 
 def test_release_record_satisfies_the_validation(box: Box) -> None:

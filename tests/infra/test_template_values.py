@@ -54,6 +54,7 @@ ACCEPTED |= {
         "ecs_spot_instance_draining": False,
         "poll_delay_seconds": 120,
     },
+    "what the base AMI pins may move, and its MPS must be right": {"update_container_stack": True, "mps_pipe": "fail"},
     "as much throughput as the IOPS allow": {"volume_iops": 3000, "volume_throughput_mib_s": 750},
 }
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -69,6 +70,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "the copy has a key, the AMI has none": (USERS | COPY | {"region_kms_key_ids": {"us-east-1": OTHER}}, DEFAULT_KEY),
     "the AMI has a key, the copy has none": (USERS | COPY | {"kms_key_id": KEY}, DEFAULT_KEY),
     "not an account": ({"ami_users": ["all"]}, "must be an account id"),
+    "neither repaired nor failed": ({"mps_pipe": "ignore"}, "The mps_pipe must be repair or fail."),
+    "no word for MPS": ({"mps_pipe": ""}, "The mps_pipe must be repair or fail."),
     "not an organization": ({"ami_org_arns": ["o-abcde12345"]}, "must be like arn:aws:organizations"),
     "not a unit": ({"ami_ou_arns": ["ou-ab12-cdef3456"]}, "must be like arn:aws:organizations"),
     "not a region": ({"ami_regions": ["seoul"]}, "must be an AWS region"),

@@ -41,6 +41,13 @@ def _holding(path: str) -> Fault:
     return lambda box: box.write(path)
 
 
+def _mps_by_file(box: Box, pipe: str) -> None:
+    """Let MPS start with its pipe in *pipe*, by a file that the unit names."""
+    box.write("/srv/mps-unit", "enabled\n")
+    box.write("/srv/mps-files", "/etc/missing (ignore_errors=yes)\n/etc/sysconfig/mps (ignore_errors=no)\n")
+    box.write("/etc/sysconfig/mps", f"# mine\nCUDA_MPS_PIPE_DIRECTORY=/opt/mps\nCUDA_MPS_PIPE_DIRECTORY='{pipe}'\n")
+
+
 FAULTS: dict[str, list[tuple[Fault, str]]] = {
     "no AWS credentials": [
         (lambda box: box.write("/root/.aws/credentials"), "/root/.aws"),
@@ -153,6 +160,12 @@ FAULTS: dict[str, list[tuple[Fault, str]]] = {
         ),
         (lambda box: box.write("/srv/packages", "docker 25.0\n"), "no package of the driver is installed"),
     ],
+    # What an EnvironmentFile says cannot be repaired by a drop-in; what can is in test_in_the_guest.py.
+    "no MPS pipe under /tmp": [
+        (lambda box: _mps_by_file(box, "/tmp/nvidia-mps"), "which EnvironmentFile of the unit says so?"),
+        (lambda box: _mps_by_file(box, "/run/../tmp/mine"), "nvidia-mps.service has its pipe in /tmp/mine"),
+        (lambda box: _mps_by_file(box, "/tmp"), "nvidia-mps.service has its pipe in /tmp,"),
+    ],
     "reading ahead as set": [
         (lambda box: box.write("/srv/prewarm-unit", "disabled\n"), "gpu-ami-prewarm.service is 'disabled'"),
         (lambda box: box.path(PREWARM_UNIT).unlink(), f"{PREWARM_UNIT} is missing"),
@@ -213,6 +226,48 @@ def test_reading_ahead_that_is_switched_off_must_be_gone(box: Box, left: str) ->
     result = box.run("validate-image.sh", **off)
 
     assert rows(result.said)["reading ahead as set"] == left
+    assert result.status == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "environment", "is_wrong"),
+    [
+        ("enabled", "", True),
+        ("static", "CUDA_MPS_LOG_DIRECTORY=/var/log", True),
+        ("enabled-runtime", "CUDA_MPS_PIPE_DIRECTORY=", True),
+        ("enabled", 'A=b "CUDA_MPS_PIPE_DIRECTORY=/tmp/with a blank"', True),
+        ("enabled", "CUDA_MPS_PIPE_DIRECTORY=/run/mps-ecs CUDA_MPS_PIPE_DIRECTORY=/tmp/late", True),
+        ("enabled", "CUDA_MPS_PIPE_DIRECTORY=/run/mps-ecs", False),
+        ("enabled", "A=/tmp CUDA_MPS_PIPE_DIRECTORY=/tmpfs/mps", False),
+        ("disabled", "", False),
+        ("masked", "", False),
+        ("masked-runtime", "", False),
+        ("not-found", "", False),
+    ],
+)
+def test_mps_is_judged_by_what_a_boot_would_start(box: Box, state: str, environment: str, is_wrong: bool) -> None:
+    """What no boot starts has no pipe, and of what it starts the effective value counts: read as systemd shows it."""
+    finish(box)
+    box.write("/srv/mps-unit", f"{state}\n")
+    box.write("/srv/mps-environment", f"{environment}\n")
+
+    result = box.run("validate-image.sh", **INPUTS | {"MPS_PIPE": "fail"})
+
+    assert (rows(result.said)["no MPS pipe under /tmp"] != "ok", result.status) == (is_wrong, int(is_wrong)), (
+        result.said
+    )
+    assert not box.path("/etc/systemd/system/nvidia-mps.service.d").exists(), "fail changes nothing"
+
+
+def test_mps_of_which_systemd_says_nothing_is_a_failed_check(box: Box) -> None:
+    """An image that could not be judged is not passed."""
+    finish(box)
+    box.write("/srv/mps-unit", "enabled\n")
+    box.fake("systemctl", "[[ $1 == is-enabled ]] && echo enabled || { echo 'Failed to connect to bus' >&2; exit 1; }")
+
+    result = box.run("validate-image.sh", **INPUTS)
+
+    assert rows(result.said)["no MPS pipe under /tmp"].startswith("could not be checked")
     assert result.status == 1
 
 

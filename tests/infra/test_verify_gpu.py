@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import io
+import re
+import sys
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from tests.infra.box import Box, Result
+from tests.infra.box import SCRIPTS, Box, Result
 from tests.infra.finished import REFERENCE
 
 IMAGE = f"{REFERENCE}:v1"
+UNUSABLE = f"a job could not use CUDA in {IMAGE}"
 QUERIES = {
     "driver_version": "580.159.03",
     "index,name,memory.total,mig.mode.current,persistence_mode": "0, NVIDIA A10G, 23028 MiB, [N/A], Enabled",
@@ -27,7 +34,10 @@ class Machine:
             script must not make it.
         nvidia_smi: Whether the program is there.
         image: Whether the image is there.
-        container: Exit status of `docker run`.
+        container: Exit status of `docker run` for nvidia-smi.
+        cuda: Exit status and text of `docker run` for each Python, in the order in which they are tried.
+        mps: What systemd says of nvidia-mps.service; empty where there is none.
+        without_mps: Exit status of a Python that cannot reach the pipe of MPS.
     """
 
     devices: dict[str, str]
@@ -35,6 +45,9 @@ class Machine:
     nvidia_smi: bool = True
     image: bool = True
     container: int = 0
+    cuda: tuple[tuple[int, str], ...] = ((0, "CUDA contexts made: 1"),)
+    mps: str = ""
+    without_mps: int = 0
 
 
 def query(fields: str) -> str:
@@ -65,7 +78,17 @@ def put(box: Box, machine: Machine) -> None:
     if machine.nvidia_smi:
         box.fake("nvidia-smi", f'case "$*" in\n{cases}  *) echo "unexpected: $*" >&2; exit 2 ;;\nesac')
     inspect = "exit 0" if machine.image else "exit 1"
-    box.fake("docker", f"case $1 in image) {inspect} ;; run) exit {machine.container} ;; *) exit 2 ;; esac")
+    pythons = "".join(
+        f"  *--entrypoint\\ {python}\\ *) echo '{said}'; exit {status} ;;\n"
+        for python, (status, said) in zip(("python3", "python"), (*machine.cuda, machine.cuda[-1]), strict=False)
+    )
+    box.fake(
+        "docker",
+        f"case $1 in image) {inspect} ;; run) ;; *) exit 2 ;; esac\n"
+        f'case "$*" in\n  *CUDA_MPS_PIPE_DIRECTORY=/run/mps-ecs*) exit {machine.without_mps} ;;\n'
+        f"{pythons}  *) exit {machine.container} ;;\nesac",
+    )
+    box.fake("systemctl", f"echo '{machine.mps}'; [[ -n '{machine.mps}' && '{machine.mps}' != disabled ]]")
 
 
 def verify(box: Box, machine: Machine, **env: str) -> Result:
@@ -114,9 +137,12 @@ def test_gpu_is_read_on_host_and_in_a_container_and_nothing_is_set(box: Box, req
     # The fake knows reading calls alone and ends with 2 on any other.
     called = {call.removeprefix("nvidia-smi").strip() for call in box.calls() if call.startswith("nvidia-smi")}
     assert called == set(answers())
-    (run,) = [call for call in box.calls() if call.startswith("docker run")]
-    assert "--rm --pull never --gpus all" in run
-    assert run.endswith(f"--entrypoint nvidia-smi {IMAGE} -L")
+    smi, python = [call for call in box.calls() if call.startswith("docker run")]
+    as_jobs = "docker run --rm --pull never --runtime nvidia --env NVIDIA_VISIBLE_DEVICES=all "
+    assert smi == f"{as_jobs}--env NVIDIA_DRIVER_CAPABILITIES=compute,utility --entrypoint nvidia-smi {IMAGE} -L"
+    # What the image says of the driver's capabilities counts for a job, so it counts here.
+    assert python.startswith(f"{as_jobs}--entrypoint python3 {IMAGE} -c ")
+    assert f"CUDA contexts made: 1, in a container of {IMAGE}" in result.said
 
 
 def test_every_gpu_is_described(box: Box) -> None:
@@ -160,6 +186,13 @@ def test_without_an_image_only_the_host_is_checked(box: Box) -> None:
         (Machine(NVIDIA, answers(gpus=None)), "the driver does not describe its GPUs"),
         (Machine(NVIDIA, answers(), image=False), f"{IMAGE} is not there to try the GPU with"),
         (Machine(NVIDIA, answers(), container=125), "a container does not see the GPU; is the NVIDIA runtime"),
+        (Machine(NVIDIA, answers(), cuda=((3, "cuInit: error 803 (mismatch)"),)), f"could not use CUDA in {IMAGE}"),
+        (
+            Machine(NVIDIA, answers(), cuda=((125, "unknown or invalid runtime name"),)),
+            f"could not use CUDA in {IMAGE}",
+        ),
+        (Machine(NVIDIA, answers(), cuda=((1, "Traceback: error 805"),)), f"could not use CUDA in {IMAGE}"),
+        (Machine(NVIDIA, answers(), cuda=((127, "not found"), (3, "CUDA sees no GPU"))), UNUSABLE),
     ],
 )
 def test_gpu_that_does_not_work_fails_the_bake(box: Box, machine: Machine, said: str) -> None:
@@ -168,3 +201,140 @@ def test_gpu_that_does_not_work_fails_the_bake(box: Box, machine: Machine, said:
 
     assert result.status == 1
     assert said in result.tail()
+
+
+MPS_REFUSED = ((3, "cuInit: error 805 (MPS client failed to connect to the MPS control daemon or the MPS server)"),)
+
+
+@pytest.mark.parametrize(
+    ("pythons", "said"),
+    [
+        (((127, 'exec: "python3": executable file not found'), (127, "not found")), f"no Python in {IMAGE}"),
+        (((4, ""),), f"the Python in {IMAGE} has no ctypes"),
+        (((127, "not found"), (4, "")), f"the Python in {IMAGE} has no ctypes"),
+        (((127, "not found"), (0, "CUDA contexts made: 8")), "CUDA contexts made: 8, in a container"),
+    ],
+)
+def test_image_without_a_python_that_can_ask_is_said_and_passes(
+    box: Box, pythons: tuple[tuple[int, str], ...], said: str
+) -> None:
+    """An image of compiled programs is as good; that nothing was tried must be in the log."""
+    result = verify(box, Machine(NVIDIA, answers(), cuda=pythons))
+
+    assert result.status == 0, result.said
+    assert said in result.said
+    assert "executable file not found" not in result.said, "docker's refusal is no finding"
+
+
+@pytest.mark.parametrize(
+    ("policy", "mps", "without_mps", "status", "said"),
+    [
+        ("repair", "enabled", 0, 0, "whose pipe validate-image.sh moves; without it CUDA works"),
+        ("repair", "enabled", 3, 1, '"MPS client failed to connect" in docs/troubleshooting.md'),
+        ("repair", "disabled", 0, 1, '"MPS client failed to connect" in docs/troubleshooting.md'),
+        ("repair", "", 0, 1, '"MPS client failed to connect" in docs/troubleshooting.md'),
+        ("fail", "enabled", 0, 1, '"MPS client failed to connect" in docs/troubleshooting.md'),
+    ],
+)
+def test_error_805_passes_only_where_the_last_step_mends_it(
+    box: Box, policy: str, mps: str, without_mps: int, status: int, said: str
+) -> None:
+    """The unit is the base AMI's and will be repaired; anything else that leads to a pipe stays in the image."""
+    machine = Machine(NVIDIA, answers(), cuda=MPS_REFUSED, mps=mps, without_mps=without_mps)
+
+    result = verify(box, machine, MPS_PIPE=policy)
+
+    assert result.status == status, result.said
+    assert MPS_REFUSED[0][1] in result.said
+    assert said in result.said
+
+
+class _Cuda:
+    """CUDA's library as the real `ctypes` calls it: what is passed by reference is written to.
+
+    Attributes:
+        calls: What was called, in order.
+    """
+
+    def __init__(self, count: int, failing: dict[str, int]) -> None:
+        self.calls: list[str] = []
+        self._count, self._failing = count, failing
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> int:
+            self.calls.append(name)
+            values = {"cuDeviceGetCount": self._count, "cuCtxCreate_v2": 1}
+            if name == "cuGetErrorString":
+                arguments[1]._obj.value = None if arguments[0] == 9999 else b"what it means"
+            elif name == "cuDeviceGet":
+                arguments[0]._obj.value = arguments[1]
+            elif name in values:
+                arguments[0]._obj.value = values[name]
+            return self._failing.get(name, 0)
+
+        return call
+
+
+def _source() -> str:
+    """Return the Python program in the script."""
+    script = (SCRIPTS / "verify-gpu.sh").read_text(encoding="utf-8")
+    found = re.search(r"CUDA_PROGRAM='\n(.*?)\n'\n", script, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def _program(library: _Cuda | None, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+    """Run the script's Python program with the real `ctypes` and *library*; return its exit status and last line."""
+
+    def load(name: str) -> _Cuda:
+        if library is None or name != "libcuda.so.1":
+            msg = f"{name}: cannot open shared object file"
+            raise OSError(msg)
+        return library
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    out, status = io.StringIO(), 0
+    with contextlib.redirect_stdout(out):
+        try:
+            exec(compile(_source(), "cuda", "exec"), {})
+        except SystemExit as ended:
+            status = int(str(ended.code))
+    return status, out.getvalue().strip()
+
+
+@pytest.mark.parametrize(
+    ("library", "status", "said"),
+    [
+        (_Cuda(2, {}), 0, "CUDA contexts made: 2"),
+        (None, 3, "libcuda.so.1 cannot be loaded: libcuda.so.1: cannot open shared object file"),
+        (_Cuda(0, {}), 3, "CUDA sees no GPU"),
+        (_Cuda(1, {"cuInit": 803}), 3, "cuInit: error 803 (what it means)"),
+        (_Cuda(1, {"cuDeviceGetCount": 9999}), 3, "cuDeviceGetCount: error 9999 (unknown)"),
+        (_Cuda(1, {"cuCtxCreate_v2": 805}), 3, "cuCtxCreate_v2: error 805 (what it means)"),
+    ],
+)
+def test_the_program_says_what_cuda_says(
+    library: _Cuda | None, status: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only its status and its last line reach the script; types and references are those of the real `ctypes`."""
+    assert _program(library, monkeypatch) == (status, said)
+
+
+def test_a_context_is_made_on_each_gpu_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One GPU of eight may be the broken one; a context that stays holds memory."""
+    library = _Cuda(2, {})
+
+    _program(library, monkeypatch)
+
+    each = ["cuDeviceGet", "cuCtxCreate_v2", "cuCtxDestroy_v2"]
+    assert library.calls == ["cuInit", "cuDeviceGetCount", *each, *each]
+
+
+def test_a_python_without_ctypes_cannot_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some builds leave it out."""
+    monkeypatch.setitem(sys.modules, "ctypes", None)
+
+    with pytest.raises(SystemExit) as ended:
+        exec(compile(_source(), "cuda", "exec"), {})
+
+    assert ended.value.code == 4

@@ -30,6 +30,11 @@ RECORD: dict[str, Any] = {
             {"path": "ü/b.pt", "size_bytes": 4, "sha256": "c" * 64},
         ],
     },
+    "mps_pipe": "repair",
+    "packages_moved": [
+        {"name": "openssl-libs", "old": "3.2.2-1", "new": "3.2.2-5"},
+        {"name": "jq", "old": None, "new": "1.7.1-51"},
+    ],
     "of_a_later_version": True,
 }
 
@@ -82,6 +87,37 @@ def test_completing_keeps_what_the_record_says(tmp_path: Path) -> None:
     assert json.loads(completed(path.read_text(), snapshot_gib=1.5)) == RECORD | {"snapshot_gib": 1.5}
 
 
+def test_what_the_bake_moved_is_in_the_record(tmp_path: Path) -> None:
+    """Records of version 0.1.0 lack it, and one where nobody noted what was there has null."""
+    moved = load(_write(tmp_path), run_id="r1").packages_moved
+    assert moved is not None
+    assert [(row.name, row.old, row.new) for row in moved] == [
+        ("openssl-libs", "3.2.2-1", "3.2.2-5"),
+        ("jq", None, "1.7.1-51"),
+    ]
+    assert load(_write(tmp_path, packages_moved=None), run_id="r1").packages_moved is None
+    earlier = {name: value for name, value in RECORD.items() if name not in ("mps_pipe", "packages_moved")}
+    (tmp_path / "release.json").write_text(json.dumps(earlier))
+    release = load(tmp_path / "release.json", run_id="r1")
+    assert (release.packages_moved, release.mps_pipe) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("base", "policy", "tag"),
+    [
+        ("al2023-ami-ecs-gpu-hvm-2023.0.20260813-kernel-6.1-x86_64-ebs", "repair", "repair"),
+        ("our-base", "fail", "fail"),
+        ("al2023-ami-ecs-gpu-hvm-2023.0.20260901-kernel-6.1-x86_64-ebs", "repair", None),
+        ("our-base", "", None),
+    ],
+)
+def test_a_bake_that_looked_for_mps_says_so(tmp_path: Path, base: str, policy: str, tag: str | None) -> None:
+    """Only where the base may have it: EC2 allows few tags."""
+    release = load(_write(tmp_path, source_ami={"id": "ami-1", "name": base}, mps_pipe=policy), run_id="r1")
+
+    assert tags(release, snapshot_gib=None).get("gpu-ami:mps-pipe") == tag
+
+
 def test_tags_stay_within_ec2_s_limits(tmp_path: Path) -> None:
     """EC2 would refuse the whole call: characters outside its set are replaced, long values cut."""
     made = tags(load(_write(tmp_path, os="x" * 1000, kernel="6 <b>ü</b>"), run_id="r1"), snapshot_gib=None)
@@ -106,6 +142,11 @@ def test_tags_stay_within_ec2_s_limits(tmp_path: Path) -> None:
         {"image": RECORD["image"] | {"digest": f"{DIGEST}\n"}},
         {"models": []},
         {"models": {"dir": "/m", "files": [{"path": "a", "size_bytes": 1, "sha256": "x"}]}},
+        {"mps_pipe": "a\nb"},
+        {"packages_moved": {}},
+        {"packages_moved": [{"name": "a"}]},
+        {"packages_moved": [{"name": "a\x1b[31m", "old": None, "new": "1"}]},
+        {"packages_moved": [{"name": "a", "old": 1, "new": "1"}]},
         {"run_id": "another"},
     ],
 )

@@ -22,6 +22,7 @@ from gpu_ami_sandbox.demo.base_image import base_image_id
 from gpu_ami_sandbox.demo.factory import FAMILY
 from tests.support.account import REGION, Task, task
 from tests.support.fake_terraform import FakeTerraform
+from tests.support.schemas import problems
 
 BASE = base_image_id(REGION)
 DIGEST = f"sha256:{'1' * 64}"
@@ -303,6 +304,55 @@ def test_an_incremental_image_is_as_new_as_its_base(terraform: FakeTerraform, in
     assert _look(terraform).document["environments"][0]["base_ami_id"] == BASE
     terraform.here.maker.ec2.amis[in_step].add_tags({"gpu-ami:fingerprint-base": "ami-00000002"})
     assert _drift(terraform) == [("base-outdated", in_step)]
+
+
+BAD_BASE = "al2023-ami-ecs-gpu-hvm-2023.0.20260813-kernel-6.1-x86_64-ebs"
+
+
+def test_a_base_that_starts_mps_under_tmp_is_warned_of(terraform: FakeTerraform, in_step: str) -> None:
+    """Every job of such an AMI is a client of MPS. It is no difference: the exit code stays, the JSON has it."""
+    image = terraform.here.maker.ec2.amis[in_step]
+    image.add_tags({"gpu-ami:source-ami-name": BAD_BASE})
+
+    document = _look(terraform).document
+    said = _look(terraform, output="table").out.getvalue()
+
+    assert document["environments"][0]["base_ami_name"] == BAD_BASE
+    assert [(one["code"], one["subject"]) for one in document["warnings"]] == [("mps-under-tmp", in_step)]
+    assert "In step." in said
+    assert said.count(BAD_BASE) == 1
+    assert problems("status", document) == []
+    image.add_tags({"gpu-ami:mps-pipe": "repair"})
+    assert _look(terraform).document["warnings"] == []
+
+
+def test_the_base_beneath_an_incremental_bake_is_found(terraform: FakeTerraform, in_step: str) -> None:
+    """Its own tags name an AMI of ours, whose tags name one of ours, whose tags name Amazon's."""
+    amis = terraform.here.maker.ec2.amis
+    parent, grandparent = terraform.here.image(9).id, terraform.here.image(3).id
+    gone = "ami-0123456789abcdef0"
+    amis[in_step].add_tags({"gpu-ami:source-ami": parent, "gpu-ami:source-ami-name": amis[parent].name})
+    amis[parent].add_tags({"gpu-ami:source-ami": grandparent})
+    amis[grandparent].add_tags({"gpu-ami:source-ami": gone, "gpu-ami:source-ami-name": BAD_BASE})
+
+    done = task(terraform.here, terraform.folder.parent)
+    with pytest.raises(DifferenceError, match="base-outdated"):
+        status.run(done.run, status.Request())
+
+    assert done.document["environments"][0]["base_ami_name"] == BAD_BASE
+    assert [one["subject"] for one in done.document["warnings"]] == [in_step]
+
+
+def test_a_base_that_nobody_knows_is_said_and_not_warned_of(terraform: FakeTerraform, in_step: str) -> None:
+    """What cannot be looked up is neither called affected nor healthy."""
+    gone = "ami-0123456789abcdef0"
+    terraform.here.maker.ec2.amis[in_step].add_tags({"gpu-ami:source-ami": gone})
+
+    done = task(terraform.here, terraform.folder.parent, output="table")
+    with pytest.raises(DifferenceError, match="base-outdated"):
+        status.run(done.run, status.Request())
+
+    assert f"{in_step} was baked from {gone}: whether that starts NVIDIA MPS" in done.out.getvalue()
 
 
 @pytest.mark.parametrize("named", ['base_ami_parameter = "/our/base"', 'source_ami = "{ami}"'])

@@ -295,19 +295,18 @@ def public_snapshots(caller: Caller) -> list[str]:
         return [str(row["SnapshotId"]) for row in rows]
 
 
-def made_at(caller: Caller, image_ids: Iterable[str]) -> dict[str, datetime]:
-    """Return when each of *image_ids* was made, whoever owns it; those that EC2 does not show are left out.
+def shown(caller: Caller, image_ids: Iterable[str]) -> dict[str, Image]:
+    """Return those of *image_ids* that EC2 shows, whoever owns them, by id.
 
     Raises:
         AwsError: EC2 refused, or the list could not be read to its end.
     """
-    found: dict[str, datetime] = {}
+    found: dict[str, Image] = {}
     for some in _chunks(sorted(set(image_ids)), _FILTER_VALUES):
         filters = [{"Name": "image-id", "Values": some}]
         rows = caller.pages("ec2", "describe_images", "Images", IncludeDeprecated=True, Filters=filters)
         with making_sense(f"ec2:DescribeImages in {caller.region}"):
-            times = {str(row["ImageId"]): parse_time(row.get("CreationDate")) for row in rows}
-        found |= {image_id: moment for image_id, moment in times.items() if moment is not None}
+            found |= {image.image_id: image for image in (_image(row, caller.region) for row in rows)}
     return found
 
 

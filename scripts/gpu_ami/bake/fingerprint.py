@@ -47,6 +47,7 @@ ELSEWHERE = frozenset(
         "manifest_path",
         "max_build_minutes",
         "model_downloads",
+        "mps_pipe",  # whatever it says, an AMI that is made has the pipe elsewhere
         "pipeline_version",
         "poll_delay_seconds",
         "poll_max_attempts",

@@ -15,15 +15,15 @@ from gpu_ami.files import read_text, write_atomic
 from gpu_ami.invocation import Invocation
 from gpu_ami.records import manifest_file as manifests
 from gpu_ami.records import release as releases
-from gpu_ami.records.tags import FINISHED_TAG, TAG_PREFIX
+from gpu_ami.records.tags import FINISHED_TAG, MPS_PIPE_TAG, TAG_PREFIX
 
 if TYPE_CHECKING:
     from gpu_ami.bake.packer_bake import Baked
 
 # EC2's limit for one AMI, which the template's tags and twenty of the user's own nearly reach.
 _MOST_TAGS = 50
-# Left out first: the tag gpu-ami:fingerprint-image begins with the same.
-_SPARE = f"{TAG_PREFIX}image-tag"
+# Left out first: gpu-ami:fingerprint-image begins with the same as image-tag; without the other `status` may warn.
+_SPARE = (MPS_PIPE_TAG, f"{TAG_PREFIX}image-tag")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,8 @@ def record(run: Invocation, baked: Baked, made: manifests.Build) -> Recorded:
 def _fitting(tags: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
     """Return those of *tags* for which there is room beside those *present*: EC2 would refuse all of them at once."""
     room = max(0, _MOST_TAGS - len(set(present) - set(tags)))
-    return dict(sorted(tags.items(), key=lambda tag: tag[0] == _SPARE)[:room])
+    kept_first = sorted(tags.items(), key=lambda tag: _SPARE.index(tag[0]) if tag[0] in _SPARE else -1)
+    return dict(kept_first[:room])
 
 
 def finish(run: Invocation, made: manifests.Build) -> None:

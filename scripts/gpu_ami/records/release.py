@@ -13,6 +13,7 @@ import msgspec
 from gpu_ami.errors import BuildError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.foreign_text import reason
+from gpu_ami.records.base_release import has_mps_under_tmp
 from gpu_ami.records.tags import TAG_PREFIX
 
 LIMIT_BYTES = 16 * 1024 * 1024
@@ -52,6 +53,14 @@ class Model(_Part, frozen=True):
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
+class Moved(_Part, frozen=True):
+    """A package that the bake has moved: None for old where it came new, for new where it went."""
+
+    name: _Line
+    old: _Line | None
+    new: _Line | None
+
+
 class Models(_Part, frozen=True):
     """All model files."""
 
@@ -74,7 +83,11 @@ class Measured(_Part, frozen=True, kw_only=True):
 
 
 class Release(Measured, frozen=True, kw_only=True):
-    """What ``/etc/gpu-ami-release.json`` says, as far as this pipeline uses it."""
+    """What ``/etc/gpu-ami-release.json`` says, as far as this pipeline uses it.
+
+    Records of version 0.1.0 lack ``mps_pipe`` (what the last step did about MPS with its pipe under /tmp) and
+    ``packages_moved``, which is None as well where nothing noted what the base AMI had.
+    """
 
     os: _Line
     kernel: _Line
@@ -84,6 +97,8 @@ class Release(Measured, frozen=True, kw_only=True):
     source_ami: Source
     image: BakedImage
     models: Models
+    mps_pipe: _Line = ""
+    packages_moved: tuple[Moved, ...] | None = None
 
 
 _Kind = TypeVar("_Kind", bound=Measured)
@@ -144,6 +159,8 @@ def tags(release: Release, *, snapshot_gib: float | None) -> dict[str, str]:
         "models-count": len(files),
         "models-bytes": sum(file.size_bytes for file in files),
         "bake-seconds": release.bake_seconds,
+        # Of a base that cannot have it nobody need know that it was looked for.
+        "mps-pipe": "" if has_mps_under_tmp(release.source_ami.name) is False else release.mps_pipe,
         "snapshot-gib": "" if snapshot_gib is None else f"{snapshot_gib:.2f}",
     }
     values = {

@@ -29,6 +29,9 @@ FINISHED_TAG = "gpu-ami:finished"
 KEEP_TAG = "gpu-ami:keep"
 # What an AMI was made from.
 SOURCE_AMI_TAG = "gpu-ami:source-ami"
+SOURCE_AMI_NAME_TAG = "gpu-ami:source-ami-name"
+# Of the release record, where the base AMI may start NVIDIA MPS with its pipe under /tmp: the bake has looked for that.
+MPS_PIPE_TAG = "gpu-ami:mps-pipe"
 IMAGE_TAG = "gpu-ami:image"
 # Of the release record: what was found in the image, where nothing was looked up before.
 IMAGE_DIGEST_TAG = "gpu-ami:image-digest"

@@ -79,6 +79,7 @@ class Seen:
         parameter_ami: What it says; None when it is not there.
         newest_base: The base AMI that a full build starts from now; None when it could not be looked up.
         base_made: When each base AMI was made, by id, as far as AWS still has them.
+        shown: The AMIs that those of *images* were baked from, by id, as far as AWS still has them.
         definitions: The job definitions of the state.
         next_build: What the next build would change, as text.
         unfinished: Receipts of applies that were killed, or that Batch outlasted.
@@ -98,6 +99,7 @@ class Seen:
     parameter_ami: str | None = None
     newest_base: str | None = None
     base_made: Mapping[str, datetime] = field(default_factory=dict)
+    shown: Mapping[str, Image] = field(default_factory=dict)
     definitions: Sequence[JobDefinition] = ()
     next_build: Sequence[str] = ()
     unfinished: Sequence[str] = ()
@@ -105,6 +107,11 @@ class Seen:
     failed: Mapping[str, str] = field(default_factory=dict)
     skipped: Sequence[str] = ()
     left_alone: Sequence[LeftAlone] = ()
+
+    def live_images(self) -> tuple[Image, ...]:
+        """Return the AMIs of the environments that are there, sorted by id."""
+        named = {ami for found in self.environments if found.environment for ami in found.images.named}
+        return tuple(image for ami in sorted(named) if (image := self.images.get(ami)) is not None)
 
 
 def base_of(image: Image) -> str | None:

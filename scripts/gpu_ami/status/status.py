@@ -21,9 +21,10 @@ from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.records import manifest_file as manifests
 from gpu_ami.records import receipt
+from gpu_ami.records.base_release import release_of
 from gpu_ami.records.receipt import StateIdentity, StoredReceipt
 from gpu_ami.records.tags import FAMILY_TAG
-from gpu_ami.status import drift
+from gpu_ami.status import base_mps, drift
 from gpu_ami.status.drift import Seen
 from gpu_ami.status.status_tables import Status, tables
 from gpu_ami.terraform import state_file
@@ -43,6 +44,8 @@ QUERIES = (
     "next-build",
 )
 _T = TypeVar("_T")
+# An AMI goes back to its base by a few bakes; tags that lead on and on are not followed for ever.
+_MOST_ASKED = 200
 _NO_RECEIPTS: tuple[tuple[str, ...], str | None] = ((), None)
 _NO_PARAMETER: tuple[str | None, str | None] = (None, None)
 
@@ -129,8 +132,7 @@ def query(root: Root, account: str, skip: Sequence[str] = ()) -> Status:
         ours = {ami for ami in (expected, manifest_ami, *told) if ami}
         environments, left_alone = _ours(root, identity, queries, environments, ours)
         newest, parameter = base.result(), published.result()
-        bases = {newest, *(drift.base_of(image) for image in known.values() if image)}
-        made: dict[str, datetime] = queries.run("base", lambda: images.made_at(caller, filter(None, bases)), {})
+        shown: dict[str, Image] = queries.run("base", lambda: _shown(caller, newest, known), {})
     seen = Seen(
         handed_over_in=run.workspace.shown(root.handed_over),
         expected_ami=expected,
@@ -141,7 +143,8 @@ def query(root: Root, account: str, skip: Sequence[str] = ()) -> Status:
         parameter=parameter[0],
         parameter_ami=parameter[1],
         newest_base=newest,
-        base_made=made,
+        base_made={ami: image.created for ami, image in shown.items() if image.created},
+        shown=shown,
         definitions=defined.result(),
         next_build=building.result(),
         unfinished=unfinished,
@@ -185,6 +188,23 @@ def _ours(
 def _images(caller: Caller, named: set[str]) -> dict[str, Image | None]:
     found = {image.image_id: image for image in images.some_images(caller, named)}
     return {ami: found.get(ami) for ami in named}
+
+
+def _shown(caller: Caller, newest: str | None, known: Mapping[str, Image | None]) -> dict[str, Image]:
+    """Return the newest base AMI and those that the *known* ones were baked from, as far as EC2 shows them.
+
+    One call, unless the base beneath an incremental bake is found only by going back from AMI to AMI.
+    """
+    found: dict[str, Image] = {}
+    asked: set[str] = set()
+    wanted = {ami for ami in (newest, *base_mps.ancestors(known.values())) if ami}
+    while wanted - asked:
+        found |= images.shown(caller, wanted - asked)
+        asked |= wanted
+        names = [base_mps.base_name(image, found) or "" for image in known.values() if image]
+        is_open = not all(map(release_of, names)) and len(asked) < _MOST_ASKED
+        wanted = base_mps.ancestors(found.values()) if is_open else set()
+    return found
 
 
 def _manifest_ami(run: Invocation) -> str | None:

@@ -12,6 +12,8 @@ from gpu_ami.console import Table
 from gpu_ami.deploy import ownership
 from gpu_ami.deploy.live_environments import Live, images_document
 from gpu_ami.records.receipt import StateIdentity
+from gpu_ami.status import base_mps
+from gpu_ami.status.base_mps import Notice
 from gpu_ami.status.drift import Drift, Seen, base_of, digest_of
 from gpu_ami.units import show_count
 
@@ -51,7 +53,12 @@ class Status:
             "skipped": list(seen.skipped),
             "left_alone": [one.document() for one in seen.left_alone],
             "drift": [drift.document() for drift in self.drifts],
+            "warnings": [notice.document() for notice in self.warnings()],
         }
+
+    def warnings(self) -> tuple[Notice, ...]:
+        """Return what is no difference and still worth a word."""
+        return base_mps.notices(self.seen.live_images(), self.seen.shown)
 
     def _environment(self, current: Live) -> dict[str, Any]:
         there = current.environment
@@ -69,6 +76,7 @@ class Status:
             "images": images_document(current.images),
             "instances": [_instance(volume) for volume in current.volumes],
             "base_ami_id": base,
+            "base_ami_name": base_mps.base_name(image, self.seen.shown) if image else None,
             "base_age_days": self.age_days(base),
             "image_digest": digest_of(image) if image else None,
         }
@@ -130,12 +138,16 @@ def tables(found: Status) -> list[Table]:
         footer.append(f"A build starts from {seen.newest_base}{old}.")
     if seen.left_alone:
         footer.append(ownership.shown(seen.left_alone))
+    footer += base_mps.unknown(seen.live_images(), seen.shown)
     if not found.drifts:
         footer.append("In step." if not seen.skipped else f"In step; not queried: {', '.join(seen.skipped)}.")
     shown = [Table(columns=columns, rows=rows, footer=tuple(footer), numeric=frozenset({"instances"}))]
     if found.drifts:
         lines = [(drift.code, drift.subject, _detail(drift, seen), drift.advice) for drift in found.drifts]
         shown.append(Table(columns=("code", "what", "difference", "what to do"), rows=lines))
+    if warnings := found.warnings():
+        said = [(notice.code, notice.subject, notice.detail, notice.advice) for notice in warnings]
+        shown.append(Table(columns=("code", "what", "warning", "what to do"), rows=said))
     if len(seen.next_build) > 1:
         shown.append(Table(columns=("the next build would change",), rows=[(change,) for change in seen.next_build]))
     return shown

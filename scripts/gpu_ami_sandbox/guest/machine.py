@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from gpu_ami_sandbox.guest import host_programs, layout, lineage
+from gpu_ami_sandbox.guest import host_programs, layout, lineage, mps
 from gpu_ami_sandbox.guest.builder import Builder
 from gpu_ami_sandbox.guest.programs.commands import COMMANDS
 from gpu_ami_sandbox.guest.programs.images import Store
@@ -90,6 +90,7 @@ def make_root(
     """
     if parent is None:
         _make_image(root, tools)
+        mps.install(root, builder.base)
         _make_agent(root, builder)
         _make_instance(root, builder, user_data, region)
         return

@@ -145,11 +145,11 @@ class World:
     builders: list[Builder]
     clients: list[Client]
 
-    def add(self, user_data: bytes = b"", parent: str = "") -> Client:
-        """Add an instance with a key of its own; return a client that has the key."""
+    def add(self, user_data: bytes = b"", parent: str = "", base: str = "") -> Client:
+        """Add an instance, of an AMI with the name *base*, with a key of its own; return a client that has the key."""
         key = asyncssh.generate_private_key("ssh-ed25519")
         number = f"i-{len(self.builders):017x}"
-        self.builders.insert(0, Builder(number, key.export_public_key().decode(), user_data, parent))
+        self.builders.insert(0, Builder(number, key.export_public_key().decode(), user_data, parent, base))
         self.clients.append(Client(self.guest, key))
         return self.clients[-1]
 

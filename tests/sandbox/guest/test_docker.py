@@ -290,7 +290,7 @@ def test_volumes_are_pruned_when_that_is_confirmed(inside: View) -> None:
         ("image prune", 1, "docker: 'image' is not a docker command."),
         ("", 0, "Usage:  docker"),
         ("run --rm amazon/amazon-ecs-agent", 125, "the sandbox's guest runs no containers"),
-        ("run --runtime=nvidia amazon/amazon-ecs-agent nvidia-smi -L", 125, "nvml error"),
+        ("run --gpus=all amazon/amazon-ecs-agent nvidia-smi -L", 125, "nvml error"),
         ("run", 1, "requires at least 1 argument"),
         ("ps -x", 125, "unknown shorthand flag: -x"),
     ],

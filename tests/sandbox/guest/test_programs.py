@@ -194,6 +194,30 @@ def test_locked_packages_stay(inside: View) -> None:
     assert "nvidia-driver-0:580.173.02-1.amzn2023.*" in _run(dnf, "dnf versionlock", here)
 
 
+_STACK = ("containerd", "docker", "ecs-init", "runc")
+
+
+@pytest.mark.parametrize(
+    ("option", "kept"),
+    [
+        ("", ()),
+        ("--exclude=docker,containerd,runc,ecs-init", _STACK),
+        ("--exclude docker --exclude=containerd", ("containerd", "docker")),
+        ("-x run?,ecs*", ("ecs-init", "runc")),
+        ("--exclude=", ()),
+    ],
+)
+def test_what_is_excluded_stays(inside: View, option: str, kept: tuple[str, ...]) -> None:
+    """The base AMI locks neither Docker nor the ECS agent: who does not exclude them gets newer ones."""
+    here = inside()
+
+    updated = _run(dnf, f"dnf -y --releasever=latest {option} update", here)
+
+    assert [name for name in _STACK if f"  {name}-" not in updated] == list(kept)
+    assert "openssl-libs-3.2.2-1.amzn2023.0.5" in updated
+    assert _run(rpm, "rpm -q docker", here).startswith("0: docker-25.0.1" + ("6" if "docker" in kept else "7"))
+
+
 def test_installed_means_there(inside: View) -> None:
     """The link in /usr/bin is what `command -v` finds."""
     here = inside(stdin="y\n")

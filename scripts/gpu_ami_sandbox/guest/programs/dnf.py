@@ -22,6 +22,7 @@ REFUSALS = (
     Refusal("sudo dnf no-such-command", "No such command: no-such-command. Please use /usr/bin/dnf --help", 1),
     Refusal("sudo dnf -y --releasever=1999 update", "Error: Failed to download metadata for repo 'amazonlinux'", 1),
     Refusal("sudo dnf --no-such-option update", "dnf: error: unrecognized arguments: --no-such-option", 2),
+    Refusal("sudo dnf -y --exclude=jq install jq", "All matches were filtered out by exclude filtering", 1),
     Refusal("sudo dnf versionlock add no-such-package", "No package found for: no-such-package", 0),
 )
 
@@ -34,12 +35,17 @@ _REPOSITORY = {
     "awscli-2": ({"aws": f"{_TOOLBOX}/aws"}, "2.30.4", "1.amzn2023.0.1"),
     "jq": ({"jq": f"{_TOOLBOX}/packages/jq"}, "1.7.1", "51.amzn2023.0.1"),
 }
-# What `dnf update` finds newer in the latest release, unless it is locked.
+# What `dnf update` finds newer in the latest release, unless it is locked or left out. The base AMI chooses versions of
+# Docker, containerd, runc and the ECS agent, but locks none of them.
 _UPDATES = {
+    "containerd": "2.2.6-1.amzn2023.0.1",
+    "docker": "25.0.17-1.amzn2023.0.1",
+    "ecs-init": "1.107.0-1.amzn2023",
     "glibc": "2.34-231.amzn2023.0.2",
     "kernel": "6.1.158-180.294.amzn2023",
     "nvidia-driver": "580.173.02-1.amzn2023",
     "openssl-libs": "3.2.2-1.amzn2023.0.5",
+    "runc": "1.3.6-1.amzn2023.0.1",
     "system-release": f"{_NEWER_RELEASE}-0.amzn2023",
 }
 _FLAGS = (
@@ -94,7 +100,9 @@ def _read(argv: list[str]) -> tuple[list[str], dict[str, str], str]:
         if not argument.startswith("-"):
             arguments.append(argument)
         elif name in _WITH_VALUE:
-            flags[name] = value if given else (rest.pop(0) if rest else "")
+            value = value if given else (rest.pop(0) if rest else "")
+            name = "--exclude" if name == "-x" else name
+            flags[name] = f"{flags[name]},{value}" if name == "--exclude" and name in flags else value
         elif argument in _FLAGS:
             flags[argument] = ""
         else:
@@ -123,6 +131,10 @@ def _install(names: list[str], flags: dict[str, str], system: System) -> int:
             1, f"Error: Unable to find a match: {' '.join(missing)}" if missing else "Error: Need to pass a list"
         )
     new = [name for name in names if name not in packages]
+    if hidden := [name for name in new if _is_excluded(name, flags)]:
+        text = "All matches were filtered out by exclude filtering for argument"
+        system.fail(1, *(f"{text}: {name}" for name in hidden))
+        return system.fail(1, f"Error: Unable to find a match: {' '.join(hidden)}")
     for name in names:
         if name in packages and "-q" not in flags and "--quiet" not in flags:
             system.say(f"Package {packages[name]} is already installed.")
@@ -152,6 +164,7 @@ def _update(names: list[str], flags: dict[str, str], system: System) -> int:
         and f"{packages[name].version}-{packages[name].release}" != update
         and (not names or name in names)
         and not any(fnmatch.fnmatch(name, lock) for lock in locked)
+        and not _is_excluded(name, flags)
     }
     if not newer:
         return _nothing(flags, system)
@@ -165,6 +178,11 @@ def _update(names: list[str], flags: dict[str, str], system: System) -> int:
         for path in map(system.path, ("/etc/os-release", "/etc/system-release")):
             path.write_text(path.read_text().replace("2023.9.20260901", _NEWER_RELEASE))
     return _done("Upgraded", [str(packages[name]) for name in newer], flags, system)
+
+
+def _is_excluded(name: str, flags: dict[str, str]) -> bool:
+    """Return whether --exclude, a list with commas or blanks between, hides the package *name*."""
+    return any(fnmatch.fnmatch(name, pattern) for pattern in flags.get("--exclude", "").replace(",", " ").split())
 
 
 def _clean(_arguments: list[str], _flags: dict[str, str], system: System) -> int:

@@ -1,8 +1,8 @@
-"""Emulates `docker`: logs in to and pulls from the sandbox's ECR for real; it runs no containers."""
+"""Emulates `docker`: logs in to and pulls from the sandbox's ECR for real; of containers it knows the way to a GPU."""
 
 from __future__ import annotations
 
-from gpu_ami_sandbox.guest.programs import docker_containers, docker_images, docker_login
+from gpu_ami_sandbox.guest.programs import docker_containers, docker_images, docker_login, docker_run
 from gpu_ami_sandbox.guest.programs.docker_arguments import Arguments, Command
 from gpu_ami_sandbox.guest.programs.system import Refusal, System
 from gpu_ami_sandbox.guest.programs.units import Units
@@ -31,6 +31,17 @@ REFUSALS = (
     Refusal("sudo docker rm nope", "Error response from daemon: No such container: nope", 1),
     Refusal("sudo docker rm ecs-agent", 'cannot remove container "/ecs-agent": container is running', 1),
     Refusal("sudo docker run --gpus all amazon/amazon-ecs-agent nvidia-smi", "nvml error: driver not loaded", 125),
+    Refusal(
+        "sudo docker run --runtime nvidia -e NVIDIA_VISIBLE_DEVICES=all amazon/amazon-ecs-agent nvidia-smi",
+        "failed to initialize NVML: Driver Not Loaded: unknown.",
+        125,
+    ),
+    Refusal("sudo docker run --runtime nope amazon/amazon-ecs-agent", "unknown or invalid runtime name: nope.", 125),
+    Refusal(
+        "sudo docker run --entrypoint nvidia-smi amazon/amazon-ecs-agent -L",
+        'exec: "nvidia-smi": executable file not found in $PATH: unknown.',
+        127,
+    ),
     Refusal("sudo docker run nope", "Unable to find image 'nope:latest' locally", 125),
     Refusal("sudo docker image inspect --format '{{.Nope}}' amazon/amazon-ecs-agent", 'no entry for key "Nope"', 1),
     Refusal(
@@ -112,7 +123,7 @@ _COMMANDS = {
     "ps": Command(docker_containers.list_containers, _LISTED, arguments=0),
     "pull": Command(docker_images.pull, "-q,--quiet", arguments=1),
     "rm": Command(docker_containers.remove, _FORCED),
-    "run": Command(docker_containers.run, *_RUN),
+    "run": Command(docker_run.run, *_RUN),
     "tag": Command(docker_images.tag, arguments=2),
     "volume prune": Command(docker_containers.prune_volumes, _FORCED, arguments=0),
 }

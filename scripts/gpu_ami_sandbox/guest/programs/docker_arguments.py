@@ -14,6 +14,7 @@ class Arguments:
     Attributes:
         plain: Those that are no flags.
         flags: The flags by their long names; those without a value have an empty one.
+        repeated: All values of the flags that have one, by long name.
         unknown: The first flag that the command does not have.
     """
 
@@ -28,6 +29,7 @@ class Arguments:
         """
         self.plain: list[str] = []
         self.flags: dict[str, str] = {}
+        self.repeated: dict[str, list[str]] = {}
         self.unknown = ""
         switches, settings = _names(flags), _names(valued)
         rest = list(arguments)
@@ -41,6 +43,7 @@ class Arguments:
                     return
             elif name in settings:
                 self.flags[settings[name]] = value if given or not rest else rest.pop(0)
+                self.repeated.setdefault(settings[name], []).append(self.flags[settings[name]])
             elif name in switches:
                 self.flags[switches[name]] = value
             elif not argument.startswith("--") and all(f"-{letter}" in switches for letter in argument[1:]):

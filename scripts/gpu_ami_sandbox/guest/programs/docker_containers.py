@@ -5,16 +5,10 @@ from __future__ import annotations
 import shutil
 
 from gpu_ami_sandbox.guest.programs.docker_arguments import Arguments
-from gpu_ami_sandbox.guest.programs.images import Json, Store, normal
+from gpu_ami_sandbox.guest.programs.images import Json, Store
 from gpu_ami_sandbox.guest.programs.system import System
 
 _ARE_YOU_SURE = "Are you sure you want to continue? [y/N] "
-_NO_DRIVER = (
-    "docker: Error response from daemon: failed to create task for container: failed to create shim task: OCI runtime "
-    "create failed: runc create failed: unable to start container process: error during container init: error running "
-    "prestart hook #0: exit status 1, stdout: , stderr: Auto-detected mode as 'legacy'\n"
-    "nvidia-container-cli: initialization error: nvml error: driver not loaded: unknown."
-)
 
 
 def list_containers(arguments: Arguments, system: System) -> int:
@@ -90,17 +84,3 @@ def _confirmed(arguments: Arguments, system: System) -> bool:
         return True
     system.say(_ARE_YOU_SURE)
     return system.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def run(arguments: Arguments, system: System) -> int:
-    """Refuse, as a machine without GPU does; or say that the guest has no container engine."""
-    if not arguments.plain:
-        return system.fail(1, '"docker run" requires at least 1 argument.', "See 'docker run --help'.")
-    if Store(system).find(arguments.plain[0]) is None:
-        name = normal(arguments.plain[0])
-        return system.fail(
-            125, f"Unable to find image '{name}' locally", "docker: Error response from daemon: pull it first."
-        )
-    if arguments.has("--gpus") or arguments.flags.get("--runtime") == "nvidia":
-        return system.fail(125, _NO_DRIVER)
-    return system.fail(125, "docker: Error response from daemon: the sandbox's guest runs no containers.")

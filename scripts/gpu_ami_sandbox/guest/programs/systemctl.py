@@ -252,11 +252,18 @@ def _show(names: list[str], flags: dict[str, str], system: System) -> int:
             "UnitFileState": units.is_enabled(unit) or "",
             "FragmentPath": units.file(unit) or "",
             "Environment": " ".join(units.setting(unit, "Service", "Environment")),
+            "EnvironmentFiles": "\n".join(_environment_files(unit, units)),
             "Result": "success",
         }
         for name in requested or values:
             system.say(values.get(name, "") if "--value" in flags else f"{name}={values.get(name, '')}")
     return 0
+
+
+def _environment_files(unit: str, units: Units) -> list[str]:
+    """Return the unit's environment files as `systemctl show` prints them."""
+    files = units.setting(unit, "Service", "EnvironmentFile")
+    return [f"{name.removeprefix('-')} (ignore_errors={'yes' if name[:1] == '-' else 'no'})" for name in files]
 
 
 def _list_units(_names: list[str], flags: dict[str, str], system: System) -> int:
