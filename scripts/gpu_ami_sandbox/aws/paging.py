@@ -16,6 +16,8 @@ Row = TypeVar("Row")
 PAGE_SIZES: dict[str, int] = {
     "DescribeImages": 1000,
     "DescribeImageReferences": 1000,
+    "DescribeImageUsageReportEntries": 1000,
+    "DescribeImageUsageReports": 1000,
     "DescribeInstances": 1000,
     "DescribeSnapshots": 1000,
     "DescribeVolumes": 500,
