@@ -73,6 +73,7 @@ def sweep_table(plan: SweepPlan) -> Table:
     ]
     footer = [f"{show_count(len(plan.selected), 'resource')} to remove, {len(rows) - len(plan.selected)} to keep"]
     footer += [f"Nothing may be removed: {block}" for block in plan.blocks]
+    footer += [text for bin_ in plan.bins if (text := bin_.text()) is not None]
     columns = ("kind", "id", "region", "build", "verdict", "reason")
     return Table(columns=columns, rows=rows, title="Resources of incomplete builds", footer=tuple(footer))
 

@@ -28,6 +28,7 @@ PAGE_SIZES: dict[str, int] = {
     "DescribeLockedSnapshots": 1000,
     "ListImagesInRecycleBin": 1000,
     "ListSnapshotsInRecycleBin": 1000,
+    "ListVolumesInRecycleBin": 500,
     "DescribeComputeEnvironments": 100,
     "DescribeJobQueues": 100,
     "DescribeJobDefinitions": 100,
