@@ -464,6 +464,17 @@ def test_no_more_are_pending_than_ec2_takes(account: World, tmp_path: Path, monk
     assert max(pending) == 3
 
 
+def test_a_quota_that_stays_full_is_named(account: World, tmp_path: Path) -> None:
+    """Nobody would know otherwise that more time does not help."""
+    image = _shared(account)
+    account.aws.gate.fail("ImageUsageReportLimitExceeded", "Too many are pending", action="CreateImageUsageReport")
+
+    document = _plan(account, tmp_path, options={"cleanup": Cleanup(usage_report_minutes=1)})
+
+    assert "within 1 minute" in _why(document, image)
+    assert "Too many are pending" in _why(document, image)
+
+
 def test_a_full_quota_is_waited_for(account: World, tmp_path: Path) -> None:
     """Somebody else makes reports at the same time: the refusal is no answer about the AMI."""
     image = _shared(account)

@@ -135,6 +135,8 @@ class Survey:
     @property
     def reported(self) -> frozenset[str]:
         """The AMIs of which EC2's usage reports were read, and that are shared with nobody else since."""
+        if not self._reported:
+            return frozenset()
         known = {image.image_id: image for image in self.images if image.image_id in self._reported}
         return frozenset(key for key, image in known.items() if self._reported[key][1] == self._sharers(image))
 

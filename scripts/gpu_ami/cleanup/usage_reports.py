@@ -17,6 +17,7 @@ from gpu_ami.aws.images import Image
 from gpu_ami.aws.usage_reports import Usage, UsageReport
 from gpu_ami.errors import AwsError, InterruptedRunError
 from gpu_ami.records.tags import PIPELINE_TAG, RUN_TAG
+from gpu_ami.units import show_count
 
 # What no report knows, for whoever reads a plan.
 LIMITS = (
@@ -225,8 +226,8 @@ class UsageReports:
                 break
             self._sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
-        minutes = f"{self.within.total_seconds() / 60:g}"
-        late = f"no image usage report within {minutes} minutes (cleanup.usage_report_minutes in pipeline.yaml)"
+        minutes = show_count(round(self.within.total_seconds() / 60), "minute")
+        late = f"no image usage report within {minutes} (cleanup.usage_report_minutes in pipeline.yaml)"
         for region in self._regions.values():
             region.give_up(late)
         return {image.image_id: self._regions[image.region].answers[image.image_id] for image in images}
@@ -289,6 +290,8 @@ class _Region:
         self._open: dict[str, str] = {}
         self._looked_up: set[str] = set()
         self._may_have_more = False
+        # EC2's last words where it took no more reports.
+        self._full = ""
         self._lock = threading.Lock()
 
     @property
@@ -304,8 +307,9 @@ class _Region:
 
     def give_up(self, why: str) -> None:
         """Answer for each AMI that is still asked about that *why* nothing is known."""
+        full = f"; {self._full}" if self._full else ""
         for image_id in [*self._open, *self.waiting]:
-            self._fail(image_id, why)
+            self._fail(image_id, f"{why}{full if image_id in self.waiting else ''}")
 
     def _take_over(self) -> None:
         unseen = [image_id for image_id in self.waiting if image_id not in self._looked_up]
@@ -363,6 +367,7 @@ class _Region:
         except AwsError as exc:
             with self._lock:
                 if isinstance(exc, RefusedError) and ec2.is_full(exc):
+                    self._full = str(exc)
                     # It waits for its turn, behind those whose turn may come before.
                     self.waiting[image_id] = self.waiting.pop(image_id)
                     return
