@@ -199,6 +199,7 @@ def test_each_task_prints_what_its_schema_says(
         ("cost", "--preset", "seed", "--compare", "g4dn.xlarge", "--regions", "us-east-1"),
         ("prices", "--check", "--regions", "ap-northeast-2"),
         ("cleanup", "--orphans", "--all-owned", "--regions", "ap-northeast-2,us-east-1"),
+        ("cleanup", "--include-shared", "--usage-reports"),
         ("sweep", "--yes"),
         ("status", "--skip", "next-build"),
     ):

@@ -65,6 +65,9 @@ class Cleanup(Section, frozen=True):
         tuple[Annotated[str, _Meta(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$")], ...],
         _Meta(description="Roles in other accounts that use our AMIs; references are read there, nothing is changed"),
     ] = ()
+    usage_report_minutes: Annotated[
+        int, _Meta(ge=1, le=720, description="How long `invoke cleanup --usage-reports` waits for EC2's reports")
+    ] = 15
 
 
 class Cost(Section, frozen=True):

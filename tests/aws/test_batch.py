@@ -13,8 +13,10 @@ from moto.ec2.models import ec2_backends
 from gpu_ami.aws import batch
 from gpu_ami.aws.access import Access, identify
 from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError
+from gpu_ami_sandbox.aws.batch import add_sagemaker_queue
 from gpu_ami_sandbox.aws.ec2.part import managed
 from gpu_ami_sandbox.session import Sandbox
+from tests.support.account import World
 
 REGION = "ap-northeast-2"
 CLUSTER = f"arn:aws:ecs:{REGION}:1:cluster/one"
@@ -224,6 +226,52 @@ def test_a_job_may_run_where_its_queue_sends_it(order: list[dict[str, Any]] | No
     (job,) = batch.running_jobs(caller)
 
     assert job.environments == (None if expected is None else frozenset(expected))
+
+
+@pytest.mark.parametrize(
+    ("queue", "is_asked"),
+    [
+        ({"jobQueueType": "SAGEMAKER_TRAINING", "computeEnvironmentOrder": []}, False),
+        ({"serviceEnvironmentOrder": [{"order": 1, "serviceEnvironment": "s"}]}, False),
+        ({"jobQueueType": "ECS"}, True),
+        ({"jobQueueType": "ECS_MANAGED_INSTANCES"}, True),
+        ({"jobQueueType": "LATER"}, True),
+        ({}, True),
+        (
+            {
+                "jobQueueType": "SAGEMAKER_TRAINING",
+                "computeEnvironmentOrder": [{"order": 1, "computeEnvironment": "a"}],
+            },
+            True,
+        ),
+    ],
+)
+def test_queues_of_sagemaker_are_not_asked_for_jobs(queue: dict[str, Any], is_asked: bool) -> None:
+    """Batch lists those by another call; one refusal would stop every apply. Whatever may have instances is asked."""
+    caller = Scripted(
+        describe_job_queues=lambda **_: {"jobQueues": [{"jobQueueName": "q", **queue}]},
+        list_jobs=lambda **_: {"jobSummaryList": []},
+        describe_jobs=lambda **_: {"jobs": []},
+    )
+
+    assert batch.running_jobs(caller) == []
+    assert ("list_jobs" in {name for name, _ in caller.requests}) is is_asked
+
+
+def test_an_account_with_a_queue_of_sagemaker_shows_its_other_jobs(here: World) -> None:
+    """The local AWS refuses to list its jobs."""
+    here.maker.environment("gpu")
+    order = [{"order": 1, "computeEnvironment": "gpu"}]
+    client = here.access.client("batch")
+    client.create_job_queue(jobQueueName="queue", state="ENABLED", priority=1, computeEnvironmentOrder=order)
+    image = {"image": "r/video:1", "vcpus": 1, "memory": 512}
+    client.register_job_definition(jobDefinitionName="video", type="container", containerProperties=image)
+    client.submit_job(jobName="long", jobQueue="queue", jobDefinition="video")
+    add_sagemaker_queue(here.maker.batch, "training")
+
+    (job,) = batch.running_jobs(Caller(here.access, REGION))
+
+    assert (job.name, job.queue) == ("long", "queue")
 
 
 def test_a_job_that_ended_meanwhile_does_not_run() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.caller import UnansweredError
-from gpu_ami.aws.recycle_bin import IMAGE, SNAPSHOT, Rule, images_in_bin, rules, snapshots_in_bin
+from gpu_ami.aws.recycle_bin import IMAGE, SNAPSHOT, VOLUME, Rule, images_in_bin, rules, snapshots_in_bin
 from tests.support.fake_caller import FakeCaller
 
 
@@ -54,6 +54,14 @@ def test_rules_are_read_whole() -> None:
         retention=timedelta(days=14), is_active=False, tags=(("a", "1"), ("b", None)), excluded=(("c", None),)
     )
     assert [given.get("ResourceType") for _, given in caller.requests] == [IMAGE, None, SNAPSHOT]
+
+
+def test_rules_for_volumes_are_asked_for_alone() -> None:
+    """A clean-up has nothing to do with them, and a sweep with nothing else."""
+    caller = FakeCaller({"list_rules": [{"Rules": []}]})
+
+    assert rules(caller, VOLUME) == ()
+    assert [given["ResourceType"] for _, given in caller.requests] == [VOLUME]
 
 
 def test_a_rule_that_makes_no_sense_is_an_error() -> None:

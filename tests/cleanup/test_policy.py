@@ -61,6 +61,15 @@ def test_an_age_in_a_wrong_form_is_refused(text: str) -> None:
         ({"name": "x", "all_owned": True}, "--all-owned"),
         ({"tag": ("a=1",), "all_owned": True}, "--all-owned"),
         ({"skip_source": ("nonsense",)}, "not a source"),
+        ({"usage_reports": True}, "add --include-shared, or leave it out"),
+        (
+            {"usage_reports": True, "include_shared": True, "skip_source": ("launch-permissions",)},
+            "leave out --skip-source launch-permissions",
+        ),
+        (
+            {"usage_reports": True, "include_shared": True, "skip_source": ("receipts", "public-snapshots")},
+            "leave out --skip-source public-snapshots",
+        ),
     ],
 )
 def test_a_flag_that_makes_no_sense_is_refused(flags: dict[str, Any], message: str) -> None:
@@ -112,6 +121,7 @@ EVERY_FLAG = Flags(
     tag=("a=1", "b="),
     mode="disable",
     include_shared=True,
+    usage_reports=True,
     max_deletions="4",
     skip_source=("receipts", "aws-backup"),
     allow_no_references=True,
@@ -150,6 +160,10 @@ def test_a_policy_comes_back_from_its_document(flags: Flags) -> None:
         {"mode": "explode"},
         {"include_shared": "false"},
         {"allow_no_references": 1},
+        {"usage_reports": True},
+        {"usage_reports": "true", "include_shared": True},
+        {"usage_reports": 1, "include_shared": True},
+        {"usage_reports": True, "include_shared": True, "skip_sources": ["launch-permissions"]},
         {"scope": {"family": 3, "name": None, "tags": {}}},
         {"scope": {"family": None, "name": "", "tags": {}}},
         {"scope": {"family": None, "name": None, "tags": {"a": 1}}},

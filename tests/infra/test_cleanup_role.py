@@ -7,7 +7,21 @@ from typing import Any
 
 import pytest
 
-from tests.infra.roles import ACCOUNT, BUILDS, EC2, IMAGE, INSTANCE, OURS, ROLE, ROOT, SEOUL, SNAPSHOT, TEMPLATE, may
+from tests.infra.roles import (
+    ACCOUNT,
+    BUILDS,
+    EC2,
+    IMAGE,
+    INSTANCE,
+    OURS,
+    REQUESTED,
+    ROLE,
+    ROOT,
+    SEOUL,
+    SNAPSHOT,
+    TEMPLATE,
+    may,
+)
 
 AWS = ROOT / "scripts" / "gpu_ami" / "aws"
 # What is removed or changed, by the end of the call's name.
@@ -24,7 +38,12 @@ RESOURCES = {
     "security_group": f"{EC2}:{ACCOUNT}:security-group/sg-1",
     "key_pair": f"{EC2}:{ACCOUNT}:key-pair/packer",
     "launch_template": TEMPLATE,
+    "image_usage_report": f"{EC2}:{ACCOUNT}:image-usage-report/amiur-1",
 }
+# What clean-up makes, with our tag from the start.
+MADE = {"create_image_usage_report"}
+# Of what a clean-up makes and deletes itself no build is the owner.
+NOT_SWEPT = {"image_usage_report"}
 
 
 def calls(*paths: str) -> set[tuple[str, str]]:
@@ -47,7 +66,15 @@ def is_reading(operation: str) -> bool:
 
 
 CLEANING = sorted(
-    calls("image_changes.py", "build_resources.py", "recycle_bin.py", "images.py", "regions.py", "references")
+    calls(
+        "image_changes.py",
+        "build_resources.py",
+        "recycle_bin.py",
+        "images.py",
+        "regions.py",
+        "usage_reports.py",
+        "references",
+    )
 )
 
 
@@ -71,18 +98,37 @@ def test_cleanup_may_read_whatever_it_asks(policies: dict[str, Any], service: st
 
 
 @pytest.mark.parametrize(
-    ("service", "operation"), [call for call in CLEANING if not is_reading(call[1]) and call[0] == "ec2"]
+    ("service", "operation"),
+    [call for call in CLEANING if not is_reading(call[1]) and call[0] == "ec2" and call[1] not in MADE],
 )
 def test_cleanup_changes_what_is_ours_and_nothing_else(policies: dict[str, Any], service: str, operation: str) -> None:
     """The tag is the last line: whatever the code decides, another team's AMI stays."""
-    resource = RESOURCES[operation.partition("_")[2]]
-    sweeps = "::" not in resource.removeprefix("arn:aws:")
+    kind = operation.partition("_")[2]
+    resource = RESOURCES[kind]
+    sweeps = "::" not in resource.removeprefix("arn:aws:") and kind not in NOT_SWEPT
     called = action(service, operation)
 
     assert may(policies["cleanup"], called, resource, BUILDS if sweeps else OURS)
     assert not may(policies["cleanup"], called, resource)
     if sweeps:
         assert not may(policies["cleanup"], called, resource, OURS), "Batch's own instances carry this tag"
+
+
+def test_cleanup_makes_reports_on_own_images_alone_and_tags_them(policies: dict[str, Any]) -> None:
+    """A report without our tag could not be deleted again; on another team's AMI none is made."""
+    report, called = RESOURCES["image_usage_report"], "ec2:CreateImageUsageReport"
+    making = {"ec2:CreateAction": ["CreateImageUsageReport"]}
+
+    assert ("ec2", "create_image_usage_report") in CLEANING
+    assert may(policies["cleanup"], called, IMAGE, OURS)
+    assert not may(policies["cleanup"], called, IMAGE)
+    assert may(policies["cleanup"], called, report, REQUESTED)
+    assert not may(policies["cleanup"], called, report)
+    assert may(policies["cleanup"], "ec2:CreateTags", report, REQUESTED | making)
+    assert not may(policies["cleanup"], "ec2:CreateTags", report, REQUESTED), "it could take anybody's for its own"
+    for name in ("plan", "build", "apply"):
+        assert not may(policies[name], called, IMAGE, OURS), name
+        assert not may(policies[name], "ec2:DeleteImageUsageReport", report, OURS), name
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ _PAGE = 100
 # Batch describes, ECS describes and EC2 lists at most so many at once.
 _AT_ONCE = 100
 _GONE = ("DELETED", "DELETING")
+_SERVICE_QUEUE = "SAGEMAKER_TRAINING"
 # An account may hide from EC2's listings what AWS services manage.
 _HIDDEN_TOO: dict[str, Any] = {"IncludeManagedResources": True}
 # AWS's own default; the service shows the policy of environments that have one.
@@ -192,12 +193,16 @@ def _template(row: Mapping[str, Any]) -> tuple[str | None, str]:
 def running_jobs(caller: Caller) -> list[Job]:
     """Return every job that holds an instance now, in every queue; children of array jobs are jobs of their own.
 
+    Queues of SageMaker are not asked: their jobs run on SageMaker's own instances, so no update of a compute
+    environment ends one, and Batch lists them with ListServiceJobs alone
+    (https://docs.aws.amazon.com/batch/latest/userguide/monitor-sagemaker-job-queue.html).
+
     Raises:
         AwsError: Batch refused, or a list could not be read to its end.
     """
     queues = caller.pages("batch", "describe_job_queues", "jobQueues", page_key="nextToken", maxResults=_PAGE)
     with making_sense(f"batch:DescribeJobQueues in {caller.region}"):
-        served_by = {str(row["jobQueueName"]): _serving(row) for row in queues}
+        served_by = {str(row["jobQueueName"]): _serving(row) for row in queues if not _is_of_a_service(row)}
     with making_sense(f"batch:ListJobs in {caller.region}"):
         found = {job_id: name for name in served_by for job_id in _active_ids(caller, name)}
     with making_sense(f"batch:DescribeJobs in {caller.region}"):
@@ -211,6 +216,12 @@ def _serving(queue: Mapping[str, Any]) -> frozenset[str] | None:
     order = queue.get("computeEnvironmentOrder") or []
     named = frozenset(str(item["computeEnvironment"]) for item in order if item.get("computeEnvironment"))
     return named if named and len(named) == len(order) else None
+
+
+def _is_of_a_service(queue: Mapping[str, Any]) -> bool:
+    """Return whether a queue's jobs run in a service, and none in a compute environment; a queue has either kind."""
+    is_named = queue.get("jobQueueType") == _SERVICE_QUEUE or bool(queue.get("serviceEnvironmentOrder"))
+    return is_named and not queue.get("computeEnvironmentOrder")
 
 
 def _active_ids(caller: Caller, queue: str) -> Iterator[str]:

@@ -19,6 +19,8 @@ from gpu_ami.errors import AwsError
 from gpu_ami.records.tags import FAMILY_TAG, RUN_TAG
 
 _PAGE = 1000
+# EC2 takes at most so many values for a filter.
+_FILTER_VALUES = 200
 _GONE_STATES = frozenset({"terminated", "shutting-down"})
 _TERMINATED_WITHIN_S = 300.0
 _QUERY_EVERY_S = 2.0
@@ -135,6 +137,42 @@ def _is_of_run(caller: Caller, operation: str, key: str, run: str, **named: str)
     with _unless_gone(), making_sense(f"iam {key}"):
         tags = caller.call("iam", operation, **named)[key].get("Tags") or []
     return any((tag["Key"], tag.get("Value")) == (RUN_TAG, run) for tag in tags)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttachedVolume:
+    """A volume that goes with its instance.
+
+    Attributes:
+        volume_id: The volume.
+        instance_id: The instance.
+        tags: Its tags.
+    """
+
+    volume_id: str
+    instance_id: str
+    tags: Mapping[str, str]
+
+
+def volumes_of(caller: Caller, instance_ids: Iterable[str]) -> list[AttachedVolume]:
+    """Return the volumes that EC2 deletes when it terminates the instances.
+
+    Raises:
+        AwsError: EC2 refused, or the list could not be read to its end.
+    """
+    found = []
+    chosen = sorted(instance_ids)
+    for start in range(0, len(chosen), _FILTER_VALUES):
+        wanted = [{"Name": "attachment.instance-id", "Values": chosen[start : start + _FILTER_VALUES]}]
+        for row in caller.pages("ec2", "describe_volumes", "Volumes", Filters=wanted, MaxResults=_PAGE):
+            with making_sense(f"ec2:DescribeVolumes in {caller.region}"):
+                tags = {tag["Key"]: tag.get("Value", "") for tag in row.get("Tags") or []}
+                found += [
+                    AttachedVolume(volume_id=row["VolumeId"], instance_id=attached["InstanceId"], tags=tags)
+                    for attached in row["Attachments"]
+                    if attached.get("DeleteOnTermination") and attached["InstanceId"] in chosen
+                ]
+    return found
 
 
 def wait_until_terminated(

@@ -1,4 +1,9 @@
-"""Queries the Recycle Bin's rules and content, and restores images and snapshots from it."""
+"""Queries the Recycle Bin's rules and content, and restores images and snapshots from it.
+
+It takes volumes, too, for 1 to 7 days: those that are deleted by themselves and those that go with their instance. They
+are billed, and count towards quotas, until they leave it. Of several rules that match the longest one counts.
+https://docs.aws.amazon.com/ebs/latest/userguide/recycle-bin-factors.html
+"""
 
 from __future__ import annotations
 
@@ -10,9 +15,10 @@ from typing import Any, Literal
 from gpu_ami.aws.caller import Caller, making_sense
 from gpu_ami.aws.images import parse_time
 
-Kind = Literal["EC2_IMAGE", "EBS_SNAPSHOT"]
+Kind = Literal["EC2_IMAGE", "EBS_SNAPSHOT", "EBS_VOLUME"]
 IMAGE: Kind = "EC2_IMAGE"
 SNAPSHOT: Kind = "EBS_SNAPSHOT"
+VOLUME: Kind = "EBS_VOLUME"
 
 
 @dataclass(frozen=True)
@@ -48,14 +54,14 @@ def _carries(tags: Mapping[str, str], pairs: Iterable[tuple[str, str | None]]) -
     return any(key in tags and value in (None, tags[key]) for key, value in pairs)
 
 
-def rules(caller: Caller) -> tuple[Rule, ...]:
-    """Return the region's rules for AMIs and snapshots.
+def rules(caller: Caller, *kinds: Kind) -> tuple[Rule, ...]:
+    """Return the region's rules for *kinds*; for AMIs and snapshots where none are named.
 
     Raises:
         AwsError: AWS refused, or a list could not be read to its end.
     """
     found = []
-    for kind in (IMAGE, SNAPSHOT):
+    for kind in kinds or (IMAGE, SNAPSHOT):
         for row in caller.pages("rbin", "list_rules", "Rules", ResourceType=kind):
             with making_sense(f"rbin:GetRule in {caller.region}"):
                 found.append(_rule(caller.call("rbin", "get_rule", Identifier=row["Identifier"])))

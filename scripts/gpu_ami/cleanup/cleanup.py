@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import secrets
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 
@@ -27,10 +28,13 @@ from gpu_ami.cleanup.restore import Restored, restore
 from gpu_ami.cleanup.result_tables import restored_table, result_tables
 from gpu_ami.cleanup.scope import account_of, chosen_regions, requested_regions, survey_of
 from gpu_ami.cleanup.snapshots import OrphanedSnapshots, to_finish
+from gpu_ami.cleanup.usage_reports import UsageReports
+from gpu_ami.console import Step
 from gpu_ami.errors import InterruptedRunError, PartialError, PipelineError, SafetyError, UsageError, then_raised
 from gpu_ami.files import check_writable, write_atomic
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
+from gpu_ami.records.tags import FAMILY_TAG, PIPELINE, PIPELINE_TAG, RUN_TAG
 from gpu_ami.units import show_count
 
 _PLAN = "clean-up plan"
@@ -101,7 +105,9 @@ def run(run: Invocation, request: Request) -> None:
     now = datetime.now(timezone.utc)
     _check_without_credentials(run, request, now)
     acts = (request.yes or request.apply is not None) and not run.options.dry_run
-    account = (run.announce() if acts else identify(run.access)).account
+    # A plan with reports makes something, too.
+    makes = request.flags.usage_reports and not run.options.dry_run
+    account = (run.announce() if acts or makes else identify(run.access)).account
     saved = plans.load(_file(run, request.apply), account=account, now=now) if request.apply else None
     policy = saved.policy if saved else policy_from(run.settings, request.flags)
     if policy.keep == 0:
@@ -111,9 +117,18 @@ def run(run: Invocation, request: Request) -> None:
     roles = list(dict.fromkeys([*run.settings.cleanup.accounts, *(saved.roles if saved else request.accounts)]))
     survey = survey_of(run, policy, account, regions, roles=roles)
     wants_orphans = request.orphans or bool(saved and saved.orphans)
-    with run.console.step(f"querying {show_count(len(survey.locations), 'region')} and the working tree"):
+    with run.console.step(f"querying {show_count(len(survey.locations), 'region')} and the working tree") as step:
         prices = {location.region: _price(location.region) for location in survey.own_locations}
-        plan = make_plan(survey, account, now, orphans=wants_orphans, usd_per_gib_month=prices, roles=roles)
+        plan = make_plan(
+            survey,
+            account,
+            now,
+            orphans=wants_orphans,
+            usd_per_gib_month=prices,
+            roles=roles,
+            usage_reports=_usage_reports(run, survey, account, now, step),
+            only=saved.images if saved else None,
+        )
     _tell_unmatched(run, survey)
     if saved:
         # What else may go by now is not what somebody approved: neither done nor announced.
@@ -132,6 +147,24 @@ def run(run: Invocation, request: Request) -> None:
         if advice := _next_step(request, plan, dry_run=run.options.dry_run):
             run.console.say(advice)
     _raise_blocks(plan)
+
+
+def _usage_reports(run: Invocation, survey: Survey, account: str, now: datetime, step: Step) -> UsageReports | None:
+    """Return what makes the image usage reports that the policy demands; None where none are to be made."""
+    if run.options.dry_run or not survey.policy.usage_reports:
+        return None
+    tags = {
+        PIPELINE_TAG: PIPELINE,
+        FAMILY_TAG: run.settings.family,
+        RUN_TAG: f"cleanup-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
+    }
+    return UsageReports(
+        {location.region: location.caller for location in survey.own_locations},
+        account,
+        tags,
+        within=timedelta(minutes=run.settings.cleanup.usage_report_minutes),
+        told=lambda done, asked: step(f"{done} of {show_count(asked, 'image usage report')}"),
+    )
 
 
 def _check_without_credentials(run: Invocation, request: Request, now: datetime) -> None:
@@ -199,7 +232,8 @@ def _next_step(request: Request, plan: Plan, *, dry_run: bool) -> str:
         added = f"{'' if request.yes or request.apply else ' --yes'}{permanent}"
         how = " and ".join([*(["leave out --dry-run"] if dry_run else []), *([f"add{added}"] if added else [])])
     # Said again, as a small terminal shows no more than the end.
-    return f"Nothing was changed. {how[0].upper()}{how[1:]} to {what_goes(plan)}."
+    but = " but image usage reports" if plan.asked and (plan.asked.made or plan.asked.reused) else ""
+    return f"Nothing was changed{but}. {how[0].upper()}{how[1:]} to {what_goes(plan)}."
 
 
 def _raise_blocks(plan: Plan) -> None:

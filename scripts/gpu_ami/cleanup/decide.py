@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import heapq
 from collections import defaultdict
@@ -138,6 +139,7 @@ def decide(
     now: datetime,
     *,
     with_orphans: bool = False,
+    reported: Collection[str] = (),
 ) -> Decision:
     """Return the verdict on every AMI of the policy's scope, with all its reasons.
 
@@ -148,11 +150,15 @@ def decide(
         policy: What to keep.
         now: The time.
         with_orphans: Whether snapshots without an AMI may go, too.
+        reported: AMIs of whose use in other accounts EC2 has been asked: with `Policy.usage_reports` that one is
+            shared is a reason to stay until then. What the answer was is among *references*.
     """
     families = _families(images, policy.keep)
     needed = by_target(references)
     covered = [image for image in images if policy.scope.covers(image.name, image.tags)]
-    verdicts = [_verdict(image, families, needed, policy, now) for image in sorted(covered, key=_oldest_first)]
+    verdicts = [
+        _verdict(image, families, needed, policy, now, reported) for image in sorted(covered, key=_oldest_first)
+    ]
     is_change = with_orphans or any(verdict.is_selected for verdict in verdicts)
     blocks = find_blocks(reports, policy, is_change=is_change)
     if blocks:
@@ -207,6 +213,7 @@ def _verdict(
     needed: Mapping[str, Sequence[Reference]],
     policy: Policy,
     now: datetime,
+    reported: Collection[str],
 ) -> Verdict:
     key = family_key(image)
     family, relatives = key.family, families[key]
@@ -214,7 +221,7 @@ def _verdict(
         *_state_reasons(image, policy.mode),
         *_age_reasons(image, policy, now),
         *_family_reasons(image, family, relatives, policy, now),
-        *_use_reasons(image, needed, policy),
+        *_use_reasons(image, needed, policy, is_reported=image.image_id in reported),
     ]
     if reasons:
         return Verdict(image, family, "keep", tuple(reasons))
@@ -270,11 +277,13 @@ def _family_reasons(image: Image, family: str, relatives: Family, policy: Policy
             yield Reason("handover-pending", "waits for its hand-over to Terraform")
 
 
-def _use_reasons(image: Image, needed: Mapping[str, Sequence[Reference]], policy: Policy) -> Iterable[Reason]:
+def _use_reasons(
+    image: Image, needed: Mapping[str, Sequence[Reference]], policy: Policy, *, is_reported: bool
+) -> Iterable[Reason]:
     by_source: dict[str, list[str]] = defaultdict(list)
     for target in (image.image_id, *image.snapshot_ids):
         for reference in needed.get(target, ()):
-            if not _is_accepted(reference, policy):
+            if not _is_accepted(reference, policy, is_reported=is_reported):
                 by_source[reference.source].append(reference.detail)
     for source, details in by_source.items():
         distinct = list(dict.fromkeys(details))
@@ -284,15 +293,26 @@ def _use_reasons(image: Image, needed: Mapping[str, Sequence[Reference]], policy
             yield Reason(source, f"and {len(distinct) - _SHOWN_DETAILS} more")
 
 
-def _is_accepted(reference: Reference, policy: Policy) -> bool:
+def _is_accepted(reference: Reference, policy: Policy, *, is_reported: bool) -> bool:
     """Return whether somebody's being able to use the AMI or snapshot is no reason to stay."""
+    is_asked = is_reported or not policy.usage_reports
     if reference.source == _LAUNCH_SHARING:
         # Disabling takes the permissions away for good, so there no flag helps.
-        return policy.include_shared and policy.mode != "disable"
+        return policy.include_shared and policy.mode != "disable" and is_asked
     if reference.source == _SNAPSHOT_SHARING:
         # Nothing else touches the snapshots.
-        return policy.include_shared or policy.mode != "delete"
+        return (policy.include_shared and is_asked) or policy.mode != "delete"
     return False
+
+
+def is_shared(image: Image, needed: Mapping[str, Sequence[Reference]], policy: Policy) -> bool:
+    """Return whether *image* may go only because the policy includes what is shared."""
+    unshared = dataclasses.replace(policy, include_shared=False)
+    return any(
+        _is_accepted(reference, policy, is_reported=True) and not _is_accepted(reference, unshared, is_reported=True)
+        for target in (image.image_id, *image.snapshot_ids)
+        for reference in needed.get(target, ())
+    )
 
 
 def _families(images: Iterable[Image], keep: int) -> dict[FamilyKey, Family]:

@@ -20,6 +20,7 @@ from gpu_ami.cleanup.journal_events import Failed, ImageRecord, Removed, Waited,
 from gpu_ami.cleanup.plan_document import iso, reason_list
 from gpu_ami.cleanup.policy import LOCAL_SOURCES, Policy
 from gpu_ami.cleanup.snapshots import OrphanedSnapshots
+from gpu_ami.cleanup.volume_bins import VolumeBin
 from gpu_ami.errors import AwsError
 from gpu_ami.records.tags import HANDOVER_TAG, KEEP_TAG, MAY_TAKE_TAG, is_finished
 
@@ -64,6 +65,7 @@ class SweepPlan:
         verdicts: One per resource with a run tag, in the order of removal.
         reports: How the query of each source and kind ended.
         blocks: Why nothing may be removed at all.
+        bins: What becomes of the volumes that go, by region.
     """
 
     account: str
@@ -72,6 +74,7 @@ class SweepPlan:
     verdicts: tuple[SweepVerdict, ...]
     reports: tuple[SourceReport, ...]
     blocks: tuple[str, ...]
+    bins: tuple[VolumeBin, ...] = ()
 
     @property
     def selected(self) -> list[SweepVerdict]:
@@ -87,6 +90,7 @@ class SweepPlan:
             "sources": [report.document() for report in self.reports],
             "blocks": list(self.blocks),
             "verdicts": [verdict.document() for verdict in self.verdicts],
+            "recycle_bin": [bin_.document() for bin_ in self.bins],
             "totals": {"delete": len(self.selected), "keep": len(self.verdicts) - len(self.selected)},
             "applied": False,
             "results": [],

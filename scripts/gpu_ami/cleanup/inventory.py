@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -25,6 +25,8 @@ from gpu_ami.errors import AwsError
 
 _WORKERS = 32
 _SHARING = "launch-permissions"
+# The code of the reason for which an AMI stays that another account uses, or may use.
+USAGE = "usage-reports"
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -100,6 +102,8 @@ class Survey:
         self._lock = threading.Lock()
         self.clock = clock
         self._sharing_seen_at = float("-inf")
+        # What EC2's usage reports say of an AMI, and with whom it was shared then.
+        self._reported: dict[str, tuple[tuple[str, ...], frozenset[str] | None]] = {}
         self.images: tuple[Image, ...] = ()
 
     @property
@@ -123,7 +127,28 @@ class Survey:
         """What all sources showed, from every location and file."""
         local = [reference for source in self._local for reference in source.references]
         seen = [reference for state in self._states.values() for reference in state.references]
-        return [*own_images_of(seen, self.images), *local]
+        elsewhere = [
+            Reference(image_id, USAGE, why) for image_id, (reasons, _) in self._reported.items() for why in reasons
+        ]
+        return [*elsewhere, *own_images_of(seen, self.images), *local]
+
+    @property
+    def reported(self) -> frozenset[str]:
+        """The AMIs of which EC2's usage reports were read, and that are shared with nobody else since."""
+        if not self._reported:
+            return frozenset()
+        known = {image.image_id: image for image in self.images if image.image_id in self._reported}
+        return frozenset(key for key, image in known.items() if self._reported[key][1] == self._sharers(image))
+
+    def note_usage(self, answers: Mapping[str, Sequence[str]]) -> None:
+        """Take note of what EC2's usage reports say: by AMI what keeps it; nothing where no other account uses it."""
+        images = {image.image_id: image for image in self.images}
+        self._reported |= {key: (tuple(why), self._sharers(images[key])) for key, why in answers.items()}
+
+    def _sharers(self, image: Image) -> frozenset[str] | None:
+        """Return who may launch *image*; None where that was not read."""
+        found = self.permissions(image)
+        return None if found is None else frozenset(value for entry in found for value in entry.values())
 
     def permissions(self, image: Image) -> tuple[dict[str, str], ...] | None:
         """Return who may launch *image*, as it was read; None when it was not."""
@@ -222,7 +247,8 @@ class Survey:
 
     def decide(self, now: datetime, policy: Policy | None = None) -> Decision:
         """Return the verdicts that follow from what was seen."""
-        return decide(self.images, self.references, self.reports, policy or self.policy, now)
+        policy = policy or self.policy
+        return decide(self.images, self.references, self.reports, policy, now, reported=self.reported)
 
     def _query_all(self, locations: Sequence[Location], sources: Iterable[Source], selected: Collection[str]) -> None:
         pairs = [(location, source) for location in locations for source in sources]

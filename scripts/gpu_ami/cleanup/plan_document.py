@@ -16,6 +16,7 @@ from gpu_ami.aws.images import Image, Snapshot, parse_time
 from gpu_ami.aws.recycle_bin import IMAGE, SNAPSHOT, Kind, Rule
 from gpu_ami.cleanup.decide import Decision, Reason, SourceReport, Verdict, kept
 from gpu_ami.cleanup.policy import Policy, policy_of
+from gpu_ami.cleanup.usage_reports import Asked
 from gpu_ami.errors import SafetyError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.records.tags import REGION
@@ -89,6 +90,7 @@ class Plan:
         orphans: Snapshots of AMIs that are gone; empty unless requested.
         usd_per_gib_month: The price of snapshot storage by region; None where it is not known.
         roles: Of the other accounts that were queried for uses.
+        asked: What EC2's usage reports said of shared AMIs; None where none were requested.
     """
 
     account: str
@@ -102,6 +104,7 @@ class Plan:
     orphans: tuple[Orphan, ...] = ()
     usd_per_gib_month: Mapping[str, Decimal | None] = field(default_factory=dict)
     roles: tuple[str, ...] = ()
+    asked: Asked | None = None
 
     @property
     def selected_orphans(self) -> tuple[Orphan, ...]:
@@ -216,6 +219,7 @@ class Plan:
             "applied": False,
             "results": [],
             "journal": None,
+            **({} if self.asked is None else {"usage_reports": self.asked.document()}),
         }
 
     def _verdict(self, verdict: Verdict) -> dict[str, Any]:

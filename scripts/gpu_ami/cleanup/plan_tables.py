@@ -10,6 +10,7 @@ from typing import TypeVar
 from gpu_ami.cleanup.decide import Reason, SourceReport, Verdict, age_of, show_span
 from gpu_ami.cleanup.incomplete_builds import SweepPlan
 from gpu_ami.cleanup.plan_document import Orphan, Plan, SavedPlan
+from gpu_ami.cleanup.usage_reports import LIMITS
 from gpu_ami.console import Table
 from gpu_ami.units import show_count, show_usd
 
@@ -72,6 +73,7 @@ def sweep_table(plan: SweepPlan) -> Table:
     ]
     footer = [f"{show_count(len(plan.selected), 'resource')} to remove, {len(rows) - len(plan.selected)} to keep"]
     footer += [f"Nothing may be removed: {block}" for block in plan.blocks]
+    footer += [text for bin_ in plan.bins if (text := bin_.text()) is not None]
     columns = ("kind", "id", "region", "build", "verdict", "reason")
     return Table(columns=columns, rows=rows, title="Resources of incomplete builds", footer=tuple(footer))
 
@@ -92,7 +94,37 @@ def _answer(plan: Plan, view: View) -> list[str]:
     said += gains(plan)
     if loses(plan):
         said[-1] += " Deleting them needs --permanent."
+    said += usage_lines(plan)
     return said + [f"Nothing may be changed: {block}" for block in decision.blocks]
+
+
+def usage_lines(plan: Plan) -> list[str]:
+    """Return what was made on AWS to make the plan, what became of it, and what it cannot tell."""
+    if plan.asked is None:
+        return []
+    asked = plan.asked
+    if asked.is_dry and asked.answers:
+        shared = show_count(len(asked.answers), "shared AMI")
+        return [f"No image usage report was made, as --dry-run makes none: {shared} stay for that."]
+    if not asked.answers:
+        return ["No image usage report was made: no shared AMI would go."]
+    states = [answer.status for answer in asked.answers]
+    shared = show_count(len(states), "shared AMI")
+    found = f"other accounts use {states.count('used')} and do not use {states.count('unused')}"
+    unknown = f"; of {states.count('unknown')} it is not known" if "unknown" in states else ""
+    made = f"Made {show_count(asked.made, 'image usage report')}"
+    reused = f" and took over {asked.reused} that an earlier run had left" if asked.reused else ""
+    said = [f"{made}{reused}. Of {shared} that would go, {found}{unknown}."]
+    said.append(f"What such reports do not tell: {'; '.join(LIMITS)}.")
+    if asked.left:
+        report_id, why = next(iter(asked.left.items()))
+        said.append(
+            f"Image usage reports that could not be deleted: {', '.join(asked.left)} ({report_id}: {why}). EC2 deletes "
+            "them after 30 days, and a new run takes them over."
+        )
+    elif asked.deleted:
+        said.append(f"Deleted {show_count(asked.deleted, 'image usage report')} again.")
+    return said
 
 
 def count_of(plan: Plan, view: View) -> str:

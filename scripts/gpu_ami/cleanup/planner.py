@@ -10,17 +10,21 @@ from decimal import Decimal
 
 from gpu_ami.aws import recycle_bin
 from gpu_ami.aws.caller import Caller
-from gpu_ami.aws.images import Snapshot, own_snapshots, snapshot_is_shared, snapshots, some_images
+from gpu_ami.aws.images import Image, Snapshot, own_snapshots, snapshot_is_shared, snapshots, some_images
 from gpu_ami.aws.regions import enabled_regions
-from gpu_ami.cleanup.decide import Decision, SourceReport, by_target, decide
+from gpu_ami.cleanup.decide import Decision, SourceReport, by_target, decide, is_shared
 from gpu_ami.cleanup.inventory import Location, Survey, in_parallel
 from gpu_ami.cleanup.orphan_snapshots import find_orphans, without_copies, without_shared
 from gpu_ami.cleanup.plan_document import Bin, Orphan, Plan
 from gpu_ami.cleanup.policy import Policy
+from gpu_ami.cleanup.usage_reports import Answer, Asked, UsageReports
 from gpu_ami.errors import AwsError
 
 # AWS refuses requests signed with a clock that is five minutes off.
 _CLOCK_LIMIT = timedelta(minutes=5)
+_NOT_ASKED = "shared, and nobody was asked who uses it: enough others go in this run"
+_NOT_PLANNED = "shared, and nobody was asked who uses it: the plan that is carried out does not name it"
+_NOT_MADE = "shared, and no image usage report says who uses it: --dry-run makes none"
 
 
 def make_plan(
@@ -31,6 +35,8 @@ def make_plan(
     orphans: bool = False,
     usd_per_gib_month: Mapping[str, Decimal | None] | None = None,
     roles: Sequence[str] = (),
+    usage_reports: UsageReports | None = None,
+    only: Collection[tuple[str, str]] | None = None,
 ) -> Plan:
     """Return what a clean-up would do now.
 
@@ -41,6 +47,9 @@ def make_plan(
         orphans: Whether to find snapshots that AMIs left behind, too.
         usd_per_gib_month: The price of snapshot storage by region.
         roles: Of the other accounts that the survey queries; the plan's file names them to whoever carries it out.
+        usage_reports: Makes the reports that the policy demands; None where nothing may be made: then what is shared
+            stays.
+        only: Region and id of each AMI that a report may be made on; None for all.
 
     Raises:
         AwsError: The AMIs themselves could not be listed.
@@ -55,6 +64,9 @@ def make_plan(
         if first.selected:
             survey.query_images({verdict.image.image_id for verdict in first.selected})
         details = reading.result()
+    asked = None
+    if survey.policy.usage_reports:
+        asked = _ask(survey, now, clock, usage_reports, only, with_orphans=orphans)
     decision = _decide(survey, now, clock, survey.policy, with_orphans=orphans)
     found = _orphans(survey, now) if orphans and not decision.blocks else []
     return Plan(
@@ -69,7 +81,61 @@ def make_plan(
         orphans=tuple(found),
         usd_per_gib_month=usd_per_gib_month or {},
         roles=tuple(roles),
+        asked=asked,
     )
+
+
+def _ask(
+    survey: Survey,
+    now: datetime,
+    clock: Sequence[SourceReport],
+    usage_reports: UsageReports | None,
+    only: Collection[tuple[str, str]] | None,
+    *,
+    with_orphans: bool,
+) -> Asked:
+    """Ask EC2 which other accounts use the shared AMIs that would go, and note it in *survey*; delete the reports.
+
+    Of a limited number of deletions no more AMIs are asked about than it takes to find as many that may go.
+    """
+    if usage_reports is None:
+        unasked = _unasked(survey, now, clock, None, None, with_orphans=with_orphans)
+        unknown = [Answer(image_id=image.image_id, region=image.region, error=_NOT_MADE) for image in unasked]
+        survey.note_usage({answer.image_id: answer.reasons for answer in unknown})
+        return Asked(answers=tuple(unknown), is_dry=True)
+    with usage_reports:
+        # Of a saved plan's AMIs those count alone, and are as many as were approved.
+        limit = survey.policy.max_deletions if only is None else None
+        while unasked := _unasked(survey, now, clock, limit, only, with_orphans=with_orphans):
+            answers = usage_reports.ask(unasked)
+            survey.note_usage({image_id: answer.reasons for image_id, answer in answers.items()})
+            limit = None if usage_reports.is_over else limit
+    unasked = _unasked(survey, now, clock, None, None, with_orphans=with_orphans)
+    why = _NOT_ASKED if only is None else _NOT_PLANNED
+    survey.note_usage(dict.fromkeys((image.image_id for image in unasked), (why,)))
+    return usage_reports.asked
+
+
+def _unasked(
+    survey: Survey,
+    now: datetime,
+    clock: Sequence[SourceReport],
+    limit: int | None,
+    only: Collection[tuple[str, str]] | None,
+    *,
+    with_orphans: bool,
+) -> list[Image]:
+    """Return the shared AMIs that would go if no other account used them and that nobody has been asked about."""
+    policy = dataclasses.replace(survey.policy, usage_reports=False, max_deletions=limit)
+    decision = _decide(survey, now, clock, policy, with_orphans=with_orphans)
+    needed, reported = by_target(survey.references), survey.reported
+    return [
+        verdict.image
+        for verdict in decision.selected
+        if verdict.image.image_id not in reported
+        and (only is None or (verdict.image.region, verdict.image.image_id) in only)
+        and is_shared(verdict.image, needed, policy)
+    ]
 
 
 def clock_reports(aws_time: datetime | None, now: datetime) -> list[SourceReport]:
@@ -84,7 +150,15 @@ def _decide(
     survey: Survey, now: datetime, clock: Sequence[SourceReport], policy: Policy, *, with_orphans: bool
 ) -> Decision:
     reports = [*clock, *survey.reports]
-    return decide(survey.images, survey.references, reports, policy, now, with_orphans=with_orphans)
+    return decide(
+        survey.images,
+        survey.references,
+        reports,
+        policy,
+        now,
+        with_orphans=with_orphans,
+        reported=survey.reported,
+    )
 
 
 def _details(survey: Survey, decision: Decision, *, orphans: bool) -> dict[str, tuple[dict[str, Snapshot], Bin]]:

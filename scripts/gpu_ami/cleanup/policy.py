@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from fnmatch import fnmatchcase
@@ -65,6 +65,7 @@ class Policy:
         scope: Which AMIs may be considered.
         mode: What happens to an AMI that nothing needs.
         include_shared: Whether being shared with another account is no reason to stay.
+        usage_reports: Whether a shared AMI goes only when EC2's report says that no other account uses it.
         max_deletions: At most so many in one run, the oldest first; None is no limit.
         skip_sources: Sources that are not queried.
         allow_no_references: Whether an account in which nothing at all needs any AMI is believed.
@@ -76,6 +77,7 @@ class Policy:
     scope: Scope = Scope()
     mode: Mode = "delete"
     include_shared: bool = False
+    usage_reports: bool = False
     max_deletions: int | None = None
     skip_sources: frozenset[str] = frozenset()
     allow_no_references: bool = False
@@ -93,6 +95,8 @@ class Policy:
             "skip_sources": sorted(self.skip_sources),
             "allow_no_references": self.allow_no_references,
             "template_versions": self.template_versions,
+            # Said only where it is so: an earlier version refuses a policy that it does not know whole.
+            **({"usage_reports": True} if self.usage_reports else {}),
         }
 
 
@@ -107,6 +111,7 @@ class Flags:
     all_owned: bool = False
     mode: str | None = None
     include_shared: bool = False
+    usage_reports: bool = False
     max_deletions: str | None = None
     skip_source: Sequence[str] = ()
     allow_no_references: bool = False
@@ -122,12 +127,14 @@ def policy_from(settings: Settings, flags: Flags) -> Policy:
     chosen = settings.cleanup
     older_than = chosen.older_than if flags.older_than is None else flags.older_than
     limit = flags.max_deletions if flags.max_deletions is not None else chosen.max_deletions
+    _check_usage_reports(flags.usage_reports, shared=flags.include_shared, skipped=flags.skip_source)
     return Policy(
         older_than=parse_duration(older_than, name="--older-than"),
         keep=chosen.keep if flags.keep is None else _whole(flags.keep, "--keep", least=0),
         scope=_scope(settings.family, flags),
         mode=_mode(flags.mode),
         include_shared=flags.include_shared,
+        usage_reports=flags.usage_reports,
         max_deletions=None if limit is None else _whole(limit, "--max-deletions", least=1),
         skip_sources=_skipped(flags.skip_source),
         allow_no_references=flags.allow_no_references,
@@ -151,11 +158,13 @@ def policy_of(document: Mapping[str, Any]) -> Policy:
         scope=Scope(family=scope["family"], name=scope["name"], tags=dict(scope["tags"])),
         mode=MODES[MODES.index(given["mode"])],
         include_shared=given["include_shared"] is True,
+        usage_reports=given.get("usage_reports") is True,
         max_deletions=None if limit is None else _whole(limit, "--max-deletions", least=1),
         skip_sources=_skipped(given["skip_sources"]),
         allow_no_references=given["allow_no_references"] is True,
         template_versions=None if versions is None else _whole(versions, "--template-versions", least=1),
     )
+    _check_usage_reports(policy.usage_reports, shared=policy.include_shared, skipped=policy.skip_sources)
     names = [name for name in (policy.scope.family, policy.scope.name, *policy.scope.tags) if name is not None]
     is_text = all(isinstance(text, str) for text in (*names, *policy.scope.tags.values()))
     # Whatever was taken for something else, such as the text "false" for true, does not come back as it was.
@@ -163,6 +172,20 @@ def policy_of(document: Mapping[str, Any]) -> Policy:
         msg = f"no flags make this policy: {given}"
         raise ValueError(msg)
     return policy
+
+
+def _check_usage_reports(reports: bool, *, shared: bool, skipped: Collection[str]) -> None:
+    """Refuse usage reports where they would say nothing, or not be made on what is shared.
+
+    Raises:
+        UsageError: It is so.
+    """
+    if reports and not shared:
+        msg = "--usage-reports is about the AMIs that --include-shared lets go: add --include-shared, or leave it out."
+        raise UsageError(msg)
+    if reports and (unseen := sorted({"launch-permissions", "public-snapshots"} & set(skipped))):
+        msg = f"--usage-reports asks about the AMIs that {unseen[0]} finds: leave out --skip-source {unseen[0]}."
+        raise UsageError(msg)
 
 
 class FamilyKey(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gpu_ami.cleanup.decide import Reason
 from gpu_ami.cleanup.execute import Result
 from gpu_ami.cleanup.plan_document import Plan
-from gpu_ami.cleanup.plan_tables import EDGE, View, count_of, gains, key_of, lines, staying
+from gpu_ami.cleanup.plan_tables import EDGE, View, count_of, gains, key_of, lines, staying, usage_lines
 from gpu_ami.cleanup.restore import Restored
 from gpu_ami.console import Table
 from gpu_ami.units import show_count
@@ -25,7 +25,7 @@ def result_tables(plan: Plan, results: Sequence[Result], journal: str | None, vi
         journal: The journal to undo it from; None when nothing was done.
         view: How much to show.
     """
-    said = _outcome(plan, results, view)
+    said = [*_outcome(plan, results, view), *usage_lines(plan)]
     if journal:
         said.append(f"Journal: {journal}")
         # One that names nothing that was changed has nothing to undo.

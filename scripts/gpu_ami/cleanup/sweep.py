@@ -23,6 +23,7 @@ from gpu_ami.cleanup.planner import clock_reports
 from gpu_ami.cleanup.policy import Policy
 from gpu_ami.cleanup.result_tables import sweep_result_table
 from gpu_ami.cleanup.scope import chosen_regions, requested_regions, survey_of
+from gpu_ami.cleanup.volume_bins import volume_bins
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError, then_raised
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
@@ -135,13 +136,17 @@ def _plan(run: Invocation, survey: Survey, account: str, older_than: timedelta, 
         survey.query_images(images)
         verdicts, _ = decided()
     reports = [*clock_reports(survey.aws_time, now), *survey.reports, *(report for _, report in found)]
+    blocks = sweep_blocks(reports, survey.policy, has_images=bool(images))
+    callers = {location.region: location.caller for location in survey.own_locations}
+    going = [] if blocks else [verdict.resource for verdict in verdicts if verdict.action == "delete"]
     return SweepPlan(
         account=account,
         regions=tuple(location.region for location in survey.own_locations),
         older_than=older_than,
         verdicts=tuple(without_unseen(verdicts, reports, survey.policy)),
         reports=tuple(reports),
-        blocks=sweep_blocks(reports, survey.policy, has_images=bool(images)),
+        blocks=blocks,
+        bins=tuple(volume_bins(callers, going, now)),
     )
 
 

@@ -15,6 +15,7 @@ REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}")
 TAG_PREFIX = "gpu-ami:"
 # On everything the pipeline makes: by the template's run_tags, Terraform's local.tags and `publish`.
 PIPELINE_TAG = "gpu-ami:pipeline"
+PIPELINE = "gpu-ami-pipeline"
 FAMILY_TAG = "gpu-ami:family"
 RUN_TAG = "gpu-ami:run"
 # How many minutes the build itself was allowed.

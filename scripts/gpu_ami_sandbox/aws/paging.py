@@ -16,6 +16,8 @@ Row = TypeVar("Row")
 PAGE_SIZES: dict[str, int] = {
     "DescribeImages": 1000,
     "DescribeImageReferences": 1000,
+    "DescribeImageUsageReportEntries": 1000,
+    "DescribeImageUsageReports": 1000,
     "DescribeInstances": 1000,
     "DescribeSnapshots": 1000,
     "DescribeVolumes": 500,
@@ -26,6 +28,7 @@ PAGE_SIZES: dict[str, int] = {
     "DescribeLockedSnapshots": 1000,
     "ListImagesInRecycleBin": 1000,
     "ListSnapshotsInRecycleBin": 1000,
+    "ListVolumesInRecycleBin": 500,
     "DescribeComputeEnvironments": 100,
     "DescribeJobQueues": 100,
     "DescribeJobDefinitions": 100,

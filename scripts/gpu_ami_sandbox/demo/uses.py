@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from gpu_ami_sandbox.aws.ec2.images import ISO, SandboxAmi
 from gpu_ami_sandbox.aws.ec2.part import managed
+from gpu_ami_sandbox.aws.ec2.usage_reports import UseElsewhere, uses_elsewhere
 from gpu_ami_sandbox.aws.image_builder import add_recipe
 from gpu_ami_sandbox.demo.factory import INSTANCE_TYPE, Maker
 
@@ -199,8 +200,11 @@ def _state_machine(make: Maker, image: SandboxAmi) -> None:
 
 
 @_use
-def _launch_permission(_make: Maker, image: SandboxAmi) -> None:
+def _launch_permission(make: Maker, image: SandboxAmi) -> None:
     image.launch_permissions.append({"UserId": OTHER_ACCOUNT})
+    # Seen by an image usage report alone.
+    there = [UseElsewhere(OTHER_ACCOUNT, "ec2:Instance", 2), UseElsewhere(OTHER_ACCOUNT, "ec2:LaunchTemplate", 1)]
+    uses_elsewhere(make.ec2)[image.id] = there
 
 
 @_use

@@ -35,6 +35,55 @@ data "aws_iam_policy_document" "cleanup" {
     }
   }
 
+  # `--usage-reports`: on our AMIs, with our tag from the start, and deleted by it.
+  statement {
+    sid       = "ReportOnOwnImages"
+    actions   = ["ec2:CreateImageUsageReport"]
+    resources = [local.images]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/${local.pipeline_tag}"
+      values   = [local.pipeline]
+    }
+  }
+
+  statement {
+    sid       = "MakeTaggedUsageReports"
+    actions   = ["ec2:CreateImageUsageReport"]
+    resources = ["${local.ec2}:image-usage-report/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/${local.pipeline_tag}"
+      values   = [local.pipeline]
+    }
+  }
+
+  statement {
+    sid       = "TagUsageReportsInTheActOfMaking"
+    actions   = ["ec2:CreateTags"]
+    resources = ["${local.ec2}:image-usage-report/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "ec2:CreateAction"
+      values   = ["CreateImageUsageReport"]
+    }
+  }
+
+  statement {
+    sid       = "DeleteOwnUsageReports"
+    actions   = ["ec2:DeleteImageUsageReport"]
+    resources = ["${local.ec2}:image-usage-report/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/${local.pipeline_tag}"
+      values   = [local.pipeline]
+    }
+  }
+
   statement {
     sid = "SweepWhatBuildsLeft"
     actions = [

@@ -10,6 +10,7 @@ from moto.batch.models import batch_backends
 
 from gpu_ami.aws.access import Access
 from gpu_ami_sandbox.aws import paging
+from gpu_ami_sandbox.aws.batch import add_sagemaker_queue
 from tests.support.resources import BASE, refused
 
 OTHER = "ami-0123456789abcdef0"
@@ -232,3 +233,33 @@ def test_job_definitions_come_in_pages(batch: Any, queue: str) -> None:
     pages = list(batch.get_paginator("describe_job_definitions").paginate(status="ACTIVE", maxResults=2))
 
     assert [[row["revision"] for row in page["jobDefinitions"]] for page in pages] == [[1, 2], [3]]
+
+
+def test_queues_show_their_types(batch: Any, queue: str, aws: Any) -> None:
+    """Of SageMaker's the jobs are listed by another call alone; code that asks all queues must be seen to fail."""
+    add_sagemaker_queue(batch_backends[aws.account_id][batch.meta.region_name], "training")
+
+    rows = {row["jobQueueName"]: row for row in batch.describe_job_queues()["jobQueues"]}
+
+    assert {name: row["jobQueueType"] for name, row in rows.items()} == {queue: "ECS", "training": "SAGEMAKER_TRAINING"}
+    assert "serviceEnvironmentOrder" not in rows[queue]
+    (service,) = rows["training"]["serviceEnvironmentOrder"]
+    assert service["serviceEnvironment"].endswith(":service-environment/training")
+    assert rows["training"]["computeEnvironmentOrder"] == []
+    assert batch.list_jobs(jobQueue=queue)["jobSummaryList"] == []
+    with refused("ClientException"):
+        batch.list_jobs(jobQueue="training")
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("FARGATE", "ECS_FARGATE"), ("EC2", "ECS")])
+def test_a_queue_is_of_its_environments_type(batch: Any, resources: dict[str, Any], kind: str, expected: str) -> None:
+    """As Batch names it."""
+    more: dict[str, Any] = {"type": kind}
+    if kind == "FARGATE":
+        resources = {key: resources[key] for key in ("maxvCpus", "subnets", "securityGroupIds")}
+    order = [{"order": 1, "computeEnvironment": an_environment(batch, resources, **more)}]
+    batch.create_job_queue(jobQueueName="queue", state="ENABLED", priority=1, computeEnvironmentOrder=order)
+
+    (row,) = batch.describe_job_queues()["jobQueues"]
+
+    assert row["jobQueueType"] == expected

@@ -50,6 +50,14 @@ class Instances(Images, EC2Part):
         ]
         return self._answer_page("Reservations", shown)
 
+    def describe_volumes(self) -> ActionResult:
+        """List volumes; whether one goes with its instance, which moto leaves out, too."""
+        answer = super().describe_volumes()
+        for attached in (attached for volume in answer.result["Volumes"] for attached in volume.attachments):
+            mapping = attached.instance.block_device_mapping.get(attached.device)
+            attached.delete_on_termination = bool(mapping and mapping.delete_on_termination)
+        return answer
+
     def _check_place(self, template: dict[str, Any]) -> None:
         """Refuse a launch that names no subnet where there is no default VPC, a dry run too: moto does not that one."""
         is_named = any(self._get_param(name) or template.get(name) for name in ("SubnetId", "NetworkInterfaces"))

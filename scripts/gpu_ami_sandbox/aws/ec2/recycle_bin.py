@@ -16,7 +16,7 @@ from gpu_ami_sandbox.aws.ec2.part import EC2Part
 from gpu_ami_sandbox.aws.paging import page
 from gpu_ami_sandbox.aws.refusals import refuse
 
-IMAGE, SNAPSHOT = "EC2_IMAGE", "EBS_SNAPSHOT"
+IMAGE, SNAPSHOT, VOLUME = "EC2_IMAGE", "EBS_SNAPSHOT", "EBS_VOLUME"
 _SHOWN = ("Identifier", "Description", "RetentionPeriod", "LockState", "RuleArn")
 
 
@@ -42,12 +42,14 @@ class RecycleBin:
         rules: By identifier, as rbin shows them.
         images: Deregistered AMIs that can be restored, by id.
         snapshots: Deleted snapshots that can be restored, by id.
+        volumes: Deleted volumes, by id.
         clock: What time it is, as moto's naive UTC.
     """
 
     rules: dict[str, dict[str, Any]] = field(default_factory=dict)
     images: dict[str, Kept] = field(default_factory=dict)
     snapshots: dict[str, Kept] = field(default_factory=dict)
+    volumes: dict[str, Kept] = field(default_factory=dict)
     clock: Callable[[], datetime] = utcnow
 
     def add_rule(self, rule: dict[str, Any], arn_prefix: str) -> dict[str, Any]:
@@ -72,6 +74,10 @@ class RecycleBin:
     def keep_snapshot(self, backend: Any, snapshot: Any) -> None:
         """Keep a deleted snapshot, if a rule says so."""
         self._keep(self.snapshots, SNAPSHOT, backend, snapshot)
+
+    def keep_volume(self, backend: Any, volume: Any) -> None:
+        """Keep a deleted volume, if a rule says so."""
+        self._keep(self.volumes, VOLUME, backend, volume)
 
     def _keep(self, bin_: dict[str, Kept], kind: str, backend: Any, thing: Any) -> None:
         tags, now = dict(backend.tags.get(thing.id, {})), self.clock()
@@ -135,6 +141,32 @@ class RecycleBinItems(EC2Part):
             for s in (kept.thing,)
         ]
         return self._answer_page("Snapshots", rows)
+
+    def list_volumes_in_recycle_bin(self) -> ActionResult:
+        """List the volumes in the bin."""
+        rows = [
+            {"VolumeId": v.id, "VolumeType": v.volume_type, "Size": v.size, "CreateTime": v.create_time} | kept.shown()
+            for kept in self._requested(recycle_bin(self.ec2_backend).volumes, "VolumeIds")
+            for v in (kept.thing,)
+        ]
+        return self._answer_page("Volumes", rows)
+
+    def delete_volume(self) -> ActionResult:
+        """Delete a volume that hangs on nothing."""
+        return self._keeping_volumes(super().delete_volume)
+
+    def terminate_instances(self) -> ActionResult:
+        """End instances; their volumes that go with them may be kept, too."""
+        return self._keeping_volumes(super().terminate_instances)
+
+    def _keeping_volumes(self, action: Callable[[], ActionResult]) -> ActionResult:
+        backend = self.ec2_backend
+        before = dict(backend.volumes)
+        answer = action()
+        for volume_id, volume in before.items():
+            if volume_id not in backend.volumes:
+                recycle_bin(backend).keep_volume(backend, volume)
+        return answer
 
     def restore_image_from_recycle_bin(self) -> ActionResult:
         """Make a deregistered AMI usable again; its snapshots must be there already."""

@@ -16,6 +16,7 @@ from gpu_ami_sandbox.aws.ec2.recycle_bin import RecycleBinItems
 from gpu_ami_sandbox.aws.ec2.snapshots import SandboxSnapshot, Snapshots
 from gpu_ami_sandbox.aws.ec2.spot_prices import SpotPrices
 from gpu_ami_sandbox.aws.ec2.templates import ImageReferences, LaunchTemplates
+from gpu_ami_sandbox.aws.ec2.usage_reports import ImageUsageReports
 from gpu_ami_sandbox.demo import base_image
 
 
@@ -26,6 +27,7 @@ class SandboxEC2(
     Snapshots,
     LaunchTemplates,
     ImageReferences,
+    ImageUsageReports,
     RecycleBinItems,
     SpotPrices,
 ):

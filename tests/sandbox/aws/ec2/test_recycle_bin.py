@@ -9,8 +9,8 @@ import pytest
 from moto.ec2.models import ec2_backends
 
 from gpu_ami.aws.access import Access
-from gpu_ami_sandbox.aws.ec2.recycle_bin import IMAGE, SNAPSHOT, RecycleBin, recycle_bin
-from tests.support.resources import REGION, TAGS, an_image, refused, snapshot_of, tags_of, the_image
+from gpu_ami_sandbox.aws.ec2.recycle_bin import IMAGE, SNAPSHOT, VOLUME, RecycleBin, recycle_bin
+from tests.support.resources import REGION, TAGS, an_image, an_instance, refused, snapshot_of, tags_of, the_image
 
 BOTH = [{"ResourceType": "image", "Tags": TAGS}, {"ResourceType": "snapshot", "Tags": TAGS}]
 
@@ -146,3 +146,37 @@ def test_rules_come_in_pages(access: Access) -> None:
 
     assert [len(p["Rules"]) for p in pages] == [2, 1]
     assert {r["Identifier"] for p in pages for r in p["Rules"]} == made
+
+
+def test_volumes_go_to_the_bin_by_themselves_and_with_their_instance(ec2: Any, access: Access) -> None:
+    """Both ways they are billed for some more days, and the longest of the rules that match counts."""
+    a_rule(access, VOLUME, 2)
+    a_rule(access, VOLUME, 7, ResourceTags=[tag("a", "1")])
+    zone = ec2.describe_subnets()["Subnets"][0]["AvailabilityZone"]
+    tags = [{"ResourceType": "volume", "Tags": [{"Key": "a", "Value": "1"}]}]
+    free = ec2.create_volume(AvailabilityZone=zone, Size=8, TagSpecifications=tags)["VolumeId"]
+    instance = an_instance(ec2)
+    wanted = [{"Name": "attachment.instance-id", "Values": [instance]}]
+    (attached,) = ec2.describe_volumes(Filters=wanted)["Volumes"]
+    assert [row["DeleteOnTermination"] for row in attached["Attachments"]] == [True]
+
+    ec2.delete_volume(VolumeId=free)
+    ec2.terminate_instances(InstanceIds=[instance])
+
+    rows = {row["VolumeId"]: row for row in ec2.list_volumes_in_recycle_bin()["Volumes"]}
+    kept = {key: row["RecycleBinExitTime"] - row["RecycleBinEnterTime"] for key, row in rows.items()}
+    assert kept == {free: timedelta(days=7), attached["VolumeId"]: timedelta(days=2)}
+    assert ec2.describe_volumes()["Volumes"] == []
+
+
+def test_a_volume_that_no_rule_keeps_is_gone(ec2: Any, access: Access) -> None:
+    """As before there were such rules; one for snapshots is none."""
+    a_rule(access, SNAPSHOT)
+    a_rule(access, VOLUME, 7, ExcludeResourceTags=[tag("gpu-ami:run", "r1")])
+    zone = ec2.describe_subnets()["Subnets"][0]["AvailabilityZone"]
+    tags = [{"ResourceType": "volume", "Tags": TAGS}]
+    volume = ec2.create_volume(AvailabilityZone=zone, Size=8, TagSpecifications=tags)["VolumeId"]
+
+    ec2.delete_volume(VolumeId=volume)
+
+    assert ec2.list_volumes_in_recycle_bin()["Volumes"] == []
