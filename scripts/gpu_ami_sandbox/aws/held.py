@@ -32,12 +32,29 @@ class Listing:
         token: What the request calls the page token.
         following: What the answer calls it; empty when that is the same.
         size: What the request calls the number of rows on a page; empty when it has none.
+        of: What the request may call the thing whose rows are listed, such as a cluster; each has rows of its own then.
     """
 
     rows: str
     token: str = "NextToken"  # noqa: S105 - a page's
     following: str = ""
     size: str = ""
+    of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """An operation that shows several things, each by its key, and says which of them are not there.
+
+    Attributes:
+        keys: What the request calls the list of keys.
+        answer: The answer's list of things.
+        missing: The answer's list of keys that nothing is there of.
+    """
+
+    keys: str
+    answer: str
+    missing: str
 
 
 @dataclass(frozen=True)
@@ -56,15 +73,53 @@ class Lookup:
 
 
 # By signing name and operation.
-HELD: dict[str, dict[str, Listing | Lookup]] = {
+HELD: dict[str, dict[str, Batch | Listing | Lookup]] = {
+    "bedrock-agentcore": {
+        "GetCapacityProvider": Lookup("capacityProviderId"),
+        "ListCapacityProviders": Listing("capacityProviders", "nextToken", size="maxResults"),
+    },
     "cloudformation": {"DescribeStacks": Listing("Stacks")},
+    "codebuild": {
+        "BatchGetFleets": Batch("names", "fleets", "fleetsNotFound"),
+        "ListFleets": Listing("fleets", "nextToken", size="maxResults"),
+    },
+    "elasticbeanstalk": {
+        "DescribeApplications": Listing("Applications"),
+        "DescribeConfigurationSettings": Listing("ConfigurationSettings", of=("EnvironmentName", "TemplateName")),
+        "DescribeEnvironments": Listing("Environments", size="MaxRecords"),
+        "DescribePlatformVersion": Lookup("PlatformArn", "PlatformDescription", "InvalidParameterValue"),
+        "ListPlatformVersions": Listing("PlatformSummaryList", size="MaxRecords"),
+    },
+    "elasticmapreduce": {
+        "DescribeCluster": Lookup("ClusterId", "Cluster", "InvalidRequestException"),
+        "ListClusters": Listing("Clusters", "Marker"),
+        "ListInstanceFleets": Listing("InstanceFleets", "Marker", of=("ClusterId",)),
+        "ListInstanceGroups": Listing("InstanceGroups", "Marker", of=("ClusterId",)),
+    },
     "lambda": {"ListFunctions": Listing("Functions", "Marker", "NextMarker", "MaxItems")},
+    "pcs": {
+        "GetComputeNodeGroup": Lookup("computeNodeGroupIdentifier", "computeNodeGroup"),
+        "ListClusters": Listing("clusters", "nextToken", size="maxResults"),
+        "ListComputeNodeGroups": Listing("computeNodeGroups", "nextToken", size="maxResults", of=("clusterIdentifier",)),
+    },
+    "sagemaker": {
+        "DescribeCluster": Lookup("ClusterName", missing="ResourceNotFound"),
+        "ListClusters": Listing("ClusterSummaries", size="MaxResults"),
+    },
 }
 
 
-def rows(account: str, region: str, service: str, operation: str) -> list[dict[str, Any]]:
-    """Return the rows of the listing *operation*, to add to; a reset of moto empties them."""
-    kept: list[dict[str, Any]] = _kept(account, region).setdefault((service, operation), [])
+def rows(account: str, region: str, service: str, operation: str, of: str = "") -> list[Any]:
+    """Return the rows of the listing *operation*, to add to; a reset of moto empties them.
+
+    Args:
+        account: Whose.
+        region: Where.
+        service: Its signing name.
+        operation: The listing.
+        of: The thing whose rows they are, where the listing has an `of`.
+    """
+    kept: list[Any] = _kept(account, region).setdefault((service, f"{operation} {of}".strip()), [])
     return kept
 
 
@@ -93,7 +148,8 @@ class _Held(BaseResponse):
         """Answer *operation* with a page of its rows."""
         given = self._get_param(listing.size) if listing.size else None
         size = min(int(given or _PAGE), PAGE_SIZES.get(operation, _PAGE))
-        all_rows = rows(self.current_account, self.region, self.signing_name, operation)
+        of = next((str(key) for name in listing.of if (key := self._get_param(name))), "")
+        all_rows = rows(self.current_account, self.region, self.signing_name, operation, of)
         shown, token = page(all_rows, self._get_param(listing.token), size)
         return ActionResult({listing.rows: shown, listing.following or listing.token: token})
 
@@ -106,23 +162,42 @@ class _Held(BaseResponse):
         return ActionResult({lookup.answer: thing} if lookup.answer else thing)
 
 
-def _response(service: str, model: str, operations: Mapping[str, Listing | Lookup]) -> type[_Held]:
+    def show_all(self, operation: str, batch: Batch) -> ActionResult:
+        """Answer *operation* with the things that the request names."""
+        there = things(self.current_account, self.region, self.signing_name, operation)
+        keys = [str(key) for key in self._get_param(batch.keys) or []]
+        shown = [there[key] for key in keys if key in there]
+        return ActionResult({batch.answer: shown, batch.missing: [key for key in keys if key not in there]})
+
+
+def _response(service: str, model: str, operations: Mapping[str, Batch | Listing | Lookup]) -> type[_Held]:
     members: dict[str, Any] = {"signing_name": service, "model_name": model}
     for operation, kind in operations.items():
         members[xform_name(operation)] = _answering(operation, kind)
     return type(f"Held{service.title().replace('-', '')}", (_Held,), members)
 
 
-def _answering(operation: str, kind: Listing | Lookup) -> Any:
+def _answering(operation: str, kind: Batch | Listing | Lookup) -> Any:
+    if isinstance(kind, Batch):
+        return lambda self: self.show_all(operation, kind)
     if isinstance(kind, Listing):
         return lambda self: self.list_rows(operation, kind)
     return lambda self: self.show(operation, kind)
 
 
 # botocore's names of models, where they are not the signing name.
-_MODELS: dict[str, str] = {"states": "stepfunctions"}
+_MODELS: dict[str, str] = {
+    "bedrock-agentcore": "bedrock-agentcore-control",
+    "elasticmapreduce": "emr",
+    "states": "stepfunctions",
+}
 # moto's names of its services, where they are not the signing name.
-_MOTO: dict[str, str] = {"lambda": "awslambda", "states": "stepfunctions"}
+_MOTO: dict[str, str] = {
+    "bedrock-agentcore": "bedrockagentcorecontrol",
+    "elasticmapreduce": "emr",
+    "lambda": "awslambda",
+    "states": "stepfunctions",
+}
 
 
 class HeldService:

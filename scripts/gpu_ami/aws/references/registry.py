@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from gpu_ami.aws.references.agentcore import CapacityProviders
+from gpu_ami.aws.references.beanstalk import BeanstalkConfigurations
+from gpu_ami.aws.references.codebuild import CodeBuildFleets
+from gpu_ami.aws.references.ecs import EcsVolumes
+from gpu_ami.aws.references.emr import EmrClusters
+from gpu_ami.aws.references.group_changes import InstanceRefreshes, WarmPools
+from gpu_ami.aws.references.image_tasks import Copies, ExportTasks, StoreTasks
+from gpu_ami.aws.references.pcs import PcsNodeGroups
+from gpu_ami.aws.references.root_volumes import RootVolumes
+from gpu_ami.aws.references.sagemaker import HyperPodClusters
 from gpu_ami.aws.references.auto_scaling import AutoScalingGroups
 from gpu_ami.aws.references.batch import BatchEnvironments
 from gpu_ami.aws.references.fleets import Fleets, SpotFleets
@@ -14,6 +24,7 @@ from gpu_ami.aws.references.protections import (
     AllowedImages,
     AwsBackup,
     DeregistrationProtection,
+    FastRestores,
     LaunchPermissions,
     LifecycleManager,
     PublicSnapshots,
@@ -35,6 +46,20 @@ USES: tuple[Source, ...] = (
     BatchEnvironments(),
     Parameters(),
     ImageBuilder(),
+    PcsNodeGroups(),
+    HyperPodClusters(),
+    EmrClusters(),
+    CodeBuildFleets(),
+    InstanceRefreshes(),
+    WarmPools(),
+    RootVolumes(),
+    Copies(),
+    BeanstalkConfigurations(),
+    ExportTasks(),
+    StoreTasks(),
+    EcsVolumes(),
+    CapacityProviders(),
+    FastRestores(),
 )
 # What only the owning account can say.
 OWN: tuple[Source, ...] = (

@@ -14,11 +14,14 @@ from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from gpu_ami_sandbox.aws.ec2.recycle_bin import RecycleBinItems
 from gpu_ami_sandbox.aws.ec2.snapshots import SandboxSnapshot, Snapshots
 from gpu_ami_sandbox.aws.ec2.spot_prices import SpotPrices
+from gpu_ami_sandbox.aws.ec2.tasks import ImageTasks
 from gpu_ami_sandbox.aws.ec2.templates import ImageReferences, LaunchTemplates
 from gpu_ami_sandbox.demo import base_image
 
 
-class SandboxEC2(InstantFleets, ImageMaking, Snapshots, LaunchTemplates, ImageReferences, RecycleBinItems, SpotPrices):
+class SandboxEC2(
+    InstantFleets, ImageMaking, ImageTasks, Snapshots, LaunchTemplates, ImageReferences, RecycleBinItems, SpotPrices
+):
     """Every EC2 action; to add some, write a part (a subclass of `EC2Part`) and name it here."""
 
     def serialized(self, action_result: ActionResult) -> Any:
