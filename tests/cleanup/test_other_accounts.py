@@ -11,6 +11,7 @@ import pytest
 
 from gpu_ami.cleanup.local_references import LocalSource, scan
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
+from gpu_ami_sandbox.demo.rare_uses import RARE_USES
 from gpu_ami_sandbox.demo.uses import USES
 from tests.support.account import OTHER_REGION, REGION, World, other_region, reasons, selected
 
@@ -50,7 +51,31 @@ SEEN_BY = {
     "dlm_policy": "lifecycle-manager",
     "snapshot_lock": "snapshot-locks",
     "public_snapshot": "public-snapshots",
+    "pcs_node_group": "pcs",
+    "hyperpod_current_image": "hyperpod",
+    "hyperpod_desired_image": "hyperpod",
+    "emr_cluster": "emr",
+    "emr_instance_group": "emr",
+    "emr_instance_fleet": "emr",
+    "codebuild_fleet": "codebuild",
+    "instance_refresh": "instance-refreshes",
+    "warm_pool": "warm-pools",
+    "replaced_root_volume": "root-volumes",
+    "root_volume_from_snapshot": "root-volumes",
+    "pending_copy": "copies",
+    "image_builder_parameter": "image-builder",
+    "beanstalk_environment": "beanstalk",
+    "beanstalk_saved_configuration": "beanstalk",
+    "beanstalk_block_device": "beanstalk",
+    "beanstalk_platform": "beanstalk",
+    "export_task": "export-tasks",
+    "store_task": "store-tasks",
+    "ecs_volume": "ecs-volumes",
+    "agentcore_volume": "agentcore",
+    "agentcore_ephemeral_volume": "agentcore",
+    "fast_snapshot_restore": "fast-snapshot-restore",
 }
+EVERY_USE = USES | RARE_USES
 # Reasons that no source sees: they are properties of the AMI.
 PROPERTIES = {"keep_tag": "keep-tag", "recent_launch": "too-young"}
 # EC2's own answer sees some of these too; it is left out where another source is to be judged.
@@ -60,7 +85,7 @@ SECOND_OPINION = "image-references"
 def _with_every_use(here: World) -> dict[str, str]:
     here.newest()
     made = {}
-    for number, (reason, use) in enumerate(USES.items()):
+    for number, (reason, use) in enumerate(EVERY_USE.items()):
         image = here.image(60 + number)
         use(here.maker, image)
         made[reason] = image.id
@@ -69,7 +94,8 @@ def _with_every_use(here: World) -> dict[str, str]:
 
 def test_every_reason_of_the_sandbox_is_judged_here() -> None:
     """A reason that somebody adds to the sandbox must get its line above."""
-    assert set(USES) == set(SEEN_BY) | set(PROPERTIES)
+    assert set(EVERY_USE) == set(SEEN_BY) | set(PROPERTIES)
+    assert not set(USES) & set(RARE_USES)
 
 
 def test_nothing_that_is_needed_goes_and_everything_else_does(here: World) -> None:
@@ -91,7 +117,7 @@ def test_without_its_source_a_needed_ami_would_go(here: World, reason: str) -> N
     here.newest()
     here.in_use()
     image = here.image()
-    USES[reason](here.maker, image)
+    EVERY_USE[reason](here.maker, image)
     source = SEEN_BY[reason]
     # A template with an alias also needs the parameter.
     blind = {source, SECOND_OPINION} | ({"parameters"} if reason == "template_alias" else set())

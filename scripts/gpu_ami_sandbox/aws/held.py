@@ -100,7 +100,9 @@ HELD: dict[str, dict[str, Batch | Listing | Lookup]] = {
     "pcs": {
         "GetComputeNodeGroup": Lookup("computeNodeGroupIdentifier", "computeNodeGroup"),
         "ListClusters": Listing("clusters", "nextToken", size="maxResults"),
-        "ListComputeNodeGroups": Listing("computeNodeGroups", "nextToken", size="maxResults", of=("clusterIdentifier",)),
+        "ListComputeNodeGroups": Listing(
+            "computeNodeGroups", "nextToken", size="maxResults", of=("clusterIdentifier",)
+        ),
     },
     "sagemaker": {
         "DescribeCluster": Lookup("ClusterName", missing="ResourceNotFound"),
@@ -160,7 +162,6 @@ class _Held(BaseResponse):
         if thing is None:
             refuse(lookup.missing, f"{lookup.key} {key} does not exist.")
         return ActionResult({lookup.answer: thing} if lookup.answer else thing)
-
 
     def show_all(self, operation: str, batch: Batch) -> ActionResult:
         """Answer *operation* with the things that the request names."""

@@ -9,7 +9,6 @@ from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.references.reading import each, needed
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members, references_in
 
-_SERVICE = "bedrock-agentcore-control"
 _GONE = ("ResourceNotFoundException",)
 
 
@@ -24,7 +23,7 @@ class CapacityProviders:
     is_essential = False
     is_use = True
     reads = members(
-        f"{_SERVICE}:GetCapacityProvider",
+        "bedrock-agentcore-control:GetCapacityProvider",
         "computeConfiguration.ec2Configuration.volumes[].ebsConfiguration.snapshotId",
         "computeConfiguration.ec2Configuration.launchTemplateSource.launchParameters.ephemeralVolumes[].ebs.snapshotId",
     )
@@ -32,19 +31,29 @@ class CapacityProviders:
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the snapshots in each provider's configuration."""
         rows = list(
-            caller.pages(_SERVICE, "list_capacity_providers", "capacityProviders", page_key="nextToken", maxResults=100)
+            caller.pages(
+                "bedrock-agentcore-control",
+                "list_capacity_providers",
+                "capacityProviders",
+                page_key="nextToken",
+                maxResults=100,
+            )
         )
-        stamps = {row["capacityProviderId"]: (row["lastUpdatedAt"], row["status"]) for row in rows}
+        stamps = {_id(row): (row["lastUpdatedAt"], row["status"]) for row in rows}
         known: dict[str, tuple[object, list[Reference]]] = query.memory.setdefault("providers", {})
-        stale = [row for row in rows if known.get(row["capacityProviderId"], (None,))[0] != stamps[row["capacityProviderId"]]]
+        stale = [row for row in rows if known.get(_id(row), (None,))[0] != stamps[_id(row)]]
         for row, found in zip(stale, each(stale, lambda row: _references(caller, row), gone=_GONE), strict=True):
-            known.pop(row["capacityProviderId"], None)
+            known.pop(_id(row), None)
             if found is not None:
-                known[row["capacityProviderId"]] = (stamps[row["capacityProviderId"]], found)
+                known[_id(row)] = (stamps[_id(row)], found)
         return Found([reference for key in stamps if key in known for reference in known[key][1]])
+
+
+def _id(row: Mapping[str, Any]) -> str:
+    return str(row["capacityProviderId"])
 
 
 def _references(caller: Caller, row: Mapping[str, Any]) -> list[Reference]:
     who = f"AgentCore capacity provider {row['name']}"
-    answer = caller.call(_SERVICE, "get_capacity_provider", capacityProviderId=row["capacityProviderId"])
+    answer = caller.call("bedrock-agentcore-control", "get_capacity_provider", capacityProviderId=_id(row))
     return references_in(needed(answer, "computeConfiguration", who), CapacityProviders.name, who)

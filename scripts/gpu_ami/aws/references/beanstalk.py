@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError
-from gpu_ami.aws.references.reading import each, needed
+from gpu_ami.aws.references.reading import joined, needed
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members, references_in
 
 _GONE = "Terminated"
@@ -30,9 +30,7 @@ class BeanstalkConfigurations:
     is_essential = False
     is_use = True
     reads = (
-        *members(
-            "elasticbeanstalk:DescribeConfigurationSettings", "ConfigurationSettings[].OptionSettings[].Value"
-        ),
+        *members("elasticbeanstalk:DescribeConfigurationSettings", "ConfigurationSettings[].OptionSettings[].Value"),
         *members("elasticbeanstalk:DescribePlatformVersion", "PlatformDescription.CustomAmiList[].ImageId"),
     )
 
@@ -55,15 +53,15 @@ class BeanstalkConfigurations:
             )
             if row.get("Status") != _GONE
         ]
-        read: Iterable[list[Reference] | None] = each([*saved, *running], lambda one: _configured(caller, *one))
-        platforms = each(_own_platforms(caller), lambda arn: _platform(caller, arn))
-        return Found([reference for some in (*read, *platforms) for reference in some or ()])
+        configured = joined([*saved, *running], lambda one: _configured(caller, *one))
+        return Found([*configured, *joined(_own_platforms(caller), lambda arn: _platform(caller, arn))])
 
 
 def _configured(caller: Caller, application: str, kind: str, name: str) -> list[Reference]:
     what = "saved configuration" if kind == "TemplateName" else "environment"
     who = f"Elastic Beanstalk {what} {name} of {application}"
-    answer = _call(caller, "describe_configuration_settings", ApplicationName=application, **{kind: name})
+    which = {"ApplicationName": application, kind: name}
+    answer = _there(lambda: caller.call("elasticbeanstalk", "describe_configuration_settings", **which))
     if answer is None:
         return []
     rows = needed(answer, "ConfigurationSettings", who)
@@ -88,17 +86,17 @@ def _own_platforms(caller: Caller) -> list[str]:
 
 def _platform(caller: Caller, arn: str) -> list[Reference]:
     who = f"Elastic Beanstalk platform {arn.rpartition('platform/')[2]}"
-    answer = _call(caller, "describe_platform_version", PlatformArn=arn)
+    answer = _there(lambda: caller.call("elasticbeanstalk", "describe_platform_version", PlatformArn=arn))
     if answer is None:
         return []
     images = needed(answer, "PlatformDescription", who).get("CustomAmiList") or []
     return references_in({"CustomAmiList": images}, BeanstalkConfigurations.name, who)
 
 
-def _call(caller: Caller, operation: str, **parameters: Any) -> Mapping[str, Any] | None:
-    """Return the answer about one thing; None when it was deleted meanwhile."""
+def _there(call: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the answer of *call* about one thing; None when that was deleted meanwhile."""
     try:
-        return caller.call("elasticbeanstalk", operation, **parameters)
+        return call()
     except RefusedError as exc:
         # There is no code for it: "No Environment found for EnvironmentName = 'x'.".
         if exc.code == "InvalidParameterValue" and _NOT_THERE.search(str(exc)):

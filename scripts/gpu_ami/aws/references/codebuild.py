@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gpu_ami.aws.caller import Caller, UnansweredError
-from gpu_ami.aws.references.reading import chunks, each, names, needed
+from gpu_ami.aws.references.reading import chunks, joined, names, needed
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members, references_in
 
 _MOST_NAMES = 100
@@ -24,21 +24,20 @@ class CodeBuildFleets:
         """Return the AMI of each fleet that has one of its own."""
         del query
         listed = names(caller, "codebuild", "list_fleets", "fleets", maxResults=100)
-        read = each(chunks(listed, _MOST_NAMES), lambda some: _references(caller, some))
-        return Found([reference for some in read for reference in some or ()])
+        return Found(joined(chunks(listed, _MOST_NAMES), lambda some: _references(caller, some)))
 
 
 def _references(caller: Caller, arns: Sequence[str]) -> list[Reference]:
     answer = caller.call("codebuild", "batch_get_fleets", names=list(arns))
     rows = needed(answer, "fleets", f"codebuild:BatchGetFleets in {caller.region}")
     # A fleet that was deleted since it was listed is said not to be there.
-    shown = {text for row in rows for text in (row.get("arn"), row.get("name"))} | set(answer.get("fleetsNotFound") or ())
-    if missing := sorted(arn for arn in arns if arn not in shown):
+    told = {row.get("arn") for row in rows} | set(answer.get("fleetsNotFound") or ())
+    if missing := sorted(set(arns) - told):
         msg = f"codebuild:BatchGetFleets in {caller.region} said nothing about {missing[0]}: the answer is cut off."
         raise UnansweredError(msg)
     return [
         reference
         for row in rows
         if row.get("imageId")
-        for reference in references_in({"imageId": row["imageId"]}, CodeBuildFleets.name, f"CodeBuild fleet {row['name']}")
+        for reference in references_in(row["imageId"], CodeBuildFleets.name, f"CodeBuild fleet {row['name']}: imageId")
     ]

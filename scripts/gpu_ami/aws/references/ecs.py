@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpu_ami.aws.caller import Caller, UnansweredError
-from gpu_ami.aws.references.reading import chunks, each, names, needed
+from gpu_ami.aws.references.reading import chunks, joined, names, needed
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members, references_in
 
 _MOST_CLUSTERS, _MOST_SERVICES = 100, 10
@@ -34,22 +34,23 @@ class EcsVolumes:
         """Return the snapshots of each service; Batch's clusters, which have none, cost a hundredth of a call each."""
         del query
         arns = names(caller, "ecs", "list_clusters", "clusterArns", maxResults=100)
-        busy = [arn for some in each(chunks(arns, _MOST_CLUSTERS), lambda some: _busy(caller, some)) for arn in some or ()]
-        services = each(busy, lambda arn: _services(caller, arn), gone=_GONE)
-        some = [(arn, part) for arn, found in zip(busy, services, strict=True) for part in chunks(found or [], _MOST_SERVICES)]
-        read = each(some, lambda pair: _references(caller, *pair), gone=_GONE)
-        return Found([reference for found in read for reference in found or ()])
+        busy = joined(chunks(arns, _MOST_CLUSTERS), lambda some: _busy(caller, some))
+        parts = joined(busy, lambda arn: _services(caller, arn), gone=_GONE)
+        return Found(joined(parts, lambda part: _references(caller, *part), gone=_GONE))
 
 
 def _busy(caller: Caller, arns: Sequence[str]) -> list[str]:
     """Return those of *arns* that have services."""
     answer = caller.call("ecs", "describe_clusters", clusters=list(arns))
     rows = _shown(caller, "DescribeClusters", answer, "clusters", "clusterArn", arns)
-    return [str(row["clusterArn"]) for row in rows if needed(row, "activeServicesCount", f"ECS cluster {row['clusterArn']}")]
+    counts = {str(row["clusterArn"]): needed(row, "activeServicesCount", f"ECS {row['clusterArn']}") for row in rows}
+    return [arn for arn, count in counts.items() if count]
 
 
-def _services(caller: Caller, arn: str) -> list[str]:
-    return names(caller, "ecs", "list_services", "serviceArns", cluster=arn, maxResults=100)
+def _services(caller: Caller, cluster: str) -> list[tuple[str, Sequence[str]]]:
+    """Return the services of a cluster, as many together as can be described at once."""
+    arns = names(caller, "ecs", "list_services", "serviceArns", cluster=cluster, maxResults=100)
+    return [(cluster, some) for some in chunks(arns, _MOST_SERVICES)]
 
 
 def _references(caller: Caller, cluster: str, arns: Sequence[str]) -> list[Reference]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gpu_ami.aws.caller import Caller
-from gpu_ami.aws.references.reading import each, needed
+from gpu_ami.aws.caller import Caller, UnansweredError
+from gpu_ami.aws.references.reading import joined, needed
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members, references_in
 
 # A terminated cluster never starts again; EMR lists it for two months.
@@ -15,8 +15,8 @@ _OVER = frozenset({"TERMINATED", "TERMINATED_WITH_ERRORS"})
 _PARTS_OVER = frozenset({"TERMINATED", "ENDED"})
 # How the members of a cluster are listed, by its kind; it has one kind for its whole life (EMR management guide).
 _PARTS = {
-    "INSTANCE_GROUP": ("list_instance_groups", "InstanceGroups"),
-    "INSTANCE_FLEET": ("list_instance_fleets", "InstanceFleets"),
+    "INSTANCE_GROUP": ("emr", "list_instance_groups", "InstanceGroups"),
+    "INSTANCE_FLEET": ("emr", "list_instance_fleets", "InstanceFleets"),
 }
 
 
@@ -37,7 +37,7 @@ class EmrClusters:
         """Return the AMI of each cluster, and those of its groups or fleets."""
         del query
         rows = list(caller.pages("emr", "list_clusters", "Clusters", page_key="Marker", ClusterStates=list(_ALIVE)))
-        return Found([reference for some in each(rows, lambda row: _references(caller, row)) for reference in some or ()])
+        return Found(joined(rows, lambda row: _references(caller, row)))
 
 
 def _references(caller: Caller, row: Mapping[str, Any]) -> list[Reference]:
@@ -46,8 +46,10 @@ def _references(caller: Caller, row: Mapping[str, Any]) -> list[Reference]:
     if needed(cluster, "Status", who).get("State") in _OVER:
         return []
     kind = needed(cluster, "InstanceCollectionType", who)
-    operation, key = _PARTS[kind]
-    parts = list(caller.pages("emr", operation, key, page_key="Marker", ClusterId=row["Id"]))
+    if kind not in _PARTS:
+        msg = f"{who} is of the kind {kind}, of which nothing is known: what it starts from cannot be read."
+        raise UnansweredError(msg)
+    parts = list(caller.pages(*_PARTS[kind], page_key="Marker", ClusterId=row["Id"]))
     found = references_in({"CustomAmiId": cluster.get("CustomAmiId")}, EmrClusters.name, who)
     for part in parts:
         if (part.get("Status") or {}).get("State") not in _PARTS_OVER:

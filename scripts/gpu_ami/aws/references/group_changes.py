@@ -6,11 +6,12 @@ instances of a pool are not among its own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.references.aliases import with_aliases
-from gpu_ami.aws.references.reading import each
+from gpu_ami.aws.references.reading import joined
 from gpu_ami.aws.references.source import Found, SourceQuery, members
 from gpu_ami.aws.references.templates import template_references
 
@@ -33,18 +34,9 @@ class InstanceRefreshes:
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return what each desired configuration names; its templates are read by launch-templates."""
-        read = each(_groups(caller), lambda row: self._refreshes(caller, str(row["AutoScalingGroupName"])), workers=_WORKERS)
-        named = [document for some in read for document in some or ()]
+        named = joined(_groups(caller), lambda row: _refreshes(caller, _name(row)), workers=_WORKERS)
         found = with_aliases(caller, self.name, named)
         return Found([*found.references, *template_references(caller, query, self.name, named)], found.notes)
-
-    def _refreshes(self, caller: Caller, group: str) -> list[tuple[str, object]]:
-        rows = _of_group(caller, "describe_instance_refreshes", "InstanceRefreshes", group)
-        return [
-            (f"{row['Status']} instance refresh of Auto Scaling group {group}", row.get("DesiredConfiguration") or {})
-            for row in rows
-            if row["Status"] not in _REFRESH_OVER
-        ]
 
 
 class WarmPools:
@@ -59,24 +51,37 @@ class WarmPools:
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return what each instance was made from; one call for each group that has a pool."""
         with_pool = [row for row in _groups(caller) if row.get("WarmPoolConfiguration")]
-        read = each(with_pool, lambda row: self._instances(caller, str(row["AutoScalingGroupName"])), workers=_WORKERS)
-        named = [document for some in read for document in some or ()]
+        named = joined(with_pool, lambda row: _warm(caller, _name(row)), workers=_WORKERS)
         found = with_aliases(caller, self.name, named)
         return Found([*found.references, *template_references(caller, query, self.name, named)], found.notes)
 
-    def _instances(self, caller: Caller, group: str) -> list[tuple[str, object]]:
-        rows = _of_group(caller, "describe_warm_pool", "Instances", group)
-        return [(f"instance {row['InstanceId']} in the warm pool of Auto Scaling group {group}", row) for row in rows]
+
+def _name(row: Mapping[str, Any]) -> str:
+    return str(row["AutoScalingGroupName"])
+
+
+def _refreshes(caller: Caller, group: str) -> list[tuple[str, object]]:
+    rows = _of_group(caller, ("autoscaling", "describe_instance_refreshes", "InstanceRefreshes"), group)
+    return [
+        (f"{row['Status']} instance refresh of Auto Scaling group {group}", row.get("DesiredConfiguration") or {})
+        for row in rows
+        if row["Status"] not in _REFRESH_OVER
+    ]
+
+
+def _warm(caller: Caller, group: str) -> list[tuple[str, object]]:
+    rows = _of_group(caller, ("autoscaling", "describe_warm_pool", "Instances"), group)
+    return [(f"instance {row['InstanceId']} in the warm pool of Auto Scaling group {group}", row) for row in rows]
 
 
 def _groups(caller: Caller) -> list[dict[str, Any]]:
     return list(caller.pages("autoscaling", "describe_auto_scaling_groups", "AutoScalingGroups", MaxRecords=100))
 
 
-def _of_group(caller: Caller, operation: str, key: str, group: str) -> list[dict[str, Any]]:
+def _of_group(caller: Caller, listing: tuple[str, str, str], group: str) -> list[dict[str, Any]]:
     """Return the rows of a listing about *group*; none when it was deleted meanwhile."""
     try:
-        return list(caller.pages("autoscaling", operation, key, AutoScalingGroupName=group, MaxRecords=50))
+        return list(caller.pages(*listing, AutoScalingGroupName=group, MaxRecords=50))
     except RefusedError as exc:
         # Auto Scaling has no code of its own for it: "AutoScalingGroup name not found".
         if exc.code == "ValidationError" and "not found" in str(exc):

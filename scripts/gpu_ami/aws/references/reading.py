@@ -42,6 +42,13 @@ def each(
         return list(pool.map(read_one, todo))
 
 
+def joined(
+    items: Iterable[_Item], read: Callable[[_Item], Sequence[_Result]], *, gone: Iterable[str] = (), workers: int = 8
+) -> list[_Result]:
+    """Return what *read* makes of each item, joined; see `each`."""
+    return [one for some in each(items, read, gone=gone, workers=workers) for one in some or ()]
+
+
 def needed(answer: Mapping[str, Any], member: str, who: str) -> Any:
     """Return the *member* of *answer* that AWS always gives.
 
@@ -68,7 +75,9 @@ def names(
     for answer in caller.whole_pages(service, operation, page_key=page_key, **parameters):
         some = answer.get(key)
         if not isinstance(some, list) or not all(isinstance(name, str) for name in some):
-            msg = f"{service}: {operation} in {caller.region}: the answer has no list {key}: it is cut off or malformed."
+            msg = (
+                f"{service}: {operation} in {caller.region}: the answer has no list {key}: it is cut off or malformed."
+            )
             raise UnansweredError(msg)
         found += some
     return found

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from gpu_ami.aws.references.agentcore import CapacityProviders
+from gpu_ami.aws.references.auto_scaling import AutoScalingGroups
+from gpu_ami.aws.references.batch import BatchEnvironments
 from gpu_ami.aws.references.beanstalk import BeanstalkConfigurations
 from gpu_ami.aws.references.codebuild import CodeBuildFleets
 from gpu_ami.aws.references.ecs import EcsVolumes
 from gpu_ami.aws.references.emr import EmrClusters
-from gpu_ami.aws.references.group_changes import InstanceRefreshes, WarmPools
-from gpu_ami.aws.references.image_tasks import Copies, ExportTasks, StoreTasks
-from gpu_ami.aws.references.pcs import PcsNodeGroups
-from gpu_ami.aws.references.root_volumes import RootVolumes
-from gpu_ami.aws.references.sagemaker import HyperPodClusters
-from gpu_ami.aws.references.auto_scaling import AutoScalingGroups
-from gpu_ami.aws.references.batch import BatchEnvironments
 from gpu_ami.aws.references.fleets import Fleets, SpotFleets
+from gpu_ami.aws.references.group_changes import InstanceRefreshes, WarmPools
 from gpu_ami.aws.references.image_builder import ImageBuilder
 from gpu_ami.aws.references.image_references import ImageReferences
+from gpu_ami.aws.references.image_tasks import Copies, ExportTasks, StoreTasks
 from gpu_ami.aws.references.instances import Instances
 from gpu_ami.aws.references.launch_configurations import LaunchConfigurations
 from gpu_ami.aws.references.parameters import Parameters
+from gpu_ami.aws.references.pcs import PcsNodeGroups
 from gpu_ami.aws.references.protections import (
     AllowedImages,
     AwsBackup,
@@ -30,6 +28,8 @@ from gpu_ami.aws.references.protections import (
     PublicSnapshots,
     SnapshotLocks,
 )
+from gpu_ami.aws.references.root_volumes import RootVolumes
+from gpu_ami.aws.references.sagemaker import HyperPodClusters
 from gpu_ami.aws.references.source import Source
 from gpu_ami.aws.references.spot_requests import SpotRequests
 from gpu_ami.aws.references.templates import LaunchTemplates

@@ -15,7 +15,7 @@ _MOST_INSTANCES = 200
 
 
 class RootVolumes:
-    """Every replacement of an instance's root volume that came from an AMI or a snapshot, as long as the instance lives.
+    """Every replacement of a root volume that came from an AMI or a snapshot, as long as its instance lives.
 
     Of several replacements of one instance each counts, not the last alone: what is put back in a hurry is one of them.
     """

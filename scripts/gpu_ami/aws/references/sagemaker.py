@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpu_ami.aws.caller import Caller
-from gpu_ami.aws.references.reading import each, needed
+from gpu_ami.aws.references.reading import joined, needed
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members, references_in
 
 _GONE = ("ResourceNotFound", "ResourceNotFoundException")
@@ -30,8 +30,7 @@ class HyperPodClusters:
         """Return both AMIs of each instance group; ``default`` is Amazon's own."""
         del query
         rows = list(caller.pages("sagemaker", "list_clusters", "ClusterSummaries", MaxResults=100))
-        read = each(rows, lambda row: _references(caller, row), gone=_GONE)
-        return Found([reference for some in read for reference in some or ()])
+        return Found(joined(rows, lambda row: _references(caller, row), gone=_GONE))
 
 
 def _references(caller: Caller, row: Mapping[str, Any]) -> list[Reference]:
