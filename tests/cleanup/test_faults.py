@@ -237,6 +237,18 @@ ACTIONS = [
     ("ssm:GetParameters", 8),
     ("imagebuilder:ListImageRecipes", 8),
     ("imagebuilder:ListContainerRecipes", 8),
+    ("bedrock-agentcore:ListCapacityProviders", 8),
+    ("codebuild:ListFleets", 8),
+    ("ec2:DescribeExportImageTasks", 8),
+    ("ec2:DescribeFastSnapshotRestores", 8),
+    ("ec2:DescribeReplaceRootVolumeTasks", 8),
+    ("ec2:DescribeStoreImageTasks", 8),
+    ("ecs:DescribeClusters", 8),
+    ("ecs:ListClusters", 8),
+    ("elasticbeanstalk:DescribeApplications", 8),
+    ("elasticmapreduce:ListClusters", 8),
+    ("pcs:ListClusters", 8),
+    ("sagemaker:ListClusters", 8),
     ("ec2:DeregisterImage", 7),
 ]
 

@@ -17,6 +17,7 @@ from moto.core.utils import method_names_from_class
 from moto.ec2 import urls as ec2_urls
 from moto.ec2.models.core import TaggedEC2Resource
 from moto.ecr import urls as ecr_urls
+from moto.ecs import urls as ecs_urls
 from moto.iam import urls as iam_urls
 from moto.ssm import urls as ssm_urls
 from moto.sts import urls as sts_urls
@@ -27,6 +28,7 @@ from gpu_ami_sandbox.aws.batch import SandboxBatch
 from gpu_ami_sandbox.aws.ec2.recycle_bin import RecycleBinRules
 from gpu_ami_sandbox.aws.ec2.service import SandboxEC2
 from gpu_ami_sandbox.aws.ecr import SandboxECR
+from gpu_ami_sandbox.aws.ecs import SandboxECS
 from gpu_ami_sandbox.aws.iam import SandboxIAM, SandboxSTS
 from gpu_ami_sandbox.aws.image_builder import ImageBuilder
 from gpu_ami_sandbox.aws.pricing import Pricing
@@ -39,6 +41,7 @@ CHANGED: tuple[tuple[ModuleType, Any], ...] = (
     (batch_urls, SandboxBatch),
     (ec2_urls, SandboxEC2),
     (ecr_urls, SandboxECR),
+    (ecs_urls, SandboxECS),
     (iam_urls, SandboxIAM),
     (ssm_urls, SandboxSSM),
     (sts_urls, SandboxSTS),

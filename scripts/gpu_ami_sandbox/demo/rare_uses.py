@@ -278,13 +278,13 @@ def _agentcore(make: Maker, name: str, configuration: dict[str, Any]) -> None:
 @_use
 def _agentcore_volume(make: Maker, image: SandboxAmi) -> None:
     volume = {"name": "models", "sizeGiB": 80, "snapshotId": image.snapshot_ids[0]}
-    _agentcore(make, "agents", {"volumes": [{"ebsConfiguration": volume}]})
+    _agentcore(make, "agents-0123456789", {"volumes": [{"ebsConfiguration": volume}]})
 
 
 @_use
 def _agentcore_ephemeral_volume(make: Maker, image: SandboxAmi) -> None:
     volumes = [{"deviceName": "/dev/sdf", "ebs": {"snapshotId": image.snapshot_ids[0]}}]
-    _agentcore(make, "tools", {"launchTemplateSource": {"launchParameters": {"ephemeralVolumes": volumes}}})
+    _agentcore(make, "tools-0123456789", {"launchTemplateSource": {"launchParameters": {"ephemeralVolumes": volumes}}})
 
 
 @_use
