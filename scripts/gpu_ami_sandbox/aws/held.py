@@ -13,6 +13,7 @@ from typing import Any
 from botocore import xform_name
 from moto.core.responses import ActionResult, BaseResponse
 from moto.ec2.models import ec2_backends
+from moto.iam.models import get_account_id_from
 
 from gpu_ami_sandbox.aws.gate import ACCOUNT_HEADER, CALL, Call, Environ, StartResponse
 from gpu_ami_sandbox.aws.paging import PAGE_SIZES, page
@@ -212,7 +213,7 @@ class HeldService:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         call: Call = environ[CALL]
-        kept = _kept(environ[ACCOUNT_HEADER], call.region)
+        kept = _kept(environ.get(ACCOUNT_HEADER) or get_account_id_from(_access_key(environ)), call.region)
         is_held = call.action in self._operations
         if not is_held and not call.action.startswith(_LOOKING):
             kept[self._service, ""] = True
@@ -220,3 +221,9 @@ class HeldService:
             # moto calls its folders as the services sign, with a few exceptions; what it lacks is refused as ever.
             return application_of(_MOTO.get(self._service, self._service))(environ, start_response)
         return self._ours(environ, start_response)
+
+
+def _access_key(environ: Environ) -> str:
+    """Return the key that signed a request; moto knows whose those are that it gave out itself, as for a role."""
+    signature: str = environ.get("HTTP_AUTHORIZATION", "")
+    return signature.partition("Credential=")[2].partition("/")[0]
