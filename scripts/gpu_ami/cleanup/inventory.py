@@ -27,6 +27,10 @@ from gpu_ami.errors import AwsError
 
 _WORKERS = 32
 _SHARING = "launch-permissions"
+# How services refuse an operation that a region of theirs lacks.
+_NOT_OFFERED = frozenset(
+    {"InvalidAction", "UnknownOperationException", "UnsupportedOperation", "UnsupportedOperationException"}
+)
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -288,7 +292,7 @@ def query_source(location: Location, source: Source, query: SourceQuery, *, skip
 
 def _way_round(source: Source, problem: AwsError) -> str:
     """Return what to do about a part of a service that AWS does not have in a region, as Spot fleets in GovCloud."""
-    is_missing = isinstance(problem, RefusedError) and problem.code == "UnsupportedOperation"
+    is_missing = isinstance(problem, RefusedError) and problem.code in _NOT_OFFERED
     return f" Leave it out with --skip-source {source.name}." if is_missing and not source.is_essential else ""
 
 

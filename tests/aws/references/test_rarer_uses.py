@@ -12,6 +12,7 @@ import pytest
 
 from gpu_ami.aws.caller import RefusedError, UnansweredError
 from gpu_ami.aws.references.agentcore import CapacityProviders
+from gpu_ami.aws.references.auto_scaling import AutoScalingGroups
 from gpu_ami.aws.references.beanstalk import BeanstalkConfigurations
 from gpu_ami.aws.references.codebuild import CodeBuildFleets
 from gpu_ami.aws.references.ecs import EcsVolumes
@@ -370,6 +371,16 @@ def test_only_groups_with_a_warm_pool_are_asked_for_its_instances() -> None:
     assert caller.calls == 2
 
 
+def test_a_groups_own_instances_name_what_their_root_volumes_were_replaced_from() -> None:
+    """A refresh that replaces root volumes leaves the instance, and EC2 shows what it was launched from."""
+    row = {"AutoScalingGroupName": "g", "Instances": [{"InstanceId": "i-1", "ImageId": _ami(1)}]}
+
+    found = _find(AutoScalingGroups(), {"describe_auto_scaling_groups": [{"AutoScalingGroups": [row]}]})
+
+    assert _details(found) == ["Auto Scaling group g: Instances[0].ImageId"]
+    assert "autoscaling:DescribeAutoScalingGroups AutoScalingGroups[].Instances[].ImageId" in AutoScalingGroups.reads
+
+
 # --- root volumes
 
 
@@ -530,12 +541,13 @@ def _beanstalk(settings: Callable[..., dict[str, Any]], **more: Any) -> Script:
     rows = [
         {"EnvironmentName": name, "ApplicationName": "app", "Status": status} for name, status in ENVIRONMENTS.items()
     ]
-    return {
+    script: Script = {
         "describe_applications": [{"Applications": [application]}],
         "describe_environments": [{"Environments": rows}],
         "describe_configuration_settings": settings,
         "list_platform_versions": [{"PlatformSummaryList": []}],
-    } | more
+    }
+    return script | more
 
 
 ENVIRONMENTS = {"live": "Ready", "late": "Terminated"}
@@ -624,12 +636,13 @@ def _ecs(services: int, **more: Any) -> Script:
         return {"services": rows, "failures": []}
 
     rows = [{"clusterArn": "arn:c", "activeServicesCount": services}, {"clusterArn": "arn:b", "activeServicesCount": 0}]
-    return {
+    script: Script = {
         "list_clusters": [{"clusterArns": ["arn:c", "arn:b"]}],
         "describe_clusters": [{"clusters": rows, "failures": []}],
         "list_services": [{"serviceArns": arns}],
         "describe_services": read,
-    } | more
+    }
+    return script | more
 
 
 def _deployment(number: int) -> dict[str, Any]:
