@@ -277,7 +277,7 @@ def test_a_fleet_about_which_nothing_is_said_is_an_error_with_its_name() -> None
 @pytest.mark.parametrize("answer", [{}, {"fleets": None}, {"fleets": [{"arn": "arn:a"}]}, {"fleets": "arn:a"}])
 def test_a_listing_of_names_that_came_cut_off_is_an_error(answer: dict[str, Any]) -> None:
     """No list is not an empty one."""
-    with pytest.raises(UnansweredError, match="no list fleets"):
+    with pytest.raises(UnansweredError, match="codebuild:ListFleets in r: the answer has no list fleets"):
         _find(CodeBuildFleets(), {"list_fleets": [answer]})
 
 

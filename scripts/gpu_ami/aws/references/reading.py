@@ -75,9 +75,8 @@ def names(
     for answer in caller.whole_pages(service, operation, page_key=page_key, **parameters):
         some = answer.get(key)
         if not isinstance(some, list) or not all(isinstance(name, str) for name in some):
-            msg = (
-                f"{service}: {operation} in {caller.region}: the answer has no list {key}: it is cut off or malformed."
-            )
+            what = f"{service}:{operation.title().replace('_', '')} in {caller.region}"
+            msg = f"{what}: the answer has no list {key}: it is cut off or malformed."
             raise UnansweredError(msg)
         found += some
     return found
