@@ -455,7 +455,7 @@ AMAZONS, OTHERS = {"ImageProviders": ["amazon"]}, {"ImageProviders": ["210987654
         ("audit-mode", AMAZONS, "ok", "is allowed by criterion 1"),
         ("audit-mode", OTHERS, "warn", "would be refused if it were enabled: criterion 1: its owner"),
         ("enabled", AMAZONS, "ok", "is allowed by criterion 1"),
-        ("enabled", OTHERS, "fail", "is refused: EC2 hides it, so none of its 1 criteria fits"),
+        ("enabled", OTHERS, "fail", "is refused: EC2 hides it, so it fits no criterion of 1"),
         ("enabled", AMAZONS | {"CreationDateCondition": {"MaximumDaysSinceCreated": 1}}, "fail", "EC2 hides it"),
     ],
 )

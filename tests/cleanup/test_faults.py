@@ -29,7 +29,7 @@ from tests.support.account import REGION, World, task
 ROOT = Path(__file__).parents[2]
 YES = Request(flags=Flags(older_than="30d", keep="1"), yes=True, permanent=True)
 # A run has fewer calls than LAST, and none of those before FIRST_ACT changes anything.
-FIRST_ACT, LAST = 30, 58
+FIRST_ACT, LAST = 42, 82
 
 
 @dataclass
@@ -242,6 +242,18 @@ ACTIONS = [
     ("states:ListStateMachines", 8),
     ("scheduler:ListSchedules", 8),
     ("ssm:DescribeMaintenanceWindows", 8),
+    ("bedrock-agentcore:ListCapacityProviders", 8),
+    ("codebuild:ListFleets", 8),
+    ("ec2:DescribeExportImageTasks", 8),
+    ("ec2:DescribeFastSnapshotRestores", 8),
+    ("ec2:DescribeReplaceRootVolumeTasks", 8),
+    ("ec2:DescribeStoreImageTasks", 8),
+    ("ecs:DescribeClusters", 8),
+    ("ecs:ListClusters", 8),
+    ("elasticbeanstalk:DescribeApplications", 8),
+    ("elasticmapreduce:ListClusters", 8),
+    ("pcs:ListClusters", 8),
+    ("sagemaker:ListClusters", 8),
     ("ec2:DeregisterImage", 7),
 ]
 

@@ -98,10 +98,11 @@ def test_everything_else_is_a_failure(script: Script, problem: Exception) -> Non
     assert query_source(_location(script), Eyes("batch", problem), SourceQuery()).report.status == "failed"
 
 
+@pytest.mark.parametrize("code", ["UnsupportedOperation", "UnknownOperationException", "InvalidAction"])
 @pytest.mark.parametrize(("is_essential", "advice"), [(False, "--skip-source eyes"), (True, "")])
-def test_a_part_of_a_service_that_a_region_lacks_can_be_left_out(*, is_essential: bool, advice: str) -> None:
+def test_a_part_of_a_service_that_a_region_lacks_can_be_left_out(*, is_essential: bool, advice: str, code: str) -> None:
     """GovCloud has EC2 and no Spot fleets: nothing says that but the refusal, so a person must."""
-    eyes = Eyes("eyes", RefusedError("ec2:X in here: UnsupportedOperation: no", "UnsupportedOperation"), service="ec2")
+    eyes = Eyes("eyes", RefusedError(f"ec2:X in here: {code}: no", code), service="ec2")
     eyes.is_essential = is_essential
 
     report = query_source(_location(_regions("here")), eyes, SourceQuery()).report

@@ -65,6 +65,29 @@ SEEN_BY = {
     "dlm_policy": "lifecycle-manager",
     "snapshot_lock": "snapshot-locks",
     "public_snapshot": "public-snapshots",
+    "pcs_node_group": "pcs",
+    "hyperpod_current_image": "hyperpod",
+    "hyperpod_desired_image": "hyperpod",
+    "emr_cluster": "emr",
+    "emr_instance_group": "emr",
+    "emr_instance_fleet": "emr",
+    "codebuild_fleet": "codebuild",
+    "instance_refresh": "instance-refreshes",
+    "warm_pool": "warm-pools",
+    "replaced_root_volume": "root-volumes",
+    "root_volume_from_snapshot": "root-volumes",
+    "pending_copy": "copies",
+    "image_builder_parameter": "image-builder",
+    "beanstalk_environment": "beanstalk",
+    "beanstalk_saved_configuration": "beanstalk",
+    "beanstalk_block_device": "beanstalk",
+    "beanstalk_platform": "beanstalk",
+    "export_task": "export-tasks",
+    "store_task": "store-tasks",
+    "ecs_volume": "ecs-volumes",
+    "agentcore_volume": "agentcore",
+    "agentcore_ephemeral_volume": "agentcore",
+    "fast_snapshot_restore": "fast-snapshot-restore",
 }
 EVERY_USE = USES | RARE_USES
 # Reasons that no source sees: they are properties of the AMI.
@@ -86,6 +109,7 @@ def _with_every_use(here: World) -> dict[str, str]:
 def test_every_reason_of_the_sandbox_is_judged_here() -> None:
     """A reason that somebody adds to the sandbox must get its line above."""
     assert set(EVERY_USE) == set(SEEN_BY) | set(PROPERTIES)
+    assert not set(USES) & set(RARE_USES)
 
 
 def test_nothing_that_is_needed_goes_and_everything_else_does(here: World) -> None:

@@ -51,18 +51,20 @@ def calls(*paths: str) -> set[tuple[str, str]]:
     files = [file for path in paths for file in ([AWS / path] if path.endswith(".py") else (AWS / path).glob("*.py"))]
     text = "".join(file.read_text(encoding="utf-8") for file in files)
     services = "autoscaling|batch|cloudformation|ec2|ecs|iam|imagebuilder|lambda|rbin|scheduler|ssm|stepfunctions"
+    services += "|bedrock-agentcore-control|codebuild|elasticbeanstalk|emr|pcs|sagemaker"
     return set(re.findall(rf'"({services})",\s*"([a-z]+_[a-z_]+)"', text))
 
 
 def action(service: str, operation: str) -> str:
     """Return what IAM calls an operation."""
-    service = {"stepfunctions": "states"}.get(service, service)
+    names = {"bedrock-agentcore-control": "bedrock-agentcore", "emr": "elasticmapreduce", "stepfunctions": "states"}
+    service = names.get(service, service)
     return f"{service}:{''.join(word.capitalize() for word in operation.split('_'))}"
 
 
 def is_reading(operation: str) -> bool:
     """Whether an operation changes nothing."""
-    return operation.startswith(("describe_", "list_", "get_"))
+    return operation.startswith(("batch_get_", "describe_", "get_", "list_"))
 
 
 CLEANING = sorted(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from gpu_ami.aws.access import Access
@@ -27,6 +29,10 @@ _WORKERS = 32
 _SHARING = "launch-permissions"
 # The code of the reason for which an AMI stays that another account uses, or may use.
 USAGE = "usage-reports"
+# How services refuse an operation that a region of theirs lacks.
+_NOT_OFFERED = frozenset(
+    {"InvalidAction", "UnknownOperationException", "UnsupportedOperation", "UnsupportedOperationException"}
+)
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -77,6 +83,8 @@ class Survey:
         own: Sources queried where the AMIs are.
         per_image: Sources queried for single AMIs.
         clock: Monotonic seconds.
+        fast_restore_usd_per_hour: Returns what fast snapshot restore of a snapshot costs in one zone of a region, by
+            the hour; None where that is not known.
     """
 
     def __init__(
@@ -90,8 +98,10 @@ class Survey:
         own: Sequence[Source] = OWN,
         per_image: Sequence[Source] = PER_IMAGE,
         clock: Callable[[], float] = time.monotonic,
+        fast_restore_usd_per_hour: Callable[[str], Decimal | None] = lambda _region: None,
     ) -> None:
         """Read the working tree alone."""
+        self._fast_restore_usd_per_hour = fast_restore_usd_per_hour
         self.locations = tuple(locations)
         self.policy = policy
         self._read_files = local
@@ -259,7 +269,8 @@ class Survey:
         memory = self._states[key].memory if key in self._states else {}
         here = location.among(self.images) if location.is_own else []
         present = {image.image_id for image in here} & set(selected)
-        query = SourceQuery(here, present, self.policy.template_versions, memory)
+        price = functools.partial(self._fast_restore_usd_per_hour, location.region)
+        query = SourceQuery(here, present, self.policy.template_versions, memory, price)
         with self._lock:
             self._states.setdefault(
                 key, SourceState(SourceReport(source.name, location.region, "failed"), memory=memory)
@@ -307,7 +318,7 @@ def query_source(location: Location, source: Source, query: SourceQuery, *, skip
 
 def _way_round(source: Source, problem: AwsError) -> str:
     """Return what to do about a part of a service that AWS does not have in a region, as Spot fleets in GovCloud."""
-    is_missing = isinstance(problem, RefusedError) and problem.code == "UnsupportedOperation"
+    is_missing = isinstance(problem, RefusedError) and problem.code in _NOT_OFFERED
     return f" Leave it out with --skip-source {source.name}." if is_missing and not source.is_essential else ""
 
 

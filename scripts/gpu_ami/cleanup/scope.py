@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 from gpu_ami.aws.access import assume
 from gpu_ami.aws.caller import Caller
@@ -91,7 +92,15 @@ def survey_of(
         receipts=lambda: _backend_receipts(run),
         skip=policy.skip_sources,
     )
-    return Survey(locations, policy, local=local, failed_accounts=failed)
+    return Survey(
+        locations, policy, local=local, failed_accounts=failed, fast_restore_usd_per_hour=_fast_restore_usd_per_hour
+    )
+
+
+def _fast_restore_usd_per_hour(region: str) -> Decimal | None:
+    from gpu_ami.cost.price_table import load
+
+    return load().rate(region, "fsr_usd_per_hour").value
 
 
 def _other_account(run: Invocation, role: str, regions: Sequence[str]) -> list[Location]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from moto.autoscaling import urls as autoscaling_urls
 from moto.batch import urls as batch_urls
 from moto.core import responses, utils
 from moto.core.loaders import Loader, moto_root
@@ -16,15 +17,18 @@ from moto.core.utils import method_names_from_class
 from moto.ec2 import urls as ec2_urls
 from moto.ec2.models.core import TaggedEC2Resource
 from moto.ecr import urls as ecr_urls
+from moto.ecs import urls as ecs_urls
 from moto.iam import urls as iam_urls
 from moto.ssm import urls as ssm_urls
 from moto.sts import urls as sts_urls
 
 from gpu_ami.aws.service_models import ByFolder, Files, service_models
+from gpu_ami_sandbox.aws.auto_scaling import SandboxAutoScaling
 from gpu_ami_sandbox.aws.batch import SandboxBatch
 from gpu_ami_sandbox.aws.ec2.recycle_bin import RecycleBinRules
 from gpu_ami_sandbox.aws.ec2.service import SandboxEC2
 from gpu_ami_sandbox.aws.ecr import SandboxECR
+from gpu_ami_sandbox.aws.ecs import SandboxECS
 from gpu_ami_sandbox.aws.iam import SandboxIAM, SandboxSTS
 from gpu_ami_sandbox.aws.image_builder import ImageBuilder
 from gpu_ami_sandbox.aws.pricing import Pricing
@@ -33,9 +37,11 @@ from gpu_ami_sandbox.aws.ssm import SandboxSSM
 
 # moto's services whose answers are ours: the module that routes them, and the class that answers.
 CHANGED: tuple[tuple[ModuleType, Any], ...] = (
+    (autoscaling_urls, SandboxAutoScaling),
     (batch_urls, SandboxBatch),
     (ec2_urls, SandboxEC2),
     (ecr_urls, SandboxECR),
+    (ecs_urls, SandboxECS),
     (iam_urls, SandboxIAM),
     (ssm_urls, SandboxSSM),
     (sts_urls, SandboxSTS),

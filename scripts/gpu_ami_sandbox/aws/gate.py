@@ -33,6 +33,8 @@ ACCOUNT_HEADER = "HTTP_X_MOTO_ACCOUNT_ID"
 _REAL_KEY = re.compile(r"[A-Z0-9]{20}")
 # Where later stages find the call that the gate read.
 CALL = "sandbox.call"
+# botocore's names of models of services that tell operations by their path, where they do not sign by that name.
+_MODELS = {"bedrock-agentcore": "bedrock-agentcore-control"}
 # A form or a JSON document is small; what is larger is an upload to S3 and is left on the wire.
 _LARGEST_PARAMETERS = 4 * 1024 * 1024
 
@@ -223,7 +225,7 @@ def _rest_action(service: str, environ: Environ) -> str:
     """Return the operation that botocore's model has for the path; S3's is not worth its time."""
     if service not in ("", "s3"):
         try:
-            return str(get_service_router(service).match(Request(dict(environ)))[0].name)
+            return str(get_service_router(_MODELS.get(service, service)).match(Request(dict(environ)))[0].name)
         except (DataNotFoundError, HTTPException):
             pass  # no such service or path: shown as it came
     return f"{environ.get('REQUEST_METHOD', 'GET')} {environ.get('PATH_INFO', '/')}"

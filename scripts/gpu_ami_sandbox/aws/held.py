@@ -44,6 +44,21 @@ class Listing:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """An operation that shows several things, each by its key, and says which of them are not there.
+
+    Attributes:
+        keys: What the request calls the list of keys.
+        answer: The answer's list of things.
+        missing: The answer's list of keys that nothing is there of.
+    """
+
+    keys: str
+    answer: str
+    missing: str
+
+
+@dataclass(frozen=True)
 class Lookup:
     """An operation that shows one thing.
 
@@ -59,9 +74,41 @@ class Lookup:
 
 
 # By signing name and operation.
-HELD: dict[str, dict[str, Listing | Lookup]] = {
+HELD: dict[str, dict[str, Batch | Listing | Lookup]] = {
+    "bedrock-agentcore": {
+        "GetCapacityProvider": Lookup("capacityProviderId"),
+        "ListCapacityProviders": Listing("capacityProviders", "nextToken", size="maxResults"),
+    },
     "cloudformation": {"DescribeStacks": Listing("Stacks")},
+    "codebuild": {
+        "BatchGetFleets": Batch("names", "fleets", "fleetsNotFound"),
+        "ListFleets": Listing("fleets", "nextToken", size="maxResults"),
+    },
+    "elasticbeanstalk": {
+        "DescribeApplications": Listing("Applications"),
+        "DescribeConfigurationSettings": Listing("ConfigurationSettings", of=("EnvironmentName", "TemplateName")),
+        "DescribeEnvironments": Listing("Environments", size="MaxRecords"),
+        "DescribePlatformVersion": Lookup("PlatformArn", "PlatformDescription", "InvalidParameterValue"),
+        "ListPlatformVersions": Listing("PlatformSummaryList", size="MaxRecords"),
+    },
+    "elasticmapreduce": {
+        "DescribeCluster": Lookup("ClusterId", "Cluster", "InvalidRequestException"),
+        "ListClusters": Listing("Clusters", "Marker"),
+        "ListInstanceFleets": Listing("InstanceFleets", "Marker", of=("ClusterId",)),
+        "ListInstanceGroups": Listing("InstanceGroups", "Marker", of=("ClusterId",)),
+    },
     "lambda": {"ListFunctions": Listing("Functions", "Marker", "NextMarker", "MaxItems")},
+    "pcs": {
+        "GetComputeNodeGroup": Lookup("computeNodeGroupIdentifier", "computeNodeGroup"),
+        "ListClusters": Listing("clusters", "nextToken", size="maxResults"),
+        "ListComputeNodeGroups": Listing(
+            "computeNodeGroups", "nextToken", size="maxResults", of=("clusterIdentifier",)
+        ),
+    },
+    "sagemaker": {
+        "DescribeCluster": Lookup("ClusterName", missing="ResourceNotFound"),
+        "ListClusters": Listing("ClusterSummaries", size="MaxResults"),
+    },
     "scheduler": {"GetSchedule": Lookup("Name"), "ListSchedules": Listing("Schedules", size="MaxResults")},
     "states": {
         "DescribeStateMachine": Lookup("stateMachineArn", missing="StateMachineDoesNotExist"),
@@ -125,24 +172,42 @@ class _Held(BaseResponse):
             refuse(lookup.missing, f"{lookup.key} {key} does not exist.")
         return ActionResult({lookup.answer: thing} if lookup.answer else thing)
 
+    def show_all(self, operation: str, batch: Batch) -> ActionResult:
+        """Answer *operation* with the things that the request names."""
+        there = things(self.current_account, self.region, self.signing_name, operation)
+        keys = [str(key) for key in self._get_param(batch.keys) or []]
+        shown = [there[key] for key in keys if key in there]
+        return ActionResult({batch.answer: shown, batch.missing: [key for key in keys if key not in there]})
 
-def _response(service: str, model: str, operations: Mapping[str, Listing | Lookup]) -> type[_Held]:
+
+def _response(service: str, model: str, operations: Mapping[str, Batch | Listing | Lookup]) -> type[_Held]:
     members: dict[str, Any] = {"signing_name": service, "model_name": model}
     for operation, kind in operations.items():
         members[xform_name(operation)] = _answering(operation, kind)
     return type(f"Held{service.title().replace('-', '')}", (_Held,), members)
 
 
-def _answering(operation: str, kind: Listing | Lookup) -> Any:
+def _answering(operation: str, kind: Batch | Listing | Lookup) -> Any:
+    if isinstance(kind, Batch):
+        return lambda self: self.show_all(operation, kind)
     if isinstance(kind, Listing):
         return lambda self: self.list_rows(operation, kind)
     return lambda self: self.show(operation, kind)
 
 
 # botocore's names of models, where they are not the signing name.
-_MODELS: dict[str, str] = {"states": "stepfunctions"}
+_MODELS: dict[str, str] = {
+    "bedrock-agentcore": "bedrock-agentcore-control",
+    "elasticmapreduce": "emr",
+    "states": "stepfunctions",
+}
 # moto's names of its services, where they are not the signing name.
-_MOTO: dict[str, str] = {"lambda": "awslambda", "states": "stepfunctions"}
+_MOTO: dict[str, str] = {
+    "bedrock-agentcore": "bedrockagentcorecontrol",
+    "elasticmapreduce": "emr",
+    "lambda": "awslambda",
+    "states": "stepfunctions",
+}
 
 
 class HeldService:

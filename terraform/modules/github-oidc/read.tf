@@ -27,6 +27,61 @@ data "aws_iam_policy_document" "look" {
     resources = ["*"]
   }
 
+  # Services that start instances of their own from an AMI of ours, or make volumes from one of its snapshots.
+  statement {
+    sid       = "ReadParallelClusters"
+    actions   = ["pcs:GetComputeNodeGroup", "pcs:ListClusters", "pcs:ListComputeNodeGroups"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "ReadHyperPod"
+    actions   = ["sagemaker:DescribeCluster", "sagemaker:ListClusters"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid = "ReadMapReduce"
+    actions = [
+      "elasticmapreduce:DescribeCluster",
+      "elasticmapreduce:ListClusters",
+      "elasticmapreduce:ListInstanceFleets",
+      "elasticmapreduce:ListInstanceGroups",
+    ]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "ReadBuildFleets"
+    actions   = ["codebuild:BatchGetFleets", "codebuild:ListFleets"]
+    resources = ["*"]
+  }
+
+  # On less than all, Elastic Beanstalk leaves out the rest without a word.
+  statement {
+    sid = "ReadBeanstalk"
+    actions = [
+      "elasticbeanstalk:DescribeApplications",
+      "elasticbeanstalk:DescribeConfigurationSettings",
+      "elasticbeanstalk:DescribeEnvironments",
+      "elasticbeanstalk:DescribePlatformVersion",
+      "elasticbeanstalk:ListPlatformVersions",
+    ]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "ReadContainerServices"
+    actions   = ["ecs:DescribeClusters", "ecs:DescribeServices", "ecs:ListClusters", "ecs:ListServices"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "ReadAgentCore"
+    actions   = ["bedrock-agentcore:GetCapacityProvider", "bedrock-agentcore:ListCapacityProviders"]
+    resources = ["*"]
+  }
+
   # Any parameter may hold an AMI id; a SecureString's value needs a key that is not given here. A launch template may
   # name one that another account shares: that account decides who may read it.
   statement {

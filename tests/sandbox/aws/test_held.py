@@ -60,3 +60,35 @@ def test_rows_of_one_thing_are_its_own(aws: LocalAws, caller: Caller) -> None:
     shown = caller.call("stepfunctions", "list_state_machine_versions", stateMachineArn="arn:a")
 
     assert [row["stateMachineVersionArn"] for row in shown["stateMachineVersions"]] == ["arn:a:1"]
+
+
+def test_each_thing_has_rows_of_its_own(aws: LocalAws, caller: Caller) -> None:
+    """A cluster's groups are not another cluster's; a thing without any has an empty list."""
+    rows(aws.account_id, REGION, "elasticmapreduce", "ListInstanceGroups", "j-1").append({"Id": "ig-1"})
+
+    def groups(cluster: str) -> list[str]:
+        return [row["Id"] for row in caller.call("emr", "list_instance_groups", ClusterId=cluster)["InstanceGroups"]]
+
+    assert (groups("j-1"), groups("j-2")) == (["ig-1"], [])
+
+
+def test_a_batch_says_what_is_not_there(aws: LocalAws, caller: Caller) -> None:
+    """CodeBuild answers about each name that it was given."""
+    things(aws.account_id, REGION, "codebuild", "BatchGetFleets")["arn:a"] = {"arn": "arn:a", "name": "a"}
+
+    answer = caller.call("codebuild", "batch_get_fleets", names=["arn:a", "arn:b"])
+
+    assert [fleet["name"] for fleet in answer["fleets"]] == ["a"]
+    assert answer["fleetsNotFound"] == ["arn:b"]
+
+
+def test_a_service_that_tells_operations_by_their_path_is_read_too(aws: LocalAws, caller: Caller) -> None:
+    """AgentCore signs by a shorter name than its model has; what moto lacks is refused by its name."""
+    key = "agents-0123456789"
+    service = "bedrock-agentcore-control"
+    things(aws.account_id, REGION, "bedrock-agentcore", "GetCapacityProvider")[key] = {"name": "agents"}
+
+    assert caller.call(service, "get_capacity_provider", capacityProviderId=key)["name"] == "agents"
+    assert aws.gate.calls[-1].action == "GetCapacityProvider"
+    with pytest.raises(RefusedError, match="ResourceNotFoundException"):
+        caller.call(service, "get_capacity_provider", capacityProviderId="tools-0123456789")

@@ -61,13 +61,14 @@ def with_aliases(caller: Caller, source: str, named: Sequence[tuple[str, object]
         source: The source that found the documents.
         named: Who made each document, and the document.
     """
-    aliases = {who: aliases_in(document) for who, document in named}
-    values = resolve(caller, {name for names in aliases.values() for name in names})
+    # Two documents may be made by one, as two refreshes are by a group.
+    aliases = [aliases_in(document) for _, document in named]
+    values = resolve(caller, {name for names in aliases for name in names})
     references: list[Reference] = []
     notes: list[str] = []
-    for who, document in named:
+    for (who, document), requested in zip(named, aliases, strict=True):
         references += references_in(document, source, who)
-        for name in sorted(aliases[who]):
+        for name in sorted(requested):
             if name not in values:
                 notes.append(f"{who} names the SSM parameter {name}, which does not exist")
             for target in sorted(ids_in(values.get(name, ""))):

@@ -18,6 +18,8 @@ class AutoScalingGroups:
     reads = members(
         "autoscaling:DescribeAutoScalingGroups",
         "AutoScalingGroups[].MixedInstancesPolicy.LaunchTemplate.Overrides[].ImageId",
+        # What an instance's root volume was replaced from, where that is another AMI than it was launched from.
+        "AutoScalingGroups[].Instances[].ImageId",
     )
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:

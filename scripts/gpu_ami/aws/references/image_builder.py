@@ -10,13 +10,17 @@ from typing import Any
 
 from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.images import Image
-from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members, references_in
+from gpu_ami.aws.references.aliases import resolve
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery, ids_in, members, references_in, strings_in
 
 _WORKERS = 8
 # Image Builder says on each AMI which of its images it is.
 _TAG = "Ec2ImageBuilderArn"
 _IMAGE = re.compile(r"arn:[^:]+:imagebuilder:[^:]*:(?P<owner>[^:]*):image/(?P<name>[^/]+)/(?P<version>.+)")
 _AMAZON = "aws"
+# How a recipe names an SSM parameter instead of an AMI, by name or, another account's, by ARN (Image Builder's API
+# reference: ImageRecipe.parentImage, InstanceConfiguration.image).
+_PARAMETER = "ssm:"
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ class ImageBuilder:
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the parent image, the instance image and the snapshots of each recipe.
 
-        A parent that is an image of Image Builder is a reference to that; `own_images_of` knows which AMIs it is.
+        A parent that is an image of Image Builder is a reference to that; `own_images_of` knows which AMIs it is. One
+        that is a parameter is what the parameter says now: its value may change between two queries.
         """
         listed = {
             (str(row["arn"]), str(row.get("dateCreated"))): kind
@@ -89,14 +94,33 @@ class ImageBuilder:
             read = pool.map(lambda key: listed[key].read(caller, key[0]), new)
             known.update({key: recipe for key, recipe in zip(new, read, strict=True) if recipe is not None})
         references: list[Reference] = []
-        for key, kind in listed.items():
-            who = f"{kind.name} {key[0].rpartition('recipe/')[2]}"
-            recipe = known.get(key, {})
+        named = [(f"{kind.name} {key[0].rpartition('recipe/')[2]}", known.get(key, {})) for key, kind in listed.items()]
+        for who, recipe in named:
             references += references_in(recipe, self.name, who)
             parent = _IMAGE.fullmatch(recipe.get("parentImage", ""))
             if parent and parent["owner"] != _AMAZON:
                 references.append(Reference(parent[0], self.name, f"{who}: parentImage {parent[0]}"))
-        return Found(references)
+        parameters = _in_parameters(caller, named)
+        return Found([*references, *parameters.references], parameters.notes)
+
+
+def _in_parameters(caller: Caller, named: Iterable[tuple[str, Mapping[str, Any]]]) -> Found:
+    """Return what the recipes' parameters name now."""
+    asked = [
+        (who, path, text.strip().removeprefix(_PARAMETER))
+        for who, recipe in named
+        for path, text in strings_in({key: recipe.get(key) for key in ("parentImage", "instanceConfiguration")})
+        if text.strip().startswith(_PARAMETER)
+    ]
+    values = resolve(caller, {name for _, _, name in asked})
+    return Found(
+        [
+            Reference(target, ImageBuilder.name, f"{who}: {path} ssm:{name}")
+            for who, path, name in asked
+            for target in sorted(ids_in(values.get(name, "")))
+        ],
+        [f"{who} names the SSM parameter {name}, which does not exist" for who, _, name in asked if name not in values],
+    )
 
 
 def own_images_of(references: Sequence[Reference], images: Iterable[Image]) -> list[Reference]:

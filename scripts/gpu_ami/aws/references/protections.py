@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 
 from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.images import is_gone, launch_permissions, public_snapshots
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members
+from gpu_ami.units import show_usd
 
 _WORKERS = 32
+_FAST_RESTORE_OVER = frozenset({"disabling", "disabled"})
+# As AWS counts a month in its prices.
+_HOURS_PER_MONTH = 730
 
 
 class LaunchPermissions:
@@ -150,6 +155,46 @@ class PublicSnapshots:
         del query
         found = public_snapshots(caller)
         return Found([Reference(snapshot, self.name, f"snapshot {snapshot} is public") for snapshot in found])
+
+
+class FastRestores:
+    """Snapshots with fast snapshot restore: somebody pays by the hour for volumes that are fast from their first block.
+
+    Each account sees what it has switched on itself, for snapshots that others share with it, too (EBS user guide);
+    where a snapshot is deleted, its fast restore ends in every account. One that is being switched off is none: whoever
+    did that does not want it any more.
+    """
+
+    name = "fast-snapshot-restore"
+    service = "ec2"
+    is_essential = False
+    is_use = False
+    reads = members("ec2:DescribeFastSnapshotRestores", "FastSnapshotRestores[].SnapshotId")
+
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
+        """Return each snapshot, with its zones and what those cost a month; one call."""
+        zones: dict[str, list[str]] = {}
+        for row in caller.pages("ec2", "describe_fast_snapshot_restores", "FastSnapshotRestores", MaxResults=200):
+            if row["State"] not in _FAST_RESTORE_OVER:
+                zone = row.get("AvailabilityZone") or row["AvailabilityZoneId"]
+                zones.setdefault(row["SnapshotId"], []).append(zone)
+        hourly = query.fast_restore_usd_per_hour() if zones else None
+        return Found(
+            [
+                Reference(
+                    snapshot,
+                    self.name,
+                    f"fast snapshot restore of {snapshot} in {', '.join(sorted(some))}, {_monthly(hourly, len(some))}",
+                )
+                for snapshot, some in sorted(zones.items())
+            ]
+        )
+
+
+def _monthly(hourly: Decimal | None, zones: int) -> str:
+    if hourly is None:
+        return "at a price that is not known"
+    return f"{show_usd(hourly * zones * _HOURS_PER_MONTH)} a month"
 
 
 class AllowedImages:

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from gpu_ami.aws.references.agentcore import CapacityProviders
 from gpu_ami.aws.references.auto_scaling import AutoScalingGroups
 from gpu_ami.aws.references.batch import BatchEnvironments
+from gpu_ami.aws.references.beanstalk import BeanstalkConfigurations
+from gpu_ami.aws.references.codebuild import CodeBuildFleets
+from gpu_ami.aws.references.ecs import EcsVolumes
+from gpu_ami.aws.references.emr import EmrClusters
 from gpu_ami.aws.references.fleets import Fleets, SpotFleets
+from gpu_ami.aws.references.group_changes import InstanceRefreshes, WarmPools
 from gpu_ami.aws.references.image_builder import ImageBuilder
 from gpu_ami.aws.references.image_references import ImageReferences
+from gpu_ami.aws.references.image_tasks import Copies, ExportTasks, StoreTasks
 from gpu_ami.aws.references.instances import Instances
 from gpu_ami.aws.references.lambda_functions import LambdaFunctions
 from gpu_ami.aws.references.launch_configurations import LaunchConfigurations
 from gpu_ami.aws.references.maintenance_windows import MaintenanceWindows
 from gpu_ami.aws.references.parameters import Parameters
+from gpu_ami.aws.references.pcs import PcsNodeGroups
 from gpu_ami.aws.references.protections import (
     AllowedImages,
     AwsBackup,
     DeregistrationProtection,
+    FastRestores,
     LaunchPermissions,
     LifecycleManager,
     PublicSnapshots,
     SnapshotLocks,
 )
+from gpu_ami.aws.references.root_volumes import RootVolumes
+from gpu_ami.aws.references.sagemaker import HyperPodClusters
 from gpu_ami.aws.references.schedules import Schedules
 from gpu_ami.aws.references.source import Source
 from gpu_ami.aws.references.spot_requests import SpotRequests
@@ -41,6 +52,20 @@ USES: tuple[Source, ...] = (
     BatchEnvironments(),
     Parameters(),
     ImageBuilder(),
+    PcsNodeGroups(),
+    HyperPodClusters(),
+    EmrClusters(),
+    CodeBuildFleets(),
+    InstanceRefreshes(),
+    WarmPools(),
+    RootVolumes(),
+    Copies(),
+    BeanstalkConfigurations(),
+    ExportTasks(),
+    StoreTasks(),
+    EcsVolumes(),
+    CapacityProviders(),
+    FastRestores(),
     Stacks(),
     LambdaFunctions(),
     StateMachines(),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Protocol
 
 from gpu_ami.aws.caller import Caller
@@ -56,12 +57,15 @@ class SourceQuery:
         selected: The AMIs that would go; sources that AWS only answers AMI by AMI are queried for these.
         template_versions: How many of a launch template's newest versions count, besides its default; None is all.
         memory: What the source itself kept from its last query of this region, so that a second one reads less.
+        fast_restore_usd_per_hour: Returns what fast snapshot restore of one snapshot costs in one zone of this region,
+            by the hour; None where that is not known.
     """
 
     images: Collection[Image] = ()
     selected: Collection[str] = ()
     template_versions: int | None = None
     memory: dict[str, Any] = field(default_factory=dict)
+    fast_restore_usd_per_hour: Callable[[], Decimal | None] = lambda: None
 
 
 class Source(Protocol):

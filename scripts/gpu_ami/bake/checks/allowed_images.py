@@ -54,7 +54,7 @@ def _hidden(found: Settings, image_id: str, *, is_there: bool) -> Check:
     if found.state == AUDIT:
         return Check(NAME, "skip", "not checked: fix base AMI first")
     if is_there:
-        text = f"{found.state}; {image_id} is refused: EC2 hides it, so none of its {len(found.criteria)} criteria fits"
+        text = f"{found.state}; {image_id} is refused: EC2 hides it, so it fits no criterion of {len(found.criteria)}"
         return Check(NAME, "fail", text, _fix(found))
     text = f"{found.state}; EC2 does not show {image_id}: it is gone, or none of the criteria fits"
     return Check(NAME, "skip", text, _fix(found))

@@ -15,6 +15,7 @@ from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from gpu_ami_sandbox.aws.ec2.recycle_bin import RecycleBinItems
 from gpu_ami_sandbox.aws.ec2.snapshots import SandboxSnapshot, Snapshots
 from gpu_ami_sandbox.aws.ec2.spot_prices import SpotPrices
+from gpu_ami_sandbox.aws.ec2.tasks import ImageTasks
 from gpu_ami_sandbox.aws.ec2.templates import ImageReferences, LaunchTemplates
 from gpu_ami_sandbox.aws.ec2.usage_reports import ImageUsageReports
 from gpu_ami_sandbox.demo import base_image
@@ -23,6 +24,7 @@ from gpu_ami_sandbox.demo import base_image
 class SandboxEC2(
     InstantFleets,
     ImageMaking,
+    ImageTasks,
     AllowedImages,
     Snapshots,
     LaunchTemplates,

@@ -183,10 +183,6 @@ class Snapshots(EC2Part):
             "Snapshots", [lock for lock in locks if not requested or lock["SnapshotId"] in requested]
         )
 
-    def describe_fast_snapshot_restores(self) -> ActionResult:
-        """List fast snapshot restores: the sandbox has none."""
-        return self._answer_page("FastSnapshotRestores", [])
-
     def _known_snapshot(self, snapshot_id: str) -> Any:
         snapshot = self.ec2_backend.snapshots.get(snapshot_id)
         if snapshot is None:

@@ -12,6 +12,7 @@ from gpu_ami.aws.access import Access
 from gpu_ami_sandbox.aws.ec2 import xml_answers
 from gpu_ami_sandbox.aws.ec2.service import SandboxEC2
 from gpu_ami_sandbox.aws.server import LocalAws
+from gpu_ami_sandbox.demo.rare_uses import RARE_USES
 from gpu_ami_sandbox.demo.uses import USES
 from tests.support.account import world
 
@@ -39,7 +40,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, str]]:
 def test_an_account_in_use_reads_the_same(aws: LocalAws, compared: dict[str, tuple[str, str]]) -> None:
     """Each kind of thing in the account, of moto's and of ours, listed by every operation that needs no argument."""
     here = world(aws)
-    for number, use in enumerate(USES.values()):
+    for number, use in enumerate((USES | RARE_USES).values()):
         use(here.maker, here.image(100 + number, name=f'<"a" & b> {number}'))
     client = here.access.client("ec2", retries=False)
     for method in sorted(name for name in dir(client) if name.startswith(("describe_", "get_"))):
