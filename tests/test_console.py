@@ -316,6 +316,57 @@ def test_a_folded_table_breaks_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
         assert name in _printed(console)[0]
 
 
+ID = "ami-0123456789abcdef0"
+COMMAND = "`invoke rollback --to AMI`"
+LONG = f"No receipt of this state knows, after all that was done, of an AMI before {ID}: name one with {COMMAND}."
+
+
+def test_a_terminal_gets_ids_and_commands_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half an id at the right edge and half below it cannot be copied; words are easier read whole, too."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    for columns in (24, 40, 79, 80, 81):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        console = Console(out=Terminal(), err=Terminal())
+        table = Table(columns=("a",), rows=[("b",)], footer=(LONG,))
+        for tell in (console.say, console.warn, console.fail):
+            tell(LONG)
+        console.result({}, table)
+        out, err = _printed(console)
+
+        lines = [*err.splitlines(), *out.splitlines()]
+        assert max(map(len, lines)) <= max(columns, len(COMMAND) + 1)
+        assert [sum(part in line for line in lines) for part in (ID, COMMAND)] == [4, 4]
+        assert " ".join(err.split()) == " ".join([LONG, "warning:", LONG, "error:", LONG])
+
+
+def test_what_is_under_something_stays_under_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the left edge the rest of a remark would read as a remark of its own."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "20")
+    console = _console(err=Terminal())
+
+    console.say("    one two three four five")
+
+    assert _printed(console)[1] == "    one two three\n    four five\n"
+
+
+def test_what_is_pasted_is_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a command a line break makes two, in a log nobody knows where the edge is, and a width may be nonsense."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal, log = _console(err=Terminal()), _console()
+    terminal.say_text(LONG)
+    log.say(LONG)
+    assert {_printed(console)[1] for console in (terminal, log)} == {f"{LONG}\n"}
+
+    for nonsense in ("", "0", "-5", "wide"):
+        monkeypatch.setenv("COLUMNS", nonsense)
+        unknown = _console(err=Terminal())
+        unknown.say(LONG)
+        assert _printed(unknown)[1] == f"{LONG}\n"
+
+
 # Newline, workflow command, escape sequences of C0 and C1, a bidi mark, and what is markup to Markdown and rich.
 HOSTILE = "a|b\n::error ::forged\x1b[2J\x9b2J\u202e`<b>[red](x)##[error]y"
 SHOWN = "a|b\\x0a::error ::forged\\x1b[2J\\x9b2J\\u202e`<b>[red](x)\\x23#[error]y"
@@ -363,9 +414,22 @@ def test_talk_obeys_nothing_that_it_is_about(monkeypatch: pytest.MonkeyPatch) ->
         assert "--- a\n+++ b\n\\x3a:error ::x\\x1b\n" in printed
 
 
+@pytest.mark.parametrize("columns", range(8, 40))
+def test_nothing_is_obeyed_where_a_terminal_has_a_line_broken(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    """A line that begins in the middle of a tag must not begin a command."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    console = _console(err=Terminal())
+    for tell in (console.say, console.warn, console.fail):
+        tell(HOSTILE)
+        tell(f"  {HOSTILE}")
+
+    assert _obeyed(_printed(console)[1]) == []
+
+
 @pytest.mark.parametrize(
     ("columns", "whole"),
-    [(None, 4), ("300", 4), ("110", 2), ("40", 3)],
+    [(None, 4), ("300", 4), ("110", 3), ("40", 4)],
     ids=["no terminal", "plain", "folded", "stacked"],
 )
 def test_a_table_has_the_rows_that_it_has(monkeypatch: pytest.MonkeyPatch, columns: str | None, whole: int) -> None:
@@ -379,7 +443,9 @@ def test_a_table_has_the_rows_that_it_has(monkeypatch: pytest.MonkeyPatch, colum
 
     printed, _ = _printed(console)
     assert _obeyed(printed) == []
-    assert re.sub(r"\s|\x1b\[\d*m", "", printed).count(re.sub(r"\s", "", SHOWN)) == whole
+    # Where a line is broken before `::`, what follows is shown as it is at the start of any other.
+    told = re.sub(r"\s|\x1b\[\d*m", "", printed).replace("\\x3a:", "::")
+    assert told.count(re.sub(r"\s", "", SHOWN)) == whole
     assert "\\x3a:error ::x" in printed
     assert "\\x3a:add-mask::x" in printed
 

@@ -122,11 +122,17 @@ class Console:
         return self.err.isatty() and os.environ.get("TERM") != "dumb"
 
     def say(self, message: str = "") -> None:
-        """Print a line of talk; a line break in it is shown, not obeyed: it came with something from elsewhere."""
-        self._talk([self._shown(message)])
+        """Print a line of talk; a line break in it is shown, not obeyed: it came with something from elsewhere.
+
+        A terminal that is too narrow for it gets it in several, none of which ends within an id or a command.
+        """
+        self._talk(self._folded(self._shown(message)))
 
     def say_text(self, text: str) -> None:
-        """Print a text of several lines, such as a diff, in which nothing from elsewhere can break a line."""
+        """Print a text of several lines, such as a diff, in which nothing from elsewhere can break a line.
+
+        They are as wide as they are: of a command that is to be pasted a line break makes two.
+        """
         self._talk([self._shown(line) for line in text.split("\n")])
 
     def _talk(self, lines: Sequence[str]) -> None:
@@ -145,11 +151,20 @@ class Console:
 
     def warn(self, message: str) -> None:
         """Print a warning; coloured on a terminal."""
-        self._talk([f"{self._paint('33', 'warning')}: {self._shown(message)}"])
+        self._judge("33", "warning", message)
 
     def fail(self, message: str) -> None:
         """Print the one line of an error; coloured on a terminal."""
-        self._talk([f"{self._paint('31', 'error')}: {self._shown(message)}"])
+        self._judge("31", "error", message)
+
+    def _judge(self, colour: str, word: str, message: str) -> None:
+        first, *others = self._folded(f"{word}: {self._shown(message)}")
+        self._talk([self._paint(colour, word) + first.removeprefix(word), *others])
+
+    def _folded(self, line: str) -> list[str]:
+        """Return *line* as the terminal behind the talk has room for it; one line where nobody knows how much."""
+        columns = _known_columns(self.err) if self.is_terminal else 0
+        return list(_wrapped([line], columns)) if columns else [line]
 
     def ask(self, question: str) -> str:
         """Return a person's answer; the end of the input is an empty one, and so is a terminal that was closed."""
@@ -258,6 +273,7 @@ class Console:
         edge = _columns(self.out) if self.out.isatty() else None
         if table.edge is not None:
             edge = min(edge or table.edge, table.edge)
+        if edge is not None:
             table = dataclasses.replace(table, footer=tuple(_wrapped(table.footer, edge)))
         widths = _widths(table)
         if edge is not None and sum(widths) + 3 * len(widths) > edge:
@@ -296,8 +312,14 @@ class Console:
 def _wrapped(lines: Sequence[str], edge: int) -> Iterator[str]:
     """Yield *lines*, those longer than *edge* broken between words; never within a command, an id or an address."""
     for line in lines:
+        if _cells(line) <= edge:
+            yield line
+            continue
         whole = re.sub(r"`[^`]+`", lambda command: command[0].replace(" ", "\0"), line)
-        broken = textwrap.wrap(whole, edge, break_long_words=False, break_on_hyphens=False) or [""]
+        indent = " " * (len(line) - len(line.lstrip(" ")))
+        broken = textwrap.wrap(
+            whole, edge, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        ) or [""]
         yield from (part.replace("\0", " ") for part in broken)
 
 
@@ -346,11 +368,17 @@ def _cells(text: str) -> int:
 
 def _columns(stream: IO[str]) -> int:
     """Return how wide the terminal behind *stream* is: the other stream may go to a file."""
-    if "COLUMNS" not in os.environ:
-        with contextlib.suppress(OSError, ValueError):
-            if columns := os.get_terminal_size(stream.fileno()).columns:
-                return columns
-    return shutil.get_terminal_size().columns
+    return _known_columns(stream) or shutil.get_terminal_size().columns
+
+
+def _known_columns(stream: IO[str]) -> int:
+    """Return how wide the terminal behind *stream* says that it is, or the environment says; 0 where neither does."""
+    with contextlib.suppress(ValueError):
+        if (told := int(os.environ.get("COLUMNS", ""))) > 0:
+            return told
+    with contextlib.suppress(OSError, ValueError):
+        return os.get_terminal_size(stream.fileno()).columns
+    return 0
 
 
 def _clipped(text: str, cells: int) -> str:
