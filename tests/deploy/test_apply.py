@@ -39,6 +39,7 @@ from tests.support.account import OTHER_REGION, Task, World, other_region, task
 from tests.support.fake_terraform import LOCKED, FakeTerraform, address
 from tests.support.interrupts import ENDS, interrupts
 from tests.support.plans import change, complaint, values
+from tests.support.schemas import problems
 
 __all__ = ["interrupts"]
 QUEUE = "aws_batch_job_queue"
@@ -649,6 +650,20 @@ def test_a_dry_run_prints_the_commands(terraform: FakeTerraform) -> None:
     said = done.err.getvalue()
     for arguments in ("terraform init", "plan -out=gpu-ami.tfplan", "-var=a=b", "show -json", "apply -input=false"):
         assert arguments in said
+    assert terraform.calls == []
+    assert problems("apply", done.document) == []
+    assert "\n".join(done.document["commands"]) + "\n" == said
+
+
+def test_a_plans_dry_run_is_the_same_but_for_its_end(terraform: FakeTerraform) -> None:
+    """A script that asks for JSON got nothing to read."""
+    planned, applied = (task(terraform.here, terraform.folder.parent, dry_run=True) for _ in range(2))
+
+    plan.run(planned.run, plan.Request())
+    apply.run(applied.run, Request())
+
+    assert problems("plan", planned.document) == []
+    assert planned.document["commands"] == applied.document["commands"][:-1]
     assert terraform.calls == []
 
 

@@ -15,6 +15,7 @@ from gpu_ami.records import receipt as receipts
 from tests.support.account import Task, task
 from tests.support.fake_terraform import FakeTerraform, address
 from tests.support.plans import change, complaint, values
+from tests.support.schemas import problems
 
 
 @pytest.fixture
@@ -169,6 +170,8 @@ def test_a_dry_run_prints_the_commands(terraform: FakeTerraform) -> None:
 
     assert "apply -input=false" in done.err.getvalue()
     assert terraform.calls == []
+    assert problems("rollback", done.document) == []
+    assert "apply -input=false" in done.document["commands"][-1]
 
 
 def test_after_the_state_moved_the_way_back_is_named(terraform: FakeTerraform, amis: list[str]) -> None:

@@ -340,7 +340,7 @@ def run(run: Invocation, request: Request) -> None:
     """
     root = root_module.prepare(run, request.variables)
     if run.options.dry_run:
-        run.console.say_text("\n".join(root_module.command_lines(root, apply=False)))
+        run.console.dry_run(root_module.command_lines(root, apply=False))
         return
     who = root_module.begin(root)
     allow_replace, allow_deposed = request.allow_replace, request.allow_deposed

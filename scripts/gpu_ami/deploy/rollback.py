@@ -61,7 +61,7 @@ def run(run: Invocation, request: Request) -> None:
     apply.check_answer(yes=request.yes, ask=request.ask)
     root = root_module.prepare(run, request.variables)
     if run.options.dry_run:
-        run.console.say_text("\n".join(root_module.command_lines(root, apply=True)))
+        run.console.dry_run(root_module.command_lines(root, apply=True))
         return
     with only_one(run.workspace.logs, "apply"):
         who = root_module.begin(root)
