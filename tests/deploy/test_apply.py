@@ -223,6 +223,23 @@ UPROOTED = [
 ]
 
 
+@pytest.mark.parametrize("asks", [False, True], ids=["--yes", "a question"])
+def test_an_id_stands_below_the_address(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch, asks: bool) -> None:
+    """Behind an address of 60 letters a terminal of 80 columns breaks it in two, which nobody can then copy."""
+    first = _handed_over(terraform)
+    _apply(terraform)
+    second = _handed_over(terraform, 4)
+    stdin = io.StringIO("yes\n")
+    stdin.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", stdin)
+
+    lines = _apply(terraform, yes=not asks).err.getvalue().splitlines()
+
+    at = [number for number, line in enumerate(lines) if line.strip().startswith("ami-")]
+    assert [lines[number].strip() for number in at] == [f"{first} -> {second}"] * 2
+    assert {lines[number - 1].split()[-1] for number in at} == {address("spot"), address("on_demand")}
+
+
 def test_nothing_goes_unnamed(terraform: FakeTerraform) -> None:
     """With --yes nobody reads a plan first: "1 to delete" named neither what went nor, in the receipt, that it had."""
     _handed_over(terraform)
@@ -1295,7 +1312,19 @@ def test_no_changes_is_a_result_too(terraform: FakeTerraform) -> None:
 
     plan.run(done.run, plan.Request())
 
-    assert "No resource changes." in done.out.getvalue()
+    assert "No changes: what terraform describes is what there is." in done.out.getvalue()
+
+
+def test_no_changes_is_said_once(terraform: FakeTerraform) -> None:
+    """Twice in other words reads like two findings."""
+    _handed_over(terraform)
+    _apply(terraform)
+    done = task(terraform.here, terraform.folder.parent, output="table")
+
+    plan.run(done.run, plan.Request())
+
+    said = done.err.getvalue() + done.out.getvalue()
+    assert re.findall("No .*changes.*", said) == ["No changes: what terraform describes is what there is."]
 
 
 def test_what_batch_shows_counts_not_what_terraform_says(terraform: FakeTerraform) -> None:

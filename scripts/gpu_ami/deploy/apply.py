@@ -136,7 +136,7 @@ def _nothing_to_do(
 ) -> None:
     """Say so; complete what a run that was killed, or that Batch outlasted, left open."""
     run = root.run
-    run.console.say(f"No changes: what {root.shown} describes is what there is.")
+    run.console.say(plan.nothing_to_do(root))
     live: Sequence[Live] = live_environments.query(_caller(run), root_module.state(root))
     if incomplete:
         live = wait.until_ended(root, live, request.wait_minutes, only=_ours(review))
@@ -177,21 +177,34 @@ def _confirm(run: Invocation, review: Review, request: Request, who: Identity) -
 
 
 def _summary(review: Review, *, is_listed: bool = False) -> str:
-    """Return what the plan does in a few lines; what is uprooted is left out where it is listed already."""
-    moves = [
-        f"  {change.address}: {change.old_ami or 'none'} -> {change.new_ami or 'known after the apply'}"
+    """Return what the plan does in a few lines; only what it adds up to where all of it is listed already."""
+    listed = [] if is_listed else [*_uprooted_lines(review), *_ami_lines(review)]
+    return "\n".join([*listed, plan.counted(review.plan) or "outputs only", *review.invalid_lines])
+
+
+def _uprooted_lines(review: Review) -> list[str]:
+    return [f"  {act.word} {act.address}{f' ({act.remark})' if act.remark else ''}" for act in review.plan.uprooted]
+
+
+def _ami_lines(review: Review) -> list[str]:
+    """Return which environment moves to which AMI; behind a long address a terminal would break an id in two."""
+    return [
+        line
         for change in review.plan.environments
         if change.moves_ami
+        for line in (
+            f"  {change.address}",
+            f"    {change.old_ami or 'none'} -> {change.new_ami or 'known after the apply'}",
+        )
     ]
-    uprooted = () if is_listed else review.plan.uprooted
-    lost = [f"  {act.word} {act.address}{f' ({act.remark})' if act.remark else ''}" for act in uprooted]
-    return "\n".join([*lost, *moves, plan.counted(review.plan) or "outputs only", *review.invalid_lines])
 
 
 def _show_plan(run: Invocation, review: Review) -> None:
-    table = plan.changes_table(review)
-    for action, address, what in table.rows:
-        run.console.say(f"  {action:8} {address}  {what}".rstrip())
+    for action, address, what in plan.listed(review):
+        run.console.say(f"  {action:8} {address}")
+        # Below and not behind the address: an id that a terminal breaks in two cannot be copied.
+        if what:
+            run.console.say(f"           {what}")
         # At the address of what is updated there may be something that was left behind.
         changed = review.plan.updates.get(address, ()) if action == "update" else ()
         for line in changed[:_SHOWN_CHANGES]:

@@ -279,14 +279,19 @@ def ami_problem(run: Invocation, ami_id: str | None, account: str) -> str | None
 
 
 def changes_table(review: Review) -> Table:
-    """Return what the plan does: the AMIs first, then everything else."""
+    """Return what the plan does, and what it adds up to."""
+    return Table(columns=("action", "address", "what"), rows=listed(review), footer=_footer(review))
+
+
+def listed(review: Review) -> list[tuple[str, str, str]]:
+    """Return action, address and remark of all that the plan does: the AMIs first, then everything else."""
     plan = review.plan
     moving = [change for change in plan.environments if change.moves_ami]
     rows = [(str(change.word), change.address, "; ".join(_moves(change))) for change in moving]
     rest = [(str(act.word), act.address, act.remark) for act in plan.acts if act not in moving]
     if not rows and not rest:
         rest = [("output", name, "") for name in plan.outputs]
-    return Table(columns=("action", "address", "what"), rows=[*rows, *rest], footer=_footer(review))
+    return [*rows, *rest]
 
 
 def _moves(change: EnvironmentChange) -> Iterator[str]:
@@ -310,8 +315,14 @@ def counted(plan: Planned) -> str:
     return ", ".join(f"{number} {words.get(kind, f'to {kind}')}" for kind, number in plan.count().items() if number)
 
 
+def nothing_to_do(root: Root) -> str:
+    """Return what is said of a plan without changes."""
+    return f"No changes: what {root.shown} describes is what there is."
+
+
 def _footer(review: Review) -> tuple[str, ...]:
-    lines = [counted(review.plan) or "No resource changes."]
+    unchanged = "No resource changes." if review.saved.has_changes else nothing_to_do(review.root)
+    lines = [counted(review.plan) or unchanged]
     lines += review.invalid_lines
     lines += [f"REFUSED {finding.address}: {finding.detail}. {finding.advice}" for finding in review.findings]
     return tuple(lines)
@@ -354,6 +365,4 @@ def run(run: Invocation, request: Request) -> None:
 
 def show(run: Invocation, review: Review) -> None:
     """Print the plan."""
-    if not review.saved.has_changes:
-        run.console.say(f"No changes: what {review.root.shown} describes is what there is.")
     run.console.result(review.document(), changes_table(review))
