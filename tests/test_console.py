@@ -292,6 +292,17 @@ def test_a_table_that_not_even_folding_makes_fit_is_stacked(monkeypatch: pytest.
     assert (lines[0], lines[-1]) == ("Two", "end")
 
 
+def test_a_command_in_a_stacked_cell_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What to do about a finding is there to be pasted."""
+    monkeypatch.setenv("COLUMNS", "60")
+    console = Console(out=Terminal(), err=io.StringIO(), sandbox=True)
+    advice = "Set volume_initialization_rate, run `invoke apply` afterwards."
+
+    console.result({}, Table(columns=("what", *"abcd"), rows=[("x" * 60, *"1234"), ("y", "1", "2", "3", advice)]))
+
+    assert "`invoke apply --sandbox`" in _printed(console)[0]
+
+
 def test_a_progress_line_is_no_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the terminal breaks in two would scroll by instead of being written over."""
     monkeypatch.setenv("COLUMNS", "40")

@@ -310,17 +310,22 @@ class Console:
 
 
 def _wrapped(lines: Sequence[str], edge: int) -> Iterator[str]:
-    """Yield *lines*, those longer than *edge* broken between words; never within a command, an id or an address."""
+    """Yield *lines*, those longer than *edge* broken between words."""
     for line in lines:
-        if _cells(line) <= edge:
-            yield line
-            continue
-        whole = re.sub(r"`[^`]+`", lambda command: command[0].replace(" ", "\0"), line)
         indent = " " * (len(line) - len(line.lstrip(" ")))
-        broken = textwrap.wrap(
-            whole, edge, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-        ) or [""]
-        yield from (part.replace("\0", " ") for part in broken)
+        yield from [line] if _cells(line) <= edge else _broken(line, edge, "", indent)
+
+
+def _broken(text: str, edge: int, first: str, following: str) -> list[str]:
+    """Return *text* in lines of *edge* letters that begin with *first* and *following*, broken between words.
+
+    Never within a command, an id or an address, which are for copying: a terminal may break them, we do not.
+    """
+    whole = re.sub(r"`[^`]+`", lambda command: command[0].replace(" ", "\0"), text)
+    broken = textwrap.wrap(
+        whole, edge, initial_indent=first, subsequent_indent=following, break_long_words=False, break_on_hyphens=False
+    )
+    return [line.replace("\0", " ") for line in broken] or [""]
 
 
 def _changed(table: Table, change: Callable[[str], str]) -> Table:
@@ -421,15 +426,7 @@ def _stacked(table: Table, edge: int, *, bold: bool) -> list[str]:
         lines += ["", f"  \x1b[1m{first}\x1b[0m" if bold else f"  {first}"]
         for column, cell in zip(table.columns[1:], others, strict=True):
             head = f"    {column}{' ' * (label - _cells(column))}  "
-            # An id or an address is for copying: the terminal may break it, we do not.
-            lines += textwrap.wrap(
-                cell,
-                max(edge - 1, label + 20),
-                initial_indent=head,
-                subsequent_indent=" " * (label + 6),
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
+            lines += _broken(cell, max(edge - 1, label + 20), head, " " * (label + 6))
     return [*lines, "", *table.footer]
 
 

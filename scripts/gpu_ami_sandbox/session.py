@@ -324,7 +324,10 @@ def exports(sandbox: Sandbox) -> dict[str, str]:
 
 
 def _announce(sandbox: Sandbox, console: Console) -> None:
-    console.say("The sandbox is up; `invoke ... --sandbox` in this folder uses it. Ctrl-C ends it.")
+    console.say(
+        "The sandbox is up. What has --sandbox uses it, in another terminal in this folder: begin with "
+        "`invoke build apply --sandbox`. Ctrl-C here ends it."
+    )
     console.say("For other programs:")
     for name, value in exports(sandbox).items():
         console.say_text(f"  export {name}={value}")

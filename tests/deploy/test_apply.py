@@ -1327,6 +1327,20 @@ def test_no_changes_is_said_once(terraform: FakeTerraform) -> None:
     assert re.findall("No .*changes.*", said) == ["No changes: what terraform describes is what there is."]
 
 
+def test_before_anything_is_handed_over_the_plan_says_so(terraform: FakeTerraform) -> None:
+    """A first plan read "none -> known after the apply", and an apply of it would have let Batch choose."""
+    lacks = "No AMI is handed over yet in terraform/gpu-ami.auto.tfvars.json"
+    done = task(terraform.here, terraform.folder.parent, output="table")
+    plan.run(done.run, plan.Request())
+    assert f"{lacks}: Batch would choose one. `invoke build` makes one and hands it over." in done.out.getvalue()
+    assert lacks in _summary_of(terraform)
+
+    # Whoever lives with Batch's own AMI need not be told so each time.
+    done = task(terraform.here, terraform.folder.parent, output="table")
+    plan.run(done.run, plan.Request())
+    assert lacks not in done.out.getvalue()
+
+
 def test_what_batch_shows_counts_not_what_terraform_says(terraform: FakeTerraform) -> None:
     """An update that did not stick must not be called applied."""
     _handed_over(terraform)

@@ -179,7 +179,7 @@ def _confirm(run: Invocation, review: Review, request: Request, who: Identity) -
 def _summary(review: Review, *, is_listed: bool = False) -> str:
     """Return what the plan does in a few lines; only what it adds up to where all of it is listed already."""
     listed = [] if is_listed else [*_uprooted_lines(review), *_ami_lines(review)]
-    return "\n".join([*listed, plan.counted(review.plan) or "outputs only", *review.invalid_lines])
+    return "\n".join([*listed, plan.counted(review.plan) or "outputs only", *review.remarks])
 
 
 def _uprooted_lines(review: Review) -> list[str]:

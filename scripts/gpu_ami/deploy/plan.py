@@ -104,6 +104,15 @@ class Review:
         """What to say of the environments that Batch calls INVALID."""
         return [invalid_line(one.name, one.reason, self._after_invalid(one.name)) for one in self.invalid]
 
+    @property
+    def remarks(self) -> list[str]:
+        """What else there is to say to whoever is about to apply it."""
+        makes_some = any(change.action == "create" for change in self.plan.ours)
+        if self.facts.expected_ami is not None or not makes_some:
+            return self.invalid_lines
+        chooses = f"No AMI is handed over yet in {self.facts.handed_over_in}: Batch would choose one."
+        return [f"{chooses} `invoke build` makes one and hands it over.", *self.invalid_lines]
+
     def _after_invalid(self, name: str) -> str:
         goes_on = any(change.name == name and change.moves_ami for change in self.plan.ours)
         return GOING_ON if goes_on else AFTER_INVALID
@@ -323,7 +332,7 @@ def nothing_to_do(root: Root) -> str:
 def _footer(review: Review) -> tuple[str, ...]:
     unchanged = "No resource changes." if review.saved.has_changes else nothing_to_do(review.root)
     lines = [counted(review.plan) or unchanged]
-    lines += review.invalid_lines
+    lines += review.remarks
     lines += [f"REFUSED {finding.address}: {finding.detail}. {finding.advice}" for finding in review.findings]
     return tuple(lines)
 
