@@ -321,7 +321,8 @@ def test_a_folded_table_breaks_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """An id in two halves can be neither copied nor searched for."""
     monkeypatch.setenv("COLUMNS", "60")
     console = Console(out=Terminal(), err=io.StringIO())
-    for name in ("ami-0123456789abcdef0", "snap-0123456789abcdef0", "deregistration-protection"):
+    terraforms = "terraform-20261130112558820600000009"
+    for name in ("ami-0123456789abcdef0", "snap-0123456789abcdef0", "deregistration-protection", terraforms):
         console.result({}, Table(columns=("AMI", "reason"), rows=[(name, "nothing that was looked at needs it " * 4)]))
 
         assert name in _printed(console)[0]
@@ -349,6 +350,18 @@ def test_a_terminal_gets_ids_and_commands_whole(monkeypatch: pytest.MonkeyPatch)
         assert max(map(len, lines)) <= max(columns, len(COMMAND) + 1)
         assert [sum(part in line for line in lines) for part in (ID, COMMAND)] == [4, 4]
         assert " ".join(err.split()) == " ".join([LONG, "warning:", LONG, "error:", LONG])
+
+
+def test_a_question_has_its_answer_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever its lines end: at 80 columns the question of an apply was broken in the middle of its last word."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdin", io.StringIO("yes\nyes\n"))
+    for columns, gap in (("80", " "), ("46", " "), ("45", "\n")):
+        monkeypatch.setenv("COLUMNS", columns)
+        console = _console(err=Terminal())
+        console.ask("Apply this plan in account 1? Only `yes` does")
+
+        assert _printed(console)[1] == f"Apply this plan in account 1? Only `yes`{gap}does: "
 
 
 def test_what_is_under_something_stays_under_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,8 +37,8 @@ _COMMAND = re.compile(r"`(invoke (?!sandbox\b|setup\b|\.\.\.)(?:(?!--sandbox)[^`
 # What jmespath lets through of its comparisons, slices, ceil() and floor(), of long numbers and of deep nesting.
 _PYTHONS_OWN = (TypeError, ValueError, ArithmeticError, RecursionError)
 _LONGEST_QUERY = 500
-# What people copy, ids and names of ours, is no longer than this and never broken.
-_LONGEST_ID = len("deregistration-protection")
+# What people copy, ids and names of ours and of what Terraform makes, is no longer than this and never broken.
+_LONGEST_ID = len("terraform-20261130112558820600000009")
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,9 @@ class Console:
 
     def ask(self, question: str) -> str:
         """Return a person's answer; the end of the input is an empty one, and so is a terminal that was closed."""
+        shown = "\n".join(guarded(line) for line in self._folded(f"{self._shown(question)}:"))
         with self._lock:
-            self.err.write(f"{guarded(self._shown(question))}: ")
+            self.err.write(f"{shown} ")
             self.err.flush()
         with contextlib.suppress(OSError):
             return sys.stdin.readline().strip()

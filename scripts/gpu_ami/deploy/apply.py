@@ -163,7 +163,8 @@ def _invalid_lines(review: Review, live: Sequence[Live]) -> list[str]:
 
 def _confirm(run: Invocation, review: Review, request: Request, who: Identity) -> None:
     if request.yes or not (request.ask or run.target.asks_first):
-        run.console.say_text(_summary(review))
+        for line in [*_uprooted_lines(review), *_ami_lines(review), *_sum_lines(review)]:
+            run.console.say(line)
         return
     _show_plan(run, review)
     if not sys.stdin.isatty():
@@ -176,10 +177,8 @@ def _confirm(run: Invocation, review: Review, request: Request, who: Identity) -
         raise SafetyError(msg)
 
 
-def _summary(review: Review, *, is_listed: bool = False) -> str:
-    """Return what the plan does in a few lines; only what it adds up to where all of it is listed already."""
-    listed = [] if is_listed else [*_uprooted_lines(review), *_ami_lines(review)]
-    return "\n".join([*listed, plan.counted(review.plan) or "outputs only", *review.remarks])
+def _sum_lines(review: Review) -> list[str]:
+    return [plan.counted(review.plan) or "outputs only", *review.remarks]
 
 
 def _uprooted_lines(review: Review) -> list[str]:
@@ -212,7 +211,8 @@ def _show_plan(run: Invocation, review: Review) -> None:
         if len(changed) > _SHOWN_CHANGES:
             log = run.workspace.shown(run.workspace.logs / "terraform-plan.log")
             run.console.say(f"           … {show_count(len(changed) - _SHOWN_CHANGES, 'more attribute')}: {log}")
-    run.console.say_text(_summary(review, is_listed=True))
+    for line in _sum_lines(review):
+        run.console.say(line)
 
 
 def _act(
