@@ -325,7 +325,7 @@ def exports(sandbox: Sandbox) -> dict[str, str]:
 
 def _announce(sandbox: Sandbox, console: Console) -> None:
     console.say(
-        "The sandbox is up. What has --sandbox uses it, in another terminal in this folder: begin with "
+        "The sandbox is up: in another terminal, in this folder, commands with --sandbox use it. Begin with "
         "`invoke build apply --sandbox`. Ctrl-C here ends it."
     )
     console.say("For other programs:")
