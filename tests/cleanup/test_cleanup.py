@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import os
@@ -80,6 +81,21 @@ def test_a_sandbox_has_no_files_elsewhere(
 
     assert {found[name] for name in LOCAL_SOURCES} == {status}
     assert ("workflows" in shown) is said
+
+
+def test_what_may_not_be_looked_up_of_the_way_back_is_no_way_back(
+    here: World, tmp_path: Path, unused: SandboxAmi
+) -> None:
+    """Without the snapshots and the Recycle Bin's rules nobody knows that anything can be brought back."""
+    here.keep_deleted()
+    here.aws.gate.deny("ec2:DescribeSnapshots")
+    here.aws.gate.deny("rbin:ListRules")
+
+    flags = dataclasses.replace(FLAGS, skip_source=("public-snapshots",))
+    with pytest.raises(SafetyError, match="--permanent"):
+        _clean(here, tmp_path, yes=True, flags=flags)
+
+    assert unused.id in here.there()
 
 
 @pytest.mark.parametrize(
