@@ -416,6 +416,7 @@ def test_talk_obeys_nothing_that_it_is_about(monkeypatch: pytest.MonkeyPatch) ->
     """Whoever may tag an AMI would else write errors, hide lines and mask words in the log of a workflow."""
     monkeypatch.setattr(console_module, "_HEARTBEAT_S", 0.05)
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))
     for err in (io.StringIO(), Terminal()):
         console = _console(err=err)

@@ -213,6 +213,7 @@ def test_the_answer_is_the_last_that_a_person_sees(tmp_path: Path, monkeypatch: 
     cost.show(run, answered, chart=str(tmp_path / "a.svg"))
     assert err.getvalue() == f"Drew {tmp_path / 'a.svg'}.\n"
 
+    monkeypatch.setenv("COLUMNS", "300")
     both = io.StringIO()
     both.isatty = lambda: True  # type: ignore[method-assign]
     run.console = Console(out=both, err=both)
