@@ -34,7 +34,6 @@ ONCE = (TESTS / "sandbox", TESTS / "cleanup" / "test_faults.py", TESTS / "bake" 
 
 # By their seconds.
 LONGEST_FIRST = (
-    "cleanup/test_faults.py",
     "e2e/test_apply_slow.py",
     "e2e/test_workflows.py",
     "e2e/test_apply.py",

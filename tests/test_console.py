@@ -292,6 +292,17 @@ def test_a_table_that_not_even_folding_makes_fit_is_stacked(monkeypatch: pytest.
     assert (lines[0], lines[-1]) == ("Two", "end")
 
 
+def test_a_command_in_a_stacked_cell_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What to do about a finding is there to be pasted."""
+    monkeypatch.setenv("COLUMNS", "60")
+    console = Console(out=Terminal(), err=io.StringIO(), sandbox=True)
+    advice = "Set volume_initialization_rate, run `invoke apply` afterwards."
+
+    console.result({}, Table(columns=("what", *"abcd"), rows=[("x" * 60, *"1234"), ("y", "1", "2", "3", advice)]))
+
+    assert "`invoke apply --sandbox`" in _printed(console)[0]
+
+
 def test_a_progress_line_is_no_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the terminal breaks in two would scroll by instead of being written over."""
     monkeypatch.setenv("COLUMNS", "40")
@@ -310,10 +321,74 @@ def test_a_folded_table_breaks_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """An id in two halves can be neither copied nor searched for."""
     monkeypatch.setenv("COLUMNS", "60")
     console = Console(out=Terminal(), err=io.StringIO())
-    for name in ("ami-0123456789abcdef0", "snap-0123456789abcdef0", "deregistration-protection"):
+    terraforms = "terraform-20261130112558820600000009"
+    for name in ("ami-0123456789abcdef0", "snap-0123456789abcdef0", "deregistration-protection", terraforms):
         console.result({}, Table(columns=("AMI", "reason"), rows=[(name, "nothing that was looked at needs it " * 4)]))
 
         assert name in _printed(console)[0]
+
+
+ID = "ami-0123456789abcdef0"
+COMMAND = "`invoke rollback --to AMI`"
+LONG = f"No receipt of this state knows, after all that was done, of an AMI before {ID}: name one with {COMMAND}."
+
+
+def test_a_terminal_gets_ids_and_commands_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half an id at the right edge and half below it cannot be copied; words are easier read whole, too."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    for columns in (24, 40, 79, 80, 81):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        console = Console(out=Terminal(), err=Terminal())
+        table = Table(columns=("a",), rows=[("b",)], footer=(LONG,))
+        for tell in (console.say, console.warn, console.fail):
+            tell(LONG)
+        console.result({}, table)
+        out, err = _printed(console)
+
+        lines = [*err.splitlines(), *out.splitlines()]
+        assert max(map(len, lines)) <= max(columns, len(COMMAND) + 1)
+        assert [sum(part in line for line in lines) for part in (ID, COMMAND)] == [4, 4]
+        assert " ".join(err.split()) == " ".join([LONG, "warning:", LONG, "error:", LONG])
+
+
+def test_a_question_has_its_answer_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever its lines end: at 80 columns the question of an apply was broken in the middle of its last word."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdin", io.StringIO("yes\nyes\n"))
+    for columns, gap in (("80", " "), ("46", " "), ("45", "\n")):
+        monkeypatch.setenv("COLUMNS", columns)
+        console = _console(err=Terminal())
+        console.ask("Apply this plan in account 1? Only `yes` does")
+
+        assert _printed(console)[1] == f"Apply this plan in account 1? Only `yes`{gap}does: "
+
+
+def test_what_is_under_something_stays_under_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the left edge the rest of a remark would read as a remark of its own."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "20")
+    console = _console(err=Terminal())
+
+    console.say("    one two three four five")
+
+    assert _printed(console)[1] == "    one two three\n    four five\n"
+
+
+def test_what_is_pasted_is_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a command a line break makes two, in a log nobody knows where the edge is, and a width may be nonsense."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal, log = _console(err=Terminal()), _console()
+    terminal.say_text(LONG)
+    log.say(LONG)
+    assert {_printed(console)[1] for console in (terminal, log)} == {f"{LONG}\n"}
+
+    for nonsense in ("", "0", "-5", "wide"):
+        monkeypatch.setenv("COLUMNS", nonsense)
+        unknown = _console(err=Terminal())
+        unknown.say(LONG)
+        assert _printed(unknown)[1] == f"{LONG}\n"
 
 
 # Newline, workflow command, escape sequences of C0 and C1, a bidi mark, and what is markup to Markdown and rich.
@@ -341,6 +416,7 @@ def test_talk_obeys_nothing_that_it_is_about(monkeypatch: pytest.MonkeyPatch) ->
     """Whoever may tag an AMI would else write errors, hide lines and mask words in the log of a workflow."""
     monkeypatch.setattr(console_module, "_HEARTBEAT_S", 0.05)
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))
     for err in (io.StringIO(), Terminal()):
         console = _console(err=err)
@@ -363,9 +439,22 @@ def test_talk_obeys_nothing_that_it_is_about(monkeypatch: pytest.MonkeyPatch) ->
         assert "--- a\n+++ b\n\\x3a:error ::x\\x1b\n" in printed
 
 
+@pytest.mark.parametrize("columns", range(8, 40))
+def test_nothing_is_obeyed_where_a_terminal_has_a_line_broken(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    """A line that begins in the middle of a tag must not begin a command."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    console = _console(err=Terminal())
+    for tell in (console.say, console.warn, console.fail):
+        tell(HOSTILE)
+        tell(f"  {HOSTILE}")
+
+    assert _obeyed(_printed(console)[1]) == []
+
+
 @pytest.mark.parametrize(
     ("columns", "whole"),
-    [(None, 4), ("300", 4), ("110", 2), ("40", 3)],
+    [(None, 4), ("300", 4), ("110", 3), ("40", 4)],
     ids=["no terminal", "plain", "folded", "stacked"],
 )
 def test_a_table_has_the_rows_that_it_has(monkeypatch: pytest.MonkeyPatch, columns: str | None, whole: int) -> None:
@@ -379,7 +468,9 @@ def test_a_table_has_the_rows_that_it_has(monkeypatch: pytest.MonkeyPatch, colum
 
     printed, _ = _printed(console)
     assert _obeyed(printed) == []
-    assert re.sub(r"\s|\x1b\[\d*m", "", printed).count(re.sub(r"\s", "", SHOWN)) == whole
+    # Where a line is broken before `::`, what follows is shown as it is at the start of any other.
+    told = re.sub(r"\s|\x1b\[\d*m", "", printed).replace("\\x3a:", "::")
+    assert told.count(re.sub(r"\s", "", SHOWN)) == whole
     assert "\\x3a:error ::x" in printed
     assert "\\x3a:add-mask::x" in printed
 

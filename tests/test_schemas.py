@@ -100,10 +100,10 @@ def _of(items: str, key: str) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("found", "known"),
     [
-        (_enum("plan", *_of("findings", "code")), get_args(guard.Code)),
-        (_enum("plan", *_of("environments", "action")), get_args(plan_changes.Action)),
-        (_enum("plan", *_of("resources", "action")), get_args(plan_changes.Word)),
-        (set(schemas()["plan"]["properties"]["count"]["required"]), get_args(plan_changes.Word)),
+        (_enum("plan", "else", *_of("findings", "code")), get_args(guard.Code)),
+        (_enum("plan", "else", *_of("environments", "action")), get_args(plan_changes.Action)),
+        (_enum("plan", "else", *_of("resources", "action")), get_args(plan_changes.Word)),
+        (set(schemas()["plan"]["else"]["properties"]["count"]["required"]), get_args(plan_changes.Word)),
         (_enum("status", *_of("drift", "code")), get_args(drift.Code)),
         (_enum("status", "properties", "skipped", "items"), QUERIES),
         (_enum("doctor", "items", "properties", "status"), get_args(CheckStatus)),
@@ -208,6 +208,17 @@ def test_each_task_prints_what_its_schema_says(
     _invoke(checkout, monkeypatch, capsys, "cleanup", "--restore", done["journal"])
     alive = next(verdict["image_id"] for verdict in done["verdicts"] if verdict["action"] == "keep")
     _invoke(checkout, monkeypatch, capsys, "publish", "--ami", alive, "--no-verify")
+
+
+@pytest.mark.parametrize("task", ["apply", "build", "plan", "rollback", "validate"])
+def test_a_dry_run_has_a_form_of_its_own(task: str) -> None:
+    """One form for all that run programs; it excuses nothing that a real run must print."""
+    document = {"dry_run": True, "commands": ["terraform init"], "notes": []}
+
+    assert problems(task, document) == []
+    assert problems(task, document | {"commands": [1]}) != []
+    assert problems(task, {"dry_run": True}) != []
+    assert problems(task, {}) != []
 
 
 def test_a_key_that_is_gone_or_a_new_code_is_found() -> None:

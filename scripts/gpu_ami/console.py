@@ -37,8 +37,8 @@ _COMMAND = re.compile(r"`(invoke (?!sandbox\b|setup\b|\.\.\.)(?:(?!--sandbox)[^`
 # What jmespath lets through of its comparisons, slices, ceil() and floor(), of long numbers and of deep nesting.
 _PYTHONS_OWN = (TypeError, ValueError, ArithmeticError, RecursionError)
 _LONGEST_QUERY = 500
-# What people copy, ids and names of ours, is no longer than this and never broken.
-_LONGEST_ID = len("deregistration-protection")
+# What people copy, ids and names of ours and of what Terraform makes, is no longer than this and never broken.
+_LONGEST_ID = len("terraform-20261130112558820600000009")
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,17 @@ class Console:
         return self.err.isatty() and os.environ.get("TERM") != "dumb"
 
     def say(self, message: str = "") -> None:
-        """Print a line of talk; a line break in it is shown, not obeyed: it came with something from elsewhere."""
-        self._talk([self._shown(message)])
+        """Print a line of talk; a line break in it is shown, not obeyed: it came with something from elsewhere.
+
+        A terminal that is too narrow for it gets it in several, none of which ends within an id or a command.
+        """
+        self._talk(self._folded(self._shown(message)))
 
     def say_text(self, text: str) -> None:
-        """Print a text of several lines, such as a diff, in which nothing from elsewhere can break a line."""
+        """Print a text of several lines, such as a diff, in which nothing from elsewhere can break a line.
+
+        They are as wide as they are: of a command that is to be pasted a line break makes two.
+        """
         self._talk([self._shown(line) for line in text.split("\n")])
 
     def _talk(self, lines: Sequence[str]) -> None:
@@ -145,16 +151,26 @@ class Console:
 
     def warn(self, message: str) -> None:
         """Print a warning; coloured on a terminal."""
-        self._talk([f"{self._paint('33', 'warning')}: {self._shown(message)}"])
+        self._judge("33", "warning", message)
 
     def fail(self, message: str) -> None:
         """Print the one line of an error; coloured on a terminal."""
-        self._talk([f"{self._paint('31', 'error')}: {self._shown(message)}"])
+        self._judge("31", "error", message)
+
+    def _judge(self, colour: str, word: str, message: str) -> None:
+        first, *others = self._folded(f"{word}: {self._shown(message)}")
+        self._talk([self._paint(colour, word) + first.removeprefix(word), *others])
+
+    def _folded(self, line: str) -> list[str]:
+        """Return *line* as the terminal behind the talk has room for it; one line where nobody knows how much."""
+        columns = _known_columns(self.err) if self.is_terminal else 0
+        return list(_wrapped([line], columns)) if columns else [line]
 
     def ask(self, question: str) -> str:
         """Return a person's answer; the end of the input is an empty one, and so is a terminal that was closed."""
+        shown = "\n".join(guarded(line) for line in self._folded(f"{self._shown(question)}:"))
         with self._lock:
-            self.err.write(f"{guarded(self._shown(question))}: ")
+            self.err.write(f"{shown} ")
             self.err.flush()
         with contextlib.suppress(OSError):
             return sys.stdin.readline().strip()
@@ -258,6 +274,7 @@ class Console:
         edge = _columns(self.out) if self.out.isatty() else None
         if table.edge is not None:
             edge = min(edge or table.edge, table.edge)
+        if edge is not None:
             table = dataclasses.replace(table, footer=tuple(_wrapped(table.footer, edge)))
         widths = _widths(table)
         if edge is not None and sum(widths) + 3 * len(widths) > edge:
@@ -294,11 +311,22 @@ class Console:
 
 
 def _wrapped(lines: Sequence[str], edge: int) -> Iterator[str]:
-    """Yield *lines*, those longer than *edge* broken between words; never within a command, an id or an address."""
+    """Yield *lines*, those longer than *edge* broken between words."""
     for line in lines:
-        whole = re.sub(r"`[^`]+`", lambda command: command[0].replace(" ", "\0"), line)
-        broken = textwrap.wrap(whole, edge, break_long_words=False, break_on_hyphens=False) or [""]
-        yield from (part.replace("\0", " ") for part in broken)
+        indent = " " * (len(line) - len(line.lstrip(" ")))
+        yield from [line] if _cells(line) <= edge else _broken(line, edge, "", indent)
+
+
+def _broken(text: str, edge: int, first: str, following: str) -> list[str]:
+    """Return *text* in lines of *edge* letters that begin with *first* and *following*, broken between words.
+
+    Never within a command, an id or an address, which are for copying: a terminal may break them, we do not.
+    """
+    whole = re.sub(r"`[^`]+`", lambda command: command[0].replace(" ", "\0"), text)
+    broken = textwrap.wrap(
+        whole, edge, initial_indent=first, subsequent_indent=following, break_long_words=False, break_on_hyphens=False
+    )
+    return [line.replace("\0", " ") for line in broken] or [""]
 
 
 def _changed(table: Table, change: Callable[[str], str]) -> Table:
@@ -346,11 +374,17 @@ def _cells(text: str) -> int:
 
 def _columns(stream: IO[str]) -> int:
     """Return how wide the terminal behind *stream* is: the other stream may go to a file."""
-    if "COLUMNS" not in os.environ:
-        with contextlib.suppress(OSError, ValueError):
-            if columns := os.get_terminal_size(stream.fileno()).columns:
-                return columns
-    return shutil.get_terminal_size().columns
+    return _known_columns(stream) or shutil.get_terminal_size().columns
+
+
+def _known_columns(stream: IO[str]) -> int:
+    """Return how wide the terminal behind *stream* says that it is, or the environment says; 0 where neither does."""
+    with contextlib.suppress(ValueError):
+        if (told := int(os.environ.get("COLUMNS", ""))) > 0:
+            return told
+    with contextlib.suppress(OSError, ValueError):
+        return os.get_terminal_size(stream.fileno()).columns
+    return 0
 
 
 def _clipped(text: str, cells: int) -> str:
@@ -393,15 +427,7 @@ def _stacked(table: Table, edge: int, *, bold: bool) -> list[str]:
         lines += ["", f"  \x1b[1m{first}\x1b[0m" if bold else f"  {first}"]
         for column, cell in zip(table.columns[1:], others, strict=True):
             head = f"    {column}{' ' * (label - _cells(column))}  "
-            # An id or an address is for copying: the terminal may break it, we do not.
-            lines += textwrap.wrap(
-                cell,
-                max(edge - 1, label + 20),
-                initial_indent=head,
-                subsequent_indent=" " * (label + 6),
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
+            lines += _broken(cell, max(edge - 1, label + 20), head, " " * (label + 6))
     return [*lines, "", *table.footer]
 
 

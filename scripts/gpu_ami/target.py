@@ -40,7 +40,8 @@ class Target(ABC):
         is_sandbox: Which of the two: for what results say, the folders, and the checks that only one has.
         asks_first: Whether a person confirms what cannot be undone.
         has_backend: Whether Terraform's state is where the code says; otherwise it is a file beside the code.
-        is_shared: Whether what is written is for others too, so that it is to be committed.
+        is_shared: Whether what is written is for others too, so that it is to be committed; others may then have
+            files that this working tree does not.
         needs_settings: Whether there has to be a settings file.
     """
 

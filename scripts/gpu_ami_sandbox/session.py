@@ -326,10 +326,13 @@ def exports(sandbox: Sandbox) -> dict[str, str]:
 
 
 def _announce(sandbox: Sandbox, console: Console) -> None:
-    console.say("The sandbox is up; `invoke ... --sandbox` in this folder uses it. Ctrl-C ends it.")
+    console.say(
+        "The sandbox is up: in another terminal, in this folder, commands with --sandbox use it. Begin with "
+        "`invoke build apply --sandbox`. Ctrl-C here ends it."
+    )
     console.say("For other programs:")
     for name, value in exports(sandbox).items():
-        console.say(f"  export {name}={value}")
+        console.say_text(f"  export {name}={value}")
     if sandbox.guest_port is not None:
         console.say(f"The build instance's SSH is at {sandbox.guest_host}:{sandbox.guest_port}.")
 

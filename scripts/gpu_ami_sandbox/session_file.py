@@ -110,7 +110,10 @@ def only_one(workspace: Workspace) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as exc:
         folder = workspace.shown(workspace.state)
-        msg = f"Another invocation is using {folder}/: wait for it, or run `invoke sandbox` once and let both attach."
+        msg = (
+            f"Another invocation is using {folder}/: wait for it (`invoke sandbox` says when it is up), or run "
+            "`invoke sandbox` once and let both attach."
+        )
         raise SafetyError(msg) from exc
     try:
         session_path(workspace).unlink(missing_ok=True)

@@ -446,7 +446,7 @@ def test_a_dry_run_is_json_where_that_is_requested(
 
 
 def test_an_ami_of_a_sandbox_that_ends_is_not_what_to_go_on_with(here: World, prepared: Task) -> None:
-    """`invoke manifest` would show an id that no later command finds; the way to keep one is what helps."""
+    """`invoke apply` would be to another AWS, which has no such AMI; the way to keep one is what helps."""
     _live(here, prepared)
     found = _compared(here, prepared, _job(here)).live
     assert found is not None
@@ -456,8 +456,8 @@ def test_an_ami_of_a_sandbox_that_ends_is_not_what_to_go_on_with(here: World, pr
     (kept,) = build_tables.built_table(built, kept=True).footer
 
     assert "This AMI ends with the command: `invoke sandbox` in another terminal keeps the next one." in fresh
-    assert "invoke manifest" not in fresh
-    assert "invoke manifest" in kept
+    assert "Next" not in fresh
+    assert "Next: `invoke apply --sandbox`" in kept
 
 
 def test_a_preflight_that_fails_is_not_called_done(

@@ -12,9 +12,11 @@ import pytest
 
 from gpu_ami.bake import validate
 from gpu_ami.console import Console
-from gpu_ami.errors import UsageError
+from gpu_ami.errors import BuildError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.options import Options
+from gpu_ami.process import Command
+from tests.support.schemas import problems
 
 AMI = "ami-0123456789abcdef0"
 
@@ -54,6 +56,29 @@ def test_what_was_found_valid_is_printed(folder: Path) -> None:
         },
         "ami_id": AMI,
     }
+
+
+def test_a_dry_run_is_json_where_that_is_requested(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that asks for JSON got nothing to read; what is secret is named and not shown."""
+    chain = [Command(("packer", "validate", "."), cwd=folder), Command(("packer", "fmt", "."), cwd=folder)]
+    job = SimpleNamespace(
+        private=("ami_name",),
+        inputs=SimpleNamespace(files=("private.json",)),
+        plugin_path="a folder",
+        validation=lambda *, tests: [(BuildError, chain if tests else [])],
+    )
+    monkeypatch.setattr(validate, "prepare", lambda *_: job)
+    out, err = io.StringIO(), io.StringIO()
+    console = Console("json", out=out, err=err)
+    run = Invocation(folder.parents[1], Options(sandbox=True, dry_run=True), console)
+
+    validate.run(run, validate.Request())
+
+    document = json.loads(out.getvalue())
+    assert problems("validate", document) == []
+    assert document["commands"] == ["export PACKER_PLUGIN_PATH='a folder'", *map(str, chain)]
+    assert document["notes"] == ["ami_name: in private.json, which only you may read and which is gone afterwards"]
+    assert all(line in err.getvalue() for line in [*document["commands"], *document["notes"]])
 
 
 def test_a_first_validation_has_neither_file(folder: Path) -> None:

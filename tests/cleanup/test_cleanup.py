@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import os
@@ -19,7 +20,7 @@ from gpu_ami.cleanup import cleanup
 from gpu_ami.cleanup.cleanup import Request
 from gpu_ami.cleanup.journal import Journal, new_path, read, unfinished
 from gpu_ami.cleanup.journal_events import Begin, End, ImageRecord, Unknown, Will
-from gpu_ami.cleanup.policy import Flags
+from gpu_ami.cleanup.policy import LOCAL_SOURCES, Flags
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.process import interruptible
 from gpu_ami.settings import Cleanup
@@ -66,6 +67,35 @@ def test_without_yes_nothing_changes(here: World, tmp_path: Path, unused: Sandbo
     assert done.document["applied"] is False
     assert "Add --yes" in done.err.getvalue()
     assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize(("is_shared", "status", "said"), [(True, "skipped", True), (False, "ok", False)])
+def test_a_sandbox_has_no_files_elsewhere(
+    here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: Any, is_shared: bool, status: str, said: bool
+) -> None:
+    """A newcomer would wonder what the workflows are that were skipped; there are none, and that is known."""
+    monkeypatch.setattr("gpu_ami.target.Aws.is_shared", is_shared)
+
+    found = {source["name"]: source["status"] for source in _clean(here, tmp_path).document["sources"]}
+    shown = _clean(here, tmp_path, task_options={"output": "table"}).out.getvalue()
+
+    assert {found[name] for name in LOCAL_SOURCES} == {status}
+    assert ("workflows" in shown) is said
+
+
+def test_what_may_not_be_looked_up_of_the_way_back_is_no_way_back(
+    here: World, tmp_path: Path, unused: SandboxAmi
+) -> None:
+    """Without the snapshots and the Recycle Bin's rules nobody knows that anything can be brought back."""
+    here.keep_deleted()
+    here.aws.gate.deny("ec2:DescribeSnapshots")
+    here.aws.gate.deny("rbin:ListRules")
+
+    flags = dataclasses.replace(FLAGS, skip_source=("public-snapshots",))
+    with pytest.raises(SafetyError, match="--permanent"):
+        _clean(here, tmp_path, yes=True, flags=flags)
+
+    assert unused.id in here.there()
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,17 @@ def test_a_tree_without_such_files_is_skipped_not_ok(tmp_path: Path) -> None:
     assert "not known" in str(found["terraform-state"].report.error)
 
 
+def test_a_whole_tree_without_such_files_needs_nothing(tmp_path: Path) -> None:
+    """The sandbox has no files elsewhere; what its own tree holds and cannot be read is still not known."""
+    found = scanned(tmp_path, is_whole=True)
+    assert {(source.report.status, source.report.error) for source in found.values()} == {("ok", None)}
+
+    (tmp_path / "a.tf").symlink_to("/dev/null")
+    found = scanned(tmp_path, is_whole=True, skip=frozenset({"workflows"}))
+    assert found["terraform-code"].report.status == "failed"
+    assert found["workflows"].report.status == "skipped"
+
+
 def test_a_file_in_utf_16_is_read(tmp_path: Path) -> None:
     """PowerShell's `>` writes UTF-16, where an id has a zero byte between its letters."""
     found = scanned(tree_of(tmp_path, **{"a.tfvars": f'x = "{A}"'.encode("utf-16")}))

@@ -19,6 +19,7 @@ from gpu_ami.console import Console
 from gpu_ami.cost import cost
 from gpu_ami.cost.figure import Figure
 from gpu_ami.cost.report import CostReport
+from gpu_ami.cost.report_tables import headline
 from gpu_ami.errors import AwsError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.options import Options
@@ -202,6 +203,22 @@ def test_the_answer_is_printed_and_drawn(tmp_path: Path) -> None:
 
     assert (tmp_path / "a.svg").read_text().startswith("<svg")
     assert not (tmp_path / "b.svg").exists()
+
+
+def test_the_answer_is_the_last_that_a_person_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below it are the inputs, 200 lines on a small terminal; a log has it once."""
+    monkeypatch.setenv("TERM", "xterm")
+    run, err = _run(tmp_path)
+    answered = cost.answer(run, cost.Request())
+    cost.show(run, answered, chart=str(tmp_path / "a.svg"))
+    assert err.getvalue() == f"Drew {tmp_path / 'a.svg'}.\n"
+
+    monkeypatch.setenv("COLUMNS", "300")
+    both = io.StringIO()
+    both.isatty = lambda: True  # type: ignore[method-assign]
+    run.console = Console(out=both, err=both)
+    cost.show(run, answered, chart=str(tmp_path / "a.svg"))
+    assert both.getvalue().endswith(f"pipeline.yaml.\n{headline(answered)}\nDrew {tmp_path / 'a.svg'}.\n")
 
 
 def test_no_heavy_library_is_loaded_without_aws_and_picture(tmp_path: Path) -> None:

@@ -89,6 +89,24 @@ def test_a_complete_look_ends_well(tmp_path: Path, local_aws: Sandbox) -> None:
     assert refreshed.document("p.yaml") == {"file": "p.yaml", "changed": True, "problems": []}
 
 
+@pytest.mark.parametrize(("missing", "more"), [(10, None), (11, "1 other price"), (188, "178 other prices")])
+def test_many_missing_prices_do_not_bury_the_result(
+    tmp_path: Path, local_aws: Sandbox, missing: int, more: str | None
+) -> None:
+    """The sandbox's price list is short: 188 warnings were 13 screens; programs still get each."""
+    run, err = _run(tmp_path, local_aws)
+    problems = [f"no price of {number}" for number in range(missing)]
+    refreshed = prices.Refreshed(tmp_path / "p.yaml", "a\n", "b\n", problems)
+
+    with pytest.raises(PartialError, match=f"{missing} prices were not found"):
+        prices.finish(run, refreshed)
+
+    warnings = [line for line in err.getvalue().splitlines() if line.startswith("warning")]
+    assert warnings[:10] == [f"warning: {problem}" for problem in problems[:10]]
+    assert warnings[10:] == ([f"warning: {more} not found: `--output json` names each."] if more else [])
+    assert refreshed.document("p.yaml")["problems"] == problems
+
+
 @pytest.mark.parametrize("region", ["cn-north-1", "eu-west-9", "-x"])
 def test_a_region_without_prices_is_refused(tmp_path: Path, local_aws: Sandbox, region: str) -> None:
     """A new region is added to the table by a person, with its name."""

@@ -39,6 +39,7 @@ from tests.support.account import OTHER_REGION, Task, World, other_region, task
 from tests.support.fake_terraform import LOCKED, FakeTerraform, address
 from tests.support.interrupts import ENDS, interrupts
 from tests.support.plans import change, complaint, values
+from tests.support.schemas import problems
 
 __all__ = ["interrupts"]
 QUEUE = "aws_batch_job_queue"
@@ -220,6 +221,23 @@ UPROOTED = [
         "aws_sns_topic.b", ("no-op",), kind="aws_sns_topic", before={}, after={}, previous_address="aws_sns_topic.a"
     ),
 ]
+
+
+@pytest.mark.parametrize("asks", [False, True], ids=["--yes", "a question"])
+def test_an_id_stands_below_the_address(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch, asks: bool) -> None:
+    """Behind an address of 60 letters a terminal of 80 columns breaks it in two, which nobody can then copy."""
+    first = _handed_over(terraform)
+    _apply(terraform)
+    second = _handed_over(terraform, 4)
+    stdin = io.StringIO("yes\n")
+    stdin.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", stdin)
+
+    lines = _apply(terraform, yes=not asks).err.getvalue().splitlines()
+
+    at = [number for number, line in enumerate(lines) if line.strip().startswith("ami-")]
+    assert [lines[number].strip() for number in at] == [f"{first} -> {second}"] * 2
+    assert {lines[number - 1].split()[-1] for number in at} == {address("spot"), address("on_demand")}
 
 
 def test_nothing_goes_unnamed(terraform: FakeTerraform) -> None:
@@ -649,6 +667,20 @@ def test_a_dry_run_prints_the_commands(terraform: FakeTerraform) -> None:
     said = done.err.getvalue()
     for arguments in ("terraform init", "plan -out=gpu-ami.tfplan", "-var=a=b", "show -json", "apply -input=false"):
         assert arguments in said
+    assert terraform.calls == []
+    assert problems("apply", done.document) == []
+    assert "\n".join(done.document["commands"]) + "\n" == said
+
+
+def test_a_plans_dry_run_is_the_same_but_for_its_end(terraform: FakeTerraform) -> None:
+    """A script that asks for JSON got nothing to read."""
+    planned, applied = (task(terraform.here, terraform.folder.parent, dry_run=True) for _ in range(2))
+
+    plan.run(planned.run, plan.Request())
+    apply.run(applied.run, Request())
+
+    assert problems("plan", planned.document) == []
+    assert planned.document["commands"] == applied.document["commands"][:-1]
     assert terraform.calls == []
 
 
@@ -1280,7 +1312,33 @@ def test_no_changes_is_a_result_too(terraform: FakeTerraform) -> None:
 
     plan.run(done.run, plan.Request())
 
-    assert "No resource changes." in done.out.getvalue()
+    assert "No changes: what terraform describes is what there is." in done.out.getvalue()
+
+
+def test_no_changes_is_said_once(terraform: FakeTerraform) -> None:
+    """Twice in other words reads like two findings."""
+    _handed_over(terraform)
+    _apply(terraform)
+    done = task(terraform.here, terraform.folder.parent, output="table")
+
+    plan.run(done.run, plan.Request())
+
+    said = done.err.getvalue() + done.out.getvalue()
+    assert re.findall("No .*changes.*", said) == ["No changes: what terraform describes is what there is."]
+
+
+def test_before_anything_is_handed_over_the_plan_says_so(terraform: FakeTerraform) -> None:
+    """A first plan read "none -> known after the apply", and an apply of it would have let Batch choose."""
+    lacks = "No AMI is handed over yet in terraform/gpu-ami.auto.tfvars.json"
+    done = task(terraform.here, terraform.folder.parent, output="table")
+    plan.run(done.run, plan.Request())
+    assert f"{lacks}: Batch would choose one. `invoke build` makes one and hands it over." in done.out.getvalue()
+    assert lacks in _summary_of(terraform)
+
+    # Whoever lives with Batch's own AMI need not be told so each time.
+    done = task(terraform.here, terraform.folder.parent, output="table")
+    plan.run(done.run, plan.Request())
+    assert lacks not in done.out.getvalue()
 
 
 def test_what_batch_shows_counts_not_what_terraform_says(terraform: FakeTerraform) -> None:

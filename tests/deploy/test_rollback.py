@@ -15,6 +15,7 @@ from gpu_ami.records import receipt as receipts
 from tests.support.account import Task, task
 from tests.support.fake_terraform import FakeTerraform, address
 from tests.support.plans import change, complaint, values
+from tests.support.schemas import problems
 
 
 @pytest.fixture
@@ -169,6 +170,23 @@ def test_a_dry_run_prints_the_commands(terraform: FakeTerraform) -> None:
 
     assert "apply -input=false" in done.err.getvalue()
     assert terraform.calls == []
+    assert problems("rollback", done.document) == []
+    assert "apply -input=false" in done.document["commands"][-1]
+
+
+def test_each_id_stands_below_its_address(terraform: FakeTerraform, amis: list[str]) -> None:
+    """Behind a long address a terminal breaks it in two; what is not known is said once, by the error."""
+    lines = _back(terraform).err.getvalue().splitlines()
+    for name in ("spot", "on_demand"):
+        assert lines[lines.index(f"  {address(name)}") + 1] == f"    {amis[2]}, before it {amis[1]}"
+
+    _back(terraform)
+    done = task(terraform.here, terraform.folder.parent)
+    with pytest.raises(UsageError, match=f"No receipt of this state knows of an AMI before {amis[0]}: name one with"):
+        rollback.run(done.run, Request(yes=True))
+    lines = done.err.getvalue().splitlines()
+    assert lines[lines.index(f"  {address('spot')}") + 1] == f"    {amis[0]}"
+    assert "known" not in done.err.getvalue()
 
 
 def test_after_the_state_moved_the_way_back_is_named(terraform: FakeTerraform, amis: list[str]) -> None:

@@ -199,7 +199,9 @@ def test_a_new_environment_is_offered_nobody_elses_ami(
     apply.run(done.run, apply.Request(yes=True))
 
     assert "goes back to" not in done.out.getvalue()
-    with pytest.raises(UsageError, match=r"No receipt of this state knows .* name one with --to ami-…"):
+    with pytest.raises(
+        UsageError, match=r"No receipt of this state knows .* name one with `invoke rollback --to AMI`\.$"
+    ):
         rollback.run(task(terraform.here, terraform.folder.parent).run, rollback.Request(yes=True))
 
 

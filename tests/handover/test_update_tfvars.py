@@ -54,6 +54,23 @@ def test_an_ami_is_looked_up_and_handed_over(here: World, tmp_path: Path, image:
     assert f"Looked up {image.id} in {REGION}: available and ours." in done.err.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("request_", "settings", "said"),
+    [({}, {}, True), ({"file": "x.tfvars.json"}, {}, False), ({}, {"dry_run": True}, False)],
+)
+def test_what_follows_is_said(
+    here: World, tmp_path: Path, image: SandboxAmi, request_: dict[str, Any], settings: dict[str, Any], said: bool
+) -> None:
+    """A file that was written is half of a hand-over; another root module's file is not what `apply` reads."""
+    if request_:
+        request_ = {"file": str(tmp_path / "x.tfvars.json")}
+    done = task(here, tmp_path, **settings)
+
+    update_tfvars.run(done.run, update_tfvars.Request(ami=image.id, **request_))
+
+    assert ("Next: `invoke plan` shows" in done.err.getvalue()) is said
+
+
 def _give_away(_here: World, image: SandboxAmi) -> None:
     image.owner_id = "210987654321"
     image.launch_permissions.append({"Group": "all"})

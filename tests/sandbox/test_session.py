@@ -176,7 +176,7 @@ def test_two_at_once_in_one_folder_are_refused(workspace: Workspace) -> None:
     with (
         opened(workspace),
         pytest.raises(
-            SafetyError, match=r"Another invocation is using \.sandbox/: wait for it, or run `invoke sandbox`"
+            SafetyError, match=r"is using \.sandbox/: wait for it \(`invoke sandbox` says when it is up\), or run"
         ),
         opened(workspace),
     ):

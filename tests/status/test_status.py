@@ -16,7 +16,7 @@ from gpu_ami.deploy import apply
 from gpu_ami.errors import DifferenceError, UsageError
 from gpu_ami.records import receipt
 from gpu_ami.settings import Handover
-from gpu_ami.status import status
+from gpu_ami.status import drift, status
 from gpu_ami_sandbox.aws.batch import service_linked_role
 from gpu_ami_sandbox.demo.base_image import base_image_id
 from gpu_ami_sandbox.demo.factory import FAMILY
@@ -115,6 +115,17 @@ def test_a_finding_is_said_once(terraform: FakeTerraform, in_step: str) -> None:
 
     assert str(caught.value) == "Not in step: 2 differences (not-applied). Each says above what to do."
     assert done.out.getvalue().count("Run `invoke apply`.") == 2
+
+
+def test_one_finding_is_one(terraform: FakeTerraform, in_step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not "1 difference. Each says …"."""
+    one = drift.Drift(code="not-applied", subject="gpu-spot", detail="differs", advice="Run `invoke apply`.")
+    monkeypatch.setattr(drift, "find", lambda _seen: (one,))
+
+    with pytest.raises(
+        DifferenceError, match=r"^Not in step: 1 difference \(not-applied\)\. It says above what to do\.$"
+    ):
+        _look(terraform)
 
 
 def test_one_job_runs(terraform: FakeTerraform, in_step: str, monkeypatch: pytest.MonkeyPatch) -> None:

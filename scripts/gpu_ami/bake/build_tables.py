@@ -43,7 +43,7 @@ def built_table(built: BuildResult, *, kept: bool | None = None) -> Table:
             "For a real AMI fill in pipeline.yaml and leave --sandbox out.",
         ]
     elif built.sandbox:
-        following = ["Next: `invoke manifest --sandbox`; for a real AMI fill in pipeline.yaml and leave --sandbox out."]
+        following = ["Next: `invoke apply --sandbox`; for a real AMI fill in pipeline.yaml and leave --sandbox out."]
     else:
         following = [f"Next: review and commit {built.tfvars}, then run `invoke apply`."]
     return Table(columns=("built" if built.built else "live", ""), rows=rows, footer=tuple(following))

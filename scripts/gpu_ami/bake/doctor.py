@@ -107,5 +107,6 @@ def raise_failed(checks: Sequence[Check]) -> None:
     """
     names = [found.check for found in checks if found.status == "fail"]
     if names:
-        msg = f"{len(names)} of {len(checks)} checks failed: {', '.join(names)}. Each says above what to do."
+        each = "Each" if len(names) > 1 else "It"
+        msg = f"{len(names)} of {len(checks)} checks failed: {', '.join(names)}. {each} says above what to do."
         raise DifferenceError(msg)

@@ -104,8 +104,8 @@ def finish(run: Invocation, planned: Plan, *, check: bool, yes: bool) -> None:
             raise UsageError(msg)
         write_atomic(planned.file, planned.after, what=_WHAT)
     written = writes and not refused
-    run.console.say(_closing(run, planned, written=written))
     run.console.result(_document(planned, shown, written=written), _table(planned, shown))
+    run.console.say(_closing(run, planned, written=written))
     names = ", ".join(setting.name for setting in planned.replaced)
     if check and planned.changed:
         msg = f"{shown} is not what `invoke init` would make it: run it."

@@ -39,7 +39,7 @@ def run(run: Invocation, request: Request) -> None:
     """Validate everything and show it; `report` says what can go wrong."""
     job = prepare(run, request.variables)
     if run.options.dry_run:
-        run.console.say_text("\n".join(command_lines(job)))
+        run.console.dry_run(command_lines(job))
         return
     report(run, job)
 

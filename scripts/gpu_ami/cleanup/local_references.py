@@ -39,7 +39,7 @@ class LocalSource:
     """One kind of file, found and read.
 
     Attributes:
-        report: How reading it ended; skipped when the tree holds no such file.
+        report: How reading it ended; skipped when the tree holds no such file, and others may.
         references: What the files need.
     """
 
@@ -57,6 +57,7 @@ def scan(
     state: Callable[[], str | None],
     receipts: Callable[[], Sequence[tuple[str, str]]] = tuple,
     skip: frozenset[str] = frozenset(),
+    is_whole: bool = False,
 ) -> list[LocalSource]:
     """Return what the files under *root* need, one entry per kind of file.
 
@@ -65,6 +66,7 @@ def scan(
         state: Returns the text of the Terraform state in its backend; None when no backend is configured.
         receipts: Returns the names and texts of receipts that are kept elsewhere, beside that state.
         skip: Kinds that are not read.
+        is_whole: Whether there is no such tree elsewhere: a kind that this one holds none of is known to need nothing.
     """
     try:
         files, problem = list(_walk(root)), None
@@ -83,11 +85,16 @@ def scan(
         ("manifests", lambda: _manifests(manifests, root)),
         ("receipts", lambda: _receipts([*_texts(receipt_files, root), *receipts()])),
     ]
-    return [_source(name, read, problem, name in skip) for name, read in readers]
+    return [_source(name, read, problem, is_skipped=name in skip, is_whole=is_whole) for name, read in readers]
 
 
 def _source(
-    name: str, read: Callable[[], tuple[int, list[Reference]]], problem: str | None, is_skipped: bool
+    name: str,
+    read: Callable[[], tuple[int, list[Reference]]],
+    problem: str | None,
+    *,
+    is_skipped: bool,
+    is_whole: bool,
 ) -> LocalSource:
     def report(status: Status, error: str | None = None, references: int = 0) -> SourceReport:
         # Examples and history name AMIs, too: that a file names one does not show that the account's uses are seen.
@@ -101,7 +108,7 @@ def _source(
         count, references = read()
     except PipelineError as exc:
         return LocalSource(report("failed", str(exc)))
-    if not count:
+    if not count and not is_whole:
         return LocalSource(report("skipped", "this working tree holds none: what they would name is not known"))
     return LocalSource(report("ok", references=len(references)), tuple(references))
 

@@ -91,6 +91,7 @@ def survey_of(
         state=state,
         receipts=lambda: _backend_receipts(run),
         skip=policy.skip_sources,
+        is_whole=not run.target.is_shared,
     )
     return Survey(
         locations, policy, local=local, failed_accounts=failed, fast_restore_usd_per_hour=_fast_restore_usd_per_hour

@@ -112,14 +112,19 @@ def show(run: Invocation, answered: CostReport, *, chart: str | None = None) -> 
     Raises:
         UsageError: The file is no picture's name or cannot be written, or what the picture needs is unknown.
     """
-    if chart is not None and not run.options.dry_run:
+    from gpu_ami.cost.report_tables import headline, tables
+
+    draws = chart is not None and not run.options.dry_run
+    if chart is not None and draws:
         from gpu_ami.cost.chart import write
 
         write(answered, Path(chart))
-        run.console.say(f"Drew {chart}.")
-    from gpu_ami.cost.report_tables import tables
-
     run.console.result(answered.document(), *tables(answered))
+    if run.console.is_terminal:
+        # The answer is on top of some hundred lines: of them all a person still has the last ones in view.
+        run.console.say(headline(answered))
+    if draws:
+        run.console.say(f"Drew {chart}.")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from gpu_ami.files import write_atomic
 from gpu_ami.invocation import Invocation
 from gpu_ami.units import show_count
 
+# In the sandbox, whose price list is short, it would be 200 lines, and the result below them all.
+_SHOWN_PROBLEMS = 10
+
 
 @dataclass(frozen=True)
 class Refreshed:
@@ -113,8 +116,10 @@ def finish(run: Invocation, refreshed: Refreshed, *, check: bool = False) -> Non
         run.console.say(f"{'Would write' if dry else 'Wrote'} {shown}.")
     else:
         run.console.say(f"{shown} is up to date; left alone.")
-    for problem in refreshed.problems:
+    for problem in refreshed.problems[:_SHOWN_PROBLEMS]:
         run.console.warn(problem)
+    if (more := len(refreshed.problems) - _SHOWN_PROBLEMS) > 0:
+        run.console.warn(f"{show_count(more, 'other price')} not found: `--output json` names each.")
     rows = [(shown, "yes" if refreshed.changed else "no", str(len(refreshed.problems)))]
     run.console.result(refreshed.document(shown), Table(columns=("file", "changed", "not found"), rows=rows))
     if check and refreshed.changed:

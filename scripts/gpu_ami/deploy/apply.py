@@ -74,7 +74,7 @@ def run(run: Invocation, request: Request) -> None:
     check_answer(yes=request.yes, ask=request.ask)
     root = root_module.prepare(run, request.variables)
     if run.options.dry_run:
-        run.console.say_text("\n".join(root_module.command_lines(root, apply=True)))
+        run.console.dry_run(root_module.command_lines(root, apply=True))
         return
     with only_one(run.workspace.logs, "apply"):
         who = root_module.begin(root)
@@ -136,7 +136,7 @@ def _nothing_to_do(
 ) -> None:
     """Say so; complete what a run that was killed, or that Batch outlasted, left open."""
     run = root.run
-    run.console.say(f"No changes: what {root.shown} describes is what there is.")
+    run.console.say(plan.nothing_to_do(root))
     live: Sequence[Live] = live_environments.query(_caller(run), root_module.state(root))
     if incomplete:
         live = wait.until_ended(root, live, request.wait_minutes, only=_ours(review))
@@ -163,7 +163,8 @@ def _invalid_lines(review: Review, live: Sequence[Live]) -> list[str]:
 
 def _confirm(run: Invocation, review: Review, request: Request, who: Identity) -> None:
     if request.yes or not (request.ask or run.target.asks_first):
-        run.console.say_text(_summary(review))
+        for line in [*_uprooted_lines(review), *_ami_lines(review), *_sum_lines(review)]:
+            run.console.say(line)
         return
     _show_plan(run, review)
     if not sys.stdin.isatty():
@@ -176,22 +177,33 @@ def _confirm(run: Invocation, review: Review, request: Request, who: Identity) -
         raise SafetyError(msg)
 
 
-def _summary(review: Review, *, is_listed: bool = False) -> str:
-    """Return what the plan does in a few lines; what is uprooted is left out where it is listed already."""
-    moves = [
-        f"  {change.address}: {change.old_ami or 'none'} -> {change.new_ami or 'known after the apply'}"
+def _sum_lines(review: Review) -> list[str]:
+    return [plan.counted(review.plan) or "outputs only", *review.remarks]
+
+
+def _uprooted_lines(review: Review) -> list[str]:
+    return [f"  {act.word} {act.address}{f' ({act.remark})' if act.remark else ''}" for act in review.plan.uprooted]
+
+
+def _ami_lines(review: Review) -> list[str]:
+    """Return which environment moves to which AMI; behind a long address a terminal would break an id in two."""
+    return [
+        line
         for change in review.plan.environments
         if change.moves_ami
+        for line in (
+            f"  {change.address}",
+            f"    {change.old_ami or 'none'} -> {change.new_ami or 'known after the apply'}",
+        )
     ]
-    uprooted = () if is_listed else review.plan.uprooted
-    lost = [f"  {act.word} {act.address}{f' ({act.remark})' if act.remark else ''}" for act in uprooted]
-    return "\n".join([*lost, *moves, plan.counted(review.plan) or "outputs only", *review.invalid_lines])
 
 
 def _show_plan(run: Invocation, review: Review) -> None:
-    table = plan.changes_table(review)
-    for action, address, what in table.rows:
-        run.console.say(f"  {action:8} {address}  {what}".rstrip())
+    for action, address, what in plan.listed(review):
+        run.console.say(f"  {action:8} {address}")
+        # Below and not behind the address: an id that a terminal breaks in two cannot be copied.
+        if what:
+            run.console.say(f"           {what}")
         # At the address of what is updated there may be something that was left behind.
         changed = review.plan.updates.get(address, ()) if action == "update" else ()
         for line in changed[:_SHOWN_CHANGES]:
@@ -199,7 +211,8 @@ def _show_plan(run: Invocation, review: Review) -> None:
         if len(changed) > _SHOWN_CHANGES:
             log = run.workspace.shown(run.workspace.logs / "terraform-plan.log")
             run.console.say(f"           … {show_count(len(changed) - _SHOWN_CHANGES, 'more attribute')}: {log}")
-    run.console.say_text(_summary(review, is_listed=True))
+    for line in _sum_lines(review):
+        run.console.say(line)
 
 
 def _act(

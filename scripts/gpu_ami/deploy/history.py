@@ -143,7 +143,7 @@ def _unknown(live: str, unsure: Sequence[Step], elsewhere: Mapping[str, Sequence
         whose: found for whose, steps in of_others.items() if (found := sorted({s.back for s in steps if s.back}))
     }
     if not offered:
-        return f"No receipt of this state knows of an AMI before {live}: name one with --to ami-…."
+        return f"No receipt of this state knows of an AMI before {live}: name one with `invoke rollback --to AMI`."
     named = ", ".join(f"those of {whose} name {', '.join(found)}" for whose, found in offered.items())
     (first, *_), *_ = offered.values()
     return f"No receipt of this state knows of an AMI before {live}; {named}: if that was live here, add --to {first}."

@@ -104,6 +104,15 @@ class Review:
         """What to say of the environments that Batch calls INVALID."""
         return [invalid_line(one.name, one.reason, self._after_invalid(one.name)) for one in self.invalid]
 
+    @property
+    def remarks(self) -> list[str]:
+        """What else there is to say to whoever is about to apply it."""
+        makes_some = any(change.action == "create" for change in self.plan.ours)
+        if self.facts.expected_ami is not None or not makes_some:
+            return self.invalid_lines
+        chooses = f"No AMI is handed over yet in {self.facts.handed_over_in}: Batch would choose one."
+        return [f"{chooses} `invoke build` makes one and hands it over.", *self.invalid_lines]
+
     def _after_invalid(self, name: str) -> str:
         goes_on = any(change.name == name and change.moves_ami for change in self.plan.ours)
         return GOING_ON if goes_on else AFTER_INVALID
@@ -279,14 +288,19 @@ def ami_problem(run: Invocation, ami_id: str | None, account: str) -> str | None
 
 
 def changes_table(review: Review) -> Table:
-    """Return what the plan does: the AMIs first, then everything else."""
+    """Return what the plan does, and what it adds up to."""
+    return Table(columns=("action", "address", "what"), rows=listed(review), footer=_footer(review))
+
+
+def listed(review: Review) -> list[tuple[str, str, str]]:
+    """Return action, address and remark of all that the plan does: the AMIs first, then everything else."""
     plan = review.plan
     moving = [change for change in plan.environments if change.moves_ami]
     rows = [(str(change.word), change.address, "; ".join(_moves(change))) for change in moving]
     rest = [(str(act.word), act.address, act.remark) for act in plan.acts if act not in moving]
     if not rows and not rest:
         rest = [("output", name, "") for name in plan.outputs]
-    return Table(columns=("action", "address", "what"), rows=[*rows, *rest], footer=_footer(review))
+    return [*rows, *rest]
 
 
 def _moves(change: EnvironmentChange) -> Iterator[str]:
@@ -310,9 +324,15 @@ def counted(plan: Planned) -> str:
     return ", ".join(f"{number} {words.get(kind, f'to {kind}')}" for kind, number in plan.count().items() if number)
 
 
+def nothing_to_do(root: Root) -> str:
+    """Return what is said of a plan without changes."""
+    return f"No changes: what {root.shown} describes is what there is."
+
+
 def _footer(review: Review) -> tuple[str, ...]:
-    lines = [counted(review.plan) or "No resource changes."]
-    lines += review.invalid_lines
+    unchanged = "No resource changes." if review.saved.has_changes else nothing_to_do(review.root)
+    lines = [counted(review.plan) or unchanged]
+    lines += review.remarks
     lines += [f"REFUSED {finding.address}: {finding.detail}. {finding.advice}" for finding in review.findings]
     return tuple(lines)
 
@@ -340,7 +360,7 @@ def run(run: Invocation, request: Request) -> None:
     """
     root = root_module.prepare(run, request.variables)
     if run.options.dry_run:
-        run.console.say_text("\n".join(root_module.command_lines(root, apply=False)))
+        run.console.dry_run(root_module.command_lines(root, apply=False))
         return
     who = root_module.begin(root)
     allow_replace, allow_deposed = request.allow_replace, request.allow_deposed
@@ -354,6 +374,4 @@ def run(run: Invocation, request: Request) -> None:
 
 def show(run: Invocation, review: Review) -> None:
     """Print the plan."""
-    if not review.saved.has_changes:
-        run.console.say(f"No changes: what {review.root.shown} describes is what there is.")
     run.console.result(review.document(), changes_table(review))

@@ -61,7 +61,7 @@ def run(run: Invocation, request: Request) -> None:
     apply.check_answer(yes=request.yes, ask=request.ask)
     root = root_module.prepare(run, request.variables)
     if run.options.dry_run:
-        run.console.say_text("\n".join(root_module.command_lines(root, apply=True)))
+        run.console.dry_run(root_module.command_lines(root, apply=True))
         return
     with only_one(run.workspace.logs, "apply"):
         who = root_module.begin(root)
@@ -99,7 +99,10 @@ def _target(root: Root, state: StateIdentity) -> str:
         msg = f"There is nothing to roll back: {_FRESH}"
         raise UsageError(msg)
     for step in steps:
-        root.run.console.say(f"  {step.address}: {step.live or 'no AMI'}, before it {step.back or 'nothing known'}")
+        root.run.console.say(f"  {step.address}")
+        # Below the address: an id that a terminal breaks in two cannot be copied.
+        before = f", before it {step.back}" if step.back else ""
+        root.run.console.say(f"    {step.live or 'no AMI'}{before}")
     elsewhere = {
         other.shown_beside(state): steps_back(about(of_state(history, other), names.values()), live, names=names)
         for other in other_states(history, state)

@@ -48,6 +48,9 @@ def run(run: Invocation, request: Request) -> None:
     amis = chosen_amis(run, manifest=request.manifest, ami=request.ami)
     change = plan_hand_over(run, amis, file=request.file, variable=request.variable)
     hand_over(run, change, verified=request.verified, check=request.check)
+    # Another file is another root module's: `invoke apply` is not about that.
+    if request.file is None and not (request.check or run.options.dry_run):
+        run.console.say("Next: `invoke plan` shows what Terraform makes of it, `invoke apply` does it.")
 
 
 def chosen_amis(run: Invocation, *, manifest: str | None = None, ami: str | None = None) -> dict[str, str]:

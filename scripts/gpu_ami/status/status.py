@@ -102,7 +102,8 @@ def run(run: Invocation, request: Request) -> None:
     if found.drifts:
         codes = ", ".join(dict.fromkeys(difference.code for difference in found.drifts))
         count = show_count(len(found.drifts), "difference")
-        msg = f"Not in step: {count} ({codes}). Each says above what to do."
+        each = "Each" if len(found.drifts) > 1 else "It"
+        msg = f"Not in step: {count} ({codes}). {each} says above what to do."
         raise DifferenceError(msg)
 
 
