@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from gpu_ami.cost import svg
+from gpu_ami import svg
 from gpu_ami.cost.chart import WIDTH, draw, write
-from gpu_ami.cost.drawing import Area, Dot, Drawing, Line, Rectangle, Text
+from gpu_ami.drawing import Area, Dot, Drawing, Line, Rectangle, Text
 from gpu_ami.cost.inputs import CostRequest
 from gpu_ami.cost.price_table import load
 from gpu_ami.cost.report import CostReport, report

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from gpu_ami.cost import svg
-from gpu_ami.cost.drawing import Anchor, Area, Dot, Drawing, Line, Point, Rectangle, Shape, Text
+from gpu_ami import svg
 from gpu_ami.cost.figure import Number, total
 from gpu_ami.cost.model import Case
 from gpu_ami.cost.report import CostReport
 from gpu_ami.cost.report_tables import headline
 from gpu_ami.cost.whatif import FAST_MODELS_S, FAST_PULL_S
+from gpu_ami.drawing import Anchor, Area, Dot, Drawing, Line, Point, Rectangle, Shape, Text
 from gpu_ami.errors import UsageError
-from gpu_ami.files import write_atomic
 from gpu_ami.units import show_duration
 
 WIDTH = 800
@@ -63,20 +62,8 @@ def write(report: CostReport, path: Path) -> None:
     Raises:
         UsageError: The name ends otherwise, a figure is unknown, or the file cannot be written.
     """
-    check_path(path)
-    picture = svg.render(draw(report))
-    write_atomic(path, picture if path.suffix.lower() == ".svg" else svg.to_png(picture), what="chart")
-
-
-def check_path(path: Path) -> None:
-    """Refuse a file that would be neither of the two kinds of picture.
-
-    Raises:
-        UsageError: The name of *path* ends with neither ``.svg`` nor ``.png``.
-    """
-    if path.suffix.lower() not in {".svg", ".png"}:
-        msg = f"--chart {str(path)!r} is neither an .svg nor a .png file: give a name that ends so."
-        raise UsageError(msg)
+    svg.check_path(path)
+    svg.write(draw(report), path)
 
 
 @dataclass(frozen=True)
@@ -254,4 +241,4 @@ def _count(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.1f}".removesuffix(".0")
 
 
-__all__ = ["WIDTH", "check_path", "draw", "write"]
+__all__ = ["WIDTH", "draw", "write"]

@@ -71,7 +71,7 @@ def answer(run: Invocation, request: Request) -> CostReport:
         AwsError: AWS did not say everything that was to be looked up, and it has to.
     """
     if request.chart is not None:
-        from gpu_ami.cost.chart import check_path
+        from gpu_ami.svg import check_path
 
         check_path(Path(request.chart))
     chosen = run.settings.cost
