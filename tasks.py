@@ -253,7 +253,7 @@ def publish(
     market="on-demand or spot; default from pipeline.yaml.",
     instance_type="What runs the jobs; default from pipeline.yaml.",
     jobs_per_month="Jobs a month.",
-    set="An input as name=value, by the names that this task prints; repeatable.",
+    set="An input as name=value, by the names that --inputs prints; repeatable.",
     compare="Instance types to set beside, joined by commas.",
     regions="Regions to set beside, joined by commas.",
     live="Look prices and sizes up in AWS.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
@@ -364,6 +364,5 @@ def bounded(seconds: Range) -> Range:
 
     A prediction that says less than that says nothing; the assumptions themselves are no wider.
     """
-    return replace(
-        seconds, low=max(seconds.low, seconds.likely / _WIDEST), high=min(seconds.high, seconds.likely * _WIDEST)
-    )
+    likely = seconds.likely
+    return Range(max(seconds.low, likely / _WIDEST), likely, min(seconds.high, likely * _WIDEST))

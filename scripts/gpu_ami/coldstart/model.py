@@ -27,7 +27,7 @@ LABELS: Mapping[str, str] = {
     "rated": "baked, provisioned rate",
     "fsr": "baked, Fast Snapshot Restore",
     "prewarmed": "baked, prewarmed",
-    "fast_pull": "stock, fast pull to instance store",
+    "fast_pull": "stock, fast pull (NVMe)",
     "queue": "queue",
     "launch": "launch",
     "boot": "boot",
@@ -163,53 +163,65 @@ def _default(name: str) -> float:
 
 @dataclass(frozen=True)
 class _Scene:
-    """One calculation: the way to start, the numbers, and how far the host has come when a phase begins."""
+    """One calculation: the way to start and the numbers, with what follows from both for all phases.
+
+    Attributes:
+        start: The way to start.
+        values: The numbers.
+        is_baked: Whether image and models are on the volume.
+        rate_mib_s: The provisioned rate; it goes before Fast Snapshot Restore where both are set (EBS user guide).
+        is_restored: Whether the volume had its data from the start: without a credit it is as lazy as any other.
+        throughput_mib_s: What the volume gives once it has its data.
+    """
 
     start: Start
     values: Mapping[str, float]
-    elapsed_s: float = 0.0
-    # Since when prewarm reads.
-    prewarmed_s: float = 0.0
-    is_importing: bool = False
-
-    @property
-    def is_baked(self) -> bool:
-        return self.start.variant in _BAKED
-
-    @property
-    def rate_mib_s(self) -> float:
-        """The provisioned rate; it goes before Fast Snapshot Restore where both are set (EBS user guide)."""
-        return self.values["rate_mib_s"] if self.start.variant == "rated" else 0.0
-
-    @property
-    def is_restored(self) -> bool:
-        """Whether the volume had its data from the start: without a credit it is as lazy as any other."""
-        if self.start.variant != "fsr":
-            return False
-        if self.start.has_credit is not None:
-            return self.start.has_credit
-        return self.values["at_once"] <= volume.fsr_bucket(self.values["volume_gib"])
-
-    @property
-    def throughput_mib_s(self) -> float:
-        limit = volume.FSR_LIMIT_MIB_S if self.is_restored else math.inf
-        return min(self.values["throughput_mib_s"], limit)
+    is_baked: bool
+    rate_mib_s: float
+    is_restored: bool
+    throughput_mib_s: float
 
 
-def _seconds(start: Start, values: Mapping[str, float], clock: Sequence[float]) -> list[float]:
-    """Return the seconds of each phase; *clock* has those that time is kept by, itself when empty."""
+def _scene(start: Start, values: Mapping[str, float]) -> _Scene:
+    restored = start.variant == "fsr" and _has_credit(start, values)
+    throughput = values["throughput_mib_s"]
+    return _Scene(
+        start,
+        values,
+        is_baked=start.variant in _BAKED,
+        rate_mib_s=values["rate_mib_s"] if start.variant == "rated" else 0.0,
+        is_restored=restored,
+        throughput_mib_s=min(throughput, volume.FSR_LIMIT_MIB_S) if restored else throughput,
+    )
+
+
+def _has_credit(start: Start, values: Mapping[str, float]) -> bool:
+    if start.has_credit is not None:
+        return start.has_credit
+    return values["at_once"] <= volume.fsr_bucket(values["volume_gib"])
+
+
+# How far the host has come: seconds since its launch, and since it was up, when prewarm begins.
+_Clock = tuple[float, float]
+
+
+def _seconds(start: Start, values: Mapping[str, float], kept: Sequence[float]) -> list[float]:
+    """Return the seconds of each phase; *kept* has those that the clock goes by, its own when empty."""
+    scene = _scene(start, values)
     found: list[float] = []
-    elapsed = prewarmed = 0.0
-    for number, (name, phase) in enumerate(_PHASES.items()):
-        taken = phase(_Scene(start, values, elapsed, prewarmed, name == "first_touch_imports"))
+    since_launch = since_up = 0.0
+    for number, phase in enumerate(_PHASES):
+        taken = phase(scene, (since_launch, since_up))
         found.append(taken)
-        kept = clock[number] if clock else taken
-        elapsed += kept if number else 0.0
-        prewarmed += kept if number > _UP else 0.0
+        passed = kept[number] if kept else taken
+        if number:
+            since_launch += passed
+        if number > _UP:
+            since_up += passed
     return found
 
 
-def _queue(scene: _Scene) -> float:
+def _queue(scene: _Scene, _: _Clock) -> float:
     """Until Batch asks for a host; beyond the Region's limit also for earlier volumes to be full, half of it likely."""
     values = scene.values
     if not scene.rate_mib_s:
@@ -218,81 +230,84 @@ def _queue(scene: _Scene) -> float:
     return values["queue_s"] + rounds / 2 * volume.hydration_s(values["snapshot_gib"], scene.rate_mib_s)
 
 
-def _launch(scene: _Scene) -> float:
+def _launch(scene: _Scene, _: _Clock) -> float:
     return scene.values["launch_s"]
 
 
-def _boot(scene: _Scene) -> float:
+def _boot(scene: _Scene, _: _Clock) -> float:
     """Boot itself, and on a baked AMI the first touch of what it reads: Amazon's own AMIs are warm."""
     share = 1.0 if scene.start.host.has_gpu else scene.values["no_gpu_share"]
     return share * (scene.values["boot_s"] + _first_touch_s(scene, scene.values["boot_gib"]))
 
 
-def _register(scene: _Scene) -> float:
+def _register(scene: _Scene, _: _Clock) -> float:
     """Docker, driver and agent until the host can take a task."""
     return scene.values["register_s"] + _first_touch_s(scene, scene.values["agent_gib"])
 
 
-def _pull(scene: _Scene) -> float:
+def _pull(scene: _Scene, _: _Clock) -> float:
     """Download, then unpack what is left: one core a layer, and each byte is written twice to the volume.
 
-    A fast pull (parallel, to instance store) is bound by the slower of the two, which grow with the cores.
+    Linux holds a fifth of the memory back from the disk (vm.dirty_ratio). A fast pull (parallel, to instance store) is
+    bound by the slower of download and unpacking, which grow with the cores.
     """
     values = scene.values
     if scene.is_baked:
         return values["cached_s"]
-    compressed, image = (values[name] * volume.MB_PER_GIB for name in ("compressed_gib", "image_gib"))
-    cores = scene.start.host.vcpus / 4
+    compressed, image = values["compressed_gib"] * volume.MB_PER_GIB, values["image_gib"] * volume.MB_PER_GIB
+    vcpus = scene.start.host.vcpus
+    cores = vcpus / 4
     if scene.start.variant == "fast_pull":
         grown = math.sqrt(cores)
         return max(compressed / (1.5 * values["download_mb_s"] * grown), image / (1.2 * values["unpack_mb_s"] * grown))
     download_mb_s = values["download_mb_s"] * min(2.0, math.sqrt(cores))
     unpack_mb_s = values["unpack_mb_s"] * min(1.5, math.pow(cores, 0.2))
-    held = 0.2 * values["memory_gib"] * scene.start.host.vcpus
+    held = 0.2 * values["memory_gib"] * vcpus
     written = max(0.0, values["image_gib"] + values["compressed_gib"] - held)
     written_s = volume.warm_s(written, values["throughput_mib_s"] * values["written_share"])
     return compressed / download_mb_s + max(image / unpack_mb_s, written_s)
 
 
-def _create(scene: _Scene) -> float:
+def _create(scene: _Scene, _: _Clock) -> float:
     return scene.values["create_s"] + _first_touch_s(scene, scene.values["container_gib"])
 
 
-def _imports(scene: _Scene) -> float:
+def _imports(scene: _Scene, clock: _Clock) -> float:
     """Imports with the files in memory, and before that what they read: after a pull it is in the page cache."""
     values = scene.values
     if not scene.is_baked:
         return values["import_s"]
     code = min(values["touched_gib"], values["code_gib"])
-    return values["import_s"] + _read_s(scene, code, values["touched_gib"] - code)
+    data = values["touched_gib"] - code
+    lazy = _lazy_s(scene, code, "code_mb_s", "small_gain") + _lazy_s(scene, data, "reader_mb_s", "small_gain")
+    return values["import_s"] + _read_s(scene, values["touched_gib"], lazy, clock)
 
 
-def _models(scene: _Scene) -> float:
+def _models(scene: _Scene, clock: _Clock) -> float:
     """Read from the volume or fetch from S3, then load."""
     values = scene.values
     gib = values["models_gib"]
     if not gib:
         return 0.0
     if scene.is_baked and scene.start.models_from != "s3":
-        return values["load_s"] + _read_s(scene, 0.0, gib)
+        return values["load_s"] + _read_s(scene, gib, _lazy_s(scene, gib, "reader_mb_s", "large_gain"), clock)
     megabytes = gib * volume.MB_PER_GIB
     if scene.start.variant == "fast_pull":
         return values["load_s"] + megabytes / values["s3_mb_s"]
     return values["load_s"] + max(megabytes / values["s3_mb_s"], volume.warm_s(gib, values["throughput_mib_s"]))
 
 
-_PHASES: Mapping[str, Callable[[_Scene], float]] = {
-    "queue": _queue,
-    "launch": _launch,
-    "boot": _boot,
-    "register": _register,
-    "pull_unpack": _pull,
-    "create_start": _create,
-    "first_touch_imports": _imports,
-    "models": _models,
-}
-
-
+# In the order of `PHASES`.
+_PHASES: tuple[Callable[[_Scene, _Clock], float], ...] = (
+    _queue,
+    _launch,
+    _boot,
+    _register,
+    _pull,
+    _create,
+    _imports,
+    _models,
+)
 # The last phase before prewarm can begin.
 _UP = PHASES.index("boot")
 
@@ -305,48 +320,47 @@ def _first_touch_s(scene: _Scene, gib: float) -> float:
     return share * volume.lazy_s(gib, scene.values["code_mb_s"])
 
 
-def _read_s(scene: _Scene, code_gib: float, data_gib: float) -> float:
-    """Return how long the job takes to read both from a baked volume."""
-    gib = code_gib + data_gib
+def _lazy_s(scene: _Scene, gib: float, rate: str, gain: str) -> float:
+    """Return how long the job's own readers wait; of many small files each has less to wait for at once."""
+    values = scene.values
+    together = volume.together_mb_s(values[rate], values["readers"], values[gain], scene.throughput_mib_s)
+    return volume.lazy_s(gib, together)
+
+
+def _read_s(scene: _Scene, gib: float, lazy_s: float, clock: _Clock) -> float:
+    """Return how long the job takes to read *gib* from a baked volume: *lazy_s* when all of it is on first touch."""
     warm = volume.warm_s(gib, scene.throughput_mib_s)
     if scene.is_restored:
         return warm
-    lazy = _lazy_s(scene, code_gib, "code_mb_s") + _lazy_s(scene, data_gib, "reader_mb_s")
+    since_launch, since_up = clock
     if scene.rate_mib_s:
-        return max(warm, _filling_s(scene, gib, lazy))
+        return max(warm, _filling_s(scene, gib, lazy_s, since_launch))
     if scene.start.variant == "prewarmed":
-        return min(lazy, max(warm, _prewarm_s(scene, gib)))
-    return lazy
+        return min(lazy_s, max(warm, _prewarm_s(scene, gib, since_up)))
+    return lazy_s
 
 
-def _lazy_s(scene: _Scene, gib: float, rate: str) -> float:
-    """Return how long the job's own readers wait; of many small files each has less to wait for at once."""
-    values = scene.values
-    gain = values["small_gain" if scene.is_importing else "large_gain"]
-    return volume.lazy_s(gib, volume.together_mb_s(values[rate], values["readers"], gain, scene.throughput_mib_s))
-
-
-def _filling_s(scene: _Scene, gib: float, lazy_s: float) -> float:
+def _filling_s(scene: _Scene, gib: float, lazy_s: float, since_launch: float) -> float:
     """Return what reading *gib* takes while a provisioned rate fills the volume, from when it was made.
 
-    What is there already is read at once, the rest by first touch (*lazy_s* for all of it), unless the rate gets there
-    before: at the end for all data, some way before that for a part of them.
+    What is there already is read at once, the rest by first touch, unless the rate gets there before: at the end for
+    all data, some way before that for a part of them.
     """
     values = scene.values
     whole = volume.hydration_s(values["snapshot_gib"], scene.rate_mib_s)
-    left = max(0.0, whole - scene.elapsed_s)
+    left = max(0.0, whole - since_launch)
     part = min(1.0, gib / values["snapshot_gib"])
     share = values["fill_share"] + (1 - values["fill_share"]) * part
     return min(lazy_s * left / whole, left * share)
 
 
-def _prewarm_s(scene: _Scene, gib: float) -> float:
-    """Return how long prewarm still needs for *gib*; it began when the host was up."""
+def _prewarm_s(scene: _Scene, gib: float, since_up: float) -> float:
+    """Return how long prewarm still needs for *gib*."""
     values = scene.values
     rate = volume.together_mb_s(
         values["reader_mb_s"], values["prewarm_readers"], values["large_gain"], scene.throughput_mib_s
     )
-    return max(0.0, volume.lazy_s(gib, rate) - scene.prewarmed_s)
+    return max(0.0, volume.lazy_s(gib, rate) - since_up)
 
 
 # Which inputs a phase rests on: the ones that a person may want to measure.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,7 +36,8 @@ _YES_NO: Mapping[str, bool] = {"yes": True, "true": True, "1": True, "on": True}
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _TYPE = re.compile(r"[a-z0-9-]{1,32}\.[a-z0-9-]{1,32}")
 _PARTS = re.compile(r"[^a-z0-9]+")
-_OTHER_VARIANTS: Mapping[str, Variant] = {
+_VARIANTS: Mapping[str, Variant] = {
+    **{str(one): one for one in VARIANTS},
     "baked": "plain",
     "lazy": "plain",
     "rate": "rated",
@@ -46,7 +48,8 @@ _OTHER_VARIANTS: Mapping[str, Variant] = {
     "instance_store_fast_pull": "fast_pull",
     "nvme": "fast_pull",
 }
-_OTHER_PHASES: Mapping[str, Phase] = {
+_PHASES: Mapping[str, Phase] = {
+    **{str(one): one for one in PHASES},
     "pull": "pull_unpack",
     "unpack": "pull_unpack",
     "create": "create_start",
@@ -195,13 +198,13 @@ def _number(text: str, name: str, where: str) -> float | None:
     return number
 
 
+@functools.lru_cache(maxsize=256)
 def _named(text: str) -> str:
     return _PARTS.sub("_", text.lower()).strip("_")
 
 
 def _variant(text: str, where: str) -> Variant:
-    name = _named(text)
-    found = next((one for one in VARIANTS if one == name), _OTHER_VARIANTS.get(name))
+    found = _VARIANTS.get(_named(text))
     if found is None:
         msg = f"{where}: variant {text[:40]!r} is not known: give one of {', '.join(VARIANTS)}."
         raise UsageError(msg)
@@ -211,12 +214,16 @@ def _variant(text: str, where: str) -> Variant:
 def _phase(text: str, column: str, where: str) -> Phase | None:
     if text.lower() in _UNKNOWN:
         return None
-    name = _named(text)
-    found = next((one for one in PHASES if one == name), _OTHER_PHASES.get(name))
+    found = _PHASES.get(_named(text))
     if found is None:
         msg = f"{where}: {column} {text[:40]!r} is no phase: give one of {', '.join(PHASES)}."
         raise UsageError(msg)
     return found
+
+
+@functools.lru_cache(maxsize=256)
+def _host_of(name: str) -> Host:
+    return Host.of(name)
 
 
 def _host(text: str, where: str) -> Host:
@@ -225,7 +232,7 @@ def _host(text: str, where: str) -> Host:
     if not _TYPE.fullmatch(text.lower()):
         msg = f"{where}: instance_type {text[:40]!r} is not one: give a name such as g5.xlarge, or leave it empty."
         raise UsageError(msg)
-    return Host.of(text.lower())
+    return _host_of(text.lower())
 
 
 def _fsr(text: str, where: str) -> bool | None:
@@ -272,7 +279,8 @@ def _answer(point: Point, blank: Ends) -> Range:
     three = Ends({**blank.fast, **known}, {**blank.likely, **known}, {**blank.slow, **known})
     seconds = times(point.start, three)
     wanted = seconds[PHASES.index(point.first) : PHASES.index(point.last) + 1]
-    return sum((bounded(one) for one in wanted), Range(0, 0, 0))
+    parts = [bounded(one) for one in wanted]
+    return Range(sum(one.low for one in parts), sum(one.likely for one in parts), sum(one.high for one in parts))
 
 
 def document(answered: Sequence[Answer]) -> dict[str, Any]:

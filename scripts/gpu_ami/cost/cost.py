@@ -44,6 +44,7 @@ class Request:
         live: Look prices and sizes up; what AWS does not say comes from the table, with a warning.
         strict: What AWS does not say is an error.
         chart: The file that the answer will be drawn to, checked before AWS is queried.
+        inputs: Show every input with its source, too.
     """
 
     preset: str | None = None
@@ -56,11 +57,12 @@ class Request:
     live: bool = False
     strict: bool = False
     chart: str | None = None
+    inputs: bool = False
 
 
 def run(run: Invocation, request: Request) -> None:
     """Say what the AMI costs and saves; `answer` and `show` say what can go wrong."""
-    show(run, answer(run, request), chart=request.chart)
+    show(run, answer(run, request), chart=request.chart, all_inputs=request.inputs)
 
 
 def answer(run: Invocation, request: Request) -> CostReport:
@@ -106,8 +108,8 @@ def answer(run: Invocation, request: Request) -> CostReport:
     return answered
 
 
-def show(run: Invocation, answered: CostReport, *, chart: str | None = None) -> None:
-    """Print the answer, and draw it to the file *chart* when one is named.
+def show(run: Invocation, answered: CostReport, *, chart: str | None = None, all_inputs: bool = False) -> None:
+    """Print the answer, with *all_inputs* when requested, and draw it to the file *chart* when one is named.
 
     Raises:
         UsageError: The file is no picture's name or cannot be written, or what the picture needs is unknown.
@@ -119,7 +121,7 @@ def show(run: Invocation, answered: CostReport, *, chart: str | None = None) -> 
         run.console.say(f"Drew {chart}.")
     from gpu_ami.cost.report_tables import tables
 
-    run.console.result(answered.document(), *tables(answered))
+    run.console.result(answered.document(), *tables(answered, all_inputs=all_inputs))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+from gpu_ami.coldstart.assumptions import Range
 from gpu_ami.cost.figure import Figure, Number, as_json, product
 from gpu_ami.cost.inputs import PRESETS, CostRequest, Inputs, case_of, gather
 from gpu_ami.cost.model import BreakEven, Case
@@ -89,6 +90,7 @@ class CostReport:
             "low": _outcome(self.low),
             "mid": _outcome(self.mid),
             "high": _outcome(self.high),
+            "cold_start": self.inputs.spread.document(),
             "spot_usd_per_hour_by_zone": {zone: float(usd) for zone, usd in self.zones},
             "alternatives": [
                 {
@@ -96,6 +98,7 @@ class CostReport:
                     "note": other.note,
                     "cold_start_s": as_json(other.cold_start_s, 1),
                     "usd_per_month": as_json(other.usd_per_month),
+                    **_ends(other.spread),
                 }
                 for other in self.alternatives
             ],
@@ -107,6 +110,12 @@ class CostReport:
             ],
             "warnings": list(self.warnings),
         }
+
+
+def _ends(spread: Range | None) -> dict[str, float | None]:
+    if spread is None:
+        return {"low_s": None, "high_s": None}
+    return {"low_s": round(spread.low, 1), "high_s": round(spread.high, 1)}
 
 
 # Shown by their range instead.
