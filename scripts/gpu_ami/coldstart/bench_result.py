@@ -23,23 +23,23 @@ from gpu_ami.coldstart.model import PHASES, Phase, PhaseTime, Prediction, Varian
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
 
-# Moment to the phases that lie between the one before it and it.
+# Moment to the phases that lie between the one before it and it. All time is some phase's: a task that waits for its pull
+# to begin is in the pull, a container that has not printed yet imports.
 MOMENTS: Mapping[str, tuple[Phase, ...]] = {
     "submitted": (),
     "launched": ("queue",),
     "kernel_up": ("launch",),
     "booted": ("boot",),
-    "registered": ("register",),
-    "placed": (),
-    "pull_started": (),
+    "placed": ("register",),
     "pull_stopped": ("pull_unpack",),
     "started": ("create_start",),
-    "first_line": (),
     "imports_done": ("first_touch_imports",),
     "models_done": ("models",),
 }
 # A host may be without these: nothing was pulled, or nobody looked when boot was over.
-_OPTIONAL = frozenset({"booted", "placed", "pull_started", "pull_stopped", "first_line"})
+_OPTIONAL = frozenset({"booted", "pull_stopped"})
+# What stands for a moment that is missing: a task is placed soon after its host is registered.
+_INSTEAD = {"placed": "registered"}
 _ARMS: Mapping[str, Variant] = {
     "stock": "stock",
     "plain": "plain",
@@ -156,6 +156,8 @@ def _spans(moments: Mapping[str, Any], where: str) -> dict[tuple[Phase, ...], fl
     for name, phases in MOMENTS.items():
         between += phases
         at = _at(moments.get(name), f"{where}, {name}")
+        if at is None and name in _INSTEAD:
+            at = _at(moments.get(_INSTEAD[name]), f"{where}, {_INSTEAD[name]}")
         if at is None:
             if name not in _OPTIONAL:
                 since, between = None, []
