@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -202,6 +203,25 @@ def test_a_given_range_is_not_narrowed() -> None:
 
     queue = predict(Start("stock"), inputs).phases[0].seconds
     assert (queue.low, queue.high) == (5, 60)
+
+
+@pytest.mark.parametrize(
+    ("variant", "first"), [("stock", ["unpack_mb_s", "download_mb_s"]), ("plain", ["code_mb_s", "reader_mb_s"])]
+)
+def test_the_page_names_the_assumptions_that_decide(variant: Variant, first: list[str]) -> None:
+    """docs/cost.md says in words which they are; another model may have others."""
+    page = (Path(__file__).parents[2] / "docs" / "cost.md").read_text(encoding="utf-8")
+    swings = {
+        name: abs(
+            _predict_with(variant, {name: item.range.low}).total.likely
+            - _predict_with(variant, {name: item.range.high}).total.likely
+        )
+        for name, item in _INPUTS.items()
+        if item.range is not None
+    }
+
+    assert sorted(swings, key=swings.__getitem__, reverse=True)[:2] == first
+    assert f"`{first[0]}`" in page
 
 
 _GIB = st.floats(0, 2000)

@@ -23,8 +23,8 @@ from gpu_ami.coldstart.model import PHASES, Phase, PhaseTime, Prediction, Varian
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
 
-# Moment to the phases that lie between the one before it and it. All time is some phase's: a task that waits for its pull
-# to begin is in the pull, a container that has not printed yet imports.
+# Moment to the phases that lie between the one before it and it. All time is some phase's: a task that waits for its
+# pull to begin is in the pull, a container that has not printed yet imports.
 MOMENTS: Mapping[str, tuple[Phase, ...]] = {
     "submitted": (),
     "launched": ("queue",),

@@ -237,12 +237,14 @@ def _launch(scene: _Scene, _: _Clock) -> float:
 def _boot(scene: _Scene, _: _Clock) -> float:
     """Boot itself, and on a baked AMI the first touch of what it reads: Amazon's own AMIs are warm."""
     share = 1.0 if scene.start.host.has_gpu else scene.values["no_gpu_share"]
+    share *= scene.values["restored_share"] if scene.is_restored else 1.0
     return share * (scene.values["boot_s"] + _first_touch_s(scene, scene.values["boot_gib"]))
 
 
 def _register(scene: _Scene, _: _Clock) -> float:
     """Docker, driver and agent until the host can take a task."""
-    return scene.values["register_s"] + _first_touch_s(scene, scene.values["agent_gib"])
+    share = scene.values["restored_share"] if scene.is_restored else 1.0
+    return share * scene.values["register_s"] + _first_touch_s(scene, scene.values["agent_gib"])
 
 
 def _pull(scene: _Scene, _: _Clock) -> float:
@@ -280,7 +282,8 @@ def _imports(scene: _Scene, clock: _Clock) -> float:
     code = min(values["touched_gib"], values["code_gib"])
     data = values["touched_gib"] - code
     lazy = _lazy_s(scene, code, "code_mb_s", "small_gain") + _lazy_s(scene, data, "reader_mb_s", "small_gain")
-    return values["import_s"] + _read_s(scene, values["touched_gib"], lazy, clock)
+    # Blocks that are there come ahead of what needs them; on first touch each is waited for.
+    return values["import_s"] + _read_s(scene, values["touched_gib"], lazy, clock, values["overlap_share"])
 
 
 def _models(scene: _Scene, clock: _Clock) -> float:
@@ -294,7 +297,9 @@ def _models(scene: _Scene, clock: _Clock) -> float:
     megabytes = gib * volume.MB_PER_GIB
     if scene.start.variant == "fast_pull":
         return values["load_s"] + megabytes / values["s3_mb_s"]
-    return values["load_s"] + max(megabytes / values["s3_mb_s"], volume.warm_s(gib, values["throughput_mib_s"]))
+    on_disk = volume.warm_s(gib, values["throughput_mib_s"])
+    reread = 0.0 if scene.is_restored else values["reread_share"] * on_disk
+    return values["load_s"] + max(megabytes / values["s3_mb_s"], on_disk) + reread
 
 
 # In the order of `PHASES`.
@@ -327,9 +332,17 @@ def _lazy_s(scene: _Scene, gib: float, rate: str, gain: str) -> float:
     return volume.lazy_s(gib, together)
 
 
-def _read_s(scene: _Scene, gib: float, lazy_s: float, clock: _Clock) -> float:
-    """Return how long the job takes to read *gib* from a baked volume: *lazy_s* when all of it is on first touch."""
-    warm = volume.warm_s(gib, scene.throughput_mib_s)
+def _read_s(scene: _Scene, gib: float, lazy_s: float, clock: _Clock, warm_share: float = 1.0) -> float:
+    """Return how long the job takes to read *gib* from a baked volume.
+
+    Args:
+        scene: The calculation.
+        gib: How much it reads.
+        lazy_s: What that takes when all of it is on first touch.
+        clock: How far the host has come.
+        warm_share: How much of a warm read it waits for.
+    """
+    warm = warm_share * volume.warm_s(gib, scene.throughput_mib_s)
     if scene.is_restored:
         return warm
     since_launch, since_up = clock
