@@ -220,7 +220,7 @@ def test_the_page_names_the_assumptions_that_decide(variant: Variant, first: lis
         if item.range is not None
     }
 
-    assert sorted(swings, key=swings.__getitem__, reverse=True)[:2] == first
+    assert set(sorted(swings, key=swings.__getitem__, reverse=True)[:2]) == {*first}
     assert f"`{first[0]}`" in page
 
 

@@ -72,7 +72,10 @@ def test_the_tables_say_what_is_assumed_and_where_the_inputs_are() -> None:
     everything = tables(_report(), all_inputs=True)
 
     assert shown[0].title == "A cold start on g5.xlarge, from the job's submission to models ready"
-    assert [row[0] for row in shown[0].rows] == [LABELS[variant] for variant in VARIANTS]
+    assert [row[0] for row in shown[0].rows] == [*(LABELS[phase] for phase in PHASES), "in all", "likely in all"]
+    total = _report().predictions[0].total
+    assert shown[0].rows[-2][1] == f"{total.low:.0f}-{total.likely:.0f}-{total.high:.0f}"
+    assert len(shown[0].columns) == 1 + len(VARIANTS)
     assert "Assumed, not measured here" in shown[0].footer[1]
     assert shown[1].title == "What would change it"
     assert [row[0] for row in everything[2].rows] == list(ASSUMPTIONS)
@@ -82,8 +85,8 @@ def test_what_is_fitted_is_marked() -> None:
     """With a star in its column, and by name below, what is assumed everywhere too."""
     first = tables(_report(fitted=True))[0]
 
-    assert all(row[1].endswith("*") for row in first.rows)
-    assert not any(row[2].endswith("*") for row in first.rows)
+    assert all(cell.endswith("*") for cell in first.rows[0][1:])
+    assert not any(cell.endswith("*") for row in first.rows[1:] for cell in row)
     assert first.footer[1].startswith(
         "* fitted to hosts that were measured: queue. Assumed for every way: launch, boot"
     )

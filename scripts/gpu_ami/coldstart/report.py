@@ -79,43 +79,44 @@ def tables(answered: Report, *, all_inputs: bool = False) -> list[Table]:
     return [*found, _inputs(answered)] if all_inputs else found
 
 
-_SHORT = {"create_start": "create", "first_touch_imports": "imports", "pull_unpack": "pull"}
+_SHORT = {"rated": "rate", "fsr": "FSR", "fast_pull": "fast pull"}
 
 
 def _phases(answered: Report) -> Table:
-    columns = tuple(_SHORT.get(name, name) for name in PHASES)
+    """Return low, likely and high of each phase of each way, and in all."""
+    ways = tuple(_SHORT.get(one.variant, one.variant) for one in answered.predictions)
     rows = [
-        (
-            LABELS[prediction.variant],
-            *(f"{phase.seconds.likely:.0f}{_mark(phase.source)}" for phase in prediction.phases),
-            show_duration(prediction.total.likely),
-            f"{show_duration(prediction.total.low)} to {show_duration(prediction.total.high)}",
-        )
-        for prediction in answered.predictions
+        (LABELS[name], *(_cell(one.phases[number].seconds, one.phases[number].source) for one in answered.predictions))
+        for number, name in enumerate(PHASES)
     ]
-    notes = ["Likely seconds of each phase; create is create + start, imports what is read and run before the models."]
-    notes.append(_what_is_fitted(answered))
+    totals = [one.total for one in answered.predictions]
     return Table(
-        columns=("way to start", *columns, "total", "low to high"),
-        rows=rows,
+        columns=("seconds", *ways),
+        rows=[
+            *rows,
+            ("in all", *(_cell(total) for total in totals)),
+            ("likely in all", *(show_duration(total.likely) for total in totals)),
+        ],
         title=f"A cold start on {answered.instance_type}, from the job's submission to models ready",
-        footer=(*notes, *_credit(answered)),
-        numeric=frozenset({*columns, "total"}),
-        edge=None,
+        footer=(
+            "Low-likely-high. Plain, rate, FSR and prewarmed are baked; fast pull is stock, to instance store (NVMe).",
+            _what_is_fitted(answered),
+            *_credit(answered),
+        ),
+        numeric=frozenset(ways),
     )
 
 
-def _mark(source: str) -> str:
-    return "*" if source.startswith("fitted") else ""
+def _cell(seconds: Range, source: str = "") -> str:
+    mark = "*" if source.startswith("fitted") else ""
+    return f"{seconds.low:.0f}-{seconds.likely:.0f}-{seconds.high:.0f}{mark}"
 
 
 def _what_is_fitted(answered: Report) -> str:
     known = {phase.name for one in answered.predictions for phase in one.phases if phase.source.startswith("fitted")}
     if not known:
         return "Assumed, not measured here: `invoke coldstart --inputs` names each input; --fit takes a bench's result."
-    fitted, rest = (
-        ", ".join(_SHORT.get(name, name) for name in PHASES if (name in known) is wanted) for wanted in (True, False)
-    )
+    fitted, rest = (", ".join(LABELS[name] for name in PHASES if (name in known) is wanted) for wanted in (True, False))
     return f"* fitted to hosts that were measured: {fitted}. Assumed for every way: {rest or 'nothing'}."
 
 
