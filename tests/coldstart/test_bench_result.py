@@ -30,7 +30,7 @@ def write(tmp_path: Path) -> Callable[..., list[Path]]:
     return write
 
 
-def _load(paths: Sequence[Path], built: str | None = None) -> bench_result.Measured:
+def _load(paths: Sequence[Path], built: Sequence[str] = ()) -> bench_result.Measured:
     return load(paths, shown=[path.name for path in paths], built=built)
 
 
@@ -197,9 +197,9 @@ def test_a_result_of_another_ami_is_refused(write: Any) -> None:
     """Last month's AMI had another image in it."""
     paths = write(result(host("rated", RATED)))
 
-    assert _load(paths, built=AMI).ami_ids == {AMI}
+    assert _load(paths, built=[OTHER, AMI]).ami_ids == {AMI}
     with pytest.raises(UsageError, match=f"0.json measured {AMI}, and the last build made {OTHER}"):
-        _load(paths, built=OTHER)
+        _load(paths, built=[OTHER])
 
 
 def test_every_phase_has_a_moment_that_ends_it() -> None:

@@ -204,6 +204,21 @@ def test_the_answer_is_printed_and_drawn(tmp_path: Path) -> None:
     assert not (tmp_path / "b.svg").exists()
 
 
+def test_the_inputs_are_shown_only_when_requested(tmp_path: Path) -> None:
+    """People see the answer on one screen; programs get every input as ever."""
+    printed = {}
+    for requested in (False, True):
+        run, _ = _run(tmp_path)
+        cost.run(run, cost.Request(inputs=requested))
+        out = run.console.out
+        assert isinstance(out, io.StringIO)
+        printed[requested] = out.getvalue()
+
+    assert printed[True].startswith(printed[False].rstrip("\n"))
+    assert "initialization_usd_per_gib_mib_s" not in printed[False]
+    assert "initialization_usd_per_gib_mib_s" in printed[True]
+
+
 def test_no_heavy_library_is_loaded_without_aws_and_picture(tmp_path: Path) -> None:
     """`invoke cost` takes less than twice `invoke --list`: rich alone would take longer than all its arithmetic."""
     (tmp_path / "pipeline.yaml").write_text("region: ap-northeast-2\n")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -73,13 +73,13 @@ class Measured:
     ami_ids: frozenset[str]
 
 
-def load(paths: Sequence[Path], *, shown: Sequence[str], built: str | None) -> Measured:
+def load(paths: Sequence[Path], *, shown: Sequence[str], built: Collection[str]) -> Measured:
     """Return what the bench results *paths* say together.
 
     Args:
         paths: The files.
         shown: How each is named to people.
-        built: The AMI of the last build, where there is one: a result of another one is refused.
+        built: The AMIs of the last build, one a region; when there are any, a result of another one is refused.
 
     Raises:
         UsageError: A file cannot be read, is no bench result, is cut off, or is of another AMI.
@@ -129,12 +129,13 @@ def _ami_ids(document: Mapping[str, Any], name: str) -> frozenset[str]:
     return known
 
 
-def _check_ami(found: frozenset[str], before: set[str], built: str | None, name: str) -> None:
+def _check_ami(found: frozenset[str], before: Collection[str], built: Collection[str], name: str) -> None:
     for ami in sorted(found):
-        other = built if built is not None else next(iter(sorted(before)), ami)
-        if ami != other:
-            whose = "the last build made" if built is not None else "another file measured"
-            msg = f"{name} measured {ami}, and {whose} {other}: give results of one AMI."
+        expected = built or before or found
+        if ami not in expected or (not built and len({*before, *found}) > 1):
+            whose = "the last build made" if built else "another file measured"
+            others = ", ".join(sorted({*expected} - {ami}))
+            msg = f"{name} measured {ami}, and {whose} {others}: give results of one AMI."
             raise UsageError(msg)
 
 

@@ -99,17 +99,16 @@ def _predict(run: Invocation, request: Request, inputs: Inputs) -> None:
 def _fitted(run: Invocation, instance_type: str, inputs: Inputs, files: Sequence[str]) -> report.Report:
     from gpu_ami.coldstart import bench_result
 
-    measured = bench_result.load([Path(file) for file in files], shown=files, built=_last_ami(run))
+    measured = bench_result.load([Path(file) for file in files], shown=files, built=_last_amis(run))
     return report.report(instance_type, inputs, lambda prediction: bench_result.fitted(prediction, measured))
 
 
-def _last_ami(run: Invocation) -> str | None:
-    """Return the AMI of the last build, when this checkout knows exactly one."""
+def _last_amis(run: Invocation) -> set[str]:
+    """Return the AMIs of the last build, one a region; none where this checkout has built none."""
     from gpu_ami.records import manifest_file
 
     builds = manifest_file.load_if_any(run.workspace.manifest).last_run
-    amis = {ami for build in builds for ami in build.amis.values()}
-    return amis.pop() if len(amis) == 1 else None
+    return {ami for build in builds for ami in build.amis.values()}
 
 
 def _answer_points(run: Invocation, file: str, inputs: Inputs) -> None:

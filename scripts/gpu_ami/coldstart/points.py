@@ -36,29 +36,25 @@ _YES_NO: Mapping[str, bool] = {"yes": True, "true": True, "1": True, "on": True}
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _TYPE = re.compile(r"[a-z0-9-]{1,32}\.[a-z0-9-]{1,32}")
 _PARTS = re.compile(r"[^a-z0-9]+")
-_VARIANTS: Mapping[str, Variant] = {
-    **{str(one): one for one in VARIANTS},
-    "baked": "plain",
-    "lazy": "plain",
-    "rate": "rated",
-    "provisioned_rate": "rated",
-    "fast_snapshot_restore": "fsr",
-    "prewarm": "prewarmed",
-    "instance_store": "fast_pull",
-    "instance_store_fast_pull": "fast_pull",
-    "nvme": "fast_pull",
-}
-_PHASES: Mapping[str, Phase] = {
-    **{str(one): one for one in PHASES},
-    "pull": "pull_unpack",
-    "unpack": "pull_unpack",
-    "create": "create_start",
-    "start": "create_start",
-    "first_touch": "first_touch_imports",
-    "first_touch_and_imports": "first_touch_imports",
-    "imports": "first_touch_imports",
-    "model": "models",
-}
+# Tables of others say it in other words; the first that has a word of theirs is meant.
+_VARIANT_WORDS: tuple[tuple[Variant, frozenset[str]], ...] = (
+    ("fast_pull", frozenset({"fast_pull", "nvme", "instance_store"})),
+    ("prewarmed", frozenset({"prewarm", "prewarmed"})),
+    ("fsr", frozenset({"fsr", "fast_snapshot_restore"})),
+    ("rated", frozenset({"rate", "rated"})),
+    ("plain", frozenset({"plain", "baked", "bake", "lazy"})),
+    ("stock", frozenset({"stock"})),
+)
+_PHASE_WORDS: tuple[tuple[Phase, frozenset[str]], ...] = (
+    ("queue", frozenset({"queue", "queued"})),
+    ("launch", frozenset({"launch"})),
+    ("boot", frozenset({"boot"})),
+    ("register", frozenset({"register", "registered"})),
+    ("pull_unpack", frozenset({"pull", "unpack"})),
+    ("create_start", frozenset({"create", "start"})),
+    ("first_touch_imports", frozenset({"first_touch", "import", "imports"})),
+    ("models", frozenset({"model", "models"})),
+)
 
 
 @dataclass(frozen=True)
@@ -199,12 +195,16 @@ def _number(text: str, name: str, where: str) -> float | None:
 
 
 @functools.lru_cache(maxsize=256)
-def _named(text: str) -> str:
-    return _PARTS.sub("_", text.lower()).strip("_")
+def _words(text: str) -> frozenset[str]:
+    """Return the words of *text*, and each two and three of them that follow each other: ``first_touch``."""
+    words = _PARTS.sub(" ", text.lower()).split()
+    runs = (words[start : start + length] for length in (1, 2, 3) for start in range(len(words) - length + 1))
+    return frozenset("_".join(run) for run in runs)
 
 
 def _variant(text: str, where: str) -> Variant:
-    found = _VARIANTS.get(_named(text))
+    words = _words(text)
+    found = next((variant for variant, theirs in _VARIANT_WORDS if words & theirs), None)
     if found is None:
         msg = f"{where}: variant {text[:40]!r} is not known: give one of {', '.join(VARIANTS)}."
         raise UsageError(msg)
@@ -214,7 +214,8 @@ def _variant(text: str, where: str) -> Variant:
 def _phase(text: str, column: str, where: str) -> Phase | None:
     if text.lower() in _UNKNOWN:
         return None
-    found = _PHASES.get(_named(text))
+    words = _words(text)
+    found = next((phase for phase, theirs in _PHASE_WORDS if words & theirs), None)
     if found is None:
         msg = f"{where}: {column} {text[:40]!r} is no phase: give one of {', '.join(PHASES)}."
         raise UsageError(msg)
