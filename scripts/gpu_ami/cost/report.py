@@ -8,7 +8,6 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from gpu_ami.coldstart.assumptions import Range
 from gpu_ami.cost.figure import Figure, Number, as_json, product
 from gpu_ami.cost.inputs import PRESETS, CostRequest, Inputs, case_of, gather
 from gpu_ami.cost.model import BreakEven, Case
@@ -98,7 +97,8 @@ class CostReport:
                     "note": other.note,
                     "cold_start_s": as_json(other.cold_start_s, 1),
                     "usd_per_month": as_json(other.usd_per_month),
-                    **_ends(other.spread),
+                    "low_s": round(other.spread.low, 1),
+                    "high_s": round(other.spread.high, 1),
                 }
                 for other in self.alternatives
             ],
@@ -110,12 +110,6 @@ class CostReport:
             ],
             "warnings": list(self.warnings),
         }
-
-
-def _ends(spread: Range | None) -> dict[str, float | None]:
-    if spread is None:
-        return {"low_s": None, "high_s": None}
-    return {"low_s": round(spread.low, 1), "high_s": round(spread.high, 1)}
 
 
 # Shown by their range instead.

@@ -150,7 +150,7 @@ def _alternatives(report: CostReport) -> Table:
         (
             _way(other),
             "unknown" if other.cold_start_s is None else show_duration(float(other.cold_start_s)),
-            "" if other.spread is None or other.spread.low == other.spread.high else _from_to(other.spread),
+            "" if other.spread.low == other.spread.high else _from_to(other.spread),
             show_usd(other.usd_per_month),
             "" if index == 0 else _signed(_minus(other.usd_per_month, today)),
         )

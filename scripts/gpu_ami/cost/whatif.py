@@ -39,8 +39,8 @@ class Alternative:
     name: str
     cold_start_s: Number
     usd_per_month: Number
-    note: str = ""
-    spread: Range | None = None
+    note: str
+    spread: Range
 
 
 @dataclass(frozen=True)
