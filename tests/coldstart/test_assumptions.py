@@ -87,7 +87,7 @@ def test_the_fit_moves_the_inputs_of_its_group_and_no_other() -> None:
     plain = assumed({})
 
     assert moved["boot_s"].range == Range(36, 56, 88)
-    assert moved["reader_mb_s"].range == Range(4.3 / 2, 6.8 / 2, 10.7 / 2)
+    assert moved["reader_mb_s"].range == Range(4.1 / 2, 6.4 / 2, 10.2 / 2)
     assert moved["queue_s"].range == plain["queue_s"].range
     assert "moved by the fit" in moved["boot_s"].source
     assert "moved by the fit" not in moved["queue_s"].source

@@ -71,7 +71,7 @@ def test_points_are_answered_in_their_order(tmp_path: Path) -> None:
 
 
 def test_many_points_take_no_time(tmp_path: Path) -> None:
-    """Ten thousand are to take 2 s at most, which `nox -s bench -- points` measures; a fifth has room under coverage."""
+    """Ten thousand are to take 2 s at most, which `nox -s bench -- points` measures; a fifth has room."""
     path = _points(tmp_path, 2_000)
     began = time.process_time()
 

@@ -24,6 +24,7 @@ from gpu_ami.coldstart.model import (
 )
 
 _INPUTS = assumed({})
+_LOAD_S = 10
 
 
 def _predict(variant: Variant, host: str = "g5.xlarge", *, credit: bool | None = None, **values: float) -> Prediction:
@@ -95,14 +96,14 @@ def test_everything_of_a_snapshot_is_there_when_the_rate_has_filled_it() -> None
     prediction = _predict("rated", touched_gib=0, models_gib=100, snapshot_gib=100, rate_mib_s=100)
 
     filled = volume.hydration_s(100, 100) + _likely(prediction, "queue")
-    assert prediction.total.likely == pytest.approx(filled + 18, abs=1)
+    assert prediction.total.likely == pytest.approx(filled + _LOAD_S, abs=1)
 
 
 def test_a_volume_that_is_full_in_time_is_read_warm() -> None:
     """30 GiB at 300 MiB/s take 102 s, which boot and agent take anyway."""
     prediction = _predict("rated", models_gib=2, touched_gib=0, snapshot_gib=20)
 
-    assert _likely(prediction, "models") == pytest.approx(18 + volume.warm_s(2, 500))
+    assert _likely(prediction, "models") == pytest.approx(_LOAD_S + volume.warm_s(2, 500))
 
 
 def test_imports_are_first_touch() -> None:
@@ -133,7 +134,7 @@ def test_prewarm_has_a_head_start_and_never_makes_it_slower() -> None:
             _likely(_predict(variant, models_gib=models), "models") for variant in ("prewarmed", "plain")
         )
         assert prewarmed <= plain
-    assert _likely(_predict("prewarmed", models_gib=1), "models") == pytest.approx(18 + volume.warm_s(1, 500))
+    assert _likely(_predict("prewarmed", models_gib=1), "models") == pytest.approx(_LOAD_S + volume.warm_s(1, 500))
 
 
 def test_memory_takes_what_is_unpacked_and_the_disk_the_rest() -> None:

@@ -45,6 +45,12 @@ def _minutes(answered: CostReport) -> str:
     return f"{saved.low / 60:.0f} to {saved.high / 60:.0f} min"
 
 
+def _stock_minutes(answered: CostReport) -> str:
+    stock = answered.inputs.spread.stock
+    assert stock.high < 20 * 60
+    return f"{stock.low / 60:.1f} to {stock.high / 60:.0f} min"
+
+
 def _waiting_usd(answered: CostReport) -> Decimal | None:
     return time_usd(answered.mid.launch.saved_s, answered.mid.launch.instance_usd_per_hour)
 
@@ -99,12 +105,13 @@ def test_every_figure_of_the_original_is_compared() -> None:
         ("$0.10 is 1.7 GB of it", _cents(Decimal("1.7") * Decimal("0.059"))),
         ("its own figures save $1.57 and cost $1.58", _cents((seed_case().launch.saved_usd or Decimal(0)) * 10)),
         ("its own figures save $1.57 and cost $1.58", _cents(seed_case().fixed_usd_per_month)),
-        ("the month ends at -$5.73", _cents(_REAL.mid.net_usd_per_month(Decimal(10)))),
+        ("the month ends at -$5.72", _cents(_REAL.mid.net_usd_per_month(Decimal(10)))),
         *[("never at any of the three Spot prices", f"{case.break_even_launches}") for case in _CASES],
         ("nor on demand (never)", f"{_ON_DEMAND.mid.break_even_launches}"),
         ("133 launches a month when it is prewarmed instead, on demand 50", _prewarmed(_REAL)),
         ("133 launches a month when it is prewarmed instead, on demand 50", _prewarmed(_ON_DEMAND)),
         ("predicted: 2 to 10 min", _minutes(_REAL)),
+        ("outside of the predicted 5.3 to 13 min", _stock_minutes(_REAL)),
         ("30 GiB at 300 MiB/s are $0.12 a launch", _cents(_REAL.mid.launch.hydration_usd)),
         ("is worth $0.04 on Spot and $0.11 on demand", _cents(_waiting_usd(_REAL))),
         ("is worth $0.04 on Spot and $0.11 on demand", _cents(_waiting_usd(_ON_DEMAND))),
