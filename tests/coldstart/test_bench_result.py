@@ -173,6 +173,8 @@ def _changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         ([_changed(lambda d: d["hosts"][1].pop("moments"))], "host 2 has no arm and moments"),
         ([_changed(lambda d: d["hosts"].append("x"))], "host 3 has no arm and moments"),
         ([_changed(lambda d: d.pop("arms"))], "does not say which AMI it measured"),
+        ([_changed(lambda d: d.update(arms=[{"arm": {}, "ami_id": []}, 1]))], "does not say which AMI it measured"),
+        ([_changed(lambda d: d["hosts"][0].update(arm=[]))], "host 1 has no arm and moments"),
         (
             [_changed(lambda d: d["hosts"][0]["moments"]["launched"].update(at="soon"))],
             "host 1, launched: at = 'soon' is neither",

@@ -121,9 +121,11 @@ def _ami_ids(document: Mapping[str, Any], name: str) -> frozenset[str]:
         pairs = [(arm.get("arm"), arm) for arm in arms if isinstance(arm, dict)]
     else:
         pairs = []
-    ids = {arm.get("ami_id") for what, arm in pairs if isinstance(arm, dict) and what not in _BASE_ARMS}
-    known = frozenset(one for one in ids if isinstance(one, str) and _AMI.fullmatch(one))
-    if not known and any(host.get("arm") not in _BASE_ARMS for host in document["hosts"] if isinstance(host, dict)):
+    # As text: whatever stands there, an object in a changed file included, can be compared.
+    ids = {str(arm.get("ami_id")) for what, arm in pairs if isinstance(arm, dict) and str(what) not in _BASE_ARMS}
+    known = frozenset(one for one in ids if _AMI.fullmatch(one))
+    hosts = [host for host in document["hosts"] if isinstance(host, dict)]
+    if not known and any(str(host.get("arm")) not in _BASE_ARMS for host in hosts):
         msg = f"{name} does not say which AMI it measured (arms, ami_id): give the file that the bench wrote."
         raise UsageError(msg)
     return known
