@@ -253,12 +253,13 @@ def publish(
     market="on-demand or spot; default from pipeline.yaml.",
     instance_type="What runs the jobs; default from pipeline.yaml.",
     jobs_per_month="Jobs a month.",
-    set="An input as name=value, by the names that this task prints; repeatable.",
+    set="An input as name=value, by the names that --inputs prints; repeatable.",
     compare="Instance types to set beside, joined by commas.",
     regions="Regions to set beside, joined by commas.",
     live="Look prices and sizes up in AWS.",
     strict="With --live: what AWS does not say is an error.",
     chart="Draw the answer to FILE.svg or FILE.png.",
+    inputs="Show every input with its source, too.",
 )
 def cost(
     run: Invocation,
@@ -273,6 +274,7 @@ def cost(
     live: bool = False,
     strict: bool = False,
     chart: str | None = None,
+    inputs: bool = False,
 ) -> None:
     """Say what the AMI costs and saves, and from how many launches on it pays."""
     from gpu_ami.cost import cost as command
@@ -288,6 +290,37 @@ def cost(
         live=live,
         strict=strict,
         chart=chart,
+        inputs=inputs,
+    )
+    command.run(run, request)
+
+
+@pipeline_task(
+    ROOT,
+    instance_type="The host; g5.xlarge otherwise.",
+    set="An input as name=value, name=low..high or name=low..likely..high; repeatable. --inputs prints them.",
+    points="Predict the rows of this CSV file instead; docs/coldstart.md has the columns.",
+    fit="A bench's result, whose seconds go before what is assumed; repeatable.",
+    chart="Draw the answer to FILE.svg or FILE.png.",
+    validate="Say how good the model is: each public measurement, predicted without it.",
+    inputs="Show every input with its range and source, too.",
+)
+def coldstart(
+    run: Invocation,
+    *,
+    instance_type: str | None = None,
+    set: tuple[str, ...] = (),
+    points: str | None = None,
+    fit: tuple[str, ...] = (),
+    chart: str | None = None,
+    validate: bool = False,
+    inputs: bool = False,
+) -> None:
+    """Predict each phase of a cold start, for each way to start, with its range."""
+    from gpu_ami.coldstart import coldstart as command
+
+    request = command.Request(
+        instance_type=instance_type, values=set, points=points, fit=fit, chart=chart, validate=validate, inputs=inputs
     )
     command.run(run, request)
 

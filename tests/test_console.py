@@ -69,6 +69,17 @@ def test_tables_of_one_result_are_set_apart() -> None:
     assert lines[lines.index("1 image") + 1 :][:2] == ["", "Images"]
 
 
+def test_compact_tables_spend_no_line_on_rules() -> None:
+    """So that several of them fit on one screen; a blank line still sets them apart."""
+    console = _console()
+    compact = Table(columns=("a",), rows=[("1",)], title="T", footer=("f",), compact=True)
+    bare = Table(columns=("a",), rows=[("2",)], compact=True)
+
+    console.result({}, compact, bare, TABLE)
+
+    assert _printed(console)[0].splitlines()[:8] == ["T", "  a", "  1", "f", "", "  a", "  2", ""]
+
+
 def test_wide_letters_do_not_shift_a_column() -> None:
     """Hangul takes two cells of a terminal each."""
     console = _console()

@@ -25,6 +25,7 @@ from gpu_ami.bake.checks.check import Status as CheckStatus
 from gpu_ami.cleanup import decide
 from gpu_ami.cleanup.plan_document import FORMAT
 from gpu_ami.cleanup.policy import LOCAL_SOURCES, MODES
+from gpu_ami.coldstart.model import PHASES, VARIANTS
 from gpu_ami.deploy import guard
 from gpu_ami.invocation import current
 from gpu_ami.status import drift
@@ -111,6 +112,8 @@ def _of(items: str, key: str) -> tuple[str, ...]:
         (_enum("cleanup", "then", *_of("verdicts", "action")), get_args(decide.Action)),
         (_enum("cleanup", "then", *_of("sources", "status")), get_args(decide.Status)),
         (_enum("cleanup", "then", "properties", "policy", "properties", "mode"), MODES),
+        (set(schemas()["coldstart"]["$defs"]["variant"]["enum"]), VARIANTS),
+        (_enum("coldstart", "oneOf", 0, *_of("variants", "phases"), "items", "properties", "name"), PHASES),
         ({schemas()["cleanup"]["then"]["properties"]["format"]["const"]}, [FORMAT]),
         (_enum("sweep", *_of("verdicts", "kind")), KINDS),
     ],
@@ -127,6 +130,8 @@ def _of(items: str, key: str) -> tuple[str, ...]:
         "actions",
         "source statuses",
         "modes",
+        "ways to start",
+        "phases",
         "plan format",
         "kinds",
     ],
@@ -197,6 +202,7 @@ def test_each_task_prints_what_its_schema_says(
         ("manifest", "--all", "--file", "m.json"),
         ("update-tfvars", "--manifest", "m.json", "--no-verify"),
         ("cost", "--preset", "seed", "--compare", "g4dn.xlarge", "--regions", "us-east-1"),
+        ("coldstart",),
         ("prices", "--check", "--regions", "ap-northeast-2"),
         ("cleanup", "--orphans", "--all-owned", "--regions", "ap-northeast-2,us-east-1"),
         ("cleanup", "--include-shared", "--usage-reports"),

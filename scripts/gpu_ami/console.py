@@ -52,6 +52,7 @@ class Table:
         footer: Lines said below the rows: totals, the next command.
         numeric: Headings of the columns that are set flush right.
         edge: So many columns at most on a terminal, too, and where there is none; None is as wide as it gets there.
+        compact: No line is spent on rules and blanks, where several tables are to fit on one screen.
     """
 
     columns: tuple[str, ...]
@@ -60,6 +61,7 @@ class Table:
     footer: tuple[str, ...] = ()
     numeric: frozenset[str] = field(default_factory=frozenset)
     edge: int | None = None
+    compact: bool = False
 
 
 class Step:
@@ -195,7 +197,7 @@ class Console:
         else:
             tables = tuple(_changed(table, lambda text: self._pasted(visible(text))) for table in tables)
             for number, table in enumerate(tables):
-                if number and tables[number - 1].footer:
+                if number and (tables[number - 1].footer or tables[number - 1].compact):
                     self._write("")
                 self._print_table(table)
 
@@ -411,6 +413,9 @@ def _plain(table: Table, widths: Sequence[int], *, bold: bool) -> list[str]:
 
     if table.footer and not table.rows:
         return list(table.footer)
+    if table.compact:
+        head = [strong(table.title)] if table.title else []
+        return [*head, strong(line(table.columns)), *map(line, table.rows), *table.footer]
     rule = "\u2500" * (sum(widths) + 3 * len(widths) - 1)
     head = [strong(table.title), ""] if table.title else [""]
     return [*head, strong(line(table.columns)), f" {rule}", *map(line, table.rows), "", *table.footer]

@@ -71,7 +71,7 @@ class Cleanup(Section, frozen=True):
 
 
 class Cost(Section, frozen=True):
-    """What `invoke cost` asks about; `invoke cost` prints every further input with its name."""
+    """What `invoke cost` asks about; `invoke cost --inputs` prints every further input with its name."""
 
     instance_type: Annotated[str, _Meta(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$", description="What runs the jobs")] = (
         "g5.xlarge"
@@ -82,7 +82,8 @@ class Cost(Section, frozen=True):
         _Meta(description="How they reach ECR and S3: gateway is free, endpoint and nat are billed by the GB"),
     ] = "gateway"
     inputs: Annotated[
-        dict[str, float], _Meta(description="Inputs by the names that `invoke cost` prints, such as pull_s: 600")
+        dict[str, float],
+        _Meta(description="Inputs by the names that `invoke cost --inputs` prints, such as pull_s: 600"),
     ] = {}
 
 

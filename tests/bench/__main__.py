@@ -15,6 +15,8 @@ BENCHES: dict[str, Callable[[], bool]] = {
     "build": main_job.build,
     "apply": applying.main,
     "cost": main_job.cost,
+    "coldstart": main_job.coldstart,
+    "points": main_job.points,
     "downloads": downloads.bench,
     "prewarm": prewarm.bench,
     "throttling": throttling.main,

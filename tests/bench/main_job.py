@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from gpu_ami.coldstart.points import COLUMNS
 from gpu_ami.tools import packer_tools, terraform_tools
 from gpu_ami.workspace import Workspace
 from gpu_ami_sandbox.packer_values import packer_values
@@ -45,6 +46,29 @@ def cost() -> bool:
 
     pair = in_turn(lambda: run("cost"), lambda: run("--list"))
     return say("invoke cost / invoke --list (below 2)", str(pair), good=pair.ratio < 2)
+
+
+def coldstart() -> bool:
+    """`invoke coldstart` over `invoke --list`: at most 1.3."""
+
+    def run(task: str) -> None:
+        subprocess.run([sys.executable, "-m", "invoke", task], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+
+    pair = in_turn(lambda: run("coldstart"), lambda: run("--list"))
+    return say("invoke coldstart / invoke --list (at most 1.3)", str(pair), good=pair.ratio <= 1.3)
+
+
+def points() -> bool:
+    """Seconds of `invoke coldstart --points` of 10,000 rows: at most 2."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "points.csv"
+        rows = [",".join((f"p{number}", "plain", *[""] * (len(COLUMNS) - 2))) for number in range(10_000)]
+        path.write_text("\n".join((",".join(COLUMNS), *rows)) + "\n")
+        command = [sys.executable, "-m", "invoke", "coldstart", "--points", str(path), "--output", "json"]
+        taken = min(
+            seconds(lambda: subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)) for _ in range(3)
+        )
+    return say("10,000 points (at most 2 s)", f"{taken:.2f} s", good=taken <= 2)
 
 
 def sandbox_start() -> bool:

@@ -11,14 +11,15 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from gpu_ami.cost import svg
+from gpu_ami import svg
 from gpu_ami.cost.chart import WIDTH, draw, write
-from gpu_ami.cost.drawing import Area, Dot, Drawing, Line, Rectangle, Text
 from gpu_ami.cost.inputs import CostRequest
 from gpu_ami.cost.price_table import load
 from gpu_ami.cost.report import CostReport, report
+from gpu_ami.drawing import Area, Dot, Drawing, Line, Rectangle, Text
 from gpu_ami.errors import UsageError
-from tests.cost.builders import SEOUL, TODAY
+from gpu_ami.units import show_duration
+from tests.cost.builders import REPORTED_AND_LOADED, SEOUL, TODAY
 
 _SVG = "{http://www.w3.org/2000/svg}"
 
@@ -33,7 +34,7 @@ def _texts(drawing: Drawing) -> list[str]:
 
 def test_the_break_even_is_marked_where_the_lines_cross() -> None:
     """The dot lies on both lines, or the picture lies."""
-    drawing = draw(_report(market="on-demand"))
+    drawing = draw(_report(market="on-demand", given=REPORTED_AND_LOADED))
 
     (dot,) = [shape for shape in drawing.shapes if isinstance(shape, Dot)]
     stock, baked = [shape for shape in drawing.shapes if isinstance(shape, Line) and shape.width == 2.5][:2]
@@ -60,14 +61,24 @@ def test_a_moving_price_has_bands_and_a_fixed_one_has_none() -> None:
     assert "USD a month; bands: instance at $0.37 / $0.46 / $0.53 an hour" in _texts(moving)
 
 
+def _bars_s(answered: CostReport) -> list[Decimal]:
+    """Return the seconds of each bar: the two ways, the AMI without a rate, and the fast pull."""
+    launch = answered.mid.launch
+    cold = answered.inputs.changed({"initialization_mib_s": Decimal(0)}).launch
+    fast = next(other for other in answered.alternatives if other.name == "stock AMI, fast pull")
+    return [seconds or Decimal(0) for seconds in (launch.stock_s, launch.baked_s, cold.baked_s, fast.cold_start_s)]
+
+
 def test_the_timeline_has_a_bar_for_each_way_to_start() -> None:
     """And says that its times are assumed, or that they are not."""
-    open_ = _texts(draw(_report()))
+    answered = _report()
+    open_ = _texts(draw(answered))
     stated = _texts(draw(_report(preset="seed")))
 
     assert {"stock AMI", "baked, 300 MiB/s", "baked, no init. rate", "stock, fast pull"} <= set(open_)
-    assert {"20 m 00 s", "3 m 00 s", "9 m 40 s", "5 m 15 s"} <= set(open_)
-    assert any(text.startswith("Assumed, not measured: stock_boot_s, pull_s") for text in open_)
+    times = [shape.text for shape in draw(answered).shapes if isinstance(shape, Text) and shape.bold][-4:]
+    assert times == [show_duration(float(seconds)) for seconds in _bars_s(answered)]
+    assert any(text.startswith("Predicted, not measured: stock_boot_s, pull_s") for text in open_)
     assert "baked, no init. rate" not in stated
     assert "Times of the first two bars were measured or given." in stated
 

@@ -210,15 +210,30 @@ def test_the_answer_is_the_last_that_a_person_sees(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("TERM", "xterm")
     run, err = _run(tmp_path)
     answered = cost.answer(run, cost.Request())
-    cost.show(run, answered, chart=str(tmp_path / "a.svg"))
+    cost.show(run, answered, all_inputs=True, chart=str(tmp_path / "a.svg"))
     assert err.getvalue() == f"Drew {tmp_path / 'a.svg'}.\n"
 
     monkeypatch.setenv("COLUMNS", "300")
     both = io.StringIO()
     both.isatty = lambda: True  # type: ignore[method-assign]
     run.console = Console(out=both, err=both)
-    cost.show(run, answered, chart=str(tmp_path / "a.svg"))
+    cost.show(run, answered, all_inputs=True, chart=str(tmp_path / "a.svg"))
     assert both.getvalue().endswith(f"pipeline.yaml.\n{headline(answered)}\nDrew {tmp_path / 'a.svg'}.\n")
+
+
+def test_the_inputs_are_shown_only_when_requested(tmp_path: Path) -> None:
+    """People see the answer on one screen; programs get every input as ever."""
+    printed = {}
+    for requested in (False, True):
+        run, _ = _run(tmp_path)
+        cost.run(run, cost.Request(inputs=requested))
+        out = run.console.out
+        assert isinstance(out, io.StringIO)
+        printed[requested] = out.getvalue()
+
+    assert printed[True].startswith(printed[False].rstrip("\n"))
+    assert "initialization_usd_per_gib_mib_s" not in printed[False]
+    assert "initialization_usd_per_gib_mib_s" in printed[True]
 
 
 def test_no_heavy_library_is_loaded_without_aws_and_picture(tmp_path: Path) -> None:

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.cost.inputs import CostRequest
-from gpu_ami.cost.model import Case
+from gpu_ami.cost.model import Case, time_usd
 from gpu_ami.cost.price_table import load
-from gpu_ami.cost.report import report
+from gpu_ami.cost.report import CostReport, report
 from gpu_ami.units import show_duration
 from tests.cost.builders import SEOUL, TODAY, real_case, seed_case
 
 _DOCUMENT = (Path(__file__).parents[2] / "docs" / "cost.md").read_text(encoding="utf-8")
 _REAL = report(CostRequest(region=SEOUL), load(), today=TODAY)
+_ON_DEMAND = report(CostRequest(region=SEOUL, market="on-demand"), load(), today=TODAY)
+_CASES = (_REAL.low, _REAL.mid, _REAL.high)
 
 
 def _cents(usd: Decimal | None, *, signed: bool = False) -> str:
@@ -31,6 +33,26 @@ def _builds(hourly: str) -> str:
 def _saved_duration(case: Case) -> str:
     assert case.launch.saved_s is not None
     return show_duration(float(case.launch.saved_s))
+
+
+def _prewarmed(answered: CostReport) -> str:
+    (row,) = [row for row in answered.sensitivities if row.change.startswith("prewarmed")]
+    return f"{row.break_even_launches:.0f}"
+
+
+def _minutes(answered: CostReport) -> str:
+    saved = answered.inputs.spread.saved
+    return f"{saved.low / 60:.0f} to {saved.high / 60:.0f} min"
+
+
+def _stock_minutes(answered: CostReport) -> str:
+    stock = answered.inputs.spread.stock
+    assert stock.high < 20 * 60
+    return f"{stock.low / 60:.1f} to {stock.high / 60:.0f} min"
+
+
+def _waiting_usd(answered: CostReport) -> Decimal | None:
+    return time_usd(answered.mid.launch.saved_s, answered.mid.launch.instance_usd_per_hour)
 
 
 def _rows() -> dict[str, str]:
@@ -83,14 +105,16 @@ def test_every_figure_of_the_original_is_compared() -> None:
         ("$0.10 is 1.7 GB of it", _cents(Decimal("1.7") * Decimal("0.059"))),
         ("its own figures save $1.57 and cost $1.58", _cents((seed_case().launch.saved_usd or Decimal(0)) * 10)),
         ("its own figures save $1.57 and cost $1.58", _cents(seed_case().fixed_usd_per_month)),
-        ("the month ends at -$4.84", _cents(_REAL.mid.net_usd_per_month(Decimal(10)))),
-        ("663 launches at the middle", f"{_REAL.mid.break_even_launches:.0f}"),
-        ("191 at the high Spot price", f"{_REAL.high.break_even_launches:.0f}"),
-        ("never at the low", f"{_REAL.low.break_even_launches}"),
-        (
-            "21.6 on demand",
-            f"{report(CostRequest(region=SEOUL, market='on-demand'), load(), today=TODAY).mid.break_even_launches:.1f}",
-        ),
+        ("the month ends at -$5.72", _cents(_REAL.mid.net_usd_per_month(Decimal(10)))),
+        *[("never at any of the three Spot prices", f"{case.break_even_launches}") for case in _CASES],
+        ("nor on demand (never)", f"{_ON_DEMAND.mid.break_even_launches}"),
+        ("133 launches a month when it is prewarmed instead, on demand 50", _prewarmed(_REAL)),
+        ("133 launches a month when it is prewarmed instead, on demand 50", _prewarmed(_ON_DEMAND)),
+        ("predicted: 2 to 10 min", _minutes(_REAL)),
+        ("outside of the predicted 5.3 to 13 min", _stock_minutes(_REAL)),
+        ("30 GiB at 300 MiB/s are $0.12 a launch", _cents(_REAL.mid.launch.hydration_usd)),
+        ("is worth $0.04 on Spot and $0.11 on demand", _cents(_waiting_usd(_REAL))),
+        ("is worth $0.04 on Spot and $0.11 on demand", _cents(_waiting_usd(_ON_DEMAND))),
     ],
 )
 def test_figures_in_the_reasons_are_the_models_too(said: str, case: str) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
+from gpu_ami.coldstart.assumptions import Range, assumed, with_given
+from gpu_ami.coldstart.model import Host, Start, predict
 from gpu_ami.cost.figure import Figure
 from gpu_ami.cost.inputs import CostRequest, gather
 from gpu_ami.cost.price_table import load
 from gpu_ami.errors import UsageError
-from tests.cost.builders import SEOUL
+from tests.cost.builders import REPORTED_AND_LOADED, SEOUL
 
 _MEASURED = Figure("pull_s", Decimal(300), "s", "measured: somewhere")
 
@@ -37,10 +40,11 @@ def test_the_nearer_source_wins(request_: CostRequest, value: int, source: str) 
 
 
 def test_without_any_source_a_figure_says_that_it_is_assumed() -> None:
-    """Nobody may take the 17 minutes for a measurement."""
+    """Nobody may take predicted minutes for a measurement."""
     figures = gather(CostRequest(region=SEOUL), load()).figures
 
-    assert figures["pull_s"].source.startswith("assumed: ")
+    assert figures["build_min"].source.startswith("assumed: ")
+    assert figures["pull_s"].source.startswith("computed: the model of cold starts, ")
     assert "not measured" in figures["pull_s"].source
 
 
@@ -52,22 +56,48 @@ def test_the_seed_preset_gives_the_original_ten() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "seconds"),
+    ("given", "variant", "inputs"),
     [
-        # 30 GiB at 300 MiB/s are read in 102 s, before the boot of 120 s is over; the target leaves a minute.
-        ({}, 60),
-        # At 100 MiB/s they take 307 s, 187 s more than the boot.
-        ({"initialization_mib_s": 100}, 187),
-        # 3 GiB at 7 MB/s.
-        ({"initialization_mib_s": 0}, 460),
-        ({"initialization_mib_s": 0, "lazy_load_s": 5}, 5),
+        ({}, "rated", {"snapshot_gib": 30, "rate_mib_s": 300}),
+        ({"initialization_mib_s": 100}, "rated", {"snapshot_gib": 30, "rate_mib_s": 100}),
+        ({"initialization_mib_s": 100, "hydrated_gib": 60}, "rated", {"snapshot_gib": 60, "rate_mib_s": 100}),
+        ({"initialization_mib_s": 0}, "plain", {"snapshot_gib": 30}),
+        ({"initialization_mib_s": 0, "touched_gib": 9}, "plain", {"snapshot_gib": 30, "touched_gib": 9}),
+        ({"initialization_mib_s": 0, "reader_mb_s": 3}, "plain", {"snapshot_gib": 30, "reader_mb_s": 3}),
     ],
 )
-def test_the_wait_for_the_volume_follows_from_its_initialization(given: dict[str, int], seconds: int) -> None:
-    """Slower initialization is cheaper and makes the first job wait."""
+def test_the_wait_for_the_volume_is_the_models(given: dict[str, int], variant: Any, inputs: dict[str, float]) -> None:
+    """There is one model of a cold start in the project, and cost asks it with its own inputs."""
     request = CostRequest(region=SEOUL, given={name: Decimal(value) for name, value in given.items()})
+    fixed = {name: Range(value, value, value) for name, value in inputs.items()}
+    model = predict(Start(variant, Host.of("g5.xlarge")), with_given(assumed(), fixed, "test"))
 
-    assert gather(request, load()).figures["lazy_load_s"].value == seconds
+    gathered = gather(request, load())
+
+    wait = model.over("pull_unpack", "models")
+    assert gathered.figures["lazy_load_s"].value == round(wait.likely)
+    assert gathered.spreads["lazy_load_s"].low == pytest.approx(wait.low, abs=1)
+    assert gathered.spreads["lazy_load_s"].high == pytest.approx(wait.high, abs=1)
+    assert gathered.figures["baked_boot_s"].value == round(model.over("launch", "register").likely)
+
+
+def test_the_instance_type_reaches_the_model() -> None:
+    """More cores unpack more at once."""
+    small, large = (
+        gather(CostRequest(region=SEOUL, instance_type=name), load()) for name in ("g5.xlarge", "g5.12xlarge")
+    )
+
+    assert (large.figures["pull_s"].value or 0) < (small.figures["pull_s"].value or 0)
+
+
+def test_a_stated_wait_is_the_wait_and_has_no_spread() -> None:
+    """What somebody has measured is not predicted any more."""
+    gathered = gather(CostRequest(region=SEOUL, given={"lazy_load_s": Decimal(5)}), load())
+    everything = gather(CostRequest(region=SEOUL, given=REPORTED_AND_LOADED), load())
+
+    assert gathered.figures["lazy_load_s"].value == 5
+    assert "lazy_load_s" not in gathered.spreads
+    assert everything.spread.saved == Range(1020, 1020, 1020)
 
 
 def test_what_is_initialized_is_what_is_in_the_snapshot() -> None:

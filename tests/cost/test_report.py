@@ -13,7 +13,7 @@ from gpu_ami.cost.inputs import CostRequest
 from gpu_ami.cost.price_table import load
 from gpu_ami.cost.report import CostReport, report
 from gpu_ami.errors import UsageError
-from tests.cost.builders import SEOUL, TODAY
+from tests.cost.builders import REPORTED, REPORTED_AND_LOADED, SEOUL, TODAY
 
 
 def _report(**fields: Any) -> CostReport:
@@ -22,7 +22,7 @@ def _report(**fields: Any) -> CostReport:
 
 def test_the_documents_keys_are_the_contract() -> None:
     """Scripts read these; the values are numbers, and so is JSON's text of them."""
-    document = _report().document()
+    document = _report(given=REPORTED_AND_LOADED).document()
 
     assert {
         "inputs",
@@ -53,7 +53,7 @@ def test_never_and_unknown_are_words_of_their_own() -> None:
 
 def test_a_higher_instance_price_makes_the_ami_pay_earlier() -> None:
     """Low, middle and high are told apart by the instance's price."""
-    document = _report().document()
+    document = _report(given=REPORTED_AND_LOADED).document()
 
     assert [document[name]["instance_usd_per_hour"] for name in ("low", "mid", "high")] == [0.37, 0.4607, 0.5252]
     assert [document[name]["break_even_launches_per_month"] for name in ("low", "mid", "high")] == [
@@ -75,7 +75,7 @@ def test_every_input_is_listed_once_with_its_source() -> None:
 
 def test_waiting_is_counted_over_the_month() -> None:
     """The honest headline: 10 cold starts x 17 minutes."""
-    assert _report().waiting_saved_h_per_month == pytest.approx(Decimal(17) / 6)
+    assert _report(given=REPORTED_AND_LOADED).waiting_saved_h_per_month == pytest.approx(Decimal(17) / 6)
 
 
 def test_comparing_types_and_regions_gives_each_pair() -> None:
@@ -151,7 +151,7 @@ def test_no_figure_of_the_alternatives_is_made_up() -> None:
     assert restore == [None, None]
     assert all(row["usd_per_month"] is not None for row in virginia)
     assert seoul[0]["name"] == "stock AMI"
-    assert seoul[0]["cold_start_s"] == 1200
+    assert seoul[0]["cold_start_s"] == float(_report().mid.launch.stock_s or 0)
 
 
 def test_keeping_instances_for_twenty_minutes_costs_what_is_published() -> None:
@@ -166,7 +166,7 @@ def test_keeping_instances_for_twenty_minutes_costs_what_is_published() -> None:
 
 def test_other_initialization_rates_are_offered_unless_the_wait_is_stated() -> None:
     """With a stated wait nothing is known about other rates."""
-    open_, stated = _report(), _report(given={"lazy_load_s": Decimal(50)})
+    open_, stated = _report(given=REPORTED), _report(given=REPORTED_AND_LOADED)
 
     assert [row.note for row in open_.alternatives if row.name == "baked AMI"] == [
         "initialized at 300 MiB/s",
@@ -174,4 +174,38 @@ def test_other_initialization_rates_are_offered_unless_the_wait_is_stated() -> N
         "initialized at 100 MiB/s",
     ]
     assert len([row for row in stated.alternatives if row.name == "baked AMI"]) == 1
-    assert len(stated.sensitivities) == len(open_.sensitivities) - 2
+    assert len(stated.sensitivities) == len(open_.sensitivities) - 3
+    assert not [row for row in stated.alternatives if "prewarmed" in row.name]
+
+
+def test_the_spread_of_the_model_is_in_the_document() -> None:
+    """Programs must not take a prediction for a measurement either."""
+    spread = _report().document()["cold_start"]
+
+    for part in ("stock", "baked", "saved"):
+        assert spread[part]["low_s"] < spread[part]["likely_s"] < spread[part]["high_s"]
+    assert spread["saved"]["likely_s"] == spread["stock"]["likely_s"] - spread["baked"]["likely_s"]
+    assert _report(preset="seed").document()["cold_start"]["saved"] == {"low_s": 1020, "likely_s": 1020, "high_s": 1020}
+
+
+def test_what_both_ways_share_is_no_reason_to_doubt_their_difference() -> None:
+    """A slow boot is slow with and without the AMI: what is saved is surer than both ways together."""
+    spread = _report().inputs.spread
+
+    assert spread.saved.high - spread.saved.low < (spread.stock.high - spread.stock.low) + (
+        spread.baked.high - spread.baked.low
+    )
+
+
+def test_a_prewarmed_ami_pays_no_rate() -> None:
+    """It is the way that makes the money turn: nearly as fast, and free."""
+    answered = _report()
+    ways = {row.name: row for row in answered.alternatives}
+    rated = next(row for row in answered.alternatives if row.note == "initialized at 300 MiB/s")
+
+    assert ways["baked AMI, prewarmed"].usd_per_month is not None
+    assert rated.usd_per_month is not None
+    assert ways["baked AMI, prewarmed"].usd_per_month < rated.usd_per_month
+    assert ways["baked AMI, prewarmed"].cold_start_s is not None
+    assert ways["stock AMI"].cold_start_s is not None
+    assert ways["baked AMI, prewarmed"].cold_start_s < ways["stock AMI"].cold_start_s

@@ -23,9 +23,9 @@ def test_inputs_are_given_by_name() -> None:
     [
         ("pull_s", "'pull_s' is not name=value: write for example --set pull_s=600"),
         ("pull=3", "no input 'pull': did you mean pull_s"),
-        ("foo=1", r"no input 'foo': without it, `invoke cost` prints all \d+\.$"),
-        ("nope=1", r"no input 'nope': without it"),
-        ("pull_s=", "'' is not a number: give one in s, such as 1020"),
+        ("foo=1", r"no input 'foo': `invoke cost --inputs` prints all \d+\.$"),
+        ("nope=1", r"no input 'nope': `invoke cost --inputs`"),
+        ("pull_s=", "'' is not a number: give one in s, such as 60"),
         ("pull_s=soon", "'soon' is not a number"),
         ("pull_s=nan", "'nan' is not a number"),
         ("pull_s=inf", "'inf' is not a number"),

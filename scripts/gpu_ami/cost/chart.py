@@ -8,22 +8,20 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from gpu_ami.cost import svg
-from gpu_ami.cost.drawing import Anchor, Area, Dot, Drawing, Line, Point, Rectangle, Shape, Text
-from gpu_ami.cost.figure import Number, total
+from gpu_ami import svg
+from gpu_ami.cost.figure import Number, negative, total
 from gpu_ami.cost.model import Case
 from gpu_ami.cost.report import CostReport
 from gpu_ami.cost.report_tables import headline
-from gpu_ami.cost.whatif import FAST_MODELS_S, FAST_PULL_S
+from gpu_ami.drawing import Anchor, Area, Dot, Drawing, Line, Point, Rectangle, Shape, Text
 from gpu_ami.errors import UsageError
-from gpu_ami.files import write_atomic
 from gpu_ami.units import show_duration
 
 WIDTH = 800
 _INK, _SOFT, _GRID = "#1f2933", "#616e7c", "#e4e7eb"
 _STOCK, _STOCK_TINT = "#c2410c", "#fbe3d6"
 _BAKED, _BAKED_TINT = "#0f6f8c", "#d3eaf1"
-_PHASES = {"boot": "#9aa5b1", "image pull": _STOCK, "models": "#e9a23b", "volume load": _BAKED}
+_PHASES = {"boot": "#9aa5b1", "image pull": _STOCK, "start, models": "#e9a23b", "start from the volume": _BAKED}
 # The plot's frame: left, top, right, bottom.
 _PLOT = (70.0, 120.0, 768.0, 390.0)
 _BARS = (196.0, 500.0, 690.0)
@@ -63,20 +61,8 @@ def write(report: CostReport, path: Path) -> None:
     Raises:
         UsageError: The name ends otherwise, a figure is unknown, or the file cannot be written.
     """
-    check_path(path)
-    picture = svg.render(draw(report))
-    write_atomic(path, picture if path.suffix.lower() == ".svg" else svg.to_png(picture), what="chart")
-
-
-def check_path(path: Path) -> None:
-    """Refuse a file that would be neither of the two kinds of picture.
-
-    Raises:
-        UsageError: The name of *path* ends with neither ``.svg`` nor ``.png``.
-    """
-    if path.suffix.lower() not in {".svg", ".png"}:
-        msg = f"--chart {str(path)!r} is neither an .svg nor a .png file: give a name that ends so."
-        raise UsageError(msg)
+    svg.check_path(path)
+    svg.write(draw(report), path)
 
 
 @dataclass(frozen=True)
@@ -213,14 +199,26 @@ def _bars(report: CostReport) -> list[_Bar]:
     rate = report.inputs.figures["initialization_mib_s"].value
     baked = f"baked, {rate} MiB/s" if rate else "baked AMI"
     bars: list[_Bar] = [
-        ("stock AMI", [("boot", launch.stock_boot_s), ("image pull", launch.pull_s), ("models", launch.models_s)]),
-        (baked, [("boot", launch.baked_boot_s), ("volume load", launch.lazy_load_s)]),
+        (
+            "stock AMI",
+            [("boot", launch.stock_boot_s), ("image pull", launch.pull_s), ("start, models", launch.models_s)],
+        ),
+        (baked, [("boot", launch.baked_boot_s), ("start from the volume", launch.lazy_load_s)]),
     ]
     if rate and report.inputs.loads_as_computed:
         cold = report.inputs.changed({"initialization_mib_s": Decimal(0)}).launch
-        bars.append(("baked, no init. rate", [("boot", cold.baked_boot_s), ("volume load", cold.lazy_load_s)]))
-    fast = [("boot", launch.stock_boot_s), ("image pull", FAST_PULL_S), ("models", FAST_MODELS_S)]
-    return [*bars, ("stock, fast pull", fast)]
+        bars.append(
+            ("baked, no init. rate", [("boot", cold.baked_boot_s), ("start from the volume", cold.lazy_load_s)])
+        )
+    return [*bars, ("stock, fast pull", _fast_pull(report))]
+
+
+def _fast_pull(report: CostReport) -> list[tuple[str, Number]]:
+    way = next(other for other in report.alternatives if other.name == "stock AMI, fast pull")
+    launch = report.mid.launch
+    # What follows the pull is as without it.
+    rest = total(way.cold_start_s, negative(launch.stock_boot_s), negative(launch.models_s)) or Decimal(0)
+    return [("boot", launch.stock_boot_s), ("image pull", max(rest, Decimal(0))), ("start, models", launch.models_s)]
 
 
 def _honesty(report: CostReport) -> str:
@@ -228,7 +226,7 @@ def _honesty(report: CostReport) -> str:
     guessed = [name for name in names if not report.inputs.figures[name].source.startswith(("measured", "given"))]
     if not guessed:
         return "Times of the first two bars were measured or given."
-    return f"Assumed, not measured: {', '.join(guessed)}. Sources: invoke cost."
+    return f"Predicted, not measured: {', '.join(guessed)}. Sources: --inputs."
 
 
 def _sentences(said: str) -> list[str]:
@@ -254,4 +252,4 @@ def _count(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.1f}".removesuffix(".0")
 
 
-__all__ = ["WIDTH", "check_path", "draw", "write"]
+__all__ = ["WIDTH", "draw", "write"]

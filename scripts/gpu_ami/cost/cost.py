@@ -44,6 +44,7 @@ class Request:
         live: Look prices and sizes up; what AWS does not say comes from the table, with a warning.
         strict: What AWS does not say is an error.
         chart: The file that the answer will be drawn to, checked before AWS is queried.
+        inputs: Show every input with its source, too.
     """
 
     preset: str | None = None
@@ -56,11 +57,12 @@ class Request:
     live: bool = False
     strict: bool = False
     chart: str | None = None
+    inputs: bool = False
 
 
 def run(run: Invocation, request: Request) -> None:
     """Say what the AMI costs and saves; `answer` and `show` say what can go wrong."""
-    show(run, answer(run, request), chart=request.chart)
+    show(run, answer(run, request), chart=request.chart, all_inputs=request.inputs)
 
 
 def answer(run: Invocation, request: Request) -> CostReport:
@@ -71,7 +73,7 @@ def answer(run: Invocation, request: Request) -> CostReport:
         AwsError: AWS did not say everything that was to be looked up, and it has to.
     """
     if request.chart is not None:
-        from gpu_ami.cost.chart import check_path
+        from gpu_ami.svg import check_path
 
         check_path(Path(request.chart))
     chosen = run.settings.cost
@@ -106,21 +108,22 @@ def answer(run: Invocation, request: Request) -> CostReport:
     return answered
 
 
-def show(run: Invocation, answered: CostReport, *, chart: str | None = None) -> None:
-    """Print the answer, and draw it to the file *chart* when one is named.
+def show(run: Invocation, answered: CostReport, *, chart: str | None = None, all_inputs: bool = False) -> None:
+    """Print the answer, with *all_inputs* when requested, and draw it to the file *chart* when one is named.
 
     Raises:
         UsageError: The file is no picture's name or cannot be written, or what the picture needs is unknown.
     """
-    from gpu_ami.cost.report_tables import headline, tables
-
     draws = chart is not None and not run.options.dry_run
     if chart is not None and draws:
         from gpu_ami.cost.chart import write
 
         write(answered, Path(chart))
-    run.console.result(answered.document(), *tables(answered))
-    if run.console.is_terminal:
+
+    from gpu_ami.cost.report_tables import headline, tables
+
+    run.console.result(answered.document(), *tables(answered, all_inputs=all_inputs))
+    if all_inputs and run.console.is_terminal:
         # The answer is on top of some hundred lines: of them all a person still has the last ones in view.
         run.console.say(headline(answered))
     if draws:

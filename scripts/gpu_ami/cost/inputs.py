@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Any, Literal
 
-from gpu_ami.cost import coldstart
+from gpu_ami.coldstart.assumptions import Range as Seconds
+from gpu_ami.cost import cold_start
 from gpu_ami.cost.figure import Figure, Number, Range
 from gpu_ami.cost.model import Build, Case, Launch, Storage
 from gpu_ami.cost.price_table import MARKETS, Market, PriceTable
@@ -18,9 +19,6 @@ Network = Literal["nat", "endpoint", "gateway"]
 NETWORKS: tuple[Network, ...] = ("nat", "endpoint", "gateway")
 
 Figures = Mapping[str, Figure]
-# What the target of 3 minutes leaves for loading after a boot of 2.
-_TARGET_S = Decimal(60)
-
 # The original estimate: 17 minutes and $0.10 of network saved at $0.20 an hour; one AMI of 30 GB, one build on the same
 # instance in the middle of "20-30 minutes".
 _SEED = {
@@ -104,15 +102,29 @@ class CostRequest:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Every input, and what the instance costs when its price moves."""
+    """Every input, and what moves: the instance's price, and the times that the model of cold starts computed.
+
+    Attributes:
+        figures: Every input but a moving price.
+        hourly: The instance's price.
+        instance_type: The host, for the model.
+        spreads: The range of each time that the model computed; the others are given or measured.
+    """
 
     figures: Figures
     hourly: Range
+    instance_type: str = "g5.xlarge"
+    spreads: Mapping[str, Seconds] = field(default_factory=dict)
 
     @property
     def loads_as_computed(self) -> bool:
         """Whether the wait for the volume follows from its initialization, and is not stated."""
-        return self.figures["lazy_load_s"].source.startswith("computed")
+        return "lazy_load_s" in self.spreads
+
+    @property
+    def spread(self) -> cold_start.Spread:
+        """What the model is unsure of."""
+        return cold_start.spread(self.figures, self.spreads)
 
     def case(self, hourly: Figure | None = None) -> Case:
         """Return the arithmetic's case at the instance price *hourly*, the middle one by default."""
@@ -121,11 +133,21 @@ class Inputs:
 
     def changed(self, changes: Mapping[str, Number]) -> Case:
         """Return the case with some inputs changed, for what-if questions."""
-        figures = {**self.figures, "instance_usd_per_hour": self.hourly.mid}
-        figures |= {name: replace(figures[name], value=value) for name, value in changes.items()}
-        if "lazy_load_s" not in changes and self.loads_as_computed:
-            figures["lazy_load_s"] = lazy_load(figures)
-        return case_of(figures)
+        return self.with_changes(changes).case()
+
+    def with_changes(self, changes: Mapping[str, Number]) -> Inputs:
+        """Return the inputs with *changes*, and what the model computes anew from them."""
+        figures = {
+            **self.figures,
+            **{name: replace(self.figures[name], value=value) for name, value in changes.items()},
+        }
+        open_times = self.spreads.keys() - changes.keys()
+        computed = cold_start.times(self.instance_type, figures) if open_times else {}
+        return replace(
+            self,
+            figures={**figures, **{name: computed[name][0] for name in open_times}},
+            spreads={name: computed[name][1] for name in open_times},
+        )
 
 
 def gather(request: CostRequest, table: PriceTable, known: Iterable[Figure] = ()) -> Inputs:
@@ -144,8 +166,8 @@ def gather(request: CostRequest, table: PriceTable, known: Iterable[Figure] = ()
     stated |= _given(PRESETS.get(request.preset or "", {}), "the original estimate")
     stated |= _given(request.given, "command line")
     assumed = {name: _assumed(name, spec) for name, spec in SPECS.items() if spec.default is not None}
-    figures = _derived({**assumed, **_prices(request, table), **stated}, stated)
-    return Inputs(figures, _hourly(request, table, figures))
+    figures, spreads = _derived(request.instance_type, {**assumed, **_prices(request, table), **stated}, stated)
+    return Inputs(figures, _hourly(request, table, figures), request.instance_type, spreads)
 
 
 def case_of(figures: Figures) -> Case:
@@ -205,33 +227,17 @@ def _renamed(figure: Figure, name: str, what: str) -> Figure:
     return replace(figure, name=name, source=f"{figure.source}, {what}")
 
 
-def _derived(figures: dict[str, Figure], stated: Collection[str]) -> dict[str, Figure]:
-    """Return *figures* with what follows from others, unless it is among the *stated*."""
+def _derived(
+    instance_type: str, figures: dict[str, Figure], stated: Collection[str]
+) -> tuple[dict[str, Figure], dict[str, Seconds]]:
+    """Return *figures* with what follows from others, unless it is *stated*, and the spread of computed times."""
     figures = dict(figures)
     if "hydrated_gib" not in stated:
         figures["hydrated_gib"] = Figure("hydrated_gib", figures["billed_gib"].value, "GiB", "computed: billed_gib")
-    if "lazy_load_s" not in stated:
-        figures["lazy_load_s"] = lazy_load(figures)
-    return figures
-
-
-def lazy_load(figures: Figures) -> Figure:
-    """Return how long the first job waits for its volume, from the other inputs.
-
-    At a provisioned rate the volume fills from its creation on, beside the boot; what is left of that after the boot is
-    the longest wait, and the project's target leaves a minute in any case. Without one the job's own reads fill it.
-    """
-    rate, hydrated, boot, touched, reader = (
-        figures[name].value or Decimal(0)
-        for name in ("initialization_mib_s", "hydrated_gib", "baked_boot_s", "touched_gib", "reader_mb_s")
-    )
-    if rate:
-        seconds = max(_TARGET_S, coldstart.hydration_s(hydrated, rate) - boot)
-        source = f"computed: what initialization_mib_s leaves after boot, {_TARGET_S} s at least; not measured"
-    else:
-        seconds = coldstart.lazy_s(touched, reader)
-        source = "computed: touched_gib at reader_mb_s, the volume not initialized; not measured"
-    return Figure("lazy_load_s", seconds.quantize(Decimal(1)), "s", source)
+    figures |= {name: figure for name, figure in cold_start.assumptions().items() if name not in stated}
+    computed = cold_start.times(instance_type, figures)
+    figures |= {name: figure for name, (figure, _) in computed.items() if name not in stated}
+    return figures, {name: seconds for name, (_, seconds) in computed.items() if name not in stated}
 
 
 def _hourly(request: CostRequest, table: PriceTable, figures: Figures) -> Range:

@@ -89,6 +89,7 @@ class CostReport:
             "low": _outcome(self.low),
             "mid": _outcome(self.mid),
             "high": _outcome(self.high),
+            "cold_start": self.inputs.spread.document(),
             "spot_usd_per_hour_by_zone": {zone: float(usd) for zone, usd in self.zones},
             "alternatives": [
                 {
@@ -96,6 +97,8 @@ class CostReport:
                     "note": other.note,
                     "cold_start_s": as_json(other.cold_start_s, 1),
                     "usd_per_month": as_json(other.usd_per_month),
+                    "low_s": round(other.spread.low, 1),
+                    "high_s": round(other.spread.high, 1),
                 }
                 for other in self.alternatives
             ],

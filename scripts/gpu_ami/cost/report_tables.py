@@ -5,28 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
+from gpu_ami.coldstart.assumptions import Range
 from gpu_ami.console import Table
 from gpu_ami.cost.figure import Number
 from gpu_ami.cost.model import BreakEven, Case
 from gpu_ami.cost.report import CostReport
-from gpu_ami.cost.whatif import Sensitivity
+from gpu_ami.cost.whatif import NOT_INITIALIZED, SLOWER, Alternative, Sensitivity
 from gpu_ami.units import show_duration, show_usd
 
+# A screen of 100 columns and 40 lines holds the answer, what it costs, the other ways and what would change it.
+_EDGE = 100
+# Of the what-ifs: the answer itself, what the other ways say, and what changes little.
+_LEFT_OUT = frozenset({"as it is", SLOWER, NOT_INITIALIZED, "a build a week", "30 GiB more root volume"})
 
-def tables(report: CostReport) -> list[Table]:
-    """Return the report's tables: the answer first, the inputs last."""
+
+def tables(report: CostReport, *, all_inputs: bool = False) -> list[Table]:
+    """Return the report's tables: the answer first, every input last, when requested."""
     found = [
         _answer(report),
         _month(report),
         _alternatives(report),
-        _what_ifs("What would change it", report.sensitivities),
+        _what_ifs("What would change it", _telling(report)),
     ]
     if report.bridge:
         title = f"From the preset {report.request.preset} to {report.request.instance_type} in {report.request.region}"
         found.append(_what_ifs(title, report.bridge, first="step"))
     if report.compared:
         found.append(_compared(report))
-    return [*found, _inputs(report)]
+    return [*found, _inputs(report)] if all_inputs else found
+
+
+def _telling(report: CostReport) -> list[Sensitivity]:
+    """Return the what-ifs that the other tables do not say, and as many as one screen holds."""
+    return [row for row in report.sensitivities if row.change not in _LEFT_OUT]
 
 
 def headline(report: CostReport) -> str:
@@ -60,18 +71,46 @@ def _answer(report: CostReport) -> Table:
         ("a cold start with it", *(_exact(case.launch.baked_usd) for case in cases)),
         ("saved per launch", *(_exact(case.launch.saved_usd) for case in cases)),
         ("pays from launches a month", *(_break_even(case.break_even_launches) for case in cases)),
-        ("pays from jobs a month", *(_break_even(case.break_even_jobs) for case in cases)),
+        *_per_job(report, cases),
         (f"net at {launches} a month", *(_signed(case.net_usd_per_month(a_month)) for case in cases)),
     ]
-    zones = [f"Spot by zone: {', '.join(f'{zone} ${usd:f}' for zone, usd in report.zones)}."] if report.zones else []
     what = f"preset {request.preset}" if request.preset else f"{request.instance_type} {request.market}"
     return Table(
         columns=("per launch", *columns),
         rows=rows,
         title=f"{what} in {request.region}, network path: {request.network}",
-        footer=(headline(report), *zones),
+        footer=(headline(report), *_unsure(report)),
         numeric=frozenset(columns),
+        edge=_EDGE,
+        compact=True,
     )
+
+
+def _per_job(report: CostReport, cases: Sequence[Case]) -> list[tuple[str, ...]]:
+    """Return the break-even in jobs, where that is another number than in launches."""
+    if report.mid.jobs_per_instance == 1:
+        return []
+    return [("pays from jobs a month", *(_break_even(case.break_even_jobs) for case in cases))]
+
+
+def _unsure(report: CostReport) -> list[str]:
+    """Return what the model of cold starts is unsure of; nothing where all times are given or measured."""
+    if not report.inputs.spreads:
+        return []
+    spread = report.inputs.spread
+    stock, baked, saved = (_from_to(one) for one in (spread.stock, spread.baked, spread.saved))
+    times = f"The times are predicted (`invoke coldstart`): {stock} without the AMI, {baked} with it, {saved} less."
+    return [f"{times} `invoke cost --inputs` shows every input with its source; --set changes it."]
+
+
+def _from_to(seconds: Range) -> str:
+    """Return the range in minutes: ``5 to 14 min``."""
+    return f"{_minutes(seconds.low)} to {_minutes(seconds.high)} min"
+
+
+def _minutes(seconds: float) -> str:
+    text = f"{seconds / 60:.0f}" if abs(seconds) >= 600 else f"{seconds / 60:.1f}".removesuffix(".0")
+    return "0" if text == "-0" else text
 
 
 def _month(report: CostReport) -> Table:
@@ -82,46 +121,63 @@ def _month(report: CostReport) -> Table:
     kept = f"{amis} x {_count(storage.billed_gib)} GiB x {_counted(regions, 'region')}"
     launches = _counted(case.launches_per_month, "launch", "launches")
     hydration = _times(case.launches_per_month, case.launch.hydration_usd)
+    builds = f"{_count(case.builds_per_month)} x {show_usd(case.build.usd)}: {_builder(report)}"
     rows = [
-        ("one build", show_usd(case.build.usd), _builder(report)),
-        ("builds", show_usd(_times(case.builds_per_month, case.build.usd)), f"{_count(case.builds_per_month)} a month"),
+        ("builds", show_usd(_times(case.builds_per_month, case.build.usd)), builds),
         ("snapshots", show_usd(storage.usd_per_month), f"{kept}, an upper bound"),
         ("AMI, all of it", show_usd(case.fixed_usd_per_month), "however little it is used"),
         ("volume initialization", show_usd(hydration), f"with {launches}"),
     ]
-    return Table(columns=("a month", "USD", "of"), rows=rows, title="What the AMI costs", numeric=frozenset({"USD"}))
+    return Table(
+        columns=("a month", "USD", "of"),
+        rows=rows,
+        title="What the AMI costs",
+        numeric=frozenset({"USD"}),
+        edge=_EDGE,
+        compact=True,
+    )
 
 
 def _builder(report: CostReport) -> str:
     build, request = report.mid.build, report.request
     who = request.preset or f"{request.builder_type} {request.builder_market}"
-    return f"{who}, {_count(build.build_min)} min, failed builds included"
+    return f"{who}, {_count(build.build_min)} min, failed ones too"
 
 
 def _alternatives(report: CostReport) -> Table:
     today = report.alternatives[0].usd_per_month
     rows = [
         (
-            other.name,
+            _way(other),
             "unknown" if other.cold_start_s is None else show_duration(float(other.cold_start_s)),
+            "" if other.spread.low == other.spread.high else _from_to(other.spread),
             show_usd(other.usd_per_month),
             "" if index == 0 else _signed(_minus(other.usd_per_month, today)),
-            other.note,
         )
         for index, other in enumerate(report.alternatives)
     ]
+    numeric = ("cold start", "low to high", "USD a month", "against today")
     return Table(
-        columns=("way", "cold start", "USD a month", "against today", "note"),
+        columns=("way", *numeric),
         rows=rows,
         title=f"Other ways to start {_counted(report.mid.jobs_per_month, 'job')} a month",
-        numeric=frozenset({"cold start", "USD a month", "against today"}),
+        numeric=frozenset(numeric),
+        edge=_EDGE,
+        compact=True,
     )
+
+
+def _way(other: Alternative) -> str:
+    """Return a way as short as a row of one screen has to be; the document has its note."""
+    name = other.name.replace("Fast Snapshot Restore", "FSR")
+    note = other.note.replace("no provisioned initialization", "no provisioned rate")
+    return f"{name}, {note}" if other.name == "baked AMI" else name
 
 
 def _what_ifs(title: str, rows: Sequence[Sensitivity], first: str = "if") -> Table:
     columns = (first, "saved per launch", "pays from launches a month")
     shown = [(row.change, _exact(row.saved_per_launch_usd), _break_even(row.break_even_launches)) for row in rows]
-    return Table(columns=columns, rows=shown, title=title, numeric=frozenset(columns[1:]))
+    return Table(columns=columns, rows=shown, title=title, numeric=frozenset(columns[1:]), edge=_EDGE, compact=True)
 
 
 def _compared(report: CostReport) -> Table:
@@ -146,7 +202,11 @@ def _inputs(report: CostReport) -> Table:
         (figure.name, "unknown" if figure.value is None else f"{figure.value:f}", figure.unit, figure.source)
         for figure in report.figures
     ]
-    footer = ("Change any of them with --set NAME=VALUE, or under cost.inputs in pipeline.yaml.",)
+    zones = [f"Spot by zone: {', '.join(f'{zone} ${usd:f}' for zone, usd in report.zones)}."] if report.zones else []
+    footer = (
+        *zones,
+        "Change any of them with --set NAME=VALUE, or under cost.inputs in pipeline.yaml.",
+    )
     return Table(columns=("input", "value", "unit", "source"), rows=rows, footer=footer, numeric=frozenset({"value"}))
 
 

@@ -35,13 +35,13 @@ class Spec:
 
 
 SPECS: Mapping[str, Spec] = {
-    "stock_boot_s": Spec("s", _DAY_S, "120", "a GPU instance boots in 60 to 120 s"),
-    "pull_s": Spec("s", _DAY_S, "1020", "the reported 20 minutes less boot and models; not measured"),
-    "models_s": Spec("s", _DAY_S, "60", "part of the reported 20 minutes; not measured"),
-    "baked_boot_s": Spec("s", _DAY_S, "120", "as without the AMI"),
+    "stock_boot_s": Spec("s", _DAY_S),
+    "pull_s": Spec("s", _DAY_S),
+    "models_s": Spec("s", _DAY_S),
+    "baked_boot_s": Spec("s", _DAY_S),
     "lazy_load_s": Spec("s", _DAY_S),
-    "touched_gib": Spec("GiB", _TIB, "3", "what a job reads before its first result; not measured"),
-    "reader_mb_s": Spec("MB/s", 10_000, "7", "first touch of a block, published measurements of 5 to 9", positive=True),
+    "touched_gib": Spec("GiB", _TIB),
+    "reader_mb_s": Spec("MB/s", 10_000, positive=True),
     "avoided_gb": Spec("GB", _TIB, "18.85", "image 17 GB and models 1.85 GB"),
     "billed_gib": Spec("GiB", _TIB, "30", "data in one AMI's snapshots, upper bound", positive=True),
     "hydrated_gib": Spec("GiB", _TIB),
@@ -105,13 +105,14 @@ def checked(name: str, value: object, *, flag: str) -> Decimal:
     """
     spec = SPECS.get(name)
     if spec is None:
-        guess = meant(name, SPECS, otherwise=f"without it, `invoke cost` prints all {len(SPECS)}")
+        guess = meant(name, SPECS, otherwise=f"`invoke cost --inputs` prints all {len(SPECS)}")
         msg = f"{flag}: there is no input {name!r}: {guess}"
         raise UsageError(msg)
     number = _number(value)
     what = f"{flag}: {name} = {str(value)[:40]!r}"
     if number is None:
-        msg = f"{what} is not a number: give one in {spec.unit}, such as {spec.default or '0.05'}."
+        example = spec.default or ("60" if spec.unit == "s" else "0.05")
+        msg = f"{what} is not a number: give one in {spec.unit}, such as {example}."
         raise UsageError(msg)
     if number < 0 or (spec.positive and number == 0):
         msg = f"{what} must be {'above 0' if spec.positive else '0 or more'} {spec.unit}."

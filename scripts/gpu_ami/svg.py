@@ -1,15 +1,40 @@
-"""Renders a drawing as SVG text, and SVG text as a PNG picture."""
+"""Renders a drawing as SVG text, and SVG text as a PNG picture; writes either to a file."""
 
 from __future__ import annotations
 
 from html import escape
+from pathlib import Path
 
-from gpu_ami.cost.drawing import Area, Dot, Drawing, Line, Point, Rectangle, Shape, Text
+from gpu_ami.drawing import Area, Dot, Drawing, Line, Point, Rectangle, Shape, Text
+from gpu_ami.errors import UsageError
+from gpu_ami.files import write_atomic
 
 # Pixels of the PNG picture per pixel of the drawing: sharp text on today's screens.
 SCALE = 2
 _FONT = "Roboto"
 _FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
+
+
+def write(drawing: Drawing, path: Path) -> None:
+    """Write *drawing* to *path*, whose name ends with ``.svg`` or ``.png``.
+
+    Raises:
+        UsageError: The name ends otherwise, or the file cannot be written.
+    """
+    check_path(path)
+    picture = render(drawing)
+    write_atomic(path, picture if path.suffix.lower() == ".svg" else to_png(picture), what="chart")
+
+
+def check_path(path: Path) -> None:
+    """Refuse a file that would be neither of the two kinds of picture.
+
+    Raises:
+        UsageError: The name of *path* ends with neither ``.svg`` nor ``.png``.
+    """
+    if path.suffix.lower() not in {".svg", ".png"}:
+        msg = f"--chart {str(path)!r} is neither an .svg nor a .png file: give a name that ends so."
+        raise UsageError(msg)
 
 
 def render(drawing: Drawing) -> str:

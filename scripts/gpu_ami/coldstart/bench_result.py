@@ -1,0 +1,243 @@
+"""Reads what a bench measured, and puts its seconds in the place of what the model assumes.
+
+Only these members are read; others may be there. Of the whole: ``hosts``, and ``arms`` for the AMI. Of an arm (an
+object in a list with its ``arm``, or the value under that name): ``ami_id``. Of a host: ``arm`` and ``moments``, by
+name an object with ``at`` (seconds since 1970, or ISO 8601 with its offset from UTC) or, where that is null, the reason
+in ``missing``. The moments are those of `MOMENTS`; what none of them parts is fitted together, in the proportion of
+what the model assumes. A host on which a moment is missing that ends or begins a phase says nothing about that phase.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from gpu_ami.coldstart.assumptions import Range
+from gpu_ami.coldstart.model import PHASES, Phase, PhaseTime, Prediction, Variant
+from gpu_ami.errors import UsageError
+from gpu_ami.files import read_text
+
+# Moment to the phases that lie between the one before it and it. All time is some phase's: a task that waits for its
+# pull to begin is in the pull, a container that has not printed yet imports.
+MOMENTS: Mapping[str, tuple[Phase, ...]] = {
+    "submitted": (),
+    "launched": ("queue",),
+    "kernel_up": ("launch",),
+    "booted": ("boot",),
+    "placed": ("register",),
+    "pull_stopped": ("pull_unpack",),
+    "started": ("create_start",),
+    "imports_done": ("first_touch_imports",),
+    "models_done": ("models",),
+}
+# A host may be without these: nothing was pulled, or nobody looked when boot was over.
+_OPTIONAL = frozenset({"booted", "pull_stopped"})
+# What stands for a moment that is missing: a task is placed soon after its host is registered.
+_INSTEAD = {"placed": "registered"}
+_ARMS: Mapping[str, Variant] = {
+    "stock": "stock",
+    "plain": "plain",
+    "rated": "rated",
+    "fsr": "fsr",
+    "prewarmed": "prewarmed",
+    "fast_pull": "fast_pull",
+}
+# What does not depend on the AMI: each arm's hosts speak for every way to start.
+_SHARED: frozenset[Phase] = frozenset({"queue", "launch"})
+_LIMIT_BYTES = 16 * 1024 * 1024
+# Clocks of different services differ by so much; a span that is negative by more is a wrong file.
+_SKEW_S = 2.0
+_LONGEST_S = 7 * 86_400.0
+_AMI = re.compile(r"ami-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+_BASE_ARMS = frozenset({"stock", "live"})
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What bench results say.
+
+    Attributes:
+        spans: Arm to the spans of each of its hosts: phases to seconds.
+        sources: The files.
+        ami_ids: The baked AMIs that were measured.
+    """
+
+    spans: Mapping[str, Sequence[Mapping[tuple[Phase, ...], float]]]
+    sources: Sequence[str]
+    ami_ids: frozenset[str]
+
+
+def load(paths: Sequence[Path], *, shown: Sequence[str], built: Collection[str]) -> Measured:
+    """Return what the bench results *paths* say together.
+
+    Args:
+        paths: The files.
+        shown: How each is named to people.
+        built: The AMIs of the last build, one a region; when there are any, a result of another one is refused.
+
+    Raises:
+        UsageError: A file cannot be read, is no bench result, is cut off, or is of another AMI.
+    """
+    spans: dict[str, list[Mapping[tuple[Phase, ...], float]]] = {}
+    amis: set[str] = set()
+    for path, name in zip(paths, shown, strict=True):
+        document = _document(path, name)
+        found = _ami_ids(document, name)
+        _check_ami(found, amis, built, name)
+        amis |= found
+        for arm, host in _hosts(document, name):
+            spans.setdefault(arm, []).append(host)
+    if not any(host for hosts in spans.values() for host in hosts):
+        msg = f"{', '.join(shown)}: no host has two moments of one phase; nothing can be fitted: run the bench again."
+        raise UsageError(msg)
+    return Measured(spans, tuple(shown), frozenset(amis))
+
+
+def _document(path: Path, name: str) -> Mapping[str, Any]:
+    text = read_text(path, what="bench result", limit_bytes=_LIMIT_BYTES)
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        msg = f"The bench result {name} is not JSON, or was cut off: give the file that the bench wrote."
+        raise UsageError(msg) from exc
+    if not isinstance(document, dict) or not isinstance(document.get("hosts"), list):
+        msg = f"{name} is not a bench result: it has no list of hosts."
+        raise UsageError(msg)
+    return document
+
+
+def _ami_ids(document: Mapping[str, Any], name: str) -> frozenset[str]:
+    """Return the baked AMIs; a result that does not say which it measured cannot be told from another one's."""
+    arms = document.get("arms")
+    if isinstance(arms, dict):
+        pairs = list(arms.items())
+    elif isinstance(arms, list):
+        pairs = [(arm.get("arm"), arm) for arm in arms if isinstance(arm, dict)]
+    else:
+        pairs = []
+    # As text: whatever stands there, an object in a changed file included, can be compared.
+    ids = {str(arm.get("ami_id")) for what, arm in pairs if isinstance(arm, dict) and str(what) not in _BASE_ARMS}
+    known = frozenset(one for one in ids if _AMI.fullmatch(one))
+    hosts = [host for host in document["hosts"] if isinstance(host, dict)]
+    if not known and any(str(host.get("arm")) not in _BASE_ARMS for host in hosts):
+        msg = f"{name} does not say which AMI it measured (arms, ami_id): give the file that the bench wrote."
+        raise UsageError(msg)
+    return known
+
+
+def _check_ami(found: frozenset[str], before: Collection[str], built: Collection[str], name: str) -> None:
+    for ami in sorted(found):
+        expected = built or before or found
+        if ami not in expected or (not built and len({*before, *found}) > 1):
+            whose = "the last build made" if built else "another file measured"
+            others = ", ".join(sorted({*expected} - {ami}))
+            msg = f"{name} measured {ami}, and {whose} {others}: give results of one AMI."
+            raise UsageError(msg)
+
+
+def _hosts(document: Mapping[str, Any], name: str) -> Iterator[tuple[str, Mapping[tuple[Phase, ...], float]]]:
+    for number, host in enumerate(document["hosts"], start=1):
+        where = f"{name}, host {number}"
+        moments = host.get("moments") if isinstance(host, dict) else None
+        if not isinstance(moments, dict) or not isinstance(host.get("arm"), str):
+            msg = f"{where} has no arm and moments: the file was changed or cut off."
+            raise UsageError(msg)
+        yield host["arm"], _spans(moments, where)
+
+
+def _spans(moments: Mapping[str, Any], where: str) -> dict[tuple[Phase, ...], float]:
+    """Return the seconds between moments that are there, by the phases between them."""
+    found: dict[tuple[Phase, ...], float] = {}
+    since: float | None = None
+    between: list[Phase] = []
+    for name, phases in MOMENTS.items():
+        between += phases
+        at = _at(moments.get(name), f"{where}, {name}")
+        if at is None and name in _INSTEAD:
+            at = _at(moments.get(_INSTEAD[name]), f"{where}, {_INSTEAD[name]}")
+        if at is None:
+            if name not in _OPTIONAL:
+                since, between = None, []
+            continue
+        if since is not None and between:
+            found[tuple(between)] = _seconds(at - since, f"{where}, {name}")
+        since, between = at, []
+    return found
+
+
+def _seconds(span: float, where: str) -> float:
+    if not -_SKEW_S <= span <= _LONGEST_S:
+        msg = f"{where} is {span:,.0f} s after the moment before it, which cannot be: the file is no bench result."
+        raise UsageError(msg)
+    return max(span, 0.0)
+
+
+def _at(moment: object, where: str) -> float | None:
+    """Return a moment as seconds since 1970; None where it is missing."""
+    at = moment.get("at") if isinstance(moment, dict) else None
+    if at is None:
+        return None
+    if isinstance(at, str):
+        try:
+            parsed = datetime.fromisoformat(at.replace("Z", "+00:00"))
+        except ValueError:
+            parsed = None
+        if parsed is not None and parsed.tzinfo is not None:
+            return parsed.astimezone(timezone.utc).timestamp()
+    elif isinstance(at, int | float) and not isinstance(at, bool) and math.isfinite(at) and 0 < at < 1e11:
+        return float(at)
+    msg = f"{where}: at = {str(at)[:40]!r} is neither seconds since 1970 nor ISO 8601 with an offset."
+    raise UsageError(msg)
+
+
+def fitted(prediction: Prediction, measured: Measured) -> Prediction:
+    """Return *prediction* with the phases that *measured* knows: best, median and worst host.
+
+    Of fewer than three hosts neither end is known; they are moved apart by a fifth.
+    """
+    times = {phase.name: phase for phase in prediction.phases}
+    for phases, seconds in _of(prediction.variant, measured).items():
+        # What no moment parts shares its seconds as the model assumes.
+        assumed = sum(times[name].seconds.likely for name in phases) or 1.0
+        for name in phases:
+            share = times[name].seconds.likely / assumed if len(phases) > 1 else 1.0
+            times[name] = _replaced(times[name], _range(seconds).times(share), measured, len(seconds), phases)
+    return Prediction(prediction.variant, [times[name] for name in PHASES])
+
+
+def _of(variant: Variant, measured: Measured) -> dict[tuple[Phase, ...], list[float]]:
+    found: dict[tuple[Phase, ...], list[float]] = {}
+    for arm, hosts in measured.spans.items():
+        for host in hosts:
+            for phases, seconds in host.items():
+                if _ARMS.get(arm) == variant or _SHARED.issuperset(phases):
+                    found.setdefault(phases, []).append(seconds)
+    # The finer of two that speak about the same phase: hosts may differ in what was seen on them.
+    taken: set[Phase] = set()
+    finest: dict[tuple[Phase, ...], list[float]] = {}
+    for phases in sorted(found, key=len):
+        if taken.isdisjoint(phases):
+            finest[phases] = found[phases]
+            taken.update(phases)
+    return finest
+
+
+def _range(seconds: Sequence[float]) -> Range:
+    ordered = sorted(seconds)
+    middle = len(ordered) // 2
+    median = ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+    if len(ordered) < 3:
+        return Range(ordered[0] / 1.2, median, ordered[-1] * 1.2)
+    return Range(ordered[0], median, ordered[-1])
+
+
+def _replaced(time: PhaseTime, seconds: Range, measured: Measured, hosts: int, phases: Sequence[Phase]) -> PhaseTime:
+    together = f", with {' and '.join(name for name in phases if name != time.name)}" if len(phases) > 1 else ""
+    count = "1 host" if hosts == 1 else f"{hosts} hosts"
+    return replace(time, seconds=seconds, source=f"fitted: {count} of {', '.join(measured.sources)}{together}")
