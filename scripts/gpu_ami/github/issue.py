@@ -1,4 +1,4 @@
-"""One issue each for a clean-up's plan and for what is new at AWS, kept up to date, closed when nothing is to be done."""
+"""One issue each for a clean-up's plan and for what is new at AWS, kept up to date; closed when nothing is left."""
 
 from __future__ import annotations
 
