@@ -41,6 +41,7 @@ module "bake" {
   ecr_repository_url   = var.ecr_repository_url
   models_bucket        = var.models_bucket
   allow_session_tunnel = var.allow_session_tunnel
+  read_services        = var.read_services
 }
 
 module "pipeline" {
@@ -102,4 +103,5 @@ module "github_oidc" {
   ami_regions          = var.ami_regions
   reader_role_arns     = var.reader_role_arns
   allow_session_tunnel = var.allow_session_tunnel
+  read_services        = var.read_services
 }

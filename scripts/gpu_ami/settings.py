@@ -65,6 +65,10 @@ class Cleanup(Section, frozen=True):
         tuple[Annotated[str, _Meta(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$")], ...],
         _Meta(description="Roles in other accounts that use our AMIs; references are read there, nothing is changed"),
     ] = ()
+    skip_sources: Annotated[
+        tuple[str, ...],
+        _Meta(description="Sources that are left out, by `invoke sweep` too: what the role may not read"),
+    ] = ()
 
 
 class Cost(Section, frozen=True):

@@ -95,6 +95,21 @@ def test_what_aws_says_is_no_markup(github: GitHub) -> None:
     assert "| ami-0 | a\\|b | 2025-01-02 | delete |" in text
 
 
+def test_all_that_a_role_may_not_read_is_one_line(github: GitHub) -> None:
+    """After an upgrade that reads more; the issue is read on a phone."""
+    (github.answers / "issue-create").write_text("https://github.example/team/ami/issues/13\n")
+    document = plan(failed=True)
+    for name, action in (("pcs-x", "pcs:ListClusters"), ("emr-x", "elasticmapreduce:ListClusters")):
+        source = {"name": name, "region": "eu-west-1", "status": "failed", "error": "AccessDenied", "denied": action}
+        document["sources"].append(source)
+
+    report(document, github.runner, github.clone)
+
+    text = (github.clone / "cleanup-issue.md").read_text()
+    assert "- the role may not do elasticmapreduce:ListClusters, pcs:ListClusters (emr-x, pcs-x): docs" in text
+    assert text.count("AccessDenied") == 1
+
+
 def test_what_is_new_at_aws_opens_an_issue(github: GitHub) -> None:
     """A service that nobody looks through can lose somebody their AMI: its members are named, and what to do."""
     (github.answers / "issue-create").write_text("https://github.example/team/ami/issues/14\n")

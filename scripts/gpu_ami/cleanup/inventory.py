@@ -247,7 +247,9 @@ def query_source(location: Location, source: Source, query: SourceQuery, *, skip
     """Return what *source* shows in *location*; whatever goes wrong ends in its report."""
     caller = location.caller.counting()
 
-    def state(status: Any, found: Found | None = None, error: str | None = None) -> SourceState:
+    def state(
+        status: Any, found: Found | None = None, error: str | None = None, denied: RefusedError | None = None
+    ) -> SourceState:
         found = found or Found()
         report = SourceReport(
             source.name,
@@ -259,6 +261,8 @@ def query_source(location: Location, source: Source, query: SourceQuery, *, skip
             error=error,
             notes=tuple(found.notes),
             is_use=source.is_use,
+            denied=denied.action if denied else "",
+            principal=denied.principal if denied else "",
         )
         return SourceState(report, found.references, query.memory)
 
@@ -274,7 +278,8 @@ def query_source(location: Location, source: Source, query: SourceQuery, *, skip
             return state(
                 "skipped", error=f"{source.service} does not exist in {location.region}, says AWS's public list"
             )
-        return state("failed", error=f"{exc}{_way_round(source, exc)}")
+        denied = exc if isinstance(exc, RefusedError) and exc.is_denied else None
+        return state("failed", error=f"{exc}{_way_round(source, exc)}", denied=denied)
     finally:
         location.caller.aws_time = location.caller.aws_time or caller.aws_time
 

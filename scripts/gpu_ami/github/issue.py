@@ -130,10 +130,17 @@ def text(document: Mapping[str, Any], runner: Runner) -> str:
 
 
 def _failures(sources: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join(
-        "- " + in_markdown(f"{source.get('name')} ({source.get('region') or 'here'}): {source.get('error')}")
+    """Return a line for each source that failed; those for want of a permission share one, if there are several."""
+    denied = [source for source in sources if source.get("denied")]
+    denied = denied if len(denied) > 1 else []
+    actions, names = (", ".join(sorted({str(source.get(key)) for source in denied})) for key in ("denied", "name"))
+    lines = [f"the role may not do {actions} ({names}): docs/cleanup.md lists what to allow"] if denied else []
+    lines += [
+        f"{source.get('name')} ({source.get('region') or 'here'}): {source.get('error')}"
         for source in sources
-    )
+        if source not in denied
+    ]
+    return "\n".join("- " + in_markdown(line) for line in lines)
 
 
 def _table(verdicts: Sequence[Mapping[str, Any]]) -> str:

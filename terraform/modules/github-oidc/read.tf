@@ -2,6 +2,8 @@
 
 # What any of the roles may look up. None of this has resources or tags to bind it to.
 data "aws_iam_policy_document" "look" {
+  source_policy_documents = [data.aws_iam_policy_document.services.json]
+
   statement {
     sid = "Look"
     actions = [
