@@ -41,7 +41,6 @@ module "bake" {
   ecr_repository_url   = var.ecr_repository_url
   models_bucket        = var.models_bucket
   allow_session_tunnel = var.allow_session_tunnel
-  read_services        = var.read_services
 }
 
 module "pipeline" {

@@ -48,7 +48,7 @@ def test_nobody_can_make_something_ours_by_tagging_it(policies: dict[str, Any]) 
 
 def test_plan_changes_nothing_but_the_lock(policies: dict[str, Any]) -> None:
     """Every pull request of the repository can have this role."""
-    reading = re.compile(r"\w+:(Describe|List|Get)\w*\*?|sts:AssumeRole")
+    reading = re.compile(r"\w+:(BatchGet|Describe|List|Get)\w*\*?|sts:AssumeRole")
     changing = {
         (name, resource)
         for statement in policies["plan"]["Statement"]
