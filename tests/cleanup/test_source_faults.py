@@ -256,6 +256,7 @@ class Between(Caller):
 
     Attributes:
         tokens: What the operation calls its page token, in the request and in the answer; None where it has no pages.
+        is_changed: Whether an answer was another than AWS's: one without any list is of no other kind.
     """
 
     def __init__(self, full: Full, service: str, operation: str, change: Callable[..., Answer]) -> None:
@@ -263,6 +264,7 @@ class Between(Caller):
         super().__init__(full.here.access, REGION, sleep=lambda _s: None)
         self._service, self._operation, self._change = service, operation, change
         self.tokens = self._tokens()
+        self.is_changed = False
 
     def counting(self) -> Caller:
         """Return itself."""
@@ -273,7 +275,15 @@ class Between(Caller):
         ask = functools.partial(super().call, service, operation, doing=doing)
         if (service, operation) != (self._service, self._operation):
             return ask(**parameters)
-        return self._change(self.tokens, ask, parameters)
+        said: list[Answer] = []
+
+        def noting(**given: Any) -> Answer:
+            said.append(ask(**given))
+            return dict(said[-1])
+
+        answer = self._change(self.tokens, noting, parameters)
+        self.is_changed |= answer not in said
+        return answer
 
     def _tokens(self) -> tuple[str, str] | None:
         client = self.access.client(self._service, region=REGION, retries=False)
@@ -312,8 +322,13 @@ def _empty(_paged: object, _ask: object, _parameters: object) -> Answer:
 
 
 def _of_another_kind(_paged: object, ask: Callable[..., Answer], parameters: dict[str, Any]) -> Answer:
+    """Answer with lists of texts where AWS has rows, and of rows where it has texts."""
     return {
-        key: value if key == "ResponseMetadata" else ["nonsense"] if isinstance(value, list) else "nonsense"
+        key: [{}]
+        if isinstance(value, list) and isinstance(next(iter(value), None), str)
+        else ["nonsense"]
+        if isinstance(value, list)
+        else value
         for key, value in ask(**parameters).items()
     }
 
@@ -349,12 +364,10 @@ def test_an_answer_without_what_it_always_has_is_no_answer(
 ) -> None:
     """A member that is absent, or is something else, says nothing: that is not the same as that nothing is there."""
     for service, operation in full.without_fault(source).operations:
-        state = full.ask(source, Between(full, service, operation, change))
+        between = Between(full, service, operation, change)
+        state = full.ask(source, between)
 
-        if source.name in SILENT and change is _of_another_kind:
-            # A setting that is not known is told of.
-            assert state.report.notes
-        else:
+        if between.is_changed:
             assert (state.report.status, list(state.references)) == ("failed", []), operation
 
 
