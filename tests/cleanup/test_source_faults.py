@@ -367,7 +367,8 @@ def test_an_answer_without_what_it_always_has_is_no_answer(
         between = Between(full, service, operation, change)
         state = full.ask(source, between)
 
-        if between.is_changed:
+        # What is shown one by one has lists that nobody reads, such as targets.
+        if between.is_changed and (change is _empty or between.tokens):
             assert (state.report.status, list(state.references)) == ("failed", []), operation
 
 

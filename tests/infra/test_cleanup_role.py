@@ -116,6 +116,16 @@ def bare(local_aws: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return policies_of(planned_roles(local_aws.access, folder, more=f"read_services = {{ {nothing} }}"))
 
 
+def test_the_policy_to_paste_is_what_the_module_gives() -> None:
+    """Whoever keeps a role of their own pastes it after the upgrade; one action too few stops every clean-up."""
+    page = (ROOT / "docs" / "cleanup.md").read_text(encoding="utf-8")
+    statement = json.loads(page.partition("```json\n")[2].partition("```")[0])
+
+    assert statement["Action"] == sorted(
+        action.strip('"') for body in services().values() for action in body["actions"]
+    )
+
+
 def test_what_is_left_out_cannot_be_read(policies: dict[str, Any], bare: dict[str, Any]) -> None:
     """Variables and definitions may hold secrets: whoever leaves them out must not be able to read them."""
     for body in services().values():

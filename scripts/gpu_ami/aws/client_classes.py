@@ -6,7 +6,7 @@ of what another region costs the processor are classes with hundreds of methods 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from botocore.client import ClientCreator
 from botocore.hooks import EventAliaser
@@ -23,16 +23,17 @@ class SharedEvents(EventAliaser):
 
     def __copy__(self) -> SharedEvents:
         """Return a copy for another client."""
-        made: SharedEvents = super().__copy__()
-        made._alias_name_cache = self._alias_name_cache
-        made.classes = self.classes
-        return made
+        made: Any = super().__copy__()
+        mine: Any = self
+        made._alias_name_cache = mine._alias_name_cache
+        made.classes = mine.classes
+        return cast("SharedEvents", made)
 
 
 def share(session: Any) -> None:
     """Let the clients of the botocore *session* share their classes; other sessions are left as they are."""
-    events = session.get_component("event_emitter")
-    if type(events) is EventAliaser:
+    events: Any = session.get_component("event_emitter")
+    if not isinstance(events, SharedEvents):
         events.__class__ = SharedEvents
         events.classes = {}
     _Creator._create_client_class = _shared
