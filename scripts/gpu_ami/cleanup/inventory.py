@@ -147,9 +147,10 @@ class Survey:
         """
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
             # Whatever does not need the list of AMIs starts with it.
-            early = [(location, source) for location in self.locations for source in self._uses]
-            uses = [pool.submit(self._query, location, source, ()) for location, source in early]
             listings = [pool.submit(own_images, location.caller, location.account) for location in self.own_locations]
+            # There are more queries than workers: the first sources, which make the most calls, begin in every region.
+            early = [(location, source) for source in self._uses for location in self.locations]
+            uses = [pool.submit(self._query, location, source, ()) for location, source in early]
             self.images = tuple(image for listing in listings for image in listing.result())
             own = [(location, source) for location in self.own_locations for source in self._own]
             for done in [*uses, *(pool.submit(self._query, location, source, ()) for location, source in own)]:
