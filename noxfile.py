@@ -160,6 +160,14 @@ def e2e(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def models(session: nox.Session) -> None:
+    """Hold docs/references.md against the newest botocore; what is new is written to a file: `-- new-members.json`."""
+    newest = ("--upgrade", "--exclude-newer=2999-12-31", f"--python={session.virtualenv.location}")
+    session.run_install("uv", "pip", "install", "--quiet", *newest, "--editable=.", external=True)
+    session.run("python", "-m", "tests.support.naming_members", *(session.posargs or ("new-members.json",)))
+
+
+@nox.session(default=False)
 def audit(session: nox.Session) -> None:
     """Look up known vulnerabilities of everything that is installed, development tools too; asks the internet."""
     install(session, "dev", "audit", "mutation")

@@ -102,4 +102,5 @@ module "github_oidc" {
   ami_regions          = var.ami_regions
   reader_role_arns     = var.reader_role_arns
   allow_session_tunnel = var.allow_session_tunnel
+  read_services        = var.read_services
 }

@@ -71,3 +71,8 @@ output "github_role_arns" {
   description = "ARN of each role of GitHub's workflows, by purpose: plan, build, apply, cleanup; null without github_subject."
   value       = one(module.github_oidc[*].role_arns)
 }
+
+output "github_skip_sources" {
+  description = "Sources of clean-up that the workflows' roles may not read, for cleanup.skip_sources in pipeline.yaml; null without github_subject."
+  value       = one(module.github_oidc[*].skip_sources)
+}

@@ -292,6 +292,13 @@ variable "github_create_provider" {
   nullable    = false
 }
 
+variable "read_services" {
+  description = "Whether to read each service in which something may need an AMI, by its name, such as { lambda = false }: true where none is given. Where it is false its permissions are left out and its sources of clean-up are among skip_sources. What is read can hold secrets."
+  type        = map(bool)
+  default     = {}
+  nullable    = false
+}
+
 variable "state_bucket" {
   description = "Bucket of Terraform's state and of the receipts; null gives no access to any."
   type        = string

@@ -30,10 +30,17 @@ _VALUES = parser.values
 REGION = "ap-northeast-2"
 TESTS = Path(__file__).parent
 # Slow, and the same on every Python.
-ONCE = (TESTS / "sandbox", TESTS / "cleanup" / "test_faults.py", TESTS / "bake" / "test_preflight_account.py")
+ONCE = (
+    TESTS / "sandbox",
+    TESTS / "cleanup" / "test_faults.py",
+    TESTS / "cleanup" / "test_source_faults.py",
+    TESTS / "bake" / "test_preflight_account.py",
+)
 
 # By their seconds.
 LONGEST_FIRST = (
+    "cleanup/test_faults.py",
+    "cleanup/test_source_faults.py",
     "e2e/test_apply_slow.py",
     "e2e/test_workflows.py",
     "e2e/test_apply.py",

@@ -68,6 +68,10 @@ class Cleanup(Section, frozen=True):
     usage_report_minutes: Annotated[
         int, _Meta(ge=1, le=720, description="How long `invoke cleanup --usage-reports` waits for EC2's reports")
     ] = 15
+    skip_sources: Annotated[
+        tuple[str, ...],
+        _Meta(description="Sources that are left out, by `invoke sweep` too: what the role may not read"),
+    ] = ()
 
 
 class Cost(Section, frozen=True):

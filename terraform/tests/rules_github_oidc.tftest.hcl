@@ -37,6 +37,7 @@ run "refuses_wrong_values_1" {
     reader_role_arns = ["arn:aws:iam::123456789012:role/*"]           # a wildcard
     family           = "GPU"                                          # capitals
     ami_regions      = ["*"]                                          # a wildcard
+    read_services    = { lamda = false }                              # no service
   }
 
   expect_failures = [
@@ -50,6 +51,7 @@ run "refuses_wrong_values_1" {
     var.reader_role_arns,
     var.family,
     var.ami_regions,
+    var.read_services,
   ]
 }
 
@@ -115,5 +117,22 @@ run "accepts_a_subject_with_ids" {
   variables {
     subject   = "repo:acme@12345/video@67890"
     state_key = "terraform.tfstate"
+  }
+}
+
+run "a_service_that_is_left_out_is_left_out_of_clean_up_too" {
+  command = plan
+
+  module {
+    source = "./modules/github-oidc"
+  }
+
+  variables {
+    read_services = { lambda = false, emr = true, step_functions = false }
+  }
+
+  assert {
+    condition     = toset(output.skip_sources) == toset(["lambda-functions", "state-machines"])
+    error_message = "Clean-up would fail at what the roles may not read."
   }
 }

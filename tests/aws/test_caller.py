@@ -109,6 +109,59 @@ def test_a_refusal_keeps_awss_code(aws: LocalAws, caller: Caller, service: str) 
     assert caller.calls == 1
 
 
+@pytest.mark.parametrize(
+    ("service", "operation", "action"),
+    [
+        ("ec2", "describe_images", "ec2:DescribeImages"),
+        ("ssm", "describe_parameters", "ssm:DescribeParameters"),
+        ("emr", "list_clusters", "elasticmapreduce:ListClusters"),
+    ],
+)
+def test_a_denial_names_the_action_as_a_policy_has_it(
+    aws: LocalAws, caller: Caller, service: str, operation: str, action: str
+) -> None:
+    """Whoever pastes it into a policy must not have to know that EMR is called elasticmapreduce there."""
+    aws.gate.deny(action)
+
+    with pytest.raises(RefusedError) as caught:
+        caller.call(service, operation)
+
+    assert caught.value.action == action
+    assert caught.value.principal.startswith("arn:aws:")
+
+
+@pytest.mark.parametrize(
+    ("message", "principal", "action"),
+    [
+        (
+            "No. User: arn:aws:sts::1:assumed-role/plan/run is not authorized to perform: ec2:DescribeImages because",
+            "arn:aws:sts::1:assumed-role/plan/run",
+            "ec2:DescribeImages",
+        ),
+        # KMS is asked by the service, and is what is denied.
+        (
+            "User: arn:aws-us-gov:iam::1:user/path/bob is not authorized to perform: kms:Decrypt on resource: x",
+            "arn:aws-us-gov:iam::1:user/path/bob",
+            "kms:Decrypt",
+        ),
+        ("Access denied.", "", "ssm:DescribeParameters"),
+        ("", "", "ssm:DescribeParameters"),
+        ("User: nobody is not authorized to perform: everything", "", "ssm:DescribeParameters"),
+        ("User: arn:aws:iam::1:" + "a" * 9000 + " is not", "", "ssm:DescribeParameters"),
+    ],
+)
+def test_who_is_denied_what_is_read_from_awss_words(
+    aws: LocalAws, caller: Caller, message: str, principal: str, action: str
+) -> None:
+    """Not every service says it; then the request itself says at least what was requested."""
+    aws.gate.fail("AccessDeniedException", message, action="DescribeParameters")
+
+    with pytest.raises(RefusedError) as caught:
+        caller.call("ssm", "describe_parameters")
+
+    assert (caught.value.principal, caught.value.action) == (principal, action)
+
+
 def test_throttling_is_waited_out(aws: LocalAws, caller: Caller, naps: list[float]) -> None:
     """A thousand AMIs at five a second are a matter of patience, not a failure."""
     for number in range(6):

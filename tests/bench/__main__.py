@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.bench import applying, downloads, main_job, prewarm, speedups, throttling
+from tests.bench import applying, downloads, main_job, prewarm, sources, speedups, throttling
 
 BENCHES: dict[str, Callable[[], bool]] = {
     "list": main_job.listing,
@@ -19,6 +19,7 @@ BENCHES: dict[str, Callable[[], bool]] = {
     "points": main_job.points,
     "downloads": downloads.bench,
     "prewarm": prewarm.bench,
+    "sources": sources.bench,
     "throttling": throttling.main,
 }
 

@@ -1,7 +1,9 @@
 """A local AWS in a process of its own, with an account for clean-up tools; ends when its input does.
 
 python -m tests.bench.cleanup_account reasons WAY_OF_BEING_NEEDED …
-python -m tests.bench.cleanup_account many IMAGES SELECTED_EVERY TEMPLATES DELAY_S
+python -m tests.bench.cleanup_account many IMAGES SELECTED_EVERY TEMPLATES DELAY_S [REGIONS]
+
+With REGIONS, a JSON list, something in each of them needs an AMI in each of the rarer ways, too.
 """
 
 from __future__ import annotations
@@ -18,8 +20,12 @@ from gpu_ami.cleanup.planner import make_plan
 from gpu_ami_sandbox.aws.ec2 import images
 from gpu_ami_sandbox.aws.gate import Application, Environ, StartResponse
 from gpu_ami_sandbox.aws.server import LocalAws
+from gpu_ami_sandbox.demo.rare_uses import RARE_USES
 from gpu_ami_sandbox.demo.uses import USES
-from tests.support.account import REGION, World, world
+from tests.support.account import REGION, World, other_region, world
+
+# Ways of the demo account in which a text alone mentions an AMI.
+MENTIONS = ("stack_parameter", "lambda_variable", "state_machine")
 
 
 class AtOnce:
@@ -52,7 +58,7 @@ def with_reasons(here: World, reasons: Sequence[str]) -> dict[str, str]:
     made = {}
     for number, reason in enumerate(reasons):
         image = here.image(100 + 3 * number)
-        USES[reason](here.maker, image)
+        (USES | RARE_USES)[reason](here.maker, image)
         made[reason] = image.id
     return made | {f"unused_{n}": here.image(90 + n).id for n in (1, 2)}
 
@@ -68,6 +74,19 @@ def with_many(here: World, count: int, selected_every: int, templates: int) -> d
     for number in range(templates):
         here.maker.template(f"t{number}", made[f"young_{number * selected_every + 1}"])
     here.maker.parameter("/in/use", made["young_1"])
+    return made
+
+
+def with_rare_uses(here: World, regions: Sequence[str]) -> dict[str, str]:
+    """Make one AMI for each of the rarer ways, and for each mention in a text, in each of *regions*."""
+    made = {}
+    mentions = {name: USES[name] for name in MENTIONS if name in USES}
+    for region in regions:
+        maker = here.maker if region == REGION else other_region(here, region)
+        for name, use in (RARE_USES | mentions).items():
+            image = maker.image(50)
+            use(maker, image)
+            made[f"{name} in {region}"] = image.id
     return made
 
 
@@ -92,6 +111,8 @@ def main(kind: str, *arguments: str) -> None:
     aws.start()
     here = world(aws)
     made = with_many(here, *(int(size) for size in arguments[:3])) if kind == "many" else with_reasons(here, arguments)
+    if kind == "many" and arguments[4:] and arguments[4]:
+        made |= with_rare_uses(here, json.loads(arguments[4]))
     # A running AWS has read its models; which tool comes first must not matter.
     make_plan(here.survey(), here.account, here.now)
     counter = AtOnce(aws.gate)

@@ -59,6 +59,27 @@ def _clean(here: World, root: Path, *, task_options: dict[str, Any] | None = Non
     return done
 
 
+def test_a_role_that_lacks_much_is_told_once(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """After an upgrade that reads more: one line with all actions, and pipeline.yaml takes what may be left out."""
+    here.aws.gate.deny("autoscaling:DescribeLaunchConfigurations", "imagebuilder:*", "ec2:DescribeFleets")
+
+    with pytest.raises(SafetyError) as told:
+        _clean(here, tmp_path, yes=True, permanent=True)
+
+    assert unused.id in here.there()
+    assert str(told.value).startswith("Everything is kept: 3 sources in ")
+    denied = "autoscaling:DescribeLaunchConfigurations, ec2:DescribeFleets, imagebuilder:ListImageRecipes"
+    assert f"may not do {denied} (an explicit deny is among them). " in str(told.value)
+    names = str(told.value).rpartition("skip_sources in pipeline.yaml, of ")[2].split(", ")
+    assert names == ["fleets", "image-builder", "launch-configurations"]
+
+    options = {"cleanup": Cleanup(skip_sources=tuple(names))}
+    done = _clean(here, tmp_path, task_options=options, yes=True, permanent=True)
+
+    assert unused.id not in here.there()
+    assert {s["name"] for s in done.document["sources"] if s["status"] == "skipped"} >= set(names)
+
+
 def test_without_yes_nothing_changes(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
     """The plan is shown, with what to do next."""
     done = _clean(here, tmp_path)

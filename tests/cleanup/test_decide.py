@@ -296,6 +296,63 @@ def test_a_failed_source_keeps_everything_and_says_so() -> None:
     assert _codes(decision) == ["blocked", "unneeded", "old", "not-among-newest"]
 
 
+ROLE = "arn:aws:sts::1:assumed-role/gpu-batch-github-plan/run"
+
+
+def _denied(name: str, action: str, region: str = "r", **more: Any) -> SourceReport:
+    error = f"{name} in {region}: AccessDeniedException: User: {ROLE} is not authorized to perform: {action}"
+    values = {"error": error, "denied": action, "principal": ROLE}
+    return SourceReport(name, region, "failed", **values | more)
+
+
+def test_all_denials_are_one_line_with_the_ways_out() -> None:
+    """After an upgrade that reads more a role may lack a dozen actions, and again in each region."""
+    reports = [_denied("lambda-x", "lambda:ListFunctions", region) for region in ("r", "s")]
+    reports += [_denied("pcs-x", "pcs:ListClusters"), _denied("batch", "batch:DescribeComputeEnvironments")]
+    other = SourceReport("receipts", None, "failed", error="broken")
+
+    line, rest = find_blocks([SEEN, other, *reports], POLICY)
+
+    assert rest == "receipts could not be read: broken"
+    assert line.startswith(
+        f"3 sources in r, s could not be read: {ROLE} may not do batch:DescribeComputeEnvironments, "
+        "lambda:ListFunctions, pcs:ListClusters. "
+    )
+    assert "docs/cleanup.md lists under Permissions" in line
+    # Without Batch's environments AMIs in use would go: there is no flag for it.
+    assert line.endswith("cleanup.skip_sources in pipeline.yaml, of lambda-x, pcs-x")
+
+
+def test_one_denial_reads_as_ever() -> None:
+    """AWS's own words say more than a list of one."""
+    report = _denied("pcs-x", "pcs:ListClusters")
+
+    assert find_blocks([SEEN, report], POLICY) == (f"pcs-x (r) could not be read: {report.error}",)
+
+
+def test_denials_of_several_roles_and_unknown_ones_are_kept_apart() -> None:
+    """Another account's reader lacks other things than ours; a service may not say who is denied."""
+    reader = "arn:aws:sts::2:assumed-role/reader/run"
+    reports = [
+        _denied("pcs-x", "pcs:ListClusters"),
+        _denied("pcs-x", "pcs:ListClusters", principal=reader, account="2"),
+        _denied("emr-x", "elasticmapreduce:ListClusters", principal="", error="with an explicit deny in a policy"),
+    ]
+
+    (line,) = find_blocks(reports, POLICY)
+
+    assert f"{ROLE} may not do pcs:ListClusters; {reader} may not do pcs:ListClusters; these credentials" in line
+    assert "an explicit deny is among them" in line
+
+
+def test_only_essential_denials_have_one_way_out() -> None:
+    """A flag that is refused is no advice."""
+    (line,) = find_blocks([_denied("batch", "batch:X"), _denied("instances", "ec2:Y")], POLICY)
+
+    assert "skip_sources" not in line
+    assert line.endswith("allow what docs/cleanup.md lists under Permissions")
+
+
 def test_a_failed_source_without_a_place_is_named_alone() -> None:
     """Files are in no region."""
     failed = SourceReport("receipts", None, "failed", error="denied")

@@ -373,6 +373,21 @@ def test_sources_are_shown_once_with_their_worst_status() -> None:
     assert "note c; note d; note e\n" in _text(plan, wide=True)
 
 
+def test_denials_are_told_once_for_all_sources() -> None:
+    """A dozen sources with the same words each hide what else is to be seen."""
+    reports = [
+        SourceReport("pcs-x", "r", "failed", error="long words of AWS's", denied="pcs:ListClusters"),
+        SourceReport("emr-x", "r", "failed", error="other words", denied="elasticmapreduce:ListClusters"),
+        SourceReport("batch", "r", "failed", error="cut off"),
+    ]
+    plan = _plan(reports=reports)
+
+    assert "failed | pcs-x, emr-x | not allowed, as said above\nfailed | batch | cut off" in _text(plan)
+    assert "pcs-x | failed | 0 | 0 | not allowed: pcs:ListClusters" in _text(plan, all=True)
+    assert "long words of AWS's" in _text(plan, wide=True)
+    assert "failed | pcs-x | long words of AWS's" in _text(_plan(reports=reports[:1]))
+
+
 @pytest.mark.parametrize(("minutes", "failed"), [(0, False), (4, False), (-4, False), (6, True), (-6, True)])
 def test_a_clock_that_is_minutes_off_fails(minutes: int, failed: bool) -> None:
     """Five minutes is what AWS itself allows; every age depends on it."""

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from gpu_ami.aws.references.registry import SOURCES
-from gpu_ami.cleanup.policy import Flags, Scope, policy_from, policy_of
+from gpu_ami.cleanup.policy import Flags, Scope, left_out, policy_from, policy_of
 from gpu_ami.errors import UsageError
 from gpu_ami.settings import EMBEDDED, Cleanup
 
@@ -91,6 +91,26 @@ def test_every_other_source_can_be_skipped() -> None:
 
     assert policy_from(EMBEDDED, Flags(skip_source=(*names, "receipts"))).skip_sources == {*names, "receipts"}
     assert len({source.name for source in SOURCES}) == len(SOURCES)
+
+
+def test_the_settings_leave_sources_out_as_flags_do() -> None:
+    """A role that may not read a service is the same role every night; sweep has no flag for it."""
+    chosen = msgspec.structs.replace(EMBEDDED.cleanup, skip_sources=("image-builder", "receipts"))
+    settings = msgspec.structs.replace(EMBEDDED, cleanup=chosen)
+
+    policy = policy_from(settings, Flags(skip_source=("fleets",)))
+
+    assert policy.skip_sources == {"image-builder", "receipts", "fleets"}
+    assert left_out(settings) == {"image-builder", "receipts"}
+
+
+@pytest.mark.parametrize("name", ["batch", "nonsense"])
+def test_the_settings_may_leave_out_no_more_than_flags(name: str) -> None:
+    """And the error says where the name stands."""
+    chosen = msgspec.structs.replace(EMBEDDED.cleanup, skip_sources=(name,))
+
+    with pytest.raises(UsageError, match=r"^cleanup\.skip_sources in pipeline\.yaml: "):
+        left_out(msgspec.structs.replace(EMBEDDED, cleanup=chosen))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from moto.iam.models import iam_backends
 
@@ -18,6 +19,7 @@ from gpu_ami.cleanup.journal import new_path
 from gpu_ami.cleanup.sweep import Request, longest_build
 from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.process import interruptible
+from gpu_ami.settings import EMBEDDED
 from gpu_ami.streams import Results
 from gpu_ami_sandbox.demo.factory import FAMILY
 from tests.support.account import OTHER_REGION, REGION, Task, World, other_region, task
@@ -402,6 +404,20 @@ def test_a_kind_can_be_left_out(here: World, tmp_path: Path) -> None:
     assert "instance-profile" not in _found(_sweep(here, tmp_path, skip_source=("instance-profile",)))
     with pytest.raises(UsageError, match="not a kind"):
         _sweep(here, tmp_path, skip_source=("everything",))
+
+
+def test_a_service_that_the_role_may_not_read_is_left_out_by_the_settings(here: World, tmp_path: Path) -> None:
+    """The same role sweeps every night; what uses an unfinished AMI is asked of the same sources."""
+    here.in_use()
+    incomplete_build(here)
+    here.aws.gate.deny("imagebuilder:*")
+    skipping = msgspec.structs.replace(EMBEDDED.cleanup, skip_sources=("image-builder",))
+
+    done = _sweep(here, tmp_path, task_options={"cleanup": skipping})
+
+    states = {source["name"]: source["status"] for source in done.document["sources"]}
+    assert states["image-builder"] == "skipped"
+    assert "image" in _found(done)
 
 
 @pytest.mark.parametrize("text", ["1h", "0h", "soon"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -252,6 +253,18 @@ def test_security_audits_the_workflows_and_every_dependency(site: Site, database
     assert "No findings to report" in done["workflows"].log
     assert done["dependencies"].result == "success", done["dependencies"].log
     assert {"boto3", "moto", "mypy"} <= set(database.queried)
+
+
+def test_the_newest_botocore_is_compared_with_the_page(site: Site) -> None:
+    """What AWS added this week is read from the newest models, and becomes one issue or none."""
+    done = site.run("members.yml", "schedule")
+
+    assert done["compare"].result == "success", done["compare"].log
+    assert done["issue"].result == "success", done["issue"].log
+    (kept,) = site.machine.folder.glob("artifacts-*/new-members/new-members.json")
+    document = json.loads(kept.read_text())
+    assert document["botocore"]
+    assert len(site.called("issue create --title New at AWS")) == bool(document["new"])
 
 
 def test_a_removal_by_hand_needs_the_state_and_leaves_a_journal(site: Site, rolled_back: dict[str, Job]) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpu_ami.github.issue import report
+import pytest
+
+from gpu_ami.errors import UsageError
+from gpu_ami.github.issue import report, report_members
 from tests.github.conftest import GitHub
 
 
@@ -90,3 +93,63 @@ def test_what_aws_says_is_no_markup(github: GitHub) -> None:
     text = (github.clone / "cleanup-issue.md").read_text()
     assert "- batch (eu-west-1): no\\\\x0a\\| x \\| \\<img src=y> \\[z](q) \\`r\\`\n" in text
     assert "| ami-0 | a\\|b | 2025-01-02 | delete |" in text
+
+
+def test_all_that_a_role_may_not_read_is_one_line(github: GitHub) -> None:
+    """After an upgrade that reads more; the issue is read on a phone."""
+    (github.answers / "issue-create").write_text("https://github.example/team/ami/issues/13\n")
+    document = plan(failed=True)
+    for name, action in (("pcs-x", "pcs:ListClusters"), ("emr-x", "elasticmapreduce:ListClusters")):
+        source = {"name": name, "region": "eu-west-1", "status": "failed", "error": "AccessDenied", "denied": action}
+        document["sources"].append(source)
+
+    report(document, github.runner, github.clone)
+
+    text = (github.clone / "cleanup-issue.md").read_text()
+    assert "- the role may not do elasticmapreduce:ListClusters, pcs:ListClusters (emr-x, pcs-x): docs" in text
+    assert text.count("AccessDenied") == 1
+
+
+def test_what_is_new_at_aws_opens_an_issue(github: GitHub) -> None:
+    """A service that nobody looks through can lose somebody their AMI: its members are named, and what to do."""
+    (github.answers / "issue-create").write_text("https://github.example/team/ami/issues/14\n")
+    document = {"botocore": "1.50.0", "new": ["pcs GetNodeImage NodeImage.amiId", "ec2 DescribeX X.ImageId"]}
+
+    assert report_members(document, github.runner, github.clone) == "14"
+    text = (github.clone / "members-issue.md").read_text()
+    assert "botocore 1.50.0 has 2 members" in text
+    assert "- pcs GetNodeImage NodeImage.amiId\n- ec2 DescribeX X.ImageId\n" in text
+    assert "gpu-ami:keep" in text
+    assert "actions/runs/7" in text
+    assert len(github.called("issue list --label gpu-ami-members")) == 1
+    assert len(github.called("issue create --title New at AWS")) == 1
+
+
+def test_a_long_list_of_what_is_new_is_cut_off_and_counted(github: GitHub) -> None:
+    """GitHub refuses a text without end, and then nobody hears anything."""
+    (github.answers / "issue-list").write_text("14\n")
+    bare = github.runner.__class__(github.runner.summary, github.runner.outputs)
+
+    report_members({"botocore": "2", "new": [f"s Get{n} S.imageId" for n in range(5000)]}, bare, github.clone)
+
+    text = (github.clone / "members-issue.md").read_text()
+    assert "- and 4800 more" in text
+    assert len(text) < 60_000
+
+
+def test_nothing_new_closes_the_issue_and_makes_none(github: GitHub) -> None:
+    """Once each member has its row there is nothing to do."""
+    assert report_members({"botocore": "1", "new": []}, github.runner, github.clone) == ""
+    (github.answers / "issue-list").write_text("14\n")
+
+    assert report_members({"botocore": "1", "new": []}, github.runner, github.clone) == "14"
+    assert len(github.called("issue close 14 --comment Nothing is new at AWS any more.")) == 1
+    assert github.called("issue create") == []
+
+
+@pytest.mark.parametrize("document", [{}, {"new": None}, {"new": "pcs"}, {"sources": []}])
+def test_another_document_is_not_taken_for_nothing_new(github: GitHub, document: dict[str, Any]) -> None:
+    """It would close the issue that says what is missing."""
+    with pytest.raises(UsageError, match="has no list"):
+        report_members(document, github.runner, github.clone)
+    assert not github.calls.exists()

@@ -146,3 +146,12 @@ def test_task_becomes_the_task(github: GitHub, monkeypatch: pytest.MonkeyPatch) 
         main(["task", "build", "--output", "json"], {"INPUT_IMAGE_TAG": "v2"}, github.clone)
 
     assert seen[0][1:] == ("-m", "invoke", "build", "--packer-var", "image_tag=v2", "--if-stale", "--output", "json")
+
+
+def test_members_says_what_became_of_the_issue(github: GitHub, capsys: pytest.CaptureFixture[str]) -> None:
+    """The step's one line."""
+    file = github.clone.parent / "new-members.json"
+    file.write_text('{"botocore": "1.50.0", "new": []}')
+
+    assert main(["members", str(file)], github.env, github.clone) == 0
+    assert "No issue is needed." in capsys.readouterr().err

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import pytest
 
+from gpu_ami.aws.references.registry import SOURCES
+from gpu_ami_sandbox.session import Sandbox
 from tests.infra.roles import (
     ACCOUNT,
     BUILDS,
     EC2,
     IMAGE,
     INSTANCE,
+    MODULE,
     OURS,
     REQUESTED,
     ROLE,
@@ -21,6 +25,8 @@ from tests.infra.roles import (
     SNAPSHOT,
     TEMPLATE,
     may,
+    planned_roles,
+    policies_of,
 )
 
 AWS = ROOT / "scripts" / "gpu_ami" / "aws"
@@ -97,6 +103,53 @@ def test_cleanup_may_read_whatever_it_asks(policies: dict[str, Any], service: st
 
     for name in names:
         assert may(policies[name], action(service, operation), resource), name
+
+
+# What every account's clean-up needs is not in the module's list of services that may be left out.
+CORE = {"", "autoscaling", "batch", "ec2", "imagebuilder"}
+
+
+def services() -> dict[str, Any]:
+    """Return the module's services, by name: actions and sources."""
+    import hcl2
+
+    text = (MODULE / "services.tf").read_text(encoding="utf-8")
+    (block,) = [block for block in hcl2.loads(text)["locals"] if "services" in block]
+    return {name.strip('"'): json.loads(json.dumps(body)) for name, body in block["services"].items() if name[0] != "_"}
+
+
+def test_each_service_that_may_be_left_out_names_its_sources() -> None:
+    """A source that is forgotten there fails every night in an account that leaves its service out."""
+    named = [source.strip('"') for body in services().values() for source in body["sources"]]
+
+    assert sorted(named) == sorted(s.name for s in SOURCES if s.service not in CORE and not s.is_essential)
+
+
+@pytest.fixture(scope="session")
+def bare(local_aws: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The roles' policies where every service is left out that may be."""
+    nothing = ", ".join(f"{name} = false" for name in services())
+    folder = tmp_path_factory.mktemp("bare")
+    return policies_of(planned_roles(local_aws.access, folder, more=f"read_services = {{ {nothing} }}"))
+
+
+def test_the_policy_to_paste_is_what_the_module_gives() -> None:
+    """Whoever keeps a role of their own pastes it after the upgrade; one action too few stops every clean-up."""
+    page = (ROOT / "docs" / "cleanup.md").read_text(encoding="utf-8")
+    statement = json.loads(page.partition("```json\n")[2].partition("```")[0])
+
+    assert statement["Action"] == sorted(
+        action.strip('"') for body in services().values() for action in body["actions"]
+    )
+
+
+def test_what_is_left_out_cannot_be_read(policies: dict[str, Any], bare: dict[str, Any]) -> None:
+    """Variables and definitions may hold secrets: whoever leaves them out must not be able to read them."""
+    for body in services().values():
+        for called in (action.strip('"') for action in body["actions"]):
+            for name in ("plan", "cleanup"):
+                assert may(policies[name], called, "*"), (name, called)
+                assert not may(bare[name], called, "*"), (name, called)
 
 
 @pytest.mark.parametrize(

@@ -46,9 +46,15 @@ def test_nobody_can_make_something_ours_by_tagging_it(policies: dict[str, Any]) 
             assert not may(policies[name], "ec2:CreateTags", resource, REQUESTED), (name, resource)
 
 
+@pytest.mark.parametrize("purpose", PURPOSES)
+def test_a_role_s_policy_is_no_longer_than_iam_takes(policies: dict[str, Any], purpose: str) -> None:
+    """10,240 characters without white space, says IAM's quota of a role's inline policies; more fails at the apply."""
+    assert len(json.dumps(policies[purpose], separators=(",", ":"))) <= 10_240
+
+
 def test_plan_changes_nothing_but_the_lock(policies: dict[str, Any]) -> None:
     """Every pull request of the repository can have this role."""
-    reading = re.compile(r"\w+:(Describe|List|Get)\w*\*?|sts:AssumeRole")
+    reading = re.compile(r"[\w-]+:(BatchGet|Describe|List|Get)\w*\*?|sts:AssumeRole")
     changing = {
         (name, resource)
         for statement in policies["plan"]["Statement"]

@@ -131,9 +131,9 @@ def world(aws: LocalAws) -> World:
     return World(aws, _maker(aws, REGION, now), now)
 
 
-def other_region(here: World) -> factory.Maker:
-    """Return a maker for the account's other region."""
-    return _maker(here.aws, OTHER_REGION, here.now)
+def other_region(here: World, region: str = OTHER_REGION) -> factory.Maker:
+    """Return a maker for another *region* of the account."""
+    return _maker(here.aws, region, here.now)
 
 
 def selected(plan: Plan) -> set[str]:

@@ -181,11 +181,13 @@ def _session(own: str, profile: str | None, sandbox: bool, credentials: Credenti
 
 def _prepare(session: Any) -> None:
     """Give a botocore *session* what makes it start and read fast."""
+    from gpu_ami.aws import client_classes
     from gpu_ami.aws.describe_images_parser import ParserFactory
     from gpu_ami.aws.service_models import service_models
 
     session.register_component("response_parser_factory", ParserFactory())
     session.register_component("data_loader", service_models(session.get_config_variable("data_path")))
+    client_classes.share(session)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,13 @@ THROTTLING = frozenset(
 DENIED = frozenset(
     {"AccessDenied", "AccessDeniedException", "AuthFailure", "UnauthorizedOperation", "UnauthorizedException"}
 )
+# What IAM says: "User: arn:… is not authorized to perform: states:ListStateMachines on resource: …"; to EC2's callers,
+# too.
+_DENIAL = re.compile(
+    r"(?:User: )?(?P<principal>arn:[^\s:]+:[\w-]+::\d*:\S{1,600}) is not authorized to perform: "
+    r"(?P<action>[\w-]{1,60}:\w{1,120})",
+    re.ASCII,
+)
 # Final for nobody but the request that timed out; botocore's own retries know them too.
 _TRANSIENT = frozenset({"RequestTimeout", "RequestTimeoutException", "PriorRequestNotComplete"})
 _TRIES = 4
@@ -50,12 +58,18 @@ class RefusedError(AwsError):
     Attributes:
         code: AWS's name for it, such as ``InvalidAMIID.NotFound``.
         is_explicit: Whether AWS says that something denies the action outright.
+        action: What was requested, as IAM calls it, such as ``states:ListStateMachines``; empty where not known.
+        principal: Who is denied it, by ARN; empty where AWS does not say.
     """
 
-    def __init__(self, message: str, code: str, *, is_explicit: bool = False) -> None:
+    def __init__(
+        self, message: str, code: str, *, is_explicit: bool = False, action: str = "", principal: str = ""
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.is_explicit = is_explicit
+        self.action = action
+        self.principal = principal
 
     @property
     def is_denied(self) -> bool:
@@ -176,7 +190,10 @@ class Caller:
             if status < 500:  # a breakdown's page may be of something in between, which has a clock of its own
                 self._note_time(exc.response)
             is_explicit = "explicit deny" in message
-            problem = RefusedError(said(exc, refusal(exc.response)), code, is_explicit=is_explicit)
+            principal, action = _denied(message) or ("", _action(client, operation))
+            problem = RefusedError(
+                said(exc, refusal(exc.response)), code, is_explicit=is_explicit, action=action, principal=principal
+            )
             if status >= 500 and code not in THROTTLING:
                 # Not a refusal: AWS, or something in between, broke down when it may have acted already.
                 return UnansweredError(str(problem)), False, False
@@ -289,6 +306,18 @@ def making_sense(what: str) -> Iterator[None]:
     except (LookupError, TypeError, ValueError, AttributeError) as exc:
         msg = f"{what}: the answer makes no sense ({bare_reason(exc)}): it is malformed."
         raise UnansweredError(msg) from exc
+
+
+def _denied(message: str) -> tuple[str, str] | None:
+    """Return who is denied which action, as the message of a denial says; None where it does not say."""
+    found = _DENIAL.search(message)
+    return (found["principal"], found["action"]) if found else None
+
+
+def _action(client: Any, operation: str) -> str:
+    """Return what IAM calls an operation: a service's signing name is its name there, such as ``elasticmapreduce``."""
+    name = client.meta.method_to_api_mapping.get(operation, _title(operation))
+    return f"{client.meta.service_model.signing_name}:{name}"
 
 
 def _title(operation: str) -> str:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from gpu_ami.aws.images import Image
+from gpu_ami.aws.references.registry import SOURCES
 from gpu_ami.aws.references.source import Reference
 from gpu_ami.cleanup.policy import FamilyKey, Mode, Policy, family_key
 from gpu_ami.records.tags import HANDOVER_TAG, KEEP_TAG, is_unfinished
@@ -32,6 +33,7 @@ _SHOWN_DETAILS = 3
 _USABLE = frozenset({"available", "disabled"})
 _BROKEN = frozenset({"failed", "error", "invalid"})
 _FINISHED = _USABLE | _BROKEN
+_ESSENTIAL = frozenset(source.name for source in SOURCES if source.is_essential)
 _LAUNCH_SHARING, _SNAPSHOT_SHARING = "launch-permissions", "public-snapshots"
 
 
@@ -49,6 +51,8 @@ class SourceReport:
         error: What went wrong, or why it was skipped.
         notes: What a reader should know.
         is_use: Whether its references show that uses are seen at all.
+        denied: The action that the credentials lack, as IAM calls it, where that is why it failed; empty otherwise.
+        principal: Who lacks it, by ARN; empty where AWS does not say.
     """
 
     name: str
@@ -60,6 +64,8 @@ class SourceReport:
     error: str | None = None
     notes: tuple[str, ...] = ()
     is_use: bool = True
+    denied: str = ""
+    principal: str = ""
 
     def document(self) -> dict[str, Any]:
         """Return the report as the plan's JSON has it."""
@@ -72,6 +78,8 @@ class SourceReport:
             "references": self.references,
             "error": self.error,
             "notes": list(self.notes),
+            # Only where it is so: a plan's file from before must stay one.
+            **({"denied": self.denied} if self.denied else {}),
         }
 
 
@@ -175,10 +183,42 @@ def find_blocks(reports: Sequence[SourceReport], policy: Policy, *, is_change: b
     """
     failed = [report for report in reports if report.status == "failed"]
     if failed:
-        return tuple(f"{_where(report)} could not be read: {report.error}" for report in failed)
+        denied = denied_together(failed)
+        lines = [f"{_where(report)} could not be read: {report.error}" for report in failed if report not in denied]
+        return (*([_denials(denied)] if denied else []), *lines)
     if not is_change or policy.allow_no_references or any(report.references and report.is_use for report in reports):
         return ()
     return ("nothing at all was found that needs any AMI: if that is true, plan with --allow-no-references",)
+
+
+def denied_together(reports: Iterable[SourceReport]) -> tuple[SourceReport, ...]:
+    """Return those of *reports* that failed for want of a permission, if there are several: one line tells of all.
+
+    After an upgrade that reads more there may be a dozen, and again for each region.
+    """
+    denied = tuple(report for report in reports if report.status == "failed" and report.denied)
+    return denied if len(denied) > 1 else ()
+
+
+def _denials(denied: Sequence[SourceReport]) -> str:
+    """Return who is denied what, and the two ways out of it."""
+    actions: dict[str, set[str]] = defaultdict(set)
+    for report in denied:
+        actions[report.principal or "these credentials"].add(report.denied)
+    who = "; ".join(f"{name} may not do {', '.join(sorted(some))}" for name, some in actions.items())
+    names = sorted({report.name for report in denied})
+    where = sorted({report.region for report in denied if report.region})
+    optional = [name for name in names if name not in _ESSENTIAL]
+    ways = ["allow what docs/cleanup.md lists under Permissions"]
+    # A flag of `invoke cleanup` alone would not do for `invoke sweep`.
+    ways += (
+        [f"leave out what you do without: cleanup.skip_sources in pipeline.yaml, of {', '.join(optional)}"]
+        if optional
+        else []
+    )
+    explicit = " (an explicit deny is among them)" if any("explicit deny" in str(r.error) for r in denied) else ""
+    what = f"{show_count(len(names), 'source')} in {', '.join(where)} could not be read"
+    return f"{what}: {who}{explicit}. For all of them at once, {', or '.join(ways)}"
 
 
 def by_target(references: Iterable[Reference]) -> dict[str, list[Reference]]:

@@ -182,9 +182,10 @@ class Survey:
         """
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
             # Whatever does not need the list of AMIs starts with it.
-            early = [(location, source) for location in self.locations for source in self._uses]
-            uses = [pool.submit(self._query, location, source, ()) for location, source in early]
             listings = [pool.submit(own_images, location.caller, location.account) for location in self.own_locations]
+            # There are more queries than workers: the first sources, which make the most calls, begin in every region.
+            early = [(location, source) for source in self._uses for location in self.locations]
+            uses = [pool.submit(self._query, location, source, ()) for location, source in early]
             self.images = tuple(image for listing in listings for image in listing.result())
             own = [(location, source) for location in self.own_locations for source in self._own]
             for done in [*uses, *(pool.submit(self._query, location, source, ()) for location, source in own)]:
@@ -284,7 +285,9 @@ def query_source(location: Location, source: Source, query: SourceQuery, *, skip
     """Return what *source* shows in *location*; whatever goes wrong ends in its report."""
     caller = location.caller.counting()
 
-    def state(status: Any, found: Found | None = None, error: str | None = None) -> SourceState:
+    def state(
+        status: Any, found: Found | None = None, error: str | None = None, denied: RefusedError | None = None
+    ) -> SourceState:
         found = found or Found()
         report = SourceReport(
             source.name,
@@ -296,6 +299,8 @@ def query_source(location: Location, source: Source, query: SourceQuery, *, skip
             error=error,
             notes=tuple(found.notes),
             is_use=source.is_use,
+            denied=denied.action if denied else "",
+            principal=denied.principal if denied else "",
         )
         return SourceState(report, found.references, query.memory)
 
@@ -311,7 +316,8 @@ def query_source(location: Location, source: Source, query: SourceQuery, *, skip
             return state(
                 "skipped", error=f"{source.service} does not exist in {location.region}, says AWS's public list"
             )
-        return state("failed", error=f"{exc}{_way_round(source, exc)}")
+        denied = exc if isinstance(exc, RefusedError) and exc.is_denied else None
+        return state("failed", error=f"{exc}{_way_round(source, exc)}", denied=denied)
     finally:
         location.caller.aws_time = location.caller.aws_time or caller.aws_time
 

@@ -286,5 +286,9 @@ def from_line(line: Mapping[str, Any]) -> AnyEvent | None:
     """
     if line["event"] not in _NAMES:
         return None
-    event: AnyEvent = msgspec.convert(line, AnyEvent)
+    try:
+        event: AnyEvent = msgspec.convert(line, AnyEvent)
+    except msgspec.ValidationError as exc:
+        # Which is no ValueError before msgspec 0.21.
+        raise ValueError(str(exc)) from exc
     return event

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from gpu_ami.cleanup.decide import Reason, SourceReport, Verdict, age_of, show_span
+from gpu_ami.cleanup.decide import Reason, SourceReport, Verdict, age_of, denied_together, show_span
 from gpu_ami.cleanup.incomplete_builds import SweepPlan
 from gpu_ami.cleanup.plan_document import Orphan, Plan, SavedPlan
 from gpu_ami.cleanup.usage_reports import LIMITS
@@ -343,7 +343,8 @@ def _sources(plan: Plan, view: View) -> Table:
     states = {name: _status(some) for name, some in by_name.items()}
     counts = [f"{list(states.values()).count(status)} {status}" for status in dict.fromkeys(states.values())]
     footer = (f"{show_count(len(states), 'source')}: {', '.join(counts) or 'none'}.",)
-    remarks = {name: _remarks(some, view) for name, some in by_name.items()}
+    told = () if view.wide else denied_together(plan.reports)
+    remarks = {name: _remarks(some, told, view) for name, some in by_name.items()}
     if not view.all:
         return Table(("status", "sources", "remark"), _unusual(states, remarks), "Sources", footer, edge=view.edge)
     rows = [
@@ -375,13 +376,18 @@ def _status(reports: Sequence[SourceReport]) -> str:
     return next(status for status in ("failed", "skipped", "ok") if status in found)
 
 
-def _remarks(reports: Sequence[SourceReport], view: View) -> str:
-    said = [report.error for report in reports if report.error]
+def _remarks(reports: Sequence[SourceReport], told: Collection[SourceReport], view: View) -> str:
+    """Return what is to be said of a source; of those in *told* the answer has said it, for all together."""
+    said = [_denial(report, view) if report in told else report.error for report in reports if report.error]
     said += [note for report in reports for note in report.notes]
     distinct = list(dict.fromkeys(said))
     shown = distinct if view.wide else distinct[:_SHOWN_REASONS]
     more = len(distinct) - len(shown)
     return "; ".join(shown) + (f"; and {more} more" if more else "")
+
+
+def _denial(report: SourceReport, view: View) -> str:
+    return f"not allowed: {report.denied}" if view.all else "not allowed, as said above"
 
 
 def key_of(verdict: Verdict) -> tuple[str, str]:

@@ -136,10 +136,19 @@ def policy_from(settings: Settings, flags: Flags) -> Policy:
         include_shared=flags.include_shared,
         usage_reports=flags.usage_reports,
         max_deletions=None if limit is None else _whole(limit, "--max-deletions", least=1),
-        skip_sources=_skipped(flags.skip_source),
+        skip_sources=left_out(settings) | _skipped(flags.skip_source),
         allow_no_references=flags.allow_no_references,
         template_versions=_template_versions(flags.template_versions),
     )
+
+
+def left_out(settings: Settings) -> frozenset[str]:
+    """Return the sources that the settings leave out of every query.
+
+    Raises:
+        UsageError: One of them is none, or may not be left out.
+    """
+    return _skipped(settings.cleanup.skip_sources, "cleanup.skip_sources in pipeline.yaml:")
 
 
 def policy_of(document: Mapping[str, Any]) -> Policy:
@@ -262,14 +271,14 @@ def _template_versions(text: str | None) -> int | None:
     return None if text in (None, "all") else _whole(str(text), "--template-versions", least=1)
 
 
-def _skipped(names: Sequence[str]) -> frozenset[str]:
+def _skipped(names: Sequence[str], flag: str = "--skip-source") -> frozenset[str]:
     essential = {source.name for source in SOURCES if source.is_essential}
     allowed = sorted({source.name for source in SOURCES} - essential) + list(LOCAL_SOURCES)
     for name in names:
         if name in essential:
-            msg = f"--skip-source {name} is refused: without it AMIs in use would be deleted. Grant the permission."
+            msg = f"{flag} {name} is refused: without it AMIs in use would be deleted. Grant the permission."
             raise UsageError(msg)
         if name not in allowed:
-            msg = f"--skip-source {name!r} is not a source that may be skipped: {', '.join(allowed)}."
+            msg = f"{flag} {name!r} is not a source that may be skipped: {', '.join(allowed)}."
             raise UsageError(msg)
     return frozenset(names)

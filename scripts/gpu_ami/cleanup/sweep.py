@@ -20,7 +20,7 @@ from gpu_ami.cleanup.journal import Journal, cut_short, new_path
 from gpu_ami.cleanup.journal_events import Begin, End
 from gpu_ami.cleanup.plan_tables import sweep_table
 from gpu_ami.cleanup.planner import clock_reports
-from gpu_ami.cleanup.policy import Policy
+from gpu_ami.cleanup.policy import Policy, left_out
 from gpu_ami.cleanup.result_tables import sweep_result_table
 from gpu_ami.cleanup.scope import chosen_regions, requested_regions, survey_of
 from gpu_ami.cleanup.volume_bins import volume_bins
@@ -72,11 +72,14 @@ def run(run: Invocation, request: Request) -> None:
     """
     older_than = _older_than(run, request.older_than)
     kinds = _kinds(request.skip_source)
+    skipped = left_out(run.settings)
     requested_regions(request.regions)  # before credentials are asked for
     acts = request.yes and not run.options.dry_run
     account = (run.announce() if acts else identify(run.access)).account
     regions = _regions(run, request.regions)
-    policy = Policy(older_than=older_than, keep=1, allow_no_references=request.allow_no_references)
+    policy = Policy(
+        older_than=older_than, keep=1, skip_sources=skipped, allow_no_references=request.allow_no_references
+    )
     survey = survey_of(run, policy, account, regions)
     with run.console.step("querying what incomplete builds left"):
         plan = _plan(run, survey, account, older_than, kinds)

@@ -137,6 +137,11 @@ def _issue(parsed: argparse.Namespace, step: Step) -> str:
     return f"Issue #{number}." if number else "No issue is needed."
 
 
+def _members(parsed: argparse.Namespace, step: Step) -> str:
+    number = issue.report_members(collect.document_in(Path(parsed.file)), step.runner, step.root)
+    return f"Issue #{number}." if number else "No issue is needed."
+
+
 def _require(parsed: argparse.Namespace, step: Step) -> str:
     sources = collect.document_in(Path(parsed.file)).get("sources", ())
     states = {source.get("name"): source for source in sources}
@@ -169,6 +174,8 @@ def _parser() -> argparse.ArgumentParser:
     proposing = add("propose", _propose, "Open or update the pull request with what artifacts/ holds.")
     proposing.add_argument("--repository", required=True, help="A clone of the repository that gets it.")
     add("issue", _issue, "Open, update or close the issue about a clean-up plan.").add_argument("file")
+    members = "Open, update or close the issue about members of AWS's answers that docs/references.md lacks."
+    add("members", _members, members).add_argument("file")
     requiring = add("require", _require, "Refuse to go on when a source of a clean-up plan was not read.")
     requiring.add_argument("source")
     requiring.add_argument("file")

@@ -1,11 +1,13 @@
-"""One issue that says what a clean-up would remove, kept up to date; closed when there is nothing to remove."""
+"""One issue each for a clean-up's plan and for what is new at AWS, kept up to date; closed when nothing is left."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpu_ami.errors import UsageError
 from gpu_ami.foreign_text import in_markdown
 from gpu_ami.github.propose import said
 from gpu_ami.github.runner import TEXT_LIMIT, Runner, shortened
@@ -13,6 +15,49 @@ from gpu_ami.units import show_count
 
 LABEL = "gpu-ami-cleanup"
 TITLE = "AMIs that nothing needs"
+# A list that nobody would read to its end is in the run's artifact.
+_SHOWN_MEMBERS = 200
+
+
+@dataclass(frozen=True)
+class _Issue:
+    """The one open issue with a label.
+
+    Attributes:
+        label: By which it is found again.
+        title: Its title when it is made.
+        quiet: What there is nothing of, as in ``nothing is to be removed``.
+    """
+
+    label: str
+    title: str
+    quiet: str
+
+    def update(self, body: str, runner: Runner, folder: Path, *, has_work: bool) -> str:
+        """Create, update or close it; return its number, or an empty text."""
+        described = ("--force", "--description", "Kept up to date by the pipeline")
+        said(("gh", "label", "create", self.label, *described), folder)
+        found = ("--label", self.label, "--state", "open", "--json", "number", "--jq", ".[0].number // empty")
+        number = said(("gh", "issue", "list", *found), folder)
+        if not has_work and not number:
+            runner.say(f"No issue: {self.quiet}.")
+            return ""
+        file = folder / f"{self.label.removeprefix('gpu-ami-')}-issue.md"
+        file.write_text(body, encoding="utf-8")
+        if number:
+            said(("gh", "issue", "edit", number, "--body-file", str(file)), folder)
+        else:
+            words = ("--title", self.title, "--label", self.label, "--body-file", str(file))
+            number = said(("gh", "issue", "create", *words), folder).rpartition("/")[2]
+        if not has_work:
+            closing = f"{self.quiet[0].upper()}{self.quiet[1:]} any more."
+            said(("gh", "issue", "close", number, "--comment", closing), folder)
+        runner.say(f"Issue #{number} is up to date.")
+        return number
+
+
+_CLEANUP = _Issue(LABEL, TITLE, "nothing is to be removed")
+_MEMBERS = _Issue("gpu-ami-members", "New at AWS: members that may name an AMI", "nothing is new at AWS")
 
 
 def report(document: Mapping[str, Any], runner: Runner, folder: Path) -> str:
@@ -21,23 +66,43 @@ def report(document: Mapping[str, Any], runner: Runner, folder: Path) -> str:
     has_work = bool(totals.get("delete")) or any(
         source.get("status") == "failed" for source in document.get("sources", ())
     )
-    said(("gh", "label", "create", LABEL, "--force", "--description", "Kept up to date by the pipeline"), folder)
-    found = ("--label", LABEL, "--state", "open", "--json", "number", "--jq", ".[0].number // empty")
-    number = said(("gh", "issue", "list", *found), folder)
-    if not has_work and not number:
-        runner.say("No issue: nothing is to be removed.")
-        return ""
-    body = folder / "cleanup-issue.md"
-    body.write_text(text(document, runner), encoding="utf-8")
-    if number:
-        said(("gh", "issue", "edit", number, "--body-file", str(body)), folder)
-    else:
-        made = said(("gh", "issue", "create", "--title", TITLE, "--label", LABEL, "--body-file", str(body)), folder)
-        number = made.rpartition("/")[2]
-    if not has_work:
-        said(("gh", "issue", "close", number, "--comment", "Nothing is to be removed any more."), folder)
-    runner.say(f"Issue #{number} is up to date.")
-    return number
+    return _CLEANUP.update(text(document, runner), runner, folder, has_work=has_work)
+
+
+def report_members(document: Mapping[str, Any], runner: Runner, folder: Path) -> str:
+    """Create, update or close the issue about members that docs/references.md lacks; return its number or ``""``.
+
+    Args:
+        document: What ``python -m tests.support.naming_members FILE`` wrote: ``botocore``, a version, and ``new``.
+        runner: Tells the run's page.
+        folder: The repository.
+
+    Raises:
+        UsageError: The document is another one: without its list nothing would seem new.
+    """
+    new = document.get("new")
+    if not isinstance(new, list):
+        msg = 'The comparison with the newest botocore has no list "new": run `nox -s models -- FILE` first.'
+        raise UsageError(msg)
+    return _MEMBERS.update(_members_text(document, new, runner), runner, folder, has_work=bool(new))
+
+
+def _members_text(document: Mapping[str, Any], new: Sequence[object], runner: Runner) -> str:
+    shown = [f"- {in_markdown(str(member))}" for member in new[:_SHOWN_MEMBERS]]
+    more = len(new) - len(shown)
+    has = f"botocore {in_markdown(str(document.get('botocore')))} has {show_count(len(new), 'member')}"
+    what_to_do = (
+        "Give each a row there, with its class; where one of our AMIs can be named, clean-up needs a source that reads "
+        "it (.github/CONTRIBUTING.md). Until then an AMI that only this needs can be deleted: tag it `gpu-ami:keep`."
+    )
+    parts = [
+        f"{has} that may name an AMI or a snapshot and that docs/references.md does not name:",
+        "\n".join([*shown, *([f"- and {more} more"] if more else [])]),
+        what_to_do,
+    ]
+    if runner.run_url:
+        parts.append(f"From [this run]({runner.run_url}).")
+    return shortened("\n\n".join(parts) + "\n", TEXT_LIMIT)
 
 
 def text(document: Mapping[str, Any], runner: Runner) -> str:
@@ -65,10 +130,17 @@ def text(document: Mapping[str, Any], runner: Runner) -> str:
 
 
 def _failures(sources: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join(
-        "- " + in_markdown(f"{source.get('name')} ({source.get('region') or 'here'}): {source.get('error')}")
+    """Return a line for each source that failed; those for want of a permission share one, if there are several."""
+    denied = [source for source in sources if source.get("denied")]
+    denied = denied if len(denied) > 1 else []
+    actions, names = (", ".join(sorted({str(source.get(key)) for source in denied})) for key in ("denied", "name"))
+    lines = [f"the role may not do {actions} ({names}): docs/cleanup.md lists what to allow"] if denied else []
+    lines += [
+        f"{source.get('name')} ({source.get('region') or 'here'}): {source.get('error')}"
         for source in sources
-    )
+        if source not in denied
+    ]
+    return "\n".join("- " + in_markdown(line) for line in lines)
 
 
 def _table(verdicts: Sequence[Mapping[str, Any]]) -> str:

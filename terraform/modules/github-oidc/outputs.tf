@@ -7,3 +7,8 @@ output "provider_arn" {
   description = "GitHub's identity provider in this account."
   value       = local.provider_arn
 }
+
+output "skip_sources" {
+  description = "Sources of clean-up that the roles may not read, as read_services says. Set them as cleanup.skip_sources in pipeline.yaml; by hand each is a --skip-source."
+  value       = local.skip_sources
+}

@@ -2,6 +2,8 @@
 
 # What any of the roles may look up. None of this has resources or tags to bind it to.
 data "aws_iam_policy_document" "look" {
+  source_policy_documents = [data.aws_iam_policy_document.services.json]
+
   statement {
     sid = "Look"
     actions = [
@@ -27,61 +29,6 @@ data "aws_iam_policy_document" "look" {
     resources = ["*"]
   }
 
-  # Services that start instances of their own from an AMI of ours, or make volumes from one of its snapshots.
-  statement {
-    sid       = "ReadParallelClusters"
-    actions   = ["pcs:GetComputeNodeGroup", "pcs:ListClusters", "pcs:ListComputeNodeGroups"]
-    resources = ["*"]
-  }
-
-  statement {
-    sid       = "ReadHyperPod"
-    actions   = ["sagemaker:DescribeCluster", "sagemaker:ListClusters"]
-    resources = ["*"]
-  }
-
-  statement {
-    sid = "ReadMapReduce"
-    actions = [
-      "elasticmapreduce:DescribeCluster",
-      "elasticmapreduce:ListClusters",
-      "elasticmapreduce:ListInstanceFleets",
-      "elasticmapreduce:ListInstanceGroups",
-    ]
-    resources = ["*"]
-  }
-
-  statement {
-    sid       = "ReadBuildFleets"
-    actions   = ["codebuild:BatchGetFleets", "codebuild:ListFleets"]
-    resources = ["*"]
-  }
-
-  # On less than all, Elastic Beanstalk leaves out the rest without a word.
-  statement {
-    sid = "ReadBeanstalk"
-    actions = [
-      "elasticbeanstalk:DescribeApplications",
-      "elasticbeanstalk:DescribeConfigurationSettings",
-      "elasticbeanstalk:DescribeEnvironments",
-      "elasticbeanstalk:DescribePlatformVersion",
-      "elasticbeanstalk:ListPlatformVersions",
-    ]
-    resources = ["*"]
-  }
-
-  statement {
-    sid       = "ReadContainerServices"
-    actions   = ["ecs:DescribeClusters", "ecs:DescribeServices", "ecs:ListClusters", "ecs:ListServices"]
-    resources = ["*"]
-  }
-
-  statement {
-    sid       = "ReadAgentCore"
-    actions   = ["bedrock-agentcore:GetCapacityProvider", "bedrock-agentcore:ListCapacityProviders"]
-    resources = ["*"]
-  }
-
   # Any parameter may hold an AMI id; a SecureString's value needs a key that is not given here. A launch template may
   # name one that another account shares: that account decides who may read it.
   statement {
@@ -91,42 +38,6 @@ data "aws_iam_policy_document" "look" {
       "arn:${local.partition}:ssm:*:*:parameter/*",
       "arn:${local.partition}:ssm:*::parameter/aws/service/*",
     ]
-  }
-
-  # What people wrote in these may mention an AMI. It may hold secrets, too: of what is read only ids are kept.
-  statement {
-    sid = "ReadStacks"
-    # Without the name of a stack DescribeStacks needs ListStacks, too.
-    actions   = ["cloudformation:DescribeStacks", "cloudformation:ListStacks"]
-    resources = ["*"]
-  }
-
-  statement {
-    sid       = "ReadFunctions"
-    actions   = ["lambda:ListFunctions"]
-    resources = ["*"]
-  }
-
-  statement {
-    sid       = "ReadStateMachines"
-    actions   = ["states:DescribeStateMachine", "states:ListStateMachineVersions", "states:ListStateMachines"]
-    resources = ["*"]
-  }
-
-  statement {
-    sid       = "ReadSchedules"
-    actions   = ["scheduler:GetSchedule", "scheduler:ListSchedules"]
-    resources = ["*"]
-  }
-
-  statement {
-    sid = "ReadMaintenanceWindows"
-    actions = [
-      "ssm:DescribeMaintenanceWindowTasks",
-      "ssm:DescribeMaintenanceWindows",
-      "ssm:GetMaintenanceWindowTask",
-    ]
-    resources = ["*"]
   }
 
   dynamic "statement" {

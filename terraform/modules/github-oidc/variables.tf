@@ -167,3 +167,17 @@ variable "allow_spot_builds" {
   default     = true
   nullable    = false
 }
+
+# --- What clean-up looks through -----------------------------------------------------------------
+
+variable "read_services" {
+  description = "Whether to read each service in which something may need an AMI, by its name, such as { lambda = false }: true where none is given. Where it is false its permissions are left out and its sources of clean-up are among skip_sources. What is read can hold secrets."
+  type        = map(bool)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = length(setsubtract(keys(var.read_services), keys(local.services))) == 0 && !contains([for is_read in values(var.read_services) : is_read == null], true)
+    error_message = "The read_services must be true or false for ${join(", ", keys(local.services))}."
+  }
+}
