@@ -140,7 +140,7 @@ def test_columns_may_stand_in_any_order_and_blank_lines_are_no_rows() -> None:
         ({"from": "lunch"}, "from 'lunch' is no phase: give one of queue, launch"),
         ({"from": "models", "to": "boot"}, "from models comes after to boot"),
         ({"instance_type": "a GPU"}, "instance_type 'a GPU' is not one"),
-        ({"id": "a", "image_gib": "1,5"}, "has 15 fields and the first line 14"),
+        ({"id": "a", "image_gib": "1,5"}, "has 15 fields, the first line 14"),
     ],
 )
 def test_a_field_that_cannot_be_is_refused_with_its_line(fields: dict[str, str], problem: str) -> None:

@@ -80,7 +80,7 @@ def _check(request: Request) -> None:
         msg = f"--instance-type {request.instance_type[:40]!r} is not an instance type: give one such as g5.xlarge."
         raise UsageError(msg)
     if len(request.fit) > _MOST_FILES:
-        msg = f"--fit is given {len(request.fit)} times: give {_MOST_FILES} files at most."
+        msg = f"--fit is given more than {_MOST_FILES} times ({len(request.fit)}): give fewer files."
         raise UsageError(msg)
 
 

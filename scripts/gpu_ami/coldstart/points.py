@@ -16,6 +16,7 @@ from gpu_ami.coldstart.model import LABELS, PHASES, VARIANTS, Host, ModelsFrom, 
 from gpu_ami.console import Table
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
+from gpu_ami.units import show_count
 
 COLUMNS = (
     *("id", "variant", "instance_type", "image_gib", "compressed_gib", "touched_gib", "models_gib", "snapshot_gib"),
@@ -140,7 +141,7 @@ def _rows(reader: Any, source: str) -> Iterator[tuple[int, Mapping[str, str]]]:
             raise UsageError(msg)
         if len(fields) != len(header):
             msg = (
-                f"{source}, line {reader.line_num} has {len(fields)} fields and the first line {len(header)}: "
+                f"{source}, line {reader.line_num} has {show_count(len(fields), 'field')}, the first line {len(header)}: "
                 "leave what is not known empty."
             )
             raise UsageError(msg)

@@ -9,6 +9,7 @@ from gpu_ami.coldstart.assumptions import FITTED
 from gpu_ami.coldstart.calibration import Judged, Score, score
 from gpu_ami.coldstart.points import described
 from gpu_ami.console import Table
+from gpu_ami.units import show_count
 
 
 def document(judged: Sequence[Judged]) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def tables(judged: Sequence[Judged]) -> list[Table]:
     summary = Table(
         columns=("who answers", "inside low to high", "median error", "median high / low"),
         rows=[(who, f"{100 * one.inside:.0f} %", f"{100 * one.error:.0f} %", f"{one.width:.2f}") for who, one in named],
-        title=f"How good that is, over {len(judged)} points",
+        title=f"How good that is, over {show_count(len(judged), 'point')}",
         numeric=frozenset({"inside low to high", "median error", "median high / low"}),
     )
     return [points, summary]
