@@ -136,7 +136,7 @@ def test_the_answer_is_drawn(tmp_path: Path) -> None:
         ({"values": ["x=1"], "points": "none.csv"}, "there is no input 'x'"),
         ({"points": "none.csv"}, "The file of points none.csv does not exist"),
         ({"fit": ["none.json"]}, "The bench result none.json does not exist"),
-        ({"fit": ["x"] * 101}, "--fit is given more than 100 times (101)"),
+        ({"fit": ["x"] * 101}, "--fit is given more than 100 times"),
         ({"chart": "a.gif"}, "neither an .svg nor a .png"),
         ({"chart": "a.svg", "points": "p.csv"}, "--points and --chart do not go together"),
         ({"points": "p.csv", "validate": True}, "--points and --validate do not go together"),

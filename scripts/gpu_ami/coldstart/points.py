@@ -140,10 +140,8 @@ def _rows(reader: Any, source: str) -> Iterator[tuple[int, Mapping[str, str]]]:
             msg = f"{source} has more than {LONGEST:,} rows: split it."
             raise UsageError(msg)
         if len(fields) != len(header):
-            msg = (
-                f"{source}, line {reader.line_num} has {show_count(len(fields), 'field')}, the first line {len(header)}: "
-                "leave what is not known empty."
-            )
+            has = f"has {show_count(len(fields), 'field')}, the first line {len(header)}"
+            msg = f"{source}, line {reader.line_num} {has}: leave what is not known empty."
             raise UsageError(msg)
         yield reader.line_num, {name: field.strip() for name, field in zip(header, fields, strict=True)}
 
