@@ -106,7 +106,7 @@ class Full:
     def ask(self, source: Source, caller: Caller | None = None) -> SourceState:
         """Query *source* anew, as the first query of a run does."""
         query = SourceQuery(self.query.images, self.query.selected)
-        there = Location(caller or Caller(self.here.access, REGION, sleep=lambda _s: None), self.here.account)
+        there = Location(caller or Caller(self.here.access, REGION), self.here.account)
         return query_source(there, source, query)
 
     def without_fault(self, source: Source) -> Clean:
@@ -216,6 +216,9 @@ def _starved(gate: Gate, service: str, action: str) -> None:
     gate.fail("ThrottlingException", "Rate exceeded", service=service, action=action)
 
 
+pytestmark = pytest.mark.usefixtures("clock")
+
+
 @pytest.mark.parametrize("fault", [_cut, _denied, _broken, _malformed, _cut_off, _starved])
 @pytest.mark.parametrize("source", CALLING)
 def test_a_source_that_cannot_read_all_of_its_calls_has_failed(
@@ -261,7 +264,7 @@ class Between(Caller):
 
     def __init__(self, full: Full, service: str, operation: str, change: Callable[..., Answer]) -> None:
         """Let all other operations through; *change* gets the tokens, how to ask AWS, and the parameters."""
-        super().__init__(full.here.access, REGION, sleep=lambda _s: None)
+        super().__init__(full.here.access, REGION)
         self._service, self._operation, self._change = service, operation, change
         self.tokens = self._tokens()
         self.is_changed = False
