@@ -36,6 +36,10 @@ EMPTY = {
     "DescribeLockedSnapshots": "snapshotSet",
     "DescribeSnapshots": "snapshotSet",
     "DescribeImageReferences": "imageReferenceSet",
+    "DescribeReplaceRootVolumeTasks": "replaceRootVolumeTaskSet",
+    "DescribeStoreImageTasks": "storeImageTaskResultSet",
+    "DescribeExportImageTasks": "exportImageTaskSet",
+    "DescribeFastSnapshotRestores": "fastSnapshotRestoreSet",
 }
 INSTANCE = (
     "<reservationSet><item><instancesSet><item><instanceId>i-1</instanceId><imageId>ami-00000000000000001</imageId>"
@@ -49,7 +53,19 @@ JSON = {
     "/list-rules": {"Rules": []},
     "/2015-03-31/functions": {"Functions": []},
     "/schedules": {"Schedules": []},
-    "/": {"Parameters": [], "InvalidParameters": [], "WindowIdentities": [], "stateMachines": []},
+    "/capacity-providers": {"capacityProviders": []},
+    # Of the services that name their operation in a header: each takes what it knows of it.
+    "/": {
+        "Parameters": [],
+        "InvalidParameters": [],
+        "WindowIdentities": [],
+        "stateMachines": [],
+        "clusterArns": [],
+        "clusters": [],
+        "ClusterSummaries": [],
+        "Clusters": [],
+        "fleets": [],
+    },
 }
 
 
@@ -137,6 +153,8 @@ class Aws:
             ids = [value for name, value in parameters.items() if name.startswith("Filter.1.Value.")]
             rows = [self._images[int(image[4:], 16)] for image in ids if f"{region} {image}" not in self._gone["image"]]
             return f"<imagesSet>{''.join(rows)}</imagesSet>"
+        if parameters.get("Filter.1.Name") == "state":
+            return "<imagesSet/>"  # none of them is pending
         start, size = int(parameters.get("NextToken", 0)), int(parameters.get("MaxResults", self._terms.images))
         rows = [
             row
@@ -243,6 +261,7 @@ STS = "<Account>123456789012</Account><Arn>arn:aws:iam::123456789012:user/bench<
 QUERY = {
     "GetCallerIdentity": _query("GetCallerIdentity", STS),
     "DescribeAutoScalingGroups": _query("DescribeAutoScalingGroups", "<AutoScalingGroups/>"),
+    "DescribeApplications": _query("DescribeApplications", "<Applications/>"),
     "DescribeStacks": _query("DescribeStacks", "<Stacks/>"),
     "DescribeLaunchConfigurations": _query("DescribeLaunchConfigurations", "<LaunchConfigurations/>"),
 }
