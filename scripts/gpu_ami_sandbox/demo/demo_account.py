@@ -59,7 +59,7 @@ def build_demo_account(account_id: str, region: str, now: datetime) -> DemoAccou
     )
     images = add_images(location, now.replace(tzinfo=None), digest)
     url = f"{account_id}.dkr.ecr.{region}.amazonaws.com/{REPOSITORY}"
-    _batch(location, images, f"{url}@{digest}", now.replace(tzinfo=None))
+    _batch(location, images, f"{url}@{digest}", now)
     add_caller(account_id, region)
     return DemoAccount(
         account_id=account_id,

@@ -15,10 +15,13 @@ from gpu_ami_sandbox.aws.ec2.recycle_bin import RecycleBinItems
 from gpu_ami_sandbox.aws.ec2.snapshots import SandboxSnapshot, Snapshots
 from gpu_ami_sandbox.aws.ec2.spot_prices import SpotPrices
 from gpu_ami_sandbox.aws.ec2.templates import ImageReferences, LaunchTemplates
+from gpu_ami_sandbox.aws.ec2.volumes import Volumes
 from gpu_ami_sandbox.demo import base_image
 
 
-class SandboxEC2(InstantFleets, ImageMaking, Snapshots, LaunchTemplates, ImageReferences, RecycleBinItems, SpotPrices):
+class SandboxEC2(
+    InstantFleets, ImageMaking, Snapshots, LaunchTemplates, ImageReferences, RecycleBinItems, SpotPrices, Volumes
+):
     """Every EC2 action; to add some, write a part (a subclass of `EC2Part`) and name it here."""
 
     def serialized(self, action_result: ActionResult) -> Any:
