@@ -6,13 +6,13 @@ without a rate fills, and the code of the refusal over the region's limit, are n
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from moto.core.responses import ActionResult
 
+from gpu_ami_sandbox.aws import clock
 from gpu_ami_sandbox.aws.ec2.part import EC2Part
 from gpu_ami_sandbox.aws.refusals import refuse
 
@@ -79,7 +79,7 @@ def check_rates(backend: Any, requested: Iterable[tuple[Any, str | None]]) -> No
             text = f"VolumeInitializationRate {rate} is not in the range of {_LOWEST} to {_HIGHEST} MiB/s."
             refuse("InvalidParameterValue", text)
         total += int(rate)
-    now = time.monotonic()
+    now = clock.seconds()
     under_way = [filling for volume in backend.volumes.values() if (filling := filling_of(volume)) and filling.rate]
     total_now = total + sum(filling.rate or 0 for filling in under_way if filling.seconds_left(now) > 0)
     if total and total_now > _REGION_MIB_S:
@@ -95,7 +95,7 @@ def fill(backend: Any, volume: Any, rate: Any) -> None:
     zone = volume.zone.name if volume.zone else ""
     is_restored = rate is None and zone in vars(snapshot).get("fast_restore_zones", ())
     size = int(snapshot.full_snapshot_size_in_bytes)
-    volume.sandbox_filling = Filling(size, None if rate is None else int(rate), time.monotonic(), is_restored)
+    volume.sandbox_filling = Filling(size, None if rate is None else int(rate), clock.seconds(), is_restored)
     volume.volume_initialization_rate = None if rate is None else int(rate)
     volume.fast_restored = is_restored
 
@@ -115,7 +115,7 @@ class Volumes(EC2Part):
         """Show how the volumes are, as it was a moment ago."""
         named = self._get_param("VolumeIds", [])
         volumes = self.ec2_backend.describe_volumes(volume_ids=named, filters={})
-        return self._answer_page("VolumeStatuses", [_status(volume, time.monotonic() - LAG_S) for volume in volumes])
+        return self._answer_page("VolumeStatuses", [_status(volume, clock.seconds() - LAG_S) for volume in volumes])
 
 
 def _status(volume: Any, at: float) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gpu_ami_sandbox.aws import clock
 from gpu_ami_sandbox.aws.ec2 import volumes
 from tests.support.resources import BASE, refused
 
@@ -27,11 +28,11 @@ def launch(ec2: Any, mappings: list[dict[str, Any]], count: int = 1) -> list[str
 @pytest.fixture
 def moments(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let the test say what time it is for volumes; no time passes by itself."""
-    clock = type("Clock", (), {"now": 1000.0})()
-    monkeypatch.setattr(volumes.time, "monotonic", lambda: clock.now)
+    moments = type("Moments", (), {"now": 1000.0})()
+    monkeypatch.setattr(clock, "seconds", lambda: moments.now)
     monkeypatch.setattr(volumes, "HASTE", 1.0)
     monkeypatch.setattr(volumes, "LAG_S", 300.0)
-    return clock
+    return moments
 
 
 def status(ec2: Any, volume: str) -> tuple[dict[str, Any], str | None]:
