@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -52,13 +52,22 @@ class BuildInstances:
         toolbox: What they share.
         region: Where they are.
         endpoint_port: The local AWS's port, the same inside.
+        powered_off: Called in a thread with the id of an instance that has switched itself off.
     """
 
     def __init__(
-        self, *, bwrap: Path, roots: Path, memory: Path, toolbox: Toolbox, region: str, endpoint_port: int
+        self,
+        *,
+        bwrap: Path,
+        roots: Path,
+        memory: Path,
+        toolbox: Toolbox,
+        region: str,
+        endpoint_port: int,
+        powered_off: Callable[[str], object] = lambda _instance_id: None,
     ) -> None:
         self._bwrap, self._roots, self._memory, self._toolbox = bwrap, roots, memory, toolbox
-        self._region, self._port = region, endpoint_port
+        self._region, self._port, self._powered_off = region, endpoint_port, powered_off
         self._instances: dict[str, Instance] = {}
         self._children: set[Child] = set()
 
@@ -123,19 +132,31 @@ class BuildInstances:
         power = self._switched(instance)
         if power == "reboot":
             instance.boot = asyncio.create_task(self._boot(instance))
+        elif power == "poweroff":
+            # EC2 stops or terminates it then; nobody here waits for that.
+            asyncio.get_running_loop().run_in_executor(None, self._powered_off, instance.builder.instance_id)
         return power
+
+    def reboot(self, instance: Instance) -> None:
+        """Switch *instance* off and on again, as its agent does for a script that asks for it."""
+        self._forget_memory(instance)
+        instance.boot = asyncio.create_task(self._boot(instance))
 
     def _switched(self, instance: Instance) -> Power | None:
         powers: tuple[Power, ...] = ("reboot", "poweroff")
         for power in powers:
             # Only tested for, never followed: the guest can put anything there.
             if os.path.lexists(instance.isolation.run / "systemd" / "shutdown" / power):
-                machine.remove_tree(instance.isolation.run)
-                machine.remove_tree(instance.isolation.tmp)
-                machine.make_memory(instance.isolation.run, instance.isolation.tmp)
+                self._forget_memory(instance)
                 instance.is_off = power == "poweroff"
                 return power
         return None
+
+    @staticmethod
+    def _forget_memory(instance: Instance) -> None:
+        machine.remove_tree(instance.isolation.run)
+        machine.remove_tree(instance.isolation.tmp)
+        machine.make_memory(instance.isolation.run, instance.isolation.tmp)
 
     def _make(self, builder: Builder) -> Instance:
         user_data = read_user_data(builder.user_data)
