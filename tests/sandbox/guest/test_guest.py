@@ -419,8 +419,16 @@ def test_a_script_is_killed_with_what_it_started(own_world: World) -> None:
     assert not (begun.parent / "ended").exists()
 
 
-def test_whoever_started_it_learns_of_a_power_off(endpoint: Endpoint, tmp_path: Path) -> None:
-    """EC2 ends an instance that switches itself off."""
+@pytest.mark.parametrize(
+    "text",
+    [
+        "systemctl poweroff",
+        # In a second, while a script runs.
+        "shutdown -h +9; file=/run/systemd/shutdown/scheduled; echo USEC=$(( ($(date +%s) + 1) * 1000000 )) >$file",
+    ],
+)
+def test_whoever_started_it_learns_of_a_power_off(endpoint: Endpoint, tmp_path: Path, text: str) -> None:
+    """EC2 ends an instance that switches itself off, at once or when a scheduled time has come."""
     off: list[str] = []
     guest = Guest(
         home=tmp_path / "guest", endpoint_port=endpoint.port, region=REGION, builders=list, powered_off=off.append
@@ -428,7 +436,7 @@ def test_whoever_started_it_learns_of_a_power_off(endpoint: Endpoint, tmp_path: 
     guest.start()
     try:
         builder = Builder("i-00000000000000abf", "")
-        _ran(guest.script(builder, "systemctl poweroff"))
+        _ran(guest.script(builder, text))
         until = time.monotonic() + 10
         while not off and time.monotonic() < until:
             time.sleep(0.01)
@@ -437,3 +445,13 @@ def test_whoever_started_it_learns_of_a_power_off(endpoint: Endpoint, tmp_path: 
         assert _ran(guest.script(builder, "true")).status is None
     finally:
         guest.stop()
+
+
+def test_a_scheduled_shutdown_can_be_cancelled_and_is_no_way_out(own_world: World) -> None:
+    """The file is the guest's to write: a link or a pipe there must neither be followed nor hold anything up."""
+    builder = Builder("i-00000000000000ac0", "")
+    now = "file=/run/systemd/shutdown/scheduled; rm -f $file; shutdown -h +9; echo USEC=$(( $(date +%s) * 1000000 )) >$file; "
+    for trick in ("shutdown -c", "rm $file; mkfifo $file", "rm $file; ln -s /etc/hostname $file", "echo USEC=x >$file"):
+        assert _ran(own_world.guest.script(builder, now + trick)).status == 0
+
+    assert _ran(own_world.guest.script(builder, "echo up")).output == "up\n"
