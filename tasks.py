@@ -91,6 +91,30 @@ def build(
 
 @pipeline_task(
     ROOT,
+    ami="The AMI; default the last build's.",
+    instance_type="A GPU type to boot on; repeatable, in the order to try.",
+    subnet_id="A subnet to boot in; repeatable, in the order to try.",
+    max_usd="What it may cost at most, in dollars; needed with --yes.",
+    yes="Start without asking.",
+)
+def verify(
+    run: Invocation,
+    *,
+    ami: str | None = None,
+    instance_type: tuple[str, ...] = (),
+    subnet_id: tuple[str, ...] = (),
+    max_usd: str | None = None,
+    yes: bool = False,
+) -> None:
+    """Boot the AMI on a GPU type and check it before anything depends on it."""
+    from gpu_ami.measure import verify as command
+
+    request = command.Request(ami=ami, instance_types=instance_type, subnet_ids=subnet_id, max_usd=max_usd, yes=yes)
+    command.run(run, request)
+
+
+@pipeline_task(
+    ROOT,
     file="Another manifest than the last build's.",
     all="Every run in the manifest, not only the last.",
 )

@@ -450,7 +450,8 @@ def test_whoever_started_it_learns_of_a_power_off(endpoint: Endpoint, tmp_path: 
 def test_a_scheduled_shutdown_can_be_cancelled_and_is_no_way_out(own_world: World) -> None:
     """The file is the guest's to write: a link or a pipe there must neither be followed nor hold anything up."""
     builder = Builder("i-00000000000000ac0", "")
-    now = "file=/run/systemd/shutdown/scheduled; rm -f $file; shutdown -h +9; echo USEC=$(( $(date +%s) * 1000000 )) >$file; "
+    now = "file=/run/systemd/shutdown/scheduled; rm -f $file; shutdown -h +9; "
+    now += "echo USEC=$(( $(date +%s) * 1000000 )) >$file; "
     for trick in ("shutdown -c", "rm $file; mkfifo $file", "rm $file; ln -s /etc/hostname $file", "echo USEC=x >$file"):
         assert _ran(own_world.guest.script(builder, now + trick)).status == 0
 
