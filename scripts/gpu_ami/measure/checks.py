@@ -15,6 +15,8 @@ Status = Literal["ok", "failed", "not confirmed", "skipped"]
 # So much of a script's output is kept as evidence: its end, where a failure is explained.
 _EVIDENCE_LINES = 12
 _STARTUP = re.compile(r"Startup finished in (?P<parts>[^\n]*?)(?: = (?P<total>[\d.]+(?:min|ms|s)(?: [\d.]+s)?))")
+# What journalctl prints of a unit that has written nothing.
+_NO_ENTRIES = "-- No entries --"
 _PREWARM = "gpu-ami-prewarm.service"
 BOOT_SCRIPT = "systemd-analyze time"
 PREWARM_SCRIPT = f"systemctl is-enabled {_PREWARM} && journalctl --no-pager --output cat --unit {_PREWARM} | tail -n 5"
@@ -69,11 +71,11 @@ def boot(ran: Ran) -> Check:
 
 def prewarm(ran: Ran) -> Check:
     """Return what prewarm's journal says; an AMI baked without it has none."""
-    if ran.exit_status == 1 and "disabled" not in ran.output and not ran.output.strip():
+    if ran.exit_status == 1:
         return _check("prewarm", "skipped", "the AMI was baked without prewarm", ran)
     if problem := _problem(ran):
         return _check("prewarm", "not confirmed", problem, ran)
-    lines = [line for line in ran.output.splitlines()[1:] if line.strip()]
+    lines = [line for line in ran.output.splitlines()[1:] if line.strip() and line != _NO_ENTRIES]
     if not lines:
         return _check("prewarm", "not confirmed", "prewarm has not written anything yet", ran)
     return _check("prewarm", "ok", lines[-1], ran)

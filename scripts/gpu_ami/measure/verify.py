@@ -48,7 +48,7 @@ _ONLINE_WITHIN_S = 600.0
 _GPU_WITHIN_S, _SCRIPT_WITHIN_S = 600, 60
 # EBS's word on a volume is up to five minutes old.
 _FILLED_WITHIN_S = 360.0
-_EVERY_S, _EBS_EVERY_S = 3.0, 10.0
+_EVERY_S, _EBS_EVERY_S = 6.0, 10.0
 # What a verification usually takes, for the likely price.
 _LIKELY_MIN = 8
 _USER_DATA = f"""#!/bin/bash
@@ -409,15 +409,14 @@ def _look(
 
 def _wait_online(caller: Caller, instance_id: str, clock: Clock) -> None:
     began = clock.now()
-    runs = False
     while True:
-        if not runs:
-            state, why = instances.state_of(caller, instance_id)
-            if state not in ("pending", "running"):
-                msg = f"{instance_id} is {state} before SSM reached it{f' ({why})' if why else ''}."
-                raise AwsError(msg)
-            runs = state == "running"
-        elif is_online(caller, instance_id):
+        # Also of one that runs: it may end before its agent has reported.
+        state, why = instances.state_of(caller, instance_id)
+        if state not in ("pending", "running"):
+            msg = f"{instance_id} is {state} before SSM reached it{f' ({why})' if why else ''}."
+            raise AwsError(msg)
+        runs = state == "running"
+        if runs and is_online(caller, instance_id):
             return
         waited = clock.now() - began
         if waited > (_ONLINE_WITHIN_S if runs else _RUNNING_WITHIN_S):
