@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -51,6 +51,8 @@ _FILLED_WITHIN_S = 360.0
 _EVERY_S, _EBS_EVERY_S = 6.0, 10.0
 # What a verification usually takes, for the likely price.
 _LIKELY_MIN = 8
+# The volume of an AMI that is still to be made; a few GiB more or less are less than a cent.
+_USUAL_GIB = 100
 _USER_DATA = f"""#!/bin/bash
 # Ends this instance if nobody else does: EC2 terminates it then, and its volume with it.
 shutdown -h +{LONGEST_MIN}
@@ -85,6 +87,25 @@ class Clock:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Price:
+    """What a verification may cost.
+
+    Attributes:
+        worst_usd: If it runs until the instance switches itself off; None when a price is unknown.
+        likely_usd: Usually; None when a price is unknown.
+    """
+
+    worst_usd: Decimal | None
+    likely_usd: Decimal | None
+
+    def __str__(self) -> str:
+        """Return it for people."""
+        if self.worst_usd is None or self.likely_usd is None:
+            return "its price is not known"
+        return f"about {show_usd(self.likely_usd)}, at most {show_usd(self.worst_usd)}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One verification that is decided on.
 
@@ -94,8 +115,7 @@ class Job:
         account: Whose.
         launches: What to start, in the order to try.
         run_id: Its run, as its resources' tags have it.
-        worst_usd: What it costs if it runs until the instance switches itself off; None when a price is unknown.
-        likely_usd: What it usually costs; None when a price is unknown.
+        price: What it may cost.
     """
 
     image: Image
@@ -103,8 +123,7 @@ class Job:
     account: str
     launches: tuple[Launch, ...]
     run_id: str
-    worst_usd: Decimal | None
-    likely_usd: Decimal | None
+    price: Price
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,13 +172,14 @@ def run(run: Invocation, request: Request, *, clock: Clock | None = None) -> Non
     clock = clock or Clock(sleep=lambda seconds: time.sleep(run.target.poll_s(seconds)))
     limit = _limit(request)
     ami_id = _ami(run, request)
-    types = _types(run, request)
+    types = chosen_types(run, request.instance_types)
     account = run.announce().account
     job = decide(run, ami_id, account, types, request.subnet_ids)
     if run.options.dry_run:
         run.console.dry_run(_lines(job))
         return
-    _agree(run, job, limit, yes=request.yes)
+    run.console.say(f"{ami_id}: boots it on a {job.launches[0].instance_type}; {job.price}.")
+    _agree(run, job.price, limit, yes=request.yes)
     result = verify(run, job, clock)
     run.console.result(result.document(), result_table(result))
     if result.failed:
@@ -187,14 +207,19 @@ def _ami(run: Invocation, request: Request) -> str:
     return checked_ami_id(named, name="--ami" if request.ami else "AMI id")
 
 
-def _types(run: Invocation, request: Request) -> tuple[str, ...]:
+def chosen_types(run: Invocation, named: Sequence[str]) -> tuple[str, ...]:
+    """Return the types to boot on, in the order to try: as *named*, or as the settings say.
+
+    Raises:
+        UsageError: One has no GPU.
+    """
     settings = run.settings
-    named = tuple(request.instance_types) or settings.verify.instance_types or (settings.cost.instance_type,)
-    for name in named:
+    types = tuple(named) or settings.verify.instance_types or (settings.cost.instance_type,)
+    for name in types:
         if not has_gpu(name):
             msg = f"{name} has no GPU, by its name: give --instance-type, or verify.instance_types in pipeline.yaml."
             raise UsageError(msg)
-    return tuple(dict.fromkeys(named))
+    return tuple(dict.fromkeys(types))
 
 
 def decide(run: Invocation, ami_id: str, account: str, types: Sequence[str], subnet_ids: Sequence[str] = ()) -> Job:
@@ -230,15 +255,13 @@ def decide(run: Invocation, ami_id: str, account: str, types: Sequence[str], sub
         )
         for number, place in enumerate(where.places)
     )
-    price = [_price(run, launches, image, minutes) for minutes in (LONGEST_MIN, _LIKELY_MIN)]
     return Job(
         image=image,
         region=caller.region,
         account=account,
         launches=launches,
         run_id=run_id,
-        worst_usd=price[0],
-        likely_usd=price[1],
+        price=price_of(run.settings.region, types, root.size_gib or image.root_gib),
     )
 
 
@@ -284,17 +307,13 @@ def _whole(ebs: Mapping[str, Any], name: str) -> int | None:
     return None if value is None else int(value)
 
 
-def _price(run: Invocation, launches: Sequence[Launch], image: Image, minutes: float) -> Decimal | None:
-    """Return the dearest place's price of *minutes*, the volume included; None when one is unknown."""
+def _price(region: str, types: Iterable[str], volume_gib: int, minutes: float) -> Decimal | None:
+    """Return the dearest of *types*' price of *minutes*, the volume included; None when one is unknown."""
     prices = [
         build_line(
-            duration_s=minutes * 60,
-            region=run.settings.region,
-            instance_type=launch.instance_type,
-            volume_gib=launch.root.size_gib or image.root_gib,
-            snapshot_gib=None,
+            duration_s=minutes * 60, region=region, instance_type=name, volume_gib=volume_gib, snapshot_gib=None
         ).build_cost_usd
-        for launch in launches
+        for name in set(types)
     ]
     known = [price for price in prices if price is not None]
     return max(known) if len(known) == len(prices) else None
@@ -302,37 +321,50 @@ def _price(run: Invocation, launches: Sequence[Launch], image: Image, minutes: f
 
 def _lines(job: Job) -> list[str]:
     return [
-        f"# verify {job.image.image_id} in {job.region}: {_money(job)}",
+        f"# verify {job.image.image_id} in {job.region}: {job.price}",
         *(f"# start a {launch.instance_type} in {launch.subnet_id}" for launch in job.launches),
         "# wait for SSM, run packer/scripts/verify-gpu.sh and look at boot, prewarm and volume, terminate it",
     ]
 
 
-def _money(job: Job) -> str:
-    if job.worst_usd is None or job.likely_usd is None:
-        return "its price is not known"
-    return f"about {show_usd(job.likely_usd)}, at most {show_usd(job.worst_usd)}"
+def price_of(region: str, types: Iterable[str], volume_gib: int) -> Price:
+    """Return what booting on one of *types* may cost."""
+    names = tuple(types)
+    worst, likely = (_price(region, names, volume_gib, minutes) for minutes in (LONGEST_MIN, _LIKELY_MIN))
+    return Price(worst_usd=worst, likely_usd=likely)
 
 
-def _agree(run: Invocation, job: Job, limit: Decimal | None, *, yes: bool) -> None:
+def agree_on_types(run: Invocation, request: Request) -> None:
+    """Have somebody say what the verification of an AMI that is still to be made may cost.
+
+    Raises:
+        UsageError: The request or the settings cannot be used.
+        SafetyError: Nobody did.
+    """
+    limit, types = _limit(request), chosen_types(run, request.instance_types)
+    price = price_of(run.settings.region, types, _USUAL_GIB)
+    run.console.say(f"The AMI will be verified on a {types[0]} before it is handed over: {price}.")
+    _agree(run, price, limit, yes=request.yes)
+
+
+def _agree(run: Invocation, price: Price, limit: Decimal | None, *, yes: bool) -> None:
     """Have somebody say that it may cost so much.
 
     Raises:
         SafetyError: Nobody did.
     """
-    run.console.say(f"{job.image.image_id}: boots it on a {job.launches[0].instance_type}; {_money(job)}.")
-    if limit is not None and (job.worst_usd is None or job.worst_usd > limit):
-        msg = f"It may cost more than --max-usd {limit}: {_money(job)}. Nothing was started."
+    if limit is not None and (price.worst_usd is None or price.worst_usd > limit):
+        msg = f"It may cost more than --max-usd {limit}: {price}. Nothing was started."
         raise SafetyError(msg)
     if not run.target.asks_first:
         return
     if yes:
         if limit is None:
-            msg = f"--yes needs --max-usd: say what it may cost at most ({_money(job)}). Nothing was started."
+            msg = f"--yes needs --max-usd: say what it may cost at most ({price}). Nothing was started."
             raise SafetyError(msg)
         return
     if run.console.ask("Start it? Only `yes` does") != "yes":
-        msg = "Nothing was started."
+        msg = "Nothing was started: not confirmed."
         raise SafetyError(msg)
 
 
@@ -359,7 +391,7 @@ def verify(run: Invocation, job: Job, clock: Clock) -> Result:
         instance_id=instance_id,
         checks=found,
         seconds=seconds,
-        cost_usd=_price(run, (launch,), job.image, seconds / 60),
+        cost_usd=_price(job.region, (launch.instance_type,), launch.root.size_gib or job.image.root_gib, seconds / 60),
         record=_record(run, job, launch, found),
         invented=run.target.is_sandbox,
     )
