@@ -117,6 +117,11 @@ class Settings(Section, frozen=True):
     cleanup: Cleanup = Cleanup()
     cost: Cost = Cost()
 
+    @property
+    def verified_types(self) -> tuple[str, ...]:
+        """The types that a verification boots on, in the order to try."""
+        return self.verify.instance_types or (self.cost.instance_type,)
+
 
 # What the sandbox uses where there is no pipeline.yaml: a newcomer needs to write nothing.
 EMBEDDED = Settings(region="ap-northeast-2")

@@ -31,7 +31,7 @@ TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
 
 
 def _tags(run: str = RUN, family: str = FAMILY) -> dict[str, str]:
-    return {"gpu-ami:run": run, "gpu-ami:family": family, "gpu-ami:pipeline": "1"}
+    return {"gpu-ami:run": run, "gpu-ami:family": family, "gpu-ami:pipeline": "gpu-ami-pipeline"}
 
 
 def incomplete_build(here: World, run: str = RUN) -> dict[str, str]:

@@ -23,7 +23,8 @@ NO_ROOM = frozenset(
 _TOO_NEW = "InvalidInstanceID.NotFound"
 _GONE = ("terminated",)
 _ENDED_WITHIN_S = 300.0
-_QUERY_EVERY_S = 2.0
+# Each look is two calls.
+_QUERY_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,11 @@ class Request:
 class Gate(Protocol):
     """What comes between the bake and the hand-over."""
 
+    @property
+    def lines(self) -> list[str]:
+        """What a dry run says of it."""
+        ...
+
     def agree(self) -> None:
         """Have somebody agree to it before the bake begins."""
         ...
@@ -66,10 +71,8 @@ def run(run: Invocation, request: Request, gate: Gate | None = None) -> None:
     job = prepare(run, request.variables, debug=request.debug)
     flags = {"debug": request.debug, "incremental": request.incremental, "if_stale": request.if_stale}
     if run.options.dry_run:
-        run.console.dry_run(command_lines(job, **flags))
+        run.console.dry_run([*command_lines(job, **flags), *(gate.lines if gate is not None else ())])
         return
-    if gate is not None:
-        gate.agree()
     built = build(run, job, gate, **flags)
     run.console.result(built.document(), built_table(built, kept=run.target.is_kept))
 
@@ -145,6 +148,8 @@ def _build(
             return result.unchanged(run, compared.live)
         for difference in compared.differences:
             run.console.say(f"  stale: {difference.detail}")
+    if gate is not None:
+        gate.agree()
     _check_and_validate(run, job)
     update_tfvars.check_target(run)
     started = time.monotonic()

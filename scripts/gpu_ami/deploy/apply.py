@@ -110,7 +110,7 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
             _nothing_to_do(root, review, store, incomplete, request)
             return
         if request.action == "apply":
-            verified.check(run, review.facts.expected_ami)
+            verified.check(run, review.facts.expected_ami, review.plan.ours)
         _confirm(run, review, request, who)
         _judge_again(run, review, who)
         incomplete = _complete_confirmed(root, store, incomplete)

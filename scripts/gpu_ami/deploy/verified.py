@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from gpu_ami.aws import images
 from gpu_ami.aws.caller import Caller
 from gpu_ami.errors import SafetyError
 from gpu_ami.invocation import Invocation
 from gpu_ami.records import verification
+from gpu_ami.terraform.plan_changes import EnvironmentChange
 
 
-def check(run: Invocation, ami_id: str | None) -> None:
-    """Refuse an AMI without a verification that fits it; without `verify.before: apply` every one is let through.
+def check(run: Invocation, ami_id: str | None, changes: Iterable[EnvironmentChange]) -> None:
+    """Refuse to move an environment to an AMI without a verification that fits it.
+
+    Without `verify.before: apply` every AMI is let through, and so is one that is live already.
+
+    Args:
+        run: The invocation that applies it.
+        ami_id: The AMI that was handed over; None when none was.
+        changes: What the plan does to the environments that take it.
 
     Raises:
         SafetyError: Nothing vouches for it.
@@ -18,6 +28,8 @@ def check(run: Invocation, ami_id: str | None) -> None:
         AwsError: Its tags could not be read.
     """
     if run.settings.verify.before != "apply" or ami_id is None:
+        return
+    if not any(change.moves_ami and change.action not in ("delete", "forget") for change in changes):
         return
     image = images.look_up(Caller(run.access, run.settings.region), ami_id)
     tags = image.tags if image is not None else {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -35,6 +37,7 @@ from gpu_ami.records.tags import (
     PIPELINE,
     PIPELINE_TAG,
     RUN_TAG,
+    VERIFICATION_RUN,
     VERIFIED_TAG,
     checked_ami_id,
 )
@@ -51,6 +54,9 @@ _FILLED_WITHIN_S = 360.0
 _EVERY_S, _EBS_EVERY_S = 6.0, 10.0
 # What a verification usually takes, for the likely price.
 _LIKELY_MIN = 8
+_SUBNET = re.compile(r"subnet-([0-9a-f]{8}|[0-9a-f]{17})")
+# Tables are as wide as a page; what is cut off there is whole in the JSON result and in the record.
+_EDGE, _SHOWN_EVIDENCE = 100, 60
 # The volume of an AMI that is still to be made; a few GiB more or less are less than a cent.
 _USUAL_GIB = 100
 _USER_DATA = f"""#!/bin/bash
@@ -170,16 +176,17 @@ def run(run: Invocation, request: Request, *, clock: Clock | None = None) -> Non
         DifferenceError: A check failed.
     """
     clock = clock or Clock(sleep=lambda seconds: time.sleep(run.target.poll_s(seconds)))
-    limit = _limit(request)
+    limit = limit_of(request.max_usd)
     ami_id = _ami(run, request)
     types = chosen_types(run, request.instance_types)
+    _check_subnets(request.subnet_ids)
     account = run.announce().account
     job = decide(run, ami_id, account, types, request.subnet_ids)
     if run.options.dry_run:
         run.console.dry_run(_lines(job))
         return
     run.console.say(f"{ami_id}: boots it on a {job.launches[0].instance_type}; {job.price}.")
-    _agree(run, job.price, limit, yes=request.yes)
+    _agree(run, job.price, limit, yes=request.yes, how="give --yes and --max-usd")
     result = verify(run, job, clock)
     run.console.result(result.document(), result_table(result))
     if result.failed:
@@ -188,18 +195,30 @@ def run(run: Invocation, request: Request, *, clock: Clock | None = None) -> Non
         raise DifferenceError(msg)
 
 
-def _limit(request: Request) -> Decimal | None:
-    if request.max_usd is None:
+def limit_of(max_usd: str | None) -> Decimal | None:
+    """Return what ``--max-usd`` says, in dollars; None without it.
+
+    Raises:
+        UsageError: It says no amount above 0.
+    """
+    if max_usd is None:
         return None
     try:
-        limit = Decimal(request.max_usd)
+        limit = Decimal(max_usd)
     except ArithmeticError as exc:
-        msg = f"--max-usd {request.max_usd!r} is no amount: give one in dollars, such as 2 or 0.50."
+        msg = f"--max-usd {max_usd!r} is no amount: give one in dollars, such as 2 or 0.50."
         raise UsageError(msg) from exc
     if not limit.is_finite() or limit <= 0:
-        msg = f"--max-usd {request.max_usd!r} is no amount above 0: give one in dollars, such as 2 or 0.50."
+        msg = f"--max-usd {max_usd!r} is no amount above 0: give one in dollars, such as 2 or 0.50."
         raise UsageError(msg)
     return limit
+
+
+def _check_subnets(named: Sequence[str]) -> None:
+    for name in named:
+        if not _SUBNET.fullmatch(name):
+            msg = f"--subnet-id {name!r} is no id of a subnet: subnet- and 8 or 17 hexadecimal digits."
+            raise UsageError(msg)
 
 
 def _ami(run: Invocation, request: Request) -> str:
@@ -213,8 +232,7 @@ def chosen_types(run: Invocation, named: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UsageError: One has no GPU.
     """
-    settings = run.settings
-    types = tuple(named) or settings.verify.instance_types or (settings.cost.instance_type,)
+    types = tuple(named) or run.settings.verified_types
     for name in types:
         if not has_gpu(name):
             msg = f"{name} has no GPU, by its name: give --instance-type, or verify.instance_types in pipeline.yaml."
@@ -231,7 +249,7 @@ def decide(run: Invocation, ami_id: str, account: str, types: Sequence[str], sub
     """
     caller = Caller(run.access, run.settings.region)
     image = _checked(run, caller, ami_id, account)
-    run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    run_id = f"{VERIFICATION_RUN}{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     tags = {
         "Name": f"{run.settings.family} verification",
         PIPELINE_TAG: PIPELINE,
@@ -334,20 +352,24 @@ def price_of(region: str, types: Iterable[str], volume_gib: int) -> Price:
     return Price(worst_usd=worst, likely_usd=likely)
 
 
-def agree_on_types(run: Invocation, request: Request) -> None:
-    """Have somebody say what the verification of an AMI that is still to be made may cost.
+def agree_on_types(run: Invocation, limit: Decimal | None) -> None:
+    """Have somebody say, of an AMI that is still to be made, that its verification may cost what it may.
+
+    Args:
+        run: The invocation that makes it.
+        limit: What it may cost at most, by somebody who is not asked; None asks.
 
     Raises:
-        UsageError: The request or the settings cannot be used.
+        UsageError: One of the settings' types has no GPU.
         SafetyError: Nobody did.
     """
-    limit, types = _limit(request), chosen_types(run, request.instance_types)
+    types = chosen_types(run, ())
     price = price_of(run.settings.region, types, _USUAL_GIB)
     run.console.say(f"The AMI will be verified on a {types[0]} before it is handed over: {price}.")
-    _agree(run, price, limit, yes=request.yes)
+    _agree(run, price, limit, yes=limit is not None, how="give --max-usd")
 
 
-def _agree(run: Invocation, price: Price, limit: Decimal | None, *, yes: bool) -> None:
+def _agree(run: Invocation, price: Price, limit: Decimal | None, *, yes: bool, how: str) -> None:
     """Have somebody say that it may cost so much.
 
     Raises:
@@ -363,6 +385,9 @@ def _agree(run: Invocation, price: Price, limit: Decimal | None, *, yes: bool) -
             msg = f"--yes needs --max-usd: say what it may cost at most ({price}). Nothing was started."
             raise SafetyError(msg)
         return
+    if not sys.stdin.isatty():
+        msg = f"Nothing was started: nobody is here to confirm what it may cost ({price}); {how}."
+        raise SafetyError(msg)
     if run.console.ask("Start it? Only `yes` does") != "yes":
         msg = "Nothing was started: not confirmed."
         raise SafetyError(msg)
@@ -382,7 +407,7 @@ def verify(run: Invocation, job: Job, clock: Clock) -> Result:
             found = _look(run, caller, job, launch, instance_id, clock)
         finally:
             with shielded(), run.console.step(f"ending {instance_id}"):
-                instances.terminate(caller, instance_id, clock=clock.now, sleep=clock.sleep)
+                _end(caller, instance_id, clock)
     seconds = clock.now() - began
     result = Result(
         ami_id=job.image.image_id,
@@ -417,6 +442,23 @@ def _start(run: Invocation, caller: Caller, job: Job) -> tuple[Launch, str]:
             full.append(f"{launch.instance_type} in {launch.subnet_id} ({exc.code})")
     msg = f"No place had room for an instance: {', '.join(full)}. Nothing was started; try again later."
     raise AwsError(msg)
+
+
+def _end(caller: Caller, instance_id: str, clock: Clock) -> None:
+    """Terminate the instance.
+
+    Raises:
+        AwsError: It could not be; the error says what ends it then.
+    """
+    try:
+        instances.terminate(caller, instance_id, clock=clock.now, sleep=clock.sleep)
+    except AwsError as exc:
+        how = (
+            f"It switches itself off {LONGEST_MIN} minutes after its start, and EC2 terminates it then; after that "
+            "`invoke sweep` shows whether anything is left."
+        )
+        exc.args = (f"{exc} {how}",)
+        raise
 
 
 def _look(
@@ -505,7 +547,7 @@ def result_table(result: Result) -> Table:
     rows: list[tuple[str, ...]] = []
     for check in result.checks:
         rows.append((check.check, check.status, check.detail))
-        rows += [("", "", f"  {line}") for line in check.evidence]
+        rows += [("", "", f"  {_cut(line)}") for line in check.evidence]
     cost = "" if result.cost_usd is None else f", {show_usd(result.cost_usd)}"
     footer = [
         f"{result.instance_id} ({result.instance_type}) is terminated after {show_duration(result.seconds)}{cost}."
@@ -514,5 +556,13 @@ def result_table(result: Result) -> Table:
         footer.append("The sandbox invents instances and their times: this says nothing about a GPU.")
     word = "not verified" if result.failed else "verified"
     return Table(
-        title=f"{result.ami_id} is {word}", columns=("check", "status", "found"), rows=rows, footer=tuple(footer)
+        title=f"{result.ami_id} is {word}",
+        columns=("check", "status", "found"),
+        rows=rows,
+        footer=tuple(footer),
+        edge=_EDGE,
     )
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _SHOWN_EVIDENCE else f"{line[: _SHOWN_EVIDENCE - 1]}…"

@@ -18,6 +18,8 @@ PIPELINE_TAG = "gpu-ami:pipeline"
 PIPELINE = "gpu-ami-pipeline"
 FAMILY_TAG = "gpu-ami:family"
 RUN_TAG = "gpu-ami:run"
+# What the run of a verification begins with: its instance ends by itself, and so may be swept when its time is over.
+VERIFICATION_RUN = "verify-"
 # How many minutes the build itself was allowed.
 MAY_TAKE_TAG = "gpu-ami:may-take"
 # ``pending`` from the bake on, ``applied`` once Terraform has taken the AMI. Packer sets it on the finished AMI, not on
