@@ -384,3 +384,105 @@ def test_a_dry_run_starts_nothing(here: World, host: Host, ami: SandboxAmi, veri
     assert "start a g5.xlarge" in said
     assert "at most $" in said
     assert "RunInstances" not in here.calls()
+
+
+def test_an_instance_that_cannot_be_ended_is_named_with_what_ends_it(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """Whoever reads it must know that it is not for ever, and how to make sure."""
+    here.aws.gate.fail("IncorrectInstanceState", action="TerminateInstances")
+
+    with pytest.raises(AwsError, match="still not terminated") as caught:
+        go(verifying(), here, host, ami)
+
+    said = str(caught.value)
+    (instance,) = here.maker.ec2.all_instances()
+    assert instance.id in said
+    assert "switches itself off 45 minutes after its start" in said
+    assert "`invoke sweep`" in said
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["a good run", "an agent that is late, and a slow volume"])
+def test_aws_gets_at_most_forty_calls_a_minute(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch, *, late: bool
+) -> None:
+    """The account's other programs share its rates; here a call takes no time, so these are the most there can be."""
+    _environment(here, 300)
+    if late:
+        monkeypatch.setattr("gpu_ami_sandbox.aws.run_command.ONLINE_AFTER_S", 500.0)
+        monkeypatch.setattr("gpu_ami_sandbox.aws.ec2.volumes.LAG_S", 100_000.0)
+        here.aws.gate.fail("IncorrectInstanceState", action="TerminateInstances")
+    seen = len(here.calls())
+    moments: list[float] = []
+    before = [0.0]
+
+    def waited(now: float) -> None:
+        made = len(here.calls()) - seen - len(moments)
+        moments.extend([before[0]] * made)
+        before[0] = now
+
+    host.waited = waited
+    if late:
+        with pytest.raises(AwsError):
+            go(verifying(), here, host, ami)
+    else:
+        go(verifying(), here, host, ami)
+    waited(host.now)
+
+    assert len(moments) == len(here.calls()) - seen
+    assert max(sum(start <= other < start + 60 for other in moments) for start in moments) <= 40
+
+
+def test_a_table_fits_a_page(here: World, host: Host, ami: SandboxAmi, verifying: Verifying) -> None:
+    """The whole of a script's line is in the JSON result and in the record."""
+    line = "verify-gpu: " + "word " * 60
+    host.answers["verify-gpu"] = Ran(0, f"{line}\n{'x' * 300}\n", "")
+    table, document = verifying(output="table"), verifying()
+
+    go(table, here, host, ami)
+    go(document, here, host, ami)
+
+    lines = table.out.getvalue().splitlines()
+    assert max(len(shown) for shown in lines) <= 100
+    assert any(shown.rstrip().endswith("…") for shown in lines)
+    assert check(document, "gpu")["evidence"] == [line.rstrip(), "x" * 300]
+
+
+def test_a_type_without_a_price_is_verified_without_a_limit_only(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new type is offered before anybody has its price: a person may say yes, a limit cannot be held."""
+    new = {"instance_types": ("g99.xlarge",)}
+    with pytest.raises(SafetyError, match="more than --max-usd 5: its price is not known"):
+        go(verifying(), here, host, ami, **new)
+    assert "RunInstances" not in here.calls()
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdin.readline", lambda: "yes\n", raising=False)
+    monkeypatch.setattr("gpu_ami.measure.verify._start", _as(verify._start, "g5.xlarge"))
+    task = verifying()
+    go(task, here, host, ami, yes=False, max_usd=None, **new)
+
+    assert task.document["cost_usd"] is None
+    assert "its price is not known" in task.err.getvalue()
+    assert left(here) == []
+
+
+def _as(start: Any, instance_type: str) -> Any:
+    """Start another type than was requested: the local EC2 knows none of the future."""
+    from dataclasses import replace
+
+    def started(run: Any, caller: Any, job: Any) -> Any:
+        launches = tuple(replace(launch, instance_type=instance_type) for launch in job.launches)
+        launch, instance_id = start(run, caller, replace(job, launches=launches))
+        return replace(launch, instance_type=job.launches[0].instance_type), instance_id
+
+    return started
+
+
+def test_nobody_to_ask_starts_nothing(here: World, host: Host, ami: SandboxAmi, verifying: Verifying) -> None:
+    """A pipeline without --yes would wait for ever, or start what nobody wants."""
+    with pytest.raises(SafetyError, match=r"nobody is here to confirm what it may cost \(about \$.*\); give --yes and"):
+        go(verifying(), here, host, ami, yes=False, max_usd=None)
+
+    assert "RunInstances" not in here.calls()
