@@ -670,7 +670,6 @@ def test_a_wrong_clock_here_ends_no_young_instance(
     here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four minutes are let pass elsewhere; here they would end a verification that goes on."""
-
     fast = SimpleNamespace(now=lambda zone: datetime.now(zone) + timedelta(minutes=4))
     monkeypatch.setattr(sweep, "datetime", fast)
     monkeypatch.setattr("gpu_ami.cleanup.incomplete_builds.datetime", fast)

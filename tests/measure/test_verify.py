@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.aws import instances
+from gpu_ami.aws.caller import UnansweredError
 from gpu_ami.errors import AwsError, DifferenceError, PipelineError, SafetyError, UsageError
 from gpu_ami.measure import verify
 from gpu_ami.measure.verify import Request
@@ -311,6 +313,52 @@ def test_whatever_ends_it_ends_the_instance(
     assert [state for state in left(here) if state.startswith("i-")] == []
 
 
+@pytest.mark.parametrize("cause", [KeyboardInterrupt(), UnansweredError("no answer")], ids=["Ctrl-C", "no answer"])
+@pytest.mark.parametrize("hidden", [0, 1], ids=["at once", "a moment later"])
+def test_an_instance_whose_id_never_came_is_found_and_ended(
+    here: World,
+    host: Host,
+    ami: SandboxAmi,
+    verifying: Verifying,
+    monkeypatch: pytest.MonkeyPatch,
+    cause: BaseException,
+    hidden: int,
+) -> None:
+    """EC2 has started it all the same; by its run tag it is found, also where EC2's lists are late."""
+    launch, of_run, looks = instances.launch, instances.of_run, []
+
+    def cut(caller: Any, wanted: Any) -> str:
+        launch(caller, wanted)
+        raise cause
+
+    def late(caller: Any, run_id: str) -> list[str]:
+        looks.append(run_id)
+        return of_run(caller, run_id) if len(looks) > hidden else []
+
+    monkeypatch.setattr(instances, "launch", cut)
+    monkeypatch.setattr(instances, "of_run", late)
+
+    with pytest.raises(type(cause)):
+        go(verifying(), here, host, ami)
+
+    assert len(list(here.maker.ec2.all_instances())) == 1
+    assert left(here) == []
+
+
+def test_a_launch_of_which_nobody_can_know_is_said(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """Neither the launch nor the list is answered: the user data ends what there may be."""
+    here.aws.gate.fail("InternalError", action="RunInstances", status=500)
+    here.aws.gate.fail("UnauthorizedOperation", action="DescribeInstances")
+    task = verifying()
+
+    with pytest.raises(UnansweredError):
+        go(task, here, host, ami)
+
+    assert "Whether an instance was started is not known" in task.err.getvalue()
+
+
 def test_credentials_that_end_on_the_way_leave_it_to_the_instance(
     here: World, host: Host, ami: SandboxAmi, verifying: Verifying
 ) -> None:
@@ -472,9 +520,9 @@ def _as(start: Any, instance_type: str) -> Any:
     """Start another type than was requested: the local EC2 knows none of the future."""
     from dataclasses import replace
 
-    def started(run: Any, caller: Any, job: Any) -> Any:
+    def started(run: Any, caller: Any, job: Any, clock: Any) -> Any:
         launches = tuple(replace(launch, instance_type=instance_type) for launch in job.launches)
-        launch, instance_id = start(run, caller, replace(job, launches=launches))
+        launch, instance_id = start(run, caller, replace(job, launches=launches), clock)
         return replace(launch, instance_type=job.launches[0].instance_type), instance_id
 
     return started

@@ -9,6 +9,7 @@ from typing import Any
 
 from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError, making_sense
 from gpu_ami.errors import AwsError
+from gpu_ami.records.tags import RUN_TAG
 
 # Where another zone or type may have what this one has not; quotas hold for the whole region.
 NO_ROOM = frozenset(
@@ -153,6 +154,19 @@ def launch(caller: Caller, wanted: Launch) -> str:
     )
     with making_sense(f"ec2:RunInstances in {caller.region}"):
         return str(answer["Instances"][0]["InstanceId"])
+
+
+def of_run(caller: Caller, run: str) -> list[str]:
+    """Return the ids of the instances with the run tag *run* that are not terminated.
+
+    Raises:
+        AwsError: EC2 refused, or the list could not be read to its end.
+    """
+    filters = [{"Name": f"tag:{RUN_TAG}", "Values": [run]}]
+    reservations = caller.pages("ec2", "describe_instances", "Reservations", Filters=filters)
+    with making_sense(f"ec2:DescribeInstances in {caller.region}"):
+        rows = [row for reservation in reservations for row in reservation["Instances"]]
+        return [str(row["InstanceId"]) for row in rows if row["State"]["Name"] not in _GONE]
 
 
 def state_of(caller: Caller, instance_id: str) -> tuple[str, str]:

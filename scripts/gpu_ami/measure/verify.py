@@ -52,6 +52,8 @@ _GPU_WITHIN_S, _SCRIPT_WITHIN_S = 600, 60
 # EBS's word on a volume is up to five minutes old.
 _FILLED_WITHIN_S = 360.0
 _EVERY_S, _EBS_EVERY_S = 6.0, 10.0
+# A new instance may be missing from EC2's lists for some seconds; so often it is looked for.
+_LOOKS = 3
 # What a verification usually takes, for the likely price.
 _LIKELY_MIN = 8
 _SUBNET = re.compile(r"subnet-([0-9a-f]{8}|[0-9a-f]{17})")
@@ -402,7 +404,7 @@ def verify(run: Invocation, job: Job, clock: Clock) -> Result:
     caller = Caller(run.access, job.region)
     began = clock.now()
     with interruptible():
-        launch, instance_id = _start(run, caller, job)
+        launch, instance_id = _start(run, caller, job, clock)
         try:
             found = _look(run, caller, job, launch, instance_id, clock)
         finally:
@@ -425,11 +427,11 @@ def verify(run: Invocation, job: Job, clock: Clock) -> Result:
     return result
 
 
-def _start(run: Invocation, caller: Caller, job: Job) -> tuple[Launch, str]:
+def _start(run: Invocation, caller: Caller, job: Job, clock: Clock) -> tuple[Launch, str]:
     """Start the instance in the first place that has room.
 
     Raises:
-        AwsError: EC2 refused for another reason, or no place had room.
+        AwsError: EC2 refused for another reason, did not answer, or no place had room.
     """
     full: list[str] = []
     for launch in job.launches:
@@ -440,8 +442,27 @@ def _start(run: Invocation, caller: Caller, job: Job) -> tuple[Launch, str]:
             if exc.code not in instances.NO_ROOM:
                 raise
             full.append(f"{launch.instance_type} in {launch.subnet_id} ({exc.code})")
+        except BaseException:
+            # No answer, or an interrupt before it: there may be an instance of which nobody knows the id.
+            with shielded():
+                _end_unknown(run, caller, job.run_id, clock)
+            raise
     msg = f"No place had room for an instance: {', '.join(full)}. Nothing was started; try again later."
     raise AwsError(msg)
+
+
+def _end_unknown(run: Invocation, caller: Caller, run_id: str, clock: Clock) -> None:
+    """End what a launch without an answer has started, once EC2's lists show it."""
+    try:
+        with run.console.step("looking for what was started"):
+            for _ in range(_LOOKS):
+                if found := instances.of_run(caller, run_id):
+                    for instance_id in found:
+                        _end(caller, instance_id, clock)
+                    return
+                clock.sleep(_EVERY_S)
+    except AwsError as exc:
+        run.console.warn(f"Whether an instance was started is not known, or it could not be ended. {exc}")
 
 
 def _end(caller: Caller, instance_id: str, clock: Clock) -> None:
