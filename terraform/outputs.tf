@@ -71,3 +71,8 @@ output "github_role_arns" {
   description = "ARN of each role of GitHub's workflows, by purpose: plan, build, apply, cleanup; null without github_subject."
   value       = one(module.github_oidc[*].role_arns)
 }
+
+output "verify_policy_json" {
+  description = "Policy of whoever runs `invoke verify`: put it on their role; null without verify_instance_profile."
+  value       = one(module.verify[*].caller_policy_json)
+}

@@ -37,6 +37,8 @@ run "refuses_wrong_values_1" {
     reader_role_arns = ["arn:aws:iam::123456789012:role/*"]           # a wildcard
     family           = "GPU"                                          # capitals
     ami_regions      = ["*"]                                          # a wildcard
+
+    verify_instance_profile = "*" # a wildcard
   }
 
   expect_failures = [
@@ -50,6 +52,7 @@ run "refuses_wrong_values_1" {
     var.reader_role_arns,
     var.family,
     var.ami_regions,
+    var.verify_instance_profile,
   ]
 }
 
