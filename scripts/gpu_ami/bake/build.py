@@ -16,6 +16,7 @@ from typing import Protocol
 
 from gpu_ami.bake import base, by_hand, compare, models, packer_bake, preflight, release_tags, result, validate
 from gpu_ami.bake.build_tables import built_table
+from gpu_ami.bake.checks import verification
 from gpu_ami.bake.prepare import Job, prepare
 from gpu_ami.bake.result import BuildResult
 from gpu_ami.errors import InterruptedRunError, PipelineError, SafetyError, UsageError
@@ -101,6 +102,7 @@ def check(run: Invocation, job: Job) -> list[preflight.Check]:
         account=run.target.account,
         sandbox=run.target.is_sandbox,
         folder=run.workspace.state if run.target.is_sandbox else None,
+        verified=verification.wanted(run.settings),
     )
 
 
