@@ -539,7 +539,7 @@ def test_nobody_to_ask_starts_nothing(here: World, host: Host, ami: SandboxAmi, 
 
 
 def test_what_it_calls_is_what_its_role_allows(here: World, host: Host, ami: SandboxAmi, verifying: Verifying) -> None:
-    """One with all checks, and one that is interrupted while a script runs; the role's own tests hold it to this list."""
+    """One with all checks, and one that is interrupted in a script; the tests of the role hold it to this list."""
     _environment(here, 300)
     seen = len(here.aws.gate.calls)
     go(verifying(), here, host, ami)

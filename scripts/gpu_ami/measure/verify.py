@@ -6,7 +6,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -20,7 +20,6 @@ from gpu_ami.aws.images import Image
 from gpu_ami.aws.instances import Launch, RootVolume
 from gpu_ami.aws.run_command import Shell, is_online
 from gpu_ami.console import Table
-from gpu_ami.cost.line import build_line
 from gpu_ami.errors import AwsError, DifferenceError, SafetyError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.handover import update_tfvars
@@ -28,6 +27,7 @@ from gpu_ami.invocation import Invocation
 from gpu_ami.measure import checks
 from gpu_ami.measure.checks import Check
 from gpu_ami.measure.placement import places
+from gpu_ami.measure.price import Disk, Price, disk_of, price_of, usd
 from gpu_ami.process import interruptible, shielded
 from gpu_ami.records import verification
 from gpu_ami.records.tags import (
@@ -54,13 +54,9 @@ _FILLED_WITHIN_S = 360.0
 _EVERY_S, _EBS_EVERY_S = 6.0, 10.0
 # A new instance may be missing from EC2's lists for some seconds; so often it is looked for.
 _LOOKS = 3
-# What a verification usually takes, for the likely price.
-_LIKELY_MIN = 8
 _SUBNET = re.compile(r"subnet-([0-9a-f]{8}|[0-9a-f]{17})")
 # Tables are as wide as a page; what is cut off there is whole in the JSON result and in the record.
 _EDGE, _SHOWN_EVIDENCE = 100, 60
-# The volume of an AMI that is still to be made; a few GiB more or less are less than a cent.
-_USUAL_GIB = 100
 _USER_DATA = f"""#!/bin/bash
 # Ends this instance if nobody else does: EC2 terminates it then, and its volume with it.
 shutdown -h +{LONGEST_MIN}
@@ -92,25 +88,6 @@ class Clock:
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-
-
-@dataclass(frozen=True, kw_only=True)
-class Price:
-    """What a verification may cost.
-
-    Attributes:
-        worst_usd: If it runs until the instance switches itself off; None when a price is unknown.
-        likely_usd: Usually; None when a price is unknown.
-    """
-
-    worst_usd: Decimal | None
-    likely_usd: Decimal | None
-
-    def __str__(self) -> str:
-        """Return it for people."""
-        if self.worst_usd is None or self.likely_usd is None:
-            return "its price is not known"
-        return f"about {show_usd(self.likely_usd)}, at most {show_usd(self.worst_usd)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,7 +258,7 @@ def decide(run: Invocation, ami_id: str, account: str, types: Sequence[str], sub
         account=account,
         launches=launches,
         run_id=run_id,
-        price=price_of(run.settings.region, types, root.size_gib or image.root_gib),
+        price=price_of(caller.region, types, disk_of(image, root), longest_min=LONGEST_MIN),
     )
 
 
@@ -327,31 +304,12 @@ def _whole(ebs: Mapping[str, Any], name: str) -> int | None:
     return None if value is None else int(value)
 
 
-def _price(region: str, types: Iterable[str], volume_gib: int, minutes: float) -> Decimal | None:
-    """Return the dearest of *types*' price of *minutes*, the volume included; None when one is unknown."""
-    prices = [
-        build_line(
-            duration_s=minutes * 60, region=region, instance_type=name, volume_gib=volume_gib, snapshot_gib=None
-        ).build_cost_usd
-        for name in set(types)
-    ]
-    known = [price for price in prices if price is not None]
-    return max(known) if len(known) == len(prices) else None
-
-
 def _lines(job: Job) -> list[str]:
     return [
         f"# verify {job.image.image_id} in {job.region}: {job.price}",
         *(f"# start a {launch.instance_type} in {launch.subnet_id}" for launch in job.launches),
         "# wait for SSM, run packer/scripts/verify-gpu.sh and look at boot, prewarm and volume, terminate it",
     ]
-
-
-def price_of(region: str, types: Iterable[str], volume_gib: int) -> Price:
-    """Return what booting on one of *types* may cost."""
-    names = tuple(types)
-    worst, likely = (_price(region, names, volume_gib, minutes) for minutes in (LONGEST_MIN, _LIKELY_MIN))
-    return Price(worst_usd=worst, likely_usd=likely)
 
 
 def agree_on_types(run: Invocation, limit: Decimal | None) -> None:
@@ -366,7 +324,7 @@ def agree_on_types(run: Invocation, limit: Decimal | None) -> None:
         SafetyError: Nobody did.
     """
     types = chosen_types(run, ())
-    price = price_of(run.settings.region, types, _USUAL_GIB)
+    price = price_of(run.settings.region, types, Disk(), longest_min=LONGEST_MIN)
     run.console.say(f"The AMI will be verified on a {types[0]} before it is handed over: {price}.")
     _agree(run, price, limit, yes=limit is not None, how="give --max-usd")
 
@@ -418,7 +376,7 @@ def verify(run: Invocation, job: Job, clock: Clock) -> Result:
         instance_id=instance_id,
         checks=found,
         seconds=seconds,
-        cost_usd=_price(job.region, (launch.instance_type,), launch.root.size_gib or job.image.root_gib, seconds / 60),
+        cost_usd=usd(job.region, (launch.instance_type,), disk_of(job.image, launch.root), seconds / 60),
         record=_record(run, job, launch, found),
         invented=run.target.is_sandbox,
     )

@@ -28,6 +28,8 @@ HANDOVER_TAG = "gpu-ami:handover"
 # ``false`` on what `invoke build` makes, from the start; ``true`` on an AMI, written last and by the pipeline itself,
 # once Packer has ended well. What was made before there was this tag, or by hand, has none.
 FINISHED_TAG = "gpu-ami:finished"
+# How much data the AMI's snapshots hold, GiB: what EBS bills for filling a volume from them at a rate.
+SNAPSHOT_GIB_TAG = "gpu-ami:snapshot-gib"
 # ``TIME/TYPE``: when the AMI was verified, and on which instance type. It informs; what counts is the record.
 VERIFIED_TAG = "gpu-ami:verified"
 # A person's: clean-up leaves alone what carries it.
