@@ -56,7 +56,7 @@ _EVERY_S, _EBS_EVERY_S = 6.0, 10.0
 _LOOKS = 3
 _SUBNET = re.compile(r"subnet-([0-9a-f]{8}|[0-9a-f]{17})")
 # Tables are as wide as a page; what is cut off there is whole in the JSON result and in the record.
-_EDGE, _SHOWN_EVIDENCE = 100, 60
+_EDGE, _SHOWN_EVIDENCE = 100, 68
 _USER_DATA = f"""#!/bin/bash
 # Ends this instance if nobody else does: EC2 terminates it then, and its volume with it.
 shutdown -h +{LONGEST_MIN}
