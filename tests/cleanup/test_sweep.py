@@ -675,8 +675,9 @@ def test_a_wrong_clock_here_ends_no_young_instance(
     monkeypatch.setattr("gpu_ami.cleanup.incomplete_builds.datetime", fast)
     young, old = _verifying(here, 43), _verifying(here, 46, run=f"{VERIFIED}0")
 
-    _sweep(here, tmp_path, yes=True)
+    done = _sweep(here, tmp_path, yes=True)
 
+    assert _found(done) == {"instance": old.id}
     assert (young.state, old.state) == ("running", "terminated")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from gpu_ami.aws.instances import Initialization, Volume
@@ -27,6 +30,17 @@ def test_the_gpu_script_keeps_its_first_line_and_gets_its_inputs() -> None:
     text = checks.gpu_script("#!/usr/bin/env bash\nset -euo pipefail\n", IMAGE)
 
     assert text == f"#!/usr/bin/env bash\nexport REQUIRE_GPU=1 TEST_IMAGE='{IMAGE}'\nset -euo pipefail\n"
+
+
+@pytest.mark.parametrize("image", ["a'; touch owned; '", "$(touch owned)", "`touch owned`", "a\nb", "\\", '"', ""])
+def test_what_a_tag_says_runs_nothing(tmp_path: Path, image: str) -> None:
+    """The image's name is a tag, which others may set, and the script runs as root."""
+    text = checks.gpu_script('#!/usr/bin/env bash\nprintf "%s" "$TEST_IMAGE"\n', image)
+
+    done = subprocess.run(["bash", "-c", text], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert done.stdout == image
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ from tests.support.schemas import problems
 from tests.support.verifying import VERIFYING
 
 Verifying = Callable[..., Task]
+# What EC2 says; the instance goes on all the same.
+TERMINATED = b'<TerminateInstancesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><instancesSet/></TerminateInstancesResponse>'
 NO_GPU = Ran(1, "", "verify-gpu: this builder has no NVIDIA device\n")
 
 
@@ -452,7 +454,7 @@ def test_an_instance_that_cannot_be_ended_is_named_with_what_ends_it(
     assert "`invoke sweep`" in said
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["a good run", "an agent that is late, and a slow volume"])
+@pytest.mark.parametrize("late", [False, True], ids=["a good run", "all of it is slow"])
 def test_aws_gets_at_most_forty_calls_a_minute(
     here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch, *, late: bool
 ) -> None:
@@ -461,7 +463,7 @@ def test_aws_gets_at_most_forty_calls_a_minute(
     if late:
         monkeypatch.setattr("gpu_ami_sandbox.aws.run_command.ONLINE_AFTER_S", 500.0)
         monkeypatch.setattr("gpu_ami_sandbox.aws.ec2.volumes.LAG_S", 100_000.0)
-        here.aws.gate.fail("IncorrectInstanceState", action="TerminateInstances")
+        here.aws.gate.reply(TERMINATED, action="TerminateInstances")
     seen = len(here.calls())
     moments: list[float] = []
     before = [0.0]

@@ -47,7 +47,9 @@ def gpu_script(verify_gpu: str, image: str) -> str:
         image: The baked container image, by its digest; empty when nothing says which it is.
     """
     first, _, rest = verify_gpu.partition("\n")
-    return f"{first}\nexport REQUIRE_GPU=1 TEST_IMAGE='{image}'\n{rest}"
+    # It comes from a tag, and the script runs as root: nothing in it may end the quotes.
+    quoted = image.replace("'", "'\\''")
+    return f"{first}\nexport REQUIRE_GPU=1 TEST_IMAGE='{quoted}'\n{rest}"
 
 
 def gpu(ran: Ran, image: str) -> Check:
