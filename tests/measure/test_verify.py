@@ -438,6 +438,44 @@ def test_a_dry_run_starts_nothing(here: World, host: Host, ami: SandboxAmi, veri
     assert "RunInstances" not in here.calls()
 
 
+@pytest.mark.parametrize(("gone_after", "is_said"), [(20.0, False), (1000.0, True)], ids=["a moment later", "never"])
+def test_a_volume_that_stays_is_said(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, gone_after: float, *, is_said: bool
+) -> None:
+    """It is billed until somebody finds it; the verification's own result stands."""
+    ended: list[float] = []
+
+    def keep(_now: float) -> None:
+        ec2 = here.maker.ec2
+        for instance in ec2.all_instances():
+            for device in instance.block_device_mapping.values():
+                device.delete_on_termination = False
+            if instance.state == "terminated" and not ended:
+                ended.append(host.now)
+        if ended and host.now - ended[0] > gone_after:
+            ec2.volumes.clear()
+
+    host.waited = keep
+    task = verifying()
+
+    go(task, here, host, ami)
+
+    assert ("should have gone with the instance" in task.err.getvalue()) is is_said
+    assert bool(left(here)) is is_said
+    assert task.document["checks"][0]["status"] == "ok"
+
+
+def test_a_volume_of_which_nobody_knows_is_said(here: World, host: Host, ami: SandboxAmi, verifying: Verifying) -> None:
+    """What was found on the instance is not lost for it."""
+    here.aws.gate.fail("UnauthorizedOperation", action="DescribeVolumes", at=2)
+    task = verifying()
+
+    go(task, here, host, ami)
+
+    assert "Whether the volume went with the instance is not known" in task.err.getvalue()
+    assert "`invoke sweep`" in task.err.getvalue()
+
+
 def test_an_instance_that_cannot_be_ended_is_named_with_what_ends_it(
     here: World, host: Host, ami: SandboxAmi, verifying: Verifying
 ) -> None:

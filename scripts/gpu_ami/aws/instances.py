@@ -262,19 +262,16 @@ def terminate(
     raise AwsError(msg)
 
 
-def volume_is_gone(caller: Caller, volume_id: str) -> bool:
-    """Return whether a volume is gone, as one that ends with its instance should be.
+def volumes_of_run(caller: Caller, run: str) -> list[str]:
+    """Return the ids of the volumes with the run tag *run*: none once they went with their instance.
 
     Raises:
-        AwsError: EC2 refused or gave no usable answer.
+        AwsError: EC2 refused, or the list could not be read to its end.
     """
-    try:
-        caller.call("ec2", "describe_volumes", VolumeIds=[volume_id])
-    except RefusedError as exc:
-        if exc.code == "InvalidVolume.NotFound":
-            return True
-        raise
-    return False
+    filters = [{"Name": f"tag:{RUN_TAG}", "Values": [run]}]
+    rows = caller.pages("ec2", "describe_volumes", "Volumes", Filters=filters)
+    with making_sense(f"ec2:DescribeVolumes in {caller.region}"):
+        return [str(row["VolumeId"]) for row in rows]
 
 
 def _row(caller: Caller, instance_id: str) -> Mapping[str, Any] | None:

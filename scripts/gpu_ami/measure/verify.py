@@ -54,6 +54,8 @@ _FILLED_WITHIN_S = 360.0
 _EVERY_S, _EBS_EVERY_S = 6.0, 10.0
 # A new instance may be missing from EC2's lists for some seconds; so often it is looked for.
 _LOOKS = 3
+# A volume goes some moments after its instance is terminated.
+_VOLUME_LOOKS = 10
 _SUBNET = re.compile(r"subnet-([0-9a-f]{8}|[0-9a-f]{17})")
 # Tables are as wide as a page; what is cut off there is whole in the JSON result and in the record.
 _EDGE, _SHOWN_EVIDENCE = 100, 68
@@ -368,6 +370,7 @@ def verify(run: Invocation, job: Job, clock: Clock) -> Result:
         finally:
             with shielded(), run.console.step(f"ending {instance_id}"):
                 _end(caller, instance_id, clock)
+                _see_volumes_go(run, caller, job.run_id, clock)
     seconds = clock.now() - began
     result = Result(
         ami_id=job.image.image_id,
@@ -421,6 +424,19 @@ def _end_unknown(run: Invocation, caller: Caller, run_id: str, clock: Clock) -> 
                 clock.sleep(_EVERY_S)
     except AwsError as exc:
         run.console.warn(f"Whether an instance was started is not known, or it could not be ended. {exc}")
+
+
+def _see_volumes_go(run: Invocation, caller: Caller, run_id: str, clock: Clock) -> None:
+    """Wait until the instance's volume has gone with it, and say so where it has not."""
+    try:
+        for _ in range(_VOLUME_LOOKS):
+            if not (left := instances.volumes_of_run(caller, run_id)):
+                return
+            clock.sleep(_EVERY_S)
+        what = f"{', '.join(left)} should have gone with the instance, is still there and is billed"
+    except AwsError as exc:
+        what = f"Whether the volume went with the instance is not known: {exc}"
+    run.console.warn(f"{what.removesuffix('.')}. `invoke sweep` removes it {LONGEST_MIN} minutes from the start on.")
 
 
 def _end(caller: Caller, instance_id: str, clock: Clock) -> None:
