@@ -70,10 +70,19 @@ def test_the_gpu_is_seen_only_with_a_container() -> None:
 
 def test_long_output_is_cut_to_its_end() -> None:
     """The end of a script's output says how it went."""
-    check = checks.gpu(ran(1, "\n".join(f"line {n}" for n in range(5000))), IMAGE)
+    check = checks.gpu(ran(1, "\n".join(f"line {n}" for n in range(1000))), IMAGE)
 
-    assert check.evidence[-1] == "line 4999"
+    assert check.evidence[-1] == "line 999"
     assert len(check.evidence) == 12
+
+
+@pytest.mark.parametrize(
+    ("came", "is_cut"),
+    [(ran(1, "x" * 24_000), True), (ran(1, "", "x" * 8_000), True), (ran(1, "x" * 23_999, "x" * 7_999), False)],
+)
+def test_output_that_ssm_has_cut_is_called_so(came: Ran, *, is_cut: bool) -> None:
+    """It keeps the first 24,000 characters, of errors 8,000: the last line that there is may not be the last one."""
+    assert ("SSM keeps the beginning only" in checks.gpu(came, IMAGE).evidence[-1]) is is_cut
 
 
 @pytest.mark.parametrize(

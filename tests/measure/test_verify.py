@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -492,16 +493,18 @@ def test_an_instance_that_cannot_be_ended_is_named_with_what_ends_it(
     assert "`invoke sweep`" in said
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["a good run", "all of it is slow"])
+@pytest.mark.parametrize("how", ["well", "slowly", "not known to Run Command"])
 def test_aws_gets_at_most_forty_calls_a_minute(
-    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch, *, late: bool
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """The account's other programs share its rates; here a call takes no time, so these are the most there can be."""
     _environment(here, 300)
-    if late:
+    if how == "slowly":
         monkeypatch.setattr("gpu_ami_sandbox.aws.run_command.ONLINE_AFTER_S", 500.0)
         monkeypatch.setattr("gpu_ami_sandbox.aws.ec2.volumes.LAG_S", 100_000.0)
         here.aws.gate.reply(TERMINATED, action="TerminateInstances")
+    elif how == "not known to Run Command":
+        here.aws.gate.fail("InvalidInstanceId", action="SendCommand")
     seen = len(here.calls())
     moments: list[float] = []
     before = [0.0]
@@ -512,10 +515,7 @@ def test_aws_gets_at_most_forty_calls_a_minute(
         before[0] = now
 
     host.waited = waited
-    if late:
-        with pytest.raises(AwsError):
-            go(verifying(), here, host, ami)
-    else:
+    with contextlib.nullcontext() if how == "well" else pytest.raises(AwsError):
         go(verifying(), here, host, ami)
     waited(host.now)
 

@@ -14,7 +14,7 @@ from gpu_ami.aws.caller import Caller, RefusedError, making_sense
 from gpu_ami.errors import AwsError
 
 DOCUMENT = "AWS-RunShellScript"
-LONGEST_OUTPUT = 24_000
+LONGEST_OUTPUT, LONGEST_ERRORS = 24_000, 8_000
 # Exit status by which a script asks SSM's agent for a reboot and another run.
 REBOOT_STATUS = 194
 _OVER = frozenset({"Success", "Failed", "TimedOut", "Cancelled"})
@@ -49,6 +49,11 @@ class Ran:
     def is_good(self) -> bool:
         """Whether the script ran and ended with 0."""
         return self.status == "Success" and self.exit_status == 0
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether SSM may have left out the end of what the script said."""
+        return len(self.output) >= LONGEST_OUTPUT or len(self.errors) >= LONGEST_ERRORS
 
 
 def is_online(caller: Caller, instance_id: str) -> bool:
@@ -98,7 +103,7 @@ class Shell:
             raise
 
     def _send(self, script: str, what: str, within_s: int) -> str:
-        deadline = self.clock() + _KNOWN_WITHIN_S
+        deadline, pause_s = self.clock() + _KNOWN_WITHIN_S, _FIRST_S
         while True:
             try:
                 answer = self.caller.call(
@@ -115,7 +120,8 @@ class Shell:
                 # Right after it has reported, not every part of SSM knows the instance.
                 if exc.code != _NOT_READY or self.clock() > deadline:
                     raise
-                self.sleep(_FIRST_S)
+                self.sleep(pause_s)
+                pause_s = min(_EVERY_S, pause_s * 2)
                 continue
             with making_sense(f"ssm:SendCommand in {self.caller.region}"):
                 return str(answer["Command"]["CommandId"])

@@ -134,4 +134,5 @@ def _problem(ran: Ran) -> str | None:
 
 def _check(name: str, status: Status, detail: str, ran: Ran) -> Check:
     said = [line.rstrip() for line in (*ran.output.splitlines(), *ran.errors.splitlines()) if line.strip()]
-    return Check(check=name, status=status, detail=detail, evidence=tuple(said[-_EVIDENCE_LINES:]))
+    cut = ("(it said more: SSM keeps the beginning only)",) if ran.is_cut else ()
+    return Check(check=name, status=status, detail=detail, evidence=(*said[-_EVIDENCE_LINES:], *cut))
