@@ -264,7 +264,7 @@ data "aws_iam_policy_document" "build" {
   statement {
     sid       = "GiveTheBuilderItsRole"
     actions   = ["iam:PassRole"]
-    resources = [var.pass_role_arns.builder]
+    resources = concat([var.pass_role_arns.builder], local.verify_role_arns)
 
     condition {
       test     = "StringEquals"

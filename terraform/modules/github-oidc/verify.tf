@@ -1,28 +1,18 @@
 # Verifying what a build has made, before it is handed over (verify.before in pipeline.yaml). A build's own rights let it
-# launch, tag and end the instance already; it lacks the instance's role and the way into it.
+# launch, tag and end the instance already; it lacks the instance's role (build.tf) and the way into it.
 
 locals {
+  verify_profiles = var.verify_instance_profile == null ? [] : [var.verify_instance_profile]
+
   # modules/verify gives the role the profile's name.
-  verify_arns = var.verify_instance_profile == null ? [] : [
-    "arn:${local.partition}:iam::${local.account}:role/${var.verify_instance_profile}",
-    "arn:${local.partition}:iam::${local.account}:instance-profile/${var.verify_instance_profile}",
-  ]
+  verify_role_arns = [for name in local.verify_profiles : "arn:${local.partition}:iam::${local.account}:role/${name}"]
+  verify_arns = concat(local.verify_role_arns, [
+    for name in local.verify_profiles : "arn:${local.partition}:iam::${local.account}:instance-profile/${name}"
+  ])
 }
 
 data "aws_iam_policy_document" "verify" {
   count = var.verify_instance_profile == null ? 0 : 1
-
-  statement {
-    sid       = "GiveTheVerifiedInstanceItsRole"
-    actions   = ["iam:PassRole"]
-    resources = [local.verify_arns[0]]
-
-    condition {
-      test     = "StringEquals"
-      variable = "iam:PassedToService"
-      values   = ["ec2.${data.aws_partition.current.dns_suffix}"]
-    }
-  }
 
   statement {
     sid       = "RunShellScripts"
