@@ -26,7 +26,7 @@ STARTUP = "Startup finished in 1.2s (kernel) + 20.1s (userspace) = 21.3s\n"
 GOOD = {
     "verify-gpu": Ran(0, "verify-gpu: driver 580.1\nverify-gpu: a container sees the GPU\n", ""),
     "systemd-analyze": Ran(0, STARTUP, ""),
-    "gpu-ami-prewarm": Ran(0, "enabled\nread 16.1 GiB in 95 s\n", ""),
+    "gpu-ami-prewarm": Ran(0, "enabled\nprewarm: 16486 MiB of 9 files in 95.0 s\n", ""),
 }
 
 

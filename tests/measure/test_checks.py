@@ -109,8 +109,12 @@ def test_what_prewarm_says() -> None:
     """It runs beside the checks: nothing yet is no failure, and neither is an AMI without it."""
     assert checks.prewarm(ran(1)).status == "skipped"
     assert checks.prewarm(ran(output="enabled\n-- No entries --\n")).status == "not confirmed"
-    said = checks.prewarm(ran(output="enabled\nread 16.1 GiB in 95 s\n"))
-    assert (said.status, said.detail) == ("ok", "read 16.1 GiB in 95 s")
+    started, ended = "Started gpu-ami-prewarm.service.", "gpu-ami-prewarm.service: Deactivated successfully."
+    assert checks.prewarm(ran(output=f"enabled\n{started}\n")).status == "not confirmed"
+    said = checks.prewarm(ran(output=f"enabled\n{started}\nprewarm: 16486 MiB of 9 files in 95.0 s\n{ended}\n"))
+    assert (said.status, said.detail) == ("ok", "16486 MiB of 9 files in 95.0 s")
+    bad = checks.prewarm(ran(output=f"enabled\n{started}\nprewarm: /etc/p.json cannot be used: x\n"))
+    assert (bad.status, bad.detail) == ("not confirmed", "/etc/p.json cannot be used: x")
     assert checks.prewarm(ran(None, details="Undeliverable")).status == "not confirmed"
 
 

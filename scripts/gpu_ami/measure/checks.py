@@ -15,8 +15,8 @@ Status = Literal["ok", "failed", "not confirmed", "skipped"]
 # So much of a script's output is kept as evidence: its end, where a failure is explained.
 _EVIDENCE_LINES = 12
 _STARTUP = re.compile(r"Startup finished in (?P<parts>[^\n]*?)(?: = (?P<total>[\d.]+(?:min|ms|s)(?: [\d.]+s)?))")
-# What journalctl prints of a unit that has written nothing.
-_NO_ENTRIES = "-- No entries --"
+# What prewarm.py's own lines in its unit's journal begin with; systemd's are beside them.
+_PREWARM_SAYS = "prewarm: "
 _PREWARM = "gpu-ami-prewarm.service"
 BOOT_SCRIPT = "systemd-analyze time"
 PREWARM_SCRIPT = f"systemctl is-enabled {_PREWARM} && journalctl --no-pager --output cat --unit {_PREWARM} | tail -n 5"
@@ -77,10 +77,11 @@ def prewarm(ran: Ran) -> Check:
         return _check("prewarm", "skipped", "the AMI was baked without prewarm", ran)
     if problem := _problem(ran):
         return _check("prewarm", "not confirmed", problem, ran)
-    lines = [line for line in ran.output.splitlines()[1:] if line.strip() and line != _NO_ENTRIES]
+    lines = [line.removeprefix(_PREWARM_SAYS) for line in ran.output.splitlines() if line.startswith(_PREWARM_SAYS)]
     if not lines:
         return _check("prewarm", "not confirmed", "prewarm has not written anything yet", ran)
-    return _check("prewarm", "ok", lines[-1], ran)
+    is_bad = "cannot be used" in lines[-1]
+    return _check("prewarm", "not confirmed" if is_bad else "ok", lines[-1], ran)
 
 
 def volume(wanted_mib_s: int | None, found: Volume, filling: Initialization) -> Check:
