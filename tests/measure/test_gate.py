@@ -14,6 +14,7 @@ from gpu_ami.bake.build import Request
 from gpu_ami.bake.packer_bake import Baked
 from gpu_ami.bake.packer_events import Progress
 from gpu_ami.errors import AwsError, DifferenceError, InterruptedRunError, SafetyError, UsageError
+from gpu_ami.handover import publish, update_tfvars
 from gpu_ami.measure.gate import BeforeHandOver
 from gpu_ami.settings import Verify
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
@@ -248,3 +249,16 @@ def test_types_without_a_gpu_are_refused_before_the_bake(building: Build, monkey
         building.run()
 
     assert building.baked == 0
+
+
+@pytest.mark.parametrize("before", ["handover", "apply"])
+def test_handing_over_by_hand_waits_for_nothing(building: Build, before: str) -> None:
+    """Whoever names an AMI has decided; an apply still asks for its record."""
+    by_hand, published = building.task(before), building.task(before)
+
+    update_tfvars.run(by_hand.run, update_tfvars.Request(ami=building.ami.id))
+    publish.run(published.run, publish.Request(ami=building.ami.id))
+
+    assert building.handed_over == building.ami.id
+    assert published.document["new"] == building.ami.id
+    assert "RunInstances" not in building.here.calls()

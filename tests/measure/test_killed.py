@@ -17,6 +17,8 @@ from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from tests.measure.conftest import Host
 from tests.support.account import REGION, World, task
 
+# Of a real process, once.
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SETTINGS = f"region: {REGION}\nfamily: gpu-batch\n"
 WITHIN_S = 60

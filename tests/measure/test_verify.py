@@ -362,6 +362,7 @@ def test_a_launch_of_which_nobody_can_know_is_said(
         go(task, here, host, ami)
 
     assert "Whether an instance was started is not known" in task.err.getvalue()
+    assert "If one was: It switches itself off 45 minutes after its start" in task.err.getvalue()
 
 
 def test_credentials_that_end_on_the_way_leave_it_to_the_instance(
@@ -618,3 +619,15 @@ def test_a_command_that_cannot_be_delivered_fails_the_check(
 
     assert problems("verify", task.document) == []
     assert left(here) == []
+
+
+def test_without_its_script_nothing_is_started(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, repository_with_scripts: Path
+) -> None:
+    """An instance that has nothing to run costs all the same."""
+    (repository_with_scripts / "packer" / "scripts" / "verify-gpu.sh").unlink()
+
+    with pytest.raises(UsageError, match=r"verify-gpu\.sh"):
+        go(verifying(), here, host, ami)
+
+    assert "RunInstances" not in here.calls()

@@ -59,6 +59,10 @@ _VOLUME_LOOKS = 10
 _SUBNET = re.compile(r"subnet-([0-9a-f]{8}|[0-9a-f]{17})")
 # Tables are as wide as a page; what is cut off there is whole in the JSON result and in the record.
 _EDGE, _SHOWN_EVIDENCE = 100, 68
+_ENDS_ITSELF = (
+    f"It switches itself off {LONGEST_MIN} minutes after its start, and EC2 terminates it then; after that "
+    "`invoke sweep` shows whether anything is left."
+)
 _USER_DATA = f"""#!/bin/bash
 # Ends this instance if nobody else does: EC2 terminates it then, and its volume with it.
 shutdown -h +{LONGEST_MIN}
@@ -102,6 +106,7 @@ class Job:
         account: Whose.
         launches: What to start, in the order to try.
         run_id: Its run, as its resources' tags have it.
+        script: The text of packer/scripts/verify-gpu.sh.
         price: What it may cost.
     """
 
@@ -110,6 +115,7 @@ class Job:
     account: str
     launches: tuple[Launch, ...]
     run_id: str
+    script: str
     price: Price
 
 
@@ -225,7 +231,7 @@ def decide(run: Invocation, ami_id: str, account: str, types: Sequence[str], sub
     """Return the verification of an AMI: where to try, with which volume, at what price; changes nothing.
 
     Raises:
-        UsageError: The AMI is none of ours, or cannot be launched; there is no subnet.
+        UsageError: The AMI is none of ours, or cannot be launched; there is no subnet, or no script to run.
         AwsError: AWS refused.
     """
     caller = Caller(run.access, run.settings.region)
@@ -260,6 +266,7 @@ def decide(run: Invocation, ami_id: str, account: str, types: Sequence[str], sub
         account=account,
         launches=launches,
         run_id=run_id,
+        script=read_text(run.workspace.root / "packer" / "scripts" / "verify-gpu.sh", what="script"),
         price=price_of(caller.region, types, disk_of(image, root), longest_min=LONGEST_MIN),
     )
 
@@ -423,7 +430,8 @@ def _end_unknown(run: Invocation, caller: Caller, run_id: str, clock: Clock) -> 
                     return
                 clock.sleep(_EVERY_S)
     except AwsError as exc:
-        run.console.warn(f"Whether an instance was started is not known, or it could not be ended. {exc}")
+        how = "" if _ENDS_ITSELF in str(exc) else f" If one was: {_ENDS_ITSELF}"
+        run.console.warn(f"Whether an instance was started is not known, or it could not be ended. {exc}{how}")
 
 
 def _see_volumes_go(run: Invocation, caller: Caller, run_id: str, clock: Clock) -> None:
@@ -448,11 +456,7 @@ def _end(caller: Caller, instance_id: str, clock: Clock) -> None:
     try:
         instances.terminate(caller, instance_id, clock=clock.now, sleep=clock.sleep)
     except AwsError as exc:
-        how = (
-            f"It switches itself off {LONGEST_MIN} minutes after its start, and EC2 terminates it then; after that "
-            "`invoke sweep` shows whether anything is left."
-        )
-        exc.args = (f"{exc} {how}",)
+        exc.args = (f"{exc} {_ENDS_ITSELF}",)
         raise
 
 
@@ -463,10 +467,9 @@ def _look(
         _wait_online(caller, instance_id, clock)
     shell = Shell(caller=caller, instance_id=instance_id, clock=clock.now, sleep=clock.sleep)
     image = job.image.tags.get(IMAGE_TAG, "")
-    text = read_text(run.workspace.root / "packer" / "scripts" / "verify-gpu.sh", what="script")
     found: list[Check] = []
     with run.console.step("checking GPU, boot, prewarm and volume"):
-        ran = shell.run(checks.gpu_script(text, image), what="gpu-ami verify: GPU", within_s=_GPU_WITHIN_S)
+        ran = shell.run(checks.gpu_script(job.script, image), what="gpu-ami verify: GPU", within_s=_GPU_WITHIN_S)
         found.append(checks.gpu(ran, image))
         boot = shell.run(checks.BOOT_SCRIPT, what="gpu-ami verify: boot", within_s=_SCRIPT_WITHIN_S)
         found.append(checks.boot(boot))
