@@ -43,6 +43,14 @@ module "bake" {
   allow_session_tunnel = var.allow_session_tunnel
 }
 
+module "verify" {
+  source = "./modules/verify"
+  count  = var.verify_instance_profile == null ? 0 : 1
+
+  family = var.family
+  name   = var.verify_instance_profile
+}
+
 module "pipeline" {
   source = "./modules/pipeline"
 
@@ -103,4 +111,6 @@ module "github_oidc" {
   reader_role_arns     = var.reader_role_arns
   allow_session_tunnel = var.allow_session_tunnel
   read_services        = var.read_services
+
+  verify_instance_profile = var.verify_instance_profile
 }

@@ -76,3 +76,8 @@ output "github_skip_sources" {
   description = "Sources of clean-up that the workflows' roles may not read, for cleanup.skip_sources in pipeline.yaml; null without github_subject."
   value       = one(module.github_oidc[*].skip_sources)
 }
+
+output "verify_policy_json" {
+  description = "Policy of whoever runs `invoke verify`: put it on their role; null without verify_instance_profile."
+  value       = one(module.verify[*].caller_policy_json)
+}

@@ -100,6 +100,12 @@ variable "allow_session_tunnel" {
   nullable    = false
 }
 
+variable "verify_instance_profile" {
+  description = "Instance profile, and role in it, of the instances that `invoke verify` boots, as verify.instance_profile in pipeline.yaml; null is none."
+  type        = string
+  default     = null
+}
+
 # --- Compute environments ------------------------------------------------------------------------
 
 variable "instance_types" {

@@ -125,7 +125,7 @@ MISSPELT = {
     "build --incremantal --sandbox": ["Did you mean --incremental?", "`invoke --help build`"],
     "setup --no-gest": ["Did you mean --no-guest", "`invoke --help setup`"],
     "cleanup --incremental": ["It is a flag of build, given behind the task", "`invoke --help cleanup`"],
-    "--yes cleanup": ["It is a flag of init, apply,", "given behind the task: `invoke --help TASK` lists"],
+    "--yes cleanup": ["It is a flag of init, verify, apply,", "given behind the task: `invoke --help TASK` lists"],
     "--region x build": ["It is a flag of every task, given behind the task"],
     "--older-then 30d cleanup": ["Did you mean --older-than?", "`invoke --help TASK` lists the flags of a task"],
     "clenup --yes": ["'clenup'", "Did you mean cleanup? `invoke --help cleanup` explains it."],
@@ -294,6 +294,10 @@ WRONG = {
     "validate --var x apply": "--packer-var 'x' is not name=value",
     "validate --var x apply --var y=1": "--packer-var 'x' is not name=value",
     "validate --packer-var x apply --var y=1": "--packer-var 'x' is not name=value",
+    "verify --ami x": "--ami 'x' is not an AMI id",
+    "verify --ami ami-12345678 --instance-type c7i.large": "c7i.large has no GPU",
+    "verify --ami ami-12345678 --max-usd much": "--max-usd 'much' is no amount",
+    "verify --ami ami-12345678 --subnet-id x": "--subnet-id 'x' is no id of a subnet",
 }
 USE = f"""
 import contextlib, io, json, sys

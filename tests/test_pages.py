@@ -149,6 +149,7 @@ def test_every_path_in_a_page_s_tables_exists(page: Path) -> None:
     made = (
         *(
             "terraform/receipts",
+            "terraform/verifications",
             "terraform/gpu-ami.auto.tfvars.json",
             "terraform/backend.tf",
             "terraform/terraform.tfvars",

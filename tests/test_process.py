@@ -15,6 +15,9 @@ import pytest
 from gpu_ami import process
 from gpu_ami.errors import ToolError, UsageError
 from gpu_ami.process import Command, clean_environment, follow, output, run, stream
+from tests.support.interrupts import ENDS, interrupts
+
+__all__ = ["interrupts"]
 
 
 def _python(code: str, *, cwd: Path | None = None) -> Command:
@@ -402,3 +405,36 @@ def test_what_cannot_be_followed_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"a\.log cannot be written: is no folder. Make .*file a folder"):
         follow(_python("pass"), tmp_path / "file" / "a.log", print, on_interrupt=lambda: None)
+
+
+def _end_twice_in_the_shield(number: signal.Signals, done: list[str]) -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+    finally:
+        with process.shielded():
+            for _ in range(2):
+                os.kill(os.getpid(), number)
+                time.sleep(0.01)
+            done.append("ended")
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_what_must_not_be_left_half_done_is_done_first(number: signal.Signals, interrupts: None) -> None:
+    """A second Ctrl-C, of somebody who is in a hurry, would leave an instance that costs."""
+    done: list[str] = []
+
+    with process.interruptible(), pytest.raises(KeyboardInterrupt):
+        _end_twice_in_the_shield(number, done)
+
+    assert done == ["ended"]
+
+
+def test_without_a_request_to_end_a_shield_changes_nothing() -> None:
+    """What the block raises is raised, and the signals are heard as before."""
+    before = {number: signal.getsignal(number) for number in ENDS}
+
+    with pytest.raises(ValueError, match="own"), process.shielded():
+        raise ValueError("its own")  # noqa: EM101 - its own text
+
+    assert {number: signal.getsignal(number) for number in ENDS} == before

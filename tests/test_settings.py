@@ -62,6 +62,11 @@ def test_aws_needs_the_file(tmp_path: Path) -> None:
         ("region: ap-northeast-2\ncleanup: {keep: 0}\n", r"cleanup.keep is 0"),
         ("region: ap-northeast-2\ncleanup: {keep: three}\n", r"cleanup.keep is 'three'"),
         ("region: ap-northeast-2\nhandover: [a]\n", r"handover is \['a'\]"),
+        ("region: ap-northeast-2\nverify: {before: later}\n", r"verify\.before is 'later'"),
+        ("region: ap-northeast-2\nverify: {after: apply}\n", r"unknown key 'after' in verify"),
+        ("region: ap-northeast-2\nverify: {instance_types: [g5]}\n", r"verify\.instance_types\[0\] is 'g5'"),
+        ("region: ap-northeast-2\nverify: {instance_types: g5.xlarge}\n", r"verify\.instance_types is 'g5\.xlarge'"),
+        ("region: ap-northeast-2\nverify: {instance_profile: a/b}\n", r"verify\.instance_profile is 'a/b'"),
         (
             "region: ap-northeast-2\ncost: {inputs: {a: 1, pull_s: x}}\n",
             r"cost\.inputs\.pull_s is 'x', expected a number",

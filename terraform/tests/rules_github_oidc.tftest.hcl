@@ -38,6 +38,8 @@ run "refuses_wrong_values_1" {
     family           = "GPU"                                          # capitals
     ami_regions      = ["*"]                                          # a wildcard
     read_services    = { lamda = false }                              # no service
+
+    verify_instance_profile = "*" # a wildcard
   }
 
   expect_failures = [
@@ -52,6 +54,7 @@ run "refuses_wrong_values_1" {
     var.family,
     var.ami_regions,
     var.read_services,
+    var.verify_instance_profile,
   ]
 }
 

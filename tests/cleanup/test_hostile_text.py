@@ -42,7 +42,7 @@ def hostile(here: World) -> World:
     here.maker.environment("batch", imageId=here.image(120).id)
     (environment,) = here.maker.batch._compute_environments.values()
     environment.name = HOSTILE_JSON
-    tags = {"gpu-ami:run": HOSTILE, "gpu-ami:family": FAMILY, "gpu-ami:pipeline": "1"}
+    tags = {"gpu-ami:run": HOSTILE, "gpu-ami:family": FAMILY, "gpu-ami:pipeline": "gpu-ami-pipeline"}
     pair = here.maker.ec2.create_key_pair(f"packer_{HOSTILE}", "ed25519", tags)
     pair.create_time = datetime(2025, 1, 15, 12)  # noqa: DTZ001 - moto's time has no zone
     return here

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -33,7 +34,7 @@ TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
 
 
 def _tags(run: str = RUN, family: str = FAMILY) -> dict[str, str]:
-    return {"gpu-ami:run": run, "gpu-ami:family": family, "gpu-ami:pipeline": "1"}
+    return {"gpu-ami:run": run, "gpu-ami:family": family, "gpu-ami:pipeline": "gpu-ami-pipeline"}
 
 
 def incomplete_build(here: World, run: str = RUN) -> dict[str, str]:
@@ -599,3 +600,109 @@ def test_what_failed_counts_for_more_than_its_report(
         monkeypatch.setattr(done.run.console, "_out", Results(full))
         with pytest.raises(PartialError, match=r"were not removed, .* The result cannot be written to standard output"):
             sweep.run(done.run, Request(yes=True))
+
+
+VERIFIED = "verify-20250115T120000Z-abc123"
+
+
+def _verifying(here: World, minutes: float, *, run: str = VERIFIED, **tags: str) -> Any:
+    """Start an instance as `invoke verify` does, so many minutes ago."""
+    told = {"Name": "gpu-batch verification", "gpu-ami:may-take": "45"} | _tags(run) | tags
+    listed = [{"Key": key, "Value": value} for key, value in told.items() if value]
+    answer = here.access.client("ec2").run_instances(
+        ImageId=here.maker.filler(),
+        InstanceType="g5.xlarge",
+        MinCount=1,
+        MaxCount=1,
+        TagSpecifications=[{"ResourceType": kind, "Tags": listed} for kind in ("instance", "volume")],
+    )
+    instance = here.maker.ec2.get_instance(answer["Instances"][0]["InstanceId"])
+    instance.launch_time = datetime.now(timezone.utc).replace(tzinfo=None) - timedelta(minutes=minutes)
+    return instance
+
+
+@pytest.mark.parametrize(("minutes", "goes"), [(44, False), (46, True)])
+def test_a_verification_that_was_killed_goes_when_its_time_is_over(
+    here: World, tmp_path: Path, minutes: float, *, goes: bool
+) -> None:
+    """Five hours of a GPU instance cost more than the bake; its volume goes with it."""
+    instance = _verifying(here, minutes)
+    volumes = [volume.id for volume in here.maker.ec2.volumes.values()]
+    assert volumes
+
+    done = _sweep(here, tmp_path, yes=True)
+
+    (verdict,) = done.document["verdicts"]
+    assert (verdict["id"], verdict["action"]) == (instance.id, "delete" if goes else "keep")
+    assert "verification" in verdict["reasons"][0]["detail"]
+    assert instance.state == ("terminated" if goes else "running")
+    assert list(here.maker.ec2.volumes) == ([] if goes else volumes)
+
+
+def test_a_person_may_leave_a_verification_longer(here: World, tmp_path: Path) -> None:
+    """Who wants to look at it says --older-than, as of a build."""
+    instance = _verifying(here, 46)
+
+    _sweep(here, tmp_path, yes=True, older_than="6h")
+
+    assert instance.state == "running"
+
+
+@pytest.mark.parametrize("tags", [{"gpu-ami:may-take": ""}, {"gpu-ami:may-take": "long"}], ids=["none", "no number"])
+def test_a_verification_that_does_not_say_its_time_is_taken_for_a_build(
+    here: World, tmp_path: Path, tags: dict[str, str]
+) -> None:
+    """What nobody can read gives more time, not less."""
+    instance = _verifying(here, 46, **tags)
+
+    _sweep(here, tmp_path, yes=True)
+
+    assert instance.state == "running"
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"gpu-ami:pipeline": ""},
+        {"gpu-ami:pipeline": "another-team"},
+        {"gpu-ami:family": "other"},
+        {"gpu-ami:family": ""},
+        {"gpu-ami:run": ""},
+    ],
+    ids=["no pipeline", "another pipeline", "another family", "no family", "no run"],
+)
+def test_an_instance_without_all_three_tags_is_not_ours(here: World, tmp_path: Path, tags: dict[str, str]) -> None:
+    """Another team may call its family as we do, and count its runs; Batch's own instances have no run."""
+    theirs = _verifying(here, 10_000, **tags)
+    ours = _verifying(here, 10_000)
+
+    done = _sweep(here, tmp_path, yes=True)
+
+    assert [verdict["id"] for verdict in done.document["verdicts"]] == [ours.id]
+    assert (theirs.state, ours.state) == ("running", "terminated")
+
+
+def test_a_wrong_clock_here_ends_no_young_instance(
+    here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four minutes are let pass elsewhere; here they would end a verification that goes on."""
+    fast = SimpleNamespace(now=lambda zone: datetime.now(zone) + timedelta(minutes=4))
+    monkeypatch.setattr(sweep, "datetime", fast)
+    monkeypatch.setattr("gpu_ami.cleanup.incomplete_builds.datetime", fast)
+    young, old = _verifying(here, 43), _verifying(here, 46, run=f"{VERIFIED}0")
+
+    done = _sweep(here, tmp_path, yes=True)
+
+    assert _found(done) == {"instance": old.id}
+    assert (young.state, old.state) == ("running", "terminated")
+
+
+def test_without_awss_time_nothing_goes(here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy may leave the date out: then nobody knows how old anything is."""
+    monkeypatch.setattr("gpu_ami.aws.caller.Caller._note_time", lambda *_: None)
+    instance = _verifying(here, 10_000)
+
+    with pytest.raises(SafetyError, match="do not say what time it is"):
+        _sweep(here, tmp_path, yes=True)
+
+    assert instance.state == "running"

@@ -50,3 +50,11 @@ def test_an_unknown_choice_is_refused(name: str, value: str) -> None:
     """A called workflow's inputs are free text: `yes` for a dry run must not build."""
     with pytest.raises(UsageError, match=value):
         invoke_arguments("build", {name: value})
+
+
+def test_what_a_verification_may_cost_goes_to_the_build_alone() -> None:
+    """Nobody is there to be asked: without it a build that verifies before its hand-over does not begin."""
+    env = {"INPUT_MAX_USD": "2"}
+
+    assert invoke_arguments("build", env) == ["build", "--if-stale", "--max-usd", "2"]
+    assert invoke_arguments("doctor", env) == ["doctor"]

@@ -15,6 +15,7 @@ from gpu_ami_sandbox.aws.policies import Attached, decide
 
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "terraform" / "modules" / "github-oidc"
+VERIFY = ROOT / "terraform" / "modules" / "verify"
 ACCOUNT, SEOUL = "123456789012", "ap-northeast-2"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role"
 KEY = f"arn:aws:kms:{SEOUL}:{ACCOUNT}:key/abc-1"
@@ -35,6 +36,8 @@ module "roles" {{
 
   MORE
   allow_session_tunnel = true
+
+  verify_instance_profile = "gpu-ami-verify"
   reader_role_arns   = ["arn:aws:iam::210987654321:role/reader"]
   pass_role_arns = {{
     builder   = "{ROLE}/gpu-batch-bake-1"
@@ -42,6 +45,15 @@ module "roles" {{
     execution = "{ROLE}/gpu-batch-exec-1"
     job       = "{ROLE}/gpu-batch-job-1"
   }}
+}}
+
+module "verify" {{
+  source = "{VERIFY}"
+  family = "FAMILY"
+}}
+
+output "caller" {{
+  value = module.verify.caller_policy_json
 }}
 """
 OURS = {"aws:ResourceTag/gpu-ami:pipeline": ["gpu-ami-pipeline"]}
@@ -57,7 +69,10 @@ COMPUTE = f"arn:aws:batch:{SEOUL}:{ACCOUNT}:compute-environment"
 
 
 def planned_roles(access: Access, folder: Path, family: str = "gpu-batch", more: str = "") -> dict[str, Any]:
-    """Return the module's resources by address, planned for *family* with *more* in *folder* against the local AWS."""
+    """Return the modules' resources by address, planned for *family* with *more* in *folder* against the local AWS.
+
+    Those of modules/verify keep their module's address; under ``caller`` is the policy of whoever verifies.
+    """
     (folder / "main.tf").write_text(CALLER.replace("FAMILY", family).replace("MORE", more))
     tools = terraform_tools()
     env = access.child_environment({"CHECKPOINT_DISABLE": "1"})
@@ -72,8 +87,10 @@ def planned_roles(access: Access, folder: Path, family: str = "gpu-batch", more:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-    (module,) = json.loads(done.stdout)["planned_values"]["root_module"]["child_modules"]
-    return {row["address"].removeprefix("module.roles."): row["values"] for row in module["resources"]}
+    values = json.loads(done.stdout)["planned_values"]
+    rows = [row for module in values["root_module"]["child_modules"] for row in module["resources"]]
+    found = {row["address"].removeprefix("module.roles."): row["values"] for row in rows}
+    return found | {"caller": {"policy": values["outputs"]["caller"]["value"]}}
 
 
 def policies_of(planned: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -74,6 +74,21 @@ def test_in_step_ends_well(terraform: FakeTerraform, in_step: str) -> None:
     assert document["next_build"] == []
 
 
+def test_a_verification_is_shown_by_its_tag(terraform: FakeTerraform, in_step: str) -> None:
+    """It informs: whether an apply believes it, its record says."""
+    before = _look(terraform)
+    assert before.document["environments"][0]["verified"] is None
+    terraform.here.maker.ec2.amis[in_step].add_tags({"gpu-ami:verified": "2026-11-30T12:00:00Z/g5.xlarge"})
+
+    after = _look(terraform)
+
+    assert after.document["environments"][0]["verified"] == "2026-11-30T12:00:00Z/g5.xlarge"
+    line = f"{in_step} was verified 2026-11-30T12:00:00Z on a g5.xlarge."
+    assert line in _look(terraform, output="table").out.getvalue()
+    terraform.here.maker.ec2.amis[in_step].add_tags({"gpu-ami:verified": ""})
+    assert "was verified" not in _look(terraform, output="table").out.getvalue()
+
+
 def test_the_document_is_the_contract(terraform: FakeTerraform, in_step: str) -> None:
     """Scripts read these keys."""
     document = _look(terraform).document

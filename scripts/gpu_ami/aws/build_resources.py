@@ -16,7 +16,7 @@ from gpu_ami.aws.caller import Caller, RefusedError, making_sense
 from gpu_ami.aws.image_changes import deregister
 from gpu_ami.aws.images import Image, images_with, parse_time
 from gpu_ami.errors import AwsError
-from gpu_ami.records.tags import FAMILY_TAG, RUN_TAG
+from gpu_ami.records.tags import FAMILY_TAG, PIPELINE, PIPELINE_TAG, RUN_TAG
 
 _PAGE = 1000
 # EC2 takes at most so many values for a filter.
@@ -50,13 +50,17 @@ class BuildResource:
 
 
 def find(caller: Caller, kind: str, family: str) -> list[BuildResource]:
-    """Return the resources of *kind* that carry the run tag and belong to *family*.
+    """Return the resources of *kind* that carry the pipeline's tag and the run tag and belong to *family*.
+
+    Another team's may have the same name of a family and runs of its own. Whatever a build or a verification of this
+    pipeline makes gets the three tags at once, ever since there were builds.
 
     Raises:
         AwsError: AWS refused, or a list could not be read to its end.
     """
+    ours = {PIPELINE_TAG: PIPELINE, FAMILY_TAG: family}
     with making_sense(f"{kind}s in {caller.region}"):
-        found = [resource for resource in KINDS[kind].find(caller) if resource.tags.get(FAMILY_TAG) == family]
+        found = [resource for resource in KINDS[kind].find(caller) if ours.items() <= resource.tags.items()]
     return [resource for resource in found if resource.run]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import RefusedError
+from gpu_ami.bake.checks import verification
 from gpu_ami.bake.checks.catalog import CheckSpec, on_aws, on_this_machine
 from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.checks.lookups import Lookups
@@ -33,6 +34,7 @@ def run_checks(
     sandbox: bool = False,
     folder: Path | None = None,
     programs: bool = False,
+    verified: verification.Wanted | None = None,
     note: Callable[[str], None] = lambda _text: None,
 ) -> list[Check]:
     """Return the result of every check, in a fixed order; they run side by side and change nothing.
@@ -44,11 +46,16 @@ def run_checks(
         sandbox: Whether *access* leads to the sandbox.
         folder: The sandbox's folder, whose disk is the builder's; None on AWS.
         programs: Whether to check the programs too; a build has found them already.
+        verified: What the settings want of verifications; None for nothing.
         note: Told how far it is.
     """
     lookups = Lookups(access, variables)
     local = on_this_machine(variables, sandbox=sandbox) if programs else ()
-    specs = [*local, *on_aws(lookups, account, sandbox=sandbox, folder=folder)]
+    specs = [
+        *local,
+        *on_aws(lookups, account, sandbox=sandbox, folder=folder),
+        *verification.specs(lookups, verified),
+    ]
     if not lookups.is_identified():
         # Each of the others would wait for the same refusal, or for the same time-outs.
         specs = [spec.skipped() if spec.needs_credentials else spec for spec in specs]

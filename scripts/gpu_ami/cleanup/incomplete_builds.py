@@ -22,7 +22,7 @@ from gpu_ami.cleanup.policy import LOCAL_SOURCES, Policy
 from gpu_ami.cleanup.snapshots import OrphanedSnapshots
 from gpu_ami.cleanup.volume_bins import VolumeBin
 from gpu_ami.errors import AwsError
-from gpu_ami.records.tags import HANDOVER_TAG, KEEP_TAG, MAY_TAKE_TAG, is_finished
+from gpu_ami.records.tags import HANDOVER_TAG, KEEP_TAG, MAY_TAKE_TAG, VERIFICATION_RUN, is_finished
 
 # Our run ids begin with the time of the build's start.
 _RUN_TIME = re.compile(r"^(20\d{2})-?([01]\d)-?([0-3]\d)T?([0-2]\d)([0-5]\d)([0-5]\d)Z?(?:-|$)")
@@ -104,6 +104,7 @@ def decide_sweep(
     needed: Mapping[str, Sequence[Reference]],
     older_than: timedelta,
     now: datetime,
+    requested: timedelta = timedelta(),
 ) -> list[SweepVerdict]:
     """Return the verdict on each resource with a run tag, in the order in which they can be removed.
 
@@ -112,14 +113,15 @@ def decide_sweep(
         images: The account's AMIs: their snapshots may be needed, too.
         needed: What needs an AMI or a snapshot, by its id.
         older_than: Builds younger than this may be alive, or than their own tags say if that is more.
-        now: The time.
+        now: The time, by AWS's clock.
+        requested: What a person wants to be left alone, of whatever made it.
     """
     by_run: dict[str, list[BuildResource]] = defaultdict(list)
     for resource in resources:
         by_run[resource.run].append(resource)
     started = {run: started_at(run, some) for run, some in by_run.items()}
     youngest = {run: max((one.created for one in some if one.created), default=None) for run, some in by_run.items()}
-    longest = {run: may_take(some, older_than) for run, some in by_run.items()}
+    longest = {run: may_take(some, older_than, requested) for run, some in by_run.items()}
     known = {image.image_id: image for image in images}
     order = list(KINDS)
     verdicts = []
@@ -132,7 +134,7 @@ def decide_sweep(
             continue  # it is for `cleanup`
         began = started[resource.run]
         reasons = tuple(_reasons(resource, (began, youngest[resource.run]), uses, longest[resource.run], now))
-        gone = (Reason("leftover", f"build {resource.run} is over"),)
+        gone = (Reason("leftover", f"{_what(resource.run)} is over"),)
         verdicts.append(SweepVerdict(resource, began, "keep" if reasons else "delete", reasons or gone))
     return verdicts
 
@@ -147,14 +149,22 @@ def started_at(run: str, resources: Sequence[BuildResource]) -> datetime | None:
     return max((resource.created for resource in resources if resource.created is not None), default=None)
 
 
-def may_take(resources: Iterable[BuildResource], older_than: timedelta) -> timedelta:
+def may_take(
+    resources: Sequence[BuildResource], older_than: timedelta, requested: timedelta = timedelta()
+) -> timedelta:
     """Return how long the build that made *resources* may take: *older_than*, or what their tags say if that is more.
 
     The build may come from a checkout with other times than this one. A tag that cannot be read allows it forever.
+    A verification takes what its tags say and no build's time, or what a person has *requested* if that is more.
     """
     said = [resource.tags[MAY_TAKE_TAG] for resource in resources if MAY_TAKE_TAG in resource.tags]
     spans = [timedelta(minutes=int(text)) if _MINUTES.fullmatch(text) else timedelta.max for text in said]
-    return max([older_than, *spans])
+    is_told = len(said) == len(resources) and all(one.run.startswith(VERIFICATION_RUN) for one in resources)
+    return max([requested if is_told else older_than, *spans])
+
+
+def _what(run: str) -> str:
+    return f"verification {run}" if run.startswith(VERIFICATION_RUN) else f"build {run}"
 
 
 def _reasons(
@@ -171,7 +181,8 @@ def _reasons(
     elif max(moments) > now + CLOCK_TOLERANCE:
         yield Reason("future-date", f"made in the future, {max(moments):%Y-%m-%d %H:%M} UTC")
     elif now - max(moments) < older_than:
-        yield Reason("may-be-alive", f"its build was at work {max(moments):%Y-%m-%d %H:%M} UTC and may still run")
+        what = "verification" if resource.run.startswith(VERIFICATION_RUN) else "build"
+        yield Reason("may-be-alive", f"its {what} was at work {max(moments):%Y-%m-%d %H:%M} UTC and may still run")
     if KEEP_TAG in resource.tags:
         yield Reason("keep-tag", f"tagged {KEEP_TAG}={resource.tags[KEEP_TAG]}")
     if resource.kind == "image" and resource.state not in _UNFINISHED:
@@ -234,12 +245,21 @@ class Sweep:
         family: Whose resources.
         older_than: Builds younger than this may be alive.
         journal: Where every act is written down first.
+        requested: What a person wants to be left alone, of whatever made it.
     """
 
-    def __init__(self, survey: Survey, family: str, older_than: timedelta, journal: Journal) -> None:
+    def __init__(
+        self,
+        survey: Survey,
+        family: str,
+        older_than: timedelta,
+        journal: Journal,
+        requested: timedelta = timedelta(),
+    ) -> None:
         self._survey = survey
         self._family = family
         self._older_than = older_than
+        self._requested = requested
         self._callers = {location.region: location.caller for location in survey.own_locations}
         self._images = {image.image_id: image for image in survey.images}
         self._snapshots = OrphanedSnapshots(survey, journal)
@@ -262,24 +282,27 @@ class Sweep:
         kept: dict[tuple[str, str], str] = {}
         for kind, region in sorted({(verdict.resource.kind, verdict.resource.region) for verdict in selected}):
             here = [verdict for verdict in selected if verdict.resource.region == region]
+            caller = self._callers[region].counting()
             try:
-                fresh = {found.identifier: found for found in find(self._callers[region], kind, self._family)}
+                fresh = {found.identifier: found for found in find(caller, kind, self._family)}
             except AwsError as exc:
                 why = f"the check right before failed: {exc}"
                 kept.update({(region, verdict.resource.identifier): why for verdict in here})
                 continue
-            now = datetime.now(timezone.utc)
             for verdict in here:
-                if reason := self._why_kept(verdict, fresh.get(verdict.resource.identifier), now):
+                if reason := self._why_kept(verdict, fresh.get(verdict.resource.identifier), caller.aws_time):
                     kept[region, verdict.resource.identifier] = reason
         needed = kept_after_all(self._survey, selected)
         left = [verdict.resource for verdict in selected if verdict.resource.identifier in needed]
         return kept | {(resource.region, resource.identifier): needed[resource.identifier] for resource in left}
 
-    def _why_kept(self, verdict: SweepVerdict, fresh: BuildResource | None, now: datetime) -> str | None:
+    def _why_kept(self, verdict: SweepVerdict, fresh: BuildResource | None, now: datetime | None) -> str | None:
         if fresh is None or fresh.run != verdict.resource.run:
             return "since the plan it went, came into use or lost its tags"
-        reasons = list(_reasons(fresh, (verdict.started,), (), may_take([fresh], self._older_than), now))
+        if now is None:
+            return "AWS did not say what time it is"
+        longest = may_take([fresh], self._older_than, self._requested)
+        reasons = list(_reasons(fresh, (verdict.started,), (), longest, now))
         return f"since the plan: {reasons[0].detail}" if reasons else None
 
     def _wait(self, results: Sequence[Result]) -> None:

@@ -70,7 +70,7 @@ def run(run: Invocation, request: Request) -> None:
         SafetyError: Nothing may be removed, and why.
         PartialError: Some of it could not be removed.
     """
-    older_than = _older_than(run, request.older_than)
+    older_than, requested = _older_than(run, request.older_than)
     kinds = _kinds(request.skip_source)
     skipped = left_out(run.settings)
     requested_regions(request.regions)  # before credentials are asked for
@@ -82,7 +82,7 @@ def run(run: Invocation, request: Request) -> None:
     )
     survey = survey_of(run, policy, account, regions)
     with run.console.step("querying what incomplete builds left"):
-        plan = _plan(run, survey, account, older_than, kinds)
+        plan = _plan(run, survey, account, (older_than, requested), kinds)
     if not acts or plan.blocks:
         _forget_builds(run, plan, request, ())
         run.console.result(plan.document(), sweep_table(plan))
@@ -95,7 +95,7 @@ def run(run: Invocation, request: Request) -> None:
             run.console.say(f"Nothing was removed. {how[0].upper()}{how[1:]} to carry this out.")
         return
     with only_one(run.workspace.logs, "cleanup"):
-        results, journal, refused = _act(run, plan, survey)
+        results, journal, refused = _act(run, plan, survey, requested)
     _forget_builds(run, plan, request, results)
     shown = run.workspace.shown(journal) if journal else None
     document = plan.document() | {
@@ -117,9 +117,14 @@ def _error(results: Sequence[Result], refused: str | None) -> PartialError | Non
     return None
 
 
-def _plan(run: Invocation, survey: Survey, account: str, older_than: timedelta, kinds: Sequence[str]) -> SweepPlan:
+def _plan(
+    run: Invocation, survey: Survey, account: str, ages: tuple[timedelta, timedelta], kinds: Sequence[str]
+) -> SweepPlan:
+    older_than, requested = ages
     now = datetime.now(timezone.utc)
     survey.query()
+    # Of its first answer, and so rather too early; how old a thing is must not depend on this machine's clock.
+    aws_time = survey.aws_time
     queries = [
         (location, kind)
         for number, location in enumerate(survey.own_locations)
@@ -130,7 +135,8 @@ def _plan(run: Invocation, survey: Survey, account: str, older_than: timedelta, 
     resources = [resource for some, _ in found for resource in some]
 
     def decided() -> tuple[list[SweepVerdict], set[str]]:
-        verdicts = decide_sweep(resources, survey.images, by_target(survey.references), older_than, now)
+        needed = by_target(survey.references)
+        verdicts = decide_sweep(resources, survey.images, needed, older_than, aws_time or now, requested)
         selected = (v.resource for v in verdicts if v.action == "delete" and v.resource.kind == "image")
         return verdicts, {resource.identifier for resource in selected}
 
@@ -138,7 +144,7 @@ def _plan(run: Invocation, survey: Survey, account: str, older_than: timedelta, 
     if images:
         survey.query_images(images)
         verdicts, _ = decided()
-    reports = [*clock_reports(survey.aws_time, now), *survey.reports, *(report for _, report in found)]
+    reports = [*_clock_reports(aws_time, now), *survey.reports, *(report for _, report in found)]
     blocks = sweep_blocks(reports, survey.policy, has_images=bool(images))
     callers = {location.region: location.caller for location in survey.own_locations}
     going = [] if blocks else [verdict.resource for verdict in verdicts if verdict.action == "delete"]
@@ -151,6 +157,13 @@ def _plan(run: Invocation, survey: Survey, account: str, older_than: timedelta, 
         blocks=blocks,
         bins=tuple(volume_bins(callers, going, now)),
     )
+
+
+def _clock_reports(aws_time: datetime | None, now: datetime) -> list[SourceReport]:
+    if aws_time is not None:
+        return clock_reports(aws_time, now)
+    error = "AWS's answers do not say what time it is: nobody knows how old anything is. Is there a proxy in between?"
+    return [SourceReport("clock", None, "failed", error=error, is_use=False)]
 
 
 def _find(location: Location, kind: str, family: str) -> tuple[list[BuildResource], SourceReport]:
@@ -167,7 +180,9 @@ def _find(location: Location, kind: str, family: str) -> tuple[list[BuildResourc
         return [], report("skipped" if is_let_pass else "failed", str(exc))
 
 
-def _act(run: Invocation, plan: SweepPlan, survey: Survey) -> tuple[list[Result], Path | None, str | None]:
+def _act(
+    run: Invocation, plan: SweepPlan, survey: Survey, requested: timedelta
+) -> tuple[list[Result], Path | None, str | None]:
     """Remove what is selected; return what came of it, the journal, and why that could not be written on, if so."""
     if not plan.selected:
         return [], None, None
@@ -175,7 +190,7 @@ def _act(run: Invocation, plan: SweepPlan, survey: Survey) -> tuple[list[Result]
     try:
         with Journal(path) as journal:
             journal.write(Begin(account=plan.account, older_than_s=int(plan.older_than.total_seconds())))
-            act = Sweep(survey, run.settings.family, plan.older_than, journal)
+            act = Sweep(survey, run.settings.family, plan.older_than, journal, requested)
             with run.console.step(f"removing {show_count(len(plan.selected), 'resource')}") as step:
                 results = act.run(plan.selected)
                 if results and all(result.is_failed for result in results):
@@ -206,17 +221,17 @@ def _forget_builds(run: Invocation, plan: SweepPlan, request: Request, results: 
     )
 
 
-def _older_than(run: Invocation, requested: str | None) -> timedelta:
-    """Return the age from which on a build is over: what it may take, or more if requested."""
+def _older_than(run: Invocation, requested: str | None) -> tuple[timedelta, timedelta]:
+    """Return the age from which on a build is over: what it may take, or more if requested; and what was requested."""
     longest = longest_build(run)
     if requested is None:
-        return longest
+        return longest, timedelta()
     span = parse_duration(requested, name="--older-than")
     if span < longest:
         why = f"is less than a build may take ({longest}): a living one could be removed"
         msg = f"--older-than {requested} {why}. Give more."
         raise UsageError(msg)
-    return span
+    return span, span
 
 
 def longest_build(run: Invocation) -> timedelta:

@@ -31,6 +31,8 @@ def invoke_arguments(task: str, env: Mapping[str, str]) -> list[str]:
         # Whoever requests a rebuild gets one, however fresh the live AMI is.
         arguments += [] if _switch(env, "INPUT_REBUILD") else ["--if-stale"]
         arguments += ["--dry-run"] if _switch(env, "INPUT_DRY_RUN") else []
+        if limit := env.get("INPUT_MAX_USD"):
+            arguments += ["--max-usd", limit]
     return arguments
 
 

@@ -18,6 +18,8 @@ PIPELINE_TAG = "gpu-ami:pipeline"
 PIPELINE = "gpu-ami-pipeline"
 FAMILY_TAG = "gpu-ami:family"
 RUN_TAG = "gpu-ami:run"
+# What the run of a verification begins with: its instance ends by itself, and so may be swept when its time is over.
+VERIFICATION_RUN = "verify-"
 # How many minutes the build itself was allowed.
 MAY_TAKE_TAG = "gpu-ami:may-take"
 # ``pending`` from the bake on, ``applied`` once Terraform has taken the AMI. Packer sets it on the finished AMI, not on
@@ -26,6 +28,10 @@ HANDOVER_TAG = "gpu-ami:handover"
 # ``false`` on what `invoke build` makes, from the start; ``true`` on an AMI, written last and by the pipeline itself,
 # once Packer has ended well. What was made before there was this tag, or by hand, has none.
 FINISHED_TAG = "gpu-ami:finished"
+# How much data the AMI's snapshots hold, GiB: what EBS bills for filling a volume from them at a rate.
+SNAPSHOT_GIB_TAG = "gpu-ami:snapshot-gib"
+# ``TIME/TYPE``: when the AMI was verified, and on which instance type. It informs; what counts is the record.
+VERIFIED_TAG = "gpu-ami:verified"
 # A person's: clean-up leaves alone what carries it.
 KEEP_TAG = "gpu-ami:keep"
 # What an AMI was made from.

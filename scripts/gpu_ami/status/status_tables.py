@@ -12,6 +12,7 @@ from gpu_ami.console import Table
 from gpu_ami.deploy import ownership
 from gpu_ami.deploy.live_environments import Live, images_document
 from gpu_ami.records.receipt import StateIdentity
+from gpu_ami.records.tags import VERIFIED_TAG
 from gpu_ami.status import base_mps
 from gpu_ami.status.base_mps import Notice
 from gpu_ami.status.drift import Drift, Seen, base_of, digest_of
@@ -79,6 +80,7 @@ class Status:
             "base_ami_name": base_mps.base_name(image, self.seen.shown) if image else None,
             "base_age_days": self.age_days(base),
             "image_digest": digest_of(image) if image else None,
+            "verified": (image.tags.get(VERIFIED_TAG) or None) if image else None,
         }
 
     def age_days(self, ami: str | None) -> int | None:
@@ -116,6 +118,14 @@ def _job(job: batch.Job) -> dict[str, Any]:
     return {"job_id": job.job_id, "name": job.name, "queue": job.queue, "status": job.status, "started": started}
 
 
+def _verified(seen: Seen) -> list[str]:
+    """Return which of the live AMIs were verified, by their own tags; nothing of the others."""
+    live = dict.fromkeys(current.ami_id for current in seen.environments if current.ami_id)
+    tags = {ami: image.tags.get(VERIFIED_TAG, "") for ami in live if (image := seen.images.get(ami))}
+    parts = {ami: tag.partition("/") for ami, tag in tags.items() if tag}
+    return [f"{ami} was verified {when}{f' on a {kind}' if kind else ''}." for ami, (when, _, kind) in parts.items()]
+
+
 def tables(found: Status) -> list[Table]:
     """Return the environments, and the differences."""
     seen = found.seen
@@ -136,6 +146,7 @@ def tables(found: Status) -> list[Table]:
         age = found.age_days(seen.newest_base)
         old = "" if age is None else f", {show_count(age, 'day')} old"
         footer.append(f"A build starts from {seen.newest_base}{old}.")
+    footer += _verified(seen)
     if seen.left_alone:
         footer.append(ownership.shown(seen.left_alone))
     footer += base_mps.unknown(seen.live_images(), seen.shown)

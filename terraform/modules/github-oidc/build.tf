@@ -6,7 +6,7 @@ locals {
 }
 
 data "aws_iam_policy_document" "build" {
-  source_policy_documents = [data.aws_iam_policy_document.look.json]
+  source_policy_documents = concat([data.aws_iam_policy_document.look.json], data.aws_iam_policy_document.verify[*].json)
 
   statement {
     sid = "LaunchWithWhatIsThere"
@@ -264,7 +264,7 @@ data "aws_iam_policy_document" "build" {
   statement {
     sid       = "GiveTheBuilderItsRole"
     actions   = ["iam:PassRole"]
-    resources = [var.pass_role_arns.builder]
+    resources = concat([var.pass_role_arns.builder], local.verify_role_arns)
 
     condition {
       test     = "StringEquals"
@@ -278,10 +278,10 @@ data "aws_iam_policy_document" "build" {
   statement {
     sid     = "LookAtTheBuildersRoleBeforeABuild"
     actions = ["iam:GetInstanceProfile", "iam:GetRole", "iam:SimulatePrincipalPolicy"]
-    resources = [
+    resources = concat(local.verify_arns, [
       var.pass_role_arns.builder,
       "arn:${local.partition}:iam::${local.account}:instance-profile/${substr(var.family, 0, 26)}-*",
-    ]
+    ])
   }
 
   statement {

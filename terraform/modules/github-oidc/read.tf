@@ -94,12 +94,12 @@ data "aws_iam_policy_document" "plan" {
       "iam:ListInstanceProfilesForRole",
       "iam:ListRolePolicies",
     ]
-    resources = [
+    resources = concat(local.verify_arns, [
       "arn:${local.partition}:iam::${local.account}:role/${substr(var.family, 0, 26)}-*",
       "arn:${local.partition}:iam::${local.account}:role/${var.family}-github-*", # these names are not cut
       "arn:${local.partition}:iam::${local.account}:instance-profile/${substr(var.family, 0, 26)}-*",
       "arn:${local.partition}:iam::${local.account}:oidc-provider/${local.issuer}",
-    ]
+    ])
   }
 
   statement {

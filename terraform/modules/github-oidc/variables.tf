@@ -181,3 +181,14 @@ variable "read_services" {
     error_message = "The read_services must be true or false for ${join(", ", keys(local.services))}."
   }
 }
+
+variable "verify_instance_profile" {
+  description = "Instance profile, and role in it, of the instances that `invoke verify` boots, as verify.instance_profile in pipeline.yaml; null is none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.verify_instance_profile == null || can(regex("^[A-Za-z0-9_+=,.@-]{1,64}$", var.verify_instance_profile))
+    error_message = "The verify_instance_profile must be up to 64 letters, digits and +=,.@_- without wildcards."
+  }
+}

@@ -18,6 +18,7 @@ from gpu_ami_sandbox.aws.ec2.spot_prices import SpotPrices
 from gpu_ami_sandbox.aws.ec2.tasks import ImageTasks
 from gpu_ami_sandbox.aws.ec2.templates import ImageReferences, LaunchTemplates
 from gpu_ami_sandbox.aws.ec2.usage_reports import ImageUsageReports
+from gpu_ami_sandbox.aws.ec2.volumes import Volumes
 from gpu_ami_sandbox.demo import base_image
 
 
@@ -32,6 +33,7 @@ class SandboxEC2(
     ImageUsageReports,
     RecycleBinItems,
     SpotPrices,
+    Volumes,
 ):
     """Every EC2 action; to add some, write a part (a subclass of `EC2Part`) and name it here."""
 

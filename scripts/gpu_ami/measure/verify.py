@@ -1,0 +1,566 @@
+"""`invoke verify`: boots an AMI on a GPU type, checks it through SSM, and ends the instance, whatever happens."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from decimal import Decimal
+from typing import Any
+
+from gpu_ami.aws import batch, images, instances
+from gpu_ami.aws.caller import Caller, RefusedError, making_sense
+from gpu_ami.aws.capacity import has_gpu
+from gpu_ami.aws.image_changes import add_tags
+from gpu_ami.aws.images import Image
+from gpu_ami.aws.instances import Launch, RootVolume
+from gpu_ami.aws.run_command import Shell, is_online
+from gpu_ami.console import Table
+from gpu_ami.errors import AwsError, DifferenceError, SafetyError, UsageError
+from gpu_ami.files import read_text
+from gpu_ami.handover import update_tfvars
+from gpu_ami.invocation import Invocation
+from gpu_ami.measure import checks
+from gpu_ami.measure.checks import Check
+from gpu_ami.measure.placement import places
+from gpu_ami.measure.price import Disk, Price, disk_of, price_of, usd
+from gpu_ami.process import interruptible, shielded
+from gpu_ami.records import verification
+from gpu_ami.records.tags import (
+    FAMILY_TAG,
+    IMAGE_TAG,
+    MAY_TAKE_TAG,
+    PIPELINE,
+    PIPELINE_TAG,
+    RUN_TAG,
+    VERIFICATION_RUN,
+    VERIFIED_TAG,
+    checked_ami_id,
+)
+from gpu_ami.records.verification import CheckRecord, Verification
+from gpu_ami.units import show_duration, show_usd
+
+# The instance switches itself off after this, whoever has forgotten it.
+LONGEST_MIN = 45
+_RUNNING_WITHIN_S = 300.0
+_ONLINE_WITHIN_S = 600.0
+_GPU_WITHIN_S, _SCRIPT_WITHIN_S = 600, 60
+# EBS's word on a volume is up to five minutes old.
+_FILLED_WITHIN_S = 360.0
+_EVERY_S, _EBS_EVERY_S = 6.0, 10.0
+# A new instance may be missing from EC2's lists for some seconds; so often it is looked for.
+_LOOKS = 3
+# A volume goes some moments after its instance is terminated.
+_VOLUME_LOOKS = 10
+_SUBNET = re.compile(r"subnet-([0-9a-f]{8}|[0-9a-f]{17})")
+# Tables are as wide as a page; what is cut off there is whole in the JSON result and in the record.
+_EDGE, _SHOWN_EVIDENCE = 100, 68
+_ENDS_ITSELF = (
+    f"It switches itself off {LONGEST_MIN} minutes after its start, and EC2 terminates it then; after that "
+    "`invoke sweep` shows whether anything is left."
+)
+_USER_DATA = f"""#!/bin/bash
+# Ends this instance if nobody else does: EC2 terminates it then, and its volume with it.
+shutdown -h +{LONGEST_MIN}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the caller of ``invoke verify`` requested.
+
+    Attributes:
+        ami: The AMI; None is the manifest's last one.
+        instance_types: GPU types to boot on, in the order to try; empty takes the settings'.
+        subnet_ids: Subnets, in the order to try; empty takes the build's.
+        max_usd: What it may cost at most; needed where nobody is asked.
+        yes: Whether to start without asking.
+    """
+
+    ami: str | None = None
+    instance_types: Sequence[str] = ()
+    subnet_ids: Sequence[str] = ()
+    max_usd: str | None = None
+    yes: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """How time goes on for a verification; tests have it go faster."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One verification that is decided on.
+
+    Attributes:
+        image: The AMI.
+        region: Where.
+        account: Whose.
+        launches: What to start, in the order to try.
+        run_id: Its run, as its resources' tags have it.
+        script: The text of packer/scripts/verify-gpu.sh.
+        price: What it may cost.
+    """
+
+    image: Image
+    region: str
+    account: str
+    launches: tuple[Launch, ...]
+    run_id: str
+    script: str
+    price: Price
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came of a verification, as the JSON result has it."""
+
+    ami_id: str
+    instance_type: str
+    region: str
+    instance_id: str
+    checks: tuple[Check, ...]
+    seconds: float
+    cost_usd: Decimal | None
+    record: str | None = None
+    invented: bool = field(default=False)
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that failed."""
+        return tuple(check for check in self.checks if check.status == "failed")
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            "ami_id": self.ami_id,
+            "instance_type": self.instance_type,
+            "region": self.region,
+            "instance_id": self.instance_id,
+            "checks": [asdict(check) for check in self.checks],
+            "seconds": round(self.seconds, 1),
+            "cost_usd": None if self.cost_usd is None else float(self.cost_usd),
+            "record": self.record,
+            "times_are_invented": self.invented,
+        }
+
+
+def run(run: Invocation, request: Request, *, clock: Clock | None = None) -> None:
+    """Verify an AMI and show what was found.
+
+    Raises:
+        UsageError: The request, the settings or the AMI cannot be used.
+        SafetyError: The wrong account, or nobody has said that it may cost so much.
+        AwsError: AWS refused, or had no capacity anywhere; nothing is left.
+        DifferenceError: A check failed.
+    """
+    clock = clock or Clock(sleep=lambda seconds: time.sleep(run.target.poll_s(seconds)))
+    limit = limit_of(request.max_usd)
+    ami_id = _ami(run, request)
+    types = chosen_types(run, request.instance_types)
+    _check_subnets(request.subnet_ids)
+    account = run.announce().account
+    job = decide(run, ami_id, account, types, request.subnet_ids)
+    if run.options.dry_run:
+        run.console.dry_run(_lines(job))
+        return
+    run.console.say(f"{ami_id}: boots it on a {job.launches[0].instance_type}; {job.price}.")
+    _agree(run, job.price, limit, yes=request.yes, how="give --yes and --max-usd")
+    result = verify(run, job, clock)
+    run.console.result(result.document(), result_table(result))
+    if result.failed:
+        first = result.failed[0]
+        msg = f"{ami_id} is not verified: {first.check}: {first.detail}. It stays as it is; nothing was handed over."
+        raise DifferenceError(msg)
+
+
+def limit_of(max_usd: str | None) -> Decimal | None:
+    """Return what ``--max-usd`` says, in dollars; None without it.
+
+    Raises:
+        UsageError: It says no amount above 0.
+    """
+    if max_usd is None:
+        return None
+    try:
+        limit = Decimal(max_usd)
+    except ArithmeticError as exc:
+        msg = f"--max-usd {max_usd!r} is no amount: give one in dollars, such as 2 or 0.50."
+        raise UsageError(msg) from exc
+    if not limit.is_finite() or limit <= 0:
+        msg = f"--max-usd {max_usd!r} is no amount above 0: give one in dollars, such as 2 or 0.50."
+        raise UsageError(msg)
+    return limit
+
+
+def _check_subnets(named: Sequence[str]) -> None:
+    for name in named:
+        if not _SUBNET.fullmatch(name):
+            msg = f"--subnet-id {name!r} is no id of a subnet: subnet- and 8 or 17 hexadecimal digits."
+            raise UsageError(msg)
+
+
+def _ami(run: Invocation, request: Request) -> str:
+    named = update_tfvars.chosen_amis(run, ami=request.ami)[run.settings.region]
+    return checked_ami_id(named, name="--ami" if request.ami else "AMI id")
+
+
+def chosen_types(run: Invocation, named: Sequence[str]) -> tuple[str, ...]:
+    """Return the types to boot on, in the order to try: as *named*, or as the settings say.
+
+    Raises:
+        UsageError: One has no GPU.
+    """
+    types = tuple(named) or run.settings.verified_types
+    for name in types:
+        if not has_gpu(name):
+            msg = f"{name} has no GPU, by its name: give --instance-type, or verify.instance_types in pipeline.yaml."
+            raise UsageError(msg)
+    return tuple(dict.fromkeys(types))
+
+
+def decide(run: Invocation, ami_id: str, account: str, types: Sequence[str], subnet_ids: Sequence[str] = ()) -> Job:
+    """Return the verification of an AMI: where to try, with which volume, at what price; changes nothing.
+
+    Raises:
+        UsageError: The AMI is none of ours, or cannot be launched; there is no subnet, or no script to run.
+        AwsError: AWS refused.
+    """
+    caller = Caller(run.access, run.settings.region)
+    image = _checked(run, caller, ami_id, account)
+    run_id = f"{VERIFICATION_RUN}{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    tags = {
+        "Name": f"{run.settings.family} verification",
+        PIPELINE_TAG: PIPELINE,
+        FAMILY_TAG: run.settings.family,
+        RUN_TAG: run_id,
+        MAY_TAKE_TAG: str(LONGEST_MIN),
+    }
+    root = _root(caller, run.settings.family, image)
+    where = places(run, types, subnet_ids)
+    launches = tuple(
+        Launch(
+            image_id=ami_id,
+            instance_type=place.instance_type,
+            subnet_id=place.subnet_id,
+            security_group_ids=where.security_group_ids,
+            profile=run.settings.verify.instance_profile,
+            root=root,
+            tags=tags,
+            user_data=_USER_DATA,
+            token=f"{run_id}-{number}",
+        )
+        for number, place in enumerate(where.places)
+    )
+    return Job(
+        image=image,
+        region=caller.region,
+        account=account,
+        launches=launches,
+        run_id=run_id,
+        script=read_text(run.workspace.root / "packer" / "scripts" / "verify-gpu.sh", what="script"),
+        price=price_of(caller.region, types, disk_of(image, root), longest_min=LONGEST_MIN),
+    )
+
+
+def _checked(run: Invocation, caller: Caller, ami_id: str, account: str) -> Image:
+    image = images.look_up(caller, ami_id)
+    family = run.settings.family
+    if image is None:
+        msg = f"{ami_id} is not in {caller.region}: it was deregistered, or is in another region or account."
+        raise UsageError(msg)
+    if image.account != account:
+        msg = f"{ami_id} is account {image.account}'s, not {account}'s: verify it there."
+        raise UsageError(msg)
+    if image.state != "available":
+        msg = f"{ami_id} is {image.state}: only an available AMI can be booted."
+        raise UsageError(msg)
+    if image.tags.get(PIPELINE_TAG) != PIPELINE or image.tags.get(FAMILY_TAG) != family:
+        msg = f"{ami_id} is not tagged as an AMI of {family}: verify boots AMIs of this pipeline only."
+        raise UsageError(msg)
+    return image
+
+
+def _root(caller: Caller, family: str, image: Image) -> RootVolume:
+    """Return the root volume as Batch gives it to the family's instances; without an environment the AMI's own."""
+    answer = caller.call("ec2", "describe_images", ImageIds=[image.image_id])
+    with making_sense(f"ec2:DescribeImages in {caller.region}"):
+        device = str(answer["Images"][0]["RootDeviceName"])
+    for environment in batch.environments(caller):
+        if environment.tags.get(FAMILY_TAG) == family and environment.template:
+            version = batch.template_version(caller, environment.template, environment.version)
+            ebs = version.volumes.get(device, {})
+            return RootVolume(
+                device=device,
+                size_gib=_whole(ebs, "VolumeSize"),
+                iops=_whole(ebs, "Iops"),
+                throughput_mib_s=_whole(ebs, "Throughput"),
+                rate_mib_s=_whole(ebs, "VolumeInitializationRate"),
+            )
+    return RootVolume(device=device)
+
+
+def _whole(ebs: Mapping[str, Any], name: str) -> int | None:
+    value = ebs.get(name)
+    return None if value is None else int(value)
+
+
+def _lines(job: Job) -> list[str]:
+    return [
+        f"# verify {job.image.image_id} in {job.region}: {job.price}",
+        *(f"# start a {launch.instance_type} in {launch.subnet_id}" for launch in job.launches),
+        "# wait for SSM, run packer/scripts/verify-gpu.sh and look at boot, prewarm and volume, terminate it",
+    ]
+
+
+def agree_on_types(run: Invocation, limit: Decimal | None) -> None:
+    """Have somebody say, of an AMI that is still to be made, that its verification may cost what it may.
+
+    Args:
+        run: The invocation that makes it.
+        limit: What it may cost at most, by somebody who is not asked; None asks.
+
+    Raises:
+        UsageError: One of the settings' types has no GPU.
+        SafetyError: Nobody did.
+    """
+    types = chosen_types(run, ())
+    price = price_of(run.settings.region, types, Disk(), longest_min=LONGEST_MIN)
+    run.console.say(f"The AMI will be verified on a {types[0]} before it is handed over: {price}.")
+    _agree(run, price, limit, yes=limit is not None, how="give --max-usd")
+
+
+def _agree(run: Invocation, price: Price, limit: Decimal | None, *, yes: bool, how: str) -> None:
+    """Have somebody say that it may cost so much.
+
+    Raises:
+        SafetyError: Nobody did.
+    """
+    if limit is not None and (price.worst_usd is None or price.worst_usd > limit):
+        msg = f"It may cost more than --max-usd {limit}: {price}. Nothing was started."
+        raise SafetyError(msg)
+    if not run.target.asks_first:
+        return
+    if yes:
+        if limit is None:
+            msg = f"--yes needs --max-usd: say what it may cost at most ({price}). Nothing was started."
+            raise SafetyError(msg)
+        return
+    if not sys.stdin.isatty():
+        msg = f"Nothing was started: nobody is here to confirm what it may cost ({price}); {how}."
+        raise SafetyError(msg)
+    if run.console.ask("Start it? Only `yes` does") != "yes":
+        msg = "Nothing was started: not confirmed."
+        raise SafetyError(msg)
+
+
+def verify(run: Invocation, job: Job, clock: Clock) -> Result:
+    """Boot, check and end; return what was found. The instance is ended whatever happens.
+
+    Raises:
+        AwsError: AWS refused, had no capacity, or could not be asked to the end.
+    """
+    caller = Caller(run.access, job.region)
+    began = clock.now()
+    with interruptible():
+        launch, instance_id = _start(run, caller, job, clock)
+        try:
+            found = _look(run, caller, job, launch, instance_id, clock)
+        finally:
+            with shielded(), run.console.step(f"ending {instance_id}"):
+                _end(caller, instance_id, clock)
+                _see_volumes_go(run, caller, job.run_id, clock)
+    seconds = clock.now() - began
+    result = Result(
+        ami_id=job.image.image_id,
+        instance_type=launch.instance_type,
+        region=job.region,
+        instance_id=instance_id,
+        checks=found,
+        seconds=seconds,
+        cost_usd=usd(job.region, (launch.instance_type,), disk_of(job.image, launch.root), seconds / 60),
+        record=_record(run, job, launch, found),
+        invented=run.target.is_sandbox,
+    )
+    if not result.failed:
+        _tag(run, caller, job, launch)
+    return result
+
+
+def _start(run: Invocation, caller: Caller, job: Job, clock: Clock) -> tuple[Launch, str]:
+    """Start the instance in the first place that has room.
+
+    Raises:
+        AwsError: EC2 refused for another reason, did not answer, or no place had room.
+    """
+    full: list[str] = []
+    for launch in job.launches:
+        try:
+            with run.console.step(f"starting a {launch.instance_type} in {launch.subnet_id}"):
+                return launch, instances.launch(caller, launch)
+        except RefusedError as exc:
+            if exc.code not in instances.NO_ROOM:
+                raise
+            full.append(f"{launch.instance_type} in {launch.subnet_id} ({exc.code})")
+        except BaseException:
+            # No answer, or an interrupt before it: there may be an instance of which nobody knows the id.
+            with shielded():
+                _end_unknown(run, caller, job.run_id, clock)
+            raise
+    msg = f"No place had room for an instance: {', '.join(full)}. Nothing was started; try again later."
+    raise AwsError(msg)
+
+
+def _end_unknown(run: Invocation, caller: Caller, run_id: str, clock: Clock) -> None:
+    """End what a launch without an answer has started, once EC2's lists show it."""
+    try:
+        with run.console.step("looking for what was started"):
+            for _ in range(_LOOKS):
+                if found := instances.of_run(caller, run_id):
+                    for instance_id in found:
+                        _end(caller, instance_id, clock)
+                    return
+                clock.sleep(_EVERY_S)
+    except AwsError as exc:
+        how = "" if _ENDS_ITSELF in str(exc) else f" If one was: {_ENDS_ITSELF}"
+        run.console.warn(f"Whether an instance was started is not known, or it could not be ended. {exc}{how}")
+
+
+def _see_volumes_go(run: Invocation, caller: Caller, run_id: str, clock: Clock) -> None:
+    """Wait until the instance's volume has gone with it, and say so where it has not."""
+    try:
+        for _ in range(_VOLUME_LOOKS):
+            if not (left := instances.volumes_of_run(caller, run_id)):
+                return
+            clock.sleep(_EVERY_S)
+        what = f"{', '.join(left)} should have gone with the instance, is still there and is billed"
+    except AwsError as exc:
+        what = f"Whether the volume went with the instance is not known: {exc}"
+    run.console.warn(f"{what.removesuffix('.')}. `invoke sweep` removes it {LONGEST_MIN} minutes from the start on.")
+
+
+def _end(caller: Caller, instance_id: str, clock: Clock) -> None:
+    """Terminate the instance.
+
+    Raises:
+        AwsError: It could not be; the error says what ends it then.
+    """
+    try:
+        instances.terminate(caller, instance_id, clock=clock.now, sleep=clock.sleep)
+    except AwsError as exc:
+        exc.args = (f"{exc} {_ENDS_ITSELF}",)
+        raise
+
+
+def _look(
+    run: Invocation, caller: Caller, job: Job, launch: Launch, instance_id: str, clock: Clock
+) -> tuple[Check, ...]:
+    with run.console.step(f"waiting until {instance_id} runs and SSM reaches it"):
+        _wait_online(caller, instance_id, clock)
+    shell = Shell(caller=caller, instance_id=instance_id, clock=clock.now, sleep=clock.sleep)
+    image = job.image.tags.get(IMAGE_TAG, "")
+    found: list[Check] = []
+    with run.console.step("checking GPU, boot, prewarm and volume"):
+        ran = shell.run(checks.gpu_script(job.script, image), what="gpu-ami verify: GPU", within_s=_GPU_WITHIN_S)
+        found.append(checks.gpu(ran, image))
+        boot = shell.run(checks.BOOT_SCRIPT, what="gpu-ami verify: boot", within_s=_SCRIPT_WITHIN_S)
+        found.append(checks.boot(boot))
+        warm = shell.run(checks.PREWARM_SCRIPT, what="gpu-ami verify: prewarm", within_s=_SCRIPT_WITHIN_S)
+        found.append(checks.prewarm(warm))
+        found.append(_volume(caller, launch, instance_id, clock))
+    return tuple(found)
+
+
+def _wait_online(caller: Caller, instance_id: str, clock: Clock) -> None:
+    began = clock.now()
+    while True:
+        # Also of one that runs: it may end before its agent has reported.
+        state, why = instances.state_of(caller, instance_id)
+        if state not in ("pending", "running"):
+            msg = f"{instance_id} is {state} before SSM reached it{f' ({why})' if why else ''}."
+            raise AwsError(msg)
+        runs = state == "running"
+        if runs and is_online(caller, instance_id):
+            return
+        waited = clock.now() - began
+        if waited > (_ONLINE_WITHIN_S if runs else _RUNNING_WITHIN_S):
+            what = "SSM did not reach it" if runs else "it did not run"
+            msg = (
+                f"{instance_id}: {what} within {show_duration(waited)}. Look at its instance profile "
+                "(ssm:UpdateInstanceInformation, ssmmessages:*) and at the subnet's way to SSM."
+            )
+            raise AwsError(msg)
+        clock.sleep(_EVERY_S)
+
+
+def _volume(caller: Caller, launch: Launch, instance_id: str, clock: Clock) -> Check:
+    root = instances.root_volume(caller, instance_id)
+    began = clock.now()
+    while True:
+        filling = instances.initialization(caller, root.volume_id)
+        is_settled = launch.root.rate_mib_s is None or root.rate_mib_s is None or root.is_restored
+        if is_settled or filling.state == "completed" or clock.now() - began > _FILLED_WITHIN_S:
+            return checks.volume(launch.root.rate_mib_s, root, filling)
+        clock.sleep(_EBS_EVERY_S)
+
+
+def _record(run: Invocation, job: Job, launch: Launch, found: Sequence[Check]) -> str:
+    digest, fingerprints = verification.facts_of(job.image.tags)
+    record = Verification(
+        ami_id=job.image.image_id,
+        region=job.region,
+        account=job.account,
+        instance_type=launch.instance_type,
+        verified_at=_now(),
+        image_digest=digest,
+        fingerprints=fingerprints,
+        checks=tuple(CheckRecord(**asdict(check)) for check in found),
+        sandbox=run.target.is_sandbox,
+    )
+    return run.workspace.shown(verification.write(run.workspace.terraform, record))
+
+
+def _tag(run: Invocation, caller: Caller, job: Job, launch: Launch) -> None:
+    """Say on the AMI that it was verified; a tag informs, so that this fails is worth a word and no more."""
+    try:
+        add_tags(caller, job.image.image_id, {VERIFIED_TAG: f"{_now()}/{launch.instance_type}"})
+    except AwsError as exc:
+        run.console.warn(f"{job.image.image_id} is verified, but could not be tagged so. {exc}")
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def result_table(result: Result) -> Table:
+    """Return the result for people: each check, with its evidence below it."""
+    rows: list[tuple[str, ...]] = []
+    for check in result.checks:
+        rows.append((check.check, check.status, check.detail))
+        rows += [("", "", f"  {_cut(line)}") for line in check.evidence]
+    cost = "" if result.cost_usd is None else f", {show_usd(result.cost_usd)}"
+    footer = [
+        f"{result.instance_id} ({result.instance_type}) is terminated after {show_duration(result.seconds)}{cost}."
+    ]
+    if result.invented:
+        footer.append("The sandbox invents instances and their times: this says nothing about a GPU.")
+    word = "not verified" if result.failed else "verified"
+    return Table(
+        title=f"{result.ami_id} is {word}",
+        columns=("check", "status", "found"),
+        rows=rows,
+        footer=tuple(footer),
+        edge=_EDGE,
+    )
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _SHOWN_EVIDENCE else f"{line[: _SHOWN_EVIDENCE - 1]}…"

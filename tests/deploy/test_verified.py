@@ -1,0 +1,201 @@
+"""`verify.before: apply`: no environment moves to an AMI without a verification that fits it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.deploy import apply, rollback, verified
+from gpu_ami.errors import AwsError, SafetyError, UsageError
+from gpu_ami.records import verification
+from gpu_ami.records.verification import CheckRecord, Verification
+from gpu_ami.settings import Verify
+from gpu_ami.terraform import plan_changes
+from tests.support import plans
+from tests.support.account import REGION, Task, task
+from tests.support.fake_terraform import FakeTerraform
+
+FACTS = {"gpu-ami:image-digest": "sha256:" + "a" * 64, "gpu-ami:fingerprint-scripts": "0123456789abcdef"}
+GOOD = CheckRecord(check="gpu", status="ok", detail="seen")
+
+
+def hand_over(terraform: FakeTerraform, age: int = 5) -> str:
+    """Hand an AMI over that says what it was made from."""
+    image = terraform.here.image(age)
+    image.add_tags(FACTS)
+    ami = str(image.id)
+    terraform.hand_over(ami)
+    return ami
+
+
+def record(terraform: FakeTerraform, ami: str, *checks: CheckRecord, **changed: Any) -> Path:
+    """File what `invoke verify` would."""
+    digest, fingerprints = verification.facts_of(FACTS)
+    values: dict[str, Any] = {
+        "ami_id": ami,
+        "region": REGION,
+        "account": terraform.here.account,
+        "instance_type": "g5.xlarge",
+        "verified_at": "2026-11-30T12:00:00Z",
+        "image_digest": digest,
+        "fingerprints": fingerprints,
+        "checks": checks or (GOOD,),
+        "sandbox": False,
+    }
+    return verification.write(terraform.folder, Verification(**values | changed))
+
+
+def go(terraform: FakeTerraform, before: str = "apply") -> Task:
+    """Apply."""
+    done = task(terraform.here, terraform.folder.parent, verify=Verify(before=before))  # type: ignore[arg-type]
+    apply.run(done.run, apply.Request(yes=True))
+    return done
+
+
+def is_live(terraform: FakeTerraform, ami: str) -> bool:
+    """Whether both environments are on *ami*."""
+    return terraform.live() == {"spot": ami, "on_demand": ami}
+
+
+def test_a_verified_ami_is_applied(terraform: FakeTerraform) -> None:
+    """Its record names it and what it was made from."""
+    ami = hand_over(terraform)
+    record(terraform, ami)
+
+    go(terraform)
+
+    assert is_live(terraform, ami)
+
+
+@pytest.mark.parametrize("before", ["never", "handover"])
+def test_without_the_setting_nobody_looks(terraform: FakeTerraform, before: str) -> None:
+    """Who verifies before the hand-over has verified what was handed over; who does not, applies as before."""
+    ami = hand_over(terraform)
+
+    go(terraform, before)
+
+    assert is_live(terraform, ami)
+
+
+DRIVERS = CheckRecord(check="gpu", status="failed", detail="the GPUs have drivers of several versions")
+
+
+@pytest.mark.parametrize(
+    ("checks", "changed", "why"),
+    [
+        (None, {}, "there is no record"),
+        ((DRIVERS,), {}, r"its verification failed \(gpu: the GPUs have drivers of several versions\)"),
+        ((CheckRecord(check="boot", status="ok", detail="fast"),), {}, "no GPU was seen on it"),
+        ((CheckRecord(check="gpu", status="not confirmed", detail="?"),), {}, "no GPU was seen on it"),
+        ((GOOD,), {"image_digest": "sha256:" + "b" * 64}, "made from something else"),
+        ((GOOD,), {"fingerprints": {}}, "made from something else"),
+        ((GOOD,), {"sandbox": True}, "is of the sandbox"),
+    ],
+    ids=["none", "failed", "no GPU check", "not confirmed", "another image", "other scripts", "the sandbox's"],
+)
+def test_an_ami_that_nothing_vouches_for_is_refused(
+    terraform: FakeTerraform, checks: tuple[CheckRecord, ...] | None, changed: dict[str, Any], why: str
+) -> None:
+    """Exit 8, with the command that helps; nothing moved, and no receipt says so."""
+    ami = hand_over(terraform)
+    if checks is not None:
+        record(terraform, ami, *checks, **changed)
+
+    with pytest.raises(SafetyError, match=f"{ami} is not verified.*{why}.*`invoke verify --ami {ami}`") as refused:
+        go(terraform)
+
+    assert refused.value.exit_code == 8
+    assert terraform.live() == {}
+    assert not list((terraform.folder / "receipts").glob("*.json"))
+
+
+def test_the_record_of_another_ami_is_none(terraform: FakeTerraform) -> None:
+    """Copying a file is no verification."""
+    ami = hand_over(terraform)
+    other = record(terraform, "ami-0123456789abcdef0")
+    other.rename(verification.path_of(terraform.folder, ami))
+
+    with pytest.raises(SafetyError, match="is about ami-0123456789abcdef0"):
+        go(terraform)
+
+    assert terraform.live() == {}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "gpu-ami-verification-2"}'])
+def test_a_record_that_cannot_be_read_is_none(terraform: FakeTerraform, text: str) -> None:
+    """Nor is half a file, or one of a later version."""
+    ami = hand_over(terraform)
+    path = verification.path_of(terraform.folder, ami)
+    path.parent.mkdir()
+    path.write_text(text)
+
+    with pytest.raises(UsageError, match=rf"{path.name} cannot be read.*`invoke verify --ami {ami}` again"):
+        go(terraform)
+
+    assert terraform.live() == {}
+
+
+def test_tags_that_cannot_be_read_vouch_for_nothing(terraform: FakeTerraform) -> None:
+    """A check that fails means no."""
+    ami = hand_over(terraform)
+    record(terraform, ami)
+    terraform.here.aws.gate.fail("UnauthorizedOperation", action="DescribeImages")
+
+    with pytest.raises((AwsError, SafetyError)):
+        go(terraform)
+
+    assert terraform.live() == {}
+
+
+def test_what_is_live_already_needs_no_verification(terraform: FakeTerraform) -> None:
+    """The setting is turned on later, and a change of something else must not wait for it."""
+    ami = hand_over(terraform)
+    go(terraform, "never")
+    terraform.outputs = {"url": {"actions": ["update"]}}
+
+    done = go(terraform)
+
+    assert done.document["applied"] is True
+    assert is_live(terraform, ami)
+
+
+def test_an_environment_that_is_on_it_already_may_change(terraform: FakeTerraform) -> None:
+    """More vCPUs for the AMI that is live are no other AMI; an environment that goes uses none."""
+    ami = hand_over(terraform)
+    change = plans.change(plans.SPOT, before=plans.values(ami), after=plans.values(ami))
+    gone = plans.change(plans.SPOT, ("delete",), before=plans.values(ami))
+    settings = task(terraform.here, terraform.folder.parent, verify=Verify(before="apply")).run
+
+    new = plans.change(plans.SPOT, ("create",), after=plans.values(ami))
+
+    for row, is_held in ((change, False), (gone, False), (new, True)):
+        found = plan_changes.parse(row, None, None)
+        assert isinstance(found, plan_changes.EnvironmentChange)
+        with pytest.raises(SafetyError) if is_held else contextlib.nullcontext():
+            verified.check(settings, ami, [found])
+
+
+def test_a_rollback_is_not_held_up(terraform: FakeTerraform) -> None:
+    """It is wanted at once, and goes to what has run before."""
+    first = hand_over(terraform, 9)
+    go(terraform, "never")
+    second = hand_over(terraform, 5)
+    record(terraform, second)
+    go(terraform)
+
+    done = task(terraform.here, terraform.folder.parent, verify=Verify(before="apply"))
+    rollback.run(done.run, rollback.Request(yes=True))
+
+    assert is_live(terraform, first)
+
+
+def test_a_record_is_no_receipt(terraform: FakeTerraform) -> None:
+    """Earlier versions read terraform/receipts/ whole, and refuse what they do not know."""
+    path = record(terraform, hand_over(terraform))
+
+    assert path.parent == terraform.folder / "verifications"
+    assert json.loads(path.read_text())["format"] == "gpu-ami-verification-1"

@@ -1,0 +1,264 @@
+"""`verify.before: handover`: a build verifies what it made before its id is written anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.bake import build, compare, result
+from gpu_ami.bake.build import Request
+from gpu_ami.bake.packer_bake import Baked
+from gpu_ami.bake.packer_events import Progress
+from gpu_ami.errors import AwsError, DifferenceError, InterruptedRunError, SafetyError, UsageError
+from gpu_ami.handover import publish, update_tfvars
+from gpu_ami.measure.gate import BeforeHandOver
+from gpu_ami.settings import Verify
+from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
+from gpu_ami_sandbox.guest.script import Ran
+from tests.bake.test_compare import _job, prepared
+from tests.measure.conftest import Host
+from tests.records.test_release import RECORD
+from tests.support.account import REGION, Task, World, task
+
+__all__ = ["prepared"]
+BEFORE = '{"gpu_ami_id": "ami-0123456789abcdef0"}\n'
+SUBNET = 'subnet_id = "{}"\n'
+
+
+class Build:
+    """A build whose bake is over at once.
+
+    Args:
+        here: The account.
+        host: What the verified instance does.
+        root: The repository.
+        ami: What the bake makes.
+        patch: Plays the checks and Packer.
+    """
+
+    def __init__(self, here: World, host: Host, root: Path, ami: SandboxAmi, patch: pytest.MonkeyPatch) -> None:
+        self.here, self.host, self.root, self.ami = here, host, root, ami
+        self.file = root / "terraform" / "gpu-ami.auto.tfvars.json"
+        self.file.write_text(BEFORE)
+        (root / "packer" / "variables.auto.pkrvars.hcl").write_text(SUBNET.format(here.maker.location.subnet_id))
+        self.baked = 0
+        patch.setattr(build, "_check_and_validate", lambda *_: None)
+        patch.setattr(build, "_bake", self._bake)
+
+    def _bake(self, run: Any, job: Any, _compared: Any, **_flags: Any) -> Baked:
+        self.baked += 1
+        run.workspace.release.write_text(json.dumps(RECORD))
+        entry = {
+            "name": "ami",
+            "builder_type": "amazon-ebs",
+            "artifact_id": f"{REGION}:{self.ami.id}",
+            "packer_run_uuid": "u",
+            "custom_data": {"run_id": job.run_id},
+        }
+        run.workspace.manifest.write_text(json.dumps({"builds": [entry], "last_run_uuid": "u"}))
+        return Baked(job, Progress(scripts=("a", "b"), amis={REGION: self.ami.id}))
+
+    def task(self, before: str, **more: Any) -> Task:
+        """Return an invocation with the setting."""
+        return task(self.here, self.root, verify=Verify(before=before), **more)  # type: ignore[arg-type]
+
+    def run(self, before: str = "handover", max_usd: str | None = "5") -> Task:
+        """Build, with the gate that `invoke build` has."""
+        done = self.task(before)
+        job = _job(self.here, release_path=str(done.run.workspace.release))
+        built = build.build(done.run, job, BeforeHandOver(done.run, max_usd, clock=self.host.clock))
+        assert built.ami_id == self.ami.id
+        return done
+
+    @property
+    def handed_over(self) -> str:
+        """The AMI that Terraform would take."""
+        return str(json.loads(self.file.read_text())["gpu_ami_id"])
+
+    def assert_kept_back(self) -> None:
+        """The AMI is there, not handed over, and of its verification nothing is left."""
+        assert self.file.read_text() == BEFORE
+        assert self.ami.id in self.here.there()
+        alive = [one.id for one in self.here.maker.ec2.all_instances() if one.state != "terminated"]
+        assert alive == []
+
+
+@pytest.fixture
+def building(
+    here: World,
+    host: Host,
+    prepared: Task,
+    repository_with_scripts: Path,
+    ami: SandboxAmi,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Build:
+    """A build in an account with what it looks up."""
+    del prepared
+    return Build(here, host, repository_with_scripts, ami, monkeypatch)
+
+
+def test_a_good_ami_is_verified_and_handed_over(building: Build) -> None:
+    """In this order: the record is there, and the id is written."""
+    done = building.run()
+
+    assert building.handed_over == building.ami.id
+    assert (building.root / "terraform" / "verifications" / f"{building.ami.id}.json").is_file()
+    said = done.err.getvalue()
+    assert "will be verified on a g5.xlarge before it is handed over: about $" in said
+    assert "  gpu: ok, driver, runtime and a container of the baked image see the GPU" in said
+
+
+@pytest.mark.parametrize("before", ["never", "apply"])
+def test_without_the_setting_a_build_is_as_it_was(building: Build, before: str) -> None:
+    """Nothing is asked, started or recorded, with or without a limit; `update-tfvars` has no part in it."""
+    done = building.run(before, max_usd=None)
+
+    assert building.handed_over == building.ami.id
+    assert "RunInstances" not in building.here.calls()
+    assert not (building.root / "terraform" / "verifications").exists()
+    assert "verif" not in done.err.getvalue()
+
+
+def test_an_ami_that_fails_is_not_handed_over(building: Build) -> None:
+    """Exit 9: the AMI stays to be looked at, and the variable is what it was."""
+    building.host.answers["verify-gpu"] = Ran(1, "", "verify-gpu: error 805 of the CUDA driver\n")
+
+    with pytest.raises(
+        DifferenceError, match=rf"{building.ami.id} is not verified: gpu: .*805.*not handed over"
+    ) as why:
+        building.run()
+
+    assert why.value.exit_code == 9
+    building.assert_kept_back()
+
+
+def test_without_capacity_the_ami_is_named_and_how_to_go_on(building: Build) -> None:
+    """Exit 4: nothing is known of the AMI, and the bake is paid for; two commands finish it later."""
+    building.here.aws.gate.fail("InsufficientInstanceCapacity", action="RunInstances")
+
+    with pytest.raises(AwsError) as why:
+        building.run()
+
+    ami = building.ami.id
+    assert why.value.exit_code == 4
+    assert str(why.value).startswith(f"{ami} was made and is not handed over, for it could not be verified: No place")
+    assert f"`invoke verify --ami {ami}`, then `invoke update-tfvars --ami {ami}`" in str(why.value)
+    building.assert_kept_back()
+
+
+def test_an_interrupt_ends_the_instance_and_names_the_ami(building: Build) -> None:
+    """Exit 130, and nobody has to look for what was paid for."""
+
+    def strike(_now: float) -> None:
+        raise KeyboardInterrupt
+
+    building.host.waited = strike
+
+    with pytest.raises(InterruptedRunError, match=f"{building.ami.id} was made and is not handed over: its verif"):
+        building.run()
+
+    building.host.waited = lambda _now: None
+    building.assert_kept_back()
+
+
+@pytest.mark.parametrize(
+    ("max_usd", "said"),
+    [(None, "nobody is here to confirm what it may cost .*; give --max-usd"), ("0.01", "more than --max-usd 0.01")],
+    ids=["nobody to ask", "too dear"],
+)
+def test_nothing_is_baked_that_nobody_agreed_to_verify(building: Build, max_usd: str | None, said: str) -> None:
+    """An hour later the answer would be wanted from somebody who has gone home."""
+    with pytest.raises(SafetyError, match=said):
+        building.run(max_usd=max_usd)
+
+    assert building.baked == 0
+    building.assert_kept_back()
+
+
+@pytest.mark.parametrize(("answer", "bakes"), [("yes\n", 1), ("y\n", 0), ("", 0)])
+def test_a_person_is_asked_before_the_bake(
+    building: Build, monkeypatch: pytest.MonkeyPatch, answer: str, bakes: int
+) -> None:
+    """With the price, and by the whole word."""
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdin.readline", lambda: answer, raising=False)
+
+    if bakes:
+        building.run(max_usd=None)
+    else:
+        with pytest.raises(SafetyError, match="not confirmed"):
+            building.run(max_usd=None)
+
+    assert building.baked == bakes
+
+
+def test_a_build_with_nothing_to_do_asks_nothing(building: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--if-stale` runs each night, and mostly there is nothing to verify."""
+    monkeypatch.setattr(BeforeHandOver, "agree", pytest.fail)
+    done = building.task("handover")
+    monkeypatch.setattr(result, "unchanged", lambda _run, live: live.image_id)
+    compared = compare.compare(done.run, _job(building.here))
+    monkeypatch.setattr(build, "_compare", lambda *_: _unchanged(compared))
+
+    built: Any = build.build(done.run, _job(building.here), BeforeHandOver(done.run), if_stale=True)
+
+    assert built == building.ami.id
+
+
+def _unchanged(compared: Any) -> Any:
+    import dataclasses
+
+    return dataclasses.replace(compared, differences=())
+
+
+@pytest.mark.parametrize("before", ["never", "handover"])
+def test_a_limit_that_is_no_amount_is_refused_at_once(building: Build, before: str) -> None:
+    """Before credentials are asked for, as of `invoke verify`."""
+    made = len(building.here.calls())
+
+    with pytest.raises(UsageError, match="--max-usd 'much' is no amount"):
+        building.run(before, max_usd="much")
+
+    assert len(building.here.calls()) == made
+
+
+@pytest.mark.parametrize(("before", "said"), [("never", False), ("handover", True)])
+def test_a_dry_run_says_that_it_verifies(
+    building: Build, monkeypatch: pytest.MonkeyPatch, before: str, *, said: bool
+) -> None:
+    """It is part of what the build does, and costs."""
+    done = building.task(before, dry_run=True)
+    monkeypatch.setattr(build, "prepare", lambda *_args, **_more: _job(building.here))
+
+    build.run(done.run, Request(), BeforeHandOver(done.run))
+
+    assert ("boot the AMI on a g5.xlarge and verify it" in " ".join(done.document["notes"])) is said
+
+
+def test_types_without_a_gpu_are_refused_before_the_bake(building: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings' own list may be wrong, too."""
+    wrong = Verify(before="handover", instance_types=("c7i.large",))
+    plain: Callable[..., Task] = task
+    monkeypatch.setattr(building, "task", lambda _before: plain(building.here, building.root, verify=wrong))
+
+    with pytest.raises(UsageError, match=r"c7i\.large has no GPU"):
+        building.run()
+
+    assert building.baked == 0
+
+
+@pytest.mark.parametrize("before", ["handover", "apply"])
+def test_handing_over_by_hand_waits_for_nothing(building: Build, before: str) -> None:
+    """Whoever names an AMI has decided; an apply still asks for its record."""
+    by_hand, published = building.task(before), building.task(before)
+
+    update_tfvars.run(by_hand.run, update_tfvars.Request(ami=building.ami.id))
+    publish.run(published.run, publish.Request(ami=building.ami.id))
+
+    assert building.handed_over == building.ami.id
+    assert published.document["new"] == building.ami.id
+    assert "RunInstances" not in building.here.calls()

@@ -1,0 +1,633 @@
+"""`invoke verify`: what it starts, proves and leaves, and that nothing stays whatever happens on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.aws import instances
+from gpu_ami.aws.caller import UnansweredError
+from gpu_ami.errors import AwsError, DifferenceError, PipelineError, SafetyError, UsageError
+from gpu_ami.measure import verify
+from gpu_ami.measure.verify import Request
+from gpu_ami.records import verification
+from gpu_ami_sandbox.aws import run_command
+from gpu_ami_sandbox.aws.batch import service_linked_role
+from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
+from gpu_ami_sandbox.guest.script import Ran
+from tests.measure.conftest import IMAGE, Host, allow
+from tests.support.account import REGION, Task, World
+from tests.support.schemas import problems
+from tests.support.verifying import VERIFYING
+
+Verifying = Callable[..., Task]
+# What EC2 says; the instance goes on all the same.
+TERMINATED = b'<TerminateInstancesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><instancesSet/></TerminateInstancesResponse>'
+NO_GPU = Ran(1, "", "verify-gpu: this builder has no NVIDIA device\n")
+
+
+def check(task: Task, name: str) -> dict[str, Any]:
+    """Return one check of the result."""
+    (found,) = [row for row in task.document["checks"] if row["check"] == name]
+    return dict(found)
+
+
+def go(task: Task, here: World, host: Host, image: SandboxAmi, **more: Any) -> None:
+    """Verify *image* without asking."""
+    given: dict[str, Any] = {
+        "ami": image.id,
+        "subnet_ids": (here.maker.location.subnet_id,),
+        "yes": True,
+        "max_usd": "5",
+    } | more
+    verify.run(task.run, Request(**given), clock=host.clock)
+
+
+def left(here: World) -> list[str]:
+    """Return what is still there of instances and volumes."""
+    ec2 = here.maker.ec2
+    alive = [f"{i.id} {i.state}" for i in ec2.all_instances() if i.state != "terminated"]
+    return alive + [volume.id for volume in ec2.volumes.values()]
+
+
+def test_a_good_ami_is_verified_and_nothing_stays(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """The whole of it: the instance as it must be started, the checks, the record, the tag, and the end."""
+    task = verifying()
+
+    go(task, here, host, ami)
+
+    document = task.document
+    assert [(row["check"], row["status"]) for row in document["checks"]] == [
+        ("gpu", "ok"),
+        ("boot", "ok"),
+        ("prewarm", "ok"),
+        ("volume", "ok"),
+    ]
+    assert (document["ami_id"], document["instance_type"], document["region"]) == (ami.id, "g5.xlarge", REGION)
+    assert document["cost_usd"] > 0
+    assert host.scripts[0].startswith("#!/usr/bin/env bash\nexport REQUIRE_GPU=1 TEST_IMAGE='" + IMAGE)
+    (launch,) = [call.parameters for call in here.aws.gate.calls if call.action == "RunInstances"]
+    assert launch["InstanceInitiatedShutdownBehavior"] == "terminate"
+    assert launch["IamInstanceProfile.Name"] == "gpu-ami-verify"
+    assert launch["MetadataOptions.HttpTokens"] == "required"
+    assert "KeyName" not in launch
+    assert left(here) == []
+    assert problems("verify", document) == []
+    assert here.maker.ec2.tags[ami.id]["gpu-ami:verified"].endswith("Z/g5.xlarge")
+
+
+def test_the_instance_and_its_volume_carry_the_runs_tags(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """By them a sweep finds what a killed verification has left, and takes nothing else."""
+    seen: dict[str, dict[str, str]] = {}
+
+    def look(_now: float) -> None:
+        ec2 = here.maker.ec2
+        for thing in [*ec2.all_instances(), *ec2.volumes.values()]:
+            seen[thing.id] = dict(ec2.tags.get(thing.id, {}))
+
+    host.waited = look
+
+    go(verifying(), here, host, ami)
+
+    assert {key[:2] for key in seen} == {"i-", "vo"}
+    for tags in seen.values():
+        assert (tags["gpu-ami:pipeline"], tags["gpu-ami:family"]) == ("gpu-ami-pipeline", "gpu-batch")
+        assert tags["gpu-ami:run"]
+        assert tags["gpu-ami:may-take"] == "45"
+
+
+def test_the_record_is_what_a_gate_believes(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, repository_with_scripts: Path
+) -> None:
+    """Bound to the AMI and to what it was made from; a tag could be anybody's."""
+    task = verifying()
+    tags = {"gpu-ami:image-digest": IMAGE.rpartition("@")[2], "gpu-ami:fingerprint-scripts": "0123456789abcdef"}
+    folder = repository_with_scripts / "terraform"
+
+    def why(ami_id: str = ami.id, **changed: str) -> str | None:
+        return verification.why_not(folder, ami_id, tags | changed, sandbox=False)
+
+    assert "no record" in str(why())
+    go(task, here, host, ami)
+
+    assert task.document["record"].endswith(f"terraform/verifications/{ami.id}.json")
+    assert why() is None
+    assert "something else" in str(why(**{"gpu-ami:image-digest": "sha256:" + "b" * 64}))
+    assert "something else" in str(why(**{"gpu-ami:fingerprint-scripts": "x"}))
+    assert "of AWS" in str(verification.why_not(folder, ami.id, tags, sandbox=True))
+    path = verification.path_of(folder, ami.id)
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"ami_id": "ami-12345678"}))
+    assert "is about ami-12345678" in str(why())
+    path.write_text(path.read_text()[:50])
+    with pytest.raises(UsageError, match="cannot be read"):
+        why()
+
+
+@pytest.mark.parametrize(
+    ("word", "ran", "failed"),
+    [
+        ("verify-gpu", NO_GPU, "no NVIDIA device"),
+        ("verify-gpu", Ran(1, "", "verify-gpu: the GPUs have drivers of several versions\n"), "several versions"),
+        ("verify-gpu", Ran(1, "", "verify-gpu: cuInit says 805\n"), "805"),
+        ("verify-gpu", Ran(1, "x" * 40_000, "verify-gpu: a container does not see the GPU\n"), "a container"),
+        ("verify-gpu", Ran(194, "", ""), "reboot"),
+        ("verify-gpu", None, "too long"),
+    ],
+)
+def test_an_ami_whose_gpu_is_not_seen_fails(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, word: str, ran: Ran | None, failed: str
+) -> None:
+    """Exit 9, with the reason; the record says so too, and nothing stays."""
+    host.answers[word] = ran
+    task = verifying()
+
+    with pytest.raises(DifferenceError, match=failed) as caught:
+        go(task, here, host, ami)
+
+    assert caught.value.exit_code == 9
+    assert check(task, "gpu")["status"] == "failed"
+    assert left(here) == []
+    tags = {"gpu-ami:image-digest": IMAGE.rpartition("@")[2], "gpu-ami:fingerprint-scripts": "0123456789abcdef"}
+    folder = task.run.workspace.terraform
+    assert "its verification failed" in str(verification.why_not(folder, ami.id, tags, sandbox=False))
+
+
+def _environment(here: World, rate: int) -> None:
+    """Make the family's Batch environment, whose template fills root volumes at *rate*."""
+    ebs = {"VolumeSize": 100, "VolumeType": "gp3", "Throughput": 500, "VolumeInitializationRate": rate}
+    data = {"BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": ebs}]}
+    template = here.maker.ec2.create_launch_template("rated", "", data, {})
+    resources = here.maker.location.compute_resources(launchTemplate={"launchTemplateId": template.id})
+    role = service_linked_role(here.account)
+    here.maker.batch.create_compute_environment(
+        "gpu", "MANAGED", "ENABLED", resources, role, {"gpu-ami:family": "gpu-batch"}
+    )
+
+
+def test_the_volume_is_as_batch_has_it(here: World, host: Host, ami: SandboxAmi, verifying: Verifying) -> None:
+    """Its rate is waited for: what EBS says is a minute old here."""
+    _environment(here, 300)
+    task = verifying()
+
+    go(task, here, host, ami)
+
+    found = check(task, "volume")
+    assert (found["status"], found["detail"]) == ("ok", "filled at 300 MiB/s")
+    assert "100 GiB" in found["evidence"][0]
+    assert host.now > 60
+
+
+def test_a_volume_that_is_never_seen_completed_is_no_failure(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After six minutes it is said that nobody knows: EBS's word is up to five minutes old."""
+    monkeypatch.setattr("gpu_ami_sandbox.aws.ec2.volumes.LAG_S", 100_000.0)
+    _environment(here, 300)
+    task = verifying()
+
+    go(task, here, host, ami)
+
+    assert check(task, "volume")["status"] == "not confirmed"
+    assert 360 < host.now < 500
+
+
+def test_a_rate_that_ec2_drops_fails(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then every job reads through S3, however fast the rate that the template names."""
+    monkeypatch.setattr("gpu_ami_sandbox.aws.ec2.instances.fill", lambda *_: None)
+    _environment(here, 300)
+    task = verifying()
+
+    with pytest.raises(DifferenceError, match="300 MiB/s were requested, and EC2 shows none"):
+        go(task, here, host, ami)
+
+    assert left(here) == []
+
+
+def test_the_next_place_is_tried_where_one_has_no_room(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """GPU types run out zone by zone."""
+    here.aws.gate.fail("InsufficientInstanceCapacity", action="RunInstances", at=1)
+    task = verifying()
+
+    go(task, here, host, ami, instance_types=("g5.xlarge", "g6.xlarge"))
+
+    assert task.document["instance_type"] == "g6.xlarge"
+    assert left(here) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("InsufficientInstanceCapacity", "No place had room"),
+        ("VcpuLimitExceeded", "VcpuLimitExceeded"),
+        ("VolumeInitializationRateLimitExceeded", "VolumeInitializationRateLimitExceeded"),
+    ],
+)
+def test_without_a_place_nothing_is_started(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, code: str, expected: str
+) -> None:
+    """Exit 4: it says nothing about the AMI."""
+    here.aws.gate.fail(code, action="RunInstances")
+
+    with pytest.raises(AwsError, match=expected) as caught:
+        go(verifying(), here, host, ami, instance_types=("g5.xlarge", "g6.xlarge"))
+
+    assert caught.value.exit_code == 4
+    assert left(here) == []
+
+
+def test_an_instance_that_ssm_never_reaches_is_ended(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """The commonest mistake is a profile without the agent's rights: the message says where to look."""
+    allow(here, ["s3:GetObject"])
+
+    with pytest.raises(AwsError, match=r"SSM did not reach it within 10 m.*instance profile"):
+        go(verifying(), here, host, ami)
+
+    assert left(here) == []
+
+
+def test_an_agent_that_is_late_is_waited_for(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cold boot of a large image takes minutes."""
+    monkeypatch.setattr("gpu_ami_sandbox.aws.run_command.ONLINE_AFTER_S", 500.0)
+
+    go(verifying(), here, host, ami)
+
+    assert host.now > 500
+    assert left(here) == []
+
+
+def test_an_instance_that_dies_before_ssm_reaches_it(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """EC2 may take a request and end the instance at once."""
+    host.waited = lambda _now: [i.terminate() for i in here.maker.ec2.all_instances() if i.state == "running"]
+
+    with pytest.raises(AwsError, match="is terminated before SSM reached it"):
+        go(verifying(), here, host, ami)
+
+    assert left(here) == []
+
+
+def test_a_termination_that_is_refused_once_is_tried_again(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """Nothing may stay because of one bad moment of AWS's."""
+    here.aws.gate.fail("InternalError", action="TerminateInstances", at=1)
+    here.aws.gate.fail("IncorrectInstanceState", action="TerminateInstances", at=2)
+
+    go(verifying(), here, host, ami)
+
+    assert left(here) == []
+
+
+@pytest.mark.parametrize(
+    "action", ["DescribeInstances", "DescribeInstanceInformation", "SendCommand", "GetCommandInvocation"]
+)
+@pytest.mark.parametrize("cause", [KeyboardInterrupt, SystemExit])
+def test_whatever_ends_it_ends_the_instance(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, action: str, cause: type[BaseException]
+) -> None:
+    """Ctrl-C in any phase: the instance costs until somebody finds it."""
+    task = verifying()
+
+    def strike(_now: float) -> None:
+        if any(made.action == action for made in here.aws.gate.calls):
+            raise cause
+
+    host.waited = strike
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        go(task, here, host, ami)
+
+    assert [state for state in left(here) if state.startswith("i-")] == []
+
+
+@pytest.mark.parametrize("cause", [KeyboardInterrupt(), UnansweredError("no answer")], ids=["Ctrl-C", "no answer"])
+@pytest.mark.parametrize("hidden", [0, 1], ids=["at once", "a moment later"])
+def test_an_instance_whose_id_never_came_is_found_and_ended(
+    here: World,
+    host: Host,
+    ami: SandboxAmi,
+    verifying: Verifying,
+    monkeypatch: pytest.MonkeyPatch,
+    cause: BaseException,
+    hidden: int,
+) -> None:
+    """EC2 has started it all the same; by its run tag it is found, also where EC2's lists are late."""
+    launch, of_run, looks = instances.launch, instances.of_run, []
+
+    def cut(caller: Any, wanted: Any) -> str:
+        launch(caller, wanted)
+        raise cause
+
+    def late(caller: Any, run_id: str) -> list[str]:
+        looks.append(run_id)
+        return of_run(caller, run_id) if len(looks) > hidden else []
+
+    monkeypatch.setattr(instances, "launch", cut)
+    monkeypatch.setattr(instances, "of_run", late)
+
+    with pytest.raises(type(cause)):
+        go(verifying(), here, host, ami)
+
+    assert len(list(here.maker.ec2.all_instances())) == 1
+    assert left(here) == []
+
+
+def test_a_launch_of_which_nobody_can_know_is_said(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """Neither the launch nor the list is answered: the user data ends what there may be."""
+    here.aws.gate.fail("InternalError", action="RunInstances", status=500)
+    here.aws.gate.fail("UnauthorizedOperation", action="DescribeInstances")
+    task = verifying()
+
+    with pytest.raises(UnansweredError):
+        go(task, here, host, ami)
+
+    assert "Whether an instance was started is not known" in task.err.getvalue()
+    assert "If one was: It switches itself off 45 minutes after its start" in task.err.getvalue()
+
+
+def test_credentials_that_end_on_the_way_leave_it_to_the_instance(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """Then nobody here can end it: its user data does, after 45 minutes; the error is AWS's own."""
+    here.aws.gate.fail("ExpiredToken", action="SendCommand")
+    here.aws.gate.fail("ExpiredToken", action="TerminateInstances")
+
+    with pytest.raises(PipelineError, match="still not terminated"):
+        go(verifying(), here, host, ami)
+
+    (instance,) = [i for i in here.maker.ec2.all_instances() if i.state != "terminated"]
+    assert instance.instance_initiated_shutdown_behavior == "terminate"
+
+
+def _give_away(ami: SandboxAmi) -> None:
+    """Let the AMI be another account's, which shares it."""
+    ami.owner_id = "210987654321"
+    ami.launch_permissions.append({"UserId": ami.ec2_backend.account_id})
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (_give_away, "account 210987654321's"),
+        (lambda ami: setattr(ami, "state", "pending"), "is pending"),
+        (lambda ami: ami.add_tags({"gpu-ami:family": "other"}), "not tagged as an AMI of gpu-batch"),
+        (lambda ami: ami.ec2_backend.amis.pop(ami.id), "is not in"),
+    ],
+)
+def test_an_ami_that_is_none_of_ours_is_refused(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, change: Any, expected: str
+) -> None:
+    """Before anything is started."""
+    change(ami)
+
+    with pytest.raises(UsageError, match=expected):
+        go(verifying(), here, host, ami)
+
+    assert "RunInstances" not in here.calls()
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "expected"),
+    [
+        ({"ami": "ami-1"}, UsageError, "--ami 'ami-1' is not an AMI id"),
+        ({"instance_types": ("c7i.large",)}, UsageError, "c7i.large has no GPU"),
+        ({"max_usd": "much"}, UsageError, "--max-usd 'much' is no amount"),
+        ({"max_usd": "-1"}, UsageError, "--max-usd '-1' is no amount above 0"),
+        ({"max_usd": "nan"}, UsageError, "--max-usd 'nan' is no amount above 0"),
+        ({"max_usd": "0.01"}, SafetyError, "more than --max-usd 0.01"),
+        ({"max_usd": None}, SafetyError, "--yes needs --max-usd"),
+    ],
+)
+def test_what_was_not_agreed_on_is_not_started(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, given: Any, error: Any, expected: str
+) -> None:
+    """It costs money, and says how much before."""
+    with pytest.raises(error, match=expected):
+        go(verifying(), here, host, ami, **given)
+
+    assert "RunInstances" not in here.calls()
+
+
+def test_a_dry_run_starts_nothing(here: World, host: Host, ami: SandboxAmi, verifying: Verifying) -> None:
+    """It names the places, the price and the steps."""
+    task = verifying(dry_run=True, output="table")
+
+    go(task, here, host, ami, yes=False, max_usd=None)
+
+    said = task.out.getvalue() + task.err.getvalue()
+    assert "start a g5.xlarge" in said
+    assert "at most $" in said
+    assert "RunInstances" not in here.calls()
+
+
+@pytest.mark.parametrize(("gone_after", "is_said"), [(20.0, False), (1000.0, True)], ids=["a moment later", "never"])
+def test_a_volume_that_stays_is_said(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, gone_after: float, *, is_said: bool
+) -> None:
+    """It is billed until somebody finds it; the verification's own result stands."""
+    ended: list[float] = []
+
+    def keep(_now: float) -> None:
+        ec2 = here.maker.ec2
+        for instance in ec2.all_instances():
+            for device in instance.block_device_mapping.values():
+                device.delete_on_termination = False
+            if instance.state == "terminated" and not ended:
+                ended.append(host.now)
+        if ended and host.now - ended[0] > gone_after:
+            ec2.volumes.clear()
+
+    host.waited = keep
+    task = verifying()
+
+    go(task, here, host, ami)
+
+    assert ("should have gone with the instance" in task.err.getvalue()) is is_said
+    assert bool(left(here)) is is_said
+    assert task.document["checks"][0]["status"] == "ok"
+
+
+def test_a_volume_of_which_nobody_knows_is_said(here: World, host: Host, ami: SandboxAmi, verifying: Verifying) -> None:
+    """What was found on the instance is not lost for it."""
+    here.aws.gate.fail("UnauthorizedOperation", action="DescribeVolumes", at=2)
+    task = verifying()
+
+    go(task, here, host, ami)
+
+    assert "Whether the volume went with the instance is not known" in task.err.getvalue()
+    assert "`invoke sweep`" in task.err.getvalue()
+
+
+def test_an_instance_that_cannot_be_ended_is_named_with_what_ends_it(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """Whoever reads it must know that it is not for ever, and how to make sure."""
+    here.aws.gate.fail("IncorrectInstanceState", action="TerminateInstances")
+
+    with pytest.raises(AwsError, match="still not terminated") as caught:
+        go(verifying(), here, host, ami)
+
+    said = str(caught.value)
+    (instance,) = here.maker.ec2.all_instances()
+    assert instance.id in said
+    assert "switches itself off 45 minutes after its start" in said
+    assert "`invoke sweep`" in said
+
+
+@pytest.mark.parametrize("how", ["well", "slowly", "not known to Run Command"])
+def test_aws_gets_at_most_forty_calls_a_minute(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The account's other programs share its rates; here a call takes no time, so these are the most there can be."""
+    _environment(here, 300)
+    if how == "slowly":
+        monkeypatch.setattr("gpu_ami_sandbox.aws.run_command.ONLINE_AFTER_S", 500.0)
+        monkeypatch.setattr("gpu_ami_sandbox.aws.ec2.volumes.LAG_S", 100_000.0)
+        here.aws.gate.reply(TERMINATED, action="TerminateInstances")
+    elif how == "not known to Run Command":
+        here.aws.gate.fail("InvalidInstanceId", action="SendCommand")
+    seen = len(here.calls())
+    moments: list[float] = []
+    before = [0.0]
+
+    def waited(now: float) -> None:
+        made = len(here.calls()) - seen - len(moments)
+        moments.extend([before[0]] * made)
+        before[0] = now
+
+    host.waited = waited
+    with contextlib.nullcontext() if how == "well" else pytest.raises(AwsError):
+        go(verifying(), here, host, ami)
+    waited(host.now)
+
+    assert len(moments) == len(here.calls()) - seen
+    assert max(sum(start <= other < start + 60 for other in moments) for start in moments) <= 40
+
+
+def test_a_table_fits_a_page(here: World, host: Host, ami: SandboxAmi, verifying: Verifying) -> None:
+    """The whole of a script's line is in the JSON result and in the record."""
+    line = "verify-gpu: " + "word " * 60
+    host.answers["verify-gpu"] = Ran(0, f"{line}\n{'x' * 300}\n", "")
+    table, document = verifying(output="table"), verifying()
+
+    go(table, here, host, ami)
+    go(document, here, host, ami)
+
+    lines = table.out.getvalue().splitlines()
+    assert max(len(shown) for shown in lines) <= 100
+    assert any(shown.rstrip().endswith("…") for shown in lines)
+    assert check(document, "gpu")["evidence"] == [line.rstrip(), "x" * 300]
+
+
+def test_a_type_without_a_price_is_verified_without_a_limit_only(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new type is offered before anybody has its price: a person may say yes, a limit cannot be held."""
+    new = {"instance_types": ("g99.xlarge",)}
+    with pytest.raises(SafetyError, match="more than --max-usd 5: its price is not known"):
+        go(verifying(), here, host, ami, **new)
+    assert "RunInstances" not in here.calls()
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdin.readline", lambda: "yes\n", raising=False)
+    monkeypatch.setattr("gpu_ami.measure.verify._start", _as(verify._start, "g5.xlarge"))
+    task = verifying()
+    go(task, here, host, ami, yes=False, max_usd=None, **new)
+
+    assert task.document["cost_usd"] is None
+    assert "its price is not known" in task.err.getvalue()
+    assert left(here) == []
+
+
+def _as(start: Any, instance_type: str) -> Any:
+    """Start another type than was requested: the local EC2 knows none of the future."""
+    from dataclasses import replace
+
+    def started(run: Any, caller: Any, job: Any, clock: Any) -> Any:
+        launches = tuple(replace(launch, instance_type=instance_type) for launch in job.launches)
+        launch, instance_id = start(run, caller, replace(job, launches=launches), clock)
+        return replace(launch, instance_type=job.launches[0].instance_type), instance_id
+
+    return started
+
+
+def test_nobody_to_ask_starts_nothing(here: World, host: Host, ami: SandboxAmi, verifying: Verifying) -> None:
+    """A pipeline without --yes would wait for ever, or start what nobody wants."""
+    with pytest.raises(SafetyError, match=r"nobody is here to confirm what it may cost \(about \$.*\); give --yes and"):
+        go(verifying(), here, host, ami, yes=False, max_usd=None)
+
+    assert "RunInstances" not in here.calls()
+
+
+def test_what_it_calls_is_what_its_role_allows(here: World, host: Host, ami: SandboxAmi, verifying: Verifying) -> None:
+    """One with all checks, and one that is interrupted in a script; the tests of the role hold it to this list."""
+    _environment(here, 300)
+    seen = len(here.aws.gate.calls)
+    go(verifying(), here, host, ami)
+    host.answers["verify-gpu"] = None
+
+    def strike(_now: float) -> None:
+        if any(made.action == "GetCommandInvocation" for made in here.aws.gate.calls[interrupted:]):
+            raise KeyboardInterrupt
+
+    interrupted = len(here.aws.gate.calls)
+    host.waited = strike
+    with pytest.raises(KeyboardInterrupt):
+        go(verifying(), here, host, ami)
+
+    made = {f"{call.service}:{call.action}" for call in here.aws.gate.calls[seen:]}
+    assert made - {"sts:GetCallerIdentity"} == VERIFYING
+
+
+def test_a_command_that_cannot_be_delivered_fails_the_check(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent was online and is gone: nobody saw the GPU, and that is no proof of it."""
+    deliver = run_command.RunCommand._deliver
+
+    def undeliverable(self: Any, invocation: Any) -> None:
+        if "verify-gpu" in invocation.script:
+            invocation.end("Failed", "Undeliverable")
+        else:
+            deliver(self, invocation)
+
+    monkeypatch.setattr(run_command.RunCommand, "_deliver", undeliverable)
+    task = verifying()
+
+    with pytest.raises(DifferenceError, match=r"SSM could not have the script run \(Undeliverable\)"):
+        go(task, here, host, ami)
+
+    assert problems("verify", task.document) == []
+    assert left(here) == []
+
+
+def test_without_its_script_nothing_is_started(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, repository_with_scripts: Path
+) -> None:
+    """An instance that has nothing to run costs all the same."""
+    (repository_with_scripts / "packer" / "scripts" / "verify-gpu.sh").unlink()
+
+    with pytest.raises(UsageError, match=r"verify-gpu\.sh"):
+        go(verifying(), here, host, ami)
+
+    assert "RunInstances" not in here.calls()
