@@ -74,6 +74,7 @@ def validate(run: Invocation, *, packer_var: tuple[str, ...] = ()) -> None:
     debug="Packer's step-by-step mode, on a terminal.",
     incremental="Bake on the family's last AMI where only image or models are new.",
     if_stale="Do nothing when the last AMI is what a build would make.",
+    max_usd="What the verification before the hand-over may cost at most, where pipeline.yaml wants one.",
 )
 def build(
     run: Invocation,
@@ -82,11 +83,38 @@ def build(
     debug: bool = False,
     incremental: bool = False,
     if_stale: bool = False,
+    max_usd: str | None = None,
 ) -> None:
     """Bake the AMI with Packer and hand it to Terraform."""
     from gpu_ami.bake import build as command
+    from gpu_ami.measure.gate import BeforeHandOver
 
-    command.run(run, command.Request(variables=packer_var, debug=debug, incremental=incremental, if_stale=if_stale))
+    request = command.Request(variables=packer_var, debug=debug, incremental=incremental, if_stale=if_stale)
+    command.run(run, request, BeforeHandOver(run, max_usd))
+
+
+@pipeline_task(
+    ROOT,
+    ami="The AMI; default the last build's.",
+    instance_type="A GPU type to boot on; repeatable, in the order to try.",
+    subnet_id="A subnet to boot in; repeatable, in the order to try.",
+    max_usd="What it may cost at most, in dollars; needed with --yes.",
+    yes="Start without asking.",
+)
+def verify(
+    run: Invocation,
+    *,
+    ami: str | None = None,
+    instance_type: tuple[str, ...] = (),
+    subnet_id: tuple[str, ...] = (),
+    max_usd: str | None = None,
+    yes: bool = False,
+) -> None:
+    """Boot the AMI on a GPU type and check it before anything depends on it."""
+    from gpu_ami.measure import verify as command
+
+    request = command.Request(ami=ami, instance_types=instance_type, subnet_ids=subnet_id, max_usd=max_usd, yes=yes)
+    command.run(run, request)
 
 
 @pipeline_task(

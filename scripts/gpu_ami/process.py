@@ -158,6 +158,29 @@ def interruptible() -> Iterator[None]:
                 signal.signal(number, old)
 
 
+@contextlib.contextmanager
+def shielded() -> Iterator[None]:
+    """Let nothing that asks this process to end cut the block off; what came meanwhile counts at its end.
+
+    For what must not be left half done, such as ending an instance that costs: the block has to have an end of its own.
+
+    Raises:
+        KeyboardInterrupt: This process was asked to end meanwhile.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in _heard()}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+    if came:
+        raise KeyboardInterrupt
+
+
 class _Ending:
     """Whether this process was asked to end."""
 

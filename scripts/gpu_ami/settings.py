@@ -52,6 +52,22 @@ class Build(Section, frozen=True):
     ] = 10
 
 
+class Verify(Section, frozen=True):
+    """How `invoke verify` boots an AMI, and what waits for it."""
+
+    before: Annotated[
+        Literal["never", "handover", "apply"],
+        _Meta(description="What a verification has to come before; handover has `build` verify by itself"),
+    ] = "never"
+    instance_types: Annotated[
+        tuple[Annotated[str, _Meta(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")], ...],
+        _Meta(description="GPU types to boot on, in the order to try; empty: cost.instance_type"),
+    ] = ()
+    instance_profile: Annotated[
+        str, _Meta(pattern=r"^[\w+=,.@-]{1,128}$", description="Its profile: SSM's agent may report, nothing else")
+    ] = "gpu-ami-verify"
+
+
 class Cleanup(Section, frozen=True):
     """Which AMIs `invoke cleanup` may consider at all."""
 
@@ -97,6 +113,7 @@ class Settings(Section, frozen=True):
     )
     build: Build = Build()
     handover: Handover = Handover()
+    verify: Verify = Verify()
     cleanup: Cleanup = Cleanup()
     cost: Cost = Cost()
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from gpu_ami import __version__, collector
@@ -27,8 +27,10 @@ from gpu_ami_sandbox.session_file import Session, only_one, running_session, ses
 
 if TYPE_CHECKING:
     from gpu_ami_sandbox.aws.gate import Gate
+    from gpu_ami_sandbox.aws.server import LocalAws
     from gpu_ami_sandbox.guest import Guest
     from gpu_ami_sandbox.guest.builder import Builder
+    from gpu_ami_sandbox.guest.script import Script
 
 __all__ = ["Sandbox", "builders", "exports", "open_sandbox", "running_session", "serve"]
 
@@ -211,7 +213,9 @@ def _start(stack: contextlib.ExitStack, workspace: Workspace, *, region: str, wi
     entry_point = None
     if with_guest:
         found = functools.partial(builders, aws.account_id, region)
-        entry_point = _late(stack, workspace, _guest(workspace, aws.port, region, found))
+        guest = _guest(workspace, aws.port, region, found, functools.partial(_power_off, aws, region))
+        entry_point = _late(stack, workspace, guest)
+        _take_commands(stack, aws.account_id, guest, entry_point)
     sandbox = Sandbox(
         access=_access(workspace, aws.endpoint_url, region),
         account=account,
@@ -246,6 +250,34 @@ def _late(stack: contextlib.ExitStack, workspace: Workspace, guest: Guest) -> _E
     return _EntryPoint(port, guest.root_of)
 
 
+def _take_commands(stack: contextlib.ExitStack, account_id: str, guest: Guest, entry_point: _EntryPoint) -> None:
+    """Let Run Command's scripts run in the *guest*, until *stack* ends."""
+    from gpu_ami_sandbox.aws.run_command import RUNNERS
+
+    class Scripts:
+        def start(self, of: str, instance_id: str, script: str) -> Script:
+            _ = entry_point.port()
+            return guest.script(_builder(account_id, of, instance_id), script)
+
+    RUNNERS[account_id] = Scripts()
+    stack.callback(RUNNERS.pop, account_id, None)
+
+
+def _power_off(aws: LocalAws, region: str, instance_id: str) -> None:
+    """Stop or terminate an instance that has switched itself off, as it was launched to."""
+    from moto.ec2.models import ec2_backends
+
+    with aws.one_at_a_time:
+        backend = ec2_backends[aws.account_id][region]
+        instance = next((i for i in backend.all_instances() if i.id == instance_id), None)
+        if instance is None or instance.state != "running":
+            return
+        if instance.instance_initiated_shutdown_behavior == "terminate":
+            backend.terminate_instances([instance_id])
+        else:
+            instance.stop()
+
+
 def _start_with_guest_if_possible(
     stack: contextlib.ExitStack, workspace: Workspace, *, region: str, console: Console
 ) -> tuple[Sandbox, str]:
@@ -266,28 +298,45 @@ def builders(account_id: str, region: str) -> list[Builder]:
     """Return the local instances that can be logged in to, the newest first."""
     from moto.ec2.models import ec2_backends
 
-    from gpu_ami_sandbox.guest.builder import Builder
-
     backend = ec2_backends[account_id][region]
     instances = [i for i in backend.all_instances() if i.state in ("pending", "running") and i.key_name]
     return [
-        Builder(
-            instance.id,
-            pair.public_key,
-            base64.b64decode(str(instance.user_data or "")),
-            getattr(image, "made_of", None) or "",
-            getattr(image, "name", None) or "",
-        )
+        _builder_of(backend, instance, pair.public_key)
         for instance in reversed(instances)
         if (pair := backend.key_pairs.get(instance.key_name)) is not None
-        for image in (backend.amis.get(instance.image_id),)
     ]
 
 
-def _guest(workspace: Workspace, endpoint_port: int, region: str, found: Callable[[], list[Builder]]) -> Guest:
+def _builder(account_id: str, region: str, instance_id: str) -> Builder:
+    """Return the local instance *instance_id*, which need not have a key pair to run commands."""
+    from moto.ec2.models import ec2_backends
+
+    backend = ec2_backends[account_id][region]
+    instance = backend.get_instance(instance_id)
+    pair = backend.key_pairs.get(instance.key_name) if instance.key_name else None
+    return _builder_of(backend, instance, pair.public_key if pair else "")
+
+
+def _builder_of(backend: Any, instance: Any, public_key: str) -> Builder:
+    from gpu_ami_sandbox.guest.builder import Builder
+
+    user_data = base64.b64decode(str(instance.user_data or ""))
+    image = backend.amis.get(instance.image_id)
+    made_of, name = getattr(image, "made_of", None) or "", getattr(image, "name", None) or ""
+    return Builder(instance.id, public_key, user_data, made_of, name)
+
+
+def _guest(
+    workspace: Workspace,
+    endpoint_port: int,
+    region: str,
+    found: Callable[[], list[Builder]],
+    powered_off: Callable[[str], object] = lambda _instance_id: None,
+) -> Guest:
     from gpu_ami_sandbox.guest import Guest
 
-    return Guest(home=workspace.state / "guest", endpoint_port=endpoint_port, region=region, builders=found)
+    home = workspace.state / "guest"
+    return Guest(home=home, endpoint_port=endpoint_port, region=region, builders=found, powered_off=powered_off)
 
 
 def _access(workspace: Workspace, endpoint_url: str, region: str) -> Access:

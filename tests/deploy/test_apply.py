@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 import pytest
 from filelock import FileLock
-from moto.core.utils import utcnow
 
 from gpu_ami.aws import batch
 from gpu_ami.deploy import apply, history, ownership, plan, root_module, wait
@@ -33,6 +32,7 @@ from gpu_ami.process import interruptible
 from gpu_ami.records import receipt as receipts
 from gpu_ami.records.receipt import Receipt
 from gpu_ami.settings import Handover
+from gpu_ami_sandbox.aws import clock
 from gpu_ami_sandbox.aws.batch import service_linked_role
 from gpu_ami_sandbox.demo.factory import FAMILY
 from tests.support.account import OTHER_REGION, Task, World, other_region, task
@@ -427,7 +427,7 @@ def _run_a_job(here: World, minutes: int, environment: str = "gpu-spot") -> Any:
     queue = f"to-{environment}"
     batch.create_job_queue(queue, 1, None, "ENABLED", order)
     _, job_id, _ = batch.submit_job("long", "video", queue, {})
-    batch._jobs[job_id].job_started_at = utcnow() - timedelta(minutes=minutes)
+    batch._jobs[job_id].job_started_at = clock.now() - timedelta(minutes=minutes)
     return batch._jobs[job_id]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import io
 import json
@@ -23,7 +24,9 @@ from gpu_ami.console import Console
 from gpu_ami.errors import SafetyError, ToolError, UsageError
 from gpu_ami.process import Command, run
 from gpu_ami.workspace import Workspace
+from gpu_ami_sandbox.aws import run_command
 from gpu_ami_sandbox.guest.builder import Builder
+from gpu_ami_sandbox.guest.script import Ran, Script
 from gpu_ami_sandbox.session import Sandbox, builders, exports, open_sandbox, running_session, serve
 from tests.support.resources import REGION, an_instance
 
@@ -39,9 +42,21 @@ class FakeGuest:
     running: set[Path] = set()  # noqa: RUF012 - shared on purpose: what is left here was not stopped
     fails = False
 
-    def __init__(self, *, home: Path, endpoint_port: int, region: str, builders: Callable[[], list[Builder]]) -> None:
+    last: FakeGuest
+
+    def __init__(
+        self,
+        *,
+        home: Path,
+        endpoint_port: int,
+        region: str,
+        builders: Callable[[], list[Builder]],
+        powered_off: Callable[[str], object],
+    ) -> None:
         """Note where it lives."""
-        self.home, self.builders = home, builders
+        self.home, self.builders, self.powered_off = home, builders, powered_off
+        self.scripts: list[tuple[Builder, str]] = []
+        FakeGuest.last = self
 
     def start(self) -> None:
         """Run, or fail as a machine without bubblewrap does."""
@@ -53,6 +68,13 @@ class FakeGuest:
     def stop(self) -> None:
         """End."""
         self.running.remove(self.home)
+
+    def script(self, builder: Builder, text: str) -> Script:
+        """Note the script; it has ended at once."""
+        self.scripts.append((builder, text))
+        done: concurrent.futures.Future[Ran] = concurrent.futures.Future()
+        done.set_result(Ran(0, "seen", ""))
+        return Script(done)
 
     def root_of(self, instance_id: str) -> Path:
         """Return what the real one returns."""
@@ -469,6 +491,58 @@ def test_serving_without_a_guest_still_serves_the_aws(workspace: Workspace, gues
         with pytest.raises(ToolError, match="no build instance"), opened(workspace, with_guest=True):
             pass
         assert "bubblewrap is missing" in said.getvalue()
+
+
+def _launch(sandbox: Any, **more: Any) -> str:
+    """Start an instance whose profile lets SSM's agent report."""
+    iam, ec2 = sandbox.access.client("iam"), sandbox.access.client("ec2")
+    actions = ["ssm:UpdateInstanceInformation", "ssmmessages:*"]
+    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}
+    profile = sandbox.account.instance_profile
+    iam.put_role_policy(RoleName=profile, PolicyName="ssm", PolicyDocument=json.dumps(document))
+    answer = ec2.run_instances(
+        ImageId=sandbox.account.live_ami_id,
+        MinCount=1,
+        MaxCount=1,
+        SubnetId=sandbox.account.subnet_id,
+        IamInstanceProfile={"Name": profile},
+        **more,
+    )
+    return str(answer["Instances"][0]["InstanceId"])
+
+
+def test_run_commands_scripts_reach_the_guest(
+    workspace: Workspace, guest: type[FakeGuest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An instance without a key pair runs commands, too; the guest starts for the first one."""
+    monkeypatch.setattr(run_command, "ONLINE_AFTER_S", 0.0)
+    monkeypatch.setattr(run_command, "KNOWN_AFTER_S", 0.0)
+    with opened(workspace, with_guest=True) as sandbox:
+        ssm, instance = sandbox.access.client("ssm"), _launch(sandbox)
+        sent = ssm.send_command(
+            DocumentName="AWS-RunShellScript", InstanceIds=[instance], Parameters={"commands": ["id", "uptime"]}
+        )["Command"]
+        seen = ssm.get_command_invocation(CommandId=sent["CommandId"], InstanceId=instance)
+
+        assert (seen["Status"], seen["StandardOutputContent"]) == ("Success", "seen")
+        ((builder, text),) = guest.last.scripts
+        assert (builder.instance_id, text) == (instance, "id\nuptime")
+
+    assert not run_command.RUNNERS
+
+
+@pytest.mark.parametrize(("behaviour", "state"), [("terminate", "terminated"), ("stop", "stopped")])
+@pytest.mark.usefixtures("guest")
+def test_a_power_off_from_inside_ends_the_instance(workspace: Workspace, behaviour: Any, state: str) -> None:
+    """That is the dead man's switch of whatever starts instances and may be killed."""
+    with opened(workspace, with_guest=True) as sandbox:
+        instance = _launch(sandbox, InstanceInitiatedShutdownBehavior=behaviour)
+
+        FakeGuest.last.powered_off(instance)
+        FakeGuest.last.powered_off("i-0123456789abcdef0")
+
+        (row,) = sandbox.access.client("ec2").describe_instances(InstanceIds=[instance])["Reservations"]
+        assert row["Instances"][0]["State"]["Name"] == state
 
 
 def test_who_can_be_logged_in_to(workspace: Workspace) -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.core.utils import utcnow
 
 from gpu_ami import process
 from gpu_ami.deploy import root_module
 from gpu_ami.process import Command, Finished
 from gpu_ami.tools.tool import TerraformTools, Tool
+from gpu_ami_sandbox.aws import clock
 from gpu_ami_sandbox.aws.batch import service_linked_role
 from tests.support.account import World
 from tests.support.plans import change, complaint, document, message, values
@@ -217,7 +217,7 @@ class FakeTerraform:
         late = [market for market in self.markets if market in self.outwaited]
         self.outwaited = set()
         for market in late:
-            self.here.maker.batch.get_compute_environment(f"gpu-{market}").updating_since = utcnow()
+            self.here.maker.batch.get_compute_environment(f"gpu-{market}").updating_since = clock.now()
             with log.open("a") as file:
                 file.write(outwaited_message(market))
         return 1 if late else 0

@@ -68,10 +68,12 @@ class TemplateVersion:
     Attributes:
         rate_mib_s: Its volume initialization rate, MiB/s; None when it sets none.
         ami_id: Its AMI; None when it names none, or not by its id.
+        volumes: EC2's settings of each volume that it names, by its device.
     """
 
     rate_mib_s: int | None = None
     ami_id: str | None = None
+    volumes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,6 +293,7 @@ def template_version(caller: Caller, template: str, version: str) -> TemplateVer
         return TemplateVersion(
             rate_mib_s=next((int(rate) for rate in rates if rate), None),
             ami_id=named if AMI_ID.fullmatch(named) else None,
+            volumes={str(mapping["DeviceName"]): mapping["Ebs"] for mapping in mappings if "Ebs" in mapping},
         )
 
 

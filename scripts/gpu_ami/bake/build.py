@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Protocol
 
 from gpu_ami.bake import base, by_hand, compare, models, packer_bake, preflight, release_tags, result, validate
 from gpu_ami.bake.build_tables import built_table
@@ -42,14 +43,34 @@ class Request:
     if_stale: bool = False
 
 
-def run(run: Invocation, request: Request) -> None:
-    """Bake, hand over and show what was made; `build` says what can go wrong."""
+class Gate(Protocol):
+    """What comes between the bake and the hand-over."""
+
+    def agree(self) -> None:
+        """Have somebody agree to it before the bake begins."""
+        ...
+
+    def check(self, amis: Mapping[str, str], account: str) -> None:
+        """Check what was made (region to AMI); raises what keeps it from being handed over."""
+        ...
+
+
+def run(run: Invocation, request: Request, gate: Gate | None = None) -> None:
+    """Bake, hand over and show what was made; `build` says what can go wrong.
+
+    Args:
+        run: This invocation.
+        request: What was requested.
+        gate: What comes between the bake and the hand-over; None for nothing.
+    """
     job = prepare(run, request.variables, debug=request.debug)
     flags = {"debug": request.debug, "incremental": request.incremental, "if_stale": request.if_stale}
     if run.options.dry_run:
         run.console.dry_run(command_lines(job, **flags))
         return
-    built = build(run, job, **flags)
+    if gate is not None:
+        gate.agree()
+    built = build(run, job, gate, **flags)
     run.console.result(built.document(), built_table(built, kept=run.target.is_kept))
 
 
@@ -81,13 +102,20 @@ def check(run: Invocation, job: Job) -> list[preflight.Check]:
 
 
 def build(
-    run: Invocation, job: Job, *, debug: bool = False, incremental: bool = False, if_stale: bool = False
+    run: Invocation,
+    job: Job,
+    gate: Gate | None = None,
+    *,
+    debug: bool = False,
+    incremental: bool = False,
+    if_stale: bool = False,
 ) -> BuildResult:
     """Compare, check, validate, bake, read the manifest, hand the AMI over and price the build.
 
     Args:
         run: This invocation.
         job: The build.
+        gate: What comes between the bake and the hand-over; None for nothing.
         debug: Packer's step-by-step mode on the terminal.
         incremental: Bake on top of the family's last AMI where that makes the same image.
         if_stale: Do nothing when the family's last AMI is what a build would make.
@@ -101,10 +129,12 @@ def build(
     """
     run.target.check_builder()
     with only_one(run.workspace.logs, "build"):
-        return _build(run, job, debug=debug, incremental=incremental, if_stale=if_stale)
+        return _build(run, job, gate, debug=debug, incremental=incremental, if_stale=if_stale)
 
 
-def _build(run: Invocation, job: Job, *, debug: bool, incremental: bool, if_stale: bool) -> BuildResult:
+def _build(
+    run: Invocation, job: Job, gate: Gate | None, *, debug: bool, incremental: bool, if_stale: bool
+) -> BuildResult:
     _check_values(job)
     account = run.announce().account
     packer_bake.check_manifest(run, job)
@@ -127,6 +157,8 @@ def _build(run: Invocation, job: Job, *, debug: bool, incremental: bool, if_stal
     with _naming_what_was_made(home, made.amis):
         recorded = release_tags.record(run, baked, made)
         release_tags.finish(run, made)
+    if gate is not None:
+        gate.check(made.amis, account)
     with _naming_what_was_made(home, made.amis, is_finished=True):
         change = update_tfvars.plan_hand_over(run, made.amis)
         changes.apply(change)

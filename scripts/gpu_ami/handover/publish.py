@@ -22,13 +22,12 @@ from gpu_ami.handover.publication import Publication
 from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.records import receipt as receipts
 from gpu_ami.records.receipt import Change, Receipt, StoredReceipt
-from gpu_ami.records.tags import FAMILY_TAG, PIPELINE_TAG, checked_ami_id
+from gpu_ami.records.tags import FAMILY_TAG, PIPELINE, PIPELINE_TAG, checked_ami_id
 
 if TYPE_CHECKING:
     from gpu_ami.aws.access import Identity
     from gpu_ami.invocation import Invocation
 
-_PIPELINE = "gpu-ami-pipeline"
 # A publication waits a minute at most for each region: an open receipt that is older is of a run that was killed.
 _LONGEST = timedelta(minutes=30)
 
@@ -264,7 +263,7 @@ def _put(
     except PipelineError as exc:
         raise _NotPutError(dataclasses.replace(planned, error=str(exc)), exc) from exc
     shown_path = run.workspace.shown(stored.path)
-    caller, tags = Caller(run.access, region), {PIPELINE_TAG: _PIPELINE, FAMILY_TAG: run.settings.family}
+    caller, tags = Caller(run.access, region), {PIPELINE_TAG: PIPELINE, FAMILY_TAG: run.settings.family}
     try:
         with run.console.step(f"publishing {planned.new} to {name} in {region}"):
             version = parameters.put_image(caller, name, planned.new, exists=planned.old is not None, tags=tags)

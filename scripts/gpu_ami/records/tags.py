@@ -15,6 +15,7 @@ REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}")
 TAG_PREFIX = "gpu-ami:"
 # On everything the pipeline makes: by the template's run_tags, Terraform's local.tags and `publish`.
 PIPELINE_TAG = "gpu-ami:pipeline"
+PIPELINE = "gpu-ami-pipeline"
 FAMILY_TAG = "gpu-ami:family"
 RUN_TAG = "gpu-ami:run"
 # How many minutes the build itself was allowed.
@@ -25,6 +26,8 @@ HANDOVER_TAG = "gpu-ami:handover"
 # ``false`` on what `invoke build` makes, from the start; ``true`` on an AMI, written last and by the pipeline itself,
 # once Packer has ended well. What was made before there was this tag, or by hand, has none.
 FINISHED_TAG = "gpu-ami:finished"
+# ``TIME/TYPE``: when the AMI was verified, and on which instance type. It informs; what counts is the record.
+VERIFIED_TAG = "gpu-ami:verified"
 # A person's: clean-up leaves alone what carries it.
 KEEP_TAG = "gpu-ami:keep"
 # What an AMI was made from.

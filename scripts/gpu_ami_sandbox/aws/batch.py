@@ -9,9 +9,9 @@ from typing import Any
 
 from moto.batch import models
 from moto.batch.responses import BatchResponse
-from moto.core.utils import utcnow
 from moto.iam.models import SERVICE_NAME_CONVERSION, iam_backends
 
+from gpu_ami_sandbox.aws import clock
 from gpu_ami_sandbox.aws.paging import PAGE_SIZES, page
 
 _SERVICE = "batch.amazonaws.com"
@@ -27,9 +27,13 @@ SERVICE_NAME_CONVERSION["batch"] = "Batch"
 class RunningJob(models.Job):
     """A job that runs until it is terminated; moto would start a container, and there is no Docker here."""
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.job_created_at = clock.now()
+
     def start(self) -> None:
         """Run, without doing anything."""
-        self.job_started_at = utcnow()
+        self.job_started_at = clock.now()
         self.status = "RUNNING"
 
     def terminate(self, reason: str) -> None:
@@ -37,6 +41,12 @@ class RunningJob(models.Job):
         super().terminate(reason)
         self.exit_code = 137
         self._mark_stopped(success=False)
+
+    def _mark_stopped(self, success: bool = True) -> None:
+        before = self.job_stopped
+        super()._mark_stopped(success)
+        if not before:
+            self.job_stopped_at = clock.now()
 
 
 models.Job = RunningJob
@@ -62,7 +72,7 @@ class SandboxBatch(BatchResponse):
         changed = {key for key, value in requested.items() if environment.compute_resources.get(key) != value}
         environment.compute_resources.update(requested)
         if changed - _SCALING:
-            environment.updating_since = utcnow()
+            environment.updating_since = clock.now()
         if policy := self._get_param("updatePolicy"):
             environment.update_policy = DEFAULT_POLICY | policy
         return answer
@@ -73,7 +83,7 @@ class SandboxBatch(BatchResponse):
         for row in answer["computeEnvironments"]:
             environment = self.batch_backend.get_compute_environment(row["computeEnvironmentArn"])
             row["updatePolicy"] = getattr(environment, "update_policy", DEFAULT_POLICY)
-            if _is_updating(environment, list(self.batch_backend._jobs.values()), now=utcnow()):
+            if _is_updating(environment, list(self.batch_backend._jobs.values()), now=clock.now()):
                 row["status"] = "UPDATING"
         return self._paged(json.dumps(answer), "computeEnvironments", "DescribeComputeEnvironments")
 

@@ -19,6 +19,7 @@ PAGE_SIZES: dict[str, int] = {
     "DescribeInstances": 1000,
     "DescribeSnapshots": 1000,
     "DescribeVolumes": 500,
+    "DescribeVolumeStatus": 1000,
     "DescribeLaunchTemplates": 200,
     "DescribeLaunchTemplateVersions": 200,
     "DescribeSpotPriceHistory": 1000,

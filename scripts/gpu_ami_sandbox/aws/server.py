@@ -46,7 +46,7 @@ class Dispatcher(DomainDispatcherApplication):
         self._known |= {name: HeldService(name) for name in HELD}
         self._registry = Registry(region)
         self._token = token
-        self._one_at_a_time = threading.RLock()
+        self.one_at_a_time = threading.RLock()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -59,7 +59,7 @@ class Dispatcher(DomainDispatcherApplication):
         answer = _Answer()
         try:
             # moto's dictionaries are not made for several threads at once.
-            with self._one_at_a_time:
+            with self.one_at_a_time:
                 body = b"".join(super().__call__(environ, answer))
             if answer.status.startswith("404") and body.lower().startswith(b"<!doctype html>"):
                 raise NotImplementedError
@@ -113,6 +113,7 @@ class LocalAws:
     Attributes:
         gate: The middleware in front of it: the calls so far, and faults for tests.
         token: Proves that an endpoint is this one.
+        one_at_a_time: Held while a request is answered; whoever changes the state from another thread holds it, too.
     """
 
     _running: ClassVar[dict[int, LocalAws]] = {}
@@ -121,7 +122,9 @@ class LocalAws:
     def __init__(self, region: str) -> None:
         extensions.install()
         self.token = secrets.token_urlsafe(24)
-        self.gate = Gate(Dispatcher(region, self.token))
+        dispatcher = Dispatcher(region, self.token)
+        self.gate = Gate(dispatcher)
+        self.one_at_a_time = dispatcher.one_at_a_time
         self._number = -1
         self._server: HttpServer | None = None
 

@@ -9,10 +9,10 @@ from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
 from moto.ec2.models import ec2_backends
 from moto.ssm.models import Parameter, SimpleSystemManagerBackend, ssm_backends
-from moto.ssm.responses import SimpleSystemManagerResponse
 
 from gpu_ami_sandbox.aws.paging import page
 from gpu_ami_sandbox.aws.refusals import refuse
+from gpu_ami_sandbox.aws.run_command import RunCommand
 from gpu_ami_sandbox.demo.base_image import base_image_id, base_parameters
 
 _PUBLIC = "/aws/service/"
@@ -23,7 +23,7 @@ _IMAGE = "aws:ec2:image"
 VALIDATION_S = 0.2
 
 
-class SandboxSSM(SimpleSystemManagerResponse):
+class SandboxSSM(RunCommand):
     """SSM; moto mixes 30,000 public parameters into the account's own, misquotes JSON and shows no window's task."""
 
     @property

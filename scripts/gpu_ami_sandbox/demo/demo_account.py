@@ -30,6 +30,7 @@ REPOSITORY = "batch-processor"
 IMAGE_TAG = "2026.09.1"
 BUILDER_PROFILE = "gpu-ami-builder"
 BATCH_INSTANCE_PROFILE = "ecsInstanceRole"
+VERIFY_PROFILE = "gpu-ami-verify"
 MODELS_PREFIX = "models/"
 COMPUTE_ENVIRONMENT = "batch-video-analysis-gpu"
 JOB_QUEUE = "batch-video-analysis"
@@ -59,7 +60,7 @@ def build_demo_account(account_id: str, region: str, now: datetime) -> DemoAccou
     )
     images = add_images(location, now.replace(tzinfo=None), digest)
     url = f"{account_id}.dkr.ecr.{region}.amazonaws.com/{REPOSITORY}"
-    _batch(location, images, f"{url}@{digest}", now.replace(tzinfo=None))
+    _batch(location, images, f"{url}@{digest}", now)
     add_caller(account_id, region)
     return DemoAccount(
         account_id=account_id,
@@ -102,10 +103,15 @@ def _network(ec2: Any, region: str) -> dict[str, str]:
 
 def _profiles(account_id: str) -> None:
     iam = iam_backends[account_id]["aws"]
-    for name in (BUILDER_PROFILE, BATCH_INSTANCE_PROFILE):
+    for name in (BUILDER_PROFILE, BATCH_INSTANCE_PROFILE, VERIFY_PROFILE):
         iam.create_role(name, _TRUST, "/", None, "", [], "3600")
         iam.create_instance_profile(name, "/", [])
         iam.add_role_to_instance_profile(name, name)
+    # Without a right to ECR a container that starts proves that its image is in the AMI.
+    actions = ["ssm:UpdateInstanceInformation", "ssmmessages:*"]
+    statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.put_role_policy(VERIFY_PROFILE, "report-to-ssm", document)
 
 
 def _let_the_builder_read(account_id: str, region: str, bucket: str) -> None:

@@ -8,13 +8,18 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpu_ami.errors import ToolError
 from gpu_ami_sandbox.guest.builder import Builder
+from gpu_ami_sandbox.guest.script import Ran, Script
+
+if TYPE_CHECKING:
+    from gpu_ami_sandbox.guest.instances import BuildInstances
 
 _COMPILE = "import compileall, os, sys; os.nice(10); [compileall.compile_dir(p, quiet=2) for p in sys.argv[1:]]"
 
-__all__ = ["Builder", "Guest"]
+__all__ = ["Builder", "Guest", "Ran", "Script"]
 
 
 class Guest:
@@ -26,11 +31,21 @@ class Guest:
         region: The region of the local AWS.
         builders: Returns the instances that can be logged in to right now, the newest first; called in a
             thread at each log-in.
+        powered_off: Called in a thread with the id of an instance that has switched itself off.
     """
 
-    def __init__(self, *, home: Path, endpoint_port: int, region: str, builders: Callable[[], list[Builder]]) -> None:
+    def __init__(
+        self,
+        *,
+        home: Path,
+        endpoint_port: int,
+        region: str,
+        builders: Callable[[], list[Builder]],
+        powered_off: Callable[[str], object] = lambda _instance_id: None,
+    ) -> None:
         self._home, self._endpoint_port = home.absolute(), endpoint_port
-        self._region, self._builders = region, builders
+        self._region, self._builders, self._powered_off = region, builders, powered_off
+        self._instances: BuildInstances | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Event | None = None
@@ -75,6 +90,15 @@ class Guest:
         self._thread.join()
         self._thread = self._port = None
 
+    def script(self, builder: Builder, text: str) -> Script:
+        """Start the shell script *text* as root in the instance of *builder*, when that has booted."""
+        if self._loop is None or self._instances is None:
+            msg = "the guest was not started"
+            raise RuntimeError(msg)
+        from gpu_ami_sandbox.guest.run_script import run_script
+
+        return Script(asyncio.run_coroutine_threadsafe(run_script(self._instances, builder, text), self._loop))
+
     def _run(self, bwrap: Path, ready: threading.Event) -> None:
         try:
             asyncio.run(self._serve(bwrap, ready))
@@ -102,7 +126,9 @@ class Guest:
                 toolbox=box,
                 region=self._region,
                 endpoint_port=self._endpoint_port,
+                powered_off=self._powered_off,
             )
+            self._instances = instances
             self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
             way_out = relay.Relay(self._endpoint_port)
             await way_out.open(box.socket)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,6 +23,9 @@ Child = asyncio.subprocess.Process
 Power = Literal["reboot", "poweroff"]
 
 _KEPT_ROOTS = 5
+# What the emulated `shutdown` writes, as systemd's does.
+_USEC = re.compile(rb"USEC=(\d{1,17})\n")
+_LONGEST_SCHEDULE = 200
 _USER = {"HOME": layout.HOME, "USER": layout.USER, "LOGNAME": layout.USER, "PATH": layout.USER_PATH}
 _ROOT = {"HOME": "/root", "USER": "root", "LOGNAME": "root", "PATH": layout.ROOT_PATH}
 
@@ -52,15 +57,25 @@ class BuildInstances:
         toolbox: What they share.
         region: Where they are.
         endpoint_port: The local AWS's port, the same inside.
+        powered_off: Called in a thread with the id of an instance that has switched itself off.
     """
 
     def __init__(
-        self, *, bwrap: Path, roots: Path, memory: Path, toolbox: Toolbox, region: str, endpoint_port: int
+        self,
+        *,
+        bwrap: Path,
+        roots: Path,
+        memory: Path,
+        toolbox: Toolbox,
+        region: str,
+        endpoint_port: int,
+        powered_off: Callable[[str], object] = lambda _instance_id: None,
     ) -> None:
         self._bwrap, self._roots, self._memory, self._toolbox = bwrap, roots, memory, toolbox
-        self._region, self._port = region, endpoint_port
+        self._region, self._port, self._powered_off = region, endpoint_port, powered_off
         self._instances: dict[str, Instance] = {}
-        self._children: set[Child] = set()
+        self._children: dict[Child, Instance] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
 
     async def instance(self, builder: Builder) -> Instance:
         """Return the instance of *builder* when it has booted: it is made at the first call."""
@@ -98,12 +113,12 @@ class BuildInstances:
             env={},
             start_new_session=True,
         )
-        self._children.add(child)
+        self._children[child] = instance
         return child
 
     async def end(self, child: Child) -> int:
         """End what is left of *child*'s command, whatever it put into the background, and return its status."""
-        self._children.discard(child)
+        self._children.pop(child, None)
         if child.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 # With bubblewrap ends its process namespace and everything in it.
@@ -112,30 +127,69 @@ class BuildInstances:
 
     async def end_all(self) -> None:
         """End every command of every instance."""
+        for timer in self._timers.values():
+            timer.cancel()
         boots = [instance.boot for instance in self._instances.values() if instance.boot is not None]
         for boot in boots:
             boot.cancel()
         await asyncio.gather(*boots, return_exceptions=True)
-        await asyncio.gather(*(self.end(child) for child in set(self._children)))
+        await asyncio.gather(*(self.end(child) for child in list(self._children)))
 
     def power(self, instance: Instance) -> Power | None:
         """Return what the last command did to the power, and do it: what was memory is gone, units start anew."""
         power = self._switched(instance)
         if power == "reboot":
             instance.boot = asyncio.create_task(self._boot(instance))
+        elif power == "poweroff":
+            self._tell_of_power_off(instance)
+        else:
+            self._arm(instance)
         return power
+
+    def reboot(self, instance: Instance) -> None:
+        """Switch *instance* off and on again, as its agent does for a script that asks for it."""
+        self._forget_memory(instance)
+        instance.boot = asyncio.create_task(self._boot(instance))
+
+    def _tell_of_power_off(self, instance: Instance) -> None:
+        """Let EC2 stop or terminate the instance; nobody here waits for that."""
+        asyncio.get_running_loop().run_in_executor(None, self._powered_off, instance.builder.instance_id)
+
+    def _arm(self, instance: Instance) -> None:
+        """See to it that a `shutdown` that was scheduled inside comes in time."""
+        key = instance.builder.instance_id
+        if (timer := self._timers.pop(key, None)) is not None:
+            timer.cancel()
+        due = _scheduled(instance.isolation.run / "systemd" / "shutdown" / "scheduled")
+        if due is not None and not instance.is_off:
+            wait_s = max(0.0, due - time.time())
+            self._timers[key] = asyncio.get_running_loop().call_later(wait_s, self._switch_off, instance)
+
+    def _switch_off(self, instance: Instance) -> None:
+        if _scheduled(instance.isolation.run / "systemd" / "shutdown" / "scheduled") is None:
+            return  # cancelled meanwhile
+        instance.is_off = True
+        for child in [child for child, of in self._children.items() if of is instance]:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+        self._forget_memory(instance)
+        self._tell_of_power_off(instance)
 
     def _switched(self, instance: Instance) -> Power | None:
         powers: tuple[Power, ...] = ("reboot", "poweroff")
         for power in powers:
             # Only tested for, never followed: the guest can put anything there.
             if os.path.lexists(instance.isolation.run / "systemd" / "shutdown" / power):
-                machine.remove_tree(instance.isolation.run)
-                machine.remove_tree(instance.isolation.tmp)
-                machine.make_memory(instance.isolation.run, instance.isolation.tmp)
+                self._forget_memory(instance)
                 instance.is_off = power == "poweroff"
                 return power
         return None
+
+    @staticmethod
+    def _forget_memory(instance: Instance) -> None:
+        machine.remove_tree(instance.isolation.run)
+        machine.remove_tree(instance.isolation.tmp)
+        machine.make_memory(instance.isolation.run, instance.isolation.tmp)
 
     def _make(self, builder: Builder) -> Instance:
         user_data = read_user_data(builder.user_data)
@@ -156,6 +210,7 @@ class BuildInstances:
             finally:
                 await self.end(child)
             if self._switched(instance) != "reboot":
+                self._arm(instance)
                 return
 
     def _parent_of(self, builder: Builder) -> Path | None:
@@ -175,3 +230,20 @@ class BuildInstances:
         old = sorted((p for p in self._roots.glob("*") if p not in alive), key=lambda p: p.lstat().st_mtime)
         for path in old[: max(0, len(old) - (_KEPT_ROOTS - 1))]:
             machine.remove_tree(path)
+
+
+def _scheduled(path: Path) -> float | None:
+    """Return when the `shutdown` noted in *path* comes, in seconds of Unix time; None when none is, or it is no file.
+
+    The guest can put anything there: a link is not followed, and more than such a file has is not read.
+    """
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(number, "rb") as file:
+        try:
+            match = _USEC.match(file.read(_LONGEST_SCHEDULE))
+        except OSError:
+            return None
+    return int(match[1]) / 1e6 if match else None

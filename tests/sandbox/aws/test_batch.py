@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -221,6 +223,28 @@ def test_an_update_ends_jobs_by_its_policy(
 
     assert _status(batch) == ("VALID" if ended else "UPDATING")
     assert batch.describe_jobs(jobs=[job])["jobs"][0]["status"] == ("FAILED" if ended else "RUNNING")
+
+
+@pytest.fixture
+def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let this machine be nine hours east of Greenwich."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_tokyo")
+def test_a_jobs_times_are_the_same_in_every_zone(batch: Any, queue: str) -> None:
+    """The guard against updates under long jobs reads how long they have run."""
+    before = int(time.time() * 1000)
+    job = batch.submit_job(jobName="long", jobQueue=queue, jobDefinition="video")["jobId"]
+    batch.terminate_job(jobId=job, reason="enough")
+
+    row = batch.describe_jobs(jobs=[job])["jobs"][0]
+
+    assert before <= row["createdAt"] <= row["startedAt"] <= row["stoppedAt"] <= int(time.time() * 1000)
 
 
 def test_job_definitions_come_in_pages(batch: Any, queue: str) -> None:

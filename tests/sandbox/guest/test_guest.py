@@ -15,7 +15,7 @@ import pytest
 
 from gpu_ami import tools
 from gpu_ami.errors import ToolError
-from gpu_ami_sandbox.guest import Builder, Guest, host_programs, interpreter, machine
+from gpu_ami_sandbox.guest import Builder, Guest, Ran, Script, host_programs, interpreter, machine
 from gpu_ami_sandbox.guest.userdata import UserData
 from tests.sandbox.guest.parts import REGION, Client, Endpoint, World, running_guest
 
@@ -372,3 +372,87 @@ def test_loaders_outside_of_the_bound_folders_are_linked(tmp_path: Path, monkeyp
     made = tmp_path / "root/usr/lib"
     assert str((made / link.name).readlink()) == "aarch64-linux-gnu/ld-linux-aarch64.so.1"
     assert (made / file.name).readlink() == file
+
+
+def _ran(script: Script) -> Ran:
+    """Wait for *script*."""
+    until = time.monotonic() + 60
+    while (ran := script.result()) is None and time.monotonic() < until:
+        time.sleep(0.01)
+    assert ran is not None
+    return ran
+
+
+def test_a_script_runs_as_root_from_a_file_of_its_own(own_world: World) -> None:
+    """Run Command needs no key pair; its first line may name the interpreter, its standard input is empty."""
+    builder = Builder("i-00000000000000abc", "")
+
+    ran = _ran(
+        own_world.guest.script(builder, "#!/bin/bash\nid -u; [[ -n $BASH ]]; echo $?; wc -c; echo no >&2; exit 7\n")
+    )
+
+    assert (ran.status, ran.output.split(), ran.errors) == (7, ["0", "0", "0"], "no\n")
+    assert not list((own_world.guest.root_of(builder.instance_id) / "var/lib/amazon/ssm").glob("script.*"))
+
+
+def test_a_script_that_asks_for_a_reboot_runs_again(own_world: World) -> None:
+    """Exit status 194; what was in /run is gone then."""
+    text = "test -e /var/once && { ls /run/once 2>/dev/null; exit 5; }; touch /var/once /run/once; exit 194"
+
+    ran = _ran(own_world.guest.script(Builder("i-00000000000000abd", ""), text))
+
+    assert (ran.status, ran.output) == (5, "")
+
+
+def test_a_script_is_killed_with_what_it_started(own_world: World) -> None:
+    """A cancelled command leaves nothing behind."""
+    builder = Builder("i-00000000000000abe", "")
+    script = own_world.guest.script(builder, "touch /var/begun; sleep 600 & wait; touch /var/ended")
+    begun = own_world.guest.root_of(builder.instance_id) / "var/begun"
+    until = time.monotonic() + 30
+    while not begun.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+
+    script.kill()
+
+    assert _ran(script).status is None
+    assert not (begun.parent / "ended").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "systemctl poweroff",
+        # In a second, while a script runs.
+        "shutdown -h +9; file=/run/systemd/shutdown/scheduled; echo USEC=$(( ($(date +%s) + 1) * 1000000 )) >$file",
+    ],
+)
+def test_whoever_started_it_learns_of_a_power_off(endpoint: Endpoint, tmp_path: Path, text: str) -> None:
+    """EC2 ends an instance that switches itself off, at once or when a scheduled time has come."""
+    off: list[str] = []
+    guest = Guest(
+        home=tmp_path / "guest", endpoint_port=endpoint.port, region=REGION, builders=list, powered_off=off.append
+    )
+    guest.start()
+    try:
+        builder = Builder("i-00000000000000abf", "")
+        _ran(guest.script(builder, text))
+        until = time.monotonic() + 10
+        while not off and time.monotonic() < until:
+            time.sleep(0.01)
+
+        assert off == [builder.instance_id]
+        assert _ran(guest.script(builder, "true")).status is None
+    finally:
+        guest.stop()
+
+
+def test_a_scheduled_shutdown_can_be_cancelled_and_is_no_way_out(own_world: World) -> None:
+    """The file is the guest's to write: a link or a pipe there must neither be followed nor hold anything up."""
+    builder = Builder("i-00000000000000ac0", "")
+    now = "file=/run/systemd/shutdown/scheduled; rm -f $file; shutdown -h +9; "
+    now += "echo USEC=$(( $(date +%s) * 1000000 )) >$file; "
+    for trick in ("shutdown -c", "rm $file; mkfifo $file", "rm $file; ln -s /etc/hostname $file", "echo USEC=x >$file"):
+        assert _ran(own_world.guest.script(builder, now + trick)).status == 0
+
+    assert _ran(own_world.guest.script(builder, "echo up")).output == "up\n"

@@ -12,7 +12,7 @@ from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.bake.checks.permissions import Scene
 from gpu_ami.bake.variables import BuildVariables
 from gpu_ami.errors import PipelineError
-from gpu_ami.records.tags import AMI_ID, FAMILY_TAG, FINISHED_TAG, MAY_TAKE_TAG, PIPELINE_TAG, RUN_TAG
+from gpu_ami.records.tags import AMI_ID, FAMILY_TAG, FINISHED_TAG, MAY_TAKE_TAG, PIPELINE, PIPELINE_TAG, RUN_TAG
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,7 +79,7 @@ class Lookups:
         return {
             "Name": f"{self.variables.family} builder",
             FAMILY_TAG: self.variables.family,
-            PIPELINE_TAG: "gpu-ami-pipeline",
+            PIPELINE_TAG: PIPELINE,
             RUN_TAG: "doctor",
             MAY_TAKE_TAG: "300",
             FINISHED_TAG: "false",

@@ -12,6 +12,7 @@ from moto.ec2.models.instance_types import INSTANCE_TYPES
 from gpu_ami_sandbox.aws.ec2.allowed_images import is_hidden
 from gpu_ami_sandbox.aws.ec2.images import Images, note_launch
 from gpu_ami_sandbox.aws.ec2.part import ALL_ROWS, EC2Part, matches
+from gpu_ami_sandbox.aws.ec2.volumes import check_rates, fill
 from gpu_ami_sandbox.aws.refusals import refuse
 
 
@@ -35,6 +36,8 @@ class Instances(Images, EC2Part):
         requested = self._get_param("BlockDeviceMappings", [])
         merged = merge_mappings(image.mappings, template.get("BlockDeviceMappings") or [], requested)
         self._check_sizes(merged)
+        ebs = [mapping["Ebs"] for mapping in merged if "Ebs" in mapping] * int(self._get_param("MaxCount") or 1)
+        check_rates(self.ec2_backend, [(e.get("VolumeInitializationRate"), e.get("SnapshotId")) for e in ebs])
         self.params = dict(self.params) | {"ImageId": image.id, "BlockDeviceMappings": merged}
         answer = super().run_instances()
         for instance in answer.result.instances:
@@ -97,13 +100,14 @@ class Instances(Images, EC2Part):
                 refuse("InvalidBlockDeviceMapping", text)
 
     def _complete_volumes(self, instance: Any) -> None:
-        """Give gp3 volumes the IOPS and throughput that moto drops."""
+        """Give volumes what moto drops: the rate to fill them at, IOPS and throughput of gp3."""
         requested = {m["DeviceName"]: m["Ebs"] for m in self._get_param("BlockDeviceMappings")}
         for device, attached in instance.get_block_device_mapping:
             volume, ebs = self.ec2_backend.get_volume(attached.volume_id), requested[device]
             if volume.volume_type == "gp3":
                 volume.iops = int(ebs.get("Iops") or 3000)
                 volume.throughput = int(ebs.get("Throughput") or 125)
+            fill(self.ec2_backend, volume, ebs.get("VolumeInitializationRate"))
 
 
 def merge_mappings(*layers: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from gpu_ami_sandbox.aws.ec2.recycle_bin import RecycleBinItems
 from gpu_ami_sandbox.aws.ec2.snapshots import SandboxSnapshot, Snapshots
 from gpu_ami_sandbox.aws.ec2.spot_prices import SpotPrices
 from gpu_ami_sandbox.aws.ec2.templates import ImageReferences, LaunchTemplates
+from gpu_ami_sandbox.aws.ec2.volumes import Volumes
 from gpu_ami_sandbox.demo import base_image
 
 
@@ -28,6 +29,7 @@ class SandboxEC2(
     ImageReferences,
     RecycleBinItems,
     SpotPrices,
+    Volumes,
 ):
     """Every EC2 action; to add some, write a part (a subclass of `EC2Part`) and name it here."""
 

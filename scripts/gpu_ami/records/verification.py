@@ -1,0 +1,120 @@
+"""The record of a verification: what was checked of which AMI, kept with the code that it is about.
+
+It is what `apply` believes, where the settings want a verification first. The AMI's tag says so to people; a tag is
+anybody's to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from gpu_ami.errors import UsageError
+from gpu_ami.files import read_text, write_atomic
+from gpu_ami.records.tags import FINGERPRINT_PREFIX, IMAGE_DIGEST_TAG
+
+FORMAT: Literal["gpu-ami-verification-1"] = "gpu-ami-verification-1"
+_WHAT = "verification record"
+
+
+class CheckRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One check of a verification, as `measure.checks.Check` has it."""
+
+    check: str
+    status: Literal["ok", "failed", "not confirmed", "skipped"]
+    detail: str
+    evidence: tuple[str, ...] = ()
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a verification found.
+
+    Attributes:
+        format: `FORMAT`.
+        ami_id: The AMI.
+        region: Where it is.
+        account: Whose it is.
+        instance_type: What it was booted on.
+        verified_at: When, UTC, ISO 8601.
+        image_digest: The baked image's digest, as the AMI's tag says; empty when it says none.
+        fingerprints: What the AMI was made from, as its tags say.
+        checks: What was checked.
+        sandbox: Whether it was the sandbox: then its times are invented, and it says nothing about AWS.
+    """
+
+    format: Literal["gpu-ami-verification-1"] = FORMAT
+    ami_id: str
+    region: str
+    account: str
+    instance_type: str
+    verified_at: str
+    image_digest: str
+    fingerprints: dict[str, str]
+    checks: tuple[CheckRecord, ...]
+    sandbox: bool
+
+    @property
+    def is_good(self) -> bool:
+        """Whether no check failed, and the GPU was seen."""
+        return all(check.status != "failed" for check in self.checks) and any(
+            (check.check, check.status) == ("gpu", "ok") for check in self.checks
+        )
+
+
+def facts_of(tags: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Return the image digest and the fingerprints that an AMI's *tags* say it was made from."""
+    fingerprints = {key: value for key, value in sorted(tags.items()) if key.startswith(FINGERPRINT_PREFIX)}
+    return tags.get(IMAGE_DIGEST_TAG, ""), fingerprints
+
+
+def path_of(terraform: Path, ami_id: str) -> Path:
+    """Return where the record of *ami_id* is; never among receipts, which earlier versions read whole."""
+    return terraform / "verifications" / f"{ami_id}.json"
+
+
+def write(terraform: Path, record: Verification) -> Path:
+    """Write *record* beside the code that will use the AMI; return where.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    path = path_of(terraform, record.ami_id)
+    text = msgspec.json.format(msgspec.json.encode(record), indent=2).decode() + "\n"
+    write_atomic(path, text, what=_WHAT)
+    return path
+
+
+def why_not(terraform: Path, ami_id: str, tags: Mapping[str, str], *, sandbox: bool) -> str | None:
+    """Return why an AMI does not count as verified; None when it does.
+
+    Args:
+        terraform: The folder of the code that will use it.
+        ami_id: The AMI.
+        tags: Its tags, as EC2 shows them now.
+        sandbox: Whether the question is about the sandbox: its records count there only.
+
+    Raises:
+        UsageError: There is a record that cannot be read.
+    """
+    path = path_of(terraform, ami_id)
+    if not path.exists():
+        return f"there is no record {path.name} of a verification"
+    try:
+        record = msgspec.json.decode(read_text(path, what=_WHAT), type=Verification)
+    except msgspec.MsgspecError as exc:
+        msg = f"The {_WHAT} {path} cannot be read: {exc}. Run `invoke verify --ami {ami_id}` again."
+        raise UsageError(msg) from exc
+    digest, fingerprints = facts_of(tags)
+    if record.ami_id != ami_id:
+        return f"{path.name} is about {record.ami_id}"
+    if record.sandbox != sandbox:
+        return f"{path.name} is of {'the sandbox' if record.sandbox else 'AWS'}"
+    if (record.image_digest, record.fingerprints) != (digest, fingerprints):
+        return f"{path.name} is about an AMI made from something else than its tags say now"
+    if not record.is_good:
+        bad = [check for check in record.checks if check.status == "failed"]
+        return f"its verification failed ({bad[0].check}: {bad[0].detail})" if bad else "no GPU was seen on it"
+    return None
