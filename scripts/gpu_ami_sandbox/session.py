@@ -318,12 +318,13 @@ def _builder(account_id: str, region: str, instance_id: str) -> Builder:
 
 
 def _builder_of(backend: Any, instance: Any, public_key: str) -> Builder:
+    from gpu_ami_sandbox.aws.ec2.gpus import gpus_of
     from gpu_ami_sandbox.guest.builder import Builder
 
     user_data = base64.b64decode(str(instance.user_data or ""))
     image = backend.amis.get(instance.image_id)
     made_of, name = getattr(image, "made_of", None) or "", getattr(image, "name", None) or ""
-    return Builder(instance.id, public_key, user_data, made_of, name)
+    return Builder(instance.id, public_key, user_data, made_of, name, gpus_of(instance.instance_type, image))
 
 
 def _guest(
