@@ -53,7 +53,7 @@ class Device(NamedTuple):
 def devices(system: System) -> list[Device]:
     """Return the GPUs on the bus, in the order of their addresses."""
     vendors = sorted(system.path(_BUS).glob("*/vendor"))
-    found = []
+    found: list[Device] = []
     for path in vendors:
         if path.read_text(encoding="utf-8").strip() == _NVIDIA:
             facts = path.with_name("gpu.json")

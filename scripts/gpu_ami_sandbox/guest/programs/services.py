@@ -11,6 +11,7 @@ from gpu_ami_sandbox.guest.programs.units import Units
 
 RUN = ("gpu-ami-prewarm.service",)
 _LONGEST_S = 60.0
+_ENDED = "Deactivated successfully."
 
 
 def run(unit: str, units: Units, system: System) -> None:
@@ -25,12 +26,8 @@ def run(unit: str, units: Units, system: System) -> None:
     status, output = system.run(command, _limit_s(unit, units))
     for line in output.splitlines():
         journal.note(unit, command[0].rpartition("/")[2], line, system)
-    if status:
-        journal.note(
-            unit, "systemd", f"{unit}: Failed with result '{'exit-code' if status > 0 else 'timeout'}'.", system
-        )
-    else:
-        journal.note(unit, "systemd", f"{unit}: Deactivated successfully.", system)
+    result = f"Failed with result '{'exit-code' if status > 0 else 'timeout'}'." if status else _ENDED
+    journal.note(unit, "systemd", f"{unit}: {result}", system)
 
 
 def _limit_s(unit: str, units: Units) -> float:
