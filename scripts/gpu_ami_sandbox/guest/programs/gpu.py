@@ -69,9 +69,10 @@ def uuids(system: System) -> list[str]:
 
 def boot(system: System) -> None:
     """Load the driver that the AMI has for the GPUs on the bus, as a boot does; without a GPU there is none to load."""
-    found, package = devices(system), installed(system).get(_KERNEL)
+    found = devices(system)
     if not found or Units(system).is_enabled(_LOADER) != "enabled":
         return
+    package = installed(system).get(_KERNEL)
     packaged = package.version if package else ""
     version = packaged if found[0].module is None else found[0].module
     if version:
