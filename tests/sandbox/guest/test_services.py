@@ -97,7 +97,7 @@ def test_a_service_whose_condition_is_not_met_is_skipped(inside: View) -> None:
     systemctl.boot(here.system)
 
     (line,) = _journal(here, "--output=cat", "-u", "gpu-ami-prewarm")
-    assert line.endswith("was skipped because of an unmet condition check.")
+    assert line.endswith("an unmet condition check (ConditionPathExists=/etc/gpu-ami/prewarm.json).")
 
 
 def test_the_journal_is_shown_as_asked(inside: View) -> None:

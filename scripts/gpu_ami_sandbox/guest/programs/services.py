@@ -19,8 +19,10 @@ def run(unit: str, units: Units, system: System) -> None:
     conditions = units.setting(unit, "Unit", "ConditionPathExists")
     command = units.setting(unit, "Service", "ExecStart")
     title = f"{unit} - {' '.join(units.setting(unit, 'Unit', 'Description'))}"
-    if not all(system.path(path).exists() for path in conditions):
-        journal.note(unit, "systemd", f"{title} was skipped because of an unmet condition check.", system)
+    unmet = next((path for path in conditions if not system.path(path).exists()), None)
+    if unmet is not None:
+        why = f"was skipped because of an unmet condition check (ConditionPathExists={unmet})."
+        journal.note(unit, "systemd", f"{title} {why}", system)
         return
     journal.note(unit, "systemd", f"Started {title}.", system)
     status, output = system.run(command, _limit_s(unit, units))
