@@ -11,6 +11,8 @@ from gpu_ami.aws.access import Access
 from gpu_ami.bake import variables
 from gpu_ami.bake.checks import catalog
 from gpu_ami.bake.checks.lookups import Lookups
+from gpu_ami_sandbox.aws.ec2.gpus import FAULT_TAG
+from gpu_ami_sandbox.guest.builder import FAULTS
 
 ROOT = Path(__file__).parents[1]
 TROUBLE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -46,3 +48,12 @@ def test_each_classic_failure_has_its_line(heading: str, line: str) -> None:
     assert section is not None
     assert re.search(rf"lines? `{line}`", section[1])
     assert "```console\n$ invoke " in section[1]
+
+
+def test_every_fault_of_the_sandbox_s_gpus_is_told() -> None:
+    """Nobody guesses the value of a tag."""
+    section = TROUBLE[TROUBLE.index("## In the sandbox") :]
+    rows = dict(re.findall(r"^\| `(.+?)` \| (.+?) \|$", section, re.MULTILINE))
+
+    assert {name: text.replace("`", "") for name, text in rows.items()} == FAULTS
+    assert f"Key={FAULT_TAG},Value=driver-mismatch" in section

@@ -13,7 +13,7 @@ import pytest
 
 from gpu_ami.bake.template import template_scripts
 from tests.e2e.conftest import ROOT, Checkout
-from tests.e2e.leftovers import left_resources
+from tests.e2e.leftovers import all_left_resources, left_resources
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +196,26 @@ def test_the_ami_is_published(shared: Checkout, built: dict[str, Any], live: Any
     assert (found["Value"], found["DataType"]) == (built["ami_id"], "aws:ec2:image")
     assert (first["changed"], again["changed"]) == (True, False)
     assert (shared.root / first["receipt"]).is_file()
+
+
+def test_the_ami_proves_itself_on_a_gpu_type(shared: Checkout, built: dict[str, Any], live: Any) -> None:
+    """Its instance has the baked files and a GPU; rigged, the same AMI is refused, and applied to nothing."""
+    good = shared.document("verify", "--sandbox")
+    ec2, tags = live.access.client("ec2"), [{"Key": "sandbox:gpu", "Value": "driver-mismatch"}]
+    ec2.create_tags(Resources=[built["ami_id"]], Tags=tags)
+    try:
+        rigged = shared.invoke("verify", "--sandbox", "--output", "json")
+    finally:
+        ec2.delete_tags(Resources=[built["ami_id"]], Tags=tags)
+
+    checks = {check["check"]: check for check in good["checks"]}
+    assert {name: check["status"] for name, check in checks.items()} == dict.fromkeys(
+        ("gpu", "boot", "prewarm", "volume"), "ok"
+    )
+    assert any("CUDA contexts made: 1, in a container of" in line for line in checks["gpu"]["evidence"])
+    assert any(line.startswith("prewarm: ") for line in checks["prewarm"]["evidence"])
+    assert rigged.returncode == 9, rigged.stderr
+    gpu = json.loads(rigged.stdout)["checks"][0]
+    assert (gpu["check"], gpu["status"]) == ("gpu", "failed")
+    assert "Failed to initialize NVML: Driver/library version mismatch" in gpu["evidence"]
+    assert all_left_resources(live) == []

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.infra.box import SCRIPTS
-from tests.infra.finished import INPUTS
+from gpu_ami_sandbox.guest.builder import Gpus
+from tests.infra.box import PACKER, SCRIPTS
+from tests.infra.finished import INPUTS, PREWARM_SCRIPT, PREWARM_UNIT, REFERENCE
 from tests.infra.test_validate_image import rows
 from tests.sandbox.guest.gpus import add_gpus, add_image
 from tests.sandbox.guest.parts import Answer, Client, World, running_guest
@@ -150,6 +152,92 @@ def test_error_805_of_the_base_ami(world: World, policy: str, status: int, ends:
     assert f"a container of {IMAGE} sees the GPU" in result.stdout
     assert "cuInit: error 805 (MPS client failed to connect to the MPS control daemon or the MPS server)" in result.text
     assert (result.status, ends in result.text) == (status, True), result.text
+
+
+def _instance_type(fault: str = "") -> Gpus:
+    """Return what a g4dn.12xlarge has."""
+    return Gpus("T4", 16384, 4, fault)
+
+
+@pytest.fixture(scope="module")
+def baked(world: World) -> tuple[str, str]:
+    """An instance that an AMI was made of, with prewarm and the image as bakes leave them; its id, and the image."""
+    client = world.add(base=MOVED)
+    client.run("mkdir -p /tmp/rootfs/etc/systemd/system /tmp/rootfs/usr/local/libexec/gpu-ami")
+    for path in (PREWARM_UNIT, PREWARM_SCRIPT):
+        client.run(f"cat >/tmp/rootfs{path}", stdin=(PACKER / "rootfs" / path.lstrip("/")).read_bytes())
+    root = world.root(client)
+    given = {name: value for name, value in INPUTS.items() if name.startswith("PREWARM")}
+    client.run("sudo dnf -y install jq")
+    installed = _run(client, "install-prewarm.sh", **given, ROOTFS="/tmp/rootfs")
+    assert installed.status == 0, installed.text
+    (root / "opt/ml/models").mkdir(parents=True)
+    (root / "opt/ml/models/detector.pt").write_bytes(bytes(3 * 1024 * 1024))
+    image = f"{REFERENCE}@sha256:{'b' * 64}"
+    add_image(root, image, PYTHON)
+    return root.name, image
+
+
+def test_an_instance_of_a_gpu_type_proves_its_ami(world: World, baked: tuple[str, str]) -> None:
+    """What `invoke verify` has run there: the GPUs are the type's, the image and prewarm the AMI's."""
+    parent, image = baked
+    client, unit = world.add(parent=parent, base=MOVED, gpus=_instance_type()), Path(PREWARM_UNIT).name
+
+    result = _run(client, "verify-gpu.sh", REQUIRE_GPU="1", TEST_IMAGE=image)
+    inspected, prewarm, bus = client.run_all(
+        [
+            f"sudo docker image inspect {image}",
+            f"systemctl is-enabled {unit} && journalctl --no-pager --output cat --unit {unit}",
+            "cat /sys/bus/pci/devices/*/vendor; cat /sys/module/nvidia/version",
+        ]
+    )
+
+    assert result.status == 0, result.text
+    assert "3, Tesla T4, 15360 MiB, [N/A], Enabled" in result.stdout
+    assert "driver 580.159.03, CUDA 13.0" in result.stdout
+    assert f"CUDA contexts made: 4, in a container of {image}" in result.stdout
+    assert json.loads(inspected.stdout)[0]["RepoDigests"] == [image]
+    assert bus.stdout.split() == ["0x8086", "0x1d0f", *["0x10de"] * 4, "580.159.03"]
+    state, _, said, ended = prewarm.stdout.splitlines()
+    assert state == "enabled"
+    assert re.match(r"prewarm: 3 MiB of 1 files in [\d.]+ s by 32 readers, everything there is; 0 could not", said)
+    assert ended == "gpu-ami-prewarm.service: Deactivated successfully."
+
+
+@pytest.mark.parametrize(
+    ("fault", "says", "ends"),
+    [
+        ("driver-mismatch", "Driver/library version mismatch", "its driver does not answer"),
+        ("error-805", "cuInit: error 805", "docs/troubleshooting.md"),
+        ("no-runtime", "unknown or invalid runtime name: nvidia.", "a container does not see the GPU"),
+    ],
+)
+def test_a_rigged_ami_is_refused_for_its_fault(
+    world: World, baked: tuple[str, str], fault: str, says: str, ends: str
+) -> None:
+    """Each is in a place of its own: the kernel, memory, a mount. The AMI's files are the good one's."""
+    parent, image = baked
+    client = world.add(parent=parent, base=MOVED, gpus=_instance_type(fault))
+
+    result = _run(client, "verify-gpu.sh", REQUIRE_GPU="1", TEST_IMAGE=image)
+
+    assert result.status == 1
+    assert says in result.text
+    assert ends in result.stderr
+
+
+def test_gpus_stay_through_a_reboot_and_do_not_get_into_the_image(world: World, baked: tuple[str, str]) -> None:
+    """The bus is the machine's: the next start finds it, an AMI of the instance on a CPU type does not."""
+    parent, _ = baked
+    client = world.add(parent=parent, base=MOVED, gpus=_instance_type())
+    before = client.run("nvidia-smi -L")
+
+    client.run("sudo reboot")
+    after = client.run("nvidia-smi -L")
+
+    assert (before.status, before.stdout) == (after.status, after.stdout)
+    assert before.stdout.count("Tesla T4") == 4
+    assert list((world.root(client) / "sys").iterdir()) == []
 
 
 RECORDED = {

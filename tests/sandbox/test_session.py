@@ -25,7 +25,7 @@ from gpu_ami.errors import SafetyError, ToolError, UsageError
 from gpu_ami.process import Command, run
 from gpu_ami.workspace import Workspace
 from gpu_ami_sandbox.aws import run_command
-from gpu_ami_sandbox.guest.builder import Builder
+from gpu_ami_sandbox.guest.builder import Builder, Gpus
 from gpu_ami_sandbox.guest.script import Ran, Script
 from gpu_ami_sandbox.session import Sandbox, builders, exports, open_sandbox, running_session, serve
 from tests.support.resources import REGION, an_instance
@@ -565,6 +565,22 @@ def test_who_can_be_logged_in_to(workspace: Workspace) -> None:
         assert ended not in [b.instance_id for b in found]
         assert found[0].public_key.startswith("ssh-ed25519 ")
         assert (found[0].user_data, found[1].user_data) == (b"", "#!/bin/sh\necho ü\n".encode())
+        assert found[0].gpus is None
+
+
+def test_an_instance_has_the_gpus_of_its_type_and_the_fault_of_its_ami(workspace: Workspace) -> None:
+    """The guest knows nothing of EC2: this is where it learns what the instance has."""
+    with opened(workspace) as sandbox:
+        ec2 = sandbox.access.client("ec2")
+        ec2.create_key_pair(KeyName="key", KeyType="ed25519")
+        launch = {"MinCount": 1, "MaxCount": 1, "KeyName": "key", "ImageId": sandbox.account.source_ami_id}
+        ec2.run_instances(**launch, InstanceType="g5.12xlarge")
+        good = builders(sandbox.account.account_id, REGION)[0]
+        ec2.create_tags(Resources=[launch["ImageId"]], Tags=[{"Key": "sandbox:gpu", "Value": "driver-mismatch"}])
+        rigged = builders(sandbox.account.account_id, REGION)[0]
+
+        assert good.gpus == Gpus("A10G", 22888, 4)
+        assert rigged.gpus == Gpus("A10G", 22888, 4, "driver-mismatch")
 
 
 def test_a_sandbox_that_has_ended_leaves_no_connection(tmp_path: Path) -> None:

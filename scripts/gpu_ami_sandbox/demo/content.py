@@ -20,6 +20,8 @@ _LAYERS = (
     ("usr/lib/batch-processor/libraries.bin", _MIB),
     ("opt/batch-processor/application.bin", 256 * 1024),
 )
+# As in an image made from Docker's own Python: the guest has such an image run Python programs.
+_ENVIRONMENT = ("PATH=/usr/local/bin:/usr/bin:/bin", "PYTHON_VERSION=3.12.11")
 # Under models/ in the bucket: file and size.
 _MODELS = (
     ("detector.pt", 3 * _MIB),
@@ -63,7 +65,7 @@ def container_image() -> ContainerImage:
             "architecture": "amd64",
             "os": "linux",
             "created": "2026-09-01T00:00:00Z",
-            "config": {"Entrypoint": ["/opt/batch-processor/application.bin"], "Env": ["PATH=/usr/bin:/bin"]},
+            "config": {"Entrypoint": ["/opt/batch-processor/application.bin"], "Env": list(_ENVIRONMENT)},
             "rootfs": {"type": "layers", "diff_ids": [digest_of(tar) for tar in tars]},
             "history": [{"created_by": f"COPY {name} /{name}"} for name, _ in _LAYERS],
         }

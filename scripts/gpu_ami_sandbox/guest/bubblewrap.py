@@ -30,6 +30,7 @@ class Isolation:
         tmp: Its ``/tmp``, for the same reason.
         binds: Read-only parts of the host.
         hostname: What ``hostname`` says.
+        sys: Its ``/sys``, where it has devices; None for an empty one.
     """
 
     root: Path
@@ -37,6 +38,7 @@ class Isolation:
     tmp: Path
     binds: tuple[Bind, ...]
     hostname: str
+    sys: Path | None = None
 
 
 def bwrap_arguments(
@@ -61,6 +63,7 @@ def bwrap_arguments(
     for bind in isolation.binds:
         arguments += ["--ro-bind", str(bind.source), bind.target]
     arguments += ["--bind", str(isolation.run), "/run", "--bind", str(isolation.tmp), "/tmp"]  # noqa: S108 - the guest's own
+    arguments += ["--bind", str(isolation.sys), "/sys"] if isolation.sys else []
     # Read-only: /proc/sys asks for no capability, only for user number 0, which a guest of root's is. A writable
     # core_pattern there would be a way out.
     arguments += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", "--chdir", cwd]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gpu_ami_sandbox.guest import layout, machine
-from gpu_ami_sandbox.guest.bubblewrap import Isolation, bwrap_arguments
+from gpu_ami_sandbox.guest import gpus, layout, machine
+from gpu_ami_sandbox.guest.bubblewrap import Bind, Isolation, bwrap_arguments
 from gpu_ami_sandbox.guest.builder import Builder
 from gpu_ami_sandbox.guest.toolbox import Toolbox
 from gpu_ami_sandbox.guest.userdata import read_user_data
@@ -23,6 +23,7 @@ Child = asyncio.subprocess.Process
 Power = Literal["reboot", "poweroff"]
 
 _KEPT_ROOTS = 5
+_RUNTIMES = "/etc/docker-runtimes.d"
 # What the emulated `shutdown` writes, as systemd's does.
 _USEC = re.compile(rb"USEC=(\d{1,17})\n")
 _LONGEST_SCHEDULE = 200
@@ -187,9 +188,10 @@ class BuildInstances:
 
     @staticmethod
     def _forget_memory(instance: Instance) -> None:
-        machine.remove_tree(instance.isolation.run)
-        machine.remove_tree(instance.isolation.tmp)
-        machine.make_memory(instance.isolation.run, instance.isolation.tmp)
+        isolation = instance.isolation
+        for folder in (isolation.run, isolation.tmp, *((isolation.sys,) if isolation.sys else ())):
+            machine.remove_tree(folder)
+        _make_memory(isolation, instance.builder)
 
     def _make(self, builder: Builder) -> Instance:
         user_data = read_user_data(builder.user_data)
@@ -197,9 +199,17 @@ class BuildInstances:
         machine.remove_tree(root)
         self._forget_old_roots(keep=parent)
         machine.make_root(root, builder, user_data, tools=self._toolbox.programs, region=self._region, parent=parent)
-        run, tmp = (self._memory / builder.instance_id / name for name in ("run", "tmp"))
-        machine.make_memory(run, tmp)
-        return Instance(builder, Isolation(root, run, tmp, self._toolbox.binds, machine.host_name(builder.instance_id)))
+        memory = self._memory / builder.instance_id
+        binds = self._toolbox.binds
+        if builder.gpus is not None and builder.gpus.fault == "no-runtime":
+            (memory / "no-runtimes").mkdir(parents=True)
+            binds += (Bind(memory / "no-runtimes", _RUNTIMES),)
+        name = machine.host_name(builder.instance_id)
+        isolation = Isolation(
+            root, memory / "run", memory / "tmp", binds, name, memory / "sys" if builder.gpus else None
+        )
+        _make_memory(isolation, builder)
+        return Instance(builder, isolation)
 
     async def _boot(self, instance: Instance) -> None:
         """Start the units, at the first boot run the user data; how that went is in the instance's own log."""
@@ -230,6 +240,14 @@ class BuildInstances:
         old = sorted((p for p in self._roots.glob("*") if p not in alive), key=lambda p: p.lstat().st_mtime)
         for path in old[: max(0, len(old) - (_KEPT_ROOTS - 1))]:
             machine.remove_tree(path)
+
+
+def _make_memory(isolation: Isolation, builder: Builder) -> None:
+    """Make the new folders that hold what an instance keeps in memory, as a boot finds them."""
+    machine.make_memory(isolation.run, isolation.tmp)
+    if builder.gpus is not None and isolation.sys is not None:
+        gpus.make_sys(isolation.sys, builder.gpus)
+        gpus.rig(isolation.run, builder.gpus)
 
 
 def _scheduled(path: Path) -> float | None:

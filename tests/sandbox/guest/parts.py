@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import asyncssh
 
 from gpu_ami_sandbox.guest import Builder, Guest
+from gpu_ami_sandbox.guest.builder import Gpus
 from gpu_ami_sandbox.guest.programs.system import System
 
 T = TypeVar("T")
@@ -145,11 +146,11 @@ class World:
     builders: list[Builder]
     clients: list[Client]
 
-    def add(self, user_data: bytes = b"", parent: str = "", base: str = "") -> Client:
+    def add(self, user_data: bytes = b"", parent: str = "", base: str = "", gpus: Gpus | None = None) -> Client:
         """Add an instance, of an AMI with the name *base*, with a key of its own; return a client that has the key."""
         key = asyncssh.generate_private_key("ssh-ed25519")
         number = f"i-{len(self.builders):017x}"
-        self.builders.insert(0, Builder(number, key.export_public_key().decode(), user_data, parent, base))
+        self.builders.insert(0, Builder(number, key.export_public_key().decode(), user_data, parent, base, gpus))
         self.clients.append(Client(self.guest, key))
         return self.clients[-1]
 

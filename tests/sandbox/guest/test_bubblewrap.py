@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,18 @@ def test_only_the_instances_own_folders_are_writable() -> None:
     writable = [(arguments[i + 1], arguments[i + 2]) for i, argument in enumerate(arguments) if argument == "--bind"]
     assert writable == [("/h/root", "/"), ("/h/run", "/run"), ("/h/tmp", "/tmp")]
     assert arguments[arguments.index("--ro-bind") + 1 :][:2] == ["/usr/lib64", "/usr/lib64"]
+    assert "/sys" not in arguments
+
+
+def test_devices_are_the_instances_own() -> None:
+    """The host's /sys would show its GPUs; the guest sees those that were made for it, over whatever its root has."""
+    isolation = dataclasses.replace(_ISOLATION, sys=Path("/h/sys"))
+
+    arguments = bwrap_arguments(Path("/usr/bin/bwrap"), isolation, ["ls"], {}, cwd="/", as_root=False)
+
+    at = arguments.index("/sys")
+    assert arguments[at - 2 : at + 1] == ["--bind", "/h/sys", "/sys"]
+    assert at > arguments.index("/h/root")
 
 
 def test_an_unprivileged_caller_becomes_the_guests_root() -> None:

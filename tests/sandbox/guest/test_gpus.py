@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import shlex
 from collections.abc import Callable
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from gpu_ami_sandbox.guest import machine
-from gpu_ami_sandbox.guest.builder import Builder
-from gpu_ami_sandbox.guest.programs import docker, nvidia_smi, systemctl
+from gpu_ami_sandbox.aws.ec2.gpus import gpus_of
+from gpu_ami_sandbox.guest import gpus, machine
+from gpu_ami_sandbox.guest.builder import FAULTS, Builder, Gpus
+from gpu_ami_sandbox.guest.programs import docker, gpu, nvidia_smi, systemctl
+from gpu_ami_sandbox.guest.programs.packages import installed, save
 from gpu_ami_sandbox.guest.programs.system import System
 from gpu_ami_sandbox.guest.userdata import UserData
 from tests.sandbox.guest.gpus import DRIVER, add_gpus, add_image
@@ -203,3 +206,118 @@ def test_each_release_has_its_mps(tmp_path: Path, base: str, is_there: bool, env
     assert (state == 0) is is_there
     assert isinstance(system.out, io.StringIO)
     assert system.out.getvalue() == (f"enabled\n{environment}\n" if is_there else "\n")
+
+
+def _of_type(inside: View, instance_type: str, fault: str = "") -> Inside:
+    """Return an instance of a GPU type that has booted."""
+    here = inside()
+    found = gpus_of(instance_type, None)
+    assert found is not None
+    rigged = dataclasses.replace(found, fault=fault)
+    gpus.make_sys(here.system.root / "sys", rigged)
+    gpus.rig(here.system.root / "run", rigged)
+    systemctl.boot(here.system)
+    add_image(here.system.root, "python:1", "PYTHON_VERSION=3.12")
+    return here
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "count", "describes"),
+    [
+        ("g4dn.xlarge", 1, "Tesla T4, 15360 MiB, [N/A], Enabled"),
+        ("g5.xlarge", 1, "NVIDIA A10G, 23028 MiB, [N/A], Enabled"),
+        ("g5.48xlarge", 8, "NVIDIA A10G, 23028 MiB, [N/A], Enabled"),
+        ("g6.12xlarge", 4, "NVIDIA L4, 23034 MiB, [N/A], Enabled"),
+        ("g6e.2xlarge", 1, "NVIDIA L40S, 46068 MiB, [N/A], Enabled"),
+        ("g6f.large", 1, "NVIDIA L4, 2861 MiB, [N/A], Enabled"),
+        ("p4d.24xlarge", 8, "NVIDIA A100-SXM4-40GB, 40960 MiB, Disabled, Enabled"),
+        ("p4de.24xlarge", 8, "NVIDIA A100-SXM4-80GB, 81920 MiB, Disabled, Enabled"),
+        ("p5.4xlarge", 1, "NVIDIA H100 80GB HBM3, 81559 MiB, Disabled, Enabled"),
+        ("p5en.48xlarge", 8, "NVIDIA H200, 143771 MiB, Disabled, Enabled"),
+    ],
+)
+def test_each_type_has_its_gpus(inside: View, instance_type: str, count: int, describes: str) -> None:
+    """As many as EC2 says, with the names and the memory that nvidia-smi has for them, behind the AMI's driver."""
+    here = _of_type(inside, instance_type)
+
+    name = describes.partition(",")[0]
+    listed = _smi(here, "-L")[1].splitlines()
+    assert [line.partition(" (")[0] for line in listed] == [f"GPU {number}: {name}" for number in range(count)]
+    asked = "--query-gpu=index,name,memory.total,mig.mode.current,persistence_mode"
+    rows = _smi(here, asked, "--format=csv,noheader")[1].splitlines()
+    assert rows == [f"{number}, {describes}" for number in range(count)]
+    assert _smi(here, "--query-gpu=driver_version", "--format=csv,noheader")[1].split() == [DRIVER] * count
+    table = _smi(here)[1]
+    assert "CUDA Version: 13.0" in table
+    assert table.count(name) == count
+    assert len({len(line) for line in table.splitlines()}) == 1
+    assert _cuda(here, "python:1") == (0, f"0 {count} \n")
+
+
+def test_a_type_without_nvidia_gpus_has_none() -> None:
+    """AMD's in g4ad, a video transcoder, a builder's CPU type, a type that nobody knows."""
+    for name in ("g4ad.xlarge", "vt1.3xlarge", "c7i.4xlarge", "x9.nope"):
+        assert gpus_of(name, None) is None
+
+
+def test_the_bus_has_more_than_gpus(inside: View) -> None:
+    """A script that takes the first device for the GPU is wrong on every instance."""
+    here = _of_type(inside, "g5.xlarge")
+
+    vendors = sorted((here.system.root / "sys/bus/pci/devices").glob("*/vendor"))
+
+    assert [path.read_text() for path in vendors] == ["0x8086\n", "0x1d0f\n", "0x10de\n"]
+
+
+def test_the_driver_that_is_loaded_is_the_amis(inside: View) -> None:
+    """A bake that moves the module's package without its libraries has every instance of its AMI fail."""
+    here = inside()
+    packages = installed(here.system)
+    packages["nvidia-kmod-common"] = packages["nvidia-kmod-common"]._replace(version="590.1")
+    save(packages, here.system)
+    gpus.make_sys(here.system.root / "sys", Gpus("A10G", 22888, 1))
+
+    systemctl.boot(here.system)
+
+    assert gpu.loaded(here.system) == "590.1"
+    assert _smi(here)[0] == 18
+
+
+def test_without_its_unit_nothing_loads_the_driver(inside: View) -> None:
+    """A bake can take the unit out; then no instance has a GPU."""
+    here = inside()
+    systemctl.main(["systemctl", "disable", "nvidia-kmod-load"], here.system)
+    gpus.make_sys(here.system.root / "sys", Gpus("A10G", 22888, 1))
+
+    systemctl.boot(here.system)
+
+    assert _smi(here)[0] == 9
+
+
+TRIED = (
+    ("missing", 0, 9, 125),
+    ("not-loaded", 1, 9, 125),
+    ("driver-mismatch", 1, 18, 125),
+    ("two-drivers", 2, 0, 0),
+    ("error-805", 1, 0, 0),
+    ("no-runtime", 1, 0, 0),
+)
+
+
+@pytest.mark.parametrize(("fault", "count", "smi", "cuda"), TRIED)
+def test_each_fault_is_another(inside: View, fault: str, count: int, smi: int, cuda: int) -> None:
+    """What is on the bus, what the driver says and what a container gets; no-runtime takes its file away by a mount."""
+    here = _of_type(inside, "g5.xlarge", fault)
+
+    assert len(gpu.devices(here.system)) == count
+    assert _smi(here)[0] == smi
+    status, said = _cuda(here, "python:1")
+    assert status == cuda
+    assert said.startswith("805 ") is (fault == "error-805")
+    versions = _smi(here, "--query-gpu=driver_version", "--format=csv,noheader")[1].split()
+    assert (len(set(versions)) == 2 and DRIVER in versions) is (fault == "two-drivers")
+
+
+def test_every_fault_is_tried() -> None:
+    """A fault that is added to the table and forgotten here would be one that nobody has seen."""
+    assert {row[0] for row in TRIED} == set(FAULTS)

@@ -10,6 +10,7 @@ from moto.ec2.exceptions import InvalidAMIIdError
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
 from gpu_ami_sandbox.aws.ec2.allowed_images import is_hidden
+from gpu_ami_sandbox.aws.ec2.gpus import check_fault
 from gpu_ami_sandbox.aws.ec2.images import Images, note_launch
 from gpu_ami_sandbox.aws.ec2.part import ALL_ROWS, EC2Part, matches
 from gpu_ami_sandbox.aws.ec2.volumes import check_rates, fill
@@ -33,6 +34,7 @@ class Instances(Images, EC2Part):
         self._check_place(template)
         self._check_architecture(template, image.architecture)
         self._check_type(template, image)
+        check_fault(image)
         requested = self._get_param("BlockDeviceMappings", [])
         merged = merge_mappings(image.mappings, template.get("BlockDeviceMappings") or [], requested)
         self._check_sizes(merged)

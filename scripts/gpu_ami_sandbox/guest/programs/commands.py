@@ -17,6 +17,7 @@ COMMANDS = {
     "sudo": "sudo",
     "sync": "kernel",
     "systemctl": "systemctl",
+    "systemd-analyze": "systemd_analyze",
     "umount": "mount",
     "whoami": "identity",
 }

@@ -1,11 +1,15 @@
-"""Emulates `journalctl`: an empty journal that can be rotated and vacuumed."""
+"""Emulates `journalctl`: shows what units have said in this boot; the files can be rotated and vacuumed."""
 
 from __future__ import annotations
 
 import re
+from datetime import datetime, timezone
+from itertools import pairwise
 from pathlib import Path
 
+from gpu_ami_sandbox.guest.programs import journal
 from gpu_ami_sandbox.guest.programs.system import Refusal, System
+from gpu_ami_sandbox.guest.programs.units import full_name
 
 REFUSALS = (
     Refusal("journalctl --no-such-option", "journalctl: unrecognized option '--no-such-option'", 1),
@@ -22,7 +26,7 @@ _SPAN = re.compile(r"(\d+(\.\d+)?\s*(us|ms|s|sec|m|min|h|hour|d|day|w|week|M|mon
 
 
 def main(argv: list[str], system: System) -> int:
-    """Show nothing, rotate, or vacuum."""
+    """Show entries, rotate, or vacuum."""
     arguments = argv[1:]
     changes = [argument for argument in arguments if argument.startswith(("--rotate", "--vacuum"))]
     problem = _problem(arguments, changes, system)
@@ -36,8 +40,30 @@ def main(argv: list[str], system: System) -> int:
                 archived.unlink()
             system.fail(0, f"Vacuuming done, freed 0B of archived journals from /var/log/journal/{folder.name}.")
     if not changes:
-        system.say("-- No entries --")
+        _show(arguments, system)
     return 0
+
+
+def _show(arguments: list[str], system: System) -> None:
+    units = [full_name(name) for name in _values(arguments, "--unit", "-u")]
+    found = journal.entries(units, system)
+    lines = _values(arguments, "--lines", "-n")
+    if lines and lines[-1].isdecimal():
+        found = found[-int(lines[-1]) :] if int(lines[-1]) else []
+    if not found:
+        system.say("-- No entries --")
+    is_bare = _values(arguments, "--output", "-o")[-1:] == ["cat"]
+    host = system.path("/proc/sys/kernel/hostname").read_text(encoding="utf-8").strip() if not is_bare else ""
+    for entry in found:
+        at = datetime.fromtimestamp(entry.at, timezone.utc)
+        before = "" if is_bare else f"{at:%b %d %H:%M:%S} {host} {entry.program}[1]: "
+        system.say(f"{before}{entry.message}")
+
+
+def _values(arguments: list[str], long: str, short: str) -> list[str]:
+    """Return the values of a flag that is given as ``--flag=value``, ``--flag value`` or ``-f value``."""
+    values = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{long}=")]
+    return values + [value for flag, value in pairwise(arguments) if flag in (long, short)]
 
 
 def _problem(arguments: list[str], changes: list[str], system: System) -> str:

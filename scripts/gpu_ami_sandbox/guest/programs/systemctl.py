@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gpu_ami_sandbox.guest.programs import shutdown
+from gpu_ami_sandbox.guest.programs import gpu, services, shutdown
 from gpu_ami_sandbox.guest.programs.system import Refusal, System
 from gpu_ami_sandbox.guest.programs.units import Units, full_name
 
@@ -72,9 +72,10 @@ def main(argv: list[str], system: System) -> int:
 def boot(system: System) -> None:
     """Start what a boot starts; the ECS agent waits for the user data, see its unit's After=."""
     units = Units(system)
+    gpu.boot(system)
     for unit in units.all_enabled():
         if unit != "ecs.service" and not units.is_masked(unit):
-            units.set_active(unit, True)
+            _activate(unit, units, system)
 
 
 def boot_agent(system: System) -> None:
@@ -113,8 +114,16 @@ def _start(names: list[str], _flags: dict[str, str], system: System, verb: str =
             return system.fail(1, f"Failed to {verb} {unit}: Unit {unit} is masked.")
         for needed in units.setting(unit, "Unit", "Requires"):
             units.set_active(needed, True)
-        units.set_active(unit, True)
+        _activate(unit, units, system)
     return 0
+
+
+def _activate(unit: str, units: Units, system: System) -> None:
+    """Note that the unit runs; one that really does has ended by the time that anybody looks."""
+    if unit in services.RUN:
+        services.run(unit, units, system)
+    else:
+        units.set_active(unit, True)
 
 
 def _stop(names: list[str], _flags: dict[str, str], system: System) -> int:

@@ -156,3 +156,16 @@ def test_another_region_has_nothing_of_this_one(ec2: Any, access: Access) -> Non
     (base,) = there.describe_images(Owners=["amazon"])["Images"]
     assert base["ImageId"] != BASE
     assert REGION != "us-east-1"
+
+
+def test_a_fault_that_nobody_knows_is_refused(ec2: Any) -> None:
+    """A misspelt one would leave the GPUs as they are, and what was to be seen failing would pass."""
+    image = an_image(ec2)
+    ec2.create_tags(Resources=[image], Tags=[{"Key": "sandbox:gpu", "Value": "driver-missmatch"}])
+
+    with refused("InvalidParameterValue") as why:
+        an_instance(ec2, image)
+
+    assert "'driver-missmatch', none of missing, not-loaded, driver-mismatch" in why.text
+    ec2.create_tags(Resources=[image], Tags=[{"Key": "sandbox:gpu", "Value": "missing"}])
+    assert an_instance(ec2, image)
