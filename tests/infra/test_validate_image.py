@@ -169,7 +169,10 @@ FAULTS: dict[str, list[tuple[Fault, str]]] = {
     # What an EnvironmentFile says cannot be repaired by a drop-in; what can is in test_in_the_guest.py.
     "no MPS pipe in /tmp/nvidia-mps": [
         (lambda box: _mps_by_file(box, "/tmp/nvidia-mps"), "which EnvironmentFile of the unit says so?"),
-        (lambda box: _mps_by_file(box, "/run/../tmp/nvidia-mps/"), "nvidia-mps.service has its pipe in /tmp/nvidia-mps,"),
+        (
+            lambda box: _mps_by_file(box, "/run/../tmp/nvidia-mps/"),
+            "nvidia-mps.service has its pipe in /tmp/nvidia-mps,",
+        ),
         (_mps_behind_a_link, "nvidia-mps.service has its pipe in /opt/pipe,"),
     ],
     "reading ahead as set": [

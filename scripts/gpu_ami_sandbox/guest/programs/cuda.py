@@ -1,8 +1,8 @@
 """Emulates CUDA's driver library for a Python program in a container: runs the program with a `ctypes` that has it.
 
-Error 805 is what CUDA says where it finds a pipe of MPS and cannot become a client (nvidia-container-toolkit #714); it has
-been seen to say 205 there (enroot #206) and to crash (nvidia-docker #1396). 803 is where its library fits no driver that
-the kernel has; numbers and texts are cuda.h's and cuGetErrorString's.
+Error 805 is what CUDA says where it finds a pipe of MPS and cannot become a client (nvidia-container-toolkit #714); it
+has been seen to say 205 there (enroot #206) and to crash (nvidia-docker #1396). It says 803 where its library fits no
+driver that the kernel has. Numbers and texts are cuda.h's and cuGetErrorString's.
 """
 
 from __future__ import annotations

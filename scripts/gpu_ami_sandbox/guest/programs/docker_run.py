@@ -8,8 +8,8 @@ That way is the ECS agent's: the runtime ``nvidia`` and NVIDIA_VISIBLE_DEVICES. 
 - ``--gpus`` on such a driver: the hook of libnvidia-container (nvidia-container-toolkit #394);
 - a program that the image does not have: runc's "executable file not found in $PATH", status 127.
 
-That specification has all of the driver: internal/modifier/cdi.go does not read NVIDIA_DRIVER_CAPABILITIES. Only the hook
-of ``--gpus`` picks by it.
+That specification has all of the driver: internal/modifier/cdi.go does not read NVIDIA_DRIVER_CAPABILITIES. Only the
+hook of ``--gpus`` picks by it.
 """
 
 from __future__ import annotations
