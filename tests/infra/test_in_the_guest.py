@@ -136,6 +136,20 @@ def test_runtime_that_is_not_registered_is_named(world: World) -> None:
     assert "is the NVIDIA runtime in /etc/docker-runtimes.d" in result.stderr
 
 
+@pytest.mark.parametrize(("met", "says"), [("205", "cuInit: error 205"), ("139", "(status 139)")])
+@pytest.mark.parametrize(("policy", "status"), [("repair", 0), ("fail", 1)])
+def test_other_outcomes_of_the_base_amis_mps(world: World, met: str, says: str, policy: str, status: int) -> None:
+    """Error 205 and a crash were reported of a daemon outside the container, too: the repair mends them alike."""
+    client, root = _with_gpu(world, PYTHON, base=UNDER_TMP)
+    (root / "sys/module/nvidia/mps-client").write_text(f"{met}\n")
+
+    result = _verify(client, policy)
+
+    assert result.status == status, result.text
+    assert says in result.text
+    assert ("without it CUDA works" in result.text) is (policy == "repair")
+
+
 @pytest.mark.parametrize(
     ("policy", "status", "ends"),
     [("repair", 0, "without it CUDA works"), ("fail", 1, '"MPS client failed to connect" in docs/troubleshooting.md')],
@@ -149,20 +163,6 @@ def test_error_805_of_the_base_ami(world: World, policy: str, status: int, ends:
     assert f"a container of {IMAGE} sees the GPU" in result.stdout
     assert "cuInit: error 805 (MPS client failed to connect to the MPS control daemon or the MPS server)" in result.text
     assert (result.status, ends in result.text) == (status, True), result.text
-
-
-@pytest.mark.parametrize(("met", "says"), [("205", "cuInit: error 205"), ("139", "(status 139)")])
-@pytest.mark.parametrize(("policy", "status"), [("repair", 0), ("fail", 1)])
-def test_other_outcomes_of_the_base_amis_mps(world: World, met: str, says: str, policy: str, status: int) -> None:
-    """Error 205 and a crash were reported of a daemon outside the container, too: the repair mends them alike."""
-    client, root = _with_gpu(world, PYTHON, base=UNDER_TMP)
-    (root / "sys/module/nvidia/mps-client").write_text(f"{met}\n")
-
-    result = _verify(client, policy)
-
-    assert result.status == status, result.text
-    assert says in result.text
-    assert ("without it CUDA works" in result.text) is (policy == "repair")
 
 
 RECORDED = {

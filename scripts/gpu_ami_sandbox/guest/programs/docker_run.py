@@ -33,6 +33,8 @@ _PYTHONS = ("python3", "python")
 # Where images have a libcuda of their own for older drivers; it goes before the host's where an image says so.
 _COMPAT = "/usr/local/cuda/compat"
 _NO_GPUS = ("", "none", "void")
+# What a client meets here at the pipe of the instance's MPS, if not error 805: nobody has said on what that hangs.
+_CLIENT = "/sys/module/nvidia/mps-client"
 
 
 def run(arguments: Arguments, system: System) -> int:
@@ -115,4 +117,9 @@ def _library(environment: dict[str, str], devices: str, system: System) -> cuda.
     count = len(gpu.uuids(system)) if devices == "all" else len(devices.split(","))
     if _COMPAT in environment.get("LD_LIBRARY_PATH", "").split(":"):
         return cuda.Library(count, cuda.SYSTEM_DRIVER_MISMATCH)
-    return cuda.Library(count, gpu.mps_refusal(system) if is_client else 0)
+    return cuda.Library(count, _met(system) if is_client else 0)
+
+
+def _met(system: System) -> int:
+    path = system.path(_CLIENT)
+    return int(path.read_text(encoding="utf-8")) if path.exists() else cuda.MPS_CONNECTION_FAILED

@@ -5,7 +5,6 @@ A guest has none of its own. One whose ``/sys`` shows devices and a loaded modul
 
 from __future__ import annotations
 
-from gpu_ami_sandbox.guest.programs import cuda
 from gpu_ami_sandbox.guest.programs.packages import installed
 from gpu_ami_sandbox.guest.programs.system import System
 from gpu_ami_sandbox.guest.programs.units import Units
@@ -24,8 +23,6 @@ _LIBRARY = "libnvidia-ml"
 _MPS = "nvidia-mps.service"
 _PIPE = "CUDA_MPS_PIPE_DIRECTORY="
 MPS_DEFAULT = "/tmp/nvidia-mps"  # noqa: S108 - MPS's own (docs.nvidia.com/deploy/mps)
-# What a client of MPS in another container than its daemon meets here: nobody has said on what that hangs.
-_CLIENT = "/sys/module/nvidia/mps-client"
 
 
 def uuids(system: System) -> list[str]:
@@ -65,9 +62,3 @@ def mps_pipe(system: System) -> str | None:
         values += path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     folders = [value.removeprefix(_PIPE) for value in values if value.startswith(_PIPE)]
     return folders[-1] if folders else MPS_DEFAULT
-
-
-def mps_refusal(system: System) -> int:
-    """Return what CUDA ends with in a container where it finds the pipe of the instance's MPS: 805, if not told."""
-    path = system.path(_CLIENT)
-    return int(path.read_text(encoding="utf-8")) if path.exists() else cuda.MPS_CONNECTION_FAILED
