@@ -299,7 +299,7 @@ variable "update_container_stack" {
 }
 
 variable "mps_pipe" {
-  description = "Where the base AMI starts NVIDIA MPS with its pipe under /tmp, which makes every GPU job a client of MPS: repair moves the pipe as newer base AMIs do, fail fails the bake."
+  description = "Where the base AMI starts NVIDIA MPS with its pipe in /tmp/nvidia-mps, which makes every GPU job a client of MPS: repair moves the pipe as newer base AMIs do, fail fails the bake. GPU sharing by ECS: take a newer base AMI."
   type        = string
   default     = "repair"
 

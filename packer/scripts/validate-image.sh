@@ -5,7 +5,7 @@
 # ECS_CONTAINER_START_TIMEOUT, ECS_CONTAINER_CREATE_TIMEOUT, ECS_IMAGE_PULL_INACTIVITY_TIMEOUT,
 # ECS_ENABLE_SPOT_INSTANCE_DRAINING, ECS_EXTRA_CONFIG (a JSON object, or empty), MODELS_DIR, MIN_FREE_GIB, RUN_ID, PREWARM (1
 # or 0), PREWARM_READERS, PREWARM_SECONDS, PREWARM_PATHS (a JSON list), MPS_PIPE (repair or fail, where the base AMI starts
-# NVIDIA MPS with its pipe under /tmp).
+# NVIDIA MPS with its pipe in /tmp/nvidia-mps).
 set -euo pipefail
 shopt -s nullglob dotglob
 
@@ -211,17 +211,20 @@ mps_pipe() {
   realpath --canonicalize-missing -- "${pipe:-$MPS_DEFAULT}"
 }
 
-# NVIDIA's runtime puts this folder of the host into every container with a GPU, where CUDA finds the pipe and makes the job
-# a client of MPS whether it asked for that or not (amazon-ecs-ami #771).
+# NVIDIA's runtime puts /tmp/nvidia-mps of the host, and no other folder, into every container with a GPU
+# (nvidia-container-toolkit, pkg/nvcdi), where CUDA finds the pipe and makes the job a client of MPS whether it asked for that
+# or not (amazon-ecs-ami #771).
 mps() {
   local pipe advice='take a base AMI after 20260820, or mps_pipe = "repair"'
   pipe=$(mps_pipe) || return
-  [[ $pipe == /tmp || $pipe == /tmp/* ]] || return 0
+  [[ $pipe == "$(realpath --canonicalize-missing -- "$MPS_DEFAULT")" ]] || return 0
   [[ $MPS_PIPE != repair ]] || advice="${MPS_DROP_IN} says otherwise; which EnvironmentFile of the unit says so?"
   echo "$MPS_UNIT has its pipe in $pipe, which makes every GPU job a client of MPS; $advice"
 }
 
-# Have the base AMI's MPS as the newer base AMIs have it. What could not be judged is left alone: the check says so.
+# Have the base AMI's MPS as the newer base AMIs have it. What could not be judged is left alone: the check says so. Only the
+# host's half moves: an agent that mounts the old folder for tasks that share a GPU (amazon-ecs-agent #5082, until #5102) finds
+# no pipe there. GPU sharing by ECS: take a newer base.
 repair_mps() {
   local wrong
   wrong=$(mps 2>&1) || return 0
@@ -276,7 +279,7 @@ check "release record" release
 check "models as recorded" models
 check "models not writable for all" writable_models
 check "one NVIDIA driver version" nvidia_packages
-check "no MPS pipe under /tmp" mps
+check "no MPS pipe in $MPS_DEFAULT" mps
 check "reading ahead as set" prewarm
 check "free space" free_space
 

@@ -2,12 +2,15 @@
 # Check the GPU stack where there is a GPU; say so and pass where there is none. Reads only, sets nothing.
 #
 # Inputs: REQUIRE_GPU (1 fails without a GPU; default 0), TEST_IMAGE (a local image to start as the ECS agent starts a job,
-# or empty), MPS_PIPE (repair or fail: what validate-image.sh does about NVIDIA MPS with its pipe under /tmp).
+# or empty), MPS_PIPE (repair or fail: what validate-image.sh does about NVIDIA MPS with its pipe in /tmp/nvidia-mps),
+# CONTAINER_SECONDS (after so long a container is taken for one that hangs; default 300).
 set -euo pipefail
 
 readonly REQUIRE_GPU=${REQUIRE_GPU:-0}
 readonly TEST_IMAGE=${TEST_IMAGE:-}
 readonly MPS_PIPE=${MPS_PIPE:-fail}
+readonly CONTAINER_SECONDS=${CONTAINER_SECONDS:-300}
+readonly CONTAINER=gpu-ami-verify-gpu
 readonly MPS_UNIT=nvidia-mps.service
 # A container has nothing there, so CUDA finds no pipe of MPS.
 readonly NO_MPS=CUDA_MPS_PIPE_DIRECTORY=/run/mps-ecs
@@ -48,7 +51,7 @@ check_driver() {
 
 # Make a CUDA context on each GPU, as a job does first: only then do a driver of another version and error 805 show, which
 # nvidia-smi does not ask for. For Python 2 and 3; ends with 3 where CUDA refuses and with 4 where this Python has no ctypes.
-readonly CUDA_REFUSED=3 NO_CTYPES=4
+readonly NO_CTYPES=4
 readonly CUDA_PROGRAM='
 import sys
 try:
@@ -81,8 +84,20 @@ for index in range(count.value):
 print("CUDA contexts made: %d" % count.value)
 '
 
-# Start a container as the ECS agent starts a job's: this runtime and this variable, no --gpus (agent/api/task/task.go).
-start() { docker run --rm --pull never --runtime nvidia --env NVIDIA_VISIBLE_DEVICES=all "$@"; }
+# Start a container as the ECS agent starts a job's: this runtime and this variable, no --gpus (agent/api/task/task.go). One
+# that hangs is ended, with 124. Docker's client only passes a milder signal on, which the first process of a container ignores.
+start() {
+  local status=0 began=$SECONDS
+  timeout --signal=KILL "$CONTAINER_SECONDS" docker run --rm --pull never --name "$CONTAINER" --runtime nvidia \
+    --env NVIDIA_VISIBLE_DEVICES=all "$@" || status=$?
+  # 137 as well where the kernel ran out of memory; this clock has whole seconds.
+  if ((status == 137 && SECONDS - began >= CONTAINER_SECONDS - 1)); then
+    timeout --signal=KILL 60 docker rm --force "$CONTAINER" >/dev/null 2>&1 || true
+    echo "the container did not end within ${CONTAINER_SECONDS} s"
+    status=124
+  fi
+  return "$status"
+}
 
 # Run CUDA_PROGRAM in TEST_IMAGE, with more options of `docker run`; ends with 127 where the image has no Python.
 run_cuda() {
@@ -95,9 +110,23 @@ run_cuda() {
   return "$status"
 }
 
-# Whether error 805 is the doing of the base AMI's MPS, which validate-image.sh repairs, and CUDA works without it.
-is_repaired_later() {
-  [[ $MPS_PIPE == repair ]] && systemctl is-enabled "$MPS_UNIT" >/dev/null 2>&1 && run_cuda --env "$NO_MPS" >/dev/null
+# Whether the base AMI starts MPS, whose pipe validate-image.sh moves.
+is_repaired_later() { [[ $MPS_PIPE == repair ]] && systemctl is-enabled "$MPS_UNIT" >/dev/null 2>&1; }
+
+# What a job meets at the pipe of a daemon outside its container is not only error 805: reports have errors 46 (nvidia-docker
+# #419) and 205 (enroot #206), a crash (nvidia-docker #1396) and a hang (nvidia-container-toolkit #831). So CUDA is tried
+# without the pipe whatever it was.
+explain() {
+  local status=$1 said=$2
+  say "${said:-nothing was said} (status ${status})" >&2
+  if run_cuda --env "$NO_MPS" >/dev/null; then
+    is_repaired_later || fail "a job would be a client of NVIDIA MPS and could not use CUDA; see \"MPS client failed to connect\" in docs/troubleshooting.md"
+    say "that is the base AMI's ${MPS_UNIT}, whose pipe validate-image.sh moves; without it CUDA works"
+  elif [[ $said == *"error 80"[5-9]* ]]; then
+    fail "a job would be a client of NVIDIA MPS and could not connect; see \"MPS client failed to connect\" in docs/troubleshooting.md"
+  else
+    fail "a job could not use CUDA in ${TEST_IMAGE}; do the driver's packages and its kernel module have one version?"
+  fi
 }
 
 check_cuda() {
@@ -107,16 +136,7 @@ check_cuda() {
     0) say "${said##*$'\n'}, in a container of ${TEST_IMAGE}" ;;
     127) say "no Python in ${TEST_IMAGE}: whether a job can make a CUDA context was not tried" ;;
     "$NO_CTYPES") say "the Python in ${TEST_IMAGE} has no ctypes: whether a job can make a CUDA context was not tried" ;;
-    *)
-      say "$said" >&2
-      if [[ $status != "$CUDA_REFUSED" || $said != *"error 80"[5-9]* ]]; then
-        fail "a job could not use CUDA in ${TEST_IMAGE}; do the driver's packages and its kernel module have one version?"
-      elif is_repaired_later; then
-        say "that is the base AMI's ${MPS_UNIT}, whose pipe validate-image.sh moves; without it CUDA works"
-      else
-        fail "a job would be a client of NVIDIA MPS and could not connect; see \"MPS client failed to connect\" in docs/troubleshooting.md"
-      fi
-      ;;
+    *) explain "$status" "$said" ;;
   esac
 }
 
@@ -127,7 +147,8 @@ check_containers() {
     return
   fi
   docker image inspect "$TEST_IMAGE" >/dev/null 2>&1 || fail "${TEST_IMAGE} is not there to try the GPU with; did pull-image.sh run?"
-  # The capabilities only for nvidia-smi itself, which an image for compute alone is not given; CUDA must do with the image's.
+  # The capabilities only for nvidia-smi itself, which a runtime in legacy mode does not give to an image for compute alone;
+  # CUDA must do with the image's.
   start --env NVIDIA_DRIVER_CAPABILITIES=compute,utility --entrypoint nvidia-smi "$TEST_IMAGE" -L ||
     fail "a container does not see the GPU; is the NVIDIA runtime in /etc/docker-runtimes.d, and can ${TEST_IMAGE} run?"
   say "a container of ${TEST_IMAGE} sees the GPU"

@@ -2,7 +2,7 @@
 # Write down what the image consists of: /etc/gpu-ami-release.json, which stays in it and is downloaded to the caller.
 #
 # Inputs: RUN_ID, FAMILY, PIPELINE_VERSION, GIT_COMMIT, SOURCE_AMI, SOURCE_AMI_NAME, STARTED_AT (ISO 8601), MODELS_DIR,
-# ECR_REGISTRY, ECR_REPOSITORY, IMAGE_TAG, MPS_PIPE (what validate-image.sh does about MPS with its pipe under /tmp).
+# ECR_REGISTRY, ECR_REPOSITORY, IMAGE_TAG, MPS_PIPE (what validate-image.sh does about MPS with its pipe in /tmp/nvidia-mps).
 set -euo pipefail
 
 : "${RUN_ID:?}" "${FAMILY:?}" "${PIPELINE_VERSION:?}" "${GIT_COMMIT:?}" "${SOURCE_AMI:?}" "${STARTED_AT:?}" "${MODELS_DIR:?}"
@@ -62,13 +62,15 @@ used=$(df --output=used --block-size=1 / | tail -n 1)
 took=$(($(date +%s) - $(date --date="$STARTED_AT" +%s)))
 
 new=$(mktemp "${RELEASE}.XXXXXX")
+# The lists go in as files: Linux takes no argument of more than 128 KiB, which is some 800 models.
 jq --null-input \
   --arg run_id "$RUN_ID" --arg family "$FAMILY" --arg version "$PIPELINE_VERSION" --arg commit "$GIT_COMMIT" \
   --arg source "$SOURCE_AMI" --arg source_name "${SOURCE_AMI_NAME:-}" --arg started "$STARTED_AT" --argjson took "$took" \
   --arg os "$os" --arg kernel "$(uname -r)" --arg driver "$(driver)" --arg docker "$(package docker)" \
   --arg agent "$(package ecs-init)" --arg toolkit "$(package nvidia-container-toolkit)" \
   --arg repository "$REPOSITORY_URL" --arg tag "$IMAGE_TAG" --argjson image "$image" \
-  --arg models_dir "$MODELS_DIR" --argjson models "$models" --argjson used "$used" --argjson packages "$packages" \
+  --arg models_dir "$MODELS_DIR" --slurpfile models <(printf '%s' "$models") --argjson used "$used" \
+  --slurpfile packages <(printf '%s' "$packages") \
   --arg mps "$MPS_PIPE" \
   '{
     run_id: $run_id, family: $family, pipeline_version: $version, git_commit: $commit,
@@ -76,10 +78,10 @@ jq --null-input \
     source_ami: {id: $source, name: $source_name},
     os: $os, kernel: $kernel, nvidia_driver: $driver, nvidia_container_toolkit: $toolkit, docker: $docker, ecs_agent: $agent,
     image: ({repository: $repository, tag: $tag} + $image),
-    models: {dir: $models_dir, files: $models},
+    models: {dir: $models_dir, files: $models[0]},
     used_bytes: $used,
     mps_pipe: $mps,
-    packages_moved: $packages
+    packages_moved: $packages[0]
   }' >"$new"
 chmod 0644 "$new"
 mv -f "$new" "$RELEASE"

@@ -185,7 +185,11 @@ def test_ec2s_own_word_goes_before_ours() -> None:
     yes, no = {"ImageProviders": ["amazon"]}, {"ImageNames": ["golden-*"]}
 
     assert verdict(no, ImageAllowed=True) == (True, "")
-    assert verdict(yes, ImageAllowed=False) == (False, "EC2 says so (by criterion 1)")
+    assert verdict(yes, ImageAllowed=False) == (False, "EC2 says so (no reason is seen)"), "not ours for allowing it"
+    assert verdict({"Later": 1}, ImageAllowed=False) == (
+        False,
+        "EC2 says so (criterion 1: Later is not known to this version)",
+    )
     assert verdict(no, ImageAllowed=False) == (False, "criterion 1: its name fits none of golden-*")
     assert verdict({}, ImageAllowed=True)[0] is True
 

@@ -373,7 +373,7 @@ def a_policy(world: World, **selection: Any) -> None:
     ("selection", "said"),
     [
         ({"countType": "sinceImagePushed", "countUnit": "days", "countNumber": 14}, "rule 7 deletes it 14 days after"),
-        ({"countType": "imageCountMoreThan", "countNumber": 5}, "rule 7 deletes it when it is not among the newest 5"),
+        ({"countType": "imageCountMoreThan", "countNumber": 1}, "rule 7 deletes it when it is not among the newest 1"),
         ({"countType": "sinceImagePulled", "countUnit": "days", "countNumber": 90}, "rule 7 archives it 90 days after"),
     ],
 )

@@ -396,6 +396,184 @@ def test_a_report_that_a_killed_run_left_is_taken_over(account: World, tmp_path:
     assert _reports(account) == {}
 
 
+def _ago(**span: float) -> datetime:
+    """Return when that was, as the local AWS keeps it."""
+    return datetime.now(timezone.utc).replace(tzinfo=None) - timedelta(**span)
+
+
+def _once(here: World, action: str, at: int, work: Callable[[], object]) -> None:
+    """Have *work* done right before the call of *action* with the number *at*."""
+    seen: list[int] = []
+
+    def look(_call: Call, _environ: Any) -> None:
+        seen.append(1)
+        if len(seen) == at:
+            work()
+
+    here.aws.gate.add(Fault(look, action))
+
+
+def _delete(here: World) -> None:
+    """Do as another run that ends: delete every report."""
+    for report_id in list(_reports(here)):
+        del _reports(here)[report_id]
+
+
+def test_a_report_of_a_run_that_may_be_alive_is_read_and_not_deleted(account: World, tmp_path: Path) -> None:
+    """No lock holds two plans off each other, least of all on two machines: whoever made it waits for it."""
+    image = _shared(account, 300, UseElsewhere(OTHER, "ec2:Instance", 1))
+    theirs = _left_by_a_killed_run(account, image, ready_at=NEVER_S)
+    _once(account, "DescribeImageUsageReports", 2, lambda: setattr(theirs, "ready_at", 0.0))
+
+    document = _plan(account, tmp_path)
+
+    assert f"used in account {OTHER}" in _why(document, image)
+    made = document["usage_reports"]
+    assert {key: made[key] for key in ("made", "reused", "deleted", "left")} == {
+        "made": 0,
+        "reused": 1,
+        "deleted": 0,
+        "left": [],
+    }
+    assert made["answers"][0]["reused"] is True
+    assert not WRITES & set(account.calls())
+    assert set(_reports(account)) == {theirs.report_id}
+    assert "Nothing was changed but" not in document["err"]
+
+
+@pytest.mark.parametrize("is_theirs", [False, True], ids=["its own", "one that was lent"])
+def test_a_report_that_another_run_deletes_is_made_anew(
+    account: World, tmp_path: Path, waits: Clock, is_theirs: bool
+) -> None:
+    """The run would wait out its time for a report that is gone, and keep an AMI that nobody uses."""
+    image = _shared(account)
+    ready: list[int] = []
+
+    def delete() -> None:
+        assert len(_reports(account)) == 1
+        ready.append(1)
+        _delete(account)
+        patch.setattr(local, "PENDING_S", 0.0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "PENDING_S", NEVER_S)
+        if is_theirs:
+            _left_by_a_killed_run(account, image)
+        # The first listing looks for other runs' reports; in the last one before this it was there.
+        _once(account, "DescribeImageUsageReports", 5, delete)
+        document = _plan(account, tmp_path)
+
+    assert ready == [1]
+    assert _verdicts(document)[image.id][0] == "delete"
+    assert document["usage_reports"]["made"] == (1 if is_theirs else 2)
+    assert waits.now < 60
+    assert _reports(account) == {}
+
+
+def test_a_report_that_is_deleted_while_it_is_read_spoils_no_other(account: World, tmp_path: Path) -> None:
+    """EC2 refuses to show any of several reports when one of them is gone."""
+    used, unused = _shared(account, 300, UseElsewhere(OTHER, "ec2:Instance", 1)), _shared(account)
+
+    def delete() -> None:
+        reports = _reports(account)
+        assert len(reports) == 2
+        del reports[next(report.report_id for report in reports.values() if report.image_id == unused.id)]
+
+    _once(account, "DescribeImageUsageReportEntries", 1, delete)
+
+    document = _plan(account, tmp_path)
+
+    assert f"used in account {OTHER}" in _why(document, used)
+    assert _verdicts(document)[unused.id][0] == "delete"
+    assert document["usage_reports"]["made"] == 3
+    assert _reports(account) == {}
+
+
+def test_what_another_run_has_made_since_is_read(account: World, tmp_path: Path) -> None:
+    """It had taken ours over, was killed, and a third run asks already: EC2 would refuse one more report."""
+    image = _shared(account, 300, UseElsewhere(OTHER, "ec2:Instance", 1))
+    theirs: list[local.Report] = []
+
+    def replace() -> None:
+        _delete(account)
+        theirs.append(_left_by_a_killed_run(account, image, ready_at=NEVER_S))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "PENDING_S", NEVER_S)
+        _once(account, "DescribeImageUsageReports", 5, replace)
+        _once(account, "DescribeImageUsageReports", 8, lambda: setattr(theirs[0], "ready_at", 0.0))
+        document = _plan(account, tmp_path)
+
+    assert f"used in account {OTHER}" in _why(document, image)
+    assert document["usage_reports"]["answers"][0]["report_id"] == theirs[0].report_id
+    assert set(_reports(account)) == {theirs[0].report_id}
+
+
+def test_a_report_that_is_lost_again_and_again_ends_with_the_time(
+    account: World, tmp_path: Path, waits: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another tool that deletes them all must not keep a run for ever."""
+    monkeypatch.setattr(local, "PENDING_S", NEVER_S)
+    image = _shared(account)
+    seen: list[int] = []
+
+    def look(_call: Call, _environ: Any) -> None:
+        seen.append(1)
+        if len(seen) % 4 == 0:
+            _delete(account)
+
+    account.aws.gate.add(Fault(look, "DescribeImageUsageReports"))
+
+    document = _plan(account, tmp_path, options={"cleanup": Cleanup(usage_report_minutes=3)})
+
+    assert "no image usage report within 3 minutes" in _why(document, image)
+    assert 180 <= waits.now < 200
+    assert document["usage_reports"]["made"] > 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"created": _ago(hours=3)}, {"types": [{"ResourceType": "ec2:Instance"}]}],
+    ids=["too old to read", "of one type"],
+)
+def test_a_pending_report_that_says_too_little_is_left_to_its_run(
+    account: World, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    """A run may wait for twelve hours; EC2 makes no second report meanwhile, so the AMI stays."""
+    image = _shared(account)
+    theirs = _left_by_a_killed_run(account, image, ready_at=NEVER_S, **changed)
+
+    document = _plan(account, tmp_path, options={"cleanup": Cleanup(usage_report_minutes=2)})
+
+    assert f"another run's, {theirs.report_id}, was pending" in _why(document, image)
+    assert set(_reports(account)) == {theirs.report_id}
+
+
+def test_a_pending_report_that_is_older_than_any_run_makes_room(account: World, tmp_path: Path) -> None:
+    """Nobody can be waiting for it, and as long as it is there no other one can be made."""
+    image = _shared(account)
+    left = _left_by_a_killed_run(account, image, ready_at=NEVER_S, created=_ago(hours=14))
+
+    document = _plan(account, tmp_path)
+
+    assert _verdicts(document)[image.id][0] == "delete"
+    assert document["usage_reports"]["made"] == 1
+    assert left.report_id not in _reports(account)
+
+
+@pytest.mark.parametrize(("minutes", "made"), [(15, 1), (720, 0)])
+def test_a_left_report_may_be_as_old_as_a_run_may_wait(account: World, tmp_path: Path, minutes: int, made: int) -> None:
+    """A run's own report would be believed at that age."""
+    image = _shared(account)
+    _left_by_a_killed_run(account, image, created=_ago(hours=11))
+
+    document = _plan(account, tmp_path, options={"cleanup": Cleanup(usage_report_minutes=minutes)})
+
+    assert _verdicts(document)[image.id][0] == "delete"
+    assert (document["usage_reports"]["made"], document["usage_reports"]["reused"]) == (made, 1 - made)
+    assert _reports(account) == {}
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -676,8 +854,11 @@ def test_a_plan_file_that_was_edited_makes_no_other_policy(account: World, tmp_p
         _plan(account, tmp_path, flags=Flags(), apply=str(path))
 
 
-def test_of_a_limited_run_no_more_are_asked_than_it_takes(account: World, tmp_path: Path) -> None:
+def test_of_a_limited_run_a_batch_is_asked_after_the_other(
+    account: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Reports are made for the oldest, until as many as may go were found."""
+    monkeypatch.setattr("gpu_ami.cleanup.planner._AT_ONCE", 2)
     used = _shared(account, 400, UseElsewhere(OTHER, "ec2:Instance", 1))
     first, *others = [_shared(account, 300 - n) for n in range(4)]
     flags = Flags(older_than="30d", keep="1", include_shared=True, usage_reports=True, max_deletions="1")
@@ -705,7 +886,27 @@ def test_a_limited_run_ends_when_the_time_is_up(
 
     assert document["totals"]["delete"] == 0
     assert waits.now < 330
-    assert account.calls().count("CreateImageUsageReport") == 1
+    assert account.calls().count("CreateImageUsageReport") == 4
+
+
+def test_a_limited_run_gets_past_the_oldest_that_are_in_use(
+    account: World, tmp_path: Path, waits: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EC2 takes minutes for a report: one after the other, the time was up before the first unused AMI, every day."""
+    made: dict[str, float] = {}
+
+    def state(report: local.Report) -> str:
+        return "available" if waits.now - made.setdefault(report.report_id, waits.now) >= 120 else "pending"
+
+    monkeypatch.setattr(local.Report, "state", property(state))
+    for n in range(9):
+        _shared(account, 400 - n, UseElsewhere(OTHER, "ec2:Instance", 1))
+    unused = _shared(account, 300)
+    flags = Flags(older_than="30d", keep="1", include_shared=True, usage_reports=True, max_deletions="1")
+
+    document = _plan(account, tmp_path, flags=flags, options={"cleanup": Cleanup(usage_report_minutes=15)})
+
+    assert [key for key, (action, _) in _verdicts(document).items() if action == "delete"] == [unused.id]
 
 
 def test_nothing_is_made_where_nothing_could_go(account: World, tmp_path: Path) -> None:

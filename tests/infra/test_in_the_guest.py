@@ -19,7 +19,7 @@ from tests.sandbox.guest.parts import Answer, Client, World, running_guest
 
 NAME = "al2023-ami-ecs-gpu-hvm-2023.0.{}-kernel-6.1-x86_64-ebs"
 UNDER_TMP, MOVED = NAME.format("20260813"), NAME.format("20260901")
-CHECK = "no MPS pipe under /tmp"
+CHECK = "no MPS pipe in /tmp/nvidia-mps"
 DROP_IN = "etc/systemd/system/nvidia-mps.service.d/zz-gpu-ami.conf"
 IMAGE = "app:1"
 PYTHON = "PYTHON_VERSION=3.12"
@@ -104,7 +104,6 @@ def test_gpu_that_works(world: World, env: tuple[str, ...], says: str) -> None:
     [
         ((PYTHON,), None, "couldn't communicate with the NVIDIA driver", "its driver does not answer"),
         ((PYTHON,), "570.1.2", "NVML library version: 580.159", "its driver does not answer"),
-        ((PYTHON, "NVIDIA_DRIVER_CAPABILITIES=utility"), "580.159.03", "libcuda.so.1", "a job could not use CUDA"),
         (
             (PYTHON, "LD_LIBRARY_PATH=/usr/local/cuda/compat"),
             "580.159.03",
@@ -112,7 +111,7 @@ def test_gpu_that_works(world: World, env: tuple[str, ...], says: str) -> None:
             "a job could not use CUDA",
         ),
     ],
-    ids=["not loaded", "NVML 18", "no libcuda", "error 803"],
+    ids=["not loaded", "NVML 18", "error 803"],
 )
 def test_gpu_that_does_not_work_is_named(
     world: World, env: tuple[str, ...], loaded: str | None, says: str, ends: str
@@ -137,6 +136,20 @@ def test_runtime_that_is_not_registered_is_named(world: World) -> None:
     assert result.status == 1
     assert "unknown or invalid runtime name: nvidia." in result.stderr
     assert "is the NVIDIA runtime in /etc/docker-runtimes.d" in result.stderr
+
+
+@pytest.mark.parametrize(("met", "says"), [("205", "cuInit: error 205"), ("139", "(status 139)")])
+@pytest.mark.parametrize(("policy", "status"), [("repair", 0), ("fail", 1)])
+def test_other_outcomes_of_the_base_amis_mps(world: World, met: str, says: str, policy: str, status: int) -> None:
+    """Error 205 and a crash were reported of a daemon outside the container, too: the repair mends them alike."""
+    client, root = _with_gpu(world, PYTHON, base=UNDER_TMP)
+    (root / "sys/module/nvidia/mps-client").write_text(f"{met}\n")
+
+    result = _verify(client, policy)
+
+    assert result.status == status, result.text
+    assert says in result.text
+    assert ("without it CUDA works" in result.text) is (policy == "repair")
 
 
 @pytest.mark.parametrize(

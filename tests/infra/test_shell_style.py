@@ -80,7 +80,7 @@ def test_validation_is_the_last_step_and_cleanup_the_one_before() -> None:
 
 
 IMAGE_ENV = {"ECR_REGISTRY", "ECR_ACCOUNT", "ECR_REGION", "ECR_REPOSITORY", "IMAGE_TAG", "IMAGE_DIGEST"}
-TUNABLES = {"PARALLEL_DOWNLOADS", "DOWNLOAD_ATTEMPTS", "DOWNLOAD_PAUSE_S"}
+TUNABLES = {"PARALLEL_DOWNLOADS", "DOWNLOAD_ATTEMPTS", "DOWNLOAD_PAUSE_S", "CONTAINER_SECONDS"}
 
 
 def shared_environments() -> dict[str, set[str]]:

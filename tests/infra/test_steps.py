@@ -318,6 +318,25 @@ def test_release_record_says_what_is_done_about_mps(box: Box) -> None:
     assert json.loads(box.read("/etc/gpu-ami-release.json"))["mps_pipe"] == "repair"
 
 
+def test_release_record_has_room_for_many_models_and_packages(box: Box) -> None:
+    """Linux takes no argument above 128 KiB: the bake would end in "Argument list too long" at its last step."""
+    finish(box)
+    folder = "/".join("long" * 50 for _ in range(4))
+    for number in range(170):
+        box.write(f"/opt/ml/models/{folder}/{number}.bin", "")
+    names = [f"package-{number:04}-{'x' * 60}" for number in range(1500)]
+    box.write("/run/gpu-ami/packages-before", "".join(f"{name} 1-1\n" for name in names))
+    box.write("/srv/packages", "".join(f"{name} 2-1\n" for name in names))
+
+    result = box.run("write-release.sh", **RELEASE_INPUTS)
+
+    assert result.status == 0, result.said[-300:]
+    release = json.loads(box.read("/etc/gpu-ami-release.json"))
+    assert len(release["models"]["files"]) == 171
+    assert [moved["name"] for moved in release["packages_moved"]] == names
+    assert min(len(json.dumps(part)) for part in (release["models"], release["packages_moved"])) > 128 * 1024
+
+
 def test_release_record_satisfies_the_validation(box: Box) -> None:
     """Writer and checker agree on the file's shape."""
     finish(box)

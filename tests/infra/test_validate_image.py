@@ -48,6 +48,12 @@ def _mps_by_file(box: Box, pipe: str) -> None:
     box.write("/etc/sysconfig/mps", f"# mine\nCUDA_MPS_PIPE_DIRECTORY=/opt/mps\nCUDA_MPS_PIPE_DIRECTORY='{pipe}'\n")
 
 
+def _mps_behind_a_link(box: Box) -> None:
+    """Let MPS start with its pipe in a folder that the runtime's folder leads to."""
+    _mps_by_file(box, "/opt/pipe")
+    box.path("/tmp/nvidia-mps").symlink_to("/opt/pipe")
+
+
 FAULTS: dict[str, list[tuple[Fault, str]]] = {
     "no AWS credentials": [
         (lambda box: box.write("/root/.aws/credentials"), "/root/.aws"),
@@ -161,10 +167,13 @@ FAULTS: dict[str, list[tuple[Fault, str]]] = {
         (lambda box: box.write("/srv/packages", "docker 25.0\n"), "no package of the driver is installed"),
     ],
     # What an EnvironmentFile says cannot be repaired by a drop-in; what can is in test_in_the_guest.py.
-    "no MPS pipe under /tmp": [
+    "no MPS pipe in /tmp/nvidia-mps": [
         (lambda box: _mps_by_file(box, "/tmp/nvidia-mps"), "which EnvironmentFile of the unit says so?"),
-        (lambda box: _mps_by_file(box, "/run/../tmp/mine"), "nvidia-mps.service has its pipe in /tmp/mine"),
-        (lambda box: _mps_by_file(box, "/tmp"), "nvidia-mps.service has its pipe in /tmp,"),
+        (
+            lambda box: _mps_by_file(box, "/run/../tmp/nvidia-mps/"),
+            "nvidia-mps.service has its pipe in /tmp/nvidia-mps,",
+        ),
+        (_mps_behind_a_link, "nvidia-mps.service has its pipe in /opt/pipe,"),
     ],
     "reading ahead as set": [
         (lambda box: box.write("/srv/prewarm-unit", "disabled\n"), "gpu-ami-prewarm.service is 'disabled'"),
@@ -235,8 +244,12 @@ def test_reading_ahead_that_is_switched_off_must_be_gone(box: Box, left: str) ->
         ("enabled", "", True),
         ("static", "CUDA_MPS_LOG_DIRECTORY=/var/log", True),
         ("enabled-runtime", "CUDA_MPS_PIPE_DIRECTORY=", True),
-        ("enabled", 'A=b "CUDA_MPS_PIPE_DIRECTORY=/tmp/with a blank"', True),
-        ("enabled", "CUDA_MPS_PIPE_DIRECTORY=/run/mps-ecs CUDA_MPS_PIPE_DIRECTORY=/tmp/late", True),
+        ("enabled", 'A=b "CUDA_MPS_PIPE_DIRECTORY=/tmp/nvidia-mps"', True),
+        ("enabled", "CUDA_MPS_PIPE_DIRECTORY=/run/mps-ecs CUDA_MPS_PIPE_DIRECTORY=/tmp/nvidia-mps", True),
+        # The runtime puts neither of these into a container.
+        ("enabled", 'A=b "CUDA_MPS_PIPE_DIRECTORY=/tmp/with a blank"', False),
+        ("enabled", "CUDA_MPS_PIPE_DIRECTORY=/tmp/mine", False),
+        ("enabled", "CUDA_MPS_PIPE_DIRECTORY=/tmp", False),
         ("enabled", "CUDA_MPS_PIPE_DIRECTORY=/run/mps-ecs", False),
         ("enabled", "A=/tmp CUDA_MPS_PIPE_DIRECTORY=/tmpfs/mps", False),
         ("disabled", "", False),
@@ -253,7 +266,7 @@ def test_mps_is_judged_by_what_a_boot_would_start(box: Box, state: str, environm
 
     result = box.run("validate-image.sh", **INPUTS | {"MPS_PIPE": "fail"})
 
-    assert (rows(result.said)["no MPS pipe under /tmp"] != "ok", result.status) == (is_wrong, int(is_wrong)), (
+    assert (rows(result.said)["no MPS pipe in /tmp/nvidia-mps"] != "ok", result.status) == (is_wrong, int(is_wrong)), (
         result.said
     )
     assert not box.path("/etc/systemd/system/nvidia-mps.service.d").exists(), "fail changes nothing"
@@ -267,7 +280,7 @@ def test_mps_of_which_systemd_says_nothing_is_a_failed_check(box: Box) -> None:
 
     result = box.run("validate-image.sh", **INPUTS)
 
-    assert rows(result.said)["no MPS pipe under /tmp"].startswith("could not be checked")
+    assert rows(result.said)["no MPS pipe in /tmp/nvidia-mps"].startswith("could not be checked")
     assert result.status == 1
 
 

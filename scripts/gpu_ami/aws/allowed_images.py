@@ -91,7 +91,10 @@ def evaluate(found: Settings, row: Mapping[str, Any], *, now: datetime) -> Verdi
     theirs = row.get("ImageAllowed")
     if theirs is None or theirs is ours.allowed:
         return ours
-    return Verdict(allowed=bool(theirs), reason="" if theirs else f"EC2 says so ({ours.reason or 'no reason is seen'})")
+    if theirs:
+        return _YES
+    against = ours.reason if ours.allowed is None else ""
+    return Verdict(allowed=False, reason=f"EC2 says so ({against or 'no reason is seen'})")
 
 
 def _criteria(

@@ -232,7 +232,7 @@ def _next_step(request: Request, plan: Plan, *, dry_run: bool) -> str:
         added = f"{'' if request.yes or request.apply else ' --yes'}{permanent}"
         how = " and ".join([*(["leave out --dry-run"] if dry_run else []), *([f"add{added}"] if added else [])])
     # Said again, as a small terminal shows no more than the end.
-    but = " but image usage reports" if plan.asked and (plan.asked.made or plan.asked.reused) else ""
+    but = " but image usage reports" if plan.asked and plan.asked.has_changed else ""
     return f"Nothing was changed{but}. {how[0].upper()}{how[1:]} to {what_goes(plan)}."
 
 

@@ -113,14 +113,14 @@ def usage_lines(plan: Plan) -> list[str]:
     found = f"other accounts use {states.count('used')} and do not use {states.count('unused')}"
     unknown = f"; of {states.count('unknown')} it is not known" if "unknown" in states else ""
     made = f"Made {show_count(asked.made, 'image usage report')}"
-    reused = f" and took over {asked.reused} that an earlier run had left" if asked.reused else ""
+    reused = f" and read {asked.reused} that another run had made" if asked.reused else ""
     said = [f"{made}{reused}. Of {shared} that would go, {found}{unknown}."]
     said.append(f"What such reports do not tell: {'; '.join(LIMITS)}.")
     if asked.left:
         report_id, why = next(iter(asked.left.items()))
         said.append(
             f"Image usage reports that could not be deleted: {', '.join(asked.left)} ({report_id}: {why}). EC2 deletes "
-            "them after 30 days, and a new run takes them over."
+            "them after 30 days, and a new run takes over those that are no longer pending."
         )
     elif asked.deleted:
         said.append(f"Deleted {show_count(asked.deleted, 'image usage report')} again.")

@@ -22,6 +22,9 @@ from gpu_ami.errors import AwsError
 
 # AWS refuses requests signed with a clock that is five minutes off.
 _CLOCK_LIMIT = timedelta(minutes=5)
+# All AMIs of a run share one time to wait, and a report takes minutes: asked one by one, a run would never get past the
+# oldest, which are in use.
+_AT_ONCE = 50
 _NOT_ASKED = "shared, and nobody was asked who uses it: enough others go in this run"
 _NOT_PLANNED = "shared, and nobody was asked who uses it: the plan that is carried out does not name it"
 _NOT_MADE = "shared, and no image usage report says who uses it: --dry-run makes none"
@@ -96,7 +99,7 @@ def _ask(
 ) -> Asked:
     """Ask EC2 which other accounts use the shared AMIs that would go, and note it in *survey*; delete the reports.
 
-    Of a limited number of deletions no more AMIs are asked about than it takes to find as many that may go.
+    Of a limited number of deletions the oldest AMIs are asked about, many at once, until as many that may go are found.
     """
     if usage_reports is None:
         unasked = _unasked(survey, now, clock, None, None, with_orphans=with_orphans)
@@ -106,8 +109,9 @@ def _ask(
     with usage_reports:
         # Of a saved plan's AMIs those count alone, and are as many as were approved.
         limit = survey.policy.max_deletions if only is None else None
-        while unasked := _unasked(survey, now, clock, limit, only, with_orphans=with_orphans):
-            answers = usage_reports.ask(unasked)
+        while _unasked(survey, now, clock, limit, only, with_orphans=with_orphans):
+            at_once = None if limit is None else max(limit, _AT_ONCE)
+            answers = usage_reports.ask(_unasked(survey, now, clock, at_once, only, with_orphans=with_orphans))
             survey.note_usage({image_id: answer.reasons for image_id, answer in answers.items()})
             limit = None if usage_reports.is_over else limit
     unasked = _unasked(survey, now, clock, None, None, with_orphans=with_orphans)

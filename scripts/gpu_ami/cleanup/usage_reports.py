@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,8 +28,11 @@ LIMITS = (
 )
 _WORKERS = 32
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 10.0
-# An earlier report that a run left behind says nothing of what was launched since.
+# An earlier report that a run left behind says nothing of what was launched since; but a run's own may get as old as it
+# waits.
 _FRESH = timedelta(hours=1)
+# No run waits longer (the most that cleanup.usage_report_minutes may be), so whoever made an older report is gone.
+_LONGEST_RUN = timedelta(hours=13)
 _CLOCK_TOLERANCE = timedelta(minutes=5)
 _NOUNS = {
     "ec2:Instance": ("instance", "instances"),
@@ -47,7 +51,7 @@ class Answer:
         region: Where it is.
         report_id: The report; None where there is none.
         created: When the report was requested; None where EC2 does not say.
-        is_reused: Whether an earlier run had left it.
+        is_reused: Whether another run had made it.
         usages: What other accounts use, with counts above zero.
         error: Why it is not known.
     """
@@ -108,7 +112,7 @@ class Asked:
     Attributes:
         answers: One per AMI that was asked about, in the order of asking.
         made: How many reports were made.
-        reused: How many an earlier run had left.
+        reused: How many another run had made.
         deleted: How many were deleted afterwards.
         left: Why each report that could not be deleted is still there, by its id.
         is_dry: Whether none was to be made.
@@ -120,6 +124,11 @@ class Asked:
     deleted: int = 0
     left: Mapping[str, str] = field(default_factory=dict)
     is_dry: bool = False
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether a report was made or deleted, or was to be."""
+        return bool(self.made or self.deleted or self.left)
 
     def document(self) -> dict[str, Any]:
         """Return it as the plan's JSON has it."""
@@ -166,7 +175,8 @@ class UsageReports:
         self._ends: float | None = None
         self._stop = threading.Event()
         self._regions = {
-            region: _Region(caller, account, tags, stop=self._stop, now=now) for region, caller in callers.items()
+            region: _Region(caller, account, tags, fresh=max(_FRESH, within), stop=self._stop, now=now)
+            for region, caller in callers.items()
         }
         self._left: dict[str, str] = {}
         self._deleted = 0
@@ -189,7 +199,7 @@ class UsageReports:
             more = f" and {len(self._left) - 1} more" if len(self._left) > 1 else ""
             msg = (
                 f"Interrupted; the image usage report {report}{more} could not be deleted ({error}): EC2 deletes it "
-                "after 30 days, and a new run with --usage-reports takes it over."
+                "after 30 days, and a new run with --usage-reports takes it over once it is no longer pending."
             )
             raise InterruptedRunError(msg) from problem
 
@@ -206,7 +216,7 @@ class UsageReports:
         return Asked(
             answers=tuple(answer for region in regions for answer in region.answers.values()),
             made=sum(report.origin == "made" for report in reports),
-            reused=sum(report.origin == "taken over" for report in reports),
+            reused=sum(report.is_reused for report in reports),
             deleted=self._deleted,
             left=dict(self._left),
         )
@@ -258,10 +268,20 @@ class UsageReports:
 
 @dataclass(frozen=True, kw_only=True)
 class _Open:
-    """A report of ours: on which AMI, and where it comes from."""
+    """A report that this run has to do with.
+
+    Attributes:
+        image_id: The AMI.
+        origin: Where it comes from. ``lent`` is one that its run may still wait for: it is read and not deleted.
+    """
 
     image_id: str
-    origin: Literal["made", "taken over", "too old"]
+    origin: Literal["made", "taken over", "lent", "too old"]
+
+    @property
+    def is_reused(self) -> bool:
+        """Whether another run had made it, and this one reads it."""
+        return self.origin in ("taken over", "lent")
 
 
 class _Region:
@@ -269,7 +289,7 @@ class _Region:
 
     Attributes:
         waiting: AMIs without a report yet, in the order of asking.
-        reports: Every report that is to be deleted at the end.
+        reports: Every report that was made or found; all but those that are lent are deleted at the end.
         answers: What is known, by AMI.
     """
 
@@ -279,16 +299,23 @@ class _Region:
         account: str,
         tags: Mapping[str, str],
         *,
+        fresh: timedelta,
         stop: threading.Event,
         now: Callable[[], datetime],
     ) -> None:
         self._caller, self._account, self._tags = caller, account, tags
-        self._stop, self._now = stop, now
+        self._fresh, self._stop, self._now = fresh, stop, now
         self.waiting: dict[str, None] = {}
         self.reports: dict[str, _Open] = {}
         self.answers: dict[str, Answer] = {}
         self._open: dict[str, str] = {}
         self._looked_up: set[str] = set()
+        # Reports that EC2 has listed: one that is missing then is gone, not late.
+        self._seen: set[str] = set()
+        # How many reports on an AMI were lost, for a client token that EC2 has not seen.
+        self._lost: Counter[str] = Counter()
+        # The pending report of another run that keeps EC2 from making one, by AMI.
+        self._in_the_way: dict[str, str] = {}
         self._may_have_more = False
         # EC2's last words where it took no more reports.
         self._full = ""
@@ -307,9 +334,10 @@ class _Region:
 
     def give_up(self, why: str) -> None:
         """Answer for each AMI that is still asked about that *why* nothing is known."""
-        full = f"; {self._full}" if self._full else ""
         for image_id in [*self._open, *self.waiting]:
-            self._fail(image_id, f"{why}{full if image_id in self.waiting else ''}")
+            other = self._in_the_way.get(image_id)
+            more = f"another run's, {other}, was pending" if other else self._full
+            self._fail(image_id, f"{why}; {more}" if more and image_id in self.waiting else why)
 
     def _take_over(self) -> None:
         unseen = [image_id for image_id in self.waiting if image_id not in self._looked_up]
@@ -324,19 +352,33 @@ class _Region:
             return
         ours = [report for report in found if report.tags.get(PIPELINE_TAG) == self._tags[PIPELINE_TAG]]
         for report in ours:
+            is_free = self._is_free(report)
             if report.image_id in self.waiting and self._is_fresh(report):
-                self.reports[report.report_id] = _Open(image_id=report.image_id, origin="taken over")
+                origin: Literal["taken over", "lent"] = "taken over" if is_free else "lent"
+                self.reports.setdefault(report.report_id, _Open(image_id=report.image_id, origin=origin))
                 self._open[report.image_id] = report.report_id
+                self._seen.add(report.report_id)
                 del self.waiting[report.image_id]
-            else:
+            elif is_free:
                 self.reports[report.report_id] = _Open(image_id=report.image_id, origin="too old")
                 # While it is pending no other one on the AMI can be made.
                 self._drop(report.report_id)
+            else:
+                self._in_the_way[report.image_id] = report.report_id
+
+    def _is_free(self, report: UsageReport) -> bool:
+        """Return whether *report* may be deleted: nobody else can be waiting for it.
+
+        Nothing holds one run off another's reports: a plan has no lock, and a run may be on another machine.
+        """
+        if report.state != ec2.PENDING or report.tags.get(RUN_TAG) == self._tags[RUN_TAG]:
+            return True
+        return report.created is not None and self._now() - report.created > _LONGEST_RUN
 
     def _is_fresh(self, report: UsageReport) -> bool:
         if report.created is None or not report.is_whole or report.state not in (ec2.PENDING, ec2.AVAILABLE):
             return False
-        return -_CLOCK_TOLERANCE <= self._now() - report.created <= _FRESH
+        return -_CLOCK_TOLERANCE <= self._now() - report.created <= self._fresh
 
     def _drop(self, report_id: str) -> None:
         try:
@@ -362,8 +404,10 @@ class _Region:
     def _make_one(self, image_id: str) -> None:
         if self._stop.is_set():
             return
+        again = f"{self._lost[image_id]}-" if image_id in self._lost else ""
+        token = f"{again}{self._tags[RUN_TAG]}-{image_id}"[:128]
         try:
-            report_id = ec2.create(self._caller, image_id, self._tags, token=f"{self._tags[RUN_TAG]}-{image_id}"[:128])
+            report_id = ec2.create(self._caller, image_id, self._tags, token=token)
         except AwsError as exc:
             with self._lock:
                 if isinstance(exc, RefusedError) and ec2.is_full(exc):
@@ -390,9 +434,14 @@ class _Region:
             return
         ready: dict[str, UsageReport] = {}
         for image_id, report_id in list(self._open.items()):
-            # One that was made a moment ago may not be listed yet.
             report = listed.get(report_id)
-            if report is None or report.state == ec2.PENDING:
+            if report is None:
+                # One that was made a moment ago may not be listed yet.
+                if report_id in self._seen:
+                    self._lose(image_id, report_id)
+                continue
+            self._seen.add(report_id)
+            if report.state == ec2.PENDING:
                 continue
             if report.image_id != image_id:
                 self._fail(image_id, f"its image usage report {report_id} is about {report.image_id}, says EC2")
@@ -403,12 +452,24 @@ class _Region:
                 self._fail(image_id, f"its image usage report has the state {report.state}{why}")
         self._answer(ready)
 
+    def _lose(self, image_id: str, report_id: str) -> None:
+        """Ask anew about an AMI whose report another run has deleted, or the run that had lent it."""
+        del self._open[image_id]
+        if self.reports[report_id].origin == "lent":
+            del self.reports[report_id]
+        self.waiting[image_id] = None
+        self._looked_up.discard(image_id)
+        self._in_the_way.pop(image_id, None)
+        self._lost[image_id] += 1
+
     def _answer(self, ready: Mapping[str, UsageReport]) -> None:
         if not ready:
             return
         try:
             said = ec2.usages(self._caller, {report.report_id: image_id for image_id, report in ready.items()})
         except AwsError as exc:
+            if isinstance(exc, RefusedError) and exc.code.endswith(".NotFound"):
+                return  # another run has just deleted one: the next listing tells which
             for image_id in ready:
                 self._fail(image_id, f"its image usage report could not be read: {exc}")
             return
@@ -422,7 +483,7 @@ class _Region:
     def _note(self, image_id: str, created: datetime | None, **known: Any) -> None:
         report_id = self._open.pop(image_id, None)
         self.waiting.pop(image_id, None)
-        is_reused = report_id is not None and self.reports[report_id].origin == "taken over"
+        is_reused = report_id is not None and self.reports[report_id].is_reused
         self.answers[image_id] = Answer(
             image_id=image_id,
             region=self._caller.region,
@@ -433,7 +494,7 @@ class _Region:
         )
 
     def delete(self, *, is_cut_off: bool) -> tuple[int, dict[str, str]]:
-        """Delete every report; return how many went, and why each of the others is still there.
+        """Delete every report that is not lent; return how many went, and why each of the others is still there.
 
         Where an answer was lost, or the run is *is_cut_off*, there may be some that nobody has heard of.
         """
@@ -444,10 +505,11 @@ class _Region:
                     self.reports.setdefault(report.report_id, _Open(image_id=report.image_id, origin="made"))
             except AwsError as exc:
                 left[f"of the run {self._tags[RUN_TAG]} in {self._caller.region}"] = str(exc)
-        if not self.reports:
+        ours = [report_id for report_id, report in self.reports.items() if report.origin != "lent"]
+        if not ours:
             return 0, left
-        with ThreadPoolExecutor(max_workers=min(_WORKERS, len(self.reports))) as pool:
-            problems = dict(zip(self.reports, pool.map(self._why_not_deleted, self.reports), strict=True))
+        with ThreadPoolExecutor(max_workers=min(_WORKERS, len(ours))) as pool:
+            problems = dict(zip(ours, pool.map(self._why_not_deleted, ours), strict=True))
         left |= {report_id: why for report_id, why in problems.items() if why is not None}
         return sum(why is None for why in problems.values()), left
 

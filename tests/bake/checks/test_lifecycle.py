@@ -112,16 +112,45 @@ def test_by_the_last_pull(changed: dict[str, Any], number: int, status: str, sai
         # At five in 30 days, 27 more take 162 days; 28 take 168; 30 take 180, 31 longer.
         (pushed(1, 2, 3, 30), 33, "warn", "3 are newer"),
         (pushed(1, 2, 3, 30), 34, "ok", "which is not within 180 days"),
-        # Alone in a new repository, nobody knows the pace: a day counts as the least.
-        ([], 9999, "ok", "which is not within 180 days"),
-        ([], 5, "warn", "0 are newer, and 1 came in the last 20 days"),
+        # Alone, or in a new repository, nobody knows the pace.
+        ([], 5, "ok", "0 are newer, and the pace is not known yet"),
+        # A rule that keeps the newest alone leaves no other to tell the pace by.
+        ([], 1, "warn", "0 are newer, and 1 came in the last 20 days"),
         # The idiom that protects.
-        (pushed(1, 2, 3, 30), 9999, "ok", "which is not within 180 days"),
+        ([], 9999, "ok", "0 are newer, and so many never come"),
+        (pushed(1, 2, 3, 30), 9999, "ok", "3 are newer, and so many never come"),
     ],
 )
 def test_by_count(others: list[ContainerImage], number: int, status: str, said: str) -> None:
     """The newest stay. How soon it is none of them is told by how often an image comes."""
     check = judged(a_policy(a_rule(countType="imageCountMoreThan", countNumber=number)), IMAGE, *others)
+
+    assert (check.status, said in check.detail) == (status, True), check
+
+
+@pytest.mark.parametrize(
+    ("age", "others", "number", "status", "said"),
+    [
+        (5 / 1440, [], 100, "ok", "0 are newer, and the pace is not known yet"),
+        (5 / 1440, [], 9999, "ok", "0 are newer, and so many never come"),
+        (3, pushed(1, 2), 100, "ok", "2 are newer, and the pace is not known yet"),
+        (13.9, pushed(1, 2), 10, "ok", "2 are newer, and the pace is not known yet"),
+        (14.1, pushed(1, 2), 10, "warn", "2 are newer, and 3 came in the last 14 days"),
+        # As many as the rule keeps: those before them are gone, so that the repository only looks new.
+        (3, pushed(1, 2, 4, 5), 5, "warn", "2 are newer, and 5 came in the last 5 days"),
+        (3, pushed(1, 2, 4, 5), 6, "ok", "2 are newer, and the pace is not known yet"),
+        (5 / 1440, [], 1, "warn", "0 are newer, and 1 came in the last 1 day"),
+        # Whatever the pace.
+        (3, pushed(1, 2), 2, "warn", "within 24 hours, 2 are newer"),
+    ],
+)
+def test_by_count_in_a_young_repository(
+    age: float, others: list[ContainerImage], number: int, status: str, said: str
+) -> None:
+    """The first image of a repository is no flood of them: it would be taken for hundreds in half a year."""
+    rule = a_rule(countType="imageCountMoreThan", countNumber=number)
+
+    check = judged(a_policy(rule), replace(IMAGE, pushed_at=ago(age)), *others)
 
     assert (check.status, said in check.detail) == (status, True), check
 

@@ -105,7 +105,10 @@ def test_a_driver_that_does_not_answer(inside: View, loaded: str | None, status:
         ("--runtime nvidia --entrypoint nvidia-smi plain:1", 127, 'exec: "nvidia-smi": executable file not found'),
         ("--runtime nvidia -e NVIDIA_VISIBLE_DEVICES=none --entrypoint nvidia-smi plain:1", 127, "not found in $PATH"),
         ("-e NVIDIA_VISIBLE_DEVICES=all --entrypoint nvidia-smi plain:1", 127, "not found in $PATH"),
-        ("--runtime nvidia -e NVIDIA_VISIBLE_DEVICES=all --entrypoint nvidia-smi compute:1", 127, "not found in $PATH"),
+        # The specification that the runtime makes at each start has all of the driver, whatever an image asks for.
+        ("--runtime nvidia -e NVIDIA_VISIBLE_DEVICES=all --entrypoint nvidia-smi compute:1", 0, "NVIDIA-SMI"),
+        ("--gpus all --entrypoint nvidia-smi compute:1", 127, "not found in $PATH"),
+        ("--gpus all -e NVIDIA_DRIVER_CAPABILITIES=all --entrypoint nvidia-smi compute:1", 0, "NVIDIA-SMI"),
         ("--runtime nvidia -e NVIDIA_VISIBLE_DEVICES=all --entrypoint python3 plain:1 -c x", 127, 'exec: "python3"'),
         ("--runtime nope plain:1", 125, "docker: Error response from daemon: unknown or invalid runtime name: nope."),
         ("--runtime nvidia -e NVIDIA_VISIBLE_DEVICES=all python:1", 125, "the sandbox's guest runs no containers"),
@@ -156,14 +159,16 @@ def test_a_program_asks_cuda(here: Inside) -> None:
     assert _cuda(here, "python:1", program="raise SystemExit('words')")[0] == 1
 
 
-@pytest.mark.parametrize("image", ["utility:1", "compat:1"])
-def test_images_that_bring_their_own_trouble(here: Inside, image: str) -> None:
-    """One that asks for no compute gets no libcuda; one that puts an older library first gets error 803."""
-    if image == "utility:1":
-        with pytest.raises(OSError, match=r"libcuda\.so\.1: cannot open shared object file"):
-            _cuda(here, image)
-    else:
-        assert _cuda(here, image) == (0, "803 2 system has unsupported display driver / cuda driver combination\n")
+def test_an_image_that_brings_its_own_trouble(here: Inside) -> None:
+    """One that puts an older library first gets error 803."""
+    assert _cuda(here, "compat:1") == (0, "803 2 system has unsupported display driver / cuda driver combination\n")
+
+
+def test_capabilities_keep_no_library_back(here: Inside) -> None:
+    """An image that asks for utility alone has libcuda all the same; without a GPU it has none."""
+    assert _cuda(here, "utility:1") == (0, "0 2 \n")
+    with pytest.raises(OSError, match=r"libcuda\.so\.1: cannot open shared object file"):
+        _cuda(here, "utility:1", "-e", "NVIDIA_VISIBLE_DEVICES=none")
 
 
 def test_a_pipe_under_tmp_makes_every_program_a_client(here: Inside) -> None:
@@ -181,6 +186,20 @@ def test_a_pipe_under_tmp_makes_every_program_a_client(here: Inside) -> None:
     (here.system.root / "etc/mps").unlink()
     systemctl.main(["systemctl", "stop", "nvidia-mps"], here.system)
     assert _cuda(here, "python:1")[1].startswith("0 ")
+
+
+@pytest.mark.parametrize(
+    ("met", "answer"),
+    [("205", (0, "205 2 mapping of buffer object failed\n")), ("46", (0, "46 2 unknown error\n")), ("139", (139, ""))],
+)
+def test_a_pipe_is_met_in_other_ways_too(here: Inside, met: str, answer: tuple[int, str]) -> None:
+    """Other errors than 805, and a crash, were seen; the script must not know the one alone."""
+    unit = here.system.root / "etc/systemd/system/nvidia-mps.service"
+    unit.write_text(unit.read_text().replace("Environment=", "#"))
+    (here.system.root / "sys/module/nvidia/mps-client").write_text(f"{met}\n")
+
+    assert _cuda(here, "python:1") == answer
+    assert _cuda(here, "python:1", "-e", "CUDA_MPS_PIPE_DIRECTORY=/run/mps-ecs")[1].startswith("0 ")
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,10 @@ _MOVES = "latest"
 _COUNTED = "imageCountMoreThan"
 # The most that the template takes for the AMI's deprecation.
 _LONGEST_DAYS = 3650
+# The count that the advice gives: nobody comes so far.
+_NEVER_REACHED = 9999
+# From so long on images tell how often one comes.
+_KNOWN_PACE = timedelta(days=14)
 # As many days as a span of time can have.
 _MOST = 999_999_999
 
@@ -282,6 +286,12 @@ def _counted(
     newer = sum(date > pushed[0] for date in pushed[1:])
     if newer >= keeps:
         return Fate(f"{text}: within 24 hours, {newer} are newer", is_near=True)
+    if keeps >= _NEVER_REACHED:
+        return Fate(f"{text}: {newer} are newer, and so many never come", is_near=False)
+    # Where the rule has had nothing to take yet, all that ever came is there; else nobody sees when the first came.
+    is_whole = len(dates) < keeps
+    if is_whole and (not theirs or now - min(pushed) < _KNOWN_PACE):
+        return Fate(f"{text}: {newer} are newer, and the pace is not known yet", is_near=False)
     # How often one comes, by those that are there: in the time that matters, or since the first one if that is less.
     span = min(max(now - min(pushed), timedelta(days=1)), horizon)
     recent = sum(date >= now - span for date in pushed)

@@ -1,7 +1,8 @@
 """Image usage reports: what other accounts, which the local AWS does not have, are said to use of an AMI.
 
 Who uses what is put in by `uses_elsewhere`; a report shows what was there when it was requested. EC2's own codes for a
-report that does not exist and for too many pending ones are in no document; these are in its style.
+report that does not exist and for too many pending ones are in no document; these are in its style. Nor is it in one
+whether a client token outlives the report that it made: here it does, which is the harder case.
 """
 
 from __future__ import annotations
@@ -77,6 +78,12 @@ def usage_reports(backend: Any) -> dict[str, Report]:
     return found
 
 
+def _tokens(backend: Any) -> dict[str, str]:
+    """Return which report each client token made, those that were deleted since too."""
+    found: dict[str, str] = vars(backend).setdefault("sandbox_usage_report_tokens", {})
+    return found
+
+
 class ImageUsageReports(EC2Part):
     """EC2's actions on image usage reports, which moto does not have."""
 
@@ -90,8 +97,8 @@ class ImageUsageReports(EC2Part):
             refuse("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
         if image.owner_id != self.current_account:
             refuse("AuthFailure", f"Not authorized for image:{image_id}")
-        if same := next((report for report in reports.values() if report.token == token), None):
-            return ActionResult({"ReportId": same.report_id})
+        if same := _tokens(backend).get(token):
+            return ActionResult({"ReportId": same})
         types, accounts = self._get_param("ResourceTypes", []), self._get_param("AccountIds", [])
         _check(types, accounts)
         tags = self._parse_tag_specification("image-usage-report").get("image-usage-report", {})
@@ -109,6 +116,7 @@ class ImageUsageReports(EC2Part):
             entries=list(uses_elsewhere(backend).get(image_id, [])),
         )
         reports[report.report_id] = report
+        _tokens(backend)[token] = report.report_id
         backend.tags[report.report_id].update(tags)
         return ActionResult({"ReportId": report.report_id})
 

@@ -1,7 +1,8 @@
 """Emulates CUDA's driver library for a Python program in a container: runs the program with a `ctypes` that has it.
 
-Error 805 is what CUDA says where it finds a pipe of MPS and cannot become a client (nvidia-container-toolkit #714), 803
-where its library fits no driver that the kernel has; numbers and texts are cuda.h's and cuGetErrorString's.
+Error 805 is what CUDA says where it finds a pipe of MPS and cannot become a client (nvidia-container-toolkit #714); it
+has been seen to say 205 there (enroot #206) and to crash (nvidia-docker #1396). It says 803 where its library fits no
+driver that the kernel has. Numbers and texts are cuda.h's and cuGetErrorString's.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from typing import Any
 from gpu_ami_sandbox.guest.programs.system import System
 
 MPS_CONNECTION_FAILED = 805
+MAP_FAILED = 205
+# No number of CUDA's: what a shell says of a program that the kernel has ended with SIGSEGV.
+CRASH = 139
 SYSTEM_DRIVER_MISMATCH = 803
 NO_DEVICE = 100
 _NO_LIBRARY = "libcuda.so.1: cannot open shared object file: No such file or directory"
 _TEXTS = {
+    MAP_FAILED: "mapping of buffer object failed",
     NO_DEVICE: "no CUDA-capable device is detected",
     SYSTEM_DRIVER_MISMATCH: "system has unsupported display driver / cuda driver combination",
     MPS_CONNECTION_FAILED: "MPS client failed to connect to the MPS control daemon or the MPS server",
@@ -37,19 +42,24 @@ class Library:
 
     Args:
         devices: How many GPUs it sees.
-        problem: What its first call ends with; 0 when it works.
+        problem: What its first call ends with; 0 when it works. CRASH ends the program.
     """
 
     def __init__(self, devices: int, problem: int) -> None:
         self._devices, self._problem = devices, problem
         self._calls: dict[str, Callable[..., int]] = {
-            "cuInit": lambda _flags: self._problem or (0 if self._devices else NO_DEVICE),
+            "cuInit": lambda _flags: self._init(),
             "cuDeviceGetCount": lambda count: _put(count, self._devices),
             "cuDeviceGet": lambda device, index: _put(device, index),
             "cuCtxCreate_v2": lambda context, _flags, _device: _put(context, 1),
             "cuCtxDestroy_v2": lambda _context: 0,
             "cuGetErrorString": lambda code, text: _put(text, _TEXTS.get(code, "unknown error").encode()),
         }
+
+    def _init(self) -> int:
+        if self._problem == CRASH:
+            raise SystemExit(CRASH)
+        return self._problem or (0 if self._devices else NO_DEVICE)
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         """Return the function *name*, or say as the loader does that there is none."""

@@ -7,6 +7,9 @@ That way is the ECS agent's: the runtime ``nvidia`` and NVIDIA_VISIBLE_DEVICES. 
   each start; its chain of messages is in internal/modifier/cdi.go and pkg/nvcdi/lib-nvml.go, behind containerd's;
 - ``--gpus`` on such a driver: the hook of libnvidia-container (nvidia-container-toolkit #394);
 - a program that the image does not have: runc's "executable file not found in $PATH", status 127.
+
+That specification has all of the driver: internal/modifier/cdi.go does not read NVIDIA_DRIVER_CAPABILITIES. Only the
+hook of ``--gpus`` picks by it.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ _PYTHONS = ("python3", "python")
 # Where images have a libcuda of their own for older drivers; it goes before the host's where an image says so.
 _COMPAT = "/usr/local/cuda/compat"
 _NO_GPUS = ("", "none", "void")
+# What a client meets here at the pipe of the instance's MPS, if not error 805: nobody has said on what that hangs.
+_CLIENT = "/sys/module/nvidia/mps-client"
 
 
 def run(arguments: Arguments, system: System) -> int:
@@ -80,20 +85,24 @@ def _start(image: Image, arguments: Arguments, environment: dict[str, str], devi
     entrypoint = arguments.flags.get("--entrypoint", "")
     command = [entrypoint] if entrypoint else list(image.config.get("config", {}).get("Entrypoint") or ())
     command += arguments.plain[1:]
-    capabilities = (environment.get("NVIDIA_DRIVER_CAPABILITIES") or "compute,utility").split(",")
-    has_gpu = devices not in _NO_GPUS
+    has_gpu, parts = devices not in _NO_GPUS, _parts(arguments, environment)
     if command[:1] == ["nvidia-smi"]:
-        if has_gpu and {"all", "utility"} & set(capabilities):
-            return nvidia_smi.main(command, system)
-        return _not_found("nvidia-smi", system)
+        return nvidia_smi.main(command, system) if has_gpu and "utility" in parts else _not_found("nvidia-smi", system)
     if command[:1] and command[0] in _PYTHONS:
         # Docker's own Python images, and those made from them, say the version so.
         if "PYTHON_VERSION" not in environment:
             return _not_found(command[0], system)
         if command[1:2] == ["-c"] and len(command) == 3:
-            has_cuda = has_gpu and bool({"all", "compute"} & set(capabilities))
+            has_cuda = has_gpu and "compute" in parts
             return cuda.run_python(command[2], _library(environment, devices, system) if has_cuda else None, system)
     return system.fail(125, f"{_DAEMON}the sandbox's guest runs no containers.")
+
+
+def _parts(arguments: Arguments, environment: dict[str, str]) -> set[str]:
+    """Return which parts of the driver a container with a GPU is given."""
+    everything = {"compute", "utility"}
+    wanted = set((environment.get("NVIDIA_DRIVER_CAPABILITIES") or "compute,utility").split(","))
+    return wanted if arguments.has("--gpus") and "all" not in wanted else everything
 
 
 def _not_found(program: str, system: System) -> int:
@@ -108,4 +117,9 @@ def _library(environment: dict[str, str], devices: str, system: System) -> cuda.
     count = len(gpu.uuids(system)) if devices == "all" else len(devices.split(","))
     if _COMPAT in environment.get("LD_LIBRARY_PATH", "").split(":"):
         return cuda.Library(count, cuda.SYSTEM_DRIVER_MISMATCH)
-    return cuda.Library(count, cuda.MPS_CONNECTION_FAILED if is_client else 0)
+    return cuda.Library(count, _met(system) if is_client else 0)
+
+
+def _met(system: System) -> int:
+    path = system.path(_CLIENT)
+    return int(path.read_text(encoding="utf-8")) if path.exists() else cuda.MPS_CONNECTION_FAILED
