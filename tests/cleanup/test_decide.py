@@ -353,6 +353,17 @@ def test_only_essential_denials_have_one_way_out() -> None:
     assert line.endswith("allow what docs/cleanup.md lists under Permissions")
 
 
+@pytest.mark.parametrize("usage_reports", [False, True])
+def test_with_usage_reports_sharing_may_not_be_left_out(*, usage_reports: bool) -> None:
+    """The advice would be refused by the next run."""
+    policy = dataclasses.replace(POLICY, include_shared=True, usage_reports=usage_reports)
+    denied = [_denied("launch-permissions", "ec2:DescribeImageAttribute"), _denied("pcs-x", "pcs:ListClusters")]
+
+    (line,) = find_blocks(denied, policy)
+
+    assert line.endswith(f"in pipeline.yaml, of {'' if usage_reports else 'launch-permissions, '}pcs-x")
+
+
 def test_a_failed_source_without_a_place_is_named_alone() -> None:
     """Files are in no region."""
     failed = SourceReport("receipts", None, "failed", error="denied")

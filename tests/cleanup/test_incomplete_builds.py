@@ -170,13 +170,27 @@ def test_a_list_that_failed_blocks_and_quiet_accounts_only_matter_for_amis() -> 
     quiet = [SourceReport("instances", "r", "ok")]
     verdicts = _decide(_left("key-pair"), _left("image"))
 
-    assert sweep_blocks(quiet, policy, has_images=True) == ()
+    assert sweep_blocks(quiet, policy) == ()
     assert [verdict.action for verdict in without_unseen(verdicts, quiet, policy)] == ["delete", "keep"]
     believed = dataclasses.replace(policy, allow_no_references=True)
     assert [verdict.action for verdict in without_unseen(verdicts, quiet, believed)] == ["delete", "delete"]
     seen = [SourceReport("instances", "r", "ok", references=1)]
     assert without_unseen(verdicts, seen, policy) == verdicts
-    assert "denied" in sweep_blocks([SourceReport("x", "r", "failed", error="denied")], policy, has_images=False)[0]
+    for name in ("leftover-instances", "clock", "x"):
+        assert "denied" in sweep_blocks([SourceReport(name, "r", "failed", error="denied")], policy)[0]
+
+
+@pytest.mark.parametrize("name", ["batch", "hyperpod", "image-references", "terraform-state", "account"])
+def test_what_says_who_needs_an_ami_keeps_amis_alone(name: str) -> None:
+    """A builder costs money by the hour, whatever SageMaker says that night."""
+    policy = Policy(older_than=LONGEST, keep=1)
+    reports = [SourceReport("instances", "r", "ok", references=1), SourceReport(name, "r", "failed", error="denied")]
+    verdicts = _decide(_left("instance"), _left("image"))
+
+    assert sweep_blocks(reports, policy) == ()
+    kept = without_unseen(verdicts, reports, policy)
+    assert [(verdict.resource.kind, verdict.action) for verdict in kept] == [("instance", "delete"), ("image", "keep")]
+    assert "denied" in kept[1].reasons[0].detail
 
 
 def test_the_document_is_the_contract() -> None:

@@ -9,6 +9,7 @@ import pytest
 from gpu_ami.aws.caller import RefusedError, UnansweredError
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery
+from gpu_ami.aws.references.texts import way_round
 from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.inventory import Location, Survey, query_source
 from gpu_ami.cleanup.local_references import LocalSource
@@ -98,18 +99,117 @@ def test_everything_else_is_a_failure(script: Script, problem: Exception) -> Non
     assert query_source(_location(script), Eyes("batch", problem), SourceQuery()).report.status == "failed"
 
 
-@pytest.mark.parametrize("code", ["UnsupportedOperation", "UnknownOperationException", "InvalidAction"])
-@pytest.mark.parametrize(("is_essential", "advice"), [(False, "--skip-source eyes"), (True, "")])
-def test_a_part_of_a_service_that_a_region_lacks_can_be_left_out(*, is_essential: bool, advice: str, code: str) -> None:
-    """GovCloud has EC2 and no Spot fleets: nothing says that but the refusal, so a person must."""
-    eyes = Eyes("eyes", RefusedError(f"ec2:X in here: {code}: no", code), service="ec2")
-    eyes.is_essential = is_essential
+NOT_HERE = [
+    ("UnknownOperationException", "The requested operation is not supported in the called region."),
+    ("UnknownOperationException", "None"),
+    ("InvalidAction", "Operation (X) is not supported in this region"),
+    ("UnsupportedOperation", "The functionality you requested is not available in this region."),
+    ("UnsupportedOperationException", "This is not supported in this region."),
+]
 
-    report = query_source(_location(_regions("here")), eyes, SourceQuery()).report
+
+class Lister(Eyes):
+    """A source that lists things, and then shows each."""
+
+    def __init__(self, name: str, *, service: str = "sagemaker", is_essential: bool = False) -> None:
+        """Be no essential one."""
+        super().__init__(name, Found(), service=service)
+        self.is_essential = is_essential
+
+    def find(self, caller: Any, query: SourceQuery) -> Found:
+        """Return a reference for each thing."""
+        self.queries.append(query)
+        rows = caller.call("sagemaker", "list_clusters")["ClusterSummaries"]
+        return Found([Reference(caller.call("sagemaker", "describe_cluster")["Ami"], self.name, "c") for _ in rows])
+
+
+def _clusters(*answers: Any, shown: Any = None) -> Script:
+    return _regions("here") | {"list_clusters": list(answers), "describe_cluster": [shown or {"Ami": "ami-1"}]}
+
+
+def _refused(code: str, message: str) -> RefusedError:
+    return RefusedError(f"sagemaker:ListClusters in here: {code}: {message}", code)
+
+
+@pytest.mark.parametrize(("code", "message"), NOT_HERE)
+def test_what_cannot_be_listed_in_a_region_is_not_there(code: str, message: str) -> None:
+    """us-west-1 has SageMaker and not all of it, GovCloud EC2 and no Spot fleets; clean-up goes on there."""
+    report = query_source(_location(_clusters(_refused(code, message))), Lister("hyperpod"), SourceQuery()).report
+
+    assert report.status == "skipped"
+    assert str(report.error).startswith("AWS says that here has no such operation: sagemaker:ListClusters in here: ")
+
+
+@pytest.mark.parametrize("name", ["launch-permissions", "public-snapshots", "image-references"])
+def test_what_is_there_all_the_same_has_failed(name: str) -> None:
+    """An AMI is shared, or used, whether or not this region can say so."""
+    location = _location(_clusters(_refused(*NOT_HERE[0])))
+
+    assert query_source(location, Lister(name), SourceQuery()).report.status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("script", "is_essential"),
+    [
+        (_clusters(_refused(*NOT_HERE[0])), True),
+        (_clusters({"ClusterSummaries": [{}]}, shown=_refused(*NOT_HERE[0])), False),
+        (_clusters(_refused("UnsupportedOperation", "This account is not set up for it.")), False),
+        (_clusters(_refused("ValidationException", "not supported in this region")), False),
+        (_clusters(UnansweredError("UnknownOperationException: not supported in the called region")), False),
+    ],
+    ids=["essential", "the second call", "another meaning", "another code", "no refusal"],
+)
+def test_no_other_refusal_says_that_nothing_is_there(script: Script, *, is_essential: bool) -> None:
+    """What was listed and cannot be shown is there; a service of its own kind of refusal is anything."""
+    source = Lister("hyperpod", is_essential=is_essential)
+
+    report = query_source(_location(script), source, SourceQuery()).report
 
     assert report.status == "failed"
-    assert ("--skip-source" in str(report.error)) == bool(advice)
-    assert advice in str(report.error)
+    assert ("name hyperpod in cleanup.skip_sources in pipeline.yaml." in str(report.error)) is not is_essential
+
+
+@pytest.mark.parametrize("problem", [DENIED, NO_HOST, KeyError("State"), _refused("ThrottlingException", "Slow.")])
+def test_a_source_that_may_be_left_out_says_how(problem: Exception) -> None:
+    """In China AWS's public list is empty, so a service that is missing there looks like a cable that is cut."""
+    empty: Script = {"get_parameters_by_path": [{"Parameters": []}]}
+
+    def error(name: str, *, is_essential: bool) -> str:
+        eyes = Eyes(name, problem)
+        eyes.is_essential = is_essential
+        report = query_source(_location(empty, "cn-north-1"), eyes, SourceQuery()).report
+        assert report.status == "failed"
+        return str(report.error)
+
+    assert error("emr", is_essential=False).endswith(
+        "To do without, name emr in cleanup.skip_sources in pipeline.yaml."
+    )
+    assert "skip_sources" not in error("batch", is_essential=True)
+    # With --usage-reports that would be refused, and without it would delete what is shared.
+    assert "skip_sources" not in error("launch-permissions", is_essential=False)
+
+
+def test_an_advice_is_given_once() -> None:
+    """A source that reads encrypted texts has words of its own for it."""
+    problem = UnansweredError(f"Lambda function f: the variables come encrypted. {way_round('lambda-functions')}")
+    eyes = Eyes("lambda-functions", problem, service="")
+    eyes.is_essential = False
+
+    assert str(query_source(_location(), eyes, SourceQuery()).report.error).count("cleanup.skip_sources") == 1
+
+
+@pytest.mark.parametrize("later", [_refused(*NOT_HERE[0]), NO_HOST])
+def test_what_answered_before_is_not_absent(later: Exception) -> None:
+    """A region does not lose an operation, or a service, between the plan and the act."""
+    script = _images("ami-1") | _regions("elsewhere")
+    script |= {"list_clusters": [{"ClusterSummaries": []}, later]}
+    survey = _survey(_location(script), uses=(Lister("hyperpod"),))
+    survey.query()
+    assert [report.status for report in survey.reports] == ["ok"]
+
+    survey.query_again(set())
+
+    assert {report.name: report.status for report in survey.reports}["hyperpod"] == "failed"
 
 
 def test_a_source_without_service_has_no_list() -> None:

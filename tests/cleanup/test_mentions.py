@@ -154,7 +154,8 @@ def test_no_value_is_shown_by_a_failure(here: World, tmp_path: Path) -> None:
 # it is gone.
 READS = {
     "states:DescribeStateMachine": ("state_machine", "state machine reprocess: ", "StateMachineDoesNotExist"),
-    "states:ListStateMachineVersions": ("state_machine", "state machine reprocess: ", "StateMachineDoesNotExist"),
+    # It has no code for that: what the machine itself says counts (tests/aws/references/test_texts.py).
+    "states:ListStateMachineVersions": ("state_machine", "state machine reprocess: ", ""),
     "scheduler:GetSchedule": ("schedule_input", "schedule nightly: ", "ResourceNotFoundException"),
     "ssm:DescribeMaintenanceWindowTasks": (
         "maintenance_window_task",
@@ -199,7 +200,7 @@ def test_a_text_that_cannot_be_read_keeps_everything_and_is_named(here: World, a
     assert (action if fault == "denied" else "cut off") in str(failed.error)
 
 
-@pytest.mark.parametrize("action", READS)
+@pytest.mark.parametrize("action", [action for action, (_, _, code) in READS.items() if code])
 def test_what_is_gone_between_list_and_read_is_no_failure(here: World, action: str) -> None:
     """Schedules and machines come and go; what is deleted needs nothing any more."""
     use, _, code = READS[action]
@@ -213,8 +214,7 @@ def test_what_is_gone_between_list_and_read_is_no_failure(here: World, action: s
     plan = here.plan()
 
     assert plan.decision.blocks == ()
-    is_read_elsewhere = operation == "ListStateMachineVersions"  # the machine itself is still there
-    assert selected(plan) == (set() if is_read_elsewhere else {image.id})
+    assert selected(plan) == {image.id}
 
 
 def test_a_key_that_throttles_is_waited_for(here: World) -> None:

@@ -104,6 +104,23 @@ def test_the_settings_leave_sources_out_as_flags_do() -> None:
     assert left_out(settings) == {"image-builder", "receipts"}
 
 
+@pytest.mark.parametrize("name", ["launch-permissions", "public-snapshots"])
+def test_the_settings_do_not_undo_usage_reports(name: str) -> None:
+    """Unseen, a shared AMI needs no report and goes; the error says where the name stands."""
+    chosen = msgspec.structs.replace(EMBEDDED.cleanup, skip_sources=("receipts", name))
+    settings = msgspec.structs.replace(EMBEDDED, cleanup=chosen)
+    flags = Flags(include_shared=True, usage_reports=True)
+
+    with pytest.raises(UsageError, match=r"take it out of cleanup\.skip_sources in pipeline\.yaml\.$") as told:
+        policy_from(settings, flags)
+    assert name in str(told.value)
+
+    assert policy_from(settings, Flags(include_shared=True)).skip_sources == {"receipts", name}
+    document = policy_from(EMBEDDED, flags).document() | {"skip_sources": [name]}
+    with pytest.raises(UsageError, match=rf"{name} finds: take it out of the plan's skip_sources"):
+        policy_of(document)
+
+
 @pytest.mark.parametrize("name", ["batch", "nonsense"])
 def test_the_settings_may_leave_out_no_more_than_flags(name: str) -> None:
     """And the error says where the name stands."""

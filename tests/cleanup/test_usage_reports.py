@@ -203,11 +203,32 @@ def test_a_public_ami_and_a_public_snapshot_are_asked_about(account: World, tmp_
     account.maker.ec2.snapshots[snapshot.snapshot_ids[0]].create_volume_permission_groups.add("all")
     uses_elsewhere(account.maker.ec2)[public.id] = [UseElsewhere(THIRD, "ec2:Instance", 1)]
 
-    document = _plan(account, tmp_path)
+    document = _plan(account, tmp_path, yes=True, permanent=True)
 
     assert f"used in account {THIRD}: 1 instance" in _why(document, public)
     assert _verdicts(document)[snapshot.id][0] == "delete"
     assert document["usage_reports"]["made"] == 2
+    assert account.there() & {public.id, snapshot.id} == {public.id}
+    calls = account.aws.gate.calls
+    before = calls[: [call.action for call in calls].index("CreateImageUsageReport")]
+    for action in ("DescribeImageReferences", "DescribeImageAttribute"):
+        asked = {value for call in before if call.action == action for value in call.parameters.values()}
+        assert snapshot.id in asked, "what else needs it is read before a report lets it go"
+
+
+@pytest.mark.parametrize("name", ["launch-permissions", "public-snapshots"])
+def test_sharing_that_the_settings_leave_out_stops_a_run_with_reports(
+    account: World, tmp_path: Path, name: str
+) -> None:
+    """A flag is refused at once; the same name in pipeline.yaml let AMIs go that others use."""
+    image = _shared(account, 300, UseElsewhere(OTHER, "ec2:Instance", 1))
+    options = {"cleanup": Cleanup(skip_sources=(name,))}
+
+    with pytest.raises(UsageError, match=f"{name} finds: take it out of cleanup.skip_sources in pipeline.yaml"):
+        _plan(account, tmp_path, options=options, yes=True, permanent=True)
+
+    assert image.id in account.there()
+    assert not WRITES & set(account.calls())
 
 
 @pytest.mark.parametrize(
@@ -847,11 +868,14 @@ def test_a_plan_file_that_was_edited_makes_no_other_policy(account: World, tmp_p
     _plan(account, tmp_path, plan=str(path))
     raw = json.loads(path.read_text())
     assert raw["policy"]["usage_reports"] is True
-    raw["policy"]["include_shared"] = False
-    path.write_text(json.dumps(raw))
+    for change, why in (
+        ({"include_shared": False}, "add --include-shared"),
+        ({"skip_sources": ["launch-permissions"]}, "take it out of the plan's skip_sources"),
+    ):
+        path.write_text(json.dumps(raw | {"policy": raw["policy"] | change}))
 
-    with pytest.raises(UsageError, match="is not a clean-up plan"):
-        _plan(account, tmp_path, flags=Flags(), apply=str(path))
+        with pytest.raises(UsageError, match=f"is not a clean-up plan that flags could make .*{why}"):
+            _plan(account, tmp_path, flags=Flags(), apply=str(path))
 
 
 def test_of_a_limited_run_a_batch_is_asked_after_the_other(

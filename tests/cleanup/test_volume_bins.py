@@ -138,7 +138,7 @@ def test_rules_that_cannot_be_read_are_said_to_be_unknown(
 def test_nothing_is_asked_where_no_volume_goes(here: World, tmp_path: Path) -> None:
     """Two calls for nothing, in each region."""
     here.in_use()
-    tags = {"gpu-ami:run": RUN, "gpu-ami:family": "gpu-batch", "gpu-ami:pipeline": "1"}
+    tags = {"gpu-ami:run": RUN, "gpu-ami:family": "gpu-batch", "gpu-ami:pipeline": "gpu-ami-pipeline"}
     here.maker.ec2.create_key_pair(f"packer_{RUN}", "ed25519", tags).create_time = datetime(2025, 1, 15)  # noqa: DTZ001
 
     document, _ = _sweep(here, tmp_path)

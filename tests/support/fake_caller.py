@@ -40,8 +40,10 @@ class FakeCaller(Caller):
         self.requests.append((operation, parameters))
         answers = self._script[operation]
         if callable(answers):
-            return answers(**parameters)
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+            answer: Answer = answers(**parameters)
+        else:
+            answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, Exception):
             raise answer
+        self.answered += 1
         return answer

@@ -109,6 +109,7 @@ class Caller:
         self._passing: frozenset[str] = frozenset()  # refusals, by their codes, that are tried again
         self._lock = threading.Lock()
         self.calls = 0
+        self.answered = 0
         self.aws_time: datetime | None = None
 
     def counting(self) -> Caller:
@@ -153,6 +154,8 @@ class Caller:
             problem, is_throttled, is_final = self._try(service, operation, doing, parameters)
             if isinstance(problem, dict):
                 pace.succeeded()
+                with self._lock:
+                    self.answered += 1
                 return problem
             if is_throttled:
                 pace.throttled(sent_at)

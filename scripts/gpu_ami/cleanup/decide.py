@@ -35,6 +35,7 @@ _BROKEN = frozenset({"failed", "error", "invalid"})
 _FINISHED = _USABLE | _BROKEN
 _ESSENTIAL = frozenset(source.name for source in SOURCES if source.is_essential)
 _LAUNCH_SHARING, _SNAPSHOT_SHARING = "launch-permissions", "public-snapshots"
+_SHARING = frozenset({_LAUNCH_SHARING, _SNAPSHOT_SHARING})
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def find_blocks(reports: Sequence[SourceReport], policy: Policy, *, is_change: b
     if failed:
         denied = denied_together(failed)
         lines = [f"{_where(report)} could not be read: {report.error}" for report in failed if report not in denied]
-        return (*([_denials(denied)] if denied else []), *lines)
+        return (*([_denials(denied, policy)] if denied else []), *lines)
     if not is_change or policy.allow_no_references or any(report.references and report.is_use for report in reports):
         return ()
     return ("nothing at all was found that needs any AMI: if that is true, plan with --allow-no-references",)
@@ -200,7 +201,7 @@ def denied_together(reports: Iterable[SourceReport]) -> tuple[SourceReport, ...]
     return denied if len(denied) > 1 else ()
 
 
-def _denials(denied: Sequence[SourceReport]) -> str:
+def _denials(denied: Sequence[SourceReport], policy: Policy) -> str:
     """Return who is denied what, and the two ways out of it."""
     actions: dict[str, set[str]] = defaultdict(set)
     for report in denied:
@@ -208,7 +209,9 @@ def _denials(denied: Sequence[SourceReport]) -> str:
     who = "; ".join(f"{name} may not do {', '.join(sorted(some))}" for name, some in actions.items())
     names = sorted({report.name for report in denied})
     where = sorted({report.region for report in denied if report.region})
-    optional = [name for name in names if name not in _ESSENTIAL]
+    # With --usage-reports sharing may not be left out.
+    needed = _ESSENTIAL | (_SHARING if policy.usage_reports else frozenset())
+    optional = [name for name in names if name not in needed]
     ways = ["allow what docs/cleanup.md lists under Permissions"]
     # A flag of `invoke cleanup` alone would not do for `invoke sweep`.
     ways += (

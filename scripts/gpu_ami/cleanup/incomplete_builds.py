@@ -18,7 +18,7 @@ from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.journal import Journal
 from gpu_ami.cleanup.journal_events import Failed, ImageRecord, Removed, Waited, WillRemove
 from gpu_ami.cleanup.plan_document import iso, reason_list
-from gpu_ami.cleanup.policy import LOCAL_SOURCES, Policy
+from gpu_ami.cleanup.policy import SOURCE_NAMES, Policy
 from gpu_ami.cleanup.snapshots import OrphanedSnapshots
 from gpu_ami.cleanup.volume_bins import VolumeBin
 from gpu_ami.errors import AwsError
@@ -27,7 +27,9 @@ from gpu_ami.records.tags import HANDOVER_TAG, KEEP_TAG, MAY_TAKE_TAG, VERIFICAT
 # Our run ids begin with the time of the build's start.
 _RUN_TIME = re.compile(r"^(20\d{2})-?([01]\d)-?([0-3]\d)T?([0-2]\d)([0-5]\d)([0-5]\d)Z?(?:-|$)")
 _MINUTES = re.compile(r"[0-9]{1,6}")
-_ABOUT_IMAGES = frozenset({*LOCAL_SOURCES, "account"})
+# What says only what needs an AMI: every source of references, whether of AWS or of files, and other accounts.
+_ABOUT_IMAGES = SOURCE_NAMES | {"account"}
+_BLOCKED = "blocked"
 _UNFINISHED = frozenset({"pending", "available", "failed", "error", "invalid"})
 
 
@@ -191,23 +193,37 @@ def _reasons(
         yield Reason(use.source, use.detail)
 
 
-def sweep_blocks(reports: Sequence[SourceReport], policy: Policy, *, has_images: bool) -> tuple[str, ...]:
-    """Return why nothing may be removed: lists that failed.
+def sweep_blocks(reports: Sequence[SourceReport], policy: Policy) -> tuple[str, ...]:
+    """Return why nothing may be removed: lists of what is left that failed, or a wrong clock.
 
-    What files and other accounts need matters only with AMIs among the resources.
+    What needs an AMI matters to AMIs alone: see `without_unseen`.
     """
-    about = [report for report in reports if has_images or report.name not in _ABOUT_IMAGES]
-    failed = [report for report in about if report.status == "failed"]
+    failed = [report for report in reports if report.status == "failed" and not _is_about_images(report)]
     return find_blocks(failed, policy) if failed else ()
+
+
+def image_failures(plan: SweepPlan, policy: Policy) -> tuple[str, ...]:
+    """Return why AMIs of *plan* stay that would go if everything that may need one could be read; empty otherwise."""
+    if not any(reason.code == _BLOCKED for verdict in plan.verdicts for reason in verdict.reasons):
+        return ()
+    failed = [report for report in plan.reports if report.status == "failed" and _is_about_images(report)]
+    return find_blocks(failed, policy) if failed else ()
+
+
+def _is_about_images(report: SourceReport) -> bool:
+    return report.name in _ABOUT_IMAGES
 
 
 def without_unseen(
     verdicts: Sequence[SweepVerdict], reports: Sequence[SourceReport], policy: Policy
 ) -> list[SweepVerdict]:
-    """Return *verdicts* without a selected AMI where no use was seen anywhere: a builder's cost goes on meanwhile."""
+    """Return *verdicts* without a selected AMI where what needs it could not be read, or no use was seen anywhere.
+
+    The rest goes: a builder's cost goes on meanwhile.
+    """
     if not (blocks := find_blocks(reports, policy)):
         return list(verdicts)
-    kept = (Reason("blocked", blocks[0]),)
+    kept = (Reason(_BLOCKED, blocks[0]),)
     return [
         replace(verdict, action="keep", reasons=kept)
         if verdict.action == "delete" and verdict.resource.kind == "image"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -22,17 +23,26 @@ from gpu_ami.aws.references.source import Found, Reference, Source, SourceQuery
 from gpu_ami.aws.regions import has_service
 from gpu_ami.cleanup.decide import Decision, SourceReport, Status, decide, newest_of
 from gpu_ami.cleanup.local_references import LocalSource
-from gpu_ami.cleanup.policy import Policy
+from gpu_ami.cleanup.policy import SETTING, Policy
 from gpu_ami.errors import AwsError
 
 _WORKERS = 32
 _SHARING = "launch-permissions"
 # The code of the reason for which an AMI stays that another account uses, or may use.
 USAGE = "usage-reports"
-# How services refuse an operation that a region of theirs lacks.
-_NOT_OFFERED = frozenset(
-    {"InvalidAction", "UnknownOperationException", "UnsupportedOperation", "UnsupportedOperationException"}
-)
+# How services refuse an operation that a region of theirs lacks: SageMaker with "UnknownOperationException: The
+# requested operation is not supported in the called region." (hashicorp/terraform-provider-aws#27258), services of the
+# query protocol with "InvalidAction: Operation (…) is not supported in this region" (rebuy-de/aws-nuke#301).
+_NO_OPERATION = frozenset({"InvalidAction", "UnknownOperationException"})
+# These say the same and other things, such as that an account is not set up for it, so their words count: "The
+# functionality you requested is not available in this region." (EC2; hashicorp/terraform-provider-aws#4359).
+_UNSUPPORTED = frozenset({"UnsupportedOperation", "UnsupportedOperationException"})
+_NOT_HERE = re.compile(r"\bnot (?:available|supported) in (?:this|the called) region\b", re.IGNORECASE)
+# What these see is there whether or not the region has the operation that shows it: who an AMI is shared with, and what
+# uses it. The other sources list things that nobody can have where nobody can list them.
+_SEES_WHAT_IS_THERE = frozenset({_SHARING, "public-snapshots", "image-references"})
+# Without them --include-shared would delete what nobody asked about; both read what EC2 has everywhere.
+_NO_WAY_ROUND = frozenset({_SHARING, "public-snapshots"})
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -276,7 +286,11 @@ class Survey:
             self._states.setdefault(
                 key, SourceState(SourceReport(source.name, location.region, "failed"), memory=memory)
             )
+        before = self._states[key].report.status
         state = query_source(location, source, query, skip=source.name in self.policy.skip_sources)
+        if before == "ok" and state.report.status == "skipped":
+            # What answered a moment ago is not absent.
+            state.report = replace(state.report, status="failed")
         with self._lock:
             self._states[key] = state
 
@@ -305,27 +319,54 @@ def query_source(location: Location, source: Source, query: SourceQuery, *, skip
         return SourceState(report, found.references, query.memory)
 
     if skip:
-        return state("skipped", error="left out by --skip-source")
+        return state("skipped", error="left out by --skip-source or cleanup.skip_sources")
     if lacking := unknown(source.reads):
         return state("failed", error=f"The installed botocore does not know {lacking[0]}: upgrade boto3.")
     try:
         with making_sense(f"{source.name} in {location.region}"):
             return state("ok", source.find(caller, query))
     except AwsError as exc:
-        if _is_absent(caller, source, exc):
-            return state(
-                "skipped", error=f"{source.service} does not exist in {location.region}, says AWS's public list"
-            )
+        if why := _why_absent(caller, source, exc):
+            return state("skipped", error=why)
         denied = exc if isinstance(exc, RefusedError) and exc.is_denied else None
-        return state("failed", error=f"{exc}{_way_round(source, exc)}", denied=denied)
+        return state("failed", error=_with_way_round(source, exc), denied=denied)
     finally:
         location.caller.aws_time = location.caller.aws_time or caller.aws_time
 
 
-def _way_round(source: Source, problem: AwsError) -> str:
-    """Return what to do about a part of a service that AWS does not have in a region, as Spot fleets in GovCloud."""
-    is_missing = isinstance(problem, RefusedError) and problem.code in _NOT_OFFERED
-    return f" Leave it out with --skip-source {source.name}." if is_missing and not source.is_essential else ""
+def _with_way_round(source: Source, problem: AwsError) -> str:
+    """Return what *problem* is, and how to do without *source* where that is allowed and not said already.
+
+    The setting holds for `invoke cleanup` and `invoke sweep`; a flag of the first would be refused by the second.
+    """
+    said = str(problem)
+    if source.is_essential or source.name in _NO_WAY_ROUND or SETTING in said:
+        return said
+    return f"{said.rstrip('.')}. To do without, name {source.name} in {SETTING}."
+
+
+def _why_absent(caller: Caller, source: Source, problem: AwsError) -> str | None:
+    """Return why nothing can be there that *source* would find; None where it may be."""
+    here = caller.region
+    if _lacks_operation(caller, source, problem):
+        return f"AWS says that {here} has no such operation: {problem}"
+    if _is_absent(caller, source, problem):
+        return f"{source.service} does not exist in {here}, says AWS's public list"
+    return None
+
+
+def _lacks_operation(caller: Caller, source: Source, problem: AwsError) -> bool:
+    """Return whether AWS says that the region lacks the listing from which *source* sets out.
+
+    What cannot be listed there cannot be there. That goes for the first listing alone: of what was listed, something
+    that cannot be shown is there and not seen.
+    """
+    if source.is_essential or source.name in _SEES_WHAT_IS_THERE or not isinstance(problem, RefusedError):
+        return False
+    is_said = problem.code in _NO_OPERATION or (
+        problem.code in _UNSUPPORTED and _NOT_HERE.search(str(problem)) is not None
+    )
+    return is_said and caller.answered == 0
 
 
 def _is_absent(caller: Caller, source: Source, problem: AwsError) -> bool:

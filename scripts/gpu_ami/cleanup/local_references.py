@@ -101,7 +101,7 @@ def _source(
         return SourceReport(name, None, status, references=references, error=error, is_use=False)
 
     if is_skipped:
-        return LocalSource(report("skipped", "left out by --skip-source"))
+        return LocalSource(report("skipped", "left out by --skip-source or cleanup.skip_sources"))
     if problem is not None:
         return LocalSource(report("failed", problem))
     try:

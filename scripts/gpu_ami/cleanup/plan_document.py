@@ -285,7 +285,9 @@ def load(path: Path, *, account: str | None, now: datetime) -> SavedPlan:
         if made_at is None or not all(map(REGION.fullmatch, saved.regions)):
             raise ValueError(raw["made_at"])
         blocks = list(raw["blocks"])
-    except (UsageError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
+    except UsageError as exc:
+        raise _no_plan(path, f" that flags could make ({str(exc).rstrip('.')})") from exc
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
         raise _no_plan(path) from exc
     if account is not None and saved.account != account:
         msg = (
@@ -325,8 +327,8 @@ def _read(path: Path) -> dict[str, Any]:
     raise _no_plan(path)
 
 
-def _no_plan(path: Path) -> UsageError:
-    return UsageError(f"{path} is not a {_WHAT}: move it away, and make one with `invoke cleanup --plan {path}`.")
+def _no_plan(path: Path, why: str = "") -> UsageError:
+    return UsageError(f"{path} is not a {_WHAT}{why}: move it away, and make one with `invoke cleanup --plan {path}`.")
 
 
 def reason_list(reasons: Iterable[Reason]) -> list[dict[str, str]]:

@@ -58,7 +58,8 @@ def make_plan(
         AwsError: The AMIs themselves could not be listed.
     """
     survey.query()
-    unlimited = dataclasses.replace(survey.policy, max_deletions=None)
+    # An AMI that only a report could let go counts as one that would: all else is read of it before it is reported on.
+    unlimited = dataclasses.replace(survey.policy, max_deletions=None, usage_reports=False)
     clock = clock_reports(survey.aws_time, now)
     first = _decide(survey, now, clock, unlimited, with_orphans=orphans)
     with ThreadPoolExecutor(max_workers=1) as pool:

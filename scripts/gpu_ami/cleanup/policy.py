@@ -22,6 +22,11 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 # Sources on this machine, beside those on AWS.
 LOCAL_SOURCES = ("terraform-code", "terraform-variables", "terraform-state", "workflows", "manifests", "receipts")
 
+# All that says what needs an AMI.
+SOURCE_NAMES = frozenset({*(source.name for source in SOURCES), *LOCAL_SOURCES})
+# Where the settings name what is left out.
+SETTING = "cleanup.skip_sources in pipeline.yaml"
+
 # What the name of a family's AMI ends with: a date or time, a Unix time, a version. Taking too little of a name
 # for the ending makes small families, and a family's newest AMIs stay.
 _RUN = r"20\d{2}-?[01]\d-?[0-3]\d[\w.:+-]*|1\d{9}|1\d{12}|v?\d+(?:\.\d+){0,3}"
@@ -127,7 +132,8 @@ def policy_from(settings: Settings, flags: Flags) -> Policy:
     chosen = settings.cleanup
     older_than = chosen.older_than if flags.older_than is None else flags.older_than
     limit = flags.max_deletions if flags.max_deletions is not None else chosen.max_deletions
-    _check_usage_reports(flags.usage_reports, shared=flags.include_shared, skipped=flags.skip_source)
+    named = {"--skip-source": _skipped(flags.skip_source), SETTING: left_out(settings)}
+    _check_usage_reports(flags.usage_reports, shared=flags.include_shared, skipped=named)
     return Policy(
         older_than=parse_duration(older_than, name="--older-than"),
         keep=chosen.keep if flags.keep is None else _whole(flags.keep, "--keep", least=0),
@@ -136,7 +142,7 @@ def policy_from(settings: Settings, flags: Flags) -> Policy:
         include_shared=flags.include_shared,
         usage_reports=flags.usage_reports,
         max_deletions=None if limit is None else _whole(limit, "--max-deletions", least=1),
-        skip_sources=left_out(settings) | _skipped(flags.skip_source),
+        skip_sources=frozenset().union(*named.values()),
         allow_no_references=flags.allow_no_references,
         template_versions=_template_versions(flags.template_versions),
     )
@@ -148,7 +154,7 @@ def left_out(settings: Settings) -> frozenset[str]:
     Raises:
         UsageError: One of them is none, or may not be left out.
     """
-    return _skipped(settings.cleanup.skip_sources, "cleanup.skip_sources in pipeline.yaml:")
+    return _skipped(settings.cleanup.skip_sources, f"{SETTING}:")
 
 
 def policy_of(document: Mapping[str, Any]) -> Policy:
@@ -173,7 +179,8 @@ def policy_of(document: Mapping[str, Any]) -> Policy:
         allow_no_references=given["allow_no_references"] is True,
         template_versions=None if versions is None else _whole(versions, "--template-versions", least=1),
     )
-    _check_usage_reports(policy.usage_reports, shared=policy.include_shared, skipped=policy.skip_sources)
+    named = {"the plan's skip_sources": policy.skip_sources}
+    _check_usage_reports(policy.usage_reports, shared=policy.include_shared, skipped=named)
     names = [name for name in (policy.scope.family, policy.scope.name, *policy.scope.tags) if name is not None]
     is_text = all(isinstance(text, str) for text in (*names, *policy.scope.tags.values()))
     # Whatever was taken for something else, such as the text "false" for true, does not come back as it was.
@@ -183,8 +190,13 @@ def policy_of(document: Mapping[str, Any]) -> Policy:
     return policy
 
 
-def _check_usage_reports(reports: bool, *, shared: bool, skipped: Collection[str]) -> None:
+def _check_usage_reports(reports: bool, *, shared: bool, skipped: Mapping[str, Collection[str]]) -> None:
     """Refuse usage reports where they would say nothing, or not be made on what is shared.
+
+    Args:
+        reports: Whether they are requested.
+        shared: Whether being shared is no reason to stay.
+        skipped: The sources that are left out, by what names them, such as ``--skip-source``.
 
     Raises:
         UsageError: It is so.
@@ -192,9 +204,11 @@ def _check_usage_reports(reports: bool, *, shared: bool, skipped: Collection[str
     if reports and not shared:
         msg = "--usage-reports is about the AMIs that --include-shared lets go: add --include-shared, or leave it out."
         raise UsageError(msg)
-    if reports and (unseen := sorted({"launch-permissions", "public-snapshots"} & set(skipped))):
-        msg = f"--usage-reports asks about the AMIs that {unseen[0]} finds: leave out --skip-source {unseen[0]}."
-        raise UsageError(msg)
+    for where, names in skipped.items():
+        if reports and (unseen := sorted({"launch-permissions", "public-snapshots"} & set(names))):
+            way = f"leave out {where} {unseen[0]}" if where.startswith("--") else f"take it out of {where}"
+            msg = f"--usage-reports asks about the AMIs that {unseen[0]} finds: {way}."
+            raise UsageError(msg)
 
 
 class FamilyKey(NamedTuple):

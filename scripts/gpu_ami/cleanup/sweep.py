@@ -14,13 +14,21 @@ from gpu_ami.aws.caller import RefusedError
 from gpu_ami.bake import template
 from gpu_ami.cleanup.decide import SourceReport, by_target
 from gpu_ami.cleanup.execute import Result
-from gpu_ami.cleanup.incomplete_builds import Sweep, SweepPlan, SweepVerdict, decide_sweep, sweep_blocks, without_unseen
+from gpu_ami.cleanup.incomplete_builds import (
+    Sweep,
+    SweepPlan,
+    SweepVerdict,
+    decide_sweep,
+    image_failures,
+    sweep_blocks,
+    without_unseen,
+)
 from gpu_ami.cleanup.inventory import Location, Survey, in_parallel
 from gpu_ami.cleanup.journal import Journal, cut_short, new_path
 from gpu_ami.cleanup.journal_events import Begin, End
 from gpu_ami.cleanup.plan_tables import sweep_table
 from gpu_ami.cleanup.planner import clock_reports
-from gpu_ami.cleanup.policy import Policy, left_out
+from gpu_ami.cleanup.policy import SETTING, SOURCE_NAMES, Policy, left_out
 from gpu_ami.cleanup.result_tables import sweep_result_table
 from gpu_ami.cleanup.scope import chosen_regions, requested_regions, survey_of
 from gpu_ami.cleanup.volume_bins import volume_bins
@@ -67,7 +75,7 @@ def run(run: Invocation, request: Request) -> None:
     Raises:
         UsageError: Flags or the template's variables cannot be used.
         AwsError: The account's AMIs cannot be listed at all.
-        SafetyError: Nothing may be removed, and why.
+        SafetyError: Nothing may be removed, or no AMI, and why.
         PartialError: Some of it could not be removed.
     """
     older_than, requested = _older_than(run, request.older_than)
@@ -93,6 +101,7 @@ def run(run: Invocation, request: Request) -> None:
             parts = ["leave out --dry-run"] if run.options.dry_run else []
             how = " and ".join([*parts, *([] if request.yes else ["add --yes"])])
             run.console.say(f"Nothing was removed. {how[0].upper()}{how[1:]} to carry this out.")
+        _raise_failures(plan, policy)
         return
     with only_one(run.workspace.logs, "cleanup"):
         results, journal, refused = _act(run, plan, survey, requested)
@@ -105,6 +114,18 @@ def run(run: Invocation, request: Request) -> None:
     }
     with then_raised(_error(results, refused)):
         run.console.result(document, sweep_table(plan), sweep_result_table(results, shown))
+    _raise_failures(plan, policy)
+
+
+def _raise_failures(plan: SweepPlan, policy: Policy) -> None:
+    """End with an error where an AMI stays because what may need it could not be read: a job should not look well.
+
+    Raises:
+        SafetyError: It is so; what else was left is shown, or removed, all the same.
+    """
+    if failures := image_failures(plan, policy):
+        msg = f"AMIs are kept: {failures[0]}"
+        raise SafetyError(msg)
 
 
 def _error(results: Sequence[Result], refused: str | None) -> PartialError | None:
@@ -145,14 +166,15 @@ def _plan(
         survey.query_images(images)
         verdicts, _ = decided()
     reports = [*_clock_reports(aws_time, now), *survey.reports, *(report for _, report in found)]
-    blocks = sweep_blocks(reports, survey.policy, has_images=bool(images))
+    blocks = sweep_blocks(reports, survey.policy)
     callers = {location.region: location.caller for location in survey.own_locations}
+    verdicts = without_unseen(verdicts, reports, survey.policy)
     going = [] if blocks else [verdict.resource for verdict in verdicts if verdict.action == "delete"]
     return SweepPlan(
         account=account,
         regions=tuple(location.region for location in survey.own_locations),
         older_than=older_than,
-        verdicts=tuple(without_unseen(verdicts, reports, survey.policy)),
+        verdicts=tuple(verdicts),
         reports=tuple(reports),
         blocks=blocks,
         bins=tuple(volume_bins(callers, going, now)),
@@ -270,6 +292,9 @@ def _regions(run: Invocation, requested: Sequence[str]) -> list[str]:
 
 def _kinds(skipped: Sequence[str]) -> list[str]:
     for name in skipped:
+        if name in SOURCE_NAMES:
+            msg = f"--skip-source {name!r} is not a kind of resource: name it in {SETTING}."
+            raise UsageError(msg)
         if name not in KINDS:
             msg = f"--skip-source {name!r} is not a kind of resource: {', '.join(KINDS)}."
             raise UsageError(msg)

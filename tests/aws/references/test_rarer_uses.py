@@ -351,9 +351,10 @@ def test_a_group_that_is_deleted_meanwhile_needs_nothing(source: Source, operati
     script[operation] = [RefusedError("AutoScalingGroup name not found - g", "ValidationError")]
     assert not _find(source, script).references
 
-    script[operation] = [RefusedError("1 validation error detected", "ValidationError")]
-    with pytest.raises(RefusedError):
-        _find(source, script)
+    for message in ("1 validation error detected", "Launch template lt-1 not found", "The role is not found"):
+        script[operation] = [RefusedError(message, "ValidationError")]
+        with pytest.raises(RefusedError):
+            _find(source, script)
 
 
 def test_only_groups_with_a_warm_pool_are_asked_for_its_instances() -> None:
@@ -591,19 +592,89 @@ def test_a_configuration_that_came_without_settings_is_an_error_with_its_name(ro
         _find(BeanstalkConfigurations(), script)
 
 
-def test_an_environment_that_is_deleted_meanwhile_needs_nothing() -> None:
-    """Elastic Beanstalk has one code for that and for other mistakes."""
-    script = _beanstalk(lambda **_: {})
-    for message, is_gone in (
-        ("No Environment found for EnvironmentName = 'live'.", True),
-        ("Nothing was given", False),
-    ):
-        script["describe_configuration_settings"] = [RefusedError(message, "InvalidParameterValue")]
-        if is_gone:
-            assert not _find(BeanstalkConfigurations(), script).references
-        else:
-            with pytest.raises(RefusedError):
-                _find(BeanstalkConfigurations(), script)
+def _refusing(which: str, message: str, code: str = "InvalidParameterValue") -> Script:
+    """Return an Elastic Beanstalk that shows *which*, environment or saved configuration, to nobody."""
+
+    def settings(ApplicationName: str, **given: str) -> dict[str, Any]:  # noqa: N803 - AWS's name
+        assert ApplicationName == "app"
+        if which in given:
+            text = f"elasticbeanstalk:DescribeConfigurationSettings in r: {code}: {message}"
+            raise RefusedError(text, code)
+        return {"ConfigurationSettings": [_options(("aws:autoscaling:launchconfiguration", "ImageId", _ami(1)))]}
+
+    return _beanstalk(settings)
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [
+        ("EnvironmentName", "No Environment found for EnvironmentName = 'live'."),
+        ("EnvironmentName", "No Application named 'app' found."),
+        ("TemplateName", "No Configuration Template named 'app/saved' found."),
+        ("TemplateName", "No Application named 'app' found."),
+    ],
+)
+def test_a_configuration_that_is_deleted_meanwhile_needs_nothing(which: str, message: str) -> None:
+    """Elastic Beanstalk has one code for that and for other mistakes; the other configuration still counts."""
+    found = _find(BeanstalkConfigurations(), _refusing(which, message))
+
+    assert _targets(found) == [_ami(1)]
+    assert found.notes == []
+
+
+PLATFORM = "No Platform named 'arn:aws:elasticbeanstalk:r::platform/Puma with Ruby 2.6/2.11.13' found."
+STACK = "No Solution Stack named '64bit Amazon Linux 2017.09 v4.4.6 running Node.js' found."
+
+
+@pytest.mark.parametrize("message", [PLATFORM, STACK])
+def test_a_saved_configuration_on_a_retired_platform_is_named(message: str) -> None:
+    """It is there and AWS shows nothing of it: no deleted one, and nothing that should stop clean-up for ever."""
+    found = _find(BeanstalkConfigurations(), _refusing("TemplateName", message))
+
+    assert _targets(found) == [_ami(1)]
+    (note,) = found.notes
+    assert note.startswith("Elastic Beanstalk saved configuration saved of app is on a retired platform")
+    assert "no AMI in it was seen" in note
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [
+        ("EnvironmentName", PLATFORM),
+        ("EnvironmentName", STACK),
+        ("EnvironmentName", "No Configuration Template named 'app/saved' found."),
+        ("TemplateName", "No Environment found for EnvironmentName = 'live'."),
+        ("TemplateName", "No Application Version named 'app-1' found."),
+        ("TemplateName", "No S3 Bucket found"),
+        ("TemplateName", "Nothing was given"),
+    ],
+)
+def test_whatever_else_is_not_there_is_no_deleted_configuration(which: str, message: str) -> None:
+    """An environment on a retired platform still replaces its instances from the AMI that it names."""
+    with pytest.raises(RefusedError):
+        _find(BeanstalkConfigurations(), _refusing(which, message))
+
+
+@pytest.mark.parametrize("code", ["InvalidParameterCombination", "AccessDenied"])
+def test_another_code_is_another_problem(code: str) -> None:
+    """Whatever its words."""
+    with pytest.raises(RefusedError):
+        _find(BeanstalkConfigurations(), _refusing("EnvironmentName", "No Environment found for", code))
+
+
+@pytest.mark.parametrize(("message", "is_gone"), [("No Platform named 'arn:x' found.", True), (STACK, False)])
+def test_an_own_platform_that_is_deleted_meanwhile_needs_nothing(message: str, *, is_gone: bool) -> None:
+    """Only the platform itself is what was asked for."""
+    script = _beanstalk(
+        lambda **_: {"ConfigurationSettings": [_options()]},
+        list_platform_versions=[{"PlatformSummaryList": [{"PlatformArn": "arn:platform/ours/1"}]}],
+        describe_platform_version=[RefusedError(message, "InvalidParameterValue")],
+    )
+    if is_gone:
+        assert not _find(BeanstalkConfigurations(), script).references
+    else:
+        with pytest.raises(RefusedError):
+            _find(BeanstalkConfigurations(), script)
 
 
 def test_own_platforms_name_their_amis() -> None:

@@ -211,7 +211,7 @@ def test_encrypted_variables_have_failed_by_the_name_of_the_function() -> None:
 
     assert "Lambda function f0, f1 version 3: the variables come encrypted (AccessDeniedException)" in said
     assert "kms:Decrypt" in said
-    assert "--skip-source lambda-functions" in said
+    assert "name lambda-functions in cleanup.skip_sources" in said
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,42 @@ def test_a_definition_that_may_not_be_decrypted_has_failed_by_the_name_of_its_ma
         _find(StateMachines(), script)
     assert caught.value.code == code
     assert caught.value.is_denied is (code == "AccessDeniedException")
-    assert ("--skip-source state-machines" in str(caught.value)) is code.startswith("Kms")
+    assert ("name state-machines in cleanup.skip_sources" in str(caught.value)) is code.startswith("Kms")
+
+
+@pytest.mark.parametrize("code", ["StateMachineDoesNotExist", "InvalidArn", "ValidationException"])
+def test_a_machine_that_goes_while_its_versions_are_listed_is_not_remembered(code: str) -> None:
+    """The listing has no code for it, so whether it is there the machine itself says. The next query looks again."""
+    aws, query = Machines("a"), SourceQuery()
+    aws.define("arn:a", _definition(_ami(1)))
+    aws.define("arn:a:1", _definition(_ami(2)))
+    script = aws.caller._script
+    own = script["list_state_machine_versions"]
+
+    def gone(**_: Any) -> dict[str, Any]:
+        del aws.described["arn:a"]
+        raise RefusedError(code, code)
+
+    script["list_state_machine_versions"] = gone
+    assert aws.read(query) == {}
+    assert query.memory["machines"] == {}
+
+    script["list_state_machine_versions"] = own
+    aws.define("arn:a", _definition(_ami(1)))
+    aws.versions["arn:a"] = ["arn:a:1"]
+    assert sorted(aws.read(query)) == [_ami(1), _ami(2)]
+
+
+@pytest.mark.parametrize("code", ["StateMachineDoesNotExist", "InvalidArn", "ValidationException", "AccessDenied"])
+def test_versions_that_are_refused_of_a_machine_that_is_there_have_failed(code: str) -> None:
+    """Whatever the code, an alias may lead to a version that nobody has seen."""
+    aws, query = Machines("a"), SourceQuery()
+    aws.define("arn:a", _definition(_ami(1)))
+    aws.caller._script["list_state_machine_versions"] = [RefusedError(code, code)]
+
+    with pytest.raises(RefusedError, match=r"^state machine a: "):
+        aws.read(query)
+    assert not query.memory["machines"]
 
 
 def test_a_definition_of_a_megabyte_is_read_to_its_end() -> None:
@@ -557,6 +592,117 @@ def test_a_task_that_may_not_be_read_has_failed_by_name() -> None:
     with pytest.raises(RefusedError, match=r"^maintenance window patching task runbook: denied") as caught:
         _find(MaintenanceWindows(), script)
     assert caught.value.is_denied
+
+
+# --- parameters that stand for ids
+
+
+PARAMETER = "/golden/render:3"
+
+
+class Ssm:
+    """SSM with one version of a parameter; it notes what was requested."""
+
+    def __init__(self, value: str) -> None:
+        """Have it hold *value*."""
+        self.value = value
+        self.asked: list[list[str]] = []
+        self.refused: dict[str, str] = {}
+
+    def get(self, Names: list[str], WithDecryption: bool) -> dict[str, Any]:  # noqa: N803 - AWS's names
+        """Answer GetParameters, which refuses all for one."""
+        assert not WithDecryption
+        self.asked.append(Names)
+        for name in Names:
+            if name in self.refused:
+                raise RefusedError(name, self.refused[name])
+        row = {"Name": "/golden/render", "Selector": ":3", "Value": self.value, "Version": 3}
+        return {
+            "Parameters": [row] if PARAMETER in Names else [],
+            "InvalidParameters": [name for name in Names if name != PARAMETER],
+        }
+
+
+def _with_text(source: Source, text: str) -> Script:
+    """Return an AWS in which what *source* reads has *text* in it."""
+    if isinstance(source, Stacks):
+        return {"describe_stacks": [{"Stacks": [_stack(Parameters=[_parameter("Image", text)])]}]}
+    if isinstance(source, LambdaFunctions):
+        return _functions(_function("f", {"AMI": text}))
+    if isinstance(source, StateMachines):
+        aws = Machines("m")
+        aws.define("arn:m", _definition(text))
+        return aws.caller._script
+    if isinstance(source, Schedules):
+        aws_scheduler = Scheduler()
+        aws_scheduler.add("s", Input=json.dumps({"ImageId": text}))
+        return aws_scheduler.caller._script
+    return _windows(runbook=_passes(Automation={"Parameters": {"Image": [text]}}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"resolve:ssm:{PARAMETER}",
+        f"{{{{resolve:ssm:{PARAMETER}}}}}",
+        f"{{{{ ssm:{PARAMETER} }}}}",
+        json.dumps({"LaunchTemplateData": {"ImageId": f"resolve:ssm:{PARAMETER}"}}),
+        f"launches resolve:ssm:{PARAMETER}. Then it waits.",
+        f"resolve:ssm:{PARAMETER}".replace("/", "\\/"),
+    ],
+)
+@pytest.mark.parametrize("source", TEXTS, ids=lambda source: source.name)
+def test_a_parameter_in_a_text_stands_for_what_it_says_now(source: Source, text: str) -> None:
+    """Its version or label need not be the newest, and that is all that `parameters` reads."""
+    ssm, query = Ssm(json.dumps({"ami": _ami(7), "key": SECRET})), SourceQuery()
+    script = _with_text(source, text) | {"get_parameters": ssm.get}
+
+    first = source.find(FakeCaller(script), query)
+    ssm.value = _ami(8)
+    second = source.find(FakeCaller(script), query)
+
+    assert ([use.target for use in first.references], first.notes) == ([_ami(7)], [])
+    assert first.references[0].source == source.name
+    assert first.references[0].detail.endswith(f", SSM parameter {PARAMETER}") or ". Then" in text
+    assert [use.target for use in second.references] == [_ami(8)], "a parameter may move while the text stays"
+    assert SECRET not in repr([first, query.memory])
+
+
+@pytest.mark.parametrize("source", TEXTS, ids=lambda source: source.name)
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        ("/no/such", "", "does not exist"),
+        ("/no/such:x:y", "", "does not exist"),
+        ("/aws/nothing", "ValidationException", "could not be read (ValidationException)"),
+        (
+            "arn:aws:ssm:r:210987654321:parameter/x",
+            "AccessDeniedException",
+            "could not be read (AccessDeniedException)",
+        ),
+    ],
+)
+def test_a_name_in_a_text_that_is_none_is_a_note(source: Source, name: str, code: str, said: str) -> None:
+    """A text may be about anything. SSM refuses all ten names for one; the others are requested again."""
+    ssm = Ssm(_ami(7))
+    ssm.refused = {name: code} if code else {}
+    script = _with_text(source, f"resolve:ssm:{name} or resolve:ssm:{PARAMETER}, resolve:ssm: and resolve:ssm:${{x}}")
+
+    found = source.find(FakeCaller(script | {"get_parameters": ssm.get}), SourceQuery())
+
+    assert [use.target for use in found.references] == [_ami(7)]
+    (note,) = found.notes
+    assert note.endswith(f" names the SSM parameter {name}, which {said}")
+
+
+@pytest.mark.parametrize("source", TEXTS, ids=lambda source: source.name)
+@pytest.mark.parametrize("answer", [UnansweredError("cut off"), {"Parameters": [], "InvalidParameters": []}], ids=str)
+def test_a_parameter_that_is_not_answered_has_failed(source: Source, answer: Any) -> None:
+    """A name that does not exist is said not to; silence may hide an AMI."""
+    script = _with_text(source, f"resolve:ssm:{PARAMETER}") | {"get_parameters": [answer]}
+
+    with pytest.raises(UnansweredError):
+        _find(source, script)
 
 
 # --- what is kept

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gpu_ami.aws.caller import Caller, UnansweredError
+from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError
 from gpu_ami.aws.references.source import ALIAS, Found, Reference, ids_in, references_in, strings_in
 
 _MOST_NAMES = 10
@@ -29,6 +29,31 @@ def resolve(caller: Caller, names: Iterable[str]) -> dict[str, str]:
         some = requested[start : start + _MOST_NAMES]
         values |= get_values(caller, some)
     return values
+
+
+def resolve_each(caller: Caller, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the value of each parameter in *names* that exists, and SSM's code for each name that it refuses.
+
+    For names out of texts, which may be anything: SSM refuses ten names for one that it does not like, such as another
+    account's that it may not show. Then each is requested by itself.
+
+    Raises:
+        AwsError: SSM gave no usable answer.
+    """
+    values: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    requested = sorted(set(names))
+    for start in range(0, len(requested), _MOST_NAMES):
+        some = requested[start : start + _MOST_NAMES]
+        try:
+            values |= get_values(caller, some)
+        except RefusedError:
+            for name in some:
+                try:
+                    values |= get_values(caller, [name])
+                except RefusedError as exc:
+                    refused[name] = exc.code
+    return values, refused
 
 
 def get_values(caller: Caller, names: Sequence[str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from gpu_ami.aws.references.source import Found, SourceQuery, members
 from gpu_ami.aws.references.templates import template_references
 
 _WORKERS = 16
+_GROUP_GONE = "AutoScalingGroup name not found"
 # Any other state, one that is added some day too, may still launch what the refresh asks for.
 _REFRESH_OVER = frozenset({"Successful", "Failed", "Cancelled", "RollbackFailed", "RollbackSuccessful"})
 
@@ -83,7 +84,7 @@ def _of_group(caller: Caller, listing: tuple[str, str, str], group: str) -> list
     try:
         return list(caller.pages(*listing, AutoScalingGroupName=group, MaxRecords=50))
     except RefusedError as exc:
-        # Auto Scaling has no code of its own for it: "AutoScalingGroup name not found".
-        if exc.code == "ValidationError" and "not found" in str(exc):
+        # Auto Scaling has no code of its own for it; what else is not found, as a launch template, is no deleted group.
+        if exc.code == "ValidationError" and _GROUP_GONE in str(exc):
             return []
         raise

@@ -7,7 +7,7 @@ from typing import Any
 
 from gpu_ami.aws.caller import Caller, UnansweredError
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members
-from gpu_ami.aws.references.texts import mentioned, mentions_in, way_round
+from gpu_ami.aws.references.texts import looked_up, mentioned, mentions_in, way_round
 
 _NEWEST = "$LATEST"
 _SHOWN = 3
@@ -46,7 +46,7 @@ class LambdaFunctions:
             )
         if masked:
             raise UnansweredError(_masked(masked))
-        return Found(references)
+        return looked_up(caller, references)
 
 
 def _variables(row: Mapping[str, Any], environment: Mapping[str, Any]) -> Mapping[str, str]:

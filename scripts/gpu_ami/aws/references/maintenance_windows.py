@@ -9,7 +9,7 @@ from typing import Any
 
 from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError
 from gpu_ami.aws.references.source import Found, SourceQuery, members
-from gpu_ami.aws.references.texts import Mentions, mentioned, mentions_in, reading
+from gpu_ami.aws.references.texts import Mentions, looked_up, mentioned, mentions_in, reading
 
 _WORKERS = 8
 _GONE = "DoesNotExistException"
@@ -54,12 +54,13 @@ class MaintenanceWindows:
             listed = pool.map(lambda window: _tasks(caller, window), windows)
             tasks = [task for some in listed for task in some]
             read = list(pool.map(lambda task: _read(caller, task), tasks))
-        return Found(
+        return looked_up(
+            caller,
             [
                 reference
                 for task, mentions in zip(tasks, read, strict=True)
                 for reference in mentioned(mentions, self.name, task.who)
-            ]
+            ],
         )
 
 

@@ -26,7 +26,13 @@ class PcsNodeGroups:
     service = "pcs"
     is_essential = False
     is_use = True
-    reads = members("pcs:GetComputeNodeGroup", "computeNodeGroup.amiId")
+    reads = members(
+        "pcs:GetComputeNodeGroup",
+        "computeNodeGroup.amiId",
+        "computeNodeGroup.launchTemplateMode",
+        "computeNodeGroup.customLaunchTemplate.id",
+        "computeNodeGroup.customLaunchTemplate.version",
+    )
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return the AMI of each group; its template is read by launch-templates."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError
 from gpu_ami.aws.references.source import Found, SourceQuery, members
-from gpu_ami.aws.references.texts import Mentions, mentioned, mentions_in, reading
+from gpu_ami.aws.references.texts import Mentions, looked_up, mentioned, mentions_in, reading
 
 _WORKERS = 32
 _GONE = "ResourceNotFoundException"
@@ -51,13 +51,8 @@ class Schedules:
                 # One that was deleted, or is not shown yet, is not remembered: the next query looks again.
                 if mentions is not None:
                     known[key] = (stamps[key], mentions)
-        return Found(
-            [
-                reference
-                for key in stamps
-                for reference in mentioned(known.get(key, (None, ()))[1], self.name, _who(key))
-            ]
-        )
+        named = [(_who(key), known[key][1]) for key in stamps if key in known]
+        return looked_up(caller, [one for who, mentions in named for one in mentioned(mentions, self.name, who)])
 
 
 def _read(caller: Caller, key: _Key) -> Mentions | None:

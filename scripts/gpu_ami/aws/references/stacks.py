@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gpu_ami.aws.caller import Caller, UnansweredError
-from gpu_ami.aws.references.source import Found, Reference, SourceQuery, ids_in, members
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members
+from gpu_ami.aws.references.texts import looked_up, named_in
 
 _GONE = "DELETE_COMPLETE"
 # Either the new values will be in force or those from before, which DescribeStacks does not show meanwhile.
@@ -54,8 +55,8 @@ class Stacks:
                 if _MASK.fullmatch(value):
                     notes.add(_MASKED)
                 who = f"stack {row['StackName']}: {where}"
-                references += [Reference(target, self.name, who) for target in sorted(ids_in(value))]
-        return Found(references, sorted(notes))
+                references += [Reference(target, self.name, who) for target in named_in(value)]
+        return looked_up(caller, references, sorted(notes))
 
 
 def _values(stack: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

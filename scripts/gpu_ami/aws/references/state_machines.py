@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError
-from gpu_ami.aws.references.source import Found, Reference, SourceQuery, ids_in, members
-from gpu_ami.aws.references.texts import reading, way_round
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members
+from gpu_ami.aws.references.texts import looked_up, named_in, reading, way_round
 
 _WORKERS = 16
 _GONE = "StateMachineDoesNotExist"
@@ -26,7 +26,7 @@ class _Machine:
     Attributes:
         who: As an error and a reason call it.
         revision: Its current revision; None when it was never updated.
-        ids: What its definition names.
+        ids: What its definition names; of a parameter that stands for an id its name, whose value may change.
         versions: Its published versions, with when each was made: a number is never used twice for one machine.
     """
 
@@ -80,7 +80,9 @@ class StateMachines:
         published.update({version: ids for (version, _), ids in zip(new, named, strict=True) if ids is not None})
         known.clear()
         known.update(machines)
-        return Found([reference for machine in machines.values() for reference in _references(machine, published)])
+        return looked_up(
+            caller, [reference for machine in machines.values() for reference in _references(machine, published)]
+        )
 
 
 def _read_machine(caller: Caller, row: Mapping[str, Any], before: _Machine | None) -> _Machine | None:
@@ -92,7 +94,8 @@ def _read_machine(caller: Caller, row: Mapping[str, Any], before: _Machine | Non
     revision, ids = described.get("revisionId"), _ids(who, described)
     if before is not None and (before.revision, before.ids) == (revision, ids):
         return before
-    return _Machine(who, revision, ids, _versions(caller, arn, who))
+    versions = _versions(caller, arn, who)
+    return None if versions is None else _Machine(who, revision, ids, versions)
 
 
 def _version_ids(caller: Caller, arn: str, who: str) -> tuple[str, ...] | None:
@@ -113,7 +116,12 @@ def _described(caller: Caller, arn: str, who: str) -> Mapping[str, Any] | None:
         raise
 
 
-def _versions(caller: Caller, arn: str, who: str) -> tuple[tuple[str, str], ...]:
+def _versions(caller: Caller, arn: str, who: str) -> tuple[tuple[str, str], ...] | None:
+    """Return the published versions of a machine; None when it was deleted meanwhile.
+
+    The listing has no code for that (its model has ``InvalidArn`` and ``ValidationException`` for everything), so
+    whether the machine is there at all is what showing it says.
+    """
     try:
         with reading(who):
             rows = list(
@@ -127,8 +135,8 @@ def _versions(caller: Caller, arn: str, who: str) -> tuple[tuple[str, str], ...]
                 )
             )
     except RefusedError as exc:
-        if exc.code == _GONE:
-            return ()
+        if not exc.is_denied and _described(caller, arn, who) is None:
+            return None
         raise
     return tuple((str(row["stateMachineVersionArn"]), str(row["creationDate"])) for row in rows)
 
@@ -143,7 +151,7 @@ def _ids(who: str, described: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(text, str) or not _is_whole(text):
         msg = f"{who}: its definition is masked or cut off. {way_round(StateMachines.name)}"
         raise UnansweredError(msg)
-    return tuple(sorted(ids_in(text)))
+    return tuple(named_in(text))
 
 
 def _is_whole(text: str) -> bool:
