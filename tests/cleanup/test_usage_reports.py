@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 from collections.abc import Callable
@@ -179,6 +180,8 @@ def test_a_report_is_about_everything_and_carries_our_tags(account: World, tmp_p
         if key.startswith("TagSpecification") and key.endswith(".Key")
     }
     assert tags.pop("gpu-ami:run").startswith("cleanup-20")
+    # By it a later run knows whether the AMI was shared with the same then.
+    assert len(tags.pop("gpu-ami:shared-with")) == 32
     assert tags == {"gpu-ami:pipeline": "gpu-ami-pipeline", "gpu-ami:family": "gpu-batch"}
 
 
@@ -382,7 +385,10 @@ def test_entries_come_in_pages(account: World, tmp_path: Path, monkeypatch: pyte
 def _left_by_a_killed_run(here: World, image: SandboxAmi, **changed: Any) -> local.Report:
     """Leave a report of ours behind."""
     ec2 = here.access.client("ec2")
-    tags = [{"Key": "gpu-ami:pipeline", "Value": "gpu-ami-pipeline"}, {"Key": "gpu-ami:run", "Value": "cleanup-0"}]
+    who = sorted(value for entry in image.launch_permissions for value in entry.values())
+    mark = hashlib.sha256("\n".join(who).encode()).hexdigest()[:32]
+    given = {"gpu-ami:pipeline": "gpu-ami-pipeline", "gpu-ami:run": "cleanup-0", "gpu-ami:shared-with": mark}
+    tags = [{"Key": key, "Value": value} for key, value in given.items()]
     depth = [{"OptionName": "version-depth", "OptionValues": ["10000"]}]
     others = ("ec2:Instance", "imagebuilder:ImageRecipe", "imagebuilder:ContainerRecipe")
     types = [{"ResourceType": name} for name in others]
@@ -414,6 +420,21 @@ def test_a_report_that_a_killed_run_left_is_taken_over(account: World, tmp_path:
         "deleted": 1,
     }
     assert "CreateImageUsageReport" not in account.calls()
+    assert _reports(account) == {}
+
+
+def test_a_report_that_is_older_than_the_sharing_says_nothing(account: World, tmp_path: Path) -> None:
+    """Whoever was let in after it was made may use the AMI, and is not in it: another one is made."""
+    image = _shared(account, 300)
+    left = _left_by_a_killed_run(account, image, ready_at=0.0)
+    image.launch_permissions.append({"UserId": "333333333333"})
+    uses_elsewhere(account.maker.ec2)[image.id] = [UseElsewhere("333333333333", "ec2:Instance", 7)]
+
+    document = _plan(account, tmp_path)
+
+    assert "used in account 333333333333: 7 instances" in _why(document, image)
+    (answer,) = document["usage_reports"]["answers"]
+    assert (answer["report_id"] == left.report_id, answer["reused"]) == (False, False)
     assert _reports(account) == {}
 
 

@@ -158,14 +158,14 @@ class Survey:
         if not self._reported:
             return frozenset()
         known = {image.image_id: image for image in self.images if image.image_id in self._reported}
-        return frozenset(key for key, image in known.items() if self._reported[key][1] == self._sharers(image))
+        return frozenset(key for key, image in known.items() if self._reported[key][1] == self.sharers(image))
 
     def note_usage(self, answers: Mapping[str, Sequence[str]]) -> None:
         """Take note of what EC2's usage reports say: by AMI what keeps it; nothing where no other account uses it."""
         images = {image.image_id: image for image in self.images}
-        self._reported |= {key: (tuple(why), self._sharers(images[key])) for key, why in answers.items()}
+        self._reported |= {key: (tuple(why), self.sharers(images[key])) for key, why in answers.items()}
 
-    def _sharers(self, image: Image) -> frozenset[str] | None:
+    def sharers(self, image: Image) -> frozenset[str] | None:
         """Return who may launch *image*; None where that was not read."""
         found = self.permissions(image)
         return None if found is None else frozenset(value for entry in found for value in entry.values())

@@ -112,7 +112,8 @@ def _ask(
         limit = survey.policy.max_deletions if only is None else None
         while _unasked(survey, now, clock, limit, only, with_orphans=with_orphans):
             at_once = None if limit is None else max(limit, _AT_ONCE)
-            answers = usage_reports.ask(_unasked(survey, now, clock, at_once, only, with_orphans=with_orphans))
+            images = _unasked(survey, now, clock, at_once, only, with_orphans=with_orphans)
+            answers = usage_reports.ask(images, {image.image_id: survey.sharers(image) for image in images})
             survey.note_usage({image_id: answer.reasons for image_id, answer in answers.items()})
             limit = None if usage_reports.is_over else limit
     unasked = _unasked(survey, now, clock, None, None, with_orphans=with_orphans)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.usage_reports import Usage, UsageReport
 from gpu_ami.errors import AwsError, InterruptedRunError
-from gpu_ami.records.tags import PIPELINE_TAG, RUN_TAG
+from gpu_ami.records.tags import PIPELINE_TAG, RUN_TAG, SHARED_TAG
 from gpu_ami.units import show_count
 
 # What no report knows, for whoever reads a plan.
@@ -221,12 +222,22 @@ class UsageReports:
             left=dict(self._left),
         )
 
-    def ask(self, images: Collection[Image]) -> dict[str, Answer]:
-        """Return what is known of the use of *images* in other accounts, by id, once it is known or the time is up."""
+    def ask(
+        self, images: Collection[Image], sharers: Mapping[str, Collection[str] | None] | None = None
+    ) -> dict[str, Answer]:
+        """Return what is known of the use of *images* in other accounts, by id, once it is known or the time is up.
+
+        Args:
+            images: The AMIs.
+            sharers: Who may launch each, by its id; None where that was not read. A report that another run has made
+                is read only where it was made while the same may.
+        """
         if self._ends is None:
             self._ends = self._clock() + self.within.total_seconds()
         for image in images:
-            self._regions[image.region].waiting[image.image_id] = None
+            region = self._regions[image.region]
+            region.waiting[image.image_id] = None
+            region.marks[image.image_id] = _mark((sharers or {}).get(image.image_id))
         pause = _FIRST_PAUSE_S
         while not self.is_over:
             self._step()
@@ -264,6 +275,13 @@ class UsageReports:
             done, left = region.delete(is_cut_off=is_cut_off)
             self._deleted += done
             self._left |= left
+
+
+def _mark(sharers: Collection[str] | None) -> str:
+    """Return a digest of who may launch an AMI, for a tag; empty where that is not known."""
+    if sharers is None:
+        return ""
+    return hashlib.sha256("\n".join(sorted(sharers)).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,6 +330,8 @@ class _Region:
         self._looked_up: set[str] = set()
         # Reports that EC2 has listed: one that is missing then is gone, not late.
         self._seen: set[str] = set()
+        # Of who may launch each AMI: whoever was added since a report was made is not in it.
+        self.marks: dict[str, str] = {}
         # How many reports on an AMI were lost, for a client token that EC2 has not seen.
         self._lost: Counter[str] = Counter()
         # The pending report of another run that keeps EC2 from making one, by AMI.
@@ -378,6 +398,8 @@ class _Region:
     def _is_fresh(self, report: UsageReport) -> bool:
         if report.created is None or not report.is_whole or report.state not in (ec2.PENDING, ec2.AVAILABLE):
             return False
+        if report.tags.get(SHARED_TAG) != (self.marks.get(report.image_id) or "not read"):
+            return False
         return -_CLOCK_TOLERANCE <= self._now() - report.created <= self._fresh
 
     def _drop(self, report_id: str) -> None:
@@ -407,7 +429,9 @@ class _Region:
         again = f"{self._lost[image_id]}-" if image_id in self._lost else ""
         token = f"{again}{self._tags[RUN_TAG]}-{image_id}"[:128]
         try:
-            report_id = ec2.create(self._caller, image_id, self._tags, token=token)
+            mark = self.marks.get(image_id)
+            tags = {**self._tags, SHARED_TAG: mark} if mark else self._tags
+            report_id = ec2.create(self._caller, image_id, tags, token=token)
         except AwsError as exc:
             with self._lock:
                 if isinstance(exc, RefusedError) and ec2.is_full(exc):

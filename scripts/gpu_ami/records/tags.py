@@ -32,6 +32,8 @@ FINISHED_TAG = "gpu-ami:finished"
 SNAPSHOT_GIB_TAG = "gpu-ami:snapshot-gib"
 # ``TIME/TYPE``: when the AMI was verified, and on which instance type. It informs; what counts is the record.
 VERIFIED_TAG = "gpu-ami:verified"
+# On an image usage report: a digest of who could launch its AMI when it was requested.
+SHARED_TAG = "gpu-ami:shared-with"
 # A person's: clean-up leaves alone what carries it.
 KEEP_TAG = "gpu-ami:keep"
 # What an AMI was made from.
