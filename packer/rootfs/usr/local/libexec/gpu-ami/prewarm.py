@@ -36,6 +36,7 @@ from typing import Any, NamedTuple
 BLOCK = 512 * 1024  # what EBS fetches at once, bytes
 STACK = 256 * 1024  # of a reader, bytes
 WINDOW = 128 * 1024  # what a device's read_ahead_kb lets the kernel read ahead at once, unless somebody has changed it
+OPEN = 512  # files, half of what a service may have open
 ALL = 1 << 62
 NOBODY_LOOKS = memoryview(bytearray(BLOCK))  # what is read goes here, from all readers; the page cache keeps it
 
@@ -327,14 +328,28 @@ class Prewarm:
                 self.files += 1
 
     def _read(self, pieces: list[Piece]) -> None:
-        started, count = time.monotonic(), 0
-        for number, piece in enumerate(pieces):
+        together = max(1, OPEN // self._readers)
+        for first in range(0, len(pieces), together):
+            self._read_together(pieces[first : first + together])
+
+    def _read_together(self, pieces: list[Piece]) -> None:
+        """Ask for all *pieces*, then wait for one after the other."""
+        started, count, wait = time.monotonic(), 0, 0.0
+        opened: list[tuple[int, Piece]] = []
+        for piece in pieces:
             try:
-                count += read(piece)
+                opened.append((ask(piece), piece))
             except OSError:
                 self._skip()
-            if not number:
-                self._manners.note(time.monotonic() - started)
+        for descriptor, piece in opened:
+            try:
+                count += read(descriptor, piece)
+            except OSError:
+                self._skip()
+            finally:
+                os.close(descriptor)
+            wait = wait or time.monotonic() - started
+        self._manners.note(wait)
         with self._lock:
             self.bytes += count
 
@@ -386,27 +401,33 @@ def _extents(descriptor: int, start: int, size: int) -> tuple[list[tuple[int, in
     return found, covered
 
 
-def read(piece: Piece) -> int:
-    """Read *piece* into the page cache and return how many bytes there were.
+def ask(piece: Piece) -> int:
+    """Let the kernel begin to read *piece* and return the open file, without waiting for anything but its inode.
 
     Raises:
-        OSError: It cannot be opened or read.
+        OSError: It cannot be opened.
     """
     descriptor = _open(piece.path)
+    # Nothing beyond the piece: that may lie in another block, which another reader waits for.
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+    for start in range(piece.start, piece.start + piece.size, WINDOW):
+        size = min(WINDOW, piece.start + piece.size - start)
+        os.posix_fadvise(descriptor, start, size, os.POSIX_FADV_WILLNEED)
+    return descriptor
+
+
+def read(descriptor: int, piece: Piece) -> int:
+    """Wait until *piece* is in the page cache and return how many bytes there are.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     at, end = piece.start, piece.start + piece.size
-    try:
-        # Nothing beyond the piece: that may lie in another block, which another reader waits for.
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-        # All of it is asked for before anything is waited for; the kernel takes no more than a window at a time.
-        for window in range(at, end if piece.size > WINDOW else at, WINDOW):
-            os.posix_fadvise(descriptor, window, min(WINDOW, end - window), os.POSIX_FADV_WILLNEED)
-        while at < end:
-            count = os.preadv(descriptor, [NOBODY_LOOKS[: end - at]], at)
-            if not count:
-                break
-            at += count
-    finally:
-        os.close(descriptor)
+    while at < end:
+        count = os.preadv(descriptor, [NOBODY_LOOKS[: end - at]], at)
+        if not count:
+            break
+        at += count
     return at - piece.start
 
 
