@@ -36,6 +36,7 @@ from typing import Any, NamedTuple
 BLOCK = 512 * 1024  # what EBS fetches at once, bytes
 STACK = 256 * 1024  # of a reader, bytes
 WINDOW = 128 * 1024  # what a device's read_ahead_kb lets the kernel read ahead at once, unless somebody has changed it
+LISTED = 2048  # files that are known before more folders are listed
 OPEN = 512  # files, half of what a service may have open
 ALL = 1 << 62
 NOBODY_LOOKS = memoryview(bytearray(BLOCK))  # what is read goes here, from all readers; the page cache keeps it
@@ -133,11 +134,12 @@ class Queue:
                 self._changed.wait()
 
     def _next(self) -> Item | list[Piece] | None:
+        # Folders first: each level waits for the disk once more, best while others read blocks.
+        if self._folders and len(self._files) < LISTED:
+            return heapq.heappop(self._folders)
         # Looking up ahead of reading brings all that lies in a block together before the block is read.
-        ahead = len(self._blocks) >= 2 * self._readers
-        looked_up = self._folders if len(self._files) < self._readers and self._folders else self._files
-        if looked_up and not ahead:
-            return heapq.heappop(looked_up)
+        if self._files and len(self._blocks) < 2 * self._readers:
+            return heapq.heappop(self._files)
         if self._blocks:
             return self._pieces.pop(heapq.heappop(self._blocks)[2])
         return None
