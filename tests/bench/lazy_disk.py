@@ -1,10 +1,10 @@
-"""A disk as EBS makes one from a snapshot: slow at the first touch of each block, quick afterwards, and never too quick.
+"""A disk as EBS makes one from a snapshot: slow at the first touch of each block, quick afterwards, never too quick.
 
-The disk is one file of FUSE, served by a process of its own that only computes when each read may be answered and sleeps
-until then, so that it takes little of the processor from what is measured. Root and Linux; nothing to install.
+The disk is one file of FUSE, served by a process of its own that only computes when each read may be answered and
+sleeps until then, so that it takes little of the processor from what is measured. Root and Linux; nothing to install.
 
-Usage: python -m tests.bench.lazy_disk IMAGE FILE: serve IMAGE, read-only, at the existing FILE; print one line of JSON at
-the end, when FILE is unmounted.
+Usage: python -m tests.bench.lazy_disk IMAGE FILE: serve IMAGE, read-only, at the existing FILE; print one line of JSON
+at the end, when FILE is unmounted.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Reading ahead on a disk that is loaded lazily: prewarm.py, the build before it and one file after another.
 
-The disk is tests/bench/lazy_disk.py below a loop device, with ext4 on it: a first touch of a block waits, a second one does
-not, and everything has its pace, as on a volume made from a snapshot. What the builds differ in is how well they keep
-the disk busy; it tests the reading, not how fast AWS is. Root and Linux.
+The disk is tests/bench/lazy_disk.py below a loop device, with ext4 on it: a first touch of a block waits, a second one
+does not, and everything has its pace, as on a volume made from a snapshot. What the builds differ in is how well they
+keep the disk busy; it tests the reading, not how fast AWS is. Root and Linux.
 """
 
 from __future__ import annotations

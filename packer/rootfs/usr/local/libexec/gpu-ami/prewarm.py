@@ -1,17 +1,17 @@
 #!/usr/bin/python3
 """Read the hot files of a baked image ahead, with many readers side by side.
 
-A volume made from a snapshot fetches each block of 512 KiB from S3 at its first touch, and whoever touches it waits: many
-readers wait for many blocks at once, as long as no two of them wait for the same one. So files are not shared out, but
-the blocks of the disk that they lie in (FIEMAP says which): one reader reads what lies in a block, be it a piece of a
-large file or thirty small files. Everything is read whole, into the page cache: the job then reads it from memory.
-gpu-ami-prewarm.service runs this at each boot, beside the ECS agent. While others read from the same disk and blocks come
-late, it reads with fewer readers.
+A volume made from a snapshot fetches each block of 512 KiB from S3 at its first touch, and whoever touches it waits:
+many readers wait for many blocks at once, as long as no two of them wait for the same one. So it is not files that are
+shared out, but the blocks of the disk that they lie in (FIEMAP says which): one reader reads what lies in a block, be it
+a piece of a large file or thirty small files. Everything is read whole, into the page cache: the job then reads it from
+memory. gpu-ami-prewarm.service runs this at each boot, beside the ECS agent. While others read from the same disk and
+blocks come late, fewer readers read.
 
 Usage: prewarm.py [--check] CONFIG, a JSON object:
 
-    paths    files, folders and patterns; the first ones are read first, what is missing is passed over. FILE#OFFSET+BYTES
-             is a part of a file: what a recorded start touched first can be named so, before the folders
+    paths    files, folders and patterns; the first ones are read first, what is missing is passed over.
+             FILE#OFFSET+BYTES is a part of a file: name so, before the folders, what a recorded start touched first
     readers  how many read at once
     seconds  the limit: then it ends, however much is left
 
