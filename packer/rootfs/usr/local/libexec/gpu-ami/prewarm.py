@@ -2,11 +2,11 @@
 """Read the hot files of a baked image ahead, with many readers side by side.
 
 A volume made from a snapshot fetches each block of 512 KiB from S3 at its first touch, and whoever touches it waits:
-many readers wait for many blocks at once, as long as no two of them wait for the same one. So it is not files that are
-shared out, but the blocks of the disk that they lie in (FIEMAP says which): one reader reads what lies in a block, be it
-a piece of a large file or thirty small files. Everything is read whole, into the page cache: the job then reads it from
-memory. gpu-ami-prewarm.service runs this at each boot, beside the ECS agent. While others read from the same disk and
-blocks come late, fewer readers read.
+many readers wait for many blocks at once, as long as no two of them wait for the same one. So it is not files that
+are shared out, but the blocks of the disk that they lie in (FIEMAP says which): one reader reads what lies in a block,
+be it a piece of a large file or thirty small files. Everything is read whole, into the page cache: the job then reads
+it from memory. gpu-ami-prewarm.service runs this at each boot, beside the ECS agent. While others read from the same
+disk and blocks come late, fewer readers read.
 
 Usage: prewarm.py [--check] CONFIG, a JSON object:
 
