@@ -106,6 +106,14 @@ class Queue:
             heapq.heappush(self._files, Item(rank, self._number, path, device, start, end))
             self._changed.notify()
 
+    def put_files(self, rank: int, paths: list[str], device: int) -> None:
+        """Add the files of a folder."""
+        with self._changed:
+            for path in paths:
+                self._number += 1
+                heapq.heappush(self._files, Item(rank, self._number, path, device, 0, ALL))
+            self._changed.notify(len(paths))
+
     def put_pieces(self, rank: int, pieces: list[tuple[tuple[int, int], Piece]]) -> None:
         """Add pieces, each with its block: to what is to be read of that block already, if anything."""
         with self._changed:
@@ -308,12 +316,14 @@ class Prewarm:
         return not known
 
     def _list(self, folder: Item) -> None:
+        files = []
         with os.scandir(folder.path) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     self._queue.put_folder(folder.rank, entry.path, folder.device)
                 elif entry.is_file(follow_symlinks=False):
-                    self._queue.put_file(folder.rank, entry.path, folder.device)
+                    files.append(entry.path)
+        self._queue.put_files(folder.rank, files, folder.device)
 
     def _find(self, item: Item, size: int) -> None:
         """Add the blocks in which a file lies, the first ones of a large file, and then what is left of it."""
@@ -411,7 +421,8 @@ def ask(piece: Piece) -> int:
     """
     descriptor = _open(piece.path)
     # Nothing beyond the piece: that may lie in another block, which another reader waits for.
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+    if piece.start or piece.size > WINDOW:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
     for start in range(piece.start, piece.start + piece.size, WINDOW):
         size = min(WINDOW, piece.start + piece.size - start)
         os.posix_fadvise(descriptor, start, size, os.POSIX_FADV_WILLNEED)
