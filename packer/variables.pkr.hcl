@@ -449,7 +449,7 @@ variable "prewarm_seconds" {
 }
 
 variable "prewarm_paths" {
-  description = "Files, folders and patterns to read ahead, the hottest first; empty takes the driver's libraries, models_dir and Docker's layers."
+  description = "Files, folders, patterns and parts of files (FILE#OFFSET+BYTES) to read ahead, the hottest first; empty takes the driver's libraries, models_dir and Docker's layers."
   type        = list(string)
   default     = []
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import ast
 import configparser
+import importlib.util
 import json
+import os
 import re
 import shutil
+import struct
 import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from gpu_ami.bake.template import load_hcl
+from tests.bench import touched
 from tests.infra.box import PACKER, Box, Result
 from tests.infra.finished import PREWARM_CONFIG, PREWARM_SCRIPT, PREWARM_UNIT, add_fakes
 
@@ -74,13 +80,178 @@ def test_patterns_and_single_files_are_paths_too(box: Box) -> None:
 
 
 def test_it_ends_at_its_limit_however_much_is_left(box: Box) -> None:
-    """A boot is not kept busy: one file of a pebibyte would take days."""
-    result = prewarm(
-        box, "/opt", seconds=1, before="truncate --size 1P /opt/endless || truncate --size 7T /opt/endless"
-    )
+    """A boot is not kept busy: terabytes on a file system that does not say what is a hole take hours."""
+    box.path("/opt").mkdir(exist_ok=True)
+
+    result = prewarm(box, "/opt", seconds=1, before="truncate --size 7T /opt/endless", mounted="/opt")
 
     assert result.status == 0, result.said
     assert "stopped at the limit of 1 s" in result.said
+
+
+def test_parts_of_files_come_as_named(box: Box) -> None:
+    """What a recorded start touched first: the end of a large file before its beginning."""
+    box.write("/opt/ml/weights.pt").write_bytes(b"x" * (6 * MIB))
+    box.write("/opt/ml/odd#1+2").write_bytes(b"y" * MIB)
+
+    first = prewarm(
+        box, f"/opt/ml/weights.pt#{4 * MIB}+{MIB}", "/opt/ml/none#0+1", f"/opt/ml/weights.pt#{5 * MIB}+{9 * MIB}"
+    )
+    odd = prewarm(box, "/opt/ml/odd#1+2")
+
+    assert first.said.startswith("prewarm: 2 MiB of 0 files"), first.said
+    assert "everything there is; 0 could not" in first.said
+    assert odd.said.startswith("prewarm: 1 MiB of 1 files"), odd.said
+
+
+def test_a_recorded_start_is_what_the_script_takes(tmp_path: Path) -> None:
+    """The recorder's lines, in the order in which the pieces came into memory, name just these pieces."""
+    script, path = load_script(), tmp_path / "weights.pt"
+    known = {(str(path), offset): 512 * 1024 for offset in (MIB, MIB + 512 * 1024, 0)}
+    lines = touched.lines(known)
+
+    assert lines == [f"{path}#{MIB}+{MIB}", f"{path}#0+{512 * 1024}"]
+    assert [script.part(line) for line in lines] == [(str(path), MIB, 2 * MIB), (str(path), 0, 512 * 1024)]
+
+    # What was just written is in memory.
+    path.write_bytes(b"x" * (MIB + 1))
+    found: dict[tuple[str, int], int] = {}
+    for name in touched.files([str(tmp_path)]):
+        touched.note(found, name)
+    assert touched.lines(found) == [f"{path}#0+{MIB + 1}"]
+
+
+def load_script() -> ModuleType:
+    """Return the script as a module of its own."""
+    spec = importlib.util.spec_from_file_location("prewarm_of_the_image", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Extents:
+    """A file system that says where files lie: each block of 4 KiB of a file in an extent of its own."""
+
+    def __init__(self, physical: int, count: int, *, flags: int = 0) -> None:
+        """Let a file have *count* extents, every other page of it, on the disk from *physical* on."""
+        self.asked = 0
+        self._known = [(n * 8192, physical + n * 4096, 4096, flags) for n in range(count)]
+
+    def __call__(self, descriptor: int, request: int, buffer: bytearray) -> int:
+        """Answer FS_IOC_FIEMAP as Linux does: the extents from the start on, the last one marked."""
+        start, length, _, _, room, _ = struct.unpack_from("=QQIIII", buffer)
+        found = [one for one in self._known if one[0] + one[2] > start and one[0] < start + length][:room]
+        struct.pack_into("=I", buffer, 20, len(found))
+        for n, (logical, physical, size, flags) in enumerate(found):
+            last = 1 if (logical, physical, size, flags) == self._known[-1] else 0
+            struct.pack_into("=QQQ16xI12x", buffer, 32 + 56 * n, logical, physical, size, flags | last)
+        self.asked += 1
+        return 0
+
+
+def test_a_file_in_many_extents_is_found_whole_and_by_block(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One answer holds 64 extents; holes are not read, and what lies in one block of the disk goes to one reader."""
+    script = load_script()
+    extents = Extents(3 * 512 * 1024 - 8192, 200)
+    monkeypatch.setattr(script.fcntl, "ioctl", extents)
+    path, size = tmp_path / "sparse", 200 * 8192
+    path.write_bytes(b"")
+    item, found = script.Item(0, 0, str(path), 7, 0, script.ALL), []
+
+    with path.open() as file:
+        while item.start < size:
+            pieces, end = script.blocks(file.fileno(), item, size)
+            assert end > item.start
+            assert len(pieces) <= 64, "memory grows with the file"
+            found += pieces
+            item = item._replace(start=end)
+
+    assert [piece.start for _, piece in found] == [n * 8192 for n in range(200)]
+    assert {piece.size for _, piece in found} == {4096}
+    assert [block for block, _ in found] == [(7, 2)] * 2 + [(7, 3)] * 128 + [(7, 4)] * 70
+    assert extents.asked == 4
+
+
+def test_a_long_extent_is_cut_where_the_disk_s_blocks_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two readers that wait for one block wait for nothing else meanwhile."""
+    script, mib = load_script(), MIB
+
+    def answer(_: int, __: int, buffer: bytearray) -> int:
+        struct.pack_into("=I", buffer, 20, 1)
+        struct.pack_into("=QQQ16xI12x", buffer, 32, 0, mib - 4096, 100 * mib, 1)
+        return 0
+
+    monkeypatch.setattr(script.fcntl, "ioctl", answer)
+    path = tmp_path / "large"
+    path.write_bytes(b"")
+    with path.open() as file:
+        pieces, end = script.blocks(file.fileno(), script.Item(0, 0, str(path), 7, 0, script.ALL), 100 * mib)
+
+    assert [(block[1], piece.start, piece.size) for block, piece in pieces[:3]] == [
+        (1, 0, 4096),
+        (2, 4096, 512 * 1024),
+        (3, 4096 + 512 * 1024, 512 * 1024),
+    ]
+    assert (len(pieces), end) == (64, 4096 + 63 * 512 * 1024)
+
+
+def test_what_lies_in_one_block_is_taken_by_one_reader() -> None:
+    """Thirty small files in a block cost one wait, and the other readers wait for other blocks meanwhile."""
+    script = load_script()
+    queue = script.Queue(4)
+    queue.put_pieces(1, [((7, n // 3), script.Piece(f"/{n}", 0, 1)) for n in range(6)])
+    queue.put_pieces(0, [((7, 9), script.Piece("/hot", 0, 1))])
+
+    taken = [queue.take() for _ in range(3)]
+
+    assert [[piece.path for piece in pieces] for pieces in taken] == [["/hot"], ["/0", "/1", "/2"], ["/3", "/4", "/5"]]
+    for _ in taken:
+        queue.done()
+    assert queue.take() is None
+
+
+@pytest.mark.parametrize(
+    ("others", "wait", "allowed"),
+    [
+        (0, 0.100, [16, 16, 16]),  # nobody to make way for
+        (MIB, 0.020, [16, 16, 16]),  # the disk has room for both
+        (MIB, 0.030, [8, 4, 4]),  # it has not: down to a quarter
+    ],
+)
+def test_readers_make_way_for_others_that_would_wait(
+    monkeypatch: pytest.MonkeyPatch, others: int, wait: float, allowed: list[int]
+) -> None:
+    """The scheduling class alone does nothing on an NVMe device: whoever keeps its queue full delays the job."""
+    script = load_script()
+    manners = script.Manners(16)
+    manners.note(0.020)
+    monkeypatch.setattr(manners, "_others", lambda: others)
+    manners.look()
+
+    said = []
+    for _ in allowed:
+        for _ in range(5):
+            manners.note(wait)
+        manners.note(0.0001)  # a block that was there already says nothing
+        said.append(manners.look())
+
+    assert said == allowed
+
+
+def test_others_reads_are_the_disk_s_less_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel does not say, nobody else reads: a container's root, a file system without a device."""
+    script = load_script()
+    manners = script.Manners(16)
+    manners.add_disk(os.makedev(0, 999))
+
+    assert (manners._others(), manners._others()) == (0, 0)
+    totals = iter([50 * MIB, 53 * MIB])
+    monkeypatch.setattr(script, "_disk_read", lambda _: next(totals))
+    assert manners._others() == 0, "the first look has nothing to compare with"
+    assert 3 * MIB - manners._others() < MIB
 
 
 def test_nothing_to_read_is_no_failure(box: Box) -> None:
@@ -118,7 +289,8 @@ def test_the_script_runs_on_the_image_s_python() -> None:
     tree = ast.parse(SCRIPT.read_text(encoding="utf-8"), feature_version=(3, 9))
     imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
 
-    assert imported == {"glob", "heapq", "json", "os", "stat", "sys", "threading", "time"}
+    used = {"fcntl", "glob", "heapq", "json", "os", "re", "stat", "struct", "sys", "threading", "time"}
+    assert imported == used
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Match)]
 
 
