@@ -52,15 +52,21 @@ def share() -> None:
     """Let every botocore session of this process read each model once; moto opens sessions of its own as it starts."""
     import botocore.session
 
-    botocore.session.create_loader = service_models
+    shared: Any = service_models  # botocore names the argument otherwise
+    botocore.session.create_loader = shared
 
 
-@functools.lru_cache(maxsize=4)
 def service_models(data_path: str | None = None) -> Any:
     """Return a loader of service models that sessions share: reading one takes longer than most calls.
 
     Args:
         data_path: More folders to search, as botocore's setting of that name has them.
     """
+    # A cache takes a call without the argument and one with its default for two.
+    return _loader(data_path)
+
+
+@functools.lru_cache(maxsize=4)
+def _loader(data_path: str | None) -> Any:
     usual = create_loader(data_path)
     return ServiceModels(extra_search_paths=list(usual.search_paths), include_default_search_paths=False)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gpu_ami.aws.service_models import service_models
 
 _READ = re.compile(r"(?P<service>[\w-]+):(?P<operation>\w+) (?P<path>\S+)")
 _STEP = re.compile(r"(?P<name>[^.\[\]{}]+)|(?P<list>\[\])|(?P<map>\{\})")
+
+_Shape = Mapping[str, Any]
 
 
 def unknown(reads: Iterable[str]) -> list[str]:
@@ -21,33 +23,33 @@ def unknown(reads: Iterable[str]) -> list[str]:
 @functools.cache
 def _is_known(read: str) -> bool:
     from botocore.exceptions import BotoCoreError
-    from botocore.model import OperationNotFoundError
 
     match = _READ.fullmatch(read)
     if match is None:
         msg = f"not a member of an answer: {read}"
         raise ValueError(msg)
     try:
-        shape = _model(match["service"]).operation_model(match["operation"]).output_shape
-    except (BotoCoreError, OperationNotFoundError):
+        # The document itself: botocore makes an object of each of its shapes, which takes longer than a listing. Asked
+        # for in the words of a client's maker the loader has it already.
+        model = service_models().load_service_model(match["service"], "service-2", api_version=None)
+    except BotoCoreError:
         return False
+    operation = model["operations"].get(match["operation"], {})
+    member = operation.get("output")
     for step in _STEP.finditer(match["path"]):
-        shape = _inside(shape, step)
-        if shape is None:
+        if member is None:
             return False
-    return True
+        member = _inside(model["shapes"][member["shape"]], step)
+    return member is not None
 
 
-def _inside(shape: Any, step: re.Match[str]) -> Any:
+def _inside(shape: _Shape, step: re.Match[str]) -> _Shape | None:
+    """Return the reference to a shape that *step* leads to inside of *shape*; None when it leads nowhere."""
+    found: _Shape | None
     if step["list"]:
-        return shape.member if shape.type_name == "list" else None
-    if step["map"]:
-        return shape.value if shape.type_name == "map" else None
-    return shape.members.get(step["name"]) if shape is not None and shape.type_name == "structure" else None
-
-
-@functools.cache
-def _model(service: str) -> Any:
-    from botocore.model import ServiceModel
-
-    return ServiceModel(service_models().load_service_model(service, "service-2"), service)
+        found = shape.get("member") if shape["type"] == "list" else None
+    elif step["map"]:
+        found = shape.get("value") if shape["type"] == "map" else None
+    else:
+        found = shape.get("members", {}).get(step["name"]) if shape["type"] == "structure" else None
+    return found
