@@ -58,6 +58,7 @@ def pytest_configure() -> None:
     """Let the programs that tests start hear what a terminal sends: a shell's background job ignores it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup` has ignored
 
 
 # On a busy machine an example takes longer than Hypothesis's 200 ms: that says nothing of the code.
