@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gpu_ami.aws.instances import Initialization, Volume
-from gpu_ami.aws.run_command import REBOOT_STATUS, Ran
+from gpu_ami.aws.run_command import REBOOT_STATUS, UNSAID, Ran
 from gpu_ami.units import show_duration
 
 Status = Literal["ok", "failed", "not confirmed", "skipped"]
@@ -125,7 +125,9 @@ def _problem(ran: Ran) -> str | None:
         return None
     if ran.details == "ExecutionTimedOut":
         return "the script took too long and was ended"
-    if ran.details in ("DeliveryTimedOut", "Undeliverable") or ran.exit_status is None:
+    if ran.details in ("DeliveryTimedOut", UNSAID):
+        return f"SSM did not say what came of it ({ran.details}): the instance or its agent may have died"
+    if ran.details == "Undeliverable" or ran.exit_status is None:
         return f"SSM could not have the script run ({ran.details})"
     if ran.exit_status == REBOOT_STATUS:
         return f"the script asked for a reboot (status {REBOOT_STATUS}) again and again"
