@@ -66,6 +66,7 @@ def test_a_good_ami_is_verified_and_nothing_stays(
     document = task.document
     assert [(row["check"], row["status"]) for row in document["checks"]] == [
         ("gpu", "ok"),
+        ("cuda", "ok"),
         ("boot", "ok"),
         ("prewarm", "ok"),
         ("volume", "ok"),

@@ -1,9 +1,9 @@
 """Runs shell scripts as root on an instance through SSM Run Command, and waits for what came of them.
 
 Systems Manager's guide: output is the first 24,000 characters, errors 8,000, both empty until the end; a status of 194
-asks for a reboot and another run; an invocation is unknown for about a second after its command was sent. A command whose
-agent says no more is DeliveryTimedOut for SSM after its total timeout, TimeoutSeconds and executionTimeout together, also
-while it is InProgress (the API's Command.ExpiresAfter).
+asks for a reboot and another run; an invocation is unknown for about a second after its command was sent.
+A command whose agent says no more is DeliveryTimedOut for SSM after its total timeout, TimeoutSeconds and
+executionTimeout together, also while it is InProgress (API reference, Command.ExpiresAfter).
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class Shell:
         An agent that is gone, before the script or in it, is an answer: the instance may have died of what it ran.
 
         Args:
-            script: Its lines; a first line such as ``#!/bin/bash`` counts. It runs twice, one after the other, where the
-                answer to the request was lost.
+            script: Its lines; a first line such as ``#!/bin/bash`` counts. Where the answer to the request was lost it
+                may run twice, one after the other.
             what: What it is for, shown in AWS's console.
             within_s: How long it may run.
 
@@ -123,8 +123,8 @@ class Shell:
         try:
             return self._send(script, what, within_s)
         except UnansweredError:
-            # SSM may have taken it, and has no token to send it again by. It has expired by then, whatever came of it; two at
-            # once would start containers of one name.
+            # SSM may have taken it, and has no token to send it again by. It has expired after this, whatever came of
+            # it; two at once would start containers of one name.
             self.sleep(_TAKEN_WITHIN_S + within_s)
             return self._send(script, what, within_s)
 
