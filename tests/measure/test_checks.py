@@ -30,7 +30,20 @@ def test_the_gpu_script_keeps_its_first_line_and_gets_its_inputs() -> None:
     """SSM runs the lines as a file: without `#!` first, `sh` would run a bash script."""
     text = checks.gpu_script("#!/usr/bin/env bash\nset -euo pipefail\n", IMAGE)
 
-    assert text == f"#!/usr/bin/env bash\nexport REQUIRE_GPU=1 TEST_IMAGE='{IMAGE}'\nset -euo pipefail\n"
+    first, inputs, trap, rest = text.splitlines()
+    assert (first, inputs) == ("#!/usr/bin/env bash", f"export REQUIRE_GPU=1 TEST_IMAGE='{IMAGE}'")
+    assert (trap.split()[0], rest) == ("trap", "set -euo pipefail")
+
+
+@pytest.mark.parametrize(("ending", "status"), [("exit 194", 1), ("(exit 194)", 1), ("exit 1", 1), ("true", 0)])
+def test_the_gpu_script_never_asks_for_a_reboot(ending: str, status: int) -> None:
+    """SSM's agent takes status 194 for that; the instance would come back without the schedule that ends it."""
+    text = checks.gpu_script(f"#!/usr/bin/env bash\nset -euo pipefail\n{ending}\n", IMAGE)
+
+    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=False)
+
+    assert done.returncode == status
+    assert ("194" in done.stderr) is ("194" in ending)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ _STARTUP = re.compile(r"Startup finished in (?P<parts>[^\n]*?)(?: = (?P<total>[\
 # What a container's image may be called; nothing else gets into a script, for SSM expands {{ssm:NAME}} in what it is
 # sent (its guide, "Referencing Parameter Store parameters").
 _IMAGE = re.compile(r"[\w./:@-]+", re.ASCII)
+# SSM's agent would reboot the instance, which then has forgotten when to switch itself off.
+_NO_REBOOT = f"trap '(($? != {REBOOT_STATUS})) || {{ echo \"ended with status {REBOOT_STATUS}\" >&2; exit 1; }}' EXIT"
 # verify-gpu.sh on a job's CUDA context: that it was made, and that nothing was there to make one with.
 _CUDA_MADE = re.compile(r"verify-gpu: (?P<made>CUDA contexts made: [1-9]\d*), in a container of \S+", re.ASCII)
 _CUDA_NOT_TRIED = re.compile(r"verify-gpu: (?P<why>.+: whether a job can make a CUDA context was not tried)")
@@ -54,7 +56,8 @@ def gpu_script(verify_gpu: str, image: str) -> str:
             the script runs as root: what cannot be an image's name is left out, and `gpu` says so.
     """
     first, _, rest = verify_gpu.partition("\n")
-    return f"{first}\nexport REQUIRE_GPU=1 TEST_IMAGE='{image if _IMAGE.fullmatch(image) else ''}'\n{rest}"
+    named = image if _IMAGE.fullmatch(image) else ""
+    return f"{first}\nexport REQUIRE_GPU=1 TEST_IMAGE='{named}'\n{_NO_REBOOT}\n{rest}"
 
 
 def gpu(ran: Ran, image: str) -> Check:
