@@ -210,7 +210,7 @@ def test_the_ami_proves_itself_on_a_gpu_type(shared: Checkout, built: dict[str, 
 
     checks = {check["check"]: check for check in good["checks"]}
     assert {name: check["status"] for name, check in checks.items()} == dict.fromkeys(
-        ("gpu", "boot", "prewarm", "volume"), "ok"
+        ("gpu", "cuda", "boot", "prewarm", "volume"), "ok"
     )
     assert any("CUDA contexts made: 1, in a container of" in line for line in checks["gpu"]["evidence"])
     assert any(line.startswith("prewarm: ") for line in checks["prewarm"]["evidence"])

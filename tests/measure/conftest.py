@@ -22,9 +22,10 @@ from tests.support.account import Task, World, task
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "1.dkr.ecr.r.amazonaws.com/app@sha256:" + "a" * 64
+CUDA = f"verify-gpu: CUDA contexts made: 1, in a container of {IMAGE}"
 STARTUP = "Startup finished in 1.2s (kernel) + 20.1s (userspace) = 21.3s\n"
 GOOD = {
-    "verify-gpu": Ran(0, "verify-gpu: driver 580.1\nverify-gpu: a container sees the GPU\n", ""),
+    "verify-gpu": Ran(0, f"verify-gpu: driver 580.1\nverify-gpu: a container sees the GPU\n{CUDA}\n", ""),
     "systemd-analyze": Ran(0, STARTUP, ""),
     "gpu-ami-prewarm": Ran(0, "enabled\nprewarm: 16486 MiB of 9 files in 95.0 s\n", ""),
 }

@@ -11,6 +11,7 @@ from gpu_ami.aws.instances import Initialization, Volume
 from gpu_ami.aws.run_command import Ran
 from gpu_ami.measure import checks
 
+VERIFY_GPU = Path(__file__).parents[2] / "packer" / "scripts" / "verify-gpu.sh"
 IMAGE = "1.dkr.ecr.r.amazonaws.com/app@sha256:" + "a" * 64
 
 
@@ -29,18 +30,102 @@ def test_the_gpu_script_keeps_its_first_line_and_gets_its_inputs() -> None:
     """SSM runs the lines as a file: without `#!` first, `sh` would run a bash script."""
     text = checks.gpu_script("#!/usr/bin/env bash\nset -euo pipefail\n", IMAGE)
 
-    assert text == f"#!/usr/bin/env bash\nexport REQUIRE_GPU=1 TEST_IMAGE='{IMAGE}'\nset -euo pipefail\n"
+    first, inputs, trap, rest = text.splitlines()
+    assert (first, inputs) == ("#!/usr/bin/env bash", f"export REQUIRE_GPU=1 TEST_IMAGE='{IMAGE}'")
+    assert (trap.split()[0], rest) == ("trap", "set -euo pipefail")
 
 
-@pytest.mark.parametrize("image", ["a'; touch owned; '", "$(touch owned)", "`touch owned`", "a\nb", "\\", '"', ""])
-def test_what_a_tag_says_runs_nothing(tmp_path: Path, image: str) -> None:
-    """The image's name is a tag, which others may set, and the script runs as root."""
+@pytest.mark.parametrize(("ending", "status"), [("exit 194", 1), ("(exit 194)", 1), ("exit 1", 1), ("true", 0)])
+def test_the_gpu_script_never_asks_for_a_reboot(ending: str, status: int) -> None:
+    """SSM's agent takes status 194 for that; the instance would come back without the schedule that ends it."""
+    text = checks.gpu_script(f"#!/usr/bin/env bash\nset -euo pipefail\n{ending}\n", IMAGE)
+
+    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=False)
+
+    assert done.returncode == status
+    assert ("194" in done.stderr) is ("194" in ending)
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["a'; touch owned; '", "$(touch owned)", "`touch owned`", "a\nb", "a\n", "\\", '"', "a b", "é", "{{ssm:secret}}"],
+)
+def test_what_a_tag_says_is_an_images_name_or_not_sent(tmp_path: Path, image: str) -> None:
+    """Others may set a tag, the script runs as root, and SSM puts a parameter's value where its name is in braces."""
+    text = checks.gpu_script('#!/usr/bin/env bash\nprintf "%s" "$TEST_IMAGE"\n', image)
+
+    done = subprocess.run(["bash", "-c", text], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+    for came in (ran(), ran(1, errors="verify-gpu: x")):
+        check = checks.gpu(came, image)
+        assert (check.status, repr(image) in check.detail) == ("failed", True)
+
+
+def test_an_images_name_reaches_the_script(tmp_path: Path) -> None:
+    """With a registry's port, a path, a tag and a digest."""
+    image = "host-1.example.com:5000/team/my_app:v1.2@sha256:" + "a" * 64
     text = checks.gpu_script('#!/usr/bin/env bash\nprintf "%s" "$TEST_IMAGE"\n', image)
 
     done = subprocess.run(["bash", "-c", text], cwd=tmp_path, capture_output=True, text=True, check=True)
 
     assert done.stdout == image
-    assert list(tmp_path.iterdir()) == []
+    assert checks.gpu(ran(), image).status == "ok"
+
+
+def test_ssm_finds_nothing_to_expand_in_the_scripts() -> None:
+    """It takes what is in two braces for a parameter's name."""
+    scripts = (VERIFY_GPU.read_text(), checks.BOOT_SCRIPT, checks.PREWARM_SCRIPT)
+
+    assert not any("{{" in script for script in scripts)
+
+
+def _lines_of_check_cuda(outcome: str) -> str:
+    """Return what verify-gpu.sh itself says when its attempt at CUDA ends as *outcome*, lines of bash, says."""
+    text = VERIFY_GPU.read_text()
+    functions = text[: text.index("if ! has_gpu; then")] + f"run_cuda() {{\n{outcome}\n}}\ncheck_cuda\n"
+    env = {"PATH": "/usr/bin:/bin", "TEST_IMAGE": IMAGE}
+    return subprocess.run(["bash", "-c", functions], env=env, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "detail"),
+    [
+        ("echo 'CUDA contexts made: 8'", "ok", "CUDA contexts made: 8, in the container"),
+        ("return 127", "not confirmed", f"no Python in {IMAGE}: whether a job can make a CUDA context was not tried"),
+        ("return 4", "not confirmed", "has no ctypes: whether a job can make a CUDA context was not tried"),
+    ],
+)
+def test_cuda_is_ok_only_where_a_context_was_made(outcome: str, status: str, detail: str) -> None:
+    """An image without Python passed as if CUDA had been tried; the words are those of the script itself."""
+    said = _lines_of_check_cuda(outcome)
+    came = ran(output=f"verify-gpu: driver\n{said}verify-gpu: done in 9 s\n")
+
+    check = checks.cuda(came)
+
+    assert checks.gpu(came, IMAGE).status == "ok"
+    assert (check.check, check.status) == ("cuda", status)
+    assert detail in check.detail
+    assert check.evidence == (said.strip(),)
+
+
+@pytest.mark.parametrize(
+    ("came", "detail"),
+    [
+        (ran(1, errors="verify-gpu: a job could not use CUDA"), "has not come so far"),
+        (ran(None, details="DeliveryTimedOut"), "has not come so far"),
+        (ran(output="verify-gpu: no image was named to try containers with\n"), "no container was tried"),
+        (ran(output=f"verify-gpu: CUDA contexts made: 0, in a container of {IMAGE}\n"), "was not seen"),
+        (ran(output="CUDA contexts made: 1\n"), "was not seen"),
+    ],
+)
+def test_nothing_said_of_cuda_is_no_proof(came: Ran, detail: str) -> None:
+    """What failed before is the GPU check's to say; a line of a container alone is not the script's word."""
+    check = checks.cuda(came)
+
+    assert (check.status, check.evidence) == ("not confirmed", ())
+    assert detail in check.detail
 
 
 @pytest.mark.parametrize(

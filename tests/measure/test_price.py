@@ -36,6 +36,14 @@ def test_the_bound_is_the_dearest_type_for_the_longest_time() -> None:
     assert str(both).startswith("about $")
 
 
+def test_the_bound_counts_the_boot_too() -> None:
+    """The 45 minutes are counted from cloud-init's last stage, and EC2 bills from the instance's start."""
+    price = price_of(SEOUL, TYPES, RATED, longest_min=45)
+
+    assert price.worst_usd == usd(SEOUL, TYPES, RATED, 50)
+    assert price.likely_usd == usd(SEOUL, TYPES, RATED, 8)
+
+
 def test_more_than_gp3_has_for_nothing_is_billed() -> None:
     """Batch's volumes have 500 MiB/s."""
     fast = Disk(size_gib=80, data_gib=40.0, rate_mib_s=None, throughput_mib_s=500)

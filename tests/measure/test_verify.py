@@ -66,6 +66,7 @@ def test_a_good_ami_is_verified_and_nothing_stays(
     document = task.document
     assert [(row["check"], row["status"]) for row in document["checks"]] == [
         ("gpu", "ok"),
+        ("cuda", "ok"),
         ("boot", "ok"),
         ("prewarm", "ok"),
         ("volume", "ok"),
@@ -516,7 +517,7 @@ def test_aws_gets_at_most_forty_calls_a_minute(
         before[0] = now
 
     host.waited = waited
-    with contextlib.nullcontext() if how == "well" else pytest.raises(AwsError):
+    with contextlib.nullcontext() if how == "well" else pytest.raises((AwsError, DifferenceError)):
         go(verifying(), here, host, ami)
     waited(host.now)
 
@@ -618,6 +619,75 @@ def test_a_command_that_cannot_be_delivered_fails_the_check(
         go(task, here, host, ami)
 
     assert problems("verify", task.document) == []
+    assert left(here) == []
+
+
+@pytest.mark.parametrize(
+    ("says_after_s", "expected"),
+    [(None, r"SSM did not say what came of it \(Unsaid\)"), (660.0, r"what came of it \(DeliveryTimedOut\)")],
+    ids=["SSM never says", "SSM gives it up"],
+)
+@pytest.mark.parametrize("is_known", [True, False], ids=["still known", "no longer known"])
+def test_an_agent_that_dies_of_the_gpu_fails_the_check(
+    here: World,
+    host: Host,
+    ami: SandboxAmi,
+    verifying: Verifying,
+    monkeypatch: pytest.MonkeyPatch,
+    says_after_s: float | None,
+    expected: str,
+    *,
+    is_known: bool,
+) -> None:
+    """A GPU that hangs takes the host with it: that is what is looked for, and it must be in the record."""
+    began: list[float] = []
+    is_online = run_command.RunCommand._is_online
+
+    def hang(_self: Any, invocation: Any) -> None:
+        began.append(host.now)
+        invocation.status = invocation.details = "InProgress"
+        if says_after_s is not None and host.now - began[0] >= says_after_s:
+            invocation.end("TimedOut", "DeliveryTimedOut")
+
+    def online(self: Any, instance: Any) -> bool:
+        return is_online(self, instance) and (is_known or not began)
+
+    monkeypatch.setattr(run_command.RunCommand, "_advance", hang)
+    monkeypatch.setattr(run_command.RunCommand, "_is_online", online)
+    task = verifying()
+
+    with pytest.raises(DifferenceError, match=expected):
+        go(task, here, host, ami)
+
+    found = {row["check"]: row["status"] for row in task.document["checks"]}
+    assert (found["gpu"], found["boot"], found["prewarm"]) == ("failed", "not confirmed", "not confirmed")
+    record = json.loads(verification.path_of(task.run.workspace.terraform, ami.id).read_text())
+    assert record["checks"][0]["status"] == "failed"
+    assert host.now < 45 * 60
+    assert left(here) == []
+
+
+@pytest.mark.parametrize("is_for_ever", [False, True], ids=["once", "each time"])
+def test_a_script_whose_answer_is_lost_is_not_sent_beside_itself(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, *, is_for_ever: bool
+) -> None:
+    """SSM has no token for it and may have taken it: two at once start containers of one name, and a good AMI fails."""
+    sent: list[float] = []
+
+    def look(now: float) -> None:
+        made = sum(call.action == "SendCommand" for call in here.aws.gate.calls)
+        sent.extend([before[0]] * (made - len(sent)))
+        before[0] = now
+
+    before, host.waited = [0.0], look
+    here.aws.gate.fail("InternalServerError", action="SendCommand", at=None if is_for_ever else 1, status=500)
+
+    with pytest.raises(UnansweredError, match="run a script on i-") if is_for_ever else contextlib.nullcontext():
+        go(verifying(), here, host, ami)
+    look(host.now)
+
+    assert sent[1] - sent[0] >= 660
+    assert len(sent) == (2 if is_for_ever else 4)
     assert left(here) == []
 
 

@@ -2,6 +2,8 @@
 
 Systems Manager's guide: output is the first 24,000 characters, errors 8,000, both empty until the end; a status of 194
 asks for a reboot and another run; an invocation is unknown for about a second after its command was sent.
+A command whose agent says no more is DeliveryTimedOut for SSM after its total timeout, TimeoutSeconds and
+executionTimeout together, also while it is InProgress (API reference, Command.ExpiresAfter).
 """
 
 from __future__ import annotations
@@ -10,20 +12,24 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gpu_ami.aws.caller import Caller, RefusedError, making_sense
+from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError, making_sense
 from gpu_ami.errors import AwsError
 
 DOCUMENT = "AWS-RunShellScript"
 LONGEST_OUTPUT, LONGEST_ERRORS = 24_000, 8_000
 # Exit status by which a script asks SSM's agent for a reboot and another run.
 REBOOT_STATUS = 194
+# In `Ran.details`: SSM took the script and did not say in time what came of it.
+UNSAID = "Unsaid"
 _OVER = frozenset({"Success", "Failed", "TimedOut", "Cancelled"})
 _LONGEST_COMMENT = 100
 _KNOWN_WITHIN_S = 30.0
 _EVERY_S = 5.0
 _FIRST_S = 0.5
-# What delivery and the answers take beyond the script's own time.
-_MARGIN_S = 60.0
+# TimeoutSeconds; for a script that was not begun or did not end, it counts on top of the script's own time.
+_TAKEN_WITHIN_S = 60
+# So long after the script's own time SSM has given it up by itself, 120 s before.
+_MARGIN_S = 180.0
 _NOT_READY = "InvalidInstanceId"
 
 
@@ -33,7 +39,8 @@ class Ran:
 
     Attributes:
         status: SSM's word: ``Success``, ``Failed``, ``TimedOut`` or ``Cancelled``.
-        details: The finer word, such as ``DeliveryTimedOut`` or ``Undeliverable``.
+        details: The finer word, such as ``DeliveryTimedOut`` or ``Undeliverable``; ``InvalidInstanceId`` where SSM no
+            longer knew the instance, `UNSAID` where it said nothing.
         exit_status: The script's; None when it did not start, or did not end.
         output: Its standard output, cut by SSM after 24,000 characters.
         errors: Its standard error, cut after 8,000.
@@ -87,54 +94,75 @@ class Shell:
     def run(self, script: str, *, what: str, within_s: int) -> Ran:
         """Run *script* as root and return what came of it; whatever ends this ends the script, too.
 
+        An agent that is gone, before the script or in it, is an answer: the instance may have died of what it ran.
+
         Args:
-            script: Its lines; a first line such as ``#!/bin/bash`` counts.
+            script: Its lines; a first line such as ``#!/bin/bash`` counts. Where the answer to the request was lost it
+                may run twice, one after the other.
             what: What it is for, shown in AWS's console.
             within_s: How long it may run.
 
         Raises:
-            AwsError: SSM refused, or did not say in time what came of it.
+            AwsError: SSM refused, or could not be asked.
         """
-        command = self._send(script, what, within_s)
+        command = self._send_known(script, what, within_s)
+        if command is None:
+            return Ran(status="Failed", details=_NOT_READY, exit_status=None, output="", errors="")
         try:
-            return self._wait(command, within_s + _MARGIN_S)
+            ran = self._wait(command, within_s + _MARGIN_S)
         except BaseException:
             self._cancel(command)
             raise
+        if ran is None:
+            self._cancel(command)
+            return Ran(status="TimedOut", details=UNSAID, exit_status=None, output="", errors="")
+        return ran
 
-    def _send(self, script: str, what: str, within_s: int) -> str:
+    def _send_known(self, script: str, what: str, within_s: int) -> str | None:
+        """Return the command's id; None where SSM does not know the instance (any more)."""
+        try:
+            return self._send(script, what, within_s)
+        except UnansweredError:
+            # SSM may have taken it, and has no token to send it again by. It has expired after this, whatever came of
+            # it; two at once would start containers of one name.
+            self.sleep(_TAKEN_WITHIN_S + within_s)
+            return self._send(script, what, within_s)
+
+    def _send(self, script: str, what: str, within_s: int) -> str | None:
         deadline, pause_s = self.clock() + _KNOWN_WITHIN_S, _FIRST_S
+        once = Caller(self.caller.access, self.caller.region, tries=1)
         while True:
             try:
-                answer = self.caller.call(
+                answer = once.call(
                     "ssm",
                     "send_command",
                     doing=f"run a script on {self.instance_id}",
                     DocumentName=DOCUMENT,
                     InstanceIds=[self.instance_id],
                     Comment=what[:_LONGEST_COMMENT],
-                    TimeoutSeconds=60,
+                    TimeoutSeconds=_TAKEN_WITHIN_S,
                     Parameters={"commands": script.split("\n"), "executionTimeout": [str(within_s)]},
                 )
             except RefusedError as exc:
                 # Right after it has reported, not every part of SSM knows the instance.
-                if exc.code != _NOT_READY or self.clock() > deadline:
+                if exc.code != _NOT_READY:
                     raise
+                if self.clock() > deadline:
+                    return None
                 self.sleep(pause_s)
                 pause_s = min(_EVERY_S, pause_s * 2)
                 continue
             with making_sense(f"ssm:SendCommand in {self.caller.region}"):
                 return str(answer["Command"]["CommandId"])
 
-    def _wait(self, command: str, within_s: float) -> Ran:
+    def _wait(self, command: str, within_s: float) -> Ran | None:
         began, pause_s = self.clock(), _FIRST_S
         while self.clock() - began < within_s:
             self.sleep(pause_s)
             pause_s = min(_EVERY_S, pause_s * 2)
             if (ran := self._look(command, is_young=self.clock() - began < _KNOWN_WITHIN_S)) is not None:
                 return ran
-        msg = f"SSM did not say within {within_s:.0f} s what came of a script on {self.instance_id}."
-        raise AwsError(msg)
+        return None
 
     def _look(self, command: str, *, is_young: bool) -> Ran | None:
         try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gpu_ami.aws.instances import Initialization, Volume
-from gpu_ami.aws.run_command import REBOOT_STATUS, Ran
+from gpu_ami.aws.run_command import REBOOT_STATUS, UNSAID, Ran
 from gpu_ami.units import show_duration
 
 Status = Literal["ok", "failed", "not confirmed", "skipped"]
@@ -15,6 +15,14 @@ Status = Literal["ok", "failed", "not confirmed", "skipped"]
 # So much of a script's output is kept as evidence: its end, where a failure is explained.
 _EVIDENCE_LINES = 12
 _STARTUP = re.compile(r"Startup finished in (?P<parts>[^\n]*?)(?: = (?P<total>[\d.]+(?:min|ms|s)(?: [\d.]+s)?))")
+# What a container's image may be called; nothing else gets into a script, for SSM expands {{ssm:NAME}} in what it is
+# sent (its guide, "Referencing Parameter Store parameters").
+_IMAGE = re.compile(r"[\w./:@-]+", re.ASCII)
+# SSM's agent would reboot the instance, which then has forgotten when to switch itself off.
+_NO_REBOOT = f"trap '(($? != {REBOOT_STATUS})) || {{ echo \"ended with status {REBOOT_STATUS}\" >&2; exit 1; }}' EXIT"
+# verify-gpu.sh on a job's CUDA context: that it was made, and that nothing was there to make one with.
+_CUDA_MADE = re.compile(r"verify-gpu: (?P<made>CUDA contexts made: [1-9]\d*), in a container of \S+", re.ASCII)
+_CUDA_NOT_TRIED = re.compile(r"verify-gpu: (?P<why>.+: whether a job can make a CUDA context was not tried)")
 # What prewarm.py's own lines in its unit's journal begin with; systemd's are beside them.
 _PREWARM_SAYS = "prewarm: "
 _PREWARM = "gpu-ami-prewarm.service"
@@ -27,7 +35,7 @@ class Check:
     """One check of a verification.
 
     Attributes:
-        check: Its name: ``boot``, ``gpu``, ``prewarm`` or ``volume``.
+        check: Its name: ``gpu``, ``cuda``, ``boot``, ``prewarm`` or ``volume``.
         status: How it ended; ``not confirmed`` is no failure and no proof.
         detail: What it found, in one line.
         evidence: The lines that say so.
@@ -44,21 +52,38 @@ def gpu_script(verify_gpu: str, image: str) -> str:
 
     Args:
         verify_gpu: The text of that script, which is not left in the AMI.
-        image: The baked container image, by its digest; empty when nothing says which it is.
+        image: The baked container image, by its digest; empty when nothing says which it is. It comes from a tag, and
+            the script runs as root: what cannot be an image's name is left out, and `gpu` says so.
     """
     first, _, rest = verify_gpu.partition("\n")
-    # It comes from a tag, and the script runs as root: nothing in it may end the quotes.
-    quoted = image.replace("'", "'\\''")
-    return f"{first}\nexport REQUIRE_GPU=1 TEST_IMAGE='{quoted}'\n{rest}"
+    named = image if _IMAGE.fullmatch(image) else ""
+    return f"{first}\nexport REQUIRE_GPU=1 TEST_IMAGE='{named}'\n{_NO_REBOOT}\n{rest}"
 
 
 def gpu(ran: Ran, image: str) -> Check:
     """Return whether driver, runtime and the baked image see the GPU."""
+    if image and not _IMAGE.fullmatch(image):
+        return _check("gpu", "failed", f"the AMI's tag names no image: {image!r}; no container was tried", ran)
     if problem := _problem(ran):
         return _check("gpu", "failed", problem, ran)
     if not image:
         return _check("gpu", "failed", "the AMI does not say which image was baked: no container was tried", ran)
     return _check("gpu", "ok", "driver, runtime and a container of the baked image see the GPU", ran)
+
+
+def cuda(ran: Ran) -> Check:
+    """Return whether the same script has made a CUDA context in a container, as a job does first.
+
+    It does so with the image's own Python: an image without one is no bad image, and proves nothing.
+    """
+    lines = [line.strip() for line in ran.output.splitlines()]
+    for line in reversed(lines):
+        if found := _CUDA_MADE.fullmatch(line):
+            return Check(check="cuda", status="ok", detail=f"{found['made']}, in the container", evidence=(line,))
+        if found := _CUDA_NOT_TRIED.fullmatch(line):
+            return Check(check="cuda", status="not confirmed", detail=found["why"], evidence=(line,))
+    said = "the GPU check has not come so far" if _problem(ran) else "no container was tried, or it was not seen"
+    return Check(check="cuda", status="not confirmed", detail=said)
 
 
 def boot(ran: Ran) -> Check:
@@ -125,7 +150,9 @@ def _problem(ran: Ran) -> str | None:
         return None
     if ran.details == "ExecutionTimedOut":
         return "the script took too long and was ended"
-    if ran.details in ("DeliveryTimedOut", "Undeliverable") or ran.exit_status is None:
+    if ran.details in ("DeliveryTimedOut", UNSAID):
+        return f"SSM did not say what came of it ({ran.details}): the instance or its agent may have died"
+    if ran.details == "Undeliverable" or ran.exit_status is None:
         return f"SSM could not have the script run ({ran.details})"
     if ran.exit_status == REBOOT_STATUS:
         return f"the script asked for a reboot (status {REBOOT_STATUS}) again and again"

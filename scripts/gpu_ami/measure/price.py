@@ -17,6 +17,9 @@ from gpu_ami.units import show_usd
 
 # What a verification usually takes, for the likely price.
 _LIKELY_MIN = 8
+# The instance's last minutes are counted from cloud-init's last stage, where its user data runs; EC2 bills what was
+# before, too, and what the shutdown takes.
+_BESIDES_MIN = 5
 # Of an AMI that is still to be made nothing is known: its volume, and EC2's fastest rate.
 _USUAL_GIB, _FASTEST_MIB_S = 100, 300
 
@@ -75,9 +78,10 @@ def disk_of(image: Image, root: RootVolume) -> Disk:
 
 
 def price_of(region: str, types: Iterable[str], disk: Disk, *, longest_min: float) -> Price:
-    """Return what booting on one of *types* may cost, if it lasts *longest_min* minutes or as long as usual."""
+    """Return what booting on one of *types* may cost, if it ends itself after *longest_min* minutes, or usually."""
     names = tuple(types)
-    worst, likely = (usd(region, names, disk, minutes) for minutes in (longest_min, min(_LIKELY_MIN, longest_min)))
+    bounds = longest_min + _BESIDES_MIN, min(_LIKELY_MIN, longest_min)
+    worst, likely = (usd(region, names, disk, minutes) for minutes in bounds)
     return Price(worst_usd=worst, likely_usd=likely)
 
 

@@ -470,7 +470,7 @@ def _look(
     found: list[Check] = []
     with run.console.step("checking GPU, boot, prewarm and volume"):
         ran = shell.run(checks.gpu_script(job.script, image), what="gpu-ami verify: GPU", within_s=_GPU_WITHIN_S)
-        found.append(checks.gpu(ran, image))
+        found.extend((checks.gpu(ran, image), checks.cuda(ran)))
         boot = shell.run(checks.BOOT_SCRIPT, what="gpu-ami verify: boot", within_s=_SCRIPT_WITHIN_S)
         found.append(checks.boot(boot))
         warm = shell.run(checks.PREWARM_SCRIPT, what="gpu-ami verify: prewarm", within_s=_SCRIPT_WITHIN_S)

@@ -173,10 +173,11 @@ class RunCommand(SimpleSystemManagerResponse):
         script = "\n".join(parameters.get("commands") or [])
         now, wait_s = clock.seconds(), float(self._get_param("TimeoutSeconds") or _DELIVERED_WITHIN_S)
         run_for_s = float((parameters.get("executionTimeout") or ["3600"])[0])
+        total_s = wait_s + run_for_s  # the guide's total timeout, until which a command can be delivered
         command_id, comment = str(uuid.uuid4()), str(self._get_param("Comment") or "")
         for instance_id in ids:
             invocation = Invocation(
-                command_id, instance_id, comment, script, clock.now(), now + KNOWN_AFTER_S, now + wait_s, run_for_s
+                command_id, instance_id, comment, script, clock.now(), now + KNOWN_AFTER_S, now + total_s, run_for_s
             )
             self._commands[command_id, instance_id] = invocation
             self._advance(invocation)
@@ -185,7 +186,7 @@ class RunCommand(SimpleSystemManagerResponse):
             "DocumentName": document,
             "DocumentVersion": "$DEFAULT",
             "Comment": comment,
-            "ExpiresAfter": clock.now() + timedelta(seconds=wait_s),
+            "ExpiresAfter": clock.now() + timedelta(seconds=total_s),
             "Parameters": parameters,
             "InstanceIds": ids,
             "Targets": [],

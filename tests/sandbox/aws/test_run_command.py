@@ -176,6 +176,19 @@ def test_a_script_that_takes_too_long_is_ended(ssm: Any, instance: str, scripts:
     assert scripts.futures[0].cancelled()
 
 
+def test_a_command_waits_for_its_total_timeout(ssm: Any, instance: str, moments: Any, aws: LocalAws) -> None:
+    """TimeoutSeconds and executionTimeout together: a program that gives up earlier never hears what SSM says."""
+    from moto.ec2.models import ec2_backends
+
+    parameters = {"commands": ["true"], "executionTimeout": ["600"]}
+    answer = ssm.send_command(
+        DocumentName="AWS-RunShellScript", InstanceIds=[instance], Parameters=parameters, TimeoutSeconds=60
+    )["Command"]
+    assert 655 < (answer["ExpiresAfter"] - answer["RequestedDateTime"]).total_seconds() < 665
+    commands = vars(ec2_backends[aws.account_id][ssm.meta.region_name])["sandbox_commands"]
+    assert commands[answer["CommandId"], instance].deliver_until == moments.now + 660
+
+
 def test_a_command_is_cancelled(ssm: Any, instance: str, scripts: Scripts, moments: Any) -> None:
     """Ctrl-C must not leave a script running in an instance that is paid for."""
     command = send(ssm, instance)
