@@ -215,11 +215,22 @@ def test_a_rate_that_ec2_drops_fails(
     assert left(here) == []
 
 
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("InsufficientInstanceCapacity", 500),
+        ("InsufficientHostCapacity", 500),
+        ("InsufficientHostCapacity", 503),
+        ("InsufficientFreeAddressesInSubnet", 400),
+        ("Unsupported", 400),
+        ("UnfulfillableCapacity", 500),
+    ],
+)
 def test_the_next_place_is_tried_where_one_has_no_room(
-    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, code: str, status: int
 ) -> None:
-    """GPU types run out zone by zone."""
-    here.aws.gate.fail("InsufficientInstanceCapacity", action="RunInstances", at=1)
+    """GPU types run out zone by zone; with EC2's capacity errors comes the status of a breakdown."""
+    here.aws.gate.fail(code, action="RunInstances", at=1, status=status)
     task = verifying()
 
     go(task, here, host, ami, instance_types=("g5.xlarge", "g6.xlarge"))
@@ -229,23 +240,77 @@ def test_the_next_place_is_tried_where_one_has_no_room(
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"),
+    ("code", "status", "expected", "tries"),
     [
-        ("InsufficientInstanceCapacity", "No place had room"),
-        ("VcpuLimitExceeded", "VcpuLimitExceeded"),
-        ("VolumeInitializationRateLimitExceeded", "VolumeInitializationRateLimitExceeded"),
+        ("InsufficientInstanceCapacity", 500, "No place had room", 2),
+        ("VcpuLimitExceeded", 400, "VcpuLimitExceeded", 1),
+        ("VolumeInitializationRateLimitExceeded", 400, "VolumeInitializationRateLimitExceeded", 1),
     ],
 )
 def test_without_a_place_nothing_is_started(
-    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, code: str, expected: str
+    here: World,
+    host: Host,
+    ami: SandboxAmi,
+    verifying: Verifying,
+    code: str,
+    status: int,
+    expected: str,
+    tries: int,
 ) -> None:
     """Exit 4: it says nothing about the AMI."""
-    here.aws.gate.fail(code, action="RunInstances")
+    here.aws.gate.fail(code, action="RunInstances", status=status)
 
     with pytest.raises(AwsError, match=expected) as caught:
         go(verifying(), here, host, ami, instance_types=("g5.xlarge", "g6.xlarge"))
 
     assert caught.value.exit_code == 4
+    assert here.calls().count("RunInstances") == tries
+    assert left(here) == []
+
+
+def _ended_for_room(here: World, places: int) -> Callable[[float], None]:
+    """Let EC2 end each of the first instances at once, as it does where it has taken more requests than it has room."""
+    ended: set[str] = set()
+
+    def end(_now: float) -> None:
+        for instance in here.maker.ec2.all_instances():
+            if instance.state != "terminated" and len(ended | {instance.id}) <= places:
+                ended.add(instance.id)
+                instance.terminate()
+            if instance.id in ended:
+                code = "Server.InsufficientInstanceCapacity"
+                instance.state_reason.code = code
+                instance.state_reason.message = f"{code}: Insufficient capacity to satisfy instance request"
+
+    return end
+
+
+def test_the_next_place_is_tried_where_ec2_ends_the_instance_for_want_of_room(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """EC2 may take the request and find only then that there is no capacity: that says nothing about the AMI."""
+    host.waited = _ended_for_room(here, 1)
+    task = verifying()
+
+    go(task, here, host, ami, instance_types=("g5.xlarge", "g6.xlarge"))
+
+    assert task.document["instance_type"] == "g6.xlarge"
+    assert here.calls().count("RunInstances") == 2
+    assert left(here) == []
+
+
+def test_where_ec2_ends_each_instance_no_place_had_room(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """Each place is tried once, and all are named."""
+    host.waited = _ended_for_room(here, 2)
+    here.aws.gate.fail("InsufficientInstanceCapacity", action="RunInstances", at=2, status=500)
+    types = ("g5.xlarge", "g6.xlarge", "g4dn.xlarge")
+
+    with pytest.raises(AwsError, match=r"No place had room.*g5\.xlarge in .*g6\.xlarge in .*g4dn\.xlarge in "):
+        go(verifying(), here, host, ami, instance_types=types)
+
+    assert here.calls().count("RunInstances") == 3
     assert left(here) == []
 
 
@@ -563,9 +628,9 @@ def _as(start: Any, instance_type: str) -> Any:
     """Start another type than was requested: the local EC2 knows none of the future."""
     from dataclasses import replace
 
-    def started(run: Any, caller: Any, job: Any, clock: Any) -> Any:
+    def started(run: Any, caller: Any, job: Any, clock: Any, full: Any) -> Any:
         launches = tuple(replace(launch, instance_type=instance_type) for launch in job.launches)
-        launch, instance_id = start(run, caller, replace(job, launches=launches), clock)
+        launch, instance_id = start(run, caller, replace(job, launches=launches), clock, full)
         return replace(launch, instance_type=job.launches[0].instance_type), instance_id
 
     return started

@@ -35,6 +35,18 @@ THROTTLING = frozenset(
 DENIED = frozenset(
     {"AccessDenied", "AccessDeniedException", "AuthFailure", "UnauthorizedOperation", "UnauthorizedException"}
 )
+# EC2 has no room just there: another zone or type may do; quotas, which hold for the whole region, are not among them.
+# With some of them comes status 500 (EC2's "Error codes": InsufficientInstanceCapacity is a server error); a refusal all
+# the same: nothing was started, and the same request would be refused again.
+NO_ROOM = frozenset(
+    {
+        "InsufficientInstanceCapacity",
+        "InsufficientHostCapacity",
+        "InsufficientFreeAddressesInSubnet",
+        "Unsupported",
+        "UnfulfillableCapacity",
+    }
+)
 # What IAM says: "User: arn:… is not authorized to perform: states:ListStateMachines on resource: …"; to EC2's callers,
 # too.
 _DENIAL = re.compile(
@@ -197,7 +209,7 @@ class Caller:
             problem = RefusedError(
                 said(exc, refusal(exc.response)), code, is_explicit=is_explicit, action=action, principal=principal
             )
-            if status >= 500 and code not in THROTTLING:
+            if status >= 500 and code not in THROTTLING and not (service == "ec2" and code in NO_ROOM):
                 # Not a refusal: AWS, or something in between, broke down when it may have acted already.
                 return UnansweredError(str(problem)), False, False
             return problem, code in THROTTLING or status == 429, code not in _TRANSIENT | self._passing

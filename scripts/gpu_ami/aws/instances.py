@@ -11,16 +11,8 @@ from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError, making_sen
 from gpu_ami.errors import AwsError
 from gpu_ami.records.tags import RUN_TAG
 
-# Where another zone or type may have what this one has not; quotas hold for the whole region.
-NO_ROOM = frozenset(
-    {
-        "InsufficientInstanceCapacity",
-        "InsufficientHostCapacity",
-        "InsufficientFreeAddressesInSubnet",
-        "Unsupported",
-        "UnfulfillableCapacity",
-    }
-)
+# Why EC2 ended an instance that it had started (its StateReason), where another place may do.
+_ENDED_FOR_ROOM = "Server.InsufficientInstanceCapacity"
 _TOO_NEW = "InvalidInstanceID.NotFound"
 _GONE = ("terminated",)
 _ENDED_WITHIN_S = 300.0
@@ -124,11 +116,26 @@ class Initialization:
     left_s: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """The state that an instance is in, as EC2 has it.
+
+    Attributes:
+        name: EC2's name of it, such as ``running``.
+        why: Why it is in it, in words; empty where EC2 does not say.
+        has_no_room: Whether EC2 ended it because there was no capacity for it after all.
+    """
+
+    name: str
+    why: str = ""
+    has_no_room: bool = False
+
+
 def launch(caller: Caller, wanted: Launch) -> str:
     """Start an instance that is terminated when it switches itself off; return its id.
 
     Raises:
-        RefusedError: EC2 refused; `NO_ROOM` has the codes of where another place may do.
+        RefusedError: EC2 refused; `caller.NO_ROOM` has the codes of where another place may do.
         UnansweredError: Nobody knows whether it was started: the request's token tells when it is sent again.
     """
     tags = [{"Key": key, "Value": value} for key, value in wanted.tags.items()]
@@ -169,18 +176,22 @@ def of_run(caller: Caller, run: str) -> list[str]:
         return [str(row["InstanceId"]) for row in rows if row["State"]["Name"] not in _GONE]
 
 
-def state_of(caller: Caller, instance_id: str) -> tuple[str, str]:
-    """Return EC2's name of the instance's state, and why it is in it; ``terminated`` when EC2 has forgotten it.
+def state_of(caller: Caller, instance_id: str) -> State | None:
+    """Return the instance's state; None when EC2 knows none of that id: not yet, or no longer.
 
     Raises:
         AwsError: EC2 refused or gave no usable answer.
     """
     row = _row(caller, instance_id)
     if row is None:
-        return "terminated", ""
-    reason = (row.get("StateReason") or {}).get("Message") or row.get("StateTransitionReason") or ""
+        return None
     with making_sense(f"ec2:DescribeInstances in {caller.region}"):
-        return str(row["State"]["Name"]), str(reason)
+        reason = row.get("StateReason") or {}
+        return State(
+            name=str(row["State"]["Name"]),
+            why=str(reason.get("Message") or row.get("StateTransitionReason") or ""),
+            has_no_room=reason.get("Code") == _ENDED_FOR_ROOM,
+        )
 
 
 def root_volume(caller: Caller, instance_id: str) -> Volume:
@@ -249,7 +260,8 @@ def terminate(
     while clock() < deadline:
         try:
             caller.patient().call("ec2", "terminate_instances", InstanceIds=[instance_id])
-            if state_of(caller, instance_id)[0] in _GONE:
+            state = state_of(caller, instance_id)
+            if state is None or state.name in _GONE:
                 return
         except RefusedError as exc:
             if exc.code == _TOO_NEW:

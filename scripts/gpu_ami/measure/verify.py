@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from gpu_ami.aws import batch, images, instances
-from gpu_ami.aws.caller import Caller, RefusedError, making_sense
+from gpu_ami.aws.caller import NO_ROOM, Caller, RefusedError, making_sense
 from gpu_ami.aws.capacity import has_gpu
 from gpu_ami.aws.image_changes import add_tags
 from gpu_ami.aws.images import Image
@@ -117,6 +117,10 @@ class Job:
     run_id: str
     script: str
     price: Price
+
+
+class _NoRoomError(AwsError):
+    """EC2 had started the instance, and ended it at once: there was no capacity for it after all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -371,13 +375,7 @@ def verify(run: Invocation, job: Job, clock: Clock) -> Result:
     caller = Caller(run.access, job.region)
     began = clock.now()
     with interruptible():
-        launch, instance_id = _start(run, caller, job, clock)
-        try:
-            found = _look(run, caller, job, launch, instance_id, clock)
-        finally:
-            with shielded(), run.console.step(f"ending {instance_id}"):
-                _end(caller, instance_id, clock)
-                _see_volumes_go(run, caller, job.run_id, clock)
+        launch, instance_id, found = _see_one(run, caller, job, clock)
     seconds = clock.now() - began
     result = Result(
         ami_id=job.image.image_id,
@@ -395,19 +393,44 @@ def verify(run: Invocation, job: Job, clock: Clock) -> Result:
     return result
 
 
-def _start(run: Invocation, caller: Caller, job: Job, clock: Clock) -> tuple[Launch, str]:
-    """Start the instance in the first place that has room.
+def _see_one(run: Invocation, caller: Caller, job: Job, clock: Clock) -> tuple[Launch, str, tuple[Check, ...]]:
+    """Start an instance, check it and end it; where EC2 itself ends it for want of capacity, go on to the next place.
 
     Raises:
         AwsError: EC2 refused for another reason, did not answer, or no place had room.
     """
     full: list[str] = []
-    for launch in job.launches:
+    while True:
+        launch, instance_id = _start(run, caller, job, clock, full)
+        try:
+            return launch, instance_id, _look(run, caller, job, launch, instance_id, clock)
+        except _NoRoomError:
+            full.append(f"{launch.instance_type} in {launch.subnet_id} ({instance_id} was ended for want of capacity)")
+        finally:
+            with shielded(), run.console.step(f"ending {instance_id}"):
+                _end(caller, instance_id, clock)
+                _see_volumes_go(run, caller, job.run_id, clock)
+
+
+def _start(run: Invocation, caller: Caller, job: Job, clock: Clock, full: list[str]) -> tuple[Launch, str]:
+    """Start the instance in the first place that has room.
+
+    Args:
+        run: The invocation.
+        caller: Calls AWS.
+        job: What to start.
+        clock: How time goes on.
+        full: The places that had no room, in the order of the job's; those that have none are added.
+
+    Raises:
+        AwsError: EC2 refused for another reason, did not answer, or no place had room.
+    """
+    for launch in job.launches[len(full) :]:
         try:
             with run.console.step(f"starting a {launch.instance_type} in {launch.subnet_id}"):
                 return launch, instances.launch(caller, launch)
         except RefusedError as exc:
-            if exc.code not in instances.NO_ROOM:
+            if exc.code not in NO_ROOM:
                 raise
             full.append(f"{launch.instance_type} in {launch.subnet_id} ({exc.code})")
         except BaseException:
@@ -483,11 +506,10 @@ def _wait_online(caller: Caller, instance_id: str, clock: Clock) -> None:
     began = clock.now()
     while True:
         # Also of one that runs: it may end before its agent has reported.
-        state, why = instances.state_of(caller, instance_id)
-        if state not in ("pending", "running"):
-            msg = f"{instance_id} is {state} before SSM reached it{f' ({why})' if why else ''}."
-            raise AwsError(msg)
-        runs = state == "running"
+        state = instances.state_of(caller, instance_id)
+        if state is None or state.name not in ("pending", "running"):
+            raise _ended_early(instance_id, state)
+        runs = state.name == "running"
         if runs and is_online(caller, instance_id):
             return
         waited = clock.now() - began
@@ -499,6 +521,12 @@ def _wait_online(caller: Caller, instance_id: str, clock: Clock) -> None:
             )
             raise AwsError(msg)
         clock.sleep(_EVERY_S)
+
+
+def _ended_early(instance_id: str, state: instances.State | None) -> AwsError:
+    state = state or instances.State(name="terminated")
+    msg = f"{instance_id} is {state.name} before SSM reached it{f' ({state.why})' if state.why else ''}."
+    return _NoRoomError(msg) if state.has_no_room else AwsError(msg)
 
 
 def _volume(caller: Caller, launch: Launch, instance_id: str, clock: Clock) -> Check:
