@@ -437,9 +437,10 @@ def test_credentials_that_end_on_the_way_leave_it_to_the_instance(
     here.aws.gate.fail("ExpiredToken", action="SendCommand")
     here.aws.gate.fail("ExpiredToken", action="TerminateInstances")
 
-    with pytest.raises(PipelineError, match="still not terminated"):
+    with pytest.raises(PipelineError, match=r"i-\w+ could not be ended: .*ExpiredToken.*switches itself off 45 minutes"):
         go(verifying(), here, host, ami)
 
+    assert here.calls().count("TerminateInstances") == 1
     (instance,) = [i for i in here.maker.ec2.all_instances() if i.state != "terminated"]
     assert instance.instance_initiated_shutdown_behavior == "terminate"
 
@@ -557,6 +558,49 @@ def test_an_instance_that_cannot_be_ended_is_named_with_what_ends_it(
     assert instance.id in said
     assert "switches itself off 45 minutes after its start" in said
     assert "`invoke sweep`" in said
+
+
+def test_an_end_that_is_denied_names_the_instance(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """Somebody else has to end it, and must know which one."""
+    here.aws.gate.fail("UnauthorizedOperation", action="TerminateInstances")
+
+    with pytest.raises(AwsError, match="could not be ended: .*UnauthorizedOperation") as caught:
+        go(verifying(), here, host, ami)
+
+    (instance,) = here.maker.ec2.all_instances()
+    assert str(caught.value).startswith(f"{instance.id} could not be ended: ")
+    assert here.calls().count("TerminateInstances") == 1
+
+
+@pytest.mark.parametrize("known_after", [1, 3, 9])
+def test_an_instance_that_ec2_does_not_know_yet_is_waited_for(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, known_after: int
+) -> None:
+    """EC2 is eventually consistent: the id that it gave a moment ago may be unknown."""
+    seen = here.calls().count("DescribeInstances")
+    for at in range(seen + 1, seen + known_after + 1):
+        here.aws.gate.fail("InvalidInstanceID.NotFound", action="DescribeInstances", at=at)
+    task = verifying()
+
+    go(task, here, host, ami)
+
+    assert task.document["checks"][0]["status"] == "ok"
+    assert left(here) == []
+
+
+def test_an_instance_that_ec2_never_knows_is_given_up_after_a_minute(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """And its end is requested all the same."""
+    here.aws.gate.fail("InvalidInstanceID.NotFound", action="DescribeInstances")
+
+    with pytest.raises(AwsError, match="is terminated before SSM reached it"):
+        go(verifying(), here, host, ami)
+
+    assert 60 < host.now < 90
+    assert left(here) == []
 
 
 @pytest.mark.parametrize("how", ["well", "slowly", "not known to Run Command"])

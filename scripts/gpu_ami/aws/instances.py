@@ -13,7 +13,20 @@ from gpu_ami.records.tags import RUN_TAG
 
 # Why EC2 ended an instance that it had started (its StateReason), where another place may do.
 _ENDED_FOR_ROOM = "Server.InsufficientInstanceCapacity"
-_TOO_NEW = "InvalidInstanceID.NotFound"
+_UNKNOWN = "InvalidInstanceID.NotFound"
+# So long EC2 may not know the id that its own RunInstances gave: its API is eventually consistent (EC2's API reference,
+# "Eventual consistency": retry with waits that grow to some minutes; AWS's own waiters retry this very code).
+KNOWN_WITHIN_S = 60.0
+# Nobody's second try is better: the credentials are over. Those of `DENIED` are not here.
+_OVER = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidClientTokenId",
+        "RequestExpired",
+        "UnrecognizedClientException",
+    }
+)
 _GONE = ("terminated",)
 _ENDED_WITHIN_S = 300.0
 # Each look is two calls.
@@ -252,26 +265,40 @@ def terminate(
 ) -> None:
     """Terminate an instance and wait until it is gone; one that is gone already is a success.
 
+    An id that EC2 does not know is gone only when EC2 knew it before, or after `KNOWN_WITHIN_S`: an instance that has
+    just been started may be unknown. Whatever else goes wrong, the network too, is tried again to the end.
+
     Raises:
-        AwsError: EC2 refused to the end, or it is still there after five minutes.
+        AwsError: EC2 denies it, the credentials are over, or it is still there after five minutes.
     """
-    deadline = clock() + _ENDED_WITHIN_S
+    began = clock()
     problem: AwsError | None = None
-    while clock() < deadline:
+    was_known = False
+    while (waited := clock() - began) < _ENDED_WITHIN_S:
         try:
             caller.patient().call("ec2", "terminate_instances", InstanceIds=[instance_id])
+            was_known = True
             state = state_of(caller, instance_id)
             if state is None or state.name in _GONE:
                 return
-        except RefusedError as exc:
-            if exc.code == _TOO_NEW:
+        except AwsError as exc:
+            if _code(exc) == _UNKNOWN and (was_known or waited > KNOWN_WITHIN_S):
                 return
-            problem = exc
-            if exc.is_denied:
+            if _is_hopeless(exc):
+                exc.args = (f"{instance_id} could not be ended: {exc}",)
                 raise
+            problem = exc
         sleep(_QUERY_EVERY_S)
     msg = f"{instance_id} is still not terminated" + (f": {problem}" if problem else ".")
     raise AwsError(msg)
+
+
+def _code(exc: AwsError) -> str:
+    return exc.code if isinstance(exc, RefusedError) else ""
+
+
+def _is_hopeless(exc: AwsError) -> bool:
+    return isinstance(exc, RefusedError) and (exc.is_denied or exc.code in _OVER)
 
 
 def volumes_of_run(caller: Caller, run: str) -> list[str]:
@@ -291,7 +318,7 @@ def _row(caller: Caller, instance_id: str) -> Mapping[str, Any] | None:
     try:
         answer = caller.call("ec2", "describe_instances", InstanceIds=[instance_id])
     except RefusedError as exc:
-        if exc.code == _TOO_NEW:
+        if exc.code == _UNKNOWN:
             return None
         raise
     with making_sense(f"ec2:DescribeInstances in {caller.region}"):

@@ -504,12 +504,15 @@ def _look(
 
 def _wait_online(caller: Caller, instance_id: str, clock: Clock) -> None:
     began = clock.now()
+    was_known = False
     while True:
         # Also of one that runs: it may end before its agent has reported.
         state = instances.state_of(caller, instance_id)
-        if state is None or state.name not in ("pending", "running"):
+        is_new = state is None and not was_known and clock.now() - began <= instances.KNOWN_WITHIN_S
+        was_known = was_known or state is not None
+        if not is_new and (state is None or state.name not in ("pending", "running")):
             raise _ended_early(instance_id, state)
-        runs = state.name == "running"
+        runs = state is not None and state.name == "running"
         if runs and is_online(caller, instance_id):
             return
         waited = clock.now() - began
