@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gpu_ami import process
 from gpu_ami.aws import instances
-from gpu_ami.aws.caller import UnansweredError
+from gpu_ami.aws.caller import NO_ROOM, Caller, UnansweredError
 from gpu_ami.errors import AwsError, DifferenceError, PipelineError, SafetyError, UsageError
 from gpu_ami.measure import verify
 from gpu_ami.measure.verify import Request
@@ -22,8 +25,11 @@ from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from gpu_ami_sandbox.guest.script import Ran
 from tests.measure.conftest import IMAGE, Host, allow
 from tests.support.account import REGION, Task, World
+from tests.support.interrupts import ENDS, interrupts
 from tests.support.schemas import problems
 from tests.support.verifying import VERIFYING
+
+__all__ = ["interrupts"]
 
 Verifying = Callable[..., Task]
 # What EC2 says; the instance goes on all the same.
@@ -426,8 +432,149 @@ def test_a_launch_of_which_nobody_can_know_is_said(
     with pytest.raises(UnansweredError):
         go(task, here, host, ami)
 
-    assert "Whether an instance was started is not known" in task.err.getvalue()
+    assert "was started is not known" in task.err.getvalue()
     assert "If one was: It switches itself off 45 minutes after its start" in task.err.getvalue()
+
+
+@pytest.mark.parametrize("cause", [KeyboardInterrupt(), UnansweredError("no answer")], ids=["Ctrl-C", "no answer"])
+def test_a_launch_that_ec2_never_shows_is_said(
+    here: World,
+    host: Host,
+    ami: SandboxAmi,
+    verifying: Verifying,
+    monkeypatch: pytest.MonkeyPatch,
+    cause: BaseException,
+) -> None:
+    """An empty list just after a launch proves nothing: whoever reads it must know where to look, and when it ends."""
+    wanted: list[Any] = []
+
+    def cut(_caller: Any, launch: Any) -> str:
+        wanted.append(launch)
+        raise cause
+
+    monkeypatch.setattr(instances, "launch", cut)
+    task = verifying()
+
+    with pytest.raises(type(cause)):
+        go(task, here, host, ami)
+
+    said = task.err.getvalue()
+    assert f"EC2 shows none of the run {wanted[0].tags['gpu-ami:run']} so far" in said
+    assert "If one was: It switches itself off 45 minutes after its start" in said
+    assert "`invoke sweep`" in said
+
+
+def _start_and_lose(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let EC2 do the first launch, and its answer be lost on the way."""
+    call = Caller._try
+
+    def lost(self: Any, service: str, operation: str, *rest: Any) -> Any:
+        is_first = operation == "run_instances" and "RunInstances" not in here.calls()
+        answer = call(self, service, operation, *rest)
+        return (UnansweredError("no answer: timed out"), False, False) if is_first else answer
+
+    monkeypatch.setattr(Caller, "_try", lost)
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "UnauthorizedOperation", "InsufficientInstanceCapacity"])
+def test_a_launch_that_was_done_before_it_is_refused_is_ended(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """The first try timed out and had acted; what its repetition is told says nothing about that."""
+    _start_and_lose(here, monkeypatch)
+    here.aws.gate.fail(code, action="RunInstances", at=2)
+
+    with contextlib.nullcontext() if code in NO_ROOM else pytest.raises(AwsError, match=code):
+        go(verifying(), here, host, ami, instance_types=("g5.xlarge", "g6.xlarge"))
+
+    assert len(list(here.maker.ec2.all_instances())) == (2 if code in NO_ROOM else 1)
+    assert left(here) == []
+
+
+def test_where_nobody_can_look_what_ends_it_is_said(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its credentials over a run can only say what it may have left; and it starts no second one."""
+    _start_and_lose(here, monkeypatch)
+    here.aws.gate.fail("InsufficientInstanceCapacity", action="RunInstances", at=2)
+    here.aws.gate.fail("ExpiredToken", action="DescribeInstances")
+    task = verifying()
+
+    with pytest.raises(AwsError, match="InsufficientInstanceCapacity"):
+        go(task, here, host, ami, instance_types=("g5.xlarge", "g6.xlarge"))
+
+    assert here.calls().count("RunInstances") == 2
+    assert "If one was: It switches itself off 45 minutes after its start" in task.err.getvalue()
+
+
+def test_a_refusal_of_the_first_try_is_looked_for_nowhere(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """Nothing was started; a warning about it would be a false one."""
+    here.aws.gate.fail("VcpuLimitExceeded", action="RunInstances")
+    task = verifying()
+
+    with pytest.raises(AwsError, match="VcpuLimitExceeded"):
+        go(task, here, host, ami)
+
+    assert "DescribeInstances" not in here.calls()
+    assert "not known" not in task.err.getvalue()
+
+
+@pytest.mark.parametrize("number", ENDS)
+@pytest.mark.parametrize("launched", ["known", "lost"])
+def test_an_interrupt_while_the_shield_goes_up_leaves_nothing(
+    here: World,
+    host: Host,
+    ami: SandboxAmi,
+    verifying: Verifying,
+    monkeypatch: pytest.MonkeyPatch,
+    interrupts: None,
+    number: signal.Signals,
+    launched: str,
+) -> None:
+    """Whoever has pressed Ctrl-C may press it again at any moment: each one before the shield is up, too."""
+    del interrupts
+    if launched == "lost":
+        _start_and_lose(here, monkeypatch)
+        here.aws.gate.fail("ExpiredToken", action="RunInstances", at=2)
+
+    def late() -> Any:
+        os.kill(os.getpid(), number)
+        return process.shielded()
+
+    monkeypatch.setattr(verify, "shielded", late)
+
+    with pytest.raises(KeyboardInterrupt):
+        go(verifying(), here, host, ami)
+
+    assert len(list(here.maker.ec2.all_instances())) == 1
+    assert left(here) == []
+
+
+@pytest.mark.parametrize("launched", ["known", "lost"])
+def test_an_end_that_cannot_be_shown_is_an_end(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch, launched: str
+) -> None:
+    """A machine without a free thread, a terminal that is gone: the instance costs all the same."""
+    if launched == "lost":
+        _start_and_lose(here, monkeypatch)
+        here.aws.gate.fail("ExpiredToken", action="RunInstances", at=2)
+    task = verifying()
+    step = task.run.console.step
+
+    def failing(title: str) -> Any:
+        if title.startswith(("ending", "looking")):
+            msg = "can't start new thread"
+            raise RuntimeError(msg)
+        return step(title)
+
+    monkeypatch.setattr(task.run.console, "step", failing)
+    with contextlib.nullcontext() if launched == "known" else pytest.raises(AwsError, match="ExpiredToken"):
+        go(task, here, host, ami)
+
+    assert len(list(here.maker.ec2.all_instances())) == 1
+    assert left(here) == []
 
 
 def test_credentials_that_end_on_the_way_leave_it_to_the_instance(

@@ -72,7 +72,10 @@ class RefusedError(AwsError):
         is_explicit: Whether AWS says that something denies the action outright.
         action: What was requested, as IAM calls it, such as ``states:ListStateMachines``; empty where not known.
         principal: Who is denied it, by ARN; empty where AWS does not say.
+        may_have_acted: Whether an earlier try of the same request went without a usable answer: AWS may have done it.
     """
+
+    may_have_acted = False
 
     def __init__(
         self, message: str, code: str, *, is_explicit: bool = False, action: str = "", principal: str = ""
@@ -179,6 +182,8 @@ class Caller:
                 if not is_final and tries < self._tries:
                     self._sleep(min(_FIRST_PAUSE_S * 2 ** (tries - 1), _LONGEST_PAUSE_S))
                     continue
+            if isinstance(problem, RefusedError):
+                problem.may_have_acted = tries > (0 if is_throttled else 1)
             raise problem
 
     def _try(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -28,7 +29,7 @@ from gpu_ami.measure import checks
 from gpu_ami.measure.checks import Check
 from gpu_ami.measure.placement import places
 from gpu_ami.measure.price import Disk, Price, disk_of, price_of, usd
-from gpu_ami.process import interruptible, shielded
+from gpu_ami.process import SHIELD, interruptible, shielded
 from gpu_ami.records import verification
 from gpu_ami.records.tags import (
     FAMILY_TAG,
@@ -407,7 +408,8 @@ def _see_one(run: Invocation, caller: Caller, job: Job, clock: Clock) -> tuple[L
         except _NoRoomError:
             full.append(f"{launch.instance_type} in {launch.subnet_id} ({instance_id} was ended for want of capacity)")
         finally:
-            with shielded(), run.console.step(f"ending {instance_id}"):
+            SHIELD.is_up = True  # first of all: an interrupt while the shield is being set up would leave the instance
+            with shielded(), _step(run, f"ending {instance_id}"):
                 _end(caller, instance_id, clock)
                 _see_volumes_go(run, caller, job.run_id, clock)
 
@@ -429,32 +431,44 @@ def _start(run: Invocation, caller: Caller, job: Job, clock: Clock, full: list[s
         try:
             with run.console.step(f"starting a {launch.instance_type} in {launch.subnet_id}"):
                 return launch, instances.launch(caller, launch)
-        except RefusedError as exc:
-            if exc.code not in NO_ROOM:
-                raise
-            full.append(f"{launch.instance_type} in {launch.subnet_id} ({exc.code})")
-        except BaseException:
-            # No answer, or an interrupt before it: there may be an instance of which nobody knows the id.
+        except BaseException as exc:
+            SHIELD.is_up = True
+            refusal = exc if isinstance(exc, RefusedError) else None
             with shielded():
-                _end_unknown(run, caller, job.run_id, clock)
-            raise
+                # No answer, or an interrupt before it: there may be an instance of which nobody knows the id.
+                is_over = (refusal and not refusal.may_have_acted) or _end_unknown(run, caller, job.run_id, clock)
+            if not refusal or refusal.code not in NO_ROOM or not is_over:
+                raise
+            full.append(f"{launch.instance_type} in {launch.subnet_id} ({refusal.code})")
     msg = f"No place had room for an instance: {', '.join(full)}. Nothing was started; try again later."
     raise AwsError(msg)
 
 
-def _end_unknown(run: Invocation, caller: Caller, run_id: str, clock: Clock) -> None:
-    """End what a launch without an answer has started, once EC2's lists show it."""
+@contextlib.contextmanager
+def _step(run: Invocation, title: str) -> Iterator[None]:
+    """Show a step where that is possible: what must be done is done unseen, too."""
+    with contextlib.ExitStack() as shown:
+        with contextlib.suppress(Exception):
+            shown.enter_context(run.console.step(title))
+        yield
+
+
+def _end_unknown(run: Invocation, caller: Caller, run_id: str, clock: Clock) -> bool:
+    """End what a launch without an answer has started, once EC2's lists show it; return whether it was ended."""
     try:
-        with run.console.step("looking for what was started"):
+        with _step(run, "looking for what was started"):
             for _ in range(_LOOKS):
                 if found := instances.of_run(caller, run_id):
                     for instance_id in found:
                         _end(caller, instance_id, clock)
-                    return
+                    return True
                 clock.sleep(_EVERY_S)
+        what = f"Whether an instance was started is not known: EC2 shows none of the run {run_id} so far."
     except AwsError as exc:
-        how = "" if _ENDS_ITSELF in str(exc) else f" If one was: {_ENDS_ITSELF}"
-        run.console.warn(f"Whether an instance was started is not known, or it could not be ended. {exc}{how}")
+        what = f"Whether an instance of the run {run_id} was started is not known, or it could not be ended. {exc}"
+    how = "" if _ENDS_ITSELF in what else f" If one was: {_ENDS_ITSELF}"
+    run.console.warn(f"{what}{how}")
+    return False
 
 
 def _see_volumes_go(run: Invocation, caller: Caller, run_id: str, clock: Clock) -> None:
