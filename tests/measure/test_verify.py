@@ -61,6 +61,39 @@ def left(here: World) -> list[str]:
     return alive + [volume.id for volume in ec2.volumes.values()]
 
 
+@pytest.mark.parametrize("interface", ["", "public_ip", "private_ip", "session_manager"])
+@pytest.mark.parametrize("has_group", [True, False])
+def test_it_is_in_the_network_as_a_builder_is(
+    here: World,
+    host: Host,
+    ami: SandboxAmi,
+    verifying: Verifying,
+    repository_with_scripts: Path,
+    interface: str,
+    *,
+    has_group: bool,
+) -> None:
+    """In a public subnet that gives no addresses by itself a builder gets one; without it SSM is out of reach."""
+    group = here.maker.location.security_group_id if has_group else ""
+    values = {"ssh_interface": interface, "security_group_id": group, "subnet_id": here.maker.location.subnet_id}
+    lines = [f'{name} = "{value}"\n' for name, value in values.items() if value]
+    (repository_with_scripts / "packer" / "a.auto.pkrvars.hcl").write_text("".join(lines))
+
+    go(verifying(), here, host, ami, subnet_ids=())
+
+    (launch,) = [call.parameters for call in here.aws.gate.calls if call.action == "RunInstances"]
+    (instance,) = here.maker.ec2.all_instances()
+    at = "NetworkInterface.1." if interface in ("", "public_ip") else ""
+    assert launch[f"{at}SubnetId"] == here.maker.location.subnet_id
+    assert launch.get(f"{at}SecurityGroupId.1", "") == group
+    assert ("SubnetId" in launch) is not bool(at)
+    if at:
+        assert (launch[f"{at}DeviceIndex"], launch[f"{at}AssociatePublicIpAddress"]) == ("0", "true")
+        assert launch[f"{at}DeleteOnTermination"] == "true"
+    assert instance.image_id == ami.id
+    assert left(here) == []
+
+
 def test_a_good_ami_is_verified_and_nothing_stays(
     here: World, host: Host, ami: SandboxAmi, verifying: Verifying
 ) -> None:

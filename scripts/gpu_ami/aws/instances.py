@@ -75,6 +75,7 @@ class Launch:
         instance_type: Its type.
         subnet_id: Its subnet, and so its zone.
         security_group_ids: Its security groups; empty leaves the VPC's default one.
+        public_address: Whether to ask for a public address; without it the subnet's own rule holds.
         profile: The name of its instance profile.
         root: Its root volume.
         tags: Of the instance and of its volume.
@@ -86,11 +87,26 @@ class Launch:
     instance_type: str
     subnet_id: str
     security_group_ids: tuple[str, ...] = ()
+    public_address: bool = False
     profile: str
     root: RootVolume
     tags: Mapping[str, str]
     user_data: str
     token: str
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """Where EC2 is to put it; a public address is asked for at a network interface only."""
+        groups = list(self.security_group_ids)
+        if not self.public_address:
+            return {"SubnetId": self.subnet_id} | ({"SecurityGroupIds": groups} if groups else {})
+        interface = {
+            "DeviceIndex": 0,
+            "SubnetId": self.subnet_id,
+            "AssociatePublicIpAddress": True,
+            "DeleteOnTermination": True,
+        }
+        return {"NetworkInterfaces": [interface | ({"Groups": groups} if groups else {})]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,14 +168,12 @@ def launch(caller: Caller, wanted: Launch) -> str:
         UnansweredError: Nobody knows whether it was started: the request's token tells when it is sent again.
     """
     tags = [{"Key": key, "Value": value} for key, value in wanted.tags.items()]
-    groups: dict[str, Any] = {"SecurityGroupIds": list(wanted.security_group_ids)} if wanted.security_group_ids else {}
     answer = caller.patient().call(
         "ec2",
         "run_instances",
         doing=f"start a {wanted.instance_type} from {wanted.image_id} in {wanted.subnet_id}",
         ImageId=wanted.image_id,
         InstanceType=wanted.instance_type,
-        SubnetId=wanted.subnet_id,
         MinCount=1,
         MaxCount=1,
         ClientToken=wanted.token,
@@ -170,7 +184,7 @@ def launch(caller: Caller, wanted: Launch) -> str:
         MetadataOptions={"HttpTokens": "required", "HttpEndpoint": "enabled"},
         TagSpecifications=[{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")],
         UserData=wanted.user_data,
-        **groups,
+        **wanted.network,
     )
     with making_sense(f"ec2:RunInstances in {caller.region}"):
         return str(answer["Instances"][0]["InstanceId"])

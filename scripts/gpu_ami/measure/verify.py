@@ -257,6 +257,7 @@ def decide(run: Invocation, ami_id: str, account: str, types: Sequence[str], sub
             instance_type=place.instance_type,
             subnet_id=place.subnet_id,
             security_group_ids=where.security_group_ids,
+            public_address=where.public_address,
             profile=run.settings.verify.instance_profile,
             root=root,
             tags=tags,
