@@ -617,7 +617,8 @@ def test_credentials_that_end_on_the_way_leave_it_to_the_instance(
     here.aws.gate.fail("ExpiredToken", action="SendCommand")
     here.aws.gate.fail("ExpiredToken", action="TerminateInstances")
 
-    with pytest.raises(PipelineError, match=r"i-\w+ could not be ended: .*ExpiredToken.*switches itself off 45 minutes"):
+    what = r"i-\w+ could not be ended: .*ExpiredToken.*switches itself off 45 minutes"
+    with pytest.raises(PipelineError, match=what):
         go(verifying(), here, host, ami)
 
     assert here.calls().count("TerminateInstances") == 1
@@ -746,7 +747,7 @@ def test_an_end_that_is_denied_names_the_instance(
     """Somebody else has to end it, and must know which one."""
     here.aws.gate.fail("UnauthorizedOperation", action="TerminateInstances")
 
-    with pytest.raises(AwsError, match="could not be ended: .*UnauthorizedOperation") as caught:
+    with pytest.raises(AwsError, match=r"could not be ended: .*UnauthorizedOperation") as caught:
         go(verifying(), here, host, ami)
 
     (instance,) = here.maker.ec2.all_instances()

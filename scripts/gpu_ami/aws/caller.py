@@ -36,8 +36,8 @@ DENIED = frozenset(
     {"AccessDenied", "AccessDeniedException", "AuthFailure", "UnauthorizedOperation", "UnauthorizedException"}
 )
 # EC2 has no room just there: another zone or type may do; quotas, which hold for the whole region, are not among them.
-# With some of them comes status 500 (EC2's "Error codes": InsufficientInstanceCapacity is a server error); a refusal all
-# the same: nothing was started, and the same request would be refused again.
+# With some of them comes status 500 (EC2's "Error codes": InsufficientInstanceCapacity is a server error). They are
+# refusals all the same: nothing was started, and the same request would be refused again.
 NO_ROOM = frozenset(
     {
         "InsufficientInstanceCapacity",

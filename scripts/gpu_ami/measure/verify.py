@@ -468,7 +468,7 @@ def _end_unknown(run: Invocation, caller: Caller, run_id: str, clock: Clock) -> 
     except AwsError as exc:
         what = f"Whether an instance of the run {run_id} was started is not known, or it could not be ended. {exc}"
     how = "" if _ENDS_ITSELF in what else f" If one was: {_ENDS_ITSELF}"
-    run.console.warn(f"{what}{how}")
+    run.console.warn(f"{what.removesuffix('.')}.{how}")
     return False
 
 
@@ -494,7 +494,7 @@ def _end(caller: Caller, instance_id: str, clock: Clock) -> None:
     try:
         instances.terminate(caller, instance_id, clock=clock.now, sleep=clock.sleep)
     except AwsError as exc:
-        exc.args = (f"{exc} {_ENDS_ITSELF}",)
+        exc.args = (f"{str(exc).removesuffix('.')}. {_ENDS_ITSELF}",)
         raise
 
 
