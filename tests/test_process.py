@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -428,6 +429,56 @@ def test_what_must_not_be_left_half_done_is_done_first(number: signal.Signals, i
         _end_twice_in_the_shield(number, done)
 
     assert done == ["ended"]
+
+
+@pytest.mark.parametrize("number", ENDS)
+@pytest.mark.parametrize("moment", ["before", "on the way in"])
+def test_a_shield_that_is_up_holds_before_it_is_entered(
+    number: signal.Signals, moment: str, interrupts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Setting it up takes calls, and at each of them Python looks at its signals."""
+    done: list[str] = []
+    heard = process._heard
+
+    def late() -> list[signal.Signals]:
+        if moment == "on the way in":
+            os.kill(os.getpid(), number)
+        return heard()
+
+    def tidy() -> None:
+        try:
+            done.append("begun")
+        finally:
+            process.SHIELD.is_up = True
+            if moment == "before":
+                os.kill(os.getpid(), number)
+            with process.shielded():
+                done.append("ended")
+
+    with process.interruptible():
+        monkeypatch.setattr(process, "_heard", late)
+        with pytest.raises(KeyboardInterrupt):
+            tidy()
+
+    assert done == ["begun", "ended"]
+    assert (process.SHIELD.is_up, process.SHIELD.has_come) == (False, False)
+
+
+def test_a_shield_of_another_thread_holds_nothing_off(interrupts: None) -> None:
+    """Signals are the main thread's, which must hear them."""
+
+    def tidy() -> None:
+        process.SHIELD.is_up = True
+        with process.shielded():
+            pass
+
+    thread = threading.Thread(target=tidy)
+    thread.start()
+    thread.join()
+
+    assert not process.SHIELD.is_up
+    with process.interruptible(), pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_without_a_request_to_end_a_shield_changes_nothing() -> None:

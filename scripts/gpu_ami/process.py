@@ -163,22 +163,43 @@ def shielded() -> Iterator[None]:
     """Let nothing that asks this process to end cut the block off; what came meanwhile counts at its end.
 
     For what must not be left half done, such as ending an instance that costs: the block has to have an end of its own.
+    Within `interruptible`, whoever sets `SHIELD.is_up` as the very first thing of a ``finally`` or ``except``, before
+    entering this, is not cut off on the way in either: Python looks at signals at calls and at jumps back, and not at
+    a plain assignment.
 
     Raises:
         KeyboardInterrupt: This process was asked to end meanwhile.
     """
     if threading.current_thread() is not threading.main_thread():
+        SHIELD.is_up = False  # it holds the main thread's signals off, and nobody's else
         yield
         return
-    came: list[int] = []
-    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in _heard()}
+    SHIELD.is_up = True
+    before = {number: signal.signal(number, _note_interrupt) for number in _heard()}
     try:
         yield
     finally:
         for number, old in before.items():
             signal.signal(number, old)
-    if came:
+        SHIELD.is_up = False
+        # Taken together: between two statements another one may come.
+        has_come, SHIELD.has_come = SHIELD.has_come, False
+    if has_come:
         raise KeyboardInterrupt
+
+
+class _Shield:
+    """Whether what asks this process to end has to wait; whether something has."""
+
+    is_up = False
+    has_come = False
+
+
+SHIELD = _Shield()
+
+
+def _note_interrupt(_number: int, _frame: FrameType | None) -> None:
+    SHIELD.has_come = True
 
 
 class _Ending:
@@ -192,7 +213,9 @@ _ENDING = _Ending()
 
 def _raise_interrupt(number: int, _frame: FrameType | None) -> None:
     is_again, _ENDING.is_asked = _ENDING.is_asked, True
-    if number == signal.SIGINT or not is_again:
+    if SHIELD.is_up:
+        SHIELD.has_come = True
+    elif number == signal.SIGINT or not is_again:
         raise KeyboardInterrupt
 
 

@@ -449,3 +449,14 @@ def test_a_malformed_answer_about_ones_own_credentials_is_not_shown(aws: LocalAw
         assume(own, "arn:aws:iam::210987654321:role/reader")
 
     assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_lack_of_room_is_a_refusal_whatever_its_status(aws: LocalAws, caller: Caller, naps: list[float]) -> None:
+    """EC2 sends it with 500; taken for a breakdown it would be sent again, and the next zone never tried."""
+    aws.gate.fail("InsufficientInstanceCapacity", action="RunInstances", status=500)
+
+    with pytest.raises(RefusedError) as caught:
+        caller.call("ec2", "run_instances", ImageId="ami-12345678", MinCount=1, MaxCount=1)
+
+    assert caught.value.code == "InsufficientInstanceCapacity"
+    assert (caller.calls, naps) == (1, [])

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gpu_ami import process
 from gpu_ami.aws import instances
-from gpu_ami.aws.caller import UnansweredError
+from gpu_ami.aws.caller import NO_ROOM, Caller, UnansweredError
 from gpu_ami.errors import AwsError, DifferenceError, PipelineError, SafetyError, UsageError
 from gpu_ami.measure import verify
 from gpu_ami.measure.verify import Request
@@ -22,8 +25,11 @@ from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from gpu_ami_sandbox.guest.script import Ran
 from tests.measure.conftest import IMAGE, Host, allow
 from tests.support.account import REGION, Task, World
+from tests.support.interrupts import ENDS, interrupts
 from tests.support.schemas import problems
 from tests.support.verifying import VERIFYING
+
+__all__ = ["interrupts"]
 
 Verifying = Callable[..., Task]
 # What EC2 says; the instance goes on all the same.
@@ -53,6 +59,39 @@ def left(here: World) -> list[str]:
     ec2 = here.maker.ec2
     alive = [f"{i.id} {i.state}" for i in ec2.all_instances() if i.state != "terminated"]
     return alive + [volume.id for volume in ec2.volumes.values()]
+
+
+@pytest.mark.parametrize("interface", ["", "public_ip", "private_ip", "session_manager"])
+@pytest.mark.parametrize("has_group", [True, False])
+def test_it_is_in_the_network_as_a_builder_is(
+    here: World,
+    host: Host,
+    ami: SandboxAmi,
+    verifying: Verifying,
+    repository_with_scripts: Path,
+    interface: str,
+    *,
+    has_group: bool,
+) -> None:
+    """In a public subnet that gives no addresses by itself a builder gets one; without it SSM is out of reach."""
+    group = here.maker.location.security_group_id if has_group else ""
+    values = {"ssh_interface": interface, "security_group_id": group, "subnet_id": here.maker.location.subnet_id}
+    lines = [f'{name} = "{value}"\n' for name, value in values.items() if value]
+    (repository_with_scripts / "packer" / "a.auto.pkrvars.hcl").write_text("".join(lines))
+
+    go(verifying(), here, host, ami, subnet_ids=())
+
+    (launch,) = [call.parameters for call in here.aws.gate.calls if call.action == "RunInstances"]
+    (instance,) = here.maker.ec2.all_instances()
+    at = "NetworkInterface.1." if interface in ("", "public_ip") else ""
+    assert launch[f"{at}SubnetId"] == here.maker.location.subnet_id
+    assert launch.get(f"{at}SecurityGroupId.1", "") == group
+    assert ("SubnetId" in launch) is not bool(at)
+    if at:
+        assert (launch[f"{at}DeviceIndex"], launch[f"{at}AssociatePublicIpAddress"]) == ("0", "true")
+        assert launch[f"{at}DeleteOnTermination"] == "true"
+    assert instance.image_id == ami.id
+    assert left(here) == []
 
 
 def test_a_good_ami_is_verified_and_nothing_stays(
@@ -216,11 +255,22 @@ def test_a_rate_that_ec2_drops_fails(
     assert left(here) == []
 
 
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("InsufficientInstanceCapacity", 500),
+        ("InsufficientHostCapacity", 500),
+        ("InsufficientHostCapacity", 503),
+        ("InsufficientFreeAddressesInSubnet", 400),
+        ("Unsupported", 400),
+        ("UnfulfillableCapacity", 500),
+    ],
+)
 def test_the_next_place_is_tried_where_one_has_no_room(
-    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, code: str, status: int
 ) -> None:
-    """GPU types run out zone by zone."""
-    here.aws.gate.fail("InsufficientInstanceCapacity", action="RunInstances", at=1)
+    """GPU types run out zone by zone; with EC2's capacity errors comes the status of a breakdown."""
+    here.aws.gate.fail(code, action="RunInstances", at=1, status=status)
     task = verifying()
 
     go(task, here, host, ami, instance_types=("g5.xlarge", "g6.xlarge"))
@@ -230,23 +280,77 @@ def test_the_next_place_is_tried_where_one_has_no_room(
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"),
+    ("code", "status", "expected", "tries"),
     [
-        ("InsufficientInstanceCapacity", "No place had room"),
-        ("VcpuLimitExceeded", "VcpuLimitExceeded"),
-        ("VolumeInitializationRateLimitExceeded", "VolumeInitializationRateLimitExceeded"),
+        ("InsufficientInstanceCapacity", 500, "No place had room", 2),
+        ("VcpuLimitExceeded", 400, "VcpuLimitExceeded", 1),
+        ("VolumeInitializationRateLimitExceeded", 400, "VolumeInitializationRateLimitExceeded", 1),
     ],
 )
 def test_without_a_place_nothing_is_started(
-    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, code: str, expected: str
+    here: World,
+    host: Host,
+    ami: SandboxAmi,
+    verifying: Verifying,
+    code: str,
+    status: int,
+    expected: str,
+    tries: int,
 ) -> None:
     """Exit 4: it says nothing about the AMI."""
-    here.aws.gate.fail(code, action="RunInstances")
+    here.aws.gate.fail(code, action="RunInstances", status=status)
 
     with pytest.raises(AwsError, match=expected) as caught:
         go(verifying(), here, host, ami, instance_types=("g5.xlarge", "g6.xlarge"))
 
     assert caught.value.exit_code == 4
+    assert here.calls().count("RunInstances") == tries
+    assert left(here) == []
+
+
+def _ended_for_room(here: World, places: int) -> Callable[[float], None]:
+    """Let EC2 end each of the first instances at once, as it does where it has taken more requests than it has room."""
+    ended: set[str] = set()
+
+    def end(_now: float) -> None:
+        for instance in here.maker.ec2.all_instances():
+            if instance.state != "terminated" and len(ended | {instance.id}) <= places:
+                ended.add(instance.id)
+                instance.terminate()
+            if instance.id in ended:
+                code = "Server.InsufficientInstanceCapacity"
+                instance.state_reason.code = code
+                instance.state_reason.message = f"{code}: Insufficient capacity to satisfy instance request"
+
+    return end
+
+
+def test_the_next_place_is_tried_where_ec2_ends_the_instance_for_want_of_room(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """EC2 may take the request and find only then that there is no capacity: that says nothing about the AMI."""
+    host.waited = _ended_for_room(here, 1)
+    task = verifying()
+
+    go(task, here, host, ami, instance_types=("g5.xlarge", "g6.xlarge"))
+
+    assert task.document["instance_type"] == "g6.xlarge"
+    assert here.calls().count("RunInstances") == 2
+    assert left(here) == []
+
+
+def test_where_ec2_ends_each_instance_no_place_had_room(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """Each place is tried once, and all are named."""
+    host.waited = _ended_for_room(here, 2)
+    here.aws.gate.fail("InsufficientInstanceCapacity", action="RunInstances", at=2, status=500)
+    types = ("g5.xlarge", "g6.xlarge", "g4dn.xlarge")
+
+    with pytest.raises(AwsError, match=r"No place had room.*g5\.xlarge in .*g6\.xlarge in .*g4dn\.xlarge in "):
+        go(verifying(), here, host, ami, instance_types=types)
+
+    assert here.calls().count("RunInstances") == 3
     assert left(here) == []
 
 
@@ -362,8 +466,149 @@ def test_a_launch_of_which_nobody_can_know_is_said(
     with pytest.raises(UnansweredError):
         go(task, here, host, ami)
 
-    assert "Whether an instance was started is not known" in task.err.getvalue()
+    assert "was started is not known" in task.err.getvalue()
     assert "If one was: It switches itself off 45 minutes after its start" in task.err.getvalue()
+
+
+@pytest.mark.parametrize("cause", [KeyboardInterrupt(), UnansweredError("no answer")], ids=["Ctrl-C", "no answer"])
+def test_a_launch_that_ec2_never_shows_is_said(
+    here: World,
+    host: Host,
+    ami: SandboxAmi,
+    verifying: Verifying,
+    monkeypatch: pytest.MonkeyPatch,
+    cause: BaseException,
+) -> None:
+    """An empty list just after a launch proves nothing: whoever reads it must know where to look, and when it ends."""
+    wanted: list[Any] = []
+
+    def cut(_caller: Any, launch: Any) -> str:
+        wanted.append(launch)
+        raise cause
+
+    monkeypatch.setattr(instances, "launch", cut)
+    task = verifying()
+
+    with pytest.raises(type(cause)):
+        go(task, here, host, ami)
+
+    said = task.err.getvalue()
+    assert f"EC2 shows none of the run {wanted[0].tags['gpu-ami:run']} so far" in said
+    assert "If one was: It switches itself off 45 minutes after its start" in said
+    assert "`invoke sweep`" in said
+
+
+def _start_and_lose(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let EC2 do the first launch, and its answer be lost on the way."""
+    call = Caller._try
+
+    def lost(self: Any, service: str, operation: str, *rest: Any) -> Any:
+        is_first = operation == "run_instances" and "RunInstances" not in here.calls()
+        answer = call(self, service, operation, *rest)
+        return (UnansweredError("no answer: timed out"), False, False) if is_first else answer
+
+    monkeypatch.setattr(Caller, "_try", lost)
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "UnauthorizedOperation", "InsufficientInstanceCapacity"])
+def test_a_launch_that_was_done_before_it_is_refused_is_ended(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """The first try timed out and had acted; what its repetition is told says nothing about that."""
+    _start_and_lose(here, monkeypatch)
+    here.aws.gate.fail(code, action="RunInstances", at=2)
+
+    with contextlib.nullcontext() if code in NO_ROOM else pytest.raises(AwsError, match=code):
+        go(verifying(), here, host, ami, instance_types=("g5.xlarge", "g6.xlarge"))
+
+    assert len(list(here.maker.ec2.all_instances())) == (2 if code in NO_ROOM else 1)
+    assert left(here) == []
+
+
+def test_where_nobody_can_look_what_ends_it_is_said(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its credentials over a run can only say what it may have left; and it starts no second one."""
+    _start_and_lose(here, monkeypatch)
+    here.aws.gate.fail("InsufficientInstanceCapacity", action="RunInstances", at=2)
+    here.aws.gate.fail("ExpiredToken", action="DescribeInstances")
+    task = verifying()
+
+    with pytest.raises(AwsError, match="InsufficientInstanceCapacity"):
+        go(task, here, host, ami, instance_types=("g5.xlarge", "g6.xlarge"))
+
+    assert here.calls().count("RunInstances") == 2
+    assert "If one was: It switches itself off 45 minutes after its start" in task.err.getvalue()
+
+
+def test_a_refusal_of_the_first_try_is_looked_for_nowhere(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """Nothing was started; a warning about it would be a false one."""
+    here.aws.gate.fail("VcpuLimitExceeded", action="RunInstances")
+    task = verifying()
+
+    with pytest.raises(AwsError, match="VcpuLimitExceeded"):
+        go(task, here, host, ami)
+
+    assert "DescribeInstances" not in here.calls()
+    assert "not known" not in task.err.getvalue()
+
+
+@pytest.mark.parametrize("number", ENDS)
+@pytest.mark.parametrize("launched", ["known", "lost"])
+def test_an_interrupt_while_the_shield_goes_up_leaves_nothing(
+    here: World,
+    host: Host,
+    ami: SandboxAmi,
+    verifying: Verifying,
+    monkeypatch: pytest.MonkeyPatch,
+    interrupts: None,
+    number: signal.Signals,
+    launched: str,
+) -> None:
+    """Whoever has pressed Ctrl-C may press it again at any moment: each one before the shield is up, too."""
+    del interrupts
+    if launched == "lost":
+        _start_and_lose(here, monkeypatch)
+        here.aws.gate.fail("ExpiredToken", action="RunInstances", at=2)
+
+    def late() -> Any:
+        os.kill(os.getpid(), number)
+        return process.shielded()
+
+    monkeypatch.setattr(verify, "shielded", late)
+
+    with pytest.raises(KeyboardInterrupt):
+        go(verifying(), here, host, ami)
+
+    assert len(list(here.maker.ec2.all_instances())) == 1
+    assert left(here) == []
+
+
+@pytest.mark.parametrize("launched", ["known", "lost"])
+def test_an_end_that_cannot_be_shown_is_an_end(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch, launched: str
+) -> None:
+    """A machine without a free thread, a terminal that is gone: the instance costs all the same."""
+    if launched == "lost":
+        _start_and_lose(here, monkeypatch)
+        here.aws.gate.fail("ExpiredToken", action="RunInstances", at=2)
+    task = verifying()
+    step = task.run.console.step
+
+    def failing(title: str) -> Any:
+        if title.startswith(("ending", "looking")):
+            msg = "can't start new thread"
+            raise RuntimeError(msg)
+        return step(title)
+
+    monkeypatch.setattr(task.run.console, "step", failing)
+    with contextlib.nullcontext() if launched == "known" else pytest.raises(AwsError, match="ExpiredToken"):
+        go(task, here, host, ami)
+
+    assert len(list(here.maker.ec2.all_instances())) == 1
+    assert left(here) == []
 
 
 def test_credentials_that_end_on_the_way_leave_it_to_the_instance(
@@ -373,9 +618,11 @@ def test_credentials_that_end_on_the_way_leave_it_to_the_instance(
     here.aws.gate.fail("ExpiredToken", action="SendCommand")
     here.aws.gate.fail("ExpiredToken", action="TerminateInstances")
 
-    with pytest.raises(PipelineError, match="still not terminated"):
+    what = r"i-\w+ could not be ended: .*ExpiredToken.*switches itself off 45 minutes"
+    with pytest.raises(PipelineError, match=what):
         go(verifying(), here, host, ami)
 
+    assert here.calls().count("TerminateInstances") == 1
     (instance,) = [i for i in here.maker.ec2.all_instances() if i.state != "terminated"]
     assert instance.instance_initiated_shutdown_behavior == "terminate"
 
@@ -495,6 +742,49 @@ def test_an_instance_that_cannot_be_ended_is_named_with_what_ends_it(
     assert "`invoke sweep`" in said
 
 
+def test_an_end_that_is_denied_names_the_instance(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """Somebody else has to end it, and must know which one."""
+    here.aws.gate.fail("UnauthorizedOperation", action="TerminateInstances")
+
+    with pytest.raises(AwsError, match=r"could not be ended: .*UnauthorizedOperation") as caught:
+        go(verifying(), here, host, ami)
+
+    (instance,) = here.maker.ec2.all_instances()
+    assert str(caught.value).startswith(f"{instance.id} could not be ended: ")
+    assert here.calls().count("TerminateInstances") == 1
+
+
+@pytest.mark.parametrize("known_after", [1, 3, 9])
+def test_an_instance_that_ec2_does_not_know_yet_is_waited_for(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, known_after: int
+) -> None:
+    """EC2 is eventually consistent: the id that it gave a moment ago may be unknown."""
+    seen = here.calls().count("DescribeInstances")
+    for at in range(seen + 1, seen + known_after + 1):
+        here.aws.gate.fail("InvalidInstanceID.NotFound", action="DescribeInstances", at=at)
+    task = verifying()
+
+    go(task, here, host, ami)
+
+    assert task.document["checks"][0]["status"] == "ok"
+    assert left(here) == []
+
+
+def test_an_instance_that_ec2_never_knows_is_given_up_after_a_minute(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """And its end is requested all the same."""
+    here.aws.gate.fail("InvalidInstanceID.NotFound", action="DescribeInstances")
+
+    with pytest.raises(AwsError, match="is terminated before SSM reached it"):
+        go(verifying(), here, host, ami)
+
+    assert 60 < host.now < 90
+    assert left(here) == []
+
+
 @pytest.mark.parametrize("how", ["well", "slowly", "not known to Run Command"])
 def test_aws_gets_at_most_forty_calls_a_minute(
     here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch, how: str
@@ -564,9 +854,9 @@ def _as(start: Any, instance_type: str) -> Any:
     """Start another type than was requested: the local EC2 knows none of the future."""
     from dataclasses import replace
 
-    def started(run: Any, caller: Any, job: Any, clock: Any) -> Any:
+    def started(run: Any, caller: Any, job: Any, clock: Any, full: Any) -> Any:
         launches = tuple(replace(launch, instance_type=instance_type) for launch in job.launches)
-        launch, instance_id = start(run, caller, replace(job, launches=launches), clock)
+        launch, instance_id = start(run, caller, replace(job, launches=launches), clock, full)
         return replace(launch, instance_type=job.launches[0].instance_type), instance_id
 
     return started

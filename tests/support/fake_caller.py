@@ -30,6 +30,10 @@ class FakeCaller(Caller):
         """Return itself: there is one count."""
         return self
 
+    def patient(self) -> Caller:
+        """Return itself: the script has all that there is to sit out."""
+        return self
+
     def elsewhere(self, region: str) -> Caller:
         """Return a caller of another region, with the same script."""
         return FakeCaller(self._script, region)

@@ -35,6 +35,18 @@ THROTTLING = frozenset(
 DENIED = frozenset(
     {"AccessDenied", "AccessDeniedException", "AuthFailure", "UnauthorizedOperation", "UnauthorizedException"}
 )
+# EC2 has no room just there: another zone or type may do; quotas, which hold for the whole region, are not among them.
+# With some of them comes status 500 (EC2's "Error codes": InsufficientInstanceCapacity is a server error). They are
+# refusals all the same: nothing was started, and the same request would be refused again.
+NO_ROOM = frozenset(
+    {
+        "InsufficientInstanceCapacity",
+        "InsufficientHostCapacity",
+        "InsufficientFreeAddressesInSubnet",
+        "Unsupported",
+        "UnfulfillableCapacity",
+    }
+)
 # What IAM says: "User: arn:… is not authorized to perform: states:ListStateMachines on resource: …"; to EC2's callers,
 # too.
 _DENIAL = re.compile(
@@ -60,7 +72,10 @@ class RefusedError(AwsError):
         is_explicit: Whether AWS says that something denies the action outright.
         action: What was requested, as IAM calls it, such as ``states:ListStateMachines``; empty where not known.
         principal: Who is denied it, by ARN; empty where AWS does not say.
+        may_have_acted: Whether an earlier try of the same request went without a usable answer: AWS may have done it.
     """
+
+    may_have_acted = False
 
     def __init__(
         self, message: str, code: str, *, is_explicit: bool = False, action: str = "", principal: str = ""
@@ -167,6 +182,8 @@ class Caller:
                 if not is_final and tries < self._tries:
                     self._sleep(min(_FIRST_PAUSE_S * 2 ** (tries - 1), _LONGEST_PAUSE_S))
                     continue
+            if isinstance(problem, RefusedError):
+                problem.may_have_acted = tries > (0 if is_throttled else 1)
             raise problem
 
     def _try(
@@ -197,7 +214,7 @@ class Caller:
             problem = RefusedError(
                 said(exc, refusal(exc.response)), code, is_explicit=is_explicit, action=action, principal=principal
             )
-            if status >= 500 and code not in THROTTLING:
+            if status >= 500 and code not in THROTTLING and not (service == "ec2" and code in NO_ROOM):
                 # Not a refusal: AWS, or something in between, broke down when it may have acted already.
                 return UnansweredError(str(problem)), False, False
             return problem, code in THROTTLING or status == 429, code not in _TRANSIENT | self._passing

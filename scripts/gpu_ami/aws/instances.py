@@ -11,17 +11,22 @@ from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError, making_sen
 from gpu_ami.errors import AwsError
 from gpu_ami.records.tags import RUN_TAG
 
-# Where another zone or type may have what this one has not; quotas hold for the whole region.
-NO_ROOM = frozenset(
+# Why EC2 ended an instance that it had started (its StateReason), where another place may do.
+_ENDED_FOR_ROOM = "Server.InsufficientInstanceCapacity"
+_UNKNOWN = "InvalidInstanceID.NotFound"
+# So long EC2 may not know the id that its own RunInstances gave: its API is eventually consistent (EC2's API reference,
+# "Eventual consistency": retry with waits that grow to some minutes; AWS's own waiters retry this very code).
+KNOWN_WITHIN_S = 60.0
+# Nobody's second try is better: the credentials are over. Those of `DENIED` are not here.
+_OVER = frozenset(
     {
-        "InsufficientInstanceCapacity",
-        "InsufficientHostCapacity",
-        "InsufficientFreeAddressesInSubnet",
-        "Unsupported",
-        "UnfulfillableCapacity",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidClientTokenId",
+        "RequestExpired",
+        "UnrecognizedClientException",
     }
 )
-_TOO_NEW = "InvalidInstanceID.NotFound"
 _GONE = ("terminated",)
 _ENDED_WITHIN_S = 300.0
 # Each look is two calls.
@@ -70,6 +75,7 @@ class Launch:
         instance_type: Its type.
         subnet_id: Its subnet, and so its zone.
         security_group_ids: Its security groups; empty leaves the VPC's default one.
+        public_address: Whether to ask for a public address; without it the subnet's own rule holds.
         profile: The name of its instance profile.
         root: Its root volume.
         tags: Of the instance and of its volume.
@@ -81,11 +87,26 @@ class Launch:
     instance_type: str
     subnet_id: str
     security_group_ids: tuple[str, ...] = ()
+    public_address: bool = False
     profile: str
     root: RootVolume
     tags: Mapping[str, str]
     user_data: str
     token: str
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """Where EC2 is to put it; a public address is asked for at a network interface only."""
+        groups = list(self.security_group_ids)
+        if not self.public_address:
+            return {"SubnetId": self.subnet_id} | ({"SecurityGroupIds": groups} if groups else {})
+        interface = {
+            "DeviceIndex": 0,
+            "SubnetId": self.subnet_id,
+            "AssociatePublicIpAddress": True,
+            "DeleteOnTermination": True,
+        }
+        return {"NetworkInterfaces": [interface | ({"Groups": groups} if groups else {})]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,22 +145,35 @@ class Initialization:
     left_s: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """The state that an instance is in, as EC2 has it.
+
+    Attributes:
+        name: EC2's name of it, such as ``running``.
+        why: Why it is in it, in words; empty where EC2 does not say.
+        has_no_room: Whether EC2 ended it because there was no capacity for it after all.
+    """
+
+    name: str
+    why: str = ""
+    has_no_room: bool = False
+
+
 def launch(caller: Caller, wanted: Launch) -> str:
     """Start an instance that is terminated when it switches itself off; return its id.
 
     Raises:
-        RefusedError: EC2 refused; `NO_ROOM` has the codes of where another place may do.
+        RefusedError: EC2 refused; `caller.NO_ROOM` has the codes of where another place may do.
         UnansweredError: Nobody knows whether it was started: the request's token tells when it is sent again.
     """
     tags = [{"Key": key, "Value": value} for key, value in wanted.tags.items()]
-    groups: dict[str, Any] = {"SecurityGroupIds": list(wanted.security_group_ids)} if wanted.security_group_ids else {}
     answer = caller.patient().call(
         "ec2",
         "run_instances",
         doing=f"start a {wanted.instance_type} from {wanted.image_id} in {wanted.subnet_id}",
         ImageId=wanted.image_id,
         InstanceType=wanted.instance_type,
-        SubnetId=wanted.subnet_id,
         MinCount=1,
         MaxCount=1,
         ClientToken=wanted.token,
@@ -150,7 +184,7 @@ def launch(caller: Caller, wanted: Launch) -> str:
         MetadataOptions={"HttpTokens": "required", "HttpEndpoint": "enabled"},
         TagSpecifications=[{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")],
         UserData=wanted.user_data,
-        **groups,
+        **wanted.network,
     )
     with making_sense(f"ec2:RunInstances in {caller.region}"):
         return str(answer["Instances"][0]["InstanceId"])
@@ -169,18 +203,22 @@ def of_run(caller: Caller, run: str) -> list[str]:
         return [str(row["InstanceId"]) for row in rows if row["State"]["Name"] not in _GONE]
 
 
-def state_of(caller: Caller, instance_id: str) -> tuple[str, str]:
-    """Return EC2's name of the instance's state, and why it is in it; ``terminated`` when EC2 has forgotten it.
+def state_of(caller: Caller, instance_id: str) -> State | None:
+    """Return the instance's state; None when EC2 knows none of that id: not yet, or no longer.
 
     Raises:
         AwsError: EC2 refused or gave no usable answer.
     """
     row = _row(caller, instance_id)
     if row is None:
-        return "terminated", ""
-    reason = (row.get("StateReason") or {}).get("Message") or row.get("StateTransitionReason") or ""
+        return None
     with making_sense(f"ec2:DescribeInstances in {caller.region}"):
-        return str(row["State"]["Name"]), str(reason)
+        reason = row.get("StateReason") or {}
+        return State(
+            name=str(row["State"]["Name"]),
+            why=str(reason.get("Message") or row.get("StateTransitionReason") or ""),
+            has_no_room=reason.get("Code") == _ENDED_FOR_ROOM,
+        )
 
 
 def root_volume(caller: Caller, instance_id: str) -> Volume:
@@ -241,25 +279,40 @@ def terminate(
 ) -> None:
     """Terminate an instance and wait until it is gone; one that is gone already is a success.
 
+    An id that EC2 does not know is gone only when EC2 knew it before, or after `KNOWN_WITHIN_S`: an instance that has
+    just been started may be unknown. Whatever else goes wrong, the network too, is tried again to the end.
+
     Raises:
-        AwsError: EC2 refused to the end, or it is still there after five minutes.
+        AwsError: EC2 denies it, the credentials are over, or it is still there after five minutes.
     """
-    deadline = clock() + _ENDED_WITHIN_S
+    began = clock()
     problem: AwsError | None = None
-    while clock() < deadline:
+    was_known = False
+    while (waited := clock() - began) < _ENDED_WITHIN_S:
         try:
             caller.patient().call("ec2", "terminate_instances", InstanceIds=[instance_id])
-            if state_of(caller, instance_id)[0] in _GONE:
+            was_known = True
+            state = state_of(caller, instance_id)
+            if state is None or state.name in _GONE:
                 return
-        except RefusedError as exc:
-            if exc.code == _TOO_NEW:
+        except AwsError as exc:
+            if _code(exc) == _UNKNOWN and (was_known or waited > KNOWN_WITHIN_S):
                 return
-            problem = exc
-            if exc.is_denied:
+            if _is_hopeless(exc):
+                exc.args = (f"{instance_id} could not be ended: {exc}",)
                 raise
+            problem = exc
         sleep(_QUERY_EVERY_S)
     msg = f"{instance_id} is still not terminated" + (f": {problem}" if problem else ".")
     raise AwsError(msg)
+
+
+def _code(exc: AwsError) -> str:
+    return exc.code if isinstance(exc, RefusedError) else ""
+
+
+def _is_hopeless(exc: AwsError) -> bool:
+    return isinstance(exc, RefusedError) and (exc.is_denied or exc.code in _OVER)
 
 
 def volumes_of_run(caller: Caller, run: str) -> list[str]:
@@ -279,7 +332,7 @@ def _row(caller: Caller, instance_id: str) -> Mapping[str, Any] | None:
     try:
         answer = caller.call("ec2", "describe_instances", InstanceIds=[instance_id])
     except RefusedError as exc:
-        if exc.code == _TOO_NEW:
+        if exc.code == _UNKNOWN:
             return None
         raise
     with making_sense(f"ec2:DescribeInstances in {caller.region}"):

@@ -10,15 +10,23 @@ from gpu_ami.bake.placement import Placement
 from gpu_ami.errors import UsageError
 from gpu_ami.invocation import Invocation
 
-_WANTED = {"subnet_id", "fallback_subnet_ids", "security_group_id"}
+_WANTED = {"subnet_id", "fallback_subnet_ids", "security_group_id", "ssh_interface"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where to try, and the security groups to have there; without any the VPC's default one."""
+    """Where to try, and how to be in the network there.
+
+    Attributes:
+        places: The places, in the order to try.
+        security_group_ids: The security groups; without any the VPC's default one.
+        public_address: Whether to ask for a public address, as a build does by default: in a subnet that gives none
+            by itself and whose way out is an internet gateway an instance without one reaches nothing, SSM included.
+    """
 
     places: tuple[Placement, ...]
     security_group_ids: tuple[str, ...]
+    public_address: bool = False
 
 
 def places(run: Invocation, types: Sequence[str], subnet_ids: Sequence[str] = ()) -> Places:
@@ -40,5 +48,7 @@ def places(run: Invocation, types: Sequence[str], subnet_ids: Sequence[str] = ()
     group = values.get("security_group_id")
     groups = (group,) if isinstance(group, str) and group else ()
     return Places(
-        places=tuple(Placement(subnet, name) for name in types for subnet in subnets), security_group_ids=groups
+        places=tuple(Placement(subnet, name) for name in types for subnet in subnets),
+        security_group_ids=groups,
+        public_address=(values.get("ssh_interface") or "public_ip") == "public_ip",
     )

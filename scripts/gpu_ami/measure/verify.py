@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
 from gpu_ami.aws import batch, images, instances
-from gpu_ami.aws.caller import Caller, RefusedError, making_sense
+from gpu_ami.aws.caller import NO_ROOM, Caller, RefusedError, making_sense
 from gpu_ami.aws.capacity import has_gpu
 from gpu_ami.aws.image_changes import add_tags
 from gpu_ami.aws.images import Image
@@ -28,7 +29,7 @@ from gpu_ami.measure import checks
 from gpu_ami.measure.checks import Check
 from gpu_ami.measure.placement import places
 from gpu_ami.measure.price import Disk, Price, disk_of, price_of, usd
-from gpu_ami.process import interruptible, shielded
+from gpu_ami.process import SHIELD, interruptible, shielded
 from gpu_ami.records import verification
 from gpu_ami.records.tags import (
     FAMILY_TAG,
@@ -117,6 +118,10 @@ class Job:
     run_id: str
     script: str
     price: Price
+
+
+class _NoRoomError(AwsError):
+    """EC2 had started the instance, and ended it at once: there was no capacity for it after all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +257,7 @@ def decide(run: Invocation, ami_id: str, account: str, types: Sequence[str], sub
             instance_type=place.instance_type,
             subnet_id=place.subnet_id,
             security_group_ids=where.security_group_ids,
+            public_address=where.public_address,
             profile=run.settings.verify.instance_profile,
             root=root,
             tags=tags,
@@ -371,13 +377,7 @@ def verify(run: Invocation, job: Job, clock: Clock) -> Result:
     caller = Caller(run.access, job.region)
     began = clock.now()
     with interruptible():
-        launch, instance_id = _start(run, caller, job, clock)
-        try:
-            found = _look(run, caller, job, launch, instance_id, clock)
-        finally:
-            with shielded(), run.console.step(f"ending {instance_id}"):
-                _end(caller, instance_id, clock)
-                _see_volumes_go(run, caller, job.run_id, clock)
+        launch, instance_id, found = _see_one(run, caller, job, clock)
     seconds = clock.now() - began
     result = Result(
         ami_id=job.image.image_id,
@@ -395,43 +395,81 @@ def verify(run: Invocation, job: Job, clock: Clock) -> Result:
     return result
 
 
-def _start(run: Invocation, caller: Caller, job: Job, clock: Clock) -> tuple[Launch, str]:
-    """Start the instance in the first place that has room.
+def _see_one(run: Invocation, caller: Caller, job: Job, clock: Clock) -> tuple[Launch, str, tuple[Check, ...]]:
+    """Start an instance, check it and end it; where EC2 itself ends it for want of capacity, go on to the next place.
 
     Raises:
         AwsError: EC2 refused for another reason, did not answer, or no place had room.
     """
     full: list[str] = []
-    for launch in job.launches:
+    while True:
+        launch, instance_id = _start(run, caller, job, clock, full)
+        try:
+            return launch, instance_id, _look(run, caller, job, launch, instance_id, clock)
+        except _NoRoomError:
+            full.append(f"{launch.instance_type} in {launch.subnet_id} ({instance_id} was ended for want of capacity)")
+        finally:
+            SHIELD.is_up = True  # first of all: an interrupt while the shield is being set up would leave the instance
+            with shielded(), _step(run, f"ending {instance_id}"):
+                _end(caller, instance_id, clock)
+                _see_volumes_go(run, caller, job.run_id, clock)
+
+
+def _start(run: Invocation, caller: Caller, job: Job, clock: Clock, full: list[str]) -> tuple[Launch, str]:
+    """Start the instance in the first place that has room.
+
+    Args:
+        run: The invocation.
+        caller: Calls AWS.
+        job: What to start.
+        clock: How time goes on.
+        full: The places that had no room, in the order of the job's; those that have none are added.
+
+    Raises:
+        AwsError: EC2 refused for another reason, did not answer, or no place had room.
+    """
+    for launch in job.launches[len(full) :]:
         try:
             with run.console.step(f"starting a {launch.instance_type} in {launch.subnet_id}"):
                 return launch, instances.launch(caller, launch)
-        except RefusedError as exc:
-            if exc.code not in instances.NO_ROOM:
-                raise
-            full.append(f"{launch.instance_type} in {launch.subnet_id} ({exc.code})")
-        except BaseException:
-            # No answer, or an interrupt before it: there may be an instance of which nobody knows the id.
+        except BaseException as exc:
+            SHIELD.is_up = True
+            refusal = exc if isinstance(exc, RefusedError) else None
             with shielded():
-                _end_unknown(run, caller, job.run_id, clock)
-            raise
+                # No answer, or an interrupt before it: there may be an instance of which nobody knows the id.
+                is_over = (refusal and not refusal.may_have_acted) or _end_unknown(run, caller, job.run_id, clock)
+            if not refusal or refusal.code not in NO_ROOM or not is_over:
+                raise
+            full.append(f"{launch.instance_type} in {launch.subnet_id} ({refusal.code})")
     msg = f"No place had room for an instance: {', '.join(full)}. Nothing was started; try again later."
     raise AwsError(msg)
 
 
-def _end_unknown(run: Invocation, caller: Caller, run_id: str, clock: Clock) -> None:
-    """End what a launch without an answer has started, once EC2's lists show it."""
+@contextlib.contextmanager
+def _step(run: Invocation, title: str) -> Iterator[None]:
+    """Show a step where that is possible: what must be done is done unseen, too."""
+    with contextlib.ExitStack() as shown:
+        with contextlib.suppress(Exception):
+            shown.enter_context(run.console.step(title))
+        yield
+
+
+def _end_unknown(run: Invocation, caller: Caller, run_id: str, clock: Clock) -> bool:
+    """End what a launch without an answer has started, once EC2's lists show it; return whether it was ended."""
     try:
-        with run.console.step("looking for what was started"):
+        with _step(run, "looking for what was started"):
             for _ in range(_LOOKS):
                 if found := instances.of_run(caller, run_id):
                     for instance_id in found:
                         _end(caller, instance_id, clock)
-                    return
+                    return True
                 clock.sleep(_EVERY_S)
+        what = f"Whether an instance was started is not known: EC2 shows none of the run {run_id} so far."
     except AwsError as exc:
-        how = "" if _ENDS_ITSELF in str(exc) else f" If one was: {_ENDS_ITSELF}"
-        run.console.warn(f"Whether an instance was started is not known, or it could not be ended. {exc}{how}")
+        what = f"Whether an instance of the run {run_id} was started is not known, or it could not be ended. {exc}"
+    how = "" if _ENDS_ITSELF in what else f" If one was: {_ENDS_ITSELF}"
+    run.console.warn(f"{what.removesuffix('.')}.{how}")
+    return False
 
 
 def _see_volumes_go(run: Invocation, caller: Caller, run_id: str, clock: Clock) -> None:
@@ -456,7 +494,7 @@ def _end(caller: Caller, instance_id: str, clock: Clock) -> None:
     try:
         instances.terminate(caller, instance_id, clock=clock.now, sleep=clock.sleep)
     except AwsError as exc:
-        exc.args = (f"{exc} {_ENDS_ITSELF}",)
+        exc.args = (f"{str(exc).removesuffix('.')}. {_ENDS_ITSELF}",)
         raise
 
 
@@ -481,13 +519,15 @@ def _look(
 
 def _wait_online(caller: Caller, instance_id: str, clock: Clock) -> None:
     began = clock.now()
+    was_known = False
     while True:
         # Also of one that runs: it may end before its agent has reported.
-        state, why = instances.state_of(caller, instance_id)
-        if state not in ("pending", "running"):
-            msg = f"{instance_id} is {state} before SSM reached it{f' ({why})' if why else ''}."
-            raise AwsError(msg)
-        runs = state == "running"
+        state = instances.state_of(caller, instance_id)
+        is_new = state is None and not was_known and clock.now() - began <= instances.KNOWN_WITHIN_S
+        was_known = was_known or state is not None
+        if not is_new and (state is None or state.name not in ("pending", "running")):
+            raise _ended_early(instance_id, state)
+        runs = state is not None and state.name == "running"
         if runs and is_online(caller, instance_id):
             return
         waited = clock.now() - began
@@ -499,6 +539,12 @@ def _wait_online(caller: Caller, instance_id: str, clock: Clock) -> None:
             )
             raise AwsError(msg)
         clock.sleep(_EVERY_S)
+
+
+def _ended_early(instance_id: str, state: instances.State | None) -> AwsError:
+    state = state or instances.State(name="terminated")
+    msg = f"{instance_id} is {state.name} before SSM reached it{f' ({state.why})' if state.why else ''}."
+    return _NoRoomError(msg) if state.has_no_room else AwsError(msg)
 
 
 def _volume(caller: Caller, launch: Launch, instance_id: str, clock: Clock) -> Check:

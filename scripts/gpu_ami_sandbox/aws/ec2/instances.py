@@ -47,6 +47,14 @@ class Instances(Images, EC2Part):
         note_launch(image)
         return answer
 
+    def terminate_instances(self) -> ActionResult:
+        """End instances; one that is ended already is a success: moto would delete its interfaces again, and fail."""
+        named = set(self._get_param("InstanceIds", []))
+        for instance in self.ec2_backend.all_instances():
+            for nic in instance.nics.values() if instance.id in named else ():
+                nic.delete_on_termination = nic.delete_on_termination and nic.id in self.ec2_backend.enis
+        return super().terminate_instances()
+
     def describe_instances(self) -> ActionResult:
         """List instances, in pages that stay whole while instances come and go."""
         answer = self._ask_moto(super().describe_instances, without="NextToken", MaxResults=ALL_ROWS)
