@@ -162,6 +162,97 @@ def test_an_ami_whose_gpu_is_not_seen_fails(
     assert "its verification failed" in str(verification.why_not(folder, ami.id, tags, sandbox=False))
 
 
+def why_not(here: World, task: Task, ami: SandboxAmi) -> str | None:
+    """Return why an apply would not take *ami*."""
+    return verification.why_not(task.run.workspace.terraform, ami.id, here.maker.ec2.tags[ami.id], sandbox=False)
+
+
+@pytest.mark.parametrize("end", ["volume", "terminate", "interrupt"])
+def test_a_check_that_failed_counts_whatever_comes_after(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, end: str
+) -> None:
+    """The older good record, and the tag, would let an apply through that was just shown to be wrong."""
+    task = verifying()
+    go(task, here, host, ami)
+    assert why_not(here, task, ami) is None
+    host.answers["verify-gpu"] = NO_GPU
+    again = verifying()
+    if end == "terminate":
+        here.aws.gate.fail("UnauthorizedOperation", action="TerminateInstances")
+    elif end == "volume":
+        here.aws.gate.fail("InternalError", action="DescribeVolumeStatus")
+        here.aws.gate.fail("InternalError", action="DescribeVolumes")
+    else:
+        seen = len(host.scripts)
+
+        def strike(_now: float) -> None:
+            if len(host.scripts) > seen + 1:
+                raise KeyboardInterrupt
+
+        host.waited = strike
+        host.answers["systemd-analyze"] = None
+
+    with pytest.raises((PipelineError, KeyboardInterrupt)):
+        go(again, here, host, ami)
+
+    assert "its verification failed (gpu: " in str(why_not(here, again, ami))
+    assert here.maker.ec2.tags[ami.id]["gpu-ami:verified"].endswith("Z/g5.xlarge/failed")
+    said = again.out.getvalue() + again.err.getvalue()
+    assert "no NVIDIA device" in said
+
+
+@pytest.mark.parametrize(
+    ("action", "name"), [("DescribeVolumeStatus", "volume"), ("SendCommand", "boot"), ("SendCommand", "prewarm")]
+)
+def test_what_aws_does_not_say_is_not_confirmed(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, action: str, name: str
+) -> None:
+    """One answer that is missing is no reason to forget the others; of the GPU it is."""
+    task = verifying()
+    at = {"boot": 2, "prewarm": 3}.get(name)
+    here.aws.gate.fail("AccessDeniedException", action=action, **({"at": at} if at else {}))
+
+    go(task, here, host, ami)
+
+    assert check(task, name)["status"] == "not confirmed"
+    assert "AccessDenied" in check(task, name)["detail"]
+    assert check(task, "gpu")["status"] == "ok"
+    assert why_not(here, task, ami) is None
+    assert left(here) == []
+
+
+def test_without_an_answer_about_the_gpu_nothing_is_recorded(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """Exit 4: it says nothing about the AMI, and what was known of it stays."""
+    go(verifying(), here, host, ami)
+    task = verifying()
+    tag = here.maker.ec2.tags[ami.id]["gpu-ami:verified"]
+    here.aws.gate.fail("AccessDeniedException", action="SendCommand")
+
+    with pytest.raises(AwsError, match="AccessDenied"):
+        go(task, here, host, ami)
+
+    assert why_not(here, task, ami) is None
+    assert here.maker.ec2.tags[ami.id]["gpu-ami:verified"] == tag
+
+
+def test_a_failure_that_cannot_be_recorded_hides_no_other_error(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """An instance that nobody could end is what a person must hear of."""
+    host.answers["verify-gpu"] = NO_GPU
+    task = verifying()
+    (task.run.workspace.terraform / "verifications").write_text("in the way")
+    here.aws.gate.fail("UnauthorizedOperation", action="TerminateInstances")
+
+    with pytest.raises(AwsError, match="switches itself off"):
+        go(task, here, host, ami)
+
+    assert "could not be recorded" in task.err.getvalue()
+    assert here.maker.ec2.tags[ami.id]["gpu-ami:verified"].endswith("/failed")
+
+
 def _environment(here: World, rate: int) -> None:
     """Make the family's Batch environment, whose template fills root volumes at *rate*."""
     ebs = {"VolumeSize": 100, "VolumeType": "gp3", "Throughput": 500, "VolumeInitializationRate": rate}

@@ -18,9 +18,9 @@ from gpu_ami.aws.capacity import has_gpu
 from gpu_ami.aws.image_changes import add_tags
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.instances import Launch, RootVolume
-from gpu_ami.aws.run_command import Shell, is_online
+from gpu_ami.aws.run_command import Ran, Shell, is_online
 from gpu_ami.console import Table
-from gpu_ami.errors import AwsError, DifferenceError, SafetyError, UsageError
+from gpu_ami.errors import AwsError, DifferenceError, PipelineError, SafetyError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.handover import update_tfvars
 from gpu_ami.invocation import Invocation
@@ -41,7 +41,7 @@ from gpu_ami.records.tags import (
     VERIFIED_TAG,
     checked_ami_id,
 )
-from gpu_ami.records.verification import CheckRecord, Verification
+from gpu_ami.records.verification import FAILED, CheckRecord, Verification
 from gpu_ami.units import show_duration, show_usd
 
 # The instance switches itself off after this, whoever has forgotten it.
@@ -370,29 +370,51 @@ def verify(run: Invocation, job: Job, clock: Clock) -> Result:
     """
     caller = Caller(run.access, job.region)
     began = clock.now()
-    with interruptible():
-        launch, instance_id = _start(run, caller, job, clock)
-        try:
-            found = _look(run, caller, job, launch, instance_id, clock)
-        finally:
-            with shielded(), run.console.step(f"ending {instance_id}"):
-                _end(caller, instance_id, clock)
-                _see_volumes_go(run, caller, job.run_id, clock)
+    found: list[Check] = []
+    started: list[Launch] = []
+    try:
+        with interruptible():
+            launch, instance_id = _start(run, caller, job, clock)
+            started.append(launch)
+            try:
+                _look(run, caller, job, launch, instance_id, clock, found)
+            finally:
+                with shielded(), run.console.step(f"ending {instance_id}"):
+                    _end(caller, instance_id, clock)
+                    _see_volumes_go(run, caller, job.run_id, clock)
+    except BaseException:
+        if any(check.status == "failed" for check in found):
+            with shielded():
+                _keep_failure(run, caller, job, started[0], found)
+        raise
     seconds = clock.now() - began
+    verified_at = _now()
     result = Result(
         ami_id=job.image.image_id,
         instance_type=launch.instance_type,
         region=job.region,
         instance_id=instance_id,
-        checks=found,
+        checks=tuple(found),
         seconds=seconds,
         cost_usd=usd(job.region, (launch.instance_type,), disk_of(job.image, launch.root), seconds / 60),
-        record=_record(run, job, launch, found),
+        record=_record(run, job, launch, found, verified_at),
         invented=run.target.is_sandbox,
     )
-    if not result.failed:
-        _tag(run, caller, job, launch)
+    _tag(run, caller, job, launch, verified_at, is_good=not result.failed)
     return result
+
+
+def _keep_failure(run: Invocation, caller: Caller, job: Job, launch: Launch, found: Sequence[Check]) -> None:
+    """Write down and say that a check failed, though something else ends the verification: an older record goes."""
+    verified_at = _now()
+    for check in found:
+        run.console.say(f"  {check.check}: {check.status}, {check.detail}")
+    try:
+        where = _record(run, job, launch, found, verified_at)
+        run.console.say(f"{job.image.image_id} is not verified, and {where} says so; what follows came after it.")
+    except PipelineError as exc:
+        run.console.warn(f"{job.image.image_id} is not verified, but that could not be recorded. {exc}")
+    _tag(run, caller, job, launch, verified_at, is_good=False)
 
 
 def _start(run: Invocation, caller: Caller, job: Job, clock: Clock) -> tuple[Launch, str]:
@@ -461,22 +483,41 @@ def _end(caller: Caller, instance_id: str, clock: Clock) -> None:
 
 
 def _look(
-    run: Invocation, caller: Caller, job: Job, launch: Launch, instance_id: str, clock: Clock
-) -> tuple[Check, ...]:
+    run: Invocation,
+    caller: Caller,
+    job: Job,
+    launch: Launch,
+    instance_id: str,
+    clock: Clock,
+    found: list[Check],
+) -> None:
+    """Check the instance; each check is in *found* as soon as it is over, whatever the next one comes to.
+
+    Raises:
+        AwsError: SSM does not reach it, or nothing could be learnt of its GPU.
+    """
     with run.console.step(f"waiting until {instance_id} runs and SSM reaches it"):
         _wait_online(caller, instance_id, clock)
     shell = Shell(caller=caller, instance_id=instance_id, clock=clock.now, sleep=clock.sleep)
     image = job.image.tags.get(IMAGE_TAG, "")
-    found: list[Check] = []
+
+    def said(script: str, name: str) -> Ran:
+        return shell.run(script, what=f"gpu-ami verify: {name}", within_s=_SCRIPT_WITHIN_S)
+
     with run.console.step("checking GPU, boot, prewarm and volume"):
         ran = shell.run(checks.gpu_script(job.script, image), what="gpu-ami verify: GPU", within_s=_GPU_WITHIN_S)
         found.append(checks.gpu(ran, image))
-        boot = shell.run(checks.BOOT_SCRIPT, what="gpu-ami verify: boot", within_s=_SCRIPT_WITHIN_S)
-        found.append(checks.boot(boot))
-        warm = shell.run(checks.PREWARM_SCRIPT, what="gpu-ami verify: prewarm", within_s=_SCRIPT_WITHIN_S)
-        found.append(checks.prewarm(warm))
-        found.append(_volume(caller, launch, instance_id, clock))
-    return tuple(found)
+        found.append(_asked("boot", lambda: checks.boot(said(checks.BOOT_SCRIPT, "boot"))))
+        found.append(_asked("prewarm", lambda: checks.prewarm(said(checks.PREWARM_SCRIPT, "prewarm"))))
+        found.append(_asked("volume", lambda: _volume(caller, launch, instance_id, clock)))
+
+
+def _asked(name: str, ask: Callable[[], Check]) -> Check:
+    """Return the check; where AWS does not answer, nobody knows, and what is known already stays."""
+    try:
+        return ask()
+    except AwsError as exc:
+        return Check(check=name, status="not confirmed", detail=str(exc).rstrip("."))
 
 
 def _wait_online(caller: Caller, instance_id: str, clock: Clock) -> None:
@@ -512,14 +553,14 @@ def _volume(caller: Caller, launch: Launch, instance_id: str, clock: Clock) -> C
         clock.sleep(_EBS_EVERY_S)
 
 
-def _record(run: Invocation, job: Job, launch: Launch, found: Sequence[Check]) -> str:
+def _record(run: Invocation, job: Job, launch: Launch, found: Sequence[Check], verified_at: str) -> str:
     digest, fingerprints = verification.facts_of(job.image.tags)
     record = Verification(
         ami_id=job.image.image_id,
         region=job.region,
         account=job.account,
         instance_type=launch.instance_type,
-        verified_at=_now(),
+        verified_at=verified_at,
         image_digest=digest,
         fingerprints=fingerprints,
         checks=tuple(CheckRecord(**asdict(check)) for check in found),
@@ -528,12 +569,14 @@ def _record(run: Invocation, job: Job, launch: Launch, found: Sequence[Check]) -
     return run.workspace.shown(verification.write(run.workspace.terraform, record))
 
 
-def _tag(run: Invocation, caller: Caller, job: Job, launch: Launch) -> None:
-    """Say on the AMI that it was verified; a tag informs, so that this fails is worth a word and no more."""
+def _tag(run: Invocation, caller: Caller, job: Job, launch: Launch, verified_at: str, *, is_good: bool) -> None:
+    """Say on the AMI how it went, over what was said before; that this fails is worth a word and no more."""
+    value = f"{verified_at}/{launch.instance_type}{'' if is_good else FAILED}"
     try:
-        add_tags(caller, job.image.image_id, {VERIFIED_TAG: f"{_now()}/{launch.instance_type}"})
+        add_tags(caller, job.image.image_id, {VERIFIED_TAG: value})
     except AwsError as exc:
-        run.console.warn(f"{job.image.image_id} is verified, but could not be tagged so. {exc}")
+        word = "verified" if is_good else "not verified"
+        run.console.warn(f"{job.image.image_id} is {word}, but could not be tagged so. {exc}")
 
 
 def _now() -> str:

@@ -17,6 +17,8 @@ from gpu_ami.files import read_text, write_atomic
 from gpu_ami.records.tags import FINGERPRINT_PREFIX, IMAGE_DIGEST_TAG
 
 FORMAT: Literal["gpu-ami-verification-1"] = "gpu-ami-verification-1"
+# What the AMI's tag ends with where a check failed.
+FAILED = "/failed"
 _WHAT = "verification record"
 
 
