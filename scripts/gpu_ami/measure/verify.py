@@ -27,7 +27,7 @@ from gpu_ami.invocation import Invocation
 from gpu_ami.measure import checks
 from gpu_ami.measure.checks import Check
 from gpu_ami.measure.placement import places
-from gpu_ami.measure.price import Disk, Price, disk_of, price_of, usd
+from gpu_ami.measure.price import Price, disk_of, disk_to_be, price_of, usd
 from gpu_ami.process import interruptible, shielded
 from gpu_ami.records import verification
 from gpu_ami.records.tags import (
@@ -49,6 +49,8 @@ LONGEST_MIN = 45
 _RUNNING_WITHIN_S = 300.0
 _ONLINE_WITHIN_S = 600.0
 _GPU_WITHIN_S, _SCRIPT_WITHIN_S = 600, 60
+# The root device of every AMI that packer/aws-gpu-ami.pkr.hcl makes.
+_DEVICE = "/dev/xvda"
 # EBS's word on a volume is up to five minutes old.
 _FILLED_WITHIN_S = 360.0
 _EVERY_S, _EBS_EVERY_S = 6.0, 10.0
@@ -294,6 +296,11 @@ def _root(caller: Caller, family: str, image: Image) -> RootVolume:
     answer = caller.call("ec2", "describe_images", ImageIds=[image.image_id])
     with making_sense(f"ec2:DescribeImages in {caller.region}"):
         device = str(answer["Images"][0]["RootDeviceName"])
+    return _batch_root(caller, family, device) or RootVolume(device=device)
+
+
+def _batch_root(caller: Caller, family: str, device: str) -> RootVolume | None:
+    """Return what the family's launch template makes of *device*; None without an environment."""
     for environment in batch.environments(caller):
         if environment.tags.get(FAMILY_TAG) == family and environment.template:
             version = batch.template_version(caller, environment.template, environment.version)
@@ -305,7 +312,7 @@ def _root(caller: Caller, family: str, image: Image) -> RootVolume:
                 throughput_mib_s=_whole(ebs, "Throughput"),
                 rate_mib_s=_whole(ebs, "VolumeInitializationRate"),
             )
-    return RootVolume(device=device)
+    return None
 
 
 def _whole(ebs: Mapping[str, Any], name: str) -> int | None:
@@ -321,21 +328,35 @@ def _lines(job: Job) -> list[str]:
     ]
 
 
-def agree_on_types(run: Invocation, limit: Decimal | None) -> None:
+def agree_on_types(run: Invocation, limit: Decimal | None, *, volume_gib: float) -> None:
     """Have somebody say, of an AMI that is still to be made, that its verification may cost what it may.
 
     Args:
         run: The invocation that makes it.
         limit: What it may cost at most, by somebody who is not asked; None asks.
+        volume_gib: The root volume that it will have, GiB; it may be full.
 
     Raises:
         UsageError: One of the settings' types has no GPU.
         SafetyError: Nobody did.
+        AwsError: AWS does not say what Batch's launch template makes of the volume.
     """
     types = chosen_types(run, ())
-    price = price_of(run.settings.region, types, Disk(), longest_min=LONGEST_MIN)
+    root = _batch_root(Caller(run.access, run.settings.region), run.settings.family, _DEVICE)
+    price = price_of(run.settings.region, types, disk_to_be(volume_gib, root), longest_min=LONGEST_MIN)
     run.console.say(f"The AMI will be verified on a {types[0]} before it is handed over: {price}.")
     _agree(run, price, limit, yes=limit is not None, how="give --max-usd")
+
+
+def check_price(price: Price, limit: Decimal | None) -> None:
+    """Refuse what may cost more than was said.
+
+    Raises:
+        SafetyError: It may, or nobody knows.
+    """
+    if limit is not None and (price.worst_usd is None or price.worst_usd > limit):
+        msg = f"It may cost more than --max-usd {limit}: {price}. Nothing was started."
+        raise SafetyError(msg)
 
 
 def _agree(run: Invocation, price: Price, limit: Decimal | None, *, yes: bool, how: str) -> None:
@@ -344,9 +365,7 @@ def _agree(run: Invocation, price: Price, limit: Decimal | None, *, yes: bool, h
     Raises:
         SafetyError: Nobody did.
     """
-    if limit is not None and (price.worst_usd is None or price.worst_usd > limit):
-        msg = f"It may cost more than --max-usd {limit}: {price}. Nothing was started."
-        raise SafetyError(msg)
+    check_price(price, limit)
     if not run.target.asks_first:
         return
     if yes:
