@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from gpu_ami.deploy import apply, rollback, verified
-from gpu_ami.errors import AwsError, SafetyError, UsageError
+from gpu_ami.deploy.history import were_live
+from gpu_ami.errors import AwsError, SafetyError, TerraformError, UsageError
+from gpu_ami.records import receipt as receipts
 from gpu_ami.records import verification
 from gpu_ami.records.verification import CheckRecord, Verification
 from gpu_ami.settings import Verify
@@ -176,7 +178,7 @@ def test_an_environment_that_is_on_it_already_may_change(terraform: FakeTerrafor
         found = plan_changes.parse(row, None, None)
         assert isinstance(found, plan_changes.EnvironmentChange)
         with pytest.raises(SafetyError) if is_held else contextlib.nullcontext():
-            verified.check(settings, ami, [found])
+            verified.check(settings, [found], lived=())
 
 
 def test_a_rollback_is_not_held_up(terraform: FakeTerraform) -> None:
@@ -191,6 +193,109 @@ def test_a_rollback_is_not_held_up(terraform: FakeTerraform) -> None:
     rollback.run(done.run, rollback.Request(yes=True))
 
     assert is_live(terraform, first)
+
+
+@pytest.mark.parametrize("way", ["--terraform-var", "a place that only Terraform reads"])
+def test_an_ami_that_comes_by_another_way_is_checked(
+    terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """What counts is what the environment gets, not what the hand-over's file says: here there is none."""
+    ami = str(terraform.here.image(5).id)
+    variables: tuple[str, ...] = (f"gpu_ami_id={ami}",) if way == "--terraform-var" else ()
+    if not variables:
+        monkeypatch.setattr(FakeTerraform, "handed_over", ami)
+    done = task(terraform.here, terraform.folder.parent, verify=Verify(before="apply"))
+
+    with pytest.raises(SafetyError, match=f"{ami} is not verified"):
+        apply.run(done.run, apply.Request(yes=True, variables=variables))
+
+    assert terraform.live() == {}
+
+
+def _parsed(row: dict[str, Any]) -> plan_changes.EnvironmentChange:
+    found = plan_changes.parse(row, None, None)
+    assert isinstance(found, plan_changes.EnvironmentChange)
+    return found
+
+
+def test_every_ami_of_an_environment_is_checked(terraform: FakeTerraform) -> None:
+    """One image type has a verified AMI, and another one, or another place, has not."""
+    good, bad = hand_over(terraform, 9), str(terraform.here.image(5).id)
+    record(terraform, good)
+    run = task(terraform.here, terraform.folder.parent, verify=Verify(before="apply")).run
+    two = plans.values(good)
+    two["compute_resources"][0]["ec2_configuration"].append({"image_type": "ECS_AL2023", "image_id_override": bad})
+    several = plans.values(good)
+    several["compute_resources"][0]["image_id"] = bad
+
+    verified.check(run, [_parsed(plans.change(plans.SPOT, ("create",), after=plans.values(good)))], lived=())
+    for after in (two, several):
+        with pytest.raises(SafetyError, match=f"{bad} is not verified"):
+            verified.check(run, [_parsed(plans.change(plans.SPOT, ("create",), after=after))], lived=())
+
+
+def test_an_ami_that_the_plan_does_not_know_is_refused(terraform: FakeTerraform) -> None:
+    """Nobody can say that it was verified, even where everything handed over was."""
+    record(terraform, hand_over(terraform))
+    run = task(terraform.here, terraform.folder.parent, verify=Verify(before="apply")).run
+    row = plans.change(plans.SPOT, ("create",), after=plans.values(None))
+    row["change"]["after_unknown"] = {"compute_resources": [{"ec2_configuration": [{"image_id_override": True}]}]}
+
+    with pytest.raises(SafetyError, match=r"known only after the apply.*Name the AMI itself"):
+        verified.check(run, [_parsed(row)], lived=())
+
+
+def test_a_rollback_to_what_was_never_live_is_refused(terraform: FakeTerraform) -> None:
+    """`--to` takes any AMI: it is no way round the verification."""
+    hand_over(terraform, 9)
+    go(terraform, "never")
+    fresh = str(terraform.here.image(5).id)
+    before = terraform.live()
+    done = task(terraform.here, terraform.folder.parent, verify=Verify(before="apply"))
+
+    with pytest.raises(SafetyError, match=f"{fresh} is not verified"):
+        rollback.run(done.run, rollback.Request(yes=True, to=fresh))
+
+    assert terraform.live() == before
+    assert terraform.handed_over != fresh
+
+
+@pytest.mark.parametrize("go_on", ["apply", "rollback"])
+def test_a_rollback_that_was_cut_short_can_be_gone_on_with(terraform: FakeTerraform, go_on: str) -> None:
+    """Its own advice is `invoke apply`; the AMI that it goes to has been live, and has no record."""
+    first = hand_over(terraform, 9)
+    go(terraform, "never")
+    record(terraform, hand_over(terraform, 5))
+    go(terraform)
+    terraform.stops_after = 1
+    done = task(terraform.here, terraform.folder.parent, verify=Verify(before="apply"))
+    with pytest.raises(TerraformError, match="Run `invoke apply` again to go on"):
+        rollback.run(done.run, rollback.Request(yes=True))
+    assert not is_live(terraform, first)
+
+    if go_on == "apply":
+        go(terraform)
+    else:
+        again = task(terraform.here, terraform.folder.parent, verify=Verify(before="apply"))
+        rollback.run(again.run, rollback.Request(yes=True, to=first))
+
+    assert is_live(terraform, first)
+
+
+def test_an_apply_that_failed_proves_nothing_of_its_ami(terraform: FakeTerraform) -> None:
+    """Half of the environments have it, and the next act may begin from there."""
+    first = hand_over(terraform, 9)
+    go(terraform, "never")
+    bad = hand_over(terraform, 5)
+    terraform.stops_after = 1
+    with pytest.raises(TerraformError):
+        go(terraform, "never")
+
+    with pytest.raises(SafetyError, match=f"{bad} is not verified"):
+        go(terraform)
+
+    history = receipts.load(terraform.folder / "receipts")
+    assert were_live(history) == {first}
 
 
 def test_a_record_is_no_receipt(terraform: FakeTerraform) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake import build, compare, result
+from gpu_ami.bake import base, build, compare, result
 from gpu_ami.bake.build import Request
 from gpu_ami.bake.packer_bake import Baked
 from gpu_ami.bake.packer_events import Progress
@@ -20,7 +20,8 @@ from gpu_ami.settings import Verify
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from gpu_ami_sandbox.guest.script import Ran
 from tests.bake.test_compare import _job, prepared
-from tests.measure.conftest import Host
+from tests.measure.conftest import GOOD, IMAGE, Host
+from tests.measure.test_verify import environment
 from tests.records.test_release import RECORD
 from tests.support.account import REGION, Task, World, task
 
@@ -46,11 +47,13 @@ class Build:
         self.file.write_text(BEFORE)
         (root / "packer" / "variables.auto.pkrvars.hcl").write_text(SUBNET.format(here.maker.location.subnet_id))
         self.baked = 0
+        self.during: Callable[[], object] = lambda: None
         patch.setattr(build, "_check_and_validate", lambda *_: None)
         patch.setattr(build, "_bake", self._bake)
 
     def _bake(self, run: Any, job: Any, _compared: Any, **_flags: Any) -> Baked:
         self.baked += 1
+        self.during()
         run.workspace.release.write_text(json.dumps(RECORD))
         entry = {
             "name": "ami",
@@ -66,13 +69,31 @@ class Build:
         """Return an invocation with the setting."""
         return task(self.here, self.root, verify=Verify(before=before), **more)  # type: ignore[arg-type]
 
-    def run(self, before: str = "handover", max_usd: str | None = "5") -> Task:
+    def run(
+        self, before: str = "handover", max_usd: str | None = "5", *, if_stale: bool = False, **variables: str
+    ) -> Task:
         """Build, with the gate that `invoke build` has."""
         done = self.task(before)
-        job = _job(self.here, release_path=str(done.run.workspace.release))
-        built = build.build(done.run, job, BeforeHandOver(done.run, max_usd, clock=self.host.clock))
+        job = _job(self.here, release_path=str(done.run.workspace.release), **variables)
+        gate = BeforeHandOver(done.run, max_usd, clock=self.host.clock)
+        built = build.build(done.run, job, gate, if_stale=if_stale)
         assert built.ami_id == self.ami.id
         return done
+
+    def make_current(self) -> None:
+        """Let the AMI be what a build would make; of a real one the template writes that."""
+        found = compare.expected_fingerprints(self.task("never").run, _job(self.here)).values
+        self.ami.add_tags({f"gpu-ami:fingerprint-{fact}": value for fact, value in found.items()})
+
+    def forget_records(self) -> None:
+        """Be on another machine, whose checkout has no record."""
+        for path in (self.root / "terraform" / "verifications").glob("*.json"):
+            path.unlink()
+
+    @property
+    def launches(self) -> int:
+        """How many instances were started, or tried to."""
+        return self.here.calls().count("RunInstances")
 
     @property
     def handed_over(self) -> str:
@@ -198,6 +219,7 @@ def test_a_person_is_asked_before_the_bake(
 
 def test_a_build_with_nothing_to_do_asks_nothing(building: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--if-stale` runs each night, and mostly there is nothing to verify."""
+    building.ami.add_tags({"gpu-ami:verified": "2026-11-30T12:00:00Z/g5.xlarge"})
     monkeypatch.setattr(BeforeHandOver, "agree", pytest.fail)
     done = building.task("handover")
     monkeypatch.setattr(result, "unchanged", lambda _run, live: live.image_id)
@@ -213,6 +235,121 @@ def _unchanged(compared: Any) -> Any:
     import dataclasses
 
     return dataclasses.replace(compared, differences=())
+
+
+@pytest.mark.parametrize("where", ["here", "another machine"])
+def test_what_was_rejected_is_made_anew(building: Build, where: str) -> None:
+    """It is the family's newest finished AMI, and `--if-stale` would say for ever that there is nothing to build."""
+    building.make_current()
+    building.host.answers["verify-gpu"] = Ran(1, "", "verify-gpu: error 805\n")
+    with pytest.raises(DifferenceError):
+        building.run()
+    if where == "another machine":
+        building.forget_records()
+    building.host.answers = dict(GOOD)
+    rejected, building.ami = building.ami, building.here.image(0)
+    building.ami.add_tags({"gpu-ami:image": IMAGE, "gpu-ami:handover": "pending"})
+    # It is there from now on, and newer: until it is baked it is nobody's.
+    building.ami.add_tags({"gpu-ami:finished": "false"})
+
+    done = building.run(if_stale=True)
+
+    assert f"  stale: {rejected.id} failed its verification" in done.err.getvalue()
+    assert (building.baked, building.handed_over) == (2, building.ami.id)
+
+
+def test_what_was_rejected_is_no_parent(building: Build) -> None:
+    """What is wrong with it may be in every AMI on top of it; without the setting it is one as before."""
+    building.make_current()
+    building.ami.add_tags({"gpu-ami:chain-length": "0", "gpu-ami:verified": "2026-11-30T12:00:00Z/g5.xlarge/failed"})
+    found = {}
+    for before in ("handover", "never"):
+        done, job = building.task(before), _job(building.here)
+        found[before] = base.on_parent(done.run, job, compare.compare(done.run, job))
+        said = f"A full bake: {building.ami.id} failed its verification."
+        assert (said in done.err.getvalue()) is (before == "handover")
+
+    assert found["handover"] is None
+    assert found["never"] is not None
+
+
+@pytest.mark.parametrize("where", ["here", "another machine"])
+def test_what_could_not_be_verified_is_caught_up_with(building: Build, where: str) -> None:
+    """There was no capacity last night: tonight nothing is baked, but the AMI is verified and handed over; once."""
+    building.make_current()
+    building.here.aws.gate.fail("InsufficientInstanceCapacity", action="RunInstances", at=1)
+    with pytest.raises(AwsError, match="No place"):
+        building.run()
+    building.assert_kept_back()
+
+    done = building.run(if_stale=True)
+
+    assert f"{building.ami.id} has not been verified yet" in done.err.getvalue()
+    assert (building.baked, building.handed_over, building.launches) == (1, building.ami.id, 2)
+    if where == "another machine":
+        building.forget_records()
+    building.run(if_stale=True)
+    assert (building.baked, building.launches) == (1, 2)
+
+
+@pytest.mark.parametrize(("max_usd", "error"), [("5", DifferenceError), ("0.01", SafetyError), (None, SafetyError)])
+def test_catching_up_hands_nothing_over_that_is_not_good(
+    building: Build, max_usd: str | None, error: type[Exception]
+) -> None:
+    """Nor does it start anything that nobody agreed to."""
+    building.make_current()
+    building.host.answers["verify-gpu"] = Ran(1, "", "verify-gpu: error 805\n")
+
+    with pytest.raises(error):
+        building.run(if_stale=True, max_usd=max_usd)
+
+    assert building.baked == 0
+    assert building.launches == (1 if max_usd == "5" else 0)
+    building.assert_kept_back()
+
+
+def test_what_was_applied_once_is_not_handed_over_again(building: Build) -> None:
+    """The setting is turned on after somebody went back from it: the way back must not be undone by night."""
+    building.make_current()
+    building.ami.add_tags({"gpu-ami:handover": "applied"})
+
+    building.run(if_stale=True)
+
+    assert (building.baked, building.launches, building.file.read_text()) == (0, 0, BEFORE)
+
+
+def test_without_the_setting_an_unverified_ami_is_up_to_date(building: Build) -> None:
+    """Also one that failed by hand: what `--if-stale` does is what it always did."""
+    building.make_current()
+    building.ami.add_tags({"gpu-ami:verified": "2026-11-30T12:00:00Z/g5.xlarge/failed"})
+
+    building.run("never", if_stale=True)
+
+    assert (building.baked, building.launches, building.file.read_text()) == (0, 0, BEFORE)
+
+
+def test_the_limit_counts_for_the_ami_that_was_made(building: Build) -> None:
+    """The launch template got a larger disk during the bake: exit 8, nothing is started, and the AMI is named."""
+    building.during = lambda: environment(building.here, 300, VolumeSize=60_000, Iops=80_000)
+
+    with pytest.raises(SafetyError, match=rf"{building.ami.id} was made .*more than --max-usd 3.*Later: `invoke ver"):
+        building.run(max_usd="3")
+
+    assert (building.baked, building.launches) == (1, 0)
+    building.assert_kept_back()
+
+
+@pytest.mark.parametrize("larger", ["the build's volume", "the launch template's"])
+def test_what_is_agreed_to_is_about_the_disk_that_there_will_be(building: Build, larger: str) -> None:
+    """Not about 100 GiB: an hour later the AMI would be refused."""
+    size = "2000" if larger == "the build's volume" else "80"
+    if size == "80":
+        environment(building.here, 300, VolumeSize=60_000, Iops=80_000)
+
+    with pytest.raises(SafetyError, match="more than --max-usd 3"):
+        building.run(max_usd="3", volume_size_gib=size)
+
+    assert building.baked == 0
 
 
 @pytest.mark.parametrize("before", ["never", "handover"])

@@ -8,7 +8,7 @@ import pytest
 
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.instances import RootVolume
-from gpu_ami.measure.price import Disk, disk_of, price_of, usd
+from gpu_ami.measure.price import Disk, disk_of, disk_to_be, price_of, usd
 
 SEOUL, TYPES = "ap-northeast-2", ("g5.xlarge",)
 PLAIN = Disk(size_gib=80, data_gib=40.0, rate_mib_s=None)
@@ -71,3 +71,15 @@ def test_what_the_amis_tag_says_counts_where_it_can(tag: str, data_gib: float) -
 
     assert disk == Disk(size_gib=100, data_gib=data_gib, rate_mib_s=200, throughput_mib_s=500)
     assert disk_of(image, RootVolume(device="/dev/xvda")).size_gib == 80
+
+
+def test_a_disk_that_is_still_to_be_is_taken_to_be_full() -> None:
+    """As large as the build's, or as the launch template makes it, with its rate; without one at EC2's fastest."""
+    template = RootVolume(device="/dev/xvda", size_gib=200, iops=4000, throughput_mib_s=500, rate_mib_s=100)
+    smaller = RootVolume(device="/dev/xvda", size_gib=50)
+
+    assert disk_to_be(80.5, None) == Disk(size_gib=81, data_gib=81.0, rate_mib_s=300)
+    assert disk_to_be(80, template) == Disk(
+        size_gib=200, data_gib=80.0, rate_mib_s=100, iops=4000, throughput_mib_s=500
+    )
+    assert disk_to_be(80, smaller) == Disk(size_gib=80, data_gib=80.0, rate_mib_s=None)

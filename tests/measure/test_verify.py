@@ -202,9 +202,137 @@ def test_an_ami_whose_gpu_is_not_seen_fails(
     assert "its verification failed" in str(verification.why_not(folder, ami.id, tags, sandbox=False))
 
 
-def _environment(here: World, rate: int) -> None:
+def why_not(here: World, task: Task, ami: SandboxAmi) -> str | None:
+    """Return why an apply would not take *ami*."""
+    return verification.why_not(task.run.workspace.terraform, ami.id, here.maker.ec2.tags[ami.id], sandbox=False)
+
+
+@pytest.mark.parametrize("end", ["volume", "terminate", "interrupt"])
+def test_a_check_that_failed_counts_whatever_comes_after(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, end: str
+) -> None:
+    """The older good record, and the tag, would let an apply through that was just shown to be wrong."""
+    task = verifying()
+    go(task, here, host, ami)
+    assert why_not(here, task, ami) is None
+    host.answers["verify-gpu"] = NO_GPU
+    again = verifying()
+    if end == "terminate":
+        here.aws.gate.fail("UnauthorizedOperation", action="TerminateInstances")
+    elif end == "volume":
+        here.aws.gate.fail("InternalError", action="DescribeVolumeStatus")
+        here.aws.gate.fail("InternalError", action="DescribeVolumes")
+    else:
+        seen = len(host.scripts)
+
+        def strike(_now: float) -> None:
+            if len(host.scripts) > seen + 1:
+                raise KeyboardInterrupt
+
+        host.waited = strike
+        host.answers["systemd-analyze"] = None
+
+    with pytest.raises((PipelineError, KeyboardInterrupt)):
+        go(again, here, host, ami)
+
+    assert "its verification failed (gpu: " in str(why_not(here, again, ami))
+    assert here.maker.ec2.tags[ami.id]["gpu-ami:verified"].endswith("Z/g5.xlarge/failed")
+    said = again.out.getvalue() + again.err.getvalue()
+    assert "no NVIDIA device" in said
+
+
+@pytest.mark.parametrize(
+    ("action", "name"), [("DescribeVolumeStatus", "volume"), ("SendCommand", "boot"), ("SendCommand", "prewarm")]
+)
+def test_what_aws_does_not_say_is_not_confirmed(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying, action: str, name: str
+) -> None:
+    """One answer that is missing is no reason to forget the others; of the GPU it is."""
+    task = verifying()
+    here.aws.gate.fail("AccessDeniedException", action=action, at={"boot": 2, "prewarm": 3}.get(name))
+
+    go(task, here, host, ami)
+
+    assert check(task, name)["status"] == "not confirmed"
+    assert "AccessDenied" in check(task, name)["detail"]
+    assert check(task, "gpu")["status"] == "ok"
+    assert why_not(here, task, ami) is None
+    assert left(here) == []
+
+
+@pytest.mark.parametrize(
+    ("tag", "recorded", "expected"),
+    [
+        ("", None, "unknown"),
+        ("yes", None, "unknown"),
+        ("9/g5.xlarge", "failed", "failed"),
+        ("2026-11-30T12:00:00Z/g5.xlarge", None, "good"),
+        ("2026-11-30T12:00:00Z/g5.xlarge/failed", None, "failed"),
+        ("2026-11-30T11:00:00Z/g5.xlarge", "failed", "failed"),
+        ("2026-11-30T13:00:00Z/g5.xlarge", "failed", "good"),
+        ("2026-11-30T11:00:00Z/g5.xlarge/failed", "ok", "good"),
+        ("2026-11-30T13:00:00Z/g5.xlarge/failed", "ok", "failed"),
+        ("2026-11-30T12:00:00Z/g5.xlarge/failed", "ok", "good"),
+        ("", "not confirmed", "unknown"),
+    ],
+)
+def test_the_newest_word_on_an_ami_counts(tmp_path: Path, tag: str, recorded: Any, expected: str) -> None:
+    """Its record is of this machine only, its tag is anybody's: what is no verification's says nothing."""
+    ami = "ami-0123456789abcdef0"
+    if recorded:
+        record = verification.Verification(
+            ami_id=ami,
+            region=REGION,
+            account="1",
+            instance_type="g5.xlarge",
+            verified_at="2026-11-30T12:00:00Z",
+            image_digest="",
+            fingerprints={},
+            checks=(verification.CheckRecord(check="gpu", status=recorded, detail=""),),
+            sandbox=False,
+        )
+        verification.write(tmp_path, record)
+    tags = {"gpu-ami:verified": tag} if tag else {}
+
+    assert verification.outcome(tmp_path, ami, tags, sandbox=False) == expected
+    assert verification.outcome(tmp_path, ami, {}, sandbox=True) == "unknown"
+
+
+def test_without_an_answer_about_the_gpu_nothing_is_recorded(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """Exit 4: it says nothing about the AMI, and what was known of it stays."""
+    go(verifying(), here, host, ami)
+    task = verifying()
+    tag = here.maker.ec2.tags[ami.id]["gpu-ami:verified"]
+    here.aws.gate.fail("AccessDeniedException", action="SendCommand")
+
+    with pytest.raises(AwsError, match="AccessDenied"):
+        go(task, here, host, ami)
+
+    assert why_not(here, task, ami) is None
+    assert here.maker.ec2.tags[ami.id]["gpu-ami:verified"] == tag
+
+
+def test_a_failure_that_cannot_be_recorded_hides_no_other_error(
+    here: World, host: Host, ami: SandboxAmi, verifying: Verifying
+) -> None:
+    """An instance that nobody could end is what a person must hear of."""
+    host.answers["verify-gpu"] = NO_GPU
+    task = verifying()
+    (task.run.workspace.terraform / "verifications").write_text("in the way")
+    here.aws.gate.fail("UnauthorizedOperation", action="TerminateInstances")
+
+    with pytest.raises(AwsError, match="switches itself off"):
+        go(task, here, host, ami)
+
+    assert "could not be recorded" in task.err.getvalue()
+    assert here.maker.ec2.tags[ami.id]["gpu-ami:verified"].endswith("/failed")
+
+
+def environment(here: World, rate: int, **more: int) -> None:
     """Make the family's Batch environment, whose template fills root volumes at *rate*."""
-    ebs = {"VolumeSize": 100, "VolumeType": "gp3", "Throughput": 500, "VolumeInitializationRate": rate}
+    ebs = {"VolumeSize": 100, "VolumeType": "gp3", "Throughput": 500, "VolumeInitializationRate": rate} | more
     data = {"BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": ebs}]}
     template = here.maker.ec2.create_launch_template("rated", "", data, {})
     resources = here.maker.location.compute_resources(launchTemplate={"launchTemplateId": template.id})
@@ -216,7 +344,7 @@ def _environment(here: World, rate: int) -> None:
 
 def test_the_volume_is_as_batch_has_it(here: World, host: Host, ami: SandboxAmi, verifying: Verifying) -> None:
     """Its rate is waited for: what EBS says is a minute old here."""
-    _environment(here, 300)
+    environment(here, 300)
     task = verifying()
 
     go(task, here, host, ami)
@@ -232,7 +360,7 @@ def test_a_volume_that_is_never_seen_completed_is_no_failure(
 ) -> None:
     """After six minutes it is said that nobody knows: EBS's word is up to five minutes old."""
     monkeypatch.setattr("gpu_ami_sandbox.aws.ec2.volumes.LAG_S", 100_000.0)
-    _environment(here, 300)
+    environment(here, 300)
     task = verifying()
 
     go(task, here, host, ami)
@@ -246,7 +374,7 @@ def test_a_rate_that_ec2_drops_fails(
 ) -> None:
     """Then every job reads through S3, however fast the rate that the template names."""
     monkeypatch.setattr("gpu_ami_sandbox.aws.ec2.instances.fill", lambda *_: None)
-    _environment(here, 300)
+    environment(here, 300)
     task = verifying()
 
     with pytest.raises(DifferenceError, match="300 MiB/s were requested, and EC2 shows none"):
@@ -790,7 +918,7 @@ def test_aws_gets_at_most_forty_calls_a_minute(
     here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """The account's other programs share its rates; here a call takes no time, so these are the most there can be."""
-    _environment(here, 300)
+    environment(here, 300)
     if how == "slowly":
         monkeypatch.setattr("gpu_ami_sandbox.aws.run_command.ONLINE_AFTER_S", 500.0)
         monkeypatch.setattr("gpu_ami_sandbox.aws.ec2.volumes.LAG_S", 100_000.0)
@@ -872,7 +1000,7 @@ def test_nobody_to_ask_starts_nothing(here: World, host: Host, ami: SandboxAmi, 
 
 def test_what_it_calls_is_what_its_role_allows(here: World, host: Host, ami: SandboxAmi, verifying: Verifying) -> None:
     """One with all checks, and one that is interrupted in a script; the tests of the role hold it to this list."""
-    _environment(here, 300)
+    environment(here, 300)
     seen = len(here.aws.gate.calls)
     go(verifying(), here, host, ami)
     host.answers["verify-gpu"] = None

@@ -85,6 +85,10 @@ def test_a_verification_is_shown_by_its_tag(terraform: FakeTerraform, in_step: s
     assert after.document["environments"][0]["verified"] == "2026-11-30T12:00:00Z/g5.xlarge"
     line = f"{in_step} was verified 2026-11-30T12:00:00Z on a g5.xlarge."
     assert line in _look(terraform, output="table").out.getvalue()
+    terraform.here.maker.ec2.amis[in_step].add_tags({"gpu-ami:verified": "2026-11-30T13:00:00Z/g5.xlarge/failed"})
+    failed = _look(terraform, output="table").out.getvalue()
+    assert f"{in_step} failed its verification 2026-11-30T13:00:00Z on a g5.xlarge." in failed
+    assert "was verified" not in failed
     terraform.here.maker.ec2.amis[in_step].add_tags({"gpu-ami:verified": ""})
     assert "was verified" not in _look(terraform, output="table").out.getvalue()
 

@@ -35,6 +35,8 @@ def on_parent(run: Invocation, job: Job, compared: Comparison) -> Job | None:
     limit = run.settings.build.chain_limit
     volume_gib = int(job.variables.volume_size_gib)
     refusal = lineage.why_not(parent, compared.expected, limit=limit, volume_gib=volume_gib)
+    if parent is not None and compared.has_failed:
+        refusal = f"{parent.image_id} failed its verification"
     if refusal is not None or parent is None:
         run.console.say(f"A full bake: {refusal}.")
         return None

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
+from gpu_ami.aws.images import Image
 from gpu_ami.bake import base, by_hand, compare, models, packer_bake, preflight, release_tags, result, validate
 from gpu_ami.bake.build_tables import built_table
 from gpu_ami.bake.checks import verification
@@ -24,6 +25,7 @@ from gpu_ami.handover import change as changes
 from gpu_ami.handover import update_tfvars
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
+from gpu_ami.records import manifest_file as manifests
 from gpu_ami.records import unfinished_build
 
 
@@ -52,12 +54,16 @@ class Gate(Protocol):
         """What a dry run says of it."""
         ...
 
-    def agree(self) -> None:
-        """Have somebody agree to it before the bake begins."""
+    def has_passed(self, ami_id: str, tags: Mapping[str, str]) -> bool:
+        """Whether an AMI that there is has passed already."""
         ...
 
-    def check(self, amis: Mapping[str, str], account: str) -> None:
-        """Check what was made (region to AMI); raises what keeps it from being handed over."""
+    def agree(self, volume_gib: float) -> None:
+        """Have somebody agree to it before the bake begins; *volume_gib* is the root volume of what is made."""
+        ...
+
+    def check(self, amis: Mapping[str, str], account: str, *, is_old: bool = False) -> None:
+        """Check what was made (region to AMI), or *is_old*; raises what keeps it from being handed over."""
         ...
 
 
@@ -147,11 +153,13 @@ def _build(
     if if_stale:
         if compared.live is not None and not compared.differences:
             run.console.say(f"Nothing to build: {compared.live.image_id} is made from what a build would be made from.")
+            if gate is not None and not gate.has_passed(compared.live.image_id, compared.live.tags):
+                _catch_up(run, compared.live, gate, account)
             return result.unchanged(run, compared.live)
         for difference in compared.differences:
             run.console.say(f"  stale: {difference.detail}")
     if gate is not None:
-        gate.agree()
+        gate.agree(job.variables.volume_size_gib)
     _check_and_validate(run, job)
     update_tfvars.check_target(run)
     started = time.monotonic()
@@ -170,6 +178,27 @@ def _build(
         change = update_tfvars.plan_hand_over(run, made.amis)
         changes.apply(change)
     return result.made(run, baked, made, recorded, change, duration_s, compared.differences)
+
+
+def _catch_up(run: Invocation, live: Image, gate: Gate, account: str) -> None:
+    """Have what an earlier build made pass the gate, which that build did not get to the end of, and hand it over."""
+    run.console.say(f"{live.image_id} has not been verified yet, and that comes before the hand-over.")
+    gate.agree(live.root_gib)
+    update_tfvars.check_target(run)
+    # Its copies in other regions are handed over with it, where the manifest is at hand and about it.
+    amis = _made_with(run, live.image_id)
+    gate.check(amis, account, is_old=True)
+    with _naming_what_was_made(run.access.region, amis, is_finished=True):
+        changes.apply(update_tfvars.plan_hand_over(run, amis))
+
+
+def _made_with(run: Invocation, ami_id: str) -> Mapping[str, str]:
+    region = run.settings.region
+    try:
+        amis = manifests.last_build(run.workspace, None).amis
+    except UsageError:
+        return {region: ami_id}
+    return amis if amis.get(region) == ami_id else {region: ami_id}
 
 
 def _noted(run: Invocation, job: Job, account: str) -> AbstractContextManager[None]:

@@ -14,6 +14,7 @@ from gpu_ami.bake.staleness import Difference, Fact, Fingerprints, differences
 from gpu_ami.errors import AwsError, PipelineError
 from gpu_ami.files import read_text
 from gpu_ami.invocation import Invocation
+from gpu_ami.records import verification
 from gpu_ami.yamltext import parse_yaml
 
 if TYPE_CHECKING:
@@ -28,12 +29,14 @@ class Comparison:
     Attributes:
         live: The newest finished AMI; None when there is none.
         expected: What a build would be made from now.
-        differences: Why it would make another image; empty when it would not.
+        differences: Why it would make another image, or must make one; empty when it would not.
+        has_failed: Whether *live* failed the verification before its hand-over.
     """
 
     live: Image | None
     expected: Fingerprints
     differences: tuple[Difference, ...]
+    has_failed: bool = False
 
 
 def what_would_change(run: Invocation, job: Job) -> list[Difference]:
@@ -52,7 +55,19 @@ def compare(run: Invocation, job: Job) -> Comparison:
     except AwsError as exc:
         unknown = Difference("live", None, None, f"the live AMI could not be looked up ({str(exc).rstrip('.')})")
         return Comparison(None, expected, (unknown,))
-    return Comparison(live, expected, tuple(differences(None if live is None else live.tags, expected)))
+    found = differences(None if live is None else live.tags, expected)
+    if live is not None and _has_failed(run, live):
+        found.append(Difference("verification", None, None, f"{live.image_id} failed its verification"))
+        return Comparison(live, expected, tuple(found), has_failed=True)
+    return Comparison(live, expected, tuple(found))
+
+
+def _has_failed(run: Invocation, live: Image) -> bool:
+    """Whether *live* must not be handed over: it is finished, but what was to come before the hand-over failed."""
+    if run.settings.verify.before != "handover":
+        return False
+    folder = run.workspace.terraform
+    return verification.outcome(folder, live.image_id, live.tags, sandbox=run.target.is_sandbox) == "failed"
 
 
 def expected_fingerprints(run: Invocation, job: Job) -> Fingerprints:

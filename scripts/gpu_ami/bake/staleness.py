@@ -39,7 +39,8 @@ class Difference:
     """One reason to bake.
 
     Attributes:
-        fact: What differs; ``live`` when there is no AMI to compare with.
+        fact: What differs; ``live`` when there is no AMI to compare with, ``verification`` when
+            the AMI failed the one before its hand-over.
         live: What the AMI was made from; None when it does not say.
         wanted: What a bake would be made from now; None when it could not be looked up.
         detail: The difference for people.

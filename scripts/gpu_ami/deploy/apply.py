@@ -15,7 +15,7 @@ from gpu_ami.aws.caller import Caller
 from gpu_ami.console import Table
 from gpu_ami.deploy import applied_tag, live_environments, plan, receipts, root_module, verified, wait
 from gpu_ami.deploy.guard import judge
-from gpu_ami.deploy.history import steps_back
+from gpu_ami.deploy.history import steps_back, were_live
 from gpu_ami.deploy.live_environments import Live
 from gpu_ami.deploy.plan import Review
 from gpu_ami.deploy.root_module import Root
@@ -104,13 +104,13 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
             plan.show(run, review)
             review.raise_refused()
         store = ReceiptStore(root.terraform.folder, root.run.access)
-        incomplete = receipts.report_incomplete(run, store.all(), review.state)
+        history = store.all()
+        incomplete = receipts.report_incomplete(run, history, review.state)
         if not review.saved.has_changes:
             acting()
             _nothing_to_do(root, review, store, incomplete, request)
             return
-        if request.action == "apply":
-            verified.check(run, review.facts.expected_ami, review.plan.ours)
+        verified.check(run, review.plan.ours, lived=were_live(of_state(history, review.state)))
         _confirm(run, review, request, who)
         _judge_again(run, review, who)
         incomplete = _complete_confirmed(root, store, incomplete)

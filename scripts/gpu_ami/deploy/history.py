@@ -60,6 +60,23 @@ def about(receipts: Sequence[StoredReceipt], names: Collection[str]) -> tuple[St
     )
 
 
+def were_live(receipts: Sequence[StoredReceipt]) -> frozenset[str]:
+    """Return the AMIs that *receipts* of one state prove to have been live: that an act ended well on, or began from.
+
+    What an act that was killed or failed moved to is not among them, though the next one may have begun from there.
+    """
+    changes = [
+        (stored.receipt.status in _UNSURE, change)
+        for stored in receipts
+        if stored.receipt.action != "publish"
+        for change in stored.receipt.changes
+    ]
+    applied = {change.new for is_unsure, change in changes if not is_unsure}
+    tried = {change.new for is_unsure, change in changes if is_unsure}
+    began_from = {change.old for _, change in changes}
+    return frozenset(ami for ami in applied | (began_from - tried) if ami is not None)
+
+
 def _back(receipts: Sequence[StoredReceipt], address: str, live: str | None, names: Mapping[str, str]) -> str | None:
     # One that only moved to another address has the AMI that it had.
     acts = [act for act in _acts_on(receipts, address, names) if act[1].old != act[1].new]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from gpu_ami.aws import images
 from gpu_ami.aws.caller import Caller
@@ -12,25 +12,52 @@ from gpu_ami.records import verification
 from gpu_ami.terraform.plan_changes import EnvironmentChange
 
 
-def check(run: Invocation, ami_id: str | None, changes: Iterable[EnvironmentChange]) -> None:
+def check(run: Invocation, changes: Iterable[EnvironmentChange], *, lived: Collection[str]) -> None:
     """Refuse to move an environment to an AMI without a verification that fits it.
 
-    Without `verify.before: apply` every AMI is let through, and so is one that is live already.
+    It goes by what the plan gives each environment, wherever that comes from: the file of the hand-over, a variable on
+    the command line, an SSM parameter. Without `verify.before: apply` every AMI is let through; what was live before
+    always is, for a rollback, and an apply that goes on with one, must not wait.
 
     Args:
         run: The invocation that applies it.
-        ami_id: The AMI that was handed over; None when none was.
-        changes: What the plan does to the environments that take it.
+        changes: What the plan does to the environments that are the pipeline's.
+        lived: The AMIs that were live in this state, by its receipts.
 
     Raises:
-        SafetyError: Nothing vouches for it.
-        UsageError: Its record cannot be read.
-        AwsError: Its tags could not be read.
+        SafetyError: Nothing vouches for one, or the plan does not say which it is.
+        UsageError: A record cannot be read.
+        AwsError: An AMI's tags could not be read.
     """
-    if run.settings.verify.before != "apply" or ami_id is None:
+    if run.settings.verify.before != "apply":
         return
-    if not any(change.moves_ami and change.action not in ("delete", "forget") for change in changes):
-        return
+    coming = [ami_id for change in changes for ami_id in _new_amis(change)]
+    for ami_id in dict.fromkeys(coming):
+        if ami_id not in lived:
+            _check_ami(run, ami_id)
+
+
+def _new_amis(change: EnvironmentChange) -> list[str]:
+    """Return the AMIs that the environment moves to; none where Batch is to choose, which nobody can verify.
+
+    Raises:
+        SafetyError: The plan does not say one.
+    """
+    if change.action in ("no-op", "delete", "forget"):
+        return []
+    moving = [slot for slot in change.ours if slot.moves]
+    if not all(slot.is_known for slot in moving):
+        msg = (
+            f"{change.address} moves to an AMI that is known only after the apply, and pipeline.yaml has "
+            "verify.before: apply: what is not known is not verified. Nothing was applied. Name the AMI itself."
+        )
+        raise SafetyError(msg)
+    # Of several for one instance AWS's documents disagree on which counts.
+    several = [ami_id for _, ami_id in change.conflict] if moving or change.moves_conflict else []
+    return [*(slot.new for slot in moving if slot.new is not None), *several]
+
+
+def _check_ami(run: Invocation, ami_id: str) -> None:
     image = images.look_up(Caller(run.access, run.settings.region), ami_id)
     tags = image.tags if image is not None else {}
     why = verification.why_not(run.workspace.terraform, ami_id, tags, sandbox=run.target.is_sandbox)

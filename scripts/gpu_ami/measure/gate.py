@@ -9,6 +9,8 @@ from gpu_ami.errors import DifferenceError, InterruptedRunError, PipelineError
 from gpu_ami.invocation import Invocation
 from gpu_ami.measure import verify
 from gpu_ami.measure.verify import Clock
+from gpu_ami.records import verification
+from gpu_ami.records.tags import HANDOVER_TAG
 
 
 class BeforeHandOver:
@@ -40,21 +42,46 @@ class BeforeHandOver:
             return []
         return [f"# boot the AMI on a {self._run.settings.verified_types[0]} and verify it, then hand it over"]
 
-    def agree(self) -> None:
+    def has_passed(self, ami_id: str, tags: Mapping[str, str]) -> bool:
+        """Whether an AMI that there is needs no verification before a hand-over.
+
+        It had a good one, or was applied, and so handed over, before the settings wanted one: who went back from it
+        must not get it again by night.
+
+        Raises:
+            UsageError: Its record cannot be read.
+        """
+        run = self._run
+        if not self.is_wanted or tags.get(HANDOVER_TAG) == "applied":
+            return True
+        folder, is_sandbox = run.workspace.terraform, run.target.is_sandbox
+        return verification.outcome(folder, ami_id, tags, sandbox=is_sandbox) == "good"
+
+    def agree(self, volume_gib: float) -> None:
         """Have somebody say, before the bake begins, that the verification may cost what it may.
+
+        Args:
+            volume_gib: The root volume of what is made.
 
         Raises:
             UsageError: One of the settings' types has no GPU.
             SafetyError: Nobody did.
+            AwsError: AWS does not say what volume it would have.
         """
         if self.is_wanted:
-            verify.agree_on_types(self._run, self._limit)
+            verify.agree_on_types(self._run, self._limit, volume_gib=volume_gib)
 
-    def check(self, amis: Mapping[str, str], account: str) -> None:
+    def check(self, amis: Mapping[str, str], account: str, *, is_old: bool = False) -> None:
         """Verify the AMI of the pipeline's region.
+
+        Args:
+            amis: Region to AMI id.
+            account: Whose they are.
+            is_old: Whether an earlier run made them.
 
         Raises:
             DifferenceError: A check failed: the AMI stays and is not handed over.
+            SafetyError: By what is known of the AMI now it may cost more than was said; nothing was started.
             AwsError: AWS refused, or had no capacity.
             InterruptedRunError: It was interrupted; its instance is ended.
         """
@@ -63,10 +90,12 @@ class BeforeHandOver:
             return
         ami_id = amis[run.settings.region]
         types = verify.chosen_types(run, ())
-        made = f"{ami_id} was made and is not handed over"
+        made = f"{ami_id} is there and is not handed over" if is_old else f"{ami_id} was made and is not handed over"
         how = f"`invoke verify --ami {ami_id}`, then `invoke update-tfvars --ami {ami_id}`"
         try:
-            result = verify.verify(run, verify.decide(run, ami_id, account, types), self._clock)
+            job = verify.decide(run, ami_id, account, types)
+            verify.check_price(job.price, self._limit)
+            result = verify.verify(run, job, self._clock)
         except KeyboardInterrupt as exc:
             msg = f"{made}: its verification was interrupted. Later: {how}."
             raise InterruptedRunError(msg) from exc

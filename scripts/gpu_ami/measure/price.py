@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -71,6 +72,25 @@ def disk_of(image: Image, root: RootVolume) -> Disk:
     return Disk(
         size_gib=root.size_gib or image.root_gib,
         data_gib=data_gib if data_gib > 0 else float(image.root_gib),
+        rate_mib_s=root.rate_mib_s,
+        iops=root.iops or int(GP3_FREE_IOPS),
+        throughput_mib_s=root.throughput_mib_s or int(GP3_FREE_MIB_S),
+    )
+
+
+def disk_to_be(volume_gib: float, root: RootVolume | None) -> Disk:
+    """Return the disk that an AMI which is still to be made will be booted with, taken to be full.
+
+    Args:
+        volume_gib: The root volume of the build, GiB.
+        root: What Batch's launch template makes of it; None where there is none: then EC2's fastest rate.
+    """
+    gib = math.ceil(volume_gib)
+    if root is None:
+        return Disk(size_gib=gib, data_gib=float(gib))
+    return Disk(
+        size_gib=max(root.size_gib or 0, gib),
+        data_gib=float(gib),
         rate_mib_s=root.rate_mib_s,
         iops=root.iops or int(GP3_FREE_IOPS),
         throughput_mib_s=root.throughput_mib_s or int(GP3_FREE_MIB_S),

@@ -19,16 +19,16 @@ from gpu_ami.aws.capacity import has_gpu
 from gpu_ami.aws.image_changes import add_tags
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.instances import Launch, RootVolume
-from gpu_ami.aws.run_command import Shell, is_online
+from gpu_ami.aws.run_command import Ran, Shell, is_online
 from gpu_ami.console import Table
-from gpu_ami.errors import AwsError, DifferenceError, SafetyError, UsageError
+from gpu_ami.errors import AwsError, DifferenceError, PipelineError, SafetyError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.handover import update_tfvars
 from gpu_ami.invocation import Invocation
 from gpu_ami.measure import checks
 from gpu_ami.measure.checks import Check
 from gpu_ami.measure.placement import places
-from gpu_ami.measure.price import Disk, Price, disk_of, price_of, usd
+from gpu_ami.measure.price import Price, disk_of, disk_to_be, price_of, usd
 from gpu_ami.process import SHIELD, interruptible, shielded
 from gpu_ami.records import verification
 from gpu_ami.records.tags import (
@@ -42,7 +42,7 @@ from gpu_ami.records.tags import (
     VERIFIED_TAG,
     checked_ami_id,
 )
-from gpu_ami.records.verification import CheckRecord, Verification
+from gpu_ami.records.verification import FAILED, CheckRecord, Verification
 from gpu_ami.units import show_duration, show_usd
 
 # The instance switches itself off after this, whoever has forgotten it.
@@ -50,6 +50,8 @@ LONGEST_MIN = 45
 _RUNNING_WITHIN_S = 300.0
 _ONLINE_WITHIN_S = 600.0
 _GPU_WITHIN_S, _SCRIPT_WITHIN_S = 600, 60
+# The root device of every AMI that packer/aws-gpu-ami.pkr.hcl makes.
+_DEVICE = "/dev/xvda"
 # EBS's word on a volume is up to five minutes old.
 _FILLED_WITHIN_S = 360.0
 _EVERY_S, _EBS_EVERY_S = 6.0, 10.0
@@ -300,6 +302,11 @@ def _root(caller: Caller, family: str, image: Image) -> RootVolume:
     answer = caller.call("ec2", "describe_images", ImageIds=[image.image_id])
     with making_sense(f"ec2:DescribeImages in {caller.region}"):
         device = str(answer["Images"][0]["RootDeviceName"])
+    return _batch_root(caller, family, device) or RootVolume(device=device)
+
+
+def _batch_root(caller: Caller, family: str, device: str) -> RootVolume | None:
+    """Return what the family's launch template makes of *device*; None without an environment."""
     for environment in batch.environments(caller):
         if environment.tags.get(FAMILY_TAG) == family and environment.template:
             version = batch.template_version(caller, environment.template, environment.version)
@@ -311,7 +318,7 @@ def _root(caller: Caller, family: str, image: Image) -> RootVolume:
                 throughput_mib_s=_whole(ebs, "Throughput"),
                 rate_mib_s=_whole(ebs, "VolumeInitializationRate"),
             )
-    return RootVolume(device=device)
+    return None
 
 
 def _whole(ebs: Mapping[str, Any], name: str) -> int | None:
@@ -327,21 +334,35 @@ def _lines(job: Job) -> list[str]:
     ]
 
 
-def agree_on_types(run: Invocation, limit: Decimal | None) -> None:
+def agree_on_types(run: Invocation, limit: Decimal | None, *, volume_gib: float) -> None:
     """Have somebody say, of an AMI that is still to be made, that its verification may cost what it may.
 
     Args:
         run: The invocation that makes it.
         limit: What it may cost at most, by somebody who is not asked; None asks.
+        volume_gib: The root volume that it will have, GiB; it may be full.
 
     Raises:
         UsageError: One of the settings' types has no GPU.
         SafetyError: Nobody did.
+        AwsError: AWS does not say what Batch's launch template makes of the volume.
     """
     types = chosen_types(run, ())
-    price = price_of(run.settings.region, types, Disk(), longest_min=LONGEST_MIN)
+    root = _batch_root(Caller(run.access, run.settings.region), run.settings.family, _DEVICE)
+    price = price_of(run.settings.region, types, disk_to_be(volume_gib, root), longest_min=LONGEST_MIN)
     run.console.say(f"The AMI will be verified on a {types[0]} before it is handed over: {price}.")
     _agree(run, price, limit, yes=limit is not None, how="give --max-usd")
+
+
+def check_price(price: Price, limit: Decimal | None) -> None:
+    """Refuse what may cost more than was said.
+
+    Raises:
+        SafetyError: It may, or nobody knows.
+    """
+    if limit is not None and (price.worst_usd is None or price.worst_usd > limit):
+        msg = f"It may cost more than --max-usd {limit}: {price}. Nothing was started."
+        raise SafetyError(msg)
 
 
 def _agree(run: Invocation, price: Price, limit: Decimal | None, *, yes: bool, how: str) -> None:
@@ -350,9 +371,7 @@ def _agree(run: Invocation, price: Price, limit: Decimal | None, *, yes: bool, h
     Raises:
         SafetyError: Nobody did.
     """
-    if limit is not None and (price.worst_usd is None or price.worst_usd > limit):
-        msg = f"It may cost more than --max-usd {limit}: {price}. Nothing was started."
-        raise SafetyError(msg)
+    check_price(price, limit)
     if not run.target.asks_first:
         return
     if yes:
@@ -376,27 +395,58 @@ def verify(run: Invocation, job: Job, clock: Clock) -> Result:
     """
     caller = Caller(run.access, job.region)
     began = clock.now()
-    with interruptible():
-        launch, instance_id, found = _see_one(run, caller, job, clock)
+    found: list[Check] = []
+    started: list[Launch] = []
+    try:
+        with interruptible():
+            launch, instance_id = _see_one(run, caller, job, clock, started, found)
+    except BaseException:
+        if any(check.status == "failed" for check in found):
+            with shielded():
+                _keep_failure(run, caller, job, started[-1], found)
+        raise
     seconds = clock.now() - began
+    verified_at = _now()
     result = Result(
         ami_id=job.image.image_id,
         instance_type=launch.instance_type,
         region=job.region,
         instance_id=instance_id,
-        checks=found,
+        checks=tuple(found),
         seconds=seconds,
         cost_usd=usd(job.region, (launch.instance_type,), disk_of(job.image, launch.root), seconds / 60),
-        record=_record(run, job, launch, found),
+        record=_record(run, job, launch, found, verified_at),
         invented=run.target.is_sandbox,
     )
-    if not result.failed:
-        _tag(run, caller, job, launch)
+    _tag(run, caller, job, launch, verified_at, is_good=not result.failed)
     return result
 
 
-def _see_one(run: Invocation, caller: Caller, job: Job, clock: Clock) -> tuple[Launch, str, tuple[Check, ...]]:
+def _keep_failure(run: Invocation, caller: Caller, job: Job, launch: Launch, found: Sequence[Check]) -> None:
+    """Write down and say that a check failed, though something else ends the verification: an older record goes."""
+    verified_at = _now()
+    for check in found:
+        run.console.say(f"  {check.check}: {check.status}, {check.detail}")
+    try:
+        where = _record(run, job, launch, found, verified_at)
+        run.console.say(f"{job.image.image_id} is not verified, and {where} says so; what follows came after it.")
+    except PipelineError as exc:
+        run.console.warn(f"{job.image.image_id} is not verified, but that could not be recorded. {exc}")
+    _tag(run, caller, job, launch, verified_at, is_good=False)
+
+
+def _see_one(
+    run: Invocation, caller: Caller, job: Job, clock: Clock, started: list[Launch], found: list[Check]
+) -> tuple[Launch, str]:
     """Start an instance, check it and end it; where EC2 itself ends it for want of capacity, go on to the next place.
+
+    Args:
+        run: The invocation.
+        caller: Calls AWS.
+        job: What to start.
+        clock: How time goes on.
+        started: Gets what was started, the last one last.
+        found: Gets each check as soon as it is over.
 
     Raises:
         AwsError: EC2 refused for another reason, did not answer, or no place had room.
@@ -404,8 +454,10 @@ def _see_one(run: Invocation, caller: Caller, job: Job, clock: Clock) -> tuple[L
     full: list[str] = []
     while True:
         launch, instance_id = _start(run, caller, job, clock, full)
+        started.append(launch)
         try:
-            return launch, instance_id, _look(run, caller, job, launch, instance_id, clock)
+            _look(run, caller, job, launch, instance_id, clock, found)
+            return launch, instance_id
         except _NoRoomError:
             full.append(f"{launch.instance_type} in {launch.subnet_id} ({instance_id} was ended for want of capacity)")
         finally:
@@ -499,22 +551,41 @@ def _end(caller: Caller, instance_id: str, clock: Clock) -> None:
 
 
 def _look(
-    run: Invocation, caller: Caller, job: Job, launch: Launch, instance_id: str, clock: Clock
-) -> tuple[Check, ...]:
+    run: Invocation,
+    caller: Caller,
+    job: Job,
+    launch: Launch,
+    instance_id: str,
+    clock: Clock,
+    found: list[Check],
+) -> None:
+    """Check the instance; each check is in *found* as soon as it is over, whatever the next one comes to.
+
+    Raises:
+        AwsError: SSM does not reach it, or nothing could be learnt of its GPU.
+    """
     with run.console.step(f"waiting until {instance_id} runs and SSM reaches it"):
         _wait_online(caller, instance_id, clock)
     shell = Shell(caller=caller, instance_id=instance_id, clock=clock.now, sleep=clock.sleep)
     image = job.image.tags.get(IMAGE_TAG, "")
-    found: list[Check] = []
+
+    def said(script: str, name: str) -> Ran:
+        return shell.run(script, what=f"gpu-ami verify: {name}", within_s=_SCRIPT_WITHIN_S)
+
     with run.console.step("checking GPU, boot, prewarm and volume"):
         ran = shell.run(checks.gpu_script(job.script, image), what="gpu-ami verify: GPU", within_s=_GPU_WITHIN_S)
         found.extend((checks.gpu(ran, image), checks.cuda(ran)))
-        boot = shell.run(checks.BOOT_SCRIPT, what="gpu-ami verify: boot", within_s=_SCRIPT_WITHIN_S)
-        found.append(checks.boot(boot))
-        warm = shell.run(checks.PREWARM_SCRIPT, what="gpu-ami verify: prewarm", within_s=_SCRIPT_WITHIN_S)
-        found.append(checks.prewarm(warm))
-        found.append(_volume(caller, launch, instance_id, clock))
-    return tuple(found)
+        found.append(_asked("boot", lambda: checks.boot(said(checks.BOOT_SCRIPT, "boot"))))
+        found.append(_asked("prewarm", lambda: checks.prewarm(said(checks.PREWARM_SCRIPT, "prewarm"))))
+        found.append(_asked("volume", lambda: _volume(caller, launch, instance_id, clock)))
+
+
+def _asked(name: str, ask: Callable[[], Check]) -> Check:
+    """Return the check; where AWS does not answer, nobody knows, and what is known already stays."""
+    try:
+        return ask()
+    except AwsError as exc:
+        return Check(check=name, status="not confirmed", detail=str(exc).rstrip("."))
 
 
 def _wait_online(caller: Caller, instance_id: str, clock: Clock) -> None:
@@ -558,14 +629,14 @@ def _volume(caller: Caller, launch: Launch, instance_id: str, clock: Clock) -> C
         clock.sleep(_EBS_EVERY_S)
 
 
-def _record(run: Invocation, job: Job, launch: Launch, found: Sequence[Check]) -> str:
+def _record(run: Invocation, job: Job, launch: Launch, found: Sequence[Check], verified_at: str) -> str:
     digest, fingerprints = verification.facts_of(job.image.tags)
     record = Verification(
         ami_id=job.image.image_id,
         region=job.region,
         account=job.account,
         instance_type=launch.instance_type,
-        verified_at=_now(),
+        verified_at=verified_at,
         image_digest=digest,
         fingerprints=fingerprints,
         checks=tuple(CheckRecord(**asdict(check)) for check in found),
@@ -574,12 +645,14 @@ def _record(run: Invocation, job: Job, launch: Launch, found: Sequence[Check]) -
     return run.workspace.shown(verification.write(run.workspace.terraform, record))
 
 
-def _tag(run: Invocation, caller: Caller, job: Job, launch: Launch) -> None:
-    """Say on the AMI that it was verified; a tag informs, so that this fails is worth a word and no more."""
+def _tag(run: Invocation, caller: Caller, job: Job, launch: Launch, verified_at: str, *, is_good: bool) -> None:
+    """Say on the AMI how it went, over what was said before; that this fails is worth a word and no more."""
+    value = f"{verified_at}/{launch.instance_type}{'' if is_good else FAILED}"
     try:
-        add_tags(caller, job.image.image_id, {VERIFIED_TAG: f"{_now()}/{launch.instance_type}"})
+        add_tags(caller, job.image.image_id, {VERIFIED_TAG: value})
     except AwsError as exc:
-        run.console.warn(f"{job.image.image_id} is verified, but could not be tagged so. {exc}")
+        word = "verified" if is_good else "not verified"
+        run.console.warn(f"{job.image.image_id} is {word}, but could not be tagged so. {exc}")
 
 
 def _now() -> str:

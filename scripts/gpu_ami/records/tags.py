@@ -30,7 +30,8 @@ HANDOVER_TAG = "gpu-ami:handover"
 FINISHED_TAG = "gpu-ami:finished"
 # How much data the AMI's snapshots hold, GiB: what EBS bills for filling a volume from them at a rate.
 SNAPSHOT_GIB_TAG = "gpu-ami:snapshot-gib"
-# ``TIME/TYPE``: when the AMI was verified, and on which instance type. It informs; what counts is the record.
+# ``TIME/TYPE``: when the AMI was verified, and on which instance type; ``TIME/TYPE/failed`` where a check failed. An
+# apply goes by the record alone; `build` also by the tag, for another machine's records are not at hand.
 VERIFIED_TAG = "gpu-ami:verified"
 # On an image usage report: a digest of who could launch its AMI when it was requested.
 SHARED_TAG = "gpu-ami:shared-with"

@@ -1,11 +1,12 @@
 """The record of a verification: what was checked of which AMI, kept with the code that it is about.
 
-It is what `apply` believes, where the settings want a verification first. The AMI's tag says so to people; a tag is
-anybody's to write.
+It is what `apply` believes, where the settings want a verification first. The AMI's tag says so to people, and to a
+build on another machine; a tag is anybody's to write.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -14,9 +15,12 @@ import msgspec
 
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text, write_atomic
-from gpu_ami.records.tags import FINGERPRINT_PREFIX, IMAGE_DIGEST_TAG
+from gpu_ami.records.tags import FINGERPRINT_PREFIX, IMAGE_DIGEST_TAG, VERIFIED_TAG
 
 FORMAT: Literal["gpu-ami-verification-1"] = "gpu-ami-verification-1"
+# What the AMI's tag ends with where a check failed.
+FAILED = "/failed"
+_TAG = re.compile(rf"(?P<when>\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ)/[^/]+(?P<failed>{FAILED})?")
 _WHAT = "verification record"
 
 
@@ -99,6 +103,17 @@ def why_not(terraform: Path, ami_id: str, tags: Mapping[str, str], *, sandbox: b
     Raises:
         UsageError: There is a record that cannot be read.
     """
+    record = _fitting(terraform, ami_id, tags, sandbox=sandbox)
+    if isinstance(record, str):
+        return record
+    if not record.is_good:
+        bad = [check for check in record.checks if check.status == "failed"]
+        return f"its verification failed ({bad[0].check}: {bad[0].detail})" if bad else "no GPU was seen on it"
+    return None
+
+
+def _fitting(terraform: Path, ami_id: str, tags: Mapping[str, str], *, sandbox: bool) -> Verification | str:
+    """Return the record that fits the AMI, or why there is none."""
     path = path_of(terraform, ami_id)
     if not path.exists():
         return f"there is no record {path.name} of a verification"
@@ -114,7 +129,31 @@ def why_not(terraform: Path, ami_id: str, tags: Mapping[str, str], *, sandbox: b
         return f"{path.name} is of {'the sandbox' if record.sandbox else 'AWS'}"
     if (record.image_digest, record.fingerprints) != (digest, fingerprints):
         return f"{path.name} is about an AMI made from something else than its tags say now"
-    if not record.is_good:
-        bad = [check for check in record.checks if check.status == "failed"]
-        return f"its verification failed ({bad[0].check}: {bad[0].detail})" if bad else "no GPU was seen on it"
-    return None
+    return record
+
+
+def outcome(
+    terraform: Path, ami_id: str, tags: Mapping[str, str], *, sandbox: bool
+) -> Literal["good", "failed", "unknown"]:
+    """Return how the last verification of an AMI ended, by its record here or by its tag, whichever is newer.
+
+    A build goes by this: records are local, and another machine may have verified the AMI.
+
+    Args:
+        terraform: The folder of the code that will use it.
+        ami_id: The AMI.
+        tags: Its tags, as EC2 shows them now.
+        sandbox: Whether the question is about the sandbox: its records count there only.
+
+    Raises:
+        UsageError: There is a record that cannot be read.
+    """
+    said = _TAG.fullmatch(tags.get(VERIFIED_TAG, ""))
+    record = _fitting(terraform, ami_id, tags, sandbox=sandbox)
+    if isinstance(record, Verification) and (said is None or record.verified_at >= said["when"]):
+        if any(check.status == "failed" for check in record.checks):
+            return "failed"
+        return "good" if record.is_good else "unknown"
+    if said is None:
+        return "unknown"
+    return "failed" if said["failed"] else "good"
