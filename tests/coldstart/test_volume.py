@@ -32,11 +32,6 @@ def test_fast_snapshot_restore_credits(gib: int, bucket: int, refill: float) -> 
     assert volume.fsr_refill_per_hour(gib) == refill
 
 
-def test_enabling_fast_snapshot_restore_takes_an_hour_for_a_tib() -> None:
-    """Switching it on minutes before a burst is too late."""
-    assert volume.fsr_enable_min(1024) == 60
-
-
 @pytest.mark.parametrize(
     ("readers", "gain", "throughput", "mb_s"),
     [(1, 0.5, 125, 7), (16, 0.5, 125, 28), (64, 1, 1000, 448), (64, 1, 125, 131.072), (0.5, 1, 125, 7)],

@@ -59,11 +59,6 @@ def fsr_refill_per_hour(volume_gib: float) -> float:
     return min(10.0, MIB_PER_GIB / volume_gib)
 
 
-def fsr_enable_min(volume_gib: float) -> float:
-    """Return how long enabling takes: an hour for each TiB."""
-    return 60.0 * volume_gib / MIB_PER_GIB
-
-
 def waves(volumes: float, rate_mib_s: float) -> int:
     """Return after how many rounds *volumes* that are wanted at once have all been made at *rate_mib_s*.
 
