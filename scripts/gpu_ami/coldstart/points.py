@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_ami.coldstart.assumptions import ASSUMPTIONS, Ends, Inputs, Range, bounded, ends
+from gpu_ami.coldstart.assumptions import ASSUMPTIONS, Ends, Inputs, Range, bounded, ends, in_all
 from gpu_ami.coldstart.model import LABELS, PHASES, VARIANTS, Host, ModelsFrom, Phase, Start, Variant, times
 from gpu_ami.console import Table
 from gpu_ami.errors import UsageError
@@ -279,8 +279,7 @@ def _answer(point: Point, blank: Ends) -> Range:
     three = Ends({**blank.fast, **known}, {**blank.likely, **known}, {**blank.slow, **known})
     seconds = times(point.start, three)
     wanted = seconds[PHASES.index(point.first) : PHASES.index(point.last) + 1]
-    parts = [bounded(one) for one in wanted]
-    return Range(sum(one.low for one in parts), sum(one.likely for one in parts), sum(one.high for one in parts))
+    return in_all([bounded(one) for one in wanted])
 
 
 def document(answered: Sequence[Answer]) -> dict[str, Any]:
