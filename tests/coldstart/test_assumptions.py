@@ -76,6 +76,14 @@ def test_no_assumption_is_wider_than_a_factor_of_two_either_way(name: str) -> No
         assert item.range.likely <= 2.01 * item.range.low
 
 
+def test_what_is_divided_by_is_no_millionth_of_its_unit() -> None:
+    """1e-308 MiB/s gave infinite seconds, which are no JSON; 0.2 for 200 is seen by whoever reads the answer."""
+    for name, item in ASSUMPTIONS.items():
+        if item.positive:
+            with pytest.raises(UsageError, match=r"is less than 0\.001 .*: check the unit\.$"):
+                parse_ranges([f"{name}=1e-308..1"], flag="--set")
+
+
 def test_no_input_is_named_after_a_source() -> None:
     """A number of one measurement is no input: inputs are physics and hold for anybody."""
     assert not [name for name in ASSUMPTIONS if any(word in name for word in ("vllm", "lab", "eks", "dlc"))]

@@ -135,6 +135,7 @@ def test_columns_may_stand_in_any_order_and_blank_lines_are_no_rows() -> None:
         ({"image_gib": "-1"}, "image_gib = '-1' must be 0 or more GiB"),
         ({"rate_mib_s": "301"}, "is more than 300 MiB/s, which cannot be"),
         ({"throughput_mib_s": "0"}, "must be above 0 MiB/s"),
+        ({"throughput_mib_s": "1e-308", "image_gib": "65536"}, "is less than 0.001 MiB/s, which cannot be"),
         ({"readers": "0"}, "must be above 0 readers"),
         ({"fsr": "maybe"}, "fsr 'maybe' is neither yes nor no"),
         ({"from": "lunch"}, "from 'lunch' is no phase: give one of queue, launch"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,6 +80,18 @@ def test_the_tables_say_what_is_assumed_and_where_the_inputs_are() -> None:
     assert "Assumed, not measured here" in shown[0].footer[1]
     assert shown[1].title == "What would change it"
     assert [row[0] for row in everything[2].rows] == list(ASSUMPTIONS)
+
+
+def test_invented_times_and_void_hosts_are_told_under_the_table_and_in_the_picture() -> None:
+    """A picture of the sandbox's times in a decision paper would be a lie."""
+    answered = replace(_report(fitted=True), void=2, invented=True)
+
+    said = " ".join(tables(answered)[0].footer)
+    assert "The sandbox invented these times" in said
+    assert "Left out as void, with a reason in the result: 2 hosts." in said
+    assert any("the sandbox invented, which says nothing of AWS" in text for text in _texts(answered))
+    assert problems("coldstart", answered.document()) == []
+    assert (answered.document()["void_hosts"], answered.document()["times_are_invented"]) == (2, True)
 
 
 def test_what_is_fitted_is_marked() -> None:

@@ -67,6 +67,8 @@ class Assumption:
     positive: bool = False
 
 
+# What is divided by and less than this is a slip of the unit, too; a millionth of it would not even be a number.
+LEAST = 0.001
 _DAY_S = 86_400.0
 _TIB = 65_536.0
 
@@ -385,6 +387,9 @@ def _check(item: Assumption, numbers: list[float], what: str) -> None:
         raise UsageError(msg)
     if numbers[0] < 0 or (item.positive and numbers[0] == 0):
         msg = f"{what} must be {'above 0' if item.positive else '0 or more'} {item.unit}."
+        raise UsageError(msg)
+    if item.positive and numbers[0] < LEAST:
+        msg = f"{what} is less than {LEAST:g} {item.unit}, which cannot be: check the unit."
         raise UsageError(msg)
     if numbers[-1] > item.highest:
         msg = f"{what} is more than {item.highest:,g} {item.unit}, which cannot be: check the unit."

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_ami.coldstart.assumptions import ASSUMPTIONS, Ends, Inputs, Range, bounded, ends, in_all
+from gpu_ami.coldstart.assumptions import ASSUMPTIONS, LEAST, Ends, Inputs, Range, bounded, ends, in_all
 from gpu_ami.coldstart.model import LABELS, PHASES, VARIANTS, Host, ModelsFrom, Phase, Start, Variant, times
 from gpu_ami.console import Table
 from gpu_ami.errors import UsageError
@@ -186,6 +186,9 @@ def _number(text: str, name: str, where: str) -> float | None:
     least_is_above_0 = item.positive if item else True
     if number < 0 or (least_is_above_0 and number == 0):
         msg = f"{what} must be {'above 0' if least_is_above_0 else '0 or more'} {unit}."
+        raise UsageError(msg)
+    if least_is_above_0 and number < LEAST:
+        msg = f"{what} is less than {LEAST:g} {unit}, which cannot be: check the unit."
         raise UsageError(msg)
     if number > highest:
         msg = f"{what} is more than {highest:,g} {unit}, which cannot be: check the unit."
