@@ -155,6 +155,13 @@ def test_the_picture_says_which_way_is_the_fastest_and_that_it_is_predicted() ->
     assert any(text.startswith("Fitted to hosts that were measured: queue") for text in _texts(_report(fitted=True)))
 
 
+def test_the_picture_says_of_what_it_is() -> None:
+    """Cut out and put into a paper, it has to name its image: another one starts otherwise."""
+    (what,) = [text for text in _texts(_report("image_gib=9", "throughput_mib_s=250")) if text.startswith("Image of ")]
+
+    assert what.startswith("Image of 9 GiB, models of 1.9 GiB. Volume at 250 MiB/s, provisioned rate 300 MiB/s")
+
+
 def test_a_stock_ami_can_be_the_fastest() -> None:
     """A small image is pulled faster than a rate is paid for."""
     stock = [one for one in _report().predictions if one.variant in ("stock", "plain")]

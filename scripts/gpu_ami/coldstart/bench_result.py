@@ -2,10 +2,11 @@
 
 Only these members are read; others may be there. Of the whole: ``hosts``, ``arms`` for the AMI, and
 ``times_are_invented`` when it is the sandbox's. Of an arm (an object in a list with its ``arm``, or the value under
-that name): ``ami_id``. Of a host: ``arm``, ``void`` (why it does not count, or null), and ``moments``, by name an object
-with ``at`` (seconds since 1970, or ISO 8601 with its offset from UTC) or, where that is null, the reason in
+that name): ``ami_id``. Of a host: ``arm``, ``void`` (why it does not count, or null), and ``moments``, by name an
+object with ``at`` (seconds since 1970, or ISO 8601 with its offset from UTC) or, where that is null, the reason in
 ``missing``. The moments are those of `MOMENTS`; what none of them parts is fitted together, in the proportion of what
-the model assumes. A host on which a moment is missing that ends or begins a phase says nothing about that phase; a void one says nothing.
+the model assumes. A host on which a moment is missing that ends or begins a phase says nothing about that phase; a void
+one says nothing.
 """
 
 from __future__ import annotations
