@@ -95,6 +95,15 @@ def test_the_fit_follows_the_points_it_is_given() -> None:
     assert calibration.fit([]) == dict.fromkeys(FITTED, 1)
 
 
+def test_the_fit_is_to_what_is_answered() -> None:
+    """Fitting asks for the likely value alone, three times as fast: it has to be the one that people get."""
+    known = calibration.known()
+
+    assert points.likely_s(known, assumed()) == pytest.approx(
+        [answer.seconds.likely for answer in points.answers(known, assumed())]
+    )
+
+
 def test_scores_count_what_they_say() -> None:
     """Inside includes the ends; the median of an even number is between the two."""
     said = [Range(1, 2, 4), Range(10, 20, 40), Range(1, 1, 1), Range(5, 10, 15)]

@@ -138,9 +138,14 @@ def times(start: Start, three: Ends) -> list[Range]:
     How far a host has come when something begins to fill its volume is the likely time at each end: else a slow host
     would be a head start, and hide a slow volume.
     """
-    likely = _seconds(start, derived(three.likely), ())
+    likely = likely_s(start, three.likely)
     fast, slow = (_seconds(start, derived(values), likely) for values in (three.fast, three.slow))
     return [Range(min(a, b), b, max(b, c)) for a, b, c in zip(fast, likely, slow, strict=True)]
+
+
+def likely_s(start: Start, values: Mapping[str, float]) -> list[float]:
+    """Return the likely seconds of each phase, in order: a third of the work of `times`, for fitting."""
+    return _seconds(start, derived(values), ())
 
 
 def derived(values: Mapping[str, float]) -> dict[str, float]:
