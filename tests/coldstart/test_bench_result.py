@@ -106,6 +106,35 @@ def test_fewer_than_three_hosts_leave_both_ends_open(write: Any) -> None:
     assert (phases["queue"].low, phases["queue"].likely, phases["queue"].high) == pytest.approx((20 / 1.2, 20, 24))
 
 
+def test_a_void_host_counts_for_nothing(write: Any) -> None:
+    """A host that was reused, or that pulled although it was baked, was no cold start: its seconds are another's."""
+    counts, void = host("stock", STOCK) | {"void": None}, host("stock", STOCK, late=3.0) | {"void": "reused by Batch"}
+    empty = host("stock", STOCK) | {"void": " "}
+
+    measured = _load(write(result(counts, void, empty)))
+
+    assert measured.void == 1
+    assert len(measured.spans["stock"]) == 2
+    assert fitted(predict(Start("stock"), assumed()), measured).phases[0].seconds.likely == 20
+
+
+def test_a_void_host_may_lack_what_the_others_must_have(write: Any) -> None:
+    """What is void is often so because its moments cannot be: they are not read."""
+    broken = host("stock", {**STOCK, "launched": -90_000}) | {"void": "the clocks do not fit"}
+    never_up = {"arm": "rated", "moments": None, "void": "no capacity"}
+
+    assert _load(write(result(host("stock", STOCK), broken, never_up))).void == 2
+
+
+def test_what_the_sandbox_invented_is_fitted_and_said_to_be_invented(write: Any) -> None:
+    """Whoever tries the bench without an account sees the whole answer, and is not fooled by it."""
+    invented = result(host("stock", STOCK)) | {"times_are_invented": True}
+
+    prediction = _fitted("stock", write(invented, result(host("stock", STOCK)) | {"times_are_invented": False}))
+
+    assert prediction.phases[0].source == "fitted: 2 hosts of 0.json, 1.json, invented by the sandbox"
+
+
 def test_files_add_up(write: Any) -> None:
     """Two evenings of a bench are one sample, and both are named."""
     paths = write(result(host("stock", STOCK)), result(host("stock", STOCK, late=2.0)))
@@ -184,6 +213,22 @@ def _changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
             "host 1, launched: at = 'nan'",
         ),
         ([_changed(lambda d: d["hosts"][0]["moments"]["launched"].update(at="2026-11-18T09:06:40"))], "with an offset"),
+        ([_changed(lambda d: d["hosts"][0]["moments"]["launched"].update(at=10**400))], "host 1, launched: at = '1000"),
+        (
+            [_changed(lambda d: d["hosts"][0]["moments"]["launched"].update(at="0001-01-01T00:00:00+23:59"))],
+            "at = '0001-01-01T00:00:00.23:59' is neither",
+        ),
+        (
+            [_changed(lambda d: d["hosts"][0]["moments"]["launched"].update(at="9999-12-31T23:59:59-23:59"))],
+            "at = '9999-12-31T23:59:59-23:59' is neither",
+        ),
+        ([_changed(lambda d: d["hosts"][0].update(void=1))], "host 1: void is neither null nor a reason"),
+        ([_changed(lambda d: d["hosts"][1].update(void=False))], "host 2: void is neither null nor a reason"),
+        ([_changed(lambda d: d.update(times_are_invented="yes"))], "times_are_invented is neither true nor false"),
+        (
+            [_changed(lambda d: [one.update(void="no capacity") for one in d["hosts"]])],
+            "no host has two moments of one phase; 2 hosts are void: nothing can be fitted",
+        ),
         (
             [_changed(lambda d: d["hosts"][0]["moments"]["launched"].update(at=T0 - 60))],
             "launched is -60 s after the moment before",

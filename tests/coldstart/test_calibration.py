@@ -56,6 +56,21 @@ def test_the_model_is_as_good_as_is_asked_of_it() -> None:
     assert model.width < baseline.width
 
 
+def test_the_page_says_how_the_model_meets_points_that_it_was_not_fitted_to() -> None:
+    """The honest figure beside the flattering one: these are no rows of measured.csv, and stay none."""
+    unfitted = points.load(Path(__file__).with_name("unfitted.csv"))
+    pairs = points.measured(unfitted)
+    score = calibration.score([seconds for _, seconds in pairs], calibration.predicted(unfitted, assumed()))
+
+    assert {point.what for point in unfitted}.isdisjoint(point.what for point in calibration.known())
+    assert len(pairs) == 13
+    text = " ".join(_PAGE.read_text(encoding="utf-8").split())
+    assert (
+        f"the model of this page meets {100 * score.inside:.0f} %, with a median error of {100 * score.error:.0f} %"
+        in text
+    )
+
+
 def test_a_point_is_judged_without_itself() -> None:
     """Else any model is good: the fit without it differs from the fit with it, and so does what is said of it."""
     all_points = calibration.known()
@@ -78,6 +93,15 @@ def test_the_fit_follows_the_points_it_is_given() -> None:
     assert fitted["host"] > 1.3
     assert fitted["pull"] == 1
     assert calibration.fit([]) == dict.fromkeys(FITTED, 1)
+
+
+def test_the_fit_is_to_what_is_answered() -> None:
+    """Fitting asks for the likely value alone, three times as fast: it has to be the one that people get."""
+    known = calibration.known()
+
+    assert points.likely_s(known, assumed()) == pytest.approx(
+        [answer.seconds.likely for answer in points.answers(known, assumed())]
+    )
 
 
 def test_scores_count_what_they_say() -> None:

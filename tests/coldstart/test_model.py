@@ -24,7 +24,7 @@ from gpu_ami.coldstart.model import (
 )
 
 _INPUTS = assumed({})
-_LOAD_S = 10
+_LOAD_S = 11
 
 
 def _predict(variant: Variant, host: str = "g5.xlarge", *, credit: bool | None = None, **values: float) -> Prediction:
@@ -112,7 +112,7 @@ def test_imports_are_first_touch() -> None:
         _likely(_predict(variant, touched_gib=2.3), "first_touch_imports") for variant in ("stock", "plain")
     )
 
-    assert plain - stock == pytest.approx(volume.lazy_s(2.3, 14))
+    assert plain - stock == pytest.approx(volume.lazy_s(2.3, 13))
 
 
 def test_large_files_gain_more_from_readers_than_small_ones() -> None:
@@ -151,13 +151,81 @@ def test_memory_takes_what_is_unpacked_and_the_disk_the_rest() -> None:
     assert large[0] == large[1] < small[1]
 
 
+def test_download_and_unpacking_hide_each_other_and_add_up_to_no_more_than_both() -> None:
+    """Docker unpacks a layer while later ones come: 9.5 GB took 290 s, and not the sum of 95, 150 and 230 s."""
+    pull = {
+        name: _likely(_predict("stock", unpack_mb_s=unpack, download_mb_s=download), "pull_unpack")
+        for name, unpack, download in (("both", 100, 100), ("unpack", 100, 1e5), ("download", 1e5, 100))
+    }
+
+    assert max(pull["unpack"], pull["download"]) < pull["both"] < pull["unpack"] + pull["download"]
+    apart = [_likely(_predict("stock", apart_share=share), "pull_unpack") for share in (0, 1)]
+    assert apart[0] < _likely(_predict("stock"), "pull_unpack") < apart[1]
+
+
+def test_the_volume_is_the_limit_where_it_is_slow_and_the_core_where_it_is_not() -> None:
+    """At gp3's free 125 MiB/s 26 GiB are written; at 1,000 one core unpacks no faster for it."""
+    slow, fast, faster = (
+        _likely(_predict("stock", throughput_mib_s=mib_s), "pull_unpack") for mib_s in (125, 500, 1000)
+    )
+
+    assert slow > 1.3 * fast
+    assert fast == faster
+
+
+def test_a_small_image_still_has_its_layers() -> None:
+    """1 GiB took a minute in public: each layer is asked for, checked and committed, however little is in it."""
+    small, empty = (_likely(_predict("stock", image_gib=gib), "pull_unpack") for gib in (1, 0))
+
+    assert empty == pytest.approx(10)
+    assert small > 20
+
+
+def test_the_largest_layer_is_one_cores() -> None:
+    """A layer cannot be unpacked in parallel: a p5 of 192 vCPUs is no faster at it than its core is."""
+    layer, half = (
+        _likely(_predict("fast_pull", "p5.48xlarge", layer_share=share), "pull_unpack") for share in (0.5, 0.25)
+    )
+
+    assert layer > 1.7 * half
+
+
+def test_models_are_loaded_while_they_are_read_but_after_they_have_come_from_s3() -> None:
+    """A file on the volume is mapped; one from S3 is fetched first."""
+    warm = _likely(_predict("fsr", models_gib=20, load_mb_s=1e5), "models")
+
+    assert _likely(_predict("fsr", models_gib=20), "models") == pytest.approx(
+        max(warm, _LOAD_S + 20 * 1073.741824 / 700)
+    )
+    fetched, loaded = (_likely(_predict("fast_pull", models_gib=20, load_mb_s=mb_s), "models") for mb_s in (1e5, 700))
+    assert loaded - fetched == pytest.approx(20 * 1073.741824 / 700, rel=0.01)
+
+
+def test_a_host_without_a_gpu_registers_sooner_too() -> None:
+    """EKS nodes without a GPU were there 39 to 90 s after launch: no driver, no NVML for the agent to ask."""
+    assert _likely(_predict("stock", "m6i.large"), "register") < _likely(_predict("stock"), "register")
+    assert 39 < _predict("stock", "m6i.large").over("launch", "register").likely < 90
+
+
+def test_many_phases_together_are_not_all_slow_at_once() -> None:
+    """Of three the ends add up; of more the range is 2.5 wide, unless somebody gave a range or measured one."""
+    stock = _predict("stock")
+    host = stock.over("launch", "register")
+    assert host.high == sum(phase.seconds.high for phase in stock.phases[1:4])
+    assert stock.total.high < sum(phase.seconds.high for phase in stock.phases)
+    assert stock.total.high <= 2.5 * stock.total.low
+    given = predict(Start("stock"), with_given(_INPUTS, {"queue_s": Range(5, 10, 600)}, "test"))
+    assert given.total.high == sum(phase.seconds.high for phase in given.phases)
+
+
 def test_a_fast_pull_grows_with_the_cores() -> None:
-    """30 to 60 s on 48 vCPU and more, 2 to 4 min on four."""
+    """30 to 60 s on 48 vCPU and more; four read it no faster than their cores unpack."""
     small = _likely(_predict("fast_pull"), "pull_unpack")
     large = _likely(_predict("fast_pull", "p4d.24xlarge", image_gib=18, compressed_gib=9.3), "pull_unpack")
 
-    assert 120 <= small <= 240
+    assert 90 <= small <= 240
     assert 30 <= large <= 60
+    assert _likely(_predict("fast_pull", "p5.48xlarge", image_gib=18, compressed_gib=9.3), "pull_unpack") > large / 2
 
 
 @pytest.mark.parametrize(
@@ -207,7 +275,7 @@ def test_a_given_range_is_not_narrowed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "first"), [("stock", ["unpack_mb_s", "download_mb_s"]), ("plain", ["code_mb_s", "reader_mb_s"])]
+    ("variant", "first"), [("stock", ["unpack_mb_s", "download_mb_s"]), ("plain", ["touched_share", "code_mb_s"])]
 )
 def test_the_page_names_the_assumptions_that_decide(variant: Variant, first: list[str]) -> None:
     """docs/cost.md says in words which they are; another model may have others."""

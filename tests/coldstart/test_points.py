@@ -84,7 +84,7 @@ def test_a_read_of_models_alone_is_of_models_alone() -> None:
         ({"from": "first touch and imports"}, {"from": "first_touch_imports"}),
         ({"image_gib": "?", "fsr": "unknown", "from": "-"}, {}),
         ({"instance_type": ""}, {"instance_type": "g5.xlarge"}),
-        ({"compressed_gib": "9"}, {"compressed_gib": "9", "image_gib": "18"}),
+        ({"compressed_gib": "11"}, {"compressed_gib": "11", "image_gib": "20"}),
     ],
 )
 def test_the_same_thing_may_be_said_in_other_words(one: dict[str, str], other: dict[str, str]) -> None:
@@ -135,6 +135,7 @@ def test_columns_may_stand_in_any_order_and_blank_lines_are_no_rows() -> None:
         ({"image_gib": "-1"}, "image_gib = '-1' must be 0 or more GiB"),
         ({"rate_mib_s": "301"}, "is more than 300 MiB/s, which cannot be"),
         ({"throughput_mib_s": "0"}, "must be above 0 MiB/s"),
+        ({"throughput_mib_s": "1e-308", "image_gib": "65536"}, "is less than 0.001 MiB/s, which cannot be"),
         ({"readers": "0"}, "must be above 0 readers"),
         ({"fsr": "maybe"}, "fsr 'maybe' is neither yes nor no"),
         ({"from": "lunch"}, "from 'lunch' is no phase: give one of queue, launch"),

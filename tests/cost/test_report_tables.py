@@ -96,7 +96,7 @@ def test_the_answer_says_how_unsure_the_times_are() -> None:
     stated = " ".join(tables(_report(given=REPORTED_AND_LOADED))[0].footer)
 
     spread = _report().inputs.spread
-    assert f"{spread.stock.low / 60:.1f} to {spread.stock.high / 60:.0f} min without the AMI" in said
+    assert f"{spread.stock.low / 60:.1f} to {spread.stock.high / 60:.1f} min without the AMI" in said
     assert "`invoke coldstart`" in said
     assert "predicted" not in stated
 

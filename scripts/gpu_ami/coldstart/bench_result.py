@@ -1,16 +1,17 @@
 """Reads what a bench measured, and puts its seconds in the place of what the model assumes.
 
-Only these members are read; others may be there. Of the whole: ``hosts``, and ``arms`` for the AMI. Of an arm (an
-object in a list with its ``arm``, or the value under that name): ``ami_id``. Of a host: ``arm`` and ``moments``, by
-name an object with ``at`` (seconds since 1970, or ISO 8601 with its offset from UTC) or, where that is null, the reason
-in ``missing``. The moments are those of `MOMENTS`; what none of them parts is fitted together, in the proportion of
-what the model assumes. A host on which a moment is missing that ends or begins a phase says nothing about that phase.
+Only these members are read; others may be there. Of the whole: ``hosts``, ``arms`` for the AMI, and
+``times_are_invented`` when it is the sandbox's. Of an arm (an object in a list with its ``arm``, or the value under
+that name): ``ami_id``. Of a host: ``arm``, ``void`` (why it does not count, or null), and ``moments``, by name an
+object with ``at`` (seconds since 1970, or ISO 8601 with its offset from UTC) or, where that is null, the reason in
+``missing``. The moments are those of `MOMENTS`; what none of them parts is fitted together, in the proportion of what
+the model assumes. A host on which a moment is missing that ends or begins a phase says nothing about that phase; a void
+one says nothing.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from gpu_ami.coldstart.assumptions import Range
 from gpu_ami.coldstart.model import PHASES, Phase, PhaseTime, Prediction, Variant
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
+from gpu_ami.units import show_count
 
 # Moment to the phases that lie between the one before it and it. All time is some phase's: a task that waits for its
 # pull to begin is in the pull, a container that has not printed yet imports.
@@ -54,6 +56,7 @@ _LIMIT_BYTES = 16 * 1024 * 1024
 # Clocks of different services differ by so much; a span that is negative by more is a wrong file.
 _SKEW_S = 2.0
 _LONGEST_S = 7 * 86_400.0
+_LATEST_S = 1e11
 _AMI = re.compile(r"ami-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 _BASE_ARMS = frozenset({"stock", "live"})
 
@@ -66,11 +69,15 @@ class Measured:
         spans: Arm to the spans of each of its hosts: phases to seconds.
         sources: The files.
         ami_ids: The baked AMIs that were measured.
+        void: How many hosts were left out because they do not count.
+        invented: Whether the sandbox made any of the times up.
     """
 
     spans: Mapping[str, Sequence[Mapping[tuple[Phase, ...], float]]]
     sources: Sequence[str]
     ami_ids: frozenset[str]
+    void: int = 0
+    invented: bool = False
 
 
 def load(paths: Sequence[Path], *, shown: Sequence[str], built: Collection[str]) -> Measured:
@@ -86,17 +93,23 @@ def load(paths: Sequence[Path], *, shown: Sequence[str], built: Collection[str])
     """
     spans: dict[str, list[Mapping[tuple[Phase, ...], float]]] = {}
     amis: set[str] = set()
+    void, invented = 0, False
     for path, name in zip(paths, shown, strict=True):
         document = _document(path, name)
+        invented = invented or _flag(document.get("times_are_invented"), f"{name}, times_are_invented")
         found = _ami_ids(document, name)
         _check_ami(found, amis, built, name)
         amis |= found
         for arm, host in _hosts(document, name):
-            spans.setdefault(arm, []).append(host)
+            if host is None:
+                void += 1
+            else:
+                spans.setdefault(arm, []).append(host)
     if not any(host for hosts in spans.values() for host in hosts):
-        msg = f"{', '.join(shown)}: no host has two moments of one phase; nothing can be fitted: run the bench again."
+        why = f"; {show_count(void, 'host')} {'is' if void == 1 else 'are'} void" if void else ""
+        msg = f"{', '.join(shown)}: no host has two moments of one phase{why}: nothing can be fitted, bench again."
         raise UsageError(msg)
-    return Measured(spans, tuple(shown), frozenset(amis))
+    return Measured(spans, tuple(shown), frozenset(amis), void, invented)
 
 
 def _document(path: Path, name: str) -> Mapping[str, Any]:
@@ -141,14 +154,31 @@ def _check_ami(found: frozenset[str], before: Collection[str], built: Collection
             raise UsageError(msg)
 
 
-def _hosts(document: Mapping[str, Any], name: str) -> Iterator[tuple[str, Mapping[tuple[Phase, ...], float]]]:
+def _flag(value: object, where: str) -> bool:
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    msg = f"{where} is neither true nor false: the file was changed or cut off."
+    raise UsageError(msg)
+
+
+def _hosts(document: Mapping[str, Any], name: str) -> Iterator[tuple[str, Mapping[tuple[Phase, ...], float] | None]]:
+    """Return each host's arm and spans; None for a host that does not count."""
     for number, host in enumerate(document["hosts"], start=1):
         where = f"{name}, host {number}"
-        moments = host.get("moments") if isinstance(host, dict) else None
-        if not isinstance(moments, dict) or not isinstance(host.get("arm"), str):
+        is_void = isinstance(host, dict) and _is_void(host.get("void"), where)
+        # A host that never came up has no moments.
+        moments = host.get("moments") if isinstance(host, dict) and not is_void else {}
+        if not isinstance(host, dict) or not isinstance(host.get("arm"), str) or not isinstance(moments, dict):
             msg = f"{where} has no arm and moments: the file was changed or cut off."
             raise UsageError(msg)
-        yield host["arm"], _spans(moments, where)
+        yield host["arm"], None if is_void else _spans(moments, where)
+
+
+def _is_void(reason: object, where: str) -> bool:
+    if reason is None or isinstance(reason, str):
+        return bool(reason and reason.strip())
+    msg = f"{where}: void is neither null nor a reason: the file was changed or cut off."
+    raise UsageError(msg)
 
 
 def _spans(moments: Mapping[str, Any], where: str) -> dict[tuple[Phase, ...], float]:
@@ -183,17 +213,21 @@ def _at(moment: object, where: str) -> float | None:
     at = moment.get("at") if isinstance(moment, dict) else None
     if at is None:
         return None
-    if isinstance(at, str):
-        try:
-            parsed = datetime.fromisoformat(at.replace("Z", "+00:00"))
-        except ValueError:
-            parsed = None
-        if parsed is not None and parsed.tzinfo is not None:
-            return parsed.astimezone(timezone.utc).timestamp()
-    elif isinstance(at, int | float) and not isinstance(at, bool) and math.isfinite(at) and 0 < at < 1e11:
-        return float(at)
+    seconds = _parsed(at) if isinstance(at, str) else at
+    # Neither NaN nor a number of 400 digits is between these.
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < _LATEST_S:
+        return float(seconds)
     msg = f"{where}: at = {str(at)[:40]!r} is neither seconds since 1970 nor ISO 8601 with an offset."
     raise UsageError(msg)
+
+
+def _parsed(text: str) -> float | None:
+    try:
+        parsed = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return parsed.astimezone(timezone.utc).timestamp() if parsed.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        # The first and last days of the calendar have no time in UTC.
+        return None
 
 
 def fitted(prediction: Prediction, measured: Measured) -> Prediction:
@@ -208,7 +242,7 @@ def fitted(prediction: Prediction, measured: Measured) -> Prediction:
         for name in phases:
             share = times[name].seconds.likely / assumed if len(phases) > 1 else 1.0
             times[name] = _replaced(times[name], _range(seconds).times(share), measured, len(seconds), phases)
-    return Prediction(prediction.variant, [times[name] for name in PHASES])
+    return Prediction(prediction.variant, [times[name] for name in PHASES], is_assumed=False)
 
 
 def _of(variant: Variant, measured: Measured) -> dict[tuple[Phase, ...], list[float]]:
@@ -240,4 +274,5 @@ def _range(seconds: Sequence[float]) -> Range:
 def _replaced(time: PhaseTime, seconds: Range, measured: Measured, hosts: int, phases: Sequence[Phase]) -> PhaseTime:
     together = f", with {' and '.join(name for name in phases if name != time.name)}" if len(phases) > 1 else ""
     count = "1 host" if hosts == 1 else f"{hosts} hosts"
-    return replace(time, seconds=seconds, source=f"fitted: {count} of {', '.join(measured.sources)}{together}")
+    made_up = ", invented by the sandbox" if measured.invented else ""
+    return replace(time, seconds=seconds, source=f"fitted: {count} of {', '.join(measured.sources)}{made_up}{together}")

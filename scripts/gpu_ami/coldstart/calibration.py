@@ -83,8 +83,8 @@ def fit(points: Sequence[Point]) -> dict[Group, float]:
 
 def _misses(pairs: Sequence[tuple[Point, float]], logs: Mapping[Group, float]) -> list[float]:
     factors: dict[Group, float] = {group: math.exp(value) for group, value in logs.items()}
-    said = rows.answers([point for point, _ in pairs], assumed(factors))
-    return [math.log(answer.seconds.likely / seconds) for answer, (_, seconds) in zip(said, pairs, strict=True)]
+    said = rows.likely_s([point for point, _ in pairs], assumed(factors))
+    return [math.log(likely / seconds) for likely, (_, seconds) in zip(said, pairs, strict=True)]
 
 
 def judge(points: Sequence[Point]) -> list[Judged]:

@@ -32,7 +32,7 @@ def draw(answered: Report) -> Drawing:
     predictions = answered.predictions
     end = _nice_s(max(prediction.total.high for prediction in predictions))
     bottom = _TOP + _STEP * len(predictions)
-    height = round(bottom + 86)
+    height = round(bottom + 106)
     title = f"One cold start on {answered.instance_type}, by how it starts"
     said = sentence(predictions)
     shapes = (
@@ -42,7 +42,8 @@ def draw(answered: Report) -> Drawing:
         *_legend(),
         *_grid(end, bottom),
         *(shape for row, one in enumerate(predictions) for shape in _bar(one, _TOP + row * _STEP, end)),
-        Text(24, height - 20, _honesty(predictions), size=12, fill=_SOFT),
+        Text(24, height - 40, _what(answered), size=12, fill=_SOFT),
+        Text(24, height - 20, _honesty(predictions, invented=answered.invented), size=12, fill=_SOFT),
     )
     return Drawing(WIDTH, height, title, said, shapes)
 
@@ -100,11 +101,28 @@ def _x(seconds: float, end_s: float) -> float:
     return _LEFT + (_RIGHT - _LEFT) * (seconds / end_s if end_s else 0.0)
 
 
-def _honesty(predictions: Sequence[Prediction]) -> str:
+def _what(answered: Report) -> str:
+    """Return what is started, for whoever sees the picture alone."""
+    known = answered.inputs
+
+    def likely(name: str) -> str:
+        value = known[name].range
+        return f"{value.likely:g}" if value is not None else "?"
+
+    return (
+        f"Image of {likely('image_gib')} GiB, models of {likely('models_gib')} GiB. Volume at"
+        f" {likely('throughput_mib_s')} MiB/s, provisioned rate {likely('rate_mib_s')} MiB/s,"
+        f" {likely('prewarm_readers')} readers prewarm."
+    )
+
+
+def _honesty(predictions: Sequence[Prediction], *, invented: bool) -> str:
     phases = [phase for one in predictions for phase in one.phases]
     if not any(phase.source.startswith("fitted") for phase in phases):
         return "Predicted from public measurements, not measured here. Inputs and sources: invoke coldstart --inputs."
     names = dict.fromkeys(LABELS[phase.name] for phase in phases if phase.source.startswith("fitted"))
+    if invented:
+        return f"Fitted to hosts that the sandbox invented, which says nothing of AWS: {', '.join(names)}."
     return f"Fitted to hosts that were measured: {', '.join(names)}. The rest is predicted: invoke coldstart --inputs."
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpu_ami.coldstart import report
@@ -100,7 +100,8 @@ def _fitted(run: Invocation, instance_type: str, inputs: Inputs, files: Sequence
     from gpu_ami.coldstart import bench_result
 
     measured = bench_result.load([Path(file) for file in files], shown=files, built=_last_amis(run))
-    return report.report(instance_type, inputs, lambda prediction: bench_result.fitted(prediction, measured))
+    answered = report.report(instance_type, inputs, lambda prediction: bench_result.fitted(prediction, measured))
+    return replace(answered, void=measured.void, invented=measured.invented)
 
 
 def _last_amis(run: Invocation) -> set[str]:

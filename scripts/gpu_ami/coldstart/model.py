@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from gpu_ami.coldstart import volume
-from gpu_ami.coldstart.assumptions import ASSUMPTIONS, Ends, Inputs, Range, bounded, ends
+from gpu_ami.coldstart.assumptions import ASSUMPTIONS, Ends, Inputs, Range, bounded, ends, in_all
 
 Variant = Literal["stock", "plain", "rated", "fsr", "prewarmed", "fast_pull"]
 Phase = Literal["queue", "launch", "boot", "register", "pull_unpack", "create_start", "first_touch_imports", "models"]
@@ -95,34 +95,41 @@ class PhaseTime:
 
 @dataclass(frozen=True)
 class Prediction:
-    """All phases of one way to start."""
+    """All phases of one way to start.
+
+    Attributes:
+        variant: The way.
+        phases: All of them, in order.
+        is_assumed: Whether no range of them was given or measured; else sums are as wide as their phases.
+    """
 
     variant: Variant
     phases: Sequence[PhaseTime]
+    is_assumed: bool = True
 
     @property
     def total(self) -> Range:
         """From the job's submission to its models being ready."""
-        return sum((phase.seconds for phase in self.phases), Range(0, 0, 0))
+        return self.over(PHASES[0], PHASES[-1])
 
     def over(self, first: Phase, last: Phase) -> Range:
         """Return the time from the beginning of *first* to the end of *last*."""
         wanted = PHASES[PHASES.index(first) : PHASES.index(last) + 1]
-        return sum((phase.seconds for phase in self.phases if phase.name in wanted), Range(0, 0, 0))
+        seconds = [phase.seconds for phase in self.phases if phase.name in wanted]
+        return in_all(seconds) if self.is_assumed else sum(seconds, Range(0, 0, 0))
 
 
 def predict(start: Start, inputs: Inputs) -> Prediction:
     """Return how long each phase of *start* takes with *inputs*."""
     seconds = times(start, ends(inputs))
-    if not any(
+    is_assumed = not any(
         item.is_given and item.range is not None and item.range.low != item.range.high for item in inputs.values()
-    ):
+    )
+    if is_assumed:
         seconds = [bounded(one) for one in seconds]
     sources = [_source(start, name, inputs) for name in PHASES]
-    return Prediction(
-        start.variant,
-        [PhaseTime(*phase) for phase in zip(PHASES, seconds, sources, strict=True)],
-    )
+    phases = [PhaseTime(*phase) for phase in zip(PHASES, seconds, sources, strict=True)]
+    return Prediction(start.variant, phases, is_assumed)
 
 
 def times(start: Start, three: Ends) -> list[Range]:
@@ -131,9 +138,14 @@ def times(start: Start, three: Ends) -> list[Range]:
     How far a host has come when something begins to fill its volume is the likely time at each end: else a slow host
     would be a head start, and hide a slow volume.
     """
-    likely = _seconds(start, derived(three.likely), ())
+    likely = likely_s(start, three.likely)
     fast, slow = (_seconds(start, derived(values), likely) for values in (three.fast, three.slow))
     return [Range(min(a, b), b, max(b, c)) for a, b, c in zip(fast, likely, slow, strict=True)]
+
+
+def likely_s(start: Start, values: Mapping[str, float]) -> list[float]:
+    """Return the likely seconds of each phase, in order: a third of the work of `times`, for fitting."""
+    return _seconds(start, derived(values), ())
 
 
 def derived(values: Mapping[str, float]) -> dict[str, float]:
@@ -243,15 +255,18 @@ def _boot(scene: _Scene, _: _Clock) -> float:
 
 def _register(scene: _Scene, _: _Clock) -> float:
     """Docker, driver and agent until the host can take a task."""
-    share = scene.values["restored_share"] if scene.is_restored else 1.0
-    return share * scene.values["register_s"] + _first_touch_s(scene, scene.values["agent_gib"])
+    share = 1.0 if scene.start.host.has_gpu else scene.values["no_gpu_agent_share"]
+    share *= scene.values["restored_share"] if scene.is_restored else 1.0
+    return share * (scene.values["register_s"] + _first_touch_s(scene, scene.values["agent_gib"]))
 
 
 def _pull(scene: _Scene, _: _Clock) -> float:
-    """Download, then unpack what is left: one core a layer, and each byte is written twice to the volume.
+    """Download and unpack, side by side as far as layers allow, and no faster than the disk takes it.
 
-    Linux holds a fifth of the memory back from the disk (vm.dirty_ratio). A fast pull (parallel, to instance store) is
-    bound by the slower of download and unpacking, which grow with the cores.
+    Docker downloads several layers at once and unpacks one after the other, each on one core, while later ones are
+    still coming. All bytes are written twice, as they come and unpacked; what Linux may still hold in memory at the
+    end need not have been written (vm.dirty_background_ratio, vm.dirty_ratio). A fast pull goes to instance store and
+    unpacks layers side by side, the largest of which is still one core's.
     """
     values = scene.values
     if scene.is_baked:
@@ -259,15 +274,20 @@ def _pull(scene: _Scene, _: _Clock) -> float:
     compressed, image = values["compressed_gib"] * volume.MB_PER_GIB, values["image_gib"] * volume.MB_PER_GIB
     vcpus = scene.start.host.vcpus
     cores = vcpus / 4
+    unpack_s = values["layers_s"] + image / (values["unpack_mb_s"] * min(1.5, math.pow(cores, 0.2)))
     if scene.start.variant == "fast_pull":
-        grown = math.sqrt(cores)
-        return max(compressed / (1.5 * values["download_mb_s"] * grown), image / (1.2 * values["unpack_mb_s"] * grown))
-    download_mb_s = values["download_mb_s"] * min(2.0, math.sqrt(cores))
-    unpack_mb_s = values["unpack_mb_s"] * min(1.5, math.pow(cores, 0.2))
-    held = 0.2 * values["memory_gib"] * vcpus
+        unpack_s *= max(values["layer_share"], 2 / vcpus)
+        return _beside(compressed / (1.5 * values["download_mb_s"] * math.sqrt(cores)), unpack_s, values["apart_share"])
+    held = values["held_share"] * values["memory_gib"] * vcpus
     written = max(0.0, values["image_gib"] + values["compressed_gib"] - held)
     written_s = volume.warm_s(written, values["throughput_mib_s"] * values["written_share"])
-    return compressed / download_mb_s + max(image / unpack_mb_s, written_s)
+    download_s = compressed / (values["download_mb_s"] * min(2.0, math.sqrt(cores)))
+    return _beside(download_s, max(unpack_s, values["layers_s"] + written_s), values["apart_share"])
+
+
+def _beside(one_s: float, other_s: float, apart_share: float) -> float:
+    """Return what two things take of which the shorter is hidden by the longer, but for *apart_share* of it."""
+    return max(one_s, other_s) + apart_share * min(one_s, other_s)
 
 
 def _create(scene: _Scene, _: _Clock) -> float:
@@ -287,19 +307,21 @@ def _imports(scene: _Scene, clock: _Clock) -> float:
 
 
 def _models(scene: _Scene, clock: _Clock) -> float:
-    """Read from the volume or fetch from S3, then load."""
+    """Read from the volume, or fetch from S3, and load into GPU memory: while it is read, after it was fetched."""
     values = scene.values
     gib = values["models_gib"]
     if not gib:
         return 0.0
-    if scene.is_baked and scene.start.models_from != "s3":
-        return values["load_s"] + _read_s(scene, gib, _lazy_s(scene, gib, "reader_mb_s", "large_gain"), clock)
     megabytes = gib * volume.MB_PER_GIB
+    load_s = megabytes / values["load_mb_s"]
+    if scene.is_baked and scene.start.models_from != "s3":
+        read_s = _read_s(scene, gib, _lazy_s(scene, gib, "reader_mb_s", "large_gain"), clock)
+        return values["load_s"] + max(load_s, read_s)
     if scene.start.variant == "fast_pull":
-        return values["load_s"] + megabytes / values["s3_mb_s"]
+        return values["load_s"] + load_s + megabytes / values["s3_mb_s"]
     on_disk = volume.warm_s(gib, values["throughput_mib_s"])
     reread = 0.0 if scene.is_restored else values["reread_share"] * on_disk
-    return values["load_s"] + max(megabytes / values["s3_mb_s"], on_disk) + reread
+    return values["load_s"] + load_s + max(megabytes / values["s3_mb_s"], on_disk) + reread
 
 
 # In the order of `PHASES`.

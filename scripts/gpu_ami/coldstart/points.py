@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from gpu_ami.coldstart.assumptions import ASSUMPTIONS, Ends, Inputs, Range, bounded, ends
-from gpu_ami.coldstart.model import LABELS, PHASES, VARIANTS, Host, ModelsFrom, Phase, Start, Variant, times
+from gpu_ami.coldstart import model
+from gpu_ami.coldstart.assumptions import ASSUMPTIONS, LEAST, Ends, Inputs, Range, bounded, ends, in_all
+from gpu_ami.coldstart.model import LABELS, PHASES, VARIANTS, Host, ModelsFrom, Phase, Start, Variant
 from gpu_ami.console import Table
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
@@ -22,6 +23,7 @@ COLUMNS = (
     *("id", "variant", "instance_type", "image_gib", "compressed_gib", "touched_gib", "models_gib", "snapshot_gib"),
     *("rate_mib_s", "throughput_mib_s", "readers", "fsr", "from", "to"),
 )
+_Seconds = TypeVar("_Seconds", float, Range)
 # Understood where a file has them, besides the columns that it must have.
 FURTHER = ("models_from", "measured_s", "what")
 LONGEST = 20_000
@@ -187,6 +189,9 @@ def _number(text: str, name: str, where: str) -> float | None:
     if number < 0 or (least_is_above_0 and number == 0):
         msg = f"{what} must be {'above 0' if least_is_above_0 else '0 or more'} {unit}."
         raise UsageError(msg)
+    if least_is_above_0 and number < LEAST:
+        msg = f"{what} is less than {LEAST:g} {unit}, which cannot be: check the unit."
+        raise UsageError(msg)
     if number > highest:
         msg = f"{what} is more than {highest:,g} {unit}, which cannot be: check the unit."
         raise UsageError(msg)
@@ -262,12 +267,19 @@ def answers(points: Iterable[Point], inputs: Inputs) -> list[Answer]:
     return [Answer(point.id, _answer(point, blank)) for point in points]
 
 
+def likely_s(points: Iterable[Point], inputs: Inputs) -> list[float]:
+    """Return the likely value of `answers` alone."""
+    blank = _without_sizes(ends(inputs).likely)
+    return [sum(_wanted(point, model.likely_s(point.start, {**blank, **_known(point)}))) for point in points]
+
+
 def _without_sizes(values: Mapping[str, float]) -> dict[str, float]:
     rest = {name: value for name, value in values.items() if name not in _SIZES}
     return {**rest, "throughput_mib_s": _THROUGHPUT_MIB_S}
 
 
-def _answer(point: Point, blank: Ends) -> Range:
+def _known(point: Point) -> dict[str, float]:
+    """Return what a point says of itself, by the model's names, and what follows from its silence."""
     known = dict(point.known)
     if "readers" in known:
         known["prewarm_readers"] = known["readers"]
@@ -276,11 +288,17 @@ def _answer(point: Point, blank: Ends) -> Range:
     if point.first == "models" and "touched_gib" not in known:
         # Nothing is said of what was read before: nothing was.
         known["touched_gib"] = 0.0
+    return known
+
+
+def _answer(point: Point, blank: Ends) -> Range:
+    known = _known(point)
     three = Ends({**blank.fast, **known}, {**blank.likely, **known}, {**blank.slow, **known})
-    seconds = times(point.start, three)
-    wanted = seconds[PHASES.index(point.first) : PHASES.index(point.last) + 1]
-    parts = [bounded(one) for one in wanted]
-    return Range(sum(one.low for one in parts), sum(one.likely for one in parts), sum(one.high for one in parts))
+    return in_all([bounded(one) for one in _wanted(point, model.times(point.start, three))])
+
+
+def _wanted(point: Point, phases: Sequence[_Seconds]) -> Sequence[_Seconds]:
+    return phases[PHASES.index(point.first) : PHASES.index(point.last) + 1]
 
 
 def document(answered: Sequence[Answer]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from gpu_ami.coldstart.assumptions import ASSUMPTIONS, Inputs, Range
 from gpu_ami.coldstart.model import LABELS, PHASES, VARIANTS, Host, Prediction, Start, predict
 from gpu_ami.coldstart.whatif import WhatIf, what_ifs
 from gpu_ami.console import Table
-from gpu_ami.units import show_duration
+from gpu_ami.units import show_count, show_duration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +23,16 @@ class Report:
         inputs: What the model was given.
         predictions: One for each way.
         what_ifs: What would change them.
+        void: How many hosts of a bench were left out because they do not count.
+        invented: Whether what is fitted was invented by the sandbox.
     """
 
     instance_type: str
     inputs: Inputs
     predictions: Sequence[Prediction]
     what_ifs: Sequence[WhatIf]
+    void: int = 0
+    invented: bool = False
 
     def document(self) -> dict[str, Any]:
         """Return the answer as JSON-ready values; seconds are numbers."""
@@ -36,6 +40,8 @@ class Report:
             "instance_type": self.instance_type,
             "variants": [_variant(prediction) for prediction in self.predictions],
             "what_if": [row.document() for row in self.what_ifs],
+            "void_hosts": self.void,
+            "times_are_invented": self.invented,
             "inputs": [_input(name, self.inputs) for name in ASSUMPTIONS],
         }
 
@@ -101,6 +107,7 @@ def _phases(answered: Report) -> Table:
         footer=(
             "Low-likely-high. Plain, rate, FSR and prewarmed are baked; fast pull is stock, to instance store (NVMe).",
             _what_is_fitted(answered),
+            *_what_to_think_of_it(answered),
             *_credit(answered),
         ),
         numeric=frozenset(ways),
@@ -118,6 +125,17 @@ def _what_is_fitted(answered: Report) -> str:
         return "Assumed, not measured here: `invoke coldstart --inputs` names each input; --fit takes a bench's result."
     fitted, rest = (", ".join(LABELS[name] for name in PHASES if (name in known) is wanted) for wanted in (True, False))
     return f"* fitted to hosts that were measured: {fitted}. Assumed for every way: {rest or 'nothing'}."
+
+
+def _what_to_think_of_it(answered: Report) -> list[str]:
+    said = []
+    if answered.invented:
+        said.append(
+            "The sandbox invented these times: they show what the answer will look like and say nothing of AWS."
+        )
+    if answered.void:
+        said.append(f"Left out as void, with a reason in the result: {show_count(answered.void, 'host')}.")
+    return said
 
 
 def _credit(answered: Report) -> list[str]:
