@@ -28,6 +28,7 @@ from gpu_ami.invocation import Invocation
 from gpu_ami.measure import checks
 from gpu_ami.measure.checks import Check
 from gpu_ami.measure.placement import places
+from gpu_ami.measure.power_off import user_data
 from gpu_ami.measure.price import Price, disk_of, disk_to_be, price_of, usd
 from gpu_ami.process import SHIELD, interruptible, shielded
 from gpu_ami.records import verification
@@ -66,10 +67,6 @@ _ENDS_ITSELF = (
     f"It switches itself off {LONGEST_MIN} minutes after its start, and EC2 terminates it then; after that "
     "`invoke sweep` shows whether anything is left."
 )
-_USER_DATA = f"""#!/bin/bash
-# Ends this instance if nobody else does: EC2 terminates it then, and its volume with it.
-shutdown -h +{LONGEST_MIN}
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +260,7 @@ def decide(run: Invocation, ami_id: str, account: str, types: Sequence[str], sub
             profile=run.settings.verify.instance_profile,
             root=root,
             tags=tags,
-            user_data=_USER_DATA,
+            user_data=user_data(LONGEST_MIN),
             token=f"{run_id}-{number}",
         )
         for number, place in enumerate(where.places)
