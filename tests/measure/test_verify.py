@@ -266,6 +266,7 @@ def test_what_aws_does_not_say_is_not_confirmed(
         ("", None, "unknown"),
         ("yes", None, "unknown"),
         ("9/g5.xlarge", "failed", "failed"),
+        ("9/g5.xlarge/failed", "ok", "failed"),
         ("2026-11-30T12:00:00Z/g5.xlarge", None, "good"),
         ("2026-11-30T12:00:00Z/g5.xlarge/failed", None, "failed"),
         ("2026-11-30T11:00:00Z/g5.xlarge", "failed", "failed"),
