@@ -135,6 +135,26 @@ def test_a_good_ami_is_verified_and_handed_over(building: Build) -> None:
     assert "  gpu: ok, driver, runtime and a container of the baked image see the GPU" in said
 
 
+@pytest.mark.parametrize("ends", ["well", "in a failed check", "in an error after it"])
+def test_the_sandbox_says_that_it_invents_times(building: Build, monkeypatch: pytest.MonkeyPatch, ends: str) -> None:
+    """Wherever checks are shown: nobody may take a boot time from there for one of AWS's."""
+    monkeypatch.setattr("gpu_ami.target.Aws.is_sandbox", True)
+    if ends != "well":
+        building.host.answers["verify-gpu"] = Ran(1, "", "verify-gpu: error 805\n")
+    if ends == "in an error after it":
+        building.here.aws.gate.fail("ExpiredToken", action="TerminateInstances")
+    done = building.task("handover")
+    job = _job(building.here, release_path=str(done.run.workspace.release))
+    gate = BeforeHandOver(done.run, "5", clock=building.host.clock)
+
+    with contextlib.nullcontext() if ends == "well" else pytest.raises((DifferenceError, AwsError)):
+        build.build(done.run, job, gate)
+
+    said = done.err.getvalue()
+    assert "  gpu: " in said
+    assert "The sandbox invents instances and their times: this says nothing about a GPU." in said
+
+
 @pytest.mark.parametrize("before", ["never", "apply"])
 def test_without_the_setting_a_build_is_as_it_was(building: Build, before: str) -> None:
     """Nothing is asked, started or recorded, with or without a limit; `update-tfvars` has no part in it."""

@@ -48,6 +48,7 @@ from gpu_ami.units import show_duration, show_usd
 
 # The instance switches itself off after this, whoever has forgotten it.
 LONGEST_MIN = 45
+INVENTED = "The sandbox invents instances and their times: this says nothing about a GPU."
 _RUNNING_WITHIN_S = 300.0
 _ONLINE_WITHIN_S = 600.0
 _GPU_WITHIN_S, _SCRIPT_WITHIN_S = 600, 60
@@ -424,6 +425,8 @@ def _keep_failure(run: Invocation, caller: Caller, job: Job, launch: Launch, fou
     verified_at = _now()
     for check in found:
         run.console.say(f"  {check.check}: {check.status}, {check.detail}")
+    if run.target.is_sandbox:
+        run.console.say(f"  {INVENTED}")
     try:
         where = _record(run, job, launch, found, verified_at)
         run.console.say(f"{job.image.image_id} is not verified, and {where} says so; what follows came after it.")
@@ -701,7 +704,7 @@ def result_table(result: Result) -> Table:
         f"{result.instance_id} ({result.instance_type}) is terminated after {show_duration(result.seconds)}{cost}."
     ]
     if result.invented:
-        footer.append("The sandbox invents instances and their times: this says nothing about a GPU.")
+        footer.append(INVENTED)
     word = "not verified" if result.failed else "verified"
     return Table(
         title=f"{result.ami_id} is {word}",
