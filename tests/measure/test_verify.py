@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dis
 import json
@@ -20,6 +21,7 @@ from gpu_ami.aws import instances
 from gpu_ami.aws.caller import NO_ROOM, Caller, UnansweredError
 from gpu_ami.errors import AwsError, DifferenceError, PipelineError, SafetyError, UsageError
 from gpu_ami.measure import verify
+from gpu_ami.measure.power_off import user_data
 from gpu_ami.measure.verify import Request
 from gpu_ami.records import verification
 from gpu_ami_sandbox.aws import run_command
@@ -121,6 +123,7 @@ def test_a_good_ami_is_verified_and_nothing_stays(
     assert launch["IamInstanceProfile.Name"] == "gpu-ami-verify"
     assert launch["MetadataOptions.HttpTokens"] == "required"
     assert "KeyName" not in launch
+    assert base64.b64decode(launch["UserData"]).decode() == user_data(45)
     assert left(here) == []
     assert problems("verify", document) == []
     assert here.maker.ec2.tags[ami.id]["gpu-ami:verified"].endswith("Z/g5.xlarge")
