@@ -22,7 +22,7 @@ FORMAT: Literal["gpu-ami-verification-1"] = "gpu-ami-verification-1"
 # What the AMI's tag ends with where a check failed.
 FAILED = "/failed"
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
-_TAG = re.compile(rf"(?P<when>{_TIME})/[^/]+(?P<failed>{FAILED})?", re.ASCII)
+_TAG = re.compile(rf"(?P<when>{_TIME})/(?P<type>[^/]+)(?P<failed>{FAILED})?", re.ASCII)
 _WHAT = "verification record"
 
 
@@ -71,6 +71,13 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def is_good(self) -> bool:
         """Whether no check failed, and the GPU was seen."""
         return not self.failed and any((check.check, check.status) == ("gpu", "ok") for check in self.checks)
+
+
+def shown(tag: str) -> str:
+    """Return what an AMI's tag says of its last verification, as the predicate of a sentence about the AMI."""
+    if (said := _TAG.fullmatch(tag)) is None:
+        return f"has {VERIFIED_TAG}={tag}, which no verification wrote"
+    return f"{'failed its verification' if said['failed'] else 'was verified'} {said['when']} on a {said['type']}"
 
 
 def facts_of(tags: Mapping[str, str]) -> tuple[str, dict[str, str]]:
