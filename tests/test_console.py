@@ -90,6 +90,21 @@ def test_wide_letters_do_not_shift_a_column() -> None:
     assert "  서울   x" in _printed(console)[0]
 
 
+def test_an_indented_cell_stays_indented_when_it_is_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evidence stands below its check: half a line at the edge reads as another finding."""
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("NO_COLOR", "1")
+    console = Console(out=Terminal())
+
+    console.result([], Table(columns=("check", "found"), rows=[("gpu", "seen"), ("", "  so says a longer line of it")]))
+
+    assert isinstance(console.out, io.StringIO)
+    (above, first, second) = [line for line in console.out.getvalue().splitlines() if line.strip()][-3:]
+    assert above.rstrip().endswith("seen")
+    column = above.index("seen")
+    assert (first[column:], second[column:]) == ("  so says a longer", "  line of it")
+
+
 @pytest.mark.parametrize(("columns", "folded"), [("30", True), ("200", False)])
 def test_a_table_too_wide_for_the_terminal_is_folded(
     monkeypatch: pytest.MonkeyPatch, columns: str, folded: bool

@@ -432,6 +432,29 @@ def test_what_must_not_be_left_half_done_is_done_first(number: signal.Signals, i
 
 
 @pytest.mark.parametrize("number", ENDS)
+def test_what_the_first_interrupt_leads_to_is_run_whole(number: signal.Signals, interrupts: None) -> None:
+    """Where one alone may come, a second Ctrl-C waits for the end of the block; after it it insists again."""
+    done: list[str] = []
+
+    def tidy() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("ended")
+
+    with process.interruptible():
+        with pytest.raises(KeyboardInterrupt), process.interruptible(once=True):
+            tidy()
+        assert done == ["ended"]
+        assert (process.SHIELD.is_up, process.SHIELD.has_come) == (False, False)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", ENDS)
 @pytest.mark.parametrize("moment", ["before", "on the way in"])
 def test_a_shield_that_is_up_holds_before_it_is_entered(
     number: signal.Signals, moment: str, interrupts: None, monkeypatch: pytest.MonkeyPatch

@@ -303,7 +303,7 @@ class Console:
             justify: Literal["left", "right"] = "right" if column in table.numeric else "left"
             shown.add_column(Text(column), justify=justify, overflow="fold", width=width)
         for row in table.rows:
-            shown.add_row(*(Text(cell) for cell in row))
+            shown.add_row(*(Text(_hung(cell, width)) for cell, width in zip(row, widths, strict=True)))
         with console.capture() as drawn:
             console.print(shown)
             for line in table.footer:
@@ -317,6 +317,12 @@ def _wrapped(lines: Sequence[str], edge: int) -> Iterator[str]:
     for line in lines:
         indent = " " * (len(line) - len(line.lstrip(" ")))
         yield from [line] if _cells(line) <= edge else _broken(line, edge, "", indent)
+
+
+def _hung(cell: str, width: int) -> str:
+    """Return a cell, one that is indented and too wide broken so that all its lines are."""
+    indent = " " * (len(cell) - len(cell.lstrip(" ")))
+    return "\n".join(_broken(cell, width, "", indent)) if indent and _cells(cell) > width else cell
 
 
 def _broken(text: str, edge: int, first: str, following: str) -> list[str]:

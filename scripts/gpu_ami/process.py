@@ -138,20 +138,29 @@ def become(argv: tuple[str, ...]) -> NoReturn:
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible(*, once: bool = False) -> Iterator[None]:
     """Let each signal that asks this process to end raise KeyboardInterrupt meanwhile, as Ctrl-C does.
 
     Only the first one does. The others come in pairs by themselves: a terminal that is closed sends two, and a CI
     runner lets SIGTERM follow its SIGINT; what the first one has begun to tidy must not be cut off. Ctrl-C insists.
+
+    Args:
+        once: Whether even Ctrl-C insists only when the block is over, or what it has `shielded`. The first one then
+            puts the shield up by itself, and every ``finally`` that it leads to is run whole.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     _ENDING.is_asked = False
-    before = {number: signal.signal(number, _raise_interrupt) for number in _heard()}
+    act = _raise_one_interrupt if once else _raise_interrupt
+    before = {number: signal.signal(number, act) for number in _heard()}
     try:
         yield
     finally:
+        if once:
+            SHIELD.is_up = SHIELD.has_come = False
+            for number in before:
+                signal.signal(number, _raise_interrupt)
         # One that was asked to end goes on tidying until it is gone.
         if not _ENDING.is_asked:
             for number, old in before.items():
@@ -164,8 +173,9 @@ def shielded() -> Iterator[None]:
 
     For what must not be left half done, such as ending an instance that costs: the block has to have an end of its own.
     Within `interruptible`, whoever sets `SHIELD.is_up` as the very first thing of a ``finally`` or ``except``, before
-    entering this, is not cut off on the way in either: Python looks at signals at calls and at jumps back, and not at
-    a plain assignment.
+    entering this, is not cut off on the way in either: from 3.12 on Python looks at signals at calls and at jumps back,
+    and not at a plain assignment. Up to 3.11 it may look before any instruction, that assignment too: there it takes
+    ``interruptible(once=True)`` and a second ``finally`` around the first one that looks whether that came to its act.
 
     Raises:
         KeyboardInterrupt: This process was asked to end meanwhile.
@@ -217,6 +227,14 @@ def _raise_interrupt(number: int, _frame: FrameType | None) -> None:
         SHIELD.has_come = True
     elif number == signal.SIGINT or not is_again:
         raise KeyboardInterrupt
+
+
+def _raise_one_interrupt(number: int, frame: FrameType | None) -> None:
+    try:
+        _raise_interrupt(number, frame)
+    except KeyboardInterrupt:
+        SHIELD.is_up = True
+        raise
 
 
 def _heard(*always: signal.Signals) -> list[signal.Signals]:

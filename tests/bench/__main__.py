@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.bench import applying, downloads, main_job, prewarm, sources, speedups, throttling
+from tests.bench import applying, downloads, main_job, prewarm, sources, speedups, throttling, verifying
 
 BENCHES: dict[str, Callable[[], bool]] = {
     "list": main_job.listing,
@@ -21,6 +21,7 @@ BENCHES: dict[str, Callable[[], bool]] = {
     "prewarm": prewarm.bench,
     "sources": sources.bench,
     "throttling": throttling.main,
+    "verify": verifying.main,
 }
 
 

@@ -51,6 +51,12 @@ def record(terraform: FakeTerraform, ami: str, *checks: CheckRecord, **changed: 
     return verification.write(terraform.folder, Verification(**values | changed))
 
 
+def tag_ami(terraform: FakeTerraform, ami: str, tags: dict[str, str]) -> None:
+    """Tag the AMI, as a verification on another machine does."""
+    (image,) = terraform.here.maker.ec2.describe_images(ami_ids=[ami])
+    image.add_tags(tags)
+
+
 def go(terraform: FakeTerraform, before: str = "apply") -> Task:
     """Apply."""
     done = task(terraform.here, terraform.folder.parent, verify=Verify(before=before))  # type: ignore[arg-type]
@@ -115,6 +121,82 @@ def test_an_ami_that_nothing_vouches_for_is_refused(
     assert not list((terraform.folder / "receipts").glob("*.json"))
 
 
+@pytest.mark.parametrize(
+    ("tag", "is_held"),
+    [
+        ("2026-11-30T13:00:00Z/g6.xlarge/failed", True),
+        ("2026-11-30T11:00:00Z/g6.xlarge/failed", False),
+        ("2026-11-30T13:00:00Z/g6.xlarge", False),
+        ("yesterday/g6.xlarge/failed", True),
+        ("/failed", True),
+        ("what a person writes", False),
+    ],
+)
+def test_a_failure_on_another_machine_holds_it_up(terraform: FakeTerraform, tag: str, is_held: bool) -> None:
+    """Its record is not at hand, but its tag is newer than ours: what was just shown to be wrong must not go live."""
+    ami = hand_over(terraform)
+    record(terraform, ami)
+    tag_ami(terraform, ami, {"gpu-ami:verified": tag})
+    why = rf"{ami} is not verified.*gpu-ami:verified={tag}.*`invoke verify --ami {ami}`"
+
+    with pytest.raises(SafetyError, match=why) if is_held else contextlib.nullcontext():
+        go(terraform)
+
+    assert terraform.live() == ({} if is_held else {"spot": ami, "on_demand": ami})
+
+
+@pytest.mark.parametrize("checks", [None, (DRIVERS,)], ids=["no record", "a record of a failure"])
+def test_a_tag_alone_vouches_for_nothing(terraform: FakeTerraform, checks: tuple[CheckRecord, ...] | None) -> None:
+    """Anybody may write one that says that all is well."""
+    ami = hand_over(terraform)
+    if checks:
+        record(terraform, ami, *checks)
+    tag_ami(terraform, ami, {"gpu-ami:verified": "2999-01-01T00:00:00Z/g5.xlarge"})
+
+    with pytest.raises(SafetyError, match=f"{ami} is not verified"):
+        go(terraform)
+
+    assert terraform.live() == {}
+
+
+def test_a_failure_during_the_question_counts(terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The prompt may have waited for an hour, and somebody verified it meanwhile."""
+    ami = hand_over(terraform)
+    record(terraform, ami)
+    failed = {"gpu-ami:verified": "2026-11-30T13:00:00Z/g6.xlarge/failed"}
+    monkeypatch.setattr(apply, "_confirm", lambda *_args: tag_ami(terraform, ami, failed))
+
+    with pytest.raises(SafetyError, match=f"{ami} is not verified"):
+        go(terraform)
+
+    assert terraform.live() == {}
+
+
+@pytest.mark.parametrize("where", ["record", "tag"])
+def test_what_was_live_and_failed_since_is_only_gone_back_to(terraform: FakeTerraform, where: str) -> None:
+    """A rollback is wanted at once, and says it; any other way to it is a new decision, and nobody may miss this."""
+    first = hand_over(terraform, 9)
+    go(terraform, "never")
+    record(terraform, hand_over(terraform, 5))
+    go(terraform)
+    if where == "record":
+        record(terraform, first, DRIVERS)
+    else:
+        failed = {"gpu-ami:verified": "2026-11-30T13:00:00Z/g6.xlarge/failed"}
+        tag_ami(terraform, first, failed)
+    live = terraform.live()
+    terraform.hand_over(first)
+
+    with pytest.raises(SafetyError, match=rf"{first} is not verified.*failed.*`invoke rollback --to {first}`"):
+        go(terraform)
+    assert terraform.live() == live
+
+    done = task(terraform.here, terraform.folder.parent, verify=Verify(before="apply"))
+    rollback.run(done.run, rollback.Request(yes=True, to=first))
+    assert is_live(terraform, first)
+    assert f"{first} was live before, but its verification failed" in done.err.getvalue()
+
+
 def test_the_record_of_another_ami_is_none(terraform: FakeTerraform) -> None:
     """Copying a file is no verification."""
     ami = hand_over(terraform)
@@ -122,6 +204,17 @@ def test_the_record_of_another_ami_is_none(terraform: FakeTerraform) -> None:
     other.rename(verification.path_of(terraform.folder, ami))
 
     with pytest.raises(SafetyError, match="is about ami-0123456789abcdef0"):
+        go(terraform)
+
+    assert terraform.live() == {}
+
+
+def test_a_record_without_a_time_is_none(terraform: FakeTerraform) -> None:
+    """It could not be told whether it is newer than a tag that says of a failure."""
+    ami = hand_over(terraform)
+    record(terraform, ami, verified_at="yesterday")
+
+    with pytest.raises(UsageError, match=rf"cannot be read.*`invoke verify --ami {ami}` again"):
         go(terraform)
 
     assert terraform.live() == {}

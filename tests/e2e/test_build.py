@@ -203,9 +203,14 @@ def test_the_ami_proves_itself_on_a_gpu_type(shared: Checkout, built: dict[str, 
     good = shared.document("verify", "--sandbox")
     ec2, tags = live.access.client("ec2"), [{"Key": "sandbox:gpu", "Value": "driver-mismatch"}]
     ec2.create_tags(Resources=[built["ami_id"]], Tags=tags)
+    settings = shared.root / "pipeline.yaml"
+    text = settings.read_text()
     try:
         rigged = shared.invoke("verify", "--sandbox", "--output", "json")
+        settings.write_text(text.replace("before: never", "before: apply"))
+        refused = shared.invoke("apply", "--sandbox")
     finally:
+        settings.write_text(text)
         ec2.delete_tags(Resources=[built["ami_id"]], Tags=tags)
 
     checks = {check["check"]: check for check in good["checks"]}
@@ -218,4 +223,5 @@ def test_the_ami_proves_itself_on_a_gpu_type(shared: Checkout, built: dict[str, 
     gpu = json.loads(rigged.stdout)["checks"][0]
     assert (gpu["check"], gpu["status"]) == ("gpu", "failed")
     assert "Failed to initialize NVML: Driver/library version mismatch" in gpu["evidence"]
+    assert (refused.returncode, f"{built['ami_id']} is not verified" in refused.stderr) == (8, True), refused.stderr
     assert all_left_resources(live) == []

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.bake.template import load_hcl, template_scripts
+from gpu_ami.measure.power_off import boothook
 from tests.infra.box import PACKER, SCRIPTS
 
 ALL = sorted(SCRIPTS.glob("*.sh"))
@@ -25,17 +26,25 @@ def tool(name: str) -> str:
     return found
 
 
-def test_shellcheck_finds_nothing() -> None:
+@pytest.fixture
+def scripts(tmp_path: Path) -> list[str]:
+    """All scripts, and the one in the user data of instances that are measured."""
+    hook = tmp_path / "power-off.sh"
+    hook.write_text(boothook(45).removeprefix("#cloud-boothook\n"), encoding="utf-8")
+    return [*map(str, ALL), str(hook)]
+
+
+def test_shellcheck_finds_nothing(scripts: list[str]) -> None:
     """A quoting mistake in a script that deletes things as root is not found in review."""
-    done = subprocess.run([tool("shellcheck"), *map(str, ALL)], capture_output=True, encoding="utf-8", check=False)
+    done = subprocess.run([tool("shellcheck"), *scripts], capture_output=True, encoding="utf-8", check=False)
 
     assert done.stdout == ""
     assert done.returncode == 0
 
 
-def test_shfmt_changes_nothing() -> None:
+def test_shfmt_changes_nothing(scripts: list[str]) -> None:
     """One layout for all scripts: two blanks, indented case branches."""
-    command = [tool("shfmt"), "-i", "2", "-ci", "-d", *map(str, ALL)]
+    command = [tool("shfmt"), "-i", "2", "-ci", "-d", *scripts]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
 
     assert done.stdout == ""

@@ -37,7 +37,7 @@ def test_the_gpu_script_keeps_its_first_line_and_gets_its_inputs() -> None:
 
 @pytest.mark.parametrize(("ending", "status"), [("exit 194", 1), ("(exit 194)", 1), ("exit 1", 1), ("true", 0)])
 def test_the_gpu_script_never_asks_for_a_reboot(ending: str, status: int) -> None:
-    """SSM's agent takes status 194 for that; the instance would come back without the schedule that ends it."""
+    """SSM's agent takes status 194 for that; the script would be run again, after a boot that costs."""
     text = checks.gpu_script(f"#!/usr/bin/env bash\nset -euo pipefail\n{ending}\n", IMAGE)
 
     done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from gpu_ami.bake.packer_events import Progress
 from gpu_ami.errors import AwsError, DifferenceError, InterruptedRunError, SafetyError, UsageError
 from gpu_ami.handover import publish, update_tfvars
 from gpu_ami.measure.gate import BeforeHandOver
+from gpu_ami.records import verification
 from gpu_ami.settings import Verify
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from gpu_ami_sandbox.guest.script import Ran
@@ -131,6 +133,26 @@ def test_a_good_ami_is_verified_and_handed_over(building: Build) -> None:
     said = done.err.getvalue()
     assert "will be verified on a g5.xlarge before it is handed over: about $" in said
     assert "  gpu: ok, driver, runtime and a container of the baked image see the GPU" in said
+
+
+@pytest.mark.parametrize("ends", ["well", "in a failed check", "in an error after it"])
+def test_the_sandbox_says_that_it_invents_times(building: Build, monkeypatch: pytest.MonkeyPatch, ends: str) -> None:
+    """Wherever checks are shown: nobody may take a boot time from there for one of AWS's."""
+    monkeypatch.setattr("gpu_ami.target.Aws.is_sandbox", True)
+    if ends != "well":
+        building.host.answers["verify-gpu"] = Ran(1, "", "verify-gpu: error 805\n")
+    if ends == "in an error after it":
+        building.here.aws.gate.fail("ExpiredToken", action="TerminateInstances")
+    done = building.task("handover")
+    job = _job(building.here, release_path=str(done.run.workspace.release))
+    gate = BeforeHandOver(done.run, "5", clock=building.host.clock)
+
+    with contextlib.nullcontext() if ends == "well" else pytest.raises((DifferenceError, AwsError)):
+        build.build(done.run, job, gate)
+
+    said = done.err.getvalue()
+    assert "  gpu: " in said
+    assert "The sandbox invents instances and their times: this says nothing about a GPU." in said
 
 
 @pytest.mark.parametrize("before", ["never", "apply"])
@@ -399,3 +421,44 @@ def test_handing_over_by_hand_waits_for_nothing(building: Build, before: str) ->
     assert building.handed_over == building.ami.id
     assert published.document["new"] == building.ami.id
     assert "RunInstances" not in building.here.calls()
+
+
+@pytest.mark.parametrize("before", ["never", "handover", "apply"])
+@pytest.mark.parametrize("where", ["record", "tag"])
+def test_what_failed_is_handed_over_by_nobody(building: Build, before: str, where: str) -> None:
+    """Exit 8 where the settings want verifications, by whatever way: a job would be the next to find it out.
+
+    The failure may be another machine's. `--no-verify` skips this check as all others, and says who has decided.
+    """
+    ami, written = building.ami.id, building.handed_over
+    if where == "tag":
+        building.ami.add_tags({"gpu-ami:verified": "2026-11-30T13:00:00Z/g6.xlarge/failed"})
+    else:
+        digest, fingerprints = verification.facts_of({tag["key"]: tag["value"] for tag in building.ami.get_tags()})
+        bad = verification.CheckRecord(check="gpu", status="failed", detail="error 805")
+        record = verification.Verification(
+            ami_id=ami,
+            region=REGION,
+            account=building.here.account,
+            instance_type="g5.xlarge",
+            verified_at="2026-11-30T12:00:00Z",
+            image_digest=digest,
+            fingerprints=fingerprints,
+            checks=(bad,),
+            sandbox=False,
+        )
+        verification.write(building.root / "terraform", record)
+    tasks = [building.task(before) for _ in range(3)]
+    held, refusal = before != "never", rf"{ami} must not be.*its verification failed.*`invoke verify --ami {ami}`"
+
+    acts: list[Callable[[], None]] = [
+        lambda: update_tfvars.run(tasks[0].run, update_tfvars.Request(ami=ami)),
+        lambda: publish.run(tasks[1].run, publish.Request(ami=ami)),
+    ]
+    for act in acts:
+        with pytest.raises(SafetyError, match=refusal) if held else contextlib.nullcontext():
+            act()
+
+    assert building.handed_over == (written if held else ami)
+    update_tfvars.run(tasks[2].run, update_tfvars.Request(ami=ami, verified=False))
+    assert building.handed_over == ami

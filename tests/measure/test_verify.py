@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import dis
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -17,6 +21,7 @@ from gpu_ami.aws import instances
 from gpu_ami.aws.caller import NO_ROOM, Caller, UnansweredError
 from gpu_ami.errors import AwsError, DifferenceError, PipelineError, SafetyError, UsageError
 from gpu_ami.measure import verify
+from gpu_ami.measure.power_off import user_data
 from gpu_ami.measure.verify import Request
 from gpu_ami.records import verification
 from gpu_ami_sandbox.aws import run_command
@@ -118,6 +123,7 @@ def test_a_good_ami_is_verified_and_nothing_stays(
     assert launch["IamInstanceProfile.Name"] == "gpu-ami-verify"
     assert launch["MetadataOptions.HttpTokens"] == "required"
     assert "KeyName" not in launch
+    assert base64.b64decode(launch["UserData"]).decode() == user_data(45)
     assert left(here) == []
     assert problems("verify", document) == []
     assert here.maker.ec2.tags[ami.id]["gpu-ami:verified"].endswith("Z/g5.xlarge")
@@ -266,6 +272,7 @@ def test_what_aws_does_not_say_is_not_confirmed(
         ("", None, "unknown"),
         ("yes", None, "unknown"),
         ("9/g5.xlarge", "failed", "failed"),
+        ("9/g5.xlarge/failed", "ok", "failed"),
         ("2026-11-30T12:00:00Z/g5.xlarge", None, "good"),
         ("2026-11-30T12:00:00Z/g5.xlarge/failed", None, "failed"),
         ("2026-11-30T11:00:00Z/g5.xlarge", "failed", "failed"),
@@ -714,6 +721,90 @@ def test_an_interrupt_while_the_shield_goes_up_leaves_nothing(
     assert left(here) == []
 
 
+class _Strike:
+    """Interrupts at the N-th unshielded instruction while there is an instance; Python 3.10 may do so at any one."""
+
+    def __init__(self, alive: set[str], at: int) -> None:
+        self.alive, self.at, self.count = alive, at, 0
+
+    def __call__(self, frame: FrameType, event: str, _arg: object) -> Any:
+        if Path(frame.f_code.co_filename).name not in ("verify.py", "process.py", "contextlib.py"):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        # What begins a `try` looks at no signals, in any Python, and is covered by none around it from 3.11 on.
+        is_begin = dis.opname[frame.f_code.co_code[frame.f_lasti]] in ("NOP", "SETUP_FINALLY", "SETUP_WITH")
+        if event == "opcode" and self.alive and not (is_begin or process.SHIELD.is_up):
+            self.count += 1
+            if self.count == self.at:
+                process._raise_one_interrupt(signal.SIGINT, None)
+        return self
+
+
+@pytest.mark.parametrize("ends", ["well", "no room", "a failure"])
+def test_an_interrupt_at_any_instruction_leaves_nothing(
+    here: World,
+    host: Host,
+    ami: SandboxAmi,
+    verifying: Verifying,
+    monkeypatch: pytest.MonkeyPatch,
+    interrupts: None,
+    ends: str,
+) -> None:
+    """Between a launch and the block that ends it, too; and each instance is ended once, not again by its guard."""
+    del interrupts
+    alive: set[str] = set()
+    ended: list[str] = []
+
+    def launch(_caller: Any, wanted: Any) -> str:
+        alive.add(wanted.token)
+        return str(wanted.token)
+
+    def terminate(_caller: Any, instance_id: str, **_time: Any) -> None:
+        ended.append(instance_id)
+        alive.discard(instance_id)
+
+    def look(*_: Any) -> None:
+        if ends == "no room" and not ended:
+            msg = "none"
+            raise verify._NoRoomError(msg)
+        if ends == "a failure":
+            msg = "no answer"
+            raise AwsError(msg)
+
+    monkeypatch.setattr(instances, "launch", launch)
+    monkeypatch.setattr(instances, "terminate", terminate)
+    monkeypatch.setattr(instances, "of_run", lambda *_: sorted(alive))
+    monkeypatch.setattr(instances, "volumes_of_run", lambda *_: [])
+    monkeypatch.setattr(verify, "_look", look)
+    task = verifying()
+    job = verify.decide(task.run, ami.id, here.account, ["g5.xlarge", "g6.xlarge"], [here.maker.location.subnet_id])
+    caller, tracer = Caller(task.run.access, REGION), sys.gettrace()
+
+    def struck(at: int) -> tuple[str, int]:
+        ended.clear()
+        strike, outcome = _Strike(alive, at), "good"
+        try:
+            with process.interruptible(once=True):
+                sys.settrace(strike)
+                try:
+                    verify._see_one(task.run, caller, job, host.clock, [], [])
+                finally:
+                    sys.settrace(tracer)
+        except (KeyboardInterrupt, AwsError) as exc:
+            outcome = type(exc).__name__
+        assert alive == set(), at
+        assert len(ended) == len(set(ended)) >= 1, at
+        assert (process.SHIELD.is_up, process.SHIELD.has_come) == (False, False)
+        return outcome, strike.count
+
+    # Without an interrupt; some Pythons see the instructions of a function from its second call on.
+    expected = [struck(0) for _ in range(3)][-1]
+    outcomes = [struck(at)[0] for at in range(1, expected[1] + 1)]
+
+    assert expected[0] == ("AwsError" if ends == "a failure" else "good")
+    assert outcomes.count("KeyboardInterrupt") > 20
+
+
 @pytest.mark.parametrize("launched", ["known", "lost"])
 def test_an_end_that_cannot_be_shown_is_an_end(
     here: World, host: Host, ami: SandboxAmi, verifying: Verifying, monkeypatch: pytest.MonkeyPatch, launched: str
@@ -982,9 +1073,9 @@ def _as(start: Any, instance_type: str) -> Any:
     """Start another type than was requested: the local EC2 knows none of the future."""
     from dataclasses import replace
 
-    def started(run: Any, caller: Any, job: Any, clock: Any, full: Any) -> Any:
+    def started(run: Any, caller: Any, job: Any, *rest: Any) -> Any:
         launches = tuple(replace(launch, instance_type=instance_type) for launch in job.launches)
-        launch, instance_id = start(run, caller, replace(job, launches=launches), clock, full)
+        launch, instance_id = start(run, caller, replace(job, launches=launches), *rest)
         return replace(launch, instance_type=job.launches[0].instance_type), instance_id
 
     return started

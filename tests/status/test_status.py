@@ -89,6 +89,9 @@ def test_a_verification_is_shown_by_its_tag(terraform: FakeTerraform, in_step: s
     failed = _look(terraform, output="table").out.getvalue()
     assert f"{in_step} failed its verification 2026-11-30T13:00:00Z on a g5.xlarge." in failed
     assert "was verified" not in failed
+    terraform.here.maker.ec2.amis[in_step].add_tags({"gpu-ami:verified": "yes/failed"})
+    by_hand = _look(terraform, output="table").out.getvalue()
+    assert f"{in_step} has gpu-ami:verified=yes/failed, which no verification wrote." in by_hand
     terraform.here.maker.ec2.amis[in_step].add_tags({"gpu-ami:verified": ""})
     assert "was verified" not in _look(terraform, output="table").out.getvalue()
 

@@ -110,9 +110,12 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
             acting()
             _nothing_to_do(root, review, store, incomplete, request)
             return
-        verified.check(run, review.plan.ours, lived=were_live(of_state(history, review.state)))
+        lived, goes_back = were_live(of_state(history, review.state)), request.action == "rollback"
+        for line in verified.check(run, review.plan.ours, lived=lived, goes_back=goes_back):
+            run.console.warn(line)
         _confirm(run, review, request, who)
         _judge_again(run, review, who)
+        verified.check(run, review.plan.ours, lived=lived, goes_back=goes_back)
         incomplete = _complete_confirmed(root, store, incomplete)
         acting()
         _act(root, review, store, incomplete, request=request, who=who)

@@ -1,8 +1,9 @@
-"""Refuses to apply an AMI that no verification vouches for, where the settings want one first."""
+"""Refuses to apply an AMI that no verification vouches for, or that failed one, where the settings want one first."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from typing import NoReturn
 
 from gpu_ami.aws import images
 from gpu_ami.aws.caller import Caller
@@ -12,29 +13,42 @@ from gpu_ami.records import verification
 from gpu_ami.terraform.plan_changes import EnvironmentChange
 
 
-def check(run: Invocation, changes: Iterable[EnvironmentChange], *, lived: Collection[str]) -> None:
+def check(
+    run: Invocation, changes: Iterable[EnvironmentChange], *, lived: Collection[str], goes_back: bool = False
+) -> list[str]:
     """Refuse to move an environment to an AMI without a verification that fits it.
 
     It goes by what the plan gives each environment, wherever that comes from: the file of the hand-over, a variable on
-    the command line, an SSM parameter. Without `verify.before: apply` every AMI is let through; what was live before
-    always is, for a rollback, and an apply that goes on with one, must not wait.
+    the command line, an SSM parameter. Without `verify.before: apply` every AMI is let through. What was live before
+    needs no record, for a rollback, and an apply that goes on with one, must not wait; but one that is known to have
+    failed, here or on another machine, is gone back to by a rollback only.
 
     Args:
         run: The invocation that applies it.
         changes: What the plan does to the environments that are the pipeline's.
         lived: The AMIs that were live in this state, by its receipts.
+        goes_back: Whether it is a rollback.
+
+    Returns:
+        What to say of an AMI that is gone back to although it failed.
 
     Raises:
-        SafetyError: Nothing vouches for one, or the plan does not say which it is.
+        SafetyError: Nothing vouches for one, one failed, or the plan does not say which it is.
         UsageError: A record cannot be read.
         AwsError: An AMI's tags could not be read.
     """
     if run.settings.verify.before != "apply":
-        return
+        return []
+    said: list[str] = []
     coming = [ami_id for change in changes for ami_id in _new_amis(change)]
     for ami_id in dict.fromkeys(coming):
         if ami_id not in lived:
-            _check_ami(run, ami_id)
+            _check_new(run, ami_id)
+        elif failure := _why(verification.why_failed, run, ami_id):
+            if not goes_back:
+                _refuse_failed(run, ami_id, failure)
+            said.append(f"{ami_id} was live before, but {failure}.")
+    return said
 
 
 def _new_amis(change: EnvironmentChange) -> list[str]:
@@ -57,14 +71,31 @@ def _new_amis(change: EnvironmentChange) -> list[str]:
     return [*(slot.new for slot in moving if slot.new is not None), *several]
 
 
-def _check_ami(run: Invocation, ami_id: str) -> None:
+def _check_new(run: Invocation, ami_id: str) -> None:
+    if (why := _why(verification.why_not, run, ami_id)) is not None:
+        msg = f"{_refusal(ami_id, why)} {_how_to_verify(run, ami_id)}"
+        raise SafetyError(msg)
+
+
+def _refuse_failed(run: Invocation, ami_id: str, failure: str) -> NoReturn:
+    back = f"`invoke rollback --to {ami_id}{_where(run)}` goes back to it all the same"
+    msg = f"{_refusal(ami_id, failure)} {_how_to_verify(run, ami_id).removesuffix('.')}; it was live before: {back}."
+    raise SafetyError(msg)
+
+
+def _why(ask: Callable[..., str | None], run: Invocation, ami_id: str) -> str | None:
     image = images.look_up(Caller(run.access, run.settings.region), ami_id)
     tags = image.tags if image is not None else {}
-    why = verification.why_not(run.workspace.terraform, ami_id, tags, sandbox=run.target.is_sandbox)
-    if why is not None:
-        where = " --sandbox" if run.target.is_sandbox else ""
-        msg = (
-            f"{ami_id} is not verified, and pipeline.yaml has verify.before: apply: {why}. "
-            f"Nothing was applied. `invoke verify --ami {ami_id}{where}` boots and checks it."
-        )
-        raise SafetyError(msg)
+    return ask(run.workspace.terraform, ami_id, tags, sandbox=run.target.is_sandbox)
+
+
+def _refusal(ami_id: str, why: str) -> str:
+    return f"{ami_id} is not verified, and pipeline.yaml has verify.before: apply: {why}. Nothing was applied."
+
+
+def _how_to_verify(run: Invocation, ami_id: str) -> str:
+    return f"`invoke verify --ami {ami_id}{_where(run)}` boots and checks it."
+
+
+def _where(run: Invocation) -> str:
+    return " --sandbox" if run.target.is_sandbox else ""

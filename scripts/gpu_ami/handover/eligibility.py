@@ -26,7 +26,7 @@ WHERE_GONE = {
     ),
 }
 
-Code = Literal["gone", "pending", "state", "owner", "architecture", "foreign", "deprecated", "unfinished"]
+Code = Literal["gone", "pending", "state", "owner", "architecture", "foreign", "deprecated", "unfinished", "failed"]
 # With these Batch could start no instance of the AMI, or its owner could take it away at any time.
 BLOCKS_APPLY: frozenset[Code] = frozenset({"gone", "pending", "state", "owner"})
 
@@ -42,6 +42,7 @@ class Expected:
         instance_type: Those instances, for the message.
         now: The moment of the decision, UTC.
         kept: Whether the sandbox outlives this command; None on AWS.
+        failure: How its last verification failed, where the settings want one to come first; None where it did not.
     """
 
     account: str
@@ -50,6 +51,7 @@ class Expected:
     instance_type: str = ""
     now: datetime
     kept: bool | None = None
+    failure: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,4 +126,8 @@ def _fitness(found: Image, expected: Expected) -> list[Problem]:
         made.append(Problem("architecture", detail, "choose another one, or fix cost.instance_type in the settings."))
     if found.deprecated_at is not None and found.deprecated_at <= expected.now:
         made.append(Problem("deprecated", f"is deprecated since {found.deprecated_at:%Y-%m-%d}", "choose a newer one."))
+    if expected.failure is not None:
+        where = "" if expected.kept is None else " --sandbox"
+        advice = f"choose another one, or have `invoke verify --ami {found.image_id}{where}` check it anew."
+        made.append(Problem("failed", f"must not be handed over, as {expected.failure}", advice))
     return made

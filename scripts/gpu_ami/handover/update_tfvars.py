@@ -15,10 +15,12 @@ from gpu_ami.handover import conflicts, readable, tfvars
 from gpu_ami.handover.change import Change
 from gpu_ami.handover.eligibility import Code, Expected, Problem, problems
 from gpu_ami.records import manifest_file as manifests
+from gpu_ami.records import verification
 
 _ANY_AMI = "ami-00000000"
 
 if TYPE_CHECKING:
+    from gpu_ami.aws.images import Image
     from gpu_ami.invocation import Invocation
 
 
@@ -117,6 +119,7 @@ def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code]
 
     Raises:
         SafetyError: An AMI is gone, pending, of another architecture, not ours, …; the line says what to do.
+        UsageError: The record of an AMI's verification cannot be read.
         AwsError: AWS refused or cannot be reached.
     """
     from gpu_ami.aws import capacity, images
@@ -128,6 +131,7 @@ def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code]
     found: list[tuple[str, Problem]] = []
     for region, ami in amis.items():
         caller = Caller(run.access, region)
+        image = images.look_up(caller, ami)
         expected = Expected(
             account=account,
             family=run.settings.family,
@@ -135,8 +139,8 @@ def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code]
             instance_type=instance_type,
             now=datetime.now(timezone.utc),
             kept=run.target.is_kept,
+            failure=_failure(run, image),
         )
-        image = images.look_up(caller, ami)
         found += [(ami, problem) for problem in problems(region, image, expected) if problem.code not in accept]
     if found:
         ami, first = found[0]
@@ -144,6 +148,14 @@ def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code]
         msg = f"The AMI {ami} {first.text}{more} Nothing was changed; --no-verify skips this check."
         raise SafetyError(msg)
     run.console.say(f"Looked up {', '.join(f'{ami} in {region}' for region, ami in amis.items())}: available and ours.")
+
+
+def _failure(run: Invocation, image: Image | None) -> str | None:
+    """Return how the AMI's last verification failed; nobody asks where the settings want none before anything."""
+    if image is None or run.settings.verify.before == "never":
+        return None
+    folder, is_sandbox = run.workspace.terraform, run.target.is_sandbox
+    return verification.why_failed(folder, image.image_id, image.tags, sandbox=is_sandbox)
 
 
 def hand_over(run: Invocation, change: Change, *, verified: bool = True, check: bool = False) -> None:

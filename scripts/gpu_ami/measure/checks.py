@@ -18,7 +18,7 @@ _STARTUP = re.compile(r"Startup finished in (?P<parts>[^\n]*?)(?: = (?P<total>[\
 # What a container's image may be called; nothing else gets into a script, for SSM expands {{ssm:NAME}} in what it is
 # sent (its guide, "Referencing Parameter Store parameters").
 _IMAGE = re.compile(r"[\w./:@-]+", re.ASCII)
-# SSM's agent would reboot the instance, which then has forgotten when to switch itself off.
+# SSM's agent would reboot the instance for it, and run the script again, over and over.
 _NO_REBOOT = f"trap '(($? != {REBOOT_STATUS})) || {{ echo \"ended with status {REBOOT_STATUS}\" >&2; exit 1; }}' EXIT"
 # verify-gpu.sh on a job's CUDA context: that it was made, and that nothing was there to make one with.
 _CUDA_MADE = re.compile(r"verify-gpu: (?P<made>CUDA contexts made: [1-9]\d*), in a container of \S+", re.ASCII)

@@ -103,6 +103,8 @@ class BeforeHandOver:
             exc.args = (f"{made}, for it could not be verified: {exc} Later: {how}.",)
             raise
         run.console.say_text("\n".join(f"  {check.check}: {check.status}, {check.detail}" for check in result.checks))
+        if result.invented:
+            run.console.say(f"  {verify.INVENTED}")
         if result.failed:
             first = result.failed[0]
             msg = f"{ami_id} is not verified: {first.check}: {first.detail}. It was not handed over."

@@ -18,8 +18,8 @@ from gpu_ami.units import show_usd
 
 # What a verification usually takes, for the likely price.
 _LIKELY_MIN = 8
-# The instance's last minutes are counted from cloud-init's last stage, where its user data runs; EC2 bills what was
-# before, too, and what the shutdown takes.
+# The instance's last minutes are counted from cloud-init's first run, where its user data runs; EC2 bills what was
+# before, too, and what the shutdown takes: a reboot just before the end goes on for its boot.
 _BESIDES_MIN = 5
 # Of an AMI that is still to be made nothing is known: its volume, and EC2's fastest rate.
 _USUAL_GIB, _FASTEST_MIB_S = 100, 300

@@ -28,6 +28,7 @@ from gpu_ami.invocation import Invocation
 from gpu_ami.measure import checks
 from gpu_ami.measure.checks import Check
 from gpu_ami.measure.placement import places
+from gpu_ami.measure.power_off import user_data
 from gpu_ami.measure.price import Price, disk_of, disk_to_be, price_of, usd
 from gpu_ami.process import SHIELD, interruptible, shielded
 from gpu_ami.records import verification
@@ -47,6 +48,7 @@ from gpu_ami.units import show_duration, show_usd
 
 # The instance switches itself off after this, whoever has forgotten it.
 LONGEST_MIN = 45
+INVENTED = "The sandbox invents instances and their times: this says nothing about a GPU."
 _RUNNING_WITHIN_S = 300.0
 _ONLINE_WITHIN_S = 600.0
 _GPU_WITHIN_S, _SCRIPT_WITHIN_S = 600, 60
@@ -66,10 +68,6 @@ _ENDS_ITSELF = (
     f"It switches itself off {LONGEST_MIN} minutes after its start, and EC2 terminates it then; after that "
     "`invoke sweep` shows whether anything is left."
 )
-_USER_DATA = f"""#!/bin/bash
-# Ends this instance if nobody else does: EC2 terminates it then, and its volume with it.
-shutdown -h +{LONGEST_MIN}
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +261,7 @@ def decide(run: Invocation, ami_id: str, account: str, types: Sequence[str], sub
             profile=run.settings.verify.instance_profile,
             root=root,
             tags=tags,
-            user_data=_USER_DATA,
+            user_data=user_data(LONGEST_MIN),
             token=f"{run_id}-{number}",
         )
         for number, place in enumerate(where.places)
@@ -398,7 +396,7 @@ def verify(run: Invocation, job: Job, clock: Clock) -> Result:
     found: list[Check] = []
     started: list[Launch] = []
     try:
-        with interruptible():
+        with interruptible(once=True):
             launch, instance_id = _see_one(run, caller, job, clock, started, found)
     except BaseException:
         if any(check.status == "failed" for check in found):
@@ -427,6 +425,8 @@ def _keep_failure(run: Invocation, caller: Caller, job: Job, launch: Launch, fou
     verified_at = _now()
     for check in found:
         run.console.say(f"  {check.check}: {check.status}, {check.detail}")
+    if run.target.is_sandbox:
+        run.console.say(f"  {INVENTED}")
     try:
         where = _record(run, job, launch, found, verified_at)
         run.console.say(f"{job.image.image_id} is not verified, and {where} says so; what follows came after it.")
@@ -452,22 +452,53 @@ def _see_one(
         AwsError: EC2 refused for another reason, did not answer, or no place had room.
     """
     full: list[str] = []
-    while True:
-        launch, instance_id = _start(run, caller, job, clock, full)
-        started.append(launch)
-        try:
-            _look(run, caller, job, launch, instance_id, clock, found)
-            return launch, instance_id
-        except _NoRoomError:
-            full.append(f"{launch.instance_type} in {launch.subnet_id} ({instance_id} was ended for want of capacity)")
-        finally:
-            SHIELD.is_up = True  # first of all: an interrupt while the shield is being set up would leave the instance
-            with shielded(), _step(run, f"ending {instance_id}"):
+    left = _Left()
+    try:
+        while True:
+            launch, instance_id = _start(run, caller, job, clock, full, left)
+            started.append(launch)
+            try:
+                _look(run, caller, job, launch, instance_id, clock, found)
+                return launch, instance_id
+            except _NoRoomError:
+                why = f"{instance_id} was ended for want of capacity"
+                full.append(f"{launch.instance_type} in {launch.subnet_id} ({why})")
+            finally:
+                SHIELD.is_up = True  # first of all: an interrupt while the shield is being set up would leave it
+                _end_left(run, caller, job, clock, left)
+    finally:
+        # Between a launch and the block that ends it, or at the start of that one's `finally`, there may be one, too.
+        SHIELD.is_up = True
+        _end_left(run, caller, job, clock, left)
+
+
+@dataclass
+class _Left:
+    """What a verification may have left: looked at by whatever ends it, and so noted before it is there.
+
+    Attributes:
+        is_requested: A launch was requested, and what came of it is not known.
+        instance_id: The instance that was started.
+    """
+
+    is_requested: bool = False
+    instance_id: str | None = None
+
+
+def _end_left(run: Invocation, caller: Caller, job: Job, clock: Clock, left: _Left) -> None:
+    """End what there may be of an instance, and see its volume go; nothing cuts it off, and it is tried once."""
+    with shielded():
+        instance_id, is_requested = left.instance_id, left.is_requested
+        left.instance_id, left.is_requested = None, False
+        if instance_id is not None:
+            with _step(run, f"ending {instance_id}"):
                 _end(caller, instance_id, clock)
                 _see_volumes_go(run, caller, job.run_id, clock)
+        elif is_requested:
+            _end_unknown(run, caller, job.run_id, clock)
 
 
-def _start(run: Invocation, caller: Caller, job: Job, clock: Clock, full: list[str]) -> tuple[Launch, str]:
+def _start(run: Invocation, caller: Caller, job: Job, clock: Clock, full: list[str], left: _Left) -> tuple[Launch, str]:
     """Start the instance in the first place that has room.
 
     Args:
@@ -476,6 +507,7 @@ def _start(run: Invocation, caller: Caller, job: Job, clock: Clock, full: list[s
         job: What to start.
         clock: How time goes on.
         full: The places that had no room, in the order of the job's; those that have none are added.
+        left: Gets what was started.
 
     Raises:
         AwsError: EC2 refused for another reason, did not answer, or no place had room.
@@ -483,16 +515,18 @@ def _start(run: Invocation, caller: Caller, job: Job, clock: Clock, full: list[s
     for launch in job.launches[len(full) :]:
         try:
             with run.console.step(f"starting a {launch.instance_type} in {launch.subnet_id}"):
-                return launch, instances.launch(caller, launch)
-        except BaseException as exc:
+                left.is_requested = True
+                left.instance_id = instances.launch(caller, launch)
+            return launch, left.instance_id
+        except RefusedError as exc:
             SHIELD.is_up = True
-            refusal = exc if isinstance(exc, RefusedError) else None
             with shielded():
-                # No answer, or an interrupt before it: there may be an instance of which nobody knows the id.
-                is_over = (refusal and not refusal.may_have_acted) or _end_unknown(run, caller, job.run_id, clock)
-            if not refusal or refusal.code not in NO_ROOM or not is_over:
+                left.is_requested = False
+                # One that may have acted: there may be an instance of which nobody knows the id.
+                is_over = not exc.may_have_acted or _end_unknown(run, caller, job.run_id, clock)
+            if exc.code not in NO_ROOM or not is_over:
                 raise
-            full.append(f"{launch.instance_type} in {launch.subnet_id} ({refusal.code})")
+            full.append(f"{launch.instance_type} in {launch.subnet_id} ({exc.code})")
     msg = f"No place had room for an instance: {', '.join(full)}. Nothing was started; try again later."
     raise AwsError(msg)
 
@@ -670,7 +704,7 @@ def result_table(result: Result) -> Table:
         f"{result.instance_id} ({result.instance_type}) is terminated after {show_duration(result.seconds)}{cost}."
     ]
     if result.invented:
-        footer.append("The sandbox invents instances and their times: this says nothing about a GPU.")
+        footer.append(INVENTED)
     word = "not verified" if result.failed else "verified"
     return Table(
         title=f"{result.ami_id} is {word}",

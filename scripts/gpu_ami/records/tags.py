@@ -30,8 +30,9 @@ HANDOVER_TAG = "gpu-ami:handover"
 FINISHED_TAG = "gpu-ami:finished"
 # How much data the AMI's snapshots hold, GiB: what EBS bills for filling a volume from them at a rate.
 SNAPSHOT_GIB_TAG = "gpu-ami:snapshot-gib"
-# ``TIME/TYPE``: when the AMI was verified, and on which instance type; ``TIME/TYPE/failed`` where a check failed. An
-# apply goes by the record alone; `build` also by the tag, for another machine's records are not at hand.
+# ``TIME/TYPE``: when the AMI was verified, and on which instance type; ``TIME/TYPE/failed`` where a check failed. It
+# lets nothing through an apply, but a failure that is newer than the record holds one up: another machine's records
+# are not at hand. `build` goes by it both ways.
 VERIFIED_TAG = "gpu-ami:verified"
 # On an image usage report: a digest of who could launch its AMI when it was requested.
 SHARED_TAG = "gpu-ami:shared-with"

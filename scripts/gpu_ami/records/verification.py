@@ -1,7 +1,8 @@
 """The record of a verification: what was checked of which AMI, kept with the code that it is about.
 
 It is what `apply` believes, where the settings want a verification first. The AMI's tag says so to people, and to a
-build on another machine; a tag is anybody's to write.
+build on another machine; a tag is anybody's to write. So it lets nothing through an apply, but one that says of a
+failure holds it up: that came from another machine, and nobody gains by writing it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -20,7 +21,8 @@ from gpu_ami.records.tags import FINGERPRINT_PREFIX, IMAGE_DIGEST_TAG, VERIFIED_
 FORMAT: Literal["gpu-ami-verification-1"] = "gpu-ami-verification-1"
 # What the AMI's tag ends with where a check failed.
 FAILED = "/failed"
-_TAG = re.compile(rf"(?P<when>\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ)/[^/]+(?P<failed>{FAILED})?")
+_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+_TAG = re.compile(rf"(?P<when>{_TIME})/(?P<type>[^/]+)(?P<failed>{FAILED})?", re.ASCII)
 _WHAT = "verification record"
 
 
@@ -54,18 +56,28 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     region: str
     account: str
     instance_type: str
-    verified_at: str
+    verified_at: Annotated[str, msgspec.Meta(pattern=f"^{_TIME}$")]
     image_digest: str
     fingerprints: dict[str, str]
     checks: tuple[CheckRecord, ...]
     sandbox: bool
 
     @property
+    def failed(self) -> tuple[CheckRecord, ...]:
+        """The checks that failed."""
+        return tuple(check for check in self.checks if check.status == "failed")
+
+    @property
     def is_good(self) -> bool:
         """Whether no check failed, and the GPU was seen."""
-        return all(check.status != "failed" for check in self.checks) and any(
-            (check.check, check.status) == ("gpu", "ok") for check in self.checks
-        )
+        return not self.failed and any((check.check, check.status) == ("gpu", "ok") for check in self.checks)
+
+
+def shown(tag: str) -> str:
+    """Return what an AMI's tag says of its last verification, as the predicate of a sentence about the AMI."""
+    if (said := _TAG.fullmatch(tag)) is None:
+        return f"has {VERIFIED_TAG}={tag}, which no verification wrote"
+    return f"{'failed its verification' if said['failed'] else 'was verified'} {said['when']} on a {said['type']}"
 
 
 def facts_of(tags: Mapping[str, str]) -> tuple[str, dict[str, str]]:
@@ -104,12 +116,37 @@ def why_not(terraform: Path, ami_id: str, tags: Mapping[str, str], *, sandbox: b
         UsageError: There is a record that cannot be read.
     """
     record = _fitting(terraform, ami_id, tags, sandbox=sandbox)
+    if failure := _failure(record, tags):
+        return failure
     if isinstance(record, str):
         return record
-    if not record.is_good:
-        bad = [check for check in record.checks if check.status == "failed"]
-        return f"its verification failed ({bad[0].check}: {bad[0].detail})" if bad else "no GPU was seen on it"
-    return None
+    if bad := record.failed:
+        return f"its record here is of a verification that failed ({bad[0].check}), and a tag alone vouches for nothing"
+    return None if record.is_good else "no GPU was seen on it"
+
+
+def why_failed(terraform: Path, ami_id: str, tags: Mapping[str, str], *, sandbox: bool) -> str | None:
+    """Return how the last verification of an AMI failed, by its record here or by its tag, whichever is newer.
+
+    None where it did not fail, or nobody knows of one. The arguments are those of `why_not`.
+
+    Raises:
+        UsageError: There is a record that cannot be read.
+    """
+    return _failure(_fitting(terraform, ami_id, tags, sandbox=sandbox), tags)
+
+
+def _failure(record: Verification | str, tags: Mapping[str, str]) -> str | None:
+    """Return how the last verification failed; a tag that says so and cannot be read is taken for the newest word."""
+    tag = tags.get(VERIFIED_TAG, "")
+    said = _TAG.fullmatch(tag)
+    is_newest = said is None or isinstance(record, str) or said["when"] > record.verified_at
+    if tag.endswith(FAILED) and is_newest:
+        return f"its verification failed by its tag, {VERIFIED_TAG}={tag}, and nothing newer is on record here"
+    if isinstance(record, str) or (said is not None and is_newest):
+        return None
+    bad = record.failed
+    return f"its verification failed ({bad[0].check}: {bad[0].detail})" if bad else None
 
 
 def _fitting(terraform: Path, ami_id: str, tags: Mapping[str, str], *, sandbox: bool) -> Verification | str:
@@ -148,12 +185,10 @@ def outcome(
     Raises:
         UsageError: There is a record that cannot be read.
     """
-    said = _TAG.fullmatch(tags.get(VERIFIED_TAG, ""))
     record = _fitting(terraform, ami_id, tags, sandbox=sandbox)
-    if isinstance(record, Verification) and (said is None or record.verified_at >= said["when"]):
-        if any(check.status == "failed" for check in record.checks):
-            return "failed"
-        return "good" if record.is_good else "unknown"
-    if said is None:
-        return "unknown"
-    return "failed" if said["failed"] else "good"
+    if _failure(record, tags):
+        return "failed"
+    said = _TAG.fullmatch(tags.get(VERIFIED_TAG, ""))
+    if said is not None and (isinstance(record, str) or said["when"] > record.verified_at):
+        return "good"
+    return "good" if isinstance(record, Verification) and record.is_good else "unknown"

@@ -11,9 +11,9 @@ from gpu_ami.aws import batch
 from gpu_ami.console import Table
 from gpu_ami.deploy import ownership
 from gpu_ami.deploy.live_environments import Live, images_document
+from gpu_ami.records import verification
 from gpu_ami.records.receipt import StateIdentity
 from gpu_ami.records.tags import VERIFIED_TAG
-from gpu_ami.records.verification import FAILED
 from gpu_ami.status import base_mps
 from gpu_ami.status.base_mps import Notice
 from gpu_ami.status.drift import Drift, Seen, base_of, digest_of
@@ -123,13 +123,7 @@ def _verified(seen: Seen) -> list[str]:
     """Return how the verifications of the live AMIs ended, by their own tags; nothing of the others."""
     live = dict.fromkeys(current.ami_id for current in seen.environments if current.ami_id)
     tags = {ami: image.tags.get(VERIFIED_TAG, "") for ami in live if (image := seen.images.get(ami))}
-    return [_verification(ami, tag) for ami, tag in tags.items() if tag]
-
-
-def _verification(ami: str, tag: str) -> str:
-    when, _, kind = tag.removesuffix(FAILED).partition("/")
-    on = f"{when}{f' on a {kind}' if kind else ''}"
-    return f"{ami} failed its verification {on}." if tag.endswith(FAILED) else f"{ami} was verified {on}."
+    return [f"{ami} {verification.shown(tag)}." for ami, tag in tags.items() if tag]
 
 
 def tables(found: Status) -> list[Table]:

@@ -24,7 +24,8 @@ Power = Literal["reboot", "poweroff"]
 
 _KEPT_ROOTS = 5
 _RUNTIMES = "/etc/docker-runtimes.d"
-# What the emulated `shutdown` writes, as systemd's does.
+# What the emulated `shutdown` and timers write, below /run; `shutdown` as systemd's does.
+_SCHEDULES = ("systemd/shutdown/scheduled", "systemd/shutdown/timer")
 _USEC = re.compile(rb"USEC=(\d{1,17})\n")
 _LONGEST_SCHEDULE = 200
 _USER = {"HOME": layout.HOME, "USER": layout.USER, "LOGNAME": layout.USER, "PATH": layout.USER_PATH}
@@ -157,18 +158,20 @@ class BuildInstances:
         asyncio.get_running_loop().run_in_executor(None, self._powered_off, instance.builder.instance_id)
 
     def _arm(self, instance: Instance) -> None:
-        """See to it that a `shutdown` that was scheduled inside comes in time."""
+        """See to it that a power-off that was scheduled inside comes in time."""
         key = instance.builder.instance_id
         if (timer := self._timers.pop(key, None)) is not None:
             timer.cancel()
-        due = _scheduled(instance.isolation.run / "systemd" / "shutdown" / "scheduled")
+        due = _due(instance)
         if due is not None and not instance.is_off:
             wait_s = max(0.0, due - time.time())
             self._timers[key] = asyncio.get_running_loop().call_later(wait_s, self._switch_off, instance)
 
     def _switch_off(self, instance: Instance) -> None:
-        if _scheduled(instance.isolation.run / "systemd" / "shutdown" / "scheduled") is None:
-            return  # cancelled meanwhile
+        due = _due(instance)
+        if due is None or due > time.time():
+            self._arm(instance)  # cancelled or put off meanwhile
+            return
         instance.is_off = True
         for child in [child for child, of in self._children.items() if of is instance]:
             with contextlib.suppress(ProcessLookupError):
@@ -212,14 +215,17 @@ class BuildInstances:
         return Instance(builder, isolation)
 
     async def _boot(self, instance: Instance) -> None:
-        """Start the units, at the first boot run the user data; how that went is in the instance's own log."""
+        """Start the units and run the user data; how that went is in the instance's own log."""
         while True:
             child = await self.start(instance, ["/usr/bin/cloud-init", "modules", "--mode=final"], as_root=True)
             try:
                 await child.communicate()
             finally:
                 await self.end(child)
-            if self._switched(instance) != "reboot":
+            power = self._switched(instance)
+            if power == "poweroff":
+                self._tell_of_power_off(instance)
+            if power != "reboot":
                 self._arm(instance)
                 return
 
@@ -250,8 +256,14 @@ def _make_memory(isolation: Isolation, builder: Builder) -> None:
         gpus.rig(isolation.run, builder.gpus)
 
 
+def _due(instance: Instance) -> float | None:
+    """Return when the next power-off that was scheduled inside comes, in seconds of Unix time; None when none is."""
+    times = [_scheduled(instance.isolation.run / name) for name in _SCHEDULES]
+    return min((at for at in times if at is not None), default=None)
+
+
 def _scheduled(path: Path) -> float | None:
-    """Return when the `shutdown` noted in *path* comes, in seconds of Unix time; None when none is, or it is no file.
+    """Return when the power-off noted in *path* comes, in seconds of Unix time; None when none is, or it is no file.
 
     The guest can put anything there: a link is not followed, and more than such a file has is not read.
     """

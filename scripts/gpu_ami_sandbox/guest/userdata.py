@@ -14,10 +14,10 @@ _UNPACKED_LIMIT = 16 * 1024 * 1024  # user data is 16 KiB at most; a bomb is lar
 
 @dataclass(frozen=True)
 class Script:
-    """A script that cloud-init runs at the first boot.
+    """A script that cloud-init runs.
 
     Attributes:
-        stage: ``boothooks`` run before ``scripts``; also its folder's name.
+        stage: ``boothooks`` run early at every boot, ``scripts`` late at the first one; also its folder's name.
         name: Its file name; within a stage the names are the order.
         content: The file.
     """
@@ -29,7 +29,7 @@ class Script:
 
 @dataclass(frozen=True)
 class UserData:
-    """What the first boot does.
+    """What an instance's boots do.
 
     Attributes:
         scripts: To be run by stage and name.
@@ -53,7 +53,7 @@ def read_user_data(raw: bytes) -> UserData:
     for part in _parts(raw):
         name = part.name or f"part-{part.number:03}"
         if part.kind == "text/cloud-boothook":
-            scripts.append(Script("boothooks", name, part.body))
+            scripts.append(Script("boothooks", name, _without_marker(part.body)))
         elif part.kind != "text/x-shellscript":
             start = part.body[:24].decode("utf-8", "replace")
             warnings.append(f"Unhandled non-multipart ({part.kind}) userdata: {start!r}...")
@@ -98,6 +98,11 @@ def _kind(body: bytes) -> str:
     if body.startswith(b"#cloud-config"):
         return "text/cloud-config"
     return "text/x-not-multipart"
+
+
+def _without_marker(body: bytes) -> bytes:
+    """Return a boothook as cloud-init writes it (22.2.2, handlers/boot_hook.py)."""
+    return body.replace(b"\r\n", b"\n").removeprefix(b"#cloud-boothook").lstrip()
 
 
 def _file_name(message: Message) -> str:

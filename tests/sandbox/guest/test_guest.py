@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
 import asyncssh
@@ -15,6 +16,7 @@ import pytest
 
 from gpu_ami import tools
 from gpu_ami.errors import ToolError
+from gpu_ami.measure.power_off import user_data
 from gpu_ami_sandbox.guest import Builder, Guest, Ran, Script, host_programs, interpreter, machine
 from gpu_ami_sandbox.guest.userdata import UserData
 from tests.sandbox.guest.parts import REGION, Client, Endpoint, World, running_guest
@@ -443,6 +445,42 @@ def test_whoever_started_it_learns_of_a_power_off(endpoint: Endpoint, tmp_path: 
 
         assert off == [builder.instance_id]
         assert _ran(guest.script(builder, "true")).status is None
+    finally:
+        guest.stop()
+
+
+@pytest.mark.parametrize("left_s", [1, -1], ids=["after the reboot", "during it"])
+def test_the_power_off_of_a_measurement_survives_a_reboot(endpoint: Endpoint, tmp_path: Path, left_s: int) -> None:
+    """Status 194 reboots, and so does a kernel that panics: what was scheduled in memory is lost, the instance billed.
+
+    It counts from the first boot: with each boot anew, an instance that reboots over and over would never end.
+    """
+    off: list[str] = []
+    guest = Guest(
+        home=tmp_path / "guest", endpoint_port=endpoint.port, region=REGION, builders=list, powered_off=off.append
+    )
+    guest.start()
+    try:
+        builder = Builder("i-00000000000000ac3", "", user_data(45).encode())
+        cloud, timer = "/var/lib/cloud/instance/gpu-ami-power-off", "/etc/systemd/system/gpu-ami-power-off.timer"
+        once = f"test -e /var/once || {{ touch /var/once; echo $(( $(date +%s) + 9 )) >{cloud}; exit 194; }}"
+        first = _ran(guest.script(builder, f"date +%s; cat {cloud}; systemctl is-active gpu-ami-power-off.timer"))
+        again = _ran(guest.script(builder, f"{once}; cat {cloud}; grep OnCalendar {timer}"))
+        now, due, state = first.output.split()
+        noted, written = again.output.splitlines()
+
+        assert int(now) + 45 * 60 - 30 <= int(due) <= int(now) + 45 * 60
+        assert state == "active"
+        assert written == f"OnCalendar={datetime.fromtimestamp(int(noted), timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+        assert off == []
+
+        soon = f"touch /var/twice; echo $(( $(date +%s) + {left_s} )) >{cloud}; exit 194"
+        ended = _ran(guest.script(builder, f"test -e /var/twice || {{ {soon}; }}; sleep 600"))
+        until = time.monotonic() + 10
+        while not off and time.monotonic() < until:
+            time.sleep(0.01)
+
+        assert (off, ended.status) in [([builder.instance_id], status) for status in (None, -9)]
     finally:
         guest.stop()
 

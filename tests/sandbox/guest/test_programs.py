@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -399,6 +400,36 @@ def test_the_power_goes_at_once(inside: View, command: str, power: str) -> None:
     assert (here.system.root / "run/systemd/shutdown" / power).exists()
 
 
+@pytest.mark.parametrize(
+    ("timer", "service", "within_s"),
+    [
+        ("OnCalendar=2999-01-01 00:00:00 UTC\nOnBootSec=45min", "ExecStart=/usr/bin/systemctl poweroff", 45 * 60),
+        ("OnCalendar=2001-01-01 00:00:00 UTC\nOnActiveSec=7", "ExecStart=/usr/bin/systemctl poweroff", 7),
+        ("OnCalendar=2001-01-01 00:00:00 UTC", "ExecStart=/usr/bin/systemctl poweroff", None),
+        ("OnCalendar=daily\nOnBootSec=1week", "ExecStart=/usr/bin/systemctl poweroff", None),
+        ("OnBootSec=1s", "ExecStart=/usr/bin/true", None),
+    ],
+)
+def test_a_timer_that_switches_off_is_noted_in_memory(
+    inside: View, timer: str, service: str, within_s: int | None
+) -> None:
+    """The earliest of its times counts, one that is past never comes, and other timers switch nothing off."""
+    here = inside()
+    units = here.system.root / "etc/systemd/system"
+    (units / "end.timer").write_text(f"[Timer]\n{timer}\n[Install]\nWantedBy=timers.target\n")
+    (units / "end.service").write_text(f"[Service]\n{service}\n")
+    note = here.system.root / "run/systemd/shutdown/timer"
+
+    assert _run(systemctl, "systemctl enable --now end.timer", here).startswith("0: ")
+
+    assert note.exists() == (within_s is not None)
+    if within_s is not None:
+        due = int(note.read_text().partition("USEC=")[2].splitlines()[0]) / 1e6
+        assert 0 <= time.time() + within_s - due < 60
+    assert _run(systemctl, "systemctl stop other.timer end.timer", here).startswith("5: ")
+    assert not note.exists()
+
+
 @pytest.mark.parametrize("arguments", ["25:00", "+x"])
 def test_times_that_are_none_are_refused(inside: View, arguments: str) -> None:
     """A typo must not leave a builder without its end."""
@@ -411,14 +442,17 @@ def test_nothing_is_killed_outside_of_a_guest(tmp_path: Path) -> None:
     System("/", env={}, out=io.StringIO()).end_everything()
 
 
-def test_cloud_init_runs_scripts_in_order_and_once(inside: View) -> None:
-    """Boothooks, then scripts by name; a second boot runs none."""
+def test_cloud_init_runs_boothooks_at_every_boot_and_scripts_once(inside: View) -> None:
+    """Boothooks, twice at the first boot, then scripts by name; a second boot runs the boothooks alone.
+
+    cloud-init 22.2.2 does so (handlers/boot_hook.py, cmd/main.py), and only warns of a boothook that fails.
+    """
     here = inside()
     instance = here.system.root / "var/lib/cloud/instance"
     log = here.system.root / "order"
     for stage, name in (("scripts", "b"), ("scripts", "a"), ("boothooks", "z")):
         script = instance / stage / name
-        script.write_text(f"#!/bin/sh\necho {name} >>{log}\n")
+        script.write_text(f"#!/bin/sh\necho {name} >>{log}\n[ {stage} = scripts ]\n")
         script.chmod(0o700)
     (instance / "scripts/c").write_text("#!/no/such/interpreter\n")
     (instance / "scripts/c").chmod(0o700)
@@ -427,8 +461,11 @@ def test_cloud_init_runs_scripts_in_order_and_once(inside: View) -> None:
     second = _run(cloud_init, "cloud-init modules --mode=final", here)
 
     assert (first, second) == ("0: ", "0: ")
-    assert log.read_text().split() == ["z", "a", "b"]
-    assert "No such file" in _run(cloud_init, "cloud-init status --long", here)
+    assert log.read_text().split() == ["z", "z", "a", "b", "z"]
+    status = _run(cloud_init, "cloud-init status --long", here)
+    assert "No such file" in status
+    assert "boothooks/z" not in status
+    assert (here.system.root / "var/log/cloud-init.log").read_text().count("Boothooks script") == 3
 
 
 def test_cloud_init_cleans_what_it_knows_of(inside: View) -> None:

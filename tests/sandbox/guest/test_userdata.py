@@ -8,6 +8,7 @@ from email.mime.text import MIMEText
 
 import pytest
 
+from gpu_ami.measure.power_off import boothook, user_data
 from gpu_ami_sandbox.guest.userdata import Script, read_user_data
 
 _SCRIPT = b"#!/bin/sh\ntrue\n"
@@ -52,7 +53,20 @@ def test_parts_go_to_their_stages() -> None:
         ("boothooks", "part-002"),
         ("scripts", "part-003"),
     ]
+    assert data.scripts[1].content == b"#!/bin/sh\nhook"  # the kernel reads its first line: cloud-init cuts the marker
     assert data.warnings == ()
+
+
+def test_the_power_off_of_a_measurement_is_a_boothook() -> None:
+    """Only a boothook runs at every boot; Batch takes nothing but multi-part documents, and adds its own part."""
+    alone, document = read_user_data(boothook(45).encode()), read_user_data(user_data(45).encode())
+
+    assert user_data(45).startswith("MIME-Version: 1.0\nContent-Type: multipart/mixed;")
+    assert user_data(45).isascii()
+    assert [script.stage for data in (alone, document) for script in data.scripts] == ["boothooks", "boothooks"]
+    assert document.scripts[0].content.strip() == alone.scripts[0].content.strip()
+    assert alone.scripts[0].content.startswith(b"#!/bin/bash\n")
+    assert alone.warnings == document.warnings == ()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Emulates `cloud-init`: runs the user data's scripts at the first boot, knows its status, cleans its traces."""
+"""Emulates `cloud-init`: runs the user data's boothooks and scripts, knows its status, cleans its traces."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from gpu_ami_sandbox.guest.programs import systemctl
@@ -36,19 +37,32 @@ def main(argv: list[str], system: System) -> int:
 
 
 def _modules(_arguments: list[str], system: System) -> int:
-    """Boot: start the units, at the first boot run the scripts in between; failures are only noted."""
-    systemctl.boot(system)
+    """Boot: run the boothooks, start the units, at the first boot run the scripts; failures are only noted."""
     instance = system.path("/var/lib/cloud/instance")
-    if instance.is_dir() and not (instance / "boot-finished").exists():
+    is_first = instance.is_dir() and not (instance / "boot-finished").exists()
+    # At the first boot once for what runs per instance, and once for what runs always (22.2.2, cmd/main.py).
+    for _ in range(2 if is_first else 1):
+        _run_boothooks(instance, system)
+    systemctl.boot(system)
+    if is_first:
         _first_boot(instance, system)
     systemctl.boot_agent(system)
     return 0
 
 
+def _run_boothooks(instance: Path, system: System) -> None:
+    """Run them; what they say is kept nowhere, and one that fails is no error of the boot (handlers/boot_hook.py)."""
+    number = system.path("/var/lib/cloud/data/instance-id")
+    env = {**system.env, "INSTANCE_ID": number.read_text().strip()} if number.is_file() else None
+    for script in sorted((instance / "boothooks").glob("*")):
+        if problem := _run(script, subprocess.DEVNULL, env):
+            system.append(_LOG, f"util.py[WARNING]: Boothooks script {problem} execution error\n")
+
+
 def _first_boot(instance: Path, system: System) -> None:
     errors = []
     with system.path(_OUTPUT).open("ab") as output:
-        for script in sorted((instance / "boothooks").iterdir()) + sorted((instance / "scripts").iterdir()):
+        for script in sorted((instance / "scripts").iterdir()):
             problem = _run(script, output.fileno())
             if problem:
                 errors.append(problem)
@@ -60,10 +74,10 @@ def _first_boot(instance: Path, system: System) -> None:
     system.path(_RESULT).write_text(json.dumps({"v1": {"datasource": "DataSourceEc2", "errors": errors}}))
 
 
-def _run(script: Path, output: int) -> str:
+def _run(script: Path, output: int, env: Mapping[str, str] | None = None) -> str:
     try:
         status = subprocess.run(
-            [script], stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
+            [script], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, check=False
         ).returncode
     except OSError as exc:
         return f"{script}: {exc.strerror}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gpu_ami_sandbox.guest.programs import gpu, services, shutdown
+from gpu_ami_sandbox.guest.programs import gpu, services, shutdown, timers
 from gpu_ami_sandbox.guest.programs.system import Refusal, System
 from gpu_ami_sandbox.guest.programs.units import Units, full_name
 
@@ -124,6 +124,8 @@ def _activate(unit: str, units: Units, system: System) -> None:
         services.run(unit, units, system)
     else:
         units.set_active(unit, True)
+    if unit.endswith(".timer"):
+        timers.start(unit, units, system)
 
 
 def _stop(names: list[str], _flags: dict[str, str], system: System) -> int:
@@ -151,6 +153,7 @@ def _end(unit: str, units: Units, system: System) -> None:
         state = system.path("/var/lib/ecs/data/agent.db")
         state.parent.mkdir(parents=True, exist_ok=True)
         state.write_text("agent state, saved at its stop\n")
+    timers.stop(unit, system)
     units.set_active(unit, False)
 
 
