@@ -10,7 +10,9 @@ ROOT = Path(__file__).resolve().parent
 _PACKER_VAR = "A Packer variable as name=value; repeatable."
 
 
-@pipeline_task(ROOT, guest="Also what isolates the sandbox's guest; --no-guest where only AWS is worked on.")
+@pipeline_task(
+    ROOT, takes="none", guest="Also what isolates the sandbox's guest; --no-guest where only AWS is worked on."
+)
 def setup(run: Invocation, *, guest: bool = True) -> None:
     """Install what is missing on this machine: Packer, its plugin, Terraform, the sandbox's isolation."""
     from gpu_ami.tools import setup as command
@@ -52,7 +54,7 @@ def init(
     command.run(run, command.Request(flags=flags, check=check, yes=yes))
 
 
-@pipeline_task(ROOT, packer_var=_PACKER_VAR)
+@pipeline_task(ROOT, takes="each", packer_var=_PACKER_VAR)
 def doctor(run: Invocation, *, packer_var: tuple[str, ...] = ()) -> None:
     """Check what a build needs, on this machine and on AWS, each with its fix; changes nothing."""
     from gpu_ami.bake import doctor as command
@@ -60,7 +62,7 @@ def doctor(run: Invocation, *, packer_var: tuple[str, ...] = ()) -> None:
     command.run(run, command.Request(variables=packer_var))
 
 
-@pipeline_task(ROOT, packer_var=_PACKER_VAR)
+@pipeline_task(ROOT, takes="each", packer_var=_PACKER_VAR)
 def validate(run: Invocation, *, packer_var: tuple[str, ...] = ()) -> None:
     """Check the settings, the Packer template, the Terraform folder and the AMI handed over; changes nothing."""
     from gpu_ami.bake import validate as command
@@ -70,11 +72,13 @@ def validate(run: Invocation, *, packer_var: tuple[str, ...] = ()) -> None:
 
 @pipeline_task(
     ROOT,
+    takes="none",
     packer_var=_PACKER_VAR,
     debug="Packer's step-by-step mode, on a terminal.",
     incremental="Bake on the family's last AMI where only image or models are new.",
     if_stale="Do nothing when the last AMI is what a build would make.",
     max_usd="What the verification before the hand-over may cost at most, where pipeline.yaml wants one.",
+    jobs="Of several families so many builds at a time; 1 otherwise.",
 )
 def build(
     run: Invocation,
@@ -84,13 +88,16 @@ def build(
     incremental: bool = False,
     if_stale: bool = False,
     max_usd: str | None = None,
+    jobs: str | None = None,
 ) -> None:
     """Bake the AMI with Packer and hand it to Terraform."""
-    from gpu_ami.bake import build as command
+    from gpu_ami.bake import build, side_by_side
     from gpu_ami.measure.gate import BeforeHandOver
 
-    request = command.Request(variables=packer_var, debug=debug, incremental=incremental, if_stale=if_stale)
-    command.run(run, request, BeforeHandOver(run, max_usd))
+    request = side_by_side.Request(
+        variables=packer_var, debug=debug, incremental=incremental, if_stale=if_stale, max_usd=max_usd, jobs=jobs
+    )
+    side_by_side.run(run, request, lambda one, wanted: build.run(one, wanted, BeforeHandOver(one, max_usd)))
 
 
 @pipeline_task(
@@ -119,6 +126,7 @@ def verify(
 
 @pipeline_task(
     ROOT,
+    takes="each",
     file="Another manifest than the last build's.",
     all="Every run in the manifest, not only the last.",
 )
@@ -245,7 +253,7 @@ def rollback(
     command.run(run, request)
 
 
-@pipeline_task(ROOT, skip="Leave this query out; repeatable. An unknown name lists them.")
+@pipeline_task(ROOT, takes="each", skip="Leave this query out; repeatable. An unknown name lists them.")
 def status(run: Invocation, *, skip: tuple[str, ...] = ()) -> None:
     """Show which AMI is live where, and exit 9 when anything is out of step."""
     from gpu_ami.status import status as command
@@ -277,6 +285,7 @@ def publish(
 
 @pipeline_task(
     ROOT,
+    takes="each",
     preset="A named set of inputs: seed is the original estimate.",
     market="on-demand or spot; default from pipeline.yaml.",
     instance_type="What runs the jobs; default from pipeline.yaml.",
@@ -325,6 +334,7 @@ def cost(
 
 @pipeline_task(
     ROOT,
+    takes="any",
     instance_type="The host; g5.xlarge otherwise.",
     set="An input as name=value, name=low..high or name=low..likely..high; repeatable. --inputs prints them.",
     points="Predict the rows of this CSV file instead; docs/coldstart.md has the columns.",
@@ -355,6 +365,7 @@ def coldstart(
 
 @pipeline_task(
     ROOT,
+    takes="none",
     regions="Only these regions, joined by commas; all of the table otherwise.",
     check="Change nothing; exit 9 when a price has changed.",
 )
@@ -367,6 +378,7 @@ def prices(run: Invocation, *, regions: str | None = None, check: bool = False) 
 
 @pipeline_task(
     ROOT,
+    takes="each",
     older_than="Younger AMIs stay: 30d, 12h, 2w.",
     keep="Newest AMIs of each family that stay; 0 only when said.",
     name="Only AMIs whose name matches this pattern.",
@@ -455,6 +467,7 @@ def cleanup(
 
 @pipeline_task(
     ROOT,
+    takes="each",
     older_than="Only builds older than this; never less than a build can take.",
     regions="Regions joined by commas; default from pipeline.yaml.",
     skip_source="Do not query this kind; repeatable.",
@@ -483,7 +496,15 @@ def sweep(
     command.run(run, request)
 
 
-@pipeline_task(ROOT)
+@pipeline_task(ROOT, takes="none", regions="Regions joined by commas; default from pipeline.yaml.")
+def matrix(run: Invocation, *, regions: str | None = None) -> None:
+    """Show the families and regions as a workflow's matrix, for fromJSON."""
+    from gpu_ami.github import matrix as command
+
+    command.run(run, command.Request(regions=regions))
+
+
+@pipeline_task(ROOT, takes="none")
 def sandbox(run: Invocation) -> None:
     """Keep the local AWS and guest running for later --sandbox tasks, until Ctrl-C."""
     run.serve_sandbox()

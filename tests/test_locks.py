@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from gpu_ami.errors import SafetyError, UsageError
-from gpu_ami.locks import Work, held, only_one, waited_for
+from gpu_ami.locks import Work, held, in_turn, only_one, waited_for
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,22 @@ def _hold(file: Path, taken: threading.Event, said: list[str]) -> None:
         end = time.monotonic() + 60
         while not said and time.monotonic() < end:
             time.sleep(0.01)
+
+
+def test_builds_of_two_families_go_on_beside_each_other(tmp_path: Path) -> None:
+    """They write other files; two of one family would overwrite each other's."""
+    with only_one(tmp_path, "build", family="video"), only_one(tmp_path, "build", family="training"):
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["build-training.lock", "build-video.lock"]
+    held_by_another = FileLock(tmp_path / "build-video.lock")
+    with held_by_another, pytest.raises(SafetyError, match="Another build of video is under way"):
+        only_one(tmp_path, "build", family="video").__enter__()
+
+
+def test_only_several_families_take_turns(tmp_path: Path) -> None:
+    """A build of one family waits for nobody, and makes no file for it."""
+    with in_turn(tmp_path / "logs", "validate", family=None):
+        assert not (tmp_path / "logs").exists()
+    with in_turn(tmp_path / "logs", "validate", family="video"):
+        other = FileLock(tmp_path / "logs" / "validate.lock")
+        with pytest.raises(Timeout):
+            other.acquire(timeout=0)

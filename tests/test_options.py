@@ -86,3 +86,16 @@ def test_whether_it_is_about_the_sandbox_is_known_whatever_else_is_wrong(
 ) -> None:
     """The line that says what is wrong names commands, too: they must not lead to AWS."""
     assert wants_sandbox(argv, {"GPU_AMI_SANDBOX": switch}) is wanted
+
+
+def test_families_are_named_on_the_line_or_by_the_environment() -> None:
+    """Several times, after any task; the environment's is for a workflow, and the line goes before it."""
+    argv = ["build", "--family", "b", "apply", "--family=a", "--family", "b"]
+
+    assert options_from(argv, {"GPU_AMI_FAMILY": "c"}).families == ("b", "a")
+    assert options_from(["build"], {"GPU_AMI_FAMILY": " c "}).families == ("c",)
+    assert options_from(["build"], {"GPU_AMI_FAMILY": ""}).families == ()
+    every = options_from(["build", "--all-families"], {"GPU_AMI_FAMILY": "c"})
+    assert (every.families, every.all_families) == ((), True)
+    with pytest.raises(UsageError, match="--family needs a value"):
+        options_from(["build", "--family", "--sandbox"], {})

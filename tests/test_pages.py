@@ -178,10 +178,12 @@ _SETTING = re.compile(r"\| `[a-z]")
 def settings_rows() -> list[str]:
     """Return the table of settings, made from the code."""
     parts = settings.schema()["$defs"]
+    of_a_family = parts.pop("FamilySettings")["properties"]
     sections = {name.lower(): part["properties"] for name, part in parts.items() if name != "Settings"}
     top = parts["Settings"]["properties"]
     rows = {name: body for name, body in top.items() if name not in sections}
     rows |= {f"{section}.{name}": body for section, own in sections.items() for name, body in own.items()}
+    rows |= {f"families.NAME.{name}": body for name, body in of_a_family.items() if name not in sections}
     required = set(parts["Settings"]["required"])
     return [
         "| `{}` | {} | {} |".format(

@@ -512,3 +512,92 @@ def test_without_a_request_to_end_a_shield_changes_nothing() -> None:
         raise ValueError("its own")  # noqa: EM101 - its own text
 
     assert {number: signal.getsignal(number) for number in ENDS} == before
+
+
+def _logged(folder: Path, name: str, code: str) -> process.Logged:
+    return process.Logged(_python(code), out=folder / f"{name}.out", log=folder / "logs" / f"{name}.log")
+
+
+class _Heard:
+    """What was told of programs side by side."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[int, str]] = []
+        self.ended: list[tuple[int, int]] = []
+        self.interrupts = 0
+
+    def run(self, programs: list[process.Logged], at_once: int) -> list[int | None]:
+        beside = process.SideBySide(
+            programs,
+            at_once,
+            lambda number, line: self.lines.append((number, line)),
+            on_interrupt=self.interrupted,
+            on_end=lambda number, status: self.ended.append((number, status)),
+        )
+        return beside.run()
+
+    def interrupted(self) -> None:
+        self.interrupts += 1
+
+
+def test_programs_side_by_side_end_each_for_itself(tmp_path: Path) -> None:
+    """One that fails stops no other; each has its result and its log to itself, to the last line."""
+    heard = _Heard()
+    says = "import sys; print('{0}'); print('{0} on its way', file=sys.stderr, end=''); sys.exit({1})"
+    programs = [_logged(tmp_path, name, says.format(name, code)) for name, code in (("a", 0), ("b", 5), ("c", 0))]
+
+    assert heard.run(programs, 2) == [0, 5, 0]
+    assert sorted(heard.lines) == [(0, "a on its way"), (1, "b on its way"), (2, "c on its way")]
+    assert [program.out.read_text() for program in programs] == ["a\n", "b\n", "c\n"]
+    assert sorted(heard.ended) == [(0, 0), (1, 5), (2, 0)]
+    assert heard.interrupts == 0
+
+
+def test_an_interrupt_reaches_each_program_once_and_begins_no_other(tmp_path: Path, interrupts: None) -> None:
+    """A build passes exactly one on to its Packer, which takes a second one for an order to drop everything."""
+    del interrupts
+    heard = _Heard()
+    waits = """
+        import pathlib, signal, sys, time
+        heard = []
+        signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+        print("ready", file=sys.stderr, flush=True)
+        while not heard:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        print("interrupts", len(heard), file=sys.stderr)
+        sys.exit(130)
+    """
+
+    def ready(number: int, line: str) -> None:
+        heard.lines.append((number, line))
+        if line == "ready" and len(heard.lines) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    beside = process.SideBySide(
+        [_logged(tmp_path, name, textwrap.dedent(waits)) for name in "abc"],
+        2,
+        ready,
+        on_interrupt=heard.interrupted,
+        on_end=lambda number, status: heard.ended.append((number, status)),
+    )
+
+    assert beside.run() == [130, 130, None]
+    assert sorted(heard.lines)[::2] == [(0, "interrupts 1"), (1, "interrupts 1")]
+    assert (beside.is_interrupted, heard.interrupts, (tmp_path / "c.out").exists()) == (True, 1, False)
+
+
+def test_a_program_that_cannot_start_ends_those_that_run(tmp_path: Path) -> None:
+    """Nobody would be there to hear of them."""
+    heard = _Heard()
+    waits = "import time, sys\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('ended', file=sys.stderr)"
+    there = _logged(tmp_path, "a", waits)
+    none = process.Logged(Command((str(tmp_path / "none"),)), out=tmp_path / "b.out", log=tmp_path / "logs" / "b.log")
+    (tmp_path / "file").write_text("")
+    nowhere = process.Logged(there.command, out=tmp_path / "c.out", log=tmp_path / "file" / "c.log")
+
+    with pytest.raises(ToolError, match="invoke setup"):
+        heard.run([there, none], 2)
+    with pytest.raises(UsageError, match="cannot be written"):
+        heard.run([nowhere], 1)

@@ -122,3 +122,73 @@ def test_the_editors_schema_is_current() -> None:
     committed = json.loads((REPOSITORY / "pipeline.schema.json").read_text())
 
     assert committed == json.loads(json.dumps(schema()))
+
+
+FAMILIES = "region: ap-northeast-2\nfamilies:\n"
+
+
+@pytest.mark.parametrize(
+    ("families", "problem"),
+    [
+        ("  video: {x: 1}\n", r"unknown key 'x' in families\.video: known keys are variables_file, build, handover"),
+        ("  video: {cleanup: {kep: 1}}\n", r"unknown key 'kep' in families\.video\.cleanup: known keys are older_than"),
+        ("  video: {cleanup: {keep: 0}}\n", r"families\.video\.cleanup\.keep is 0, expected a whole number >= 1"),
+        ("  video: {cleanup: {older_than: x}}\n", r"families\.video\.cleanup\.older_than 'x' is not a duration"),
+        ("  video: {cleanup: {regions: [5]}}\n", r"families\.video\.cleanup\.regions\[0\] is 5, expected text"),
+        ("  video: {variables_file: 0123}\n", r"families\.video\.variables_file is 0123, expected text or null"),
+        ("  video: 5\n", r"families\.video is 5, expected keys with values"),
+        ("  video:\n", r"families\.video is null, expected keys with values"),
+        ("  Video: {}\n", r"families has 'Video', which is no name of a family"),
+        ("  5: {}\n", r"families has 5, which is no name of a family"),
+        ("  a: {}\n  a: {}\n", r"has the key 'a' twice, in lines 3 and 4"),
+        ("  - video\n", r"families is \['video'\], expected keys with values"),
+        (
+            "  video: {}\n  training: {}\n",
+            r"the families video and training have the same variables_file, packer/variables\.auto\.pkrvars\.hcl: give",
+        ),
+        (
+            "  video: {variables_file: packer/a}\n  training: {variables_file: packer/x/../a}\n",
+            r"the families video and training have the same variables_file, packer/x/\.\./a: give",
+        ),
+        (
+            "  video: {variables_file: a}\n  training: {variables_file: b, handover: {file: ./terraform/gpu-ami.auto.tfvars.json}}\n",  # noqa: E501
+            r"video and training have the same handover target, gpu_ami_id in \./terraform/gpu-ami\.auto",
+        ),
+        (
+            "  video: {variables_file: a}\n  training: {variables_file: b, handover: {variable: v, parameter: gpu-ami/video/ami-id}}\n",  # noqa: E501
+            r"video and training have the same SSM parameter, gpu-ami/video/ami-id: give",
+        ),
+        ("  video: {}\nfamily: video\n", r"has family and families: put video under families, or keep one"),
+    ],
+)
+def test_families_that_cannot_be_used_are_refused(tmp_path: Path, families: str, problem: str) -> None:
+    """In one line that names the family, or both: two that have one target would take each other's AMI away."""
+    with pytest.raises(UsageError, match=problem) as refused:
+        _load(tmp_path, FAMILIES + families)
+
+    assert "\n" not in str(refused.value)
+
+
+def test_a_family_has_what_the_whole_pipeline_has_where_it_says_nothing_else(tmp_path: Path) -> None:
+    """Also within a section; and of no families there is one, as ever."""
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(
+        "region: ap-northeast-2\ncleanup: {older_than: 9d, keep: 7}\nverify: {before: apply}\nfamilies:\n"
+        "  video: {variables_file: v.pkrvars.hcl, cleanup: {keep: 2}, handover: {variable: v}}\n  training: {}\n"
+    )
+
+    settings = load(file, Options(region="us-east-1"))
+    video, training = (settings.of_family(name) for name in settings.names)
+
+    assert (settings.names, EMBEDDED.names) == (("video", "training"), ("gpu-batch",))
+    assert (video.family, video.region, video.verify.before) == ("video", "us-east-1", "apply")
+    assert (video.cleanup.older_than, video.cleanup.keep, training.cleanup.keep) == ("9d", 2, 7)
+    assert (video.variables_file, training.variables_file) == ("v.pkrvars.hcl", EMBEDDED.variables_file)
+    assert (video.other_variables_files, training.other_variables_files) == (
+        (EMBEDDED.variables_file,),
+        ("v.pkrvars.hcl",),
+    )
+    assert EMBEDDED.of_family("gpu-batch") is EMBEDDED
+    assert EMBEDDED.other_variables_files == ()
+    file.write_text("region: ap-northeast-2\nfamilies: {}\n")
+    assert load(file, Options()) == EMBEDDED

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gpu_ami import families
 from gpu_ami.console import Console
 from gpu_ami.errors import SafetyError, ToolError, UsageError
 from gpu_ami.invocation import Invocation
@@ -151,3 +152,27 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ToolError, match="uv sync"):
         _ = run.access
     run.close()
+
+
+def test_no_family_s_build_reads_another_s_variables(tmp_path: Path) -> None:
+    """Packer would read every *.auto.pkrvars.hcl in its folder, also by a link."""
+    names = ("common", "training", "video")
+    (tmp_path / "packer").mkdir()
+    for name in names:
+        (tmp_path / "packer" / f"{name}.auto.pkrvars.hcl").write_text("")
+    (tmp_path / "packer" / "z.auto.pkrvars.hcl").symlink_to("training.auto.pkrvars.hcl")
+    (tmp_path / "pipeline.yaml").write_text(
+        "region: eu-west-1\nfamilies:\n"
+        "  video: {variables_file: packer/video.auto.pkrvars.hcl, handover: {variable: v}}\n"
+        "  training: {variables_file: packer/training.auto.pkrvars.hcl}\n"
+    )
+    run = Invocation(tmp_path, Options(), Console(err=io.StringIO()))
+
+    runs = families.chosen(run)
+    found = {str(one.family): one.target for one in runs}
+
+    assert [path.name.split(".")[0] for path in found["video"].auto_variables] == ["common", "video"]
+    assert [path.name.split(".")[0] for path in found["training"].auto_variables] == ["common", "training", "z"]
+    assert [path.name.split(".")[0] for path in found["video"].user_variables] == ["common", "video", "video"]
+    (sandbox, _) = families.chosen(Invocation(tmp_path, Options(sandbox=True), Console(err=io.StringIO())))
+    assert sandbox.target.init_file.name == "video-video.auto.pkrvars.hcl"

@@ -24,11 +24,12 @@ from invoke.parser.context import ParserContext
 from invoke.program import Program
 from invoke.tasks import Task, task
 
+from gpu_ami import families
 from gpu_ami.console import Console
 from gpu_ami.errors import InterruptedRunError, PipelineError, UsageError
 from gpu_ami.files import CLOSED, FULL, is_of_files
 from gpu_ami.invocation import Invocation, current
-from gpu_ami.options import wants_sandbox
+from gpu_ami.options import families_in, wants_sandbox
 from gpu_ami.streams import to_nowhere
 
 # Invoke keeps Python from writing bytecode, and without it each command compiles moto and botocore anew: two seconds.
@@ -43,6 +44,8 @@ COMMON_HELP = {
     "output": "table, json or markdown.",
     "query": "JMESPath over the result's JSON, as in the AWS CLI.",
     "dry-run": "Say what would be done and do nothing; same as Invoke's --dry.",
+    "family": "One of several families in pipeline.yaml; repeatable.",
+    "all-families": "Every family in pipeline.yaml.",
 }
 _COMMON_DEFAULTS: dict[str, Any] = {
     "region": None,
@@ -51,6 +54,8 @@ _COMMON_DEFAULTS: dict[str, Any] = {
     "output": None,
     "query": None,
     "dry_run": False,
+    "family": [],
+    "all_families": False,
 }
 
 
@@ -177,11 +182,14 @@ def _either(names: list[str]) -> str:
     return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def pipeline_task(root: Path, **flags: str) -> Callable[[Callable[..., None]], Task[Callable[..., None]]]:
+def pipeline_task(
+    root: Path, *, takes: families.Takes = "one", **flags: str
+) -> Callable[[Callable[..., None]], Task[Callable[..., None]]]:
     """Return a decorator that makes a task of a function ``(run, *, flag=default, …)``.
 
     Args:
         root: The repository: the folder of tasks.py.
+        takes: How the task takes several families.
         flags: The help text of each parameter. A parameter whose default is a tuple can be repeated on the
             command line. Every parameter needs a default: Invoke takes ``--help`` for the value of a missing
             positional argument and runs the task. One that `_VAR` names is also taken as ``--var``.
@@ -207,7 +215,7 @@ def pipeline_task(root: Path, **flags: str) -> Callable[[Callable[..., None]], T
                 run = current(root, dry_run=bool(context.config.run.dry))
                 if body.__name__ not in _ABOUT_LEFTOVERS:
                     run.tell_cut_off_builds()
-                body(run, **arguments)
+                families.carry_out(run, takes, lambda one: body(one, **arguments))
 
         first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         common = [_parameter(name, default) for name, default in _COMMON_DEFAULTS.items()]
@@ -217,7 +225,7 @@ def pipeline_task(root: Path, **flags: str) -> Callable[[Callable[..., None]], T
             help={name.replace("_", "-"): text for name, text in flags.items()}
             | {old.name: f"What {_flag(name)} was called before; the same." for name, old in renamed.items()}
             | COMMON_HELP,
-            iterable=[p.name for p in declared if isinstance(p.default, tuple)],
+            iterable=[*(p.name for p in declared if isinstance(p.default, tuple)), "family"],
             auto_shortflags=False,
             positional=[],
         )(call)
@@ -290,8 +298,17 @@ def _explained(exc: OSError) -> tuple[str, PipelineError]:
 def _leave(message: str, error: PipelineError) -> None:
     if os.environ.get("GPU_AMI_TRACEBACK") == "1":
         raise error
-    Console(sandbox=wants_sandbox(sys.argv[1:], os.environ)).fail(message)
+    Console(sandbox=wants_sandbox(sys.argv[1:], os.environ), family=_family()).fail(message)
     raise Exit(code=error.exit_code) from error
+
+
+def _family() -> str | None:
+    """Return the family that commands in messages are to be about; None where none is named, or several are."""
+    try:
+        named = families_in(sys.argv[1:], os.environ)
+    except UsageError:
+        return None
+    return named[0] if len(named) == 1 else None
 
 
 __all__ = ["COMMON_HELP", "Invocation", "friendly", "pipeline_task"]

@@ -7,6 +7,7 @@ terminal, Markdown or GitHub's runner would obey.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import json
 import os
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _HEARTBEAT_S = 15.0
 # A command of ours, as messages name it; those that are about the sandbox itself or this machine are as they are.
 _COMMAND = re.compile(r"`(invoke (?!sandbox\b|setup\b|\.\.\.)(?:(?!--sandbox)[^`])+)`")
+_OF_A_FAMILY = re.compile(r"`(invoke (?!sandbox\b|setup\b|\.\.\.)(?:(?!--family)[^`])+)`")
 # What jmespath lets through of its comparisons, slices, ceil() and floor(), of long numbers and of deep nesting.
 _PYTHONS_OWN = (TypeError, ValueError, ArithmeticError, RecursionError)
 _LONGEST_QUERY = 500
@@ -89,6 +91,7 @@ class Console:
         out: Where results go.
         err: Where talk and progress go.
         sandbox: Whether the commands that are named to people need ``--sandbox``.
+        family: The family that those commands need ``--family`` for; None where they do not.
     """
 
     def __init__(
@@ -99,14 +102,27 @@ class Console:
         out: IO[str] | None = None,
         err: IO[str] | None = None,
         sandbox: bool = False,
+        family: str | None = None,
     ) -> None:
         """Check the query at once, so that a slip in it never follows a half-hour build."""
         self.output = output
         self._out = out
         self._err = err
         self._sandbox = sandbox
+        self._family, self._is_labelled = family, False
         self._query = _compile(query) if query is not None else None
         self._lock = threading.Lock()
+
+    def of_family(self, family: str, *, labelled: bool) -> Console:
+        """Return this console for one of several families.
+
+        Args:
+            family: Its name.
+            labelled: Whether results say whose they are, because those of others are printed, too.
+        """
+        made = copy.copy(self)
+        made._family, made._is_labelled = family, labelled
+        return made
 
     @property
     def out(self) -> IO[str]:
@@ -149,7 +165,8 @@ class Console:
 
     def _pasted(self, text: str) -> str:
         """Return *text* with commands that work when they are pasted: without --sandbox they would go to AWS."""
-        return _COMMAND.sub(r"`\1 --sandbox`", text) if self._sandbox else text
+        text = _COMMAND.sub(r"`\1 --sandbox`", text) if self._sandbox else text
+        return _OF_A_FAMILY.sub(rf"`\1 --family {self._family}`", text) if self._family else text
 
     def warn(self, message: str) -> None:
         """Print a warning; coloured on a terminal."""
@@ -186,8 +203,13 @@ class Console:
         Raises:
             UsageError: The query cannot be applied to this document.
         """
+        if self._is_labelled:
+            document = _labelled(document, str(self._family))
         if self._query is not None:
             document = _search(self._query, document)
+        # On a terminal a line of talk has said it.
+        if self._is_labelled and self.output != "json" and self._query is None and not self.out.isatty():
+            self._head()
         if self.output == "json":
             self._write(in_json(json.dumps(document, ensure_ascii=False, default=str)))
         elif self._query is not None:
@@ -200,6 +222,15 @@ class Console:
                 if number and (tables[number - 1].footer or tables[number - 1].compact):
                     self._write("")
                 self._print_table(table)
+
+    def _head(self) -> None:
+        """Print above a result whose it is."""
+        self._write(f"## Family {self._family}\n" if self.output == "markdown" else f"Family {self._family}")
+
+    def relay(self, text: str) -> None:
+        """Print the result of another invocation for the same family, as it is."""
+        self._head()
+        self._write(text.rstrip("\n"))
 
     def dry_run(self, lines: Sequence[str]) -> None:
         """Say which commands a task would run; for programs as the document of `docs/schemas/`, too.
@@ -310,6 +341,13 @@ class Console:
                 console.print(Text(line), soft_wrap=True)
         # Rich fills each line with blanks up to the edge: nobody sees them, and a file is longer for them.
         self._write("\n".join(line.rstrip() for line in drawn.get().removesuffix("\n").split("\n")))
+
+
+def _labelled(document: Any, family: str) -> Any:
+    """Return *document*, or each part of it, with the *family* that it is about."""
+    if isinstance(document, list):
+        return [_labelled(part, family) for part in document]
+    return {"family": family, **document} if isinstance(document, dict) else document
 
 
 def _wrapped(lines: Sequence[str], edge: int) -> Iterator[str]:

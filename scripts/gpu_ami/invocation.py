@@ -9,6 +9,7 @@ import os
 import shlex
 import sys
 import weakref
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -31,14 +32,27 @@ class Invocation:
         root: The repository.
         options: The common options.
         console: Where to print.
+        family: Which of several families of the settings this is about; None where there is one, or for none.
+        beside: The other families that the same task is carried out for.
+        shared: The target of the invocation that this one is a part of.
     """
 
-    def __init__(self, root: Path, options: Options, console: Console) -> None:
+    def __init__(
+        self,
+        root: Path,
+        options: Options,
+        console: Console,
+        *,
+        family: str | None = None,
+        beside: Sequence[str] = (),
+        shared: Target | None = None,
+    ) -> None:
         # Nothing is opened yet: `invoke --list` and `--help` must stay instant.
         self.options = options
         self.console = console
+        self.family, self.beside = family, tuple(beside)
         kind = target_class(options)
-        self.workspace = Workspace(root=root, sandbox=kind.is_sandbox)
+        self.workspace = Workspace(root=root, sandbox=kind.is_sandbox, family=family)
         self._open = contextlib.ExitStack()
         self._has_told = False
         # A circle of references would leave the sandbox's end to the garbage collector, in whatever thread that runs.
@@ -49,15 +63,35 @@ class Invocation:
             assert run is not None, "the target reads settings only while its invocation lasts"
             return run.settings
 
-        self.target: Target = kind(self.workspace, settings, console=console, dry_run=options.dry_run)
+        self.target: Target = kind(self.workspace, settings, console=console, dry_run=options.dry_run, shared=shared)
         self._open.callback(self.target.close)
 
     @functools.cached_property
     def settings(self) -> Settings:
-        """The settings with the flags applied."""
+        """The settings with the flags applied: the family's; the common ones where none of several is meant."""
         from gpu_ami.settings import load
 
-        return load(self.workspace.settings, self.options, is_required=self.target.needs_settings)
+        found = load(self.workspace.settings, self.options, is_required=self.target.needs_settings)
+        return found if self.family is None else found.of_family(self.family)
+
+    def of_family(self, family: str, *, beside: Sequence[str] = ()) -> Invocation:
+        """Return what *family*, one of several, has of this invocation; the way to AWS is the same.
+
+        Args:
+            family: Its name.
+            beside: The other families that the same task is carried out for: results say whose they are.
+        """
+        console = self.console.of_family(family, labelled=bool(beside))
+        shared = self.target.shared or self.target
+        made = Invocation(self.workspace.root, self.options, console, family=family, beside=beside, shared=shared)
+        self._open.callback(made.close)
+        return made
+
+    def siblings(self) -> Iterator[Invocation]:
+        """Yield what the other families of the settings have of this invocation."""
+        for name in self.settings.names if self.family is not None else ():
+            if name != self.family:
+                yield self.of_family(name)
 
     @functools.cached_property
     def access(self) -> Access:
@@ -109,19 +143,22 @@ class Invocation:
         for build in found if found and self.target.is_lasting else ():
             where = "" if build.region == self._setting("region") else f" --region {build.region}"
             where += f" --profile {shlex.quote(build.profile)}" if build.profile else ""
-            family = self._setting("family")
-            other = (
-                ""
-                if family in (None, build.whose.family)
-                else f", with `family: {build.whose.family}` in the settings,"
-            )
+            other = self._how_to_mean(build.whose.family)
             self.console.warn(
                 f"Build {build.run_id} was killed before it had cleaned up; its builder may still run, and cost. "
                 f"`invoke sweep{where}`{other} shows what is left in account {build.whose.account}, and removes it "
                 "with --yes once it cannot be alive."
             )
 
-    def _setting(self, name: Literal["region", "family"]) -> str | None:
+    def _how_to_mean(self, family: str) -> str:
+        """Return what has to be given for a task to be about *family*, as a part of a sentence."""
+        try:
+            names = self.settings.names
+        except PipelineError:
+            return ""
+        return "" if family in names else f", with `family: {family}` in the settings,"
+
+    def _setting(self, name: Literal["region"]) -> str | None:
         """Return a setting of this invocation; None where the settings cannot be used, of which the task tells."""
         try:
             return str(getattr(self.settings, name))
@@ -130,13 +167,17 @@ class Invocation:
 
     def private_file(self, name: str, text: str) -> Path:
         """Write *text* to a new file that only this user may read and return it; it is removed when the run ends."""
-        from gpu_ami import scratch
-
-        path = self._open.enter_context(scratch.subfolder()) / name
+        path = self.private_folder() / name
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         return path
+
+    def private_folder(self) -> Path:
+        """Return a new folder that only this user may enter; it is removed when the run ends."""
+        from gpu_ami import scratch
+
+        return self._open.enter_context(scratch.subfolder())
 
     def close(self) -> None:
         """End what this invocation started."""
@@ -162,7 +203,8 @@ def current(root: Path, *, dry_run: bool = False) -> Invocation:
     scratch.remove_dead()
     options = options_from(sys.argv[1:], os.environ)
     options = dataclasses.replace(options, dry_run=options.dry_run or dry_run)
-    console = Console(options.output, options.query, sandbox=target_class(options).is_sandbox)
+    family = options.families[0] if len(options.families) == 1 else None
+    console = Console(options.output, options.query, sandbox=target_class(options).is_sandbox, family=family)
     invocation = Invocation(root, options, console)
     atexit.register(invocation.close)
     return invocation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,11 +67,26 @@ def _no_lock(file: Path, cause: OSError) -> str:
     return f"{file} cannot be locked: {why}. Make {file.parent} a folder that you can write to, with some space."
 
 
-def only_one(folder: Path, work: Work) -> AbstractContextManager[None]:
+def only_one(folder: Path, work: Work, *, family: str | None = None) -> AbstractContextManager[None]:
     """Keep a second run of *work* out, rollbacks and sweeps too: two would overwrite each other's files.
+
+    Args:
+        folder: Where the lock is.
+        work: What is done.
+        family: Whose files it writes, of several families that have each their own; None where others would be written.
 
     Raises:
         SafetyError: One is under way.
         UsageError: *folder* is none that can be written to.
     """
-    return held(folder / f"{work}.lock", busy=f"Another {_NAMES[work]} is under way here: wait for it to end.")
+    name, of = (work, "") if family is None else (f"{work}-{family}", f" of {family}")
+    return held(folder / f"{name}.lock", busy=f"Another {_NAMES[work]}{of} is under way here: wait for it to end.")
+
+
+def in_turn(folder: Path, what: str, *, family: str | None) -> AbstractContextManager[None]:
+    """Let the builds of several families do *what*, which takes a moment, one after the other.
+
+    Raises:
+        OSError: The lock's file cannot be made.
+    """
+    return nullcontext() if family is None else waited_for(folder / f"{what}.lock", nullcontext())

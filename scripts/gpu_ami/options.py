@@ -28,6 +28,8 @@ class Options:
     output: Output = "table"
     query: str | None = None
     dry_run: bool = False
+    families: tuple[str, ...] = ()
+    all_families: bool = False
 
 
 def options_from(argv: Sequence[str], env: Mapping[str, str]) -> Options:
@@ -54,12 +56,28 @@ def options_from(argv: Sequence[str], env: Mapping[str, str]) -> Options:
         output=output,
         query=given["query"],
         dry_run=any(argument in arguments for argument in ("--dry", "-R", "--dry-run")),
+        families=families_in(argv, env),
+        all_families="--all-families" in arguments,
     )
 
 
 def wants_sandbox(argv: Sequence[str], env: Mapping[str, str]) -> bool:
     """Whether *argv* or *env* chooses the sandbox, also where other options make no sense; what is no switch is off."""
     return "--sandbox" in _ours(argv) or _switch(env) in _TRUE
+
+
+def families_in(argv: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the families that *argv* names, each once, else the one that ``GPU_AMI_FAMILY`` names; none is all.
+
+    Raises:
+        UsageError: A flag is without its name.
+    """
+    arguments = _ours(argv)
+    named = tuple(dict.fromkeys(_values(arguments, "--family")))
+    of_environment = (
+        () if "--all-families" in arguments else tuple(filter(None, [env.get("GPU_AMI_FAMILY", "").strip()]))
+    )
+    return named or of_environment
 
 
 def _ours(argv: Sequence[str]) -> list[str]:
@@ -71,6 +89,14 @@ def _switch(env: Mapping[str, str]) -> str:
 
 
 def _value(arguments: Sequence[str], flag: str) -> str | None:
+    found = _values(arguments, flag)
+    if len(set(found)) > 1:
+        msg = f"{flag} is given twice, as {' and '.join(map(repr, found))}: it holds for every task, give it once."
+        raise UsageError(msg)
+    return found[0] if found else None
+
+
+def _values(arguments: Sequence[str], flag: str) -> list[str]:
     found: list[str] = []
     for position, argument in enumerate(arguments):
         if argument == flag:
@@ -83,7 +109,4 @@ def _value(arguments: Sequence[str], flag: str) -> str | None:
             msg = f"{flag} needs a value: write {flag} VALUE."
             raise UsageError(msg)
         found.append(value)
-    if len(set(found)) > 1:
-        msg = f"{flag} is given twice, as {' and '.join(map(repr, found))}: it holds for every task, give it once."
-        raise UsageError(msg)
-    return found[0] if found else None
+    return found

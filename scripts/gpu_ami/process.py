@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -333,6 +334,149 @@ def follow(command: Command, log: Path, on_line: Callable[[str], None], *, on_in
     if interrupts.received:
         raise KeyboardInterrupt
     return child.returncode
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A program to run beside others.
+
+    Attributes:
+        command: What to run.
+        out: The file for its standard output.
+        log: The file for what it says on its standard error.
+    """
+
+    command: Command
+    out: Path
+    log: Path
+
+
+class _Beside:
+    """One program that runs beside others: reads its log as it grows."""
+
+    def __init__(self, logged: Logged, interrupts: _Interrupts) -> None:
+        self.interrupts = interrupts
+        self.child = _start_beside(logged)
+        # At once: an interrupt that has come meanwhile is for this one, too.
+        interrupts.watch(self.child)
+        self._open = contextlib.ExitStack()
+        self._open.enter_context(scratch.used_by(self.child.pid, needs_us=logged.command.needs_us))
+        self._file = self._open.enter_context(logged.log.open(encoding="utf-8", errors="replace"))
+        self._unfinished = ""
+
+    def read(self, *, to_its_end: bool) -> list[str]:
+        """Return the lines that are new; with *to_its_end* what the program left unfinished is one, too."""
+        *lines, self._unfinished = (self._unfinished + self._file.read()).split("\n")
+        return [*lines, self._unfinished] if to_its_end and self._unfinished else lines
+
+    def close(self) -> int:
+        """Wait for its end and return its exit status."""
+        status = self.child.wait()
+        self._open.close()
+        return status
+
+
+class SideBySide:
+    """Programs that run some at a time, each in a process group of its own.
+
+    Args:
+        programs: What to run, in this order.
+        at_once: How many run at a time.
+        on_line: Told of each line of a program's log, by the program's number.
+        on_interrupt: Called once when this process was asked to end.
+        on_end: Told of each program's number and status when it has ended.
+    """
+
+    def __init__(
+        self,
+        programs: Sequence[Logged],
+        at_once: int,
+        on_line: Callable[[int, str], None],
+        *,
+        on_interrupt: Callable[[], None],
+        on_end: Callable[[int, int], None],
+    ) -> None:
+        self._waiting = list(enumerate(programs))
+        self._at_once = at_once
+        self._on_line, self._on_end = on_line, on_end
+        self._interrupts = [_Interrupts() for _ in programs]
+        self._tell = self._interrupts[0].once(on_interrupt)
+        self._running: dict[int, _Beside] = {}
+        self._statuses: list[int | None] = [None] * len(programs)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether this process was asked to end meanwhile."""
+        return self._interrupts[0].received
+
+    def run(self) -> list[int | None]:
+        """Run them and return their exit statuses.
+
+        The first interrupt reaches each that runs as exactly one SIGINT to its group. It is waited for, and none is
+        begun after it: such a one's status is None.
+
+        Raises:
+            ToolError: A program cannot be started; those that run were interrupted and have ended.
+            UsageError: A log cannot be written; likewise.
+        """
+        with signals_to(self._receive):
+            try:
+                while self._start_some() or self._running:
+                    self._tell()
+                    for number in list(self._running):
+                        self._follow(number)
+                    time.sleep(_POLL_EVERY_S)
+            finally:
+                for program in self._running.values():
+                    program.interrupts.send()
+                for program in self._running.values():
+                    program.close()
+        return self._statuses
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        for interrupts in self._interrupts:
+            interrupts.receive(number, frame)
+
+    def _start_some(self) -> bool:
+        """Start as many as there is room for; return whether one was."""
+        has_started = False
+        while self._waiting and len(self._running) < self._at_once and not self._interrupts[0].received:
+            number, logged = self._waiting.pop(0)
+            self._running[number] = _Beside(logged, self._interrupts[number])
+            has_started = True
+        return has_started
+
+    def _follow(self, number: int) -> None:
+        program = self._running[number]
+        # Polled before the last read: what it wrote before it ended is read in the same turn.
+        has_ended = program.child.poll() is not None
+        for line in program.read(to_its_end=has_ended):
+            self._on_line(number, line)
+        if has_ended:
+            self._statuses[number] = status = program.close()
+            del self._running[number]
+            self._on_end(number, status)
+
+
+def _start_beside(logged: Logged) -> subprocess.Popen[str]:
+    command = logged.command
+    try:
+        logged.log.parent.mkdir(parents=True, exist_ok=True)
+        with logged.out.open("wb") as out, logged.log.open("wb") as log:
+            return subprocess.Popen(
+                command.argv,
+                cwd=command.cwd,
+                env=None if command.env is None else dict(command.env),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+    except OSError as exc:
+        if exc.filename is not None and Path(exc.filename) in (logged.log, logged.log.parent, logged.out):
+            raise UsageError(no_log(Path(exc.filename), exc)) from exc
+        raise _not_started(command, exc) from exc
 
 
 def _tail(child: subprocess.Popen[str], log: Path, on_line: Callable[[str], None], between: Callable[[], None]) -> None:

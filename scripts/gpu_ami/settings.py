@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +15,7 @@ from gpu_ami.files import read_text
 from gpu_ami.foreign_text import limited
 from gpu_ami.options import Options
 from gpu_ami.units import parse_duration
+from gpu_ami.workspace import SETTINGS_FILE
 from gpu_ami.yamltext import as_written, parse_yaml
 
 _Meta = msgspec.Meta
@@ -107,6 +110,20 @@ class Cost(Section, frozen=True):
     ] = {}
 
 
+class FamilySettings(Section, frozen=True):
+    """One of several families: what it leaves out, of a section too, is as the whole pipeline has it."""
+
+    variables_file: Annotated[
+        str | None,
+        _Meta(description="Its Packer variables, from the repository's root; no other family's bake reads them"),
+    ] = None
+    build: Build = Build()
+    handover: Handover = Handover()
+    verify: Verify = Verify()
+    cleanup: Cleanup = Cleanup()
+    cost: Cost = Cost()
+
+
 class Settings(Section, frozen=True):
     """Everything a person decides for the whole pipeline; Packer's and Terraform's own values stay with them."""
 
@@ -116,6 +133,10 @@ class Settings(Section, frozen=True):
     ] = None
     profile: Annotated[str | None, _Meta(description="AWS profile; --profile and AWS_PROFILE go before it")] = None
     family: Family = "gpu-batch"
+    families: Annotated[
+        dict[Family, FamilySettings],
+        _Meta(description="Several families by name, in place of family; sections beside it hold for each of them"),
+    ] = {}
     variables_file: Annotated[str, _Meta(description="Packer's variables, from the repository's root")] = (
         "packer/variables.auto.pkrvars.hcl"
     )
@@ -130,6 +151,37 @@ class Settings(Section, frozen=True):
         """The types that a verification boots on, in the order to try."""
         return self.verify.instance_types or (self.cost.instance_type,)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the families, as the file has them in order; of one family its name."""
+        return tuple(self.families) or (self.family,)
+
+    @property
+    def other_variables_files(self) -> tuple[str, ...]:
+        """The variables files of the other families, which a bake of this one must not read."""
+        return tuple(
+            other.variables_file
+            for name, other in self.families.items()
+            if name != self.family and other.variables_file is not None
+        )
+
+    @property
+    def published_to(self) -> str:
+        """The SSM parameter of `invoke publish`; the default names the family."""
+        return self.handover.parameter or f"/gpu-ami/{self.family}/ami-id"
+
+    def of_family(self, name: str) -> Settings:
+        """Return the settings of the family *name*, one of `names`: its own, and the common ones where it has none."""
+        own = self.families.get(name)
+        if own is None:
+            return self
+        sections = {part: getattr(own, part) for part in _PARTS}
+        file = own.variables_file or self.variables_file
+        return msgspec.structs.replace(self, family=name, variables_file=file, **sections)
+
+
+# The sections that a family may have of its own.
+_PARTS = ("build", "handover", "verify", "cleanup", "cost")
 
 # What the sandbox uses where there is no pipeline.yaml: a newcomer needs to write nothing.
 EMBEDDED = Settings(region="ap-northeast-2")
@@ -169,13 +221,91 @@ def parse(text: str, *, source: str) -> Settings:
     if not isinstance(raw, dict):
         msg = f"{source} holds {_kind(raw)}, not settings: start from the pipeline.yaml of the repository."
         raise UsageError(msg)
+    own = raw.get("families")
+    is_mapping = isinstance(own, dict)
     try:
-        settings = msgspec.convert(raw, Settings)
+        settings = msgspec.convert({**raw, "families": {}} if is_mapping else raw, Settings)
     except msgspec.ValidationError as exc:
         raise UsageError(_explain(str(exc), raw, text, source)) from exc
     # Here, where the file can be named: what reads the age later cannot tell it from a flag's.
     parse_duration(settings.cleanup.older_than, name=f"{source}: cleanup.older_than")
+    if not (is_mapping and own):
+        return settings
+    common = {**raw, "variables_file": settings.variables_file}
+    families = {_family_name(name, source): _family(name, own[name], common, text, source) for name in own}
+    settings = msgspec.structs.replace(settings, families=families)
+    _check_families(settings, raw, source)
     return settings
+
+
+def _family_name(name: object, source: str) -> str:
+    try:
+        return msgspec.convert(name, Family)
+    except msgspec.ValidationError as exc:
+        rule = "2 to 40 of lower-case letters, digits and dashes, a letter first"
+        msg = f"{source}: families has {limited(repr(name))}, which is no name of a family: {rule}."
+        raise UsageError(msg) from exc
+
+
+def _family(name: str, own: Any, common: Mapping[str, Any], text: str, source: str) -> FamilySettings:
+    """Return what the family *name* has of its *own*, each section filled up from the *common* ones.
+
+    Raises:
+        UsageError: A key or value is none of a family's settings.
+    """
+    try:
+        msgspec.convert(own, FamilySettings)
+        sections = {part: common.get(part, {}) | own.get(part, {}) for part in _PARTS}
+        file = own.get("variables_file") or common["variables_file"]
+        family = msgspec.convert({**sections, "variables_file": file}, FamilySettings)
+    except msgspec.ValidationError as exc:
+        raise UsageError(_explain(str(exc), own, text, source, of_family=name)) from exc
+    parse_duration(family.cleanup.older_than, name=f"{source}: families.{name}.cleanup.older_than")
+    return family
+
+
+def _check_families(settings: Settings, raw: Mapping[str, Any], source: str) -> None:
+    """Refuse families that would take each other's place.
+
+    Raises:
+        UsageError: Two of them have the same variables file, hand-over target or SSM parameter, or there is a `family`
+            beside them.
+    """
+    if not settings.families:
+        return
+    if "family" in raw:
+        msg = f"{source} has family and families: put {settings.family} under families, or keep one of the two."
+        raise UsageError(msg)
+    taken: dict[tuple[str, str], str] = {}
+    for name in settings.names:
+        for what, value, same in _claims(settings.of_family(name)):
+            other = taken.setdefault((what, same), name)
+            if other != name:
+                msg = f"{source}: the families {other} and {name} have the same {what}, {value}: give each its own."
+                raise UsageError(msg)
+
+
+def _claims(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """Yield what a family must have to itself: what it is, which one, and the same however it is written."""
+    file, target = settings.variables_file, settings.handover
+    yield "variables_file", file, os.path.normpath(file)
+    yield "handover target", f"{target.variable} in {target.file}", f"{os.path.normpath(target.file)} {target.variable}"
+    yield "SSM parameter", settings.published_to, settings.published_to.lstrip("/")
+
+
+def chosen_names(settings: Settings, options: Options, *, source: str = SETTINGS_FILE) -> tuple[str, ...]:
+    """Return the families that ``--family`` names, in the order of the settings; all where it names none.
+
+    Raises:
+        UsageError: One of them is no family of the settings, or all are asked for and some named.
+    """
+    if options.all_families and options.families:
+        msg = "--all-families takes every family and --family some: give one of them."
+        raise UsageError(msg)
+    if wrong := [name for name in options.families if name not in settings.names]:
+        msg = f"--family {wrong[0]!r} is no family of {source}: there are {', '.join(settings.names)}."
+        raise UsageError(msg)
+    return tuple(name for name in settings.names if name in options.families) or settings.names
 
 
 def schema() -> dict[str, Any]:
@@ -209,18 +339,30 @@ _TYPES = re.compile(rf"`((?:{'|'.join(_TYPE_NAMES)})(?: \| (?:{'|'.join(_TYPE_NA
 _NAMES = {type(None): "null", list: "array", dict: "object"}
 
 
-def _explain(problem: str, raw: dict[Any, Any], text: str, source: str) -> str:
-    """Return msgspec's *problem* with the value it is about, as *text* has it, or with the keys there are."""
+def _explain(problem: str, raw: Any, text: str, source: str, *, of_family: str | None = None) -> str:
+    """Return msgspec's *problem* with the value it is about, as *text* has it, or with the keys there are.
+
+    Args:
+        problem: What msgspec says.
+        raw: The document, or what it has of one family.
+        text: The document as it is written.
+        source: Names the document.
+        of_family: Whose *raw* is; None of the document's.
+    """
+    within: list[str | int] = [] if of_family is None else ["families", of_family]
     if unknown := _UNKNOWN.search(problem):
         section = (unknown["at"] or "").lstrip(".")
-        owner = _section_type(section)
+        owner = _section_type(section, Settings if of_family is None else FamilySettings)
         known = ", ".join(field.name for field in msgspec.structs.fields(owner))
-        where = f" in {section}" if section else ""
-        return f"{source} has the unknown key {unknown['key']!r}{where}: known keys are {known}."
+        where = ".".join(filter(None, [*map(str, within), section]))
+        return (
+            f"{source} has the unknown key {unknown['key']!r}{f' in {where}' if where else ''}: known keys are {known}."
+        )
     match = _AT.fullmatch(problem)
     what, path = (match["what"], match["path"] or "") if match else (problem, "")
     got = found[1] if (found := _GOT.search(what)) else ""
     steps, value = _followed(raw, path, got)
+    steps = [*within, *steps]
     at = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
     if match and match["key"]:
         key = next((key for key in value if not isinstance(key, str)), None)
@@ -267,12 +409,12 @@ def _shown(value: object, text: str, steps: list[str | int]) -> str:
     return (str(written) if is_plain else repr(value))[:80]
 
 
-def _section_type(name: str) -> type[msgspec.Struct]:
-    """Return the type of the settings section *name*; Settings itself for the top level."""
-    for field in msgspec.structs.fields(Settings):
+def _section_type(name: str, owner: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """Return the type of the section *name* of *owner*; *owner* itself for its top level."""
+    for field in msgspec.structs.fields(owner):
         if field.name == name and isinstance(field.default, Section):
             return type(field.default)
-    return Settings
+    return owner
 
 
 def _kind(raw: object) -> str:

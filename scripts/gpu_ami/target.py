@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -35,6 +36,7 @@ class Target(ABC):
         settings: Reads the settings; only called where they are needed.
         console: Where to print.
         dry_run: Whether nothing may be started or written.
+        shared: The target of another family, whose way to AWS is ours, too; None opens one.
 
     Attributes:
         is_sandbox: Which of the two: for what results say, the folders, and the checks that only one has.
@@ -52,9 +54,16 @@ class Target(ABC):
     needs_settings: ClassVar[bool]
 
     def __init__(
-        self, workspace: Workspace, settings: Callable[[], Settings], *, console: Console, dry_run: bool = False
+        self,
+        workspace: Workspace,
+        settings: Callable[[], Settings],
+        *,
+        console: Console,
+        dry_run: bool = False,
+        shared: Target | None = None,
     ) -> None:
         self.workspace = workspace
+        self.shared = shared
         self.console = console
         self.dry_run = dry_run
         self._settings = settings
@@ -115,6 +124,11 @@ class Target(ABC):
         """The files with the user's own Packer variables that a build reads, in Packer's order: the last counts."""
 
     @property
+    def auto_variables(self) -> tuple[Path, ...]:
+        """The variables files that Packer reads by itself in a build, in its order: none of another family's."""
+        return auto_variables(self.workspace.packer)
+
+    @property
     @abstractmethod
     def environment(self) -> Mapping[str, str]:
         """The caller's environment as far as programs get it: ``PKR_VAR_…`` in it are values of Packer's variables."""
@@ -163,6 +177,11 @@ class Target(ABC):
     def init_values(self) -> tuple[Sourced, str]:
         """Return what this target knows of Packer's variables, and why Terraform's state knows no more; else empty."""
 
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Let the invocations that this one starts in the block work where it does."""
+        yield
+
     def close(self) -> None:
         """End what this target started."""
         self._open.close()
@@ -179,6 +198,8 @@ class Aws(Target):
 
     @functools.cached_property
     def access(self) -> Access:
+        if self.shared is not None:
+            return self.shared.access
         from gpu_ami.aws.access import Access
 
         return Access(region=self.settings.region, profile=self.settings.profile)
@@ -217,12 +238,15 @@ class Aws(Target):
     def user_variables(self) -> tuple[Path, ...]:
         # A build hands its own file over by name, and so behind what Packer finds by itself.
         file = self.workspace.root / self.settings.variables_file
-        return (*auto_variables(self.workspace.packer), *((file,) if file.exists() else ()))
+        return (*self.auto_variables, *((file,) if file.exists() else ()))
+
+    @property
+    def auto_variables(self) -> tuple[Path, ...]:
+        others = {(self.workspace.root / name).resolve() for name in self.settings.other_variables_files}
+        return tuple(path for path in auto_variables(self.workspace.packer) if path.resolve() not in others)
 
     @property
     def environment(self) -> Mapping[str, str]:
-        import os
-
         return os.environ
 
     def poll_s(self, aws_s: float) -> float:
@@ -255,9 +279,15 @@ class LocalSandbox(Target):
     needs_settings = False
 
     def __init__(
-        self, workspace: Workspace, settings: Callable[[], Settings], *, console: Console, dry_run: bool = False
+        self,
+        workspace: Workspace,
+        settings: Callable[[], Settings],
+        *,
+        console: Console,
+        dry_run: bool = False,
+        shared: Target | None = None,
     ) -> None:
-        super().__init__(workspace, settings, console=console, dry_run=dry_run)
+        super().__init__(workspace, settings, console=console, dry_run=dry_run, shared=shared)
         workspace.check_sandbox_folder()
 
     @functools.cached_property
@@ -267,6 +297,8 @@ class LocalSandbox(Target):
         Raises:
             ToolError: Its Python packages are not installed.
         """
+        if isinstance(self.shared, LocalSandbox):
+            return self.shared.sandbox
         where, region, console = self.workspace, self.settings.region, self.console
         try:
             from gpu_ami_sandbox.session import open_sandbox
@@ -291,10 +323,12 @@ class LocalSandbox(Target):
 
     @property
     def is_kept(self) -> bool | None:
-        return self.sandbox.attached
+        return self.sandbox.attached and self.sandbox.is_lasting
 
     @property
     def is_lasting(self) -> bool:
+        if self.shared is not None:
+            return self.shared.is_lasting
         from gpu_ami_sandbox.session_file import running_session
 
         return "sandbox" in vars(self) or running_session(self.workspace) is not None
@@ -310,7 +344,8 @@ class LocalSandbox(Target):
     @property
     def init_file(self) -> Path:
         # Not in .sandbox/packer/: each build makes that anew, and Packer would read the file there.
-        return self.workspace.state / Path(self.settings.variables_file).name
+        family, name = self.workspace.family, Path(self.settings.variables_file).name
+        return self.workspace.state / (f"{family}-{name}" if family else name)
 
     @property
     def user_variables(self) -> tuple[Path, ...]:
@@ -339,7 +374,8 @@ class LocalSandbox(Target):
     def staged_variables(self, *, builder: bool) -> Path | None:
         from gpu_ami.files import write_atomic
 
-        file = self.workspace.packer / "sandbox.pkrvars.json"
+        family = self.workspace.family
+        file = self.workspace.packer / (f"{family}.sandbox.pkrvars.json" if family else "sandbox.pkrvars.json")
         if not self.dry_run:
             from gpu_ami_sandbox.packer_values import packer_values
             from gpu_ami_sandbox.staging import stage
@@ -367,6 +403,16 @@ class LocalSandbox(Target):
         # The state of a sandbox that has ended names what is gone.
         is_current = was_prepared(self.sandbox, workspace.terraform)
         return known, "" if is_current else "nothing was applied in this sandbox yet"
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        if self.is_kept:
+            yield
+            return
+        from gpu_ami_sandbox.session import lent
+
+        with lent(self.workspace, self.sandbox):
+            yield
 
     def serve(self) -> None:
         """Keep the sandbox up for other invocations until Ctrl-C.

@@ -25,10 +25,12 @@ class Workspace:
     Attributes:
         root: The repository: the folder of ``tasks.py``.
         sandbox: Whether this invocation works on the local AWS.
+        family: Whose files these are, of several families; None where there is one, or none is meant.
     """
 
     root: Path
     sandbox: bool = False
+    family: str | None = None
 
     @property
     def state(self) -> Path:
@@ -94,12 +96,17 @@ class Workspace:
     @property
     def manifest(self) -> Path:
         """Where Packer writes its manifest."""
-        return self.state / "manifest.json" if self.sandbox else self.packer / "manifest.json"
+        return (self.state if self.sandbox else self.packer) / self._named("manifest.json")
 
     @property
     def release(self) -> Path:
         """Where the bake's release record is kept."""
-        return self.state / "release.json" if self.sandbox else self.packer / "release.json"
+        return (self.state if self.sandbox else self.packer) / self._named("release.json")
+
+    def _named(self, name: str) -> str:
+        """Return the *name* of a file that each of several families has for itself."""
+        first, ending = name.split(".")
+        return name if self.family is None else f"{first}-{self.family}.{ending}"
 
     @property
     def logs(self) -> Path:

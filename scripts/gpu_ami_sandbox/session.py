@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import os
@@ -53,6 +54,7 @@ class Sandbox:
         attached: Whether it is another process's, which goes on without us.
         gate: The middleware in front of its AWS, for tests; None when it is another process's.
         identity: Names this one sandbox: files that another one left are not about its AWS.
+        is_lasting: Whether an attached one goes on when this process has ended.
     """
 
     access: Access
@@ -60,6 +62,8 @@ class Sandbox:
     attached: bool
     gate: Gate | None = field(default=None, repr=False)
     identity: str = ""
+    is_lasting: bool = True
+    _token: str = field(default="", repr=False)
     _guest: _EntryPoint | None = field(default=None, repr=False)
 
     @property
@@ -170,6 +174,24 @@ def serve(
         console.say("Ending the sandbox.")
 
 
+@contextlib.contextmanager
+def lent(workspace: Workspace, sandbox: Sandbox) -> Iterator[None]:
+    """Let other processes attach to this process's *sandbox* meanwhile; one that is attached they find themselves.
+
+    Raises:
+        UsageError: The sandbox's folder cannot be written to.
+    """
+    if sandbox.attached:
+        yield
+        return
+    session = dataclasses.replace(_session_of(sandbox, sandbox._token), is_lasting=False)
+    write_atomic(session_path(workspace), session.as_json(), what="session file", mode=0o600)
+    try:
+        yield
+    finally:
+        session_path(workspace).unlink(missing_ok=True)
+
+
 def _attach(workspace: Workspace, session: Session, *, region: str, with_guest: bool) -> Sandbox:
     if not session.is_ours:
         theirs = f"version {session.version}" if session.version else "an earlier version"
@@ -192,6 +214,7 @@ def _attach(workspace: Workspace, session: Session, *, region: str, with_guest: 
         account=DemoAccount(**session.account),
         attached=True,
         identity=_identity(session.token),
+        is_lasting=session.is_lasting,
         _guest=entry_point,
     )
 
@@ -222,6 +245,7 @@ def _start(stack: contextlib.ExitStack, workspace: Workspace, *, region: str, wi
         attached=False,
         gate=aws.gate,
         identity=_identity(aws.token),
+        _token=aws.token,
         _guest=entry_point,
     )
     return sandbox, aws.token

@@ -35,6 +35,7 @@ class Session:
         region: The region of its demo account.
         account: What is in its demo account.
         version: The version of this package that runs it; None of one that did not say yet.
+        is_lasting: Whether it goes on when who attaches has ended; else it is lent to those only.
     """
 
     endpoint_url: str
@@ -44,6 +45,7 @@ class Session:
     region: str
     account: dict[str, Any]
     version: str | None = __version__
+    is_lasting: bool = True
 
     @property
     def is_ours(self) -> bool:
@@ -52,7 +54,9 @@ class Session:
 
     def as_json(self) -> str:
         """Return the file's content."""
-        return json.dumps(vars(self), indent=2, sort_keys=True) + "\n"
+        # Said only where it is not so: what goes on is as it always was.
+        said = {name: value for name, value in vars(self).items() if name != "is_lasting" or not value}
+        return json.dumps(said, indent=2, sort_keys=True) + "\n"
 
     def is_alive(self) -> bool:
         """Return whether the process lives and its endpoint knows the token."""

@@ -29,13 +29,15 @@ _LEFT_OUT = shutil.ignore_patterns(
     "receipts",
     "models.yaml",
     "manifest.json",
+    "manifest-*.json",
     "release.json",
+    "release-*.json",
     "*.pem",
 )
 
 
-# What is not staged but made there, for the sandbox.
-_MADE = ("sandbox.pkrvars.json",)
+# What is not staged but made there, for the sandbox: one of each family's.
+_MADE = "sandbox.pkrvars.json"
 
 
 def stage(workspace: Workspace) -> None:
@@ -48,7 +50,7 @@ def stage(workspace: Workspace) -> None:
         UsageError: A folder is missing or the copy cannot be written.
     """
     with _making(workspace):
-        _mirror(Workspace(root=workspace.root).packer, workspace.packer, lambda path: path.name not in _MADE)
+        _mirror(Workspace(root=workspace.root).packer, workspace.packer, lambda path: not path.name.endswith(_MADE))
     stage_terraform(workspace)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from gpu_ami.deploy.guard import Facts, Finding, RunningJob, judge, unknown_permissions
+from gpu_ami.deploy.guard import Facts, Finding, HandedOver, RunningJob, judge, unknown_permissions
+from gpu_ami.terraform.plan_changes import EnvironmentChange
 from gpu_ami.terraform.plan_file import read
 from tests.support.plans import ARN, CLUSTER, ON_DEMAND, QUEUE, SPOT, A, B, C, by_type, change, move, plan_text, values
 
@@ -472,3 +473,30 @@ def test_a_permission_that_names_nothing_is_told_from_one_that_is_not_needed() -
         "--allow-replace 'foo' names nothing of the plan, and so permits nothing: give it as the plan shows it.",
         "--allow-deposed 'gpu-old' names nothing of the plan, and so permits nothing: give it as the plan shows it.",
     ]
+
+
+def test_another_family_s_ami_is_not_moved_to_in_passing() -> None:
+    """No receipt would tell, so its rollback would not find the way back; one that is made has nothing to lose."""
+    elsewhere = {C: HandedOver(family="training", variable="training_ami_id")}
+    plan = read(plan_text(move(), move(old=A, new=C, address=ON_DEMAND)))
+    changes = [
+        replace(change, slots=tuple(replace(slot, is_ours=False) for slot in change.slots))
+        if isinstance(change, EnvironmentChange) and change.address == ON_DEMAND
+        else change
+        for change in plan.changes
+    ]
+    known = replace(plan, changes=tuple(changes), variables={**plan.variables, "training_ami_id": C})
+
+    (found,) = judge(known, replace(FACTS, elsewhere=elsewhere))
+
+    assert (found.code, found.address) == ("other-family", ON_DEMAND)
+    assert f"would become {C}, which was handed over for the family training" in found.detail
+    assert found.advice == (
+        f"Apply a family at a time: --terraform-var training_ami_id={A} leaves it as it is this time."
+    )
+    assert judge(known, FACTS) == ()
+    by_region = replace(known, variables={**plan.variables, "training_ami_id": {"ap-northeast-2": C}})
+    (found,) = judge(by_region, replace(FACTS, elsewhere=elsewhere))
+    assert found.advice.endswith("give training_ami_id what is live with --terraform-var this time.")
+    made = [replace(change, action="create") for change in changes]
+    assert judge(replace(known, changes=tuple(made)), replace(FACTS, elsewhere=elsewhere)) == ()

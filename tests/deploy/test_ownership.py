@@ -6,20 +6,25 @@ import json
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
-from gpu_ami.deploy import ownership, root_module
+from gpu_ami import families
+from gpu_ami.deploy import apply, ownership, plan, root_module, verified
 from gpu_ami.deploy.guard import Facts, Finding, judge
 from gpu_ami.deploy.live_environments import Live
 from gpu_ami.records.batch_images import Images
-from gpu_ami.records.receipt import Change, Receipt, StoredReceipt, write
+from gpu_ami.records.receipt import Change, Receipt, StateIdentity, StoredReceipt, write
+from gpu_ami.settings import EMBEDDED, FamilySettings
 from gpu_ami.terraform.plan_file import Planned, read
 from gpu_ami.terraform.state_file import Recorded
 from tests.support.account import task
 from tests.support.fake_terraform import FakeTerraform
 from tests.support.plans import A, B, C, by_type, change, document, values
+from tests.test_families import TWO, invocation
 
 KIND = "aws_batch_compute_environment"
 CPU, GPU = "ECS_AL2023", "ECS_AL2023_NVIDIA"
@@ -286,3 +291,48 @@ def test_a_pinned_environment_is_ours_by_what_is_filed(terraform: FakeTerraform)
     known = ownership.ours_among(root, ownership.undecided(plan, {B}))
 
     assert [change.address for change in ownership.settled(plan, {B, *known}).ours] == [f"{KIND}.gpu"]
+
+
+def test_another_family_s_receipt_makes_no_ami_ours(terraform: FakeTerraform) -> None:
+    """They lie in one folder: with its AMI as ours, the guard would want its environments on our AMI."""
+    two = {"training": FamilySettings(), EMBEDDED.family: FamilySettings()}
+    root = root_module.prepare(task(terraform.here, terraform.folder.parent, families=two).run)
+    (stored,) = _filed(("gpu", None, A))
+    state = StateIdentity(backend="local", workspace="default", account="1", region="r", family="training")
+    theirs = replace_receipt(stored, state)
+    ours = replace_receipt(stored, msgspec.structs.replace(state, family=EMBEDDED.family))
+    earlier = replace_receipt(stored, msgspec.structs.replace(state, family="its-old-name"))
+
+    found = [ownership.ours_among(root, {A}, [one]) for one in (theirs, ours, earlier, stored)]
+
+    assert found == [set(), {A}, {A}, {A}]
+
+
+def replace_receipt(stored: StoredReceipt, state: StateIdentity) -> StoredReceipt:
+    """Return the receipt as one of *state*."""
+    return StoredReceipt(stored.path, msgspec.structs.replace(stored.receipt, state=state))
+
+
+def test_an_environment_that_is_made_for_another_family_is_held_to_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An apply of one family makes it too, with an AMI that nobody has verified."""
+    text = TWO.replace("variable: training_ami_id}", "variable: training_ami_id}, verify: {before: apply}")
+    video = families.chosen(invocation(tmp_path, text))[0]
+    (tmp_path / "terraform").mkdir()
+    (tmp_path / "terraform" / "gpu-ami.auto.tfvars.json").write_text(
+        f'{{"video_ami_id": "{B}", "training_ami_id": "{C}"}}'
+    )
+    rows = _row("gpu", values(A), values(B)), _row("theirs", None, values(C)), _row("cpu", None, values(None))
+    known = ownership.settled(_plan(*rows), {B})
+    state = StateIdentity(backend="local", workspace="default", account="1", region="r", family="video")
+    review = SimpleNamespace(plan=known, state=state)
+    checked: list[tuple[str | None, str]] = []
+    monkeypatch.setattr(verified, "_check_ami", lambda run, ami: checked.append((run.family, ami)))
+
+    assert list(plan.elsewhere(video)) == [C]
+    apply._check_others(video, review, [])  # type: ignore[arg-type]
+    assert checked == [("training", C)]
+    (training,) = [one for one in video.siblings() if one.family == "training"]
+    apply._check_others(training, review, [])  # type: ignore[arg-type]
+    assert checked == [("training", C)]

@@ -79,3 +79,28 @@ def test_a_link_is_refused_before_anything_is_copied(caller: Path, pipeline: Pat
         adopt(caller, pipeline)
 
     assert (pipeline / "pipeline.yaml").read_text() == "region: us-east-1\n"
+
+
+def test_the_families_variables_are_the_caller_s_and_nothing_else_that_is_named_so(
+    caller: Path, pipeline: Path
+) -> None:
+    """A file of another kind or place could be code, which runs with the roles."""
+    files = {
+        "video": "packer/video.pkrvars.hcl",
+        "own": "packer/more/own.pkrvars.json",
+        "code": "tasks",
+        "out": "packer/../scripts/x.pkrvars.hcl",
+        "gone": "packer/gone.pkrvars.hcl",
+    }
+    rows = [f"  {name}: {{variables_file: {file}, handover: {{variable: {name}}}}}\n" for name, file in files.items()]
+    (caller / "pipeline.yaml").write_text("region: eu-west-1\nfamilies:\n" + "".join(rows))
+    for name in ("packer/video.pkrvars.hcl", "packer/more/own.pkrvars.json", "scripts/x.pkrvars.hcl"):
+        (caller / name).parent.mkdir(parents=True, exist_ok=True)
+        if not (caller / name).parent.is_file():
+            (caller / name).write_text("theirs")
+
+    assert adopt(caller, pipeline)[-2:] == ["packer/video.pkrvars.hcl", "packer/more/own.pkrvars.json"]
+
+    assert (pipeline / "packer" / "more" / "own.pkrvars.json").read_text() == "theirs"
+    assert (pipeline / "tasks").read_text() == "ours"
+    assert not (pipeline / "scripts").exists()

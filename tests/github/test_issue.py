@@ -153,3 +153,13 @@ def test_another_document_is_not_taken_for_nothing_new(github: GitHub, document:
     with pytest.raises(UsageError, match="has no list"):
         report_members(document, github.runner, github.clone)
     assert not github.calls.exists()
+
+
+def test_each_of_several_families_has_an_issue(github: GitHub) -> None:
+    """Else the second family's plan takes the place of the first one's, or closes its issue."""
+    (github.answers / "issue-create").write_text("https://github.example/team/ami/issues/12\n")
+
+    report(plan(delete=2), github.runner, github.clone, family="video")
+
+    (created,) = github.called("issue", "create")
+    assert "--title AMIs that nothing needs, of video --label cleanup-video" in created

@@ -120,3 +120,14 @@ def test_a_note_that_cannot_be_written_stops_the_build(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="cannot be locked"), under_way(tmp_path / "logs", RUN, REGION, OURS):
         raise AssertionError
+
+
+def test_of_several_families_each_is_one_that_a_sweep_is_about(tmp_path: Path) -> None:
+    """`invoke sweep` takes all of them: nothing has to be changed in the settings first."""
+    _killed(tmp_path / "logs")
+    (tmp_path / "pipeline.yaml").write_text(f"region: {REGION}\nfamilies: {{{OURS.family}: {{}}}}\n")
+    said = io.StringIO()
+
+    Invocation(tmp_path, Options(), Console(err=said)).tell_cut_off_builds()
+
+    assert "`invoke sweep` shows" in said.getvalue()

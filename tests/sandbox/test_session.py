@@ -27,7 +27,7 @@ from gpu_ami.workspace import Workspace
 from gpu_ami_sandbox.aws import run_command
 from gpu_ami_sandbox.guest.builder import Builder, Gpus
 from gpu_ami_sandbox.guest.script import Ran, Script
-from gpu_ami_sandbox.session import Sandbox, builders, exports, open_sandbox, running_session, serve
+from gpu_ami_sandbox.session import Sandbox, builders, exports, lent, open_sandbox, running_session, serve
 from tests.support.resources import REGION, an_instance
 
 _ENDS_WITHIN_S = 60.0
@@ -601,3 +601,16 @@ def test_a_sandbox_that_has_ended_leaves_no_connection(tmp_path: Path) -> None:
     open_once()
 
     assert sockets() <= before
+
+
+def test_a_sandbox_of_one_command_can_be_lent(workspace: Workspace) -> None:
+    """Builds side by side are processes that share one; who attaches knows that it ends with who lent it."""
+    with opened(workspace) as sandbox:
+        with lent(workspace, sandbox):
+            assert (workspace.state / "session.json").stat().st_mode & 0o777 == 0o600
+            with opened(workspace) as theirs:
+                assert (theirs.attached, theirs.is_lasting, theirs.identity) == (True, False, sandbox.identity)
+                with lent(workspace, theirs):
+                    pass
+            assert running_session(workspace) is not None
+        assert running_session(workspace) is None

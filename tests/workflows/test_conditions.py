@@ -113,3 +113,28 @@ def test_no_two_applies_run_at_once_whoever_calls_them() -> None:
 
     assert {group(event) for event in acting} == {"gpu-ami-apply-r-main"}
     assert "gpu-ami-apply-r-main" not in {group(event) for event in plans}
+
+
+@pytest.mark.parametrize("name", ["build-ami.yml", "cleanup.yml", "status.yml"])
+def test_families_neither_wait_for_each_other_nor_overwrite_what_is_kept(name: str) -> None:
+    """A matrix calls a workflow for each within one run; with one family every name is as it was."""
+    document = workflow(name)
+
+    def names(**inputs: str) -> list[str]:
+        contexts = contexts_of(document, Event("workflow_call", inputs), {})
+        kept = [
+            step["with"]["name"]
+            for job in document["jobs"].values()
+            for step in job["steps"]
+            if "-artifact@" in step.get("uses", "")
+        ]
+        return [str(resolve(text, contexts)) for text in (document["concurrency"]["group"], *kept)]
+
+    one, several = names(region="r"), names(region="r", family="video")
+
+    assert [text.removesuffix("-video") for text in several] == one
+    assert not set(one) & set(several)
+    event = Event("push") if "push" in document["on"] else Event("schedule")
+    group = str(resolve(document["concurrency"]["group"], contexts_of(document, event, {})))
+    assert "video" not in group
+    assert all(job["env"].get("GPU_AMI_FAMILY") == "${{ inputs.family }}" for job in document["jobs"].values())

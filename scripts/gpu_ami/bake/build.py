@@ -24,7 +24,7 @@ from gpu_ami.errors import InterruptedRunError, PipelineError, SafetyError, Usag
 from gpu_ami.handover import change as changes
 from gpu_ami.handover import update_tfvars
 from gpu_ami.invocation import Invocation
-from gpu_ami.locks import only_one
+from gpu_ami.locks import in_turn, only_one
 from gpu_ami.records import manifest_file as manifests
 from gpu_ami.records import unfinished_build
 
@@ -91,6 +91,9 @@ def command_lines(job: Job, *, debug: bool, incremental: bool = False, if_stale:
         notes.append("# nothing at all when the family's last AMI was made from the same")
     if incremental:
         notes.append("# on the family's last AMI instead (source_ami, chain_length) when only image or models are new")
+    if job.left_out:
+        names = ", ".join(path.name for path in job.left_out)
+        notes.append(f"# in a copy of the folder without {names}, which other families have")
     return [
         *validate.command_lines(job, tests=False),
         str(job.packer.build(job.inputs, debug=debug)),
@@ -139,7 +142,7 @@ def build(
         InterruptedRunError: The build was cancelled; what it had started is ended, or named where it could not be.
     """
     run.target.check_builder()
-    with only_one(run.workspace.logs, "build"):
+    with only_one(run.workspace.logs, "build", family=run.family):
         return _build(run, job, gate, debug=debug, incremental=incremental, if_stale=if_stale)
 
 
@@ -174,7 +177,7 @@ def _build(
         release_tags.finish(run, made)
     if gate is not None:
         gate.check(made.amis, account)
-    with _naming_what_was_made(home, made.amis, is_finished=True):
+    with _naming_what_was_made(home, made.amis, is_finished=True), _in_turn(run, "hand-over"):
         change = update_tfvars.plan_hand_over(run, made.amis)
         changes.apply(change)
     return result.made(run, baked, made, recorded, change, duration_s, compared.differences)
@@ -188,7 +191,7 @@ def _catch_up(run: Invocation, live: Image, gate: Gate, account: str) -> None:
     # Its copies in other regions are handed over with it, where the manifest is at hand and about it.
     amis = _made_with(run, live.image_id)
     gate.check(amis, account, is_old=True)
-    with _naming_what_was_made(run.access.region, amis, is_finished=True):
+    with _naming_what_was_made(run.access.region, amis, is_finished=True), _in_turn(run, "hand-over"):
         changes.apply(update_tfvars.plan_hand_over(run, amis))
 
 
@@ -266,10 +269,16 @@ def _bake(
         return packer_bake.bake(run, full, name="full")
 
 
+def _in_turn(run: Invocation, what: str) -> AbstractContextManager[None]:
+    """Let builds of several families, side by side, do *what* one after the other."""
+    return in_turn(run.workspace.logs, what, family=run.family)
+
+
 def _check_and_validate(run: Invocation, job: Job) -> None:
     with run.console.step("preflight and validation") as step, ThreadPoolExecutor(max_workers=1) as pool:
         checking = pool.submit(check, run, job)
-        validate.validate(job, tests=False)
+        with _in_turn(run, "validate"):  # they have one Terraform folder
+            validate.validate(job, tests=False)
         checks = checking.result()
         if preflight.failed(checks):
             step.fail()

@@ -14,7 +14,6 @@ from gpu_ami.bake.checks import verification
 from gpu_ami.bake.variables import typed
 from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError
-from gpu_ami.workspace import auto_variables
 
 if TYPE_CHECKING:
     from gpu_ami.bake.preflight import Check
@@ -82,7 +81,7 @@ def _values(run: Invocation, variables: Sequence[str]) -> dict[str, Any]:
     given = template.parse_given(variables)
     owned = {"region": run.settings.region, "family": run.settings.family}
     file, folder = prepare.variables_file(run, owned, guest=False), run.workspace.packer
-    files = (*auto_variables(folder), file)
+    files = (*run.target.auto_variables, file)
     return template.effective(folder, files, owned | given, environment=run.target.environment)
 
 

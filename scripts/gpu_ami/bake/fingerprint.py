@@ -25,7 +25,10 @@ _NO_INPUT = (
     "models.yaml",  # the models are a fact of their own
     "manifest.json",
     "manifest.json.lock",
+    "manifest-*.json",
+    "manifest-*.json.lock",
     "release.json",
+    "release-*.json",
     "packer_cache",
     "__pycache__",
 )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpu_ami import families
 from gpu_ami.bake.build_tables import builds_table
 from gpu_ami.errors import PipelineError
 from gpu_ami.invocation import Invocation
@@ -32,6 +33,7 @@ def run(run: Invocation, request: Request) -> None:
     Raises:
         UsageError: The manifest cannot be used.
     """
+    families.refuse_beside(run, {"--file": request.file is not None})
     path = Path(request.file) if request.file else run.workspace.manifest
     found = manifest_file.load(path)
     builds = found.builds if request.all else found.last_run

@@ -18,11 +18,18 @@ class Packer:
         folder: The template's folder. It is passed whole: with a single file Packer reads no
             ``*.auto.pkrvars.hcl``.
         environment: The child's whole environment, with PACKER_PLUGIN_PATH.
+        staged: A copy of the folder that Packer reads in its place, without what it must not find there; None reads
+            the folder itself.
     """
 
     program: Path
     folder: Path
     environment: Mapping[str, str]
+    staged: Path | None = None
+
+    @property
+    def _template(self) -> str:
+        return "." if self.staged is None else str(self.staged)
 
     def command(self, *arguments: str) -> Command:
         """Return ``packer ARGUMENTS`` in the template's folder."""
@@ -30,7 +37,7 @@ class Packer:
 
     def fmt(self) -> Command:
         """Check the template's layout; prints the difference and ends with 3 when there is one."""
-        return self.command("fmt", "-check", "-diff", "-recursive", ".")
+        return self.command("fmt", "-check", "-diff", "-recursive", self._template)
 
     def validate(self, inputs: Inputs) -> Command:
         """Check the template and its variables.
@@ -38,12 +45,12 @@ class Packer:
         Data sources are not evaluated: against an endpoint that does not answer that takes a minute and a
         half, and preflight has looked the parameter up already.
         """
-        return self.command("validate", *inputs.flags, ".")
+        return self.command("validate", *inputs.flags, self._template)
 
     def build(self, inputs: Inputs, *, debug: bool = False) -> Command:
         """Bake. Machine-readable, except with *debug*, which pauses and asks on the terminal."""
         mode = ("-debug", "-on-error=ask") if debug else ("-machine-readable", "-on-error=cleanup")
-        return self.command("build", *mode, *inputs.flags, ".")
+        return self.command("build", *mode, *inputs.flags, self._template)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import secrets
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_ami import __version__, git, scratch
-from gpu_ami.bake import models, secret_values, template, variable_values
+from gpu_ami.bake import models, own_records, secret_values, template, variable_values
 from gpu_ami.bake.packer_command import Inputs, Packer
 from gpu_ami.bake.variables import BuildVariables, typed
 from gpu_ami.errors import BuildError, PipelineError, TerraformError, UsageError
@@ -27,6 +28,8 @@ from gpu_ami.workspace import auto_variables
 _TEMPORARY = "TMP" if sys.platform == "win32" else "TMPDIR"
 # Packer's plugins answer at sockets there, whose paths macOS cuts at 104 bytes; their names take some 30.
 _LONGEST_FOLDER = 72
+# What builds leave in Packer's folder, and none reads.
+_LEFTOVERS = shutil.ignore_patterns("packer_cache", ".packer.d", "*.log", "*.pem", "manifest*.json*", "release*.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,8 @@ class Job:
         run_id: Names this build in tags, manifest and log.
         private: Variables that were given and are secrets: the last of the inputs' files holds them.
         environment: Where Packer finds ``PKR_VAR_…``.
+        found: The variables files that Packer finds by itself, in its order; None is all that are in its folder.
+        left_out: Those in its folder that are other families', which it is kept from.
     """
 
     packer: Packer
@@ -50,6 +55,8 @@ class Job:
     run_id: str
     private: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    found: tuple[Path, ...] | None = None
+    left_out: tuple[Path, ...] = ()
 
     def validation(self, *, tests: bool) -> tuple[tuple[type[PipelineError], tuple[Command, ...]], ...]:
         """Return the validation commands: two chains that can run side by side, and what a failure of each is.
@@ -79,9 +86,9 @@ class Job:
     @functools.cached_property
     def _values(self) -> dict[str, Any]:
         # Reading HCL takes a second, and several steps of a build need it.
-        folder = self.packer.folder
-        files = (*auto_variables(folder), *self.inputs.files)
-        return template.effective(folder, files, self.inputs.variables, environment=self.environment)
+        found = auto_variables(self.packer.folder) if self.found is None else self.found
+        files = (*found, *self.inputs.files)
+        return template.effective(self.packer.folder, files, self.inputs.variables, environment=self.environment)
 
     @functools.cached_property
     def variables(self) -> BuildVariables:
@@ -118,6 +125,7 @@ def prepare(run: Invocation, variables: Sequence[str], *, debug: bool = False) -
     if secret:
         text = secret_values.variables_text(run.workspace.root / "packer", secret)
         files.append(run.private_file("given.pkrvars.hcl", text))
+    owned |= own_records.variables(run, files[0], given)
     packer, terraform = packer_tools(), terraform_tools()
     own_environment = {
         "CHECKPOINT_DISABLE": "1",
@@ -126,15 +134,47 @@ def prepare(run: Invocation, variables: Sequence[str], *, debug: bool = False) -
         **_temporary_files(run),
     }
     environment = (lambda _extra: {}) if run.options.dry_run else run.access.child_environment
+    left_out = _left_out(run)
+    staged = None if run.options.dry_run or not left_out else _staged(run)
     return Job(
-        packer=Packer(packer.packer.path, run.workspace.packer, environment(own_environment)),
+        packer=Packer(packer.packer.path, run.workspace.packer, environment(own_environment), staged),
         terraform=terraform_in(run.workspace.terraform, terraform, environment),
         inputs=Inputs(files=tuple(files), variables=owned | own | given),
         plugin_path=packer.plugin_path,
         run_id=run_id,
         private=tuple(secret),
         environment=run.target.environment,
+        found=run.target.auto_variables,
+        left_out=left_out,
     )
+
+
+def _left_out(run: Invocation) -> tuple[Path, ...]:
+    """Return the variables files of other families that Packer would find by itself in its folder."""
+    return tuple(path for path in auto_variables(run.workspace.packer) if path not in run.target.auto_variables)
+
+
+def _staged(run: Invocation) -> Path:
+    """Return a copy of Packer's folder without the variables files of other families, and no build's leftovers.
+
+    Packer has no switch to leave such a file unread: what is in the folder that it is given, counts.
+
+    Raises:
+        UsageError: It cannot be made.
+    """
+    folder, out = run.workspace.packer, set(_left_out(run))
+
+    def ignored(where: str, names: list[str]) -> set[str]:
+        others = {name for name in names if Path(where, name) in out}
+        return others | set(_LEFTOVERS(where, names))
+
+    try:
+        copy = run.private_folder() / folder.name
+        shutil.copytree(folder, copy, ignore=ignored)
+    except (OSError, shutil.Error) as exc:
+        msg = f"A copy of {run.workspace.shown(folder)} without the other families' variables cannot be made: {exc}."
+        raise UsageError(msg) from exc
+    return copy
 
 
 def _temporary_files(run: Invocation) -> dict[str, str]:

@@ -6,12 +6,13 @@ import dataclasses
 import json
 import secrets
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 
+from gpu_ami import families
 from gpu_ami.aws.access import identify
 from gpu_ami.aws.caller import Caller
 from gpu_ami.cleanup import plan_document as plans
@@ -72,6 +73,19 @@ class Request:
     all: bool = False
     wide: bool = False
 
+    @property
+    def of_one_family(self) -> Mapping[str, bool]:
+        """Which flags were given that name one file, or a scope that is no family's."""
+        flags = self.flags
+        return {
+            "--plan": self.plan is not None,
+            "--apply": self.apply is not None,
+            "--restore": self.restore is not None,
+            "--name": flags.name is not None,
+            "--tag": bool(flags.tag),
+            "--all-owned": flags.all_owned,
+        }
+
     def check(self) -> None:
         """Refuse flags that contradict each other.
 
@@ -99,6 +113,7 @@ def run(run: Invocation, request: Request) -> None:
         PartialError: It was carried out, but some of it failed.
     """
     request.check()
+    families.refuse_beside(run, request.of_one_family)
     if request.restore:
         _restore(run, _file(run, request.restore), make_public=request.make_public)
         return

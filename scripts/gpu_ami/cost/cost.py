@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from gpu_ami import families
 from gpu_ami.cost import inputs, price_table
 from gpu_ami.cost.figure import Figure
 from gpu_ami.cost.price_table import Market, PriceTable
@@ -62,6 +63,7 @@ class Request:
 
 def run(run: Invocation, request: Request) -> None:
     """Say what the AMI costs and saves; `answer` and `show` say what can go wrong."""
+    families.refuse_beside(run, {"--chart": request.chart is not None})
     show(run, answer(run, request), chart=request.chart, all_inputs=request.inputs)
 
 

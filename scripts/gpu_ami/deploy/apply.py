@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
+import msgspec
+
 from gpu_ami.aws import batch
 from gpu_ami.aws.access import Identity
 from gpu_ami.aws.caller import Caller
@@ -17,6 +19,7 @@ from gpu_ami.deploy import applied_tag, live_environments, plan, receipts, root_
 from gpu_ami.deploy.guard import judge
 from gpu_ami.deploy.history import steps_back, were_live
 from gpu_ami.deploy.live_environments import Live
+from gpu_ami.deploy.ownership import settled
 from gpu_ami.deploy.plan import Review
 from gpu_ami.deploy.root_module import Root
 from gpu_ami.errors import (
@@ -113,12 +116,27 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
         lived, goes_back = were_live(of_state(history, review.state)), request.action == "rollback"
         for line in verified.check(run, review.plan.ours, lived=lived, goes_back=goes_back):
             run.console.warn(line)
+        _check_others(run, review, history)
         _confirm(run, review, request, who)
         _judge_again(run, review, who)
         verified.check(run, review.plan.ours, lived=lived, goes_back=goes_back)
         incomplete = _complete_confirmed(root, store, incomplete)
         acting()
         _act(root, review, store, incomplete, request=request, who=who)
+
+
+def _check_others(run: Invocation, review: Review, history: Sequence[StoredReceipt]) -> None:
+    """Refuse an environment that is made with another family's AMI, which that family's settings want verified first.
+
+    Raises:
+        SafetyError: Nothing vouches for it.
+    """
+    ours = _ours(review)
+    for ami, other in plan.elsewhere(run).items():
+        theirs = settled(review.plan, {ami}).ours
+        coming = [change for change in theirs if change.address not in ours]
+        state = msgspec.structs.replace(review.state, family=other.settings.family)
+        verified.check(other, coming, lived=were_live(of_state(history, state)))
 
 
 def _complete_confirmed(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ Code = Literal[
     "ami-unknown",
     "ami-unused",
     "long-jobs",
+    "other-family",
 ]
 # Below this version the strategy makes the provider replace the environment (hashicorp/terraform-provider-aws #38695).
 _STRATEGY, _STRATEGY_SINCE = "SPOT_PRICE_CAPACITY_OPTIMIZED", Version("6.10")
@@ -75,6 +76,19 @@ class RunningJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HandedOver:
+    """Whose an AMI is.
+
+    Attributes:
+        family: The family.
+        variable: The root variable that takes its AMIs.
+    """
+
+    family: str
+    variable: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """What the guard is told beside the plan.
 
@@ -90,6 +104,7 @@ class Facts:
         now: The time.
         allow_replace: Addresses that may be replaced, destroyed or let go of.
         allow_deposed: Names of what earlier replacements left behind, that may be destroyed or let go of.
+        elsewhere: AMIs that were handed over for other families of this root module, and whose they are.
     """
 
     expected_ami: str | None
@@ -103,6 +118,7 @@ class Facts:
     now: datetime
     allow_replace: frozenset[str] = frozenset()
     allow_deposed: frozenset[str] = frozenset()
+    elsewhere: Mapping[str, HandedOver] = field(default_factory=dict)
 
     def allows(self, change: ResourceChange) -> bool:
         """Whether the caller has allowed that the resource goes; one at a live address never by what was left there."""
@@ -140,6 +156,7 @@ def judge(plan: Planned, facts: Facts) -> tuple[Finding, ...]:
         *_old_provider(plan, facts),
         *_amis(plan, facts),
         *_jobs(plan, facts),
+        *_other_families(plan, facts),
     ]
     if facts.is_taken or (
         facts.expected_ami is not None and plan.given(facts.variable, facts.region) == facts.expected_ami
@@ -354,6 +371,26 @@ def _jobs(plan: Planned, facts: Facts) -> Iterator[Finding]:
             detail=f"{_ends_jobs(change)}: {shown}{more}",
             advice=_wait(change),
         )
+
+
+def _other_families(plan: Planned, facts: Facts) -> Iterator[Finding]:
+    """Yield what would move a live environment to another family's AMI, which no receipt of this apply would tell."""
+    for change in plan.environments:
+        if change.is_ours or change.action == "create":
+            continue
+        for slot in change.slots:
+            other = facts.elsewhere.get(slot.new or "") if slot.moves else None
+            if other is None:
+                continue
+            detail = f"its AMI would become {slot.new}, which was handed over for the family {other.family}"
+            advice = f"Apply a family at a time: {_hold_back(plan, other, slot.old)}."
+            yield Finding(code="other-family", address=change.address, detail=detail, advice=advice)
+
+
+def _hold_back(plan: Planned, other: HandedOver, ami: str | None) -> str:
+    if ami is not None and isinstance(plan.variables.get(other.variable), str):
+        return f"--terraform-var {other.variable}={ami} leaves it as it is this time"
+    return f"give {other.variable} what is live with --terraform-var this time"
 
 
 def _ends_jobs(change: EnvironmentChange) -> str:

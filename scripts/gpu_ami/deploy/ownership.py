@@ -213,6 +213,8 @@ def ours_among(root: Root, candidates: Collection[str], receipts: Sequence[Store
         return set()
     run = root.run
     filed = ReceiptStore(root.terraform.folder, run.access).all() if receipts is None else receipts
+    others = {name for name in run.settings.names if name != run.settings.family}
+    filed = [stored for stored in filed if stored.receipt.state is None or stored.receipt.state.family not in others]
     found = {*candidates} & amis_of(filed)
     if rest := {*candidates} - found:
         described = images.some_images(Caller(run.access, run.settings.region), rest)

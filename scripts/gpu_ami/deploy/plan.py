@@ -15,7 +15,15 @@ from gpu_ami.aws.access import Identity
 from gpu_ami.aws.caller import Caller
 from gpu_ami.console import Table
 from gpu_ami.deploy import ownership, root_module
-from gpu_ami.deploy.guard import Facts, Finding, RunningJob, judge, needs_provider_version, unknown_permissions
+from gpu_ami.deploy.guard import (
+    Facts,
+    Finding,
+    HandedOver,
+    RunningJob,
+    judge,
+    needs_provider_version,
+    unknown_permissions,
+)
 from gpu_ami.deploy.live_environments import AFTER_INVALID, GOING_ON, invalid_line
 from gpu_ami.deploy.ownership import LeftAlone
 from gpu_ami.deploy.root_module import Root, SavedPlan
@@ -170,6 +178,10 @@ def reviewed(
             now=datetime.now(timezone.utc),
             allow_replace=frozenset(allow_replace),
             allow_deposed=frozenset(allow_deposed),
+            elsewhere={
+                ami: HandedOver(family=other.settings.family, variable=other.settings.handover.variable)
+                for ami, other in elsewhere(run).items()
+            },
         )
         left_alone = ownership.left_alone(plan, facts.variable)
         if left_alone:
@@ -269,6 +281,17 @@ def handed_over(run: Invocation, file: Path) -> str | None:
     if not isinstance(value.literal, str) or AMI_ID.fullmatch(value.literal) is None:
         raise UsageError(tfvars.no_ami_id(variable, value, run.workspace.shown(real)))
     return value.literal
+
+
+def elsewhere(run: Invocation) -> dict[str, Invocation]:
+    """Return the AMIs that were handed over for the other families of the settings, and whose they are.
+
+    Raises:
+        UsageError: One's file cannot be read, or holds something else.
+    """
+    others = [(other, changes.settings_file(other.workspace, other.settings.handover.file)) for other in run.siblings()]
+    found = {handed_over(other, file): other for other, file in others}
+    return {ami: other for ami, other in found.items() if ami is not None}
 
 
 def ami_problem(run: Invocation, ami_id: str | None, account: str) -> str | None:

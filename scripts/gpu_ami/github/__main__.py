@@ -11,7 +11,7 @@ from pathlib import Path
 from gpu_ami import process
 from gpu_ami import settings as settings_
 from gpu_ami.console import Console
-from gpu_ami.errors import PipelineError, SafetyError
+from gpu_ami.errors import PipelineError, SafetyError, UsageError
 from gpu_ami.foreign_text import in_markdown
 from gpu_ami.github import adopt, collect, issue, propose, state_backend, task_arguments
 from gpu_ami.github.runner import Runner, runner_from
@@ -55,8 +55,28 @@ class Step:
 
     @property
     def settings(self) -> settings_.Settings:
-        """The pipeline's settings, read at each use: `adopt` may bring others."""
-        return settings_.load(self.workspace.settings, self._options, is_required=self._target.needs_settings)
+        """The family's settings, read at each use: `adopt` may bring others.
+
+        Raises:
+            UsageError: They cannot be used, or are those of several families and none is named.
+        """
+        found = self.common
+        names = settings_.chosen_names(found, self._options)
+        if len(names) > 1:
+            msg = f"pipeline.yaml has several families: set GPU_AMI_FAMILY to one of {', '.join(names)}."
+            raise UsageError(msg)
+        return found.of_family(names[0])
+
+    @property
+    def common(self) -> settings_.Settings:
+        """What all families of the settings have in common."""
+        path = Workspace(self.root).settings
+        return settings_.load(path, self._options, is_required=self._target.needs_settings)
+
+    @property
+    def family(self) -> str | None:
+        """The family that the workflow was given; None where there is one."""
+        return next(iter(self._options.families), None)
 
     @property
     def handover(self) -> str:
@@ -73,7 +93,9 @@ class Step:
     @property
     def workspace(self) -> Workspace:
         """Where the tasks write."""
-        return Workspace(self.root, sandbox=self._target.is_sandbox)
+        settings = self.settings
+        family = settings.family if settings.families else None
+        return Workspace(self.root, sandbox=self._target.is_sandbox, family=family)
 
     @property
     def _options(self) -> Options:
@@ -97,7 +119,7 @@ def _task(parsed: argparse.Namespace, step: Step) -> str:
 
 
 def _backend(_parsed: argparse.Namespace, step: Step) -> str:
-    path = state_backend.configure(step.root / "terraform", step.env, region=step.settings.region)
+    path = state_backend.configure(step.root / "terraform", step.env, region=step.common.region)
     return f"Terraform's state is where {path.relative_to(step.root)} says."
 
 
@@ -133,7 +155,7 @@ def _propose(parsed: argparse.Namespace, step: Step) -> str:
 
 
 def _issue(parsed: argparse.Namespace, step: Step) -> str:
-    number = issue.report(collect.document_in(Path(parsed.file)), step.runner, step.root)
+    number = issue.report(collect.document_in(Path(parsed.file)), step.runner, step.root, family=step.family)
     return f"Issue #{number}." if number else "No issue is needed."
 
 

@@ -6,16 +6,34 @@ caller's repository lies in a folder there. What a team decides comes from it, e
 
 from __future__ import annotations
 
+import re
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from gpu_ami.errors import UsageError
+from gpu_ami.options import Options
+from gpu_ami.settings import load
 from gpu_ami.workspace import SETTINGS_FILE
 
 # A caller's `scripts/` or `tasks.py` is never taken: what runs with the team's roles is the commit that it named.
 FILES = (SETTINGS_FILE,)
 PATTERNS = ("packer/*.auto.pkrvars.hcl", "packer/*.auto.pkrvars.json", "packer/models.yaml")
 FOLDERS = ("terraform",)
+_VALUES = re.compile(r"\.pkrvars\.(hcl|json)$")
+
+
+def _of_families(caller: Path) -> list[Path]:
+    """Return the variables files in *caller* that its settings name for their families; none of broken ones.
+
+    Of any other kind or place a file is not taken, whatever the settings name: it could be code.
+    """
+    try:
+        settings = load(caller / SETTINGS_FILE, Options())
+    except UsageError:  # the tasks say it
+        return []
+    named = [PurePosixPath(settings.of_family(name).variables_file) for name in settings.families]
+    values = [file for file in named if file.parts[:1] == ("packer",) and ".." not in file.parts]
+    return [caller / file for file in values if _VALUES.search(file.name) and (caller / file).is_file()]
 
 
 def adopt(caller: Path, root: Path) -> list[str]:
@@ -26,10 +44,11 @@ def adopt(caller: Path, root: Path) -> list[str]:
     Raises:
         UsageError: There is nothing of the pipeline in *caller*, or something there is a link.
     """
-    found = [path for pattern in (*FILES, *PATTERNS, *FOLDERS) for path in sorted(caller.glob(pattern))]
     if not (caller / SETTINGS_FILE).is_file():
         msg = f"{caller} has no {SETTINGS_FILE}: a calling repository keeps it at its root (docs/github-actions.md)."
         raise UsageError(msg)
+    found = [path for pattern in (*FILES, *PATTERNS, *FOLDERS) for path in sorted(caller.glob(pattern))]
+    found += [path for path in _of_families(caller) if path not in found]
     for path in found:
         for part in (path, *path.rglob("*")):
             if part.is_symlink():

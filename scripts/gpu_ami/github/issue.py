@@ -60,13 +60,25 @@ _CLEANUP = _Issue(LABEL, TITLE, "nothing is to be removed")
 _MEMBERS = _Issue("gpu-ami-members", "New at AWS: members that may name an AMI", "nothing is new at AWS")
 
 
-def report(document: Mapping[str, Any], runner: Runner, folder: Path) -> str:
-    """Create, update or close the issue about the clean-up plan *document*; return its number, or an empty text."""
+def _cleanup_of(family: str | None) -> _Issue:
+    # A label has 50 letters at most, a family's name 40.
+    return _CLEANUP if family is None else _Issue(f"cleanup-{family}", f"{TITLE}, of {family}", _CLEANUP.quiet)
+
+
+def report(document: Mapping[str, Any], runner: Runner, folder: Path, *, family: str | None = None) -> str:
+    """Create, update or close the issue about the clean-up plan *document*; return its number, or an empty text.
+
+    Args:
+        document: The plan.
+        runner: Tells the run's page.
+        folder: The repository.
+        family: Whose plan it is, of several families, of which each has an issue of its own.
+    """
     totals = document.get("totals") or {}
     has_work = bool(totals.get("delete")) or any(
         source.get("status") == "failed" for source in document.get("sources", ())
     )
-    return _CLEANUP.update(text(document, runner), runner, folder, has_work=has_work)
+    return _cleanup_of(family).update(text(document, runner), runner, folder, has_work=has_work)
 
 
 def report_members(document: Mapping[str, Any], runner: Runner, folder: Path) -> str:

@@ -126,7 +126,7 @@ def _raise_problems(run: Invocation, done: list[Publication], problems: Mapping[
 
 def parameter_name(run: Invocation) -> str:
     """Return the settings' parameter; the default names the family."""
-    return run.settings.handover.parameter or f"/gpu-ami/{run.settings.family}/ami-id"
+    return run.settings.published_to
 
 
 def _plan(run: Invocation, region: str, name: str, new: str) -> Publication:
