@@ -68,6 +68,29 @@ class Verify(Section, frozen=True):
     ] = "gpu-ami-verify"
 
 
+class Bench(Section, frozen=True):
+    """How `invoke bench` measures."""
+
+    arms: Annotated[
+        tuple[Literal["stock", "plain", "rated", "live"], ...],
+        _Meta(description="What is compared: docs/bench.md has the arms; empty: all that there can be"),
+    ] = ()
+    hosts: Annotated[int, _Meta(ge=1, le=20, description="Fresh hosts of each arm")] = 3
+    instance_type: Annotated[
+        Annotated[str, _Meta(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")] | None,
+        _Meta(description="The GPU type of all hosts; null: the first of verify.instance_types"),
+    ] = None
+    python: Annotated[str, _Meta(description="The interpreter in the image that runs the probe")] = "python3"
+    imports: Annotated[
+        tuple[Annotated[str, _Meta(pattern=r"^\w+(\.\w+)*$")], ...],
+        _Meta(description="Modules that a job imports first, in their order, such as torch"),
+    ] = ()
+    models: Annotated[
+        tuple[Annotated[str, _Meta(pattern=r"^/.+$")], ...],
+        _Meta(description="Folders and files that a job reads first, as they are on the host and in the container"),
+    ] = ("/opt/ml/models",)
+
+
 class Cleanup(Section, frozen=True):
     """Which AMIs `invoke cleanup` may consider at all."""
 
@@ -122,6 +145,7 @@ class Settings(Section, frozen=True):
     build: Build = Build()
     handover: Handover = Handover()
     verify: Verify = Verify()
+    bench: Bench = Bench()
     cleanup: Cleanup = Cleanup()
     cost: Cost = Cost()
 
@@ -129,6 +153,11 @@ class Settings(Section, frozen=True):
     def verified_types(self) -> tuple[str, ...]:
         """The types that a verification boots on, in the order to try."""
         return self.verify.instance_types or (self.cost.instance_type,)
+
+    @property
+    def bench_type(self) -> str:
+        """The type of a bench's hosts."""
+        return self.bench.instance_type or self.verified_types[0]
 
 
 # What the sandbox uses where there is no pipeline.yaml: a newcomer needs to write nothing.

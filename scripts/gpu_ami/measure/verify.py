@@ -180,7 +180,7 @@ def run(run: Invocation, request: Request, *, clock: Clock | None = None) -> Non
         run.console.dry_run(_lines(job))
         return
     run.console.say(f"{ami_id}: boots it on a {job.launches[0].instance_type}; {job.price}.")
-    _agree(run, job.price, limit, yes=request.yes, how="give --yes and --max-usd")
+    agree(run, job.price, limit, yes=request.yes, how="give --yes and --max-usd")
     result = verify(run, job, clock)
     run.console.result(result.document(), result_table(result))
     if result.failed:
@@ -351,7 +351,7 @@ def agree_on_types(run: Invocation, limit: Decimal | None, *, volume_gib: float)
     root = _batch_root(Caller(run.access, run.settings.region), run.settings.family, _DEVICE)
     price = price_of(run.settings.region, types, disk_to_be(volume_gib, root), longest_min=LONGEST_MIN)
     run.console.say(f"The AMI will be verified on a {types[0]} before it is handed over: {price}.")
-    _agree(run, price, limit, yes=limit is not None, how="give --max-usd")
+    agree(run, price, limit, yes=limit is not None, how="give --max-usd")
 
 
 def check_price(price: Price, limit: Decimal | None) -> None:
@@ -365,7 +365,7 @@ def check_price(price: Price, limit: Decimal | None) -> None:
         raise SafetyError(msg)
 
 
-def _agree(run: Invocation, price: Price, limit: Decimal | None, *, yes: bool, how: str) -> None:
+def agree(run: Invocation, price: Price, limit: Decimal | None, *, yes: bool, how: str) -> None:
     """Have somebody say that it may cost so much.
 
     Raises:
