@@ -94,6 +94,8 @@ class Facts:
         is_copy_read: Whether that copy could be read.
         models_bytes: How much the probe read of models.
         group: The Auto Scaling group's name.
+        is_fast_restored: EBS's ``FastRestored`` of the root volume: Fast Snapshot Restore had a credit for it.
+        has_task_metadata: Whether the probe got its task's metadata (``ECS_CONTAINER_METADATA_URI_V4``).
     """
 
     job_id: str = ""
@@ -118,6 +120,8 @@ class Facts:
     is_copy_read: bool = False
     models_bytes: int | None = None
     group: str = ""
+    is_fast_restored: bool | None = None
+    has_task_metadata: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
