@@ -351,10 +351,10 @@ class Sweep:
         return results
 
     def _kept_now(self, selected: Sequence[SweepVerdict]) -> dict[tuple[str, str], str]:
-        """Return why resources of one kind must stay after all, by region and id."""
+        """Return why resources must stay after all, by region and id."""
         kept: dict[tuple[str, str], str] = {}
         for kind, region in sorted({(verdict.resource.kind, verdict.resource.region) for verdict in selected}):
-            here = [verdict for verdict in selected if verdict.resource.region == region]
+            here = [one for one in selected if (one.resource.kind, one.resource.region) == (kind, region)]
             caller = self._callers[region].counting()
             try:
                 fresh = {found.identifier: found for found in find(caller, kind, self._family)}

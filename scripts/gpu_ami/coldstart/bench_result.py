@@ -1,10 +1,11 @@
 """Reads what a bench measured, and puts its seconds in the place of what the model assumes.
 
 Only these members are read; others may be there. Of the whole: ``hosts``, and ``arms`` for the AMI. Of an arm (an
-object in a list with its ``arm``, or the value under that name): ``ami_id``. Of a host: ``arm`` and ``moments``, by
-name an object with ``at`` (seconds since 1970, or ISO 8601 with its offset from UTC) or, where that is null, the reason
-in ``missing``. The moments are those of `MOMENTS`; what none of them parts is fitted together, in the proportion of
-what the model assumes. A host on which a moment is missing that ends or begins a phase says nothing about that phase.
+object in a list with its ``arm``, or the value under that name): ``ami_id``. Of a host: ``void`` (why it does not
+count; then it is left out), ``arm`` and ``moments``, by name an object with ``at`` (seconds since 1970, or ISO 8601
+with its offset from UTC) or, where that is null, the reason in ``missing``. The moments are those of `MOMENTS`; what
+none of them parts is fitted together, in the proportion of what the model assumes. A host on which a moment is missing
+that ends or begins a phase says nothing about that phase.
 """
 
 from __future__ import annotations
@@ -148,7 +149,8 @@ def _hosts(document: Mapping[str, Any], name: str) -> Iterator[tuple[str, Mappin
         if not isinstance(moments, dict) or not isinstance(host.get("arm"), str):
             msg = f"{where} has no arm and moments: the file was changed or cut off."
             raise UsageError(msg)
-        yield host["arm"], _spans(moments, where)
+        if host.get("void") is None:
+            yield host["arm"], _spans(moments, where)
 
 
 def _spans(moments: Mapping[str, Any], where: str) -> dict[tuple[Phase, ...], float]:
