@@ -1,4 +1,4 @@
-"""Makes environments, queues and definitions in AWS Batch for a while, submits jobs to them, and reads how those fare."""
+"""Makes environments, queues and definitions in AWS Batch for a while, submits jobs to them, and sees how they fare."""
 
 from __future__ import annotations
 

@@ -61,8 +61,16 @@ def instances(caller: Caller, run_id: str) -> dict[str, Instance]:
         return {str(row["InstanceId"]): _instance(row) for row in rows}
 
 
-def rates(caller: Caller, volume_ids: Sequence[str]) -> dict[str, int | None]:
-    """Return the rates, MiB/s, of those volumes that EC2 still shows; None for one without a rate.
+@dataclass(frozen=True, kw_only=True)
+class RootDisk:
+    """A root volume: its rate, MiB/s or None without one, and whether Fast Snapshot Restore filled it at once."""
+
+    rate_mib_s: int | None
+    is_fast_restored: bool
+
+
+def disks(caller: Caller, volume_ids: Sequence[str]) -> dict[str, RootDisk]:
+    """Return those of the volumes that EC2 still shows, by id.
 
     Raises:
         AwsError: EC2 refused, or the list could not be read to its end.
@@ -72,7 +80,10 @@ def rates(caller: Caller, volume_ids: Sequence[str]) -> dict[str, int | None]:
     rows = caller.pages("ec2", "describe_volumes", "Volumes", Filters=filters, **_HIDDEN_TOO)
     with making_sense(f"ec2:DescribeVolumes in {caller.region}"):
         return {
-            str(row["VolumeId"]): int(row["VolumeInitializationRate"]) if row.get("VolumeInitializationRate") else None
+            str(row["VolumeId"]): RootDisk(
+                rate_mib_s=int(row["VolumeInitializationRate"]) if row.get("VolumeInitializationRate") else None,
+                is_fast_restored=bool(row.get("FastRestored")),
+            )
             for row in rows
         }
 

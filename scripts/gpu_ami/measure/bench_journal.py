@@ -1,4 +1,4 @@
-"""The journal of a bench: each name is on the disk before AWS is asked to make it, so that a killed run can be undone."""
+"""The journal of a bench: each name is on the disk before AWS is asked to make it, so a killed run can be undone."""
 
 from __future__ import annotations
 
@@ -197,12 +197,13 @@ def _event(line: str) -> dict[str, Any]:
 
 
 def _follow(replay: Replay, event: dict[str, Any]) -> None:
-    kind, name = event.get("kind"), event.get("name")
+    name = str(event.get("name"))
+    kind: Kind | None = next((one for one in get_args(Kind) if one == event.get("kind")), None)
     match event.get("event"):
-        case "will" if kind in get_args(Kind) and str(name).startswith(BENCH_NAME):
-            replay.made[kind, str(name)] = None
+        case "will" if kind and name.startswith(BENCH_NAME):
+            replay.made[kind, name] = None
             replay.is_ended = False
-        case "gone" if kind in get_args(Kind):
-            replay.made.pop((kind, str(name)), None)
+        case "gone" if kind:
+            replay.made.pop((kind, name), None)
         case "end":
             replay.is_ended = True

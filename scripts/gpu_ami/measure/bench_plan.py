@@ -226,6 +226,9 @@ def chosen_arms(wanted: Sequence[str], *, ami_id: str, live_ami: str | None) -> 
     if unknown:
         msg = f"--arms {unknown[0]!r} is no arm of a bench: give some of {', '.join(ARMS)}."
         raise UsageError(msg)
+    if wanted and not {"plain", "rated"} & {*wanted}:
+        msg = f"--arms {','.join(wanted)} has no hosts of the baked AMI: add plain or rated."
+        raise UsageError(msg)
     has_other = live_ami is not None and live_ami != ami_id
     if "live" in wanted and not has_other:
         why = f"{ami_id} itself is live" if live_ami else "no AMI is live"
@@ -272,14 +275,10 @@ def waves(
     ]
     count = math.ceil(rounds / at_once)
     size = math.ceil(rounds / count)
-    return tuple(
-        tuple(host for hosts in every[at : at + size] for host in hosts) for at in range(0, len(every), size)
-    )
+    return tuple(tuple(host for hosts in every[at : at + size] for host in hosts) for at in range(0, len(every), size))
 
 
-def _round(
-    run_id: str, arms: Sequence[ArmPlan], place: Place, machine: Machine, number: int
-) -> Iterator[HostPlan]:
+def _round(run_id: str, arms: Sequence[ArmPlan], place: Place, machine: Machine, number: int) -> Iterator[HostPlan]:
     first = (number - 1) % len(arms)
     for arm in (*arms[first:], *arms[:first]):
         yield HostPlan(

@@ -38,7 +38,8 @@ def merged(boothook: str, own: str | None) -> str:
         whole.attach(part)
     encoded = whole.as_bytes()
     if len(encoded) > _MOST_BYTES:
-        msg = f"The launch template's user data is {len(encoded)} bytes with the bench's own, and EC2 takes {_MOST_BYTES}."
+        size = f"{len(encoded)} bytes with the bench's own"
+        msg = f"The live launch template's user data is {size}, and EC2 takes {_MOST_BYTES}: shorten it."
         raise UsageError(msg)
     return base64.b64encode(encoded).decode("ascii")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from gpu_ami.aws import batch_resources, bench_hosts, ecs_tasks, launch_templates, log_lines, scaling
 from gpu_ami.aws.batch_resources import Seen
-from gpu_ami.aws.bench_hosts import Instance
+from gpu_ami.aws.bench_hosts import Instance, RootDisk
 from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.ecs_tasks import ContainerInstance, TaskSeen
 from gpu_ami.errors import AwsError
@@ -43,8 +43,7 @@ class Watched:
         tasks: All tasks of that container instance.
         instance: EC2's words on it.
         instances: All instances of its environment.
-        rate: Its root volume's rate; `has_volume` says whether that was seen.
-        has_volume: Whether the volume was seen.
+        disk: Its root volume; None where that was not seen.
         kind: How EBS fills it.
         copied_rate: The rate in Batch's own copy of the template; `has_copy` says whether that was read.
         has_copy: Whether the copy was read.
@@ -64,8 +63,7 @@ class Watched:
     tasks: tuple[str, ...] = ()
     instance: Instance | None = None
     instances: tuple[str, ...] = ()
-    rate: int | None = None
-    has_volume: bool = False
+    disk: RootDisk | None = None
     kind: str = ""
     copied_rate: int | None = None
     has_copy: bool = False
@@ -126,9 +124,7 @@ class Observer:
         self.watched = [Watched(made=one, trouble=one.trouble) for one in made]
         self._needs = (
             _Need(name="container", is_due=lambda one: one.has_started, read=self._containers),
-            _Need(
-                name="instance", is_due=lambda one: one.container is not None, read=self._instances, at_once=True
-            ),
+            _Need(name="instance", is_due=lambda one: one.container is not None, read=self._instances, at_once=True),
             _Need(name="volume", is_due=_has_volume, read=self._volumes, at_once=True),
             _Need(name="kind", is_due=_has_volume, read=self._kinds, at_once=True, looks=_PATIENT_LOOKS),
             _Need(name="task", is_due=_has_task, read=self._tasks),
@@ -257,14 +253,10 @@ class Observer:
         return missing
 
     def _volumes(self, due: Sequence[Watched]) -> dict[str, str]:
-        found = bench_hosts.rates(self._caller, [_volume(one) for one in due])
-        missing = {}
+        found = bench_hosts.disks(self._caller, [_volume(one) for one in due])
         for one in due:
-            if _volume(one) not in found:
-                missing[one.made.host.name] = "its volume went with it"
-                continue
-            one.has_volume, one.rate = True, found[_volume(one)]
-        return missing
+            one.disk = found.get(_volume(one))
+        return {one.made.host.name: "its volume went with it" for one in due if one.disk is None}
 
     def _kinds(self, due: Sequence[Watched]) -> dict[str, str]:
         found = bench_hosts.kinds(self._caller, [_volume(one) for one in due])
@@ -388,13 +380,15 @@ def host_of(one: Watched) -> Host:
         ami_id=row.ami_id if row else "",
         digest=task.digest if task else "",
         pulled=_pulled(task),
-        rate_mib_s=one.rate,
+        rate_mib_s=one.disk.rate_mib_s if one.disk else None,
         volume_kind=one.kind,
-        volume_id=_volume(one) if one.has_volume else "",
+        volume_id=_volume(one) if one.disk else "",
         copied_rate_mib_s=one.copied_rate,
         is_copy_read=one.has_copy,
         models_bytes=said.models_bytes,
         group=row.group if row else "",
+        is_fast_restored=one.disk.is_fast_restored if one.disk else None,
+        has_task_metadata=said.knows_task if said.at else None,
     )
     plan = one.made.host
     return Host(
@@ -426,7 +420,7 @@ def moments_of(one: Watched) -> dict[str, Moment]:
     no_task = one.why.get("task")
     no_line = one.why.get("lines") or (f"the probe failed: {said.failed}" if said.failed else None)
     found = {
-        "submitted": moment(job and job.created, "batch", "batch:DescribeJobs createdAt", 0.001),
+        "submitted": moment(job.created if job else None, "batch", "batch:DescribeJobs createdAt", 0.001),
         "asked": moment(
             one.asked,
             "autoscaling",
@@ -435,7 +429,7 @@ def moments_of(one: Watched) -> dict[str, Moment]:
             one.why.get("asked"),
         ),
         "launched": moment(
-            one.instance and one.instance.launched,
+            one.instance.launched if one.instance else None,
             "ec2",
             "ec2:DescribeInstances LaunchTime",
             1.0,
@@ -443,24 +437,22 @@ def moments_of(one: Watched) -> dict[str, Moment]:
         ),
         "kernel_up": moment(said.kernel_up, "host", "the probe: time less /proc/uptime", 0.01, no_line),
         "registered": moment(
-            one.container and one.container.registered,
+            one.container.registered if one.container else None,
             "ecs",
             "ecs:DescribeContainerInstances registeredAt",
             0.001,
             one.why.get("container"),
         ),
-        "placed": moment(task and task.created, "ecs", "ecs:DescribeTasks createdAt", 0.001, no_task),
+        "placed": moment(task.created if task else None, "ecs", "ecs:DescribeTasks createdAt", 0.001, no_task),
         "pull_started": moment(
-            task and task.pull_started, "host", "ecs:DescribeTasks pullStartedAt", 0.001, no_pull, no_task
+            task.pull_started if task else None, "host", "ecs:DescribeTasks pullStartedAt", 0.001, no_pull, no_task
         ),
         "pull_stopped": moment(
-            task and task.pull_stopped, "host", "ecs:DescribeTasks pullStoppedAt", 0.001, no_pull, no_task
+            task.pull_stopped if task else None, "host", "ecs:DescribeTasks pullStoppedAt", 0.001, no_pull, no_task
         ),
-        "started": moment(task and task.started, "ecs", "ecs:DescribeTasks startedAt", 0.001, no_task),
-        "running": moment(job and job.started, "batch", "batch:DescribeJobs startedAt", 0.001),
-        **{
-            name: moment(said.at.get(name), "host", "the probe", 0.001, no_line) for name in probe.MARKS
-        },
-        "ended": moment(job and job.stopped, "batch", "batch:DescribeJobs stoppedAt", 0.001),
+        "started": moment(task.started if task else None, "ecs", "ecs:DescribeTasks startedAt", 0.001, no_task),
+        "running": moment(job.started if job else None, "batch", "batch:DescribeJobs startedAt", 0.001),
+        **{name: moment(said.at.get(name), "host", "the probe", 0.001, no_line) for name in probe.MARKS},
+        "ended": moment(job.stopped if job else None, "batch", "batch:DescribeJobs stoppedAt", 0.001),
     }
     return {name: found[name] for name in NAMES}

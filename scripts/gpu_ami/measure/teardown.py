@@ -1,4 +1,4 @@
-"""Takes away what a bench has made, by its journal: in Batch's one order, with waits, and only what carries its tags."""
+"""Takes away what a bench has made, by its journal: in Batch's order, with waits, and only what carries its tags."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ def _hosts(caller: Caller, run_id: str, clock: Clock, note: Note) -> list[str]:
     began = clock.now()
     while True:
         try:
-            alive = [one.instance_id for one in bench_hosts.instances(caller, run_id).values() if one.state not in _ENDED]
+            alive = [
+                one.instance_id for one in bench_hosts.instances(caller, run_id).values() if one.state not in _ENDED
+            ]
             disks = instances.volumes_of_run(caller, run_id)
         except AwsError as exc:
             return [f"whether instances and volumes are gone is not known: {exc}"]
