@@ -165,8 +165,8 @@ def _live(run: Invocation, caller: Caller) -> _Live:
     ours.sort(key=lambda one: (one.state != "ENABLED", one.status != "VALID", one.name))
     if not ours:
         msg = (
-            f"No compute environment in {caller.region} has the tag {FAMILY_TAG} = {family}. A bench takes its network, "
-            "profile and launch template for its own hosts. Run `invoke apply` first."
+            f"No compute environment in {caller.region} has the tag {FAMILY_TAG} = {family}. A bench takes network, "
+            "profile and launch template of one for its hosts. Run `invoke apply` first."
         )
         raise UsageError(msg)
     chosen = ours[0]

@@ -15,16 +15,19 @@ from typing import Any
 
 FORMAT = 1
 MARKS = ("first_line", "imports_done", "models_done")
-# For Python 3.6 and later. The first two lines come before any import but time's: what comes after is the probe's own.
+# For Python 3.6 and later. The time is taken before any import but its own: what comes after is the probe's own.
 # One reader, in big pieces, as a program reads weights that it loads one after the other.
 SOURCE = """\
 import time
-T, U = time.time(), float(open("/proc/uptime").read().split()[0])
+def text(path):
+    with open(path) as file:
+        return file.read().strip()
+def up():
+    return float(text("/proc/uptime").split()[0])
+T, U = time.time(), up()
 import importlib, json, os, sys, urllib.request
 A = json.loads(sys.argv[1])
 own = 0.0
-def up():
-    return float(open("/proc/uptime").read().split()[0])
 def say(mark, t, u, **more):
     print(json.dumps(dict(gpu_ami_bench=1, mark=mark, t=t, up=u, probe_s=round(own, 3), **more)), flush=True)
 def get(url, method="GET", **headers):
@@ -61,7 +64,7 @@ try:
     at = "http://169.254.169.254/latest/"
     token = get(at + "api/token", "PUT", X_aws_ec2_metadata_token_ttl_seconds="60")
     instance = get(at + "meta-data/instance-id", X_aws_ec2_metadata_token=token) if token else None
-    boot = open("/proc/sys/kernel/random/boot_id").read().strip()
+    boot = text("/proc/sys/kernel/random/boot_id")
     say("first_line", T, U, instance_id=instance, boot_id=boot, task=task())
     own = time.time() - T
     for name in A["imports"]:
