@@ -13,7 +13,7 @@ from gpu_ami.aws import batch
 from gpu_ami.aws.access import Identity
 from gpu_ami.aws.caller import Caller
 from gpu_ami.console import Table
-from gpu_ami.deploy import applied_tag, live_environments, plan, receipts, root_module, verified, wait
+from gpu_ami.deploy import applied_tag, benched, live_environments, plan, receipts, root_module, verified, wait
 from gpu_ami.deploy.guard import judge
 from gpu_ami.deploy.history import steps_back, were_live
 from gpu_ami.deploy.live_environments import Live
@@ -110,7 +110,9 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
             acting()
             _nothing_to_do(root, review, store, incomplete, request)
             return
-        verified.check(run, review.plan.ours, lived=were_live(of_state(history, review.state)))
+        lived = were_live(of_state(history, review.state))
+        verified.check(run, review.plan.ours, lived=lived)
+        benched.check(run, review.plan.ours, lived=lived)
         _confirm(run, review, request, who)
         _judge_again(run, review, who)
         incomplete = _complete_confirmed(root, store, incomplete)
