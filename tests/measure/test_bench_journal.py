@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from datetime import datetime, timezone
@@ -81,12 +80,18 @@ def test_a_name_that_no_bench_gives_is_not_taken_from_a_journal(tmp_path: Path) 
         "[]",
         "null",
         '{"format": "gpu-ami-bench-journal-2"}',
-        '{"format": "gpu-ami-bench-journal-1", "run": "build-1", "region": "r", "account": "1", "family": "f",'
-        ' "began": "2026-11-30T12:00:00Z", "may_take_min": 1}',
-        '{"format": "gpu-ami-bench-journal-1", "run": "bench-1", "region": "r", "account": 1, "family": "f",'
-        ' "began": "2026-11-30T12:00:00Z", "may_take_min": 1}',
-        '{"format": "gpu-ami-bench-journal-1", "run": "bench-1", "region": "r", "account": "1", "family": "f",'
-        ' "began": "yesterday", "may_take_min": 1}',
+        (
+            '{"format": "gpu-ami-bench-journal-1", "run": "build-1", "region": "r", "account": "1", "family": "f",'
+            ' "began": "2026-11-30T12:00:00Z", "may_take_min": 1}'
+        ),
+        (
+            '{"format": "gpu-ami-bench-journal-1", "run": "bench-1", "region": "r", "account": 1, "family": "f",'
+            ' "began": "2026-11-30T12:00:00Z", "may_take_min": 1}'
+        ),
+        (
+            '{"format": "gpu-ami-bench-journal-1", "run": "bench-1", "region": "r", "account": "1", "family": "f",'
+            ' "began": "yesterday", "may_take_min": 1}'
+        ),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
@@ -110,5 +115,8 @@ def test_a_disk_that_refuses_stops_the_making(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UsageError, match="No space left on device; nothing more is made"):
         journal.will("queue", "gpu-ami-bench-abc123-1-plain")
     journal.gone("queue", "gpu-ami-bench-abc123-1-plain")
-    with pytest.raises(UsageError, match="cannot be written"):
-        Journal(tmp_path / f"{WHOSE.run_id}.jsonl", dataclasses.replace(WHOSE))
+    journal.close()
+    with pytest.raises(UsageError, match="No space left on device"):
+        Journal(tmp_path / "bench-2.jsonl", WHOSE)
+    with pytest.raises(UsageError, match="cannot be written: File exists"):
+        Journal(journal.path, WHOSE)

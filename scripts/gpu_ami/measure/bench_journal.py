@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -96,7 +97,11 @@ class Journal:
         if whose is not None:
             began = whose.began.strftime("%Y-%m-%dT%H:%M:%SZ")
             rest = {"run": whose.run_id, "region": whose.region, "account": whose.account, "family": whose.family}
-            self._write("begin", format=FORMAT, **rest, began=began, may_take_min=whose.may_take_min)
+            try:
+                self._write("begin", format=FORMAT, **rest, began=began, may_take_min=whose.may_take_min)
+            except UsageError:
+                self.close()
+                raise
 
     def will(self, kind: Kind, name: str) -> None:
         """Note that AWS is asked next to make something.
@@ -115,8 +120,9 @@ class Journal:
         self._note("end")
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; what it still held was refused already."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def _note(self, event: str, **rest: Any) -> None:
         try:
