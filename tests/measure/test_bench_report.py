@@ -14,7 +14,9 @@ from gpu_ami.coldstart import bench_result
 from gpu_ami.coldstart.assumptions import assumed
 from gpu_ami.coldstart.model import Start, predict
 from gpu_ami.console import Console
-from gpu_ami.measure import bench_report, phases
+from gpu_ami.drawing import Line, Rectangle, Text
+from gpu_ami.errors import UsageError
+from gpu_ami.measure import bench_chart, bench_report, phases
 from gpu_ami.measure.bench_report import Result
 from gpu_ami.measure.timeline import NAMES, Arm, Clock
 from tests.measure.bench_hosts import BAKED, BASE, DIGEST, host, moved, result, rounds
@@ -165,3 +167,45 @@ def test_the_record_is_what_the_gate_has_judged() -> None:
     assert stock is not None
     assert (stock.ami_id, stock.median_difference_s, stock.median_s) == (BASE, -600, 800)
     assert bench_report.record(result([host("rated")])) is None
+
+
+def test_the_picture_shows_each_arm_its_hosts_and_its_median() -> None:
+    """Stacked phases of the middle host, a mark for every host that counts, and nothing outside of the frame."""
+    answered = some_void()
+
+    picture = bench_chart.draw(answered)
+
+    said = [shape.text for shape in picture.shapes if isinstance(shape, Text)]
+    bars = [shape for shape in picture.shapes if isinstance(shape, Rectangle) and shape.height == 24]
+    marks = [shape for shape in picture.shapes if isinstance(shape, Line) and shape.width == 2]
+    assert {"Stock AMI", "Baked, no rate", "Baked, 300 MiB/s", "Live AMI", "2 of 3 hosts count"} <= {*said}
+    assert "Gate passed: better in 3 of 3 pairs; by chance that happens in 12.5%." in said
+    assert [text for text in said if text.startswith("median")] == [
+        "median 14 m 02 s",
+        "median 11 m 56 s",
+        "median 3 m 16 s",
+        "median 3 m 25 s",
+    ]
+    assert len(marks) == 11
+    # Of the eight phases a pull is in one bar only; skew has no width.
+    assert len(bars) == 8 + 7 + 7 + 7
+    ends = [x for shape in picture.shapes if isinstance(shape, Line) for x, _ in shape.points]
+    assert min(ends) > 0
+    assert max([*ends, *(bar.x + bar.width for bar in bars)]) < picture.width - 130
+    assert not any(bench_report.INVENTED in text for text in said)
+
+
+def test_a_picture_of_what_came_to_nothing_says_why(tmp_path: Path) -> None:
+    """An arm without a host is no bar of 0 s; and what is invented says so in the picture itself."""
+    lost = [replace(host(arm), trouble="no capacity <here>") for arm in ("stock", "rated")]
+
+    bench_chart.write(result(lost, times_are_invented=True), tmp_path / "bench.svg")
+
+    text = (tmp_path / "bench.svg").read_text()
+    assert text.count("none: no capacity &lt;here&gt;") == 2
+    assert "Nothing is judged: see which hosts do not count, and why." in text
+    assert bench_report.INVENTED in text
+    refused = bench_chart.draw(result(rounds({"stock": 700, "rated": 716})))
+    assert refused.description == f"Gate refused: it is not faster than the stock AMI {BASE}: +16 s, one pair."
+    with pytest.raises(UsageError, match=r"neither an \.svg nor a \.png"):
+        bench_chart.write(result(lost), tmp_path / "bench.gif")
