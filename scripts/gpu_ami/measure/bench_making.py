@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -225,6 +226,8 @@ def each(items: Iterable[_Item], act: Callable[[_Item], _Result]) -> list[_Resul
         futures = [pool.submit(act, item) for item in items]
         return [future.result() for future in futures]
     finally:
+        # Within a shield there is one already, whose end it is to say that something came meanwhile.
+        held = contextlib.nullcontext() if SHIELD.is_up else shielded()
         SHIELD.is_up = True
-        with shielded():
+        with held:
             pool.shutdown(wait=True, cancel_futures=True)

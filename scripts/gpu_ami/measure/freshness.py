@@ -63,7 +63,9 @@ def _instance(host: Host) -> str | None:
     if facts.said_instance_id and facts.said_instance_id != facts.instance_id:
         return f"its job ran on {facts.said_instance_id}, and ECS says {facts.instance_id}"
     if not facts.boot_id:
-        return "its job did not say which boot it ran in"
+        first = host.moments.get("first_line")
+        why = f": {first.missing}" if first is not None and first.missing else ""
+        return f"its job did not say which boot it ran in{why}"
     return None
 
 

@@ -24,7 +24,7 @@ EVERY_S = 15.0
 # Calls a minute: so many for up to eight hosts, then so many for each.
 _CALLS_A_MINUTE, _FEW_HOSTS, _CALLS_A_HOST = 40, 8, 5
 # How often something that is not there yet is asked for once the job is over: streams and EBS's words come late.
-_LOOKS, _PATIENT_LOOKS = 4, 12
+_LOOKS, _KIND_LOOKS, _LINE_LOOKS = 4, 12, 28
 # Of a job that waits: nothing that Batch does will help it.
 _HOPELESS = ("MISCONFIGURATION:", "ACTION_REQUIRED")
 _STARTED = ("STARTING", "RUNNING", "SUCCEEDED", "FAILED")
@@ -126,7 +126,7 @@ class Observer:
             _Need(name="container", is_due=lambda one: one.has_started, read=self._containers),
             _Need(name="instance", is_due=lambda one: one.container is not None, read=self._instances, at_once=True),
             _Need(name="volume", is_due=_has_volume, read=self._volumes, at_once=True),
-            _Need(name="kind", is_due=_has_volume, read=self._kinds, at_once=True, looks=_PATIENT_LOOKS),
+            _Need(name="kind", is_due=_has_volume, read=self._kinds, at_once=True, looks=_KIND_LOOKS),
             _Need(name="task", is_due=_has_task, read=self._tasks),
             _Need(name="copy", is_due=lambda one: one.instance is not None, read=self._copies),
             _Need(name="asked", is_due=lambda one: one.instance is not None, read=self._activities),
@@ -136,7 +136,7 @@ class Observer:
                 read=self._all_tasks,
                 calls=2,
             ),
-            _Need(name="lines", is_due=_has_stream, read=self._lines, looks=_PATIENT_LOOKS),
+            _Need(name="lines", is_due=_has_stream, read=self._lines, looks=_LINE_LOOKS),
         )
 
     def watch(self, clock: Clock, within_s: float, note: Callable[[str], None]) -> None:
@@ -364,6 +364,8 @@ def host_of(one: Watched) -> Host:
     trouble = one.trouble
     if trouble is None and said.failed:
         trouble = f"the probe failed: {said.failed}"
+    elif trouble is None and job is not None and job.status == "FAILED" and job.exit_code is None:
+        trouble = f"its job failed: {job.reason or 'Batch does not say why'}"
     facts = Facts(
         job_id=one.made.job_id,
         attempts=job.attempts if job and job.is_over else None,
