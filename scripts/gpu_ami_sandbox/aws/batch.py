@@ -121,6 +121,8 @@ class SandboxBatch(BatchResponse):
         for row in answer["jobQueues"]:
             queue = self.batch_backend.get_job_queue(row["jobQueueArn"])
             row["status"], row["statusReason"] = environments.status_of(queue)
+            if row.get("schedulingPolicyArn") is None:
+                row.pop("schedulingPolicyArn", None)
             row["jobStateTimeLimitActions"] = vars(queue).get("sandbox_time_limits", [])
             row["jobQueueType"] = _queue_type(queue)
             if service := getattr(queue, "service_environments", None):

@@ -198,12 +198,14 @@ def delete_environment(backend: Any, name: str) -> None:
 def _has_relationship(backend: Any, environment: Any) -> bool:
     if any(environment in queue.environments for queue in backend._job_queues.values()):
         return True
-    made = fleet(environment)
-    if "stale-relationship" in rigged(backend, environment.name) and not made.refusals:
-        made.refusals += 1
-        return True
     until: float = vars(environment).get("sandbox_related_until", 0.0)
-    return clock.seconds() < until
+    if clock.seconds() < until:
+        return True
+    made = fleet(environment)
+    if "stale-relationship" not in rigged(backend, environment.name) or made.refusals:
+        return False
+    made.refusals += 1
+    return True
 
 
 def end_host(environment: Any, host: Host) -> None:
@@ -221,7 +223,7 @@ def remove_deleted(backend: Any) -> None:
     now = clock.seconds()
     for queue in [queue for queue in backend._job_queues.values() if _is_gone(queue, now)]:
         for environment in queue.environments:
-            vars(environment)["sandbox_related_until"] = now + RELATED_S
+            vars(environment)["sandbox_related_until"] = (standing(queue).gone_at or now) + RELATED_S
         backend.delete_job_queue(queue.name)
     for environment in [one for one in backend._compute_environments.values() if _is_gone(one, now)]:
         _remove(backend, environment)

@@ -26,8 +26,8 @@ from gpu_ami_sandbox.guest.userdata import read_user_data
 # What says no to a launch: a refusal of ours or of moto's.
 LAUNCH_ERRORS = (ServiceException, HTTPException)
 _DIGEST_TAG = "gpu-ami:image-digest"
-# ``systemd-run --on-active=45min … poweroff`` and ``shutdown -h +45``.
-_TIMER = re.compile(r"--on-active[= ](\d{1,6})(s|sec|m|min|h)?\b[^\n]*\b(?:poweroff|shutdown|halt)\b")
+# ``systemd-run --on-active=45min … poweroff``, ``OnBootSec=45min`` of a timer for it, and ``shutdown -h +45``.
+_TIMER = re.compile(r"(?:--on-active[= ]|\bOnBootSec=)(\d{1,6})(s|sec|m|min|h)?\b")
 _SHUTDOWN = re.compile(r"\bshutdown\b[^\n]*?\s\+(\d{1,6})\b")
 _UNITS_S = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, None: 1}
 
@@ -155,7 +155,8 @@ def switches_off_after_s(host: Host) -> float | None:
     """Return how many seconds after its boot *host* switches itself off; None where its user data has no such timer."""
     scripts = read_user_data(base64.b64decode(str(host.instance.user_data or ""))).scripts
     text = "\n".join(script.content.decode("utf-8", "replace") for script in scripts).replace("\\\n", " ")
-    timers = [int(number) * _UNITS_S[unit or None] for number, unit in _TIMER.findall(text)]
+    found = _TIMER.findall(text) if "poweroff" in text else []
+    timers = [int(number) * _UNITS_S[unit or None] for number, unit in found]
     timers += [int(minutes) * 60 for minutes in _SHUTDOWN.findall(text)]
     return float(min(timers)) if timers else None
 

@@ -115,10 +115,12 @@ class SandboxJob(models.Job):
             return row
         properties = self.job_definition.container_properties
         row["container"]["image"] = self.image()
+        row["container"]["vcpus"] = int(row["container"]["vcpus"])
         for name in ("resourceRequirements", "mountPoints", "secrets"):
             row["container"][name] = self.container_overrides.get(name) or properties.get(name) or []
         row["container"]["networkInterfaces"] = []
         row["platformCapabilities"] = self.job_definition.platform_capabilities or ["EC2"]
+        row["retryStrategy"] = self.job_definition.retry_strategy or {"attempts": 1, "evaluateOnExit": []}
         row["propagateTags"] = bool(self.job_definition.propagate_tags)
         if (limit_s := self._get_attempt_duration()) is not None:
             row["timeout"] = {"attemptDurationSeconds": int(limit_s)}

@@ -29,6 +29,7 @@ from gpu_ami_sandbox.aws.batch_environments import Host, end_host, fleet, number
 from gpu_ami_sandbox.aws.batch_faults import faults_of, rigged, slowness_of
 from gpu_ami_sandbox.aws.batch_task_rows import TaskRow
 from gpu_ami_sandbox.aws.cold_starts import MODELS_BYTES, Timeline, Way, before_launch, timeline
+from gpu_ami_sandbox.aws.refusals import RefusalError
 
 # The seconds of a start pass so many times as fast as they do on AWS.
 HASTE = 150.0
@@ -111,6 +112,7 @@ class ColdStart:
         self._host: Host | None = None
         self._timeline: Timeline | None = None
         self._boot = 0.0
+        self._slowness = 1.0
         self._now: float | None = None
         self._numbers = itertools.count()
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
@@ -183,7 +185,14 @@ class ColdStart:
             self._at(self._offset() + _AGAIN_S, lambda: self._ask(wait_s))
             return
         image = hosts.image_of(self._backend, self._environment)
-        self._faults |= faults_of(image)
+        try:
+            self._faults |= faults_of(image)
+            self._slowness = slowness_of(image)
+        except RefusalError as wrong:
+            # A start that is good after all would let a test of the fault pass.
+            standing(self._environment).wrong = f"CLIENT_ERROR - {wrong.message}"
+            self._at(self._offset() + _AGAIN_S, lambda: self._ask(wait_s))
+            return
         activity = hosts.ask(self._backend, self._environment, self._time())
         if "no-capacity" in self._faults:
             self._fail(activity, _insufficient(self._environment))
@@ -242,7 +251,7 @@ class ColdStart:
         image, volume = self._backend.ec2_backend.amis[host.instance.image_id], hosts.root_volume(self._backend, host)
         rate = getattr(volume, "volume_initialization_rate", None)
         way = self._way(image, rate, is_restored=bool(getattr(volume, "fast_restored", False)))
-        script = timeline(way, self.job.job_id, rate_mib_s=rate, factor=slowness_of(image))
+        script = timeline(way, self.job.job_id, rate_mib_s=rate, factor=self._slowness)
         if "reused" in self._faults:
             script = self._on_an_old_host(host, script)
         self._timeline, self._boot = script, launched
