@@ -336,6 +336,7 @@ def publish(
     strict="With --live: what AWS does not say is an error.",
     chart="Draw the answer to FILE.svg or FILE.png.",
     inputs="Show every input with its source, too.",
+    measured="A bench's result, whose seconds go before what is predicted; repeatable.",
 )
 def cost(
     run: Invocation,
@@ -351,6 +352,7 @@ def cost(
     strict: bool = False,
     chart: str | None = None,
     inputs: bool = False,
+    measured: tuple[str, ...] = (),
 ) -> None:
     """Say what the AMI costs and saves, and from how many launches on it pays."""
     from gpu_ami.cost import cost as command
@@ -367,6 +369,7 @@ def cost(
         strict=strict,
         chart=chart,
         inputs=inputs,
+        measured=measured,
     )
     command.run(run, request)
 

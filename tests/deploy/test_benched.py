@@ -163,6 +163,31 @@ def test_the_record_of_another_ami_and_unread_tags_are_none(terraform: FakeTerra
     assert terraform.live() == {}
 
 
+@pytest.mark.parametrize(
+    ("compared", "said"),
+    [(None, "was benched with no live AMI"), ("ami-0bbbbbbbbbbbbbbbb", "was benched with ami-0bb"), ("its own", "")],
+)
+def test_a_bench_beside_another_ami_than_the_live_one_is_said(
+    terraform: FakeTerraform, compared: str | None, said: str
+) -> None:
+    """Since then another AMI has gone live, and nobody knows whether this one is slower than that."""
+    first = hand_over(terraform, 9)
+    go(terraform, "off")
+    second = hand_over(terraform, 5)
+    live = (
+        None if compared is None else msgspec.structs.replace(LIVE, ami_id=first if compared == "its own" else compared)
+    )
+    record(terraform, second, msgspec.structs.replace(GOOD, live=live))
+    done = on(terraform)
+
+    apply.run(done.run, apply.Request(yes=True))
+
+    text = " ".join(done.err.getvalue().split())
+    assert (f"takes the place of {first}" in text) == bool(said)
+    assert said in text
+    assert terraform.live() == {"spot": second, "on_demand": second}
+
+
 def test_a_rollback_is_not_held_up(terraform: FakeTerraform) -> None:
     """It is wanted at once, and goes to what has run before, whatever a bench says of it."""
     first = hand_over(terraform, 9)

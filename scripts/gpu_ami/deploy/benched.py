@@ -36,33 +36,56 @@ def check(run: Invocation, changes: Iterable[EnvironmentChange], *, lived: Colle
         return
     is_required = wanted == "required"
     setting = f"promotion.bench: {wanted}"
-    moves = [ami for change in changes for ami in coming.amis(change, setting, "benched", must_be_known=is_required)]
-    for ami_id in dict.fromkeys(moves):
-        if ami_id not in lived and (why := _why_not(run, ami_id, is_required=is_required)) is not None:
-            where = " --sandbox" if run.target.is_sandbox else ""
-            msg = (
-                f"{ami_id} is not to be promoted, and pipeline.yaml has {setting}: {why}. "
-                f"Nothing was applied. `invoke bench --ami {ami_id}{where}` measures it."
-            )
-            raise SafetyError(msg)
+    moves: dict[str, set[str]] = {}
+    for change in changes:
+        live = {slot.old for slot in change.ours if slot.old is not None}
+        for ami_id in coming.amis(change, setting, "benched", must_be_known=is_required):
+            moves.setdefault(ami_id, set()).update(live - {ami_id})
+    for ami_id, live in moves.items():
+        if ami_id not in lived:
+            _check_ami(run, ami_id, live, is_required=is_required)
 
 
-def _why_not(run: Invocation, ami_id: str, *, is_required: bool) -> str | None:
-    """Return why an AMI may not be promoted; None when it may."""
+def _check_ami(run: Invocation, ami_id: str, live: Collection[str], *, is_required: bool) -> None:
+    record = _record(run, ami_id, is_required=is_required)
+    why = record if isinstance(record, str) else _why_not(run, record, is_required=is_required)
+    if why is not None:
+        where = " --sandbox" if run.target.is_sandbox else ""
+        msg = (
+            f"{ami_id} is not to be promoted, and pipeline.yaml has promotion.bench: {run.settings.promotion.bench}: "
+            f"{why}. Nothing was applied. `invoke bench --ami {ami_id}{where}` measures it."
+        )
+        raise SafetyError(msg)
+    if isinstance(record, Bench):
+        _warn_of_another_live(run, record, live)
+
+
+def _record(run: Invocation, ami_id: str, *, is_required: bool) -> Bench | str | None:
+    """Return the record that fits the AMI; why there is none where one is required, and nothing otherwise."""
     folder = run.workspace.terraform
     if not is_required and not bench_record.path_of(folder, ami_id).exists():
         return None
     image = images.look_up(Caller(run.access, run.settings.region), ami_id)
     tags = image.tags if image is not None else {}
     record = bench_record.fitting(folder, ami_id, tags, sandbox=run.target.is_sandbox)
-    if isinstance(record, str):
-        return record if is_required else None
-    return _judged(run, record, is_required=is_required)
+    return None if isinstance(record, str) and not is_required else record
 
 
-def _judged(run: Invocation, record: Bench, *, is_required: bool) -> str | None:
-    limits = run.settings.promotion
-    problem = bench_record.refusal(record.measured, max_regression=limits.max_regression, target_s=limits.target_s) or (
-        record.measured.open if is_required else None
-    )
+def _why_not(run: Invocation, record: Bench | None, *, is_required: bool) -> str | None:
+    """Return which rule the AMI breaks by the limits of now, or what a required bench has left open."""
+    if record is None:
+        return None
+    limits, measured = run.settings.promotion, record.measured
+    problem = bench_record.refusal(measured, max_regression=limits.max_regression, target_s=limits.target_s)
+    if problem is None and is_required:
+        problem = measured.open
     return None if problem is None else f"by its bench of {record.benched_at}, {problem}"
+
+
+def _warn_of_another_live(run: Invocation, record: Bench, live: Collection[str]) -> None:
+    """Say so where the AMI was not compared with the one that it takes the place of: who applies may know more."""
+    compared = record.measured.live.ami_id if record.measured.live is not None else None
+    others = sorted({*live} - {compared})
+    if others:
+        beside = f"with {compared}" if compared else "with no live AMI"
+        run.console.warn(f"{record.ami_id} was benched {beside} and takes the place of {', '.join(others)}.")
