@@ -106,6 +106,13 @@ variable "verify_instance_profile" {
   default     = null
 }
 
+variable "allow_bench" {
+  description = "Whether to make the policy of whoever runs `invoke bench`, and with github_subject a role for the workflow that does."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 # --- Compute environments ------------------------------------------------------------------------
 
 variable "instance_types" {
