@@ -107,7 +107,7 @@ variable "verify_instance_profile" {
 }
 
 variable "allow_bench" {
-  description = "Whether to make the policy of whoever runs `invoke bench`, and with github_subject a role for the workflow that does."
+  description = "Whether `invoke bench` may be run: makes its caller's policy, and the role of the workflow that measures."
   type        = bool
   default     = false
   nullable    = false

@@ -195,7 +195,7 @@ variable "verify_instance_profile" {
 }
 
 variable "allow_bench" {
-  description = "Whether to make the role of the workflow that verifies and measures AMIs on GPU hosts."
+  description = "Whether `invoke bench` may be run: makes its caller's policy, and the role of the workflow that measures."
   type        = bool
   default     = false
   nullable    = false
