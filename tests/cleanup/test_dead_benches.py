@@ -26,7 +26,10 @@ MADE = ("job-queue", "compute-environment", "instance", "volume", "launch-templa
 
 def _left(kind: str = "job-queue", *, hours: float = 3, minutes: str = "120", run: str = RUN, **tags: Any) -> Any:
     """Return a resource of a bench that began so long ago; a tag of None is left out."""
-    said = {"gpu-ami:began": f"{NOW - timedelta(hours=hours):%Y-%m-%dT%H:%M:%SZ}", "gpu-ami:may-take": minutes}
+    said: dict[str, str | None] = {
+        "gpu-ami:began": f"{NOW - timedelta(hours=hours):%Y-%m-%dT%H:%M:%SZ}",
+        "gpu-ami:may-take": minutes,
+    }
     said |= {f"gpu-ami:{key.replace('_', '-')}": value for key, value in tags.items()}
     return BuildResource(
         kind=kind,
@@ -107,7 +110,7 @@ def test_no_bench_makes_such_a_thing(kind: str) -> None:
 @pytest.mark.parametrize("kept", TOGETHER)
 def test_what_stands_keeps_what_it_needs(kept: str) -> None:
     """Of a host that is ended before its environment, Batch's group starts another."""
-    found = [_left(kind, **({"keep": ""} if kind == kept else {})) for kind in MADE]
+    found = [_left(kind, keep="" if kind == kept else None) for kind in MADE]
 
     codes = _codes(_decide(*found))
 
