@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -15,8 +14,7 @@ import pytest
 
 from gpu_ami import process
 from gpu_ami.aws.caller import Caller
-from gpu_ami.cleanup import sweep
-from gpu_ami.errors import AwsError, PipelineError, SafetyError, UsageError
+from gpu_ami.errors import AwsError, PipelineError, SafetyError
 from gpu_ami.measure import bench, bench_journal
 from gpu_ami.measure.bench import Request
 from gpu_ami.measure.verify import Clock
@@ -28,7 +26,7 @@ from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from gpu_ami_sandbox.demo.base_image import base_image_id
 from tests.measure.conftest import IMAGE
 from tests.support.account import REGION, Task, World, task
-from tests.support.interrupts import ENDS, interrupts
+from tests.support.interrupts import interrupts
 from tests.support.schemas import problems
 
 __all__ = ["interrupts"]
@@ -71,7 +69,7 @@ def passing(here: World, monkeypatch: pytest.MonkeyPatch) -> Time:
 
 @pytest.fixture
 def live(here: World) -> str:
-    """The family's environment as Terraform makes it, with a rate, a log group and a job definition; return its name."""
+    """The family's environment as Terraform makes it, with a rate, a log group and a definition; return its name."""
     clients = {name: here.access.client(name) for name in ("batch", "ec2", "logs")}
     tags = {"gpu-ami:pipeline": "gpu-ami-pipeline", "gpu-ami:family": "gpu-batch"}
     template = clients["ec2"].create_launch_template(

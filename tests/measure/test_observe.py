@@ -143,8 +143,9 @@ class Account:
             },
             "get_log_events": lambda: {"events": self.lines(only("logStreamName"))},
         }
-        change = self.changes.get(operation, lambda given: given)
-        return change(answers[operation]())
+        answer = answers[operation]()
+        change = self.changes.get(operation)
+        return change(answer) if change else answer
 
 
 class Asking(FakeCaller):
