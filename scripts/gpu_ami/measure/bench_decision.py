@@ -161,8 +161,16 @@ def _checked(run: Invocation, caller: Caller, ami_id: str, account: str) -> Imag
 def _live(run: Invocation, caller: Caller) -> _Live:
     family = run.settings.family
     ours = [one for one in batch.environments(caller) if one.tags.get(FAMILY_TAG) == family and one.kind == "EC2"]
-    # An enabled one first, whatever its market: all of a family have one network and one template.
-    ours.sort(key=lambda one: (one.state != "ENABLED", one.status != "VALID", one.name))
+    # An enabled one first, whatever its market: all that the Terraform module makes have one network and one template,
+    # and both tags.
+    ours.sort(
+        key=lambda one: (
+            one.state != "ENABLED",
+            one.status != "VALID",
+            one.tags.get(PIPELINE_TAG) != PIPELINE,
+            one.name,
+        )
+    )
     if not ours:
         msg = (
             f"No compute environment in {caller.region} has the tag {FAMILY_TAG} = {family}. A bench takes network, "
@@ -196,7 +204,7 @@ def _arms(
         its = None if row is None else images.image_of(caller, row)
         runs: str | None = container
         if its is not None and arm == "live":
-            runs = _container_image(its) if _digest(its) else None
+            runs = _container_image(its) if its.tags.get(IMAGE_TAG) and _digest(its) else None
         if row is None or its is None or runs is None:
             why = "is not there any more" if its is None else "does not say which image it holds"
             if is_named or arm != "live":
