@@ -97,6 +97,13 @@ def test_only_the_same_round_is_compared() -> None:
     assert (gate.passed, gate.better, gate.of) == (True, 2, 2)
 
 
+def test_no_difference_is_not_better() -> None:
+    """Counted as a gain it would make the chance smaller than it is."""
+    gate = judge(verdicts(rounds({"stock": 700, "rated": 700}, _TWO, _TWO)), "rated", Limits())
+
+    assert (gate.passed, gate.better, gate.of, gate.chance) == (True, 2, 3, 0.5)
+
+
 def test_a_void_host_voids_its_pair_and_no_other() -> None:
     """A host that was reused was warm; the two other rounds are whole."""
     hosts = list(TWO)

@@ -29,7 +29,7 @@ def some_void() -> Result:
     """Three rounds of all arms; one host never came, and one saw skew."""
     hosts = rounds(FULL, {**FULL, "rated": 210.4}, {**FULL, "rated": 188})
     hosts[5] = replace(hosts[5], trouble="no capacity", moments={})
-    hosts[2] = moved(hosts[2], started=99.4)
+    hosts[2] = moved(hosts[2], started=97.6)
     return result(hosts)
 
 
@@ -59,10 +59,11 @@ def test_the_schema_knows_every_arm_clock_and_phase() -> None:
     assert set(clocks["clock"]["enum"]) == {*get_args(Clock), None}
 
 
-def test_a_missing_moment_is_null_with_a_reason() -> None:
+def test_a_missing_moment_is_null_with_a_reason_and_skew_is_kept() -> None:
     """Never 0, never the neighbour's; of a host that never came each of them."""
     hosts = bench_report.document(some_void())["hosts"]
 
+    assert hosts[2]["phases"]["create_start"]["seconds"] == -0.6
     assert {moment["missing"] for moment in hosts[5]["moments"].values()} == {"no capacity"}
     assert {*hosts[5]["moments"]} == {*NAMES}
     assert hosts[2]["moments"]["pull_started"] == {
@@ -187,8 +188,10 @@ def test_the_picture_shows_each_arm_its_hosts_and_its_median() -> None:
         "median 3 m 25 s",
     ]
     assert len(marks) == 11
-    # Of the eight phases a pull is in one bar only; skew has no width.
-    assert len(bars) == 8 + 7 + 7 + 7
+    # Of the eight phases a pull is in one bar only, and skew has no width.
+    assert len(bars) == 8 + 7 + 6 + 7
+    # The third row's bar ends at its middle host's mark.
+    assert max(bar.x + bar.width for bar in bars[15:21]) == sorted(mark.points[0][0] for mark in marks[5:8])[1]
     ends = [x for shape in picture.shapes if isinstance(shape, Line) for x, _ in shape.points]
     assert min(ends) > 0
     assert max([*ends, *(bar.x + bar.width for bar in bars)]) < picture.width - 130

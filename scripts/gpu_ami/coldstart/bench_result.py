@@ -1,8 +1,8 @@
 """Reads what a bench measured, and puts its seconds in the place of what the model assumes.
 
-Only these members are read; others may be there. Of the whole: ``hosts``, ``arms`` for the AMI, ``instance_type``, and
-``times_are_invented`` where it was the sandbox. Of an arm (an object in a list with its ``arm``, or the value under
-that name): ``ami_id``, ``rate_mib_s``. Of a host: ``void`` (why it does not
+Only these members are read; others may be there. Of the whole: ``hosts``, ``arms`` for the AMI, ``instance_type``,
+``judged`` (the arm that jobs would get), and ``times_are_invented`` where it was the sandbox. Of an arm (an object in a
+list with its ``arm``, or the value under that name): ``ami_id``, ``rate_mib_s``. Of a host: ``void`` (why it does not
 count; then it is left out), ``arm`` and ``moments``, by name an object with ``at`` (seconds since 1970, or ISO 8601
 with its offset from UTC) or, where that is null, the reason in ``missing``. The moments are those of `MOMENTS`; what
 none of them parts is fitted together, in the proportion of what the model assumes. A host on which a moment is missing
@@ -74,6 +74,7 @@ class Measured:
         ami_ids: The baked AMIs that were measured.
         instance_types: On which types; those of files that do not say it are not among them.
         rates_mib_s: At which rates the hosts of the arm ``rated`` were; None where a file does not say it.
+        judged: The arms that jobs would get, by the files that say it.
         is_invented: Whether a file is of the sandbox: then nothing of it was measured.
     """
 
@@ -82,6 +83,7 @@ class Measured:
     ami_ids: frozenset[str]
     instance_types: frozenset[str] = frozenset()
     rates_mib_s: frozenset[float | None] = frozenset()
+    judged: frozenset[str] = frozenset()
     is_invented: bool = False
 
     def has(self, arm: str) -> bool:
@@ -127,6 +129,7 @@ def load(paths: Sequence[Path], *, shown: Sequence[str], built: Collection[str])
         frozenset(amis),
         instance_types=frozenset(kind for one in about if isinstance(kind := one.get("instance_type"), str)),
         rates_mib_s=frozenset(rate for one in about for rate in _rates(one)),
+        judged=frozenset(named for one in about if isinstance(named := one.get("judged"), str)),
         is_invented=any(one.get("times_are_invented") is True for one in about),
     )
 

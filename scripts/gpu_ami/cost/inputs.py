@@ -186,15 +186,16 @@ def _on_its_type(request: CostRequest) -> Measured | None:
 
 
 def _measured_rate(measured: Measured | None) -> list[Figure]:
-    """Return at which rate the hosts were whose times are known: those times are the AMI's at this rate only."""
+    """Return at which rate the hosts were that started as jobs do: their times are the AMI's at this rate only."""
     if measured is None:
         return []
     name = "initialization_mib_s"
     where = ", ".join(measured.sources)
-    rates = [rate for rate in measured.rates_mib_s if rate] if measured.has("rated") else []
+    has_rate = measured.has("rated") and measured.judged != {"plain"}
+    rates = [rate for rate in measured.rates_mib_s if rate] if has_rate else []
     if len(rates) == 1:
         return [Figure(name, Decimal(f"{rates[0]:g}"), SPECS[name].unit, f"given: the rate of the hosts of {where}")]
-    if measured.has("plain") and not measured.has("rated"):
+    if measured.has("plain") and not has_rate:
         return [Figure(name, Decimal(0), SPECS[name].unit, f"given: the hosts of {where} had no rate")]
     return []
 
