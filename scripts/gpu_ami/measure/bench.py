@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from gpu_ami.files import check_writable, write_atomic
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 from gpu_ami.measure import bench_journal, bench_report, teardown
-from gpu_ami.measure.bench_decision import Decided, Wanted, decide
+from gpu_ami.measure.bench_decision import Decided, Wanted, check, decide
 from gpu_ami.measure.bench_gate import Limits, judged_arm
 from gpu_ami.measure.bench_journal import Journal, Whose
 from gpu_ami.measure.bench_making import Maker
@@ -86,11 +85,17 @@ def run(run: Invocation, request: Request, *, clock: Clock | None = None) -> Non
     if request.teardown is not None:
         _take_away(run, Path(request.teardown), clock)
         return
-    limit, hosts = limit_of(request.max_usd), _count(request.hosts)
+    limit = limit_of(request.max_usd)
+    wanted = Wanted(
+        ami=request.ami,
+        arms=_names(request.arms),
+        hosts=_count(request.hosts),
+        instance_type=request.instance_type,
+    )
+    check(run, wanted)
     _check_files(request)
     account = run.announce().account
     _tell_unfinished(run, account)
-    wanted = Wanted(ami=request.ami, arms=_names(request.arms), hosts=hosts, instance_type=request.instance_type)
     decided = decide(run, wanted, account)
     price = _price(decided)
     lines = _lines(decided, price)
@@ -157,7 +162,7 @@ def _lines(decided: Decided, price: Price) -> list[str]:
     return [
         f"{plan.run_id} on {plan.machine.name} in {zones}, {show_count(rounds, 'round')} of {arms}.",
         *decided.notes,
-        f"At most {show_count(most, 'host')} at a time, in {waves}: {plan.limit}.",
+        f"At most {show_count(most, 'host')} at a time, in {waves} (the limit: {plan.limit}).",
         f"It costs {price}.",
         (
             f"All of it ends by itself: a job after {JOB_S // 60} min, one without capacity after {STUCK_S // 60}, "
@@ -269,7 +274,8 @@ def _result(run: Invocation, decided: Decided, hosts: Sequence[Host]) -> Result:
         judged=judged,
         limits=_limits(run),
         hosts=hosts,
-        benched_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        # By AWS's clock, like all that it is put beside.
+        benched_at=plan.began.strftime("%Y-%m-%dT%H:%M:%SZ"),
         cost_usd=_cost(decided, hosts),
         times_are_invented=run.target.is_sandbox,
     )

@@ -82,6 +82,18 @@ class _Live:
     template: Mapping[str, Any]
 
 
+def check(run: Invocation, wanted: Wanted) -> None:
+    """Refuse what no answer of AWS could make right, before anybody has to sign in.
+
+    Raises:
+        UsageError: A value is none that can be.
+    """
+    _rounds(run, wanted.hosts)
+    _type(run, wanted)
+    bench_plan.check_arms(tuple(wanted.arms))
+    _ami_id(run, wanted)
+
+
 def decide(run: Invocation, wanted: Wanted, account: str) -> Decided:
     """Return the bench of an AMI.
 
@@ -91,9 +103,7 @@ def decide(run: Invocation, wanted: Wanted, account: str) -> Decided:
     """
     caller = Caller(run.access, run.settings.region)
     rounds = _rounds(run, wanted.hosts)
-    (instance_type,) = chosen_types(run, (wanted.instance_type or run.settings.bench_type,))
-    named = update_tfvars.chosen_amis(run, ami=wanted.ami)[run.settings.region]
-    ami_id = checked_ami_id(named, name="--ami" if wanted.ami else "AMI id")
+    instance_type, ami_id = _type(run, wanted), _ami_id(run, wanted)
     image = _checked(run, caller, ami_id, account)
     live = _live(run, caller)
     given = tuple(wanted.arms) or run.settings.bench.arms
@@ -133,6 +143,16 @@ def decide(run: Invocation, wanted: Wanted, account: str) -> Decided:
         user_data=live.template.get("UserData") or None,
         notes=notes,
     )
+
+
+def _type(run: Invocation, wanted: Wanted) -> str:
+    (name,) = chosen_types(run, (wanted.instance_type or run.settings.bench_type,))
+    return name
+
+
+def _ami_id(run: Invocation, wanted: Wanted) -> str:
+    named = update_tfvars.chosen_amis(run, ami=wanted.ami)[run.settings.region]
+    return checked_ami_id(named, name="--ami" if wanted.ami else "AMI id")
 
 
 def _rounds(run: Invocation, hosts: int | None) -> int:

@@ -216,11 +216,11 @@ def prefix_of(run_id: str) -> str:
     return f"{BENCH_NAME}{run_id.rpartition('-')[2]}"
 
 
-def chosen_arms(wanted: Sequence[str], *, ami_id: str, live_ami: str | None) -> tuple[Arm, ...]:
-    """Return the arms in their fixed order; without any wanted all that there can be.
+def check_arms(wanted: Sequence[str]) -> None:
+    """Refuse arms that no bench has, and arms without the baked AMI; none at all are all that there can be.
 
     Raises:
-        UsageError: One is not known, or cannot be.
+        UsageError: One is not known, or none is of the baked AMI.
     """
     unknown = [name for name in wanted if name not in ARMS]
     if unknown:
@@ -229,6 +229,15 @@ def chosen_arms(wanted: Sequence[str], *, ami_id: str, live_ami: str | None) -> 
     if wanted and not {"plain", "rated"} & {*wanted}:
         msg = f"--arms {','.join(wanted)} has no hosts of the baked AMI: add plain or rated."
         raise UsageError(msg)
+
+
+def chosen_arms(wanted: Sequence[str], *, ami_id: str, live_ami: str | None) -> tuple[Arm, ...]:
+    """Return the arms in their fixed order; without any wanted all that there can be.
+
+    Raises:
+        UsageError: One is not known, or cannot be.
+    """
+    check_arms(wanted)
     has_other = live_ami is not None and live_ami != ami_id
     if "live" in wanted and not has_other:
         why = f"{ami_id} itself is live" if live_ami else "no AMI is live"
