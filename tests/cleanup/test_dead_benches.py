@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.build_resources import BuildResource
+from gpu_ami.aws.build_resources import BuildResource, remove_from_batch
 from gpu_ami.cleanup import sweep
 from gpu_ami.cleanup.dead_benches import TOGETHER
 from gpu_ami.cleanup.incomplete_builds import SweepVerdict, decide_sweep
@@ -18,6 +18,7 @@ from gpu_ami.cleanup.sweep import Request
 from gpu_ami.errors import PartialError
 from gpu_ami_sandbox.demo.factory import FAMILY
 from tests.support.account import Task, World, task
+from tests.support.schemas import problems
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=timezone.utc)
 RUN = "bench-20261130T090000Z-0a1b2c"
@@ -228,6 +229,7 @@ def test_a_killed_bench_goes_and_what_only_looks_like_one_stays(here: World, tmp
         bench(here, name, tags)
 
     shown = _sweep(here, tmp_path)
+    assert problems("sweep", shown.document) == []
     going = {verdict["id"] for verdict in shown.document["verdicts"] if verdict["action"] == "delete"}
     assert {name.partition("/")[0] for name in going if "/" in name} == {*TOGETHER, "job-definition"}
     assert all(verdict["run"] == run for verdict in shown.document["verdicts"] if verdict["action"] == "delete")
@@ -273,6 +275,26 @@ def test_who_may_not_list_a_benchs_kinds_sweeps_the_rest(here: World, tmp_path: 
     assert set(actions.values()) == {"keep", "delete"}
     skipped = {row["name"] for row in done.document["sources"] if row["status"] == "skipped"}
     assert skipped >= {"leftover-job-queues", "leftover-job-definitions"}
+
+
+def test_a_host_goes_with_its_environment(here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch ends it by itself: what is gone when its turn comes was removed, and nothing to worry about."""
+    here.in_use()
+    old = here.now - timedelta(hours=2)
+    bench(here, "gpu-ami-bench-0a1b2c-1-rated", _aws_tags("bench-1-0a1b2c", old))
+    host = here.maker.instance(here.maker.image(1))
+    host.add_tags(_aws_tags("bench-1-0a1b2c", old))
+
+    def ended(*arguments: Any, **more: Any) -> dict[str, str]:
+        failed = remove_from_batch(*arguments, **more)
+        host.terminate()
+        return failed
+
+    monkeypatch.setattr("gpu_ami.cleanup.incomplete_builds.remove_from_batch", ended)
+
+    done = _sweep(here, tmp_path, yes=True)
+
+    assert {result["image_id"]: result["status"] for result in done.document["results"]}[host.id] == "deleted"
 
 
 def test_an_environment_that_does_not_go_keeps_its_host(here: World, tmp_path: Path) -> None:

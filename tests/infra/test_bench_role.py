@@ -54,7 +54,6 @@ RIGHTS: dict[str, list[tuple[str, dict[str, list[str]]]]] = {
     "ec2:CreateLaunchTemplate": [(TEMPLATE, MADE)],
     "ec2:CreateTags": [(TEMPLATE, MADE | {"ec2:CreateAction": ["CreateLaunchTemplate"]})],
     "ec2:DeleteLaunchTemplate": [(TEMPLATE, OWN)],
-    "ecs:ListContainerInstances": [(f"{ECS}:cluster/{CLUSTER}", {})],
     "ecs:DescribeContainerInstances": [(f"{ECS}:container-instance/{CLUSTER}/0a1b", {})],
     "ecs:ListTasks": [(f"{ECS}:container-instance/{CLUSTER}/0a1b", {})],
     "ecs:DescribeTasks": [(f"{ECS}:task/{CLUSTER}/0a1b", {})],

@@ -41,6 +41,7 @@ from gpu_ami.records.tags import (
     VERIFICATION_RUN,
     VERIFIED_TAG,
     checked_ami_id,
+    is_production,
 )
 from gpu_ami.records.verification import FAILED, CheckRecord, Verification
 from gpu_ami.units import show_duration, show_usd
@@ -308,7 +309,7 @@ def _root(caller: Caller, family: str, image: Image) -> RootVolume:
 def _batch_root(caller: Caller, family: str, device: str) -> RootVolume | None:
     """Return what the family's launch template makes of *device*; None without an environment."""
     for environment in batch.environments(caller):
-        if environment.tags.get(FAMILY_TAG) == family and environment.template:
+        if is_production(environment.tags, family) and environment.template:
             version = batch.template_version(caller, environment.template, environment.version)
             ebs = version.volumes.get(device, {})
             return RootVolume(

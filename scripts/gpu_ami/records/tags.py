@@ -60,6 +60,14 @@ def is_unfinished(tags: Mapping[str, str]) -> bool:
     return tags.get(FINISHED_TAG) == "false" and tags.get(HANDOVER_TAG) != "applied"
 
 
+def is_production(tags: Mapping[str, str], family: str) -> bool:
+    """Whether *tags* of something in Batch are those of the family's production: what a bench makes carries a run, too.
+
+    Terraform never sets one (terraform/main.tf).
+    """
+    return tags.get(FAMILY_TAG) == family and RUN_TAG not in tags
+
+
 def is_finished(tags: Mapping[str, str]) -> bool:
     """Whether *tags* are those of an AMI whose build has come to its end."""
     return HANDOVER_TAG in tags and not is_unfinished(tags)

@@ -42,7 +42,6 @@ data "aws_iam_policy_document" "caller" {
       "ec2:DescribeInstances",
       "ec2:DescribeLaunchTemplateVersions",
       "ec2:DescribeLaunchTemplates",
-      "ec2:DescribeSnapshots",
       "ec2:DescribeSubnets",
       "ec2:DescribeVolumeStatus",
       "ec2:DescribeVolumes",
@@ -59,9 +58,8 @@ data "aws_iam_policy_document" "caller" {
 
   statement {
     sid     = "LookAtHosts"
-    actions = ["ecs:DescribeContainerInstances", "ecs:DescribeTasks", "ecs:ListContainerInstances", "ecs:ListTasks"]
+    actions = ["ecs:DescribeContainerInstances", "ecs:DescribeTasks", "ecs:ListTasks"]
     resources = [
-      "${local.ecs}:cluster/AWSBatch-${local.prefix}*",
       "${local.ecs}:container-instance/AWSBatch-${local.prefix}*",
       "${local.ecs}:task/AWSBatch-${local.prefix}*",
     ]

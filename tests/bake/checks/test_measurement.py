@@ -8,12 +8,22 @@ from typing import Any
 import msgspec
 import pytest
 
+from gpu_ami.aws.batch import Environment
 from gpu_ami.aws.capacity import InstanceType, Quota
 from gpu_ami.bake import preflight
 from gpu_ami.bake.checks import measurement
 from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.checks.lookups import Lookups
-from gpu_ami.bake.checks.measurement import ENVIRONMENT, QUOTA, RIGHTS, Wanted, judge_quota, judge_rights, wanted
+from gpu_ami.bake.checks.measurement import (
+    ENVIRONMENT,
+    QUOTA,
+    RIGHTS,
+    Wanted,
+    judge_environment,
+    judge_quota,
+    judge_rights,
+    wanted,
+)
 from gpu_ami.bake.variables import typed
 from gpu_ami.settings import EMBEDDED, Bench, Promotion
 from gpu_ami_sandbox.aws.quotas import set_quota
@@ -64,6 +74,26 @@ def test_without_a_wish_nothing_is_looked_up(world: World) -> None:
 
     assert of(world, None) == {}
     assert len(world.aws.gate.calls) == made
+
+
+def test_a_benchs_own_environment_is_nobodys_production() -> None:
+    """Else a bench would take network and template of what another one measures on, which goes in an hour."""
+    environment = Environment(
+        name="gpu-ami-bench-0a1b2c-1-rated",
+        arn="",
+        state="ENABLED",
+        status="VALID",
+        reason="",
+        ami_id=None,
+        template=None,
+        version="1",
+        cluster_arn=None,
+        tags={"gpu-ami:family": "gpu-batch", "gpu-ami:run": "bench-20261130T120000Z-0a1b2c"},
+    )
+
+    assert judge_environment(WANTED, [environment]).status == "fail"
+    environment.tags.pop("gpu-ami:run")  # type: ignore[attr-defined]
+    assert judge_environment(WANTED, [environment]).status == "ok"
 
 
 def test_an_account_that_has_all_of_it(world: World) -> None:

@@ -17,7 +17,7 @@ from gpu_ami.bake.checks.catalog import CheckSpec
 from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.checks.lookups import Lookups
 from gpu_ami.bake.checks.permissions import Scene
-from gpu_ami.records.tags import BENCH_NAME, BENCH_RUN, FAMILY_TAG, PIPELINE, PIPELINE_TAG, RUN_TAG
+from gpu_ami.records.tags import BENCH_NAME, BENCH_RUN, FAMILY_TAG, PIPELINE, PIPELINE_TAG, RUN_TAG, is_production
 from gpu_ami.settings import Settings
 
 RIGHTS, ENVIRONMENT, QUOTA = "bench permissions", "bench environment", "bench quota"
@@ -157,7 +157,7 @@ def judge_rights(wants: Wanted, who: str, answers: Mapping[str, iam.Answer] | No
 
 def judge_environment(wants: Wanted, environments: Sequence[Environment]) -> Check:
     """Judge whether there is an environment whose network, profile and template a bench can take."""
-    ours = [one.name for one in environments if one.tags.get(FAMILY_TAG) == wants.family and one.kind == "EC2"]
+    ours = [one.name for one in environments if is_production(one.tags, wants.family) and one.kind == "EC2"]
     if ours:
         return Check(ENVIRONMENT, "ok", f"hosts are started as those of {', '.join(sorted(ours))}")
     text = f"no compute environment carries {FAMILY_TAG}={wants.family}: a bench has no network, profile or template"
