@@ -58,7 +58,6 @@ RIGHTS: dict[str, list[tuple[str, dict[str, list[str]]]]] = {
     "ecs:ListTasks": [(f"{ECS}:container-instance/{CLUSTER}/0a1b", {})],
     "ecs:DescribeTasks": [(f"{ECS}:task/{CLUSTER}/0a1b", {})],
     "logs:GetLogEvents": [(STREAM, {}), (f"{LOGS}:log-group:/aws/batch/job:log-stream:{NAME}/default/0a1b", {})],
-    "ecr:BatchGetImage": [(REPOSITORY, {})],
     "ecr:DescribeImages": [(REPOSITORY, {})],
 }
 

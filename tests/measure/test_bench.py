@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gpu_ami import process
-from gpu_ami.aws.caller import Caller
-from gpu_ami.errors import AwsError, PipelineError, SafetyError
-from gpu_ami.measure import bench, bench_journal
+from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError
+from gpu_ami.aws.images import Image
+from gpu_ami.cleanup import sweep
+from gpu_ami.errors import AwsError, PipelineError, SafetyError, UsageError
+from gpu_ami.measure import bench, bench_decision, bench_journal
 from gpu_ami.measure.bench import Request
 from gpu_ami.measure.verify import Clock
 from gpu_ami.settings import Bench, Promotion
 from gpu_ami_sandbox.aws import batch_starts
 from gpu_ami_sandbox.aws import clock as sandbox_clock
+from gpu_ami_sandbox.aws.batch import service_linked_role
 from gpu_ami_sandbox.aws.batch_faults import SLOW_TAG, rig
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from gpu_ami_sandbox.demo.base_image import base_image_id
 from tests.measure.conftest import IMAGE
 from tests.support.account import REGION, Task, World, task
+from tests.support.benching import BENCHING
 from tests.support.interrupts import interrupts
 from tests.support.schemas import problems
 
@@ -352,3 +358,280 @@ def test_an_interrupt_leaves_nothing(
     assert sent
     assert left(here) == []
     assert not process.SHIELD.is_up
+
+
+def test_it_calls_what_its_role_allows(
+    here: World, passing: Time, baked: SandboxAmi, benching: Benching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A right that is missing shows when hosts run already, and cost; one too many is one that production may lose by.
+
+    The second bench is cut off with its jobs under way, so that they have to be ended.
+    """
+    seen = len(here.aws.gate.calls)
+    go(benching(), passing, baked)
+    cut_at(monkeypatch, "DescribeContainerInstances", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        go(benching(), passing, baked)
+
+    made = {f"{call.service}:{call.action}" for call in here.aws.gate.calls[seen:]} - {"sts:GetCallerIdentity"}
+    # AWS asks for the right to tag where something is made with tags; this image is in no ECR.
+    assert made | {"batch:TagResource", "ec2:CreateTags", "ecr:DescribeImages"} == BENCHING
+
+
+def cut_at(monkeypatch: pytest.MonkeyPatch, action: str, how: BaseException) -> None:
+    """Raise *how* once AWS has answered the first call of *action*."""
+    calls, is_cut = Caller.call, list[bool]()
+
+    def call(self: Caller, service: str, operation: str, **more: Any) -> dict[str, Any]:
+        answer = calls(self, service, operation, **more)
+        if operation.replace("_", "") == action.lower() and not is_cut:
+            is_cut.append(True)
+            raise how
+        return answer
+
+    monkeypatch.setattr(Caller, "call", call)
+
+
+class KilledError(BaseException):
+    """`kill -9`: nobody takes anything away."""
+
+
+def nobody(*_: Any) -> list[str]:
+    """Take nothing away."""
+    return []
+
+
+@pytest.mark.parametrize("phase", ["CreateLaunchTemplate", "CreateComputeEnvironment", "DescribeTasks"])
+def test_the_journal_of_a_killed_bench_is_enough_to_undo_it(
+    here: World,
+    passing: Time,
+    baked: SandboxAmi,
+    benching: Benching,
+    monkeypatch: pytest.MonkeyPatch,
+    phase: str,
+) -> None:
+    """In each phase: what AWS had just made has its name in the journal. The next bench tells of it."""
+    with monkeypatch.context() as killed:
+        killed.setattr(bench, "_end", nobody)
+        cut_at(killed, phase, KilledError())
+        with pytest.raises(KilledError):
+            go(benching(), passing, baked)
+    assert left(here) != []
+    (journal,) = benching().run.workspace.logs.glob("bench-*.jsonl")
+
+    dry = benching(dry_run=True)
+    bench.run(dry.run, Request(teardown=str(journal)), clock=passing.clock)
+    assert "# take away the template gpu-ami-bench-" in dry.err.getvalue()
+    assert left(here) != []
+    asking = benching(dry_run=True)
+    go(asking, passing, baked)
+    assert f"`invoke bench --teardown logs/{journal.name}` takes it away" in asking.err.getvalue()
+
+    task = benching()
+    bench.run(task.run, Request(teardown=str(journal)), clock=passing.clock)
+
+    assert left(here) == []
+    assert problems("bench", task.document) == []
+    assert task.document["left"] == []
+    assert bench_journal.read(journal).is_ended
+    # Once more: what is gone is a success.
+    bench.run(task.run, Request(teardown=str(journal)), clock=passing.clock)
+
+
+def test_what_nobody_takes_away_ends_by_itself(
+    here: World, passing: Time, baked: SandboxAmi, benching: Benching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dead man's switches, each without any teardown: time-out, time limit of the queue, power-off.
+
+    What is left costs nothing, and a sweep takes it once its time is over.
+    """
+    rig(here.account, REGION, "hangs", "*-1-rated")
+    rig(here.account, REGION, "no-capacity", "*-2-rated")
+    monkeypatch.setattr(bench, "_end", nobody)
+    monkeypatch.setattr("gpu_ami.measure.bench_plan.may_take_min", lambda _: 0)
+    cut_at(monkeypatch, "DescribeTasks", KilledError())
+    with pytest.raises(KilledError):
+        go(benching(bench=Bench(hosts=2)), passing, baked)
+    batch, ec2 = here.access.client("batch"), here.access.client("ec2")
+    jobs = {job.job_id: job.job_name for job in here.maker.batch._jobs.values()}
+
+    passing.now += 60 * 50
+    found = {jobs[row["jobId"]][-7:]: row for row in batch.describe_jobs(jobs=list(jobs))["jobs"]}
+    assert {name: row["status"] for name, row in found.items()} == {
+        "1-stock": "SUCCEEDED",
+        "2-stock": "SUCCEEDED",
+        "1-rated": "FAILED",
+        "2-rated": "FAILED",
+    }
+    assert "timeout" in found["1-rated"]["statusReason"]
+    assert "JobStateTimeLimit" in found["2-rated"]["statusReason"]
+    hosts = [one for one in here.maker.ec2.all_instances() if one.instance_type == "g5.xlarge"]
+    assert {host.state for host in hosts} == {"running"}
+
+    passing.now += 60 * 40
+    ec2.describe_instances()
+    assert {host.state for host in hosts} == {"terminated"}
+    assert len(hosts) == 3
+    assert left(here) != []
+
+    sweeping = benching()
+    sweep.run(sweeping.run, sweep.Request(yes=True), sleep=passing.sleep)
+    assert left(here) == []
+
+
+@pytest.mark.parametrize("at", ["SubmitJob", "DescribeTasks"])
+def test_credentials_that_end_are_no_end_without_a_word(
+    here: World, passing: Time, baked: SandboxAmi, benching: Benching, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Neither figures nor teardown are to be had any more: what was seen is kept, and the way back is named."""
+    calls, is_over = Caller.call, list[bool]()
+
+    def call(self: Caller, service: str, operation: str, **more: Any) -> dict[str, Any]:
+        if is_over:
+            msg = "ExpiredTokenException: The security token included in the request is expired"
+            raise RefusedError(msg, "ExpiredTokenException")
+        answer = calls(self, service, operation, **more)
+        if operation.replace("_", "") == at.lower():
+            is_over.append(True)
+        return answer
+
+    task = benching()
+    with monkeypatch.context() as over:
+        over.setattr(Caller, "call", call)
+        with pytest.raises(AwsError, match="ExpiredTokenException") as caught:
+            go(task, passing, baked)
+
+    assert "invoke bench --teardown logs/bench-" in str(caught.value)
+    (journal,) = task.run.workspace.logs.glob("bench-*.jsonl")
+    assert not bench_journal.read(journal).is_ended
+    if at == "DescribeTasks":
+        (kept,) = task.run.workspace.logs.glob("bench-*.json")
+        document = json.loads(kept.read_text())
+        assert problems("bench", document) == []
+        assert document["gate"]["passed"] is None
+        assert len(document["hosts"]) == 2
+    bench.run(benching().run, Request(teardown=str(journal)), clock=passing.clock)
+    assert left(here) == []
+
+
+def test_a_wrong_clock_of_this_machine_changes_nothing(
+    here: World, passing: Time, baked: SandboxAmi, benching: Benching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep goes by AWS's clock: tags by this one's would let it take a running bench, or never take a dead one."""
+    monkeypatch.setattr(bench_decision.clock, "ahead", lambda _: timedelta(days=-3))
+    task = benching(dry_run=True)
+    before = datetime.now(timezone.utc)
+
+    go(task, passing, baked)
+
+    (run_id,) = re.findall(r"bench-(\d{8}T\d{6}Z)-", task.err.getvalue())
+    began = datetime.strptime(run_id, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+    assert began - before >= timedelta(days=3) - timedelta(seconds=1)
+    assert here.maker.batch._job_queues == {}
+
+    monkeypatch.setattr(bench_decision.clock, "ahead", lambda _: None)
+    with pytest.raises(AwsError, match="have no date"):
+        go(benching(), passing, baked)
+
+
+def test_a_lost_answer_starts_no_second_job(
+    here: World, passing: Time, baked: SandboxAmi, benching: Benching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SubmitJob has no token: sent again it is a second job, which would find a warm host. So for what is made."""
+    calls, lost = Caller.call, set[str]()
+
+    def call(self: Caller, service: str, operation: str, **more: Any) -> dict[str, Any]:
+        answer = calls(self, service, operation, **more)
+        if operation in ("submit_job", "create_compute_environment", "create_job_queue") and operation not in lost:
+            lost.add(operation)
+            if operation == "submit_job":
+                msg = "no answer"
+                raise UnansweredError(msg)
+            refused = RefusedError("Object already exists", "ClientException")
+            refused.may_have_acted = True
+            raise refused
+        return answer
+
+    monkeypatch.setattr(Caller, "call", call)
+    task = benching()
+    go(task, passing, baked)
+
+    assert len(lost) == 3
+    assert [host["void"] for host in task.document["hosts"]] == [None, None]
+    assert sum(call.action == "SubmitJob" for call in here.aws.gate.calls) == 2
+
+
+def test_without_consent_nothing_is_made(here: World, passing: Time, baked: SandboxAmi, benching: Benching) -> None:
+    """Money is asked for first, with its bound: nobody is here to be asked, a bound is needed, and is kept to."""
+    for given, said in (
+        ({"yes": False, "max_usd": None}, "nobody is here to confirm what it may cost"),
+        ({"max_usd": None}, "--yes needs --max-usd"),
+        ({"max_usd": "1"}, "It may cost more than --max-usd 1"),
+    ):
+        with pytest.raises(SafetyError, match=said):
+            go(benching(), passing, baked, **given)
+    assert left(here) == []
+    assert not list(benching().run.workspace.logs.glob("bench-*"))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"hosts": "-1"}, "'-1' is no number"),
+        ({"hosts": "0"}, "--hosts 0 is not between 1 and 20"),
+        ({"arms": "stock,,plain"}, "'' is no arm"),
+        ({"instance_type": "t3.micro"}, "t3.micro has no GPU"),
+        ({"max_usd": "nan"}, "no amount"),
+        ({"chart": "a.jpg"}, "a.jpg"),
+        ({"out": "."}, "is a directory"),
+        ({"markdown": "."}, "is a directory"),
+        ({"ami": "ami-xyz"}, "is not an AMI id"),
+        ({"ami": "ami-12345678"}, "is not in ap-northeast-2"),
+        ({"instance_type": "p99.huge"}, "has no p99.huge"),
+        ({"teardown": "nowhere.jsonl"}, "does not exist"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_anything_is_made(
+    here: World, passing: Time, baked: SandboxAmi, benching: Benching, given: dict[str, Any], said: str
+) -> None:
+    """With the value, in one line."""
+    with pytest.raises(UsageError, match=said):
+        go(benching(), passing, baked, **given)
+    assert left(here) == []
+
+
+def test_what_is_not_there_to_be_compared_is_said(
+    here: World, passing: Time, ami: SandboxAmi, benching: Benching
+) -> None:
+    """Nothing live, no digest, no base, no room: each with what to do."""
+    with pytest.raises(UsageError, match=r"No compute environment in .* Run `invoke apply` first"):
+        go(benching(), passing, ami)
+    resources, tags = here.maker.location.compute_resources(), {"gpu-ami:family": "gpu-batch"}
+    role = service_linked_role(here.account)
+    here.maker.batch.create_compute_environment("production", "MANAGED", "ENABLED", resources, role, tags)
+    with pytest.raises(UsageError, match="no tag gpu-ami:source-ami: there can be no arm stock"):
+        go(benching(), passing, ami)
+    ami.add_tags({"gpu-ami:fingerprint-base": base_image_id(REGION)})
+    with pytest.raises(UsageError, match="There can be no arm live: no AMI is live"):
+        go(benching(), passing, ami, arms="plain,live")
+    ami.add_tags({"gpu-ami:image": "1.dkr.ecr.r.amazonaws.com/app:latest", "gpu-ami:image-digest": ""})
+    with pytest.raises(UsageError, match="does not say which image it holds"):
+        go(benching(), passing, ami)
+    ami.add_tags({"gpu-ami:family": "other"})
+    with pytest.raises(UsageError, match="is not tagged as an AMI of gpu-batch"):
+        go(benching(), passing, ami)
+
+
+def test_an_image_is_run_by_digest_whatever_the_tag_names_by_then(ami: SandboxAmi) -> None:
+    """Production's reference may be a tag; between two rounds it may move."""
+    del ami
+    image = Image(
+        image_id="ami-1",
+        region="r",
+        name="a",
+        account="1",
+        state="available",
+        tags={"gpu-ami:image": "host:5000/team/app:v1.2", "gpu-ami:image-digest": "sha256:" + "c" * 64},
+    )
+
+    assert bench_decision.container_image(image) == "host:5000/team/app@sha256:" + "c" * 64

@@ -34,7 +34,6 @@ BENCHING = frozenset(
         "ec2:DescribeSubnets",
         "ec2:DescribeVolumeStatus",
         "ec2:DescribeVolumes",
-        "ecr:BatchGetImage",
         "ecr:DescribeImages",
         "ecs:DescribeContainerInstances",
         "ecs:DescribeTasks",

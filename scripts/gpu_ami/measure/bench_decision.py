@@ -213,7 +213,7 @@ def _arms(
     caller: Caller, run_id: str, arms: Sequence[Arm], image: Image, live: _Live, *, is_named: bool
 ) -> tuple[tuple[ArmPlan, ...], dict[str, str], int, tuple[str, ...]]:
     """Return the arms, the root device of each of their AMIs, the size of their disks in GiB, and what to say."""
-    prefix, container, notes = bench_plan.prefix_of(run_id), _container_image(image), list[str]()
+    prefix, container, notes = bench_plan.prefix_of(run_id), container_image(image), list[str]()
     rate = launch_templates.rate_of(live.template)
     amis = {"stock": base_of(image), "plain": image.image_id, "rated": image.image_id, "live": live.ami_id or ""}
     rates = {"rated": rate or bench_plan.FASTEST_MIB_S, "live": rate}
@@ -224,7 +224,7 @@ def _arms(
         its = None if row is None else images.image_of(caller, row)
         runs: str | None = container
         if its is not None and arm == "live":
-            runs = _container_image(its) if its.tags.get(IMAGE_TAG) and _digest(its) else None
+            runs = container_image(its) if its.tags.get(IMAGE_TAG) and _digest(its) else None
         if row is None or its is None or runs is None:
             why = "is not there any more" if its is None else "does not say which image it holds"
             if is_named or arm != "live":
@@ -266,8 +266,8 @@ def _digest(image: Image) -> str:
     return image.tags.get(IMAGE_TAG, "").partition("@")[2] or image.tags.get(IMAGE_DIGEST_TAG, "")
 
 
-def _container_image(image: Image) -> str:
-    """Return the image by digest: what a tag names may have moved since.
+def container_image(image: Image) -> str:
+    """Return the container image by its digest: what a tag names may have moved since.
 
     Raises:
         UsageError: The AMI does not say which it holds.

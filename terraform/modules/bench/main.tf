@@ -52,7 +52,7 @@ data "aws_iam_policy_document" "caller" {
 
   statement {
     sid       = "LookAtTheImage"
-    actions   = ["ecr:BatchGetImage", "ecr:DescribeImages"]
+    actions   = ["ecr:DescribeImages"]
     resources = [var.ecr_repository_arn]
   }
 
