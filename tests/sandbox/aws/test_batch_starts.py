@@ -212,10 +212,14 @@ def test_a_job_that_fits_nowhere_says_so(bench: Bench, baked: str) -> None:
     assert row["statusReason"].startswith("MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE")
 
 
-def test_a_launch_that_ec2_refuses(bench: Bench, baked: str) -> None:
-    """An AMI that is gone makes the environment invalid, and the job says that somebody must act."""
+@pytest.mark.parametrize("gone", ["image", "template"])
+def test_a_launch_that_ec2_refuses(bench: Bench, baked: str, gone: str) -> None:
+    """An AMI or template that is gone makes the environment invalid, and the job says that somebody must act."""
     bench.make(baked)
-    bench.ec2.deregister_image(ImageId=baked)
+    if gone == "image":
+        bench.ec2.deregister_image(ImageId=baked)
+    else:
+        bench.ec2.delete_launch_template(LaunchTemplateId=bench.template)
     while "statusReason" not in (row := bench.shown()):
         bench.step()
 
