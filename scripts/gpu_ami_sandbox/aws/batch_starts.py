@@ -21,6 +21,7 @@ from typing import Any
 
 from moto.batch.models import batch_backends
 from moto.ec2.models.instance_types import INSTANCE_TYPES
+from moto.ec2.models.instances import StateReason
 from moto.logs.models import LogEvent
 
 from gpu_ami_sandbox.aws import batch_amis as amis
@@ -422,6 +423,8 @@ class ColdStart:
     def _switch_off(self, host: Host) -> None:
         if not host.is_lost:
             end_host(self._environment, host)
+            why = "Client.InstanceInitiatedShutdown: Instance initiated shutdown"
+            host.instance.state_reason = StateReason(why, "Client.InstanceInitiatedShutdown")
             self.look_at_hosts()
 
     def _end(self, reason: str, exit_code: int | None) -> None:
