@@ -19,7 +19,7 @@ from moto.ecs.models import ecs_backends
 
 from gpu_ami_sandbox.aws import clock
 from gpu_ami_sandbox.aws.auto_scaling import ScalingGroup, scaling_groups
-from gpu_ami_sandbox.aws.batch_faults import rigged
+from gpu_ami_sandbox.aws.batch_amis import faults_on, image_of, wrong_tags
 
 # How long things take here; minutes on AWS. Tests that are not about the wait have none of it.
 CREATING_S = 0.2
@@ -130,8 +130,13 @@ def status_of(thing: Any) -> tuple[str, str]:
 def note_creation(thing: Any, backend: Any) -> None:
     """Let a new environment or queue be CREATING for a moment."""
     standing(thing).settles_at = clock.seconds() + CREATING_S
-    if isinstance(thing, models.ComputeEnvironment) and "invalid" in rigged(backend, thing.name):
+    if not isinstance(thing, models.ComputeEnvironment) or not thing.compute_resources:
+        return
+    if "invalid" in faults_on(backend, thing):
         standing(thing).wrong = "CLIENT_ERROR - Your compute environment has been INVALIDATED (made to fail)"
+    elif why := wrong_tags(image_of(backend, thing)):
+        # A start that is good after all would let a test of the fault pass.
+        standing(thing).wrong = f"CLIENT_ERROR - {why}"
 
 
 def note_update(thing: Any) -> None:
@@ -188,7 +193,7 @@ def delete_environment(backend: Any, name: str) -> None:
     if _has_relationship(backend, environment):
         msg = "Cannot delete, found existing JobQueue relationship."
         raise ClientException(msg)
-    hangs = "delete-hangs" in rigged(backend, environment.name)
+    hangs = "delete-hangs" in faults_on(backend, environment)
     standing(environment).gone_at = math.inf if hangs else clock.seconds() + DELETING_S
     if not hangs:
         for host in fleet(environment).hosts:
@@ -202,7 +207,7 @@ def _has_relationship(backend: Any, environment: Any) -> bool:
     if clock.seconds() < until:
         return True
     made = fleet(environment)
-    if "stale-relationship" not in rigged(backend, environment.name) or made.refusals:
+    if "stale-relationship" not in faults_on(backend, environment) or made.refusals:
         return False
     made.refusals += 1
     return True

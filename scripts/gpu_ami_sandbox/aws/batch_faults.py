@@ -18,7 +18,7 @@ SLOW_TAG: Final = "gpu-ami-sandbox:slow"
 FAULTS: Final = {
     "no-capacity": "EC2 has no such instance: the job stays RUNNABLE",
     "misconfiguration": "Batch finds no environment that is large enough for the job, and says so",
-    "invalid": "the environment is INVALID from its second look on",
+    "invalid": "the environment is INVALID as soon as it is there",
     "second-host": "one more host comes up in the environment",
     "reused": "the host was there before the job, and has had another task",
     "rate-dropped": "Batch leaves the rate out of its copy of the launch template",
@@ -31,7 +31,7 @@ FAULTS: Final = {
     "host-lost": "the instance is terminated while the job runs",
     "fails": "the job's import fails, and so does the job",
     "hangs": "the job says its first words and then nothing",
-    "stale-relationship": "once more the deleted queue keeps its environment from being deleted",
+    "stale-relationship": "a queue that is gone keeps its environment from being deleted, once more",
     "delete-hangs": "the environment stays DELETING for ever",
 }
 

@@ -13,49 +13,16 @@ from copy import deepcopy
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from moto.core.exceptions import ServiceException
-from moto.ecr.models import ecr_backends
-from werkzeug.exceptions import HTTPException
-
 from gpu_ami_sandbox.aws.auto_scaling import ScalingGroup, scaling_groups
+from gpu_ami_sandbox.aws.batch_amis import image_of, template_data
 from gpu_ami_sandbox.aws.batch_environments import Host, fleet, number_of
 from gpu_ami_sandbox.aws.ec2.service import SandboxEC2
-from gpu_ami_sandbox.demo.base_image import base_image_id
 from gpu_ami_sandbox.guest.userdata import read_user_data
 
-# What says no to a launch: a refusal of ours or of moto's.
-LAUNCH_ERRORS = (ServiceException, HTTPException)
-_DIGEST_TAG = "gpu-ami:image-digest"
 # ``systemd-run --on-active=45min … poweroff``, ``OnBootSec=45min`` of a timer for it, and ``shutdown -h +45``.
 _TIMER = re.compile(r"(?:--on-active[= ]|\bOnBootSec=)(\d{1,6})(s|sec|m|min|h)?\b")
 _SHUTDOWN = re.compile(r"\bshutdown\b[^\n]*?\s\+(\d{1,6})\b")
 _UNITS_S = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, None: 1}
-
-
-def image_of(backend: Any, environment: Any) -> Any:
-    """Return moto's AMI that hosts of *environment* start from; None when there is none by that id."""
-    resources = environment.compute_resources
-    override = next((entry.get("imageIdOverride") for entry in resources.get("ec2Configuration") or []), None)
-    in_template = _template_data(backend, environment).get("ImageId")
-    image_id = override or resources.get("imageId") or in_template or base_image_id(backend.region_name)
-    return backend.ec2_backend.amis.get(image_id)
-
-
-def holds(image: Any, digest: str) -> bool:
-    """Return whether *image* is an AMI that holds the container image *digest*."""
-    tags = {tag["key"]: tag["value"] for tag in image.get_tags()}
-    return bool(digest) and tags.get(_DIGEST_TAG) == digest
-
-
-def digest_of(backend: Any, reference: str) -> str:
-    """Return the digest of the container image *reference*: its own, or the one that its tag has in ECR now."""
-    name, _, digest = reference.partition("@")
-    if digest:
-        return digest
-    repository, _, tag = name.partition("/")[2].rpartition(":")
-    found = ecr_backends[backend.account_id][backend.region_name].repositories.get(repository)
-    images = found.images if found is not None else []
-    return next((str(image.image_digest) for image in images if tag in image.image_tags), "")
 
 
 def ask(backend: Any, environment: Any, at: datetime) -> dict[str, Any]:
@@ -94,7 +61,7 @@ def launch(
     """Launch a host of *environment*, as of the time *at*.
 
     Raises:
-        Exception: One of `LAUNCH_ERRORS`: EC2 refuses.
+        Exception: One of `REFUSALS`: EC2 refuses.
     """
     made = fleet(environment)
     image = image_of(backend, environment)
@@ -163,7 +130,7 @@ def switches_off_after_s(host: Host) -> float | None:
 
 def _copy_template(backend: Any, environment: Any, image: Any, *, with_rate: bool) -> str:
     """Make Batch's own template of an environment, and return its id."""
-    data = deepcopy(dict(_template_data(backend, environment)))
+    data = deepcopy(dict(template_data(backend, environment)))
     if image is not None:
         data["ImageId"] = image.id
     if not with_rate:
@@ -171,14 +138,6 @@ def _copy_template(backend: Any, environment: Any, image: Any, *, with_rate: boo
     name = f"Batch-lt-{number_of(environment.ecs_arn, 'template')}"
     tags = {"launch-template": {"AWSBatchServiceTag": "batch"}}
     return str(backend.ec2_backend.create_launch_template(name, "", data, tags).id)
-
-
-def _template_data(backend: Any, environment: Any) -> dict[str, Any]:
-    named = environment.compute_resources.get("launchTemplate") or {}
-    keys = {"launchTemplateId": "LaunchTemplateId", "launchTemplateName": "LaunchTemplateName", "version": "Version"}
-    given = {theirs: named[ours] for ours, theirs in keys.items() if named.get(ours)}
-    data: dict[str, Any] = backend.ec2_backend._get_template_from_args(given).data if given else {}
-    return data
 
 
 def _drop_rates(data: dict[str, Any]) -> None:

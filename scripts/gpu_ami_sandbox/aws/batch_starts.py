@@ -21,15 +21,16 @@ from typing import Any
 
 from moto.batch.models import batch_backends
 from moto.ec2.models.instance_types import INSTANCE_TYPES
+from moto.ec2.models.instances import StateReason
 from moto.logs.models import LogEvent
 
+from gpu_ami_sandbox.aws import batch_amis as amis
 from gpu_ami_sandbox.aws import batch_hosts as hosts
 from gpu_ami_sandbox.aws import clock
 from gpu_ami_sandbox.aws.batch_environments import Host, end_host, fleet, number_of, remove_deleted, standing, status_of
-from gpu_ami_sandbox.aws.batch_faults import faults_of, rigged, slowness_of
+from gpu_ami_sandbox.aws.batch_faults import slowness_of
 from gpu_ami_sandbox.aws.batch_task_rows import TaskRow
 from gpu_ami_sandbox.aws.cold_starts import MODELS_BYTES, Timeline, Way, before_launch, timeline
-from gpu_ami_sandbox.aws.refusals import RefusalError
 
 # The seconds of a start pass so many times as fast as they do on AWS.
 HASTE = 150.0
@@ -107,12 +108,11 @@ class ColdStart:
         self.stream = ""
         self._backend = job.backend
         self._environment = job.job_queue.environments[0]
-        self._faults = rigged(self._backend, self._environment.name)
+        self._faults = amis.faults_on(self._backend, self._environment)
         self._began = clock.seconds()
         self._host: Host | None = None
         self._timeline: Timeline | None = None
         self._boot = 0.0
-        self._slowness = 1.0
         self._now: float | None = None
         self._numbers = itertools.count()
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
@@ -184,15 +184,6 @@ class ColdStart:
         if status_of(self._environment)[0] != "VALID" or self._environment.state != "ENABLED":
             self._at(self._offset() + _AGAIN_S, lambda: self._ask(wait_s))
             return
-        image = hosts.image_of(self._backend, self._environment)
-        try:
-            self._faults |= faults_of(image)
-            self._slowness = slowness_of(image)
-        except RefusalError as wrong:
-            # A start that is good after all would let a test of the fault pass.
-            standing(self._environment).wrong = f"CLIENT_ERROR - {wrong.message}"
-            self._at(self._offset() + _AGAIN_S, lambda: self._ask(wait_s))
-            return
         activity = hosts.ask(self._backend, self._environment, self._time())
         if "no-capacity" in self._faults:
             self._fail(activity, _insufficient(self._environment))
@@ -229,7 +220,7 @@ class ColdStart:
             return
         try:
             host = hosts.launch(self._backend, self._environment, activity, self._time(), self._faults)
-        except hosts.LAUNCH_ERRORS as refused:
+        except amis.REFUSALS as refused:
             self._refused(activity, refused)
             return
         self._host, launched = host, self._offset()
@@ -251,7 +242,7 @@ class ColdStart:
         image, volume = self._backend.ec2_backend.amis[host.instance.image_id], hosts.root_volume(self._backend, host)
         rate = getattr(volume, "volume_initialization_rate", None)
         way = self._way(image, rate, is_restored=bool(getattr(volume, "fast_restored", False)))
-        script = timeline(way, self.job.job_id, rate_mib_s=rate, factor=self._slowness)
+        script = timeline(way, self.job.job_id, rate_mib_s=rate, factor=slowness_of(image))
         if "reused" in self._faults:
             script = self._on_an_old_host(host, script)
         self._timeline, self._boot = script, launched
@@ -263,7 +254,7 @@ class ColdStart:
         self._at(launched + script.placed, self._place)
 
     def _way(self, image: Any, rate: int | None, *, is_restored: bool) -> Way:
-        if "pulled" in self._faults or not hosts.holds(image, self.digest):
+        if "pulled" in self._faults or not amis.holds(image, self.digest):
             return "pulled"
         if rate:
             return "rated"
@@ -302,7 +293,7 @@ class ColdStart:
         activity = hosts.ask(self._backend, self._environment, self._time())
         try:
             second = hosts.launch(self._backend, self._environment, activity, self._time(), self._faults)
-        except hosts.LAUNCH_ERRORS as refused:
+        except amis.REFUSALS as refused:
             self._fail(activity, str(refused))
             return
         launched = self._offset()
@@ -314,7 +305,7 @@ class ColdStart:
     @property
     def digest(self) -> str:
         """The digest of the job's image."""
-        return hosts.digest_of(self._backend, self.job.image())
+        return amis.digest_of(self._backend, self.job.image())
 
     def _place(self) -> None:
         if self.is_over or self._host is None or self._host.container is None or self._timeline is None:
@@ -432,6 +423,8 @@ class ColdStart:
     def _switch_off(self, host: Host) -> None:
         if not host.is_lost:
             end_host(self._environment, host)
+            why = "Client.InstanceInitiatedShutdown: Instance initiated shutdown"
+            host.instance.state_reason = StateReason(why, "Client.InstanceInitiatedShutdown")
             self.look_at_hosts()
 
     def _end(self, reason: str, exit_code: int | None) -> None:

@@ -6,13 +6,16 @@ import base64
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gpu_ami.aws.access import Access
 from gpu_ami_sandbox.aws import batch_environments, clock
-from gpu_ami_sandbox.aws.batch_faults import FAULT_TAG, FAULTS, SLOW_TAG, rig
+from gpu_ami_sandbox.aws.batch_environments import Host
+from gpu_ami_sandbox.aws.batch_faults import FAULT_TAG, SLOW_TAG, rig
+from gpu_ami_sandbox.aws.batch_hosts import switches_off_after_s
 from gpu_ami_sandbox.aws.batch_starts import HASTE, is_probe
 from gpu_ami_sandbox.aws.cold_starts import MODELS_BYTES
 from gpu_ami_sandbox.aws.server import LocalAws
@@ -212,10 +215,14 @@ def test_a_job_that_fits_nowhere_says_so(bench: Bench, baked: str) -> None:
     assert row["statusReason"].startswith("MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE")
 
 
-def test_a_launch_that_ec2_refuses(bench: Bench, baked: str) -> None:
-    """An AMI that is gone makes the environment invalid, and the job says that somebody must act."""
+@pytest.mark.parametrize("gone", ["image", "template"])
+def test_a_launch_that_ec2_refuses(bench: Bench, baked: str, gone: str) -> None:
+    """An AMI or template that is gone makes the environment invalid, and the job says that somebody must act."""
     bench.make(baked)
-    bench.ec2.deregister_image(ImageId=baked)
+    if gone == "image":
+        bench.ec2.deregister_image(ImageId=baked)
+    else:
+        bench.ec2.delete_launch_template(LaunchTemplateId=bench.template)
     while "statusReason" not in (row := bench.shown()):
         bench.step()
 
@@ -366,10 +373,16 @@ SWITCHES = (
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-def test_a_host_switches_itself_off(bench: Bench, baked: str, switch: str) -> None:
+def test_a_timer_in_user_data_is_found(switch: str) -> None:
+    """Whichever way the script sets it; without one a host never ends by itself."""
+    for text, expected in ((switch, 5400.0), ("systemctl enable nothing", None)):
+        encoded = base64.b64encode(_MIME.format(switch=text).encode())
+        assert switches_off_after_s(Host(SimpleNamespace(user_data=encoded.decode()), {})) == expected
+
+
+def test_a_host_switches_itself_off(bench: Bench, baked: str) -> None:
     """The last of the dead man's switches: nobody takes anything away, and no instance is paid for."""
-    encoded = base64.b64encode(_MIME.format(switch=switch).encode()).decode()
-    bench.make(baked, user_data=encoded)
+    bench.make(baked, user_data=base64.b64encode(_MIME.format(switch=SWITCHES[0]).encode()).decode())
     bench.until("SUCCEEDED")
     (instance,) = bench.instances()
     assert instance["State"]["Name"] == "running"
@@ -378,6 +391,7 @@ def test_a_host_switches_itself_off(bench: Bench, baked: str, switch: str) -> No
     (instance,) = bench.instances()
 
     assert instance["State"]["Name"] == "terminated"
+    assert instance["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
     assert bench.ecs.list_container_instances(cluster=bench.cluster())["containerInstanceArns"] == []
 
 
@@ -462,7 +476,7 @@ def test_a_new_environment_takes_a_moment(bench: Bench, baked: str, monkeypatch:
 
 def test_an_invalid_environment_goes_and_one_that_hangs_does_not(bench: Bench, baked: str, aws: LocalAws) -> None:
     """A teardown must not stop at the one, and has to tell of the other."""
-    rig(aws.account_id, REGION, "invalid")
+    bench.ec2.create_tags(Resources=[baked], Tags=[{"Key": FAULT_TAG, "Value": "invalid"}])
     bench.make(baked)
     assert bench.status() == "INVALID"
     bench.take_away()
@@ -493,8 +507,3 @@ def test_a_queues_time_limits(bench: Bench, baked: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(batch_environments, "MOST", 1)
     with refused("ClientException"):
         bench.batch.create_compute_environment(computeEnvironmentName="one-more", type="UNMANAGED")
-
-
-def test_each_fault_says_what_it_does() -> None:
-    """Whoever looks for one reads this table."""
-    assert all(text and not text.endswith(".") for text in FAULTS.values())
