@@ -518,7 +518,7 @@ def test_a_wrong_clock_of_this_machine_changes_nothing(
     here: World, passing: Time, baked: SandboxAmi, benching: Benching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sweep goes by AWS's clock: tags by this one's would let it take a running bench, or never take a dead one."""
-    monkeypatch.setattr(bench_decision.clock, "ahead", lambda _: timedelta(days=-3))
+    monkeypatch.setattr("gpu_ami.aws.clock.ahead", lambda _: timedelta(days=-3))
     task = benching(dry_run=True)
     before = datetime.now(timezone.utc)
 
@@ -529,7 +529,7 @@ def test_a_wrong_clock_of_this_machine_changes_nothing(
     assert began - before >= timedelta(days=3) - timedelta(seconds=1)
     assert here.maker.batch._job_queues == {}
 
-    monkeypatch.setattr(bench_decision.clock, "ahead", lambda _: None)
+    monkeypatch.setattr("gpu_ami.aws.clock.ahead", lambda _: None)
     with pytest.raises(AwsError, match="have no date"):
         go(benching(), passing, baked)
 
