@@ -126,6 +126,54 @@ def verify(
 
 @pipeline_task(
     ROOT,
+    ami="The AMI; default the last build's.",
+    arms="Of stock, plain, rated and live those to compare, separated by commas; default all that there can be.",
+    hosts="Fresh hosts of each arm; default from pipeline.yaml.",
+    instance_type="The GPU type of all hosts.",
+    max_usd="What it may cost at most, in dollars; needed with --yes.",
+    yes="Start without asking.",
+    gate="Exit 8 where the AMI is slower than it may be.",
+    chart="Draw the answer to a .svg or .png file.",
+    markdown="Write the answer to a Markdown page.",
+    out="Write the answer to this JSON file instead of one in logs/.",
+    teardown="Take away what the bench of this journal has left; measures nothing.",
+)
+def bench(
+    run: Invocation,
+    *,
+    ami: str | None = None,
+    arms: str | None = None,
+    hosts: str | None = None,
+    instance_type: str | None = None,
+    max_usd: str | None = None,
+    yes: bool = False,
+    gate: bool = False,
+    chart: str | None = None,
+    markdown: str | None = None,
+    out: str | None = None,
+    teardown: str | None = None,
+) -> None:
+    """Measure the AMI's cold start on fresh Batch hosts, beside the base AMI's and the live one's."""
+    from gpu_ami.measure import bench as command
+
+    request = command.Request(
+        ami=ami,
+        arms=arms,
+        hosts=hosts,
+        instance_type=instance_type,
+        max_usd=max_usd,
+        yes=yes,
+        gate=gate,
+        chart=chart,
+        markdown=markdown,
+        out=out,
+        teardown=teardown,
+    )
+    command.run(run, request)
+
+
+@pipeline_task(
+    ROOT,
     takes="each",
     file="Another manifest than the last build's.",
     all="Every run in the manifest, not only the last.",
@@ -297,6 +345,7 @@ def publish(
     strict="With --live: what AWS does not say is an error.",
     chart="Draw the answer to FILE.svg or FILE.png.",
     inputs="Show every input with its source, too.",
+    measured="A bench's result, whose seconds go before what is predicted; repeatable.",
 )
 def cost(
     run: Invocation,
@@ -312,6 +361,7 @@ def cost(
     strict: bool = False,
     chart: str | None = None,
     inputs: bool = False,
+    measured: tuple[str, ...] = (),
 ) -> None:
     """Say what the AMI costs and saves, and from how many launches on it pays."""
     from gpu_ami.cost import cost as command
@@ -328,6 +378,7 @@ def cost(
         strict=strict,
         chart=chart,
         inputs=inputs,
+        measured=measured,
     )
     command.run(run, request)
 

@@ -153,10 +153,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def here(aws_server: LocalAws, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> World:
     """An account with nothing in it."""
+    from gpu_ami_sandbox.aws import batch_environments
     from gpu_ami_sandbox.aws.ec2 import images
     from tests.support.account import world
 
     monkeypatch.setattr(images, "PENDING_S", 0.0)
+    # Nor do Batch's environments and queues: pauses take no time here, and so nothing would be over after one.
+    for name in ("CREATING_S", "UPDATING_S", "DELETING_S", "RELATED_S"):
+        monkeypatch.setattr(batch_environments, name, 0.0)
     return world(aws_server)
 
 

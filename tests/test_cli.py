@@ -125,7 +125,10 @@ MISSPELT = {
     "build --incremantal --sandbox": ["Did you mean --incremental?", "`invoke --help build`"],
     "setup --no-gest": ["Did you mean --no-guest", "`invoke --help setup`"],
     "cleanup --incremental": ["It is a flag of build, given behind the task", "`invoke --help cleanup`"],
-    "--yes cleanup": ["It is a flag of init, verify, apply,", "given behind the task: `invoke --help TASK` lists"],
+    "--yes cleanup": [
+        "It is a flag of init, verify, bench, apply,",
+        "given behind the task: `invoke --help TASK` lists",
+    ],
     "--region x build": ["It is a flag of every task, given behind the task"],
     "--older-then 30d cleanup": ["Did you mean --older-than?", "`invoke --help TASK` lists the flags of a task"],
     "clenup --yes": ["'clenup'", "Did you mean cleanup? `invoke --help cleanup` explains it."],
@@ -303,6 +306,11 @@ WRONG = {
     "verify --ami ami-12345678 --instance-type c7i.large": "c7i.large has no GPU",
     "verify --ami ami-12345678 --max-usd much": "--max-usd 'much' is no amount",
     "verify --ami ami-12345678 --subnet-id x": "--subnet-id 'x' is no id of a subnet",
+    "bench --ami ami-12345678 --arms stok": "--arms 'stok' is no arm of a bench",
+    "bench --ami ami-12345678 --hosts many": "--hosts 'many' is no number",
+    "bench --ami ami-12345678 --hosts 21": "--hosts 21 is not between 1 and 20",
+    "bench --ami ami-12345678 --instance-type c7i.large": "c7i.large has no GPU",
+    "bench --teardown README.md": "README.md is no journal of a bench",
 }
 USE = f"""
 import contextlib, io, json, sys

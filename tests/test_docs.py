@@ -11,6 +11,7 @@ from gpu_ami.aws.access import Access
 from gpu_ami.bake import variables
 from gpu_ami.bake.checks import catalog
 from gpu_ami.bake.checks.lookups import Lookups
+from gpu_ami_sandbox.aws import batch_faults
 from gpu_ami_sandbox.aws.ec2.gpus import FAULT_TAG
 from gpu_ami_sandbox.guest.builder import FAULTS
 
@@ -50,10 +51,12 @@ def test_each_classic_failure_has_its_line(heading: str, line: str) -> None:
     assert "```console\n$ invoke " in section[1]
 
 
-def test_every_fault_of_the_sandbox_s_gpus_is_told() -> None:
+def test_every_fault_of_the_sandbox_is_told() -> None:
     """Nobody guesses the value of a tag."""
     section = TROUBLE[TROUBLE.index("## In the sandbox") :]
     rows = dict(re.findall(r"^\| `(.+?)` \| (.+?) \|$", section, re.MULTILINE))
 
-    assert {name: text.replace("`", "") for name, text in rows.items()} == FAULTS
+    assert {name: text.replace("`", "") for name, text in rows.items()} == FAULTS | batch_faults.FAULTS
     assert f"Key={FAULT_TAG},Value=driver-mismatch" in section
+    assert f"Key={batch_faults.FAULT_TAG},Value=second-host" in section
+    assert f"Key={batch_faults.SLOW_TAG},Value=2" in section

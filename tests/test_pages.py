@@ -150,6 +150,7 @@ def test_every_path_in_a_page_s_tables_exists(page: Path) -> None:
         *(
             "terraform/receipts",
             "terraform/verifications",
+            "terraform/benches",
             "terraform/gpu-ami.auto.tfvars.json",
             "terraform/backend.tf",
             "terraform/terraform.tfvars",

@@ -8,7 +8,7 @@ import pytest
 
 from gpu_ami.errors import UsageError
 from gpu_ami.options import Options
-from gpu_ami.settings import EMBEDDED, load, schema
+from gpu_ami.settings import EMBEDDED, load, parse, schema
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -63,6 +63,10 @@ def test_aws_needs_the_file(tmp_path: Path) -> None:
         ("region: ap-northeast-2\ncleanup: {keep: three}\n", r"cleanup.keep is 'three'"),
         ("region: ap-northeast-2\nhandover: [a]\n", r"handover is \['a'\]"),
         ("region: ap-northeast-2\nverify: {before: later}\n", r"verify\.before is 'later'"),
+        ("region: ap-northeast-2\npromotion: {bench: on}\n", r"promotion\.bench is on"),
+        ("region: ap-northeast-2\npromotion: {bench: sometimes}\n", r"promotion\.bench is 'sometimes'"),
+        ("region: ap-northeast-2\npromotion: {target_s: 0}\n", r"promotion\.target_s is 0"),
+        ("region: ap-northeast-2\npromotion: {max_regression: -0.1}\n", r"promotion\.max_regression is -0\.1"),
         ("region: ap-northeast-2\nverify: {after: apply}\n", r"unknown key 'after' in verify"),
         ("region: ap-northeast-2\nverify: {instance_types: [g5]}\n", r"verify\.instance_types\[0\] is 'g5'"),
         ("region: ap-northeast-2\nverify: {instance_types: g5.xlarge}\n", r"verify\.instance_types is 'g5\.xlarge'"),
@@ -192,3 +196,24 @@ def test_a_family_has_what_the_whole_pipeline_has_where_it_says_nothing_else(tmp
     assert EMBEDDED.other_variables_files == ()
     file.write_text("region: ap-northeast-2\nfamilies: {}\n")
     assert load(file, Options()) == EMBEDDED
+
+
+@pytest.mark.parametrize("written", ["off", "'off'", "Off", "no", "false"])
+def test_a_bench_is_off_where_yaml_makes_it_a_truth_value(written: str) -> None:
+    """YAML 1.1, which PyYAML reads, calls off false; editors read 1.2, and offer off."""
+    settings = parse(
+        f"region: ap-northeast-2\npromotion: {{bench: {written}, target_s: 300}}\n", source="pipeline.yaml"
+    )
+
+    assert (settings.promotion.bench, settings.promotion.target_s) == ("off", 300)
+
+
+def test_a_familys_own_off_is_off_too() -> None:
+    """And what the pipeline has of a section, a family has where it says nothing else."""
+    text = (
+        "region: ap-northeast-2\npromotion: {bench: off, target_s: 9}\nfamilies:\n  video: {promotion: {bench: no}}\n"
+    )
+
+    video = parse(text, source="pipeline.yaml").of_family("video")
+
+    assert (video.promotion.bench, video.promotion.target_s) == ("off", 9)

@@ -215,7 +215,7 @@ class Console:
         elif self._query is not None:
             self._write(in_json(json.dumps(document, ensure_ascii=False, default=str, indent=2)))
         elif self.output == "markdown":
-            self._write("\n\n".join(_markdown(_changed(table, self._pasted)) for table in tables))
+            self._write("\n\n".join(markdown(_changed(table, self._pasted)) for table in tables))
         else:
             tables = tuple(_changed(table, lambda text: self._pasted(visible(text))) for table in tables)
             for number, table in enumerate(tables):
@@ -480,7 +480,8 @@ def _stacked(table: Table, edge: int, *, bold: bool) -> list[str]:
     return [*lines, "", *table.footer]
 
 
-def _markdown(table: Table) -> str:
+def markdown(table: Table) -> str:
+    """Return *table* as Markdown, in which no cell can become markup."""
     table = _changed(table, in_markdown)
 
     def row(cells: Sequence[str]) -> str:

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from gpu_ami.errors import SafetyError, UsageError
 
-Work = Literal["build", "apply", "cleanup"]
+Work = Literal["build", "apply", "cleanup", "bench"]
 # What holds a lock, for messages.
-_NAMES: dict[Work, str] = {"build": "build", "apply": "apply or rollback", "cleanup": "clean-up"}
+_NAMES: dict[Work, str] = {"build": "build", "apply": "apply or rollback", "cleanup": "clean-up", "bench": "bench"}
 
 
 @contextmanager

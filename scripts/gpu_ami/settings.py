@@ -71,6 +71,29 @@ class Verify(Section, frozen=True):
     ] = "gpu-ami-verify"
 
 
+class Bench(Section, frozen=True):
+    """How `invoke bench` measures."""
+
+    arms: Annotated[
+        tuple[Literal["stock", "plain", "rated", "live"], ...],
+        _Meta(description="What is compared: docs/bench.md has the arms; empty: all that there can be"),
+    ] = ()
+    hosts: Annotated[int, _Meta(ge=1, le=20, description="Fresh hosts of each arm")] = 3
+    instance_type: Annotated[
+        Annotated[str, _Meta(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")] | None,
+        _Meta(description="The GPU type of all hosts; null: the first of verify.instance_types"),
+    ] = None
+    python: Annotated[str, _Meta(description="The interpreter in the image that runs the probe")] = "python3"
+    imports: Annotated[
+        tuple[Annotated[str, _Meta(pattern=r"^\w+(\.\w+)*$")], ...],
+        _Meta(description="Modules that a job imports first, in their order, such as torch"),
+    ] = ()
+    models: Annotated[
+        tuple[Annotated[str, _Meta(pattern=r"^/.+$")], ...],
+        _Meta(description="Folders and files that a job reads first, as they are on the host and in the container"),
+    ] = ("/opt/ml/models",)
+
+
 class Cleanup(Section, frozen=True):
     """Which AMIs `invoke cleanup` may consider at all."""
 
@@ -110,6 +133,22 @@ class Cost(Section, frozen=True):
     ] = {}
 
 
+class Promotion(Section, frozen=True):
+    """What `invoke apply` asks of an AMI's bench, and what `invoke bench --gate` refuses."""
+
+    bench: Annotated[
+        Literal["off", "optional", "required"],
+        _Meta(description="optional refuses an AMI whose bench says no; required also one without a bench"),
+    ] = "off"
+    target_s: Annotated[
+        Annotated[float, _Meta(gt=0, le=86_400)] | None,
+        _Meta(description="What its slowest host may take, from submission to models ready; null: any time"),
+    ] = None
+    max_regression: Annotated[
+        float, _Meta(ge=0, le=10, description="How much slower than the live AMI it may be: 0.2 is by a fifth")
+    ] = 0.2
+
+
 class FamilySettings(Section, frozen=True):
     """One of several families: what it leaves out, of a section too, is as the whole pipeline has it."""
 
@@ -122,6 +161,8 @@ class FamilySettings(Section, frozen=True):
     verify: Verify = Verify()
     cleanup: Cleanup = Cleanup()
     cost: Cost = Cost()
+    bench: Bench = Bench()
+    promotion: Promotion = Promotion()
 
 
 class Settings(Section, frozen=True):
@@ -143,13 +184,20 @@ class Settings(Section, frozen=True):
     build: Build = Build()
     handover: Handover = Handover()
     verify: Verify = Verify()
+    bench: Bench = Bench()
     cleanup: Cleanup = Cleanup()
     cost: Cost = Cost()
+    promotion: Promotion = Promotion()
 
     @property
     def verified_types(self) -> tuple[str, ...]:
         """The types that a verification boots on, in the order to try."""
         return self.verify.instance_types or (self.cost.instance_type,)
+
+    @property
+    def bench_type(self) -> str:
+        """The type of a bench's hosts."""
+        return self.bench.instance_type or self.verified_types[0]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -181,7 +229,7 @@ class Settings(Section, frozen=True):
 
 
 # The sections that a family may have of its own.
-_PARTS = ("build", "handover", "verify", "cleanup", "cost")
+_PARTS = ("build", "handover", "verify", "cleanup", "cost", "bench", "promotion")
 
 # What the sandbox uses where there is no pipeline.yaml: a newcomer needs to write nothing.
 EMBEDDED = Settings(region="ap-northeast-2")
@@ -224,14 +272,14 @@ def parse(text: str, *, source: str) -> Settings:
     own = raw.get("families")
     is_mapping = isinstance(own, dict)
     try:
-        settings = msgspec.convert({**raw, "families": {}} if is_mapping else raw, Settings)
+        settings = msgspec.convert(_with_off({**raw, "families": {}} if is_mapping else raw), Settings)
     except msgspec.ValidationError as exc:
         raise UsageError(_explain(str(exc), raw, text, source)) from exc
     # Here, where the file can be named: what reads the age later cannot tell it from a flag's.
     parse_duration(settings.cleanup.older_than, name=f"{source}: cleanup.older_than")
     if not (is_mapping and own):
         return settings
-    common = {**raw, "variables_file": settings.variables_file}
+    common = {**_with_off(raw), "variables_file": settings.variables_file}
     families = {_family_name(name, source): _family(name, own[name], common, text, source) for name in own}
     settings = msgspec.structs.replace(settings, families=families)
     _check_families(settings, raw, source)
@@ -254,8 +302,9 @@ def _family(name: str, own: Any, common: Mapping[str, Any], text: str, source: s
         UsageError: A key or value is none of a family's settings.
     """
     try:
-        msgspec.convert(own, FamilySettings)
-        sections = {part: common.get(part, {}) | own.get(part, {}) for part in _PARTS}
+        given = _with_off(own)
+        msgspec.convert(given, FamilySettings)
+        sections = {part: common.get(part, {}) | given.get(part, {}) for part in _PARTS}
         file = own.get("variables_file") or common["variables_file"]
         family = msgspec.convert({**sections, "variables_file": file}, FamilySettings)
     except msgspec.ValidationError as exc:
@@ -306,6 +355,14 @@ def chosen_names(settings: Settings, options: Options, *, source: str = SETTINGS
         msg = f"--family {wrong[0]!r} is no family of {source}: there are {', '.join(settings.names)}."
         raise UsageError(msg)
     return tuple(name for name in settings.names if name in options.families) or settings.names
+
+
+def _with_off(raw: Any) -> Any:
+    """Return *raw* with ``promotion.bench: off`` as it is meant: YAML 1.1, as PyYAML reads it, calls off false."""
+    promotion = raw.get("promotion") if isinstance(raw, dict) else None
+    if isinstance(promotion, dict) and promotion.get("bench") is False:
+        return {**raw, "promotion": {**promotion, "bench": "off"}}
+    return raw
 
 
 def schema() -> dict[str, Any]:

@@ -132,7 +132,7 @@ def test_what_the_sandbox_invented_is_fitted_and_said_to_be_invented(write: Any)
 
     prediction = _fitted("stock", write(invented, result(host("stock", STOCK)) | {"times_are_invented": False}))
 
-    assert prediction.phases[0].source == "fitted: 2 hosts of 0.json, 1.json, invented by the sandbox"
+    assert prediction.phases[0].source == "fitted: 2 hosts of 0.json, 1.json (invented by the sandbox)"
 
 
 def test_files_add_up(write: Any) -> None:
@@ -258,6 +258,24 @@ def test_a_result_of_another_ami_is_refused(write: Any) -> None:
     assert _load(paths, built=[OTHER, AMI]).ami_ids == {AMI}
     with pytest.raises(UsageError, match=f"0.json measured {AMI}, and the last build made {OTHER}"):
         _load(paths, built=[OTHER])
+
+
+def test_a_host_that_does_not_count_is_left_out(write: Any) -> None:
+    """A reused host was warm; what its moments are is nobody's business, however odd."""
+    odd = host("rated", {**RATED, "kernel_up": 5}) | {"void": "a clock is wrong"}
+
+    prediction = _fitted("rated", write(result(*[host("rated", RATED)] * 3, odd)))
+
+    assert prediction.phases[0].source == "fitted: 3 hosts of 0.json"
+
+
+@pytest.mark.parametrize("rate", [None, True, "300", -1, 0, 301, float("nan"), [300]])
+def test_a_rate_that_cannot_be_is_not_known(write: Any, rate: Any) -> None:
+    """Then what was measured speaks for no rate; 300 does."""
+    document = result(host("rated", RATED))
+    for known, expected in ((rate, None), (300, 300)):
+        document["arms"][1]["rate_mib_s"] = known
+        assert _load(write(document)).rates_mib_s == {expected}
 
 
 def test_every_phase_has_a_moment_that_ends_it() -> None:

@@ -19,11 +19,12 @@ from gpu_ami.console import Console
 from gpu_ami.cost import cost
 from gpu_ami.cost.figure import Figure
 from gpu_ami.cost.report import CostReport
-from gpu_ami.cost.report_tables import headline
+from gpu_ami.cost.report_tables import headline, tables
 from gpu_ami.errors import AwsError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.options import Options
 from gpu_ami_sandbox.session import Sandbox
+from tests.coldstart.builders import OTHER, RATED, STOCK, host, result
 
 _AMI = "ami-0123456789abcdef0"
 _RELEASE = {"run_id": "r1", "bake_seconds": 840, "used_bytes": 24 * 1024**3, "os": "more than is read"}
@@ -349,3 +350,129 @@ def test_without_credentials_live_falls_back_to_the_table(tmp_path: Path) -> Non
     with pytest.raises(AwsError, match="No AWS credentials"):
         cost.answer(run, cost.Request(live=True, strict=True))
     assert not (tmp_path / "cache").exists()
+
+
+_TIMES = ("stock_boot_s", "pull_s", "models_s", "baked_boot_s", "lazy_load_s")
+
+
+def _bench(root: Path, *hosts: dict[str, Any], **changed: Any) -> str:
+    """Write a bench's result and return its name."""
+    document = result(*hosts) | {"instance_type": "g5.xlarge", "times_are_invented": False} | changed
+    document["arms"] = [arm | {"rate_mib_s": 300 if arm["arm"] == "rated" else None} for arm in document["arms"]]
+    (root / "bench.json").write_text(json.dumps(document))
+    return str(root / "bench.json")
+
+
+_HOSTS = [*[host("stock", STOCK, late=late) for late in (1, 1.1, 1.2)], *[host("rated", RATED)] * 3]
+
+
+def test_what_a_bench_measured_goes_before_what_is_predicted(tmp_path: Path) -> None:
+    """And the answer says which inputs that is, each with its file; the rate is the measured hosts' own."""
+    run, err = _run(tmp_path)
+    file = _bench(tmp_path, *_HOSTS)
+
+    answered = cost.answer(run, cost.Request(measured=[file]))
+
+    figures = _figures(answered)
+    assert {*_TIMES} <= {*answered.document()["measured"]}
+    # Launch, which is the same for all, is the median of all six hosts; boot and registration are of its own three.
+    assert figures["pull_s"].value == Decimal(331)
+    assert figures["pull_s"].source == f"measured: 3 hosts of {file}, 5 m 01 s to 6 m 01 s"
+    assert (figures["baked_boot_s"].value, figures["lazy_load_s"].value) == (Decimal(92), Decimal(79))
+    assert figures["initialization_mib_s"].source == f"given: the rate of the hosts of {file}"
+    assert answered.inputs.spread.stock.low < answered.inputs.spread.stock.likely
+    assert "As measured: " in tables(answered)[0].footer[1]
+    assert err.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("hosts", "given", "measured", "rate"),
+    [
+        (_HOSTS[:3], (), {"stock_boot_s", "pull_s", "models_s"}, 300),
+        (_HOSTS, ("initialization_mib_s=100",), {"stock_boot_s", "pull_s", "models_s"}, 100),
+        (_HOSTS, ("pull_s=600",), {*_TIMES} - {"pull_s"}, 300),
+        ([host("plain", RATED)], (), {"baked_boot_s", "lazy_load_s"}, 0),
+        ([*_HOSTS, host("plain", RATED, late=2)], ("judged=plain",), {*_TIMES}, 0),
+    ],
+    ids=["no baked host", "another rate", "a given time", "no rate", "jobs get no rate"],
+)
+def test_only_what_was_measured_is_called_so(
+    tmp_path: Path, hosts: list[dict[str, Any]], given: tuple[str, ...], measured: set[str], rate: int
+) -> None:
+    """What was measured at one rate says nothing about another, and what a person gives goes before it."""
+    run, _ = _run(tmp_path)
+    changed = dict(one.split("=") for one in given if one.startswith("judged"))
+    file = _bench(tmp_path, *hosts, **changed)
+    values = [one for one in given if not one.startswith("judged")]
+
+    answered = cost.answer(run, cost.Request(measured=[file], values=values))
+
+    assert {*_TIMES} & {*answered.document()["measured"]} == measured
+    assert _figures(answered)["initialization_mib_s"].value == rate
+    rest = [name for name in answered.inputs.spreads if name not in measured]
+    assert all(_figures(answered)[name].source.startswith("computed: ") for name in rest)
+    if rest:
+        assert f"predicted (`invoke coldstart`): {', '.join(rest)}:" in tables(answered)[0].footer[1]
+
+
+def test_other_ways_are_compared_with_what_was_measured(tmp_path: Path) -> None:
+    """Hosts without a rate were measured, too: what a volume that nothing fills costs is known, and not predicted."""
+    run, _ = _run(tmp_path)
+    file = _bench(tmp_path, *_HOSTS, *[host("plain", RATED, late=4)] * 7)
+
+    ways = {other.note: other for other in cost.answer(run, cost.Request(measured=[file])).alternatives}
+    predicted = {other.note: other for other in cost.answer(run, cost.Request()).alternatives}
+
+    assert ways["initialized at 300 MiB/s"].cold_start_s == Decimal(80 + 72 + 79)
+    assert ways["volume not initialized"].cold_start_s == Decimal(4 * 171)
+    # Its own hosts were not measured, but the launch, which all share, was: 80 s.
+    prewarmed = next(note for note in ways if note.startswith("32 readers"))
+    gained = (ways[prewarmed].cold_start_s or Decimal(0)) - (predicted[prewarmed].cold_start_s or Decimal(0))
+    assert 50 < gained < 70
+
+
+def test_what_was_measured_on_one_type_says_nothing_about_another(tmp_path: Path) -> None:
+    """The question itself is refused; beside it another type is predicted as ever."""
+    run, _ = _run(tmp_path)
+    file = _bench(tmp_path, *_HOSTS)
+
+    with pytest.raises(UsageError, match=r"measured g5.xlarge, and the question is about g4dn.xlarge: add --instance"):
+        cost.answer(run, cost.Request(measured=[file], instance_type="g4dn.xlarge"))
+
+    ours, other = cost.answer(run, cost.Request(measured=[file], compare="g4dn.xlarge")).compared
+    predicted = cost.answer(run, cost.Request(instance_type="g4dn.xlarge")).mid
+    assert other.case.launch.pull_s == predicted.launch.pull_s != ours.case.launch.pull_s
+
+
+def test_what_the_sandbox_invents_was_not_measured(tmp_path: Path) -> None:
+    """It is computed with, so that the way can be seen, and never called measured."""
+    run, err = _run(tmp_path)
+    file = _bench(tmp_path, *_HOSTS, times_are_invented=True)
+
+    answered = cost.answer(run, cost.Request(measured=[file]))
+
+    assert not {*_TIMES} & {*answered.document()["measured"]}
+    assert "(invented by the sandbox)" in _figures(answered)["pull_s"].source
+    assert f"{file}: the sandbox invents times, so nothing of this was measured." in " ".join(err.getvalue().split())
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"hosts": [{"arm"', "is not JSON, or was cut off"),
+        ('{"builds": []}', "is not a bench result"),
+        (json.dumps(result(host("rated", RATED), ami=OTHER)), f"measured {OTHER}, and the last build made {_AMI}"),
+        (json.dumps(result(host("rated", RATED) | {"void": "it was reused"})), "nothing can be fitted"),
+    ],
+    ids=["cut", "foreign", "of another AMI", "void"],
+)
+def test_a_result_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path, text: str, problem: str) -> None:
+    """Exit 2: an answer that rests on half of a file, or on another AMI's, would look as good as any."""
+    run, _ = _run(tmp_path)
+    _manifest(tmp_path)
+    (tmp_path / "bench.json").write_text(text)
+
+    with pytest.raises(UsageError, match=problem) as refused:
+        cost.answer(run, cost.Request(measured=[str(tmp_path / "bench.json")]))
+
+    assert (refused.value.exit_code, "\n" in str(refused.value)) == (2, False)

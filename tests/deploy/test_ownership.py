@@ -328,7 +328,7 @@ def test_an_environment_that_is_made_for_another_family_is_held_to_its_settings(
     state = StateIdentity(backend="local", workspace="default", account="1", region="r", family="video")
     review = SimpleNamespace(plan=known, state=state)
     checked: list[tuple[str | None, str]] = []
-    monkeypatch.setattr(verified, "_check_ami", lambda run, ami: checked.append((run.family, ami)))
+    monkeypatch.setattr(verified, "_check_new", lambda run, ami: checked.append((run.family, ami)))
 
     assert list(plan.elsewhere(video)) == [C]
     apply._check_others(video, review, [])  # type: ignore[arg-type]

@@ -337,20 +337,21 @@ def test_a_failure_that_cannot_be_recorded_hides_no_other_error(
     assert here.maker.ec2.tags[ami.id]["gpu-ami:verified"].endswith("/failed")
 
 
-def environment(here: World, rate: int, **more: int) -> None:
+def environment(here: World, rate: int, name: str = "gpu", tags: dict[str, str] | None = None, **more: int) -> None:
     """Make the family's Batch environment, whose template fills root volumes at *rate*."""
     ebs = {"VolumeSize": 100, "VolumeType": "gp3", "Throughput": 500, "VolumeInitializationRate": rate} | more
     data = {"BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": ebs}]}
-    template = here.maker.ec2.create_launch_template("rated", "", data, {})
+    template = here.maker.ec2.create_launch_template(f"rated-{name}", "", data, {})
     resources = here.maker.location.compute_resources(launchTemplate={"launchTemplateId": template.id})
     role = service_linked_role(here.account)
     here.maker.batch.create_compute_environment(
-        "gpu", "MANAGED", "ENABLED", resources, role, {"gpu-ami:family": "gpu-batch"}
+        name, "MANAGED", "ENABLED", resources, role, {"gpu-ami:family": "gpu-batch"} | (tags or {})
     )
 
 
 def test_the_volume_is_as_batch_has_it(here: World, host: Host, ami: SandboxAmi, verifying: Verifying) -> None:
-    """Its rate is waited for: what EBS says is a minute old here."""
+    """Its rate is waited for: what EBS says is a minute old here. A bench's environments are not Batch's own."""
+    environment(here, 100, "gpu-ami-bench-0a1b2c-1-rated", {"gpu-ami:run": "bench-20261130T120000Z-0a1b2c"})
     environment(here, 300)
     task = verifying()
 

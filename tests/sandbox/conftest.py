@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.access import Access
+from gpu_ami_sandbox.aws import batch_environments
 from gpu_ami_sandbox.aws.ec2 import images
 from gpu_ami_sandbox.aws.server import LocalAws
 
@@ -15,8 +16,10 @@ REGION = "ap-northeast-2"
 
 @pytest.fixture(autouse=True)
 def no_pending(monkeypatch: pytest.MonkeyPatch) -> None:
-    """New AMIs are available at once: only two tests are about the wait."""
+    """New AMIs, environments and queues are available at once: only a few tests are about the wait."""
     monkeypatch.setattr(images, "PENDING_S", 0.0)
+    for name in ("CREATING_S", "UPDATING_S"):
+        monkeypatch.setattr(batch_environments, name, 0.0)
 
 
 @pytest.fixture

@@ -511,6 +511,11 @@ def test_without_a_state_the_familys_tag_finds_them(terraform: FakeTerraform, in
     environment = batch.get_compute_environment("gpu-spot")
     assert environment is not None
     batch.tag_resource(environment.arn, {"gpu-ami:family": FAMILY})
+    other = batch.get_compute_environment("gpu-on-demand") or next(
+        one for one in batch._compute_environments.values() if one is not environment
+    )
+    # What a bench measures on is not what is live.
+    batch.tag_resource(other.arn, {"gpu-ami:family": FAMILY, "gpu-ami:run": "bench-20261130T120000Z-0a1b2c"})
 
     (found,) = _look(terraform).document["environments"]
     assert (found["name"], found["address"]) == ("gpu-spot", None)

@@ -42,12 +42,14 @@ class InstanceType:
         vcpus: Its vCPUs.
         architectures: Such as ``x86_64``.
         gpus: NVIDIA or other GPUs.
+        memory_mib: Its memory; 0 where EC2 does not say.
     """
 
     name: str
     vcpus: int
     architectures: tuple[str, ...]
     gpus: int
+    memory_mib: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def _instance_type(entry: Mapping[str, Any]) -> InstanceType:
         vcpus=int(entry["VCpuInfo"]["DefaultVCpus"]),
         architectures=tuple(entry["ProcessorInfo"]["SupportedArchitectures"]),
         gpus=sum(int(gpu.get("Count", 0)) for gpu in gpus),
+        memory_mib=int((entry.get("MemoryInfo") or {}).get("SizeInMiB", 0)),
     )
 
 

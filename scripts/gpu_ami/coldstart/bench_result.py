@@ -1,12 +1,12 @@
 """Reads what a bench measured, and puts its seconds in the place of what the model assumes.
 
-Only these members are read; others may be there. Of the whole: ``hosts``, ``arms`` for the AMI, and
-``times_are_invented`` when it is the sandbox's. Of an arm (an object in a list with its ``arm``, or the value under
-that name): ``ami_id``. Of a host: ``arm``, ``void`` (why it does not count, or null), and ``moments``, by name an
-object with ``at`` (seconds since 1970, or ISO 8601 with its offset from UTC) or, where that is null, the reason in
-``missing``. The moments are those of `MOMENTS`; what none of them parts is fitted together, in the proportion of what
-the model assumes. A host on which a moment is missing that ends or begins a phase says nothing about that phase; a void
-one says nothing.
+Only these members are read; others may be there. Of the whole: ``hosts``, ``arms`` for the AMI, ``instance_type``,
+``judged`` (the arm that jobs would get), and ``times_are_invented`` where it was the sandbox. Of an arm (an object in a
+list with its ``arm``, or the value under that name): ``ami_id``, ``rate_mib_s``. Of a host: ``arm``, ``void`` (why it
+does not count, or null), and ``moments``, by name an object with ``at`` (seconds since 1970, or ISO 8601 with its
+offset from UTC) or, where that is null, the reason in ``missing``. The moments are those of `MOMENTS`; what none of
+them parts is fitted together, in the proportion of what the model assumes. A host on which a moment is missing that
+ends or begins a phase says nothing about that phase; a void one says nothing.
 """
 
 from __future__ import annotations
@@ -53,12 +53,16 @@ _ARMS: Mapping[str, Variant] = {
 # What does not depend on the AMI: each arm's hosts speak for every way to start.
 _SHARED: frozenset[Phase] = frozenset({"queue", "launch"})
 _LIMIT_BYTES = 16 * 1024 * 1024
+# EBS takes 100 to 300 MiB/s as a volume's rate of initialization.
+_MOST_MIB_S = 300
 # Clocks of different services differ by so much; a span that is negative by more is a wrong file.
 _SKEW_S = 2.0
 _LONGEST_S = 7 * 86_400.0
 _LATEST_S = 1e11
 _AMI = re.compile(r"ami-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 _BASE_ARMS = frozenset({"stock", "live"})
+# Behind the names of files of which nothing was measured.
+INVENTED = " (invented by the sandbox)"
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,31 @@ class Measured:
         sources: The files.
         ami_ids: The baked AMIs that were measured.
         void: How many hosts were left out because they do not count.
-        invented: Whether the sandbox made any of the times up.
+        instance_types: On which types; those of files that do not say it are not among them.
+        rates_mib_s: At which rates the hosts of the arm ``rated`` were; None where a file does not say it.
+        judged: The arms that jobs would get, by the files that say it.
+        is_invented: Whether a file is of the sandbox: then nothing of it was measured.
     """
 
     spans: Mapping[str, Sequence[Mapping[tuple[Phase, ...], float]]]
     sources: Sequence[str]
     ami_ids: frozenset[str]
     void: int = 0
-    invented: bool = False
+    instance_types: frozenset[str] = frozenset()
+    rates_mib_s: frozenset[float | None] = frozenset()
+    judged: frozenset[str] = frozenset()
+    is_invented: bool = False
+
+    def has(self, arm: str) -> bool:
+        """Whether a host of *arm* says how long its whole start took."""
+        return any(host for host in self.spans.get(arm, ()))
+
+    def without(self, arm: str) -> Measured:
+        """Return it without what the hosts of *arm* say of that arm's own phases; what all share they say still."""
+        shared = [
+            {phases: span for phases, span in host.items() if _SHARED.issuperset(phases)} for host in self.spans[arm]
+        ]
+        return replace(self, spans={**self.spans, arm: shared})
 
 
 def load(paths: Sequence[Path], *, shown: Sequence[str], built: Collection[str]) -> Measured:
@@ -93,13 +114,15 @@ def load(paths: Sequence[Path], *, shown: Sequence[str], built: Collection[str])
     """
     spans: dict[str, list[Mapping[tuple[Phase, ...], float]]] = {}
     amis: set[str] = set()
-    void, invented = 0, False
+    void, is_invented = 0, False
+    about: list[Mapping[str, Any]] = []
     for path, name in zip(paths, shown, strict=True):
         document = _document(path, name)
-        invented = invented or _flag(document.get("times_are_invented"), f"{name}, times_are_invented")
+        is_invented = is_invented or _flag(document.get("times_are_invented"), f"{name}, times_are_invented")
         found = _ami_ids(document, name)
         _check_ami(found, amis, built, name)
         amis |= found
+        about.append(document)
         for arm, host in _hosts(document, name):
             if host is None:
                 void += 1
@@ -109,7 +132,40 @@ def load(paths: Sequence[Path], *, shown: Sequence[str], built: Collection[str])
         why = f"; {show_count(void, 'host')} {'is' if void == 1 else 'are'} void" if void else ""
         msg = f"{', '.join(shown)}: no host has two moments of one phase{why}: nothing can be fitted, bench again."
         raise UsageError(msg)
-    return Measured(spans, tuple(shown), frozenset(amis), void, invented)
+    return Measured(
+        spans,
+        tuple(shown),
+        frozenset(amis),
+        void,
+        instance_types=frozenset(kind for one in about if isinstance(kind := one.get("instance_type"), str)),
+        rates_mib_s=frozenset(rate for one in about for rate in _rates(one)),
+        judged=frozenset(named for one in about if isinstance(named := one.get("judged"), str)),
+        is_invented=is_invented,
+    )
+
+
+def _rates(document: Mapping[str, Any]) -> list[float | None]:
+    """Return the rate of the arm ``rated``, MiB/s; None where it does not say one that can be, nothing without it."""
+    return [_rate(arm.get("rate_mib_s")) for name, arm in _arms(document) if name == "rated"]
+
+
+def _rate(value: object) -> float | None:
+    # A flag is an int in Python; and no comparison with NaN is true.
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return value if 0 < value <= _MOST_MIB_S else None
+
+
+def _arms(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return name and object of each arm."""
+    arms = document.get("arms")
+    if isinstance(arms, dict):
+        pairs = list(arms.items())
+    elif isinstance(arms, list):
+        pairs = [(arm.get("arm"), arm) for arm in arms if isinstance(arm, dict)]
+    else:
+        pairs = []
+    return [(str(name), arm) for name, arm in pairs if isinstance(arm, dict)]
 
 
 def _document(path: Path, name: str) -> Mapping[str, Any]:
@@ -127,15 +183,8 @@ def _document(path: Path, name: str) -> Mapping[str, Any]:
 
 def _ami_ids(document: Mapping[str, Any], name: str) -> frozenset[str]:
     """Return the baked AMIs; a result that does not say which it measured cannot be told from another one's."""
-    arms = document.get("arms")
-    if isinstance(arms, dict):
-        pairs = list(arms.items())
-    elif isinstance(arms, list):
-        pairs = [(arm.get("arm"), arm) for arm in arms if isinstance(arm, dict)]
-    else:
-        pairs = []
     # As text: whatever stands there, an object in a changed file included, can be compared.
-    ids = {str(arm.get("ami_id")) for what, arm in pairs if isinstance(arm, dict) and str(what) not in _BASE_ARMS}
+    ids = {str(arm.get("ami_id")) for name, arm in _arms(document) if name not in _BASE_ARMS}
     known = frozenset(one for one in ids if _AMI.fullmatch(one))
     hosts = [host for host in document["hosts"] if isinstance(host, dict)]
     if not known and any(str(host.get("arm")) not in _BASE_ARMS for host in hosts):
@@ -274,5 +323,5 @@ def _range(seconds: Sequence[float]) -> Range:
 def _replaced(time: PhaseTime, seconds: Range, measured: Measured, hosts: int, phases: Sequence[Phase]) -> PhaseTime:
     together = f", with {' and '.join(name for name in phases if name != time.name)}" if len(phases) > 1 else ""
     count = "1 host" if hosts == 1 else f"{hosts} hosts"
-    made_up = ", invented by the sandbox" if measured.invented else ""
-    return replace(time, seconds=seconds, source=f"fitted: {count} of {', '.join(measured.sources)}{made_up}{together}")
+    named = f"{', '.join(measured.sources)}{INVENTED if measured.is_invented else ''}"
+    return replace(time, seconds=seconds, source=f"fitted: {count} of {named}{together}")

@@ -30,7 +30,7 @@ _STEP, _BAR = 54.0, 24.0
 def draw(answered: Report) -> Drawing:
     """Return the picture of *answered*."""
     predictions = answered.predictions
-    end = _nice_s(max(prediction.total.high for prediction in predictions))
+    end = nice_s(max(prediction.total.high for prediction in predictions))
     bottom = _TOP + _STEP * len(predictions)
     height = round(bottom + 106)
     title = f"One cold start on {answered.instance_type}, by how it starts"
@@ -73,11 +73,11 @@ def _legend() -> Iterator[Shape]:
 
 
 def _grid(end_s: float, bottom: float) -> Iterator[Shape]:
-    step = _step_s(end_s)
+    step = step_s(end_s)
     for number in range(round(end_s / step) + 1):
         x = _x(number * step, end_s)
         yield Line(((x, _TOP - 14), (x, bottom - 8)), _GRID)
-        yield Text(x, bottom + 12, _tick(number * step), size=12, fill=_SOFT, anchor="middle")
+        yield Text(x, bottom + 12, tick(number * step), size=12, fill=_SOFT, anchor="middle")
     yield Text((_LEFT + _RIGHT) / 2, bottom + 32, "from the job's submission to models ready", size=13, anchor="middle")
 
 
@@ -126,7 +126,7 @@ def _honesty(predictions: Sequence[Prediction], *, invented: bool) -> str:
     return f"Fitted to hosts that were measured: {', '.join(names)}. The rest is predicted: invoke coldstart --inputs."
 
 
-def _step_s(end_s: float) -> float:
+def step_s(end_s: float) -> float:
     """Return the distance of the grid's lines: five to nine of them, at times that people say."""
     longest = _STEPS_S[-1] * math.ceil(end_s / _STEPS_S[-1] / 9)
     return next((step for step in _STEPS_S if end_s / step <= 9), longest)
@@ -135,13 +135,14 @@ def _step_s(end_s: float) -> float:
 _STEPS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 28_800, 86_400)
 
 
-def _nice_s(most_s: float) -> float:
+def nice_s(most_s: float) -> float:
     """Return the end of an axis that shows *most_s*."""
-    step = _step_s(max(most_s, 1.0))
+    step = step_s(max(most_s, 1.0))
     return math.ceil(max(most_s, 1.0) / step) * step
 
 
-def _tick(seconds: float) -> str:
+def tick(seconds: float) -> str:
+    """Return what an axis says at *seconds*."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     if seconds < 7200:
@@ -149,4 +150,4 @@ def _tick(seconds: float) -> str:
     return f"{seconds / 3600:.1f}".removesuffix(".0") + " h"
 
 
-__all__ = ["COLOURS", "WIDTH", "draw", "sentence"]
+__all__ = ["COLOURS", "WIDTH", "draw", "nice_s", "sentence", "step_s", "tick"]

@@ -6,11 +6,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpu_ami.coldstart import report
 from gpu_ami.coldstart.assumptions import Inputs, assumed, parse_ranges, with_given
 from gpu_ami.errors import UsageError
 from gpu_ami.invocation import Invocation
+
+if TYPE_CHECKING:
+    from gpu_ami.coldstart.bench_result import Measured
 
 INSTANCE_TYPE = "g5.xlarge"
 _TYPE = re.compile(r"[a-z0-9-]{1,32}\.[a-z0-9-]{1,32}")
@@ -79,9 +83,6 @@ def _check(request: Request) -> None:
     if request.instance_type is not None and not _TYPE.fullmatch(request.instance_type):
         msg = f"--instance-type {request.instance_type[:40]!r} is not an instance type: give one such as g5.xlarge."
         raise UsageError(msg)
-    if len(request.fit) > _MOST_FILES:
-        msg = f"--fit is given more than {_MOST_FILES} times ({len(request.fit)}): give fewer files."
-        raise UsageError(msg)
 
 
 def _predict(run: Invocation, request: Request, inputs: Inputs) -> None:
@@ -99,9 +100,23 @@ def _predict(run: Invocation, request: Request, inputs: Inputs) -> None:
 def _fitted(run: Invocation, instance_type: str, inputs: Inputs, files: Sequence[str]) -> report.Report:
     from gpu_ami.coldstart import bench_result
 
-    measured = bench_result.load([Path(file) for file in files], shown=files, built=_last_amis(run))
+    measured = load_measured(run, files, flag="--fit")
     answered = report.report(instance_type, inputs, lambda prediction: bench_result.fitted(prediction, measured))
-    return replace(answered, void=measured.void, invented=measured.invented)
+    return replace(answered, void=measured.void, invented=measured.is_invented)
+
+
+def load_measured(run: Invocation, files: Sequence[str], *, flag: str) -> Measured:
+    """Return what the bench results *files*, given by *flag*, say together.
+
+    Raises:
+        UsageError: There are too many, or one cannot be used; one of another AMI than the last build's is refused.
+    """
+    from gpu_ami.coldstart import bench_result
+
+    if len(files) > _MOST_FILES:
+        msg = f"{flag} is given more than {_MOST_FILES} times ({len(files)}): give fewer files."
+        raise UsageError(msg)
+    return bench_result.load([Path(file) for file in files], shown=files, built=_last_amis(run))
 
 
 def _last_amis(run: Invocation) -> set[str]:

@@ -1,7 +1,7 @@
 """What the model of cold starts says in the terms of cost: five times in seconds, each with its spread.
 
-The model is `gpu_ami.coldstart`; nothing is assumed about time here. Cost begins at the launch: nobody pays for the
-queue before it.
+The model is `gpu_ami.coldstart`; nothing is assumed about time here, and what a bench measured goes before it. Cost
+begins at the launch: nobody pays for the queue before it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from decimal import Decimal
 
 from gpu_ami.coldstart.assumptions import Inputs as ModelInputs
 from gpu_ami.coldstart.assumptions import Range, assumed, ends, with_given
-from gpu_ami.coldstart.model import Host, Phase, Prediction, Start, Variant, derived, predict
+from gpu_ami.coldstart.bench_result import INVENTED, Measured, fitted
+from gpu_ami.coldstart.model import PHASES, Host, Phase, Prediction, Start, Variant, derived, predict
 from gpu_ami.cost.figure import Figure
 from gpu_ami.units import show_duration
 
@@ -69,9 +70,21 @@ def model_inputs(figures: Mapping[str, Figure], rate_mib_s: Decimal | None) -> M
     return with_given(assumed(), given, "the inputs of cost")
 
 
-def predicted(instance_type: str, variant: Variant, inputs: ModelInputs) -> Prediction:
-    """Return the phases of one way to start."""
-    return predict(Start(variant, Host.of(instance_type)), inputs)
+def predicted(
+    instance_type: str, variant: Variant, inputs: ModelInputs, measured: Measured | None = None
+) -> Prediction:
+    """Return the phases of one way to start, those that were *measured* as they were.
+
+    What was measured at one rate says nothing about another one.
+    """
+    prediction = predict(Start(variant, Host.of(instance_type)), inputs)
+    if measured is None:
+        return prediction
+    if variant == "rated" and measured.has("rated"):
+        rate = inputs["rate_mib_s"].range
+        assert rate is not None, "a rate is always known"
+        measured = measured if measured.rates_mib_s == {rate.likely} else measured.without("rated")
+    return fitted(prediction, measured)
 
 
 def baked_variant(rate_mib_s: Decimal | None) -> Variant:
@@ -79,26 +92,46 @@ def baked_variant(rate_mib_s: Decimal | None) -> Variant:
     return "rated" if rate_mib_s else "plain"
 
 
-def times(instance_type: str, figures: Mapping[str, Figure]) -> dict[str, tuple[Figure, Range]]:
-    """Return the five times that the model computes from *figures*, each with its spread."""
+def times(
+    instance_type: str, figures: Mapping[str, Figure], measured: Measured | None = None
+) -> dict[str, tuple[Figure, Range]]:
+    """Return the five times that the model computes from *figures*, or that were *measured*, each with its spread."""
     rate = figures["initialization_mib_s"].value
     inputs = model_inputs(figures, rate)
     found: dict[str, tuple[Figure, Range]] = {}
     for names, variant in ((STOCK, STOCK_VARIANT), (BAKED, baked_variant(rate))):
-        prediction = predicted(instance_type, variant, inputs)
-        for name, (first, last) in names.items():
-            found[name] = figure(name, prediction.over(first, last))
+        prediction = predicted(instance_type, variant, inputs, measured)
+        for name, phases in names.items():
+            found[name] = figure(name, prediction, phases)
     return found
 
 
-def figure(name: str, seconds: Range) -> tuple[Figure, Range]:
-    """Return *seconds* as an input of cost, and as a range that its rounded value lies in."""
+def figure(name: str, prediction: Prediction, phases: tuple[Phase, Phase]) -> tuple[Figure, Range]:
+    """Return the seconds of *phases*, first and last, as an input of cost, and the range that its value lies in."""
+    seconds = prediction.over(*phases)
     whole = Decimal(round(seconds.likely))
     ends = f"{show_duration(seconds.low)} to {show_duration(seconds.high)}"
-    source = f"computed: the model of cold starts, {ends}; not measured"
-    return Figure(name, whole, "s", source), Range(
+    return Figure(name, whole, "s", _source(prediction, phases, ends)), Range(
         min(seconds.low, float(whole)), float(whole), max(seconds.high, float(whole))
     )
+
+
+_FITTED = "fitted: "
+
+
+def _source(prediction: Prediction, phases: tuple[Phase, Phase], ends: str) -> str:
+    """Return where the seconds come from; measured is only what was measured from end to end, and not invented."""
+    parts = PHASES[PHASES.index(phases[0]) : PHASES.index(phases[1]) + 1]
+    sources = {one.name: one.source for one in prediction.phases if one.name in parts}
+    known = [name for name, source in sources.items() if source.startswith(_FITTED)]
+    if not known:
+        return f"computed: the model of cold starts, {ends}; not measured"
+    # The last one known is of this way's own hosts; launch is of all.
+    hosts = sources[known[-1]].removeprefix(_FITTED).partition(", with ")[0]
+    if len(known) < len(parts):
+        return f"computed: {', '.join(known)} of {hosts}, the rest by the model of cold starts, {ends}; not measured"
+    word = "computed" if INVENTED in hosts else "measured"
+    return f"{word}: {hosts}, {ends}"
 
 
 def spread(figures: Mapping[str, Figure], computed: Mapping[str, Range]) -> Spread:

@@ -25,6 +25,7 @@ from gpu_ami.records.tags import FAMILY_TAG, REGION
 from gpu_ami.units import show_duration
 
 if TYPE_CHECKING:
+    from gpu_ami.coldstart.bench_result import Measured
     from gpu_ami.cost.live_prices import LivePrices
 
 _GIB = 1024**3
@@ -46,6 +47,7 @@ class Request:
         strict: What AWS does not say is an error.
         chart: The file that the answer will be drawn to, checked before AWS is queried.
         inputs: Show every input with its source, too.
+        measured: Results of a bench, whose seconds go before the model's.
     """
 
     preset: str | None = None
@@ -59,6 +61,7 @@ class Request:
     strict: bool = False
     chart: str | None = None
     inputs: bool = False
+    measured: Sequence[str] = ()
 
 
 def run(run: Invocation, request: Request) -> None:
@@ -82,6 +85,7 @@ def answer(run: Invocation, request: Request) -> CostReport:
     given = parse_inputs(request.values, flag="--set")
     if request.jobs_per_month is not None:
         given["jobs_per_month"] = checked("jobs_per_month", request.jobs_per_month, flag="--jobs-per-month")
+    measured = _measured(run, request)
     found = _Known.read(run)
     question = inputs.CostRequest(
         region=run.settings.region,
@@ -97,7 +101,9 @@ def answer(run: Invocation, request: Request) -> CostReport:
         given=given,
         compare=comma_list(request.compare, "--compare"),
         regions=comma_list(request.regions, "--regions"),
+        measured=measured,
     )
+    _check_type(question)
     kept = Figure("retained_amis", Decimal(run.settings.cleanup.keep), "AMIs", "given: cleanup.keep in pipeline.yaml")
     prices, known = price_table.load(), [kept, *found.figures]
     if request.live:
@@ -108,6 +114,31 @@ def answer(run: Invocation, request: Request) -> CostReport:
     for warning in answered.warnings:
         run.console.warn(warning)
     return answered
+
+
+def _measured(run: Invocation, request: Request) -> Measured | None:
+    if not request.measured:
+        return None
+    from gpu_ami.coldstart.coldstart import load_measured
+
+    return load_measured(run, request.measured, flag="--measured")
+
+
+def _check_type(question: inputs.CostRequest) -> None:
+    """Refuse to answer about one type by what was measured on another.
+
+    Raises:
+        UsageError: It was.
+    """
+    measured = question.measured
+    others = sorted(measured.instance_types - {question.instance_type}) if measured else []
+    if measured and others:
+        names = ", ".join(measured.sources)
+        msg = (
+            f"{names} measured {others[0]}, and the question is about {question.instance_type}: "
+            f"add --instance-type {others[0]}, or leave --measured out."
+        )
+        raise UsageError(msg)
 
 
 def show(run: Invocation, answered: CostReport, *, chart: str | None = None, all_inputs: bool = False) -> None:

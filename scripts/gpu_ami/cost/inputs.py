@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from gpu_ami.coldstart.assumptions import Range as Seconds
+from gpu_ami.coldstart.bench_result import Measured
 from gpu_ami.cost import cold_start
 from gpu_ami.cost.figure import Figure, Number, Range
 from gpu_ami.cost.model import Build, Case, Launch, Storage
@@ -69,6 +70,7 @@ class CostRequest:
         given: Inputs from the command line.
         compare: Instance types to set beside.
         regions: Regions to set beside.
+        measured: What a bench measured.
     """
 
     region: str
@@ -82,6 +84,7 @@ class CostRequest:
     given: Mapping[str, Decimal] = field(default_factory=dict)
     compare: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
+    measured: Measured | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that name nothing.
@@ -108,13 +111,15 @@ class Inputs:
         figures: Every input but a moving price.
         hourly: The instance's price.
         instance_type: The host, for the model.
-        spreads: The range of each time that the model computed; the others are given or measured.
+        spreads: The range of each time that the model computed or a bench measured; the others are given.
+        measured: What a bench measured on this type.
     """
 
     figures: Figures
     hourly: Range
     instance_type: str = "g5.xlarge"
     spreads: Mapping[str, Seconds] = field(default_factory=dict)
+    measured: Measured | None = None
 
     @property
     def loads_as_computed(self) -> bool:
@@ -142,7 +147,7 @@ class Inputs:
             **{name: replace(self.figures[name], value=value) for name, value in changes.items()},
         }
         open_times = self.spreads.keys() - changes.keys()
-        computed = cold_start.times(self.instance_type, figures) if open_times else {}
+        computed = cold_start.times(self.instance_type, figures, self.measured) if open_times else {}
         return replace(
             self,
             figures={**figures, **{name: computed[name][0] for name in open_times}},
@@ -154,20 +159,45 @@ def gather(request: CostRequest, table: PriceTable, known: Iterable[Figure] = ()
     """Return the inputs of *request*.
 
     What is given on the command line beats the preset, which beats pipeline.yaml, which beats what was measured, which
-    beats prices and assumptions.
+    beats prices and assumptions. What a bench measured takes the place of what the model of cold starts would say.
 
     Args:
         request: The question.
         table: The prices.
         known: What was measured.
     """
-    stated = {figure.name: figure for figure in known}
+    measured = _on_its_type(request)
+    stated = {figure.name: figure for figure in (*known, *_measured_rate(measured))}
     stated |= _given(request.settings, "pipeline.yaml")
     stated |= _given(PRESETS.get(request.preset or "", {}), "the original estimate")
     stated |= _given(request.given, "command line")
     assumed = {name: _assumed(name, spec) for name, spec in SPECS.items() if spec.default is not None}
-    figures, spreads = _derived(request.instance_type, {**assumed, **_prices(request, table), **stated}, stated)
-    return Inputs(figures, _hourly(request, table, figures), request.instance_type, spreads)
+    known_figures = {**assumed, **_prices(request, table), **stated}
+    figures, spreads = _derived(request.instance_type, known_figures, stated, measured)
+    return Inputs(figures, _hourly(request, table, figures), request.instance_type, spreads, measured)
+
+
+def _on_its_type(request: CostRequest) -> Measured | None:
+    """Return what was measured, where that was on the type that is requested: of another one it says nothing."""
+    measured = request.measured
+    if measured is None or not measured.instance_types <= {request.instance_type}:
+        return None
+    return measured
+
+
+def _measured_rate(measured: Measured | None) -> list[Figure]:
+    """Return at which rate the hosts were that started as jobs do: their times are the AMI's at this rate only."""
+    if measured is None:
+        return []
+    name = "initialization_mib_s"
+    where = ", ".join(measured.sources)
+    has_rate = measured.has("rated") and measured.judged != {"plain"}
+    rates = [rate for rate in measured.rates_mib_s if rate] if has_rate else []
+    if len(rates) == 1:
+        return [Figure(name, Decimal(f"{rates[0]:g}"), SPECS[name].unit, f"given: the rate of the hosts of {where}")]
+    if measured.has("plain") and not has_rate:
+        return [Figure(name, Decimal(0), SPECS[name].unit, f"given: the hosts of {where} had no rate")]
+    return []
 
 
 def case_of(figures: Figures) -> Case:
@@ -228,14 +258,14 @@ def _renamed(figure: Figure, name: str, what: str) -> Figure:
 
 
 def _derived(
-    instance_type: str, figures: dict[str, Figure], stated: Collection[str]
+    instance_type: str, figures: dict[str, Figure], stated: Collection[str], measured: Measured | None
 ) -> tuple[dict[str, Figure], dict[str, Seconds]]:
     """Return *figures* with what follows from others, unless it is *stated*, and the spread of computed times."""
     figures = dict(figures)
     if "hydrated_gib" not in stated:
         figures["hydrated_gib"] = Figure("hydrated_gib", figures["billed_gib"].value, "GiB", "computed: billed_gib")
     figures |= {name: figure for name, figure in cold_start.assumptions().items() if name not in stated}
-    computed = cold_start.times(instance_type, figures)
+    computed = cold_start.times(instance_type, figures, measured)
     figures |= {name: figure for name, (figure, _) in computed.items() if name not in stated}
     return figures, {name: seconds for name, (_, seconds) in computed.items() if name not in stated}
 

@@ -65,6 +65,11 @@ class CostReport:
         return [*named, *(self.inputs.figures[name] for name in sorted(self.inputs.figures) if name not in _MOVING)]
 
     @property
+    def measured(self) -> list[str]:
+        """The inputs that were measured, by name."""
+        return [figure.name for figure in self.figures if figure.source.startswith("measured: ")]
+
+    @property
     def waiting_saved_h_per_month(self) -> Number:
         """Hours a month that nobody waits any more."""
         return product(self.mid.launches_per_month, self.mid.launch.saved_s, 1 / Decimal(3600))
@@ -78,6 +83,7 @@ class CostReport:
             "network": self.request.network,
             "preset": self.request.preset,
             "inputs": [figure.document() for figure in self.figures],
+            "measured": self.measured,
             "build_usd": as_json(self.mid.build.usd),
             "storage_usd_per_month": as_json(self.mid.storage.usd_per_month),
             "fixed_usd_per_month": as_json(self.mid.fixed_usd_per_month),
@@ -144,7 +150,7 @@ def report(request: CostRequest, table: PriceTable, *, today: date, known: Itera
         compared=_compared(request, table, known),
         bridge=_bridge(request, inputs, gather(replace(request, preset=None), table, known)) if request.preset else (),
         zones=sorted(table.zones(request.region, request.instance_type).items()) if moving else (),
-        warnings=[*_stale(inputs, today), *_unknown(inputs)],
+        warnings=[*_stale(inputs, today), *_unknown(inputs), *_invented(inputs)],
     )
 
 
@@ -235,6 +241,13 @@ def _stale(inputs: Inputs, today: date) -> list[str]:
     names = ", ".join(sorted(old))
     days = (today - oldest).days
     return [f"Prices up to {days} days old ({names}): run `invoke prices`, or add --live."]
+
+
+def _invented(inputs: Inputs) -> list[str]:
+    measured = inputs.measured
+    if measured is None or not measured.is_invented:
+        return []
+    return [f"{', '.join(measured.sources)}: the sandbox invents times, so nothing of this was measured."]
 
 
 def _unknown(inputs: Inputs) -> list[str]:

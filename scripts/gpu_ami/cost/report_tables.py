@@ -94,13 +94,22 @@ def _per_job(report: CostReport, cases: Sequence[Case]) -> list[tuple[str, ...]]
 
 
 def _unsure(report: CostReport) -> list[str]:
-    """Return what the model of cold starts is unsure of; nothing where all times are given or measured."""
+    """Return what the model of cold starts is unsure of, or hosts differ in; nothing where all times are given."""
     if not report.inputs.spreads:
         return []
     spread = report.inputs.spread
     stock, baked, saved = (_from_to(one) for one in (spread.stock, spread.baked, spread.saved))
-    times = f"The times are predicted (`invoke coldstart`): {stock} without the AMI, {baked} with it, {saved} less."
+    times = f"{_how_known(report)}: {stock} without the AMI, {baked} with it, {saved} less."
     return [f"{times} `invoke cost --inputs` shows every input with its source; --set changes it."]
+
+
+def _how_known(report: CostReport) -> str:
+    """Return which of the times were measured."""
+    known = [name for name in report.inputs.spreads if name in report.measured]
+    rest = [name for name in report.inputs.spreads if name not in known]
+    if not known:
+        return "The times are predicted (`invoke coldstart`)"
+    return f"Measured: {', '.join(known)}; predicted (`invoke coldstart`): {', '.join(rest)}" if rest else "As measured"
 
 
 def _from_to(seconds: Range) -> str:

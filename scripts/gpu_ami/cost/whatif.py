@@ -137,8 +137,8 @@ def _hydrated(inputs: Inputs, variant: Variant, changes: Mapping[str, Number]) -
     A boot that is given stays: it is the AMI's, however its volume gets its data.
     """
     model = cold_start.model_inputs(inputs.figures, None)
-    prediction = cold_start.predicted(inputs.instance_type, variant, model)
-    computed = {name: cold_start.figure(name, prediction.over(*phases)) for name, phases in cold_start.BAKED.items()}
+    prediction = cold_start.predicted(inputs.instance_type, variant, model, inputs.measured)
+    computed = {name: cold_start.figure(name, prediction, phases) for name, phases in cold_start.BAKED.items()}
     wanted = [name for name in computed if name == "lazy_load_s" or name in inputs.spreads]
     changed = inputs.with_changes({**changes, **{name: computed[name][0].value for name in wanted}})
     return replace(changed, spreads={**changed.spreads, **{name: computed[name][1] for name in wanted}})

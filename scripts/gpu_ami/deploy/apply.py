@@ -15,7 +15,7 @@ from gpu_ami.aws import batch
 from gpu_ami.aws.access import Identity
 from gpu_ami.aws.caller import Caller
 from gpu_ami.console import Table
-from gpu_ami.deploy import applied_tag, live_environments, plan, receipts, root_module, verified, wait
+from gpu_ami.deploy import applied_tag, benched, live_environments, plan, receipts, root_module, verified, wait
 from gpu_ami.deploy.guard import judge
 from gpu_ami.deploy.history import steps_back, were_live
 from gpu_ami.deploy.live_environments import Live
@@ -117,6 +117,7 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
         for line in verified.check(run, review.plan.ours, lived=lived, goes_back=goes_back):
             run.console.warn(line)
         _check_others(run, review, history)
+        benched.check(run, review.plan.ours, lived=lived)
         _confirm(run, review, request, who)
         _judge_again(run, review, who)
         verified.check(run, review.plan.ours, lived=lived, goes_back=goes_back)
@@ -126,7 +127,7 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
 
 
 def _check_others(run: Invocation, review: Review, history: Sequence[StoredReceipt]) -> None:
-    """Refuse an environment that is made with another family's AMI, which that family's settings want verified first.
+    """Refuse an environment that is made with another family's AMI, which that family's settings want proven first.
 
     Raises:
         SafetyError: Nothing vouches for it.
@@ -136,7 +137,10 @@ def _check_others(run: Invocation, review: Review, history: Sequence[StoredRecei
         theirs = settled(review.plan, {ami}).ours
         coming = [change for change in theirs if change.address not in ours]
         state = msgspec.structs.replace(review.state, family=other.settings.family)
-        verified.check(other, coming, lived=were_live(of_state(history, state)))
+        lived = were_live(of_state(history, state))
+        for line in verified.check(other, coming, lived=lived):
+            run.console.warn(line)
+        benched.check(other, coming, lived=lived)
 
 
 def _complete_confirmed(

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from gpu_ami.aws import images
 from gpu_ami.aws.caller import Caller
+from gpu_ami.deploy import coming
 from gpu_ami.errors import SafetyError
 from gpu_ami.invocation import Invocation
 from gpu_ami.records import verification
@@ -40,8 +41,8 @@ def check(
     if run.settings.verify.before != "apply":
         return []
     said: list[str] = []
-    coming = [ami_id for change in changes for ami_id in _new_amis(change)]
-    for ami_id in dict.fromkeys(coming):
+    moves = [ami_id for change in changes for ami_id in coming.amis(change, "verify.before: apply", "verified")]
+    for ami_id in dict.fromkeys(moves):
         if ami_id not in lived:
             _check_new(run, ami_id)
         elif failure := _why(verification.why_failed, run, ami_id):
@@ -49,26 +50,6 @@ def check(
                 _refuse_failed(run, ami_id, failure)
             said.append(f"{ami_id} was live before, but {failure}.")
     return said
-
-
-def _new_amis(change: EnvironmentChange) -> list[str]:
-    """Return the AMIs that the environment moves to; none where Batch is to choose, which nobody can verify.
-
-    Raises:
-        SafetyError: The plan does not say one.
-    """
-    if change.action in ("no-op", "delete", "forget"):
-        return []
-    moving = [slot for slot in change.ours if slot.moves]
-    if not all(slot.is_known for slot in moving):
-        msg = (
-            f"{change.address} moves to an AMI that is known only after the apply, and pipeline.yaml has "
-            "verify.before: apply: what is not known is not verified. Nothing was applied. Name the AMI itself."
-        )
-        raise SafetyError(msg)
-    # Of several for one instance AWS's documents disagree on which counts.
-    several = [ami_id for _, ami_id in change.conflict] if moving or change.moves_conflict else []
-    return [*(slot.new for slot in moving if slot.new is not None), *several]
 
 
 def _check_new(run: Invocation, ami_id: str) -> None:

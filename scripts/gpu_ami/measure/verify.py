@@ -42,6 +42,7 @@ from gpu_ami.records.tags import (
     VERIFICATION_RUN,
     VERIFIED_TAG,
     checked_ami_id,
+    is_production,
 )
 from gpu_ami.records.verification import FAILED, CheckRecord, Verification
 from gpu_ami.units import show_duration, show_usd
@@ -178,7 +179,7 @@ def run(run: Invocation, request: Request, *, clock: Clock | None = None) -> Non
         run.console.dry_run(_lines(job))
         return
     run.console.say(f"{ami_id}: boots it on a {job.launches[0].instance_type}; {job.price}.")
-    _agree(run, job.price, limit, yes=request.yes, how="give --yes and --max-usd")
+    agree(run, job.price, limit, yes=request.yes, how="give --yes and --max-usd")
     result = verify(run, job, clock)
     run.console.result(result.document(), result_table(result))
     if result.failed:
@@ -306,7 +307,7 @@ def _root(caller: Caller, family: str, image: Image) -> RootVolume:
 def _batch_root(caller: Caller, family: str, device: str) -> RootVolume | None:
     """Return what the family's launch template makes of *device*; None without an environment."""
     for environment in batch.environments(caller):
-        if environment.tags.get(FAMILY_TAG) == family and environment.template:
+        if is_production(environment.tags, family) and environment.template:
             version = batch.template_version(caller, environment.template, environment.version)
             ebs = version.volumes.get(device, {})
             return RootVolume(
@@ -349,7 +350,7 @@ def agree_on_types(run: Invocation, limit: Decimal | None, *, volume_gib: float)
     root = _batch_root(Caller(run.access, run.settings.region), run.settings.family, _DEVICE)
     price = price_of(run.settings.region, types, disk_to_be(volume_gib, root), longest_min=LONGEST_MIN)
     run.console.say(f"The AMI will be verified on a {types[0]} before it is handed over: {price}.")
-    _agree(run, price, limit, yes=limit is not None, how="give --max-usd")
+    agree(run, price, limit, yes=limit is not None, how="give --max-usd")
 
 
 def check_price(price: Price, limit: Decimal | None) -> None:
@@ -363,7 +364,7 @@ def check_price(price: Price, limit: Decimal | None) -> None:
         raise SafetyError(msg)
 
 
-def _agree(run: Invocation, price: Price, limit: Decimal | None, *, yes: bool, how: str) -> None:
+def agree(run: Invocation, price: Price, limit: Decimal | None, *, yes: bool, how: str) -> None:
     """Have somebody say that it may cost so much.
 
     Raises:

@@ -20,7 +20,12 @@ FAMILY_TAG = "gpu-ami:family"
 RUN_TAG = "gpu-ami:run"
 # What the run of a verification begins with: its instance ends by itself, and so may be swept when its time is over.
 VERIFICATION_RUN = "verify-"
-# How many minutes the build itself was allowed.
+# What the run of a bench begins with, and the names of all that it makes.
+BENCH_RUN = "bench-"
+BENCH_NAME = "gpu-ami-bench-"
+# On all that a bench makes: when it began by AWS's clock, ISO 8601 in UTC. Batch does not say when a thing was made.
+BEGAN_TAG = "gpu-ami:began"
+# How many minutes the build itself was allowed; a bench, from `BEGAN_TAG` on.
 MAY_TAKE_TAG = "gpu-ami:may-take"
 # ``pending`` from the bake on, ``applied`` once Terraform has taken the AMI. Packer sets it on the finished AMI, not on
 # the pending one; what fails later than that (a copy in another region, say) may leave an AMI with it.
@@ -54,6 +59,14 @@ CHAIN_TAG = "gpu-ami:chain-length"
 def is_unfinished(tags: Mapping[str, str]) -> bool:
     """Whether *tags* of an AMI say that its build has not come to its end; one that was applied counts all the same."""
     return tags.get(FINISHED_TAG) == "false" and tags.get(HANDOVER_TAG) != "applied"
+
+
+def is_production(tags: Mapping[str, str], family: str) -> bool:
+    """Whether *tags* of something in Batch are those of the family's production: what a bench makes carries a run, too.
+
+    Terraform never sets one (terraform/main.tf).
+    """
+    return tags.get(FAMILY_TAG) == family and RUN_TAG not in tags
 
 
 def is_finished(tags: Mapping[str, str]) -> bool:

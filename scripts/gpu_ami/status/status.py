@@ -23,7 +23,7 @@ from gpu_ami.records import manifest_file as manifests
 from gpu_ami.records import receipt
 from gpu_ami.records.base_release import release_of
 from gpu_ami.records.receipt import StateIdentity, StoredReceipt
-from gpu_ami.records.tags import FAMILY_TAG
+from gpu_ami.records.tags import FAMILY_TAG, is_production
 from gpu_ami.status import base_mps, drift
 from gpu_ami.status.drift import Seen
 from gpu_ami.status.status_tables import Status, tables
@@ -164,7 +164,7 @@ def _environments(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> 
         tagged = [
             environment
             for environment in batch.environments(caller)
-            if environment.tags.get(FAMILY_TAG) == run.settings.family
+            if is_production(environment.tags, run.settings.family)
         ]
         ours = live_environments.without_state(caller, tagged)
     return ours
@@ -242,9 +242,7 @@ def _definitions(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> t
         definition
         for definition in batch.job_definitions(caller)
         if (
-            definition.name in recorded_names
-            if recorded_names
-            else definition.tags.get(FAMILY_TAG) == run.settings.family
+            definition.name in recorded_names if recorded_names else is_production(definition.tags, run.settings.family)
         )
     )
 

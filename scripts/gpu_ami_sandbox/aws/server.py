@@ -19,7 +19,7 @@ from moto.s3.models import s3_backends
 
 from gpu_ami.aws.access import drop_clients
 from gpu_ami_sandbox.account import ALIVE_PATH, LOOPBACK, TOKEN_HEADER
-from gpu_ami_sandbox.aws import extensions, pricing
+from gpu_ami_sandbox.aws import batch_starts, extensions, pricing
 from gpu_ami_sandbox.aws.gate import CALL, Application, Call, Environ, Gate, StartResponse, error_answer, send
 from gpu_ami_sandbox.aws.held import HELD, HeldService
 from gpu_ami_sandbox.aws.http import HttpServer
@@ -60,6 +60,7 @@ class Dispatcher(DomainDispatcherApplication):
         try:
             # moto's dictionaries are not made for several threads at once.
             with self.one_at_a_time:
+                batch_starts.advance_all()
                 body = b"".join(super().__call__(environ, answer))
             if answer.status.startswith("404") and body.lower().startswith(b"<!doctype html>"):
                 raise NotImplementedError

@@ -58,8 +58,8 @@ def build_demo_account(account_id: str, region: str, now: datetime) -> DemoAccou
     location = DemoLocation(
         account_id, region, network["subnet_id"], network["security_group_id"], BATCH_INSTANCE_PROFILE
     )
-    images = add_images(location, now.replace(tzinfo=None), digest)
     url = f"{account_id}.dkr.ecr.{region}.amazonaws.com/{REPOSITORY}"
+    images = add_images(location, now.replace(tzinfo=None), f"{url}@{digest}")
     _batch(location, images, f"{url}@{digest}", now)
     add_caller(account_id, region)
     return DemoAccount(

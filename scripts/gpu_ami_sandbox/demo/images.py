@@ -40,13 +40,13 @@ class DemoImages:
     leftovers: dict[str, str] = field(default_factory=dict)
 
 
-def add_images(location: DemoLocation, now: datetime, digest: str) -> DemoImages:
+def add_images(location: DemoLocation, now: datetime, container: str) -> DemoImages:
     """Add the AMIs and everything that needs one of them.
 
     Args:
         location: Where.
         now: The time as moto keeps it, naive UTC.
-        digest: Of the container image in the newest AMIs.
+        container: The container image in the newest AMIs, by its digest.
     """
     make, made = Maker(location, now), DemoImages()
     _add_bin_rules(make)
@@ -66,7 +66,8 @@ def add_images(location: DemoLocation, now: datetime, digest: str) -> DemoImages
     newest = {name: make.image(age) for name, age in _NEWEST_DAYS.items()}
     for name, image in newest.items():
         handover = "pending" if name == "next" else "applied"
-        image.add_tags({"gpu-ami:handover": handover, "gpu-ami:image-digest": digest})
+        held = {"gpu-ami:image": container, "gpu-ami:image-digest": container.partition("@")[2]}
+        image.add_tags({"gpu-ami:handover": handover} | held)
     made.live = made.in_use["batch_compute_environment"] = newest["live"].id
     made.batch_template_id = make.template("batch-video-analysis-gpu", None)
     made.orphan_snapshots = [_orphan(make)]

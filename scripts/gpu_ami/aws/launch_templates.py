@@ -1,0 +1,96 @@
+"""Makes and deletes launch templates, and reads what a version of one says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gpu_ami.aws.caller import Caller, RefusedError, making_sense
+
+_UNKNOWN = frozenset(
+    {
+        "InvalidLaunchTemplateId.NotFound",
+        "InvalidLaunchTemplateId.VersionNotFound",
+        "InvalidLaunchTemplateName.NotFoundException",
+    }
+)
+# Batch's copies are its own to show.
+_HIDDEN_TOO: dict[str, Any] = {"IncludeManagedResources": True}
+
+
+def data(caller: Caller, template: str, version: str) -> dict[str, Any] | None:
+    """Return what a version of a template, by id or name, says of instances; None when EC2 has none such.
+
+    Raises:
+        AwsError: EC2 refused for another reason.
+    """
+    which = "LaunchTemplateId" if template.startswith("lt-") else "LaunchTemplateName"
+    try:
+        answer = caller.call(
+            "ec2", "describe_launch_template_versions", Versions=[version], **{which: template}, **_HIDDEN_TOO
+        )
+    except RefusedError as exc:
+        if exc.code in _UNKNOWN:
+            return None
+        raise
+    with making_sense(f"ec2:DescribeLaunchTemplateVersions {template}"):
+        rows = answer["LaunchTemplateVersions"]
+        return dict(rows[0]["LaunchTemplateData"]) if rows else None
+
+
+def rate_of(template_data: Mapping[str, Any]) -> int | None:
+    """Return the rate at which EBS fills a volume, MiB/s; None when the template sets none."""
+    mappings = template_data.get("BlockDeviceMappings") or []
+    rates = [(mapping.get("Ebs") or {}).get("VolumeInitializationRate") for mapping in mappings]
+    return next((int(rate) for rate in rates if rate), None)
+
+
+def create(caller: Caller, name: str, content: Mapping[str, Any], tags: Mapping[str, str], *, token: str) -> str:
+    """Make a launch template and return its id.
+
+    Raises:
+        AwsError: EC2 refused.
+    """
+    answer = caller.call(
+        "ec2",
+        "create_launch_template",
+        doing=f"make the launch template {name}",
+        LaunchTemplateName=name,
+        LaunchTemplateData=dict(content),
+        ClientToken=token,
+        TagSpecifications=[{"ResourceType": "launch-template", "Tags": [_tag(*one) for one in tags.items()]}],
+    )
+    with making_sense(f"ec2:CreateLaunchTemplate in {caller.region}"):
+        return str(answer["LaunchTemplate"]["LaunchTemplateId"])
+
+
+def named(caller: Caller, name: str) -> tuple[str, dict[str, str]] | None:
+    """Return id and tags of the template *name*; None when EC2 has none.
+
+    Raises:
+        AwsError: EC2 refused for another reason, or the list could not be read to its end.
+    """
+    filters = [{"Name": "launch-template-name", "Values": [name]}]
+    rows = caller.pages("ec2", "describe_launch_templates", "LaunchTemplates", Filters=filters)
+    with making_sense(f"ec2:DescribeLaunchTemplates in {caller.region}"):
+        for row in rows:
+            if row["LaunchTemplateName"] == name:
+                return str(row["LaunchTemplateId"]), {one["Key"]: one["Value"] for one in row.get("Tags") or []}
+        return None
+
+
+def delete(caller: Caller, template_id: str) -> None:
+    """Delete a template; one that is gone already is a success.
+
+    Raises:
+        AwsError: EC2 refused for another reason.
+    """
+    try:
+        caller.call("ec2", "delete_launch_template", LaunchTemplateId=template_id)
+    except RefusedError as exc:
+        if exc.code not in _UNKNOWN:
+            raise
+
+
+def _tag(key: str, value: str) -> dict[str, str]:
+    return {"Key": key, "Value": value}

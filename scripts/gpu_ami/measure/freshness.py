@@ -1,0 +1,182 @@
+"""Whether a host was a fresh one of its arm: one reason why it is not, or none.
+
+Only the first task on a new volume counts: a second one finds the page cache warm and the volume filled. What was not
+seen is not taken for granted; a host that cannot prove what it was is void, and its pair with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gpu_ami.measure.phases import SKEW_S, at, spans
+from gpu_ami.measure.timeline import Host
+
+# What its phases lie between. `asked`, `running`, `first_line` and `ended` are worth knowing and end no phase.
+NEEDED = ("submitted", "launched", "kernel_up", "registered", "placed", "started", "imports_done", "models_done")
+NEEDED_OF_A_PULL = ("pull_started", "pull_stopped")
+# Of DescribeVolumeStatus, for a volume that a rate fills.
+_BY_RATE = "provisioned-rate"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A host, and why it does not count; None where it does."""
+
+    host: Host
+    void: str | None
+
+
+def verdicts(hosts: Sequence[Host]) -> tuple[Verdict, ...]:
+    """Return each of *hosts*, all those of a bench, with why it does not count."""
+    return tuple(Verdict(host, void(host, [other for other in hosts if other is not host])) for host in hosts)
+
+
+def void(host: Host, others: Sequence[Host]) -> str | None:
+    """Return why *host* does not count, in words; None when it does.
+
+    Args:
+        host: The host.
+        others: All other hosts of the bench.
+    """
+    reasons = (rule(host) for rule in _BEFORE)
+    reason = next((found for found in reasons if found is not None), None) or _shared(host, others)
+    return reason or next((found for rule in _AFTER if (found := rule(host)) is not None), None)
+
+
+def _trouble(host: Host) -> str | None:
+    return host.trouble
+
+
+def _failed(host: Host) -> str | None:
+    code = host.facts.exit_code
+    if code:
+        said = f": {host.facts.status_reason}" if host.facts.status_reason else ""
+        return f"its job ended with exit code {code}{said}"
+    return None
+
+
+def _instance(host: Host) -> str | None:
+    facts = host.facts
+    if not facts.instance_id:
+        return "ECS did not say which instance it was"
+    if facts.said_instance_id and facts.said_instance_id != facts.instance_id:
+        return f"its job ran on {facts.said_instance_id}, and ECS says {facts.instance_id}"
+    if not facts.boot_id:
+        first = host.moments.get("first_line")
+        why = f": {first.missing}" if first is not None and first.missing else ""
+        return f"its job did not say which boot it ran in{why}"
+    return None
+
+
+def _alone(host: Host) -> str | None:
+    facts = host.facts
+    if not facts.instances:
+        return "which instances were started for it is not known"
+    second = sorted({*facts.instances} - {facts.instance_id})
+    if second:
+        return f"a second host was started for it: {', '.join(second)}"
+    if not facts.tasks:
+        return "which tasks its instance had is not known"
+    if len({*facts.tasks}) > 1:
+        return f"its instance had {len({*facts.tasks})} tasks, and only a first one finds a cold volume"
+    if facts.attempts is None:
+        return "how many attempts Batch made is not known"
+    if facts.attempts != 1:
+        return f"Batch made {facts.attempts} attempts"
+    return None
+
+
+def _shared(host: Host, others: Sequence[Host]) -> str | None:
+    for other in others:
+        whose = f"{other.arm} of round {other.round}"
+        if other.facts.instance_id == host.facts.instance_id:
+            return f"{host.facts.instance_id} was reused: {whose} ran there, too"
+        if other.facts.boot_id == host.facts.boot_id:
+            return f"{whose} ran in the same boot of the same host"
+    return None
+
+
+def _age(host: Host) -> str | None:
+    submitted, launched = at(host, "submitted"), at(host, "launched")
+    if submitted is None or launched is None or launched >= submitted - SKEW_S:
+        return None
+    return f"its instance was launched {submitted - launched:,.1f} s before its job was submitted"
+
+
+def _what_it_is(host: Host) -> str | None:
+    expected, facts = host.expected, host.facts
+    for what, found, wanted in (
+        ("AMI", facts.ami_id, expected.ami_id),
+        ("type", facts.instance_type, expected.instance_type),
+        ("image's digest", facts.digest, expected.digest),
+    ):
+        if not found:
+            return f"its {what} is not known"
+        if found != wanted:
+            return f"its {what} is {found} instead of {wanted}"
+    return None if facts.zone else "its zone is not known"
+
+
+def _pull(host: Host) -> str | None:
+    pulled = host.facts.pulled
+    if pulled is None:
+        return "whether it pulled is not known"
+    if pulled and host.expected.is_baked:
+        return "the image was pulled, although the AMI holds it"
+    if not pulled and not host.expected.is_baked:
+        return "nothing was pulled, although the AMI does not hold the image"
+    return None
+
+
+def _volume(host: Host) -> str | None:
+    facts, wanted = host.facts, host.expected.rate_mib_s
+    if not facts.volume_id:
+        return "its root volume was not seen"
+    if facts.rate_mib_s != wanted:
+        return _no_rate(host) if wanted else f"its volume was filled at {facts.rate_mib_s} MiB/s, and its arm has none"
+    # Up to five minutes behind, and gone with the host: silence proves nothing, and refutes nothing.
+    if facts.volume_kind and (facts.volume_kind == _BY_RATE) != bool(wanted):
+        return f"EBS calls its volume's initialization {facts.volume_kind}"
+    if facts.volume_kind == "volume-copy":
+        return "its volume is a copy of another volume"
+    return None
+
+
+def _no_rate(host: Host) -> str:
+    """Return who lost the rate: Batch makes a launch template of its own, and EC2 takes it from there."""
+    facts, wanted = host.facts, host.expected.rate_mib_s
+    has = f"{facts.rate_mib_s} MiB/s" if facts.rate_mib_s else "no rate"
+    said = f"its volume has {has} instead of {wanted} MiB/s"
+    if not facts.is_copy_read:
+        return f"{said}; whether Batch or EC2 dropped it is not known: Batch's launch template could not be read"
+    if facts.copied_rate_mib_s == wanted:
+        return f"{said}: EC2 ignored it, Batch's copy of the launch template has it"
+    copied = f"{facts.copied_rate_mib_s} MiB/s" if facts.copied_rate_mib_s else "none"
+    return f"{said}: Batch dropped it, its copy of the launch template has {copied}"
+
+
+def _moments(host: Host) -> str | None:
+    for name in (*NEEDED, *(() if host.expected.is_baked else NEEDED_OF_A_PULL)):
+        moment = host.moments.get(name)
+        if moment is None or moment.at is None:
+            why = moment.missing if moment is not None else None
+            return f"{name} is missing: {why or 'it was not seen'}"
+    return None
+
+
+def _clocks(host: Host) -> str | None:
+    for span in spans(host):
+        if span.seconds is not None and span.seconds < -SKEW_S:
+            return f"{span.ends} is {-span.seconds:,.1f} s before {span.begins}: a clock is wrong"
+    return None
+
+
+def _ended(host: Host) -> str | None:
+    return "its job's exit code is not known" if host.facts.exit_code is None else None
+
+
+_Rule = Callable[[Host], str | None]
+# What explains most comes first: a probe that failed has no later moments either.
+_BEFORE: tuple[_Rule, ...] = (_trouble, _failed, _instance, _alone)
+_AFTER: tuple[_Rule, ...] = (_age, _what_it_is, _pull, _volume, _moments, _clocks, _ended)

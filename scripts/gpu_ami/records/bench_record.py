@@ -1,0 +1,188 @@
+"""The record of a bench: what was measured of which AMI against which, kept with the code that it is about.
+
+It is what `apply` believes, where the settings say so. The figures are kept and not only the verdict: `apply` judges
+them by the limits that the settings have by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from gpu_ami.errors import UsageError
+from gpu_ami.files import read_text, write_atomic
+from gpu_ami.records.verification import facts_of
+from gpu_ami.units import show_count, show_duration
+
+FORMAT: Literal["gpu-ami-bench-1"] = "gpu-ami-bench-1"
+_WHAT = "bench record"
+
+
+class Against(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What whole pairs of the baked AMI and another one say.
+
+    Attributes:
+        ami_id: The other AMI.
+        pairs: How many are whole.
+        better: On how many of them the baked one was faster.
+        median_difference_s: The median of baked less other, seconds; negative is faster.
+        median_s: The other one's median, seconds.
+    """
+
+    ami_id: str
+    pairs: int
+    better: int
+    median_difference_s: float
+    median_s: float
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the gate judges.
+
+    Attributes:
+        arm: Which way to start was judged: ``plain`` or ``rated``.
+        rate_mib_s: Its launch template's rate; None without one.
+        hosts: On how many hosts.
+        worst_s: The slowest of them, seconds from the job's submission to its models being ready.
+        stock: Against the AMI that it was made from; None where that was not among the arms.
+        live: Against the AMI that was live; None where none, or the same one, was.
+        open: Why not every arm that was run is answered; None where all are.
+    """
+
+    arm: Literal["plain", "rated"]
+    rate_mib_s: int | None
+    hosts: int
+    worst_s: float
+    stock: Against | None
+    live: Against | None
+    open: str | None
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the bench said: whether it passed, by which rule, and how many of how many pairs were better."""
+
+    passed: bool
+    rule: str
+    better: int
+    of: int
+    chance: float
+
+
+class Bench(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a bench measured.
+
+    Attributes:
+        format: `FORMAT`.
+        ami_id: The AMI.
+        region: Where it is.
+        account: Whose it is.
+        instance_type: What it was measured on.
+        benched_at: When, UTC, ISO 8601.
+        run: The bench's run.
+        image_digest: The baked image's digest, as the AMI's tag says.
+        fingerprints: What the AMI was made from, as its tags say.
+        measured: The figures.
+        gate: What was said of them, by the limits of then.
+        sandbox: Whether it was the sandbox: then its times are invented, and it says nothing about AWS.
+    """
+
+    format: Literal["gpu-ami-bench-1"] = FORMAT
+    ami_id: str
+    region: str
+    account: str
+    instance_type: str
+    benched_at: str
+    run: str
+    image_digest: str
+    fingerprints: dict[str, str]
+    measured: Measured
+    gate: Gate
+    sandbox: bool
+
+
+def path_of(terraform: Path, ami_id: str) -> Path:
+    """Return where the record of *ami_id* is; never among receipts, which earlier versions read whole."""
+    return terraform / "benches" / f"{ami_id}.json"
+
+
+def write(terraform: Path, record: Bench) -> Path:
+    """Write *record* beside the code that will use the AMI; return where. The last bench of an AMI is the one believed.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    path = path_of(terraform, record.ami_id)
+    text = msgspec.json.format(msgspec.json.encode(record), indent=2).decode() + "\n"
+    write_atomic(path, text, what=_WHAT)
+    return path
+
+
+def refusal(measured: Measured, *, max_regression: float, target_s: float | None) -> str | None:
+    """Return which rule the AMI breaks, in one line; None when it breaks none.
+
+    Args:
+        measured: The figures.
+        max_regression: How much slower than the live AMI it may be, as a share of that one's median.
+        target_s: What the slowest host may take; None is as long as it likes.
+    """
+    stock, live = measured.stock, measured.live
+    if stock is not None and stock.median_difference_s >= 0:
+        pairs = _median_of(stock)
+        return f"it is not faster than the stock AMI {stock.ami_id}: {_signed(stock.median_difference_s)}, {pairs}"
+    if live is not None and live.median_difference_s > max_regression * live.median_s:
+        most = f"more than {max_regression:.0%} of its {show_duration(live.median_s)}"
+        by = _signed(live.median_difference_s)
+        return f"it is slower than the live AMI {live.ami_id} by {most}: {by}, {_median_of(live)}"
+    if target_s is not None and measured.worst_s > target_s:
+        return f"its slowest host took {show_duration(measured.worst_s)}, and target_s is {target_s:g}"
+    return None
+
+
+def praise(measured: Measured) -> str:
+    """Return what an AMI that breaks no rule has shown, in one line."""
+    said = [
+        f"{_signed(against.median_difference_s)} against the {name} AMI {against.ami_id}, {_median_of(against)}"
+        for name, against in (("stock", measured.stock), ("live", measured.live))
+        if against is not None
+    ]
+    return "; ".join([*said, f"slowest host {show_duration(measured.worst_s)}"])
+
+
+def _median_of(against: Against) -> str:
+    return "one pair" if against.pairs == 1 else f"median of {show_count(against.pairs, 'pair')}"
+
+
+def _signed(seconds: float) -> str:
+    return f"{'-' if seconds < 0 else '+'}{show_duration(abs(seconds))}"
+
+
+def fitting(terraform: Path, ami_id: str, tags: Mapping[str, str], *, sandbox: bool) -> Bench | str:
+    """Return the record that fits the AMI, or why there is none.
+
+    Args:
+        terraform: The folder of the code that will use it.
+        ami_id: The AMI.
+        tags: Its tags, as EC2 shows them now.
+        sandbox: Whether the question is about the sandbox: its records count there only.
+
+    Raises:
+        UsageError: There is a record that cannot be read.
+    """
+    path = path_of(terraform, ami_id)
+    if not path.exists():
+        return f"there is no record {path.name} of a bench"
+    try:
+        record = msgspec.json.decode(read_text(path, what=_WHAT), type=Bench)
+    except msgspec.MsgspecError as exc:
+        msg = f"The {_WHAT} {path} cannot be read: {exc}. Run `invoke bench --ami {ami_id}` again."
+        raise UsageError(msg) from exc
+    if record.ami_id != ami_id:
+        return f"{path.name} is about {record.ami_id}"
+    if record.sandbox != sandbox:
+        return f"{path.name} is of {'the sandbox' if record.sandbox else 'AWS'}"
+    if (record.image_digest, record.fingerprints) != facts_of(tags):
+        return f"{path.name} is about an AMI made from something else than its tags say now"
+    return record

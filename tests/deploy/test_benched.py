@@ -1,0 +1,214 @@
+"""`promotion.bench`: no environment moves to an AMI that its bench says no to, or that has none and needs one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from gpu_ami.deploy import apply, benched, rollback
+from gpu_ami.errors import AwsError, SafetyError, UsageError
+from gpu_ami.records import bench_record, verification
+from gpu_ami.records.bench_record import Against, Bench, Gate, Measured
+from gpu_ami.settings import Promotion
+from gpu_ami.terraform import plan_changes
+from tests.support import plans
+from tests.support.account import REGION, Task, task
+from tests.support.fake_terraform import FakeTerraform
+
+FACTS = {"gpu-ami:image-digest": "sha256:" + "a" * 64, "gpu-ami:fingerprint-scripts": "0123456789abcdef"}
+STOCK = Against(ami_id="ami-0aaaaaaaaaaaaaaaa", pairs=3, better=3, median_difference_s=-600.0, median_s=800.0)
+LIVE = Against(ami_id="ami-0bbbbbbbbbbbbbbbb", pairs=3, better=0, median_difference_s=39.0, median_s=200.0)
+GOOD = Measured(arm="rated", rate_mib_s=300, hosts=3, worst_s=240.0, stock=STOCK, live=LIVE, open=None)
+SLOWER = msgspec.structs.replace(STOCK, better=0, median_difference_s=128.0)
+
+
+def hand_over(terraform: FakeTerraform, age: int = 5) -> str:
+    """Hand an AMI over that says what it was made from."""
+    image = terraform.here.image(age)
+    image.add_tags(FACTS)
+    terraform.hand_over(str(image.id))
+    return str(image.id)
+
+
+def record(terraform: FakeTerraform, ami: str, measured: Measured = GOOD, **changed: Any) -> None:
+    """File what `invoke bench` would."""
+    digest, fingerprints = verification.facts_of(FACTS)
+    values: dict[str, Any] = {
+        "ami_id": ami,
+        "region": REGION,
+        "account": terraform.here.account,
+        "instance_type": "g5.xlarge",
+        "benched_at": "2026-11-30T12:00:00Z",
+        "run": "bench-20261130T120000Z-0a1b2c",
+        "image_digest": digest,
+        "fingerprints": fingerprints,
+        "measured": measured,
+        "gate": Gate(passed=True, rule="by the limits of then", better=3, of=3, chance=0.125),
+        "sandbox": False,
+    }
+    bench_record.write(terraform.folder, Bench(**values | changed))
+
+
+def on(terraform: FakeTerraform, bench: str = "required", **limits: float) -> Task:
+    """Return a task whose settings want a bench."""
+    promotion = Promotion(bench=bench, **limits)  # type: ignore[arg-type]
+    return task(terraform.here, terraform.folder.parent, promotion=promotion)
+
+
+def go(terraform: FakeTerraform, bench: str = "required", **limits: float) -> None:
+    """Apply."""
+    apply.run(on(terraform, bench, **limits).run, apply.Request(yes=True))
+
+
+@pytest.mark.parametrize("bench", ["optional", "required"])
+def test_an_ami_whose_bench_says_yes_is_applied(terraform: FakeTerraform, bench: str) -> None:
+    """It is faster than stock, and no more than a fifth slower than what is live."""
+    ami = hand_over(terraform)
+    record(terraform, ami)
+
+    go(terraform, bench)
+
+    assert terraform.live() == {"spot": ami, "on_demand": ami}
+
+
+BAD = msgspec.structs.replace(GOOD, stock=SLOWER)
+
+
+@pytest.mark.parametrize(
+    ("bench", "measured", "limits", "why"),
+    [
+        ("off", BAD, {}, ""),
+        ("optional", BAD, {}, r"not faster than the stock AMI .*: \+2 m 08 s"),
+        ("optional", GOOD, {"max_regression": 0.1}, "slower than the live AMI .* by more than 10%"),
+        ("required", GOOD, {"target_s": 239}, "its slowest host took 4 m 00 s, and target_s is 239"),
+    ],
+)
+def test_an_ami_whose_bench_says_no_is_refused_by_the_limits_of_now(
+    terraform: FakeTerraform, bench: str, measured: Measured, limits: dict[str, float], why: str
+) -> None:
+    """Exit 8, with the rule and the command; nothing moved, and no receipt says so. Off, nobody looks."""
+    ami = hand_over(terraform)
+    record(terraform, ami, measured)
+
+    if bench == "off":
+        go(terraform, bench, **limits)
+        assert terraform.live() == {"spot": ami, "on_demand": ami}
+        return
+    rule = f"{ami} is not to be promoted.*promotion.bench: {bench}: by its bench of 2026-11-30T12:00:00Z, .*{why}"
+    with pytest.raises(SafetyError, match=f"{rule}.*`invoke bench --ami {ami}`") as refused:
+        go(terraform, bench, **limits)
+
+    assert refused.value.exit_code == 8
+    assert terraform.live() == {}
+    assert not list((terraform.folder / "receipts").glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        (None, "there is no record ami-.*json of a bench"),
+        ({"image_digest": "sha256:" + "b" * 64}, "made from something else"),
+        ({"fingerprints": {}}, "made from something else"),
+        ({"sandbox": True}, "is of the sandbox"),
+        ({"measured": msgspec.structs.replace(GOOD, live=None, open="no whole pair")}, "12:00:00Z, no whole pair"),
+    ],
+    ids=["none", "another image", "other scripts", "the sandbox's", "an arm left open"],
+)
+def test_without_a_bench_that_fits_only_optional_lets_it_through(
+    terraform: FakeTerraform, changed: dict[str, Any] | None, why: str
+) -> None:
+    """Required means that it was measured, this AMI, on AWS, and against all that it was to be compared with."""
+    ami = hand_over(terraform)
+    if changed is not None:
+        record(terraform, ami, **changed)
+
+    with pytest.raises(SafetyError, match=f"{ami} is not to be promoted.*{why}"):
+        go(terraform)
+    assert terraform.live() == {}
+
+    go(terraform, "optional")
+    assert terraform.live() == {"spot": ami, "on_demand": ami}
+
+
+@pytest.mark.parametrize(("bench", "text"), [("optional", ""), ("required", '{"format": "gpu-ami-bench-2"}')])
+def test_a_record_that_cannot_be_read_holds_an_apply_up(terraform: FakeTerraform, bench: str, text: str) -> None:
+    """What is cut off may have said no."""
+    ami = hand_over(terraform)
+    path = bench_record.path_of(terraform.folder, ami)
+    path.parent.mkdir()
+    path.write_text(text)
+
+    with pytest.raises(UsageError, match=rf"{path.name} cannot be read.*`invoke bench --ami {ami}` again"):
+        go(terraform, bench)
+
+    assert terraform.live() == {}
+
+
+def test_the_record_of_another_ami_and_unread_tags_are_none(terraform: FakeTerraform) -> None:
+    """Copying a file is no bench, and a check that fails means no."""
+    ami = hand_over(terraform)
+    record(terraform, "ami-0123456789abcdef0")
+    path = bench_record.path_of(terraform.folder, ami)
+    bench_record.path_of(terraform.folder, "ami-0123456789abcdef0").rename(path)
+
+    with pytest.raises(SafetyError, match="is about ami-0123456789abcdef0"):
+        go(terraform)
+    record(terraform, ami)
+    terraform.here.aws.gate.fail("UnauthorizedOperation", action="DescribeImages")
+    with pytest.raises((AwsError, SafetyError)):
+        go(terraform)
+
+    assert terraform.live() == {}
+
+
+@pytest.mark.parametrize(
+    ("compared", "said"),
+    [(None, "was benched with no live AMI"), ("ami-0bbbbbbbbbbbbbbbb", "was benched with ami-0bb"), ("its own", "")],
+)
+def test_a_bench_beside_another_ami_than_the_live_one_is_said(
+    terraform: FakeTerraform, compared: str | None, said: str
+) -> None:
+    """Since then another AMI has gone live, and nobody knows whether this one is slower than that."""
+    first = hand_over(terraform, 9)
+    go(terraform, "off")
+    second = hand_over(terraform, 5)
+    live = (
+        None if compared is None else msgspec.structs.replace(LIVE, ami_id=first if compared == "its own" else compared)
+    )
+    record(terraform, second, msgspec.structs.replace(GOOD, live=live))
+    done = on(terraform)
+
+    apply.run(done.run, apply.Request(yes=True))
+
+    text = " ".join(done.err.getvalue().split())
+    assert (f"takes the place of {first}" in text) == bool(said)
+    assert said in text
+    assert terraform.live() == {"spot": second, "on_demand": second}
+
+
+def test_a_rollback_is_not_held_up(terraform: FakeTerraform) -> None:
+    """It is wanted at once, and goes to what has run before, whatever a bench says of it."""
+    first = hand_over(terraform, 9)
+    go(terraform, "off")
+    record(terraform, first, BAD)
+    second = hand_over(terraform, 5)
+    record(terraform, second)
+    go(terraform)
+
+    rollback.run(on(terraform).run, rollback.Request(yes=True))
+
+    assert terraform.live() == {"spot": first, "on_demand": first}
+
+
+def test_an_ami_that_the_plan_does_not_know_is_refused_where_a_bench_is_required(terraform: FakeTerraform) -> None:
+    """Nobody can say that it was measured; where a bench is optional, none was."""
+    row = plans.change(plans.SPOT, ("create",), after=plans.values(None))
+    row["change"]["after_unknown"] = {"compute_resources": [{"ec2_configuration": [{"image_id_override": True}]}]}
+    change = plan_changes.parse(row, None, None)
+    assert isinstance(change, plan_changes.EnvironmentChange)
+
+    benched.check(on(terraform, "optional").run, [change], lived=())
+    with pytest.raises(SafetyError, match=r"promotion.bench: required: what is not known is not benched"):
+        benched.check(on(terraform).run, [change], lived=())

@@ -1,0 +1,176 @@
+"""The gate of a bench: each rule of it, and what is left open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gpu_ami.measure.bench_gate import Limits, judge, judged_arm
+from gpu_ami.measure.freshness import verdicts
+from gpu_ami.measure.pairs import chance, pairs
+from gpu_ami.measure.timeline import Arm, Host
+from tests.measure.bench_hosts import host, rounds
+
+_TWO: dict[Arm, float] = {"stock": 800, "rated": 200}
+TWO = rounds(_TWO, _TWO, _TWO)
+THREE = rounds(*[{**_TWO, "live": 210}] * 3)
+
+
+def _judged(hosts: list[Host], limits: Limits | None = None) -> tuple[bool | None, str]:
+    gate = judge(verdicts(hosts), "rated", limits or Limits())
+    return gate.passed, gate.rule
+
+
+def test_a_faster_ami_passes_and_says_how_sure_that_is() -> None:
+    """Three of three are no proof: one in eight by chance."""
+    gate = judge(verdicts(THREE), "rated", Limits())
+
+    assert (gate.passed, gate.better, gate.of, gate.chance) == (True, 3, 3, 0.125)
+    assert gate.rule == (
+        "-10 m 00 s against the stock AMI ami-0aaaaaaaaaaaaaaaa, median of 3 pairs; "
+        "-10 s against the live AMI ami-0bbbbbbbbbbbbbbbb, median of 3 pairs; slowest host 3 m 20 s"
+    )
+
+
+@pytest.mark.parametrize(
+    ("totals", "limits", "rule"),
+    [
+        # A plain bake that is slower than pulling: 716 s against 588 s in public.
+        (
+            [{"stock": 588.0, "rated": 716.0}] * 3,
+            Limits(),
+            "it is not faster than the stock AMI ami-0aaaaaaaaaaaaaaaa: +2 m 08 s, median of 3 pairs",
+        ),
+        (
+            [{"stock": 700.0, "rated": 700.0}],
+            Limits(),
+            "it is not faster than the stock AMI ami-0aaaaaaaaaaaaaaaa: +0.0 s,",
+        ),
+        (
+            [{"stock": 700.0, "rated": 241.0, "live": 200.0}] * 3,
+            Limits(),
+            "it is slower than the live AMI ami-0bbbbbbbbbbbbbbbb by more than 20% of its 3 m 20 s: +41 s, median of 3",
+        ),
+        (
+            [{"rated": 221.0, "live": 200.0}],
+            Limits(max_regression=0.1),
+            "by more than 10% of its 3 m 20 s: +21 s, one pa",
+        ),
+        (
+            [{"stock": 800.0, "rated": 200.0}, {"stock": 800.0, "rated": 301.0}],
+            Limits(target_s=300),
+            "its slowest host took 5 m 01 s, and target_s is 300",
+        ),
+    ],
+)
+def test_each_rule_refuses(totals: list[dict[Arm, float]], limits: Limits, rule: str) -> None:
+    """In one line, with the figures that broke it."""
+    passed, said = _judged(rounds(*totals), limits)
+
+    assert passed is False
+    assert rule in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("totals", "limits"),
+    [
+        ([{"stock": 700.0, "rated": 240.0, "live": 200.0}], Limits()),
+        ([{"rated": 200.0, "live": 200.0}], Limits(max_regression=0)),
+        ([{"stock": 800.0, "rated": 300.0}], Limits(target_s=300)),
+        # Of three rounds one is bad: it is the median that counts.
+        ([{"stock": 800.0, "rated": 900.0}, *[{"stock": 800.0, "rated": 200.0}] * 2], Limits()),
+    ],
+)
+def test_each_limit_is_kept_by_what_just_reaches_it(totals: list[dict[Arm, float]], limits: Limits) -> None:
+    """20 % slower than the live AMI is allowed, and as slow as the target."""
+    assert _judged(rounds(*totals), limits)[0] is True
+
+
+def test_only_the_same_round_is_compared() -> None:
+    """A lazy rate moves twofold between days: each host against its own hour, or the gate would measure the hour."""
+    drifting: list[dict[Arm, float]] = [{"stock": 500, "rated": 450}, {"stock": 900, "rated": 850}, {"stock": 700}]
+
+    gate = judge(verdicts([*rounds(*drifting), host("rated", 4, total_s=900)]), "rated", Limits())
+
+    assert (gate.passed, gate.better, gate.of) == (True, 2, 2)
+
+
+def test_no_difference_is_not_better() -> None:
+    """Counted as a gain it would make the chance smaller than it is."""
+    gate = judge(verdicts(rounds({"stock": 700, "rated": 700}, _TWO, _TWO)), "rated", Limits())
+
+    assert (gate.passed, gate.better, gate.of, gate.chance) == (True, 2, 3, 0.5)
+
+
+def test_a_void_host_voids_its_pair_and_no_other() -> None:
+    """A host that was reused was warm; the two other rounds are whole."""
+    hosts = list(TWO)
+    hosts[3] = replace(hosts[3], trouble="no capacity")
+
+    found = pairs(verdicts(hosts), "rated", "stock")
+
+    assert [pair.void for pair in found] == [None, "rated: no capacity", None]
+    assert [pair.difference_s for pair in found] == [-600, None, -600]
+    assert judge(verdicts(hosts), "rated", Limits()).of == 2
+
+
+def test_two_zones_are_no_pair() -> None:
+    """Capacity and snapshots are the zone's: a pair is of one."""
+    found = pairs(verdicts([host("stock"), host("rated", zone="ap-northeast-2c")]), "rated", "stock")
+
+    assert [pair.void for pair in found] == ["in two zones, ap-northeast-2c and ap-northeast-2a"]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "rule"),
+    [
+        ([host("rated")], "nothing was compared: rated needs stock or live beside it"),
+        ([], "no rated host counts"),
+        (
+            [host("stock"), host("rated", rate_mib_s=None, copied_rate_mib_s=None)],
+            (
+                "no rated host counts (its volume has no rate instead of 300 MiB/s: Batch dropped it, its copy of the "
+                "launch template has none)"
+            ),
+        ),
+        ([host("stock", 1), host("rated", 2)], "no whole pair of rated and stock (no rated host in this round)"),
+        (
+            [host("stock"), host("rated"), host("live", attempts=2)],
+            "no whole pair of rated and live (live: Batch made 2 attempts)",
+        ),
+    ],
+)
+def test_what_was_not_measured_is_neither_passed_nor_refused(hosts: list[Host], rule: str) -> None:
+    """A gate that passes what it has not seen is none, and one that refuses it has no reason."""
+    assert _judged(hosts) == (None, rule)
+
+
+@pytest.mark.parametrize(("total_s", "limits"), [(900.0, Limits()), (400.0, Limits(target_s=300.0))])
+def test_what_is_known_to_be_slow_is_refused_whatever_is_open(total_s: float, limits: Limits) -> None:
+    """The live AMI's hosts were void; that the new one is slower than stock is known all the same."""
+    hosts = [*rounds({"stock": 800.0, "rated": total_s}), host("live", attempts=2)]
+
+    assert _judged(hosts, limits)[0] is False
+
+
+def test_the_chance_is_the_sign_tests() -> None:
+    """Half to the power of n where all are better, and certain where nothing was compared."""
+    assert [chance(number, number) for number in (0, 1, 3, 5)] == [1.0, 0.5, 0.125, 0.03125]
+    assert chance(4, 5) == 6 / 32
+
+
+@pytest.mark.parametrize(
+    ("arms", "rate", "judged"),
+    [
+        (("stock", "plain", "rated"), 300, "rated"),
+        (("stock", "plain", "rated"), None, "plain"),
+        (("stock", "rated"), None, "rated"),
+        (("stock", "plain"), 300, "plain"),
+        (("stock", "live"), 300, None),
+    ],
+)
+def test_the_arm_that_jobs_would_get_is_judged(arms: tuple[Arm, ...], rate: int | None, judged: str | None) -> None:
+    """A rate that no job's volume has proves nothing about the jobs."""
+    assert judged_arm(arms, rate) == judged

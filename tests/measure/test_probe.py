@@ -1,0 +1,117 @@
+"""The probe: its real source, run here, says what the bench reads."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.measure import probe
+
+METADATA = "http://169.254.170.2/v4/abc"
+ANSWERS = {
+    "http://169.254.169.254/latest/api/token": "t",
+    "http://169.254.169.254/latest/meta-data/instance-id": "i-0abc",
+    f"{METADATA}/task": json.dumps(
+        {
+            "PullStartedAt": "2026-11-30T12:00:00.5Z",
+            "PullStoppedAt": "2026-11-30T12:05:00.25Z",
+            "Containers": [{"CreatedAt": "2026-11-30T12:05:01Z", "StartedAt": "2026-11-30T12:05:02Z"}],
+        }
+    ),
+}
+
+
+class Way:
+    """What answers the probe's requests."""
+
+    def __init__(self, answers: dict[str, str]) -> None:
+        self.answers = answers
+
+    def open(self, request: urllib.request.Request, timeout: float) -> io.BytesIO:
+        """Answer, or fail as a closed port does."""
+        assert timeout <= 2
+        if request.full_url not in self.answers:
+            raise OSError(111, "refused")
+        if request.full_url.endswith("instance-id"):
+            assert request.get_header("X-aws-ec2-metadata-token") == "t"
+        return io.BytesIO(self.answers[request.full_url].encode())
+
+
+def run_probe(
+    monkeypatch: pytest.MonkeyPatch, imports: list[str], models: list[str], answers: dict[str, str]
+) -> tuple[list[str], int]:
+    """Run the probe's source as its interpreter would; return its lines and its exit code."""
+    command = probe.command("python3", imports, models)
+    assert command[:2] == ["python3", "-c"]
+    monkeypatch.setattr(sys, "argv", ["-c", command[3]])
+    monkeypatch.setenv("ECS_CONTAINER_METADATA_URI_V4", METADATA)
+    monkeypatch.setattr(urllib.request, "build_opener", lambda *_: Way(answers))
+    out, code = io.StringIO(), 0
+    with contextlib.redirect_stdout(out):
+        try:
+            exec(compile(command[2], "probe", "exec"), {})
+        except SystemExit as exc:
+            code = int(str(exc.code))
+    return out.getvalue().splitlines(), code
+
+
+def test_it_says_what_the_bench_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Marks, host, boot, the agent's pull times, and how much was read: the whole way from source to figures."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "weights.bin").write_bytes(b"x" * 1000)
+    (tmp_path / "one.bin").write_bytes(b"x" * 24)
+    models = [str(tmp_path / "a"), str(tmp_path / "one.bin"), str(tmp_path / "not there")]
+
+    lines, code = run_probe(monkeypatch, ["json", "xml.dom"], models, ANSWERS)
+    found = probe.parse(["a module prints", *lines, "{}", '{"gpu_ami_bench": 1}', "[1]"])
+
+    assert code == 0
+    assert [json.loads(line)["mark"] for line in lines] == ["first_line", "imports_done", "models_done"]
+    assert json.loads(lines[0])["probe_s"] == 0
+    assert found.is_whole
+    assert (found.instance_id, found.models_bytes, found.failed) == ("i-0abc", 1024, "")
+    assert found.boot_id
+    assert found.knows_task
+    assert found.pull_times == ("2026-11-30T12:00:00.5Z", "2026-11-30T12:05:00.25Z")
+    assert found.at["first_line"] <= found.at["imports_done"] <= found.at["models_done"]
+    assert found.kernel_up is not None
+    assert found.kernel_up < found.at["first_line"]
+    assert len(probe.SOURCE) < 4096
+
+
+def test_a_module_that_is_not_there_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slip in `bench.imports` must not look like a slow host; without metadata it still measures."""
+    lines, code = run_probe(monkeypatch, ["no_such_module"], [], {})
+    found = probe.parse(lines)
+
+    assert code == 1
+    assert found.failed == "ModuleNotFoundError: No module named 'no_such_module'"
+    assert found.is_whole
+    assert (found.instance_id, found.knows_task) == ("", False)
+    assert list(found.at) == ["first_line"]
+
+
+def test_its_own_seconds_are_taken_off() -> None:
+    """What it asked the metadata for is no part of the imports."""
+
+    def line(mark: str, t: Any, own: float = 0.0) -> str:
+        return json.dumps({"gpu_ami_bench": 1, "mark": mark, "t": t, "up": 30.0, "probe_s": own})
+
+    found = probe.parse([line("first_line", 1000.0), line("imports_done", 1012.5, 2.5), line("models_done", "soon")])
+
+    assert found.at == {"first_line": 1000.0, "imports_done": 1010.0}
+    assert found.kernel_up == 970.0
+    assert not found.is_whole
+
+
+@pytest.mark.parametrize("line", ["", "{", "null", '{"gpu_ami_bench": 2, "mark": "first_line", "t": 1}', "[" * 100_000])
+def test_lines_that_are_not_the_probes_say_nothing(line: str) -> None:
+    """Whatever the image prints."""
+    assert probe.parse([line]) == probe.Probed()
