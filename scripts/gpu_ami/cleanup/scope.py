@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from gpu_ami.aws.access import assume
+from gpu_ami.aws.access import enter
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.regions import enabled_regions
 from gpu_ami.aws.s3 import list_texts
@@ -106,7 +106,7 @@ def _fast_restore_usd_per_hour(region: str) -> Decimal | None:
 
 def _other_account(run: Invocation, role: str, regions: Sequence[str]) -> list[Location]:
     account = account_of(role)
-    return locations_of(assume(run.access, role), account, regions, is_own=False)
+    return locations_of(enter(run.access, role, account), account, regions, is_own=False)
 
 
 def _backend_state(run: Invocation) -> str | None:
