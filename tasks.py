@@ -365,6 +365,14 @@ def prices(run: Invocation, *, regions: str | None = None, check: bool = False) 
     command.run(run, command.Request(regions=regions, check=check))
 
 
+@pipeline_task(ROOT)
+def fleet(run: Invocation) -> None:
+    """Enter every account of the fleet, and show what is missing; exit 9 when one cannot be read."""
+    from gpu_ami.fleet import fleet as command
+
+    command.run(run)
+
+
 @pipeline_task(
     ROOT,
     older_than="Younger AMIs stay: 30d, 12h, 2w.",

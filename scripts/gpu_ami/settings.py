@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -107,6 +108,50 @@ class Cost(Section, frozen=True):
     ] = {}
 
 
+Role = Annotated[str, _Meta(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$")]
+RoleName = Annotated[str, _Meta(pattern=r"^[\w+=,.@/-]{1,128}$")]
+
+
+class OrganizationScope(Section, frozen=True):
+    """Which accounts of the organization are in the fleet."""
+
+    ou_paths: Annotated[
+        tuple[Annotated[str, _Meta(pattern=r"^o-[a-z0-9]+/r-[a-z0-9]+/(ou-[a-z0-9-]+/)*$")], ...],
+        _Meta(description="Units, each as o-…/r-…/ou-…/, with all that is below; empty: the whole organization"),
+    ] = ()
+
+
+class FleetAccount(Section, frozen=True):
+    """One account of a fleet that is listed by hand."""
+
+    id: Account
+    name: Annotated[str, _Meta(description="For people")] = ""
+    regions: Annotated[tuple[Region, ...], _Meta(description="Its regions to read; empty: as everywhere")] = ()
+
+
+class LeftOut(Section, frozen=True):
+    """An account that is not read, by somebody's decision: what it could launch stays."""
+
+    id: Account
+    reason: Annotated[str, _Meta(min_length=1, description="Why; each plan shows it")]
+    until: Annotated[date, _Meta(description="The last day on which that holds, such as 2027-03-31")]
+
+
+class Fleet(Section, frozen=True):
+    """The accounts over which one clean-up plans; either an organization or a list."""
+
+    organization: Annotated[
+        OrganizationScope | None, _Meta(description="Accounts from AWS Organizations; null: those of accounts")
+    ] = None
+    accounts: Annotated[tuple[FleetAccount, ...], _Meta(description="Accounts, listed by hand")] = ()
+    hub_role: Annotated[Role | None, _Meta(description="Role that enters the others; null: the caller's own")] = None
+    read_role: Annotated[RoleName, _Meta(description="Role of each account that may read")] = "gpu-ami-fleet-read"
+    cleanup_role: Annotated[RoleName, _Meta(description="Role of each account with AMIs that may delete them")] = (
+        "gpu-ami-fleet-cleanup"
+    )
+    left_out: Annotated[tuple[LeftOut, ...], _Meta(description="Accounts that are not read, each with its end")] = ()
+
+
 class Settings(Section, frozen=True):
     """Everything a person decides for the whole pipeline; Packer's and Terraform's own values stay with them."""
 
@@ -124,6 +169,7 @@ class Settings(Section, frozen=True):
     verify: Verify = Verify()
     cleanup: Cleanup = Cleanup()
     cost: Cost = Cost()
+    fleet: Annotated[Fleet | None, _Meta(description="Other accounts; null: this one alone")] = None
 
     @property
     def verified_types(self) -> tuple[str, ...]:
@@ -175,7 +221,24 @@ def parse(text: str, *, source: str) -> Settings:
         raise UsageError(_explain(str(exc), raw, text, source)) from exc
     # Here, where the file can be named: what reads the age later cannot tell it from a flag's.
     parse_duration(settings.cleanup.older_than, name=f"{source}: cleanup.older_than")
+    if settings.fleet is not None:
+        _check_fleet(settings.fleet, source)
     return settings
+
+
+def _check_fleet(fleet: Fleet, source: str) -> None:
+    """Refuse a fleet that names no accounts, or some twice.
+
+    Raises:
+        UsageError: It does.
+    """
+    if (fleet.organization is None) == (not fleet.accounts):
+        msg = f"{source}: fleet needs organization, or accounts with at least one id, and not both."
+        raise UsageError(msg)
+    for name, ids in (("accounts", [one.id for one in fleet.accounts]), ("left_out", [o.id for o in fleet.left_out])):
+        if twice := next((one for one in ids if ids.count(one) > 1), None):
+            msg = f"{source}: fleet.{name} names {twice} twice: once is enough."
+            raise UsageError(msg)
 
 
 def schema() -> dict[str, Any]:
@@ -206,6 +269,13 @@ _TYPE_NAMES = {
     "null": "null",
 }
 _TYPES = re.compile(rf"`((?:{'|'.join(_TYPE_NAMES)})(?: \| (?:{'|'.join(_TYPE_NAMES)}))*)`")
+# Sections that are not there by default, or in a list.
+_NESTED: dict[str, type[msgspec.Struct]] = {
+    "fleet": Fleet,
+    "fleet.organization": OrganizationScope,
+    "fleet.accounts": FleetAccount,
+    "fleet.left_out": LeftOut,
+}
 _NAMES = {type(None): "null", list: "array", dict: "object"}
 
 
@@ -272,7 +342,7 @@ def _section_type(name: str) -> type[msgspec.Struct]:
     for field in msgspec.structs.fields(Settings):
         if field.name == name and isinstance(field.default, Section):
             return type(field.default)
-    return Settings
+    return _NESTED.get(name.partition("[")[0], Settings)
 
 
 def _kind(raw: object) -> str:
