@@ -396,6 +396,7 @@ def fleet(run: Invocation) -> None:
     yes="Carry the plan out.",
     permanent="What no Recycle Bin keeps may go too.",
     make_public="With --restore: what everybody could launch before may be launched by everybody again.",
+    fleet="All accounts of the fleet, in one plan: what one of them needs, the others keep.",
     all="List each AMI that stays, and each source.",
     wide="The verdict on each AMI with every reason in full, however long the lines get.",
 )
@@ -423,6 +424,7 @@ def cleanup(
     yes: bool = False,
     permanent: bool = False,
     make_public: bool = False,
+    fleet: bool = False,
     all: bool = False,
     wide: bool = False,
 ) -> None:
@@ -455,6 +457,7 @@ def cleanup(
         yes=yes,
         permanent=permanent,
         make_public=make_public,
+        fleet=fleet,
         all=all,
         wide=wide,
     )

@@ -18,12 +18,14 @@ from gpu_ami_sandbox.aws.iam import add_caller
 from gpu_ami_sandbox.aws.organizations import MemberAccount, Organization
 from gpu_ami_sandbox.demo.demo_account import BATCH_INSTANCE_PROFILE, add_profiles, network
 from gpu_ami_sandbox.demo.factory import DemoLocation, Maker
+from gpu_ami_sandbox.demo.images import add_bin_rules
 from gpu_ami_sandbox.fleet import CLEANUP_ROLE, READ_ROLE, REFUSES, SUSPENDED, member_ids, regions_of
 
 _ROOT, _MEDIA, _LAB = "r-dm01", "ou-dm01-media001", "ou-dm01-lab00001"
 # Nobody's in this organization.
 _STRANGER = "998877665544"
 _AGE_DAYS = 300
+_NEWEST_DAYS = (3, 13, 23)
 _READ = ["*:Describe*", "*:Get*", "*:List*", "*:BatchGet*", "sts:*", "ssm:*"]
 
 
@@ -97,5 +99,17 @@ def _share(found: Organization, ids: Mapping[str, str], own: Mapping[str, Maker]
     shared(here, "suspended", {"UserId": ids[SUSPENDED]})
     shared(third, "switched-off", research)
     for region in (second, third):
-        for age in (3, 13, 23):
+        add_bin_rules(own[region])
+        for age in _NEWEST_DAYS:
             own[region].image(age)
+    _own(theirs["video", here])
+
+
+def _own(make: Maker) -> None:
+    """Let an account have AMIs of its own: the newest, one in use, one that nothing needs."""
+    add_bin_rules(make)
+    for age in _NEWEST_DAYS:
+        make.image(age)
+    used = make.image(_AGE_DAYS, "gpu-batch-video-used")
+    make.template("own", used.id)
+    make.image(_AGE_DAYS, "gpu-batch-video-unused")
