@@ -136,6 +136,11 @@ class Survey:
         self.images: tuple[Image, ...] = ()
 
     @property
+    def is_fleet(self) -> bool:
+        """Whether it is about many accounts."""
+        return self._reached is not None
+
+    @property
     def own_locations(self) -> tuple[Location, ...]:
         """The locations whose AMIs may go."""
         return tuple(location for location in self.locations if location.is_own)
