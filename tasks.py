@@ -427,6 +427,14 @@ def prices(run: Invocation, *, regions: str | None = None, check: bool = False) 
     command.run(run, command.Request(regions=regions, check=check))
 
 
+@pipeline_task(ROOT, takes="none")
+def fleet(run: Invocation) -> None:
+    """Enter every account of the fleet, and show what is missing; exit 9 when one cannot be read."""
+    from gpu_ami.fleet import fleet as command
+
+    command.run(run)
+
+
 @pipeline_task(
     ROOT,
     takes="each",
@@ -451,6 +459,7 @@ def prices(run: Invocation, *, regions: str | None = None, check: bool = False) 
     yes="Carry the plan out.",
     permanent="What no Recycle Bin keeps may go too.",
     make_public="With --restore: what everybody could launch before may be launched by everybody again.",
+    fleet="All accounts of the fleet, in one plan: what one of them needs, the others keep.",
     all="List each AMI that stays, and each source.",
     wide="The verdict on each AMI with every reason in full, however long the lines get.",
 )
@@ -478,6 +487,7 @@ def cleanup(
     yes: bool = False,
     permanent: bool = False,
     make_public: bool = False,
+    fleet: bool = False,
     all: bool = False,
     wide: bool = False,
 ) -> None:
@@ -510,6 +520,7 @@ def cleanup(
         yes=yes,
         permanent=permanent,
         make_public=make_public,
+        fleet=fleet,
         all=all,
         wide=wide,
     )

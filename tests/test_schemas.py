@@ -23,7 +23,7 @@ from gpu_ami.aws.build_resources import KINDS
 from gpu_ami.aws.references.registry import SOURCES
 from gpu_ami.bake.checks.check import Status as CheckStatus
 from gpu_ami.cleanup import decide
-from gpu_ami.cleanup.plan_document import FORMAT
+from gpu_ami.cleanup.plan_document import FLEET_FORMAT, FORMAT
 from gpu_ami.cleanup.policy import LOCAL_SOURCES, MODES
 from gpu_ami.coldstart.model import PHASES, VARIANTS
 from gpu_ami.deploy import guard
@@ -114,7 +114,7 @@ def _of(items: str, key: str) -> tuple[str, ...]:
         (_enum("cleanup", "then", "properties", "policy", "properties", "mode"), MODES),
         (set(schemas()["coldstart"]["$defs"]["variant"]["enum"]), VARIANTS),
         (_enum("coldstart", "oneOf", 0, *_of("variants", "phases"), "items", "properties", "name"), PHASES),
-        ({schemas()["cleanup"]["then"]["properties"]["format"]["const"]}, [FORMAT]),
+        (_enum("cleanup", "then", "properties", "format"), [FORMAT, FLEET_FORMAT]),
         (_enum("sweep", *_of("verdicts", "kind")), KINDS),
     ],
     # Of sets no text is the same in two processes, and the workers must collect the same tests.
@@ -206,6 +206,8 @@ def test_each_task_prints_what_its_schema_says(
         ("prices", "--check", "--regions", "ap-northeast-2"),
         ("cleanup", "--orphans", "--all-owned", "--regions", "ap-northeast-2,us-east-1"),
         ("cleanup", "--include-shared", "--usage-reports"),
+        ("fleet",),
+        ("cleanup", "--fleet", "--regions", "ap-northeast-2"),
         ("sweep", "--yes"),
         ("status", "--skip", "next-build"),
     ):

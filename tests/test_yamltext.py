@@ -53,6 +53,13 @@ def test_what_is_no_yaml_is_one_line(text: str, problem: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["until: 2027-02-30", "at: 2027-01-01 25:00:00"])
+def test_a_day_that_there_is_not_is_one_line(text: str) -> None:
+    """YAML makes a date of it by itself; a slip in pipeline.yaml ended in a traceback."""
+    with pytest.raises(UsageError, match=r"^f has a value in the form of a day"):
+        parse_yaml(text, source="f")
+
+
 def test_values_as_they_are_written() -> None:
     """A number that begins with 0 is read in octal."""
     assert as_written("a: 0123\nb: [yes]\n") == {"a": "0123", "b": ["yes"]}

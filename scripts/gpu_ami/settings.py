@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -165,6 +166,50 @@ class FamilySettings(Section, frozen=True):
     promotion: Promotion = Promotion()
 
 
+Role = Annotated[str, _Meta(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$")]
+RoleName = Annotated[str, _Meta(pattern=r"^[\w+=,.@/-]{1,128}$")]
+
+
+class OrganizationScope(Section, frozen=True):
+    """Which accounts of the organization are in the fleet."""
+
+    ou_paths: Annotated[
+        tuple[Annotated[str, _Meta(pattern=r"^o-[a-z0-9]+/r-[a-z0-9]+/(ou-[a-z0-9-]+/)*$")], ...],
+        _Meta(description="Units, each as o-…/r-…/ou-…/, with all that is below; empty: the whole organization"),
+    ] = ()
+
+
+class FleetAccount(Section, frozen=True):
+    """One account of a fleet that is listed by hand."""
+
+    id: Account
+    name: Annotated[str, _Meta(description="For people")] = ""
+    regions: Annotated[tuple[Region, ...], _Meta(description="Its regions to read; empty: as everywhere")] = ()
+
+
+class LeftOut(Section, frozen=True):
+    """An account that is not read, by somebody's decision: what it could launch stays."""
+
+    id: Account
+    reason: Annotated[str, _Meta(min_length=1, description="Why; each plan shows it")]
+    until: Annotated[date, _Meta(description="The last day on which that holds, such as 2027-03-31")]
+
+
+class Fleet(Section, frozen=True):
+    """The accounts over which one clean-up plans; either an organization or a list."""
+
+    organization: Annotated[
+        OrganizationScope | None, _Meta(description="Accounts from AWS Organizations; null: those of accounts")
+    ] = None
+    accounts: Annotated[tuple[FleetAccount, ...], _Meta(description="Accounts, listed by hand")] = ()
+    hub_role: Annotated[Role | None, _Meta(description="Role that enters the others; null: the caller's own")] = None
+    read_role: Annotated[RoleName, _Meta(description="Role of each account that may read")] = "gpu-ami-fleet-read"
+    cleanup_role: Annotated[RoleName, _Meta(description="Role of each account with AMIs that may delete them")] = (
+        "gpu-ami-fleet-cleanup"
+    )
+    left_out: Annotated[tuple[LeftOut, ...], _Meta(description="Accounts that are not read, each with its end")] = ()
+
+
 class Settings(Section, frozen=True):
     """Everything a person decides for the whole pipeline; Packer's and Terraform's own values stay with them."""
 
@@ -188,6 +233,7 @@ class Settings(Section, frozen=True):
     cleanup: Cleanup = Cleanup()
     cost: Cost = Cost()
     promotion: Promotion = Promotion()
+    fleet: Annotated[Fleet | None, _Meta(description="Other accounts; null: this one alone")] = None
 
     @property
     def verified_types(self) -> tuple[str, ...]:
@@ -278,11 +324,17 @@ def parse(text: str, *, source: str) -> Settings:
     # Here, where the file can be named: what reads the age later cannot tell it from a flag's.
     parse_duration(settings.cleanup.older_than, name=f"{source}: cleanup.older_than")
     if not (is_mapping and own):
-        return settings
+        return _checked(settings, source)
     common = {**_with_off(raw), "variables_file": settings.variables_file}
     families = {_family_name(name, source): _family(name, own[name], common, text, source) for name in own}
     settings = msgspec.structs.replace(settings, families=families)
     _check_families(settings, raw, source)
+    return _checked(settings, source)
+
+
+def _checked(settings: Settings, source: str) -> Settings:
+    if settings.fleet is not None:
+        _check_fleet(settings.fleet, source)
     return settings
 
 
@@ -365,6 +417,21 @@ def _with_off(raw: Any) -> Any:
     return raw
 
 
+def _check_fleet(fleet: Fleet, source: str) -> None:
+    """Refuse a fleet that names no accounts, or some twice.
+
+    Raises:
+        UsageError: It does.
+    """
+    if (fleet.organization is None) == (not fleet.accounts):
+        msg = f"{source}: fleet needs organization, or accounts with at least one id, and not both."
+        raise UsageError(msg)
+    for name, ids in (("accounts", [one.id for one in fleet.accounts]), ("left_out", [o.id for o in fleet.left_out])):
+        if twice := next((one for one in ids if ids.count(one) > 1), None):
+            msg = f"{source}: fleet.{name} names {twice} twice: once is enough."
+            raise UsageError(msg)
+
+
 def schema() -> dict[str, Any]:
     """Return the JSON schema of pipeline.yaml, for editors."""
     return msgspec.json.schema(Settings)
@@ -393,6 +460,13 @@ _TYPE_NAMES = {
     "null": "null",
 }
 _TYPES = re.compile(rf"`((?:{'|'.join(_TYPE_NAMES)})(?: \| (?:{'|'.join(_TYPE_NAMES)}))*)`")
+# Sections that are not there by default, or in a list.
+_NESTED: dict[str, type[msgspec.Struct]] = {
+    "fleet": Fleet,
+    "fleet.organization": OrganizationScope,
+    "fleet.accounts": FleetAccount,
+    "fleet.left_out": LeftOut,
+}
 _NAMES = {type(None): "null", list: "array", dict: "object"}
 
 
@@ -471,7 +545,7 @@ def _section_type(name: str, owner: type[msgspec.Struct]) -> type[msgspec.Struct
     for field in msgspec.structs.fields(owner):
         if field.name == name and isinstance(field.default, Section):
             return type(field.default)
-    return owner
+    return _NESTED.get(name.partition("[")[0], owner)
 
 
 def _kind(raw: object) -> str:

@@ -21,7 +21,7 @@ from gpu_ami.workspace import Workspace, auto_variables
 
 if TYPE_CHECKING:
     from gpu_ami.aws.access import Access
-    from gpu_ami.settings import Settings
+    from gpu_ami.settings import Fleet, Settings
     from gpu_ami_sandbox.session import Sandbox
 
 # Variable to its value and where that comes from, for messages.
@@ -92,6 +92,11 @@ class Target(ABC):
     @abstractmethod
     def account(self) -> str | None:
         """The account that the credentials must be for; None is any."""
+
+    @property
+    @abstractmethod
+    def fleet(self) -> Fleet | None:
+        """The other accounts over which a clean-up may plan; None where there are none."""
 
     @property
     @abstractmethod
@@ -213,6 +218,10 @@ class Aws(Target):
         return self.settings.account
 
     @property
+    def fleet(self) -> Fleet | None:
+        return self.settings.fleet
+
+    @property
     def is_kept(self) -> bool | None:
         return None
 
@@ -320,6 +329,13 @@ class LocalSandbox(Target):
     @property
     def account(self) -> str | None:
         return None
+
+    @property
+    def fleet(self) -> Fleet | None:
+        from gpu_ami_sandbox.fleet import demo_fleet
+
+        # Whatever accounts the settings name, there are none of them here.
+        return demo_fleet(self.sandbox.account.account_id)
 
     @property
     def is_kept(self) -> bool | None:

@@ -32,6 +32,9 @@ def parse_yaml(text: str, *, source: str) -> Any:
         problem = limited(getattr(exc, "problem", None) or str(exc).splitlines()[0])
         msg = f"{source}{where} is not YAML: {problem}."
         raise UsageError(msg) from exc
+    except ValueError as exc:
+        msg = f"{source} has a value in the form of a day that there is not: put it in quotes, or correct it."
+        raise UsageError(msg) from exc
     except RecursionError as exc:
         msg = f"{source} is nested too deeply to be read."
         raise UsageError(msg) from exc

@@ -225,6 +225,7 @@ def _start(stack: contextlib.ExitStack, workspace: Workspace, *, region: str, wi
         from gpu_ami.aws import service_models
 
         service_models.share()
+        from gpu_ami_sandbox.aws.organizations import MAKERS, forget
         from gpu_ami_sandbox.aws.server import LocalAws
         from gpu_ami_sandbox.demo.demo_account import build_demo_account
 
@@ -232,7 +233,10 @@ def _start(stack: contextlib.ExitStack, workspace: Workspace, *, region: str, wi
         aws = LocalAws(region)
         stack.callback(aws.stop)
         aws.start()
-        account = build_demo_account(aws.account_id, region, datetime.now(timezone.utc))
+        now = datetime.now(timezone.utc)
+        account = build_demo_account(aws.account_id, region, now)
+        MAKERS[aws.account_id] = functools.partial(_demo_fleet, aws.account_id, region, now)
+        stack.callback(forget, aws.account_id)
     entry_point = None
     if with_guest:
         found = functools.partial(builders, aws.account_id, region)
@@ -249,6 +253,12 @@ def _start(stack: contextlib.ExitStack, workspace: Workspace, *, region: str, wi
         _guest=entry_point,
     )
     return sandbox, aws.token
+
+
+def _demo_fleet(account_id: str, region: str, now: datetime) -> Any:
+    from gpu_ami_sandbox.demo.demo_fleet import build_demo_fleet
+
+    return build_demo_fleet(account_id, region, now)
 
 
 def _check_region(region: str) -> None:

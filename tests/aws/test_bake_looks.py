@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
@@ -34,9 +35,9 @@ class Answers:
         self.stub = Stubber(self._client)
         self.stub.activate()
 
-    def client(self, _service: str, **_how: Any) -> Any:
+    def calling(self, _service: str, _region: str) -> AbstractContextManager[Any]:
         """Return the client."""
-        return self._client
+        return nullcontext(self._client)
 
     @property
     def caller(self) -> Caller:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from types import SimpleNamespace
@@ -57,10 +59,11 @@ class _Dated(Access):
 
     said: str = ""
 
-    def client(self, service: str, *, region: str | None = None, retries: bool = True) -> Any:
-        """Return a client of STS."""
+    @contextmanager
+    def calling(self, service: str, region: str) -> Iterator[Any]:
+        """Yield a client of STS."""
         answer = {"Account": "1", "ResponseMetadata": {"HTTPHeaders": {"date": self.said}}}
-        return SimpleNamespace(get_caller_identity=lambda: answer)
+        yield SimpleNamespace(get_caller_identity=lambda: answer)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import boto3
 import botocore.session
 import pytest
+from botocore.credentials import Credentials
 
-from gpu_ami.aws.access import Access, Credentials
+from gpu_ami.aws.access import Access
 
 ACCESS = Access(region="eu-west-1", credentials=Credentials("AKIDEXAMPLE", "key", "token"))
 

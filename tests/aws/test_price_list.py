@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, cast
@@ -38,10 +38,9 @@ class _Fake:
         self.clients = clients
         self.regions: list[tuple[str, str]] = []
 
-    def client(self, service: str, *, region: str, retries: bool) -> Any:
-        assert not retries, "a Caller repeats by itself"
+    def calling(self, service: str, region: str) -> AbstractContextManager[Any]:
         self.regions.append((service, region))
-        return self.clients[service]
+        return nullcontext(self.clients[service])
 
 
 def _caller(**clients: Any) -> Caller:

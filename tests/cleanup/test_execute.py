@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.cleanup.carry_out import callers_of
 from gpu_ami.cleanup.execute import Apply, Result
 from gpu_ami.cleanup.journal import Entry, Journal, read, unfinished
 from gpu_ami.cleanup.journal_events import DELETED, Begin, End, ImageRecord, SnapshotOutcome, Will
@@ -49,7 +50,7 @@ def _run(
     path = folder / f"cleanup-{len(list(folder.iterdir()))}.jsonl"
     journal = Journal(path)
     journal.write(Begin(account=here.account))
-    apply = Apply(plan, survey, journal, now=lambda: here.now, must_recover=must_recover)
+    apply = Apply(plan, survey, journal, callers_of(survey), now=lambda: here.now, must_recover=must_recover)
     results = [*apply.images(plan.decision.selected), *apply.orphans(plan.selected_orphans)]
     journal.write(End())
     journal.close()
@@ -563,7 +564,7 @@ def test_an_interrupt_starts_no_other_act(here: World, tmp_path: Path, monkeypat
     plan = make_plan(survey, here.account, here.now)
     journal = Journal(tmp_path / "cleanup-0.jsonl")
     journal.write(Begin(account=here.account))
-    apply = Apply(plan, survey, journal, now=lambda: here.now, told=interrupt)
+    apply = Apply(plan, survey, journal, callers_of(survey), now=lambda: here.now, told=interrupt)
 
     with pytest.raises(KeyboardInterrupt):
         apply.images(plan.decision.selected)
@@ -612,7 +613,7 @@ def test_an_ami_whose_sharing_was_not_read_stays(here: World, tmp_path: Path) ->
     plan = make_plan(survey, here.account, here.now)
     journal = Journal(tmp_path / "j")
 
-    (result,) = Apply(plan, survey, journal, now=lambda: here.now).images(plan.decision.selected)
+    (result,) = Apply(plan, survey, journal, callers_of(survey), now=lambda: here.now).images(plan.decision.selected)
 
     journal.close()
     assert (result.status, image.id in here.there()) == ("kept", True)

@@ -27,15 +27,6 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Credentials:
-    """Temporary credentials of an assumed role."""
-
-    access_key_id: str
-    secret_access_key: str = field(repr=False)
-    session_token: str = field(repr=False)
-
-
-@dataclass(frozen=True)
 class Access:
     """One way to AWS: a region and either the caller's credentials or the sandbox's endpoint.
 
@@ -45,17 +36,17 @@ class Access:
         endpoint_url: The sandbox's local AWS; None is the real one.
         environment: The whole environment for programs that talk to the same AWS; None is our own plus
             the region and the profile.
-        credentials: Those of an assumed role; None takes the profile's, or the sandbox's.
+        credentials: Those of an assumed role, botocore's; None takes the profile's, or the sandbox's.
     """
 
     region: str
     profile: str | None = None
     endpoint_url: str | None = None
     environment: Mapping[str, str] | None = field(default=None, repr=False)
-    credentials: Credentials | None = field(default=None, repr=False)
+    credentials: Any = field(default=None, repr=False)
 
     def client(self, service: str, *, region: str | None = None, retries: bool = True) -> Any:
-        """Return a boto3 client of *service* with bounded waits.
+        """Return a boto3 client of *service* with bounded waits and this access's own credentials.
 
         Args:
             service: Such as ``ec2``.
@@ -63,12 +54,35 @@ class Access:
             retries: Whether the SDK retries by itself, adaptively; False for callers that pace each API themselves.
         """
         identity = (self.region, self.profile, self.endpoint_url, self.credentials)
-        key = (*identity, service, region or self.region, retries)
-        # A session must not make two clients at once.
-        with _making:
-            if key not in _clients:
-                _clients[key] = _client(*key)
-            return _clients[key]
+        return _kept((*identity, service, region or self.region, retries))
+
+    @contextlib.contextmanager
+    def calling(self, service: str, region: str) -> Iterator[Any]:
+        """Yield the client of *service* in *region* that every account shares, with these credentials in this thread.
+
+        A client holds a tenth of a second of work and megabytes of memory, and a connection of its own: one for each
+        account would cost a fleet gigabytes. It does not retry; whoever calls paces each API.
+        """
+        mine = self._own_credentials()
+        client = _kept((self.region, self.profile, self.endpoint_url, CALLERS, service, region, False))
+        before = getattr(_thread, "credentials", None)
+        _thread.credentials = mine
+        try:
+            yield client
+        finally:
+            _thread.credentials = before
+
+    def _own_credentials(self) -> Any:
+        """Return whose credentials sign, botocore's object: it refreshes itself where it can."""
+        from botocore.exceptions import NoCredentialsError
+
+        if self.credentials is not None:
+            return self.credentials
+        with _making, aws_errors("find credentials"):
+            found = _session(self.region, self.profile, self.endpoint_url is not None).get_credentials()
+        if found is None:
+            raise NoCredentialsError
+        return found
 
     def child_environment(self, extra: Mapping[str, str]) -> dict[str, str]:
         """Return the environment for Packer and Terraform, with *extra* on top."""
@@ -113,8 +127,20 @@ _PARSER = re.compile(r"Unable to parse response \((?P<why>[^\n]{0,400}?)\), inva
 
 # A sandbox that nobody refers to any more ends in the midst of anything, also while its thread makes a client here.
 _making = threading.RLock()
-_Key: TypeAlias = "tuple[str, str | None, str | None, Credentials | None, str, str, bool]"
+# Region, profile, endpoint, credentials, service, the client's region, and whether it retries.
+_Key: TypeAlias = "tuple[str, str | None, str | None, Any, str, str, bool]"
 _clients: dict[_Key, Any] = {}
+# In a client's key: it is shared by all accounts, and signs with what the calling thread has set.
+CALLERS = "the caller's"
+_thread = threading.local()
+
+
+def _kept(key: _Key) -> Any:
+    # A session must not make two clients at once.
+    with _making:
+        if key not in _clients:
+            _clients[key] = _client(*key)
+        return _clients[key]
 
 
 def drop_clients(endpoint_url: str) -> None:
@@ -128,7 +154,7 @@ def _client(
     own: str,
     profile: str | None,
     endpoint_url: str | None,
-    credentials: Credentials | None,
+    credentials: Any,
     service: str,
     region: str,
     retries: bool,
@@ -148,39 +174,44 @@ def _client(
         settled: dict[str, Any] = {"proxies": {}, "defaults_mode": "legacy", "s3": {"addressing_style": "path"}}
         config = config.merge(Config(**settled))
     with aws_errors(f"use {service} in {region}"):
-        session = _session(own, profile, endpoint_url is not None, credentials)
+        is_shared = credentials == CALLERS
+        session = _session(own, profile, endpoint_url is not None, is_shared=is_shared)
+        if credentials is not None and not is_shared:
+            keys = credentials.get_frozen_credentials()
+            names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+            local |= dict(zip(names, keys[:3], strict=True))
         return session.client(service, region_name=region, config=config, **local)
 
 
 @functools.lru_cache(maxsize=64)
-def _session(own: str, profile: str | None, sandbox: bool, credentials: Credentials | None) -> Any:
-    """Return a session; its clients share the service models, which take most of a client's time and memory."""
+def _session(own: str, profile: str | None, sandbox: bool, *, is_shared: bool = False) -> Any:
+    """Return a session; its clients share the service models, which take most of a client's time and memory.
+
+    Args:
+        own: Its region.
+        profile: The AWS profile; None leaves the choice to the AWS SDK.
+        sandbox: Whether it is for the local AWS, and so for nothing of the user's configuration.
+        is_shared: Whether its clients sign with the calling thread's credentials, and have none themselves.
+    """
     import boto3
     import botocore.session
 
-    keys: dict[str, Any] = {}
-    if credentials is not None:
-        keys = {
-            "aws_access_key_id": credentials.access_key_id,
-            "aws_secret_access_key": credentials.secret_access_key,
-            "aws_session_token": credentials.session_token,
-        }
     if not sandbox:
         theirs = botocore.session.get_session()
-        _prepare(theirs)
-        return boto3.Session(botocore_session=theirs, profile_name=profile, region_name=own, **keys)
+        _prepare(theirs, is_shared=is_shared)
+        return boto3.Session(botocore_session=theirs, profile_name=profile, region_name=own)
     # Nothing of the user's AWS configuration may be read: a profile's endpoint_url or
     # AWS_IGNORE_CONFIGURED_ENDPOINT_URLS would lead a sandbox call to the real AWS.
     bare = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
     bare.set_config_variable("config_file", "")
     bare.set_config_variable("credentials_file", "")
-    _prepare(bare)
-    keys = keys or {"aws_access_key_id": "sandbox", "aws_secret_access_key": "sandbox"}
+    _prepare(bare, is_shared=is_shared)
+    keys = {} if is_shared else {"aws_access_key_id": "sandbox", "aws_secret_access_key": "sandbox"}
     return boto3.Session(botocore_session=bare, region_name=own, **keys)
 
 
-def _prepare(session: Any) -> None:
-    """Give a botocore *session* what makes it start and read fast."""
+def _prepare(session: Any, *, is_shared: bool) -> None:
+    """Give a botocore *session* what makes it start and read fast, and, for shared clients, nobody's credentials."""
     from gpu_ami.aws import client_classes
     from gpu_ami.aws.describe_images_parser import ParserFactory
     from gpu_ami.aws.service_models import service_models
@@ -188,6 +219,10 @@ def _prepare(session: Any) -> None:
     session.register_component("response_parser_factory", ParserFactory())
     session.register_component("data_loader", service_models(session.get_config_variable("data_path")))
     client_classes.share(session)
+    if is_shared:
+        from gpu_ami.aws.thread_credentials import ThreadCredentials
+
+        session.register_component("credential_provider", ThreadCredentials(_thread))
 
 
 @contextlib.contextmanager
@@ -269,14 +304,42 @@ def identify(access: Access) -> Identity:
         raise AwsError(msg) from exc
 
 
-def assume(access: Access, role_arn: str) -> Access:
-    """Return an access with the temporary credentials of the role *role_arn*, for an hour.
+def assume(access: Access, role_arn: str, *, session_name: str = "gpu-ami-cleanup") -> Access:
+    """Return an access with temporary credentials of the role *role_arn*; they are renewed before their hour is over.
 
     Raises:
-        AwsError: STS refused.
+        AwsError: STS refused, or its answer makes no sense.
     """
-    with aws_errors(f"assume the role {role_arn}"):
-        answer = access.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="gpu-ami-cleanup")
-    given = answer["Credentials"]
-    credentials = Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+    from botocore.credentials import RefreshableCredentials
+
+    def assumed() -> dict[str, str]:
+        try:
+            with aws_errors(f"assume the role {role_arn}"):
+                answer = access.client("sts").assume_role(RoleArn=role_arn, RoleSessionName=session_name)
+            given = answer["Credentials"]
+            return {
+                "access_key": given["AccessKeyId"],
+                "secret_key": given["SecretAccessKey"],
+                "token": given["SessionToken"],
+                "expiry_time": given["Expiration"].isoformat(),
+            }
+        except (LookupError, TypeError, ValueError, AttributeError) as exc:
+            msg = f"AWS was asked to assume the role {role_arn}, but its answer makes no sense: is a proxy in between?"
+            raise AwsError(msg) from exc
+
+    credentials = RefreshableCredentials.create_from_metadata(assumed(), assumed, "sts-assume-role")
     return dataclasses.replace(access, credentials=credentials)
+
+
+def enter(access: Access, role_arn: str, account: str) -> Access:
+    """Return an access with the credentials of the role *role_arn*, after STS has said that they are *account*'s.
+
+    Raises:
+        AwsError: STS refused, or these are another account's: what is read there must not count as this one's.
+    """
+    entered = assume(access, role_arn)
+    found = identify(entered).account
+    if found != account:
+        msg = f"The role {role_arn} led into account {limited(found)}, not into {account}: nothing was read there."
+        raise AwsError(msg)
+    return entered

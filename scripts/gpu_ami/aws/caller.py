@@ -215,8 +215,8 @@ class Caller:
         with self._lock:
             self.calls += 1
         try:
-            client = self.access.client(service, region=self.region, retries=False)
-            answer: dict[str, Any] = getattr(client, operation)(**parameters)
+            with self.access.calling(service, self.region) as client:
+                answer: dict[str, Any] = getattr(client, operation)(**parameters)
             self._note_time(answer)
         except ClientError as exc:
             code = error_code(exc)

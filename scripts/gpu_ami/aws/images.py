@@ -125,13 +125,23 @@ class Snapshot:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-def own_images(caller: Caller, account: str) -> list[Image]:
+def own_images(caller: Caller, account: str, *, is_checked: bool = False) -> list[Image]:
     """Return every AMI that *account* owns in the caller's region, disabled and deprecated ones too.
+
+    Args:
+        caller: Calls EC2.
+        account: Whose AMIs.
+        is_checked: Whether one of another account is no answer: of many accounts, these would be the wrong one's.
 
     Raises:
         AwsError: EC2 refused, or the list could not be read to its end.
     """
-    return [image for image in _own(caller) if image.account == account]
+    found = _own(caller)
+    strangers = [image.account for image in found if image.account != account]
+    if is_checked and strangers:
+        msg = f"ec2:DescribeImages in {caller.region}: AMIs of {strangers[0]} came where {account}'s were asked for."
+        raise UnansweredError(msg)
+    return [image for image in found if image.account == account]
 
 
 def some_images(caller: Caller, image_ids: Iterable[str]) -> list[Image]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError
+from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError, making_sense
 
 _SERVICES = "/aws/service/global-infrastructure/services"
 # The list can be read in some regions only; where not, this one answers for all of the partition "aws".
@@ -21,6 +21,28 @@ def enabled_regions(caller: Caller) -> list[str]:
         msg = "ec2:DescribeRegions names no region: the answer is cut off."
         raise UnansweredError(msg)
     return sorted(names)
+
+
+# How EC2 says that an account may not use a region; whatever else it says, being switched on or off included, is on.
+_OFF = "not-opted-in"
+
+
+def regions_by_state(caller: Caller) -> tuple[list[str], list[str]]:
+    """Return the regions that the account can use, and those that are switched off for it.
+
+    Off is not empty: to switch a region off takes away access alone; what was launched there goes on.
+
+    Raises:
+        AwsError: EC2 refused or gave no usable answer.
+    """
+    with making_sense("ec2:DescribeRegions"):
+        rows = list(caller.pages("ec2", "describe_regions", "Regions", AllRegions=True))
+        states = {str(row["RegionName"]): str(row["OptInStatus"]) for row in rows}
+    on = sorted(name for name, state in states.items() if state != _OFF)
+    if not on:
+        msg = "ec2:DescribeRegions names no region that is on: the answer is cut off."
+        raise UnansweredError(msg)
+    return on, sorted(set(states) - set(on))
 
 
 def has_service(caller: Caller, service: str) -> bool:

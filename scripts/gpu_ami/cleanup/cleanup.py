@@ -16,11 +16,11 @@ from gpu_ami import families
 from gpu_ami.aws.access import identify
 from gpu_ami.aws.caller import Caller
 from gpu_ami.cleanup import plan_document as plans
+from gpu_ami.cleanup.carry_out import act, callers_of
 from gpu_ami.cleanup.decide import find_blocks
-from gpu_ami.cleanup.execute import Apply, Result
+from gpu_ami.cleanup.execute import Result
 from gpu_ami.cleanup.inventory import Survey
-from gpu_ami.cleanup.journal import Journal, JournalError, Replay, cut_short, new_path, read, unfinished
-from gpu_ami.cleanup.journal_events import LEFT, Begin, Done, End, Left, outcome_texts
+from gpu_ami.cleanup.journal import Journal, Replay, cut_short, read, unfinished
 from gpu_ami.cleanup.plan_document import Plan
 from gpu_ami.cleanup.plan_tables import View, loses, plan_tables, what_goes
 from gpu_ami.cleanup.planner import make_plan
@@ -28,10 +28,10 @@ from gpu_ami.cleanup.policy import Flags, policy_from
 from gpu_ami.cleanup.restore import Restored, restore
 from gpu_ami.cleanup.result_tables import restored_table, result_tables
 from gpu_ami.cleanup.scope import account_of, chosen_regions, requested_regions, survey_of
-from gpu_ami.cleanup.snapshots import OrphanedSnapshots, to_finish
+from gpu_ami.cleanup.snapshots import to_finish
 from gpu_ami.cleanup.usage_reports import UsageReports
 from gpu_ami.console import Step
-from gpu_ami.errors import InterruptedRunError, PartialError, PipelineError, SafetyError, UsageError, then_raised
+from gpu_ami.errors import PartialError, PipelineError, SafetyError, UsageError, then_raised
 from gpu_ami.files import check_writable, write_atomic
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
@@ -56,6 +56,7 @@ class Request:
         yes: Whether to act.
         permanent: Whether what cannot be brought back may go.
         make_public: Whether what everybody could launch before may be such again when it is brought back.
+        fleet: Whether the accounts of the fleet are planned for together.
         all: Whether each AMI that stays is shown.
         wide: Whether the verdict on each AMI is shown with every reason in full.
     """
@@ -70,6 +71,7 @@ class Request:
     yes: bool = False
     permanent: bool = False
     make_public: bool = False
+    fleet: bool = False
     all: bool = False
     wide: bool = False
 
@@ -115,7 +117,12 @@ def run(run: Invocation, request: Request) -> None:
     request.check()
     families.refuse_beside(run, request.of_one_family)
     if request.restore:
-        _restore(run, _file(run, request.restore), make_public=request.make_public)
+        _restore(run, _file(run, request.restore), make_public=request.make_public, over_accounts=request.fleet)
+        return
+    if request.fleet:
+        from gpu_ami.cleanup import over_accounts
+
+        over_accounts.run(run, request)
         return
     now = datetime.now(timezone.utc)
     _check_without_credentials(run, request, now)
@@ -278,87 +285,10 @@ def _carry_out(run: Invocation, plan: Plan, survey: Survey, view: View, *, perma
             plan = dataclasses.replace(plan, decision=dataclasses.replace(plan.decision, blocks=(why,)))
             _show(run, plan, view)
             _raise_blocks(plan)
-        results, journal, cut = _act(run, plan, survey, replays, must_recover=not permanent)
+        callers = callers_of(survey)
+        results, journal, cut = act(run, plan, survey, replays, callers, must_recover=not permanent)
     shown = run.workspace.shown(journal) if journal else None
     _finish(run, plan, results, shown, view, cut)
-
-
-def _act(
-    run: Invocation,
-    plan: Plan,
-    survey: Survey,
-    replays: Sequence[Replay],
-    *,
-    must_recover: bool,
-) -> tuple[list[Result], Path | None, PartialError | None]:
-    """Carry the plan out; return what came of it, the journal, and the error where a journal could not be written."""
-    selected, orphans = plan.decision.selected, plan.selected_orphans
-    if not selected and not orphans and not replays:
-        return [], None, None
-    path = new_path(run.workspace.logs, plan.made_at)
-    try:
-        with Journal(path) as journal:
-            journal.write(Begin(account=plan.account, policy=plan.policy.document()))
-            results: list[Result] = []
-            try:
-                _resume(run, survey, replays, journal)
-                apply = Apply(plan, survey, journal, now=lambda: datetime.now(timezone.utc), must_recover=must_recover)
-                with run.console.step(f"{plan.policy.mode} {show_count(len(selected), 'AMI')}") as step:
-                    results = [*apply.images(selected), *apply.orphans(orphans)]
-                    if results and all(result.is_failed for result in results):
-                        step.fail()
-                journal.write(End(failed=sum(result.is_failed for result in results)))
-            except _NotBegunError as exc:
-                return [], path, exc
-            except JournalError as exc:
-                # What has gone by now is to be shown.
-                return results, path, cut_short(str(exc), sum(result.is_done for result in results), len(results))
-    except KeyboardInterrupt as exc:
-        msg = f"Interrupted; what was done is in {run.workspace.shown(path)}, and a new run finishes it."
-        raise InterruptedRunError(msg) from exc
-    return results, path, None
-
-
-class _NotBegunError(PartialError):
-    """A journal could not be written while an earlier run was finished: this plan's turn did not come."""
-
-
-def _resume(run: Invocation, survey: Survey, replays: Sequence[Replay], journal: Journal) -> None:
-    """Finish the runs that were killed or lost an answer, and say in their journals who did.
-
-    Raises:
-        _NotBegunError: The journal of one of them, or this run's own, cannot be written.
-    """
-    for replay in replays:
-        shown = run.workspace.shown(replay.path)
-        try:
-            _resume_one(survey, replay, journal)
-        except UsageError as exc:
-            msg = (
-                f"{exc} That was while finishing {shown}; nothing of this plan was begun. Free some space, then run it "
-                "again: it goes on from there."
-            )
-            raise _NotBegunError(msg) from exc
-        run.console.say(f"Finished what {shown} had begun.")
-
-
-def _resume_one(survey: Survey, replay: Replay, journal: Journal) -> None:
-    callers = {location.region: location.caller for location in survey.own_locations}
-    alive = {image.image_id for image in survey.images}
-    finished = OrphanedSnapshots(survey, journal).resume(callers, replay.entries.values())
-    if journal.refused:
-        # The rest of the snapshots was left for the next run: the earlier journal must not say that it is finished.
-        raise JournalError(journal.refused)
-    with Journal(replay.path, is_new=False) as old:
-        for image_id, outcomes in finished.items():
-            old.write(Done(image_id=image_id, snapshots=outcome_texts(outcomes)))
-        for image_id in sorted(alive & {key for key, entry in replay.entries.items() if entry.is_open}):
-            old.write(Left(image_id=image_id))
-        outcomes_of_all = [outcome for outcomes in finished.values() for outcome in outcomes.values()]
-        is_open = any(outcome.is_failed or outcome == LEFT for outcome in outcomes_of_all)
-        elsewhere = {entry.image.region for entry in replay.entries.values()} - set(callers)
-        if not is_open and not elsewhere:
-            old.write(End(by=journal.path.name))
 
 
 def _finish(
@@ -380,7 +310,7 @@ def _finish(
         run.console.result(document, *tables)
 
 
-def _restore(run: Invocation, path: Path, *, make_public: bool) -> None:
+def _restore(run: Invocation, path: Path, *, make_public: bool, over_accounts: bool) -> None:
     replay = read(path)
     if run.options.dry_run:
         public = sum(entry.would_be_public for entry in replay.entries.values())
@@ -388,8 +318,14 @@ def _restore(run: Invocation, path: Path, *, make_public: bool) -> None:
         run.console.say(f"DRY RUN: would bring back {_left_to_restore(replay)} of {path}.{more}")
         return
     account = run.announce().account
+    access = run.access
+    if over_accounts:
+        from gpu_ami.cleanup.over_accounts import way_back
+
+        access, account = way_back(run, replay.account), replay.account
     if replay.account != account:
-        msg = f"{path} is of account {replay.account}, the credentials are for {account}: choose another --profile."
+        way = "another --profile, or add --fleet" if run.target.fleet is not None else "another --profile"
+        msg = f"{path} is of account {replay.account}, the credentials are for {account}: choose {way}."
         raise SafetyError(msg)
     if not replay.entries and not replay.orphans:
         msg = f"{path} names no AMI or snapshot that `invoke cleanup` changed: there is nothing to bring back."
@@ -399,7 +335,7 @@ def _restore(run: Invocation, path: Path, *, make_public: bool) -> None:
         Journal(path, is_new=False) as journal,
         run.console.step(f"bringing back {_left_to_restore(replay)}") as step,
     ):
-        results = restore(replay, journal, lambda region: Caller(run.access, region), make_public=make_public)
+        results = restore(replay, journal, lambda region: Caller(access, region), make_public=make_public)
         if results and all(result.status == "failed" for result in results):
             step.fail()
         refused = journal.refused

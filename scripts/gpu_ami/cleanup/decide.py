@@ -149,6 +149,7 @@ def decide(
     *,
     with_orphans: bool = False,
     reported: Collection[str] = (),
+    used: Collection[str] | None = None,
 ) -> Decision:
     """Return the verdict on every AMI of the policy's scope, with all its reasons.
 
@@ -161,6 +162,8 @@ def decide(
         with_orphans: Whether snapshots without an AMI may go, too.
         reported: AMIs of whose use in other accounts EC2 has been asked: with `Policy.usage_reports` that one is
             shared is a reason to stay until then. What the answer was is among *references*.
+        used: Of a fleet, the accounts of whose AMIs a use was found: that nothing needs any AMI of one is judged by
+            itself, or one busy account would let all the others' go. None for one account.
     """
     families = _families(images, policy.keep)
     needed = by_target(references)
@@ -169,12 +172,22 @@ def decide(
         _verdict(image, families, needed, policy, now, reported) for image in sorted(covered, key=_oldest_first)
     ]
     is_change = with_orphans or any(verdict.is_selected for verdict in verdicts)
+    if used is not None and not policy.allow_no_references:
+        verdicts = [_unless_idle(verdict, used) for verdict in verdicts]
     blocks = find_blocks(reports, policy, is_change=is_change)
     if blocks:
         verdicts = [kept(verdict, Reason("blocked", blocks[0])) for verdict in verdicts]
     elif policy.max_deletions is not None:
         verdicts = _limited(verdicts, policy.max_deletions)
     return Decision(tuple(verdicts), blocks, outside=len(images) - len(covered))
+
+
+def _unless_idle(verdict: Verdict, used: Collection[str]) -> Verdict:
+    account = verdict.image.account
+    if account in used:
+        return verdict
+    text = f"nothing at all was found that needs any AMI of {account}: if that is true, plan with --allow-no-references"
+    return kept(verdict, Reason("nothing-needed", text))
 
 
 def find_blocks(reports: Sequence[SourceReport], policy: Policy, *, is_change: bool = True) -> tuple[str, ...]:

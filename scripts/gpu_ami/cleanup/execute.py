@@ -91,6 +91,7 @@ class Apply:
         plan: What to do.
         survey: The survey that the plan was made from; it is queried again.
         journal: Where every act is written down first.
+        callers: By region, what may change the plan's account.
         now: Says what time it is.
         told: Called with the number of AMIs done.
         must_recover: Whether what goes first by a Recycle Bin rule must be seen in the bin before anything else does.
@@ -101,6 +102,7 @@ class Apply:
         plan: Plan,
         survey: Survey,
         journal: Journal,
+        callers: Mapping[str, Caller],
         *,
         now: Callable[[], datetime],
         told: Callable[[int], None] = lambda _done: None,
@@ -111,7 +113,7 @@ class Apply:
         self._journal = journal
         self._now = now
         self._told = told
-        self._callers: dict[str, Caller] = {location.region: location.caller for location in survey.own_locations}
+        self._callers = callers
         self._survey = survey
         self._guard = Guard(survey, plan, now=now)
         self._snapshots = OrphanedSnapshots(survey, journal)

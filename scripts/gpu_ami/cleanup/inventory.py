@@ -18,16 +18,20 @@ from gpu_ami.aws.caller import Caller, RefusedError, making_sense
 from gpu_ami.aws.images import Image, own_images, some_images
 from gpu_ami.aws.references.image_builder import own_images_of
 from gpu_ami.aws.references.known_members import unknown
-from gpu_ami.aws.references.registry import OWN, PER_IMAGE, USES
+from gpu_ami.aws.references.registry import FROM_ANYWHERE, OWN, PER_IMAGE, USES
 from gpu_ami.aws.references.source import Found, Reference, Source, SourceQuery
 from gpu_ami.aws.regions import has_service
 from gpu_ami.cleanup.decide import Decision, SourceReport, Status, decide, newest_of
+from gpu_ami.cleanup.grantees import GRANTEES, Reached
 from gpu_ami.cleanup.local_references import LocalSource
 from gpu_ami.cleanup.policy import SETTING, Policy
 from gpu_ami.errors import AwsError
 
 _WORKERS = 32
+# Of a fleet: waiting for hundreds of places, each at its own pace, costs little more than some threads.
+_FLEET_WORKERS = 256
 _SHARING = "launch-permissions"
+_PUBLIC = "public-snapshots"
 # The code of the reason for which an AMI stays that another account uses, or may use.
 USAGE = "usage-reports"
 # How services refuse an operation that a region of theirs lacks: SageMaker with "UnknownOperationException: The
@@ -95,6 +99,8 @@ class Survey:
         clock: Monotonic seconds.
         fast_restore_usd_per_hour: Returns what fast snapshot restore of a snapshot costs in one zone of a region, by
             the hour; None where that is not known.
+        reached: How far a fleet is read: a shared AMI goes only when all who may launch it are in it. None where there
+            is no fleet.
     """
 
     def __init__(
@@ -109,8 +115,11 @@ class Survey:
         per_image: Sequence[Source] = PER_IMAGE,
         clock: Callable[[], float] = time.monotonic,
         fast_restore_usd_per_hour: Callable[[str], Decimal | None] = lambda _region: None,
+        reached: Reached | None = None,
     ) -> None:
         """Read the working tree alone."""
+        self._reached = reached
+        self._workers = _WORKERS if reached is None else _FLEET_WORKERS
         self._fast_restore_usd_per_hour = fast_restore_usd_per_hour
         self.locations = tuple(locations)
         self.policy = policy
@@ -125,6 +134,11 @@ class Survey:
         # What EC2's usage reports say of an AMI, and with whom it was shared then.
         self._reported: dict[str, tuple[tuple[str, ...], frozenset[str] | None]] = {}
         self.images: tuple[Image, ...] = ()
+
+    @property
+    def is_fleet(self) -> bool:
+        """Whether it is about many accounts."""
+        return self._reached is not None
 
     @property
     def own_locations(self) -> tuple[Location, ...]:
@@ -146,11 +160,74 @@ class Survey:
     def references(self) -> list[Reference]:
         """What all sources showed, from every location and file."""
         local = [reference for source in self._local for reference in source.references]
+        if self._reached is not None:
+            return [*self._fleet_references(), *local]
         seen = [reference for state in self._states.values() for reference in state.references]
         elsewhere = [
             Reference(image_id, USAGE, why) for image_id, (reasons, _) in self._reported.items() for why in reasons
         ]
         return [*elsewhere, *own_images_of(seen, self.images), *local]
+
+    def _fleet_references(self) -> list[Reference]:
+        """Return what is needed in any account of a fleet; what another one than the owner needs names that account."""
+        kept = self._unread_grantees()
+        # That says more of the same permissions.
+        told = {reference.target for reference in kept}
+        found = [one for _, some in self._by_account() for one in some]
+        # No fleet has everybody in it.
+        kept += [replace(one, source=GRANTEES) for one in found if one.source == _PUBLIC]
+        return [*kept, *(one for one in found if one.source != _SHARING or one.target not in told)]
+
+    def _by_account(self) -> list[tuple[str, list[Reference]]]:
+        """Return what each account needs; of what is not its own with the account's name."""
+        assert self._reached is not None
+        owners = {key: image.account for image in self.images for key in (image.image_id, *image.snapshot_ids)}
+        found = []
+        for (account, _, _), state in self._states.items():
+            label = self._reached.label(account)
+            uses = own_images_of(state.references, self.images)
+            found.append(
+                (
+                    account,
+                    [
+                        use
+                        if owners.get(use.target, account) == account
+                        else replace(use, detail=f"{use.detail}, in account {label}")
+                        for use in uses
+                    ],
+                )
+            )
+        return found
+
+    @property
+    def foreign(self) -> frozenset[str]:
+        """The AMIs of a fleet that something in another account than their own needs."""
+        owners = {key: image for image in self.images for key in (image.image_id, *image.snapshot_ids)}
+        uses = [
+            (account, owners[use.target])
+            for account, some in self._by_account()
+            for use in some
+            if use.target in owners
+        ]
+        return frozenset(image.image_id for account, image in uses if image.account != account)
+
+    def _unread_grantees(self) -> list[Reference]:
+        """Return what keeps the shared AMIs of a fleet that somebody may launch who was not read."""
+        if self._reached is None:
+            return []
+        who = ((image, self.permissions(image)) for image in self.images)
+        kept = ((image, self._reached.why_kept(some, image.account, image.region)) for image, some in who if some)
+        return [Reference(image.image_id, GRANTEES, why) for image, why in kept if why]
+
+    @property
+    def used_accounts(self) -> frozenset[str]:
+        """The accounts of whose AMIs a use was found; that uses of one are seen says nothing of another."""
+        owners = {key: image.account for image in self.images for key in (image.image_id, *image.snapshot_ids)}
+        states = [state for state in self._states.values() if state.report.is_use]
+        local = [source for source in self._local if source.report.is_use]
+        found = [use.target for state in states for use in own_images_of(state.references, self.images)]
+        found += [use.target for source in local for use in source.references]
+        return frozenset(owners[target] for target in found if target in owners)
 
     @property
     def reported(self) -> frozenset[str]:
@@ -190,6 +267,9 @@ class Survey:
         Raises:
             AwsError: The AMIs of a location could not be listed; sources that fail are reported instead.
         """
+        if self._reached is not None:
+            self._query_fleet()
+            return
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
             # Whatever does not need the list of AMIs starts with it.
             listings = [pool.submit(own_images, location.caller, location.account) for location in self.own_locations]
@@ -200,6 +280,43 @@ class Survey:
             own = [(location, source) for location in self.own_locations for source in self._own]
             for done in [*uses, *(pool.submit(self._query, location, source, ()) for location, source in own)]:
                 done.result()
+
+    def _query_fleet(self) -> None:
+        """List the AMIs everywhere, then query the sources: all of them only where an AMI of the scope is.
+
+        A place whose AMIs cannot be listed is reported, so that everything stays: the others are shown all the same.
+        """
+        listed = in_parallel(self.own_locations, self._listed, workers=self._workers)
+        self.images = tuple(image for images in listed for image in images)
+        pairs = [(location, source) for source in self._uses for location in self._asked(source)]
+        pairs += [(location, source) for source in self._own for location in self._asked(source) if location.is_own]
+        self._query_pairs(pairs, ())
+
+    def _listed(self, location: Location) -> list[Image]:
+        caller = location.caller.counting()
+        try:
+            with making_sense(f"images in {location.region}"):
+                found = own_images(caller, location.account, is_checked=True)
+        except AwsError as exc:
+            report = SourceReport("images", location.region, "failed", location.account, error=str(exc), is_use=False)
+            with self._lock:
+                self._states[_key(location, "images")] = SourceState(report)
+            return []
+        location.caller.aws_time = location.caller.aws_time or caller.aws_time
+        return found
+
+    @property
+    def _busy(self) -> frozenset[str]:
+        """The regions in which an AMI of the scope is: of a fleet, the others are asked for little."""
+        covers = self.policy.scope.covers
+        return frozenset(image.region for image in self.images if covers(image.name, image.tags))
+
+    def _asked(self, source: Source) -> list[Location]:
+        """Return where *source* is queried."""
+        if self._reached is None or source.name in FROM_ANYWHERE:
+            return list(self.locations)
+        busy = self._busy
+        return [location for location in self.locations if location.region in busy]
 
     def query_images(self, selected: Collection[str]) -> None:
         """Query the sources that AWS only answers AMI by AMI, for the AMIs *selected*."""
@@ -225,11 +342,12 @@ class Survey:
         """
         self._local = tuple(self._read_files())
         moving = [source for source in self._own if source.service]
-        queries = [(location, source) for location in self.locations for source in self._uses]
-        queries += [(location, source) for location in self.own_locations for source in moving]
+        queries = [(location, source) for source in self._uses for location in self._asked(source)]
+        queries += [(location, source) for source in moving for location in self._asked(source) if location.is_own]
         in_parallel(
             [*queries, *((location, None) for location in self.own_locations)],
             lambda pair: self._query(pair[0], pair[1], selected) if pair[1] else self._refresh(pair[0], selected),
+            workers=self._workers,
         )
         # These read the AMIs' own properties; they call nothing.
         still = [source for source in self._own if not source.service]
@@ -266,14 +384,18 @@ class Survey:
             there = (location.account, location.region)
             self.images = (*(image for image in self.images if (image.account, image.region) != there), *here)
 
-    def decide(self, now: datetime, policy: Policy | None = None) -> Decision:
-        """Return the verdicts that follow from what was seen."""
+    def decide(self, now: datetime, policy: Policy | None = None, *, more: Sequence[SourceReport] = ()) -> Decision:
+        """Return the verdicts that follow from what was seen; *more* is reported beside what this survey reports."""
         policy = policy or self.policy
-        return decide(self.images, self.references, self.reports, policy, now, reported=self.reported)
+        used = None if self._reached is None else self.used_accounts
+        reports = [*more, *self.reports]
+        return decide(self.images, self.references, reports, policy, now, reported=self.reported, used=used)
 
     def _query_all(self, locations: Sequence[Location], sources: Iterable[Source], selected: Collection[str]) -> None:
-        pairs = [(location, source) for location in locations for source in sources]
-        in_parallel(pairs, lambda pair: self._query(*pair, selected))
+        self._query_pairs([(location, source) for location in locations for source in sources], selected)
+
+    def _query_pairs(self, pairs: Sequence[tuple[Location, Source]], selected: Collection[str]) -> None:
+        in_parallel(pairs, lambda pair: self._query(*pair, selected), workers=self._workers)
 
     def _query(self, location: Location, source: Source, selected: Collection[str]) -> None:
         key = _key(location, source.name)

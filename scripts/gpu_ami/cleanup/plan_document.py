@@ -23,6 +23,8 @@ from gpu_ami.records.tags import REGION
 
 _FORMATS = "gpu-ami-cleanup-plan-"
 FORMAT = f"{_FORMATS}1"
+# Of a fleet's: each verdict names its account.
+FLEET_FORMAT = f"{_FORMATS}2"
 _NOT_IN_PLAN = Reason("not-in-plan", "the plan that is carried out does not name it")
 # An older plan was made of an account that has moved on.
 _PLAN_LIFE = timedelta(hours=24)
@@ -152,13 +154,17 @@ class Plan:
         """
         if image.root_device != "ebs":
             return None
-        bin_ = self.bins.get(image.region, Bin())
+        bin_ = self.bin_of(image)
         spans = [bin_.retention(IMAGE, image.tags)]
         for snapshot_id in image.snapshot_ids:
             snapshot = self.snapshots.get(snapshot_id)
             spans.append(None if snapshot is None else bin_.retention(SNAPSHOT, snapshot.tags))
         known = [span for span in spans if span is not None]
         return min(known) if len(known) == len(spans) else None
+
+    def bin_of(self, image: Image) -> Bin:
+        """Return what is known of the Recycle Bin into which *image* goes."""
+        return self.bins.get(image.region, Bin())
 
     def irrecoverable(self) -> list[str]:
         """Return the ids of what would be gone for good: no active rules of the Recycle Bin cover all of it."""
@@ -318,6 +324,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise _no_plan(path) from exc
     if found == FORMAT:
         return raw
+    if found == FLEET_FORMAT:
+        msg = f"{path} is the plan of a fleet: `invoke cleanup --fleet --apply {path}` carries it out."
+        raise UsageError(msg)
     if found.startswith(_FORMATS):
         msg = (
             f"{path} is a {_WHAT} of the format {found[:60]}, this version reads {FORMAT}: "

@@ -55,7 +55,7 @@ class View:
 def plan_tables(plan: Plan, view: View) -> list[Table]:
     """Return a plan: what it adds up to, what goes, what stays and why, what was queried."""
     verdicts = _every(plan, view) if view.wide else [*_going(plan, view), *staying(plan, view)]
-    return [lines(_answer(plan, view), view), *verdicts, _sources(plan, view)]
+    return [lines(_answer(plan, view), view), *verdicts, sources_table(plan, view)]
 
 
 def sweep_table(plan: SweepPlan) -> Table:
@@ -335,7 +335,7 @@ def _orphan_row(plan: Plan, orphan: Orphan) -> tuple[str, ...]:
     return (orphan.snapshot.snapshot_id, *region, orphan.image_id, _date(orphan.snapshot.started))
 
 
-def _sources(plan: Plan, view: View) -> Table:
+def sources_table(plan: Plan, view: View) -> Table:
     """Return what was queried: one row per source, or per remark where there is one; regions and accounts added up."""
     by_name: dict[str, list[SourceReport]] = {}
     for report in plan.reports:

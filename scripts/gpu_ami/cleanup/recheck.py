@@ -64,7 +64,8 @@ class Guard:
     def _check(self) -> None:
         selected = {verdict.image.image_id for verdict in self._plan.decision.selected}
         self._survey.query_again(selected)
-        if self._survey.sharing_age_s() > _FRESH_S:
+        # A fleet takes minutes to read, and who may launch an AMI decides whose reading counts.
+        if self._survey.is_fleet or self._survey.sharing_age_s() > _FRESH_S:
             self._survey.query_sharing(selected)
         policy = dataclasses.replace(self._survey.policy, max_deletions=None)
         decision = self._survey.decide(self._now(), policy)

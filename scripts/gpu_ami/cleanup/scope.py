@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
-from gpu_ami.aws.access import assume
+from gpu_ami.aws.access import enter
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.regions import enabled_regions
 from gpu_ami.aws.s3 import list_texts
 from gpu_ami.cleanup import local_references
 from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.inventory import Location, Survey, locations_of
+from gpu_ami.cleanup.local_references import LocalSource
 from gpu_ami.cleanup.policy import Policy
 from gpu_ami.errors import AwsError, TerraformError, UsageError
 from gpu_ami.handover.receipt_store import bucket_of
@@ -83,22 +84,32 @@ def survey_of(
             locations += _other_account(run, role, regions)
         except AwsError as exc:
             failed.append(SourceReport("account", None, "failed", account=role, error=str(exc)))
-    # Pulling the state takes seconds; what is in files is read anew at each query.
-    state = functools.cache(lambda: _backend_state(run))
-    local = functools.partial(
+    return Survey(
+        locations,
+        policy,
+        local=local_sources(run, policy),
+        failed_accounts=failed,
+        fast_restore_usd_per_hour=fast_restore_usd_per_hour,
+    )
+
+
+def local_sources(run: Invocation, policy: Policy) -> Callable[[], Sequence[LocalSource]]:
+    """Return what says, each time that it is called, what the working tree and its Terraform state need.
+
+    Pulling the state takes seconds, so it is done once; what is in files is read anew.
+    """
+    return functools.partial(
         local_references.scan,
         run.workspace.state,
-        state=state,
+        state=functools.cache(lambda: _backend_state(run)),
         receipts=lambda: _backend_receipts(run),
         skip=policy.skip_sources,
         is_whole=not run.target.is_shared,
     )
-    return Survey(
-        locations, policy, local=local, failed_accounts=failed, fast_restore_usd_per_hour=_fast_restore_usd_per_hour
-    )
 
 
-def _fast_restore_usd_per_hour(region: str) -> Decimal | None:
+def fast_restore_usd_per_hour(region: str) -> Decimal | None:
+    """Return what fast snapshot restore of a snapshot costs in one zone, by the hour; None where that is not known."""
     from gpu_ami.cost.price_table import load
 
     return load().rate(region, "fsr_usd_per_hour").value
@@ -106,7 +117,7 @@ def _fast_restore_usd_per_hour(region: str) -> Decimal | None:
 
 def _other_account(run: Invocation, role: str, regions: Sequence[str]) -> list[Location]:
     account = account_of(role)
-    return locations_of(assume(run.access, role), account, regions, is_own=False)
+    return locations_of(enter(run.access, role, account), account, regions, is_own=False)
 
 
 def _backend_state(run: Invocation) -> str | None:

@@ -31,6 +31,7 @@ from gpu_ami_sandbox.aws.ecr import SandboxECR
 from gpu_ami_sandbox.aws.ecs import SandboxECS
 from gpu_ami_sandbox.aws.iam import SandboxIAM, SandboxSTS
 from gpu_ami_sandbox.aws.image_builder import ImageBuilder
+from gpu_ami_sandbox.aws.organizations import Organizations
 from gpu_ami_sandbox.aws.pricing import Pricing
 from gpu_ami_sandbox.aws.quotas import ServiceQuotas
 from gpu_ami_sandbox.aws.ssm import SandboxSSM
@@ -49,6 +50,7 @@ CHANGED: tuple[tuple[ModuleType, Any], ...] = (
 # Services that moto has no backend for, by signing name.
 ADDED: dict[str, Any] = {
     "imagebuilder": ImageBuilder,
+    "organizations": Organizations,
     "pricing": Pricing,
     "rbin": RecycleBinRules,
     "servicequotas": ServiceQuotas,

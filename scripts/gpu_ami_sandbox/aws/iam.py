@@ -10,7 +10,8 @@ from moto.iam.models import iam_backends
 from moto.iam.responses import IamResponse
 from moto.sts.responses import TokenResponse
 
-from gpu_ami_sandbox.aws.policies import Decision, attached, decide
+from gpu_ami_sandbox.aws.organizations import check_entry
+from gpu_ami_sandbox.aws.policies import Decision, attached, decide, principal_of
 from gpu_ami_sandbox.aws.refusals import refuse
 
 # Whose the sandbox's own keys are. The demo account has this user, and may everything.
@@ -34,7 +35,17 @@ def add_caller(account: str, region: str) -> None:
 
 
 class SandboxSTS(TokenResponse):
-    """STS; moto calls whoever it does not know ``user/moto``, in a form that IAM would not know."""
+    """STS; moto calls whoever it does not know ``user/moto``, in a form that IAM would not know.
+
+    And it lets anybody into any account by any role; into those of an organization only who may.
+    """
+
+    def assume_role(self) -> ActionResult:
+        """Let somebody into an account."""
+        account = self.current_account
+        caller = principal_of(account, self.get_access_key()) or caller_arn(account)
+        check_entry(str(self._get_param("RoleArn")), caller, account)
+        return super().assume_role()
 
     def get_caller_identity(self) -> ActionResult:
         """Say whose credentials these are."""

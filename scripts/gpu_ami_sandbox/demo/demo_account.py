@@ -50,14 +50,12 @@ def build_demo_account(account_id: str, region: str, now: datetime) -> DemoAccou
     """Fill moto's empty, seeded state with the demo account; *now* dates its AMIs."""
     ec2 = ec2_backends[account_id][region]
     ensure_base_image(ec2)
-    network = _network(ec2, region)
-    _profiles(account_id)
+    made = network(ec2, region)
+    add_profiles(account_id)
     digest = _repository(account_id, region)
     bucket, checksums = _model_bucket(account_id, region)
     _let_the_builder_read(account_id, region, bucket)
-    location = DemoLocation(
-        account_id, region, network["subnet_id"], network["security_group_id"], BATCH_INSTANCE_PROFILE
-    )
+    location = DemoLocation(account_id, region, made["subnet_id"], made["security_group_id"], BATCH_INSTANCE_PROFILE)
     url = f"{account_id}.dkr.ecr.{region}.amazonaws.com/{REPOSITORY}"
     images = add_images(location, now.replace(tzinfo=None), f"{url}@{digest}")
     _batch(location, images, f"{url}@{digest}", now)
@@ -65,7 +63,7 @@ def build_demo_account(account_id: str, region: str, now: datetime) -> DemoAccou
     return DemoAccount(
         account_id=account_id,
         region=region,
-        **network,
+        **made,
         instance_profile=BUILDER_PROFILE,
         source_ami_id=base_image_id(region),
         ecr_repository_url=url,
@@ -85,7 +83,8 @@ def build_demo_account(account_id: str, region: str, now: datetime) -> DemoAccou
     )
 
 
-def _network(ec2: Any, region: str) -> dict[str, str]:
+def network(ec2: Any, region: str) -> dict[str, str]:
+    """Make a VPC with a public subnet and a security group; return their ids, by their names."""
     vpc = ec2.create_vpc("10.20.0.0/16", tags=[{"Key": "Name", "Value": "gpu-ami-demo"}])
     subnet = ec2.create_subnet(vpc.id, "10.20.1.0/24", availability_zone=f"{region}a")
     ec2.modify_subnet_attribute(subnet.id, "map_public_ip_on_launch", True)
@@ -101,7 +100,8 @@ def _network(ec2: Any, region: str) -> dict[str, str]:
     return {"vpc_id": vpc.id, "subnet_id": subnet.id, "security_group_id": group.id}
 
 
-def _profiles(account_id: str) -> None:
+def add_profiles(account_id: str) -> None:
+    """Make the instance profiles of builders, Batch's hosts and verifications, each with a role of its name."""
     iam = iam_backends[account_id]["aws"]
     for name in (BUILDER_PROFILE, BATCH_INSTANCE_PROFILE, VERIFY_PROFILE):
         iam.create_role(name, _TRUST, "/", None, "", [], "3600")

@@ -49,7 +49,7 @@ def add_images(location: DemoLocation, now: datetime, container: str) -> DemoIma
         container: The container image in the newest AMIs, by its digest.
     """
     make, made = Maker(location, now), DemoImages()
-    _add_bin_rules(make)
+    add_bin_rules(make)
     ages = _ages(len(USES) + _UNUSED)
     # Unused AMIs lie among the used ones, so that age alone tells nothing.
     every = len(ages) // _UNUSED
@@ -80,7 +80,7 @@ def _ages(count: int) -> list[int]:
     return [_OLDEST_DAYS - number * (_OLDEST_DAYS - _YOUNGEST_DAYS) // (count - 1) for number in range(count)]
 
 
-def _add_bin_rules(make: Maker) -> None:
+def add_bin_rules(make: Maker) -> None:
     """Keep deleted AMIs of the family and their snapshots for a while: the demo's clean-up can be undone."""
     for kind in (IMAGE, SNAPSHOT):
         rule = {

@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from botocore.credentials import Credentials
 
-from gpu_ami.aws.access import Access, Credentials, assume
+from gpu_ami.aws.access import Access, assume
 from gpu_ami_sandbox.aws.iam import add_caller, caller_arn
 from gpu_ami_sandbox.aws.policies import Attached, decide
 from gpu_ami_sandbox.aws.server import LocalAws
@@ -183,7 +184,7 @@ def as_user(access: Access, iam: Any, *statements: dict[str, Any]) -> Access:
     iam.create_user(UserName="bob")
     iam.put_user_policy(UserName="bob", PolicyName="own", PolicyDocument=policy(*statements))
     key = iam.create_access_key(UserName="bob")["AccessKey"]
-    credentials = Credentials(key["AccessKeyId"], key["SecretAccessKey"], "")
+    credentials = Credentials(key["AccessKeyId"], key["SecretAccessKey"])
     return Access(region=REGION, endpoint_url=access.endpoint_url, credentials=credentials)
 
 

@@ -72,6 +72,10 @@ USES: tuple[Source, ...] = (
     Schedules(),
     MaintenanceWindows(),
 )
+# What may name an AMI of another region. Everything else launches in its own: where there is no AMI that could go, it
+# need not be asked.
+_ANYWHERE = (Parameters, Copies, Stacks, LambdaFunctions, StateMachines, Schedules, MaintenanceWindows)
+FROM_ANYWHERE = frozenset(source.name for source in USES if isinstance(source, _ANYWHERE))
 # What only the owning account can say.
 OWN: tuple[Source, ...] = (
     AwsBackup(),

@@ -13,6 +13,7 @@ from gpu_ami_sandbox.aws.ec2.fleets import InstantFleets
 from gpu_ami_sandbox.aws.ec2.image_making import ImageMaking
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from gpu_ami_sandbox.aws.ec2.recycle_bin import RecycleBinItems
+from gpu_ami_sandbox.aws.ec2.regions import Regions
 from gpu_ami_sandbox.aws.ec2.snapshots import SandboxSnapshot, Snapshots
 from gpu_ami_sandbox.aws.ec2.spot_prices import SpotPrices
 from gpu_ami_sandbox.aws.ec2.tasks import ImageTasks
@@ -32,6 +33,7 @@ class SandboxEC2(
     ImageReferences,
     ImageUsageReports,
     RecycleBinItems,
+    Regions,
     SpotPrices,
     Volumes,
 ):

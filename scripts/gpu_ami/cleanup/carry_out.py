@@ -1,0 +1,122 @@
+"""Carries the clean-up plan of one account out: first what earlier runs left undone, then the plan, all journalled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from gpu_ami.aws.caller import Caller
+from gpu_ami.cleanup.execute import Apply, Result
+from gpu_ami.cleanup.inventory import Survey
+from gpu_ami.cleanup.journal import Journal, JournalError, Replay, cut_short, new_path
+from gpu_ami.cleanup.journal_events import LEFT, Begin, Done, End, Left, outcome_texts
+from gpu_ami.cleanup.plan_document import Plan
+from gpu_ami.cleanup.snapshots import OrphanedSnapshots
+from gpu_ami.errors import InterruptedRunError, PartialError, UsageError
+from gpu_ami.invocation import Invocation
+from gpu_ami.units import show_count
+
+
+def callers_of(survey: Survey) -> dict[str, Caller]:
+    """Return what may change the one account of *survey*, by region."""
+    return {location.region: location.caller for location in survey.own_locations}
+
+
+def act(
+    run: Invocation,
+    plan: Plan,
+    survey: Survey,
+    replays: Sequence[Replay],
+    callers: Mapping[str, Caller],
+    *,
+    must_recover: bool,
+) -> tuple[list[Result], Path | None, PartialError | None]:
+    """Carry the plan of one account out; return what came of it, the journal, and the error where that failed.
+
+    Args:
+        run: The invocation.
+        plan: What to do.
+        survey: What the plan was made from; it is queried again.
+        replays: Earlier runs in this account that are to be finished first.
+        callers: By region, what may change it.
+        must_recover: Whether what goes first by a Recycle Bin rule must be seen in the bin before anything else does.
+
+    Raises:
+        InterruptedRunError: Somebody interrupted it.
+    """
+    selected, orphans = plan.decision.selected, plan.selected_orphans
+    if not selected and not orphans and not replays:
+        return [], None, None
+    path = new_path(run.workspace.logs, plan.made_at)
+    try:
+        with Journal(path) as journal:
+            journal.write(Begin(account=plan.account, policy=plan.policy.document()))
+            results: list[Result] = []
+            try:
+                _resume(run, survey, replays, callers, journal)
+                apply = Apply(
+                    plan,
+                    survey,
+                    journal,
+                    callers,
+                    now=lambda: datetime.now(timezone.utc),
+                    must_recover=must_recover,
+                )
+                with run.console.step(f"{plan.policy.mode} {show_count(len(selected), 'AMI')}") as step:
+                    results = [*apply.images(selected), *apply.orphans(orphans)]
+                    if results and all(result.is_failed for result in results):
+                        step.fail()
+                journal.write(End(failed=sum(result.is_failed for result in results)))
+            except _NotBegunError as exc:
+                return [], path, exc
+            except JournalError as exc:
+                # What has gone by now is to be shown.
+                return results, path, cut_short(str(exc), sum(result.is_done for result in results), len(results))
+    except KeyboardInterrupt as exc:
+        msg = f"Interrupted; what was done is in {run.workspace.shown(path)}, and a new run finishes it."
+        raise InterruptedRunError(msg) from exc
+    return results, path, None
+
+
+class _NotBegunError(PartialError):
+    """A journal could not be written while an earlier run was finished: this plan's turn did not come."""
+
+
+def _resume(
+    run: Invocation, survey: Survey, replays: Sequence[Replay], callers: Mapping[str, Caller], journal: Journal
+) -> None:
+    """Finish the runs that were killed or lost an answer, and say in their journals who did.
+
+    Raises:
+        _NotBegunError: The journal of one of them, or this run's own, cannot be written.
+    """
+    for replay in replays:
+        shown = run.workspace.shown(replay.path)
+        try:
+            _resume_one(survey, replay, callers, journal)
+        except UsageError as exc:
+            msg = (
+                f"{exc} That was while finishing {shown}; nothing of this plan was begun. Free some space, then run it "
+                "again: it goes on from there."
+            )
+            raise _NotBegunError(msg) from exc
+        run.console.say(f"Finished what {shown} had begun.")
+
+
+def _resume_one(survey: Survey, replay: Replay, callers: Mapping[str, Caller], journal: Journal) -> None:
+    alive = {image.image_id for image in survey.images}
+    finished = OrphanedSnapshots(survey, journal).resume(callers, replay.entries.values())
+    if journal.refused:
+        # The rest of the snapshots was left for the next run: the earlier journal must not say that it is finished.
+        raise JournalError(journal.refused)
+    with Journal(replay.path, is_new=False) as old:
+        for image_id, outcomes in finished.items():
+            old.write(Done(image_id=image_id, snapshots=outcome_texts(outcomes)))
+        for image_id in sorted(alive & {key for key, entry in replay.entries.items() if entry.is_open}):
+            old.write(Left(image_id=image_id))
+        outcomes_of_all = [outcome for outcomes in finished.values() for outcome in outcomes.values()]
+        is_open = any(outcome.is_failed or outcome == LEFT for outcome in outcomes_of_all)
+        elsewhere = {entry.image.region for entry in replay.entries.values()} - set(callers)
+        if not is_open and not elsewhere:
+            old.write(End(by=journal.path.name))

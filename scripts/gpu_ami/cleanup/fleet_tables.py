@@ -1,0 +1,102 @@
+"""What people see of a fleet's clean-up: what it adds up to, what goes where, why shared AMIs stay, what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gpu_ami.cleanup.execute import Result
+from gpu_ami.cleanup.fleet_plan import FleetPlan
+from gpu_ami.cleanup.inventory import Survey
+from gpu_ami.cleanup.plan_tables import View, count_of, gains, lines, loses, sources_table, staying
+from gpu_ami.console import Table
+from gpu_ami.units import show_count
+
+
+def answer_tables(plan: FleetPlan, survey: Survey, view: View) -> list[Table]:
+    """Return a plan: what it adds up to, what goes, why shared AMIs stay, what else stays, what was queried."""
+    said = [count_of(plan, view), _extent(plan, survey), *gains(plan)]
+    if loses(plan):
+        said[-1] += " Deleting them needs --permanent."
+    said += [f"Nothing may be changed: {block}" for block in plan.decision.blocks]
+    return [lines(said, view), *_going(plan, view), *_kept(plan, survey, view), sources_table(plan, view)]
+
+
+def outcome_tables(
+    plan: FleetPlan,
+    survey: Survey,
+    results: Mapping[str, Sequence[Result]],
+    journals: Mapping[str, str],
+    view: View,
+) -> list[Table]:
+    """Return what was done, account by account, how to undo it, and what stays.
+
+    Args:
+        plan: What was to be done.
+        survey: What it was made from.
+        results: By account what came of each AMI.
+        journals: By account where that is written down.
+        view: How much to show.
+    """
+    rows = [
+        (result.image_id, account, result.region, result.status, result.error or "")
+        for account, some in results.items()
+        for result in sorted(some, key=lambda result: result.is_failed)
+    ]
+    done = sum(result.is_done for some in results.values() for result in some)
+    said = [f"{done} of {show_count(len(rows), 'AMI')} done, in {show_count(len(results), 'account')}."]
+    undo = "undo with `invoke cleanup --fleet --restore"
+    said += [f"{_label(plan, account)}: {undo} {journal}`" for account, journal in journals.items()]
+    columns = ("AMI", "account", "region", "outcome", "error")
+    tables = [Table(columns=columns, rows=rows, title="Results", edge=view.edge)] if rows else []
+    return [lines(said, view), *tables, *_kept(plan, survey, view)]
+
+
+def _extent(plan: FleetPlan, survey: Survey) -> str:
+    read = sorted({location.account for location in survey.locations})
+    busy = {verdict.image.region for verdict in plan.decision.verdicts}
+    places = show_count(len(survey.locations), "place")
+    idle = len({location.region for location in survey.locations} - busy)
+    texts = f"; {show_count(idle, 'region')} without such AMIs for texts that name some" if idle else ""
+    return f"Read: {show_count(len(read), 'account')}, {places}{texts}."
+
+
+def _label(plan: FleetPlan, account: str) -> str:
+    name = plan.names.get(account)
+    return f"{account} ({name})" if name else account
+
+
+def _going(plan: FleetPlan, view: View) -> list[Table]:
+    rows = [
+        (
+            verdict.image.image_id,
+            _label(plan, verdict.image.account),
+            verdict.image.region,
+            f"{verdict.image.created:%Y-%m-%d}" if verdict.image.created else "unknown",
+            f"{plan.gib_of(verdict.image):.1f}",
+        )
+        for verdict in plan.decision.selected
+    ]
+    if not rows:
+        return []
+    columns = ("AMI", "account", "region", "made", "GiB")
+    title = f"To {plan.policy.mode}"
+    return [Table(columns=columns, rows=rows, title=title, numeric=frozenset({"GiB"}), edge=view.edge)]
+
+
+def _kept(plan: FleetPlan, survey: Survey, view: View) -> list[Table]:
+    """Return why each AMI stays that another account needs or may need, and all by their first reason."""
+    foreign = survey.foreign
+    shared = [
+        verdict
+        for verdict in plan.decision.verdicts
+        if not verdict.is_selected and (verdict.image.image_id in foreign or survey.permissions(verdict.image))
+    ]
+    rows = [
+        (verdict.image.image_id, verdict.image.region, verdict.image.name, view.details(verdict.reasons))
+        for verdict in shared
+    ]
+    tables = []
+    if rows:
+        columns = ("AMI", "region", "name", "reason")
+        tables.append(Table(columns=columns, rows=rows, title="To keep, for other accounts", edge=view.edge))
+    return [*tables, *staying(plan, view)]

@@ -1,0 +1,313 @@
+"""`invoke cleanup --fleet`: one plan over all accounts and regions, carried out account by account."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpu_ami.aws.access import Access, enter
+from gpu_ami.aws.caller import Caller
+from gpu_ami.cleanup import fleet_plan as plans
+from gpu_ami.cleanup.carry_out import act
+from gpu_ami.cleanup.decide import SourceReport
+from gpu_ami.cleanup.execute import Result
+from gpu_ami.cleanup.fleet_plan import FleetPlan, make_fleet_plan
+from gpu_ami.cleanup.fleet_tables import answer_tables, outcome_tables
+from gpu_ami.cleanup.grantees import Reached
+from gpu_ami.cleanup.inventory import Location, Survey
+from gpu_ami.cleanup.journal import unfinished
+from gpu_ami.cleanup.plan_tables import View
+from gpu_ami.cleanup.policy import Policy, policy_from
+from gpu_ami.cleanup.scope import fast_restore_usd_per_hour, local_sources, requested_regions
+from gpu_ami.cleanup.snapshots import to_finish
+from gpu_ami.errors import AwsError, PartialError, SafetyError, UsageError, then_raised
+from gpu_ami.files import check_writable, write_atomic
+from gpu_ami.fleet.entry import Entered, Hub
+from gpu_ami.fleet.fleet import Found, find, settings_of
+from gpu_ami.invocation import Invocation
+from gpu_ami.locks import only_one
+from gpu_ami.units import show_count
+
+if TYPE_CHECKING:
+    from gpu_ami.cleanup.cleanup import Request
+
+_PLAN = "clean-up plan"
+_ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What was done in one account.
+
+    Attributes:
+        account: Its id.
+        results: What came of each AMI.
+        journal: Where it is written down; None where nothing was begun.
+    """
+
+    account: str
+    results: Sequence[Result]
+    journal: Path | None
+
+
+def check(request: Request) -> None:
+    """Refuse flags that a fleet's clean-up does not take.
+
+    Raises:
+        UsageError: There is one.
+    """
+    flags = request.flags
+    others = {
+        "--orphans": request.orphans,
+        "--account": bool(request.accounts),
+        "--usage-reports": flags.usage_reports,
+        "--all-owned": flags.all_owned,
+        "--skip-source launch-permissions": "launch-permissions" in flags.skip_source,
+    }
+    for name, is_given in others.items():
+        if is_given:
+            msg = f"{name} does not go with --fleet, which reads every account of the fleet by itself: leave one out."
+            raise UsageError(msg)
+
+
+def run(run: Invocation, request: Request) -> None:
+    """Plan a clean-up of the fleet and print it; carry it out if requested.
+
+    Raises:
+        UsageError: Flags, settings or files cannot be used.
+        AwsError: The hub cannot be entered, or its accounts cannot be listed.
+        SafetyError: Nothing may be changed, and why.
+        PartialError: It was carried out, but some of it failed.
+    """
+    check(request)
+    now = datetime.now(timezone.utc)
+    _check_without_credentials(run, request, now)
+    fleet = settings_of(run)
+    acts = (request.yes or request.apply is not None) and not run.options.dry_run
+    if acts:
+        run.announce()
+    with run.console.step("entering the accounts of the fleet"):
+        found = find(run, fleet)
+    hub = found.hub.identity.account
+    saved = plans.load(_file(run, request.apply), hub=hub, now=now) if request.apply else None
+    policy = saved.policy if saved else policy_from(run.settings, request.flags)
+    regions = _regions(run, request)
+    units = fleet.organization.ou_paths if fleet.organization else ()
+    survey = survey_of_fleet(run, policy, found, regions, units=units)
+    title = f"querying {show_count(len(survey.locations), 'place')} and the working tree"
+    with run.console.step(title):
+        prices = {name: _price(name) for name in {location.region for location in survey.locations}}
+        names = {one.member.account: one.member.name for one in found.entered}
+        plan = make_fleet_plan(survey, hub, now, names=names, usd_per_gib_month=prices)
+    if saved:
+        plan = plan.cut(saved)
+    if request.plan:
+        write_atomic(Path(request.plan), json.dumps(plan.document(), indent=1) + "\n", what=_PLAN)
+        run.console.say(f"Wrote {request.plan}.")
+    view = View(all=request.all or request.wide, wide=request.wide)
+    if acts and not plan.decision.blocks:
+        _carry_out(run, plan, survey, found.hub, view, permanent=request.permanent, role=fleet.cleanup_role)
+    else:
+        run.console.result(plan.document(), *answer_tables(plan, survey, view))
+        if advice := _next_step(request, plan, dry_run=run.options.dry_run):
+            run.console.say(advice)
+    if plan.decision.blocks:
+        more = len(plan.decision.blocks) - 1
+        also = f" (and {more} more)" if more else ""
+        msg = f"Everything is kept: {plan.decision.blocks[0]}{also}"
+        raise SafetyError(msg)
+
+
+def _check_without_credentials(run: Invocation, request: Request, now: datetime) -> None:
+    if request.apply:
+        plans.load(_file(run, request.apply), hub=None, now=now)
+        return
+    policy_from(run.settings, request.flags)
+    requested_regions(request.regions)
+    if request.plan:
+        check_writable(Path(request.plan), what=_PLAN)
+
+
+def _file(run: Invocation, name: str) -> Path:
+    return Path(name) if Path(name).exists() else run.workspace.root / name
+
+
+def _regions(run: Invocation, request: Request) -> tuple[str, ...]:
+    """Return the regions to read; empty for all that each account has."""
+    requested = requested_regions(request.regions)
+    if requested == [_ALL]:
+        return ()
+    return tuple(requested or ([run.options.region] if run.options.region else run.settings.cleanup.regions))
+
+
+def survey_of_fleet(
+    run: Invocation, policy: Policy, found: Found, regions: Sequence[str], *, units: Sequence[str]
+) -> Survey:
+    """Return a survey of every place of the fleet, and of the working tree.
+
+    Args:
+        run: The invocation.
+        policy: What decides.
+        found: The fleet, entered.
+        regions: The regions to read; empty for all that each account has.
+        units: The units to which the fleet is confined.
+    """
+    places = [(one, name) for one in found.entered if one.access is not None for name in _places(one, regions)]
+    locations = [Location(Caller(one.access, name), one.member.account) for one, name in places if one.access]
+    read = frozenset((location.account, location.region) for location in locations)
+    off = frozenset((one.member.account, name) for one in found.entered for name in one.off)
+    reached = Reached(
+        members={one.member.account: one.member for one in found.entered},
+        organization=found.listed.organization,
+        units=tuple(units),
+        read=read,
+        off=off,
+    )
+    return Survey(
+        locations,
+        policy,
+        local=local_sources(run, policy),
+        failed_accounts=[*_reports(found.entered)],
+        fast_restore_usd_per_hour=fast_restore_usd_per_hour,
+        reached=reached,
+    )
+
+
+def _places(one: Entered, regions: Sequence[str]) -> list[str]:
+    chosen = one.member.regions or tuple(regions)
+    return [name for name in one.regions if not chosen or name in chosen]
+
+
+def _reports(entered: Iterable[Entered]) -> Iterable[SourceReport]:
+    """Yield what keeps everything, or is by somebody's decision not read, of each account."""
+    for one in entered:
+        account, decision = one.member.account, one.member.left_out
+        if one.trouble is not None:
+            error = f"{one.trouble}. {one.fix[0].upper()}{one.fix[1:]}"
+            yield SourceReport("account", None, "failed", account, error=error, is_use=False)
+        elif decision is not None:
+            error = f"{one.member.label} is left out until {decision.until}: {decision.reason}"
+            yield SourceReport("account", None, "skipped", account, error=error, is_use=False)
+
+
+def _carry_out(
+    run: Invocation, plan: FleetPlan, survey: Survey, hub: Hub, view: View, *, permanent: bool, role: str
+) -> None:
+    lost = plan.irrecoverable() if plan.policy.mode == "delete" else []
+    if lost and not permanent:
+        run.console.result(plan.document(), *answer_tables(plan, survey, view))
+        msg = (
+            f"{len(lost)} of the AMIs could not be brought back ({lost[0]}, …): make Recycle Bin rules for EC2_IMAGE "
+            "and EBS_SNAPSHOT in their accounts (new ones take up to 30 minutes to work), or add --permanent."
+        )
+        raise SafetyError(msg)
+    with only_one(run.workspace.logs, "cleanup"):
+        accounts = _to_do(run, plan, survey)
+        # Before anything goes: half a fleet done is what nobody wants to explain.
+        ways = {account: _way_in(hub, role, account) for account in accounts}
+        done: list[Done] = []
+        error: PartialError | None = None
+        for account in accounts:
+            part, cut = _one_account(run, plan, survey, ways[account], account, must_recover=not permanent)
+            done.append(part)
+            if cut is not None:
+                error = cut
+                break
+    document = plan.document() | {
+        "applied": True,
+        "results": [{"account": one.account, **result.document()} for one in done for result in one.results],
+        "journals": [
+            {"account": one.account, "journal": run.workspace.shown(one.journal)} for one in done if one.journal
+        ],
+    }
+    with then_raised(error or _failures(done)):
+        journals = {one.account: run.workspace.shown(one.journal) for one in done if one.journal}
+        results = {one.account: one.results for one in done}
+        run.console.result(document, *outcome_tables(plan, survey, results, journals, view))
+
+
+def _to_do(run: Invocation, plan: FleetPlan, survey: Survey) -> list[str]:
+    """Return the accounts in which something goes, or in which an earlier run is to be finished."""
+    members = sorted({location.account for location in survey.own_locations})
+    open_ = [
+        account
+        for account in members
+        if any(to_finish(replay.entries.values(), survey.images) for replay in unfinished(run.workspace.logs, account))
+    ]
+    return sorted({*plan.owners, *open_})
+
+
+def _way_in(hub: Hub, role: str, account: str) -> Access:
+    """Return the access that may change *account*.
+
+    Raises:
+        SafetyError: Nobody gets in; nothing was changed anywhere.
+    """
+    if account == hub.identity.account:
+        return hub.access
+    arn = hub.role(account, role)
+    try:
+        return enter(hub.access, arn, account)
+    except AwsError as exc:
+        msg = f"Nothing was changed in any account: {str(exc).rstrip('.')}. Make the role as docs/fleet.md says."
+        raise SafetyError(msg) from exc
+
+
+def way_back(run: Invocation, account: str) -> Access:
+    """Return the access that brings back what was deleted in *account*.
+
+    Raises:
+        UsageError: The settings have no fleet, or the fleet does not have that account.
+        SafetyError: Nobody gets in.
+    """
+    fleet = settings_of(run)
+    found = find(run, fleet)
+    if account not in {one.member.account for one in found.entered}:
+        msg = f"The fleet does not have account {account}, of which the journal is: name it in pipeline.yaml."
+        raise UsageError(msg)
+    return _way_in(found.hub, fleet.cleanup_role, account)
+
+
+def _one_account(
+    run: Invocation, plan: FleetPlan, survey: Survey, access: Access, account: str, *, must_recover: bool
+) -> tuple[Done, PartialError | None]:
+    regions = {location.region for location in survey.own_locations if location.account == account}
+    callers: Mapping[str, Caller] = {name: Caller(access, name) for name in regions}
+    replays = unfinished(run.workspace.logs, account)
+    results, journal, cut = act(run, plan.of(account), survey, replays, callers, must_recover=must_recover)
+    return Done(account=account, results=results, journal=journal), cut
+
+
+def _failures(done: Sequence[Done]) -> PartialError | None:
+    results = [(one.account, result) for one in done for result in one.results]
+    failed = [(account, result) for account, result in results if result.is_failed]
+    if not failed:
+        return None
+    account, first = failed[0]
+    return PartialError(f"{len(failed)} of {len(results)} failed, {first.image_id} of {account} first: {first.error}")
+
+
+def _next_step(request: Request, plan: FleetPlan, *, dry_run: bool) -> str:
+    if plan.decision.blocks or not plan.decision.selected:
+        return ""
+    permanent = " --permanent" if plan.irrecoverable() and not request.permanent else ""
+    if request.plan:
+        how = f"run `invoke cleanup --fleet --apply {shlex.quote(request.plan)}{permanent}`"
+    else:
+        added = f"{'' if request.yes or request.apply else ' --yes'}{permanent}"
+        how = " and ".join([*(["leave out --dry-run"] if dry_run else []), *([f"add{added}"] if added else [])])
+    going = show_count(len(plan.decision.selected), "AMI")
+    where = show_count(len(plan.owners), "account")
+    return f"Nothing was changed. {how[0].upper()}{how[1:]} to {plan.policy.mode} {going} of {where}."
+
+
+def _price(region: str) -> Decimal | None:
+    from gpu_ami.cost.price_table import load
+
+    return load().rate(region, "snapshot_usd_per_gib_month").value

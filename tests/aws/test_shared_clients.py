@@ -1,0 +1,156 @@
+"""One client for all accounts: each call signs with its own account's credentials, or with none at all."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gpu_ami.aws import access as access_module
+from gpu_ami.aws.access import CALLERS, Access, assume, enter
+from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.thread_credentials import ThreadCredentials
+from gpu_ami.errors import AwsError
+from gpu_ami_sandbox.aws.server import LocalAws
+
+REGION = "eu-central-1"
+ACCOUNTS = tuple(f"{number:012d}" for number in range(310000000001, 310000000013))
+
+
+@pytest.fixture
+def own(aws_server: LocalAws) -> Access:
+    """The way into the empty local AWS."""
+    aws_server.reset()
+    return Access(region=REGION, endpoint_url=aws_server.endpoint_url)
+
+
+def role_in(account: str) -> str:
+    """Return the ARN of a role there."""
+    return f"arn:aws:iam::{account}:role/reader"
+
+
+def clients_of(access: Access) -> list[Any]:
+    """Return the keys of the shared clients of this endpoint."""
+    return [key for key in access_module._clients if key[2] == access.endpoint_url and key[3] == CALLERS]
+
+
+def test_accounts_share_a_client_and_never_an_answer(own: Access) -> None:
+    """A client each would cost a fleet gigabytes; an answer of the wrong account would cost it an AMI."""
+    callers = {account: Caller(assume(own, role_in(account)), REGION) for account in ACCOUNTS}
+
+    def ask(account: str) -> tuple[str, str]:
+        return account, str(callers[account].call("sts", "get_caller_identity")["Account"])
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, ACCOUNTS * 10))
+
+    assert [said for _, said in answers] == [account for account, _ in answers]
+    assert len([key for key in clients_of(own) if key[4] == "sts"]) == 1
+
+
+def test_a_call_within_a_call_signs_with_its_own(own: Access) -> None:
+    """Renewing credentials calls STS in the midst of another account's call; what was set is there again after it."""
+    theirs = assume(own, role_in(ACCOUNTS[0]))
+
+    with theirs.calling("sts", REGION) as client:
+        with own.calling("sts", REGION) as same:
+            inner = same.get_caller_identity()["Account"]
+        outer = client.get_caller_identity()["Account"]
+
+    assert same is client
+    assert (inner, outer) == (identity_of(own), ACCOUNTS[0])
+
+
+def identity_of(access: Access) -> str:
+    """Return whose *access* is."""
+    return str(access.client("sts").get_caller_identity()["Account"])
+
+
+def test_with_nothing_set_nothing_is_sent(own: Access) -> None:
+    """A default chain in its place would read one account and take it for another."""
+    with own.calling("sts", REGION) as client:
+        pass
+
+    with pytest.raises(RuntimeError, match="without credentials"):
+        client.get_caller_identity()
+
+
+def test_another_threads_credentials_are_not_ones_own(own: Access) -> None:
+    """Pools do not carry what is set into their threads."""
+    failures: list[BaseException] = []
+
+    def ask(client: Any) -> None:
+        try:
+            client.get_caller_identity()
+        except RuntimeError as exc:
+            failures.append(exc)
+
+    with own.calling("sts", REGION) as client:
+        thread = threading.Thread(target=ask, args=(client,))
+        thread.start()
+        thread.join()
+
+    assert len(failures) == 1
+    assert "nobody" in ThreadCredentials(threading.local()).access_key, "what a log may show of it is no key"
+
+
+def test_a_roles_credentials_are_renewed_in_time(own: Access, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chained role's last an hour at most; a fleet's apply may take longer."""
+    soon: list[Callable[[], datetime]] = [lambda: datetime.now(timezone.utc) + timedelta(minutes=5)]
+    made: list[int] = []
+
+    def assume_role(**_: str) -> dict[str, Any]:
+        made.append(1)
+        when = soon.pop()() if soon else datetime.now(timezone.utc) + timedelta(hours=1)
+        keys = {"AccessKeyId": f"ASIA{len(made)}", "SecretAccessKey": "s", "SessionToken": "t", "Expiration": when}
+        return {"Credentials": keys}
+
+    monkeypatch.setattr(Access, "client", lambda *_, **__: SimpleNamespace(assume_role=assume_role))
+    theirs = assume(own, role_in(ACCOUNTS[0]))
+
+    assert theirs.credentials.get_frozen_credentials().access_key == "ASIA2"
+    assert theirs.credentials.get_frozen_credentials().access_key == "ASIA2"
+    assert len(made) == 2
+
+
+def test_credentials_that_cannot_be_renewed_fail_the_call(own: Access, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, as any refusal; never the answer of somebody else."""
+    theirs = assume(own, role_in(ACCOUNTS[0]))
+    monkeypatch.setattr(theirs.credentials, "_expiry_time", datetime.now(timezone.utc))
+
+    def refuse(*_: object, **__: object) -> Any:
+        msg = "AWS refused to assume the role: AccessDenied"
+        raise AwsError(msg)
+
+    monkeypatch.setattr(theirs.credentials, "_refresh_using", refuse)
+
+    with pytest.raises(AwsError, match="refused to assume"):
+        Caller(theirs, REGION).call("ec2", "describe_regions")
+
+
+def test_an_answer_without_credentials_is_one_line(own: Access, aws_server: LocalAws) -> None:
+    """A proxy's page in between must not end in a traceback."""
+    aws_server.gate.reply(b"<AssumeRoleResponse><AssumeRoleResult/></AssumeRoleResponse>", action="AssumeRole")
+
+    with pytest.raises(AwsError, match="makes no sense"):
+        assume(own, role_in(ACCOUNTS[0]))
+
+
+def test_a_role_that_leads_elsewhere_is_not_entered(own: Access) -> None:
+    """What is read there would count as the account's that was asked for."""
+    with pytest.raises(AwsError, match=f"led into account {ACCOUNTS[0]}, not into {ACCOUNTS[1]}"):
+        enter(own, role_in(ACCOUNTS[0]), ACCOUNTS[1])
+
+
+def test_a_profile_without_credentials_says_so(own: Access, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK's words, as before: what to do about it is said where the invocation begins."""
+    monkeypatch.setattr(access_module, "_session", lambda *_, **__: SimpleNamespace(get_credentials=lambda: None))
+
+    with pytest.raises(AwsError, match="Unable to locate credentials"):
+        Caller(own, REGION, sleep=lambda _: time.sleep(0)).call("ec2", "describe_regions")

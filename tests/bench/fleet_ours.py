@@ -1,0 +1,101 @@
+"""Reads many accounts and regions once: ``python -m tests.bench.fleet_ours URL ACCOUNTS REGIONS MODE``.
+
+MODE ``places`` reads every place to the end, as an earlier commit can, too, and by that commit's own code; ``fleet``
+plans a clean-up of the organization as `invoke cleanup --fleet` does. It prints what it took, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from datetime import datetime, timedelta, timezone
+
+from gpu_ami import collector
+from gpu_ami.aws.access import Access, assume
+from gpu_ami.cleanup.inventory import Survey, locations_of
+from gpu_ami.cleanup.policy import Policy, Scope
+from tests.bench.fleet_aws import HUB, REGIONS, account_of
+
+POLICY = Policy(older_than=timedelta(days=30), keep=1, scope=Scope(family="gpu-batch"))
+
+
+def read_places(access: Access, accounts: int, regions: list[str]) -> dict[str, int]:
+    """Read every place to the end."""
+    roles = {account: f"arn:aws:iam::{account}:role/reader" for account in map(account_of, range(accounts))}
+    locations = [
+        location for account, role in roles.items() for location in locations_of(assume(access, role), account, regions)
+    ]
+    survey = Survey(locations, POLICY)
+    survey.query()
+    return {"places": len(locations), "images": len(survey.images), "failed": _failed(survey)}
+
+
+def plan_fleet(access: Access, regions: list[str]) -> dict[str, int]:
+    """Plan a clean-up of the organization."""
+    from gpu_ami.aws.caller import Caller
+    from gpu_ami.cleanup.fleet_plan import make_fleet_plan
+    from gpu_ami.cleanup.grantees import Reached
+    from gpu_ami.cleanup.inventory import Location
+    from gpu_ami.fleet.entry import enter_all, hub_of, members_by
+    from gpu_ami.settings import Fleet, OrganizationScope
+
+    now = datetime.now(timezone.utc)
+    fleet = Fleet(organization=OrganizationScope())
+    hub = hub_of(access, fleet)
+    listed = members_by(hub, fleet, now.date())
+    entered = enter_all(hub, listed.members, role=fleet.read_role)
+    locations = [
+        Location(Caller(one.access, name), one.member.account)
+        for one in entered
+        if one.access is not None
+        for name in one.regions
+        if name in regions
+    ]
+    reached = Reached(
+        members={one.member.account: one.member for one in entered},
+        organization=listed.organization,
+        read=frozenset((location.account, location.region) for location in locations),
+    )
+    survey = Survey(locations, POLICY, reached=reached)
+    plan = make_fleet_plan(survey, HUB, now, names={}, usd_per_gib_month={})
+    return {
+        "places": len(locations),
+        "images": len(survey.images),
+        "failed": _failed(survey),
+        "selected": len(plan.decision.selected),
+        "blocks": len(plan.decision.blocks),
+    }
+
+
+def _failed(survey: Survey) -> int:
+    return sum(report.status == "failed" for report in survey.reports)
+
+
+def main(url: str, accounts: str, regions: str, mode: str) -> None:
+    """Read, and say what that took."""
+    collector.spare()  # as the command line does
+    access = Access(region=REGIONS[0], endpoint_url=url)
+    chosen = list(REGIONS[: int(regions)])
+    # What a first place alone costs is there before.
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    began = time.perf_counter()
+    found = read_places(access, int(accounts), chosen) if mode == "places" else plan_fleet(access, chosen)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu_s = (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
+    print(  # noqa: T201
+        json.dumps(
+            found
+            | {
+                "seconds": time.perf_counter() - began,
+                "cpu_s": cpu_s,
+                "before_mib": before.ru_maxrss / 1024,
+                "rss_mib": after.ru_maxrss / 1024,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,318 @@
+"""`invoke cleanup --fleet`: one graph over accounts and regions, and what each accident leaves in place: everything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from moto.iam.models import iam_backends
+
+from gpu_ami.aws import images
+from gpu_ami.aws.references.registry import USES
+from gpu_ami.cleanup import cleanup
+from gpu_ami.cleanup.execute import Apply
+from gpu_ami.cleanup.inventory import Survey
+from gpu_ami.cleanup.policy import Flags
+from gpu_ami.errors import PipelineError, SafetyError, UsageError
+from gpu_ami.settings import Fleet, OrganizationScope
+from gpu_ami_sandbox.aws.server import LocalAws
+from gpu_ami_sandbox.fleet import CLEANUP_ROLE, READ_ROLE, REFUSES, SUSPENDED
+from tests.support.demo_organization import REGION, DemoOrganization, demo_organization, said
+
+SHARED = "gpu-batch-shared-"
+# It is the sandbox and the decisions over it, whatever the Python.
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def whole(aws_server: LocalAws, tmp_path: Path) -> Iterator[DemoOrganization]:
+    """The demo organization as if just made."""
+    with demo_organization(aws_server, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def demo(whole: DemoOrganization, monkeypatch: pytest.MonkeyPatch) -> DemoOrganization:
+    """The same, of which only the sources that find something are queried: the others would take most of the time."""
+    few = tuple(source for source in USES if source.name in {"launch-templates", "batch", "parameters"})
+    defaults: dict[str, Any] = Survey.__init__.__kwdefaults__ or {}
+    monkeypatch.setitem(defaults, "uses", few)
+    return whole
+
+
+def going(plan: dict[str, Any]) -> set[str]:
+    """Return the names of the AMIs that go."""
+    return {row["name"] for row in plan["verdicts"] if row["action"] != "keep"}
+
+
+def reasons(plan: dict[str, Any], name: str) -> str:
+    """Return why the AMI *name* stays."""
+    (row,) = [row for row in plan["verdicts"] if row["name"] == name]
+    assert row["action"] == "keep", name
+    return "; ".join(reason["detail"] for reason in row["reasons"])
+
+
+def role_of(account: str, name: str) -> Any:
+    """Return a role of *account*."""
+    return next(role for role in iam_backends[account]["aws"].roles.values() if role.name == name)
+
+
+def test_what_another_account_needs_stays(whole: DemoOrganization) -> None:
+    """A template, a Batch environment and a parameter, in other accounts and regions: each with its account."""
+    video, research = whole.ids["video"], whole.ids["research"]
+
+    plan = whole.cleanup(regions=())
+
+    assert len({row["region"] for row in plan["sources"] if row["name"] == "parameters"}) > 20
+    assert len({row["region"] for row in plan["sources"] if row["name"] == "launch-templates"}) == 3
+
+    assert going(plan) == {f"{SHARED}unused", f"{SHARED}unused-unit", "gpu-batch-video-unused"}
+    assert f"launch template transcoder version 1: ImageId, in account {video} (video)" in reasons(
+        plan, f"{SHARED}template"
+    )
+    assert f"in account {research} (research)" in reasons(plan, f"{SHARED}batch")
+    assert f"SSM parameter /video/us-image, in account {video}" in reasons(plan, f"{SHARED}parameter")
+    assert "which is not in the fleet" in reasons(plan, f"{SHARED}outside")
+    assert "is left out until 2099-12-31: is suspended" in reasons(plan, f"{SHARED}suspended")
+    assert "is switched off" in reasons(plan, f"{SHARED}switched-off")
+
+
+def test_without_the_flag_what_is_shared_stays(demo: DemoOrganization) -> None:
+    """As for one account: the fleet makes the flag safe, it does not set it."""
+    plan = demo.cleanup(flags=Flags())
+
+    assert going(plan) == {"gpu-batch-video-unused"}
+
+
+def test_each_owner_has_a_journal_and_a_way_back(demo: DemoOrganization) -> None:
+    """What was deleted in an account is brought back with that account's credentials."""
+    video = demo.ids["video"]
+    done = demo.cleanup(yes=True)
+
+    assert {row["status"] for row in done["results"]} == {"deleted"}
+    assert [row["account"] for row in done["journals"]] == [demo.hub, video]
+    assert "gpu-batch-video-unused" not in demo.images(video)
+    journal = done["journals"][1]["journal"]
+    assert json.loads((demo.folder / journal).read_text().splitlines()[0])["account"] == video
+    run = demo.run()
+    cleanup.run(run, cleanup.Request(fleet=True, restore=str(demo.folder / journal)))
+    assert [row["status"] for row in said(run)["results"]] == ["restored"]
+    assert "gpu-batch-video-unused" in demo.images(video)
+
+
+def test_a_plan_is_carried_out_as_it_was_approved(demo: DemoOrganization, tmp_path: Path) -> None:
+    """Not one AMI more; a plan of one account is none of a fleet, nor the other way round."""
+    path = tmp_path / "plan.json"
+    plan = demo.cleanup(plan=str(path))
+    assert plan["format"] == "gpu-ami-cleanup-plan-2"
+    changed = json.loads(path.read_text())
+    changed["verdicts"] = [row for row in changed["verdicts"] if not row["name"].startswith(SHARED)]
+    path.write_text(json.dumps(changed))
+
+    done = demo.cleanup(apply=str(path), flags=Flags())
+
+    assert [(row["account"], row["status"]) for row in done["results"]] == [(demo.ids["video"], "deleted")]
+    run = demo.run()
+    with pytest.raises(UsageError, match="is the plan of a fleet"):
+        cleanup.run(run, cleanup.Request(apply=str(path)))
+    path.write_text(json.dumps(changed | {"format": "gpu-ami-cleanup-plan-1"}))
+    with pytest.raises(UsageError, match="is the plan of one account"):
+        demo.cleanup(apply=str(path), flags=Flags())
+
+
+@pytest.mark.parametrize(
+    ("change", "said_so"),
+    [
+        ({"made_at": "2020-01-01T00:00:00Z"}, "more than a day ago"),
+        ({"account": "999999999999"}, "was made from account 999999999999"),
+        ({"blocks": ["images (r) could not be read"]}, "was blocked when it was made"),
+        ({"verdicts": [{"action": "delete"}]}, "is no clean-up plan of a fleet"),
+        ({"policy": {}}, "is no clean-up plan of a fleet"),
+        ({"format": "x"}, "is no clean-up plan of a fleet"),
+    ],
+)
+def test_a_plan_that_does_not_hold_is_refused(
+    demo: DemoOrganization, tmp_path: Path, change: dict[str, Any], said_so: str
+) -> None:
+    """One line, and nothing changed."""
+    path = tmp_path / "plan.json"
+    demo.cleanup(plan=str(path))
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+    with pytest.raises(PipelineError, match=said_so):
+        demo.cleanup(apply=str(path), flags=Flags())
+
+    assert "gpu-batch-video-unused" in demo.images(demo.ids["video"])
+
+
+@pytest.mark.parametrize("name", [REFUSES, SUSPENDED])
+def test_an_account_that_cannot_be_entered_keeps_everything(demo: DemoOrganization, name: str) -> None:
+    """Named, with the reason and what to do; the person on call needs nothing else."""
+    left_out = tuple(one for one in demo.fleet.left_out if one.id != demo.ids[name])
+    fleet = Fleet(organization=OrganizationScope(), left_out=left_out)
+
+    with pytest.raises(
+        SafetyError, match=rf"Everything is kept: account \({demo.ids[name]}\) could not be read: "
+    ) as caught:
+        demo.cleanup(fleet=fleet, yes=True)
+
+    assert "docs/fleet.md" in str(caught.value) or "fleet.left_out" in str(caught.value)
+    assert "gpu-batch-video-unused" in demo.images(demo.ids["video"])
+
+
+def test_a_region_that_fails_in_one_account_keeps_everything(demo: DemoOrganization) -> None:
+    """And names account, region and source."""
+    demo.aws.gate.fail("UnauthorizedOperation", "No.", action="DescribeLaunchTemplates", status=403)
+
+    with pytest.raises(SafetyError, match="Everything is kept"):
+        demo.cleanup(yes=True)
+
+
+def test_amis_that_cannot_be_listed_keep_everything(demo: DemoOrganization) -> None:
+    """An account whose AMIs nobody knows is not an account without any."""
+    demo.aws.gate.fail("InternalError", "No.", action="DescribeImages", status=500)
+
+    with pytest.raises(SafetyError, match=r"Everything is kept: images \("):
+        demo.cleanup(yes=True)
+
+
+def test_an_answer_of_another_account_is_none(demo: DemoOrganization, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients are shared: should ever an answer come to the wrong account, its AMIs are not that one's."""
+    listed = images._own
+
+    def mixed_up(caller: Any, **which: Any) -> list[Any]:
+        return [msgspec.structs.replace(image, account="999999999999") for image in listed(caller, **which)]
+
+    monkeypatch.setattr(images, "_own", mixed_up)
+
+    with pytest.raises(SafetyError, match=r"AMIs of 999999999999 came where \d+'s were asked for"):
+        demo.cleanup(yes=True)
+
+
+def test_a_grant_between_plan_and_act_keeps_the_ami(demo: DemoOrganization, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may launch it is read again right before."""
+    image = demo.images(demo.hub)[f"{SHARED}unused"]
+    act = Apply.images
+
+    def granted(self: Apply, verdicts: Any) -> Any:
+        image.launch_permissions.append({"UserId": "998877665544"})
+        return act(self, verdicts)
+
+    monkeypatch.setattr(Apply, "images", granted)
+    done = demo.cleanup(yes=True)
+
+    (row,) = [row for row in done["results"] if row["image_id"] == image.id]
+    assert row["status"] == "kept"
+    assert "which is not in the fleet" in row["error"]
+    assert f"{SHARED}unused" in demo.images(demo.hub)
+
+
+def test_without_every_way_in_nothing_is_begun(demo: DemoOrganization) -> None:
+    """Half a fleet done is what nobody wants to explain."""
+    video = demo.ids["video"]
+    iam_backends[video]["aws"].roles.pop(role_of(video, CLEANUP_ROLE).id)
+
+    with pytest.raises(SafetyError, match=f"^Nothing was changed in any account: .*{video}:role/{CLEANUP_ROLE}"):
+        demo.cleanup(yes=True)
+
+    assert f"{SHARED}unused" in demo.images(demo.hub)
+
+
+def test_nobody_judges_an_account_by_another(demo: DemoOrganization) -> None:
+    """That uses of the hub's AMIs are seen does not show that those of video's are: its template may be hidden."""
+    video = demo.ids["video"]
+    (own,) = [template for template in demo_templates(video).values() if template.name == "own"]
+    demo_templates(video).pop(own.id)
+
+    plan = demo.cleanup(flags=Flags())
+
+    assert going(plan) == set()
+    assert f"nothing at all was found that needs any AMI of {video}" in reasons(plan, "gpu-batch-video-unused")
+    assert going(demo.cleanup(flags=Flags(allow_no_references=True))) >= {"gpu-batch-video-unused"}
+
+
+def demo_templates(account: str) -> dict[str, Any]:
+    """Return the launch templates of *account*."""
+    from moto.ec2.models import ec2_backends
+
+    found: dict[str, Any] = ec2_backends[account][REGION].launch_templates
+    return found
+
+
+def test_a_run_that_is_killed_in_the_second_account_is_finished(
+    demo: DemoOrganization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run finishes what was begun there; what was done before has its journal."""
+    act = Apply.images
+    begun: list[int] = []
+
+    def killed(self: Apply, verdicts: Any) -> Any:
+        begun.append(1)
+        if len(begun) == 2:
+            act(self, verdicts)
+            raise SystemExit
+        return act(self, verdicts)
+
+    monkeypatch.setattr(Apply, "images", killed)
+    with pytest.raises(SystemExit):
+        demo.cleanup(yes=True)
+    monkeypatch.setattr(Apply, "images", act)
+
+    done = demo.cleanup(yes=True)
+
+    assert done["results"] == []
+    assert [row["account"] for row in done["journals"]] == [demo.ids["video"]]
+    assert demo.cleanup(yes=True)["journals"] == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "named"),
+    [
+        ({"orphans": True}, "--orphans"),
+        ({"accounts": ("arn:aws:iam::1:role/x",)}, "--account"),
+        ({"flags": Flags(all_owned=True)}, "--all-owned"),
+        ({"flags": Flags(include_shared=True, usage_reports=True)}, "--usage-reports"),
+        ({"flags": Flags(skip_source=("launch-permissions",))}, "--skip-source launch-permissions"),
+    ],
+)
+def test_flags_of_one_account_are_refused(demo: DemoOrganization, request_: dict[str, Any], named: str) -> None:
+    """Rather than half understood; before anybody is entered."""
+    calls = demo.aws.gate.calls.copy()
+
+    with pytest.raises(UsageError, match=f"^{named} does not go with --fleet"):
+        demo.cleanup(**request_)
+
+    assert demo.aws.gate.calls == calls
+
+
+def test_only_the_regions_that_are_named_are_read(demo: DemoOrganization) -> None:
+    """Then what is shared with somebody stays unless that very region was read there."""
+    plan = demo.cleanup(regions=(REGION,))
+
+    assert {row["region"] for row in plan["verdicts"]} == {REGION}
+    assert going(plan) == {f"{SHARED}unused", "gpu-batch-video-unused"}
+
+
+def test_who_was_left_out_too_long_is_read_again(demo: DemoOrganization) -> None:
+    """A decision ends; then the account blocks until somebody decides again."""
+    old = tuple(msgspec.structs.replace(one, until=date(2026, 1, 31)) for one in demo.fleet.left_out)
+
+    with pytest.raises(SafetyError, match="Everything is kept: account"):
+        demo.cleanup(fleet=Fleet(organization=OrganizationScope(), left_out=old))
+
+
+def test_reading_needs_no_right_to_change(demo: DemoOrganization) -> None:
+    """The role of every member may read; only owners have one that may delete."""
+    demo.aws.gate.enforcing = True
+    try:
+        plan = demo.cleanup()
+    finally:
+        demo.aws.gate.enforcing = False
+
+    assert going(plan)
+    assert role_of(demo.ids["video"], READ_ROLE) is not None
