@@ -174,7 +174,9 @@ def test_nothing_goes_that_anybody_needs(
     going = {verdict.image.image_id for verdict in survey.decide(NOW).selected}
 
     assert going.isdisjoint(one.key for one in made if one.users)
-    if failing & set(places):
+    # Where no AMI is, nobody is asked what launches one.
+    busy = {one.region for one in made if (one.owner, one.region) in places}
+    if any(place in places and place[1] in busy for place in failing):
         assert going == set()
     elif allow:
         # And what nobody may launch but who was read, and nobody does, goes: a plan that keeps all would pass, too.
