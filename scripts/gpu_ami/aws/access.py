@@ -64,11 +64,14 @@ class Access:
         """
         identity = (self.region, self.profile, self.endpoint_url, self.credentials)
         key = (*identity, service, region or self.region, retries)
-        # A session must not make two clients at once.
-        with _making:
-            if key not in _clients:
-                _clients[key] = _client(*key)
-            return _clients[key]
+        # Whoever needs a client that is made already does not queue behind those who make others.
+        with _waiting.setdefault(key, threading.RLock()):
+            found = _clients.get(key)
+            if found is None:
+                # A session must not make two clients at once.
+                with _making:
+                    found = _clients[key] = _client(*key)
+            return found
 
     def child_environment(self, extra: Mapping[str, str]) -> dict[str, str]:
         """Return the environment for Packer and Terraform, with *extra* on top."""
@@ -115,6 +118,7 @@ _PARSER = re.compile(r"Unable to parse response \((?P<why>[^\n]{0,400}?)\), inva
 _making = threading.RLock()
 _Key: TypeAlias = "tuple[str, str | None, str | None, Credentials | None, str, str, bool]"
 _clients: dict[_Key, Any] = {}
+_waiting: dict[_Key, threading.RLock] = {}
 
 
 def drop_clients(endpoint_url: str) -> None:
@@ -122,6 +126,7 @@ def drop_clients(endpoint_url: str) -> None:
     with _making:
         for key in [key for key in _clients if key[2] == endpoint_url]:
             _clients.pop(key).close()
+            _waiting.pop(key, None)
 
 
 def _client(
