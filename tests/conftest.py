@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
+from gpu_ami.aws import service_models
 from gpu_ami.console import Console
 from gpu_ami.hcl import parser
 from gpu_ami.workspace import Workspace
@@ -35,7 +36,11 @@ ONCE = (
     TESTS / "cleanup" / "test_faults.py",
     TESTS / "cleanup" / "test_source_faults.py",
     TESTS / "bake" / "test_preflight_account.py",
+    TESTS / "workflows",
 )
+# Whoever has an account takes hundreds of calls, which show no Python anything new: of the cases of such a test each
+# Python sees the first, and one run the others, which differ in what is in the account.
+ACCOUNTS = frozenset({"aws_server", "local_aws"})
 
 # By their seconds.
 LONGEST_FIRST = (
@@ -55,7 +60,11 @@ LONGEST_FIRST = (
 
 
 def pytest_configure() -> None:
-    """Let the programs that tests start hear what a terminal sends: a shell's background job ignores it."""
+    """Let service models be read once, and the programs that tests start hear what a terminal sends.
+
+    A shell's background job ignores that.
+    """
+    service_models.share()  # before moto is loaded, which would read EC2's in its own, slower way
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup` has ignored
@@ -68,8 +77,12 @@ settings.load_profile("untimed")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what one run of all tests needs only once, and what needs the real programs: by the folder it lies in."""
+    seen: set[str] = set()
     for item in items:
-        mark = _mark(item.path)
+        function = item.nodeid.partition("[")[0]
+        is_another_case = function in seen and not ACCOUNTS.isdisjoint(getattr(item, "fixturenames", ()))
+        seen.add(function)
+        mark = _mark(item.path) or ("slow" if is_another_case else "")
         if mark and (mark == "slow" or item.get_closest_marker("slow") is None):
             item.add_marker(mark)
     # Else one worker would run a long file alone at the end. A file's own tests stay in their order.
@@ -103,6 +116,16 @@ def one_kms_key() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def one_noise() -> Iterator[None]:
+    """Half of what a demo account takes are the megabytes of its model files and image layers: always the same ones."""
+    from gpu_ami_sandbox.demo import content
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(content, "_noise", functools.cache(content._noise))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each HCL text be parsed once in a process of tests: most read the same template, which takes a while."""
@@ -120,7 +143,7 @@ def _parsed_once(text: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def local_aws(one_kms_key: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+def local_aws(one_kms_key: None, one_noise: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """The demo account, to be looked at: tests that change it start a sandbox of their own."""
     workspace = Workspace(tmp_path_factory.mktemp("local-aws"), sandbox=True)
     console = Console(err=io.StringIO())
@@ -129,17 +152,28 @@ def local_aws(one_kms_key: None, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(scope="session")
-def aws_server(one_kms_key: None) -> Iterator[LocalAws]:
+def aws_server(one_kms_key: None, one_noise: None) -> Iterator[LocalAws]:
     """The local AWS of one process of tests, which each test that changes it empties and fills.
 
     Starting another one takes time, and so does making clients for another port.
     """
     from gpu_ami_sandbox.aws.server import LocalAws
+    from tests.support.at_hand import at_hand
 
     server = LocalAws(REGION)
     server.start()
-    yield server
+    with at_hand(server):
+        yield server
     server.stop()
+
+
+@pytest.fixture
+def over_http() -> Iterator[None]:
+    """In this test AWS is called over the network also by the tests' own process."""
+    from tests.support import at_hand
+
+    with at_hand.over_http():
+        yield
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ REGION = "ap-northeast-2"
 
 
 @pytest.fixture
-def aws(aws_server: LocalAws) -> LocalAws:
-    """An empty local AWS."""
+def aws(aws_server: LocalAws, over_http: None) -> LocalAws:
+    """An empty local AWS, behind a network that can fail."""
     aws_server.reset()
     return aws_server
 

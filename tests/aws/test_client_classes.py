@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import boto3
 import botocore.session
 import pytest
 from botocore.credentials import Credentials
 
+from gpu_ami.aws import access
 from gpu_ami.aws.access import Access
 
 ACCESS = Access(region="eu-west-1", credentials=Credentials("AKIDEXAMPLE", "key", "token"))
@@ -52,3 +56,32 @@ def test_sessions_of_others_are_left_alone() -> None:
     assert len(classes) == 2
     assert not hasattr(plain.create_client("s3", region_name="eu-west-1"), "upload_file")
     assert hasattr(boto3.Session(botocore_session=plain).client("s3", region_name="eu-west-1"), "upload_file")
+
+
+def test_a_client_that_is_there_is_not_waited_for_while_another_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan makes seventeen while its first source could call EC2 already: in turn it took a fifth longer."""
+    there = ACCESS.client("ec2")
+    begun, let_go = threading.Event(), threading.Event()
+    made: list[Any] = []
+
+    def slowly(*_: object) -> object:
+        begun.set()
+        assert let_go.wait(30)
+        return object()
+
+    monkeypatch.setattr(access, "_clients", dict(access._clients))
+    monkeypatch.setattr(access, "_client", slowly)
+    makers = [threading.Thread(target=lambda: made.append(ACCESS.client("a-service"))) for _ in range(2)]
+    for maker in makers:
+        maker.start()
+    try:
+        assert begun.wait(30)
+        asked = threading.Thread(target=lambda: made.append(ACCESS.client("ec2")))
+        asked.start()
+        asked.join(5)
+        assert made == [there]
+    finally:
+        let_go.set()
+        for thread in makers:
+            thread.join()
+    assert made[1] is made[2]

@@ -157,7 +157,9 @@ def _between(account: Account, change: Callable[[dict[str, Any], Any, list[bytes
 
 
 @pytest.mark.parametrize("number", range(FIRST_ACT, LAST))
-def test_the_answer_to_every_call_is_lost_after_it_was_done(account: Account, tmp_path: Path, number: int) -> None:
+def test_the_answer_to_every_call_is_lost_after_it_was_done(
+    account: Account, tmp_path: Path, over_http: None, number: int
+) -> None:
     """AWS does what was requested, and nobody hears of it: the most dangerous fault for a journal."""
 
     def lose(environ: dict[str, Any], _status: str, body: list[bytes]) -> list[bytes]:
@@ -172,7 +174,7 @@ def test_the_answer_to_every_call_is_lost_after_it_was_done(account: Account, tm
     _after_the_storm(account, tmp_path)
 
 
-def test_every_call_is_lost_once(account: Account, tmp_path: Path) -> None:
+def test_every_call_is_lost_once(account: Account, tmp_path: Path, over_http: None) -> None:
     """Networks lose a packet; the call is made again and the run does not notice."""
     account.here.aws.gate.add(Fault(_first_time(_cut)))
 

@@ -15,6 +15,11 @@ REGION = "ap-northeast-2"
 
 
 @pytest.fixture(autouse=True)
+def on_the_network(over_http: None) -> None:
+    """Here the local AWS itself is tested, its server included."""
+
+
+@pytest.fixture(autouse=True)
 def no_pending(monkeypatch: pytest.MonkeyPatch) -> None:
     """New AMIs, environments and queues are available at once: only a few tests are about the wait."""
     monkeypatch.setattr(images, "PENDING_S", 0.0)

@@ -78,8 +78,11 @@ class Access:
 
         if self.credentials is not None:
             return self.credentials
-        with _making, aws_errors("find credentials"):
-            found = _session(self.region, self.profile, self.endpoint_url is not None).get_credentials()
+        key = (self.region, self.profile, self.endpoint_url is not None)
+        found = _own.get(key)
+        if found is None:
+            with _making, aws_errors("find credentials"):
+                found = _own[key] = _session(*key).get_credentials()
         if found is None:
             raise NoCredentialsError
         return found
@@ -130,17 +133,23 @@ _making = threading.RLock()
 # Region, profile, endpoint, credentials, service, the client's region, and whether it retries.
 _Key: TypeAlias = "tuple[str, str | None, str | None, Any, str, str, bool]"
 _clients: dict[_Key, Any] = {}
+_waiting: dict[_Key, threading.RLock] = {}
 # In a client's key: it is shared by all accounts, and signs with what the calling thread has set.
 CALLERS = "the caller's"
 _thread = threading.local()
+# Region, profile and whether it is the sandbox, to whose credentials those are.
+_own: dict[tuple[str, str | None, bool], Any] = {}
 
 
 def _kept(key: _Key) -> Any:
-    # A session must not make two clients at once.
-    with _making:
-        if key not in _clients:
-            _clients[key] = _client(*key)
-        return _clients[key]
+    # Whoever needs a client that is made already does not queue behind those who make others.
+    with _waiting.setdefault(key, threading.RLock()):
+        found = _clients.get(key)
+        if found is None:
+            # A session must not make two clients at once.
+            with _making:
+                found = _clients[key] = _client(*key)
+        return found
 
 
 def drop_clients(endpoint_url: str) -> None:
@@ -148,6 +157,7 @@ def drop_clients(endpoint_url: str) -> None:
     with _making:
         for key in [key for key in _clients if key[2] == endpoint_url]:
             _clients.pop(key).close()
+            _waiting.pop(key, None)
 
 
 def _client(

@@ -10,12 +10,14 @@ import yaml
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / ".github" / "workflows"
+# The one in C takes a tenth of the time, and says the same.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 NAMES = sorted(path.name for path in FOLDER.glob("*.yml"))
 
 
 def load(path: Path) -> dict[str, Any]:
     """Return a workflow or action; the key ``on`` is a boolean to YAML 1.1 and a word to GitHub."""
-    document: dict[Any, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    document: dict[Any, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
     return {"on" if key is True else str(key): value for key, value in document.items()}
 
 
