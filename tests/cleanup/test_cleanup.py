@@ -352,7 +352,7 @@ def test_a_file_written_since_the_plan_protects_what_it_names(
         (tmp_path / name).write_text(f'ami = "{unused.id}"')
         return new_path(*given)
 
-    monkeypatch.setattr("gpu_ami.cleanup.cleanup.new_path", meanwhile)
+    monkeypatch.setattr("gpu_ami.cleanup.carry_out.new_path", meanwhile)
     done = _clean(here, tmp_path, yes=True, permanent=True)
 
     assert unused.id in here.there()
@@ -552,7 +552,7 @@ def test_a_file_that_is_no_plan_is_refused(here: World, tmp_path: Path) -> None:
         _clean(here, tmp_path, flags=Flags(), apply=str(tmp_path / "p"))
 
 
-@pytest.mark.parametrize("text", ['{"format": "gpu-ami-cleanup-plan-2"}', '{"format": "gpu-ami-cleanup-plan-"}'])
+@pytest.mark.parametrize("text", ['{"format": "gpu-ami-cleanup-plan-3"}', '{"format": "gpu-ami-cleanup-plan-"}'])
 def test_a_plan_of_another_format_is_refused(here: World, tmp_path: Path, text: str) -> None:
     """Its members may mean something else; a new plan costs a minute."""
     (tmp_path / "p").write_text(text)
@@ -984,7 +984,7 @@ def test_a_signal_says_how_to_go_on(
     here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: Any, interrupts: None, number: signal.Signals
 ) -> None:
     """Exit code 130, the journal's name, and what a new run does; `kill` and a closed terminal say what Ctrl-C says."""
-    monkeypatch.setattr("gpu_ami.cleanup.cleanup.Apply.images", lambda *_: signal.raise_signal(number))
+    monkeypatch.setattr("gpu_ami.cleanup.carry_out.Apply.images", lambda *_: signal.raise_signal(number))
 
     with (
         interruptible(),
