@@ -95,6 +95,8 @@ def test_a_role_of_the_hub_is_entered_first(demo: tuple[Access, Organization]) -
     hub = hub_of(access, Fleet(organization=OrganizationScope(), hub_role=arn))
 
     assert hub.identity.arn == f"arn:aws:sts::{made.management}:assumed-role/hub/gpu-ami-hub"
+    assert hub.trusted == arn, "a session's ARN in a trust would let nobody in tomorrow"
+    assert hub_of(hub.access, Fleet(organization=OrganizationScope())).trusted == arn
     with pytest.raises(AwsError, match="not authorized to perform: sts:AssumeRole"):
         hub_of(access, Fleet(organization=OrganizationScope(), hub_role=f"{arn}-none"))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from gpu_ami.cleanup.execute import Result
 from gpu_ami.cleanup.fleet_plan import FleetPlan
+from gpu_ami.cleanup.grantees import GRANTEES
 from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.plan_tables import View, count_of, gains, lines, loses, sources_table, staying
 from gpu_ami.console import Table
@@ -56,8 +57,12 @@ def _extent(plan: FleetPlan, survey: Survey) -> str:
     busy = {verdict.image.region for verdict in plan.decision.verdicts}
     places = show_count(len(survey.locations), "place")
     idle = len({location.region for location in survey.locations} - busy)
-    texts = f"; {show_count(idle, 'region')} without such AMIs for texts that name some" if idle else ""
-    return f"Read: {show_count(len(read), 'account')}, {places}{texts}."
+    texts = (
+        f" In {show_count(idle, 'region')} no such AMI is: only texts were read there, which may name one."
+        if idle
+        else ""
+    )
+    return f"Read: {show_count(len(read), 'account')}, {places} (an account and a region each).{texts}"
 
 
 def _label(plan: FleetPlan, account: str) -> str:
@@ -89,7 +94,12 @@ def _kept(plan: FleetPlan, survey: Survey, view: View) -> list[Table]:
     shared = [
         verdict
         for verdict in plan.decision.verdicts
-        if not verdict.is_selected and (verdict.image.image_id in foreign or survey.permissions(verdict.image))
+        if not verdict.is_selected
+        and (
+            verdict.image.image_id in foreign
+            or survey.permissions(verdict.image)
+            or any(reason.code == GRANTEES for reason in verdict.reasons)
+        )
     ]
     rows = [
         (verdict.image.image_id, verdict.image.region, verdict.image.name, view.details(verdict.reasons))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from gpu_ami.fleet.members import Member, members_of
 from gpu_ami.settings import Fleet
 
 _WORKERS = 32
+_SESSION = re.compile(r"arn:[\w-]+:sts::(?P<account>[0-9]{12}):assumed-role/(?P<role>[^/]+)/[^/]+", re.ASCII)
 # A region that no account can switch off, by partition: there each says which regions it has.
 _HOME = {"aws": "us-east-1", "aws-us-gov": "us-gov-west-1", "aws-cn": "cn-north-1"}
 
@@ -48,15 +50,28 @@ class Hub:
     Attributes:
         access: The way in.
         identity: Whose credentials.
+        named_role: The ARN of the role that the settings enter the fleet by; None where it is the caller's own.
     """
 
     access: Access
     identity: Identity
+    named_role: str | None = None
 
     @property
     def partition(self) -> str:
         """The partition, of which a fleet has one."""
         return self.identity.arn.split(":")[1]
+
+    @property
+    def trusted(self) -> str:
+        """What the roles of the members have to trust: a session's ARN is another one each time, its role's is not.
+
+        Of a role that nobody named, such as that of a person's single sign-on, a session's ARN does not say the path.
+        """
+        if self.named_role is not None:
+            return self.named_role
+        session = _SESSION.fullmatch(self.identity.arn)
+        return self.identity.arn if session is None else self.role(session["account"], session["role"])
 
     def role(self, account: str, name: str) -> str:
         """Return the ARN of the role *name* of *account*."""
@@ -83,7 +98,7 @@ def hub_of(access: Access, fleet: Fleet) -> Hub:
         AwsError: STS refused.
     """
     hub = access if fleet.hub_role is None else assume(access, fleet.hub_role, session_name="gpu-ami-hub")
-    return Hub(access=hub, identity=identify(hub))
+    return Hub(access=hub, identity=identify(hub), named_role=fleet.hub_role)
 
 
 def members_by(hub: Hub, fleet: Fleet, today: date) -> Listed:
@@ -119,7 +134,7 @@ def _enter(hub: Hub, member: Member, role: str) -> Entered:
     try:
         access = hub.access if is_hub else enter(hub.access, arn, member.account)
     except AwsError as exc:
-        fix = f"make the role {role} there, as docs/fleet.md says, with {hub.identity.arn} in its trust"
+        fix = f"make the role {role} there, as docs/fleet.md says, with {hub.trusted} in its trust"
         return Entered(member=member, trouble=str(exc).rstrip("."), fix=fix)
     try:
         on, off = regions_by_state(Caller(access, _HOME.get(hub.partition, access.region)))
