@@ -178,11 +178,17 @@ _SETTING = re.compile(r"\| `[a-z]")
 def settings_rows() -> list[str]:
     """Return the table of settings, made from the code."""
     parts = settings.schema()["$defs"]
-    sections = {name.lower(): part["properties"] for name, part in parts.items() if name != "Settings"}
+    nested = {
+        "OrganizationScope": "fleet.organization",
+        "FleetAccount": "fleet.accounts[]",
+        "LeftOut": "fleet.left_out[]",
+    }
+    sections = {nested.get(name, name.lower()): part for name, part in parts.items() if name != "Settings"}
     top = parts["Settings"]["properties"]
     rows = {name: body for name, body in top.items() if name not in sections}
-    rows |= {f"{section}.{name}": body for section, own in sections.items() for name, body in own.items()}
-    required = set(parts["Settings"]["required"])
+    rows |= {f"{section}.{name}": body for section, own in sections.items() for name, body in own["properties"].items()}
+    required = {*parts["Settings"]["required"]}
+    required |= {f"{section}.{name}" for section, own in sections.items() for name in own.get("required", ())}
     return [
         "| `{}` | {} | {} |".format(
             name, "—" if name in required else f"`{json.dumps(body.get('default'))}`", body["description"]

@@ -1,4 +1,4 @@
-"""The roles of a fleet: one truth for StackSets and Terraform, nothing in it that no call needs, and it fits into IAM."""
+"""The roles of a fleet: one truth for StackSets and Terraform, no more in it than is called, and it fits into IAM."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_the_hub_enters_roles_of_these_names_in_its_organization_alone(made: Map
 
 
 def test_only_the_exact_jobs_and_people_use_the_hub(made: Mapping[str, Any]) -> None:
-    """A pattern in a subject lets in a branch or a repository of somebody else's choosing; a pull request may nothing."""
+    """A pattern in a subject lets in somebody else's branch or repository; a pull request may do nothing."""
     for purpose, end in (("plan", "ref:refs/heads/main"), ("cleanup", "environment:gpu-ami-cleanup")):
         job, people = json.loads(made[f'hub.aws_iam_role.this["{purpose}"]']["assume_role_policy"])["Statement"]
         assert job["Condition"]["StringEquals"] == {

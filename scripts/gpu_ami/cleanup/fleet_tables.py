@@ -57,11 +57,7 @@ def _extent(plan: FleetPlan, survey: Survey) -> str:
     busy = {verdict.image.region for verdict in plan.decision.verdicts}
     places = show_count(len(survey.locations), "place")
     idle = len({location.region for location in survey.locations} - busy)
-    texts = (
-        f" In {show_count(idle, 'region')} no such AMI is: only texts were read there, which may name one."
-        if idle
-        else ""
-    )
+    texts = f" Without such AMIs, read only for texts that may name one: {show_count(idle, 'region')}." if idle else ""
     return f"Read: {show_count(len(read), 'account')}, {places} (an account and a region each).{texts}"
 
 

@@ -64,7 +64,7 @@ variable "create_provider" {
 }
 
 variable "people_role_arns" {
-  description = "Roles of people who may use both roles, with fleet.hub_role in pipeline.yaml; empty is nobody."
+  description = "Roles of people who may use both roles, by an AWS profile with role_arn or by fleet.hub_role in pipeline.yaml; empty is nobody."
   type        = list(string)
   default     = []
   nullable    = false
