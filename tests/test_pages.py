@@ -172,23 +172,24 @@ def test_the_shell_completes_tasks_and_flags(line: str, candidate: str) -> None:
 
 
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
+# Sections that are not named as where they stand.
+_PLACES = {
+    "OrganizationScope": "fleet.organization",
+    "FleetAccount": "fleet.accounts[]",
+    "LeftOut": "fleet.left_out[]",
+}
 _SETTING = re.compile(r"\| `[a-z]")
 
 
 def settings_rows() -> list[str]:
     """Return the table of settings, made from the code."""
     parts = settings.schema()["$defs"]
-    nested = {
-        "OrganizationScope": "fleet.organization",
-        "FleetAccount": "fleet.accounts[]",
-        "LeftOut": "fleet.left_out[]",
-    }
-    sections = {nested.get(name, name.lower()): part for name, part in parts.items() if name != "Settings"}
+    sections = {_PLACES.get(name, name.lower()): part for name, part in parts.items() if name != "Settings"}
     top = parts["Settings"]["properties"]
     rows = {name: body for name, body in top.items() if name not in sections}
-    rows |= {f"{section}.{name}": body for section, own in sections.items() for name, body in own["properties"].items()}
-    required = {*parts["Settings"]["required"]}
-    required |= {f"{section}.{name}" for section, own in sections.items() for name in own.get("required", ())}
+    rows |= {f"{at}.{name}": body for at, part in sections.items() for name, body in part["properties"].items()}
+    required = set(parts["Settings"]["required"])
+    required |= {f"{at}.{name}" for at, part in sections.items() for name in part.get("required", ())}
     return [
         "| `{}` | {} | {} |".format(
             name, "—" if name in required else f"`{json.dumps(body.get('default'))}`", body["description"]
