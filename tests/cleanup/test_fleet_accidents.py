@@ -11,14 +11,15 @@ import pytest
 from moto.iam.models import get_account_id_from
 
 from gpu_ami.aws.references.registry import USES
+from gpu_ami.cleanup import cleanup
 from gpu_ami.cleanup.execute import Apply
 from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.policy import Flags
-from gpu_ami.errors import AwsError, SafetyError
+from gpu_ami.errors import AwsError, InterruptedRunError, SafetyError
 from gpu_ami_sandbox.aws.gate import Answer, Call, Environ, Fault, error_answer
 from gpu_ami_sandbox.aws.organizations import MemberAccount
 from gpu_ami_sandbox.aws.server import LocalAws
-from tests.support.demo_organization import REGION, DemoOrganization, demo_organization
+from tests.support.demo_organization import REGION, DemoOrganization, demo_organization, said
 
 pytestmark = pytest.mark.slow
 UNUSED = {"gpu-batch-shared-unused", "gpu-batch-shared-unused-unit", "gpu-batch-video-unused"}
@@ -71,6 +72,28 @@ def test_an_account_that_ends_while_others_are_cleaned_up_stops_them(
     for row in done["results"]:
         assert re.search(rf"launch-templates \(.* {demo.ids[name]}\) could not be read: .*ExpiredToken", row["error"])
     assert is_whole(demo)
+
+
+def test_who_interrupts_it_sees_what_was_done_before(demo: DemoOrganization, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the second account; what went in the first has its way back, and nobody should have to look for it."""
+    act = Apply.images
+    begun: list[int] = []
+
+    def interrupted(self: Apply, verdicts: Any) -> Any:
+        begun.append(1)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        return act(self, verdicts)
+
+    monkeypatch.setattr(Apply, "images", interrupted)
+    run = demo.run()
+    request = cleanup.Request(fleet=True, flags=Flags(include_shared=True), regions=demo.regions, yes=True)
+
+    with pytest.raises(InterruptedRunError, match="a new run finishes it"):
+        cleanup.run(run, request)
+
+    assert {(row["account"], row["status"]) for row in said(run)["results"]} == {(demo.hub, "deleted")}
+    assert [row["account"] for row in said(run)["journals"]] == [demo.hub]
 
 
 def test_an_account_that_ends_while_it_is_read_keeps_everything(demo: DemoOrganization) -> None:

@@ -46,7 +46,10 @@ def outcome_tables(
     done = sum(result.is_done for some in results.values() for result in some)
     said = [f"{done} of {show_count(len(rows), 'AMI')} done, in {show_count(len(results), 'account')}."]
     undo = "undo with `invoke cleanup --fleet --restore"
-    said += [f"{_label(plan, account)}: {undo} {journal}`" for account, journal in journals.items()]
+    changed = {account for account, some in results.items() if any(result.status != "kept" for result in some)}
+    said += [
+        f"{_label(plan, account)}: {undo} {journal}`" for account, journal in journals.items() if account in changed
+    ]
     columns = ("AMI", "account", "region", "outcome", "error")
     tables = [Table(columns=columns, rows=rows, title="Results", edge=view.edge)] if rows else []
     return [lines(said, view), *tables, *_kept(plan, survey, view)]

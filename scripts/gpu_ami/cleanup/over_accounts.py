@@ -26,7 +26,15 @@ from gpu_ami.cleanup.plan_tables import View
 from gpu_ami.cleanup.policy import Policy, policy_from
 from gpu_ami.cleanup.scope import fast_restore_usd_per_hour, local_sources, requested_regions
 from gpu_ami.cleanup.snapshots import to_finish
-from gpu_ami.errors import AwsError, PartialError, SafetyError, UsageError, then_raised
+from gpu_ami.errors import (
+    AwsError,
+    InterruptedRunError,
+    PartialError,
+    PipelineError,
+    SafetyError,
+    UsageError,
+    then_raised,
+)
 from gpu_ami.files import check_writable, write_atomic
 from gpu_ami.fleet.entry import Entered, Hub
 from gpu_ami.fleet.fleet import Found, find, settings_of
@@ -212,9 +220,14 @@ def _carry_out(
         # Before anything goes: half a fleet done is what nobody wants to explain.
         ways = {account: _way_in(hub, role, account) for account in accounts}
         done: list[Done] = []
-        error: PartialError | None = None
+        error: PipelineError | None = None
         for account in accounts:
-            part, cut = _one_account(run, plan, survey, ways[account], account, must_recover=not permanent)
+            try:
+                part, cut = _one_account(run, plan, survey, ways[account], account, must_recover=not permanent)
+            except InterruptedRunError as exc:
+                # What was done in the accounts before is to be shown, with the way back.
+                error = exc
+                break
             done.append(part)
             if cut is not None:
                 error = cut
