@@ -16,7 +16,8 @@ from gpu_ami.aws.access import Access
 from gpu_ami.console import Console
 from gpu_ami.errors import AwsError, DifferenceError, UsageError
 from gpu_ami.fleet import fleet as command
-from gpu_ami.fleet.entry import enter_all, hub_of, members_by
+from gpu_ami.fleet.entry import Entered, Listed, enter_all, hub_of, members_by
+from gpu_ami.fleet.members import Member
 from gpu_ami.invocation import Invocation
 from gpu_ami.options import Options
 from gpu_ami.settings import Fleet, FleetAccount, LeftOut, OrganizationScope
@@ -133,6 +134,24 @@ def test_the_command_ends_with_9_where_one_cannot_be_read(tmp_path: Path, demo: 
 
     with pytest.raises(DifferenceError, match="2 of 5 accounts cannot be read, so a clean-up"):
         command.run(run)
+
+
+def test_many_accounts_without_the_role_do_not_fill_the_screen(
+    tmp_path: Path, demo: tuple[Access, Organization]
+) -> None:
+    """A new unit of a hundred accounts: each is in the table, the sentence is said for ten."""
+    entered = tuple(
+        Entered(member=Member(account=f"{number:012d}", name="new"), trouble=f"{number:012d} (new): no", fix="make it")
+        for number in range(25)
+    )
+    hub = hub_of(demo[0], EVERYBODY)
+
+    made = command.table(command.Found(hub=hub, listed=Listed(members=()), entered=entered, strangers=()))
+
+    assert len(made.rows) == 25
+    assert made.footer[0] == "0 accounts can be read, 25 cannot, 0 left out."
+    assert made.footer[1:3] == ("000000000000 (new): no. Make it.", "000000000001 (new): no. Make it.")
+    assert made.footer[11:] == ("And 15 more: --output json has what is wrong with each.",)
 
 
 def test_the_demo_fleet_is_whole(tmp_path: Path, demo: tuple[Access, Organization]) -> None:

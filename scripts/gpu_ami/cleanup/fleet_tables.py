@@ -12,13 +12,19 @@ from gpu_ami.cleanup.plan_tables import View, count_of, gains, lines, loses, sou
 from gpu_ami.console import Table
 from gpu_ami.units import show_count
 
+# A unit whose accounts have no role holds a plan up once for each of them.
+_SHOWN = 5
+
 
 def answer_tables(plan: FleetPlan, survey: Survey, view: View) -> list[Table]:
     """Return a plan: what it adds up to, what goes, why shared AMIs stay, what else stays, what was queried."""
     said = [count_of(plan, view), _extent(plan, survey), *gains(plan)]
     if loses(plan):
         said[-1] += " Deleting them needs --permanent."
-    said += [f"Nothing may be changed: {block}" for block in plan.decision.blocks]
+    blocks = plan.decision.blocks if view.all else plan.decision.blocks[:_SHOWN]
+    said += [f"Nothing may be changed: {block}" for block in blocks]
+    if more := len(plan.decision.blocks) - len(blocks):
+        said.append(f"And for {show_count(more, 'more reason')}: --all has them.")
     return [lines(said, view), *_going(plan, view), *_kept(plan, survey, view), sources_table(plan, view)]
 
 

@@ -127,7 +127,7 @@ def _enter(hub: Hub, member: Member, role: str) -> Entered:
     if member.left_out is not None:
         return Entered(member=member)
     if member.trouble is not None:
-        fix = "read it, or name it in fleet.left_out with a reason and an end"
+        fix = "have it made active again, or name it in fleet.left_out with a reason and an end"
         return Entered(member=member, trouble=f"{member.label} {member.trouble}", fix=fix)
     is_hub = member.account == hub.identity.account
     arn = hub.role(member.account, role)
@@ -135,10 +135,10 @@ def _enter(hub: Hub, member: Member, role: str) -> Entered:
         access = hub.access if is_hub else enter(hub.access, arn, member.account)
     except AwsError as exc:
         fix = f"make the role {role} there, as docs/fleet.md says, with {hub.trusted} in its trust"
-        return Entered(member=member, trouble=str(exc).rstrip("."), fix=fix)
+        return Entered(member=member, trouble=f"{member.label}: {exc}".rstrip("."), fix=fix)
     try:
         on, off = regions_by_state(Caller(access, _HOME.get(hub.partition, access.region)))
     except AwsError as exc:
         fix = f"allow {'these credentials' if is_hub else f'the role {role}'} ec2:DescribeRegions"
-        return Entered(member=member, access=access, trouble=str(exc).rstrip("."), fix=fix)
+        return Entered(member=member, access=access, trouble=f"{member.label}: {exc}".rstrip("."), fix=fix)
     return Entered(member=member, access=access, regions=tuple(on), off=tuple(off))

@@ -16,6 +16,8 @@ from gpu_ami.settings import Fleet
 from gpu_ami.units import show_count
 
 _EDGE = 100
+# A unit without the role would fill the screen with the same sentence; the table names each account.
+_SHOWN = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +125,9 @@ def table(found: Found) -> Table:
         f"{sum(one.member.left_out is not None for one in found.entered)} left out",
     ]
     footer = [", ".join(counts) + "."]
-    footer += [f"{one.trouble}. {one.fix[0].upper()}{one.fix[1:]}." for one in found.troubled]
+    footer += [f"{one.trouble}. {one.fix[0].upper()}{one.fix[1:]}." for one in found.troubled[:_SHOWN]]
+    if more := len(found.troubled[_SHOWN:]):
+        footer.append(f"And {more} more: --output json has what is wrong with each.")
     if found.strangers:
         footer.append(f"fleet.left_out names {', '.join(found.strangers)}, which the fleet does not have.")
     return Table(
