@@ -121,6 +121,20 @@ def test_an_account_that_came_after_the_plan_holds_it_up(demo: DemoOrganization,
     assert is_whole(demo)
 
 
+def test_to_bring_something_back_enters_that_account_alone(demo: DemoOrganization) -> None:
+    """At three in the morning nobody wants to wait for five hundred accounts, or for one that is in trouble."""
+    video = demo.ids["video"]
+    journal = next(row["journal"] for row in demo.cleanup(yes=True)["journals"] if row["account"] == video)
+    demo.aws.gate.calls.clear()
+    run = demo.run()
+
+    cleanup.run(run, cleanup.Request(fleet=True, restore=str(demo.folder / journal)))
+
+    assert [row["status"] for row in said(run)["results"]] == ["restored"]
+    entered = [call.parameters["RoleArn"] for call in demo.aws.gate.calls if call.action == "AssumeRole"]
+    assert entered == [f"arn:aws:iam::{video}:role/gpu-ami-fleet-cleanup"]
+
+
 def test_a_throttled_sts_is_asked_again(demo: DemoOrganization) -> None:
     """Hundreds of accounts are entered at once; one answer of "slow down" must not hold up the night."""
     fault = demo.aws.gate.fail("Throttling", "Rate exceeded", action="AssumeRole", at=1)

@@ -22,6 +22,7 @@ from gpu_ami.invocation import Invocation
 from gpu_ami.options import Options
 from gpu_ami.settings import Fleet, FleetAccount, LeftOut, OrganizationScope
 from gpu_ami.target import Aws
+from gpu_ami_sandbox.aws.gate import Answer, Call, Environ, Fault, error_answer
 from gpu_ami_sandbox.aws.organizations import MAKERS, Organization, forget, organization_of
 from gpu_ami_sandbox.aws.server import LocalAws
 from gpu_ami_sandbox.demo.demo_fleet import build_demo_fleet
@@ -116,6 +117,36 @@ def test_an_account_that_does_not_say_its_regions_is_trouble(
 
     assert (found.access is not None, found.regions) == (True, ())
     assert "ec2:DescribeRegions" in found.fix
+
+
+@pytest.mark.parametrize("off", ["us-east-1", REGION])
+def test_a_region_that_refuses_is_not_the_only_one(
+    demo: tuple[Access, Organization], aws_server: LocalAws, off: str
+) -> None:
+    """The pipeline's own region may be off for an account, and a policy may deny the one that never is."""
+    access, made = demo
+    fleet = demo_fleet(made.management)
+    hub = hub_of(access, fleet)
+
+    def answer(call: Call, environ: Environ) -> Answer | None:
+        is_it = call.region == off and call.action in {"AssumeRole", "DescribeRegions"}
+        return error_answer(environ, "AccessDenied", "Not here.", 403) if is_it else None
+
+    aws_server.gate.add(Fault(answer))
+    members = members_by(hub, fleet, NOW.date()).members
+
+    assert {one.trouble for one in enter_all(hub, members, role=fleet.read_role)} == {None}
+
+
+def test_who_may_not_list_the_accounts_reads_who_may(demo: tuple[Access, Organization], aws_server: LocalAws) -> None:
+    """AWS's own words do not say that it is the account, and not a permission, that is wrong."""
+    hub = hub_of(demo[0], EVERYBODY)
+    aws_server.gate.fail("AccessDeniedException", "You don't have permissions.", action="ListAccounts")
+
+    with pytest.raises(
+        AwsError, match=r"delegated administrators may list .*; or name the accounts in fleet\.accounts"
+    ):
+        members_by(hub, EVERYBODY, NOW.date())
 
 
 def a_run(tmp_path: Path, demo: tuple[Access, Organization], fleet: Fleet | None, **options: Any) -> Invocation:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpu_ami.aws.access import Access, enter
+from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller
 from gpu_ami.cleanup import fleet_plan as plans
 from gpu_ami.cleanup.carry_out import act
@@ -36,7 +36,7 @@ from gpu_ami.errors import (
     then_raised,
 )
 from gpu_ami.files import check_writable, write_atomic
-from gpu_ami.fleet.entry import Entered, Hub
+from gpu_ami.fleet.entry import Entered, Hub, hub_of, members_by
 from gpu_ami.fleet.fleet import Found, find, settings_of
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
@@ -266,7 +266,7 @@ def _way_in(hub: Hub, role: str, account: str) -> Access:
         return hub.access
     arn = hub.role(account, role)
     try:
-        return enter(hub.access, arn, account)
+        return hub.enter(arn, account)
     except AwsError as exc:
         msg = f"Nothing was changed in any account: {str(exc).rstrip('.')}. Make the role as docs/fleet.md says."
         raise SafetyError(msg) from exc
@@ -280,11 +280,13 @@ def way_back(run: Invocation, account: str) -> Access:
         SafetyError: Nobody gets in.
     """
     fleet = settings_of(run)
-    found = find(run, fleet)
-    if account not in {one.member.account for one in found.entered}:
+    hub = hub_of(run.access, fleet)
+    # Nobody else is entered: to bring something back must not wait for those that nobody can enter.
+    members = members_by(hub, fleet, datetime.now(timezone.utc).date()).members
+    if account not in {member.account for member in members}:
         msg = f"The fleet does not have account {account}, of which the journal is: name it in pipeline.yaml."
         raise UsageError(msg)
-    return _way_in(found.hub, fleet.cleanup_role, account)
+    return _way_in(hub, fleet.cleanup_role, account)
 
 
 def _one_account(

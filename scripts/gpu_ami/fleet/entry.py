@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from typing import TypeVar
 
 from gpu_ami.aws.access import Access, Identity, assume, enter, identify
-from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.organizations import Organization, listed_accounts, organization
 from gpu_ami.aws.regions import regions_by_state
 from gpu_ami.errors import AwsError
 from gpu_ami.fleet.members import Member, members_of
 from gpu_ami.settings import Fleet
 
+_T = TypeVar("_T")
 _WORKERS = 32
 _SESSION = re.compile(r"arn:[\w-]+:sts::(?P<account>[0-9]{12}):assumed-role/(?P<role>[^/]+)/[^/]+", re.ASCII)
 # A region that no account can switch off, by partition: there each says which regions it has.
@@ -73,6 +77,23 @@ class Hub:
         session = _SESSION.fullmatch(self.identity.arn)
         return self.identity.arn if session is None else self.role(session["account"], session["role"])
 
+    @property
+    def home(self) -> str:
+        """A region that is never off."""
+        return _HOME.get(self.partition, self.access.region)
+
+    def enter(self, role_arn: str, account: str) -> Access:
+        """Return the way into *account*.
+
+        Raises:
+            AwsError: STS refused.
+        """
+
+        def by(region: str) -> Access:
+            return enter(dataclasses.replace(self.access, region=region), role_arn, account)
+
+        return _either(by, self.access.region, self.home)
+
     def role(self, account: str, name: str) -> str:
         """Return the ARN of the role *name* of *account*."""
         return f"arn:{self.partition}:iam::{account}:role/{name}"
@@ -110,8 +131,19 @@ def members_by(hub: Hub, fleet: Fleet, today: date) -> Listed:
     if fleet.organization is None:
         return Listed(members=members_of(fleet, (), today))
     caller = Caller(hub.access)
-    found = organization(caller)
-    return Listed(members=members_of(fleet, listed_accounts(caller), today), organization=found)
+    try:
+        found = organization(caller)
+        accounts = listed_accounts(caller)
+    except RefusedError as exc:
+        if not exc.is_denied:
+            raise
+        msg = (
+            f"{str(exc).rstrip('.')}. Only the organization's management account and its delegated administrators may "
+            f"list accounts, and {hub.trusted} needs organizations:DescribeOrganization and ListAccounts for it; or "
+            "name the accounts in fleet.accounts."
+        )
+        raise AwsError(msg) from exc
+    return Listed(members=members_of(fleet, accounts, today), organization=found)
 
 
 def enter_all(hub: Hub, members: Sequence[Member], *, role: str) -> list[Entered]:
@@ -123,6 +155,23 @@ def enter_all(hub: Hub, members: Sequence[Member], *, role: str) -> list[Entered
         return list(pool.map(lambda member: _enter(hub, member, role), members))
 
 
+def _either(ask: Callable[[str], _T], first: str, second: str) -> _T:
+    """Return what *ask* says of a region, or of another one where that fails.
+
+    The pipeline's own may be off for the account, and a service control policy may deny the one that is never off.
+
+    Raises:
+        AwsError: Both failed; it is the first one's.
+    """
+    try:
+        return ask(first)
+    except AwsError:
+        if second != first:
+            with contextlib.suppress(AwsError):
+                return ask(second)
+        raise
+
+
 def _enter(hub: Hub, member: Member, role: str) -> Entered:
     if member.left_out is not None:
         return Entered(member=member)
@@ -132,12 +181,12 @@ def _enter(hub: Hub, member: Member, role: str) -> Entered:
     is_hub = member.account == hub.identity.account
     arn = hub.role(member.account, role)
     try:
-        access = hub.access if is_hub else enter(hub.access, arn, member.account)
+        access = hub.access if is_hub else hub.enter(arn, member.account)
     except AwsError as exc:
         fix = f"make the role {role} there, as docs/fleet.md says, with {hub.trusted} in its trust"
         return Entered(member=member, trouble=f"{member.label}: {exc}".rstrip("."), fix=fix)
     try:
-        on, off = regions_by_state(Caller(access, _HOME.get(hub.partition, access.region)))
+        on, off = _either(lambda region: regions_by_state(Caller(access, region)), hub.home, hub.access.region)
     except AwsError as exc:
         fix = f"allow {'these credentials' if is_hub else f'the role {role}'} ec2:DescribeRegions"
         return Entered(member=member, access=access, trouble=f"{member.label}: {exc}".rstrip("."), fix=fix)
