@@ -149,3 +149,7 @@ def test_nobody_from_outside_gets_in(demo: DemoOrganization) -> None:
     for given in (through(demo, "plan"), fleet):
         with pytest.raises(SafetyError, match=r"Everything is kept: account \(.*sts:AssumeRole"):
             demo.cleanup(fleet=given)
+    hubs = {purpose: f"arn:aws:iam::{demo.hub}:role/{name}" for purpose, name in HUBS.items()}
+    put(demo.ids["video"], READ_ROLE, member_roles.trusts("o-another0000", **hubs)["ReadRole"], {})
+    with pytest.raises(SafetyError, match=rf"account \({demo.ids['video']}\) could not be read: .*sts:AssumeRole"):
+        demo.cleanup(fleet=through(demo, "cleanup"))
