@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.caller import RefusedError, UnansweredError
-from gpu_ami.aws.regions import enabled_regions, has_service
+from gpu_ami.aws.regions import enabled_regions, has_service, regions_by_state
 from tests.support.fake_caller import FakeCaller
 
 
@@ -61,3 +61,23 @@ def test_regions_are_those_the_account_can_use() -> None:
     assert enabled_regions(FakeCaller({"describe_regions": [{"Regions": rows}]})) == ["a", "b"]
     with pytest.raises(UnansweredError):
         enabled_regions(FakeCaller({"describe_regions": [{"Regions": []}]}))
+
+
+@pytest.mark.parametrize("state", ["opted-in", "opt-in-not-required", "enabling", "DISABLING", ""])
+def test_only_a_region_that_is_off_by_its_word_is_off(state: str) -> None:
+    """Being switched on or off, something may run there; a word of tomorrow says nothing of it either."""
+    rows = [
+        {"RegionName": "us-east-1", "OptInStatus": state},
+        {"RegionName": "af-south-1", "OptInStatus": "not-opted-in"},
+    ]
+
+    assert regions_by_state(FakeCaller({"describe_regions": [{"Regions": rows}]})) == (["us-east-1"], ["af-south-1"])
+
+
+@pytest.mark.parametrize(
+    "rows", [[], [{"RegionName": "us-east-1"}], [{"RegionName": "x", "OptInStatus": "not-opted-in"}]]
+)
+def test_an_account_without_regions_is_no_answer(rows: list[dict[str, str]]) -> None:
+    """Read nowhere, it would need nothing."""
+    with pytest.raises(UnansweredError):
+        regions_by_state(FakeCaller({"describe_regions": [{"Regions": rows}]}))

@@ -17,6 +17,7 @@ from gpu_ami.aws.access import CALLERS, Access, assume, enter
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.thread_credentials import ThreadCredentials
 from gpu_ami.errors import AwsError
+from gpu_ami_sandbox.aws.gate import Call, Environ, Fault, error_answer
 from gpu_ami_sandbox.aws.server import LocalAws
 
 REGION = "eu-central-1"
@@ -51,7 +52,7 @@ def test_accounts_share_a_client_and_never_an_answer(own: Access) -> None:
         answers = list(pool.map(ask, ACCOUNTS * 10))
 
     assert [said for _, said in answers] == [account for account, _ in answers]
-    assert len([key for key in clients_of(own) if key[4] == "sts"]) == 1
+    assert len([key for key in clients_of(own) if key[4:6] == ("sts", REGION)]) == 1
 
 
 def test_a_call_within_a_call_signs_with_its_own(own: Access) -> None:
@@ -117,6 +118,34 @@ def test_a_roles_credentials_are_renewed_in_time(own: Access, monkeypatch: pytes
     assert theirs.credentials.get_frozen_credentials().access_key == "ASIA2"
     assert theirs.credentials.get_frozen_credentials().access_key == "ASIA2"
     assert len(made) == 2
+
+
+def test_a_role_behind_a_role_is_renewed_with_what_the_first_has_by_then(own: Access, aws_server: LocalAws) -> None:
+    """Chained roles last an hour: from then on the hub's first keys are refused, and a fleet's apply ended half-way."""
+    hub = assume(own, role_in(ACCOUNTS[0]))
+    theirs = enter(hub, role_in(ACCOUNTS[1]), ACCOUNTS[1])
+    ended = hub.credentials.get_frozen_credentials().access_key
+
+    def answer(_call: Call, environ: Environ) -> tuple[int, dict[str, str], bytes] | None:
+        key = environ["HTTP_AUTHORIZATION"].partition("Credential=")[2].partition("/")[0]
+        return error_answer(environ, "ExpiredToken", "It has ended.", 403) if key == ended else None
+
+    aws_server.gate.add(Fault(answer))
+    for credentials in (hub.credentials, theirs.credentials):
+        credentials._expiry_time = datetime.now(timezone.utc)
+
+    assert Caller(theirs, REGION).call("sts", "get_caller_identity")["Account"] == ACCOUNTS[1]
+
+
+def test_entering_accounts_makes_no_client_for_each(own: Access) -> None:
+    """To ask whose the credentials are must not cost a client and a connection an account, either."""
+    enter(own, role_in(ACCOUNTS[0]), ACCOUNTS[0])
+    before = len(access_module._clients)
+
+    for account in ACCOUNTS[1:]:
+        enter(own, role_in(account), account)
+
+    assert len(access_module._clients) == before
 
 
 def test_credentials_that_cannot_be_renewed_fail_the_call(own: Access, monkeypatch: pytest.MonkeyPatch) -> None:

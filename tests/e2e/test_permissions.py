@@ -70,12 +70,11 @@ def become(run: Invocation, actions: set[str]) -> Gate:
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     iam.put_role_policy(RoleName="baker", PolicyName="own", PolicyDocument=document)
     role = assume(run.access, arn)
-    keys = role.credentials
-    assert keys is not None
+    keys = role.credentials.get_frozen_credentials()
     variables = {
-        "AWS_ACCESS_KEY_ID": keys.access_key_id,
-        "AWS_SECRET_ACCESS_KEY": keys.secret_access_key,
-        "AWS_SESSION_TOKEN": keys.session_token,
+        "AWS_ACCESS_KEY_ID": keys.access_key,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+        "AWS_SESSION_TOKEN": keys.token,
     }
     environment = run.access.child_environment(variables)
     assert isinstance(run.target, LocalSandbox)

@@ -16,11 +16,13 @@ from gpu_ami.aws.access import Access
 from gpu_ami.console import Console
 from gpu_ami.errors import AwsError, DifferenceError, UsageError
 from gpu_ami.fleet import fleet as command
-from gpu_ami.fleet.entry import enter_all, hub_of, members_by
+from gpu_ami.fleet.entry import Entered, Listed, enter_all, hub_of, members_by
+from gpu_ami.fleet.members import Member
 from gpu_ami.invocation import Invocation
 from gpu_ami.options import Options
 from gpu_ami.settings import Fleet, FleetAccount, LeftOut, OrganizationScope
 from gpu_ami.target import Aws
+from gpu_ami_sandbox.aws.gate import Answer, Call, Environ, Fault, error_answer
 from gpu_ami_sandbox.aws.organizations import MAKERS, Organization, forget, organization_of
 from gpu_ami_sandbox.aws.server import LocalAws
 from gpu_ami_sandbox.demo.demo_fleet import build_demo_fleet
@@ -95,6 +97,8 @@ def test_a_role_of_the_hub_is_entered_first(demo: tuple[Access, Organization]) -
     hub = hub_of(access, Fleet(organization=OrganizationScope(), hub_role=arn))
 
     assert hub.identity.arn == f"arn:aws:sts::{made.management}:assumed-role/hub/gpu-ami-hub"
+    assert hub.trusted == arn, "a session's ARN in a trust would let nobody in tomorrow"
+    assert hub_of(hub.access, Fleet(organization=OrganizationScope())).trusted == arn
     with pytest.raises(AwsError, match="not authorized to perform: sts:AssumeRole"):
         hub_of(access, Fleet(organization=OrganizationScope(), hub_role=f"{arn}-none"))
 
@@ -115,6 +119,36 @@ def test_an_account_that_does_not_say_its_regions_is_trouble(
     assert "ec2:DescribeRegions" in found.fix
 
 
+@pytest.mark.parametrize("off", ["us-east-1", REGION])
+def test_a_region_that_refuses_is_not_the_only_one(
+    demo: tuple[Access, Organization], aws_server: LocalAws, off: str
+) -> None:
+    """The pipeline's own region may be off for an account, and a policy may deny the one that never is."""
+    access, made = demo
+    fleet = demo_fleet(made.management)
+    hub = hub_of(access, fleet)
+
+    def answer(call: Call, environ: Environ) -> Answer | None:
+        is_it = call.region == off and call.action in {"AssumeRole", "DescribeRegions"}
+        return error_answer(environ, "AccessDenied", "Not here.", 403) if is_it else None
+
+    aws_server.gate.add(Fault(answer))
+    members = members_by(hub, fleet, NOW.date()).members
+
+    assert {one.trouble for one in enter_all(hub, members, role=fleet.read_role)} == {None}
+
+
+def test_who_may_not_list_the_accounts_reads_who_may(demo: tuple[Access, Organization], aws_server: LocalAws) -> None:
+    """AWS's own words do not say that it is the account, and not a permission, that is wrong."""
+    hub = hub_of(demo[0], EVERYBODY)
+    aws_server.gate.fail("AccessDeniedException", "You don't have permissions.", action="ListAccounts")
+
+    with pytest.raises(
+        AwsError, match=r"delegated administrators may list .*; or name the accounts in fleet\.accounts"
+    ):
+        members_by(hub, EVERYBODY, NOW.date())
+
+
 def a_run(tmp_path: Path, demo: tuple[Access, Organization], fleet: Fleet | None, **options: Any) -> Invocation:
     """Return an invocation on AWS whose settings have *fleet*."""
     (tmp_path / "pipeline.yaml").write_text(f"region: {REGION}\n")
@@ -131,6 +165,24 @@ def test_the_command_ends_with_9_where_one_cannot_be_read(tmp_path: Path, demo: 
 
     with pytest.raises(DifferenceError, match="2 of 5 accounts cannot be read, so a clean-up"):
         command.run(run)
+
+
+def test_many_accounts_without_the_role_do_not_fill_the_screen(
+    tmp_path: Path, demo: tuple[Access, Organization]
+) -> None:
+    """A new unit of a hundred accounts: each is in the table, the sentence is said for ten."""
+    entered = tuple(
+        Entered(member=Member(account=f"{number:012d}", name="new"), trouble=f"{number:012d} (new): no", fix="make it")
+        for number in range(25)
+    )
+    hub = hub_of(demo[0], EVERYBODY)
+
+    made = command.table(command.Found(hub=hub, listed=Listed(members=()), entered=entered, strangers=()))
+
+    assert len(made.rows) == 25
+    assert made.footer[0] == "0 accounts can be read, 25 cannot, 0 left out."
+    assert made.footer[1:3] == ("000000000000 (new): no. Make it.", "000000000001 (new): no. Make it.")
+    assert made.footer[11:] == ("And 15 more: --output json has what is wrong with each.",)
 
 
 def test_the_demo_fleet_is_whole(tmp_path: Path, demo: tuple[Access, Organization]) -> None:

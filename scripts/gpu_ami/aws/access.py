@@ -52,6 +52,8 @@ class Access:
             service: Such as ``ec2``.
             region: Another region than the access's own.
             retries: Whether the SDK retries by itself, adaptively; False for callers that pace each API themselves.
+
+        It signs with the keys that an assumed role has now, until they end: `calling` renews them.
         """
         identity = (self.region, self.profile, self.endpoint_url, self.credentials)
         return _kept((*identity, service, region or self.region, retries))
@@ -298,6 +300,24 @@ def error_code(exc: Exception) -> str:
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
+def _sts(access: Access, operation: str, doing: str, **parameters: str) -> dict[str, Any]:
+    """Return STS's answer.
+
+    A role's credentials end within the hour and are renewed; a client of its own would go on signing with the first
+    ones, so that a role that was entered through another one could not be renewed any more.
+
+    Raises:
+        AwsError: STS refused, or gave no usable answer.
+    """
+    if access.credentials is not None:
+        from gpu_ami.aws.caller import Caller
+
+        return Caller(access).call("sts", operation, doing=doing, **parameters)
+    with aws_errors(doing):
+        answer: dict[str, Any] = getattr(access.client("sts"), operation)(**parameters)
+    return answer
+
+
 def identify(access: Access) -> Identity:
     """Return whose credentials these are.
 
@@ -305,8 +325,7 @@ def identify(access: Access) -> Identity:
         AwsError: There are none, STS refused them, or its answer makes no sense.
     """
     try:
-        with aws_errors("say whose credentials these are"):
-            answer = access.client("sts").get_caller_identity()
+        answer = _sts(access, "get_caller_identity", "say whose credentials these are")
         return Identity(account=answer["Account"], arn=answer["Arn"])
     except (LookupError, TypeError, ValueError, AttributeError) as exc:
         # What botocore raises over a login page with status 200 depends on where it stumbles.
@@ -324,8 +343,8 @@ def assume(access: Access, role_arn: str, *, session_name: str = "gpu-ami-cleanu
 
     def assumed() -> dict[str, str]:
         try:
-            with aws_errors(f"assume the role {role_arn}"):
-                answer = access.client("sts").assume_role(RoleArn=role_arn, RoleSessionName=session_name)
+            doing = f"assume the role {role_arn}"
+            answer = _sts(access, "assume_role", doing, RoleArn=role_arn, RoleSessionName=session_name)
             given = answer["Credentials"]
             return {
                 "access_key": given["AccessKeyId"],

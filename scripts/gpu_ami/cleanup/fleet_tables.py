@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from gpu_ami.cleanup.execute import Result
 from gpu_ami.cleanup.fleet_plan import FleetPlan
+from gpu_ami.cleanup.grantees import GRANTEES
 from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.plan_tables import View, count_of, gains, lines, loses, sources_table, staying
 from gpu_ami.console import Table
 from gpu_ami.units import show_count
+
+# A unit whose accounts have no role holds a plan up once for each of them.
+_SHOWN = 5
 
 
 def answer_tables(plan: FleetPlan, survey: Survey, view: View) -> list[Table]:
@@ -17,7 +21,10 @@ def answer_tables(plan: FleetPlan, survey: Survey, view: View) -> list[Table]:
     said = [count_of(plan, view), _extent(plan, survey), *gains(plan)]
     if loses(plan):
         said[-1] += " Deleting them needs --permanent."
-    said += [f"Nothing may be changed: {block}" for block in plan.decision.blocks]
+    blocks = plan.decision.blocks if view.all else plan.decision.blocks[:_SHOWN]
+    said += [f"Nothing may be changed: {block}" for block in blocks]
+    if more := len(plan.decision.blocks) - len(blocks):
+        said.append(f"And for {show_count(more, 'more reason')}: --all has them.")
     return [lines(said, view), *_going(plan, view), *_kept(plan, survey, view), sources_table(plan, view)]
 
 
@@ -45,7 +52,10 @@ def outcome_tables(
     done = sum(result.is_done for some in results.values() for result in some)
     said = [f"{done} of {show_count(len(rows), 'AMI')} done, in {show_count(len(results), 'account')}."]
     undo = "undo with `invoke cleanup --fleet --restore"
-    said += [f"{_label(plan, account)}: {undo} {journal}`" for account, journal in journals.items()]
+    changed = {account for account, some in results.items() if any(result.status != "kept" for result in some)}
+    said += [
+        f"{_label(plan, account)}: {undo} {journal}`" for account, journal in journals.items() if account in changed
+    ]
     columns = ("AMI", "account", "region", "outcome", "error")
     tables = [Table(columns=columns, rows=rows, title="Results", edge=view.edge)] if rows else []
     return [lines(said, view), *tables, *_kept(plan, survey, view)]
@@ -56,8 +66,8 @@ def _extent(plan: FleetPlan, survey: Survey) -> str:
     busy = {verdict.image.region for verdict in plan.decision.verdicts}
     places = show_count(len(survey.locations), "place")
     idle = len({location.region for location in survey.locations} - busy)
-    texts = f"; {show_count(idle, 'region')} without such AMIs for texts that name some" if idle else ""
-    return f"Read: {show_count(len(read), 'account')}, {places}{texts}."
+    texts = f" Without such AMIs, read only for texts that may name one: {show_count(idle, 'region')}." if idle else ""
+    return f"Read: {show_count(len(read), 'account')}, {places} (an account and a region each).{texts}"
 
 
 def _label(plan: FleetPlan, account: str) -> str:
@@ -89,7 +99,12 @@ def _kept(plan: FleetPlan, survey: Survey, view: View) -> list[Table]:
     shared = [
         verdict
         for verdict in plan.decision.verdicts
-        if not verdict.is_selected and (verdict.image.image_id in foreign or survey.permissions(verdict.image))
+        if not verdict.is_selected
+        and (
+            verdict.image.image_id in foreign
+            or survey.permissions(verdict.image)
+            or any(reason.code == GRANTEES for reason in verdict.reasons)
+        )
     ]
     rows = [
         (verdict.image.image_id, verdict.image.region, verdict.image.name, view.details(verdict.reasons))

@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpu_ami.aws.access import Access, enter
+from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller
 from gpu_ami.cleanup import fleet_plan as plans
 from gpu_ami.cleanup.carry_out import act
@@ -26,9 +26,17 @@ from gpu_ami.cleanup.plan_tables import View
 from gpu_ami.cleanup.policy import Policy, policy_from
 from gpu_ami.cleanup.scope import fast_restore_usd_per_hour, local_sources, requested_regions
 from gpu_ami.cleanup.snapshots import to_finish
-from gpu_ami.errors import AwsError, PartialError, SafetyError, UsageError, then_raised
+from gpu_ami.errors import (
+    AwsError,
+    InterruptedRunError,
+    PartialError,
+    PipelineError,
+    SafetyError,
+    UsageError,
+    then_raised,
+)
 from gpu_ami.files import check_writable, write_atomic
-from gpu_ami.fleet.entry import Entered, Hub
+from gpu_ami.fleet.entry import Entered, Hub, hub_of, members_by
 from gpu_ami.fleet.fleet import Found, find, settings_of
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
@@ -212,9 +220,14 @@ def _carry_out(
         # Before anything goes: half a fleet done is what nobody wants to explain.
         ways = {account: _way_in(hub, role, account) for account in accounts}
         done: list[Done] = []
-        error: PartialError | None = None
+        error: PipelineError | None = None
         for account in accounts:
-            part, cut = _one_account(run, plan, survey, ways[account], account, must_recover=not permanent)
+            try:
+                part, cut = _one_account(run, plan, survey, ways[account], account, must_recover=not permanent)
+            except InterruptedRunError as exc:
+                # What was done in the accounts before is to be shown, with the way back.
+                error = exc
+                break
             done.append(part)
             if cut is not None:
                 error = cut
@@ -253,7 +266,7 @@ def _way_in(hub: Hub, role: str, account: str) -> Access:
         return hub.access
     arn = hub.role(account, role)
     try:
-        return enter(hub.access, arn, account)
+        return hub.enter(arn, account)
     except AwsError as exc:
         msg = f"Nothing was changed in any account: {str(exc).rstrip('.')}. Make the role as docs/fleet.md says."
         raise SafetyError(msg) from exc
@@ -267,11 +280,13 @@ def way_back(run: Invocation, account: str) -> Access:
         SafetyError: Nobody gets in.
     """
     fleet = settings_of(run)
-    found = find(run, fleet)
-    if account not in {one.member.account for one in found.entered}:
+    hub = hub_of(run.access, fleet)
+    # Nobody else is entered: to bring something back must not wait for those that nobody can enter.
+    members = members_by(hub, fleet, datetime.now(timezone.utc).date()).members
+    if account not in {member.account for member in members}:
         msg = f"The fleet does not have account {account}, of which the journal is: name it in pipeline.yaml."
         raise UsageError(msg)
-    return _way_in(found.hub, fleet.cleanup_role, account)
+    return _way_in(hub, fleet.cleanup_role, account)
 
 
 def _one_account(

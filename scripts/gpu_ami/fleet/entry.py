@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from typing import TypeVar
 
 from gpu_ami.aws.access import Access, Identity, assume, enter, identify
-from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.organizations import Organization, listed_accounts, organization
 from gpu_ami.aws.regions import regions_by_state
 from gpu_ami.errors import AwsError
 from gpu_ami.fleet.members import Member, members_of
 from gpu_ami.settings import Fleet
 
+_T = TypeVar("_T")
 _WORKERS = 32
+_SESSION = re.compile(r"arn:[\w-]+:sts::(?P<account>[0-9]{12}):assumed-role/(?P<role>[^/]+)/[^/]+", re.ASCII)
 # A region that no account can switch off, by partition: there each says which regions it has.
 _HOME = {"aws": "us-east-1", "aws-us-gov": "us-gov-west-1", "aws-cn": "cn-north-1"}
 
@@ -48,15 +54,45 @@ class Hub:
     Attributes:
         access: The way in.
         identity: Whose credentials.
+        named_role: The ARN of the role that the settings enter the fleet by; None where it is the caller's own.
     """
 
     access: Access
     identity: Identity
+    named_role: str | None = None
 
     @property
     def partition(self) -> str:
         """The partition, of which a fleet has one."""
         return self.identity.arn.split(":")[1]
+
+    @property
+    def trusted(self) -> str:
+        """What the roles of the members have to trust: a session's ARN is another one each time, its role's is not.
+
+        Of a role that nobody named, such as that of a person's single sign-on, a session's ARN does not say the path.
+        """
+        if self.named_role is not None:
+            return self.named_role
+        session = _SESSION.fullmatch(self.identity.arn)
+        return self.identity.arn if session is None else self.role(session["account"], session["role"])
+
+    @property
+    def home(self) -> str:
+        """A region that is never off."""
+        return _HOME.get(self.partition, self.access.region)
+
+    def enter(self, role_arn: str, account: str) -> Access:
+        """Return the way into *account*.
+
+        Raises:
+            AwsError: STS refused.
+        """
+
+        def by(region: str) -> Access:
+            return enter(dataclasses.replace(self.access, region=region), role_arn, account)
+
+        return _either(by, self.access.region, self.home)
 
     def role(self, account: str, name: str) -> str:
         """Return the ARN of the role *name* of *account*."""
@@ -83,7 +119,7 @@ def hub_of(access: Access, fleet: Fleet) -> Hub:
         AwsError: STS refused.
     """
     hub = access if fleet.hub_role is None else assume(access, fleet.hub_role, session_name="gpu-ami-hub")
-    return Hub(access=hub, identity=identify(hub))
+    return Hub(access=hub, identity=identify(hub), named_role=fleet.hub_role)
 
 
 def members_by(hub: Hub, fleet: Fleet, today: date) -> Listed:
@@ -95,8 +131,19 @@ def members_by(hub: Hub, fleet: Fleet, today: date) -> Listed:
     if fleet.organization is None:
         return Listed(members=members_of(fleet, (), today))
     caller = Caller(hub.access)
-    found = organization(caller)
-    return Listed(members=members_of(fleet, listed_accounts(caller), today), organization=found)
+    try:
+        found = organization(caller)
+        accounts = listed_accounts(caller)
+    except RefusedError as exc:
+        if not exc.is_denied:
+            raise
+        msg = (
+            f"{str(exc).rstrip('.')}. Only the organization's management account and its delegated administrators may "
+            f"list accounts, and {hub.trusted} needs organizations:DescribeOrganization and ListAccounts for it; or "
+            "name the accounts in fleet.accounts."
+        )
+        raise AwsError(msg) from exc
+    return Listed(members=members_of(fleet, accounts, today), organization=found)
 
 
 def enter_all(hub: Hub, members: Sequence[Member], *, role: str) -> list[Entered]:
@@ -108,22 +155,39 @@ def enter_all(hub: Hub, members: Sequence[Member], *, role: str) -> list[Entered
         return list(pool.map(lambda member: _enter(hub, member, role), members))
 
 
+def _either(ask: Callable[[str], _T], first: str, second: str) -> _T:
+    """Return what *ask* says of a region, or of another one where that fails.
+
+    The pipeline's own may be off for the account, and a service control policy may deny the one that is never off.
+
+    Raises:
+        AwsError: Both failed; it is the first one's.
+    """
+    try:
+        return ask(first)
+    except AwsError:
+        if second != first:
+            with contextlib.suppress(AwsError):
+                return ask(second)
+        raise
+
+
 def _enter(hub: Hub, member: Member, role: str) -> Entered:
     if member.left_out is not None:
         return Entered(member=member)
     if member.trouble is not None:
-        fix = "read it, or name it in fleet.left_out with a reason and an end"
+        fix = "have it made active again, or name it in fleet.left_out with a reason and an end"
         return Entered(member=member, trouble=f"{member.label} {member.trouble}", fix=fix)
     is_hub = member.account == hub.identity.account
     arn = hub.role(member.account, role)
     try:
-        access = hub.access if is_hub else enter(hub.access, arn, member.account)
+        access = hub.access if is_hub else hub.enter(arn, member.account)
     except AwsError as exc:
-        fix = f"make the role {role} there, as docs/fleet.md says, with {hub.identity.arn} in its trust"
-        return Entered(member=member, trouble=str(exc).rstrip("."), fix=fix)
+        fix = f"make the role {role} there, as docs/fleet.md says, with {hub.trusted} in its trust"
+        return Entered(member=member, trouble=f"{member.label}: {exc}".rstrip("."), fix=fix)
     try:
-        on, off = regions_by_state(Caller(access, _HOME.get(hub.partition, access.region)))
+        on, off = _either(lambda region: regions_by_state(Caller(access, region)), hub.home, hub.access.region)
     except AwsError as exc:
         fix = f"allow {'these credentials' if is_hub else f'the role {role}'} ec2:DescribeRegions"
-        return Entered(member=member, access=access, trouble=str(exc).rstrip("."), fix=fix)
+        return Entered(member=member, access=access, trouble=f"{member.label}: {exc}".rstrip("."), fix=fix)
     return Entered(member=member, access=access, regions=tuple(on), off=tuple(off))

@@ -16,6 +16,8 @@ from gpu_ami.settings import Fleet
 from gpu_ami.units import show_count
 
 _EDGE = 100
+# A unit without the role would fill the screen with the same sentence; the table names each account.
+_SHOWN = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class Found:
     def document(self) -> dict[str, Any]:
         """Return it as JSON has it."""
         return {
-            "hub": {"account": self.hub.identity.account, "arn": self.hub.identity.arn},
+            "hub": {"account": self.hub.identity.account, "arn": self.hub.trusted},
             "organization": None if self.listed.organization is None else self.listed.organization.organization_id,
             "accounts": [_row(one) for one in self.entered],
             "unknown_left_out": list(self.strangers),
@@ -117,12 +119,15 @@ def table(found: Found) -> Table:
     """Return the fleet for people: each account, and what is to be done about those that cannot be read."""
     rows = [(one.member.account, one.member.name, one.member.state, _regions(one), _word(one)) for one in found.entered]
     counts = [
-        show_count(sum(one.access is not None and one.trouble is None for one in found.entered), "account") + " can be",
+        show_count(sum(one.access is not None and one.trouble is None for one in found.entered), "account")
+        + " can be read",
         f"{len(found.troubled)} cannot",
-        f"{sum(one.member.left_out is not None for one in found.entered)} are left out",
+        f"{sum(one.member.left_out is not None for one in found.entered)} left out",
     ]
     footer = [", ".join(counts) + "."]
-    footer += [f"{one.trouble}. {one.fix[0].upper()}{one.fix[1:]}." for one in found.troubled]
+    footer += [f"{one.trouble}. {one.fix[0].upper()}{one.fix[1:]}." for one in found.troubled[:_SHOWN]]
+    if more := len(found.troubled[_SHOWN:]):
+        footer.append(f"And {more} more: --output json has what is wrong with each.")
     if found.strangers:
         footer.append(f"fleet.left_out names {', '.join(found.strangers)}, which the fleet does not have.")
     return Table(

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
 
+from gpu_ami_sandbox.aws.ec2.recycle_bin import recycle_bin
+from gpu_ami_sandbox.aws.organizations import member
 from gpu_ami_sandbox.aws.policies import attached, decide, principal_of
 
+# What changes an AMI or a snapshot: those are judged by their ARN and tags. A listing has no resource.
+_CHANGES = re.compile(
+    r"CreateTags|DeleteSnapshot|DeregisterImage|(Disable|Enable)Image(Deprecation)?|ModifyImageAttribute"
+    r"|Restore(Image|Snapshot)FromRecycleBin"
+)
+_NAMED = re.compile(r"ImageId|SnapshotId|ResourceId\.\d+")
 _S3 = {"GET": "s3:GetObject", "HEAD": "s3:GetObject", "PUT": "s3:PutObject", "DELETE": "s3:DeleteObject"}
 
 
@@ -31,8 +41,9 @@ def refusal(
         return None
     mine = attached(account, principal) or []
     context = {"aws:RequestedRegion": [region], **_request_tags(parameters)}
-    for needed, resource in _needed(account, service, action, parameters):
-        verdict = decide(mine, needed, resource, context).verdict
+    for needed, resource in _needed(account, service, action, region, parameters):
+        more = _of_resource(account, region, resource) if resource else {}
+        verdict = decide(mine, needed, resource, context | more).verdict
         if verdict != "allowed":
             why = "with an explicit deny in" if verdict == "explicitDeny" else "because no statement allows it in"
             return Refusal(principal, needed, why)
@@ -46,7 +57,38 @@ def _request_tags(parameters: Mapping[str, Any]) -> dict[str, list[str]]:
     return {f"aws:RequestTag/{key}": [value] for key, value in tags.items()}
 
 
-def _needed(account: str, service: str, action: str, parameters: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+def _of_resource(account: str, region: str, resource: str) -> dict[str, list[str]]:
+    """Return the condition keys that a resource brings: its organization, or its tags."""
+    service, owner, name = resource.split(":", 5)[2], resource.split(":", 5)[4], resource.rpartition("/")[2]
+    if service == "iam":
+        found = member(owner)
+        return {} if found is None else {"aws:ResourceOrgID": [found[0].organization_id]}
+    if service != "ec2":
+        return {}
+    backend = ec2_backends[account][region]
+    kept = recycle_bin(backend)
+    in_bin = kept.images.get(name) or kept.snapshots.get(name)
+    tags = in_bin.tags if in_bin is not None else backend.tags.get(name, {})
+    return {f"aws:ResourceTag/{key}": [value] for key, value in tags.items()}
+
+
+def _resources(service: str, action: str, region: str, parameters: Mapping[str, Any]) -> list[str | None]:
+    """Return what a call is about, by ARN; None where it is not named plainly."""
+    if service == "sts" and action == "AssumeRole":
+        return [str(parameters["RoleArn"])]
+    if service != "ec2" or not _CHANGES.fullmatch(action):
+        return [None]
+    ids = [str(value) for name, value in parameters.items() if _NAMED.fullmatch(name)]
+    kinds = {"ami": "image", "snap": "snapshot"}
+    return [
+        f"arn:aws:ec2:{region}::{kinds[kind]}/{name}" if (kind := name.partition("-")[0]) in kinds else None
+        for name in ids
+    ] or [None]
+
+
+def _needed(
+    account: str, service: str, action: str, region: str, parameters: Mapping[str, Any]
+) -> Iterator[tuple[str, str | None]]:
     """Yield the actions that a call needs, each with the resource where the call names it plainly."""
     if service == "s3":
         method, _, path = action.partition(" ")
@@ -60,7 +102,7 @@ def _needed(account: str, service: str, action: str, parameters: Mapping[str, An
             )
         )
         return
-    yield f"{service}:{action}", None
+    yield from ((f"{service}:{action}", resource) for resource in _resources(service, action, region, parameters))
     profile = parameters.get("IamInstanceProfile.Name")
     if action == "RunInstances" and profile:
         for found in iam_backends[account]["aws"].instance_profiles.values():

@@ -18,6 +18,7 @@ from xml.sax.saxutils import escape
 from botocore.exceptions import DataNotFoundError
 from moto.core.request import Request
 from moto.core.routing import get_service_router
+from moto.iam.models import get_account_id_from
 from werkzeug.exceptions import HTTPException
 
 from gpu_ami_sandbox.aws.enforcement import refusal
@@ -253,7 +254,9 @@ def _parameters(kind: str, body: bytes) -> dict[str, Any]:
 def _refused(environ: Environ, call: Call, account_id: str) -> Answer | None:
     """Return IAM's refusal when the caller is a user or role whose policies do not allow the call."""
     key = _scope(environ)[0]
-    found = refusal(account_id, key, call.service, call.action, call.region, call.parameters)
+    # A role of another account is judged by the policies that it has there.
+    account = get_account_id_from(key) if _REAL_KEY.fullmatch(key) else account_id
+    found = refusal(account, key, call.service, call.action, call.region, call.parameters)
     return None if found is None else _denial(environ, found.principal, found.action, found.why)
 
 

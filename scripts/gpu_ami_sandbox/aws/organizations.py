@@ -103,17 +103,23 @@ def check_entry(role_arn: str, caller_arn: str, caller_account: str) -> None:
     if found is None:
         return
     role = next((role for role in iam_backends[account]["aws"].roles.values() if role.name == name), None)
-    trusted = _trusted(role.assume_role_policy_document) if role is not None else set()
+    comes_from = member(caller_account)
+    organization = comes_from[0].organization_id if comes_from is not None else ""
+    trusted = _trusted(role.assume_role_policy_document, organization) if role is not None else set()
     lets_in = trusted & {"*", caller_account, f"arn:aws:iam::{caller_account}:root", caller_arn}
     if found[1].state != "ACTIVE" or not lets_in:
         # AWS says the same of a role that there is not, that does not trust, and of an account that is suspended.
         raise AccessDeniedError(caller_arn, f"sts:AssumeRole on resource: {role_arn}")
 
 
-def _trusted(document: Any) -> set[str]:
+def _trusted(document: Any, organization: str) -> set[str]:
+    """Return whom a role trusts who comes from *organization*."""
     statements = (json.loads(document) if isinstance(document, str) else document)["Statement"]
     found: set[str] = set()
     for statement in statements:
+        wanted = statement.get("Condition", {}).get("StringEquals", {}).get("aws:PrincipalOrgID", organization)
+        if organization not in ([wanted] if isinstance(wanted, str) else wanted):
+            continue
         principals = statement.get("Principal", {})
         named = principals.get("AWS", []) if isinstance(principals, dict) else principals
         found |= {named} if isinstance(named, str) else set(named)
