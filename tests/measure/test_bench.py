@@ -534,6 +534,38 @@ def test_a_wrong_clock_of_this_machine_changes_nothing(
         go(benching(), passing, baked)
 
 
+def test_it_begins_when_somebody_has_said_yes(
+    here: World, passing: Time, baked: SandboxAmi, benching: Benching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who answers after lunch must not have a bench that a sweep takes for dead, or one without room."""
+    began = set[str]()
+
+    def look(_now: float) -> None:
+        for instance in here.maker.ec2.all_instances():
+            began.update(tag["value"] for tag in instance.get_tags() if tag["key"] == "gpu-ami:began")
+
+    def answer(*_: Any, **__: Any) -> None:
+        monkeypatch.setattr("gpu_ami.aws.clock.ahead", lambda _: timedelta(hours=-5))
+
+    monkeypatch.setattr(bench, "agree", answer)
+    passing.waited = look
+    before = datetime.now(timezone.utc)
+    go(benching(), passing, baked)
+
+    (at,) = began
+    assert datetime.fromisoformat(at.replace("Z", "+00:00")) >= before + timedelta(hours=5) - timedelta(seconds=1)
+    assert left(here) == []
+
+    def fill(*_: Any, **__: Any) -> None:
+        for number in range(48):
+            here.maker.environment(f"others-{number}")
+
+    monkeypatch.setattr(bench, "agree", fill)
+    with pytest.raises(AwsError, match="no room"):
+        go(benching(), passing, baked)
+    assert here.maker.batch._job_queues == {}
+
+
 def test_a_lost_answer_starts_no_second_job(
     here: World, passing: Time, baked: SandboxAmi, benching: Benching, monkeypatch: pytest.MonkeyPatch
 ) -> None:

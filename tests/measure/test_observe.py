@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.aws import bench_hosts
 from gpu_ami.aws.caller import RefusedError
 from gpu_ami.errors import AwsError
 from gpu_ami.measure import bench_plan
@@ -366,6 +367,22 @@ def test_credentials_that_are_over_end_the_watch() -> None:
     """Every further call would be refused: what is left of the time goes to the teardown's word on it."""
     with pytest.raises(AwsError, match="ExpiredTokenException"):
         watch(describe_container_instances=_refused("ExpiredTokenException"))
+
+
+def test_a_volume_that_is_gone_hides_no_others() -> None:
+    """EC2 refuses a list of volumes as a whole for one that went with its host."""
+
+    def answer(**asked: Any) -> dict[str, Any]:
+        if "vol-gone" in asked["VolumeIds"]:
+            msg = "no"
+            raise RefusedError(msg, "InvalidVolume.NotFound")
+        details = {"InitializationType": "default"}
+        return {"VolumeStatuses": [{"VolumeId": "vol-1", "InitializationStatusDetails": details}]}
+
+    caller = FakeCaller({"describe_volume_status": answer})
+
+    assert bench_hosts.kinds(caller, ["vol-gone", "vol-1"]) == {"vol-1": "default"}
+    assert bench_hosts.kinds(caller, ["vol-gone"]) == {}
 
 
 def test_ebs_that_says_nothing_is_no_reason_to_wait_long() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from gpu_ami.files import check_writable, write_atomic
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 from gpu_ami.measure import bench_journal, bench_report, teardown
-from gpu_ami.measure.bench_decision import Decided, Wanted, check, decide
+from gpu_ami.measure.bench_decision import Decided, Wanted, begun, check, decide
 from gpu_ami.measure.bench_gate import Limits, judged_arm
 from gpu_ami.measure.bench_journal import Journal, Whose
 from gpu_ami.measure.bench_making import Maker
@@ -106,7 +106,7 @@ def run(run: Invocation, request: Request, *, clock: Clock | None = None) -> Non
         run.console.say(line)
     agree(run, price, limit, yes=request.yes, how="give --yes and --max-usd")
     with only_one(run.workspace.logs, "bench"):
-        _bench(run, decided, request, clock)
+        _bench(run, replace(decided, plan=begun(run, decided)), request, clock)
 
 
 def _count(text: str | None) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -143,6 +143,25 @@ def decide(run: Invocation, wanted: Wanted, account: str) -> Decided:
         user_data=live.template.get("UserData") or None,
         notes=notes,
     )
+
+
+def begun(run: Invocation, decided: Decided) -> Plan:
+    """Return the plan as it begins now: whoever was asked may have taken hours over the answer.
+
+    Raises:
+        UsageError: The AMI is not there any more.
+        AwsError: AWS refused, or what was free is not any more.
+    """
+    plan = decided.plan
+    caller = Caller(run.access, plan.region)
+    _checked(run, caller, plan.ami_id, plan.account)
+    places = tuple({host.place for host in plan.hosts})
+    at_once, why = bench_plan.rounds_at_once(plan.arms, places, plan.machine, _room(caller, plan.machine.name))
+    most = max(len({host.round for host in wave}) for wave in plan.waves)
+    if at_once < most:
+        msg = f"There is no room for {most} rounds at a time any more: {why}. Nothing was made; run it again."
+        raise AwsError(msg)
+    return replace(plan, began=_aws_time(caller))
 
 
 def _type(run: Invocation, wanted: Wanted) -> str:
