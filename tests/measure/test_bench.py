@@ -156,8 +156,10 @@ def test_a_faster_ami_passes_and_nothing_stays(
     """The whole of it: plan, price, arms, figures, gate, record, page, picture, and the end."""
     task = benching(bench=Bench(hosts=3, imports=("torch",)))
 
+    before = len(here.aws.gate.calls)
     go(task, passing, baked, arms=None, gate=True, markdown=str(tmp_path / "a.md"), chart=str(tmp_path / "a.svg"))
 
+    made = here.aws.gate.calls[before:]
     document = task.document
     assert problems("bench", document) == []
     assert [arm["arm"] for arm in document["arms"]] == ["stock", "plain", "rated", "live"]
@@ -176,6 +178,8 @@ def test_a_faster_ami_passes_and_nothing_stays(
     assert document["cost_usd"] > 0
     assert document["times_are_invented"] is False  # `task` is no sandbox to itself
     assert left(here) == []
+    # What its role must allow: terraform/modules/bench.
+    assert {f"{call.service}:{call.action}" for call in made} <= BENCHING | {"sts:GetCallerIdentity"}
     (journal,) = task.run.workspace.logs.glob("bench-*.jsonl")
     assert bench_journal.read(journal).is_ended
     (result,) = task.run.workspace.logs.glob("bench-*.json")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpu_ami.aws.caller import Caller, making_sense
+from gpu_ami.records.tags import is_production
 
 # Batch describes so many jobs, environments or queues at once (its API reference).
 AT_ONCE = 100
@@ -165,7 +166,7 @@ def counts(caller: Caller) -> tuple[int, int]:
     return len(environments), len(queues)
 
 
-def container_of(caller: Caller, family: str, family_tag: str) -> dict[str, Any]:
+def container_of(caller: Caller, family: str) -> dict[str, Any]:
     """Return what production's job definition says of its container, but for what it runs and how much it needs.
 
     That is the newest active one with the family's tag, or without any the one that is named after the family; empty
@@ -177,7 +178,7 @@ def container_of(caller: Caller, family: str, family_tag: str) -> dict[str, Any]
     rows = list(_rows(caller, "describe_job_definitions", "jobDefinitions", status="ACTIVE", maxResults=AT_ONCE))
     with making_sense(f"batch:DescribeJobDefinitions in {caller.region}"):
         rows = [row for row in rows if row.get("containerProperties")]
-        tagged = [row for row in rows if (row.get("tags") or {}).get(family_tag) == family]
+        tagged = [row for row in rows if is_production(row.get("tags") or {}, family)]
         named = [row for row in rows if row["jobDefinitionName"] == family]
         # Of several with the tag the one with the family's name, as the Terraform module has it.
         found = sorted(tagged or named, key=lambda row: (row["jobDefinitionName"] == family, int(row["revision"])))

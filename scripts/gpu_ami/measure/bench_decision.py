@@ -31,6 +31,7 @@ from gpu_ami.records.tags import (
     SNAPSHOT_GIB_TAG,
     SOURCE_AMI_TAG,
     checked_ami_id,
+    is_production,
 )
 
 _IMAGE_TYPE = "ECS_AL2023_NVIDIA"
@@ -134,7 +135,7 @@ def decide(run: Invocation, wanted: Wanted, account: str) -> Decided:
         security_group_ids=live.environment.security_group_ids,
         image_type=_image_type(live.environment.image_types),
         template={key: value for key, value in live.template.items() if key in bench_plan.KEPT},
-        container=batch_resources.container_of(caller, run.settings.family, FAMILY_TAG),
+        container=batch_resources.container_of(caller, run.settings.family),
     )
     return Decided(
         plan=plan,
@@ -199,7 +200,8 @@ def _checked(run: Invocation, caller: Caller, ami_id: str, account: str) -> Imag
 
 def _live(run: Invocation, caller: Caller) -> _Live:
     family = run.settings.family
-    ours = [one for one in batch.environments(caller) if one.tags.get(FAMILY_TAG) == family and one.kind == "EC2"]
+    # Not what another bench measures on: that is gone in an hour.
+    ours = [one for one in batch.environments(caller) if is_production(one.tags, family) and one.kind == "EC2"]
     # An enabled one first, whatever its market: all that the Terraform module makes have one network and one template,
     # and both tags.
     ours.sort(
