@@ -94,8 +94,9 @@ def kinds(caller: Caller, volume_ids: Sequence[str]) -> dict[str, str]:
     Raises:
         AwsError: EC2 refused, or the list could not be read to its end.
     """
+    which: dict[str, Any] = {"VolumeIds": list(volume_ids)}
     try:
-        rows = list(caller.pages("ec2", "describe_volume_status", "VolumeStatuses", VolumeIds=list(volume_ids)))
+        rows = list(caller.pages("ec2", "describe_volume_status", "VolumeStatuses", **which, **_HIDDEN_TOO))
     except RefusedError as exc:
         if exc.code != "InvalidVolume.NotFound":
             raise
