@@ -268,7 +268,7 @@ FAULTS = {
     "rate-ignored": "EC2 ignored it",
     "pulled": "the image was pulled, although",
     "other-digest": "image's digest is sha256:",
-    "no-log": "has no stream",
+    "no-log": "its log could not be read: /gpu-ami/gpu-batch has no stream",
     "task-gone": "is not known",
     "fails": "the probe failed",
     "host-lost": "its job failed: Host EC2",

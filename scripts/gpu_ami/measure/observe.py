@@ -406,6 +406,8 @@ def host_of(one: Watched) -> Host:
         trouble = f"the probe failed: {said.failed}"
     elif trouble is None and job is not None and job.status == "FAILED" and job.exit_code is None:
         trouble = f"its job failed: {job.reason or 'Batch does not say why'}"
+    elif trouble is None and job is not None and job.exit_code == 0 and not said.at and "lines" in one.why:
+        trouble = f"its log could not be read: {one.why['lines']}"  # and not that it said nothing of its boot
     facts = Facts(
         job_id=one.made.job_id,
         attempts=job.attempts if job and job.is_over else None,
