@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.credentials import EnvProvider
 
 from gpu_ami.aws import access as access_module
 from gpu_ami.aws.access import CALLERS, Access, assume, enter
@@ -163,6 +164,17 @@ def test_credentials_that_cannot_be_renewed_fail_the_call(own: Access, monkeypat
         Caller(theirs, REGION).call("ec2", "describe_regions")
 
 
+def test_only_an_end_that_nothing_puts_off_is_told() -> None:
+    """Keys in the environment end by the date beside them; a role's are renewed, and of others nobody knows."""
+    when = (datetime.now(timezone.utc) + timedelta(minutes=30)).isoformat()
+    keys = {"AWS_ACCESS_KEY_ID": "AKIA1", "AWS_SECRET_ACCESS_KEY": "s"}
+    plain, dated = (EnvProvider(keys | more).load() for more in ({}, {"AWS_CREDENTIAL_EXPIRATION": when}))
+
+    assert not Access(region=REGION, credentials=plain).ends_within(3600)
+    assert Access(region=REGION, credentials=dated).ends_within(3600)
+    assert not Access(region=REGION, credentials=dated).ends_within(60)
+
+
 def test_an_answer_without_credentials_is_one_line(own: Access, aws_server: LocalAws) -> None:
     """A proxy's page in between must not end in a traceback."""
     aws_server.gate.reply(b"<AssumeRoleResponse><AssumeRoleResult/></AssumeRoleResponse>", action="AssumeRole")
@@ -181,6 +193,7 @@ def test_a_profile_without_credentials_says_so(own: Access, monkeypatch: pytest.
     """The SDK's words, as before: what to do about it is said where the invocation begins."""
     monkeypatch.setattr(access_module, "_own", {})
     monkeypatch.setattr(access_module, "_session", lambda *_, **__: SimpleNamespace(get_credentials=lambda: None))
+    monkeypatch.setattr(access_module, "_own", {})  # other tests of this process have found some
 
     with pytest.raises(AwsError, match="Unable to locate credentials"):
         Caller(own, REGION, sleep=lambda _: time.sleep(0)).call("ec2", "describe_regions")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from gpu_ami import process
+from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError
 from gpu_ami.aws.images import Image
 from gpu_ami.cleanup import sweep
@@ -156,8 +157,10 @@ def test_a_faster_ami_passes_and_nothing_stays(
     """The whole of it: plan, price, arms, figures, gate, record, page, picture, and the end."""
     task = benching(bench=Bench(hosts=3, imports=("torch",)))
 
+    before = len(here.aws.gate.calls)
     go(task, passing, baked, arms=None, gate=True, markdown=str(tmp_path / "a.md"), chart=str(tmp_path / "a.svg"))
 
+    made = here.aws.gate.calls[before:]
     document = task.document
     assert problems("bench", document) == []
     assert [arm["arm"] for arm in document["arms"]] == ["stock", "plain", "rated", "live"]
@@ -176,6 +179,8 @@ def test_a_faster_ami_passes_and_nothing_stays(
     assert document["cost_usd"] > 0
     assert document["times_are_invented"] is False  # `task` is no sandbox to itself
     assert left(here) == []
+    # What its role must allow: terraform/modules/bench.
+    assert {f"{call.service}:{call.action}" for call in made} <= BENCHING | {"sts:GetCallerIdentity"}
     (journal,) = task.run.workspace.logs.glob("bench-*.jsonl")
     assert bench_journal.read(journal).is_ended
     (result,) = task.run.workspace.logs.glob("bench-*.json")
@@ -263,7 +268,7 @@ FAULTS = {
     "rate-ignored": "EC2 ignored it",
     "pulled": "the image was pulled, although",
     "other-digest": "image's digest is sha256:",
-    "no-log": "has no stream",
+    "no-log": "its log could not be read: /gpu-ami/gpu-batch has no stream",
     "task-gone": "is not known",
     "fails": "the probe failed",
     "host-lost": "its job failed: Host EC2",
@@ -534,6 +539,41 @@ def test_a_wrong_clock_of_this_machine_changes_nothing(
         go(benching(), passing, baked)
 
 
+def test_it_begins_when_somebody_has_said_yes(
+    here: World, passing: Time, baked: SandboxAmi, benching: Benching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who answers after lunch must not have a bench that a sweep takes for dead, or one without room."""
+    began, runs = set[str](), set[str]()
+
+    def look(_now: float) -> None:
+        for instance in here.maker.ec2.all_instances():
+            began.update(tag["value"] for tag in instance.get_tags() if tag["key"] == "gpu-ami:began")
+            runs.update(tag["value"] for tag in instance.get_tags() if tag["key"] == "gpu-ami:run")
+
+    def answer(*_: Any, **__: Any) -> None:
+        monkeypatch.setattr("gpu_ami.aws.clock.ahead", lambda _: timedelta(hours=-5))
+
+    monkeypatch.setattr(bench, "agree", answer)
+    passing.waited = look
+    before = datetime.now(timezone.utc)
+    go(benching(), passing, baked)
+
+    (at,) = began
+    moment = datetime.fromisoformat(at.replace("Z", "+00:00"))
+    assert moment >= before + timedelta(hours=5) - timedelta(seconds=1)
+    assert [run.rpartition("-")[0] for run in runs] == [f"bench-{moment:%Y%m%dT%H%M%SZ}"]
+    assert left(here) == []
+
+    def fill(*_: Any, **__: Any) -> None:
+        for number in range(48):
+            here.maker.environment(f"others-{number}")
+
+    monkeypatch.setattr(bench, "agree", fill)
+    with pytest.raises(AwsError, match="no room"):
+        go(benching(), passing, baked)
+    assert here.maker.batch._job_queues == {}
+
+
 def test_a_lost_answer_starts_no_second_job(
     here: World, passing: Time, baked: SandboxAmi, benching: Benching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -559,6 +599,140 @@ def test_a_lost_answer_starts_no_second_job(
     assert len(lost) == 3
     assert [host["void"] for host in task.document["hosts"]] == [None, None]
     assert sum(call.action == "SubmitJob" for call in here.aws.gate.calls) == 2
+
+
+@pytest.mark.parametrize("lasts", [2, 99], ids=["for a moment", "for good"])
+def test_a_queue_that_is_not_known_yet_voids_at_most_its_own_host(
+    passing: Time, baked: SandboxAmi, benching: Benching, monkeypatch: pytest.MonkeyPatch, lasts: int
+) -> None:
+    """A queue that was VALID a moment ago may be unknown to SubmitJob: the other hosts of the wave must go on."""
+    calls, refused = Caller.call, list[str]()
+
+    def call(self: Caller, service: str, operation: str, **more: Any) -> dict[str, Any]:
+        if operation == "submit_job" and "rated" in more["jobQueue"] and len(refused) < lasts:
+            refused.append(operation)
+            msg = "JobQueue is not valid"
+            raise RefusedError(msg, "ClientException")
+        return calls(self, service, operation, **more)
+
+    monkeypatch.setattr(Caller, "call", call)
+    task = benching()
+    if lasts == 2:
+        go(task, passing, baked)
+    else:
+        with pytest.raises(AwsError, match="Nothing can be said of"):
+            go(task, passing, baked)
+
+    voids = {host["arm"]: host["void"] for host in task.document["hosts"]}
+    assert voids["stock"] is None
+    assert voids["rated"] == (None if lasts == 2 else "its job was not taken: JobQueue is not valid")
+    assert len(refused) == min(lasts, 7)  # every 5 s within 30
+
+
+def _redefine(here: World, **more: Any) -> None:
+    batch = here.access.client("batch")
+    tags = {"gpu-ami:pipeline": "gpu-ami-pipeline", "gpu-ami:family": "gpu-batch"}
+    needs = [{"type": "VCPU", "value": "4"}, {"type": "MEMORY", "value": "2048"}]
+    container = {"image": IMAGE, "resourceRequirements": needs, **more}
+    batch.register_job_definition(
+        jobDefinitionName="gpu-batch", type="container", tags=tags, containerProperties=container
+    )
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ({"logDriver": "fluentd"}, "logs by the driver fluentd"),
+        ({"logDriver": "awslogs", "options": {"awslogs-region": "us-east-1"}}, "logs to us-east-1"),
+    ],
+)
+def test_a_log_that_cannot_be_read_is_refused_before_money(
+    here: World, passing: Time, baked: SandboxAmi, benching: Benching, log: dict[str, Any], said: str
+) -> None:
+    """Without the probe's lines each host is void, after it has been paid."""
+    _redefine(here, logConfiguration=log)
+
+    with pytest.raises(UsageError, match=said):
+        go(benching(), passing, baked)
+
+    assert left(here) == []
+
+
+def test_of_productions_log_only_its_group_is_taken(here: World, baked: SandboxAmi, benching: Benching) -> None:
+    """A pattern for several lines makes one event of the probe's, and none while the job runs."""
+    options = {"awslogs-group": LOG_GROUP, "awslogs-region": REGION, "awslogs-multiline-pattern": "^[0-9]", "mode": "x"}
+    _redefine(here, logConfiguration={"logDriver": "awslogs", "options": options})
+    task = benching()
+
+    plan = bench_decision.decide(task.run, bench_decision.Wanted(ami=baked.id), here.account).plan
+
+    kept = {"awslogs-group": LOG_GROUP, "awslogs-region": REGION}
+    assert plan.container["logConfiguration"] == {"logDriver": "awslogs", "options": kept}
+
+
+def test_what_is_live_is_not_guessed(here: World, baked: SandboxAmi, benching: Benching, live: str) -> None:
+    """Where the environment has several AMIs, its template's is another one; and the template says how many vCPUs."""
+    ec2 = here.access.client("ec2")
+    content = {
+        "ImageId": here.maker.image(5).id,
+        "CpuOptions": {"CoreCount": 2, "ThreadsPerCore": 1},
+        "MetadataOptions": {"HttpTokens": "required"},
+    }
+    template = ec2.create_launch_template(LaunchTemplateName="other", LaunchTemplateData=content)["LaunchTemplate"]
+    resources = here.maker.batch._compute_environments
+    (row,) = [one for one in resources.values() if one.name == live]
+    row.compute_resources["launchTemplate"] = {"launchTemplateId": template["LaunchTemplateId"], "version": "1"}
+    row.compute_resources["imageId"] = here.maker.image(6).id
+
+    decided = bench_decision.decide(benching().run, bench_decision.Wanted(ami=baked.id), here.account)
+
+    assert decided.plan.live_ami is None
+    assert [arm.arm for arm in decided.plan.arms] == ["stock", "plain", "rated"]
+    assert decided.notes == (f"Without the arm live: {live} has several AMIs.",)
+    assert (decided.plan.machine.vcpus, decided.plan.machine.job_vcpus) == (4, 2)
+
+
+def test_a_bench_that_may_outlast_its_job_is_refused(
+    here: World, passing: Time, baked: SandboxAmi, benching: Benching
+) -> None:
+    """A workflow's job ends it in the midst of its teardown: one wave takes up to 95 minutes."""
+    for given, error, said in (
+        ("94", SafetyError, "It may take 95 minutes, and --within-min is 94"),
+        ("x", UsageError, "--within-min 'x' is no number"),
+    ):
+        with pytest.raises(error, match=said):
+            go(benching(), passing, baked, within_min=given)
+    assert left(here) == []
+    go(benching(dry_run=True), passing, baked, within_min="95")
+
+
+def test_credentials_that_end_before_it_are_warned_of(
+    passing: Time, baked: SandboxAmi, benching: Benching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With credentials that are over nothing can be taken away; nobody notices an hour before."""
+    asked: list[float] = []
+
+    def ends(_self: Access, seconds: float) -> bool:
+        asked.append(seconds)
+        return True
+
+    monkeypatch.setattr(Access, "ends_within", ends)
+    task = benching(dry_run=True)
+
+    go(task, passing, baked)
+
+    assert asked == [95 * 60.0]
+    assert "These credentials end within the 95 minutes" in task.err.getvalue()
+
+
+def test_time_goes_on_by_what_a_rest_takes_on_aws() -> None:
+    """In the sandbox a rest is a moment: a teardown that hangs must not wait 25 real minutes there."""
+    clock = bench.paced(lambda _: 0.0)
+    began = clock.now()
+
+    clock.sleep(1500.0)
+
+    assert 1500 <= clock.now() - began < 1510
 
 
 def test_without_consent_nothing_is_made(here: World, passing: Time, baked: SandboxAmi, benching: Benching) -> None:

@@ -171,6 +171,21 @@ def test_the_template_is_the_live_one_with_the_benchs_own_disk() -> None:
     assert (found["gpu-ami:began"], found["gpu-ami:may-take"]) == ("2026-11-30T12:00:00Z", "160")
 
 
+def test_its_time_covers_all_that_it_waits_for() -> None:
+    """A sweep that comes sooner takes the things of a bench that is alive."""
+    assert bench_plan.longest_min(2) == 2 * (10 + 60 + 25)
+    assert bench_plan.may_take_min(2) == bench_plan.longest_min(2) + 75
+
+
+def test_a_job_takes_what_the_template_leaves_of_the_host() -> None:
+    """With CpuOptions ECS has fewer vCPUs to give, and a job that asks for all of the type's waits for ever."""
+    here = plan(machine=Machine(name="g5.xlarge", vcpus=4, gpus=1, memory_mib=16384, job_vcpus=2))
+
+    made = bench_plan.container(here, ARMS[0], ["python3"], [])
+
+    assert {"type": "VCPU", "value": "2"} in made["resourceRequirements"]
+
+
 def test_the_job_is_productions_with_the_probe_and_all_of_the_host() -> None:
     """A role, an environment and a log group that production's image needs, it needs here, too."""
     production = {
@@ -214,5 +229,10 @@ def test_the_bound_counts_every_hosts_whole_life_and_a_second_one() -> None:
     assert 1 < cheap.likely_usd < 5
     # Three stock hosts, 17 GB each at 0.059.
     assert float(dear.likely_usd - cheap.likely_usd) == pytest.approx(3 * 17 * 0.059, rel=0.01)
+    # All nine may pull, and so may a second host of each.
+    assert dear.worst_usd is not None
+    assert float(dear.worst_usd - cheap.worst_usd) == pytest.approx(2 * 9 * 17 * 0.059, rel=0.01)
+    other = Root(devices={}, size_gib=60, more={"VolumeType": "io2", "Iops": 64_000})
+    assert price_of(here.region, "g5.xlarge", here.hosts, other, gateway).worst_usd is None
     unknown = price_of(here.region, "g5.xlarge", here.hosts, here.root, Transfer(image_bytes=None, network="nat"))
     assert unknown.worst_usd is None

@@ -13,9 +13,13 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.cleanup import sweep
+from gpu_ami.measure import bench
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from tests.measure.conftest import Host
+from tests.measure.test_bench import Benching, Time, baked, benching, go, left, live, passing
 from tests.support.account import REGION, World, task
+
+__all__ = ["baked", "benching", "live", "passing"]
 
 # Of a real process, once.
 pytestmark = pytest.mark.slow
@@ -24,7 +28,7 @@ SETTINGS = f"region: {REGION}\nfamily: gpu-batch\n"
 WITHIN_S = 60
 
 
-def _start(here: World, root: Path, ami: SandboxAmi) -> subprocess.Popen[str]:
+def _start(here: World, root: Path, ami: SandboxAmi, *flags: str) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GPU_AMI_"))}
     environment |= {
         "AWS_ENDPOINT_URL": here.aws.endpoint_url,
@@ -33,10 +37,8 @@ def _start(here: World, root: Path, ami: SandboxAmi) -> subprocess.Popen[str]:
         "AWS_EC2_METADATA_DISABLED": "true",
         "HOME": str(root),
     }
-    subnet = here.maker.location.subnet_id
-    flags = ["--ami", ami.id, "--subnet-id", subnet, "--yes", "--max-usd", "5"]
     return subprocess.Popen(
-        [sys.executable, "-m", "invoke", "verify", *flags],
+        [sys.executable, "-m", "invoke", *flags, "--ami", ami.id, "--yes", "--max-usd", "500"],
         cwd=root,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -63,7 +65,7 @@ def test_what_a_killed_verification_leaves_is_swept(
     (root / "pipeline.yaml").write_text(SETTINGS)
     host.answers, host.now = dict.fromkeys(host.answers), 10.0
 
-    child = _start(here, root, ami)
+    child = _start(here, root, ami, "verify", "--subnet-id", here.maker.location.subnet_id)
     try:
         end = time.monotonic() + WITHIN_S
         while phase not in here.calls() or not _is_made(here):
@@ -94,3 +96,33 @@ def test_what_a_killed_verification_leaves_is_swept(
     assert instance.state == "terminated"
     assert volume not in here.maker.ec2.volumes
     assert [result["status"] for result in old.document["results"]] == ["deleted"]
+
+
+def test_what_a_killed_bench_leaves_is_taken_away(
+    here: World, baked: SandboxAmi, benching: Benching, passing: Time, repository_with_scripts: Path
+) -> None:
+    """With its jobs under way: another bench is told of it, and its journal is enough."""
+    root = repository_with_scripts
+    shutil.copy2(ROOT / "tasks.py", root / "tasks.py")
+    (root / "pipeline.yaml").write_text(SETTINGS + "bench: {hosts: 1, arms: [stock, rated]}\n")
+
+    child = _start(here, root, baked, "bench")
+    try:
+        end = time.monotonic() + WITHIN_S
+        while here.calls().count("SubmitJob") < 2:
+            assert child.poll() is None, child.communicate()
+            assert time.monotonic() < end, "it did not come so far"
+            passing.now += 30  # until its environments and queues are valid
+            time.sleep(0.05)
+    finally:
+        child.kill()
+        child.communicate()
+    assert len(left(here)) >= 7
+    (journal,) = (root / "logs").glob("bench-*.jsonl")
+
+    told = benching(dry_run=True)
+    go(told, passing, baked)
+    assert f"invoke bench --teardown logs/{journal.name}" in told.err.getvalue()
+    bench.run(benching().run, bench.Request(teardown=str(journal)), clock=passing.clock)
+
+    assert left(here) == []

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.caller import RefusedError
+from gpu_ami.aws import bench_hosts
+from gpu_ami.aws.caller import RefusedError, UnansweredError
 from gpu_ami.errors import AwsError
 from gpu_ami.measure import bench_plan
 from gpu_ami.measure.bench_making import Submitted
@@ -210,10 +211,11 @@ def test_a_host_is_whole_and_each_moment_says_whose_it_is() -> None:
     assert (facts.rate_mib_s, facts.copied_rate_mib_s, facts.is_copy_read) == (300, 300, True)
     assert (facts.volume_kind, facts.pulled, facts.models_bytes) == ("provisioned-rate", False, 5)
     counts = Counter(operation for operation, _ in caller.requests)
-    # Each thing is read once; instances once more at the end, for a second host.
-    assert {name: count for name, count in counts.items() if name != "describe_jobs"} == {
+    # Each thing is read once; instances at each look, for a second host, and once more at the end.
+    assert counts["describe_instances"] == len(account.asked) + 1
+    often = ("describe_jobs", "describe_instances")
+    assert {name: count for name, count in counts.items() if name not in often} == {
         "describe_container_instances": 1,
-        "describe_instances": 2,
         "describe_volumes": 1,
         "describe_volume_status": 1,
         "describe_tasks": 1,
@@ -236,6 +238,65 @@ def test_calls_stay_below_what_batch_bears(count: int, a_minute: int) -> None:
     assert max(windows) <= a_minute + 1
     assert len({host.facts.instance_id for host in hosts}) == count
     assert [void(host, [other for other in hosts if other is not host]) for host in hosts] == [None] * count
+
+
+def test_looks_that_fail_pass() -> None:
+    """Minutes without DescribeJobs or DescribeInstances are no reason to throw a wave away: its hosts go on."""
+    gone = iter([True] * 3 + [False] * 4 + [True] * 2)
+
+    def hiccup(answer: dict[str, Any]) -> dict[str, Any]:
+        if next(gone, False):
+            msg = "no answer"
+            raise UnansweredError(msg)
+        return answer
+
+    (host,), _, _ = watch(describe_jobs=hiccup, describe_instances=hiccup)
+
+    assert void(host, []) is None
+
+
+def test_what_cannot_be_asked_any_more_ends_the_watch() -> None:
+    """A right that is missing does not come back, and nobody pays for hosts that nobody sees."""
+    with pytest.raises(AwsError, match="AccessDenied"):
+        watch(describe_jobs=_refused("AccessDeniedException"))
+    with pytest.raises(AwsError, match="ServerException"):
+        watch(describe_jobs=_refused("ServerException"))
+
+
+def test_a_last_listing_that_fails_is_tried_again() -> None:
+    """A second host that came in the last seconds is seen, although EC2 did not answer at first."""
+    asked = Counter[str]()
+
+    def late(answer: dict[str, Any]) -> dict[str, Any]:
+        asked["all"] += 1
+        if asked["all"] in (12, 13):
+            msg = "no answer"
+            raise UnansweredError(msg)
+        if asked["all"] > 13:
+            (one,) = answer["Reservations"][0]["Instances"]
+            answer["Reservations"].append({"Instances": [one | {"InstanceId": "i-second"}]})
+        return answer
+
+    (host,), _, _ = watch(describe_instances=late)
+
+    assert asked["all"] == 14
+    assert host.facts.instances == ("i-0", "i-second")
+
+
+def test_a_host_that_ec2_forgot_again_stays_counted() -> None:
+    """A second host may end, and go from EC2's list, before the job is over."""
+    asked = Counter[str]()
+
+    def shortly(answer: dict[str, Any]) -> dict[str, Any]:
+        asked["all"] += 1
+        if asked["all"] == 3:
+            (one,) = answer["Reservations"][0]["Instances"]
+            answer["Reservations"].append({"Instances": [one | {"InstanceId": "i-second"}]})
+        return answer
+
+    (host,), _, _ = watch(describe_instances=shortly)
+
+    assert host.facts.instances == ("i-0", "i-second")
 
 
 def test_a_second_host_is_seen() -> None:
@@ -366,6 +427,22 @@ def test_credentials_that_are_over_end_the_watch() -> None:
     """Every further call would be refused: what is left of the time goes to the teardown's word on it."""
     with pytest.raises(AwsError, match="ExpiredTokenException"):
         watch(describe_container_instances=_refused("ExpiredTokenException"))
+
+
+def test_a_volume_that_is_gone_hides_no_others() -> None:
+    """EC2 refuses a list of volumes as a whole for one that went with its host."""
+
+    def answer(**asked: Any) -> dict[str, Any]:
+        if "vol-gone" in asked["VolumeIds"]:
+            msg = "no"
+            raise RefusedError(msg, "InvalidVolume.NotFound")
+        details = {"InitializationType": "default"}
+        return {"VolumeStatuses": [{"VolumeId": "vol-1", "InitializationStatusDetails": details}]}
+
+    caller = FakeCaller({"describe_volume_status": answer})
+
+    assert bench_hosts.kinds(caller, ["vol-gone", "vol-1"]) == {"vol-1": "default"}
+    assert bench_hosts.kinds(caller, ["vol-gone"]) == {}
 
 
 def test_ebs_that_says_nothing_is_no_reason_to_wait_long() -> None:

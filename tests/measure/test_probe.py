@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import io
 import json
+import os
 import sys
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -84,6 +87,54 @@ def test_it_says_what_the_bench_reads(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert found.kernel_up is not None
     assert found.kernel_up < found.at["first_line"]
     assert len(probe.SOURCE) < 4096
+
+
+def test_importing_the_library_is_the_jobs_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a volume that is filled block by block its first touch takes seconds, which any job waits for, too."""
+    now = iter([100.0, 130.0, 131.0, *[140.0] * 9])
+    monkeypatch.setattr(time, "time", lambda: next(now))
+    lines, _ = run_probe(monkeypatch, [], [], ANSWERS)
+
+    found = probe.parse(lines)
+
+    assert found.at["first_line"] == 100.0
+    assert found.at["imports_done"] == 139.0
+
+
+def test_models_are_read_as_they_are_stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A cache of models links to each file; a link to nowhere, a pipe or a closed folder must not end the host."""
+    blobs, shown, outside = tmp_path / "m" / "blobs", tmp_path / "m" / "shown", tmp_path / "outside"
+    for folder in (blobs, shown, outside, tmp_path / "m" / "closed"):
+        folder.mkdir(parents=True)
+    (blobs / "a").write_bytes(b"x" * 1000)
+    (outside / "b").write_bytes(b"x" * 50)
+    (shown / "weights").symlink_to("../blobs/a")
+    (shown / "again").hardlink_to(blobs / "a")
+    (shown / "loop").symlink_to(tmp_path / "m")
+    (shown / "other").symlink_to(outside)
+    (shown / "nowhere").symlink_to("nothing")
+    os.mkfifo(shown / "pipe")
+    listed, opened = os.scandir, builtins.open
+
+    def scandir(path: str) -> Any:
+        if path.endswith("closed"):
+            raise PermissionError(13, "denied", path)
+        return listed(path)
+
+    def opening(name: Any, *more: Any, **rest: Any) -> Any:
+        if str(name).endswith("unreadable"):
+            raise PermissionError(13, "denied", name)
+        return opened(name, *more, **rest)
+
+    (shown / "unreadable").write_bytes(b"x")
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(builtins, "open", opening)
+
+    lines, code = run_probe(monkeypatch, [], [str(tmp_path / "m"), str(blobs)], ANSWERS)
+    found = probe.parse(lines)
+
+    assert code == 0
+    assert (found.models_bytes, found.models_skipped) == (1000, 3)
 
 
 def test_a_module_that_is_not_there_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gpu_ami import settings
+from gpu_ami.measure import bench_plan
+from gpu_ami.measure.bench_journal import Journal, Whose
+from gpu_ami.measure.verify import LONGEST_MIN
 from gpu_ami.options import Options
 from tests.support.workflows.files import FOLDER, NAMES, ROOT, jobs, steps, workflow
 
@@ -33,7 +40,7 @@ def test_no_right_is_given_to_a_whole_workflow(name: str) -> None:
 def test_each_job_has_its_rights_and_its_time(name: str, body: dict[str, Any]) -> None:
     """GitHub's defaults are too many rights and six hours."""
     assert body["permissions"].get("contents") in {"read", "write"}
-    assert 5 <= body["timeout-minutes"] <= 210
+    assert 5 <= body["timeout-minutes"] <= 260
     assert not body["runs-on"].endswith("latest")
 
 
@@ -97,6 +104,56 @@ def test_an_apply_waits_for_batch_no_longer_than_it_is_signed_in() -> None:
         ]
         (wait,) = re.findall(r"--wait (\d+)", line)
         assert 20 + int(wait) + 10 <= signed_in_s / 60 < body["timeout-minutes"]
+
+
+def test_a_bench_is_signed_in_and_has_time_to_its_end() -> None:
+    """What is cut off in its teardown leaves hosts; so does one whose credentials end before."""
+    body = workflow("build-ami.yml")["jobs"]["measure"]
+    at = next(n for n, step in enumerate(body["steps"]) if " task bench " in step.get("run", ""))
+    within = int(body["steps"][at]["env"]["INPUT_WITHIN_MIN"])
+    signed_in_s = body["steps"][at - 1]["with"]["role-duration-seconds"]
+
+    assert within == bench_plan.longest_min(2)
+    assert within + 10 <= signed_in_s / 60
+    assert LONGEST_MIN + 5 + within + 15 <= body["timeout-minutes"]
+
+
+def test_what_a_cut_off_bench_left_is_taken_away(tmp_path: Path) -> None:
+    """A cancelled job's step is killed before a teardown can be done: a step of its own goes on by the journal."""
+    body = workflow("build-ami.yml")["jobs"]["measure"]
+    step = body["steps"][-1]
+    assert step["if"].startswith("always() && ")
+    assert "configure-aws-credentials" in body["steps"][-2]["uses"]
+    assert body["steps"][-2]["if"] == step["if"]
+    logs, programs = tmp_path / "logs" / "family", tmp_path / "bin"
+    programs.mkdir()
+    (programs / "uv").write_text('#!/bin/sh\necho "$@" >> called\n')
+    (programs / "uv").chmod(0o755)
+    environment = {"PATH": f"{programs}:{os.environ['PATH']}"}
+
+    def take_away() -> list[str]:
+        subprocess.run(["bash", "-e", "-c", step["run"]], cwd=tmp_path, env=environment, check=True)
+        called = tmp_path / "called"
+        return called.read_text().splitlines() if called.exists() else []
+
+    assert take_away() == []
+    logs.mkdir(parents=True)
+    whose = Whose(
+        run_id="bench-20261130T120000Z-abc123",
+        region="r",
+        account="1",
+        family="f",
+        began=datetime(2026, 11, 30, tzinfo=timezone.utc),
+        may_take_min=1,
+    )
+    for name in ("bench-over", "bench-cut off"):
+        journal = Journal(logs / f"{name}.jsonl", whose)
+        journal.will("queue", "gpu-ami-bench-abc123-1-stock")
+        if name == "bench-over":
+            journal.end()
+        journal.close()
+
+    assert take_away() == ["run invoke bench --teardown logs/family/bench-cut off.jsonl"]
 
 
 @pytest.mark.parametrize("step", STEPS)

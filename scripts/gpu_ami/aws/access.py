@@ -89,6 +89,20 @@ class Access:
             raise NoCredentialsError
         return found
 
+    def ends_within(self, seconds: float) -> bool:
+        """Return whether it is known that the credentials end within *seconds*, and that nothing renews them.
+
+        Known it is of keys in the environment with AWS_CREDENTIAL_EXPIRATION beside them: what a profile, a role or an
+        instance has, botocore renews, and of keys without a date nobody but STS knows.
+
+        Raises:
+            AwsError: The credentials cannot be read.
+            NoCredentialsError: There are none.
+        """
+        found = self._own_credentials()
+        is_needed = getattr(found, "refresh_needed", None)
+        return found.method == "env" and is_needed is not None and bool(is_needed(refresh_in=seconds))
+
     def child_environment(self, extra: Mapping[str, str]) -> dict[str, str]:
         """Return the environment for Packer and Terraform, with *extra* on top."""
         if self.environment is not None:

@@ -6,19 +6,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gpu_ami.aws.caller import Caller, making_sense
+from gpu_ami.aws.caller import Caller, RefusedError, making_sense
+from gpu_ami.records.tags import is_production
 
 # Batch describes so many jobs, environments or queues at once (its API reference).
 AT_ONCE = 100
 # Fixed quotas of Batch's, each per Region (its guide, "AWS Batch service quotas").
 MOST_ENVIRONMENTS = MOST_QUEUES = 50
 # What a job that cannot get its capacity is cancelled for, and when its queue or environment is misconfigured. These
-# are the reasons that Batch's guide ("Jobs stuck in a RUNNABLE status") lists for jobStateTimeLimitActions.
+# are the reasons that Batch's guide ("Jobs stuck in a RUNNABLE status") lists for jobStateTimeLimitActions; with
+# others (MISCONFIGURATION:SERVICE_ROLE_PERMISSIONS, ACTION_REQUIRED, UNDETERMINED) Batch never cancels a job.
 _STUCK = (
     "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY",
     "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE",
     "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT",
 )
+# Younger than those; the API's model has no list of reasons, so that only Batch can say that it does not know one.
+_STUCK_TOO = ("MISCONFIGURATION:EC2_INSTANCE_CONFIGURATION_UNSUPPORTED",)
 _GONE = frozenset({"DELETED", "DELETING"})
 # States of a job that is not over.
 ALIVE = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
@@ -165,7 +169,7 @@ def counts(caller: Caller) -> tuple[int, int]:
     return len(environments), len(queues)
 
 
-def container_of(caller: Caller, family: str, family_tag: str) -> dict[str, Any]:
+def container_of(caller: Caller, family: str) -> dict[str, Any]:
     """Return what production's job definition says of its container, but for what it runs and how much it needs.
 
     That is the newest active one with the family's tag, or without any the one that is named after the family; empty
@@ -177,7 +181,7 @@ def container_of(caller: Caller, family: str, family_tag: str) -> dict[str, Any]
     rows = list(_rows(caller, "describe_job_definitions", "jobDefinitions", status="ACTIVE", maxResults=AT_ONCE))
     with making_sense(f"batch:DescribeJobDefinitions in {caller.region}"):
         rows = [row for row in rows if row.get("containerProperties")]
-        tagged = [row for row in rows if (row.get("tags") or {}).get(family_tag) == family]
+        tagged = [row for row in rows if is_production(row.get("tags") or {}, family)]
         named = [row for row in rows if row["jobDefinitionName"] == family]
         # Of several with the tag the one with the family's name, as the Terraform module has it.
         found = sorted(tagged or named, key=lambda row: (row["jobDefinitionName"] == family, int(row["revision"])))
@@ -222,6 +226,8 @@ def create_environment(caller: Caller, wanted: EnvironmentToMake) -> None:
 def create_queue(caller: Caller, name: str, environment: str, tags: Mapping[str, str], *, stuck_s: int) -> None:
     """Make a queue for one environment; a job that waits in it without a prospect is cancelled after *stuck_s*.
 
+    Only where Batch gives one of the reasons that it cancels for: a job whose host never comes into ECS waits on.
+
     Args:
         caller: Calls the region.
         name: Its name.
@@ -232,19 +238,27 @@ def create_queue(caller: Caller, name: str, environment: str, tags: Mapping[str,
     Raises:
         AwsError: Batch refused.
     """
-    caller.call(
-        "batch",
-        "create_job_queue",
-        doing=f"make the job queue {name}",
-        jobQueueName=name,
-        state="ENABLED",
-        priority=1,
-        computeEnvironmentOrder=[{"order": 1, "computeEnvironment": environment}],
-        jobStateTimeLimitActions=[
-            {"reason": reason, "state": "RUNNABLE", "maxTimeSeconds": stuck_s, "action": "CANCEL"} for reason in _STUCK
-        ],
-        tags=dict(tags),
-    )
+
+    def make(reasons: Sequence[str]) -> None:
+        limit = {"state": "RUNNABLE", "maxTimeSeconds": stuck_s, "action": "CANCEL"}
+        caller.call(
+            "batch",
+            "create_job_queue",
+            doing=f"make the job queue {name}",
+            jobQueueName=name,
+            state="ENABLED",
+            priority=1,
+            computeEnvironmentOrder=[{"order": 1, "computeEnvironment": environment}],
+            jobStateTimeLimitActions=[{"reason": reason, **limit} for reason in reasons],
+            tags=dict(tags),
+        )
+
+    try:
+        make((*_STUCK, *_STUCK_TOO))
+    except RefusedError as exc:
+        if exc.code != "ClientException" or exc.may_have_acted:
+            raise
+        make(_STUCK)
 
 
 def register_definition(

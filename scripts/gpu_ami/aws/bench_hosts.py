@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpu_ami.aws.caller import Caller, making_sense
+from gpu_ami.aws.caller import Caller, RefusedError, making_sense
 from gpu_ami.records.tags import RUN_TAG
 
 GROUP_TAG = "aws:autoscaling:groupName"
@@ -94,7 +94,15 @@ def kinds(caller: Caller, volume_ids: Sequence[str]) -> dict[str, str]:
     Raises:
         AwsError: EC2 refused, or the list could not be read to its end.
     """
-    rows = caller.pages("ec2", "describe_volume_status", "VolumeStatuses", VolumeIds=list(volume_ids))
+    which: dict[str, Any] = {"VolumeIds": list(volume_ids)}
+    try:
+        rows = list(caller.pages("ec2", "describe_volume_status", "VolumeStatuses", **which, **_HIDDEN_TOO))
+    except RefusedError as exc:
+        if exc.code != "InvalidVolume.NotFound":
+            raise
+        # One of them went with its host, and the list is refused as a whole; there is no filter for ids.
+        each = [kinds(caller, [one]) for one in volume_ids] if len(volume_ids) > 1 else []
+        return {volume: kind for found in each for volume, kind in found.items()}
     with making_sense(f"ec2:DescribeVolumeStatus in {caller.region}"):
         return {
             str(row["VolumeId"]): str(kind)

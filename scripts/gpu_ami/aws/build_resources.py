@@ -27,6 +27,9 @@ _FILTER_VALUES = 200
 _GONE_STATES = frozenset({"terminated", "shutting-down"})
 _TERMINATED_WITHIN_S = 300.0
 _QUERY_EVERY_S = 2.0
+# An account may hide from EC2's listings what AWS services manage: a bench's hosts and their volumes are Batch's.
+_HIDDEN_TOO: dict[str, Any] = {"IncludeManagedResources": True}
+_ALL: dict[str, Any] = {"MaxResults": _PAGE} | _HIDDEN_TOO
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +203,7 @@ def volumes_of(caller: Caller, instance_ids: Iterable[str]) -> list[AttachedVolu
     chosen = sorted(instance_ids)
     for start in range(0, len(chosen), _FILTER_VALUES):
         wanted = [{"Name": "attachment.instance-id", "Values": chosen[start : start + _FILTER_VALUES]}]
-        for row in caller.pages("ec2", "describe_volumes", "Volumes", Filters=wanted, MaxResults=_PAGE):
+        for row in caller.pages("ec2", "describe_volumes", "Volumes", Filters=wanted, **_ALL):
             with making_sense(f"ec2:DescribeVolumes in {caller.region}"):
                 tags = {tag["Key"]: tag.get("Value", "") for tag in row.get("Tags") or []}
                 found += [
@@ -226,7 +229,7 @@ def wait_until_terminated(
     filters = [{"Name": "instance-id", "Values": sorted(instance_ids)}]
     began = clock()
     while True:
-        rows = caller.pages("ec2", "describe_instances", "Reservations", Filters=filters, MaxResults=_PAGE)
+        rows = caller.pages("ec2", "describe_instances", "Reservations", Filters=filters, **_ALL)
         states = {instance["State"]["Name"] for row in rows for instance in row["Instances"]}
         if states <= {"terminated"}:
             return
@@ -245,10 +248,18 @@ class Kind:
 
 
 def _listed(
-    kind: str, operation: str, key: str, identifier: str, *, created: str = "", state: str = "State", paged: bool = True
+    kind: str,
+    operation: str,
+    key: str,
+    identifier: str,
+    *,
+    created: str = "",
+    state: str = "State",
+    paged: bool = True,
+    **which: Any,
 ) -> Callable[[Caller], Iterator[BuildResource]]:
     def find_all(caller: Caller) -> Iterator[BuildResource]:
-        size: dict[str, Any] = {"MaxResults": 500} if paged else {}
+        size: dict[str, Any] = which | ({"MaxResults": 500} if paged else {})
         filters = [{"Name": "tag-key", "Values": [RUN_TAG]}]
         for row in caller.pages("ec2", operation, key, Filters=filters, **size):
             yield _resource(kind, caller, row, row[identifier], parse_time(row.get(created)), str(row.get(state) or ""))
@@ -287,7 +298,7 @@ def _resource(
 
 def _instances(caller: Caller) -> Iterator[BuildResource]:
     filters = [{"Name": "tag-key", "Values": [RUN_TAG]}]
-    for reservation in caller.pages("ec2", "describe_instances", "Reservations", Filters=filters, MaxResults=_PAGE):
+    for reservation in caller.pages("ec2", "describe_instances", "Reservations", Filters=filters, **_ALL):
         for row in reservation["Instances"]:
             state = row["State"]["Name"]
             if state not in _GONE_STATES:
@@ -296,7 +307,7 @@ def _instances(caller: Caller) -> Iterator[BuildResource]:
 
 def _free_volumes(caller: Caller) -> Iterator[BuildResource]:
     """Volumes that hang on nothing: the others go with their instance."""
-    find_all = _listed("volume", "describe_volumes", "Volumes", "VolumeId", created="CreateTime")
+    find_all = _listed("volume", "describe_volumes", "Volumes", "VolumeId", created="CreateTime", **_HIDDEN_TOO)
     return (volume for volume in find_all(caller) if volume.state == "available")
 
 
@@ -306,7 +317,8 @@ def _templates(caller: Caller) -> Iterator[BuildResource]:
     Others with our tags may launch workers.
     """
     filters = [{"Name": "tag-key", "Values": [RUN_TAG]}]
-    for row in caller.pages("ec2", "describe_launch_templates", "LaunchTemplates", Filters=filters, MaxResults=200):
+    which: dict[str, Any] = {"Filters": filters, "MaxResults": 200} | _HIDDEN_TOO
+    for row in caller.pages("ec2", "describe_launch_templates", "LaunchTemplates", **which):
         made = parse_time(row.get("CreateTime"))
         template = _resource("launch-template", caller, row, row["LaunchTemplateId"], made, "")
         ours = BENCH_NAME if template.run.startswith(BENCH_RUN) else "packer-fleet-launch-template-"

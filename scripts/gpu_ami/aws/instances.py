@@ -21,6 +21,8 @@ _GONE = ("terminated",)
 _ENDED_WITHIN_S = 300.0
 # Each look is two calls.
 _QUERY_EVERY_S = 5.0
+# An account may hide from EC2's listings what AWS services manage.
+_HIDDEN_TOO: dict[str, Any] = {"IncludeManagedResources": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +189,7 @@ def of_run(caller: Caller, run: str) -> list[str]:
         AwsError: EC2 refused, or the list could not be read to its end.
     """
     filters = [{"Name": f"tag:{RUN_TAG}", "Values": [run]}]
-    reservations = caller.pages("ec2", "describe_instances", "Reservations", Filters=filters)
+    reservations = caller.pages("ec2", "describe_instances", "Reservations", Filters=filters, **_HIDDEN_TOO)
     with making_sense(f"ec2:DescribeInstances in {caller.region}"):
         rows = [row for reservation in reservations for row in reservation["Instances"]]
         return [str(row["InstanceId"]) for row in rows if row["State"]["Name"] not in _GONE]
@@ -227,7 +229,7 @@ def root_volume(caller: Caller, instance_id: str) -> Volume:
     if not roots:
         msg = f"ec2:DescribeInstances in {caller.region} names no root volume of {instance_id}."
         raise UnansweredError(msg)
-    answer = caller.call("ec2", "describe_volumes", VolumeIds=roots)
+    answer = caller.call("ec2", "describe_volumes", VolumeIds=roots, **_HIDDEN_TOO)
     with making_sense(f"ec2:DescribeVolumes in {caller.region}"):
         (volume,) = answer["Volumes"]
         return Volume(
@@ -245,7 +247,7 @@ def initialization(caller: Caller, volume_id: str) -> Initialization:
     Raises:
         AwsError: EC2 refused or gave no usable answer.
     """
-    answer = caller.call("ec2", "describe_volume_status", VolumeIds=[volume_id])
+    answer = caller.call("ec2", "describe_volume_status", VolumeIds=[volume_id], **_HIDDEN_TOO)
     with making_sense(f"ec2:DescribeVolumeStatus in {caller.region}"):
         (row,) = answer["VolumeStatuses"]
         details = row.get("InitializationStatusDetails") or {}
@@ -312,7 +314,7 @@ def volumes_of_run(caller: Caller, run: str) -> list[str]:
         AwsError: EC2 refused, or the list could not be read to its end.
     """
     filters = [{"Name": f"tag:{RUN_TAG}", "Values": [run]}]
-    rows = caller.pages("ec2", "describe_volumes", "Volumes", Filters=filters)
+    rows = caller.pages("ec2", "describe_volumes", "Volumes", Filters=filters, **_HIDDEN_TOO)
     with making_sense(f"ec2:DescribeVolumes in {caller.region}"):
         return [str(row["VolumeId"]) for row in rows]
 
@@ -320,7 +322,7 @@ def volumes_of_run(caller: Caller, run: str) -> list[str]:
 def _row(caller: Caller, instance_id: str) -> Mapping[str, Any] | None:
     """Return EC2's row of an instance; None when EC2 knows none of that id."""
     try:
-        answer = caller.call("ec2", "describe_instances", InstanceIds=[instance_id])
+        answer = caller.call("ec2", "describe_instances", InstanceIds=[instance_id], **_HIDDEN_TOO)
     except RefusedError as exc:
         if exc.code == _UNKNOWN:
             return None

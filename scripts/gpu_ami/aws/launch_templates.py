@@ -38,6 +38,30 @@ def data(caller: Caller, template: str, version: str) -> dict[str, Any] | None:
         return dict(rows[0]["LaunchTemplateData"]) if rows else None
 
 
+def as_request(caller: Caller, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a version of a template says as CreateLaunchTemplate takes it.
+
+    EC2 shows more than it takes (MetadataOptions.State, NetworkInterfaces[].Ipv6Addresses[].IsPrimaryIpv6 and others):
+    what the request's shape has not is left out at every depth, by the models of the installed botocore.
+
+    Raises:
+        AwsError: There are no credentials.
+    """
+    with caller.access.calling("ec2", caller.region) as client:
+        shape = client.meta.service_model.operation_model("CreateLaunchTemplate").input_shape
+    fitted: dict[str, Any] = _fitted(content, shape.members["LaunchTemplateData"])
+    return fitted
+
+
+def _fitted(value: Any, shape: Any) -> Any:
+    """Return *value* without what botocore's *shape* of a request does not have."""
+    if shape.type_name == "structure":
+        return {key: _fitted(part, shape.members[key]) for key, part in value.items() if key in shape.members}
+    if shape.type_name == "list":
+        return [_fitted(part, shape.member) for part in value]
+    return value
+
+
 def rate_of(template_data: Mapping[str, Any]) -> int | None:
     """Return the rate at which EBS fills a volume, MiB/s; None when the template sets none."""
     mappings = template_data.get("BlockDeviceMappings") or []
@@ -71,7 +95,7 @@ def named(caller: Caller, name: str) -> tuple[str, dict[str, str]] | None:
         AwsError: EC2 refused for another reason, or the list could not be read to its end.
     """
     filters = [{"Name": "launch-template-name", "Values": [name]}]
-    rows = caller.pages("ec2", "describe_launch_templates", "LaunchTemplates", Filters=filters)
+    rows = caller.pages("ec2", "describe_launch_templates", "LaunchTemplates", Filters=filters, **_HIDDEN_TOO)
     with making_sense(f"ec2:DescribeLaunchTemplates in {caller.region}"):
         for row in rows:
             if row["LaunchTemplateName"] == name:

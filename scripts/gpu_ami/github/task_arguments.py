@@ -54,8 +54,10 @@ def _measuring(task: str, env: Mapping[str, str]) -> list[str]:
     if not limit:
         msg = f"Set the variable {_LIMITS[task]}: the most that `invoke {task}` may cost, in dollars."
         raise UsageError(msg)
-    gate = ["--gate"] if task == "bench" else []
-    return [task, "--ami", ami, *gate, "--yes", "--max-usd", limit]
+    more = ["--gate"] if task == "bench" else []
+    if task == "bench" and (within := env.get("INPUT_WITHIN_MIN")):
+        more += ["--within-min", within]
+    return [task, "--ami", ami, *more, "--yes", "--max-usd", limit]
 
 
 def _switch(env: Mapping[str, str], name: str) -> bool:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,11 +21,11 @@ from gpu_ami.files import check_writable, write_atomic
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 from gpu_ami.measure import bench_journal, bench_report, teardown
-from gpu_ami.measure.bench_decision import Decided, Wanted, check, decide
+from gpu_ami.measure.bench_decision import Decided, Wanted, begun, check, decide
 from gpu_ami.measure.bench_gate import Limits, judged_arm
 from gpu_ami.measure.bench_journal import Journal, Whose
 from gpu_ami.measure.bench_making import Maker
-from gpu_ami.measure.bench_plan import HOSTS_WITHIN_MIN, JOB_S, POWER_OFF_MIN, STUCK_S
+from gpu_ami.measure.bench_plan import HOSTS_WITHIN_MIN, JOB_S, POWER_OFF_MIN, STUCK_S, longest_min
 from gpu_ami.measure.bench_price import cost_of, price_of
 from gpu_ami.measure.bench_report import Result
 from gpu_ami.measure.observe import Observer
@@ -38,6 +38,7 @@ from gpu_ami.units import show_count
 
 # What a host is still there after its job, for its price: Batch ends it with its environment.
 _AFTER_JOB_MIN = 3.0
+_HOSTS = "how many fresh hosts each arm gets, such as 3"
 _CUT = "the bench was cut off before it was measured"
 
 
@@ -51,6 +52,7 @@ class Request:
         hosts: Hosts of each arm; None takes the settings'.
         instance_type: Their type; None takes the settings'.
         max_usd: What it may cost at most; needed where nobody is asked.
+        within_min: How many minutes it may take at most, its teardown included; None sets no limit.
         yes: Whether to start without asking.
         gate: Whether an AMI that breaks a rule is an error.
         chart: A picture, ``.svg`` or ``.png``.
@@ -64,6 +66,7 @@ class Request:
     hosts: str | None = None
     instance_type: str | None = None
     max_usd: str | None = None
+    within_min: str | None = None
     yes: bool = False
     gate: bool = False
     chart: str | None = None
@@ -81,15 +84,18 @@ def run(run: Invocation, request: Request, *, clock: Clock | None = None) -> Non
         AwsError: AWS refused or has no room, or no pair of hosts came to be compared.
         PartialError: It was measured, and something is left in AWS; the message says what, and what to do.
     """
-    clock = clock or Clock(sleep=lambda seconds: time.sleep(run.target.poll_s(seconds)))
+    clock = clock or paced(run.target.poll_s)
     if request.teardown is not None:
         _take_away(run, Path(request.teardown), clock)
         return
     limit = limit_of(request.max_usd)
+    within_min = (
+        None if request.within_min is None else _whole(request.within_min, "--within-min", "minutes, such as 190")
+    )
     wanted = Wanted(
         ami=request.ami,
         arms=_names(request.arms),
-        hosts=_count(request.hosts),
+        hosts=None if request.hosts is None else _whole(request.hosts, "--hosts", _HOSTS),
         instance_type=request.instance_type,
     )
     check(run, wanted)
@@ -98,6 +104,8 @@ def run(run: Invocation, request: Request, *, clock: Clock | None = None) -> Non
     _tell_unfinished(run, account)
     decided = decide(run, wanted, account)
     price = _price(decided)
+    minutes = longest_min(len(decided.plan.waves))
+    _check_time(run, minutes, within_min)
     lines = _lines(decided, price)
     if run.options.dry_run:
         run.console.dry_run([f"# {line}" for line in lines])
@@ -106,14 +114,46 @@ def run(run: Invocation, request: Request, *, clock: Clock | None = None) -> Non
         run.console.say(line)
     agree(run, price, limit, yes=request.yes, how="give --yes and --max-usd")
     with only_one(run.workspace.logs, "bench"):
-        _bench(run, decided, request, clock)
+        _bench(run, replace(decided, plan=begun(run, decided)), request, clock)
 
 
-def _count(text: str | None) -> int | None:
-    if text is None:
-        return None
+def paced(poll_s: Callable[[float], float]) -> Clock:
+    """Return a clock by which a rest takes the time that it takes on AWS, however short the target makes it.
+
+    So what is given up on AWS after 25 minutes is given up in the sandbox after as many looks.
+
+    Args:
+        poll_s: How long to rest really, where on AWS it is so many seconds.
+    """
+    left_out = [0.0]
+
+    def sleep(seconds: float) -> None:
+        rest = poll_s(seconds)
+        time.sleep(rest)
+        left_out[0] += seconds - rest
+
+    return Clock(now=lambda: time.monotonic() + left_out[0], sleep=sleep)
+
+
+def _check_time(run: Invocation, minutes: int, within_min: int | None) -> None:
+    """Refuse, or warn of, a bench that somebody ends before its own teardown does.
+
+    Raises:
+        SafetyError: It may take longer than it is allowed to.
+    """
+    if within_min is not None and minutes > within_min:
+        msg = f"It may take {minutes} minutes, and --within-min is {within_min}: give fewer --hosts or --arms."
+        raise SafetyError(msg)
+    if run.access.ends_within(minutes * 60.0):
+        run.console.warn(
+            f"These credentials end within the {minutes} minutes that it may take: then nothing more can be taken away "
+            "with them. Sign in again first."
+        )
+
+
+def _whole(text: str, option: str, what: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        msg = f"--hosts {text[:40]!r} is no number: give how many fresh hosts each arm gets, such as 3."
+        msg = f"{option} {text[:40]!r} is no number: give {what}."
         raise UsageError(msg)
     return int(text[:6])
 
@@ -165,8 +205,12 @@ def _lines(decided: Decided, price: Price) -> list[str]:
         f"At most {show_count(most, 'host')} at a time, in {waves} (the limit: {plan.limit}).",
         f"It costs {price}.",
         (
-            f"All of it ends by itself: a job after {JOB_S // 60} min, one without capacity after {STUCK_S // 60}, "
+            f"If nobody takes it away: a job ends after {JOB_S // 60} min, one without capacity after {STUCK_S // 60}, "
             f"an instance after {POWER_OFF_MIN}."
+        ),
+        (
+            "Only a sweep ends a job whose host never comes into ECS, for which Batch may start another host, beyond "
+            "that price: have `invoke sweep` run by schedule."
         ),
     ]
 

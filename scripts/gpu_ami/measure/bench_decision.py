@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -31,10 +31,12 @@ from gpu_ami.records.tags import (
     SNAPSHOT_GIB_TAG,
     SOURCE_AMI_TAG,
     checked_ami_id,
+    is_production,
 )
 
 _IMAGE_TYPE = "ECS_AL2023_NVIDIA"
 _MOST_HOSTS = 20
+_LOG_OPTIONS = ("awslogs-group", "awslogs-region", "awslogs-create-group")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,7 @@ class _Live:
     environment: batch_resources.Production
     ami_id: str | None
     template: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def check(run: Invocation, wanted: Wanted) -> None:
@@ -108,10 +111,10 @@ def decide(run: Invocation, wanted: Wanted, account: str) -> Decided:
     live = _live(run, caller)
     given = tuple(wanted.arms) or run.settings.bench.arms
     arms = bench_plan.chosen_arms(given, ami_id=ami_id, live_ami=live.ami_id)
-    machine = _machine(caller, instance_type)
+    machine = _machine(caller, instance_type, live.template)
     began = _aws_time(caller)
-    run_id = f"{BENCH_RUN}{began:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-    plans, devices, size_gib, notes = _arms(caller, run_id, arms, image, live, is_named=bool(given))
+    run_id = _run_id(began, secrets.token_hex(3))
+    plans, devices, size_gib, said = _arms(caller, run_id, arms, image, live, is_named=bool(given))
     places = _places(caller, live.environment.subnet_ids, instance_type, hosts=len(plans))
     at_once, limit = bench_plan.rounds_at_once(plans, places, machine, _room(caller, instance_type))
     waves = bench_plan.waves(run_id, plans, places, machine, rounds=rounds, at_once=at_once)
@@ -134,15 +137,40 @@ def decide(run: Invocation, wanted: Wanted, account: str) -> Decided:
         security_group_ids=live.environment.security_group_ids,
         image_type=_image_type(live.environment.image_types),
         template={key: value for key, value in live.template.items() if key in bench_plan.KEPT},
-        container=batch_resources.container_of(caller, run.settings.family, FAMILY_TAG),
+        container=_container(caller, run.settings.family),
     )
     return Decided(
         plan=plan,
         image=image,
         transfer=Transfer(image_bytes=_image_bytes(caller, plans[0].image), network=run.settings.cost.network),
         user_data=live.template.get("UserData") or None,
-        notes=notes,
+        notes=(*said, *live.notes),
     )
+
+
+def begun(run: Invocation, decided: Decided) -> Plan:
+    """Return the plan as it begins now: whoever was asked may have taken hours over the answer.
+
+    Raises:
+        UsageError: The AMI is not there any more.
+        AwsError: AWS refused, or what was free is not any more.
+    """
+    plan = decided.plan
+    caller = Caller(run.access, plan.region)
+    _checked(run, caller, plan.ami_id, plan.account)
+    places = tuple({host.place for host in plan.hosts})
+    at_once, why = bench_plan.rounds_at_once(plan.arms, places, plan.machine, _room(caller, plan.machine.name))
+    most = max(len({host.round for host in wave}) for wave in plan.waves)
+    if at_once < most:
+        msg = f"There is no room for {most} rounds at a time any more: {why}. Nothing was made; run it again."
+        raise AwsError(msg)
+    began = _aws_time(caller)
+    # The end of the old name, by which everything is called that it makes.
+    return replace(plan, began=began, run_id=_run_id(began, plan.run_id.rpartition("-")[2]))
+
+
+def _run_id(began: datetime, end: str) -> str:
+    return f"{BENCH_RUN}{began:%Y%m%dT%H%M%SZ}-{end}"
 
 
 def _type(run: Invocation, wanted: Wanted) -> str:
@@ -180,7 +208,8 @@ def _checked(run: Invocation, caller: Caller, ami_id: str, account: str) -> Imag
 
 def _live(run: Invocation, caller: Caller) -> _Live:
     family = run.settings.family
-    ours = [one for one in batch.environments(caller) if one.tags.get(FAMILY_TAG) == family and one.kind == "EC2"]
+    # Not what another bench measures on: that is gone in an hour.
+    ours = [one for one in batch.environments(caller) if is_production(one.tags, family) and one.kind == "EC2"]
     # An enabled one first, whatever its market: all that the Terraform module makes have one network and one template,
     # and both tags.
     ours.sort(
@@ -201,12 +230,20 @@ def _live(run: Invocation, caller: Caller) -> _Live:
     template: Mapping[str, Any] = {}
     if chosen.template:
         template = launch_templates.data(caller, chosen.template, chosen.version) or {}
-    named = str(template.get("ImageId") or "")
     return _Live(
         environment=batch_resources.production(caller, chosen.name),
-        ami_id=chosen.ami_id or (named if AMI_ID.fullmatch(named) else None),
-        template=template,
+        ami_id=_live_ami(chosen, template),
+        template=launch_templates.as_request(caller, template),
+        notes=(f"Without the arm live: {chosen.name} has several AMIs.",) if chosen.images.conflict else (),
     )
+
+
+def _live_ami(chosen: batch.Environment, template: Mapping[str, Any]) -> str | None:
+    """Return the AMI that is live; None where the environment names several, or none and its template none either."""
+    if chosen.images.conflict:
+        return None  # the template's is then not the one that its hosts get
+    named = str(template.get("ImageId") or "")
+    return chosen.ami_id or (named if AMI_ID.fullmatch(named) else None)
 
 
 def _arms(
@@ -300,12 +337,45 @@ def _root(live: _Live, devices: Mapping[str, str], size_gib: int) -> Root:
     return Root(devices=devices, size_gib=size_gib, more=more)
 
 
-def _machine(caller: Caller, name: str) -> Machine:
+def _machine(caller: Caller, name: str, template: Mapping[str, Any]) -> Machine:
     found = capacity.instance_types(caller, [name]).get(name)
     if found is None:
         msg = f"{caller.region} has no {name}: give another --instance-type."
         raise UsageError(msg)
-    return Machine(name=name, vcpus=found.vcpus, gpus=found.gpus, memory_mib=found.memory_mib)
+    given = template.get("CpuOptions") or {}
+    cores, threads = given.get("CoreCount"), given.get("ThreadsPerCore")
+    return Machine(
+        name=name,
+        vcpus=found.vcpus,
+        gpus=found.gpus,
+        memory_mib=found.memory_mib,
+        job_vcpus=int(cores) * int(threads) if cores and threads else None,
+    )
+
+
+def _container(caller: Caller, family: str) -> dict[str, Any]:
+    """Return production's container, with its log where the bench can read each line of it.
+
+    Raises:
+        UsageError: The log goes where it cannot.
+        AwsError: Batch refused.
+    """
+    found = batch_resources.container_of(caller, family)
+    said = found.pop("logConfiguration", None) or {}
+    if not said:
+        return found
+    driver, options = str(said.get("logDriver") or ""), said.get("options") or {}
+    region = str(options.get("awslogs-region") or caller.region)
+    if driver != "awslogs" or region != caller.region:
+        where = f"by the driver {driver[:40]}" if driver != "awslogs" else f"to {region[:40]}"
+        msg = (
+            f"The job definition of {family} logs {where}: a bench reads its jobs' lines from CloudWatch Logs in "
+            f"{caller.region}. Give it the driver awslogs, and a group there."
+        )
+        raise UsageError(msg)
+    # Others make one event of several lines, or let lines go; the stream's name begins with the definition's by itself.
+    kept = {name: options[name] for name in _LOG_OPTIONS if name in options}
+    return found | {"logConfiguration": {"logDriver": driver, **({"options": kept} if kept else {})}}
 
 
 def _image_type(types: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from gpu_ami.measure import probe
 from gpu_ami.measure.bench_journal import Journal
 from gpu_ami.measure.bench_plan import (
     JOB_S,
+    MAKING_MIN,
     POWER_OFF_MIN,
     STUCK_S,
     ArmPlan,
@@ -32,7 +33,10 @@ from gpu_ami.settings import Bench
 
 _WORKERS = 8
 _EVERY_S = 5.0
-_VALID_WITHIN_S = 300.0
+# Environments, and then queues.
+_VALID_WITHIN_S = MAKING_MIN * 60 / 2
+# What was VALID a moment ago another part of Batch may not know yet; so long it is tried again.
+_KNOWN_WITHIN_S = 30.0
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 # A step that is told what it waits for.
@@ -139,9 +143,25 @@ class Maker:
                 trouble = f"its {what} became {bad.status}: {bad.reason or 'Batch does not say why'}"
                 found.append(Submitted(host=host, trouble=trouble))
                 continue
-            job_id = self._job(host, shared.definitions[host.arm.definition])
-            found.append(Submitted(host=host, job_id=job_id, cluster=environments[host.name].cluster_arn))
+            found.append(self._submitted(host, shared, environments[host.name].cluster_arn))
         return found
+
+    def _submitted(self, host: HostPlan, shared: Shared, cluster: str) -> Submitted:
+        """Submit a host's job; where that cannot be, it is this host's trouble, and the others' jobs go on."""
+        began = self._clock.now()
+        while True:
+            try:
+                job_id = self._job(host, shared.definitions[host.arm.definition])
+            except RefusedError as exc:
+                if exc.is_hopeless:
+                    raise
+                if exc.code != "ClientException" or self._clock.now() - began >= _KNOWN_WITHIN_S:
+                    return Submitted(host=host, trouble=f"its job was not taken: {exc}")
+            except AwsError as exc:
+                return Submitted(host=host, trouble=f"whether its job was taken is not known: {exc}")
+            else:
+                return Submitted(host=host, job_id=job_id, cluster=cluster)
+            self._clock.sleep(_EVERY_S)
 
     def _environment(self, host: HostPlan, template_id: str) -> None:
         plan = self._plan

@@ -37,6 +37,8 @@ KEPT_OF_ROOT = ("Encrypted", "Iops", "KmsKeyId", "Throughput", "VolumeType")
 # What the bench itself waits for hosts, and for what it takes away afterwards.
 HOSTS_WITHIN_MIN = 60
 TEARDOWN_MIN = 25
+# Until the environments of a wave are VALID, and then its queues.
+MAKING_MIN = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +122,21 @@ class HostPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """The type of all hosts: its name, vCPUs, GPUs and memory in MiB."""
+    """The type of all hosts.
+
+    Attributes:
+        name: Its name.
+        vcpus: Its vCPUs, by which EC2's quota and Batch's environments count.
+        gpus: Its GPUs.
+        memory_mib: Its memory in MiB.
+        job_vcpus: What the live template's CpuOptions leave of the vCPUs for a job; None leaves all.
+    """
 
     name: str
     vcpus: int
     gpus: int
     memory_mib: int
+    job_vcpus: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,9 +316,14 @@ def _round(run_id: str, arms: Sequence[ArmPlan], place: Place, machine: Machine,
         )
 
 
+def longest_min(wave_count: int) -> int:
+    """Return how many minutes a bench of so many waves takes at most, its teardown included."""
+    return wave_count * (MAKING_MIN + HOSTS_WITHIN_MIN + TEARDOWN_MIN)
+
+
 def may_take_min(wave_count: int) -> int:
     """Return after how many minutes everything of a bench is over, whatever happens."""
-    return wave_count * (HOSTS_WITHIN_MIN + TEARDOWN_MIN) + POWER_OFF_MIN
+    return longest_min(wave_count) + POWER_OFF_MIN
 
 
 def template_data(plan: Plan, arm: ArmPlan, user_data: str) -> dict[str, Any]:
@@ -354,7 +370,8 @@ def container(plan: Plan, arm: ArmPlan, command: Sequence[str], models: Sequence
             for name, path in zip(names, new, strict=True)
         ),
     ]
-    needs = {"VCPU": plan.machine.vcpus, "MEMORY": _memory_mib(plan.machine), "GPU": plan.machine.gpus}
+    vcpus = plan.machine.job_vcpus or plan.machine.vcpus
+    needs = {"VCPU": vcpus, "MEMORY": _memory_mib(plan.machine), "GPU": plan.machine.gpus}
     given["resourceRequirements"] = [{"type": kind, "value": str(value)} for kind, value in needs.items() if value]
     return {key: value for key, value in given.items() if value} | {"image": arm.image, "command": list(command)}
 

@@ -31,7 +31,14 @@ class Transfer:
 
 def price_of(region: str, instance_type: str, hosts: Sequence[HostPlan], root: Root, transfer: Transfer) -> Price:
     """Return what *hosts* may cost together; Batch and ECS are free, a few lines of log are not counted."""
-    worst = [_host(region, instance_type, host.arm, root, transfer, POWER_OFF_MIN + _BESIDES_MIN) for host in hosts]
+    worst = [
+        # A baked arm's may pull, too: that is one of the faults which are looked for.
+        total(
+            _host(region, instance_type, host.arm, root, transfer, POWER_OFF_MIN + _BESIDES_MIN),
+            _pull(region, transfer) if host.arm.is_baked else Decimal(0),
+        )
+        for host in hosts
+    ]
     likely = [
         _host(
             region,
@@ -56,6 +63,8 @@ def cost_of(
 def _host(
     region: str, instance_type: str, arm: ArmPlan, root: Root, transfer: Transfer, minutes: float
 ) -> Decimal | None:
+    if root.more.get("VolumeType", "gp3") != "gp3":
+        return None  # only gp3's prices are in the table
     disk = Disk(
         size_gib=root.size_gib,
         data_gib=arm.data_gib,
@@ -64,7 +73,10 @@ def _host(
         throughput_mib_s=int(root.more.get("Throughput") or GP3_FREE_MIB_S),
     )
     machine = usd(region, (instance_type,), disk, minutes)
-    if arm.is_baked:
-        return machine
+    return machine if arm.is_baked else total(machine, _pull(region, transfer))
+
+
+def _pull(region: str, transfer: Transfer) -> Decimal | None:
+    """Return what it costs that a host pulls the image; None when the price, or the size, is unknown."""
     size = None if transfer.image_bytes is None else Decimal(transfer.image_bytes) / _GB
-    return total(machine, product(size, load().rate(region, f"{transfer.network}_usd_per_gb").value))
+    return product(size, load().rate(region, f"{transfer.network}_usd_per_gb").value)

@@ -25,6 +25,8 @@ EVERY_S = 15.0
 _CALLS_A_MINUTE, _FEW_HOSTS, _CALLS_A_HOST = 40, 8, 5
 # How often something that is not there yet is asked for once the job is over: streams and EBS's words come late.
 _LOOKS, _KIND_LOOKS, _LINE_LOOKS = 4, 12, 28
+# So many looks in a row may fail, and so often the last listing of instances is tried: then AWS cannot be asked.
+_LOST_LOOKS, _LAST_LOOKS = 8, 4
 # Of a job that waits: nothing that Batch does will help it.
 _HOPELESS = ("MISCONFIGURATION:", "ACTION_REQUIRED")
 _STARTED = ("STARTING", "RUNNING", "SUCCEEDED", "FAILED")
@@ -122,9 +124,17 @@ class Observer:
         self._run_id = run_id
         self._log_group = log_group or log_lines.DEFAULT_GROUP
         self.watched = [Watched(made=one, trouble=one.trouble) for one in made]
+        self._lost = 0
+        self._rows: Mapping[str, Instance] | AwsError = {}
         self._needs = (
             _Need(name="container", is_due=lambda one: one.has_started, read=self._containers),
-            _Need(name="instance", is_due=lambda one: one.container is not None, read=self._instances, at_once=True),
+            _Need(
+                name="instance",
+                is_due=lambda one: one.container is not None,
+                read=self._instances,
+                at_once=True,
+                calls=0,  # what each look has seen already
+            ),
             _Need(name="volume", is_due=_has_volume, read=self._volumes, at_once=True),
             _Need(name="kind", is_due=_has_volume, read=self._kinds, at_once=True, looks=_KIND_LOOKS),
             _Need(name="task", is_due=_has_task, read=self._tasks),
@@ -136,7 +146,7 @@ class Observer:
                 read=self._all_tasks,
                 calls=2,
             ),
-            _Need(name="lines", is_due=_has_stream, read=self._lines, looks=_LINE_LOOKS),
+            _Need(name="lines", is_due=_has_stream, read=self._lines, calls=2, looks=_LINE_LOOKS),
         )
 
     def watch(self, clock: Clock, within_s: float, note: Callable[[str], None]) -> None:
@@ -155,7 +165,7 @@ class Observer:
                 break
             note(self._far())
             clock.sleep(EVERY_S)
-        self._see_all_instances()
+        self._see_instances_at_last(clock)
 
     def look(self) -> None:
         """Ask once for what may be there by now, and no more than the calls of one look.
@@ -165,6 +175,8 @@ class Observer:
         """
         left = self._calls_a_look()
         left -= self._look_at_jobs()
+        left -= self._see_instances()
+        left -= sum(need.calls for need in self._needs if need.at_once and any(map(self._is_open(need), self.watched)))
         for need in self._needs:
             due = [one for one in self.watched if self._is_due(one, need)]
             if not due:
@@ -172,7 +184,6 @@ class Observer:
             if need.at_once:
                 # A listing of all hosts is too cheap to wait for.
                 self._ask(need, due)
-                left -= need.calls
                 continue
             for one in due[: max(0, left // need.calls)]:
                 self._ask(need, [one])
@@ -197,7 +208,14 @@ class Observer:
         ids = [one.made.job_id for one in self.watched if not one.is_over]
         if not ids:
             return 0
-        found = batch_resources.jobs(self._caller.patient(), ids)
+        try:
+            found = batch_resources.jobs(self._caller.patient(), ids)
+        except AwsError as exc:
+            self._lost += 1
+            if _is_hopeless(exc) or self._lost >= _LOST_LOOKS:
+                raise
+            return 1  # the hosts go on whether they are looked at or not
+        self._lost = 0
         for one in self.watched:
             if seen := found.get(one.made.job_id):
                 one.job = seen
@@ -211,6 +229,9 @@ class Observer:
         if need.name in one.got or one.trouble is not None or not need.is_due(one):
             return False
         return one.tries[need.name] < need.looks
+
+    def _is_open(self, need: _Need) -> Callable[[Watched], bool]:
+        return lambda one: one.trouble is None and need.name not in one.got and one.tries[need.name] < need.looks
 
     def _is_done(self, one: Watched) -> bool:
         if one.trouble is not None:
@@ -242,8 +263,32 @@ class Observer:
                 return {one.made.host.name: "ECS no longer has its container instance"}
         return {}
 
+    def _see_instances(self) -> int:
+        """See which instances were started for each environment: one that ends is soon no longer listed."""
+        try:
+            self._rows = bench_hosts.instances(self._caller.patient(), self._run_id)
+        except AwsError as exc:
+            if isinstance(exc, RefusedError) and exc.is_hopeless and not exc.is_denied:
+                raise
+            self._rows = exc
+            return 1
+        for one in self.watched:
+            mine = {key for key, row in self._rows.items() if row.name == one.made.host.name}
+            one.instances = tuple(sorted(mine.union(one.instances)))
+        return 1
+
+    def _see_instances_at_last(self, clock: Clock) -> None:
+        for number in range(_LAST_LOOKS):
+            if number:
+                clock.sleep(EVERY_S)
+            self._see_instances()
+            if not isinstance(self._rows, AwsError):
+                return
+
     def _instances(self, due: Sequence[Watched]) -> dict[str, str]:
-        found = bench_hosts.instances(self._caller, self._run_id)
+        found = self._rows
+        if isinstance(found, AwsError):
+            raise found
         missing = {}
         for one in due:
             assert one.container is not None
@@ -318,15 +363,6 @@ class Observer:
         said = "not a line" if not one.probed.at else f"nothing after {list(one.probed.at)[-1]}"
         return {one.made.host.name: f"the probe has said {said}"}
 
-    def _see_all_instances(self) -> None:
-        """See which instances were started for each environment, a second one included."""
-        try:
-            found = bench_hosts.instances(self._caller, self._run_id)
-        except AwsError:
-            return
-        for one in self.watched:
-            one.instances = tuple(sorted(key for key, row in found.items() if row.name == one.made.host.name))
-
     def _give_up(self, within_s: float) -> None:
         for one in self.watched:
             if not one.is_over:
@@ -339,6 +375,10 @@ class Observer:
         over = len(self.watched) - states.total()
         shown = ", ".join(f"{count} {status}" for status, count in sorted(states.items()))
         return f"{over} of {len(self.watched)} hosts are measured; {shown}"
+
+
+def _is_hopeless(exc: AwsError) -> bool:
+    return isinstance(exc, RefusedError) and exc.is_hopeless
 
 
 def _has_volume(one: Watched) -> bool:
@@ -366,6 +406,8 @@ def host_of(one: Watched) -> Host:
         trouble = f"the probe failed: {said.failed}"
     elif trouble is None and job is not None and job.status == "FAILED" and job.exit_code is None:
         trouble = f"its job failed: {job.reason or 'Batch does not say why'}"
+    elif trouble is None and job is not None and job.exit_code == 0 and not said.at and "lines" in one.why:
+        trouble = f"its log could not be read: {one.why['lines']}"  # and not that it said nothing of its boot
     facts = Facts(
         job_id=one.made.job_id,
         attempts=job.attempts if job and job.is_over else None,
@@ -388,6 +430,7 @@ def host_of(one: Watched) -> Host:
         copied_rate_mib_s=one.copied_rate,
         is_copy_read=one.has_copy,
         models_bytes=said.models_bytes,
+        models_skipped=said.models_skipped,
         group=row.group if row else "",
         is_fast_restored=one.disk.is_fast_restored if one.disk else None,
         has_task_metadata=said.knows_task if said.at else None,

@@ -15,8 +15,10 @@ from typing import Any
 
 FORMAT = 1
 MARKS = ("first_line", "imports_done", "models_done")
-# For Python 3.6 and later. The time is taken before any import but its own: what comes after is the probe's own.
-# One reader, in big pieces, as a program reads weights that it loads one after the other.
+# For Python 3.6 and later. The time is taken before any import: on a volume that is filled block by block the standard
+# library's first touch is the job's to wait for, too. What comes between the imports and `own` is the probe's own.
+# One reader, in big pieces, as a program reads weights that it loads one after the other; each file once, whatever
+# links to it, as a cache of models has them.
 SOURCE = """\
 import time
 def text(path):
@@ -25,11 +27,12 @@ def text(path):
 def up():
     return float(text("/proc/uptime").split()[0])
 T, U = time.time(), up()
-import importlib, json, os, sys, urllib.request
+import importlib, json, os, stat, sys, urllib.request
+B = time.time()
 A = json.loads(sys.argv[1])
 own = 0.0
 def say(mark, t, u, **more):
-    print(json.dumps(dict(gpu_ami_bench=1, mark=mark, t=t, up=u, probe_s=round(own, 3), **more)), flush=True)
+    print(json.dumps(dict(gpu_ami_bench=1, mark=mark, t=t, up=u, probe_s=own, **more)), flush=True)
 def get(url, method="GET", **headers):
     try:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -47,31 +50,39 @@ def task():
     mine = (said.get("Containers") or [{}])[0]
     return {"pull_started_at": said.get("PullStartedAt"), "pull_stopped_at": said.get("PullStoppedAt"),
             "created_at": mine.get("CreatedAt"), "started_at": mine.get("StartedAt")}
-def read(path):
+seen, skipped = set(), []
+def read(name):
     count = 0
-    if os.path.isfile(path):
-        files = [path]
-    else:
-        files = [os.path.join(at, name) for at, _, names in os.walk(path, followlinks=True) for name in sorted(names)]
-    for name in files:
+    try:
+        found = os.stat(name)
+        if not stat.S_ISREG(found.st_mode) or (found.st_dev, found.st_ino) in seen:
+            return 0
+        seen.add((found.st_dev, found.st_ino))
         with open(name, "rb", buffering=0) as file:
             piece = file.read(8388608)
             while piece:
                 count += len(piece)
                 piece = file.read(8388608)
+    except OSError:
+        skipped.append(name)
     return count
+def read_all(path):
+    if not os.path.isdir(path):
+        return read(path) if os.path.exists(path) else 0
+    walk = os.walk(path, onerror=lambda exc: skipped.append(exc.filename))
+    return sum(read(os.path.join(at, name)) for at, _, names in walk for name in sorted(names))
 try:
     at = "http://169.254.169.254/latest/"
     token = get(at + "api/token", "PUT", X_aws_ec2_metadata_token_ttl_seconds="60")
     instance = get(at + "meta-data/instance-id", X_aws_ec2_metadata_token=token) if token else None
     boot = text("/proc/sys/kernel/random/boot_id")
     say("first_line", T, U, instance_id=instance, boot_id=boot, task=task())
-    own = time.time() - T
+    own = time.time() - B
     for name in A["imports"]:
         importlib.import_module(name)
     say("imports_done", time.time(), up())
-    count = sum(read(path) for path in A["models"])
-    say("models_done", time.time(), up(), models_bytes=count)
+    count = sum(read_all(path) for path in A["models"])
+    say("models_done", time.time(), up(), models_bytes=count, models_skipped=len(skipped))
 except BaseException as exc:
     say("failed", time.time(), up(), why="%s: %s" % (type(exc).__name__, str(exc)[:300]))
     sys.exit(1)
@@ -90,6 +101,7 @@ class Probed:
         knows_task: Whether the agent's metadata of the task answered in the job.
         pull_times: The agent's words on when the pull began and ended, as it writes them; empty where it says nothing.
         models_bytes: How much was read of models.
+        models_skipped: How many files and folders of models could not be read.
         failed: Why the probe failed; empty where it did not.
     """
 
@@ -100,6 +112,7 @@ class Probed:
     knows_task: bool = False
     pull_times: tuple[str, ...] = ()
     models_bytes: int | None = None
+    models_skipped: int | None = None
     failed: str = ""
 
     @property
@@ -137,8 +150,8 @@ def parse(lines: Iterable[str]) -> Probed:
         if mark == "first_line":
             found = _begun(said, None if up is None else t - up)
         elif mark == "models_done":
-            count = said.get("models_bytes")
-            found = _with(found, at, models_bytes=count if isinstance(count, int) else None)
+            names = ("models_bytes", "models_skipped")
+            found = _with(found, at, **{name: _count(said.get(name)) for name in names})
     return _with(found, at)
 
 
@@ -164,6 +177,10 @@ def _said(line: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return said if isinstance(said, dict) and said.get("gpu_ami_bench") == FORMAT and "mark" in said else None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _number(value: Any) -> float | None:

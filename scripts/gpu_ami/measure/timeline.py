@@ -93,6 +93,7 @@ class Facts:
         copied_rate_mib_s: The rate in Batch's own copy of the launch template; None without one, or unread.
         is_copy_read: Whether that copy could be read.
         models_bytes: How much the probe read of models.
+        models_skipped: How many files and folders of models it could not read.
         group: The Auto Scaling group's name.
         is_fast_restored: EBS's ``FastRestored`` of the root volume: Fast Snapshot Restore had a credit for it.
         has_task_metadata: Whether the probe got its task's metadata (``ECS_CONTAINER_METADATA_URI_V4``).
@@ -119,6 +120,7 @@ class Facts:
     copied_rate_mib_s: int | None = None
     is_copy_read: bool = False
     models_bytes: int | None = None
+    models_skipped: int | None = None
     group: str = ""
     is_fast_restored: bool | None = None
     has_task_metadata: bool | None = None
