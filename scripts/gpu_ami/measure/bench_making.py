@@ -30,6 +30,7 @@ from gpu_ami.measure.power_off import boothook
 from gpu_ami.measure.verify import Clock
 from gpu_ami.process import SHIELD, shielded
 from gpu_ami.settings import Bench
+from gpu_ami.units import show_count
 
 _WORKERS = 8
 _EVERY_S = 5.0
@@ -126,12 +127,12 @@ class Maker:
             AwsError: AWS refused, or did not get ready in time.
             UsageError: The journal cannot be written.
         """
-        note(f"making {len(hosts)} compute environments")
+        note(f"making {show_count(len(hosts), 'compute environment')}")
         each(hosts, lambda host: self._environment(host, shared.templates[host.arm.arm]))
         names = [host.name for host in hosts]
         environments = self._valid(names, batch_resources.environments, note)
         able = [host for host in hosts if environments[host.name].status == "VALID"]
-        note(f"making {len(able)} job queues")
+        note(f"making {show_count(len(able), 'job queue')}")
         each(able, self._queue)
         queues = self._valid([host.name for host in able], batch_resources.queues, note)
         found = []

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from gpu_ami.measure.phases import SKEW_S, at, spans
 from gpu_ami.measure.timeline import Host
+from gpu_ami.units import show_count
 
 # What its phases lie between. `asked`, `running`, `first_line` and `ended` are worth knowing and end no phase.
 NEEDED = ("submitted", "launched", "kernel_up", "registered", "placed", "started", "imports_done", "models_done")
@@ -79,7 +80,7 @@ def _alone(host: Host) -> str | None:
     if not facts.tasks:
         return "which tasks its instance had is not known"
     if len({*facts.tasks}) > 1:
-        return f"its instance had {len({*facts.tasks})} tasks, and only a first one finds a cold volume"
+        return f"its instance had {show_count(len({*facts.tasks}), 'task')}, and only a first one finds a cold volume"
     if facts.attempts is None:
         return "how many attempts Batch made is not known"
     if facts.attempts != 1:

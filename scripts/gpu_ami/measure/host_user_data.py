@@ -11,6 +11,7 @@ from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 
 from gpu_ami.errors import UsageError
+from gpu_ami.units import show_count
 
 # Of what begins so cloud-init knows what it is; in a multi-part document the type has to say it.
 _KINDS = (
@@ -38,7 +39,7 @@ def merged(boothook: str, own: str | None) -> str:
         whole.attach(part)
     encoded = whole.as_bytes()
     if len(encoded) > _MOST_BYTES:
-        size = f"{len(encoded)} bytes with the bench's own"
+        size = f"{show_count(len(encoded), 'byte')} with the bench's own"
         msg = f"The live launch template's user data is {size}, and EC2 takes {_MOST_BYTES}: shorten it."
         raise UsageError(msg)
     return base64.b64encode(encoded).decode("ascii")

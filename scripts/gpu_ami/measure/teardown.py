@@ -11,6 +11,7 @@ from gpu_ami.errors import AwsError
 from gpu_ami.measure.bench_journal import Journal, Replay
 from gpu_ami.measure.bench_making import each
 from gpu_ami.measure.verify import Clock
+from gpu_ami.units import show_count
 
 _EVERY_S = 10.0
 # Hosts go with their environment, and their volumes some moments after them.
@@ -115,5 +116,5 @@ def _hosts(caller: Caller, run_id: str, clock: Clock, note: Note) -> list[str]:
             return []
         if clock.now() - began > _HOSTS_WITHIN_S:
             return [f"{one}: it is still there and is billed" for one in (*alive, *disks)]
-        note(f"waiting for {len(alive)} instances and {len(disks)} volumes to go")
+        note(f"waiting for {show_count(len(alive), 'instance')} and {show_count(len(disks), 'volume')} to go")
         clock.sleep(_EVERY_S)
