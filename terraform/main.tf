@@ -91,6 +91,17 @@ module "pipeline" {
   ecr_repository_arn = module.bake.ecr_repository_arn
 }
 
+module "bench" {
+  source = "./modules/bench"
+  count  = var.allow_bench ? 1 : 0
+
+  family             = var.family
+  instance_role_arn  = module.pipeline.role_arns.instance
+  job_role_arns      = [module.pipeline.role_arns.execution, module.pipeline.role_arns.job]
+  log_group_name     = module.pipeline.log_group_name
+  ecr_repository_arn = module.bake.ecr_repository_arn
+}
+
 module "github_oidc" {
   source = "./modules/github-oidc"
   count  = var.github_subject == null ? 0 : 1
@@ -113,4 +124,6 @@ module "github_oidc" {
   read_services        = var.read_services
 
   verify_instance_profile = var.verify_instance_profile
+  allow_bench             = var.allow_bench
+  bench_policy_jsons      = concat(module.bench[*].caller_policy_json, module.verify[*].caller_policy_json)
 }

@@ -68,7 +68,7 @@ output "job_role_name" {
 }
 
 output "github_role_arns" {
-  description = "ARN of each role of GitHub's workflows, by purpose: plan, build, apply, cleanup; null without github_subject."
+  description = "ARN of each role of GitHub's workflows, by purpose: plan, build, apply, cleanup, and bench with allow_bench; null without github_subject."
   value       = one(module.github_oidc[*].role_arns)
 }
 
@@ -80,4 +80,9 @@ output "github_skip_sources" {
 output "verify_policy_json" {
   description = "Policy of whoever runs `invoke verify`: put it on their role; null without verify_instance_profile."
   value       = one(module.verify[*].caller_policy_json)
+}
+
+output "bench_policy_json" {
+  description = "Policy of whoever runs `invoke bench`: put it on their role; null without allow_bench."
+  value       = one(module.bench[*].caller_policy_json)
 }

@@ -106,6 +106,13 @@ variable "verify_instance_profile" {
   default     = null
 }
 
+variable "allow_bench" {
+  description = "Whether `invoke bench` may be run: makes its caller's policy, and the role of the workflow that measures."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 # --- Compute environments ------------------------------------------------------------------------
 
 variable "instance_types" {

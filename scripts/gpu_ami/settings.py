@@ -69,6 +69,29 @@ class Verify(Section, frozen=True):
     ] = "gpu-ami-verify"
 
 
+class Bench(Section, frozen=True):
+    """How `invoke bench` measures."""
+
+    arms: Annotated[
+        tuple[Literal["stock", "plain", "rated", "live"], ...],
+        _Meta(description="What is compared: docs/bench.md has the arms; empty: all that there can be"),
+    ] = ()
+    hosts: Annotated[int, _Meta(ge=1, le=20, description="Fresh hosts of each arm")] = 3
+    instance_type: Annotated[
+        Annotated[str, _Meta(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")] | None,
+        _Meta(description="The GPU type of all hosts; null: the first of verify.instance_types"),
+    ] = None
+    python: Annotated[str, _Meta(description="The interpreter in the image that runs the probe")] = "python3"
+    imports: Annotated[
+        tuple[Annotated[str, _Meta(pattern=r"^\w+(\.\w+)*$")], ...],
+        _Meta(description="Modules that a job imports first, in their order, such as torch"),
+    ] = ()
+    models: Annotated[
+        tuple[Annotated[str, _Meta(pattern=r"^/.+$")], ...],
+        _Meta(description="Folders and files that a job reads first, as they are on the host and in the container"),
+    ] = ("/opt/ml/models",)
+
+
 class Cleanup(Section, frozen=True):
     """Which AMIs `invoke cleanup` may consider at all."""
 
@@ -152,6 +175,22 @@ class Fleet(Section, frozen=True):
     left_out: Annotated[tuple[LeftOut, ...], _Meta(description="Accounts that are not read, each with its end")] = ()
 
 
+class Promotion(Section, frozen=True):
+    """What `invoke apply` asks of an AMI's bench, and what `invoke bench --gate` refuses."""
+
+    bench: Annotated[
+        Literal["off", "optional", "required"],
+        _Meta(description="optional refuses an AMI whose bench says no; required also one without a bench"),
+    ] = "off"
+    target_s: Annotated[
+        Annotated[float, _Meta(gt=0, le=86_400)] | None,
+        _Meta(description="What its slowest host may take, from submission to models ready; null: any time"),
+    ] = None
+    max_regression: Annotated[
+        float, _Meta(ge=0, le=10, description="How much slower than the live AMI it may be: 0.2 is by a fifth")
+    ] = 0.2
+
+
 class Settings(Section, frozen=True):
     """Everything a person decides for the whole pipeline; Packer's and Terraform's own values stay with them."""
 
@@ -167,14 +206,21 @@ class Settings(Section, frozen=True):
     build: Build = Build()
     handover: Handover = Handover()
     verify: Verify = Verify()
+    bench: Bench = Bench()
     cleanup: Cleanup = Cleanup()
     cost: Cost = Cost()
     fleet: Annotated[Fleet | None, _Meta(description="Other accounts; null: this one alone")] = None
+    promotion: Promotion = Promotion()
 
     @property
     def verified_types(self) -> tuple[str, ...]:
         """The types that a verification boots on, in the order to try."""
         return self.verify.instance_types or (self.cost.instance_type,)
+
+    @property
+    def bench_type(self) -> str:
+        """The type of a bench's hosts."""
+        return self.bench.instance_type or self.verified_types[0]
 
 
 # What the sandbox uses where there is no pipeline.yaml: a newcomer needs to write nothing.
@@ -216,7 +262,7 @@ def parse(text: str, *, source: str) -> Settings:
         msg = f"{source} holds {_kind(raw)}, not settings: start from the pipeline.yaml of the repository."
         raise UsageError(msg)
     try:
-        settings = msgspec.convert(raw, Settings)
+        settings = msgspec.convert(_with_off(raw), Settings)
     except msgspec.ValidationError as exc:
         raise UsageError(_explain(str(exc), raw, text, source)) from exc
     # Here, where the file can be named: what reads the age later cannot tell it from a flag's.
@@ -239,6 +285,14 @@ def _check_fleet(fleet: Fleet, source: str) -> None:
         if twice := next((one for one in ids if ids.count(one) > 1), None):
             msg = f"{source}: fleet.{name} names {twice} twice: once is enough."
             raise UsageError(msg)
+
+
+def _with_off(raw: dict[Any, Any]) -> dict[Any, Any]:
+    """Return *raw* with ``promotion.bench: off`` as it is meant: YAML 1.1, as PyYAML reads it, calls off false."""
+    promotion = raw.get("promotion")
+    if isinstance(promotion, dict) and promotion.get("bench") is False:
+        return {**raw, "promotion": {**promotion, "bench": "off"}}
+    return raw
 
 
 def schema() -> dict[str, Any]:

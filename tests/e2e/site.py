@@ -22,9 +22,18 @@ from tests.support.workflows.files import ROOT
 
 HANDOVER = "terraform/gpu-ami.auto.tfvars.json"
 ROLES = {
-    f"GPU_AMI_{name}_ROLE": f"arn:aws:iam::123456789012:role/{name}" for name in ("PLAN", "BUILD", "APPLY", "CLEANUP")
+    f"GPU_AMI_{name}_ROLE": f"arn:aws:iam::123456789012:role/{name}"
+    for name in ("PLAN", "BUILD", "APPLY", "CLEANUP", "BENCH")
 }
-VARIABLES = {**ROLES, "GPU_AMI_ACCOUNT": "123456789012", "GPU_AMI_STATE_BUCKET": "team-state"}
+MEASURES = {f"GPU_AMI_{name}": "true" for name in ("VERIFY", "BENCH")}
+LIMITS = {f"GPU_AMI_{name}_MAX_USD": "500" for name in ("VERIFY", "BENCH")}
+VARIABLES = {
+    **ROLES,
+    **MEASURES,
+    **LIMITS,
+    "GPU_AMI_ACCOUNT": "123456789012",
+    "GPU_AMI_STATE_BUCKET": "team-state",
+}
 CALLER = "films/rendering"
 
 # Remembers what was opened, so that a second run finds it.

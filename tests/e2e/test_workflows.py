@@ -105,6 +105,16 @@ def test_doctor_looked_first(first: dict[str, Job]) -> None:
     assert first["build"].summary.index("credentials") < first["build"].summary.index("| AMI |")
 
 
+def test_the_new_ami_is_verified_and_measured_before_it_is_proposed(first: dict[str, Job]) -> None:
+    """Behind an environment of its own: GPU hosts cost money. What a person decides by is in the summary."""
+    measure = first["measure"]
+
+    assert measure.result == "success", measure.log
+    assert measure.roles == ["BENCH"]
+    assert "is verified" in measure.summary
+    assert "Gate passed" in measure.summary
+
+
 def test_the_pull_request_has_the_change_and_its_plan(site: Site, first: dict[str, Job]) -> None:
     """A person decides from the pull request alone."""
     assert first["propose"].result == "success", first["propose"].log
@@ -112,7 +122,9 @@ def test_the_pull_request_has_the_change_and_its_plan(site: Site, first: dict[st
     assert site.called("auth") == ["auth setup-git"]
     (created,) = site.called("pr create")
     assert f"--title Use {first['build'].outputs['ami-id']}" in created
-    assert site.git("diff", "--name-only", "main", "gpu-ami/gpu-batch").split() == [HANDOVER]
+    ami = first["build"].outputs["ami-id"]
+    records = [f"terraform/{folder}/{ami}.json" for folder in ("benches", "verifications")]
+    assert sorted(site.git("diff", "--name-only", "main", "gpu-ami/gpu-batch").split()) == sorted([HANDOVER, *records])
     text = (site.workspace / "artifacts" / "pull-request.md").read_text()
     assert "## Plan" in text
     assert first["build"].outputs["ami-id"] in text.partition("## Plan")[2]
@@ -176,7 +188,7 @@ def test_a_fresh_ami_is_not_baked_again(again: dict[str, Job], first: dict[str, 
     """A week without news costs nothing, and the summary says why."""
     assert again["build"].result == "success", again["build"].log
     assert again["build"].outputs == {"ami-id": first["build"].outputs["ami-id"], "changed": "false"}
-    assert again["propose"].result == "skipped"
+    assert {again[name].result for name in ("measure", "propose")} == {"skipped"}
     assert "up to date" in again["build"].summary
 
 

@@ -1,14 +1,15 @@
-"""One pull request with one file."""
+"""One pull request with one file, and the records of what was measured."""
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from gpu_ami.errors import PipelineError, UsageError
-from gpu_ami.github.propose import Proposal, propose
+from gpu_ami.github.propose import MEASURED, Proposal, propose, records
 from tests.github.conftest import HANDOVER, GitHub
 
 NEW = '{\n  "gpu_ami_id": "ami-0bbbbbbbbbbbbbbbb"\n}\n'
@@ -50,6 +51,22 @@ def test_the_pull_request_has_the_plan_in_its_text(github: GitHub, proposal: Pro
     assert "## Plan\n\n1 to change" in body
     assert "[this run](https://github.example/team/ami/actions/runs/7)" in body
     assert "starts no workflow" in body
+
+
+def test_what_was_measured_goes_into_the_same_commit(github: GitHub, proposal: Proposal) -> None:
+    """An apply believes records beside Terraform's code alone; what is no AMI's record stays out of the repository."""
+    new = "ami-0bbbbbbbbbbbbbbbb"
+    folder = proposal.artifacts / MEASURED
+    kept = [f"terraform/{name}/{new}.json" for name in ("benches", "verifications")]
+    for name in (*kept, "terraform/benches/main.tf", "terraform/benches/ami-x.json", "logs/bench-1.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}\n")
+    (folder / "terraform" / "benches" / "ami-0aaaaaaaaaaaaaaaa.json").symlink_to("/etc/passwd")
+
+    propose(dataclasses.replace(proposal, records=records(proposal.artifacts)), github.runner)
+
+    changed = github.git("diff", "--name-only", "main", "gpu-ami/films", cwd=github.remote)
+    assert changed.split() == sorted([*kept, HANDOVER])
 
 
 def test_git_signs_in_through_gh_before_it_pushes(github: GitHub, proposal: Proposal) -> None:

@@ -58,3 +58,15 @@ def test_what_a_verification_may_cost_goes_to_the_build_alone() -> None:
 
     assert invoke_arguments("build", env) == ["build", "--if-stale", "--max-usd", "2"]
     assert invoke_arguments("doctor", env) == ["doctor"]
+
+
+@pytest.mark.parametrize(("task", "gate"), [("verify", ()), ("bench", ("--gate",))])
+def test_what_measures_says_what_it_may_cost(task: str, gate: tuple[str, ...]) -> None:
+    """Nobody is there to be asked; a bench that refuses the AMI must end the job, or a slower one is proposed."""
+    env = {"INPUT_AMI": "ami-0123456789abcdef0", "INPUT_MAX_USD": "12.50", "INPUT_MARKET": "spot"}
+
+    assert invoke_arguments(task, env) == [
+        *(task, "--ami", "ami-0123456789abcdef0", *gate, "--yes", "--max-usd", "12.50")
+    ]
+    with pytest.raises(UsageError, match=f"GPU_AMI_{task.upper()}_MAX_USD"):
+        invoke_arguments(task, env | {"INPUT_MAX_USD": ""})

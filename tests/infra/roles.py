@@ -16,10 +16,11 @@ from gpu_ami_sandbox.aws.policies import Attached, decide
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "terraform" / "modules" / "github-oidc"
 VERIFY = ROOT / "terraform" / "modules" / "verify"
+BENCH = ROOT / "terraform" / "modules" / "bench"
 ACCOUNT, SEOUL = "123456789012", "ap-northeast-2"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role"
 KEY = f"arn:aws:kms:{SEOUL}:{ACCOUNT}:key/abc-1"
-PURPOSES = ("plan", "build", "apply", "cleanup")
+PURPOSES = ("plan", "build", "apply", "cleanup", "bench")
 CALLER = f"""
 provider "aws" {{}}
 
@@ -38,6 +39,8 @@ module "roles" {{
   allow_session_tunnel = true
 
   verify_instance_profile = "gpu-ami-verify"
+  allow_bench             = true
+  bench_policy_jsons      = [module.bench.caller_policy_json, module.verify.caller_policy_json]
   reader_role_arns   = ["arn:aws:iam::210987654321:role/reader"]
   pass_role_arns = {{
     builder   = "{ROLE}/gpu-batch-bake-1"
@@ -52,8 +55,21 @@ module "verify" {{
   family = "FAMILY"
 }}
 
+module "bench" {{
+  source             = "{BENCH}"
+  family             = "FAMILY"
+  instance_role_arn  = "{ROLE}/gpu-batch-instance-1"
+  job_role_arns      = ["{ROLE}/gpu-batch-exec-1", "{ROLE}/gpu-batch-job-1"]
+  log_group_name     = "/gpu-ami/FAMILY"
+  ecr_repository_arn = "arn:aws:ecr:{SEOUL}:{ACCOUNT}:repository/own"
+}}
+
 output "caller" {{
   value = module.verify.caller_policy_json
+}}
+
+output "bencher" {{
+  value = module.bench.caller_policy_json
 }}
 """
 OURS = {"aws:ResourceTag/gpu-ami:pipeline": ["gpu-ami-pipeline"]}
@@ -71,7 +87,8 @@ COMPUTE = f"arn:aws:batch:{SEOUL}:{ACCOUNT}:compute-environment"
 def planned_roles(access: Access, folder: Path, family: str = "gpu-batch", more: str = "") -> dict[str, Any]:
     """Return the modules' resources by address, planned for *family* with *more* in *folder* against the local AWS.
 
-    Those of modules/verify keep their module's address; under ``caller`` is the policy of whoever verifies.
+    Those of modules/verify keep their module's address; under ``caller`` is the policy of whoever verifies, under
+    ``bencher`` that of whoever benches.
     """
     (folder / "main.tf").write_text(CALLER.replace("FAMILY", family).replace("MORE", more))
     tools = terraform_tools()
@@ -88,9 +105,9 @@ def planned_roles(access: Access, folder: Path, family: str = "gpu-batch", more:
         )
         assert done.returncode == 0, done.stdout + done.stderr
     values = json.loads(done.stdout)["planned_values"]
-    rows = [row for module in values["root_module"]["child_modules"] for row in module["resources"]]
+    rows = [row for module in values["root_module"]["child_modules"] for row in module.get("resources", ())]
     found = {row["address"].removeprefix("module.roles."): row["values"] for row in rows}
-    return found | {"caller": {"policy": values["outputs"]["caller"]["value"]}}
+    return found | {name: {"policy": values["outputs"][name]["value"]} for name in ("caller", "bencher")}
 
 
 def policies_of(planned: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

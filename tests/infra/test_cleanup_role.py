@@ -77,6 +77,7 @@ CLEANING = sorted(
     calls(
         "image_changes.py",
         "build_resources.py",
+        "batch_teardown.py",
         "recycle_bin.py",
         "images.py",
         "regions.py",
@@ -89,6 +90,7 @@ CLEANING = sorted(
 def test_the_code_was_read() -> None:
     """An empty list of calls would make every test below pass."""
     assert len(CLEANING) > 30
+    assert len([name for service, name in CLEANING if service == "batch" and not is_reading(name)]) == 6
     assert {("ec2", "deregister_image"), ("rbin", "list_rules"), ("iam", "list_instance_profiles")} <= set(CLEANING)
 
 
@@ -184,6 +186,27 @@ def test_cleanup_makes_reports_on_own_images_alone_and_tags_them(policies: dict[
     for name in ("plan", "build", "apply"):
         assert not may(policies[name], called, IMAGE, OURS), name
         assert not may(policies[name], "ec2:DeleteImageUsageReport", report, OURS), name
+
+
+@pytest.mark.parametrize(
+    "operation", [name for service, name in CLEANING if service == "batch" and not is_reading(name)]
+)
+def test_cleanup_ends_what_benches_left_and_nothing_of_productions(policies: dict[str, Any], operation: str) -> None:
+    """Production's queue and environments carry the pipeline's tag, and a stranger's may carry a bench's name."""
+    kind = operation.partition("_")[2].replace("_", "-")
+    names = {"job": ["0a1b2c3d-1"], "job-definition": ["gpu-ami-bench-0a1b2c:1"]}.get(
+        kind, ["gpu-ami-bench-0a1b2c-1-rated"]
+    )
+    benches = OURS | {"aws:ResourceTag/gpu-ami:run": ["bench-20261130T120000Z-0a1b2c"]}
+    arn = f"arn:aws:batch:{SEOUL}:{ACCOUNT}:{kind}"
+    called = action("batch", operation)
+
+    assert may(policies["cleanup"], called, f"{arn}/{names[0]}", benches)
+    assert not may(policies["cleanup"], called, f"{arn}/{names[0]}", OURS), "it has no run"
+    assert not may(policies["cleanup"], called, f"{arn}/{names[0]}")
+    if kind != "job":  # a job's ARN has no name in it
+        assert not may(policies["cleanup"], called, f"{arn}/gpu-batch", benches)
+    assert not may(policies["plan"], called, f"{arn}/{names[0]}", benches)
 
 
 @pytest.mark.parametrize(

@@ -334,6 +334,7 @@ def test_only_the_exact_jobs_sign_in(planned: Mapping[str, Any], purpose: str) -
         "build": ["environment:gpu-ami-build"],
         "apply": ["environment:gpu-ami-apply"],
         "cleanup": ["environment:gpu-ami-cleanup", "environment:gpu-ami-sweep"],
+        "bench": ["environment:gpu-ami-bench"],
     }
 
     assert statement["Action"] == "sts:AssumeRoleWithWebIdentity"

@@ -84,6 +84,49 @@ def test_an_event_of_ones_own_starts_what_it_is_for(name: str, event: Event, job
     assert _started(name, event) == jobs
 
 
+@pytest.mark.parametrize(
+    ("inputs", "variables", "runs"),
+    [
+        ({}, {}, set()),
+        ({}, {"GPU_AMI_VERIFY": "false", "GPU_AMI_BENCH": "yes"}, set()),
+        ({"verify": True}, {}, {"Verify on a GPU"}),
+        ({"bench": True}, {}, {"Measure cold starts through Batch"}),
+        ({}, {"GPU_AMI_VERIFY": "true"}, {"Verify on a GPU"}),
+        ({}, {"GPU_AMI_BENCH": "true"}, {"Measure cold starts through Batch"}),
+    ],
+)
+def test_gpu_hosts_are_started_only_where_somebody_asked(
+    inputs: dict[str, Any], variables: dict[str, str], runs: set[str]
+) -> None:
+    """Off by default: a weekly run of somebody who only pulled the new version must not cost more than before."""
+    document = workflow("build-ami.yml")
+    contexts = contexts_of(document, Event("workflow_dispatch", inputs), variables)
+    body = document["jobs"]["measure"]
+    built = {"build": {"result": "success", "outputs": {"changed": "true"}}}
+    steps = [step for step in body["steps"] if " task " in step.get("run", "")]
+
+    assert passes(body["if"], {**contexts, "needs": built}, failed=False) is bool(runs)
+    assert {step["name"] for step in steps if passes(step["if"], contexts, failed=False)} == runs
+    stale = {"build": {"result": "success", "outputs": {"changed": "false"}}}
+    assert not passes(body["if"], {**contexts, "needs": stale}, failed=False)
+
+
+@pytest.mark.parametrize(("measured", "proposes"), [("success", True), ("skipped", True), ("failure", False)])
+def test_a_slower_ami_is_not_proposed(measured: str, proposes: bool) -> None:
+    """And one that nobody wanted measured is, as before."""
+    document = workflow("build-ami.yml")
+    contexts = contexts_of(document, Event("schedule"), {})
+    needs = {
+        "build": {"result": "success", "outputs": {"changed": "true"}},
+        "measure": {"result": measured, "outputs": {}},
+    }
+    condition = document["jobs"]["propose"]["if"]
+
+    assert passes(condition, {**contexts, "needs": needs}, failed=measured != "success") is proposes
+    failed = {**needs, "build": {"result": "failure", "outputs": {}}, "measure": {"result": "skipped", "outputs": {}}}
+    assert not passes(condition, {**contexts, "needs": failed}, failed=True)
+
+
 @pytest.mark.parametrize(("outcome", "collects"), [("success", True), ("failure", True), ("skipped", False)], ids=str)
 def test_a_rollback_that_did_not_end_well_is_proposed_too(outcome: str, collects: bool) -> None:
     """Batch may take longer than the run waits: the next apply from main would bring the bad AMI back."""

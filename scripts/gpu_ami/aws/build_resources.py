@@ -1,24 +1,27 @@
-"""Lists the resources of incomplete builds by their run tag, and removes them kind by kind.
+"""Lists the resources of incomplete builds, verifications and benches by their run tag, and removes them kind by kind.
 
-Packer names the instance profile that it makes for one build ``packer-…`` and the role in it alike.
+Packer names the instance profile that it makes for one build ``packer-…`` and the role in it alike. What a bench makes
+in Batch, and its launch templates, are named ``gpu-ami-bench-…``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from gpu_ami.aws.batch_teardown import ENVIRONMENT, QUEUE, Piece, tear_down
 from gpu_ami.aws.caller import Caller, RefusedError, making_sense
 from gpu_ami.aws.image_changes import deregister
 from gpu_ami.aws.images import Image, images_with, parse_time
 from gpu_ami.errors import AwsError
-from gpu_ami.records.tags import FAMILY_TAG, PIPELINE, PIPELINE_TAG, RUN_TAG
+from gpu_ami.records.tags import BENCH_NAME, BENCH_RUN, FAMILY_TAG, PIPELINE, PIPELINE_TAG, RUN_TAG
 
 _PAGE = 1000
+_BATCH_PAGE = 100
 # EC2 takes at most so many values for a filter.
 _FILTER_VALUES = 200
 _GONE_STATES = frozenset({"terminated", "shutting-down"})
@@ -32,7 +35,8 @@ class BuildResource:
 
     Attributes:
         kind: Such as ``instance``; a key of `KINDS`.
-        identifier: Its id, or its name where AWS goes by names.
+        identifier: Its id, or its name where AWS goes by names; of Batch's, the end of the ARN: a queue and an
+            environment may have one name.
         region: Where; IAM's are listed with the first region.
         run: The build that made it.
         created: When it was made; None when AWS does not say.
@@ -70,8 +74,36 @@ def remove(caller: Caller, resource: BuildResource) -> None:
     Raises:
         AwsError: AWS refused, or nobody knows.
     """
+    act = KINDS[resource.kind].remove
+    if act is None:
+        for why in remove_from_batch(caller, [resource]).values():
+            msg = f"{resource.identifier} is still there: {why}"
+            raise AwsError(msg)
+        return
     with _unless_gone():
-        KINDS[resource.kind].remove(caller, resource.identifier)
+        act(caller, resource.identifier)
+
+
+def remove_from_batch(
+    caller: Caller, resources: Sequence[BuildResource], *, sleep: Callable[[float], None] = time.sleep
+) -> dict[str, str]:
+    """Take queues and environments of Batch away, all at once, in the order in which Batch lets them go.
+
+    Each has to carry the tags of its run still.
+
+    Returns:
+        Why each that is not gone is still there, by its identifier.
+    """
+    pieces = [
+        Piece(
+            kind=QUEUE if resource.kind == QUEUE else ENVIRONMENT,
+            name=resource.identifier.partition("/")[2],
+            tags={tag: resource.tags[tag] for tag in (PIPELINE_TAG, FAMILY_TAG, RUN_TAG)},
+        )
+        for resource in resources
+    ]
+    failed = tear_down(caller, pieces, sleep=sleep)
+    return {f"{kind}/{name}": why for (kind, name), why in failed.items()}
 
 
 @contextlib.contextmanager
@@ -206,10 +238,10 @@ def wait_until_terminated(
 
 @dataclass(frozen=True)
 class Kind:
-    """How one kind of resource is found and removed."""
+    """How one kind of resource is found and removed; None where that takes more than a call: `remove_from_batch`."""
 
     find: Callable[[Caller], Iterator[BuildResource]]
-    remove: Callable[[Caller, str], object]
+    remove: Callable[[Caller, str], object] | None
 
 
 def _listed(
@@ -269,12 +301,46 @@ def _free_volumes(caller: Caller) -> Iterator[BuildResource]:
 
 
 def _templates(caller: Caller) -> Iterator[BuildResource]:
-    """Launch templates that Packer made to launch its builder by a fleet; others with our tags may launch workers."""
+    """Launch templates that Packer made to launch its builder by a fleet, and a bench's.
+
+    Others with our tags may launch workers.
+    """
     filters = [{"Name": "tag-key", "Values": [RUN_TAG]}]
     for row in caller.pages("ec2", "describe_launch_templates", "LaunchTemplates", Filters=filters, MaxResults=200):
-        if row["LaunchTemplateName"].startswith("packer-fleet-launch-template-"):
-            made = parse_time(row.get("CreateTime"))
-            yield _resource("launch-template", caller, row, row["LaunchTemplateId"], made, "")
+        made = parse_time(row.get("CreateTime"))
+        template = _resource("launch-template", caller, row, row["LaunchTemplateId"], made, "")
+        ours = BENCH_NAME if template.run.startswith(BENCH_RUN) else "packer-fleet-launch-template-"
+        if row["LaunchTemplateName"].startswith(ours):
+            yield template
+
+
+def _in_batch(
+    kind: str, operation: str, key: str, name: str, **which: Any
+) -> Callable[[Caller], Iterator[BuildResource]]:
+    """Find what a bench made in Batch: by its name **and** its run; the family's tag alone is on production's, too."""
+
+    def find_all(caller: Caller) -> Iterator[BuildResource]:
+        rows = caller.pages("batch", operation, key, page_key="nextToken", maxResults=_BATCH_PAGE, **which)
+        for row in rows:
+            tags = dict(row.get("tags") or {})
+            run, status = tags.get(RUN_TAG, ""), str(row.get("status") or "")
+            if row[name].startswith(BENCH_NAME) and run.startswith(BENCH_RUN) and status != "DELETED":
+                named = f"{row[name]}:{row['revision']}" if "revision" in row else row[name]
+                yield BuildResource(
+                    kind=kind,
+                    identifier=f"{kind}/{named}",
+                    region=caller.region,
+                    run=run,
+                    created=None,
+                    state=status,
+                    tags=tags,
+                )
+
+    return find_all
+
+
+def _deregister(caller: Caller, identifier: str) -> None:
+    caller.call("batch", "deregister_job_definition", jobDefinition=identifier.partition("/")[2])
 
 
 def _profiles(caller: Caller) -> Iterator[BuildResource]:
@@ -354,8 +420,19 @@ def _remove_role(caller: Caller, role: str) -> None:
     caller.call("iam", "delete_role", RoleName=role)
 
 
-# In the order in which they can be removed.
+# In the order in which they can be removed. A host of Batch's goes with its environment: ended before, its group might
+# start another.
 KINDS: dict[str, Kind] = {
+    "job-queue": Kind(_in_batch("job-queue", "describe_job_queues", "jobQueues", "jobQueueName"), None),
+    "compute-environment": Kind(
+        _in_batch(
+            "compute-environment",
+            "describe_compute_environments",
+            "computeEnvironments",
+            "computeEnvironmentName",
+        ),
+        None,
+    ),
     "instance": Kind(_instances, lambda c, i: c.call("ec2", "terminate_instances", InstanceIds=[i])),
     "volume": Kind(_free_volumes, lambda c, i: c.call("ec2", "delete_volume", VolumeId=i)),
     "security-group": Kind(
@@ -369,6 +446,10 @@ KINDS: dict[str, Kind] = {
     "launch-template": Kind(
         _templates,
         lambda c, i: c.call("ec2", "delete_launch_template", LaunchTemplateId=i),
+    ),
+    "job-definition": Kind(
+        _in_batch("job-definition", "describe_job_definitions", "jobDefinitions", "jobDefinitionName", status="ACTIVE"),
+        _deregister,
     ),
     "instance-profile": Kind(_profiles, _remove_profile),
     "role": Kind(_roles, _remove_lone_role),

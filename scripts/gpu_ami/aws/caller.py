@@ -35,6 +35,16 @@ THROTTLING = frozenset(
 DENIED = frozenset(
     {"AccessDenied", "AccessDeniedException", "AuthFailure", "UnauthorizedOperation", "UnauthorizedException"}
 )
+# The credentials are over: nobody's second try is better.
+_OVER = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidClientTokenId",
+        "RequestExpired",
+        "UnrecognizedClientException",
+    }
+)
 # EC2 has no room just there: another zone or type may do; quotas, which hold for the whole region, are not among them.
 # With some of them comes status 500 (EC2's "Error codes": InsufficientInstanceCapacity is a server error). They are
 # refusals all the same: nothing was started, and the same request would be refused again.
@@ -90,6 +100,11 @@ class RefusedError(AwsError):
     def is_denied(self) -> bool:
         """Whether the credentials lack the permission."""
         return self.code in DENIED
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether no second try is better: the permission is lacking, or the credentials are over."""
+        return self.is_denied or self.code in _OVER
 
 
 class UnansweredError(AwsError):

@@ -17,16 +17,6 @@ _UNKNOWN = "InvalidInstanceID.NotFound"
 # So long EC2 may not know the id that its own RunInstances gave: its API is eventually consistent (EC2's API reference,
 # "Eventual consistency": retry with waits that grow to some minutes; AWS's own waiters retry this very code).
 KNOWN_WITHIN_S = 60.0
-# Nobody's second try is better: the credentials are over. Those of `DENIED` are not here.
-_OVER = frozenset(
-    {
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "InvalidClientTokenId",
-        "RequestExpired",
-        "UnrecognizedClientException",
-    }
-)
 _GONE = ("terminated",)
 _ENDED_WITHIN_S = 300.0
 # Each look is two calls.
@@ -312,7 +302,7 @@ def _code(exc: AwsError) -> str:
 
 
 def _is_hopeless(exc: AwsError) -> bool:
-    return isinstance(exc, RefusedError) and (exc.is_denied or exc.code in _OVER)
+    return isinstance(exc, RefusedError) and exc.is_hopeless
 
 
 def volumes_of_run(caller: Caller, run: str) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import RefusedError
-from gpu_ami.bake.checks import verification
+from gpu_ami.bake.checks import measurement, verification
 from gpu_ami.bake.checks.catalog import CheckSpec, on_aws, on_this_machine
 from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.checks.lookups import Lookups
@@ -35,6 +35,7 @@ def run_checks(
     folder: Path | None = None,
     programs: bool = False,
     verified: verification.Wanted | None = None,
+    benched: measurement.Wanted | None = None,
     note: Callable[[str], None] = lambda _text: None,
 ) -> list[Check]:
     """Return the result of every check, in a fixed order; they run side by side and change nothing.
@@ -47,6 +48,7 @@ def run_checks(
         folder: The sandbox's folder, whose disk is the builder's; None on AWS.
         programs: Whether to check the programs too; a build has found them already.
         verified: What the settings want of verifications; None for nothing.
+        benched: What they want of benches; None for nothing.
         note: Told how far it is.
     """
     lookups = Lookups(access, variables)
@@ -55,6 +57,7 @@ def run_checks(
         *local,
         *on_aws(lookups, account, sandbox=sandbox, folder=folder),
         *verification.specs(lookups, verified),
+        *measurement.specs(lookups, benched),
     ]
     if not lookups.is_identified():
         # Each of the others would wait for the same refusal, or for the same time-outs.

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from gpu_ami.aws.build_resources import KINDS, BuildResource, find, remove, wait_until_terminated
+from gpu_ami.aws.build_resources import (
+    KINDS,
+    BuildResource,
+    find,
+    remove,
+    remove_from_batch,
+    wait_until_terminated,
+)
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.source import Reference
+from gpu_ami.cleanup import dead_benches
+from gpu_ami.cleanup.dead_benches import BENCHES_ALONE, TOGETHER, is_of_bench
 from gpu_ami.cleanup.decide import CLOCK_TOLERANCE, Reason, SourceReport, by_target, find_blocks
 from gpu_ami.cleanup.execute import Result
 from gpu_ami.cleanup.inventory import Survey
@@ -22,7 +32,7 @@ from gpu_ami.cleanup.policy import SOURCE_NAMES, Policy
 from gpu_ami.cleanup.snapshots import OrphanedSnapshots
 from gpu_ami.cleanup.volume_bins import VolumeBin
 from gpu_ami.errors import AwsError
-from gpu_ami.records.tags import HANDOVER_TAG, KEEP_TAG, MAY_TAKE_TAG, VERIFICATION_RUN, is_finished
+from gpu_ami.records.tags import BENCH_RUN, HANDOVER_TAG, KEEP_TAG, MAY_TAKE_TAG, VERIFICATION_RUN, is_finished
 
 # Our run ids begin with the time of the build's start.
 _RUN_TIME = re.compile(r"^(20\d{2})-?([01]\d)-?([0-3]\d)T?([0-2]\d)([0-5]\d)([0-5]\d)Z?(?:-|$)")
@@ -107,6 +117,7 @@ def decide_sweep(
     older_than: timedelta,
     now: datetime,
     requested: timedelta = timedelta(),
+    unseen: Collection[tuple[str, str]] = (),
 ) -> list[SweepVerdict]:
     """Return the verdict on each resource with a run tag, in the order in which they can be removed.
 
@@ -117,6 +128,7 @@ def decide_sweep(
         older_than: Builds younger than this may be alive, or than their own tags say if that is more.
         now: The time, by AWS's clock.
         requested: What a person wants to be left alone, of whatever made it.
+        unseen: Kinds that could not be listed, or were not to be, each with its region.
     """
     by_run: dict[str, list[BuildResource]] = defaultdict(list)
     for resource in resources:
@@ -135,10 +147,26 @@ def decide_sweep(
         if resource.kind == "image" and is_finished(resource.tags):
             continue  # it is for `cleanup`
         began = started[resource.run]
-        reasons = tuple(_reasons(resource, (began, youngest[resource.run]), uses, longest[resource.run], now))
+        if is_of_bench(resource):
+            began = dead_benches.began(resource)
+            reasons = tuple(dead_benches.reasons(resource, by_run[resource.run], requested, now))
+        else:
+            reasons = tuple(_reasons(resource, (began, youngest[resource.run]), uses, longest[resource.run], now))
         gone = (Reason("leftover", f"{_what(resource.run)} is over"),)
         verdicts.append(SweepVerdict(resource, began, "keep" if reasons else "delete", reasons or gone))
-    return verdicts
+    return _without_held(verdicts, unseen)
+
+
+def _without_held(verdicts: Sequence[SweepVerdict], unseen: Collection[tuple[str, str]]) -> list[SweepVerdict]:
+    """Return *verdicts* without what of a bench something else still needs."""
+    kept = [verdict.resource for verdict in verdicts if verdict.action != "delete"]
+    held = dead_benches.held_back([verdict.resource for verdict in verdicts], kept, unseen)
+    return [
+        replace(verdict, action="keep", reasons=(Reason("held", held[verdict.resource.identifier]),))
+        if verdict.action == "delete" and verdict.resource.identifier in held
+        else verdict
+        for verdict in verdicts
+    ]
 
 
 def started_at(run: str, resources: Sequence[BuildResource]) -> datetime | None:
@@ -166,7 +194,8 @@ def may_take(
 
 
 def _what(run: str) -> str:
-    return f"verification {run}" if run.startswith(VERIFICATION_RUN) else f"build {run}"
+    kinds = {VERIFICATION_RUN: "verification", BENCH_RUN: "bench"}
+    return f"{next((kind for prefix, kind in kinds.items() if run.startswith(prefix)), 'build')} {run}"
 
 
 def _reasons(
@@ -185,6 +214,8 @@ def _reasons(
     elif now - max(moments) < older_than:
         what = "verification" if resource.run.startswith(VERIFICATION_RUN) else "build"
         yield Reason("may-be-alive", f"its {what} was at work {max(moments):%Y-%m-%d %H:%M} UTC and may still run")
+    if resource.kind in BENCHES_ALONE:
+        yield Reason("not-of-a-bench", f"no build makes a {resource.kind.replace('-', ' ')}")
     if KEEP_TAG in resource.tags:
         yield Reason("keep-tag", f"tagged {KEEP_TAG}={resource.tags[KEEP_TAG]}")
     if resource.kind == "image" and resource.state not in _UNFINISHED:
@@ -262,6 +293,7 @@ class Sweep:
         older_than: Builds younger than this may be alive.
         journal: Where every act is written down first.
         requested: What a person wants to be left alone, of whatever made it.
+        sleep: Waits some seconds.
     """
 
     def __init__(
@@ -271,6 +303,8 @@ class Sweep:
         older_than: timedelta,
         journal: Journal,
         requested: timedelta = timedelta(),
+        *,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._survey = survey
         self._family = family
@@ -280,11 +314,15 @@ class Sweep:
         self._images = {image.image_id: image for image in survey.images}
         self._snapshots = OrphanedSnapshots(survey, journal)
         self._journal = journal
+        self._sleep = sleep
+        # Of benches, each with its region: those of which an environment went, and of which something still stands.
+        self._gone: set[tuple[str, str]] = set()
+        self._standing: set[tuple[str, str]] = set()
 
     def run(self, verdicts: Sequence[SweepVerdict]) -> list[Result]:
         """Remove what *verdicts* select, kind by kind, each queried again first; one failure never stops the rest."""
-        results: list[Result] = []
-        for kind in KINDS:
+        results = self._together([verdict for verdict in verdicts if verdict.resource.kind in TOGETHER])
+        for kind in (kind for kind in KINDS if kind not in TOGETHER):
             selected = [verdict for verdict in verdicts if verdict.resource.kind == kind]
             kept = self._kept_now(selected)
             some = [self._one(verdict.resource, kept) for verdict in selected]
@@ -293,11 +331,30 @@ class Sweep:
             results += some
         return results
 
+    def _together(self, selected: Sequence[SweepVerdict]) -> list[Result]:
+        """Remove queues and environments: all of a region at once, for each takes minutes."""
+        kept = self._kept_now(selected)
+        results: list[Result] = []
+        going: dict[str, list[BuildResource]] = defaultdict(list)
+        for resource in (verdict.resource for verdict in selected):
+            if result := self._not_begun(resource, kept):
+                results.append(result)
+            else:
+                going[resource.region].append(resource)
+        for region, resources in sorted(going.items()):
+            failed = remove_from_batch(self._callers[region], resources, sleep=self._sleep)
+            results += [self._ended(resource, failed.get(resource.identifier)) for resource in resources]
+        done = {(result.region, result.image_id) for result in results if result.is_done}
+        for resource in (verdict.resource for verdict in selected):
+            is_done = (resource.region, resource.identifier) in done
+            (self._gone if is_done else self._standing).add((resource.region, resource.run))
+        return results
+
     def _kept_now(self, selected: Sequence[SweepVerdict]) -> dict[tuple[str, str], str]:
-        """Return why resources of one kind must stay after all, by region and id."""
+        """Return why resources must stay after all, by region and id."""
         kept: dict[tuple[str, str], str] = {}
         for kind, region in sorted({(verdict.resource.kind, verdict.resource.region) for verdict in selected}):
-            here = [verdict for verdict in selected if verdict.resource.region == region]
+            here = [one for one in selected if (one.resource.kind, one.resource.region) == (kind, region)]
             caller = self._callers[region].counting()
             try:
                 fresh = {found.identifier: found for found in find(caller, kind, self._family)}
@@ -306,6 +363,8 @@ class Sweep:
                 kept.update({(region, verdict.resource.identifier): why for verdict in here})
                 continue
             for verdict in here:
+                if self._went_with_environment(verdict.resource, fresh):
+                    continue
                 if reason := self._why_kept(verdict, fresh.get(verdict.resource.identifier), caller.aws_time):
                     kept[region, verdict.resource.identifier] = reason
         needed = kept_after_all(self._survey, selected)
@@ -317,9 +376,17 @@ class Sweep:
             return "since the plan it went, came into use or lost its tags"
         if now is None:
             return "AWS did not say what time it is"
+        if is_of_bench(fresh):
+            reasons = list(dead_benches.reasons(fresh, (), self._requested, now))
+            return f"since the plan: {reasons[0].detail}" if reasons else None
         longest = may_take([fresh], self._older_than, self._requested)
         reasons = list(_reasons(fresh, (verdict.started,), (), longest, now))
         return f"since the plan: {reasons[0].detail}" if reasons else None
+
+    def _went_with_environment(self, resource: BuildResource, fresh: Collection[str]) -> bool:
+        """Whether it is a host or a volume of one that Batch has ended with the environment: nothing is left to do."""
+        is_host = resource.kind in ("instance", "volume") and resource.identifier not in fresh
+        return is_host and (resource.region, resource.run) in self._gone - self._standing
 
     def _wait(self, results: Sequence[Result]) -> None:
         ended = [result for result in results if result.status == "deleted"]
@@ -331,19 +398,35 @@ class Sweep:
                 self._journal.note(Waited(region=region, error=str(exc)))
 
     def _one(self, resource: BuildResource, kept: Mapping[tuple[str, str], str]) -> Result:
-        identifier, caller = resource.identifier, self._callers[resource.region]
-        if why := kept.get((resource.region, identifier)) or self._journal.refused:
+        if result := self._not_begun(resource, kept):
+            return result
+        try:
+            remove(self._callers[resource.region], resource)
+        except AwsError as exc:
+            return self._ended(resource, str(exc))
+        return self._ended(resource, None)
+
+    def _not_begun(self, resource: BuildResource, kept: Mapping[tuple[str, str], str]) -> Result | None:
+        """Return why a resource is not removed; None where it is about to be, which the journal says by then."""
+        identifier, where = resource.identifier, (resource.region, resource.run)
+        held = "the queue or environment of its bench is still there: run it again later"
+        stands = is_of_bench(resource) and resource.kind not in TOGETHER and where in self._standing
+        if why := kept.get((resource.region, identifier)) or (held if stands else None) or self._journal.refused:
             return Result(identifier, resource.region, "kept", error=why)
         image = self._images.get(identifier)
         record = ImageRecord.of(image) if image else None
         will = WillRemove(kind=resource.kind, id=identifier, region=resource.region, image=record)
         if why := self._journal.note(will):
             return Result(identifier, resource.region, "failed", error=why)
-        try:
-            remove(caller, resource)
-        except AwsError as exc:
-            self._journal.note(Failed(kind=resource.kind, id=identifier, error=str(exc)))
-            return Result(identifier, resource.region, "failed", error=str(exc))
+        return None
+
+    def _ended(self, resource: BuildResource, why: str | None) -> Result:
+        """Write down what came of a resource: *why* it is still there, None where it is gone; return that."""
+        identifier, caller = resource.identifier, self._callers[resource.region]
+        if why is not None:
+            self._journal.note(Failed(kind=resource.kind, id=identifier, error=why))
+            return Result(identifier, resource.region, "failed", error=why)
         error = self._journal.note(Removed(kind=resource.kind, id=identifier))
+        image = self._images.get(identifier)
         snapshots = self._snapshots.finish(caller, image, {}, {identifier}) if image else {}
         return Result(identifier, resource.region, "deleted", snapshots, error)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -12,6 +13,7 @@ from gpu_ami.aws.access import identify
 from gpu_ami.aws.build_resources import KINDS, BuildResource, find
 from gpu_ami.aws.caller import RefusedError
 from gpu_ami.bake import template
+from gpu_ami.cleanup.dead_benches import BENCHES_ALONE, TOGETHER
 from gpu_ami.cleanup.decide import SourceReport, by_target
 from gpu_ami.cleanup.execute import Result
 from gpu_ami.cleanup.incomplete_builds import (
@@ -41,9 +43,9 @@ from gpu_ami.units import parse_duration, show_count
 
 # IAM is one for all regions: its resources are listed with the first.
 _GLOBAL = frozenset({"instance-profile", "role"})
-# A role may go unseen: it costs nothing. Who grants a sweep what it needed before roles were looked for must not lose
-# the rest of it.
-_MAY_BE_DENIED = frozenset({"role"})
+# A role may go unseen: it costs nothing. What benches leave in Batch keeps the rest of the same bench. Who grants a
+# sweep what it needed before these were looked for must not lose the rest of it.
+_MAY_BE_DENIED = frozenset({"role", *BENCHES_ALONE})
 # What the names of this task's own sources begin with.
 _LEFTOVER = "leftover-"
 # The template's defaults, for a checkout without it.
@@ -69,8 +71,13 @@ class Request:
     yes: bool = False
 
 
-def run(run: Invocation, request: Request) -> None:
+def run(run: Invocation, request: Request, *, sleep: Callable[[float], None] = time.sleep) -> None:
     """Plan the removal of what incomplete builds left and print it; carry it out if requested.
+
+    Args:
+        run: The invocation.
+        request: What was requested.
+        sleep: Waits some seconds.
 
     Raises:
         UsageError: Flags or the template's variables cannot be used.
@@ -104,7 +111,9 @@ def run(run: Invocation, request: Request) -> None:
         _raise_failures(plan, policy)
         return
     with only_one(run.workspace.logs, "cleanup"):
-        results, journal, refused = _act(run, plan, survey, requested)
+        results, journal, refused = _act(
+            run, plan, survey, requested, lambda seconds: sleep(run.target.poll_s(seconds))
+        )
     _forget_builds(run, plan, request, results)
     shown = run.workspace.shown(journal) if journal else None
     document = plan.document() | {
@@ -154,10 +163,16 @@ def _plan(
     ]
     found = in_parallel(queries, lambda query: _find(*query, run.settings.family))
     resources = [resource for some, _ in found for resource in some]
+    unseen = {(kind, location.region) for location in survey.own_locations for kind in TOGETHER}
+    unseen -= {
+        (kind, location.region)
+        for (location, kind), (_, report) in zip(queries, found, strict=True)
+        if report.status == "ok"
+    }
 
     def decided() -> tuple[list[SweepVerdict], set[str]]:
         needed = by_target(survey.references)
-        verdicts = decide_sweep(resources, survey.images, needed, older_than, aws_time or now, requested)
+        verdicts = decide_sweep(resources, survey.images, needed, older_than, aws_time or now, requested, unseen)
         selected = (v.resource for v in verdicts if v.action == "delete" and v.resource.kind == "image")
         return verdicts, {resource.identifier for resource in selected}
 
@@ -203,7 +218,7 @@ def _find(location: Location, kind: str, family: str) -> tuple[list[BuildResourc
 
 
 def _act(
-    run: Invocation, plan: SweepPlan, survey: Survey, requested: timedelta
+    run: Invocation, plan: SweepPlan, survey: Survey, requested: timedelta, sleep: Callable[[float], None]
 ) -> tuple[list[Result], Path | None, str | None]:
     """Remove what is selected; return what came of it, the journal, and why that could not be written on, if so."""
     if not plan.selected:
@@ -212,7 +227,7 @@ def _act(
     try:
         with Journal(path) as journal:
             journal.write(Begin(account=plan.account, older_than_s=int(plan.older_than.total_seconds())))
-            act = Sweep(survey, run.settings.family, plan.older_than, journal, requested)
+            act = Sweep(survey, run.settings.family, plan.older_than, journal, requested, sleep=sleep)
             with run.console.step(f"removing {show_count(len(plan.selected), 'resource')}") as step:
                 results = act.run(plan.selected)
                 if results and all(result.is_failed for result in results):

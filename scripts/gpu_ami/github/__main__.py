@@ -127,6 +127,7 @@ def _propose(parsed: argparse.Namespace, step: Step) -> str:
         repository=Path(parsed.repository),
         artifacts=step.root / collect.ARTIFACTS,
         handover=step.handover,
+        records=propose.records(step.root / collect.ARTIFACTS),
         branch=f"gpu-ami/{step.settings.family}",
     )
     return propose.propose(proposal, step.runner) or "Nothing to propose."
@@ -164,8 +165,8 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     add("adopt", _adopt, "Take settings, variables and terraform/ of the calling repository in caller/.")
-    task = add("task", _task, "Run `invoke doctor` or `invoke build` as the workflow's inputs request.")
-    task.add_argument("task", choices=("doctor", "build"))
+    task = add("task", _task, "Run a task, such as `invoke build`, as the workflow's inputs request.")
+    task.add_argument("task", choices=("doctor", "build", *task_arguments.MEASURING))
     task.add_argument("arguments", nargs=argparse.REMAINDER)
     add("backend", _backend, "Write terraform/backend.tf from the repository's variables, or refuse.")
     collecting = add("collect", _collect, "Fill artifacts/ from a task's JSON, and write summary and outputs.")

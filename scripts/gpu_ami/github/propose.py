@@ -1,4 +1,4 @@
-"""One pull request per family that moves Terraform to another AMI, kept up to date."""
+"""One pull request per family that moves Terraform to another AMI, kept up to date, with what was measured of it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from gpu_ami.errors import PipelineError, ToolError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.github.collect import BODY, HANDOVER, TITLE
 from gpu_ami.github.runner import TEXT_LIMIT, Runner, shortened
+from gpu_ami.records.tags import AMI_ID
 
 _WITHIN_S = 120.0
 _BOT = ("github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com")
 _PLAN = "plan.md"
+MEASURED = "measured"
+# Where `invoke verify` and `invoke bench` leave their records, as an apply looks for them.
+_RECORDS = ("terraform/verifications", "terraform/benches")
 _NO_WORKFLOWS = (
     "A pull request that a workflow opened starts no workflow: the plan above was made in the same run. "
     "Close and reopen it to start the checks."
@@ -27,14 +31,27 @@ class Proposal:
     Attributes:
         repository: A clone of the repository that gets the pull request, on its base branch.
         artifacts: What an earlier job collected.
-        handover: The one file that may change, from the repository's root.
+        handover: The one file of the repository that may change, from its root.
         branch: The branch of the pull request; it belongs to the pipeline alone.
+        records: What was measured of the AMI: files beside Terraform's code by which an apply goes, from the root.
     """
 
     repository: Path
     artifacts: Path
     handover: str
     branch: str
+    records: tuple[str, ...] = ()
+
+
+def records(artifacts: Path) -> tuple[str, ...]:
+    """Return the records of AMIs that a job measured, as paths from the repository's root.
+
+    Only files that are named after an AMI: the artifact holds logs, too.
+    """
+    folder = artifacts / MEASURED
+    found = (path for name in _RECORDS for path in (folder / name).glob("ami-*.json"))
+    plain = (path for path in found if AMI_ID.fullmatch(path.stem) and path.is_file() and not path.is_symlink())
+    return tuple(sorted(path.relative_to(folder).as_posix() for path in plain))
 
 
 def propose(proposal: Proposal, runner: Runner) -> str:
@@ -52,23 +69,28 @@ def propose(proposal: Proposal, runner: Runner) -> str:
         return ""
     title = read_text(proposal.artifacts / TITLE, what="title").strip()
     body = _body(proposal.artifacts, runner)
-    target = proposal.repository / proposal.handover
+    _put(source, proposal.repository / proposal.handover)
+    if not _git(proposal, "status", "--porcelain", "--", proposal.handover):
+        runner.say(f"Nothing to propose: {runner.base} has this change already.")
+        return ""
+    for name in proposal.records:
+        _put(proposal.artifacts / MEASURED / name, proposal.repository / name)
+    # --force: a run before may have left the branch; nobody else commits there.
+    _gh(proposal, "auth", "setup-git")
+    _git(proposal, "switch", "--quiet", "--force-create", proposal.branch)
+    _git(proposal, "add", "--", proposal.handover, *proposal.records)
+    name, mail = _BOT
+    _git(proposal, "-c", f"user.name={name}", "-c", f"user.email={mail}", "commit", "--quiet", "-m", title)
+    _git(proposal, "push", "--quiet", "--force", "origin", f"HEAD:refs/heads/{proposal.branch}")
+    return _pull_request(proposal, runner, title, body)
+
+
+def _put(source: Path, target: Path) -> None:
     if target.is_symlink():
         msg = f"{target} is a link: the pipeline writes only to a plain file."
         raise UsageError(msg)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(source.read_bytes())
-    if not _git(proposal, "status", "--porcelain", "--", proposal.handover):
-        runner.say(f"Nothing to propose: {runner.base} has this change already.")
-        return ""
-    # --force: a run before may have left the branch; nobody else commits there.
-    _gh(proposal, "auth", "setup-git")
-    _git(proposal, "switch", "--quiet", "--force-create", proposal.branch)
-    _git(proposal, "add", "--", proposal.handover)
-    name, mail = _BOT
-    _git(proposal, "-c", f"user.name={name}", "-c", f"user.email={mail}", "commit", "--quiet", "-m", title)
-    _git(proposal, "push", "--quiet", "--force", "origin", f"HEAD:refs/heads/{proposal.branch}")
-    return _pull_request(proposal, runner, title, body)
 
 
 def _pull_request(proposal: Proposal, runner: Runner, title: str, body: Path) -> str:

@@ -6,17 +6,26 @@ from collections.abc import Mapping
 
 from gpu_ami.errors import UsageError
 
+# Each of them starts GPU hosts of an AMI that is there.
+MEASURING = ("verify", "bench")
+_LIMITS = {"verify": "GPU_AMI_VERIFY_MAX_USD", "bench": "GPU_AMI_BENCH_MAX_USD"}
 _TRUE, _FALSE = "true", ("false", "")
 
 
 def invoke_arguments(task: str, env: Mapping[str, str]) -> list[str]:
-    """Return the arguments after ``invoke`` that run *task*, ``doctor`` or ``build``, as the inputs in *env* request.
+    """Return the arguments after ``invoke`` that run *task* as the inputs in *env* request.
 
     An input arrives as ``INPUT_NAME``; an empty one was not given. Each value stays one argument, whatever is in it.
 
+    Args:
+        task: ``doctor``, ``build``, or one of `MEASURING`.
+        env: The step's environment.
+
     Raises:
-        UsageError: An input is not one of its choices.
+        UsageError: An input is not one of its choices, or one that the task needs is not there.
     """
+    if task in MEASURING:
+        return _measuring(task, env)
     arguments = [task]
     market = env.get("INPUT_MARKET") or "on-demand"
     if market not in {"on-demand", "spot"}:
@@ -34,6 +43,19 @@ def invoke_arguments(task: str, env: Mapping[str, str]) -> list[str]:
         if limit := env.get("INPUT_MAX_USD"):
             arguments += ["--max-usd", limit]
     return arguments
+
+
+def _measuring(task: str, env: Mapping[str, str]) -> list[str]:
+    """Return the arguments of a task that measures; nobody is there to be asked what that may cost.
+
+    A bench that refuses the AMI ends the job, and nothing is proposed.
+    """
+    ami, limit = env.get("INPUT_AMI", ""), env.get("INPUT_MAX_USD", "")
+    if not limit:
+        msg = f"Set the variable {_LIMITS[task]}: the most that `invoke {task}` may cost, in dollars."
+        raise UsageError(msg)
+    gate = ["--gate"] if task == "bench" else []
+    return [task, "--ami", ami, *gate, "--yes", "--max-usd", limit]
 
 
 def _switch(env: Mapping[str, str], name: str) -> bool:

@@ -20,7 +20,12 @@ FAMILY_TAG = "gpu-ami:family"
 RUN_TAG = "gpu-ami:run"
 # What the run of a verification begins with: its instance ends by itself, and so may be swept when its time is over.
 VERIFICATION_RUN = "verify-"
-# How many minutes the build itself was allowed.
+# What the run of a bench begins with, and the names of all that it makes.
+BENCH_RUN = "bench-"
+BENCH_NAME = "gpu-ami-bench-"
+# On all that a bench makes: when it began by AWS's clock, ISO 8601 in UTC. Batch does not say when a thing was made.
+BEGAN_TAG = "gpu-ami:began"
+# How many minutes the build itself was allowed; a bench, from `BEGAN_TAG` on.
 MAY_TAKE_TAG = "gpu-ami:may-take"
 # ``pending`` from the bake on, ``applied`` once Terraform has taken the AMI. Packer sets it on the finished AMI, not on
 # the pending one; what fails later than that (a copy in another region, say) may leave an AMI with it.

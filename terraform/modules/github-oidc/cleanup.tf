@@ -114,6 +114,54 @@ data "aws_iam_policy_document" "cleanup" {
     }
   }
 
+  # Production's queue and environments carry the pipeline's tag, too: only a bench's names, and with a run.
+  statement {
+    sid = "SweepWhatBenchesLeft"
+    actions = [
+      "batch:DeleteComputeEnvironment",
+      "batch:DeleteJobQueue",
+      "batch:DeregisterJobDefinition",
+      "batch:UpdateComputeEnvironment",
+      "batch:UpdateJobQueue",
+    ]
+    resources = [
+      "arn:${local.partition}:batch:*:${local.account}:compute-environment/gpu-ami-bench-*",
+      "arn:${local.partition}:batch:*:${local.account}:job-definition/gpu-ami-bench-*",
+      "arn:${local.partition}:batch:*:${local.account}:job-queue/gpu-ami-bench-*",
+    ]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/${local.pipeline_tag}"
+      values   = [local.pipeline]
+    }
+
+    condition {
+      test     = "Null"
+      variable = "aws:ResourceTag/${local.run_tag}"
+      values   = ["false"]
+    }
+  }
+
+  # A job's ARN has no name in it.
+  statement {
+    sid       = "EndJobsOfBenches"
+    actions   = ["batch:TerminateJob"]
+    resources = ["arn:${local.partition}:batch:*:${local.account}:job/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/${local.pipeline_tag}"
+      values   = [local.pipeline]
+    }
+
+    condition {
+      test     = "Null"
+      variable = "aws:ResourceTag/${local.run_tag}"
+      values   = ["false"]
+    }
+  }
+
   statement {
     sid       = "FindProfilesThatBuildsLeft"
     actions   = ["iam:ListInstanceProfiles", "iam:ListRoles"]

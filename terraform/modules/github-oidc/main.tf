@@ -26,7 +26,8 @@ locals {
   provider_arn = var.create_provider ? aws_iam_openid_connect_provider.github[0].arn : "arn:${local.partition}:iam::${local.account}:oidc-provider/${local.issuer}"
 
   # The whole subject of each token that may sign in; nothing is matched by pattern.
-  subjects = {
+  subjects = { for purpose, some in local.every_subject : purpose => some if purpose != "bench" || var.allow_bench }
+  every_subject = {
     plan = [
       "${var.subject}:pull_request", # GitHub gives a fork's pull request no token
       "${var.subject}:ref:refs/heads/${var.branch}",
@@ -35,6 +36,7 @@ locals {
     build   = ["${var.subject}:environment:${var.environments.build}"]
     apply   = ["${var.subject}:environment:${var.environments.apply}"]
     cleanup = ["${var.subject}:environment:${var.environments.cleanup}", "${var.subject}:environment:${var.environments.sweep}"]
+    bench   = ["${var.subject}:environment:${var.environments.bench}"]
   }
 
   descriptions = {
@@ -42,16 +44,19 @@ locals {
     build   = "Bakes AMIs"
     apply   = "Moves Batch to another AMI"
     cleanup = "Removes AMIs that nothing needs, and what dead builds left"
+    bench   = "Verifies AMIs on a GPU and measures their cold starts through Batch"
   }
 
   # AWS ends a session in the middle of a bake otherwise.
-  session_s = { plan = 3600, build = 14400, apply = 7200, cleanup = 7200 }
+  session_s = { plan = 3600, build = 14400, apply = 7200, cleanup = 7200, bench = 14400 }
 
-  policies = {
+  policies = { for purpose in keys(local.subjects) : purpose => local.every_policy[purpose] }
+  every_policy = {
     plan    = data.aws_iam_policy_document.plan.json
     build   = data.aws_iam_policy_document.build.json
     apply   = data.aws_iam_policy_document.apply.json
     cleanup = data.aws_iam_policy_document.cleanup.json
+    bench   = data.aws_iam_policy_document.bench.json
   }
 
   ec2 = "arn:${local.partition}:ec2:*:${local.account}"
@@ -69,6 +74,11 @@ resource "aws_iam_openid_connect_provider" "github" {
 
   url            = "https://${local.issuer}"
   client_id_list = ["sts.amazonaws.com"]
+}
+
+# Measuring what a build has made, in an environment of its own: GPU hosts cost money, and a reviewer may be asked first.
+data "aws_iam_policy_document" "bench" {
+  source_policy_documents = var.bench_policy_jsons
 }
 
 data "aws_iam_policy_document" "trust" {

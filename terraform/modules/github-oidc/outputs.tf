@@ -1,5 +1,5 @@
 output "role_arns" {
-  description = "ARN of each role: plan, build, apply, cleanup. Set them as the repository variables GPU_AMI_PLAN_ROLE and so on."
+  description = "ARN of each role: plan, build, apply, cleanup, and bench with allow_bench. Set them as the repository variables GPU_AMI_PLAN_ROLE and so on."
   value       = { for purpose, role in aws_iam_role.this : purpose => role.arn }
 }
 

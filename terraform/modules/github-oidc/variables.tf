@@ -41,6 +41,7 @@ variable "environments" {
     apply   = optional(string, "gpu-ami-apply")
     cleanup = optional(string, "gpu-ami-cleanup")
     sweep   = optional(string, "gpu-ami-sweep")
+    bench   = optional(string, "gpu-ami-bench")
   })
   default  = {}
   nullable = false
@@ -191,4 +192,18 @@ variable "verify_instance_profile" {
     condition     = var.verify_instance_profile == null || can(regex("^[A-Za-z0-9_+=,.@-]{1,64}$", var.verify_instance_profile))
     error_message = "The verify_instance_profile must be up to 64 letters, digits and +=,.@_- without wildcards."
   }
+}
+
+variable "allow_bench" {
+  description = "Whether `invoke bench` may be run: makes its caller's policy, and the role of the workflow that measures."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "bench_policy_jsons" {
+  description = "What that role may: the policies of modules/bench and modules/verify. Needed with allow_bench."
+  type        = list(string)
+  default     = []
+  nullable    = false
 }
