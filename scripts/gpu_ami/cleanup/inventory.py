@@ -119,7 +119,7 @@ class Survey:
     ) -> None:
         """Read the working tree alone."""
         self._reached = reached
-        self._workers = _WORKERS if reached is None else _FLEET_WORKERS
+        self.workers = _WORKERS if reached is None else _FLEET_WORKERS
         self._fast_restore_usd_per_hour = fast_restore_usd_per_hour
         self.locations = tuple(locations)
         self.policy = policy
@@ -286,7 +286,7 @@ class Survey:
 
         A place whose AMIs cannot be listed is reported, so that everything stays: the others are shown all the same.
         """
-        listed = in_parallel(self.own_locations, self._listed, workers=self._workers)
+        listed = in_parallel(self.own_locations, self._listed, workers=self.workers)
         self.images = tuple(image for images in listed for image in images)
         pairs = [(location, source) for source in self._uses for location in self._asked(source)]
         pairs += [(location, source) for source in self._own for location in self._asked(source) if location.is_own]
@@ -347,7 +347,7 @@ class Survey:
         in_parallel(
             [*queries, *((location, None) for location in self.own_locations)],
             lambda pair: self._query(pair[0], pair[1], selected) if pair[1] else self._refresh(pair[0], selected),
-            workers=self._workers,
+            workers=self.workers,
         )
         # These read the AMIs' own properties; they call nothing.
         still = [source for source in self._own if not source.service]
@@ -395,7 +395,7 @@ class Survey:
         self._query_pairs([(location, source) for location in locations for source in sources], selected)
 
     def _query_pairs(self, pairs: Sequence[tuple[Location, Source]], selected: Collection[str]) -> None:
-        in_parallel(pairs, lambda pair: self._query(*pair, selected), workers=self._workers)
+        in_parallel(pairs, lambda pair: self._query(*pair, selected), workers=self.workers)
 
     def _query(self, location: Location, source: Source, selected: Collection[str]) -> None:
         key = _key(location, source.name)
