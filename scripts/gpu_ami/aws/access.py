@@ -130,12 +130,15 @@ _making = threading.RLock()
 # Region, profile, endpoint, credentials, service, the client's region, and whether it retries.
 _Key: TypeAlias = "tuple[str, str | None, str | None, Any, str, str, bool]"
 _clients: dict[_Key, Any] = {}
+_connections: dict[Any, Any] = {}
 # In a client's key: it is shared by all accounts, and signs with what the calling thread has set.
 CALLERS = "the caller's"
 _thread = threading.local()
 
 
 def _kept(key: _Key) -> Any:
+    if (made := _clients.get(key)) is not None:
+        return made
     # A session must not make two clients at once.
     with _making:
         if key not in _clients:
@@ -148,6 +151,8 @@ def drop_clients(endpoint_url: str) -> None:
     with _making:
         for key in [key for key in _clients if key[2] == endpoint_url]:
             _clients.pop(key).close()
+        for whose in [whose for whose in _connections if whose[0][2] == endpoint_url]:
+            _connections.pop(whose).close()
 
 
 def _client(
@@ -180,7 +185,12 @@ def _client(
             keys = credentials.get_frozen_credentials()
             names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
             local |= dict(zip(names, keys[:3], strict=True))
-        return session.client(service, region_name=region, config=config, **local)
+        made = session.client(service, region_name=region, config=config, **local)
+        if is_shared:
+            from gpu_ami.aws import shared_connections
+
+            shared_connections.share(made, _connections, (own, profile, endpoint_url))
+        return made
 
 
 @functools.lru_cache(maxsize=64)
