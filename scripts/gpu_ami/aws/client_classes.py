@@ -15,7 +15,8 @@ from botocore.hooks import EventAliaser
 
 # Without type information: botocore's own business.
 _hooks: Any = hooks
-_PrefixTrie, _MIDDLE = _hooks._PrefixTrie, _hooks._MIDDLE
+_PrefixTrie: Any = _hooks._PrefixTrie
+_MIDDLE: Any = _hooks._MIDDLE
 
 
 class SharedEvents(EventAliaser):
@@ -48,8 +49,8 @@ class SharedTrie(_PrefixTrie):  # type: ignore[misc]
 
     def __copy__(self) -> SharedTrie:
         """Return a copy: what is changed in it, or here, is made anew there."""
-        made = SharedTrie()
-        made._root = self._root
+        made, mine = SharedTrie(), cast("Any", self)
+        made._root = mine._root
         return made
 
     def append_item(self, key: str, value: Any, section: Any = _MIDDLE) -> None:
@@ -68,8 +69,9 @@ class SharedTrie(_PrefixTrie):  # type: ignore[misc]
 
     def _renew(self, key: str) -> None:
         """Make the nodes on the way to *key* anew, so that no copy sees what is changed in them."""
-        node: Any = dict(self._root)
-        self._root = node
+        mine: Any = self
+        node: Any = dict(mine._root)
+        mine._root = node
         for part in key.split("."):
             children = dict(node["children"])
             node["children"] = children

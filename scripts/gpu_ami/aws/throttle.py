@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ _WINDOW_S = 1.0
 _LATE_S = 0.1
 # So many answers' times are kept for that at most.
 _MOST_DONE = 1024
+# What it guards takes microseconds: one for all is waited for less than one for each would take memory.
+_lock = threading.Lock()
 
 
 class Pace:
@@ -34,7 +37,6 @@ class Pace:
         "_clock",
         "_done",
         "_grown_at",
-        "_lock",
         "_next",
         "_rate",
         "_sleep",
@@ -49,8 +51,7 @@ class Pace:
         """Start without a limit."""
         self._clock = clock
         self._sleep = sleep
-        self._lock = threading.Lock()
-        self._turnstile = threading.Lock()
+        self._turnstile: threading.Lock | None = None
         self._rate: float | None = None
         self._next = 0.0
         self._grown_at = 0.0
@@ -69,14 +70,14 @@ class Pace:
         if self._rate is None:
             return now
         # One caller at a time waits for the next turn. Turns given out in advance would be at a rate of the past.
-        with self._turnstile:
+        with self._turnstile or contextlib.nullcontext():
             while (left := self._left()) > 0:
                 self._sleep(left)
             return self._clock()
 
     def _left(self) -> float:
         """Return the seconds until the next turn; take it when it has come."""
-        with self._lock:
+        with _lock:
             now = self._clock()
             if self._rate is not None and self._next <= now:
                 # Oversleeping a little must not lower the rate.
@@ -86,7 +87,7 @@ class Pace:
 
     def succeeded(self) -> None:
         """Note an answer that was not a throttling one."""
-        with self._lock:
+        with _lock:
             now = self._clock()
             self.progress_at = now
             if self._rate is None:
@@ -104,9 +105,10 @@ class Pace:
 
         Calls that were under way when the rate last fell say nothing about the new rate.
         """
-        with self._lock:
+        with _lock:
             now = self._clock()
             if self._rate is None:
+                self._turnstile = threading.Lock()
                 recent = sum(1 for moment in self._done if moment > now - _WINDOW_S)
                 self._rate = max(_FIRST_PER_S, recent * _BACK_OFF)
                 self._done = []
