@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.awsrequest import AWSPreparedRequest
-from botocore.compat import HTTPHeaders
+from botocore.awsrequest import AWSPreparedRequest, HeadersDict
 from botocore.exceptions import SSLError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -80,7 +79,8 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, int]]:
 
 def status(connections: SharedConnections, port: int, host: str = "localhost") -> int:
     """Return with which status the server answers."""
-    request = AWSPreparedRequest("GET", f"https://{host}:{port}/", HTTPHeaders(), None, False)
+    headers: Any = HeadersDict()
+    request = AWSPreparedRequest("GET", f"https://{host}:{port}/", headers, None, False)
     return int(connections.send(request).status_code)
 
 
