@@ -304,12 +304,17 @@ def rollback(
     command.run(run, request)
 
 
-@pipeline_task(ROOT, takes="each", skip="Leave this query out; repeatable. An unknown name lists them.")
-def status(run: Invocation, *, skip: tuple[str, ...] = ()) -> None:
+@pipeline_task(
+    ROOT,
+    takes="each",
+    skip="Leave this query out; repeatable. An unknown name lists them.",
+    fleet="In all accounts of the fleet: which of its AMIs is used where.",
+)
+def status(run: Invocation, *, skip: tuple[str, ...] = (), fleet: bool = False) -> None:
     """Show which AMI is live where, and exit 9 when anything is out of step."""
     from gpu_ami.status import status as command
 
-    command.run(run, command.Request(skip=skip))
+    command.run(run, command.Request(skip=skip, fleet=fleet))
 
 
 @pipeline_task(
@@ -538,6 +543,7 @@ def cleanup(
     skip_source="Do not query this kind; repeatable.",
     allow_no_references="Unfinished AMIs may go although nothing in the account needs any AMI.",
     yes="Remove them.",
+    fleet="In all accounts of the fleet: what one of them needs, the others keep.",
 )
 def sweep(
     run: Invocation,
@@ -547,6 +553,7 @@ def sweep(
     skip_source: tuple[str, ...] = (),
     allow_no_references: bool = False,
     yes: bool = False,
+    fleet: bool = False,
 ) -> None:
     """Show the resources that incomplete builds left behind, and remove them with --yes."""
     from gpu_ami.cleanup import sweep as command
@@ -557,6 +564,7 @@ def sweep(
         skip_source=skip_source,
         allow_no_references=allow_no_references,
         yes=yes,
+        fleet=fleet,
     )
     command.run(run, request)
 

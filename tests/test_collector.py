@@ -5,10 +5,19 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from gpu_ami import collector
+
+
+def _without_setting(_name: object) -> object:
+    return object()
+
+
+def _without_library(_name: object) -> object:
+    raise OSError
 
 
 def test_a_pause_ends_as_it_began() -> None:
@@ -39,3 +48,11 @@ def test_a_short_process_does_without_it_to_its_end() -> None:
     child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert child.stdout.split() == ["False", "True", "True", "True"]
+
+
+@pytest.mark.parametrize("there", [_without_setting, _without_library])
+def test_a_c_library_without_the_setting_is_left_alone(there: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It saves memory where it can: macOS, Windows and musl have nothing of the kind."""
+    monkeypatch.setattr("ctypes.CDLL", there)
+
+    collector.one_heap()

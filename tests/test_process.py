@@ -601,3 +601,16 @@ def test_a_program_that_cannot_start_ends_those_that_run(tmp_path: Path) -> None
         heard.run([there, none], 2)
     with pytest.raises(UsageError, match="cannot be written"):
         heard.run([nowhere], 1)
+
+
+def test_a_fleet_may_have_as_many_connections_as_the_system_allows() -> None:
+    """With a shell's 256 most places of a fleet could not be read; a higher limit is left as it is."""
+    program = (
+        "import resource as r; from gpu_ami.process import allow_many_files as more;"
+        "_, hard = r.getrlimit(r.RLIMIT_NOFILE); r.setrlimit(r.RLIMIT_NOFILE, (100, min(hard, 300)));"
+        "more(200); print(*r.getrlimit(r.RLIMIT_NOFILE)); more(150); print(r.getrlimit(r.RLIMIT_NOFILE)[0]);"
+        "more(9999); print(r.getrlimit(r.RLIMIT_NOFILE)[0])"
+    )
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert child.stdout.split() == ["200", "300", "200", "300"]

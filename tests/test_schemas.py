@@ -28,7 +28,7 @@ from gpu_ami.cleanup.policy import LOCAL_SOURCES, MODES
 from gpu_ami.coldstart.model import PHASES, VARIANTS
 from gpu_ami.deploy import guard
 from gpu_ami.invocation import current
-from gpu_ami.status import drift
+from gpu_ami.status import drift, fleet_status
 from gpu_ami.status.status import QUERIES
 from gpu_ami.terraform import plan_changes
 from tests.support.schemas import objects, problems, problems_of_output, schemas
@@ -105,8 +105,9 @@ def _of(items: str, key: str) -> tuple[str, ...]:
         (_enum("plan", "else", *_of("environments", "action")), get_args(plan_changes.Action)),
         (_enum("plan", "else", *_of("resources", "action")), get_args(plan_changes.Word)),
         (set(schemas()["plan"]["else"]["properties"]["count"]["required"]), get_args(plan_changes.Word)),
-        (_enum("status", *_of("drift", "code")), get_args(drift.Code)),
-        (_enum("status", "properties", "skipped", "items"), QUERIES),
+        (_enum("status", "else", *_of("drift", "code")), get_args(drift.Code)),
+        (_enum("status", "else", "properties", "skipped", "items"), QUERIES),
+        (_enum("status", "$defs", "fleet_code"), get_args(fleet_status.Code)),
         (_enum("doctor", "items", "properties", "status"), get_args(CheckStatus)),
         (_enum("cleanup", "$defs", "source"), [*(source.name for source in SOURCES), *LOCAL_SOURCES]),
         (_enum("cleanup", "then", *_of("verdicts", "action")), get_args(decide.Action)),
@@ -125,6 +126,7 @@ def _of(items: str, key: str) -> tuple[str, ...]:
         "plan counts",
         "drift codes",
         "skipped queries",
+        "drift codes of a fleet",
         "check statuses",
         "sources",
         "actions",
@@ -208,6 +210,8 @@ def test_each_task_prints_what_its_schema_says(
         ("cleanup", "--include-shared", "--usage-reports"),
         ("fleet",),
         ("cleanup", "--fleet", "--regions", "ap-northeast-2"),
+        ("sweep", "--fleet", "--regions", "ap-northeast-2"),
+        ("status", "--fleet", "--region", "ap-northeast-2"),
         ("sweep", "--yes"),
         ("status", "--skip", "next-build"),
     ):

@@ -641,3 +641,21 @@ def _not_started(command: Command, cause: OSError) -> ToolError:
     if isinstance(cause, FileNotFoundError):
         return ToolError(f"{program} is not installed: run `invoke setup`.")
     return ToolError(f"{program} cannot be started: {cause.strerror}.")
+
+
+def allow_many_files(most: int = 16384) -> None:
+    """Let this process have *most* files and connections open, or as many as the system allows it.
+
+    Shells often give out 256 or 1,024, and allow more to whoever asks. A fleet has hundreds of connections; one more
+    than allowed fails like a lost answer. Windows knows no such limit.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    # macOS says that nothing limits it and refuses more than the system's own limit.
+    with contextlib.suppress(OSError, ValueError):
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

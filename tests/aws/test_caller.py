@@ -356,8 +356,8 @@ def test_another_region_of_the_account_is_called_at_its_own_pace(aws: LocalAws, 
     caller.call("ec2", "describe_images", Owners=["self"])
 
     rates = {region: pace.rate_per_s for region, pace in caller._paces.items()}
-    assert rates[f"{REGION}: ec2.describe_images"] is None
-    assert rates["us-east-1: ec2.describe_images"] is not None
+    assert rates[REGION, "ec2", "describe_images"] is None
+    assert rates["us-east-1", "ec2", "describe_images"] is not None
     assert caller.elsewhere("us-east-1")._paces is there._paces
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import random
 import threading
 from typing import Any
 
 import boto3
+import botocore.hooks
 import botocore.session
 import pytest
 from botocore.credentials import Credentials
 
 from gpu_ami.aws import access
 from gpu_ami.aws.access import Access
+from gpu_ami.aws.client_classes import SharedTrie
 
 ACCESS = Access(region="eu-west-1", credentials=Credentials("AKIDEXAMPLE", "key", "token"))
 
@@ -85,3 +89,39 @@ def test_a_client_that_is_there_is_not_waited_for_while_another_is_made(monkeypa
         for thread in makers:
             thread.join()
     assert made[1] is made[2]
+
+
+def test_shapes_are_made_once_for_all_regions() -> None:
+    """What botocore makes of each answer's model is megabytes, and the same everywhere."""
+    here, there = (ACCESS.client("ec2", region=region, retries=False) for region in ("eu-west-1", "us-east-2"))
+
+    assert here.meta.service_model is there.meta.service_model
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_handlers_are_found_as_botocore_finds_them(seed: int) -> None:
+    """Copies share what none of them changes; each finds, in the same order, what botocore's own copy would."""
+    chance = random.Random(seed)
+    pairs = [(botocore.hooks._PrefixTrie(), SharedTrie())]  # type: ignore[attr-defined]
+    keys = [".".join(chance.choices("ab*c", k=chance.randint(1, 3))) for _ in range(12)]
+
+    for step in range(120):
+        plain, shared = chance.choice(pairs)
+        key, value = chance.choice(keys), chance.randint(0, 5)
+        if chance.random() < 0.2:
+            pairs.append((copy.copy(plain), copy.copy(shared)))
+        elif chance.random() < 0.7:
+            section = chance.randint(0, 2)
+            plain.append_item(key, value, section)
+            shared.append_item(key, value, section)
+        else:
+            ended = []
+            for one in (plain, shared):
+                try:
+                    ended.append(one.remove_item(key, value))
+                except (ValueError, AttributeError, TypeError) as exc:
+                    ended.append(type(exc))
+            assert ended[0] == ended[1], step
+        for one, other in pairs:
+            for asked in ("a", "a.b", "a.b.c", "c.a.b", "b.b"):
+                assert list(one.prefix_search(asked)) == list(other.prefix_search(asked))

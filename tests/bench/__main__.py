@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.bench import applying, downloads, main_job, prewarm, sources, speedups, throttling, verifying
+from tests.bench import applying, downloads, fleet, main_job, prewarm, sources, speedups, throttling, verifying
 
 BENCHES: dict[str, Callable[[], bool]] = {
     "list": main_job.listing,
@@ -18,6 +18,7 @@ BENCHES: dict[str, Callable[[], bool]] = {
     "coldstart": main_job.coldstart,
     "points": main_job.points,
     "downloads": downloads.bench,
+    "fleet": fleet.main,
     "prewarm": prewarm.bench,
     "sources": sources.bench,
     "throttling": throttling.main,

@@ -41,6 +41,7 @@ def plan_fleet(access: Access, regions: list[str]) -> dict[str, int]:
     from gpu_ami.fleet.entry import enter_all, hub_of, members_by
     from gpu_ami.settings import Fleet, OrganizationScope
 
+    collector.one_heap()
     now = datetime.now(timezone.utc)
     fleet = Fleet(organization=OrganizationScope())
     hub = hub_of(access, fleet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery
 from gpu_ami.aws.references.texts import way_round
 from gpu_ami.cleanup.decide import SourceReport
-from gpu_ami.cleanup.inventory import Location, Survey, query_source
+from gpu_ami.cleanup.inventory import Location, Survey, in_parallel, query_source
 from gpu_ami.cleanup.local_references import LocalSource
 from gpu_ami.errors import AwsError
 from tests.support.account import EVERYTHING
@@ -355,3 +356,21 @@ def test_permissions_are_unknown_until_they_are_looked_up() -> None:
     assert survey.permissions(Image(image_id="ami-1", account="1", region="nowhere")) is None
     survey.query_images({"ami-1"})
     assert survey.permissions(image) is None
+
+
+def test_work_side_by_side_keeps_its_order_and_ends_with_the_first_failure() -> None:
+    """Of the hundred thousand queries of a fleet the rest must not go on behind a failure or Ctrl-C."""
+    assert in_parallel(list(range(100)), lambda number: number * 2, workers=7) == list(range(0, 200, 2))
+    assert in_parallel([], lambda number: number) == []
+    begun: list[int] = []
+
+    def fails(number: int) -> int:
+        begun.append(number)
+        if number == 5:
+            raise ZeroDivisionError
+        time.sleep(0.001)
+        return number
+
+    with pytest.raises(ZeroDivisionError):
+        in_parallel(list(range(2000)), fails, workers=4)
+    assert len(begun) < 1000

@@ -14,12 +14,14 @@ from typing import Any
 from moto.ec2.models import ec2_backends
 
 from gpu_ami.aws.access import Access
-from gpu_ami.cleanup import cleanup
+from gpu_ami.cleanup import cleanup, sweep
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.console import Console
+from gpu_ami.errors import PipelineError
 from gpu_ami.invocation import Invocation
 from gpu_ami.options import Options
 from gpu_ami.settings import Fleet, Settings
+from gpu_ami.status import status
 from gpu_ami.target import Aws
 from gpu_ami_sandbox.aws.organizations import MAKERS, Organization, forget, organization_of
 from gpu_ami_sandbox.aws.server import LocalAws
@@ -92,6 +94,35 @@ class DemoOrganization:
         given: dict[str, Any] = {"fleet": True, "flags": flags, "regions": regions}
         cleanup.run(run, cleanup.Request(**given | request))
         return said(run)
+
+    def sweep(self, *, fleet: Fleet | None = None, **request: Any) -> tuple[dict[str, Any], Exception | None]:
+        """Sweep the fleet; return the result's document, and how it ended where that was not well."""
+        run = self.run(fleet)
+        given: dict[str, Any] = {"fleet": True, "regions": (REGION,)}
+        error = None
+        try:
+            sweep.run(run, sweep.Request(**given | request))
+        except PipelineError as exc:
+            error = exc
+        return said(run), error
+
+    def status(self, *, fleet: Fleet | None = None) -> tuple[dict[str, Any], str, Exception | None]:
+        """Look at the fleet; return the result's document, the table, and how it ended where that was not well."""
+        texts, error = [], None
+        for output in ("json", "table"):
+            run = self.run(fleet, region=REGION)
+            vars(run)["console"] = Console(output, out=StringIO(), err=StringIO())
+            try:
+                status.run(run, status.Request(fleet=True))
+            except PipelineError as exc:
+                error = exc
+            texts.append(run.console._out.getvalue())  # type: ignore[union-attr]
+        return json.loads(texts[0]), texts[1], error
+
+    def maker(self, account: str) -> Maker:
+        """Return what makes things in *account*."""
+        where = DemoLocation(account, REGION, "", "", "")
+        return Maker(where, datetime.now(timezone.utc).replace(tzinfo=None))
 
 
 def said(run: Invocation) -> dict[str, Any]:

@@ -150,6 +150,7 @@ _making = threading.RLock()
 _Key: TypeAlias = "tuple[str, str | None, str | None, Any, str, str, bool]"
 _clients: dict[_Key, Any] = {}
 _waiting: dict[_Key, threading.RLock] = {}
+_connections: dict[Any, Any] = {}
 # In a client's key: it is shared by all accounts, and signs with what the calling thread has set.
 CALLERS = "the caller's"
 _thread = threading.local()
@@ -158,6 +159,8 @@ _own: dict[tuple[str, str | None, bool], Any] = {}
 
 
 def _kept(key: _Key) -> Any:
+    if (made := _clients.get(key)) is not None:
+        return made
     # Whoever needs a client that is made already does not queue behind those who make others.
     with _waiting.setdefault(key, threading.RLock()):
         found = _clients.get(key)
@@ -174,6 +177,8 @@ def drop_clients(endpoint_url: str) -> None:
         for key in [key for key in _clients if key[2] == endpoint_url]:
             _clients.pop(key).close()
             _waiting.pop(key, None)
+        for whose in [whose for whose in _connections if whose[0][2] == endpoint_url]:
+            _connections.pop(whose).close()
 
 
 def _client(
@@ -206,7 +211,12 @@ def _client(
             keys = credentials.get_frozen_credentials()
             names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
             local |= dict(zip(names, keys[:3], strict=True))
-        return session.client(service, region_name=region, config=config, **local)
+        made = session.client(service, region_name=region, config=config, **local)
+        if is_shared:
+            from gpu_ami.aws import shared_connections
+
+            shared_connections.share(made, _connections, (own, profile, endpoint_url))
+        return made
 
 
 @functools.lru_cache(maxsize=64)

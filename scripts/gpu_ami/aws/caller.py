@@ -127,13 +127,13 @@ class Caller:
         access: Access,
         region: str | None = None,
         *,
-        paces: dict[str, Pace] | None = None,
+        paces: dict[tuple[str, str, str], Pace] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         tries: int = _TRIES,
     ) -> None:
         self.access = access
         self.region = region or access.region
-        self._paces: dict[str, Pace] = {} if paces is None else paces
+        self._paces: dict[tuple[str, str, str], Pace] = {} if paces is None else paces
         self._sleep = sleep
         self._tries = tries
         self._passing: frozenset[str] = frozenset()  # refusals, by their codes, that are tried again
@@ -177,7 +177,7 @@ class Caller:
             RefusedError: AWS answered with an error.
             UnansweredError: No usable answer came.
         """
-        pace = self._paces.setdefault(f"{self.region}: {service}.{operation}", Pace(sleep=self._sleep))
+        pace = self._pace(service, operation)
         tries = 0
         while True:
             sent_at = pace.wait()
@@ -200,6 +200,11 @@ class Caller:
             if isinstance(problem, RefusedError):
                 problem.may_have_acted = tries > (0 if is_throttled else 1)
             raise problem
+
+    def _pace(self, service: str, operation: str) -> Pace:
+        key = (self.region, service, operation)
+        # One that two threads make at once is the first one's.
+        return self._paces.get(key) or self._paces.setdefault(key, Pace(sleep=self._sleep))
 
     def _try(
         self, service: str, operation: str, doing: str, parameters: dict[str, Any]

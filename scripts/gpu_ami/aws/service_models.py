@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from botocore.loaders import JSONFileLoader, Loader, create_loader
+
+_reading = threading.RLock()
 
 
 class ByFolder:
@@ -37,9 +40,14 @@ class Files(JSONFileLoader):
 
 
 class ServiceModels(ByFolder, Loader):
-    """Botocore's loader, with a short way to the first model."""
+    """Botocore's loader, with a short way to the first model; no two threads read the same one."""
 
     FILE_LOADER_CLASS = Files
+
+    def load_service_model(self, service_name: str, type_name: str, api_version: str | None = None) -> Any:
+        """Return a model, which is read once: hundreds of threads that begin with a service would all read it."""
+        with _reading:
+            return super().load_service_model(service_name, type_name, api_version)
 
 
 @functools.lru_cache(maxsize=8)

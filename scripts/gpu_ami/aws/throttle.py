@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 
 # After a throttling answer the rate falls to this share, and grows again by this share a second, faster with time.
@@ -15,6 +15,10 @@ _SLOWEST_PER_S = 0.5
 # The rate before the first throttling answer is measured over this long.
 _WINDOW_S = 1.0
 _LATE_S = 0.1
+# So many answers' times are kept for that at most.
+_MOST_DONE = 1024
+# What it guards takes microseconds: one for all is waited for less than one for each would take memory.
+_lock = threading.Lock()
 
 
 class Pace:
@@ -28,19 +32,31 @@ class Pace:
         sleep: Waits for some seconds.
     """
 
+    # A fleet has one for each API of hundreds of places: ten times as much memory would be a fifth of all it takes.
+    __slots__ = (
+        "_clock",
+        "_done",
+        "_grown_at",
+        "_next",
+        "_rate",
+        "_sleep",
+        "_slowed_at",
+        "_turnstile",
+        "progress_at",
+    )
+
     def __init__(
         self, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         """Start without a limit."""
         self._clock = clock
         self._sleep = sleep
-        self._lock = threading.Lock()
-        self._turnstile = threading.Lock()
+        self._turnstile: threading.Lock | None = None
         self._rate: float | None = None
         self._next = 0.0
         self._grown_at = 0.0
         self._slowed_at = float("-inf")
-        self._done: deque[float] = deque(maxlen=1024)
+        self._done: list[float] = []
         self.progress_at = clock()
 
     @property
@@ -54,14 +70,14 @@ class Pace:
         if self._rate is None:
             return now
         # One caller at a time waits for the next turn. Turns given out in advance would be at a rate of the past.
-        with self._turnstile:
+        with self._turnstile or contextlib.nullcontext():
             while (left := self._left()) > 0:
                 self._sleep(left)
             return self._clock()
 
     def _left(self) -> float:
         """Return the seconds until the next turn; take it when it has come."""
-        with self._lock:
+        with _lock:
             now = self._clock()
             if self._rate is not None and self._next <= now:
                 # Oversleeping a little must not lower the rate.
@@ -71,11 +87,14 @@ class Pace:
 
     def succeeded(self) -> None:
         """Note an answer that was not a throttling one."""
-        with self._lock:
+        with _lock:
             now = self._clock()
             self.progress_at = now
-            self._done.append(now)
-            if self._rate is not None:
+            if self._rate is None:
+                self._done.append(now)
+                if len(self._done) >= 2 * _MOST_DONE:
+                    del self._done[:-_MOST_DONE]
+            else:
                 # The longer nothing is throttled, the further off the limit must be.
                 share = _GROWTH_PER_S * max(1.0, now - self._slowed_at)
                 self._rate *= 1 + share * min(1.0, max(0.0, now - self._grown_at))
@@ -86,11 +105,13 @@ class Pace:
 
         Calls that were under way when the rate last fell say nothing about the new rate.
         """
-        with self._lock:
+        with _lock:
             now = self._clock()
             if self._rate is None:
+                self._turnstile = threading.Lock()
                 recent = sum(1 for moment in self._done if moment > now - _WINDOW_S)
                 self._rate = max(_FIRST_PER_S, recent * _BACK_OFF)
+                self._done = []
             elif sent_at > self._slowed_at:
                 self._rate = max(_SLOWEST_PER_S, self._rate * _BACK_OFF)
             else:

@@ -38,7 +38,7 @@ _LAUNCH_SHARING, _SNAPSHOT_SHARING = "launch-permissions", "public-snapshots"
 _SHARING = frozenset({_LAUNCH_SHARING, _SNAPSHOT_SHARING})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceReport:
     """How the query of one source in one region of one account ended.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from gpu_ami.cleanup.execute import Result
 from gpu_ami.cleanup.fleet_plan import FleetPlan
@@ -12,6 +13,10 @@ from gpu_ami.cleanup.plan_tables import View, count_of, gains, lines, loses, sou
 from gpu_ami.console import Table
 from gpu_ami.units import show_count
 
+if TYPE_CHECKING:
+    from gpu_ami.cleanup.fleet_sweep import FleetSweep
+
+_SHOWN_REASONS = 2
 # A unit whose accounts have no role holds a plan up once for each of them.
 _SHOWN = 5
 
@@ -115,3 +120,57 @@ def _kept(plan: FleetPlan, survey: Survey, view: View) -> list[Table]:
         columns = ("AMI", "region", "name", "reason")
         tables.append(Table(columns=columns, rows=rows, title="To keep, for other accounts", edge=view.edge))
     return [*tables, *staying(plan, view)]
+
+
+def sweep_answer(plan: FleetSweep) -> list[Table]:
+    """Return what a sweep of a fleet would remove, where and why, and what stays."""
+    view = View()
+    going = show_count(len(plan.selected), "resource")
+    accounts = show_count(len({account for account, _ in plan.selected}), "account")
+    kept = sum(len(one.verdicts) for one in plan.plans) - len(plan.selected)
+    return [lines([f"{going} of {accounts} to remove, {kept} to keep.", *_sweep_notes(plan)], view), *_swept(plan)]
+
+
+def sweep_outcome(
+    plan: FleetSweep, results: Mapping[str, Sequence[Result]], journals: Mapping[str, str]
+) -> list[Table]:
+    """Return what a sweep of a fleet removed, account by account, failures last; and what stays."""
+    view = View()
+    rows = [
+        (result.image_id, account, result.region, result.status, result.error or "")
+        for account, some in results.items()
+        for result in sorted(some, key=lambda result: result.is_failed)
+    ]
+    done = sum(result.status == "deleted" for some in results.values() for result in some)
+    said = [f"{done} of {len(rows)} done.", *_sweep_notes(plan)]
+    said += [f"{plan.label(account)}: journal {journal}" for account, journal in journals.items()]
+    columns = ("what", "account", "region", "outcome", "error")
+    tables = [Table(columns=columns, rows=rows, title="Results", edge=view.edge)] if rows else []
+    return [lines(said, view), *tables, *_swept(plan, only="keep")]
+
+
+def _sweep_notes(plan: FleetSweep) -> list[str]:
+    bins = [f"{plan.label(one.account)}: {text}" for one in plan.plans for bin_ in one.bins if (text := bin_.text())]
+    return [*(f"{problem[0].upper()}{problem[1:]}" for problem in plan.problems()), *bins]
+
+
+def _swept(plan: FleetSweep, *, only: str = "") -> list[Table]:
+    """Return what goes and what stays, a table each, unless *only* one of them is meant."""
+    tables = []
+    for action, title in (("delete", "To remove"), ("keep", "To keep")):
+        rows = [
+            (
+                verdict.resource.kind,
+                verdict.resource.identifier,
+                one.account,
+                verdict.resource.region,
+                "; ".join(reason.detail for reason in verdict.reasons[:_SHOWN_REASONS]),
+            )
+            for one in plan.plans
+            for verdict in one.verdicts
+            if ("keep" if one.blocks else verdict.action) == action
+        ]
+        if rows and only in ("", action):
+            columns = ("kind", "id", "account", "region", "reason")
+            tables.append(Table(columns=columns, rows=rows, title=title, edge=View().edge))
+    return tables

@@ -18,6 +18,7 @@ from gpu_ami.aws.build_resources import (
     remove_from_batch,
     wait_until_terminated,
 )
+from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.source import Reference
 from gpu_ami.cleanup import dead_benches
@@ -38,7 +39,7 @@ from gpu_ami.records.tags import BENCH_RUN, HANDOVER_TAG, KEEP_TAG, MAY_TAKE_TAG
 _RUN_TIME = re.compile(r"^(20\d{2})-?([01]\d)-?([0-3]\d)T?([0-2]\d)([0-5]\d)([0-5]\d)Z?(?:-|$)")
 _MINUTES = re.compile(r"[0-9]{1,6}")
 # What says only what needs an AMI: every source of references, whether of AWS or of files, and other accounts.
-_ABOUT_IMAGES = SOURCE_NAMES | {"account"}
+_ABOUT_IMAGES = SOURCE_NAMES | {"account", "images"}
 _BLOCKED = "blocked"
 _UNFINISHED = frozenset({"pending", "available", "failed", "error", "invalid"})
 
@@ -233,6 +234,16 @@ def sweep_blocks(reports: Sequence[SourceReport], policy: Policy) -> tuple[str, 
     return find_blocks(failed, policy) if failed else ()
 
 
+def why_idle(survey: Survey, account: str) -> str | None:
+    """Return why no AMI of *account* goes, of a fleet: no use of any of its AMIs was seen; None where one was.
+
+    That uses of another account's are seen says nothing of this one's.
+    """
+    if not survey.is_fleet or survey.policy.allow_no_references or account in survey.used_accounts:
+        return None
+    return f"nothing at all was found that needs any AMI of {account}: if that is true, plan with --allow-no-references"
+
+
 def image_failures(plan: SweepPlan, policy: Policy) -> tuple[str, ...]:
     """Return why AMIs of *plan* stay that would go if everything that may need one could be read; empty otherwise."""
     if not any(reason.code == _BLOCKED for verdict in plan.verdicts for reason in verdict.reasons):
@@ -252,9 +263,13 @@ def without_unseen(
 
     The rest goes: a builder's cost goes on meanwhile.
     """
-    if not (blocks := find_blocks(reports, policy)):
-        return list(verdicts)
-    kept = (Reason(_BLOCKED, blocks[0]),)
+    blocks = find_blocks(reports, policy)
+    return without_images(verdicts, blocks[0]) if blocks else list(verdicts)
+
+
+def without_images(verdicts: Sequence[SweepVerdict], why: str) -> list[SweepVerdict]:
+    """Return *verdicts* without a selected AMI, for the reason *why*."""
+    kept = (Reason(_BLOCKED, why),)
     return [
         replace(verdict, action="keep", reasons=kept)
         if verdict.action == "delete" and verdict.resource.kind == "image"
@@ -281,6 +296,8 @@ def kept_after_all(survey: Survey, selected: Sequence[SweepVerdict]) -> dict[str
         uses += [f"tagged {tag}={image.tags[tag]}" for tag in (*finished, KEEP_TAG) if tag in image.tags]
         if uses:
             kept[image.image_id] = f"needed since the plan: {uses[0]}"
+        elif why := why_idle(survey, image.account):
+            kept[image.image_id] = f"the check right before found: {why}"
     return kept
 
 
@@ -294,6 +311,7 @@ class Sweep:
         journal: Where every act is written down first.
         requested: What a person wants to be left alone, of whatever made it.
         sleep: Waits some seconds.
+        callers: By region, what may change the one account; None for what the survey reads it with.
     """
 
     def __init__(
@@ -305,12 +323,14 @@ class Sweep:
         requested: timedelta = timedelta(),
         *,
         sleep: Callable[[float], None] = time.sleep,
+        callers: Mapping[str, Caller] | None = None,
     ) -> None:
         self._survey = survey
         self._family = family
         self._older_than = older_than
         self._requested = requested
-        self._callers = {location.region: location.caller for location in survey.own_locations}
+        own = {location.region: location.caller for location in survey.own_locations}
+        self._callers: Mapping[str, Caller] = own if callers is None else callers
         self._images = {image.image_id: image for image in survey.images}
         self._snapshots = OrphanedSnapshots(survey, journal)
         self._journal = journal

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -70,13 +72,18 @@ class Location:
         """The region."""
         return self.caller.region
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """The account and the region."""
+        return self.account, self.caller.region
+
     def among(self, images: Iterable[Image]) -> list[Image]:
         """Return those of *images* that are this account's, in this region."""
         account, region = self.account, self.region
         return [image for image in images if image.region == region and image.account == account]
 
 
-@dataclass
+@dataclass(slots=True)
 class SourceState:
     """What one source in one location showed, and what it keeps for its next query."""
 
@@ -119,7 +126,9 @@ class Survey:
     ) -> None:
         """Read the working tree alone."""
         self._reached = reached
-        self._workers = _WORKERS if reached is None else _FLEET_WORKERS
+        self.workers = _WORKERS if reached is None else _FLEET_WORKERS
+        # Each worker of a fleet would have threads of its own: of many places one does what they would do.
+        self._at_once = _WORKERS if reached is None else max(1, _FLEET_WORKERS // max(1, len(locations)))
         self._fast_restore_usd_per_hour = fast_restore_usd_per_hour
         self.locations = tuple(locations)
         self.policy = policy
@@ -133,7 +142,28 @@ class Survey:
         self._sharing_seen_at = float("-inf")
         # What EC2's usage reports say of an AMI, and with whom it was shared then.
         self._reported: dict[str, tuple[tuple[str, ...], frozenset[str] | None]] = {}
-        self.images: tuple[Image, ...] = ()
+        self._own_places = {location.place for location in self.locations if location.is_own}
+        # Of many places each looks for its own, again and again.
+        self._images: dict[tuple[str, str], list[Image]] = {}
+        self._all_images: tuple[Image, ...] | None = ()
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """All AMIs that were listed, place by place."""
+        if self._all_images is None:
+            self._all_images = tuple(image for some in self._images.values() for image in some)
+        return self._all_images
+
+    @images.setter
+    def images(self, images: Iterable[Image]) -> None:
+        found: dict[tuple[str, str], list[Image]] = defaultdict(list)
+        self._all_images = tuple(images)
+        for image in self._all_images:
+            found[image.account, image.region].append(image)
+        self._images = dict(found)
+
+    def _images_in(self, location: Location) -> list[Image]:
+        return self._images.get(location.place, [])
 
     @property
     def is_fleet(self) -> bool:
@@ -249,12 +279,10 @@ class Survey:
 
     def permissions(self, image: Image) -> tuple[dict[str, str], ...] | None:
         """Return who may launch *image*, as it was read; None when it was not."""
-        for location in self.own_locations:
-            if (location.account, location.region) == (image.account, image.region):
-                state = self._states.get(_key(location, _SHARING))
-                found = state.memory.get("permissions", {}).get(image.image_id) if state else None
-                return tuple(found) if found is not None else None
-        return None
+        place = (image.account, image.region)
+        state = self._states.get((*place, _SHARING)) if place in self._own_places else None
+        found = state.memory.get("permissions", {}).get(image.image_id) if state else None
+        return tuple(found) if found is not None else None
 
     @property
     def aws_time(self) -> datetime | None:
@@ -286,11 +314,9 @@ class Survey:
 
         A place whose AMIs cannot be listed is reported, so that everything stays: the others are shown all the same.
         """
-        listed = in_parallel(self.own_locations, self._listed, workers=self._workers)
+        listed = in_parallel(self.own_locations, self._listed, workers=self.workers)
         self.images = tuple(image for images in listed for image in images)
-        pairs = [(location, source) for source in self._uses for location in self._asked(source)]
-        pairs += [(location, source) for source in self._own for location in self._asked(source) if location.is_own]
-        self._query_pairs(pairs, ())
+        self._query_pairs([*self._asked(self._uses), *self._asked(self._own, own_only=True)], frozenset())
 
     def _listed(self, location: Location) -> list[Image]:
         caller = location.caller.counting()
@@ -311,12 +337,16 @@ class Survey:
         covers = self.policy.scope.covers
         return frozenset(image.region for image in self.images if covers(image.name, image.tags))
 
-    def _asked(self, source: Source) -> list[Location]:
-        """Return where *source* is queried."""
-        if self._reached is None or source.name in FROM_ANYWHERE:
-            return list(self.locations)
-        busy = self._busy
-        return [location for location in self.locations if location.region in busy]
+    def _asked(self, sources: Iterable[Source], *, own_only: bool = False) -> list[tuple[Location, Source]]:
+        """Return where each of *sources* is queried, source by source."""
+        locations = self.own_locations if own_only else self.locations
+        busy = None if self._reached is None else self._busy
+        return [
+            (location, source)
+            for source in sources
+            for location in locations
+            if busy is None or location.region in busy or source.name in FROM_ANYWHERE
+        ]
 
     def query_images(self, selected: Collection[str]) -> None:
         """Query the sources that AWS only answers AMI by AMI, for the AMIs *selected*."""
@@ -342,12 +372,12 @@ class Survey:
         """
         self._local = tuple(self._read_files())
         moving = [source for source in self._own if source.service]
-        queries = [(location, source) for source in self._uses for location in self._asked(source)]
-        queries += [(location, source) for source in moving for location in self._asked(source) if location.is_own]
+        selected = frozenset(selected)
+        queries = [*self._asked(self._uses), *self._asked(moving, own_only=True)]
         in_parallel(
             [*queries, *((location, None) for location in self.own_locations)],
             lambda pair: self._query(pair[0], pair[1], selected) if pair[1] else self._refresh(pair[0], selected),
-            workers=self._workers,
+            workers=self.workers,
         )
         # These read the AMIs' own properties; they call nothing.
         still = [source for source in self._own if not source.service]
@@ -362,8 +392,8 @@ class Survey:
 
         So are the newest of their families, which may have been deleted meanwhile: the next ones take their place.
         """
-        here = location.among(self.images)
-        present = {image.image_id for image in here} & set(selected)
+        here = self._images_in(location)
+        present = {image.image_id for image in here if image.image_id in selected}
         if not present:
             return
         caller = location.caller.counting()
@@ -381,8 +411,10 @@ class Survey:
             state = report("failed", str(exc))
         with self._lock:
             self._states[_key(location, "images")] = state
-            there = (location.account, location.region)
-            self.images = (*(image for image in self.images if (image.account, image.region) != there), *here)
+            # The last one, as it was read last.
+            self._images.pop(location.place, None)
+            self._images[location.place] = here
+            self._all_images = None
 
     def decide(self, now: datetime, policy: Policy | None = None, *, more: Sequence[SourceReport] = ()) -> Decision:
         """Return the verdicts that follow from what was seen; *more* is reported beside what this survey reports."""
@@ -395,15 +427,16 @@ class Survey:
         self._query_pairs([(location, source) for location in locations for source in sources], selected)
 
     def _query_pairs(self, pairs: Sequence[tuple[Location, Source]], selected: Collection[str]) -> None:
-        in_parallel(pairs, lambda pair: self._query(*pair, selected), workers=self._workers)
+        chosen = frozenset(selected)
+        in_parallel(pairs, lambda pair: self._query(*pair, chosen), workers=self.workers)
 
     def _query(self, location: Location, source: Source, selected: Collection[str]) -> None:
         key = _key(location, source.name)
         memory = self._states[key].memory if key in self._states else {}
-        here = location.among(self.images) if location.is_own else []
-        present = {image.image_id for image in here} & set(selected)
+        here = self._images_in(location) if location.is_own else []
+        present = {image.image_id for image in here if image.image_id in selected}
         price = functools.partial(self._fast_restore_usd_per_hour, location.region)
-        query = SourceQuery(here, present, self.policy.template_versions, memory, price)
+        query = SourceQuery(here, present, self.policy.template_versions, memory, price, self._at_once)
         with self._lock:
             self._states.setdefault(
                 key, SourceState(SourceReport(source.name, location.region, "failed"), memory=memory)
@@ -511,11 +544,30 @@ def locations_of(access: Access, account: str, regions: Sequence[str], *, is_own
 
 
 def in_parallel(items: Sequence[_Item], work: Callable[[_Item], _Result], *, workers: int = _WORKERS) -> list[_Result]:
-    """Return what *work* makes of each item, in their order."""
+    """Return what *work* makes of each item, in their order; the first exception ends it.
+
+    Each thread takes the next item when it is done with one: a future for each of the hundred thousand queries of a
+    fleet, all at once, would be a third of its memory.
+    """
+    numbers = itertools.count()
+    results: dict[int, _Result] = {}
+    is_over = threading.Event()
+
+    def take() -> None:
+        # Of two threads none gets the same number: `next` of a counter is one step.
+        while not is_over.is_set() and (number := next(numbers)) < len(items):
+            results[number] = work(items[number])
+
     if not items:
         return []
-    with ThreadPoolExecutor(max_workers=min(workers, len(items))) as pool:
-        return list(pool.map(work, items))
+    threads = min(workers, len(items))
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        try:
+            for done in as_completed([pool.submit(take) for _ in range(threads)]):
+                done.result()
+        finally:
+            is_over.set()
+    return [results[number] for number in range(len(items))]
 
 
 def _fresh(

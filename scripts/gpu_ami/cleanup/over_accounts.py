@@ -105,7 +105,7 @@ def run(run: Invocation, request: Request) -> None:
     hub = found.hub.identity.account
     saved = plans.load(_file(run, request.apply), hub=hub, now=now) if request.apply else None
     policy = saved.policy if saved else policy_from(run.settings, request.flags)
-    regions = _regions(run, request)
+    regions = regions_of(run, request.regions)
     units = fleet.organization.ou_paths if fleet.organization else ()
     survey = survey_of_fleet(run, policy, found, regions, units=units)
     title = f"querying {show_count(len(survey.locations), 'place')} and the working tree"
@@ -146,9 +146,13 @@ def _file(run: Invocation, name: str) -> Path:
     return Path(name) if Path(name).exists() else run.workspace.root / name
 
 
-def _regions(run: Invocation, request: Request) -> tuple[str, ...]:
-    """Return the regions to read; empty for all that each account has."""
-    requested = requested_regions(request.regions)
+def regions_of(run: Invocation, arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return the regions to read, by the flag's *arguments* or the settings; empty for all that each account has.
+
+    Raises:
+        UsageError: An argument is not a region.
+    """
+    requested = requested_regions(arguments)
     if requested == [_ALL]:
         return ()
     return tuple(requested or ([run.options.region] if run.options.region else run.settings.cleanup.regions))
@@ -256,17 +260,23 @@ def _to_do(run: Invocation, plan: FleetPlan, survey: Survey) -> list[str]:
     return sorted({*plan.owners, *open_})
 
 
+def with_right_to_change(hub: Hub, role: str, account: str) -> Access:
+    """Return the access that may change *account*.
+
+    Raises:
+        AwsError: Nobody gets in.
+    """
+    return hub.access if account == hub.identity.account else hub.enter(hub.role(account, role), account)
+
+
 def _way_in(hub: Hub, role: str, account: str) -> Access:
     """Return the access that may change *account*.
 
     Raises:
         SafetyError: Nobody gets in; nothing was changed anywhere.
     """
-    if account == hub.identity.account:
-        return hub.access
-    arn = hub.role(account, role)
     try:
-        return hub.enter(arn, account)
+        return with_right_to_change(hub, role, account)
     except AwsError as exc:
         msg = f"Nothing was changed in any account: {str(exc).rstrip('.')}. Make the role as docs/fleet.md says."
         raise SafetyError(msg) from exc

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 from gpu_ami.aws.access import identify
 from gpu_ami.aws.build_resources import KINDS, BuildResource, find
-from gpu_ami.aws.caller import RefusedError
+from gpu_ami.aws.caller import Caller, RefusedError
+from gpu_ami.aws.images import Image
 from gpu_ami.bake import template
 from gpu_ami.cleanup.dead_benches import BENCHES_ALONE, TOGETHER
 from gpu_ami.cleanup.decide import SourceReport, by_target
@@ -62,6 +64,7 @@ class Request:
         skip_source: Kinds that are not queried.
         allow_no_references: Whether an account in which nothing at all needs any AMI is believed.
         yes: Whether to act.
+        fleet: Whether all accounts of the fleet are swept.
     """
 
     older_than: str | None = None
@@ -69,6 +72,37 @@ class Request:
     skip_source: Sequence[str] = ()
     allow_no_references: bool = False
     yes: bool = False
+    fleet: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leftovers:
+    """What carries the tags of builds in one account.
+
+    Attributes:
+        account: Its id.
+        resources: Whatever was found.
+        reports: How the list of each kind ended.
+        unseen: Kinds of what benches make that could not be listed, or were not to be, each with its region.
+    """
+
+    account: str
+    resources: tuple[BuildResource, ...]
+    reports: tuple[SourceReport, ...]
+    unseen: frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ages:
+    """From which age on a build is over.
+
+    Attributes:
+        older_than: What it may take, or more if requested.
+        requested: What was requested.
+    """
+
+    older_than: timedelta
+    requested: timedelta
 
 
 def run(run: Invocation, request: Request, *, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -85,45 +119,62 @@ def run(run: Invocation, request: Request, *, sleep: Callable[[float], None] = t
         SafetyError: Nothing may be removed, or no AMI, and why.
         PartialError: Some of it could not be removed.
     """
-    older_than, requested = _older_than(run, request.older_than)
-    kinds = _kinds(request.skip_source)
-    skipped = left_out(run.settings)
+    if request.fleet:
+        from gpu_ami.cleanup import fleet_sweep
+
+        fleet_sweep.run(run, request, sleep=sleep)
+        return
+    ages = ages_of(run, request.older_than)
+    kinds = chosen_kinds(request.skip_source)
+    policy = policy_of_sweep(run, request, ages)
     requested_regions(request.regions)  # before credentials are asked for
     acts = request.yes and not run.options.dry_run
     account = (run.announce() if acts else identify(run.access)).account
     regions = _regions(run, request.regions)
-    policy = Policy(
-        older_than=older_than, keep=1, skip_sources=skipped, allow_no_references=request.allow_no_references
-    )
     survey = survey_of(run, policy, account, regions)
     with run.console.step("querying what incomplete builds left"):
-        plan = _plan(run, survey, account, (older_than, requested), kinds)
+        plan = _plan(run, survey, account, ages, kinds)
     if not acts or plan.blocks:
-        _forget_builds(run, plan, request, ())
+        forget_builds(run, plan, request, ())
         run.console.result(plan.document(), sweep_table(plan))
         if plan.blocks:
             msg = f"Everything is kept: {plan.blocks[0]}"
             raise SafetyError(msg)
         if plan.selected:
-            parts = ["leave out --dry-run"] if run.options.dry_run else []
-            how = " and ".join([*parts, *([] if request.yes else ["add --yes"])])
-            run.console.say(f"Nothing was removed. {how[0].upper()}{how[1:]} to carry this out.")
+            run.console.say(next_step(run, request))
         _raise_failures(plan, policy)
         return
     with only_one(run.workspace.logs, "cleanup"):
-        results, journal, refused = _act(
-            run, plan, survey, requested, lambda seconds: sleep(run.target.poll_s(seconds))
+        results, journal, refused = act(
+            run, plan, survey, ages.requested, sleep=lambda seconds: sleep(run.target.poll_s(seconds))
         )
-    _forget_builds(run, plan, request, results)
+    forget_builds(run, plan, request, results)
     shown = run.workspace.shown(journal) if journal else None
     document = plan.document() | {
         "applied": True,
         "results": [result.document() for result in results],
         "journal": shown,
     }
-    with then_raised(_error(results, refused)):
+    with then_raised(error_of(results, refused)):
         run.console.result(document, sweep_table(plan), sweep_result_table(results, shown))
     _raise_failures(plan, policy)
+
+
+def policy_of_sweep(run: Invocation, request: Request, ages: Ages) -> Policy:
+    """Return what decides about AMIs: nothing that is needed may go."""
+    return Policy(
+        older_than=ages.older_than,
+        keep=1,
+        skip_sources=left_out(run.settings),
+        allow_no_references=request.allow_no_references,
+    )
+
+
+def next_step(run: Invocation, request: Request) -> str:
+    """Return what a person does to have a plan carried out."""
+    parts = ["leave out --dry-run"] if run.options.dry_run else []
+    how = " and ".join([*parts, *([] if request.yes else ["add --yes"])])
+    return f"Nothing was removed. {how[0].upper()}{how[1:]} to carry this out."
 
 
 def _raise_failures(plan: SweepPlan, policy: Policy) -> None:
@@ -137,7 +188,7 @@ def _raise_failures(plan: SweepPlan, policy: Policy) -> None:
         raise SafetyError(msg)
 
 
-def _error(results: Sequence[Result], refused: str | None) -> PartialError | None:
+def error_of(results: Sequence[Result], refused: str | None) -> PartialError | None:
     """Return how a sweep ends that could not remove all of it; None where it could."""
     if refused:
         return cut_short(refused, sum(result.is_done for result in results), len(results))
@@ -147,48 +198,118 @@ def _error(results: Sequence[Result], refused: str | None) -> PartialError | Non
     return None
 
 
-def _plan(
-    run: Invocation, survey: Survey, account: str, ages: tuple[timedelta, timedelta], kinds: Sequence[str]
-) -> SweepPlan:
-    older_than, requested = ages
+def _plan(run: Invocation, survey: Survey, account: str, ages: Ages, kinds: Sequence[str]) -> SweepPlan:
     now = datetime.now(timezone.utc)
     survey.query()
     # Of its first answer, and so rather too early; how old a thing is must not depend on this machine's clock.
     aws_time = survey.aws_time
+    (found,) = leftovers_of(survey.own_locations, kinds, run.settings.family)
+    verdicts = verdicts_on(survey, [found], ages, aws_time or now)[account]
+    reports = [*time_reports(aws_time, now), *survey.reports, *found.reports]
+    return plan_of(survey.own_locations, found, without_unseen(verdicts, reports, survey.policy), reports, survey, now)
+
+
+def leftovers_of(
+    locations: Sequence[Location], kinds: Sequence[str], family: str, *, workers: int | None = None
+) -> list[Leftovers]:
+    """Return what *family*'s builds left, account by account, in the order of *locations*.
+
+    Args:
+        locations: Where to look; what is one for all regions of an account is listed with its first.
+        kinds: What to look for.
+        family: Whose.
+        workers: How many queries may wait at once.
+    """
+    of: dict[str, list[Location]] = defaultdict(list)
+    for location in locations:
+        of[location.account].append(location)
     queries = [
         (location, kind)
-        for number, location in enumerate(survey.own_locations)
+        for some in of.values()
+        for number, location in enumerate(some)
         for kind in kinds
         if number == 0 or kind not in _GLOBAL
     ]
-    found = in_parallel(queries, lambda query: _find(*query, run.settings.family))
-    resources = [resource for some, _ in found for resource in some]
-    unseen = {(kind, location.region) for location in survey.own_locations for kind in TOGETHER}
-    unseen -= {
-        (kind, location.region)
-        for (location, kind), (_, report) in zip(queries, found, strict=True)
-        if report.status == "ok"
-    }
+    more = {} if workers is None else {"workers": workers}
+    answers: dict[str, list[tuple[str, list[BuildResource], SourceReport]]] = defaultdict(list)
+    found = in_parallel(queries, lambda query: _find(*query, family), **more)
+    for (location, kind), (resources, report) in zip(queries, found, strict=True):
+        answers[location.account].append((kind, resources, report))
+    return [
+        Leftovers(
+            account=account,
+            resources=tuple(resource for _, resources, _ in answers[account] for resource in resources),
+            reports=tuple(report for _, _, report in answers[account]),
+            unseen=frozenset((kind, location.region) for location in some for kind in TOGETHER)
+            - {(kind, str(report.region)) for kind, _, report in answers[account] if report.status == "ok"},
+        )
+        for account, some in of.items()
+    ]
 
-    def decided() -> tuple[list[SweepVerdict], set[str]]:
+
+def verdicts_on(
+    survey: Survey, leftovers: Sequence[Leftovers], ages: Ages, now: datetime
+) -> dict[str, list[SweepVerdict]]:
+    """Return the verdicts on what each account has, by account; AMIs that would go are queried one by one first.
+
+    Args:
+        survey: Of all accounts, queried; what any of them needs, stays.
+        leftovers: What each has.
+        ages: From when on a build is over.
+        now: The time, by AWS's clock.
+    """
+    images: dict[str, list[Image]] = defaultdict(list)
+    for image in survey.images:
+        images[image.account].append(image)
+
+    def decided() -> dict[str, list[SweepVerdict]]:
         needed = by_target(survey.references)
-        verdicts = decide_sweep(resources, survey.images, needed, older_than, aws_time or now, requested, unseen)
-        selected = (v.resource for v in verdicts if v.action == "delete" and v.resource.kind == "image")
-        return verdicts, {resource.identifier for resource in selected}
+        return {
+            one.account: decide_sweep(
+                one.resources,
+                images[one.account] if survey.is_fleet else survey.images,
+                needed,
+                ages.older_than,
+                now,
+                ages.requested,
+                one.unseen,
+            )
+            for one in leftovers
+        }
 
-    verdicts, images = decided()
-    if images:
-        survey.query_images(images)
-        verdicts, _ = decided()
-    reports = [*_clock_reports(aws_time, now), *survey.reports, *(report for _, report in found)]
+    verdicts = decided()
+    going = [verdict.resource for some in verdicts.values() for verdict in some if verdict.action == "delete"]
+    if selected := {resource.identifier for resource in going if resource.kind == "image"}:
+        survey.query_images(selected)
+        return decided()
+    return verdicts
+
+
+def plan_of(
+    locations: Sequence[Location],
+    found: Leftovers,
+    verdicts: Sequence[SweepVerdict],
+    reports: Sequence[SourceReport],
+    survey: Survey,
+    now: datetime,
+) -> SweepPlan:
+    """Return what a sweep of one account would remove.
+
+    Args:
+        locations: Its regions.
+        found: What it has.
+        verdicts: On that.
+        reports: How every query ended that matters to it.
+        survey: What the verdicts follow from.
+        now: The time, by this machine's clock.
+    """
     blocks = sweep_blocks(reports, survey.policy)
-    callers = {location.region: location.caller for location in survey.own_locations}
-    verdicts = without_unseen(verdicts, reports, survey.policy)
+    callers = {location.region: location.caller for location in locations}
     going = [] if blocks else [verdict.resource for verdict in verdicts if verdict.action == "delete"]
     return SweepPlan(
-        account=account,
-        regions=tuple(location.region for location in survey.own_locations),
-        older_than=older_than,
+        account=found.account,
+        regions=tuple(location.region for location in locations),
+        older_than=survey.policy.older_than,
         verdicts=tuple(verdicts),
         reports=tuple(reports),
         blocks=blocks,
@@ -196,7 +317,8 @@ def _plan(
     )
 
 
-def _clock_reports(aws_time: datetime | None, now: datetime) -> list[SourceReport]:
+def time_reports(aws_time: datetime | None, now: datetime) -> list[SourceReport]:
+    """Return what is wrong with this machine's clock, or that AWS has not said what time it is."""
     if aws_time is not None:
         return clock_reports(aws_time, now)
     error = "AWS's answers do not say what time it is: nobody knows how old anything is. Is there a proxy in between?"
@@ -215,21 +337,43 @@ def _find(location: Location, kind: str, family: str) -> tuple[list[BuildResourc
     except AwsError as exc:
         is_let_pass = kind in _MAY_BE_DENIED and isinstance(exc, RefusedError) and exc.is_denied
         return [], report("skipped" if is_let_pass else "failed", str(exc))
+    finally:
+        location.caller.aws_time = location.caller.aws_time or caller.aws_time
 
 
-def _act(
-    run: Invocation, plan: SweepPlan, survey: Survey, requested: timedelta, sleep: Callable[[float], None]
+def act(
+    run: Invocation,
+    plan: SweepPlan,
+    survey: Survey,
+    requested: timedelta,
+    *,
+    sleep: Callable[[float], None],
+    callers: Mapping[str, Caller] | None = None,
 ) -> tuple[list[Result], Path | None, str | None]:
-    """Remove what is selected; return what came of it, the journal, and why that could not be written on, if so."""
+    """Remove what is selected; return what came of it, the journal, and why that could not be written on, if so.
+
+    Args:
+        run: The invocation.
+        plan: What to remove, of one account.
+        survey: What it was made from; queried again before an AMI goes.
+        requested: What a person wants to be left alone, of whatever made it.
+        sleep: Waits some seconds.
+        callers: By region, what may change the account; None for what the survey reads it with.
+
+    Raises:
+        InterruptedRunError: Somebody interrupted it.
+    """
     if not plan.selected:
         return [], None, None
     path = new_path(run.workspace.logs, datetime.now(timezone.utc), task="sweep")
     try:
         with Journal(path) as journal:
             journal.write(Begin(account=plan.account, older_than_s=int(plan.older_than.total_seconds())))
-            act = Sweep(survey, run.settings.family, plan.older_than, journal, requested, sleep=sleep)
+            sweep = Sweep(
+                survey, run.settings.family, plan.older_than, journal, requested, sleep=sleep, callers=callers
+            )
             with run.console.step(f"removing {show_count(len(plan.selected), 'resource')}") as step:
-                results = act.run(plan.selected)
+                results = sweep.run(plan.selected)
                 if results and all(result.is_failed for result in results):
                     step.fail()
             journal.note(End(failed=sum(result.is_failed for result in results)))
@@ -240,7 +384,7 @@ def _act(
     return results, path, refused
 
 
-def _forget_builds(run: Invocation, plan: SweepPlan, request: Request, results: Sequence[Result]) -> None:
+def forget_builds(run: Invocation, plan: SweepPlan, request: Request, results: Sequence[Result]) -> None:
     """Drop the notes of builds that were killed and of which nothing is left: nobody need be told of them any more.
 
     What a build of another account or family left is not what was listed here. Of sources of uses that failed, as a
@@ -258,17 +402,21 @@ def _forget_builds(run: Invocation, plan: SweepPlan, request: Request, results: 
     )
 
 
-def _older_than(run: Invocation, requested: str | None) -> tuple[timedelta, timedelta]:
-    """Return the age from which on a build is over: what it may take, or more if requested; and what was requested."""
+def ages_of(run: Invocation, requested: str | None) -> Ages:
+    """Return from which age on a build is over: what it may take, or more if *requested*.
+
+    Raises:
+        UsageError: That is less than a build may take.
+    """
     longest = longest_build(run)
     if requested is None:
-        return longest, timedelta()
+        return Ages(older_than=longest, requested=timedelta())
     span = parse_duration(requested, name="--older-than")
     if span < longest:
         why = f"is less than a build may take ({longest}): a living one could be removed"
         msg = f"--older-than {requested} {why}. Give more."
         raise UsageError(msg)
-    return span, span
+    return Ages(older_than=span, requested=span)
 
 
 def longest_build(run: Invocation) -> timedelta:
@@ -297,15 +445,22 @@ def _template_values(run: Invocation) -> dict[str, Any]:
 def _regions(run: Invocation, requested: Sequence[str]) -> list[str]:
     """Return where to look: as requested, else where a build of the family makes AMIs, its copies included."""
     chosen = chosen_regions(run, requested)
-    if requested:
-        return chosen
+    return chosen if requested else list(dict.fromkeys([*chosen, *copy_regions(run)]))
+
+
+def copy_regions(run: Invocation) -> list[str]:
+    """Return the regions to which a build copies its AMI; what is no region is Packer's to refuse."""
     copies = _template_values(run).get("ami_regions")
     named = [name for name in copies if isinstance(name, str)] if isinstance(copies, list) else []
-    # What is no region is Packer's to refuse.
-    return list(dict.fromkeys([*chosen, *(name for name in named if REGION.fullmatch(name))]))
+    return [name for name in named if REGION.fullmatch(name)]
 
 
-def _kinds(skipped: Sequence[str]) -> list[str]:
+def chosen_kinds(skipped: Sequence[str]) -> list[str]:
+    """Return the kinds to look for.
+
+    Raises:
+        UsageError: One of *skipped* is none.
+    """
     for name in skipped:
         if name in SOURCE_NAMES:
             msg = f"--skip-source {name!r} is not a kind of resource: name it in {SETTING}."

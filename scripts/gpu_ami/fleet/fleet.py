@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from gpu_ami import collector, process
 from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError, UsageError
 from gpu_ami.fleet.entry import Entered, Hub, Listed, enter_all, hub_of, members_by
@@ -92,6 +93,8 @@ def find(run: Invocation, fleet: Fleet) -> Found:
     Raises:
         AwsError: The hub cannot be entered, or Organizations does not list the accounts.
     """
+    collector.one_heap()
+    process.allow_many_files()
     hub = hub_of(run.access, fleet)
     listed = members_by(hub, fleet, datetime.now(timezone.utc).date())
     entered = enter_all(hub, listed.members, role=fleet.read_role)

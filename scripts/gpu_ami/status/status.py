@@ -73,9 +73,11 @@ class Request:
 
     Attributes:
         skip: Queries that are left out.
+        fleet: Whether it is about every account of the fleet.
     """
 
     skip: Sequence[str] = ()
+    fleet: bool = False
 
 
 def run(run: Invocation, request: Request) -> None:
@@ -89,6 +91,14 @@ def run(run: Invocation, request: Request) -> None:
     if unknown := [name for name in skip if name not in QUERIES]:
         msg = f"--skip {unknown[0]} is no query: there are {', '.join(QUERIES)}."
         raise UsageError(msg)
+    if request.fleet:
+        if skip:
+            msg = f"--skip {skip[0]} does not go with --fleet, which has other queries: leave one out."
+            raise UsageError(msg)
+        from gpu_ami.status import fleet_status
+
+        fleet_status.run(run)
+        return
     if run.options.dry_run:
         run.console.say(f"DRY RUN: would look up {', '.join(name for name in QUERIES if name not in skip)}.")
         return

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 from gpu_ami.aws.caller import Caller
-from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members, side_by_side
 
 _WORKERS = 8
 _MOST_IMAGES = 10
@@ -42,9 +40,8 @@ class ImageReferences:
         """Return what EC2 says; ten AMIs a call."""
         selected = sorted(query.selected)
         chunks = [selected[start : start + _MOST_IMAGES] for start in range(0, len(selected), _MOST_IMAGES)]
-        with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
-            answers = pool.map(lambda some: list(_query(caller, some)), chunks)
-            return Found([reference for answer in answers for reference in answer])
+        answers = side_by_side(lambda some: list(_query(caller, some)), chunks, query, workers=_WORKERS)
+        return Found([reference for answer in answers for reference in answer])
 
 
 def _query(caller: Caller, image_ids: list[str]) -> list[Reference]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.references.aliases import get_values
-from gpu_ami.aws.references.source import Found, Reference, SourceQuery, ids_in, members
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery, ids_in, members, side_by_side
 from gpu_ami.units import show_count
 
 _WORKERS = 8
@@ -32,9 +31,8 @@ class Parameters:
         known: dict[str, tuple[object, list[str]]] = query.memory.setdefault("parameters", {})
         stale = sorted(name for name, stamp in stamps.items() if name not in known or known[name][0] != stamp)
         chunks = [stale[start : start + _MOST_NAMES] for start in range(0, len(stale), _MOST_NAMES)]
-        with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
-            for values in pool.map(lambda names: get_values(caller, names), chunks):
-                known.update({name: (stamps[name], sorted(ids_in(value))) for name, value in values.items()})
+        for values in side_by_side(lambda names: get_values(caller, names), chunks, query, workers=_WORKERS):
+            known.update({name: (stamps[name], sorted(ids_in(value))) for name, value in values.items()})
         # A parameter that was deleted between the listing and the reading needs nothing any more.
         references = [
             Reference(target, self.name, f"SSM parameter {name}")

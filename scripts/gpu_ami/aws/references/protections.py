@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.images import is_gone, launch_permissions, public_snapshots
-from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members, side_by_side
 from gpu_ami.units import show_usd
 
 _WORKERS = 32
@@ -34,8 +33,8 @@ class LaunchPermissions:
         references = [Reference(ami, self.name, "public: every account may launch it") for ami in sorted(public)]
         seen: dict[str, tuple[dict[str, str], ...]] = query.memory.setdefault("permissions", {})
         unread = sorted(set(query.selected) - set(seen))
-        with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
-            seen.update(zip(unread, pool.map(lambda image_id: _permissions(caller, image_id), unread), strict=True))
+        read = side_by_side(lambda image_id: _permissions(caller, image_id), unread, query, workers=_WORKERS)
+        seen.update(zip(unread, read, strict=True))
         for image_id in sorted((set(query.selected) & set(seen)) - public):
             if seen[image_id]:
                 who = ", ".join(sorted(value for entry in seen[image_id] for value in entry.values()))

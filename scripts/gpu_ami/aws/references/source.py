@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image
 
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 # An id inside a longer text; reading too much into a text only keeps an AMI that could have gone.
 # Of AWS's two lengths alone: in an id of any other the first eight digits are nobody's.
 _IDS = re.compile(r"(?:ami|snap)-(?:[0-9a-f]{17}|[0-9a-f]{8})(?![0-9a-f])", re.IGNORECASE)
@@ -59,6 +62,7 @@ class SourceQuery:
         memory: What the source itself kept from its last query of this region, so that a second one reads less.
         fast_restore_usd_per_hour: Returns what fast snapshot restore of one snapshot costs in one zone of this region,
             by the hour; None where that is not known.
+        at_once: So many calls of this query may be under way at once; of many places each has few.
     """
 
     images: Collection[Image] = ()
@@ -66,6 +70,18 @@ class SourceQuery:
     template_versions: int | None = None
     memory: dict[str, Any] = field(default_factory=dict)
     fast_restore_usd_per_hour: Callable[[], Decimal | None] = lambda: None
+    at_once: int = 32
+
+
+def side_by_side(
+    work: Callable[[_Item], _Result], items: Sequence[_Item], query: SourceQuery, *, workers: int
+) -> list[_Result]:
+    """Return what *work* makes of each item, in their order; without threads where they would wait for each other."""
+    most = min(workers, query.at_once, len(items))
+    if most < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(max_workers=most) as pool:
+        return list(pool.map(work, items))
 
 
 class Source(Protocol):

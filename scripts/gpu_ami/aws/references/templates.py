@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError
 from gpu_ami.aws.references.aliases import with_aliases
-from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members, relevant
+from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members, relevant, side_by_side
 
 _WORKERS = 16
 _MOST_VERSIONS = 200
@@ -43,12 +42,11 @@ class LaunchTemplates:
         stamps = {_id(row): (row["LatestVersionNumber"], row["DefaultVersionNumber"]) for row in templates}
         known: dict[str, tuple[object, _Versions]] = query.memory.setdefault("templates", {})
         stale = [row for row in templates if known.get(_id(row), (None,))[0] != stamps[_id(row)]]
-        with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
-            read = pool.map(lambda row: _versions(caller, row, query.template_versions), stale)
-            for row, versions in zip(stale, read, strict=True):
-                known.pop(_id(row), None)
-                if versions is not None:
-                    known[_id(row)] = (stamps[_id(row)], versions)
+        read = side_by_side(lambda row: _versions(caller, row, query.template_versions), stale, query, workers=_WORKERS)
+        for row, versions in zip(stale, read, strict=True):
+            known.pop(_id(row), None)
+            if versions is not None:
+                known[_id(row)] = (stamps[_id(row)], versions)
         named = [document for key in stamps if key in known for document in known[key][1]]
         return with_aliases(caller, self.name, named)
 

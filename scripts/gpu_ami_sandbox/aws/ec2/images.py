@@ -18,6 +18,7 @@ from gpu_ami.records.tags import AMI_ID
 from gpu_ami_sandbox.aws.ec2.allowed_images import allowed
 from gpu_ami_sandbox.aws.ec2.part import EC2Part, tag_values
 from gpu_ami_sandbox.aws.ec2.recycle_bin import recycle_bin
+from gpu_ami_sandbox.aws.ec2.shared_images import shared_with
 from gpu_ami_sandbox.aws.ec2.snapshots import image_using, remove_snapshot
 from gpu_ami_sandbox.aws.refusals import refuse
 
@@ -185,6 +186,8 @@ class Images(EC2Part):
         if owners:
             images = [image for image in images if {image.owner_id, image.owner_alias} & set(owners)]
         images = [image for image in images if self._is_visible(image, named=image.id in requested)]
+        if not requested and not owners:
+            images += shared_with(self.current_account, self.region)
         images = allowed(backend, self.current_account, images, named=requested)
         answer = self._answer_page("Images", self._filtered(images, self._image_values))
         answer.result["Images"] = [_shown(image) for image in answer.result["Images"]]
