@@ -146,6 +146,30 @@ def test_a_record_that_cannot_be_read_holds_an_apply_up(terraform: FakeTerraform
     assert terraform.live() == {}
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"worst_s": 240.0', '"worst_s": 1e999'),
+        ('"worst_s": 240.0', '"worst_s": NaN'),
+        ('"worst_s": 240.0', '"worst_s": 1e300'),
+        ('"median_s": 200.0', '"median_s": -1e999'),
+        ('"hosts": 3', '"hosts": -3'),
+        ('"hosts": 3', f'"hosts": {"9" * 400}'),
+        ('"chance": 0.125', '"chance": 1e999'),
+    ],
+)
+def test_a_number_that_cannot_be_is_one_line(terraform: FakeTerraform, old: str, new: str) -> None:
+    """A changed file must neither be believed nor end in a traceback: no duration shows infinity."""
+    ami = hand_over(terraform)
+    record(terraform, ami)
+    path = bench_record.path_of(terraform.folder, ami)
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+    with pytest.raises(UsageError, match=rf"{path.name} cannot be read.*`invoke bench --ami {ami}` again"):
+        bench_record.fitting(terraform.folder, ami, FACTS, sandbox=False)
+
+
 def test_the_record_of_another_ami_and_unread_tags_are_none(terraform: FakeTerraform) -> None:
     """Copying a file is no bench, and a check that fails means no."""
     ami = hand_over(terraform)

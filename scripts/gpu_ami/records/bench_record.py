@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -19,6 +19,10 @@ from gpu_ami.units import show_count, show_duration
 
 FORMAT: Literal["gpu-ami-bench-1"] = "gpu-ami-bench-1"
 _WHAT = "bench record"
+# What a file may say: no number beyond these was measured, and figures are shown with no more digits than people read.
+_LONGEST_S = 7 * 86_400
+Seconds = Annotated[float, msgspec.Meta(ge=-_LONGEST_S, le=_LONGEST_S)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
 
 class Against(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,10 +37,10 @@ class Against(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """
 
     ami_id: str
-    pairs: int
-    better: int
-    median_difference_s: float
-    median_s: float
+    pairs: Count
+    better: Count
+    median_difference_s: Seconds
+    median_s: Seconds
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,9 +57,9 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """
 
     arm: Literal["plain", "rated"]
-    rate_mib_s: int | None
-    hosts: int
-    worst_s: float
+    rate_mib_s: Count | None
+    hosts: Count
+    worst_s: Seconds
     stock: Against | None
     live: Against | None
     open: str | None
@@ -66,8 +70,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     passed: bool
     rule: str
-    better: int
-    of: int
+    better: Count
+    of: Count
     chance: float
 
 
