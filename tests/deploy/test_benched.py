@@ -74,6 +74,8 @@ def test_an_ami_whose_bench_says_yes_is_applied(terraform: FakeTerraform, bench:
 
 
 BAD = msgspec.structs.replace(GOOD, stock=SLOWER)
+MISSED = msgspec.structs.replace(GOOD, missed=2, missed_why="the image was pulled, although the AMI holds it")
+NONE = msgspec.structs.replace(MISSED, hosts=0, worst_s=None, stock=None, live=None, open="no whole pair")
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,18 @@ BAD = msgspec.structs.replace(GOOD, stock=SLOWER)
         ("off", BAD, {}, ""),
         ("optional", BAD, {}, r"not faster than the stock AMI .*: \+2 m 08 s"),
         ("optional", GOOD, {"max_regression": 0.1}, "slower than the live AMI .* by more than 10%"),
+        (
+            "optional",
+            MISSED,
+            {},
+            r"2 of 5 rated hosts came to nothing by the AMI .* \(the image was pulled",
+        ),
+        (
+            "required",
+            NONE,
+            {"target_s": 300},
+            r"2 of 2 rated hosts came to nothing .* over target_s, 300, too",
+        ),
         ("required", GOOD, {"target_s": 239}, "its slowest host took 4 m 00 s, and target_s is 239"),
     ],
 )

@@ -119,6 +119,11 @@ def host(arm: Arm = "rated", round: int = 1, *, total_s: float | None = None, **
     )
 
 
+def never(one: Host, why: str) -> Host:
+    """Return *one* as it is where no host came up for it."""
+    return replace(one, trouble=why, facts=Facts(job_id=one.facts.job_id), moments={})
+
+
 def moment(name: str, at: float | None, missing: str | None = None) -> Moment:
     """Return one moment."""
     return Moment(at=at, clock=CLOCKS[name], source=f"a source of {name}", resolution_s=0.001, missing=missing)

@@ -19,7 +19,7 @@ from gpu_ami.errors import UsageError
 from gpu_ami.measure import bench_chart, bench_report, phases
 from gpu_ami.measure.bench_report import Result
 from gpu_ami.measure.timeline import NAMES, Arm, Clock
-from tests.measure.bench_hosts import BAKED, BASE, DIGEST, host, moved, result, rounds
+from tests.measure.bench_hosts import BAKED, BASE, DIGEST, host, moved, never, result, rounds
 from tests.support.schemas import problems, schemas
 
 FULL: dict[Arm, float] = {"stock": 842.2, "plain": 716, "rated": 196.4, "live": 205}
@@ -132,7 +132,7 @@ def test_what_flatters_an_arm_is_said() -> None:
 
 def test_the_page_is_markdown_in_which_no_reason_is_markup() -> None:
     """Batch's and the job's words come from outside."""
-    bad = replace(host("rated"), trouble="<img src=x> | `rm`")
+    bad = never(host("rated"), "<img src=x> | `rm`")
 
     page = bench_report.as_markdown(result([host("stock"), bad]), "bench.svg")
 
@@ -169,6 +169,18 @@ def test_the_record_is_what_the_gate_has_judged() -> None:
     assert stock is not None
     assert (stock.ami_id, stock.median_difference_s, stock.median_s) == (BASE, -600, 800)
     assert bench_report.record(result([host("rated")])) is None
+
+
+def test_what_missed_is_in_the_record_too() -> None:
+    """Or `apply` would let through an AMI of which not one host came up."""
+    record = bench_report.record(result([host("stock"), host("rated", pulled=True)]))
+
+    assert record is not None
+    assert record.gate.passed is False
+    assert (record.measured.hosts, record.measured.worst_s, record.measured.missed) == (0, None, 1)
+    assert record.measured.missed_why == "the image was pulled, although the AMI holds it"
+    (_, rated) = bench_report.document(result([host("stock"), host("rated", pulled=True)]))["hosts"]
+    assert rated["missed"] == rated["void"] == record.measured.missed_why
 
 
 def test_the_picture_shows_each_arm_its_hosts_and_its_median() -> None:

@@ -30,7 +30,7 @@ from gpu_ami.measure.bench_price import cost_of, price_of
 from gpu_ami.measure.bench_report import Result
 from gpu_ami.measure.observe import Observer
 from gpu_ami.measure.price import Price
-from gpu_ami.measure.timeline import Host
+from gpu_ami.measure.timeline import CUT, Host
 from gpu_ami.measure.verify import Clock, agree, limit_of
 from gpu_ami.process import SHIELD, interruptible, shielded
 from gpu_ami.records import bench_record, verification
@@ -38,7 +38,6 @@ from gpu_ami.units import show_count
 
 # What a host is still there after its job, for its price: Batch ends it with its environment.
 _AFTER_JOB_MIN = 3.0
-_CUT = "the bench was cut off before it was measured"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +220,7 @@ def _measure(run: Invocation, decided: Decided, journal: Journal, clock: Clock, 
             with run.console.step(f"watching {show_count(len(wave), 'host')} start{of}") as step:
                 observer.watch(clock, HOSTS_WITHIN_MIN * 60.0, step)
         except BaseException:
-            observer.cut(_CUT)
+            observer.cut(CUT)
             raise
         finally:
             seen += observer.hosts()

@@ -147,6 +147,7 @@ def _host(one: Verdict) -> dict[str, Any]:
         "arm": host.arm,
         "round": host.round,
         "void": one.void,
+        "missed": one.missed,
         "facts": {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(host.facts).items()},
         "moments": {name: _moment(host, name) for name in dict.fromkeys((*NAMES, *host.moments))},
         "phases": {

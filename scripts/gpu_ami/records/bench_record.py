@@ -49,8 +49,10 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         arm: Which way to start was judged: ``plain`` or ``rated``.
         rate_mib_s: Its launch template's rate; None without one.
-        hosts: On how many hosts.
-        worst_s: The slowest of them, seconds from the job's submission to its models being ready.
+        hosts: On how many hosts that count.
+        worst_s: The slowest of them, seconds from the job's submission to its models being ready; None without any.
+        missed: How many more came to nothing by the AMI or its way to start.
+        missed_why: By what the first of these did; None without any.
         stock: Against the AMI that it was made from; None where that was not among the arms.
         live: Against the AMI that was live; None where none, or the same one, was.
         open: Why not every arm that was run is answered; None where all are.
@@ -59,7 +61,9 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     arm: Literal["plain", "rated"]
     rate_mib_s: Count | None
     hosts: Count
-    worst_s: Seconds
+    worst_s: Seconds | None
+    missed: Count = 0
+    missed_why: str | None = None
     stock: Against | None
     live: Against | None
     open: str | None
@@ -140,9 +144,19 @@ def refusal(measured: Measured, *, max_regression: float, target_s: float | None
         most = f"more than {max_regression:.0%} of its {show_duration(live.median_s)}"
         by = _signed(live.median_difference_s)
         return f"it is slower than the live AMI {live.ami_id} by {most}: {by}, {_median_of(live)}"
-    if target_s is not None and measured.worst_s > target_s:
+    if measured.missed:
+        return _miss(measured, target_s)
+    if target_s is not None and measured.worst_s is not None and measured.worst_s > target_s:
         return f"its slowest host took {show_duration(measured.worst_s)}, and target_s is {target_s:g}"
     return None
+
+
+def _miss(measured: Measured, target_s: float | None) -> str:
+    """Return that a job would have waited for nothing: whatever the target is, such a start is over it."""
+    of = show_count(measured.hosts + measured.missed, f"{measured.arm} host")
+    over = "" if target_s is None else f", which is over target_s, {target_s:g}, too"
+    said = f"{measured.missed} of {of} came to nothing by the AMI or its way to start"
+    return f"{said}{over} ({measured.missed_why})"
 
 
 def praise(measured: Measured) -> str:
@@ -152,7 +166,8 @@ def praise(measured: Measured) -> str:
         for name, against in (("stock", measured.stock), ("live", measured.live))
         if against is not None
     ]
-    return "; ".join([*said, f"slowest host {show_duration(measured.worst_s)}"])
+    worst = [] if measured.worst_s is None else [f"slowest host {show_duration(measured.worst_s)}"]
+    return "; ".join([*said, *worst])
 
 
 def _median_of(against: Against) -> str:
