@@ -157,6 +157,7 @@ def result(hosts: Sequence[Host], **changed: Any) -> Result:
         "ami_id": BAKED,
         "image_digest": DIGEST,
         "fingerprints": {"gpu-ami:fingerprint-scripts": "0123456789abcdef"},
+        "has_models": True,
         "judged": "rated",
         "limits": Limits(),
         "hosts": hosts,

@@ -28,6 +28,7 @@ from gpu_ami.measure.bench_making import Maker
 from gpu_ami.measure.bench_plan import HOSTS_WITHIN_MIN, JOB_S, POWER_OFF_MIN, STUCK_S
 from gpu_ami.measure.bench_price import cost_of, price_of
 from gpu_ami.measure.bench_report import Result
+from gpu_ami.measure.freshness import has_models
 from gpu_ami.measure.observe import Observer
 from gpu_ami.measure.price import Price
 from gpu_ami.measure.timeline import CUT, Host
@@ -270,6 +271,7 @@ def _result(run: Invocation, decided: Decided, hosts: Sequence[Host]) -> Result:
         ami_id=plan.ami_id,
         image_digest=digest,
         fingerprints=fingerprints,
+        has_models=has_models(decided.image.tags, run.settings.bench.models),
         judged=judged,
         limits=_limits(run),
         hosts=hosts,

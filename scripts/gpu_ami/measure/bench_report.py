@@ -43,6 +43,7 @@ class Result:
         ami_id: The baked AMI.
         image_digest: The image in it, as its tag says.
         fingerprints: What it was made from, as its tags say.
+        has_models: Whether there are models to read on hosts of the baked AMI.
         judged: The arm that jobs would get.
         limits: What the AMI has to keep to.
         hosts: All hosts, those that came to nothing included.
@@ -58,6 +59,7 @@ class Result:
     ami_id: str
     image_digest: str
     fingerprints: Mapping[str, str]
+    has_models: bool
     judged: Judged
     limits: Limits
     hosts: Sequence[Host]
@@ -68,7 +70,7 @@ class Result:
     @functools.cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
         """Each host, and why it does not count."""
-        return verdicts(self.hosts)
+        return verdicts(self.hosts, has_models=self.has_models)
 
     @functools.cached_property
     def gate(self) -> Gate:

@@ -6,17 +6,22 @@ seen is not taken for granted; a host that cannot prove what it was is void, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpu_ami.measure.phases import SKEW_S, at, spans
 from gpu_ami.measure.timeline import CUT, Host
+from gpu_ami.records.tags import MODELS_BYTES_TAG
+from gpu_ami.units import show_bytes
 
 # What its phases lie between. `asked`, `running`, `first_line` and `ended` are worth knowing and end no phase.
 NEEDED = ("submitted", "launched", "kernel_up", "registered", "placed", "started", "imports_done", "models_done")
 NEEDED_OF_A_PULL = ("pull_started", "pull_stopped")
 # Of DescribeVolumeStatus, for a volume that a rate fills.
 _BY_RATE = "provisioned-rate"
+_BAKED = ("plain", "rated")
+# Of what the live AMI's hosts read; models change, and one that is missing is more than that.
+_ENOUGH = 0.9
 # Of a host that was there and came to nothing all the same: Batch's words for what no AMI is to blame for. A host that
 # EC2 took away ends its job with "Host EC2 (instance i-…) terminated." (Batch's guide, "Automated job retries").
 _NOT_ITS_OWN = ("CAPACITY:", "MISCONFIGURATION:", "ACTION_REQUIRED", "Host EC2")
@@ -38,17 +43,22 @@ class Verdict:
     missed: str | None = None
 
 
-def verdicts(hosts: Sequence[Host]) -> tuple[Verdict, ...]:
-    """Return each of *hosts*, all those of a bench, with why it does not count."""
+def verdicts(hosts: Sequence[Host], *, has_models: bool = True) -> tuple[Verdict, ...]:
+    """Return each of *hosts*, all those of a bench, with why it does not count.
+
+    Args:
+        hosts: The hosts.
+        has_models: Whether there are models to read on hosts of the baked AMI.
+    """
     found = []
     for host in hosts:
         others = [other for other in hosts if other is not host]
-        why = void(host, others)
-        found.append(Verdict(host, why, None if why is None else missed(host, others)))
+        why = void(host, others, has_models=has_models)
+        found.append(Verdict(host, why, None if why is None else missed(host, others, has_models=has_models)))
     return tuple(found)
 
 
-def missed(host: Host, others: Sequence[Host]) -> str | None:
+def missed(host: Host, others: Sequence[Host], *, has_models: bool = True) -> str | None:
     """Return what *host* came to nothing by that its AMI or its way to start has caused; None where nothing has.
 
     Neither a lack of capacity nor a second host, a moment that nobody saw, or a host that was another one's before.
@@ -56,11 +66,13 @@ def missed(host: Host, others: Sequence[Host]) -> str | None:
     Args:
         host: The host.
         others: All other hosts of the bench.
+        has_models: Whether there are models to read on hosts of the baked AMI.
     """
     if _shared(host, others) or _age(host) or _is_another(host):
         return None
     rules = (failure, _other_image, _pulled, _lost_rate)
-    return next((found for rule in rules if (found := rule(host)) is not None), None)
+    reason = next((found for rule in rules if (found := rule(host)) is not None), None)
+    return reason or _few_models(host, others, has_models=has_models)
 
 
 def failure(host: Host) -> str | None:
@@ -73,16 +85,44 @@ def failure(host: Host) -> str | None:
     return None if host.trouble == CUT or any(word in said for word in _NOT_ITS_OWN) else host.trouble
 
 
-def void(host: Host, others: Sequence[Host]) -> str | None:
+def void(host: Host, others: Sequence[Host], *, has_models: bool = True) -> str | None:
     """Return why *host* does not count, in words; None when it does.
 
     Args:
         host: The host.
         others: All other hosts of the bench.
+        has_models: Whether there are models to read on hosts of the baked AMI.
     """
     reasons = (rule(host) for rule in _BEFORE)
     reason = next((found for found in reasons if found is not None), None) or _shared(host, others)
-    return reason or next((found for rule in _AFTER if (found := rule(host)) is not None), None)
+    reason = reason or next((found for rule in _AFTER if (found := rule(host)) is not None), None)
+    return reason or _few_models(host, others, has_models=has_models)
+
+
+def has_models(tags: Mapping[str, str], paths: Sequence[str]) -> bool:
+    """Whether a probe has models to read on hosts of an AMI.
+
+    Args:
+        tags: The AMI's: one that was baked without any says so.
+        paths: What the probe reads.
+    """
+    return bool(paths) and tags.get(MODELS_BYTES_TAG) != "0"
+
+
+def _few_models(host: Host, others: Sequence[Host], *, has_models: bool) -> str | None:
+    """Return that a host of the baked AMI read no models, or fewer than the live one: it was fast by leaving them out.
+
+    Docker makes an empty folder of a mounted one that the host does not have.
+    """
+    read = host.facts.models_bytes
+    if host.arm not in _BAKED or read is None:
+        return None
+    if read == 0 and has_models:
+        return "it read no models: nothing is where bench.models says"
+    live = max((other.facts.models_bytes or 0 for other in others if other.arm == "live"), default=0)
+    if read < _ENOUGH * live:
+        return f"it read {show_bytes(read)} of models, and the live AMI's hosts {show_bytes(live)}"
+    return None
 
 
 def _trouble(host: Host) -> str | None:
