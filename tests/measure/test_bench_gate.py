@@ -117,6 +117,20 @@ def test_a_void_host_voids_its_pair_and_no_other() -> None:
     assert judge(verdicts(hosts), "rated", Limits()).of == 2
 
 
+@pytest.mark.parametrize(
+    ("stock", "baked", "until", "passed"),
+    [(0, 5, "imports_done", True), (5, 5, "models_done", False), (0, 0, "models_done", False)],
+)
+def test_only_like_is_compared_with_like(stock: int, baked: int, until: str, passed: bool) -> None:
+    """An AMI is not slower than stock by reading models that stock does not have; where both read, all of it counts."""
+    ours, theirs = moved(host("rated", models_bytes=baked), models_done=900.0), host("stock", models_bytes=stock)
+
+    (pair,) = pairs(verdicts([ours, theirs], has_models=False), "rated", "stock")
+
+    assert (pair.until, (pair.difference_s or 0.0) < 0) == (until, passed)
+    assert judge(verdicts([ours, theirs], has_models=False), "rated", Limits()).passed is passed
+
+
 def test_two_zones_are_no_pair() -> None:
     """Capacity and snapshots are the zone's: a pair is of one."""
     found = pairs(verdicts([host("stock"), host("rated", zone="ap-northeast-2c")]), "rated", "stock")

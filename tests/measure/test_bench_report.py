@@ -122,11 +122,19 @@ def test_an_invented_result_says_so_everywhere() -> None:
 
 def test_what_flatters_an_arm_is_said() -> None:
     """Stock reads no models, and Fast Snapshot Restore has its credits."""
-    answered = result([host("stock"), host("rated", is_fast_restored=True)])
+    answered = result([host("stock", models_bytes=0), host("rated", is_fast_restored=True)])
 
     text = " ".join(printed(*bench_report.tables(answered)).split())
 
-    assert "the stock AMI is flattered by what fetching takes" in text
+    assert "stock read no models, for there are none there: with rated it is compared up to the imports." in text
+    assert "-10 m 00 s against the stock AMI ami-0aaaaaaaaaaaaaaaa, one pair up to the imports" in text
+    (pair,) = bench_report.document(answered)["pairs"]
+    assert (pair["until"], pair["baked_s"], pair["other_s"], pair["difference_s"]) == ("imports_done", 160, 760, -600)
+    record = bench_report.record(answered)
+    assert record is not None
+    assert record.measured.stock is not None
+    assert record.measured.stock.until == "imports_done"
+    assert "compared up to the imports" not in printed(*bench_report.tables(result([host("stock"), host("rated")])))
     assert "Fast Snapshot Restore filled the volume of 1 host: once its credits are spent it is lazy." in text
 
 

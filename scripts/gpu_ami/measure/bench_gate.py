@@ -178,4 +178,5 @@ def _against(verdicts: Sequence[Verdict], known: Compared | None) -> Against | N
         better=known.better,
         median_difference_s=round(known.median_difference_s, 3),
         median_s=round(known.other_median_s, 3),
+        until=known.until,
     )

@@ -27,7 +27,8 @@ _EDGE = 100
 _MS = 3
 INVENTED = "The sandbox invents instances and their times: this says nothing about AWS."
 _NO_MODELS = (
-    "The stock hosts read no models, for there are none on them: the stock AMI is flattered by what fetching takes."
+    "{other} read no models, for there are none there: with {judged} it is compared up to the imports. What fetching the "
+    "models takes is not in it."
 )
 
 
@@ -139,6 +140,7 @@ def _pair(pair: Pair) -> dict[str, Any]:
         "baked_s": _rounded(pair.baked_s),
         "other_s": _rounded(pair.other_s),
         "difference_s": _rounded(pair.difference_s),
+        "until": pair.until,
         "void": pair.void,
     }
 
@@ -281,8 +283,8 @@ def _short(seconds: float) -> str:
 
 def _remarks(result: Result) -> list[str]:
     said = ["In brackets the hosts that count. Below 2 s nothing is judged; ≤ 1 is what two clocks disagree on."]
-    if any(host.arm == "stock" and host.facts.models_bytes == 0 for host in result.hosts):
-        said.append(_NO_MODELS)
+    for other in dict.fromkeys(pair.other for pair in result.pairs if pair.until == "imports_done"):
+        said.append(_NO_MODELS.format(other=other, judged=result.judged))
     restored = sum(bool(host.facts.is_fast_restored) for host in result.hosts)
     if restored:
         hosts = show_count(restored, "host")

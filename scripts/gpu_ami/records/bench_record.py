@@ -22,6 +22,8 @@ _WHAT = "bench record"
 # What a file may say: no number beyond these was measured, and figures are shown with no more digits than people read.
 _LONGEST_S = 7 * 86_400
 Seconds = Annotated[float, msgspec.Meta(ge=-_LONGEST_S, le=_LONGEST_S)]
+# What is compared goes from a job's submission to one of these.
+Until = Literal["models_done", "imports_done"]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
 
@@ -34,6 +36,7 @@ class Against(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         better: On how many of them the baked one was faster.
         median_difference_s: The median of baked less other, seconds; negative is faster.
         median_s: The other one's median, seconds.
+        until: What both go to from the submission: the models, or the imports where only the baked AMI has models.
     """
 
     ami_id: str
@@ -41,6 +44,7 @@ class Against(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     better: Count
     median_difference_s: Seconds
     median_s: Seconds
+    until: Until = "models_done"
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -171,7 +175,8 @@ def praise(measured: Measured) -> str:
 
 
 def _median_of(against: Against) -> str:
-    return "one pair" if against.pairs == 1 else f"median of {show_count(against.pairs, 'pair')}"
+    count = "one pair" if against.pairs == 1 else f"median of {show_count(against.pairs, 'pair')}"
+    return f"{count} up to the imports" if against.until == "imports_done" else count
 
 
 def _signed(seconds: float) -> str:
