@@ -160,6 +160,7 @@ def result(hosts: Sequence[Host], **changed: Any) -> Result:
         "fingerprints": {"gpu-ami:fingerprint-scripts": "0123456789abcdef"},
         "has_models": True,
         "judged": "rated",
+        "live_rate_mib_s": 300,
         "limits": Limits(),
         "hosts": hosts,
         "benched_at": "2026-11-30T12:30:00Z",

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from gpu_ami.measure.bench_gate import Limits, judge, judged_arm
+from gpu_ami.measure import bench_report
+from gpu_ami.measure.bench_gate import Judged, Limits, judge, judged_arm
 from gpu_ami.measure.freshness import verdicts
 from gpu_ami.measure.pairs import chance, pairs
 from gpu_ami.measure.timeline import CUT, Arm, Host
-from tests.measure.bench_hosts import host, moved, never, rounds
+from tests.measure.bench_hosts import host, moved, never, result, rounds
 
 _TWO: dict[Arm, float] = {"stock": 800, "rated": 200}
 TWO = rounds(_TWO, _TWO, _TWO)
@@ -284,3 +285,24 @@ def test_the_chance_is_the_sign_tests() -> None:
 def test_the_arm_that_jobs_would_get_is_judged(arms: tuple[Arm, ...], rate: int | None, judged: str | None) -> None:
     """A rate that no job's volume has proves nothing about the jobs."""
     assert judged_arm(arms, rate) == judged
+
+
+@pytest.mark.parametrize(
+    ("judged", "rate", "why"),
+    [
+        ("rated", 300, None),
+        ("plain", None, None),
+        ("rated", None, "has no rate, so that jobs would start as plain, and only rated was run"),
+        ("plain", 200, "has 200 MiB/s, so that jobs would start as rated, and only plain was run"),
+    ],
+)
+@pytest.mark.parametrize("total_s", [200.0, 900.0])
+def test_a_start_that_no_job_has_neither_passes_nor_refuses(
+    judged: Judged, rate: int | None, why: str | None, total_s: float
+) -> None:
+    """`--arms stock,rated` with a template without a rate: its record would have let a slow AMI through."""
+    found = result(rounds({"stock": 800, judged: total_s}), judged=judged, live_rate_mib_s=rate)
+
+    assert found.gate.passed is (None if why else total_s < 800)
+    assert why is None or found.gate.rule == f"the live launch template {why}"
+    assert (bench_report.record(found) is None) == (why is not None)

@@ -273,6 +273,7 @@ def _result(run: Invocation, decided: Decided, hosts: Sequence[Host]) -> Result:
         fingerprints=fingerprints,
         has_models=has_models(decided.image.tags, run.settings.bench.models),
         judged=judged,
+        live_rate_mib_s=plan.live_rate_mib_s,
         limits=_limits(run),
         hosts=hosts,
         # By AWS's clock, like all that it is put beside.

@@ -57,7 +57,7 @@ class Gate:
 
 
 def judged_arm(arms: Collection[Arm], live_rate_mib_s: int | None) -> Judged | None:
-    """Return the arm that jobs would get; None where no baked one is among *arms*.
+    """Return the arm that jobs would get, or else stands for it; None where no baked one is among *arms*.
 
     Args:
         arms: Those of the bench.
@@ -65,6 +65,21 @@ def judged_arm(arms: Collection[Arm], live_rate_mib_s: int | None) -> Judged | N
     """
     order: tuple[Judged, ...] = ("rated", "plain") if live_rate_mib_s else ("plain", "rated")
     return next((arm for arm in order if arm in arms), None)
+
+
+def unlike_jobs(judged: Judged, live_rate_mib_s: int | None) -> str | None:
+    """Return that jobs would be started in another way than was measured; None where they would not.
+
+    A rate makes a start several times as fast: with it nothing is said of a start without, nor the reverse.
+
+    Args:
+        judged: The arm that stands for them.
+        live_rate_mib_s: The rate of the launch template that jobs are started with; None without one.
+    """
+    if (judged == "rated") == bool(live_rate_mib_s):
+        return None
+    has, wanted = (f"has {live_rate_mib_s} MiB/s", "rated") if live_rate_mib_s else ("has no rate", "plain")
+    return f"the live launch template {has}, so that jobs would start as {wanted}, and only {judged} was run"
 
 
 def all_pairs(verdicts: Sequence[Verdict], judged: Arm) -> tuple[Pair, ...]:
@@ -140,7 +155,7 @@ def _first_void(said: str, reasons: Sequence[str | None]) -> str:
     return said if first is None else f"{said} ({limited(first)})"
 
 
-def judge(verdicts: Sequence[Verdict], judged: Judged, limits: Limits) -> Gate:
+def judge(verdicts: Sequence[Verdict], judged: Judged, limits: Limits, *, unlike: str | None = None) -> Gate:
     """Return whether the baked AMI may be promoted.
 
     It compares within rounds only: how fast a lazy volume is changes twofold from day to day.
@@ -149,10 +164,11 @@ def judge(verdicts: Sequence[Verdict], judged: Judged, limits: Limits) -> Gate:
         verdicts: All hosts of the bench.
         judged: The arm that jobs would get.
         limits: What it has to keep to.
+        unlike: How else jobs would be started, by `unlike_jobs`: then the figures are about no job, and say neither.
     """
     figures = measured(verdicts, judged)
-    if isinstance(figures, str):
-        return Gate(passed=None, rule=figures, better=0, of=0, chance=1.0)
+    if isinstance(figures, str) or unlike is not None:
+        return Gate(passed=None, rule=unlike or str(figures), better=0, of=0, chance=1.0)
     problem = bench_record.refusal(figures, max_regression=limits.max_regression, target_s=limits.target_s)
     first = figures.stock or figures.live
     better, of = (first.better, first.pairs) if first else (0, 0)

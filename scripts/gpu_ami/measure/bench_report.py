@@ -27,8 +27,8 @@ _EDGE = 100
 _MS = 3
 INVENTED = "The sandbox invents instances and their times: this says nothing about AWS."
 _NO_MODELS = (
-    "{other} read no models, for there are none there: with {judged} it is compared up to the imports. What fetching the "
-    "models takes is not in it."
+    "{other} read no models, for there are none there: with {judged} it is compared up to the imports. "
+    "What fetching the models takes is not in it."
 )
 
 
@@ -45,7 +45,8 @@ class Result:
         image_digest: The image in it, as its tag says.
         fingerprints: What it was made from, as its tags say.
         has_models: Whether there are models to read on hosts of the baked AMI.
-        judged: The arm that jobs would get.
+        judged: The arm that jobs would get, or that stands for it.
+        live_rate_mib_s: The rate of the launch template that jobs are started with; None without one.
         limits: What the AMI has to keep to.
         hosts: All hosts, those that came to nothing included.
         benched_at: When, UTC, ISO 8601.
@@ -62,6 +63,7 @@ class Result:
     fingerprints: Mapping[str, str]
     has_models: bool
     judged: Judged
+    live_rate_mib_s: int | None
     limits: Limits
     hosts: Sequence[Host]
     benched_at: str
@@ -76,7 +78,8 @@ class Result:
     @functools.cached_property
     def gate(self) -> Gate:
         """Whether the AMI may be promoted."""
-        return bench_gate.judge(self.verdicts, self.judged, self.limits)
+        unlike = bench_gate.unlike_jobs(self.judged, self.live_rate_mib_s)
+        return bench_gate.judge(self.verdicts, self.judged, self.limits, unlike=unlike)
 
     @functools.cached_property
     def pairs(self) -> tuple[Pair, ...]:
