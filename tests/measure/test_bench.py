@@ -228,6 +228,28 @@ def test_what_it_makes_says_whose_it_is_and_when_it_is_over(
         assert int(tags["gpu-ami:may-take"]) > 60
 
 
+@pytest.mark.parametrize(
+    ("arms", "wanted", "said"),
+    [
+        ("stock,rated,live", "required", ""),
+        ("stock,rated", "optional", ""),
+        ("stock,rated", "required", "Without the arm live `invoke apply` will refuse it in place of ami-"),
+        ("stock,plain,live", "off", "Nothing will be judged: the live launch template has 200 MiB/s, so that jobs"),
+    ],
+)
+def test_what_will_stay_open_is_said_before_it_costs(
+    passing: Time, baked: SandboxAmi, benching: Benching, arms: str, wanted: Any, said: str
+) -> None:
+    """Hours and dollars later is too late to hear that an arm was missing."""
+    task = benching(dry_run=True, promotion=Promotion(bench=wanted))
+
+    go(task, passing, baked, arms=arms)
+
+    text = " ".join(task.err.getvalue().split())
+    assert said in text
+    assert said or not any(words in text for words in ("Without the arm live", "Nothing will be judged"))
+
+
 def test_a_slower_ami_is_refused(here: World, passing: Time, baked: SandboxAmi, benching: Benching) -> None:
     """The gate is what the bench is for: exit 8, the rule in one line, and a record that says no."""
     baked.add_tags({SLOW_TAG: "10"})
