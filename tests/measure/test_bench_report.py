@@ -227,7 +227,7 @@ def test_a_picture_of_what_came_to_nothing_says_why(tmp_path: Path) -> None:
 
     text = (tmp_path / "bench.svg").read_text()
     assert text.count("none: no capacity &lt;here&gt;") == 2
-    assert "Nothing is judged: see which hosts do not count, and why." in text
+    assert "Nothing is judged: no rated host counts (no capacity &lt;here&gt;)." in text
     assert bench_report.INVENTED in text
     refused = bench_chart.draw(result(rounds({"stock": 700, "rated": 716})))
     assert refused.description == f"Gate refused: it is not faster than the stock AMI {BASE}: +16 s, one pair."

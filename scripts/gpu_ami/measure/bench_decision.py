@@ -15,7 +15,7 @@ from gpu_ami.errors import AwsError, UsageError
 from gpu_ami.handover import update_tfvars
 from gpu_ami.invocation import Invocation
 from gpu_ami.measure import bench_plan
-from gpu_ami.measure.bench_gate import judged_arm, unlike_jobs
+from gpu_ami.measure.bench_gate import left_open
 from gpu_ami.measure.bench_plan import ArmPlan, Machine, Place, Plan, Room, Root
 from gpu_ami.measure.bench_price import Transfer
 from gpu_ami.measure.timeline import Arm
@@ -142,22 +142,8 @@ def decide(run: Invocation, wanted: Wanted, account: str) -> Decided:
         image=image,
         transfer=Transfer(image_bytes=_image_bytes(caller, plans[0].image), network=run.settings.cost.network),
         user_data=live.template.get("UserData") or None,
-        notes=(*notes, *_open_at_the_end(run, plan)),
+        notes=(*notes, *left_open(plan, is_required=run.settings.promotion.bench == "required")),
     )
-
-
-def _open_at_the_end(run: Invocation, plan: Plan) -> tuple[str, ...]:
-    """Return what this bench will leave open, while something can still be done about it."""
-    arms, said = [arm.arm for arm in plan.arms], []
-    judged = judged_arm(arms, plan.live_rate_mib_s)
-    if judged is not None and (why := unlike_jobs(judged, plan.live_rate_mib_s)):
-        said.append(f"Nothing will be judged: {why.replace('was run', 'is run')}.")
-    if run.settings.promotion.bench == "required" and "live" not in arms and plan.live_ami != plan.ami_id:
-        live = plan.live_ami or "Batch's own AMI, or one of several,"
-        said.append(
-            f"Without the arm live `invoke apply` will refuse it in place of {live}: promotion.bench is required."
-        )
-    return tuple(said)
 
 
 def _type(run: Invocation, wanted: Wanted) -> str:

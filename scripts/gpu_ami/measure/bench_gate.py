@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from gpu_ami.foreign_text import limited
+from gpu_ami.measure.bench_plan import Plan
 from gpu_ami.measure.freshness import Verdict, failure
 from gpu_ami.measure.pairs import Compared, Pair, chance, compared, pairs
 from gpu_ami.measure.phases import total_s
@@ -80,6 +81,24 @@ def unlike_jobs(judged: Judged, live_rate_mib_s: int | None) -> str | None:
         return None
     has, wanted = (f"has {live_rate_mib_s} MiB/s", "rated") if live_rate_mib_s else ("has no rate", "plain")
     return f"the live launch template {has}, so that jobs would start as {wanted}, and only {judged} was run"
+
+
+def left_open(plan: Plan, *, is_required: bool) -> tuple[str, ...]:
+    """Return what a bench will leave open, for whoever can still choose other arms.
+
+    Args:
+        plan: The bench.
+        is_required: Whether `apply` requires one.
+    """
+    arms, said = [arm.arm for arm in plan.arms], []
+    judged = judged_arm(arms, plan.live_rate_mib_s)
+    if judged is not None and (why := unlike_jobs(judged, plan.live_rate_mib_s)):
+        said.append(f"Nothing will be judged: {why.replace('was run', 'is run')}.")
+    if is_required and "live" not in arms and plan.live_ami != plan.ami_id:
+        live = plan.live_ami or "Batch's own AMI, or one of several,"
+        why = "promotion.bench is required"
+        said.append(f"Without the arm live `invoke apply` will refuse it in place of {live}: {why}.")
+    return tuple(said)
 
 
 def all_pairs(verdicts: Sequence[Verdict], judged: Arm) -> tuple[Pair, ...]:
