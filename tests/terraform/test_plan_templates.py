@@ -59,12 +59,13 @@ def made(rate: int | None = 300, name: str = "gpu", **marks: Any) -> dict[str, A
         ((environment(None, id=None, unknown=NEW), made(), made(name="other")), RATE),
         ((environment(None, id=None, unknown=NEW), made(), made(200, name="other")), Start()),
         ((environment(None, id=None, unknown=NEW), made(None, block_device_mappings=True)), Start()),
+        # The provider's way to say that the configuration gives none, and leaves it to EC2.
         (
             (
                 environment(None, id=None, unknown=NEW),
-                made(None, block_device_mappings=[{"ebs": [{"volume_initialization_rate": True}]}]),
+                made(None, block_device_mappings=[{"ebs": [{"iops": True, "volume_initialization_rate": True}]}]),
             ),
-            Start(),
+            NONE,
         ),
         ((environment(None, id=None, unknown={"compute_resources": True}),), Start()),
         # What is pinned to an older version, or made elsewhere, EC2 has to say.
