@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -11,8 +12,10 @@ from gpu_ami.deploy import apply, benched, rollback
 from gpu_ami.errors import AwsError, SafetyError, UsageError
 from gpu_ami.records import bench_record, verification
 from gpu_ami.records.bench_record import Against, Bench, Gate, Measured
+from gpu_ami.settings import Bench as BenchSettings
 from gpu_ami.settings import Promotion
 from gpu_ami.terraform import plan_changes
+from gpu_ami.terraform.plan_templates import PlannedRate, Start
 from tests.support import plans
 from tests.support.account import REGION, Task, task
 from tests.support.fake_terraform import FakeTerraform
@@ -74,6 +77,8 @@ def test_an_ami_whose_bench_says_yes_is_applied(terraform: FakeTerraform, bench:
 
 
 BAD = msgspec.structs.replace(GOOD, stock=SLOWER)
+MISSED = msgspec.structs.replace(GOOD, missed=2, missed_why="the image was pulled, although the AMI holds it")
+NONE = msgspec.structs.replace(MISSED, hosts=0, worst_s=None, stock=None, live=None, open="no whole pair")
 
 
 @pytest.mark.parametrize(
@@ -82,6 +87,18 @@ BAD = msgspec.structs.replace(GOOD, stock=SLOWER)
         ("off", BAD, {}, ""),
         ("optional", BAD, {}, r"not faster than the stock AMI .*: \+2 m 08 s"),
         ("optional", GOOD, {"max_regression": 0.1}, "slower than the live AMI .* by more than 10%"),
+        (
+            "optional",
+            MISSED,
+            {},
+            r"2 of 5 rated hosts came to nothing by the AMI .* \(the image was pulled",
+        ),
+        (
+            "required",
+            NONE,
+            {"target_s": 300},
+            r"2 of 2 rated hosts came to nothing .* over target_s, 300, too",
+        ),
         ("required", GOOD, {"target_s": 239}, "its slowest host took 4 m 00 s, and target_s is 239"),
     ],
 )
@@ -146,6 +163,30 @@ def test_a_record_that_cannot_be_read_holds_an_apply_up(terraform: FakeTerraform
     assert terraform.live() == {}
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"worst_s": 240.0', '"worst_s": 1e999'),
+        ('"worst_s": 240.0', '"worst_s": NaN'),
+        ('"worst_s": 240.0', '"worst_s": 1e300'),
+        ('"median_s": 200.0', '"median_s": -1e999'),
+        ('"hosts": 3', '"hosts": -3'),
+        ('"hosts": 3', f'"hosts": {"9" * 400}'),
+        ('"chance": 0.125', '"chance": 1e999'),
+    ],
+)
+def test_a_number_that_cannot_be_is_one_line(terraform: FakeTerraform, old: str, new: str) -> None:
+    """A changed file must neither be believed nor end in a traceback: no duration shows infinity."""
+    ami = hand_over(terraform)
+    record(terraform, ami)
+    path = bench_record.path_of(terraform.folder, ami)
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+    with pytest.raises(UsageError, match=rf"{path.name} cannot be read.*`invoke bench --ami {ami}` again"):
+        bench_record.fitting(terraform.folder, ami, FACTS, sandbox=False)
+
+
 def test_the_record_of_another_ami_and_unread_tags_are_none(terraform: FakeTerraform) -> None:
     """Copying a file is no bench, and a check that fails means no."""
     ami = hand_over(terraform)
@@ -170,7 +211,7 @@ def test_the_record_of_another_ami_and_unread_tags_are_none(terraform: FakeTerra
 def test_a_bench_beside_another_ami_than_the_live_one_is_said(
     terraform: FakeTerraform, compared: str | None, said: str
 ) -> None:
-    """Since then another AMI has gone live, and nobody knows whether this one is slower than that."""
+    """Since then another AMI has gone live, and nobody knows whether this one is slower: required wants to know."""
     first = hand_over(terraform, 9)
     go(terraform, "off")
     second = hand_over(terraform, 5)
@@ -178,7 +219,12 @@ def test_a_bench_beside_another_ami_than_the_live_one_is_said(
         None if compared is None else msgspec.structs.replace(LIVE, ami_id=first if compared == "its own" else compared)
     )
     record(terraform, second, msgspec.structs.replace(GOOD, live=live))
-    done = on(terraform)
+    if said:
+        way = r"beside what is live now; `promotion: {bench: optional}` lets it through"
+        with pytest.raises(SafetyError, match=rf"{second} is not to be promoted.*{said}.*the place of {first}.*{way}"):
+            go(terraform)
+        assert terraform.live() == {"spot": first, "on_demand": first}
+    done = on(terraform, "optional" if said else "required")
 
     apply.run(done.run, apply.Request(yes=True))
 
@@ -188,13 +234,141 @@ def test_a_bench_beside_another_ami_than_the_live_one_is_said(
     assert terraform.live() == {"spot": second, "on_demand": second}
 
 
+def environment(**changed: Any) -> plan_changes.EnvironmentChange:
+    """Return the move of the environment from A to B, with what is other than in the plans of the tests."""
+    change = plan_changes.parse(plans.move(), None, None)
+    assert isinstance(change, plan_changes.EnvironmentChange)
+    return replace(change, **({"start": Start(rate=PlannedRate(300))} | changed))
+
+
+def slot(old: str | None, new: str | None = plans.B) -> tuple[plan_changes.Slot, ...]:
+    """Return what happens to the one AMI of an environment."""
+    return (plan_changes.Slot(image_type="ECS_AL2023_NVIDIA", old=old, new=new),)
+
+
+def doubted(terraform: FakeTerraform, ami: str, *changes: plan_changes.EnvironmentChange, **bench: Any) -> str:
+    """Return what is said of the AMI where a bench is optional, having seen that required refuses it for the same."""
+    done, strict = (
+        task(terraform.here, terraform.folder.parent, promotion=promotion, **bench)
+        for promotion in (Promotion(bench="optional"), Promotion(bench="required"))
+    )
+    benched.check(done.run, changes, lived=())
+    said = " ".join(done.err.getvalue().split())
+    if said:
+        with pytest.raises(SafetyError, match=r"`promotion: {bench: optional}` lets it through"):
+            benched.check(strict.run, changes, lived=())
+    else:
+        benched.check(strict.run, changes, lived=())
+    return said.replace(ami, "IT")
+
+
+@pytest.mark.parametrize(
+    ("measured", "planned", "said"),
+    [
+        (300, 300, ""),
+        (None, None, ""),
+        (300, None, "IT was benched at 300 MiB/s, and {} starts its instances without a rate."),
+        (None, 300, "IT was benched without a rate, and {} starts its instances at 300 MiB/s."),
+        (300, 200, "IT was benched at 300 MiB/s, and {} starts its instances at 200 MiB/s."),
+    ],
+)
+def test_a_bench_at_another_rate_says_nothing_of_these_starts(
+    terraform: FakeTerraform, measured: int | None, planned: int | None, said: str
+) -> None:
+    """At 300 MiB/s an AMI is fast that is slower than a pull without a rate."""
+    ami = hand_over(terraform)
+    record(terraform, ami, msgspec.structs.replace(GOOD, rate_mib_s=measured))
+    change = environment(action="create", slots=slot(None, ami), start=Start(rate=PlannedRate(planned)))
+
+    assert said.format(change.address) in doubted(terraform, ami, change)
+
+
+def test_the_rate_of_the_plan_is_what_counts(terraform: FakeTerraform) -> None:
+    """Through a whole apply: the launch template's row says it."""
+    ami = hand_over(terraform)
+    record(terraform, ami)
+    terraform.rate = 200
+
+    with pytest.raises(SafetyError, match=r"at 300 MiB/s, and .*spot.* starts its instances at 200 MiB/s. Nothing"):
+        go(terraform)
+
+    assert terraform.live() == {}
+
+
+def test_where_the_plan_has_no_rate_ec2_has_it(terraform: FakeTerraform) -> None:
+    """A template that another root module makes, or one whose version is pinned; what nobody knows is no proof."""
+    ami = hand_over(terraform)
+    go(terraform, "off")
+    record(terraform, ami, msgspec.structs.replace(GOOD, rate_mib_s=None))
+    template, no_rate = terraform.template(), terraform.here.maker.ec2.create_launch_template("bare", "", {}, {}).id
+    says = {
+        Start(template=(template, "1")): "at 300 MiB/s",
+        Start(template=(no_rate, "$Default")): "",
+        Start(template=("lt-0123456789abcdef0", "1")): "launch template is not known",
+        Start(): "at 300 MiB/s",
+    }
+    for start, said in says.items():
+        change = environment(name="gpu-spot", action="create", slots=slot(None, ami), start=start)
+        found = doubted(terraform, ami, change)
+        assert (said in found) if said else not found
+
+    nowhere = environment(name="gpu-new", action="create", slots=slot(None, ami), start=Start())
+    assert "launch template is not known" in doubted(terraform, ami, nowhere)
+
+
+def test_what_is_live_and_was_not_compared_is_said_with_the_reason(terraform: FakeTerraform) -> None:
+    """Each in its own words: the way out of one is not that of another."""
+    before = terraform.here.image(9)
+    before.add_tags({"gpu-ami:image": f"gpu-batch@sha256:{'b' * 64}"})
+    ami = hand_over(terraform)
+    record(terraform, ami, msgspec.structs.replace(GOOD, live=None))
+    arms = {"bench": BenchSettings(arms=("stock", "rated"))}
+    twice = (("ec2_configuration", plans.A), ("image_id", plans.C))
+    cases: list[tuple[plan_changes.EnvironmentChange, dict[str, Any], str]] = [
+        (environment(slots=slot(str(before.id), ami)), {}, f"takes the place of {before.id}."),
+        (environment(slots=slot(plans.C, ami)), {}, f"{plans.C}, which is not there any more"),
+        (environment(slots=slot(None, ami)), {}, "Batch's own AMI in module.pipeline"),
+        (
+            environment(slots=slot(None, ami), old_conflict=twice),
+            {},
+            f"several AMIs, {plans.A}, {plans.C}, that module",
+        ),
+        (environment(slots=slot(None, ami), action="create"), {}, ""),
+        # Another image type's AMI stays where it is.
+        (environment(slots=(*slot(None, ami), *slot(plans.C, plans.C)), action="create"), {}, ""),
+        (environment(slots=slot(str(before.id), ami)), arms, f"the place of {before.id}: bench.arms has no live"),
+    ]
+    for change, settings, said in cases:
+        found = doubted(terraform, ami, change, **settings)
+        assert (said in found) if said else not found
+
+    before.add_tags({"gpu-ami:image": "gpu-batch:1", "gpu-ami:image-digest": ""})
+    (change, _, _) = cases[0]
+    assert f"{before.id}, which does not say which image it holds" in doubted(terraform, ami, change)
+
+
+def test_a_refusal_of_aws_is_said_where_a_bench_is_optional(terraform: FakeTerraform) -> None:
+    """It held nothing up before; where one is required, what nobody could ask is no yes."""
+    ami = hand_over(terraform)
+    record(terraform, ami)
+    terraform.here.aws.gate.fail("UnauthorizedOperation", action="DescribeLaunchTemplateVersions")
+    done = on(terraform, "optional")
+    change = environment(slots=slot(LIVE.ami_id, ami), start=Start(template=("lt-0123456789abcdef0", "1")))
+
+    benched.check(done.run, [change], lived=())
+
+    assert "may not be measured as jobs will get it" in " ".join(done.err.getvalue().split())
+    with pytest.raises(AwsError, match="DescribeLaunchTemplateVersions"):
+        benched.check(on(terraform).run, [change], lived=())
+
+
 def test_a_rollback_is_not_held_up(terraform: FakeTerraform) -> None:
     """It is wanted at once, and goes to what has run before, whatever a bench says of it."""
     first = hand_over(terraform, 9)
     go(terraform, "off")
     record(terraform, first, BAD)
     second = hand_over(terraform, 5)
-    record(terraform, second)
+    record(terraform, second, msgspec.structs.replace(GOOD, live=msgspec.structs.replace(LIVE, ami_id=first)))
     go(terraform)
 
     rollback.run(on(terraform).run, rollback.Request(yes=True))

@@ -106,7 +106,8 @@ def host(arm: Arm = "rated", round: int = 1, *, total_s: float | None = None, **
         "volume_id": f"vol-0{number:0>16}",
         "copied_rate_mib_s": expected.rate_mib_s,
         "is_copy_read": True,
-        "models_bytes": 0 if arm == "stock" else 2_000_000_000,
+        # So that whole starts are compared; a stock AMI has none unless somebody puts them there.
+        "models_bytes": 2_000_000_000,
         "group": "AWSBatch-gpu-ami-bench-0a1b2c-1-rated-asg-0123abcd-0000-4000-8000-000000000000",
         "has_task_metadata": True,
     }
@@ -117,6 +118,11 @@ def host(arm: Arm = "rated", round: int = 1, *, total_s: float | None = None, **
         facts=Facts(**known | facts),
         moments={name: moment(name, T0 + 1000 * round + at * late) for name, at in seconds.items()},
     )
+
+
+def never(one: Host, why: str) -> Host:
+    """Return *one* as it is where no host came up for it."""
+    return replace(one, trouble=why, facts=Facts(job_id=one.facts.job_id), moments={})
 
 
 def moment(name: str, at: float | None, missing: str | None = None) -> Moment:
@@ -152,7 +158,9 @@ def result(hosts: Sequence[Host], **changed: Any) -> Result:
         "ami_id": BAKED,
         "image_digest": DIGEST,
         "fingerprints": {"gpu-ami:fingerprint-scripts": "0123456789abcdef"},
+        "has_models": True,
         "judged": "rated",
+        "live_rate_mib_s": 300,
         "limits": Limits(),
         "hosts": hosts,
         "benched_at": "2026-11-30T12:30:00Z",

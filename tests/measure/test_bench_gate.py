@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from gpu_ami.measure.bench_gate import Limits, judge, judged_arm
+from gpu_ami.measure import bench_report
+from gpu_ami.measure.bench_gate import Judged, Limits, judge, judged_arm
 from gpu_ami.measure.freshness import verdicts
 from gpu_ami.measure.pairs import chance, pairs
-from gpu_ami.measure.timeline import Arm, Host
-from tests.measure.bench_hosts import host, rounds
+from gpu_ami.measure.timeline import CUT, Arm, Host
+from tests.measure.bench_hosts import host, moved, never, result, rounds
 
 _TWO: dict[Arm, float] = {"stock": 800, "rated": 200}
 TWO = rounds(_TWO, _TWO, _TWO)
@@ -90,11 +91,12 @@ def test_each_limit_is_kept_by_what_just_reaches_it(totals: list[dict[Arm, float
 
 def test_only_the_same_round_is_compared() -> None:
     """A lazy rate moves twofold between days: each host against its own hour, or the gate would measure the hour."""
-    drifting: list[dict[Arm, float]] = [{"stock": 500, "rated": 450}, {"stock": 900, "rated": 850}, {"stock": 700}]
+    slow: dict[Arm, float] = {"stock": 900, "rated": 850}
+    drifting: list[dict[Arm, float]] = [{"stock": 500, "rated": 450}, slow, slow, {"stock": 700}]
 
-    gate = judge(verdicts([*rounds(*drifting), host("rated", 4, total_s=900)]), "rated", Limits())
+    gate = judge(verdicts([*rounds(*drifting), host("rated", 5, total_s=900)]), "rated", Limits())
 
-    assert (gate.passed, gate.better, gate.of) == (True, 2, 2)
+    assert (gate.passed, gate.better, gate.of) == (True, 3, 3)
 
 
 def test_no_difference_is_not_better() -> None:
@@ -107,13 +109,27 @@ def test_no_difference_is_not_better() -> None:
 def test_a_void_host_voids_its_pair_and_no_other() -> None:
     """A host that was reused was warm; the two other rounds are whole."""
     hosts = list(TWO)
-    hosts[3] = replace(hosts[3], trouble="no capacity")
+    hosts[3] = never(hosts[3], "no capacity")
 
     found = pairs(verdicts(hosts), "rated", "stock")
 
     assert [pair.void for pair in found] == [None, "rated: no capacity", None]
     assert [pair.difference_s for pair in found] == [-600, None, -600]
     assert judge(verdicts(hosts), "rated", Limits()).of == 2
+
+
+@pytest.mark.parametrize(
+    ("stock", "baked", "until", "passed"),
+    [(0, 5, "imports_done", True), (5, 5, "models_done", False), (0, 0, "models_done", False)],
+)
+def test_only_like_is_compared_with_like(stock: int, baked: int, until: str, passed: bool) -> None:
+    """An AMI is not slower than stock by reading models that stock does not have; where both read, all of it counts."""
+    ours, theirs = moved(host("rated", models_bytes=baked), models_done=900.0), host("stock", models_bytes=stock)
+
+    (pair,) = pairs(verdicts([ours, theirs], has_models=False), "rated", "stock")
+
+    assert (pair.until, (pair.difference_s or 0.0) < 0) == (until, passed)
+    assert judge(verdicts([ours, theirs], has_models=False), "rated", Limits()).passed is passed
 
 
 def test_two_zones_are_no_pair() -> None:
@@ -128,13 +144,7 @@ def test_two_zones_are_no_pair() -> None:
     [
         ([host("rated")], "nothing was compared: rated needs stock or live beside it"),
         ([], "no rated host counts"),
-        (
-            [host("stock"), host("rated", rate_mib_s=None, copied_rate_mib_s=None)],
-            (
-                "no rated host counts (its volume has no rate instead of 300 MiB/s: Batch dropped it, its copy of the "
-                "launch template has none)"
-            ),
-        ),
+        ([host("stock"), never(host("rated"), "no capacity")], "no rated host counts (no capacity)"),
         ([host("stock", 1), host("rated", 2)], "no whole pair of rated and stock (no rated host in this round)"),
         (
             [host("stock"), host("rated"), host("live", attempts=2)],
@@ -145,6 +155,107 @@ def test_two_zones_are_no_pair() -> None:
 def test_what_was_not_measured_is_neither_passed_nor_refused(hosts: list[Host], rule: str) -> None:
     """A gate that passes what it has not seen is none, and one that refuses it has no reason."""
     assert _judged(hosts) == (None, rule)
+
+
+BAD: dict[str, Host] = {
+    "the image was pulled, although the AMI holds it": host("rated", pulled=True),
+    "its image's digest is sha256:b instead of": host("rated", digest="sha256:b"),
+    "its volume has no rate instead of 300 MiB/s: Batch dropped it": host(
+        "rated", rate_mib_s=None, copied_rate_mib_s=None
+    ),
+    "its job ended with exit code 137": host("rated", exit_code=137),
+    "the probe failed: OSError": replace(host("rated"), trouble="the probe failed: OSError"),
+    "its job failed: Job attempt duration exceeded timeout": replace(
+        moved(host("rated"), models_done="cut"), trouble="its job failed: Job attempt duration exceeded timeout"
+    ),
+    # Its agent never came to the cluster: the instance is there, and ECS knows none.
+    "its job was still RUNNABLE after 60 min": replace(
+        host("rated", instance_id=""), trouble="its job was still RUNNABLE after 60 min"
+    ),
+    # A second host is no excuse for what the first one did.
+    "the image was pulled": host("rated", pulled=True, instances=("i-00000000000000021", "i-f")),
+}
+
+
+def in_round(one: Host, number: int) -> Host:
+    """Return *one* as the host of another round."""
+    facts = replace(one.facts, instance_id=f"i-{number}", said_instance_id="", boot_id=f"b-{number}")
+    return replace(one, round=number, facts=replace(facts, instances=(f"i-{number}", *one.facts.instances[1:])))
+
+
+@pytest.mark.parametrize("why", BAD)
+def test_a_judged_host_that_misses_refuses_the_ami(why: str) -> None:
+    """Two of three time out, and the gate passed "1 of 1": whoever gets such a host waits for nothing."""
+    hosts = [*rounds(_TWO), *(host("stock", number) for number in (2, 3)), in_round(BAD[why], 2), in_round(BAD[why], 3)]
+
+    passed, rule = _judged(hosts)
+
+    assert passed is False
+    assert rule.startswith(f"2 of 3 rated hosts came to nothing by the AMI or its way to start ({why}")
+    assert "over target_s, 900, too" in _judged(hosts, Limits(target_s=900.0))[1]
+    alone = judge(verdicts([host("stock"), BAD[why]]), "rated", Limits())
+    assert (alone.passed, alone.of) == (False, 0)
+    assert alone.rule.startswith("1 of 1 rated host came to nothing")
+    assert "\n" not in alone.rule
+
+
+LOST: dict[str, Host] = {
+    "no capacity": never(host("rated"), "its job never ran: Canceled by JobStateTimeLimit action due to CAPACITY:X"),
+    "late capacity": replace(host("rated"), trouble="its job never ran: Canceled due to reason: CAPACITY:X"),
+    "EC2 took it": replace(host("rated"), trouble="its job failed: Host EC2 (instance i-1) terminated."),
+    "cut off": replace(host("rated"), trouble=CUT),
+    "a second host": host("rated", instances=("i-00000000000000021", "i-f")),
+    "a lost moment": moved(host("rated"), placed="the task was gone"),
+    "another AMI": host("rated", pulled=True, ami_id="ami-0ccccccccccccccccc"),
+    "a wrong clock": moved(host("rated"), kernel_up=12.0),
+}
+
+
+@pytest.mark.parametrize("why", LOST)
+def test_of_what_was_lost_most_rounds_must_be_left(why: str) -> None:
+    """It says nothing of the AMI; but one pair of three is no proof either, and two are."""
+    lost = LOST[why]
+    first, stock = rounds(_TWO), [host("stock", number) for number in (2, 3)]
+
+    one_of_three = _judged([*first, *stock, in_round(lost, 2), in_round(lost, 3)])
+    two_of_three = _judged([*first, *stock, in_round(lost, 2), host("rated", 3, total_s=200)])
+
+    assert one_of_three[0] is None
+    assert one_of_three[1].startswith("only 1 of 3 pairs of rated and stock is whole (rated: ")
+    assert two_of_three[0] is True
+
+
+def test_what_another_host_has_left_behind_is_nobodys_miss() -> None:
+    """A host that was reused has what the other one pulled."""
+    assert _judged([host("stock"), host("rated", pulled=True, boot_id="boot-01")])[0] is None
+
+
+def test_half_of_the_rounds_is_not_most_of_them() -> None:
+    """Of two rounds one is lost: nobody knows which of them was the rule."""
+    hosts = rounds(_TWO, _TWO, _TWO, _TWO)
+    hosts[0], hosts[3] = never(hosts[0], "no capacity"), never(hosts[3], "no capacity")
+
+    assert _judged(hosts) == (None, "only 2 of 4 pairs of rated and stock are whole (stock: no capacity)")
+
+
+def test_a_job_that_fails_on_every_ami_is_not_the_amis_fault() -> None:
+    """An import that the image does not have: nothing is refused, and nothing is passed."""
+    failed = "the probe failed: ModuleNotFoundError: torch"
+    both = [replace(host(arm), trouble=failed) for arm in ("stock", "rated")]
+    only = [host("stock"), replace(host("rated"), trouble=failed)]
+
+    assert _judged(both) == (None, f"no rated host counts ({failed})")
+    assert _judged(only)[0] is False
+
+
+def test_what_a_probe_says_stays_one_short_line() -> None:
+    """It is foreign text, in an error and in a record."""
+    said = "the probe failed: " + "a\nb" * 1000
+
+    rule = _judged([host("stock"), replace(host("rated"), trouble=said)])[1]
+
+    assert "\n" not in rule
+    assert len(rule) < 400
 
 
 @pytest.mark.parametrize(("total_s", "limits"), [(900.0, Limits()), (400.0, Limits(target_s=300.0))])
@@ -174,3 +285,24 @@ def test_the_chance_is_the_sign_tests() -> None:
 def test_the_arm_that_jobs_would_get_is_judged(arms: tuple[Arm, ...], rate: int | None, judged: str | None) -> None:
     """A rate that no job's volume has proves nothing about the jobs."""
     assert judged_arm(arms, rate) == judged
+
+
+@pytest.mark.parametrize(
+    ("judged", "rate", "why"),
+    [
+        ("rated", 300, None),
+        ("plain", None, None),
+        ("rated", None, "has no rate, so that jobs would start as plain, and only rated was run"),
+        ("plain", 200, "has 200 MiB/s, so that jobs would start as rated, and only plain was run"),
+    ],
+)
+@pytest.mark.parametrize("total_s", [200.0, 900.0])
+def test_a_start_that_no_job_has_neither_passes_nor_refuses(
+    judged: Judged, rate: int | None, why: str | None, total_s: float
+) -> None:
+    """`--arms stock,rated` with a template without a rate: its record would have let a slow AMI through."""
+    found = result(rounds({"stock": 800, judged: total_s}), judged=judged, live_rate_mib_s=rate)
+
+    assert found.gate.passed is (None if why else total_s < 800)
+    assert why is None or found.gate.rule == f"the live launch template {why}"
+    assert (bench_report.record(found) is None) == (why is not None)

@@ -92,6 +92,13 @@ def test_a_name_that_no_bench_gives_is_not_taken_from_a_journal(tmp_path: Path) 
             '{"format": "gpu-ami-bench-journal-1", "run": "bench-1", "region": "r", "account": "1", "family": "f",'
             ' "began": "yesterday", "may_take_min": 1}'
         ),
+        *(
+            '{"format": "gpu-ami-bench-journal-1", "run": "bench-1", "region": "r", "account": "1", "family": "f",'
+            f' "began": "2026-11-30T12:00:00Z", "may_take_min": {number}}}'
+            for number in ("1e999", "-1e999", "NaN", "1e9", "0", "true", '"1"', "9" * 400, "null")
+        ),
+        "[" * 100_000,
+        '{"format": 1e999}',
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, text: str) -> None:

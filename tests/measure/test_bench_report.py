@@ -19,7 +19,7 @@ from gpu_ami.errors import UsageError
 from gpu_ami.measure import bench_chart, bench_report, phases
 from gpu_ami.measure.bench_report import Result
 from gpu_ami.measure.timeline import NAMES, Arm, Clock
-from tests.measure.bench_hosts import BAKED, BASE, DIGEST, host, moved, result, rounds
+from tests.measure.bench_hosts import BAKED, BASE, DIGEST, host, moved, never, result, rounds
 from tests.support.schemas import problems, schemas
 
 FULL: dict[Arm, float] = {"stock": 842.2, "plain": 716, "rated": 196.4, "live": 205}
@@ -122,17 +122,25 @@ def test_an_invented_result_says_so_everywhere() -> None:
 
 def test_what_flatters_an_arm_is_said() -> None:
     """Stock reads no models, and Fast Snapshot Restore has its credits."""
-    answered = result([host("stock"), host("rated", is_fast_restored=True)])
+    answered = result([host("stock", models_bytes=0), host("rated", is_fast_restored=True)])
 
     text = " ".join(printed(*bench_report.tables(answered)).split())
 
-    assert "the stock AMI is flattered by what fetching takes" in text
+    assert "stock read no models, for there are none there: with rated it is compared up to the imports." in text
+    assert "-10 m 00 s against the stock AMI ami-0aaaaaaaaaaaaaaaa, one pair up to the imports" in text
+    (pair,) = bench_report.document(answered)["pairs"]
+    assert (pair["until"], pair["baked_s"], pair["other_s"], pair["difference_s"]) == ("imports_done", 160, 760, -600)
+    record = bench_report.record(answered)
+    assert record is not None
+    assert record.measured.stock is not None
+    assert record.measured.stock.until == "imports_done"
+    assert "compared up to the imports" not in printed(*bench_report.tables(result([host("stock"), host("rated")])))
     assert "Fast Snapshot Restore filled the volume of 1 host: once its credits are spent it is lazy." in text
 
 
 def test_the_page_is_markdown_in_which_no_reason_is_markup() -> None:
     """Batch's and the job's words come from outside."""
-    bad = replace(host("rated"), trouble="<img src=x> | `rm`")
+    bad = never(host("rated"), "<img src=x> | `rm`")
 
     page = bench_report.as_markdown(result([host("stock"), bad]), "bench.svg")
 
@@ -171,6 +179,18 @@ def test_the_record_is_what_the_gate_has_judged() -> None:
     assert bench_report.record(result([host("rated")])) is None
 
 
+def test_what_missed_is_in_the_record_too() -> None:
+    """Or `apply` would let through an AMI of which not one host came up."""
+    record = bench_report.record(result([host("stock"), host("rated", pulled=True)]))
+
+    assert record is not None
+    assert record.gate.passed is False
+    assert (record.measured.hosts, record.measured.worst_s, record.measured.missed) == (0, None, 1)
+    assert record.measured.missed_why == "the image was pulled, although the AMI holds it"
+    (_, rated) = bench_report.document(result([host("stock"), host("rated", pulled=True)]))["hosts"]
+    assert rated["missed"] == rated["void"] == record.measured.missed_why
+
+
 def test_the_picture_shows_each_arm_its_hosts_and_its_median() -> None:
     """Stacked phases of the middle host, a mark for every host that counts, and nothing outside of the frame."""
     answered = some_void()
@@ -207,7 +227,7 @@ def test_a_picture_of_what_came_to_nothing_says_why(tmp_path: Path) -> None:
 
     text = (tmp_path / "bench.svg").read_text()
     assert text.count("none: no capacity &lt;here&gt;") == 2
-    assert "Nothing is judged: see which hosts do not count, and why." in text
+    assert "Nothing is judged: no rated host counts (no capacity &lt;here&gt;)." in text
     assert bench_report.INVENTED in text
     refused = bench_chart.draw(result(rounds({"stock": 700, "rated": 716})))
     assert refused.description == f"Gate refused: it is not faster than the stock AMI {BASE}: +16 s, one pair."

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gpu_ami.measure import freshness
 from gpu_ami.measure.freshness import verdicts, void
 from gpu_ami.measure.timeline import Arm, Host
 from tests.measure.bench_hosts import BASE, DIGEST, RATED, STOCK, host, moved
@@ -68,6 +69,7 @@ OTHER = "i-0ffffffffffffffff"
         (host("plain", rate_mib_s=300), "its volume was filled at 300 MiB/s, and its arm has none"),
         (host(volume_kind="default"), "EBS calls its volume's initialization default"),
         (host("plain", volume_kind="volume-copy"), "its volume is a copy of another volume"),
+        (host(models_bytes=0), "it read no models: nothing is where bench.models says"),
         (moved(host(), models_done="no line came"), "models_done is missing: no line came"),
         (replace(host(), moments={}), "submitted is missing: it was not seen"),
         (moved(host("stock"), pull_stopped="the task was gone"), "pull_stopped is missing: the task was gone"),
@@ -112,6 +114,41 @@ def test_two_hosts_that_are_one_are_both_void(changed: dict[str, Any], why: str)
         why.format("plain of round 1"),
         None,
     ]
+
+
+@pytest.mark.parametrize(
+    ("baked", "live", "has_models", "why"),
+    [
+        (0, 0, True, "it read no models: nothing is where bench.models says"),
+        (0, 0, False, None),
+        # It was baked without any, and jobs have had some until now.
+        (0, 5_000_000_000, False, "it read 0 B of models, and the live AMI's hosts 4.7 GiB"),
+        (4_400_000_000, 5_000_000_000, True, "it read 4.1 GiB of models, and the live AMI's hosts 4.7 GiB"),
+        (4_500_000_000, 5_000_000_000, True, None),
+        (9_000_000_000, 5_000_000_000, True, None),
+        (None, 5_000_000_000, True, None),
+    ],
+)
+def test_a_start_without_models_is_no_fast_start(
+    baked: int | None, live: int, has_models: bool, why: str | None
+) -> None:
+    """Docker makes an empty folder of one that is not there, and nothing is read in no time."""
+    hosts = [host("rated", models_bytes=baked), host("live", models_bytes=live), host("live", 2, models_bytes=0)]
+
+    rated, *others = verdicts(hosts, has_models=has_models)
+
+    assert (rated.void, rated.missed) == (why, why)
+    assert [other.void for other in others] == [None, None]
+
+
+def test_an_ami_says_whether_it_has_models() -> None:
+    """Where it does not say, it has to prove it; where nothing is read, there is nothing to prove."""
+    paths = ("/opt/ml/models",)
+
+    assert freshness.has_models({"gpu-ami:models-bytes": "7"}, paths)
+    assert freshness.has_models({}, paths)
+    assert not freshness.has_models({"gpu-ami:models-bytes": "0"}, paths)
+    assert not freshness.has_models({}, ())
 
 
 def test_every_moment_between_two_phases_is_needed() -> None:

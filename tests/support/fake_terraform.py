@@ -22,7 +22,7 @@ from gpu_ami.tools.tool import TerraformTools, Tool
 from gpu_ami_sandbox.aws import clock
 from gpu_ami_sandbox.aws.batch import service_linked_role
 from tests.support.account import World
-from tests.support.plans import change, complaint, document, message, values
+from tests.support.plans import change, complaint, document, message, template, values
 
 KIND = "aws_batch_compute_environment"
 LOCKED = complaint(
@@ -194,7 +194,7 @@ class FakeTerraform:
             actions = ("create",) if before is None else ("no-op",) if is_same else ("update",)
             after = values(ami, name=None if before is None else str(before["compute_environment_name"]))
             rows.append(change(address(market), actions, before=before, after=after, **moved))
-        rows += [*self.extra, *self.skipped]
+        rows += [template(self.rate), *self.extra, *self.skipped]
         file.write_text(json.dumps(document(*rows, ami=ami, output_changes=self.outputs)))
         is_idle = all(row["change"]["actions"] == ["no-op"] and not _is_moved(row) for row in rows)
         return 0 if is_idle and not self.outputs else 2

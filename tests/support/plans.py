@@ -66,6 +66,14 @@ def change(
     }
 
 
+def template(rate: int | None = 300, *, id: str | None = "lt-1", **row: Any) -> dict[str, Any]:
+    """The launch template of `values`, whose row a plan has also where nothing happens to it."""
+    volumes = [{"device_name": "/dev/xvda", "ebs": [{"volume_initialization_rate": rate}]}]
+    after = {"id": id, "latest_version": 1, "update_default_version": True, "block_device_mappings": volumes}
+    given = {"before": after, "after": after, "actions": ("no-op",)} | row
+    return change("aws_launch_template.gpu", kind="aws_launch_template", **given)
+
+
 def by_type(**amis: str | None) -> list[dict[str, Any]]:
     """The blocks of an environment with several image types."""
     return [{"image_type": name, "image_id_override": ami} for name, ami in amis.items()]

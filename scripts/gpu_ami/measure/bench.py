@@ -28,9 +28,10 @@ from gpu_ami.measure.bench_making import Maker
 from gpu_ami.measure.bench_plan import HOSTS_WITHIN_MIN, JOB_S, POWER_OFF_MIN, STUCK_S, longest_min
 from gpu_ami.measure.bench_price import cost_of, price_of
 from gpu_ami.measure.bench_report import Result
+from gpu_ami.measure.freshness import has_models
 from gpu_ami.measure.observe import Observer
 from gpu_ami.measure.price import Price
-from gpu_ami.measure.timeline import Host
+from gpu_ami.measure.timeline import CUT, Host
 from gpu_ami.measure.verify import Clock, agree, limit_of
 from gpu_ami.process import SHIELD, interruptible, shielded
 from gpu_ami.records import bench_record, verification
@@ -39,7 +40,6 @@ from gpu_ami.units import show_count
 # What a host is still there after its job, for its price: Batch ends it with its environment.
 _AFTER_JOB_MIN = 3.0
 _HOSTS = "how many fresh hosts each arm gets, such as 3"
-_CUT = "the bench was cut off before it was measured"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,7 +265,7 @@ def _measure(run: Invocation, decided: Decided, journal: Journal, clock: Clock, 
             with run.console.step(f"watching {show_count(len(wave), 'host')} start{of}") as step:
                 observer.watch(clock, HOSTS_WITHIN_MIN * 60.0, step)
         except BaseException:
-            observer.cut(_CUT)
+            observer.cut(CUT)
             raise
         finally:
             seen += observer.hosts()
@@ -315,7 +315,9 @@ def _result(run: Invocation, decided: Decided, hosts: Sequence[Host]) -> Result:
         ami_id=plan.ami_id,
         image_digest=digest,
         fingerprints=fingerprints,
+        has_models=has_models(decided.image.tags, run.settings.bench.models),
         judged=judged,
+        live_rate_mib_s=plan.live_rate_mib_s,
         limits=_limits(run),
         hosts=hosts,
         # By AWS's clock, like all that it is put beside.

@@ -70,7 +70,7 @@ def _sentence(result: Result) -> str:
     """Return what the picture says, in one line that fits it."""
     gate = result.gate
     if gate.passed is None:
-        return "Nothing is judged: see which hosts do not count, and why."
+        return _cut(f"Nothing is judged: {gate.rule}.", 122)
     if not gate.passed:
         return _cut(f"Gate refused: {gate.rule}.", 122)
     pairs = show_count(gate.of, "pair")

@@ -15,6 +15,7 @@ from gpu_ami.errors import AwsError, UsageError
 from gpu_ami.handover import update_tfvars
 from gpu_ami.invocation import Invocation
 from gpu_ami.measure import bench_plan
+from gpu_ami.measure.bench_gate import left_open
 from gpu_ami.measure.bench_plan import ArmPlan, Machine, Place, Plan, Room, Root
 from gpu_ami.measure.bench_price import Transfer
 from gpu_ami.measure.timeline import Arm
@@ -144,7 +145,7 @@ def decide(run: Invocation, wanted: Wanted, account: str) -> Decided:
         image=image,
         transfer=Transfer(image_bytes=_image_bytes(caller, plans[0].image), network=run.settings.cost.network),
         user_data=live.template.get("UserData") or None,
-        notes=(*said, *live.notes),
+        notes=(*said, *live.notes, *left_open(plan, is_required=run.settings.promotion.bench == "required")),
     )
 
 

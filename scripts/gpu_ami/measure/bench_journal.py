@@ -20,6 +20,8 @@ FORMAT = "gpu-ami-bench-journal-1"
 Kind = Literal["template", "definition", "environment", "queue", "job"]
 _WHAT = "bench journal"
 _LIMIT_BYTES = 16 * 1024 * 1024
+# The longest that a bench of 20 rounds, each a wave, may take is a day and a bit.
+_LONGEST_MIN = 7 * 24 * 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,13 +186,17 @@ def _whose(begin: dict[str, Any]) -> Whose:
         raise ValueError(names)
     began = datetime.strptime(begin["began"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
     run_id, region, account, family = names
+    may_take_min = begin["may_take_min"]
+    # A flag is an int in Python; and JSON's 1e999 is read as infinity, which no int() takes.
+    if isinstance(may_take_min, bool) or not isinstance(may_take_min, int) or not 0 < may_take_min <= _LONGEST_MIN:
+        raise ValueError(may_take_min)
     return Whose(
         run_id=run_id,
         region=region,
         account=account,
         family=family,
         began=began,
-        may_take_min=int(begin["may_take_min"]),
+        may_take_min=may_take_min,
     )
 
 

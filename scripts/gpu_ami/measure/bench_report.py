@@ -27,7 +27,8 @@ _EDGE = 100
 _MS = 3
 INVENTED = "The sandbox invents instances and their times: this says nothing about AWS."
 _NO_MODELS = (
-    "The stock hosts read no models, for there are none on them: the stock AMI is flattered by what fetching takes."
+    "{other} read no models, for there are none there: with {judged} it is compared up to the imports. "
+    "What fetching the models takes is not in it."
 )
 
 
@@ -43,7 +44,9 @@ class Result:
         ami_id: The baked AMI.
         image_digest: The image in it, as its tag says.
         fingerprints: What it was made from, as its tags say.
-        judged: The arm that jobs would get.
+        has_models: Whether there are models to read on hosts of the baked AMI.
+        judged: The arm that jobs would get, or that stands for it.
+        live_rate_mib_s: The rate of the launch template that jobs are started with; None without one.
         limits: What the AMI has to keep to.
         hosts: All hosts, those that came to nothing included.
         benched_at: When, UTC, ISO 8601.
@@ -58,7 +61,9 @@ class Result:
     ami_id: str
     image_digest: str
     fingerprints: Mapping[str, str]
+    has_models: bool
     judged: Judged
+    live_rate_mib_s: int | None
     limits: Limits
     hosts: Sequence[Host]
     benched_at: str
@@ -68,12 +73,13 @@ class Result:
     @functools.cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
         """Each host, and why it does not count."""
-        return verdicts(self.hosts)
+        return verdicts(self.hosts, has_models=self.has_models)
 
     @functools.cached_property
     def gate(self) -> Gate:
         """Whether the AMI may be promoted."""
-        return bench_gate.judge(self.verdicts, self.judged, self.limits)
+        unlike = bench_gate.unlike_jobs(self.judged, self.live_rate_mib_s)
+        return bench_gate.judge(self.verdicts, self.judged, self.limits, unlike=unlike)
 
     @functools.cached_property
     def pairs(self) -> tuple[Pair, ...]:
@@ -137,6 +143,7 @@ def _pair(pair: Pair) -> dict[str, Any]:
         "baked_s": _rounded(pair.baked_s),
         "other_s": _rounded(pair.other_s),
         "difference_s": _rounded(pair.difference_s),
+        "until": pair.until,
         "void": pair.void,
     }
 
@@ -147,6 +154,7 @@ def _host(one: Verdict) -> dict[str, Any]:
         "arm": host.arm,
         "round": host.round,
         "void": one.void,
+        "missed": one.missed,
         "facts": {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(host.facts).items()},
         "moments": {name: _moment(host, name) for name in dict.fromkeys((*NAMES, *host.moments))},
         "phases": {
@@ -278,8 +286,8 @@ def _short(seconds: float) -> str:
 
 def _remarks(result: Result) -> list[str]:
     said = ["In brackets the hosts that count. Below 2 s nothing is judged; ≤ 1 is what two clocks disagree on."]
-    if any(host.arm == "stock" and host.facts.models_bytes == 0 for host in result.hosts):
-        said.append(_NO_MODELS)
+    for other in dict.fromkeys(pair.other for pair in result.pairs if pair.until == "imports_done"):
+        said.append(_NO_MODELS.format(other=other, judged=result.judged))
     restored = sum(bool(host.facts.is_fast_restored) for host in result.hosts)
     if restored:
         hosts = show_count(restored, "host")

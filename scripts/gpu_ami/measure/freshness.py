@@ -6,43 +6,123 @@ seen is not taken for granted; a host that cannot prove what it was is void, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpu_ami.measure.phases import SKEW_S, at, spans
-from gpu_ami.measure.timeline import Host
-from gpu_ami.units import show_count
+from gpu_ami.measure.timeline import CUT, Host
+from gpu_ami.records.tags import MODELS_BYTES_TAG
+from gpu_ami.units import show_bytes, show_count
 
 # What its phases lie between. `asked`, `running`, `first_line` and `ended` are worth knowing and end no phase.
 NEEDED = ("submitted", "launched", "kernel_up", "registered", "placed", "started", "imports_done", "models_done")
 NEEDED_OF_A_PULL = ("pull_started", "pull_stopped")
 # Of DescribeVolumeStatus, for a volume that a rate fills.
 _BY_RATE = "provisioned-rate"
+_BAKED = ("plain", "rated")
+# Of what the live AMI's hosts read; models change, and one that is missing is more than that.
+_ENOUGH = 0.9
+# Of a host that was there and came to nothing all the same: Batch's words for what no AMI is to blame for. A host that
+# EC2 took away ends its job with "Host EC2 (instance i-…) terminated." (Batch's guide, "Automated job retries").
+_NOT_ITS_OWN = ("CAPACITY:", "MISCONFIGURATION:", "ACTION_REQUIRED", "Host EC2")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A host, and why it does not count; None where it does."""
+    """A host, and why it does not count.
+
+    Attributes:
+        host: The host.
+        void: Why it does not count; None where it does.
+        missed: What its AMI, or its way to start, has made of it: such a start is no chance of the day, and a job
+            would have had it, too. None where nothing of the kind is known.
+    """
 
     host: Host
     void: str | None
+    missed: str | None = None
 
 
-def verdicts(hosts: Sequence[Host]) -> tuple[Verdict, ...]:
-    """Return each of *hosts*, all those of a bench, with why it does not count."""
-    return tuple(Verdict(host, void(host, [other for other in hosts if other is not host])) for host in hosts)
+def verdicts(hosts: Sequence[Host], *, has_models: bool = True) -> tuple[Verdict, ...]:
+    """Return each of *hosts*, all those of a bench, with why it does not count.
+
+    Args:
+        hosts: The hosts.
+        has_models: Whether there are models to read on hosts of the baked AMI.
+    """
+    found = []
+    for host in hosts:
+        others = [other for other in hosts if other is not host]
+        why = void(host, others, has_models=has_models)
+        found.append(Verdict(host, why, None if why is None else missed(host, others, has_models=has_models)))
+    return tuple(found)
 
 
-def void(host: Host, others: Sequence[Host]) -> str | None:
+def missed(host: Host, others: Sequence[Host], *, has_models: bool = True) -> str | None:
+    """Return what *host* came to nothing by that its AMI or its way to start has caused; None where nothing has.
+
+    Neither a lack of capacity nor a second host, a moment that nobody saw, or a host that was another one's before.
+
+    Args:
+        host: The host.
+        others: All other hosts of the bench.
+        has_models: Whether there are models to read on hosts of the baked AMI.
+    """
+    if _shared(host, others) or _age(host) or _is_another(host):
+        return None
+    rules = (failure, _other_image, _pulled, _lost_rate)
+    reason = next((found for rule in rules if (found := rule(host)) is not None), None)
+    return reason or _few_models(host, others, has_models=has_models)
+
+
+def failure(host: Host) -> str | None:
+    """Return how the job of a host that was there failed, or never ran or ended on it; None where it did not."""
+    if not (host.facts.instance_id or host.facts.instances):
+        return None
+    if host.trouble is None:
+        return _failed(host)
+    said = f"{host.trouble} {host.facts.status_reason}"
+    return None if host.trouble == CUT or any(word in said for word in _NOT_ITS_OWN) else host.trouble
+
+
+def void(host: Host, others: Sequence[Host], *, has_models: bool = True) -> str | None:
     """Return why *host* does not count, in words; None when it does.
 
     Args:
         host: The host.
         others: All other hosts of the bench.
+        has_models: Whether there are models to read on hosts of the baked AMI.
     """
     reasons = (rule(host) for rule in _BEFORE)
     reason = next((found for found in reasons if found is not None), None) or _shared(host, others)
-    return reason or next((found for rule in _AFTER if (found := rule(host)) is not None), None)
+    reason = reason or next((found for rule in _AFTER if (found := rule(host)) is not None), None)
+    return reason or _few_models(host, others, has_models=has_models)
+
+
+def has_models(tags: Mapping[str, str], paths: Sequence[str]) -> bool:
+    """Whether a probe has models to read on hosts of an AMI.
+
+    Args:
+        tags: The AMI's: one that was baked without any says so.
+        paths: What the probe reads.
+    """
+    return bool(paths) and tags.get(MODELS_BYTES_TAG) != "0"
+
+
+def _few_models(host: Host, others: Sequence[Host], *, has_models: bool) -> str | None:
+    """Return that a host of the baked AMI read no models, or fewer than the live one: it was fast by leaving them out.
+
+    Docker makes an empty folder of a mounted one that the host does not have.
+    """
+    read = host.facts.models_bytes
+    if host.arm not in _BAKED or read is None:
+        return None
+    if read == 0 and has_models:
+        return "it read no models: nothing is where bench.models says"
+    live = max((other.facts.models_bytes or 0 for other in others if other.arm == "live"), default=0)
+    if read < _ENOUGH * live:
+        return f"it read {show_bytes(read)} of models, and the live AMI's hosts {show_bytes(live)}"
+    return None
 
 
 def _trouble(host: Host) -> str | None:
@@ -91,9 +171,9 @@ def _alone(host: Host) -> str | None:
 def _shared(host: Host, others: Sequence[Host]) -> str | None:
     for other in others:
         whose = f"{other.arm} of round {other.round}"
-        if other.facts.instance_id == host.facts.instance_id:
+        if host.facts.instance_id and other.facts.instance_id == host.facts.instance_id:
             return f"{host.facts.instance_id} was reused: {whose} ran there, too"
-        if other.facts.boot_id == host.facts.boot_id:
+        if host.facts.boot_id and other.facts.boot_id == host.facts.boot_id:
             return f"{whose} ran in the same boot of the same host"
     return None
 
@@ -106,36 +186,51 @@ def _age(host: Host) -> str | None:
 
 
 def _what_it_is(host: Host) -> str | None:
+    if why := _is_another(host) or _other_image(host):
+        return why
+    facts = host.facts
+    known = {"AMI": facts.ami_id, "type": facts.instance_type, "image's digest": facts.digest, "zone": facts.zone}
+    return next((f"its {what} is not known" for what, found in known.items() if not found), None)
+
+
+def _is_another(host: Host) -> str | None:
     expected, facts = host.expected, host.facts
-    for what, found, wanted in (
-        ("AMI", facts.ami_id, expected.ami_id),
-        ("type", facts.instance_type, expected.instance_type),
-        ("image's digest", facts.digest, expected.digest),
-    ):
-        if not found:
-            return f"its {what} is not known"
-        if found != wanted:
-            return f"its {what} is {found} instead of {wanted}"
-    return None if facts.zone else "its zone is not known"
+    if facts.ami_id and facts.ami_id != expected.ami_id:
+        return f"its AMI is {facts.ami_id} instead of {expected.ami_id}"
+    if facts.instance_type and facts.instance_type != expected.instance_type:
+        return f"its type is {facts.instance_type} instead of {expected.instance_type}"
+    return None
+
+
+def _other_image(host: Host) -> str | None:
+    found, wanted = host.facts.digest, host.expected.digest
+    return f"its image's digest is {found} instead of {wanted}" if found and found != wanted else None
 
 
 def _pull(host: Host) -> str | None:
     pulled = host.facts.pulled
     if pulled is None:
         return "whether it pulled is not known"
-    if pulled and host.expected.is_baked:
-        return "the image was pulled, although the AMI holds it"
+    if why := _pulled(host):
+        return why
     if not pulled and not host.expected.is_baked:
         return "nothing was pulled, although the AMI does not hold the image"
     return None
+
+
+def _pulled(host: Host) -> str | None:
+    is_wrong = host.facts.pulled and host.expected.is_baked
+    return "the image was pulled, although the AMI holds it" if is_wrong else None
 
 
 def _volume(host: Host) -> str | None:
     facts, wanted = host.facts, host.expected.rate_mib_s
     if not facts.volume_id:
         return "its root volume was not seen"
+    if why := _lost_rate(host):
+        return why
     if facts.rate_mib_s != wanted:
-        return _no_rate(host) if wanted else f"its volume was filled at {facts.rate_mib_s} MiB/s, and its arm has none"
+        return f"its volume was filled at {facts.rate_mib_s} MiB/s, and its arm has none"
     # Up to five minutes behind, and gone with the host: silence proves nothing, and refutes nothing.
     if facts.volume_kind and (facts.volume_kind == _BY_RATE) != bool(wanted):
         return f"EBS calls its volume's initialization {facts.volume_kind}"
@@ -144,9 +239,11 @@ def _volume(host: Host) -> str | None:
     return None
 
 
-def _no_rate(host: Host) -> str:
+def _lost_rate(host: Host) -> str | None:
     """Return who lost the rate: Batch makes a launch template of its own, and EC2 takes it from there."""
     facts, wanted = host.facts, host.expected.rate_mib_s
+    if not wanted or not facts.volume_id or facts.rate_mib_s == wanted:
+        return None
     has = f"{facts.rate_mib_s} MiB/s" if facts.rate_mib_s else "no rate"
     said = f"its volume has {has} instead of {wanted} MiB/s"
     if not facts.is_copy_read:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpu_ami.measure.freshness import Verdict
-from gpu_ami.measure.phases import total_s
-from gpu_ami.measure.timeline import Arm
+from gpu_ami.measure.phases import seconds_until
+from gpu_ami.measure.timeline import Arm, Host
+from gpu_ami.records.bench_record import Until
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +21,9 @@ class Pair:
         round: The round.
         baked: The arm that is judged.
         other: The arm that it is compared with.
-        baked_s: The judged host's total; None where the pair does not count.
+        baked_s: The judged host's seconds from submission on; None where the pair does not count.
         other_s: The other one's; None where the pair does not count.
+        until: The moment that both go to: the models, or the imports where only the judged host has any models.
         void: Why it does not count; None where it does.
     """
 
@@ -30,6 +32,7 @@ class Pair:
     other: Arm
     baked_s: float | None = None
     other_s: float | None = None
+    until: Until = "models_done"
     void: str | None = None
 
     @property
@@ -47,7 +50,8 @@ class Compared:
         pairs: How many are whole.
         better: On how many of them the judged host was faster; no difference is not better.
         median_difference_s: The median of judged less other, seconds.
-        other_median_s: The median of the other arm's totals in these pairs, seconds.
+        other_median_s: The median of the other arm's seconds in these pairs.
+        until: What both go to; the imports where that is so in any of these pairs.
     """
 
     other: Arm
@@ -55,6 +59,7 @@ class Compared:
     better: int
     median_difference_s: float
     other_median_s: float
+    until: Until
 
 
 def pairs(verdicts: Sequence[Verdict], baked: Arm, other: Arm) -> tuple[Pair, ...]:
@@ -78,22 +83,31 @@ def _pair(number: int, baked: Arm, other: Arm, ours: Verdict | None, theirs: Ver
     zones = ours.host.facts.zone, theirs.host.facts.zone
     if zones[0] != zones[1]:
         return without(f"in two zones, {zones[0]} and {zones[1]}")
-    return Pair(round=number, baked=baked, other=other, baked_s=total_s(ours.host), other_s=total_s(theirs.host))
+    until = _until(ours.host, theirs.host)
+    baked_s, other_s = (seconds_until(one.host, until) for one in (ours, theirs))
+    return Pair(round=number, baked=baked, other=other, baked_s=baked_s, other_s=other_s, until=until)
+
+
+def _until(ours: Host, theirs: Host) -> Until:
+    """Return how far both are compared: reading models takes time, and who has none of them is not faster by that."""
+    is_alone = bool(ours.facts.models_bytes) and theirs.facts.models_bytes == 0
+    return "imports_done" if is_alone else "models_done"
 
 
 def compared(pairs: Sequence[Pair]) -> Compared | None:
     """Return what the whole ones of *pairs*, all of the same two arms, say; None without any."""
-    whole = [(pair, pair.difference_s) for pair in pairs]
-    differences = [difference for _, difference in whole if difference is not None]
+    whole = [pair for pair in pairs if pair.difference_s is not None]
+    differences = [pair.difference_s for pair in whole if pair.difference_s is not None]
     if not differences:
         return None
-    others = [pair.other_s for pair, difference in whole if difference is not None and pair.other_s is not None]
+    others = [pair.other_s for pair in whole if pair.other_s is not None]
     return Compared(
         other=pairs[0].other,
         pairs=len(differences),
         better=sum(difference < 0 for difference in differences),
         median_difference_s=statistics.median(differences),
         other_median_s=statistics.median(others),
+        until="imports_done" if any(pair.until == "imports_done" for pair in whole) else "models_done",
     )
 
 

@@ -111,6 +111,12 @@ def total_s(host: Host) -> float | None:
     return _span(host, "total").seconds
 
 
+def seconds_until(host: Host, name: str) -> float | None:
+    """Return the seconds from the job's submission to the moment *name*; None where an end is missing."""
+    submitted, end = at(host, "submitted"), at(host, name)
+    return None if submitted is None or end is None else end - submitted
+
+
 def at(host: Host, name: str) -> float | None:
     """Return when *name* was on *host*, seconds since 1970; None where that is missing."""
     moment = host.moments.get(name)

@@ -10,6 +10,8 @@ Arm = Literal["stock", "plain", "rated", "live"]
 # Whose clock a moment is of. Between two moments of one clock a phase is exact; between others there is skew.
 Clock = Literal["batch", "ec2", "ebs", "autoscaling", "ecs", "logs", "host"]
 
+# Of a host that was not measured to its end because the bench itself ended: `Host.trouble`.
+CUT = "the bench was cut off before it was measured"
 # In the order in which they come; `coldstart.bench_result.MOMENTS` has those that its phases lie between.
 NAMES = (
     "submitted",  # Batch took the job

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -19,6 +19,12 @@ from gpu_ami.units import show_count, show_duration
 
 FORMAT: Literal["gpu-ami-bench-1"] = "gpu-ami-bench-1"
 _WHAT = "bench record"
+# What a file may say: no number beyond these was measured, and figures are shown with no more digits than people read.
+_LONGEST_S = 7 * 86_400
+Seconds = Annotated[float, msgspec.Meta(ge=-_LONGEST_S, le=_LONGEST_S)]
+# What is compared goes from a job's submission to one of these.
+Until = Literal["models_done", "imports_done"]
+Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
 
 class Against(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,13 +36,15 @@ class Against(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         better: On how many of them the baked one was faster.
         median_difference_s: The median of baked less other, seconds; negative is faster.
         median_s: The other one's median, seconds.
+        until: What both go to from the submission: the models, or the imports where only the baked AMI has models.
     """
 
     ami_id: str
-    pairs: int
-    better: int
-    median_difference_s: float
-    median_s: float
+    pairs: Count
+    better: Count
+    median_difference_s: Seconds
+    median_s: Seconds
+    until: Until = "models_done"
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,17 +53,21 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         arm: Which way to start was judged: ``plain`` or ``rated``.
         rate_mib_s: Its launch template's rate; None without one.
-        hosts: On how many hosts.
-        worst_s: The slowest of them, seconds from the job's submission to its models being ready.
+        hosts: On how many hosts that count.
+        worst_s: The slowest of them, seconds from the job's submission to its models being ready; None without any.
+        missed: How many more came to nothing by the AMI or its way to start.
+        missed_why: By what the first of these did; None without any.
         stock: Against the AMI that it was made from; None where that was not among the arms.
         live: Against the AMI that was live; None where none, or the same one, was.
         open: Why not every arm that was run is answered; None where all are.
     """
 
     arm: Literal["plain", "rated"]
-    rate_mib_s: int | None
-    hosts: int
-    worst_s: float
+    rate_mib_s: Count | None
+    hosts: Count
+    worst_s: Seconds | None
+    missed: Count = 0
+    missed_why: str | None = None
     stock: Against | None
     live: Against | None
     open: str | None
@@ -66,8 +78,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     passed: bool
     rule: str
-    better: int
-    of: int
+    better: Count
+    of: Count
     chance: float
 
 
@@ -136,9 +148,19 @@ def refusal(measured: Measured, *, max_regression: float, target_s: float | None
         most = f"more than {max_regression:.0%} of its {show_duration(live.median_s)}"
         by = _signed(live.median_difference_s)
         return f"it is slower than the live AMI {live.ami_id} by {most}: {by}, {_median_of(live)}"
-    if target_s is not None and measured.worst_s > target_s:
+    if measured.missed:
+        return _miss(measured, target_s)
+    if target_s is not None and measured.worst_s is not None and measured.worst_s > target_s:
         return f"its slowest host took {show_duration(measured.worst_s)}, and target_s is {target_s:g}"
     return None
+
+
+def _miss(measured: Measured, target_s: float | None) -> str:
+    """Return that a job would have waited for nothing: whatever the target is, such a start is over it."""
+    of = show_count(measured.hosts + measured.missed, f"{measured.arm} host")
+    over = "" if target_s is None else f", which is over target_s, {target_s:g}, too"
+    said = f"{measured.missed} of {of} came to nothing by the AMI or its way to start"
+    return f"{said}{over} ({measured.missed_why})"
 
 
 def praise(measured: Measured) -> str:
@@ -148,11 +170,13 @@ def praise(measured: Measured) -> str:
         for name, against in (("stock", measured.stock), ("live", measured.live))
         if against is not None
     ]
-    return "; ".join([*said, f"slowest host {show_duration(measured.worst_s)}"])
+    worst = [] if measured.worst_s is None else [f"slowest host {show_duration(measured.worst_s)}"]
+    return "; ".join([*said, *worst])
 
 
 def _median_of(against: Against) -> str:
-    return "one pair" if against.pairs == 1 else f"median of {show_count(against.pairs, 'pair')}"
+    count = "one pair" if against.pairs == 1 else f"median of {show_count(against.pairs, 'pair')}"
+    return f"{count} up to the imports" if against.until == "imports_done" else count
 
 
 def _signed(seconds: float) -> str:

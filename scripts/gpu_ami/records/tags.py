@@ -51,6 +51,8 @@ MPS_PIPE_TAG = "gpu-ami:mps-pipe"
 IMAGE_TAG = "gpu-ami:image"
 # Of the release record: what was found in the image, where nothing was looked up before.
 IMAGE_DIGEST_TAG = "gpu-ami:image-digest"
+# Of the release record: how much models the bake has laid down.
+MODELS_BYTES_TAG = "gpu-ami:models-bytes"
 FINGERPRINT_PREFIX = "gpu-ami:fingerprint-"
 # How many AMIs of ours there are between it and the base.
 CHAIN_TAG = "gpu-ami:chain-length"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gpu_ami.records.batch_images import Images, Kind, in_terraform, kind_of
 from gpu_ami.terraform import plan_references
 from gpu_ami.terraform.plan_references import Configuration
+from gpu_ami.terraform.plan_templates import Start
 
 Action = Literal["create", "update", "replace", "delete", "forget", "read", "no-op"]
 Word = Literal["create", "update", "replace", "delete", "forget", "move", "import", "delete-deposed"]
@@ -126,6 +127,7 @@ class EnvironmentChange(ResourceChange):
         timeout_minutes: How long running jobs may go on when its instances are replaced.
         terminates_jobs: Whether running jobs are ended at once instead.
         replaces_instances: Whether the change makes Batch replace the instances.
+        start: How its instances would be started, as far as the plan says it.
     """
 
     kind: Kind = "EC2"
@@ -139,6 +141,7 @@ class EnvironmentChange(ResourceChange):
     timeout_minutes: int = DEFAULT_TIMEOUT_MINUTES
     terminates_jobs: bool = False
     replaces_instances: bool = False
+    start: Start = field(default_factory=Start)
 
     @property
     def is_ours(self) -> bool:

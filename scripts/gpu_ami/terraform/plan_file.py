@@ -6,15 +6,15 @@ The form is that of ``terraform show -json PLANFILE``, format version 1.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from packaging.version import Version
 
 from gpu_ami.errors import TerraformError
 from gpu_ami.foreign_text import bare_reason, visible
-from gpu_ami.terraform import plan_references
+from gpu_ami.terraform import plan_references, plan_templates
 from gpu_ami.terraform.plan_changes import ACTIONS, EnvironmentChange, ResourceChange, Word, is_taken, parse
 
 _UNDONE = ("no-op", "read")
@@ -115,7 +115,7 @@ def read(text: str, variable: str | None = None) -> Planned:
         return Planned(
             terraform_version=str(document["terraform_version"]),
             variables={name: given.get("value") for name, given in document.get("variables", {}).items()},
-            changes=tuple(parse(row, configuration, variable) for row in rows),
+            changes=tuple(_with_start(parse(row, configuration, variable), row, rows, configuration) for row in rows),
             outputs=tuple(
                 name for name, change in document.get("output_changes", {}).items() if change["actions"] != ["no-op"]
             ),
@@ -130,6 +130,18 @@ def read(text: str, variable: str | None = None) -> Planned:
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
         msg = f"Terraform's plan makes no sense ({bare_reason(exc)}): run `invoke plan` again."
         raise TerraformError(msg) from exc
+
+
+def _with_start(
+    change: ResourceChange,
+    row: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    configuration: plan_references.Configuration | None,
+) -> ResourceChange:
+    """Return an environment's change with what other rows say of how its instances would be started."""
+    if not isinstance(change, EnvironmentChange):
+        return change
+    return replace(change, start=plan_templates.start_of(row, rows, configuration))
 
 
 def differences(text: str) -> str:
