@@ -166,3 +166,16 @@ def test_its_own_seconds_are_taken_off() -> None:
 def test_lines_that_are_not_the_probes_say_nothing(line: str) -> None:
     """Whatever the image prints."""
     assert probe.parse([line]) == probe.Probed()
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1e400", "NaN", "-1e300", "true", '"5"'])
+def test_a_number_that_there_cannot_be_is_none(number: str) -> None:
+    """What is in a log is whatever the image prints: a moment that makes no sense is missing, and nothing breaks."""
+    lines = [
+        f'{{"gpu_ami_bench": 1, "mark": "first_line", "t": {number}, "up": 1, "probe_s": 0}}',
+        f'{{"gpu_ami_bench": 1, "mark": "models_done", "t": 5, "up": 1, "probe_s": 0, "models_bytes": {number}}}',
+    ]
+
+    found = probe.parse(lines)
+
+    assert ("first_line" in found.at, found.models_bytes) == (False, None)

@@ -8,11 +8,12 @@ the models had been read, each in one line of JSON. What it takes for itself it 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+# More seconds, or bytes, than there can be: what a log line says may be anything.
+_MOST = 1e15
 FORMAT = 1
 MARKS = ("first_line", "imports_done", "models_done")
 # For Python 3.6 and later. The time is taken before any import: on a volume that is filled block by block the standard
@@ -180,9 +181,10 @@ def _said(line: str) -> dict[str, Any] | None:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST else None
 
 
 def _number(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Of an integer with hundreds of digits not even that it is finite could be asked.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST
     return float(value) if is_number else None
