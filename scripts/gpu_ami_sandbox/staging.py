@@ -29,12 +29,11 @@ _LEFT_OUT = shutil.ignore_patterns(
     "receipts",
     "models.yaml",
     "manifest.json",
-    "manifest-*.json",
     "release.json",
-    "release-*.json",
     "*.pem",
 )
-
+# The records of several families, in Packer's folder itself: elsewhere such a name is anybody's.
+_RECORDS = shutil.ignore_patterns("manifest-*.json", "release-*.json")
 
 # What is not staged but made there, for the sandbox: one of each family's.
 _MADE = "sandbox.pkrvars.json"
@@ -91,6 +90,8 @@ def _files(folder: Path) -> Iterator[Path]:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     for path, folders, names in os.walk(folder):
         out = _LEFT_OUT(path, [*folders, *names])
+        if Path(path) == folder and folder.name == "packer":
+            out |= _RECORDS(path, names)
         folders[:] = [name for name in folders if name not in out]
         yield from (Path(path, name).relative_to(folder) for name in names if name not in out)
 

@@ -27,6 +27,18 @@ def test_nobodys_variables_state_or_backend_travel(repository: Path) -> None:
     }
 
 
+def test_the_records_of_families_stay_and_files_of_that_name_travel(repository: Path) -> None:
+    """What lies in rootfs/ goes into the image, and Terraform may read any file, whatever they are called."""
+    mine = ("packer/rootfs/opt/release-a.json", "terraform/manifest-a.json", "terraform/modules/release-a.json")
+    for name in (*mine, "packer/manifest-a.json", "packer/release-a.json"):
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).write_text("{}")
+
+    stage(Workspace(repository, sandbox=True))
+
+    assert {name for name in _files(repository / ".sandbox") if name.endswith("-a.json")} == set(mine)
+
+
 def test_staging_again_follows_the_sources_and_keeps_the_sandboxs_own(repository: Path) -> None:
     """A removed file must not linger, and the handed-over variable must not be lost."""
     workspace = Workspace(repository, sandbox=True)
