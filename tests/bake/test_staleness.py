@@ -140,7 +140,14 @@ def _folder(root: Path, **more: str) -> Path:
 
 @pytest.mark.parametrize(
     "name",
-    ["a.pkr.hcl", "scripts/a.sh", "rootfs/etc/unit", "scripts/new.sh", "rootfs/opt/release-a.json", "x/manifest-a.json"],
+    [
+        "a.pkr.hcl",
+        "scripts/a.sh",
+        "rootfs/etc/unit",
+        "scripts/new.sh",
+        "rootfs/opt/release-a.json",
+        "x/manifest-a.json",
+    ],
 )
 def test_each_file_of_the_bake_counts(tmp_path: Path, name: str) -> None:
     """Files that are new, moved or changed make another image."""
