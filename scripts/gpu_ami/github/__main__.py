@@ -126,7 +126,9 @@ def _backend(_parsed: argparse.Namespace, step: Step) -> str:
 def _collect(parsed: argparse.Namespace, step: Step) -> str:
     document = collect.document_in(Path(parsed.file))
     handover = step.handover
-    files = collect.RunFiles(step.workspace, handover, _before(step, handover), step.root / collect.ARTIFACTS)
+    settings, artifacts = step.settings, step.root / collect.ARTIFACTS
+    variable = settings.handover.variable if settings.families else None
+    files = collect.RunFiles(step.workspace, handover, _before(step, handover), artifacts, variable)
     changed = collect.collect(document, parsed.title, files, step.runner)
     return f"Collected {collect.ARTIFACTS}/; the hand-over {'changed' if changed else 'did not change'}."
 
