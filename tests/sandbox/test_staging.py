@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,24 @@ def test_staging_again_follows_the_sources_and_keeps_the_sandboxs_own(repository
         "terraform/gpu-ami.auto.tfvars.json",
         "terraform/terraform.tfstate",
     }
+
+
+def test_what_another_build_is_about_to_put_there_is_left_to_it(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Builds of several families begin together: one that lost its copy before it was in place would not start."""
+    workspace = Workspace(repository, sandbox=True)
+    stage(workspace)
+    theirs = workspace.packer / "scripts" / ".a.sh.1.new"
+    theirs.write_text("")
+
+    stage(workspace)
+    assert theirs.exists()
+
+    now = time.time()
+    monkeypatch.setattr("gpu_ami_sandbox.staging.time.time", lambda: now + 3600)
+    stage(workspace)
+    assert not theirs.exists()
 
 
 def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
