@@ -180,10 +180,12 @@ def test_each_of_several_families_has_its_branch_and_its_files(
     assert github.outputs[0] == "ami-id=ami-0bbbbbbbbbbbbbbbb"
     assert sorted(path.name for path in (github.clone / "artifacts").glob("manifest*")) == ["manifest-video.json"]
     assert (github.clone / "artifacts" / "handover" / file).is_file()
-    (github.clone / file).unlink()
+    (github.clone / file).write_text('{"t": "ami-0dddddddddddddddd", "v": null}')
     (github.answers / "pr-create").write_text("https://github.example/pull/1")
     assert main(["propose", "--repository", str(github.clone)], env, github.clone) == 0
     assert "gpu-ami/video" in github.git("branch", "--list", "gpu-ami/*", cwd=github.remote)
+    proposed = github.git("show", f"gpu-ami/video:{file}", cwd=github.remote)
+    assert proposed.strip() == '{"t": "ami-0dddddddddddddddd", "v": "ami-0bbbbbbbbbbbbbbbb"}'
     plan = github.clone.parent / "plan.json"
     plan.write_text("{}")
     assert main(["issue", str(plan)], env, github.clone) == 0

@@ -147,12 +147,14 @@ def _before(step: Step, handover: str) -> Path | None:
 
 
 def _propose(parsed: argparse.Namespace, step: Step) -> str:
+    settings = step.settings
     proposal = propose.Proposal(
         repository=Path(parsed.repository),
         artifacts=step.root / collect.ARTIFACTS,
         handover=step.handover,
         records=propose.records(step.root / collect.ARTIFACTS),
-        branch=f"gpu-ami/{step.settings.family}",
+        branch=f"gpu-ami/{settings.family}",
+        variable=settings.handover.variable if settings.families else None,
     )
     return propose.propose(proposal, step.runner) or "Nothing to propose."
 
