@@ -22,7 +22,7 @@ from gpu_ami.errors import (
     UsageError,
 )
 from gpu_ami.invocation import Invocation
-from gpu_ami.options import Options, Output
+from gpu_ami.options import Options, Output, options_from
 
 TWO = """
 region: ap-northeast-2
@@ -105,6 +105,15 @@ def test_what_is_not_named_well_is_refused(
         _carried_out(invocation(tmp_path, text, *named, **options), takes)
 
     assert "\n" not in str(refused.value)
+
+
+def test_the_environment_s_slip_is_called_so(tmp_path: Path) -> None:
+    """Somebody with one family, and a variable of another repository's in the shell, has typed no --family."""
+    (tmp_path / "pipeline.yaml").write_text("region: eu-west-1\n")
+    run = Invocation(tmp_path, options_from(["status"], {"GPU_AMI_FAMILY": "x"}), Console(err=io.StringIO()))
+
+    with pytest.raises(UsageError, match=r"^GPU_AMI_FAMILY 'x' is no family of"):
+        families.chosen(run)
 
 
 def test_a_build_of_all_has_to_be_said(tmp_path: Path) -> None:

@@ -143,6 +143,7 @@ FAMILIES = "region: ap-northeast-2\nfamilies:\n"
         ("  video: 5\n", r"families\.video is 5, expected keys with values"),
         ("  video:\n", r"families\.video is null, expected keys with values"),
         ("  Video: {}\n", r"families has 'Video', which is no name of a family"),
+        ('  "video\\n": {}\n', r"families has 'video\\n', which is no name of a family"),
         ("  5: {}\n", r"families has 5, which is no name of a family"),
         ("  a: {}\n  a: {}\n", r"has the key 'a' twice, in lines 3 and 4"),
         ("  - video\n", r"families is \['video'\], expected keys with values"),

@@ -16,11 +16,15 @@ Output = Literal["table", "json", "markdown"]
 OUTPUTS: tuple[Output, ...] = ("table", "json", "markdown")
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
+_OF_ENVIRONMENT = "GPU_AMI_FAMILY"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The common flags: what the caller requested of every task of this invocation."""
+    """The common flags: what the caller requested of every task of this invocation.
+
+    ``families_by`` is what named the families, for messages.
+    """
 
     region: str | None = None
     profile: str | None = None
@@ -29,6 +33,7 @@ class Options:
     query: str | None = None
     dry_run: bool = False
     families: tuple[str, ...] = ()
+    families_by: str = "--family"
     all_families: bool = False
 
 
@@ -49,6 +54,7 @@ def options_from(argv: Sequence[str], env: Mapping[str, str]) -> Options:
     if _switch(env) not in _TRUE | _FALSE:
         msg = f"GPU_AMI_SANDBOX={_switch(env)!r} is neither on nor off: set it to 1 or 0."
         raise UsageError(msg)
+    families = families_in(argv, env)
     return Options(
         region=given["region"] or env.get("GPU_AMI_REGION") or None,
         profile=given["profile"],
@@ -56,7 +62,8 @@ def options_from(argv: Sequence[str], env: Mapping[str, str]) -> Options:
         output=output,
         query=given["query"],
         dry_run=any(argument in arguments for argument in ("--dry", "-R", "--dry-run")),
-        families=families_in(argv, env),
+        families=families,
+        families_by=_OF_ENVIRONMENT if families and not _values(arguments, "--family") else "--family",
         all_families="--all-families" in arguments,
     )
 
@@ -75,7 +82,7 @@ def families_in(argv: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
     arguments = _ours(argv)
     named = tuple(dict.fromkeys(_values(arguments, "--family")))
     of_environment = (
-        () if "--all-families" in arguments else tuple(filter(None, [env.get("GPU_AMI_FAMILY", "").strip()]))
+        () if "--all-families" in arguments else tuple(filter(None, [env.get(_OF_ENVIRONMENT, "").strip()]))
     )
     return named or of_environment
 

@@ -24,9 +24,8 @@ Region = Annotated[
     str, _Meta(pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$", description="AWS region, such as ap-northeast-2")
 ]
 Account = Annotated[str, _Meta(pattern=r"^[0-9]{12}$", description="AWS account id, 12 digits in quotes")]
-Family = Annotated[
-    str, _Meta(pattern=r"^[a-z][a-z0-9-]{1,39}$", description="AMIs of one pipeline: lower case, digits, dashes")
-]
+_FAMILY = re.compile(r"^[a-z][a-z0-9-]{1,39}$")
+Family = Annotated[str, _Meta(pattern=_FAMILY.pattern, description="AMIs of one pipeline: lower case, digits, dashes")]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=False):
@@ -339,12 +338,12 @@ def _checked(settings: Settings, source: str) -> Settings:
 
 
 def _family_name(name: object, source: str) -> str:
-    try:
-        return msgspec.convert(name, Family)
-    except msgspec.ValidationError as exc:
-        rule = "2 to 40 of lower-case letters, digits and dashes, a letter first"
-        msg = f"{source}: families has {limited(repr(name))}, which is no name of a family: {rule}."
-        raise UsageError(msg) from exc
+    # Looked at whole: to a pattern's $ a line's end at the end is none, and names go into paths and commands.
+    if isinstance(name, str) and _FAMILY.fullmatch(name):
+        return name
+    rule = "2 to 40 of lower-case letters, digits and dashes, a letter first"
+    msg = f"{source}: families has {limited(repr(name))}, which is no name of a family: {rule}."
+    raise UsageError(msg)
 
 
 def _family(name: str, own: Any, common: Mapping[str, Any], text: str, source: str) -> FamilySettings:
@@ -395,7 +394,7 @@ def _claims(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 def chosen_names(settings: Settings, options: Options, *, source: str = SETTINGS_FILE) -> tuple[str, ...]:
-    """Return the families that ``--family`` names, in the order of the settings; all where it names none.
+    """Return the families that ``--family`` or ``GPU_AMI_FAMILY`` names, as the settings have them; all if none.
 
     Raises:
         UsageError: One of them is no family of the settings, or all are asked for and some named.
@@ -404,7 +403,7 @@ def chosen_names(settings: Settings, options: Options, *, source: str = SETTINGS
         msg = "--all-families takes every family and --family some: give one of them."
         raise UsageError(msg)
     if wrong := [name for name in options.families if name not in settings.names]:
-        msg = f"--family {wrong[0]!r} is no family of {source}: there are {', '.join(settings.names)}."
+        msg = f"{options.families_by} {wrong[0]!r} is no family of {source}: there are {', '.join(settings.names)}."
         raise UsageError(msg)
     return tuple(name for name in settings.names if name in options.families) or settings.names
 

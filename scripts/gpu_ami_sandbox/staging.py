@@ -7,6 +7,7 @@ import errno
 import filecmp
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,15 +30,16 @@ _LEFT_OUT = shutil.ignore_patterns(
     "receipts",
     "models.yaml",
     "manifest.json",
-    "manifest-*.json",
     "release.json",
-    "release-*.json",
     "*.pem",
 )
-
+# The records of several families, in Packer's folder itself: elsewhere such a name is anybody's.
+_RECORDS = shutil.ignore_patterns("manifest-*.json", "release-*.json")
 
 # What is not staged but made there, for the sandbox: one of each family's.
 _MADE = "sandbox.pkrvars.json"
+# What a copy is called until it is whole, and how long that takes at most; seconds. An older one is a killed build's.
+_NEW, _PUT_WITHIN_S = ".new", 60.0
 
 
 def stage(workspace: Workspace) -> None:
@@ -77,12 +79,22 @@ def _mirror(source: Path, target: Path, is_copied: Callable[[Path], bool]) -> No
         here, there = source / path, target / path
         if not (there.is_file() and there.stat().st_mode == here.stat().st_mode and filecmp.cmp(here, there, False)):
             there.parent.mkdir(parents=True, exist_ok=True)
-            new = there.with_name(f".{there.name}.{os.getpid()}.new")
+            new = there.with_name(f".{there.name}.{os.getpid()}{_NEW}")
             shutil.copy2(here, new)
             new.replace(there)
     for path in [path.relative_to(target) for path in target.rglob("*") if not path.is_dir()]:
-        if path not in expected and ".terraform" not in path.parts and is_copied(path):
+        if path not in expected and ".terraform" not in path.parts and is_copied(path) and not _is_new(target / path):
             (target / path).unlink(missing_ok=True)  # another terminal may be at it too
+
+
+def _is_new(path: Path) -> bool:
+    """Whether *path* is what another build is about to put in its place: those of several families begin together."""
+    if not path.name.endswith(_NEW):
+        return False
+    try:
+        return time.time() - path.stat().st_ctime < _PUT_WITHIN_S
+    except FileNotFoundError:
+        return True
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -91,6 +103,8 @@ def _files(folder: Path) -> Iterator[Path]:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     for path, folders, names in os.walk(folder):
         out = _LEFT_OUT(path, [*folders, *names])
+        if Path(path) == folder and folder.name == "packer":
+            out |= _RECORDS(path, names)
         folders[:] = [name for name in folders if name not in out]
         yield from (Path(path, name).relative_to(folder) for name in names if name not in out)
 

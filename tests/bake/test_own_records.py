@@ -19,6 +19,9 @@ DECLARED = "".join(
     f'variable "{name}" {{\n  type = string\n  default = null\n}}\n' for name in ("manifest_path", "release_path", "x")
 )
 
+# Files that go into the image, named as what builds leave in the folder above.
+IN_THE_IMAGE = ("rootfs/etc/pki/team-ca.pem", "rootfs/opt/manifest-v2.json", "rootfs/opt/release.json")
+
 
 @pytest.fixture
 def video(tmp_path: Path) -> Invocation:
@@ -29,6 +32,9 @@ def video(tmp_path: Path) -> Invocation:
     for name in ("video.auto.pkrvars.hcl", "training.auto.pkrvars.hcl", "common.auto.pkrvars.hcl"):
         (folder / name).write_text(f'x = "{name[0]}"\n')
     for name in ("manifest-video.json", "release.json", "crash.log", "scripts/a.sh", "models.yaml"):
+        (folder / name).write_text("")
+    for name in IN_THE_IMAGE:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("")
     return families.chosen(invocation(tmp_path, TWO))[0]
 
@@ -46,7 +52,8 @@ def test_packer_gets_a_copy_without_what_is_another_family_s(video: Invocation) 
     copy = prepare._staged(video)
 
     found = sorted(str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file())
-    assert found == ["a.pkr.hcl", "common.auto.pkrvars.hcl", "models.yaml", "scripts/a.sh", "video.auto.pkrvars.hcl"]
+    own = ["a.pkr.hcl", "common.auto.pkrvars.hcl", "models.yaml", "scripts/a.sh", "video.auto.pkrvars.hcl"]
+    assert found == sorted([*own, *IN_THE_IMAGE])
     assert [path.name for path in prepare._left_out(video)] == ["training.auto.pkrvars.hcl"]
     assert copy.name == "packer"
     assert copy.parent.stat().st_mode & 0o777 == 0o700

@@ -13,6 +13,7 @@ import pytest
 
 from gpu_ami import process
 from gpu_ami.bake import build, side_by_side
+from gpu_ami.console import Console
 from gpu_ami.errors import InterruptedRunError, PipelineError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Logged
@@ -118,6 +119,26 @@ def test_a_build_that_fails_is_named_with_its_reason_and_its_log(
     assert run.console.out.getvalue() == "Family training\n  built\n  AMI  ami-1\n"
 
 
+@pytest.mark.parametrize(
+    ("printed", "query", "problem"),
+    [('{"ami_id": "ami-', None, "What the build of video printed is cut off"), ('{"a": "x"}', "abs(a)", "--query")],
+)
+def test_a_report_that_cannot_be_shown_hides_no_other_and_no_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, query: str | None, problem: str
+) -> None:
+    """A build that the kernel killed has half a document; the other's AMI costs, and must be named."""
+    run = invocation(tmp_path, all_families=True, query=query)
+    run.console = Console("json", query, out=io.StringIO(), err=io.StringIO())
+
+    with pytest.raises(PipelineError, match=r"^1 of 2 families .*: video \(exit code 137\)") as failed:
+        _beside(run, monkeypatch, ("a step", printed, -9), ("done", '{"a": -1}', 0))
+
+    assert (failed.value.exit_code, problem in str(failed.value)) == (7, True)
+    assert "failed with exit code 137" in said(run)
+    assert isinstance(run.console.out, io.StringIO)
+    assert json.loads(run.console.out.getvalue()) == (1 if query else {"family": "training", "a": -1})
+
+
 def test_an_interrupt_is_told_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which have ended, and which were not begun; the exit code is that of an interrupt."""
     ends = ("error: The build was interrupted; what it had started is ended.", "", 130), ("", "", None)
@@ -154,6 +175,8 @@ def test_one_build_at_a_time_is_done_here(
         (side_by_side.Request(), {}, "say which to build"),
         (side_by_side.Request(jobs="65"), {"all_families": True}, "--jobs '65' is not a whole number from 1 to 64"),
         (side_by_side.Request(jobs="-1"), {"all_families": True}, "--jobs '-1' is not a whole number"),
+        (side_by_side.Request(jobs="1e9"), {"all_families": True}, "--jobs '1e9' is not a whole number"),
+        (side_by_side.Request(jobs="9" * 5000), {"all_families": True}, "--jobs '999.* is not a whole number"),
         (side_by_side.Request(jobs=""), {"all_families": True}, "--jobs '' is not a whole number"),
         (side_by_side.Request(jobs="2", debug=True), {"all_families": True}, "--debug asks at each step"),
         (

@@ -138,7 +138,17 @@ def _folder(root: Path, **more: str) -> Path:
     return root
 
 
-@pytest.mark.parametrize("name", ["a.pkr.hcl", "scripts/a.sh", "rootfs/etc/unit", "scripts/new.sh"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.pkr.hcl",
+        "scripts/a.sh",
+        "rootfs/etc/unit",
+        "scripts/new.sh",
+        "rootfs/opt/release-a.json",
+        "x/manifest-a.json",
+    ],
+)
 def test_each_file_of_the_bake_counts(tmp_path: Path, name: str) -> None:
     """Files that are new, moved or changed make another image."""
     before = fingerprint.of_folder(_folder(tmp_path / "a"))

@@ -80,6 +80,23 @@ def test_a_role_that_lacks_much_is_told_once(here: World, tmp_path: Path, unused
     assert {s["name"] for s in done.document["sources"] if s["status"] == "skipped"} >= set(names)
 
 
+def test_another_family_s_plan_is_not_carried_out(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """Who names a family does not mean that other one's AMIs to go; a plan by name or tag is no family's."""
+    file = tmp_path / "plan.json"
+    _clean(here, tmp_path, plan=str(file))
+    done = task(here, tmp_path)
+    done.run.family = "training"
+    request = Request(flags=Flags(), apply=str(file), permanent=True)
+
+    with pytest.raises(SafetyError, match="is the plan of the family gpu-batch, not of training: name that"):
+        cleanup.run(done.run, request)
+    assert unused.id in here.there()
+
+    _clean(here, tmp_path, plan=str(file), flags=dataclasses.replace(FLAGS, name="*"))
+    cleanup.run(done.run, request)
+    assert unused.id not in here.there()
+
+
 def test_without_yes_nothing_changes(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
     """The plan is shown, with what to do next."""
     done = _clean(here, tmp_path)

@@ -120,6 +120,9 @@ def test_a_plan_is_carried_out_as_it_was_approved(demo: DemoOrganization, tmp_pa
     run = demo.run()
     with pytest.raises(UsageError, match="is the plan of a fleet"):
         cleanup.run(run, cleanup.Request(apply=str(path)))
+    run.family = "training"
+    with pytest.raises(SafetyError, match="is the plan of the family gpu-batch, not of training"):
+        cleanup.run(run, cleanup.Request(fleet=True, apply=str(path)))
     path.write_text(json.dumps(changed | {"format": "gpu-ami-cleanup-plan-1"}))
     with pytest.raises(UsageError, match="is the plan of one account"):
         demo.cleanup(apply=str(path), flags=Flags())

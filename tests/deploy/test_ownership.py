@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -330,9 +331,25 @@ def test_an_environment_that_is_made_for_another_family_is_held_to_its_settings(
     checked: list[tuple[str | None, str]] = []
     monkeypatch.setattr(verified, "_check_new", lambda run, ami: checked.append((run.family, ami)))
 
-    assert list(plan.elsewhere(video)) == [C]
+    assert list(plan.elsewhere(video, known)) == [C]
     apply._check_others(video, review, [])  # type: ignore[arg-type]
     assert checked == [("training", C)]
     (training,) = [one for one in video.siblings() if one.family == "training"]
     apply._check_others(training, review, [])  # type: ignore[arg-type]
     assert checked == [("training", C)]
+
+
+def test_another_family_s_ami_is_what_its_variable_has_too(tmp_path: Path) -> None:
+    """TF_VAR_…, a -var or another .tfvars goes before its file: the environment would move without a receipt."""
+    video = families.chosen(invocation(tmp_path, TWO))[0]
+    (tmp_path / "terraform").mkdir()
+    (tmp_path / "terraform" / "gpu-ami.auto.tfvars.json").write_text(f'{{"training_ami_id": "{C}"}}')
+
+    def found(**variables: object) -> dict[str, str | None]:
+        planned = dataclasses.replace(_plan(), variables=variables)
+        return {ami: other.family for ami, other in plan.elsewhere(video, planned).items()}
+
+    assert found() == {C: "training"}
+    assert found(training_ami_id=B, video_ami_id=A) == {C: "training", B: "training"}
+    assert found(training_ami_id={"ap-northeast-2": B, "us-east-1": A}) == {C: "training", B: "training"}
+    assert found(training_ami_id=None) == found(training_ami_id="") == {C: "training"}

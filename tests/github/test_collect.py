@@ -121,6 +121,20 @@ def test_the_first_ami_of_a_repository_is_a_change(github: GitHub) -> None:
     assert gathered(github, BUILD, new="{}\n", before=False)[0]
 
 
+def test_of_several_families_in_one_file_the_own_ami_is_named(github: GitHub) -> None:
+    """A rollback's document names environments: the pull request would say "Go back to" another family's AMI."""
+    root, other = github.clone, "ami-0cccccccccccccccc"
+    before = github.clone.parent / "before.json"
+    before.write_text(f'{{"a": "{other}", "b": "ami-0aaaaaaaaaaaaaaaa"}}')
+    (root / HANDOVER).write_text(f'{{"a": "{other}", "b": "ami-0bbbbbbbbbbbbbbbb"}}')
+    files = RunFiles(Workspace(root), HANDOVER, before, root / "artifacts", "b")
+
+    assert collect({}, "Go back to {ami}", files, github.runner)
+
+    assert (root / "artifacts" / "title.txt").read_text() == "Go back to ami-0bbbbbbbbbbbbbbbb\n"
+    assert "ami-id=ami-0bbbbbbbbbbbbbbbb" in github.outputs
+
+
 def test_no_file_at_all_is_no_change(github: GitHub) -> None:
     """A build that failed before the hand-over proposes nothing."""
     assert not gathered(github, {}, new=None, before=False)[0]

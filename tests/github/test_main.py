@@ -166,23 +166,26 @@ def test_each_of_several_families_has_its_branch_and_its_files(
         "region: eu-west-1\nfamilies:\n"
         f"  video: {{variables_file: a, handover: {{file: {file}, variable: v}}}}\n  training: {{}}\n"
     )
-    (github.clone / file).write_text('{"v": "ami-0bbbbbbbbbbbbbbbb"}')
+    (github.clone / file).write_text('{"t": "ami-0cccccccccccccccc", "v": "ami-0bbbbbbbbbbbbbbbb"}')
     (github.clone / "packer").mkdir()
     for name in ("manifest.json", "manifest-video.json", "manifest-training.json"):
         (github.clone / "packer" / name).write_text("{}")
     result = github.clone.parent / "build.json"
-    result.write_text('{"ami_id": "ami-0bbbbbbbbbbbbbbbb"}')
+    result.write_text('{"ami_id": null}')
     env = {**github.env, "GPU_AMI_FAMILY": "video"}
 
     assert main(["collect", str(result), "--title", "x"], github.env, github.clone) == 2
     assert "has several families: set GPU_AMI_FAMILY to one of video, training" in capsys.readouterr().err
     assert main(["collect", str(result), "--title", "x"], env, github.clone) == 0
+    assert github.outputs[0] == "ami-id=ami-0bbbbbbbbbbbbbbbb"
     assert sorted(path.name for path in (github.clone / "artifacts").glob("manifest*")) == ["manifest-video.json"]
     assert (github.clone / "artifacts" / "handover" / file).is_file()
-    (github.clone / file).unlink()
+    (github.clone / file).write_text('{"t": "ami-0dddddddddddddddd", "v": null}')
     (github.answers / "pr-create").write_text("https://github.example/pull/1")
     assert main(["propose", "--repository", str(github.clone)], env, github.clone) == 0
     assert "gpu-ami/video" in github.git("branch", "--list", "gpu-ami/*", cwd=github.remote)
+    proposed = github.git("show", f"gpu-ami/video:{file}", cwd=github.remote)
+    assert proposed.strip() == '{"t": "ami-0dddddddddddddddd", "v": "ami-0bbbbbbbbbbbbbbbb"}'
     plan = github.clone.parent / "plan.json"
     plan.write_text("{}")
     assert main(["issue", str(plan)], env, github.clone) == 0

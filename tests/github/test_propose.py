@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from gpu_ami.errors import PipelineError, UsageError
 from gpu_ami.github.propose import MEASURED, Proposal, propose, records
 from tests.github.conftest import HANDOVER, GitHub
 
+A, B, C = (f"ami-0{letter * 16}" for letter in "abc")
 NEW = '{\n  "gpu_ami_id": "ami-0bbbbbbbbbbbbbbbb"\n}\n'
 
 
@@ -111,6 +113,36 @@ def test_the_bytes_of_the_file_are_pushed(github: GitHub, proposal: Proposal) ->
 
     done = ("git", "show", f"gpu-ami/films:{HANDOVER}")
     assert subprocess.run(done, cwd=github.remote, capture_output=True, check=True).stdout == content
+
+
+@pytest.mark.parametrize(
+    ("built", "merged", "expected"),
+    [
+        ({"a": A, "b": B}, {"a": C, "b": A}, {"a": C, "b": B}),
+        ({"a": A, "b": B}, {"a": C}, {"a": C, "b": B}),
+        ({"a": A, "b": {"r": B, "s": A}}, {"a": C, "b": {"r": A, "s": A}}, {"a": C, "b": {"r": B, "s": A}}),
+    ],
+)
+def test_another_family_s_ami_that_was_merged_meanwhile_stays(
+    github: GitHub, proposal: Proposal, built: object, merged: object, expected: object
+) -> None:
+    """They share one file, and this one was built for an hour: its file still names what was live before."""
+    (proposal.artifacts / "handover" / HANDOVER).write_text(json.dumps(built))
+    (github.clone / HANDOVER).write_text(json.dumps(merged))
+
+    propose(dataclasses.replace(proposal, variable="b"), github.runner)
+
+    done = ("git", "show", f"gpu-ami/films:{HANDOVER}")
+    assert json.loads(subprocess.run(done, cwd=github.remote, capture_output=True, check=True).stdout) == expected
+
+
+def test_a_variable_that_is_gone_by_now_is_one_line(github: GitHub, proposal: Proposal) -> None:
+    """A map cannot be made anew, and the whole file would take others' changes back."""
+    (proposal.artifacts / "handover" / HANDOVER).write_text(json.dumps({"b": {"r": B}}))
+    (github.clone / HANDOVER).write_text("{}")
+
+    with pytest.raises(UsageError, match="has no b to take what was handed over"):
+        propose(dataclasses.replace(proposal, variable="b"), github.runner)
 
 
 def test_nothing_collected_is_nothing_proposed(github: GitHub, proposal: Proposal) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,18 @@ def test_nobodys_variables_state_or_backend_travel(repository: Path) -> None:
     }
 
 
+def test_the_records_of_families_stay_and_files_of_that_name_travel(repository: Path) -> None:
+    """What lies in rootfs/ goes into the image, and Terraform may read any file, whatever they are called."""
+    mine = ("packer/rootfs/opt/release-a.json", "terraform/manifest-a.json", "terraform/modules/release-a.json")
+    for name in (*mine, "packer/manifest-a.json", "packer/release-a.json"):
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).write_text("{}")
+
+    stage(Workspace(repository, sandbox=True))
+
+    assert {name for name in _files(repository / ".sandbox") if name.endswith("-a.json")} == set(mine)
+
+
 def test_staging_again_follows_the_sources_and_keeps_the_sandboxs_own(repository: Path) -> None:
     """A removed file must not linger, and the handed-over variable must not be lost."""
     workspace = Workspace(repository, sandbox=True)
@@ -46,6 +59,24 @@ def test_staging_again_follows_the_sources_and_keeps_the_sandboxs_own(repository
         "terraform/gpu-ami.auto.tfvars.json",
         "terraform/terraform.tfstate",
     }
+
+
+def test_what_another_build_is_about_to_put_there_is_left_to_it(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Builds of several families begin together: one that lost its copy before it was in place would not start."""
+    workspace = Workspace(repository, sandbox=True)
+    stage(workspace)
+    theirs = workspace.packer / "scripts" / ".a.sh.1.new"
+    theirs.write_text("")
+
+    stage(workspace)
+    assert theirs.exists()
+
+    now = time.time()
+    monkeypatch.setattr("gpu_ami_sandbox.staging.time.time", lambda: now + 3600)
+    stage(workspace)
+    assert not theirs.exists()
 
 
 def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:

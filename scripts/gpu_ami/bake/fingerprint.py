@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,12 @@ _NO_INPUT = (
     "models.yaml",  # the models are a fact of their own
     "manifest.json",
     "manifest.json.lock",
-    "manifest-*.json",
-    "manifest-*.json.lock",
     "release.json",
-    "release-*.json",
     "packer_cache",
     "__pycache__",
 )
+# The records of several families, in the folder itself: below it, such a name is a file of the image's.
+_RECORDS = ("manifest-*.json", "manifest-*.json.lock", "release-*.json")
 # Variables that say where, when and by whom an image is baked, not what it is; and those that have a fact of their own.
 ELSEWHERE = frozenset(
     {
@@ -91,7 +90,7 @@ def of_folder(folder: Path) -> str:
     try:
         for path in sorted(folder.rglob("*")):
             parts = path.relative_to(folder).parts
-            if not path.is_file() or any(fnmatchcase(part, skipped) for part in parts for skipped in _NO_INPUT):
+            if not path.is_file() or _is_no_input(parts):
                 continue
             executable = "x" if path.stat().st_mode & 0o100 else "-"
             found["/".join(parts)] = [executable, hashlib.sha256(path.read_bytes()).hexdigest()]
@@ -99,6 +98,13 @@ def of_folder(folder: Path) -> str:
         msg = f"The template's folder {folder} cannot be read: {reason(exc)}."
         raise UsageError(msg) from exc
     return _digest(found)
+
+
+def _is_no_input(parts: Sequence[str]) -> bool:
+    """Whether the file with these *parts* of its path in the template's folder does not reach the image."""
+    if len(parts) == 1 and any(fnmatchcase(parts[0], skipped) for skipped in _RECORDS):
+        return True
+    return any(fnmatchcase(part, skipped) for part in parts for skipped in _NO_INPUT)
 
 
 def of_models(objects: Iterable[tuple[str, int, str]], *downloads: object) -> str:

@@ -28,8 +28,11 @@ from gpu_ami.workspace import auto_variables
 _TEMPORARY = "TMP" if sys.platform == "win32" else "TMPDIR"
 # Packer's plugins answer at sockets there, whose paths macOS cuts at 104 bytes; their names take some 30.
 _LONGEST_FOLDER = 72
-# What builds leave in Packer's folder, and none reads.
-_LEFTOVERS = shutil.ignore_patterns("packer_cache", ".packer.d", "*.log", "*.pem", "manifest*.json*", "release*.json")
+# What builds leave in Packer's folder itself, and none reads; below it, in rootfs/, such a name is the image's.
+_LEFTOVERS = shutil.ignore_patterns(
+    *("packer_cache", ".packer.d", "crash.log", "ec2_*.pem"),
+    *("manifest.json", "manifest-*.json", "manifest*.json.lock", "release.json", "release-*.json"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +169,7 @@ def _staged(run: Invocation) -> Path:
 
     def ignored(where: str, names: list[str]) -> set[str]:
         others = {name for name in names if Path(where, name) in out}
-        return others | set(_LEFTOVERS(where, names))
+        return others | (set(_LEFTOVERS(where, names)) if Path(where) == folder else set())
 
     try:
         copy = run.private_folder() / folder.name

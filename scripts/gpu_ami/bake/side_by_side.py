@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gpu_ami import families, process
 from gpu_ami.bake import build
-from gpu_ami.errors import InterruptedRunError, UsageError
-from gpu_ami.foreign_text import visible
+from gpu_ami.errors import InterruptedRunError, PipelineError, UsageError, then_raised
+from gpu_ami.foreign_text import limited, visible
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command, Logged
 from gpu_ami.units import show_duration
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gpu_ami.console import Console
 
 _MOST = 64
+_DIGITS = 4
 _ERROR = "error: "
 
 
@@ -75,8 +76,10 @@ def run(run: Invocation, request: Request, bake: Callable[[Invocation, build.Req
 def _jobs(text: str | None) -> int:
     if text is None:
         return 1
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MOST):
-        msg = f"--jobs {text!r} is not a whole number from 1 to {_MOST}: say how many builds may run at a time."
+    # Python takes no number of thousands of digits.
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS and 1 <= int(text) <= _MOST):
+        given = limited(repr(text))
+        msg = f"--jobs {given} is not a whole number from 1 to {_MOST}: say how many builds may run at a time."
         raise UsageError(msg)
     return int(text)
 
@@ -115,12 +118,42 @@ def _build_beside(run: Invocation, found: Sequence[Invocation], request: Request
     with _view(run.console, names) as view:
         beside = process.SideBySide(programs, jobs, view.said, on_interrupt=view.interrupted, on_end=view.ended)
         statuses = beside.run()
-    for one, program, status in zip(found, programs, statuses, strict=True):
-        _tell(one, program, status)
-    failed = {name: status for name, status in zip(names, statuses, strict=True) if status}
-    if beside.is_interrupted:
-        raise InterruptedRunError(_interrupted(dict(zip(names, statuses, strict=True))))
-    families.raise_failed(failed, len(names))
+    ended = [None if status is None else _exit_code(status) for status in statuses]
+    # What became of the builds counts for more than what became of their reports.
+    with then_raised(_error(beside.is_interrupted, dict(zip(names, ended, strict=True)))):
+        _tell_all(zip(found, programs, ended, strict=True))
+
+
+def _exit_code(status: int) -> int:
+    """Return a process's *status* as a shell shows it: of one that a signal ended, 128 and the signal's number."""
+    return 128 - status if status < 0 else status
+
+
+def _error(is_interrupted: bool, ended: Mapping[str, int | None]) -> PipelineError | None:
+    """Return what the builds end with, by their families' exit codes; None where all went well."""
+    if is_interrupted:
+        return InterruptedRunError(_interrupted(ended))
+    try:
+        families.raise_failed({name: code for name, code in ended.items() if code}, len(ended))
+    except PipelineError as exc:
+        return exc
+    return None
+
+
+def _tell_all(builds: Iterable[tuple[Invocation, Logged, int | None]]) -> None:
+    """Print what each build printed, or why it failed; one that cannot be shown does not keep the others back.
+
+    Raises:
+        UsageError: One cannot be shown; the first of them.
+    """
+    problems: list[UsageError] = []
+    for one, program, status in builds:
+        try:
+            _tell(one, program, status)
+        except UsageError as exc:
+            problems.append(exc)
+    if problems:
+        raise problems[0]
 
 
 def _interrupted(statuses: Mapping[str, int | None]) -> str:
@@ -167,13 +200,18 @@ def _tell(one: Invocation, program: Logged, status: int | None) -> None:
     if not text.strip():
         return
     if _wants_document(one):
-        one.console.result(_document(text))
+        one.console.result(_document(one, text))
     else:
         one.console.relay(text)
 
 
-def _document(text: str) -> Any:
-    return json.loads(text.strip().splitlines()[-1])
+def _document(one: Invocation, text: str) -> Any:
+    try:
+        return json.loads(text.strip().splitlines()[-1])
+    except ValueError as exc:
+        manifest = one.workspace.shown(one.workspace.manifest)
+        msg = f"What the build of {one.family} printed is cut off: {manifest} names its AMI if it made one."
+        raise UsageError(msg) from exc
 
 
 def last_error(text: str) -> str:
@@ -208,7 +246,7 @@ class Lines:
 
     def ended(self, number: int, status: int) -> None:
         """Say that the build has ended."""
-        self.said(number, "done" if status == 0 else f"failed with exit code {status}")
+        self.said(number, "done" if status == 0 else f"failed with exit code {_exit_code(status)}")
 
     def interrupted(self) -> None:
         """Say what is waited for."""

@@ -27,7 +27,7 @@ from gpu_ami.cleanup.planner import make_plan
 from gpu_ami.cleanup.policy import Flags, policy_from
 from gpu_ami.cleanup.restore import Restored, restore
 from gpu_ami.cleanup.result_tables import restored_table, result_tables
-from gpu_ami.cleanup.scope import account_of, chosen_regions, requested_regions, survey_of
+from gpu_ami.cleanup.scope import account_of, check_whose, chosen_regions, requested_regions, survey_of
 from gpu_ami.cleanup.snapshots import to_finish
 from gpu_ami.cleanup.usage_reports import UsageReports
 from gpu_ami.console import Step
@@ -197,7 +197,8 @@ def _check_without_credentials(run: Invocation, request: Request, now: datetime)
         SafetyError: The plan is not to be carried out any more.
     """
     if request.apply:
-        plans.load(_file(run, request.apply), account=None, now=now)
+        saved = plans.load(_file(run, request.apply), account=None, now=now)
+        check_whose(run, saved.policy, request.apply)
         return
     policy_from(run.settings, request.flags)
     requested_regions(request.regions)

@@ -24,7 +24,7 @@ from gpu_ami.cleanup.inventory import Location, Survey
 from gpu_ami.cleanup.journal import unfinished
 from gpu_ami.cleanup.plan_tables import View
 from gpu_ami.cleanup.policy import Policy, policy_from
-from gpu_ami.cleanup.scope import fast_restore_usd_per_hour, local_sources, requested_regions
+from gpu_ami.cleanup.scope import check_whose, fast_restore_usd_per_hour, local_sources, requested_regions
 from gpu_ami.cleanup.snapshots import to_finish
 from gpu_ami.errors import (
     AwsError,
@@ -134,7 +134,8 @@ def run(run: Invocation, request: Request) -> None:
 
 def _check_without_credentials(run: Invocation, request: Request, now: datetime) -> None:
     if request.apply:
-        plans.load(_file(run, request.apply), hub=None, now=now)
+        saved = plans.load(_file(run, request.apply), hub=None, now=now)
+        check_whose(run, saved.policy, request.apply)
         return
     policy_from(run.settings, request.flags)
     requested_regions(request.regions)

@@ -16,7 +16,7 @@ from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.inventory import Location, Survey, locations_of
 from gpu_ami.cleanup.local_references import LocalSource
 from gpu_ami.cleanup.policy import Policy
-from gpu_ami.errors import AwsError, TerraformError, UsageError
+from gpu_ami.errors import AwsError, SafetyError, TerraformError, UsageError
 from gpu_ami.handover.receipt_store import bucket_of
 from gpu_ami.invocation import Invocation
 from gpu_ami.records.tags import REGION
@@ -58,6 +58,19 @@ def requested_regions(arguments: Sequence[str]) -> list[str]:
         msg = f"--regions {wrong[0]!r} is not an AWS region: give some such as ap-northeast-2,us-east-1, or all."
         raise UsageError(msg)
     return list(dict.fromkeys(requested))
+
+
+def check_whose(run: Invocation, policy: Policy, file: str) -> None:
+    """Refuse the saved plan in *file* where it is another family's than the one that was named.
+
+    Raises:
+        SafetyError: It is.
+    """
+    theirs = policy.scope.family
+    if run.family is None or theirs in (None, run.family):
+        return
+    msg = f"{file} is the plan of the family {theirs}, not of {run.family}: name that one, or make a new plan."
+    raise SafetyError(msg)
 
 
 def account_of(role: str) -> str:

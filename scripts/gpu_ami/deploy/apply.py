@@ -133,7 +133,7 @@ def _check_others(run: Invocation, review: Review, history: Sequence[StoredRecei
         SafetyError: Nothing vouches for it.
     """
     ours = _ours(review)
-    for ami, other in plan.elsewhere(run).items():
+    for ami, other in plan.elsewhere(run, review.plan).items():
         theirs = settled(review.plan, {ami}).ours
         coming = [change for change in theirs if change.address not in ours]
         state = msgspec.structs.replace(review.state, family=other.settings.family)

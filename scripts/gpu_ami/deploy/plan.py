@@ -180,7 +180,7 @@ def reviewed(
             allow_deposed=frozenset(allow_deposed),
             elsewhere={
                 ami: HandedOver(family=other.settings.family, variable=other.settings.handover.variable)
-                for ami, other in elsewhere(run).items()
+                for ami, other in elsewhere(run, plan).items()
             },
         )
         left_alone = ownership.left_alone(plan, facts.variable)
@@ -283,15 +283,20 @@ def handed_over(run: Invocation, file: Path) -> str | None:
     return value.literal
 
 
-def elsewhere(run: Invocation) -> dict[str, Invocation]:
-    """Return the AMIs that were handed over for the other families of the settings, and whose they are.
+def elsewhere(run: Invocation, plan: Planned) -> dict[str, Invocation]:
+    """Return the AMIs of the other families of the settings, and whose they are.
+
+    Those that were handed over, and what the plan has in their variables, wherever that comes from.
 
     Raises:
         UsageError: One's file cannot be read, or holds something else.
     """
     others = [(other, changes.settings_file(other.workspace, other.settings.handover.file)) for other in run.siblings()]
-    found = {handed_over(other, file): other for other, file in others}
-    return {ami: other for ami, other in found.items() if ami is not None}
+    found: dict[str | None, Invocation] = {handed_over(other, file): other for other, file in others}
+    for other, _ in others:
+        given = plan.given(other.settings.handover.variable, other.settings.region)
+        found.setdefault(given if isinstance(given, str) else None, other)
+    return {ami: other for ami, other in found.items() if ami}
 
 
 def ami_problem(run: Invocation, ami_id: str | None, account: str) -> str | None:

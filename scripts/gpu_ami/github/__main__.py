@@ -126,7 +126,9 @@ def _backend(_parsed: argparse.Namespace, step: Step) -> str:
 def _collect(parsed: argparse.Namespace, step: Step) -> str:
     document = collect.document_in(Path(parsed.file))
     handover = step.handover
-    files = collect.RunFiles(step.workspace, handover, _before(step, handover), step.root / collect.ARTIFACTS)
+    settings, artifacts = step.settings, step.root / collect.ARTIFACTS
+    variable = settings.handover.variable if settings.families else None
+    files = collect.RunFiles(step.workspace, handover, _before(step, handover), artifacts, variable)
     changed = collect.collect(document, parsed.title, files, step.runner)
     return f"Collected {collect.ARTIFACTS}/; the hand-over {'changed' if changed else 'did not change'}."
 
@@ -145,12 +147,14 @@ def _before(step: Step, handover: str) -> Path | None:
 
 
 def _propose(parsed: argparse.Namespace, step: Step) -> str:
+    settings = step.settings
     proposal = propose.Proposal(
         repository=Path(parsed.repository),
         artifacts=step.root / collect.ARTIFACTS,
         handover=step.handover,
         records=propose.records(step.root / collect.ARTIFACTS),
-        branch=f"gpu-ami/{step.settings.family}",
+        branch=f"gpu-ami/{settings.family}",
+        variable=settings.handover.variable if settings.families else None,
     )
     return propose.propose(proposal, step.runner) or "Nothing to propose."
 

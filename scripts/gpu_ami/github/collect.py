@@ -15,6 +15,8 @@ from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
 from gpu_ami.foreign_text import in_markdown, reason, visible
 from gpu_ami.github.runner import Runner, facts_table
+from gpu_ami.handover import tfvars
+from gpu_ami.hcl import find
 from gpu_ami.records.tags import AMI_ID
 from gpu_ami.units import show_duration
 from gpu_ami.workspace import Workspace
@@ -35,12 +37,14 @@ class RunFiles:
         handover: The file that Terraform reads, from the repository's root.
         before: The same file as it is in the repository, or None where it has none.
         artifacts: The folder to fill.
+        variable: The variable that takes the AMI, where the file may name other families' AMIs; else None.
     """
 
     workspace: Workspace
     handover: str
     before: Path | None
     artifacts: Path
+    variable: str | None = None
 
 
 def document_in(path: Path) -> Mapping[str, Any]:
@@ -77,7 +81,7 @@ def collect(document: Mapping[str, Any], title: str, files: RunFiles, runner: Ru
     old, new = _content(files.before), _content(files.workspace.state / files.handover)
     diff = _diff(old, new, files.handover)
     # A rollback's document names environments: what was handed over is in the file.
-    ami = str(document.get("ami_id") or next(iter(_AMI.findall(new.decode("utf-8", "replace"))), ""))
+    ami = str(document.get("ami_id") or next(iter(_AMI.findall(_value(files, new))), ""))
     title = visible(title.replace("{ami}", ami or "no AMI"))
     text = f"{facts_table({'AMI': ami} | _facts(document) if ami else _facts(document))}\n"
     text += f"\n{_fenced(diff)}\n" if diff else "\nTerraform's variable is up to date.\n"
@@ -95,6 +99,19 @@ def collect(document: Mapping[str, Any], title: str, files: RunFiles, runner: Ru
 def _content(file: Path | None) -> bytes:
     """Return the bytes of *file*, none where it is not there: a text would lose the kind of its line ends."""
     return file.read_bytes() if file is not None and file.is_file() else b""
+
+
+def _value(files: RunFiles, content: bytes) -> str:
+    """Return what *content*, the hand-over, gives the family's variable; all of it where it is of one family."""
+    text = content.decode("utf-8", "replace")
+    if files.variable is None:
+        return text
+    file = files.workspace.state / files.handover
+    try:
+        document = tfvars.load(file, text)
+        return find(document, tfvars.path_in(document, file, files.variable)).text
+    except UsageError:
+        return ""
 
 
 def _diff(old: bytes, new: bytes, name: str) -> str:

@@ -10,9 +10,15 @@ from gpu_ami.errors import PipelineError, ToolError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.github.collect import BODY, HANDOVER, TITLE
 from gpu_ami.github.runner import TEXT_LIMIT, Runner, shortened
+from gpu_ami.handover import change as changes
+from gpu_ami.handover import tfvars
+from gpu_ami.hcl import find
+from gpu_ami.hcl.tree import Value
 from gpu_ami.records.tags import AMI_ID
 
 _WITHIN_S = 120.0
+# Of one AMI whose region does not matter.
+_ANY = ""
 _BOT = ("github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com")
 _PLAN = "plan.md"
 MEASURED = "measured"
@@ -34,6 +40,7 @@ class Proposal:
         handover: The one file of the repository that may change, from its root.
         branch: The branch of the pull request; it belongs to the pipeline alone.
         records: What was measured of the AMI: files beside Terraform's code by which an apply goes, from the root.
+        variable: The family's variable, of several families, whose file others may have changed meanwhile; else None.
     """
 
     repository: Path
@@ -41,6 +48,7 @@ class Proposal:
     handover: str
     branch: str
     records: tuple[str, ...] = ()
+    variable: str | None = None
 
 
 def records(artifacts: Path) -> tuple[str, ...]:
@@ -69,7 +77,7 @@ def propose(proposal: Proposal, runner: Runner) -> str:
         return ""
     title = read_text(proposal.artifacts / TITLE, what="title").strip()
     body = _body(proposal.artifacts, runner)
-    _put(source, proposal.repository / proposal.handover)
+    _put(source, proposal.repository / proposal.handover, proposal.variable)
     if not _git(proposal, "status", "--porcelain", "--", proposal.handover):
         runner.say(f"Nothing to propose: {runner.base} has this change already.")
         return ""
@@ -85,12 +93,42 @@ def propose(proposal: Proposal, runner: Runner) -> str:
     return _pull_request(proposal, runner, title, body)
 
 
-def _put(source: Path, target: Path) -> None:
+def _put(source: Path, target: Path, variable: str | None = None) -> None:
     if target.is_symlink():
         msg = f"{target} is a link: the pipeline writes only to a plain file."
         raise UsageError(msg)
+    if variable is not None and target.is_file():
+        _carry_over(source, target, variable)
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(source.read_bytes())
+
+
+def _carry_over(source: Path, target: Path, variable: str) -> None:
+    """Give the *variable* in *target* what it has in *source*, and leave the rest as it is.
+
+    While this family was built, another one's AMI may have been merged into the file: that must not be taken back.
+
+    Raises:
+        UsageError: One of them cannot be read, or the value cannot be put there.
+    """
+    there = _value(target, variable)
+    value = _value(source, variable)
+    if value is None or (there is None and value.kind == "map"):
+        msg = f"{target} has no {variable} to take what was handed over: the branch it is merged to has changed since."
+        raise UsageError(msg)
+    entries = {str(entry.name): entry.value.literal for entry in value.entries} or {_ANY: value.literal}
+    amis = {name: ami for name, ami in entries.items() if isinstance(ami, str) and ami}
+    if amis:
+        target.write_bytes(tfvars.plan(target, variable, amis, region=_ANY).after.encode("utf-8"))
+
+
+def _value(file: Path, variable: str) -> Value | None:
+    """Return what *file* has for *variable*; None where it has none."""
+    document = tfvars.load(file, changes.read(file).removeprefix(tfvars.MARK))
+    path = tfvars.path_in(document, file, variable)
+    is_there = len(path) > 1 or any(attribute.name == path[0] for attribute in document.body.attributes)
+    return find(document, path) if is_there else None
 
 
 def _pull_request(proposal: Proposal, runner: Runner, title: str, body: Path) -> str:
