@@ -110,7 +110,8 @@ def test_the_new_ami_is_verified_and_measured_before_it_is_proposed(first: dict[
     measure = first["measure"]
 
     assert measure.result == "success", measure.log
-    assert measure.roles == ["BENCH"]
+    # To verify, for as long as a bench may last, and to take away what one left that was cut off.
+    assert measure.roles == ["BENCH"] * 3
     assert "is verified" in measure.summary
     assert "Gate passed" in measure.summary
 
