@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpu_ami.measure.phases import SKEW_S, at, spans
-from gpu_ami.measure.timeline import CUT, Host
+from gpu_ami.measure.timeline import CUT, NO_LOG, Host
 from gpu_ami.records.tags import MODELS_BYTES_TAG
 from gpu_ami.units import show_bytes, show_count
 
@@ -24,7 +24,7 @@ _BAKED = ("plain", "rated")
 _ENOUGH = 0.9
 # Of a host that was there and came to nothing all the same: Batch's words for what no AMI is to blame for. A host that
 # EC2 took away ends its job with "Host EC2 (instance i-…) terminated." (Batch's guide, "Automated job retries").
-_NOT_ITS_OWN = ("CAPACITY:", "MISCONFIGURATION:", "ACTION_REQUIRED", "Host EC2")
+_NOT_ITS_OWN = ("CAPACITY:", "MISCONFIGURATION:", "ACTION_REQUIRED", "Host EC2", NO_LOG)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from gpu_ami.errors import AwsError
 from gpu_ami.measure import probe
 from gpu_ami.measure.bench_making import Submitted
 from gpu_ami.measure.probe import Probed
-from gpu_ami.measure.timeline import NAMES, Facts, Host, Moment
+from gpu_ami.measure.timeline import NAMES, NO_LOG, Facts, Host, Moment
 from gpu_ami.measure.timeline import Clock as WhoseClock
 from gpu_ami.measure.verify import Clock
 
@@ -407,7 +407,7 @@ def host_of(one: Watched) -> Host:
     elif trouble is None and job is not None and job.status == "FAILED" and job.exit_code is None:
         trouble = f"its job failed: {job.reason or 'Batch does not say why'}"
     elif trouble is None and job is not None and job.exit_code == 0 and not said.at and "lines" in one.why:
-        trouble = f"its log could not be read: {one.why['lines']}"  # and not that it said nothing of its boot
+        trouble = f"{NO_LOG}: {one.why['lines']}"  # and not that it said nothing of its boot
     facts = Facts(
         job_id=one.made.job_id,
         attempts=job.attempts if job and job.is_over else None,

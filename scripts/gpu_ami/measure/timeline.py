@@ -12,6 +12,8 @@ Clock = Literal["batch", "ec2", "ebs", "autoscaling", "ecs", "logs", "host"]
 
 # Of a host that was not measured to its end because the bench itself ended: `Host.trouble`.
 CUT = "the bench was cut off before it was measured"
+# What it begins with where a job ended well and nobody could read what it said.
+NO_LOG = "its log could not be read"
 # In the order in which they come; `coldstart.bench_result.MOMENTS` has those that its phases lie between.
 NAMES = (
     "submitted",  # Batch took the job
