@@ -20,7 +20,8 @@ if ! [[ $$due =~ ^[1-9][0-9]{0,11}$$ ]] || ((due > now + span)); then
   due=$$((now + span))
   echo "$$due" >"$$note"
 fi
-((due > now)) || exec systemctl poweroff
+# A timer that begins after its moment has passed never elapses: so what is as good as over ends now.
+((due > now + 5)) || exec systemctl poweroff
 units=/etc/systemd/system
 cat >"$$units/gpu-ami-power-off.service" <<'END'
 [Unit]

@@ -449,7 +449,7 @@ def test_whoever_started_it_learns_of_a_power_off(endpoint: Endpoint, tmp_path: 
         guest.stop()
 
 
-@pytest.mark.parametrize("left_s", [1, -1], ids=["after the reboot", "during it"])
+@pytest.mark.parametrize("left_s", [8, 4], ids=["after the reboot", "during it"])
 def test_the_power_off_of_a_measurement_survives_a_reboot(endpoint: Endpoint, tmp_path: Path, left_s: int) -> None:
     """Status 194 reboots, and so does a kernel that panics: what was scheduled in memory is lost, the instance billed.
 
