@@ -19,7 +19,7 @@ from gpu_ami.cleanup.execute import Apply
 from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import PipelineError, SafetyError, UsageError
-from gpu_ami.settings import Fleet, OrganizationScope
+from gpu_ami.settings import Cleanup, Fleet, OrganizationScope
 from gpu_ami_sandbox.aws.server import LocalAws
 from gpu_ami_sandbox.fleet import CLEANUP_ROLE, READ_ROLE, REFUSES, SUSPENDED
 from tests.support.demo_organization import REGION, DemoOrganization, demo_organization, said
@@ -280,7 +280,6 @@ def test_a_run_that_is_killed_in_the_second_account_is_finished(
         ({"accounts": ("arn:aws:iam::1:role/x",)}, "--account"),
         ({"flags": Flags(all_owned=True)}, "--all-owned"),
         ({"flags": Flags(include_shared=True, usage_reports=True)}, "--usage-reports"),
-        ({"flags": Flags(skip_source=("launch-permissions",))}, "--skip-source launch-permissions"),
     ],
 )
 def test_flags_of_one_account_are_refused(demo: DemoOrganization, request_: dict[str, Any], named: str) -> None:
@@ -291,6 +290,26 @@ def test_flags_of_one_account_are_refused(demo: DemoOrganization, request_: dict
         demo.cleanup(**request_)
 
     assert demo.aws.gate.calls == calls
+
+
+@pytest.mark.parametrize("source", ["launch-permissions", "public-snapshots"])
+def test_who_may_launch_an_ami_is_not_left_out(demo: DemoOrganization, tmp_path: Path, source: str) -> None:
+    """Not by a flag, the settings, or a plan's file: what a stranger uses would go as if it were not shared."""
+    path = tmp_path / "plan.json"
+    demo.cleanup(plan=str(path))
+    changed = json.loads(path.read_text())
+    changed["policy"]["skip_sources"] = [source]
+    path.write_text(json.dumps(changed))
+    run = demo.run()
+    vars(run)["settings"] = msgspec.structs.replace(run.settings, cleanup=Cleanup(skip_sources=(source,)))
+
+    with pytest.raises(UsageError, match=f"leaves out {source}, by which a fleet decides"):
+        demo.cleanup(flags=Flags(skip_source=(source,)), yes=True)
+    with pytest.raises(UsageError, match=f"leaves out {source}, by which a fleet decides"):
+        cleanup.run(run, cleanup.Request(fleet=True, yes=True))
+    with pytest.raises(UsageError, match=rf"plan\.json leaves out {source}, by which a fleet decides"):
+        demo.cleanup(apply=str(path), flags=Flags())
+    assert f"{SHARED}outside" in demo.images(demo.hub)
 
 
 def test_only_the_regions_that_are_named_are_read(demo: DemoOrganization) -> None:

@@ -14,7 +14,8 @@ from gpu_ami.cleanup.execute import Result
 from gpu_ami.cleanup.fleet_tables import sweep_answer, sweep_outcome
 from gpu_ami.cleanup.incomplete_builds import SweepPlan, SweepVerdict, decide_sweep, why_idle, without_images
 from gpu_ami.cleanup.inventory import Location, Survey
-from gpu_ami.cleanup.over_accounts import regions_of, survey_of_fleet, with_right_to_change
+from gpu_ami.cleanup.over_accounts import check_sharing, regions_of, survey_of_fleet, with_right_to_change
+from gpu_ami.cleanup.policy import SETTING
 from gpu_ami.cleanup.sweep import (
     Ages,
     Leftovers,
@@ -136,6 +137,7 @@ def run(run: Invocation, request: Request, *, sleep: Callable[[float], None]) ->
     """
     ages, kinds = ages_of(run, request.older_than), chosen_kinds(request.skip_source)
     policy, regions = policy_of_sweep(run, request, ages), _regions(run, request)
+    check_sharing(policy, SETTING)
     fleet = settings_of(run)
     acts = request.yes and not run.options.dry_run
     if acts:

@@ -23,7 +23,7 @@ from gpu_ami.cleanup.grantees import Reached
 from gpu_ami.cleanup.inventory import Location, Survey
 from gpu_ami.cleanup.journal import unfinished
 from gpu_ami.cleanup.plan_tables import View
-from gpu_ami.cleanup.policy import Policy, policy_from
+from gpu_ami.cleanup.policy import SETTING, Policy, policy_from
 from gpu_ami.cleanup.scope import check_whose, fast_restore_usd_per_hour, local_sources, requested_regions
 from gpu_ami.cleanup.snapshots import to_finish
 from gpu_ami.errors import (
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 _PLAN = "clean-up plan"
 _ALL = "all"
+_SHARING = frozenset({"launch-permissions", "public-snapshots"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +77,26 @@ def check(request: Request) -> None:
         "--account": bool(request.accounts),
         "--usage-reports": flags.usage_reports,
         "--all-owned": flags.all_owned,
-        "--skip-source launch-permissions": "launch-permissions" in flags.skip_source,
     }
     for name, is_given in others.items():
         if is_given:
             msg = f"{name} does not go with --fleet, which reads every account of the fleet by itself: leave one out."
             raise UsageError(msg)
+
+
+def check_sharing(policy: Policy, where: str) -> None:
+    """Refuse a policy that leaves out who may launch an AMI: that decides whose reading counts.
+
+    Args:
+        policy: The policy, of flags, settings or a plan's file.
+        where: What says so, for the message.
+
+    Raises:
+        UsageError: It does.
+    """
+    if unseen := sorted(_SHARING & policy.skip_sources):
+        msg = f"{where} leaves out {unseen[0]}, by which a fleet decides who may need an AMI: take it out for --fleet."
+        raise UsageError(msg)
 
 
 def run(run: Invocation, request: Request) -> None:
@@ -136,8 +151,9 @@ def _check_without_credentials(run: Invocation, request: Request, now: datetime)
     if request.apply:
         saved = plans.load(_file(run, request.apply), hub=None, now=now)
         check_whose(run, saved.policy, request.apply)
+        check_sharing(saved.policy, f"the policy of {request.apply}")
         return
-    policy_from(run.settings, request.flags)
+    check_sharing(policy_from(run.settings, request.flags), f"--skip-source or {SETTING}")
     requested_regions(request.regions)
     if request.plan:
         check_writable(Path(request.plan), what=_PLAN)
