@@ -181,7 +181,7 @@ def _type(run: Invocation, wanted: Wanted) -> str:
 
 def _ami_id(run: Invocation, wanted: Wanted) -> str:
     named = update_tfvars.chosen_amis(run, ami=wanted.ami)[run.settings.region]
-    return checked_ami_id(named, name="--ami" if wanted.ami else "AMI id")
+    return checked_ami_id(named)
 
 
 def _rounds(run: Invocation, hosts: int | None) -> int:

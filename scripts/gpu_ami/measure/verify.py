@@ -216,7 +216,7 @@ def _check_subnets(named: Sequence[str]) -> None:
 
 def _ami(run: Invocation, request: Request) -> str:
     named = update_tfvars.chosen_amis(run, ami=request.ami)[run.settings.region]
-    return checked_ami_id(named, name="--ami" if request.ami else "AMI id")
+    return checked_ami_id(named)
 
 
 def chosen_types(run: Invocation, named: Sequence[str]) -> tuple[str, ...]:
