@@ -185,7 +185,9 @@ def test_each_id_stands_below_its_address(terraform: FakeTerraform, amis: list[s
 
     _back(terraform)
     done = task(terraform.here, terraform.folder.parent)
-    with pytest.raises(UsageError, match=f"No receipt of this state knows of an AMI before {amis[0]}: `invoke rollback --to"):
+    with pytest.raises(
+        UsageError, match=f"No receipt of this state knows of an AMI before {amis[0]}: `invoke rollback --to"
+    ):
         rollback.run(done.run, Request(yes=True))
     lines = done.err.getvalue().splitlines()
     assert lines[lines.index(f"  {address('spot')}") + 1] == f"    {amis[0]}"
