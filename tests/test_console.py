@@ -259,6 +259,36 @@ def test_a_dry_run_is_a_document_for_programs() -> None:
     assert (json.loads(_printed(programs)[0]), _printed(programs)[1]) == (document, talk)
     assert json.loads(_printed(asked)[0]) == "packer build ."
 
+    sentence = _console("json")
+    sentence.would("look up the state.")
+    document = {"dry_run": True, "commands": [], "notes": ["look up the state."]}
+    assert (json.loads(_printed(sentence)[0]), _printed(sentence)[1]) == (
+        document,
+        "DRY RUN: would look up the state.\n",
+    )
+
+
+def test_a_note_of_a_dry_run_stays_one_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken by the terminal its rest is a command to whoever pastes it, and an id in it cannot be copied."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    console = _console(err=Terminal())
+
+    console.dry_run([f"terraform plan -out={'x' * 40}", f"# the arms stock, plain and live with {ID} and {ID}"])
+
+    command, *notes = _printed(console)[1].splitlines()
+    assert command == f"terraform plan -out={'x' * 40}"
+    assert notes == ["# the arms stock, plain and live with", f"# {ID} and", f"# {ID}"]
+
+
+def test_a_diff_shows_the_file_as_it_is() -> None:
+    """A command in a comment of it got --sandbox, which the file has not; what a terminal would obey is escaped."""
+    console = Console(out=io.StringIO(), err=(err := io.StringIO()), sandbox=True, family="a")
+
+    console.say_diff("+# `invoke init` makes this\x1b\n+\tx")
+
+    assert err.getvalue() == "+# `invoke init` makes this\\x1b\n+\tx\n"
+
 
 def test_streams_are_looked_up_late(capsys: pytest.CaptureFixture[str]) -> None:
     """A console made before a redirection still prints where the output goes now."""
@@ -452,6 +482,7 @@ def test_talk_obeys_nothing_that_it_is_about(monkeypatch: pytest.MonkeyPatch) ->
         console.say("  ::group::x")
         console.ask(HOSTILE)
         console.say_text("--- a\n+++ b\n::error ::x\x1b")
+        console.say_diff("--- a\n+++ b\n::error ::x\x1b")
         with console.step(HOSTILE) as note:
             note(HOSTILE)
             _until(console, "forged.*a.b.x0a")

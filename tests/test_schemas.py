@@ -222,7 +222,11 @@ def test_each_task_prints_what_its_schema_says(
     _invoke(checkout, monkeypatch, capsys, "publish", "--ami", alive, "--no-verify")
 
 
-@pytest.mark.parametrize("task", ["apply", "bench", "build", "plan", "rollback", "validate"])
+# What has a dry run that does not answer with the real one's document; cleanup's is that of a restore.
+DRY = ["apply", "bench", "build", "cleanup", "doctor", "fleet", "plan", "rollback", "status", "validate", "verify"]
+
+
+@pytest.mark.parametrize("task", DRY)
 def test_a_dry_run_has_a_form_of_its_own(task: str) -> None:
     """One form for all that run programs; it excuses nothing that a real run must print."""
     document = {"dry_run": True, "commands": ["terraform init"], "notes": []}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.errors import UsageError
-from gpu_ami.units import parse_duration, show_bytes, show_count, show_duration, show_usd
+from gpu_ami.units import parse_duration, show_bytes, show_count, show_duration, show_minutes, show_usd
 
 PRODUCT = Path(__file__).parents[1] / "scripts" / "gpu_ami"
 
@@ -88,6 +88,20 @@ def test_show_usd_never_prints_zero_for_unknown(amount: Decimal | None, shown: s
 def test_show_count_knows_one_from_many(given: tuple[int, str], shown: str) -> None:
     """A reader of "1 AMIs" doubts the number."""
     assert show_count(*given) == shown
+
+
+@pytest.mark.parametrize(
+    ("ends_s", "shown"),
+    [
+        ((195, 479), "3.2 to 8 min"),
+        ((300, 900), "5 to 15 min"),
+        ((-1, 599), "0 to 10 min"),
+        ((-90, 0), "-1.5 to 0 min"),
+    ],
+)
+def test_a_range_of_minutes_fits_a_narrow_column(ends_s: tuple[float, float], shown: str) -> None:
+    """As two durations it is broken within the second, which then reads as another."""
+    assert show_minutes(*ends_s) == shown
 
 
 def test_no_message_counts_one_amis() -> None:

@@ -62,6 +62,8 @@ _COMMON_DEFAULTS: dict[str, Any] = {
 # What need not be told of builds that were cut off: the one shows what is left of them, the other begins anew.
 _ABOUT_LEFTOVERS = ("sweep", "sandbox")
 _UNKNOWN = re.compile(r"No idea what (.+) is!", re.DOTALL)
+# Invoke names the flag as Python shows an Argument: by its first name, and its other ones in brackets.
+_NO_VALUE = re.compile(r"Flag <Argument: ([^ >]+).*> needed value and was not given one!", re.DOTALL)
 # What `--var`, which each of them may still be given as, is to a task that has the parameter.
 _VAR = {
     "packer_var": "a Packer variable",
@@ -86,8 +88,9 @@ class PipelineProgram(Program):
             super().parse_cleanup()
 
     def no_tasks_given(self) -> None:
-        """List the tasks: Invoke would show its own flags, and none of what there is to do."""
+        """List the tasks, and say where to begin: Invoke would show its own flags, and none of what there is to do."""
         self.list_tasks()
+        Console().say(_BEGIN)
         raise Exit
 
     def update_config(self, merge: bool = True) -> None:
@@ -105,8 +108,14 @@ class PipelineProgram(Program):
         except ParseError as exc:
             tasks: Mapping[str, ParserContext] = self.parser.contexts
             context = exc.context or self.initial_context
-            msg = f"{exc} {_hint(str(exc), context, tasks, self.initial_context.flags, self.argv)}"
-            raise ParseError(msg, exc.context) from exc
+            hint = _hint(str(exc), context, tasks, self.initial_context.flags, self.argv)
+            # Said as every other error is; Invoke would print it as it is, broken anywhere.
+            Console().fail(f"{_said(str(exc))} {hint}")
+            raise Exit(code=1) from exc
+
+
+# What somebody who has typed `invoke` and nothing else may want to know next.
+_BEGIN = "`invoke setup build --sandbox` needs no AWS account and costs nothing; `invoke --help TASK` explains a task."
 
 
 # The program that is running: `invoke` and `python -m invoke` make it, before they read the tasks.
@@ -122,6 +131,8 @@ def _hint(
     if unknown is None:
         return lists
     word = _typed(str(ast.literal_eval(unknown[1])), argv)
+    if switch := _switch_before(word, argv, [*_flags(context), *core]):
+        return f"{switch} takes no value: leave out ={word}. {lists}"
     if not word.startswith("-"):
         near = _near(word, tasks)
         explains = f"Did you mean {_either(near)}? `invoke --help {near[0]}` explains it." if near else ""
@@ -166,6 +177,19 @@ def _typed(token: str, argv: Iterable[str]) -> str:
     """Return the flag as it was typed, where Invoke took the letters of ``-older-than`` for a flag each."""
     typed = (word for word in argv if len(word) > 2 and word.startswith(token) and not word.startswith("--"))
     return next(typed, token) if re.fullmatch("-[^-]", token) else token
+
+
+def _said(problem: str) -> str:
+    """Return *problem*, one of Invoke's parser, with the flag that lacks its value named as it is typed."""
+    flag = _NO_VALUE.fullmatch(problem)
+    return problem if flag is None else f"{_flag(flag[1])} needs a value, and none was given."
+
+
+def _switch_before(word: str, argv: Iterable[str], flags: Iterable[str]) -> str:
+    """Return the flag that takes no value and was given *word* as one, ``--sandbox=1``; empty where there is none."""
+    known = set(flags)
+    given = (argument.partition("=") for argument in argv)
+    return next((flag for flag, sign, value in given if sign and value == word and flag in known), "")
 
 
 def _flags(context: ParserContext) -> list[str]:

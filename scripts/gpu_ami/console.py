@@ -153,6 +153,10 @@ class Console:
         """
         self._talk([self._shown(line) for line in text.split("\n")])
 
+    def say_diff(self, diff: str) -> None:
+        """Print what changes in a file, as it is in the file: a command in a comment of it is no advice of ours."""
+        self._talk([visible(line, keep="\t") for line in diff.split("\n")])
+
     def _talk(self, lines: Sequence[str]) -> None:
         """Print *lines* that are fit to be shown."""
         with self._lock:
@@ -180,10 +184,13 @@ class Console:
         first, *others = self._folded(f"{word}: {self._shown(message)}")
         self._talk([self._paint(colour, word) + first.removeprefix(word), *others])
 
-    def _folded(self, line: str) -> list[str]:
-        """Return *line* as the terminal behind the talk has room for it; one line where nobody knows how much."""
+    def _folded(self, line: str, *, following: str | None = None) -> list[str]:
+        """Return *line* as the terminal behind the talk has room for it; one line where nobody knows how much.
+
+        The lines after the first begin with *following*; None indents them as the first is.
+        """
         columns = _known_columns(self.err) if self.is_terminal else 0
-        return list(_wrapped([line], columns)) if columns else [line]
+        return list(_wrapped([line], columns, following)) if columns else [line]
 
     def ask(self, question: str) -> str:
         """Return a person's answer; the end of the input is an empty one, and so is a terminal that was closed."""
@@ -241,11 +248,27 @@ class Console:
         Raises:
             UsageError: The query cannot be applied to the document.
         """
-        self.say_text("\n".join(lines))
+        for line in lines:
+            if line.startswith("#"):
+                # What the terminal breaks by itself is no comment any more when it is pasted, and an id in it is two.
+                self._talk(self._folded(self._shown(line), following="# "))
+            else:
+                self.say_text(line)
+        notes = [line.lstrip("# ") for line in lines if line.startswith("#")]
+        self._dry_document([line for line in lines if not line.startswith("#")], notes)
+
+    def would(self, what: str) -> None:
+        """Say in a sentence what a task without programs would do; for programs as the same document as `dry_run`.
+
+        Raises:
+            UsageError: The query cannot be applied to the document.
+        """
+        self.say(f"DRY RUN: would {what}")
+        self._dry_document([], [what])
+
+    def _dry_document(self, commands: Sequence[str], notes: Sequence[str]) -> None:
         if self.output == "json" or self._query is not None:
-            notes = [line.lstrip("# ") for line in lines if line.startswith("#")]
-            commands = [line for line in lines if not line.startswith("#")]
-            self.result({"dry_run": True, "commands": commands, "notes": notes})
+            self.result({"dry_run": True, "commands": list(commands), "notes": list(notes)})
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Step]:
@@ -350,10 +373,10 @@ def _labelled(document: Any, family: str) -> Any:
     return {"family": family, **document} if isinstance(document, dict) else document
 
 
-def _wrapped(lines: Sequence[str], edge: int) -> Iterator[str]:
-    """Yield *lines*, those longer than *edge* broken between words."""
+def _wrapped(lines: Sequence[str], edge: int, following: str | None = None) -> Iterator[str]:
+    """Yield *lines*, those longer than *edge* broken between words, *following* or their own indent before the rest."""
     for line in lines:
-        indent = " " * (len(line) - len(line.lstrip(" ")))
+        indent = " " * (len(line) - len(line.lstrip(" "))) if following is None else following
         yield from [line] if _cells(line) <= edge else _broken(line, edge, "", indent)
 
 

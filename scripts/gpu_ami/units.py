@@ -50,6 +50,16 @@ def show_duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} m"
 
 
+def show_minutes(low_s: float, high_s: float) -> str:
+    """Return a range of seconds in minutes, for a narrow column: ``3.4 to 9.6 min``, ``12 to 31 min``."""
+    return f"{_minutes(low_s)} to {_minutes(high_s)} min"
+
+
+def _minutes(seconds: float) -> str:
+    text = f"{seconds / 60:.0f}" if abs(seconds) >= 600 else f"{seconds / 60:.1f}".removesuffix(".0")
+    return "0" if text == "-0" else text
+
+
 def show_count(number: int, noun: str, plural: str = "") -> str:
     """Return *number* with its noun: ``1 AMI``, ``3 AMIs``.
 

@@ -264,6 +264,7 @@ def test_a_dry_run_says_what_would_come_back(here: World, tmp_path: Path) -> Non
     back = _restore(here, tmp_path, journal, dry_run=True)
 
     assert f"would bring back 1 AMI of {journal}" in back.err.getvalue()
+    assert back.document == {"dry_run": True, "commands": [], "notes": [f"bring back 1 AMI of {journal}."]}
     assert image.id not in here.there()
 
     _restore(here, tmp_path, journal)

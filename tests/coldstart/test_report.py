@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from gpu_ami.coldstart.chart import COLOURS, WIDTH, draw, sentence
 from gpu_ami.coldstart.model import LABELS, PHASES, VARIANTS, PhaseTime, Prediction
 from gpu_ami.coldstart.report import Report, report, tables
 from gpu_ami.drawing import Line, Rectangle, Text
+from gpu_ami.units import show_duration
 from tests.support.schemas import problems
 
 
@@ -79,6 +81,9 @@ def test_the_tables_say_what_is_assumed_and_where_the_inputs_are() -> None:
     assert len(shown[0].columns) == 1 + len(VARIANTS)
     assert "Assumed, not measured here" in shown[0].footer[1]
     assert shown[1].title == "What would change it"
+    # "3 m 15 s to 7 m 59 s" was broken within the last duration at 80 columns.
+    assert all(re.fullmatch(r"[\d.]+ to [\d.]+ min", row[3]) for row in shown[1].rows)
+    assert shown[1].footer[0].startswith(f"Likely in all: stock {show_duration(total.likely)}, plain ")
     assert [row[0] for row in everything[2].rows] == list(ASSUMPTIONS)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gpu_ami.deploy.history import Step, agreed_target, steps_back
+from gpu_ami.deploy.history import Step, agreed_target, rolled_back_from, steps_back
 from gpu_ami.errors import UsageError
 from gpu_ami.records.receipt import Action, Change, Receipt, Status, StoredReceipt
 
@@ -51,6 +51,30 @@ def test_one_back_is_the_ami_before() -> None:
 def test_rolling_back_twice_goes_two_back() -> None:
     """A second rollback must not bring the bad AMI back."""
     assert _back(B, (None, A), (A, B), (B, C), (C, B, "rollback")) == A
+
+
+@pytest.mark.parametrize(
+    ("acts", "left"),
+    [
+        ([(None, A), (A, B), (B, A, "rollback")], B),
+        ([(None, A), (A, B), (B, A, "rollback"), (None, C, "publish")], B),
+        ([(None, A), (A, B), (B, A, "rollback", "failed")], None),
+        ([(None, A), (A, B), (B, A, "rollback"), (A, A)], None),
+        ([(B, A)], None),
+        ([], None),
+    ],
+)
+def test_what_the_last_rollback_left_is_the_way_forward(acts: list[Act], left: str | None) -> None:
+    """Only where it was the last act, and ended well: anything else is somebody's own choice."""
+    assert rolled_back_from(_filed(*acts), [A]) == left
+
+
+def test_two_amis_that_a_rollback_left_are_no_way_forward() -> None:
+    """One of them would be a guess."""
+    (first,), (second,) = _filed((B, A, "rollback")), _filed((C, A, "rollback"), address="other")
+    both = msgspec.structs.replace(first.receipt, changes=first.receipt.changes + second.receipt.changes)
+
+    assert rolled_back_from([StoredReceipt(first.path, both)], [A]) is None
 
 
 def test_a_rollback_ends_at_the_nearest_of_two_times() -> None:

@@ -57,9 +57,12 @@ def test_twice_goes_back_two_and_then_no_further(terraform: FakeTerraform, amis:
     _back(terraform)
     assert _is_on(terraform, amis[0])
 
-    with pytest.raises(UsageError, match="--to"):
+    # Whoever went back once too often wants to go forward again, and is told how.
+    with pytest.raises(UsageError, match=f"`invoke rollback --to {amis[1]}` goes forward again"):
         _back(terraform)
     assert _is_on(terraform, amis[0])
+    _back(terraform, to=amis[1])
+    assert _is_on(terraform, amis[1])
 
 
 def test_it_goes_to_a_named_ami(terraform: FakeTerraform, amis: list[str]) -> None:
@@ -182,7 +185,9 @@ def test_each_id_stands_below_its_address(terraform: FakeTerraform, amis: list[s
 
     _back(terraform)
     done = task(terraform.here, terraform.folder.parent)
-    with pytest.raises(UsageError, match=f"No receipt of this state knows of an AMI before {amis[0]}: name one with"):
+    with pytest.raises(
+        UsageError, match=f"No receipt of this state knows of an AMI before {amis[0]}: `invoke rollback --to"
+    ):
         rollback.run(done.run, Request(yes=True))
     lines = done.err.getvalue().splitlines()
     assert lines[lines.index(f"  {address('spot')}") + 1] == f"    {amis[0]}"

@@ -807,7 +807,11 @@ def test_a_wrong_request_is_refused_before_anything_is_made(
 def test_what_is_not_there_to_be_compared_is_said(
     here: World, passing: Time, ami: SandboxAmi, benching: Benching
 ) -> None:
-    """Nothing live, no digest, no base, no room: each with what to do."""
+    """Nothing live, no digest, no base, no room, an AMI that went with its sandbox: each with what to do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gpu_ami.target.Aws.is_kept", True)
+        with pytest.raises(UsageError, match="a sandbox that has ended made it; run `invoke build`"):
+            go(benching(), passing, ami, ami="ami-12345678")
     with pytest.raises(UsageError, match=r"No compute environment in .* Run `invoke apply` first"):
         go(benching(), passing, ami)
     resources, tags = here.maker.location.compute_resources(), {"gpu-ami:family": "gpu-batch"}

@@ -10,7 +10,7 @@ import pytest
 
 from gpu_ami.measure import freshness
 from gpu_ami.measure.freshness import verdicts, void
-from gpu_ami.measure.timeline import Arm, Host
+from gpu_ami.measure.timeline import SILENT, Arm, Host
 from tests.measure.bench_hosts import BASE, DIGEST, RATED, STOCK, host, moved
 
 
@@ -31,6 +31,11 @@ OTHER = "i-0ffffffffffffffff"
             host(exit_code=1, status_reason="ModuleNotFoundError: torch"),
             "its job ended with exit code 1: ModuleNotFoundError: torch",
         ),
+        (
+            moved(host(exit_code=2, status_reason="Essential container exited"), first_line=SILENT),
+            f"its job ended with exit code 2: Essential container exited; {SILENT}",
+        ),
+        (moved(host(exit_code=2), first_line="no log"), "its job ended with exit code 2"),
         (host(exit_code=None), "its job's exit code is not known"),
         (host(instance_id=""), "ECS did not say which instance it was"),
         (host(said_instance_id=OTHER), f"its job ran on {OTHER}, and ECS says i-00000000000000021"),

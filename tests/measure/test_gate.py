@@ -284,15 +284,15 @@ def test_what_was_rejected_is_no_parent(building: Build) -> None:
     """What is wrong with it may be in every AMI on top of it; without the setting it is one as before."""
     building.make_current()
     building.ami.add_tags({"gpu-ami:chain-length": "0", "gpu-ami:verified": "2026-11-30T12:00:00Z/g5.xlarge/failed"})
-    found = {}
-    for before in ("handover", "never"):
+    for before in ("handover", "apply", "never"):
         done, job = building.task(before), _job(building.here)
-        found[before] = base.on_parent(done.run, job, compare.compare(done.run, job))
+        compared = compare.compare(done.run, job)
+        parent = base.on_parent(done.run, job, compared)
         said = f"A full bake: {building.ami.id} failed its verification."
-        assert (said in done.err.getvalue()) is (before == "handover")
-
-    assert found["handover"] is None
-    assert found["never"] is not None
+        assert (said in done.err.getvalue()) is (before != "never")
+        assert (parent is None) is (before != "never")
+        # With `apply`, too: it refuses the AMI, and `--if-stale` would say for ever that there is nothing to build.
+        assert [one.fact for one in compared.differences] == ([] if before == "never" else ["verification"])
 
 
 @pytest.mark.parametrize("where", ["here", "another machine"])

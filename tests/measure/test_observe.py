@@ -372,7 +372,7 @@ def test_a_late_stream_is_waited_for() -> None:
     [
         (_refused("ResourceNotFoundException"), "/gpu-ami/gpu-batch has no stream stream/0"),
         (_refused("AccessDeniedException"), "AccessDeniedException: no"),
-        (lambda _: {"events": []}, "the probe has said not a line"),
+        (lambda _: {"events": []}, "the probe has said not a line: does the image's ENTRYPOINT run what it is given?"),
         (lambda answer: {"events": answer["events"][:1]}, "the probe has said nothing after first_line"),
     ],
 )

@@ -875,6 +875,31 @@ def test_an_ami_that_is_none_of_ours_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("is_kept", "said"),
+    [
+        (None, "is not in .*: was it deregistered, or is it in another region"),
+        (True, "a sandbox that has ended made it; run `invoke build`"),
+        (False, "each --sandbox command starts a fresh AWS"),
+    ],
+)
+def test_an_ami_that_went_with_its_sandbox_is_said_to_be_so(
+    here: World,
+    host: Host,
+    ami: SandboxAmi,
+    verifying: Verifying,
+    monkeypatch: pytest.MonkeyPatch,
+    is_kept: bool | None,
+    said: str,
+) -> None:
+    """The manifest outlives it: whoever comes back the next day looked for it in other regions."""
+    ami.ec2_backend.amis.pop(ami.id)
+    monkeypatch.setattr("gpu_ami.target.Aws.is_kept", is_kept)
+
+    with pytest.raises(UsageError, match=said):
+        go(verifying(), here, host, ami)
+
+
+@pytest.mark.parametrize(
     ("given", "error", "expected"),
     [
         ({"ami": "ami-1"}, UsageError, "--ami 'ami-1' is not an AMI id"),

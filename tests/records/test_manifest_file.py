@@ -31,6 +31,21 @@ def _text(*builds: dict[str, Any], last: str | None = "run-1") -> str:
     return json.dumps({"builds": list(builds), **({} if last is None else {"last_run_uuid": last})})
 
 
+def test_where_only_the_sandbox_has_a_manifest_the_error_says_so(tmp_path: Path) -> None:
+    """Whoever has built there and forgets --sandbox once is not to build on AWS because a message says so."""
+    on_aws = Workspace(tmp_path)
+    with pytest.raises(UsageError, match=r"does not exist\. Run `invoke build` first\.$"):
+        last_build(on_aws)
+
+    manifest = Workspace(tmp_path, sandbox=True).manifest
+    manifest.parent.mkdir()
+    manifest.write_text(_text(_build()))
+
+    with pytest.raises(UsageError, match=r"first, or add --sandbox for the one that was made there\."):
+        last_build(on_aws)
+    assert last_build(Workspace(tmp_path, sandbox=True)).amis == {"ap-northeast-2": AMI}
+
+
 def test_the_last_run_counts_not_the_last_entry() -> None:
     """Packer appends, and parallel builds finish in any order: the position in the list says nothing."""
     text = _text(_build(packer_run_uuid="run-2", artifact_id="eu-west-1:ami-12345678"), _build(), last="run-2")

@@ -535,4 +535,6 @@ def test_a_dry_run_looks_at_nothing(terraform: FakeTerraform, tmp_path: Path) ->
     done = _look(terraform, dry_run=True)
 
     assert "would look up" in done.err.getvalue()
+    assert done.document["notes"][0].startswith("look up hand-over, state, environments")
+    assert problems("status", done.document) == []
     assert terraform.here.calls() == []

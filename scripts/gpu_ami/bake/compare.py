@@ -30,7 +30,7 @@ class Comparison:
         live: The newest finished AMI; None when there is none.
         expected: What a build would be made from now.
         differences: Why it would make another image, or must make one; empty when it would not.
-        has_failed: Whether *live* failed the verification before its hand-over.
+        has_failed: Whether *live* failed its verification, and the settings want one.
     """
 
     live: Image | None
@@ -63,8 +63,8 @@ def compare(run: Invocation, job: Job) -> Comparison:
 
 
 def _has_failed(run: Invocation, live: Image) -> bool:
-    """Whether *live* must not be handed over: it is finished, but what was to come before the hand-over failed."""
-    if run.settings.verify.before != "handover":
+    """Whether *live* failed its verification where one is wanted: no hand-over and no apply takes it any more."""
+    if run.settings.verify.before == "never":
         return False
     folder = run.workspace.terraform
     return verification.outcome(folder, live.image_id, live.tags, sandbox=run.target.is_sandbox) == "failed"

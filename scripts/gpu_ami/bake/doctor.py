@@ -42,9 +42,7 @@ def run(run: Invocation, request: Request) -> None:
         DifferenceError: A check failed.
     """
     if run.options.dry_run:
-        run.console.say(
-            "DRY RUN: would check credentials, permissions, network, quotas, image, models, disk and tools."
-        )
+        run.console.would("check credentials, permissions, network, quotas, image, models, disk and tools.")
         return
     checks = doctor(run, request.variables)
     table = checks_table(checks, markdown=run.options.output == "markdown")

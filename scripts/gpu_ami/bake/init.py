@@ -94,7 +94,7 @@ def finish(run: Invocation, planned: Plan, *, check: bool, yes: bool) -> None:
     shown = run.workspace.shown(planned.file)
     writes = planned.changed and not (check or run.options.dry_run)
     if planned.changed:
-        run.console.say_text(planned.diff(shown))
+        run.console.say_diff(planned.diff(shown))
     # The sandbox's own file no build reads, and values of a sandbox that has ended are nobody's to keep.
     refused = writes and bool(planned.replaced) and not yes and run.target.asks_first
     if writes and not refused:

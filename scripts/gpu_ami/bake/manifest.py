@@ -35,7 +35,7 @@ def run(run: Invocation, request: Request) -> None:
     """
     families.refuse_beside(run, {"--file": request.file is not None})
     path = Path(request.file) if request.file else run.workspace.manifest
-    found = manifest_file.load(path)
+    found = manifest_file.load_of(run.workspace, path)
     builds = found.builds if request.all else found.last_run
     gone = _gone(run, builds)
     kept = run.target.is_lasting if run.target.is_sandbox else None

@@ -29,6 +29,7 @@ _TEMPORARY = "TMP" if sys.platform == "win32" else "TMPDIR"
 # Packer's plugins answer at sockets there, whose paths macOS cuts at 104 bytes; their names take some 30.
 _LONGEST_FOLDER = 72
 # What builds leave in Packer's folder itself, and none reads; below it, in rootfs/, such a name is the image's.
+_HOW_TO_GET_ONE = "Run `invoke init`, which writes it, or add --sandbox, which needs none and no AWS account."
 _LEFTOVERS = shutil.ignore_patterns(
     *("packer_cache", ".packer.d", "crash.log", "ec2_*.pem"),
     *("manifest.json", "manifest-*.json", "manifest*.json.lock", "release.json", "release-*.json"),
@@ -204,7 +205,7 @@ def variables_file(run: Invocation, owned: Mapping[str, str], *, guest: bool = T
     if staged is not None:
         return staged
     file = run.workspace.root / run.settings.variables_file
-    loaded = {file: variable_values.load(file, hint="Run `invoke init`, which writes it.")}
+    loaded = {file: variable_values.load(file, hint=_HOW_TO_GET_ONE)}
     for path in run.target.user_variables:
         if path not in loaded:
             loaded[path] = variable_values.load(path)

@@ -40,7 +40,7 @@ class Difference:
 
     Attributes:
         fact: What differs; ``live`` when there is no AMI to compare with, ``verification`` when
-            the AMI failed the one before its hand-over.
+            the AMI failed the one that the settings want.
         live: What the AMI was made from; None when it does not say.
         wanted: What a bake would be made from now; None when it could not be looked up.
         detail: The difference for people.

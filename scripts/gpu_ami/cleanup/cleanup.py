@@ -316,7 +316,7 @@ def _restore(run: Invocation, path: Path, *, make_public: bool, over_accounts: b
     if run.options.dry_run:
         public = sum(entry.would_be_public for entry in replay.entries.values())
         more = "" if make_public or not public else f" Stay private without --make-public: {public}."
-        run.console.say(f"DRY RUN: would bring back {_left_to_restore(replay)} of {path}.{more}")
+        run.console.would(f"bring back {_left_to_restore(replay)} of {path}.{more}")
         return
     account = run.announce().account
     access = run.access

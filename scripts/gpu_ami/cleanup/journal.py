@@ -278,7 +278,8 @@ def unfinished(logs: Path, account: str) -> list[Replay]:
 
 
 def _text(path: Path) -> str:
-    return read_text(path, what=_WHAT, limit_bytes=_LIMIT_BYTES)
+    hint = "Each run leaves one: logs/cleanup-*.jsonl, in the sandbox .sandbox/logs/cleanup-*.jsonl."
+    return read_text(path, what=_WHAT, limit_bytes=_LIMIT_BYTES, hint=hint)
 
 
 def _event(text: str) -> AnyEvent | None:

@@ -11,7 +11,7 @@ from gpu_ami.coldstart.assumptions import ASSUMPTIONS, Inputs, Range
 from gpu_ami.coldstart.model import LABELS, PHASES, VARIANTS, Host, Prediction, Start, predict
 from gpu_ami.coldstart.whatif import WhatIf, what_ifs
 from gpu_ami.console import Table
-from gpu_ami.units import show_count, show_duration
+from gpu_ami.units import show_count, show_duration, show_minutes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,14 +161,22 @@ def _what_if(answered: Report) -> Table:
             row.change,
             LABELS[row.variant],
             show_duration(row.total.likely),
-            f"{show_duration(row.total.low)} to {show_duration(row.total.high)}",
+            show_minutes(row.total.low, row.total.high),
             _against(row.against_s),
         )
         for row in answered.what_ifs
     ]
     columns = ("if", "way to start", "total", "low to high", "against without")
+    # Said again, as a small terminal shows no more than the end.
+    totals = (
+        f"{_SHORT.get(one.variant, one.variant)} {show_duration(one.total.likely)}" for one in answered.predictions
+    )
     return Table(
-        columns=columns, rows=rows, title="What would change it", numeric=frozenset({"total", "against without"})
+        columns=columns,
+        rows=rows,
+        title="What would change it",
+        footer=(f"Likely in all: {', '.join(totals)}.",),
+        numeric=frozenset({"total", "against without"}),
     )
 
 

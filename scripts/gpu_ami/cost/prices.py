@@ -110,7 +110,7 @@ def finish(run: Invocation, refreshed: Refreshed, *, check: bool = False) -> Non
     shown = run.workspace.shown(refreshed.file)
     dry = check or run.options.dry_run
     if refreshed.changed:
-        run.console.say_text(refreshed.diff())
+        run.console.say_diff(refreshed.diff())
         if not dry:
             write_atomic(refreshed.file, refreshed.new, what="price table")
         run.console.say(f"{'Would write' if dry else 'Wrote'} {shown}.")

@@ -11,7 +11,7 @@ from gpu_ami.cost.figure import Number
 from gpu_ami.cost.model import BreakEven, Case
 from gpu_ami.cost.report import CostReport
 from gpu_ami.cost.whatif import NOT_INITIALIZED, SLOWER, Alternative, Sensitivity
-from gpu_ami.units import show_duration, show_usd
+from gpu_ami.units import show_duration, show_minutes, show_usd
 
 # A screen of 100 columns and 40 lines holds the answer, what it costs, the other ways and what would change it.
 _EDGE = 100
@@ -114,12 +114,7 @@ def _how_known(report: CostReport) -> str:
 
 def _from_to(seconds: Range) -> str:
     """Return the range in minutes: ``5 to 14 min``."""
-    return f"{_minutes(seconds.low)} to {_minutes(seconds.high)} min"
-
-
-def _minutes(seconds: float) -> str:
-    text = f"{seconds / 60:.0f}" if abs(seconds) >= 600 else f"{seconds / 60:.1f}".removesuffix(".0")
-    return "0" if text == "-0" else text
+    return show_minutes(seconds.low, seconds.high)
 
 
 def _month(report: CostReport) -> Table:

@@ -77,6 +77,15 @@ def were_live(receipts: Sequence[StoredReceipt]) -> frozenset[str]:
     return frozenset(ami for ami in applied | (began_from - tried) if ami is not None)
 
 
+def rolled_back_from(receipts: Sequence[StoredReceipt], live: Collection[str | None]) -> str | None:
+    """Return the AMI that the newest rollback of one state left behind, where *live* is what it went to."""
+    acts = [stored.receipt for stored in receipts if stored.receipt.action != "publish" and stored.receipt.changes]
+    if not acts or acts[-1].action != "rollback" or acts[-1].status in _UNSURE:
+        return None
+    left = {change.old for change in acts[-1].changes if change.new in live and change.old not in live}
+    return left.pop() if len(left) == 1 else None
+
+
 def _back(receipts: Sequence[StoredReceipt], address: str, live: str | None, names: Mapping[str, str]) -> str | None:
     # One that only moved to another address has the AMI that it had.
     acts = [act for act in _acts_on(receipts, address, names) if act[1].old != act[1].new]
@@ -125,7 +134,11 @@ def _stack(acts: Sequence[tuple[Receipt, Change]]) -> list[str | None]:
 
 
 def agreed_target(
-    steps: Sequence[Step], *, unsure: Sequence[Step] = (), elsewhere: Mapping[str, Sequence[Step]] | None = None
+    steps: Sequence[Step],
+    *,
+    unsure: Sequence[Step] = (),
+    elsewhere: Mapping[str, Sequence[Step]] | None = None,
+    forward: str | None = None,
 ) -> str:
     """Return the one AMI that all addresses go back to.
 
@@ -134,6 +147,7 @@ def agreed_target(
         unsure: Where those of an unknown state would lead: only a person can say whether they are this one's.
         elsewhere: Where those of other states would lead, by what people call the state: it may have been this one
             before it moved to another backend, or before the settings named another family.
+        forward: What a rollback has just left behind: the one to name to somebody who rolls back once too often.
 
     Raises:
         UsageError: There is none, or they do not agree.
@@ -143,7 +157,7 @@ def agreed_target(
         raise UsageError(msg)
     targets = {step.back for step in steps}
     if targets == {None}:
-        raise UsageError(_unknown(steps[0].live or "the first", unsure, elsewhere or {}))
+        raise UsageError(_unknown(steps[0].live or "the first", unsure, elsewhere or {}, forward))
     if len(targets) > 1:
         shown = "; ".join(f"{step.address} to {step.back or 'nothing known'}" for step in steps)
         msg = f"The environments would go back to different AMIs ({shown}): choose one with --to."
@@ -154,13 +168,20 @@ def agreed_target(
     return target
 
 
-def _unknown(live: str, unsure: Sequence[Step], elsewhere: Mapping[str, Sequence[Step]]) -> str:
+def _unknown(
+    live: str, unsure: Sequence[Step], elsewhere: Mapping[str, Sequence[Step]], forward: str | None = None
+) -> str:
     of_others = {"an unknown state, which an earlier version wrote,": unsure, **elsewhere}
     offered = {
         whose: found for whose, steps in of_others.items() if (found := sorted({s.back for s in steps if s.back}))
     }
     if not offered:
-        return f"No receipt of this state knows of an AMI before {live}: name one with `invoke rollback --to AMI`."
+        how = (
+            f"`invoke rollback --to {forward}` goes forward again, to what the last rollback left."
+            if forward
+            else "name one with `invoke rollback --to AMI`."
+        )
+        return f"No receipt of this state knows of an AMI before {live}: {how}"
     named = ", ".join(f"those of {whose} name {', '.join(found)}" for whose, found in offered.items())
     (first, *_), *_ = offered.values()
     return f"No receipt of this state knows of an AMI before {live}; {named}: if that was live here, add --to {first}."

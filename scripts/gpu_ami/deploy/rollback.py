@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gpu_ami.deploy import apply, ownership, plan, root_module
-from gpu_ami.deploy.history import about, agreed_target, steps_back
+from gpu_ami.deploy.history import about, agreed_target, rolled_back_from, steps_back
 from gpu_ami.deploy.root_module import Root
 from gpu_ami.errors import UsageError
 from gpu_ami.files import write_atomic
@@ -94,7 +94,8 @@ def _target(root: Root, state: StateIdentity) -> str:
     ours = ownership.recorded_ours(root, state_file.environments(root_module.state(root)), filed)
     live = {recorded.address: recorded.images.main(ownership.amis_of(filed)) for recorded in ours}
     names = {recorded.address: recorded.name for recorded in ours}
-    steps = steps_back(of_state(history, state), live, names=names)
+    own = of_state(history, state)
+    steps = steps_back(own, live, names=names)
     if not steps and root.run.target.is_kept is False:
         msg = f"There is nothing to roll back: {_FRESH}"
         raise UsageError(msg)
@@ -107,7 +108,12 @@ def _target(root: Root, state: StateIdentity) -> str:
         other.shown_beside(state): steps_back(about(of_state(history, other), names.values()), live, names=names)
         for other in other_states(history, state)
     }
-    return agreed_target(steps, unsure=steps_back(of_unknown_state(history), live, names=names), elsewhere=elsewhere)
+    return agreed_target(
+        steps,
+        unsure=steps_back(of_unknown_state(history), live, names=names),
+        elsewhere=elsewhere,
+        forward=rolled_back_from(own, live.values()),
+    )
 
 
 @contextmanager
@@ -121,7 +127,7 @@ def _written(run: Invocation, ami_id: str) -> Iterator[Callable[[], None]]:
     changes.apply(change)
     shown = run.workspace.shown(change.file)
     if change.changed:
-        run.console.say_text(change.diff(shown))
+        run.console.say_diff(change.diff(shown))
     begun: list[bool] = []
     try:
         yield lambda: begun.append(True)

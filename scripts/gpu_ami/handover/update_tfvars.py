@@ -16,6 +16,7 @@ from gpu_ami.handover.change import Change
 from gpu_ami.handover.eligibility import Code, Expected, Problem, problems
 from gpu_ami.records import manifest_file as manifests
 from gpu_ami.records import verification
+from gpu_ami.records.tags import checked_ami_id
 
 _ANY_AMI = "ami-00000000"
 
@@ -59,14 +60,14 @@ def chosen_amis(run: Invocation, *, manifest: str | None = None, ami: str | None
     """Return region to AMI of what is handed over: *ami* in the pipeline's region, or all of a manifest's last run.
 
     Raises:
-        UsageError: The manifest cannot be used, or has nothing for the pipeline's region.
+        UsageError: *ami* is no id; the manifest cannot be used, or has nothing for the pipeline's region.
     """
     region = run.settings.region
     if ami is not None:
         if manifest is not None:
             msg = "--ami and --manifest name an AMI each: give one of them."
             raise UsageError(msg)
-        return {region: ami}
+        return {region: checked_ami_id(ami, name="--ami")}
     amis = manifests.last_build(run.workspace, manifest).amis
     if region not in amis:
         path = manifest or run.workspace.shown(run.workspace.manifest)
@@ -186,7 +187,7 @@ def show_change(run: Invocation, change: Change, *, written: bool) -> None:
     shown = run.workspace.shown(change.file)
     if change.changed:
         if diff := change.diff(shown):
-            run.console.say_text(diff)
+            run.console.say_diff(diff)
         run.console.say(f"{'Wrote' if written else 'Would write'} {change.variable} to {shown}.")
     else:
         new = ", ".join(edit.new for edit in change.edits)

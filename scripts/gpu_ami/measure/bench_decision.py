@@ -13,6 +13,7 @@ from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image
 from gpu_ami.errors import AwsError, UsageError
 from gpu_ami.handover import update_tfvars
+from gpu_ami.handover.eligibility import WHERE_GONE
 from gpu_ami.invocation import Invocation
 from gpu_ami.measure import bench_plan
 from gpu_ami.measure.bench_gate import left_open
@@ -181,7 +182,7 @@ def _type(run: Invocation, wanted: Wanted) -> str:
 
 def _ami_id(run: Invocation, wanted: Wanted) -> str:
     named = update_tfvars.chosen_amis(run, ami=wanted.ami)[run.settings.region]
-    return checked_ami_id(named, name="--ami" if wanted.ami else "AMI id")
+    return checked_ami_id(named)
 
 
 def _rounds(run: Invocation, hosts: int | None) -> int:
@@ -195,7 +196,7 @@ def _rounds(run: Invocation, hosts: int | None) -> int:
 def _checked(run: Invocation, caller: Caller, ami_id: str, account: str) -> Image:
     image, family = images.look_up(caller, ami_id), run.settings.family
     if image is None:
-        msg = f"{ami_id} is not in {caller.region}: it was deregistered, or is in another region or account."
+        msg = f"{ami_id} is not in {caller.region}: {WHERE_GONE[run.target.is_kept]}"
         raise UsageError(msg)
     if image.account != account or image.state != "available":
         what = f"account {image.account}'s" if image.account != account else image.state

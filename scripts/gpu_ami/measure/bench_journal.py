@@ -153,7 +153,8 @@ def read(path: Path) -> Replay:
     Raises:
         UsageError: The file is no journal of a bench.
     """
-    first, *lines = read_text(path, what=_WHAT, limit_bytes=_LIMIT_BYTES).split("\n")
+    hint = f"Each bench leaves one: logs/{BENCH_RUN}*.jsonl, in the sandbox .sandbox/logs/{BENCH_RUN}*.jsonl."
+    first, *lines = read_text(path, what=_WHAT, limit_bytes=_LIMIT_BYTES, hint=hint).split("\n")
     try:
         begin = json.loads(first)
         if begin["format"] != FORMAT:

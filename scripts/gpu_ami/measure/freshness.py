@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpu_ami.measure.phases import SKEW_S, at, spans
-from gpu_ami.measure.timeline import CUT, NO_LOG, Host
+from gpu_ami.measure.timeline import CUT, NO_LOG, SILENT, Host
 from gpu_ami.records.tags import MODELS_BYTES_TAG
 from gpu_ami.units import show_bytes, show_count
 
@@ -133,7 +133,9 @@ def _failed(host: Host) -> str | None:
     code = host.facts.exit_code
     if code:
         said = f": {host.facts.status_reason}" if host.facts.status_reason else ""
-        return f"its job ended with exit code {code}{said}"
+        first = host.moments.get("first_line")
+        silent = f"; {SILENT}" if first is not None and first.missing == SILENT else ""
+        return f"its job ended with exit code {code}{said}{silent}"
     return None
 
 

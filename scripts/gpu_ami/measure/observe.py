@@ -16,7 +16,7 @@ from gpu_ami.errors import AwsError
 from gpu_ami.measure import probe
 from gpu_ami.measure.bench_making import Submitted
 from gpu_ami.measure.probe import Probed
-from gpu_ami.measure.timeline import NAMES, NO_LOG, Facts, Host, Moment
+from gpu_ami.measure.timeline import NAMES, NO_LOG, SILENT, Facts, Host, Moment
 from gpu_ami.measure.timeline import Clock as WhoseClock
 from gpu_ami.measure.verify import Clock
 
@@ -360,8 +360,8 @@ class Observer:
         one.probed = probe.parse(line.text for line in found)
         if one.probed.is_whole:
             return {}
-        said = "not a line" if not one.probed.at else f"nothing after {list(one.probed.at)[-1]}"
-        return {one.made.host.name: f"the probe has said {said}"}
+        why = SILENT if not one.probed.at else f"the probe has said nothing after {list(one.probed.at)[-1]}"
+        return {one.made.host.name: why}
 
     def _give_up(self, within_s: float) -> None:
         for one in self.watched:

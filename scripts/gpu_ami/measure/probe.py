@@ -1,8 +1,9 @@
 """The probe of a bench: what runs in the real image on each host, and how its lines are read.
 
 It runs as the container's command, with the image's own interpreter; an image with an entry point of its own gets it as
-arguments instead and has to take them so. It says when it began, what its host is, when the imports were done and when
-the models had been read, each in one line of JSON. What it takes for itself it says, too: that is taken off.
+arguments instead and has to run them, as `exec "$@"` does: nothing in Batch takes an entry point's place. It says when
+it began, what its host is, when the imports were done and when the models had been read, each in one line of JSON. What
+it takes for itself it says, too: that is taken off.
 """
 
 from __future__ import annotations

@@ -14,6 +14,9 @@ Clock = Literal["batch", "ec2", "ebs", "autoscaling", "ecs", "logs", "host"]
 CUT = "the bench was cut off before it was measured"
 # What it begins with where a job ended well and nobody could read what it said.
 NO_LOG = "its log could not be read"
+# What is missing of a probe whose log was read and has nothing of it. Batch overrides an image's CMD and has no member
+# for its ENTRYPOINT (botocore 1.44.8: `command` of ContainerProperties, TaskContainerProperties, ContainerOverrides).
+SILENT = "the probe has said not a line: does the image's ENTRYPOINT run what it is given?"
 # In the order in which they come; `coldstart.bench_result.MOMENTS` has those that its phases lie between.
 NAMES = (
     "submitted",  # Batch took the job

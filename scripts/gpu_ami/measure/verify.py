@@ -24,6 +24,7 @@ from gpu_ami.console import Table
 from gpu_ami.errors import AwsError, DifferenceError, PipelineError, SafetyError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.handover import update_tfvars
+from gpu_ami.handover.eligibility import WHERE_GONE
 from gpu_ami.invocation import Invocation
 from gpu_ami.measure import checks
 from gpu_ami.measure.checks import Check
@@ -216,7 +217,7 @@ def _check_subnets(named: Sequence[str]) -> None:
 
 def _ami(run: Invocation, request: Request) -> str:
     named = update_tfvars.chosen_amis(run, ami=request.ami)[run.settings.region]
-    return checked_ami_id(named, name="--ami" if request.ami else "AMI id")
+    return checked_ami_id(named)
 
 
 def chosen_types(run: Invocation, named: Sequence[str]) -> tuple[str, ...]:
@@ -282,7 +283,7 @@ def _checked(run: Invocation, caller: Caller, ami_id: str, account: str) -> Imag
     image = images.look_up(caller, ami_id)
     family = run.settings.family
     if image is None:
-        msg = f"{ami_id} is not in {caller.region}: it was deregistered, or is in another region or account."
+        msg = f"{ami_id} is not in {caller.region}: {WHERE_GONE[run.target.is_kept]}"
         raise UsageError(msg)
     if image.account != account:
         msg = f"{ami_id} is account {image.account}'s, not {account}'s: verify it there."

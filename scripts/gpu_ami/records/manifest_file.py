@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -125,7 +126,18 @@ def last_build(workspace: Workspace, manifest: str | None = None) -> Build:
         UsageError: The manifest cannot be used, or none or several builds of its last run made AMIs.
     """
     path = Path(manifest) if manifest is not None else workspace.manifest
-    return the_build(load(path).last_run, source=workspace.shown(path))
+    return the_build(load_of(workspace, path).last_run, source=workspace.shown(path))
+
+
+def load_of(workspace: Workspace, path: Path) -> Manifest:
+    """Return the manifest in *path*; where there is none, the error says so of the sandbox's, which may be meant.
+
+    Raises:
+        UsageError: As `load` does.
+    """
+    if not workspace.sandbox and dataclasses.replace(workspace, sandbox=True).manifest.exists():
+        return load(path, hint="Run `invoke build` first, or add --sandbox for the one that was made there.")
+    return load(path)
 
 
 def load_if_any(path: Path) -> Manifest:
@@ -137,13 +149,13 @@ def load_if_any(path: Path) -> Manifest:
     return load(path) if path.exists() else Manifest(builds=())
 
 
-def load(path: Path) -> Manifest:
-    """Return the manifest in *path*.
+def load(path: Path, *, hint: str = "Run `invoke build` first.") -> Manifest:
+    """Return the manifest in *path*; *hint* says what to do where there is none.
 
     Raises:
         UsageError: The file is missing, empty, cut off, too large or anything but a Packer manifest.
     """
-    text = read_text(path, what="manifest", limit_bytes=_LIMIT_BYTES, hint="Run `invoke build` first.")
+    text = read_text(path, what="manifest", limit_bytes=_LIMIT_BYTES, hint=hint)
     return parse(text, source=str(path))
 
 

@@ -100,7 +100,7 @@ def run(run: Invocation, request: Request) -> None:
         fleet_status.run(run)
         return
     if run.options.dry_run:
-        run.console.say(f"DRY RUN: would look up {', '.join(name for name in QUERIES if name not in skip)}.")
+        run.console.would(f"look up {', '.join(name for name in QUERIES if name not in skip)}.")
         return
     account = run.announce().account
     root = root_module.prepare(run)
