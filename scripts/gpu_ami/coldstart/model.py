@@ -362,11 +362,12 @@ def _models(scene: _Scene, clock: _Clock) -> float:
     if scene.is_baked and scene.start.models_from != "s3":
         read_s = _read_s(scene, gib, _lazy_s(scene, gib, "reader_mb_s", "large_gain"), clock)
         return ready_s + max(load_s, read_s)
+    fetched_s = megabytes / (values["s3_mb_s"] * math.pow(max(values["readers"], 1.0), values["s3_gain"]))
     if scene.start.variant == "fast_pull":
-        return ready_s + load_s + megabytes / values["s3_mb_s"]
+        return ready_s + load_s + fetched_s
     on_disk = volume.warm_s(gib, values["throughput_mib_s"])
     reread = 0.0 if scene.is_restored else values["reread_share"] * on_disk
-    return ready_s + load_s + max(megabytes / values["s3_mb_s"], on_disk) + reread
+    return ready_s + load_s + max(fetched_s, on_disk) + reread
 
 
 # In the order of `PHASES`.
