@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -121,7 +121,7 @@ ASSUMPTIONS: Mapping[str, Assumption] = MappingProxyType(
         "boot_gib": Assumption(
             "GiB",
             _fixed(0.3),
-            "what boot reads with a GPU driver; two baked GPU hosts were up 100 to 115 s later than others, one 20 s after boot",
+            "what boot reads with a GPU driver; two baked GPU hosts were up 100 to 115 s later, one 20 s after boot",
             100,
         ),
         "agent_gib": Assumption("GiB", _fixed(0.55), "what Docker, driver and agent read", 100),
@@ -155,7 +155,7 @@ ASSUMPTIONS: Mapping[str, Assumption] = MappingProxyType(
         "no_gpu_touch_share": Assumption(
             "share",
             _fixed(0.1),
-            "of what boot and agent read first without a GPU: own AMIs were up as soon as stock ones, which are cold, too",
+            "of what boot and agent read first without a GPU: own AMIs were up as soon as stock ones",
             1,
         ),
         "no_gpu_share": Assumption("share", _fixed(0.37), "a host without a GPU boots in 9 s instead of 25", 1),
@@ -299,7 +299,7 @@ ASSUMPTIONS: Mapping[str, Assumption] = MappingProxyType(
         "load_mb_s": Assumption(
             "MB/s",
             Range(600, 900, 1_350),
-            "file to GPU memory: 13 GB in 12 s, 16 GB in 18 and 33 s, 57 GB in 13 s; while it is read, if that takes longer",
+            "file to GPU memory: 13 GB in 12 s, 16 GB in 18 and 33 s; while it is read, if that takes longer",
             100_000,
             is_rate=True,
             positive=True,
@@ -439,8 +439,8 @@ def ends(inputs: Inputs) -> Ends:
     )
 
 
-# Measured points lie as far as this from what the model likely says, eight in ten: hosts a factor of nearly two (a little
-# less, so that rounding to tenths of a second makes no range wider than four times its low end), all else less.
+# How far either end may be from the likely value: a factor of nearly two for a host (a little less, so that rounding to
+# tenths of a second makes no range wider than four times its low end), 2.5 times from low to high for all else.
 WIDEST_HOST, WIDEST = 1.98, 1.575
 # However narrow the inputs' ranges are: what the model leaves out is not in them.
 LEAST_HOST, LEAST_SPREAD = 1.9, 1.55
