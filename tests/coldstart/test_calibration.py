@@ -63,12 +63,37 @@ def test_the_page_says_how_the_model_meets_points_that_it_was_not_fitted_to() ->
     score = calibration.score([seconds for _, seconds in pairs], calibration.predicted(unfitted, assumed()))
 
     assert {point.what for point in unfitted}.isdisjoint(point.what for point in calibration.known())
-    assert len(pairs) == 13
+    assert len(pairs) == 11
     text = " ".join(_PAGE.read_text(encoding="utf-8").split())
     assert (
         f"the model of this page meets {100 * score.inside:.0f} %, with a median error of {100 * score.error:.0f} %"
         in text
     )
+    assert score.width <= 2.5
+
+
+def test_the_model_meets_what_is_asked_without_a_points_whole_source() -> None:
+    """Points of one source are alike: one is easy to meet by a model that was fitted to the others."""
+    known = calibration.known()
+    sources = [_source(point.what) for point in known]
+    judged = []
+    for source in dict.fromkeys(sources):
+        others = [point for point, its in zip(known, sources, strict=True) if its != source]
+        ours = [point for point, its in zip(known, sources, strict=True) if its == source]
+        said = calibration.predicted(ours, assumed(calibration.fit(others)))
+        judged += [(seconds, one) for (_, seconds), one in zip(points.measured(ours), said, strict=True)]
+    score = calibration.score([seconds for seconds, _ in judged], [one for _, one in judged])
+
+    assert len(judged) == len(known)
+    assert score.inside >= 0.7
+    assert score.error <= 0.3
+    text = " ".join(_PAGE.read_text(encoding="utf-8").split())
+    assert f"{100 * score.inside:.0f} % inside and {100 * score.error:.0f} % off" in text
+
+
+def _source(what: str) -> str:
+    """Who measured it: the name before the colon, and of one team's issues the team."""
+    return what.split(":", maxsplit=1)[0].split(" ", maxsplit=1)[0]
 
 
 def test_a_point_is_judged_without_itself() -> None:
@@ -90,9 +115,20 @@ def test_the_fit_follows_the_points_it_is_given() -> None:
 
     fitted = calibration.fit(rows)
 
-    assert fitted["host"] > 1.3
+    assert fitted["host"] > 1.1
     assert fitted["pull"] == 1
     assert calibration.fit([]) == dict.fromkeys(FITTED, 1)
+
+
+def test_a_point_that_is_far_off_counts_less() -> None:
+    """What is wrong with a start of half an hour is not in the model: it moves a factor hardly more than a slow one."""
+    header = ",".join((*points.COLUMNS, "measured_s")) + "\n"
+    slow, absurd = (
+        calibration.fit(points.parse(f"{header}p,stock,,,,,,,,,,,launch,register,{seconds}\n", source="p"))["host"]
+        for seconds in (300, 3000)
+    )
+
+    assert 1 < slow <= absurd < 1.1 * slow
 
 
 def test_the_fit_is_to_what_is_answered() -> None:

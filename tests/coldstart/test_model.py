@@ -24,7 +24,8 @@ from gpu_ami.coldstart.model import (
 )
 
 _INPUTS = assumed({})
-_LOAD_S = 11
+_LOAD_S, _WARM_UP_S = 5, 30
+_READY_S = _LOAD_S + _WARM_UP_S
 
 
 def _predict(variant: Variant, host: str = "g5.xlarge", *, credit: bool | None = None, **values: float) -> Prediction:
@@ -96,14 +97,14 @@ def test_everything_of_a_snapshot_is_there_when_the_rate_has_filled_it() -> None
     prediction = _predict("rated", touched_gib=0, models_gib=100, snapshot_gib=100, rate_mib_s=100)
 
     filled = volume.hydration_s(100, 100) + _likely(prediction, "queue")
-    assert prediction.total.likely == pytest.approx(filled + _LOAD_S, abs=1)
+    assert prediction.total.likely == pytest.approx(filled + _READY_S, abs=1)
 
 
 def test_a_volume_that_is_full_in_time_is_read_warm() -> None:
     """30 GiB at 300 MiB/s take 102 s, which boot and agent take anyway."""
     prediction = _predict("rated", models_gib=2, touched_gib=0, snapshot_gib=20)
 
-    assert _likely(prediction, "models") == pytest.approx(_LOAD_S + volume.warm_s(2, 500))
+    assert _likely(prediction, "models") == pytest.approx(_READY_S + volume.warm_s(2, 500), abs=0.2)
 
 
 def test_imports_are_first_touch() -> None:
@@ -112,7 +113,7 @@ def test_imports_are_first_touch() -> None:
         _likely(_predict(variant, touched_gib=2.3), "first_touch_imports") for variant in ("stock", "plain")
     )
 
-    assert plain - stock == pytest.approx(volume.lazy_s(2.3, 13))
+    assert plain - stock == pytest.approx(volume.lazy_s(2.3, 14))
 
 
 def test_large_files_gain_more_from_readers_than_small_ones() -> None:
@@ -122,7 +123,7 @@ def test_large_files_gain_more_from_readers_than_small_ones() -> None:
     )
 
     models = _likely(one, "models") / _likely(many, "models")
-    imports = (_likely(one, "first_touch_imports") - 18) / (_likely(many, "first_touch_imports") - 18)
+    imports = (_likely(one, "first_touch_imports") - 20) / (_likely(many, "first_touch_imports") - 20)
     assert models > 20
     assert imports == pytest.approx(8)
 
@@ -134,7 +135,9 @@ def test_prewarm_has_a_head_start_and_never_makes_it_slower() -> None:
             _likely(_predict(variant, models_gib=models), "models") for variant in ("prewarmed", "plain")
         )
         assert prewarmed <= plain
-    assert _likely(_predict("prewarmed", models_gib=1), "models") == pytest.approx(_LOAD_S + volume.warm_s(1, 500))
+    assert _likely(_predict("prewarmed", models_gib=1), "models") == pytest.approx(
+        _READY_S + volume.warm_s(1, 500), abs=0.2
+    )
 
 
 def test_memory_takes_what_is_unpacked_and_the_disk_the_rest() -> None:
@@ -174,11 +177,13 @@ def test_the_volume_is_the_limit_where_it_is_slow_and_the_core_where_it_is_not()
 
 
 def test_a_small_image_still_has_its_layers() -> None:
-    """1 GiB took a minute in public: each layer is asked for, checked and committed, however little is in it."""
-    small, empty = (_likely(_predict("stock", image_gib=gib), "pull_unpack") for gib in (1, 0))
+    """Each layer is asked for, checked and committed, however little is in it; only a tiny image has fewer."""
+    empty, half, small, more = (_likely(_predict("stock", image_gib=gib), "pull_unpack") for gib in (0, 1, 2, 4))
 
-    assert empty == pytest.approx(10)
-    assert small > 20
+    assert empty == 0
+    assert half == pytest.approx(small / 2)
+    # Two GiB more are unpacked in less than the layers' own half minute.
+    assert small - (more - small) > 25
 
 
 def test_the_largest_layer_is_one_cores() -> None:
@@ -207,8 +212,53 @@ def test_a_host_without_a_gpu_registers_sooner_too() -> None:
     assert 39 < _predict("stock", "m6i.large").over("launch", "register").likely < 90
 
 
+def test_without_a_gpu_a_baked_host_reads_little_first() -> None:
+    """Own AMIs without a GPU were up as soon as stock ones; baked GPU hosts came minutes later."""
+    later = {
+        host: _predict("plain", host).over("launch", "register").likely
+        - _predict("stock", host).over("launch", "register").likely
+        for host in ("m6i.large", "g5.xlarge")
+    }
+
+    assert 0 < later["m6i.large"] < 10
+    assert later["g5.xlarge"] > 40
+
+
+def test_models_from_s3_gain_from_readers() -> None:
+    """One downloads 200 MB/s, 256 workers got 2 GB/s: nearer to a root than to their number."""
+    one, many = (
+        _likely(_predict("fast_pull", models_gib=100, readers=count, load_mb_s=1e5), "models") for count in (1, 256)
+    )
+
+    assert 5 < (one - _READY_S) / (many - _READY_S) < 16
+
+
+def test_a_start_warms_up_whatever_it_loads() -> None:
+    """Kernels and caches take their time of a model in the image, too."""
+    assert _likely(_predict("stock", models_gib=0), "models") == _WARM_UP_S
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_range_is_as_wide_as_its_kind_is_known(variant: Variant) -> None:
+    """Public hosts differ twofold either way; all else is held to 2.5 times, and to no less than its misses are."""
+    prediction = _predict_with(variant, {})
+
+    for phase in prediction.phases:
+        ends = [phase.seconds.high / phase.seconds.likely, phase.seconds.likely / phase.seconds.low]
+        least, most = (1.9, 1.98) if phase.name in PHASES[:4] else (1.55, 1.575)
+        assert all(least - 1e-9 <= end <= most + 1e-9 for end in ends)
+    assert prediction.total.high <= 2.5 * prediction.total.low
+    host = prediction.over("launch", "register")
+    assert 3.6 < host.high / host.low <= 4
+
+
+def test_what_is_certain_stays_so() -> None:
+    """Whoever gives the seconds of a phase as one number gets that number."""
+    assert _predict("stock", queue_s=7).phases[0].seconds == Range(7, 7, 7)
+
+
 def test_many_phases_together_are_not_all_slow_at_once() -> None:
-    """Of three the ends add up; of more the range is 2.5 wide, unless somebody gave a range or measured one."""
+    """A host's ends add up; of more the range is 2.5 wide, unless somebody gave a range or measured one."""
     stock = _predict("stock")
     host = stock.over("launch", "register")
     assert host.high == sum(phase.seconds.high for phase in stock.phases[1:4])

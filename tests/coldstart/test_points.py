@@ -36,9 +36,18 @@ def test_an_empty_row_is_the_whole_start_of_the_documented_image(variant: str) -
 
     answer = _answer(variant=variant)
 
-    # Each phase is bounded by itself; nothing is, here, wider.
+    # Whole starts are as wide as a prediction is; no field is given as a range.
     whole = predict(Start(variant), free).total  # type: ignore[arg-type]
     assert (answer.low, answer.likely, answer.high) == pytest.approx((whole.low, whole.likely, whole.high))
+
+
+def test_models_alone_are_read_and_loaded_and_not_warmed_up() -> None:
+    """Who times the read of a file, or a framework's load, stops before the first answer."""
+    alone = _answer(variant="fsr", from_="models", to="models", models_gib="2")
+    after_imports = _answer(variant="fsr", from_="imports", to="models", models_gib="2", touched_gib="0")
+    imports = _answer(variant="fsr", from_="imports", to="imports", touched_gib="0")
+
+    assert after_imports.likely - imports.likely - alone.likely == pytest.approx(30, abs=1)
 
 
 def test_a_part_is_from_the_beginning_of_one_phase_to_the_end_of_another() -> None:

@@ -12,7 +12,18 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from gpu_ami.coldstart import volume
-from gpu_ami.coldstart.assumptions import ASSUMPTIONS, Ends, Inputs, Range, bounded, ends, in_all
+from gpu_ami.coldstart.assumptions import (
+    ASSUMPTIONS,
+    LEAST_HOST,
+    LEAST_SPREAD,
+    WIDEST,
+    WIDEST_HOST,
+    Ends,
+    Inputs,
+    Range,
+    bounded,
+    ends,
+)
 
 Variant = Literal["stock", "plain", "rated", "fsr", "prewarmed", "fast_pull"]
 Phase = Literal["queue", "launch", "boot", "register", "pull_unpack", "create_start", "first_touch_imports", "models"]
@@ -114,9 +125,8 @@ class Prediction:
 
     def over(self, first: Phase, last: Phase) -> Range:
         """Return the time from the beginning of *first* to the end of *last*."""
-        wanted = PHASES[PHASES.index(first) : PHASES.index(last) + 1]
-        seconds = [phase.seconds for phase in self.phases if phase.name in wanted]
-        return in_all(seconds) if self.is_assumed else sum(seconds, Range(0, 0, 0))
+        seconds = [phase.seconds for phase in self.phases]
+        return in_all(first, last, seconds) if self.is_assumed else sum(_over(first, last, seconds), Range(0, 0, 0))
 
 
 def predict(start: Start, inputs: Inputs) -> Prediction:
@@ -126,10 +136,35 @@ def predict(start: Start, inputs: Inputs) -> Prediction:
         item.is_given and item.range is not None and item.range.low != item.range.high for item in inputs.values()
     )
     if is_assumed:
-        seconds = [bounded(one) for one in seconds]
+        seconds = spread(seconds)
     sources = [_source(start, name, inputs) for name in PHASES]
     phases = [PhaseTime(*phase) for phase in zip(PHASES, seconds, sources, strict=True)]
     return Prediction(start.variant, phases, is_assumed)
+
+
+# Until a task can come: the provider's part and the system's, of which the public measurements differ most.
+_HOST = frozenset({"queue", "launch", "boot", "register"})
+_LAST_OF_HOST = PHASES.index("register")
+
+
+def spread(seconds: Sequence[Range]) -> list[Range]:
+    """Return the *seconds* of each phase as wide as its kind is known to be."""
+    host = [bounded(one, WIDEST_HOST, LEAST_HOST) for one in seconds[: _LAST_OF_HOST + 1]]
+    return host + [bounded(one, WIDEST, LEAST_SPREAD) for one in seconds[_LAST_OF_HOST + 1 :]]
+
+
+def in_all(first: Phase, last: Phase, seconds: Sequence[Range]) -> Range:
+    """Return the sum of *seconds*, which are of all phases, from the beginning of *first* to the end of *last*.
+
+    Phases are slow for different reasons: the registry, the volume, the application. That all of many are at their slow
+    ends at once is far less likely than that one is. The host's own are slow together.
+    """
+    total = sum(_over(first, last, seconds), Range(0, 0, 0))
+    return total if last in _HOST else bounded(total)
+
+
+def _over(first: Phase, last: Phase, seconds: Sequence[Range]) -> Sequence[Range]:
+    return seconds[PHASES.index(first) : PHASES.index(last) + 1]
 
 
 def times(start: Start, three: Ends) -> list[Range]:
@@ -248,16 +283,20 @@ def _launch(scene: _Scene, _: _Clock) -> float:
 
 def _boot(scene: _Scene, _: _Clock) -> float:
     """Boot itself, and on a baked AMI the first touch of what it reads: Amazon's own AMIs are warm."""
-    share = 1.0 if scene.start.host.has_gpu else scene.values["no_gpu_share"]
-    share *= scene.values["restored_share"] if scene.is_restored else 1.0
-    return share * (scene.values["boot_s"] + _first_touch_s(scene, scene.values["boot_gib"]))
+    return _up(scene, "boot_s", "boot_gib", "no_gpu_share")
 
 
 def _register(scene: _Scene, _: _Clock) -> float:
     """Docker, driver and agent until the host can take a task."""
-    share = 1.0 if scene.start.host.has_gpu else scene.values["no_gpu_agent_share"]
-    share *= scene.values["restored_share"] if scene.is_restored else 1.0
-    return share * (scene.values["register_s"] + _first_touch_s(scene, scene.values["agent_gib"]))
+    return _up(scene, "register_s", "agent_gib", "no_gpu_agent_share")
+
+
+def _up(scene: _Scene, seconds: str, gib: str, no_gpu: str) -> float:
+    """Return what a part of coming up takes: by itself, and on a baked AMI for what it reads first."""
+    values, has_gpu = scene.values, scene.start.host.has_gpu
+    taken = values[seconds] * (1.0 if has_gpu else values[no_gpu])
+    touched = _first_touch_s(scene, values[gib]) * (1.0 if has_gpu else values["no_gpu_touch_share"])
+    return (values["restored_share"] if scene.is_restored else 1.0) * (taken + touched)
 
 
 def _pull(scene: _Scene, _: _Clock) -> float:
@@ -274,7 +313,8 @@ def _pull(scene: _Scene, _: _Clock) -> float:
     compressed, image = values["compressed_gib"] * volume.MB_PER_GIB, values["image_gib"] * volume.MB_PER_GIB
     vcpus = scene.start.host.vcpus
     cores = vcpus / 4
-    unpack_s = values["layers_s"] + image / (values["unpack_mb_s"] * min(1.5, math.pow(cores, 0.2)))
+    layers_s = values["layers_s"] * min(1.0, values["image_gib"] / _ALL_LAYERS_GIB)
+    unpack_s = layers_s + image / (values["unpack_mb_s"] * min(1.5, math.pow(cores, 0.2)))
     if scene.start.variant == "fast_pull":
         unpack_s *= max(values["layer_share"], 2 / vcpus)
         return _beside(compressed / (1.5 * values["download_mb_s"] * math.sqrt(cores)), unpack_s, values["apart_share"])
@@ -282,7 +322,11 @@ def _pull(scene: _Scene, _: _Clock) -> float:
     written = max(0.0, values["image_gib"] + values["compressed_gib"] - held)
     written_s = volume.warm_s(written, values["throughput_mib_s"] * values["written_share"])
     download_s = compressed / (values["download_mb_s"] * min(2.0, math.sqrt(cores)))
-    return _beside(download_s, max(unpack_s, values["layers_s"] + written_s), values["apart_share"])
+    return _beside(download_s, max(unpack_s, layers_s + written_s), values["apart_share"])
+
+
+# An image of less has fewer layers: nginx is there in seconds.
+_ALL_LAYERS_GIB = 2.0
 
 
 def _beside(one_s: float, other_s: float, apart_share: float) -> float:
@@ -311,17 +355,19 @@ def _models(scene: _Scene, clock: _Clock) -> float:
     values = scene.values
     gib = values["models_gib"]
     if not gib:
-        return 0.0
+        return values["warm_up_s"]
     megabytes = gib * volume.MB_PER_GIB
     load_s = megabytes / values["load_mb_s"]
+    ready_s = values["load_s"] + values["warm_up_s"]
     if scene.is_baked and scene.start.models_from != "s3":
         read_s = _read_s(scene, gib, _lazy_s(scene, gib, "reader_mb_s", "large_gain"), clock)
-        return values["load_s"] + max(load_s, read_s)
+        return ready_s + max(load_s, read_s)
+    fetched_s = megabytes / (values["s3_mb_s"] * math.pow(max(values["readers"], 1.0), values["s3_gain"]))
     if scene.start.variant == "fast_pull":
-        return values["load_s"] + load_s + megabytes / values["s3_mb_s"]
+        return ready_s + load_s + fetched_s
     on_disk = volume.warm_s(gib, values["throughput_mib_s"])
     reread = 0.0 if scene.is_restored else values["reread_share"] * on_disk
-    return values["load_s"] + load_s + max(megabytes / values["s3_mb_s"], on_disk) + reread
+    return ready_s + load_s + max(fetched_s, on_disk) + reread
 
 
 # In the order of `PHASES`.
@@ -414,11 +460,11 @@ _RESTS_ON: Mapping[Phase, Mapping[str, tuple[str, ...]]] = {
         "prewarmed": ("import_s", "touched_gib", "reader_mb_s", "prewarm_readers"),
     },
     "models": {
-        "": ("models_gib", "s3_mb_s", "throughput_mib_s", "load_s"),
-        "baked": ("models_gib", "reader_mb_s", "load_s"),
-        "rated": ("models_gib", "snapshot_gib", "rate_mib_s", "load_s"),
-        "fsr": ("models_gib", "throughput_mib_s", "load_s"),
-        "prewarmed": ("models_gib", "reader_mb_s", "prewarm_readers", "load_s"),
+        "": ("models_gib", "s3_mb_s", "throughput_mib_s", "load_s", "warm_up_s"),
+        "baked": ("models_gib", "reader_mb_s", "load_s", "warm_up_s"),
+        "rated": ("models_gib", "snapshot_gib", "rate_mib_s", "load_s", "warm_up_s"),
+        "fsr": ("models_gib", "throughput_mib_s", "load_s", "warm_up_s"),
+        "prewarmed": ("models_gib", "reader_mb_s", "prewarm_readers", "load_s", "warm_up_s"),
     },
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gpu_ami.coldstart import model
-from gpu_ami.coldstart.assumptions import ASSUMPTIONS, LEAST, Ends, Inputs, Range, bounded, ends, in_all
+from gpu_ami.coldstart.assumptions import ASSUMPTIONS, LEAST, Ends, Inputs, Range, ends
 from gpu_ami.coldstart.model import LABELS, PHASES, VARIANTS, Host, ModelsFrom, Phase, Start, Variant
 from gpu_ami.console import Table
 from gpu_ami.errors import UsageError
@@ -285,16 +285,17 @@ def _known(point: Point) -> dict[str, float]:
         known["prewarm_readers"] = known["readers"]
     if point.start.variant == "rated" and not known.get("rate_mib_s"):
         known.pop("rate_mib_s", None)
-    if point.first == "models" and "touched_gib" not in known:
-        # Nothing is said of what was read before: nothing was.
-        known["touched_gib"] = 0.0
+    if point.first == "models":
+        # Reading and loading alone; and nothing is said of what was read before: nothing was.
+        known["warm_up_s"] = 0.0
+        known.setdefault("touched_gib", 0.0)
     return known
 
 
 def _answer(point: Point, blank: Ends) -> Range:
     known = _known(point)
     three = Ends({**blank.fast, **known}, {**blank.likely, **known}, {**blank.slow, **known})
-    return in_all([bounded(one) for one in _wanted(point, model.times(point.start, three))])
+    return model.in_all(point.first, point.last, model.spread(model.times(point.start, three)))
 
 
 def _wanted(point: Point, phases: Sequence[_Seconds]) -> Sequence[_Seconds]:

@@ -100,7 +100,7 @@ def _unsure(report: CostReport) -> list[str]:
     spread = report.inputs.spread
     stock, baked, saved = (_from_to(one) for one in (spread.stock, spread.baked, spread.saved))
     times = f"{_how_known(report)}: {stock} without the AMI, {baked} with it, {saved} less."
-    return [f"{times} `invoke cost --inputs` shows every input with its source; --set changes it."]
+    return [f"{times} `invoke cost --inputs` shows each input's source; --set changes it."]
 
 
 def _how_known(report: CostReport) -> str:
