@@ -35,6 +35,16 @@ VARIABLES = {
     "GPU_AMI_STATE_BUCKET": "team-state",
 }
 CALLER = "films/rendering"
+FAMILIES = """\
+region: ap-northeast-2
+families:
+  films:
+    variables_file: packer/films.auto.pkrvars.hcl
+    handover: {file: terraform/films.auto.tfvars.json, variable: films_ami_id}
+  trailers:
+    variables_file: packer/trailers.auto.pkrvars.hcl
+    handover: {file: terraform/trailers.auto.tfvars.json, variable: trailers_ami_id}
+"""
 
 # Remembers what was opened, so that a second run finds it.
 GH = """\

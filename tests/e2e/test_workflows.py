@@ -16,6 +16,7 @@ import pytest
 from gpu_ami.tools.cache import user_cache
 from tests.e2e.site import (
     CALLER,
+    FAMILIES,
     GH,
     HANDOVER,
     ROLES,
@@ -44,8 +45,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     pipeline = repository(folder / "pipeline", tree(folder / "files"))
     theirs = folder / "theirs"
     (theirs / "packer").mkdir(parents=True)
-    (theirs / "pipeline.yaml").write_text("region: ap-northeast-2\nfamily: films\n")
-    shutil.copy2(ROOT / "packer" / "variables.auto.pkrvars.hcl.example", theirs / "packer" / "films.auto.pkrvars.hcl")
+    (theirs / "pipeline.yaml").write_text(FAMILIES)
+    for family in ("films", "trailers"):
+        values = ROOT / "packer" / "variables.auto.pkrvars.hcl.example"
+        shutil.copy2(values, theirs / "packer" / f"{family}.auto.pkrvars.hcl")
     env = environment(
         programs,
         {
@@ -304,16 +307,20 @@ def test_status_compares_what_runs_with_what_should(site: Site, rolled_back: dic
 def test_a_called_workflow_takes_the_caller_s_settings_and_the_pipeline_s_code(
     site: Site, first: dict[str, Job]
 ) -> None:
-    """Checkout alone would take the caller's repository, which has no tasks."""
+    """Checkout alone would take the caller's repository, which has no tasks. Each of its families is a build."""
     assert first["build"].result == "success"
     inputs = {"dry-run": True, "market": "spot", "image-tag": "latest", "incremental": True, "rebuild": True}
-    done = site.machine.run("build-ami.yml", Event("workflow_call", inputs, caller=CALLER), site.workspace)["build"]
+    done = site.machine.run("build-families.yml", Event("workflow_call", inputs, caller=CALLER), site.workspace)
 
-    assert done.result == "success", done.log
-    assert "Took pipeline.yaml, packer/films.auto.pkrvars.hcl from the calling repository" in done.log
-    for text in ("family=films", "image_tag=latest", "spot=true"):
-        assert text in done.log
-    assert done.outputs == {"ami-id": "", "changed": ""}
+    assert done["list"].result == "success", done["list"].log
+    assert done["list"].roles == []
+    assert len(done["ami"].legs) == 2
+    for family, build in zip(("films", "trailers"), done["ami"].legs, strict=True):
+        assert build.result == "success", build.log
+        assert "packer/trailers.auto.pkrvars.hcl from the calling repository" in build.log
+        for text in (f"family={family}", "image_tag=latest", "spot=true"):
+            assert text in build.log
+        assert build.roles == ["BUILD"]
 
 
 def test_without_a_state_bucket_nothing_is_applied(site: Site) -> None:

@@ -174,6 +174,10 @@ def test_families_neither_wait_for_each_other_nor_overwrite_what_is_kept(name: s
         return [str(resolve(text, contexts)) for text in (document["concurrency"]["group"], *kept)]
 
     one, several = names(region="r"), names(region="r", family="video")
+    if name == "build-ami.yml":
+        there = names(region="s", family="video", name="video.s")
+        assert [text.replace("video.s", "video") for text in there[1:]] == several[1:]
+        assert not set(there) & set(several)
 
     assert [text.removesuffix("-video") for text in several] == one
     assert not set(one) & set(several)

@@ -18,7 +18,9 @@ from gpu_ami.measure.verify import LONGEST_MIN
 from gpu_ami.options import Options
 from tests.support.workflows.files import FOLDER, NAMES, ROOT, jobs, steps, workflow
 
-JOBS = [pytest.param(name, body, id=f"{name}-{job}") for name, job, body in jobs()]
+JOBS = [pytest.param(name, body, id=f"{name}-{job}") for name, job, body in jobs() if "steps" in body]
+CALLS = [pytest.param(body, id=f"{name}-{job}") for name, job, body in jobs() if "uses" in body]
+MATRICES = [pytest.param(body, id=f"{name}-{job}") for name, job, body in jobs() if "strategy" in body]
 STEPS = [pytest.param(step, id=where) for where, step in steps()]
 TEXTS = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / ".github").rglob("*.yml"))
 
@@ -54,7 +56,37 @@ def test_a_job_that_may_write_has_no_role_and_one_with_a_role_may_not_write(name
     assert ("id-token" in rights) == any("configure-aws-credentials" in step.get("uses", "") for step in body["steps"])
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name in {"build-ami.yml", "apply.yml", "cleanup.yml"}])
+@pytest.mark.parametrize("body", CALLS)
+def test_a_job_that_calls_a_workflow_gives_it_the_rights_of_its_jobs_and_no_more(body: dict[str, Any]) -> None:
+    """GitHub starts nothing of a workflow that is called with less; with more, a job added there would have it."""
+    called = workflow(body["uses"].removeprefix("./.github/workflows/"))
+    rights: dict[str, str] = {}
+    for job in called["jobs"].values():
+        rights |= {name: kind for name, kind in job["permissions"].items() if rights.get(name) != "write"}
+
+    assert body["permissions"] == rights
+    assert set(body["with"]) == set(called["on"]["workflow_call"]["inputs"])
+
+
+@pytest.mark.parametrize("body", MATRICES)
+def test_the_jobs_of_a_matrix_do_not_end_each_other_and_keep_what_is_theirs(body: dict[str, Any]) -> None:
+    """A failure in one account or session says nothing of the others; the second artifact of one name is refused."""
+    assert body["strategy"]["fail-fast"] is False
+    for step in body.get("steps", []):
+        if "upload-artifact@" in step.get("uses", ""):
+            assert "${{ matrix." in step["with"]["name"]
+
+
+@pytest.mark.parametrize("body", [body for _, _, body in jobs()])
+def test_a_group_lets_all_wait_or_one(body: dict[str, Any]) -> None:
+    """Actionlint does not know `queue` yet: GitHub refuses any other value, and one that waits for a cancelled run."""
+    group = body.get("concurrency", {})
+
+    assert group.get("queue", "single") in {"single", "max"}
+    assert not ("queue" in group and group.get("cancel-in-progress"))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if re.match("build|apply|.*cleanup", name)])
 def test_what_changes_aws_is_never_cancelled_by_a_newer_run(name: str) -> None:
     """A cancelled build leaves an instance, a cancelled apply a locked state."""
     assert workflow(name)["concurrency"]["cancel-in-progress"] is False
@@ -82,7 +114,7 @@ def test_every_action_is_pinned_by_commit_with_its_version() -> None:
     uses = re.findall(r"uses: (\S+)(?: # (v\d+\.\d+\.\d+))?$", TEXTS, re.MULTILINE)
     pins: dict[str, set[tuple[str, str]]] = {}
     for what, version in uses:
-        if what == "./.github/actions/prepare":
+        if what.startswith("./"):
             continue
         action, _, commit = what.partition("@")
         assert re.fullmatch(r"[0-9a-f]{40}", commit), what
@@ -169,6 +201,9 @@ def test_what_is_checked_out_or_kept_is_bounded(step: dict[str, Any]) -> None:
     match step.get("uses", "").partition("@")[0]:
         case "actions/checkout":
             assert given["persist-credentials"] is False
+        case "actions/download-artifact":
+            # Of another run it could be anybody's; a pattern that matches nothing ends green.
+            assert set(given) <= {"name", "path", "pattern", "merge-multiple"}
         case "actions/upload-artifact":
             assert 1 <= given["retention-days"] <= 90
             assert given["if-no-files-found"] in {"error", "ignore"}

@@ -18,7 +18,7 @@ def invoke_arguments(task: str, env: Mapping[str, str]) -> list[str]:
     An input arrives as ``INPUT_NAME``; an empty one was not given. Each value stays one argument, whatever is in it.
 
     Args:
-        task: ``doctor``, ``build``, or one of `MEASURING`.
+        task: ``doctor``, ``build``, ``matrix``, or one of `MEASURING`.
         env: The step's environment.
 
     Raises:
@@ -26,6 +26,8 @@ def invoke_arguments(task: str, env: Mapping[str, str]) -> list[str]:
     """
     if task in MEASURING:
         return _measuring(task, env)
+    if task == "matrix":
+        return _matrix(env)
     arguments = [task]
     market = env.get("INPUT_MARKET") or "on-demand"
     if market not in {"on-demand", "spot"}:
@@ -58,6 +60,14 @@ def _measuring(task: str, env: Mapping[str, str]) -> list[str]:
     if task == "bench" and (within := env.get("INPUT_WITHIN_MIN")):
         more += ["--within-min", within]
     return [task, "--ami", ami, *more, "--yes", "--max-usd", limit]
+
+
+def _matrix(env: Mapping[str, str]) -> list[str]:
+    """Return the arguments of ``invoke matrix``: a list of families or regions comes joined by commas."""
+    families = (name.strip() for name in env.get("INPUT_FAMILIES", "").split(","))
+    regions = ",".join(region.strip() for region in env.get("INPUT_REGIONS", "").split(",") if region.strip())
+    named = [word for name in families if name for word in ("--family", name)]
+    return ["matrix", *named, *(["--regions", regions] if regions else [])]
 
 
 def _switch(env: Mapping[str, str], name: str) -> bool:
