@@ -90,3 +90,19 @@ def test_lists_of_families_and_regions_are_split(families: str, regions: str, ar
     env = {"INPUT_FAMILIES": families, "INPUT_REGIONS": regions}
 
     assert invoke_arguments("matrix", env) == ["matrix", *arguments]
+
+
+@pytest.mark.parametrize(
+    ("task", "env", "arguments"),
+    [
+        ("fleet", {}, ["--shards", "20"]),
+        ("fleet", {"INPUT_SHARDS": "3", "INPUT_REGIONS": "a, b"}, ["--shards", "3", "--regions", "a,b"]),
+        ("survey", {"INPUT_INCLUDE_SHARED": "true", "INPUT_SHARDS": "3"}, ["--include-shared"]),
+        ("cleanup", {"INPUT_INCLUDE_SHARED": "true"}, ["--include-shared"]),
+        ("cleanup", {"INPUT_INCLUDE_SHARED": "false"}, []),
+        ("cleanup", {"INPUT_INCLUDE_SHARED": ""}, []),
+    ],
+)
+def test_a_survey_and_its_merge_have_one_policy(task: str, env: dict[str, str], arguments: list[str]) -> None:
+    """A part that was read for another one counts for nothing."""
+    assert invoke_arguments(task, env) == [task, *arguments]

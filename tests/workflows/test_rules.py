@@ -74,7 +74,7 @@ def test_the_jobs_of_a_matrix_do_not_end_each_other_and_keep_what_is_theirs(body
     assert body["strategy"]["fail-fast"] is False
     for step in body.get("steps", []):
         if "upload-artifact@" in step.get("uses", ""):
-            assert "${{ matrix." in step["with"]["name"]
+            assert re.search(r"\$\{\{ (matrix\.|strategy\.job-index)", step["with"]["name"])
 
 
 @pytest.mark.parametrize("body", [body for _, _, body in jobs()])
@@ -136,6 +136,25 @@ def test_an_apply_waits_for_batch_no_longer_than_it_is_signed_in() -> None:
         ]
         (wait,) = re.findall(r"--wait (\d+)", line)
         assert 20 + int(wait) + 10 <= signed_in_s / 60 < body["timeout-minutes"]
+
+
+def test_each_job_of_a_fleet_signs_in_as_its_hub_lets_it() -> None:
+    """The role that may delete waits for reviewers; the one that reads is for jobs of the branch, in no environment."""
+    hub = (ROOT / "terraform" / "modules" / "fleet-hub" / "variables.tf").read_text(encoding="utf-8")
+    (environment,) = re.findall(r'variable "environment" \{[^}]*?default += "([\w-]+)"', hub)
+    signed_in = {
+        job: (step["with"]["role-to-assume"].split(".")[-1].split(" ")[0], body.get("environment"))
+        for job, body in workflow("fleet-cleanup.yml")["jobs"].items()
+        for step in body["steps"]
+        if "configure-aws-credentials" in step.get("uses", "")
+    }
+
+    assert signed_in == {
+        "list": ("GPU_AMI_FLEET_PLAN_ROLE", None),
+        "survey": ("GPU_AMI_FLEET_PLAN_ROLE", None),
+        "decide": ("GPU_AMI_PLAN_ROLE", None),  # for Terraform's state alone
+        "apply": ("GPU_AMI_FLEET_CLEANUP_ROLE", environment),
+    }
 
 
 def test_a_bench_is_signed_in_and_has_time_to_its_end() -> None:

@@ -14,7 +14,7 @@ from gpu_ami import settings as settings_
 from gpu_ami.console import Console
 from gpu_ami.errors import PipelineError, SafetyError, UsageError
 from gpu_ami.foreign_text import in_markdown
-from gpu_ami.github import adopt, collect, issue, propose, state_backend, task_arguments
+from gpu_ami.github import adopt, collect, hand_on, issue, propose, state_backend, task_arguments
 from gpu_ami.github.runner import Runner, runner_from
 from gpu_ami.handover.change import settings_file
 from gpu_ami.options import Options, options_from, wants_sandbox
@@ -222,6 +222,12 @@ def _require(parsed: argparse.Namespace, step: Step) -> str:
     return f"{parsed.source} was read and names {show_count(found.get('references', 0), 'AMI')}."
 
 
+def _hand_on(parsed: argparse.Namespace, step: Step) -> str:
+    entries = hand_on.entries(collect.document_in(Path(parsed.file)), parsed.what)
+    step.runner.set(**{parsed.what: json.dumps(entries), "count": str(len(entries))})
+    return f"{show_count(len(entries), parsed.what.removesuffix('s'))}: {', '.join(entries) or 'none'}."
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m gpu_ami.github", description=_DESCRIPTION)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -233,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add("adopt", _adopt, "Take settings, variables and terraform/ of the calling repository in caller/.")
     task = add("task", _task, "Run a task, such as `invoke build`, as the workflow's inputs request.")
-    task.add_argument("task", choices=("doctor", "build", "matrix", *task_arguments.MEASURING))
+    task.add_argument("task", choices=task_arguments.TASKS)
     task.add_argument("arguments", nargs=argparse.REMAINDER)
     add("backend", _backend, "Write terraform/backend.tf from the repository's variables, or refuse.")
     collecting = add("collect", _collect, "Fill artifacts/ from a task's JSON, and write summary and outputs.")
@@ -243,6 +249,10 @@ def _parser() -> argparse.ArgumentParser:
     add("matrix", _matrix, listing).add_argument("file")
     proposing = add("propose", _propose, "Open or update the pull request with what artifacts/ holds.")
     proposing.add_argument("--repository", required=True, help="A clone of the repository that gets it.")
+    handing = "Set the outputs WHAT, a matrix, and count to what a task's JSON has of it: a fleet's shards, or owners."
+    handing_on = add("hand-on", _hand_on, handing)
+    handing_on.add_argument("what", choices=tuple(hand_on.KINDS))
+    handing_on.add_argument("file")
     add("issue", _issue, "Open, update or close the issue about a clean-up plan.").add_argument("file")
     members = "Open, update or close the issue about members of AWS's answers that docs/references.md lacks."
     add("members", _members, members).add_argument("file")

@@ -149,28 +149,31 @@ class Machine:
             if not passes(body.get("if"), {**contexts, "needs": known}, failed=failed):
                 done[job_name] = Job("skipped")
                 continue
-            seen = {**contexts, "needs": known}
+            seen, place = {**contexts, "needs": known}, (workspace, earlier.artifacts)
             done[job_name] = together(
                 [
-                    self._called(body, {**seen, "matrix": entry}, event, workspace, earlier.artifacts)
-                    if "uses" in body
-                    else _Run(
-                        self, name, job_name, body, {**seen, "matrix": entry}, event, workspace, earlier.artifacts
-                    ).run()
-                    for entry in entries(body.get("strategy"), seen)
+                    self._leg(
+                        name, job_name, {**seen, "matrix": entry, "strategy": {"job-index": number}}, event, place
+                    )
+                    for number, entry in enumerate(entries(body.get("strategy"), seen))
                 ]
             )
         return done
 
-    def _called(
-        self, body: Mapping[str, Any], contexts: Contexts, event: Event, workspace: Path, artifacts: Path
-    ) -> Job:
-        """Run the workflow beside this one that a job calls; what it keeps is kept by the one run of both."""
-        name = body["uses"].removeprefix("./.github/workflows/")
+    def _leg(self, name: str, job_name: str, contexts: Contexts, event: Event, place: tuple[Path, Path]) -> Job:
+        """Run one job of a matrix, or the one there is.
+
+        That of a job that calls a workflow is that workflow's: what it keeps is kept by the one run of both.
+        """
+        body = workflow(name)["jobs"][job_name]
+        workspace, artifacts = place
+        if "uses" not in body:
+            return _Run(self, name, job_name, body, dict(contexts), event, workspace, artifacts).run()
+        called = body["uses"].removeprefix("./.github/workflows/")
         given = {key: resolve(str(text), contexts) for key, text in body.get("with", {}).items()}
         under = event.under if event.name == "workflow_call" else event.name
         inner = replace(event, name="workflow_call", inputs=given, under=under)
-        return together(list(self.run(name, inner, workspace, Earlier({}, artifacts)).values()))
+        return together(list(self.run(called, inner, workspace, Earlier({}, artifacts)).values()))
 
 
 def entries(strategy: Mapping[str, Any] | None, contexts: Contexts) -> list[Mapping[str, Any]]:
@@ -379,13 +382,17 @@ class _Run:
         paths = given["path"].split()
         found = False
         for path in paths:
-            candidates = (self.workspace / path, self.workspace / _SANDBOX / path)
-            source = next((candidate for candidate in candidates if candidate.exists()), None)
+            sources = [
+                source for root in (self.workspace, self.workspace / _SANDBOX) for source in sorted(root.glob(path))
+            ]
+            assert len(sources) < 2 or "*" not in path, "several files of a pattern are not known here"
+            source = next(iter(sources), None)
             if source is None:
                 continue
             found = True
-            # A single folder's content is at the artifact's top; of several paths the common folder, here the root.
-            kept = target if len(paths) == 1 and source.is_dir() else target / path
+            # What one path names, a file or a folder's content, is at the artifact's top; of several the common folder,
+            # here the root.
+            kept = target / path if len(paths) > 1 else target if source.is_dir() else target / source.name
             kept.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
                 shutil.copytree(source, kept, dirs_exist_ok=True)
