@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -83,7 +83,13 @@ class FleetPlan(Plan):
             for (account, region), bin_ in self.places.items()
         ]
         accounts = [{"account": account, "name": name} for account, name in self.names.items()]
-        return said | {"format": FLEET_FORMAT, "accounts": accounts, "recycle_bin": bins, "journals": []}
+        return said | {
+            "format": FLEET_FORMAT,
+            "accounts": accounts,
+            "owners": list(self.owners),
+            "recycle_bin": bins,
+            "journals": [],
+        }
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,7 @@ def make_fleet_plan(
     *,
     names: Mapping[str, str],
     usd_per_gib_month: Mapping[str, Decimal | None],
+    details: Callable[[Location, Decision], tuple[dict[str, Snapshot], Bin]] | None = None,
 ) -> FleetPlan:
     """Return what a clean-up of a fleet would do now.
 
@@ -124,6 +131,7 @@ def make_fleet_plan(
         now: The time.
         names: The accounts by their ids, with their names.
         usd_per_gib_month: The price of snapshot storage by region.
+        details: Returns of a place the snapshots of what goes and the Recycle Bin; None asks AWS.
     """
     survey.query()
     unlimited = dataclasses.replace(survey.policy, max_deletions=None)
@@ -132,7 +140,7 @@ def make_fleet_plan(
         survey.query_images(candidates)
     clock = clock_reports(survey.aws_time, now)
     decision = survey.decide(now, more=clock)
-    sizes, places = _details(survey, decision)
+    sizes, places = _details(survey, decision, details or details_of)
     return FleetPlan(
         account=hub,
         regions=tuple(sorted({location.region for location in survey.locations})),
@@ -147,16 +155,19 @@ def make_fleet_plan(
     )
 
 
-def _details(survey: Survey, decision: Decision) -> tuple[dict[str, Snapshot], dict[tuple[str, str], Bin]]:
+def _details(
+    survey: Survey, decision: Decision, details: Callable[[Location, Decision], tuple[dict[str, Snapshot], Bin]]
+) -> tuple[dict[str, Snapshot], dict[tuple[str, str], Bin]]:
     """Return the snapshots of what goes, by id, and the Recycle Bin of each place; neither decides anything."""
     going = {(verdict.image.account, verdict.image.region) for verdict in decision.selected}
     busy = [location for location in survey.own_locations if (location.account, location.region) in going]
-    found = in_parallel(busy, lambda location: _details_of(location, decision))
+    found = in_parallel(busy, lambda location: details(location, decision))
     sizes = {key: snapshot for some, _ in found for key, snapshot in some.items()}
     return sizes, {(location.account, location.region): bin_ for location, (_, bin_) in zip(busy, found, strict=True)}
 
 
-def _details_of(location: Location, decision: Decision) -> tuple[dict[str, Snapshot], Bin]:
+def details_of(location: Location, decision: Decision) -> tuple[dict[str, Snapshot], Bin]:
+    """Return the snapshots of what goes in *location*, by id, and its Recycle Bin, as AWS says now."""
     here = location.among(verdict.image for verdict in decision.selected)
     try:
         found = snapshots(location.caller, [key for image in here for key in image.snapshot_ids])

@@ -205,7 +205,7 @@ class Survey:
         told = {reference.target for reference in kept}
         found = [one for _, some in self._by_account() for one in some]
         # No fleet has everybody in it.
-        kept += [replace(one, source=GRANTEES) for one in found if one.source == _PUBLIC]
+        kept += [Reference(one.target, GRANTEES, one.detail) for one in found if one.source == _PUBLIC]
         return [*kept, *(one for one in found if one.source != _SHARING or one.target not in told)]
 
     def _by_account(self) -> list[tuple[str, list[Reference]]]:
@@ -222,7 +222,7 @@ class Survey:
                     [
                         use
                         if owners.get(use.target, account) == account
-                        else replace(use, detail=f"{use.detail}, in account {label}")
+                        else Reference(use.target, use.source, f"{use.detail}, in account {label}")
                         for use in uses
                     ],
                 )
@@ -348,6 +348,22 @@ class Survey:
             if busy is None or location.region in busy or source.name in FROM_ANYWHERE
         ]
 
+    def query_rest(self) -> None:
+        """Query what `query` left out where no AMI of the scope is.
+
+        Who reads a part of a fleet does not know in which regions the others have AMIs.
+        """
+        uses = [(location, source) for source in self._uses for location in self.locations]
+        own = [(location, source) for source in self._own for location in self.own_locations]
+        left = [pair for pair in (*uses, *own) if _key(pair[0], pair[1].name) not in self._states]
+        self._query_pairs(left, frozenset())
+
+    def states_of(self, location: Location) -> dict[str, SourceState]:
+        """Return what each source has shown in *location*, by its name; `images` among them where that failed."""
+        sources = ["images", *(source.name for source in (*self._uses, *self._own, *self._per_image))]
+        keys = [(name, (*location.place, name)) for name in sources]
+        return {name: self._states[key] for name, key in keys if key in self._states}
+
     def query_images(self, selected: Collection[str]) -> None:
         """Query the sources that AWS only answers AMI by AMI, for the AMIs *selected*."""
         self._query_all(self.own_locations, self._per_image, selected)
@@ -428,6 +444,9 @@ class Survey:
 
     def _query_pairs(self, pairs: Sequence[tuple[Location, Source]], selected: Collection[str]) -> None:
         chosen = frozenset(selected)
+        for location, source in pairs:
+            # In this order they are reported, whichever thread comes to which first.
+            self._states.setdefault(_key(location, source.name), _unqueried(location, source.name))
         in_parallel(pairs, lambda pair: self._query(*pair, chosen), workers=self.workers)
 
     def _query(self, location: Location, source: Source, selected: Collection[str]) -> None:
@@ -438,9 +457,7 @@ class Survey:
         price = functools.partial(self._fast_restore_usd_per_hour, location.region)
         query = SourceQuery(here, present, self.policy.template_versions, memory, price, self._at_once)
         with self._lock:
-            self._states.setdefault(
-                key, SourceState(SourceReport(source.name, location.region, "failed"), memory=memory)
-            )
+            self._states.setdefault(key, _unqueried(location, source.name, memory))
         before = self._states[key].report.status
         state = query_source(location, source, query, skip=source.name in self.policy.skip_sources)
         if before == "ok" and state.report.status == "skipped":
@@ -587,3 +604,7 @@ def _fresh(
 
 def _key(location: Location, source: str) -> tuple[str, str, str]:
     return location.account, location.region, source
+
+
+def _unqueried(location: Location, source: str, memory: dict[str, Any] | None = None) -> SourceState:
+    return SourceState(SourceReport(source, location.region, "failed"), memory={} if memory is None else memory)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image
 
@@ -23,8 +25,8 @@ ALIAS = "resolve:ssm:"
 _NOT_USED = frozenset({"Tags", "tags", "TagSet", "TagSpecifications", "UserData"})
 
 
-@dataclass(frozen=True)
-class Reference:
+# As small as can be: a fleet has hundreds of thousands.
+class Reference(msgspec.Struct, frozen=True, gc=False):
     """One thing that needs an AMI or a snapshot.
 
     Attributes:
