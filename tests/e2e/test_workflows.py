@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -17,6 +18,7 @@ from gpu_ami.tools.cache import user_cache
 from tests.e2e.site import (
     CALLER,
     FAMILIES,
+    FLEET,
     GH,
     HANDOVER,
     ROLES,
@@ -28,7 +30,7 @@ from tests.e2e.site import (
     sandbox,
     tree,
 )
-from tests.support.workflows.engine import Event, Job, Machine, environment
+from tests.support.workflows.engine import Earlier, Event, Job, Machine, environment
 from tests.support.workflows.files import ROOT, action_steps, jobs
 
 
@@ -331,6 +333,79 @@ def test_without_a_state_bucket_nothing_is_applied(site: Site) -> None:
     assert done["rollback"].result == "failure"
     assert "GPU_AMI_STATE_BUCKET" in done["rollback"].log
     assert done["rollback"].roles == []
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """A fleet's clean-up by one machine, and by the workflow's jobs.
+
+    Attributes:
+        alone: What one machine would delete before, as (account, AMI).
+        jobs: The workflow's jobs, which deleted.
+        artifacts: What they kept.
+    """
+
+    alone: set[tuple[str, str]]
+    jobs: dict[str, Job]
+    artifacts: Path
+
+
+@pytest.fixture(scope="module")
+def spread(site: Site, before: str, tmp_path_factory: pytest.TempPathFactory) -> Spread:
+    """The second attempt of a removal in three shards, with what the first one left beside it."""
+    assert before
+    flags = ("--fleet", "--include-shared", "--regions", FLEET["regions"])
+    alone = site.invoke("cleanup", *flags, "--query", "verdicts[?action=='delete'].[account, image_id]")
+    artifacts = tmp_path_factory.mktemp("spread")
+    for name, file in (("fleet-part.1.0", "part-1-of-3.jsonl.gz"), ("fleet-list.1", "fleet.json")):
+        (artifacts / name).mkdir()
+        (artifacts / name / file).write_text("an older attempt's")
+    event = Event("workflow_dispatch", FLEET, attempt=2)
+    done = site.machine.run("fleet-cleanup.yml", event, site.workspace, Earlier({}, artifacts))
+    return Spread({(account, ami) for account, ami in alone}, done, artifacts)
+
+
+def test_a_fleet_s_jobs_delete_what_one_machine_would(spread: Spread) -> None:
+    """Whatever part of it they saw: accounts are read apart, and the plan is one."""
+    for name, job in spread.jobs.items():
+        assert job.result == "success", (name, job.log)
+    # The one runner of all keeps what an earlier job left in logs/; a journal is of one account.
+    journals = {path.name: path for path in spread.artifacts.glob("fleet-journal.2.*/cleanup-*.jsonl")}
+    deleted = set()
+    for path in journals.values():
+        begin, *events = map(json.loads, path.read_text().splitlines())
+        deleted |= {(begin["account"], event["image_id"]) for event in events if event["event"] == "done"}
+
+    assert deleted == spread.alone
+    assert len({account for account, _ in deleted}) == len(spread.jobs["apply"].legs) == 2
+    assert len(list(spread.artifacts.glob("fleet-part.2.*"))) == len(spread.jobs["survey"].legs) == 3
+
+
+def test_a_fleet_s_jobs_have_the_rights_that_they_need(spread: Spread) -> None:
+    """Only what waits for a reviewer may delete, each account by itself; who merges enters none."""
+    roles = {name: set(job.roles) for name, job in spread.jobs.items()}
+    apply = spread.jobs["apply"]
+
+    assert roles == {"list": {"FLEET_PLAN"}, "survey": {"FLEET_PLAN"}, "decide": {"PLAN"}, "apply": {"FLEET_CLEANUP"}}
+    assert apply.environments == ["gpu-ami-cleanup"] * 2
+    assert len(set(apply.groups)) == 2
+
+
+@pytest.mark.parametrize(("attempt", "reason"), [(2, "shard 1/3"), (3, "attempt 2")], ids=["none", "an-older-attempt"])
+def test_parts_that_are_not_there_keep_everything(site: Site, spread: Spread, attempt: int, reason: str) -> None:
+    """A download that finds nothing ends green, and failed jobs that are run again see what was there before."""
+    artifacts = site.machine.folder / f"artifacts-again-{attempt}"
+    kept = "fleet-list.*" if attempt == 2 else "fleet-[lp]*"
+    for source in spread.artifacts.glob(kept):
+        shutil.copytree(source, artifacts / source.name)
+    earlier = Earlier({name: spread.jobs[name] for name in ("list", "survey")}, artifacts)
+    done = site.machine.run(
+        "fleet-cleanup.yml", Event("workflow_dispatch", FLEET, attempt=attempt), site.workspace, earlier
+    )
+
+    assert "Count the parts, merge them and decide (8)" in done["decide"].log
+    assert reason in done["decide"].log
+    assert done["apply"].result == "skipped"
 
 
 def test_nobody_became_root(site: Site) -> None:
