@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.cleanup.policy import Flags
 from gpu_ami_sandbox.aws.server import LocalAws
-from tests.support.demo_organization import DemoOrganization, demo_organization
+from tests.support.demo_organization import demo_organization
 from tests.support.spread import Spread
 
 pytestmark = pytest.mark.slow

@@ -358,7 +358,7 @@ class MergedSurvey(Survey):
         if part is None or state.report.status != "ok":
             return state
         public = {image.image_id for image in here if image.public} if source.name == _SHARING else set()
-        return _only(state, part, source.name, wanted, asked - set(wanted) - public)
+        return _only(state, part, set(wanted), more=asked - set(wanted), anyway=public)
 
     def details(self, location: Location, decision: Decision) -> tuple[dict[str, Snapshot], Bin]:
         """Return the snapshots of what goes in *location*, by id, and its Recycle Bin."""
@@ -377,21 +377,21 @@ def _state(part: SourcePart | None, location: Location, source: Source) -> Sourc
 
 
 def _only(
-    state: SourceState, part: SourcePart, name: str, wanted: Collection[str], others: Collection[str]
+    state: SourceState, part: SourcePart, wanted: set[str], *, more: frozenset[str], anyway: set[str]
 ) -> SourceState:
     """Return of *state* what one machine would have learned: it asks about the AMIs *wanted* alone.
 
     Args:
-        state: What a source said of more AMIs.
+        state: What a source said.
         part: The same, as it is in its file.
-        name: The source.
         wanted: The AMIs that count.
-        others: Those that nobody else would have asked about.
+        more: Those that the shard asked about beside them.
+        anyway: Those of which it tells without being asked.
     """
-    references = [one for one in state.references if one.target not in others]
+    references = [one for one in state.references if one.target not in more - anyway]
     calls = state.report.calls
-    if others and name in _AMIS_A_CALL:
-        calls = -(-len(wanted) // _AMIS_A_CALL[name])
+    if more and part.name in _AMIS_A_CALL:
+        calls = -(-len(wanted) // _AMIS_A_CALL[part.name])
     report = dataclasses.replace(state.report, calls=calls, references=len(references))
     known = {key: who for key, who in part.permissions.items() if key in wanted}
     return SourceState(report, references, {"permissions": known})
