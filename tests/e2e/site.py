@@ -47,7 +47,12 @@ families:
 """
 
 # The demo organization's regions, and no others.
-FLEET = {"action": "apply", "shards": "3", "regions": "ap-northeast-2,us-east-1", "include-shared": True}
+FLEET: dict[str, Any] = {
+    "action": "apply",
+    "shards": "3",
+    "regions": "ap-northeast-2,us-east-1",
+    "include-shared": True,
+}
 
 # Remembers what was opened, so that a second run finds it.
 GH = """\

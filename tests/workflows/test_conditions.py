@@ -193,7 +193,12 @@ def test_a_fleet_is_decided_whatever_became_of_a_survey_and_applied_only_after_t
 def test_a_fleet_has_one_plan_at_a_time_and_each_account_one_removal() -> None:
     """A removal that waits for its reviewer does not hold up the nightly plan."""
     document = workflow("fleet-cleanup.yml")
-    inputs = [{}, {"regions": "eu-west-1"}, {"family": "video"}, {"shards": 3, "include-shared": True}]
+    inputs: list[dict[str, Any]] = [
+        {},
+        {"regions": "eu-west-1"},
+        {"family": "video"},
+        {"shards": 3, "include-shared": True},
+    ]
 
     def group(where: Any, event: Event, **more: Any) -> str:
         return str(resolve(where["concurrency"]["group"], {**contexts_of(document, event, {}), **more}))

@@ -130,6 +130,8 @@ class Machine:
             self.prepare(workspace)
         for arguments in (("fetch", "--quiet"), ("reset", "--quiet", "--hard", "origin/main"), _CLEAN):
             subprocess.run(["git", *arguments], cwd=workspace, check=True)
+        for journal in (workspace / _SANDBOX / "logs").glob("*.jsonl"):
+            journal.unlink()  # another job's
 
     def run(self, name: str, event: Event, workspace: Path, earlier: Earlier | None = None) -> dict[str, Job]:
         """Run the workflow in the file *name* for *event* and return its jobs; of *earlier* those that failed."""
