@@ -20,7 +20,7 @@ from gpu_ami.aws.clock import LIMIT
 from gpu_ami.aws.images import Image, Snapshot
 from gpu_ami.aws.references.registry import OWN, PER_IMAGE, USES
 from gpu_ami.aws.references.source import Source, SourceQuery
-from gpu_ami.cleanup.decide import Decision, SourceReport
+from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.fleet_part import (
     ENDING,
     Header,
@@ -360,13 +360,12 @@ class MergedSurvey(Survey):
         public = {image.image_id for image in here if image.public} if source.name == _SHARING else set()
         return _only(state, part, set(wanted), more=asked - set(wanted), anyway=public)
 
-    def details(self, location: Location, decision: Decision) -> tuple[dict[str, Snapshot], Bin]:
-        """Return the snapshots of what goes in *location*, by id, and its Recycle Bin."""
+    def details(self, location: Location, _images: Sequence[Image]) -> tuple[dict[str, Snapshot], Bin]:
+        """Return the snapshots of what may go in *location*, by id, and its Recycle Bin."""
         part = self._parts.get(location.place)
         if part is None or part.bin is None:
             return {}, Bin(error="its part does not say")
-        ids = {key for verdict in decision.selected for key in verdict.image.snapshot_ids}
-        return {one.snapshot_id: one for one in part.snapshots if one.snapshot_id in ids}, part.bin
+        return {one.snapshot_id: one for one in part.snapshots}, part.bin
 
 
 def _state(part: SourcePart | None, location: Location, source: Source) -> SourceState:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,11 +18,11 @@ from typing import Any
 from gpu_ami import collector, families, process
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.clock import aws_now
-from gpu_ami.aws.images import Snapshot
+from gpu_ami.aws.images import Image, Snapshot
 from gpu_ami.cleanup import fleet_part
-from gpu_ami.cleanup.decide import Decision, decide
+from gpu_ami.cleanup.decide import decide
 from gpu_ami.cleanup.fleet_part import Header, PlacePart, Written, code, policy_digest, source_part
-from gpu_ami.cleanup.fleet_plan import details_of
+from gpu_ami.cleanup.fleet_plan import by_place, details_of
 from gpu_ami.cleanup.grantees import Reached
 from gpu_ami.cleanup.inventory import Location, Survey, in_parallel
 from gpu_ami.cleanup.over_accounts import check_policy_flags, check_sharing
@@ -247,31 +247,36 @@ def parts_of(survey: Survey, as_of: datetime) -> Iterable[PlacePart]:
     survey.query_rest()
     asked = {verdict.image.image_id for verdict in first.selected}
     survey.query_images(asked)
-    found = in_parallel(survey.own_locations, lambda location: _details(location, first), workers=survey.workers)
+    going = by_place(verdict.image for verdict in first.selected)
+    found = in_parallel(
+        survey.own_locations, lambda location: _details(location, going.get(location.place)), workers=survey.workers
+    )
+    images = by_place(survey.images)
     return [
-        _part(survey, location, asked, snapshots, bin_)
+        _part(survey, location, images.get(location.place, []), asked, snapshots, bin_)
         for location, (snapshots, bin_) in zip(survey.own_locations, found, strict=True)
     ]
 
 
-def _details(location: Location, first: Decision) -> tuple[dict[str, Snapshot], Bin | None]:
-    if not location.among(verdict.image for verdict in first.selected):
-        return {}, None
-    return details_of(location, first)
+def _details(location: Location, going: Sequence[Image] | None) -> tuple[dict[str, Snapshot], Bin | None]:
+    return ({}, None) if going is None else details_of(location, going)
 
 
 def _part(
-    survey: Survey, location: Location, asked: Iterable[str], snapshots: Mapping[str, Snapshot], bin_: Bin | None
+    survey: Survey,
+    location: Location,
+    images: Sequence[Image],
+    asked: Collection[str],
+    snapshots: Mapping[str, Snapshot],
+    bin_: Bin | None,
 ) -> PlacePart:
-    images = location.among(survey.images)
-    here = {image.image_id for image in images}
     return PlacePart(
         account=location.account,
         region=location.region,
         aws_time=location.caller.aws_time,
         images=tuple(images),
         sources=tuple(source_part(name, state) for name, state in survey.states_of(location).items()),
-        asked=tuple(sorted(here.intersection(asked))),
+        asked=tuple(sorted(image.image_id for image in images if image.image_id in asked)),
         snapshots=tuple(snapshots.values()),
         bin=bin_,
     )
