@@ -377,6 +377,8 @@ def test_a_fleet_s_jobs_delete_what_one_machine_would(spread: Spread) -> None:
     }
 
     assert deleted == spread.alone
+    assert "3 accounts can be read" in spread.jobs["list"].summary
+    assert all(ami in spread.jobs["decide"].summary for _, ami in deleted)
     assert len({account for account, _ in deleted}) == len(spread.jobs["apply"].legs) == 2
     assert len(list(spread.artifacts.glob("fleet-part.2.*"))) == len(spread.jobs["survey"].legs) == 3
 

@@ -223,7 +223,7 @@ def _require(parsed: argparse.Namespace, step: Step) -> str:
 
 
 def _hand_on(parsed: argparse.Namespace, step: Step) -> str:
-    entries = hand_on.entries(collect.document_in(Path(parsed.file)), parsed.what)
+    entries = hand_on.KINDS[parsed.what](Path(parsed.file))
     step.runner.set(**{parsed.what: json.dumps(entries), "count": str(len(entries))})
     return f"{show_count(len(entries), parsed.what.removesuffix('s'))}: {', '.join(entries) or 'none'}."
 
@@ -249,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
     add("matrix", _matrix, listing).add_argument("file")
     proposing = add("propose", _propose, "Open or update the pull request with what artifacts/ holds.")
     proposing.add_argument("--repository", required=True, help="A clone of the repository that gets it.")
-    handing = "Set the outputs WHAT, a matrix, and count to what a task's JSON has of it: a fleet's shards, or owners."
+    handing = "Set the outputs WHAT, a matrix, and count: the shards of a fleet's list, or the owners of its plan."
     handing_on = add("hand-on", _hand_on, handing)
     handing_on.add_argument("what", choices=tuple(hand_on.KINDS))
     handing_on.add_argument("file")
