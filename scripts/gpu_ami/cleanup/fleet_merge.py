@@ -376,12 +376,13 @@ class MergedSurvey(Survey):
         public = {image.image_id for image in here if image.public} if source.name == _SHARING else set()
         return _only(state, part.permissions or {}, set(wanted), more=asked - set(wanted), anyway=public)
 
-    def details(self, location: Location, _images: Sequence[Image]) -> tuple[dict[str, Snapshot], Bin]:
-        """Return the snapshots of what may go in *location*, by id, and its Recycle Bin."""
+    def details(self, location: Location, images: Sequence[Image]) -> tuple[dict[str, Snapshot], Bin]:
+        """Return the snapshots of *images*, which go in *location*, by id, and its Recycle Bin."""
         part = self._parts.get(location.place)
         if part is None or part.bin is None:
             return {}, Bin(error="its part does not say")
-        return {one.snapshot_id: one for one in part.snapshots}, part.bin
+        wanted = {key for image in images for key in image.snapshot_ids}
+        return {one.snapshot_id: one for one in part.snapshots if one.snapshot_id in wanted}, part.bin
 
 
 def _state(part: SourcePart | None, location: Location, source: Source) -> SourceState:
