@@ -50,7 +50,7 @@ def merging() -> bool:
         made = _ours("make", folder)
         said = _ours("merge", folder)
     extent = f"{made['parts']} parts of {made['mib']:.1f} MiB, {said['images']} AMIs, {said['references']} references"
-    took = f"{extent}, {said['selected']} go: {said['seconds']:.1f} s"
+    took = f"{extent}, {said['selected']} go: {said['seconds']:.1f} s, {said['cpu_s']:.1f} s of a processor"
     assert said["failed"] == 0, said
     results = [say("survey merge", took, good=said["seconds"] <= MERGE_S)]
     return all([*results, say("survey merge memory", f"{said['rss_mib']:.0f} MiB", good=said["rss_mib"] <= MERGE_MIB)])
@@ -61,14 +61,18 @@ def spread(accounts: int = ACCOUNTS, shards: int = SHARDS) -> bool:
     with tempfile.TemporaryDirectory() as folder, _served(accounts) as url:
         names = _ours("list", folder, url, shards)["shards"]
         parts = [_ours("shard", folder, url, name) for name in names]
-        merged = _ours("merge", folder, url)
+        merged = _ours("merge", folder)
         one = _ours("one", folder, url)
         is_equal = Path(folder, "merged.json").read_bytes() == Path(folder, "one.json").read_bytes()
-    slowest, largest = (max(part[key] for part in parts) for key in ("seconds", "rss_mib"))
+    slowest, busiest, largest = (max(part[key] for part in parts) for key in ("seconds", "cpu_s", "rss_mib"))
     places = sum(part["places"] for part in parts)
     of = f"{len(parts)} shards of {places} places ({accounts} accounts)"
     results = [
-        say("survey shard", f"{of}: {slowest:.1f} s the slowest", good=slowest <= SHARD_S),
+        say(
+            "survey shard",
+            f"{of}: {slowest:.1f} s the slowest, {busiest:.1f} s of a processor",
+            good=slowest <= SHARD_S,
+        ),
         say("survey shard memory", f"{largest:.0f} MiB the largest", good=largest <= SHARD_MIB),
         say("survey plan", f"{merged['selected']} go, by one run {one['selected']}", good=is_equal),
     ]

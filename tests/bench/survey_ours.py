@@ -105,15 +105,15 @@ def _places(number: int, now: datetime) -> Iterator[PlacePart]:
             key: tuple(f"launch template {key[-4:]}-{count} version 1: ImageId" for count in range(details))
             for key in needed
         }
-        sources = [SourcePart(name=source.name, calls=1) for source in (*USES, *OWN, *PER_IMAGE)]
-        sources[1] = SourcePart(name=USES[1].name, calls=2, references=references)
-        sources[-1] = SourcePart(name=PER_IMAGE[-1].name, calls=len(asked), permissions=dict.fromkeys(asked, ()))
+        sources = {source.name: SourcePart(calls=1) for source in (*USES, *OWN, *PER_IMAGE)}
+        sources[USES[1].name] = SourcePart(calls=2, references=references)
+        sources[PER_IMAGE[-1].name] = SourcePart(calls=len(asked), permissions=dict.fromkeys(asked, ()))
         yield PlacePart(
             account=account,
             region=region,
             aws_time=now,
             images=images,
-            sources=tuple(sources),
+            sources=sources,
             asked=asked,
             bin=Bin(),
         )
@@ -163,7 +163,8 @@ def shard(folder: Path, url: str, name: str) -> Said:
 
 
 def merged(folder: Path) -> Said:
-    """Put the parts together and decide."""
+    """Put the parts together and decide; what that took is without writing the plan for the comparison."""
+    began = time.perf_counter()
     collector.one_heap()
     listed, _ = fleet_list.load(folder / "fleet.json")
     expected = Expected(
@@ -177,9 +178,14 @@ def merged(folder: Path) -> Said:
     found = merge([opened(path) for path in files_of([folder])], expected)
     survey = MergedSurvey(listed, found, POLICY)
     plan = _plan(survey, listed, details=survey.details)
-    began = time.perf_counter()
+    took = _took(began)
     _write(folder / "merged.json", plan)
-    return _said(survey, plan) | {"written_s": time.perf_counter() - began}
+    return _said(survey, plan) | took
+
+
+def _took(began: float) -> Said:
+    rss_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": time.perf_counter() - began, "cpu_s": time.process_time(), "rss_mib": rss_mib}
 
 
 def one(folder: Path, url: str) -> Said:
@@ -230,10 +236,7 @@ def main(step: str, folder: str, *more: str) -> None:
     collector.spare()  # as the command line does
     began = time.perf_counter()
     said = merged(Path(folder)) if step == "merge" else STEPS[step](Path(folder), *more)  # type: ignore[operator]
-    took = {
-        "seconds": time.perf_counter() - began,
-        "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
+    took = _took(began)
     print(json.dumps(took | said))  # noqa: T201
 
 

@@ -220,7 +220,7 @@ def test_what_a_place_cannot_have_keeps_everything() -> None:
     assert "of another place" in str(kept(PARTS | {SHARDS[0]: packed(lines(part.header, part.places))})[0].error)
 
     part = read(BytesIO(PARTS[SHARDS[0]]))
-    next(place for place in part.places if place.images).sources = ()
+    next(place for place in part.places if place.images).sources = {}
     plan, _ = plan_of_parts(PARTS | {SHARDS[0]: packed(lines(part.header, part.places))}, FLEET, expected_of(LISTED))
     assert "its part says nothing of instances" in plan.decision.blocks[0]
 

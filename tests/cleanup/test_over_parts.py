@@ -107,7 +107,7 @@ def test_what_cannot_be_read_keeps_everything_and_is_named(spread: Spread) -> No
 
     plan, error = spread.merge()
     assert isinstance(error, SafetyError)
-    assert "launch-templates" in plan["blocks"][0]
+    assert "may not do ec2:DescribeLaunchTemplates" in plan["blocks"][0]
     with pytest.raises(SafetyError, match="was blocked when it was made"):
         spread.apply(video)
 

@@ -37,7 +37,9 @@ def test_nothing_goes_that_anybody_needs(
     survey = fleet.survey()
 
     survey.query()
-    first = survey.decide(NOW)
+    first = survey.decide(NOW, brief=True)
+    # One reason to stay is enough to stay.
+    assert [verdict.image for verdict in first.selected] == [verdict.image for verdict in survey.decide(NOW).selected]
     survey.query_images({verdict.image.image_id for verdict in first.selected})
     going = {verdict.image.image_id for verdict in survey.decide(NOW).selected}
 

@@ -13,7 +13,7 @@ import functools
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
@@ -82,7 +82,6 @@ class SourcePart(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     """What one source showed in one place; see `SourceReport`.
 
     Attributes:
-        name: The source.
         status: How its query ended.
         calls: Requests sent.
         error: What went wrong, or why it was skipped.
@@ -93,15 +92,14 @@ class SourcePart(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
         permissions: Who may launch each AMI that was asked about, of the source of launch permissions.
     """
 
-    name: str
     status: Status = "ok"
     calls: int = 0
     error: str | None = None
     notes: tuple[str, ...] = ()
     denied: str = ""
     principal: str = ""
-    references: dict[str, tuple[str, ...]] = {}
-    permissions: Permissions = {}
+    references: dict[str, tuple[str, ...]] | None = None
+    permissions: Permissions | None = None
 
 
 class PlacePart(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, tag_field="kind", tag="place"):
@@ -113,7 +111,7 @@ class PlacePart(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, 
         aws_time: When it was read, as AWS has it; None where AWS never answered.
         trouble: Why nothing was read; None where it was.
         images: All AMIs that the account owns there.
-        sources: What each source showed.
+        sources: What each source showed, by its name.
         asked: The AMIs that may go by this shard alone: the sources that AWS answers AMI by AMI were asked about these.
         snapshots: Their snapshots.
         bin: The Recycle Bin; None where no AMI may go.
@@ -124,7 +122,7 @@ class PlacePart(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, 
     aws_time: _Moment | None = None
     trouble: str | None = None
     images: tuple[Image, ...] = ()
-    sources: tuple[SourcePart, ...] = ()
+    sources: dict[str, SourcePart] = {}
     asked: tuple[str, ...] = ()
     snapshots: tuple[Snapshot, ...] = ()
     bin: Bin | None = None
@@ -193,23 +191,24 @@ def source_part(name: str, state: SourceState) -> SourcePart:
         assert reference.source == name, f"{reference.source} was found by {name}"
         references.setdefault(reference.target, []).append(reference.detail)
     return SourcePart(
-        name=name,
         status=report.status,
         calls=report.calls,
         error=report.error,
         notes=tuple(report.notes),
         denied=report.denied,
         principal=report.principal,
-        references={target: tuple(details) for target, details in references.items()},
-        permissions=dict(state.memory.get("permissions", {})),
+        references={target: tuple(details) for target, details in references.items()} or None,
+        permissions=dict(state.memory.get("permissions", {})) or None,
     )
 
 
-def state_of(part: SourcePart, location: Location, *, is_use: bool) -> SourceState:
-    """Return what a survey knew of one source in one place, without what it kept for its next query."""
-    references = [Reference(key, part.name, detail) for key, details in part.references.items() for detail in details]
+def state_of(part: SourcePart, name: str, location: Location, *, is_use: bool) -> SourceState:
+    """Return what a survey knew of the source *name* in one place, without what it kept for its next query."""
+    references: Sequence[Reference] = ()
+    if part.references is not None:
+        references = [Reference(key, name, detail) for key, details in part.references.items() for detail in details]
     report = SourceReport(
-        part.name,
+        name,
         location.region,
         part.status,
         location.account,
@@ -217,7 +216,7 @@ def state_of(part: SourcePart, location: Location, *, is_use: bool) -> SourceSta
         len(references),
         part.error,
         part.notes,
-        is_use,
+        is_use and bool(references),
         part.denied,
         part.principal,
     )

@@ -138,8 +138,7 @@ def make_fleet_plan(
     """
     survey.query()
     unlimited = dataclasses.replace(survey.policy, max_deletions=None)
-    first = survey.decide(now, unlimited)
-    if candidates := {verdict.image.image_id for verdict in first.selected}:
+    if candidates := {verdict.image.image_id for verdict in survey.decide(now, unlimited, brief=True).selected}:
         survey.query_images(candidates)
     clock = clock_reports(survey.aws_time, now)
     decision = survey.decide(now, more=clock)

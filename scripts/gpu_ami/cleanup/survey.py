@@ -243,7 +243,7 @@ def parts_of(survey: Survey, as_of: datetime) -> Iterable[PlacePart]:
     survey.query()
     # Judged by less than is known in the end, so that all are among them that may go by everything together.
     everything = dataclasses.replace(survey.policy, max_deletions=None, allow_no_references=True)
-    first = decide(survey.images, survey.references, (), everything, as_of)
+    first = decide(survey.images, survey.references, (), everything, as_of, brief=True)
     survey.query_rest()
     asked = {verdict.image.image_id for verdict in first.selected}
     survey.query_images(asked)
@@ -275,7 +275,7 @@ def _part(
         region=location.region,
         aws_time=location.caller.aws_time,
         images=tuple(images),
-        sources=tuple(source_part(name, state) for name, state in survey.states_of(location).items()),
+        sources={name: source_part(name, state) for name, state in survey.states_of(location).items()},
         asked=tuple(sorted(image.image_id for image in images if image.image_id in asked)),
         snapshots=tuple(snapshots.values()),
         bin=bin_,

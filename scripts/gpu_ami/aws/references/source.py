@@ -32,12 +32,19 @@ class Reference(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         target: The id of the AMI or the snapshot.
         source: The source that found it.
-        detail: What needs it, as the AWS console names it; never a secret value.
+        what: What needs it, as the AWS console names it; never a secret value.
+        where: What is said behind that: of a fleet, the account. One text for all that it has.
     """
 
     target: str
     source: str
-    detail: str
+    what: str
+    where: str = ""
+
+    @property
+    def detail(self) -> str:
+        """What needs it, and where."""
+        return self.what + self.where
 
 
 @dataclass(frozen=True)
