@@ -435,12 +435,18 @@ def prices(run: Invocation, *, regions: str | None = None, check: bool = False) 
     command.run(run, command.Request(regions=regions, check=check))
 
 
-@pipeline_task(ROOT, takes="none")
-def fleet(run: Invocation) -> None:
+@pipeline_task(
+    ROOT,
+    takes="none",
+    out="Write the list that many machines read the fleet by to FILE.",
+    shards="With --out: into so many parts at most, 1 otherwise.",
+    regions="With --out: regions joined by commas, or all; default from pipeline.yaml.",
+)
+def fleet(run: Invocation, *, out: str | None = None, shards: str | None = None, regions: str | None = None) -> None:
     """Enter every account of the fleet, and show what is missing; exit 9 when one cannot be read."""
     from gpu_ami.fleet import fleet as command
 
-    command.run(run)
+    command.run(run, command.Request(out=out, shards=shards, regions=(regions,) if regions else ()))
 
 
 @pipeline_task(
@@ -468,6 +474,9 @@ def fleet(run: Invocation) -> None:
     permanent="What no Recycle Bin keeps may go too.",
     make_public="With --restore: what everybody could launch before may be launched by everybody again.",
     fleet="All accounts of the fleet, in one plan: what one of them needs, the others keep.",
+    list="With --fleet: the list that its parts were made by, instead of reading it here.",
+    references="With --list: a part that `invoke survey` wrote, or a folder with some; repeatable.",
+    owner="With --fleet --apply: only the AMIs of this account; repeatable.",
     all="List each AMI that stays, and each source.",
     wide="The verdict on each AMI with every reason in full, however long the lines get.",
 )
@@ -496,6 +505,9 @@ def cleanup(
     permanent: bool = False,
     make_public: bool = False,
     fleet: bool = False,
+    list: str | None = None,
+    references: tuple[str, ...] = (),
+    owner: tuple[str, ...] = (),
     all: bool = False,
     wide: bool = False,
 ) -> None:
@@ -529,10 +541,66 @@ def cleanup(
         permanent=permanent,
         make_public=make_public,
         fleet=fleet,
+        list=list,
+        references=references,
+        owners=owner,
         all=all,
         wide=wide,
     )
     command.run(run, request)
+
+
+@pipeline_task(
+    ROOT,
+    takes="one",
+    list="The list that `invoke fleet --out` wrote.",
+    shard="Which part of it, such as 3/20.",
+    out="Write what was seen to this file, whose name ends with .jsonl.gz.",
+    older_than="As for cleanup, and the same for all parts and for the plan; so are the others below.",
+    keep="Newest AMIs of each family that stay; 0 only when said.",
+    name="Only AMIs whose name matches this pattern.",
+    tag="Only AMIs with this tag, as KEY=VALUE; repeatable.",
+    mode="delete, disable or deprecate.",
+    include_shared="AMIs shared with others may go too.",
+    max_deletions="At most so many AMIs in one run.",
+    skip_source="Do not query this source; repeatable. Never instances, templates, groups, Batch, parameters.",
+    allow_no_references="Go on although nothing in an account needs any AMI.",
+    template_versions="all, or how many of the newest versions of each launch template count.",
+)
+def survey(
+    run: Invocation,
+    *,
+    list: str | None = None,
+    shard: str | None = None,
+    out: str | None = None,
+    older_than: str | None = None,
+    keep: str | None = None,
+    name: str | None = None,
+    tag: tuple[str, ...] = (),
+    mode: str | None = None,
+    include_shared: bool = False,
+    max_deletions: str | None = None,
+    skip_source: tuple[str, ...] = (),
+    allow_no_references: bool = False,
+    template_versions: str | None = None,
+) -> None:
+    """Read one part of a fleet's accounts into a file, by which cleanup --references plans; changes nothing."""
+    from gpu_ami.cleanup import survey as command
+    from gpu_ami.cleanup.policy import Flags
+
+    flags = Flags(
+        older_than=older_than,
+        keep=keep,
+        name=name,
+        tag=tag,
+        mode=mode,
+        include_shared=include_shared,
+        max_deletions=max_deletions,
+        skip_source=skip_source,
+        allow_no_references=allow_no_references,
+        template_versions=template_versions,
+    )
+    command.run(run, command.Request(list=list, shard=shard, out=out, flags=flags))
 
 
 @pipeline_task(

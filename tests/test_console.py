@@ -136,6 +136,27 @@ def test_markdown_escapes_what_would_break_the_table() -> None:
     assert _printed(console)[0] == "### Images\n\n| AMI | GiB |\n| --- | ---: |\n| ami-1\\|x | 30 |\n\n1 image\n"
 
 
+@pytest.mark.parametrize("name", ["gpu-batch-2026", "\u6620\u50cf|video"], ids=["ascii", "wide"])
+def test_markdown_of_a_big_plan_is_not_dropped_from_a_summary(name: str) -> None:
+    """GitHub drops a summary above 1 MiB as a whole: then nobody sees what holds a plan up, or how much goes."""
+    console = _console("markdown")
+    said = Table(columns=("",), rows=[], footer=("85000 AMIs. 20000 go.", "Nothing may be changed: one account"))
+    rows = [(f"ami-{number:017x}", "223456789012", "eu-west-1", f"{name}-{number}") for number in range(20_000)]
+    going = Table(
+        columns=("AMI", "account", "region", "name"), rows=rows, title="To delete", footer=("and that is all",)
+    )
+    kept = Table(columns=("AMI", "why"), rows=[("ami-1", "it is shared")], title="Kept")
+
+    console.result({}, said, going, kept)
+
+    text, _ = _printed(console)
+    assert 990_000 < len(text.encode()) <= 1_000_001
+    assert text.startswith("85000 AMIs. 20000 go.\nNothing may be changed: one account\n\n### To delete\n")
+    left = int(re.findall(r"^(\d+) more rows left out: --output json has all\.$", text, re.MULTILINE)[0])
+    assert text.count("\n| ami-0") == 20_000 - left
+    assert text.endswith("and that is all\n\n### Kept\n\n| AMI | why |\n| --- | --- |\n| ami-1 | it is shared |\n")
+
+
 def test_a_query_answers_in_json() -> None:
     """As in the AWS CLI; the same query works for every output form."""
     for output in OUTPUTS:

@@ -19,14 +19,14 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from gpu_ami.errors import UsageError
 from gpu_ami.foreign_text import guarded, in_json, in_markdown, limited, visible
 from gpu_ami.options import Output
 from gpu_ami.streams import Results, Talk
-from gpu_ami.units import show_duration
+from gpu_ami.units import show_count, show_duration
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -39,6 +39,10 @@ _OF_A_FAMILY = re.compile(r"`(invoke (?!sandbox\b|setup\b|\.\.\.)(?:(?!--family)
 # What jmespath lets through of its comparisons, slices, ceil() and floor(), of long numbers and of deep nesting.
 _PYTHONS_OWN = (TypeError, ValueError, ArithmeticError, RecursionError)
 _LONGEST_QUERY = 500
+# GitHub drops a step's summary above 1 MiB.
+SUMMARY_BYTES = 1_000_000
+# More than the line that says what was left out.
+_LINE_BYTES = 100
 # What people copy, ids and names of ours and of what Terraform makes, is no longer than this and never broken.
 _LONGEST_ID = len("terraform-20261130112558820600000009")
 
@@ -222,7 +226,7 @@ class Console:
         elif self._query is not None:
             self._write(in_json(json.dumps(document, ensure_ascii=False, default=str, indent=2)))
         elif self.output == "markdown":
-            self._write("\n\n".join(markdown(_changed(table, self._pasted)) for table in tables))
+            self._write(markdown_of([_changed(table, self._pasted) for table in tables]))
         else:
             tables = tuple(_changed(table, lambda text: self._pasted(visible(text))) for table in tables)
             for number, table in enumerate(tables):
@@ -501,6 +505,35 @@ def _stacked(table: Table, edge: int, *, bold: bool) -> list[str]:
             head = f"    {column}{' ' * (label - _cells(column))}  "
             lines += _broken(cell, max(edge - 1, label + 20), head, " " * (label + 6))
     return [*lines, "", *table.footer]
+
+
+def markdown_of(tables: Sequence[Table], *, most_bytes: int = SUMMARY_BYTES) -> str:
+    """Return *tables* as Markdown of *most_bytes* at most: what is too much of their rows is left out, and that said.
+
+    What is said around the rows stays; of each table those at the top do, too.
+    """
+    text = "\n\n".join(markdown(table) for table in tables)
+    left = len(text.encode("utf-8")) - most_bytes
+    if left <= 0:
+        return text
+    # From the longest on: the others are read for what is in them.
+    cut = list(tables)
+    for number in sorted(range(len(cut)), key=lambda number: -len(cut[number].rows)):
+        if left <= 0:
+            break
+        cut[number], gone = _without_last(cut[number], left)
+        left -= gone
+    return "\n\n".join(markdown(table) for table in cut)
+
+
+def _without_last(table: Table, most_bytes: int) -> tuple[Table, int]:
+    """Return *table* without so many of its last rows that *most_bytes* of Markdown go with them, and how many do."""
+    rows, gone = list(table.rows), -_LINE_BYTES
+    while rows and gone < most_bytes:
+        cells = map(in_markdown, rows.pop())
+        gone += sum(len(cell.encode("utf-8")) + 3 for cell in cells) + 2
+    count = show_count(len(table.rows) - len(rows), "more row")
+    return replace(table, rows=rows, footer=(f"{count} left out: --output json has all.", *table.footer)), gone
 
 
 def markdown(table: Table) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.bench import applying, downloads, fleet, main_job, prewarm, sources, speedups, throttling, verifying
+from tests.bench import applying, downloads, fleet, main_job, prewarm, sources, speedups, survey, throttling, verifying
 
 BENCHES: dict[str, Callable[[], bool]] = {
     "list": main_job.listing,
@@ -21,6 +21,7 @@ BENCHES: dict[str, Callable[[], bool]] = {
     "fleet": fleet.main,
     "prewarm": prewarm.bench,
     "sources": sources.bench,
+    "survey": survey.bench,
     "throttling": throttling.main,
     "verify": verifying.main,
 }

@@ -23,7 +23,7 @@ from tests.support.workflows.files import ROOT
 HANDOVER = "terraform/gpu-ami.auto.tfvars.json"
 ROLES = {
     f"GPU_AMI_{name}_ROLE": f"arn:aws:iam::123456789012:role/{name}"
-    for name in ("PLAN", "BUILD", "APPLY", "CLEANUP", "BENCH")
+    for name in ("PLAN", "BUILD", "APPLY", "CLEANUP", "BENCH", "FLEET_PLAN", "FLEET_CLEANUP")
 }
 MEASURES = {f"GPU_AMI_{name}": "true" for name in ("VERIFY", "BENCH")}
 LIMITS = {f"GPU_AMI_{name}_MAX_USD": "500" for name in ("VERIFY", "BENCH")}
@@ -35,6 +35,24 @@ VARIABLES = {
     "GPU_AMI_STATE_BUCKET": "team-state",
 }
 CALLER = "films/rendering"
+FAMILIES = """\
+region: ap-northeast-2
+families:
+  films:
+    variables_file: packer/films.auto.pkrvars.hcl
+    handover: {file: terraform/films.auto.tfvars.json, variable: films_ami_id}
+  trailers:
+    variables_file: packer/trailers.auto.pkrvars.hcl
+    handover: {file: terraform/trailers.auto.tfvars.json, variable: trailers_ami_id}
+"""
+
+# The demo organization's regions, and no others.
+FLEET: dict[str, Any] = {
+    "action": "apply",
+    "shards": "3",
+    "regions": "ap-northeast-2,us-east-1",
+    "include-shared": True,
+}
 
 # Remembers what was opened, so that a second run finds it.
 GH = """\

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -16,6 +17,8 @@ import pytest
 from gpu_ami.tools.cache import user_cache
 from tests.e2e.site import (
     CALLER,
+    FAMILIES,
+    FLEET,
     GH,
     HANDOVER,
     ROLES,
@@ -27,7 +30,7 @@ from tests.e2e.site import (
     sandbox,
     tree,
 )
-from tests.support.workflows.engine import Event, Job, Machine, environment
+from tests.support.workflows.engine import Earlier, Event, Job, Machine, environment
 from tests.support.workflows.files import ROOT, action_steps, jobs
 
 
@@ -44,8 +47,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     pipeline = repository(folder / "pipeline", tree(folder / "files"))
     theirs = folder / "theirs"
     (theirs / "packer").mkdir(parents=True)
-    (theirs / "pipeline.yaml").write_text("region: ap-northeast-2\nfamily: films\n")
-    shutil.copy2(ROOT / "packer" / "variables.auto.pkrvars.hcl.example", theirs / "packer" / "films.auto.pkrvars.hcl")
+    (theirs / "pipeline.yaml").write_text(FAMILIES)
+    for family in ("films", "trailers"):
+        values = ROOT / "packer" / "variables.auto.pkrvars.hcl.example"
+        shutil.copy2(values, theirs / "packer" / f"{family}.auto.pkrvars.hcl")
     env = environment(
         programs,
         {
@@ -304,16 +309,20 @@ def test_status_compares_what_runs_with_what_should(site: Site, rolled_back: dic
 def test_a_called_workflow_takes_the_caller_s_settings_and_the_pipeline_s_code(
     site: Site, first: dict[str, Job]
 ) -> None:
-    """Checkout alone would take the caller's repository, which has no tasks."""
+    """Checkout alone would take the caller's repository, which has no tasks. Each of its families is a build."""
     assert first["build"].result == "success"
     inputs = {"dry-run": True, "market": "spot", "image-tag": "latest", "incremental": True, "rebuild": True}
-    done = site.machine.run("build-ami.yml", Event("workflow_call", inputs, caller=CALLER), site.workspace)["build"]
+    done = site.machine.run("build-families.yml", Event("workflow_call", inputs, caller=CALLER), site.workspace)
 
-    assert done.result == "success", done.log
-    assert "Took pipeline.yaml, packer/films.auto.pkrvars.hcl from the calling repository" in done.log
-    for text in ("family=films", "image_tag=latest", "spot=true"):
-        assert text in done.log
-    assert done.outputs == {"ami-id": "", "changed": ""}
+    assert done["list"].result == "success", done["list"].log
+    assert done["list"].roles == []
+    assert len(done["ami"].legs) == 2
+    for family, build in zip(("films", "trailers"), done["ami"].legs, strict=True):
+        assert build.result == "success", build.log
+        assert "packer/trailers.auto.pkrvars.hcl from the calling repository" in build.log
+        for text in (f"family={family}", "image_tag=latest", "spot=true"):
+            assert text in build.log
+        assert build.roles == ["BUILD"]
 
 
 def test_without_a_state_bucket_nothing_is_applied(site: Site) -> None:
@@ -326,6 +335,81 @@ def test_without_a_state_bucket_nothing_is_applied(site: Site) -> None:
     assert done["rollback"].roles == []
 
 
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """A fleet's clean-up by one machine, and by the workflow's jobs.
+
+    Attributes:
+        alone: What one machine would delete before, as (account, AMI).
+        jobs: The workflow's jobs, which deleted.
+        artifacts: What they kept.
+    """
+
+    alone: set[tuple[str, str]]
+    jobs: dict[str, Job]
+    artifacts: Path
+
+
+@pytest.fixture(scope="module")
+def spread(site: Site, before: str, tmp_path_factory: pytest.TempPathFactory) -> Spread:
+    """The second attempt of a removal in three shards, with what the first one left beside it."""
+    assert before
+    flags = ("--fleet", "--include-shared", "--regions", FLEET["regions"])
+    alone = site.invoke("cleanup", *flags, "--query", "verdicts[?action=='delete'].[account, image_id]")
+    artifacts = tmp_path_factory.mktemp("spread")
+    for name, file in (("fleet-part.1.0", "part-1-of-3.jsonl.gz"), ("fleet-list.1", "fleet.json")):
+        (artifacts / name).mkdir()
+        (artifacts / name / file).write_text("an older attempt's")
+    event = Event("workflow_dispatch", FLEET, attempt=2)
+    done = site.machine.run("fleet-cleanup.yml", event, site.workspace, Earlier({}, artifacts))
+    return Spread({(account, ami) for account, ami in alone}, done, artifacts)
+
+
+def test_a_fleet_s_jobs_delete_what_one_machine_would(spread: Spread) -> None:
+    """Whatever part of it they saw: accounts are read apart, and the plan is one."""
+    for name, job in spread.jobs.items():
+        assert job.result == "success", (name, job.log)
+    deleted = {
+        (path.parent.name.rpartition(".")[2], event["image_id"])
+        for path in spread.artifacts.glob("fleet-journal.2.*/cleanup-*.jsonl")
+        for event in map(json.loads, path.read_text().splitlines())
+        if event["event"] == "done"
+    }
+
+    assert deleted == spread.alone
+    assert "3 accounts can be read" in spread.jobs["list"].summary
+    assert all(ami in spread.jobs["decide"].summary for _, ami in deleted)
+    assert len({account for account, _ in deleted}) == len(spread.jobs["apply"].legs) == 2
+    assert len(list(spread.artifacts.glob("fleet-part.2.*"))) == len(spread.jobs["survey"].legs) == 3
+
+
+def test_a_fleet_s_jobs_have_the_rights_that_they_need(spread: Spread) -> None:
+    """Only what waits for a reviewer may delete, each account by itself; who merges enters none."""
+    roles = {name: set(job.roles) for name, job in spread.jobs.items()}
+    apply = spread.jobs["apply"]
+
+    assert roles == {"list": {"FLEET_PLAN"}, "survey": {"FLEET_PLAN"}, "decide": {"PLAN"}, "apply": {"FLEET_CLEANUP"}}
+    assert apply.environments == ["gpu-ami-cleanup"] * 2
+    assert len(set(apply.groups)) == 2
+
+
+@pytest.mark.parametrize(("attempt", "reason"), [(2, "shard 1/3"), (3, "attempt 2")], ids=["none", "an-older-attempt"])
+def test_parts_that_are_not_there_keep_everything(site: Site, spread: Spread, attempt: int, reason: str) -> None:
+    """A download that finds nothing ends green, and failed jobs that are run again see what was there before."""
+    artifacts = site.machine.folder / f"artifacts-again-{attempt}"
+    kept = "fleet-list.*" if attempt == 2 else "fleet-[lp]*"
+    for source in spread.artifacts.glob(kept):
+        shutil.copytree(source, artifacts / source.name)
+    earlier = Earlier({name: spread.jobs[name] for name in ("list", "survey")}, artifacts)
+    done = site.machine.run(
+        "fleet-cleanup.yml", Event("workflow_dispatch", FLEET, attempt=attempt), site.workspace, earlier
+    )
+
+    assert "Count the parts, merge them and decide (8)" in done["decide"].log
+    assert reason in done["decide"].log
+    assert done["apply"].result == "skipped"
+
+
 def test_nobody_became_root(site: Site) -> None:
     """Only the workflows that run the tests install something, and they are not run here."""
     assert not (site.gh / "sudo").exists()
@@ -334,7 +418,7 @@ def test_nobody_became_root(site: Site) -> None:
 def test_every_step_of_every_workflow_ran(site: Site) -> None:
     """Except the workflows that run this very test. Runs last in this file."""
     ours = [each for each in jobs() if each[0] not in {"ci.yml", "weekly.yml"}]
-    every = {(name, job, step["name"]) for name, job, body in ours for step in body["steps"]} | {
+    every = {(name, job, step["name"]) for name, job, body in ours for step in body.get("steps", [])} | {
         ("prepare", step["name"]) for step in action_steps()
     }
     ran = {step if step[0] != "prepare" else ("prepare", step[2]) for step in site.machine.ran}

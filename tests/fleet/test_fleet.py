@@ -164,7 +164,7 @@ def test_the_command_ends_with_9_where_one_cannot_be_read(tmp_path: Path, demo: 
     run = a_run(tmp_path, demo, EVERYBODY)
 
     with pytest.raises(DifferenceError, match="2 of 5 accounts cannot be read, so a clean-up"):
-        command.run(run)
+        command.run(run, command.Request())
 
 
 def test_many_accounts_without_the_role_do_not_fill_the_screen(
@@ -192,7 +192,7 @@ def test_the_demo_fleet_is_whole(tmp_path: Path, demo: tuple[Access, Organizatio
     fleet = Fleet(organization=fleet.organization, left_out=(*fleet.left_out, stranger))
     run = a_run(tmp_path, demo, fleet)
 
-    command.run(run)
+    command.run(run, command.Request())
 
     shown = json.loads(run.console._out.getvalue())  # type: ignore[union-attr]
     assert [row["entered"] for row in shown["accounts"]] == [True, True, True, False, False]
@@ -206,4 +206,4 @@ def test_the_demo_fleet_is_whole(tmp_path: Path, demo: tuple[Access, Organizatio
 def test_without_a_fleet_there_is_none(tmp_path: Path, demo: tuple[Access, Organization]) -> None:
     """One line, before anything is called."""
     with pytest.raises(UsageError, match=r"^pipeline\.yaml has no fleet: "):
-        command.run(a_run(tmp_path, demo, None))
+        command.run(a_run(tmp_path, demo, None), command.Request())

@@ -79,6 +79,59 @@ def test_propose_uses_the_family_s_branch(github: GitHub, capsys: pytest.Capture
     assert "gpu-ami/films" in github.git("branch", "--list", "gpu-ami/*", cwd=github.remote)
 
 
+def test_propose_uses_a_branch_for_each_region(github: GitHub) -> None:
+    """Of a family that is built in several, the second's push would take the first's AMI back."""
+    (github.clone / HANDOVER).write_text(json.dumps({"gpu_ami_id": {"eu-west-1": None}}))
+    github.git("-c", "user.name=x", "-c", "user.email=x@y", "commit", "--quiet", "-am", "A map")
+    file = build_result(github)
+    (github.clone / HANDOVER).write_text(json.dumps({"gpu_ami_id": {"eu-west-1": "ami-0bbbbbbbbbbbbbbbb"}}))
+    main(["collect", str(file), "--title", "x"], github.env, github.clone)
+    github.git("checkout", "--quiet", HANDOVER)
+
+    env = {**github.env, "INPUT_NAME": "films.eu-west-1"}
+    assert main(["propose", "--repository", str(github.clone)], env, github.clone) == 0
+    assert "gpu-ami/films.eu-west-1" in github.git("branch", "--list", "gpu-ami/*", cwd=github.remote)
+
+
+@pytest.mark.parametrize("name", ["video", "films.", "films.x/../main", "films.eu-west-1\n", "eu-west-1"])
+def test_propose_takes_no_other_name(github: GitHub, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is free text of a calling workflow, and names the branch that is pushed by force."""
+    env = {**github.env, "INPUT_NAME": name}
+
+    assert main(["propose", "--repository", str(github.clone)], env, github.clone) == 2
+    assert "give films, or films.REGION" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("regions", "handover", "code"),
+    [
+        (["eu-west-1"], '{"gpu_ami_id": null}', 0),
+        (["eu-west-1", "us-east-1"], '{"gpu_ami_id": {"eu-west-1": null, "us-east-1": null}}', 0),
+        (["eu-west-1", "us-east-1"], '{"gpu_ami_id": null}', 2),
+        (["eu-west-1", "us-east-1"], None, 2),
+    ],
+    ids=["one", "map", "one-value", "no-file"],
+)
+def test_builds_that_would_undo_each_other_s_are_refused(
+    github: GitHub, regions: list[str], handover: str | None, code: int
+) -> None:
+    """Before an hour of each is paid: one variable for one AMI takes only the last one's."""
+    (github.clone / HANDOVER).unlink()
+    if handover is not None:
+        (github.clone / HANDOVER).write_text(handover)
+    names = ["films"] if len(regions) == 1 else [f"films.{region}" for region in regions]
+    document = {
+        "include": [
+            {"family": "films", "region": region, "name": name} for region, name in zip(regions, names, strict=True)
+        ]
+    }
+    file = github.clone / "matrix.json"
+    file.write_text(json.dumps(document))
+
+    assert main(["matrix", str(file)], github.env, github.clone) == code
+    assert github.outputs == ([f"matrix={json.dumps(document)}"] if code == 0 else [])
+
+
 def test_backend_takes_the_region_of_the_settings(github: GitHub) -> None:
     """One place says where everything is."""
     env = {**github.env, "STATE_BUCKET": "team-state"}

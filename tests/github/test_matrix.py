@@ -21,15 +21,18 @@ def _include(root: Path, text: str, regions: str | None = None, *named: str) -> 
     assert isinstance(run.console.out, io.StringIO)
     document = json.loads(run.console.out.getvalue())
     assert problems("matrix", document) == []
-    return [(entry["family"], entry["region"]) for entry in document["include"]]
+    return [(entry["family"], entry["region"], entry["name"]) for entry in document["include"]]
 
 
 def test_each_family_has_an_entry_in_each_region(tmp_path: Path) -> None:
     """`fromJSON` takes it as it is; of one family there is one entry."""
     home, far = "ap-northeast-2", "us-east-1"
-    assert _include(tmp_path, TWO) == [("video", home), ("training", home)]
-    assert _include(tmp_path, TWO, f"{far},{home},{far}", "training") == [("training", far), ("training", home)]
-    assert _include(tmp_path, f"region: {far}\n") == [("gpu-batch", far)]
+    assert _include(tmp_path, TWO) == [("video", home, "video"), ("training", home, "training")]
+    assert _include(tmp_path, TWO, f"{far},{home},{far}", "training") == [
+        ("training", far, f"training.{far}"),
+        ("training", home, f"training.{home}"),
+    ]
+    assert _include(tmp_path, f"region: {far}\n") == [("gpu-batch", far, "gpu-batch")]
 
 
 @pytest.mark.parametrize(

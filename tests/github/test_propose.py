@@ -136,6 +136,21 @@ def test_another_family_s_ami_that_was_merged_meanwhile_stays(
     assert json.loads(subprocess.run(done, cwd=github.remote, capture_output=True, check=True).stdout) == expected
 
 
+def test_another_region_s_ami_that_was_merged_meanwhile_stays(github: GitHub, proposal: Proposal) -> None:
+    """A family that is built in two regions at once has a pull request each, into one map."""
+    for folder, regions in (("before", {"r": A, "s": A}), ("handover", {"r": B, "s": A})):
+        file = proposal.artifacts / folder / HANDOVER
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"b": regions}))
+    (github.clone / HANDOVER).write_text(json.dumps({"b": {"r": A, "s": C}}))
+
+    propose(dataclasses.replace(proposal, variable="b"), github.runner)
+
+    done = ("git", "show", f"gpu-ami/films:{HANDOVER}")
+    pushed = subprocess.run(done, cwd=github.remote, capture_output=True, check=True).stdout
+    assert json.loads(pushed) == {"b": {"r": B, "s": C}}
+
+
 def test_a_variable_that_is_gone_by_now_is_one_line(github: GitHub, proposal: Proposal) -> None:
     """A map cannot be made anew, and the whole file would take others' changes back."""
     (proposal.artifacts / "handover" / HANDOVER).write_text(json.dumps({"b": {"r": B}}))

@@ -19,6 +19,18 @@ def test_the_summary_grows_and_outputs_are_lines(github: GitHub) -> None:
     assert github.outputs == ["ami-id=ami-1", "changed=true"]
 
 
+@pytest.mark.parametrize("letter", ["x", "ä", "\u6620"], ids=["one-byte", "two", "three"])
+def test_a_summary_that_github_would_drop_is_cut(github: GitHub, letter: str) -> None:
+    """It counts bytes, of all that a step has said: of a plan over many accounts nothing at all would be seen."""
+    for _ in range(3):
+        github.runner.say((letter * 200_000 + "\n") * 2)
+
+    size = len(github.summary.encode())
+    assert size < 1024 * 1024
+    assert github.summary.startswith(letter * 200_000)
+    assert "see the run's artifacts" in github.summary
+
+
 def test_a_line_break_in_an_output_is_refused(github: GitHub) -> None:
     """It would set another output, which a later job believes."""
     with pytest.raises(UsageError, match="line break"):

@@ -73,3 +73,36 @@ def test_what_measures_says_what_it_may_cost(task: str, gate: tuple[str, ...]) -
     ]
     with pytest.raises(UsageError, match=f"GPU_AMI_{task.upper()}_MAX_USD"):
         invoke_arguments(task, env | {"INPUT_MAX_USD": ""})
+
+
+@pytest.mark.parametrize(
+    ("families", "regions", "arguments"),
+    [
+        ("", "", []),
+        ("video, training,", "eu-west-1, us-east-1",
+         ["--family", "video", "--family", "training", "--regions", "eu-west-1,us-east-1"]),
+        ("--yes", "$(id)", ["--family", "--yes", "--regions", "$(id)"]),
+    ],
+    ids=["all", "some", "hostile"],
+)  # fmt: skip
+def test_lists_of_families_and_regions_are_split(families: str, regions: str, arguments: list[str]) -> None:
+    """An input has no lists; what is in one stays a word, which the task refuses."""
+    env = {"INPUT_FAMILIES": families, "INPUT_REGIONS": regions}
+
+    assert invoke_arguments("matrix", env) == ["matrix", *arguments]
+
+
+@pytest.mark.parametrize(
+    ("task", "env", "arguments"),
+    [
+        ("fleet", {}, ["--shards", "20"]),
+        ("fleet", {"INPUT_SHARDS": "3", "INPUT_REGIONS": "a, b"}, ["--shards", "3", "--regions", "a,b"]),
+        ("survey", {"INPUT_INCLUDE_SHARED": "true", "INPUT_SHARDS": "3"}, ["--include-shared"]),
+        ("cleanup", {"INPUT_INCLUDE_SHARED": "true"}, ["--include-shared"]),
+        ("cleanup", {"INPUT_INCLUDE_SHARED": "false"}, []),
+        ("cleanup", {"INPUT_INCLUDE_SHARED": ""}, []),
+    ],
+)
+def test_a_survey_and_its_merge_have_one_policy(task: str, env: dict[str, str], arguments: list[str]) -> None:
+    """A part that was read for another one counts for nothing."""
+    assert invoke_arguments(task, env) == [task, *arguments]

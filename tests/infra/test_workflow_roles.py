@@ -231,8 +231,12 @@ def test_sessions_last_as_long_as_the_workflows_ask(planned: Mapping[str, Any]) 
     workflows = "".join(file.read_text() for file in sorted((ROOT / ".github" / "workflows").glob("*.yml")))
     sessions = re.findall(r"vars\.GPU_AMI_(\w+)_ROLE }}\n +role-duration-seconds: (\d+)", workflows)
 
-    assert {purpose.lower() for purpose, _ in sessions} == {"build", "apply", "bench", "cleanup"}
+    assert {purpose.lower() for purpose, _ in sessions} == {"build", "apply", "bench", "cleanup", "fleet_cleanup"}
+    hub = (ROOT / "terraform" / "modules" / "fleet-hub" / "main.tf").read_text()
     for purpose, seconds in sessions:
+        if purpose.startswith("FLEET_"):
+            assert re.findall(r"max_session_duration = (\d+)", hub) == [seconds]
+            continue
         assert planned[f'aws_iam_role.this["{purpose.lower()}"]']["max_session_duration"] == int(seconds)
 
 

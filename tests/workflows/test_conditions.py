@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from typing import Any
 
 import pytest
@@ -45,6 +46,9 @@ def _called(action: str, under: str) -> Event:
         ("cleanup.yml", "plan", {"plan", "issue"}),
         ("cleanup.yml", "apply", {"apply"}),
         ("cleanup.yml", "sweep", {"sweep"}),
+        ("fleet-cleanup.yml", "", {"list", "survey", "decide"}),
+        ("fleet-cleanup.yml", "plan", {"list", "survey", "decide"}),
+        ("fleet-cleanup.yml", "apply", {"list", "survey", "decide", "apply"}),
         ("apply.yml", "plan", {"plan"}),
         ("apply.yml", "apply", {"apply"}),
         ("apply.yml", "rollback", {"rollback", "propose"}),
@@ -72,6 +76,8 @@ def test_no_job_of_a_called_workflow_depends_on_the_callers_event(name: str) -> 
         ("cleanup.yml", Event("schedule"), {"plan", "issue", "sweep"}),
         ("cleanup.yml", Event("workflow_dispatch"), {"plan", "issue"}),
         ("cleanup.yml", Event("workflow_dispatch", {"action": "apply"}), {"apply"}),
+        ("fleet-cleanup.yml", Event("schedule"), {"list", "survey", "decide"}),
+        ("fleet-cleanup.yml", Event("workflow_dispatch", {"shards": "3"}), {"list", "survey", "decide"}),
         ("apply.yml", Event("push"), {"apply"}),
         ("apply.yml", Event("pull_request", body=PULL_REQUEST), {"plan"}),
         ("apply.yml", Event("pull_request", caller="somebody/fork", body=PULL_REQUEST), set()),
@@ -158,6 +164,78 @@ def test_no_two_applies_run_at_once_whoever_calls_them() -> None:
     assert "gpu-ami-apply-r-main" not in {group(event) for event in plans}
 
 
+@pytest.mark.parametrize(
+    ("job", "needs", "runs"),
+    [
+        ("survey", {"list": ("success", "0")}, False),
+        ("survey", {"list": ("success", "3")}, True),
+        ("decide", {"list": ("success", "3"), "survey": ("success", None)}, True),
+        ("decide", {"list": ("success", "3"), "survey": ("failure", None)}, True),
+        ("decide", {"list": ("success", "0"), "survey": ("skipped", None)}, True),
+        ("decide", {"list": ("failure", None), "survey": ("skipped", None)}, False),
+        ("apply", {"decide": ("success", "2")}, True),
+        ("apply", {"decide": ("success", "0")}, False),
+        ("apply", {"decide": ("failure", "2")}, False),
+    ],
+)
+def test_a_fleet_is_decided_whatever_became_of_a_survey_and_applied_only_after_that(
+    job: str, needs: dict[str, tuple[str, str | None]], runs: bool
+) -> None:
+    """A plan that keeps everything says why; a matrix of nothing would fail the run."""
+    document = workflow("fleet-cleanup.yml")
+    contexts = contexts_of(document, Event("workflow_call", {"action": "apply"}), {})
+    known = {name: {"result": result, "outputs": {"count": count}} for name, (result, count) in needs.items()}
+    failed = any(result != "success" for result, _ in needs.values())
+
+    assert passes(document["jobs"][job]["if"], {**contexts, "needs": known}, failed=failed) is runs
+
+
+def test_a_fleet_has_one_plan_at_a_time_and_each_account_one_removal() -> None:
+    """A removal that waits for its reviewer does not hold up the nightly plan."""
+    document = workflow("fleet-cleanup.yml")
+    inputs: list[dict[str, Any]] = [
+        {},
+        {"regions": "eu-west-1"},
+        {"family": "video"},
+        {"shards": 3, "include-shared": True},
+    ]
+
+    def group(where: Any, event: Event, **more: Any) -> str:
+        return str(resolve(where["concurrency"]["group"], {**contexts_of(document, event, {}), **more}))
+
+    plans = {group(document, Event("workflow_call", given)) for given in inputs} | {group(document, Event("schedule"))}
+    applies = {group(document, Event("workflow_call", {**given, "action": "apply"})) for given in inputs}
+    owners = {
+        group(document["jobs"]["apply"], Event("workflow_call", given), matrix={"owner": owner})
+        for owner in ("123456789012", "223456789012")
+        for given in inputs
+    }
+
+    assert (len(plans), len(applies), len(owners), len(plans | applies | owners)) == (1, 1, 2, 4)
+
+
+def test_a_fleets_artifacts_are_of_one_family_and_attempt() -> None:
+    """Of an attempt before they lie beside these, and a pattern that takes them along would take old parts for new."""
+    document = workflow("fleet-cleanup.yml")
+    steps = [step for job in document["jobs"].values() for step in job["steps"]]
+    (pattern,) = [step["with"]["pattern"] for step in steps if "pattern" in step.get("with", {})]
+
+    def names(family: str, attempt: int) -> list[str]:
+        event = Event("workflow_call", {"family": family} if family else {}, attempt=attempt)
+        more = {"strategy": {"job-index": 0}, "matrix": {"owner": "1"}}
+        contexts = {**contexts_of(document, event, {}), **more}
+        kept = [step["with"]["name"] for step in steps if "upload-artifact@" in step.get("uses", "")]
+        return [str(resolve(text, contexts)) for text in [*kept, pattern]]
+
+    runs = [names(family, attempt) for family in ("", "video", "video-1", "video-1-0") for attempt in (1, 2, 11)]
+    every = [name for run in runs for name in run[:-1]]
+
+    assert len(set(every)) == len(every)
+    for run in runs:
+        (own,) = [name for name in run if name.startswith("fleet-part") and not name.endswith("*")]
+        assert [name for name in every if fnmatch.fnmatchcase(name, run[-1])] == [own]
+
+
 @pytest.mark.parametrize("name", ["build-ami.yml", "cleanup.yml", "status.yml"])
 def test_families_neither_wait_for_each_other_nor_overwrite_what_is_kept(name: str) -> None:
     """A matrix calls a workflow for each within one run; with one family every name is as it was."""
@@ -174,6 +252,10 @@ def test_families_neither_wait_for_each_other_nor_overwrite_what_is_kept(name: s
         return [str(resolve(text, contexts)) for text in (document["concurrency"]["group"], *kept)]
 
     one, several = names(region="r"), names(region="r", family="video")
+    if name == "build-ami.yml":
+        there = names(region="s", family="video", name="video.s")
+        assert [text.replace("video.s", "video") for text in there[1:]] == several[1:]
+        assert not set(there) & set(several)
 
     assert [text.removesuffix("-video") for text in several] == one
     assert not set(one) & set(several)

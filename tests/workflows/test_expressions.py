@@ -9,7 +9,7 @@ import pytest
 from tests.support.workflows.expressions import evaluate, resolve
 
 CONTEXTS = {
-    "inputs": {"region": "", "dry-run": False, "action": "Apply", "flag": True},
+    "inputs": {"region": "", "dry-run": False, "action": "Apply", "flag": True, "count": 2},
     "vars": {"REGION": "eu-west-1"},
     "github": {"event_name": "push", "event": {}},
     "steps": {"collect": {"outputs": {"changed": "true"}}},
@@ -33,6 +33,9 @@ CONTEXTS = {
         ("'it''s'", "it's"),
         ("null", None),
         ("1", 1),
+        ("fromJSON(inputs.most || '4')", 4),
+        ("fromJSON(inputs.count)", 2),
+        ("fromJSON('{\"include\": []}')", {"include": []}),
         ("always() && !cancelled()", True),
     ],
 )

@@ -18,7 +18,9 @@ from gpu_ami.measure.verify import LONGEST_MIN
 from gpu_ami.options import Options
 from tests.support.workflows.files import FOLDER, NAMES, ROOT, jobs, steps, workflow
 
-JOBS = [pytest.param(name, body, id=f"{name}-{job}") for name, job, body in jobs()]
+JOBS = [pytest.param(name, body, id=f"{name}-{job}") for name, job, body in jobs() if "steps" in body]
+CALLS = [pytest.param(body, id=f"{name}-{job}") for name, job, body in jobs() if "uses" in body]
+MATRICES = [pytest.param(body, id=f"{name}-{job}") for name, job, body in jobs() if "strategy" in body]
 STEPS = [pytest.param(step, id=where) for where, step in steps()]
 TEXTS = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / ".github").rglob("*.yml"))
 
@@ -54,7 +56,37 @@ def test_a_job_that_may_write_has_no_role_and_one_with_a_role_may_not_write(name
     assert ("id-token" in rights) == any("configure-aws-credentials" in step.get("uses", "") for step in body["steps"])
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name in {"build-ami.yml", "apply.yml", "cleanup.yml"}])
+@pytest.mark.parametrize("body", CALLS)
+def test_a_job_that_calls_a_workflow_gives_it_the_rights_of_its_jobs_and_no_more(body: dict[str, Any]) -> None:
+    """GitHub starts nothing of a workflow that is called with less; with more, a job added there would have it."""
+    called = workflow(body["uses"].removeprefix("./.github/workflows/"))
+    rights: dict[str, str] = {}
+    for job in called["jobs"].values():
+        rights |= {name: kind for name, kind in job["permissions"].items() if rights.get(name) != "write"}
+
+    assert body["permissions"] == rights
+    assert set(body["with"]) == set(called["on"]["workflow_call"]["inputs"])
+
+
+@pytest.mark.parametrize("body", MATRICES)
+def test_the_jobs_of_a_matrix_do_not_end_each_other_and_keep_what_is_theirs(body: dict[str, Any]) -> None:
+    """A failure in one account or session says nothing of the others; the second artifact of one name is refused."""
+    assert body["strategy"]["fail-fast"] is False
+    for step in body.get("steps", []):
+        if "upload-artifact@" in step.get("uses", ""):
+            assert re.search(r"\$\{\{ (matrix\.|strategy\.job-index)", step["with"]["name"])
+
+
+@pytest.mark.parametrize("body", [body for _, _, body in jobs()])
+def test_a_group_lets_all_wait_or_one(body: dict[str, Any]) -> None:
+    """Actionlint does not know `queue` yet: GitHub refuses any other value, and one that waits for a cancelled run."""
+    group = body.get("concurrency", {})
+
+    assert group.get("queue", "single") in {"single", "max"}
+    assert not ("queue" in group and group.get("cancel-in-progress"))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if re.match("build|apply|.*cleanup", name)])
 def test_what_changes_aws_is_never_cancelled_by_a_newer_run(name: str) -> None:
     """A cancelled build leaves an instance, a cancelled apply a locked state."""
     assert workflow(name)["concurrency"]["cancel-in-progress"] is False
@@ -82,7 +114,7 @@ def test_every_action_is_pinned_by_commit_with_its_version() -> None:
     uses = re.findall(r"uses: (\S+)(?: # (v\d+\.\d+\.\d+))?$", TEXTS, re.MULTILINE)
     pins: dict[str, set[tuple[str, str]]] = {}
     for what, version in uses:
-        if what == "./.github/actions/prepare":
+        if what.startswith("./"):
             continue
         action, _, commit = what.partition("@")
         assert re.fullmatch(r"[0-9a-f]{40}", commit), what
@@ -104,6 +136,25 @@ def test_an_apply_waits_for_batch_no_longer_than_it_is_signed_in() -> None:
         ]
         (wait,) = re.findall(r"--wait (\d+)", line)
         assert 20 + int(wait) + 10 <= signed_in_s / 60 < body["timeout-minutes"]
+
+
+def test_each_job_of_a_fleet_signs_in_as_its_hub_lets_it() -> None:
+    """The role that may delete waits for reviewers; the one that reads is for jobs of the branch, in no environment."""
+    hub = (ROOT / "terraform" / "modules" / "fleet-hub" / "variables.tf").read_text(encoding="utf-8")
+    (environment,) = re.findall(r'variable "environment" \{[^}]*?default += "([\w-]+)"', hub)
+    signed_in = {
+        job: (step["with"]["role-to-assume"].split(".")[-1].split(" ")[0], body.get("environment"))
+        for job, body in workflow("fleet-cleanup.yml")["jobs"].items()
+        for step in body["steps"]
+        if "configure-aws-credentials" in step.get("uses", "")
+    }
+
+    assert signed_in == {
+        "list": ("GPU_AMI_FLEET_PLAN_ROLE", None),
+        "survey": ("GPU_AMI_FLEET_PLAN_ROLE", None),
+        "decide": ("GPU_AMI_PLAN_ROLE", None),  # for Terraform's state alone
+        "apply": ("GPU_AMI_FLEET_CLEANUP_ROLE", environment),
+    }
 
 
 def test_a_bench_is_signed_in_and_has_time_to_its_end() -> None:
@@ -169,6 +220,9 @@ def test_what_is_checked_out_or_kept_is_bounded(step: dict[str, Any]) -> None:
     match step.get("uses", "").partition("@")[0]:
         case "actions/checkout":
             assert given["persist-credentials"] is False
+        case "actions/download-artifact":
+            # Of another run it could be anybody's; a pattern that matches nothing ends green.
+            assert set(given) <= {"name", "path", "pattern", "merge-multiple"}
         case "actions/upload-artifact":
             assert 1 <= given["retention-days"] <= 90
             assert given["if-no-files-found"] in {"error", "ignore"}

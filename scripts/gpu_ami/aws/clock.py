@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
-from gpu_ami.aws.caller import Caller, RefusedError
+from gpu_ami.aws.access import Access
+from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError
+
+# AWS refuses requests that are signed with a clock so far off.
+LIMIT = timedelta(minutes=5)
 
 
 def _now() -> datetime:
@@ -31,3 +36,23 @@ def ahead(caller: Caller, now: Callable[[], datetime] = _now) -> timedelta | Non
         return None
     # The header has whole seconds: half of one is the fairest guess of what was cut off.
     return before + (after - before) / 2 - (fresh.aws_time + timedelta(seconds=0.5))
+
+
+def aws_now(caller: Caller, now: Callable[[], datetime] = _now) -> datetime:
+    """Return what time AWS has, to about a second, in UTC.
+
+    Raises:
+        AwsError: STS could not be reached, or did not say.
+    """
+    off = ahead(caller, now)
+    if off is None:
+        msg = f"sts:GetCallerIdentity in {caller.region}: the answer has no date: is a proxy in between?"
+        raise UnansweredError(msg)
+    return now() - off
+
+
+def without_rights(access: Access) -> Access:
+    """Return the same way to AWS with nobody's keys: AWS refuses whatever is asked, and says what time it has."""
+    from botocore.credentials import Credentials
+
+    return dataclasses.replace(access, credentials=Credentials("nobody", "nobody"))

@@ -50,7 +50,7 @@ class TypeRules(msgspec.Struct, frozen=True):
 
 
 # A struct is made in a fifth of a frozen dataclass's time: clean-up makes one for each of thousands of AMIs.
-class Image(msgspec.Struct, frozen=True, kw_only=True):
+class Image(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An AMI as EC2 describes it.
 
     Attributes:

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError, making_sense
+from gpu_ami.errors import UsageError
+from gpu_ami.records.tags import REGION
+
+# What stands for every region that an account has.
+ALL = "all"
 
 _SERVICES = "/aws/service/global-infrastructure/services"
 # The list can be read in some regions only; where not, this one answers for all of the partition "aws".
 _LISTED_IN = "us-east-1"
 _OTHER_PARTITIONS = ("cn-", "us-gov-", "us-iso", "eu-isoe-", "eusc-")
+
+
+def requested_regions(arguments: Sequence[str]) -> list[str]:
+    """Return the regions of *arguments*, each once, or ``all`` alone; this much needs no credentials.
+
+    Raises:
+        UsageError: An argument is not a region.
+    """
+    requested = [region for argument in arguments for region in argument.split(",") if region]
+    wrong = [region for region in requested if REGION.fullmatch(region) is None]
+    if wrong and requested != [ALL]:
+        msg = f"--regions {wrong[0]!r} is not an AWS region: give some such as ap-northeast-2,us-east-1, or all."
+        raise UsageError(msg)
+    return list(dict.fromkeys(requested))
 
 
 def enabled_regions(caller: Caller) -> list[str]:

@@ -15,10 +15,11 @@ from pathlib import Path
 from gpu_ami import families
 from gpu_ami.aws.access import identify
 from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.regions import requested_regions
 from gpu_ami.cleanup import plan_document as plans
 from gpu_ami.cleanup.carry_out import act, callers_of
 from gpu_ami.cleanup.decide import find_blocks
-from gpu_ami.cleanup.execute import Result
+from gpu_ami.cleanup.execute import Result, blocked
 from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.journal import Journal, Replay, cut_short, read, unfinished
 from gpu_ami.cleanup.plan_document import Plan
@@ -27,7 +28,7 @@ from gpu_ami.cleanup.planner import make_plan
 from gpu_ami.cleanup.policy import Flags, policy_from
 from gpu_ami.cleanup.restore import Restored, restore
 from gpu_ami.cleanup.result_tables import restored_table, result_tables
-from gpu_ami.cleanup.scope import account_of, check_whose, chosen_regions, requested_regions, survey_of
+from gpu_ami.cleanup.scope import account_of, check_whose, chosen_regions, survey_of
 from gpu_ami.cleanup.snapshots import to_finish
 from gpu_ami.cleanup.usage_reports import UsageReports
 from gpu_ami.console import Step
@@ -57,6 +58,9 @@ class Request:
         permanent: Whether what cannot be brought back may go.
         make_public: Whether what everybody could launch before may be such again when it is brought back.
         fleet: Whether the accounts of the fleet are planned for together.
+        list: The list of the fleet by which its parts were made; None where it is read here.
+        references: The files of the parts, and folders with some.
+        owners: With a fleet's plan to carry out, the accounts whose AMIs go; empty for all.
         all: Whether each AMI that stays is shown.
         wide: Whether the verdict on each AMI is shown with every reason in full.
     """
@@ -72,6 +76,9 @@ class Request:
     permanent: bool = False
     make_public: bool = False
     fleet: bool = False
+    list: str | None = None
+    references: Sequence[str] = ()
+    owners: Sequence[str] = ()
     all: bool = False
     wide: bool = False
 
@@ -86,6 +93,7 @@ class Request:
             "--name": flags.name is not None,
             "--tag": bool(flags.tag),
             "--all-owned": flags.all_owned,
+            "--list": self.list is not None,
         }
 
     def check(self) -> None:
@@ -100,8 +108,28 @@ class Request:
         if self.restore and (self.plan or self.apply or self.orphans or self.yes or self.flags != Flags()):
             msg = "--restore takes everything from its journal: leave out the other flags but --make-public."
             raise UsageError(msg)
+        self._check_parts()
         if self.make_public and not self.restore:
             msg = "--make-public is about what --restore brings back: add --restore JOURNAL, or leave it out."
+            raise UsageError(msg)
+
+    def _check_parts(self) -> None:
+        if self.owners and not (self.fleet and self.apply):
+            msg = "--owner is about a fleet's plan that is carried out: add --fleet --apply FILE, or leave it out."
+            raise UsageError(msg)
+        if self.list is None and not self.references:
+            return
+        if not self.fleet or self.list is None or not self.references:
+            msg = (
+                "A fleet's parts are put together with --fleet --list FILE --references PATH: give all three, or none."
+            )
+            raise UsageError(msg)
+        others = {"--yes": self.yes, "--apply": bool(self.apply), "--restore": bool(self.restore)}
+        if given := next((flag for flag, is_given in others.items() if is_given), None):
+            msg = f"{given} does not go with --references, which changes nothing: write --plan FILE, and carry it out."
+            raise UsageError(msg)
+        if self.regions:
+            msg = "--regions does not go with --list, which has the regions: give it to `invoke fleet --out`."
             raise UsageError(msg)
 
 
@@ -303,11 +331,11 @@ def _finish(
     document = plan.document()
     document |= {"applied": True, "results": [result.document() for result in results], "journal": journal}
     tables = [] if run.console.output == "json" else result_tables(plan, results, journal, view)
-    error = cut
+    error: PipelineError | None = cut
     failed = [result for result in results if result.is_failed]
     if failed and error is None:
         error = PartialError(f"{len(failed)} of {len(results)} failed, {failed[0].image_id} first: {failed[0].error}")
-    with then_raised(error):
+    with then_raised(error or blocked(results)):
         run.console.result(document, *tables)
 
 

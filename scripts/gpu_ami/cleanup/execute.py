@@ -33,7 +33,7 @@ from gpu_ami.cleanup.plan_document import Orphan, Plan
 from gpu_ami.cleanup.recheck import Guard
 from gpu_ami.cleanup.recycle_bin_check import BinProof, Claim
 from gpu_ami.cleanup.snapshots import OrphanedSnapshots, why_kept
-from gpu_ami.errors import AwsError
+from gpu_ami.errors import AwsError, SafetyError
 
 _WORKERS_PER_REGION = 32
 # EC2 refuses a deprecation date in the past and cuts off the seconds.
@@ -52,6 +52,7 @@ class Result:
         snapshots: What came of each of its snapshots, by its id.
         error: Why it was kept or failed.
         is_lost: Whether it is gone for good although it was to be recoverable; `error` says why.
+        is_blocked: Whether it was kept because the last check found that nothing may be changed at all.
     """
 
     image_id: str
@@ -60,6 +61,7 @@ class Result:
     snapshots: dict[str, SnapshotOutcome] = field(default_factory=dict)
     error: str | None = None
     is_lost: bool = False
+    is_blocked: bool = False
 
     @property
     def is_done(self) -> bool:
@@ -184,13 +186,14 @@ class Apply:
         """Delete orphan snapshots; each is a result without an AMI."""
         results = []
         for orphan in orphans:
-            snapshot = orphan.snapshot
+            snapshot, is_blocked = orphan.snapshot, False
             claim = self._bin.of_snapshot(snapshot)
             if why_not := self._journal.refused:
                 outcome = SnapshotOutcome.kept(why_not)
             elif why_not := self._bin.why_not([claim]):
                 outcome = SnapshotOutcome.failed(why_not)
             elif reason := self._guard.keeps_snapshot(snapshot.snapshot_id, orphan.image_id) or self._why_kept(orphan):
+                is_blocked = self._guard.is_blocked
                 outcome = SnapshotOutcome.kept(reason)
             elif why_not := self._journal.note(WillDeleteOrphan(snapshot=SnapshotRecord.of(snapshot))):
                 outcome = SnapshotOutcome.failed(why_not)
@@ -198,7 +201,9 @@ class Apply:
                 outcome = self._snapshots.delete(self._callers[snapshot.region], snapshot.snapshot_id)
                 self._journal.note(OrphanDone(snapshot_id=snapshot.snapshot_id, status=str(outcome)))
             outcomes = {snapshot.snapshot_id: outcome}
-            result = Result(orphan.image_id, snapshot.region, outcome.status, outcomes, outcome.reason)
+            result = Result(
+                orphan.image_id, snapshot.region, outcome.status, outcomes, outcome.reason, is_blocked=is_blocked
+            )
             if outcome == DELETED:
                 self._prove(result, {snapshot.snapshot_id: claim})
             results.append(result)
@@ -222,7 +227,8 @@ class Apply:
         if why_not := self._bin.why_not(self._claims(image).values()):
             return Result(image.image_id, image.region, "failed", error=why_not)
         if reason := self._guard.keeps(image):
-            return Result(image.image_id, image.region, "kept", error=reason)
+            is_blocked = self._guard.is_blocked
+            return Result(image.image_id, image.region, "kept", error=reason, is_blocked=is_blocked)
         permissions = self._survey.permissions(image)
         if permissions is None and not self._may_be_unread(verdict):
             return Result(image.image_id, image.region, "kept", error="its launch permissions were not read")
@@ -284,6 +290,18 @@ class Apply:
             if errors := [outcome.reason for outcome in result.snapshots.values() if outcome.is_failed]:
                 result.error = errors[0]
             self._prove(result, {key: claim for key, claim in claims.items() if outcomes.get(key) == DELETED})
+
+
+def blocked(results: Sequence[Result]) -> SafetyError | None:
+    """Return the error of a run whose last check found that nothing may be changed; None where it found no such thing.
+
+    What had been done before that check is done; a job must not look well all the same.
+    """
+    kept = [result for result in results if result.is_blocked]
+    if not kept:
+        return None
+    what = "Everything" if len(kept) == len(results) else f"What was left, {len(kept)} of {len(results)},"
+    return SafetyError(f"{what} is kept: {kept[0].error}")
 
 
 def _deleted(results: Iterable[Result]) -> list[Result]:

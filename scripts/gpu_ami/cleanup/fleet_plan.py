@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -25,6 +26,8 @@ _NOT_IN_PLAN = Reason("not-in-plan", "the plan that is carried out does not name
 _PLAN_LIFE = timedelta(hours=24)
 _WHAT = "clean-up plan of a fleet"
 _LIMIT_BYTES = 256 * 1024 * 1024
+# Returns of AMIs in one place their snapshots, by id, and the Recycle Bin there.
+Details = Callable[[Location, Sequence[Image]], tuple[dict[str, Snapshot], Bin]]
 # An AMI of a fleet: its account, region and id.
 Key = tuple[str, str, str]
 
@@ -83,7 +86,13 @@ class FleetPlan(Plan):
             for (account, region), bin_ in self.places.items()
         ]
         accounts = [{"account": account, "name": name} for account, name in self.names.items()]
-        return said | {"format": FLEET_FORMAT, "accounts": accounts, "recycle_bin": bins, "journals": []}
+        return said | {
+            "format": FLEET_FORMAT,
+            "accounts": accounts,
+            "owners": list(self.owners),
+            "recycle_bin": bins,
+            "journals": [],
+        }
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,7 @@ def make_fleet_plan(
     *,
     names: Mapping[str, str],
     usd_per_gib_month: Mapping[str, Decimal | None],
+    details: Details | None = None,
 ) -> FleetPlan:
     """Return what a clean-up of a fleet would do now.
 
@@ -124,15 +134,15 @@ def make_fleet_plan(
         now: The time.
         names: The accounts by their ids, with their names.
         usd_per_gib_month: The price of snapshot storage by region.
+        details: Returns the snapshots of a place's AMIs that go and the Recycle Bin; None asks AWS.
     """
     survey.query()
     unlimited = dataclasses.replace(survey.policy, max_deletions=None)
-    first = survey.decide(now, unlimited)
-    if candidates := {verdict.image.image_id for verdict in first.selected}:
+    if candidates := {verdict.image.image_id for verdict in survey.decide(now, unlimited, brief=True).selected}:
         survey.query_images(candidates)
     clock = clock_reports(survey.aws_time, now)
     decision = survey.decide(now, more=clock)
-    sizes, places = _details(survey, decision)
+    sizes, places = _details(survey, decision, details or details_of)
     return FleetPlan(
         account=hub,
         regions=tuple(sorted({location.region for location in survey.locations})),
@@ -147,19 +157,29 @@ def make_fleet_plan(
     )
 
 
-def _details(survey: Survey, decision: Decision) -> tuple[dict[str, Snapshot], dict[tuple[str, str], Bin]]:
+def _details(
+    survey: Survey, decision: Decision, details: Details
+) -> tuple[dict[str, Snapshot], dict[tuple[str, str], Bin]]:
     """Return the snapshots of what goes, by id, and the Recycle Bin of each place; neither decides anything."""
-    going = {(verdict.image.account, verdict.image.region) for verdict in decision.selected}
-    busy = [location for location in survey.own_locations if (location.account, location.region) in going]
-    found = in_parallel(busy, lambda location: _details_of(location, decision))
+    going = by_place(verdict.image for verdict in decision.selected)
+    busy = [location for location in survey.own_locations if location.place in going]
+    found = in_parallel(busy, lambda location: details(location, going[location.place]))
     sizes = {key: snapshot for some, _ in found for key, snapshot in some.items()}
-    return sizes, {(location.account, location.region): bin_ for location, (_, bin_) in zip(busy, found, strict=True)}
+    return sizes, {location.place: bin_ for location, (_, bin_) in zip(busy, found, strict=True)}
 
 
-def _details_of(location: Location, decision: Decision) -> tuple[dict[str, Snapshot], Bin]:
-    here = location.among(verdict.image for verdict in decision.selected)
+def by_place(images: Iterable[Image]) -> dict[tuple[str, str], list[Image]]:
+    """Return *images* by their account and region."""
+    found: dict[tuple[str, str], list[Image]] = defaultdict(list)
+    for image in images:
+        found[image.account, image.region].append(image)
+    return dict(found)
+
+
+def details_of(location: Location, images: Sequence[Image]) -> tuple[dict[str, Snapshot], Bin]:
+    """Return the snapshots of *images*, which are in *location*, by id, and its Recycle Bin, as AWS says now."""
     try:
-        found = snapshots(location.caller, [key for image in here for key in image.snapshot_ids])
+        found = snapshots(location.caller, [key for image in images for key in image.snapshot_ids])
     except AwsError:
         found = {}
     try:

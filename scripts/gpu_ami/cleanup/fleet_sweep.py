@@ -14,7 +14,7 @@ from gpu_ami.cleanup.execute import Result
 from gpu_ami.cleanup.fleet_tables import sweep_answer, sweep_outcome
 from gpu_ami.cleanup.incomplete_builds import SweepPlan, SweepVerdict, decide_sweep, why_idle, without_images
 from gpu_ami.cleanup.inventory import Location, Survey
-from gpu_ami.cleanup.over_accounts import check_sharing, regions_of, survey_of_fleet, with_right_to_change
+from gpu_ami.cleanup.over_accounts import check_sharing, survey_of_fleet, with_right_to_change
 from gpu_ami.cleanup.policy import SETTING
 from gpu_ami.cleanup.sweep import (
     Ages,
@@ -35,7 +35,7 @@ from gpu_ami.cleanup.sweep import (
 )
 from gpu_ami.errors import AwsError, PartialError, SafetyError, then_raised
 from gpu_ami.fleet.entry import Hub
-from gpu_ami.fleet.fleet import find, settings_of
+from gpu_ami.fleet.fleet import find, regions_of, settings_of
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 from gpu_ami.units import show_count

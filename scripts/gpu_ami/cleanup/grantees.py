@@ -44,13 +44,13 @@ class Reached:
             region: Where it is: only there can it be launched.
         """
         for permission in permissions:
-            accounts, why = self._accounts(permission)
+            accounts, why = self.accounts(permission)
             why = why or next((why for one in accounts if one != owner and (why := self._unread(one, region))), None)
             if why:
                 return f"shared with {why}"
         return None
 
-    def _accounts(self, permission: Mapping[str, str]) -> tuple[Sequence[str], str | None]:
+    def accounts(self, permission: Mapping[str, str]) -> tuple[Sequence[str], str | None]:
         """Return the accounts that a permission means, or why it is not known which they are."""
         match dict(permission):
             case {"UserId": account, **rest} if not rest:

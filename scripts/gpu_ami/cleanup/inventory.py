@@ -8,12 +8,14 @@ import re
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller, RefusedError, making_sense
@@ -49,6 +51,7 @@ _NOT_HERE = re.compile(r"\bnot (?:available|supported) in (?:this|the called) re
 _SEES_WHAT_IS_THERE = frozenset({_SHARING, "public-snapshots", "image-references"})
 # Without them --include-shared would delete what nobody asked about; both read what EC2 has everywhere.
 _NO_WAY_ROUND = frozenset({_SHARING, "public-snapshots"})
+_Found = TypeVar("_Found")
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -146,6 +149,8 @@ class Survey:
         # Of many places each looks for its own, again and again.
         self._images: dict[tuple[str, str], list[Image]] = {}
         self._all_images: tuple[Image, ...] | None = ()
+        # What follows from all that was seen so far, by what it is.
+        self._memo: dict[str, Any] = {}
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -161,6 +166,7 @@ class Survey:
         for image in self._all_images:
             found[image.account, image.region].append(image)
         self._images = dict(found)
+        self._memo = {}
 
     def _images_in(self, location: Location) -> list[Image]:
         return self._images.get(location.place, [])
@@ -178,13 +184,37 @@ class Survey:
     @property
     def reports(self) -> list[SourceReport]:
         """How the last query of each source ended; that uses are seen is only shown by a use of an own AMI."""
-        shown = [(state.report, own_images_of(state.references, self.images)) for state in self._states.values()]
-        used = {use.target for _, uses in shown for use in uses}
-        own = {key for image in self.images for key in (image.image_id, *image.snapshot_ids) if key in used}
-        seen = [
-            replace(report, is_use=report.is_use and any(use.target in own for use in uses)) for report, uses in shown
+        return [*self._failed_accounts, *self._kept("reports", self._seen), *(source.report for source in self._local)]
+
+    def _seen(self) -> list[SourceReport]:
+        owners, seen = self._owners, {id(state): uses for _, state, uses in self._shown}
+        found = []
+        for state in self._states.values():
+            report = state.report
+            if report.is_use and not any(use.target in owners for use in seen.get(id(state), ())):
+                report = replace(report, is_use=False)
+            found.append(report)
+        return found
+
+    @property
+    def _shown(self) -> list[tuple[str, SourceState, Sequence[Reference]]]:
+        """Return what has shown something, with its account: what is about images of Image Builder, as about AMIs."""
+        return self._kept("shown", self._find_shown)
+
+    def _find_shown(self) -> list[tuple[str, SourceState, Sequence[Reference]]]:
+        images = self.images
+        return [
+            (account, state, own_images_of(state.references, images))
+            for (account, _, _), state in self._states.items()
+            if state.references
         ]
-        return [*self._failed_accounts, *seen, *(source.report for source in self._local)]
+
+    def _kept(self, name: str, find: Callable[[], _Found]) -> _Found:
+        """Return what *find* finds, found once as long as nothing is queried again."""
+        if name not in self._memo:
+            self._memo[name] = find()
+        found: _Found = self._memo[name]
+        return found
 
     @property
     def references(self) -> list[Reference]:
@@ -192,42 +222,48 @@ class Survey:
         local = [reference for source in self._local for reference in source.references]
         if self._reached is not None:
             return [*self._fleet_references(), *local]
-        seen = [reference for state in self._states.values() for reference in state.references]
         elsewhere = [
             Reference(image_id, USAGE, why) for image_id, (reasons, _) in self._reported.items() for why in reasons
         ]
+        seen = [reference for state in self._states.values() for reference in state.references]
         return [*elsewhere, *own_images_of(seen, self.images), *local]
 
     def _fleet_references(self) -> list[Reference]:
         """Return what is needed in any account of a fleet; what another one than the owner needs names that account."""
-        kept = self._unread_grantees()
+        found = self._unread_grantees()
         # That says more of the same permissions.
-        told = {reference.target for reference in kept}
-        found = [one for _, some in self._by_account() for one in some]
-        # No fleet has everybody in it.
-        kept += [replace(one, source=GRANTEES) for one in found if one.source == _PUBLIC]
-        return [*kept, *(one for one in found if one.source != _SHARING or one.target not in told)]
-
-    def _by_account(self) -> list[tuple[str, list[Reference]]]:
-        """Return what each account needs; of what is not its own with the account's name."""
-        assert self._reached is not None
-        owners = {key: image.account for image in self.images for key in (image.image_id, *image.snapshot_ids)}
-        found = []
-        for (account, _, _), state in self._states.items():
-            label = self._reached.label(account)
-            uses = own_images_of(state.references, self.images)
-            found.append(
-                (
-                    account,
-                    [
-                        use
-                        if owners.get(use.target, account) == account
-                        else replace(use, detail=f"{use.detail}, in account {label}")
-                        for use in uses
-                    ],
-                )
-            )
+        told = {reference.target for reference in found}
+        everybody: list[Reference] = []
+        for _, some in self._by_account():
+            # No fleet has everybody in it.
+            found += [Reference(one.target, GRANTEES, one.what, one.where) for one in some if one.source == _PUBLIC]
+            everybody += [one for one in some if one.source != _SHARING or one.target not in told] if told else some
+        found += everybody
         return found
+
+    def _by_account(self) -> Iterator[tuple[str, list[Reference]]]:
+        """Yield what each account needs; of what is not its own with the account's name."""
+        assert self._reached is not None
+        owners, label = self._owners, self._reached.label
+        for account, _, uses in self._shown:
+            where = f", in account {label(account)}"
+            yield (
+                account,
+                [
+                    use
+                    if owners.get(use.target, account) == account
+                    else Reference(use.target, use.source, use.what, where)
+                    for use in uses
+                ],
+            )
+
+    @property
+    def _owners(self) -> dict[str, str]:
+        """Whose each AMI and each of their snapshots is."""
+        return self._kept(
+            "owners",
+            lambda: {key: image.account for image in self.images for key in (image.image_id, *image.snapshot_ids)},
+        )
 
     @property
     def foreign(self) -> frozenset[str]:
@@ -252,11 +288,10 @@ class Survey:
     @property
     def used_accounts(self) -> frozenset[str]:
         """The accounts of whose AMIs a use was found; that uses of one are seen says nothing of another."""
-        owners = {key: image.account for image in self.images for key in (image.image_id, *image.snapshot_ids)}
-        states = [state for state in self._states.values() if state.report.is_use]
+        owners = self._owners
         local = [source for source in self._local if source.report.is_use]
-        found = [use.target for state in states for use in own_images_of(state.references, self.images)]
-        found += [use.target for source in local for use in source.references]
+        found = {use.target for _, state, uses in self._shown if state.report.is_use for use in uses}
+        found |= {use.target for source in local for use in source.references}
         return frozenset(owners[target] for target in found if target in owners)
 
     @property
@@ -327,6 +362,7 @@ class Survey:
             report = SourceReport("images", location.region, "failed", location.account, error=str(exc), is_use=False)
             with self._lock:
                 self._states[_key(location, "images")] = SourceState(report)
+                self._memo = {}
             return []
         location.caller.aws_time = location.caller.aws_time or caller.aws_time
         return found
@@ -347,6 +383,22 @@ class Survey:
             for location in locations
             if busy is None or location.region in busy or source.name in FROM_ANYWHERE
         ]
+
+    def query_rest(self) -> None:
+        """Query what `query` left out where no AMI of the scope is.
+
+        Who reads a part of a fleet does not know in which regions the others have AMIs.
+        """
+        uses = [(location, source) for source in self._uses for location in self.locations]
+        own = [(location, source) for source in self._own for location in self.own_locations]
+        left = [pair for pair in (*uses, *own) if _key(pair[0], pair[1].name) not in self._states]
+        self._query_pairs(left, frozenset())
+
+    def states_of(self, location: Location) -> dict[str, SourceState]:
+        """Return what each source has shown in *location*, by its name; `images` among them where that failed."""
+        sources = ["images", *(source.name for source in (*self._uses, *self._own, *self._per_image))]
+        keys = [(name, (*location.place, name)) for name in sources]
+        return {name: self._states[key] for name, key in keys if key in self._states}
 
     def query_images(self, selected: Collection[str]) -> None:
         """Query the sources that AWS only answers AMI by AMI, for the AMIs *selected*."""
@@ -415,19 +467,35 @@ class Survey:
             self._images.pop(location.place, None)
             self._images[location.place] = here
             self._all_images = None
+            self._memo = {}
 
-    def decide(self, now: datetime, policy: Policy | None = None, *, more: Sequence[SourceReport] = ()) -> Decision:
-        """Return the verdicts that follow from what was seen; *more* is reported beside what this survey reports."""
+    def decide(
+        self,
+        now: datetime,
+        policy: Policy | None = None,
+        *,
+        more: Sequence[SourceReport] = (),
+        brief: bool = False,
+    ) -> Decision:
+        """Return the verdicts that follow from what was seen; *more* is reported beside what this survey reports.
+
+        With *brief* each AMI that stays has one reason.
+        """
         policy = policy or self.policy
         used = None if self._reached is None else self.used_accounts
         reports = [*more, *self.reports]
-        return decide(self.images, self.references, reports, policy, now, reported=self.reported, used=used)
+        return decide(
+            self.images, self.references, reports, policy, now, reported=self.reported, used=used, brief=brief
+        )
 
     def _query_all(self, locations: Sequence[Location], sources: Iterable[Source], selected: Collection[str]) -> None:
         self._query_pairs([(location, source) for location in locations for source in sources], selected)
 
     def _query_pairs(self, pairs: Sequence[tuple[Location, Source]], selected: Collection[str]) -> None:
         chosen = frozenset(selected)
+        for location, source in pairs:
+            # In this order they are reported, whichever thread comes to which first.
+            self._states.setdefault(_key(location, source.name), _unqueried(location, source.name))
         in_parallel(pairs, lambda pair: self._query(*pair, chosen), workers=self.workers)
 
     def _query(self, location: Location, source: Source, selected: Collection[str]) -> None:
@@ -438,9 +506,7 @@ class Survey:
         price = functools.partial(self._fast_restore_usd_per_hour, location.region)
         query = SourceQuery(here, present, self.policy.template_versions, memory, price, self._at_once)
         with self._lock:
-            self._states.setdefault(
-                key, SourceState(SourceReport(source.name, location.region, "failed"), memory=memory)
-            )
+            self._states.setdefault(key, _unqueried(location, source.name, memory))
         before = self._states[key].report.status
         state = query_source(location, source, query, skip=source.name in self.policy.skip_sources)
         if before == "ok" and state.report.status == "skipped":
@@ -448,6 +514,7 @@ class Survey:
             state.report = replace(state.report, status="failed")
         with self._lock:
             self._states[key] = state
+            self._memo = {}
 
 
 def query_source(location: Location, source: Source, query: SourceQuery, *, skip: bool = False) -> SourceState:
@@ -467,7 +534,7 @@ def query_source(location: Location, source: Source, query: SourceQuery, *, skip
             references=len(found.references),
             error=error,
             notes=tuple(found.notes),
-            is_use=source.is_use,
+            is_use=source.is_use and bool(found.references),
             denied=denied.action if denied else "",
             principal=denied.principal if denied else "",
         )
@@ -587,3 +654,7 @@ def _fresh(
 
 def _key(location: Location, source: str) -> tuple[str, str, str]:
     return location.account, location.region, source
+
+
+def _unqueried(location: Location, source: str, memory: dict[str, Any] | None = None) -> SourceState:
+    return SourceState(SourceReport(source, location.region, "failed"), memory={} if memory is None else memory)

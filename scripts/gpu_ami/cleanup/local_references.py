@@ -15,15 +15,17 @@ from gpu_ami.aws.references.source import Reference, ids_in
 from gpu_ami.cleanup import plan_document
 from gpu_ami.cleanup.decide import SourceReport, Status
 from gpu_ami.errors import PipelineError, UsageError
+from gpu_ami.fleet import fleet_list
 from gpu_ami.records import receipt
 from gpu_ami.records.manifest_file import unix_seconds
 
-# Where copies and caches lie, and at the top our own journals: what is there needs nothing.
+# Where copies and caches lie, and at the top our own journals and what a fleet's machines pass on: what is there needs
+# nothing.
 _LEFT_OUT = frozenset({
     ".cache", ".git", ".hypothesis", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache", ".sandbox", ".terraform",
     ".terragrunt-cache", ".tox", ".venv", "__pycache__", "node_modules",
 })  # fmt: skip
-_JOURNALS = "logs"
+_AT_THE_TOP = frozenset({"logs", fleet_list.FOLDER})
 _CODE = re.compile(r"\.(?:tf|tofu|hcl)(?:\.json)?$|\.pkr\.json$")
 _VARIABLES = re.compile(r"\.(?:tfvars|pkrvars\.hcl|pkrvars)(?:\.json)?$")
 _STATE = re.compile(r"\.tfstate(?:\.[0-9]+)?(?:\.backup)?$")
@@ -204,7 +206,7 @@ def _walk(root: Path) -> Iterator[Path]:
             names.clear()
             continue
         seen.add(real)
-        left_out = _LEFT_OUT | ({_JOURNALS} if Path(folder) == root else set())
+        left_out = _LEFT_OUT | (_AT_THE_TOP if Path(folder) == root else frozenset())
         names[:] = sorted(name for name in names if name not in left_out)
         yield from (Path(folder, name) for name in sorted(files))
 

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING
 
 from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.regions import requested_regions
 from gpu_ami.cleanup import fleet_plan as plans
 from gpu_ami.cleanup.carry_out import act
 from gpu_ami.cleanup.decide import SourceReport
-from gpu_ami.cleanup.execute import Result
+from gpu_ami.cleanup.execute import Result, blocked
 from gpu_ami.cleanup.fleet_plan import FleetPlan, make_fleet_plan
 from gpu_ami.cleanup.fleet_tables import answer_tables, outcome_tables
 from gpu_ami.cleanup.grantees import Reached
 from gpu_ami.cleanup.inventory import Location, Survey
 from gpu_ami.cleanup.journal import unfinished
 from gpu_ami.cleanup.plan_tables import View
-from gpu_ami.cleanup.policy import SETTING, Policy, policy_from
-from gpu_ami.cleanup.scope import check_whose, fast_restore_usd_per_hour, local_sources, requested_regions
+from gpu_ami.cleanup.policy import SETTING, Flags, Policy, policy_from
+from gpu_ami.cleanup.scope import check_whose, fast_restore_usd_per_hour, local_sources
 from gpu_ami.cleanup.snapshots import to_finish
 from gpu_ami.errors import (
     AwsError,
@@ -37,7 +38,8 @@ from gpu_ami.errors import (
 )
 from gpu_ami.files import check_writable, write_atomic
 from gpu_ami.fleet.entry import Entered, Hub, hub_of, members_by
-from gpu_ami.fleet.fleet import Found, find, settings_of
+from gpu_ami.fleet.fleet import Found, find, regions_of, settings_of
+from gpu_ami.fleet.fleet_list import regions_to_read
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 from gpu_ami.units import show_count
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
     from gpu_ami.cleanup.cleanup import Request
 
 _PLAN = "clean-up plan"
-_ALL = "all"
 _SHARING = frozenset({"launch-permissions", "public-snapshots"})
 
 
@@ -71,13 +72,20 @@ def check(request: Request) -> None:
     Raises:
         UsageError: There is one.
     """
-    flags = request.flags
-    others = {
-        "--orphans": request.orphans,
-        "--account": bool(request.accounts),
-        "--usage-reports": flags.usage_reports,
-        "--all-owned": flags.all_owned,
-    }
+    _refuse({"--orphans": request.orphans, "--account": bool(request.accounts)})
+    check_policy_flags(request.flags)
+
+
+def check_policy_flags(flags: Flags) -> None:
+    """Refuse those of *flags* that are about one account.
+
+    Raises:
+        UsageError: One is given.
+    """
+    _refuse({"--usage-reports": flags.usage_reports, "--all-owned": flags.all_owned})
+
+
+def _refuse(others: Mapping[str, bool]) -> None:
     for name, is_given in others.items():
         if is_given:
             msg = f"{name} does not go with --fleet, which reads every account of the fleet by itself: leave one out."
@@ -109,6 +117,16 @@ def run(run: Invocation, request: Request) -> None:
         PartialError: It was carried out, but some of it failed.
     """
     check(request)
+    if request.list is not None or request.references:
+        from gpu_ami.cleanup import over_parts
+
+        over_parts.run(run, request)
+        return
+    if request.owners:
+        from gpu_ami.cleanup import over_owners
+
+        over_owners.run(run, request)
+        return
     now = datetime.now(timezone.utc)
     _check_without_credentials(run, request, now)
     fleet = settings_of(run)
@@ -118,28 +136,46 @@ def run(run: Invocation, request: Request) -> None:
     with run.console.step("entering the accounts of the fleet"):
         found = find(run, fleet)
     hub = found.hub.identity.account
-    saved = plans.load(_file(run, request.apply), hub=hub, now=now) if request.apply else None
+    saved = plans.load(saved_file(run, request.apply), hub=hub, now=now) if request.apply else None
     policy = saved.policy if saved else policy_from(run.settings, request.flags)
     regions = regions_of(run, request.regions)
     units = fleet.organization.ou_paths if fleet.organization else ()
     survey = survey_of_fleet(run, policy, found, regions, units=units)
     title = f"querying {show_count(len(survey.locations), 'place')} and the working tree"
     with run.console.step(title):
-        prices = {name: _price(name) for name in {location.region for location in survey.locations}}
         names = {one.member.account: one.member.name for one in found.entered}
-        plan = make_fleet_plan(survey, hub, now, names=names, usd_per_gib_month=prices)
+        plan = make_fleet_plan(survey, hub, now, names=names, usd_per_gib_month=prices_of(survey))
     if saved:
         plan = plan.cut(saved)
+    if acts and not plan.decision.blocks:
+        write_plan(run, request, plan)
+        carry_out(run, request, plan, survey, found.hub, role=fleet.cleanup_role)
+    else:
+        show(run, request, plan, survey)
+
+
+def write_plan(run: Invocation, request: Request, plan: FleetPlan) -> None:
+    """Write the plan to the file that was requested, if one was.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
     if request.plan:
         write_atomic(Path(request.plan), json.dumps(plan.document(), indent=1) + "\n", what=_PLAN)
         run.console.say(f"Wrote {request.plan}.")
-    view = View(all=request.all or request.wide, wide=request.wide)
-    if acts and not plan.decision.blocks:
-        _carry_out(run, plan, survey, found.hub, view, permanent=request.permanent, role=fleet.cleanup_role)
-    else:
-        run.console.result(plan.document(), *answer_tables(plan, survey, view))
-        if advice := _next_step(request, plan, dry_run=run.options.dry_run):
-            run.console.say(advice)
+
+
+def show(run: Invocation, request: Request, plan: FleetPlan, survey: Survey) -> None:
+    """Show a plan that is not carried out, write it, and say what to do next.
+
+    Raises:
+        UsageError: The plan's file cannot be written.
+        SafetyError: Everything is kept, and why.
+    """
+    write_plan(run, request, plan)
+    run.console.result(plan.document(), *answer_tables(plan, survey, view_of(request)))
+    if advice := _next_step(request, plan, dry_run=run.options.dry_run):
+        run.console.say(advice)
     if plan.decision.blocks:
         more = len(plan.decision.blocks) - 1
         also = f" (and {more} more)" if more else ""
@@ -147,11 +183,19 @@ def run(run: Invocation, request: Request) -> None:
         raise SafetyError(msg)
 
 
+def view_of(request: Request) -> View:
+    """Return how much of a plan is shown."""
+    return View(all=request.all or request.wide, wide=request.wide)
+
+
+def prices_of(survey: Survey) -> dict[str, Decimal | None]:
+    """Return the price of snapshot storage in each region of *survey*."""
+    return {name: _price(name) for name in {location.region for location in survey.locations}}
+
+
 def _check_without_credentials(run: Invocation, request: Request, now: datetime) -> None:
     if request.apply:
-        saved = plans.load(_file(run, request.apply), hub=None, now=now)
-        check_whose(run, saved.policy, request.apply)
-        check_sharing(saved.policy, f"the policy of {request.apply}")
+        check_saved(run, request.apply, now)
         return
     check_sharing(policy_from(run.settings, request.flags), f"--skip-source or {SETTING}")
     requested_regions(request.regions)
@@ -159,20 +203,22 @@ def _check_without_credentials(run: Invocation, request: Request, now: datetime)
         check_writable(Path(request.plan), what=_PLAN)
 
 
-def _file(run: Invocation, name: str) -> Path:
-    return Path(name) if Path(name).exists() else run.workspace.root / name
-
-
-def regions_of(run: Invocation, arguments: Sequence[str]) -> tuple[str, ...]:
-    """Return the regions to read, by the flag's *arguments* or the settings; empty for all that each account has.
+def check_saved(run: Invocation, file: str, now: datetime) -> plans.SavedFleetPlan:
+    """Return the saved plan in *file*, checked as far as that needs no credentials.
 
     Raises:
-        UsageError: An argument is not a region.
+        UsageError: It is none, or its policy leaves out what a fleet decides by.
+        SafetyError: It is not to be carried out any more, or is another family's.
     """
-    requested = requested_regions(arguments)
-    if requested == [_ALL]:
-        return ()
-    return tuple(requested or ([run.options.region] if run.options.region else run.settings.cleanup.regions))
+    saved = plans.load(saved_file(run, file), hub=None, now=now)
+    check_whose(run, saved.policy, file)
+    check_sharing(saved.policy, f"the policy of {file}")
+    return saved
+
+
+def saved_file(run: Invocation, name: str) -> Path:
+    """Return the file that is called *name* here, or in the repository."""
+    return Path(name) if Path(name).exists() else run.workspace.root / name
 
 
 def survey_of_fleet(
@@ -187,7 +233,7 @@ def survey_of_fleet(
         regions: The regions to read; empty for all that each account has.
         units: The units to which the fleet is confined.
     """
-    places = [(one, name) for one in found.entered if one.access is not None for name in _places(one, regions)]
+    places = [(one, name) for one in found.entered if one.access is not None for name in regions_to_read(one, regions)]
     locations = [Location(Caller(one.access, name), one.member.account) for one, name in places if one.access]
     read = frozenset((location.account, location.region) for location in locations)
     off = frozenset((one.member.account, name) for one in found.entered for name in one.off)
@@ -202,18 +248,13 @@ def survey_of_fleet(
         locations,
         policy,
         local=local_sources(run, policy),
-        failed_accounts=[*_reports(found.entered)],
+        failed_accounts=[*account_reports(found.entered)],
         fast_restore_usd_per_hour=fast_restore_usd_per_hour,
         reached=reached,
     )
 
 
-def _places(one: Entered, regions: Sequence[str]) -> list[str]:
-    chosen = one.member.regions or tuple(regions)
-    return [name for name in one.regions if not chosen or name in chosen]
-
-
-def _reports(entered: Iterable[Entered]) -> Iterable[SourceReport]:
+def account_reports(entered: Iterable[Entered]) -> Iterable[SourceReport]:
     """Yield what keeps everything, or is by somebody's decision not read, of each account."""
     for one in entered:
         account, decision = one.member.account, one.member.left_out
@@ -225,9 +266,22 @@ def _reports(entered: Iterable[Entered]) -> Iterable[SourceReport]:
             yield SourceReport("account", None, "skipped", account, error=error, is_use=False)
 
 
-def _carry_out(
-    run: Invocation, plan: FleetPlan, survey: Survey, hub: Hub, view: View, *, permanent: bool, role: str
-) -> None:
+def carry_out(run: Invocation, request: Request, plan: FleetPlan, survey: Survey, hub: Hub, *, role: str) -> None:
+    """Carry *plan* out, account by account, and show what came of it.
+
+    Args:
+        run: The invocation.
+        request: What was requested.
+        plan: What to do.
+        survey: What it was made from; it is queried again.
+        hub: Where the accounts are entered from.
+        role: The role of each that may change it.
+
+    Raises:
+        SafetyError: Nothing may be changed, or the last check before an act kept what was left.
+        PartialError: Some of it failed.
+    """
+    permanent, view = request.permanent, view_of(request)
     lost = plan.irrecoverable() if plan.policy.mode == "delete" else []
     if lost and not permanent:
         run.console.result(plan.document(), *answer_tables(plan, survey, view))
@@ -260,7 +314,7 @@ def _carry_out(
             {"account": one.account, "journal": run.workspace.shown(one.journal)} for one in done if one.journal
         ],
     }
-    with then_raised(error or _failures(done)):
+    with then_raised(error or failure_of([(one.account, result) for one in done for result in one.results])):
         journals = {one.account: run.workspace.shown(one.journal) for one in done if one.journal}
         results = {one.account: one.results for one in done}
         run.console.result(document, *outcome_tables(plan, survey, results, journals, view))
@@ -326,13 +380,15 @@ def _one_account(
     return Done(account=account, results=results, journal=journal), cut
 
 
-def _failures(done: Sequence[Done]) -> PartialError | None:
-    results = [(one.account, result) for one in done for result in one.results]
+def failure_of(results: Sequence[tuple[str, Result]]) -> PipelineError | None:
+    """Return how a clean-up ended, by what came of each AMI and its account; None where all went well."""
     failed = [(account, result) for account, result in results if result.is_failed]
-    if not failed:
-        return None
-    account, first = failed[0]
-    return PartialError(f"{len(failed)} of {len(results)} failed, {first.image_id} of {account} first: {first.error}")
+    if failed:
+        account, first = failed[0]
+        return PartialError(
+            f"{len(failed)} of {len(results)} failed, {first.image_id} of {account} first: {first.error}"
+        )
+    return blocked([result for _, result in results])
 
 
 def _next_step(request: Request, plan: FleetPlan, *, dry_run: bool) -> str:

@@ -55,6 +55,11 @@ class Guard:
         self._refresh()
         return self._block or self._needed.get(snapshot_id) or self._needed.get(image_id)
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the last check found that nothing may be changed at all."""
+        return self._block is not None
+
     def _refresh(self) -> None:
         with self._lock:
             if self._checked_at is None or self._clock() - self._checked_at > _FRESH_S:

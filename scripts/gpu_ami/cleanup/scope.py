@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from gpu_ami.aws.access import enter
 from gpu_ami.aws.caller import Caller
-from gpu_ami.aws.regions import enabled_regions
+from gpu_ami.aws.regions import ALL, enabled_regions, requested_regions
 from gpu_ami.aws.s3 import list_texts
 from gpu_ami.cleanup import local_references
 from gpu_ami.cleanup.decide import SourceReport
@@ -19,12 +19,10 @@ from gpu_ami.cleanup.policy import Policy
 from gpu_ami.errors import AwsError, SafetyError, TerraformError, UsageError
 from gpu_ami.handover.receipt_store import bucket_of
 from gpu_ami.invocation import Invocation
-from gpu_ami.records.tags import REGION
 from gpu_ami.terraform import backends
 
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::([0-9]{12}):role/.+")
 _STATE_WITHIN_S = 120.0
-_ALL = "all"
 
 
 def chosen_regions(run: Invocation, arguments: Sequence[str]) -> list[str]:
@@ -38,26 +36,12 @@ def chosen_regions(run: Invocation, arguments: Sequence[str]) -> list[str]:
         UsageError: An argument is not a region.
     """
     requested = requested_regions(arguments)
-    if requested == [_ALL]:
+    if requested == [ALL]:
         return enabled_regions(Caller(run.access, run.settings.region))
     if requested:
         return requested
     own = [run.settings.region]
     return own if run.options.region else list(run.settings.cleanup.regions) or own
-
-
-def requested_regions(arguments: Sequence[str]) -> list[str]:
-    """Return the regions of *arguments*, each once, or ``all`` alone; this much needs no credentials.
-
-    Raises:
-        UsageError: An argument is not a region.
-    """
-    requested = [region for argument in arguments for region in argument.split(",") if region]
-    wrong = [region for region in requested if REGION.fullmatch(region) is None]
-    if wrong and requested != [_ALL]:
-        msg = f"--regions {wrong[0]!r} is not an AWS region: give some such as ap-northeast-2,us-east-1, or all."
-        raise UsageError(msg)
-    return list(dict.fromkeys(requested))
 
 
 def check_whose(run: Invocation, policy: Policy, file: str) -> None:

@@ -14,6 +14,7 @@ from gpu_ami.aws.access import identify
 from gpu_ami.aws.build_resources import KINDS, BuildResource, find
 from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.images import Image
+from gpu_ami.aws.regions import requested_regions
 from gpu_ami.bake import template
 from gpu_ami.cleanup.dead_benches import BENCHES_ALONE, TOGETHER
 from gpu_ami.cleanup.decide import SourceReport, by_target
@@ -34,7 +35,7 @@ from gpu_ami.cleanup.plan_tables import sweep_table
 from gpu_ami.cleanup.planner import clock_reports
 from gpu_ami.cleanup.policy import SETTING, SOURCE_NAMES, Policy, left_out
 from gpu_ami.cleanup.result_tables import sweep_result_table
-from gpu_ami.cleanup.scope import chosen_regions, requested_regions, survey_of
+from gpu_ami.cleanup.scope import chosen_regions, survey_of
 from gpu_ami.cleanup.volume_bins import volume_bins
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError, then_raised
 from gpu_ami.invocation import Invocation

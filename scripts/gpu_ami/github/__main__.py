@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +14,11 @@ from gpu_ami import settings as settings_
 from gpu_ami.console import Console
 from gpu_ami.errors import PipelineError, SafetyError, UsageError
 from gpu_ami.foreign_text import in_markdown
-from gpu_ami.github import adopt, collect, issue, propose, state_backend, task_arguments
+from gpu_ami.github import adopt, collect, hand_on, issue, propose, state_backend, task_arguments
 from gpu_ami.github.runner import Runner, runner_from
 from gpu_ami.handover.change import settings_file
 from gpu_ami.options import Options, options_from, wants_sandbox
+from gpu_ami.records.tags import REGION
 from gpu_ami.target import Target, target_class
 from gpu_ami.units import show_count
 from gpu_ami.workspace import Workspace
@@ -91,6 +93,25 @@ class Step:
         return setting
 
     @property
+    def name(self) -> str:
+        """What names the build: its family; where that is built in several regions, the region behind a dot.
+
+        Raises:
+            UsageError: The input ``name`` is neither: it becomes part of a branch's name.
+        """
+        family, given = self.settings.family, self.env.get("INPUT_NAME", "")
+        region = given.removeprefix(f"{family}.")
+        if given not in {"", family} and (region == given or REGION.fullmatch(region) is None):
+            msg = f"name is {given!r}: give {family}, or {family}.REGION where it is built in several regions."
+            raise UsageError(msg)
+        return given or family
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether the step works on the sandbox."""
+        return self._target.is_sandbox
+
+    @property
     def workspace(self) -> Workspace:
         """Where the tasks write."""
         settings = self.settings
@@ -134,27 +155,47 @@ def _collect(parsed: argparse.Namespace, step: Step) -> str:
 
 
 def _before(step: Step, handover: str) -> Path | None:
-    """Return the hand-over file as the repository has it: in the caller's clone, else in git."""
+    """Keep the hand-over file as the repository has it, in the caller's clone or else in git, and return it."""
+    there = step.root / _CALLER / handover
     if (step.root / _CALLER).is_dir():
-        return step.root / _CALLER / handover
-    content = propose.stored(step.root, handover)
+        content = there.read_bytes() if there.is_file() else None
+    else:
+        content = propose.stored(step.root, handover)
     if content is None:
         return None
-    kept = step.root / collect.ARTIFACTS / "before" / handover
+    kept = step.root / collect.ARTIFACTS / collect.BEFORE / handover
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(content)
     return kept
 
 
+def _matrix(parsed: argparse.Namespace, step: Step) -> str:
+    document = collect.document_in(Path(parsed.file))
+    entries = document.get("include", [])
+    common = step.common
+    for family in sorted({entry["family"] for entry in entries if entry["name"] != entry["family"]}):
+        handover = common.of_family(family).handover
+        file = settings_file(Workspace(step.root, sandbox=step.is_sandbox), handover.file)
+        if not propose.takes_regions(file, handover.variable):
+            msg = (
+                f"{handover.variable} in {handover.file} takes one AMI, so each region's pull request would take the "
+                "other's back: make it a map of regions (docs/handover.md), or build in one."
+            )
+            raise UsageError(msg)
+    step.runner.set(matrix=json.dumps(document))
+    return f"{show_count(len(entries), 'build')}: {', '.join(entry['name'] for entry in entries)}."
+
+
 def _propose(parsed: argparse.Namespace, step: Step) -> str:
     settings = step.settings
+    name = step.name
     proposal = propose.Proposal(
         repository=Path(parsed.repository),
         artifacts=step.root / collect.ARTIFACTS,
         handover=step.handover,
         records=propose.records(step.root / collect.ARTIFACTS),
-        branch=f"gpu-ami/{settings.family}",
-        variable=settings.handover.variable if settings.families else None,
+        branch=f"gpu-ami/{name}",
+        variable=settings.handover.variable if settings.families or name != settings.family else None,
     )
     return propose.propose(proposal, step.runner) or "Nothing to propose."
 
@@ -181,6 +222,12 @@ def _require(parsed: argparse.Namespace, step: Step) -> str:
     return f"{parsed.source} was read and names {show_count(found.get('references', 0), 'AMI')}."
 
 
+def _hand_on(parsed: argparse.Namespace, step: Step) -> str:
+    entries = hand_on.KINDS[parsed.what](Path(parsed.file))
+    step.runner.set(**{parsed.what: json.dumps(entries), "count": str(len(entries))})
+    return f"{show_count(len(entries), parsed.what.removesuffix('s'))}: {', '.join(entries) or 'none'}."
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m gpu_ami.github", description=_DESCRIPTION)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -192,14 +239,20 @@ def _parser() -> argparse.ArgumentParser:
 
     add("adopt", _adopt, "Take settings, variables and terraform/ of the calling repository in caller/.")
     task = add("task", _task, "Run a task, such as `invoke build`, as the workflow's inputs request.")
-    task.add_argument("task", choices=("doctor", "build", *task_arguments.MEASURING))
+    task.add_argument("task", choices=task_arguments.TASKS)
     task.add_argument("arguments", nargs=argparse.REMAINDER)
     add("backend", _backend, "Write terraform/backend.tf from the repository's variables, or refuse.")
     collecting = add("collect", _collect, "Fill artifacts/ from a task's JSON, and write summary and outputs.")
     collecting.add_argument("file")
     collecting.add_argument("--title", required=True, help="Of the pull request; {ami} is replaced by the AMI's id.")
+    listing = "Set the output matrix to what `invoke matrix` printed, or refuse builds that would undo each other's."
+    add("matrix", _matrix, listing).add_argument("file")
     proposing = add("propose", _propose, "Open or update the pull request with what artifacts/ holds.")
     proposing.add_argument("--repository", required=True, help="A clone of the repository that gets it.")
+    handing = "Set the outputs WHAT, a matrix, and count: the shards of a fleet's list, or the owners of its plan."
+    handing_on = add("hand-on", _hand_on, handing)
+    handing_on.add_argument("what", choices=tuple(hand_on.KINDS))
+    handing_on.add_argument("file")
     add("issue", _issue, "Open, update or close the issue about a clean-up plan.").add_argument("file")
     members = "Open, update or close the issue about members of AWS's answers that docs/references.md lacks."
     add("members", _members, members).add_argument("file")

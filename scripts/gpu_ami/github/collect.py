@@ -23,6 +23,7 @@ from gpu_ami.workspace import Workspace
 
 ARTIFACTS = Path("artifacts")
 HANDOVER = "handover"
+BEFORE = "before"
 TITLE = "title.txt"
 BODY = "body.md"
 _AMI = re.compile(rf"{AMI_ID.pattern}\b")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,8 +44,22 @@ def run(run: Invocation, request: Request) -> None:
         jobs = show_count(len(rows), "job")
         msg = f"{jobs} are more than the {_MOST_JOBS} of one matrix: name some with --family or --regions."
         raise UsageError(msg)
-    document = {"include": [{"family": family, "region": region} for family, region in rows]}
+    regions_of = Counter(family for family, _ in rows)
+    document = {
+        "include": [
+            {"family": family, "region": region, "name": name_of(family, region if regions_of[family] > 1 else None)}
+            for family, region in rows
+        ]
+    }
     run.console.result(document, Table(columns=("family", "region"), rows=rows))
+
+
+def name_of(family: str, region: str | None) -> str:
+    """Return what ends the names of a build's artifacts and branch; *region* is given where a family has several.
+
+    No family's name has a dot, so no two entries share a name.
+    """
+    return family if region is None else f"{family}.{region}"
 
 
 def _regions(text: str | None, own: str) -> Sequence[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from gpu_ami import process
 from gpu_ami.errors import PipelineError, ToolError, UsageError
 from gpu_ami.files import read_text
-from gpu_ami.github.collect import BODY, HANDOVER, TITLE
+from gpu_ami.github.collect import BEFORE, BODY, HANDOVER, TITLE
 from gpu_ami.github.runner import TEXT_LIMIT, Runner, shortened
 from gpu_ami.handover import change as changes
 from gpu_ami.handover import tfvars
@@ -77,7 +77,8 @@ def propose(proposal: Proposal, runner: Runner) -> str:
         return ""
     title = read_text(proposal.artifacts / TITLE, what="title").strip()
     body = _body(proposal.artifacts, runner)
-    _put(source, proposal.repository / proposal.handover, proposal.variable)
+    before = proposal.artifacts / BEFORE / proposal.handover
+    _put(source, proposal.repository / proposal.handover, proposal.variable, before)
     if not _git(proposal, "status", "--porcelain", "--", proposal.handover):
         runner.say(f"Nothing to propose: {runner.base} has this change already.")
         return ""
@@ -93,21 +94,32 @@ def propose(proposal: Proposal, runner: Runner) -> str:
     return _pull_request(proposal, runner, title, body)
 
 
-def _put(source: Path, target: Path, variable: str | None = None) -> None:
+def takes_regions(file: Path, variable: str) -> bool:
+    """Return whether *variable* in *file*, the hand-over, has an AMI for each region: a map.
+
+    Raises:
+        UsageError: The file cannot be read.
+    """
+    value = _value(file, variable) if file.is_file() else None
+    return value is not None and value.kind == "map"
+
+
+def _put(source: Path, target: Path, variable: str | None = None, before: Path | None = None) -> None:
     if target.is_symlink():
         msg = f"{target} is a link: the pipeline writes only to a plain file."
         raise UsageError(msg)
     if variable is not None and target.is_file():
-        _carry_over(source, target, variable)
+        _carry_over(source, target, variable, before)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(source.read_bytes())
 
 
-def _carry_over(source: Path, target: Path, variable: str) -> None:
-    """Give the *variable* in *target* what it has in *source*, and leave the rest as it is.
+def _carry_over(source: Path, target: Path, variable: str, before: Path | None) -> None:
+    """Give the *variable* in *target* what the run made of it in *source*, and leave the rest as it is.
 
-    While this family was built, another one's AMI may have been merged into the file: that must not be taken back.
+    While this family was built, another one's AMI may have been merged into the file, or its own in another region:
+    that must not be taken back. What *before* has as well the run did not change.
 
     Raises:
         UsageError: One of them cannot be read, or the value cannot be put there.
@@ -117,10 +129,17 @@ def _carry_over(source: Path, target: Path, variable: str) -> None:
     if value is None or (there is None and value.kind == "map"):
         msg = f"{target} has no {variable} to take what was handed over: the branch it is merged to has changed since."
         raise UsageError(msg)
-    entries = {str(entry.name): entry.value.literal for entry in value.entries} or {_ANY: value.literal}
-    amis = {name: ami for name, ami in entries.items() if isinstance(ami, str) and ami}
+    old = _value(before, variable) if before is not None and before.is_file() else None
+    had = {} if old is None else _entries(old)
+    amis = {name: ami for name, ami in _entries(value).items() if ami != had.get(name)}
     if amis:
         target.write_bytes(tfvars.plan(target, variable, amis, region=_ANY).after.encode("utf-8"))
+
+
+def _entries(value: Value) -> dict[str, str]:
+    """Return the AMIs of a map by region, or the one of anything else."""
+    entries = {str(entry.name): entry.value.literal for entry in value.entries} or {_ANY: value.literal}
+    return {name: ami for name, ami in entries.items() if isinstance(ami, str) and ami}
 
 
 def _value(file: Path, variable: str) -> Value | None:

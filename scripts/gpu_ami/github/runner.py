@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpu_ami.console import SUMMARY_BYTES
 from gpu_ami.errors import UsageError
 from gpu_ami.foreign_text import in_markdown
 from gpu_ami.units import show_count
 
-# GitHub refuses a step's summary above 1 MiB, and the text of an issue or pull request above 65,536 characters.
-SUMMARY_LIMIT = 1_000_000
+# GitHub refuses the text of an issue or pull request above 65,536 characters.
 TEXT_LIMIT = 60_000
 
 
@@ -32,10 +32,14 @@ class Runner:
     base: str = "main"
 
     def say(self, markdown: str) -> None:
-        """Add *markdown* to the step's summary."""
-        if self.summary is not None:
-            with self.summary.open("a", encoding="utf-8") as file:
-                file.write(shortened(markdown, SUMMARY_LIMIT).rstrip("\n") + "\n\n")
+        """Add *markdown* to the step's summary, as much of it as there is room for beside what is there."""
+        if self.summary is None:
+            return
+        with self.summary.open("ab") as file:
+            room = max(SUMMARY_BYTES - file.tell(), 0)
+            # Of letters that take several bytes fewer go in.
+            letters = len(markdown.encode("utf-8")[:room].decode("utf-8", "ignore"))
+            file.write((shortened(markdown, letters).rstrip("\n") + "\n\n").encode("utf-8"))
 
     def set(self, **values: str) -> None:
         """Set outputs of the step; an underscore in a name becomes a dash.

@@ -8,7 +8,11 @@ from gpu_ami.errors import UsageError
 
 # Each of them starts GPU hosts of an AMI that is there.
 MEASURING = ("verify", "bench")
+_SHARDS = "20"
 _LIMITS = {"verify": "GPU_AMI_VERIFY_MAX_USD", "bench": "GPU_AMI_BENCH_MAX_USD"}
+# Of survey and merge these have to be the same: a part that was read for another policy counts for nothing.
+_OF_A_FLEET = ("fleet", "survey", "cleanup")
+TASKS = ("doctor", "build", "matrix", *MEASURING, *_OF_A_FLEET)
 _TRUE, _FALSE = "true", ("false", "")
 
 
@@ -18,7 +22,7 @@ def invoke_arguments(task: str, env: Mapping[str, str]) -> list[str]:
     An input arrives as ``INPUT_NAME``; an empty one was not given. Each value stays one argument, whatever is in it.
 
     Args:
-        task: ``doctor``, ``build``, or one of `MEASURING`.
+        task: One of `TASKS`.
         env: The step's environment.
 
     Raises:
@@ -26,6 +30,10 @@ def invoke_arguments(task: str, env: Mapping[str, str]) -> list[str]:
     """
     if task in MEASURING:
         return _measuring(task, env)
+    if task in _OF_A_FLEET:
+        return _of_a_fleet(task, env)
+    if task == "matrix":
+        return _matrix(env)
     arguments = [task]
     market = env.get("INPUT_MARKET") or "on-demand"
     if market not in {"on-demand", "spot"}:
@@ -58,6 +66,25 @@ def _measuring(task: str, env: Mapping[str, str]) -> list[str]:
     if task == "bench" and (within := env.get("INPUT_WITHIN_MIN")):
         more += ["--within-min", within]
     return [task, "--ami", ami, *more, "--yes", "--max-usd", limit]
+
+
+def _of_a_fleet(task: str, env: Mapping[str, str]) -> list[str]:
+    if task == "fleet":
+        regions = _joined(env.get("INPUT_REGIONS", ""))
+        named = ["--regions", regions] if regions else []
+        return [task, "--shards", env.get("INPUT_SHARDS") or _SHARDS, *named]
+    return [task, *(["--include-shared"] if _switch(env, "INPUT_INCLUDE_SHARED") else [])]
+
+
+def _joined(text: str) -> str:
+    return ",".join(word.strip() for word in text.split(",") if word.strip())
+
+
+def _matrix(env: Mapping[str, str]) -> list[str]:
+    """Return the arguments of ``invoke matrix``: a list of families or regions comes joined by commas."""
+    families, regions = (_joined(env.get(name, "")) for name in ("INPUT_FAMILIES", "INPUT_REGIONS"))
+    named = [word for name in families.split(",") if name for word in ("--family", name)]
+    return ["matrix", *named, *(["--regions", regions] if regions else [])]
 
 
 def _switch(env: Mapping[str, str], name: str) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
+import itertools
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ class Event:
         name: The event, such as ``schedule``.
         inputs: What a person or a caller gave.
         under: The caller's own event, which a called workflow sees as its own.
+        attempt: Which attempt of the run it is.
         caller: The repository that runs the workflow.
         body: The event's own data.
     """
@@ -37,6 +40,7 @@ class Event:
     caller: str = "team/gpu-ami-pipeline"
     body: Mapping[str, Any] = field(default_factory=dict)
     under: str = "push"
+    attempt: int = 1
 
 
 @dataclass
@@ -49,6 +53,9 @@ class Job:
         summary: Its summary, all steps together.
         log: What its steps printed to stderr.
         roles: The roles it signed in with, in order.
+        environments: The environments that let it go on, one for each job of its matrix.
+        groups: The concurrency groups that it waited in.
+        legs: The jobs of its matrix, in order; itself where it has none.
     """
 
     result: str
@@ -56,6 +63,40 @@ class Job:
     summary: str = ""
     log: str = ""
     roles: list[str] = field(default_factory=list)
+    environments: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    legs: list[Job] = field(default_factory=list)
+
+
+def together(jobs: Sequence[Job]) -> Job:
+    """Return the jobs of one matrix, or of a called workflow, as what needs them sees them.
+
+    Each job's outputs overwrite those of the one before, as on GitHub.
+    """
+    failed = not jobs or any(job.result == "failure" for job in jobs)
+    return Job(
+        "failure" if failed else "success",
+        {name: value for job in jobs for name, value in job.outputs.items()},
+        "".join(job.summary for job in jobs),
+        "".join(job.log for job in jobs),
+        [role for job in jobs for role in job.roles],
+        [name for job in jobs for name in job.environments],
+        [name for job in jobs for name in job.groups],
+        list(jobs),
+    )
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What an attempt of a run left to the next one, of which people start the failed jobs alone.
+
+    Attributes:
+        jobs: Its jobs; those that went well are not run again, and what they handed on stays.
+        artifacts: Where its artifacts are, beside which the next attempt's come.
+    """
+
+    jobs: Mapping[str, Job]
+    artifacts: Path
 
 
 @dataclass
@@ -89,24 +130,67 @@ class Machine:
             self.prepare(workspace)
         for arguments in (("fetch", "--quiet"), ("reset", "--quiet", "--hard", "origin/main"), _CLEAN):
             subprocess.run(["git", *arguments], cwd=workspace, check=True)
+        for journal in (workspace / _SANDBOX / "logs").glob("*.jsonl"):
+            journal.unlink()  # another job's
 
-    def run(self, name: str, event: Event, workspace: Path) -> dict[str, Job]:
-        """Run the workflow in the file *name* for *event* and return its jobs."""
+    def run(self, name: str, event: Event, workspace: Path, earlier: Earlier | None = None) -> dict[str, Job]:
+        """Run the workflow in the file *name* for *event* and return its jobs; of *earlier* those that failed."""
+        if earlier is None:
+            earlier = Earlier({}, self.folder / f"artifacts-{len(list(self.folder.iterdir()))}")
+            earlier.artifacts.mkdir()
         document = workflow(name)
-        artifacts = self.folder / f"artifacts-{len(list(self.folder.iterdir()))}"
-        artifacts.mkdir()
         contexts = contexts_of(document, event, self.variables)
         done: dict[str, Job] = {}
         for job_name, body in document["jobs"].items():
+            if job_name in earlier.jobs and earlier.jobs[job_name].result == "success":
+                done[job_name] = earlier.jobs[job_name]
+                continue
             needs = [body["needs"]] if isinstance(body.get("needs"), str) else body.get("needs", [])
             known = {need: {"result": done[need].result, "outputs": done[need].outputs} for need in needs}
             failed = any(done[need].result != "success" for need in needs)
             if not passes(body.get("if"), {**contexts, "needs": known}, failed=failed):
                 done[job_name] = Job("skipped")
                 continue
-            run = _Run(self, name, job_name, body, {**contexts, "needs": known}, event, workspace, artifacts)
-            done[job_name] = run.run()
+            seen, place = {**contexts, "needs": known}, (workspace, earlier.artifacts)
+            done[job_name] = together(
+                [
+                    self._leg(
+                        name, job_name, {**seen, "matrix": entry, "strategy": {"job-index": number}}, event, place
+                    )
+                    for number, entry in enumerate(entries(body.get("strategy"), seen))
+                ]
+            )
         return done
+
+    def _leg(self, name: str, job_name: str, contexts: Contexts, event: Event, place: tuple[Path, Path]) -> Job:
+        """Run one job of a matrix, or the one there is.
+
+        That of a job that calls a workflow is that workflow's: what it keeps is kept by the one run of both.
+        """
+        body = workflow(name)["jobs"][job_name]
+        workspace, artifacts = place
+        if "uses" not in body:
+            return _Run(self, name, job_name, body, dict(contexts), event, workspace, artifacts).run()
+        called = body["uses"].removeprefix("./.github/workflows/")
+        given = {key: resolve(str(text), contexts) for key, text in body.get("with", {}).items()}
+        under = event.under if event.name == "workflow_call" else event.name
+        inner = replace(event, name="workflow_call", inputs=given, under=under)
+        return together(list(self.run(called, inner, workspace, Earlier({}, artifacts)).values()))
+
+
+def entries(strategy: Mapping[str, Any] | None, contexts: Contexts) -> list[Mapping[str, Any]]:
+    """Return what each job of a matrix sees as it; one empty one where there is no matrix."""
+    if strategy is None:
+        return [{}]
+    most = strategy.get("max-parallel", 1)
+    assert int(resolve(most, contexts) if isinstance(most, str) else most) > 0
+    matrix = strategy["matrix"]
+    found = resolve(matrix, contexts) if isinstance(matrix, str) else matrix
+    if "include" in found:
+        assert set(found) == {"include"}
+        return list(found["include"])
+    axes = {name: resolve(values, contexts) if isinstance(values, str) else values for name, values in found.items()}
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
 def contexts_of(document: Mapping[str, Any], event: Event, variables: Mapping[str, str]) -> dict[str, Any]:
@@ -125,6 +209,8 @@ def contexts_of(document: Mapping[str, Any], event: Event, variables: Mapping[st
             "event": event.body,
             "ref": "refs/heads/main",
             "token": "the run's own token",
+            "run_id": "7",
+            "run_attempt": str(event.attempt),
         },
         "job": {"workflow_repository": "team/gpu-ami-pipeline", "workflow_sha": "the workflow's commit"},
         "runner": {"os": "Linux"},
@@ -173,6 +259,10 @@ class _Run:
 
     def run(self) -> Job:
         """Run every step whose condition holds."""
+        if "environment" in self.body:
+            self.job.environments.append(shown(resolve(self.body["environment"], self.contexts)))
+        if "concurrency" in self.body:
+            self.job.groups.append(shown(resolve(self.body["concurrency"]["group"], self.contexts)))
         for step in self.body["steps"]:
             self._step(step, self.contexts, self.where)
         self.job.outputs = {name: shown(resolve(text, self.contexts)) for name, text in self._outputs().items()}
@@ -213,6 +303,7 @@ class _Run:
             "GITHUB_REPOSITORY": self.event.caller,
             "GITHUB_SERVER_URL": "https://github.example",
             "GITHUB_RUN_ID": "7",
+            "GITHUB_RUN_ATTEMPT": str(self.event.attempt),
             "GITHUB_REF_NAME": "main",
         }
         for given, known in ((self.body.get("env", {}), self.contexts), (step.get("env", {}), contexts)):
@@ -252,8 +343,7 @@ class _Run:
             case "actions/upload-artifact":
                 return self._upload(given)
             case "actions/download-artifact":
-                source = self.artifacts / given["name"]
-                shutil.copytree(source, self.workspace / given.get("path", "."), dirs_exist_ok=True)
+                return self._download(given)
             case "astral-sh/setup-uv":
                 assert shutil.which("uv")
             case other:
@@ -270,19 +360,41 @@ class _Run:
         source = self.machine.callers.get(self.event.caller, self.machine.pipeline)
         subprocess.run(["git", "clone", "--quiet", str(source), str(self.workspace / given["path"])], check=True)
 
+    def _download(self, given: Mapping[str, str]) -> bool:
+        """Fetch artifacts of this run: one by its name, or each that a pattern matches into a folder of its name.
+
+        A pattern that matches nothing is no failure (actions/download-artifact 8).
+        """
+        assert not set(given) & {"run-id", "repository", "github-token"}, "artifacts of another run"
+        target = self.workspace / given.get("path", ".")
+        if "name" in given:
+            source = self.artifacts / given["name"]
+            if source.is_dir():
+                shutil.copytree(source, target, dirs_exist_ok=True)
+            return source.is_dir()
+        for source in sorted(self.artifacts.iterdir()):
+            if fnmatch.fnmatchcase(source.name, given["pattern"]):
+                shutil.copytree(source, target / source.name, dirs_exist_ok=True)
+        return True
+
     def _upload(self, given: Mapping[str, str]) -> bool:
         """Keep what the paths name; the sandbox's tasks write below a folder of its own."""
         target = self.artifacts / given["name"]
+        assert not target.exists(), f"{given['name']} is kept already: an artifact's name is taken once in a run"
         paths = given["path"].split()
         found = False
         for path in paths:
-            candidates = (self.workspace / path, self.workspace / _SANDBOX / path)
-            source = next((candidate for candidate in candidates if candidate.exists()), None)
+            sources = [
+                source for root in (self.workspace, self.workspace / _SANDBOX) for source in sorted(root.glob(path))
+            ]
+            assert len(sources) < 2 or "*" not in path, "several files of a pattern are not known here"
+            source = next(iter(sources), None)
             if source is None:
                 continue
             found = True
-            # A single folder's content is at the artifact's top; of several paths the common folder, here the root.
-            kept = target if len(paths) == 1 and source.is_dir() else target / path
+            # What one path names, a file or a folder's content, is at the artifact's top; of several the common folder,
+            # here the root.
+            kept = target / path if len(paths) > 1 else target if source.is_dir() else target / source.name
             kept.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
                 shutil.copytree(source, kept, dirs_exist_ok=True)

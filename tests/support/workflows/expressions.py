@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -123,10 +124,7 @@ class _Parser:
 
     def _named(self, token: str) -> Any:
         if self._take("("):
-            if not self._take(")") or token not in self._functions:
-                msg = f"{token}(…) is not known here"
-                raise ValueError(msg)
-            return self._functions[token]()
+            return self._called(token)
         if token in _LITERALS:
             return _LITERALS[token]
         if token not in self._contexts:
@@ -138,6 +136,17 @@ class _Parser:
             self.rest = self.rest[1:]
             value = value.get(name) if isinstance(value, Mapping) else None
         return value
+
+    def _called(self, token: str) -> Any:
+        if token == "fromJSON":
+            # What is no text is taken as one, as everywhere on GitHub.
+            value = shown(self.either())
+            assert self._take(")")
+            return json.loads(value)
+        if not self._take(")") or token not in self._functions:
+            msg = f"{token}(…) is not known here"
+            raise ValueError(msg)
+        return self._functions[token]()
 
 
 def _loose(value: Any) -> Any:

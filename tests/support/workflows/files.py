@@ -42,7 +42,7 @@ def action_steps() -> list[dict[str, Any]]:
 def steps() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each step there is, with where it is."""
     for name, job, body in jobs():
-        for step in body["steps"]:
+        for step in body.get("steps", []):
             yield f"{name} {job}: {step['name']}", step
     for step in action_steps():
         yield f"prepare: {step['name']}", step

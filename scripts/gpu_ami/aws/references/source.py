@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image
 
@@ -23,19 +25,26 @@ ALIAS = "resolve:ssm:"
 _NOT_USED = frozenset({"Tags", "tags", "TagSet", "TagSpecifications", "UserData"})
 
 
-@dataclass(frozen=True)
-class Reference:
+# As small as can be: a fleet has hundreds of thousands.
+class Reference(msgspec.Struct, frozen=True, gc=False):
     """One thing that needs an AMI or a snapshot.
 
     Attributes:
         target: The id of the AMI or the snapshot.
         source: The source that found it.
-        detail: What needs it, as the AWS console names it; never a secret value.
+        what: What needs it, as the AWS console names it; never a secret value.
+        where: What is said behind that: of a fleet, the account. One text for all that it has.
     """
 
     target: str
     source: str
-    detail: str
+    what: str
+    where: str = ""
+
+    @property
+    def detail(self) -> str:
+        """What needs it, and where."""
+        return self.what + self.where
 
 
 @dataclass(frozen=True)
