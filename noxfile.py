@@ -37,10 +37,23 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
-# What differs between Pythons shows on the oldest and the newest; CI runs those between, too.
+# The weekly run tries every test on every Python.
+EVERY_TEST = bool(os.environ.get("EVERY_TEST"))
+# What differs between Pythons shows on the oldest and the newest; CI runs those between, too: of each file of tests the
+# first, which loads all that is used there, and whole files about what differs most from version to version.
 UNIT = [f"tests-{python}" for python in (PYTHONS if IN_CI else dict.fromkeys([PYTHONS[0], PYTHONS[-1]]))]
 DEFAULT = ["lint", "typing", *UNIT, "slow", "infra", "e2e", "coverage"]
-UNIT_TESTS = ("not (slow or infra or e2e)", "--ignore=tests/sandbox", "--ignore=tests/infra", "--ignore=tests/e2e")
+# Files without a unit test are not even read: that takes each worker seconds.
+ELSEWHERE = (
+    "tests/sandbox",
+    "tests/infra",
+    "tests/e2e",
+    "tests/workflows",
+    "tests/bake/test_preflight_account.py",
+    "tests/cleanup/test_faults.py",
+    "tests/cleanup/test_source_faults.py",
+)
+UNIT_TESTS = ("not (slow or infra or e2e)", *(f"--ignore={path}" for path in ELSEWHERE))
 
 nox.needs_version = ">=2026.8.10"
 nox.options.default_venv_backend = "uv"
@@ -109,8 +122,11 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the unit tests on each supported Python."""
+    """Run the unit tests: all on the oldest and the newest Python; between them what could fail there alone."""
     install(session, "tests")
+    if session.python in PYTHONS[1:-1] and not (EVERY_TEST or session.posargs):
+        run_pytest(session, *UNIT_TESTS, "--briefly", workers=2, measured=False)
+        return
     # Measuring costs a third of the time, and one Python covers what the others do.
     run_pytest(session, *UNIT_TESTS, workers=3, measured=session.python == PYTHONS[-1])
 
