@@ -36,6 +36,7 @@ ONCE = (
     TESTS / "cleanup" / "test_faults.py",
     TESTS / "cleanup" / "test_source_faults.py",
     TESTS / "bake" / "test_preflight_account.py",
+    TESTS / "coldstart" / "test_calibration.py",
     TESTS / "workflows",
 )
 # Whoever has an account takes hundreds of calls, which show no Python anything new: of the cases of such a test each

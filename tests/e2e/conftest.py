@@ -97,8 +97,8 @@ def make_checkout(folder: Path, *, root_module: bool = True) -> Checkout:
         folder: Where the copy goes.
         root_module: Whether the Terraform folder is the repository's own. Else it only declares the variable that AMIs
             are handed over in, word for word: each build validates the folder, and nine tenths of the processor time of
-            that go to the aws provider and its schema. `test_apply.py`, `test_apply_slow.py`, `test_off_loopback.py` and
-            `test_workflows.py` build and apply with the whole of it.
+            that go to the aws provider and its schema. `test_apply.py`, `test_apply_slow.py`, `test_off_loopback.py`
+            and `test_workflows.py` build and apply with the whole of it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in (*PARTS, *(["terraform"] if root_module else [])):
