@@ -65,8 +65,9 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = DEFAULT
 
 
-# They go hundreds of times through what unit tests of clean-up cover: measuring that again costs half of their time.
-FAULTS = ("tests/cleanup/test_faults.py", "tests/cleanup/test_source_faults.py")
+# They go hundreds of times through what unit tests of clean-up cover, or through nothing of the two packages: measuring
+# that costs half of their time.
+UNMEASURED = ("tests/cleanup/test_faults.py", "tests/cleanup/test_source_faults.py", "tests/workflows")
 
 # Terraform and Packer live for seconds: collecting garbage is a quarter of their processor time, and memory spares it.
 GO = {"GOGC": "off", "GOMEMLIMIT": "1GiB"}
@@ -146,9 +147,9 @@ def slow(session: nox.Session) -> None:
     install(session, "tests")
     setup_tools(session)
     # A third of the time is waiting: for guests to start, and for Batch.
-    run_pytest(session, "slow", "--ignore=tests/infra", *(f"--ignore={path}" for path in FAULTS), workers=3)
+    run_pytest(session, "slow", "--ignore=tests/infra", *(f"--ignore={path}" for path in UNMEASURED), workers=3)
     if not session.posargs:
-        run_pytest(session, "slow", *FAULTS, workers=2, measured=False, dist="load")
+        run_pytest(session, "slow", *UNMEASURED, workers=2, measured=False, dist="load")
 
 
 @nox.session
