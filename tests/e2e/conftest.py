@@ -101,16 +101,36 @@ def make_checkout(folder: Path, *, root_module: bool = True) -> Checkout:
             and `test_workflows.py` build and apply with the whole of it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (*PARTS, *(["terraform"] if root_module else [])):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=_LEFT_OUT)
-        else:
-            shutil.copy2(source, folder / name)
-    if not root_module:
+    for name in PARTS:
+        _copy(name, folder)
+    if root_module:
+        _copy("terraform", folder)
+    else:
         (folder / "terraform").mkdir(exist_ok=True)
         (folder / "terraform" / "variables.tf").write_text(_handed_over())
     return Checkout(folder)
+
+
+def _copy(name: str, folder: Path) -> None:
+    """Copy a file or folder of the repository into *folder*."""
+    source = ROOT / name
+    if source.is_dir():
+        shutil.copytree(source, folder / name, ignore=_LEFT_OUT)
+    else:
+        shutil.copy2(source, folder / name)
+
+
+@contextlib.contextmanager
+def with_root_module(checkout: Checkout) -> Iterator[None]:
+    """Let the Terraform folder of *checkout* be the repository's own meanwhile."""
+    folder = checkout.root / "terraform"
+    before = folder.rename(checkout.root / "terraform-before")
+    try:
+        _copy("terraform", checkout.root)
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        before.rename(folder)
 
 
 def _handed_over() -> str:
