@@ -61,15 +61,21 @@ VERSION_DEPENDENT = frozenset(
 LONGEST_FIRST = (
     "cleanup/test_faults.py",
     "cleanup/test_source_faults.py",
+    "cleanup/test_other_accounts.py",
     "e2e/test_apply_slow.py",
     "e2e/test_workflows.py",
     "e2e/test_apply.py",
-    "e2e/test_failures.py",
     "e2e/test_rebuilds.py",
     "e2e/test_places.py",
-    "e2e/test_last_words.py",
+    "e2e/test_failures.py",
     "e2e/test_secrets.py",
     "e2e/test_interrupted.py",
+    "e2e/test_by_hand.py",
+    "e2e/test_build.py",
+    "e2e/test_states.py",
+    "e2e/test_families.py",
+    "e2e/test_last_words.py",
+    "e2e/test_debug.py",
     "e2e/test_permissions.py",
 )
 
