@@ -37,10 +37,24 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
-# What differs between Pythons shows on the oldest and the newest; CI runs those between, too.
+# The weekly run tries every test on every Python.
+EVERY_TEST = bool(os.environ.get("EVERY_TEST"))
+# What differs between Pythons shows on the oldest and the newest; CI runs those between, too: of each file of tests the
+# first, which loads all that is used there, and whole files about what differs most from version to version.
 UNIT = [f"tests-{python}" for python in (PYTHONS if IN_CI else dict.fromkeys([PYTHONS[0], PYTHONS[-1]]))]
 DEFAULT = ["lint", "typing", *UNIT, "slow", "infra", "e2e", "coverage"]
-UNIT_TESTS = ("not (slow or infra or e2e)", "--ignore=tests/sandbox", "--ignore=tests/infra", "--ignore=tests/e2e")
+# Files without a unit test are not even read: that takes each worker seconds.
+ELSEWHERE = (
+    "tests/sandbox",
+    "tests/infra",
+    "tests/e2e",
+    "tests/workflows",
+    "tests/bake/test_preflight_account.py",
+    "tests/cleanup/test_faults.py",
+    "tests/cleanup/test_source_faults.py",
+    "tests/coldstart/test_calibration.py",
+)
+UNIT_TESTS = ("not (slow or infra or e2e)", *(f"--ignore={path}" for path in ELSEWHERE))
 
 nox.needs_version = ">=2026.8.10"
 nox.options.default_venv_backend = "uv"
@@ -51,11 +65,17 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = DEFAULT
 
 
-# It goes some hundred times through what the unit tests of clean-up cover: measuring that again costs half of its time.
-FAULTS = "tests/cleanup/test_faults.py"
+# They go hundreds of times through what unit tests of clean-up cover, or through nothing of the two packages: measuring
+# that costs half of their time.
+UNMEASURED = (
+    "tests/cleanup/test_faults.py",
+    "tests/cleanup/test_other_accounts.py",
+    "tests/cleanup/test_source_faults.py",
+    "tests/workflows",
+)
 
-# Terraform and Packer live for seconds: collecting garbage is a fifth of their processor time, and memory spares most.
-GO = {"GOGC": "400"}
+# Terraform and Packer live for seconds: collecting garbage is a quarter of their processor time, and memory spares it.
+GO = {"GOGC": "off", "GOMEMLIMIT": "1GiB"}
 
 
 def run_pytest(
@@ -109,8 +129,11 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the unit tests on each supported Python."""
+    """Run the unit tests: all on the oldest and the newest Python; between them what could fail there alone."""
     install(session, "tests")
+    if session.python in PYTHONS[1:-1] and not (EVERY_TEST or session.posargs):
+        run_pytest(session, *UNIT_TESTS, "--briefly", workers=2, measured=False)
+        return
     # Measuring costs a third of the time, and one Python covers what the others do.
     run_pytest(session, *UNIT_TESTS, workers=3, measured=session.python == PYTHONS[-1])
 
@@ -129,14 +152,14 @@ def slow(session: nox.Session) -> None:
     install(session, "tests")
     setup_tools(session)
     # A third of the time is waiting: for guests to start, and for Batch.
-    run_pytest(session, "slow", "--ignore=tests/infra", f"--ignore={FAULTS}", workers=3)
+    run_pytest(session, "slow", "--ignore=tests/infra", *(f"--ignore={path}" for path in UNMEASURED), workers=3)
     if not session.posargs:
-        run_pytest(session, "slow", FAULTS, workers=2, measured=False, dist="load")
+        run_pytest(session, "slow", *UNMEASURED, workers=2, measured=False, dist="load")
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Combine what the tests and the end-to-end run covered, and refuse less than the bound."""
+    """Combine what the unit tests and the slow ones covered, and refuse less than the bound."""
     install(session, "tests")
     session.run("coverage", "combine")
     session.run("coverage", "report")
@@ -155,8 +178,9 @@ def e2e(session: nox.Session) -> None:
     """Run the whole pipeline in the sandbox: real Packer, real Terraform, real scripts."""
     install(session, "tests")
     setup_tools(session)
-    # They mostly wait: for Packer, Terraform, EC2 and each other.
-    run_pytest(session, "e2e", "tests/e2e", workers=5)
+    # They mostly wait: for Packer, Terraform, EC2 and each other. Measuring is a third of their Pythons' time, and what
+    # these tests put together the other sessions cover.
+    run_pytest(session, "e2e", "tests/e2e", workers=5, measured=False)
 
 
 @nox.session(default=False)

@@ -36,27 +36,57 @@ ONCE = (
     TESTS / "cleanup" / "test_faults.py",
     TESTS / "cleanup" / "test_source_faults.py",
     TESTS / "bake" / "test_preflight_account.py",
+    TESTS / "coldstart" / "test_calibration.py",
     TESTS / "workflows",
 )
 # Whoever has an account takes hundreds of calls, which show no Python anything new: of the cases of such a test each
 # Python sees the first, and one run the others, which differ in what is in the account.
 ACCOUNTS = frozenset({"aws_server", "local_aws"})
+# With --briefly these are run whole: what Python itself does for them differs from version to version.
+VERSION_DEPENDENT = frozenset(
+    TESTS / name
+    for name in (
+        "test_collector.py",
+        "test_files.py",
+        "test_locks.py",
+        "test_process.py",
+        "test_scratch.py",
+        "test_streams.py",
+        "test_units.py",
+        "tools/test_download.py",
+    )
+)
 
 # By their seconds.
 LONGEST_FIRST = (
     "cleanup/test_faults.py",
     "cleanup/test_source_faults.py",
+    "cleanup/test_other_accounts.py",
     "e2e/test_apply_slow.py",
     "e2e/test_workflows.py",
     "e2e/test_apply.py",
-    "e2e/test_failures.py",
     "e2e/test_rebuilds.py",
     "e2e/test_places.py",
-    "e2e/test_last_words.py",
+    "e2e/test_failures.py",
     "e2e/test_secrets.py",
     "e2e/test_interrupted.py",
+    "e2e/test_by_hand.py",
+    "e2e/test_build.py",
+    "e2e/test_states.py",
+    "e2e/test_families.py",
+    "e2e/test_last_words.py",
+    "e2e/test_debug.py",
     "e2e/test_permissions.py",
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a Python between the oldest and the newest run what could fail on it alone."""
+    parser.addoption(
+        "--briefly",
+        action="store_true",
+        help="of each file the first unit test, and whole files where Python's own versions differ",
+    )
 
 
 def pytest_configure() -> None:
@@ -75,7 +105,7 @@ settings.register_profile("untimed", settings(), deadline=None)
 settings.load_profile("untimed")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what one run of all tests needs only once, and what needs the real programs: by the folder it lies in."""
     seen: set[str] = set()
     for item in items:
@@ -89,6 +119,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Counter(item.path for item in items)
     order = {path: place for place, path in enumerate(sorted(tests, key=lambda p: (_rank(p), -tests[p], p)))}
     items.sort(key=lambda item: order[item.path])
+    if config.getoption("briefly"):
+        kept = _some(items)
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = [item for item in items if item in kept]
+
+
+def _some(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Return of each file the first unit test, and all of those that depend on Python's version."""
+    unit = [item for item in items if not any(item.get_closest_marker(name) for name in ("slow", "infra", "e2e"))]
+    first = {item.path: item for item in reversed(unit)}
+    return {item for item in unit if item.path in VERSION_DEPENDENT or first[item.path] is item}
 
 
 @functools.cache

@@ -24,7 +24,7 @@ from gpu_ami_sandbox.session import Sandbox, open_sandbox, running_session
 from tests.support.schemas import problems_of_output
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("packer", "terraform", "tasks.py", "pipeline.yaml")
+PARTS = ("packer", "tasks.py", "pipeline.yaml")
 _LEFT_OUT = shutil.ignore_patterns(
     "*.auto.pkrvars.hcl", "*.auto.tfvars.json", ".terraform*", "manifest.json", "release.json"
 )
@@ -90,28 +90,71 @@ class Checkout:
             child.communicate(timeout=30)
 
 
-def make_checkout(folder: Path) -> Checkout:
-    """Return a copy of what the tasks need under *folder*."""
+def make_checkout(folder: Path, *, root_module: bool = True) -> Checkout:
+    """Return a copy of what the tasks need under *folder*.
+
+    Args:
+        folder: Where the copy goes.
+        root_module: Whether the Terraform folder is the repository's own. Else it only declares the variable that AMIs
+            are handed over in, word for word: each build validates the folder, and nine tenths of the processor time of
+            that go to the aws provider and its schema. `test_apply.py`, `test_apply_slow.py`, `test_off_loopback.py`
+            and `test_workflows.py` build and apply with the whole of it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name in PARTS:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=_LEFT_OUT)
-        else:
-            shutil.copy2(source, folder / name)
+        _copy(name, folder)
+    if root_module:
+        _copy("terraform", folder)
+    else:
+        (folder / "terraform").mkdir(exist_ok=True)
+        (folder / "terraform" / "variables.tf").write_text(_handed_over())
     return Checkout(folder)
+
+
+def _copy(name: str, folder: Path) -> None:
+    """Copy a file or folder of the repository into *folder*."""
+    source = ROOT / name
+    if source.is_dir():
+        shutil.copytree(source, folder / name, ignore=_LEFT_OUT)
+    else:
+        shutil.copy2(source, folder / name)
+
+
+@contextlib.contextmanager
+def with_root_module(checkout: Checkout) -> Iterator[None]:
+    """Let the Terraform folder of *checkout* be the repository's own meanwhile."""
+    folder = checkout.root / "terraform"
+    before = folder.rename(checkout.root / "terraform-before")
+    try:
+        _copy("terraform", checkout.root)
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        before.rename(folder)
+
+
+def _handed_over() -> str:
+    """Return the block of the variable that AMIs are handed over in."""
+    text = (ROOT / "terraform" / "variables.tf").read_text()
+    return text[(start := text.index('variable "gpu_ami_id" {')) : text.index("\n}\n", start) + 3]
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
-    """A fresh copy for one test."""
+    """A fresh copy for one test that needs no root module."""
+    return make_checkout(tmp_path / "checkout", root_module=False)
+
+
+@pytest.fixture
+def whole_checkout(tmp_path: Path) -> Checkout:
+    """A fresh copy for one test, the root module too."""
     return make_checkout(tmp_path / "checkout")
 
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """One copy for tests that only read one successful build."""
-    return make_checkout(tmp_path_factory.mktemp("shared") / "checkout")
+    return make_checkout(tmp_path_factory.mktemp("shared") / "checkout", root_module=False)
 
 
 @pytest.fixture(scope="session")
@@ -131,7 +174,7 @@ def built(shared: Checkout, live: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, Any]]:
     """A checkout whose scripts the tests break, and its running sandbox."""
-    checkout = make_checkout(tmp_path_factory.mktemp("spoilt") / "checkout")
+    checkout = make_checkout(tmp_path_factory.mktemp("spoilt") / "checkout", root_module=False)
     with checkout.sandbox() as sandbox:
         yield checkout, sandbox
 
@@ -142,6 +185,6 @@ def scene(spoilt: tuple[Checkout, Any]) -> Iterator[tuple[Checkout, Any]]:
     checkout, _ = spoilt
     yield spoilt
     shutil.rmtree(checkout.root / "packer")
-    fresh = make_checkout(checkout.root.parent / f"fresh-{time.monotonic_ns()}")
+    fresh = make_checkout(checkout.root.parent / f"fresh-{time.monotonic_ns()}", root_module=False)
     shutil.move(fresh.root / "packer", checkout.root / "packer")
     shutil.rmtree(fresh.root)

@@ -69,7 +69,7 @@ class Bench:
 @contextlib.contextmanager
 def bench(folder: Path) -> Iterator[Bench]:
     """Open a checkout in *folder* and its sandbox."""
-    checkout = make_checkout(folder)
+    checkout = make_checkout(folder, root_module=False)
     err = io.StringIO()
     run = Invocation(checkout.root, Options(sandbox=True, output="json"), Console("json", err=err))
     try:

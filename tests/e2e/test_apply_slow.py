@@ -11,9 +11,9 @@ from tests.e2e.conftest import Checkout
 pytestmark = pytest.mark.slow
 
 
-def test_build_and_apply_without_a_running_sandbox(checkout: Checkout) -> None:
+def test_build_and_apply_without_a_running_sandbox(whole_checkout: Checkout) -> None:
     """A newcomer's first command: it starts the sandbox, bakes, applies and ends it; with the queue's 30 s wait."""
-    done = checkout.invoke("build", "apply", "status", "--sandbox", "--output", "json")
+    done = whole_checkout.invoke("build", "apply", "status", "--sandbox", "--output", "json")
 
     assert done.returncode == 0, done.stderr
     built, applied, status = (json.loads(line) for line in done.stdout.splitlines())

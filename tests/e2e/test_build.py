@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.bake.template import template_scripts
-from tests.e2e.conftest import ROOT, Checkout
+from tests.e2e.conftest import ROOT, Checkout, with_root_module
 from tests.e2e.leftovers import all_left_resources, left_resources
 
 
@@ -208,7 +208,8 @@ def test_the_ami_proves_itself_on_a_gpu_type(shared: Checkout, built: dict[str, 
     try:
         rigged = shared.invoke("verify", "--sandbox", "--output", "json")
         settings.write_text(text.replace("before: never", "before: apply"))
-        refused = shared.invoke("apply", "--sandbox")
+        with with_root_module(shared):
+            refused = shared.invoke("apply", "--sandbox")
     finally:
         settings.write_text(text)
         ec2.delete_tags(Resources=[built["ami_id"]], Tags=tags)

@@ -46,15 +46,15 @@ terraform {
 """
 
 
-def test_no_variable_of_the_user_leads_the_sandbox_off_loopback(checkout: Checkout, tmp_path: Path) -> None:
+def test_no_variable_of_the_user_leads_the_sandbox_off_loopback(whole_checkout: Checkout, tmp_path: Path) -> None:
     """Each of these gets past a plain AWS_ENDPOINT_URL; together they must change nothing."""
     trap = Trap()
     there = f"http://127.0.0.1:{trap.port}"
     config = tmp_path / "config"
     config.write_text(f"[profile leak]\nregion = eu-west-1\nendpoint_url = {there}\naws_access_key_id = a\n")
-    (checkout.root / "packer" / "variables.auto.pkrvars.hcl").write_text('subnet_id = "subnet-leak"\n')
-    (checkout.root / "terraform" / "terraform.tfvars").write_text('gpu_ami_id = "ami-leak"\n')
-    (checkout.root / "terraform" / "backend.tf").write_text(BACKEND)
+    (whole_checkout.root / "packer" / "variables.auto.pkrvars.hcl").write_text('subnet_id = "subnet-leak"\n')
+    (whole_checkout.root / "terraform" / "terraform.tfvars").write_text('gpu_ami_id = "ami-leak"\n')
+    (whole_checkout.root / "terraform" / "backend.tf").write_text(BACKEND)
     leaks = {
         "AWS_PROFILE": "leak",
         "AWS_CONFIG_FILE": str(config),
@@ -82,15 +82,15 @@ def test_no_variable_of_the_user_leads_the_sandbox_off_loopback(checkout: Checko
         "TF_CLI_CONFIG_FILE": str(tmp_path / "none.rc"),
     }
     try:
-        done = checkout.invoke("build", "--sandbox", "--output", "json", **leaks)
+        done = whole_checkout.invoke("build", "--sandbox", "--output", "json", **leaks)
     finally:
         trap.close()
 
     assert done.returncode == 0, done.stderr
     assert trap.connections == 0
     built = json.loads(done.stdout)
-    handed = json.loads((checkout.root / built["tfvars"]).read_text())
+    handed = json.loads((whole_checkout.root / built["tfvars"]).read_text())
     assert handed == {"gpu_ami_id": built["ami_id"]}
-    for file in (checkout.root / ".sandbox").rglob("*"):
+    for file in (whole_checkout.root / ".sandbox").rglob("*"):
         if file.is_file() and os.access(file, os.R_OK) and file.stat().st_size < 1_000_000:
             assert b"subnet-leak" not in file.read_bytes(), file

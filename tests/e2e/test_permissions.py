@@ -47,7 +47,7 @@ _TRUST = {
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Invocation]:
     """An invocation of our own, in this process: the gate of its sandbox can be told to enforce."""
-    root = make_checkout(tmp_path / "checkout").root
+    root = make_checkout(tmp_path / "checkout", root_module=False).root
     options = options_from(["build", "--sandbox"], {})
     invocation = Invocation(root, options, Console(out=io.StringIO(), err=io.StringIO()))
     yield invocation

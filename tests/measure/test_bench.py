@@ -299,6 +299,7 @@ FAULTS = {
 MISSES = {"rate-dropped", "rate-ignored", "pulled", "other-digest", "fails"}
 
 
+@pytest.mark.slow
 def test_a_host_that_is_not_what_it_has_to_be_voids_its_pair(
     here: World, passing: Time, baked: SandboxAmi, benching: Benching
 ) -> None:
