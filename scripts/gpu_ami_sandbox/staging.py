@@ -33,8 +33,8 @@ _LEFT_OUT = shutil.ignore_patterns(
     "release.json",
     "*.pem",
 )
-# The records of several families, in Packer's folder itself: elsewhere such a name is anybody's.
-_RECORDS = shutil.ignore_patterns("manifest-*.json", "release-*.json")
+# The records of several families and of past builds, in Packer's folder itself: elsewhere such a name is anybody's.
+_RECORDS = shutil.ignore_patterns("manifest-*.json", "release-*.json", "contents.json", "bill.cdx.json", "builds")
 
 # What is not staged but made there, for the sandbox: one of each family's.
 _MADE = "sandbox.pkrvars.json"
