@@ -23,6 +23,7 @@ from gpu_ami.files import read_text, write_atomic
 from gpu_ami.foreign_text import limited, reason
 from gpu_ami.records import bill, release
 from gpu_ami.records.bill import IMAGE, KIND, MODEL, PACKAGE, SIZE
+from gpu_ami.units import show_count
 
 if TYPE_CHECKING:
     from cyclonedx.model.bom import Bom
@@ -69,11 +70,13 @@ def main(argv: Sequence[str]) -> int:
     console = Console()
     try:
         source, target = (Path(argument) for argument in argv)
-        write_atomic(target, compose(load(source)), what="bill of materials")
+        contents = load(source)
+        write_atomic(target, compose(contents), what="bill of materials")
     except PipelineError as exc:
         console.fail(str(exc))
         return exc.exit_code
-    console.say(f"The bill of materials is in {target}.")
+    # Packer calls an error what comes on standard error.
+    Console(err=sys.stdout).say(f"bill of materials: {show_count(len(contents.packages), 'package')}, in {target.name}")
     return 0
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from gpu_ami.errors import UsageError
 from gpu_ami.foreign_text import reason
-from gpu_ami.records.tags import AMI_ID, TAG_PREFIX
+from gpu_ami.records.tags import AMI_ID, FINISHED_TAG, HANDOVER_TAG, KEEP_TAG, TAG_PREFIX
 
 FORMAT = 1
 _LONGEST = 1024
@@ -59,8 +59,12 @@ def parse(text: str, *, source: str) -> BuildFacts:
 
 
 def own(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return those of an AMI's *tags* that are the pipeline's."""
-    return {name: value for name, value in tags.items() if name.startswith(TAG_PREFIX)}
+    """Return those of an AMI's *tags* that are the pipeline's and say what it is, not what has become of it."""
+    return {
+        name: value
+        for name, value in tags.items()
+        if name.startswith(TAG_PREFIX) and name not in (FINISHED_TAG, HANDOVER_TAG, KEEP_TAG)
+    }
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Scalar]:

@@ -168,8 +168,30 @@ _DIGEST_CHARACTERS = len("sha256:") + 12
 
 
 def short(value: Value | None) -> str:
-    """Return *value* for a table: of a digest its beginning, and how large a file is."""
+    """Return *value* for people: of a digest its beginning, and how large a file is."""
     if value is None:
         return "none"
     text = value.text[:_DIGEST_CHARACTERS] if value.text.startswith("sha256:") else value.text
-    return text if value.size_bytes is None else f"{show_bytes(value.size_bytes)}, {text}"
+    return text if value.size_bytes is None else f"{show_bytes(value.size_bytes)}, {text[7:]}"
+
+
+def cells(change: Change, width: int) -> tuple[str, str]:
+    """Return both values of *change* in at most *width* characters each: of longer ones the part where they differ."""
+    old, new = short(change.old), short(change.new)
+    if max(len(old), len(new)) <= width:
+        return old, new
+    pairs = zip(old, new, strict=False)
+    same = next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(old), len(new)))
+    return _part(old, same, width), _part(new, same, width)
+
+
+def _part(text: str, start: int, width: int) -> str:
+    if len(text) <= width:
+        return text
+    start = max(0, min(start - _CONTEXT, len(text) - width + 1))
+    shown = f"{'…' if start else ''}{text[start:]}"
+    return shown if len(shown) <= width else f"{shown[: width - 1]}…"
+
+
+# So much of what two long values have in common is shown before they differ.
+_CONTEXT = 6

@@ -37,12 +37,12 @@ class ImageFacts:
 
     Attributes:
         ami: The AMI.
-        source: Where that is from: a folder, an S3 prefix, or `TAGS`.
+        source: Where that is from: a folder, an S3 prefix, or `TAGS`; None where nothing was looked up.
         kinds: What is known, by kind: see `image_comparison.KINDS`.
     """
 
     ami: str
-    source: str
+    source: str | None
     kinds: Mapping[str, Known]
 
 
@@ -69,7 +69,7 @@ def archived(ami: str, files: Mapping[str, str], *, where: str) -> ImageFacts | 
     packages: Known = None
     if archive.BILL in files:
         packages = _packages(files[archive.BILL], record, source=shown[archive.BILL])
-    tags = release.tags(record, snapshot_gib=None) | built.tags
+    tags = built.tags | release.tags(record, snapshot_gib=None)
     models = {
         model.path: Value(text=f"sha256:{model.sha256}", size_bytes=model.size_bytes) for model in record.models.files
     }
