@@ -58,14 +58,14 @@ class Change:
 
     def document(self) -> dict[str, Any]:
         """Return the difference as JSON-ready values."""
-        found: dict[str, Any] = {
+        return {
             "kind": self.kind,
             "name": self.name,
             "old": self.old.text if self.old else None,
             "new": self.new.text if self.new else None,
+            "old_bytes": self.old.size_bytes if self.old else None,
+            "new_bytes": self.new.size_bytes if self.new else None,
         }
-        sizes = {"old_bytes": self.old and self.old.size_bytes, "new_bytes": self.new and self.new.size_bytes}
-        return found | sizes if any(size is not None for size in sizes.values()) else found
 
 
 @dataclass(frozen=True, kw_only=True)

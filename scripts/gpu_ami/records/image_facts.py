@@ -69,7 +69,8 @@ def archived(ami: str, files: Mapping[str, str], *, where: str) -> ImageFacts | 
     packages: Known = None
     if archive.BILL in files:
         packages = _packages(files[archive.BILL], record, source=shown[archive.BILL])
-    tags = built.tags | release.tags(record, snapshot_gib=None)
+    base = {SOURCE_AMI_TAG: record.source_ami.id, SOURCE_AMI_NAME_TAG: record.source_ami.name}
+    tags = built.tags | base | release.tags(record, snapshot_gib=None)
     models = {
         model.path: Value(text=f"sha256:{model.sha256}", size_bytes=model.size_bytes) for model in record.models.files
     }
