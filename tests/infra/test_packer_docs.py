@@ -54,7 +54,8 @@ def test_each_variable_is_typed_described_and_checked(name: str) -> None:
     assert body["description"].endswith(".")
     assert "type" in body
     if body["type"] != "${bool}" and body["type"] != "bool":
-        unchecked = {"manifest_path", "release_path", "ssh_host", "ssh_port", "contents_path", "bill_path", "bill_command"}
+        unchecked = {"manifest_path", "release_path", "contents_path", "bill_path", "bill_command"}
+        unchecked |= {"ssh_host", "ssh_port"}
         assert ("validation" in body) != (name in unchecked)
 
 

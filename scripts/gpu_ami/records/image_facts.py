@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from gpu_ami.errors import UsageError
 from gpu_ami.records import archive, bill, build_facts, release
-from gpu_ami.records.tags import FINGERPRINT_PREFIX, SNAPSHOT_GIB_TAG, SOURCE_AMI_NAME_TAG, SOURCE_AMI_TAG, TAG_PREFIX
+from gpu_ami.records.tags import (
+    DRIVER_TAG,
+    FINGERPRINT_PREFIX,
+    KERNEL_TAG,
+    SNAPSHOT_GIB_TAG,
+    SOURCE_AMI_NAME_TAG,
+    SOURCE_AMI_TAG,
+    TAG_PREFIX,
+)
 
 # What of an archive a comparison reads.
 FILES = (archive.RELEASE, archive.BILL, archive.BUILD)
@@ -110,8 +118,8 @@ def _of_tags(tags: Mapping[str, str]) -> dict[str, Known]:
     return {
         "base": known(id=SOURCE_AMI_TAG, name=SOURCE_AMI_NAME_TAG),
         "os": known(os=release_fact("os")),
-        "kernel": known(kernel=release_fact("kernel")),
-        "driver": known(driver=release_fact("nvidia-driver")),
+        "kernel": known(kernel=KERNEL_TAG),
+        "driver": known(driver=DRIVER_TAG),
         "docker": known(docker=release_fact("docker")),
         "agent": known(agent=release_fact("ecs-agent")),
         "image": known(digest=release_fact("image-digest"), tag=release_fact("image-tag")),
