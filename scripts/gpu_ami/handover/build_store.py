@@ -14,7 +14,7 @@ from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.s3 import get_bytes, put_text
 from gpu_ami.errors import UsageError
-from gpu_ami.handover.receipt_store import bucket_of
+from gpu_ami.handover.receipt_store import Bucket, bucket_of
 from gpu_ami.records import archive, receipt
 from gpu_ami.records.tags import checked_ami_id
 
@@ -39,14 +39,15 @@ class BuildStore:
         builds: The folder of the archives in the tree.
         terraform: The root module; a backend is only known where it is initialized.
         access: The way to the bucket; it is not used as long as the tree has what is looked for.
+        bucket: Where the state is, for a root module that is not connected to it; None is what that one knows.
 
     Raises:
         UsageError: What Terraform noted of its backend cannot be read.
     """
 
-    def __init__(self, builds: Path, terraform: Path, access: Access) -> None:
+    def __init__(self, builds: Path, terraform: Path, access: Access, *, bucket: Bucket | None = None) -> None:
         self.folder = builds
-        self.bucket = bucket_of(terraform, access.child_environment({}))
+        self.bucket = bucket or bucket_of(terraform, access.child_environment({}))
         self._access = access
         # Beside the receipts' folder.
         parent = "" if self.bucket is None else self.bucket.prefix.removesuffix(f"{receipt.FOLDER}/")
