@@ -311,6 +311,8 @@ WRONG = {
     "bench --ami ami-12345678 --hosts 21": "--hosts 21 is not between 1 and 20",
     "bench --ami ami-12345678 --instance-type c7i.large": "c7i.large has no GPU",
     "bench --teardown README.md": "README.md is no journal of a bench",
+    "diff --from x --to ami-12345678": "--from 'x' is not an AMI id",
+    "diff --from ami-12345678 --to x": "--to 'x' is not an AMI id",
 }
 USE = f"""
 import contextlib, io, json, sys
