@@ -104,7 +104,7 @@ def _files(folder: Path) -> Iterator[Path]:
     for path, folders, names in os.walk(folder):
         out = _LEFT_OUT(path, [*folders, *names])
         if Path(path) == folder and folder.name == "packer":
-            out |= _RECORDS(path, names)
+            out |= _RECORDS(path, [*folders, *names])
         folders[:] = [name for name in folders if name not in out]
         yield from (Path(path, name).relative_to(folder) for name in names if name not in out)
 
