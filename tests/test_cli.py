@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("boto3", "botocore", "moto", "hcl2", "matplotlib", "rich", "msgspec", "asyncssh")
+HEAVY = ("boto3", "botocore", "moto", "hcl2", "matplotlib", "rich", "msgspec", "asyncssh", "cyclonedx", "jsonschema")
 
 
 def _invoke(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
