@@ -13,6 +13,7 @@ from gpu_ami.records import manifest_file as manifests
 from gpu_ami.records.image_comparison import KINDS, Comparison, cells, summary
 from gpu_ami.records.image_facts import ImageFacts
 from gpu_ami.records.tags import checked_ami_id
+from gpu_ami.units import show_count
 
 _COLUMNS = 100
 # Of the columns beside the kind, which takes 15: with what is between them no more than that.
@@ -54,7 +55,7 @@ def run(run: Invocation, request: Request) -> None:
         found = image_comparison.compare(_facts(run, old), _facts(run, new))
     run.console.result(found.document(), *tables(found))
     if found.changes:
-        msg = f"{new} differs from {old}: {summary(found)}."
+        msg = f"{new} differs from {old}: {show_count(len(found.changes), 'difference')}, above."
         raise DifferenceError(msg)
 
 
