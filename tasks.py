@@ -319,6 +319,19 @@ def status(run: Invocation, *, skip: tuple[str, ...] = (), fleet: bool = False) 
 
 @pipeline_task(
     ROOT,
+    takes="each",
+    from_="The first AMI; default the live one.",
+    to="The second AMI; default the last build's.",
+)
+def diff(run: Invocation, *, from_: str | None = None, to: str | None = None) -> None:
+    """Show what differs between two AMIs, package by package, and exit 9 when anything does."""
+    from gpu_ami.status import diff as command
+
+    command.run(run, command.Request(old=from_, new=to))
+
+
+@pipeline_task(
+    ROOT,
     manifest="Another manifest than the last build's.",
     ami="An AMI id instead of the manifest's.",
     parameter="The SSM parameter; default from pipeline.yaml, or /gpu-ami/FAMILY/ami-id.",

@@ -25,6 +25,8 @@ locals {
 
   manifest_path = var.manifest_path != null ? var.manifest_path : "${path.root}/manifest.json"
   release_path  = var.release_path != null ? var.release_path : "${path.root}/release.json"
+  contents_path = var.contents_path != null ? var.contents_path : "${path.root}/contents.json"
+  bill_path     = var.bill_path != null ? var.bill_path : "${path.root}/bill.cdx.json"
 
   ecr       = regex("^(?P<registry>(?P<account>[0-9]+)\\.dkr[.-]ecr(?:-fips)?\\.(?P<region>[a-z0-9-]+)\\.[a-z.]+)/(?P<name>.+)$", var.ecr_repository_url)
   partition = startswith(var.region, "cn-") ? "aws-cn" : startswith(var.region, "us-gov-") ? "aws-us-gov" : startswith(var.region, "eusc-") ? "aws-eusc" : "aws"
@@ -360,20 +362,44 @@ build {
   }
 
   provisioner "shell" {
-    script           = "${path.root}/scripts/write-release.sh"
+    script           = "${path.root}/scripts/list-contents.sh"
     execute_command  = local.as_root
     use_env_var_file = true
     env = merge(local.image_env, {
       FAMILY           = var.family
-      GIT_COMMIT       = var.git_commit
       MODELS_DIR       = var.models_dir
-      MPS_PIPE         = var.mps_pipe
       PIPELINE_VERSION = var.pipeline_version
       RUN_ID           = local.run_id
       SOURCE_AMI       = build.SourceAMI
       SOURCE_AMI_NAME  = build.SourceAMIName
       STARTED_AT       = local.now
     })
+  }
+
+  provisioner "file" {
+    direction   = "download"
+    source      = "/run/gpu-ami/contents.json"
+    destination = local.contents_path
+  }
+
+  # Composes the bill of materials here, of that list. Whatever becomes of it, the bake goes on: the record then says that
+  # there is none, and so does whoever reads it.
+  provisioner "shell-local" {
+    inline           = [var.bill_command == "" ? "echo No bill of materials is composed without bill_command." : var.bill_command]
+    valid_exit_codes = range(-1, 256)
+  }
+
+  # Packer evaluates a provisioner's block when its turn comes, so the digest is of the bill that was just composed.
+  provisioner "shell" {
+    script           = "${path.root}/scripts/write-release.sh"
+    execute_command  = local.as_root
+    use_env_var_file = true
+    env = {
+      BILL_SHA256 = var.bill_command == "" ? "" : fileexists(local.bill_path) ? sha256(file(local.bill_path)) : ""
+      GIT_COMMIT  = var.git_commit
+      MPS_PIPE    = var.mps_pipe
+      STARTED_AT  = local.now
+    }
   }
 
   provisioner "file" {

@@ -651,6 +651,24 @@ variable "release_path" {
   default     = null
 }
 
+variable "contents_path" {
+  description = "Where the list of what is in the image is downloaded to; null is contents.json beside the template."
+  type        = string
+  default     = null
+}
+
+variable "bill_path" {
+  description = "Where bill_command writes the bill of materials; null is bill.cdx.json beside the template."
+  type        = string
+  default     = null
+}
+
+variable "bill_command" {
+  description = "Composes the bill of materials of that list, in the shell of this machine; `invoke build` gives it, empty is none."
+  type        = string
+  default     = ""
+}
+
 # --- Only for the local AWS ----------------------------------------------------------------------
 
 variable "ssh_host" {

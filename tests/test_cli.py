@@ -16,7 +16,7 @@ import pytest
 from tests.support.schemas import problems_of_output
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("boto3", "botocore", "moto", "hcl2", "matplotlib", "rich", "msgspec", "asyncssh")
+HEAVY = ("boto3", "botocore", "moto", "hcl2", "matplotlib", "rich", "msgspec", "asyncssh", "cyclonedx", "jsonschema")
 
 
 def _invoke(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
@@ -315,6 +315,8 @@ WRONG = {
     "bench --ami ami-12345678 --instance-type c7i.large": "c7i.large has no GPU",
     "bench --teardown none.jsonl": "none.jsonl does not exist. Each bench leaves one: logs/bench-*.jsonl",
     "bench --teardown README.md": "README.md is no journal of a bench",
+    "diff --from x --to ami-12345678": "--from 'x' is not an AMI id",
+    "diff --from ami-12345678 --to x": "--to 'x' is not an AMI id",
 }
 USE = f"""
 import contextlib, io, json, sys

@@ -170,7 +170,8 @@ def _check_var(calls: Iterable[ParserContext]) -> None:
 
 
 def _flag(parameter: str) -> str:
-    return f"--{parameter.replace('_', '-')}"
+    # As Invoke has it: `from_` is --from, a word that Python keeps for itself.
+    return f"--{parameter.strip('_').replace('_', '-')}"
 
 
 def _typed(token: str, argv: Iterable[str]) -> str:
@@ -246,7 +247,7 @@ def pipeline_task(
         mine = [_parameter(p.name, [] if isinstance(p.default, tuple) else p.default) for p in declared]
         call.__signature__ = inspect.Signature([first, *mine, *common])  # type: ignore[attr-defined]
         made: Task[Callable[..., None]] = task(
-            help={name.replace("_", "-"): text for name, text in flags.items()}
+            help={_flag(name)[2:]: text for name, text in flags.items()}
             | {old.name: f"What {_flag(name)} was called before; the same." for name, old in renamed.items()}
             | COMMON_HELP,
             iterable=[*(p.name for p in declared if isinstance(p.default, tuple)), "family"],

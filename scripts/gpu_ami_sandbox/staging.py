@@ -33,8 +33,8 @@ _LEFT_OUT = shutil.ignore_patterns(
     "release.json",
     "*.pem",
 )
-# The records of several families, in Packer's folder itself: elsewhere such a name is anybody's.
-_RECORDS = shutil.ignore_patterns("manifest-*.json", "release-*.json")
+# The records of several families and of past builds, in Packer's folder itself: elsewhere such a name is anybody's.
+_RECORDS = shutil.ignore_patterns("manifest-*.json", "release-*.json", "contents.json", "bill.cdx.json", "builds")
 
 # What is not staged but made there, for the sandbox: one of each family's.
 _MADE = "sandbox.pkrvars.json"
@@ -104,7 +104,7 @@ def _files(folder: Path) -> Iterator[Path]:
     for path, folders, names in os.walk(folder):
         out = _LEFT_OUT(path, [*folders, *names])
         if Path(path) == folder and folder.name == "packer":
-            out |= _RECORDS(path, names)
+            out |= _RECORDS(path, [*folders, *names])
         folders[:] = [name for name in folders if name not in out]
         yield from (Path(path, name).relative_to(folder) for name in names if name not in out)
 

@@ -20,7 +20,12 @@ DECLARED = "".join(
 )
 
 # Files that go into the image, named as what builds leave in the folder above.
-IN_THE_IMAGE = ("rootfs/etc/pki/team-ca.pem", "rootfs/opt/manifest-v2.json", "rootfs/opt/release.json")
+IN_THE_IMAGE = (
+    "rootfs/etc/pki/team-ca.pem",
+    "rootfs/opt/manifest-v2.json",
+    "rootfs/opt/release.json",
+    "rootfs/builds/x",
+)
 
 
 @pytest.fixture
@@ -31,9 +36,9 @@ def video(tmp_path: Path) -> Invocation:
     (folder / "a.pkr.hcl").write_text(DECLARED)
     for name in ("video.auto.pkrvars.hcl", "training.auto.pkrvars.hcl", "common.auto.pkrvars.hcl"):
         (folder / name).write_text(f'x = "{name[0]}"\n')
-    for name in ("manifest-video.json", "release.json", "crash.log", "scripts/a.sh", "models.yaml"):
+    for name in ("manifest-video.json", "release.json", "crash.log", "contents.json", "scripts/a.sh", "models.yaml"):
         (folder / name).write_text("")
-    for name in IN_THE_IMAGE:
+    for name in (*IN_THE_IMAGE, "builds/ami-0123456789abcdef0/bill.cdx.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("")
     return families.chosen(invocation(tmp_path, TWO))[0]

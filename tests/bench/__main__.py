@@ -16,6 +16,7 @@ BENCHES: dict[str, Callable[[], bool]] = {
     "apply": applying.main,
     "cost": main_job.cost,
     "coldstart": main_job.coldstart,
+    "diff": main_job.diff,
     "points": main_job.points,
     "downloads": downloads.bench,
     "fleet": fleet.main,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from gpu_ami.coldstart.points import COLUMNS
+from gpu_ami.records import archive
 from gpu_ami.tools import packer_tools, terraform_tools
 from gpu_ami.workspace import Workspace
 from gpu_ami_sandbox.packer_values import packer_values
 from gpu_ami_sandbox.session import Sandbox
 from tests.bench.measure import in_turn, say, seconds
 from tests.e2e.conftest import Checkout, make_checkout
+from tests.records.test_image_comparison import archived
 
 ROOT = Path(__file__).parents[2]
 EMPTY_TASKS = '''\
@@ -56,6 +59,24 @@ def coldstart() -> bool:
 
     pair = in_turn(lambda: run("coldstart"), lambda: run("--list"))
     return say("invoke coldstart / invoke --list (at most 1.3)", str(pair), good=pair.ratio <= 1.3)
+
+
+def diff() -> bool:
+    """`invoke diff` of two archived builds with 800 packages each, without AWS, over `invoke --list`: at most 1.5."""
+    first, second = (f"ami-{number:017x}" for number in (1, 2))
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("tasks.py", "pipeline.yaml"):
+            shutil.copy2(ROOT / name, folder)
+        for number, ami in enumerate((first, second)):
+            packages = {f"package-{at}": f"1.{number if at % 20 == 0 else 0}-1" for at in range(800)}
+            archive.keep(Path(folder, "packer", "builds"), ami, archived(ami, f"run-{number}", packages=packages))
+
+        def run(*arguments: str) -> None:
+            # 9 says that they differ.
+            subprocess.run([sys.executable, "-m", "invoke", *arguments], cwd=folder, capture_output=True, check=False)
+
+        pair = in_turn(lambda: run("diff", "--from", first, "--to", second), lambda: run("--list"))
+    return say("invoke diff of 800 packages / invoke --list (at most 1.5)", str(pair), good=pair.ratio <= 1.5)
 
 
 def points() -> bool:

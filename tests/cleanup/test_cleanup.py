@@ -376,6 +376,27 @@ def test_a_file_written_since_the_plan_protects_what_it_names(
     assert name in done.document["results"][0]["error"]
 
 
+def test_the_plan_is_the_same_with_fifty_archived_builds(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """What was built once is no reason to keep it: the archive outlives its AMI."""
+
+    def plan() -> dict[str, Any]:
+        found = _clean(here, tmp_path).document
+        # Sources are queried side by side: which ends first, and after how long, says nothing.
+        sources = {(one["name"], one["region"]): (one["status"], one["references"]) for one in found["sources"]}
+        return {**found, "made_at": None, "sources": sources}
+
+    before = plan()
+    for number in range(50):
+        ami = unused.id if number == 0 else f"ami-{number:017x}"
+        folder = tmp_path / "packer" / "builds" / ami
+        folder.mkdir(parents=True)
+        for name in ("release.json", "build.json"):
+            (folder / name).write_text(json.dumps({"ami": ami, "source_ami": {"id": unused.id}}))
+
+    assert before["totals"]["delete"] == 1
+    assert plan() == before
+
+
 def test_a_wrong_clock_is_noticed(here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: Any) -> None:
     """Two years ahead, every AMI seems old enough."""
     ahead = SimpleNamespace(now=lambda zone: datetime.now(zone) + timedelta(days=700))

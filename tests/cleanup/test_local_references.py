@@ -13,6 +13,7 @@ from gpu_ami.cleanup.local_references import LocalSource, last_build_ids, protec
 from gpu_ami.cleanup.plan_document import FORMAT
 from gpu_ami.cleanup.policy import LOCAL_SOURCES
 from gpu_ami.errors import TerraformError
+from gpu_ami.records.archive import LIMITS
 
 A, B, C, D, E = (f"ami-{number:017x}" for number in range(1, 6))
 
@@ -150,6 +151,36 @@ def test_a_file_that_cannot_be_read_fails_its_source(tmp_path: Path) -> None:
     for source, name in (("terraform-code", "a.tf"), ("manifests", "manifest.json")):
         report = found[source].report
         assert (report.status, name in str(report.error)) == ("failed", True)
+
+
+def test_archived_builds_need_nothing(tmp_path: Path) -> None:
+    """Each names its AMI and the base: after a year of builds clean-up would remove nothing any more."""
+    manifest = json.dumps({"builds": [{"artifact_id": f"eu-west-1:{A}"}]})
+    tree = tree_of(tmp_path, **{"packer/manifest.json": manifest, "terraform/a.tf": B})
+    before = scanned(tree)
+    for number in range(50):
+        ami = f"ami-{number:017x}"
+        for name in LIMITS:
+            tree_of(tree, **{f"packer/builds/{ami}/{name}": f'{{"ami": "{ami}", "source": "{C}"}}'})
+    tree_of(tree, **{f"packer/builds/.{D}.x1y2/release.json": D})
+
+    assert scanned(tree) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        (f"packer/builds/{A}/main.tf", "terraform-code"),
+        (f"packer/builds/{A}/release-v2.json", "manifests"),
+        (f"builds/{A}/release.json", "manifests"),
+        ("packer/builds/prod/release.json", "manifests"),
+        ("packer/builds/release.json", "manifests"),
+        ("packer/release.json", "manifests"),
+    ],
+)
+def test_only_an_archive_s_own_files_are_left_out(tmp_path: Path, name: str, source: str) -> None:
+    """Whatever else somebody keeps there may be in use."""
+    assert named(scanned(tree_of(tmp_path, **{name: B}))[source]) == {B}
 
 
 @pytest.mark.parametrize(("name", "source"), [("a.tf", "terraform-code"), ("release.json", "manifests")])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.bake.template import template_scripts
+from gpu_ami.records import archive, bill, image_facts
 from tests.e2e.conftest import ROOT, Checkout, with_root_module
 from tests.e2e.leftovers import all_left_resources, left_resources
 
@@ -164,6 +165,22 @@ def test_the_release_record_came_out_of_the_image(shared: Checkout, built: dict[
     moved = {row["name"]: row["old"] for row in outside["packages_moved"]}
     assert {"glibc", "jq"} <= set(moved)
     assert not {"docker", "containerd", "runc", "ecs-init"} & set(moved), "AWS tests these together"
+
+
+def test_the_build_is_archived(shared: Checkout, built: dict[str, Any], root: Path) -> None:
+    """Record, bill and what the pipeline knows: each names the next by what it is, and the image holds the first."""
+    files = archive.read(shared.root / ".sandbox" / "builds", built["ami_id"])
+
+    assert files[archive.RELEASE] == (root / "etc" / "gpu-ami-release.json").read_text()
+    record = json.loads(files[archive.RELEASE])
+    assert record["bill_sha256"] == bill.digest(files[archive.BILL])
+    found = bill.parse(files[archive.BILL], source="x")
+    assert found.run_id == record["run_id"] == _run_id(shared, built)
+    assert found.packages["openssl-libs"].startswith("1:3.2.2-")
+    assert {"kernel", "docker", "jq", "ecs-init"} <= set(found.packages)
+    facts = image_facts.archived(built["ami_id"], files, where="x")
+    assert facts is not None
+    assert None not in facts.kinds.values()
 
 
 def test_the_handed_over_variable_is_in_step(shared: Checkout, built: dict[str, Any]) -> None:

@@ -14,6 +14,11 @@ from tests.e2e.conftest import ROOT, Checkout
 from tests.e2e.leftovers import all_left_resources
 
 SCRIPTS = template_scripts(ROOT / "packer")
+# What those must leave that Packer brings a file from.
+LEAST = {
+    "list-contents": "mkdir -p /run/gpu-ami\necho '{}' >/run/gpu-ami/contents.json",
+    "write-release": "echo '{}' >/etc/gpu-ami-release.json",
+}
 # The first, the last, one between two and the one that Packer brings a file from. `bake/test_packer_run.py` proves that
 # each of the others is named, `test_build.py` that they run in this order, `infra/test_template.py` that none may fail.
 SOME = (SCRIPTS[0], "pull-image", "write-release", SCRIPTS[-1])
@@ -25,7 +30,7 @@ def test_a_step_that_fails_is_named(scene: tuple[Checkout, Any], script: str) ->
     checkout, sandbox = scene
     for name in SCRIPTS:
         # The steps before it do as little as they can: what they really do is another test's.
-        least = "echo '{}' >/etc/gpu-ami-release.json" if name == "write-release" else "true"
+        least = LEAST.get(name, "true")
         (checkout.root / "packer" / "scripts" / f"{name}.sh").write_text(f"#!/usr/bin/env bash\n{least}\n")
     broken = checkout.root / "packer" / "scripts" / f"{script}.sh"
     broken.write_text("#!/usr/bin/env bash\necho 'broken on purpose' >&2\nexit 7\n")

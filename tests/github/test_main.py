@@ -10,7 +10,9 @@ import pytest
 
 from gpu_ami import process
 from gpu_ami.github.__main__ import main
+from gpu_ami.records import archive
 from tests.github.conftest import HANDOVER, GitHub
+from tests.support.account import REGION, World
 
 
 def build_result(github: GitHub, ami: str = "ami-0bbbbbbbbbbbbbbbb") -> Path:
@@ -29,6 +31,43 @@ def test_collect_compares_with_what_git_has(github: GitHub, capsys: pytest.Captu
     assert "the hand-over changed" in capsys.readouterr().err
     assert (github.clone / "artifacts" / "title.txt").read_text() == "Use ami-0bbbbbbbbbbbbbbbb\n"
     assert "ami-0aaaaaaaaaaaaaaaa" in github.summary
+
+
+@pytest.mark.parametrize(
+    ("more", "env", "shared"),
+    [
+        ({}, {"STATE_BUCKET": "share-states", "STATE_KEY": "gpu/t.tfstate"}, True),
+        ({"built": False}, {"STATE_BUCKET": "share-states"}, False),
+        ({}, {}, False),
+        ({}, {"STATE_BUCKET": "share-states", "GPU_AMI_SANDBOX": "1"}, False),
+    ],
+    ids=["built", "not built", "no bucket", "sandbox"],
+)
+def test_an_archive_goes_beside_the_state(
+    github: GitHub,
+    here: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    more: dict[str, object],
+    env: dict[str, str],
+    shared: bool,
+) -> None:
+    """A runner's tree ends with its job: whoever compares the AMI later reads it there."""
+    monkeypatch.setattr("gpu_ami.aws.access.Access", lambda region: here.access)
+    s3, ami = here.access.client("s3"), "ami-0bbbbbbbbbbbbbbbb"
+    s3.create_bucket(Bucket="share-states", CreateBucketConfiguration={"LocationConstraint": REGION})
+    archive.keep(github.clone / "packer" / "builds", ami, {archive.RELEASE: "{}", archive.BILL: "[]"})
+    file = github.clone.parent / "build.json"
+    file.write_text(json.dumps({"ami_id": ami, "built": True} | more))
+
+    code = main(["share", str(file)], github.env | env | {"STATE_REGION": REGION}, github.clone)
+
+    assert code == 0
+    rows = s3.list_objects_v2(Bucket="share-states").get("Contents", [])
+    keys = [f"gpu/builds/{ami}/{name}" for name in (archive.BILL, archive.RELEASE)]
+    assert [row["Key"] for row in rows] == (keys if shared else [])
+    said = f"Shared release.json, bill.cdx.json in s3://share-states/gpu/builds/{ami}/." if shared else "no archive to"
+    assert said in capsys.readouterr().err
 
 
 def test_collect_in_a_called_workflow_compares_with_the_caller(github: GitHub) -> None:

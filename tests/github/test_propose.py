@@ -55,6 +55,67 @@ def test_the_pull_request_has_the_plan_in_its_text(github: GitHub, proposal: Pro
     assert "starts no workflow" in body
 
 
+COMPARED = {
+    "from": "ami-0aaaaaaaaaaaaaaaa",
+    "to": "ami-0bbbbbbbbbbbbbbbb",
+    "summary": "kernel 6.1.141 → 6.1.150, 2 models new",
+    "differences": [
+        {"kind": "kernel", "name": "kernel", "old": "6.1.141", "new": "6.1.150"},
+        {"kind": "model", "name": "a|b.pt", "old": None, "new": "sha256:ab", "old_bytes": None, "new_bytes": 2048},
+        *({"kind": "package", "name": f"p{number}", "old": "1", "new": None} for number in range(70)),
+    ],
+    "unknown": ["setting"],
+}
+
+
+def test_the_pull_request_says_what_changes(github: GitHub, proposal: Proposal) -> None:
+    """A reviewer decides on a kernel and a model, not on an id."""
+    (proposal.artifacts / "diff.json").write_text(json.dumps(COMPARED))
+
+    propose(proposal, github.runner)
+
+    title = "Use ami-0bbbbbbbbbbbbbbbb: kernel 6.1.141 → 6.1.150, 2 models new"
+    (created,) = github.called("pr create")
+    assert f"--title {title} --body-file" in created
+    assert github.git("log", "-1", "--format=%s", "gpu-ami/films", cwd=github.remote) == title
+    body = (proposal.artifacts / "pull-request.md").read_text()
+    assert "## What changes\n\nBeside ami-0aaaaaaaaaaaaaaaa: kernel 6.1.141 → 6.1.150, 2 models new.\n" in body
+    assert "| kernel | kernel | 6.1.141 | 6.1.150 |" in body
+    assert "| model | a\\|b.pt | none | 2.0 KiB, sha256:ab |" in body
+    assert "And 12 more differences: `invoke diff` lists them." in body
+    assert "so not compared: setting." in body
+    assert body.index("| AMI |") < body.index("## What changes") < body.index("## Plan")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", ""),
+        ("{", ""),
+        ("[]", ""),
+        (json.dumps(COMPARED | {"to": "ami-0cccccccccccccccc"}), ""),
+        (
+            json.dumps(COMPARED | {"differences": [], "summary": "no difference"}),
+            "Beside ami-0aaaaaaaaaaaaaaaa: no diff",
+        ),
+    ],
+    ids=["empty", "cut off", "a list", "another AMI", "the same"],
+)
+def test_without_a_comparison_the_pull_request_is_as_before(
+    github: GitHub, proposal: Proposal, text: str, said: str
+) -> None:
+    """A first AMI has none to be compared with; what is about another AMI is not said of this one."""
+    (proposal.artifacts / "diff.json").write_text(text)
+
+    propose(proposal, github.runner)
+
+    (created,) = github.called("pr create")
+    assert "--title Use ami-0bbbbbbbbbbbbbbbb --body-file" in created
+    body = (proposal.artifacts / "pull-request.md").read_text()
+    assert ("## What changes" in body) is bool(said)
+    assert said in body
+
+
 def test_what_was_measured_goes_into_the_same_commit(github: GitHub, proposal: Proposal) -> None:
     """An apply believes records beside Terraform's code alone; what is no AMI's record stays out of the repository."""
     new = "ami-0bbbbbbbbbbbbbbbb"

@@ -82,6 +82,11 @@ esac
 """
 
 _RPM = r"""
+if [[ $1 == -qa && $* == *LICENSE* ]]; then
+  awk -v OFS='\t' '{ a = index($2 "-", "-"); print $1, 0, substr($2, 1, a - 1), substr($2, a + 1), "x86_64", "MIT" }' \
+    /srv/packages
+  exit 0
+fi
 if [[ $1 == -qa ]]; then cat /srv/packages; exit 0; fi
 sed -n "s/^${*: -1} //p" /srv/packages | grep . || { echo "package ${*: -1} is not installed"; exit 1; }
 """
@@ -105,7 +110,9 @@ def finish(box: Box) -> None:
     add_fakes(box)
     box.write("/etc/machine-id", "")
     box.write("/etc/ecs/ecs.config", CONFIG)
-    box.write("/etc/os-release", 'NAME="Amazon Linux"\nPRETTY_NAME="Amazon Linux 2023.9"\n')
+    box.write(
+        "/etc/os-release", 'NAME="Amazon Linux"\nPRETTY_NAME="Amazon Linux 2023.9"\nID="amzn"\nVERSION_ID="2023"\n'
+    )
     box.write("/var/lib/ecs/ecs.config", "ECS_ENABLE_GPU_SUPPORT=true\n")
     box.write("/var/lib/ecs/deps/execute-command/bin/agent")
     box.write("/opt/ml/models/detector.pt", MODEL.decode())
@@ -120,7 +127,7 @@ def finish(box: Box) -> None:
         "/srv/packages",
         "nvidia-driver 580.159.03\nkmod-nvidia-open-dkms 580.159.03\nnvidia-container-toolkit 1.17.8\n"
         "libnvidia-container1 1.17.8\nnvidia-release 2023.9\nnvidia-persistenced 580.159.03\n"
-        "docker 25.0.16\necs-init 1.106.2\n",
+        "docker 25.0.16-1\ncontainerd 2.2.5-1\necs-init 1.106.2-1\n",
     )
     model = {"path": "detector.pt", "size_bytes": len(MODEL), "sha256": hashlib.sha256(MODEL).hexdigest()}
     release = {"run_id": "run-1", "image": {"digest": DIGEST}, "models": {"dir": "/opt/ml/models", "files": [model]}}

@@ -279,9 +279,13 @@ def test_what_the_base_pins_moves_only_when_it_may(world: World, moves: bool) ->
     client.run(f"sudo docker tag {tag}; sudo mkdir -p {RECORDED['MODELS_DIR']}")
 
     updated = _run(client, "update-system.sh", UPDATE_CONTAINER_STACK=str(int(moves)))
+    listed = _run(client, "list-contents.sh", **RECORDED)
     recorded = _run(client, "write-release.sh", **RECORDED)
 
-    assert (updated.status, recorded.status) == (0, 0), updated.text + recorded.text
+    assert (updated.status, listed.status, recorded.status) == (0, 0, 0), updated.text + listed.text + recorded.text
+    contents = json.loads(client.run("cat /run/gpu-ami/contents.json").stdout)
+    (jq,) = (package for package in contents["packages"] if package["name"] == "jq")
+    assert (jq["epoch"], jq["license"]) == ("0", "MIT and ASL 2.0 and CC-BY and GPLv3")
     release = json.loads((world.root(client) / "etc/gpu-ami-release.json").read_text())
     moved = {row["name"]: (row["old"], row["new"]) for row in release["packages_moved"]}
     assert moved["openssl-libs"] == ("3.2.2-1.amzn2023.0.2", "3.2.2-1.amzn2023.0.5")

@@ -54,7 +54,8 @@ def test_each_variable_is_typed_described_and_checked(name: str) -> None:
     assert body["description"].endswith(".")
     assert "type" in body
     if body["type"] != "${bool}" and body["type"] != "bool":
-        unchecked = {"manifest_path", "release_path", "ssh_host", "ssh_port"}
+        unchecked = {"manifest_path", "release_path", "contents_path", "bill_path", "bill_command"}
+        unchecked |= {"ssh_host", "ssh_port"}
         assert ("validation" in body) != (name in unchecked)
 
 
@@ -89,6 +90,9 @@ def test_example_sets_existing_variables_and_all_required_ones(tmp_path: Path) -
         ("mine.pkrvars.json", True),
         ("manifest.json", True),
         ("release.json", True),
+        ("contents.json", True),
+        ("builds/ami-0123456789abcdef0/bill.cdx.json", True),
+        ("rootfs/usr/builds/x", False),
         ("ec2_gpu.pem", True),
         ("crash.log", True),
         ("packer_cache/x", True),

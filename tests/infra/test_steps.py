@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 
+import msgspec
 import pytest
 
+from gpu_ami.bake import bill_of_materials
 from gpu_ami.bake.checks import agent
 from gpu_ami.bake.template import load_hcl
-from tests.infra.box import PACKER, Box
+from tests.infra.box import PACKER, Box, Result
 from tests.infra.finished import DIGEST, INPUTS, REFERENCE, finish
 
 ECS = {
@@ -233,13 +235,19 @@ RELEASE_INPUTS = INPUTS | {
 }
 
 
+def _record(box: Box, **more: str) -> Result:
+    """List what is there and write the record of it; return how that ended."""
+    listed = box.run("list-contents.sh", **RELEASE_INPUTS)
+    return box.run("write-release.sh", **RELEASE_INPUTS, **more) if listed.status == 0 else listed
+
+
 def test_release_record_says_what_the_image_consists_of(box: Box) -> None:
     """Months later this file answers which driver, agent, image and weights a job ran with."""
     finish(box)
     box.path("/etc/gpu-ami-release.json").unlink()
     box.write("/opt/ml/models/ocr/a b.bin", "two\n")
 
-    result = box.run("write-release.sh", **RELEASE_INPUTS)
+    result = _record(box)
 
     assert result.status == 0, result.said
     release = json.loads(box.read("/etc/gpu-ami-release.json"))
@@ -247,8 +255,10 @@ def test_release_record_says_what_the_image_consists_of(box: Box) -> None:
     assert release["source_ami"] == {"id": "ami-0123456789abcdef0", "name": "al2023-ami-ecs-gpu-hvm-x"}
     assert release["os"] == "Amazon Linux 2023.9"
     assert release["nvidia_driver"] == "580.159.03"
-    assert release["docker"] == "25.0.16"
-    assert release["ecs_agent"] == "1.106.2"
+    assert release["docker"] == "25.0.16-1"
+    assert release["containerd"] == "2.2.5-1"
+    assert release["ecs_agent"] == "1.106.2-1"
+    assert release["bill_sha256"] is None
     assert release["image"] == {"repository": REFERENCE, "tag": "v1", "digest": DIGEST, "size_bytes": 4096}
     assert [model["path"] for model in release["models"]["files"]] == ["detector.pt", "ocr/a b.bin"]
     assert release["models"]["files"][1]["size_bytes"] == 4
@@ -256,6 +266,47 @@ def test_release_record_says_what_the_image_consists_of(box: Box) -> None:
     assert release["bake_seconds"] > 0
     # Packer downloads it as the login user.
     assert box.path("/etc/gpu-ami-release.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_contents_are_listed_for_the_bill_of_materials(box: Box) -> None:
+    """Every package with its licence, and what the models' checksums are: the record has the same, read once."""
+    finish(box)
+    box.write("/srv/packages", "nvidia-driver 580.9.1-1\nnvidia-driver 580.10.1-1\nkernel 6.1.1-1\nkernel 6.1.2-1\n")
+    box.path("/etc/gpu-ami-release.json").unlink()
+
+    result = _record(box, BILL_SHA256="e" * 64)
+
+    assert result.status == 0, result.said
+    contents = bill_of_materials.load(box.path("/run/gpu-ami/contents.json"))
+    assert box.path("/run/gpu-ami/contents.json").stat().st_mode & 0o777 == 0o644
+    assert (contents.run_id, contents.os_id, contents.os_version) == ("run-1", "amzn", "2023")
+    assert [(package.name, package.version) for package in contents.packages] == [
+        ("kernel", "6.1.1"),
+        ("kernel", "6.1.2"),
+        ("nvidia-driver", "580.10.1"),
+        ("nvidia-driver", "580.9.1"),
+    ]
+    assert {(package.epoch, package.arch, package.license) for package in contents.packages} == {("0", "x86_64", "MIT")}
+    release = json.loads(box.read("/etc/gpu-ami-release.json"))
+    assert (release["bill_sha256"], release["nvidia_driver"], release["docker"]) == ("e" * 64, "580.10.1", "none")
+    assert release["models"] == json.loads(msgspec.json.encode(contents.models))
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [("rpm", "list-contents: what is installed cannot be told"), ("", "write-release: .* did list-contents.sh run")],
+)
+def test_what_cannot_be_listed_ends_the_bake(box: Box, program: str, reason: str) -> None:
+    """An image of which nobody knows what is in it is not one to hand over."""
+    finish(box)
+    if program:
+        box.fake(program, "echo 'rpmdb: damaged' >&2; exit 3")
+        result = _record(box)
+    else:
+        result = box.run("write-release.sh", **RELEASE_INPUTS)
+
+    assert result.status == 1
+    assert re.search(reason, result.tail())
 
 
 BEFORE = """docker 25.0.16-1
@@ -283,7 +334,7 @@ def test_release_record_says_what_the_bake_has_moved(box: Box) -> None:
     # The driver's and the agent's version are asked of it too.
     box.write("/srv/packages", NOW)
 
-    result = box.run("write-release.sh", **RELEASE_INPUTS)
+    result = _record(box)
 
     assert result.status == 0, result.said
     assert json.loads(box.read("/etc/gpu-ami-release.json"))["packages_moved"] == [
@@ -303,7 +354,7 @@ def test_what_was_not_noted_is_not_called_unmoved(box: Box, before: str | None, 
         box.write("/run/gpu-ami/packages-before", before)
     box.write("/srv/packages", NOW)
 
-    result = box.run("write-release.sh", **RELEASE_INPUTS)
+    result = _record(box)
 
     assert json.loads(box.read("/etc/gpu-ami-release.json"))["packages_moved"] == moved, result.said
     assert ("is not known" in result.said) is (moved is None)
@@ -313,7 +364,7 @@ def test_release_record_says_what_is_done_about_mps(box: Box) -> None:
     """The tag that spares `invoke status` its warning comes from here."""
     finish(box)
 
-    box.run("write-release.sh", **RELEASE_INPUTS)
+    _record(box)
 
     assert json.loads(box.read("/etc/gpu-ami-release.json"))["mps_pipe"] == "repair"
 
@@ -328,7 +379,7 @@ def test_release_record_has_room_for_many_models_and_packages(box: Box) -> None:
     box.write("/run/gpu-ami/packages-before", "".join(f"{name} 1-1\n" for name in names))
     box.write("/srv/packages", "".join(f"{name} 2-1\n" for name in names))
 
-    result = box.run("write-release.sh", **RELEASE_INPUTS)
+    result = _record(box)
 
     assert result.status == 0, result.said[-300:]
     release = json.loads(box.read("/etc/gpu-ami-release.json"))
@@ -341,7 +392,7 @@ def test_release_record_satisfies_the_validation(box: Box) -> None:
     """Writer and checker agree on the file's shape."""
     finish(box)
 
-    box.run("write-release.sh", **RELEASE_INPUTS)
+    _record(box)
 
     assert box.run("validate-image.sh", **INPUTS).status == 0
 
@@ -353,7 +404,7 @@ def test_release_record_needs_the_pulled_image(box: Box, image: str) -> None:
     before = box.read("/etc/gpu-ami-release.json")
     box.write("/srv/image.json", image)
 
-    result = box.run("write-release.sh", **RELEASE_INPUTS)
+    result = _record(box)
 
     assert result.status == 1
     assert "with its digest; did pull-image.sh run?" in result.tail()

@@ -31,7 +31,7 @@ def test_nobodys_variables_state_or_backend_travel(repository: Path) -> None:
 def test_the_records_of_families_stay_and_files_of_that_name_travel(repository: Path) -> None:
     """What lies in rootfs/ goes into the image, and Terraform may read any file, whatever they are called."""
     mine = ("packer/rootfs/opt/release-a.json", "terraform/manifest-a.json", "terraform/modules/release-a.json")
-    for name in (*mine, "packer/manifest-a.json", "packer/release-a.json"):
+    for name in (*mine, "packer/manifest-a.json", "packer/release-a.json", "packer/builds/ami-0/build-a.json"):
         (repository / name).parent.mkdir(parents=True, exist_ok=True)
         (repository / name).write_text("{}")
 
@@ -91,6 +91,8 @@ def test_files_are_named_as_a_person_would_type_them(tmp_path: Path) -> None:
 
     assert workspace.shown(workspace.manifest) == ".sandbox/manifest.json"
     assert workspace.shown(workspace.release) == ".sandbox/release.json"
+    assert workspace.shown(workspace.builds) == ".sandbox/builds"
+    assert Workspace(tmp_path).shown(Workspace(tmp_path).builds) == "packer/builds"
     assert workspace.shown(Path("/elsewhere")) == "/elsewhere"
     assert Workspace(tmp_path).shown(Workspace(tmp_path).manifest) == "packer/manifest.json"
     assert Workspace(tmp_path).shown(Workspace(tmp_path).release) == "packer/release.json"

@@ -74,6 +74,21 @@ def test_in_step_ends_well(terraform: FakeTerraform, in_step: str) -> None:
     assert document["next_build"] == []
 
 
+def test_base_and_driver_of_the_live_ami_are_named(terraform: FakeTerraform, in_step: str) -> None:
+    """What a job ran on, without another task; of what the tags do not say, nothing is said."""
+    assert _look(terraform).document["environments"][0]["nvidia_driver"] is None
+    assert "driver" not in _look(terraform, output="table").out.getvalue()
+    tags = {"gpu-ami:source-ami-name": "al2023-x", "gpu-ami:nvidia-driver": "580.1", "gpu-ami:kernel": "6.1.150"}
+    terraform.here.maker.ec2.amis[in_step].add_tags(tags)
+
+    document = _look(terraform).document
+    assert problems("status", document) == []
+    first = document["environments"][0]
+    assert (first["base_ami_name"], first["nvidia_driver"], first["kernel"]) == ("al2023-x", "580.1", "6.1.150")
+    text = _look(terraform, output="table").out.getvalue()
+    assert f"{in_step}: base al2023-x, driver 580.1, kernel 6.1.150.\n" in text
+
+
 def test_a_verification_is_shown_by_its_tag(terraform: FakeTerraform, in_step: str) -> None:
     """It informs: whether an apply believes it, its record says."""
     before = _look(terraform)
@@ -353,7 +368,7 @@ def test_a_base_that_starts_mps_under_tmp_is_warned_of(terraform: FakeTerraform,
     assert document["environments"][0]["base_ami_name"] == BAD_BASE
     assert [(one["code"], one["subject"]) for one in document["warnings"]] == [("mps-under-tmp", in_step)]
     assert "In step." in said
-    assert said.count(BAD_BASE) == 1
+    assert said.count(BAD_BASE) == 2, "beside its AMI, and in the one warning"
     assert problems("status", document) == []
     image.add_tags({"gpu-ami:mps-pipe": "repair"})
     assert _look(terraform).document["warnings"] == []

@@ -15,7 +15,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gpu_ami.aws.images import Image
-from gpu_ami.bake import base, by_hand, compare, models, packer_bake, preflight, release_tags, result, validate
+from gpu_ami.bake import (
+    archiving,
+    base,
+    by_hand,
+    compare,
+    models,
+    packer_bake,
+    preflight,
+    release_tags,
+    result,
+    validate,
+)
 from gpu_ami.bake.build_tables import built_table
 from gpu_ami.bake.checks import verification
 from gpu_ami.bake.prepare import Job, prepare
@@ -174,6 +185,7 @@ def _build(
         made = packer_bake.read_manifest(run, baked)
     with _naming_what_was_made(home, made.amis):
         recorded = release_tags.record(run, baked, made)
+        archiving.keep(run, baked, made, recorded)
         release_tags.finish(run, made)
     if gate is not None:
         gate.check(made.amis, account)

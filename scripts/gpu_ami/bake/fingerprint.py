@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from gpu_ami.errors import UsageError
 from gpu_ami.foreign_text import reason
+from gpu_ami.records import archive
 
 # Files of packer/ that do not reach the image: what a bake leaves there, values (they are settings), texts for people.
 _NO_INPUT = (
@@ -30,13 +31,19 @@ _NO_INPUT = (
     "__pycache__",
 )
 # The records of several families, in the folder itself: below it, such a name is a file of the image's.
-_RECORDS = ("manifest-*.json", "manifest-*.json.lock", "release-*.json")
+_RECORDS = (
+    *("manifest-*.json", "manifest-*.json.lock", "release-*.json"),
+    *("contents.json", "bill.cdx.json"),  # of a build by hand
+)
 # Variables that say where, when and by whom an image is baked, not what it is; and those that have a fact of their own.
 ELSEWHERE = frozenset(
     {
         "base_ami_parameter",
+        "bill_command",
+        "bill_path",
         "caller_cidrs",
         "chain_length",
+        "contents_path",
         "fallback_instance_types",
         "fallback_subnet_ids",
         "fingerprints",
@@ -102,7 +109,7 @@ def of_folder(folder: Path) -> str:
 
 def _is_no_input(parts: Sequence[str]) -> bool:
     """Whether the file with these *parts* of its path in the template's folder does not reach the image."""
-    if len(parts) == 1 and any(fnmatchcase(parts[0], skipped) for skipped in _RECORDS):
+    if parts[0] == archive.FOLDER or (len(parts) == 1 and any(fnmatchcase(parts[0], skipped) for skipped in _RECORDS)):
         return True
     return any(fnmatchcase(part, skipped) for part in parts for skipped in _NO_INPUT)
 

@@ -16,6 +16,7 @@ from gpu_ami.errors import BuildError, InterruptedRunError, UsageError
 from gpu_ami.files import check_writable
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
+from gpu_ami.records import archive
 from gpu_ami.records import manifest_file as manifests
 
 if TYPE_CHECKING:
@@ -99,6 +100,9 @@ def _flags(placement: Placement) -> str:
 def _attempt(run: Invocation, job: Job, log: Path, *, debug: bool = False) -> Progress | None:
     command = replace(job.packer.build(job.inputs, debug=debug), needs_us=run.target.is_kept is False)
     shown = run.workspace.shown(log)
+    if job.lists is not None:
+        # Of an attempt before this one: it must not pass for this one's.
+        (job.lists / archive.BILL).unlink(missing_ok=True)
     seen: _Seen | None = None
     try:
         if debug:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from gpu_ami import __version__, git, scratch
-from gpu_ami.bake import models, own_records, secret_values, template, variable_values
+from gpu_ami.bake import bill_of_materials, models, own_records, secret_values, template, variable_values
 from gpu_ami.bake.packer_command import Inputs, Packer
 from gpu_ami.bake.variables import BuildVariables, typed
 from gpu_ami.errors import BuildError, PipelineError, TerraformError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.process import Command
+from gpu_ami.records import archive
 from gpu_ami.terraform.terraform_command import Terraform, terraform_in
 from gpu_ami.tools import packer_tools, terraform_tools
 from gpu_ami.workspace import auto_variables
@@ -33,6 +34,7 @@ _HOW_TO_GET_ONE = "Run `invoke init`, which writes it, or add --sandbox, which n
 _LEFTOVERS = shutil.ignore_patterns(
     *("packer_cache", ".packer.d", "crash.log", "ec2_*.pem"),
     *("manifest.json", "manifest-*.json", "manifest*.json.lock", "release.json", "release-*.json"),
+    *("contents.json", archive.BILL, archive.FOLDER),
 )
 
 
@@ -50,6 +52,7 @@ class Job:
         environment: Where Packer finds ``PKR_VAR_…``.
         found: The variables files that Packer finds by itself, in its order; None is all that are in its folder.
         left_out: Those in its folder that are other families', which it is kept from.
+        lists: The folder for the list of what is in the image, and the bill of materials; None in a dry run.
     """
 
     packer: Packer
@@ -61,6 +64,7 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     found: tuple[Path, ...] | None = None
     left_out: tuple[Path, ...] = ()
+    lists: Path | None = None
 
     def validation(self, *, tests: bool) -> tuple[tuple[type[PipelineError], tuple[Command, ...]], ...]:
         """Return the validation commands: two chains that can run side by side, and what a failure of each is.
@@ -137,6 +141,8 @@ def prepare(run: Invocation, variables: Sequence[str], *, debug: bool = False) -
         "PACKER_NO_COLOR": "1",
         **_temporary_files(run),
     }
+    lists = None if run.options.dry_run else run.private_folder()
+    own_environment |= _listing(lists)
     environment = (lambda _extra: {}) if run.options.dry_run else run.access.child_environment
     left_out = _left_out(run)
     staged = None if run.options.dry_run or not left_out else _staged(run)
@@ -150,6 +156,7 @@ def prepare(run: Invocation, variables: Sequence[str], *, debug: bool = False) -
         environment=run.target.environment,
         found=run.target.auto_variables,
         left_out=left_out,
+        lists=lists,
     )
 
 
@@ -179,6 +186,22 @@ def _staged(run: Invocation) -> Path:
         msg = f"A copy of {run.workspace.shown(folder)} without the other families' variables cannot be made: {exc}."
         raise UsageError(msg) from exc
     return copy
+
+
+def _listing(folder: Path | None) -> dict[str, str]:
+    """Return what leads Packer's list of the image's contents, and the bill of materials of it, to *folder*.
+
+    In the environment, which a template without these variables, one from before them say, leaves alone.
+    """
+    if folder is None:
+        return {}
+    contents, target = folder / "contents.json", folder / archive.BILL
+    named = {
+        "contents_path": str(contents),
+        "bill_path": str(target),
+        "bill_command": bill_of_materials.command(contents, target),
+    }
+    return {f"PKR_VAR_{name}": value for name, value in named.items()}
 
 
 def _temporary_files(run: Invocation) -> dict[str, str]:

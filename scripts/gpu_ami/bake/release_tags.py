@@ -33,10 +33,16 @@ class Recorded:
     Attributes:
         image: The AMI of the pipeline's region.
         snapshot_gib: Data written in its snapshots; None when EC2 does not say.
+        release: The release record.
+        text: The same as the builder wrote it, byte for byte.
+        tags: What it was tagged with by that record.
     """
 
     image: images.Image
     snapshot_gib: float | None
+    release: releases.Release
+    text: str
+    tags: Mapping[str, str]
 
 
 def record(run: Invocation, baked: Baked, made: manifests.Build) -> Recorded:
@@ -64,7 +70,7 @@ def record(run: Invocation, baked: Baked, made: manifests.Build) -> Recorded:
             add_tags(Caller(run.access, region).expecting(*NOT_YET), ami, tags)
         except AwsError as exc:
             run.console.warn(f"{ami} in {region} has no tags with its release facts: {exc}")
-    return Recorded(image=image, snapshot_gib=snapshot_gib)
+    return Recorded(image=image, snapshot_gib=snapshot_gib, release=release, text=text, tags=tags)
 
 
 def _fitting(tags: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:

@@ -16,8 +16,9 @@ from gpu_ami.cleanup import plan_document
 from gpu_ami.cleanup.decide import SourceReport, Status
 from gpu_ami.errors import PipelineError, UsageError
 from gpu_ami.fleet import fleet_list
-from gpu_ami.records import receipt
+from gpu_ami.records import archive, receipt
 from gpu_ami.records.manifest_file import unix_seconds
+from gpu_ami.records.tags import AMI_ID
 
 # Where copies and caches lie, and at the top our own journals and what a fleet's machines pass on: what is there needs
 # nothing.
@@ -208,7 +209,19 @@ def _walk(root: Path) -> Iterator[Path]:
         seen.add(real)
         left_out = _LEFT_OUT | (_AT_THE_TOP if Path(folder) == root else frozenset())
         names[:] = sorted(name for name in names if name not in left_out)
-        yield from (Path(folder, name) for name in sorted(files))
+        yield from (Path(folder, name) for name in sorted(files) if not _is_archived(folder, name))
+
+
+def _is_archived(folder: str, name: str) -> bool:
+    """Return whether a file is one of a past build's archive, which needs nothing: the AMI may be long gone.
+
+    Any other file there counts, whoever has put it there.
+    """
+    packer, builds, ami = ("", "", *Path(folder).parts)[-3:]
+    if name not in archive.LIMITS or (packer, builds) != ("packer", archive.FOLDER):
+        return False
+    # A build that was killed may have left a hidden one.
+    return AMI_ID.fullmatch(ami.removeprefix(".").partition(".")[0]) is not None
 
 
 def _ids_of(path: Path) -> set[str]:

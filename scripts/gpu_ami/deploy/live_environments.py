@@ -10,6 +10,7 @@ from gpu_ami.aws import batch
 from gpu_ami.aws.batch import TemplateVersion
 from gpu_ami.aws.caller import Caller
 from gpu_ami.records.batch_images import Images, Kind
+from gpu_ami.records.tags import is_production
 from gpu_ami.terraform import state_file
 from gpu_ami.terraform.state_file import Recorded
 from gpu_ami.units import show_count
@@ -192,6 +193,20 @@ def query(caller: Caller, state: Mapping[str, Any], *, with_volumes: bool = True
         _live(caller, recorded, found.get(recorded.name), rates, templates, with_volumes=with_volumes)
         for recorded in ours
     ]
+
+
+def of_family(caller: Caller, state: Mapping[str, Any], family: str) -> list[Live]:
+    """Return the environments of Terraform's *state*; where it has none, those that carry the tag of *family*.
+
+    Raises:
+        AwsError: AWS refused or cannot be reached.
+        TerraformError: The state makes no sense.
+    """
+    ours = query(caller, state)
+    if ours:
+        return ours
+    tagged = [environment for environment in batch.environments(caller) if is_production(environment.tags, family)]
+    return without_state(caller, tagged)
 
 
 def _live(

@@ -18,6 +18,7 @@ from gpu_ami.github import adopt, collect, hand_on, issue, propose, state_backen
 from gpu_ami.github.runner import Runner, runner_from
 from gpu_ami.handover.change import settings_file
 from gpu_ami.options import Options, options_from, wants_sandbox
+from gpu_ami.records import archive
 from gpu_ami.records.tags import REGION
 from gpu_ami.target import Target, target_class
 from gpu_ami.units import show_count
@@ -154,6 +155,24 @@ def _collect(parsed: argparse.Namespace, step: Step) -> str:
     return f"Collected {collect.ARTIFACTS}/; the hand-over {'changed' if changed else 'did not change'}."
 
 
+def _share(parsed: argparse.Namespace, step: Step) -> str:
+    """Write what was built beside the state that the environment names: a runner's tree ends with the job."""
+    from gpu_ami.aws.access import Access
+    from gpu_ami.handover.build_store import BuildStore
+    from gpu_ami.handover.receipt_store import beside_state
+
+    document, region = collect.document_in(Path(parsed.file)), step.common.region
+    found = state_backend.location(step.env, region=region)
+    ami = document.get("ami_id") if document.get("built") else None
+    files = archive.read(step.workspace.builds, str(ami)) if ami else {}
+    if found is None or not files or step.workspace.sandbox:
+        return "There is no archive to share, or no state to put it beside."
+    bucket = beside_state(found["bucket"], found["key"], found["region"])
+    store = BuildStore(step.workspace.builds, step.workspace.terraform, Access(region=region), bucket=bucket)
+    store.share(str(ami), files)
+    return f"Shared {', '.join(files)} in {store.url(str(ami))}."
+
+
 def _before(step: Step, handover: str) -> Path | None:
     """Keep the hand-over file as the repository has it, in the caller's clone or else in git, and return it."""
     there = step.root / _CALLER / handover
@@ -247,6 +266,7 @@ def _parser() -> argparse.ArgumentParser:
     collecting.add_argument("--title", required=True, help="Of the pull request; {ami} is replaced by the AMI's id.")
     listing = "Set the output matrix to what `invoke matrix` printed, or refuse builds that would undo each other's."
     add("matrix", _matrix, listing).add_argument("file")
+    add("share", _share, "Write the archive of a task's AMI beside Terraform's state in S3.").add_argument("file")
     proposing = add("propose", _propose, "Open or update the pull request with what artifacts/ holds.")
     proposing.add_argument("--repository", required=True, help="A clone of the repository that gets it.")
     handing = "Set the outputs WHAT, a matrix, and count: the shards of a fleet's list, or the owners of its plan."

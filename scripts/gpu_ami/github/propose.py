@@ -8,6 +8,7 @@ from pathlib import Path
 from gpu_ami import process
 from gpu_ami.errors import PipelineError, ToolError, UsageError
 from gpu_ami.files import read_text
+from gpu_ami.github import what_changes
 from gpu_ami.github.collect import BEFORE, BODY, HANDOVER, TITLE
 from gpu_ami.github.runner import TEXT_LIMIT, Runner, shortened
 from gpu_ami.handover import change as changes
@@ -76,7 +77,9 @@ def propose(proposal: Proposal, runner: Runner) -> str:
         runner.say("Nothing to propose: Terraform's variable is up to date.")
         return ""
     title = read_text(proposal.artifacts / TITLE, what="title").strip()
-    body = _body(proposal.artifacts, runner)
+    compared = what_changes.read(proposal.artifacts, title)
+    body = _body(proposal.artifacts, runner, compared.text)
+    title = what_changes.titled(title, compared)
     before = proposal.artifacts / BEFORE / proposal.handover
     _put(source, proposal.repository / proposal.handover, proposal.variable, before)
     if not _git(proposal, "status", "--porcelain", "--", proposal.handover):
@@ -163,9 +166,11 @@ def _pull_request(proposal: Proposal, runner: Runner, title: str, body: Path) ->
     return url
 
 
-def _body(artifacts: Path, runner: Runner) -> Path:
-    """Write the pull request's text beside its parts and return the file."""
+def _body(artifacts: Path, runner: Runner, compared: str) -> Path:
+    """Write the pull request's text beside its parts and return the file; *compared* is a section of it."""
     text = read_text(artifacts / BODY, what="text of the pull request")
+    if compared:
+        text += f"\n{compared}\n"
     if (artifacts / _PLAN).is_file():
         plan = read_text(artifacts / _PLAN, what="plan", limit_bytes=16 * 1024 * 1024).strip()
         text += f"\n## Plan\n\n{shortened(plan, TEXT_LIMIT - len(text) - 1000)}\n"

@@ -32,12 +32,27 @@ def configure(terraform: Path, env: Mapping[str, str], *, region: str) -> Path:
     path = terraform / "backend.tf"
     if path.is_file():
         return path
-    if not env.get("STATE_BUCKET"):
+    values = location(env, region=region)
+    if values is None:
         msg = (
             "Terraform has no S3 backend here, so its state and the receipts would end with this runner: set the "
             "repository variable GPU_AMI_STATE_BUCKET to the state's bucket, or commit terraform/backend.tf."
         )
         raise SafetyError(msg)
+    lines = [f'    {name:<12} = "{value}"' for name, value in values.items()]
+    text = "\n".join(["terraform {", '  backend "s3" {', *lines, "    use_lockfile = true", "  }", "}", ""])
+    write_atomic(path, text, what="Terraform backend")
+    return path
+
+
+def location(env: Mapping[str, str], *, region: str) -> dict[str, str] | None:
+    """Return bucket, key and region of the state that the environment *env* names; None where it names none.
+
+    Raises:
+        UsageError: A value cannot be what it should be.
+    """
+    if not env.get("STATE_BUCKET"):
+        return None
     values = {
         "bucket": env["STATE_BUCKET"],
         "key": env.get("STATE_KEY") or DEFAULT_KEY,
@@ -47,7 +62,4 @@ def configure(terraform: Path, env: Mapping[str, str], *, region: str) -> Path:
         if not _VALUES[name].fullmatch(value):
             msg = f"The state's {name} is {value!r}, which no {name} can be: check the repository's variables."
             raise UsageError(msg)
-    lines = [f'    {name:<12} = "{value}"' for name, value in values.items()]
-    text = "\n".join(["terraform {", '  backend "s3" {', *lines, "    use_lockfile = true", "  }", "}", ""])
-    write_atomic(path, text, what="Terraform backend")
-    return path
+    return values

@@ -121,6 +121,10 @@ def bucket_of(folder: Path, environment: Mapping[str, str]) -> Bucket | None:
     name, key, region = (config.get(member) for member in ("bucket", "key", "region"))
     if found.backend != "s3" or not (isinstance(name, str) and isinstance(key, str)):
         return None
+    return beside_state(name, key, region if isinstance(region, str) and region else None)
+
+
+def beside_state(name: str, key: str, region: str | None) -> Bucket:
+    """Return where receipts lie beside the state *key* in the bucket *name*."""
     parent, _, _ = key.rpartition("/")
-    prefix = f"{parent}/{receipts.FOLDER}/" if parent else f"{receipts.FOLDER}/"
-    return Bucket(name, region if isinstance(region, str) and region else None, prefix)
+    return Bucket(name, region, f"{parent}/{receipts.FOLDER}/" if parent else f"{receipts.FOLDER}/")

@@ -86,7 +86,8 @@ class Release(Measured, frozen=True, kw_only=True):
     """What ``/etc/gpu-ami-release.json`` says, as far as this pipeline uses it.
 
     Records of version 0.1.0 lack ``mps_pipe`` (what the last step did about MPS with its pipe under /tmp) and
-    ``packages_moved``, which is None as well where nothing noted what the base AMI had.
+    ``packages_moved``, which is None as well where nothing noted what the base AMI had; those of before there was one
+    lack ``containerd`` and ``bill_sha256``, of the bill of materials, which is None as well where none was composed.
     """
 
     os: _Line
@@ -99,6 +100,8 @@ class Release(Measured, frozen=True, kw_only=True):
     models: Models
     mps_pipe: _Line = ""
     packages_moved: tuple[Moved, ...] | None = None
+    containerd: _Line = ""
+    bill_sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")] | None = None
 
 
 _Kind = TypeVar("_Kind", bound=Measured)
@@ -118,6 +121,15 @@ def load(path: Path, *, run_id: str) -> Release:
         msg = f"The release record {path} is of the build {release.run_id!r}, not of {run_id!r}: did another one run?"
         raise BuildError(msg)
     return release
+
+
+def parse(text: str, *, source: str) -> Release:
+    """Return the record *text*, of whichever build; *source* names it in errors.
+
+    Raises:
+        UsageError: It is not a release record, and why.
+    """
+    return _decoded(text, Release, source=source)
 
 
 def measured(text: str, *, source: str) -> Measured:

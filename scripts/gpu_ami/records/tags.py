@@ -51,6 +51,9 @@ MPS_PIPE_TAG = "gpu-ami:mps-pipe"
 IMAGE_TAG = "gpu-ami:image"
 # Of the release record: what was found in the image, where nothing was looked up before.
 IMAGE_DIGEST_TAG = "gpu-ami:image-digest"
+# Of the release record: what the image has of them.
+KERNEL_TAG = "gpu-ami:kernel"
+DRIVER_TAG = "gpu-ami:nvidia-driver"
 # Of the release record: how much models the bake has laid down.
 MODELS_BYTES_TAG = "gpu-ami:models-bytes"
 FINGERPRINT_PREFIX = "gpu-ami:fingerprint-"

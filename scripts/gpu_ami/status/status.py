@@ -133,7 +133,9 @@ def query(root: Root, account: str, skip: Sequence[str] = ()) -> Status:
         base = pool.submit(queries.run, "base", lambda: _newest_base(run, given), None)
         published = pool.submit(queries.run, "parameter", lambda: _parameter(run), _NO_PARAMETER)
         defined = pool.submit(queries.run, "job-definitions", lambda: _definitions(run, caller, state), ())
-        environments: Sequence[Live] = queries.run("environments", lambda: _environments(run, caller, state), ())
+        environments: Sequence[Live] = queries.run(
+            "environments", lambda: live_environments.of_family(caller, state, run.settings.family), ()
+        )
         manifest_ami = queries.run("manifest", lambda: _manifest_ami(run), None)
         unfinished, broken = queries.run("receipts", lambda: _receipts(root, identity), _NO_RECEIPTS)
         live = {ami for current in environments for ami in current.images.named | current.known_types.named}
@@ -165,19 +167,6 @@ def query(root: Root, account: str, skip: Sequence[str] = ()) -> Status:
         left_alone=left_alone,
     )
     return Status(state=identity, seen=seen, jobs=jobs.result(), drifts=drift.find(seen), now=now)
-
-
-def _environments(run: Invocation, caller: Caller, state: Mapping[str, Any]) -> Sequence[Live]:
-    """Return the environments of the state; where it has none, those that carry the family's tag."""
-    ours = live_environments.query(caller, state)
-    if not ours:
-        tagged = [
-            environment
-            for environment in batch.environments(caller)
-            if is_production(environment.tags, run.settings.family)
-        ]
-        ours = live_environments.without_state(caller, tagged)
-    return ours
 
 
 def _ours(

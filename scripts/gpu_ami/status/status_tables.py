@@ -13,7 +13,7 @@ from gpu_ami.deploy import ownership
 from gpu_ami.deploy.live_environments import Live, images_document
 from gpu_ami.records import verification
 from gpu_ami.records.receipt import StateIdentity
-from gpu_ami.records.tags import VERIFIED_TAG
+from gpu_ami.records.tags import DRIVER_TAG, KERNEL_TAG, VERIFIED_TAG
 from gpu_ami.status import base_mps
 from gpu_ami.status.base_mps import Notice
 from gpu_ami.status.drift import Drift, Seen, base_of, digest_of
@@ -82,6 +82,8 @@ class Status:
             "base_age_days": self.age_days(base),
             "image_digest": digest_of(image) if image else None,
             "verified": (image.tags.get(VERIFIED_TAG) or None) if image else None,
+            "nvidia_driver": (image.tags.get(DRIVER_TAG) or None) if image else None,
+            "kernel": (image.tags.get(KERNEL_TAG) or None) if image else None,
         }
 
     def age_days(self, ami: str | None) -> int | None:
@@ -126,6 +128,20 @@ def _verified(seen: Seen) -> list[str]:
     return [f"{ami} {verification.shown(tag)}." for ami, tag in tags.items() if tag]
 
 
+def _made_of(seen: Seen) -> list[str]:
+    """Return on which base and with which driver each live AMI was made, by its own tags; nothing of the others."""
+    lines = []
+    for ami in dict.fromkeys(current.ami_id for current in seen.environments if current.ami_id):
+        image = seen.images.get(ami)
+        tags = image.tags if image else {}
+        base = base_mps.base_name(image, seen.shown) if image else None
+        facts = {"base": base, "driver": tags.get(DRIVER_TAG), "kernel": tags.get(KERNEL_TAG)}
+        told = ", ".join(f"{name} {value}" for name, value in facts.items() if value)
+        if told:
+            lines.append(f"{ami}: {told}.")
+    return lines
+
+
 def tables(found: Status) -> list[Table]:
     """Return the environments, and the differences."""
     seen = found.seen
@@ -146,6 +162,7 @@ def tables(found: Status) -> list[Table]:
         age = found.age_days(seen.newest_base)
         old = "" if age is None else f", {show_count(age, 'day')} old"
         footer.append(f"A build starts from {seen.newest_base}{old}.")
+    footer += _made_of(seen)
     footer += _verified(seen)
     if seen.left_alone:
         footer.append(ownership.shown(seen.left_alone))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import secrets
 from copy import deepcopy
@@ -59,6 +60,19 @@ class SandboxECR(ECRResponse):
             endpoint = f"https://{registry}.dkr.ecr.{self.region}.amazonaws.com"
             data.append({"authorizationToken": token, "expiresAt": expires, "proxyEndpoint": endpoint})
         return ActionResult({"authorizationData": data})
+
+    def put_image(self) -> ActionResult:
+        """Take an image by its manifest's digest, which whoever pulls it verifies; moto hashes those of its layers.
+
+        With another digest than its own an image is refused, as the API's reference says.
+        """
+        manifest, given = self._get_param("imageManifest"), self._get_param("imageDigest")
+        digest = f"sha256:{hashlib.sha256(manifest.encode()).hexdigest()}"
+        if given not in (None, digest):
+            refuse("ImageDigestDoesNotMatchException", f"The digest {given} is not that of the manifest, {digest}")
+        name, tag = self._get_param("repositoryName"), self._get_param("imageTag")
+        kind = self._get_param("imageManifestMediaType")
+        return ActionResult({"image": self.ecr_backend.put_image(name, manifest, tag, kind, digest)})
 
     def describe_images(self) -> ActionResult:
         """List images with the size of their layers, where moto shows that of the configuration, and their status.

@@ -156,6 +156,7 @@ data "aws_iam_policy_document" "apply" {
       resources = [
         "arn:${local.partition}:s3:::${statement.value}/${var.state_key}",
         "arn:${local.partition}:s3:::${statement.value}/${local.receipts}*",
+        "arn:${local.partition}:s3:::${statement.value}/${local.builds}*",
       ]
     }
   }

@@ -47,6 +47,15 @@ data "aws_iam_policy_document" "build" {
   }
 
   dynamic "statement" {
+    for_each = var.state_bucket == null ? [] : [var.state_bucket]
+    content {
+      sid       = "KeepTheArchive"
+      actions   = ["s3:PutObject"]
+      resources = ["arn:${local.partition}:s3:::${statement.value}/${local.builds}*"]
+    }
+  }
+
+  dynamic "statement" {
     for_each = var.allow_spot_builds ? ["a fleet of one, from a temporary template"] : []
     content {
       sid     = "BuildOnSpot"

@@ -97,7 +97,7 @@ variable "state_bucket" {
 }
 
 variable "state_key" {
-  description = "Terraform's state in that bucket; the receipts are in receipts/ beside it."
+  description = "Terraform's state in that bucket; the receipts are in receipts/ and the archives of builds in builds/ beside it."
   type        = string
   default     = "gpu-ami/terraform.tfstate"
   nullable    = false

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -34,6 +35,21 @@ def move(ecr: Any, storage_class: str) -> str:
         repositoryName=NAME, imageId={"imageTag": "v1"}, targetStorageClass=storage_class
     )
     return str(answer["imageStatus"])
+
+
+def test_an_image_is_pushed_under_the_digest_of_its_manifest(ecr: Any) -> None:
+    """Whoever pulls it verifies that: with any other digest a new tag in the demo registry could not be baked."""
+    manifest = IMAGE.manifest.replace("{", '{ "annotations": {},', 1)
+    digest = f"sha256:{hashlib.sha256(manifest.encode()).hexdigest()}"
+    named: dict[str, Any] = {"repositoryName": NAME, "imageManifest": manifest, "imageTag": "v2"}
+
+    with refused("ImageDigestDoesNotMatchException"):
+        ecr.put_image(**named, imageDigest=IMAGE.digest)
+    pushed = ecr.put_image(**named)["image"]
+
+    assert pushed["imageId"] == {"imageDigest": digest, "imageTag": "v2"}
+    (found,) = ecr.batch_get_image(repositoryName=NAME, imageIds=[{"imageTag": "v2"}])["images"]
+    assert (found["imageManifest"], found["imageId"]["imageDigest"]) == (manifest, digest)
 
 
 def test_an_archived_image_is_shown_only_on_request(ecr: Any) -> None:

@@ -30,10 +30,10 @@ _TOOLBOX = "/usr/libexec/guest"
 _LOCKS = "/etc/dnf/plugins/versionlock.list"
 _NEWER_RELEASE = "2023.12.20261102"
 
-# Package: what it adds as NAME in /usr/bin, version, release.
+# Package: what it adds as NAME in /usr/bin, version, release, licence.
 _REPOSITORY = {
-    "awscli-2": ({"aws": f"{_TOOLBOX}/aws"}, "2.30.4", "1.amzn2023.0.1"),
-    "jq": ({"jq": f"{_TOOLBOX}/packages/jq"}, "1.7.1", "51.amzn2023.0.1"),
+    "awscli-2": ({"aws": f"{_TOOLBOX}/aws"}, "2.30.4", "1.amzn2023.0.1", "Apache-2.0"),
+    "jq": ({"jq": f"{_TOOLBOX}/packages/jq"}, "1.7.1", "51.amzn2023.0.1", "MIT and ASL 2.0 and CC-BY and GPLv3"),
 }
 # What `dnf update` finds newer in the latest release, unless it is locked or left out. The base AMI chooses versions of
 # Docker, containerd, runc and the ECS agent, but locks none of them.
@@ -143,12 +143,12 @@ def _install(names: list[str], flags: dict[str, str], system: System) -> int:
     if not _agreed(flags, system):
         return 1
     for name in new:
-        links, version, release = _REPOSITORY[name]
+        links, version, release, license_text = _REPOSITORY[name]
         for program, target in links.items():
             link = system.path(f"/usr/bin/{program}")
             link.unlink(missing_ok=True)
             link.symlink_to(target)
-        packages[name] = Package(name, version, release, "x86_64")
+        packages[name] = Package(name, version, release, "x86_64", license_text)
     save(packages, system)
     return _done("Installed", [str(packages[name]) for name in new], flags, system)
 

@@ -11,12 +11,14 @@ _DATABASE = "/var/lib/rpm/packages.json"
 
 
 class Package(NamedTuple):
-    """One installed package."""
+    """One installed package; the licence as its packager wrote it, in Fedora's names of before SPDX's."""
 
     name: str
     version: str
     release: str
     arch: str
+    license: str
+    epoch: str = "0"
 
     def __str__(self) -> str:
         """Return NAME-VERSION-RELEASE.ARCH."""

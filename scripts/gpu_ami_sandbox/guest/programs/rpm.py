@@ -14,7 +14,14 @@ REFUSALS = (
     Refusal("rpm -q --queryformat '%{NO_SUCH_TAG}' docker", 'error: incorrect format: unknown tag: "NO_SUCH_TAG"', 1),
 )
 
-_TAGS = {"NAME": "name", "VERSION": "version", "RELEASE": "release", "ARCH": "arch"}
+_TAGS = {
+    "NAME": "name",
+    "EPOCHNUM": "epoch",
+    "VERSION": "version",
+    "RELEASE": "release",
+    "ARCH": "arch",
+    "LICENSE": "license",
+}
 
 
 def main(argv: list[str], system: System) -> int:

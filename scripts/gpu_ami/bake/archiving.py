@@ -1,0 +1,70 @@
+"""Keeps what a build has written of its AMI: the release record, the bill of materials, and what the pipeline knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpu_ami.bake import fingerprint, secret_values
+from gpu_ami.errors import AwsError, BuildError
+from gpu_ami.files import read_text
+from gpu_ami.handover.build_store import BuildStore
+from gpu_ami.invocation import Invocation
+from gpu_ami.records import archive, bill, build_facts
+from gpu_ami.records import manifest_file as manifests
+
+if TYPE_CHECKING:
+    from gpu_ami.bake.packer_bake import Baked
+    from gpu_ami.bake.prepare import Job
+    from gpu_ami.bake.release_tags import Recorded
+
+
+def keep(run: Invocation, baked: Baked, made: manifests.Build, recorded: Recorded) -> None:
+    """Archive what was made: in the tree, and beside Terraform's state where that is in S3.
+
+    A bucket that cannot be written is a warning: the tree has it all.
+
+    Raises:
+        BuildError: The bill of materials is not the one that the release record names.
+        UsageError: The archive cannot be written.
+    """
+    ami = recorded.image.image_id
+    files = {archive.RELEASE: recorded.text, archive.BUILD: build_facts.encode(_facts(baked.job, made, recorded))}
+    text = _bill(run, baked.job, recorded)
+    if text is not None:
+        files[archive.BILL] = text
+    archive.keep(run.workspace.builds, ami, files)
+    try:
+        BuildStore(run.workspace.builds, baked.job.terraform.folder, run.access).share(ami, files)
+    except AwsError as exc:
+        run.console.warn(f"Other machines cannot read what was built into {ami}: {exc}")
+
+
+def _facts(job: Job, made: manifests.Build, recorded: Recorded) -> build_facts.BuildFacts:
+    hidden = secret_values.private_names(job.packer.folder) | fingerprint.ELSEWHERE
+    settings = {name: value for name, value in job.values().items() if name not in hidden}
+    return build_facts.BuildFacts(
+        ami=recorded.image.image_id,
+        amis=made.amis,
+        tags=build_facts.own({**recorded.image.tags, **recorded.tags}),
+        settings=build_facts.plain(settings),
+    )
+
+
+def _bill(run: Invocation, job: Job, recorded: Recorded) -> str | None:
+    """Return the bill of materials; None, and a warning, where none was composed.
+
+    Raises:
+        BuildError: It is not the one that the release record names.
+    """
+    expected = recorded.release.bill_sha256
+    if expected is None or job.lists is None:
+        run.console.warn(
+            f"{recorded.image.image_id} has no bill of materials: Packer's log says why, after `list-contents`. "
+            "The AMI is as good without; `invoke diff` then knows no packages of it."
+        )
+        return None
+    text = read_text(job.lists / archive.BILL, what="bill of materials", limit_bytes=archive.LIMITS[archive.BILL])
+    if bill.digest(text) != expected:
+        msg = f"The bill of materials is not the one whose SHA-256, {expected}, the release record has."
+        raise BuildError(msg)
+    return text

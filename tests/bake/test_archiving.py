@@ -1,0 +1,150 @@
+"""What is kept of a build: the record byte for byte, the bill that it names, and no secret."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_ami.aws import images
+from gpu_ami.aws.caller import Caller
+from gpu_ami.bake import archiving
+from gpu_ami.bake.packer_bake import Baked
+from gpu_ami.bake.prepare import Job
+from gpu_ami.bake.release_tags import Recorded
+from gpu_ami.errors import BuildError, UsageError
+from gpu_ami.records import archive, build_facts, release
+from gpu_ami.records.manifest_file import Build
+from tests.records.test_image_comparison import archived
+from tests.support.account import REGION, Task, World, task
+
+TEMPLATE = """
+variable "volume_size_gib" {
+  type    = number
+  default = 80
+}
+variable "token" {
+  type      = string
+  default   = "hush-1"
+  sensitive = true
+}
+variable "ecs_extra_config" {
+  type    = map(string)
+  default = { ECS_ENGINE_AUTH_DATA = "hush-2" }
+}
+variable "subnet_id" {
+  type    = string
+  default = "subnet-1"
+}
+"""
+
+
+@pytest.fixture
+def done(here: World, tmp_path: Path) -> Task:
+    """A task in a repository of its own."""
+    return task(here, tmp_path)
+
+
+def _made(here: World, done: Task, **record: Any) -> tuple[Baked, Build, Recorded]:
+    """Return a bake that is over, with a bill where the record names one."""
+    image = here.image(1)
+    image.add_tags({"gpu-ami:run": "run-1", "gpu-ami:handover": "pending", "mine": "x"})
+    folder = done.run.workspace.packer
+    folder.mkdir()
+    (folder / "a.pkr.hcl").write_text(TEMPLATE)
+    lists = done.run.workspace.root / "lists"
+    lists.mkdir()
+    files = archived(image.id)
+    (lists / archive.BILL).write_text(files[archive.BILL])
+    text = json.dumps(json.loads(files[archive.RELEASE]) | record)
+    job = _job(folder, lists, done.run.workspace.terraform)
+    recorded = Recorded(
+        image=images.describe(Caller(here.access), image.id),
+        snapshot_gib=28.0,
+        release=release.parse(text, source="x"),
+        text=text,
+        tags={"gpu-ami:kernel": "6.1.141"},
+    )
+    return Baked(job, None), Build(builder_type="amazon-ebs", artifact_id=f"{REGION}:{image.id}"), recorded
+
+
+def _job(folder: Path, lists: Path | None, terraform: Path) -> Job:
+    from gpu_ami.bake.packer_command import Inputs, Packer
+    from gpu_ami.terraform.terraform_command import Terraform
+
+    packer = Packer(Path("packer"), folder, {})
+    return Job(
+        packer=packer,
+        terraform=Terraform(Path("terraform"), terraform, {}),
+        inputs=Inputs((), {}),
+        plugin_path=folder,
+        run_id="run-1",
+        lists=lists,
+    )
+
+
+def test_what_a_build_wrote_is_kept(here: World, done: Task) -> None:
+    """The record as its builder wrote it; of the variables those that say what the image is, and no secret."""
+    baked, build, recorded = _made(here, done)
+
+    archiving.keep(done.run, baked, build, recorded)
+
+    ami = recorded.image.image_id
+    files = archive.read(done.run.workspace.builds, ami)
+    assert set(files) == {archive.RELEASE, archive.BILL, archive.BUILD}
+    assert files[archive.RELEASE] == recorded.text
+    assert hashlib.sha256(files[archive.BILL].encode()).hexdigest() == recorded.release.bill_sha256
+    facts = build_facts.parse(files[archive.BUILD], source="x")
+    assert (facts.ami, facts.amis, facts.settings) == (ami, {REGION: ami}, {"volume_size_gib": 80})
+    assert facts.tags["gpu-ami:kernel"] == "6.1.141"
+    assert not {"mine", "gpu-ami:handover"} & set(facts.tags)
+    assert "hush" not in "".join(files.values())
+    assert done.err.getvalue() == ""
+
+
+def test_a_bake_without_a_bill_is_kept_and_said(here: World, done: Task) -> None:
+    """It is paid for, and the AMI is as good; that nobody knows its packages must not pass unnoticed."""
+    baked, build, recorded = _made(here, done, bill_sha256=None)
+
+    archiving.keep(done.run, baked, build, recorded)
+
+    assert set(archive.read(done.run.workspace.builds, recorded.image.image_id)) == {archive.RELEASE, archive.BUILD}
+    assert f"{recorded.image.image_id} has no bill of materials: Packer's log says why" in done.err.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "reason"),
+    [("{}", BuildError, "not the one whose SHA-256"), (None, UsageError, "bill of materials .* does not exist")],
+)
+def test_another_bill_than_the_record_s_is_refused(
+    here: World, done: Task, text: str | None, error: type[Exception], reason: str
+) -> None:
+    """The record is in the image by then: what it names must be what is kept."""
+    baked, build, recorded = _made(here, done)
+    assert baked.job.lists is not None
+    bill = baked.job.lists / archive.BILL
+    bill.write_text(text) if text is not None else bill.unlink()
+
+    with pytest.raises(error, match=reason):
+        archiving.keep(done.run, baked, build, recorded)
+
+    assert archive.read(done.run.workspace.builds, recorded.image.image_id) == {}
+
+
+def test_a_bucket_that_cannot_be_written_is_a_warning(here: World, done: Task) -> None:
+    """The tree has it all; that other machines do not, is said."""
+    baked, build, recorded = _made(here, done)
+    note = done.run.workspace.terraform / ".terraform" / "terraform.tfstate"
+    note.parent.mkdir(parents=True)
+    config = {"bucket": "no-such-bucket", "key": "t", "region": REGION}
+    note.write_text(json.dumps({"backend": {"type": "s3", "config": config}}))
+
+    archiving.keep(done.run, baked, build, recorded)
+
+    ami = recorded.image.image_id
+    assert f"Other machines cannot read what was built into {ami}: " in done.err.getvalue()
+    assert f"s3://no-such-bucket/builds/{ami}/" in done.err.getvalue()
+    assert archive.BILL in archive.read(done.run.workspace.builds, ami)
