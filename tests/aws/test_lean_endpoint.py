@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from botocore import handlers
 from botocore.credentials import Credentials
 from botocore.exceptions import ConnectionClosedError
 
@@ -24,6 +25,8 @@ from gpu_ami.aws.lean_endpoint import LeanEndpoint
 from gpu_ami.aws.references.registry import SOURCES
 from gpu_ami.aws.shared_connections import SharedConnections
 
+# One that no other test is in: its session is made here, without moto's handler, by which moto answers itself.
+REGION = "il-central-1"
 NOW = datetime(2026, 11, 30, 23, 59, 58, tzinfo=timezone.utc)
 # What a path, a query and a form have to escape, and what they leave as it is.
 HARD = "a b/ü+~*:%41&=?#'\""
@@ -86,11 +89,13 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def access(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Access]:
     """The way to it, at a time that stands still and with a request's number that is always the same."""
+    theirs = [one for one in handlers.BUILTIN_HANDLERS if not type(one[1]).__module__.startswith("moto.")]
+    monkeypatch.setattr(handlers, "BUILTIN_HANDLERS", theirs)
     monkeypatch.setattr("botocore.auth.get_current_datetime", lambda *_: NOW)
     monkeypatch.setattr(lean_endpoint, "_now", lambda: NOW.strftime("%Y%m%dT%H%M%SZ"))
     monkeypatch.setattr("uuid.uuid4", lambda: UUID(int=1))
     url = f"http://127.0.0.1:{server.begin()}"
-    yield Access(region="eu-west-1", endpoint_url=url, credentials=Credentials("AKIDEXAMPLE", "secret/+", "token=="))
+    yield Access(region=REGION, endpoint_url=url, credentials=Credentials("AKIDEXAMPLE", "secret/+", "token=="))
     access_module.drop_clients(url)
 
 
@@ -113,7 +118,7 @@ def hard(shape: Any, name: str = "") -> Any:
 def called(access: Access, listing: str) -> None:
     """Make the call *listing*, whatever comes of its answer."""
     service, operation = listing.split(":")
-    with access.calling(service, "eu-west-1") as client:
+    with access.calling(service, REGION) as client:
         model = client._service_model.operation_model(operation)
         with contextlib.suppress(Exception):
             client._make_api_call(operation, hard(model.input_shape) if model.input_shape else {})
@@ -187,7 +192,7 @@ def test_an_answer_is_what_botocore_makes_of_it(
 
     def outcome() -> Any:
         server.answers[:] = [ANSWERS[kind]]
-        with access.calling("ec2", "eu-west-1") as client:
+        with access.calling("ec2", REGION) as client:
             try:
                 found = client.describe_spot_instance_requests()
             except Exception as exc:  # noqa: BLE001 - whatever it is, both have to raise it
@@ -197,7 +202,7 @@ def test_an_answer_is_what_botocore_makes_of_it(
     def opened() -> None:
         server.answers[:] = [usual]
         is_ending, server.ends = server.ends, False
-        with access.calling("ec2", "eu-west-1") as client:
+        with access.calling("ec2", REGION) as client:
             client.describe_spot_instance_requests()
         server.ends = is_ending
 
@@ -212,7 +217,7 @@ def test_an_answer_is_what_botocore_makes_of_it(
 
 def test_an_answer_that_is_cut_off_is_none(server: Server, access: Access) -> None:
     """However well what has come of it reads: the rest may be what keeps an AMI."""
-    with access.calling("ec2", "eu-west-1") as client:
+    with access.calling("ec2", REGION) as client:
         client.describe_spot_instance_requests()
         server.answers[:], server.ends = [PLAIN % (len(ROWS) + 9, ROWS)], True
         with pytest.raises(ConnectionClosedError):
@@ -221,7 +226,7 @@ def test_an_answer_that_is_cut_off_is_none(server: Server, access: Access) -> No
 
 def test_a_connection_that_aws_has_closed_meanwhile_is_opened_again(server: Server, access: Access) -> None:
     """AWS closes one after some seconds without a request; what is sent into it would be lost."""
-    with access.calling("ec2", "eu-west-1") as client:
+    with access.calling("ec2", REGION) as client:
         server.ends = True
         for _ in range(3):
             assert client.describe_spot_instance_requests()["SpotInstanceRequests"] == []
@@ -235,7 +240,7 @@ def test_a_connection_that_aws_has_closed_meanwhile_is_opened_again(server: Serv
 
 def test_without_credentials_of_this_thread_nothing_is_sent(server: Server, access: Access) -> None:
     """Never those of the account that was asked before, whose connection it is."""
-    with access.calling("ec2", "eu-west-1") as client:
+    with access.calling("ec2", REGION) as client:
         client.describe_spot_instance_requests()
     server.sent.clear()
 
@@ -248,7 +253,7 @@ def test_without_credentials_of_this_thread_nothing_is_sent(server: Server, acce
 def test_what_is_not_plain_is_left_to_botocore(server: Server, access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
     """A handler that is not known here may change the request, or answer it; a bucket is signed otherwise."""
     seen: list[str] = []
-    with access.calling("ec2", "eu-west-1") as client:
+    with access.calling("ec2", REGION) as client:
         client.describe_spot_instance_requests()
         client._endpoint._handlers.clear()
         client.meta.events.register("before-send", lambda request, **_: seen.append(request.url))
@@ -259,7 +264,7 @@ def test_what_is_not_plain_is_left_to_botocore(server: Server, access: Access, m
     ways: list[str] = []
     monkeypatch.setattr(SharedConnections, "exchange", noting(ways))
     server.answers[:] = [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]
-    with access.calling("s3", "eu-west-1") as client:
+    with access.calling("s3", REGION) as client:
         assert client.get_object(Bucket="bucket", Key="key")["Body"].read() == b"ok"
         server.answers[:] = [ANSWERS["nothing"]]
         client.put_object(Bucket="bucket", Key="key", Body=b"text")
@@ -268,13 +273,13 @@ def test_what_is_not_plain_is_left_to_botocore(server: Server, access: Access, m
 
 def test_a_token_with_a_line_end_is_refused_as_ever(server: Server, access: Access) -> None:
     """It would begin a header of its own."""
-    with access.calling("ec2", "eu-west-1") as client:
+    with access.calling("ec2", REGION) as client:
         client.describe_spot_instance_requests()
     server.sent.clear()
     split = Credentials("AKIDEXAMPLE", "secret", "token\r\nX-Amz-Target: other")
-    torn = Access(region="eu-west-1", endpoint_url=access.endpoint_url, credentials=split)
+    torn = Access(region=REGION, endpoint_url=access.endpoint_url, credentials=split)
 
-    with torn.calling("ec2", "eu-west-1") as client, pytest.raises(Exception, match="Invalid header value"):
+    with torn.calling("ec2", REGION) as client, pytest.raises(Exception, match="Invalid header value"):
         client.describe_spot_instance_requests()
 
     assert not server.sent
