@@ -19,6 +19,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from tests.bench.fleet_aws import serving
 from tests.bench.measure import say
 
 ROOT = Path(__file__).parents[2]
@@ -62,21 +63,14 @@ class Ran:
 
 def ran(scripts: Path, accounts: int, regions: int, mode: str, *, delay_s: float = 0.0) -> Ran:
     """Let the code in *scripts* read an organization; see `fleet_ours` for the *mode*."""
-    served = [sys.executable, "-m", "tests.bench.fleet_aws", str(accounts), str(IMAGES), str(delay_s)]
-    with subprocess.Popen(served, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        url = server.stdout.readline().strip()
+    with serving(accounts, IMAGES, delay_s) as (url, state):
         command = [sys.executable, "-m", "tests.bench.fleet_ours", url, str(accounts), str(regions), mode]
         env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(scripts)}
         done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=True)
-        server.stdin.write("\n")
-        server.stdin.flush()
-        state = json.loads(server.stdout.readline())
-        server.stdin.close()
+        calls = int(state()["calls"])
     said = json.loads(done.stdout)
     assert said["failed"] == 0, said
-    return Ran(said, int(state["calls"]))
+    return Ran(said, calls)
 
 
 @contextmanager

@@ -11,11 +11,15 @@ from __future__ import annotations
 import functools
 import json
 import re
+import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -41,6 +45,11 @@ def account_of(number: int) -> str:
 def image_id(account: str, region: str, number: int) -> str:
     """Return the id of an AMI: no two places have the same."""
     return f"ami-{int(account) - FIRST:06x}{REGIONS.index(region):03x}{number:08x}"
+
+
+def named_elsewhere(image: str) -> bool:
+    """Return whether a launch template of another account names the AMI *image*."""
+    return int(image[-8:], 16) % NAMED_EVERY == 0
 
 
 class Organization:
@@ -207,6 +216,28 @@ def handler_of(served: Organization) -> type[BaseHTTPRequestHandler]:
             """Say nothing."""
 
     return Handler
+
+
+@contextmanager
+def serving(accounts: int, images: int, delay_s: float) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """Serve an organization from a process of its own; yield its URL and what returns its `state`."""
+    command = [sys.executable, "-m", "tests.bench.fleet_aws", str(accounts), str(images), str(delay_s)]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        sent, said = server.stdin, server.stdout
+        assert sent is not None
+        assert said is not None
+
+        def state() -> dict[str, Any]:
+            sent.write("\n")
+            sent.flush()
+            answer: dict[str, Any] = json.loads(said.readline())
+            return answer
+
+        try:
+            yield said.readline().strip(), state
+        finally:
+            sent.close()
 
 
 def main(arguments: list[str]) -> None:

@@ -262,6 +262,7 @@ QUERY = {
     "GetCallerIdentity": _query("GetCallerIdentity", STS),
     "DescribeAutoScalingGroups": _query("DescribeAutoScalingGroups", "<AutoScalingGroups/>"),
     "DescribeApplications": _query("DescribeApplications", "<Applications/>"),
+    "DescribeDBEngineVersions": _query("DescribeDBEngineVersions", "<DBEngineVersions/>"),
     "DescribeStacks": _query("DescribeStacks", "<Stacks/>"),
     "DescribeLaunchConfigurations": _query("DescribeLaunchConfigurations", "<LaunchConfigurations/>"),
 }

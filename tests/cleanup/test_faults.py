@@ -264,6 +264,7 @@ ACTIONS = [
     ("elasticbeanstalk:DescribeApplications", 8),
     ("elasticmapreduce:ListClusters", 8),
     ("pcs:ListClusters", 8),
+    ("rds:DescribeDBEngineVersions", 8),
     ("sagemaker:ListClusters", 8),
     ("ec2:DeregisterImage", 7),
 ]

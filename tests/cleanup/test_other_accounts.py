@@ -72,6 +72,7 @@ SEEN_BY = {
     "emr_instance_group": "emr",
     "emr_instance_fleet": "emr",
     "codebuild_fleet": "codebuild",
+    "rds_custom_version": "rds-custom",
     "instance_refresh": "instance-refreshes",
     "warm_pool": "warm-pools",
     "replaced_root_volume": "root-volumes",

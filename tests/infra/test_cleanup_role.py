@@ -57,7 +57,7 @@ def calls(*paths: str) -> set[tuple[str, str]]:
     files = [file for path in paths for file in ([AWS / path] if path.endswith(".py") else (AWS / path).glob("*.py"))]
     text = "".join(file.read_text(encoding="utf-8") for file in files)
     services = "autoscaling|batch|cloudformation|ec2|ecs|iam|imagebuilder|lambda|rbin|scheduler|ssm|stepfunctions"
-    services += "|bedrock-agentcore-control|codebuild|elasticbeanstalk|emr|pcs|sagemaker"
+    services += "|bedrock-agentcore-control|codebuild|elasticbeanstalk|emr|pcs|rds|sagemaker"
     return set(re.findall(rf'"({services})",\s*"([a-z]+_[a-z_]+)"', text))
 
 

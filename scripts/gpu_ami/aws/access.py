@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -380,7 +381,17 @@ def assume(access: Access, role_arn: str, *, session_name: str = "gpu-ami-cleanu
             msg = f"AWS was asked to assume the role {role_arn}, but its answer makes no sense: is a proxy in between?"
             raise AwsError(msg) from exc
 
-    credentials = RefreshableCredentials.create_from_metadata(assumed(), assumed, "sts-assume-role")
+    first = assumed()
+    credentials = RefreshableCredentials(
+        first["access_key"],
+        first["secret_key"],
+        first["token"],
+        datetime.fromisoformat(first["expiry_time"]),
+        assumed,
+        "sts-assume-role",
+        # botocore's own clock asks for the time zone of the machine, before each request.
+        time_fetcher=lambda: datetime.now(timezone.utc),
+    )
     return dataclasses.replace(access, credentials=credentials)
 
 

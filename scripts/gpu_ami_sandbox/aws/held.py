@@ -105,6 +105,7 @@ HELD: dict[str, dict[str, Batch | Listing | Lookup]] = {
             "computeNodeGroups", "nextToken", size="maxResults", of=("clusterIdentifier",)
         ),
     },
+    "rds": {"DescribeDBEngineVersions": Listing("DBEngineVersions", "Marker", size="MaxRecords")},
     "sagemaker": {
         "DescribeCluster": Lookup("ClusterName", missing="ResourceNotFound"),
         "ListClusters": Listing("ClusterSummaries", size="MaxResults"),

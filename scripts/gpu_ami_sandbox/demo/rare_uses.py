@@ -179,6 +179,17 @@ def _codebuild_fleet(make: Maker, image: SandboxAmi) -> None:
 
 
 @_use
+def _rds_custom_version(make: Maker, image: SandboxAmi) -> None:
+    version = {
+        "Engine": "custom-sqlserver-se",
+        "EngineVersion": "16.00.4215.2.golden",
+        "Image": {"ImageId": image.id, "Status": "available"},
+        "Status": "inactive",
+    }
+    _rows(make, "rds", "DescribeDBEngineVersions").append(version)
+
+
+@_use
 def _instance_refresh(make: Maker, image: SandboxAmi) -> None:
     base = {"LaunchTemplateId": make.template("refreshed", make.filler()), "Version": "$Default"}
     policy = {"LaunchTemplate": {"LaunchTemplateSpecification": base, "Overrides": [{"InstanceType": INSTANCE_TYPE}]}}

@@ -58,6 +58,10 @@ locals {
       actions = ["pcs:GetComputeNodeGroup", "pcs:ListClusters", "pcs:ListComputeNodeGroups"]
       sources = ["pcs"]
     }
+    rds = {
+      actions = ["rds:DescribeDBEngineVersions"]
+      sources = ["rds-custom"]
+    }
     sagemaker = {
       actions = ["sagemaker:DescribeCluster", "sagemaker:ListClusters"]
       sources = ["hyperpod"]

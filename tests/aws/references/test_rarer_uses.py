@@ -22,6 +22,7 @@ from gpu_ami.aws.references.image_builder import ImageBuilder
 from gpu_ami.aws.references.image_tasks import Copies, ExportTasks, StoreTasks
 from gpu_ami.aws.references.pcs import PcsNodeGroups
 from gpu_ami.aws.references.protections import FastRestores
+from gpu_ami.aws.references.rds_custom import CustomEngineVersions
 from gpu_ami.aws.references.root_volumes import RootVolumes
 from gpu_ami.aws.references.sagemaker import HyperPodClusters
 from gpu_ami.aws.references.source import Found, Source, SourceQuery
@@ -41,6 +42,7 @@ NEW: tuple[Source, ...] = (
     RootVolumes(),
     Copies(),
     BeanstalkConfigurations(),
+    CustomEngineVersions(),
     ExportTasks(),
     StoreTasks(),
     EcsVolumes(),
@@ -67,7 +69,7 @@ def _details(found: Found) -> list[str]:
 
 @pytest.mark.parametrize("source", NEW, ids=lambda source: source.name)
 def test_a_service_that_is_not_used_costs_one_call(here: World, source: Source) -> None:
-    """Fourteen more sources in each region must not slow down an account that has none of it."""
+    """Fifteen more sources in each region must not slow down an account that has none of it."""
     report = query_source(here.location(), source, SourceQuery()).report
 
     assert (report.status, report.calls, report.references) == ("ok", 1, 0)
@@ -279,6 +281,61 @@ def test_a_listing_of_names_that_came_cut_off_is_an_error(answer: dict[str, Any]
     """No list is not an empty one."""
     with pytest.raises(UnansweredError, match="codebuild:ListFleets in r: the answer has no list fleets"):
         _find(CodeBuildFleets(), {"list_fleets": [answer]})
+
+
+# --- RDS Custom
+
+
+def _version(number: int, **more: Any) -> dict[str, Any]:
+    return {"Engine": "custom-oracle-ee", "EngineVersion": f"19.cev{number}", "Image": {"ImageId": _ami(number)}} | more
+
+
+def test_engine_versions_are_read_in_every_state_and_to_the_end() -> None:
+    """An inactive one starts the database that is restored; AWS's own versions have no AMI."""
+    pages: Any = [
+        {"DBEngineVersions": [_version(1), _version(2, Status="inactive")], "Marker": "2"},
+        {"DBEngineVersions": [_version(3), {"Engine": "custom-sqlserver-se", "EngineVersion": "15.00.4249.2.v1"}]},
+    ]
+    asked: list[dict[str, Any]] = []
+
+    def listed(**parameters: Any) -> dict[str, Any]:
+        asked.append(parameters)
+        return dict(pages[len(asked) - 1])
+
+    found = _find(CustomEngineVersions(), {"describe_db_engine_versions": listed})
+
+    assert _targets(found) == [_ami(1), _ami(2), _ami(3)]
+    assert _details(found)[0] == "RDS engine version custom-oracle-ee 19.cev1: ImageId"
+    assert all(one["IncludeAll"] is True and one["Filters"][0]["Name"] == "engine" for one in asked)
+
+
+def test_where_rds_does_not_know_an_engine_all_versions_are_read() -> None:
+    """A region without one of these engines refuses its name: the versions of the others are there all the same."""
+
+    def listed(**parameters: Any) -> dict[str, Any]:
+        if "Filters" in parameters:
+            msg = "Unrecognized engine name: custom-oracle-se2"
+            raise RefusedError(msg, "InvalidParameterValue")
+        return {"DBEngineVersions": [{"Engine": "mysql", "EngineVersion": "8"}, _version(1)]}
+
+    assert _targets(_find(CustomEngineVersions(), {"describe_db_engine_versions": listed})) == [_ami(1)]
+
+
+def test_engine_versions_that_may_not_be_read_are_not_read_another_way() -> None:
+    """A denial is no word about an engine."""
+    caller = FakeCaller({"describe_db_engine_versions": [RefusedError("no", "AccessDenied")]})
+
+    with pytest.raises(RefusedError):
+        CustomEngineVersions().find(caller, SourceQuery())
+    assert caller.calls == 1
+
+
+def test_an_engine_version_without_a_name_is_cut_off() -> None:
+    """With it may have gone what else it needs."""
+    script: Script = {"describe_db_engine_versions": [{"DBEngineVersions": [{"Image": {"ImageId": _ami(1)}}]}]}
+
+    with pytest.raises(UnansweredError, match="came without Engine"):
+        _find(CustomEngineVersions(), script)
 
 
 # --- Auto Scaling

@@ -30,6 +30,7 @@ from gpu_ami.aws.references.protections import (
     PublicSnapshots,
     SnapshotLocks,
 )
+from gpu_ami.aws.references.rds_custom import CustomEngineVersions
 from gpu_ami.aws.references.root_volumes import RootVolumes
 from gpu_ami.aws.references.sagemaker import HyperPodClusters
 from gpu_ami.aws.references.schedules import Schedules
@@ -61,6 +62,7 @@ USES: tuple[Source, ...] = (
     RootVolumes(),
     Copies(),
     BeanstalkConfigurations(),
+    CustomEngineVersions(),
     ExportTasks(),
     StoreTasks(),
     EcsVolumes(),
