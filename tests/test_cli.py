@@ -235,7 +235,14 @@ WRONG = {
     "build --jobs 0": "--jobs '0' is not a whole number from 1 to 64",
     "build --jobs two": "--jobs 'two' is not a whole number",
     "build --family none": "--family 'none' is no family of pipeline.yaml: there are gpu-batch",
+    "fleet --out x.json --regions Seoul": "--regions 'Seoul' is not an AWS region",
+    "fleet --out x.json --shards 251": "--shards '251' is not a whole number from 1 to 250",
+    "fleet --shards 2": "--shards is about the list that --out FILE writes",
     "matrix --regions Seoul": "--regions 'Seoul' is not an AWS region",
+    "survey --list none.json --out x.jsonl.gz": "--shard is missing",
+    "survey --list none.json --shard 1/1 --out x": "--out 'x' does not end with .jsonl.gz",
+    "survey --list none.json --shard 1/1 --out x.jsonl.gz": "none.json does not exist",
+    "survey --list none.json --shard 1/1 --out x.jsonl.gz --keep x": "--keep 'x' is not",
     "status --family none": "--family 'none' is no family of pipeline.yaml",
     "build --packer-var x": "--packer-var 'x' is not name=value",
     "build --var x": "'x' is not name=value",
@@ -245,11 +252,15 @@ WRONG = {
     "cleanup --account x": "--account 'x' is not the ARN",
     "cleanup --all-owned --name x": "--all-owned takes every AMI",
     "cleanup --apply none.json": "none.json",
+    "cleanup --fleet --list none.json": "--fleet --list FILE --references PATH: give all three",
+    "cleanup --fleet --list none.json --references x": "none.json does not exist",
+    "cleanup --fleet --list none.json --references x --yes": "--yes does not go with --references",
     "cleanup --keep x": "--keep 'x' is not",
     "cleanup --max-deletions 0": "--max-deletions '0' is not",
     "cleanup --mode purge": "--mode 'purge' is not known",
     "cleanup --older-than 30": "--older-than",
     "cleanup --older-than 30 --yes": "--older-than",
+    "cleanup --owner 123456789012": "--owner is about a fleet's plan that is carried out",
     "cleanup --plan /": "is a directory",
     "cleanup --regions Seoul": "--regions 'Seoul' is not",
     "cleanup --regions all,us-east-1": "--regions 'all' is not",
@@ -366,8 +377,8 @@ def test_a_wrong_flag_is_told_without_credentials(wrong: dict[str, tuple[int | N
 
 
 def test_every_task_with_a_value_to_check_is_among_them() -> None:
-    """A task that is added is held to it too; setup, fleet and sandbox take no values."""
-    assert {line.split()[0] for line in WRONG} == set(TASKS) - {"setup", "fleet", "sandbox"}
+    """A task that is added is held to it too; setup and sandbox take no values."""
+    assert {line.split()[0] for line in WRONG} == set(TASKS) - {"setup", "sandbox"}
 
 
 def test_no_settings_file_is_exit_2_on_aws(bare: Path) -> None:

@@ -82,7 +82,7 @@ def problems(arguments: list[str]) -> list[str]:
     flags: dict[str, bool] = {}
     rest = iter(arguments)
     for argument in rest:
-        if argument in CORE or re.fullmatch(r"[A-Z…]+", argument):
+        if (argument in CORE and argument not in flags) or re.fullmatch(r"[A-Z…]+", argument):
             continue  # Invoke's own, or the name of something
         if argument.startswith("--"):
             name, equals, _ = argument.partition("=")

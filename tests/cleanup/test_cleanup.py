@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from gpu_ami.cleanup import cleanup
 from gpu_ami.cleanup.cleanup import Request
+from gpu_ami.cleanup.execute import Apply
 from gpu_ami.cleanup.journal import Journal, new_path, read, unfinished
 from gpu_ami.cleanup.journal_events import Begin, End, ImageRecord, Unknown, Will
 from gpu_ami.cleanup.policy import LOCAL_SOURCES, Flags
@@ -231,6 +232,24 @@ def test_the_document_is_the_contract(here: World, tmp_path: Path, unused: Sandb
     assert (verdict["action"], verdict["gib"]) == ("delete", 28.0)
     assert document["totals"] | {"delete": 1, "keep": 2, "gib": 28.0, "usd_per_month": 1.4} == document["totals"]
     assert verdict["recoverable_until"] is not None
+
+
+def test_a_last_check_that_fails_is_exit_8(
+    here: World, tmp_path: Path, unused: SandboxAmi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It kept everything and ended with 0: a job that could not look read like one that had nothing to do."""
+    images = Apply.images
+
+    def denied(self: Apply, verdicts: Any) -> Any:
+        here.aws.gate.deny("batch:*")
+        return images(self, verdicts)
+
+    monkeypatch.setattr(Apply, "images", denied)
+    with pytest.raises(SafetyError, match=r"^Everything is kept: the check right before found: batch") as caught:
+        _clean(here, tmp_path, yes=True, permanent=True)
+
+    assert caught.value.exit_code == 8
+    assert unused.id in here.there()
 
 
 def test_what_cannot_come_back_needs_to_be_said(here: World, tmp_path: Path, unused: SandboxAmi) -> None:

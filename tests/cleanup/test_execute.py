@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.cleanup.carry_out import callers_of
-from gpu_ami.cleanup.execute import Apply, Result
+from gpu_ami.cleanup.execute import Apply, Result, blocked
 from gpu_ami.cleanup.journal import Entry, Journal, read, unfinished
 from gpu_ami.cleanup.journal_events import DELETED, Begin, End, ImageRecord, SnapshotOutcome, Will
 from gpu_ami.cleanup.plan_document import Plan
@@ -275,8 +275,16 @@ def test_a_source_that_fails_the_second_time_keeps_everything(here: World, tmp_p
 
     done = _run(here, tmp_path, between=lambda: here.aws.gate.deny("batch:*"))
 
-    assert done.results[image.id].status == "kept"
-    assert "AccessDenied" in str(done.results[image.id].error)
+    result = done.results[image.id]
+    assert result.status == "kept"
+    assert "AccessDenied" in str(result.error)
+    # A job must not look well then; one AMI that came into use meanwhile is no such thing.
+    error = blocked([result])
+    assert error is not None
+    assert error.exit_code == 8
+    assert str(error).startswith("Everything is kept: the check right before found: batch")
+    assert "What was left, 1 of 2, is kept" in str(blocked([Result("ami-1", "r", "deleted"), result]))
+    assert blocked([Result("ami-1", "r", "kept", error="needed since the plan")]) is None
 
 
 def test_the_second_look_reads_only_what_can_have_moved(here: World, tmp_path: Path) -> None:

@@ -66,8 +66,12 @@ def test_an_account_that_ends_while_others_are_cleaned_up_stops_them(
 
     monkeypatch.setattr(Apply, "images", closed)
 
-    done = demo.cleanup(yes=True)
+    run = demo.run()
+    request = cleanup.Request(fleet=True, flags=Flags(include_shared=True), regions=demo.regions, yes=True)
+    with pytest.raises(SafetyError, match=r"^Everything is kept: the check right before found: "):
+        cleanup.run(run, request)
 
+    done = said(run)
     assert {row["status"] for row in done["results"]} == {"kept"}
     for row in done["results"]:
         assert re.search(rf"launch-templates \(.* {demo.ids[name]}\) could not be read: .*ExpiredToken", row["error"])

@@ -116,7 +116,7 @@ FAULTS: dict[str, Callable[[str], Parts]] = {
     "of a shard that is none": lambda k: PARTS | {k: rewritten(PARTS[k], shard="9/9")},
     "empty": lambda k: PARTS | {k: b""},
     "no gzip": lambda k: PARTS | {k: b"{}"},
-    "no part": lambda k: PARTS | {k: zlib.compress(b"{}\n", wbits=31)},
+    "no part": lambda k: PARTS | {k: packed([b"{}\n"])},
     "with something behind": lambda k: PARTS | {k: PARTS[k] + b"\n"},
     "with another file behind": lambda k: PARTS | {k: PARTS[k] * 2},
 }

@@ -72,6 +72,8 @@ def test_every_kind_of_file_protects_what_it_names(tmp_path: Path, name: str, so
     [
         "logs/cleanup-1.jsonl",
         "logs/a.tf",
+        "fleet-parts/release.json",
+        "fleet-parts/a/main.tf",
         "node_modules/a.tf",
         ".terraform/modules/a.tf",
         ".venv/a.tf",
@@ -87,9 +89,10 @@ def test_copies_caches_and_our_own_journals_need_nothing(tmp_path: Path, name: s
     assert not any(source.references for source in found.values())
 
 
-def test_a_module_named_logs_is_read(tmp_path: Path) -> None:
-    """Only the folder at the top holds our journals."""
-    found = scanned(tree_of(tmp_path, **{"terraform/modules/logs/main.tf": A}))
+@pytest.mark.parametrize("name", ["logs", "fleet-parts"])
+def test_a_module_of_such_a_name_is_read(tmp_path: Path, name: str) -> None:
+    """Only the folders at the top hold our journals, and what a fleet's machines pass on."""
+    found = scanned(tree_of(tmp_path, **{f"terraform/modules/{name}/main.tf": A}))
 
     assert named(found["terraform-code"]) == {A}
 

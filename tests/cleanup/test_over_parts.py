@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from gpu_ami.cleanup.fleet_merge import MergedSurvey
 from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import PartialError, SafetyError, UsageError
+from gpu_ami.fleet import fleet
 from gpu_ami.locks import only_one
 from gpu_ami_sandbox.aws.server import LocalAws
 from tests.support.demo_organization import DemoOrganization, demo_organization
@@ -278,3 +280,18 @@ def test_what_lies_beside_the_parts_is_no_reference(spread: Spread) -> None:
     (demo.folder / "main.tf").write_text(f'ami = "{unused}"')
     plan, _ = spread.merge()
     assert unused not in {row["image_id"] for row in plan["verdicts"] if row["action"] != "keep"}
+
+
+def test_a_clock_that_is_off_or_unknown_is_told(spread: Spread, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list would date everything wrong; and without AWS's time nobody knows how old a part is."""
+    spread.surveys(1)
+    monkeypatch.setattr(fleet, "aws_now", lambda _: datetime.now(timezone.utc) - timedelta(hours=2))
+    with pytest.raises(SafetyError, match=r"This machine says .*: set the clock"):
+        spread.lists()
+
+    spread.demo.aws.gate.fail("InternalError", "No.", action="GetCallerIdentity", status=500)
+    plan, error = spread.merge()
+
+    assert isinstance(error, SafetyError)
+    (clock,) = [row for row in plan["sources"] if row["name"] == "clock"]
+    assert "the age of the parts is not" in clock["error"]
