@@ -112,23 +112,6 @@ def test_authorities_are_read_once(served: tuple[Path, int], monkeypatch: pytest
     assert len(read) == 1
 
 
-def test_an_open_connection_is_used_again_over_tls(served: tuple[Path, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The short way of a request begins on the connection that was checked as it was opened, and on no other."""
-    monkeypatch.setattr(Handler, "protocol_version", "HTTP/1.1")
-    path, port = served
-    connections = SharedConnections(verify=str(path), timeout=(5, 60))
-    headers: Any = HeadersDict()
-    request = AWSPreparedRequest("GET", f"https://localhost:{port}/", headers, None, False)
-
-    assert connections.exchange(request) is None
-    assert status(connections, port) == 200
-    answer = connections.exchange(request)
-
-    assert answer is not None
-    assert (answer.status_code, answer.content) == (200, b"")
-    connections.close()
-
-
 def test_a_list_of_authorities_that_is_not_there_is_named(served: tuple[Path, int], tmp_path: Path) -> None:
     """By the first call, as botocore does: without it nobody is believed."""
     with pytest.raises((SSLError, OSError)):

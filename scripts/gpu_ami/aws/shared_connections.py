@@ -15,8 +15,6 @@ from typing import Any
 from botocore.httpsession import URLLib3Session as _Plain
 from botocore.httpsession import get_cert_path
 
-from gpu_ami.aws import lean_endpoint
-
 # So many hosts have connections that are kept; those used longest ago are closed first.
 _HOSTS = 64
 _AT_ONCE = 256
@@ -30,11 +28,6 @@ class SharedConnections(_URLLib3Session):  # type: ignore[misc]
 
     _has_authorities = False
 
-    def __init__(self, **settings: Any) -> None:
-        """Begin without a connection; *settings* are botocore's."""
-        super().__init__(**settings)
-        self._keys: dict[tuple[str, str, int], tuple[Any, dict[str, Any]]] = {}
-
     def _get_pool_manager_kwargs(self, **extra: Any) -> Any:
         return super()._get_pool_manager_kwargs(num_pools=_HOSTS, **extra)
 
@@ -46,37 +39,6 @@ class SharedConnections(_URLLib3Session):  # type: ignore[misc]
                 context.load_verify_locations(get_cert_path(self._verify))
                 self._has_authorities = True
         return context
-
-    def exchange(self, request: Any) -> lean_endpoint.Answer | None:
-        """Return the answer to *request* over a connection that is open; None where there is none: `send` opens one."""
-        pool = self._pool(request.url)
-        connection = pool._get_conn()
-        data = None if connection.sock is None else lean_endpoint.written(request)
-        if data is None:
-            pool._put_conn(connection)
-            return None
-        is_over = True
-        try:
-            with lean_endpoint.as_botocore_says(request):
-                connection.sock.settimeout(self._timeout.read_timeout)
-                connection.sock.sendall(data)
-                answer, is_over = lean_endpoint.read(connection.sock, request.method, request.url)
-                return answer
-        finally:
-            if is_over:
-                connection.close()
-            pool._put_conn(connection)
-
-    def _pool(self, url: str) -> Any:
-        """Return the connections to the host of *url*, as urllib3's manager keeps them; its key is made once."""
-        manager = self._manager
-        scheme, host, port = lean_endpoint.address_of(url)
-        known = self._keys.get((scheme, host, port))
-        if known is None:
-            context = dict(manager.connection_pool_kw) | {"scheme": scheme, "host": host, "port": port}
-            known = self._keys[scheme, host, port] = manager.key_fn_by_scheme[scheme](context), context
-        key, context = known
-        return manager.connection_from_pool_key(key, dict(context))
 
     def _setup_ssl_cert(self, conn: Any, url: str, verify: Any) -> None:
         if not (verify and self._has_authorities and url.lower().startswith("https")):
@@ -105,5 +67,4 @@ def share(client: Any, kept: dict[Any, SharedConnections], key: Any) -> None:
                 socket_options=own._socket_options,
             )
         endpoint.http_session = kept[whose]
-    lean_endpoint.share(client)
     own.close()
