@@ -103,6 +103,11 @@ class Workspace:
         """Where the bake's release record is kept."""
         return (self.state if self.sandbox else self.packer) / self._named("release.json")
 
+    @property
+    def builds(self) -> Path:
+        """The archives of past builds, a folder per AMI: see `records.archive`."""
+        return (self.state if self.sandbox else self.packer) / "builds"
+
     def _named(self, name: str) -> str:
         """Return the *name* of a file that each of several families has for itself."""
         first, ending = name.split(".")

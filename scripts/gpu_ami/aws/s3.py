@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,27 @@ def put_text(caller: Caller, bucket: str, key: str, text: str) -> None:
     """
     written = {"Bucket": bucket, "Key": key, "Body": text.encode(), "ContentType": "application/json"}
     caller.call("s3", "put_object", doing=f"write s3://{bucket}/{key}", **written)
+
+
+def get_bytes(caller: Caller, bucket: str, key: str, *, limit_bytes: int) -> bytes | None:
+    """Return an object's content, of a larger one *limit_bytes* and one byte more; None where there is no such object.
+
+    Who may not list the bucket is denied an object that is not there, too (S3's reference of GetObject: 403 instead of
+    404 without s3:ListBucket).
+
+    Raises:
+        AwsError: S3 refused or cannot be reached.
+    """
+    doing = f"read s3://{bucket}/{key}"
+    try:
+        answer = caller.call("s3", "get_object", doing=doing, Bucket=bucket, Key=key)
+    except RefusedError as exc:
+        if exc.code == "NoSuchKey":
+            return None
+        raise
+    with aws_errors(doing), contextlib.closing(answer["Body"]) as body:
+        content: bytes = body.read(limit_bytes + 1)
+    return content
 
 
 def list_texts(caller: Caller, bucket: str, prefix: str) -> dict[str, str]:
