@@ -651,6 +651,32 @@ variable "release_path" {
   default     = null
 }
 
+# --- Provenance ----------------------------------------------------------------------------------
+
+variable "provenance_signer" {
+  description = "Who signs the provenance: none, keyless, a KMS key (awskms:///alias/NAME) or a private key's PEM file."
+  type        = string
+  default     = "none"
+}
+
+variable "provenance_folder" {
+  description = "Folder that Packer writes the provenance into; null is the one of the template."
+  type        = string
+  default     = null
+}
+
+variable "provenance_identity" {
+  description = "Whom Sigstore's certificate must name, for the signer keyless."
+  type        = string
+  default     = ""
+}
+
+variable "provenance_issuer" {
+  description = "Who vouches for that identity, for the signer keyless."
+  type        = string
+  default     = "https://token.actions.githubusercontent.com"
+}
+
 # --- Only for the local AWS ----------------------------------------------------------------------
 
 variable "ssh_host" {

@@ -56,20 +56,23 @@ models() {
 
 image=$(image) || fail "Docker does not have ${REPOSITORY_URL}:${IMAGE_TAG} with its digest; did pull-image.sh run?"
 models=$(models)
+# One digest for all models, of their checksums and paths, as the AMI's tag has it (models_digest in records/release.py).
+digest=$(jq --raw-output --join-output '[.[] | "\(.sha256)  \(.path)"] | sort | join("\n")' <<<"$models" | sha256sum | cut -d ' ' -f 1)
 packages=$(packages) || fail "the packages that have moved cannot be told; does rpm list what is installed?"
 os=$(sed -n 's/^PRETTY_NAME="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release)
 used=$(df --output=used --block-size=1 / | tail -n 1)
 took=$(($(date +%s) - $(date --date="$STARTED_AT" +%s)))
 
 new=$(mktemp "${RELEASE}.XXXXXX")
-# The lists go in as files: Linux takes no argument of more than 128 KiB, which is some 800 models.
-jq --null-input \
+# The lists go in as files: Linux takes no argument of more than 128 KiB, which is some 800 models. In ASCII: Packer, which
+# signs the SHA-256 of this file, reads every text in Unicode's form C, and so another one where a path is in form D.
+jq --null-input --ascii-output \
   --arg run_id "$RUN_ID" --arg family "$FAMILY" --arg version "$PIPELINE_VERSION" --arg commit "$GIT_COMMIT" \
   --arg source "$SOURCE_AMI" --arg source_name "${SOURCE_AMI_NAME:-}" --arg started "$STARTED_AT" --argjson took "$took" \
   --arg os "$os" --arg kernel "$(uname -r)" --arg driver "$(driver)" --arg docker "$(package docker)" \
   --arg agent "$(package ecs-init)" --arg toolkit "$(package nvidia-container-toolkit)" \
   --arg repository "$REPOSITORY_URL" --arg tag "$IMAGE_TAG" --argjson image "$image" \
-  --arg models_dir "$MODELS_DIR" --slurpfile models <(printf '%s' "$models") --argjson used "$used" \
+  --arg models_dir "$MODELS_DIR" --arg models_digest "sha256:$digest" --slurpfile models <(printf '%s' "$models") --argjson used "$used" \
   --slurpfile packages <(printf '%s' "$packages") \
   --arg mps "$MPS_PIPE" \
   '{
@@ -78,7 +81,7 @@ jq --null-input \
     source_ami: {id: $source, name: $source_name},
     os: $os, kernel: $kernel, nvidia_driver: $driver, nvidia_container_toolkit: $toolkit, docker: $docker, ecs_agent: $agent,
     image: ({repository: $repository, tag: $tag} + $image),
-    models: {dir: $models_dir, files: $models[0]},
+    models: {dir: $models_dir, digest: $models_digest, files: $models[0]},
     used_bytes: $used,
     mps_pipe: $mps,
     packages_moved: $packages[0]

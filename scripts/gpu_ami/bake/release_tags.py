@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from gpu_ami.aws import images
@@ -33,17 +34,27 @@ class Recorded:
     Attributes:
         image: The AMI of the pipeline's region.
         snapshot_gib: Data written in its snapshots; None when EC2 does not say.
+        tags: The AMI's tags with those that were added: EC2 may not show them yet.
     """
 
     image: images.Image
     snapshot_gib: float | None
+    tags: Mapping[str, str]
 
 
-def record(run: Invocation, baked: Baked, made: manifests.Build) -> Recorded:
+def record(
+    run: Invocation, baked: Baked, made: manifests.Build, *, first: Mapping[str, str] = MappingProxyType({})
+) -> Recorded:
     """Check the release record of what was made, complete it and tag each AMI with it; return the AMI.
 
     Packer cannot know these facts before the bake. Tags that EC2 refuses are a warning: the AMI is as good without. An
     AMI that EC2 does not know yet, most likely a copy, is waited for: nothing writes the tags later.
+
+    Args:
+        run: This invocation.
+        baked: The bake.
+        made: What it made.
+        first: More tags, which go before these where there is no room for all.
 
     Raises:
         BuildError: The record is missing, of another build or not what a bake writes: what else in the image is not?
@@ -58,13 +69,13 @@ def record(run: Invocation, baked: Baked, made: manifests.Build) -> Recorded:
     text = read_text(path, what="release record", limit_bytes=releases.LIMIT_BYTES)
     completed = releases.completed(text, snapshot_gib=snapshot_gib)
     write_atomic(path, completed, what="release record")
-    tags = _fitting(releases.tags(release, snapshot_gib=snapshot_gib), image.tags)
+    tags = _fitting({**first, **releases.tags(release, snapshot_gib=snapshot_gib)}, image.tags)
     for region, ami in made.amis.items():
         try:
             add_tags(Caller(run.access, region).expecting(*NOT_YET), ami, tags)
         except AwsError as exc:
             run.console.warn(f"{ami} in {region} has no tags with its release facts: {exc}")
-    return Recorded(image=image, snapshot_gib=snapshot_gib)
+    return Recorded(image=image, snapshot_gib=snapshot_gib, tags={**image.tags, **tags})
 
 
 def _fitting(tags: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:

@@ -51,6 +51,11 @@ MPS_PIPE_TAG = "gpu-ami:mps-pipe"
 IMAGE_TAG = "gpu-ami:image"
 # Of the release record: what was found in the image, where nothing was looked up before.
 IMAGE_DIGEST_TAG = "gpu-ami:image-digest"
+# Of the release record: one digest of all models' paths and checksums.
+MODELS_DIGEST_TAG = "gpu-ami:models-digest"
+# The SHA-256 of the file with the AMI's provenance, hexadecimal digits; written after the bake. An AMI with it is not
+# used without that file.
+PROVENANCE_TAG = "gpu-ami:provenance"
 # Of the release record: how much models the bake has laid down.
 MODELS_BYTES_TAG = "gpu-ami:models-bytes"
 FINGERPRINT_PREFIX = "gpu-ami:fingerprint-"
