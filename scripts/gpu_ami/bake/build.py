@@ -17,12 +17,12 @@ from typing import Protocol
 from gpu_ami.aws.images import Image
 from gpu_ami.bake import attest, base, by_hand, compare, models, packer_bake, preflight, release_tags, result, validate
 from gpu_ami.bake.build_tables import built_table
-from gpu_ami.bake.checks import verification
+from gpu_ami.bake.checks import signing, verification
 from gpu_ami.bake.prepare import Job, prepare
 from gpu_ami.bake.result import BuildResult
 from gpu_ami.errors import InterruptedRunError, PipelineError, SafetyError, UsageError
-from gpu_ami.handover import change as changes
 from gpu_ami.handover import attested, update_tfvars
+from gpu_ami.handover import change as changes
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import in_turn, only_one
 from gpu_ami.records import manifest_file as manifests
@@ -112,6 +112,7 @@ def check(run: Invocation, job: Job) -> list[preflight.Check]:
         sandbox=run.target.is_sandbox,
         folder=run.workspace.state if run.target.is_sandbox else None,
         verified=verification.wanted(run.settings),
+        proven=signing.wanted(run.settings, run.workspace.root),
     )
 
 

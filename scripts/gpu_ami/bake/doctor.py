@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gpu_ami.bake import attest, models, preflight, prepare, template
-from gpu_ami.bake.checks import measurement, verification
+from gpu_ami.bake.checks import measurement, signing, verification
 from gpu_ami.bake.variables import typed
 from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError
@@ -74,6 +74,7 @@ def doctor(run: Invocation, variables: Sequence[str]) -> list[Check]:
             programs=True,
             verified=verification.wanted(run.settings),
             benched=measurement.wanted(run.settings),
+            proven=signing.wanted(run.settings, run.workspace.root),
             note=note,
         )
 

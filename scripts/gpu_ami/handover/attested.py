@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpu_ami import process
+from gpu_ami import process, scratch
 from gpu_ami.errors import AwsError, SafetyError, UsageError
 from gpu_ami.files import read_text, write_atomic
 from gpu_ami.foreign_text import limited
@@ -142,7 +142,8 @@ def keep(run: Invocation, verdicts: Sequence[Verdict]) -> None:
             if verdict.bundle is not None:
                 write_atomic(provenance.bundle_of(path), verdict.bundle, what=_WHAT)
             write_atomic(path, verdict.data, what=_WHAT)
-            run.console.say(f"Its provenance ({verdict.state}): {run.workspace.shown(path)}.")
+            shown, to_be = run.workspace.shown(path), ", to be committed" if run.target.is_shared else ""
+            run.console.say(f"The provenance of {verdict.ami_id} is {verdict.state}: {shown}{to_be}.")
 
 
 def _without_tag(run: Invocation, image: Image) -> Verdict:
@@ -246,11 +247,12 @@ def _signed_by(run: Invocation, parsed: Provenance, bundle: str | None) -> str:
         msg = f"{parsed.source} is not signed, and pipeline.yaml says under provenance whose signature counts"
         raise SafetyError(msg)
     # Packer gets what was understood here, not the file: it may have been changed meanwhile, or be read in another way.
-    file = run.private_folder() / f"{_WHAT}.json"
-    write_atomic(file, parsed.canonical, what=_WHAT, mode=0o600)
-    if bundle is not None:
-        write_atomic(provenance.bundle_of(file), bundle, what=_WHAT, mode=0o600)
-    answers = {verifier.name: _verify(run, file, verifier) for verifier in verifiers}
+    with scratch.subfolder() as folder:
+        file = folder / f"{_WHAT}.json"
+        write_atomic(file, parsed.canonical, what=_WHAT, mode=0o600)
+        if bundle is not None:
+            write_atomic(provenance.bundle_of(file), bundle, what=_WHAT, mode=0o600)
+        answers = {verifier.name: _verify(run, file, verifier) for verifier in verifiers}
     if good := next((name for name, answer in answers.items() if not answer), None):
         return good
     if unasked := next((f"{name}: {said}" for name, said in answers.items() if _OF_KMS in said), None):

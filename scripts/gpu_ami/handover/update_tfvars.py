@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError, SafetyError, UsageError
-from gpu_ami.handover import change as changes
 from gpu_ami.handover import attested, conflicts, readable, tfvars
+from gpu_ami.handover import change as changes
 from gpu_ami.handover.attested import Verdict
 from gpu_ami.handover.change import Change
 from gpu_ami.handover.eligibility import Code, Expected, Problem, problems

@@ -30,7 +30,7 @@ def make_key(kms: Any, spec: str) -> str:
     ],
 )
 def test_a_signature_of_a_digest_is_one_of_the_message(here: World, spec: str, algorithm: str) -> None:
-    """Moto hashes the digest once more, and verifies that itself: `cryptography`, which signs nothing here, would not."""
+    """Moto hashes the digest once more and verifies that itself; `cryptography`, which signs nothing here, would not."""
     kms = here.access.client("kms")
     key = make_key(kms, spec)
     name = algorithm.rpartition("_")[2]
