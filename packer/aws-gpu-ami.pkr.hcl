@@ -110,6 +110,10 @@ locals {
   # an AMI counts as finished when it has the tags below.
   begun_tags = { for value in [var.finished] : "gpu-ami:finished" => value ? "true" : "false" if value != null }
 
+  # Packer adds each PKR_VAR_… of its environment to the provenance, unless its name is there already: not these, whose
+  # values may be secrets, or are paths of one machine.
+  unstated = ["model_downloads", "contents_path", "bill_path", "bill_command"]
+
   # How Packer names the ways to sign.
   signing = var.provenance_signer == "none" || var.provenance_signer == "keyless" ? var.provenance_signer : (
     startswith(var.provenance_signer, "awskms:") ? "kms" : "key"
@@ -447,7 +451,7 @@ build {
     keyless_identity    = local.signing == "keyless" ? var.provenance_identity : null
     keyless_oidc_issuer = local.signing == "keyless" ? var.provenance_issuer : null
 
-    # As strings: a statement of another type is none. The ones that tags repeat are compared with these.
+    # What tags repeat is compared with these.
     user_variables = merge({ for fact, value in var.fingerprints : "fingerprint_${fact}" => value }, {
       run_id           = local.run_id
       family           = var.family
@@ -460,9 +464,6 @@ build {
       models_digest    = fileexists(local.release_path) ? try(jsondecode(file(local.release_path)).models.digest, "") : ""
       release_sha256   = fileexists(local.release_path) ? sha256(file(local.release_path)) : ""
       sandbox          = var.ssh_host != null ? "true" : "false"
-
-      # Packer adds each PKR_VAR_… of its environment, unless it is named here; of this one local.secrets is made.
-      model_downloads = "left out: an address may hold a secret"
-    })
+    }, { for name in local.unstated : name => "left out" })
   }
 }

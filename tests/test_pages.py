@@ -178,6 +178,7 @@ _PLACES = {
     "OrganizationScope": "fleet.organization",
     "FleetAccount": "fleet.accounts[]",
     "LeftOut": "fleet.left_out[]",
+    "KeylessIdentity": "provenance.verifiers[]",
 }
 _SETTING = re.compile(r"\| `[a-z]")
 

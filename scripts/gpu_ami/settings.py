@@ -494,6 +494,7 @@ _NESTED: dict[str, type[msgspec.Struct]] = {
     "fleet.organization": OrganizationScope,
     "fleet.accounts": FleetAccount,
     "fleet.left_out": LeftOut,
+    "provenance.verifiers": KeylessIdentity,
 }
 _NAMES = {type(None): "null", list: "array", dict: "object"}
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.errors import PipelineError, UsageError
-from gpu_ami.github.propose import MEASURED, Proposal, propose, records
+from gpu_ami.github.collect import MEASURED
+from gpu_ami.github.propose import Proposal, propose, records
 from tests.github.conftest import HANDOVER, GitHub
 
 A, B, C = (f"ami-0{letter * 16}" for letter in "abc")

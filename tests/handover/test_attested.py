@@ -17,8 +17,8 @@ from gpu_ami.deploy import apply, proven, rollback
 from gpu_ami.errors import AwsError, PipelineError, SafetyError, UsageError
 from gpu_ami.handover import attested, publish, update_tfvars
 from gpu_ami.handover.attested import Verdict
-from gpu_ami.records import archive, provenance
 from gpu_ami.process import Command, Finished
+from gpu_ami.records import archive, provenance
 from gpu_ami.settings import KeylessIdentity, Provenance
 from gpu_ami.terraform import plan_changes
 from gpu_ami_sandbox.aws import ssm
@@ -95,7 +95,7 @@ def test_an_unsigned_statement_is_compared_and_no_more(here: World, root: Path, 
 
     assert judge(here, root, ami, required=True).state == "unsigned"
     assert packer.commands == []
-    with pytest.raises(SafetyError, match="is not signed, and pipeline.yaml says under provenance whose signature"):
+    with pytest.raises(SafetyError, match=r"is not signed, and pipeline\.yaml says under provenance whose signature"):
         judge(here, root, ami, "keys/new.pub.pem")
 
 
@@ -152,7 +152,7 @@ def test_without_verifiers_the_signer_is_the_one(here: World, root: Path, packer
     assert judge(here, root, ami, signer="keys/new.pem").state == "verified"
     with pytest.raises(AwsError, match="alias/x"):
         judge(here, root, ami, signer="awskms:///alias/x")
-    with pytest.raises(UsageError, match="signer's key keys/gone.pem is not on this machine: name its public half"):
+    with pytest.raises(UsageError, match=r"signer's key keys/gone\.pem is not on this machine: name its public half"):
         judge(here, root, ami, signer="keys/gone.pem")
     with pytest.raises(UsageError, match="signer: keyless, and nobody's identity"):
         judge(here, root, ami, signer="keyless")
@@ -284,7 +284,7 @@ def test_an_ami_known_only_after_the_apply_is_refused_where_provenance_is_requir
     root = terraform.folder.parent
 
     proven.check(task(terraform.here, root).run, [change])
-    with pytest.raises(SafetyError, match="known only after the apply.*provenance.required: true.*Name the AMI itself"):
+    with pytest.raises(SafetyError, match=r"known only after the apply.*provenance\.required: true.*Name the AMI"):
         proven.check(task(terraform.here, root, provenance=Provenance(required=True)).run, [change])
 
 

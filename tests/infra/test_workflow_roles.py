@@ -30,6 +30,7 @@ from tests.infra.roles import (
     ROLE,
     ROOT,
     SEOUL,
+    SIGNING_KEY,
     SNAPSHOT,
     TEMPLATE,
     VOLUME,
@@ -66,6 +67,17 @@ def test_plan_changes_nothing_but_the_lock(policies: dict[str, Any]) -> None:
     assert changing == {
         (f"s3:{verb}Object", "arn:aws:s3:::own-state/gpu-ami/terraform.tfstate.tflock") for verb in ("Put", "Delete")
     }
+
+
+def test_a_build_signs_and_whoever_reads_verifies(policies: dict[str, Any]) -> None:
+    """Packer asks for the key's description, too, to sign and to verify: without it KMS refuses after the bake."""
+    assert may(policies["build"], "kms:Sign", SIGNING_KEY)
+    for name in ("plan", "build", "apply"):
+        for action in ("kms:GetPublicKey", "kms:DescribeKey"):
+            assert may(policies[name], action, SIGNING_KEY), (name, action)
+    for name in set(PURPOSES) - {"build"}:
+        assert not may(policies[name], "kms:Sign", SIGNING_KEY), name
+    assert not may(policies["build"], "kms:Sign", KEY)
 
 
 def test_a_plan_reads_the_roles_of_a_family_with_a_long_name(local_aws: Sandbox, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def prove(
 ) -> Path:
     """Tag *image* as a bake does and leave its provenance where a hand-over does; return the file."""
     image.add_tags(dict(TAGS))
-    content = statement({region: str(image.id)}, said(**changed))
+    content = statement({region: str(image.id)}, said() | changed)
     data = json.dumps(content, indent=2).encode() if key is None else envelope(content, key)
     path = provenance.path_of(root / "terraform", str(image.id))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,4 +177,3 @@ class _Process:
     def run(self, command: Command, *, timeout_s: float | None = None) -> Finished:
         """Run *command*."""
         return self.packer.run(command, timeout_s=timeout_s)
-

@@ -180,7 +180,9 @@ def _build(
         gate.check(made.amis, account)
     with _naming_what_was_made(home, made.amis, is_finished=True), _in_turn(run, "hand-over"):
         change = update_tfvars.plan_hand_over(run, made.amis)
-        verdict = attested.judge(run, recorded.image, tags=recorded.tags, done="It was not handed over.")
+        # EC2 may not show yet what was tagged a moment ago.
+        tags = {**recorded.image.tags, **recorded.tags}
+        verdict = attested.judge(run, recorded.image, tags=tags, done="It was not handed over.")
         changes.apply(change)
         attested.keep(run, [verdict])
     return result.made(run, baked, made, recorded, change, duration_s, compared.differences)

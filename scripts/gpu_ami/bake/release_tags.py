@@ -34,7 +34,7 @@ class Recorded:
     Attributes:
         image: The AMI of the pipeline's region.
         snapshot_gib: Data written in its snapshots; None when EC2 does not say.
-        tags: The AMI's tags with those that were added: EC2 may not show them yet.
+        tags: What it was tagged with after the bake.
     """
 
     image: images.Image
@@ -75,7 +75,7 @@ def record(
             add_tags(Caller(run.access, region).expecting(*NOT_YET), ami, tags)
         except AwsError as exc:
             run.console.warn(f"{ami} in {region} has no tags with its release facts: {exc}")
-    return Recorded(image=image, snapshot_gib=snapshot_gib, tags={**image.tags, **tags})
+    return Recorded(image=image, snapshot_gib=snapshot_gib, tags=tags)
 
 
 def _fitting(tags: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu_ami import process, scratch
-from gpu_ami.errors import AwsError, SafetyError, UsageError
+from gpu_ami.errors import AwsError, PipelineError, SafetyError, UsageError
 from gpu_ami.files import read_text, write_atomic
 from gpu_ami.foreign_text import limited
 from gpu_ami.handover.build_store import BuildStore
@@ -31,6 +32,9 @@ _ANSWER_WITHIN_S = 60.0
 # What Packer 1.16 says where the key is one, and another one; where it asked AWS in vain; where it cannot use a key.
 _ANOTHER_KEY = "signature verification failed"
 _OF_KMS = "KMS"
+# What AWS's SDK puts before AWS's own words.
+_REQUEST = re.compile(r"https? response error StatusCode: \d+, RequestID: [^,\s]*, ")
+_LONGEST_REFUSAL = 400
 _UNUSABLE_KEY = ("load verifier", "read verifier")
 
 
@@ -128,6 +132,30 @@ def shown(run: Invocation, image: Image) -> Verdict:
         return judge(run, image, done="")
     except (SafetyError, UsageError) as exc:
         return Verdict(ami_id=image.image_id, state="refused", detail=str(exc).strip())
+
+
+def in_tree(run: Invocation, amis: Mapping[str, str], run_id: str | None) -> Verdict:
+    """Return what this working tree has of the provenance of a build's AMIs: nothing is verified, nobody is asked.
+
+    Args:
+        run: This invocation.
+        amis: Region to AMI of the build.
+        run_id: The build; None where it does not say.
+    """
+    ami = amis.get(run.settings.region) or next(iter(amis.values()))
+    workspace = run.workspace
+    places = (provenance.path_of(workspace.terraform, ami), workspace.builds / ami / archive.PROVENANCE)
+    path = next((place for place in places if place.exists()), None)
+    if path is None:
+        return Verdict(ami_id=ami, state="none")
+    shown_path = workspace.shown(path)
+    try:
+        found = provenance.parse(_content(path), source=shown_path)
+    except PipelineError as exc:
+        return Verdict(ami_id=ami, state="refused", detail=str(exc))
+    if found.amis != amis or found.said.get("run_id") != run_id:
+        return Verdict(ami_id=ami, state="refused", detail=f"{shown_path} is about another build.")
+    return Verdict(ami_id=ami, state="signed" if found.is_signed else "unsigned")
 
 
 def keep(run: Invocation, verdicts: Sequence[Verdict]) -> None:
@@ -256,7 +284,8 @@ def _signed_by(run: Invocation, parsed: Provenance, bundle: str | None) -> str:
     if good := next((name for name, answer in answers.items() if not answer), None):
         return good
     if unasked := next((f"{name}: {said}" for name, said in answers.items() if _OF_KMS in said), None):
-        msg = f"The signature of {parsed.source} could not be verified with {limited(unasked)}."
+        why = _REQUEST.sub("", unasked).rstrip(".")
+        msg = f"The signature of {parsed.source} could not be verified with {limited(why, _LONGEST_REFUSAL)}."
         raise AwsError(msg)
     said = next(iter(answers.values()))
     other = "is signed by another key than" if _ANOTHER_KEY in said else "does not verify with"

@@ -82,6 +82,7 @@ class Status:
             "base_age_days": self.age_days(base),
             "image_digest": digest_of(image) if image else None,
             "verified": (image.tags.get(VERIFIED_TAG) or None) if image else None,
+            "provenance": verdict.document() if (verdict := self.seen.proven.get(current.ami_id or "")) else None,
         }
 
     def age_days(self, ami: str | None) -> int | None:
@@ -126,6 +127,14 @@ def _verified(seen: Seen) -> list[str]:
     return [f"{ami} {verification.shown(tag)}." for ami, tag in tags.items() if tag]
 
 
+def _proven(seen: Seen) -> list[str]:
+    """Return what the provenance of the live AMIs came to; nothing of those without, or of what is a difference."""
+    live = dict.fromkeys(current.ami_id for current in seen.environments if current.ami_id)
+    found = [verdict for ami in live if (verdict := seen.proven.get(ami)) and verdict.state not in ("none", "refused")]
+    by = {verdict.ami_id: f", by {verdict.detail}" if verdict.detail else "" for verdict in found}
+    return [f"The provenance of {verdict.ami_id} is {verdict.state}{by[verdict.ami_id]}." for verdict in found]
+
+
 def tables(found: Status) -> list[Table]:
     """Return the environments, and the differences."""
     seen = found.seen
@@ -147,6 +156,7 @@ def tables(found: Status) -> list[Table]:
         old = "" if age is None else f", {show_count(age, 'day')} old"
         footer.append(f"A build starts from {seen.newest_base}{old}.")
     footer += _verified(seen)
+    footer += _proven(seen)
     if seen.left_alone:
         footer.append(ownership.shown(seen.left_alone))
     footer += base_mps.unknown(seen.live_images(), seen.shown)
