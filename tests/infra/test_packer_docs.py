@@ -54,7 +54,7 @@ def test_each_variable_is_typed_described_and_checked(name: str) -> None:
     assert body["description"].endswith(".")
     assert "type" in body
     if body["type"] != "${bool}" and body["type"] != "bool":
-        unchecked = {"manifest_path", "release_path", "ssh_host", "ssh_port"}
+        unchecked = {"manifest_path", "release_path", "provenance_folder", "ssh_host", "ssh_port"}
         assert ("validation" in body) != (name in unchecked)
 
 

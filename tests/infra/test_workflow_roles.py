@@ -369,5 +369,5 @@ def test_the_environments_are_the_workflows(planned: Mapping[str, Any]) -> None:
 
 @pytest.mark.parametrize("purpose", PURPOSES)
 def test_a_role_fits_into_iam(policies: dict[str, Any], purpose: str) -> None:
-    """IAM takes 10,240 characters of inline policies a role."""
-    assert len(json.dumps(policies[purpose], separators=(",", ":"))) < 9_000
+    """IAM takes 10,240 characters of inline policies a role; names may be longer than those here."""
+    assert len(json.dumps(policies[purpose], separators=(",", ":"))) < 9_500

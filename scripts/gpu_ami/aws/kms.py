@@ -110,6 +110,6 @@ def why_not_signing(caller: Caller, name: str) -> str | None:
         if exc.is_denied:
             raise
         return str(exc).rstrip(".")
-    except LookupError:
+    except (LookupError, TypeError):
         return f"it is for {found.get('KeyUsage', 'something else')}"
     return None

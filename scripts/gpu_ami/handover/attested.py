@@ -142,10 +142,11 @@ def in_tree(run: Invocation, amis: Mapping[str, str], run_id: str | None) -> Ver
         amis: Region to AMI of the build.
         run_id: The build; None where it does not say.
     """
-    ami = amis.get(run.settings.region) or next(iter(amis.values()))
-    workspace = run.workspace
-    places = (provenance.path_of(workspace.terraform, ami), workspace.builds / ami / archive.PROVENANCE)
-    path = next((place for place in places if place.exists()), None)
+    workspace, ami = run.workspace, next(iter(amis.values()))
+    # Of an AMI with copies it lies under the id of the pipeline's region, which only the settings say.
+    beside = [provenance.path_of(workspace.terraform, each) for each in amis.values()]
+    kept = [workspace.builds / each / archive.PROVENANCE for each in amis.values()]
+    path = next((place for place in (*beside, *kept) if place.exists()), None)
     if path is None:
         return Verdict(ami_id=ami, state="none")
     shown_path = workspace.shown(path)

@@ -51,8 +51,10 @@ class SandboxKMS(KmsResponse):
         return json.dumps({"KeyId": key.arn, "SignatureValid": True, "SigningAlgorithm": algorithm})
 
     def get_public_key(self) -> str:
-        """Show the public half of a key that may be used."""
-        self._usable_key()
+        """Show the public half of a key that may be used and has one."""
+        key = self._usable_key()
+        if key.key_spec == "SYMMETRIC_DEFAULT":
+            refuse("UnsupportedOperationException", f"{key.arn} has no public half.")
         return str(super().get_public_key())
 
     def _usable_key(self) -> Any:
