@@ -151,11 +151,12 @@ def test_every_path_in_a_page_s_tables_exists(page: Path) -> None:
             "terraform/receipts",
             "terraform/verifications",
             "terraform/benches",
+            "terraform/provenance",
             "terraform/gpu-ami.auto.tfvars.json",
             "terraform/backend.tf",
             "terraform/terraform.tfvars",
         ),
-        *("packer/manifest.json", "packer/release.json", "packer/variables.auto.pkrvars.hcl"),
+        *("packer/manifest.json", "packer/release.json", "packer/builds", "packer/variables.auto.pkrvars.hcl"),
     )
     paths = {path for row in rows for path in re.findall(r"`((?:scripts|packer|terraform|tests|docs)/[\w./-]+)`", row)}
 
