@@ -209,9 +209,9 @@ build {
 """
 
 
-def _kms_key(here: Bench, alias: str) -> str:
+def _kms_key(here: Bench, alias: str, spec: str = "ECC_NIST_P256") -> str:
     kms = here.access.client("kms")
-    key = kms.create_key(KeyUsage="SIGN_VERIFY", KeySpec="ECC_NIST_P256")["KeyMetadata"]["KeyId"]
+    key = kms.create_key(KeyUsage="SIGN_VERIFY", KeySpec=spec)["KeyMetadata"]["KeyId"]
     kms.create_alias(AliasName=alias, TargetKeyId=key)
     return str(key)
 
@@ -222,7 +222,7 @@ def test_the_local_kms_signs_and_verifies_with_the_real_packer(signed: Signed, t
     That is why a build takes those of no variable of the template out of Packer's environment.
     """
     here = signed.here
-    key, other = _kms_key(here, ALIAS), _kms_key(here, "alias/other")
+    key, other = _kms_key(here, ALIAS), _kms_key(here, "alias/other", "ECC_NIST_P384")
     (tmp_path / "t.pkr.hcl").write_text(TEMPLATE)
     environment = here.access.child_environment({"CHECKPOINT_DISABLE": "1", "PKR_VAR_stranger": "s3cret"})
     packer = str(packer_program().path)
