@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 # EC2's limit for one AMI, which the template's tags and twenty of the user's own nearly reach.
 _MOST_TAGS = 50
-# Left out first: gpu-ami:fingerprint-image begins with the same as image-tag; without the other `status` may warn.
-_SPARE = (MPS_PIPE_TAG, f"{TAG_PREFIX}image-tag")
+# Left out first, the last one before the others: gpu-ami:fingerprint-image begins with the same as image-tag; without
+# MPS's `status` may warn; how many models there are, nobody but people reads.
+_SPARE = (f"{TAG_PREFIX}models-count", MPS_PIPE_TAG, f"{TAG_PREFIX}image-tag")
 
 
 @dataclass(frozen=True, kw_only=True)
