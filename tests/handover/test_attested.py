@@ -306,6 +306,21 @@ def test_the_archive_and_the_bucket_are_asked_in_turn(here: World, root: Path) -
     update_tfvars.run(task(here, root, dry_run=True).run, update_tfvars.Request(ami=str(ami.id)))
 
 
+def test_a_file_in_the_archive_that_cannot_be_one_is_refused(here: World, root: Path) -> None:
+    """Read no further than a provenance goes, and as an AMI that is not to be used: exit 8."""
+    ami = here.image(5)
+    prove(root, ami).unlink()
+    kept = archive.keep(root / "packer/builds", str(ami.id), {archive.PROVENANCE: "{}"}) / archive.PROVENANCE
+
+    with kept.open("r+b") as file:
+        file.truncate(100 * 1024 * 1024)
+    with pytest.raises(SafetyError, match=rf"{ami.id} is refused: .*is larger than 4 MiB"):
+        judge(here, root, ami)
+    kept.write_bytes(b"\xff\xfe{")
+    with pytest.raises(SafetyError, match=rf"{ami.id} is refused: .*is not UTF-8"):
+        judge(here, root, ami)
+
+
 def test_a_copy_is_known_by_its_snapshots(here: World, root: Path) -> None:
     """EC2 names a source for what was made from an instance, too: that has another content, and nobody's provenance."""
     ami = here.image(5)

@@ -101,7 +101,7 @@ def judge(
     try:
         if PROVENANCE_TAG not in known:
             return _without_tag(run, image)
-        files = _found(run, image)
+        files = _read(run, image)
         parsed = provenance.parse(files.data, source=files.source)
         facts = Facts(
             ami_id=image.image_id,
@@ -204,6 +204,14 @@ class _Files:
     source: str
     bundle: str | None = None
     release: str | None = None
+
+
+def _read(run: Invocation, image: Image) -> _Files:
+    """Return what `_found` does; a file that is none of ours, or cannot be read, speaks against the AMI."""
+    try:
+        return _found(run, image)
+    except UsageError as exc:
+        raise SafetyError(str(exc)) from exc
 
 
 def _found(run: Invocation, image: Image) -> _Files:
