@@ -315,15 +315,6 @@ data "aws_iam_policy_document" "build" {
   }
 
   dynamic "statement" {
-    for_each = var.state_bucket == null ? [] : [var.state_bucket]
-    content {
-      sid       = "KeepWhatWasBuilt"
-      actions   = ["s3:PutObject"]
-      resources = ["arn:${local.partition}:s3:::${statement.value}/${local.builds}*"]
-    }
-  }
-
-  dynamic "statement" {
     for_each = local.has_signing_key ? [local.signing_key_arn] : []
     content {
       sid       = "SignProvenance"

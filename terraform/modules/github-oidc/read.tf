@@ -63,7 +63,7 @@ data "aws_iam_policy_document" "look" {
     for_each = var.state_bucket == null ? {} : {
       FindTheState = { actions = ["s3:ListBucket"], suffixes = [""] }
       # Terraform's lock is an object beside the state.
-      ReadTheState = { actions = ["s3:GetObject"], suffixes = ["/${var.state_key}", "/${local.receipts}*", "/${local.builds}*"] }
+      ReadTheState = { actions = ["s3:GetObject"], suffixes = ["/${var.state_key}", "/${local.receipts}*"] }
       LockTheState = { actions = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], suffixes = ["/${var.state_key}.tflock"] }
     }
     content {
@@ -77,7 +77,6 @@ data "aws_iam_policy_document" "look" {
 locals {
   state_folder = join("/", slice(split("/", var.state_key), 0, length(split("/", var.state_key)) - 1))
   receipts     = local.state_folder == "" ? "receipts/" : "${local.state_folder}/receipts/"
-  builds       = local.state_folder == "" ? "builds/" : "${local.state_folder}/builds/"
 }
 
 # What a refresh of the root module reads besides.
