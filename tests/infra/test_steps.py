@@ -9,6 +9,7 @@ import pytest
 
 from gpu_ami.bake.checks import agent
 from gpu_ami.bake.template import load_hcl
+from gpu_ami.records.release import Model, models_digest
 from tests.infra.box import PACKER, Box
 from tests.infra.finished import DIGEST, INPUTS, REFERENCE, finish
 
@@ -256,6 +257,23 @@ def test_release_record_says_what_the_image_consists_of(box: Box) -> None:
     assert release["bake_seconds"] > 0
     # Packer downloads it as the login user.
     assert box.path("/etc/gpu-ami-release.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_release_record_is_in_ascii_and_has_the_digest_of_the_tag(box: Box) -> None:
+    """Packer reads every text in Unicode's form C: what it signs would be another file where a path is in form D."""
+    finish(box)
+    box.path("/etc/gpu-ami-release.json").unlink()
+    decomposed = "mode\u0300le.bin"
+    box.write(f"/opt/ml/models/{decomposed}", "two\n")
+
+    result = box.run("write-release.sh", **RELEASE_INPUTS)
+
+    assert result.status == 0, result.said
+    text = box.read("/etc/gpu-ami-release.json")
+    assert text.isascii()
+    models = json.loads(text)["models"]
+    assert decomposed in [model["path"] for model in models["files"]]
+    assert models["digest"] == models_digest(tuple(Model(**model) for model in models["files"]))
 
 
 BEFORE = """docker 25.0.16-1
