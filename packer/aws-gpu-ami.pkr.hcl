@@ -2,7 +2,7 @@
 # The steps are the scripts of scripts/, in the order of the build block; README.md explains each.
 
 packer {
-  required_version = ">= 1.14.0, < 2.0.0"
+  required_version = ">= 1.16.0, < 2.0.0"
 
   required_plugins {
     amazon = {
@@ -111,6 +111,15 @@ locals {
   # "false" while the build runs: `invoke build` makes it "true" on the AMI when Packer has ended well. Without it (by hand)
   # an AMI counts as finished when it has the tags below.
   begun_tags = { for value in [var.finished] : "gpu-ami:finished" => value ? "true" : "false" if value != null }
+
+  # Packer adds each PKR_VAR_… of its environment to the provenance, unless its name is there already: not these, whose
+  # values may be secrets, or are paths of one machine.
+  unstated = ["model_downloads", "contents_path", "bill_path", "bill_command"]
+
+  # How Packer names the ways to sign.
+  signing = var.provenance_signer == "none" || var.provenance_signer == "keyless" ? var.provenance_signer : (
+    startswith(var.provenance_signer, "awskms:") ? "kms" : "key"
+  )
 
   # Only the finished AMI and its snapshots get these, "pending" until Terraform has taken it.
   image_tags = {
@@ -453,5 +462,34 @@ build {
       models_s3_bucket = var.models_s3_bucket
       chain_length     = var.chain_length
     })
+  }
+
+  # A statement of what the AMI was made from, by whom, signed where there is a signer. This block is evaluated anew right
+  # before it runs, unlike a local: by then there is the release record, byte for byte as the builder wrote it. The file's
+  # name holds every AMI with its region, and a file system takes 255 bytes: with a sixth region there is none.
+  post-processor "provenance" {
+    provenance          = length(local.copies) < 5
+    output_dir          = var.provenance_folder != null ? var.provenance_folder : path.root
+    template            = "packer/aws-gpu-ami.pkr.hcl"
+    signing_mode        = local.signing
+    signer              = contains(["key", "kms"], local.signing) ? var.provenance_signer : null
+    upload_tlog         = local.signing == "keyless"
+    keyless_identity    = local.signing == "keyless" ? var.provenance_identity : null
+    keyless_oidc_issuer = local.signing == "keyless" ? var.provenance_issuer : null
+
+    # What tags repeat is compared with these.
+    user_variables = merge({ for fact, value in var.fingerprints : "fingerprint_${fact}" => value }, {
+      run_id           = local.run_id
+      family           = var.family
+      pipeline_version = var.pipeline_version
+      git_commit       = var.git_commit
+      source_ami       = build.SourceAMI
+      source_ami_name  = build.SourceAMIName
+      image_repository = var.ecr_repository_url
+      image_digest     = fileexists(local.release_path) ? try(jsondecode(file(local.release_path)).image.digest, "") : ""
+      models_digest    = fileexists(local.release_path) ? try(jsondecode(file(local.release_path)).models.digest, "") : ""
+      release_sha256   = fileexists(local.release_path) ? sha256(file(local.release_path)) : ""
+      sandbox          = var.ssh_host != null ? "true" : "false"
+    }, { for name in local.unstated : name => "left out" })
   }
 }

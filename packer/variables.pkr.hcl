@@ -669,6 +669,47 @@ variable "bill_command" {
   default     = ""
 }
 
+# --- Provenance ----------------------------------------------------------------------------------
+
+variable "provenance_signer" {
+  description = "Who signs the provenance: none, keyless, a KMS key (awskms:///alias/NAME) or a private key's PEM file."
+  type        = string
+  default     = "none"
+
+  validation {
+    condition     = can(regex("^(awskms:///.+|[^:]+)$", var.provenance_signer))
+    error_message = "The provenance_signer must be none, keyless, awskms:/// and a key, or a file."
+  }
+}
+
+variable "provenance_folder" {
+  description = "Folder that Packer writes the provenance into; null is the one of the template."
+  type        = string
+  default     = null
+}
+
+variable "provenance_identity" {
+  description = "Whom Sigstore's certificate must name, for the signer keyless."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^\\S*$", var.provenance_identity))
+    error_message = "The provenance_identity must have no blanks, such as https://github.com/OWNER/REPO/.github/workflows/FILE@REF."
+  }
+}
+
+variable "provenance_issuer" {
+  description = "Who vouches for that identity, for the signer keyless."
+  type        = string
+  default     = "https://token.actions.githubusercontent.com"
+
+  validation {
+    condition     = can(regex("^https://\\S+$", var.provenance_issuer))
+    error_message = "The provenance_issuer must be an https:// address."
+  }
+}
+
 # --- Only for the local AWS ----------------------------------------------------------------------
 
 variable "ssh_host" {

@@ -118,6 +118,8 @@ module "github_oidc" {
   state_key            = var.state_key
   parameter_path       = var.parameter_path
   kms_key_arns         = var.kms_key_arns
+  make_signing_key     = var.make_signing_key
+  signing_key_arn      = var.signing_key_arn
   ami_regions          = var.ami_regions
   reader_role_arns     = var.reader_role_arns
   allow_session_tunnel = var.allow_session_tunnel

@@ -338,6 +338,19 @@ variable "kms_key_arns" {
   nullable    = false
 }
 
+variable "make_signing_key" {
+  description = "Whether to make a KMS key, alias/FAMILY-provenance, that builds sign the provenance of AMIs with (provenance.signer in pipeline.yaml)."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "signing_key_arn" {
+  description = "KMS key that is there already, for the same; null is none."
+  type        = string
+  default     = null
+}
+
 variable "ami_regions" {
   description = "Regions that builds copy the AMI to, as ami_regions of Packer's variables; there a build may tag any snapshot that has no tag of ours."
   type        = list(string)

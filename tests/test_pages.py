@@ -151,6 +151,7 @@ def test_every_path_in_a_page_s_tables_exists(page: Path) -> None:
             "terraform/receipts",
             "terraform/verifications",
             "terraform/benches",
+            "terraform/provenance",
             "terraform/gpu-ami.auto.tfvars.json",
             "terraform/backend.tf",
             "terraform/terraform.tfvars",
@@ -178,6 +179,7 @@ _PLACES = {
     "OrganizationScope": "fleet.organization",
     "FleetAccount": "fleet.accounts[]",
     "LeftOut": "fleet.left_out[]",
+    "KeylessIdentity": "provenance.verifiers[]",
 }
 _SETTING = re.compile(r"\| `[a-z]")
 

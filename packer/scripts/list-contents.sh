@@ -46,6 +46,8 @@ os() { sed -n "s/^$1=\"\{0,1\}\([^\"]*\)\"\{0,1\}\$/\1/p" /etc/os-release; }
 
 image=$(image) || fail "Docker does not have ${REPOSITORY_URL}:${IMAGE_TAG} with its digest; did pull-image.sh run?"
 models=$(models)
+# One digest for all models, of their checksums and paths, as the AMI's tag has it (models_digest in records/release.py).
+digest=$(jq --raw-output --join-output '[.[] | "\(.sha256)  \(.path)"] | sort | join("\n")' <<<"$models" | sha256sum | cut -d ' ' -f 1)
 packages=$(packages) || fail "what is installed cannot be told; does rpm list it?"
 
 mkdir -p "${CONTENTS%/*}"
@@ -56,7 +58,7 @@ jq --null-input \
   --arg source "$SOURCE_AMI" --arg source_name "${SOURCE_AMI_NAME:-}" \
   --arg os "$(os PRETTY_NAME)" --arg os_id "$(os ID)" --arg os_version "$(os VERSION_ID)" --arg kernel "$(uname -r)" \
   --arg repository "$REPOSITORY_URL" --arg tag "$IMAGE_TAG" --argjson image "$image" \
-  --arg models_dir "$MODELS_DIR" --slurpfile models <(printf '%s' "$models") \
+  --arg models_dir "$MODELS_DIR" --arg models_digest "sha256:$digest" --slurpfile models <(printf '%s' "$models") \
   --slurpfile packages <(printf '%s' "$packages") \
   'def version(name): [$packages[0][] | select(.name == name) | "\(.version)-\(.release)"] | last // "none";
   # Of the packages, where the module of this machine is not loaded. As numbers: 580.9 comes before 580.10.
@@ -69,7 +71,7 @@ jq --null-input \
     nvidia_container_toolkit: version("nvidia-container-toolkit"), docker: version("docker"),
     containerd: version("containerd"), ecs_agent: version("ecs-init"),
     image: ({repository: $repository, tag: $tag} + $image),
-    models: {dir: $models_dir, files: $models[0]},
+    models: {dir: $models_dir, digest: $models_digest, files: $models[0]},
     packages: $packages[0]
   }' >"$new"
 chmod 0644 "$new"

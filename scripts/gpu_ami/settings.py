@@ -149,6 +149,34 @@ class Promotion(Section, frozen=True):
     ] = 0.2
 
 
+class KeylessIdentity(Section, frozen=True):
+    """Who may sign without a key: whom Sigstore's certificate names."""
+
+    identity: Annotated[
+        str, _Meta(min_length=1, description="Such as https://github.com/OWNER/REPO/.github/workflows/FILE@REF")
+    ]
+    issuer: Annotated[str, _Meta(pattern=r"^https://", description="Who says so: the OIDC issuer")] = (
+        "https://token.actions.githubusercontent.com"
+    )
+
+
+class Provenance(Section, frozen=True):
+    """Who signs the provenance of an AMI, and whose signature counts."""
+
+    signer: Annotated[
+        str,
+        _Meta(
+            pattern=r"^(none|keyless|awskms:///.+|[^:]+)$",
+            description="none, keyless, a KMS key (awskms:///alias/NAME) or a private key's PEM file",
+        ),
+    ] = "none"
+    verifiers: Annotated[
+        tuple[Annotated[str, _Meta(pattern=r"^(awskms:///.+|[^:]+)$")] | KeylessIdentity, ...],
+        _Meta(description="Whose signature counts: public keys' PEM files, KMS keys, identities; empty: the signer's"),
+    ] = ()
+    required: Annotated[bool, _Meta(description="Whether an AMI without provenance is refused")] = False
+
+
 class FamilySettings(Section, frozen=True):
     """One of several families: what it leaves out, of a section too, is as the whole pipeline has it."""
 
@@ -232,6 +260,7 @@ class Settings(Section, frozen=True):
     cleanup: Cleanup = Cleanup()
     cost: Cost = Cost()
     promotion: Promotion = Promotion()
+    provenance: Provenance = Provenance()
     fleet: Annotated[Fleet | None, _Meta(description="Other accounts; null: this one alone")] = None
 
     @property
@@ -465,6 +494,7 @@ _NESTED: dict[str, type[msgspec.Struct]] = {
     "fleet.organization": OrganizationScope,
     "fleet.accounts": FleetAccount,
     "fleet.left_out": LeftOut,
+    "provenance.verifiers": KeylessIdentity,
 }
 _NAMES = {type(None): "null", list: "array", dict: "object"}
 

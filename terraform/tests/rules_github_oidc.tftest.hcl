@@ -34,6 +34,7 @@ run "refuses_wrong_values_1" {
     state_key        = "state/*"                                      # a wildcard
     parameter_path   = "/"                                            # every parameter
     kms_key_arns     = ["arn:aws:kms:us-east-1:123456789012:alias/x"] # an alias
+    signing_key_arn  = "arn:aws:kms:us-east-1:123456789012:alias/x"   # an alias
     reader_role_arns = ["arn:aws:iam::123456789012:role/*"]           # a wildcard
     family           = "GPU"                                          # capitals
     ami_regions      = ["*"]                                          # a wildcard
@@ -50,6 +51,7 @@ run "refuses_wrong_values_1" {
     var.state_key,
     var.parameter_path,
     var.kms_key_arns,
+    var.signing_key_arn,
     var.reader_role_arns,
     var.family,
     var.ami_regions,
@@ -68,11 +70,15 @@ run "refuses_wrong_values_2" {
   variables {
     subject        = "repo:*" # all repositories
     parameter_path = "/gpu/*" # a wildcard
+
+    make_signing_key = true # beside one that is there
+    signing_key_arn  = "arn:aws:kms:us-east-1:123456789012:key/abc-1"
   }
 
   expect_failures = [
     var.subject,
     var.parameter_path,
+    var.make_signing_key,
   ]
 }
 

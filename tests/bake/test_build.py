@@ -378,11 +378,12 @@ def test_release_facts_leave_room_for_all_other_tags(here: World, prepared: Task
     present = here.maker.ec2.tags[ami]
     present |= {f"t{number}": "x" for number in range(38 - len(present))}
 
-    release_tags.record(prepared.run, baked, build)
+    release_tags.record(prepared.run, baked, build, first={"gpu-ami:provenance": "a" * 64})
 
     tags = here.maker.ec2.tags[ami]
     assert len(tags) == 50
     assert tags["gpu-ami:kernel"] == RECORD["kernel"]
+    assert {"gpu-ami:provenance", "gpu-ami:snapshot-gib", "gpu-ami:models-digest"} <= set(tags)
     assert "gpu-ami:image-tag" not in tags
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from gpu_ami.bake import manifest
 from gpu_ami.bake.manifest import Request
@@ -15,7 +16,9 @@ from gpu_ami.console import Console
 from gpu_ami.errors import AwsError
 from gpu_ami.invocation import Invocation
 from gpu_ami.options import Options, Output
+from gpu_ami.records import archive
 from tests.support.account import REGION, World
+from tests.support.provenances import envelope, said, statement
 from tests.support.schemas import problems
 
 LOST = "ami-0123456789abcdef0"
@@ -77,3 +80,42 @@ def test_what_cannot_be_asked_is_not_called_gone(
 
     assert json.loads(_shown(tmp_path, LOST, access=here.access))[0]["gone"] == []
     assert "Whether the AMIs are still there is not known. AWS refused." in capsys.readouterr().err
+
+
+def test_the_provenance_of_each_build_is_said_as_the_tree_has_it(tmp_path: Path) -> None:
+    """Nobody is asked and nothing is verified: whether it is there, signed, and about this build."""
+
+    def states(*, output: Output = "json") -> str:
+        out = io.StringIO()
+        run = Invocation(tmp_path, Options(output=output), Console(output, out=out))
+        manifest.run(run, Request(all=True))
+        return out.getvalue()
+
+    amis = [f"ami-0{letter * 16}" for letter in "abcd"]
+    builds = [
+        {"name": "b", "builder_type": "amazon-ebs", "artifact_id": f"{REGION}:{ami}", "custom_data": {"run_id": "r"}}
+        for ami in amis
+    ]
+    builds.append({"name": "other", "builder_type": "docker", "artifact_id": "sha256:1"})
+    (tmp_path / "packer").mkdir()
+    (tmp_path / "packer/manifest.json").write_text(json.dumps({"builds": builds}))
+    key = ec.generate_private_key(ec.SECP256R1())
+    for ami, content in (
+        (amis[0], json.dumps(statement({REGION: amis[0]}, said(run_id="r"))).encode()),
+        (amis[1], envelope(statement({REGION: amis[1]}, said(run_id="r")), key)),
+        (amis[2], envelope(statement({REGION: amis[2]}, said(run_id="another")), key)),
+    ):
+        archive.keep(tmp_path / "packer/builds", ami, {archive.PROVENANCE: content})
+
+    document = json.loads(states())
+
+    assert problems("manifest", document) == []
+    assert [build["provenance"] and build["provenance"]["state"] for build in document] == [
+        *("unsigned", "signed", "refused", "none"),
+        None,
+    ]
+    assert "is about another build" in document[2]["provenance"]["detail"]
+    (tmp_path / "packer/builds" / amis[0] / archive.PROVENANCE).write_text("{")
+    assert json.loads(states())[0]["provenance"]["state"] == "refused"
+    assert "unsigned" not in states(output="table")
+    assert "signed" in states(output="table")

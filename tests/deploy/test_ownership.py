@@ -17,6 +17,7 @@ from gpu_ami import families
 from gpu_ami.deploy import apply, ownership, plan, root_module, verified
 from gpu_ami.deploy.guard import Facts, Finding, judge
 from gpu_ami.deploy.live_environments import Live
+from gpu_ami.handover import attested
 from gpu_ami.records.batch_images import Images
 from gpu_ami.records.receipt import Change, Receipt, StateIdentity, StoredReceipt, write
 from gpu_ami.settings import EMBEDDED, FamilySettings
@@ -317,7 +318,7 @@ def replace_receipt(stored: StoredReceipt, state: StateIdentity) -> StoredReceip
 def test_an_environment_that_is_made_for_another_family_is_held_to_its_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An apply of one family makes it too, with an AMI that nobody has verified."""
+    """An apply of one family makes it too, with an AMI that nobody has verified, or whose provenance is unseen."""
     text = TWO.replace("variable: training_ami_id}", "variable: training_ami_id}, verify: {before: apply}")
     video = families.chosen(invocation(tmp_path, text))[0]
     (tmp_path / "terraform").mkdir()
@@ -330,10 +331,12 @@ def test_an_environment_that_is_made_for_another_family_is_held_to_its_settings(
     review = SimpleNamespace(plan=known, state=state)
     checked: list[tuple[str | None, str]] = []
     monkeypatch.setattr(verified, "_check_new", lambda run, ami: checked.append((run.family, ami)))
+    proven: list[tuple[str | None, str]] = []
+    monkeypatch.setattr(attested, "check", lambda run, amis, **_: proven.append((run.family, *amis.values())))
 
     assert list(plan.elsewhere(video, known)) == [C]
     apply._check_others(video, review, [])  # type: ignore[arg-type]
-    assert checked == [("training", C)]
+    assert checked == proven == [("training", C)]
     (training,) = [one for one in video.siblings() if one.family == "training"]
     apply._check_others(training, review, [])  # type: ignore[arg-type]
     assert checked == [("training", C)]

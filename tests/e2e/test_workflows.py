@@ -129,7 +129,7 @@ def test_the_pull_request_has_the_change_and_its_plan(site: Site, first: dict[st
     (created,) = site.called("pr create")
     assert f"--title Use {first['build'].outputs['ami-id']}" in created
     ami = first["build"].outputs["ami-id"]
-    records = [f"terraform/{folder}/{ami}.json" for folder in ("benches", "verifications")]
+    records = [f"terraform/{folder}/{ami}.json" for folder in ("benches", "provenance", "verifications")]
     assert sorted(site.git("diff", "--name-only", "main", "gpu-ami/gpu-batch").split()) == sorted([HANDOVER, *records])
     text = (site.workspace / "artifacts" / "pull-request.md").read_text()
     assert "## Plan" in text

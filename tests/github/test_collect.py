@@ -10,6 +10,7 @@ import pytest
 
 from gpu_ami.errors import UsageError
 from gpu_ami.github.collect import RunFiles, collect, document_in
+from gpu_ami.github.propose import records
 from gpu_ami.workspace import Workspace
 from tests.github.conftest import HANDOVER, GitHub
 
@@ -28,7 +29,7 @@ def gathered(github: GitHub, document: dict[str, Any], *, new: str | None, befor
     """Collect in a workspace whose hand-over file is *new*."""
     root = github.clone.parent / "root"
     workspace = Workspace(root, sandbox=True)
-    (root / ".sandbox" / "terraform").mkdir(parents=True)
+    (root / ".sandbox" / "terraform").mkdir(parents=True, exist_ok=True)
     workspace.manifest.write_text("{}")
     if new is not None:
         (workspace.state / HANDOVER).write_text(new)
@@ -46,6 +47,22 @@ def test_a_build_leaves_all_that_the_next_job_needs(github: GitHub) -> None:
     assert found == {"body.md", "title.txt", "result.json", "manifest.json", f"handover/{HANDOVER}"}
     assert json.loads((folder / "result.json").read_text()) == BUILD
     assert github.outputs == ["ami-id=ami-0bbbbbbbbbbbbbbbb", "changed=true"]
+
+
+def test_the_provenance_of_what_was_made_goes_with_it(github: GitHub) -> None:
+    """The next job commits it with the hand-over: an apply, elsewhere, looks for it beside the code."""
+    folder = github.clone.parent / "root/.sandbox/terraform/provenance"
+    folder.mkdir(parents=True)
+    made, other = "ami-0bbbbbbbbbbbbbbbb", "ami-0ddddddddddddddddd"
+    for name in (f"{made}.json", f"{made}.sigstore.json", f"{other}.json"):
+        (folder / name).write_text("{}")
+
+    _, artifacts = gathered(github, BUILD | {"amis": {"ap-northeast-2": made, "x": "../x"}}, new='{"gpu_ami_id": null}')
+
+    measured = artifacts / "measured"
+    found = sorted(path.relative_to(measured).as_posix() for path in measured.rglob("*.json"))
+    assert found == [f"terraform/provenance/{made}.json", f"terraform/provenance/{made}.sigstore.json"]
+    assert records(artifacts) == tuple(found)
 
 
 def test_the_summary_says_ami_size_minutes_cost_and_diff(github: GitHub) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.errors import PipelineError, UsageError
-from gpu_ami.github.propose import MEASURED, Proposal, propose, records
+from gpu_ami.github.collect import MEASURED
+from gpu_ami.github.propose import Proposal, propose, records
 from tests.github.conftest import HANDOVER, GitHub
 
 A, B, C = (f"ami-0{letter * 16}" for letter in "abc")
@@ -120,8 +121,9 @@ def test_what_was_measured_goes_into_the_same_commit(github: GitHub, proposal: P
     """An apply believes records beside Terraform's code alone; what is no AMI's record stays out of the repository."""
     new = "ami-0bbbbbbbbbbbbbbbb"
     folder = proposal.artifacts / MEASURED
-    kept = [f"terraform/{name}/{new}.json" for name in ("benches", "verifications")]
-    for name in (*kept, "terraform/benches/main.tf", "terraform/benches/ami-x.json", "logs/bench-1.json"):
+    kept = [f"terraform/{name}/{new}.json" for name in ("benches", "provenance", "verifications")]
+    kept.append(f"terraform/provenance/{new}.sigstore.json")
+    for name in (*kept, "terraform/benches/main.tf", "terraform/provenance/ami-x.json", "logs/bench-1.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("{}\n")
     (folder / "terraform" / "benches" / "ami-0aaaaaaaaaaaaaaaa.json").symlink_to("/etc/passwd")

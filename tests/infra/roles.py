@@ -20,6 +20,7 @@ BENCH = ROOT / "terraform" / "modules" / "bench"
 ACCOUNT, SEOUL = "123456789012", "ap-northeast-2"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role"
 KEY = f"arn:aws:kms:{SEOUL}:{ACCOUNT}:key/abc-1"
+SIGNING_KEY = f"arn:aws:kms:{SEOUL}:{ACCOUNT}:key/5160-1"
 PURPOSES = ("plan", "build", "apply", "cleanup", "bench")
 CALLER = f"""
 provider "aws" {{}}
@@ -34,6 +35,7 @@ module "roles" {{
   state_bucket       = "own-state"
   parameter_path     = "/gpu-ami"
   kms_key_arns       = ["{KEY}"]
+  signing_key_arn    = "{SIGNING_KEY}"
 
   MORE
   allow_session_tunnel = true

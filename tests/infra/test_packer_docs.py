@@ -55,7 +55,7 @@ def test_each_variable_is_typed_described_and_checked(name: str) -> None:
     assert "type" in body
     if body["type"] != "${bool}" and body["type"] != "bool":
         unchecked = {"manifest_path", "release_path", "contents_path", "bill_path", "bill_command"}
-        unchecked |= {"ssh_host", "ssh_port"}
+        unchecked |= {"provenance_folder", "ssh_host", "ssh_port"}
         assert ("validation" in body) != (name in unchecked)
 
 

@@ -11,6 +11,7 @@ import pytest
 from gpu_ami.bake import bill_of_materials
 from gpu_ami.bake.checks import agent
 from gpu_ami.bake.template import load_hcl
+from gpu_ami.records.release import Model, models_digest
 from tests.infra.box import PACKER, Box, Result
 from tests.infra.finished import DIGEST, INPUTS, REFERENCE, finish
 
@@ -289,7 +290,8 @@ def test_contents_are_listed_for_the_bill_of_materials(box: Box) -> None:
     assert {(package.epoch, package.arch, package.license) for package in contents.packages} == {("0", "x86_64", "MIT")}
     release = json.loads(box.read("/etc/gpu-ami-release.json"))
     assert (release["bill_sha256"], release["nvidia_driver"], release["docker"]) == ("e" * 64, "580.10.1", "none")
-    assert release["models"] == json.loads(msgspec.json.encode(contents.models))
+    listed = {name: release["models"][name] for name in ("dir", "files")}
+    assert listed == json.loads(msgspec.json.encode(contents.models))
 
 
 @pytest.mark.parametrize(
@@ -307,6 +309,23 @@ def test_what_cannot_be_listed_ends_the_bake(box: Box, program: str, reason: str
 
     assert result.status == 1
     assert re.search(reason, result.tail())
+
+
+def test_release_record_is_in_ascii_and_has_the_digest_of_the_tag(box: Box) -> None:
+    """Packer reads every text in Unicode's form C: what it signs would be another file where a path is in form D."""
+    finish(box)
+    box.path("/etc/gpu-ami-release.json").unlink()
+    decomposed = "mode\u0300le.bin"
+    box.write(f"/opt/ml/models/{decomposed}", "two\n")
+
+    result = box.run("write-release.sh", **RELEASE_INPUTS)
+
+    assert result.status == 0, result.said
+    text = box.read("/etc/gpu-ami-release.json")
+    assert text.isascii()
+    models = json.loads(text)["models"]
+    assert decomposed in [model["path"] for model in models["files"]]
+    assert models["digest"] == models_digest(tuple(Model(**model) for model in models["files"]))
 
 
 BEFORE = """docker 25.0.16-1

@@ -30,6 +30,7 @@ from tests.infra.roles import (
     ROLE,
     ROOT,
     SEOUL,
+    SIGNING_KEY,
     SNAPSHOT,
     TEMPLATE,
     VOLUME,
@@ -79,6 +80,17 @@ def test_archives_lie_beside_the_receipts_and_never_among_them(policies: dict[st
     }
     assert not may(policies["build"], "s3:PutObject", receipt)
     assert all(may(policies["plan"], "s3:GetObject", resource) for resource in (bill, receipt))
+
+
+def test_a_build_signs_and_whoever_reads_verifies(policies: dict[str, Any]) -> None:
+    """Packer asks for the key's description, too, to sign and to verify: without it KMS refuses after the bake."""
+    assert may(policies["build"], "kms:Sign", SIGNING_KEY)
+    for name in ("plan", "build", "apply"):
+        for action in ("kms:GetPublicKey", "kms:DescribeKey"):
+            assert may(policies[name], action, SIGNING_KEY), (name, action)
+    for name in set(PURPOSES) - {"build"}:
+        assert not may(policies[name], "kms:Sign", SIGNING_KEY), name
+    assert not may(policies["build"], "kms:Sign", KEY)
 
 
 def test_a_plan_reads_the_roles_of_a_family_with_a_long_name(local_aws: Sandbox, tmp_path: Path) -> None:

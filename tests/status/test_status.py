@@ -22,6 +22,7 @@ from gpu_ami_sandbox.demo.base_image import base_image_id
 from gpu_ami_sandbox.demo.factory import FAMILY
 from tests.support.account import REGION, Task, task
 from tests.support.fake_terraform import FakeTerraform
+from tests.support.provenances import prove
 from tests.support.schemas import problems
 
 BASE = base_image_id(REGION)
@@ -87,6 +88,25 @@ def test_base_and_driver_of_the_live_ami_are_named(terraform: FakeTerraform, in_
     assert (first["base_ami_name"], first["nvidia_driver"], first["kernel"]) == ("al2023-x", "580.1", "6.1.150")
     text = _look(terraform, output="table").out.getvalue()
     assert f"{in_step}: base al2023-x, driver 580.1, kernel 6.1.150.\n" in text
+
+
+def test_the_provenance_of_what_is_live_is_shown_and_one_that_is_refused_is_out_of_step(
+    terraform: FakeTerraform, in_step: str
+) -> None:
+    """What would not be applied again must not go unseen because it is live."""
+    assert _look(terraform).document["environments"][0]["provenance"] == {"state": "none", "detail": ""}
+    image = terraform.here.maker.ec2.amis[in_step]
+    path = prove(terraform.folder.parent, image, fingerprint_image=f"2026.09.1@{DIGEST}")
+
+    shown = task(terraform.here, terraform.folder.parent, output="table")
+    status.run(shown.run, status.Request(skip=("base",)))
+    assert f"The provenance of {in_step} is unsigned." in shown.out.getvalue()
+    path.write_bytes(path.read_bytes() + b" ")
+
+    assert ("provenance-refused", in_step) in _drift(terraform, "base")
+    document = _look(terraform, "base", "provenance").document
+    assert document["environments"][0]["provenance"] is None
+    assert problems("status", document) == []
 
 
 def test_a_verification_is_shown_by_its_tag(terraform: FakeTerraform, in_step: str) -> None:

@@ -24,13 +24,13 @@ def in_cache(machine: Machine, name: str, version: str) -> Path:
 
 def test_packer_tools_finds_packer_on_path_and_the_users_plugin(machine: Machine) -> None:
     """Whoever has both installed needs nothing of ours."""
-    packer = machine.says("packer", "Packer v1.15.4")
+    packer = machine.says("packer", "Packer v1.16.4")
     folder = machine.root / "home" / ".config" / "packer" / "plugins"
     plugin = machine.plugin(folder, "1.8.1")
 
     tools = packer_tools()
 
-    assert (tools.packer.path, tools.packer.version, tools.packer.source) == (packer, "1.15.4", "PATH")
+    assert (tools.packer.path, tools.packer.version, tools.packer.source) == (packer, "1.16.4", "PATH")
     assert (tools.plugin.path, tools.plugin.version, tools.plugin.source) == (plugin, "1.8.1", "plugins")
     assert tools.plugin_path == folder
 
@@ -51,7 +51,7 @@ def test_packer_tools_falls_back_to_the_cache(machine: Machine) -> None:
     ("answer", "reason"),
     [
         ("Packer v1.6.6", "which is 1.6.6"),
-        ("Packer v1.14.0-beta1", "1.14.0-beta1"),
+        ("Packer v1.16.0-beta1", "1.16.0-beta1"),
         ("skipping line 1", "another prog"),
     ],
 )
@@ -59,7 +59,7 @@ def test_an_unusable_packer_is_named_with_its_version(machine: Machine, answer: 
     """Debian's Packer is 1.6.6: "missing" alone would puzzle somebody who has just installed it."""
     path = machine.says("packer", answer)
 
-    with pytest.raises(ToolError, match=r"Packer 1\.14\.0 or newer is missing .*invoke setup") as caught:
+    with pytest.raises(ToolError, match=r"Packer 1\.16\.0 or newer is missing .*invoke setup") as caught:
         packer_tools()
 
     assert str(path) in str(caught.value)

@@ -79,3 +79,37 @@ def _everybody(policy: Mapping[str, Any]) -> bool:
     statements = policy["Statement"]
     given = [item.get("Principal") for item in ([statements] if isinstance(statements, dict) else statements)]
     return any(principal in ("*", {"AWS": "*"}, {"AWS": ["*"]}) for principal in given)
+
+
+def why_not_signing(caller: Caller, name: str) -> str | None:
+    """Return why the key *name*, an id, alias or ARN, signs no digest; None where it does. Nothing is signed.
+
+    Of what is needed a dry run tells: KMS then answers ``DryRunOperationException`` (reference of Sign).
+
+    Raises:
+        AwsError: KMS refused to say, or cannot be reached.
+    """
+    try:
+        found = caller.call("kms", "get_public_key", doing=f"look up the key {name}", KeyId=name)
+        # Packer's library takes the first one that the key's description has.
+        algorithm = caller.call("kms", "describe_key", KeyId=name)["KeyMetadata"]["SigningAlgorithms"][0]
+        digest = bytes({"256": 32, "384": 48, "512": 64}[algorithm.rpartition("_")[2]])
+        caller.call(
+            "kms",
+            "sign",
+            doing=f"sign with the key {name}",
+            KeyId=name,
+            Message=digest,
+            MessageType="DIGEST",
+            SigningAlgorithm=algorithm,
+            DryRun=True,
+        )
+    except RefusedError as exc:
+        if exc.code == "DryRunOperationException":
+            return None
+        if exc.is_denied:
+            raise
+        return str(exc).rstrip(".")
+    except (LookupError, TypeError):
+        return f"it is for {found.get('KeyUsage', 'something else')}"
+    return None

@@ -17,6 +17,7 @@ from typing import Protocol
 from gpu_ami.aws.images import Image
 from gpu_ami.bake import (
     archiving,
+    attest,
     base,
     by_hand,
     compare,
@@ -28,12 +29,12 @@ from gpu_ami.bake import (
     validate,
 )
 from gpu_ami.bake.build_tables import built_table
-from gpu_ami.bake.checks import verification
+from gpu_ami.bake.checks import signing, verification
 from gpu_ami.bake.prepare import Job, prepare
 from gpu_ami.bake.result import BuildResult
 from gpu_ami.errors import InterruptedRunError, PipelineError, SafetyError, UsageError
+from gpu_ami.handover import attested, update_tfvars
 from gpu_ami.handover import change as changes
-from gpu_ami.handover import update_tfvars
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import in_turn, only_one
 from gpu_ami.records import manifest_file as manifests
@@ -123,6 +124,7 @@ def check(run: Invocation, job: Job) -> list[preflight.Check]:
         sandbox=run.target.is_sandbox,
         folder=run.workspace.state if run.target.is_sandbox else None,
         verified=verification.wanted(run.settings),
+        proven=signing.wanted(run.settings, run.workspace.root),
     )
 
 
@@ -184,14 +186,18 @@ def _build(
     with _naming_what_was_made(home, baked.progress.amis if baked.progress else {}):
         made = packer_bake.read_manifest(run, baked)
     with _naming_what_was_made(home, made.amis):
-        recorded = release_tags.record(run, baked, made)
+        recorded = release_tags.record(run, baked, made, first=attest.record(run, baked, made))
         archiving.keep(run, baked, made, recorded)
         release_tags.finish(run, made)
     if gate is not None:
         gate.check(made.amis, account)
     with _naming_what_was_made(home, made.amis, is_finished=True), _in_turn(run, "hand-over"):
         change = update_tfvars.plan_hand_over(run, made.amis)
+        # EC2 may not show yet what was tagged a moment ago.
+        tags = {**recorded.image.tags, **recorded.tags}
+        verdict = attested.judge(run, recorded.image, tags=tags, done="It was not handed over.")
         changes.apply(change)
+        attested.keep(run, [verdict])
     return result.made(run, baked, made, recorded, change, duration_s, compared.differences)
 
 
@@ -204,7 +210,9 @@ def _catch_up(run: Invocation, live: Image, gate: Gate, account: str) -> None:
     amis = _made_with(run, live.image_id)
     gate.check(amis, account, is_old=True)
     with _naming_what_was_made(run.access.region, amis, is_finished=True), _in_turn(run, "hand-over"):
+        verdicts = attested.check(run, amis, done="It was not handed over.")
         changes.apply(update_tfvars.plan_hand_over(run, amis))
+        attested.keep(run, verdicts)
 
 
 def _made_with(run: Invocation, ami_id: str) -> Mapping[str, str]:

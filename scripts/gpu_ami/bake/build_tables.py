@@ -49,7 +49,14 @@ def built_table(built: BuildResult, *, kept: bool | None = None) -> Table:
     return Table(columns=("built" if built.built else "live", ""), rows=rows, footer=tuple(following))
 
 
-def builds_table(builds: Sequence[Build], path: Path, *, gone: Collection[str] = (), kept: bool | None = None) -> Table:
+def builds_table(
+    builds: Sequence[Build],
+    path: Path,
+    *,
+    gone: Collection[str] = (),
+    kept: bool | None = None,
+    provenance: Sequence[str] = (),
+) -> Table:
     """Return the builds of a manifest, one row per AMI.
 
     Args:
@@ -57,7 +64,9 @@ def builds_table(builds: Sequence[Build], path: Path, *, gone: Collection[str] =
         path: The manifest.
         gone: The AMIs that went with the sandbox that made them.
         kept: Whether there is a sandbox that outlives this command; None on AWS.
+        provenance: What this tree has of each build's provenance; empty for a build of something else.
     """
+    states = provenance or [""] * len(builds)
     rows = [
         (
             build.name or "unnamed",
@@ -65,11 +74,13 @@ def builds_table(builds: Sequence[Build], path: Path, *, gone: Collection[str] =
             build.document()["build_time"] or "unknown",
             region,
             f"{artifact} (gone)" if artifact in gone else artifact,
+            state,
         )
-        for build in builds
+        for build, state in zip(builds, states, strict=True)
         for region, artifact in (build.amis or {"": build.artifact_id}).items()
     ]
     footer = () if rows else (f"The last run in {path} has no builds.",)
     if gone:
         footer = (f"(gone): {WHERE_GONE[kept]}",)
-    return Table(columns=("build", "builder", "built at", "region", "artifact"), rows=rows, footer=footer)
+    columns = ("build", "builder", "built at", "region", "artifact", "provenance")
+    return Table(columns=columns, rows=rows, footer=footer)

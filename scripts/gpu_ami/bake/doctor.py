@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gpu_ami.bake import models, preflight, prepare, template
-from gpu_ami.bake.checks import measurement, verification
+from gpu_ami.bake import attest, models, preflight, prepare, template
+from gpu_ami.bake.checks import measurement, signing, verification
 from gpu_ami.bake.variables import typed
 from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError
@@ -72,13 +72,14 @@ def doctor(run: Invocation, variables: Sequence[str]) -> list[Check]:
             programs=True,
             verified=verification.wanted(run.settings),
             benched=measurement.wanted(run.settings),
+            proven=signing.wanted(run.settings, run.workspace.root),
             note=note,
         )
 
 
 def _values(run: Invocation, variables: Sequence[str]) -> dict[str, Any]:
     given = template.parse_given(variables)
-    owned = {"region": run.settings.region, "family": run.settings.family}
+    owned = {"region": run.settings.region, "family": run.settings.family, **attest.variables(run)}
     file, folder = prepare.variables_file(run, owned, guest=False), run.workspace.packer
     files = (*run.target.auto_variables, file)
     return template.effective(folder, files, owned | given, environment=run.target.environment)

@@ -9,6 +9,8 @@ from pathlib import Path
 from gpu_ami import families
 from gpu_ami.bake.build_tables import builds_table
 from gpu_ami.errors import PipelineError
+from gpu_ami.handover import attested
+from gpu_ami.handover.attested import Verdict
 from gpu_ami.invocation import Invocation
 from gpu_ami.records import manifest_file
 from gpu_ami.records.manifest_file import Build
@@ -39,8 +41,18 @@ def run(run: Invocation, request: Request) -> None:
     builds = found.builds if request.all else found.last_run
     gone = _gone(run, builds)
     kept = run.target.is_lasting if run.target.is_sandbox else None
-    documents = [build.document() | {"gone": sorted({*build.amis.values()} & gone)} for build in builds]
-    run.console.result(documents, builds_table(builds, path, gone=gone, kept=kept))
+    proven = [_provenance(run, build) for build in builds]
+    documents = [
+        build.document()
+        | {"gone": sorted({*build.amis.values()} & gone), "provenance": verdict.document() if verdict else None}
+        for build, verdict in zip(builds, proven, strict=True)
+    ]
+    states = [verdict.state if verdict else "" for verdict in proven]
+    run.console.result(documents, builds_table(builds, path, gone=gone, kept=kept, provenance=states))
+
+
+def _provenance(run: Invocation, build: Build) -> Verdict | None:
+    return attested.in_tree(run, build.amis, (build.custom_data or {}).get("run_id")) if build.amis else None
 
 
 def _gone(run: Invocation, builds: Sequence[Build]) -> frozenset[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import RefusedError
-from gpu_ami.bake.checks import measurement, verification
+from gpu_ami.bake.checks import measurement, signing, verification
 from gpu_ami.bake.checks.catalog import CheckSpec, on_aws, on_this_machine
 from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.checks.lookups import Lookups
@@ -36,6 +36,7 @@ def run_checks(
     programs: bool = False,
     verified: verification.Wanted | None = None,
     benched: measurement.Wanted | None = None,
+    proven: signing.Wanted | None = None,
     note: Callable[[str], None] = lambda _text: None,
 ) -> list[Check]:
     """Return the result of every check, in a fixed order; they run side by side and change nothing.
@@ -49,6 +50,7 @@ def run_checks(
         programs: Whether to check the programs too; a build has found them already.
         verified: What the settings want of verifications; None for nothing.
         benched: What they want of benches; None for nothing.
+        proven: What they want of the provenance; None for nothing.
         note: Told how far it is.
     """
     lookups = Lookups(access, variables)
@@ -58,6 +60,7 @@ def run_checks(
         *on_aws(lookups, account, sandbox=sandbox, folder=folder),
         *verification.specs(lookups, verified),
         *measurement.specs(lookups, benched),
+        *signing.specs(lookups, proven),
     ]
     if not lookups.is_identified():
         # Each of the others would wait for the same refusal, or for the same time-outs.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_ami import __version__, git, scratch
-from gpu_ami.bake import bill_of_materials, models, own_records, secret_values, template, variable_values
+from gpu_ami.bake import attest, bill_of_materials, models, own_records, secret_values, template, variable_values
 from gpu_ami.bake.packer_command import Inputs, Packer
 from gpu_ami.bake.variables import BuildVariables, typed
 from gpu_ami.errors import BuildError, PipelineError, TerraformError, UsageError
@@ -124,7 +124,7 @@ def prepare(run: Invocation, variables: Sequence[str], *, debug: bool = False) -
         msg = "--debug asks at each step and needs a terminal: run it in one, or read the log of a plain build."
         raise UsageError(msg)
     given = template.parse_given(variables)
-    owned = {"region": run.settings.region, "family": run.settings.family}
+    owned = {"region": run.settings.region, "family": run.settings.family, **attest.variables(run)}
     run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     own = {"run_id": run_id, "pipeline_version": __version__, "git_commit": git.head(run.workspace.root) or "unknown"}
     models.load(run.workspace.root / "packer" / "models.yaml")
@@ -134,6 +134,9 @@ def prepare(run: Invocation, variables: Sequence[str], *, debug: bool = False) -
         text = secret_values.variables_text(run.workspace.root / "packer", secret)
         files.append(run.private_file("given.pkrvars.hcl", text))
     owned |= own_records.variables(run, files[0], given)
+    if not run.options.dry_run:
+        # Of its own for each build, and not the caller's to choose: what is found in there is this build's.
+        given[attest.FOLDER_VARIABLE] = str(run.private_folder())
     packer, terraform = packer_tools(), terraform_tools()
     own_environment = {
         "CHECKPOINT_DISABLE": "1",
@@ -147,7 +150,12 @@ def prepare(run: Invocation, variables: Sequence[str], *, debug: bool = False) -
     left_out = _left_out(run)
     staged = None if run.options.dry_run or not left_out else _staged(run)
     return Job(
-        packer=Packer(packer.packer.path, run.workspace.packer, environment(own_environment), staged),
+        packer=Packer(
+            packer.packer.path,
+            run.workspace.packer,
+            _without_strangers(environment(own_environment), run.workspace.root / "packer"),
+            staged,
+        ),
         terraform=terraform_in(run.workspace.terraform, terraform, environment),
         inputs=Inputs(files=tuple(files), variables=owned | own | given),
         plugin_path=packer.plugin_path,
@@ -158,6 +166,17 @@ def prepare(run: Invocation, variables: Sequence[str], *, debug: bool = False) -
         left_out=left_out,
         lists=lists,
     )
+
+
+def _without_strangers(environment: Mapping[str, str], folder: Path) -> Mapping[str, str]:
+    """Return Packer's *environment* without values of variables that the template in *folder* does not have."""
+    if not any(name.startswith(variable_values.ENVIRONMENT_PREFIX) for name in environment):
+        return environment
+    try:
+        kinds = template.template_kinds(folder)
+    except UsageError:
+        return environment  # Packer's own error says more, and it comes to no provenance
+    return variable_values.without_strangers(environment, kinds)
 
 
 def _left_out(run: Invocation) -> tuple[Path, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from gpu_ami.aws import images
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
 # EC2's limit for one AMI, which the template's tags and twenty of the user's own nearly reach.
 _MOST_TAGS = 50
-# Left out first: gpu-ami:fingerprint-image begins with the same as image-tag; without the other `status` may warn.
-_SPARE = (MPS_PIPE_TAG, f"{TAG_PREFIX}image-tag")
+# Left out first, the last one before the others: gpu-ami:fingerprint-image begins with the same as image-tag; without
+# MPS's `status` may warn; how many models there are, nobody but people reads.
+_SPARE = (f"{TAG_PREFIX}models-count", MPS_PIPE_TAG, f"{TAG_PREFIX}image-tag")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class Recorded:
         snapshot_gib: Data written in its snapshots; None when EC2 does not say.
         release: The release record.
         text: The same as the builder wrote it, byte for byte.
-        tags: What it was tagged with by that record.
+        tags: What it was tagged with after the bake.
     """
 
     image: images.Image
@@ -45,11 +47,19 @@ class Recorded:
     tags: Mapping[str, str]
 
 
-def record(run: Invocation, baked: Baked, made: manifests.Build) -> Recorded:
+def record(
+    run: Invocation, baked: Baked, made: manifests.Build, *, first: Mapping[str, str] = MappingProxyType({})
+) -> Recorded:
     """Check the release record of what was made, complete it and tag each AMI with it; return the AMI.
 
     Packer cannot know these facts before the bake. Tags that EC2 refuses are a warning: the AMI is as good without. An
     AMI that EC2 does not know yet, most likely a copy, is waited for: nothing writes the tags later.
+
+    Args:
+        run: This invocation.
+        baked: The bake.
+        made: What it made.
+        first: More tags, which go before these where there is no room for all.
 
     Raises:
         BuildError: The record is missing, of another build or not what a bake writes: what else in the image is not?
@@ -64,7 +74,7 @@ def record(run: Invocation, baked: Baked, made: manifests.Build) -> Recorded:
     text = read_text(path, what="release record", limit_bytes=releases.LIMIT_BYTES)
     completed = releases.completed(text, snapshot_gib=snapshot_gib)
     write_atomic(path, completed, what="release record")
-    tags = _fitting(releases.tags(release, snapshot_gib=snapshot_gib), image.tags)
+    tags = _fitting({**first, **releases.tags(release, snapshot_gib=snapshot_gib)}, image.tags)
     for region, ami in made.amis.items():
         try:
             add_tags(Caller(run.access, region).expecting(*NOT_YET), ami, tags)

@@ -90,6 +90,20 @@ def from_environment(environment: Mapping[str, str], kinds: Mapping[str, str]) -
     return from_texts({name: text for name, text in given.items() if name in kinds}, kinds, prefix)
 
 
+def without_strangers(environment: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, str]:
+    """Return *environment* without the ``PKR_VAR_…`` of variables that the template does not have.
+
+    Packer takes no notice of them, but its provenance holds each ``PKR_VAR_…`` that there is, with its value: those of
+    another template may be secrets, and what is none of this template's variables cannot be sensitive in it (1.16.0).
+    """
+    prefix = ENVIRONMENT_PREFIX
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(prefix) or name.removeprefix(prefix) in kinds
+    }
+
+
 def from_texts(given: Mapping[str, str], kinds: Mapping[str, str], prefix: str = "--packer-var ") -> dict[str, Any]:
     """Return values that were *given* as texts: text for a string or a number, an expression for every other type.
 

@@ -15,7 +15,7 @@ from gpu_ami.aws import batch
 from gpu_ami.aws.access import Identity
 from gpu_ami.aws.caller import Caller
 from gpu_ami.console import Table
-from gpu_ami.deploy import applied_tag, benched, live_environments, plan, receipts, root_module, verified, wait
+from gpu_ami.deploy import applied_tag, benched, live_environments, plan, proven, receipts, root_module, verified, wait
 from gpu_ami.deploy.guard import judge
 from gpu_ami.deploy.history import steps_back, were_live
 from gpu_ami.deploy.live_environments import Live
@@ -113,6 +113,7 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
             acting()
             _nothing_to_do(root, review, store, incomplete, request)
             return
+        proven.check(run, review.plan.ours)
         lived, goes_back = were_live(of_state(history, review.state)), request.action == "rollback"
         for line in verified.check(run, review.plan.ours, lived=lived, goes_back=goes_back):
             run.console.warn(line)
@@ -120,6 +121,7 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
         benched.check(run, review.plan.ours, lived=lived)
         _confirm(run, review, request, who)
         _judge_again(run, review, who)
+        proven.check(run, review.plan.ours)
         verified.check(run, review.plan.ours, lived=lived, goes_back=goes_back)
         incomplete = _complete_confirmed(root, store, incomplete)
         acting()
@@ -138,6 +140,7 @@ def _check_others(run: Invocation, review: Review, history: Sequence[StoredRecei
         coming = [change for change in theirs if change.address not in ours]
         state = msgspec.structs.replace(review.state, family=other.settings.family)
         lived = were_live(of_state(history, state))
+        proven.check(other, coming)
         for line in verified.check(other, coming, lived=lived):
             run.console.warn(line)
         benched.check(other, coming, lived=lived)

@@ -17,6 +17,7 @@ from gpu_ami.foreign_text import in_markdown, reason, visible
 from gpu_ami.github.runner import Runner, facts_table
 from gpu_ami.handover import tfvars
 from gpu_ami.hcl import find
+from gpu_ami.records import provenance
 from gpu_ami.records.tags import AMI_ID
 from gpu_ami.units import show_duration
 from gpu_ami.workspace import Workspace
@@ -24,6 +25,8 @@ from gpu_ami.workspace import Workspace
 ARTIFACTS = Path("artifacts")
 HANDOVER = "handover"
 BEFORE = "before"
+# What goes with a hand-over of an AMI: records of what was measured of it, and its provenance.
+MEASURED = "measured"
 TITLE = "title.txt"
 BODY = "body.md"
 _AMI = re.compile(rf"{AMI_ID.pattern}\b")
@@ -79,6 +82,7 @@ def collect(document: Mapping[str, Any], title: str, files: RunFiles, runner: Ru
     for record in (files.workspace.manifest, files.workspace.release):
         if record.is_file():
             shutil.copy2(record, folder / record.name)
+    _take_provenance(document, files)
     old, new = _content(files.before), _content(files.workspace.state / files.handover)
     diff = _diff(old, new, files.handover)
     # A rollback's document names environments: what was handed over is in the file.
@@ -95,6 +99,19 @@ def collect(document: Mapping[str, Any], title: str, files: RunFiles, runner: Ru
     runner.say(f"### {in_markdown(title)}\n\n{text}")
     runner.set(ami_id=ami, changed="true" if diff else "false")
     return bool(diff)
+
+
+def _take_provenance(document: Mapping[str, Any], files: RunFiles) -> None:
+    """Copy the provenance of what a build made to where the next job looks for what goes with a hand-over."""
+    made = document.get("amis")
+    for ami in made.values() if isinstance(made, dict) else ():
+        if isinstance(ami, str) and AMI_ID.fullmatch(ami):
+            path = provenance.path_of(files.workspace.terraform, ami)
+            for source in (path, provenance.bundle_of(path)):
+                if source.is_file():
+                    target = files.artifacts / MEASURED / "terraform" / provenance.FOLDER / source.name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(source, target)
 
 
 def _content(file: Path | None) -> bytes:

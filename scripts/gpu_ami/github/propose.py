@@ -9,12 +9,13 @@ from gpu_ami import process
 from gpu_ami.errors import PipelineError, ToolError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.github import what_changes
-from gpu_ami.github.collect import BEFORE, BODY, HANDOVER, TITLE
+from gpu_ami.github.collect import BEFORE, BODY, HANDOVER, MEASURED, TITLE
 from gpu_ami.github.runner import TEXT_LIMIT, Runner, shortened
 from gpu_ami.handover import change as changes
 from gpu_ami.handover import tfvars
 from gpu_ami.hcl import find
 from gpu_ami.hcl.tree import Value
+from gpu_ami.records import provenance
 from gpu_ami.records.tags import AMI_ID
 
 _WITHIN_S = 120.0
@@ -22,9 +23,8 @@ _WITHIN_S = 120.0
 _ANY = ""
 _BOT = ("github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com")
 _PLAN = "plan.md"
-MEASURED = "measured"
-# Where `invoke verify` and `invoke bench` leave their records, as an apply looks for them.
-_RECORDS = ("terraform/verifications", "terraform/benches")
+# Where `invoke verify` and `invoke bench` leave their records, and a build the provenance, as an apply looks for them.
+_RECORDS = ("terraform/verifications", "terraform/benches", f"terraform/{provenance.FOLDER}")
 _NO_WORKFLOWS = (
     "A pull request that a workflow opened starts no workflow: the plan above was made in the same run. "
     "Close and reopen it to start the checks."
@@ -53,13 +53,14 @@ class Proposal:
 
 
 def records(artifacts: Path) -> tuple[str, ...]:
-    """Return the records of AMIs that a job measured, as paths from the repository's root.
+    """Return the records of AMIs that a job has made or measured, as paths from the repository's root.
 
     Only files that are named after an AMI: the artifact holds logs, too.
     """
     folder = artifacts / MEASURED
     found = (path for name in _RECORDS for path in (folder / name).glob("ami-*.json"))
-    plain = (path for path in found if AMI_ID.fullmatch(path.stem) and path.is_file() and not path.is_symlink())
+    named = (path for path in found if AMI_ID.fullmatch(path.stem.removesuffix(".sigstore")))
+    plain = (path for path in named if path.is_file() and not path.is_symlink())
     return tuple(sorted(path.relative_to(folder).as_posix() for path in plain))
 
 

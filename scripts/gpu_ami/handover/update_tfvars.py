@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError, SafetyError, UsageError
+from gpu_ami.handover import attested, conflicts, readable, tfvars
 from gpu_ami.handover import change as changes
-from gpu_ami.handover import conflicts, readable, tfvars
+from gpu_ami.handover.attested import Verdict
 from gpu_ami.handover.change import Change
 from gpu_ami.handover.eligibility import Code, Expected, Problem, problems
 from gpu_ami.records import manifest_file as manifests
@@ -110,7 +111,7 @@ def check_target(run: Invocation) -> None:
     readable.check_text(change.file, change.after)
 
 
-def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code] = ()) -> None:
+def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code] = ()) -> list[Verdict]:
     """Look each AMI up in its region and refuse those that must not be handed over.
 
     Args:
@@ -118,8 +119,12 @@ def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code]
         amis: Region to AMI id.
         accept: Problems that do not count.
 
+    Returns:
+        What the provenance of each came to.
+
     Raises:
-        SafetyError: An AMI is gone, pending, of another architecture, not ours, …; the line says what to do.
+        SafetyError: An AMI is gone, pending, of another architecture, not ours, …, or its provenance is refused; the
+            line says what to do.
         UsageError: The record of an AMI's verification cannot be read.
         AwsError: AWS refused or cannot be reached.
     """
@@ -130,9 +135,11 @@ def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code]
     account = identify(run.access).account
     instance_type = run.settings.cost.instance_type
     found: list[tuple[str, Problem]] = []
+    there: list[Image] = []
     for region, ami in amis.items():
         caller = Caller(run.access, region)
         image = images.look_up(caller, ami)
+        there += [image] if image is not None else []
         expected = Expected(
             account=account,
             family=run.settings.family,
@@ -148,7 +155,9 @@ def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code]
         more = f" ({len(found) - 1} more: {'; '.join(f'{a} {p.code}' for a, p in found[1:])})" if found[1:] else ""
         msg = f"The AMI {ami} {first.text}{more} Nothing was changed; --no-verify skips this check."
         raise SafetyError(msg)
+    verdicts = [attested.judge(run, image) for image in there]
     run.console.say(f"Looked up {', '.join(f'{ami} in {region}' for region, ami in amis.items())}: available and ours.")
+    return verdicts
 
 
 def _failure(run: Invocation, image: Image | None) -> str | None:
@@ -167,11 +176,11 @@ def hand_over(run: Invocation, change: Change, *, verified: bool = True, check: 
         UsageError: The file cannot be written.
         DifferenceError: *check* found a difference.
     """
-    if verified:
-        verify(run, amis_of(change, run.settings.region))
+    verdicts = verify(run, amis_of(change, run.settings.region)) if verified else []
     is_dry = check or run.options.dry_run
     if not is_dry:
         changes.apply(change)
+        attested.keep(run, verdicts)
     show_change(run, change, written=not is_dry)
     if check:
         raise_changed(run, change)

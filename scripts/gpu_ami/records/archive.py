@@ -24,14 +24,15 @@ FOLDER = "builds"
 RELEASE = "release.json"
 # CycloneDX.
 BILL = "bill.cdx.json"
-# A DSSE envelope.
+# A DSSE envelope, or a plain statement where nobody signs; beside a keyless one, what shows when it was signed.
 PROVENANCE = "provenance.json"
+SIGSTORE = "provenance.sigstore.json"
 # What only the pipeline knows of the AMI: see `records.build_facts`.
 BUILD = "build.json"
 _MIB = 1024 * 1024
 # How large each may be, bytes; a larger one is none of ours.
 LIMITS: Mapping[str, int] = MappingProxyType(
-    {RELEASE: 16 * _MIB, BILL: 16 * _MIB, PROVENANCE: 4 * _MIB, BUILD: _MIB},
+    {RELEASE: 16 * _MIB, BILL: 16 * _MIB, PROVENANCE: 4 * _MIB, SIGSTORE: 4 * _MIB, BUILD: _MIB},
 )
 
 

@@ -167,7 +167,7 @@ def tags(release: Release, *, snapshot_gib: float | None) -> dict[str, str]:
         "image-tag": release.image.tag,
         "image-digest": release.image.digest,
         "image-bytes": release.image.size_bytes,
-        "models-digest": _models_digest(files),
+        "models-digest": models_digest(files),
         "models-count": len(files),
         "models-bytes": sum(file.size_bytes for file in files),
         "bake-seconds": release.bake_seconds,
@@ -181,7 +181,7 @@ def tags(release: Release, *, snapshot_gib: float | None) -> dict[str, str]:
     return {name: value for name, value in values.items() if value}
 
 
-def _models_digest(files: tuple[Model, ...]) -> str:
-    """Return one digest for all models: of their paths and checksums, in the order of the paths."""
+def models_digest(files: tuple[Model, ...]) -> str:
+    """Return one digest for all models, of their checksums and paths; write-release.sh has the same in the record."""
     lines = sorted(f"{file.sha256}  {file.path}" for file in files)
     return f"sha256:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()}"

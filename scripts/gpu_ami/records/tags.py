@@ -54,6 +54,11 @@ IMAGE_DIGEST_TAG = "gpu-ami:image-digest"
 # Of the release record: what the image has of them.
 KERNEL_TAG = "gpu-ami:kernel"
 DRIVER_TAG = "gpu-ami:nvidia-driver"
+# Of the release record: one digest of all models' paths and checksums.
+MODELS_DIGEST_TAG = "gpu-ami:models-digest"
+# The SHA-256 of the file with the AMI's provenance, hexadecimal digits; written after the bake. An AMI with it is not
+# used without that file.
+PROVENANCE_TAG = "gpu-ami:provenance"
 # Of the release record: how much models the bake has laid down.
 MODELS_BYTES_TAG = "gpu-ami:models-bytes"
 FINGERPRINT_PREFIX = "gpu-ami:fingerprint-"

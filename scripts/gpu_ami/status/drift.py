@@ -11,6 +11,7 @@ from gpu_ami.aws.batch import JobDefinition
 from gpu_ami.aws.images import Image
 from gpu_ami.deploy.live_environments import AFTER_INVALID, Live, shown_conflict
 from gpu_ami.deploy.ownership import LeftAlone
+from gpu_ami.handover.attested import Verdict
 from gpu_ami.handover.eligibility import WHERE_GONE
 from gpu_ami.records.tags import FINGERPRINT_PREFIX, IMAGE_DIGEST_TAG, IMAGE_TAG, SOURCE_AMI_TAG
 
@@ -40,6 +41,7 @@ Code = Literal[
     "baked-image-unknown",
     "base-outdated",
     "build-pending",
+    "provenance-refused",
 ]
 
 
@@ -87,6 +89,7 @@ class Seen:
         failed: Query to reason.
         skipped: Queries that were left out.
         left_alone: Compute environments of the state that are not the pipeline's.
+        proven: What the provenance of those AMIs came to, by id.
     """
 
     handed_over_in: str
@@ -107,6 +110,7 @@ class Seen:
     failed: Mapping[str, str] = field(default_factory=dict)
     skipped: Sequence[str] = ()
     left_alone: Sequence[LeftAlone] = ()
+    proven: Mapping[str, Verdict] = field(default_factory=dict)
 
     def live_images(self) -> tuple[Image, ...]:
         """Return the AMIs of the environments that are there, sorted by id."""
@@ -141,7 +145,15 @@ def find(seen: Seen) -> tuple[Drift, ...]:
         *_hand_over(seen),
         *_definitions(seen),
         *_bases(seen),
+        *_provenance(seen),
     )
+
+
+def _provenance(seen: Seen) -> Iterator[Drift]:
+    for ami, verdict in seen.proven.items():
+        if verdict.state == "refused":
+            advice = "Restore what the line names, or run `invoke rollback` where the AMI is live."
+            yield Drift(code="provenance-refused", subject=ami, detail=verdict.detail.rstrip("."), advice=advice)
 
 
 def _failures(seen: Seen) -> Iterator[Drift]:

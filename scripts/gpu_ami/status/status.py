@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -17,6 +17,8 @@ from gpu_ami.deploy.live_environments import Live
 from gpu_ami.deploy.ownership import LeftAlone
 from gpu_ami.deploy.root_module import Root
 from gpu_ami.errors import DifferenceError, PipelineError, UsageError
+from gpu_ami.handover import attested
+from gpu_ami.handover.attested import Verdict
 from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.records import manifest_file as manifests
@@ -42,6 +44,7 @@ QUERIES = (
     "jobs",
     "receipts",
     "next-build",
+    "provenance",
 )
 _T = TypeVar("_T")
 # An AMI goes back to its base by a few bakes; tags that lead on and on are not followed for ever.
@@ -143,6 +146,7 @@ def query(root: Root, account: str, skip: Sequence[str] = ()) -> Status:
         known: dict[str, Image | None] = queries.run("images", lambda: _images(caller, named), {})
         told = [ami for ami, image in known.items() if image and image.tags.get(FAMILY_TAG) == run.settings.family]
         ours = {ami for ami in (expected, manifest_ami, *told) if ami}
+        proven: dict[str, Verdict] = queries.run("provenance", lambda: _proven(run, known.values()), {})
         environments, left_alone = _ours(root, identity, queries, environments, ours)
         newest, parameter = base.result(), published.result()
         shown: dict[str, Image] = queries.run("base", lambda: _shown(caller, newest, known), {})
@@ -165,6 +169,7 @@ def query(root: Root, account: str, skip: Sequence[str] = ()) -> Status:
         failed={name: queries.failed[name] for name in QUERIES if name in queries.failed},
         skipped=queries.skipped,
         left_alone=left_alone,
+        proven=proven,
     )
     return Status(state=identity, seen=seen, jobs=jobs.result(), drifts=drift.find(seen), now=now)
 
@@ -188,6 +193,10 @@ def _ours(
 def _images(caller: Caller, named: set[str]) -> dict[str, Image | None]:
     found = {image.image_id: image for image in images.some_images(caller, named)}
     return {ami: found.get(ami) for ami in named}
+
+
+def _proven(run: Invocation, known: Iterable[Image | None]) -> dict[str, Verdict]:
+    return {image.image_id: attested.shown(run, image) for image in known if image is not None}
 
 
 def _shown(caller: Caller, newest: str | None, known: Mapping[str, Image | None]) -> dict[str, Image]:

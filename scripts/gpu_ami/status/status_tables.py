@@ -84,6 +84,7 @@ class Status:
             "verified": (image.tags.get(VERIFIED_TAG) or None) if image else None,
             "nvidia_driver": (image.tags.get(DRIVER_TAG) or None) if image else None,
             "kernel": (image.tags.get(KERNEL_TAG) or None) if image else None,
+            "provenance": verdict.document() if (verdict := self.seen.proven.get(current.ami_id or "")) else None,
         }
 
     def age_days(self, ami: str | None) -> int | None:
@@ -142,6 +143,14 @@ def _made_of(seen: Seen) -> list[str]:
     return lines
 
 
+def _proven(seen: Seen) -> list[str]:
+    """Return what the provenance of the live AMIs came to; nothing of those without, or of what is a difference."""
+    live = dict.fromkeys(current.ami_id for current in seen.environments if current.ami_id)
+    found = [verdict for ami in live if (verdict := seen.proven.get(ami)) and verdict.state not in ("none", "refused")]
+    by = {verdict.ami_id: f", by {verdict.detail}" if verdict.detail else "" for verdict in found}
+    return [f"The provenance of {verdict.ami_id} is {verdict.state}{by[verdict.ami_id]}." for verdict in found]
+
+
 def tables(found: Status) -> list[Table]:
     """Return the environments, and the differences."""
     seen = found.seen
@@ -164,6 +173,7 @@ def tables(found: Status) -> list[Table]:
         footer.append(f"A build starts from {seen.newest_base}{old}.")
     footer += _made_of(seen)
     footer += _verified(seen)
+    footer += _proven(seen)
     if seen.left_alone:
         footer.append(ownership.shown(seen.left_alone))
     footer += base_mps.unknown(seen.live_images(), seen.shown)

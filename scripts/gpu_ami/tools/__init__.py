@@ -1,6 +1,6 @@
 """Finds or installs the external programs that the pipeline runs."""
 
-from gpu_ami.tools.locate import guest_tools, packer_tools, terraform_tools
+from gpu_ami.tools.locate import guest_tools, packer_program, packer_tools, terraform_tools
 from gpu_ami.tools.tool import GuestTools, PackerTools, TerraformTools, Tool
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "TerraformTools",
     "Tool",
     "guest_tools",
+    "packer_program",
     "packer_tools",
     "terraform_tools",
 ]

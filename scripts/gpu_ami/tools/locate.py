@@ -79,6 +79,15 @@ def packer_tools() -> PackerTools:
     return PackerTools(packer, plugin, folder)
 
 
+def packer_program() -> Tool:
+    """Return Packer alone, for what needs no plugin.
+
+    Raises:
+        ToolError: It is missing or too old.
+    """
+    return require(PACKER, user_cache())
+
+
 def terraform_tools() -> TerraformTools:
     """Return Terraform and the local mirror of its aws provider, if there is one.
 

@@ -9,7 +9,7 @@ import msgspec
 from packaging.version import Version
 
 # The oldest versions that do what the templates and the sandbox need.
-PACKER_MINIMUM = Version("1.14.0")
+PACKER_MINIMUM = Version("1.16.0")  # the first with the post-processor provenance
 PLUGIN_MINIMUM = Version("1.8.1")  # "~> 1.8.1" in the template: 1.8.0 lost track of new AMIs (plugin issue 662)
 PLUGIN_BELOW = Version("1.9.0")
 TERRAFORM_MINIMUM = Version("1.11.0")  # locks its S3 state without DynamoDB

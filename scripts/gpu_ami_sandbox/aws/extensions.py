@@ -19,6 +19,7 @@ from moto.ec2.models.core import TaggedEC2Resource
 from moto.ecr import urls as ecr_urls
 from moto.ecs import urls as ecs_urls
 from moto.iam import urls as iam_urls
+from moto.kms import urls as kms_urls
 from moto.ssm import urls as ssm_urls
 from moto.sts import urls as sts_urls
 
@@ -31,6 +32,7 @@ from gpu_ami_sandbox.aws.ecr import SandboxECR
 from gpu_ami_sandbox.aws.ecs import SandboxECS
 from gpu_ami_sandbox.aws.iam import SandboxIAM, SandboxSTS
 from gpu_ami_sandbox.aws.image_builder import ImageBuilder
+from gpu_ami_sandbox.aws.kms import SandboxKMS
 from gpu_ami_sandbox.aws.organizations import Organizations
 from gpu_ami_sandbox.aws.pricing import Pricing
 from gpu_ami_sandbox.aws.quotas import ServiceQuotas
@@ -44,6 +46,7 @@ CHANGED: tuple[tuple[ModuleType, Any], ...] = (
     (ecr_urls, SandboxECR),
     (ecs_urls, SandboxECS),
     (iam_urls, SandboxIAM),
+    (kms_urls, SandboxKMS),
     (ssm_urls, SandboxSSM),
     (sts_urls, SandboxSTS),
 )

@@ -324,6 +324,15 @@ data "aws_iam_policy_document" "build" {
   }
 
   dynamic "statement" {
+    for_each = local.has_signing_key ? [local.signing_key_arn] : []
+    content {
+      sid       = "SignProvenance"
+      actions   = ["kms:Sign"]
+      resources = [statement.value]
+    }
+  }
+
+  dynamic "statement" {
     for_each = var.allow_session_tunnel ? [1] : []
     content {
       sid     = "TunnelToABuilder"

@@ -40,6 +40,16 @@ data "aws_iam_policy_document" "look" {
     ]
   }
 
+  # Packer asks for the key's description too, to learn how it signs.
+  dynamic "statement" {
+    for_each = local.has_signing_key ? [local.signing_key_arn] : []
+    content {
+      sid       = "VerifyProvenance"
+      actions   = ["kms:DescribeKey", "kms:GetPublicKey"]
+      resources = [statement.value]
+    }
+  }
+
   dynamic "statement" {
     for_each = length(var.reader_role_arns) > 0 ? [var.reader_role_arns] : []
     content {
@@ -107,6 +117,15 @@ data "aws_iam_policy_document" "plan" {
     sid       = "RefreshTheRepository"
     actions   = ["ecr:DescribeImages", "ecr:DescribeRepositories", "ecr:GetLifecyclePolicy", "ecr:ListTagsForResource"]
     resources = [var.ecr_repository_arn]
+  }
+
+  dynamic "statement" {
+    for_each = var.make_signing_key ? { RefreshTheKey = local.signing_key_arn, RefreshItsAlias = "*" } : {}
+    content {
+      sid       = statement.key
+      actions   = statement.value == "*" ? ["kms:ListAliases"] : ["kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListResourceTags"]
+      resources = [statement.value]
+    }
   }
 
   dynamic "statement" {

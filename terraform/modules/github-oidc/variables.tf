@@ -131,6 +131,29 @@ variable "kms_key_arns" {
   }
 }
 
+variable "make_signing_key" {
+  description = "Whether to make a KMS key, alias/FAMILY-provenance, that builds sign the provenance of AMIs with (provenance.signer in pipeline.yaml)."
+  type        = bool
+  default     = false
+  nullable    = false
+
+  validation {
+    condition     = !(var.make_signing_key && var.signing_key_arn != null)
+    error_message = "The make_signing_key must be false where signing_key_arn names a key that is there."
+  }
+}
+
+variable "signing_key_arn" {
+  description = "KMS key that is there already, for the same; null is none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.signing_key_arn == null || can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", var.signing_key_arn))
+    error_message = "The signing_key_arn must be the ARN of a key (not of an alias)."
+  }
+}
+
 variable "ami_regions" {
   description = "Regions that builds copy the AMI to, as ami_regions of Packer's variables; there a build may tag any snapshot that has no tag of ours."
   type        = list(string)

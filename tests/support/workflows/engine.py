@@ -208,11 +208,16 @@ def contexts_of(document: Mapping[str, Any], event: Event, variables: Mapping[st
             "event_name": event.under if event.name == "workflow_call" else event.name,
             "event": event.body,
             "ref": "refs/heads/main",
+            "server_url": "https://github.com",
             "token": "the run's own token",
             "run_id": "7",
             "run_attempt": str(event.attempt),
         },
-        "job": {"workflow_repository": "team/gpu-ami-pipeline", "workflow_sha": "the workflow's commit"},
+        "job": {
+            "workflow_repository": "team/gpu-ami-pipeline",
+            "workflow_sha": "the workflow's commit",
+            "workflow_ref": "team/gpu-ami-pipeline/.github/workflows/build-ami.yml@refs/heads/main",
+        },
         "runner": {"os": "Linux"},
     }
 

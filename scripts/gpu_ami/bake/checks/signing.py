@@ -1,0 +1,97 @@
+"""What signing the provenance needs, where the settings want it: a bake whose statement cannot be signed has failed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpu_ami.aws import kms
+from gpu_ami.bake.checks.catalog import CheckSpec
+from gpu_ami.bake.checks.check import Check
+from gpu_ami.bake.checks.lookups import Lookups
+from gpu_ami.records.provenance import MOST_REGIONS
+from gpu_ami.settings import Settings
+
+NAME = "provenance"
+_LARGEST_KEY_BYTES = 64 * 1024
+_KMS = "awskms:///"
+# Where Packer finds a token by which Sigstore knows it: its own variable, and what GitHub gives a job that may ask.
+_TOKENS = ("SIGSTORE_ID_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """The provenance that the settings want.
+
+    Attributes:
+        signer: Who signs it, as the settings have it.
+        root: Where a key's file is looked for.
+        is_required: Whether an AMI without one is refused.
+    """
+
+    signer: str
+    root: Path
+    is_required: bool
+
+
+def wanted(settings: Settings, root: Path) -> Wanted:
+    """Return what the settings want; *root* is the repository."""
+    return Wanted(signer=settings.provenance.signer, root=root, is_required=settings.provenance.required)
+
+
+def specs(lookups: Lookups, wants: Wanted | None) -> Iterator[CheckSpec]:
+    """Yield the checks; none where nothing is signed and a provenance can be written."""
+    if wants is None:
+        return
+    if too_many := judge_regions(len({lookups.access.region, *lookups.variables.ami_regions}), wants):
+        yield CheckSpec(f"{NAME} regions", lambda: too_many, "", needs_credentials=False)
+    if wants.signer.startswith(_KMS):
+        allow = "kms:GetPublicKey, kms:DescribeKey and kms:Sign on the key"
+        yield CheckSpec(NAME, lambda: _kms_key(lookups, wants.signer.removeprefix(_KMS)), allow)
+    elif wants.signer == "keyless":
+        yield CheckSpec(NAME, _token, "", needs_credentials=False)
+    elif wants.signer != "none":
+        yield CheckSpec(NAME, lambda: judge_file(wants), "", needs_credentials=False)
+
+
+def judge_regions(regions: int, wants: Wanted) -> Check | None:
+    """Judge the number of regions that the AMI is made in and copied to; None where nothing is to be said."""
+    if regions <= MOST_REGIONS:
+        return None
+    found = f"an AMI in {regions} regions gets none: Packer names its file after each, {MOST_REGIONS} fit"
+    if wants.signer == "none" and not wants.is_required:
+        return Check(f"{NAME} regions", "warn", found, "Copy to fewer regions with ami_regions.")
+    fix = "Copy to fewer regions with ami_regions, or set provenance in pipeline.yaml to signer: none, required: false."
+    return Check(f"{NAME} regions", "fail", found, fix)
+
+
+def judge_file(wants: Wanted) -> Check:
+    """Judge the file of a private key, of which nothing is shown: whether Packer reads its kind."""
+    path, named = wants.root / Path(wants.signer).expanduser(), wants.signer
+    fix = "Name a private key's PEM file, without a passphrase, in provenance.signer of pipeline.yaml."
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_KEY_BYTES)
+    except OSError as exc:
+        return Check(NAME, "fail", f"the signer's key {named} cannot be read: {exc.strerror}", fix)
+    if b"ENCRYPTED" in content:
+        return Check(NAME, "fail", f"the signer's key {named} has a passphrase, for which Packer cannot ask", fix)
+    if b"PRIVATE KEY-----" not in content:
+        return Check(NAME, "fail", f"{named} holds no private key", fix)
+    return Check(NAME, "ok", f"signed with the key in {named}")
+
+
+def _token() -> Check:
+    if any(os.environ.get(name) for name in _TOKENS):
+        return Check(NAME, "ok", "signed without a key, by the identity of this job")
+    fix = "Build with the workflow, or name a key in provenance.signer of pipeline.yaml."
+    return Check(NAME, "fail", "nothing here says who signs without a key: GitHub gives its jobs a token for it", fix)
+
+
+def _kms_key(lookups: Lookups, name: str) -> Check:
+    if problem := kms.why_not_signing(lookups.caller, name):
+        fix = "Name a key that signs in provenance.signer of pipeline.yaml."
+        return Check(NAME, "fail", f"the key {name} signs nothing: {problem}", fix)
+    return Check(NAME, "ok", f"signed by KMS with {name}")

@@ -1,0 +1,350 @@
+"""The judge of an AMI's provenance, on each path to production: with the AMI in AWS, and the signatures real."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from gpu_ami.aws import images
+from gpu_ami.aws.caller import Caller
+from gpu_ami.deploy import apply, proven, rollback
+from gpu_ami.errors import AwsError, PipelineError, SafetyError, UsageError
+from gpu_ami.handover import attested, publish, update_tfvars
+from gpu_ami.handover.attested import Verdict
+from gpu_ami.process import Command, Finished
+from gpu_ami.records import archive, provenance
+from gpu_ami.settings import KeylessIdentity, Provenance
+from gpu_ami.terraform import plan_changes
+from gpu_ami_sandbox.aws import ssm
+from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
+from tests.support import plans
+from tests.support.account import OTHER_REGION, REGION, Task, World, other_region, task
+from tests.support.fake_terraform import FakeTerraform
+from tests.support.provenances import FakePacker, private_pem, prove, public_pem
+
+KEY, OTHER_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+
+
+@pytest.fixture
+def packer(monkeypatch: pytest.MonkeyPatch) -> FakePacker:
+    """The program that verifies signatures."""
+    return FakePacker().install(monkeypatch)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository with keys in it."""
+    (tmp_path / "keys").mkdir()
+    rsa_key = rsa.generate_private_key(65537, 2048).public_key()
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    files = {
+        "new.pub.pem": public_pem(KEY),
+        "old.pub.pem": public_pem(OTHER_KEY),
+        "new.pem": private_pem(KEY),
+        "rsa.pub.pem": rsa_key.public_bytes(serialization.Encoding.PEM, form),
+        "broken.pem": b"-----BEGIN PUBLIC KEY-----\nc2VjcmV0\n-----END PUBLIC KEY-----\n",
+        "text.pem": b"a key",
+    }
+    for name, content in files.items():
+        (tmp_path / "keys" / name).write_bytes(content)
+    return tmp_path
+
+
+def judge(here: World, root: Path, ami: SandboxAmi, *verifiers: Any, region: str = REGION, **more: Any) -> Verdict:
+    """Judge *ami*; the signature of one of *verifiers* counts."""
+    done = task(here, root, provenance=Provenance(verifiers=verifiers, **more))
+    (verdict,) = attested.check(done.run, {region: str(ami.id)})
+    return verdict
+
+
+def test_without_a_tag_an_ami_passes_unless_one_is_required(here: World, root: Path, packer: FakePacker) -> None:
+    """AMIs of before there was provenance go on; where it is required, the line says how one of them still may."""
+    ami = here.image(5)
+
+    assert judge(here, root, ami, "keys/new.pub.pem").state == "none"
+    with pytest.raises(SafetyError, match=rf"{ami.id} is refused: it has none .*provenance.required: true") as refused:
+        judge(here, root, ami, required=True)
+    assert refused.value.exit_code == 8
+    assert packer.commands == []
+
+
+def test_an_ami_that_has_lost_its_tag_is_refused(here: World, root: Path) -> None:
+    """Else it would be enough to take the tag away."""
+    ami = here.image(5)
+    path = prove(root, ami)
+    del here.maker.ec2.tags[ami.id]["gpu-ami:provenance"]
+
+    with pytest.raises(SafetyError, match=f"there is terraform/provenance/{ami.id}.json, but the AMI has no tag"):
+        judge(here, root, ami)
+    path.unlink()
+    archive.keep(root / "packer/builds", str(ami.id), {archive.PROVENANCE: "{}"})
+    with pytest.raises(SafetyError, match="there is packer/builds/"):
+        judge(here, root, ami)
+
+
+def test_an_unsigned_statement_is_compared_and_no_more(here: World, root: Path, packer: FakePacker) -> None:
+    """The default: it is written, held to the tags, and called what it is; required asks for no signature."""
+    ami = here.image(5)
+    prove(root, ami)
+
+    assert judge(here, root, ami, required=True).state == "unsigned"
+    assert packer.commands == []
+    with pytest.raises(SafetyError, match=r"is not signed, and pipeline\.yaml says under provenance whose signature"):
+        judge(here, root, ami, "keys/new.pub.pem")
+
+
+def test_any_one_of_the_verifiers_is_enough(here: World, root: Path, packer: FakePacker) -> None:
+    """After a rotation the envelopes of the old key still verify; a key in KMS that cannot be asked is no obstacle."""
+    ami = here.image(5)
+    prove(root, ami, OTHER_KEY)
+    rotated = ("keys/new.pub.pem", "awskms:///alias/x", "keys/old.pub.pem")
+
+    verdict = judge(here, root, ami, *rotated)
+
+    assert (verdict.state, verdict.detail) == ("verified", "keys/old.pub.pem")
+    assert verdict.document() == {"state": "verified", "detail": "keys/old.pub.pem"}
+    files = {command.argv[-1] for command in packer.commands}
+    assert len(files) == 1
+    assert not any(str(root / "terraform") in file for file in files), "Packer gets what was read here, not the file"
+
+
+@pytest.mark.parametrize(
+    ("verifiers", "error", "why"),
+    [
+        (("keys/new.pub.pem",), SafetyError, "is signed by another key than keys/new.pub.pem: after a rotation"),
+        (("keys/rsa.pub.pem",), SafetyError, "is signed by another key than keys/rsa.pub.pem"),
+        (("awskms:///alias/x",), AwsError, "could not be verified with awskms:///alias/x: .*AccessDeniedException"),
+        (("keys/no.pem",), UsageError, "The public key keys/no.pem, .* cannot be read: No such file"),
+        (("keys/old.pub.pem", "keys/no.pem"), UsageError, "keys/no.pem"),
+        (("keys/new.pem", "keys/old.pub.pem"), UsageError, "keys/new.pem, .*is a private key, .*openssl pkey -pubout"),
+        (("keys/text.pem",), UsageError, "keys/text.pem, .* is no PEM file"),
+        (("keys/broken.pem",), UsageError, "keys/broken.pem, .* is no key that Packer can use: .*unsupported PEM"),
+    ],
+    ids=["another", "RSA", "KMS", "missing", "one missing", "private", "text", "broken"],
+)
+def test_a_signature_of_nobody_who_counts_is_refused(
+    here: World, root: Path, packer: FakePacker, verifiers: tuple[str, ...], error: type[PipelineError], why: str
+) -> None:
+    """One line that says which, by the exit code of its kind; of a private key nothing is ever shown."""
+    ami = here.image(5)
+    prove(root, ami, OTHER_KEY)
+
+    with pytest.raises(error, match=why) as refused:
+        judge(here, root, ami, *verifiers)
+
+    secret = (root / "keys/new.pem").read_text().splitlines()[1]
+    assert secret not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_without_verifiers_the_signer_is_the_one(here: World, root: Path, packer: FakePacker) -> None:
+    """Whoever has the key need name nobody else; whoever has not, and who signs without one, must."""
+    ami = here.image(5)
+    prove(root, ami, KEY)
+
+    assert judge(here, root, ami).state == "signed"
+    assert judge(here, root, ami, signer="keys/new.pem").state == "verified"
+    with pytest.raises(AwsError, match="alias/x"):
+        judge(here, root, ami, signer="awskms:///alias/x")
+    with pytest.raises(UsageError, match=r"signer's key keys/gone\.pem is not on this machine: name its public half"):
+        judge(here, root, ami, signer="keys/gone.pem")
+    with pytest.raises(UsageError, match="signer: keyless, and nobody's identity"):
+        judge(here, root, ami, signer="keyless")
+
+
+def test_a_keyless_signature_goes_to_packer_with_its_bundle(
+    here: World, root: Path, packer: FakePacker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its certificate is over in minutes: the bundle beside it shows that it was not when it signed."""
+    ami = here.image(5)
+    path = prove(root, ami, KEY)
+    provenance.bundle_of(path).write_text('{"bundle": 1}')
+    beside: list[str] = []
+
+    def run(command: Command, *, timeout_s: float | None = None) -> Finished:
+        beside.append(provenance.bundle_of(Path(command.argv[-1])).read_text())
+        packer.commands.append(command)
+        return Finished(0, "Attestation verified.", "")
+
+    monkeypatch.setattr(packer, "run", run)
+    identity = KeylessIdentity(identity="https://github.com/o/r/.github/workflows/build-ami.yml@refs/heads/main")
+
+    assert judge(here, root, ami, identity).detail == identity.identity
+    assert beside == ['{"bundle": 1}']
+    assert f"-keyless-identity={identity.identity}" in packer.commands[0].argv
+    assert "-keyless-oidc-issuer=https://token.actions.githubusercontent.com" in packer.commands[0].argv
+
+
+def _one_byte(path: Path, _ami: SandboxAmi, _here: World) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"gpu-batch", b"gpu-botch", 1))
+
+
+def _one_tag(_path: Path, ami: SandboxAmi, _here: World) -> None:
+    ami.add_tags({"gpu-ami:image-digest": "sha256:" + "d" * 64})
+
+
+def _the_record(path: Path, ami: SandboxAmi, _here: World) -> None:
+    archive.keep(path.parents[2] / "packer/builds", str(ami.id), {archive.RELEASE: '{"run_id": "x"}'})
+
+
+def _gone(path: Path, _ami: SandboxAmi, _here: World) -> None:
+    path.unlink()
+
+
+def _of_another(path: Path, ami: SandboxAmi, here: World) -> None:
+    other = here.image(9)
+    data = prove(path.parents[2], other).read_bytes()
+    path.write_bytes(data)
+    ami.add_tags({"gpu-ami:provenance": provenance.digest(data)})
+
+
+def _too_large(path: Path, _ami: SandboxAmi, _here: World) -> None:
+    with path.open("r+b") as file:
+        file.truncate(100 * 1024 * 1024)
+
+
+TAMPERING: dict[str, tuple[Callable[[Path, SandboxAmi, World], None], str]] = {
+    "one byte": (_one_byte, "was altered: it is not the file whose SHA-256 the tag gpu-ami:provenance holds"),
+    "one tag": (_one_tag, "the tag gpu-ami:image-digest is sha256:dddd"),
+    "the record": (_the_record, "the archive's release record is another one"),
+    "gone": (_gone, "names a file that is nowhere: restore terraform/provenance/ami-"),
+    "another's": (_of_another, f"is about ami-[0-9a-f]+ in {REGION}"),
+    "100 MB": (_too_large, "is larger than 4 MiB"),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERING)
+def test_each_path_refuses_what_was_tampered_with(
+    terraform: FakeTerraform, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 8 and one line, also where provenance is not required; nothing is handed over, published or applied."""
+    monkeypatch.setattr(ssm, "VALIDATION_S", 0.0)
+    here, root = terraform.here, terraform.folder.parent
+    tamper, why = TAMPERING[what]
+    image = here.image(5)
+    ami = str(image.id)
+    path = prove(root, image)
+    terraform.hand_over(ami)
+    tamper(path, image, here)
+
+    def refused(call: Callable[[Task], object]) -> None:
+        with pytest.raises(SafetyError, match=f"The provenance of {ami} is refused: .*{why}") as caught:
+            call(task(here, root))
+        assert caught.value.exit_code == 8
+        assert "\n" not in str(caught.value)
+
+    refused(lambda done: update_tfvars.run(done.run, update_tfvars.Request(ami=ami, file=str(root / "x.tfvars.json"))))
+    refused(lambda done: publish.run(done.run, publish.Request(ami=ami)))
+    refused(lambda done: apply.run(done.run, apply.Request(yes=True)))
+    refused(lambda done: rollback.run(done.run, rollback.Request(to=ami, yes=True)))
+    assert not (root / "x.tfvars.json").exists()
+    assert terraform.live() == {}
+    assert not list((root / "terraform/receipts").glob("*.json"))
+    assert here.access.client("ssm").describe_parameters()["Parameters"] == []
+
+
+def test_each_path_takes_what_is_untouched(
+    terraform: FakeTerraform, packer: FakePacker, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nothing would be shown above; `apply` verifies twice, the second time after a person has said yes."""
+    monkeypatch.setattr(ssm, "VALIDATION_S", 0.0)
+    here = terraform.here
+    assert terraform.folder.parent == root
+    images_made = [here.image(age) for age in (9, 5)]
+    settings = Provenance(verifiers=("keys/new.pub.pem",), required=True)
+
+    def done() -> Task:
+        return task(here, root, provenance=settings)
+
+    for image in images_made:
+        prove(root, image, KEY)
+        update_tfvars.run(done().run, update_tfvars.Request(ami=str(image.id)))
+        apply.run(done().run, apply.Request(yes=True))
+    publish.run(done().run, publish.Request(ami=str(images_made[1].id)), sleep=lambda _seconds: None)
+    verified = len(packer.commands)
+    rollback.run(done().run, rollback.Request(yes=True))
+
+    assert terraform.live() == dict.fromkeys(("spot", "on_demand"), str(images_made[0].id))
+    assert len(packer.commands) == verified + 2
+
+
+def test_an_ami_known_only_after_the_apply_is_refused_where_provenance_is_required(terraform: FakeTerraform) -> None:
+    """What is not known is not proven; where none is required, an AMI without one passes anyway."""
+    row = plans.change(plans.SPOT, ("create",), after=plans.values(None))
+    row["change"]["after_unknown"] = {"compute_resources": [{"ec2_configuration": [{"image_id_override": True}]}]}
+    change = plan_changes.parse(row, None, None)
+    assert isinstance(change, plan_changes.EnvironmentChange)
+    root = terraform.folder.parent
+
+    proven.check(task(terraform.here, root).run, [change])
+    with pytest.raises(SafetyError, match=r"known only after the apply.*provenance\.required: true.*Name the AMI"):
+        proven.check(task(terraform.here, root, provenance=Provenance(required=True)).run, [change])
+
+
+def test_the_archive_and_the_bucket_are_asked_in_turn(here: World, root: Path) -> None:
+    """Another machine has no working tree of the build's; what it finds it leaves beside the code, to be committed."""
+    ami = here.image(5)
+    path = prove(root, ami)
+    data = path.read_bytes()
+    path.unlink()
+    archive.keep(root / "packer/builds", str(ami.id), {archive.PROVENANCE: data, archive.SIGSTORE: "{}"})
+    done = task(here, root)
+
+    update_tfvars.run(done.run, update_tfvars.Request(ami=str(ami.id)))
+
+    assert path.read_bytes() == data
+    assert provenance.bundle_of(path).read_text() == "{}"
+    shown = f"The provenance of {ami.id} is unsigned: terraform/provenance/{ami.id}.json, to be committed."
+    assert shown in done.err.getvalue()
+    update_tfvars.run(task(here, root, dry_run=True).run, update_tfvars.Request(ami=str(ami.id)))
+
+
+def test_a_file_in_the_archive_that_cannot_be_one_is_refused(here: World, root: Path) -> None:
+    """Read no further than a provenance goes, and as an AMI that is not to be used: exit 8."""
+    ami = here.image(5)
+    prove(root, ami).unlink()
+    kept = archive.keep(root / "packer/builds", str(ami.id), {archive.PROVENANCE: "{}"}) / archive.PROVENANCE
+
+    with kept.open("r+b") as file:
+        file.truncate(100 * 1024 * 1024)
+    with pytest.raises(SafetyError, match=rf"{ami.id} is refused: .*is larger than 4 MiB"):
+        judge(here, root, ami)
+    kept.write_bytes(b"\xff\xfe{")
+    with pytest.raises(SafetyError, match=rf"{ami.id} is refused: .*is not UTF-8"):
+        judge(here, root, ami)
+
+
+def test_a_copy_is_known_by_its_snapshots(here: World, root: Path) -> None:
+    """EC2 names a source for what was made from an instance, too: that has another content, and nobody's provenance."""
+    ami = here.image(5)
+    prove(root, ami)
+    other = other_region(here)
+    ec2 = here.access.client("ec2", region=OTHER_REGION)
+    copied = ec2.copy_image(SourceImageId=str(ami.id), SourceRegion=REGION, Name="copy", CopyImageTags=True)["ImageId"]
+    copy = other.ec2.amis[copied]
+
+    assert judge(here, root, copy, region=OTHER_REGION).state == "unsigned"
+
+    other.ec2.snapshots[copy.snapshot_ids[0]].description = f"Created by CreateImage(i-0123456789abcdef0) for {copied}"
+    with pytest.raises(SafetyError, match=f"is about {ami.id} in {REGION}"):
+        judge(here, root, copy, region=OTHER_REGION)
+
+
+def test_what_only_shows_says_that_it_is_refused(here: World, root: Path) -> None:
+    """`status` goes on: what is refused is what it is for."""
+    ami = here.image(5)
+    _one_tag(prove(root, ami), ami, here)
+    done = task(here, root)
+
+    verdict = attested.shown(done.run, images.describe(Caller(here.access, REGION), str(ami.id)))
+
+    assert verdict.state == "refused"
+    assert "gpu-ami:image-digest" in verdict.detail
+    assert json.dumps(verdict.document())
