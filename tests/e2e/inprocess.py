@@ -67,9 +67,9 @@ class Bench:
 
 
 @contextlib.contextmanager
-def bench(folder: Path) -> Iterator[Bench]:
-    """Open a checkout in *folder* and its sandbox."""
-    checkout = make_checkout(folder, root_module=False)
+def bench(folder: Path, *, root_module: bool = False) -> Iterator[Bench]:
+    """Open a checkout in *folder* and its sandbox; see `make_checkout` for *root_module*."""
+    checkout = make_checkout(folder, root_module=root_module)
     err = io.StringIO()
     run = Invocation(checkout.root, Options(sandbox=True, output="json"), Console("json", err=err))
     try:

@@ -57,7 +57,7 @@ class Signed:
 @pytest.fixture(scope="module")
 def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signed]:
     """One build, signed with the key that is named last among the verifiers: the other one is older."""
-    with bench(tmp_path_factory.mktemp("signed") / "checkout") as here:
+    with bench(tmp_path_factory.mktemp("signed") / "checkout", root_module=True) as here:
         root = here.run.workspace.root
         (root / "keys").mkdir()
         files = {"new.pem": private_pem(KEY), "new.pub.pem": public_pem(KEY), "old.pub.pem": public_pem(OTHER_KEY)}

@@ -318,7 +318,7 @@ def test_release_record_is_in_ascii_and_has_the_digest_of_the_tag(box: Box) -> N
     decomposed = "mode\u0300le.bin"
     box.write(f"/opt/ml/models/{decomposed}", "two\n")
 
-    result = box.run("write-release.sh", **RELEASE_INPUTS)
+    result = _record(box)
 
     assert result.status == 0, result.said
     text = box.read("/etc/gpu-ami-release.json")
