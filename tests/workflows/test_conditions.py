@@ -190,6 +190,14 @@ def test_a_fleet_is_decided_whatever_became_of_a_survey_and_applied_only_after_t
     assert passes(document["jobs"][job]["if"], {**contexts, "needs": known}, failed=failed) is runs
 
 
+def test_builds_of_other_families_wait_for_each_other() -> None:
+    """The group is the same whatever is built: without a queue GitHub cancels the second when the third comes."""
+    concurrency = workflow("build-families.yml")["concurrency"]
+
+    assert "${{" not in concurrency["group"]
+    assert concurrency["queue"] == "max"
+
+
 def test_a_fleet_has_one_plan_at_a_time_and_each_account_one_removal() -> None:
     """A removal that waits for its reviewer does not hold up the nightly plan."""
     document = workflow("fleet-cleanup.yml")
