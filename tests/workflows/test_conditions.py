@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from typing import Any
 
 import pytest
@@ -188,6 +189,13 @@ def test_a_fleet_is_decided_whatever_became_of_a_survey_and_applied_only_after_t
     failed = any(result != "success" for result, _ in needs.values())
 
     assert passes(document["jobs"][job]["if"], {**contexts, "needs": known}, failed=failed) is runs
+
+
+def test_a_build_waits_for_the_state_that_others_plan_on() -> None:
+    """Several end at about the same time, and Terraform fails at once where the state is locked: no plan to review."""
+    (plan,) = [step for step in workflow("build-ami.yml")["jobs"]["build"]["steps"] if step["name"] == "Plan"]
+
+    assert re.fullmatch(r"-lock-timeout=[1-9][0-9]*m", plan["env"]["TF_CLI_ARGS_plan"])
 
 
 def test_builds_of_other_families_wait_for_each_other() -> None:
