@@ -171,6 +171,7 @@ def test_the_markdown_of_all_families_together_fits_a_summary() -> None:
     assert len(text.encode()) < 1024 * 1024
     assert re.findall(r"^9000 AMIs of (\w+)\.$", text, re.MULTILINE) == ["films", "trailers", "videos"]
     assert text.endswith("9000 more rows left out: --output json has all.\n")
+    assert "\n0 more rows" not in text
 
 
 def test_a_query_answers_in_json() -> None:

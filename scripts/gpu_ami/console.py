@@ -525,7 +525,7 @@ def markdown_of(tables: Sequence[Table], *, most_bytes: int = SUMMARY_BYTES) -> 
     # From the longest on: the others are read for what is in them.
     cut = list(tables)
     for number in sorted(range(len(cut)), key=lambda number: -len(cut[number].rows)):
-        if left <= 0:
+        if left <= 0 or not cut[number].rows:
             break
         cut[number], gone = _without_last(cut[number], left)
         left -= gone
