@@ -16,6 +16,7 @@ from gpu_ami.terraform.terraform_command import terraform_in
 from gpu_ami.tools import terraform_tools
 from tests.github.conftest import HANDOVER, GitHub
 from tests.support.account import REGION, World
+from tests.support.workflows.files import workflow
 
 
 def build_result(github: GitHub, ami: str = "ami-0bbbbbbbbbbbbbbbb") -> Path:
@@ -136,12 +137,19 @@ def test_propose_uses_a_branch_for_each_region(github: GitHub) -> None:
 
 
 @pytest.mark.parametrize("name", ["video", "films.", "films.x/../main", "films.eu-west-1\n", "eu-west-1"])
-def test_propose_takes_no_other_name(github: GitHub, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_propose_takes_no_other_name(
+    github: GitHub, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is free text of a calling workflow, and names the branch that is pushed by force."""
     env = {**github.env, "INPUT_NAME": name}
 
     assert main(["propose", "--repository", str(github.clone)], env, github.clone) == 2
     assert "give films, or films.REGION" in capsys.readouterr().err
+    # Before the bake, too: GitHub would refuse the artifact, and the AMI would never be proposed.
+    monkeypatch.setattr(process, "become", lambda argv: pytest.fail(f"{argv} is run"))
+    assert main(["task", "doctor"], env, github.clone) == 2
+    assert "give films, or films.REGION" in capsys.readouterr().err
+    assert workflow("build-ami.yml")["jobs"]["build"]["env"]["INPUT_NAME"] == "${{ inputs.name }}"
 
 
 @pytest.mark.parametrize(

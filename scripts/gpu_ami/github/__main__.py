@@ -146,6 +146,9 @@ def _adopt(_parsed: argparse.Namespace, step: Step) -> str:
 
 
 def _task(parsed: argparse.Namespace, step: Step) -> str:
+    if step.env.get("INPUT_NAME"):
+        # Before anything is paid for: artifacts are called by it, too, and GitHub refuses those with a slash.
+        _ = step.name
     argv = ("invoke", *task_arguments.invoke_arguments(parsed.task, step.env), *parsed.arguments)
     Console().say_text(str(process.Command(argv)))
     # In this process's place: the signal of a cancelled job must reach the task, and it alone.
