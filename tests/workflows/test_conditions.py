@@ -198,6 +198,27 @@ def test_a_build_waits_for_the_state_that_others_plan_on() -> None:
     assert re.fullmatch(r"-lock-timeout=[1-9][0-9]*m", plan["env"]["TF_CLI_ARGS_plan"])
 
 
+@pytest.mark.parametrize(
+    ("inputs", "variables", "region"),
+    [
+        ({"family": "films", "name": "films.us-east-1", "region": "us-east-1"}, {}, ""),
+        ({"family": "films", "name": "films.us-east-1", "region": "us-east-1"}, {"GPU_AMI_REGION": "r"}, "r"),
+        ({"family": "films", "name": "films", "region": "us-east-1"}, {"GPU_AMI_REGION": "r"}, "us-east-1"),
+        ({"region": "us-east-1"}, {}, "us-east-1"),
+        ({}, {"GPU_AMI_REGION": "r"}, "r"),
+    ],
+)
+def test_the_plan_of_one_of_several_regions_is_what_an_apply_would_do(
+    inputs: dict[str, str], variables: dict[str, str], region: str
+) -> None:
+    """The provider takes the invocation's region: in another one nothing of the state is there, all is made anew."""
+    document = workflow("build-ami.yml")
+    (plan,) = [step for step in document["jobs"]["build"]["steps"] if step["name"] == "Plan"]
+    contexts = contexts_of(document, Event("workflow_call", inputs), variables)
+
+    assert (resolve(plan["env"]["GPU_AMI_REGION"], contexts) or "") == region
+
+
 def test_builds_of_other_families_wait_for_each_other() -> None:
     """The group is the same whatever is built: without a queue GitHub cancels the second when the third comes."""
     concurrency = workflow("build-families.yml")["concurrency"]
