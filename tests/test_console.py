@@ -157,6 +157,23 @@ def test_markdown_of_a_big_plan_is_not_dropped_from_a_summary(name: str) -> None
     assert text.endswith("and that is all\n\n### Kept\n\n| AMI | why |\n| --- | --- |\n| ami-1 | it is shared |\n")
 
 
+def test_the_markdown_of_all_families_together_fits_a_summary() -> None:
+    """They are written to one: two plans of a megabyte each are dropped as well."""
+    console = _console("markdown")
+    rows = [(f"ami-{number:017x}", "x" * 100) for number in range(9_000)]
+
+    for family in ("films", "trailers", "videos"):
+        said = Table(columns=("",), rows=[], footer=(f"9000 AMIs of {family}.",))
+        plan = Table(columns=("AMI", "why"), rows=rows, title="To delete")
+        console.of_family(family, labelled=True).result({}, said, plan)
+
+    text, _ = _printed(console)
+    assert len(text.encode()) < 1024 * 1024
+    assert re.findall(r"^9000 AMIs of (\w+)\.$", text, re.MULTILINE) == ["films", "trailers", "videos"]
+    assert text.endswith("9000 more rows left out: --output json has all.\n")
+    assert "\n0 more rows" not in text
+
+
 def test_a_query_answers_in_json() -> None:
     """As in the AWS CLI; the same query works for every output form."""
     for output in OUTPUTS:

@@ -116,6 +116,8 @@ class Console:
         self._family, self._is_labelled = family, False
         self._query = _compile(query) if query is not None else None
         self._lock = threading.Lock()
+        # Of all families together, as they share a summary.
+        self._written = [0]
 
     def of_family(self, family: str, *, labelled: bool) -> Console:
         """Return this console for one of several families.
@@ -226,7 +228,8 @@ class Console:
         elif self._query is not None:
             self._write(in_json(json.dumps(document, ensure_ascii=False, default=str, indent=2)))
         elif self.output == "markdown":
-            self._write(markdown_of([_changed(table, self._pasted) for table in tables]))
+            room = max(SUMMARY_BYTES - self._written[0], 0)
+            self._write(markdown_of([_changed(table, self._pasted) for table in tables], most_bytes=room))
         else:
             tables = tuple(_changed(table, lambda text: self._pasted(visible(text))) for table in tables)
             for number, table in enumerate(tables):
@@ -324,8 +327,11 @@ class Console:
         return text if plain else f"\x1b[{colour}m{text}\x1b[0m"
 
     def _write(self, text: str) -> None:
+        shown = "".join(f"{guarded(line)}\n" for line in text.split("\n"))
         with self._lock:
-            self.out.write("".join(f"{guarded(line)}\n" for line in text.split("\n")))
+            if self.output == "markdown":
+                self._written[0] += len(shown.encode("utf-8", "replace"))
+            self.out.write(shown)
             self.out.flush()
 
     def _print_table(self, table: Table) -> None:
@@ -519,7 +525,7 @@ def markdown_of(tables: Sequence[Table], *, most_bytes: int = SUMMARY_BYTES) -> 
     # From the longest on: the others are read for what is in them.
     cut = list(tables)
     for number in sorted(range(len(cut)), key=lambda number: -len(cut[number].rows)):
-        if left <= 0:
+        if left <= 0 or not cut[number].rows:
             break
         cut[number], gone = _without_last(cut[number], left)
         left -= gone

@@ -354,6 +354,7 @@ class Spread:
 def spread(site: Site, before: str, tmp_path_factory: pytest.TempPathFactory) -> Spread:
     """The second attempt of a removal in three shards, with what the first one left beside it."""
     assert before
+    site.machine.checkout(site.workspace)  # whatever ran before: a caller's settings have other families
     flags = ("--fleet", "--include-shared", "--regions", FLEET["regions"])
     alone = site.invoke("cleanup", *flags, "--query", "verdicts[?action=='delete'].[account, image_id]")
     artifacts = tmp_path_factory.mktemp("spread")

@@ -42,6 +42,18 @@ def test_a_list_becomes_a_matrix_and_its_count(
     assert github.outputs == [f"{what}={json.dumps(expected)}", f"count={len(expected)}"]
 
 
+def test_a_plan_of_thousands_of_amis_is_handed_on(github: GitHub) -> None:
+    """It has a megabyte soon: a plan that no step of the workflow can read is one that nobody carries out."""
+    state = {"name": "terraform-state", "status": "ok", "references": 1}
+    rows = [{"image_id": f"ami-{number:017x}", "reasons": ["x" * 300]} for number in range(5_000)]
+    file = github.clone / "plan.json"
+    file.write_text(json.dumps({"owners": OWNERS[:1], "sources": [state], "verdicts": rows}, indent=1))
+
+    assert main(["require", "terraform-state", str(file)], github.env, github.clone) == 0
+    assert main(["hand-on", "owners", str(file)], github.env, github.clone) == 0
+    assert github.outputs[-1] == "count=1"
+
+
 @pytest.mark.parametrize(
     ("what", "document", "problem"),
     [

@@ -9,10 +9,14 @@ from typing import NoReturn
 import pytest
 
 from gpu_ami import process
+from gpu_ami.aws.access import Access
 from gpu_ami.github.__main__ import main
 from gpu_ami.records import archive
+from gpu_ami.terraform.terraform_command import terraform_in
+from gpu_ami.tools import terraform_tools
 from tests.github.conftest import HANDOVER, GitHub
 from tests.support.account import REGION, World
+from tests.support.workflows.files import workflow
 
 
 def build_result(github: GitHub, ami: str = "ami-0bbbbbbbbbbbbbbbb") -> Path:
@@ -133,12 +137,19 @@ def test_propose_uses_a_branch_for_each_region(github: GitHub) -> None:
 
 
 @pytest.mark.parametrize("name", ["video", "films.", "films.x/../main", "films.eu-west-1\n", "eu-west-1"])
-def test_propose_takes_no_other_name(github: GitHub, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_propose_takes_no_other_name(
+    github: GitHub, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is free text of a calling workflow, and names the branch that is pushed by force."""
     env = {**github.env, "INPUT_NAME": name}
 
     assert main(["propose", "--repository", str(github.clone)], env, github.clone) == 2
     assert "give films, or films.REGION" in capsys.readouterr().err
+    # Before the bake, too: GitHub would refuse the artifact, and the AMI would never be proposed.
+    monkeypatch.setattr(process, "become", lambda argv: pytest.fail(f"{argv} is run"))
+    assert main(["task", "doctor"], env, github.clone) == 2
+    assert "give films, or films.REGION" in capsys.readouterr().err
+    assert workflow("build-ami.yml")["jobs"]["build"]["env"]["INPUT_NAME"] == "${{ inputs.name }}"
 
 
 @pytest.mark.parametrize(
@@ -177,6 +188,39 @@ def test_backend_takes_the_region_of_the_settings(github: GitHub) -> None:
 
     assert main(["backend"], env, github.clone) == 0
     assert '"eu-west-1"' in (github.clone / "terraform" / "backend.tf").read_text()
+
+
+def test_a_job_in_another_region_looks_for_the_state_where_it_is(github: GitHub) -> None:
+    """A build of each of several regions is given one; there is one bucket, and it is in none of them but its own."""
+    env = {**github.env, "STATE_BUCKET": "team-state", "GPU_AMI_REGION": "us-east-1"}
+
+    assert main(["backend"], env, github.clone) == 0
+    assert '"eu-west-1"' in (github.clone / "terraform" / "backend.tf").read_text()
+
+
+@pytest.mark.parametrize(
+    ("backend", "code", "said"),
+    [
+        ('backend "local" { path = "../elsewhere.tfstate" }', 0, "Terraform is connected to its state.\n"),
+        ('backend "local" { nonsense = 1 }', 6, "error: `terraform init` failed: "),
+        ("", 0, "Terraform's state is a file: there is no backend to connect to.\n"),
+    ],
+    ids=["connected", "refused", "none"],
+)
+def test_connect_lets_a_clean_checkout_read_the_state(
+    github: GitHub, backend: str, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`terraform state pull` of a module that was never initialized fails, and by that a clean-up keeps everything."""
+    (github.clone / "terraform" / "backend.tf").write_text(f"terraform {{\n  {backend}\n}}\n")
+    (github.clone / "elsewhere.tfstate").write_text('{"version": 4, "serial": 1, "lineage": "x", "resources": []}')
+
+    assert main(["connect"], github.env, github.clone) == code
+    assert capsys.readouterr().err.startswith(said)
+    pulled = terraform_in(
+        github.clone / "terraform", terraform_tools(), Access(region=REGION).child_environment
+    ).state()
+    done = process.run(pulled, timeout_s=60)
+    assert (done.returncode == 0, '"lineage": "x"' in done.stdout) == (code == 0, code == 0 and bool(backend))
 
 
 def test_a_refusal_is_one_line_and_its_exit_code(github: GitHub, capsys: pytest.CaptureFixture[str]) -> None:

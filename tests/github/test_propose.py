@@ -168,6 +168,22 @@ def test_a_plan_of_any_size_fits(github: GitHub, proposal: Proposal) -> None:
     assert len((proposal.artifacts / "pull-request.md").read_text()) < 65_536
 
 
+def test_a_comparison_of_any_size_leaves_the_text_short_enough(github: GitHub, proposal: Proposal) -> None:
+    """GitHub refuses a text above 65,536 characters, and nothing is proposed; each letter here is written as two."""
+    rows = [{"kind": "setting", "name": f"{n}{'<' * 99}", "old": "<" * 100, "new": "[" * 100} for n in range(10, 70)]
+    (proposal.artifacts / "diff.json").write_text(json.dumps({**COMPARED, "differences": rows * 2}))
+    (proposal.artifacts / "body.md").write_text("| AMI | ami-0bbbbbbbbbbbbbbbb |\n" + "a line of the diff\n" * 2_000)
+    (proposal.artifacts / "plan.md").write_text("1 to change\n" * 10_000)
+
+    propose(proposal, github.runner)
+
+    body = (proposal.artifacts / "pull-request.md").read_text()
+    assert len(body) < 65_536
+    assert body.startswith("| AMI | ami-0bbbbbbbbbbbbbbbb |")
+    assert "## What changes" in body
+    assert "starts no workflow" in body
+
+
 def test_the_bytes_of_the_file_are_pushed(github: GitHub, proposal: Proposal) -> None:
     """A pull request that rewrites every line end hides the one line that matters."""
     content = b'{\r\n  "gpu_ami_id": "ami-0bbbbbbbbbbbbbbbb"\r\n}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from typing import Any
 
 import pytest
@@ -188,6 +189,42 @@ def test_a_fleet_is_decided_whatever_became_of_a_survey_and_applied_only_after_t
     failed = any(result != "success" for result, _ in needs.values())
 
     assert passes(document["jobs"][job]["if"], {**contexts, "needs": known}, failed=failed) is runs
+
+
+def test_a_build_waits_for_the_state_that_others_plan_on() -> None:
+    """Several end at about the same time, and Terraform fails at once where the state is locked: no plan to review."""
+    (plan,) = [step for step in workflow("build-ami.yml")["jobs"]["build"]["steps"] if step["name"] == "Plan"]
+
+    assert re.fullmatch(r"-lock-timeout=[1-9][0-9]*m", plan["env"]["TF_CLI_ARGS_plan"])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "variables", "region"),
+    [
+        ({"family": "films", "name": "films.us-east-1", "region": "us-east-1"}, {}, ""),
+        ({"family": "films", "name": "films.us-east-1", "region": "us-east-1"}, {"GPU_AMI_REGION": "r"}, "r"),
+        ({"family": "films", "name": "films", "region": "us-east-1"}, {"GPU_AMI_REGION": "r"}, "us-east-1"),
+        ({"region": "us-east-1"}, {}, "us-east-1"),
+        ({}, {"GPU_AMI_REGION": "r"}, "r"),
+    ],
+)
+def test_the_plan_of_one_of_several_regions_is_what_an_apply_would_do(
+    inputs: dict[str, str], variables: dict[str, str], region: str
+) -> None:
+    """The provider takes the invocation's region: in another one nothing of the state is there, all is made anew."""
+    document = workflow("build-ami.yml")
+    (plan,) = [step for step in document["jobs"]["build"]["steps"] if step["name"] == "Plan"]
+    contexts = contexts_of(document, Event("workflow_call", inputs), variables)
+
+    assert (resolve(plan["env"]["GPU_AMI_REGION"], contexts) or "") == region
+
+
+def test_builds_of_other_families_wait_for_each_other() -> None:
+    """The group is the same whatever is built: without a queue GitHub cancels the second when the third comes."""
+    concurrency = workflow("build-families.yml")["concurrency"]
+
+    assert "${{" not in concurrency["group"]
+    assert concurrency["queue"] == "max"
 
 
 def test_a_fleet_has_one_plan_at_a_time_and_each_account_one_removal() -> None:

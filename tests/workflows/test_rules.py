@@ -157,6 +157,31 @@ def test_each_job_of_a_fleet_signs_in_as_its_hub_lets_it() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(body, id=f"{name}-{job}")
+        for name, job, body in jobs()
+        if name in {"cleanup.yml", "fleet-cleanup.yml"} and "cleanup --" in str(body["steps"])
+    ],
+)
+def test_a_clean_up_is_connected_to_the_state_once_it_is_signed_in(body: dict[str, Any]) -> None:
+    """A clean checkout is not, and without the state everything is kept: nothing would ever go."""
+    texts = [step.get("run", "") + step.get("uses", "") for step in body["steps"]]
+    wanted = ("gpu_ami.github backend", "configure-aws-credentials@", "gpu_ami.github connect", " cleanup --")
+
+    first = [next(number for number, text in enumerate(texts) if part in text) for part in wanted]
+    assert first == sorted(first)
+
+
+def test_no_region_confines_a_fleet() -> None:
+    """To the tasks GPU_AMI_REGION is --region: a parameter of another region that names an AMI would not be seen."""
+    given = {name for body in workflow("fleet-cleanup.yml")["jobs"].values() for name in body["env"]}
+
+    assert "INPUT_REGIONS" in given
+    assert "GPU_AMI_REGION" not in given
+
+
 def test_a_bench_is_signed_in_and_has_time_to_its_end() -> None:
     """What is cut off in its teardown leaves hosts; so does one whose credentials end before."""
     body = workflow("build-ami.yml")["jobs"]["measure"]

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gpu_ami import process
@@ -77,6 +78,12 @@ class Step:
         return settings_.load(path, self._options, is_required=self._target.needs_settings)
 
     @property
+    def state_region(self) -> str:
+        """The region of Terraform's state where none is named: the settings' own, in whichever one the job works."""
+        options = replace(self._options, region=None)
+        return settings_.load(Workspace(self.root).settings, options, is_required=self._target.needs_settings).region
+
+    @property
     def family(self) -> str | None:
         """The family that the workflow was given; None where there is one."""
         return next(iter(self._options.families), None)
@@ -113,6 +120,11 @@ class Step:
         return self._target.is_sandbox
 
     @property
+    def has_backend(self) -> bool:
+        """Whether Terraform's state is where the code says."""
+        return self._target.has_backend
+
+    @property
     def workspace(self) -> Workspace:
         """Where the tasks write."""
         settings = self.settings
@@ -134,6 +146,9 @@ def _adopt(_parsed: argparse.Namespace, step: Step) -> str:
 
 
 def _task(parsed: argparse.Namespace, step: Step) -> str:
+    if step.env.get("INPUT_NAME"):
+        # Before anything is paid for: artifacts are called by it, too, and GitHub refuses those with a slash.
+        _ = step.name
     argv = ("invoke", *task_arguments.invoke_arguments(parsed.task, step.env), *parsed.arguments)
     Console().say_text(str(process.Command(argv)))
     # In this process's place: the signal of a cancelled job must reach the task, and it alone.
@@ -141,8 +156,21 @@ def _task(parsed: argparse.Namespace, step: Step) -> str:
 
 
 def _backend(_parsed: argparse.Namespace, step: Step) -> str:
-    path = state_backend.configure(step.root / "terraform", step.env, region=step.common.region)
+    path = state_backend.configure(step.root / "terraform", step.env, region=step.state_region)
     return f"Terraform's state is where {path.relative_to(step.root)} says."
+
+
+def _connect(_parsed: argparse.Namespace, step: Step) -> str:
+    from gpu_ami.aws.access import Access
+    from gpu_ami.terraform import backends
+    from gpu_ami.terraform.terraform_command import terraform_in
+    from gpu_ami.tools import terraform_tools
+
+    folder, access = step.root / "terraform", Access(region=step.common.region)
+    if not step.has_backend or backends.naming_file(folder, access.child_environment({})) is None:
+        return "Terraform's state is a file: there is no backend to connect to."
+    state_backend.connect(terraform_in(folder, terraform_tools(), access.child_environment))
+    return "Terraform is connected to its state."
 
 
 def _collect(parsed: argparse.Namespace, step: Step) -> str:
@@ -162,7 +190,7 @@ def _share(parsed: argparse.Namespace, step: Step) -> str:
     from gpu_ami.handover.receipt_store import beside_state
 
     document, region = collect.document_in(Path(parsed.file)), step.common.region
-    found = state_backend.location(step.env, region=region)
+    found = state_backend.location(step.env, region=step.state_region)
     ami = document.get("ami_id") if document.get("built") else None
     files = archive.read(step.workspace.builds, str(ami)) if ami else {}
     if found is None or not files or step.workspace.sandbox:
@@ -261,6 +289,7 @@ def _parser() -> argparse.ArgumentParser:
     task.add_argument("task", choices=task_arguments.TASKS)
     task.add_argument("arguments", nargs=argparse.REMAINDER)
     add("backend", _backend, "Write terraform/backend.tf from the repository's variables, or refuse.")
+    add("connect", _connect, "Run `terraform init` once signed in: a runner's checkout is not connected to the state.")
     collecting = add("collect", _collect, "Fill artifacts/ from a task's JSON, and write summary and outputs.")
     collecting.add_argument("file")
     collecting.add_argument("--title", required=True, help="Of the pull request; {ami} is replaced by the AMI's id.")

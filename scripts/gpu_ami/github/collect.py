@@ -29,6 +29,8 @@ BEFORE = "before"
 MEASURED = "measured"
 TITLE = "title.txt"
 BODY = "body.md"
+# As much as a clean-up's plan may have: one of some thousand AMIs has more than a megabyte.
+_LIMIT_BYTES = 256 * 1024 * 1024
 _AMI = re.compile(rf"{AMI_ID.pattern}\b")
 
 
@@ -57,11 +59,12 @@ def document_in(path: Path) -> Mapping[str, Any]:
     Raises:
         UsageError: The file is missing or holds something else.
     """
-    text = read_text(path, what="task's result", hint="Did the step before write it?").strip()
-    lines = text.splitlines()
+    hint = "Did the step before write it?"
+    text = read_text(path, what="task's result", limit_bytes=_LIMIT_BYTES, hint=hint).strip()
+    last = text.rpartition("\n")[2]
     try:
         # A file that a task wrote is one document; on stdout each task has a line of its own.
-        document = json.loads(lines[-1] if len(lines) > 1 and lines[-1].startswith("{") else text) if text else {}
+        document = json.loads(last if last.startswith("{") else text) if text else {}
     except ValueError as exc:
         msg = f"{path} is not the JSON of a task: {reason(exc)}. Run the task with --output json."
         raise UsageError(msg) from exc

@@ -174,10 +174,11 @@ def _body(artifacts: Path, runner: Runner, compared: str) -> Path:
         text += f"\n{compared}\n"
     if (artifacts / _PLAN).is_file():
         plan = read_text(artifacts / _PLAN, what="plan", limit_bytes=16 * 1024 * 1024).strip()
-        text += f"\n## Plan\n\n{shortened(plan, TEXT_LIMIT - len(text) - 1000)}\n"
+        text += f"\n## Plan\n\n{shortened(plan, max(TEXT_LIMIT - len(text) - 1000, 0))}\n"
     ran = f" Made by [this run]({runner.run_url})." if runner.run_url else ""
     path = artifacts.absolute() / "pull-request.md"
-    path.write_text(f"{text}\n{_NO_WORKFLOWS}{ran}\n", encoding="utf-8")
+    # GitHub would refuse a longer one, and propose nothing.
+    path.write_text(f"{shortened(text, TEXT_LIMIT)}\n{_NO_WORKFLOWS}{ran}\n", encoding="utf-8")
     return path
 
 

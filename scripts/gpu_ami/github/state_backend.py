@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gpu_ami.errors import SafetyError, UsageError
+from gpu_ami import process
+from gpu_ami.errors import SafetyError, TerraformError, UsageError
 from gpu_ami.files import write_atomic
+
+if TYPE_CHECKING:
+    from gpu_ami.terraform.terraform_command import Terraform
 
 DEFAULT_KEY = "gpu-ami/terraform.tfstate"
 _VALUES = {
@@ -15,6 +20,8 @@ _VALUES = {
     "key": re.compile(r"[A-Za-z0-9][A-Za-z0-9/_.=-]{0,511}"),
     "region": re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}"),
 }
+# The provider alone is hundreds of megabytes.
+_CONNECTED_WITHIN_S = 900.0
 
 
 def configure(terraform: Path, env: Mapping[str, str], *, region: str) -> Path:
@@ -63,3 +70,21 @@ def location(env: Mapping[str, str], *, region: str) -> dict[str, str] | None:
             msg = f"The state's {name} is {value!r}, which no {name} can be: check the repository's variables."
             raise UsageError(msg)
     return values
+
+
+def connect(terraform: Terraform) -> None:
+    """Connect the root module to the backend that its code names.
+
+    Until then `terraform state pull` fails ("Backend initialization required", Terraform 1.11), and nobody knows in
+    which bucket the receipts lie.
+
+    Raises:
+        TerraformError: It cannot be reached.
+    """
+    from gpu_ami.terraform import failures
+
+    done = process.run(terraform.init(backend=True), timeout_s=_CONNECTED_WITHIN_S)
+    if done.returncode != 0:
+        problem = failures.first_problem(failures.errors(done.stdout, done.stderr))
+        msg = f"`terraform init` failed: {problem}. Check the variables GPU_AMI_STATE_*, and what the role may read."
+        raise TerraformError(msg)
