@@ -236,8 +236,9 @@ class _Counted:
         if strange := next((image for image in one.images if (image.account, image.region) != one.place), None):
             return f"it has the AMI {strange.image_id} of another place"
         if one.aws_time is None:
-            # Where nothing answered, that is what is to be said.
-            is_said = any(source.status == "failed" for source in one.sources.values())
+            # Where nothing answered, that is what is to be said; the AMIs are listed first, and of every place.
+            listing = one.sources.get(_LISTING)
+            is_said = listing is not None and listing.status == "failed"
             return None if is_said else "when it was read is not known"
         if one.aws_time < self._expected.listed.as_of - LIMIT:
             return f"it was read {one.aws_time:%Y-%m-%d %H:%M} UTC, before the list was made"
@@ -255,6 +256,12 @@ class _Counted:
         run, listed = self._expected.run, self._expected.listed.run
         if run is not None and run != listed:
             yield _report(None, None, f"the list is of {listed}, this is {run}: run all of its jobs again")
+        for one in self._expected.listed.members:
+            if one.left_out is not None and self._expected.now is not None:
+                until = one.left_out.until
+                if until < self._expected.now.date():
+                    # From that day on it is read again, or holds everything up.
+                    yield _report(one.account, None, f"it was left out until {until}: list the fleet anew")
         if not self._shards:
             # Of nobody nothing is known; that no account can be read is said by each of them.
             yield _report(None, None, "the list has no account that can be read")
@@ -367,14 +374,18 @@ class MergedSurvey(Survey):
             return query_source(location, source, SourceQuery(here, frozenset()), skip=skip)
         part = self._sources[location.place].get(source.name)
         state = _state(part, location, source)
-        asked = frozenset(self._parts[location.place].asked)
+        asked, permissions = frozenset(self._parts[location.place].asked), (part and part.permissions) or {}
+        is_sharing = source.name == _SHARING
         if unasked := sorted(set(wanted) - asked):
             error = f"nobody asked about {unasked[0]}, which may go"
             return SourceState(replace(state.report, status="failed", error=error))
-        if part is None or state.report.status != "ok":
+        if state.report.status != "ok":
             return state
-        public = {image.image_id for image in here if image.public} if source.name == _SHARING else set()
-        return _only(state, part.permissions or {}, set(wanted), more=asked - set(wanted), anyway=public)
+        if is_sharing and (unsaid := sorted(set(wanted) - permissions.keys())):
+            error = f"its part does not say who may launch {unsaid[0]}, which may go"
+            return SourceState(replace(state.report, status="failed", error=error))
+        public = {image.image_id for image in here if image.public} if is_sharing else set()
+        return _only(state, permissions, set(wanted), more=asked - set(wanted), anyway=public)
 
     def details(self, location: Location, images: Sequence[Image]) -> tuple[dict[str, Snapshot], Bin]:
         """Return the snapshots of *images*, which go in *location*, by id, and its Recycle Bin."""
