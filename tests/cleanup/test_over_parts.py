@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from moto.ec2.models import ec2_backends
 from moto.ssm.models import ssm_backends
 
 from gpu_ami.aws import image_changes as ec2
@@ -44,7 +45,7 @@ def whole(aws_server: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def spread(whole: Spread, monkeypatch: pytest.MonkeyPatch) -> Spread:
     """The same, of which only the sources that find something are queried: the others would take most of the time."""
-    few = tuple(source for source in USES if source.name in {"launch-templates", "batch", "parameters"})
+    few = tuple(source for source in USES if source.name in {"launch-templates", "batch", "parameters", "copies"})
     for kind in (Survey, MergedSurvey):
         defaults: dict[str, Any] = kind.__init__.__kwdefaults__ or {}
         monkeypatch.setitem(defaults, "uses", few)
@@ -208,19 +209,23 @@ def test_an_owners_apply_believes_no_part(spread: Spread, monkeypatch: pytest.Mo
 
 
 def test_an_owners_apply_sees_what_a_grantee_has_begun_to_use(spread: Spread) -> None:
-    """Its account is read again, in the AMI's region: a parameter there names it by now."""
+    """Its account is read again, in every region: a parameter, a copy that it has begun in another one."""
     demo = spread.demo
     spread.surveys()
     spread.merge()
     image = demo.images(demo.hub)[UNUSED]
     reader = next(entry["UserId"] for entry in image.launch_permissions if "UserId" in entry)
     demo.maker(reader).parameter("/n", image.id)
+    unit = demo.images(demo.hub, demo.regions[1])[f"{UNUSED}-unit"]
+    copy = ec2_backends[demo.ids["video"]][demo.regions[2]].register_image("copy")
+    copy.state, copy.source_image_id = "pending", unit.id
 
     done, error = spread.apply(demo.hub)
 
     assert error is None
-    (verdict,) = [row for row in done["verdicts"] if row["image_id"] == image.id]
-    assert "SSM parameter /n, in account" in verdict["reasons"][0]["detail"]
+    found = {row["image_id"]: row["reasons"][0]["detail"] for row in done["verdicts"]}
+    assert "SSM parameter /n, in account" in found[image.id]
+    assert f"{copy.id} is being made from it in {demo.regions[2]}, in account" in found[unit.id]
     assert UNUSED in demo.images(demo.hub)
 
 

@@ -1,7 +1,7 @@
 """`invoke cleanup --fleet --apply PLAN --owner ACCOUNT`: carries a fleet's plan out for some of its owners alone.
 
-What the plan was made from is not believed: the owners' places are read again, and the places of everybody who may
-launch an AMI that goes, right before the first deletion and every minute; so is the working tree.
+What the plan was made from is not believed: the owners' accounts are read again, and those of everybody who may launch
+an AMI that goes, right before the first deletion and every minute; so is the working tree.
 """
 
 from __future__ import annotations
@@ -133,8 +133,12 @@ class _Reader:
         reached = self._reached()
         grantees = self._grantees(own, saved, reached)
         others = self._enter({account for account, _ in grantees} - set(owners))
+        # A copy that one of them has begun is seen in the region to which it goes, and a text may be anywhere.
         theirs = [
-            location for one in others for location in _locations(one, is_own=False) if location.place in grantees
+            location
+            for one in others
+            for location in _locations(one, is_own=False)
+            if location.region in regions_again(one, chosen, saved.places | grantees)
         ]
         locations = [*own, *theirs]
         read = frozenset(location.place for location in locations)
