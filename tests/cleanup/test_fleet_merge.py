@@ -183,7 +183,9 @@ def test_no_part_at_all_keeps_everything() -> None:
     reports = kept({})
 
     assert [(report.account, report.region) for report in reports] == list(LISTED.places)
-    assert {report.error for report in reports} == {f"shard {shard}: no part has it" for shard in SHARDS}
+    assert {report.error for report in reports} == {
+        f"shard {shard}: no part has it: `invoke survey --shard {shard}` makes one" for shard in SHARDS
+    }
 
 
 def test_a_list_without_anybody_keeps_everything() -> None:

@@ -124,7 +124,7 @@ def test_what_cannot_be_read_keeps_everything_and_is_named(spread: Spread) -> No
     assert isinstance(error, SafetyError)
     missing = [row for row in plan["sources"] if row["name"] == "part"]
     assert {(row["account"], row["region"]) for row in missing} == {(video, name) for name in demo.regions}
-    assert missing[0]["error"].endswith(": no part has it")
+    assert ": no part has it: `invoke survey --shard " in missing[0]["error"]
     assert plan["owners"] == []
     assert problems("cleanup", plan) == []
 
@@ -144,6 +144,7 @@ def test_a_machine_that_lags_behind_is_told(spread: Spread, monkeypatch: pytest.
     plan, error = spread.merge(flags=Flags())
     assert isinstance(error, SafetyError)
     assert "it was made by another policy" in plan["blocks"][0]
+    assert "): give surveys and plan the same flags, settings" in plan["blocks"][0]
 
     monkeypatch.setenv("GITHUB_RUN_ATTEMPT", "2")
     with pytest.raises(UsageError, match="is of run 7 of o/r, attempt 1, this is run 7 of o/r, attempt 2: run all of"):

@@ -167,7 +167,7 @@ class _Counted:
         for place in expected.listed.places:
             why = self._wrong.get(place)
             if why is None and place not in self._found:
-                why = "no part has it"
+                why = f"no part has it: `invoke survey --shard {self._shard_of[place]}` makes one"
             if why is not None:
                 reports.append(_report(*place, f"shard {self._shard_of[place]}: {why}"))
             elif (trouble := self._found[place][0].trouble) is not None:
@@ -198,12 +198,12 @@ class _Counted:
         if header.attempt != run.attempt:
             return f"it is of attempt {header.attempt} of the run, the list is of attempt {run.attempt}: run all again"
         pairs = (
-            ("list", header.list_sha256, expected.list_sha256),
-            ("policy", header.policy_sha256, expected.policy_sha256),
+            ("list", header.list_sha256, expected.list_sha256, "make all parts by one list"),
+            ("policy", header.policy_sha256, expected.policy_sha256, "give surveys and plan the same flags, settings"),
         )
-        for what, theirs, ours in pairs:
+        for what, theirs, ours, fix in pairs:
             if theirs != ours:
-                return f"it was made by another {what} (SHA-256 {theirs[:12]}…, here {ours[:12]}…)"
+                return f"it was made by another {what} (SHA-256 {theirs[:12]}…, here {ours[:12]}…): {fix}"
         if header.code != expected.code:
             return f"it was made by other code ({header.code}, here {expected.code})"
         if header.shard not in self._shards:
