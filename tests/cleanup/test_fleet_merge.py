@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import stat
 import zlib
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -330,6 +332,22 @@ def test_a_folder_means_the_parts_in_it(tmp_path: Path) -> None:
     for wrong in ("gone.jsonl.gz", "fleet.json"):
         with pytest.raises(UsageError, match=wrong):
             files_of([tmp_path / wrong])
+
+
+def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of another user's: that no part is there would send its reader to the surveys."""
+    (tmp_path / "a").mkdir()
+    scandir = os.scandir
+
+    def refused(path: Any) -> Any:
+        if Path(path).name == "a":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+
+    with pytest.raises(UsageError, match=r"a cannot be read \(Permission denied\), and there may be parts in it"):
+        files_of([tmp_path])
 
 
 def test_a_file_that_cannot_be_read_keeps_everything(tmp_path: Path) -> None:

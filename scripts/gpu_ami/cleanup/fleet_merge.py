@@ -6,6 +6,7 @@ is not, is a source that failed; and where one failed everything stays.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -92,7 +93,7 @@ def files_of(names: Sequence[Path]) -> list[Path]:
     """Return the files of parts that *names* mean: each file, and what lies in each folder; no folder holds none.
 
     Raises:
-        UsageError: A file that is named does not exist.
+        UsageError: A file that is named does not exist, or a folder cannot be read.
     """
     found: list[Path] = []
     for name in names:
@@ -105,9 +106,19 @@ def files_of(names: Sequence[Path]) -> list[Path]:
             msg = f"{name} is no part of a survey, whose names end with {ENDING}, and no folder: name one."
             raise UsageError(msg)
         else:
-            found += sorted(path for path in name.rglob(f"*{ENDING}") if not path.is_dir())
+            found += _within(name)
     # Named twice, once by its folder, it is one all the same.
     return list({path.resolve(): path for path in found}.values())
+
+
+def _within(folder: Path) -> list[Path]:
+    def refuse(exc: OSError) -> None:
+        if not isinstance(exc, FileNotFoundError):
+            msg = f"{exc.filename} cannot be read ({exc.strerror}), and there may be parts in it: get the right to."
+            raise UsageError(msg)
+
+    found = [Path(where, name) for where, _, names in os.walk(folder, onerror=refuse) for name in names]
+    return sorted(path for path in found if path.name.endswith(ENDING))
 
 
 def opened(path: Path) -> Opened:
@@ -194,7 +205,9 @@ class _Counted:
         """Return why a part does not belong to this list, run, policy and code; None where it does."""
         expected, run = self._expected, self._expected.listed.run
         if (header.run, header.repository) != (run.id, run.repository):
-            return f"it is of run {header.run or 'unknown'} of {header.repository or 'nobody'}, not of {run}"
+            return (
+                f"it is of run {header.run or 'unknown'} of {header.repository or 'nobody'}, not of {run}: take it away"
+            )
         if header.attempt != run.attempt:
             return f"it is of attempt {header.attempt} of the run, the list is of attempt {run.attempt}: run all again"
         pairs = (
