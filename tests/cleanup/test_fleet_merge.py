@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import stat
 import zlib
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,9 +20,12 @@ from gpu_ami import __version__
 from gpu_ami.cleanup import fleet_part
 from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.fleet_merge import Expected, files_of, merge, opened
-from gpu_ami.cleanup.fleet_part import PartError, PlacePart, lines, packed, read
+from gpu_ami.cleanup.fleet_part import PartError, PlacePart, SourcePart, lines, packed, read
+from gpu_ami.cleanup.over_accounts import account_reports, regions_again
 from gpu_ami.errors import UsageError
-from gpu_ami.fleet.fleet_list import Run
+from gpu_ami.fleet.entry import Entered
+from gpu_ami.fleet.fleet_list import LeftOutRow, MemberRow, Run
+from gpu_ami.fleet.members import Member
 from tests.support.random_fleets import (
     ACCOUNTS,
     NOW,
@@ -180,7 +185,9 @@ def test_no_part_at_all_keeps_everything() -> None:
     reports = kept({})
 
     assert [(report.account, report.region) for report in reports] == list(LISTED.places)
-    assert {report.error for report in reports} == {f"shard {shard}: no part has it" for shard in SHARDS}
+    assert {report.error for report in reports} == {
+        f"shard {shard}: no part has it: `invoke survey --shard {shard}` makes one" for shard in SHARDS
+    }
 
 
 def test_a_list_without_anybody_keeps_everything() -> None:
@@ -230,6 +237,49 @@ def test_what_a_place_cannot_have_keeps_everything() -> None:
     plan, _ = plan_of_parts(PARTS | {SHARDS[0]: packed(lines(part.header, part.places))}, FLEET, expected_of(LISTED))
     assert "nobody asked about ami-" in plan.decision.blocks[0]
 
+    part = read(BytesIO(PARTS[SHARDS[0]]))
+    for place in part.places:
+        if sharing := place.sources.get("launch-permissions"):
+            place.sources["launch-permissions"] = msgspec.structs.replace(sharing, permissions=None)
+    plan, _ = plan_of_parts(PARTS | {SHARDS[0]: packed(lines(part.header, part.places))}, FLEET, expected_of(LISTED))
+    assert "its part does not say who may launch ami-" in plan.decision.blocks[0]
+
+
+def test_a_place_of_which_nobody_knows_when_it_was_read_keeps_everything() -> None:
+    """Although something failed there: in a region without AMIs nobody asks about that, so it would tell nobody."""
+    part = read(BytesIO(PARTS[SHARDS[0]]))
+    quiet = next(place for place in part.places if place.region == THERE)
+    quiet.aws_time, quiet.sources = None, {"instances": SourcePart(status="failed", error="no answer")}
+
+    (report,) = kept(PARTS | {SHARDS[0]: packed(lines(part.header, part.places))})
+
+    assert (report.account, report.region) == quiet.place
+    assert "when it was read is not known" in str(report.error)
+
+
+def test_an_account_that_is_not_left_out_any_more_keeps_everything() -> None:
+    """The list was made on the last day of that decision: by now it is to be read, or to hold everything up."""
+    row = MemberRow(account="555555555555", left_out=LeftOutRow("r", NOW.date()))
+    listed = msgspec.structs.replace(LISTED, members=(*LISTED.members, row))
+    expected = dataclasses.replace(expected_of(LISTED), listed=listed)
+    assert plan_of_parts(PARTS, FLEET, expected)[0].decision.selected
+
+    aged_row = msgspec.structs.replace(row, left_out=LeftOutRow("r", NOW.date() - timedelta(days=1)))
+    listed = msgspec.structs.replace(LISTED, members=(*LISTED.members, aged_row))
+    (report,) = kept(PARTS, dataclasses.replace(expected, listed=listed))
+
+    assert report.account == row.account
+    assert "list the fleet anew" in str(report.error)
+
+
+def test_an_account_in_trouble_needs_no_advice() -> None:
+    """A list says what is wrong with an account, and may have nothing to say of what to do about it."""
+    row = MemberRow(account="555555555555", trouble="it is shut")
+
+    (report,) = account_reports([row.entered])
+
+    assert (report.status, report.error) == ("failed", "it is shut")
+
 
 def test_an_account_that_a_shard_could_not_enter_is_one_line() -> None:
     """Not one for each of its regions."""
@@ -240,6 +290,16 @@ def test_an_account_that_a_shard_could_not_enter_is_one_line() -> None:
     (report,) = kept(PARTS | {SHARDS[0]: packed(lines(part.header, places))})
 
     assert (report.name, report.account, report.error) == ("account", account, "no")
+
+
+def test_an_account_is_read_where_the_plan_was_made_from() -> None:
+    """Whether the settings or the account's own choice is narrower by now: a text may name what goes from there."""
+    own = Entered(member=Member(account="1", regions=(HERE,)), regions=(HERE, THERE), off=("eu-south-1",))
+    free = Entered(member=Member(account="1"), regions=(HERE, THERE))
+
+    assert regions_again(own, (), ()) == regions_again(free, [HERE], {("2", THERE)}) == [HERE]
+    assert regions_again(own, (), {("1", THERE), ("1", "eu-south-1")}) == [HERE, THERE]
+    assert regions_again(free, [HERE], {("1", THERE)}) == regions_again(free, (), ()) == [HERE, THERE]
 
 
 @pytest.mark.parametrize(
@@ -272,6 +332,22 @@ def test_a_folder_means_the_parts_in_it(tmp_path: Path) -> None:
     for wrong in ("gone.jsonl.gz", "fleet.json"):
         with pytest.raises(UsageError, match=wrong):
             files_of([tmp_path / wrong])
+
+
+def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of another user's: that no part is there would send its reader to the surveys."""
+    (tmp_path / "a").mkdir()
+    scandir = os.scandir
+
+    def refused(path: Any) -> Any:
+        if Path(path).name == "a":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+
+    with pytest.raises(UsageError, match=r"a cannot be read \(Permission denied\), and there may be parts in it"):
+        files_of([tmp_path])
 
 
 def test_a_file_that_cannot_be_read_keeps_everything(tmp_path: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from moto.ec2.models import ec2_backends
+from moto.ssm.models import ssm_backends
 
 from gpu_ami.aws import image_changes as ec2
 from gpu_ami.aws.references.registry import USES
@@ -19,8 +22,9 @@ from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import PartialError, SafetyError, UsageError
 from gpu_ami.fleet import fleet
 from gpu_ami.locks import only_one
+from gpu_ami.settings import Cleanup, FleetAccount, LeftOut
 from gpu_ami_sandbox.aws.server import LocalAws
-from tests.support.demo_organization import DemoOrganization, demo_organization
+from tests.support.demo_organization import REGION, DemoOrganization, demo_organization
 from tests.support.schemas import problems
 from tests.support.spread import Spread
 
@@ -41,7 +45,7 @@ def whole(aws_server: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def spread(whole: Spread, monkeypatch: pytest.MonkeyPatch) -> Spread:
     """The same, of which only the sources that find something are queried: the others would take most of the time."""
-    few = tuple(source for source in USES if source.name in {"launch-templates", "batch", "parameters"})
+    few = tuple(source for source in USES if source.name in {"launch-templates", "batch", "parameters", "copies"})
     for kind in (Survey, MergedSurvey):
         defaults: dict[str, Any] = kind.__init__.__kwdefaults__ or {}
         monkeypatch.setitem(defaults, "uses", few)
@@ -120,7 +124,7 @@ def test_what_cannot_be_read_keeps_everything_and_is_named(spread: Spread) -> No
     assert isinstance(error, SafetyError)
     missing = [row for row in plan["sources"] if row["name"] == "part"]
     assert {(row["account"], row["region"]) for row in missing} == {(video, name) for name in demo.regions}
-    assert missing[0]["error"].endswith(": no part has it")
+    assert ": no part has it: `invoke survey --shard " in missing[0]["error"]
     assert plan["owners"] == []
     assert problems("cleanup", plan) == []
 
@@ -140,6 +144,7 @@ def test_a_machine_that_lags_behind_is_told(spread: Spread, monkeypatch: pytest.
     plan, error = spread.merge(flags=Flags())
     assert isinstance(error, SafetyError)
     assert "it was made by another policy" in plan["blocks"][0]
+    assert "): give surveys and plan the same flags, settings" in plan["blocks"][0]
 
     monkeypatch.setenv("GITHUB_RUN_ATTEMPT", "2")
     with pytest.raises(UsageError, match="is of run 7 of o/r, attempt 1, this is run 7 of o/r, attempt 2: run all of"):
@@ -205,20 +210,73 @@ def test_an_owners_apply_believes_no_part(spread: Spread, monkeypatch: pytest.Mo
 
 
 def test_an_owners_apply_sees_what_a_grantee_has_begun_to_use(spread: Spread) -> None:
-    """Its account is read again, in the AMI's region: a parameter there names it by now."""
+    """Its account is read again, in every region: a parameter, a copy that it has begun in another one."""
     demo = spread.demo
     spread.surveys()
     spread.merge()
     image = demo.images(demo.hub)[UNUSED]
     reader = next(entry["UserId"] for entry in image.launch_permissions if "UserId" in entry)
     demo.maker(reader).parameter("/n", image.id)
+    unit = demo.images(demo.hub, demo.regions[1])[f"{UNUSED}-unit"]
+    copy = ec2_backends[demo.ids["video"]][demo.regions[2]].register_image("copy")
+    copy.state, copy.source_image_id = "pending", unit.id
 
     done, error = spread.apply(demo.hub)
 
     assert error is None
-    (verdict,) = [row for row in done["verdicts"] if row["image_id"] == image.id]
-    assert "SSM parameter /n, in account" in verdict["reasons"][0]["detail"]
+    found = {row["image_id"]: row["reasons"][0]["detail"] for row in done["verdicts"]}
+    assert "SSM parameter /n, in account" in found[image.id]
+    assert f"{copy.id} is being made from it in {demo.regions[2]}, in account" in found[unit.id]
     assert UNUSED in demo.images(demo.hub)
+
+
+def test_an_apply_reads_every_region_that_the_plan_was_made_by(spread: Spread, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings name fewer by now; in one of the others a text names what goes."""
+    demo = spread.demo
+    spread.surveys()
+    spread.merge()
+    image = demo.images(demo.hub)[UNUSED]
+    run, elsewhere = DemoOrganization.run, next(name for name in demo.regions if name.startswith("eu-"))
+
+    def narrow(self: DemoOrganization, fleet: Any = None, **options: Any) -> Any:
+        made = run(self, fleet, **options)
+        vars(made)["settings"] = msgspec.structs.replace(made.settings, cleanup=Cleanup(regions=(REGION,)))
+        return made
+
+    monkeypatch.setattr(DemoOrganization, "run", narrow)
+    ssm_backends[demo.hub][elsewhere].put_parameter("/n", "", image.id, "String", "", "", False, [], "text", None, None)
+
+    for owners in ((demo.hub,), ()):
+        done, _ = spread.apply(*owners)
+
+        (verdict,) = [row for row in done["verdicts"] if row["image_id"] == image.id]
+        assert verdict["reasons"][0]["detail"] == "SSM parameter /n"
+    assert UNUSED in demo.images(demo.hub)
+
+
+def test_an_owner_that_nobody_reads_is_no_job_well_done(spread: Spread, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None at all, as of a variable that is not set; one that has left the fleet, or was left out, since the plan."""
+    demo, video = spread.demo, spread.demo.ids["video"]
+    spread.surveys()
+    spread.merge()
+    with pytest.raises(UsageError, match="removes nothing in account '', it does in "):
+        spread.apply("")
+    decision = LeftOut(id=video, reason="it moves out", until=date(2099, 1, 1))
+    fleets: dict[str, dict[str, Any]] = {
+        "is left out until 2099-01-01 by now: it moves out": {"left_out": (*demo.fleet.left_out, decision)},
+        "is not in the fleet any more: make a new plan": {
+            "organization": None,
+            "left_out": (),
+            "accounts": (FleetAccount(id=demo.hub),),
+        },
+    }
+    made = DemoOrganization.run
+    for message, changed in fleets.items():
+        other = msgspec.structs.replace(demo.fleet, **changed)
+        monkeypatch.setattr(DemoOrganization, "run", lambda self, fleet=other: made(self, fleet))
+
+        with pytest.raises(SafetyError, match=message):
+            spread.apply(video)
 
 
 def test_a_last_check_that_fails_keeps_everything_and_is_exit_8(

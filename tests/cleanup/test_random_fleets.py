@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.random_fleets import (
+    ACCOUNTS,
     FLEETS,
     NOW,
     POLICY,
@@ -60,6 +61,32 @@ def test_nothing_goes_that_anybody_needs(
             and all((account, one.region) in read for account in may_launch(one.grants) - {one.owner})
         }
         assert free <= going
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(**FLEETS, owners=st.sets(st.sampled_from(ACCOUNTS), min_size=1))
+def test_an_apply_for_some_owners_needs_no_more_to_see(
+    made: list[Ami],
+    left_out: set[str],
+    off: set[tuple[str, str]],
+    failing: set[tuple[str, str]],
+    allow: bool,
+    owners: set[str],
+) -> None:
+    """Whatever its plan says: it reads who may launch what goes, and lets nothing go that one machine's look keeps."""
+    fleet = RandomFleet(made, left_out, off, failing, replace(POLICY, allow_no_references=allow))
+    survey, saved = fleet.survey_of_owners(owners)
+
+    plan = made_plan(survey).cut(saved)
+
+    going = {verdict.image.image_id for verdict in plan.decision.selected}
+    assert going.isdisjoint(one.key for one in made if one.users)
+    assert going <= {one.key for one in made if one.owner in owners}
+    if not failing:
+        everything = made_plan(fleet.survey())
+        whole = {verdict.image.image_id for verdict in everything.decision.selected if verdict.image.account in owners}
+        # Of an owner in which nobody uses anything, one machine would see no more.
+        assert going == whole if allow else going <= whole
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

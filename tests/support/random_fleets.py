@@ -9,23 +9,26 @@ from datetime import date, datetime, timedelta, timezone
 from io import BytesIO
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 
+from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller, UnansweredError
 from gpu_ami.aws.organizations import Organization
 from gpu_ami.aws.references.source import Found, Reference, Source, SourceQuery
+from gpu_ami.cleanup import over_owners
 from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.fleet_merge import Expected, MergedSurvey, merge
 from gpu_ami.cleanup.fleet_part import Header, lines, packed
-from gpu_ami.cleanup.fleet_plan import FleetPlan, make_fleet_plan
+from gpu_ami.cleanup.fleet_plan import FleetPlan, SavedFleetPlan, make_fleet_plan
 from gpu_ami.cleanup.grantees import Reached
 from gpu_ami.cleanup.inventory import Location, Survey
 from gpu_ami.cleanup.policy import Policy, Scope
 from gpu_ami.cleanup.survey import parts_of
-from gpu_ami.fleet.entry import Entered
+from gpu_ami.fleet.entry import Entered, Listed
 from gpu_ami.fleet.fleet_list import FleetList, HubRow, Run, list_of
 from gpu_ami.fleet.members import Member
-from gpu_ami.settings import LeftOut
+from gpu_ami.settings import Fleet, LeftOut
 from tests.support.fake_caller import FakeCaller, Script
 
 NOW = datetime(2026, 11, 30, tzinfo=timezone.utc)
@@ -199,13 +202,57 @@ class RandomFleet:
         locations = []
         for account, region in self.places:
             if account in of:
-                rows = [one.row() for one in self.made if (one.owner, one.region) == (account, region)]
-                script: Script = {"describe_images": [{"Images": rows}], "list_rules": [{"Rules": []}]}
-                caller = FakeCaller(script, region)
-                caller.aws_time = NOW
+                caller = self._caller(account, region)
                 accounts[caller] = account
                 locations.append(Location(caller, account))
         return Survey(locations, self.policy, reached=self.reached, **self.sources(accounts))
+
+    def survey_of_owners(self, owners: Collection[str]) -> tuple[Survey, SavedFleetPlan]:
+        """Return what `cleanup --fleet --apply --owner` reads, and a plan by which all AMIs go."""
+        going = frozenset((one.owner, one.region, one.key) for one in self.made)
+        saved = SavedFleetPlan(ACCOUNTS[0], self.policy, going, frozenset())
+        accounts: dict[Caller, str] = {}
+
+        def entered(_hub: object, members: Collection[Member], **_: object) -> list[Entered]:
+            return [
+                Entered(
+                    member=one,
+                    access=None if one.left_out else Access(region="r"),
+                    regions=tuple(name for name in REGIONS if (one.account, name) in self.places),
+                    off=tuple(name for name in REGIONS if (one.account, name) in self.off),
+                )
+                for one in members
+            ]
+
+        def located(one: Entered, *, is_own: bool = True) -> list[Location]:
+            callers = [self._caller(one.member.account, region) for region in one.regions if one.access]
+            accounts.update(dict.fromkeys(callers, one.member.account))
+            return [Location(caller, one.member.account, is_own) for caller in callers]
+
+        listed = Listed(members=tuple(self.members.values()), organization=ORGANIZATION)
+        nobody: Any = None
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(over_owners, "enter_all", entered)
+            patch.setattr(over_owners, "_locations", located)
+            patch.setattr(over_owners, "local_sources", lambda *_: tuple)
+            patch.setattr(over_owners, "regions_of", lambda *_: ())
+            patch.setattr(over_owners, "Survey", functools.partial(Survey, **self.sources(accounts)))
+            return over_owners._Reader(nobody, listed, Fleet()).survey(nobody, saved, sorted(owners)), saved
+
+    def _caller(self, account: str, region: str) -> FakeCaller:
+        rows = [one.row() for one in self.made if (one.owner, one.region) == (account, region)]
+        grants = {one.key: list(one.grants) for one in self.made}
+        script: Script = {
+            "describe_images": [{"Images": rows}],
+            "list_rules": [{"Rules": []}],
+            "describe_image_attribute": lambda **asked: {
+                "ImageId": asked["ImageId"],
+                "LaunchPermissions": grants[asked["ImageId"]],
+            },
+        }
+        caller = FakeCaller(script, region)
+        caller.aws_time = NOW
+        return caller
 
 
 PLACES = st.tuples(st.sampled_from(ACCOUNTS), st.sampled_from(REGIONS))

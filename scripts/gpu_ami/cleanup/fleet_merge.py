@@ -6,6 +6,7 @@ is not, is a source that failed; and where one failed everything stays.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -92,7 +93,7 @@ def files_of(names: Sequence[Path]) -> list[Path]:
     """Return the files of parts that *names* mean: each file, and what lies in each folder; no folder holds none.
 
     Raises:
-        UsageError: A file that is named does not exist.
+        UsageError: A file that is named does not exist, or a folder cannot be read.
     """
     found: list[Path] = []
     for name in names:
@@ -105,9 +106,19 @@ def files_of(names: Sequence[Path]) -> list[Path]:
             msg = f"{name} is no part of a survey, whose names end with {ENDING}, and no folder: name one."
             raise UsageError(msg)
         else:
-            found += sorted(path for path in name.rglob(f"*{ENDING}") if not path.is_dir())
+            found += _within(name)
     # Named twice, once by its folder, it is one all the same.
     return list({path.resolve(): path for path in found}.values())
+
+
+def _within(folder: Path) -> list[Path]:
+    def refuse(exc: OSError) -> None:
+        if not isinstance(exc, FileNotFoundError):
+            msg = f"{exc.filename} cannot be read ({exc.strerror}), and there may be parts in it: get the right to."
+            raise UsageError(msg)
+
+    found = [Path(where, name) for where, _, names in os.walk(folder, onerror=refuse) for name in names]
+    return sorted(path for path in found if path.name.endswith(ENDING))
 
 
 def opened(path: Path) -> Opened:
@@ -167,7 +178,7 @@ class _Counted:
         for place in expected.listed.places:
             why = self._wrong.get(place)
             if why is None and place not in self._found:
-                why = "no part has it"
+                why = f"no part has it: `invoke survey --shard {self._shard_of[place]}` makes one"
             if why is not None:
                 reports.append(_report(*place, f"shard {self._shard_of[place]}: {why}"))
             elif (trouble := self._found[place][0].trouble) is not None:
@@ -194,16 +205,18 @@ class _Counted:
         """Return why a part does not belong to this list, run, policy and code; None where it does."""
         expected, run = self._expected, self._expected.listed.run
         if (header.run, header.repository) != (run.id, run.repository):
-            return f"it is of run {header.run or 'unknown'} of {header.repository or 'nobody'}, not of {run}"
+            return (
+                f"it is of run {header.run or 'unknown'} of {header.repository or 'nobody'}, not of {run}: take it away"
+            )
         if header.attempt != run.attempt:
             return f"it is of attempt {header.attempt} of the run, the list is of attempt {run.attempt}: run all again"
         pairs = (
-            ("list", header.list_sha256, expected.list_sha256),
-            ("policy", header.policy_sha256, expected.policy_sha256),
+            ("list", header.list_sha256, expected.list_sha256, "make all parts by one list"),
+            ("policy", header.policy_sha256, expected.policy_sha256, "give surveys and plan the same flags, settings"),
         )
-        for what, theirs, ours in pairs:
+        for what, theirs, ours, fix in pairs:
             if theirs != ours:
-                return f"it was made by another {what} (SHA-256 {theirs[:12]}…, here {ours[:12]}…)"
+                return f"it was made by another {what} (SHA-256 {theirs[:12]}…, here {ours[:12]}…): {fix}"
         if header.code != expected.code:
             return f"it was made by other code ({header.code}, here {expected.code})"
         if header.shard not in self._shards:
@@ -236,8 +249,9 @@ class _Counted:
         if strange := next((image for image in one.images if (image.account, image.region) != one.place), None):
             return f"it has the AMI {strange.image_id} of another place"
         if one.aws_time is None:
-            # Where nothing answered, that is what is to be said.
-            is_said = any(source.status == "failed" for source in one.sources.values())
+            # Where nothing answered, that is what is to be said; the AMIs are listed first, and of every place.
+            listing = one.sources.get(_LISTING)
+            is_said = listing is not None and listing.status == "failed"
             return None if is_said else "when it was read is not known"
         if one.aws_time < self._expected.listed.as_of - LIMIT:
             return f"it was read {one.aws_time:%Y-%m-%d %H:%M} UTC, before the list was made"
@@ -255,6 +269,12 @@ class _Counted:
         run, listed = self._expected.run, self._expected.listed.run
         if run is not None and run != listed:
             yield _report(None, None, f"the list is of {listed}, this is {run}: run all of its jobs again")
+        for one in self._expected.listed.members:
+            if one.left_out is not None and self._expected.now is not None:
+                until = one.left_out.until
+                if until < self._expected.now.date():
+                    # From that day on it is read again, or holds everything up.
+                    yield _report(one.account, None, f"it was left out until {until}: list the fleet anew")
         if not self._shards:
             # Of nobody nothing is known; that no account can be read is said by each of them.
             yield _report(None, None, "the list has no account that can be read")
@@ -367,14 +387,18 @@ class MergedSurvey(Survey):
             return query_source(location, source, SourceQuery(here, frozenset()), skip=skip)
         part = self._sources[location.place].get(source.name)
         state = _state(part, location, source)
-        asked = frozenset(self._parts[location.place].asked)
+        asked, permissions = frozenset(self._parts[location.place].asked), (part and part.permissions) or {}
+        is_sharing = source.name == _SHARING
         if unasked := sorted(set(wanted) - asked):
             error = f"nobody asked about {unasked[0]}, which may go"
             return SourceState(replace(state.report, status="failed", error=error))
-        if part is None or state.report.status != "ok":
+        if state.report.status != "ok":
             return state
-        public = {image.image_id for image in here if image.public} if source.name == _SHARING else set()
-        return _only(state, part.permissions or {}, set(wanted), more=asked - set(wanted), anyway=public)
+        if is_sharing and (unsaid := sorted(set(wanted) - permissions.keys())):
+            error = f"its part does not say who may launch {unsaid[0]}, which may go"
+            return SourceState(replace(state.report, status="failed", error=error))
+        public = {image.image_id for image in here if image.public} if is_sharing else set()
+        return _only(state, permissions, set(wanted), more=asked - set(wanted), anyway=public)
 
     def details(self, location: Location, images: Sequence[Image]) -> tuple[dict[str, Snapshot], Bin]:
         """Return the snapshots of *images*, which go in *location*, by id, and its Recycle Bin."""

@@ -101,15 +101,15 @@ class SavedFleetPlan:
 
     Attributes:
         account: The hub's.
-        regions: Where; empty where every region of each account was read.
         policy: What decided.
         images: The AMIs that go.
+        places: Where its sources were queried, an account and a region each.
     """
 
     account: str
-    regions: tuple[str, ...]
     policy: Policy
     images: frozenset[Key]
+    places: frozenset[tuple[str, str]]
 
 
 def key_of(verdict: Verdict) -> Key:
@@ -208,9 +208,9 @@ def load(path: Path, *, hub: str | None, now: datetime) -> SavedFleetPlan:
             raise ValueError(raw["made_at"])
         saved = SavedFleetPlan(
             account=str(raw["account"]),
-            regions=tuple(map(str, raw["regions"])),
             policy=policy_of(raw["policy"]),
             images=frozenset(_key(row) for row in raw["verdicts"] if row["action"] != "keep"),
+            places=frozenset((str(row["account"]), row["region"]) for row in raw["sources"] if row["region"]),
         )
         blocks = list(raw["blocks"])
     except UsageError as exc:

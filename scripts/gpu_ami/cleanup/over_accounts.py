@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -39,7 +39,7 @@ from gpu_ami.errors import (
 from gpu_ami.files import check_writable, write_atomic
 from gpu_ami.fleet.entry import Entered, Hub, hub_of, members_by
 from gpu_ami.fleet.fleet import Found, find, regions_of, settings_of
-from gpu_ami.fleet.fleet_list import regions_to_read
+from gpu_ami.fleet.fleet_list import Place, regions_to_read
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 from gpu_ami.units import show_count
@@ -140,7 +140,8 @@ def run(run: Invocation, request: Request) -> None:
     policy = saved.policy if saved else policy_from(run.settings, request.flags)
     regions = regions_of(run, request.regions)
     units = fleet.organization.ou_paths if fleet.organization else ()
-    survey = survey_of_fleet(run, policy, found, regions, units=units)
+    again = saved.places if saved else ()
+    survey = survey_of_fleet(run, policy, found, regions, units=units, again=again)
     title = f"querying {show_count(len(survey.locations), 'place')} and the working tree"
     with run.console.step(title):
         names = {one.member.account: one.member.name for one in found.entered}
@@ -221,8 +222,28 @@ def saved_file(run: Invocation, name: str) -> Path:
     return Path(name) if Path(name).exists() else run.workspace.root / name
 
 
+def regions_again(one: Entered, regions: Sequence[str], places: Collection[Place]) -> list[str]:
+    """Return the regions of an account that are read: those chosen by now, and those by which a saved plan was made.
+
+    The settings may name fewer than the plan was made by, and a text in one of the others may name what goes.
+
+    Args:
+        one: The account.
+        regions: The regions to read; empty for all that it has.
+        places: Where the saved plan's sources were queried; empty without one.
+    """
+    chosen = regions_to_read(one, regions)
+    return [name for name in one.regions if name in chosen or (one.member.account, name) in places]
+
+
 def survey_of_fleet(
-    run: Invocation, policy: Policy, found: Found, regions: Sequence[str], *, units: Sequence[str]
+    run: Invocation,
+    policy: Policy,
+    found: Found,
+    regions: Sequence[str],
+    *,
+    units: Sequence[str],
+    again: Collection[Place] = (),
 ) -> Survey:
     """Return a survey of every place of the fleet, and of the working tree.
 
@@ -232,8 +253,9 @@ def survey_of_fleet(
         found: The fleet, entered.
         regions: The regions to read; empty for all that each account has.
         units: The units to which the fleet is confined.
+        again: The places that are read whatever *regions* says: those by which a saved plan was made.
     """
-    places = [(one, name) for one in found.entered if one.access is not None for name in regions_to_read(one, regions)]
+    places = [(one, name) for one in found.entered if one.access for name in regions_again(one, regions, again)]
     locations = [Location(Caller(one.access, name), one.member.account) for one, name in places if one.access]
     read = frozenset((location.account, location.region) for location in locations)
     off = frozenset((one.member.account, name) for one in found.entered for name in one.off)
@@ -259,7 +281,7 @@ def account_reports(entered: Iterable[Entered]) -> Iterable[SourceReport]:
     for one in entered:
         account, decision = one.member.account, one.member.left_out
         if one.trouble is not None:
-            error = f"{one.trouble}. {one.fix[0].upper()}{one.fix[1:]}"
+            error = f"{one.trouble}. {one.fix[0].upper()}{one.fix[1:]}" if one.fix else one.trouble
             yield SourceReport("account", None, "failed", account, error=error, is_use=False)
         elif decision is not None:
             error = f"{one.member.label} is left out until {decision.until}: {decision.reason}"

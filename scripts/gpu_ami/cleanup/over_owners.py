@@ -1,7 +1,7 @@
 """`invoke cleanup --fleet --apply PLAN --owner ACCOUNT`: carries a fleet's plan out for some of its owners alone.
 
-What the plan was made from is not believed: the owners' places are read again, and the places of everybody who may
-launch an AMI that goes, right before the first deletion and every minute; so is the working tree.
+What the plan was made from is not believed: the owners' accounts are read again, and those of everybody who may launch
+an AMI that goes, right before the first deletion and every minute; so is the working tree.
 """
 
 from __future__ import annotations
@@ -20,12 +20,20 @@ from gpu_ami.cleanup.decide import newest_of
 from gpu_ami.cleanup.fleet_plan import SavedFleetPlan, make_fleet_plan
 from gpu_ami.cleanup.grantees import Reached
 from gpu_ami.cleanup.inventory import Location, Survey, in_parallel
-from gpu_ami.cleanup.over_accounts import account_reports, carry_out, check_saved, prices_of, saved_file, show
+from gpu_ami.cleanup.over_accounts import (
+    account_reports,
+    carry_out,
+    check_saved,
+    prices_of,
+    regions_again,
+    saved_file,
+    show,
+)
 from gpu_ami.cleanup.scope import fast_restore_usd_per_hour, local_sources
-from gpu_ami.errors import AwsError, UsageError
+from gpu_ami.errors import AwsError, SafetyError, UsageError
 from gpu_ami.fleet.entry import Entered, Hub, Listed, enter_all, hub_of, members_by
 from gpu_ami.fleet.fleet import regions_of, settings_of
-from gpu_ami.fleet.fleet_list import Place, regions_to_read
+from gpu_ami.fleet.fleet_list import Place
 from gpu_ami.invocation import Invocation
 from gpu_ami.settings import Fleet
 from gpu_ami.units import show_count
@@ -57,11 +65,12 @@ def run(run: Invocation, request: Request) -> None:
     hub = hub_of(run.access, fleet)
     saved = plans.load(saved_file(run, file), hub=hub.identity.account, now=now)
     with run.console.step(f"entering {show_count(len(owners), 'account')} and who may launch its AMIs"):
-        reader = _Reader(hub, members_by(hub, fleet, now.date()), fleet)
-        survey = reader.survey(run, saved, owners)
+        listed = members_by(hub, fleet, now.date())
+        _check_members(listed, owners, file)
+        survey = _Reader(hub, listed, fleet).survey(run, saved, owners)
     with run.console.step(f"querying {show_count(len(survey.locations), 'place')} and the working tree"):
         plan = make_fleet_plan(
-            survey, hub.identity.account, now, names=reader.names(survey), usd_per_gib_month=prices_of(survey)
+            survey, hub.identity.account, now, names=_names(listed, survey), usd_per_gib_month=prices_of(survey)
         )
     plan = plan.cut(saved)
     if acts and not plan.decision.blocks:
@@ -72,10 +81,34 @@ def run(run: Invocation, request: Request) -> None:
 
 def _check_owners(saved: SavedFleetPlan, owners: Sequence[str], file: str) -> None:
     known = sorted({account for account, _, _ in saved.images})
-    if wrong := next((owner for owner in owners if owner not in known), None):
+    if unknown := [owner for owner in owners if owner not in known]:
+        wrong = unknown[0] or "''"
         others = f"it does in {', '.join(known)}" if known else "nor in any other"
         msg = f"{file} removes nothing in account {wrong}, {others}: name one of its owners with --owner."
         raise UsageError(msg)
+
+
+def _check_members(listed: Listed, owners: Sequence[str], file: str) -> None:
+    """Refuse owners that the fleet does not read by now: that nothing of theirs goes would look like a job well done.
+
+    Raises:
+        SafetyError: One of them is such.
+    """
+    members = {one.account: one for one in listed.members}
+    for owner in owners:
+        member = members.get(owner)
+        if member is None:
+            msg = f"Account {owner}, in which {file} removes something, is not in the fleet any more: make a new plan."
+            raise SafetyError(msg)
+        if (decision := member.left_out) is not None:
+            msg = f"{member.label} is left out until {decision.until} by now: {decision.reason}. Make a new plan."
+            raise SafetyError(msg)
+
+
+def _names(listed: Listed, survey: Survey) -> dict[str, str]:
+    """Return the accounts that are read, with their names."""
+    there = {location.account for location in survey.locations}
+    return {one.account: one.name for one in listed.members if one.account in there}
 
 
 @dataclass(frozen=True)
@@ -95,13 +128,17 @@ class _Reader:
             location
             for one in mine
             for location in _locations(one)
-            if location.region in regions_to_read(one, chosen) or location.place in going
+            if location.region in regions_again(one, chosen, saved.places | going)
         ]
         reached = self._reached()
         grantees = self._grantees(own, saved, reached)
         others = self._enter({account for account, _ in grantees} - set(owners))
+        # A copy that one of them has begun is seen in the region to which it goes, and a text may be anywhere.
         theirs = [
-            location for one in others for location in _locations(one, is_own=False) if location.place in grantees
+            location
+            for one in others
+            for location in _locations(one, is_own=False)
+            if location.region in regions_again(one, chosen, saved.places | grantees)
         ]
         locations = [*own, *theirs]
         read = frozenset(location.place for location in locations)
@@ -114,11 +151,6 @@ class _Reader:
             fast_restore_usd_per_hour=fast_restore_usd_per_hour,
             reached=self._reached(read, off),
         )
-
-    def names(self, survey: Survey) -> dict[str, str]:
-        """Return the accounts that are read, with their names."""
-        there = {location.account for location in survey.locations}
-        return {one.account: one.name for one in self.listed.members if one.account in there}
 
     def _enter(self, accounts: Collection[str]) -> list[Entered]:
         chosen = [one for one in self.listed.members if one.account in accounts]
