@@ -148,3 +148,42 @@ def test_a_bucket_that_cannot_be_written_is_a_warning(here: World, done: Task) -
     assert f"Other machines cannot read what was built into {ami}: " in done.err.getvalue()
     assert f"s3://no-such-bucket/builds/{ami}/" in done.err.getvalue()
     assert archive.BILL in archive.read(done.run.workspace.builds, ami)
+
+
+def test_a_folder_that_cannot_be_written_is_a_warning(here: World, done: Task) -> None:
+    """A full disk, or a folder of root's: the bake is paid for, and without this it would not even be finished."""
+    baked, build, recorded = _made(here, done)
+    done.run.workspace.builds.write_text("a file where the folder would be")
+
+    archiving.keep(done.run, baked, build, recorded)
+
+    assert f"What was built into {recorded.image.image_id} is not kept here: The archive " in done.err.getvalue()
+
+
+def test_a_backend_that_cannot_be_read_is_a_warning(here: World, done: Task) -> None:
+    """The selected workspace may be damaged: a reason to keep the AMI in the tree alone."""
+    baked, build, recorded = _made(here, done)
+    note = done.run.workspace.terraform / ".terraform" / "environment"
+    note.parent.mkdir(parents=True)
+    note.write_bytes(b"\xff\xfe")
+
+    archiving.keep(done.run, baked, build, recorded)
+
+    ami = recorded.image.image_id
+    assert f"Other machines cannot read what was built into {ami}: " in done.err.getvalue()
+    assert archive.BILL in archive.read(done.run.workspace.builds, ami)
+
+
+@pytest.mark.parametrize("name", ["contents_path", "bill_path", "bill_command"])
+def test_variables_that_lead_the_bill_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
+    """They are documented, for a bake by hand; found out after the bake they would cost it."""
+    text = "".join(
+        f'variable "{each}" {{\n  type    = string\n  default = null\n}}\n'
+        for each in ("contents_path", "bill_path", "bill_command")
+    )
+    (tmp_path / "a.pkr.hcl").write_text(text)
+    archiving.check(_job(tmp_path, None, tmp_path))
+    (tmp_path / "a.auto.pkrvars.hcl").write_text(f'{name} = "bills/x"\n')
+
+    with pytest.raises(UsageError, match=f"variables say {name}, which is for `packer build` by hand"):
+        archiving.check(_job(tmp_path, None, tmp_path))

@@ -79,6 +79,16 @@ def test_a_bill_says_what_is_in_the_image(tmp_path: Path) -> None:
     assert set(root["dependsOn"]) == set(parts)
 
 
+def test_a_long_licence_costs_no_bill(tmp_path: Path) -> None:
+    """A kernel's or a firmware's is an expression of thousands of characters: it must not cost all the rest."""
+    package = contents()["packages"][0] | {"license": "GPL-2.0-only AND " * 1000 + 'MIT "as is" | é <x>'}
+
+    document = json.loads(_composed(tmp_path, packages=[package]))
+
+    (part,) = (part for part in document["components"] if part["name"] == "openssl-libs")
+    assert part["licenses"][0]["license"]["name"] == package["license"]
+
+
 def test_a_bill_is_the_same_whenever_it_is_composed(tmp_path: Path) -> None:
     """Whoever doubts a digest composes it anew: of the same list, in whatever order, and of nothing else."""
     once = _composed(tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpu_ami.bake import fingerprint, secret_values
-from gpu_ami.errors import AwsError, BuildError
+from gpu_ami.errors import AwsError, BuildError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.handover.build_store import BuildStore
 from gpu_ami.invocation import Invocation
@@ -17,25 +17,46 @@ if TYPE_CHECKING:
     from gpu_ami.bake.prepare import Job
     from gpu_ami.bake.release_tags import Recorded
 
+# What leads Packer's list and the bill of it to where `_bill` reads them; `invoke build` gives all three.
+_OURS = ("contents_path", "bill_path", "bill_command")
+
+
+def check(job: Job) -> None:
+    """Refuse a build whose bill of materials would be found nowhere when the bake is over, and paid for.
+
+    Raises:
+        UsageError: The caller's variables lead it elsewhere.
+    """
+    values = job.values()
+    if named := [name for name in _OURS if values.get(name)]:
+        msg = (
+            f"Packer's variables say {', '.join(named)}, which is for `packer build` by hand: `invoke build` keeps the "
+            "bill of materials itself. Leave it out."
+        )
+        raise UsageError(msg)
+
 
 def keep(run: Invocation, baked: Baked, made: manifests.Build, recorded: Recorded) -> None:
     """Archive what was made: in the tree, and beside Terraform's state where that is in S3.
 
-    A bucket that cannot be written is a warning: the tree has it all.
+    A folder or a bucket that cannot be written is a warning: the bake is paid for, and the AMI is as good without.
 
     Raises:
         BuildError: The bill of materials is not the one that the release record names.
-        UsageError: The archive cannot be written.
+        UsageError: The bill of materials cannot be read.
     """
     ami = recorded.image.image_id
     files = {archive.RELEASE: recorded.text, archive.BUILD: build_facts.encode(_facts(baked.job, made, recorded))}
     text = _bill(run, baked.job, recorded)
     if text is not None:
         files[archive.BILL] = text
-    archive.keep(run.workspace.builds, ami, files)
+    try:
+        archive.keep(run.workspace.builds, ami, files)
+    except UsageError as exc:
+        run.console.warn(f"What was built into {ami} is not kept here: {exc}")
     try:
         BuildStore(run.workspace.builds, baked.job.terraform.folder, run.access).share(ami, files)
-    except AwsError as exc:
+    except (AwsError, UsageError) as exc:
         run.console.warn(f"Other machines cannot read what was built into {ami}: {exc}")
 
 

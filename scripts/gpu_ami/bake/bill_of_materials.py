@@ -34,6 +34,8 @@ _LIMIT_BYTES = 32 * 1024 * 1024
 _NONE = "(none)"
 
 _Line = Annotated[str, msgspec.Meta(max_length=4096)]
+# Of a kernel or a firmware a whole expression of them: some have thousands of characters.
+_License = Annotated[str, msgspec.Meta(max_length=64 * 1024)]
 
 
 class Package(msgspec.Struct, frozen=True):
@@ -44,7 +46,7 @@ class Package(msgspec.Struct, frozen=True):
     version: _Line
     release: _Line
     arch: _Line
-    license: _Line
+    license: _License
 
 
 class Contents(msgspec.Struct, frozen=True, kw_only=True):

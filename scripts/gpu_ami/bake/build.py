@@ -255,6 +255,7 @@ def _check_values(job: Job) -> None:
         # A template that we cannot read: Packer's own error says more.
         validate.validate(job, tests=False)
         raise
+    archiving.check(job)
 
 
 def _compare(run: Invocation, job: Job) -> compare.Comparison:
