@@ -79,6 +79,16 @@ def test_a_bill_says_what_is_in_the_image(tmp_path: Path) -> None:
     assert set(root["dependsOn"]) == set(parts)
 
 
+def test_a_bill_is_plain_ascii(tmp_path: Path) -> None:
+    """Packer's file() composes a letter and its accent (NFC): its SHA-256 would not be the file's."""
+    model = {"path": "gewichte-u\u0308.pt", "size_bytes": 3, "sha256": "cd" * 32}
+
+    text = _composed(tmp_path, models={"dir": "/opt/ml/models", "files": [model]})
+
+    assert text.isascii()
+    assert model["path"] in {part["name"] for part in json.loads(text)["components"]}
+
+
 def test_a_long_licence_costs_no_bill(tmp_path: Path) -> None:
     """A kernel's or a firmware's is an expression of thousands of characters: it must not cost all the rest."""
     package = contents()["packages"][0] | {"license": "GPL-2.0-only AND " * 1000 + 'MIT "as is" | é <x>'}

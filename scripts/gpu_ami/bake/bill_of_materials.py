@@ -104,7 +104,9 @@ def load(path: Path) -> Contents:
 
 
 def compose(contents: Contents) -> str:
-    """Return the bill of *contents*: the same text for the same contents.
+    """Return the bill of *contents*: the same text for the same contents, in ASCII.
+
+    Packer's file(), of which the record has the digest, composes letters (NFC): of other text it would be another's.
 
     Raises:
         BuildError: No valid bill can be made of them.
