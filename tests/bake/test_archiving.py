@@ -105,6 +105,21 @@ def test_what_a_build_wrote_is_kept(here: World, done: Task) -> None:
     assert done.err.getvalue() == ""
 
 
+def test_a_secret_that_no_template_calls_one_is_not_kept(here: World, done: Task) -> None:
+    """Packer passes over a variable of another template, and one with a user and a password in an address is a text."""
+    baked, build, recorded = _made(here, done)
+    (done.run.workspace.packer / "b.pkr.hcl").write_text('variable "proxy" { type = string }\n')
+    text = 'db_password = "hush-3"\nproxy = "http://me:hush-4@proxy.example:3128/?signature=hush-5"\n'
+    (done.run.workspace.packer / "x.auto.pkrvars.hcl").write_text(text)
+
+    archiving.keep(done.run, baked, build, recorded)
+
+    kept = archive.read(done.run.workspace.builds, recorded.image.image_id)[archive.BUILD]
+    settings = build_facts.parse(kept, source="x").settings
+    assert settings == {"volume_size_gib": 80, "proxy": "http://...@proxy.example:3128/?..."}
+    assert "hush" not in kept
+
+
 def test_a_bake_without_a_bill_is_kept_and_said(here: World, done: Task) -> None:
     """It is paid for, and the AMI is as good; that nobody knows its packages must not pass unnoticed."""
     baked, build, recorded = _made(here, done, bill_sha256=None)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gpu_ami.bake import fingerprint, secret_values
+from gpu_ami.bake import fingerprint, secret_values, template
 from gpu_ami.errors import AwsError, BuildError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.handover.build_store import BuildStore
@@ -62,13 +62,20 @@ def keep(run: Invocation, baked: Baked, made: manifests.Build, recorded: Recorde
 
 def _facts(job: Job, made: manifests.Build, recorded: Recorded) -> build_facts.BuildFacts:
     hidden = secret_values.private_names(job.packer.folder) | fingerprint.ELSEWHERE
-    settings = {name: value for name, value in job.values().items() if name not in hidden}
+    # A variables file may serve another template, too: what this one does not declare, nobody says is no secret.
+    shown = template.template_kinds(job.packer.folder).keys() - hidden
+    settings = {name: _without_secrets(value) for name, value in job.values().items() if name in shown}
     return build_facts.BuildFacts(
         ami=recorded.image.image_id,
         amis=made.amis,
         tags=build_facts.own({**recorded.image.tags, **recorded.tags}),
         settings=build_facts.plain(settings),
     )
+
+
+def _without_secrets(value: Any) -> Any:
+    """Return *value* without what makes an address in it a secret: it goes to a bucket and into pull requests."""
+    return secret_values.redact(value) if isinstance(value, str) else value
 
 
 def _bill(run: Invocation, job: Job, recorded: Recorded) -> str | None:
