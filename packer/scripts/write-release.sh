@@ -37,8 +37,8 @@ used=$(df --output=used --block-size=1 / | tail -n 1)
 took=$(($(date +%s) - $(date --date="$STARTED_AT" +%s)))
 
 new=$(mktemp "${RELEASE}.XXXXXX")
-# The lists go in as files: Linux takes no argument of more than 128 KiB, which is some 800 models. In ASCII: Packer's file()
-# composes letters (NFC), and a name as macOS writes it would have another checksum there than on disk.
+# The lists go in as files: Linux takes no argument of more than 128 KiB, which is some 800 models. In ASCII: Packer, which
+# signs the SHA-256 of this file, reads every text in Unicode's form C, and so another one where a path is in form D.
 jq --ascii-output --arg commit "$GIT_COMMIT" --argjson took "$took" --argjson used "$used" --slurpfile moved <(printf '%s' "$moved") \
   --arg mps "$MPS_PIPE" --arg bill "${BILL_SHA256:-}" \
   '{
