@@ -189,6 +189,25 @@ def test_a_backend_that_cannot_be_read_is_a_warning(here: World, done: Task) -> 
     assert archive.BILL in archive.read(done.run.workspace.builds, ami)
 
 
+def test_where_nothing_can_be_kept_is_said_before_the_bake(here: World, done: Task) -> None:
+    """A folder that root has made, a selection of a workspace that is damaged: after it, an hour is paid for."""
+    baked, _build, _recorded = _made(here, done)
+    builds, selected = done.run.workspace.builds, done.run.workspace.terraform / ".terraform" / "environment"
+
+    archiving.check_places(done.run, baked.job)
+
+    assert list(builds.iterdir()) == []
+    builds.rmdir()
+    builds.write_text("a file where the folder would be")
+    with pytest.raises(UsageError, match=rf"No archive of a build can be kept in {builds} \(File exists\)"):
+        archiving.check_places(done.run, baked.job)
+    builds.unlink()
+    selected.parent.mkdir(parents=True)
+    selected.write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="selected workspace"):
+        archiving.check_places(done.run, baked.job)
+
+
 @pytest.mark.parametrize("name", ["contents_path", "bill_path", "bill_command"])
 def test_variables_that_lead_the_bill_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
     """They are documented, for a bake by hand; found out after the bake they would cost it."""

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 _OURS = ("contents_path", "bill_path", "bill_command")
 
 
+def check_places(run: Invocation, job: Job) -> None:
+    """Make sure that there is a place to keep what the build will write, before it is paid for.
+
+    Raises:
+        UsageError: The tree takes no archive, or what Terraform noted of its backend cannot be read.
+    """
+    archive.check_root(run.workspace.builds)
+    BuildStore(run.workspace.builds, job.terraform.folder, run.access)
+
+
 def check(job: Job) -> None:
     """Refuse a build whose bill of materials would be found nowhere when the bake is over, and paid for.
 

@@ -163,6 +163,7 @@ def _build(
     _check_values(job)
     account = run.announce().account
     packer_bake.check_manifest(run, job)
+    archiving.check_places(run, job)
     compared = _compare(run, job)
     if if_stale:
         if compared.live is not None and not compared.differences:
