@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# List what the image consists of, for the record that write-release.sh writes of it and the bill of materials that is
-# composed where Packer runs: /run/gpu-ami/contents.json, which is downloaded to the caller and does not stay.
+# List what the image consists of: /run/gpu-ami/contents.json, which is downloaded to the caller and does not stay.
 #
+# The record that write-release.sh writes is made of it, and the bill of materials that is composed where Packer runs.
 # Packages inside the container image are not among it: the image counts as one part, by its digest.
 #
 # Inputs: RUN_ID, FAMILY, PIPELINE_VERSION, SOURCE_AMI, SOURCE_AMI_NAME, STARTED_AT (ISO 8601), MODELS_DIR, ECR_REGISTRY,
@@ -36,9 +36,13 @@ image() {
 
 # Print [{path, size_bytes, sha256}] of the models, paths from MODELS_DIR on. The one time that they are read for this.
 models() {
+  # A bucket's key, so a name, may have a tab, a line break or a dash at its beginning. A line break travels as //n: no
+  # path has two slashes in a row, and jq 1.6 does not read NUL.
+  local path newline=//n
   (cd "$MODELS_DIR" && find . -type f -printf '%P\0' | sort -z | while IFS= read -r -d '' path; do
-    printf '%s\t%s\t%s\n' "$path" "$(stat -c %s "$path")" "$(sha256sum <"$path" | cut -d ' ' -f 1)"
-  done) | jq --raw-input --slurp 'split("\n")[:-1] | map(split("\t") | {path: .[0], size_bytes: (.[1] | tonumber), sha256: .[2]})'
+    printf '%s %s %s\n' "$(stat -c %s -- "$path")" "$(sha256sum <"$path" | cut -d ' ' -f 1)" "${path//$'\n'/$newline}"
+  done) | jq --raw-input --slurp 'split("\n")[:-1] | map(split(" ")
+      | {path: (.[2:] | join(" ") | split("//n") | join("\n")), size_bytes: (.[0] | tonumber), sha256: .[1]})'
 }
 
 # Print the value of KEY in /etc/os-release.
@@ -50,7 +54,10 @@ models=$(models)
 digest=$(jq --raw-output --join-output '[.[] | "\(.sha256)  \(.path)"] | sort | join("\n")' <<<"$models" | sha256sum | cut -d ' ' -f 1)
 packages=$(packages) || fail "what is installed cannot be told; does rpm list it?"
 
+# The caller's user fetches it, also where a hardened base has given root another umask: what is secret there has a folder
+# of its own.
 mkdir -p "${CONTENTS%/*}"
+chmod 0755 "${CONTENTS%/*}"
 new=$(mktemp "${CONTENTS}.XXXXXX")
 # The lists go in as files: Linux takes no argument of more than 128 KiB, which is some 800 models.
 jq --null-input \

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -416,7 +417,7 @@ def _announce(sandbox: Sandbox, console: Console) -> None:
     )
     console.say("For other programs:")
     for name, value in exports(sandbox).items():
-        console.say_text(f"  export {name}={value}")
+        console.say_text(f"  export {name}={shlex.quote(value)}")
     if sandbox.guest_port is not None:
         console.say(f"The build instance's SSH is at {sandbox.guest_host}:{sandbox.guest_port}.")
 

@@ -105,6 +105,21 @@ def test_what_a_build_wrote_is_kept(here: World, done: Task) -> None:
     assert done.err.getvalue() == ""
 
 
+def test_a_secret_that_no_template_calls_one_is_not_kept(here: World, done: Task) -> None:
+    """Packer passes over a variable of another template, and one with a user and a password in an address is a text."""
+    baked, build, recorded = _made(here, done)
+    (done.run.workspace.packer / "b.pkr.hcl").write_text('variable "proxy" { type = string }\n')
+    text = 'db_password = "hush-3"\nproxy = "http://me:hush-4@proxy.example:3128/?signature=hush-5"\n'
+    (done.run.workspace.packer / "x.auto.pkrvars.hcl").write_text(text)
+
+    archiving.keep(done.run, baked, build, recorded)
+
+    kept = archive.read(done.run.workspace.builds, recorded.image.image_id)[archive.BUILD]
+    settings = build_facts.parse(kept, source="x").settings
+    assert settings == {"volume_size_gib": 80, "proxy": "http://...@proxy.example:3128/?..."}
+    assert "hush" not in kept
+
+
 def test_a_bake_without_a_bill_is_kept_and_said(here: World, done: Task) -> None:
     """It is paid for, and the AMI is as good; that nobody knows its packages must not pass unnoticed."""
     baked, build, recorded = _made(here, done, bill_sha256=None)
@@ -148,3 +163,61 @@ def test_a_bucket_that_cannot_be_written_is_a_warning(here: World, done: Task) -
     assert f"Other machines cannot read what was built into {ami}: " in done.err.getvalue()
     assert f"s3://no-such-bucket/builds/{ami}/" in done.err.getvalue()
     assert archive.BILL in archive.read(done.run.workspace.builds, ami)
+
+
+def test_a_folder_that_cannot_be_written_is_a_warning(here: World, done: Task) -> None:
+    """A full disk, or a folder of root's: the bake is paid for, and without this it would not even be finished."""
+    baked, build, recorded = _made(here, done)
+    done.run.workspace.builds.write_text("a file where the folder would be")
+
+    archiving.keep(done.run, baked, build, recorded)
+
+    assert f"What was built into {recorded.image.image_id} is not kept here: The archive " in done.err.getvalue()
+
+
+def test_a_backend_that_cannot_be_read_is_a_warning(here: World, done: Task) -> None:
+    """The selected workspace may be damaged: a reason to keep the AMI in the tree alone."""
+    baked, build, recorded = _made(here, done)
+    note = done.run.workspace.terraform / ".terraform" / "environment"
+    note.parent.mkdir(parents=True)
+    note.write_bytes(b"\xff\xfe")
+
+    archiving.keep(done.run, baked, build, recorded)
+
+    ami = recorded.image.image_id
+    assert f"Other machines cannot read what was built into {ami}: " in done.err.getvalue()
+    assert archive.BILL in archive.read(done.run.workspace.builds, ami)
+
+
+def test_where_nothing_can_be_kept_is_said_before_the_bake(here: World, done: Task) -> None:
+    """A folder that root has made, a selection of a workspace that is damaged: after it, an hour is paid for."""
+    baked, _build, _recorded = _made(here, done)
+    builds, selected = done.run.workspace.builds, done.run.workspace.terraform / ".terraform" / "environment"
+
+    archiving.check_places(done.run, baked.job)
+
+    assert list(builds.iterdir()) == []
+    builds.rmdir()
+    builds.write_text("a file where the folder would be")
+    with pytest.raises(UsageError, match=rf"No archive of a build can be kept in {builds} \(File exists\)"):
+        archiving.check_places(done.run, baked.job)
+    builds.unlink()
+    selected.parent.mkdir(parents=True)
+    selected.write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="selected workspace"):
+        archiving.check_places(done.run, baked.job)
+
+
+@pytest.mark.parametrize("name", ["contents_path", "bill_path", "bill_command"])
+def test_variables_that_lead_the_bill_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
+    """They are documented, for a bake by hand; found out after the bake they would cost it."""
+    text = "".join(
+        f'variable "{each}" {{\n  type    = string\n  default = null\n}}\n'
+        for each in ("contents_path", "bill_path", "bill_command")
+    )
+    (tmp_path / "a.pkr.hcl").write_text(text)
+    archiving.check(_job(tmp_path, None, tmp_path))
+    (tmp_path / "a.auto.pkrvars.hcl").write_text(f'{name} = "bills/x"\n')
+
+    with pytest.raises(UsageError, match=f"variables say {name}, which is for `packer build` by hand"):
+        archiving.check(_job(tmp_path, None, tmp_path))

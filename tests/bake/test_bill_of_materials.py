@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shlex
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from gpu_ami.bake import bill_of_materials
 from gpu_ami.errors import BuildError, UsageError
-from gpu_ami.records import bill
+from gpu_ami.records import archive, bill
 
 DIGEST = "sha256:" + "ab" * 32
 PACKAGES = [
@@ -77,6 +78,56 @@ def test_a_bill_says_what_is_in_the_image(tmp_path: Path) -> None:
     assert properties["gpu-ami:kernel"] == "6.1.9-2.amzn2023.x86_64"
     (root,) = (entry for entry in document["dependencies"] if entry["ref"] == "ami")
     assert set(root["dependsOn"]) == set(parts)
+
+
+def test_a_bill_is_plain_ascii(tmp_path: Path) -> None:
+    """Packer's file() composes a letter and its accent (NFC): its SHA-256 would not be the file's."""
+    model = {"path": "gewichte-u\u0308.pt", "size_bytes": 3, "sha256": "cd" * 32}
+
+    text = _composed(tmp_path, models={"dir": "/opt/ml/models", "files": [model]})
+
+    assert text.isascii()
+    assert model["path"] in {part["name"] for part in json.loads(text)["components"]}
+
+
+def test_many_models_are_not_compared_each_with_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A builder is paid for meanwhile: ten thousand files took minutes, and forty thousand more than a builder has."""
+    keywords: Any = importlib.import_module("jsonschema._keywords")
+
+    compared: list[int] = []
+    real = keywords.uniq
+
+    def uniq(container: list[Any]) -> bool:
+        compared.append(len(container) if isinstance(container[0], dict) else 0)
+        return bool(real(container))
+
+    monkeypatch.setattr(keywords, "uniq", uniq)
+    models = [{"path": f"{number}.pt", "size_bytes": 3, "sha256": "cd" * 32} for number in range(20)]
+
+    document = json.loads(_composed(tmp_path, models={"dir": "/opt/ml/models", "files": models}))
+
+    assert max(compared, default=0) < len(models)
+    refs = [part["bom-ref"] for part in document["components"]]
+    assert len(refs) == len(set(refs)) > len(models)
+    assert {entry["ref"] for entry in document["dependencies"]} == {"ami", *refs}
+
+
+def test_a_bill_that_no_archive_takes_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found out when the AMI is made, it would cost the bake; before the record is written it costs the bill."""
+    monkeypatch.setattr(archive, "LIMITS", {**archive.LIMITS, archive.BILL: 4000})
+
+    with pytest.raises(BuildError, match=r"would have \d\.\d KiB, and no archive takes one of that size"):
+        _composed(tmp_path)
+
+
+def test_a_long_licence_costs_no_bill(tmp_path: Path) -> None:
+    """A kernel's or a firmware's is an expression of thousands of characters: it must not cost all the rest."""
+    package = contents()["packages"][0] | {"license": "GPL-2.0-only AND " * 1000 + 'MIT "as is" | é <x>'}
+
+    document = json.loads(_composed(tmp_path, packages=[package]))
+
+    (part,) = (part for part in document["components"] if part["name"] == "openssl-libs")
+    assert part["licenses"][0]["license"]["name"] == package["license"]
 
 
 def test_a_bill_is_the_same_whenever_it_is_composed(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,8 +21,8 @@ from gpu_ami.tools import packer_tools, terraform_tools
 ROOT = Path(__file__).parents[2]
 
 
-def _run(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PACKER_PLUGIN_PATH": str(packer_tools().plugin_path), "CHECKPOINT_DISABLE": "1"}
+def _run(cwd: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PACKER_PLUGIN_PATH": str(packer_tools().plugin_path), "CHECKPOINT_DISABLE": "1", **more}
     return subprocess.run(arguments, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -40,6 +42,50 @@ def test_the_template_is_valid_with_the_example_values(tmp_path: Path) -> None:
     done = _run(folder, str(packer_tools().packer.path), "validate", ".")
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+BILL = """
+variable "bill_command" { type = string }
+locals {
+  run_id    = "run-2"
+  bill_path = "${path.root}/bill.cdx.json"
+}
+source "null" "gpu" { communicator = "none" }
+build {
+  sources = ["source.null.gpu"]
+  SHELL_LOCAL
+  provisioner "shell-local" {
+    environment_vars = ["SHA256=${DIGEST}"]
+    inline           = ["echo bill=$SHA256."]
+    execute_command  = ["/bin/sh", "-c", "{{ .Vars }} /bin/sh '{{ .Script }}'"]
+  }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "is_kept"),
+    [("printf '\"run-2\"' >bill.cdx.json", True), ("exit 3", False), ("kill -9 $$", False), ("no-such-program", False)],
+    ids=["composed", "fails", "killed", "is not there"],
+)
+def test_the_bill_is_this_runs_or_none(tmp_path: Path, command: str, is_kept: bool) -> None:
+    """By hand all runs write to one path: what an earlier one left there must not pass for this one's.
+
+    Whatever becomes of the command the bake goes on, and a blank in TMPDIR is no reason to have no bill.
+    """
+    template = (ROOT / "packer" / "aws-gpu-ami.pkr.hcl").read_text(encoding="utf-8")
+    (block,) = re.findall(r'^  provisioner "shell-local" \{\n.*?^  \}\n', template, re.MULTILINE | re.DOTALL)
+    (digest,) = re.findall(r"^      BILL_SHA256 = (.*)$", template, re.MULTILINE)
+    (tmp_path / "a.pkr.hcl").write_text(BILL.replace("SHELL_LOCAL", block).replace("DIGEST", digest))
+    (tmp_path / "bill.cdx.json").write_text('"run-1"')
+    (tmp_path / "a blank").mkdir()
+
+    env = {"TMPDIR": str(tmp_path / "a blank"), "PKR_VAR_bill_command": command, "PACKER_NO_COLOR": "1"}
+    done = _run(tmp_path, str(packer_tools().packer.path), "build", ".", **env)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    expected = hashlib.sha256(b'"run-2"').hexdigest() if is_kept else ""
+    assert f"bill={expected}.\n" in done.stdout
 
 
 def test_the_terraform_folder_is_laid_out_and_valid(tmp_path: Path) -> None:

@@ -294,6 +294,37 @@ def test_contents_are_listed_for_the_bill_of_materials(box: Box) -> None:
     assert listed == json.loads(msgspec.json.encode(contents.models))
 
 
+ODD_NAMES = ["-c.pt", "a\tb.pt", "a\nb.pt", "ocr/\n\nb.pt", "c \"d\" 'e'.pt", "gewichte-u\u0308.pt", "  x  y .pt"]
+
+
+def test_models_of_any_name_are_listed(box: Box) -> None:
+    """A bucket's key may have anything in it: a bake of an hour must not end at this step over a tab."""
+    finish(box)
+    for name in ODD_NAMES:
+        box.write(f"/opt/ml/models/{name}", "two\n")
+
+    result = _record(box)
+
+    assert result.status == 0, result.said
+    contents = bill_of_materials.load(box.path("/run/gpu-ami/contents.json"))
+    release = box.read("/etc/gpu-ami-release.json")
+    assert json.loads(release)["models"] == json.loads(msgspec.json.encode(contents.models))
+    assert release.isascii(), "Packer's file() composes a letter and its accent, and hashes that"
+    found = {model.path: (model.size_bytes, model.sha256[:6]) for model in contents.models.files}
+    assert {name: found.get(name) for name in ODD_NAMES} == dict.fromkeys(ODD_NAMES, (4, "27dd8e"))
+
+
+def test_the_list_can_be_fetched_under_any_umask(box: Box) -> None:
+    """A hardened base gives root 027 or 077 over SSH, and Packer fetches the list as ec2-user."""
+    finish(box)
+
+    result = box.bash("umask 077 && exec bash /scripts/list-contents.sh", RELEASE_INPUTS)
+
+    assert result.status == 0, result.said
+    assert box.path("/run/gpu-ami").stat().st_mode & 0o777 == 0o755
+    assert box.path("/run/gpu-ami/contents.json").stat().st_mode & 0o777 == 0o644
+
+
 @pytest.mark.parametrize(
     ("program", "reason"),
     [("rpm", "list-contents: what is installed cannot be told"), ("", "write-release: .* did list-contents.sh run")],

@@ -24,6 +24,7 @@ from gpu_ami.console import Console
 from gpu_ami.errors import SafetyError, ToolError, UsageError
 from gpu_ami.process import Command, run
 from gpu_ami.workspace import Workspace
+from gpu_ami_sandbox import session
 from gpu_ami_sandbox.aws import run_command
 from gpu_ami_sandbox.guest.builder import Builder, Gpus
 from gpu_ami_sandbox.guest.script import Ran, Script
@@ -278,13 +279,15 @@ def test_a_running_one_is_attached_to_and_goes_on(workspace: Workspace) -> None:
         assert first.guest_root("i-1") == workspace.state / "guest" / "roots" / "i-1"
 
 
-def test_a_running_one_says_how_to_use_it(workspace: Workspace) -> None:
-    """The exports lead any AWS program there."""
+def test_a_running_one_says_how_to_use_it(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exports lead any AWS program there, from a folder with a blank in its name, too."""
+    monkeypatch.setattr(session, "exports", lambda sandbox: {**exports(sandbox), "AWS_CONFIG_FILE": "/my repo/empty"})
     with serving(workspace) as said, opened(workspace) as sandbox:
         text = said.getvalue()
 
         assert f"export AWS_ENDPOINT_URL={sandbox.access.endpoint_url}\n" in text
         assert "export AWS_SECRET_ACCESS_KEY=sandbox\n" in text
+        assert "export AWS_CONFIG_FILE='/my repo/empty'\n" in text
         assert f"SSH is at 127.0.0.1:{FakeGuest.port}." in text
 
 

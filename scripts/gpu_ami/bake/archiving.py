@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gpu_ami.bake import fingerprint, secret_values
-from gpu_ami.errors import AwsError, BuildError
+from gpu_ami.bake import fingerprint, secret_values, template
+from gpu_ami.errors import AwsError, BuildError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.handover.build_store import BuildStore
 from gpu_ami.invocation import Invocation
@@ -17,37 +17,75 @@ if TYPE_CHECKING:
     from gpu_ami.bake.prepare import Job
     from gpu_ami.bake.release_tags import Recorded
 
+# What leads Packer's list and the bill of it to where `_bill` reads them; `invoke build` gives all three.
+_OURS = ("contents_path", "bill_path", "bill_command")
+
+
+def check_places(run: Invocation, job: Job) -> None:
+    """Make sure that there is a place to keep what the build will write, before it is paid for.
+
+    Raises:
+        UsageError: The tree takes no archive, or what Terraform noted of its backend cannot be read.
+    """
+    archive.check_root(run.workspace.builds)
+    BuildStore(run.workspace.builds, job.terraform.folder, run.access)
+
+
+def check(job: Job) -> None:
+    """Refuse a build whose bill of materials would be found nowhere when the bake is over, and paid for.
+
+    Raises:
+        UsageError: The caller's variables lead it elsewhere.
+    """
+    values = job.values()
+    if named := [name for name in _OURS if values.get(name)]:
+        msg = (
+            f"Packer's variables say {', '.join(named)}, which is for `packer build` by hand: `invoke build` keeps the "
+            "bill of materials itself. Leave it out."
+        )
+        raise UsageError(msg)
+
 
 def keep(run: Invocation, baked: Baked, made: manifests.Build, recorded: Recorded) -> None:
     """Archive what was made: in the tree, and beside Terraform's state where that is in S3.
 
-    A bucket that cannot be written is a warning: the tree has it all.
+    A folder or a bucket that cannot be written is a warning: the bake is paid for, and the AMI is as good without.
 
     Raises:
         BuildError: The bill of materials is not the one that the release record names.
-        UsageError: The archive cannot be written.
+        UsageError: The bill of materials cannot be read.
     """
     ami = recorded.image.image_id
     files = {archive.RELEASE: recorded.text, archive.BUILD: build_facts.encode(_facts(baked.job, made, recorded))}
     text = _bill(run, baked.job, recorded)
     if text is not None:
         files[archive.BILL] = text
-    archive.keep(run.workspace.builds, ami, files)
+    try:
+        archive.keep(run.workspace.builds, ami, files)
+    except UsageError as exc:
+        run.console.warn(f"What was built into {ami} is not kept here: {exc}")
     try:
         BuildStore(run.workspace.builds, baked.job.terraform.folder, run.access).share(ami, files)
-    except AwsError as exc:
+    except (AwsError, UsageError) as exc:
         run.console.warn(f"Other machines cannot read what was built into {ami}: {exc}")
 
 
 def _facts(job: Job, made: manifests.Build, recorded: Recorded) -> build_facts.BuildFacts:
     hidden = secret_values.private_names(job.packer.folder) | fingerprint.ELSEWHERE
-    settings = {name: value for name, value in job.values().items() if name not in hidden}
+    # A variables file may serve another template, too: what this one does not declare, nobody says is no secret.
+    shown = template.template_kinds(job.packer.folder).keys() - hidden
+    settings = {name: _without_secrets(value) for name, value in job.values().items() if name in shown}
     return build_facts.BuildFacts(
         ami=recorded.image.image_id,
         amis=made.amis,
         tags=build_facts.own({**recorded.image.tags, **recorded.tags}),
         settings=build_facts.plain(settings),
     )
+
+
+def _without_secrets(value: Any) -> Any:
+    """Return *value* without what makes an address in it a secret: it goes to a bucket and into pull requests."""
+    return secret_values.redact(value) if isinstance(value, str) else value
 
 
 def _bill(run: Invocation, job: Job, recorded: Recorded) -> str | None:

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -21,9 +21,9 @@ from gpu_ami.console import Console
 from gpu_ami.errors import BuildError, PipelineError, UsageError
 from gpu_ami.files import read_text, write_atomic
 from gpu_ami.foreign_text import limited, reason
-from gpu_ami.records import bill, release
+from gpu_ami.records import archive, bill, release
 from gpu_ami.records.bill import IMAGE, KIND, MODEL, PACKAGE, SIZE
-from gpu_ami.units import show_count
+from gpu_ami.units import show_bytes, show_count
 
 if TYPE_CHECKING:
     from cyclonedx.model.bom import Bom
@@ -34,6 +34,8 @@ _LIMIT_BYTES = 32 * 1024 * 1024
 _NONE = "(none)"
 
 _Line = Annotated[str, msgspec.Meta(max_length=4096)]
+# Of a kernel or a firmware a whole expression of them: some have thousands of characters.
+_License = Annotated[str, msgspec.Meta(max_length=64 * 1024)]
 
 
 class Package(msgspec.Struct, frozen=True):
@@ -44,7 +46,7 @@ class Package(msgspec.Struct, frozen=True):
     version: _Line
     release: _Line
     arch: _Line
-    license: _Line
+    license: _License
 
 
 class Contents(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +104,9 @@ def load(path: Path) -> Contents:
 
 
 def compose(contents: Contents) -> str:
-    """Return the bill of *contents*: the same text for the same contents.
+    """Return the bill of *contents*: the same text for the same contents, in ASCII.
+
+    Packer's file(), of which the record has the digest, composes letters (NFC): of other text it would be another's.
 
     Raises:
         BuildError: No valid bill can be made of them.
@@ -117,7 +121,16 @@ def compose(contents: Contents) -> str:
     except (CycloneDxException, ValueError) as exc:
         msg = f"No bill of materials can be made of the image's contents: {reason(exc)}."
         raise BuildError(msg) from exc
-    found = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
+    if len(text) > archive.LIMITS[archive.BILL]:
+        msg = f"The bill of materials would have {show_bytes(len(text))}, and no archive takes one of that size."
+        raise BuildError(msg)
+    judge = JsonStrictValidator(SchemaVersion.V1_6)
+    # jsonschema compares each of these with each other one, minutes of a builder's time for 10,000 models. `_bom` has
+    # each once, by its reference.
+    schema: Any = judge._validator.schema  # this object's own copy
+    for name in ("components", "dependencies"):
+        schema["properties"][name].pop("uniqueItems", None)
+    found = judge.validate_str(text)
     if found is not None:
         msg = f"The bill of materials is not valid {bill.FORMAT} {bill.VERSION}: {limited(found)}."
         raise BuildError(msg)
@@ -128,6 +141,7 @@ def _bom(contents: Contents) -> Bom:
     from cyclonedx.model import Property
     from cyclonedx.model.bom import Bom, BomMetaData
     from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.model.dependency import Dependency
 
     image = Component(
         name=contents.family,
@@ -159,7 +173,9 @@ def _bom(contents: Contents) -> Bom:
         ),
     )
     bom.metadata.tools.components.add(tool)
-    bom.register_dependency(image, parts)
+    # Not by register_dependency, which goes through all of them for each.
+    alone = [Dependency(ref=part.bom_ref) for part in parts]
+    bom.dependencies = [Dependency(ref=image.bom_ref, dependencies=alone), *alone]
     return bom
 
 

@@ -165,6 +165,7 @@ def _build(
     _check_values(job)
     account = run.announce().account
     packer_bake.check_manifest(run, job)
+    archiving.check_places(run, job)
     compared = _compare(run, job)
     if if_stale:
         if compared.live is not None and not compared.differences:
@@ -263,6 +264,7 @@ def _check_values(job: Job) -> None:
         # A template that we cannot read: Packer's own error says more.
         validate.validate(job, tests=False)
         raise
+    archiving.check(job)
 
 
 def _compare(run: Invocation, job: Job) -> compare.Comparison:

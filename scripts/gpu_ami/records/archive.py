@@ -36,6 +36,21 @@ LIMITS: Mapping[str, int] = MappingProxyType(
 )
 
 
+def check_root(root: Path) -> None:
+    """Make sure that archives can be kept below *root*, which is made if it is not there.
+
+    Raises:
+        UsageError: They cannot.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix="."):
+            pass
+    except OSError as exc:
+        msg = f"No archive of a build can be kept in {root} ({exc.strerror}): make it a folder that you may write to."
+        raise UsageError(msg) from exc
+
+
 def keep(root: Path, ami: str, files: Mapping[str, str | bytes]) -> Path:
     """Write *files* (name to content) of *ami* below *root*, whole or not at all; return their folder.
 
