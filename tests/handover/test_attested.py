@@ -26,7 +26,7 @@ from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from tests.support import plans
 from tests.support.account import OTHER_REGION, REGION, Task, World, other_region, task
 from tests.support.fake_terraform import FakeTerraform
-from tests.support.provenances import FakePacker, private_pem, prove, public_pem
+from tests.support.provenances import FakePacker, private_pem, prove, public_pem, said, statement
 
 KEY, OTHER_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
 
@@ -335,6 +335,40 @@ def test_a_copy_is_known_by_its_snapshots(here: World, root: Path) -> None:
     other.ec2.snapshots[copy.snapshot_ids[0]].description = f"Created by CreateImage(i-0123456789abcdef0) for {copied}"
     with pytest.raises(SafetyError, match=f"is about {ami.id} in {REGION}"):
         judge(here, root, copy, region=OTHER_REGION)
+
+
+def test_what_was_baked_on_another_ami_goes_by_its_own_files(here: World, root: Path) -> None:
+    """EC2 names the parent of an incremental bake as its source, as it does of a copy: there is another build's."""
+    parent, child = here.image(9), here.image(5)
+    prove(root, parent)
+    archive.keep(root / "packer/builds", str(parent.id), {archive.RELEASE: "{}"})
+    path = prove(root, child)
+    child.source_image_id = str(parent.id)
+
+    assert judge(here, root, child).state == "unsigned"
+    # At the hand-over of a build its provenance is in the archive only, and the parent's beside the code.
+    archive.keep(root / "packer/builds", str(child.id), {archive.PROVENANCE: path.read_text()})
+    data = path.read_bytes()
+    path.unlink()
+    assert judge(here, root, child).data == data
+    (root / "packer/builds" / str(child.id) / archive.PROVENANCE).unlink()
+    with pytest.raises(SafetyError, match=f"names a file that is nowhere: restore terraform/provenance/{child.id}"):
+        judge(here, root, child)
+
+
+def test_a_copy_of_the_build_that_has_lost_its_tag_is_refused(here: World, root: Path) -> None:
+    """Its provenance names it, and lies under the AMI that it was copied from."""
+    ami = here.image(5)
+    other = other_region(here)
+    ec2 = here.access.client("ec2", region=OTHER_REGION)
+    copied = ec2.copy_image(SourceImageId=str(ami.id), SourceRegion=REGION, Name="copy", CopyImageTags=True)["ImageId"]
+    path = prove(root, ami)
+    path.write_text(json.dumps(statement({REGION: str(ami.id), OTHER_REGION: copied}, said())))
+
+    with pytest.raises(SafetyError, match=f"there is terraform/provenance/{ami.id}.json, but the AMI has no tag"):
+        judge(here, root, other.ec2.amis[copied], region=OTHER_REGION)
+    path.write_text("{")
+    assert judge(here, root, other.ec2.amis[copied], region=OTHER_REGION).state == "none"
 
 
 def test_what_only_shows_says_that_it_is_refused(here: World, root: Path) -> None:

@@ -101,7 +101,7 @@ def judge(
     try:
         if PROVENANCE_TAG not in known:
             return _without_tag(run, image)
-        files = _read(run, image)
+        files = _read(run, image, known)
         parsed = provenance.parse(files.data, source=files.source)
         facts = Facts(
             ami_id=image.image_id,
@@ -109,7 +109,7 @@ def judge(
             tags=known,
             copied_from=_copied_from(run, image, parsed),
             is_sandbox=run.target.is_sandbox,
-            release_sha256=None if files.release is None else provenance.digest(files.release.encode()),
+            release_sha256=_release_digest(run, files, parsed),
         )
         if problem := provenance.tag_difference(parsed, known) or provenance.difference(parsed, facts):
             raise SafetyError(problem)
@@ -178,11 +178,10 @@ def keep(run: Invocation, verdicts: Sequence[Verdict]) -> None:
 def _without_tag(run: Invocation, image: Image) -> Verdict:
     """Judge an AMI without the tag: one of before there was provenance, by hand, or one that has lost its tag."""
     ami = image.image_id
-    left = [
-        path
-        for path in (provenance.path_of(run.workspace.terraform, ami), run.workspace.builds / ami / archive.PROVENANCE)
-        if path.exists()
-    ]
+    left = [path for path in _places(run, ami) if path.exists()]
+    if source := image.source_ami_id:
+        # Of a copy that the build has made they lie there; they may as well be those of what it was baked on.
+        left += [path for path in _places(run, source) if path.exists() and _is_about(path, image)]
     if left:
         where = run.workspace.shown(left[0])
         msg = f"there is {where}, but the AMI has no tag {PROVENANCE_TAG}: who took it away?"
@@ -196,6 +195,18 @@ def _without_tag(run: Invocation, image: Image) -> Verdict:
     return Verdict(ami_id=ami, state="none")
 
 
+def _places(run: Invocation, ami: str) -> tuple[Path, Path]:
+    """Return where the working tree may have the provenance of *ami*: beside the code, and in the archive."""
+    return provenance.path_of(run.workspace.terraform, ami), run.workspace.builds / ami / archive.PROVENANCE
+
+
+def _is_about(path: Path, image: Image) -> bool:
+    try:
+        return provenance.parse(_content(path), source=str(path)).amis.get(image.region) == image.image_id
+    except PipelineError:
+        return False
+
+
 @dataclass(frozen=True)
 class _Files:
     """What there is of an AMI's provenance: its content, where it is, what goes with it, and the release record."""
@@ -206,39 +217,60 @@ class _Files:
     release: str | None = None
 
 
-def _read(run: Invocation, image: Image) -> _Files:
+def _read(run: Invocation, image: Image, tags: Mapping[str, str]) -> _Files:
     """Return what `_found` does; a file that is none of ours, or cannot be read, speaks against the AMI."""
     try:
-        return _found(run, image)
+        return _found(run, image, tags)
     except UsageError as exc:
         raise SafetyError(str(exc)) from exc
 
 
-def _found(run: Invocation, image: Image) -> _Files:
+def _found(run: Invocation, image: Image, tags: Mapping[str, str]) -> _Files:
     """Return the file with the AMI's provenance, and what goes with it.
 
     What the hand-over has left beside the code goes before the archive in the tree, and that before the bucket. Of a
-    copy they are kept under the AMI that it was made from.
+    copy they are kept under the AMI that it was made from; of what was baked on another one EC2 names that as the
+    source, too, whose files are another build's: they count only where they are those of the tag.
     """
     workspace = run.workspace
-    names = list(dict.fromkeys(filter(None, (image.image_id, image.source_ami_id))))
-    for path in (provenance.path_of(workspace.terraform, ami) for ami in names):
-        if path.exists():
-            records = (archive.read(workspace.builds, ami, (archive.RELEASE,)) for ami in names)
-            release = next((text for found in records if (text := found.get(archive.RELEASE)) is not None), None)
-            bundle = provenance.bundle_of(path)
-            text = read_text(bundle, what=_WHAT) if bundle.exists() else None
-            return _Files(_content(path), workspace.shown(path), text, release)
     store = BuildStore(workspace.builds, workspace.terraform, run.access)
-    for ami in names:
-        there = store.read(ami, (archive.PROVENANCE, archive.SIGSTORE, archive.RELEASE))
-        if (text := there.files.get(archive.PROVENANCE)) is not None:
-            source = there.where if "://" in there.where else workspace.shown(Path(there.where))
-            rest = (there.files.get(archive.SIGSTORE), there.files.get(archive.RELEASE))
-            return _Files(text.encode(), f"{source.rstrip('/')}/{archive.PROVENANCE}", *rest)
+    if (own := _kept(run, store, image.image_id)) is not None:
+        return own
+    if image.source_ami_id:
+        of_source = _kept(run, store, image.source_ami_id)
+        if of_source is not None and provenance.digest(of_source.data) == tags.get(PROVENANCE_TAG):
+            return of_source
     path = provenance.path_of(workspace.terraform, image.image_id)
     msg = f"its tag {PROVENANCE_TAG} names a file that is nowhere: restore {workspace.shown(path)} from git"
     raise SafetyError(msg)
+
+
+def _kept(run: Invocation, store: BuildStore, ami: str) -> _Files | None:
+    """Return what is kept under the id *ami*; None where nothing is."""
+    workspace, path = run.workspace, provenance.path_of(run.workspace.terraform, ami)
+    if path.exists():
+        bundle = provenance.bundle_of(path)
+        text = read_text(bundle, what=_WHAT) if bundle.exists() else None
+        return _Files(_content(path), workspace.shown(path), text)
+    there = store.read(ami, (archive.PROVENANCE, archive.SIGSTORE, archive.RELEASE))
+    if (text := there.files.get(archive.PROVENANCE)) is None:
+        return None
+    source = there.where if "://" in there.where else workspace.shown(Path(there.where))
+    rest = (there.files.get(archive.SIGSTORE), there.files.get(archive.RELEASE))
+    return _Files(text.encode(), f"{source.rstrip('/')}/{archive.PROVENANCE}", *rest)
+
+
+def _release_digest(run: Invocation, files: _Files, parsed: Provenance) -> str | None:
+    """Return the SHA-256 of the release record in the archive of what the provenance is about; None without one."""
+    text = files.release
+    for ami in parsed.amis.values() if text is None else ():
+        try:
+            text = archive.read(run.workspace.builds, ami, (archive.RELEASE,)).get(archive.RELEASE)
+        except UsageError as exc:
+            raise SafetyError(str(exc)) from exc
+        if text is not None:
+            break
+    return None if text is None else provenance.digest(text.encode())
 
 
 def _content(path: Path) -> bytes:
