@@ -288,6 +288,19 @@ def test_an_ami_known_only_after_the_apply_is_refused_where_provenance_is_requir
         proven.check(task(terraform.here, root, provenance=Provenance(required=True)).run, [change])
 
 
+def test_an_ami_that_is_not_there_is_refused_where_provenance_is_required(terraform: FakeTerraform) -> None:
+    """An environment in another region, say: nobody has looked at its AMI."""
+    ami = "ami-0fedcba9876543210"
+    row = plans.change(plans.SPOT, ("create",), after=plans.values(ami))
+    change = plan_changes.parse(row, None, None)
+    assert isinstance(change, plan_changes.EnvironmentChange)
+    root = terraform.folder.parent
+
+    proven.check(task(terraform.here, root).run, [change])
+    with pytest.raises(SafetyError, match=rf"{ami} is not there in {REGION}: .*provenance\.required: true"):
+        proven.check(task(terraform.here, root, provenance=Provenance(required=True)).run, [change])
+
+
 def test_the_archive_and_the_bucket_are_asked_in_turn(here: World, root: Path) -> None:
     """Another machine has no working tree of the build's; what it finds it leaves beside the code, to be committed."""
     ami = here.image(5)

@@ -184,7 +184,10 @@ def _without_tag(run: Invocation, image: Image) -> Verdict:
         left += [path for path in _places(run, source) if path.exists() and _is_about(path, image)]
     if left:
         where = run.workspace.shown(left[0])
-        msg = f"there is {where}, but the AMI has no tag {PROVENANCE_TAG}: who took it away?"
+        msg = (
+            f"there is {where}, but the AMI has no tag {PROVENANCE_TAG}: who took it away? Where a build was cut short, "
+            f"or EC2 refused it, its value is the SHA-256 of that file"
+        )
         raise SafetyError(msg)
     if run.settings.provenance.required:
         msg = (
