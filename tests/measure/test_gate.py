@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake import base, build, compare, result
+from gpu_ami.bake import attest, base, build, compare, result
 from gpu_ami.bake.build import Request
 from gpu_ami.bake.packer_bake import Baked
 from gpu_ami.bake.packer_events import Progress
@@ -52,6 +52,8 @@ class Build:
         self.during: Callable[[], object] = lambda: None
         patch.setattr(build, "_check_and_validate", lambda *_: None)
         patch.setattr(build, "_bake", self._bake)
+        # What Packer writes of it is for tests/bake/test_attest.py: an AMI without counts as one of before there was any.
+        patch.setattr(attest, "record", lambda *_: {})
 
     def _bake(self, run: Any, job: Any, _compared: Any, **_flags: Any) -> Baked:
         self.baked += 1
@@ -327,6 +329,18 @@ def test_catching_up_hands_nothing_over_that_is_not_good(
 
     assert building.baked == 0
     assert building.launches == (1 if max_usd == "5" else 0)
+    building.assert_kept_back()
+
+
+def test_what_would_be_refused_is_not_caught_up_with(building: Build) -> None:
+    """The file of its provenance is lost: nothing is paid for a verification whose AMI nobody may use."""
+    building.make_current()
+    building.ami.add_tags({"gpu-ami:provenance": "0" * 64})
+
+    with pytest.raises(SafetyError, match="names a file that is nowhere.* neither verified nor handed over"):
+        building.run(if_stale=True)
+
+    assert (building.baked, building.launches) == (0, 0)
     building.assert_kept_back()
 
 

@@ -204,10 +204,12 @@ def _build(
 def _catch_up(run: Invocation, live: Image, gate: Gate, account: str) -> None:
     """Have what an earlier build made pass the gate, which that build did not get to the end of, and hand it over."""
     run.console.say(f"{live.image_id} has not been verified yet, and that comes before the hand-over.")
-    gate.agree(live.root_gib)
-    update_tfvars.check_target(run)
     # Its copies in other regions are handed over with it, where the manifest is at hand and about it.
     amis = _made_with(run, live.image_id)
+    # What would be refused in the end is no use to pay for.
+    attested.check(run, amis, done="It was neither verified nor handed over.")
+    gate.agree(live.root_gib)
+    update_tfvars.check_target(run)
     gate.check(amis, account, is_old=True)
     with _naming_what_was_made(run.access.region, amis, is_finished=True), _in_turn(run, "hand-over"):
         verdicts = attested.check(run, amis, done="It was not handed over.")

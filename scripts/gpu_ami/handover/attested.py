@@ -366,7 +366,7 @@ def _verifiers(run: Invocation) -> Iterator[_Verifier]:
         elif verifier.startswith("awskms:"):
             yield _of_kms(verifier)
         else:
-            yield _Verifier(verifier, ("-signing-mode=key", f"-verifier={_public_key(run, verifier)}"))
+            yield _Verifier(verifier, ("-signing-mode=key", f"-verifier={public_key(run.workspace.root, verifier)}"))
     signer = settings.signer
     if settings.verifiers or signer == "none":
         return
@@ -387,13 +387,13 @@ def _of_kms(uri: str) -> _Verifier:
     return _Verifier(uri, ("-signing-mode=kms", f"-key={uri}"))
 
 
-def _public_key(run: Invocation, named: str) -> Path:
-    """Return the file of the public key that the settings name.
+def public_key(root: Path, named: str) -> Path:
+    """Return the file of the public key *named* by the settings, seen from the repository *root*.
 
     Raises:
         UsageError: It is not there, or holds a private key, of which nothing is shown.
     """
-    path = run.workspace.root / Path(named).expanduser()
+    path = root / Path(named).expanduser()
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_KEY_BYTES)

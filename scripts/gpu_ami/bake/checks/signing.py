@@ -11,8 +11,10 @@ from gpu_ami.aws import kms
 from gpu_ami.bake.checks.catalog import CheckSpec
 from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.checks.lookups import Lookups
+from gpu_ami.errors import UsageError
+from gpu_ami.handover import attested
 from gpu_ami.records.provenance import MOST_REGIONS
-from gpu_ami.settings import Settings
+from gpu_ami.settings import KeylessIdentity, Settings
 
 NAME = "provenance"
 _LARGEST_KEY_BYTES = 64 * 1024
@@ -29,16 +31,19 @@ class Wanted:
         signer: Who signs it, as the settings have it.
         root: Where a key's file is looked for.
         is_required: Whether an AMI without one is refused.
+        verifiers: Whose signature counts; none where the signer's does.
     """
 
     signer: str
     root: Path
     is_required: bool
+    verifiers: tuple[str | KeylessIdentity, ...] = ()
 
 
 def wanted(settings: Settings, root: Path) -> Wanted:
     """Return what the settings want; *root* is the repository."""
-    return Wanted(signer=settings.provenance.signer, root=root, is_required=settings.provenance.required)
+    given = settings.provenance
+    return Wanted(signer=given.signer, root=root, is_required=given.required, verifiers=given.verifiers)
 
 
 def specs(lookups: Lookups, wants: Wanted | None) -> Iterator[CheckSpec]:
@@ -47,6 +52,8 @@ def specs(lookups: Lookups, wants: Wanted | None) -> Iterator[CheckSpec]:
         return
     if too_many := judge_regions(len({lookups.access.region, *lookups.variables.ami_regions}), wants):
         yield CheckSpec(f"{NAME} regions", lambda: too_many, "", needs_credentials=False)
+    if unverifiable := judge_verifiers(wants):
+        yield CheckSpec(f"{NAME} verifiers", lambda: unverifiable, "", needs_credentials=False)
     if wants.signer.startswith(_KMS):
         allow = "kms:GetPublicKey, kms:DescribeKey and kms:Sign on the key"
         yield CheckSpec(NAME, lambda: _kms_key(lookups, wants.signer.removeprefix(_KMS)), allow)
@@ -65,6 +72,25 @@ def judge_regions(regions: int, wants: Wanted) -> Check | None:
         return Check(f"{NAME} regions", "warn", found, "Copy to fewer regions with ami_regions.")
     fix = "Copy to fewer regions with ami_regions, or set provenance in pipeline.yaml to signer: none, required: false."
     return Check(f"{NAME} regions", "fail", found, fix)
+
+
+def judge_verifiers(wants: Wanted) -> Check | None:
+    """Judge whose signature counts, of what would refuse the AMI once it is baked; None where nothing is to be said."""
+    name = f"{NAME} verifiers"
+    if wants.signer == "none" and wants.verifiers:
+        found = "nobody signs, and only what is signed by one of provenance.verifiers is handed over"
+        return Check(name, "fail", found, "Name who signs in provenance.signer of pipeline.yaml, or leave verifiers out.")
+    if wants.signer == "keyless" and not any(isinstance(one, KeylessIdentity) for one in wants.verifiers):
+        fix = "Name the workflow's identity in provenance.verifiers of pipeline.yaml."
+        return Check(name, "fail", "who may sign without a key is not said", fix)
+    for verifier in wants.verifiers:
+        if isinstance(verifier, KeylessIdentity) or verifier.startswith("awskms:"):
+            continue
+        try:
+            attested.public_key(wants.root, verifier)
+        except UsageError as exc:
+            return Check(name, "fail", str(exc).rstrip("."), "Correct provenance.verifiers of pipeline.yaml.")
+    return None
 
 
 def judge_file(wants: Wanted) -> Check:
