@@ -52,7 +52,7 @@ class Build:
         self.during: Callable[[], object] = lambda: None
         patch.setattr(build, "_check_and_validate", lambda *_: None)
         patch.setattr(build, "_bake", self._bake)
-        # What Packer writes of it is for tests/bake/test_attest.py: an AMI without counts as one of before there was any.
+        # What Packer writes of it is for tests/bake/test_attest.py.
         patch.setattr(attest, "record", lambda *_: {})
 
     def _bake(self, run: Any, job: Any, _compared: Any, **_flags: Any) -> Baked:
@@ -337,7 +337,7 @@ def test_what_would_be_refused_is_not_caught_up_with(building: Build) -> None:
     building.make_current()
     building.ami.add_tags({"gpu-ami:provenance": "0" * 64})
 
-    with pytest.raises(SafetyError, match="names a file that is nowhere.* neither verified nor handed over"):
+    with pytest.raises(SafetyError, match=r"names a file that is nowhere.* neither verified nor handed over"):
         building.run(if_stale=True)
 
     assert (building.baked, building.launches) == (0, 0)

@@ -22,8 +22,8 @@ def check(run: Invocation, changes: Iterable[EnvironmentChange]) -> None:
         changes: What the plan does to the environments that are the pipeline's.
 
     Raises:
-        SafetyError: One is refused; or the plan does not say which it is, or EC2 shows none in the pipeline's region, and
-            provenance is required.
+        SafetyError: One is refused; or provenance is required, and the plan does not say which it is, or EC2 shows none
+            in the pipeline's region.
         UsageError: A verifier of the settings cannot be used.
         AwsError: AWS or its KMS refused, or cannot be reached.
     """
@@ -33,7 +33,7 @@ def check(run: Invocation, changes: Iterable[EnvironmentChange]) -> None:
         region = run.settings.region
         if not attested.check(run, {region: ami_id}, done="Nothing was applied.") and is_required:
             msg = (
-                f"{ami_id} is not there in {region}: nothing says where it comes from, and pipeline.yaml has {setting}. "
-                "Nothing was applied."
+                f"{ami_id} is not there in {region}: nothing says where it comes from, and pipeline.yaml has "
+                f"{setting}. Nothing was applied."
             )
             raise SafetyError(msg)

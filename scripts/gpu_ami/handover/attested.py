@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -185,8 +186,8 @@ def _without_tag(run: Invocation, image: Image) -> Verdict:
     if left:
         where = run.workspace.shown(left[0])
         msg = (
-            f"there is {where}, but the AMI has no tag {PROVENANCE_TAG}: who took it away? Where a build was cut short, "
-            f"or EC2 refused it, its value is the SHA-256 of that file"
+            f"there is {where}, but the AMI has no tag {PROVENANCE_TAG}: who took it away? Where a build was cut "
+            "short, or EC2 refused it, its value is the SHA-256 of that file"
         )
         raise SafetyError(msg)
     if run.settings.provenance.required:
@@ -212,8 +213,9 @@ def _is_about(path: Path, image: Image) -> bool:
 
 @dataclass(frozen=True)
 class _Files:
-    """What there is of an AMI's provenance: its content, where it is, what goes with it, and the release record."""
+    """What is kept under the id *ami*: the provenance, where it is, what goes with it, and the release record."""
 
+    ami: str
     data: bytes
     source: str
     bundle: str | None = None
@@ -235,32 +237,36 @@ def _found(run: Invocation, image: Image, tags: Mapping[str, str]) -> _Files:
     copy they are kept under the AMI that it was made from; of what was baked on another one EC2 names that as the
     source, too, whose files are another build's: they count only where they are those of the tag.
     """
-    workspace = run.workspace
+    workspace, tag = run.workspace, tags.get(PROVENANCE_TAG)
     store = BuildStore(workspace.builds, workspace.terraform, run.access)
-    if (own := _kept(run, store, image.image_id)) is not None:
-        return own
-    if image.source_ami_id:
-        of_source = _kept(run, store, image.source_ami_id)
-        if of_source is not None and provenance.digest(of_source.data) == tags.get(PROVENANCE_TAG):
-            return of_source
+    names = list(dict.fromkeys(filter(None, (image.image_id, image.source_ami_id))))
+    for look in (partial(_beside, run), partial(_archived, run, store)):
+        for found in (look(ami) for ami in names):
+            if found is not None and (found.ami == image.image_id or provenance.digest(found.data) == tag):
+                return found
     path = provenance.path_of(workspace.terraform, image.image_id)
     msg = f"its tag {PROVENANCE_TAG} names a file that is nowhere: restore {workspace.shown(path)} from git"
     raise SafetyError(msg)
 
 
-def _kept(run: Invocation, store: BuildStore, ami: str) -> _Files | None:
-    """Return what is kept under the id *ami*; None where nothing is."""
-    workspace, path = run.workspace, provenance.path_of(run.workspace.terraform, ami)
-    if path.exists():
-        bundle = provenance.bundle_of(path)
-        text = read_text(bundle, what=_WHAT) if bundle.exists() else None
-        return _Files(_content(path), workspace.shown(path), text)
+def _beside(run: Invocation, ami: str) -> _Files | None:
+    """Return what the hand-over has left beside the code under the id *ami*; None where it has left nothing."""
+    path = provenance.path_of(run.workspace.terraform, ami)
+    if not path.exists():
+        return None
+    bundle = provenance.bundle_of(path)
+    text = read_text(bundle, what=_WHAT) if bundle.exists() else None
+    return _Files(ami, _content(path), run.workspace.shown(path), text)
+
+
+def _archived(run: Invocation, store: BuildStore, ami: str) -> _Files | None:
+    """Return what the archive of *ami* has, in the tree or in the bucket; None where it has no provenance."""
     there = store.read(ami, (archive.PROVENANCE, archive.SIGSTORE, archive.RELEASE))
     if (text := there.files.get(archive.PROVENANCE)) is None:
         return None
-    source = there.where if "://" in there.where else workspace.shown(Path(there.where))
+    source = there.where if "://" in there.where else run.workspace.shown(Path(there.where))
     rest = (there.files.get(archive.SIGSTORE), there.files.get(archive.RELEASE))
-    return _Files(text.encode(), f"{source.rstrip('/')}/{archive.PROVENANCE}", *rest)
+    return _Files(ami, text.encode(), f"{source.rstrip('/')}/{archive.PROVENANCE}", *rest)
 
 
 def _release_digest(run: Invocation, files: _Files, parsed: Provenance) -> str | None:

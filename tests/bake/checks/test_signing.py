@@ -93,8 +93,19 @@ def encrypted_pem() -> bytes:
         (encrypted_pem(), "fail", "the signer's key key.pem has a passphrase, for which Packer cannot ask"),
         (public_pem(KEY), "fail", "key.pem holds no private key"),
         (b"", "fail", "key.pem holds no private key"),
+        (
+            b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" + private_pem(KEY),
+            "fail",
+            "key.pem begins with EC PARAMETERS, and Packer reads the first block",
+        ),
+        (
+            private_pem(KEY).replace(b" PRIVATE", b" OPENSSH PRIVATE"),
+            "fail",
+            "key.pem begins with OPENSSH PRIVATE KEY, and Packer reads the first block",
+        ),
+        (b"Bag Attributes: none\n" + private_pem(KEY), "ok", "signed with the key in key.pem"),
     ],
-    ids=["good", "missing", "with a passphrase", "public", "empty"],
+    ids=["good", "missing", "with a passphrase", "public", "empty", "of ecparam", "of ssh-keygen", "of pkcs12"],
 )
 def test_a_key_in_a_file_is_one_that_packer_reads(tmp_path: Path, content: bytes | None, status: str, why: str) -> None:
     """Its kind is told by its first line; what it holds is in no message."""

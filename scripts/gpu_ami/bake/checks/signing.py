@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ from gpu_ami.settings import KeylessIdentity, Settings
 NAME = "provenance"
 _LARGEST_KEY_BYTES = 64 * 1024
 _KMS = "awskms:///"
+# Of a file with several PEM blocks Packer 1.16.0 reads the first, which `openssl ecparam -genkey` makes the curve's name;
+# of private keys PKCS #8, PKCS #1 and SEC 1, and not OpenSSH's own.
+_BEGINS = re.compile(rb"^-----BEGIN ([A-Z0-9 ]{1,40})-----", re.MULTILINE)
+_READ = (b"PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY")
 # Where Packer finds a token by which Sigstore knows it: its own variable, and what GitHub gives a job that may ask.
 _TOKENS = ("SIGSTORE_ID_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL")
 
@@ -79,7 +84,8 @@ def judge_verifiers(wants: Wanted) -> Check | None:
     name = f"{NAME} verifiers"
     if wants.signer == "none" and wants.verifiers:
         found = "nobody signs, and only what is signed by one of provenance.verifiers is handed over"
-        return Check(name, "fail", found, "Name who signs in provenance.signer of pipeline.yaml, or leave verifiers out.")
+        fix = "Name who signs in provenance.signer of pipeline.yaml, or leave verifiers out."
+        return Check(name, "fail", found, fix)
     if wants.signer == "keyless" and not any(isinstance(one, KeylessIdentity) for one in wants.verifiers):
         fix = "Name the workflow's identity in provenance.verifiers of pipeline.yaml."
         return Check(name, "fail", "who may sign without a key is not said", fix)
@@ -106,6 +112,12 @@ def judge_file(wants: Wanted) -> Check:
         return Check(NAME, "fail", f"the signer's key {named} has a passphrase, for which Packer cannot ask", fix)
     if b"PRIVATE KEY-----" not in content:
         return Check(NAME, "fail", f"{named} holds no private key", fix)
+    first = _BEGINS.search(content)
+    if first is None or first[1] not in _READ:
+        found = (
+            f"{named} begins with {first[1].decode() if first else 'no PEM block'}, and Packer reads the first block"
+        )
+        return Check(NAME, "fail", found, f"{fix} `openssl pkcs8 -topk8 -nocrypt -in OLD -out NEW` makes one.")
     return Check(NAME, "ok", f"signed with the key in {named}")
 
 
