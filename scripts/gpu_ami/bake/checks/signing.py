@@ -20,8 +20,8 @@ from gpu_ami.settings import KeylessIdentity, Settings
 NAME = "provenance"
 _LARGEST_KEY_BYTES = 64 * 1024
 _KMS = "awskms:///"
-# Of a file with several PEM blocks Packer 1.16.0 reads the first, which `openssl ecparam -genkey` makes the curve's name;
-# of private keys PKCS #8, PKCS #1 and SEC 1, and not OpenSSH's own.
+# Of a file with several PEM blocks Packer 1.16.0 reads the first, to which `openssl ecparam -genkey` writes the curve's
+# name; of private keys PKCS #8, PKCS #1 and SEC 1, and not OpenSSH's own.
 _BEGINS = re.compile(rb"^-----BEGIN ([A-Z0-9 ]{1,40})-----", re.MULTILINE)
 _READ = (b"PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY")
 # Where Packer finds a token by which Sigstore knows it: its own variable, and what GitHub gives a job that may ask.
@@ -114,10 +114,9 @@ def judge_file(wants: Wanted) -> Check:
         return Check(NAME, "fail", f"{named} holds no private key", fix)
     first = _BEGINS.search(content)
     if first is None or first[1] not in _READ:
-        found = (
-            f"{named} begins with {first[1].decode() if first else 'no PEM block'}, and Packer reads the first block"
-        )
-        return Check(NAME, "fail", found, f"{fix} `openssl pkcs8 -topk8 -nocrypt -in OLD -out NEW` makes one.")
+        begins = first[1].decode() if first else "no PEM block"
+        how = f"{fix} `openssl pkcs8 -topk8 -nocrypt -in OLD -out NEW` makes one."
+        return Check(NAME, "fail", f"{named} begins with {begins}, and Packer reads the first block", how)
     return Check(NAME, "ok", f"signed with the key in {named}")
 
 
