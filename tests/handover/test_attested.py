@@ -158,6 +158,33 @@ def test_without_verifiers_the_signer_is_the_one(here: World, root: Path, packer
         judge(here, root, ami, signer="keyless")
 
 
+@pytest.mark.parametrize(
+    ("signer", "verifiers", "is_at_hand"),
+    [
+        ("none", (), True),
+        ("none", ("keys/new.pub.pem",), False),
+        ("keyless", (), False),
+        ("keys/new.pem", ("keys/old.pub.pem",), True),
+        ("/gone/production.pem", ("keys/old.pub.pem",), False),
+        ("awskms:///alias/here", (), True),
+        ("awskms:///alias/production", ("keys/old.pub.pem",), False),
+    ],
+)
+def test_in_the_sandbox_nobody_signs_whose_key_is_elsewhere(
+    here: World, root: Path, monkeypatch: pytest.MonkeyPatch, signer: str, verifiers: tuple[str, ...], is_at_hand: bool
+) -> None:
+    """With the settings of production everything can still be tried there; what is on AWS is held to them."""
+    kms = here.access.client("kms")
+    key = kms.create_key(KeyUsage="SIGN_VERIFY", KeySpec="ECC_NIST_P256")["KeyMetadata"]["KeyId"]
+    kms.create_alias(AliasName="alias/here", TargetKeyId=key)
+    given = Provenance(signer=signer, verifiers=verifiers, required=True)
+    run = task(here, root, provenance=given).run
+
+    assert attested.policy(run) == given
+    monkeypatch.setattr(type(run.target), "is_sandbox", True)
+    assert attested.policy(run) == (given if is_at_hand else Provenance(required=True))
+
+
 def test_a_keyless_signature_goes_to_packer_with_its_bundle(
     here: World, root: Path, packer: FakePacker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,7 +124,7 @@ def check(run: Invocation, job: Job) -> list[preflight.Check]:
         sandbox=run.target.is_sandbox,
         folder=run.workspace.state if run.target.is_sandbox else None,
         verified=verification.wanted(run.settings),
-        proven=signing.wanted(run.settings, run.workspace.root),
+        proven=signing.wanted(attested.policy(run), run.workspace.root),
     )
 
 

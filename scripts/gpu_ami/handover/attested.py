@@ -22,12 +22,14 @@ from gpu_ami.records import archive, provenance
 from gpu_ami.records.provenance import Facts, Provenance, State
 from gpu_ami.records.tags import PROVENANCE_TAG
 from gpu_ami.settings import KeylessIdentity
+from gpu_ami.settings import Provenance as Provided
 
 if TYPE_CHECKING:
     from gpu_ami.aws.images import Image
     from gpu_ami.invocation import Invocation
 
 _WHAT = "provenance"
+_KMS = "awskms:///"
 _LARGEST_KEY_BYTES = 64 * 1024
 _ANSWER_WITHIN_S = 60.0
 # What Packer 1.16 says where the key is one, and another one; where it asked AWS in vain; where it cannot use a key.
@@ -60,6 +62,32 @@ class Verdict:
     def document(self) -> dict[str, str]:
         """Return it as the tasks print it in JSON."""
         return {"state": self.state, "detail": self.detail}
+
+
+def policy(run: Invocation) -> Provided:
+    """Return who signs and whose signature counts: what the settings say.
+
+    In the sandbox only as far as the signer is at hand there, as a file or in the local KMS: the key of production is
+    not, nor GitHub's identity. Nobody signs then, and nobody's signature counts.
+
+    Raises:
+        AwsError: The local KMS cannot be asked.
+    """
+    given = run.settings.provenance
+    if not run.target.is_sandbox or run.options.dry_run or _is_at_hand(run, given):
+        return given
+    return Provided(required=given.required)
+
+
+def _is_at_hand(run: Invocation, given: Provided) -> bool:
+    if given.signer == "none":
+        return not given.verifiers
+    if given.signer.startswith(_KMS):
+        from gpu_ami.aws import kms
+        from gpu_ami.aws.caller import Caller
+
+        return kms.key(Caller(run.access, run.settings.region), given.signer.removeprefix(_KMS)) is not None
+    return given.signer != "keyless" and (run.workspace.root / Path(given.signer).expanduser()).is_file()
 
 
 def check(run: Invocation, amis: Mapping[str, str], *, done: str = "Nothing was changed.") -> list[Verdict]:
@@ -358,7 +386,7 @@ def _verifiers(run: Invocation) -> Iterator[_Verifier]:
     Raises:
         UsageError: One cannot be used.
     """
-    settings = run.settings.provenance
+    settings = policy(run)
     for verifier in settings.verifiers:
         if isinstance(verifier, KeylessIdentity):
             yield _Verifier(

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,7 +16,7 @@ from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.checks.lookups import Lookups
 from gpu_ami.bake.checks.signing import Wanted, judge_file, judge_regions, wanted
 from gpu_ami.bake.variables import typed
-from gpu_ami.settings import EMBEDDED, KeylessIdentity, Provenance
+from gpu_ami.settings import KeylessIdentity, Provenance
 from tests.bake.conftest import World
 from tests.support.provenances import private_pem, public_pem
 from tests.support.schemas import problems
@@ -38,8 +37,8 @@ def of(
 ) -> dict[str, Check]:
     """Return what the checks find in the account."""
     lookups = Lookups(access or account.access, typed({"ami_regions": list(regions)}))
-    settings = msgspec.structs.replace(EMBEDDED, provenance=Provenance(signer=signer, verifiers=verifiers))
-    found = [check for spec in signing.specs(lookups, wanted(settings, root)) for check in preflight._run(spec)]
+    wants = wanted(Provenance(signer=signer, verifiers=verifiers), root)
+    found = [check for spec in signing.specs(lookups, wants) for check in preflight._run(spec)]
     assert problems("doctor", [check.document() for check in found]) == []
     return {check.check: check for check in found}
 

@@ -15,7 +15,7 @@ from gpu_ami.bake.checks.lookups import Lookups
 from gpu_ami.errors import UsageError
 from gpu_ami.handover import attested
 from gpu_ami.records.provenance import MOST_REGIONS
-from gpu_ami.settings import KeylessIdentity, Settings
+from gpu_ami.settings import KeylessIdentity, Provenance
 
 NAME = "provenance"
 _LARGEST_KEY_BYTES = 64 * 1024
@@ -45,9 +45,8 @@ class Wanted:
     verifiers: tuple[str | KeylessIdentity, ...] = ()
 
 
-def wanted(settings: Settings, root: Path) -> Wanted:
-    """Return what the settings want; *root* is the repository."""
-    given = settings.provenance
+def wanted(given: Provenance, root: Path) -> Wanted:
+    """Return what is wanted of *given*, as `attested.policy` has it; *root* is the repository."""
     return Wanted(signer=given.signer, root=root, is_required=given.required, verifiers=given.verifiers)
 
 
