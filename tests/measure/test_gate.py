@@ -26,6 +26,7 @@ from tests.measure.conftest import GOOD, IMAGE, Host
 from tests.measure.test_verify import environment
 from tests.records.test_release import RECORD
 from tests.support.account import REGION, Task, World, task
+from tests.support.provenances import prove
 
 __all__ = ["prepared"]
 BEFORE = '{"gpu_ami_id": "ami-0123456789abcdef0"}\n'
@@ -333,15 +334,29 @@ def test_catching_up_hands_nothing_over_that_is_not_good(
 
 
 def test_what_would_be_refused_is_not_caught_up_with(building: Build) -> None:
-    """The file of its provenance is lost: nothing is paid for a verification whose AMI nobody may use."""
+    """Nothing is paid for the verification of an AMI that nobody may use."""
+    path = prove(building.root, building.ami)
     building.make_current()
-    building.ami.add_tags({"gpu-ami:provenance": "0" * 64})
+    path.write_text(path.read_text() + " ")
 
-    with pytest.raises(SafetyError, match=r"names a file that is nowhere.* neither verified nor handed over"):
+    with pytest.raises(SafetyError, match=r"was altered.* neither verified nor handed over"):
         building.run(if_stale=True)
 
     assert (building.baked, building.launches) == (0, 0)
     building.assert_kept_back()
+
+
+def test_what_has_lost_its_provenance_before_the_hand_over_is_made_anew(building: Build) -> None:
+    """The runner that had baked it is gone, and its file with it: the AMI would be refused every night from now on."""
+    building.make_current()
+    tags = building.here.maker.ec2.tags[building.ami.id]
+    tags["gpu-ami:provenance"] = "0" * 64
+    building.during = lambda: tags.pop("gpu-ami:provenance")
+
+    done = building.run(if_stale=True)
+
+    assert "but one is baked anew. The provenance of" in done.err.getvalue()
+    assert (building.baked, building.launches, building.handed_over) == (1, 1, building.ami.id)
 
 
 def test_what_was_applied_once_is_not_handed_over_again(building: Build) -> None:

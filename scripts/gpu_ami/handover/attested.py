@@ -41,6 +41,10 @@ _LONGEST_REFUSAL = 400
 _UNUSABLE_KEY = ("load verifier", "read verifier")
 
 
+class LostError(SafetyError):
+    """The file that an AMI's tag names is nowhere: whatever it was, nobody can use the AMI any more."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What an AMI's provenance came to; one that is refused comes as an error.
@@ -146,7 +150,7 @@ def judge(
     except SafetyError as exc:
         problem = str(exc).rstrip(".")
         msg = f"The provenance of {image.image_id} is refused: {problem}. {done}"
-        raise SafetyError(msg) from exc
+        raise (LostError if isinstance(exc, LostError) else SafetyError)(msg) from exc
     state: State = "verified" if signer else "signed" if parsed.is_signed else "unsigned"
     return Verdict(ami_id=image.image_id, state=state, detail=signer, data=files.data, bundle=files.bundle)
 
@@ -274,7 +278,7 @@ def _found(run: Invocation, image: Image, tags: Mapping[str, str]) -> _Files:
                 return found
     path = provenance.path_of(workspace.terraform, image.image_id)
     msg = f"its tag {PROVENANCE_TAG} names a file that is nowhere: restore {workspace.shown(path)} from git"
-    raise SafetyError(msg)
+    raise LostError(msg)
 
 
 def _beside(run: Invocation, ami: str) -> _Files | None:
