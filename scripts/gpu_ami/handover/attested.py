@@ -362,9 +362,12 @@ def _signed_by(run: Invocation, parsed: Provenance, bundle: str | None) -> str:
         write_atomic(file, parsed.canonical, what=_WHAT, mode=0o600)
         if bundle is not None:
             write_atomic(provenance.bundle_of(file), bundle, what=_WHAT, mode=0o600)
-        answers = {verifier.name: _verify(run, file, verifier) for verifier in verifiers}
-    if good := next((name for name, answer in answers.items() if not answer), None):
-        return good
+        answers: dict[str, str] = {}
+        for verifier in verifiers:
+            # One that fits is enough: the next may be out of reach.
+            if not (answer := _verify(run, file, verifier)):
+                return verifier.name
+            answers[verifier.name] = answer
     if unasked := next((f"{name}: {said}" for name, said in answers.items() if _OF_KMS in said), None):
         why = _REQUEST.sub("", unasked).rstrip(".")
         msg = f"The signature of {parsed.source} could not be verified with {limited(why, _LONGEST_REFUSAL)}."
