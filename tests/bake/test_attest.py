@@ -12,7 +12,7 @@ from gpu_ami.bake import attest, fingerprint, prepare, secret_values, template, 
 from gpu_ami.bake.packer_bake import Baked
 from gpu_ami.bake.packer_command import Inputs, Packer
 from gpu_ami.bake.prepare import Job
-from gpu_ami.errors import BuildError
+from gpu_ami.errors import BuildError, UsageError
 from gpu_ami.records import archive, provenance
 from gpu_ami.records.manifest_file import Build
 from gpu_ami.settings import Provenance
@@ -114,6 +114,14 @@ def test_the_settings_say_who_signs(here: World, tmp_path: Path, signer: str, gi
     """Packer runs in another folder than the settings are in."""
     run = task(here, tmp_path, provenance=Provenance(signer=signer)).run
     assert attest.variables(run) == {"provenance_signer": given.replace("ROOT", str(tmp_path))}
+
+
+def test_nobody_else_signs_than_the_settings_say(here: World, tmp_path: Path) -> None:
+    """The AMI would be refused for it once it is baked."""
+    run = task(here, tmp_path, provenance=Provenance(signer="awskms:///alias/x")).run
+
+    with pytest.raises(UsageError, match=r"provenance_signer is 'none' in --packer-var but 'awskms:///alias/x' in"):
+        prepare.prepare(run, ["provenance_signer=none"])
 
 
 def test_packer_gets_no_value_of_another_template(tmp_path: Path) -> None:

@@ -197,6 +197,20 @@ def test_a_chain_that_is_long_enough_ends_in_a_full_bake(
     assert f"A full bake: {live.id} is number 10 of a chain that may have 10." in prepared.err.getvalue()
 
 
+def test_nothing_is_baked_on_an_ami_whose_provenance_is_refused(
+    here: World, prepared: Task, play: Callable[..., Packer], tmp_path: Path
+) -> None:
+    """What is in it would go on in the child, under a signature that says where all of it comes from."""
+    live = _live(here, prepared)
+    live.add_tags({"gpu-ami:chain-length": "3", "gpu-ami:provenance": "0" * 64})
+    packer, job = play(Progress(scripts=SCRIPTS)), _job(here, **PLACE)
+
+    build._bake(prepared.run, job, _compared(here, prepared, job), debug=False, incremental=True)
+
+    assert packer.given[0]["source_ami"] != live.id
+    assert f"A full bake: The provenance of {live.id} is refused: its tag" in prepared.err.getvalue()
+
+
 def test_a_parent_that_does_not_pass_is_followed_by_a_full_bake(
     here: World, prepared: Task, play: Callable[..., Packer]
 ) -> None:

@@ -47,6 +47,26 @@ def test_settings_variables_and_terraform_are_the_caller_s(caller: Path, pipelin
     assert not (pipeline / "terraform" / "main").exists()
 
 
+def test_the_public_keys_that_the_settings_name_come_along(caller: Path, pipeline: Path, tmp_path: Path) -> None:
+    """Whose signature counts is the team's to say; nothing else comes in by that way, and nothing of the runner's."""
+    named = (
+        "keys/new.pem",
+        "gone.pem",
+        "scripts/x",
+        "../pipeline/tasks.pem",
+        str(tmp_path / "away.pem"),
+        "awskms:///a",
+    )
+    for path in (caller / "keys/new.pem", pipeline / "tasks.pem", tmp_path / "away.pem"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("a key")
+    settings = f"region: us-east-1\nprovenance: {{verifiers: [{', '.join(named)}]}}\n"
+    (caller / "pipeline.yaml").write_text(settings, encoding="utf-8")
+
+    assert adopt(caller, pipeline) == ["pipeline.yaml", "packer/a.auto.pkrvars.hcl", "terraform", "keys/new.pem"]
+    assert (pipeline / "keys/new.pem").read_text() == "a key"
+
+
 def test_code_of_the_caller_is_left_alone(caller: Path, pipeline: Path) -> None:
     """What runs with the roles is the commit that was named, whatever lies in the caller's repository."""
     adopt(caller, pipeline)

@@ -26,7 +26,7 @@ from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from tests.support import plans
 from tests.support.account import OTHER_REGION, REGION, Task, World, other_region, task
 from tests.support.fake_terraform import FakeTerraform
-from tests.support.provenances import FakePacker, private_pem, prove, public_pem
+from tests.support.provenances import FakePacker, private_pem, prove, public_pem, said, statement
 
 KEY, OTHER_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
 
@@ -110,7 +110,9 @@ def test_any_one_of_the_verifiers_is_enough(here: World, root: Path, packer: Fak
     assert (verdict.state, verdict.detail) == ("verified", "keys/old.pub.pem")
     assert verdict.document() == {"state": "verified", "detail": "keys/old.pub.pem"}
     files = {command.argv[-1] for command in packer.commands}
-    assert len(files) == 1
+    assert (len(files), len(packer.commands)) == (1, 3)
+    assert judge(here, root, ami, *reversed(rotated)).state == "verified"
+    assert len(packer.commands) == 4, "who fits is enough"
     assert not any(str(root / "terraform") in file for file in files), "Packer gets what was read here, not the file"
 
 
@@ -156,6 +158,33 @@ def test_without_verifiers_the_signer_is_the_one(here: World, root: Path, packer
         judge(here, root, ami, signer="keys/gone.pem")
     with pytest.raises(UsageError, match="signer: keyless, and nobody's identity"):
         judge(here, root, ami, signer="keyless")
+
+
+@pytest.mark.parametrize(
+    ("signer", "verifiers", "is_at_hand"),
+    [
+        ("none", (), True),
+        ("none", ("keys/new.pub.pem",), False),
+        ("keyless", (), False),
+        ("keys/new.pem", ("keys/old.pub.pem",), True),
+        ("/gone/production.pem", ("keys/old.pub.pem",), False),
+        ("awskms:///alias/here", (), True),
+        ("awskms:///alias/production", ("keys/old.pub.pem",), False),
+    ],
+)
+def test_in_the_sandbox_nobody_signs_whose_key_is_elsewhere(
+    here: World, root: Path, monkeypatch: pytest.MonkeyPatch, signer: str, verifiers: tuple[str, ...], is_at_hand: bool
+) -> None:
+    """With the settings of production everything can still be tried there; what is on AWS is held to them."""
+    kms = here.access.client("kms")
+    key = kms.create_key(KeyUsage="SIGN_VERIFY", KeySpec="ECC_NIST_P256")["KeyMetadata"]["KeyId"]
+    kms.create_alias(AliasName="alias/here", TargetKeyId=key)
+    given = Provenance(signer=signer, verifiers=verifiers, required=True)
+    run = task(here, root, provenance=given).run
+
+    assert attested.policy(run) == given
+    monkeypatch.setattr(type(run.target), "is_sandbox", True)
+    assert attested.policy(run) == (given if is_at_hand else Provenance(required=True))
 
 
 def test_a_keyless_signature_goes_to_packer_with_its_bundle(
@@ -288,6 +317,19 @@ def test_an_ami_known_only_after_the_apply_is_refused_where_provenance_is_requir
         proven.check(task(terraform.here, root, provenance=Provenance(required=True)).run, [change])
 
 
+def test_an_ami_that_is_not_there_is_refused_where_provenance_is_required(terraform: FakeTerraform) -> None:
+    """An environment in another region, say: nobody has looked at its AMI."""
+    ami = "ami-0fedcba9876543210"
+    row = plans.change(plans.SPOT, ("create",), after=plans.values(ami))
+    change = plan_changes.parse(row, None, None)
+    assert isinstance(change, plan_changes.EnvironmentChange)
+    root = terraform.folder.parent
+
+    proven.check(task(terraform.here, root).run, [change])
+    with pytest.raises(SafetyError, match=rf"{ami} is not there in {REGION}: .*provenance\.required: true"):
+        proven.check(task(terraform.here, root, provenance=Provenance(required=True)).run, [change])
+
+
 def test_the_archive_and_the_bucket_are_asked_in_turn(here: World, root: Path) -> None:
     """Another machine has no working tree of the build's; what it finds it leaves beside the code, to be committed."""
     ami = here.image(5)
@@ -335,6 +377,40 @@ def test_a_copy_is_known_by_its_snapshots(here: World, root: Path) -> None:
     other.ec2.snapshots[copy.snapshot_ids[0]].description = f"Created by CreateImage(i-0123456789abcdef0) for {copied}"
     with pytest.raises(SafetyError, match=f"is about {ami.id} in {REGION}"):
         judge(here, root, copy, region=OTHER_REGION)
+
+
+def test_what_was_baked_on_another_ami_goes_by_its_own_files(here: World, root: Path) -> None:
+    """EC2 names the parent of an incremental bake as its source, as it does of a copy: there is another build's."""
+    parent, child = here.image(9), here.image(5)
+    prove(root, parent)
+    archive.keep(root / "packer/builds", str(parent.id), {archive.RELEASE: "{}"})
+    path = prove(root, child)
+    child.source_image_id = str(parent.id)
+
+    assert judge(here, root, child).state == "unsigned"
+    # At the hand-over of a build its provenance is in the archive only, and the parent's beside the code.
+    archive.keep(root / "packer/builds", str(child.id), {archive.PROVENANCE: path.read_text()})
+    data = path.read_bytes()
+    path.unlink()
+    assert judge(here, root, child).data == data
+    (root / "packer/builds" / str(child.id) / archive.PROVENANCE).unlink()
+    with pytest.raises(SafetyError, match=f"names a file that is nowhere: restore terraform/provenance/{child.id}"):
+        judge(here, root, child)
+
+
+def test_a_copy_of_the_build_that_has_lost_its_tag_is_refused(here: World, root: Path) -> None:
+    """Its provenance names it, and lies under the AMI that it was copied from."""
+    ami = here.image(5)
+    other = other_region(here)
+    ec2 = here.access.client("ec2", region=OTHER_REGION)
+    copied = ec2.copy_image(SourceImageId=str(ami.id), SourceRegion=REGION, Name="copy", CopyImageTags=True)["ImageId"]
+    path = prove(root, ami)
+    path.write_text(json.dumps(statement({REGION: str(ami.id), OTHER_REGION: copied}, said())))
+
+    with pytest.raises(SafetyError, match=f"there is terraform/provenance/{ami.id}.json, but the AMI has no tag"):
+        judge(here, root, other.ec2.amis[copied], region=OTHER_REGION)
+    path.write_text("{")
+    assert judge(here, root, other.ec2.amis[copied], region=OTHER_REGION).state == "none"
 
 
 def test_what_only_shows_says_that_it_is_refused(here: World, root: Path) -> None:

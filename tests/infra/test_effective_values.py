@@ -141,7 +141,7 @@ def test_every_command_sees_what_packer_will_make(checkout: Path, monkeypatch: p
     assert expected["volume_throughput_mib_s"] == 500
     # Given by name, a build's own file comes last.
     assert (expected["instance_type"], expected["prewarm_seconds"]) == ("c7i.4xlarge", 11)
-    own = {"run_id", "git_commit", "pipeline_version"}
+    own = {"run_id", "git_commit", "pipeline_version", "provenance_folder"}
     seen = doctor._values(run, ["image_tag=20260901"])
     assert {name: value for name, value in seen.items() if name not in own} == {
         name: value for name, value in expected.items() if name not in own

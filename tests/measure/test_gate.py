@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake import base, build, compare, result
+from gpu_ami.bake import attest, base, build, compare, result
 from gpu_ami.bake.build import Request
 from gpu_ami.bake.packer_bake import Baked
 from gpu_ami.bake.packer_events import Progress
@@ -26,6 +26,7 @@ from tests.measure.conftest import GOOD, IMAGE, Host
 from tests.measure.test_verify import environment
 from tests.records.test_release import RECORD
 from tests.support.account import REGION, Task, World, task
+from tests.support.provenances import prove
 
 __all__ = ["prepared"]
 BEFORE = '{"gpu_ami_id": "ami-0123456789abcdef0"}\n'
@@ -52,6 +53,8 @@ class Build:
         self.during: Callable[[], object] = lambda: None
         patch.setattr(build, "_check_and_validate", lambda *_: None)
         patch.setattr(build, "_bake", self._bake)
+        # What Packer writes of it is for tests/bake/test_attest.py.
+        patch.setattr(attest, "record", lambda *_: {})
 
     def _bake(self, run: Any, job: Any, _compared: Any, **_flags: Any) -> Baked:
         self.baked += 1
@@ -328,6 +331,32 @@ def test_catching_up_hands_nothing_over_that_is_not_good(
     assert building.baked == 0
     assert building.launches == (1 if max_usd == "5" else 0)
     building.assert_kept_back()
+
+
+def test_what_would_be_refused_is_not_caught_up_with(building: Build) -> None:
+    """Nothing is paid for the verification of an AMI that nobody may use."""
+    path = prove(building.root, building.ami)
+    building.make_current()
+    path.write_text(path.read_text() + " ")
+
+    with pytest.raises(SafetyError, match=r"was altered.* neither verified nor handed over"):
+        building.run(if_stale=True)
+
+    assert (building.baked, building.launches) == (0, 0)
+    building.assert_kept_back()
+
+
+def test_what_has_lost_its_provenance_before_the_hand_over_is_made_anew(building: Build) -> None:
+    """The runner that had baked it is gone, and its file with it: the AMI would be refused every night from now on."""
+    building.make_current()
+    tags = building.here.maker.ec2.tags[building.ami.id]
+    tags["gpu-ami:provenance"] = "0" * 64
+    building.during = lambda: tags.pop("gpu-ami:provenance")
+
+    done = building.run(if_stale=True)
+
+    assert "but one is baked anew. The provenance of" in done.err.getvalue()
+    assert (building.baked, building.launches, building.handed_over) == (1, 1, building.ami.id)
 
 
 def test_what_was_applied_once_is_not_handed_over_again(building: Build) -> None:

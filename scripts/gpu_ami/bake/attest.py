@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gpu_ami.errors import AwsError, BuildError, SafetyError, UsageError
 from gpu_ami.files import read_text
+from gpu_ami.handover import attested
 from gpu_ami.handover.build_store import BuildStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.records import archive, provenance
@@ -24,7 +25,7 @@ _ENDING = ".provenance.json"
 
 def variables(run: Invocation) -> dict[str, str]:
     """Return the template's variables that pipeline.yaml owns: who signs, a private key by its whole path."""
-    signer = run.settings.provenance.signer
+    signer = attested.policy(run).signer
     is_file = signer not in ("none", "keyless") and not signer.startswith("awskms:")
     return {"provenance_signer": str(run.workspace.root / Path(signer).expanduser()) if is_file else signer}
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gpu_ami.bake import lineage
 from gpu_ami.bake.staleness import Fingerprints
+from gpu_ami.handover import attested
 from gpu_ami.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -30,13 +31,20 @@ def full(job: Job, expected: Fingerprints) -> Job:
 
 
 def on_parent(run: Invocation, job: Job, compared: Comparison) -> Job | None:
-    """Return the full build *job* as one on top of the family's last AMI; None, and says why, where it must not be."""
+    """Return the full build *job* as one on top of the family's last AMI; None, and says why, where it must not be.
+
+    Raises:
+        AwsError: AWS or its KMS refused to say whose signature the AMI's provenance has.
+    """
     parent = compared.live
     limit = run.settings.build.chain_limit
     volume_gib = int(job.variables.volume_size_gib)
     refusal = lineage.why_not(parent, compared.expected, limit=limit, volume_gib=volume_gib)
     if parent is not None and compared.has_failed:
         refusal = f"{parent.image_id} failed its verification"
+    if parent is not None and refusal is None and (why := attested.shown(run, parent)).state == "refused":
+        # What is in it would be signed anew, with the child.
+        refusal = why.detail.rstrip(".")
     if refusal is not None or parent is None:
         run.console.say(f"A full bake: {refusal}.")
         return None

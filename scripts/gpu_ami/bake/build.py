@@ -124,7 +124,7 @@ def check(run: Invocation, job: Job) -> list[preflight.Check]:
         sandbox=run.target.is_sandbox,
         folder=run.workspace.state if run.target.is_sandbox else None,
         verified=verification.wanted(run.settings),
-        proven=signing.wanted(run.settings, run.workspace.root),
+        proven=signing.wanted(attested.policy(run), run.workspace.root),
     )
 
 
@@ -167,14 +167,8 @@ def _build(
     packer_bake.check_manifest(run, job)
     archiving.check_places(run, job)
     compared = _compare(run, job)
-    if if_stale:
-        if compared.live is not None and not compared.differences:
-            run.console.say(f"Nothing to build: {compared.live.image_id} is made from what a build would be made from.")
-            if gate is not None and not gate.has_passed(compared.live.image_id, compared.live.tags):
-                _catch_up(run, compared.live, gate, account)
-            return result.unchanged(run, compared.live)
-        for difference in compared.differences:
-            run.console.say(f"  stale: {difference.detail}")
+    if if_stale and (live := _up_to_date(run, compared, gate, account)) is not None:
+        return result.unchanged(run, live)
     if gate is not None:
         gate.agree(job.variables.volume_size_gib)
     _check_and_validate(run, job)
@@ -202,13 +196,36 @@ def _build(
     return result.made(run, baked, made, recorded, change, duration_s, compared.differences)
 
 
-def _catch_up(run: Invocation, live: Image, gate: Gate, account: str) -> None:
+def _up_to_date(run: Invocation, compared: compare.Comparison, gate: Gate | None, account: str) -> Image | None:
+    """Return the AMI that a build would only make again, handed over where that was still to do; None to bake one."""
+    live = compared.live
+    if live is None or compared.differences:
+        for difference in compared.differences:
+            run.console.say(f"  stale: {difference.detail}")
+        return None
+    is_made = f"{live.image_id} is made from what a build would be made from"
+    if gate is None or gate.has_passed(live.image_id, live.tags):
+        run.console.say(f"Nothing to build: {is_made}.")
+        return live
+    # Its copies in other regions are handed over with it, where the manifest is at hand and about it.
+    amis = _made_with(run, live.image_id)
+    try:
+        # What would be refused in the end is no use to pay for.
+        attested.check(run, amis, done="It was neither verified nor handed over.")
+    except attested.LostError as exc:
+        # With the runner that had baked it, say: it would be refused every night from now on.
+        run.console.warn(f"{is_made}, but one is baked anew. {exc}")
+        return None
+    run.console.say(f"Nothing to build: {is_made}.")
+    _catch_up(run, live, amis, gate, account)
+    return live
+
+
+def _catch_up(run: Invocation, live: Image, amis: Mapping[str, str], gate: Gate, account: str) -> None:
     """Have what an earlier build made pass the gate, which that build did not get to the end of, and hand it over."""
     run.console.say(f"{live.image_id} has not been verified yet, and that comes before the hand-over.")
     gate.agree(live.root_gib)
     update_tfvars.check_target(run)
-    # Its copies in other regions are handed over with it, where the manifest is at hand and about it.
-    amis = _made_with(run, live.image_id)
     gate.check(amis, account, is_old=True)
     with _naming_what_was_made(run.access.region, amis, is_finished=True), _in_turn(run, "hand-over"):
         verdicts = attested.check(run, amis, done="It was not handed over.")

@@ -14,6 +14,7 @@ from gpu_ami.bake.checks import measurement, signing, verification
 from gpu_ami.bake.variables import typed
 from gpu_ami.console import Table
 from gpu_ami.errors import DifferenceError
+from gpu_ami.handover import attested
 
 if TYPE_CHECKING:
     from gpu_ami.bake.preflight import Check
@@ -72,7 +73,7 @@ def doctor(run: Invocation, variables: Sequence[str]) -> list[Check]:
             programs=True,
             verified=verification.wanted(run.settings),
             benched=measurement.wanted(run.settings),
-            proven=signing.wanted(run.settings, run.workspace.root),
+            proven=signing.wanted(attested.policy(run), run.workspace.root),
             note=note,
         )
 

@@ -123,8 +123,10 @@ def prepare(run: Invocation, variables: Sequence[str], *, debug: bool = False) -
     if debug and not run.options.dry_run and not sys.stdin.isatty():
         msg = "--debug asks at each step and needs a terminal: run it in one, or read the log of a plain build."
         raise UsageError(msg)
-    given = template.parse_given(variables)
-    owned = {"region": run.settings.region, "family": run.settings.family, **attest.variables(run)}
+    given, signing = template.parse_given(variables), attest.variables(run)
+    # By another signer than the settings' the AMI would be refused once it is baked.
+    template.check_owner(given, Path("--packer-var"), signing, run.workspace.settings)
+    owned = {"region": run.settings.region, "family": run.settings.family, **signing}
     run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     own = {"run_id": run_id, "pipeline_version": __version__, "git_commit": git.head(run.workspace.root) or "unknown"}
     models.load(run.workspace.root / "packer" / "models.yaml")

@@ -36,6 +36,17 @@ def _of_families(caller: Path) -> list[Path]:
     return [caller / file for file in values if _VALUES.search(file.name) and (caller / file).is_file()]
 
 
+def _verifiers(caller: Path) -> list[Path]:
+    """Return the public keys in *caller* that its settings name: whose signature counts is the team's to say."""
+    try:
+        named = load(caller / SETTINGS_FILE, Options()).provenance.verifiers
+    except UsageError:  # the tasks say it
+        return []
+    files = [PurePosixPath(one) for one in named if isinstance(one, str) and one.endswith(".pem")]
+    there = [caller / file for file in files if not file.is_absolute() and (caller / file).is_file()]
+    return [path for path in there if path.resolve().is_relative_to(caller.resolve())]
+
+
 def adopt(caller: Path, root: Path) -> list[str]:
     """Copy what the repository in *caller* owns over the pipeline in *root*; return the paths, relative.
 
@@ -48,7 +59,7 @@ def adopt(caller: Path, root: Path) -> list[str]:
         msg = f"{caller} has no {SETTINGS_FILE}: a calling repository keeps it at its root (docs/github-actions.md)."
         raise UsageError(msg)
     found = [path for pattern in (*FILES, *PATTERNS, *FOLDERS) for path in sorted(caller.glob(pattern))]
-    found += [path for path in _of_families(caller) if path not in found]
+    found += [path for path in (*_of_families(caller), *_verifiers(caller)) if path not in found]
     for path in found:
         for part in (path, *path.rglob("*")):
             if part.is_symlink():

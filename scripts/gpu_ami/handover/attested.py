@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,14 @@ from gpu_ami.records import archive, provenance
 from gpu_ami.records.provenance import Facts, Provenance, State
 from gpu_ami.records.tags import PROVENANCE_TAG
 from gpu_ami.settings import KeylessIdentity
+from gpu_ami.settings import Provenance as Provided
 
 if TYPE_CHECKING:
     from gpu_ami.aws.images import Image
     from gpu_ami.invocation import Invocation
 
 _WHAT = "provenance"
+_KMS = "awskms:///"
 _LARGEST_KEY_BYTES = 64 * 1024
 _ANSWER_WITHIN_S = 60.0
 # What Packer 1.16 says where the key is one, and another one; where it asked AWS in vain; where it cannot use a key.
@@ -36,6 +39,10 @@ _OF_KMS = "KMS"
 _REQUEST = re.compile(r"https? response error StatusCode: \d+, RequestID: [^,\s]*, ")
 _LONGEST_REFUSAL = 400
 _UNUSABLE_KEY = ("load verifier", "read verifier")
+
+
+class LostError(SafetyError):
+    """The file that an AMI's tag names is nowhere: whatever it was, nobody can use the AMI any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +66,32 @@ class Verdict:
     def document(self) -> dict[str, str]:
         """Return it as the tasks print it in JSON."""
         return {"state": self.state, "detail": self.detail}
+
+
+def policy(run: Invocation) -> Provided:
+    """Return who signs and whose signature counts: what the settings say.
+
+    In the sandbox only as far as the signer is at hand there, as a file or in the local KMS: the key of production is
+    not, nor GitHub's identity. Nobody signs then, and nobody's signature counts.
+
+    Raises:
+        AwsError: The local KMS cannot be asked.
+    """
+    given = run.settings.provenance
+    if not run.target.is_sandbox or run.options.dry_run or _is_at_hand(run, given):
+        return given
+    return Provided(required=given.required)
+
+
+def _is_at_hand(run: Invocation, given: Provided) -> bool:
+    if given.signer == "none":
+        return not given.verifiers
+    if given.signer.startswith(_KMS):
+        from gpu_ami.aws import kms
+        from gpu_ami.aws.caller import Caller
+
+        return kms.key(Caller(run.access, run.settings.region), given.signer.removeprefix(_KMS)) is not None
+    return given.signer != "keyless" and (run.workspace.root / Path(given.signer).expanduser()).is_file()
 
 
 def check(run: Invocation, amis: Mapping[str, str], *, done: str = "Nothing was changed.") -> list[Verdict]:
@@ -101,7 +134,7 @@ def judge(
     try:
         if PROVENANCE_TAG not in known:
             return _without_tag(run, image)
-        files = _read(run, image)
+        files = _read(run, image, known)
         parsed = provenance.parse(files.data, source=files.source)
         facts = Facts(
             ami_id=image.image_id,
@@ -109,7 +142,7 @@ def judge(
             tags=known,
             copied_from=_copied_from(run, image, parsed),
             is_sandbox=run.target.is_sandbox,
-            release_sha256=None if files.release is None else provenance.digest(files.release.encode()),
+            release_sha256=_release_digest(run, files, parsed),
         )
         if problem := provenance.tag_difference(parsed, known) or provenance.difference(parsed, facts):
             raise SafetyError(problem)
@@ -117,7 +150,7 @@ def judge(
     except SafetyError as exc:
         problem = str(exc).rstrip(".")
         msg = f"The provenance of {image.image_id} is refused: {problem}. {done}"
-        raise SafetyError(msg) from exc
+        raise (LostError if isinstance(exc, LostError) else SafetyError)(msg) from exc
     state: State = "verified" if signer else "signed" if parsed.is_signed else "unsigned"
     return Verdict(ami_id=image.image_id, state=state, detail=signer, data=files.data, bundle=files.bundle)
 
@@ -178,14 +211,16 @@ def keep(run: Invocation, verdicts: Sequence[Verdict]) -> None:
 def _without_tag(run: Invocation, image: Image) -> Verdict:
     """Judge an AMI without the tag: one of before there was provenance, by hand, or one that has lost its tag."""
     ami = image.image_id
-    left = [
-        path
-        for path in (provenance.path_of(run.workspace.terraform, ami), run.workspace.builds / ami / archive.PROVENANCE)
-        if path.exists()
-    ]
+    left = [path for path in _places(run, ami) if path.exists()]
+    if source := image.source_ami_id:
+        # Of a copy that the build has made they lie there; they may as well be those of what it was baked on.
+        left += [path for path in _places(run, source) if path.exists() and _is_about(path, image)]
     if left:
         where = run.workspace.shown(left[0])
-        msg = f"there is {where}, but the AMI has no tag {PROVENANCE_TAG}: who took it away?"
+        msg = (
+            f"there is {where}, but the AMI has no tag {PROVENANCE_TAG}: who took it away? Where a build was cut "
+            "short, or EC2 refused it, its value is the SHA-256 of that file"
+        )
         raise SafetyError(msg)
     if run.settings.provenance.required:
         msg = (
@@ -196,49 +231,87 @@ def _without_tag(run: Invocation, image: Image) -> Verdict:
     return Verdict(ami_id=ami, state="none")
 
 
+def _places(run: Invocation, ami: str) -> tuple[Path, Path]:
+    """Return where the working tree may have the provenance of *ami*: beside the code, and in the archive."""
+    return provenance.path_of(run.workspace.terraform, ami), run.workspace.builds / ami / archive.PROVENANCE
+
+
+def _is_about(path: Path, image: Image) -> bool:
+    try:
+        return provenance.parse(_content(path), source=str(path)).amis.get(image.region) == image.image_id
+    except PipelineError:
+        return False
+
+
 @dataclass(frozen=True)
 class _Files:
-    """What there is of an AMI's provenance: its content, where it is, what goes with it, and the release record."""
+    """What is kept under the id *ami*: the provenance, where it is, what goes with it, and the release record."""
 
+    ami: str
     data: bytes
     source: str
     bundle: str | None = None
     release: str | None = None
 
 
-def _read(run: Invocation, image: Image) -> _Files:
+def _read(run: Invocation, image: Image, tags: Mapping[str, str]) -> _Files:
     """Return what `_found` does; a file that is none of ours, or cannot be read, speaks against the AMI."""
     try:
-        return _found(run, image)
+        return _found(run, image, tags)
     except UsageError as exc:
         raise SafetyError(str(exc)) from exc
 
 
-def _found(run: Invocation, image: Image) -> _Files:
+def _found(run: Invocation, image: Image, tags: Mapping[str, str]) -> _Files:
     """Return the file with the AMI's provenance, and what goes with it.
 
     What the hand-over has left beside the code goes before the archive in the tree, and that before the bucket. Of a
-    copy they are kept under the AMI that it was made from.
+    copy they are kept under the AMI that it was made from; of what was baked on another one EC2 names that as the
+    source, too, whose files are another build's: they count only where they are those of the tag.
     """
-    workspace = run.workspace
-    names = list(dict.fromkeys(filter(None, (image.image_id, image.source_ami_id))))
-    for path in (provenance.path_of(workspace.terraform, ami) for ami in names):
-        if path.exists():
-            records = (archive.read(workspace.builds, ami, (archive.RELEASE,)) for ami in names)
-            release = next((text for found in records if (text := found.get(archive.RELEASE)) is not None), None)
-            bundle = provenance.bundle_of(path)
-            text = read_text(bundle, what=_WHAT) if bundle.exists() else None
-            return _Files(_content(path), workspace.shown(path), text, release)
+    workspace, tag = run.workspace, tags.get(PROVENANCE_TAG)
     store = BuildStore(workspace.builds, workspace.terraform, run.access)
-    for ami in names:
-        there = store.read(ami, (archive.PROVENANCE, archive.SIGSTORE, archive.RELEASE))
-        if (text := there.files.get(archive.PROVENANCE)) is not None:
-            source = there.where if "://" in there.where else workspace.shown(Path(there.where))
-            rest = (there.files.get(archive.SIGSTORE), there.files.get(archive.RELEASE))
-            return _Files(text.encode(), f"{source.rstrip('/')}/{archive.PROVENANCE}", *rest)
+    names = list(dict.fromkeys(filter(None, (image.image_id, image.source_ami_id))))
+    for look in (partial(_beside, run), partial(_archived, run, store)):
+        for found in (look(ami) for ami in names):
+            if found is not None and (found.ami == image.image_id or provenance.digest(found.data) == tag):
+                return found
     path = provenance.path_of(workspace.terraform, image.image_id)
     msg = f"its tag {PROVENANCE_TAG} names a file that is nowhere: restore {workspace.shown(path)} from git"
-    raise SafetyError(msg)
+    raise LostError(msg)
+
+
+def _beside(run: Invocation, ami: str) -> _Files | None:
+    """Return what the hand-over has left beside the code under the id *ami*; None where it has left nothing."""
+    path = provenance.path_of(run.workspace.terraform, ami)
+    if not path.exists():
+        return None
+    bundle = provenance.bundle_of(path)
+    text = read_text(bundle, what=_WHAT) if bundle.exists() else None
+    return _Files(ami, _content(path), run.workspace.shown(path), text)
+
+
+def _archived(run: Invocation, store: BuildStore, ami: str) -> _Files | None:
+    """Return what the archive of *ami* has, in the tree or in the bucket; None where it has no provenance."""
+    there = store.read(ami, (archive.PROVENANCE, archive.SIGSTORE, archive.RELEASE))
+    if (text := there.files.get(archive.PROVENANCE)) is None:
+        return None
+    source = there.where if "://" in there.where else run.workspace.shown(Path(there.where))
+    rest = (there.files.get(archive.SIGSTORE), there.files.get(archive.RELEASE))
+    return _Files(ami, text.encode(), f"{source.rstrip('/')}/{archive.PROVENANCE}", *rest)
+
+
+def _release_digest(run: Invocation, files: _Files, parsed: Provenance) -> str | None:
+    """Return the SHA-256 of the release record in the archive of what the provenance is about; None without one."""
+    text = files.release
+    for ami in parsed.amis.values() if text is None else ():
+        try:
+            text = archive.read(run.workspace.builds, ami, (archive.RELEASE,)).get(archive.RELEASE)
+        except UsageError as exc:
+            raise SafetyError(str(exc)) from exc
+        if text is not None:
+            break
+    return None if text is None else provenance.digest(text.encode())
 
 
 def _content(path: Path) -> bytes:
@@ -289,9 +362,12 @@ def _signed_by(run: Invocation, parsed: Provenance, bundle: str | None) -> str:
         write_atomic(file, parsed.canonical, what=_WHAT, mode=0o600)
         if bundle is not None:
             write_atomic(provenance.bundle_of(file), bundle, what=_WHAT, mode=0o600)
-        answers = {verifier.name: _verify(run, file, verifier) for verifier in verifiers}
-    if good := next((name for name, answer in answers.items() if not answer), None):
-        return good
+        answers: dict[str, str] = {}
+        for verifier in verifiers:
+            # One that fits is enough: the next may be out of reach.
+            if not (answer := _verify(run, file, verifier)):
+                return verifier.name
+            answers[verifier.name] = answer
     if unasked := next((f"{name}: {said}" for name, said in answers.items() if _OF_KMS in said), None):
         why = _REQUEST.sub("", unasked).rstrip(".")
         msg = f"The signature of {parsed.source} could not be verified with {limited(why, _LONGEST_REFUSAL)}."
@@ -317,7 +393,7 @@ def _verifiers(run: Invocation) -> Iterator[_Verifier]:
     Raises:
         UsageError: One cannot be used.
     """
-    settings = run.settings.provenance
+    settings = policy(run)
     for verifier in settings.verifiers:
         if isinstance(verifier, KeylessIdentity):
             yield _Verifier(
@@ -331,7 +407,7 @@ def _verifiers(run: Invocation) -> Iterator[_Verifier]:
         elif verifier.startswith("awskms:"):
             yield _of_kms(verifier)
         else:
-            yield _Verifier(verifier, ("-signing-mode=key", f"-verifier={_public_key(run, verifier)}"))
+            yield _Verifier(verifier, ("-signing-mode=key", f"-verifier={public_key(run.workspace.root, verifier)}"))
     signer = settings.signer
     if settings.verifiers or signer == "none":
         return
@@ -352,13 +428,13 @@ def _of_kms(uri: str) -> _Verifier:
     return _Verifier(uri, ("-signing-mode=kms", f"-key={uri}"))
 
 
-def _public_key(run: Invocation, named: str) -> Path:
-    """Return the file of the public key that the settings name.
+def public_key(root: Path, named: str) -> Path:
+    """Return the file of the public key *named* by the settings, seen from the repository *root*.
 
     Raises:
         UsageError: It is not there, or holds a private key, of which nothing is shown.
     """
-    path = run.workspace.root / Path(named).expanduser()
+    path = root / Path(named).expanduser()
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_KEY_BYTES)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,7 +16,7 @@ from gpu_ami.bake.checks.check import Check
 from gpu_ami.bake.checks.lookups import Lookups
 from gpu_ami.bake.checks.signing import Wanted, judge_file, judge_regions, wanted
 from gpu_ami.bake.variables import typed
-from gpu_ami.settings import EMBEDDED, Provenance
+from gpu_ami.settings import KeylessIdentity, Provenance
 from tests.bake.conftest import World
 from tests.support.provenances import private_pem, public_pem
 from tests.support.schemas import problems
@@ -24,11 +24,21 @@ from tests.support.schemas import problems
 KEY = ec.generate_private_key(ec.SECP256R1())
 
 
-def of(account: World, signer: str, *regions: str, access: Any = None, root: Path = Path()) -> dict[str, Check]:
+WORKFLOW = KeylessIdentity(identity="https://github.com/o/r/.github/workflows/build-ami.yml@refs/heads/main")
+
+
+def of(
+    account: World,
+    signer: str,
+    *regions: str,
+    access: Any = None,
+    root: Path = Path(),
+    verifiers: tuple[Any, ...] = (),
+) -> dict[str, Check]:
     """Return what the checks find in the account."""
     lookups = Lookups(access or account.access, typed({"ami_regions": list(regions)}))
-    settings = msgspec.structs.replace(EMBEDDED, provenance=Provenance(signer=signer))
-    found = [check for spec in signing.specs(lookups, wanted(settings, root)) for check in preflight._run(spec)]
+    wants = wanted(Provenance(signer=signer, verifiers=verifiers), root)
+    found = [check for spec in signing.specs(lookups, wants) for check in preflight._run(spec)]
     assert problems("doctor", [check.document() for check in found]) == []
     return {check.check: check for check in found}
 
@@ -82,8 +92,19 @@ def encrypted_pem() -> bytes:
         (encrypted_pem(), "fail", "the signer's key key.pem has a passphrase, for which Packer cannot ask"),
         (public_pem(KEY), "fail", "key.pem holds no private key"),
         (b"", "fail", "key.pem holds no private key"),
+        (
+            b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" + private_pem(KEY),
+            "fail",
+            "key.pem begins with EC PARAMETERS, and Packer reads the first block",
+        ),
+        (
+            private_pem(KEY).replace(b" PRIVATE", b" OPENSSH PRIVATE"),
+            "fail",
+            "key.pem begins with OPENSSH PRIVATE KEY, and Packer reads the first block",
+        ),
+        (b"Bag Attributes: none\n" + private_pem(KEY), "ok", "signed with the key in key.pem"),
     ],
-    ids=["good", "missing", "with a passphrase", "public", "empty"],
+    ids=["good", "missing", "with a passphrase", "public", "empty", "of ecparam", "of ssh-keygen", "of pkcs12"],
 )
 def test_a_key_in_a_file_is_one_that_packer_reads(tmp_path: Path, content: bytes | None, status: str, why: str) -> None:
     """Its kind is told by its first line; what it holds is in no message."""
@@ -113,3 +134,32 @@ def test_more_regions_than_packers_file_names_are_said_before_the_bake(world: Wo
     many = judge_regions(6, Wanted(signer="none", root=Path(), is_required=True))
     assert many is not None
     assert (many.status, many.detail.startswith("an AMI in 6 regions gets none")) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("signer", "verifiers", "why"),
+    [
+        ("none", ("key.pub.pem",), "nobody signs"),
+        ("keyless", ("key.pub.pem",), "who may sign without a key is not said"),
+        ("key.pem", ("key.pub.pem", "gone.pem"), r"gone\.pem, .* cannot be read: No such file"),
+        ("key.pem", ("key.pem",), r"key\.pem, .* is a private key"),
+        ("key.pem", ("awskms:///alias/x", WORKFLOW, "key.pub.pem"), None),
+        ("keyless", (WORKFLOW,), None),
+    ],
+)
+def test_whose_signature_counts_is_looked_at_before_the_bake(
+    world: World, tmp_path: Path, signer: str, verifiers: tuple[Any, ...], why: str | None
+) -> None:
+    """What the hand-over would refuse for its settings is known before anything is paid for."""
+    (tmp_path / "key.pem").write_bytes(private_pem(KEY))
+    (tmp_path / "key.pub.pem").write_bytes(public_pem(KEY))
+
+    found = of(world, signer, root=tmp_path, verifiers=verifiers).get("provenance verifiers")
+
+    if why is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.status == "fail"
+        assert re.search(why, found.detail)
+        assert private_pem(KEY).decode().splitlines()[1] not in found.detail + found.fix
