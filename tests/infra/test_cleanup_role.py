@@ -65,7 +65,7 @@ def action(service: str, operation: str) -> str:
     """Return what IAM calls an operation."""
     names = {"bedrock-agentcore-control": "bedrock-agentcore", "emr": "elasticmapreduce", "stepfunctions": "states"}
     service = names.get(service, service)
-    return f"{service}:{''.join(word.capitalize() for word in operation.split('_'))}"
+    return f"{service}:{''.join(word.capitalize() for word in operation.split('_')).replace('Db', 'DB')}"
 
 
 def is_reading(operation: str) -> bool:

@@ -14,6 +14,7 @@ from gpu_ami.invocation import Invocation
 from gpu_ami.records import archive, provenance
 from gpu_ami.records.release import LIMIT_BYTES
 from gpu_ami.records.tags import PROVENANCE_TAG
+from gpu_ami.units import show_count
 
 if TYPE_CHECKING:
     from gpu_ami.bake.packer_bake import Baked
@@ -60,14 +61,15 @@ def _the_file(run: Invocation, baked: Baked, made: Build) -> Path | None:
     if len(files) == 1:
         return files[0]
     if files:
-        msg = f"Packer wrote {len(files)} provenances for one build ({', '.join(path.name for path in files)})."
+        names = ", ".join(path.name for path in files)
+        msg = f"Packer wrote {show_count(len(files), 'provenance')} for one build ({names})."
         raise BuildError(msg)
     if len(made.amis) <= provenance.MOST_REGIONS:
         msg = "Packer wrote no provenance of the build: does the template have its post-processor?"
         raise BuildError(msg)
     run.console.warn(
-        f"No provenance: Packer cannot write one of AMIs in {len(made.amis)} regions, whose names make too long a "
-        f"file's name; {provenance.MOST_REGIONS} are the most."
+        f"No provenance: Packer cannot write one of AMIs in {show_count(len(made.amis), 'region')}, whose names make "
+        f"too long a file's name; {provenance.MOST_REGIONS} are the most."
     )
     return None
 

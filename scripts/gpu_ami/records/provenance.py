@@ -33,6 +33,7 @@ from gpu_ami.records.tags import (
     SOURCE_AMI_TAG,
     TAG_PREFIX,
 )
+from gpu_ami.units import show_count
 
 FOLDER = "provenance"
 PREDICATE = "https://slsa.dev/provenance/v1"
@@ -251,7 +252,8 @@ def _amis(statement: _Statement, source: str) -> dict[str, str]:
     by-products (Packer 1.16.0): of the AMI's name, not of its content.
     """
     if len(statement.subject) != 1:
-        msg = f"{source} is about {len(statement.subject)} subjects; a bake's is about one. {_restore(source)}"
+        many = show_count(len(statement.subject), "subject")
+        msg = f"{source} is about {many}; a bake's is about one. {_restore(source)}"
         raise SafetyError(msg)
     subject = statement.subject[0]
     builder, _, pairs = subject.name.partition(":")
