@@ -62,6 +62,23 @@ def test_it_is_kept_and_its_digest_is_the_tag(there: tuple[Task, Baked, Path]) -
     assert kept[archive.RELEASE] == "{}"
 
 
+def test_what_an_ended_sandbox_left_under_the_same_id_goes(there: tuple[Task, Baked, Path]) -> None:
+    """Each fresh sandbox gives the same ids: the second `invoke build --sandbox` was refused as altered."""
+    done, baked, folder = there
+    workspace = done.run.workspace
+    left = provenance.path_of(workspace.terraform, AMI)
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_text("{}")
+    archive.keep(workspace.builds, AMI, {archive.BILL: "{}", archive.PROVENANCE: "{}"})
+    data = put(folder, statement({REGION: AMI}, said()))
+
+    attest.record(done.run, baked, MADE)
+
+    assert not left.exists()
+    assert set(archive.read(workspace.builds, AMI)) == {archive.PROVENANCE, archive.RELEASE}
+    assert archive.read(workspace.builds, AMI)[archive.PROVENANCE].encode() == data
+
+
 @pytest.mark.parametrize(
     ("files", "why"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ def record(run: Invocation, baked: Baked, made: Build) -> dict[str, str]:
         BuildError: There is none, there are several, or it is about something else.
         UsageError: The archive cannot be written.
     """
+    _take_away_earlier(run, made)
     file = _the_file(run, baked, made)
     if file is None:
         return {}
@@ -53,6 +55,23 @@ def record(run: Invocation, baked: Baked, made: Build) -> dict[str, str]:
         raise BuildError(msg)
     _keep(run, made.amis[run.access.region], {**_files(file, data), **_release(baked)})
     return {PROVENANCE_TAG: found.sha256}
+
+
+def _take_away_earlier(run: Invocation, made: Build) -> None:
+    """Take away what is kept under the id of an AMI that was made just now: it is of a sandbox that has ended.
+
+    Each fresh one gives the same ids again, which AWS never does.
+    """
+    for ami in made.amis.values():
+        path = provenance.path_of(run.workspace.terraform, ami)
+        try:
+            for earlier in (path, provenance.bundle_of(path)):
+                earlier.unlink(missing_ok=True)
+            if (folder := run.workspace.builds / ami).is_dir():
+                shutil.rmtree(folder)
+        except OSError as exc:
+            msg = f"{exc.filename} is of an earlier build of that id and cannot be removed: {exc.strerror}. Remove it."
+            raise BuildError(msg) from exc
 
 
 def _the_file(run: Invocation, baked: Baked, made: Build) -> Path | None:
