@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from gpu_ami.coldstart.assumptions import (
     ASSUMPTIONS,
     FITTED,
+    WIDE,
     Range,
     assumed,
-    bounded,
     ends,
+    held,
     parse_ranges,
+    widened,
     with_given,
 )
 from gpu_ami.errors import UsageError
@@ -123,12 +125,18 @@ def test_the_fast_end_has_fast_rates_and_short_times() -> None:
 
 
 @given(low=st.floats(0, 1e5), more=st.floats(0, 1e5), most=st.floats(0, 1e5))
-def test_a_bounded_range_keeps_its_likely_value(low: float, more: float, most: float) -> None:
+def test_a_held_range_keeps_its_likely_value(low: float, more: float, most: float) -> None:
     """It is narrowed from outside, never moved."""
     wide = Range(low, low + more, low + more + most)
 
-    narrow = bounded(wide)
+    narrow = held(wide, WIDE)
 
     assert narrow.likely == wide.likely
     assert wide.low <= narrow.low <= narrow.likely <= narrow.high <= wide.high
     assert narrow.high <= 4 * narrow.low + 1e-9
+
+
+def test_a_widened_range_is_so_wide_whatever_its_inputs_say() -> None:
+    """Neither the ends of several inputs together nor one narrow input say how often the model misses."""
+    assert widened(Range(9, 10, 11), 2) == widened(Range(1, 10, 100), 2) == Range(5, 10, 20)
+    assert widened(Range(10, 10, 10), 2) == Range(10, 10, 10)

@@ -439,21 +439,23 @@ def ends(inputs: Inputs) -> Ends:
     )
 
 
-# How far either end may be from the likely value: a factor of nearly two for a host (a little less, so that rounding to
-# tenths of a second makes no range wider than four times its low end), 2.5 times from low to high for all else.
-WIDEST_HOST, WIDEST = 1.98, 1.575
-# However narrow the inputs' ranges are: what the model leaves out is not in them.
-LEAST_HOST, LEAST_SPREAD = 1.9, 1.55
+# How far either end is from the likely value: so that it holds four in five of the public points that it was not fitted
+# to where they differ most (a little less than two, so that rounding to tenths of a second makes no range wider than four
+# times its low end), three in four of all others.
+WIDE, NARROW = 1.98, 1.575
 
 
-def bounded(seconds: Range, widest: float = WIDEST, least: float = 1.0) -> Range:
-    """Return *seconds* with each end at least a factor of *least* and at most one of *widest* from the likely value.
+def widened(seconds: Range, factor: float) -> Range:
+    """Return *seconds* with each end as far from the likely value as the model's misses are: by *factor*.
 
-    A prediction that says less than two either way says nothing; one that is narrower than its model is good, too much.
-    Seconds that are certain, because all that they follow from was given as one number, stay so.
+    The inputs' own ranges do not say it: the ends of several are never met together, and what the model leaves out is
+    in none of them. Seconds that are certain, because all that they follow from was given as one number, stay so.
     """
-    likely = seconds.likely
     if seconds.low == seconds.high:
         return seconds
-    low, high = min(seconds.low, likely / least), max(seconds.high, likely * least)
-    return Range(max(low, likely / widest), likely, min(high, likely * widest))
+    return Range(seconds.likely / factor, seconds.likely, seconds.likely * factor)
+
+
+def held(seconds: Range, factor: float) -> Range:
+    """Return *seconds* with no end further from the likely value than by *factor*."""
+    return Range(max(seconds.low, seconds.likely / factor), seconds.likely, min(seconds.high, seconds.likely * factor))

@@ -14,15 +14,14 @@ from typing import Literal, get_args
 from gpu_ami.coldstart import volume
 from gpu_ami.coldstart.assumptions import (
     ASSUMPTIONS,
-    LEAST_HOST,
-    LEAST_SPREAD,
-    WIDEST,
-    WIDEST_HOST,
+    NARROW,
+    WIDE,
     Ends,
     Inputs,
     Range,
-    bounded,
     ends,
+    held,
+    widened,
 )
 
 Variant = Literal["stock", "plain", "rated", "fsr", "prewarmed", "fast_pull"]
@@ -143,24 +142,30 @@ def predict(start: Start, inputs: Inputs) -> Prediction:
 
 
 # Until a task can come: the provider's part and the system's, of which the public measurements differ most.
-_HOST = frozenset({"queue", "launch", "boot", "register"})
 _LAST_OF_HOST = PHASES.index("register")
 
 
-def spread(seconds: Sequence[Range]) -> list[Range]:
-    """Return the *seconds* of each phase as wide as its kind is known to be."""
-    host = [bounded(one, WIDEST_HOST, LEAST_HOST) for one in seconds[: _LAST_OF_HOST + 1]]
-    return host + [bounded(one, WIDEST, LEAST_SPREAD) for one in seconds[_LAST_OF_HOST + 1 :]]
+def spread(seconds: Sequence[Range], *, is_vague: bool = False) -> list[Range]:
+    """Return the *seconds* of each phase as wide as its kind is known to be, all of them wide when it *is_vague*."""
+    host = [widened(one, WIDE) for one in seconds[: _LAST_OF_HOST + 1]]
+    return host + [widened(one, WIDE if is_vague else NARROW) for one in seconds[_LAST_OF_HOST + 1 :]]
 
 
-def in_all(first: Phase, last: Phase, seconds: Sequence[Range]) -> Range:
+def in_all(first: Phase, last: Phase, seconds: Sequence[Range], *, is_vague: bool = False) -> Range:
     """Return the sum of *seconds*, which are of all phases, from the beginning of *first* to the end of *last*.
 
     Phases are slow for different reasons: the registry, the volume, the application. That all of many are at their slow
-    ends at once is far less likely than that one is. The host's own are slow together.
+    ends at once is far less likely than that one is. Until a host registers they are slow together; public boots alone
+    are alike.
+
+    Args:
+        first: The first phase.
+        last: The last one.
+        seconds: Those of all phases.
+        is_vague: Whether what is asked about is hardly known: then twice as much or half as much may well be true.
     """
     total = sum(_over(first, last, seconds), Range(0, 0, 0))
-    return total if last in _HOST else bounded(total)
+    return held(total, WIDE if is_vague or last == "register" else NARROW)
 
 
 def _over(first: Phase, last: Phase, seconds: Sequence[Range]) -> Sequence[Range]:
