@@ -440,8 +440,8 @@ def ends(inputs: Inputs) -> Ends:
 
 
 # How far either end is from the likely value: so that it holds four in five of the public points that it was not fitted
-# to where they differ most (a little less than two, so that rounding to tenths of a second makes no range wider than four
-# times its low end), three in four of all others.
+# to where they differ most (a little less than two, so that rounding to tenths of a second makes no range wider than
+# four times its low end), three in four of all others.
 WIDE, NARROW = 1.98, 1.575
 
 

@@ -303,8 +303,9 @@ def _answer(point: Point, blank: Ends) -> Range:
 def _is_vague(point: Point) -> bool:
     """Return whether a row is of a whole start whose packed size it does not give.
 
-    One size "of the image" is now the packed and now the unpacked one, half or twice the other; and who gives none tells
-    little else of what runs there. Public rows of this kind were missed twice as often as those with the packed size.
+    One size "of the image" is now the packed and now the unpacked one, half or twice the other; and who gives none
+    tells little else of what runs there. Public rows of this kind were missed twice as often as those with the packed
+    size.
     """
     around = point.first != "pull_unpack" or point.last not in ("pull_unpack", "create_start")
     return around and "pull_unpack" in _wanted(point, PHASES) and "compressed_gib" not in point.known
