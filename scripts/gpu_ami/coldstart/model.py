@@ -468,14 +468,14 @@ _RESTS_ON: Mapping[Phase, Mapping[str, tuple[str, ...]]] = {
         "": ("import_s",),
         "baked": ("import_s", "touched_gib", "code_mb_s"),
         "rated": ("import_s", "touched_gib", "snapshot_gib", "rate_mib_s"),
-        "fsr": ("import_s", "touched_gib", "throughput_mib_s"),
+        "fsr": ("import_s", "touched_gib", "throughput_mib_s", "stream_mb_s"),
         "prewarmed": ("import_s", "touched_gib", "reader_mb_s", "prewarm_readers"),
     },
     "models": {
         "": ("models_gib", "s3_mb_s", "throughput_mib_s", "load_s", "warm_up_s"),
         "baked": ("models_gib", "reader_mb_s", "load_s", "warm_up_s"),
-        "rated": ("models_gib", "snapshot_gib", "rate_mib_s", "load_s", "warm_up_s"),
-        "fsr": ("models_gib", "throughput_mib_s", "load_s", "warm_up_s"),
+        "rated": ("models_gib", "snapshot_gib", "rate_mib_s", "stream_mb_s", "load_s", "warm_up_s"),
+        "fsr": ("models_gib", "throughput_mib_s", "stream_mb_s", "load_s", "warm_up_s"),
         "prewarmed": ("models_gib", "reader_mb_s", "prewarm_readers", "load_s", "warm_up_s"),
     },
 }
