@@ -111,11 +111,17 @@ def check(run: Invocation, amis: Mapping[str, str], *, done: str = "Nothing was 
     from gpu_ami.aws.caller import Caller
 
     found = (images.look_up(Caller(run.access, region), ami) for region, ami in amis.items())
-    return [judge(run, image, done=done) for image in found if image is not None]
+    home = amis.get(run.settings.region)
+    return [judge(run, image, home=home, done=done) for image in found if image is not None]
 
 
 def judge(
-    run: Invocation, image: Image, *, tags: Mapping[str, str] | None = None, done: str = "Nothing was changed."
+    run: Invocation,
+    image: Image,
+    *,
+    tags: Mapping[str, str] | None = None,
+    home: str | None = None,
+    done: str = "Nothing was changed.",
 ) -> Verdict:
     """Judge the provenance of one AMI.
 
@@ -123,6 +129,7 @@ def judge(
         run: This invocation.
         image: The AMI as EC2 describes it.
         tags: Its tags, where those in *image* are not the newest.
+        home: The AMI of the pipeline's region that is judged along with it: of one build, the files lie under its id.
         done: What was not done, for the error.
 
     Raises:
@@ -133,8 +140,8 @@ def judge(
     known = image.tags if tags is None else tags
     try:
         if PROVENANCE_TAG not in known:
-            return _without_tag(run, image)
-        files = _read(run, image, known)
+            return _without_tag(run, image, home)
+        files = _read(run, image, known, home)
         parsed = provenance.parse(files.data, source=files.source)
         facts = Facts(
             ami_id=image.image_id,
@@ -208,13 +215,13 @@ def keep(run: Invocation, verdicts: Sequence[Verdict]) -> None:
             run.console.say(f"The provenance of {verdict.ami_id} is {verdict.state}: {shown}{to_be}.")
 
 
-def _without_tag(run: Invocation, image: Image) -> Verdict:
+def _without_tag(run: Invocation, image: Image, home: str | None) -> Verdict:
     """Judge an AMI without the tag: one of before there was provenance, by hand, or one that has lost its tag."""
     ami = image.image_id
     left = [path for path in _places(run, ami) if path.exists()]
-    if source := image.source_ami_id:
-        # Of a copy that the build has made they lie there; they may as well be those of what it was baked on.
-        left += [path for path in _places(run, source) if path.exists() and _is_about(path, image)]
+    # Of a copy that the build has made they lie there; they may as well be those of what it was baked on.
+    for other in _others(image, home):
+        left += [path for path in _places(run, other) if path.exists() and _is_about(path, image)]
     if left:
         where = run.workspace.shown(left[0])
         msg = (
@@ -229,6 +236,14 @@ def _without_tag(run: Invocation, image: Image) -> Verdict:
         )
         raise SafetyError(msg)
     return Verdict(ami_id=ami, state="none")
+
+
+def _others(image: Image, home: str | None) -> list[str]:
+    """Return under which other ids the files of *image* may lie, if it is a copy.
+
+    With named keys the amazon plugin copies, the AMI of the own region too, from an intermediary one that it removes.
+    """
+    return [ami for ami in dict.fromkeys((image.source_ami_id, home)) if ami and ami != image.image_id]
 
 
 def _places(run: Invocation, ami: str) -> tuple[Path, Path]:
@@ -254,24 +269,24 @@ class _Files:
     release: str | None = None
 
 
-def _read(run: Invocation, image: Image, tags: Mapping[str, str]) -> _Files:
+def _read(run: Invocation, image: Image, tags: Mapping[str, str], home: str | None) -> _Files:
     """Return what `_found` does; a file that is none of ours, or cannot be read, speaks against the AMI."""
     try:
-        return _found(run, image, tags)
+        return _found(run, image, tags, home)
     except UsageError as exc:
         raise SafetyError(str(exc)) from exc
 
 
-def _found(run: Invocation, image: Image, tags: Mapping[str, str]) -> _Files:
+def _found(run: Invocation, image: Image, tags: Mapping[str, str], home: str | None) -> _Files:
     """Return the file with the AMI's provenance, and what goes with it.
 
     What the hand-over has left beside the code goes before the archive in the tree, and that before the bucket. Of a
-    copy they are kept under the AMI that it was made from; of what was baked on another one EC2 names that as the
-    source, too, whose files are another build's: they count only where they are those of the tag.
+    copy they are kept under the AMI of the pipeline's region, mostly its source; of what was baked on another one EC2
+    names that as the source, too, whose files are another build's: they count only where they are those of the tag.
     """
     workspace, tag = run.workspace, tags.get(PROVENANCE_TAG)
     store = BuildStore(workspace.builds, workspace.terraform, run.access)
-    names = list(dict.fromkeys(filter(None, (image.image_id, image.source_ami_id))))
+    names = [image.image_id, *_others(image, home)]
     for look in (partial(_beside, run), partial(_archived, run, store)):
         for found in (look(ami) for ami in names):
             if found is not None and (found.ami == image.image_id or provenance.digest(found.data) == tag):
