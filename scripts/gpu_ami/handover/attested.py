@@ -72,21 +72,27 @@ def policy(run: Invocation) -> Provided:
     """Return who signs and whose signature counts: what the settings say.
 
     In the sandbox only as far as the signer is at hand there, as a file or in the local KMS: the key of production is
-    not, nor GitHub's identity. Nobody signs then, and nobody's signature counts.
+    not, nor GitHub's identity. Nobody signs then, and nobody's signature counts. Who signs without a key never counts
+    there: to verify that reaches Sigstore.
 
     Raises:
         AwsError: The local KMS cannot be asked.
     """
     given = run.settings.provenance
-    if not run.target.is_sandbox or run.options.dry_run or _is_at_hand(run, given):
+    if not run.target.is_sandbox:
         return given
-    return Provided(required=given.required)
+    if not _is_at_hand(run, given):
+        return Provided(required=given.required)
+    at_hand = tuple(verifier for verifier in given.verifiers if isinstance(verifier, str))
+    return Provided(signer=given.signer, verifiers=at_hand, required=given.required)
 
 
 def _is_at_hand(run: Invocation, given: Provided) -> bool:
     if given.signer == "none":
         return not given.verifiers
     if given.signer.startswith(_KMS):
+        if run.options.dry_run:
+            return True  # a dry run asks nobody
         from gpu_ami.aws import kms
         from gpu_ami.aws.caller import Caller
 
