@@ -211,10 +211,14 @@ def test_in_the_sandbox_nobody_is_asked_who_signs_without_a_key(
 def test_a_keyless_signature_goes_to_packer_with_its_bundle(
     here: World, root: Path, packer: FakePacker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its certificate is over in minutes: the bundle beside it shows that it was not when it signed."""
+    """Its certificate is over in minutes: the bundle beside it shows that it was not when it signed.
+
+    It may be as large as where it is archived.
+    """
     ami = here.image(5)
     path = prove(root, ami, KEY)
-    provenance.bundle_of(path).write_text('{"bundle": 1}')
+    bundle = json.dumps({"bundle": "x" * 2_000_000})
+    provenance.bundle_of(path).write_text(bundle)
     beside: list[str] = []
 
     def run(command: Command, *, timeout_s: float | None = None) -> Finished:
@@ -226,7 +230,7 @@ def test_a_keyless_signature_goes_to_packer_with_its_bundle(
     identity = KeylessIdentity(identity="https://github.com/o/r/.github/workflows/build-ami.yml@refs/heads/main")
 
     assert judge(here, root, ami, identity).detail == identity.identity
-    assert beside == ['{"bundle": 1}']
+    assert beside == [bundle]
     assert f"-keyless-identity={identity.identity}" in packer.commands[0].argv
     assert "-keyless-oidc-issuer=https://token.actions.githubusercontent.com" in packer.commands[0].argv
 

@@ -39,8 +39,7 @@ class Written:
 def variables(run: Invocation) -> dict[str, str]:
     """Return the template's variables that pipeline.yaml owns: who signs, a private key by its whole path."""
     signer = attested.policy(run).signer
-    is_file = signer not in ("none", "keyless") and not signer.startswith("awskms:")
-    return {"provenance_signer": str(run.workspace.root / Path(signer).expanduser()) if is_file else signer}
+    return {"provenance_signer": str(attested.key_file(run.workspace.root, signer) or signer)}
 
 
 def read(run: Invocation, baked: Baked, made: Build) -> Written:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from gpu_ami.invocation import Invocation
 
 _WHAT = "provenance"
-_KMS = "awskms:///"
+# How the settings, and Packer, name a key in KMS: before the key's id or alias.
+KMS = "awskms:///"
 _LARGEST_KEY_BYTES = 64 * 1024
 _ANSWER_WITHIN_S = 60.0
 # What Packer 1.16 says where the key is one, and another one; where it asked AWS in vain; where it cannot use a key.
@@ -90,14 +91,20 @@ def policy(run: Invocation) -> Provided:
 def _is_at_hand(run: Invocation, given: Provided) -> bool:
     if given.signer == "none":
         return not given.verifiers
-    if given.signer.startswith(_KMS):
+    if given.signer.startswith(KMS):
         if run.options.dry_run:
             return True  # a dry run asks nobody
         from gpu_ami.aws import kms
         from gpu_ami.aws.caller import Caller
 
-        return kms.key(Caller(run.access, run.settings.region), given.signer.removeprefix(_KMS)) is not None
-    return given.signer != "keyless" and (run.workspace.root / Path(given.signer).expanduser()).is_file()
+        return kms.key(Caller(run.access, run.settings.region), given.signer.removeprefix(KMS)) is not None
+    file = key_file(run.workspace.root, given.signer)
+    return file is not None and file.is_file()
+
+
+def key_file(root: Path, signer: str) -> Path | None:
+    """Return the file of the private key that is the *signer*, seen from the repository *root*; None where none is."""
+    return None if signer in ("none", "keyless") or signer.startswith(KMS) else root / Path(signer).expanduser()
 
 
 def check(run: Invocation, amis: Mapping[str, str], *, done: str = "Nothing was changed.") -> list[Verdict]:
@@ -308,7 +315,7 @@ def _beside(run: Invocation, ami: str) -> _Files | None:
     if not path.exists():
         return None
     bundle = provenance.bundle_of(path)
-    text = read_text(bundle, what=_WHAT) if bundle.exists() else None
+    text = read_text(bundle, what=_WHAT, limit_bytes=provenance.LIMIT_BYTES) if bundle.exists() else None
     return _Files(ami, _content(path), run.workspace.shown(path), text)
 
 
@@ -425,7 +432,7 @@ def _verifiers(run: Invocation) -> Iterator[_Verifier]:
                     f"-keyless-oidc-issuer={verifier.issuer}",
                 ),
             )
-        elif verifier.startswith("awskms:"):
+        elif verifier.startswith(KMS):
             yield _of_kms(verifier)
         else:
             yield _Verifier(verifier, ("-signing-mode=key", f"-verifier={public_key(run.workspace.root, verifier)}"))
@@ -435,10 +442,10 @@ def _verifiers(run: Invocation) -> Iterator[_Verifier]:
     if signer == "keyless":
         msg = "pipeline.yaml has provenance.signer: keyless, and nobody's identity: name it in provenance.verifiers."
         raise UsageError(msg)
-    if signer.startswith("awskms:"):
+    path = key_file(run.workspace.root, signer)
+    if path is None:
         yield _of_kms(signer)
         return
-    path = run.workspace.root / Path(signer).expanduser()
     if not path.is_file():
         msg = f"The signer's key {signer} is not on this machine: name its public half in provenance.verifiers."
         raise UsageError(msg)
