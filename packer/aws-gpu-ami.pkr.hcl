@@ -287,16 +287,13 @@ source "amazon-ebs" "gpu" {
 build {
   sources = ["source.amazon-ebs.gpu"]
 
+  # Each provisioner is a process of Packer's and has to send its inputs: scripts in a row that may share them have one. A
+  # step that gets no secret leaves its files in /tmp, which cleanup.sh empties: to remove them takes two commands of SSH.
   provisioner "shell" {
-    script           = "${path.root}/scripts/wait-for-boot.sh"
+    scripts          = ["${path.root}/scripts/wait-for-boot.sh", "${path.root}/scripts/update-system.sh"]
     execute_command  = local.as_root
     use_env_var_file = true
-  }
-
-  provisioner "shell" {
-    script           = "${path.root}/scripts/update-system.sh"
-    execute_command  = local.as_root
-    use_env_var_file = true
+    skip_clean       = true
     env              = { UPDATE_CONTAINER_STACK = var.update_container_stack ? "1" : "0" }
   }
 
@@ -304,6 +301,7 @@ build {
     script           = "${path.root}/scripts/check-disk.sh"
     execute_command  = local.as_root
     use_env_var_file = true
+    skip_clean       = true
     env = merge(local.image_env, {
       AWS_DEFAULT_REGION = var.region
       MIN_FREE_GIB       = var.min_free_gib
@@ -313,16 +311,10 @@ build {
   }
 
   provisioner "shell" {
-    script           = "${path.root}/scripts/login-ecr.sh"
+    scripts          = ["${path.root}/scripts/login-ecr.sh", "${path.root}/scripts/pull-image.sh"]
     execute_command  = local.as_root
     use_env_var_file = true
-    env              = local.image_env
-  }
-
-  provisioner "shell" {
-    script           = "${path.root}/scripts/pull-image.sh"
-    execute_command  = local.as_root
-    use_env_var_file = true
+    skip_clean       = true
     env              = local.image_env
   }
 
@@ -356,32 +348,26 @@ build {
     script           = "${path.root}/scripts/install-prewarm.sh"
     execute_command  = local.as_root
     use_env_var_file = true
+    skip_clean       = true
     env              = merge(local.prewarm_env, { ROOTFS = "/tmp/rootfs" })
   }
 
   provisioner "shell" {
-    script           = "${path.root}/scripts/verify-gpu.sh"
+    scripts          = ["${path.root}/scripts/verify-gpu.sh", "${path.root}/scripts/list-contents.sh"]
     execute_command  = local.as_root
     use_env_var_file = true
-    env = {
-      MPS_PIPE    = var.mps_pipe
-      REQUIRE_GPU = var.require_gpu ? "1" : "0"
-      TEST_IMAGE  = "${var.ecr_repository_url}:${var.image_tag}"
-    }
-  }
-
-  provisioner "shell" {
-    script           = "${path.root}/scripts/list-contents.sh"
-    execute_command  = local.as_root
-    use_env_var_file = true
+    skip_clean       = true
     env = merge(local.image_env, {
       FAMILY           = var.family
       MODELS_DIR       = var.models_dir
+      MPS_PIPE         = var.mps_pipe
       PIPELINE_VERSION = var.pipeline_version
+      REQUIRE_GPU      = var.require_gpu ? "1" : "0"
       RUN_ID           = local.run_id
       SOURCE_AMI       = build.SourceAMI
       SOURCE_AMI_NAME  = build.SourceAMIName
       STARTED_AT       = local.now
+      TEST_IMAGE       = "${var.ecr_repository_url}:${var.image_tag}"
     })
   }
 
@@ -406,6 +392,7 @@ build {
     script           = "${path.root}/scripts/write-release.sh"
     execute_command  = local.as_root
     use_env_var_file = true
+    skip_clean       = true
     env = {
       BILL_SHA256 = var.bill_command == "" ? "" : try(length(split("\"${local.run_id}\"", file(local.bill_path))) > 1 ? sha256(file(local.bill_path)) : "", "")
       GIT_COMMIT  = var.git_commit
@@ -424,6 +411,7 @@ build {
     script           = "${path.root}/scripts/cleanup.sh"
     execute_command  = local.as_root
     use_env_var_file = true
+    skip_clean       = true
   }
 
   # Last, and after cleanup: what it sees is what the snapshot will hold.

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gpu_ami.foreign_text import bare_reason, guarded, in_json, in_markdown, limited, reason, visible
+from gpu_ami.foreign_text import (
+    bare_reason,
+    guarded,
+    in_json,
+    in_markdown,
+    limited,
+    reason,
+    visible,
+    without_references,
+)
 
 ANY = st.text(st.characters(codec=None))
 # Two halves of a pair are one character once they were JSON.
@@ -93,11 +102,27 @@ def test_json_stays_the_same_data(document: Any) -> None:
         ("`invoke cleanup --query 'a|b[0]'`", r"`invoke cleanup --query 'a\|b[0]'`"),
         ("`evil`", r"\`evil\`"),
         ("``invoke <b>``", r"\`\`invoke \<b>\`\`"),
+        ("*a* ~~b~~ __init__.py c_d &lt;", r"\*a\* \~\~b\~\~ \_\_init\_\_.py c_d \&lt;"),
+        ("by @octocat, (@org/team) app@sha256:ab", "by @&#8203;octocat, (@&#8203;org/team) app@sha256:ab"),
+        ("fixes #12 of o/r#3, GH-4 # 5", "fixes #&#8203;12 of o/r#&#8203;3, GH-&#8203;4 # 5"),
+        ("closes https://github.com/o/r/issues/1", "closes https:&#8203;//github.com/o/r/issues/1"),
+        ("https://docs.aws.amazon.com/x", "https://docs.aws.amazon.com/x"),
+        ("Run `invoke x @y`.", "Run `invoke x @y`."),
+        ("&#8203;", r"\&#&#8203;8203;"),
     ],
 )
 def test_markdown_has_no_markup_but_our_commands(text: str, shown: str) -> None:
     """A job summary is a page with the team's name on it."""
     assert in_markdown(text) == shown
+
+
+def test_a_subject_tells_nobody_and_closes_nothing() -> None:
+    """A squashed merge makes the pull request's title a commit's: "fixes #1" of an image's tag would close an issue."""
+    subject = "image v1 → @octocat fixes #12, GH-3 at https://github.com/o/r/pull/1, a@b"
+
+    assert without_references(subject) == (
+        "image v1 → @ octocat fixes # 12, GH- 3 at https: //github.com/o/r/pull/1, a@b"
+    )
 
 
 @given(ANY)

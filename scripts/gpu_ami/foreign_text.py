@@ -24,7 +24,15 @@ _COMMAND_AT_START = re.compile(r"^((?:\s|\x1b\[\d*m)*):(?=:)")
 _COMMAND_ANYWHERE = "##["
 # A command that a message of ours tells people to run stays code in Markdown; nothing in there is markup.
 _CODE = re.compile(r"(?<!`)`(?:invoke|aws|docker|git|packer|terraform|timedatectl|uv)(?: [^`]*)?`(?!`)")
-_MARKUP = re.compile(r"[\\`<\[|]")
+# An underscore within a word is none.
+_MARKUP = re.compile(r"[\\`<\[|&*~]|(?<![^\W_])_|_(?![^\W_])")
+# What GitHub makes a link of once the Markdown is read, so that a backslash is no help: whom it mentions, and what it
+# may close when a pull request is merged ("fixes #1"). A space of no width behind it is (github/markup#1168).
+_REFERENCE = re.compile(
+    r"(?<![^\W_])@(?=[^\W_])|#(?=\d)|\bgh-(?=\d)|\bhttps?:(?=//\S{1,200}?/(?:issues|pull|discussions|commit)/)",
+    re.IGNORECASE,
+)
+_NO_WIDTH = "&#8203;"
 _KEY = re.compile(r"[A-Za-z][\w.:-]{0,63}")
 
 
@@ -46,13 +54,21 @@ def guarded(line: str) -> str:
 
 
 def in_markdown(text: str) -> str:
-    """Return *text* as one line of Markdown, also in a cell of a table, in which only our commands are markup."""
+    """Return *text* as one line of Markdown, also in a cell of a table, in which only our commands are markup.
+
+    On GitHub it mentions nobody, refers to no issue and closes none.
+    """
     text = visible(text)
     parts, end = [], 0
     for found in _CODE.finditer(text):
         parts += [_without_markup(text[end : found.start()]), found[0].replace("|", "\\|")]
         end = found.end()
     return "".join([*parts, _without_markup(text[end:])])
+
+
+def without_references(line: str) -> str:
+    """Return the plain *line*, a commit's subject, with a blank in what GitHub would take for a name or an issue."""
+    return _REFERENCE.sub(r"\g<0> ", line)
 
 
 def in_json(text: str) -> str:
@@ -108,4 +124,4 @@ def _json_escaped(char: str) -> str:
 
 
 def _without_markup(text: str) -> str:
-    return _MARKUP.sub(r"\\\g<0>", text)
+    return _REFERENCE.sub(rf"\g<0>{_NO_WIDTH}", _MARKUP.sub(r"\\\g<0>", text))

@@ -12,11 +12,13 @@ import pytest
 from gpu_ami.aws import images
 from gpu_ami.aws.caller import Caller
 from gpu_ami.bake import archiving
+from gpu_ami.bake.attest import Written
 from gpu_ami.bake.packer_bake import Baked
 from gpu_ami.bake.prepare import Job
 from gpu_ami.bake.release_tags import Recorded
 from gpu_ami.errors import BuildError, UsageError
-from gpu_ami.records import archive, build_facts, release
+from gpu_ami.handover.build_store import BuildStore
+from gpu_ami.records import archive, build_facts, provenance, release
 from gpu_ami.records.manifest_file import Build
 from tests.records.test_image_comparison import archived
 from tests.support.account import REGION, Task, World, task
@@ -90,7 +92,7 @@ def test_what_a_build_wrote_is_kept(here: World, done: Task) -> None:
     """The record as its builder wrote it; of the variables those that say what the image is, and no secret."""
     baked, build, recorded = _made(here, done)
 
-    archiving.keep(done.run, baked, build, recorded)
+    archiving.keep(done.run, baked, build, recorded, Written())
 
     ami = recorded.image.image_id
     files = archive.read(done.run.workspace.builds, ami)
@@ -105,6 +107,37 @@ def test_what_a_build_wrote_is_kept(here: World, done: Task) -> None:
     assert done.err.getvalue() == ""
 
 
+def test_the_provenance_is_kept_with_the_record_that_it_names(
+    here: World, done: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one writing, to disk and to the bucket; what an ended sandbox left under the same id goes."""
+    baked, build, recorded = _made(here, done)
+    ami, workspace = recorded.image.image_id, done.run.workspace
+    left = provenance.path_of(workspace.terraform, ami)
+    for path in (left, provenance.bundle_of(left)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    archive.keep(workspace.builds, ami, {archive.SIGSTORE: "{}", archive.PROVENANCE: "{}"})
+    shared: list[set[str]] = []
+    monkeypatch.setattr(BuildStore, "share", lambda _self, _ami, files: shared.append(set(files)))
+
+    archiving.keep(done.run, baked, build, recorded, Written({archive.PROVENANCE: "new"}))
+
+    assert list(left.parent.iterdir()) == []
+    kept = archive.read(workspace.builds, ami)
+    assert (kept[archive.PROVENANCE], kept[archive.RELEASE]) == ("new", recorded.text)
+    assert shared == [set(kept)] == [{archive.PROVENANCE, archive.RELEASE, archive.BILL, archive.BUILD}]
+
+
+def test_a_provenance_that_cannot_be_kept_ends_the_build(here: World, done: Task) -> None:
+    """The tag, which comes after, would name a file that is nowhere: the AMI would be refused wherever it is used."""
+    baked, build, recorded = _made(here, done)
+    done.run.workspace.builds.write_text("a file where the folder would be")
+
+    with pytest.raises(BuildError, match=f"^The provenance of {recorded.image.image_id} cannot be kept: The archive "):
+        archiving.keep(done.run, baked, build, recorded, Written({archive.PROVENANCE: "{}"}))
+
+
 def test_a_secret_that_no_template_calls_one_is_not_kept(here: World, done: Task) -> None:
     """Packer passes over a variable of another template, and one with a user and a password in an address is a text."""
     baked, build, recorded = _made(here, done)
@@ -112,7 +145,7 @@ def test_a_secret_that_no_template_calls_one_is_not_kept(here: World, done: Task
     text = 'db_password = "hush-3"\nproxy = "http://me:hush-4@proxy.example:3128/?signature=hush-5"\n'
     (done.run.workspace.packer / "x.auto.pkrvars.hcl").write_text(text)
 
-    archiving.keep(done.run, baked, build, recorded)
+    archiving.keep(done.run, baked, build, recorded, Written())
 
     kept = archive.read(done.run.workspace.builds, recorded.image.image_id)[archive.BUILD]
     settings = build_facts.parse(kept, source="x").settings
@@ -124,7 +157,7 @@ def test_a_bake_without_a_bill_is_kept_and_said(here: World, done: Task) -> None
     """It is paid for, and the AMI is as good; that nobody knows its packages must not pass unnoticed."""
     baked, build, recorded = _made(here, done, bill_sha256=None)
 
-    archiving.keep(done.run, baked, build, recorded)
+    archiving.keep(done.run, baked, build, recorded, Written())
 
     assert set(archive.read(done.run.workspace.builds, recorded.image.image_id)) == {archive.RELEASE, archive.BUILD}
     assert f"{recorded.image.image_id} has no bill of materials: Packer's log says why" in done.err.getvalue()
@@ -144,7 +177,7 @@ def test_another_bill_than_the_record_s_is_refused(
     bill.write_text(text) if text is not None else bill.unlink()
 
     with pytest.raises(error, match=reason):
-        archiving.keep(done.run, baked, build, recorded)
+        archiving.keep(done.run, baked, build, recorded, Written())
 
     assert archive.read(done.run.workspace.builds, recorded.image.image_id) == {}
 
@@ -157,7 +190,7 @@ def test_a_bucket_that_cannot_be_written_is_a_warning(here: World, done: Task) -
     config = {"bucket": "no-such-bucket", "key": "t", "region": REGION}
     note.write_text(json.dumps({"backend": {"type": "s3", "config": config}}))
 
-    archiving.keep(done.run, baked, build, recorded)
+    archiving.keep(done.run, baked, build, recorded, Written())
 
     ami = recorded.image.image_id
     assert f"Other machines cannot read what was built into {ami}: " in done.err.getvalue()
@@ -170,7 +203,7 @@ def test_a_folder_that_cannot_be_written_is_a_warning(here: World, done: Task) -
     baked, build, recorded = _made(here, done)
     done.run.workspace.builds.write_text("a file where the folder would be")
 
-    archiving.keep(done.run, baked, build, recorded)
+    archiving.keep(done.run, baked, build, recorded, Written())
 
     assert f"What was built into {recorded.image.image_id} is not kept here: The archive " in done.err.getvalue()
 
@@ -182,7 +215,7 @@ def test_a_backend_that_cannot_be_read_is_a_warning(here: World, done: Task) -> 
     note.parent.mkdir(parents=True)
     note.write_bytes(b"\xff\xfe")
 
-    archiving.keep(done.run, baked, build, recorded)
+    archiving.keep(done.run, baked, build, recorded, Written())
 
     ami = recorded.image.image_id
     assert f"Other machines cannot read what was built into {ami}: " in done.err.getvalue()

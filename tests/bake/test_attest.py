@@ -30,7 +30,6 @@ def there(here: World, tmp_path: Path) -> tuple[Task, Baked, Path]:
     """A bake that is over, and the folder that Packer wrote into."""
     done, folder = task(here, tmp_path), tmp_path / "out"
     folder.mkdir()
-    (tmp_path / "release.json").write_text("{}")
     job = Job(
         packer=Packer(Path("packer"), tmp_path, {}),
         terraform=Terraform(Path("terraform"), tmp_path, {}, None),
@@ -49,34 +48,17 @@ def put(folder: Path, content: object, name: str = "gpu.a") -> bytes:
     return data
 
 
-def test_it_is_kept_and_its_digest_is_the_tag(there: tuple[Task, Baked, Path]) -> None:
-    """With the release record as the builder wrote it: the provenance holds that file's SHA-256."""
+def test_it_is_what_packer_wrote_and_its_digest_is_the_tag(there: tuple[Task, Baked, Path]) -> None:
+    """Byte for byte: the tag is compared with the file for as long as the AMI lives."""
     done, baked, folder = there
     data = put(folder, statement({REGION: AMI}, said()))
     (folder / "gpu.a.provenance.sigstore.json").write_text('{"b": 1}')
 
-    assert attest.record(done.run, baked, MADE) == {"gpu-ami:provenance": provenance.digest(data)}
-    kept = archive.read(done.run.workspace.builds, AMI)
-    assert kept[archive.PROVENANCE].encode() == data
-    assert kept[archive.SIGSTORE] == '{"b": 1}'
-    assert kept[archive.RELEASE] == "{}"
+    written = attest.read(done.run, baked, MADE)
 
-
-def test_what_an_ended_sandbox_left_under_the_same_id_goes(there: tuple[Task, Baked, Path]) -> None:
-    """Each fresh sandbox gives the same ids: the second `invoke build --sandbox` was refused as altered."""
-    done, baked, folder = there
-    workspace = done.run.workspace
-    left = provenance.path_of(workspace.terraform, AMI)
-    left.parent.mkdir(parents=True, exist_ok=True)
-    left.write_text("{}")
-    archive.keep(workspace.builds, AMI, {archive.BILL: "{}", archive.PROVENANCE: "{}"})
-    data = put(folder, statement({REGION: AMI}, said()))
-
-    attest.record(done.run, baked, MADE)
-
-    assert not left.exists()
-    assert set(archive.read(workspace.builds, AMI)) == {archive.PROVENANCE, archive.RELEASE}
-    assert archive.read(workspace.builds, AMI)[archive.PROVENANCE].encode() == data
+    assert written.tags == {"gpu-ami:provenance": provenance.digest(data)}
+    assert written.files == {archive.PROVENANCE: data.decode(), archive.SIGSTORE: '{"b": 1}'}
+    assert not done.run.workspace.builds.exists(), "who archives the rest of the build keeps it, once"
 
 
 @pytest.mark.parametrize(
@@ -94,17 +76,16 @@ def test_what_an_ended_sandbox_left_under_the_same_id_goes(there: tuple[Task, Ba
 def test_what_is_not_one_of_this_bake_ends_the_build(
     there: tuple[Task, Baked, Path], files: dict[str, Any], why: str
 ) -> None:
-    """Exit 5, before the AMI is called finished: nothing is kept, tagged or handed over."""
+    """Exit 5, before the AMI is called finished: nothing is tagged or handed over."""
     done, baked, folder = there
     for name, content in files.items():
         put(folder, content, name)
 
     with pytest.raises(BuildError, match=why) as failed:
-        attest.record(done.run, baked, MADE)
+        attest.read(done.run, baked, MADE)
 
     assert failed.value.exit_code == 5
     assert "\n" not in str(failed.value)
-    assert not done.run.workspace.builds.exists()
 
 
 def test_in_more_regions_than_fit_there_is_none(there: tuple[Task, Baked, Path]) -> None:
@@ -113,7 +94,7 @@ def test_in_more_regions_than_fit_there_is_none(there: tuple[Task, Baked, Path])
     regions = [REGION, "us-east-1", "us-east-2", "us-west-1", "us-west-2", "eu-west-1"]
     many = Build(builder_type="amazon-ebs", artifact_id=",".join(f"{region}:{AMI}" for region in regions))
 
-    assert attest.record(done.run, baked, many) == {}
+    assert attest.read(done.run, baked, many) == attest.Written()
     assert "No provenance: Packer cannot write one of AMIs in 6 regions" in done.err.getvalue()
 
 

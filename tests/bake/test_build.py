@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from gpu_ami.aws import capacity, image_changes
+from gpu_ami.aws import capacity, image_changes, images
 from gpu_ami.aws.caller import Caller
 from gpu_ami.bake import base, build, build_tables, packer_bake, preflight, release_tags, result, validate
 from gpu_ami.bake.compare import Comparison, expected_fingerprints
@@ -21,12 +21,14 @@ from gpu_ami.bake.packer_run import FailedBuildError
 from gpu_ami.bake.prepare import Job
 from gpu_ami.bake.staleness import FACTS, Difference
 from gpu_ami.errors import AwsError, BuildError, InterruptedRunError, SafetyError, UsageError
+from gpu_ami.records import archive, provenance, release
 from gpu_ami.records.manifest_file import Build
 from gpu_ami.records.tags import FINGERPRINT_PREFIX
 from tests.bake.test_compare import _job, _live, prepared
 from tests.records.test_release import RECORD
 from tests.support.account import OTHER_REGION, REGION, Task, World, other_region, task
 from tests.support.clock import Clock
+from tests.support.provenances import TAGS, said, statement
 from tests.support.resources import tags_of
 from tests.support.schemas import problems
 
@@ -285,6 +287,7 @@ def test_the_record_is_completed_and_written_on_the_ami(here: World, prepared: T
     baked, build = made
 
     recorded = release_tags.record(prepared.run, baked, build)
+    assert release_tags.tag(prepared.run, build, recorded) == set()
 
     written = json.loads(prepared.run.workspace.release.read_text())
     assert written == RECORD | {"snapshot_gib": recorded.snapshot_gib}
@@ -314,8 +317,9 @@ def test_tags_that_ec2_refuses_are_a_warning(here: World, prepared: Task, made: 
     baked, build = made
     here.aws.gate.deny("ec2:CreateTags")
 
-    release_tags.record(prepared.run, baked, build)
+    recorded = release_tags.record(prepared.run, baked, build)
 
+    assert release_tags.tag(prepared.run, build, recorded) == set(build.amis.values())
     assert "has no tags with its release facts" in prepared.err.getvalue()
 
 
@@ -327,7 +331,9 @@ def test_tags_are_written_once_ec2_knows_the_ami(
     for number in (1, 2, 3):
         here.aws.gate.fail("InvalidAMIID.NotFound", action="CreateTags", at=number)
 
-    release_tags.record(prepared.run, baked, build)
+    recorded = release_tags.record(prepared.run, baked, build)
+
+    assert release_tags.tag(prepared.run, build, recorded) == set()
 
     (image,) = here.access.client("ec2").describe_images(ImageIds=list(build.amis.values()))["Images"]
     assert tags_of(image)["gpu-ami:kernel"] == RECORD["kernel"]
@@ -354,7 +360,7 @@ def test_an_ami_that_never_is_known_is_a_warning_after_half_a_minute(
     baked, build = made
     here.aws.gate.fail("InvalidAMIID.NotFound", action="CreateTags")
 
-    release_tags.record(prepared.run, baked, build)
+    release_tags.tag(prepared.run, build, release_tags.record(prepared.run, baked, build))
 
     assert "has no tags with its release facts" in prepared.err.getvalue()
     assert 10 < sum(clock.naps) < 60
@@ -392,13 +398,45 @@ def test_release_facts_leave_room_for_all_other_tags(here: World, prepared: Task
     present = here.maker.ec2.tags[ami]
     present |= {f"t{number}": "x" for number in range(38 - len(present))}
 
-    release_tags.record(prepared.run, baked, build, first={"gpu-ami:provenance": "a" * 64})
+    recorded = release_tags.record(prepared.run, baked, build, first={"gpu-ami:provenance": "a" * 64})
+    release_tags.tag(prepared.run, build, recorded)
 
     tags = here.maker.ec2.tags[ami]
     assert len(tags) == 50
     assert tags["gpu-ami:kernel"] == RECORD["kernel"]
     assert {"gpu-ami:provenance", "gpu-ami:snapshot-gib", "gpu-ami:models-digest"} <= set(tags)
     assert "gpu-ami:image-tag" not in tags
+
+
+def test_a_copy_that_ec2_refused_the_tags_of_is_not_handed_over(here: World, prepared: Task) -> None:
+    """A map takes the copies, too, and without the tag nobody could judge one; it passed with a warning.
+
+    With named keys the plugin copies from an AMI that it removes: the files lie under the id of the pipeline's region.
+    """
+    image, copy = here.image(1), other_region(here).image(1)
+    copy.source_image_id = "ami-0fedcba9876543210"
+    amis = {REGION: str(image.id), OTHER_REGION: str(copy.id)}
+    data = json.dumps(statement(amis, said()))
+    archive.keep(prepared.run.workspace.builds, str(image.id), {archive.PROVENANCE: data})
+    for ami in (image, copy):
+        ami.add_tags(dict(TAGS))
+    finished = {region: images.describe(Caller(here.access, region), ami) for region, ami in amis.items()}
+    tags = {"gpu-ami:provenance": provenance.digest(data.encode())}
+    recorded = release_tags.Recorded(
+        image=finished[REGION],
+        snapshot_gib=None,
+        release=release.parse(json.dumps(RECORD), source="x"),
+        text="",
+        tags=tags,
+    )
+
+    verdicts = build._judged(prepared.run, amis, finished, recorded, ())
+    assert [(verdict.ami_id, verdict.state) for verdict in verdicts] == [(ami, "unsigned") for ami in amis.values()]
+    for untagged in amis.values():
+        with pytest.raises(
+            SafetyError, match=f"{untagged} is refused: there is .*, but the AMI has no tag .* EC2 refused"
+        ):
+            build._judged(prepared.run, amis, finished, recorded, {untagged})
 
 
 def test_a_build_with_nothing_to_do_shows_the_ami_that_there_is(here: World, prepared: Task) -> None:

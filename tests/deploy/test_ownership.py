@@ -335,11 +335,12 @@ def test_an_environment_that_is_made_for_another_family_is_held_to_its_settings(
     monkeypatch.setattr(attested, "check", lambda run, amis, **_: proven.append((run.family, *amis.values())))
 
     assert list(plan.elsewhere(video, known)) == [C]
-    apply._check_others(video, review, [])  # type: ignore[arg-type]
-    assert checked == proven == [("training", C)]
-    (training,) = [one for one in video.siblings() if one.family == "training"]
-    apply._check_others(training, review, [])  # type: ignore[arg-type]
+    moves = apply._moves(video, review, [], "apply")  # type: ignore[arg-type]
+    apply._vouched_for(moves)
     assert checked == [("training", C)]
+    assert proven == [("video", B), ("training", C)]
+    (training,) = [one for one in video.siblings() if one.family == "training"]
+    assert not any(move.changes for move in apply._moves(training, review, [], "apply")[1:])  # type: ignore[arg-type]
 
 
 def test_another_family_s_ami_is_what_its_variable_has_too(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ from gpu_ami.bake.checks import permissions
 from gpu_ami.bake.variables import typed
 from gpu_ami.console import Console
 from gpu_ami.errors import SafetyError
+from gpu_ami.handover import attested
 from gpu_ami.invocation import Invocation
 from gpu_ami.options import options_from
+from gpu_ami.records import archive, manifest_file, provenance
 from gpu_ami.target import LocalSandbox
 from gpu_ami_sandbox.aws.gate import Gate
 from tests.e2e.conftest import make_checkout
@@ -44,10 +46,15 @@ _TRUST = {
 }
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout in which one fresh sandbox follows the other."""
+    return make_checkout(tmp_path_factory.mktemp("permissions") / "checkout", root_module=False).root
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Invocation]:
+def run(root: Path) -> Iterator[Invocation]:
     """An invocation of our own, in this process: the gate of its sandbox can be told to enforce."""
-    root = make_checkout(tmp_path / "checkout", root_module=False).root
     options = options_from(["build", "--sandbox"], {})
     invocation = Invocation(root, options, Console(out=io.StringIO(), err=io.StringIO()))
     yield invocation
@@ -97,6 +104,27 @@ def test_a_role_with_just_these_permissions_bakes(run: Invocation) -> None:
     called = {f"{call.service}:{call.action}" for call in gate.calls if call.parameters.get("DryRun") != "true"}
     passed = {"iam:PassRole", "iam:TagInstanceProfile", "iam:TagRole"}  # no calls of their own
     assert listed - called - passed == _ONLY_ON_THE_WAY_BACK
+
+
+def test_a_fresh_sandbox_bakes_the_same_ami_id_again(run: Invocation) -> None:
+    """What the one before has left of that id in the checkout was taken for this build's, which was refused for it."""
+    earlier = manifest_file.last_build(run.workspace)
+    (ami,) = earlier.amis.values()
+    file = provenance.path_of(run.workspace.terraform, ami)
+    left = provenance.parse(file.read_bytes(), source="left")
+    become(run, {*needed_by(run), *QUERIES})
+
+    built = build.build(run, prepare.prepare(run, TEMPORARY))
+
+    assert built.ami_id == ami
+    now = provenance.parse(file.read_bytes(), source="now")
+    assert (left.amis, now.amis) == (built.amis, built.amis)
+    assert left.said["run_id"] == (earlier.custom_data or {})["run_id"]
+    assert now.said["run_id"] == built.name.removeprefix("gpu-batch-") != left.said["run_id"]
+    kept = archive.read(run.workspace.builds, ami)
+    assert set(kept) == {archive.RELEASE, archive.BILL, archive.BUILD, archive.PROVENANCE}
+    assert kept[archive.PROVENANCE].encode() == file.read_bytes()
+    assert [verdict.state for verdict in attested.check(run, built.amis)] == ["unsigned"]
 
 
 def test_a_role_without_one_of_them_does_not_start(run: Invocation) -> None:

@@ -18,6 +18,7 @@ from gpu_ami.bake import compare
 from gpu_ami.bake.prepare import prepare
 from gpu_ami.bake.result import BuildResult
 from gpu_ami.bake.staleness import FACTS
+from gpu_ami.handover import attested
 from gpu_ami_sandbox.aws.ecr import blobs
 from gpu_ami_sandbox.demo import content
 from gpu_ami_sandbox.demo.demo_account import REPOSITORY
@@ -166,6 +167,14 @@ def test_the_release_record_is_on_the_ami_and_its_copy(here: Bench, first: Build
         assert tags["gpu-ami:snapshot-gib"] == f"{first.snapshot_gib:.2f}"
         assert tags["gpu-ami:source-ami"] == here.sandbox.account.source_ami_id
         assert tags["gpu-ami:chain-length"] == "0"
+
+
+def test_the_provenance_is_found_for_the_copy_too(here: Bench, first: BuildResult) -> None:
+    """With named keys the plugin copies both from an AMI that it removes, under whose id there is nothing."""
+    sources = {_image(here, first, region)["SourceImageId"] for region in first.amis}
+
+    assert not sources & set(first.amis.values())
+    assert [verdict.state for verdict in attested.check(here.run, first.amis)] == ["unsigned"] * 2
 
 
 def test_the_manifest_carries_both_regions_and_the_fingerprints(here: Bench, first: BuildResult) -> None:

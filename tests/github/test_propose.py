@@ -117,6 +117,25 @@ def test_without_a_comparison_the_pull_request_is_as_before(
     assert said in body
 
 
+def test_names_of_models_and_images_mention_nobody_and_close_nothing(github: GitHub, proposal: Proposal) -> None:
+    """Whoever may write to the bucket or push an image chooses them; the title is a commit's subject, too."""
+    hostile = "@octocat fixes #12"
+    change = {"kind": "model", "name": f"{hostile}/<b>*x*", "old": None, "new": f"sha256:ab {hostile}"}
+    document = {**COMPARED, "summary": f"container image v1 → {hostile}", "differences": [change]}
+    (proposal.artifacts / "diff.json").write_text(json.dumps(document))
+
+    propose(proposal, github.runner)
+
+    body = (proposal.artifacts / "pull-request.md").read_text()
+    defused = "@&#8203;octocat fixes #&#8203;12"
+    assert f"| model | {defused}/\\<b>\\*x\\* | none | sha256:ab {defused} |" in body
+    assert f": container image v1 → {defused}." in body
+    assert hostile not in body
+    (created,) = github.called("pr create")
+    assert "container image v1 → @ octocat fixes # 12 --body-file" in created
+    assert hostile not in github.git("log", "-1", "--format=%B", "gpu-ami/films", cwd=github.remote)
+
+
 def test_what_was_measured_goes_into_the_same_commit(github: GitHub, proposal: Proposal) -> None:
     """An apply believes records beside Terraform's code alone; what is no AMI's record stays out of the repository."""
     new = "ami-0bbbbbbbbbbbbbbbb"
@@ -169,8 +188,8 @@ def test_a_plan_of_any_size_fits(github: GitHub, proposal: Proposal) -> None:
 
 
 def test_a_comparison_of_any_size_leaves_the_text_short_enough(github: GitHub, proposal: Proposal) -> None:
-    """GitHub refuses a text above 65,536 characters, and nothing is proposed; each letter here is written as two."""
-    rows = [{"kind": "setting", "name": f"{n}{'<' * 99}", "old": "<" * 100, "new": "[" * 100} for n in range(10, 70)]
+    """GitHub refuses a text above 65,536 characters, and nothing is proposed; two letters here are written as nine."""
+    rows = [{"kind": "setting", "name": f"{n}{'#1' * 49}", "old": "#1" * 50, "new": "[" * 100} for n in range(10, 70)]
     (proposal.artifacts / "diff.json").write_text(json.dumps({**COMPARED, "differences": rows * 2}))
     (proposal.artifacts / "body.md").write_text("| AMI | ami-0bbbbbbbbbbbbbbbb |\n" + "a line of the diff\n" * 2_000)
     (proposal.artifacts / "plan.md").write_text("1 to change\n" * 10_000)

@@ -187,13 +187,38 @@ def test_in_the_sandbox_nobody_signs_whose_key_is_elsewhere(
     assert attested.policy(run) == (given if is_at_hand else Provenance(required=True))
 
 
+def test_in_the_sandbox_nobody_is_asked_who_signs_without_a_key(
+    here: World, root: Path, packer: FakePacker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packer would ask Sigstore, and the sandbox reaches nothing outside, nor does its dry run; the others count."""
+    ami = here.image(5)
+    prove(root / ".sandbox", ami, KEY, sandbox="true")
+    identity = KeylessIdentity(identity="https://github.com/o/r/.github/workflows/build-ami.yml@refs/heads/main")
+    monkeypatch.setattr(type(task(here, root).run.target), "is_sandbox", True)
+
+    for verifiers, who in (((identity, "keys/new.pub.pem"), "keys/new.pub.pem"), ((identity,), "keys/new.pem")):
+        verdict = judge(here, root, ami, *verifiers, signer="keys/new.pem")
+        assert (verdict.state, verdict.detail) == ("verified", who)
+        assert judge(here, root, ami, *verifiers, signer="keyless").state == "signed", "by whom nobody is asked"
+    with pytest.raises(SafetyError, match=r"is signed by another key than keys/old\.pub\.pem"):
+        judge(here, root, ami, identity, "keys/old.pub.pem", signer="keys/new.pem")
+
+    assert not any("keyless" in flag for command in packer.commands for flag in command.argv)
+    dry = task(here, root, provenance=Provenance(signer="keyless", verifiers=(identity,)), dry_run=True).run
+    assert attested.policy(dry) == Provenance()
+
+
 def test_a_keyless_signature_goes_to_packer_with_its_bundle(
     here: World, root: Path, packer: FakePacker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its certificate is over in minutes: the bundle beside it shows that it was not when it signed."""
+    """Its certificate is over in minutes: the bundle beside it shows that it was not when it signed.
+
+    It may be as large as where it is archived.
+    """
     ami = here.image(5)
     path = prove(root, ami, KEY)
-    provenance.bundle_of(path).write_text('{"bundle": 1}')
+    bundle = json.dumps({"bundle": "x" * 2_000_000})
+    provenance.bundle_of(path).write_text(bundle)
     beside: list[str] = []
 
     def run(command: Command, *, timeout_s: float | None = None) -> Finished:
@@ -205,7 +230,7 @@ def test_a_keyless_signature_goes_to_packer_with_its_bundle(
     identity = KeylessIdentity(identity="https://github.com/o/r/.github/workflows/build-ami.yml@refs/heads/main")
 
     assert judge(here, root, ami, identity).detail == identity.identity
-    assert beside == ['{"bundle": 1}']
+    assert beside == [bundle]
     assert f"-keyless-identity={identity.identity}" in packer.commands[0].argv
     assert "-keyless-oidc-issuer=https://token.actions.githubusercontent.com" in packer.commands[0].argv
 
@@ -302,6 +327,31 @@ def test_each_path_takes_what_is_untouched(
 
     assert terraform.live() == dict.fromkeys(("spot", "on_demand"), str(images_made[0].id))
     assert len(packer.commands) == verified + 2
+
+
+@pytest.mark.parametrize("of_another_family", [False, True])
+def test_what_is_tampered_with_during_the_question_is_not_applied(
+    terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch, of_another_family: bool
+) -> None:
+    """The prompt may have waited for an hour; what is made for another family was judged before it only."""
+    here, root = terraform.here, terraform.folder.parent
+    ours, theirs = here.image(5), here.image(9)
+    for image in (ours, theirs):
+        prove(root, image)
+    terraform.hand_over(str(ours.id))
+    row = plans.change("aws_batch_compute_environment.training", ("create",), after=plans.values(str(theirs.id)))
+    made = plan_changes.parse(row, None, None)
+    assert isinstance(made, plan_changes.EnvironmentChange)
+    other, moves = apply._Move(task(here, root).run, [made], frozenset()), apply._moves
+    # Which these are, `test_ownership.py` shows: this Terraform's plans have no configuration to tell them by.
+    monkeypatch.setattr(apply, "_moves", lambda *given: [*moves(*given), other])
+    tampered = theirs if of_another_family else ours
+    monkeypatch.setattr(apply, "_confirm", lambda *_args: _one_tag(root, tampered, here))
+
+    with pytest.raises(SafetyError, match=f"The provenance of {tampered.id} is refused"):
+        apply.run(task(here, root).run, apply.Request(yes=True))
+
+    assert terraform.live() == {}
 
 
 def test_an_ami_known_only_after_the_apply_is_refused_where_provenance_is_required(terraform: FakeTerraform) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake.template import load_hcl
+from gpu_ami.bake.template import load_hcl, template_scripts
 from tests.infra.box import PACKER
 
 README = (PACKER / "README.md").read_text(encoding="utf-8")
@@ -40,8 +40,7 @@ def test_readme_documents_each_variable_with_its_default() -> None:
 
 def test_readme_lists_the_steps_in_the_template_s_order() -> None:
     """Who searches for the failing step finds it where the log says it is."""
-    build = load_hcl(PACKER / "aws-gpu-ami.pkr.hcl", what="template")["build"][0]
-    steps = [Path(block["shell"]["script"]).name for block in build["provisioner"] if "shell" in block]
+    steps = [f"{name}.sh" for name in template_scripts(PACKER)]
 
     assert re.findall(r"^\| `([\w-]+\.sh)` \|", README, flags=re.MULTILINE) == steps
 

@@ -74,7 +74,8 @@ def provisioners() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for build in load_hcl(PACKER / "aws-gpu-ami.pkr.hcl", what="template")["build"]:
         blocks = [*build["provisioner"], *build["error-cleanup-provisioner"]]
-        found |= {Path(block["shell"]["script"]).stem: block["shell"] for block in blocks if "shell" in block}
+        shells = [block["shell"] for block in blocks if "shell" in block]
+        found |= {Path(script).stem: shell for shell in shells for script in shell.get("scripts") or [shell["script"]]}
     return found
 
 
@@ -120,6 +121,10 @@ def test_template_and_script_agree_on_the_inputs(script: Path) -> None:
     header = script.read_text(encoding="utf-8").partition("set -euo")[0].partition("Inputs:")[2]
     named = set(re.findall(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b", header)) - TUNABLES
     written, shared = environment(script.stem)
+    # Of scripts that have one provisioner each gets all.
+    body = provisioners()[script.stem]
+    beside = [SCRIPTS / Path(name).name for name in body.get("scripts", [])]
+    headers = [path.read_text(encoding="utf-8").partition("set -euo")[0] for path in beside]
 
     assert named <= written | shared
-    assert written <= set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", header))
+    assert written <= set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", "\n".join([header, *headers])))

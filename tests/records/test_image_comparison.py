@@ -138,7 +138,7 @@ def test_the_same_is_no_difference() -> None:
     """Exit 0 stands on it; the run's own name and time are none."""
     found = compare(facts_of(OLD, archived()), facts_of(NEW, archived(NEW, "run-2")))
 
-    assert (found.changes, found.unknown, summary(found)) == ([], [], "no difference")
+    assert (found.changes, found.unknown, found.same, summary(found)) == ([], [], True, "no difference")
 
 
 def test_tags_alone_say_what_they_can() -> None:
@@ -163,6 +163,7 @@ def test_tags_alone_say_what_they_can() -> None:
         *("base", "os", "docker", "agent", "model", "package", "setting", "scripts", "pipeline", "snapshot"),
     ]
     assert summary(found) == "kernel 6.1.150 → 6.1.141, models changed, settings changed"
+    assert (found.same, found.undecided) == (False, ())
     assert found.document()["from_source"] == "tags"
 
 
@@ -184,7 +185,19 @@ def test_without_a_bill_packages_are_unknown() -> None:
 
     found = compare(facts_of(OLD, files), facts_of(NEW, archived(NEW)))
 
-    assert (found.changes, found.unknown, summary(found)) == ([], ["package"], "no difference is known")
+    assert (found.changes, found.unknown) == ([], ["package"])
+    assert (found.same, summary(found)) == (None, "no difference is known (not compared: package)")
+
+
+def test_what_says_nothing_of_the_image_decides_nothing() -> None:
+    """How much the snapshot has is known only where EC2 says it."""
+    files, new = archived(), archived(NEW, "run-2")
+    both = facts_of(OLD, files), facts_of(NEW, new)
+    without = [ImageFacts(ami=facts.ami, source="x", kinds={**facts.kinds, "snapshot": None}) for facts in both]
+
+    found = compare(*without)
+
+    assert (found.unknown, found.same, summary(found)) == (["snapshot"], True, "no difference is known")
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,22 @@ def test_without_an_archive_the_tags_count(here: World, tmp_path: Path) -> None:
         _diff(here, tmp_path, OLD, NEW)
 
 
+def test_where_what_decides_is_unknown_nobody_says_that_it_is_the_same(here: World, tmp_path: Path) -> None:
+    """Two AMIs by hand: that nothing is known to differ ends well, and looked like "the same"."""
+    old, new = (str(here.image(age).id) for age in (9, 5))
+    for ami in (old, new):
+        here.maker.ec2.tags[ami] = {"gpu-ami:kernel": "6.1.141"}
+
+    done = _diff(here, tmp_path, old, new)
+
+    assert problems("diff", done.document) == []
+    decides = "base AMI, container image, models, package, settings, scripts"
+    assert done.document["same"] is None
+    assert done.document["summary"] == f"no difference is known (not compared: {decides})"
+    assert f"Nobody can say whether {new} is the same as {old}: " in done.err.getvalue()
+    assert f"so not compared: {decides}." in done.err.getvalue()
+
+
 def test_the_live_one_and_the_last_build_are_meant(terraform: FakeTerraform) -> None:
     """On a running pipeline nobody need name anything."""
     here, root = terraform.here, terraform.folder.parent

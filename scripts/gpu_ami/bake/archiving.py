@@ -1,7 +1,8 @@
-"""Keeps what a build has written of its AMI: the release record, the bill of materials, and what the pipeline knows."""
+"""Keeps what a build has written of its AMI: release record, bill of materials, provenance, what the pipeline knows."""
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from gpu_ami.bake import fingerprint, secret_values, template
@@ -9,10 +10,11 @@ from gpu_ami.errors import AwsError, BuildError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.handover.build_store import BuildStore
 from gpu_ami.invocation import Invocation
-from gpu_ami.records import archive, bill, build_facts
+from gpu_ami.records import archive, bill, build_facts, provenance
 from gpu_ami.records import manifest_file as manifests
 
 if TYPE_CHECKING:
+    from gpu_ami.bake.attest import Written
     from gpu_ami.bake.packer_bake import Baked
     from gpu_ami.bake.prepare import Job
     from gpu_ami.bake.release_tags import Recorded
@@ -46,13 +48,15 @@ def check(job: Job) -> None:
         raise UsageError(msg)
 
 
-def keep(run: Invocation, baked: Baked, made: manifests.Build, recorded: Recorded) -> None:
+def keep(run: Invocation, baked: Baked, made: manifests.Build, recorded: Recorded, written: Written) -> None:
     """Archive what was made: in the tree, and beside Terraform's state where that is in S3.
 
-    A folder or a bucket that cannot be written is a warning: the bake is paid for, and the AMI is as good without.
+    It comes before the AMI is tagged: no tag is to name a file that is nowhere. A bucket that cannot be written is a
+    warning, and so is a folder where there is no provenance: the bake is paid for, and the AMI is as good without.
 
     Raises:
-        BuildError: The bill of materials is not the one that the release record names.
+        BuildError: The bill of materials is not the one that the release record names; the provenance cannot be kept,
+            and the AMI would be refused for it; or what an ended sandbox left under the same id is in the way.
         UsageError: The bill of materials cannot be read.
     """
     ami = recorded.image.image_id
@@ -60,14 +64,36 @@ def keep(run: Invocation, baked: Baked, made: manifests.Build, recorded: Recorde
     text = _bill(run, baked.job, recorded)
     if text is not None:
         files[archive.BILL] = text
+    files |= written.files
+    _take_away_earlier(run, made)
     try:
         archive.keep(run.workspace.builds, ami, files)
     except UsageError as exc:
+        if written.files:
+            msg = f"The provenance of {ami} cannot be kept: {exc}"
+            raise BuildError(msg) from exc
         run.console.warn(f"What was built into {ami} is not kept here: {exc}")
     try:
         BuildStore(run.workspace.builds, baked.job.terraform.folder, run.access).share(ami, files)
     except (AwsError, UsageError) as exc:
         run.console.warn(f"Other machines cannot read what was built into {ami}: {exc}")
+
+
+def _take_away_earlier(run: Invocation, made: manifests.Build) -> None:
+    """Take away what is kept under the id of an AMI that was made just now: it is of a sandbox that has ended.
+
+    Each fresh one gives the same ids again, which AWS never does.
+    """
+    for ami in made.amis.values():
+        path = provenance.path_of(run.workspace.terraform, ami)
+        try:
+            for earlier in (path, provenance.bundle_of(path)):
+                earlier.unlink(missing_ok=True)
+            if (folder := run.workspace.builds / ami).is_dir():
+                shutil.rmtree(folder)
+        except OSError as exc:
+            msg = f"{exc.filename} is of an earlier build of that id and cannot be removed: {exc.strerror}. Remove it."
+            raise BuildError(msg) from exc
 
 
 def _facts(job: Job, made: manifests.Build, recorded: Recorded) -> build_facts.BuildFacts:

@@ -1,19 +1,17 @@
-"""The provenance that Packer has written at the end of a bake: checked, and kept in the archive."""
+"""The provenance that Packer has written at the end of a bake: there is one, and it is of this bake."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpu_ami.errors import AwsError, BuildError, SafetyError, UsageError
+from gpu_ami.errors import BuildError, SafetyError
 from gpu_ami.files import read_text
 from gpu_ami.handover import attested
-from gpu_ami.handover.build_store import BuildStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.records import archive, provenance
-from gpu_ami.records.release import LIMIT_BYTES
 from gpu_ami.records.tags import PROVENANCE_TAG
 from gpu_ami.units import show_count
 
@@ -25,24 +23,34 @@ FOLDER_VARIABLE = "provenance_folder"
 _ENDING = ".provenance.json"
 
 
+@dataclass(frozen=True)
+class Written:
+    """What Packer wrote of what was made; nothing of an AMI in more regions than it can name.
+
+    Attributes:
+        files: The provenance, and what goes with a keyless signature, by their names in the archive.
+        tags: The tag that holds the SHA-256 of the provenance.
+    """
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
 def variables(run: Invocation) -> dict[str, str]:
     """Return the template's variables that pipeline.yaml owns: who signs, a private key by its whole path."""
     signer = attested.policy(run).signer
-    is_file = signer not in ("none", "keyless") and not signer.startswith("awskms:")
-    return {"provenance_signer": str(run.workspace.root / Path(signer).expanduser()) if is_file else signer}
+    return {"provenance_signer": str(attested.key_file(run.workspace.root, signer) or signer)}
 
 
-def record(run: Invocation, baked: Baked, made: Build) -> dict[str, str]:
-    """Check the provenance of what was made and keep it in the archive; return the tag that holds its SHA-256.
+def read(run: Invocation, baked: Baked, made: Build) -> Written:
+    """Return the provenance of what was made.
 
     Raises:
         BuildError: There is none, there are several, or it is about something else.
-        UsageError: The archive cannot be written.
     """
-    _take_away_earlier(run, made)
     file = _the_file(run, baked, made)
     if file is None:
-        return {}
+        return Written()
     try:
         with file.open("rb") as opened:
             data = opened.read(provenance.LIMIT_BYTES + 1)
@@ -53,25 +61,7 @@ def record(run: Invocation, baked: Baked, made: Build) -> dict[str, str]:
     if (found.amis, found.said.get("run_id")) != (made.amis, baked.job.run_id):
         msg = f"Packer's provenance is of {found.amis} and the run {found.said.get('run_id')}, not of this build."
         raise BuildError(msg)
-    _keep(run, made.amis[run.access.region], {**_files(file, data), **_release(baked)})
-    return {PROVENANCE_TAG: found.sha256}
-
-
-def _take_away_earlier(run: Invocation, made: Build) -> None:
-    """Take away what is kept under the id of an AMI that was made just now: it is of a sandbox that has ended.
-
-    Each fresh one gives the same ids again, which AWS never does.
-    """
-    for ami in made.amis.values():
-        path = provenance.path_of(run.workspace.terraform, ami)
-        try:
-            for earlier in (path, provenance.bundle_of(path)):
-                earlier.unlink(missing_ok=True)
-            if (folder := run.workspace.builds / ami).is_dir():
-                shutil.rmtree(folder)
-        except OSError as exc:
-            msg = f"{exc.filename} is of an earlier build of that id and cannot be removed: {exc.strerror}. Remove it."
-            raise BuildError(msg) from exc
+    return Written(_files(file, data), {PROVENANCE_TAG: found.sha256})
 
 
 def _the_file(run: Invocation, baked: Baked, made: Build) -> Path | None:
@@ -99,22 +89,3 @@ def _files(file: Path, data: bytes) -> dict[str, str]:
     if bundle.exists():
         files[archive.SIGSTORE] = read_text(bundle, what="Sigstore bundle", limit_bytes=provenance.LIMIT_BYTES)
     return files
-
-
-def _release(baked: Baked) -> dict[str, str]:
-    """Return the release record as the builder wrote it; whether it is one, `release_tags` says."""
-    named = baked.job.variables.release_path
-    path = baked.job.packer.folder / (named or archive.RELEASE)
-    return {archive.RELEASE: read_text(path, what="release record", limit_bytes=LIMIT_BYTES)} if path.exists() else {}
-
-
-def _keep(run: Invocation, ami: str, files: Mapping[str, str]) -> None:
-    """Keep *files*; that a bucket refuses is a warning: what the hand-over commits is as good."""
-    workspace = run.workspace
-    try:
-        BuildStore(workspace.builds, workspace.terraform, run.access).keep(ami, files)
-    except AwsError as exc:
-        run.console.warn(f"The provenance of {ami} is in the tree only: {exc}")
-    except UsageError as exc:
-        msg = f"The provenance of {ami} cannot be kept: {exc}"
-        raise BuildError(msg) from exc

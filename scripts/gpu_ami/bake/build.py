@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -181,19 +181,46 @@ def _build(
     with _naming_what_was_made(home, baked.progress.amis if baked.progress else {}):
         made = packer_bake.read_manifest(run, baked)
     with _naming_what_was_made(home, made.amis):
-        recorded = release_tags.record(run, baked, made, first=attest.record(run, baked, made))
-        archiving.keep(run, baked, made, recorded)
-        release_tags.finish(run, made)
+        written = attest.read(run, baked, made)
+        recorded = release_tags.record(run, baked, made, first=written.tags)
+        archiving.keep(run, baked, made, recorded, written)
+        untagged = release_tags.tag(run, made, recorded)
+        finished = release_tags.finish(run, made)
     if gate is not None:
         gate.check(made.amis, account)
     with _naming_what_was_made(home, made.amis, is_finished=True), _in_turn(run, "hand-over"):
         change = update_tfvars.plan_hand_over(run, made.amis)
-        # EC2 may not show yet what was tagged a moment ago.
-        tags = {**recorded.image.tags, **recorded.tags}
-        verdict = attested.judge(run, recorded.image, tags=tags, done="It was not handed over.")
+        verdicts = _judged(run, update_tfvars.amis_of(change, home), finished, recorded, untagged)
         changes.apply(change)
-        attested.keep(run, [verdict])
+        attested.keep(run, verdicts)
     return result.made(run, baked, made, recorded, change, duration_s, compared.differences)
+
+
+def _judged(
+    run: Invocation,
+    amis: Mapping[str, str],
+    finished: Mapping[str, Image],
+    recorded: release_tags.Recorded,
+    untagged: Collection[str],
+) -> list[attested.Verdict]:
+    """Judge the provenance of what is handed over by the tags that it was just given: EC2 may not show them yet.
+
+    Args:
+        run: This invocation.
+        amis: Region to AMI that is handed over.
+        finished: What the build has made, by its region.
+        recorded: The AMI of the pipeline's region, and the tags.
+        untagged: The AMIs of which EC2 refused these.
+
+    Raises:
+        SafetyError: One is refused, such as one that has not got the tag: nobody could judge it any more.
+    """
+    verdicts = []
+    for region, ami in amis.items():
+        tags = finished[region].tags if ami in untagged else {**finished[region].tags, **recorded.tags}
+        of_build = recorded.image.image_id
+        verdicts.append(attested.judge(run, finished[region], tags=tags, home=of_build, done="It was not handed over."))
+    return verdicts
 
 
 def _up_to_date(run: Invocation, compared: compare.Comparison, gate: Gate | None, account: str) -> Image | None:

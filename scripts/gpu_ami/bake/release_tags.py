@@ -1,4 +1,4 @@
-"""Checks and completes the release record after the bake, and tags the AMI and its copies: with it, and as finished."""
+"""Checks and completes the release record after the bake; tags the AMI and its copies with it, and as finished."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Recorded:
         snapshot_gib: Data written in its snapshots; None when EC2 does not say.
         release: The release record.
         text: The same as the builder wrote it, byte for byte.
-        tags: What it was tagged with after the bake.
+        tags: What it and its copies are to be tagged with after the bake.
     """
 
     image: images.Image
@@ -50,10 +50,7 @@ class Recorded:
 def record(
     run: Invocation, baked: Baked, made: manifests.Build, *, first: Mapping[str, str] = MappingProxyType({})
 ) -> Recorded:
-    """Check the release record of what was made, complete it and tag each AMI with it; return the AMI.
-
-    Packer cannot know these facts before the bake. Tags that EC2 refuses are a warning: the AMI is as good without. An
-    AMI that EC2 does not know yet, most likely a copy, is waited for: nothing writes the tags later.
+    """Check the release record of what was made and complete it; return the AMI, and the tags that it is to get.
 
     Args:
         run: This invocation.
@@ -75,11 +72,6 @@ def record(
     completed = releases.completed(text, snapshot_gib=snapshot_gib)
     write_atomic(path, completed, what="release record")
     tags = _fitting({**first, **releases.tags(release, snapshot_gib=snapshot_gib)}, image.tags)
-    for region, ami in made.amis.items():
-        try:
-            add_tags(Caller(run.access, region).expecting(*NOT_YET), ami, tags)
-        except AwsError as exc:
-            run.console.warn(f"{ami} in {region} has no tags with its release facts: {exc}")
     return Recorded(image=image, snapshot_gib=snapshot_gib, release=release, text=text, tags=tags)
 
 
@@ -90,20 +82,41 @@ def _fitting(tags: Mapping[str, str], present: Mapping[str, str]) -> dict[str, s
     return dict(kept_first[:room])
 
 
-def finish(run: Invocation, made: manifests.Build) -> None:
+def tag(run: Invocation, made: manifests.Build, recorded: Recorded) -> frozenset[str]:
+    """Tag the AMI and its copies with what Packer cannot know; return those of which EC2 refused it.
+
+    That is a warning: an AMI is as good without, and whoever needs one of these facts says so. An AMI that EC2 does not
+    know yet, most likely a copy, is waited for: nothing writes the tags later.
+    """
+    refused: set[str] = set()
+    for region, ami in made.amis.items():
+        try:
+            add_tags(Caller(run.access, region).expecting(*NOT_YET), ami, recorded.tags)
+        except AwsError as exc:
+            refused.add(ami)
+            run.console.warn(f"{ami} in {region} has no tags with its release facts: {exc}")
+    return frozenset(refused)
+
+
+def finish(run: Invocation, made: manifests.Build) -> dict[str, images.Image]:
     """Tag every AMI of the build as finished, the one of the pipeline's region last: `--if-stale` and sweep go by it.
+
+    Returns:
+        Each as EC2 described it before that, by its region.
 
     Raises:
         BuildError: EC2 refused. An AMI that looks like a failed build's must not be handed over: a sweep would take it.
     """
-    home = run.access.region
+    home, found = run.access.region, {}
     for region, ami in sorted(made.amis.items(), key=lambda pair: (pair[0] == home, pair)):
         caller = Caller(run.access, region).expecting(*NOT_YET)
         try:
-            mark_finished(caller, images.describe(caller, ami))
+            found[region] = images.describe(caller, ami)
+            mark_finished(caller, found[region])
         except AwsError as exc:
             msg = (
                 f"{ami} in {region} could not be tagged {FINISHED_TAG}=true ({str(exc).rstrip('.')}): a sweep "
                 "takes it for a failed build's."
             )
             raise BuildError(msg) from exc
+    return found

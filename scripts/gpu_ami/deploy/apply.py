@@ -34,6 +34,7 @@ from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 from gpu_ami.records.receipt import Action, StoredReceipt, of_state
+from gpu_ami.terraform.plan_changes import EnvironmentChange
 from gpu_ami.units import show_count, show_duration
 
 _ON = "run `invoke apply` again."
@@ -113,37 +114,59 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
             acting()
             _nothing_to_do(root, review, store, incomplete, request)
             return
-        proven.check(run, review.plan.ours)
-        lived, goes_back = were_live(of_state(history, review.state)), request.action == "rollback"
-        for line in verified.check(run, review.plan.ours, lived=lived, goes_back=goes_back):
+        moves = _moves(run, review, history, request.action)
+        for line in _vouched_for(moves):
             run.console.warn(line)
-        _check_others(run, review, history)
-        benched.check(run, review.plan.ours, lived=lived)
+        for move in moves:
+            benched.check(move.run, move.changes, lived=move.lived)
         _confirm(run, review, request, who)
         _judge_again(run, review, who)
-        proven.check(run, review.plan.ours)
-        verified.check(run, review.plan.ours, lived=lived, goes_back=goes_back)
+        _vouched_for(moves)
         incomplete = _complete_confirmed(root, store, incomplete)
         acting()
         _act(root, review, store, incomplete, request=request, who=who)
 
 
-def _check_others(run: Invocation, review: Review, history: Sequence[StoredReceipt]) -> None:
-    """Refuse an environment that is made with another family's AMI, which that family's settings want proven first.
+@dataclass(frozen=True)
+class _Move:
+    """Environments that one family's settings are asked about: what must be known of an AMI before it goes live.
 
-    Raises:
-        SafetyError: Nothing vouches for it.
+    Attributes:
+        run: The family's invocation.
+        changes: What the plan does to them.
+        lived: The AMIs that were live in this state, by the family's receipts.
+        goes_back: Whether it is a rollback.
     """
-    ours = _ours(review)
+
+    run: Invocation
+    changes: Sequence[EnvironmentChange]
+    lived: Set[str]
+    goes_back: bool = False
+
+
+def _moves(run: Invocation, review: Review, history: Sequence[StoredReceipt], action: Action) -> list[_Move]:
+    """Return what the plan does to our environments, then to those that are made with another family's AMI."""
+    lived = were_live(of_state(history, review.state))
+    moves, ours = [_Move(run, review.plan.ours, lived, action == "rollback")], _ours(review)
     for ami, other in plan.elsewhere(run, review.plan).items():
         theirs = settled(review.plan, {ami}).ours
-        coming = [change for change in theirs if change.address not in ours]
         state = msgspec.structs.replace(review.state, family=other.settings.family)
-        lived = were_live(of_state(history, state))
-        proven.check(other, coming)
-        for line in verified.check(other, coming, lived=lived):
-            run.console.warn(line)
-        benched.check(other, coming, lived=lived)
+        coming = [change for change in theirs if change.address not in ours]
+        moves.append(_Move(other, coming, were_live(of_state(history, state))))
+    return moves
+
+
+def _vouched_for(moves: Sequence[_Move]) -> list[str]:
+    """Refuse an AMI that nothing vouches for, by the settings of its family; return what to say of the others.
+
+    Raises:
+        SafetyError: Its provenance or its verification is refused, or it has none that the settings require.
+    """
+    said: list[str] = []
+    for move in moves:
+        proven.check(move.run, move.changes)
+        said += verified.check(move.run, move.changes, lived=move.lived, goes_back=move.goes_back)
+    return said
 
 
 def _complete_confirmed(

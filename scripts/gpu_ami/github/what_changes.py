@@ -9,7 +9,7 @@ import msgspec
 
 from gpu_ami.errors import UsageError
 from gpu_ami.files import read_text
-from gpu_ami.foreign_text import in_markdown, limited, visible
+from gpu_ami.foreign_text import in_markdown, limited, visible, without_references
 from gpu_ami.records.image_comparison import KINDS
 from gpu_ami.units import show_bytes, show_count
 
@@ -98,4 +98,4 @@ def _value(text: str | None, size_bytes: int | None) -> str:
 
 def titled(title: str, changes: WhatChanges) -> str:
     """Return the *title* with what changes behind it, as far as it fits a line."""
-    return f"{title}: {visible(limited(changes.summary, _LONGEST))}" if changes.summary else title
+    return f"{title}: {without_references(visible(limited(changes.summary, _LONGEST)))}" if changes.summary else title

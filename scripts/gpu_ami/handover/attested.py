@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from gpu_ami.invocation import Invocation
 
 _WHAT = "provenance"
-_KMS = "awskms:///"
+# How the settings, and Packer, name a key in KMS: before the key's id or alias.
+KMS = "awskms:///"
 _LARGEST_KEY_BYTES = 64 * 1024
 _ANSWER_WITHIN_S = 60.0
 # What Packer 1.16 says where the key is one, and another one; where it asked AWS in vain; where it cannot use a key.
@@ -72,26 +73,38 @@ def policy(run: Invocation) -> Provided:
     """Return who signs and whose signature counts: what the settings say.
 
     In the sandbox only as far as the signer is at hand there, as a file or in the local KMS: the key of production is
-    not, nor GitHub's identity. Nobody signs then, and nobody's signature counts.
+    not, nor GitHub's identity. Nobody signs then, and nobody's signature counts. Who signs without a key never counts
+    there: to verify that reaches Sigstore.
 
     Raises:
         AwsError: The local KMS cannot be asked.
     """
     given = run.settings.provenance
-    if not run.target.is_sandbox or run.options.dry_run or _is_at_hand(run, given):
+    if not run.target.is_sandbox:
         return given
-    return Provided(required=given.required)
+    if not _is_at_hand(run, given):
+        return Provided(required=given.required)
+    at_hand = tuple(verifier for verifier in given.verifiers if isinstance(verifier, str))
+    return Provided(signer=given.signer, verifiers=at_hand, required=given.required)
 
 
 def _is_at_hand(run: Invocation, given: Provided) -> bool:
     if given.signer == "none":
         return not given.verifiers
-    if given.signer.startswith(_KMS):
+    if given.signer.startswith(KMS):
+        if run.options.dry_run:
+            return True  # a dry run asks nobody
         from gpu_ami.aws import kms
         from gpu_ami.aws.caller import Caller
 
-        return kms.key(Caller(run.access, run.settings.region), given.signer.removeprefix(_KMS)) is not None
-    return given.signer != "keyless" and (run.workspace.root / Path(given.signer).expanduser()).is_file()
+        return kms.key(Caller(run.access, run.settings.region), given.signer.removeprefix(KMS)) is not None
+    file = key_file(run.workspace.root, given.signer)
+    return file is not None and file.is_file()
+
+
+def key_file(root: Path, signer: str) -> Path | None:
+    """Return the file of the private key that is the *signer*, seen from the repository *root*; None where none is."""
+    return None if signer in ("none", "keyless") or signer.startswith(KMS) else root / Path(signer).expanduser()
 
 
 def check(run: Invocation, amis: Mapping[str, str], *, done: str = "Nothing was changed.") -> list[Verdict]:
@@ -111,11 +124,17 @@ def check(run: Invocation, amis: Mapping[str, str], *, done: str = "Nothing was 
     from gpu_ami.aws.caller import Caller
 
     found = (images.look_up(Caller(run.access, region), ami) for region, ami in amis.items())
-    return [judge(run, image, done=done) for image in found if image is not None]
+    home = amis.get(run.settings.region)
+    return [judge(run, image, home=home, done=done) for image in found if image is not None]
 
 
 def judge(
-    run: Invocation, image: Image, *, tags: Mapping[str, str] | None = None, done: str = "Nothing was changed."
+    run: Invocation,
+    image: Image,
+    *,
+    tags: Mapping[str, str] | None = None,
+    home: str | None = None,
+    done: str = "Nothing was changed.",
 ) -> Verdict:
     """Judge the provenance of one AMI.
 
@@ -123,6 +142,7 @@ def judge(
         run: This invocation.
         image: The AMI as EC2 describes it.
         tags: Its tags, where those in *image* are not the newest.
+        home: The AMI of the pipeline's region that is judged along with it: of one build, the files lie under its id.
         done: What was not done, for the error.
 
     Raises:
@@ -133,8 +153,8 @@ def judge(
     known = image.tags if tags is None else tags
     try:
         if PROVENANCE_TAG not in known:
-            return _without_tag(run, image)
-        files = _read(run, image, known)
+            return _without_tag(run, image, home)
+        files = _read(run, image, known, home)
         parsed = provenance.parse(files.data, source=files.source)
         facts = Facts(
             ami_id=image.image_id,
@@ -208,13 +228,13 @@ def keep(run: Invocation, verdicts: Sequence[Verdict]) -> None:
             run.console.say(f"The provenance of {verdict.ami_id} is {verdict.state}: {shown}{to_be}.")
 
 
-def _without_tag(run: Invocation, image: Image) -> Verdict:
+def _without_tag(run: Invocation, image: Image, home: str | None) -> Verdict:
     """Judge an AMI without the tag: one of before there was provenance, by hand, or one that has lost its tag."""
     ami = image.image_id
     left = [path for path in _places(run, ami) if path.exists()]
-    if source := image.source_ami_id:
-        # Of a copy that the build has made they lie there; they may as well be those of what it was baked on.
-        left += [path for path in _places(run, source) if path.exists() and _is_about(path, image)]
+    # Of a copy that the build has made they lie there; they may as well be those of what it was baked on.
+    for other in _others(image, home):
+        left += [path for path in _places(run, other) if path.exists() and _is_about(path, image)]
     if left:
         where = run.workspace.shown(left[0])
         msg = (
@@ -229,6 +249,14 @@ def _without_tag(run: Invocation, image: Image) -> Verdict:
         )
         raise SafetyError(msg)
     return Verdict(ami_id=ami, state="none")
+
+
+def _others(image: Image, home: str | None) -> list[str]:
+    """Return under which other ids the files of *image* may lie, if it is a copy.
+
+    With named keys the amazon plugin copies, the AMI of the own region too, from an intermediary one that it removes.
+    """
+    return [ami for ami in dict.fromkeys((image.source_ami_id, home)) if ami and ami != image.image_id]
 
 
 def _places(run: Invocation, ami: str) -> tuple[Path, Path]:
@@ -254,24 +282,24 @@ class _Files:
     release: str | None = None
 
 
-def _read(run: Invocation, image: Image, tags: Mapping[str, str]) -> _Files:
+def _read(run: Invocation, image: Image, tags: Mapping[str, str], home: str | None) -> _Files:
     """Return what `_found` does; a file that is none of ours, or cannot be read, speaks against the AMI."""
     try:
-        return _found(run, image, tags)
+        return _found(run, image, tags, home)
     except UsageError as exc:
         raise SafetyError(str(exc)) from exc
 
 
-def _found(run: Invocation, image: Image, tags: Mapping[str, str]) -> _Files:
+def _found(run: Invocation, image: Image, tags: Mapping[str, str], home: str | None) -> _Files:
     """Return the file with the AMI's provenance, and what goes with it.
 
     What the hand-over has left beside the code goes before the archive in the tree, and that before the bucket. Of a
-    copy they are kept under the AMI that it was made from; of what was baked on another one EC2 names that as the
-    source, too, whose files are another build's: they count only where they are those of the tag.
+    copy they are kept under the AMI of the pipeline's region, mostly its source; of what was baked on another one EC2
+    names that as the source, too, whose files are another build's: they count only where they are those of the tag.
     """
     workspace, tag = run.workspace, tags.get(PROVENANCE_TAG)
     store = BuildStore(workspace.builds, workspace.terraform, run.access)
-    names = list(dict.fromkeys(filter(None, (image.image_id, image.source_ami_id))))
+    names = [image.image_id, *_others(image, home)]
     for look in (partial(_beside, run), partial(_archived, run, store)):
         for found in (look(ami) for ami in names):
             if found is not None and (found.ami == image.image_id or provenance.digest(found.data) == tag):
@@ -287,7 +315,7 @@ def _beside(run: Invocation, ami: str) -> _Files | None:
     if not path.exists():
         return None
     bundle = provenance.bundle_of(path)
-    text = read_text(bundle, what=_WHAT) if bundle.exists() else None
+    text = read_text(bundle, what=_WHAT, limit_bytes=provenance.LIMIT_BYTES) if bundle.exists() else None
     return _Files(ami, _content(path), run.workspace.shown(path), text)
 
 
@@ -404,7 +432,7 @@ def _verifiers(run: Invocation) -> Iterator[_Verifier]:
                     f"-keyless-oidc-issuer={verifier.issuer}",
                 ),
             )
-        elif verifier.startswith("awskms:"):
+        elif verifier.startswith(KMS):
             yield _of_kms(verifier)
         else:
             yield _Verifier(verifier, ("-signing-mode=key", f"-verifier={public_key(run.workspace.root, verifier)}"))
@@ -414,10 +442,10 @@ def _verifiers(run: Invocation) -> Iterator[_Verifier]:
     if signer == "keyless":
         msg = "pipeline.yaml has provenance.signer: keyless, and nobody's identity: name it in provenance.verifiers."
         raise UsageError(msg)
-    if signer.startswith("awskms:"):
+    path = key_file(run.workspace.root, signer)
+    if path is None:
         yield _of_kms(signer)
         return
-    path = run.workspace.root / Path(signer).expanduser()
     if not path.is_file():
         msg = f"The signer's key {signer} is not on this machine: name its public half in provenance.verifiers."
         raise UsageError(msg)

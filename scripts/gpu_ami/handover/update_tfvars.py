@@ -155,7 +155,8 @@ def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code]
         more = f" ({len(found) - 1} more: {'; '.join(f'{a} {p.code}' for a, p in found[1:])})" if found[1:] else ""
         msg = f"The AMI {ami} {first.text}{more} Nothing was changed; --no-verify skips this check."
         raise SafetyError(msg)
-    verdicts = [attested.judge(run, image) for image in there]
+    home = amis.get(run.settings.region)
+    verdicts = [attested.judge(run, image, home=home) for image in there]
     run.console.say(f"Looked up {', '.join(f'{ami} in {region}' for region, ami in amis.items())}: available and ours.")
     return verdicts
 

@@ -29,6 +29,8 @@ KINDS = {
 }
 # Packages whose version is a fact of its own already.
 _TOLD = frozenset({"docker", "ecs-init"})
+# Where one of these is not known of both, nobody can say that two AMIs are the same.
+_DECISIVE = frozenset({"base", "image", "models", "package", "settings", "scripts"})
 # Of these one word says it: that the whole differs, where its parts are not known or do not show it.
 _WHOLE = {"models": "model", "settings": "setting"}
 # Those of which one line for people has no room for the value.
@@ -84,6 +86,16 @@ class Comparison:
     changes: Sequence[Change] = field(default_factory=tuple)
     unknown: Sequence[str] = ()
 
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """The kinds for which nobody can say whether they are the same; none where they differ anyway."""
+        return () if self.changes else tuple(kind for kind in self.unknown if kind in _DECISIVE)
+
+    @property
+    def same(self) -> bool | None:
+        """Whether they are the same; None where nobody can say."""
+        return None if self.undecided else not self.changes
+
     def document(self) -> dict[str, Any]:
         """Return the contract with scripts."""
         return {
@@ -91,6 +103,7 @@ class Comparison:
             "to": self.new.ami,
             "from_source": self.old.source,
             "to_source": self.new.source,
+            "same": self.same,
             "summary": summary(self),
             "differences": [change.document() for change in self.changes],
             "unknown": list(self.unknown),
@@ -137,6 +150,8 @@ def summary(found: Comparison) -> str:
         changes = [change for change in found.changes if change.kind == kind]
         if changes:
             parts += _counted(kind, changes) if kind in _COUNTED else [_in_short(shown, kind, changes)]
+    if not parts and found.undecided:
+        return f"no difference is known (not compared: {', '.join(KINDS[kind] for kind in found.undecided)})"
     if not parts:
         return "no difference is known" if found.unknown else "no difference"
     return ", ".join(parts)

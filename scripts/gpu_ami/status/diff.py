@@ -57,6 +57,11 @@ def run(run: Invocation, request: Request) -> None:
     if found.changes:
         msg = f"{new} differs from {old}: {show_count(len(found.changes), 'difference')}, above."
         raise DifferenceError(msg)
+    if found.undecided:
+        kinds = ", ".join(KINDS[kind] for kind in found.undecided)
+        run.console.warn(
+            f"Nobody can say whether {new} is the same as {old}: not known of both, so not compared: {kinds}."
+        )
 
 
 def _last_build(run: Invocation) -> str:

@@ -111,7 +111,7 @@ def test_a_key_in_a_file_is_one_that_packer_reads(tmp_path: Path, content: bytes
     if content is not None:
         (tmp_path / "key.pem").write_bytes(content)
 
-    found = judge_file(Wanted(signer="key.pem", root=tmp_path, is_required=False))
+    found = judge_file("key.pem", tmp_path / "key.pem")
 
     assert (found.check, found.status, found.detail) == ("provenance", status, why)
     assert private_pem(KEY).decode().splitlines()[1] not in found.detail + found.fix

@@ -19,7 +19,6 @@ from gpu_ami.settings import KeylessIdentity, Provenance
 
 NAME = "provenance"
 _LARGEST_KEY_BYTES = 64 * 1024
-_KMS = "awskms:///"
 # Of a file with several PEM blocks Packer 1.16.0 reads the first, to which `openssl ecparam -genkey` writes the curve's
 # name; of private keys PKCS #8, PKCS #1 and SEC 1, and not OpenSSH's own.
 _BEGINS = re.compile(rb"^-----BEGIN ([A-Z0-9 ]{1,40})-----", re.MULTILINE)
@@ -58,13 +57,13 @@ def specs(lookups: Lookups, wants: Wanted | None) -> Iterator[CheckSpec]:
         yield CheckSpec(f"{NAME} regions", lambda: too_many, "", needs_credentials=False)
     if unverifiable := judge_verifiers(wants):
         yield CheckSpec(f"{NAME} verifiers", lambda: unverifiable, "", needs_credentials=False)
-    if wants.signer.startswith(_KMS):
+    if (file := attested.key_file(wants.root, wants.signer)) is not None:
+        yield CheckSpec(NAME, lambda: judge_file(wants.signer, file), "", needs_credentials=False)
+    elif wants.signer.startswith(attested.KMS):
         allow = "kms:GetPublicKey, kms:DescribeKey and kms:Sign on the key"
-        yield CheckSpec(NAME, lambda: _kms_key(lookups, wants.signer.removeprefix(_KMS)), allow)
+        yield CheckSpec(NAME, lambda: _kms_key(lookups, wants.signer.removeprefix(attested.KMS)), allow)
     elif wants.signer == "keyless":
         yield CheckSpec(NAME, _token, "", needs_credentials=False)
-    elif wants.signer != "none":
-        yield CheckSpec(NAME, lambda: judge_file(wants), "", needs_credentials=False)
 
 
 def judge_regions(regions: int, wants: Wanted) -> Check | None:
@@ -89,7 +88,7 @@ def judge_verifiers(wants: Wanted) -> Check | None:
         fix = "Name the workflow's identity in provenance.verifiers of pipeline.yaml."
         return Check(name, "fail", "who may sign without a key is not said", fix)
     for verifier in wants.verifiers:
-        if isinstance(verifier, KeylessIdentity) or verifier.startswith("awskms:"):
+        if isinstance(verifier, KeylessIdentity) or verifier.startswith(attested.KMS):
             continue
         try:
             attested.public_key(wants.root, verifier)
@@ -98,9 +97,8 @@ def judge_verifiers(wants: Wanted) -> Check | None:
     return None
 
 
-def judge_file(wants: Wanted) -> Check:
-    """Judge the file of a private key, of which nothing is shown: whether Packer reads its kind."""
-    path, named = wants.root / Path(wants.signer).expanduser(), wants.signer
+def judge_file(named: str, path: Path) -> Check:
+    """Judge the file *path* of a private key, of which nothing but its name is shown: whether Packer reads its kind."""
     fix = "Name a private key's PEM file, without a passphrase, in provenance.signer of pipeline.yaml."
     try:
         with path.open("rb") as file:
