@@ -35,7 +35,8 @@ build {
 }
 END
 ./packer build -color=false main.pkr.hcl >out.log 2>&1 || { cat out.log >&2 && exit 1; }
-seen=$(python3 - <<'END'
+seen=$(
+  python3 - <<'END'
 import json
 
 provisioner, post_processor, environment = (open(f"in-{name}").read() for name in ("provisioner", "post-processor", "environment"))

@@ -44,9 +44,13 @@ seen=$(terraform output -json 2>/dev/null | venv/bin/python compare.py)
 echo "version:    python-hcl2 8.1.4, Terraform $(terraform version -json 2>/dev/null | venv/bin/python -c 'import json,sys; print(json.load(sys.stdin)["terraform_version"])')"
 echo "good guess: with strip_string_quotes a string is what Terraform has: it decodes escapes"
 printf 'seen:       %s\n' "${seen//$'\n'/$'\n'            }"
-want='alike: accent key plain quote
+want=$(
+  cat <<'END'
+alike: accent key plain quote
 dollar: "${HOME}" is "$${HOME}"
-heredoc: "first\nsecond\n" is "<<-EOT\n  first\n  second\nEOT"'
+heredoc: "first\nsecond\n" is "<<-EOT\n  first\n  second\nEOT"
+END
+)
 [[ $seen == "$want" ]] || {
   echo "changed: python-hcl2 decodes these now, or fewer escapes" >&2
   exit 1
