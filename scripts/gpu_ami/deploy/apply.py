@@ -113,37 +113,52 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
             acting()
             _nothing_to_do(root, review, store, incomplete, request)
             return
-        proven.check(run, review.plan.ours)
-        lived, goes_back = were_live(of_state(history, review.state)), request.action == "rollback"
-        for line in verified.check(run, review.plan.ours, lived=lived, goes_back=goes_back):
+        said = _check_amis(run, review, history, request)
+        for line in said:
             run.console.warn(line)
-        _check_others(run, review, history)
-        benched.check(run, review.plan.ours, lived=lived)
         _confirm(run, review, request, who)
         _judge_again(run, review, who)
-        proven.check(run, review.plan.ours)
-        verified.check(run, review.plan.ours, lived=lived, goes_back=goes_back)
+        for line in _check_amis(run, review, history, request):
+            if line not in said:
+                run.console.warn(line)
         incomplete = _complete_confirmed(root, store, incomplete)
         acting()
         _act(root, review, store, incomplete, request=request, who=who)
 
 
-def _check_others(run: Invocation, review: Review, history: Sequence[StoredReceipt]) -> None:
+def _check_amis(run: Invocation, review: Review, history: Sequence[StoredReceipt], request: Request) -> list[str]:
+    """Refuse what the settings want proven, verified or benched first and is not; return what to say of the others.
+
+    It is asked before the question and after it: a record may be changed, or another AMI go live, in the hour of a
+    prompt.
+
+    Raises:
+        SafetyError: Nothing vouches for an AMI, or something speaks against it.
+    """
+    ours, lived = review.plan.ours, were_live(of_state(history, review.state))
+    proven.check(run, ours)
+    said = verified.check(run, ours, lived=lived, goes_back=request.action == "rollback")
+    said += _check_others(run, review, history)
+    return [*said, *benched.check(run, ours, lived=lived)]
+
+
+def _check_others(run: Invocation, review: Review, history: Sequence[StoredReceipt]) -> list[str]:
     """Refuse an environment that is made with another family's AMI, which that family's settings want proven first.
 
     Raises:
         SafetyError: Nothing vouches for it.
     """
     ours = _ours(review)
+    said: list[str] = []
     for ami, other in plan.elsewhere(run, review.plan).items():
         theirs = settled(review.plan, {ami}).ours
         coming = [change for change in theirs if change.address not in ours]
         state = msgspec.structs.replace(review.state, family=other.settings.family)
         lived = were_live(of_state(history, state))
         proven.check(other, coming)
-        for line in verified.check(other, coming, lived=lived):
-            run.console.warn(line)
-        benched.check(other, coming, lived=lived)
+        said += verified.check(other, coming, lived=lived)
+        said += benched.check(other, coming, lived=lived)
+    return said
 
 
 def _complete_confirmed(
