@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import date
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from gpu_ami.cleanup import cleanup
 from gpu_ami.cleanup.execute import Apply
 from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.policy import Flags
+from gpu_ami.console import Console
 from gpu_ami.errors import PipelineError, SafetyError, UsageError
 from gpu_ami.settings import Cleanup, Fleet, OrganizationScope
 from gpu_ami_sandbox.aws.server import LocalAws
 from gpu_ami_sandbox.fleet import CLEANUP_ROLE, READ_ROLE, REFUSES, SUSPENDED
 from tests.support.demo_organization import REGION, DemoOrganization, demo_organization, said
+from tests.support.schemas import problems
 
 SHARED = "gpu-batch-shared-"
 # It is the sandbox and the decisions over it, whatever the Python.
@@ -313,11 +316,28 @@ def test_who_may_launch_an_ami_is_not_left_out(demo: DemoOrganization, tmp_path:
 
 
 def test_only_the_regions_that_are_named_are_read(demo: DemoOrganization) -> None:
-    """Then what is shared with somebody stays unless that very region was read there."""
+    """Then what is shared with somebody stays unless that very region was read there; and the plan says so."""
     plan = demo.cleanup(regions=(REGION,))
 
+    assert problems("cleanup", plan) == []
+    assert (plan["narrowed"]["by"], plan["narrowed"]["read"]) == (["--regions"], [REGION])
+    assert len(plan["narrowed"]["unread"]) > 20
     assert {row["region"] for row in plan["verdicts"]} == {REGION}
     assert going(plan) == {f"{SHARED}unused", "gpu-batch-video-unused"}
+
+
+@pytest.mark.parametrize("acts", [False, True])
+def test_a_variable_that_narrows_a_fleet_is_named_in_what_people_see(demo: DemoOrganization, acts: bool) -> None:
+    """It is set for a repository of one account, and whoever reads the plan thinks that all was read."""
+    run = demo.run(region=REGION, region_by="GPU_AMI_REGION")
+    vars(run)["console"] = Console("table", out=StringIO(), err=StringIO())
+
+    cleanup.run(run, cleanup.Request(fleet=True, yes=acts, flags=Flags(mode="deprecate")))
+
+    text = " ".join(run.console._out.getvalue().split())  # type: ignore[union-attr]
+    assert f"Read in {REGION} alone, because of GPU_AMI_REGION; not read where they are on: " in text
+    assert "A text there may name an AMI, and is not seen." in text
+    assert ("Results" in text) is acts
 
 
 def test_who_was_left_out_too_long_is_read_again(demo: DemoOrganization) -> None:

@@ -97,6 +97,9 @@ def test_what_uses_which_ami_and_whose_it_is(demo: DemoOrganization) -> None:
 
     assert error is None
     assert problems("status", found) == []
+    # What is elsewhere is not seen, and a variable that was set long ago says so as the flag does.
+    assert found["narrowed"]["by"] == ["--region"]
+    assert f"Read in {REGION} alone, because of --region; not read where they are on: " in " ".join(text.split())
     assert uses(found)[video, "launch-template", "transcoder"]["owner"] == hub
     assert uses(found)[research, "compute-environment", "experiments"]["owner"] == hub
     assert uses(found)[video, "launch-template", "own"]["owner"] == video

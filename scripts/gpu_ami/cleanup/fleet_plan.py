@@ -21,6 +21,7 @@ from gpu_ami.cleanup.planner import clock_reports
 from gpu_ami.cleanup.policy import Policy, policy_of
 from gpu_ami.errors import AwsError, SafetyError, UsageError
 from gpu_ami.files import read_text
+from gpu_ami.fleet.narrowing import Narrowing
 
 _NOT_IN_PLAN = Reason("not-in-plan", "the plan that is carried out does not name it")
 _PLAN_LIFE = timedelta(hours=24)
@@ -39,10 +40,12 @@ class FleetPlan(Plan):
     Attributes:
         places: The Recycle Bin of each account and region in which something goes.
         names: The accounts by their ids, with their names.
+        narrowed: Which regions that are on are not read, and what says so; None where all are.
     """
 
     places: Mapping[tuple[str, str], Bin] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
+    narrowed: Narrowing | None = None
 
     def bin_of(self, image: Image) -> Bin:
         """Return what is known of the Recycle Bin into which *image* goes."""
@@ -90,6 +93,7 @@ class FleetPlan(Plan):
             "format": FLEET_FORMAT,
             "accounts": accounts,
             "owners": list(self.owners),
+            "narrowed": None if self.narrowed is None else self.narrowed.document(),
             "recycle_bin": bins,
             "journals": [],
         }
@@ -125,6 +129,7 @@ def make_fleet_plan(
     names: Mapping[str, str],
     usd_per_gib_month: Mapping[str, Decimal | None],
     details: Details | None = None,
+    narrowed: Narrowing | None = None,
 ) -> FleetPlan:
     """Return what a clean-up of a fleet would do now.
 
@@ -135,6 +140,7 @@ def make_fleet_plan(
         names: The accounts by their ids, with their names.
         usd_per_gib_month: The price of snapshot storage by region.
         details: Returns the snapshots of a place's AMIs that go and the Recycle Bin; None asks AWS.
+        narrowed: Which regions the survey leaves out, and what says so.
     """
     survey.query()
     unlimited = dataclasses.replace(survey.policy, max_deletions=None)
@@ -154,6 +160,7 @@ def make_fleet_plan(
         usd_per_gib_month=usd_per_gib_month,
         places=places,
         names=names,
+        narrowed=narrowed,
     )
 
 

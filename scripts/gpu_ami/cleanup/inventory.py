@@ -177,6 +177,11 @@ class Survey:
         return self._reached is not None
 
     @property
+    def places(self) -> list[tuple[str, str]]:
+        """The account and the region of each location."""
+        return [location.place for location in self.locations]
+
+    @property
     def own_locations(self) -> tuple[Location, ...]:
         """The locations whose AMIs may go."""
         return tuple(location for location in self.locations if location.is_own)

@@ -40,6 +40,7 @@ from gpu_ami.files import check_writable, write_atomic
 from gpu_ami.fleet.entry import Entered, Hub, hub_of, members_by
 from gpu_ami.fleet.fleet import Found, find, regions_of, settings_of
 from gpu_ami.fleet.fleet_list import Place, regions_to_read
+from gpu_ami.fleet.narrowing import narrowing, region_setting
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 from gpu_ami.units import show_count
@@ -145,7 +146,14 @@ def run(run: Invocation, request: Request) -> None:
     title = f"querying {show_count(len(survey.locations), 'place')} and the working tree"
     with run.console.step(title):
         names = {one.member.account: one.member.name for one in found.entered}
-        plan = make_fleet_plan(survey, hub, now, names=names, usd_per_gib_month=prices_of(survey))
+        plan = make_fleet_plan(
+            survey,
+            hub,
+            now,
+            names=names,
+            usd_per_gib_month=prices_of(survey),
+            narrowed=narrowing(found.entered, survey.places, region_setting(run, request.regions)),
+        )
     if saved:
         plan = plan.cut(saved)
     if acts and not plan.decision.blocks:

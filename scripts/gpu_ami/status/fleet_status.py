@@ -15,7 +15,8 @@ from gpu_ami.aws.launched_versions import launched_versions
 from gpu_ami.console import Table
 from gpu_ami.errors import AwsError, DifferenceError
 from gpu_ami.fleet.entry import Entered
-from gpu_ami.fleet.fleet import Found, find, settings_of
+from gpu_ami.fleet.fleet import Found, find, regions_of, settings_of
+from gpu_ami.fleet.narrowing import Narrowing, narrowing, region_setting
 from gpu_ami.invocation import Invocation
 from gpu_ami.records.tags import FAMILY_TAG, HANDOVER_TAG, VERIFIED_TAG, is_unfinished
 from gpu_ami.records.verification import FAILED
@@ -140,6 +141,7 @@ class FleetStatus:
         uses: What names an AMI of the fleet, or one that nobody has any more.
         drifts: What is out of step, what could not be read first.
         owners: The AMIs of the family, by id.
+        narrowed: Which regions that are on are not read, and what says so; None where all are.
     """
 
     found: Found
@@ -147,6 +149,7 @@ class FleetStatus:
     uses: tuple[Use, ...]
     drifts: tuple[FleetDrift, ...]
     owners: Mapping[str, Image]
+    narrowed: Narrowing | None = None
 
     def codes(self, use: Use) -> list[Code]:
         """Return what is out of step with *use*."""
@@ -159,6 +162,7 @@ class FleetStatus:
             "account": self.found.hub.identity.account,
             "accounts": [self._account(one) for one in self.found.entered],
             "regions": sorted({place.region for place in self.places}),
+            "narrowed": None if self.narrowed is None else self.narrowed.document(),
             "uses": [self._use(use) for use in self.uses],
             "drift": [one.document() for one in self.drifts],
         }
@@ -209,10 +213,12 @@ def run(run: Invocation) -> None:
         return
     with run.console.step("entering the accounts of the fleet"):
         found = find(run, fleet)
-    regions = (run.options.region,) if run.options.region else run.settings.cleanup.regions
-    places = _places(found, regions)
+    places = _places(found, regions_of(run, ()))
+    by = region_setting(run, ())
+    narrowed = narrowing(found.entered, [(place.account, place.region) for place in places], by)
     with run.console.step(f"reading {show_count(len(places), 'place')}"):
         status = read(found, places, run.settings.family, datetime.now(timezone.utc))
+        status = replace(status, narrowed=narrowed)
     run.console.result(status.document(), table(status))
     if status.drifts:
         first = status.drifts[0]
@@ -428,7 +434,7 @@ def table(status: FleetStatus) -> Table:
                 ", ".join(dict.fromkeys(status.codes(use))) or "ok",
             )
         )
-    footer = [_sum(status)]
+    footer = [_sum(status), *([status.narrowed.text] if status.narrowed else [])]
     footer += [f"{_where(one)}{one.detail}. {_capital(one.advice)}." for one in status.drifts]
     columns = ("account", "region", "what", "AMI", "whose", "since", "state")
     title = "AMIs of the fleet in use"
