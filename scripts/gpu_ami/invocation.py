@@ -51,6 +51,8 @@ class Invocation:
         self.options = options
         self.console = console
         self.family, self.beside = family, tuple(beside)
+        # The tasks of the command line that come after the present one: nobody need be told to run those.
+        self.coming: tuple[str, ...] = ()
         kind = target_class(options)
         self.workspace = Workspace(root=root, sandbox=kind.is_sandbox, family=family)
         self._open = contextlib.ExitStack()
@@ -84,6 +86,7 @@ class Invocation:
         console = self.console.of_family(family, labelled=bool(beside))
         shared = self.target.shared or self.target
         made = Invocation(self.workspace.root, self.options, console, family=family, beside=beside, shared=shared)
+        made.coming = self.coming
         self._open.callback(made.close)
         return made
 

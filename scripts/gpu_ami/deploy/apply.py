@@ -426,7 +426,8 @@ def _following(root: Root, history: Sequence[StoredReceipt], live: Sequence[Live
         return ()
     if root.run.target.is_kept is False:
         return ("This sandbox ends with the command: `invoke sandbox` in another terminal keeps one up.",)
-    commit = "commit the receipt and the variable; " if root.run.target.is_shared else ""
+    commit = ["commit the receipt and the variable"] if root.run.target.is_shared else []
+    look = [] if "status" in root.run.coming else ["`invoke status`"]
     at = {current.address: current for current in live if current.address}
     steps = steps_back(
         history,
@@ -434,8 +435,9 @@ def _following(root: Root, history: Sequence[StoredReceipt], live: Sequence[Live
         names={address: current.name for address, current in at.items()},
     )
     back = sorted({step.back for step in steps if step.back})
-    way = f"; `invoke rollback` goes back to {back[0]}" if len(back) == 1 else ""
-    return (f"Next: {commit}`invoke status`{way}.",)
+    way = [f"`invoke rollback` goes back to {back[0]}"] if len(back) == 1 else []
+    advice = "; ".join([*commit, *look, *way])
+    return (f"Next: {advice}.",) if advice else ()
 
 
 def _caller(run: Invocation) -> Caller:
