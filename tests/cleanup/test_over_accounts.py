@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from datetime import date
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,17 @@ from moto.iam.models import iam_backends
 
 from gpu_ami.aws import images
 from gpu_ami.aws.references.registry import USES
-from gpu_ami.cleanup import cleanup
+from gpu_ami.cleanup import cleanup, over_accounts
 from gpu_ami.cleanup.execute import Apply
 from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.console import Console
 from gpu_ami.errors import PipelineError, SafetyError, UsageError
+from gpu_ami.invocation import Readings
 from gpu_ami.settings import Cleanup, Fleet, OrganizationScope
 from gpu_ami_sandbox.aws.server import LocalAws
 from gpu_ami_sandbox.fleet import CLEANUP_ROLE, READ_ROLE, REFUSES, SUSPENDED
-from tests.support.demo_organization import REGION, DemoOrganization, demo_organization, said
+from tests.support.demo_organization import REGION, DemoOrganization, demo_organization, said, timeless
 from tests.support.schemas import problems
 
 SHARED = "gpu-batch-shared-"
@@ -324,6 +326,104 @@ def test_only_the_regions_that_are_named_are_read(demo: DemoOrganization) -> Non
     assert len(plan["narrowed"]["unread"]) > 20
     assert {row["region"] for row in plan["verdicts"]} == {REGION}
     assert going(plan) == {f"{SHARED}unused", "gpu-batch-video-unused"}
+
+
+def families(demo: DemoOrganization) -> Callable[..., dict[str, Any]]:
+    """Return what cleans up for a family, as one of several of a task."""
+    readings = Readings()
+
+    def clean_up(family: str, *, alone: bool = False, **request: Any) -> dict[str, Any]:
+        run = demo.run()
+        vars(run)["settings"] = msgspec.structs.replace(run.settings, family=family)
+        run.readings = None if alone else readings
+        demo.aws.gate.calls.clear()
+        flags = Flags(include_shared=True, keep="1")
+        given: dict[str, Any] = {"fleet": True, "flags": flags, "regions": demo.regions}
+        cleanup.run(run, cleanup.Request(**given | request))
+        return said(run)
+
+    return clean_up
+
+
+@pytest.fixture
+def two(demo: DemoOrganization) -> DemoOrganization:
+    """The demo organization, where two AMIs are another family's: one that goes, and one that is used."""
+    video = demo.images(demo.ids["video"])
+    for name in ("gpu-batch-video-unused", "gpu-batch-video-used"):
+        video[name].add_tags({"gpu-ami:family": "training"})
+    return demo
+
+
+def test_several_families_read_a_fleet_once(two: DemoOrganization) -> None:
+    """Each by its own rules, and with the very plan that it has alone; of a fleet the reading takes minutes."""
+    clean_up, gate = families(two), two.aws.gate
+    alone = {name: clean_up(name, alone=True) for name in ("gpu-batch", "training")}
+
+    first = clean_up("gpu-batch")
+    calls = Counter(call.action for call in gate.calls)
+    second = clean_up("training")
+    again = Counter(call.action for call in gate.calls)
+
+    assert going(first) == {f"{SHARED}unused", f"{SHARED}unused-unit"}
+    assert going(second) == {"gpu-batch-video-unused"}
+    assert timeless(first) == timeless(alone["gpu-batch"])
+    assert timeless(second) == timeless(alone["training"])
+    assert second["made_at"] == first["made_at"]
+    assert problems("cleanup", second) == []
+    for action in ("DescribeLaunchTemplateVersions", "DescribeParameters", "AssumeRole", "ListAccounts"):
+        assert calls[action] > 0
+        assert again[action] == 0
+    # What EC2 says AMI by AMI is asked about those of each.
+    assert again["DescribeImageAttribute"] > 0
+
+
+def test_what_a_family_has_changed_is_read_anew_for_the_next(two: DemoOrganization) -> None:
+    """A deletion takes minutes, and meanwhile an account may have joined, or begun to use what is the next family's."""
+    clean_up = families(two)
+    done = clean_up("gpu-batch", yes=True, permanent=True)
+
+    second = clean_up("training", yes=True, permanent=True)
+
+    assert {row["status"] for row in (*done["results"], *second["results"])} == {"deleted"}
+    assert going(second) == {"gpu-batch-video-unused"}
+    assert "ListAccounts" in {call.action for call in two.aws.gate.calls}
+    journals = [row["journal"] for row in (*done["journals"], *second["journals"])]
+    assert len(journals) == len(set(journals)) == 2
+
+
+def test_a_family_that_reads_otherwise_reads_for_itself(two: DemoOrganization) -> None:
+    """What one leaves out must not be missing for another."""
+    clean_up = families(two)
+    left_out = clean_up("gpu-batch", flags=Flags(include_shared=True, skip_source=("snapshot-locks",)))
+    whole = clean_up("training")
+    clean_up("training", flags=Flags(include_shared=True, template_versions="1"))
+
+    statuses = [
+        {row["status"] for row in plan["sources"] if row["name"] == "snapshot-locks"} for plan in (left_out, whole)
+    ]
+    assert statuses == [{"skipped"}, {"ok"}]
+    assert "DescribeLaunchTemplateVersions" in {call.action for call in two.aws.gate.calls}
+
+
+def test_an_old_reading_is_not_believed(two: DemoOrganization, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A family may have waited for long; a part of a survey is not believed after an hour either."""
+    clean_up = families(two)
+    clean_up("gpu-batch")
+    monkeypatch.setattr(over_accounts, "FRESH", timedelta(0))
+
+    clean_up("training")
+
+    assert {"ListAccounts", "DescribeLaunchTemplateVersions"} <= {call.action for call in two.aws.gate.calls}
+
+
+def test_what_failed_for_one_family_keeps_the_next_ones_too(two: DemoOrganization) -> None:
+    """It is the same reading: what could not be listed then is not known now, whoever asks."""
+    clean_up = families(two)
+    two.aws.gate.fail("UnauthorizedOperation", "No.", action="DescribeImages", at=2, status=403)
+
+    for name in ("gpu-batch", "training"):
+        with pytest.raises(SafetyError, match="Everything is kept: images"):
+            clean_up(name)
 
 
 @pytest.mark.parametrize("acts", [False, True])

@@ -243,6 +243,7 @@ def _carry_out(
     way_in: Callable[[str, Sequence[str]], dict[str, Caller]],
     sleep: Callable[[float], None],
 ) -> None:
+    run.forget_readings()
     done: list[Swept] = []
     with only_one(run.workspace.logs, "cleanup"):
         for one in plan.plans:

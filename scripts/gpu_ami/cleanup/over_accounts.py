@@ -18,10 +18,11 @@ from gpu_ami.cleanup import fleet_plan as plans
 from gpu_ami.cleanup.carry_out import act
 from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.execute import Result, blocked
+from gpu_ami.cleanup.fleet_merge import FRESH
 from gpu_ami.cleanup.fleet_plan import FleetPlan, make_fleet_plan
 from gpu_ami.cleanup.fleet_tables import answer_tables, outcome_tables
 from gpu_ami.cleanup.grantees import Reached
-from gpu_ami.cleanup.inventory import Location, Survey
+from gpu_ami.cleanup.inventory import Location, Reading, Survey
 from gpu_ami.cleanup.journal import unfinished
 from gpu_ami.cleanup.plan_tables import View
 from gpu_ami.cleanup.policy import SETTING, Flags, Policy, policy_from
@@ -129,6 +130,8 @@ def run(run: Invocation, request: Request) -> None:
         over_owners.run(run, request)
         return
     now = datetime.now(timezone.utc)
+    if now - run.once("when the first family's reading began", lambda: now) > FRESH:
+        run.forget_readings()
     _check_without_credentials(run, request, now)
     fleet = settings_of(run)
     acts = (request.yes or request.apply is not None) and not run.options.dry_run
@@ -142,7 +145,11 @@ def run(run: Invocation, request: Request) -> None:
     regions = regions_of(run, request.regions)
     units = fleet.organization.ou_paths if fleet.organization else ()
     again = saved.places if saved else ()
-    survey = survey_of_fleet(run, policy, found, regions, units=units, again=again)
+    reading = _reading(run, policy, regions, now)
+    if reading is not None:
+        # So a plan is as old as what it was made from, and the clock is compared with AWS's of then.
+        now = reading.began
+    survey = survey_of_fleet(run, policy, found, regions, units=units, again=again, reading=reading)
     title = f"querying {show_count(len(survey.locations), 'place')} and the working tree"
     with run.console.step(title):
         names = {one.member.account: one.member.name for one in found.entered}
@@ -252,6 +259,7 @@ def survey_of_fleet(
     *,
     units: Sequence[str],
     again: Collection[Place] = (),
+    reading: Reading | None = None,
 ) -> Survey:
     """Return a survey of every place of the fleet, and of the working tree.
 
@@ -262,6 +270,7 @@ def survey_of_fleet(
         regions: The regions to read; empty for all that each account has.
         units: The units to which the fleet is confined.
         again: The places that are read whatever *regions* says: those by which a saved plan was made.
+        reading: What was read of the same places before.
     """
     places = [(one, name) for one in found.entered if one.access for name in regions_again(one, regions, again)]
     locations = [Location(Caller(one.access, name), one.member.account) for one, name in places if one.access]
@@ -281,7 +290,20 @@ def survey_of_fleet(
         failed_accounts=[*account_reports(found.entered)],
         fast_restore_usd_per_hour=fast_restore_usd_per_hour,
         reached=reached,
+        reading=reading,
     )
+
+
+def _reading(run: Invocation, policy: Policy, regions: Sequence[str], now: datetime) -> Reading | None:
+    """Return what the families before this one have read; None where there is one family only.
+
+    What a policy leaves out and how many versions it reads, with the regions, decides what is read; all else of it
+    what becomes of that.
+    """
+    if run.readings is None:
+        return None
+    key = ("survey", policy.skip_sources, policy.template_versions, tuple(regions))
+    return run.once(key, lambda: Reading(now))
 
 
 def account_reports(entered: Iterable[Entered]) -> Iterable[SourceReport]:
@@ -311,6 +333,7 @@ def carry_out(run: Invocation, request: Request, plan: FleetPlan, survey: Survey
         SafetyError: Nothing may be changed, or the last check before an act kept what was left.
         PartialError: Some of it failed.
     """
+    run.forget_readings()
     permanent, view = request.permanent, view_of(request)
     lost = plan.irrecoverable() if plan.policy.mode == "delete" else []
     if lost and not permanent:

@@ -192,11 +192,15 @@ def settings_of(run: Invocation) -> Fleet:
 
 
 def find(run: Invocation, fleet: Fleet) -> Found:
-    """Enter the accounts of *fleet*.
+    """Enter the accounts of *fleet*; of several families of one task for the first alone.
 
     Raises:
         AwsError: The hub cannot be entered, or Organizations does not list the accounts.
     """
+    return run.once("the accounts of the fleet", lambda: _find(run, fleet))
+
+
+def _find(run: Invocation, fleet: Fleet) -> Found:
     collector.one_heap()
     process.allow_many_files()
     hub = hub_of(run.access, fleet)

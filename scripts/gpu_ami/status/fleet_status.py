@@ -17,7 +17,7 @@ from gpu_ami.errors import AwsError, DifferenceError
 from gpu_ami.fleet.entry import Entered
 from gpu_ami.fleet.fleet import Found, find, regions_of, settings_of
 from gpu_ami.fleet.narrowing import Narrowing, narrowing, region_setting
-from gpu_ami.invocation import Invocation
+from gpu_ami.invocation import Invocation, Once
 from gpu_ami.records.tags import FAMILY_TAG, HANDOVER_TAG, VERIFIED_TAG, is_unfinished
 from gpu_ami.records.verification import FAILED
 from gpu_ami.units import show_count
@@ -217,7 +217,7 @@ def run(run: Invocation) -> None:
     by = region_setting(run, ())
     narrowed = narrowing(found.entered, [(place.account, place.region) for place in places], by)
     with run.console.step(f"reading {show_count(len(places), 'place')}"):
-        status = read(found, places, run.settings.family, datetime.now(timezone.utc))
+        status = read(found, places, run.settings.family, datetime.now(timezone.utc), once=run.once)
         status = replace(status, narrowed=narrowed)
     run.console.result(status.document(), table(status))
     if status.drifts:
@@ -238,7 +238,14 @@ def _places(found: Found, regions: Sequence[str]) -> list[Place]:
     ]
 
 
-def read(found: Found, places: Sequence[Place], family: str, now: datetime) -> FleetStatus:
+def read(
+    found: Found,
+    places: Sequence[Place],
+    family: str,
+    now: datetime,
+    *,
+    once: Once = lambda _what, reads: reads(),
+) -> FleetStatus:
     """Read *places* and compare.
 
     An AMI is launched in its own region alone: launch templates are read only where the fleet has AMIs of the family.
@@ -248,11 +255,12 @@ def read(found: Found, places: Sequence[Place], family: str, now: datetime) -> F
         places: What to read.
         family: Whose AMIs.
         now: The time.
+        once: Reads what is of every family, for the first of several alone.
     """
-    places = _each(places, lambda place: _with_images(place, family))
+    places = _each(places, lambda place: _with_images(place, family, once))
     owners = {image.image_id: image for place in places for image in place.owned}
     busy = {image.region for image in owners.values()}
-    places = _each(places, lambda place: _with_uses(place, family, with_templates=place.region in busy))
+    places = _each(places, lambda place: _with_uses(place, family, once, with_templates=place.region in busy))
     places = _each(places, lambda place: _with_shown(place, owners))
     uses = tuple(_told(places, owners))
     drifts = (*_unread(found, places), *_drifts(uses, places, owners, now))
@@ -277,13 +285,18 @@ def _each(places: Sequence[Place], work: Callable[[Place], Place]) -> list[Place
         return list(pool.map(tried, places))
 
 
-def _with_images(place: Place, family: str) -> Place:
-    owned = images.own_images(place.caller, place.account, is_checked=True)
+def _with_images(place: Place, family: str, once: Once) -> Place:
+    owned: list[Image] = once(
+        ("AMIs", place.account, place.region),
+        lambda: images.own_images(place.caller, place.account, is_checked=True),
+    )
     return replace(place, owned=tuple(image for image in owned if image.tags.get(FAMILY_TAG) == family))
 
 
-def _with_uses(place: Place, family: str, *, with_templates: bool) -> Place:
-    uses = [use for one in batch.environments(place.caller) for use in _environment(place, one, family)]
+def _with_uses(place: Place, family: str, once: Once, *, with_templates: bool) -> Place:
+    where = (place.account, place.region)
+    there: list[batch.Environment] = once(("environments", *where), lambda: batch.environments(place.caller))
+    uses = [use for one in there for use in _environment(place, one, family, once)]
     if with_templates:
         uses += [
             Use(
@@ -295,17 +308,17 @@ def _with_uses(place: Place, family: str, *, with_templates: bool) -> Place:
                 ami_id=one.ami_id,
                 since=one.created,
             )
-            for one in launched_versions(place.caller)
+            for one in once(("templates", *where), lambda: launched_versions(place.caller))
         ]
     return replace(place, uses=tuple(uses))
 
 
-def _environment(place: Place, environment: batch.Environment, family: str) -> Iterator[Use]:
+def _environment(place: Place, environment: batch.Environment, family: str, once: Once) -> Iterator[Use]:
     """Yield each AMI that a compute environment names, itself or by a version of a launch template."""
     if environment.kind != "EC2":
         return
     pinned = [(environment.template, environment.version)] if environment.template else []
-    versions = [batch.template_version(place.caller, *which) for which in (*pinned, *environment.template_overrides)]
+    versions = [_template(place, which, once) for which in (*pinned, *environment.template_overrides)]
     of_template = [version.ami_id for version in versions]
     found = environment.images.with_templates(
         of_template[0] if pinned else None, filter(None, of_template[len(pinned) :])
@@ -319,6 +332,13 @@ def _environment(place: Place, environment: batch.Environment, family: str) -> I
             ami_id=ami,
             is_ours=environment.tags.get(FAMILY_TAG) == family,
         )
+
+
+def _template(place: Place, which: tuple[str, str], once: Once) -> batch.TemplateVersion:
+    found: batch.TemplateVersion = once(
+        ("template", place.account, place.region, which), lambda: batch.template_version(place.caller, *which)
+    )
+    return found
 
 
 def _with_shown(place: Place, owners: Mapping[str, Image]) -> Place:
