@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
 
 from gpu_ami.aws import images
@@ -24,6 +25,9 @@ from gpu_ami.console import Console
 from gpu_ami.errors import PipelineError, SafetyError, UsageError
 from gpu_ami.invocation import Readings
 from gpu_ami.settings import Cleanup, Fleet, OrganizationScope
+from gpu_ami_sandbox.aws.ec2 import usage_reports as local
+from gpu_ami_sandbox.aws.ec2.usage_reports import UseElsewhere, usage_reports, uses_elsewhere
+from gpu_ami_sandbox.aws.gate import Fault
 from gpu_ami_sandbox.aws.server import LocalAws
 from gpu_ami_sandbox.fleet import CLEANUP_ROLE, READ_ROLE, REFUSES, SUSPENDED
 from tests.support.demo_organization import REGION, DemoOrganization, demo_organization, said, timeless
@@ -284,7 +288,6 @@ def test_a_run_that_is_killed_in_the_second_account_is_finished(
         ({"orphans": True}, "--orphans"),
         ({"accounts": ("arn:aws:iam::1:role/x",)}, "--account"),
         ({"flags": Flags(all_owned=True)}, "--all-owned"),
-        ({"flags": Flags(include_shared=True, usage_reports=True)}, "--usage-reports"),
     ],
 )
 def test_flags_of_one_account_are_refused(demo: DemoOrganization, request_: dict[str, Any], named: str) -> None:
@@ -295,6 +298,105 @@ def test_flags_of_one_account_are_refused(demo: DemoOrganization, request_: dict
         demo.cleanup(**request_)
 
     assert demo.aws.gate.calls == calls
+
+
+REPORTS = Flags(include_shared=True, usage_reports=True)
+
+
+@pytest.fixture
+def reporting(demo: DemoOrganization, monkeypatch: pytest.MonkeyPatch) -> DemoOrganization:
+    """The demo organization, whose reports are there at once."""
+    monkeypatch.setattr(local, "PENDING_S", 0.0)
+    return demo
+
+
+def use(demo: DemoOrganization, name: str, account: str) -> str:
+    """Have *account* use an AMI of the hub, as EC2's reports would say; return its id."""
+    image = demo.images(demo.hub)[name]
+    uses_elsewhere(image.ec2_backend)[image.id] = [UseElsewhere(account, "ec2:Instance", 2)]
+    return str(image.id)
+
+
+def test_what_a_usage_report_says_keeps_a_shared_ami(reporting: DemoOrganization) -> None:
+    """It is made where the AMI is, by the role that may change that account, and deleted again; none but the used stay.
+
+    A member may have copied what it launches out of our sight; a report is one more look, and never a permission.
+    """
+    demo, video = reporting, reporting.ids["video"]
+    used = use(demo, f"{SHARED}unused", video)
+    entered = Counter[str]()
+    demo.aws.gate.add(Fault(lambda call, _: entered.update([str(call.parameters.get("RoleArn", ""))])))
+
+    plan = demo.cleanup(flags=REPORTS)
+
+    assert problems("cleanup", plan) == []
+    assert going(plan) == {f"{SHARED}unused-unit", "gpu-batch-video-unused"}
+    assert f"used in account {video}: 2 instances" in reasons(plan, f"{SHARED}unused")
+    answers = {row["image_id"]: row for row in plan["usage_reports"]["answers"]}
+    assert (answers[used]["status"], answers[used]["account"]) == ("used", demo.hub)
+    made = plan["usage_reports"]["made"]
+    assert made == plan["usage_reports"]["deleted"] == len(answers) == 2
+    # What is not shared needs none, so nobody enters its account to change it.
+    assert not [arn for arn in entered if arn.endswith(f"/{CLEANUP_ROLE}")]
+    assert all(usage_reports(ec2_backends[demo.hub][region]) == {} for region in demo.regions)
+
+
+def test_a_report_that_nobody_may_make_keeps_the_ami(reporting: DemoOrganization) -> None:
+    """The role that plans writes nothing, and an owner may have none that changes something: the others go on."""
+    demo, video = reporting, reporting.ids["video"]
+    demo.images(video)["gpu-batch-video-unused"].launch_permissions.append({"UserId": demo.ids["research"]})
+    role = role_of(video, CLEANUP_ROLE)
+    iam_backends[video]["aws"].roles.pop(role.id)
+
+    plan = demo.cleanup(flags=REPORTS)
+
+    assert going(plan) == {f"{SHARED}unused", f"{SHARED}unused-unit"}
+    why = reasons(plan, "gpu-batch-video-unused")
+    assert "no image usage report could be made: " in why
+    assert CLEANUP_ROLE in why
+    assert {row["account"]: row["status"] for row in plan["usage_reports"]["answers"]}[video] == "unknown"
+
+
+def test_a_use_since_the_plan_keeps_the_ami_that_it_names(reporting: DemoOrganization, tmp_path: Path) -> None:
+    """The plan's reports are as old as it is: whoever carries it out asks anew, about what it names alone."""
+    demo, path = reporting, tmp_path / "plan.json"
+    assert going(demo.cleanup(flags=REPORTS, plan=str(path))) >= {f"{SHARED}unused", f"{SHARED}unused-unit"}
+    changed = json.loads(path.read_text())
+    changed["verdicts"] = [row for row in changed["verdicts"] if row["name"] != f"{SHARED}unused-unit"]
+    path.write_text(json.dumps(changed))
+    used = use(demo, f"{SHARED}unused", demo.ids["research"])
+
+    done = demo.cleanup(apply=str(path), owners=(demo.hub,), flags=Flags())
+
+    assert [row["image_id"] for row in done["usage_reports"]["answers"]] == [used]
+    assert done["results"] == []
+    assert f"{SHARED}unused" in demo.images(demo.hub)
+    done = demo.cleanup(apply=str(path), flags=Flags())
+    assert [row["account"] for row in done["results"]] == [demo.ids["video"]]
+    assert f"{SHARED}unused" in demo.images(demo.hub)
+
+
+def test_people_are_told_what_was_made(reporting: DemoOrganization) -> None:
+    """A plan that writes says so; a dry run makes none, and so keeps what is shared."""
+    for dry_run, lines in (
+        (False, ("Made 2 image usage reports.", "Deleted 2 image usage reports again.")),
+        (True, ("No image usage report was made, as --dry-run makes none: 2 shared AMIs stay for that.",)),
+    ):
+        run = reporting.run(dry_run=dry_run)
+        vars(run)["console"] = Console("table", out=StringIO(), err=StringIO())
+        cleanup.run(run, cleanup.Request(fleet=True, flags=REPORTS, regions=reporting.regions))
+        text = " ".join(run.console._out.getvalue().split())  # type: ignore[union-attr]
+        assert all(line in text for line in lines)
+        assert ("Nothing was changed but image usage reports" in run.console._err.getvalue()) is not dry_run  # type: ignore[union-attr]
+
+
+def test_whoever_puts_parts_together_makes_no_reports(demo: DemoOrganization, tmp_path: Path) -> None:
+    """They have no right to anything; nor have those who read a part."""
+    parts: dict[str, Any] = {"list": str(tmp_path / "fleet.json"), "references": (str(tmp_path),), "regions": ()}
+    with pytest.raises(UsageError, match=r"^--usage-reports does not go with --list"):
+        demo.cleanup(flags=REPORTS, **parts)
+    with pytest.raises(UsageError, match=r"^--usage-reports does not go with --fleet"):
+        over_accounts.check_survey_flags(REPORTS)
 
 
 @pytest.mark.parametrize("source", ["launch-permissions", "public-snapshots"])

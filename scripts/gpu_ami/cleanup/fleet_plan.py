@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -17,8 +17,9 @@ from gpu_ami.aws.images import Image, Snapshot, parse_time, snapshots
 from gpu_ami.cleanup.decide import Decision, Reason, Verdict, kept
 from gpu_ami.cleanup.inventory import Location, Survey, in_parallel
 from gpu_ami.cleanup.plan_document import FLEET_FORMAT, FORMAT, Bin, Plan
-from gpu_ami.cleanup.planner import clock_reports
+from gpu_ami.cleanup.planner import ask, clock_reports
 from gpu_ami.cleanup.policy import Policy, policy_of
+from gpu_ami.cleanup.usage_reports import UsageReports
 from gpu_ami.errors import AwsError, SafetyError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.fleet.narrowing import Narrowing
@@ -115,6 +116,11 @@ class SavedFleetPlan:
     images: frozenset[Key]
     places: frozenset[tuple[str, str]]
 
+    @property
+    def to_report_on(self) -> frozenset[tuple[str, str]]:
+        """Region and id of each AMI that goes: no other needs an image usage report."""
+        return frozenset((region, image_id) for _, region, image_id in self.images)
+
 
 def key_of(verdict: Verdict) -> Key:
     """Return the account, the region and the id of the AMI of *verdict*."""
@@ -130,6 +136,8 @@ def make_fleet_plan(
     usd_per_gib_month: Mapping[str, Decimal | None],
     details: Details | None = None,
     narrowed: Narrowing | None = None,
+    usage_reports: UsageReports | None = None,
+    only: Collection[tuple[str, str]] | None = None,
 ) -> FleetPlan:
     """Return what a clean-up of a fleet would do now.
 
@@ -141,12 +149,17 @@ def make_fleet_plan(
         usd_per_gib_month: The price of snapshot storage by region.
         details: Returns the snapshots of a place's AMIs that go and the Recycle Bin; None asks AWS.
         narrowed: Which regions the survey leaves out, and what says so.
+        usage_reports: Makes the reports that the policy demands; None where nothing may be made: then what is shared
+            stays.
+        only: Region and id of each AMI that a report may be made on; None for all.
     """
     survey.query()
-    unlimited = dataclasses.replace(survey.policy, max_deletions=None)
+    # An AMI that only a report could let go counts as one that would: all else is read of it before it is reported on.
+    unlimited = dataclasses.replace(survey.policy, max_deletions=None, usage_reports=False)
     if candidates := {verdict.image.image_id for verdict in survey.decide(now, unlimited, brief=True).selected}:
         survey.query_images(candidates)
     clock = clock_reports(survey.aws_time, now)
+    asked = ask(survey, now, clock, usage_reports, only) if survey.policy.usage_reports else None
     decision = survey.decide(now, more=clock)
     sizes, places = _details(survey, decision, details or details_of)
     return FleetPlan(
@@ -161,6 +174,7 @@ def make_fleet_plan(
         places=places,
         names=names,
         narrowed=narrowed,
+        asked=asked,
     )
 
 

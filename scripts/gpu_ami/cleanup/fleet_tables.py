@@ -9,7 +9,7 @@ from gpu_ami.cleanup.execute import Result
 from gpu_ami.cleanup.fleet_plan import FleetPlan
 from gpu_ami.cleanup.grantees import GRANTEES
 from gpu_ami.cleanup.inventory import Survey
-from gpu_ami.cleanup.plan_tables import View, count_of, gains, lines, loses, sources_table, staying
+from gpu_ami.cleanup.plan_tables import View, count_of, gains, lines, loses, sources_table, staying, usage_lines
 from gpu_ami.console import Table
 from gpu_ami.fleet.narrowing import Narrowing
 from gpu_ami.units import show_count
@@ -27,6 +27,7 @@ def answer_tables(plan: FleetPlan, survey: Survey, view: View) -> list[Table]:
     said = [count_of(plan, view), _extent(plan, survey), *_narrowed(plan.narrowed), *gains(plan)]
     if loses(plan):
         said[-1] += " Deleting them needs --permanent."
+    said += usage_lines(plan)
     blocks = plan.decision.blocks if view.all else plan.decision.blocks[:_SHOWN]
     said += [f"Nothing may be changed: {block}" for block in blocks]
     if more := len(plan.decision.blocks) - len(blocks):
@@ -57,7 +58,7 @@ def outcome_tables(
     ]
     done = sum(result.is_done for some in results.values() for result in some)
     said = [f"{done} of {show_count(len(rows), 'AMI')} done, in {show_count(len(results), 'account')}."]
-    said += _narrowed(plan.narrowed)
+    said += [*_narrowed(plan.narrowed), *usage_lines(plan)]
     undo = "undo with `invoke cleanup --fleet --restore"
     changed = {account for account, some in results.items() if any(result.status != "kept" for result in some)}
     said += [

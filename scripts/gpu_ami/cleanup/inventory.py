@@ -246,11 +246,11 @@ class Survey:
     def references(self) -> list[Reference]:
         """What all sources showed, from every location and file."""
         local = [reference for source in self._local for reference in source.references]
-        if self._reached is not None:
-            return [*self._fleet_references(), *local]
         elsewhere = [
             Reference(image_id, USAGE, why) for image_id, (reasons, _) in self._reported.items() for why in reasons
         ]
+        if self._reached is not None:
+            return [*elsewhere, *self._fleet_references(), *local]
         seen = [reference for state in self._states.values() for reference in state.references]
         return [*elsewhere, *own_images_of(seen, self.images), *local]
 
@@ -518,16 +518,25 @@ class Survey:
         *,
         more: Sequence[SourceReport] = (),
         brief: bool = False,
+        with_orphans: bool = False,
     ) -> Decision:
         """Return the verdicts that follow from what was seen; *more* is reported beside what this survey reports.
 
-        With *brief* each AMI that stays has one reason.
+        With *brief* each AMI that stays has one reason; *with_orphans* says that orphan snapshots go, too.
         """
         policy = policy or self.policy
         used = None if self._reached is None else self.used_accounts
         reports = [*more, *self.reports]
         return decide(
-            self.images, self.references, reports, policy, now, reported=self.reported, used=used, brief=brief
+            self.images,
+            self.references,
+            reports,
+            policy,
+            now,
+            with_orphans=with_orphans,
+            reported=self.reported,
+            used=used,
+            brief=brief,
         )
 
     def _query_all(self, locations: Sequence[Location], sources: Iterable[Source], selected: Collection[str]) -> None:

@@ -28,6 +28,8 @@ from gpu_ami.cleanup.plan_tables import View
 from gpu_ami.cleanup.policy import SETTING, Flags, Policy, policy_from
 from gpu_ami.cleanup.scope import check_whose, fast_restore_usd_per_hour, local_sources
 from gpu_ami.cleanup.snapshots import to_finish
+from gpu_ami.cleanup.usage_reports import UsageReports, reports_of
+from gpu_ami.console import Step
 from gpu_ami.errors import (
     AwsError,
     InterruptedRunError,
@@ -74,12 +76,16 @@ def check(request: Request) -> None:
     Raises:
         UsageError: There is one.
     """
-    _refuse({"--orphans": request.orphans, "--account": bool(request.accounts)})
-    check_policy_flags(request.flags)
+    _refuse({"--orphans": request.orphans, "--account": bool(request.accounts), "--all-owned": request.flags.all_owned})
+    if request.list is not None and request.flags.usage_reports:
+        msg = (
+            "--usage-reports does not go with --list: whoever puts the parts together may write nothing. Leave it out."
+        )
+        raise UsageError(msg)
 
 
-def check_policy_flags(flags: Flags) -> None:
-    """Refuse those of *flags* that are about one account.
+def check_survey_flags(flags: Flags) -> None:
+    """Refuse those of *flags* that are about one account, or need more rights than to read.
 
     Raises:
         UsageError: One is given.
@@ -135,7 +141,8 @@ def run(run: Invocation, request: Request) -> None:
     _check_without_credentials(run, request, now)
     fleet = settings_of(run)
     acts = (request.yes or request.apply is not None) and not run.options.dry_run
-    if acts:
+    # A plan with reports makes something, too.
+    if acts or (request.flags.usage_reports and not run.options.dry_run):
         run.announce()
     with run.console.step("entering the accounts of the fleet"):
         found = find(run, fleet)
@@ -151,7 +158,7 @@ def run(run: Invocation, request: Request) -> None:
         now = reading.began
     survey = survey_of_fleet(run, policy, found, regions, units=units, again=again, reading=reading)
     title = f"querying {show_count(len(survey.locations), 'place')} and the working tree"
-    with run.console.step(title):
+    with run.console.step(title) as step:
         names = {one.member.account: one.member.name for one in found.entered}
         plan = make_fleet_plan(
             survey,
@@ -160,6 +167,8 @@ def run(run: Invocation, request: Request) -> None:
             names=names,
             usd_per_gib_month=prices_of(survey),
             narrowed=narrowing(found.entered, survey.places, region_setting(run, request.regions)),
+            usage_reports=usage_reports_of(run, policy, found.hub, fleet.cleanup_role, now, step),
+            only=saved.to_report_on if saved else None,
         )
     if saved:
         plan = plan.cut(saved)
@@ -168,6 +177,25 @@ def run(run: Invocation, request: Request) -> None:
         carry_out(run, request, plan, survey, found.hub, role=fleet.cleanup_role)
     else:
         show(run, request, plan, survey)
+
+
+def usage_reports_of(
+    run: Invocation, policy: Policy, hub: Hub, role: str, now: datetime, step: Step
+) -> UsageReports | None:
+    """Return what makes the image usage reports that *policy* demands; None where none are to be made.
+
+    They are made by the role that may change an account: one that plans writes nothing.
+    """
+    if run.options.dry_run or not policy.usage_reports:
+        return None
+    ways: dict[str, Access] = {}
+
+    def caller(account: str, region: str) -> Caller:
+        if account not in ways:
+            ways[account] = with_right_to_change(hub, role, account)
+        return Caller(ways[account], region)
+
+    return reports_of(run, caller, now, step)
 
 
 def write_plan(run: Invocation, request: Request, plan: FleetPlan) -> None:
@@ -455,7 +483,9 @@ def _next_step(request: Request, plan: FleetPlan, *, dry_run: bool) -> str:
         how = " and ".join([*(["leave out --dry-run"] if dry_run else []), *([f"add{added}"] if added else [])])
     going = show_count(len(plan.decision.selected), "AMI")
     where = show_count(len(plan.owners), "account")
-    return f"Nothing was changed. {how[0].upper()}{how[1:]} to {plan.policy.mode} {going} of {where}."
+    # Said again, as a small terminal shows no more than the end.
+    but = " but image usage reports" if plan.asked and plan.asked.has_changed else ""
+    return f"Nothing was changed{but}. {how[0].upper()}{how[1:]} to {plan.policy.mode} {going} of {where}."
 
 
 def _price(region: str) -> Decimal | None:

@@ -28,6 +28,7 @@ from gpu_ami.cleanup.over_accounts import (
     regions_again,
     saved_file,
     show,
+    usage_reports_of,
 )
 from gpu_ami.cleanup.scope import fast_restore_usd_per_hour, local_sources
 from gpu_ami.errors import AwsError, SafetyError, UsageError
@@ -70,7 +71,7 @@ def run(run: Invocation, request: Request) -> None:
         _check_members(listed, owners, file)
         reader = _Reader(hub, listed, fleet)
         survey, entered = reader.survey(run, saved, owners)
-    with run.console.step(f"querying {show_count(len(survey.locations), 'place')} and the working tree"):
+    with run.console.step(f"querying {show_count(len(survey.locations), 'place')} and the working tree") as step:
         plan = make_fleet_plan(
             survey,
             hub.identity.account,
@@ -78,6 +79,8 @@ def run(run: Invocation, request: Request) -> None:
             names=_names(listed, survey),
             usd_per_gib_month=prices_of(survey),
             narrowed=narrowing(entered, survey.places, region_setting(run, ())),
+            usage_reports=usage_reports_of(run, saved.policy, hub, fleet.cleanup_role, now, step),
+            only=frozenset((region, image_id) for account, region, image_id in saved.images if account in owners),
         )
     plan = plan.cut(saved)
     if acts and not plan.decision.blocks:
