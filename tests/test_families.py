@@ -21,7 +21,7 @@ from gpu_ami.errors import (
     SafetyError,
     UsageError,
 )
-from gpu_ami.invocation import Invocation
+from gpu_ami.invocation import Invocation, Readings
 from gpu_ami.options import Options, Output, options_from
 
 TWO = """
@@ -69,6 +69,57 @@ def test_a_task_is_about_those_that_are_named_or_all(
 ) -> None:
     """In the order of pipeline.yaml, each once."""
     assert _carried_out(invocation(tmp_path, TWO, *named), takes) == expected
+
+
+def test_what_is_read_for_one_family_is_read_once_in_a_task(tmp_path: Path) -> None:
+    """Nothing of it outlives the task, or a change; with one family nothing is kept at all."""
+    run = invocation(tmp_path)
+    read: list[str | None] = []
+    kept: list[Readings | None] = []
+
+    def act(one: Invocation) -> None:
+        def reads() -> int:
+            read.append(one.family)
+            return len(read)
+
+        assert one.once("what", reads) == len(read)
+        kept.append(one.readings)
+
+    families.carry_out(run, "each", act)
+    families.carry_out(run, "each", act)
+    assert read == ["video", "video"]
+    assert kept[0] is kept[1]
+    assert kept[0] is not None
+    assert kept[0].once("what", lambda: "forgotten") == "forgotten"
+
+    def change(one: Invocation) -> None:
+        act(one)
+        one.forget_readings()
+
+    families.carry_out(run, "each", change)
+    assert read[2:] == ["video", "training"]
+    alone = invocation(tmp_path, "region: eu-west-1\n")
+    families.carry_out(alone, "each", change)
+    assert alone.readings is None
+
+
+def test_what_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
+    """A refusal of a moment ago is no answer for the next family."""
+    tried: list[int] = []
+
+    def read() -> int:
+        tried.append(1)
+        if len(tried) == 1:
+            msg = "refused"
+            raise AwsError(msg)
+        return 7
+
+    def act(one: Invocation) -> None:
+        assert one.once("what", read) == 7
+
+    with pytest.raises(PipelineError):
+        families.carry_out(invocation(tmp_path), "each", act)
+    assert len(tried) == 2
 
 
 @pytest.mark.parametrize("takes", ["none", "any", "one", "each"])

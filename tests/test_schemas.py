@@ -31,11 +31,12 @@ from gpu_ami.invocation import current
 from gpu_ami.status import drift, fleet_status
 from gpu_ami.status.status import QUERIES
 from gpu_ami.terraform import plan_changes
+from gpu_ami.tools.tool import Source
 from tests.support.schemas import objects, problems, problems_of_output, schemas
 
 ROOT = Path(__file__).parents[1]
-# Helpers, which have no result.
-WITHOUT_RESULT = {"setup", "sandbox"}
+# A helper, which has no result.
+WITHOUT_RESULT = {"sandbox"}
 AMI = "ami-0123456789abcdef0"
 MANIFEST = {
     "builds": [
@@ -117,6 +118,7 @@ def _of(items: str, key: str) -> tuple[str, ...]:
         (_enum("coldstart", "oneOf", 0, *_of("variants", "phases"), "items", "properties", "name"), PHASES),
         (_enum("cleanup", "then", "properties", "format"), [FORMAT, FLEET_FORMAT]),
         (_enum("sweep", *_of("verdicts", "kind")), KINDS),
+        (_enum("setup", "else", *_of("tools", "source")), get_args(Source)),
     ],
     # Of sets no text is the same in two processes, and the workers must collect the same tests.
     ids=[
@@ -136,6 +138,7 @@ def _of(items: str, key: str) -> tuple[str, ...]:
         "phases",
         "plan format",
         "kinds",
+        "where tools are",
     ],
 )
 def test_codes_and_names_are_those_of_the_code(found: set[str], known: Any) -> None:
@@ -223,7 +226,20 @@ def test_each_task_prints_what_its_schema_says(
 
 
 # What has a dry run that does not answer with the real one's document; cleanup's is that of a restore.
-DRY = ["apply", "bench", "build", "cleanup", "doctor", "fleet", "plan", "rollback", "status", "validate", "verify"]
+DRY = [
+    "apply",
+    "bench",
+    "build",
+    "cleanup",
+    "doctor",
+    "fleet",
+    "plan",
+    "rollback",
+    "setup",
+    "status",
+    "validate",
+    "verify",
+]
 
 
 @pytest.mark.parametrize("task", DRY)

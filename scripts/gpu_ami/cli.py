@@ -75,12 +75,22 @@ _VAR = {
 class PipelineProgram(Program):
     """Invoke's command line, with what this pipeline needs of it; `program` becomes one below."""
 
+    # The tasks of the line that have not begun yet.
+    coming: tuple[str, ...] = ()
+
     def parse_tasks(self) -> None:
         """Read tasks and flags; a word that is neither is an error that says what it is near to."""
         with self._hinting():
             super().parse_tasks()
+        self.coming = tuple(str(call.name) for call in self.tasks)
         with friendly():
             _check_var(self.tasks)
+
+    def begin(self, task: str) -> tuple[str, ...]:
+        """Return the tasks of the line that come after *task*, which begins now."""
+        if task in self.coming:
+            self.coming = self.coming[self.coming.index(task) + 1 :]
+        return self.coming
 
     def parse_cleanup(self) -> None:
         """Carry out ``--help TASK``, ``--list`` and the like, with the same errors; a reader may have read enough."""
@@ -238,6 +248,7 @@ def pipeline_task(
                     arguments[name] = _merged(name, arguments[name], given["var"])
                 # Invoke knows its dry run in forms that the command line does not show: -eR, INVOKE_RUN_DRY.
                 run = current(root, dry_run=bool(context.config.run.dry))
+                run.coming = _begin(body.__name__.replace("_", "-"))
                 if body.__name__ not in _ABOUT_LEFTOVERS:
                     run.tell_cut_off_builds()
                 families.carry_out(run, takes, lambda one: body(one, **arguments))
@@ -257,6 +268,11 @@ def pipeline_task(
         return made
 
     return decorate
+
+
+def _begin(task: str) -> tuple[str, ...]:
+    """Return the tasks of the command line that come after *task*; none where nothing was read by Invoke's program."""
+    return program.begin(task) if isinstance(program, PipelineProgram) else ()
 
 
 def _merged(name: str, value: Any, old: Any) -> Any:

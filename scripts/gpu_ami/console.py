@@ -274,8 +274,16 @@ class Console:
         self._dry_document([], [what])
 
     def _dry_document(self, commands: Sequence[str], notes: Sequence[str]) -> None:
+        self.for_programs({"dry_run": True, "commands": list(commands), "notes": list(notes)})
+
+    def for_programs(self, document: Any) -> None:
+        """Print *document*, a result that people were told in lines, where JSON is wanted.
+
+        Raises:
+            UsageError: The query cannot be applied to it.
+        """
         if self.output == "json" or self._query is not None:
-            self.result({"dry_run": True, "commands": list(commands), "notes": list(notes)})
+            self.result(document)
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Step]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from gpu_ami.errors import DifferenceError, InterruptedRunError, PartialError, PipelineError, UsageError
-from gpu_ami.invocation import Invocation
+from gpu_ami.invocation import Invocation, Readings
 from gpu_ami.workspace import SETTINGS_FILE
 
 # How a task takes several families: none is about none of them, or does it itself; one has to be given which; each is
@@ -26,7 +26,15 @@ def carry_out(run: Invocation, takes: Takes, act: Callable[[Invocation], None]) 
         found = found if len(found) == 1 else [run]
     elif takes == "one":
         _check_one(found)
-    each(found, act)
+    readings = Readings() if len(found) > 1 else None
+    for one in found:
+        one.readings = readings
+    try:
+        each(found, act)
+    finally:
+        run.readings = None
+        for one in found:
+            one.forget_readings()
 
 
 def chosen(run: Invocation) -> list[Invocation]:

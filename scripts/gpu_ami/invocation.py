@@ -9,9 +9,9 @@ import os
 import shlex
 import sys
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from gpu_ami import collector
 from gpu_ami.console import Console
@@ -23,6 +23,34 @@ from gpu_ami.workspace import Workspace
 if TYPE_CHECKING:
     from gpu_ami.aws.access import Access, Identity
     from gpu_ami.settings import Settings
+
+
+_Read = TypeVar("_Read")
+
+
+# What `Invocation.once` is, for what is handed it alone.
+Once = Callable[[Hashable, Callable[[], Any]], Any]
+
+
+class Readings:
+    """What a task has read for one of several families, so that it is not read again for the next one.
+
+    It is of one task, and of the time before it has changed anything.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[Hashable, Any] = {}
+
+    def once(self, what: Hashable, read: Callable[[], _Read]) -> _Read:
+        """Return what *read* returned when it was first called for *what*; a failure is tried again."""
+        if what not in self._found:
+            self._found[what] = read()
+        found: _Read = self._found[what]
+        return found
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._found.clear()
 
 
 class Invocation:
@@ -51,6 +79,10 @@ class Invocation:
         self.options = options
         self.console = console
         self.family, self.beside = family, tuple(beside)
+        # The tasks of the command line that come after the present one: nobody need be told to run those.
+        self.coming: tuple[str, ...] = ()
+        # None where the task is about one family: nothing is kept that nobody asks for again.
+        self.readings: Readings | None = None
         kind = target_class(options)
         self.workspace = Workspace(root=root, sandbox=kind.is_sandbox, family=family)
         self._open = contextlib.ExitStack()
@@ -84,8 +116,23 @@ class Invocation:
         console = self.console.of_family(family, labelled=bool(beside))
         shared = self.target.shared or self.target
         made = Invocation(self.workspace.root, self.options, console, family=family, beside=beside, shared=shared)
+        made.coming = self.coming
         self._open.callback(made.close)
         return made
+
+    def once(self, what: Hashable, read: Callable[[], _Read]) -> _Read:
+        """Return what *read* returns; of several families of one task it is called for the first alone.
+
+        Args:
+            what: What is read; nothing else of the task may have the same name.
+            read: Reads it.
+        """
+        return read() if self.readings is None else self.readings.once(what, read)
+
+    def forget_readings(self) -> None:
+        """Have the next families read anew what was read for this one: something is changed now."""
+        if self.readings is not None:
+            self.readings.clear()
 
     def siblings(self) -> Iterator[Invocation]:
         """Yield what the other families of the settings have of this invocation."""

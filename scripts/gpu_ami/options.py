@@ -16,6 +16,7 @@ Output = Literal["table", "json", "markdown"]
 OUTPUTS: tuple[Output, ...] = ("table", "json", "markdown")
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
+_REGION = "GPU_AMI_REGION"
 _OF_ENVIRONMENT = "GPU_AMI_FAMILY"
 
 
@@ -23,10 +24,11 @@ _OF_ENVIRONMENT = "GPU_AMI_FAMILY"
 class Options:
     """The common flags: what the caller requested of every task of this invocation.
 
-    ``families_by`` is what named the families, for messages.
+    ``families_by`` is what named the families, and ``region_by`` what named the region, for messages.
     """
 
     region: str | None = None
+    region_by: str = "--region"
     profile: str | None = None
     sandbox: bool = False
     output: Output = "table"
@@ -56,7 +58,8 @@ def options_from(argv: Sequence[str], env: Mapping[str, str]) -> Options:
         raise UsageError(msg)
     families = families_in(argv, env)
     return Options(
-        region=given["region"] or env.get("GPU_AMI_REGION") or None,
+        region=given["region"] or env.get(_REGION) or None,
+        region_by=_REGION if not given["region"] and env.get(_REGION) else "--region",
         profile=given["profile"],
         sandbox=wants_sandbox(argv, env),
         output=output,

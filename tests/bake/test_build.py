@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -511,6 +512,11 @@ def test_an_ami_of_a_sandbox_that_ends_is_not_what_to_go_on_with(here: World, pr
     assert "This AMI ends with the command: `invoke sandbox` in another terminal keeps the next one." in fresh
     assert "Next" not in fresh
     assert "Next: `invoke apply --sandbox`" in kept
+    # Of `invoke build apply` nobody is told to do what is done a moment later.
+    table = functools.partial(build_tables.built_table, coming=("apply", "status"))
+    assert table(built, kept=True).footer == ("For a real AMI fill in pipeline.yaml and leave --sandbox out.",)
+    assert table(replace(built, sandbox=False)).footer == ()
+    assert build_tables.built_table(replace(built, sandbox=False), coming=("plan",)).footer != ()
 
 
 def test_a_preflight_that_fails_is_not_called_done(

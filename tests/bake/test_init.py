@@ -83,15 +83,17 @@ def outputs(**values: str) -> str:
     return json.dumps({name: {"value": value, "type": "string", "sensitive": False} for name, value in values.items()})
 
 
-def test_what_follows_is_said_last(root: Path) -> None:
-    """Above a table of what was written, "Next" is not where anybody looks for it."""
+@pytest.mark.parametrize(("coming", "said"), [((), " Next: `invoke doctor`."), (("doctor", "build"), "")])
+def test_what_follows_is_said_last(root: Path, coming: tuple[str, ...], said: str) -> None:
+    """Above a table of what was written, "Next" is not where anybody looks for it; what comes anyway is not said."""
     both = io.StringIO()
     run = Invocation(root, Options(), Console(out=both, err=both))
     run.__dict__["access"] = Access(region="ap-northeast-2", environment={})
+    run.coming = coming
 
     initializing.finish(run, initializing.plan(run, GIVEN), check=False, yes=False)
 
-    assert both.getvalue().endswith(f"Wrote {NAME}. Next: `invoke doctor`.\n")
+    assert both.getvalue().endswith(f"Wrote {NAME}.{said}\n")
 
 
 def test_flags_are_enough(root: Path) -> None:

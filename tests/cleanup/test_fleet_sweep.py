@@ -23,6 +23,7 @@ from gpu_ami_sandbox.aws.server import LocalAws
 from gpu_ami_sandbox.demo.factory import FAMILY, PIPELINE
 from gpu_ami_sandbox.fleet import CLEANUP_ROLE, REFUSES
 from tests.support.demo_organization import REGION, DemoOrganization, demo_organization
+from tests.support.schemas import problems
 
 RUN = "20250115T120000Z-abc123"
 TAGS = {"gpu-ami:run": RUN, "gpu-ami:family": FAMILY, "gpu-ami:pipeline": PIPELINE}
@@ -89,6 +90,8 @@ def test_what_died_goes_account_by_account_and_what_another_one_needs_stays(left
     plan, error = left.demo.sweep()
 
     assert error is None
+    assert problems("sweep", plan) == []
+    assert (plan["narrowed"]["by"], plan["narrowed"]["read"]) == (["--regions"], [REGION])
     assert {(video, left.unneeded), (video, f"packer_{RUN}"), (research, f"packer_{RUN}")} <= going(plan)
     assert f"in account {research} (research)" in reasons(plan, left.needed)
     assert f"nothing at all was found that needs any AMI of {research}" in reasons(plan, left.idle)

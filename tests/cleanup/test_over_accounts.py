@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from datetime import date
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
 
 from gpu_ami.aws import images
 from gpu_ami.aws.references.registry import USES
-from gpu_ami.cleanup import cleanup
+from gpu_ami.cleanup import cleanup, over_accounts
 from gpu_ami.cleanup.execute import Apply
 from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.policy import Flags
+from gpu_ami.console import Console
 from gpu_ami.errors import PipelineError, SafetyError, UsageError
+from gpu_ami.invocation import Readings
 from gpu_ami.settings import Cleanup, Fleet, OrganizationScope
+from gpu_ami_sandbox.aws.ec2 import usage_reports as local
+from gpu_ami_sandbox.aws.ec2.usage_reports import UseElsewhere, usage_reports, uses_elsewhere
+from gpu_ami_sandbox.aws.gate import Fault
 from gpu_ami_sandbox.aws.server import LocalAws
 from gpu_ami_sandbox.fleet import CLEANUP_ROLE, READ_ROLE, REFUSES, SUSPENDED
-from tests.support.demo_organization import REGION, DemoOrganization, demo_organization, said
+from tests.support.demo_organization import REGION, DemoOrganization, demo_organization, said, timeless
+from tests.support.schemas import problems
 
 SHARED = "gpu-batch-shared-"
 # It is the sandbox and the decisions over it, whatever the Python.
@@ -279,7 +288,6 @@ def test_a_run_that_is_killed_in_the_second_account_is_finished(
         ({"orphans": True}, "--orphans"),
         ({"accounts": ("arn:aws:iam::1:role/x",)}, "--account"),
         ({"flags": Flags(all_owned=True)}, "--all-owned"),
-        ({"flags": Flags(include_shared=True, usage_reports=True)}, "--usage-reports"),
     ],
 )
 def test_flags_of_one_account_are_refused(demo: DemoOrganization, request_: dict[str, Any], named: str) -> None:
@@ -290,6 +298,105 @@ def test_flags_of_one_account_are_refused(demo: DemoOrganization, request_: dict
         demo.cleanup(**request_)
 
     assert demo.aws.gate.calls == calls
+
+
+REPORTS = Flags(include_shared=True, usage_reports=True)
+
+
+@pytest.fixture
+def reporting(demo: DemoOrganization, monkeypatch: pytest.MonkeyPatch) -> DemoOrganization:
+    """The demo organization, whose reports are there at once."""
+    monkeypatch.setattr(local, "PENDING_S", 0.0)
+    return demo
+
+
+def use(demo: DemoOrganization, name: str, account: str) -> str:
+    """Have *account* use an AMI of the hub, as EC2's reports would say; return its id."""
+    image = demo.images(demo.hub)[name]
+    uses_elsewhere(image.ec2_backend)[image.id] = [UseElsewhere(account, "ec2:Instance", 2)]
+    return str(image.id)
+
+
+def test_what_a_usage_report_says_keeps_a_shared_ami(reporting: DemoOrganization) -> None:
+    """It is made where the AMI is, by the role that may change that account, and deleted again; none but the used stay.
+
+    A member may have copied what it launches out of our sight; a report is one more look, and never a permission.
+    """
+    demo, video = reporting, reporting.ids["video"]
+    used = use(demo, f"{SHARED}unused", video)
+    entered = Counter[str]()
+    demo.aws.gate.add(Fault(lambda call, _: entered.update([str(call.parameters.get("RoleArn", ""))])))
+
+    plan = demo.cleanup(flags=REPORTS)
+
+    assert problems("cleanup", plan) == []
+    assert going(plan) == {f"{SHARED}unused-unit", "gpu-batch-video-unused"}
+    assert f"used in account {video}: 2 instances" in reasons(plan, f"{SHARED}unused")
+    answers = {row["image_id"]: row for row in plan["usage_reports"]["answers"]}
+    assert (answers[used]["status"], answers[used]["account"]) == ("used", demo.hub)
+    made = plan["usage_reports"]["made"]
+    assert made == plan["usage_reports"]["deleted"] == len(answers) == 2
+    # What is not shared needs none, so nobody enters its account to change it.
+    assert not [arn for arn in entered if arn.endswith(f"/{CLEANUP_ROLE}")]
+    assert all(usage_reports(ec2_backends[demo.hub][region]) == {} for region in demo.regions)
+
+
+def test_a_report_that_nobody_may_make_keeps_the_ami(reporting: DemoOrganization) -> None:
+    """The role that plans writes nothing, and an owner may have none that changes something: the others go on."""
+    demo, video = reporting, reporting.ids["video"]
+    demo.images(video)["gpu-batch-video-unused"].launch_permissions.append({"UserId": demo.ids["research"]})
+    role = role_of(video, CLEANUP_ROLE)
+    iam_backends[video]["aws"].roles.pop(role.id)
+
+    plan = demo.cleanup(flags=REPORTS)
+
+    assert going(plan) == {f"{SHARED}unused", f"{SHARED}unused-unit"}
+    why = reasons(plan, "gpu-batch-video-unused")
+    assert "no image usage report could be made: " in why
+    assert CLEANUP_ROLE in why
+    assert {row["account"]: row["status"] for row in plan["usage_reports"]["answers"]}[video] == "unknown"
+
+
+def test_a_use_since_the_plan_keeps_the_ami_that_it_names(reporting: DemoOrganization, tmp_path: Path) -> None:
+    """The plan's reports are as old as it is: whoever carries it out asks anew, about what it names alone."""
+    demo, path = reporting, tmp_path / "plan.json"
+    assert going(demo.cleanup(flags=REPORTS, plan=str(path))) >= {f"{SHARED}unused", f"{SHARED}unused-unit"}
+    changed = json.loads(path.read_text())
+    changed["verdicts"] = [row for row in changed["verdicts"] if row["name"] != f"{SHARED}unused-unit"]
+    path.write_text(json.dumps(changed))
+    used = use(demo, f"{SHARED}unused", demo.ids["research"])
+
+    done = demo.cleanup(apply=str(path), owners=(demo.hub,), flags=Flags())
+
+    assert [row["image_id"] for row in done["usage_reports"]["answers"]] == [used]
+    assert done["results"] == []
+    assert f"{SHARED}unused" in demo.images(demo.hub)
+    done = demo.cleanup(apply=str(path), flags=Flags())
+    assert [row["account"] for row in done["results"]] == [demo.ids["video"]]
+    assert f"{SHARED}unused" in demo.images(demo.hub)
+
+
+def test_people_are_told_what_was_made(reporting: DemoOrganization) -> None:
+    """A plan that writes says so; a dry run makes none, and so keeps what is shared."""
+    for dry_run, lines in (
+        (False, ("Made 2 image usage reports.", "Deleted 2 image usage reports again.")),
+        (True, ("No image usage report was made, as --dry-run makes none: 2 shared AMIs stay for that.",)),
+    ):
+        run = reporting.run(dry_run=dry_run)
+        vars(run)["console"] = Console("table", out=StringIO(), err=StringIO())
+        cleanup.run(run, cleanup.Request(fleet=True, flags=REPORTS, regions=reporting.regions))
+        text = " ".join(run.console._out.getvalue().split())  # type: ignore[union-attr]
+        assert all(line in text for line in lines)
+        assert ("Nothing was changed but image usage reports" in run.console._err.getvalue()) is not dry_run  # type: ignore[union-attr]
+
+
+def test_whoever_puts_parts_together_makes_no_reports(demo: DemoOrganization, tmp_path: Path) -> None:
+    """They have no right to anything; nor have those who read a part."""
+    parts: dict[str, Any] = {"list": str(tmp_path / "fleet.json"), "references": (str(tmp_path),), "regions": ()}
+    with pytest.raises(UsageError, match=r"^--usage-reports does not go with --list"):
+        demo.cleanup(flags=REPORTS, **parts)
+    with pytest.raises(UsageError, match=r"^--usage-reports does not go with --fleet"):
+        over_accounts.check_survey_flags(REPORTS)
 
 
 @pytest.mark.parametrize("source", ["launch-permissions", "public-snapshots"])
@@ -313,11 +420,126 @@ def test_who_may_launch_an_ami_is_not_left_out(demo: DemoOrganization, tmp_path:
 
 
 def test_only_the_regions_that_are_named_are_read(demo: DemoOrganization) -> None:
-    """Then what is shared with somebody stays unless that very region was read there."""
+    """Then what is shared with somebody stays unless that very region was read there; and the plan says so."""
     plan = demo.cleanup(regions=(REGION,))
 
+    assert problems("cleanup", plan) == []
+    assert (plan["narrowed"]["by"], plan["narrowed"]["read"]) == (["--regions"], [REGION])
+    assert len(plan["narrowed"]["unread"]) > 20
     assert {row["region"] for row in plan["verdicts"]} == {REGION}
     assert going(plan) == {f"{SHARED}unused", "gpu-batch-video-unused"}
+
+
+def families(demo: DemoOrganization) -> Callable[..., dict[str, Any]]:
+    """Return what cleans up for a family, as one of several of a task."""
+    readings = Readings()
+
+    def clean_up(family: str, *, alone: bool = False, **request: Any) -> dict[str, Any]:
+        run = demo.run()
+        vars(run)["settings"] = msgspec.structs.replace(run.settings, family=family)
+        run.readings = None if alone else readings
+        demo.aws.gate.calls.clear()
+        flags = Flags(include_shared=True, keep="1")
+        given: dict[str, Any] = {"fleet": True, "flags": flags, "regions": demo.regions}
+        cleanup.run(run, cleanup.Request(**given | request))
+        return said(run)
+
+    return clean_up
+
+
+@pytest.fixture
+def two(demo: DemoOrganization) -> DemoOrganization:
+    """The demo organization, where two AMIs are another family's: one that goes, and one that is used."""
+    video = demo.images(demo.ids["video"])
+    for name in ("gpu-batch-video-unused", "gpu-batch-video-used"):
+        video[name].add_tags({"gpu-ami:family": "training"})
+    return demo
+
+
+def test_several_families_read_a_fleet_once(two: DemoOrganization) -> None:
+    """Each by its own rules, and with the very plan that it has alone; of a fleet the reading takes minutes."""
+    clean_up, gate = families(two), two.aws.gate
+    alone = {name: clean_up(name, alone=True) for name in ("gpu-batch", "training")}
+
+    first = clean_up("gpu-batch")
+    calls = Counter(call.action for call in gate.calls)
+    second = clean_up("training")
+    again = Counter(call.action for call in gate.calls)
+
+    assert going(first) == {f"{SHARED}unused", f"{SHARED}unused-unit"}
+    assert going(second) == {"gpu-batch-video-unused"}
+    assert timeless(first) == timeless(alone["gpu-batch"])
+    assert timeless(second) == timeless(alone["training"])
+    assert second["made_at"] == first["made_at"]
+    assert problems("cleanup", second) == []
+    for action in ("DescribeLaunchTemplateVersions", "DescribeParameters", "AssumeRole", "ListAccounts"):
+        assert calls[action] > 0
+        assert again[action] == 0
+    # What EC2 says AMI by AMI is asked about those of each.
+    assert again["DescribeImageAttribute"] > 0
+
+
+def test_what_a_family_has_changed_is_read_anew_for_the_next(two: DemoOrganization) -> None:
+    """A deletion takes minutes, and meanwhile an account may have joined, or begun to use what is the next family's."""
+    clean_up = families(two)
+    done = clean_up("gpu-batch", yes=True, permanent=True)
+
+    second = clean_up("training", yes=True, permanent=True)
+
+    assert {row["status"] for row in (*done["results"], *second["results"])} == {"deleted"}
+    assert going(second) == {"gpu-batch-video-unused"}
+    assert "ListAccounts" in {call.action for call in two.aws.gate.calls}
+    journals = [row["journal"] for row in (*done["journals"], *second["journals"])]
+    assert len(journals) == len(set(journals)) == 2
+
+
+def test_a_family_that_reads_otherwise_reads_for_itself(two: DemoOrganization) -> None:
+    """What one leaves out must not be missing for another."""
+    clean_up = families(two)
+    left_out = clean_up("gpu-batch", flags=Flags(include_shared=True, skip_source=("snapshot-locks",)))
+    whole = clean_up("training")
+    clean_up("training", flags=Flags(include_shared=True, template_versions="1"))
+
+    statuses = [
+        {row["status"] for row in plan["sources"] if row["name"] == "snapshot-locks"} for plan in (left_out, whole)
+    ]
+    assert statuses == [{"skipped"}, {"ok"}]
+    assert "DescribeLaunchTemplateVersions" in {call.action for call in two.aws.gate.calls}
+
+
+def test_an_old_reading_is_not_believed(two: DemoOrganization, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A family may have waited for long; a part of a survey is not believed after an hour either."""
+    clean_up = families(two)
+    clean_up("gpu-batch")
+    monkeypatch.setattr(over_accounts, "FRESH", timedelta(0))
+
+    clean_up("training")
+
+    assert {"ListAccounts", "DescribeLaunchTemplateVersions"} <= {call.action for call in two.aws.gate.calls}
+
+
+def test_what_failed_for_one_family_keeps_the_next_ones_too(two: DemoOrganization) -> None:
+    """It is the same reading: what could not be listed then is not known now, whoever asks."""
+    clean_up = families(two)
+    two.aws.gate.fail("UnauthorizedOperation", "No.", action="DescribeImages", at=2, status=403)
+
+    for name in ("gpu-batch", "training"):
+        with pytest.raises(SafetyError, match="Everything is kept: images"):
+            clean_up(name)
+
+
+@pytest.mark.parametrize("acts", [False, True])
+def test_a_variable_that_narrows_a_fleet_is_named_in_what_people_see(demo: DemoOrganization, acts: bool) -> None:
+    """It is set for a repository of one account, and whoever reads the plan thinks that all was read."""
+    run = demo.run(region=REGION, region_by="GPU_AMI_REGION")
+    vars(run)["console"] = Console("table", out=StringIO(), err=StringIO())
+
+    cleanup.run(run, cleanup.Request(fleet=True, yes=acts, flags=Flags(mode="deprecate")))
+
+    text = " ".join(run.console._out.getvalue().split())  # type: ignore[union-attr]
+    assert f"Read in {REGION} alone, because of GPU_AMI_REGION; not read where they are on: " in text
+    assert "A text there may name an AMI, and is not seen." in text
+    assert ("Results" in text) is acts
 
 
 def test_who_was_left_out_too_long_is_read_again(demo: DemoOrganization) -> None:

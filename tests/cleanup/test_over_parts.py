@@ -24,7 +24,7 @@ from gpu_ami.fleet import fleet
 from gpu_ami.locks import only_one
 from gpu_ami.settings import Cleanup, FleetAccount, LeftOut
 from gpu_ami_sandbox.aws.server import LocalAws
-from tests.support.demo_organization import REGION, DemoOrganization, demo_organization
+from tests.support.demo_organization import REGION, DemoOrganization, demo_organization, timeless
 from tests.support.schemas import problems
 from tests.support.spread import Spread
 
@@ -50,12 +50,6 @@ def spread(whole: Spread, monkeypatch: pytest.MonkeyPatch) -> Spread:
         defaults: dict[str, Any] = kind.__init__.__kwdefaults__ or {}
         monkeypatch.setitem(defaults, "uses", few)
     return whole
-
-
-def timeless(plan: dict[str, Any]) -> str:
-    """Return a plan as text, without its times."""
-    rows = [row | {"recoverable_until": None} for row in plan["verdicts"]]
-    return json.dumps(plan | {"made_at": None, "verdicts": rows}, indent=1)
 
 
 def everything(demo: DemoOrganization) -> set[str]:

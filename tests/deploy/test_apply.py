@@ -754,6 +754,24 @@ def test_what_is_done_without_a_change_is_said(terraform: FakeTerraform, action:
     assert f"1 to {action}" in _summary_of(terraform)
 
 
+def test_what_the_command_line_goes_on_with_is_no_advice(terraform: FakeTerraform) -> None:
+    """Of `invoke plan apply status` each would tell to run the one that comes a moment later."""
+    terraform.hand_over(str(terraform.here.image(5).id))
+    for coming, said in (((), True), (("apply", "status"), False)):
+        planned = task(terraform.here, terraform.folder.parent, output="table")
+        planned.run.coming = coming
+        plan.run(planned.run, plan.Request())
+        assert ("Next: `invoke apply`." in planned.err.getvalue()) is said
+
+    done = task(terraform.here, terraform.folder.parent, output="table")
+    done.run.coming = ("status",)
+    apply.run(done.run, Request(yes=True))
+
+    text = " ".join(done.out.getvalue().split())
+    assert "Next: commit the receipt and the variable." in text
+    assert "invoke status" not in text
+
+
 def _summary_of(terraform: FakeTerraform) -> str:
     """Apply, and return what was said before it began."""
     done = task(terraform.here, terraform.folder.parent)

@@ -149,6 +149,39 @@ def test_without_a_bench_that_fits_only_optional_lets_it_through(
     assert terraform.live() == {"spot": ami, "on_demand": ami}
 
 
+@pytest.mark.parametrize("bench", ["required", "optional"])
+def test_a_bench_that_says_no_during_the_question_counts(
+    terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch, bench: str
+) -> None:
+    """The prompt may have waited for an hour, and somebody benched it meanwhile."""
+    ami = hand_over(terraform)
+    record(terraform, ami)
+    monkeypatch.setattr(apply, "_confirm", lambda *_args: record(terraform, ami, BAD))
+
+    with pytest.raises(SafetyError, match=f"{ami} is not to be promoted.*not faster than the stock AMI"):
+        go(terraform, bench)
+
+    assert terraform.live() == {}
+    assert not list((terraform.folder / "receipts").glob("*.json"))
+
+
+@pytest.mark.parametrize(("meanwhile", "counted"), [(200, (2, 2)), (None, (2, 0))])
+def test_what_a_bench_leaves_open_is_said_once_and_what_came_up_since_too(
+    terraform: FakeTerraform, monkeypatch: pytest.MonkeyPatch, meanwhile: int | None, counted: tuple[int, int]
+) -> None:
+    """Of each environment: said again after the question the same line would look like a second thing."""
+    ami = hand_over(terraform)
+    record(terraform, ami, msgspec.structs.replace(GOOD, rate_mib_s=None))
+    changed = msgspec.structs.replace(GOOD, rate_mib_s=meanwhile)
+    monkeypatch.setattr(apply, "_confirm", lambda *_args: record(terraform, ami, changed))
+    done = on(terraform, "optional")
+
+    apply.run(done.run, apply.Request(yes=True))
+
+    text = " ".join(done.err.getvalue().split())
+    assert (text.count("was benched without a rate"), text.count("was benched at 200 MiB/s")) == counted
+
+
 @pytest.mark.parametrize(("bench", "text"), [("optional", ""), ("required", '{"format": "gpu-ami-bench-2"}')])
 def test_a_record_that_cannot_be_read_holds_an_apply_up(terraform: FakeTerraform, bench: str, text: str) -> None:
     """What is cut off may have said no."""
@@ -252,8 +285,7 @@ def doubted(terraform: FakeTerraform, ami: str, *changes: plan_changes.Environme
         task(terraform.here, terraform.folder.parent, promotion=promotion, **bench)
         for promotion in (Promotion(bench="optional"), Promotion(bench="required"))
     )
-    benched.check(done.run, changes, lived=())
-    said = " ".join(done.err.getvalue().split())
+    said = " ".join(benched.check(done.run, changes, lived=()))
     if said:
         with pytest.raises(SafetyError, match=r"`promotion: {bench: optional}` lets it through"):
             benched.check(strict.run, changes, lived=())
@@ -355,9 +387,9 @@ def test_a_refusal_of_aws_is_said_where_a_bench_is_optional(terraform: FakeTerra
     done = on(terraform, "optional")
     change = environment(slots=slot(LIVE.ami_id, ami), start=Start(template=("lt-0123456789abcdef0", "1")))
 
-    benched.check(done.run, [change], lived=())
+    (said,) = benched.check(done.run, [change], lived=())
 
-    assert "may not be measured as jobs will get it" in " ".join(done.err.getvalue().split())
+    assert "may not be measured as jobs will get it" in said
     with pytest.raises(AwsError, match="DescribeLaunchTemplateVersions"):
         benched.check(on(terraform).run, [change], lived=())
 

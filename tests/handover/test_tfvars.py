@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,33 @@ def test_a_new_file_holds_the_variable_alone(tmp_path: Path) -> None:
 
     assert (change.old, change.changed) == (None, True)
     assert change.file.read_text() == f'{{\n  "gpu_ami_id": "{NEW}"\n}}\n'
+
+
+@pytest.mark.parametrize(("between", "conflicts"), [("\n", 1), ("\n\n", 0)])
+@pytest.mark.parametrize("name", ["gpu-ami.auto.tfvars.json", "gpu-ami.auto.tfvars"])
+def test_pull_requests_of_two_regions_merge_where_an_empty_line_is_between_them(
+    tmp_path: Path, name: str, between: str, conflicts: int
+) -> None:
+    """Git takes changes of neighbouring lines for a conflict; docs/handover.md says what to do, and it has to be so."""
+    entries = [f'    "{region}": "{OLD}"' for region in (SEOUL, VIRGINIA)]
+    text = '{{\n  "gpu_ami_ids": {{\n{}\n  }}\n}}\n'.format(f",{between}".join(entries))
+    if not name.endswith(".json"):
+        text = "gpu_ami_ids = {{\n{}\n}}\n".format(between.join(entry.replace(":", " =") for entry in entries))
+    sides = []
+    for number, region in enumerate((SEOUL, VIRGINIA)):
+        (tmp_path / str(number)).mkdir()
+        file = _file(tmp_path / str(number), text, name)
+        apply(tfvars.plan(file, "gpu_ami_ids", {region: NEW}, region=region))
+        assert file.read_text().count(NEW) == 1
+        sides.append(file)
+    base = _file(tmp_path, text, name)
+
+    merged = subprocess.run(
+        ["git", "merge-file", "-p", sides[0], base, sides[1]], capture_output=True, text=True, check=False
+    )
+
+    assert merged.returncode == conflicts, merged.stderr
+    assert conflicts or merged.stdout == text.replace(OLD, NEW)
 
 
 @pytest.mark.parametrize(

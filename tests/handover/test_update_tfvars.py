@@ -55,16 +55,33 @@ def test_an_ami_is_looked_up_and_handed_over(here: World, tmp_path: Path, image:
 
 
 @pytest.mark.parametrize(
-    ("request_", "settings", "said"),
-    [({}, {}, True), ({"file": "x.tfvars.json"}, {}, False), ({}, {"dry_run": True}, False)],
+    ("request_", "settings", "coming", "said"),
+    [
+        ({}, {}, (), True),
+        ({"file": "x.tfvars.json"}, {}, (), False),
+        ({}, {"dry_run": True}, (), False),
+        ({}, {}, ("status",), True),
+        ({}, {}, ("plan",), False),
+        ({}, {}, ("apply", "status"), False),
+    ],
 )
 def test_what_follows_is_said(
-    here: World, tmp_path: Path, image: SandboxAmi, request_: dict[str, Any], settings: dict[str, Any], said: bool
+    here: World,
+    tmp_path: Path,
+    image: SandboxAmi,
+    request_: dict[str, Any],
+    settings: dict[str, Any],
+    coming: tuple[str, ...],
+    said: bool,
 ) -> None:
-    """A file that was written is half of a hand-over; another root module's file is not what `apply` reads."""
+    """A file that was written is half of a hand-over; another root module's file is not what `apply` reads.
+
+    Nor is anybody told to run what the same command line goes on with.
+    """
     if request_:
         request_ = {"file": str(tmp_path / "x.tfvars.json")}
     done = task(here, tmp_path, **settings)
+    done.run.coming = coming
 
     update_tfvars.run(done.run, update_tfvars.Request(ami=image.id, **request_))
 

@@ -29,7 +29,10 @@ READS = {
     action(*call) for call in calls("images.py", "regions.py", "recycle_bin.py", "references") if is_reading(call[1])
 }
 WRITES = {action(*call) for call in calls("image_changes.py", "recycle_bin.py") if not is_reading(call[1])}
-# Of the bin only those who bring back ask, and of reports and builds nobody in a fleet.
+# `--usage-reports`: all of it by whoever may change an account, as it makes something.
+REPORTS = {action(*call) for call in calls("usage_reports.py")}
+READ_REPORTS = {"ec2:DescribeImageUsageReportEntries", "ec2:DescribeImageUsageReports"}
+# Of the bin only those who bring back ask, and of builds nobody in a fleet.
 IN_BIN = {"ec2:ListImagesInRecycleBin", "ec2:ListSnapshotsInRecycleBin"}
 # A folder that is named by its whole path would be copied without the one beside it, whose template the hub reads.
 CALLER = f"""
@@ -108,10 +111,10 @@ def test_a_member_s_role_may_read_what_is_called_and_no_more() -> None:
 def test_a_member_s_role_may_change_what_is_ours_and_no_more() -> None:
     """The tag is the last line: whatever the code decides, another team's AMI stays."""
     document = member_roles.policies()["CleanupPolicy"]
-    changing, looking = document["Statement"]
+    changing, looking, *_ = document["Statement"]
 
     assert set(changing["Action"]) == WRITES
-    assert set(looking["Action"]) <= READS
+    assert set(looking["Action"]) <= READS | REPORTS
     assert {*IN_BIN} <= set(looking["Action"])
     for name in changing["Action"]:
         for resource in (IMAGE, SNAPSHOT):
@@ -119,6 +122,27 @@ def test_a_member_s_role_may_change_what_is_ours_and_no_more() -> None:
             assert not may(document, name, resource)
             assert not may(document, name, resource, REQUESTED), "it could take anybody's for its own"
             assert not may(member_roles.policies()["ReadPolicy"], name, resource, OURS)
+
+
+def test_a_member_s_role_makes_reports_on_own_images_alone_and_tags_them() -> None:
+    """As the role of one account does: a report without our tag could not be deleted again."""
+    policies = member_roles.policies()
+    document, making = policies["CleanupPolicy"], "ec2:CreateImageUsageReport"
+    report = f"arn:aws:ec2:{SEOUL}:{ACCOUNT}:image-usage-report/report-0123456789abcdef0"
+    tagging = REQUESTED | {"ec2:CreateAction": ["CreateImageUsageReport"]}
+
+    assert {making, "ec2:DeleteImageUsageReport", *READ_REPORTS} == REPORTS
+    assert may(document, making, IMAGE, OURS)
+    assert not may(document, making, IMAGE)
+    assert may(document, making, report, REQUESTED)
+    assert not may(document, making, report)
+    assert may(document, "ec2:CreateTags", report, tagging)
+    assert not may(document, "ec2:CreateTags", report, REQUESTED), "it could take anybody's for its own"
+    assert may(document, "ec2:DeleteImageUsageReport", report, OURS)
+    assert not may(document, "ec2:DeleteImageUsageReport", report)
+    for name in READ_REPORTS:
+        assert may(document, name, "*")
+    assert not {*actions_of(policies["ReadPolicy"]), *actions_of(policies["ServicesPolicy"])} & REPORTS
 
 
 def test_both_ways_make_the_same_roles(made: Mapping[str, Any]) -> None:

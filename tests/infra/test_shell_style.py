@@ -61,6 +61,16 @@ def test_script_opens_as_the_house_style_says(script: Path) -> None:
     assert script.stat().st_mode & stat.S_IXUSR
 
 
+def test_no_step_boots_the_builder_anew() -> None:
+    """Its own end, of the user data, lives in memory, so that it is not in the image: a reboot would forget it."""
+    template = (PACKER / "aws-gpu-ami.pkr.hcl").read_text(encoding="utf-8")
+    assert "shutdown -h +${var.max_build_minutes}" in template
+
+    for text in (template, *(script.read_text(encoding="utf-8") for script in ALL)):
+        commands = "\n".join(line.partition("#")[0] for line in text.splitlines())
+        assert not re.search(r"\breboot\b|\bkexec\b|shutdown (-r|--reboot)|expect_disconnect", commands)
+
+
 @pytest.mark.parametrize("script", ALL, ids=lambda path: path.stem)
 def test_script_says_how_long_it_took(script: Path) -> None:
     """The build log shows where the minutes go."""

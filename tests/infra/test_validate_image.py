@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from gpu_ami.measure.power_off import boothook
 from tests.infra.box import Box
 from tests.infra.finished import CONFIG, DIGEST, INPUTS, PREWARM_CONFIG, PREWARM_SCRIPT, PREWARM_UNIT, finish
 
@@ -34,6 +35,13 @@ def test_good_image_passes_every_check(box: Box) -> None:
     assert set(rows(result.said).values()) == {"ok"}
     assert result.status == 0, result.said
     assert result.tail().startswith(f"validate-image: all {len(rows(result.said))} checks passed")
+
+
+def _measured_once(box: Box) -> None:
+    """Leave what the user data of an instance that is measured writes."""
+    unit = boothook(45).partition("<<'END'\n")[2].partition("END\n")[0]
+    assert "poweroff" in unit
+    box.write("/etc/systemd/system/gpu-ami-power-off.service", unit)
 
 
 def _holding(path: str) -> Fault:
@@ -97,6 +105,7 @@ FAULTS: dict[str, list[tuple[Fault, str]]] = {
         (lambda box: box.write("/etc/cron.daily/end", "#!/bin/sh\nhalt\n"), "/etc/cron.daily/end"),
         (lambda box: box.write("/var/spool/at/a1", "shutdown -h now\n"), "/var/spool/at/a1"),
         (lambda box: box.write("/etc/systemd/system/x.service", "ExecStart=/usr/sbin/poweroff\n"), "x.service"),
+        (_measured_once, "gpu-ami-power-off.service"),
         (lambda box: box.write("/var/lib/cloud/scripts/per-boot/end.sh", "shutdown -h +180\n"), "end.sh"),
     ],
     "empty logs": [

@@ -7,16 +7,18 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from gpu_ami.aws.images import Image
 from gpu_ami.errors import DifferenceError, UsageError
+from gpu_ami.invocation import Readings
 from gpu_ami.settings import Fleet, OrganizationScope
 from gpu_ami.status import fleet_status, status
 from gpu_ami.status.fleet_status import Use
 from gpu_ami_sandbox.aws.server import LocalAws
 from gpu_ami_sandbox.fleet import REFUSES
-from tests.support.demo_organization import REGION, DemoOrganization, demo_organization
+from tests.support.demo_organization import REGION, DemoOrganization, demo_organization, said
 from tests.support.schemas import problems
 
 NOW = datetime(2026, 11, 1, tzinfo=timezone.utc)
@@ -97,6 +99,9 @@ def test_what_uses_which_ami_and_whose_it_is(demo: DemoOrganization) -> None:
 
     assert error is None
     assert problems("status", found) == []
+    # What is elsewhere is not seen, and a variable that was set long ago says so as the flag does.
+    assert found["narrowed"]["by"] == ["--region"]
+    assert f"Read in {REGION} alone, because of --region; not read where they are on: " in " ".join(text.split())
     assert uses(found)[video, "launch-template", "transcoder"]["owner"] == hub
     assert uses(found)[research, "compute-environment", "experiments"]["owner"] == hub
     assert uses(found)[video, "launch-template", "own"]["owner"] == video
@@ -136,3 +141,24 @@ def test_an_account_that_cannot_be_read_is_out_of_step(demo: DemoOrganization) -
     assert "docs/fleet.md" in found["drift"][0]["advice"]
     assert len(found["uses"]) >= 1
     assert {row["account"] for row in found["accounts"] if not row["read"]} >= {demo.ids[REFUSES]}
+
+
+@pytest.mark.slow
+def test_several_families_look_at_a_fleet_once(demo: DemoOrganization) -> None:
+    """Each sees what it sees alone; what is there, and who may be entered, is the same for all."""
+    readings = Readings()
+    shown: list[dict[str, Any]] = []
+    calls: list[set[str]] = []
+    for family, shared in (("gpu-batch", None), ("training", None), ("gpu-batch", readings), ("training", readings)):
+        run = demo.run(region=REGION)
+        vars(run)["settings"] = msgspec.structs.replace(run.settings, family=family)
+        run.readings = shared
+        demo.aws.gate.calls.clear()
+        status.run(run, status.Request(fleet=True))
+        shown.append(said(run))
+        calls.append({call.action for call in demo.aws.gate.calls})
+
+    assert shown[:2] == shown[2:]
+    assert shown[0]["uses"] != shown[1]["uses"]
+    assert {"DescribeImages", "DescribeComputeEnvironments", "AssumeRole"} <= calls[2]
+    assert calls[3] & {"DescribeImages", "DescribeComputeEnvironments", "AssumeRole"} == set()

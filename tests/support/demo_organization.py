@@ -132,6 +132,12 @@ def said(run: Invocation) -> dict[str, Any]:
     return found
 
 
+def timeless(plan: dict[str, Any]) -> str:
+    """Return a plan as text, without its times."""
+    rows = [row | {"recoverable_until": None} for row in plan["verdicts"]]
+    return json.dumps(plan | {"made_at": None, "verdicts": rows}, indent=1)
+
+
 @contextmanager
 def demo_organization(aws: LocalAws, folder: Path) -> Iterator[DemoOrganization]:
     """Make the demo organization anew."""

@@ -237,7 +237,7 @@ class RandomFleet:
             patch.setattr(over_owners, "local_sources", lambda *_: tuple)
             patch.setattr(over_owners, "regions_of", lambda *_: ())
             patch.setattr(over_owners, "Survey", functools.partial(Survey, **self.sources(accounts)))
-            return over_owners._Reader(nobody, listed, Fleet()).survey(nobody, saved, sorted(owners)), saved
+            return over_owners._Reader(nobody, listed, Fleet()).survey(nobody, saved, sorted(owners))[0], saved
 
     def _caller(self, account: str, region: str) -> FakeCaller:
         rows = [one.row() for one in self.made if (one.owner, one.region) == (account, region)]

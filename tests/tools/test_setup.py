@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import os
 import shutil
 import signal
@@ -15,9 +17,12 @@ from pathlib import Path
 
 import pytest
 
+from gpu_ami.console import Console
 from gpu_ami.errors import ToolError
+from gpu_ami.options import Output
 from gpu_ami.tools import download, isolation, packer_tools, pins, terraform_tools
-from gpu_ami.tools.setup import setup
+from gpu_ami.tools.setup import Request, run, setup
+from tests.support.schemas import problems
 from tests.tools.machine import GO, PACKER, Machine
 
 _Usage = namedtuple("_Usage", "total used free")
@@ -77,6 +82,49 @@ def test_a_complete_machine_is_left_alone(machine: Machine) -> None:
     assert not (machine.cache.root / "setup.lock").exists()
     assert f"packer 1.16.0: {machine.bin / 'packer'} (PATH)" in machine.said.getvalue()
     assert "no mirror here, `terraform init` fetches 5.100.0 or newer" in machine.said.getvalue()
+
+
+def test_a_script_gets_what_was_found_as_a_document(machine: Machine) -> None:
+    """A runner's image is checked by what is ready on it, not by lines that may be worded anew."""
+    machine.complete()
+    out = io.StringIO()
+    console = Console("json", out=out, err=machine.said)
+
+    run(console, Request())
+
+    document = json.loads(out.getvalue())
+    assert problems("setup", document) == []
+    assert document["tools"][0] == {
+        "name": "packer",
+        "version": "1.16.0",
+        "path": str(machine.bin / "packer"),
+        "source": "PATH",
+    }
+    assert {tool["name"]: tool["version"] for tool in document["tools"]}["jq"] is None
+
+
+@pytest.mark.parametrize(("output", "is_printed"), [("json", True), ("table", False), ("markdown", False)])
+def test_a_dry_run_of_a_setup_is_a_document_too(machine: Machine, output: Output, is_printed: bool) -> None:
+    """For people it stays a line; nothing is searched for, so a machine without anything does."""
+    out, err = io.StringIO(), io.StringIO()
+
+    run(Console(output, out=out, err=err), Request(dry_run=True))
+
+    assert err.getvalue().startswith("DRY RUN: would find or install Packer")
+    assert bool(out.getvalue()) is is_printed
+    if is_printed:
+        assert problems("setup", json.loads(out.getvalue())) == []
+    assert not machine.cache.root.exists()
+
+
+def test_people_get_lines_and_no_table(machine: Machine) -> None:
+    """As before there was a document: a table would say the same again."""
+    machine.complete()
+    out = io.StringIO()
+
+    run(Console(out=out, err=machine.said), Request())
+
+    assert out.getvalue() == ""
 
 
 def test_the_mirror_is_among_the_tools(machine: Machine) -> None:

@@ -191,11 +191,26 @@ def test_a_fleet_is_decided_whatever_became_of_a_survey_and_applied_only_after_t
     assert passes(document["jobs"][job]["if"], {**contexts, "needs": known}, failed=failed) is runs
 
 
-def test_a_build_waits_for_the_state_that_others_plan_on() -> None:
-    """Several end at about the same time, and Terraform fails at once where the state is locked: no plan to review."""
-    (plan,) = [step for step in workflow("build-ami.yml")["jobs"]["build"]["steps"] if step["name"] == "Plan"]
+@pytest.mark.parametrize(
+    ("name", "job", "commands"),
+    [
+        ("build-ami.yml", "build", ("plan",)),
+        ("apply.yml", "plan", ("plan",)),
+        ("apply.yml", "apply", ("plan", "apply")),
+        ("apply.yml", "rollback", ("plan", "apply")),
+    ],
+)
+def test_terraform_waits_for_the_state_that_others_plan_on(name: str, job: str, commands: tuple[str, ...]) -> None:
+    """Several jobs end or begin at about the same time, and Terraform fails at once where the state is locked.
 
-    assert re.fullmatch(r"-lock-timeout=[1-9][0-9]*m", plan["env"]["TF_CLI_ARGS_plan"])
+    A build and a pull request would have no plan to review; an apply that somebody has just approved would fail.
+    """
+    found = workflow(name)["jobs"][job]
+    (step,) = [one for one in found["steps"] if re.search(r" invoke (plan|apply|rollback) ", one.get("run", ""))]
+    given = {**found["env"], **step.get("env", {})}
+
+    for command in commands:
+        assert re.fullmatch(r"-lock-timeout=[1-9][0-9]*m", given[f"TF_CLI_ARGS_{command}"])
 
 
 @pytest.mark.parametrize(

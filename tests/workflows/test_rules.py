@@ -135,7 +135,10 @@ def test_an_apply_waits_for_batch_no_longer_than_it_is_signed_in() -> None:
             if "role-duration-seconds" in step.get("with", {})
         ]
         (wait,) = re.findall(r"--wait (\d+)", line)
+        locked = sum(int(re.sub(r"\D", "", value)) for name, value in body["env"].items() if "TF_CLI_ARGS_" in name)
         assert 20 + int(wait) + 10 <= signed_in_s / 60 < body["timeout-minutes"]
+        # A run that also waits for a lock has less for itself.
+        assert 20 + int(wait) + locked + 5 <= signed_in_s / 60
 
 
 def test_each_job_of_a_fleet_signs_in_as_its_hub_lets_it() -> None:

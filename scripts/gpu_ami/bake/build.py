@@ -93,7 +93,7 @@ def run(run: Invocation, request: Request, gate: Gate | None = None) -> None:
         run.console.dry_run([*command_lines(job, **flags), *(gate.lines if gate is not None else ())])
         return
     built = build(run, job, gate, **flags)
-    run.console.result(built.document(), built_table(built, kept=run.target.is_kept))
+    run.console.result(built.document(), built_table(built, kept=run.target.is_kept, coming=run.coming))
 
 
 def command_lines(job: Job, *, debug: bool, incremental: bool = False, if_stale: bool = False) -> list[str]:

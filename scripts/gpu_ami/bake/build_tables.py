@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from gpu_ami.records.manifest_file import Build
 
 
-def built_table(built: BuildResult, *, kept: bool | None = None) -> Table:
+def built_table(built: BuildResult, *, kept: bool | None = None, coming: Collection[str] = ()) -> Table:
     """Return what a build made, and what to do next.
 
     Args:
         built: What it made.
         kept: Whether the sandbox outlives this command; None on AWS.
+        coming: The tasks that the same command line goes on with.
     """
     size = "unknown" if built.snapshot_gib is None else f"{built.snapshot_gib:.2f} GiB"
     rows = [
@@ -35,18 +36,19 @@ def built_table(built: BuildResult, *, kept: bool | None = None) -> Table:
         ("manifest", built.manifest),
         ("Terraform variable", built.tfvars),
     ]
+    following = _following(built, kept, is_applied_next="apply" in coming)
+    return Table(columns=("built" if built.built else "live", ""), rows=rows, footer=following)
+
+
+def _following(built: BuildResult, kept: bool | None, *, is_applied_next: bool) -> tuple[str, ...]:
     if not built.built:
-        following = ["Nothing was built: this AMI is what a build would make."]
-    elif kept is False:
-        following = [
-            "This AMI ends with the command: `invoke sandbox` in another terminal keeps the next one.",
-            "For a real AMI fill in pipeline.yaml and leave --sandbox out.",
-        ]
-    elif built.sandbox:
-        following = ["Next: `invoke apply --sandbox`; for a real AMI fill in pipeline.yaml and leave --sandbox out."]
-    else:
-        following = [f"Next: review and commit {built.tfvars}, then run `invoke apply`."]
-    return Table(columns=("built" if built.built else "live", ""), rows=rows, footer=tuple(following))
+        return ("Nothing was built: this AMI is what a build would make.",)
+    real = "or a real AMI fill in pipeline.yaml and leave --sandbox out."
+    if kept is False:
+        return ("This AMI ends with the command: `invoke sandbox` in another terminal keeps the next one.", f"F{real}")
+    if built.sandbox:
+        return (f"F{real}" if is_applied_next else f"Next: `invoke apply --sandbox`; f{real}",)
+    return () if is_applied_next else (f"Next: review and commit {built.tfvars}, then run `invoke apply`.",)
 
 
 def builds_table(

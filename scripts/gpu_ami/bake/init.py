@@ -182,7 +182,9 @@ def _closing(run: Invocation, planned: Plan, *, written: bool) -> str:
     shown = run.workspace.shown(planned.file)
     if not planned.changed:
         return f"{shown} says all of this already; left alone."
-    return f"Wrote {shown}. Next: `invoke doctor`." if written else f"{shown} is as it was."
+    if not written:
+        return f"{shown} is as it was."
+    return f"Wrote {shown}." + ("" if "doctor" in run.coming else " Next: `invoke doctor`.")
 
 
 def _document(planned: Plan, shown: str, *, written: bool) -> dict[str, Any]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import secrets
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
 
@@ -30,13 +29,12 @@ from gpu_ami.cleanup.restore import Restored, restore
 from gpu_ami.cleanup.result_tables import restored_table, result_tables
 from gpu_ami.cleanup.scope import account_of, check_whose, chosen_regions, survey_of
 from gpu_ami.cleanup.snapshots import to_finish
-from gpu_ami.cleanup.usage_reports import UsageReports
+from gpu_ami.cleanup.usage_reports import UsageReports, reports_of
 from gpu_ami.console import Step
 from gpu_ami.errors import PartialError, PipelineError, SafetyError, UsageError, then_raised
 from gpu_ami.files import check_writable, write_atomic
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
-from gpu_ami.records.tags import FAMILY_TAG, PIPELINE, PIPELINE_TAG, RUN_TAG
 from gpu_ami.units import show_count
 
 _PLAN = "clean-up plan"
@@ -176,7 +174,7 @@ def run(run: Invocation, request: Request) -> None:
             orphans=wants_orphans,
             usd_per_gib_month=prices,
             roles=roles,
-            usage_reports=_usage_reports(run, survey, account, now, step),
+            usage_reports=_usage_reports(run, survey, now, step),
             only=saved.images if saved else None,
         )
     _tell_unmatched(run, survey)
@@ -199,22 +197,12 @@ def run(run: Invocation, request: Request) -> None:
     _raise_blocks(plan)
 
 
-def _usage_reports(run: Invocation, survey: Survey, account: str, now: datetime, step: Step) -> UsageReports | None:
+def _usage_reports(run: Invocation, survey: Survey, now: datetime, step: Step) -> UsageReports | None:
     """Return what makes the image usage reports that the policy demands; None where none are to be made."""
     if run.options.dry_run or not survey.policy.usage_reports:
         return None
-    tags = {
-        PIPELINE_TAG: PIPELINE,
-        FAMILY_TAG: run.settings.family,
-        RUN_TAG: f"cleanup-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
-    }
-    return UsageReports(
-        {location.region: location.caller for location in survey.own_locations},
-        account,
-        tags,
-        within=timedelta(minutes=run.settings.cleanup.usage_report_minutes),
-        told=lambda done, asked: step(f"{done} of {show_count(asked, 'image usage report')}"),
-    )
+    callers = {location.place: location.caller for location in survey.own_locations}
+    return reports_of(run, lambda *place: callers[place], now, step)
 
 
 def _check_without_credentials(run: Invocation, request: Request, now: datetime) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -17,10 +17,12 @@ from gpu_ami.aws.images import Image, Snapshot, parse_time, snapshots
 from gpu_ami.cleanup.decide import Decision, Reason, Verdict, kept
 from gpu_ami.cleanup.inventory import Location, Survey, in_parallel
 from gpu_ami.cleanup.plan_document import FLEET_FORMAT, FORMAT, Bin, Plan
-from gpu_ami.cleanup.planner import clock_reports
+from gpu_ami.cleanup.planner import ask, clock_reports
 from gpu_ami.cleanup.policy import Policy, policy_of
+from gpu_ami.cleanup.usage_reports import UsageReports
 from gpu_ami.errors import AwsError, SafetyError, UsageError
 from gpu_ami.files import read_text
+from gpu_ami.fleet.narrowing import Narrowing
 
 _NOT_IN_PLAN = Reason("not-in-plan", "the plan that is carried out does not name it")
 _PLAN_LIFE = timedelta(hours=24)
@@ -39,10 +41,12 @@ class FleetPlan(Plan):
     Attributes:
         places: The Recycle Bin of each account and region in which something goes.
         names: The accounts by their ids, with their names.
+        narrowed: Which regions that are on are not read, and what says so; None where all are.
     """
 
     places: Mapping[tuple[str, str], Bin] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
+    narrowed: Narrowing | None = None
 
     def bin_of(self, image: Image) -> Bin:
         """Return what is known of the Recycle Bin into which *image* goes."""
@@ -90,6 +94,7 @@ class FleetPlan(Plan):
             "format": FLEET_FORMAT,
             "accounts": accounts,
             "owners": list(self.owners),
+            "narrowed": None if self.narrowed is None else self.narrowed.document(),
             "recycle_bin": bins,
             "journals": [],
         }
@@ -111,6 +116,11 @@ class SavedFleetPlan:
     images: frozenset[Key]
     places: frozenset[tuple[str, str]]
 
+    @property
+    def to_report_on(self) -> frozenset[tuple[str, str]]:
+        """Region and id of each AMI that goes: no other needs an image usage report."""
+        return frozenset((region, image_id) for _, region, image_id in self.images)
+
 
 def key_of(verdict: Verdict) -> Key:
     """Return the account, the region and the id of the AMI of *verdict*."""
@@ -125,6 +135,9 @@ def make_fleet_plan(
     names: Mapping[str, str],
     usd_per_gib_month: Mapping[str, Decimal | None],
     details: Details | None = None,
+    narrowed: Narrowing | None = None,
+    usage_reports: UsageReports | None = None,
+    only: Collection[tuple[str, str]] | None = None,
 ) -> FleetPlan:
     """Return what a clean-up of a fleet would do now.
 
@@ -135,12 +148,18 @@ def make_fleet_plan(
         names: The accounts by their ids, with their names.
         usd_per_gib_month: The price of snapshot storage by region.
         details: Returns the snapshots of a place's AMIs that go and the Recycle Bin; None asks AWS.
+        narrowed: Which regions the survey leaves out, and what says so.
+        usage_reports: Makes the reports that the policy demands; None where nothing may be made: then what is shared
+            stays.
+        only: Region and id of each AMI that a report may be made on; None for all.
     """
     survey.query()
-    unlimited = dataclasses.replace(survey.policy, max_deletions=None)
+    # An AMI that only a report could let go counts as one that would: all else is read of it before it is reported on.
+    unlimited = dataclasses.replace(survey.policy, max_deletions=None, usage_reports=False)
     if candidates := {verdict.image.image_id for verdict in survey.decide(now, unlimited, brief=True).selected}:
         survey.query_images(candidates)
     clock = clock_reports(survey.aws_time, now)
+    asked = ask(survey, now, clock, usage_reports, only) if survey.policy.usage_reports else None
     decision = survey.decide(now, more=clock)
     sizes, places = _details(survey, decision, details or details_of)
     return FleetPlan(
@@ -154,6 +173,8 @@ def make_fleet_plan(
         usd_per_gib_month=usd_per_gib_month,
         places=places,
         names=names,
+        narrowed=narrowed,
+        asked=asked,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from gpu_ami.cleanup.sweep import (
 from gpu_ami.errors import AwsError, PartialError, SafetyError, then_raised
 from gpu_ami.fleet.entry import Hub
 from gpu_ami.fleet.fleet import find, regions_of, settings_of
+from gpu_ami.fleet.narrowing import Narrowing, narrowing, region_setting
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 from gpu_ami.units import show_count
@@ -51,6 +52,7 @@ class FleetSweep:
         plans: Of each account that could be entered.
         reports: How every query ended.
         images_kept: Why no AMI goes in any account; None where they may.
+        narrowed: Which regions that are on are not swept, and what says so; None where all are.
     """
 
     hub: str
@@ -58,6 +60,7 @@ class FleetSweep:
     plans: tuple[SweepPlan, ...]
     reports: tuple[SourceReport, ...]
     images_kept: str | None = None
+    narrowed: Narrowing | None = None
 
     @property
     def selected(self) -> list[tuple[str, SweepVerdict]]:
@@ -96,6 +99,7 @@ class FleetSweep:
             "account": self.hub,
             "accounts": [{"account": account, "name": name} for account, name in self.names.items()],
             "regions": sorted({region for plan in self.plans for region in plan.regions}),
+            "narrowed": None if self.narrowed is None else self.narrowed.document(),
             "older_than_s": next((int(plan.older_than.total_seconds()) for plan in self.plans), 0),
             "sources": [report.document() for report in self.reports],
             "blocks": self.blocks,
@@ -150,6 +154,8 @@ def run(run: Invocation, request: Request, *, sleep: Callable[[float], None]) ->
     places = show_count(len(survey.locations), "place")
     with run.console.step(f"querying what incomplete builds left in {places}"):
         plan = make_plan(run, survey, found.hub.identity.account, names, ages, kinds)
+        narrowed = narrowing(found.entered, survey.places, region_setting(run, request.regions))
+        plan = replace(plan, narrowed=narrowed)
     if acts:
         _carry_out(run, request, plan, survey, ages, _way_in(found.hub, fleet.cleanup_role), sleep)
     else:
@@ -237,6 +243,7 @@ def _carry_out(
     way_in: Callable[[str, Sequence[str]], dict[str, Caller]],
     sleep: Callable[[float], None],
 ) -> None:
+    run.forget_readings()
     done: list[Swept] = []
     with only_one(run.workspace.logs, "cleanup"):
         for one in plan.plans:

@@ -9,8 +9,9 @@ from gpu_ami.cleanup.execute import Result
 from gpu_ami.cleanup.fleet_plan import FleetPlan
 from gpu_ami.cleanup.grantees import GRANTEES
 from gpu_ami.cleanup.inventory import Survey
-from gpu_ami.cleanup.plan_tables import View, count_of, gains, lines, loses, sources_table, staying
+from gpu_ami.cleanup.plan_tables import View, count_of, gains, lines, loses, sources_table, staying, usage_lines
 from gpu_ami.console import Table
+from gpu_ami.fleet.narrowing import Narrowing
 from gpu_ami.units import show_count
 
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ _SHOWN = 5
 
 def answer_tables(plan: FleetPlan, survey: Survey, view: View) -> list[Table]:
     """Return a plan: what it adds up to, what goes, why shared AMIs stay, what else stays, what was queried."""
-    said = [count_of(plan, view), _extent(plan, survey), *gains(plan)]
+    said = [count_of(plan, view), _extent(plan, survey), *_narrowed(plan.narrowed), *gains(plan)]
     if loses(plan):
         said[-1] += " Deleting them needs --permanent."
+    said += usage_lines(plan)
     blocks = plan.decision.blocks if view.all else plan.decision.blocks[:_SHOWN]
     said += [f"Nothing may be changed: {block}" for block in blocks]
     if more := len(plan.decision.blocks) - len(blocks):
@@ -56,6 +58,7 @@ def outcome_tables(
     ]
     done = sum(result.is_done for some in results.values() for result in some)
     said = [f"{done} of {show_count(len(rows), 'AMI')} done, in {show_count(len(results), 'account')}."]
+    said += [*_narrowed(plan.narrowed), *usage_lines(plan)]
     undo = "undo with `invoke cleanup --fleet --restore"
     changed = {account for account, some in results.items() if any(result.status != "kept" for result in some)}
     said += [
@@ -73,6 +76,11 @@ def _extent(plan: FleetPlan, survey: Survey) -> str:
     idle = len({location.region for location in survey.locations} - busy)
     texts = f" Without such AMIs, read only for texts that may name one: {show_count(idle, 'region')}." if idle else ""
     return f"Read: {show_count(len(read), 'account')}, {places} (an account and a region each).{texts}"
+
+
+def _narrowed(found: Narrowing | None) -> list[str]:
+    """Return that regions are left out, if any are: what a text in one of them names could go."""
+    return [] if found is None else [f"{found.text} A text there may name an AMI, and is not seen."]
 
 
 def _label(plan: FleetPlan, account: str) -> str:
@@ -151,7 +159,8 @@ def sweep_outcome(
 
 def _sweep_notes(plan: FleetSweep) -> list[str]:
     bins = [f"{plan.label(one.account)}: {text}" for one in plan.plans for bin_ in one.bins if (text := bin_.text())]
-    return [*(f"{problem[0].upper()}{problem[1:]}" for problem in plan.problems()), *bins]
+    problems = (f"{problem[0].upper()}{problem[1:]}" for problem in plan.problems())
+    return [*_narrowed(plan.narrowed), *problems, *bins]
 
 
 def _swept(plan: FleetSweep, *, only: str = "") -> list[Table]:

@@ -95,6 +95,23 @@ class SourceState:
     memory: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Reading:
+    """What was read of a fleet for one family, and counts for the next one.
+
+    Attributes:
+        began: When, by which every age is judged.
+        aws_time: What time AWS had then; None before its first answer.
+        images: All AMIs that were listed; None before any were.
+        states: What each source that answers region by region showed, by account, region and source.
+    """
+
+    began: datetime
+    aws_time: datetime | None = None
+    images: tuple[Image, ...] | None = None
+    states: dict[tuple[str, str, str], SourceState] = field(default_factory=dict)
+
+
 class Survey:
     """One query of everything, and the quick second one right before something is changed.
 
@@ -111,6 +128,8 @@ class Survey:
             the hour; None where that is not known.
         reached: How far a fleet is read: a shared AMI goes only when all who may launch it are in it. None where there
             is no fleet.
+        reading: What was read of the same places before, by a policy that leaves out the same and reads as many
+            versions; what is read now is added. None where nobody reads them again.
     """
 
     def __init__(
@@ -126,9 +145,11 @@ class Survey:
         clock: Callable[[], float] = time.monotonic,
         fast_restore_usd_per_hour: Callable[[str], Decimal | None] = lambda _region: None,
         reached: Reached | None = None,
+        reading: Reading | None = None,
     ) -> None:
         """Read the working tree alone."""
         self._reached = reached
+        self._reading = reading
         self.workers = _WORKERS if reached is None else _FLEET_WORKERS
         # Each worker of a fleet would have threads of its own: of many places one does what they would do.
         self._at_once = _WORKERS if reached is None else max(1, _FLEET_WORKERS // max(1, len(locations)))
@@ -177,6 +198,11 @@ class Survey:
         return self._reached is not None
 
     @property
+    def places(self) -> list[tuple[str, str]]:
+        """The account and the region of each location."""
+        return [location.place for location in self.locations]
+
+    @property
     def own_locations(self) -> tuple[Location, ...]:
         """The locations whose AMIs may go."""
         return tuple(location for location in self.locations if location.is_own)
@@ -220,11 +246,11 @@ class Survey:
     def references(self) -> list[Reference]:
         """What all sources showed, from every location and file."""
         local = [reference for source in self._local for reference in source.references]
-        if self._reached is not None:
-            return [*self._fleet_references(), *local]
         elsewhere = [
             Reference(image_id, USAGE, why) for image_id, (reasons, _) in self._reported.items() for why in reasons
         ]
+        if self._reached is not None:
+            return [*elsewhere, *self._fleet_references(), *local]
         seen = [reference for state in self._states.values() for reference in state.references]
         return [*elsewhere, *own_images_of(seen, self.images), *local]
 
@@ -321,7 +347,9 @@ class Survey:
 
     @property
     def aws_time(self) -> datetime | None:
-        """What time AWS has; None before its first answer."""
+        """What time AWS has, or had when it was read for another family; None before its first answer."""
+        if self._reading is not None and self._reading.aws_time is not None:
+            return self._reading.aws_time
         return next((location.caller.aws_time for location in self.locations if location.caller.aws_time), None)
 
     def query(self) -> None:
@@ -349,9 +377,23 @@ class Survey:
 
         A place whose AMIs cannot be listed is reported, so that everything stays: the others are shown all the same.
         """
-        listed = in_parallel(self.own_locations, self._listed, workers=self.workers)
-        self.images = tuple(image for images in listed for image in images)
-        self._query_pairs([*self._asked(self._uses), *self._asked(self._own, own_only=True)], frozenset())
+        known = {} if self._reading is None else self._reading.states
+        if self._reading is None or self._reading.images is None:
+            listed = in_parallel(self.own_locations, self._listed, workers=self.workers)
+            self.images = tuple(image for images in listed for image in images)
+        else:
+            self.images = self._reading.images
+            # Where they could not be listed.
+            self._states |= {key: state for key, state in known.items() if key[-1] == "images"}
+        pairs = [*self._asked(self._uses), *self._asked(self._own, own_only=True)]
+        keys = [_key(location, source.name) for location, source in pairs]
+        # In this order they are reported, whoever has read them.
+        self._states |= {key: known.get(key) or _unqueried(*pair) for key, pair in zip(keys, pairs, strict=True)}
+        self._query_pairs([pair for key, pair in zip(keys, pairs, strict=True) if key not in known], frozenset())
+        if self._reading is not None:
+            self._reading.aws_time = self.aws_time
+            self._reading.images = self.images
+            self._reading.states |= self._states
 
     def _listed(self, location: Location) -> list[Image]:
         caller = location.caller.counting()
@@ -476,16 +518,25 @@ class Survey:
         *,
         more: Sequence[SourceReport] = (),
         brief: bool = False,
+        with_orphans: bool = False,
     ) -> Decision:
         """Return the verdicts that follow from what was seen; *more* is reported beside what this survey reports.
 
-        With *brief* each AMI that stays has one reason.
+        With *brief* each AMI that stays has one reason; *with_orphans* says that orphan snapshots go, too.
         """
         policy = policy or self.policy
         used = None if self._reached is None else self.used_accounts
         reports = [*more, *self.reports]
         return decide(
-            self.images, self.references, reports, policy, now, reported=self.reported, used=used, brief=brief
+            self.images,
+            self.references,
+            reports,
+            policy,
+            now,
+            with_orphans=with_orphans,
+            reported=self.reported,
+            used=used,
+            brief=brief,
         )
 
     def _query_all(self, locations: Sequence[Location], sources: Iterable[Source], selected: Collection[str]) -> None:
@@ -495,7 +546,7 @@ class Survey:
         chosen = frozenset(selected)
         for location, source in pairs:
             # In this order they are reported, whichever thread comes to which first.
-            self._states.setdefault(_key(location, source.name), _unqueried(location, source.name))
+            self._states.setdefault(_key(location, source.name), _unqueried(location, source))
         in_parallel(pairs, lambda pair: self._query(*pair, chosen), workers=self.workers)
 
     def _query(self, location: Location, source: Source, selected: Collection[str]) -> None:
@@ -506,7 +557,7 @@ class Survey:
         price = functools.partial(self._fast_restore_usd_per_hour, location.region)
         query = SourceQuery(here, present, self.policy.template_versions, memory, price, self._at_once)
         with self._lock:
-            self._states.setdefault(key, _unqueried(location, source.name, memory))
+            self._states.setdefault(key, _unqueried(location, source, memory))
         before = self._states[key].report.status
         state = query_source(location, source, query, skip=source.name in self.policy.skip_sources)
         if before == "ok" and state.report.status == "skipped":
@@ -656,5 +707,5 @@ def _key(location: Location, source: str) -> tuple[str, str, str]:
     return location.account, location.region, source
 
 
-def _unqueried(location: Location, source: str, memory: dict[str, Any] | None = None) -> SourceState:
-    return SourceState(SourceReport(source, location.region, "failed"), memory={} if memory is None else memory)
+def _unqueried(location: Location, source: Source, memory: dict[str, Any] | None = None) -> SourceState:
+    return SourceState(SourceReport(source.name, location.region, "failed"), memory={} if memory is None else memory)

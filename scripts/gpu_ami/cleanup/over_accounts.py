@@ -18,15 +18,18 @@ from gpu_ami.cleanup import fleet_plan as plans
 from gpu_ami.cleanup.carry_out import act
 from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.execute import Result, blocked
+from gpu_ami.cleanup.fleet_merge import FRESH
 from gpu_ami.cleanup.fleet_plan import FleetPlan, make_fleet_plan
 from gpu_ami.cleanup.fleet_tables import answer_tables, outcome_tables
 from gpu_ami.cleanup.grantees import Reached
-from gpu_ami.cleanup.inventory import Location, Survey
+from gpu_ami.cleanup.inventory import Location, Reading, Survey
 from gpu_ami.cleanup.journal import unfinished
 from gpu_ami.cleanup.plan_tables import View
 from gpu_ami.cleanup.policy import SETTING, Flags, Policy, policy_from
 from gpu_ami.cleanup.scope import check_whose, fast_restore_usd_per_hour, local_sources
 from gpu_ami.cleanup.snapshots import to_finish
+from gpu_ami.cleanup.usage_reports import UsageReports, reports_of
+from gpu_ami.console import Step
 from gpu_ami.errors import (
     AwsError,
     InterruptedRunError,
@@ -40,6 +43,7 @@ from gpu_ami.files import check_writable, write_atomic
 from gpu_ami.fleet.entry import Entered, Hub, hub_of, members_by
 from gpu_ami.fleet.fleet import Found, find, regions_of, settings_of
 from gpu_ami.fleet.fleet_list import Place, regions_to_read
+from gpu_ami.fleet.narrowing import narrowing, region_setting
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 from gpu_ami.units import show_count
@@ -72,12 +76,16 @@ def check(request: Request) -> None:
     Raises:
         UsageError: There is one.
     """
-    _refuse({"--orphans": request.orphans, "--account": bool(request.accounts)})
-    check_policy_flags(request.flags)
+    _refuse({"--orphans": request.orphans, "--account": bool(request.accounts), "--all-owned": request.flags.all_owned})
+    if request.list is not None and request.flags.usage_reports:
+        msg = (
+            "--usage-reports does not go with --list: whoever puts the parts together may write nothing. Leave it out."
+        )
+        raise UsageError(msg)
 
 
-def check_policy_flags(flags: Flags) -> None:
-    """Refuse those of *flags* that are about one account.
+def check_survey_flags(flags: Flags) -> None:
+    """Refuse those of *flags* that are about one account, or need more rights than to read.
 
     Raises:
         UsageError: One is given.
@@ -128,10 +136,13 @@ def run(run: Invocation, request: Request) -> None:
         over_owners.run(run, request)
         return
     now = datetime.now(timezone.utc)
+    if now - run.once("when the first family's reading began", lambda: now) > FRESH:
+        run.forget_readings()
     _check_without_credentials(run, request, now)
     fleet = settings_of(run)
     acts = (request.yes or request.apply is not None) and not run.options.dry_run
-    if acts:
+    # A plan with reports makes something, too.
+    if acts or (request.flags.usage_reports and not run.options.dry_run):
         run.announce()
     with run.console.step("entering the accounts of the fleet"):
         found = find(run, fleet)
@@ -141,11 +152,24 @@ def run(run: Invocation, request: Request) -> None:
     regions = regions_of(run, request.regions)
     units = fleet.organization.ou_paths if fleet.organization else ()
     again = saved.places if saved else ()
-    survey = survey_of_fleet(run, policy, found, regions, units=units, again=again)
+    reading = _reading(run, policy, regions, now)
+    if reading is not None:
+        # So a plan is as old as what it was made from, and the clock is compared with AWS's of then.
+        now = reading.began
+    survey = survey_of_fleet(run, policy, found, regions, units=units, again=again, reading=reading)
     title = f"querying {show_count(len(survey.locations), 'place')} and the working tree"
-    with run.console.step(title):
+    with run.console.step(title) as step:
         names = {one.member.account: one.member.name for one in found.entered}
-        plan = make_fleet_plan(survey, hub, now, names=names, usd_per_gib_month=prices_of(survey))
+        plan = make_fleet_plan(
+            survey,
+            hub,
+            now,
+            names=names,
+            usd_per_gib_month=prices_of(survey),
+            narrowed=narrowing(found.entered, survey.places, region_setting(run, request.regions)),
+            usage_reports=usage_reports_of(run, policy, found.hub, fleet.cleanup_role, now, step),
+            only=saved.to_report_on if saved else None,
+        )
     if saved:
         plan = plan.cut(saved)
     if acts and not plan.decision.blocks:
@@ -153,6 +177,25 @@ def run(run: Invocation, request: Request) -> None:
         carry_out(run, request, plan, survey, found.hub, role=fleet.cleanup_role)
     else:
         show(run, request, plan, survey)
+
+
+def usage_reports_of(
+    run: Invocation, policy: Policy, hub: Hub, role: str, now: datetime, step: Step
+) -> UsageReports | None:
+    """Return what makes the image usage reports that *policy* demands; None where none are to be made.
+
+    They are made by the role that may change an account: one that plans writes nothing.
+    """
+    if run.options.dry_run or not policy.usage_reports:
+        return None
+    ways: dict[str, Access] = {}
+
+    def caller(account: str, region: str) -> Caller:
+        if account not in ways:
+            ways[account] = with_right_to_change(hub, role, account)
+        return Caller(ways[account], region)
+
+    return reports_of(run, caller, now, step)
 
 
 def write_plan(run: Invocation, request: Request, plan: FleetPlan) -> None:
@@ -244,6 +287,7 @@ def survey_of_fleet(
     *,
     units: Sequence[str],
     again: Collection[Place] = (),
+    reading: Reading | None = None,
 ) -> Survey:
     """Return a survey of every place of the fleet, and of the working tree.
 
@@ -254,6 +298,7 @@ def survey_of_fleet(
         regions: The regions to read; empty for all that each account has.
         units: The units to which the fleet is confined.
         again: The places that are read whatever *regions* says: those by which a saved plan was made.
+        reading: What was read of the same places before.
     """
     places = [(one, name) for one in found.entered if one.access for name in regions_again(one, regions, again)]
     locations = [Location(Caller(one.access, name), one.member.account) for one, name in places if one.access]
@@ -273,7 +318,20 @@ def survey_of_fleet(
         failed_accounts=[*account_reports(found.entered)],
         fast_restore_usd_per_hour=fast_restore_usd_per_hour,
         reached=reached,
+        reading=reading,
     )
+
+
+def _reading(run: Invocation, policy: Policy, regions: Sequence[str], now: datetime) -> Reading | None:
+    """Return what the families before this one have read; None where there is one family only.
+
+    What a policy leaves out and how many versions it reads, with the regions, decides what is read; all else of it
+    what becomes of that.
+    """
+    if run.readings is None:
+        return None
+    key = ("survey", policy.skip_sources, policy.template_versions, tuple(regions))
+    return run.once(key, lambda: Reading(now))
 
 
 def account_reports(entered: Iterable[Entered]) -> Iterable[SourceReport]:
@@ -303,6 +361,7 @@ def carry_out(run: Invocation, request: Request, plan: FleetPlan, survey: Survey
         SafetyError: Nothing may be changed, or the last check before an act kept what was left.
         PartialError: Some of it failed.
     """
+    run.forget_readings()
     permanent, view = request.permanent, view_of(request)
     lost = plan.irrecoverable() if plan.policy.mode == "delete" else []
     if lost and not permanent:
@@ -424,7 +483,9 @@ def _next_step(request: Request, plan: FleetPlan, *, dry_run: bool) -> str:
         how = " and ".join([*(["leave out --dry-run"] if dry_run else []), *([f"add{added}"] if added else [])])
     going = show_count(len(plan.decision.selected), "AMI")
     where = show_count(len(plan.owners), "account")
-    return f"Nothing was changed. {how[0].upper()}{how[1:]} to {plan.policy.mode} {going} of {where}."
+    # Said again, as a small terminal shows no more than the end.
+    but = " but image usage reports" if plan.asked and plan.asked.has_changed else ""
+    return f"Nothing was changed{but}. {how[0].upper()}{how[1:]} to {plan.policy.mode} {going} of {where}."
 
 
 def _price(region: str) -> Decimal | None:

@@ -28,12 +28,14 @@ from gpu_ami.cleanup.over_accounts import (
     regions_again,
     saved_file,
     show,
+    usage_reports_of,
 )
 from gpu_ami.cleanup.scope import fast_restore_usd_per_hour, local_sources
 from gpu_ami.errors import AwsError, SafetyError, UsageError
 from gpu_ami.fleet.entry import Entered, Hub, Listed, enter_all, hub_of, members_by
 from gpu_ami.fleet.fleet import regions_of, settings_of
 from gpu_ami.fleet.fleet_list import Place
+from gpu_ami.fleet.narrowing import narrowing, region_setting
 from gpu_ami.invocation import Invocation
 from gpu_ami.settings import Fleet
 from gpu_ami.units import show_count
@@ -67,10 +69,18 @@ def run(run: Invocation, request: Request) -> None:
     with run.console.step(f"entering {show_count(len(owners), 'account')} and who may launch its AMIs"):
         listed = members_by(hub, fleet, now.date())
         _check_members(listed, owners, file)
-        survey = _Reader(hub, listed, fleet).survey(run, saved, owners)
-    with run.console.step(f"querying {show_count(len(survey.locations), 'place')} and the working tree"):
+        reader = _Reader(hub, listed, fleet)
+        survey, entered = reader.survey(run, saved, owners)
+    with run.console.step(f"querying {show_count(len(survey.locations), 'place')} and the working tree") as step:
         plan = make_fleet_plan(
-            survey, hub.identity.account, now, names=_names(listed, survey), usd_per_gib_month=prices_of(survey)
+            survey,
+            hub.identity.account,
+            now,
+            names=_names(listed, survey),
+            usd_per_gib_month=prices_of(survey),
+            narrowed=narrowing(entered, survey.places, region_setting(run, ())),
+            usage_reports=usage_reports_of(run, saved.policy, hub, fleet.cleanup_role, now, step),
+            only=frozenset((region, image_id) for account, region, image_id in saved.images if account in owners),
         )
     plan = plan.cut(saved)
     if acts and not plan.decision.blocks:
@@ -119,8 +129,8 @@ class _Reader:
     listed: Listed
     fleet: Fleet
 
-    def survey(self, run: Invocation, saved: SavedFleetPlan, owners: Sequence[str]) -> Survey:
-        """Return a survey of the owners, and of whoever may launch what goes; it has not queried anything yet."""
+    def survey(self, run: Invocation, saved: SavedFleetPlan, owners: Sequence[str]) -> tuple[Survey, Sequence[Entered]]:
+        """Return a survey of the owners and of who may launch what goes, and these accounts; nothing is queried yet."""
         mine = self._enter(owners)
         chosen = regions_of(run, ())
         going = {(account, region) for account, region, _ in saved.images}
@@ -143,7 +153,7 @@ class _Reader:
         locations = [*own, *theirs]
         read = frozenset(location.place for location in locations)
         off = frozenset((one.member.account, name) for one in (*mine, *others) for name in one.off)
-        return Survey(
+        survey = Survey(
             locations,
             saved.policy,
             local=local_sources(run, saved.policy),
@@ -151,6 +161,7 @@ class _Reader:
             fast_restore_usd_per_hour=fast_restore_usd_per_hour,
             reached=self._reached(read, off),
         )
+        return survey, [*mine, *others]
 
     def _enter(self, accounts: Collection[str]) -> list[Entered]:
         chosen = [one for one in self.listed.members if one.account in accounts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from gpu_ami.cleanup.scope import fast_restore_usd_per_hour, local_sources
 from gpu_ami.errors import AwsError
 from gpu_ami.files import check_writable
 from gpu_ami.fleet import fleet_list
+from gpu_ami.fleet.narrowing import Narrowing, narrowing
 from gpu_ami.invocation import Invocation
 from gpu_ami.units import show_count
 
@@ -67,8 +69,14 @@ def run(run: Invocation, request: Request) -> None:
             names={row.account: row.name for row in listed.members},
             usd_per_gib_month=prices_of(survey),
             details=survey.details,
+            narrowed=_narrowed(listed),
         )
     show(run, request, plan, survey)
+
+
+def _narrowed(listed: fleet_list.FleetList) -> Narrowing | None:
+    found = narrowing([row.entered for row in listed.members], listed.places, "")
+    return None if found is None else dataclasses.replace(found, by=listed.regions_by)
 
 
 def _time(run: Invocation) -> tuple[datetime | None, list[SourceReport]]:

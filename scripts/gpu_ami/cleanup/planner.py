@@ -12,7 +12,7 @@ from gpu_ami.aws import recycle_bin
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image, Snapshot, own_snapshots, snapshot_is_shared, snapshots, some_images
 from gpu_ami.aws.regions import enabled_regions
-from gpu_ami.cleanup.decide import Decision, SourceReport, by_target, decide, is_shared
+from gpu_ami.cleanup.decide import Decision, SourceReport, by_target, is_shared
 from gpu_ami.cleanup.inventory import Location, Survey, in_parallel
 from gpu_ami.cleanup.orphan_snapshots import find_orphans, without_copies, without_shared
 from gpu_ami.cleanup.plan_document import Bin, Orphan, Plan
@@ -70,7 +70,7 @@ def make_plan(
         details = reading.result()
     asked = None
     if survey.policy.usage_reports:
-        asked = _ask(survey, now, clock, usage_reports, only, with_orphans=orphans)
+        asked = ask(survey, now, clock, usage_reports, only, with_orphans=orphans)
     decision = _decide(survey, now, clock, survey.policy, with_orphans=orphans)
     found = _orphans(survey, now) if orphans and not decision.blocks else []
     return Plan(
@@ -89,22 +89,33 @@ def make_plan(
     )
 
 
-def _ask(
+def ask(
     survey: Survey,
     now: datetime,
     clock: Sequence[SourceReport],
     usage_reports: UsageReports | None,
     only: Collection[tuple[str, str]] | None,
     *,
-    with_orphans: bool,
+    with_orphans: bool = False,
 ) -> Asked:
     """Ask EC2 which other accounts use the shared AMIs that would go, and note it in *survey*; delete the reports.
 
     Of a limited number of deletions the oldest AMIs are asked about, many at once, until as many that may go are found.
+
+    Args:
+        survey: What was queried.
+        now: The time.
+        clock: What is reported of this machine's clock.
+        usage_reports: Makes the reports; None where nothing may be made: then what is shared stays.
+        only: Region and id of each AMI that a report may be made on; None for all.
+        with_orphans: Whether snapshots that AMIs left behind go, too.
     """
     if usage_reports is None:
         unasked = _unasked(survey, now, clock, None, None, with_orphans=with_orphans)
-        unknown = [Answer(image_id=image.image_id, region=image.region, error=_NOT_MADE) for image in unasked]
+        unknown = [
+            Answer(image_id=image.image_id, account=image.account, region=image.region, error=_NOT_MADE)
+            for image in unasked
+        ]
         survey.note_usage({answer.image_id: answer.reasons for answer in unknown})
         return Asked(answers=tuple(unknown), is_dry=True)
     with usage_reports:
@@ -155,16 +166,7 @@ def clock_reports(aws_time: datetime | None, now: datetime) -> list[SourceReport
 def _decide(
     survey: Survey, now: datetime, clock: Sequence[SourceReport], policy: Policy, *, with_orphans: bool
 ) -> Decision:
-    reports = [*clock, *survey.reports]
-    return decide(
-        survey.images,
-        survey.references,
-        reports,
-        policy,
-        now,
-        with_orphans=with_orphans,
-        reported=survey.reported,
-    )
+    return survey.decide(now, policy, more=clock, with_orphans=with_orphans)
 
 
 def _details(survey: Survey, decision: Decision, *, orphans: bool) -> dict[str, tuple[dict[str, Snapshot], Bin]]:

@@ -25,7 +25,7 @@ from gpu_ami.cleanup.fleet_part import Header, PlacePart, Written, code, policy_
 from gpu_ami.cleanup.fleet_plan import by_place, details_of
 from gpu_ami.cleanup.grantees import Reached
 from gpu_ami.cleanup.inventory import Location, Survey, in_parallel
-from gpu_ami.cleanup.over_accounts import check_policy_flags, check_sharing
+from gpu_ami.cleanup.over_accounts import check_sharing, check_survey_flags
 from gpu_ami.cleanup.plan_document import Bin
 from gpu_ami.cleanup.policy import SETTING, Flags, Policy, policy_from
 from gpu_ami.cleanup.scope import fast_restore_usd_per_hour
@@ -68,7 +68,7 @@ class Request:
         if missing := next((flag for flag, value in given.items() if value is None), None):
             msg = f"{missing} is missing: invoke survey --list fleet.json --shard 3/20 --out FILE{fleet_part.ENDING}."
             raise UsageError(msg)
-        check_policy_flags(self.flags)
+        check_survey_flags(self.flags)
         if not str(self.out).endswith(fleet_part.ENDING):
             msg = f"--out {self.out!r} does not end with {fleet_part.ENDING}, by which a folder's parts are found."
             raise UsageError(msg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import threading
 import time
 from collections import Counter
@@ -17,8 +18,10 @@ from gpu_ami.aws import usage_reports as ec2
 from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.usage_reports import Usage, UsageReport
+from gpu_ami.console import Step
 from gpu_ami.errors import AwsError, InterruptedRunError
-from gpu_ami.records.tags import PIPELINE_TAG, RUN_TAG, SHARED_TAG
+from gpu_ami.invocation import Invocation
+from gpu_ami.records.tags import FAMILY_TAG, PIPELINE, PIPELINE_TAG, RUN_TAG, SHARED_TAG
 from gpu_ami.units import show_count
 
 # What no report knows, for whoever reads a plan.
@@ -28,6 +31,8 @@ LIMITS = (
     "volumes that others made of a shared snapshot",
 )
 _WORKERS = 32
+# Of a fleet so many are asked side by side.
+_PLACES = 64
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 10.0
 # An earlier report that a run left behind says nothing of what was launched since; but a run's own may get as old as it
 # waits.
@@ -49,6 +54,7 @@ class Answer:
 
     Attributes:
         image_id: The AMI.
+        account: Whose it is.
         region: Where it is.
         report_id: The report; None where there is none.
         created: When the report was requested; None where EC2 does not say.
@@ -58,6 +64,7 @@ class Answer:
     """
 
     image_id: str
+    account: str
     region: str
     report_id: str | None = None
     created: datetime | None = None
@@ -84,6 +91,7 @@ class Answer:
         """Return the answer as the plan's JSON has it."""
         return {
             "image_id": self.image_id,
+            "account": self.account,
             "region": self.region,
             "status": self.status,
             "report_id": self.report_id,
@@ -147,8 +155,8 @@ class UsageReports:
     """The image usage reports of one run; leaving its block deletes them, whatever ends it.
 
     Args:
-        callers: By region.
-        account: Whose AMIs: what it uses itself its own sources say, and better.
+        caller: Returns what calls a region of an account, the AMIs' own: what that one uses itself its own sources say,
+            and better. An account that cannot be entered is an AwsError, and nothing is known of its AMIs.
         tags: Of the reports, the run's among them.
         within: For how long they are waited for in all.
         told: Called with how many of how many are done.
@@ -159,8 +167,7 @@ class UsageReports:
 
     def __init__(
         self,
-        callers: Mapping[str, Caller],
-        account: str,
+        caller: Callable[[str, str], Caller],
         tags: Mapping[str, str],
         *,
         within: timedelta,
@@ -175,10 +182,10 @@ class UsageReports:
         self._clock, self._sleep = clock, sleep
         self._ends: float | None = None
         self._stop = threading.Event()
-        self._regions = {
-            region: _Region(caller, account, tags, fresh=max(_FRESH, within), stop=self._stop, now=now)
-            for region, caller in callers.items()
-        }
+        self._caller, self._tags, self._now = caller, tags, now
+        self._regions: dict[tuple[str, str], _Region] = {}
+        # Of AMIs whose account cannot be entered.
+        self._shut: dict[str, Answer] = {}
         self._left: dict[str, str] = {}
         self._deleted = 0
 
@@ -215,7 +222,7 @@ class UsageReports:
         regions = self._regions.values()
         reports = [report for region in regions for report in region.reports.values()]
         return Asked(
-            answers=tuple(answer for region in regions for answer in region.answers.values()),
+            answers=(*(answer for region in regions for answer in region.answers.values()), *self._shut.values()),
             made=sum(report.origin == "made" for report in reports),
             reused=sum(report.is_reused for report in reports),
             deleted=self._deleted,
@@ -234,8 +241,16 @@ class UsageReports:
         """
         if self._ends is None:
             self._ends = self._clock() + self.within.total_seconds()
+        places: dict[str, _Region] = {}
         for image in images:
-            region = self._regions[image.region]
+            try:
+                region = places[image.image_id] = self._region(image)
+            except AwsError as exc:
+                why = f"no image usage report could be made: {exc}"
+                self._shut[image.image_id] = Answer(
+                    image_id=image.image_id, account=image.account, region=image.region, error=why
+                )
+                continue
             region.waiting[image.image_id] = None
             region.marks[image.image_id] = _mark((sharers or {}).get(image.image_id))
         pause = _FIRST_PAUSE_S
@@ -251,7 +266,26 @@ class UsageReports:
         late = f"no image usage report within {minutes} (cleanup.usage_report_minutes in pipeline.yaml)"
         for region in self._regions.values():
             region.give_up(late)
-        return {image.image_id: self._regions[image.region].answers[image.image_id] for image in images}
+        return {
+            image.image_id: places[image.image_id].answers[image.image_id]
+            if image.image_id in places
+            else self._shut[image.image_id]
+            for image in images
+        }
+
+    def _region(self, image: Image) -> _Region:
+        """Return the reports in the region of *image*, of its account.
+
+        Raises:
+            AwsError: That account cannot be entered.
+        """
+        place = (image.account, image.region)
+        if place not in self._regions:
+            fresh = max(_FRESH, self.within)
+            self._regions[place] = _Region(
+                self._caller(*place), image.account, self._tags, fresh=fresh, stop=self._stop, now=self._now
+            )
+        return self._regions[place]
 
     def _step(self) -> None:
         busy = [region for region in self._regions.values() if region.unanswered]
@@ -260,7 +294,7 @@ class UsageReports:
     def _all(self, work: Callable[[_Region], None], regions: Collection[_Region]) -> None:
         if not regions:
             return
-        with ThreadPoolExecutor(max_workers=len(regions)) as pool:
+        with ThreadPoolExecutor(max_workers=min(_PLACES, len(regions))) as pool:
             waiting = [pool.submit(work, region) for region in regions]
             try:
                 for done in waiting:
@@ -275,6 +309,28 @@ class UsageReports:
             done, left = region.delete(is_cut_off=is_cut_off)
             self._deleted += done
             self._left |= left
+
+
+def reports_of(run: Invocation, caller: Callable[[str, str], Caller], now: datetime, step: Step) -> UsageReports:
+    """Return what makes the reports of *run*, with its tags.
+
+    Args:
+        run: The invocation.
+        caller: As `UsageReports` has it.
+        now: When it began.
+        step: Shows how many are there.
+    """
+    tags = {
+        PIPELINE_TAG: PIPELINE,
+        FAMILY_TAG: run.settings.family,
+        RUN_TAG: f"cleanup-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
+    }
+    return UsageReports(
+        caller,
+        tags,
+        within=timedelta(minutes=run.settings.cleanup.usage_report_minutes),
+        told=lambda done, asked: step(f"{done} of {show_count(asked, 'image usage report')}"),
+    )
 
 
 def _mark(sharers: Collection[str] | None) -> str:
@@ -510,6 +566,7 @@ class _Region:
         is_reused = report_id is not None and self.reports[report_id].is_reused
         self.answers[image_id] = Answer(
             image_id=image_id,
+            account=self._account,
             region=self._caller.region,
             report_id=report_id,
             created=created,

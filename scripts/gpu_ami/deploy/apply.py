@@ -114,14 +114,14 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
             acting()
             _nothing_to_do(root, review, store, incomplete, request)
             return
-        moves = _moves(run, review, history, request.action)
-        for line in _vouched_for(moves):
+        said = _vouched_for(_moves(run, review, history, request.action))
+        for line in said:
             run.console.warn(line)
-        for move in moves:
-            benched.check(move.run, move.changes, lived=move.lived)
         _confirm(run, review, request, who)
         _judge_again(run, review, who)
-        _vouched_for(moves)
+        for line in _vouched_for(_moves(run, review, history, request.action)):
+            if line not in said:
+                run.console.warn(line)
         incomplete = _complete_confirmed(root, store, incomplete)
         acting()
         _act(root, review, store, incomplete, request=request, who=who)
@@ -159,13 +159,18 @@ def _moves(run: Invocation, review: Review, history: Sequence[StoredReceipt], ac
 def _vouched_for(moves: Sequence[_Move]) -> list[str]:
     """Refuse an AMI that nothing vouches for, by the settings of its family; return what to say of the others.
 
+    It is asked before the question and after it: a record may be changed, or another AMI go live, in the hour of a
+    prompt.
+
     Raises:
-        SafetyError: Its provenance or its verification is refused, or it has none that the settings require.
+        SafetyError: Its provenance, its verification or its bench is refused, or it has none that the settings require.
     """
     said: list[str] = []
     for move in moves:
         proven.check(move.run, move.changes)
         said += verified.check(move.run, move.changes, lived=move.lived, goes_back=move.goes_back)
+    for move in moves:
+        said += benched.check(move.run, move.changes, lived=move.lived)
     return said
 
 
@@ -434,7 +439,8 @@ def _following(root: Root, history: Sequence[StoredReceipt], live: Sequence[Live
         return ()
     if root.run.target.is_kept is False:
         return ("This sandbox ends with the command: `invoke sandbox` in another terminal keeps one up.",)
-    commit = "commit the receipt and the variable; " if root.run.target.is_shared else ""
+    commit = ["commit the receipt and the variable"] if root.run.target.is_shared else []
+    look = [] if "status" in root.run.coming else ["`invoke status`"]
     at = {current.address: current for current in live if current.address}
     steps = steps_back(
         history,
@@ -442,8 +448,9 @@ def _following(root: Root, history: Sequence[StoredReceipt], live: Sequence[Live
         names={address: current.name for address, current in at.items()},
     )
     back = sorted({step.back for step in steps if step.back})
-    way = f"; `invoke rollback` goes back to {back[0]}" if len(back) == 1 else ""
-    return (f"Next: {commit}`invoke status`{way}.",)
+    way = [f"`invoke rollback` goes back to {back[0]}"] if len(back) == 1 else []
+    advice = "; ".join([*commit, *look, *way])
+    return (f"Next: {advice}.",) if advice else ()
 
 
 def _caller(run: Invocation) -> Caller:

@@ -16,7 +16,7 @@ from gpu_ami.terraform.plan_changes import EnvironmentChange
 from gpu_ami.terraform.plan_templates import PlannedRate
 
 
-def check(run: Invocation, changes: Iterable[EnvironmentChange], *, lived: Collection[str]) -> None:
+def check(run: Invocation, changes: Iterable[EnvironmentChange], *, lived: Collection[str]) -> list[str]:
     """Refuse to move an environment to an AMI that `promotion` of the settings does not let through.
 
     Optional lets an AMI without a bench through, and required does not. What was measured is judged by the limits that
@@ -29,6 +29,9 @@ def check(run: Invocation, changes: Iterable[EnvironmentChange], *, lived: Colle
         changes: What the plan does to the environments that are the pipeline's.
         lived: The AMIs that were live in this state, by its receipts.
 
+    Returns:
+        What to say of those that are let through although not all that was measured is what jobs will get.
+
     Raises:
         SafetyError: One is refused, or the plan does not say which it is and a bench is required.
         UsageError: A record cannot be read.
@@ -36,31 +39,32 @@ def check(run: Invocation, changes: Iterable[EnvironmentChange], *, lived: Colle
     """
     wanted = run.settings.promotion.bench
     if wanted == "off":
-        return
+        return []
     is_required = wanted == "required"
     setting = f"promotion.bench: {wanted}"
     moves: dict[str, list[EnvironmentChange]] = {}
     for change in changes:
         for ami_id in dict.fromkeys(coming.amis(change, setting, "benched", must_be_known=is_required)):
             moves.setdefault(ami_id, []).append(change)
-    for ami_id, coming_to in moves.items():
-        if ami_id not in lived:
-            _check_ami(run, ami_id, coming_to, is_required=is_required)
+    new = {ami_id: coming_to for ami_id, coming_to in moves.items() if ami_id not in lived}
+    return [line for ami_id, to in new.items() for line in _check_ami(run, ami_id, to, is_required=is_required)]
 
 
-def _check_ami(run: Invocation, ami_id: str, changes: Sequence[EnvironmentChange], *, is_required: bool) -> None:
+def _check_ami(run: Invocation, ami_id: str, changes: Sequence[EnvironmentChange], *, is_required: bool) -> list[str]:
     record = _record(run, ami_id, is_required=is_required)
     why = record if isinstance(record, str) else _why_not(run, record, is_required=is_required)
     where = " --sandbox" if run.target.is_sandbox else ""
     if why is not None:
         raise _refusal(run, ami_id, why, f"`invoke bench --ami {ami_id}{where}` measures it.")
+    said: list[str] = []
     if not isinstance(record, Bench):
-        return
+        return said
     for doubt in _doubts(run, record, changes, must_know=is_required):
         if is_required:
             way = f"`invoke bench --ami {ami_id}{where}` measures it as jobs get it, beside what is live now"
             raise _refusal(run, ami_id, doubt, f"{way}; `promotion: {{bench: optional}}` lets it through.")
-        run.console.warn(f"{ami_id} {doubt}.")
+        said.append(f"{ami_id} {doubt}.")
+    return said
 
 
 def _doubts(run: Invocation, record: Bench, changes: Sequence[EnvironmentChange], *, must_know: bool) -> Iterator[str]:

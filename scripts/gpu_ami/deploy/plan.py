@@ -396,7 +396,7 @@ def run(run: Invocation, request: Request) -> None:
         show(run, review)
         review.raise_refused()
         review.raise_invalid()
-        if review.saved.has_changes:
+        if review.saved.has_changes and "apply" not in run.coming:
             run.console.say("Next: `invoke apply`.")
 
 

@@ -9,6 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gpu_ami import collector, process
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.clock import LIMIT, aws_now
@@ -19,6 +21,7 @@ from gpu_ami.files import check_writable, write_atomic
 from gpu_ami.fleet.entry import Entered, Hub, Listed, enter_all, hub_of, members_by
 from gpu_ami.fleet.fleet_list import MOST_SHARDS, FleetList, HubRow, digest_of, drawn_run, list_of, run_of
 from gpu_ami.fleet.members import strangers
+from gpu_ami.fleet.narrowing import narrowing, region_setting
 from gpu_ami.invocation import Invocation
 from gpu_ami.settings import Fleet
 from gpu_ami.units import show_count
@@ -116,7 +119,13 @@ def run(run: Invocation, request: Request) -> None:
         found = find(run, fleet)
     document = found.document()
     if request.out is not None:
-        document |= _write(run, request.out, made_list(fleet, found, regions_of(run, request.regions), count))
+        listed = made_list(fleet, found, regions_of(run, request.regions), count)
+        narrowed = narrowing(found.entered, listed.places, region_setting(run, request.regions))
+        if narrowed is not None:
+            listed = msgspec.structs.replace(listed, regions_by=narrowed.by)
+            run.console.say(f"By this list: {narrowed.text}")
+        document |= _write(run, request.out, listed)
+        document["narrowed"] = None if narrowed is None else narrowed.document()
     run.console.result(document, table(found))
     if found.troubled:
         first = found.troubled[0]
@@ -183,11 +192,15 @@ def settings_of(run: Invocation) -> Fleet:
 
 
 def find(run: Invocation, fleet: Fleet) -> Found:
-    """Enter the accounts of *fleet*.
+    """Enter the accounts of *fleet*; of several families of one task for the first alone.
 
     Raises:
         AwsError: The hub cannot be entered, or Organizations does not list the accounts.
     """
+    return run.once("the accounts of the fleet", lambda: _find(run, fleet))
+
+
+def _find(run: Invocation, fleet: Fleet) -> Found:
     collector.one_heap()
     process.allow_many_files()
     hub = hub_of(run.access, fleet)

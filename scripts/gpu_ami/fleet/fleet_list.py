@@ -136,6 +136,7 @@ class FleetList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         organization: Whose it is; None where the accounts are listed by hand.
         members: Its accounts, in the order of their ids.
         shards: The accounts of each shard.
+        regions_by: What says that not every region that is on is read; empty where all are.
     """
 
     format: Literal["gpu-ami-fleet-1"] = FORMAT
@@ -145,6 +146,7 @@ class FleetList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     organization: OrganizationRow | None = None
     members: tuple[MemberRow, ...]
     shards: tuple[tuple[Account, ...], ...]
+    regions_by: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

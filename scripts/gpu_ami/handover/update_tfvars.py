@@ -53,7 +53,8 @@ def run(run: Invocation, request: Request) -> None:
     change = plan_hand_over(run, amis, file=request.file, variable=request.variable)
     hand_over(run, change, verified=request.verified, check=request.check)
     # Another file is another root module's: `invoke apply` is not about that.
-    if request.file is None and not (request.check or run.options.dry_run):
+    is_over = request.check or run.options.dry_run or {"plan", "apply"} & {*run.coming}
+    if request.file is None and not is_over:
         run.console.say("Next: `invoke plan` shows what Terraform makes of it, `invoke apply` does it.")
 
 

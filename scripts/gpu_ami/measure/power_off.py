@@ -1,4 +1,8 @@
-"""User data that switches an instance off in time, whoever has forgotten it and however often it has booted."""
+"""User data that switches an instance off in time, whoever has forgotten it and however often it has booted.
+
+It is not for a builder, whose disk becomes the image: its units would end every instance of the AMI. That one has a
+`shutdown +N`, which lives in memory, and no step of a bake boots it anew.
+"""
 
 from __future__ import annotations
 

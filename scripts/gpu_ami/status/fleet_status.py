@@ -15,8 +15,9 @@ from gpu_ami.aws.launched_versions import launched_versions
 from gpu_ami.console import Table
 from gpu_ami.errors import AwsError, DifferenceError
 from gpu_ami.fleet.entry import Entered
-from gpu_ami.fleet.fleet import Found, find, settings_of
-from gpu_ami.invocation import Invocation
+from gpu_ami.fleet.fleet import Found, find, regions_of, settings_of
+from gpu_ami.fleet.narrowing import Narrowing, narrowing, region_setting
+from gpu_ami.invocation import Invocation, Once
 from gpu_ami.records.tags import FAMILY_TAG, HANDOVER_TAG, VERIFIED_TAG, is_unfinished
 from gpu_ami.records.verification import FAILED
 from gpu_ami.units import show_count
@@ -140,6 +141,7 @@ class FleetStatus:
         uses: What names an AMI of the fleet, or one that nobody has any more.
         drifts: What is out of step, what could not be read first.
         owners: The AMIs of the family, by id.
+        narrowed: Which regions that are on are not read, and what says so; None where all are.
     """
 
     found: Found
@@ -147,6 +149,7 @@ class FleetStatus:
     uses: tuple[Use, ...]
     drifts: tuple[FleetDrift, ...]
     owners: Mapping[str, Image]
+    narrowed: Narrowing | None = None
 
     def codes(self, use: Use) -> list[Code]:
         """Return what is out of step with *use*."""
@@ -159,6 +162,7 @@ class FleetStatus:
             "account": self.found.hub.identity.account,
             "accounts": [self._account(one) for one in self.found.entered],
             "regions": sorted({place.region for place in self.places}),
+            "narrowed": None if self.narrowed is None else self.narrowed.document(),
             "uses": [self._use(use) for use in self.uses],
             "drift": [one.document() for one in self.drifts],
         }
@@ -209,10 +213,12 @@ def run(run: Invocation) -> None:
         return
     with run.console.step("entering the accounts of the fleet"):
         found = find(run, fleet)
-    regions = (run.options.region,) if run.options.region else run.settings.cleanup.regions
-    places = _places(found, regions)
+    places = _places(found, regions_of(run, ()))
+    by = region_setting(run, ())
+    narrowed = narrowing(found.entered, [(place.account, place.region) for place in places], by)
     with run.console.step(f"reading {show_count(len(places), 'place')}"):
-        status = read(found, places, run.settings.family, datetime.now(timezone.utc))
+        status = read(found, places, run.settings.family, datetime.now(timezone.utc), once=run.once)
+        status = replace(status, narrowed=narrowed)
     run.console.result(status.document(), table(status))
     if status.drifts:
         first = status.drifts[0]
@@ -232,7 +238,14 @@ def _places(found: Found, regions: Sequence[str]) -> list[Place]:
     ]
 
 
-def read(found: Found, places: Sequence[Place], family: str, now: datetime) -> FleetStatus:
+def read(
+    found: Found,
+    places: Sequence[Place],
+    family: str,
+    now: datetime,
+    *,
+    once: Once = lambda _what, reads: reads(),
+) -> FleetStatus:
     """Read *places* and compare.
 
     An AMI is launched in its own region alone: launch templates are read only where the fleet has AMIs of the family.
@@ -242,11 +255,12 @@ def read(found: Found, places: Sequence[Place], family: str, now: datetime) -> F
         places: What to read.
         family: Whose AMIs.
         now: The time.
+        once: Reads what is of every family, for the first of several alone.
     """
-    places = _each(places, lambda place: _with_images(place, family))
+    places = _each(places, lambda place: _with_images(place, family, once))
     owners = {image.image_id: image for place in places for image in place.owned}
     busy = {image.region for image in owners.values()}
-    places = _each(places, lambda place: _with_uses(place, family, with_templates=place.region in busy))
+    places = _each(places, lambda place: _with_uses(place, family, once, with_templates=place.region in busy))
     places = _each(places, lambda place: _with_shown(place, owners))
     uses = tuple(_told(places, owners))
     drifts = (*_unread(found, places), *_drifts(uses, places, owners, now))
@@ -271,13 +285,18 @@ def _each(places: Sequence[Place], work: Callable[[Place], Place]) -> list[Place
         return list(pool.map(tried, places))
 
 
-def _with_images(place: Place, family: str) -> Place:
-    owned = images.own_images(place.caller, place.account, is_checked=True)
+def _with_images(place: Place, family: str, once: Once) -> Place:
+    owned: list[Image] = once(
+        ("AMIs", place.account, place.region),
+        lambda: images.own_images(place.caller, place.account, is_checked=True),
+    )
     return replace(place, owned=tuple(image for image in owned if image.tags.get(FAMILY_TAG) == family))
 
 
-def _with_uses(place: Place, family: str, *, with_templates: bool) -> Place:
-    uses = [use for one in batch.environments(place.caller) for use in _environment(place, one, family)]
+def _with_uses(place: Place, family: str, once: Once, *, with_templates: bool) -> Place:
+    where = (place.account, place.region)
+    there: list[batch.Environment] = once(("environments", *where), lambda: batch.environments(place.caller))
+    uses = [use for one in there for use in _environment(place, one, family, once)]
     if with_templates:
         uses += [
             Use(
@@ -289,17 +308,17 @@ def _with_uses(place: Place, family: str, *, with_templates: bool) -> Place:
                 ami_id=one.ami_id,
                 since=one.created,
             )
-            for one in launched_versions(place.caller)
+            for one in once(("templates", *where), lambda: launched_versions(place.caller))
         ]
     return replace(place, uses=tuple(uses))
 
 
-def _environment(place: Place, environment: batch.Environment, family: str) -> Iterator[Use]:
+def _environment(place: Place, environment: batch.Environment, family: str, once: Once) -> Iterator[Use]:
     """Yield each AMI that a compute environment names, itself or by a version of a launch template."""
     if environment.kind != "EC2":
         return
     pinned = [(environment.template, environment.version)] if environment.template else []
-    versions = [batch.template_version(place.caller, *which) for which in (*pinned, *environment.template_overrides)]
+    versions = [_template(place, which, once) for which in (*pinned, *environment.template_overrides)]
     of_template = [version.ami_id for version in versions]
     found = environment.images.with_templates(
         of_template[0] if pinned else None, filter(None, of_template[len(pinned) :])
@@ -313,6 +332,13 @@ def _environment(place: Place, environment: batch.Environment, family: str) -> I
             ami_id=ami,
             is_ours=environment.tags.get(FAMILY_TAG) == family,
         )
+
+
+def _template(place: Place, which: tuple[str, str], once: Once) -> batch.TemplateVersion:
+    found: batch.TemplateVersion = once(
+        ("template", place.account, place.region, which), lambda: batch.template_version(place.caller, *which)
+    )
+    return found
 
 
 def _with_shown(place: Place, owners: Mapping[str, Image]) -> Place:
@@ -428,7 +454,7 @@ def table(status: FleetStatus) -> Table:
                 ", ".join(dict.fromkeys(status.codes(use))) or "ok",
             )
         )
-    footer = [_sum(status)]
+    footer = [_sum(status), *([status.narrowed.text] if status.narrowed else [])]
     footer += [f"{_where(one)}{one.detail}. {_capital(one.advice)}." for one in status.drifts]
     columns = ("account", "region", "what", "AMI", "whose", "since", "state")
     title = "AMIs of the fleet in use"

@@ -37,9 +37,9 @@ class Request:
 def run(console: Console, request: Request) -> None:
     """Find or install every tool and name it; `setup` says what can go wrong."""
     if request.dry_run:
-        console.say("DRY RUN: would find or install Packer, its amazon plugin, Terraform and bubblewrap.")
+        console.would("find or install Packer, its amazon plugin, Terraform and bubblewrap.")
         return
-    setup(console, guest=request.guest)
+    console.for_programs({"tools": [tool.document() for tool in setup(console, guest=request.guest)]})
 
 
 def setup(console: Console, *, guest: bool = True) -> list[Tool]:

@@ -40,6 +40,15 @@ class Tool:
     path: Path
     source: Source
 
+    def document(self) -> dict[str, str | None]:
+        """Return it as JSON has it."""
+        return {
+            "name": self.name,
+            "version": self.version or None,
+            "path": str(self.path),
+            "source": self.source,
+        }
+
 
 @dataclass(frozen=True)
 class PackerTools:

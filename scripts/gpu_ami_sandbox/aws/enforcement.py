@@ -14,12 +14,16 @@ from gpu_ami_sandbox.aws.ec2.recycle_bin import recycle_bin
 from gpu_ami_sandbox.aws.organizations import member
 from gpu_ami_sandbox.aws.policies import attached, decide, principal_of
 
-# What changes an AMI or a snapshot: those are judged by their ARN and tags. A listing has no resource.
+# What changes an AMI, a snapshot or a report: those are judged by their ARN and tags. A listing has no resource.
 _CHANGES = re.compile(
     r"CreateTags|DeleteSnapshot|DeregisterImage|(Disable|Enable)Image(Deprecation)?|ModifyImageAttribute"
-    r"|Restore(Image|Snapshot)FromRecycleBin"
+    r"|Restore(Image|Snapshot)FromRecycleBin|(Create|Delete)ImageUsageReport"
 )
-_NAMED = re.compile(r"ImageId|SnapshotId|ResourceId\.\d+")
+_NAMED = re.compile(r"ImageId|SnapshotId|ReportId|ResourceId\.\d+")
+# By what their ids begin with; only a report has its account in its ARN.
+_KINDS = {"ami": ":image", "snap": ":snapshot", "amiur": "{account}:image-usage-report"}
+# To make one needs the right to it beside that to the AMI, and the right to tag it in the act (IAM's list of EC2).
+_MADE = {"CreateImageUsageReport": "amiur-0"}
 _S3 = {"GET": "s3:GetObject", "HEAD": "s3:GetObject", "PUT": "s3:PutObject", "DELETE": "s3:DeleteObject"}
 
 
@@ -41,6 +45,8 @@ def refusal(
         return None
     mine = attached(account, principal) or []
     context = {"aws:RequestedRegion": [region], **_request_tags(parameters)}
+    if action in _MADE:
+        context["ec2:CreateAction"] = [action]
     for needed, resource in _needed(account, service, action, region, parameters):
         more = _of_resource(account, region, resource) if resource else {}
         verdict = decide(mine, needed, resource, context | more).verdict
@@ -72,18 +78,20 @@ def _of_resource(account: str, region: str, resource: str) -> dict[str, list[str
     return {f"aws:ResourceTag/{key}": [value] for key, value in tags.items()}
 
 
-def _resources(service: str, action: str, region: str, parameters: Mapping[str, Any]) -> list[str | None]:
+def _resources(account: str, service: str, action: str, region: str, parameters: Mapping[str, Any]) -> list[str | None]:
     """Return what a call is about, by ARN; None where it is not named plainly."""
     if service == "sts" and action == "AssumeRole":
         return [str(parameters["RoleArn"])]
     if service != "ec2" or not _CHANGES.fullmatch(action):
         return [None]
     ids = [str(value) for name, value in parameters.items() if _NAMED.fullmatch(name)]
-    kinds = {"ami": "image", "snap": "snapshot"}
-    return [
-        f"arn:aws:ec2:{region}::{kinds[kind]}/{name}" if (kind := name.partition("-")[0]) in kinds else None
-        for name in ids
-    ] or [None]
+    return [_arn(account, region, name) for name in (*ids, *filter(None, [_MADE.get(action)]))] or [None]
+
+
+def _arn(account: str, region: str, name: str) -> str | None:
+    """Return the ARN of what has the id *name*; None for what is not judged by it."""
+    kind = _KINDS.get(name.partition("-")[0])
+    return None if kind is None else f"arn:aws:ec2:{region}:{kind.format(account=account)}/{name}"
 
 
 def _needed(
@@ -102,7 +110,10 @@ def _needed(
             )
         )
         return
-    yield from ((f"{service}:{action}", resource) for resource in _resources(service, action, region, parameters))
+    found = _resources(account, service, action, region, parameters)
+    yield from ((f"{service}:{action}", resource) for resource in found)
+    if action in _MADE and _request_tags(parameters):
+        yield "ec2:CreateTags", _arn(account, region, _MADE[action])
     profile = parameters.get("IamInstanceProfile.Name")
     if action == "RunInstances" and profile:
         for found in iam_backends[account]["aws"].instance_profiles.values():
