@@ -69,6 +69,28 @@ def test_a_call_within_a_call_signs_with_its_own(own: Access) -> None:
     assert (inner, outer) == (identity_of(own), ACCOUNTS[0])
 
 
+def test_a_shared_client_computes_nothing_for_retries_that_it_has_not(own: Access) -> None:
+    """They are a twenty-fifth of a call; a client that does retry, of a build or an apply, keeps them."""
+    sent: list[set[str]] = []
+
+    def note(request: Any, **_: object) -> None:
+        sent.append({name.lower() for name in request.headers})
+
+    def heads(client: Any) -> set[str]:
+        client.meta.events.register("before-send.sts", note)
+        try:
+            client.get_caller_identity()
+        finally:
+            client.meta.events.unregister("before-send.sts", note)
+        return {name for name in sent.pop() if name.startswith("amz-sdk-")}
+
+    with own.calling("sts", REGION) as client:
+        assert not heads(client)
+        asked: dict[str, Any] = {"attempts": 1, "response": None, "endpoint": None, "request_dict": {"context": {}}}
+        assert not client.meta.events.emit("needs-retry.sts.GetCallerIdentity", caught_exception=None, **asked)
+    assert heads(own.client("sts")) == {"amz-sdk-invocation-id", "amz-sdk-request"}
+
+
 def identity_of(access: Access) -> str:
     """Return whose *access* is."""
     return str(access.client("sts").get_caller_identity()["Account"])

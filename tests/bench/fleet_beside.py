@@ -1,7 +1,9 @@
 """A fleet's unused AMIs, found by ours and by c7n-org, side by side: how long it takes, and what is wrongly among them.
 
 ``python -m tests.bench.fleet_beside C7N_ORG``, with c7n and c7n-org from PyPI in an environment of their own. Nothing
-is deleted: ours plans, theirs runs the policy `unused` of Cloud Custodian without actions.
+is deleted: ours plans, theirs runs the policy `unused` of Cloud Custodian without actions. Ours is there twice: with
+those of its sources that `unused` reads, and the few that no flag leaves out, which is what the bound is about; and
+with all of them.
 """
 
 from __future__ import annotations
@@ -69,11 +71,11 @@ def found(command: list[str], folder: Path, url: str) -> tuple[float, float]:
     return seconds, usage.ru_utime + usage.ru_stime
 
 
-def ours() -> Found:
-    """Plan the clean-up of the whole organization."""
+def ours(mode: str) -> Found:
+    """Plan the clean-up of the whole organization; see `fleet_ours` for the *mode*."""
     with serving(ACCOUNTS, IMAGES, DELAY_S) as (url, state), tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        command = [sys.executable, "-m", "tests.bench.fleet_ours", url, str(ACCOUNTS), str(PLACES), "fleet"]
+        command = [sys.executable, "-m", "tests.bench.fleet_ours", url, str(ACCOUNTS), str(PLACES), mode]
         seconds, cpu_s = found(command, folder, url)
         said = json.loads((folder / "said").read_text())
         return Found(seconds, cpu_s, said["selected"], said["wrong"], state()["calls"])
@@ -104,18 +106,19 @@ def theirs(program: Path) -> Found:
 
 def main(program: str) -> int:
     """Compare them in turn; 1 when ours is not fast enough, or would delete what another account needs."""
-    pairs = [(ours(), theirs(Path(program))) for _ in range(RUNS)]
-    for name, some in zip(("ours", "c7n-org"), zip(*pairs, strict=True), strict=True):
+    rounds = [(ours("unused"), ours("fleet"), theirs(Path(program))) for _ in range(RUNS)]
+    names = ("ours, what c7n reads", "ours, all sources", "c7n-org")
+    for name, some in zip(names, zip(*rounds, strict=True), strict=True):
         seconds, cpu_s = (
             statistics.median(values) for values in zip(*((r.seconds, r.cpu_s) for r in some), strict=True)
         )
         one = some[-1]
         text = f"{seconds:.1f} s, {cpu_s:.1f} s of the processor, {one.calls} calls, {one.unused} AMIs unused"
         say(f"fleet beside, {name}", f"{text}, {one.wrong} of them needed in another account", good=True)
-    ratio = statistics.median(other.seconds / own.seconds for own, other in pairs)
-    is_safe = all(own.wrong == 0 and own.unused > 0 for own, _ in pairs)
-    is_good = say("fleet beside", f"{ratio:.1f} times as fast (at least {FASTER})", good=ratio >= FASTER and is_safe)
-    return 0 if is_good else 1
+    alike, whole = (statistics.median(found[2].seconds / found[mine].seconds for found in rounds) for mine in (0, 1))
+    is_safe = all(own.wrong == 0 and own.unused > 0 for found in rounds for own in found[:2])
+    text = f"{alike:.1f} times as fast with what c7n reads (at least {FASTER}), {whole:.1f} times with all sources"
+    return 0 if say("fleet beside", text, good=alike >= FASTER and is_safe) else 1
 
 
 if __name__ == "__main__":

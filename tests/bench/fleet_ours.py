@@ -1,7 +1,8 @@
 """Reads many accounts and regions once: ``python -m tests.bench.fleet_ours URL ACCOUNTS REGIONS MODE``.
 
 MODE ``places`` reads every place to the end, as an earlier commit can, too, and by that commit's own code; ``fleet``
-plans a clean-up of the organization as `invoke cleanup --fleet` does. It prints what it took, as JSON.
+plans a clean-up of the organization as `invoke cleanup --fleet` does, and ``unused`` as it does with as many
+``--skip-source`` as leave what Cloud Custodian's filter of that name reads. It prints what it took, as JSON.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from tests.bench.fleet_aws import HUB, REGIONS, account_of, named_elsewhere
 
 # Sources that came later than the commit that it is compared with: what they cost is not the fleet's.
 LATER = frozenset({"rds-custom"})
+# Instances, groups and what these launch from is what c7n's filter `unused` reads (its resources/ami.py).
+ALIKE = frozenset({"instances", "auto-scaling", "launch-configurations", "launch-templates"})
+# Over a fleet no flag leaves these out: who may launch an AMI decides whose reading counts.
+NEVER_LEFT_OUT = frozenset({"launch-permissions", "public-snapshots"})
 POLICY = Policy(older_than=timedelta(days=30), keep=1, scope=Scope(family="gpu-batch"))
 
 
@@ -36,7 +41,15 @@ def read_places(access: Access, accounts: int, regions: list[str]) -> dict[str, 
     return {"places": len(locations), "images": len(survey.images), "failed": _failed(survey)}
 
 
-def plan_fleet(access: Access, regions: list[str]) -> dict[str, int]:
+def few_sources() -> Policy:
+    """Return the policy that leaves out every source that a flag may leave out, but those that c7n has too."""
+    from gpu_ami.aws.references.registry import SOURCES
+
+    skipped = {source.name for source in SOURCES if not source.is_essential} - ALIKE - NEVER_LEFT_OUT
+    return replace(POLICY, skip_sources=frozenset(skipped))
+
+
+def plan_fleet(access: Access, regions: list[str], policy: Policy) -> dict[str, int]:
     """Plan a clean-up of the organization."""
     from gpu_ami.aws.caller import Caller
     from gpu_ami.cleanup.fleet_plan import make_fleet_plan
@@ -63,7 +76,7 @@ def plan_fleet(access: Access, regions: list[str]) -> dict[str, int]:
         organization=listed.organization,
         read=frozenset((location.account, location.region) for location in locations),
     )
-    survey = Survey(locations, POLICY, reached=reached)
+    survey = Survey(locations, policy, reached=reached)
     plan = make_fleet_plan(survey, HUB, now, names={}, usd_per_gib_month={})
     return {
         "places": len(locations),
@@ -99,7 +112,10 @@ def main(url: str, accounts: str, regions: str, mode: str) -> None:
     # What a first place alone costs is there before.
     before = resource.getrusage(resource.RUSAGE_SELF)
     began = time.perf_counter()
-    found = read_places(access, int(accounts), chosen) if mode == "places" else plan_fleet(access, chosen)
+    if mode == "places":
+        found = read_places(access, int(accounts), chosen)
+    else:
+        found = plan_fleet(access, chosen, few_sources() if mode == "unused" else POLICY)
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu_s = (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
     print(  # noqa: T201

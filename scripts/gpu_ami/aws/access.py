@@ -217,7 +217,22 @@ def _client(
             from gpu_ami.aws import shared_connections
 
             shared_connections.share(made, _connections, (own, profile, endpoint_url))
+            _spare_retries(made)
         return made
+
+
+def _spare_retries(client: Any) -> None:
+    """Take botocore's retries away from a *client* that tries once: a twenty-fifth of what a call computes.
+
+    They judge each answer, and add to each request which try of how many it is. They go by the names under which
+    botocore registers them (its retries/standard.py, handlers.py); what has another name one day stays.
+    """
+    from botocore.handlers import add_retry_headers
+
+    events, service = client.meta.events, client.meta.service_model.service_id.hyphenize()
+    events.unregister(f"needs-retry.{service}", unique_id=f"retry-config-{service}")
+    events.unregister(f"request-created.{service}", unique_id=f"seed-max-attempts-{service}")
+    events.unregister("request-created", add_retry_headers)
 
 
 @functools.lru_cache(maxsize=64)
