@@ -9,7 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -34,6 +34,7 @@ from gpu_ami.errors import AwsError
 _WORKERS = 32
 # Of a fleet: waiting for hundreds of places, each at its own pace, costs little more than some threads.
 _FLEET_WORKERS = 256
+_EC2 = "ec2"
 _SHARING = "launch-permissions"
 _PUBLIC = "public-snapshots"
 # The code of the reason for which an AMI stays that another account uses, or may use.
@@ -333,16 +334,36 @@ class Survey:
         if self._reached is not None:
             self._query_fleet()
             return
+        places = self.own_locations
+        uses = [(location, source) for source in self._uses for location in self.locations]
+        own = [(location, source) for location in places for source in self._own]
+        self._note_pairs([*uses, *own])
+        # What calls nothing reads the AMIs themselves. Whatever does not need their list starts with it.
+        still = [pair for pair in own if not pair[1].service]
+        calling = _by_service([*uses, *(pair for pair in own if pair[1].service)])
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
-            # Whatever does not need the list of AMIs starts with it.
-            listings = [pool.submit(own_images, location.caller, location.account) for location in self.own_locations]
-            # There are more queries than workers: the first sources, which make the most calls, begin in every region.
-            early = [(location, source) for source in self._uses for location in self.locations]
-            uses = [pool.submit(self._query, location, source, ()) for location, source in early]
+            self._prepare(_EC2, calling[_EC2])
+            listings = [pool.submit(own_images, location.caller, location.account) for location in places]
+            begun: list[Future[None]] = []
+            for service, pairs in calling.items():
+                if service != _EC2:
+                    # Reading a model and making a client keep the processor busy: EC2's answers, which take longest,
+                    # are under way meanwhile. All threads at once would do it before EC2 had its first request.
+                    self._prepare(service, pairs)
+                begun += [pool.submit(self._query, location, source, ()) for location, source in pairs]
             self.images = tuple(image for listing in listings for image in listing.result())
-            own = [(location, source) for location in self.own_locations for source in self._own]
-            for done in [*uses, *(pool.submit(self._query, location, source, ()) for location, source in own)]:
+            for done in [*begun, *(pool.submit(self._query, location, source, ()) for location, source in still)]:
                 done.result()
+
+    def _prepare(self, service: str, pairs: Iterable[tuple[Location, Source]]) -> None:
+        """Make the client of *service* in each region of *pairs* that is queried."""
+        if service:
+            for caller in {
+                location.region: location.caller
+                for location, source in pairs
+                if source.name not in self.policy.skip_sources
+            }.values():
+                caller.prepare(service)
 
     def _query_fleet(self) -> None:
         """List the AMIs everywhere, then query the sources: all of them only where an AMI of the scope is.
@@ -493,10 +514,13 @@ class Survey:
 
     def _query_pairs(self, pairs: Sequence[tuple[Location, Source]], selected: Collection[str]) -> None:
         chosen = frozenset(selected)
-        for location, source in pairs:
-            # In this order they are reported, whichever thread comes to which first.
-            self._states.setdefault(_key(location, source.name), _unqueried(location, source.name))
+        self._note_pairs(pairs)
         in_parallel(pairs, lambda pair: self._query(*pair, chosen), workers=self.workers)
+
+    def _note_pairs(self, pairs: Iterable[tuple[Location, Source]]) -> None:
+        """Note what is about to be queried: in this order it is reported, whichever thread comes to which first."""
+        for location, source in pairs:
+            self._states.setdefault(_key(location, source.name), _unqueried(location, source.name))
 
     def _query(self, location: Location, source: Source, selected: Collection[str]) -> None:
         key = _key(location, source.name)
@@ -654,6 +678,15 @@ def _fresh(
 
 def _key(location: Location, source: str) -> tuple[str, str, str]:
     return location.account, location.region, source
+
+
+def _by_service(pairs: Iterable[tuple[Location, Source]]) -> dict[str, list[tuple[Location, Source]]]:
+    """Return *pairs* by the service that each source reads first, by botocore's name; EC2 comes first."""
+    found: dict[str, list[tuple[Location, Source]]] = {_EC2: []}
+    for location, source in pairs:
+        service = source.reads[0].partition(":")[0] if source.reads else ""
+        found.setdefault(service, []).append((location, source))
+    return found
 
 
 def _unqueried(location: Location, source: str, memory: dict[str, Any] | None = None) -> SourceState:
