@@ -22,7 +22,7 @@ from gpu_ami.aws.caller import Caller, RefusedError, making_sense
 from gpu_ami.aws.images import Image, own_images, some_images
 from gpu_ami.aws.references.image_builder import own_images_of
 from gpu_ami.aws.references.known_members import unknown
-from gpu_ami.aws.references.registry import FROM_ANYWHERE, OWN, PER_IMAGE, USES
+from gpu_ami.aws.references.registry import AFTER, FROM_ANYWHERE, OWN, PER_IMAGE, USES
 from gpu_ami.aws.references.source import Found, Reference, Source, SourceQuery
 from gpu_ami.aws.regions import has_service
 from gpu_ami.cleanup.decide import Decision, SourceReport, Status, decide, newest_of
@@ -350,9 +350,9 @@ class Survey:
                     # Reading a model and making a client keep the processor busy: EC2's answers, which take longest,
                     # are under way meanwhile. All threads at once would do it before EC2 had its first request.
                     self._prepare(service, pairs)
-                begun += [pool.submit(self._query, location, source, ()) for location, source in pairs]
+                begun += [pool.submit(self._query_together, *job, ()) for job in _jobs(pairs)]
             self.images = tuple(image for listing in listings for image in listing.result())
-            for done in [*begun, *(pool.submit(self._query, location, source, ()) for location, source in still)]:
+            for done in [*begun, *(pool.submit(self._query_together, *job, ()) for job in _jobs(still))]:
                 done.result()
 
     def _prepare(self, service: str, pairs: Iterable[tuple[Location, Source]]) -> None:
@@ -448,8 +448,8 @@ class Survey:
         selected = frozenset(selected)
         queries = [*self._asked(self._uses), *self._asked(moving, own_only=True)]
         in_parallel(
-            [*queries, *((location, None) for location in self.own_locations)],
-            lambda pair: self._query(pair[0], pair[1], selected) if pair[1] else self._refresh(pair[0], selected),
+            [*_jobs(queries), *((location, ()) for location in self.own_locations)],
+            lambda job: self._query_together(*job, selected) if job[1] else self._refresh(job[0], selected),
             workers=self.workers,
         )
         # These read the AMIs' own properties; they call nothing.
@@ -515,20 +515,26 @@ class Survey:
     def _query_pairs(self, pairs: Sequence[tuple[Location, Source]], selected: Collection[str]) -> None:
         chosen = frozenset(selected)
         self._note_pairs(pairs)
-        in_parallel(pairs, lambda pair: self._query(*pair, chosen), workers=self.workers)
+        in_parallel(_jobs(pairs), lambda job: self._query_together(*job, chosen), workers=self.workers)
 
     def _note_pairs(self, pairs: Iterable[tuple[Location, Source]]) -> None:
         """Note what is about to be queried: in this order it is reported, whichever thread comes to which first."""
         for location, source in pairs:
             self._states.setdefault(_key(location, source.name), _unqueried(location, source.name))
 
-    def _query(self, location: Location, source: Source, selected: Collection[str]) -> None:
+    def _query_together(self, location: Location, sources: Iterable[Source], selected: Collection[str]) -> None:
+        """Query *sources* in their order; each knows what those before it have listed."""
+        listed: dict[str, Any] = {}
+        for source in sources:
+            self._query(location, source, selected, listed)
+
+    def _query(self, location: Location, source: Source, selected: Collection[str], listed: dict[str, Any]) -> None:
         key = _key(location, source.name)
         memory = self._states[key].memory if key in self._states else {}
         here = self._images_in(location) if location.is_own else []
         present = {image.image_id for image in here if image.image_id in selected}
         price = functools.partial(self._fast_restore_usd_per_hour, location.region)
-        query = SourceQuery(here, present, self.policy.template_versions, memory, price, self._at_once)
+        query = SourceQuery(here, present, self.policy.template_versions, memory, price, self._at_once, listed)
         with self._lock:
             self._states.setdefault(key, _unqueried(location, source.name, memory))
         before = self._states[key].report.status
@@ -687,6 +693,15 @@ def _by_service(pairs: Iterable[tuple[Location, Source]]) -> dict[str, list[tupl
         service = source.reads[0].partition(":")[0] if source.reads else ""
         found.setdefault(service, []).append((location, source))
     return found
+
+
+def _jobs(pairs: Iterable[tuple[Location, Source]]) -> list[tuple[Location, Sequence[Source]]]:
+    """Return what of *pairs* one thread queries: a source, and those that begin with what it lists there."""
+    jobs: dict[tuple[tuple[str, str], str], tuple[Location, list[Source]]] = {}
+    for location, source in pairs:
+        # One that comes before what it follows, or without it, lists by itself.
+        jobs.setdefault((location.place, AFTER.get(source.name, source.name)), (location, []))[1].append(source)
+    return list(jobs.values())
 
 
 def _unqueried(location: Location, source: str, memory: dict[str, Any] | None = None) -> SourceState:

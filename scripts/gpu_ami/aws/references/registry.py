@@ -78,6 +78,9 @@ USES: tuple[Source, ...] = (
 # need not be asked.
 _ANYWHERE = (Parameters, Copies, Stacks, LambdaFunctions, StateMachines, Schedules, MaintenanceWindows)
 FROM_ANYWHERE = frozenset(source.name for source in USES if isinstance(source, _ANYWHERE))
+# Sources that begin with what another one lists. They are queried after it by the same thread, so that one listing does
+# for all of them: DescribeAutoScalingGroups, thrice in each region, would be thrice as often throttled, too.
+AFTER = {source.name: AutoScalingGroups.name for source in (InstanceRefreshes, WarmPools)}
 # What only the owning account can say.
 OWN: tuple[Source, ...] = (
     AwsBackup(),
