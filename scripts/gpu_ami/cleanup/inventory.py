@@ -34,7 +34,6 @@ from gpu_ami.errors import AwsError
 _WORKERS = 32
 # Of a fleet: waiting for hundreds of places, each at its own pace, costs little more than some threads.
 _FLEET_WORKERS = 256
-_EC2 = "ec2"
 _SHARING = "launch-permissions"
 _PUBLIC = "public-snapshots"
 # The code of the reason for which an AMI stays that another account uses, or may use.
@@ -52,6 +51,8 @@ _NOT_HERE = re.compile(r"\bnot (?:available|supported) in (?:this|the called) re
 _SEES_WHAT_IS_THERE = frozenset({_SHARING, "public-snapshots", "image-references"})
 # Without them --include-shared would delete what nobody asked about; both read what EC2 has everywhere.
 _NO_WAY_ROUND = frozenset({_SHARING, "public-snapshots"})
+# botocore's name of the service that answers most, and takes longest.
+EC2 = "ec2"
 _Found = TypeVar("_Found")
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -342,11 +343,11 @@ class Survey:
         still = [pair for pair in own if not pair[1].service]
         calling = _by_service([*uses, *(pair for pair in own if pair[1].service)])
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
-            self._prepare(_EC2, calling[_EC2])
+            self._prepare(EC2, calling[EC2])
             listings = [pool.submit(own_images, location.caller, location.account) for location in places]
             begun: list[Future[None]] = []
             for service, pairs in calling.items():
-                if service != _EC2:
+                if service != EC2:
                     # Reading a model and making a client keep the processor busy: EC2's answers, which take longest,
                     # are under way meanwhile. All threads at once would do it before EC2 had its first request.
                     self._prepare(service, pairs)
@@ -688,7 +689,7 @@ def _key(location: Location, source: str) -> tuple[str, str, str]:
 
 def _by_service(pairs: Iterable[tuple[Location, Source]]) -> dict[str, list[tuple[Location, Source]]]:
     """Return *pairs* by the service that each source reads first, by botocore's name; EC2 comes first."""
-    found: dict[str, list[tuple[Location, Source]]] = {_EC2: []}
+    found: dict[str, list[tuple[Location, Source]]] = {EC2: []}
     for location, source in pairs:
         service = source.reads[0].partition(":")[0] if source.reads else ""
         found.setdefault(service, []).append((location, source))
