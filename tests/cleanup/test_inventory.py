@@ -11,7 +11,13 @@ import pytest
 
 from gpu_ami.aws.caller import RefusedError, UnansweredError
 from gpu_ami.aws.images import Image
+from gpu_ami.aws.references.beanstalk import BeanstalkConfigurations
+from gpu_ami.aws.references.ecs import EcsVolumes
+from gpu_ami.aws.references.instances import Instances
+from gpu_ami.aws.references.lambda_functions import LambdaFunctions
+from gpu_ami.aws.references.registry import LONGEST, USES
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery
+from gpu_ami.aws.references.stacks import Stacks
 from gpu_ami.aws.references.texts import way_round
 from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.inventory import Location, Survey, in_parallel, query_source
@@ -297,6 +303,22 @@ def test_ec2_has_its_requests_before_other_services_clients_are_made() -> None:
 
     assert caller.prepared == ["ec2", "batch"]
     assert [report.status for report in survey.reports] == ["ok", "ok"]
+
+
+def test_the_longest_begin_first() -> None:
+    """Of what is queried last a plan waits for each call: a listing ends soon, ECS's services take four in turn."""
+    location = _location(_images("ami-1"))
+    survey = _survey(location, uses=(LambdaFunctions(), EcsVolumes(), Instances(), Stacks(), BeanstalkConfigurations()))
+
+    survey.query()
+
+    assert isinstance(location.caller, FakeCaller)
+    assert location.caller.prepared == ["ec2", "elasticbeanstalk", "ecs", "lambda", "cloudformation"]
+
+
+def test_every_service_that_begins_first_is_one_of_a_sources() -> None:
+    """One that is misspelled would begin among the last."""
+    assert set(LONGEST) <= {read.partition(":")[0] for source in USES for read in source.reads[:1]}
 
 
 def test_reports_come_in_the_order_of_the_sources() -> None:

@@ -22,7 +22,7 @@ from gpu_ami.aws.caller import Caller, RefusedError, making_sense
 from gpu_ami.aws.images import Image, own_images, some_images
 from gpu_ami.aws.references.image_builder import own_images_of
 from gpu_ami.aws.references.known_members import unknown
-from gpu_ami.aws.references.registry import AFTER, FROM_ANYWHERE, OWN, PER_IMAGE, USES
+from gpu_ami.aws.references.registry import AFTER, FROM_ANYWHERE, LONGEST, OWN, PER_IMAGE, USES
 from gpu_ami.aws.references.source import Found, Reference, Source, SourceQuery
 from gpu_ami.aws.regions import has_service
 from gpu_ami.cleanup.decide import Decision, SourceReport, Status, decide, newest_of
@@ -688,8 +688,8 @@ def _key(location: Location, source: str) -> tuple[str, str, str]:
 
 
 def _by_service(pairs: Iterable[tuple[Location, Source]]) -> dict[str, list[tuple[Location, Source]]]:
-    """Return *pairs* by the service that each source reads first, by botocore's name; EC2 comes first."""
-    found: dict[str, list[tuple[Location, Source]]] = {EC2: []}
+    """Return *pairs* by the service that each source reads first, by botocore's name, in the order to begin in."""
+    found: dict[str, list[tuple[Location, Source]]] = {service: [] for service in (EC2, *LONGEST)}
     for location, source in pairs:
         service = source.reads[0].partition(":")[0] if source.reads else ""
         found.setdefault(service, []).append((location, source))
