@@ -32,6 +32,8 @@ from gpu_ami.cleanup.policy import SETTING, Policy
 from gpu_ami.errors import AwsError
 
 _WORKERS = 32
+# Of a plan's queries, forty in each region, most do nothing but wait for one answer.
+_QUERIES = 64
 # Of a fleet: waiting for hundreds of places, each at its own pace, costs little more than some threads.
 _FLEET_WORKERS = 256
 _SHARING = "launch-permissions"
@@ -342,7 +344,7 @@ class Survey:
         # What calls nothing reads the AMIs themselves. Whatever does not need their list starts with it.
         still = [pair for pair in own if not pair[1].service]
         calling = _by_service([*uses, *(pair for pair in own if pair[1].service)])
-        with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
+        with ThreadPoolExecutor(max_workers=_QUERIES) as pool:
             self._prepare(EC2, calling[EC2])
             listings = [pool.submit(own_images, location.caller, location.account) for location in places]
             begun: list[Future[None]] = []
