@@ -99,7 +99,8 @@ class Source(Protocol):
     """A kind of thing in an account and region that may need an AMI.
 
     To add one: write a class with these members in its own module and name it in `references.registry`, in `USES`,
-    `OWN` or `PER_IMAGE`. CONTRIBUTING says what else names a source.
+    `OWN` or `PER_IMAGE`. CONTRIBUTING says what else names a source. `AFTER` there is for one that begins with what
+    another source lists, `LONGEST` for services that answer several calls one after the other.
     """
 
     name: str
