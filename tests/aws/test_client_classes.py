@@ -16,6 +16,7 @@ from botocore.credentials import Credentials
 from gpu_ami.aws import access
 from gpu_ami.aws.access import Access
 from gpu_ami.aws.client_classes import SharedTrie
+from gpu_ami.errors import AwsError
 
 ACCESS = Access(region="eu-west-1", credentials=Credentials("AKIDEXAMPLE", "key", "token"))
 
@@ -125,3 +126,21 @@ def test_handlers_are_found_as_botocore_finds_them(seed: int) -> None:
         for one, other in pairs:
             for asked in ("a", "a.b", "a.b.c", "c.a.b", "b.b"):
                 assert list(one.prefix_search(asked)) == list(other.prefix_search(asked))
+
+
+def test_what_cannot_be_made_ahead_is_said_by_the_first_call() -> None:
+    """A client is made ahead by whoever could not say for whom, or what the plan is to make of it."""
+    ACCESS.prepare("no-such-service", "eu-west-1")
+
+    with pytest.raises(AwsError, match="no-such-service"), ACCESS.calling("no-such-service", "eu-west-1"):
+        pass
+
+
+def test_what_was_made_ahead_is_what_calls_use() -> None:
+    """Another key would make it twice."""
+    ACCESS.prepare("pcs", "eu-west-1")
+    made = dict(access._clients)
+
+    with ACCESS.calling("pcs", "eu-west-1") as client:
+        assert client in made.values()
+    assert access._clients == made

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
 import time
 from typing import Any
 
@@ -9,7 +11,13 @@ import pytest
 
 from gpu_ami.aws.caller import RefusedError, UnansweredError
 from gpu_ami.aws.images import Image
+from gpu_ami.aws.references.beanstalk import BeanstalkConfigurations
+from gpu_ami.aws.references.ecs import EcsVolumes
+from gpu_ami.aws.references.instances import Instances
+from gpu_ami.aws.references.lambda_functions import LambdaFunctions
+from gpu_ami.aws.references.registry import LONGEST, USES
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery
+from gpu_ami.aws.references.stacks import Stacks
 from gpu_ami.aws.references.texts import way_round
 from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.inventory import Location, Survey, in_parallel, query_source
@@ -248,6 +256,111 @@ def test_everything_is_merged_before_anything_is_decided() -> None:
     assert {image.image_id for image in survey.images} == {"ami-1", "ami-2"}
     assert [r.target for r in survey.references] == ["ami-2", "ami-2"]
     assert {report.region for report in survey.reports} == {"here", "there"}
+
+
+class Reader(Eyes):
+    """A source of a service that tells when it is queried."""
+
+    def __init__(self, name: str, service: str, begun: threading.Event | None = None) -> None:
+        """Read what botocore knows."""
+        super().__init__(name, Found(), service=service)
+        self.reads = {"ec2": _READ_OF_EC2, "batch": _READ_OF_BATCH}[service]
+        self._begun = begun or threading.Event()
+
+    def find(self, caller: Any, query: SourceQuery) -> Found:
+        """Return nothing."""
+        self._begun.set()
+        return super().find(caller, query)
+
+
+_READ_OF_EC2 = ("ec2:DescribeInstances Reservations[].Instances[].ImageId",)
+_READ_OF_BATCH = ("batch:DescribeComputeEnvironments computeEnvironments[].computeResources.imageId",)
+
+
+def test_ec2_has_its_requests_before_other_services_clients_are_made() -> None:
+    """Thirteen services' models keep the processor busy for longer than EC2 takes to list a thousand AMIs."""
+    listing, uses = threading.Event(), threading.Event()
+    found = _images("ami-1")["describe_images"]
+
+    def listed(**_: Any) -> dict[str, Any]:
+        listing.set()
+        assert isinstance(found, list)
+        assert isinstance(found[0], dict)
+        return found[0]
+
+    class Making(FakeCaller):
+        def prepare(self, service: str) -> None:
+            super().prepare(service)
+            if service == "batch":
+                # Both are called by now, or are about to be, whatever this thread does meanwhile.
+                assert listing.wait(30)
+                assert uses.wait(30)
+
+    caller = Making({"describe_images": listed})
+    survey = _survey(Location(caller, "1"), uses=(Reader("batch", "batch"), Reader("instances", "ec2", uses)))
+
+    survey.query()
+
+    assert caller.prepared == ["ec2", "batch"]
+    assert [report.status for report in survey.reports] == ["ok", "ok"]
+
+
+def test_the_longest_begin_first() -> None:
+    """Of what is queried last a plan waits for each call: a listing ends soon, ECS's services take four in turn."""
+    location = _location(_images("ami-1"))
+    survey = _survey(location, uses=(LambdaFunctions(), EcsVolumes(), Instances(), Stacks(), BeanstalkConfigurations()))
+
+    survey.query()
+
+    assert isinstance(location.caller, FakeCaller)
+    assert location.caller.prepared == ["ec2", "elasticbeanstalk", "ecs", "lambda", "cloudformation"]
+
+
+def test_every_service_that_begins_first_is_one_of_a_sources() -> None:
+    """One that is misspelled would begin among the last."""
+    assert set(LONGEST) <= {read.partition(":")[0] for source in USES for read in source.reads[:1]}
+
+
+def test_reports_come_in_the_order_of_the_sources() -> None:
+    """A plan is compared with yesterday's: whichever service answers first."""
+    sources = (Reader("batch", "batch"), Reader("instances", "ec2"), Eyes("files", Found(), service=""))
+    survey = _survey(_location(_images("ami-1")), uses=sources[:2], own=(sources[2], Reader("locks", "ec2")))
+
+    survey.query()
+
+    assert [report.name for report in survey.reports] == ["batch", "instances", "files", "locks"]
+
+
+def test_what_calls_aws_does_not_wait_for_the_list_of_amis() -> None:
+    """A thousand AMIs take EC2 longer than anything else; what reads those AMIs themselves still comes after them."""
+    begun, found = threading.Event(), _images("ami-1")["describe_images"]
+
+    def listed(**_: Any) -> dict[str, Any]:
+        assert begun.wait(30)
+        assert isinstance(found, list)
+        assert isinstance(found[0], dict)
+        return found[0]
+
+    backups = Eyes("backup", Found(), service="")
+    survey = _survey(_location({"describe_images": listed}), own=(backups, Reader("locks", "ec2", begun)))
+
+    survey.query()
+
+    assert [[image.image_id for image in query.images] for query in backups.queries] == [["ami-1"]]
+
+
+def test_no_client_is_made_for_what_is_left_out() -> None:
+    """Whoever leaves SageMaker out is spared its model, the largest but for that of EC2."""
+    location = _location(_images("ami-1"))
+    policy = dataclasses.replace(EVERYTHING, skip_sources=frozenset({"batch"}))
+    sources = (Reader("instances", "ec2"), Reader("batch", "batch"))
+
+    survey = Survey([location], policy, uses=sources, own=(), per_image=())
+    survey.query()
+
+    assert isinstance(location.caller, FakeCaller)
+    assert location.caller.prepared == ["ec2"]
+    assert [report.status for report in survey.reports] == ["ok", "skipped"]
 
 
 def test_two_accounts_of_one_region_are_kept_apart() -> None:

@@ -25,6 +25,7 @@ class FakeCaller(Caller):
         super().__init__(Access(region=region), region)
         self._script = script
         self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.prepared: list[str] = []
 
     def counting(self) -> Caller:
         """Return itself: there is one count."""
@@ -37,6 +38,10 @@ class FakeCaller(Caller):
     def elsewhere(self, region: str) -> Caller:
         """Return a caller of another region, with the same script."""
         return FakeCaller(self._script, region)
+
+    def prepare(self, service: str) -> None:
+        """Note it: there is nothing to make."""
+        self.prepared.append(service)
 
     def call(self, service: str, operation: str, *, doing: str = "", **parameters: Any) -> dict[str, Any]:
         """Return the next answer of the script; *doing* is for error messages only."""

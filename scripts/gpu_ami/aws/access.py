@@ -67,13 +67,24 @@ class Access:
         account would cost a fleet gigabytes. It does not retry; whoever calls paces each API.
         """
         mine = self._own_credentials()
-        client = _kept((self.region, self.profile, self.endpoint_url, CALLERS, service, region, False))
+        client = _kept(self._shared_key(service, region))
         before = getattr(_thread, "credentials", None)
         _thread.credentials = mine
         try:
             yield client
         finally:
             _thread.credentials = before
+
+    def prepare(self, service: str, region: str) -> None:
+        """Make what `calling` yields for *service* in *region*, so that the first call need not.
+
+        What goes wrong is said by the first call, which tries again.
+        """
+        with contextlib.suppress(AwsError, ValueError, TypeError, LookupError, AttributeError):
+            _kept(self._shared_key(service, region))
+
+    def _shared_key(self, service: str, region: str) -> _Key:
+        return (self.region, self.profile, self.endpoint_url, CALLERS, service, region, False)
 
     def _own_credentials(self) -> Any:
         """Return whose credentials sign, botocore's object: it refreshes itself where it can."""

@@ -164,6 +164,10 @@ class Caller:
         made._passing = frozenset(codes)
         return made
 
+    def prepare(self, service: str) -> None:
+        """Make what calls of *service* need before the first of them; see `Access.prepare`."""
+        self.access.prepare(service, self.region)
+
     def call(self, service: str, operation: str, *, doing: str = "", **parameters: Any) -> dict[str, Any]:
         """Return AWS's answer to one request, tried again when it was throttled or lost.
 

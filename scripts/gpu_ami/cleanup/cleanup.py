@@ -12,7 +12,6 @@ from decimal import Decimal
 from pathlib import Path
 
 from gpu_ami import families
-from gpu_ami.aws.access import identify
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.regions import requested_regions
 from gpu_ami.cleanup import plan_document as plans
@@ -27,7 +26,7 @@ from gpu_ami.cleanup.planner import make_plan
 from gpu_ami.cleanup.policy import Flags, policy_from
 from gpu_ami.cleanup.restore import Restored, restore
 from gpu_ami.cleanup.result_tables import restored_table, result_tables
-from gpu_ami.cleanup.scope import account_of, check_whose, chosen_regions, survey_of
+from gpu_ami.cleanup.scope import account_of, check_whose, chosen_regions, survey_of, whose
 from gpu_ami.cleanup.snapshots import to_finish
 from gpu_ami.cleanup.usage_reports import UsageReports, reports_of
 from gpu_ami.console import Step
@@ -155,7 +154,7 @@ def run(run: Invocation, request: Request) -> None:
     acts = (request.yes or request.apply is not None) and not run.options.dry_run
     # A plan with reports makes something, too.
     makes = request.flags.usage_reports and not run.options.dry_run
-    account = (run.announce() if acts or makes else identify(run.access)).account
+    account = whose(run, announces=acts or makes)
     saved = plans.load(_file(run, request.apply), account=account, now=now) if request.apply else None
     policy = saved.policy if saved else policy_from(run.settings, request.flags)
     if policy.keep == 0:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -22,7 +22,7 @@ from gpu_ami.aws.caller import Caller, RefusedError, making_sense
 from gpu_ami.aws.images import Image, own_images, some_images
 from gpu_ami.aws.references.image_builder import own_images_of
 from gpu_ami.aws.references.known_members import unknown
-from gpu_ami.aws.references.registry import FROM_ANYWHERE, OWN, PER_IMAGE, USES
+from gpu_ami.aws.references.registry import AFTER, FROM_ANYWHERE, LONGEST, OWN, PER_IMAGE, USES
 from gpu_ami.aws.references.source import Found, Reference, Source, SourceQuery
 from gpu_ami.aws.regions import has_service
 from gpu_ami.cleanup.decide import Decision, SourceReport, Status, decide, newest_of
@@ -32,6 +32,8 @@ from gpu_ami.cleanup.policy import SETTING, Policy
 from gpu_ami.errors import AwsError
 
 _WORKERS = 32
+# Of a plan's queries, forty in each region, most do nothing but wait for one answer.
+_QUERIES = 64
 # Of a fleet: waiting for hundreds of places, each at its own pace, costs little more than some threads.
 _FLEET_WORKERS = 256
 _SHARING = "launch-permissions"
@@ -51,6 +53,8 @@ _NOT_HERE = re.compile(r"\bnot (?:available|supported) in (?:this|the called) re
 _SEES_WHAT_IS_THERE = frozenset({_SHARING, "public-snapshots", "image-references"})
 # Without them --include-shared would delete what nobody asked about; both read what EC2 has everywhere.
 _NO_WAY_ROUND = frozenset({_SHARING, "public-snapshots"})
+# botocore's name of the service that answers most, and takes longest.
+EC2 = "ec2"
 _Found = TypeVar("_Found")
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -361,16 +365,36 @@ class Survey:
         if self._reached is not None:
             self._query_fleet()
             return
-        with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
-            # Whatever does not need the list of AMIs starts with it.
-            listings = [pool.submit(own_images, location.caller, location.account) for location in self.own_locations]
-            # There are more queries than workers: the first sources, which make the most calls, begin in every region.
-            early = [(location, source) for source in self._uses for location in self.locations]
-            uses = [pool.submit(self._query, location, source, ()) for location, source in early]
+        places = self.own_locations
+        uses = [(location, source) for source in self._uses for location in self.locations]
+        own = [(location, source) for location in places for source in self._own]
+        self._note_pairs([*uses, *own])
+        # What calls nothing reads the AMIs themselves. Whatever does not need their list starts with it.
+        still = [pair for pair in own if not pair[1].service]
+        calling = _by_service([*uses, *(pair for pair in own if pair[1].service)])
+        with ThreadPoolExecutor(max_workers=_QUERIES) as pool:
+            self._prepare(EC2, calling[EC2])
+            listings = [pool.submit(own_images, location.caller, location.account) for location in places]
+            begun: list[Future[None]] = []
+            for service, pairs in calling.items():
+                if service != EC2:
+                    # Reading a model and making a client keep the processor busy: EC2's answers, which take longest,
+                    # are under way meanwhile. All threads at once would do it before EC2 had its first request.
+                    self._prepare(service, pairs)
+                begun += [pool.submit(self._query_together, *job, ()) for job in _jobs(pairs)]
             self.images = tuple(image for listing in listings for image in listing.result())
-            own = [(location, source) for location in self.own_locations for source in self._own]
-            for done in [*uses, *(pool.submit(self._query, location, source, ()) for location, source in own)]:
+            for done in [*begun, *(pool.submit(self._query_together, *job, ()) for job in _jobs(still))]:
                 done.result()
+
+    def _prepare(self, service: str, pairs: Iterable[tuple[Location, Source]]) -> None:
+        """Make the client of *service* in each region of *pairs* that is queried."""
+        if service:
+            for caller in {
+                location.region: location.caller
+                for location, source in pairs
+                if source.name not in self.policy.skip_sources
+            }.values():
+                caller.prepare(service)
 
     def _query_fleet(self) -> None:
         """List the AMIs everywhere, then query the sources: all of them only where an AMI of the scope is.
@@ -469,8 +493,8 @@ class Survey:
         selected = frozenset(selected)
         queries = [*self._asked(self._uses), *self._asked(moving, own_only=True)]
         in_parallel(
-            [*queries, *((location, None) for location in self.own_locations)],
-            lambda pair: self._query(pair[0], pair[1], selected) if pair[1] else self._refresh(pair[0], selected),
+            [*_jobs(queries), *((location, ()) for location in self.own_locations)],
+            lambda job: self._query_together(*job, selected) if job[1] else self._refresh(job[0], selected),
             workers=self.workers,
         )
         # These read the AMIs' own properties; they call nothing.
@@ -544,18 +568,27 @@ class Survey:
 
     def _query_pairs(self, pairs: Sequence[tuple[Location, Source]], selected: Collection[str]) -> None:
         chosen = frozenset(selected)
-        for location, source in pairs:
-            # In this order they are reported, whichever thread comes to which first.
-            self._states.setdefault(_key(location, source.name), _unqueried(location, source))
-        in_parallel(pairs, lambda pair: self._query(*pair, chosen), workers=self.workers)
+        self._note_pairs(pairs)
+        in_parallel(_jobs(pairs), lambda job: self._query_together(*job, chosen), workers=self.workers)
 
-    def _query(self, location: Location, source: Source, selected: Collection[str]) -> None:
+    def _note_pairs(self, pairs: Iterable[tuple[Location, Source]]) -> None:
+        """Note what is about to be queried: in this order it is reported, whichever thread comes to which first."""
+        for location, source in pairs:
+            self._states.setdefault(_key(location, source.name), _unqueried(location, source))
+
+    def _query_together(self, location: Location, sources: Iterable[Source], selected: Collection[str]) -> None:
+        """Query *sources* in their order; each knows what those before it have listed."""
+        listed: dict[str, Any] = {}
+        for source in sources:
+            self._query(location, source, selected, listed)
+
+    def _query(self, location: Location, source: Source, selected: Collection[str], listed: dict[str, Any]) -> None:
         key = _key(location, source.name)
         memory = self._states[key].memory if key in self._states else {}
         here = self._images_in(location) if location.is_own else []
         present = {image.image_id for image in here if image.image_id in selected}
         price = functools.partial(self._fast_restore_usd_per_hour, location.region)
-        query = SourceQuery(here, present, self.policy.template_versions, memory, price, self._at_once)
+        query = SourceQuery(here, present, self.policy.template_versions, memory, price, self._at_once, listed)
         with self._lock:
             self._states.setdefault(key, _unqueried(location, source, memory))
         before = self._states[key].report.status
@@ -705,6 +738,24 @@ def _fresh(
 
 def _key(location: Location, source: str) -> tuple[str, str, str]:
     return location.account, location.region, source
+
+
+def _by_service(pairs: Iterable[tuple[Location, Source]]) -> dict[str, list[tuple[Location, Source]]]:
+    """Return *pairs* by the service that each source reads first, by botocore's name, in the order to begin in."""
+    found: dict[str, list[tuple[Location, Source]]] = {service: [] for service in (EC2, *LONGEST)}
+    for location, source in pairs:
+        service = source.reads[0].partition(":")[0] if source.reads else ""
+        found.setdefault(service, []).append((location, source))
+    return found
+
+
+def _jobs(pairs: Iterable[tuple[Location, Source]]) -> list[tuple[Location, Sequence[Source]]]:
+    """Return what of *pairs* one thread queries: a source, and those that begin with what it lists there."""
+    jobs: dict[tuple[tuple[str, str], str], tuple[Location, list[Source]]] = {}
+    for location, source in pairs:
+        # One that comes before what it follows, or without it, lists by itself.
+        jobs.setdefault((location.place, AFTER.get(source.name, source.name)), (location, []))[1].append(source)
+    return list(jobs.values())
 
 
 def _unqueried(location: Location, source: Source, memory: dict[str, Any] | None = None) -> SourceState:

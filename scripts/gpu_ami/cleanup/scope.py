@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
-from gpu_ami.aws.access import enter
+from gpu_ami.aws.access import enter, identify
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.regions import ALL, enabled_regions, requested_regions
 from gpu_ami.aws.s3 import list_texts
 from gpu_ami.cleanup import local_references
 from gpu_ami.cleanup.decide import SourceReport
-from gpu_ami.cleanup.inventory import Location, Survey, locations_of
+from gpu_ami.cleanup.inventory import EC2, Location, Survey, locations_of
 from gpu_ami.cleanup.local_references import LocalSource
 from gpu_ami.cleanup.policy import Policy
 from gpu_ami.errors import AwsError, SafetyError, TerraformError, UsageError
@@ -42,6 +44,27 @@ def chosen_regions(run: Invocation, arguments: Sequence[str]) -> list[str]:
         return requested
     own = [run.settings.region]
     return own if run.options.region else list(run.settings.cleanup.regions) or own
+
+
+def whose(run: Invocation, *, announces: bool) -> str:
+    """Return the account that the credentials are of; EC2's client is made while STS answers.
+
+    Its model is the largest of all, and reading it takes as long as the answer.
+
+    Args:
+        run: This invocation.
+        announces: Whether the account is said, and another one than the settings' refused.
+
+    Raises:
+        SafetyError: The settings name another account.
+        AwsError: The credentials do not work.
+    """
+    # The first, or each would wait for the other; what goes wrong is said below.
+    with contextlib.suppress(AwsError, LookupError, TypeError, ValueError, AttributeError):
+        run.access.client("sts")
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        beside.submit(run.access.prepare, EC2, run.access.region)
+        return (run.announce() if announces else identify(run.access)).account
 
 
 def check_whose(run: Invocation, policy: Policy, file: str) -> None:

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from gpu_ami.aws.access import identify
 from gpu_ami.aws.build_resources import KINDS, BuildResource, find
 from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.images import Image
@@ -35,7 +34,7 @@ from gpu_ami.cleanup.plan_tables import sweep_table
 from gpu_ami.cleanup.planner import clock_reports
 from gpu_ami.cleanup.policy import SETTING, SOURCE_NAMES, Policy, left_out
 from gpu_ami.cleanup.result_tables import sweep_result_table
-from gpu_ami.cleanup.scope import chosen_regions, survey_of
+from gpu_ami.cleanup.scope import chosen_regions, survey_of, whose
 from gpu_ami.cleanup.volume_bins import volume_bins
 from gpu_ami.errors import AwsError, InterruptedRunError, PartialError, SafetyError, UsageError, then_raised
 from gpu_ami.invocation import Invocation
@@ -130,7 +129,7 @@ def run(run: Invocation, request: Request, *, sleep: Callable[[float], None] = t
     policy = policy_of_sweep(run, request, ages)
     requested_regions(request.regions)  # before credentials are asked for
     acts = request.yes and not run.options.dry_run
-    account = (run.announce() if acts else identify(run.access)).account
+    account = whose(run, announces=acts)
     regions = _regions(run, request.regions)
     survey = survey_of(run, policy, account, regions)
     with run.console.step("querying what incomplete builds left"):

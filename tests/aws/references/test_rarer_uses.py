@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.caller import RefusedError, UnansweredError
+from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError
 from gpu_ami.aws.references.agentcore import CapacityProviders
 from gpu_ami.aws.references.auto_scaling import AutoScalingGroups
 from gpu_ami.aws.references.beanstalk import BeanstalkConfigurations
@@ -23,11 +24,12 @@ from gpu_ami.aws.references.image_tasks import Copies, ExportTasks, StoreTasks
 from gpu_ami.aws.references.pcs import PcsNodeGroups
 from gpu_ami.aws.references.protections import FastRestores
 from gpu_ami.aws.references.rds_custom import CustomEngineVersions
+from gpu_ami.aws.references.registry import USES
 from gpu_ami.aws.references.root_volumes import RootVolumes
 from gpu_ami.aws.references.sagemaker import HyperPodClusters
 from gpu_ami.aws.references.source import Found, Source, SourceQuery
-from gpu_ami.cleanup.inventory import query_source
-from tests.support.account import World
+from gpu_ami.cleanup.inventory import Location, Survey, query_source
+from tests.support.account import EVERYTHING, World
 from tests.support.fake_caller import FakeCaller, Script
 
 THEN, NOW = datetime(2026, 1, 1, tzinfo=timezone.utc), datetime(2026, 11, 1, tzinfo=timezone.utc)
@@ -351,6 +353,7 @@ def _refresh(state: str, desired: dict[str, Any] | None) -> dict[str, Any]:
     return {"InstanceRefreshId": "1", "Status": state} | ({"DesiredConfiguration": desired} if desired else {})
 
 
+NO_REFRESH: dict[str, Any] = {"InstanceRefreshes": []}
 OVERRIDE = {"MixedInstancesPolicy": {"LaunchTemplate": {"Overrides": [{"ImageId": _ami(1)}]}}}
 
 
@@ -427,6 +430,60 @@ def test_only_groups_with_a_warm_pool_are_asked_for_its_instances() -> None:
 
     assert _details(found) == ["instance i-1 in the warm pool of Auto Scaling group b: ImageId"]
     assert caller.calls == 2
+
+
+GROUPS = ("auto-scaling", "instance-refreshes", "warm-pools")
+
+
+def _auto_scaling(caller: Caller, *names: str) -> Survey:
+    sources = [source for source in USES if source.name in names]
+    return Survey([Location(caller, "1", is_own=False)], EVERYTHING, uses=sources, own=(), per_image=())
+
+
+def test_groups_are_listed_once_for_all_that_begin_with_them() -> None:
+    """Each of three sources listed them anew, in each region; and what changed since is listed anew before the act."""
+    more: Script = {
+        "describe_instance_refreshes": [{"InstanceRefreshes": [_refresh("InProgress", OVERRIDE)]}],
+        "describe_warm_pool": [{"Instances": [{"InstanceId": "i-1", "ImageId": _ami(2)}]}],
+    }
+    caller = FakeCaller(_groups("g", WarmPoolConfiguration={"MinSize": 1}) | more)
+    survey = _auto_scaling(caller, *GROUPS)
+
+    survey.query()
+    assert Counter(operation for operation, _ in caller.requests)["describe_auto_scaling_groups"] == 1
+    assert {reference.target for reference in survey.references} == {_ami(1), _ami(2)}
+    assert [report.name for report in survey.reports] == list(GROUPS)
+    caller._script["describe_auto_scaling_groups"] = [{"AutoScalingGroups": []}]
+    survey.query_again(())
+
+    assert Counter(operation for operation, _ in caller.requests)["describe_auto_scaling_groups"] == 2
+    assert survey.references == []
+
+
+def test_a_list_of_groups_that_failed_is_nobody_elses() -> None:
+    """What was not listed is not empty: each source lists by itself then, and fails by itself."""
+    denied = RefusedError("autoscaling:DescribeAutoScalingGroups: AccessDenied: no", "AccessDenied")
+    group = _groups("g") | {"describe_instance_refreshes": [{"InstanceRefreshes": [_refresh("Pending", OVERRIDE)]}]}
+    group["describe_auto_scaling_groups"] = [denied, denied, {"AutoScalingGroups": [{"AutoScalingGroupName": "g"}]}]
+    survey = _auto_scaling(FakeCaller(group), *GROUPS)
+
+    survey.query()
+
+    assert {report.name: report.status for report in survey.reports} == dict(
+        zip(GROUPS, ("failed", "failed", "ok"), strict=True)
+    )
+
+
+@pytest.mark.parametrize("names", [GROUPS[1:], GROUPS[2:]])
+def test_sources_of_groups_need_no_other(names: tuple[str, ...]) -> None:
+    """A survey may have any sources."""
+    pool = {"describe_warm_pool": [{"Instances": [{"InstanceId": "i-1", "ImageId": _ami(2)}]}]}
+    script = _groups("g", WarmPoolConfiguration={"MinSize": 1}) | pool | {"describe_instance_refreshes": [NO_REFRESH]}
+    survey = _auto_scaling(FakeCaller(script), *names)
+
+    survey.query()
+
+    assert [reference.target for reference in survey.references] == [_ami(2)]
 
 
 def test_a_groups_own_instances_name_what_their_root_volumes_were_replaced_from() -> None:

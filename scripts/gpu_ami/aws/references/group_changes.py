@@ -1,16 +1,16 @@
 """Auto Scaling: what an instance refresh under way brings, and what waits in warm pools.
 
 Neither shows in the group itself: it is changed only once the refresh has succeeded (Auto Scaling user guide), and the
-instances of a pool are not among its own.
+instances of a pool are not among its own. Both begin with the groups that `auto_scaling` has listed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.references.aliases import with_aliases
+from gpu_ami.aws.references.auto_scaling import groups
 from gpu_ami.aws.references.reading import joined
 from gpu_ami.aws.references.source import Found, SourceQuery, members
 from gpu_ami.aws.references.templates import template_references
@@ -35,7 +35,7 @@ class InstanceRefreshes:
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return what each desired configuration names; its templates are read by launch-templates."""
-        named = joined(_groups(caller), lambda row: _refreshes(caller, _name(row)), workers=_WORKERS)
+        named = joined(groups(caller, query), lambda group: _refreshes(caller, group.name), workers=_WORKERS)
         found = with_aliases(caller, self.name, named)
         return Found([*found.references, *template_references(caller, query, self.name, named)], found.notes)
 
@@ -51,14 +51,10 @@ class WarmPools:
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
         """Return what each instance was made from; one call for each group that has a pool."""
-        with_pool = [row for row in _groups(caller) if row.get("WarmPoolConfiguration")]
-        named = joined(with_pool, lambda row: _warm(caller, _name(row)), workers=_WORKERS)
+        with_pool = [group for group in groups(caller, query) if group.has_warm_pool]
+        named = joined(with_pool, lambda group: _warm(caller, group.name), workers=_WORKERS)
         found = with_aliases(caller, self.name, named)
         return Found([*found.references, *template_references(caller, query, self.name, named)], found.notes)
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    return str(row["AutoScalingGroupName"])
 
 
 def _refreshes(caller: Caller, group: str) -> list[tuple[str, object]]:
@@ -73,10 +69,6 @@ def _refreshes(caller: Caller, group: str) -> list[tuple[str, object]]:
 def _warm(caller: Caller, group: str) -> list[tuple[str, object]]:
     rows = _of_group(caller, ("autoscaling", "describe_warm_pool", "Instances"), group)
     return [(f"instance {row['InstanceId']} in the warm pool of Auto Scaling group {group}", row) for row in rows]
-
-
-def _groups(caller: Caller) -> list[dict[str, Any]]:
-    return list(caller.pages("autoscaling", "describe_auto_scaling_groups", "AutoScalingGroups", MaxRecords=100))
 
 
 def _of_group(caller: Caller, listing: tuple[str, str, str], group: str) -> list[dict[str, Any]]:

@@ -72,6 +72,7 @@ class SourceQuery:
         fast_restore_usd_per_hour: Returns what fast snapshot restore of one snapshot costs in one zone of this region,
             by the hour; None where that is not known.
         at_once: So many calls of this query may be under way at once; of many places each has few.
+        listed: What a source has listed for those that are queried after it (`registry.AFTER`), in the same round.
     """
 
     images: Collection[Image] = ()
@@ -80,6 +81,7 @@ class SourceQuery:
     memory: dict[str, Any] = field(default_factory=dict)
     fast_restore_usd_per_hour: Callable[[], Decimal | None] = lambda: None
     at_once: int = 32
+    listed: dict[str, Any] = field(default_factory=dict)
 
 
 def side_by_side(
@@ -97,7 +99,8 @@ class Source(Protocol):
     """A kind of thing in an account and region that may need an AMI.
 
     To add one: write a class with these members in its own module and name it in `references.registry`, in `USES`,
-    `OWN` or `PER_IMAGE`. CONTRIBUTING says what else names a source.
+    `OWN` or `PER_IMAGE`. CONTRIBUTING says what else names a source. `AFTER` there is for one that begins with what
+    another source lists, `LONGEST` for services that answer several calls one after the other.
     """
 
     name: str
