@@ -22,8 +22,8 @@ from gpu_ami.aws.caller import Caller, RefusedError, making_sense
 from gpu_ami.aws.images import Image, own_images, some_images
 from gpu_ami.aws.references.image_builder import own_images_of
 from gpu_ami.aws.references.known_members import unknown
-from gpu_ami.aws.references.registry import AFTER, FROM_ANYWHERE, LONGEST, OWN, PER_IMAGE, USES
-from gpu_ami.aws.references.source import Found, Reference, Source, SourceQuery
+from gpu_ami.aws.references.registry import AFTER, BY_OWN_IMAGES, FROM_ANYWHERE, LONGEST, OWN, PER_IMAGE, USES
+from gpu_ami.aws.references.source import OWN_IMAGES, Found, Reference, Source, SourceQuery
 from gpu_ami.aws.regions import has_service
 from gpu_ami.cleanup.decide import Decision, SourceReport, Status, decide, newest_of
 from gpu_ami.cleanup.grantees import GRANTEES, Reached
@@ -36,6 +36,7 @@ _WORKERS = 32
 _QUERIES = 64
 # Of a fleet: waiting for hundreds of places, each at its own pace, costs little more than some threads.
 _FLEET_WORKERS = 256
+_LISTING = "images"
 _SHARING = "launch-permissions"
 _PUBLIC = "public-snapshots"
 # The code of the reason for which an AMI stays that another account uses, or may use.
@@ -174,6 +175,8 @@ class Survey:
         # Of many places each looks for its own, again and again.
         self._images: dict[tuple[str, str], list[Image]] = {}
         self._all_images: tuple[Image, ...] | None = ()
+        # Where all of them were listed in the round of queries under way.
+        self._just_listed: frozenset[tuple[str, str]] = frozenset()
         # What follows from all that was seen so far, by what it is.
         self._memo: dict[str, Any] = {}
 
@@ -370,8 +373,8 @@ class Survey:
         own = [(location, source) for location in places for source in self._own]
         self._note_pairs([*uses, *own])
         # What calls nothing reads the AMIs themselves. Whatever does not need their list starts with it.
-        still = [pair for pair in own if not pair[1].service]
-        calling = _by_service([*uses, *(pair for pair in own if pair[1].service)])
+        still = [pair for pair in [*uses, *own] if _is_answered_by_images(*pair)]
+        calling = _by_service(pair for pair in [*uses, *own] if not _is_answered_by_images(*pair))
         with ThreadPoolExecutor(max_workers=_QUERIES) as pool:
             self._prepare(EC2, calling[EC2])
             listings = [pool.submit(own_images, location.caller, location.account) for location in places]
@@ -383,6 +386,7 @@ class Survey:
                     self._prepare(service, pairs)
                 begun += [pool.submit(self._query_together, *job, ()) for job in _jobs(pairs)]
             self.images = tuple(image for listing in listings for image in listing.result())
+            self._just_listed = frozenset(location.place for location in places)
             for done in [*begun, *(pool.submit(self._query_together, *job, ()) for job in _jobs(still))]:
                 done.result()
 
@@ -405,10 +409,13 @@ class Survey:
         if self._reading is None or self._reading.images is None:
             listed = in_parallel(self.own_locations, self._listed, workers=self.workers)
             self.images = tuple(image for images in listed for image in images)
+            self._just_listed = frozenset(
+                location.place for location in self.own_locations if _key(location, _LISTING) not in self._states
+            )
         else:
             self.images = self._reading.images
             # Where they could not be listed.
-            self._states |= {key: state for key, state in known.items() if key[-1] == "images"}
+            self._states |= {key: state for key, state in known.items() if key[-1] == _LISTING}
         pairs = [*self._asked(self._uses), *self._asked(self._own, own_only=True)]
         keys = [_key(location, source.name) for location, source in pairs]
         # In this order they are reported, whoever has read them.
@@ -425,9 +432,9 @@ class Survey:
             with making_sense(f"images in {location.region}"):
                 found = own_images(caller, location.account, is_checked=True)
         except AwsError as exc:
-            report = SourceReport("images", location.region, "failed", location.account, error=str(exc), is_use=False)
+            report = SourceReport(_LISTING, location.region, "failed", location.account, error=str(exc), is_use=False)
             with self._lock:
-                self._states[_key(location, "images")] = SourceState(report)
+                self._states[_key(location, _LISTING)] = SourceState(report)
                 self._memo = {}
             return []
         location.caller.aws_time = location.caller.aws_time or caller.aws_time
@@ -462,7 +469,7 @@ class Survey:
 
     def states_of(self, location: Location) -> dict[str, SourceState]:
         """Return what each source has shown in *location*, by its name; `images` among them where that failed."""
-        sources = ["images", *(source.name for source in (*self._uses, *self._own, *self._per_image))]
+        sources = [_LISTING, *(source.name for source in (*self._uses, *self._own, *self._per_image))]
         keys = [(name, (*location.place, name)) for name in sources]
         return {name: self._states[key] for name, key in keys if key in self._states}
 
@@ -489,6 +496,8 @@ class Survey:
         `query_sharing`.
         """
         self._local = tuple(self._read_files())
+        # Only some of the AMIs are read anew.
+        self._just_listed = frozenset()
         moving = [source for source in self._own if source.service]
         selected = frozenset(selected)
         queries = [*self._asked(self._uses), *self._asked(moving, own_only=True)]
@@ -518,7 +527,7 @@ class Survey:
 
         def report(status: Status, error: str | None = None) -> SourceState:
             return SourceState(
-                SourceReport("images", location.region, status, location.account, error=error, is_use=False)
+                SourceReport(_LISTING, location.region, status, location.account, error=error, is_use=False)
             )
 
         try:
@@ -528,7 +537,7 @@ class Survey:
         except AwsError as exc:
             state = report("failed", str(exc))
         with self._lock:
-            self._states[_key(location, "images")] = state
+            self._states[_key(location, _LISTING)] = state
             # The last one, as it was read last.
             self._images.pop(location.place, None)
             self._images[location.place] = here
@@ -578,7 +587,8 @@ class Survey:
 
     def _query_together(self, location: Location, sources: Iterable[Source], selected: Collection[str]) -> None:
         """Query *sources* in their order; each knows what those before it have listed."""
-        listed: dict[str, Any] = {}
+        is_known = location.is_own and location.place in self._just_listed
+        listed: dict[str, Any] = {OWN_IMAGES: self._images_in(location)} if is_known else {}
         for source in sources:
             self._query(location, source, selected, listed)
 
@@ -747,6 +757,10 @@ def _by_service(pairs: Iterable[tuple[Location, Source]]) -> dict[str, list[tupl
         service = source.reads[0].partition(":")[0] if source.reads else ""
         found.setdefault(service, []).append((location, source))
     return found
+
+
+def _is_answered_by_images(location: Location, source: Source) -> bool:
+    return location.is_own and (not source.service or source.name in BY_OWN_IMAGES)
 
 
 def _jobs(pairs: Iterable[tuple[Location, Source]]) -> list[tuple[Location, Sequence[Source]]]:

@@ -28,6 +28,7 @@ from gpu_ami.aws.references.registry import USES
 from gpu_ami.aws.references.root_volumes import RootVolumes
 from gpu_ami.aws.references.sagemaker import HyperPodClusters
 from gpu_ami.aws.references.source import Found, Source, SourceQuery
+from gpu_ami.cleanup.grantees import Reached
 from gpu_ami.cleanup.inventory import Location, Survey, query_source
 from tests.support.account import EVERYTHING, World
 from tests.support.fake_caller import FakeCaller, Script
@@ -486,6 +487,22 @@ def test_sources_of_groups_need_no_other(names: tuple[str, ...]) -> None:
     assert [reference.target for reference in survey.references] == [_ami(2)]
 
 
+@pytest.mark.parametrize(
+    ("source", "operation"),
+    [(InstanceRefreshes(), "describe_instance_refreshes"), (WarmPools(), "describe_warm_pool")],
+    ids=["refreshes", "warm pools"],
+)
+def test_what_listed_groups_have_is_there_whether_it_can_be_shown_or_not(source: Source, operation: str) -> None:
+    """A region without an operation has nothing of its kind where that is what lists; the groups were listed before."""
+    query = SourceQuery()
+    AutoScalingGroups().find(FakeCaller(_groups("g", WarmPoolConfiguration={"MinSize": 1})), query)
+    refused = RefusedError(f"autoscaling:{operation} in r: InvalidAction: not supported", "InvalidAction")
+
+    report = query_source(Location(FakeCaller({operation: [refused]}), "1"), source, query).report
+
+    assert report.status == "failed"
+
+
 def test_a_groups_own_instances_name_what_their_root_volumes_were_replaced_from() -> None:
     """A refresh that replaces root volumes leaves the instance, and EC2 shows what it was launched from."""
     row = {"AutoScalingGroupName": "g", "Instances": [{"InstanceId": "i-1", "ImageId": _ami(1)}]}
@@ -557,7 +574,88 @@ def test_a_root_volume_that_was_restored_to_its_launch_needs_no_look_at_instance
     assert many.calls == 3
 
 
+def _instances(*ids: str, state: str = "running") -> dict[str, Any]:
+    rows = [{"InstanceId": key, "ImageId": _ami(5), "State": {"Name": state}} for key in ids]
+    return {"Reservations": [{"Instances": rows}]}
+
+
+def _with_instances(script: Script) -> tuple[FakeCaller, Survey]:
+    caller = FakeCaller(script)
+    sources = [source for source in USES if source.name in ("instances", "root-volumes")]
+    return caller, Survey([Location(caller, "1", is_own=False)], EVERYTHING, uses=sources, own=(), per_image=())
+
+
+def test_where_no_instance_lives_nobody_asks_for_root_volumes() -> None:
+    """Most regions of most accounts have none; one that is there at the last look before the act counts."""
+    tasks = _tasks({"ImageId": _ami(1)})
+    caller, survey = _with_instances(tasks | {"describe_instances": [_instances("i-1", state="terminated")]})
+
+    survey.query()
+    assert [operation for operation, _ in caller.requests] == ["describe_instances"]
+    assert [(report.name, report.status) for report in survey.reports] == [("instances", "ok"), ("root-volumes", "ok")]
+    caller._script["describe_instances"] = [_instances("i-1")]
+    survey.query_again(())
+
+    assert {reference.target for reference in survey.references} == {_ami(1), _ami(5)}
+
+
+def test_an_instance_that_is_younger_than_the_list_is_looked_up() -> None:
+    """It may have been launched, and its root volume replaced, since the instances were listed."""
+    tasks = _tasks({"ImageId": _ami(1)}, {"InstanceId": "i-3", "ImageId": _ami(3)})
+    caller, survey = _with_instances(tasks | {"describe_instances": [_instances("i-1"), _instances("i-3")]})
+
+    survey.query()
+
+    assert {reference.target for reference in survey.references} == {_ami(1), _ami(3), _ami(5)}
+    filters = [given.get("Filters") for operation, given in caller.requests if operation == "describe_instances"]
+    assert filters == [None, [{"Name": "instance-id", "Values": ["i-3"]}]]
+
+
+def test_instances_that_could_not_be_listed_are_not_none() -> None:
+    """Root volumes are asked for as if nobody had tried."""
+    denied = RefusedError("ec2:DescribeInstances: UnauthorizedOperation: no", "UnauthorizedOperation")
+    _, survey = _with_instances(_tasks({"ImageId": _ami(1)}) | {"describe_instances": [denied, _instances("i-1")]})
+
+    survey.query()
+
+    assert [report.status for report in survey.reports] == ["failed", "ok"]
+    assert [reference.target for reference in survey.references] == [_ami(1)]
+
+
 # --- copies, exports, stores
+
+
+@pytest.mark.parametrize("is_fleet", [False, True], ids=["an account", "a fleet"])
+def test_a_list_of_own_amis_says_what_is_being_copied(is_fleet: bool) -> None:
+    """Of all that a region is asked for, pending AMIs were asked for twice; before the act they are asked for anew."""
+    copied = {"ImageId": _ami(9), "OwnerId": "1", "State": "pending", "SourceImageId": _ami(1)}
+    caller = FakeCaller({"describe_images": [{"Images": [copied]}]})
+    reached = Reached(members={}) if is_fleet else None
+    survey = Survey([Location(caller, "1")], EVERYTHING, uses=[Copies()], own=(), per_image=(), reached=reached)
+
+    survey.query()
+    assert [(use.target, use.what) for use in survey.references] == [(_ami(1), f"{_ami(9)} is being made from it in r")]
+    assert [given.get("Filters") for _, given in caller.requests] == [None]
+    caller._script["describe_images"] = [{"Images": []}]
+    survey.query_again(())
+
+    assert survey.references == []
+    assert caller.requests[-1][1]["Filters"] == [{"Name": "state", "Values": ["pending"]}]
+
+
+@pytest.mark.parametrize("is_own", [True, False], ids=["own", "another account"])
+def test_without_a_list_of_own_amis_copies_are_asked_for(is_own: bool) -> None:
+    """One that could not be read, or was not asked for, says nothing."""
+    row = {"ImageId": _ami(9), "State": "pending", "SourceImageId": _ami(1)}
+    denied = [RefusedError("ec2:DescribeImages: UnauthorizedOperation: no", "UnauthorizedOperation")] if is_own else []
+    caller = FakeCaller({"describe_images": [*denied, {"Images": [row]}]})
+    reached = Reached(members={}) if is_own else None
+    location = Location(caller, "1", is_own=is_own)
+    survey = Survey([location], EVERYTHING, uses=[Copies()], own=(), per_image=(), reached=reached)
+
+    survey.query()
+
+    assert survey.states_of(location)["copies"].references[0].target == _ami(1)
 
 
 def test_the_source_of_a_pending_ami_is_needed() -> None:

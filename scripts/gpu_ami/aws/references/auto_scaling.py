@@ -57,7 +57,11 @@ def groups(caller: Caller, query: SourceQuery) -> tuple[Group, ...]:
         AwsError: Auto Scaling refused, or the list could not be read to its end.
     """
     listed: tuple[Group, ...] | None = query.listed.get(_GROUPS)
-    return tuple(map(_group, _rows(caller))) if listed is None else listed
+    if listed is None:
+        return tuple(map(_group, _rows(caller)))
+    # What is refused from here on is no first listing: what the groups have is there, whether it can be shown or not.
+    caller.answered += 1
+    return listed
 
 
 def _rows(caller: Caller) -> list[dict[str, Any]]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from gpu_ami.aws.caller import Caller
-from gpu_ami.aws.references.source import Found, Reference, SourceQuery, ids_in, members
+from collections.abc import Collection
 
+from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.images import Image
+from gpu_ami.aws.references.source import OWN_IMAGES, Found, Reference, SourceQuery, ids_in, members
+
+_PENDING = "pending"
 _EXPORT_OVER = frozenset({"completed", "deleted"})
 _STORE_OVER = frozenset({"Completed", "Failed"})
 
@@ -12,7 +16,8 @@ _STORE_OVER = frozenset({"Completed", "Failed"})
 class Copies:
     """AMIs that are still being made from another one, in this region or any that is queried.
 
-    A copy is a pending AMI of the region that it goes to, and names its source. Regions that a survey does not query
+    A copy is a pending AMI of the region that it goes to, and names its source: the list of the account's own AMIs has
+    it, where that was read a moment ago. Regions that a survey does not query
     are not looked at: roles are seldom allowed to call there, and each of them would have to answer.
     """
 
@@ -23,17 +28,24 @@ class Copies:
     reads = members("ec2:DescribeImages", "Images[].SourceImageId")
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
-        """Return the source of each pending AMI; one call."""
-        del query
-        pending = [{"Name": "state", "Values": ["pending"]}]
-        rows = caller.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=pending, MaxResults=1000)
+        """Return the source of each pending AMI; one call, or none."""
         return Found(
             [
-                Reference(target, self.name, f"{row['ImageId']} is being made from it in {caller.region}")
-                for row in rows
-                for target in sorted(ids_in(row.get("SourceImageId") or ""))
+                Reference(target, self.name, f"{image_id} is being made from it in {caller.region}")
+                for image_id, source in _pending(caller, query)
+                for target in sorted(ids_in(source))
             ]
         )
+
+
+def _pending(caller: Caller, query: SourceQuery) -> list[tuple[str, str]]:
+    """Return each AMI that is still being made, and what it is made from, as EC2 says."""
+    listed: Collection[Image] | None = query.listed.get(OWN_IMAGES)
+    if listed is not None:
+        return [(image.image_id, image.source_ami_id) for image in listed if image.state == _PENDING]
+    pending = [{"Name": "state", "Values": [_PENDING]}]
+    rows = caller.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=pending, MaxResults=1000)
+    return [(row["ImageId"], row.get("SourceImageId") or "") for row in rows]
 
 
 class ExportTasks:

@@ -79,8 +79,15 @@ USES: tuple[Source, ...] = (
 _ANYWHERE = (Parameters, Copies, Stacks, LambdaFunctions, StateMachines, Schedules, MaintenanceWindows)
 FROM_ANYWHERE = frozenset(source.name for source in USES if isinstance(source, _ANYWHERE))
 # Sources that begin with what another one lists. They are queried after it by the same thread, so that one listing does
-# for all of them: DescribeAutoScalingGroups, thrice in each region, would be thrice as often throttled, too.
-AFTER = {source.name: AutoScalingGroups.name for source in (InstanceRefreshes, WarmPools)}
+# for all of them: DescribeAutoScalingGroups, thrice in each region, would be thrice as often throttled, too. Where no
+# instance is there is none whose root volume was replaced.
+AFTER = {
+    InstanceRefreshes.name: AutoScalingGroups.name,
+    WarmPools.name: AutoScalingGroups.name,
+    RootVolumes.name: Instances.name,
+}
+# What the list of the account's own AMIs answers, where that is read first.
+BY_OWN_IMAGES = frozenset({Copies.name})
 # Services, by botocore's names, that answer three or more calls one after the other where something is there: listing,
 # listing what is in it, showing that. They begin first, so that those of a single call fill the time until the last.
 LONGEST = ("autoscaling", "elasticbeanstalk", "ecs", "stepfunctions", "imagebuilder", "ssm", "pcs", "emr")

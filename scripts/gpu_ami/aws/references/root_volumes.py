@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.references.instances import listed_instances
 from gpu_ami.aws.references.reading import chunks
 from gpu_ami.aws.references.source import Found, SourceQuery, members, references_in
 
@@ -29,8 +30,13 @@ class RootVolumes:
     )
 
     def find(self, caller: Caller, query: SourceQuery) -> Found:
-        """Return what each root volume was replaced from; a task without either restored what was launched."""
-        del query
+        """Return what each root volume was replaced from; a task without either restored what was launched.
+
+        Where no instance is, no task counts, and none is asked for. One that was not listed a moment ago is looked up.
+        """
+        there = listed_instances(query)
+        if there is not None and not there:
+            return Found()
         rows = [
             (row, {name: row[name] for name in ("ImageId", "SnapshotId") if row.get(name)})
             for row in caller.pages(
@@ -39,7 +45,9 @@ class RootVolumes:
             if row["TaskState"] != _OVER
         ]
         tasks = [(row, came_from) for row, came_from in rows if came_from]
-        alive = _alive(caller, {str(row["InstanceId"]) for row, _ in tasks})
+        named = {str(row["InstanceId"]) for row, _ in tasks}
+        known = named & (there or frozenset())
+        alive = known | _alive(caller, named - known)
         return Found(
             [
                 reference

@@ -21,6 +21,8 @@ _Result = TypeVar("_Result")
 _IDS = re.compile(r"(?:ami|snap)-(?:[0-9a-f]{17}|[0-9a-f]{8})(?![0-9a-f])", re.IGNORECASE)
 # How launch templates and overrides name an SSM parameter instead of an AMI.
 ALIAS = "resolve:ssm:"
+# In `SourceQuery.listed`: every AMI of the account's own in the region, in whatever state, of a moment ago.
+OWN_IMAGES = "own AMIs"
 # Tags describe; they do not make anything launch.
 _NOT_USED = frozenset({"Tags", "tags", "TagSet", "TagSpecifications", "UserData"})
 
@@ -72,7 +74,8 @@ class SourceQuery:
         fast_restore_usd_per_hour: Returns what fast snapshot restore of one snapshot costs in one zone of this region,
             by the hour; None where that is not known.
         at_once: So many calls of this query may be under way at once; of many places each has few.
-        listed: What a source has listed for those that are queried after it (`registry.AFTER`), in the same round.
+        listed: What a source has listed for those that are queried after it (`registry.AFTER`), in the same round; and
+            the account's own AMIs, where the round began with all of them (`OWN_IMAGES`).
     """
 
     images: Collection[Image] = ()
