@@ -1,6 +1,6 @@
 #!/usr/bin/env -S uv run --script
 # /// script
-# dependencies = ["nox[uv]>=2026.8.10"]
+# dependencies = ["nox[uv]>=2026.10.20"]
 # ///
 """Every check of the repository; `uv run nox` runs what a change must pass."""
 
@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess  # noqa: TID251 - nox runs without the package installed
+import sys
 
 import nox
 
@@ -42,7 +43,8 @@ EVERY_TEST = bool(os.environ.get("EVERY_TEST"))
 # What differs between Pythons shows on the oldest and the newest; CI runs those between, too: of each file of tests the
 # first, which loads all that is used there, and whole files about what differs most from version to version.
 UNIT = [f"tests-{python}" for python in (PYTHONS if IN_CI else dict.fromkeys([PYTHONS[0], PYTHONS[-1]]))]
-DEFAULT = ["lint", "typing", *UNIT, "slow", "infra", "e2e", "coverage"]
+# The end-to-end tests mostly wait, for many minutes: the others run meanwhile, those that wait little first.
+DEFAULT = ["e2e", "lint", "typing", UNIT[-1], UNIT[0], "slow", "infra", *UNIT[1:-1], "coverage"]
 # Files without a unit test are not even read: that takes each worker seconds.
 ELSEWHERE = (
     "tests/sandbox",
@@ -56,13 +58,16 @@ ELSEWHERE = (
 )
 UNIT_TESTS = ("not (slow or infra or e2e)", *(f"--ignore={path}" for path in ELSEWHERE))
 
-nox.needs_version = ">=2026.8.10"
+nox.needs_version = ">=2026.10.20"
 nox.options.default_venv_backend = "uv"
 nox.options.error_on_external_run = True
 # A missing Python is an error in CI; elsewhere nox names it and goes on.
 nox.options.error_on_missing_interpreters = IN_CI
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = DEFAULT
+# A bare `nox` runs two sessions at a time, and prints what each said when it ends. What is named on the command line
+# runs alone, as CI does: one sees it go, and a debugger has the terminal. `-j 1` does so with all of them.
+nox.options.parallel = 2 if len(sys.argv) == 1 else 1
 
 
 # They go hundreds of times through what unit tests of clean-up cover, or through nothing of the two packages: measuring
@@ -83,11 +88,15 @@ def run_pytest(
 ) -> None:
     """Run the tests with *marks* side by side, and measure what they cover.
 
+    A third worker is for the waits of the other two: beside another session there are none to fill, and each worker
+    takes many seconds to collect all tests.
+
     One file stays on one worker, unless *dist* says otherwise: its sandbox is started once. The files come in the order
     that tests/conftest.py makes. *where* keeps pytest from reading the files of other sessions; what is named on the
     command line beats it.
     """
     program = ("coverage", "run", "-m", "pytest") if measured else ("pytest",)
+    workers = 2 if workers == 3 and session.parallel else workers
     options = (f"--numprocesses={workers}", f"--dist={dist}", "--no-loadscope-reorder", "--quiet", "-m", marks)
     session.run(*program, *options, *(session.posargs or where), env=GO)
 
@@ -111,7 +120,7 @@ def setup_tools(session: nox.Session) -> None:
     session.run("invoke", "setup")
 
 
-@nox.session
+@nox.session(allow_parallel=True)
 def lint(session: nox.Session) -> None:
     """Check style and structure: ruff's rules and layout, and which module may import which."""
     install(session, "lint")
@@ -120,14 +129,14 @@ def lint(session: nox.Session) -> None:
     session.run("lint-imports", "--no-cache")
 
 
-@nox.session
+@nox.session(allow_parallel=True)
 def typing(session: nox.Session) -> None:
     """Check types: mypy, strict."""
     install(session, "typing", "dev")
     session.run("mypy", *session.posargs)
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=PYTHONS, allow_parallel=True)
 def tests(session: nox.Session) -> None:
     """Run the unit tests: all on the oldest and the newest Python; between them what could fail there alone."""
     install(session, "tests")
@@ -146,7 +155,7 @@ def lowest(session: nox.Session) -> None:
     run_pytest(session, *UNIT_TESTS, workers=3, measured=False)
 
 
-@nox.session
+@nox.session(allow_parallel=True)
 def slow(session: nox.Session) -> None:
     """Test the sandbox itself, and every way a run can be cut short; once, not per Python."""
     install(session, "tests")
@@ -159,13 +168,16 @@ def slow(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Combine what the unit tests and the slow ones covered, and refuse less than the bound."""
+    """Combine what the unit tests and the slow ones covered, and refuse less than the bound.
+
+    It is not allowed beside others, and comes last: nox starts it when all of them have ended.
+    """
     install(session, "tests")
     session.run("coverage", "combine")
     session.run("coverage", "report")
 
 
-@nox.session
+@nox.session(allow_parallel=True)
 def infra(session: nox.Session) -> None:
     """Check the template, the shell scripts and the Terraform folder with the real tools."""
     install(session, "tests", "infra")
@@ -173,7 +185,7 @@ def infra(session: nox.Session) -> None:
     run_pytest(session, "infra", "tests/infra", workers=3, measured=False)
 
 
-@nox.session
+@nox.session(allow_parallel=True)
 def e2e(session: nox.Session) -> None:
     """Run the whole pipeline in the sandbox: real Packer, real Terraform, real scripts."""
     install(session, "tests")
