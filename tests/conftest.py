@@ -95,6 +95,8 @@ def pytest_configure() -> None:
 
     A shell's background job ignores that of a terminal.
     """
+    # A test makes few cycles, and hundreds of thousands of objects that stay: moto's classes, botocore's models.
+    gc.set_threshold(50_000, 20, 50)
     service_models.share()  # before moto is loaded, which would read EC2's in its own, slower way
     parser.values = _parsed_once  # most tests read the same template, which takes a while
     signal.signal(signal.SIGINT, signal.default_int_handler)
