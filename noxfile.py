@@ -84,20 +84,26 @@ GO = {"GOGC": "off", "GOMEMLIMIT": "1GiB"}
 
 
 def run_pytest(
-    session: nox.Session, marks: str, *where: str, workers: int, measured: bool = True, dist: str = "loadfile"
+    session: nox.Session,
+    marks: str,
+    *where: str,
+    workers: int,
+    beside: int | None = None,
+    measured: bool = True,
+    dist: str = "loadfile",
 ) -> None:
     """Run the tests with *marks* side by side, and measure what they cover.
 
-    A third worker is for the waits of the other two: beside another session there are none to fill, and each worker
-    takes many seconds to collect all tests.
+    *workers* share the tests; where another session runs at the same time it is *beside*, if that is given: its tests
+    fill the waits that one more worker is for, and each worker takes many seconds to collect all tests.
 
     One file stays on one worker, unless *dist* says otherwise: its sandbox is started once. The files come in the order
     that tests/conftest.py makes. *where* keeps pytest from reading the files of other sessions; what is named on the
     command line beats it.
     """
     program = ("coverage", "run", "-m", "pytest") if measured else ("pytest",)
-    workers = 2 if workers == 3 and session.parallel else workers
-    options = (f"--numprocesses={workers}", f"--dist={dist}", "--no-loadscope-reorder", "--quiet", "-m", marks)
+    number = beside if beside is not None and session.parallel else workers
+    options = (f"--numprocesses={number}", f"--dist={dist}", "--no-loadscope-reorder", "--quiet", "-m", marks)
     session.run(*program, *options, *(session.posargs or where), env=GO)
 
 
@@ -141,10 +147,10 @@ def tests(session: nox.Session) -> None:
     """Run the unit tests: all on the oldest and the newest Python; between them what could fail there alone."""
     install(session, "tests")
     if session.python in PYTHONS[1:-1] and not (EVERY_TEST or session.posargs):
-        run_pytest(session, *UNIT_TESTS, "--briefly", workers=2, measured=False)
+        run_pytest(session, *UNIT_TESTS, "--briefly", workers=2, beside=1, measured=False)
         return
     # Measuring costs a third of the time, and one Python covers what the others do.
-    run_pytest(session, *UNIT_TESTS, workers=3, measured=session.python == PYTHONS[-1])
+    run_pytest(session, *UNIT_TESTS, workers=3, beside=2, measured=session.python == PYTHONS[-1])
 
 
 @nox.session(python=PYTHONS[0], default=False, reuse_venv=False)
@@ -161,7 +167,8 @@ def slow(session: nox.Session) -> None:
     install(session, "tests")
     setup_tools(session)
     # A third of the time is waiting: for guests to start, and for Batch.
-    run_pytest(session, "slow", "--ignore=tests/infra", *(f"--ignore={path}" for path in UNMEASURED), workers=3)
+    elsewhere = ("--ignore=tests/infra", *(f"--ignore={path}" for path in UNMEASURED))
+    run_pytest(session, "slow", *elsewhere, workers=3, beside=2)
     if not session.posargs:
         run_pytest(session, "slow", *UNMEASURED, workers=2, measured=False, dist="load")
 
@@ -182,7 +189,7 @@ def infra(session: nox.Session) -> None:
     """Check the template, the shell scripts and the Terraform folder with the real tools."""
     install(session, "tests", "infra")
     setup_tools(session)
-    run_pytest(session, "infra", "tests/infra", workers=3, measured=False)
+    run_pytest(session, "infra", "tests/infra", workers=3, beside=2, measured=False)
 
 
 @nox.session(allow_parallel=True)
