@@ -69,7 +69,7 @@ def _packer(lines: list[str], status: int) -> Command:
         "    line.startswith('UNTIL ') or print(line, flush=True)\n"
         "sys.exit(int(sys.argv[1]))"
     )
-    return Command((sys.executable, "-c", code, str(status), *lines))
+    return Command((sys.executable, "-S", "-c", code, str(status), *lines))  # without coverage, ten times as fast
 
 
 def _bake(command: Command, log: Path, view: Recorder, *, scripts: tuple[str, ...] = SCRIPTS) -> Progress:
@@ -253,7 +253,7 @@ def test_ctrl_c_is_shown_as_cancelling(tmp_path: Path, *, waits: bool) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         with pytest.raises(KeyboardInterrupt):
-            _bake(Command((sys.executable, "-c", INTERRUPTED)), tmp_path / "b.log", view)
+            _bake(Command((sys.executable, "-S", "-c", INTERRUPTED)), tmp_path / "b.log", view)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
