@@ -43,8 +43,9 @@ EVERY_TEST = bool(os.environ.get("EVERY_TEST"))
 # What differs between Pythons shows on the oldest and the newest; CI runs those between, too: of each file of tests the
 # first, which loads all that is used there, and whole files about what differs most from version to version.
 UNIT = [f"tests-{python}" for python in (PYTHONS if IN_CI else dict.fromkeys([PYTHONS[0], PYTHONS[-1]]))]
-# The end-to-end tests mostly wait, for many minutes: the others run meanwhile, those that wait little first.
-DEFAULT = ["e2e", "lint", "typing", UNIT[-1], UNIT[0], "slow", "infra", *UNIT[1:-1], "coverage"]
+# The end-to-end tests mostly wait, for many minutes: the others run meanwhile. The last, which has no other beside it,
+# waits least.
+DEFAULT = ["e2e", "lint", "typing", UNIT[-1], "slow", "infra", *UNIT[1:-1], UNIT[0], "coverage"]
 # Files without a unit test are not even read: that takes each worker seconds.
 ELSEWHERE = (
     "tests/sandbox",
