@@ -1,6 +1,6 @@
 #!/usr/bin/env -S uv run --script
 # /// script
-# dependencies = ["nox[uv]>=2026.8.10"]
+# dependencies = ["nox[uv]>=2026.10.20"]
 # ///
 """Every check of the repository; `uv run nox` runs what a change must pass."""
 
@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess  # noqa: TID251 - nox runs without the package installed
+import sys
 
 import nox
 
@@ -42,7 +43,9 @@ EVERY_TEST = bool(os.environ.get("EVERY_TEST"))
 # What differs between Pythons shows on the oldest and the newest; CI runs those between, too: of each file of tests the
 # first, which loads all that is used there, and whole files about what differs most from version to version.
 UNIT = [f"tests-{python}" for python in (PYTHONS if IN_CI else dict.fromkeys([PYTHONS[0], PYTHONS[-1]]))]
-DEFAULT = ["lint", "typing", *UNIT, "slow", "infra", "e2e", "coverage"]
+# The end-to-end tests mostly wait, for many minutes: the others run meanwhile. The last, which has no other beside it,
+# waits least.
+DEFAULT = ["e2e", "lint", "typing", UNIT[-1], "slow", "infra", *UNIT[1:-1], UNIT[0], "coverage"]
 # Files without a unit test are not even read: that takes each worker seconds.
 ELSEWHERE = (
     "tests/sandbox",
@@ -56,21 +59,31 @@ ELSEWHERE = (
 )
 UNIT_TESTS = ("not (slow or infra or e2e)", *(f"--ignore={path}" for path in ELSEWHERE))
 
-nox.needs_version = ">=2026.8.10"
+nox.needs_version = ">=2026.10.20"
 nox.options.default_venv_backend = "uv"
 nox.options.error_on_external_run = True
 # A missing Python is an error in CI; elsewhere nox names it and goes on.
 nox.options.error_on_missing_interpreters = IN_CI
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = DEFAULT
+# A bare `nox` runs two sessions at a time, and prints what each said when it ends. What is named on the command line
+# runs alone, as CI does: one sees it go, and a debugger has the terminal. `-j 1` does so with all of them.
+nox.options.parallel = 2 if len(sys.argv) == 1 else 1
 
 
-# They go hundreds of times through what unit tests of clean-up cover, or through nothing of the two packages: measuring
-# that costs half of their time.
+# Of these files' slow tests: they go hundreds of times through what the unit tests cover, or through nothing of the two
+# packages, and measuring that costs a third of their time.
 UNMEASURED = (
+    "tests/cleanup/test_cleanup.py",
+    "tests/cleanup/test_execute.py",
     "tests/cleanup/test_faults.py",
+    "tests/cleanup/test_mentions.py",
     "tests/cleanup/test_other_accounts.py",
     "tests/cleanup/test_source_faults.py",
+    "tests/cleanup/test_sweep.py",
+    "tests/cleanup/test_usage_reports.py",
+    "tests/cleanup/test_volume_bins.py",
+    "tests/measure",
     "tests/workflows",
 )
 
@@ -79,16 +92,26 @@ GO = {"GOGC": "off", "GOMEMLIMIT": "1GiB"}
 
 
 def run_pytest(
-    session: nox.Session, marks: str, *where: str, workers: int, measured: bool = True, dist: str = "loadfile"
+    session: nox.Session,
+    marks: str,
+    *where: str,
+    workers: int,
+    beside: int | None = None,
+    measured: bool = True,
+    dist: str = "loadfile",
 ) -> None:
     """Run the tests with *marks* side by side, and measure what they cover.
+
+    *workers* share the tests; where another session runs at the same time it is *beside*, if that is given: its tests
+    fill the waits that one more worker is for, and each worker takes many seconds to collect all tests.
 
     One file stays on one worker, unless *dist* says otherwise: its sandbox is started once. The files come in the order
     that tests/conftest.py makes. *where* keeps pytest from reading the files of other sessions; what is named on the
     command line beats it.
     """
     program = ("coverage", "run", "-m", "pytest") if measured else ("pytest",)
-    options = (f"--numprocesses={workers}", f"--dist={dist}", "--no-loadscope-reorder", "--quiet", "-m", marks)
+    number = beside if beside is not None and session.parallel else workers
+    options = (f"--numprocesses={number}", f"--dist={dist}", "--no-loadscope-reorder", "--quiet", "-m", marks)
     session.run(*program, *options, *(session.posargs or where), env=GO)
 
 
@@ -111,7 +134,7 @@ def setup_tools(session: nox.Session) -> None:
     session.run("invoke", "setup")
 
 
-@nox.session
+@nox.session(allow_parallel=True)
 def lint(session: nox.Session) -> None:
     """Check style and structure: ruff's rules and layout, and which module may import which."""
     install(session, "lint")
@@ -120,22 +143,22 @@ def lint(session: nox.Session) -> None:
     session.run("lint-imports", "--no-cache")
 
 
-@nox.session
+@nox.session(allow_parallel=True)
 def typing(session: nox.Session) -> None:
     """Check types: mypy, strict."""
     install(session, "typing", "dev")
     session.run("mypy", *session.posargs)
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=PYTHONS, allow_parallel=True)
 def tests(session: nox.Session) -> None:
     """Run the unit tests: all on the oldest and the newest Python; between them what could fail there alone."""
     install(session, "tests")
     if session.python in PYTHONS[1:-1] and not (EVERY_TEST or session.posargs):
-        run_pytest(session, *UNIT_TESTS, "--briefly", workers=2, measured=False)
+        run_pytest(session, *UNIT_TESTS, "--briefly", workers=2, beside=1, measured=False)
         return
     # Measuring costs a third of the time, and one Python covers what the others do.
-    run_pytest(session, *UNIT_TESTS, workers=3, measured=session.python == PYTHONS[-1])
+    run_pytest(session, *UNIT_TESTS, workers=3, beside=2, measured=session.python == PYTHONS[-1])
 
 
 @nox.session(python=PYTHONS[0], default=False, reuse_venv=False)
@@ -146,34 +169,38 @@ def lowest(session: nox.Session) -> None:
     run_pytest(session, *UNIT_TESTS, workers=3, measured=False)
 
 
-@nox.session
+@nox.session(allow_parallel=True)
 def slow(session: nox.Session) -> None:
     """Test the sandbox itself, and every way a run can be cut short; once, not per Python."""
     install(session, "tests")
     setup_tools(session)
     # A third of the time is waiting: for guests to start, and for Batch.
-    run_pytest(session, "slow", "--ignore=tests/infra", *(f"--ignore={path}" for path in UNMEASURED), workers=3)
+    elsewhere = ("--ignore=tests/infra", *(f"--ignore={path}" for path in UNMEASURED))
+    run_pytest(session, "slow", *elsewhere, workers=3, beside=2)
     if not session.posargs:
         run_pytest(session, "slow", *UNMEASURED, workers=2, measured=False, dist="load")
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Combine what the unit tests and the slow ones covered, and refuse less than the bound."""
+    """Combine what the unit tests and the slow ones covered, and refuse less than the bound.
+
+    It is not allowed beside others, and comes last: nox starts it when all of them have ended.
+    """
     install(session, "tests")
     session.run("coverage", "combine")
     session.run("coverage", "report")
 
 
-@nox.session
+@nox.session(allow_parallel=True)
 def infra(session: nox.Session) -> None:
     """Check the template, the shell scripts and the Terraform folder with the real tools."""
     install(session, "tests", "infra")
     setup_tools(session)
-    run_pytest(session, "infra", "tests/infra", workers=3, measured=False)
+    run_pytest(session, "infra", "tests/infra", workers=3, beside=2, measured=False)
 
 
-@nox.session
+@nox.session(allow_parallel=True)
 def e2e(session: nox.Session) -> None:
     """Run the whole pipeline in the sandbox: real Packer, real Terraform, real scripts."""
     install(session, "tests")

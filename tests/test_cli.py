@@ -15,6 +15,7 @@ import pytest
 
 from gpu_ami import cli
 from tests.support.schemas import problems_of_output
+from tests.support.tasks import tasks
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("boto3", "botocore", "moto", "hcl2", "matplotlib", "rich", "msgspec", "asyncssh", "cyclonedx", "jsonschema")
@@ -33,12 +34,7 @@ def _invoke(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.Complet
     )
 
 
-def _tasks() -> list[str]:
-    listed = _invoke("--list", "--list-format", "json")
-    return [task["name"] for task in json.loads(listed.stdout)["tasks"]]
-
-
-TASKS = _tasks()
+TASKS = sorted(tasks().task_names)
 
 
 @pytest.fixture
@@ -52,6 +48,8 @@ def test_list_shows_each_task_with_its_help() -> None:
     """`invoke --list` is the first thing a newcomer types."""
     shown = _invoke("--list").stdout
 
+    listed = _invoke("--list", "--list-format", "json")
+    assert sorted(task["name"] for task in json.loads(listed.stdout)["tasks"]) == TASKS
     for name in TASKS:
         assert re.search(rf"^  {name} +\S.+", shown, re.MULTILINE), name
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import itertools
 import json
 import re
@@ -15,9 +14,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from invoke.collection import Collection
 
 from gpu_ami import settings
+from tests.support.tasks import tasks
 
 ROOT = Path(__file__).parents[1]
 _OWN = ("scripts", "packer", "terraform", "tests", "docs", ".github", "logs")
@@ -57,16 +56,7 @@ def commands(page: Path) -> list[list[str]]:
     return found
 
 
-def _tasks() -> Collection:
-    spec = importlib.util.spec_from_file_location("the_tasks", ROOT / "tasks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return Collection.from_module(module)
-
-
-TASKS = _tasks()
+TASKS = tasks()
 
 
 def flags_of(task: Any) -> dict[str, bool]:

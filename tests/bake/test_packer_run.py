@@ -18,9 +18,9 @@ from gpu_ami.bake.packer_run import FailedBuildError, bake
 from gpu_ami.bake.template import template_scripts
 from gpu_ami.errors import BuildError, UsageError
 from gpu_ami.process import Command
+from tests.support.steps import PACKER, STEPS
 
 SCRIPTS = ("update-system", "pull-image")
-TEMPLATE_SCRIPTS = template_scripts(Path(__file__).parents[2] / "packer")
 GOOD = [
     "1,,ui,say,==> amazon-ebs.gpu: Launching a source AWS instance...",
     "1,,ui,say,==> amazon-ebs.gpu: Provisioning with shell script: s/update-system.sh",
@@ -69,7 +69,7 @@ def _packer(lines: list[str], status: int) -> Command:
         "    line.startswith('UNTIL ') or print(line, flush=True)\n"
         "sys.exit(int(sys.argv[1]))"
     )
-    return Command((sys.executable, "-c", code, str(status), *lines))
+    return Command((sys.executable, "-S", "-c", code, str(status), *lines))  # without coverage, ten times as fast
 
 
 def _bake(command: Command, log: Path, view: Recorder, *, scripts: tuple[str, ...] = SCRIPTS) -> Progress:
@@ -135,20 +135,25 @@ def test_a_failed_build_names_step_reason_and_log(tmp_path: Path) -> None:
     assert view.script_tail[-1] == "no such digest"
 
 
-@pytest.mark.parametrize("script", TEMPLATE_SCRIPTS)
+def test_these_are_the_steps_of_the_template() -> None:
+    """The cases below, and those of end-to-end tests, are found without its parser."""
+    assert template_scripts(PACKER) == STEPS
+
+
+@pytest.mark.parametrize("script", STEPS)
 def test_each_step_of_the_template_is_named_when_it_fails(tmp_path: Path, script: str) -> None:
     """Whoever reads the last line goes to that file; Packer names it by its path only, and once."""
-    position = TEMPLATE_SCRIPTS.index(script) + 1
+    position = STEPS.index(script) + 1
     started = [
         f"1,,ui,say,==> amazon-ebs.gpu: Provisioning with shell script: /x/packer/scripts/{name}.sh"
-        for name in TEMPLATE_SCRIPTS[:position]
+        for name in STEPS[:position]
     ]
 
     with pytest.raises(FailedBuildError) as caught:
-        _bake(_packer([GOOD[0], *started, *BAD[1:]], 1), tmp_path / "b.log", Recorder(), scripts=TEMPLATE_SCRIPTS)
+        _bake(_packer([GOOD[0], *started, *BAD[1:]], 1), tmp_path / "b.log", Recorder(), scripts=STEPS)
 
     assert caught.value.script == script
-    assert f"failed at step {position} of {len(TEMPLATE_SCRIPTS)}: {script}: Script exited" in str(caught.value)
+    assert f"failed at step {position} of {len(STEPS)}: {script}: Script exited" in str(caught.value)
 
 
 def test_after_the_last_script_no_script_has_failed(tmp_path: Path) -> None:
@@ -248,7 +253,7 @@ def test_ctrl_c_is_shown_as_cancelling(tmp_path: Path, *, waits: bool) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         with pytest.raises(KeyboardInterrupt):
-            _bake(Command((sys.executable, "-c", INTERRUPTED)), tmp_path / "b.log", view)
+            _bake(Command((sys.executable, "-S", "-c", INTERRUPTED)), tmp_path / "b.log", view)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake.template import template_scripts
-from tests.e2e.conftest import ROOT, Checkout
+from tests.e2e.conftest import Checkout
 from tests.e2e.leftovers import all_left_resources
+from tests.support.steps import STEPS
 
-SCRIPTS = template_scripts(ROOT / "packer")
 # What those must leave that Packer brings a file from.
 LEAST = {
     "list-contents": "mkdir -p /run/gpu-ami\necho '{}' >/run/gpu-ami/contents.json",
@@ -21,14 +20,14 @@ LEAST = {
 }
 # The first, the last, one between two and the one that Packer brings a file from. `bake/test_packer_run.py` proves that
 # each of the others is named, `test_build.py` that they run in this order, `infra/test_template.py` that none may fail.
-SOME = (SCRIPTS[0], "pull-image", "write-release", SCRIPTS[-1])
+SOME = (STEPS[0], "pull-image", "write-release", STEPS[-1])
 
 
 @pytest.mark.parametrize("script", SOME)
 def test_a_step_that_fails_is_named(scene: tuple[Checkout, Any], script: str) -> None:
     """The line tells the step, the reason and the log; Packer has cleaned up; nothing was handed over."""
     checkout, sandbox = scene
-    for name in SCRIPTS:
+    for name in STEPS:
         # The steps before it do as little as they can: what they really do is another test's.
         least = LEAST.get(name, "true")
         (checkout.root / "packer" / "scripts" / f"{name}.sh").write_text(f"#!/usr/bin/env bash\n{least}\n")
@@ -39,9 +38,9 @@ def test_a_step_that_fails_is_named(scene: tuple[Checkout, Any], script: str) ->
 
     assert (done.returncode, done.stdout) == (5, ""), done.stderr
     last = done.stderr.strip().splitlines()[-1]
-    position = SCRIPTS.index(script) + 1
+    position = STEPS.index(script) + 1
     assert re.search(
-        rf"failed at step {position} of {len(SCRIPTS)}: {script}: .*exit status: 7.*log is in \S+\.log", last
+        rf"failed at step {position} of {len(STEPS)}: {script}: .*exit status: 7.*log is in \S+\.log", last
     )
     log = Path(last.rsplit(" ", 1)[-1].rstrip("."))
     assert "broken on purpose" in log.read_text()

@@ -13,13 +13,11 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.bake.template import template_scripts
 from gpu_ami_sandbox.session import Sandbox
-from tests.e2e.conftest import ROOT, Checkout
+from tests.e2e.conftest import Checkout
 from tests.e2e.leftovers import all_left_resources
 from tests.e2e.terminal import Terminal
-
-SCRIPTS = template_scripts(ROOT / "packer")
+from tests.support.steps import STEPS
 
 
 def _stopped(checkout: Checkout, said: str, number: signal.Signals) -> tuple[int, str]:
@@ -64,7 +62,7 @@ def test_a_closed_terminal_leaves_nothing_behind(scene: tuple[Checkout, Sandbox]
     """An SSH session that breaks: before this the builder went on, and was paid for, with Packer gone."""
     checkout, sandbox = scene
     terminal = Terminal(checkout, "build", "--sandbox")
-    assert terminal.until(f"step 5 of {len(SCRIPTS)}"), terminal.said
+    assert terminal.until(f"step 5 of {len(STEPS)}"), terminal.said
 
     assert terminal.wait() == 130
 
@@ -90,7 +88,7 @@ def _swept(sandbox: Any, run_id: str) -> Iterator[None]:
 def test_a_killed_build_is_named_by_the_next_invocation(scene: tuple[Checkout, Sandbox]) -> None:
     """Nobody can catch kill -9: what goes on, and costs, has to be said later, and Packer's files go then."""
     checkout, sandbox = scene
-    status, _ = _stopped(checkout, f"step 2 of {len(SCRIPTS)}", signal.SIGKILL)
+    status, _ = _stopped(checkout, f"step 2 of {len(STEPS)}", signal.SIGKILL)
     assert status == -signal.SIGKILL
     (note,) = (checkout.root / ".sandbox" / "logs").glob("*.unfinished")
     run_id = note.name.removeprefix("build-").partition(".")[0]

@@ -21,13 +21,19 @@ def schemas() -> dict[str, dict[str, Any]]:
 
 def problems(task: str, document: object) -> list[str]:
     """Return where *document* is not what *task* promises to print, and why."""
+    errors = _validator(task).iter_errors(document)
+    return sorted(f"{task} {error.json_path}: {error.message[:200]}" for error in errors)
+
+
+@functools.cache
+def _validator(task: str) -> Any:
+    """Return what holds a document against the schema of *task*."""
     from jsonschema import Draft202012Validator
     from referencing import Registry, Resource
 
     every = [(schema["$id"], Resource.from_contents(schema)) for schema in schemas().values()]
     registry: Registry[Any] = Registry().with_resources(every)
-    validator = Draft202012Validator(schemas()[task], registry=registry)
-    return sorted(f"{task} {error.json_path}: {error.message[:200]}" for error in validator.iter_errors(document))
+    return Draft202012Validator(schemas()[task], registry=registry)
 
 
 def problems_of_output(arguments: Sequence[str], printed: str) -> list[str]:
