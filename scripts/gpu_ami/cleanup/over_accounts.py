@@ -136,8 +136,11 @@ def run(run: Invocation, request: Request) -> None:
         over_owners.run(run, request)
         return
     now = datetime.now(timezone.utc)
-    if now - run.once("when the first family's reading began", lambda: now) > FRESH:
+    began = "when the first family's reading began"
+    if now - run.once(began, lambda: now) > FRESH:
         run.forget_readings()
+        # This one's is the first now, and gets old for those after it.
+        run.once(began, lambda: now)
     _check_without_credentials(run, request, now)
     fleet = settings_of(run)
     acts = (request.yes or request.apply is not None) and not run.options.dry_run
