@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta, timezone
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
 
 from gpu_ami.aws import images
+from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.references.registry import USES
 from gpu_ami.cleanup import cleanup, over_accounts
 from gpu_ami.cleanup.execute import Apply
 from gpu_ami.cleanup.inventory import Survey
-from gpu_ami.cleanup.policy import Flags
-from gpu_ami.console import Console
-from gpu_ami.errors import PipelineError, SafetyError, UsageError
+from gpu_ami.cleanup.policy import Flags, policy_from
+from gpu_ami.console import Console, Step
+from gpu_ami.errors import AwsError, PipelineError, SafetyError, UsageError
 from gpu_ami.invocation import Readings
 from gpu_ami.settings import Cleanup, Fleet, OrganizationScope
 from gpu_ami_sandbox.aws.ec2 import usage_reports as local
@@ -355,6 +356,31 @@ def test_a_report_that_nobody_may_make_keeps_the_ami(reporting: DemoOrganization
     assert "no image usage report could be made: " in why
     assert CLEANUP_ROLE in why
     assert {row["account"]: row["status"] for row in plan["usage_reports"]["answers"]}[video] == "unknown"
+
+
+def test_an_account_that_nobody_enters_is_tried_once(
+    reporting: DemoOrganization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have hundreds of AMIs, and the reports of all others wait meanwhile."""
+    run, now = reporting.run(), datetime.now(timezone.utc)
+    tried: list[str] = []
+
+    def shut(_hub: object, _role: str, account: str) -> Any:
+        tried.append(account)
+        msg = "AWS refused to enter it."
+        raise AwsError(msg)
+
+    monkeypatch.setattr(over_accounts, "with_right_to_change", shut)
+    found = images.own_images(Caller(run.access), reporting.hub)[:3]
+    hub: Any = None
+    made = over_accounts.usage_reports_of(run, policy_from(run.settings, REPORTS), hub, CLEANUP_ROLE, now, Step())
+    assert made is not None
+
+    with made:
+        answers = made.ask(found)
+
+    assert [answer.status for answer in answers.values()] == ["unknown"] * 3
+    assert tried == [reporting.hub]
 
 
 def test_a_use_since_the_plan_keeps_the_ami_that_it_names(reporting: DemoOrganization, tmp_path: Path) -> None:

@@ -191,12 +191,19 @@ def usage_reports_of(
     """
     if run.options.dry_run or not policy.usage_reports:
         return None
-    ways: dict[str, Access] = {}
+    ways: dict[str, Access | AwsError] = {}
 
     def caller(account: str, region: str) -> Caller:
         if account not in ways:
-            ways[account] = with_right_to_change(hub, role, account)
-        return Caller(ways[account], region)
+            try:
+                ways[account] = with_right_to_change(hub, role, account)
+            except AwsError as exc:
+                # It may have hundreds of AMIs, and STS asked about each would hold the others' reports up.
+                ways[account] = exc
+        way = ways[account]
+        if isinstance(way, AwsError):
+            raise way
+        return Caller(way, region)
 
     return reports_of(run, caller, now, step)
 
