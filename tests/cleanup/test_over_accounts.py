@@ -519,6 +519,19 @@ def test_what_a_family_has_changed_is_read_anew_for_the_next(two: DemoOrganizati
     assert len(journals) == len(set(journals)) == 2
 
 
+def test_what_goes_goes_by_the_accounts_that_there_are(two: DemoOrganization) -> None:
+    """One may have joined since a family that kept everything was read; the last check reads the accounts it knows."""
+    clean_up = families(two)
+    two.aws.gate.fail("UnauthorizedOperation", "No.", action="DescribeImages", at=2, status=403)
+    with pytest.raises(SafetyError, match="Everything is kept: images"):
+        clean_up("gpu-batch", yes=True, permanent=True)
+
+    done = clean_up("training", yes=True, permanent=True)
+
+    assert [row["status"] for row in done["results"]] == ["deleted"]
+    assert "ListAccounts" in {call.action for call in two.aws.gate.calls}
+
+
 def test_a_family_that_reads_otherwise_reads_for_itself(two: DemoOrganization) -> None:
     """What one leaves out must not be missing for another."""
     clean_up = families(two)

@@ -136,14 +136,15 @@ def run(run: Invocation, request: Request) -> None:
         over_owners.run(run, request)
         return
     now = datetime.now(timezone.utc)
+    acts = (request.yes or request.apply is not None) and not run.options.dry_run
     began = "when the first family's reading began"
-    if now - run.once(began, lambda: now) > FRESH:
+    # Nothing goes by what was read for a family that kept everything: which accounts there are is not looked at again.
+    if acts or now - run.once(began, lambda: now) > FRESH:
         run.forget_readings()
         # This one's is the first now, and gets old for those after it.
         run.once(began, lambda: now)
     _check_without_credentials(run, request, now)
     fleet = settings_of(run)
-    acts = (request.yes or request.apply is not None) and not run.options.dry_run
     # A plan with reports makes something, too.
     if acts or (request.flags.usage_reports and not run.options.dry_run):
         run.announce()
