@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.policy import Flags, policy_from
 from gpu_ami.console import Console, Step
 from gpu_ami.errors import AwsError, PipelineError, SafetyError, UsageError
+from gpu_ami.fleet.entry import hub_of
 from gpu_ami.invocation import Readings
 from gpu_ami.settings import Cleanup, Fleet, OrganizationScope
 from gpu_ami_sandbox.aws.ec2 import usage_reports as local
@@ -356,6 +358,38 @@ def test_a_report_that_nobody_may_make_keeps_the_ami(reporting: DemoOrganization
     assert "no image usage report could be made: " in why
     assert CLEANUP_ROLE in why
     assert {row["account"]: row["status"] for row in plan["usage_reports"]["answers"]}[video] == "unknown"
+
+
+def test_reports_that_are_left_in_several_accounts_are_all_named(reporting: DemoOrganization) -> None:
+    """Somebody has to delete each where it is; of two accounts that cannot be asked for more, one went unsaid."""
+    demo, run = reporting, reporting.run()
+    video = demo.ids["video"]
+    demo.images(video)["gpu-batch-video-unused"].launch_permissions.append({"UserId": demo.ids["research"]})
+    demo.aws.gate.deny("ec2:DeleteImageUsageReport")
+    cleanup.run(run, cleanup.Request(fleet=True, flags=REPORTS, regions=demo.regions))
+    plan = said(run)
+
+    assert problems("cleanup", plan) == []
+    left = {(row["account"], row["region"], row["report_id"]) for row in plan["usage_reports"]["left"]}
+    there = {
+        (account, region, name)
+        for account in (demo.hub, video)
+        for region in demo.regions
+        for name in usage_reports(ec2_backends[account][region])
+    }
+    assert left == there
+    assert {account for account, _, _ in left} == {demo.hub, video}
+
+    (image, *_) = images.own_images(Caller(run.access, REGION), demo.hub)
+    policy, now = policy_from(run.settings, REPORTS), datetime.now(timezone.utc)
+    made = over_accounts.usage_reports_of(run, policy, hub_of(run.access, demo.fleet), CLEANUP_ROLE, now, Step())
+    assert made is not None
+    demo.aws.gate.deny("ec2:DescribeImageUsageReports")
+    with contextlib.suppress(KeyError), made:
+        for account in (demo.hub, video):
+            made._region(msgspec.structs.replace(image, account=account))
+        raise KeyError
+    assert [one.account for one in made.asked.left] == [demo.hub, video]
 
 
 def test_an_account_that_nobody_enters_is_tried_once(

@@ -120,9 +120,10 @@ def usage_lines(plan: Plan) -> list[str]:
     said = [f"{made}{reused}. Of {shared} that would go, {found}{unknown}."]
     said.append(f"What such reports do not tell: {'; '.join(LIMITS)}.")
     if asked.left:
-        report_id, why = next(iter(asked.left.items()))
+        names = ", ".join(one.place for one in asked.left)
+        first = asked.left[0]
         said.append(
-            f"Image usage reports that could not be deleted: {', '.join(asked.left)} ({report_id}: {why}). EC2 deletes "
+            f"Image usage reports that could not be deleted: {names} ({first.report_id}: {first.error}). EC2 deletes "
             "them after 30 days, and a new run takes over those that are no longer pending."
         )
     elif asked.deleted:
